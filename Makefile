@@ -1,0 +1,46 @@
+# make test   everything: lint, types, import contracts, unit, property and lab tests (asks for sudo)
+# make demo   a real daemon on real Redis, Postgres, systemd and Sidekiq, three minutes (asks for sudo)
+# make help   the rest
+
+.PHONY: help test lint test-unit test-long demo install prepare clean
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
+# Root must leave no files of its own in somebody's checkout.
+PYTEST := $(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider
+
+help:
+	@echo "make test       everything: lint, types, import contracts, unit, property and lab tests"
+	@echo "make demo       watch fleetd through a surge, on real Redis, Postgres, systemd and Sidekiq (ARGS=--keep: leave it running)"
+	@echo "make lint       ruff, mypy --strict, import-linter"
+	@echo "make test-unit  what needs no virtual hosts, in a minute"
+	@echo "make test-long  the long campaigns"
+	@echo "make install    install on this worker VM: /opt/fleetd, units, polkit rule, bus policy (root)"
+
+prepare:
+	@scripts/prepare.sh
+
+test: prepare lint
+	@$(PYTEST) -m "not long" -n 4 --dist loadfile
+
+test-unit: prepare lint
+	@$(PYTHON) -m pytest -m "not long and not lab" -n 2 --dist loadfile
+
+test-long: prepare
+	@$(PYTEST) -m long
+
+lint: prepare
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+
+demo: prepare
+	@$(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m lab.demo $(ARGS)
+
+install:
+	@scripts/install.sh
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Installs fleetd on this worker VM: the program in /opt/fleetd, units, polkit rule, bus policy, user fleetd, and
+# /etc/fleetd/fleetd.toml if there is none. Starts nothing. Run again to upgrade: workers are not touched.
+set -eu
+cd "$(dirname "$0")/.."
+say() { printf '%s\n' "$*"; }
+
+[ "$(id -u)" -eq 0 ] || { say "fleetd: installing into /opt/fleetd and /etc needs root: run  sudo make install" >&2; exit 1; }
+[ -d /run/systemd/system ] || { say "fleetd: this machine was not booted with systemd" >&2; exit 1; }
+if ! /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    say "fleetd: Python 3.11 or newer with venv is needed: run  apt-get install python3-venv" >&2
+    exit 1
+fi
+[ -x /opt/fleetd/bin/python ] || /usr/bin/python3 -m venv /opt/fleetd
+/opt/fleetd/bin/python -m pip install --quiet --disable-pip-version-check --no-input --upgrade .
+units/install.sh / > /dev/null
+if [ ! -e /etc/fleetd/fleetd.toml ]; then
+    install -o root -g fleetd -m 0640 config.example.toml /etc/fleetd/fleetd.toml
+    say "fleetd: /etc/fleetd/fleetd.toml is a copy of the example: change it to your queues and sizes, then"
+else
+    say "fleetd: /etc/fleetd/fleetd.toml was left as it is; then"
+fi
+ln -sf /opt/fleetd/bin/fleetctl /usr/local/bin/fleetctl
+say "    fleetctl check-config"
+say "    systemctl start fleetd-render"
+say "    systemctl enable --now mastodon-sidekiq.target fleetd"
+say "    fleetctl status"

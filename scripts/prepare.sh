@@ -1,0 +1,48 @@
+#!/bin/sh
+# Makes this checkout ready for `make test` and `make demo`: Debian packages (as root, without starting their
+# services) and the virtual environment in .venv. Does nothing the second time. Prints each step.
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
+    say "fleetd: this boots virtual hosts with a systemd of their own, which needs root, and sudo is not installed."
+    say "        Run it as root: su -c 'make $*'"
+    exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+    say "fleetd: sudo is needed to install Debian packages and to boot virtual hosts (own namespaces, own systemd)."
+fi
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    say "fleetd: this is not Debian or Ubuntu. The lab needs, from your distribution:"
+    say "        python >= 3.11 with venv, systemd 252+, dbus, polkit 0.106+, iproute2, redis (server, sentinel), postgresql 15+,"
+    say "        pgbouncer, ruby with sidekiq 6.4, activerecord 6.1, pg, rufus-scheduler, dotenv, and prometheus (promtool)."
+    exit 1
+fi
+
+# Python itself first: the rest of the list is in lab/packages.py.
+if ! /usr/bin/python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
+    say "fleetd: installing python3 and python3-venv"
+    as_root apt-get update -q >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3 python3-venv >/dev/null
+fi
+if ! /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    say "fleetd: Python 3.11 or newer is needed; this is $(/usr/bin/python3 --version). Debian 12 and Ubuntu 24.04 have it."
+    exit 1
+fi
+as_root /usr/bin/python3 -B -m lab packages
+
+wanted="$(sha256sum pyproject.toml | cut -d' ' -f1) $(pwd)"
+if [ "$(cat .venv/.prepared 2>/dev/null)" != "$wanted" ]; then
+    say "fleetd: making the virtual environment in .venv"
+    rm -rf .venv
+    /usr/bin/python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[dev]' >&2
+    printf '%s\n' "$wanted" > .venv/.prepared
+fi
