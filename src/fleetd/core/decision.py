@@ -1,0 +1,109 @@
+"""What we say: the plan, the steps, and why (law 8: every clamp speaks).
+
+A decision is the raw want, then each thing that cut it down, each with a code and a sentence. Codes are a closed
+set, so that metrics stay bounded.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from fleetd.core.facts import Value
+
+
+class ClampCode(StrEnum):
+    """What can cut a want down (or up)."""
+
+    MIN = "min"
+    MAX = "max"
+    TOLERANCE = "tolerance"
+    HOLD_WINDOW = "hold_window"
+    PACE = "pace"
+    CONNECTIONS = "connections"
+    MEMORY = "memory"
+    LATENCY_UNKNOWN = "latency_unknown"
+    HEADROOM_UNKNOWN = "headroom_unknown"
+    SYSTEMD_UNKNOWN = "systemd_unknown"
+    MEMORY_UNKNOWN = "memory_unknown"
+    PINNED = "pinned"
+    NOT_RENDERED = "not_rendered"
+    NO_NUMBER_FREE = "no_number_free"
+    START_FAILED = "start_failed"
+    REDIS_NOT_WRITABLE = "redis_not_writable"
+    SCHEDULER_LIVE = "scheduler_live"
+    SCHEDULER_TAKEOVER = "scheduler_takeover"
+    SCHEDULER_SURPLUS = "scheduler_surplus"
+    SCHEDULER_UNKNOWN = "scheduler_unknown"
+    PLAN_EXPIRED = "plan_expired"
+
+
+class Clamp(Value, frozen=True, kw_only=True):
+    """One thing that changed a number: from what, to what, and a sentence that says why."""
+
+    code: ClampCode
+    sentence: str
+    profile: str = ""  # "" : not about one profile
+    wanted_instances: int | None = None
+    granted_instances: int | None = None
+
+
+Verb = Literal["start", "quiet", "stop"]
+
+
+class Step(Value, frozen=True, kw_only=True):
+    """One thing to do on this host."""
+
+    verb: Verb
+    number: int | Literal["scheduler"]
+    profile: str = ""
+    sentence: str = ""  # why
+
+    @property
+    def unit(self) -> str:
+        return SCHEDULER_UNIT if self.number == "scheduler" else instance_unit(self.number)
+
+
+SCHEDULER_UNIT = "mastodon-sidekiq-scheduler.service"
+
+
+def instance_unit(number: int) -> str:
+    return f"mastodon-sidekiq@{number}.service"
+
+
+class StepResult(Value, frozen=True, kw_only=True):
+    """How a step went."""
+
+    step: Step
+    result: Literal["done", "failed", "refused", "timeout", "skipped"]
+    sentence: str = ""
+
+
+class InstanceState(StrEnum):
+    """The named states of an instance; lifecycle.py derives them."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    QUIETING = "quieting"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class ProfilePlan(Value, frozen=True, kw_only=True):
+    """How many instances of one profile should run on one host."""
+
+    instances: int
+    raw_instances: int  # before any clamp
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """The fleet's decision, as committed to the ledger."""
+
+    epoch: int
+    expires_at_seconds: float  # CLOCK_BOOTTIME of the host that reads it
+    profiles: dict[str, dict[str, ProfilePlan]]  # host to profile name to count
+    claims_connections: int  # claims this plan grants, over all hosts
+    scheduler_host: str | None = None  # None: no decision to start one anywhere

@@ -1,0 +1,182 @@
+"""Demand: from waiting jobs to threads, and from threads to instances of each profile.
+
+Offered load (Little's law, Operations Research 9(3), 1961): the mean number of busy threads on a queue that is
+not backed up *is* the number it needs. A backlog adds what clears it in time: jobs × service time / catch-up
+time (the one-step answer of DS2, Kalavri et al., OSDI 2018). Threads become instances at a planned utilisation.
+
+Law 3: a queue whose reading is unknown keeps the load it was last known to have; it is never read as idle.
+"""
+
+from __future__ import annotations
+
+import math
+
+from fleetd.core.facts import QueueFacts, SidekiqFacts, Value
+from fleetd.core.identity import parse_tag
+from fleetd.core.policy import SCHEDULER_QUEUE, Policy, Profile
+
+#: Time constant of the mean of busy threads; heartbeats are 5 to 10 s old, so several are averaged.
+BUSY_MEAN_SECONDS = 20.0
+#: Time constant of the mean service time.
+SERVICE_MEAN_SECONDS = 180.0
+#: Readings further apart than this say nothing about service time.
+READING_GAP_SECONDS_MAX = 60.0
+#: What a job takes until we have seen some: as if this many jobs of this length had been seen.
+PRIOR_JOBS = 50.0
+PRIOR_SERVICE_SECONDS = 0.3
+SERVICE_SECONDS_RANGE = (0.01, 60.0)
+#: The shortest time in which a backlog is planned to be gone; below it every ripple would start an instance.
+CATCH_UP_SECONDS_MIN = 15.0
+
+
+class DemandMemory(Value, frozen=True, kw_only=True):
+    """What demand remembers between ticks."""
+
+    at_seconds: float | None = None  # of the last known reading
+    busy_mean_threads: dict[str, float] = {}
+    processed_jobs_total: int | None = None
+    busy_thread_seconds: float = PRIOR_JOBS * PRIOR_SERVICE_SECONDS  # decayed sums
+    processed_jobs: float = PRIOR_JOBS
+
+    @property
+    def service_seconds(self) -> float:
+        """Mean seconds a job takes, over the fleet."""
+        low, high = SERVICE_SECONDS_RANGE
+        return min(high, max(low, self.busy_thread_seconds / max(self.processed_jobs, 1e-9)))
+
+
+class Demand(Value, frozen=True, kw_only=True):
+    """Threads each queue needs now, and the instances of each profile that makes, before any clamp."""
+
+    need_threads: dict[str, float]
+    profile_threads: dict[str, float]  # with what overflows into it from others
+    raw_instances: dict[str, int]
+    unread_queues: frozenset[str] = frozenset()  # keys that could not be understood this time
+    late_queues: frozenset[str] = frozenset()  # whose oldest job has waited longer than its target
+
+
+def remember(
+    policy: Policy,
+    memory: DemandMemory,
+    sidekiq: SidekiqFacts,
+    now_seconds: float,
+    mute_queues: frozenset[str] = frozenset(),
+) -> DemandMemory:
+    """Fold one reading into the means. The same reading twice at one time changes nothing.
+
+    `mute_queues`: those that instances without a heartbeat serve; their threads may be busy, so no mean goes down.
+    """
+    elapsed = now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
+    keep = math.exp(-elapsed / BUSY_MEAN_SECONDS) if elapsed >= 0.0 else 0.0
+    means: dict[str, float] = {}
+    for name in {queue for profile in policy.profiles for queue, _ in profile.queues}:  # bounded (law 7)
+        queue, before = sidekiq.queues.get(name), memory.busy_mean_threads.get(name)
+        if queue is not None:
+            start = before if before is not None else float(queue.busy_threads)
+            mean = start * keep + queue.busy_threads * (1.0 - keep)
+            means[name] = max(mean, start) if name in mute_queues else mean
+        elif before is not None:
+            means[name] = before
+    thread_seconds, jobs = memory.busy_thread_seconds, memory.processed_jobs
+    total, last = sidekiq.processed_jobs_total, memory.processed_jobs_total
+    # Over a gap what was busy meanwhile is not known: one look says nothing about a thousand jobs.
+    watched = 0.0 < elapsed <= READING_GAP_SECONDS_MAX
+    if watched and total is not None and last is not None and total >= last:
+        decay = math.exp(-elapsed / SERVICE_MEAN_SECONDS)
+        busy = sum(p.busy_threads for p in sidekiq.processes)
+        thread_seconds = thread_seconds * decay + busy * elapsed
+        jobs = jobs * decay + (total - last)
+        if jobs < 1.0:  # an idle night must not wear the estimate down to nothing
+            thread_seconds, jobs = memory.busy_thread_seconds, memory.processed_jobs
+    return DemandMemory(
+        at_seconds=now_seconds,
+        busy_mean_threads=means,
+        processed_jobs_total=total if total is not None else last,
+        busy_thread_seconds=thread_seconds,
+        processed_jobs=jobs,
+    )
+
+
+def demand(policy: Policy, sidekiq: SidekiqFacts, memory: DemandMemory) -> Demand:
+    """Threads and instances needed now; `memory` has already seen this reading."""
+    need = {
+        queue: _need_threads(policy, queue, sidekiq.queues.get(queue), memory)
+        for profile in policy.profiles
+        for queue, _ in profile.queues
+    }
+    threads = _share_out(policy, need)
+    _leave_to_foreign_processes(policy, sidekiq, threads)
+    raw, threads = _overflow(policy, threads)
+    return Demand(
+        need_threads=need,
+        profile_threads=threads,
+        raw_instances=raw,
+        unread_queues=frozenset(queue for queue in need if queue not in sidekiq.queues),
+        late_queues=frozenset(
+            queue
+            for queue in need
+            if queue in sidekiq.queues
+            and sidekiq.queues[queue].oldest_age_seconds > policy.target_seconds(queue)
+        ),
+    )
+
+
+def _need_threads(policy: Policy, queue: str, facts: QueueFacts | None, memory: DemandMemory) -> float:
+    load = memory.busy_mean_threads.get(queue, 0.0)
+    if facts is None:
+        return load
+    target = policy.target_seconds(queue)
+    catch_up = max(target, min(policy.pace.catch_up_seconds, max(CATCH_UP_SECONDS_MIN, 3.0 * target)))
+    return load + facts.length_jobs * memory.service_seconds / catch_up
+
+
+def home(policy: Policy, queue: str) -> Profile:
+    """The profile whose instances serve this queue best: earliest in a strict order, largest share of weights."""
+
+    def share(profile: Profile) -> float:
+        names = [name for name, _ in profile.queues]
+        if queue not in names:
+            return 0.0
+        if profile.order == "strict":
+            return 1.0 / (1 + names.index(queue))
+        return dict(profile.queues)[queue] / sum(weight for _, weight in profile.queues)
+
+    return max(policy.profiles, key=share)  # the first of equals: the more important
+
+
+def _share_out(policy: Policy, need: dict[str, float]) -> dict[str, float]:
+    threads = dict.fromkeys((p.name for p in policy.profiles), 0.0)
+    for queue, need_threads in need.items():
+        threads[home(policy, queue).name] += need_threads
+    return threads
+
+
+def _leave_to_foreign_processes(policy: Policy, sidekiq: SidekiqFacts, threads: dict[str, float]) -> None:
+    """Processes fleetd did not render (a stock unit elsewhere) serve too: their threads need not be ours."""
+    for process in sidekiq.processes:
+        if parse_tag(process.tag) is not None or process.quiet or process.queues == {SCHEDULER_QUEUE}:
+            continue
+        spare = process.threads * policy.pace.utilisation
+        for profile in policy.profiles:
+            if any(profile.serves(queue) for queue in process.queues):
+                taken = min(spare, threads[profile.name])
+                threads[profile.name] -= taken
+                spare -= taken
+
+
+def _overflow(policy: Policy, threads: dict[str, float]) -> tuple[dict[str, int], dict[str, float]]:
+    """Instances and threads per profile; what one's maximum can't carry goes to another that serves its queues."""
+    raw: dict[str, int] = {}
+    carried = dict(threads)
+    for profile in policy.profiles:
+        per_instance = profile.threads * policy.pace.utilisation
+        excess = carried[profile.name] - profile.max_instances * per_instance
+        raw[profile.name] = math.ceil(carried[profile.name] / per_instance - 1e-9)
+        if excess <= 0:
+            continue
+        for other in policy.profiles:
+            if other.name in raw or not any(other.serves(queue) for queue, _ in profile.queues):
+                continue
+            carried[other.name] += excess
+            break
+    return raw, carried

@@ -1,0 +1,178 @@
+"""What we saw: readings of Sidekiq, the database, systemd and the host, as plain values.
+
+Law 3 lives here: a reading is ``Known`` with its age, or ``Unknown`` with the reason. Absent is never zero and
+old is unknown, so nothing below has a default that could pass for a measurement.
+
+All times are seconds. ``*_age_seconds`` count back from the moment of the snapshot; ``now_seconds`` is the
+host's CLOCK_BOOTTIME, so it runs through a suspend and never jumps with the wall clock.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeAlias, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all plain values: immutable, named fields, JSON by msgspec."""
+
+
+class Known(Value, Generic[T], frozen=True, kw_only=True, tag="known"):
+    """A reading that arrived."""
+
+    value: T
+    age_seconds: float = 0.0
+
+
+class Unknown(Value, frozen=True, kw_only=True, tag="unknown"):
+    """No reading: why, as a sentence for the operator (no secrets), and how long the last good one is ago."""
+
+    why: str
+    last_good_age_seconds: float | None = None
+
+
+class QueueFacts(Value, frozen=True, kw_only=True):
+    """One Sidekiq queue: the list ``queue:<name>``."""
+
+    name: str
+    length_jobs: int
+    oldest_age_seconds: float  # by Redis's own clock; 0.0 when the queue is empty
+    busy_threads: int  # threads working on a job of this queue, over all processes, at their last beat
+
+
+class ProcessFacts(Value, frozen=True, kw_only=True):
+    """One live Sidekiq process, from its heartbeat hash."""
+
+    identity: str  # hostname:pid:nonce
+    hostname: str
+    pid: int
+    tag: str  # Sidekiq's -g; ours: see identity.py
+    version: str  # "" before Sidekiq 7
+    threads: int  # concurrency, over all capsules
+    busy_threads: int
+    quiet: bool
+    queues: frozenset[str]  # over all capsules
+    beat_age_seconds: float
+    started_age_seconds: float
+    resident_bytes: int | None  # None: this version does not say
+    oldest_run_age_seconds: float | None = None  # of its running jobs; None: idle or unknown
+
+
+class JobClassFacts(Value, frozen=True, kw_only=True):
+    """One job class in the last whole minute (Sidekiq 7 and newer)."""
+
+    processed_jobs: int
+    failed_jobs: int
+    busy_milliseconds: int  # of successful jobs
+
+
+class KeyFault(Value, frozen=True, kw_only=True):
+    """A Redis key that could not be understood; what it would have said is unknown."""
+
+    key: str
+    why: str
+
+
+class SidekiqFacts(Value, frozen=True, kw_only=True):
+    """One reading of everything Sidekiq keeps in Redis.
+
+    ``queues`` lacks a queue whose keys could not be understood (then ``faults`` names it): unknown, not empty.
+    """
+
+    queues: dict[str, QueueFacts]
+    processes: tuple[ProcessFacts, ...]
+    processed_jobs_total: int | None
+    failed_jobs_total: int | None
+    job_classes: dict[str, JobClassFacts] = {}
+    processes_complete: bool = (
+        True  # False: some heartbeat was unreadable, so "nobody serves X" can't be said
+    )
+    faults: tuple[KeyFault, ...] = ()
+    redis_run_id: str = ""  # changes on restart and failover
+    writable: bool | None = None  # None: not asked; see law 4
+
+
+class DatabaseFacts(Value, frozen=True, kw_only=True):
+    """Connections of the Postgres cluster that Mastodon's role uses.
+
+    ``others_connections``: client backends that are neither our workers (by application_name) nor fleetd's own.
+    Source of the headroom formula: PostgreSQL documentation, "Connections and Authentication".
+    """
+
+    max_connections: int
+    reserved_connections: int  # superuser_reserved_connections + reserved_connections (PostgreSQL 16+)
+    role_limit_connections: int | None  # rolconnlimit; None: unlimited
+    database_limit_connections: int | None  # datconnlimit; None: unlimited
+    client_connections: int  # all client backends of the cluster
+    role_connections: int
+    database_connections: int
+    worker_connections: dict[
+        str, int
+    ]  # application_name of ours (mastodon-sidekiq@N[.host]) to open connections
+    own_connections: int  # fleetd's
+    refused: bool = (
+        False  # SQLSTATE 53300: headroom is zero, not unknown; the numbers above are then the last good
+    )
+
+    @property
+    def others_connections(self) -> int:
+        """Client connections that are not ours by name."""
+        return max(0, self.client_connections - sum(self.worker_connections.values()) - self.own_connections)
+
+
+class UnitFacts(Value, frozen=True, kw_only=True):
+    """One systemd unit of ours (Manager.ListUnitsByPatterns and the unit's properties)."""
+
+    name: str
+    load_state: str
+    active_state: str  # active reloading inactive failed activating deactivating
+    sub_state: str
+    result: str = "success"
+    main_pid: int = 0
+    restarts: int = 0
+    state_age_seconds: float = 0.0  # since the last state change
+    invocation_id: str = ""
+    control_group: str = ""
+
+
+class SystemdFacts(Value, frozen=True, kw_only=True):
+    """Our units as systemd has them; an instance that is not listed is not loaded, which is: inactive."""
+
+    instances: dict[int, UnitFacts]
+    scheduler: UnitFacts | None
+
+
+class RenderedInstance(Value, frozen=True, kw_only=True):
+    """What fleetd-render wrote for one instance number: what its next start will use."""
+
+    number: int
+    profile: str
+    digest: str
+
+
+class HostFacts(Value, frozen=True, kw_only=True):
+    """Memory of this host and of our units on it, and what is rendered there."""
+
+    memory_available_bytes: int  # MemAvailable
+    memory_total_bytes: int
+    instance_resident_bytes: dict[int, int]  # by instance number; absent: unknown
+    rendered: dict[int, RenderedInstance]
+    scheduler_rendered: bool = False
+
+
+Reading: TypeAlias = Known[T] | Unknown
+
+
+class Snapshot(Value, frozen=True, kw_only=True):
+    """All readings of one tick on one host."""
+
+    host: str
+    now_seconds: float  # CLOCK_BOOTTIME
+    boot_id: str
+    sidekiq: Known[SidekiqFacts] | Unknown
+    database: Known[DatabaseFacts] | Unknown
+    systemd: Known[SystemdFacts] | Unknown
+    machine: Known[HostFacts] | Unknown

@@ -1,0 +1,122 @@
+"""The fleet's decision: how many instances of each profile, and what connections that claims.
+
+Law 3 lives here and in want.py: with systemd unknown there is no decision at all, because a count of what runs that
+came from nowhere would read as zero. Law 2 lives in afford.py and budget.py, law 8 in clamps.py.
+"""
+
+from __future__ import annotations
+
+from fleetd.core.afford import afford
+from fleetd.core.budget import (
+    BudgetMemory,
+    ConnectionBudget,
+    connection_budget,
+    count_claims,
+    remember_others,
+    remember_processes,
+)
+from fleetd.core.clamps import Clamps
+from fleetd.core.decision import Clamp, ClampCode, Plan, ProfilePlan
+from fleetd.core.demand import Demand, DemandMemory, demand, remember
+from fleetd.core.facts import Known, Snapshot, Value
+from fleetd.core.lifecycle import InstanceView
+from fleetd.core.policy import Policy
+from fleetd.core.want import running, want
+from fleetd.core.window import Window
+
+#: A plan is worth this many ticks; then nothing more is started on it.
+PLAN_TICKS = 4
+
+
+class FleetMemory(Value, frozen=True, kw_only=True):
+    """What `plan` remembers between ticks; written to the ledger together with the plan."""
+
+    epoch: int = 0
+    demand: DemandMemory = DemandMemory()
+    budget: BudgetMemory = BudgetMemory()
+    windows: dict[str, Window] = {}
+
+
+class FleetDecision(Value, frozen=True, kw_only=True):
+    """A plan with everything that led to it."""
+
+    plan: Plan
+    clamps: tuple[Clamp, ...]
+    memory: FleetMemory
+    demand: Demand | None
+    budget: ConnectionBudget | None
+    claims_connections: int
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether all claims, the scheduler's set aside among them, fit the budget; unknown counts as yes."""
+        return self.budget is None or self.budget.carries(self.claims_connections)
+
+
+def plan(
+    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...] | None, memory: FleetMemory
+) -> FleetDecision:
+    """Decide for the fleet. `instances`: this host's, the scheduler's included; None: systemd is unknown."""
+    now = snapshot.now_seconds
+    demanded, demand_memory = None, memory.demand
+    if isinstance(snapshot.sidekiq, Known):
+        mute = {v.profile for v in instances or () if v.mute}
+        queues = frozenset(q for p in policy.profiles if p.name in mute for q, _ in p.queues)
+        demand_memory = remember(policy, memory.demand, snapshot.sidekiq.value, now, queues)
+        demanded = demand(policy, snapshot.sidekiq.value, demand_memory)
+    budget, budget_memory = _budget(policy, snapshot, memory.budget)
+    claims = count_claims(policy, instances or (), budget_memory, snapshot.database)
+    clamps = Clamps()
+    windows, growth = memory.windows, 0
+    counts: dict[str, ProfilePlan] = {}
+    if instances is None:
+        clamps.say(ClampCode.SYSTEMD_UNKNOWN, "systemd can't be read: nothing starts or stops")
+    else:
+        wanted, windows = want(policy, instances, demanded, memory.windows, now, clamps)
+        granted = afford(policy, snapshot, instances, wanted, budget, claims, clamps)
+        counts, growth = _counts(policy, instances, demanded, granted)
+    new_memory = FleetMemory(
+        epoch=memory.epoch + 1, demand=demand_memory, budget=budget_memory, windows=windows
+    )
+    decided = Plan(
+        epoch=new_memory.epoch,
+        expires_at_seconds=now + PLAN_TICKS * policy.pace.tick_seconds,
+        profiles={policy.host: counts},
+        claims_connections=claims.total_connections + growth,
+        scheduler_host=None,
+    )
+    return FleetDecision(
+        plan=decided,
+        clamps=clamps.all(),
+        memory=new_memory,
+        demand=demanded,
+        budget=budget,
+        claims_connections=claims.total_connections,
+    )
+
+
+def _budget(
+    policy: Policy, snapshot: Snapshot, memory: BudgetMemory
+) -> tuple[ConnectionBudget | None, BudgetMemory]:
+    if isinstance(snapshot.sidekiq, Known):
+        memory = remember_processes(memory, snapshot.sidekiq.value)
+    if not isinstance(snapshot.database, Known):
+        return None, memory
+    facts = snapshot.database.value
+    if not facts.refused:  # the numbers of a refused reading are the last good ones, already seen
+        memory = remember_others(policy.connections, memory, facts, snapshot.now_seconds)
+    return connection_budget(policy.connections, facts, memory), memory
+
+
+def _counts(
+    policy: Policy,
+    instances: tuple[InstanceView, ...],
+    demanded: Demand | None,
+    granted: dict[str, int],
+) -> tuple[dict[str, ProfilePlan], int]:
+    """The counts as planned, and the connections that what is still to be started will claim."""
+    current = running(policy, instances)
+    raw = demanded.raw_instances if demanded else current
+    counts = {name: ProfilePlan(instances=n, raw_instances=raw[name]) for name, n in granted.items()}
+    growth = sum(max(0, granted[p.name] - current[p.name]) * p.claim_connections for p in policy.profiles)
+    return counts, growth

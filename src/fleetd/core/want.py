@@ -1,0 +1,166 @@
+"""From demand to the count wanted of each profile: tolerance, hold window, pins, min and max.
+
+Law 3 lives here: with the latency unknown nothing is wanted but what runs, or `min`; a queue that can't be read, or an
+instance that runs without a heartbeat, keeps its profiles from shrinking: what waits or is at work there is unknown and
+not zero. So does law 6: what a person stopped or quieted is not replaced by another number, unless `min` would be
+broken, and what a person started is not made up for by ending another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from fleetd.core.clamps import Clamps
+from fleetd.core.decision import ClampCode
+from fleetd.core.demand import Demand
+from fleetd.core.lifecycle import InstanceView
+from fleetd.core.policy import PacePolicy, Policy, Profile
+from fleetd.core.window import Window, keep_highest
+
+#: Readings further apart than this many ticks leave a gap, in which nobody watched what was wanted.
+GAP_TICKS = 6
+
+
+def running(policy: Policy, instances: tuple[InstanceView, ...]) -> dict[str, int]:
+    """Instances of each profile that are capacity, now or soon."""
+    return {p.name: sum(1 for v in instances if v.profile == p.name and v.counts) for p in policy.profiles}
+
+
+def want(
+    policy: Policy,
+    instances: tuple[InstanceView, ...],
+    demanded: Demand | None,
+    windows: dict[str, Window],
+    now_seconds: float,
+    clamps: Clamps,
+) -> tuple[dict[str, int], dict[str, Window]]:
+    """Wanted counts and the new windows. `demanded` None: the latency is unknown.
+
+    Then no window is handed back: it begins anew, so nothing goes down right after an outage.
+    """
+    current = running(policy, instances)
+    wanted: dict[str, int] = {}
+    new_windows: dict[str, Window] = {}
+    for profile in policy.profiles:
+        have = current[profile.name]
+        if demanded is None:
+            sentence = "queue latency is unknown: nothing stops, nothing grows above min"
+            clamps.say(ClampCode.LATENCY_UNKNOWN, sentence, profile.name)
+            wanted[profile.name] = _at_least_min(profile, have, clamps)
+            continue
+        asked = _in_tolerance(policy.pace, profile, demanded, have, clamps)
+        asked = _at_least_min(profile, asked, clamps)
+        mute = [f"@{v.number}" for v in instances if v.profile == profile.name and v.mute]
+        asked = _readable(profile, asked, demanded, mute, have, clamps)
+        asked = _in_time(profile, asked, demanded, have, clamps)
+        window = keep_highest(
+            windows.get(profile.name),
+            asked,
+            now_seconds,
+            policy.pace.hold_down_seconds,
+            GAP_TICKS * policy.pace.tick_seconds,
+        )
+        new_windows[profile.name] = window
+        held = _held(policy.pace, profile, asked, have, window, now_seconds, clamps)
+        pins = Counter(v.pinned for v in instances if v.profile == profile.name)
+        left = _not_replaced(profile, held, have, pins["stopped"] + pins["quiet"], clamps)
+        left = _at_most_max(profile, left, clamps)
+        wanted[profile.name] = _not_made_up_for(profile, left, have, pins["run"], clamps)
+    return wanted, new_windows
+
+
+def _in_tolerance(pace: PacePolicy, profile: Profile, demanded: Demand, have: int, clamps: Clamps) -> int:
+    """Within the band around the present size nothing moves."""
+    raw = demanded.raw_instances[profile.name]
+    load = demanded.profile_threads[profile.name] / (profile.threads * pace.utilisation)
+    if raw > have and load <= have * (1 + pace.tolerance):
+        sentence = f"no more than {pace.tolerance:.0%} above what runs"
+        clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=have)
+        return have
+    if raw < have:
+        roomy = min(have, math.ceil(load * (1 + pace.tolerance) - 1e-9))
+        if roomy != raw:
+            sentence = f"{pace.tolerance:.0%} above the need are kept when going down"
+            clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=roomy)
+        return roomy
+    return raw
+
+
+def _readable(
+    profile: Profile, wanted: int, demanded: Demand, mute: list[str], have: int, clamps: Clamps
+) -> int:
+    unread = sorted(q for q, _ in profile.queues if q in demanded.unread_queues)
+    if not (unread or mute) or wanted >= have:
+        return wanted
+    what = f"{', '.join(unread)} can't be read" if unread else f"{', '.join(mute)} sent no heartbeat to Redis"
+    sentence = f"nothing of it stops while {what}"
+    clamps.say(ClampCode.LATENCY_UNKNOWN, sentence, profile.name, wanted=wanted, granted=have)
+    return have
+
+
+def _in_time(profile: Profile, wanted: int, demanded: Demand, have: int, clamps: Clamps) -> int:
+    """What helps a queue that waits too long is not let go, however small its need looks."""
+    late = [queue for queue, _ in profile.queues if queue in demanded.late_queues]
+    if not late or wanted >= have:
+        return wanted
+    sentence = f"nothing of it stops while {', '.join(late)} waits longer than its target"
+    clamps.say(ClampCode.HOLD_WINDOW, sentence, profile.name, wanted=wanted, granted=have)
+    return have
+
+
+def _held(
+    pace: PacePolicy,
+    profile: Profile,
+    wanted: int,
+    have: int,
+    window: Window,
+    now_seconds: float,
+    clamps: Clamps,
+) -> int:
+    if wanted >= have:
+        return wanted
+    held = min(have, window.highest) if window.covers(now_seconds, pace.hold_down_seconds) else have
+    if held > wanted:
+        left = window.seconds_left(now_seconds, pace.hold_down_seconds, held)
+        sentence = f"needed within the hold window of {pace.hold_down_seconds:.0f} s, {left:.0f} s left"
+        clamps.say(ClampCode.HOLD_WINDOW, sentence, profile.name, wanted=wanted, granted=held)
+    return held
+
+
+def _not_replaced(profile: Profile, wanted: int, have: int, by_hand: int, clamps: Clamps) -> int:
+    """What people took away is not replaced; what still runs is not taken away for it either."""
+    if not by_hand or wanted <= have:
+        return wanted
+    left = max(have, profile.min_instances, wanted - by_hand)
+    if left == wanted:
+        return wanted
+    sentence = f"{by_hand} stopped or quieted by hand: kept so and not replaced"
+    clamps.say(ClampCode.PINNED, sentence, profile.name, wanted=wanted, granted=left)
+    return left
+
+
+def _not_made_up_for(profile: Profile, wanted: int, have: int, by_hand: int, clamps: Clamps) -> int:
+    """What people started comes on top of what is needed."""
+    kept = min(have, wanted + by_hand)
+    if kept <= wanted:
+        return wanted
+    sentence = f"{by_hand} started by hand: kept so, and no other ends for it"
+    clamps.say(ClampCode.PINNED, sentence, profile.name, wanted=wanted, granted=kept)
+    return kept
+
+
+def _at_least_min(profile: Profile, wanted: int, clamps: Clamps) -> int:
+    low = profile.min_instances
+    if wanted >= low:
+        return wanted
+    clamps.say(ClampCode.MIN, f"min is {low}", profile.name, wanted=wanted, granted=low)
+    return low
+
+
+def _at_most_max(profile: Profile, wanted: int, clamps: Clamps) -> int:
+    high = profile.max_instances
+    if wanted <= high:
+        return wanted
+    clamps.say(ClampCode.MAX, f"max is {high}", profile.name, wanted=wanted, granted=high)
+    return high

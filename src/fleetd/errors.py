@@ -1,0 +1,38 @@
+"""What an operator can be told.
+
+Every foreseeable failure ends here as a sentence that says what is wrong, where, and what to do. A message
+never holds a secret: whoever raises one names the setting, not its value.
+"""
+
+from __future__ import annotations
+
+
+class FleetdError(Exception):
+    """A foreseeable failure; ``str(error)`` is a sentence for the operator."""
+
+
+class ConfigProblem:
+    """One thing wrong in a configuration: where (key path), what, and the cure."""
+
+    __slots__ = ("cure", "path", "what")
+
+    def __init__(self, path: str, what: str, cure: str) -> None:
+        self.path = path
+        self.what = what
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}. {self.cure}" if self.path else f"{self.what}. {self.cure}"
+
+
+class ConfigError(FleetdError):
+    """A configuration that can't be used; carries every problem found, not only the first."""
+
+    def __init__(self, file: str, problems: list[ConfigProblem]) -> None:
+        self.file = file
+        self.problems = problems
+        super().__init__("\n".join([f"{file}: {len(problems)} problem(s)", *(f"  {p}" for p in problems)]))
+
+
+class SourceUnavailableError(FleetdError):
+    """Redis, Postgres or systemd can't be read or commanded now; the reading is unknown, never zero."""

@@ -1,0 +1,114 @@
+"""Protocols: what the daemon needs from the outside.
+
+The real adapters and the fakes in the tests pass the same contract tests. Every call has a deadline of its own
+inside the adapter. A reading that can't be had raises SourceUnavailableError with a sentence for the operator (never a
+secret); nothing else foreseeable is raised.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fleetd.core.decision import Plan, Step, StepResult
+from fleetd.core.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts, Value
+from fleetd.core.status import Status
+
+
+class SidekiqSource(Protocol):
+    """Sidekiq's own bookkeeping in Redis."""
+
+    async def read(self, *, check_writes: bool) -> SidekiqFacts:
+        """One reading; with `check_writes`, also whether Redis accepts writes now (law 4)."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class DatabaseSource(Protocol):
+    """Connections of the database."""
+
+    async def read(self) -> DatabaseFacts: ...
+
+    async def close(self) -> None: ...
+
+
+class UnitControl(Protocol):
+    """systemd, for our units only."""
+
+    async def read(self) -> SystemdFacts: ...
+
+    async def carry_out(self, step: Step) -> StepResult:
+        """Do one step: start, stop (systemd's ordinary stop), or quiet (SIGTSTP to the main process).
+
+        Returns once systemd has taken the job, not once it is finished: a boot or a drain takes long, and the
+        next readings tell how it went.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class HostSource(Protocol):
+    """This host's memory and what is rendered on it."""
+
+    async def read(self, systemd: SystemdFacts | None) -> HostFacts: ...
+
+
+class LedgerView(Value, frozen=True, kw_only=True):
+    """What a beat returns."""
+
+    token: int | None  # this host's lease; None: another host holds it
+    plan: Plan | None
+    fleet_memory: bytes | None
+
+
+class Ledger(Protocol):
+    """Where the plan and the fleet's memory live; in-process for a single host."""
+
+    async def beat(self, now_seconds: float) -> LedgerView:
+        """Take or renew the lease, and see what is written."""
+        ...
+
+    async def commit(self, plan: Plan, fleet_memory: bytes, token: int) -> bool:
+        """Write the plan if `token` still holds and its epoch grows; False: it was refused."""
+        ...
+
+
+class MemoryStore(Protocol):
+    """Host memory in the StateDirectory: small, written atomically."""
+
+    def load(self) -> bytes | None: ...
+
+    def save(self, content: bytes) -> None: ...
+
+
+class Clock(Protocol):
+    def now_seconds(self) -> float:
+        """CLOCK_BOOTTIME in seconds."""
+        ...
+
+    def boot_id(self) -> str: ...
+
+
+class Teller(Protocol):
+    """Where a tick is told: metrics, log, bus, service manager."""
+
+    def tell(self, status: Status) -> None: ...
+
+
+class ServiceManager(Protocol):
+    """What fleetd says to systemd about itself (sd_notify). Never raises, never blocks."""
+
+    def ready(self) -> None: ...
+
+    def status(self, sentence: str) -> None: ...
+
+    def watchdog(self) -> None: ...
+
+    def watchdog_interval_seconds(self) -> float | None:
+        """How often to ping: half of WatchdogSec; None: no watchdog."""
+        ...
+
+    def reloading(self) -> None: ...
+
+    def stopping(self) -> None: ...
