@@ -1,0 +1,191 @@
+"""From the tables of the file to the core's Policy, with the checks that concern more than one key."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from fleetd.config.profiles import build_profiles, check_pool
+from fleetd.config.schema import (
+    ConnectionsSection,
+    FleetSection,
+    MemorySection,
+    PaceSection,
+    ProfileSection,
+    SchedulerSection,
+)
+from fleetd.config.sizes import parse_size_bytes
+from fleetd.config.walk import join, nearest
+from fleetd.config.wording import show
+from fleetd.core.policy import (
+    CLAIM_MARGIN_CONNECTIONS,
+    QUEUES_BY_IMPORTANCE,
+    SCHEDULER_QUEUE,
+    ConnectionPolicy,
+    MemoryPolicy,
+    PacePolicy,
+    Policy,
+    Profile,
+    SchedulerPolicy,
+)
+from fleetd.errors import ConfigProblem
+
+#: The longest wait wanted per queue, in seconds. Mastodon's admins alert at 30 s; `default` is what people see
+#: (their own home feed), `pull` and `fasp` fetch what nobody waits for.
+DEFAULT_TARGETS_SECONDS = {
+    "default": 5.0,
+    "push": 30.0,
+    "ingress": 30.0,
+    "mailers": 60.0,
+    "pull": 300.0,
+    "fasp": 300.0,
+}
+
+
+class Tables(Protocol):
+    """The tables that policy is made of."""
+
+    @property
+    def fleet(self) -> FleetSection: ...
+    @property
+    def profiles(self) -> dict[str, ProfileSection]: ...
+    @property
+    def targets(self) -> dict[str, float]: ...
+    @property
+    def scheduler(self) -> SchedulerSection: ...
+    @property
+    def connections(self) -> ConnectionsSection: ...
+    @property
+    def memory(self) -> MemorySection: ...
+    @property
+    def pace(self) -> PaceSection: ...
+
+
+def build_policy(
+    tables: Tables, machine_host: str, problems: list[ConfigProblem]
+) -> tuple[Policy, tuple[str, ...]]:
+    """The policy and the warnings; what is wrong goes to `problems`."""
+    if not tables.profiles and not any(p.path.startswith("profiles") for p in problems):
+        cure = 'Add at least one, e.g. [profiles.default-first] with instances = "1-4".'
+        problems.append(ConfigProblem("profiles", "no profile, so there is nothing to run", cure))
+    policy = Policy(
+        host=_host(tables.fleet.host, machine_host, problems),
+        profiles=build_profiles(tables.profiles, problems),
+        targets_seconds={**DEFAULT_TARGETS_SECONDS, **tables.targets},
+        scheduler=_scheduler(tables.scheduler, problems),
+        connections=_connections(tables.connections, problems),
+        memory=_memory(tables.memory, problems),
+        pace=_pace(tables.pace),
+    )
+    _refuse_min_over_budget(policy, problems)
+    return policy, _warnings(policy, tables.targets)
+
+
+def _host(configured: str | None, machine_host: str, problems: list[ConfigProblem]) -> str:
+    host = configured if configured is not None else machine_host
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", host):
+        cure = "Set fleet.host to 1 to 64 letters, digits, dots, dashes or underscores."
+        problems.append(ConfigProblem("fleet.host", f"this machine's name {show(host)} can't be used", cure))
+        return "unnamed"
+    return host
+
+
+def _scheduler(section: SchedulerSection, problems: list[ConfigProblem]) -> SchedulerPolicy:
+    db_pool = section.db_pool if section.db_pool is not None else section.threads + CLAIM_MARGIN_CONNECTIONS
+    check_pool("scheduler", section.threads, db_pool, problems)
+    if SCHEDULER_QUEUE not in section.queues:
+        what = f"{show(list(section.queues))} lacks the scheduler queue, so no cron job would ever run"
+        problems.append(ConfigProblem("scheduler.queues", what, 'Add "scheduler", first.'))
+    if len(set(section.queues)) != len(section.queues):
+        problems.append(
+            ConfigProblem(
+                "scheduler.queues", f"{show(list(section.queues))} names a queue twice", "Name it once."
+            )
+        )
+    return SchedulerPolicy(
+        place=section.place,
+        takeover_seconds=section.takeover_seconds,
+        threads=section.threads,
+        db_pool=db_pool,
+        queues=section.queues,
+    )
+
+
+def _connections(section: ConnectionsSection, problems: list[ConfigProblem]) -> ConnectionPolicy:
+    for index, claim in enumerate(section.claims):
+        path = f"connections.claims[{index}]"
+        if not any(p.path.startswith(path) for p in problems) and not (claim.name and claim.connections):
+            cure = 'Write e.g. {name = "web", connections = 120}.'
+            problems.append(ConfigProblem(path, "a claim needs a name and a number of connections", cure))
+    return ConnectionPolicy(
+        limit=section.limit,
+        reserve=section.reserve,
+        others=section.others + sum(claim.connections for claim in section.claims),
+        others_peak_half_life_seconds=section.others_peak_half_life_seconds,
+    )
+
+
+def _memory(section: MemorySection, problems: list[ConfigProblem]) -> MemoryPolicy:
+    sizes = {}
+    for key, value in (("reserve", section.reserve), ("instance", section.instance)):
+        try:
+            sizes[key] = parse_size_bytes(value)
+        except ValueError as error:
+            problems.append(ConfigProblem(f"memory.{key}", f"{show(value)} is not a size", f"{error}."))
+            sizes[key] = 0
+    return MemoryPolicy(reserve_bytes=sizes["reserve"], instance_bytes=sizes["instance"])
+
+
+def _pace(section: PaceSection) -> PacePolicy:
+    return PacePolicy(**{name: getattr(section, name) for name in section.__struct_fields__})
+
+
+def _claims(policy: Policy) -> int:
+    """Database connections of every profile's min and the scheduler, where this host may run it."""
+    scheduler = 0 if policy.scheduler.place == "elsewhere" else policy.scheduler.claim_connections
+    return scheduler + sum(p.min_instances * p.claim_connections for p in policy.profiles)
+
+
+def _refuse_min_over_budget(policy: Policy, problems: list[ConfigProblem]) -> None:
+    """A stated limit below what a boot starts anyway can't be kept (law 2 against law 5): the file must decide."""
+    limit = policy.connections.limit
+    if limit is None:
+        return
+    budget, claims = limit - policy.connections.reserve - policy.connections.others, _claims(policy)
+    if claims > budget:
+        what = (
+            f"{limit} − reserve {policy.connections.reserve} − others {policy.connections.others} leaves {budget} "
+            f"connections, and the min instances and the scheduler claim {claims}"
+        )
+        cure = "Raise limit, or lower min, threads or db_pool."
+        problems.append(ConfigProblem("connections.limit", what, cure))
+
+
+def _warnings(policy: Policy, targets: dict[str, float]) -> tuple[str, ...]:
+    served = {queue for profile in policy.profiles for queue, _ in profile.queues}
+    known = served | set(QUEUES_BY_IMPORTANCE)
+    sentences = [
+        f"No profile here serves the queue {queue}: its jobs wait for ever unless another host serves it."
+        for queue in QUEUES_BY_IMPORTANCE
+        if policy.profiles and queue not in served | set(policy.scheduler.queues)
+    ]
+    for queue in targets:
+        if queue not in known:
+            meant = nearest(queue, known)
+            sentences.append(
+                f"{join('targets', queue)}: no profile here serves this queue and Mastodon has none of this name"
+                + (f"; did you mean {meant}?" if meant else ".")
+            )
+    sentences += [_unusual_queues(profile) for profile in policy.profiles if _unknown_queues(profile)]
+    return tuple(sentences)
+
+
+def _unknown_queues(profile: Profile) -> list[str]:
+    return [queue for queue, _ in profile.queues if queue not in QUEUES_BY_IMPORTANCE]
+
+
+def _unusual_queues(profile: Profile) -> str:
+    queues = _unknown_queues(profile)
+    guesses = sorted({m for q in queues if (m := nearest(q, QUEUES_BY_IMPORTANCE))})
+    hint = f" (did you mean {', '.join(guesses)}?)" if guesses else ""
+    return f"Profile {profile.name} serves {', '.join(queues)}, which stock Mastodon does not have{hint}."

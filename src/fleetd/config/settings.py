@@ -1,0 +1,158 @@
+"""The configuration file as one frozen value, or every problem in it at once.
+
+The file is small and read at start and on reload; a bad one is refused whole, so nothing runs on half a change.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from fleetd.config.connections import PostgresSettings, RedisSettings
+from fleetd.config.policy import build_policy
+from fleetd.config.schema import (
+    ConnectionsSection,
+    FleetSection,
+    HttpSection,
+    LogSection,
+    MastodonSection,
+    MemorySection,
+    PaceSection,
+    ProfileSection,
+    SchedulerSection,
+    Section,
+    StateSection,
+)
+from fleetd.config.sources import PostgresSection, RedisSection, postgres_settings, redis_settings
+from fleetd.config.walk import section
+from fleetd.config.wording import show
+from fleetd.core.facts import Value
+from fleetd.core.policy import Policy
+from fleetd.errors import ConfigError, ConfigProblem
+
+#: More than any real file; a slip such as `--config /dev/zero` ends here.
+FILE_BYTES_MAX = 1024 * 1024
+
+#: What fleetd.service gives as the credential `env.production` when Mastodon's file could not be read.
+ENV_FILE_MISSING = "# fleetd: no .env.production"
+
+
+class File(Section, frozen=True, kw_only=True):
+    """The tables of the file."""
+
+    fleet: FleetSection = FleetSection()
+    mastodon: MastodonSection = MastodonSection()
+    redis: RedisSection | None = None
+    postgres: PostgresSection | None = None
+    profiles: dict[str, ProfileSection] = {}
+    targets: dict[str, Annotated[float, Meta(ge=0.1, le=86_400)]] = {}
+    scheduler: SchedulerSection = SchedulerSection()
+    connections: ConnectionsSection = ConnectionsSection()
+    memory: MemorySection = MemorySection()
+    pace: PaceSection = PaceSection()
+    http: HttpSection = HttpSection()
+    log: LogSection = LogSection()
+    state: StateSection = StateSection()
+
+
+class HttpAddress(Value, frozen=True, kw_only=True):
+    """Where the read-only HTTP side listens."""
+
+    host: str
+    port: int
+
+
+class Settings(Value, frozen=True, kw_only=True):
+    """Everything the configuration says."""
+
+    policy: Policy
+    redis: RedisSettings | None  # None: as Mastodon's own settings say
+    postgres: PostgresSettings | None  # None: likewise
+    env_file: str  # Mastodon's .env.production; "": none
+    role: str | None  # the role Mastodon connects with, where fleetd uses another; None: the same
+    database: str | None  # likewise its database
+    name_connections: (
+        bool | None
+    )  # None: only where workers reach Postgres directly, as .env.production shows
+    http: HttpAddress | None  # None: off
+    log_level: str
+    state_directory: str
+    warnings: tuple[str, ...]  # sentences: nothing is refused for these
+
+
+def load(path: str | Path) -> Settings:
+    """The settings in the file; raises ConfigError with every problem in it."""
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        cure = "Copy config.example.toml there and change it, or name another file with --config."
+        raise ConfigError(str(path), [ConfigProblem("", f"can't be read: {error.strerror}", cure)]) from None
+    if len(content) > FILE_BYTES_MAX:
+        problem = ConfigProblem("", "larger than 1 MiB", "Name a configuration file with --config.")
+        raise ConfigError(str(path), [problem])
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        problem = ConfigProblem("", f"line {line} is not UTF-8", "Save the file as UTF-8.")
+        raise ConfigError(str(path), [problem]) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str = "fleetd.toml", *, machine_host: str | None = None) -> Settings:
+    """The settings in a TOML text; `machine_host` stands in for this machine's host name.
+
+    Raises ConfigError with every problem, each with key path, value (never a secret's) and cure.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        cure = "Mend that line; texts need quotes, tables look like [redis]."
+        raise ConfigError(file, [ConfigProblem("", f"not TOML: {_on_one_line(str(error))}", cure)]) from None
+    except RecursionError:
+        raise ConfigError(file, [ConfigProblem("", "nested too deeply", "Use plain tables.")]) from None
+    problems: list[ConfigProblem] = []
+    settings = _settings(table, machine_host or platform.node(), problems)
+    if problems:
+        raise ConfigError(file, problems)
+    return settings
+
+
+def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigProblem]) -> Settings:
+    contents = section(File, table, "", problems)
+    policy, warnings = build_policy(contents, machine_host, problems)
+    return Settings(
+        policy=policy,
+        redis=redis_settings(contents.redis, problems),
+        postgres=postgres_settings(contents.postgres, problems),
+        env_file=contents.mastodon.env_file,
+        role=contents.mastodon.role,
+        database=contents.mastodon.database,
+        name_connections=contents.mastodon.name_connections,
+        http=_http_address(contents.http.listen, problems),
+        log_level=contents.log.level,
+        state_directory=contents.state.directory,
+        warnings=warnings,
+    )
+
+
+def _http_address(listen: str, problems: list[ConfigProblem]) -> HttpAddress | None:
+    if not listen:
+        return None
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", listen)
+    if match is None or not 1 <= int(match[3]) <= 65_535:
+        cure = 'Write "ADDRESS:PORT", e.g. "127.0.0.1:9849" or "[::1]:9849"; "" turns it off.'
+        problems.append(ConfigProblem("http.listen", f"{show(listen)} is not an address with a port", cure))
+        return None
+    return HttpAddress(host=match[1] or match[2], port=int(match[3]))
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

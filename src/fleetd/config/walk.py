@@ -1,0 +1,125 @@
+"""From a TOML table to a typed section, key by key, so that every problem is found and not only the first.
+
+msgspec converts and checks each leaf; this walks the tables around them and words the complaints. A value
+that may be a secret is never repeated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from fleetd.config.wording import describe, show
+from fleetd.errors import ConfigProblem
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+#: Tables whose values are never repeated: a password is easily written into the wrong key of them.
+SECRET_TABLES = ("redis", "postgres")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def join(path: str, key: str) -> str:
+    """A key path as TOML writes it."""
+    bare = key.replace("-", "").replace("_", "")
+    shown = key if bare.isascii() and bare.isalnum() else '"' + key.replace("\n", " ")[:40] + '"'
+    return f"{path}.{shown}" if path else shown
+
+
+def section(kind: type[S], table: Mapping[str, Any], path: str, problems: list[ConfigProblem]) -> S:
+    """The section; what is wrong goes to `problems` and gets its default."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    _refuse_unknown(table, hints, path, problems)
+    values: dict[str, Any] = {}
+    for key, hint in hints.items():
+        if key not in table:
+            continue
+        good, value = _value(_without_none(hint), table[key], join(path, key), problems)
+        if good:
+            values[key] = value
+    return kind(**values)
+
+
+def _without_none(hint: Any) -> Any:
+    """`X | None` as X: TOML has no null, and a section may be optional."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        rest = [part for part in typing.get_args(hint) if part is not type(None)]
+        if len(rest) == 1:
+            return rest[0]
+    return hint
+
+
+def _refuse_unknown(
+    table: Mapping[str, Any], known: Mapping[str, Any], path: str, problems: list[ConfigProblem]
+) -> None:
+    for key in table:
+        if key in known:
+            continue
+        meant = nearest(key, known)
+        where = f"[{path}]" if path else "The file"
+        cure = f"Did you mean {join(path, meant)}?" if meant else f"{where} knows: {', '.join(known)}."
+        problems.append(ConfigProblem(join(path, key), "no such key", cure))
+
+
+def _value(hint: Any, raw: Any, path: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+    """(good, value) of one key, whose type may be a section, a table of sections, a list of them, or a leaf."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        if not _is_table(raw, path, problems):
+            return False, None
+        return True, section(hint, raw, path, problems)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict:
+        if not _is_table(raw, path, problems):
+            return False, None
+        pairs = {k: _value(arguments[1], v, join(path, k), problems) for k, v in raw.items()}
+        return True, {k: value for k, (good, value) in pairs.items() if good}
+    inner = arguments[0] if origin is tuple else None
+    if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+        return _list_of_sections(inner, raw, path, problems)
+    return _leaf(hint, raw, path, problems)
+
+
+def _list_of_sections(
+    kind: type[S], raw: Any, path: str, problems: list[ConfigProblem]
+) -> tuple[bool, tuple[S, ...]]:
+    if not isinstance(raw, list):
+        problems.append(
+            ConfigProblem(path, f"{show(raw)} is not a list", "Write a list of tables: [{…}, {…}].")
+        )
+        return False, ()
+    items = []
+    for index, item in enumerate(raw):
+        here = f"{path}[{index}]"
+        items.append(section(kind, item, here, problems) if _is_table(item, here, problems) else kind())
+    return True, tuple(items)
+
+
+def _leaf(hint: Any, raw: Any, path: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+    try:
+        return True, msgspec.convert(raw, hint)
+    except msgspec.ValidationError:
+        wanted = describe(hint)
+        shown = "the value (not shown)" if path.startswith(SECRET_TABLES) else show(raw)
+        what = f"{shown} is not {wanted}"
+        problems.append(ConfigProblem(path, what, "Write one, or leave the key out for its default."))
+        return False, None
+
+
+def _is_table(raw: Any, path: str, problems: list[ConfigProblem]) -> bool:
+    if isinstance(raw, dict):
+        return True
+    # The value isn't shown: `redis = "redis://:secret@…"` ends here.
+    problems.append(
+        ConfigProblem(path, "this is a table, not a value", f"Write [{path}] and its keys below it.")
+    )
+    return False
