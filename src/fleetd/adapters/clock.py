@@ -1,0 +1,43 @@
+"""The host's clock that never jumps and runs through a suspend (port Clock)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+
+_KERNEL_FILE = Path("/proc/sys/kernel/random/boot_id")
+_MARK_CHARACTERS_MAX = 64
+
+
+class BoottimeClock:
+    """CLOCK_BOOTTIME; times of two boots can't be compared, which is what the boot id is for.
+
+    `runtime_directory`: one below /run, which every boot empties. A mark left there tells boots of a system container
+    apart: those have one kernel, and so one kernel boot id.
+    """
+
+    def __init__(self, boot_id_file: Path = _KERNEL_FILE, runtime_directory: Path | None = None) -> None:
+        try:
+            self._boot_id = boot_id_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            self._boot_id = ""  # then nothing remembered counts as of this boot
+        if self._boot_id and runtime_directory is not None:
+            self._boot_id += _mark(runtime_directory / "boot")
+
+    def now_seconds(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def boot_id(self) -> str:
+        """The kernel's random id of this boot, and the mark's; empty when the kernel's can't be read."""
+        return self._boot_id
+
+
+def _mark(path: Path) -> str:
+    """What the first start of this boot left; without one that can be kept the kernel's id has to do."""
+    try:
+        if not path.exists():
+            path.write_text(uuid.uuid4().hex, encoding="ascii")
+        return "." + path.read_text(encoding="ascii").strip()[:_MARK_CHARACTERS_MAX]
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,173 @@
+"""Where a log line goes: the journal's socket with fields, a terminal for reading, or lines with a priority.
+
+Format of the journal's datagrams: systemd, "Native Journal Protocol". Nothing here raises, and nothing waits for a
+journald that stands still: a line that can't be sent is counted, and the next one that can says how many are missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, TextIO
+
+from structlog.dev import ConsoleRenderer, plain_traceback
+
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
+FIELDS_MAX = 32
+FIELD_BYTES_MAX = 4 * 1024
+MESSAGE_BYTES_MAX = 16 * 1024
+
+_NOT_IN_A_NAME = re.compile(r"[^A-Z0-9_]")
+#: sd-daemon(3): priorities of syslog, by structlog's level names.
+PRIORITIES = {
+    "critical": 2,
+    "exception": 3,
+    "error": 3,
+    "warning": 4,
+    "warn": 4,
+    "notice": 5,
+    "info": 6,
+    "debug": 7,
+}
+
+#: A finished line: `event` (the sentence), `level`, perhaps `logger`, `exception`, and fields of its own; all strings.
+Line = Mapping[str, str]
+
+
+class Output(Protocol):
+    def write(self, line: Line) -> None: ...
+
+
+def output_for(stream: TextIO, environ: Mapping[str, str], journal_socket: str = JOURNAL_SOCKET) -> Output:
+    """The journal when `stream` leads to it, a terminal when it is one, else lines with priorities."""
+    if _leads_to_journal(stream, environ) and os.access(journal_socket, os.W_OK):
+        return Journal(journal_socket)
+    try:
+        terminal = stream.isatty()
+    except ValueError:
+        terminal = False
+    return Terminal(stream, colours="NO_COLOR" not in environ) if terminal else Prefixed(stream)
+
+
+def _leads_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """systemd.exec(5): JOURNAL_STREAM is device:inode of what stderr was; it may have been redirected since."""
+    try:
+        stat = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
+
+
+class Journal:
+    """Native datagrams; `journalctl -u fleetd -o verbose` shows the fields, FLEETD_UNIT=… finds them."""
+
+    def __init__(self, path: str = JOURNAL_SOCKET) -> None:
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+        self._missing = 0
+
+    def write(self, line: Line) -> None:
+        fields = _fields(line)
+        if self._missing:
+            fields.append(("FLEETD_LINES_MISSING_BEFORE", str(self._missing)))
+        if self._send(b"".join(_encoded(name, value) for name, value in fields)):
+            self._missing = 0
+        else:
+            self._missing += 1
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _send(self, datagram: bytes) -> bool:
+        try:
+            self._socket.sendto(datagram, self._path)
+        except OSError as error:
+            return error.errno in (errno.EMSGSIZE, errno.ENOBUFS) and self._send_as_file(datagram)
+        return True
+
+    def _send_as_file(self, datagram: bytes) -> bool:
+        """Too big for a datagram: a sealed memory file's descriptor instead."""
+        try:
+            file = os.memfd_create("fleetd-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError:
+            return False
+        try:
+            os.write(file, datagram)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", file))
+            self._socket.sendmsg([], [rights], 0, self._path)
+        except OSError:
+            return False
+        finally:
+            os.close(file)
+        return True
+
+
+def _fields(line: Line) -> list[tuple[str, str]]:
+    message = line["event"]
+    if "exception" in line:
+        message = f"{message}\n{line['exception']}"
+    fields = [
+        ("MESSAGE", message),
+        ("PRIORITY", str(PRIORITIES.get(line["level"], 6))),
+        ("SYSLOG_IDENTIFIER", "fleetd"),
+    ]
+    for key, value in line.items():
+        if key not in ("event", "level", "exception") and len(fields) < FIELDS_MAX:
+            fields.append((f"FLEETD_{_NOT_IN_A_NAME.sub('_', key.upper())}"[:64], value))
+    return fields
+
+
+def _encoded(name: str, value: str) -> bytes:
+    limit = MESSAGE_BYTES_MAX if name == "MESSAGE" else FIELD_BYTES_MAX
+    data = value.encode(errors="replace")[:limit]
+    if b"\n" in data:  # a line break would begin a field of the writer's choice
+        return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
+    return name.encode() + b"=" + data + b"\n"
+
+
+class Terminal:
+    """For a person: time, level, sentence, fields; with colours where they are wanted."""
+
+    def __init__(self, stream: TextIO, *, colours: bool) -> None:
+        self._stream = stream
+        self._renderer = ConsoleRenderer(colors=colours, exception_formatter=plain_traceback)
+
+    def write(self, line: Line) -> None:
+        shown: dict[str, Any] = {key: value for key, value in line.items() if key != "logger"}
+        shown["timestamp"] = time.strftime("%H:%M:%S")
+        _print(self._stream, str(self._renderer(None, line["level"], shown)))
+
+
+class Prefixed:
+    """`<N>` before each line, as sd-daemon(3) has it: a service manager or a log collector reads the priority."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: Line) -> None:
+        rest = [f"{k}={v}" for k, v in line.items() if k not in ("event", "level", "exception", "logger")]
+        text = " ".join([line["event"], *rest[:FIELDS_MAX]])
+        if "exception" in line:
+            text = f"{text}\n{line['exception']}"
+        prefix = f"<{PRIORITIES.get(line['level'], 6)}>"
+        _print(
+            self._stream, "\n".join(prefix + part for part in text[:MESSAGE_BYTES_MAX].splitlines() or [""])
+        )
+
+
+def _print(stream: TextIO, text: str) -> None:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        stream.write(text.encode(encoding, errors="replace").decode(encoding) + "\n")
+        stream.flush()
+    except (OSError, ValueError):
+        return  # a log that can't be written is no reason to stop

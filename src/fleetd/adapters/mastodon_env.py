@@ -1,0 +1,186 @@
+"""Mastodon's `.env.production` to connection settings, with Mastodon's own precedence.
+
+Sources: Mastodon `lib/mastodon/redis_configuration.rb` and `config/database.yml`; dotenv-ruby `parser.rb` and
+`substitutions/variable.rb` for what a value means where python-dotenv, which finds the bindings, differs.
+The process environment is neither read nor changed, and no problem repeats a value.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+
+from dotenv.parser import Binding, parse_stream
+
+from fleetd.config.connection_urls import (
+    DATABASES_MAX,
+    SSL_MODES,
+    postgres_from_url,
+    redis_from_url,
+    whole_number,
+)
+from fleetd.config.connections import PostgresSettings, RedisSettings
+from fleetd.core.facts import Value
+from fleetd.errors import ConfigError, ConfigProblem
+
+_OURS = re.compile(r"\b(?:SIDEKIQ_)?REDIS_[A-Z_]+|\bDB_[A-Z]+|\bDATABASE_URL|\bPGSSL[A-Z]+")
+_VALUE = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=[^\S\r\n]*(.*)", re.DOTALL)
+_VARIABLE = re.compile(r"(\\)?\$(?!\()\{?([A-Za-z0-9_]+)?\}?")
+_COMMAND = re.compile(r"(?<!\\)\$\(")
+_ESCAPED = re.compile(r"\\([^$nr])")  # \n and \r stay two characters, as in dotenv 3
+_SENTINEL_PORT = 26379
+
+
+class MastodonConnections(Value, frozen=True, kw_only=True):
+    """Where Mastodon's Sidekiq finds its Redis and its database."""
+
+    redis: RedisSettings
+    postgres: PostgresSettings
+
+
+def connection_settings(text: str, file: str) -> MastodonConnections:
+    """Settings from the text of `.env.production`; raises ConfigError with every problem found in `file`."""
+    env, problems = read_env(text)
+    redis = redis_settings(env, problems)
+    postgres = postgres_settings(env, problems)
+    if problems or redis is None or postgres is None:
+        raise ConfigError(file, problems)
+    return MastodonConnections(redis=redis, postgres=postgres)
+
+
+def read_env(text: str) -> tuple[dict[str, str], list[ConfigProblem]]:
+    """The variables of a dotenv file as dotenv-ruby would set them in an otherwise empty environment."""
+    env: dict[str, str] = {}
+    problems: list[ConfigProblem] = []
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            # A line about something else is none of our business.
+            if name := _OURS.search(binding.original.string):
+                what = f"line {binding.original.line} can't be understood"
+                problems.append(ConfigProblem(name[0], what, "Write NAME=value, with both quotes or none."))
+        elif binding.key and binding.value is not None:
+            env[binding.key] = _value(binding, env, problems)
+    return env, problems
+
+
+def _value(binding: Binding, env: dict[str, str], problems: list[ConfigProblem]) -> str:
+    """What dotenv-ruby makes of a value: it expands $NAME, and cuts an unquoted value at any #."""
+    match = _VALUE.match(binding.original.string)
+    raw = match[1] if match else ""
+    if raw.startswith("'"):
+        return raw[1 : raw.rindex("'")] if raw.count("'") > 1 else raw
+    if raw.startswith('"'):
+        quoted = re.match(r'"((?:\\.|[^"\\])*)"', raw, re.DOTALL)
+        value = quoted[1] if quoted else raw
+    else:
+        value = raw.split("#", 1)[0].strip()
+    value = _ESCAPED.sub(r"\1", value)
+    if _COMMAND.search(value) and binding.key and _OURS.fullmatch(binding.key):
+        what = "takes its value from a command, which fleetd does not run"
+        problems.append(ConfigProblem(binding.key, what, "Write the value itself."))
+    return _VARIABLE.sub(lambda m: _variable(m, env), value)
+
+
+def _variable(match: re.Match[str], env: dict[str, str]) -> str:
+    if match[1]:
+        return match[0][1:]
+    return env.get(match[2], "") if match[2] else match[0]
+
+
+def redis_settings(env: dict[str, str], problems: list[ConfigProblem]) -> RedisSettings | None:
+    """Sidekiq's Redis: everything with the prefix SIDEKIQ_, or else everything without; never a mixture."""
+    before = len(problems)
+    for prefix in ("SIDEKIQ_", ""):
+        settings = _redis(env, f"{prefix}REDIS_", problems)
+        if settings is not None:
+            return settings
+        if len(problems) > before:
+            return None
+    return _redis_by_host(env, "REDIS_", problems)
+
+
+def _redis(env: dict[str, str], prefix: str, problems: list[ConfigProblem]) -> RedisSettings | None:
+    """Settings of one prefix; None when it sets neither address, Sentinels nor host, or a problem was added."""
+    if url := env.get(f"{prefix}URL"):
+        return redis_from_url(url, f"{prefix}URL", env.get("REDIS_NAMESPACE") or None, problems)
+    if env.get(f"{prefix}SENTINEL_MASTER") and env.get(f"{prefix}SENTINELS", "").strip(", "):
+        return _redis_by_sentinel(env, prefix, problems)
+    if env.get(f"{prefix}HOST"):
+        return _redis_by_host(env, prefix, problems)
+    return None
+
+
+def _redis_by_host(env: dict[str, str], prefix: str, problems: list[ConfigProblem]) -> RedisSettings | None:
+    port = whole_number(env.get(f"{prefix}PORT") or "6379", f"{prefix}PORT", 1, 65535, problems)
+    db = whole_number(env.get(f"{prefix}DB") or "0", f"{prefix}DB", 0, DATABASES_MAX, problems)
+    if port is None or db is None:
+        return None
+    return RedisSettings(
+        host=env.get(f"{prefix}HOST") or "localhost",
+        port=port,
+        db=db,
+        username=env.get(f"{prefix}USER") or None,
+        password=env.get(f"{prefix}PASSWORD") or None,
+        namespace=env.get("REDIS_NAMESPACE") or None,
+    )
+
+
+def _redis_by_sentinel(
+    env: dict[str, str], prefix: str, problems: list[ConfigProblem]
+) -> RedisSettings | None:
+    before = len(problems)
+    port_key, list_key = f"{prefix}SENTINEL_PORT", f"{prefix}SENTINELS"
+    default_port = whole_number(env.get(port_key) or str(_SENTINEL_PORT), port_key, 1, 65535, problems)
+    db = whole_number(env.get(f"{prefix}DB") or "0", f"{prefix}DB", 0, DATABASES_MAX, problems)
+    sentinels = []
+    for entry in filter(None, (part.strip() for part in env[list_key].split(","))):
+        host, colon, port_text = entry.partition(":")
+        port = whole_number(port_text, f"a port in {list_key}", 1, 65535, problems) if colon else default_port
+        if port is not None:
+            sentinels.append((host, port))
+    if not all(host for host, _ in sentinels):
+        problems.append(
+            ConfigProblem(list_key, "has an entry without a host", "Write HOST[:PORT],HOST[:PORT],…")
+        )
+    if db is None or len(problems) > before:
+        return None
+    return RedisSettings(
+        db=db,
+        username=env.get(f"{prefix}USER") or None,
+        password=env.get(f"{prefix}PASSWORD") or None,
+        sentinel_master=env[f"{prefix}SENTINEL_MASTER"],
+        sentinels=tuple(sentinels),
+        sentinel_username=env.get(f"{prefix}SENTINEL_USERNAME") or None,
+        sentinel_password=env.get(f"{prefix}SENTINEL_PASSWORD") or None,
+        namespace=env.get("REDIS_NAMESPACE") or None,
+    )
+
+
+def postgres_settings(env: dict[str, str], problems: list[ConfigProblem]) -> PostgresSettings | None:
+    """Mastodon's database: DB_*, over which DATABASE_URL goes part by part, as in ActiveRecord.
+
+    A DB_HOST or DB_PORT that is set but empty means libpq's own default, which for the host is the local socket.
+    """
+    before = len(problems)
+    port_text = env.get("DB_PORT", "5432")
+    port = whole_number(port_text, "DB_PORT", 1, 65535, problems) if port_text else None
+    sslmode = env.get("DB_SSLMODE") or "prefer"
+    if sslmode not in SSL_MODES:
+        problems.append(
+            ConfigProblem("DB_SSLMODE", "is not one of libpq's", f"One of {', '.join(SSL_MODES)}.")
+        )
+    if len(problems) > before:
+        return None
+    settings = PostgresSettings(
+        host=env.get("DB_HOST", "localhost") or None,
+        port=port,
+        dbname=env.get("DB_NAME") or "mastodon_production",
+        user=env.get("DB_USER") or "mastodon",
+        password=env.get("DB_PASS") or None,
+        sslmode=sslmode,
+        sslrootcert=env.get("PGSSLROOTCERT") or None,
+        sslcert=env.get("PGSSLCERT") or None,
+        sslkey=env.get("PGSSLKEY") or None,
+    )
+    url = env.get("DATABASE_URL")
+    return postgres_from_url(url, "DATABASE_URL", settings, problems) if url else settings

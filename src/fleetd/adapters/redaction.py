@@ -1,0 +1,63 @@
+"""Takes secrets out of text and of log fields, whatever library wrote them.
+
+A net, not a licence: who builds a message leaves secrets out to begin with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+HIDDEN = "[hidden]"
+
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/?#@]*(?:@[^\s/?#@]*)*@")
+_ASSIGNED = re.compile(
+    r"(?P<name>\b\w*(?:password|passwd|passphrase|secret|passfile|api_?key|(?<!\w)pass|_pass)\w*"
+    r"['\"]?\s*(?:=>|[=:])\s*)"
+    r"(?P<value>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s,;&)}\]]+)",
+    re.IGNORECASE,
+)
+_SECRET_NAME = re.compile(
+    r"(?:^|[_.\- ])(?:password|passwd|pass|passphrase|secret|secrets|dsn|conninfo|credentials?|authorization|"
+    r"auth|cookie|api_?key|private_?key|ur[li]|token)$",
+    re.IGNORECASE,
+)
+_DEPTH_MAX = 4
+_ITEMS_MAX = 64
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the userinfo of URLs and without values assigned to names like `password`."""
+    if "://" in text:
+        text = _USERINFO.sub(rf"\g<scheme>{HIDDEN}@", text)
+    return _ASSIGNED.sub(rf"\g<name>{HIDDEN}", text)
+
+
+def names_secret(name: str) -> bool:
+    """Whether a field of this name is hidden whole: password, db_pass, redis_url, dsn, token, …"""
+    return _SECRET_NAME.search(name) is not None
+
+
+def redacted(value: object, *, depth: int = 0) -> object:
+    """`value` with secrets taken out, of mappings and sequences too; bounded in depth and number of items."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return without_secrets(value)
+    if depth >= _DEPTH_MAX:
+        return "…"
+    if isinstance(value, Mapping):
+        pairs = list(value.items())[:_ITEMS_MAX]
+        return {
+            str(k): HIDDEN if v and names_secret(str(k)) else redacted(v, depth=depth + 1) for k, v in pairs
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [redacted(v, depth=depth + 1) for v in list(value)[:_ITEMS_MAX]]
+    return without_secrets(_text(value))
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # a log line must not fail because of what it is about
+        return f"<{type(value).__name__}>"

@@ -1,0 +1,91 @@
+"""What fleetd tells systemd of itself: datagrams to NOTIFY_SOCKET, by hand as sd_notify(3) advises.
+
+Nothing here raises or waits: without a service manager every call does nothing, and a datagram that can't be
+delivered now is dropped (the next watchdog ping comes soon enough).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+_STATUS_LENGTH_MAX = 400
+_PATH_BYTES_MAX = 107  # sockaddr_un
+
+
+class SdNotify:
+    """Port ServiceManager. `environ`: where NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._watchdog_interval_seconds = _watchdog_interval_seconds(environ)
+        self._socket: socket.socket | None = None
+        if self._address is not None:
+            try:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                self._socket.setblocking(False)
+            except OSError:
+                self._socket = None
+
+    def ready(self) -> None:
+        """Started, or reloaded."""
+        self._send("READY=1")
+
+    def status(self, sentence: str) -> None:
+        """The line that `systemctl status fleetd` shows."""
+        self._send(f"STATUS={_one_line(sentence)}")
+
+    def watchdog(self) -> None:
+        self._send("WATCHDOG=1")
+
+    def watchdog_interval_seconds(self) -> float | None:
+        """How often to ping: half of WatchdogSec; None: no watchdog, or it is not for this process."""
+        return self._watchdog_interval_seconds
+
+    def reloading(self) -> None:
+        """A reload begins; ready() ends it. Type=notify-reload wants the time with it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1")
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Starting, reloading or stopping takes up to `seconds` more from now."""
+        self._send(f"EXTEND_TIMEOUT_USEC={max(0, int(seconds * 1_000_000))}")
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _send(self, state: str) -> None:
+        if self._socket is None or self._address is None:
+            return
+        try:
+            self._socket.sendto(state.encode(errors="replace"), self._address)
+        except OSError:
+            return
+
+
+def _address(path: str) -> bytes | None:
+    """A path, or with @ before it a name in the abstract namespace; None: no socket of a kind that is known."""
+    encoded = os.fsencode(path)
+    if not encoded or len(encoded) > _PATH_BYTES_MAX or encoded[:1] not in (b"/", b"@") or b"\0" in encoded:
+        return None
+    return b"\0" + encoded[1:] if encoded[:1] == b"@" else encoded
+
+
+def _watchdog_interval_seconds(environ: Mapping[str, str]) -> float | None:
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    if not (microseconds.isascii() and microseconds.isdigit()) or int(microseconds) == 0:
+        return None
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(microseconds) / 2_000_000
+
+
+def _one_line(sentence: str) -> str:
+    """A line break would begin another assignment: READY=1 from a queue's name."""
+    return "".join(c if c.isprintable() else " " for c in sentence)[:_STATUS_LENGTH_MAX]

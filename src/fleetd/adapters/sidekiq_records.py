@@ -1,0 +1,174 @@
+"""The records of sidekiq_reading.lua, put together to one reading: pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from fleetd.adapters.redis_connection import scripts_lack_rights
+from fleetd.adapters.sidekiq_wire import (
+    WireError,
+    age_seconds,
+    count,
+    heartbeat,
+    oldest_age_seconds,
+    text,
+    work_entry,
+)
+from fleetd.core.facts import JobClassFacts, KeyFault, ProcessFacts, QueueFacts, SidekiqFacts
+
+FAULTS_MAX = 100
+_KEY_SHOWN_MAX = 160
+
+_WHY = {
+    "WRONGTYPE": "holds another type of value than Sidekiq writes",
+    "NOPERM": "may not be read by this Redis user",
+    "LONGNAME": "has a member that is too long for a name",
+    "LONGINFO": "has a heartbeat that is too long to be Sidekiq's",
+}
+
+
+class Reading:
+    """Takes records one by one; `facts` is what they say together."""
+
+    def __init__(self, key_prefix: str) -> None:
+        self._prefix = key_prefix
+        self._now_seconds = 0.0
+        self._lengths: dict[str, tuple[int, float]] = {}  # queue to length and oldest age
+        self._processes: dict[bytes, ProcessFacts] = {}  # by identity
+        self._complete = True
+        self._busy: Counter[str] = Counter()  # by queue
+        self._oldest_run: dict[bytes, float] = {}  # by identity
+        self._unattributed: set[bytes] = set()  # identities whose running jobs are not all understood
+        self._counters: dict[str, int] = {}
+        self._classes: dict[str, Counter[str]] = {}
+        self._faults: dict[KeyFault, None] = {}
+
+    def take(self, record: list[Any]) -> None:
+        kind, rest = record[0], record[1:]
+        takes: dict[bytes, Callable[..., None]] = {
+            b"time": self._take_time,
+            b"queue": self._take_queue,
+            b"process": self._take_process,
+            b"work": self._take_work,
+            b"counter": self._take_counter,
+            b"classes": self._take_classes,
+            b"fault": self._take_fault,
+            b"cut": self._take_cut,
+        }
+        takes[kind](*rest)
+
+    def fault(self, key: str, why: str) -> None:
+        self._faults[KeyFault(key=key, why=why)] = None
+
+    def facts(self, *, redis_run_id: str, writable: bool | None) -> SidekiqFacts:
+        for queue in self._unknown_busy():
+            if self._lengths.pop(queue, None) is not None:
+                self.fault(
+                    f"{self._prefix}queue:{queue}",
+                    "has running jobs that could not be read: busy threads unknown",
+                )
+        faults = sorted(self._faults, key=lambda fault: (fault.key, fault.why))
+        if len(faults) > FAULTS_MAX:
+            faults[FAULTS_MAX:] = [KeyFault(key="…", why="and more keys that could not be understood")]
+        return SidekiqFacts(
+            queues={
+                name: QueueFacts(
+                    name=name, length_jobs=length, oldest_age_seconds=age, busy_threads=self._busy[name]
+                )
+                for name, (length, age) in self._lengths.items()
+            },
+            processes=tuple(
+                msgspec.structs.replace(process, oldest_run_age_seconds=self._oldest_run.get(identity))
+                for identity, process in sorted(self._processes.items())
+            ),
+            processed_jobs_total=self._counters.get("processed"),
+            failed_jobs_total=self._counters.get("failed"),
+            job_classes={
+                name: JobClassFacts(processed_jobs=c["p"], failed_jobs=c["f"], busy_milliseconds=c["ms"])
+                for name, c in self._classes.items()
+            },
+            processes_complete=self._complete,
+            faults=tuple(faults),
+            redis_run_id=redis_run_id,
+            writable=writable,
+        )
+
+    def _unknown_busy(self) -> set[str]:
+        """Queues on which a thread may be busy that was counted nowhere."""
+        owners = (self._processes.get(identity) for identity in self._unattributed)
+        return {queue for owner in owners if owner for queue in owner.queues}
+
+    def _take_time(self, seconds: bytes, microseconds: bytes) -> None:
+        self._now_seconds = int(seconds) + int(microseconds) / 1e6
+
+    def _take_queue(self, name: bytes, length: int, job: bytes | None, cut: int) -> None:
+        try:
+            age = 0.0
+            if job is not None:
+                age = oldest_age_seconds(job, cut=bool(cut), now_seconds=self._now_seconds)
+            self._lengths[text(name)] = (length, age)
+        except WireError as error:
+            self.fault(f"{self._prefix}queue:{_shown(name)}", str(error))
+
+    def _take_process(self, identity: bytes, *fields: bytes | None) -> None:
+        try:
+            self._processes[identity] = heartbeat(text(identity), list(fields), self._now_seconds)
+        except WireError as error:
+            self._complete = False
+            self.fault(self._prefix + _shown(identity), str(error))
+
+    def _take_work(self, identity: bytes, key: bytes, entries: list[Any]) -> None:
+        for entry in entries:
+            try:
+                queue, run_at = work_entry(entry)
+                age = age_seconds(run_at, self._now_seconds)
+            except WireError as error:
+                self._unattributed.add(identity)
+                self.fault(_shown(key), str(error))
+                continue
+            self._busy[queue] += 1
+            self._oldest_run[identity] = max(age, self._oldest_run.get(identity, 0.0))
+
+    def _take_counter(self, name: bytes, value: bytes | None) -> None:
+        counter = name.decode()
+        try:
+            # Absent is zero here: INCRBY creates the key with the first job that ends.
+            self._counters[counter] = 0 if value is None else count(value)
+        except WireError as error:
+            self.fault(f"{self._prefix}stat:{counter}", str(error))
+
+    def _take_classes(self, key: bytes, pairs: list[bytes]) -> None:
+        for field, value in zip(pairs[::2], pairs[1::2], strict=False):
+            try:
+                name, separator, what = text(field).rpartition("|")
+                number = count(value)
+            except WireError as error:
+                self.fault(self._prefix + "j", f"{error} (job class counters)")
+                continue
+            if separator and what in ("p", "f", "ms"):  # histograms and what later versions add are not ours
+                self._classes.setdefault(name, Counter())[what] += number
+
+    def _take_fault(self, about: bytes, owner: bytes, key: bytes, why: bytes) -> None:
+        self._lost(about, owner)
+        words = why.decode("ascii", "replace")
+        code = "NOPERM" if scripts_lack_rights(words) else words.split(" ", 1)[0]
+        self.fault(_shown(key), _WHY.get(code, f"can't be read: {code[:32]}"))
+
+    def _take_cut(self, about: bytes, owner: bytes, key: bytes, limit: int) -> None:
+        self._lost(about, owner)
+        self.fault(_shown(key), f"has more than {limit} members; the rest is not read")
+
+    def _lost(self, about: bytes, owner: bytes) -> None:
+        if about == b"processes":
+            self._complete = False
+        elif about == b"work":
+            self._unattributed.add(owner)
+
+
+def _shown(key: bytes) -> str:
+    shown = key.decode("utf-8", "backslashreplace")
+    return shown if len(shown) <= _KEY_SHOWN_MAX else shown[: _KEY_SHOWN_MAX - 1] + "…"

@@ -1,0 +1,179 @@
+"""What Sidekiq 6.4 to 8.1 writes into Redis, from bytes to facts: pure, and nothing in a key makes it raise.
+
+Formats: Sidekiq's `launcher.rb` (heartbeats), `processor.rb` (running jobs), `client.rb` (jobs) and
+`metrics/tracking.rb` (job classes) of 6.4.1, 6.5.12, 7.0, 7.3.9, 8.0.9 and 8.1.6. What can't be understood is
+left out and named as a KeyFault whose words depend on the fault only, so that a log can say it once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from fleetd.core.facts import ProcessFacts
+
+#: A time above this is in milliseconds (Sidekiq 8), below it in seconds (up to 7): 5138 AD or 1973.
+_MILLISECONDS_FROM = 1e11
+_TIME_KEYS = (b'"enqueued_at":', b'"created_at":')
+_TRIES_MAX = 32  # nested objects with a job's names; each try reads at most the tail the script sends
+_DIGITS_MAX = 18
+
+#: Everything that decoding hostile JSON may raise: msgspec counts nesting by Python's recursion limit.
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
+
+
+class WireError(Exception):
+    """A key does not hold what Sidekiq writes; the text says how, without its content."""
+
+
+class _Times(msgspec.Struct):
+    enqueued_at: float | None = None
+    created_at: float | None = None
+
+
+class _Work(msgspec.Struct):
+    queue: str
+    run_at: float
+
+
+class _Capsule(msgspec.Struct):
+    weights: dict[str, Any]
+    concurrency: int = 0
+
+
+class _Info(msgspec.Struct):
+    """The `info` of a heartbeat: 6.x has queues and concurrency, 7.x weights, 8.0.9 capsules, 8.1.2 no concurrency."""
+
+    hostname: str
+    started_at: float
+    pid: int
+    tag: str | None = ""
+    version: str = ""
+    concurrency: int | None = None
+    queues: list[str] | None = None
+    weights: list[dict[str, Any]] | dict[str, Any] | None = None
+    capsules: dict[str, _Capsule] | None = None
+
+
+_TIMES = msgspec.json.Decoder(_Times)
+_WORK = msgspec.json.Decoder(_Work)
+_INFO = msgspec.json.Decoder(_Info)
+
+
+def oldest_age_seconds(job: bytes, *, cut: bool, now_seconds: float) -> float:
+    """How long the job at the fetching end of a queue has waited; 0.0 when it says no time, as Sidekiq has it.
+
+    `cut`: only the end of the job is there, from the first key on that is named like one of its times. It is the
+    job's own key, not one of a nested object, exactly if the rest closes one object and nothing more.
+    """
+    times = _times_of_tail(job) if cut else _decode(_TIMES, job)
+    value = times.enqueued_at if times.enqueued_at is not None else times.created_at
+    return 0.0 if value is None else age_seconds(value, now_seconds)
+
+
+def _times_of_tail(tail: bytes) -> _Times:
+    position = 0
+    for _ in range(_TRIES_MAX):
+        found = [at for at in (tail.find(key, position) for key in _TIME_KEYS) if at >= 0]
+        if not found:
+            break
+        try:
+            return _TIMES.decode(b"{" + tail[min(found) :])
+        except _UNREADABLE:
+            position = min(found) + 1
+    raise WireError("the oldest job does not say near its end since when it waits")
+
+
+def age_seconds(time: float, now_seconds: float) -> float:
+    """Age of a Sidekiq time in seconds or milliseconds, not below 0: another machine's clock may run ahead."""
+    if not math.isfinite(time) or time < 0:
+        raise WireError("a time is not a time")
+    return max(0.0, now_seconds - (time / 1000.0 if time >= _MILLISECONDS_FROM else time))
+
+
+def work_entry(entry: list[Any] | bytes) -> tuple[str, float]:
+    """Queue and start of a running job: the script's pair, or the JSON where that found none."""
+    if isinstance(entry, list):
+        queue, run_at = text(entry[0]), _number(entry[1])
+    elif not entry:
+        raise WireError("a running job is too large to be read, or is not what Sidekiq writes")
+    else:
+        work = _decode(_WORK, entry)
+        queue, run_at = work.queue, work.run_at
+    return queue.removeprefix("queue:"), run_at
+
+
+def heartbeat(identity: str, fields: list[bytes | None], now_seconds: float) -> ProcessFacts:
+    """A process from its hash: info, busy, beat, quiet, rss, concurrency, in this order."""
+    info_json, busy, beat, quiet, rss, concurrency = fields
+    if info_json is None or busy is None or beat is None or quiet is None:
+        raise WireError("the heartbeat lacks a field")
+    info = _decode(_INFO, info_json)
+    if quiet not in (b"true", b"false", b""):
+        raise WireError("the heartbeat's quiet is neither true nor false")
+    threads = count(concurrency) if concurrency is not None else info.concurrency
+    if threads is None and info.capsules:
+        threads = sum(capsule.concurrency for capsule in info.capsules.values())
+    if threads is None or threads < 0 or info.pid < 0:
+        raise WireError("the heartbeat does not say how many threads there are")
+    return ProcessFacts(
+        identity=identity,
+        hostname=info.hostname,
+        pid=info.pid,
+        tag=info.tag or "",
+        version=info.version,
+        threads=threads,
+        busy_threads=count(busy),
+        quiet=quiet == b"true",
+        queues=_queues(info),
+        beat_age_seconds=age_seconds(_number(beat), now_seconds),
+        started_age_seconds=age_seconds(info.started_at, now_seconds),
+        resident_bytes=count(rss) * 1024 if rss else None,
+    )
+
+
+def _queues(info: _Info) -> frozenset[str]:
+    """All queues of a process: from its capsules, else their weights, else the plain list."""
+    if info.capsules:
+        queues = frozenset(name for capsule in info.capsules.values() for name in capsule.weights)
+    elif info.weights:
+        tables = info.weights if isinstance(info.weights, list) else [info.weights]
+        queues = frozenset(name for table in tables for name in table)
+    else:
+        queues = frozenset(info.queues or ())
+    if not queues:
+        raise WireError("the heartbeat does not say which queues are served")
+    return queues
+
+
+def text(value: bytes) -> str:
+    """UTF-8, or a WireError."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise WireError("a name is not UTF-8") from None
+
+
+def count(value: bytes) -> int:
+    """A counter: digits only, so that neither signs, spaces nor other alphabets' digits pass."""
+    if not value.isdigit() or len(value) > _DIGITS_MAX:
+        raise WireError("a count is not a number")
+    return int(value)
+
+
+def _number(value: bytes) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise WireError("a time is not a time") from None
+    return number
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], json: bytes) -> Any:
+    try:
+        return decoder.decode(json)
+    except _UNREADABLE:
+        # msgspec's own words may quote the content.
+        raise WireError("it is not the JSON that Sidekiq writes") from None
