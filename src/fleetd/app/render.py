@@ -1,0 +1,164 @@
+"""fleetd-render: root writes what the workers are started with, and what a boot starts (law 5).
+
+A bad configuration changes nothing: the last good files stay. It starts and stops no worker; a running one keeps what
+it was started with until fleetd replaces it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleetd.adapters.mastodon_env import postgres_settings, read_env
+from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, TARGET, RenderedFiles
+from fleetd.config import Settings, load
+from fleetd.config.schema import MastodonSection
+from fleetd.core.settings import Number, all_settings, min_numbers
+from fleetd.errors import ConfigError, FleetdError
+
+PGBOUNCER_PORT = 6432
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Render and exit: 0 done, 1 the configuration or the disk does not allow it (no file is half written)."""
+    parser = argparse.ArgumentParser(
+        prog="fleetd-render", description="Write the settings of Mastodon's workers."
+    )
+    parser.add_argument(
+        "--config", type=Path, default=Path("/etc/fleetd/fleetd.toml"), help="the configuration"
+    )
+    parser.add_argument("--dir", type=Path, default=SETTINGS_DIRECTORY, help="where the settings go")
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), help="another root directory (systemd is left alone)"
+    )
+    options = parser.parse_args(arguments)
+    root: Path = options.root.resolve()
+    if root == Path("/") and os.geteuid() != 0:
+        _complain("fleetd-render writes files of root: run it as root, or `systemctl start fleetd-render`.")
+        sys.exit(1)
+    try:
+        for sentence in render(load(options.config), RenderedFiles(root, options.dir)):
+            print(sentence)
+    except ConfigError as error:
+        _complain(str(error))
+        _complain("Nothing was changed: the workers keep the last good settings.")
+        sys.exit(1)
+    except FleetdError as error:
+        _complain(str(error))
+        sys.exit(1)
+    except OSError as error:
+        _complain(
+            f"{error.filename or options.dir}: {error.strerror}. Settings not yet written stay as they were."
+        )
+        sys.exit(1)
+
+
+def render(settings: Settings, files: RenderedFiles) -> list[str]:
+    """Make the files and links say what the settings say; returns what was done, as sentences."""
+    said = [f"Warning: {warning}" for warning in settings.warnings]
+    named, why = connections_named(settings, files)
+    said += [why] if why else []
+    with files.locked():
+        # Files before links: what a boot starts must have its settings.
+        said += _write(settings, files, named)
+        links = _link(settings, files)
+        reload = files.set_env_file(settings.env_file, MastodonSection().env_file) or bool(links)
+    said += links
+    if reload and not files.reload_systemd():
+        said.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
+    if not files.boot_starts_target():
+        said.append(
+            f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it."
+        )
+    return said
+
+
+def connections_named(settings: Settings, files: RenderedFiles) -> tuple[bool, str]:
+    """Whether workers can name their database connections, and why not.
+
+    PgBouncer refuses a client that does, so a worker that wrongly did could not start at all: in doubt, no.
+    """
+    if settings.name_connections is not None:
+        return settings.name_connections, ""
+    text = files.read_env_file(settings.env_file) if settings.env_file else None
+    if text is None:
+        where = settings.env_file or "mastodon.env_file"
+        return False, f"{where} can't be read, so the workers' database connections go without names."
+    env, problems = read_env(text)
+    database = postgres_settings(env, problems)
+    if "PGOPTIONS" in env:
+        return (
+            False,
+            "PGOPTIONS is taken by .env.production, so the workers' database connections go without names.",
+        )
+    unprepared = env.get("PREPARED_STATEMENTS", "").lower() in ("false", "no", "off") or (
+        "prepared_statements=false" in env.get("DATABASE_URL", "")
+    )
+    if unprepared or database is None or database.port == PGBOUNCER_PORT:
+        return (
+            False,
+            "Workers seem to reach Postgres through PgBouncer, so their connections go without names.",
+        )
+    return True, ""
+
+
+def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:
+    """Write the settings of every configured number; remove those of numbers that are gone and don't run."""
+    wanted = all_settings(settings.policy, name_connections=named)
+    written = [worker.number for worker in wanted if files.write(worker.number, worker.text)]
+    said = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
+    gone = [number for number in files.numbers() if number not in {worker.number for worker in wanted}]
+    for number in gone:
+        # A running one would fail at its next restart without them: systemd's restart is no affair of ours.
+        if files.runs(number):
+            said.append(
+                f"Warning: instance {number} is no longer configured but runs; its settings stay until it has "
+                f"stopped. Stop it with `systemctl stop mastodon-sidekiq@{number}`, then run fleetd-render again."
+            )
+        else:
+            files.remove(number)
+            said.append(f"Removed the settings of {number}, which is no longer configured.")
+    return said
+
+
+def _link(settings: Settings, files: RenderedFiles) -> list[str]:
+    """Enable each profile's lowest `min` numbers, and the scheduler where it belongs here; disable the rest."""
+    wanted: list[Number] = list(min_numbers(settings.policy))
+    said = []
+    if settings.policy.scheduler.place == "here":
+        if files.stock_unit_enabled():
+            said.append(
+                "Warning: mastodon-sidekiq.service is enabled and serves the scheduler queue too, so a boot won't "
+                "start ours beside it (law 1). Disable it: systemctl disable mastodon-sidekiq.service"
+            )
+        else:
+            wanted.append("scheduler")
+    enabled = files.enabled()
+    more = [number for number in wanted if number not in enabled]
+    less = [number for number in enabled if number not in wanted]
+    if more:
+        files.enable(more)
+        said.append(f"A boot starts {_list(more)} from now on.")
+    if less:
+        files.disable(less)
+        said.append(f"A boot no longer starts {_list(less)}.")
+    return said
+
+
+def _list(numbers: Sequence[Number]) -> str:
+    names = ["the scheduler" if number == "scheduler" else str(number) for number in numbers]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _complain(text: str) -> None:
+    """To stderr; in the journal each line with the priority of an error."""
+    prefix = "<3>" if "JOURNAL_STREAM" in os.environ else ""
+    for line in text.splitlines():
+        print(prefix + line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""The program `fleetd`: real adapters, wired together, under systemd or on a terminal.
+
+Exit status: 0 told to stop, 1 can't run here (another fleetd, no bus), 78 the configuration can't be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from fleetd import __version__
+from fleetd.adapters import journal
+from fleetd.adapters.clock import BoottimeClock
+from fleetd.adapters.control_bus import ControlBus
+from fleetd.adapters.http import HttpListener, health_route, metrics_route
+from fleetd.adapters.ledger_local import LocalLedger
+from fleetd.adapters.sd_notify import SdNotify
+from fleetd.adapters.state_file import StateFile
+from fleetd.adapters.systemd import SystemdUnits
+from fleetd.app.sources import (
+    close_sources,
+    connections,
+    database_source,
+    numbers,
+    open_sources,
+    sidekiq_source,
+)
+from fleetd.config import Settings, load
+from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.loop import Loop
+from fleetd.daemon.metrics import Metrics
+from fleetd.daemon.observe import Sources
+from fleetd.daemon.tick import Ticker
+from fleetd.errors import ConfigError, FleetdError, SourceUnavailableError
+
+EX_CONFIG = 78
+#: Ticks without a result before /healthz says so.
+HEALTHY_TICKS = 6
+
+_log = structlog.get_logger("fleetd")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run until told to stop."""
+    parser = argparse.ArgumentParser(
+        prog="fleetd", description="Runs as many Sidekiq processes for Mastodon as its queues need."
+    )
+    parser.add_argument(
+        "--config", type=Path, default=Path("/etc/fleetd/fleetd.toml"), help="the configuration (TOML)"
+    )
+    parser.add_argument("--version", action="version", version=f"fleetd {__version__}")
+    options = parser.parse_args(arguments)
+    journal.configure("info")
+    try:
+        asyncio.run(_run(options.config))
+    except ConfigError as error:
+        _complain(error)
+        sys.exit(EX_CONFIG)
+    except FleetdError as error:
+        _log.error(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+async def _run(config: Path) -> None:
+    settings = load(config)
+    journal.set_level(settings.log_level)
+    runtime = os.environ.get("RUNTIME_DIRECTORY")
+    clock = BoottimeClock(runtime_directory=Path(runtime) if runtime else None)
+    sources, units = open_sources(settings, clock)
+    try:
+        daemon = Daemon(config, settings, sources, units, clock)
+        await daemon.run()
+    finally:
+        await close_sources(sources)
+
+
+class Daemon:
+    """Everything that lives as long as the process."""
+
+    def __init__(
+        self, config: Path, settings: Settings, sources: Sources, units: SystemdUnits, clock: BoottimeClock
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._sources = sources
+        self._units = units
+        self._service = SdNotify()
+        self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
+        self._journalist = Journalist(_log.info, _log.warning)
+        ticker = Ticker(
+            settings.policy, sources, LocalLedger(), StateFile(Path(settings.state_directory) / "host.json")
+        )
+        self._loop = Loop(
+            ticker,
+            clock,
+            self._journalist,
+            (self._metrics,),
+            self._service,
+            before_tick=self._before_tick,
+        )
+        self._control = ControlBus(
+            version=__version__,
+            status=self._loop.status_now,
+            reload=self.reload,
+            log_level=journal.level,
+            set_log_level=journal.set_level,
+        )
+        self._clock = clock
+        self._off_the_bus = ""
+
+    async def run(self) -> None:
+        """Tick until a signal says stop. Raises FleetdError when fleetd must not run here."""
+        try:
+            await self._control.ensure()
+        except SourceUnavailableError as error:  # the bus may come back; another fleetd would not go away
+            self._off_the_bus = str(error)
+            _log.warning(str(error))
+        http = self._listen()
+        loop = asyncio.get_running_loop()
+        reloads: set[asyncio.Task[None]] = set()
+        loop.add_signal_handler(signal.SIGTERM, self._loop.stop)
+        loop.add_signal_handler(signal.SIGINT, self._loop.stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._reload_soon(reloads))
+        self._greet()
+        try:
+            await self._loop.run()
+        finally:
+            self._service.stopping()
+            _log.info("stopping; the workers run on")
+            for task in reloads:
+                task.cancel()
+            await self._control.close()
+            if http is not None:
+                http.stop()
+
+    def _greet(self) -> None:
+        profiles = ", ".join(
+            f"{p.name} {p.min_instances}-{p.max_instances}" for p in self._settings.policy.profiles
+        )
+        _log.info(f"fleetd {__version__} on {self._settings.policy.host}: {profiles}")
+        for warning in self._settings.warnings:
+            _log.warning(warning)
+
+    def _listen(self) -> HttpListener | None:
+        address = self._settings.http
+        if address is None:
+            return None
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        limit = max(30.0, HEALTHY_TICKS * self._settings.policy.pace.tick_seconds)
+        listener = HttpListener(
+            f"{host}:{address.port}",
+            {
+                "/metrics": metrics_route(self._metrics.registry),
+                "/healthz": health_route(self._tick_age_seconds, limit),
+            },
+        )
+        listener.start()
+        return listener
+
+    def _tick_age_seconds(self) -> float | None:
+        return None if self._loop.status is None else self._loop.tick_age_seconds()
+
+    async def _before_tick(self) -> None:
+        """Be there for fleetctl. Another fleetd that took the name while the bus was away ends this one."""
+        for job in self._units.finished_jobs():
+            if job.result not in {"done", "skipped"}:
+                _log.warning(
+                    f"systemd's job on {job.unit} ended as {job.result}: systemctl status {job.unit}"
+                )
+        try:
+            await self._control.ensure()
+        except SourceUnavailableError as error:
+            if str(error) != self._off_the_bus:
+                _log.warning(f"fleetctl can't be answered: {error}")
+            self._off_the_bus = str(error)
+        else:
+            self._off_the_bus = ""
+
+    def _reload_soon(self, reloads: set[asyncio.Task[None]]) -> None:
+        async def reload() -> None:
+            with suppress(FleetdError):  # said already, in the log and in status
+                await self.reload()
+
+        task = asyncio.get_running_loop().create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    async def reload(self) -> None:
+        """Read the configuration again. A bad one is refused whole, with its errors, and the old one stays."""
+        self._service.reloading()
+        now = self._clock.now_seconds()
+        try:
+            settings = load(self._config)
+            redis, postgres = connections(settings, os.environ)
+        except ConfigError as error:
+            _complain(error)
+            self._journalist.note(now, "the new configuration was refused; the old one stays")
+            self._loop.problems = (f"the configuration was refused at reload: {error}",)
+            self._loop.soon()
+            raise
+        finally:
+            self._service.ready()
+        async with self._loop.between_ticks:
+            old = self._sources.sidekiq, self._sources.database
+            self._sources.sidekiq = sidekiq_source(redis, settings.policy)
+            self._sources.database = database_source(postgres, settings)
+            self._units.reconfigure(numbers(settings.policy))
+            self._loop.ticker.policy = settings.policy
+        for source in old:
+            await source.close()
+        if settings.log_level != self._settings.log_level:  # one set by service-log-level stays
+            journal.set_level(settings.log_level)
+        if settings.http != self._settings.http or settings.state_directory != self._settings.state_directory:
+            _log.warning("http.listen and state.directory change with a restart of fleetd, not with a reload")
+        self._settings = settings
+        self._loop.problems = ()
+        self._journalist.note(now, "configuration read again")
+        _log.info("configuration read again")
+        for warning in settings.warnings:
+            _log.warning(warning)
+        self._loop.soon()
+
+
+def _complain(error: ConfigError) -> None:
+    _log.error(f"{error.file}: {len(error.problems)} problem(s) in the configuration")
+    for problem in error.problems:
+        _log.error(str(problem))
+
+
+if __name__ == "__main__":
+    main()

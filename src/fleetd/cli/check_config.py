@@ -1,0 +1,115 @@
+"""`fleetctl check-config`: every problem of a configuration at once, or what it adds up to."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fleetd.cli.wording import clean, numbers, size
+from fleetd.core.policy import Policy, Profile
+from fleetd.errors import ConfigError
+
+DEFAULT_FILE = "/etc/fleetd/fleetd.toml"
+
+
+@click.command(
+    name="check-config",
+    short_help="Every mistake in a configuration file, or what it adds up to.",
+    epilog="""\b
+Exit status:
+  0  fleetd would take this file
+  1  it would not; every problem is listed
+  2  the command line is wrong
+
+\b
+Examples:
+  fleetctl check-config
+  fleetctl check-config /etc/fleetd/fleetd.toml.new && systemctl reload fleetd
+""",
+)
+@click.argument("file", default=DEFAULT_FILE, type=click.Path())
+@click.pass_context
+def check_config(context: click.Context, file: str) -> None:
+    """Check FILE (default: /etc/fleetd/fleetd.toml) without touching anything.
+
+    Lists every problem with its key and its cure, or, when there is none, the profiles, the database connections
+    that they claim at least and at most, and what is worth a second look.
+    """
+    from fleetd.config import load
+
+    try:
+        settings = load(file)
+    except ConfigError as error:
+        click.echo(_shown(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"))
+        for problem in error.problems:
+            where = f"{problem.path}: " if problem.path else ""
+            click.echo(_shown(f"  {where}{problem.what}"))
+            click.echo(_shown(f"    {problem.cure}"))
+        context.exit(1)
+    click.echo(_shown(f"{file}: fleetd takes this configuration"))
+    for line in summary_lines(settings.policy, settings.warnings):
+        click.echo(_shown(line))
+
+
+def _problems(count: int) -> str:
+    return "problem" if count == 1 else "problems"
+
+
+def _shown(line: str) -> str:
+    """Safe for a terminal and writable in its encoding; the leading spaces stay."""
+    text = line.lstrip(" ")
+    encoding = (sys.stdout.encoding or "").lower()
+    return " " * (len(line) - len(text)) + clean(text, ascii_only="utf" not in encoding)
+
+
+def summary_lines(policy: Policy, warnings: tuple[str, ...]) -> list[str]:
+    """What a valid configuration comes to: instances, claims and memory at min and at max."""
+    lines = [f"  host {policy.host}"]
+    for profile in policy.profiles:
+        lines.append(_profile_line(profile))
+        lines.append(f"    queues {' '.join(_queue_words(profile))}")
+    scheduler = policy.scheduler
+    claims = 0 if scheduler.place == "elsewhere" else scheduler.claim_connections
+    lines.append(f"  scheduler: {scheduler.place}" + (f", claims {claims} connections" if claims else ""))
+    for word, sizes in (
+        ("min", [profile.min_instances for profile in policy.profiles]),
+        ("max", [profile.max_instances for profile in policy.profiles]),
+    ):
+        lines.append(f"  at {word}: {_arithmetic(policy, sizes, claims)}")
+    lines.append(_budget_line(policy))
+    return lines + [f"  look: {warning}" for warning in warnings]
+
+
+def _profile_line(profile: Profile) -> str:
+    owned = numbers(list(profile.numbers))
+    return (
+        f"  {profile.name}: {profile.min_instances} to {profile.max_instances} instances of {owned}, "
+        f"{profile.threads} threads, pool {profile.db_pool}, claims {profile.claim_connections} connections each"
+    )
+
+
+def _queue_words(profile: Profile) -> list[str]:
+    if profile.order == "weighted":
+        return [f"{name},{weight}" for name, weight in profile.queues]
+    return [name for name, _ in profile.queues]
+
+
+def _arithmetic(policy: Policy, sizes: list[int], scheduler_claims: int) -> str:
+    """`2 instances, 2 × 62 + 12 = 136 connections, 2.0 GB`."""
+    pairs = list(zip(sizes, policy.profiles, strict=True))
+    terms = [f"{n} × {profile.claim_connections}" for n, profile in pairs if n]
+    terms += [str(scheduler_claims)] if scheduler_claims else []
+    total = sum(n * profile.claim_connections for n, profile in pairs) + scheduler_claims
+    instances = sum(sizes)
+    claims = f"{' + '.join(terms)} = {total}" if len(terms) > 1 or "×" in "".join(terms) else str(total)
+    memory = size(instances * policy.memory.instance_bytes)
+    word = "instance" if instances == 1 else "instances"
+    return f"{instances} {word}, {claims} connections, about {memory} of memory"
+
+
+def _budget_line(policy: Policy) -> str:
+    connections = policy.connections
+    others = f"others at least {connections.others}" if connections.others else "others as observed"
+    limit = "the limit that Postgres has" if connections.limit is None else f"limit {connections.limit}"
+    return f"  budget: {limit}, less reserve {connections.reserve}, less {others}"

@@ -1,0 +1,191 @@
+"""What systemd and the journal know when fleetd itself doesn't answer.
+
+Asked by their own programs, each with a deadline and none of them needed: a host without systemd, a journal that
+may not be read, a systemctl that hangs each leave out their part and say so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+
+from fleetd.core.facts import Value
+
+UNIT = "fleetd.service"
+COMMAND_SECONDS_MAX = 3.0
+JOURNAL_LINES = 5
+_OUTPUT_CHARACTERS_MAX = 100_000
+_PROPERTIES = (
+    "LoadState,ActiveState,SubState,Result,ExecMainStatus,ExecMainCode,NRestarts,StateChangeTimestamp,"
+    "StateChangeTimestampMonotonic,StatusText"
+)
+_MAINPID_EXITED, _MAINPID_DUMPED = 1, 3  # CLD_EXITED … CLD_DUMPED, waitid(2)
+
+
+class Output(Value, frozen=True, kw_only=True):
+    """How a program went; `status` None: it could not be run or took too long, and `text` says why."""
+
+    status: int | None
+    text: str
+    error: str = ""
+
+
+Run = Callable[[tuple[str, ...]], Output]
+
+
+class UnitState(Value, frozen=True, kw_only=True):
+    """fleetd.service as systemd has it."""
+
+    load_state: str
+    active_state: str
+    sub_state: str
+    result: str
+    exit_status: int | None
+    killed: bool  # exit_status is a signal number
+    restarts: int
+    since: str  # as systemd words it
+    since_age_seconds: float | None
+    status_text: str
+
+
+class Worker(Value, frozen=True, kw_only=True):
+    """A Sidekiq unit; workers outlive fleetd."""
+
+    unit: str
+    active_state: str
+    sub_state: str
+
+
+class Postmortem(Value, frozen=True, kw_only=True):
+    """Everything known without fleetd; a part that can't be known is None, with why."""
+
+    error: str  # why fleetd could not be asked
+    unit: UnitState | None
+    unit_why: str
+    journal: tuple[str, ...] | None
+    journal_why: str
+    workers: tuple[Worker, ...] | None
+
+    @property
+    def running(self) -> bool:
+        """fleetd's process is up as far as systemd knows, and still did not answer."""
+        return self.unit is not None and self.unit.active_state in ("active", "reloading")
+
+
+def run(arguments: tuple[str, ...]) -> Output:
+    """Run one program without a shell, a terminal or a pager, for at most `COMMAND_SECONDS_MAX`."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+    try:
+        done = subprocess.run(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        return Output(
+            status=None, text="", error=f"{arguments[0]} gave no answer in {COMMAND_SECONDS_MAX:.0f} s"
+        )
+    except OSError as error:
+        return Output(status=None, text="", error=f"{arguments[0]} can't be run: {error.strerror}")
+    return Output(
+        status=done.returncode,
+        text=done.stdout.decode(errors="replace")[-_OUTPUT_CHARACTERS_MAX:],
+        error=" ".join(done.stderr.decode(errors="replace").split())[:300],
+    )
+
+
+def examine(error: str, run: Run = run, *, monotonic_seconds: float | None = None) -> Postmortem:
+    """Ask systemd and the journal; `error` is why fleetd could not be asked."""
+    shown = run(("systemctl", "show", UNIT, f"--property={_PROPERTIES}"))
+    now = time.clock_gettime(time.CLOCK_MONOTONIC) if monotonic_seconds is None else monotonic_seconds
+    unit = _unit(shown.text, now) if shown.status == 0 else None
+    if unit is None:
+        why = shown.error or "systemctl gave no answer that can be read"
+        return Postmortem(error=error, unit=None, unit_why=why, journal=None, journal_why=why, workers=None)
+    journal, journal_why = _last_words(run)
+    listed = run(
+        (
+            "systemctl",
+            "list-units",
+            "--all",
+            "--full",
+            "--plain",
+            "--no-legend",
+            "--no-pager",
+            "mastodon-sidekiq*",
+        )
+    )
+    return Postmortem(
+        error=error,
+        unit=unit,
+        unit_why="",
+        journal=journal,
+        journal_why=journal_why,
+        workers=_workers(listed.text) if listed.status == 0 else None,
+    )
+
+
+def _last_words(run: Run) -> tuple[tuple[str, ...] | None, str]:
+    """The last lines that fleetd wrote itself, else those about its unit; None with why when not readable.
+
+    A service that fails at each start has its own words drowned by systemd's reports about the restarts.
+    """
+    for match in (f"_SYSTEMD_UNIT={UNIT}", f"--unit={UNIT}"):
+        read = run(
+            ("journalctl", match, f"--lines={JOURNAL_LINES}", "--no-pager", "--no-hostname", "--output=short")
+        )
+        if read.status is None:
+            return None, read.error
+        lines = tuple(line for line in read.text.splitlines() if line and not line.startswith("-- "))
+        if lines:
+            return lines[-2 * JOURNAL_LINES :], ""
+        if read.status != 0 or "not seeing messages" in read.error:
+            return None, "the journal is not readable for you: use sudo, or join the group systemd-journal"
+    return (), ""
+
+
+def _unit(text: str, monotonic_seconds: float) -> UnitState | None:
+    """From `systemctl show` (KEY=value lines); None when it isn't that."""
+    facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    if "ActiveState" not in facts:
+        return None
+    changed = _number(facts.get("StateChangeTimestampMonotonic"))
+    code = _number(facts.get("ExecMainCode"))
+    return UnitState(
+        load_state=facts.get("LoadState", ""),
+        active_state=facts["ActiveState"],
+        sub_state=facts.get("SubState", ""),
+        result=facts.get("Result", ""),
+        exit_status=_number(facts.get("ExecMainStatus")) if code else None,
+        killed=code is not None and _MAINPID_EXITED < code <= _MAINPID_DUMPED,
+        restarts=_number(facts.get("NRestarts")) or 0,
+        since=facts.get("StateChangeTimestamp", ""),
+        since_age_seconds=max(0.0, monotonic_seconds - changed / 1e6) if changed else None,
+        status_text=facts.get("StatusText", ""),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and re.fullmatch(r"[0-9]{1,19}", text) else None
+
+
+def _workers(text: str) -> tuple[Worker, ...]:
+    """From `systemctl list-units`: UNIT LOAD ACTIVE SUB DESCRIPTION."""
+    rows = [line.split() for line in text.splitlines()]
+    found = [
+        Worker(unit=row[0].removesuffix(".service"), active_state=row[2], sub_state=row[3])
+        for row in rows
+        if len(row) >= 4 and row[0].endswith(".service") and row[2] != "inactive"
+    ]
+    return tuple(
+        sorted(
+            found,
+            key=lambda worker: [int(p) if p.isdigit() else p for p in re.split("([0-9]+)", worker.unit)][:4],
+        )
+    )

@@ -1,0 +1,139 @@
+"""The profiles of the status screen: running against wanted, why not more, and their instances."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from fleetd.cli.bars import QUIET, STYLES, bar, sign
+from fleetd.cli.lines import Lines, columns, fit, hanging, left, right
+from fleetd.cli.sheet import Sheet
+from fleetd.cli.verdict import CALM_CLAMPS, Level
+from fleetd.cli.wording import UNKNOWN, duration, numbers, sentence, size
+from fleetd.core.decision import Clamp
+from fleetd.core.status import InstanceStatus, ProfileStatus, Status
+
+
+def profile_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines:
+    """Running against wanted, each thing that changed the want, and the profile's instances."""
+    instances = [instance for instance in status.instances if instance.profile == profile.name]
+    symbols = sheet.symbols
+    level = _profile_level(profile)
+    running = f"{_or_unknown(profile.running_instances)} of {_or_unknown(profile.wanted_instances)} running"
+    line = Text.assemble(sign(level, symbols), " ", (fit(profile.name, 24, symbols), "bold"), "  ")
+    line.append(running, f"bold {STYLES[level]}" if level > Level.OK else "")
+    for fact, plain in _profile_facts(profile, instances):
+        gap = "  " if line.plain.endswith("running") else ", "
+        if line.cell_len + len(gap) + len(fact) <= sheet.width:
+            line.append(gap + fact, "" if plain else QUIET)
+    if sheet.width - line.cell_len > 12:
+        line.append("  " + fit(" ".join(profile.queues), sheet.width - line.cell_len - 2, symbols), QUIET)
+    lines = [line]
+    for clamp in profile.clamps:
+        lines += clamp_lines(clamp, sheet)
+    return lines + instance_lines([i for i in instances if i.state != "stopped" or i.note], sheet)
+
+
+def _profile_facts(profile: ProfileStatus, instances: list[InstanceStatus]) -> list[tuple[str, bool]]:
+    """What else there is to a profile, what matters most first, each with whether it deserves attention."""
+    facts = []
+    if profile.raw_instances is None:
+        facts.append(("need unknown", True))
+    elif profile.raw_instances != profile.wanted_instances:
+        facts.append((f"{profile.raw_instances} needed", True))
+    if profile.serving_instances != profile.running_instances:
+        facts.append((f"{profile.serving_instances} serving", True))
+    leaving = sum(1 for i in instances if i.state in ("quieting", "draining", "stopping"))
+    if leaving:
+        facts.append((f"{leaving} leaving", True))
+    facts.append((f"min {profile.min_instances} max {profile.max_instances}", False))
+    stopped = [i.number for i in instances if i.state == "stopped" and not i.note]
+    if stopped:
+        facts.append((f"stopped: {numbers(stopped)}", False))
+    return facts
+
+
+def _profile_level(profile: ProfileStatus) -> Level:
+    if profile.running_instances is None or profile.wanted_instances is None or profile.raw_instances is None:
+        return Level.UNKNOWN
+    if profile.running_instances < profile.min_instances:
+        return Level.WARN
+    if any(clamp.code not in CALM_CLAMPS for clamp in profile.clamps):
+        return Level.WARN
+    return Level.OK if profile.running_instances == profile.wanted_instances else Level.MOVING
+
+
+def clamp_lines(clamp: Clamp, sheet: Sheet) -> Lines:
+    """One clamp: from what to what, its code, its sentence."""
+    calm = clamp.code in CALM_CLAMPS
+    head = Text("    ")
+    if calm:
+        head.append(f"{sheet.symbols.dot} ", QUIET)
+    else:
+        level = Level.UNKNOWN if clamp.code.value.endswith("unknown") else Level.WARN
+        head.append_text(Text.assemble(sign(level, sheet.symbols), " "))
+    moved = ""
+    if clamp.wanted_instances is not None and clamp.granted_instances is not None:
+        moved = f"{clamp.wanted_instances}{sheet.symbols.arrow}{clamp.granted_instances} "
+    body = Text.assemble((f"{moved}{clamp.code.value.replace('_', ' ')}: ", "bold"), sentence(clamp.sentence))
+    if calm:
+        body.stylize(QUIET)
+    wrap = sheet.wrap_lines // 2 if calm and sheet.wrap_lines > 1 else sheet.wrap_lines
+    return hanging(head, body, sheet.width, lines_max=wrap, symbols=sheet.symbols)
+
+
+def instance_lines(instances: list[InstanceStatus], sheet: Sheet) -> Lines:
+    """Those with a note get a line each; the others share lines."""
+    noted = [instance for instance in instances if instance.note]
+    digits = max([1, *(len(str(instance.number)) for instance in instances)])
+    cell_width = {"wide": 36, "middle": 24, "small": 11}[sheet.cell_kind] + digits
+    cells = [_instance_cell(instance, digits, sheet) for instance in instances if not instance.note]
+    lines = columns(cells, cell_width, sheet.width, 2)
+    for instance in noted:
+        cell = _instance_cell(instance, digits, sheet)
+        head = Text.assemble("  ", cell, " " * max(1, cell_width - cell.cell_len + 1))
+        lines += hanging(
+            head, instance.note, sheet.width, lines_max=min(2, sheet.wrap_lines), symbols=sheet.symbols
+        )
+    for line in lines:
+        line.truncate(sheet.width)
+    return lines
+
+
+_STATE_LEVELS = {
+    "serving": Level.OK,
+    "starting": Level.MOVING,
+    "quieting": Level.MOVING,
+    "draining": Level.MOVING,
+    "stopping": Level.MOVING,
+    "stopped": Level.OK,
+    "failed": Level.BAD,
+}
+
+
+def _instance_cell(instance: InstanceStatus, digits: int, sheet: Sheet) -> Text:
+    level = _STATE_LEVELS.get(instance.state, Level.UNKNOWN)
+    symbols = sheet.symbols
+    mark = (symbols.dot, QUIET) if instance.state == "stopped" else sign(level, symbols)
+    busy = f"{UNKNOWN if instance.busy_threads is None else instance.busy_threads}/{instance.threads}"
+    cell = Text.assemble(mark, f" {instance.number:>{digits}} ")
+    if sheet.cell_kind == "small":
+        cell.append(fit(busy if level == Level.OK else instance.state, 8, symbols))
+        return cell
+    cell.append(left(instance.state, 8, symbols), STYLES[level] if level != Level.OK else "")
+    idle = instance.state in ("stopped", "failed", "starting")
+    if sheet.cell_kind == "wide":
+        share = (instance.busy_threads or 0) / max(instance.threads, 1)
+        blank = idle or instance.busy_threads is None
+        if not idle:
+            cell.append(" ")
+            cell.append_text(Text(" " * 7) if blank else bar(share, 7, "blue", symbols))
+    if idle:
+        cell.append(f" for {duration(instance.state_age_seconds)}", QUIET)
+        return cell
+    cell.append(right(busy, 6, symbols))
+    cell.append(right(size(instance.resident_bytes), 7 if sheet.cell_kind != "wide" else 8, symbols), QUIET)
+    return cell
+
+
+def _or_unknown(number: int | None) -> str:
+    return UNKNOWN if number is None else str(number)

@@ -1,0 +1,226 @@
+"""The sections of the status screen; each returns lines that fit its width."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from fleetd.cli.bars import QUIET, SEGMENT_STYLES, STYLES, Symbols, bar, sign, stacked
+from fleetd.cli.lines import NBSP, Lines, fit, hanging, left, right
+from fleetd.cli.render_profiles import clamp_lines
+from fleetd.cli.sheet import LABEL_CELLS, Sheet
+from fleetd.cli.verdict import (
+    Level,
+    connection_level,
+    findings,
+    headline,
+    queue_level,
+    scheduler_level,
+)
+from fleetd.cli.wording import UNKNOWN, count, duration, sentence, size
+from fleetd.core.decision import ClampCode
+from fleetd.core.status import QueueStatus, Status
+
+
+def headline_lines(status: Status, sheet: Sheet, clock: str) -> Lines:
+    """The verdict, whatever else is wrong, and who says so."""
+    first = headline(status)
+    head = Text.assemble(sign(first.level, sheet.symbols), " ")
+    style = f"bold {STYLES[first.level]}"
+    lines = hanging(head, Text(first.sentence, style), sheet.width, lines_max=4, symbols=sheet.symbols)
+    for finding in findings(status)[1:9]:
+        head = Text.assemble(sign(finding.level, sheet.symbols), " ")
+        lines += hanging(
+            head, finding.sentence, sheet.width, lines_max=min(2, sheet.wrap_lines), symbols=sheet.symbols
+        )
+    if not sheet.subline and not clock:
+        return lines
+    dot = f" {sheet.symbols.dot} "
+    said = dot.join(
+        [
+            status.host,
+            f"fleetd {status.version}",
+            f"up {duration(status.uptime_seconds)}",
+            f"looked {duration(status.tick_age_seconds)} ago",
+        ]
+    )
+    gap = " " * max(1, sheet.width - 2 - len(said) - len(clock)) if clock else ""
+    lines.append(Text(fit(f"  {said}{gap}{clock}", sheet.width, sheet.symbols), QUIET))
+    return lines
+
+
+def queue_lines(status: Status, sheet: Sheet) -> Lines:
+    """Per queue: how long its oldest job waits against the target, how many wait, threads busy and needed."""
+    symbols, width = sheet.symbols, sheet.width
+    name_cells = min(max([10, *(len(q.name) for q in status.queues)]), 12 if width < 60 else 20)
+    fixed = 2 + name_cells + 1 + 8 + 1 + 7
+    jobs, threads = width >= fixed + 9, width >= fixed + 23
+    bar_cells = min(width - fixed - 9 - 14 - 9, 60) if threads else 0
+    if bar_cells < 6:
+        bar_cells = 0
+    head = (
+        "  " + left("QUEUE", name_cells, symbols) + right("WAITING", 9, symbols) + right("TARGET", 8, symbols)
+    )
+    head += "  " + " " * bar_cells + " " * 7 if bar_cells else ""
+    head += right("JOBS", 9, symbols) if jobs else ""
+    head += right("BUSY", 7, symbols) + right("NEED", 7, symbols) if threads else ""
+    lines = [_header(head, width)]
+    for queue in status.queues:
+        level = queue_level(queue)
+        line = Text.assemble(sign(level, symbols), " ", left(queue.name, name_cells, symbols))
+        style = f"bold {STYLES[level]}" if level > Level.OK else ""
+        line.append(right(duration(queue.latency_seconds), 9, symbols), style)
+        line.append(right(duration(queue.target_seconds), 8, symbols), QUIET)
+        if bar_cells:
+            line.append_text(_wait_bar(queue, status, bar_cells, symbols))
+        if jobs:
+            line.append(right(count(queue.length_jobs), 9, symbols))
+        if threads:
+            line.append(right(count(queue.busy_threads), 7, symbols))
+            line.append(right(count(queue.need_threads), 7, symbols))
+        lines.append(line)
+    if not status.queues:
+        lines.append(Text("  no queue is known yet", QUIET))
+    return lines
+
+
+def _header(text: str, width: int) -> Text:
+    return Text(text[:width].rstrip(), f"bold {QUIET}")
+
+
+def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) -> Text:
+    """The wait as a share of the target; beyond it how many times. Unknown: why."""
+    if queue.latency_seconds is None:
+        redis = next((s for s in status.sources if s.name == "redis"), None)
+        why = "Redis can't be read" if redis is not None and not redis.ok else "see the log: unreadable key"
+        return Text("  " + left(why, cells + 7, symbols), QUIET)
+    share = queue.latency_seconds / queue.target_seconds if queue.target_seconds > 0 else 0.0
+    style = STYLES[queue_level(queue)]
+    line = Text.assemble("  ", bar(share, cells, style, symbols))
+    over = ""
+    if share > 1:  # then the whole bar is the wait, and a mark stands where the target is
+        at = min(max(round(cells / share), 0), cells - 1)
+        line = Text.assemble(
+            "  ", (symbols.fill * at, style), (symbols.mark, "bold"), (symbols.fill * (cells - at - 1), style)
+        )
+        times = f"{share:.1f}" if share < 9.95 else f"{share:,.0f}"
+        over = ("x" if symbols.ascii_only else "×") + (times if share < 9999 else "9999")
+    line.append(" " + left(over, 6, symbols), f"bold {style}")
+    return line
+
+
+def connection_lines(status: Status, sheet: Sheet) -> Lines:
+    """The limit as one bar: others, claims, headroom, reserve; then the same in numbers."""
+    connections, symbols = status.connections, sheet.symbols
+    label = sheet.label("Connections")
+    level = connection_level(status)
+    parts = (
+        ("others", connections.others_connections),
+        ("claims", connections.claims_connections),
+        ("headroom", connections.headroom_connections),
+        ("reserve", connections.reserve_connections),
+    )
+    limit = count(connections.limit_connections)
+    tail = Text.assemble(f" of {limit} ", sign(level, symbols))
+    legend = Text()
+    for (name, number), glyph, style in zip(parts, symbols.segments, SEGMENT_STYLES, strict=True):
+        legend.append(glyph, style)
+        legend.append(f"{NBSP}{name}{NBSP}")
+        legend.append(count(number), "bold" if number is not None else f"bold {STYLES[Level.UNKNOWN]}")
+        legend.append("  ")
+    legend.append(f"open{NBSP}{count(connections.open_connections)}", QUIET)
+    if level == Level.UNKNOWN:
+        postgres = next((s for s in status.sources if s.name == "postgres"), None)
+        why = sentence(postgres.why) if postgres is not None and postgres.why else "The limit is unknown."
+        rows = hanging(
+            Text.assemble(label, sign(level, symbols), f" of {limit}: "),
+            why,
+            sheet.width,
+            lines_max=min(2, sheet.wrap_lines),
+            symbols=symbols,
+        )
+    else:
+        cells = max(4, min(100, sheet.width - label.cell_len - tail.cell_len))
+        shares = tuple(max(0, number or 0) for _, number in parts)
+        rows = [
+            Text.assemble(label, stacked((shares[0], shares[1], shares[2], shares[3]), cells, symbols), tail)
+        ]
+    return rows + hanging(Text(" " * label.cell_len), legend, sheet.width, lines_max=4, symbols=symbols)
+
+
+def machine_lines(status: Status, sheet: Sheet) -> Lines:
+    """Memory, the scheduler, and the sources of all readings."""
+    symbols = sheet.symbols
+    lines: Lines = []
+    memory, sources = _memory(status, symbols), _sources(status, symbols)
+    if sheet.blank_lines or memory.cell_len + sources.cell_len + 2 * LABEL_CELLS + 2 > sheet.width:
+        lines += hanging(sheet.label("Memory"), memory, sheet.width, lines_max=2, symbols=symbols)
+        lines += hanging(sheet.label("Sources"), sources, sheet.width, lines_max=4, symbols=symbols)
+    else:
+        both = Text.assemble(memory, "   ", ("Sources ", "bold"), sources)
+        lines += hanging(sheet.label("Memory"), both, sheet.width, lines_max=2, symbols=symbols)
+    level = scheduler_level(status)
+    said = sentence(status.scheduler.sentence)
+    if not all(host in said for host in status.scheduler.where):
+        said = f"{', '.join(status.scheduler.where)}: {said}"
+    if (status.scheduler.processes or 0) > 1:
+        said = f"{status.scheduler.processes} processes: {said}"
+    if status.scheduler.unit_state not in ("", "inactive"):
+        said += f" Unit here: {status.scheduler.unit_state}."
+    head = Text.assemble(sheet.label("Scheduler"), sign(level, symbols), " ")
+    lines += hanging(head, said, sheet.width, lines_max=min(2, sheet.wrap_lines), symbols=symbols)
+    for clamp in status.clamps:
+        said_above = clamp.code == ClampCode.SCHEDULER_LIVE and not sheet.blank_lines
+        if not clamp.profile and not said_above:
+            lines += clamp_lines(clamp, sheet)
+    return lines
+
+
+def _memory(status: Status, symbols: Symbols) -> Text:
+    scarce = any(clamp.code in (ClampCode.MEMORY, ClampCode.MEMORY_UNKNOWN) for clamp in status.clamps)
+    level = Level.UNKNOWN if status.memory_available_bytes is None else Level.WARN if scarce else Level.OK
+    if status.memory_available_bytes is None:
+        host = next((s for s in status.sources if s.name == "host"), None)
+        why = host.why if host is not None and host.why else "no reading"
+        return Text.assemble(sign(level, symbols), f"{NBSP}unknown: {sentence(why)}")
+    amount = f"{size(status.memory_available_bytes)} available of {size(status.memory_total_bytes)}"
+    return Text.assemble(sign(level, symbols), f" {amount}")
+
+
+def _sources(status: Status, symbols: Symbols) -> Text:
+    """Well in few words; each that can't be read by name, with its age."""
+    lost = [source for source in status.sources if not source.ok]
+    well = [source.age_seconds or 0.0 for source in status.sources if source.ok]
+    read = Text()
+    for source in lost:
+        age = "never read" if source.age_seconds is None else f"last read {duration(source.age_seconds)} ago"
+        read.append_text(Text.assemble(sign(Level.UNKNOWN, symbols), f"{NBSP}{source.name}{NBSP}"))
+        read.append(age.replace(" ", NBSP), STYLES[Level.UNKNOWN])
+        read.append("  ")
+    if well:
+        who = f"the other {len(well)}" if lost else f"all {len(well)}"
+        read.append_text(
+            Text.assemble(sign(Level.OK, symbols), f"{NBSP}{who} read {duration(max(well))} ago")
+        )
+    return read
+
+
+def story_lines(status: Status, sheet: Sheet) -> Lines:
+    """What fleetd did, newest first, and what comes next."""
+    lines: Lines = []
+    events = sorted(status.last_events, key=lambda event: event.age_seconds)[: max(1, sheet.events)]
+    label = sheet.label("Last")
+    for event in events:
+        head = Text.assemble(label, (left(duration(event.age_seconds) + " ago", 12, sheet.symbols), QUIET))
+        lines += hanging(
+            head, event.sentence, sheet.width, lines_max=min(2, sheet.wrap_lines), symbols=sheet.symbols
+        )
+        label = Text(" " * label.cell_len)
+    if not events:
+        lines.append(Text.assemble(label, ("nothing since it started", QUIET)))
+    return lines + hanging(
+        sheet.label("Next"),
+        sentence(status.next_sentence) or UNKNOWN,
+        sheet.width,
+        lines_max=3,
+        symbols=sheet.symbols,
+    )

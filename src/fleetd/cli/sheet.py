@@ -1,0 +1,28 @@
+"""How much room there is, and how it is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from fleetd.cli.bars import Symbols
+from fleetd.cli.lines import left
+
+LABEL_CELLS = 13
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a section may use; a denser sheet says less per thing, never about fewer."""
+
+    width: int
+    symbols: Symbols
+    subline: bool = True
+    cell_kind: str = "wide"  # wide | middle | small: an instance's cell
+    blank_lines: bool = True
+    events: int = 4
+    wrap_lines: int = 4  # of one sentence
+
+    def label(self, text: str) -> Text:
+        return Text(left(text, LABEL_CELLS if self.width >= 50 else LABEL_CELLS - 1, self.symbols), "bold")

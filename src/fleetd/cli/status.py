@@ -1,0 +1,152 @@
+"""`fleetctl status`: ask fleetd, show its answer to a person or hand it on as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import click
+import msgspec
+
+from fleetd import __version__
+from fleetd.cli import postmortem
+from fleetd.core.status import Status
+from fleetd.errors import FleetdError, SourceUnavailableError
+
+ANSWER_SECONDS_MAX = 5.0
+WATCH_SECONDS = 2.0
+EXIT_ERROR, EXIT_NOT_RUNNING = 1, 3
+
+EXIT_CODES = """\b
+Exit status (as of systemctl status):
+  0  fleetd runs and answered, whatever it had to say
+  1  it runs but does not answer, or the answer can't be read
+  2  the command line is wrong
+  3  fleetd is not running
+"""
+
+
+class AnswerError(FleetdError):
+    """fleetd answered, but not what this fleetctl understands."""
+
+
+def fetch_from_bus(timeout_seconds: float) -> str:
+    """The status as JSON over the system bus; raises SourceUnavailableError when nobody answers."""
+    from fleetd.adapters.control_client import fetch_status
+
+    return fetch_status(timeout_seconds)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How the outside is reached; tests put something else here."""
+
+    fetch: Callable[[float], str] = fetch_from_bus
+    run: postmortem.Run = postmortem.run
+    sleep: Callable[[float], None] = field(default=time.sleep)
+
+
+def read_status(text: str) -> Status:
+    """The answer as a value. Unknown fields of a newer fleetd are passed over; anything else raises AnswerError."""
+    try:
+        return msgspec.json.decode(text, type=Status)
+    except msgspec.ValidationError as error:
+        raise AnswerError(
+            f"{_said_by(text)} answers in a form that this fleetctl {__version__} does not know ({error}). "
+            "If fleetd was upgraded or downgraded, run what is installed: systemctl restart fleetd (workers keep "
+            f"running).{_summary(text)}"
+        ) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise AnswerError(
+            "What answered as org.fleetd1 did not send JSON, so it is not fleetd or it is broken: see "
+            "journalctl -u fleetd, then systemctl restart fleetd (workers keep running)."
+        ) from None
+
+
+def _loose(text: str) -> dict[str, object]:
+    """Whatever fields an answer has that isn't a Status."""
+    try:
+        answer = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _said_by(text: str) -> str:
+    version = _loose(text).get("version")
+    return f"fleetd {version[:40]}" if isinstance(version, str) else "fleetd"
+
+
+def _summary(text: str) -> str:
+    """The one sentence that is in every version's answer, if it is."""
+    summary = _loose(text).get("summary")
+    return f" It says: {summary[:300]}" if isinstance(summary, str) and summary else ""
+
+
+def exit_code(found: postmortem.Postmortem) -> int:
+    return EXIT_ERROR if found.running else EXIT_NOT_RUNNING
+
+
+@click.command(
+    short_help="Queues, instances, connections and what fleetd does next.",
+    epilog=EXIT_CODES
+    + """
+\b
+Examples:
+  fleetctl status
+  fleetctl status --watch
+  fleetctl status --json | jq -r '.queues[] | [.name, .latency_seconds] | @tsv'
+
+The signs: a tick is well, an arrow is under way, a triangle wants a look, a cross is wrong, ? is unknown
+(+ > ! X ? where the terminal can't draw them). NO_COLOR=1 leaves colours out.
+""",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help='One JSON document: exactly what fleetd said, or {"error": ...} with what systemd knows.',
+)
+@click.option("--watch", is_flag=True, help="Draw it anew every 2 s until Ctrl-C.")
+@click.pass_context
+def status(context: click.Context, as_json: bool, watch: bool) -> None:
+    """What fleetd sees, decided, did last and does next, on one screen.
+
+    When fleetd is down, what systemd and the journal know about that instead.
+    """
+    reach = context.obj if isinstance(context.obj, Reach) else Reach()
+    if as_json and watch:
+        raise click.UsageError("--json gives one document; leave out --watch, or call it repeatedly.")
+    if as_json:
+        context.exit(_tell_json(reach))
+    from fleetd.cli.watch import draw_once, watch_forever
+
+    context.exit(watch_forever(reach) if watch else draw_once(reach))
+
+
+def _tell_json(reach: Reach) -> int:
+    """Standard output gets exactly one JSON document in every case."""
+    try:
+        answer = reach.fetch(ANSWER_SECONDS_MAX)
+        read_status(answer)
+    except SourceUnavailableError as error:
+        found = postmortem.examine(str(error), reach.run)
+        _write_json(msgspec.json.encode(found).decode())
+        return exit_code(found)
+    except FleetdError as error:
+        _write_json(json.dumps({"error": str(error)}))
+        return EXIT_ERROR
+    _write_json(answer)
+    return 0
+
+
+def _write_json(document: str) -> None:
+    """Control characters of the 8-bit kind as JSON's own escapes: the same document, but none steers a terminal."""
+    safe = re.sub(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", document.strip())
+    sys.stdout.flush()
+    sys.stdout.buffer.write(safe.encode("utf-8", "replace") + b"\n")
+    sys.stdout.buffer.flush()

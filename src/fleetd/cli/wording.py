@@ -1,0 +1,129 @@
+"""Numbers and foreign strings as a tired person reads them; unknown is `?`, never 0."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import msgspec
+
+from fleetd.core.status import Status
+
+UNKNOWN = "?"
+_LONGEST_STRING = 600  # a sentence; whatever is longer was not written for a screen
+_ASCII = str.maketrans(
+    {
+        "–": "-",
+        "—": "-",
+        "−": "-",
+        "…": "...",
+        "×": "x",
+        "≥": ">=",
+        "≤": "<=",
+        "→": "->",
+        "·": "-",
+        "‘": "'",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+        "Σ": "sum",
+    }
+)
+
+
+def duration(seconds: float | None) -> str:
+    """`0.3 s`, `42 s`, `3.5 min`, `5 h`, `12 d`: two digits say enough at a glance."""
+    if seconds is None or math.isnan(seconds):
+        return UNKNOWN
+    if seconds <= 0:
+        return "0 s"
+    if seconds < 0.05:
+        return "<0.1 s"
+    for unit_seconds, unit, until in (
+        (1.0, "s", 119.5),
+        (60.0, "min", 89.5),
+        (3600.0, "h", 35.5),
+        (86400.0, "d", 1e4),
+    ):
+        number = seconds / unit_seconds
+        if number < until:
+            return (
+                f"{number:.1f}".removesuffix(".0") + f" {unit}" if number < 9.95 else f"{number:.0f} {unit}"
+            )
+    return ">9999 d"
+
+
+def size(size_bytes: int | None) -> str:
+    """Binary multiples under the names people use for memory: `712 MB`, `1.2 GB`."""
+    if size_bytes is None:
+        return UNKNOWN
+    mega = max(0, size_bytes) / 1024**2
+    if mega < 999.5:
+        return f"{mega:.0f} MB"
+    giga = mega / 1024
+    return f"{giga:.1f} GB" if giga < 99.5 else f"{giga:.0f} GB"
+
+
+def count(number: float | None) -> str:
+    """`14`, `16.2`, `8,412`, `1.3 M`."""
+    if number is None or math.isnan(number):
+        return UNKNOWN
+    if abs(number) >= 1_000_000:
+        return f"{number / 1_000_000:,.1f} M" if abs(number) < 1e12 else f"{number:.0e}"
+    if number != int(number) and abs(number) < 100:
+        return f"{number:.1f}"
+    return f"{number:,.0f}"
+
+
+def times(number: int, singular: str, plural: str = "") -> str:
+    """`1 instance`, `2 instances`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def numbers(values: list[int]) -> str:
+    """`1-4, 7`: instance numbers, ranges drawn together."""
+    parts: list[list[int]] = []
+    for value in sorted(set(values)):
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1].append(value)
+        else:
+            parts.append([value])
+    return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ", ".join(map(str, p)) for p in parts)
+
+
+def sentence(text: str) -> str:
+    """With the full stop that a sentence ends in, so that another can follow."""
+    text = text.strip()
+    return text if not text or text.endswith((".", "!", "?", ":")) else text + "."
+
+
+def clean(text: str, *, ascii_only: bool = False) -> str:
+    """Text from elsewhere that can't steer a terminal: what is not printable is shown as its escape.
+
+    Queue names, tags and error texts come from Redis and other programs; an escape sequence or a
+    right-to-left override in one would rewrite the screen an admin decides from.
+    """
+    text = re.sub(r"[ \t\r\n\u00a0\u2009\u202f]+", " ", text[: 2 * _LONGEST_STRING])
+    if ascii_only:
+        text = text.translate(_ASCII)
+    text = "".join(
+        c if c.isprintable() and (c.isascii() or not ascii_only) else c.encode("unicode_escape").decode()
+        for c in text
+    )
+    return text if len(text) <= _LONGEST_STRING else text[: _LONGEST_STRING - 3] + "..."
+
+
+def cleaned(status: Status, *, ascii_only: bool) -> Status:
+    """The same status with every string made safe, in one place so that none is forgotten."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, str):
+            return clean(value, ascii_only=ascii_only)
+        if isinstance(value, list | tuple):
+            return [walk(item) for item in value]
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        return value
+
+    return msgspec.convert(walk(msgspec.to_builtins(status)), Status)

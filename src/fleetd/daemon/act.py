@@ -1,0 +1,57 @@
+"""Act: steps through the port, one by one, each with a deadline, the plan's validity rechecked before each start.
+
+A follower that was frozen between deciding and acting must not start on a plan that others no longer count on
+(law 2); ending things on an old plan is safe, starting is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fleetd.core.decision import Plan, Step, StepResult
+from fleetd.errors import FleetdError
+from fleetd.ports import Clock, UnitControl
+
+#: systemd answers a job request in milliseconds; a host that boots workers may take seconds.
+STEP_DEADLINE_SECONDS = 10.0
+#: A boot-time decision is not worth carrying out after this long without a plan either.
+DECISION_SECONDS_MAX = 30.0
+
+
+async def act(
+    steps: list[Step], units: UnitControl, plan: Plan | None, clock: Clock, decided_seconds: float
+) -> list[StepResult]:
+    """Carry out the steps in order; a failed one does not keep the others from being tried.
+
+    `plan`: the valid plan behind the steps; None: there is none, so all that starts is `min`. When systemd gives no
+    answer the rest is left for a later tick, so that a tick takes one deadline and not one for each step (law 7).
+    """
+    limit = plan.expires_at_seconds if plan is not None else decided_seconds + DECISION_SECONDS_MAX
+    results: list[StepResult] = []
+    silent = False
+    for step in steps:
+        if silent:
+            results.append(_skipped(step, "systemd did not answer the step before it"))
+        elif step.verb == "start" and clock.now_seconds() >= limit:
+            results.append(_skipped(step, "the plan expired before it could be started"))
+        else:
+            results.append(await _one(step, units))
+            silent = results[-1].result == "timeout"
+    return results
+
+
+def _skipped(step: Step, sentence: str) -> StepResult:
+    return StepResult(step=step, result="skipped", sentence=sentence)
+
+
+async def _one(step: Step, units: UnitControl) -> StepResult:
+    try:
+        return await asyncio.wait_for(units.carry_out(step), STEP_DEADLINE_SECONDS)
+    except TimeoutError:
+        return StepResult(
+            step=step,
+            result="timeout",
+            sentence=f"systemd gave no answer within {STEP_DEADLINE_SECONDS:.0f} s",
+        )
+    except FleetdError as error:
+        return StepResult(step=step, result="failed", sentence=str(error))

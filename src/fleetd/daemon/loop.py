@@ -1,0 +1,140 @@
+"""The loop: a tick every few seconds, the watchdog fed from the event loop, reload and stop when asked.
+
+Law 5: stopping fleetd touches no worker. There is no code on the way out that could.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import msgspec
+
+from fleetd.core.status import Status
+from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.tell import status_of
+from fleetd.daemon.tick import Ticker, Told
+from fleetd.errors import SourceUnavailableError
+from fleetd.ports import Clock, ServiceManager, Teller
+
+#: Beside a tick, a look at the bus may take this long.
+BEFORE_TICK_SECONDS = 10.0
+#: A tick that is not over after this long hangs in something without a deadline: the watchdog is fed no more, so
+#: systemd restarts fleetd. Every deadline of a tick together is far below it.
+STUCK_SECONDS = 120.0
+
+
+class Loop:
+    """Runs ticks until told to stop."""
+
+    def __init__(
+        self,
+        ticker: Ticker,
+        clock: Clock,
+        journalist: Journalist,
+        tellers: tuple[Teller, ...],
+        service: ServiceManager,
+        *,
+        before_tick: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.ticker = ticker
+        self.clock = clock
+        self.journalist = journalist
+        self.tellers = tellers
+        self.service = service
+        self.before_tick = before_tick
+        self.status: Status | None = None
+        self.problems: tuple[str, ...] = ()
+        self._answer: tuple[Status, Status] | None = None
+        self._begun_seconds = clock.now_seconds()
+        self._ticks_total = 0
+        self._ticked_seconds = self._begun_seconds
+        self.between_ticks = asyncio.Lock()  # hold it to change what a tick works with
+        self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the tick under way; workers run on."""
+        self._stop.set()
+        self._wake.set()
+
+    def soon(self) -> None:
+        """Let the next tick come at once (after a reload)."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Tick until stopped. A tick that hangs is ended by its own deadlines; if not, by the watchdog."""
+        watchdog = asyncio.create_task(self._feed_watchdog())
+        try:
+            first = True
+            while not self._stop.is_set():
+                self._wake.clear()
+                async with self.between_ticks:
+                    await self._one_tick()
+                if first:
+                    self.service.ready()
+                    first = False
+                if self.status is not None:
+                    self.service.status(self.status.summary)
+                await self._pause()
+        finally:
+            watchdog.cancel()
+            with suppress(asyncio.CancelledError):
+                await watchdog
+
+    async def _one_tick(self) -> None:
+        with suppress(SourceUnavailableError, TimeoutError):
+            await asyncio.wait_for(self.before_tick(), BEFORE_TICK_SECONDS)
+        told = await self.ticker.tick()
+        self._ticks_total += 1
+        now = self.clock.now_seconds()
+        self._ticked_seconds = now
+        status = self._status(told, now)
+        self.journalist.report(told, status)
+        # Once more: what was just reported belongs to the events of this status.
+        self.status = self._status(told, now)
+        for teller in self.tellers:
+            teller.tell(self.status)
+
+    def _status(self, told: Told, now_seconds: float) -> Status:
+        return status_of(
+            self.ticker.policy,
+            told,
+            sources=self.ticker.sources.status(),
+            events=self.journalist.events(now_seconds),
+            problems=self.problems,
+            uptime_seconds=now_seconds - self._begun_seconds,
+            ticks_total=self._ticks_total,
+        )
+
+    async def _pause(self) -> None:
+        left = self._ticked_seconds + self.ticker.policy.pace.tick_seconds - self.clock.now_seconds()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), max(0.0, left))
+
+    async def _feed_watchdog(self) -> None:
+        """From the event loop, so that a loop that stands still is noticed, and so is a tick that never ends."""
+        interval = self.service.watchdog_interval_seconds()
+        slowest = STUCK_SECONDS + self.ticker.policy.pace.tick_seconds
+        while interval is not None:
+            if self.tick_age_seconds() < slowest:
+                self.service.watchdog()
+            await asyncio.sleep(interval)
+
+    def status_now(self) -> Status | None:
+        """The last tick's status with its age now; one value a second, so that asking often costs nothing."""
+        if self.status is None:
+            return None
+        age = float(int(self.tick_age_seconds()))
+        if (
+            self._answer is None
+            or self._answer[0] is not self.status
+            or self._answer[1].tick_age_seconds != age
+        ):
+            self._answer = self.status, msgspec.structs.replace(self.status, tick_age_seconds=age)
+        return self._answer[1]
+
+    def tick_age_seconds(self) -> float:
+        """Since the last whole tick."""
+        return self.clock.now_seconds() - self._ticked_seconds

@@ -1,0 +1,117 @@
+"""Observe: ports to a snapshot (law 3: what can't be read now is Unknown with its reason, never an old number).
+
+The sources are read at once, each with a deadline: a slow database must not delay the look at systemd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Literal, TypeVar
+
+from msgspec import structs
+
+from fleetd.core.facts import HostFacts, Known, Snapshot, SystemdFacts, Unknown
+from fleetd.core.status import SourceStatus
+from fleetd.errors import FleetdError
+from fleetd.ports import Clock, DatabaseSource, HostSource, SidekiqSource, UnitControl
+
+T = TypeVar("T")
+
+Name = Literal["redis", "postgres", "systemd", "host"]
+#: A reading that took, or waited for the others, longer than this many deadlines did so because we were frozen.
+FROZEN_DEADLINES = 2.5
+SOURCES: tuple[Name, ...] = ("redis", "postgres", "systemd", "host")
+
+
+class Sources:
+    """The ports that are read, and how each has fared."""
+
+    def __init__(
+        self,
+        sidekiq: SidekiqSource,
+        database: DatabaseSource,
+        units: UnitControl,
+        machine: HostSource,
+        clock: Clock,
+        *,
+        deadline_seconds: float,
+    ) -> None:
+        self.sidekiq = sidekiq
+        self.database = database
+        self.units = units
+        self.machine = machine
+        self.clock = clock
+        self.deadline_seconds = deadline_seconds
+        self._last_good: dict[Name, float] = {}
+        self._errors: dict[Name, int] = dict.fromkeys(SOURCES, 0)
+        self._why: dict[Name, str] = {}
+
+    async def observe(self, host: str, *, check_writes: bool) -> Snapshot:
+        """One snapshot. `check_writes`: a drain may need to know whether Redis takes writes (law 4)."""
+        sidekiq, database, (systemd, machine) = await asyncio.gather(
+            self._read("redis", self.sidekiq.read(check_writes=check_writes)),
+            self._read("postgres", self.database.read()),
+            self._units_then_host(),
+        )
+        now = self.clock.now_seconds()
+        return Snapshot(
+            host=host,
+            now_seconds=now,
+            boot_id=self.clock.boot_id(),
+            sidekiq=self._aged("redis", sidekiq, now),
+            database=self._aged("postgres", database, now),
+            systemd=self._aged("systemd", systemd, now),
+            machine=self._aged("host", machine, now),
+        )
+
+    def _aged(self, name: Name, reading: Known[T] | Unknown, now_seconds: float) -> Known[T] | Unknown:
+        """Its age at the moment of the snapshot; too old when we were frozen while the others were read."""
+        if isinstance(reading, Unknown):
+            return reading
+        age = now_seconds - self._last_good[name]
+        if age > FROZEN_DEADLINES * self.deadline_seconds:
+            return self._unknown(name, f"the reading of {name} is {age:.0f} s old: this host stood still")
+        return structs.replace(reading, age_seconds=max(0.0, age))
+
+    async def _units_then_host(self) -> tuple[Known[SystemdFacts] | Unknown, Known[HostFacts] | Unknown]:
+        systemd = await self._read("systemd", self.units.read())
+        known = systemd.value if isinstance(systemd, Known) else None
+        return systemd, await self._read("host", self.machine.read(known))
+
+    async def _read(self, name: Name, reading: Awaitable[T]) -> Known[T] | Unknown:
+        begun = self.clock.now_seconds()
+        try:
+            value = await asyncio.wait_for(reading, self.deadline_seconds)
+        except FleetdError as error:
+            return self._unknown(name, str(error))
+        except TimeoutError:
+            return self._unknown(name, f"no answer from {name} within {self.deadline_seconds:.0f} s")
+        now = self.clock.now_seconds()
+        if now - begun > FROZEN_DEADLINES * self.deadline_seconds:  # frozen in between: what it says is old
+            return self._unknown(name, f"the reading of {name} took {now - begun:.0f} s")
+        self._last_good[name] = now
+        self._why.pop(name, None)
+        return Known(value=value)
+
+    def _unknown(self, name: Name, why: str) -> Unknown:
+        self._errors[name] += 1
+        self._why[name] = why
+        return Unknown(why=why, last_good_age_seconds=self._age(name))
+
+    def _age(self, name: Name) -> float | None:
+        last = self._last_good.get(name)
+        return None if last is None else max(0.0, self.clock.now_seconds() - last)
+
+    def status(self) -> tuple[SourceStatus, ...]:
+        """How each source fares now, for telling."""
+        return tuple(self._status(name) for name in SOURCES)
+
+    def _status(self, name: Name) -> SourceStatus:
+        return SourceStatus(
+            name=name,
+            ok=name not in self._why and name in self._last_good,
+            age_seconds=self._age(name),
+            why=self._why.get(name, "" if name in self._last_good else "not read yet"),
+            errors_total=self._errors[name],
+        )

@@ -1,0 +1,221 @@
+"""Tell: from a tick to one Status, the only thing that `fleetctl`, the metrics and the log are made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from fleetd import __version__
+from fleetd.core.budget import ConnectionBudget
+from fleetd.core.decision import Clamp, ClampCode, InstanceState
+from fleetd.core.facts import Known
+from fleetd.core.lifecycle import InstanceView
+from fleetd.core.policy import Policy, Profile
+from fleetd.core.status import (
+    ConnectionStatus,
+    Event,
+    InstanceStatus,
+    ProfileStatus,
+    QueueStatus,
+    SchedulerStatus,
+    SourceStatus,
+    Status,
+)
+from fleetd.daemon.tick import Told
+
+
+def status_of(
+    policy: Policy,
+    told: Told,
+    *,
+    sources: tuple[SourceStatus, ...],
+    events: tuple[Event, ...],
+    problems: tuple[str, ...],
+    uptime_seconds: float,
+    ticks_total: int,
+) -> Status:
+    """Everything of one tick as one value."""
+    clamps = (*told.fleet.clamps, *_without_none(told.scheduler.clamp), *told.host.clamps)
+    profiles = tuple(_profile(p, policy, told, clamps) for p in policy.profiles)
+    machine = told.snapshot.machine
+    status = Status(
+        version=__version__,
+        host=policy.host,
+        uptime_seconds=uptime_seconds,
+        tick_age_seconds=0.0,
+        tick_duration_seconds=told.duration_seconds,
+        ticks_total=ticks_total,
+        sources=sources,
+        queues=_queues(policy, told),
+        profiles=profiles,
+        instances=tuple(_instance(policy, v, told) for v in told.instances or () if v.number != "scheduler"),
+        connections=_connections(told),
+        scheduler=_scheduler(told),
+        memory_available_bytes=machine.value.memory_available_bytes if isinstance(machine, Known) else None,
+        memory_total_bytes=machine.value.memory_total_bytes if isinstance(machine, Known) else None,
+        clamps=clamps,
+        step_results=told.results,
+        last_events=events,
+        next_sentence=_next(told, profiles, clamps),
+        summary="",
+        problems=problems,
+    )
+    return msgspec.structs.replace(status, summary=_summary(status))
+
+
+def _without_none(clamp: Clamp | None) -> tuple[Clamp, ...]:
+    return () if clamp is None else (clamp,)
+
+
+def _queues(policy: Policy, told: Told) -> tuple[QueueStatus, ...]:
+    facts = told.snapshot.sidekiq.value.queues if isinstance(told.snapshot.sidekiq, Known) else {}
+    names = list(dict.fromkeys([q for p in policy.profiles for q, _ in p.queues] + sorted(facts)))
+    need = told.fleet.demand.need_threads if told.fleet.demand else {}
+    found = []
+    for name in names:
+        queue = facts.get(name)
+        found.append(
+            QueueStatus(
+                name=name,
+                latency_seconds=queue.oldest_age_seconds if queue else None,
+                target_seconds=policy.target_seconds(name),
+                length_jobs=queue.length_jobs if queue else None,
+                busy_threads=queue.busy_threads if queue else None,
+                need_threads=need.get(name),
+            )
+        )
+    return tuple(found)
+
+
+def _profile(profile: Profile, policy: Policy, told: Told, clamps: tuple[Clamp, ...]) -> ProfileStatus:
+    own, known = [v for v in told.instances or () if v.profile == profile.name], told.instances is not None
+    planned = told.fleet.plan.profiles.get(policy.host, {}).get(profile.name)
+    return ProfileStatus(
+        name=profile.name,
+        order=profile.order,
+        queues=tuple(q if profile.order == "strict" else f"{q},{w}" for q, w in profile.queues),
+        running_instances=sum(1 for v in own if v.counts) if known else None,
+        serving_instances=sum(1 for v in own if v.state == InstanceState.SERVING) if known else None,
+        wanted_instances=planned.instances if planned and known else None,
+        raw_instances=planned.raw_instances if planned and told.fleet.demand else None,
+        min_instances=profile.min_instances,
+        max_instances=profile.max_instances,
+        clamps=tuple(c for c in clamps if c.profile == profile.name),
+    )
+
+
+def _instance(policy: Policy, view: InstanceView, told: Told) -> InstanceStatus:
+    memory, now = told.host.memory, told.snapshot.now_seconds
+    key, notes = str(view.number), []
+    pin = memory.pins.get(key)
+    if pin is not None:
+        left = (pin.until_seconds - now) / 3600
+        wants = {"run": "started", "stopped": "stopped", "quiet": "quieted"}[pin.wants]
+        notes.append(f"{wants} by hand, kept {left:.1f} h more")
+    drain = memory.drains.get(key)
+    if drain is not None and drain.stop_sent_seconds is None:
+        left = policy.pace.drain_seconds_max - (now - drain.since_seconds)
+        busy = "?" if view.busy_threads is None else str(view.busy_threads)
+        notes.append(f"{busy} jobs left, stop at the latest in {max(0.0, left):.0f} s")
+    failure = memory.failures.get(key)
+    if failure is not None:
+        notes.append(f"failed {failure.count} times")
+    return InstanceStatus(
+        number=int(view.number),
+        profile=view.profile,
+        state=view.state.value,
+        busy_threads=view.busy_threads,
+        threads=view.threads,
+        resident_bytes=view.resident_bytes,
+        state_age_seconds=view.state_age_seconds if view.unit else None,
+        note="; ".join(notes),
+    )
+
+
+def _connections(told: Told) -> ConnectionStatus:
+    budget: ConnectionBudget | None = told.fleet.budget
+    database = told.snapshot.database
+    claims = told.fleet.claims_connections
+    return ConnectionStatus(
+        limit_connections=budget.limit_connections if budget else None,
+        reserve_connections=budget.reserve_connections if budget else None,
+        others_connections=budget.others_connections if budget else None,
+        claims_connections=claims if told.instances is not None else None,
+        headroom_connections=budget.room_connections(claims) if budget else None,
+        open_connections=database.value.client_connections if isinstance(database, Known) else None,
+    )
+
+
+def _scheduler(told: Told) -> SchedulerStatus:
+    own = next((v for v in told.instances or () if v.number == "scheduler"), None)
+    return SchedulerStatus(
+        processes=told.scheduler.live_processes,
+        where=told.scheduler.where,
+        sentence=told.scheduler.sentence,
+        unit_state=own.state.value if own else "",
+    )
+
+
+#: What keeps a fleet from growing, most urgent first, for the sentence on what comes next.
+_GROWTH = (
+    ClampCode.CONNECTIONS,
+    ClampCode.MEMORY,
+    ClampCode.HEADROOM_UNKNOWN,
+    ClampCode.LATENCY_UNKNOWN,
+    ClampCode.START_FAILED,
+    ClampCode.NOT_RENDERED,
+    ClampCode.MAX,
+    ClampCode.HOLD_WINDOW,
+)
+
+
+def _next(told: Told, profiles: tuple[ProfileStatus, ...], clamps: tuple[Clamp, ...]) -> str:
+    if told.instances is None:
+        return "waits for systemd"
+    for profile in profiles:
+        wanted, running = profile.wanted_instances, profile.running_instances
+        if wanted is None or running is None:
+            continue
+        if wanted > running + _started(told, profile.name):
+            return f"start more of {profile.name}: {running} of {wanted} run"
+    draining = [v for v in told.instances if v.state in {InstanceState.QUIETING, InstanceState.DRAINING}]
+    if draining:
+        names = ", ".join(f"@{v.number}" for v in draining)
+        return f"stop {names} once idle"
+    for code in _GROWTH:
+        for clamp in clamps:
+            if clamp.code == code:
+                return f"{clamp.profile or 'fleet'}: {clamp.sentence}"
+    late = sorted(told.fleet.demand.late_queues) if told.fleet.demand else []
+    if late:
+        return f"watch {', '.join(late)}: late, but by its need what runs is enough to catch up"
+    return "nothing: the fleet fits its work"
+
+
+def _started(told: Told, profile: str) -> int:
+    return sum(1 for r in told.results if r.step.verb == "start" and r.step.profile == profile)
+
+
+def _summary(status: Status) -> str:
+    """One sentence for `systemctl status` and the log."""
+    fleet = ", ".join(
+        f"{p.name} {_or_unknown(p.running_instances)}/{_or_unknown(p.wanted_instances)}"
+        for p in status.profiles
+    )
+    down = [s.name for s in status.sources if not s.ok]
+    if down:
+        return f"{' and '.join(down)} unreadable: holding. {fleet}"
+    late = [
+        f"{q.name} {q.latency_seconds:.0f} s"
+        for q in status.queues
+        if q.latency_seconds is not None and q.latency_seconds > q.target_seconds
+    ]
+    waits = f"late: {', '.join(late)}" if late else "queues within target"
+    codes = Counter(c.code.value for c in status.clamps)
+    why = f" ({', '.join(codes)})" if codes else ""
+    return f"{waits}; {fleet}{why}"
+
+
+def _or_unknown(count: int | None) -> str:
+    return "?" if count is None else str(count)

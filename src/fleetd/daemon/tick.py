@@ -1,0 +1,151 @@
+"""One tick: observe, plan, commit, carry out, act, tell. The daemon and the tests run exactly this."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from fleetd.core.carry_out import carry_out
+from fleetd.core.decision import StepResult
+from fleetd.core.facts import Known, ProcessFacts, Snapshot
+from fleetd.core.host_decision import HostDecision
+from fleetd.core.host_memory import HostMemory, remember_units
+from fleetd.core.lifecycle import InstanceView, heartbeat_of, views
+from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.core.policy import Policy
+from fleetd.core.scheduler import SchedulerDecision, decide_scheduler, remember_scheduler
+from fleetd.daemon.act import act
+from fleetd.daemon.observe import Sources
+from fleetd.errors import FleetdError
+from fleetd.ports import Ledger, LedgerView, MemoryStore
+
+_S = TypeVar("_S", HostMemory, FleetMemory)
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one tick, for telling."""
+
+    snapshot: Snapshot
+    instances: tuple[InstanceView, ...] | None
+    fleet: FleetDecision
+    scheduler: SchedulerDecision
+    host: HostDecision
+    results: tuple[StepResult, ...]
+    noticed: tuple[str, ...]
+    duration_seconds: float
+
+
+class Ticker:
+    """The ports and the memory that one tick hands to the next."""
+
+    def __init__(self, policy: Policy, sources: Sources, ledger: Ledger, store: MemoryStore) -> None:
+        self.policy = policy
+        self.sources = sources
+        self.ledger = ledger
+        self.store = store
+        self.host_memory = _decoded(store.load(), HostMemory)
+        self._saved = b""
+        self._trouble = ""
+
+    async def tick(self) -> Told:
+        """Run one tick. Raises nothing foreseeable: what can't be read or done is in the result."""
+        clock = self.sources.clock
+        begun = clock.now_seconds()
+        snapshot = await self.sources.observe(self.policy.host, check_writes=bool(self.host_memory.drains))
+        now = snapshot.now_seconds
+        memory, noticed = remember_units(self.policy, snapshot, self.host_memory)
+        instances = _instances(self.policy, snapshot, memory)
+
+        view = await self.ledger.beat(now)
+        fleet = plan(self.policy, snapshot, instances, _fleet_memory(view))
+        current = view.plan
+        if view.token is not None:
+            written = msgspec.json.encode(fleet.memory)
+            if await self.ledger.commit(fleet.plan, written, view.token):
+                current = fleet.plan
+        if current is not None and current.expires_at_seconds <= now:
+            current = None
+
+        scheduler, memory = self._scheduler(snapshot, instances, memory, within_budget=fleet.within_budget)
+        host = carry_out(self.policy, snapshot, instances, current, scheduler, memory)
+        noticed += self._remember(host.memory)
+        results = await act(host.steps, self.sources.units, current, clock, now)
+        return Told(
+            snapshot=snapshot,
+            instances=instances,
+            fleet=fleet,
+            scheduler=scheduler,
+            host=host,
+            results=tuple(results),
+            noticed=tuple(noticed),
+            duration_seconds=clock.now_seconds() - begun,
+        )
+
+    def _scheduler(
+        self,
+        snapshot: Snapshot,
+        instances: tuple[InstanceView, ...] | None,
+        memory: HostMemory,
+        *,
+        within_budget: bool,
+    ) -> tuple[SchedulerDecision, HostMemory]:
+        own = next((v for v in instances or () if v.number == "scheduler"), None)
+        process, now = _own_scheduler_process(self.policy, snapshot), snapshot.now_seconds
+        absence = remember_scheduler(self.policy, memory.scheduler, snapshot.sidekiq, own, process, now)
+        decision = decide_scheduler(
+            self.policy, absence, snapshot.sidekiq, own, process, within_budget=within_budget
+        )
+        return decision, msgspec.structs.replace(memory, scheduler=absence)
+
+    def _remember(self, memory: HostMemory) -> list[str]:
+        """Save before acting: an order given but not remembered would later look like a person's."""
+        self.host_memory = memory
+        # Absence counts up every tick and begins anew after a restart of fleetd: not worth a write each time.
+        kept = msgspec.json.encode(msgspec.structs.replace(memory, scheduler=HostMemory().scheduler))
+        if kept == self._saved:
+            return []
+        try:
+            self.store.save(kept)
+        except FleetdError as error:  # a full disk must not leave the queues alone; said once
+            return [] if self._trouble == str(error) else self._say_trouble(str(error))
+        self._saved = kept
+        return self._say_trouble("")
+
+    def _say_trouble(self, trouble: str) -> list[str]:
+        before, self._trouble = self._trouble, trouble
+        if trouble:
+            return [f"what fleetd did can't be remembered over a restart: {trouble}"]
+        return ["what fleetd did can be remembered again"] if before else []
+
+
+def _fleet_memory(view: LedgerView) -> FleetMemory:
+    """As committed; when it can't be understood a fresh one, whose epoch still grows."""
+    memory = _decoded(view.fleet_memory, FleetMemory)
+    if view.plan is not None and view.plan.epoch > memory.epoch:
+        return msgspec.structs.replace(memory, epoch=view.plan.epoch)
+    return memory
+
+
+def _instances(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> tuple[InstanceView, ...] | None:
+    if not isinstance(snapshot.systemd, Known):
+        return None
+    return views(policy, snapshot, snapshot.systemd.value, memory.orders(snapshot.now_seconds))
+
+
+def _own_scheduler_process(policy: Policy, snapshot: Snapshot) -> ProcessFacts | None:
+    if not (isinstance(snapshot.sidekiq, Known) and isinstance(snapshot.systemd, Known)):
+        return None
+    return heartbeat_of(
+        snapshot.sidekiq.value.processes, policy.host, "scheduler", snapshot.systemd.value.scheduler
+    )
+
+
+def _decoded(content: bytes | None, kind: type[_S]) -> _S:
+    """Memory as it was written; a fresh one when there is none or it can't be understood."""
+    if content is None:
+        return kind()
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError:
+        return kind()
