@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs fleetd's units, polkit rule, bus policy, user and directories: units/install.sh [DESTDIR]
+# With a DESTDIR the files are only copied there; without one (or with /) they are put to use as well. Starts
+# nothing and touches no worker. The programs themselves belong in /opt/fleetd/bin (see the README).
+set -eu
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+root=${1:-}
+root=${root%/}
+
+put() { # put FOLDER FILE [NAME]: a directory that exists keeps its owner and mode
+    [ -d "$root$1" ] || install -d -m 0755 "$root$1"
+    install -m 0644 "$here/$2" "$root$1/${3:-$(basename -- "$2")}"
+}
+
+if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
+    echo "install.sh: run as root: it writes to /etc and /usr/local (or name a DESTDIR)." >&2
+    exit 1
+fi
+
+for unit in fleetd.service fleetd-render.service mastodon-sidekiq.target \
+    mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
+    put /usr/local/lib/systemd/system "$unit"
+done
+put /etc/polkit-1/rules.d 50-fleetd.rules
+put /etc/dbus-1/system.d org.fleetd1.conf
+put /usr/local/lib/sysusers.d sysusers.conf fleetd.conf
+put /usr/local/lib/tmpfiles.d tmpfiles.conf fleetd.conf
+put /usr/local/share/fleetd ../config.example.toml
+
+[ -z "$root" ] || exit 0
+
+systemd-sysusers fleetd.conf
+systemd-tmpfiles --create fleetd.conf
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    # dbus-daemon watches its directories too; this makes the new policy certain before the first start.
+    busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
+fi
+echo "Installed. Next: write /etc/fleetd/fleetd.toml (see /usr/local/share/fleetd/config.example.toml), then"
+echo "  systemctl start fleetd-render"
+echo "  systemctl enable --now mastodon-sidekiq.target fleetd"
