@@ -1,0 +1,18 @@
+"""Virtual hosts with a real systemd each, for the demo and the integration tests.
+
+    with Lab() as lab:
+        main = lab.add_host("main", run=("redis-server",))
+        worker = lab.add_host("worker1")
+        lab.boot()
+        worker.run(["redis-cli", "-h", "main", "ping"])
+
+Everything is gone when the block ends, however it ends. Needs root on Debian or Ubuntu.
+"""
+
+from lab.errors import LabError
+from lab.host import Host
+from lab.lab import Lab
+from lab.namespaces import Process
+from lab.unit import Unit
+
+__all__ = ["Host", "Lab", "LabError", "Process", "Unit"]

@@ -1,0 +1,37 @@
+# frozen_string_literal: true
+
+# Where Sidekiq's Redis is, from the same variables and with the same precedence as in Mastodon: the SIDEKIQ_ ones
+# when they say a URL or a host, else the plain ones.
+
+require "sidekiq"
+require "uri"
+
+# Sidekiq 6.4 with redis-rb 4.8 would print a line for each push.
+Redis.silence_deprecations = true if Redis.respond_to?(:silence_deprecations=)
+
+module SidekiqRedis
+  PREFIX = %w[URL HOST].any? { |name| ENV["SIDEKIQ_REDIS_#{name}"].to_s != "" } ? "SIDEKIQ_" : ""
+
+  def self.setting(name, default = nil)
+    value = ENV["#{PREFIX}REDIS_#{name}"].to_s
+    value.empty? ? default : value
+  end
+
+  def self.url
+    return setting("URL") if setting("URL")
+
+    password = setting("PASSWORD")
+    login = password ? "#{setting("USER", "")}:#{URI.encode_www_form_component(password)}@" : ""
+    "redis://#{login}#{setting("HOST", "localhost")}:#{setting("PORT", "6379")}/#{setting("DB", "0")}"
+  end
+
+  def self.options
+    namespace = ENV["REDIS_NAMESPACE"].to_s
+    options = { url: url, driver: :ruby }
+    options[:namespace] = namespace unless namespace.empty?
+    options
+  end
+end
+
+Sidekiq.configure_server { |config| config.redis = SidekiqRedis.options }
+Sidekiq.configure_client { |config| config.redis = SidekiqRedis.options }

@@ -1,0 +1,43 @@
+"""Things that are slow to make and can be made once: each in /var/cache/fleetd-lab under its recipe's digest."""
+
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+CACHE = Path("/var/cache/fleetd-lab")
+
+
+def digest(*parts: str | bytes) -> str:
+    """A short name for a recipe."""
+    made = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        made.update(len(data).to_bytes(8, "big") + data)
+    return made.hexdigest()[:16]
+
+
+def once(name: str, make: Callable[[Path], None], keep: int = 3) -> Path:
+    """The cached directory `name`, made now by `make(directory)` if it is not there.
+
+    Two programs that want it at the same time make it once. Of directories whose names differ only after the
+    last "-", the `keep` most recent stay.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    path = CACHE / name
+    with (CACHE / f".{name}.lock").open("a") as lock:  # one each: what is made may need another
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.is_dir():
+            path.touch()  # its age is when it was last wanted
+            return path
+        draft = CACHE / f".{name}.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        make(draft)
+        draft.rename(path)
+        kin = sorted(CACHE.glob(f"{name.rpartition('-')[0]}-*"), key=lambda one: one.stat().st_mtime)
+        for old in kin[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+            (CACHE / f".{old.name}.lock").unlink(missing_ok=True)
+    return path

@@ -1,0 +1,130 @@
+"""`python -m lab.demo`: watch fleetd through a surge, on real Redis, Postgres, systemd and Sidekiq.
+
+Exit status: 0 all as promised, 1 not (or the stage could not be built), 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fleetd.cli.bars import Symbols
+from fleetd.cli.terminal import ends_cleanly, open_console, show
+from lab.demo import count, stage, tell
+from lab.demo.progress import Steps
+from lab.demo.story import SHORTENED
+from lab.demo.summary import broken, judge, summary_lines, verdict
+from lab.errors import LabError
+from lab.lab import Lab
+
+NAME = "demo"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit status."""
+    options = _options(arguments)
+    console, symbols = open_console()
+    plain = options.plain or not console.is_terminal or console.is_dumb_terminal
+    if os.geteuid() != 0:
+        print(
+            "The demo boots virtual hosts, which needs root: run  make demo  or put sudo before it.",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        with ends_cleanly():
+            return _run(options, console, symbols, plain=plain)
+    except KeyboardInterrupt:
+        print("Stopped. Both hosts are gone, and nothing of them is left.", file=sys.stderr)
+        return 130
+    except LabError as error:
+        print(f"The demo could not go on: {error}", file=sys.stderr)
+        return 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.demo",
+        description="Boots two virtual hosts and shows fleetd through a surge of jobs: about four minutes.",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the hosts running, and say how to look around"
+    )
+    parser.add_argument("--plain", action="store_true", help="lines instead of the live screen, as in a pipe")
+    parser.add_argument(
+        "--seconds-scale",
+        type=_scale,
+        default=1.0,
+        metavar="N",
+        help="stretch (2) or shorten (0.5) the calm and the surge; 0.2 to 10",
+    )
+    return parser.parse_args(arguments)
+
+
+def _scale(text: str) -> float:
+    number = float(text)
+    if not 0.2 <= number <= 10:
+        raise argparse.ArgumentTypeError("must be within 0.2 and 10")
+    return number
+
+
+def _run(options: argparse.Namespace, console: Console, symbols: Symbols, *, plain: bool) -> int:
+    print(
+        "fleetd's demo: two virtual hosts, main (Redis, Postgres, PgBouncer) and worker1 (fleetd, Sidekiq)."
+    )
+    print(f"{SHORTENED}\n", flush=True)
+    with Steps(console, symbols, plain=plain) as steps, Lab(NAME, steps.detail) as lab, _undisturbed_end():
+        hosts = stage.build(lab, steps.begin)
+        steps.end()
+        told = tell.tell(
+            hosts, console, symbols, seconds_scale=options.seconds_scale, keep=options.keep, plain=plain
+        )
+        steps.begin("Counting every job")
+        groups = judge(count.figures(hosts, told))
+        steps.end()
+        print()
+        show(console, summary_lines(groups, told.samples, width=console.width, symbols=symbols))
+        print(f"\n{verdict(groups)}", flush=True)
+        if options.keep:
+            tell.go_on(hosts)
+            lab.keep()
+            print(_around())
+    return 1 if broken(groups) else 0
+
+
+@contextlib.contextmanager
+def _undisturbed_end() -> Iterator[None]:
+    """The first Ctrl-C ends the demo; another one must not break off the taking down."""
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _around() -> str:
+    python = Path(sys.executable)
+    here = Path.cwd()
+    program = python.relative_to(here) if python.is_relative_to(here) else python
+    lab = f"{'sudo ' if 'SUDO_USER' in os.environ else ''}{program} -m lab"
+    return f"""
+The hosts run on, with a calm load for an hour. To look around:
+  {lab} enter worker1 -- fleetctl status --watch
+  {lab} enter worker1 -- journalctl -u fleetd -f
+  {lab} enter worker1 -- systemctl list-units 'mastodon-sidekiq*'
+  {lab} enter worker1 -- curl -s http://127.0.0.1:9849/metrics
+  {lab} enter main -- redis-cli llen queue:push
+  {lab} enter worker1                          a shell; try: systemctl stop mastodon-sidekiq@1
+To end it:
+  {lab} down {NAME}"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""The live screen: the phase, fleetd's own view of queues and connections, and what Redis and systemd show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from msgspec import structs
+from rich.text import Text
+
+from fleetd.cli.bars import QUIET, Symbols, sign
+from fleetd.cli.lines import Lines, beside, hanging
+from fleetd.cli.render_profiles import profile_lines
+from fleetd.cli.render_status import connection_lines, queue_lines, story_lines
+from fleetd.cli.sheet import Sheet
+from fleetd.cli.verdict import CALM_CLAMPS, Level, scheduler_level
+from fleetd.cli.wording import cleaned, sentence
+from fleetd.core.decision import Clamp, ClampCode
+from fleetd.core.policy import SCHEDULER_QUEUE
+from fleetd.core.status import Status
+from lab.demo.graph import graph
+from lab.demo.samples import Sample
+from lab.demo.story import SHORTENED, Progress
+
+SPAN_SECONDS = 200
+"""What the graphs show from the start on; a longer story is squeezed."""
+
+_STYLES = {"calm": "green", "surge": "red", "recovery": "yellow", "shrink": "cyan", "count": "green"}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that one screen shows."""
+
+    progress: Progress
+    samples: Sequence[Sample]
+    status: Status | None
+    """What fleetd said last; None: nothing yet."""
+    silence: str = ""
+    """Why there is no newer status, if there should be one."""
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How much of everything; the first that fits is taken."""
+
+    clamps: int = 1
+    events: int = 1
+    blank_lines: bool = False
+    instances: bool = False
+    """Whether each instance has a cell of its own."""
+    watch_rows: int = 2
+    wrap_rows: int = 2
+    footer: bool = True
+
+
+_LAYOUTS = (
+    _Layout(clamps=4, events=6, blank_lines=True, instances=True),
+    _Layout(clamps=4, events=3, blank_lines=True, instances=True),
+    _Layout(clamps=3, events=2, blank_lines=True, instances=True),
+    _Layout(clamps=2, events=1, blank_lines=True, instances=True),
+    _Layout(clamps=2, events=2, instances=True),
+    _Layout(clamps=2, events=2),
+    _Layout(),
+    _Layout(wrap_rows=1),
+    _Layout(wrap_rows=1, footer=False),
+    _Layout(wrap_rows=1, footer=False, watch_rows=1),
+)
+
+
+def graph_rows(height: int) -> int:
+    """By the height of the terminal only, so that nothing jumps while the story goes on."""
+    return next(
+        rows for least, rows in ((50, 8), (36, 5), (30, 4), (26, 3), (22, 2), (0, 1)) if height >= least
+    )
+
+
+def screen_lines(scene: Scene, *, width: int, height: int, symbols: Symbols) -> Lines:
+    """The screen as `height` lines of at most `width` cells."""
+    width = max(width, 40)
+    status = None if scene.status is None else _shown(scene.status, symbols)
+    rows = graph_rows(height)
+    lines: Lines = []
+    footer: Lines = []
+    for layout in _LAYOUTS:
+        sheet = replace(
+            Sheet(width=width, symbols=symbols),
+            events=layout.events,
+            wrap_lines=layout.wrap_rows,
+            blank_lines=layout.blank_lines,
+        )
+        lines = _compose(scene, status, sheet, layout, rows)
+        footer = _footer(scene, sheet) if layout.footer else []
+        if len(lines) + len(footer) <= height:
+            break
+    lines = lines[: height - len(footer)]
+    lines += [Text() for _ in range(height - len(footer) - len(lines))] + footer
+    for line in lines:
+        line.truncate(width)
+    return lines
+
+
+def _shown(status: Status, symbols: Symbols) -> Status:
+    """Safe to draw, and without the queue of cron jobs, which has no story here."""
+    status = cleaned(status, ascii_only=symbols.ascii_only)
+    return structs.replace(status, queues=tuple(q for q in status.queues if q.name != SCHEDULER_QUEUE))
+
+
+def _compose(scene: Scene, status: Status | None, sheet: Sheet, layout: _Layout, rows: int) -> Lines:
+    blocks = [_headline(scene, sheet, layout)]
+    if status is None:
+        blocks.append(_graphs(scene, sheet, rows))
+    else:
+        blocks.append(queue_lines(status, sheet))
+        blocks.append(_graphs(scene, sheet, rows))
+        blocks.append(_fleet(status, sheet, layout))
+        blocks.append(
+            [*connection_lines(status, sheet), *_scheduler(status, sheet), *story_lines(status, sheet)]
+        )
+    lines: Lines = []
+    for block in blocks:
+        if block and lines and layout.blank_lines:
+            lines.append(Text())
+        lines += block
+    return lines
+
+
+def _headline(scene: Scene, sheet: Sheet, layout: _Layout) -> Lines:
+    progress = scene.progress
+    style = _STYLES.get(progress.phase.name, "green")
+    head = Text.assemble(
+        (f" {progress.phase.name.upper()} ", f"bold reverse {style}"),
+        (f"  {clock(progress.phase_seconds)}", "bold"),
+        (f"   part {progress.number} of {progress.total}", QUIET),
+    )
+    tail = Text.assemble(("fleetd's demo  ", QUIET), (clock(progress.story_seconds), "bold"))
+    gap = sheet.width - head.cell_len - tail.cell_len
+    if gap > 0:
+        head.append(" " * gap)
+        head.append_text(tail)
+    lines = hanging(
+        Text(), progress.phase.watch, sheet.width, lines_max=layout.watch_rows, symbols=sheet.symbols
+    )
+    if scene.silence:
+        mark = Text.assemble(sign(Level.UNKNOWN, sheet.symbols), " ")
+        lines += hanging(mark, scene.silence, sheet.width, lines_max=2, symbols=sheet.symbols)
+    return [head, *lines]
+
+
+def _graphs(scene: Scene, sheet: Sheet, rows: int) -> Lines:
+    """Two series side by side, both seen by the demo itself."""
+    half = (sheet.width - 2) // 2
+    instances = [sample.running_instances for sample in scene.samples]
+    waiting = [sample.waiting_total for sample in scene.samples]
+    symbols = sheet.symbols
+    one = graph(
+        "Instances (systemd)",
+        instances,
+        width=half,
+        rows=rows,
+        span=SPAN_SECONDS,
+        style="cyan",
+        symbols=symbols,
+    )
+    two = graph(
+        "Jobs waiting (Redis)",
+        waiting,
+        width=half,
+        rows=rows,
+        span=SPAN_SECONDS,
+        style="yellow",
+        symbols=symbols,
+    )
+    return beside(one, two, half, 2)
+
+
+def telling(status: Status, number: int) -> list[Clamp]:
+    """The clamps that say most: what stops growth first, then what delays shrinking, then the rest."""
+
+    def weight(clamp: Clamp) -> int:
+        if clamp.code == ClampCode.CONNECTIONS:
+            return 0
+        return 1 if clamp.code not in CALM_CLAMPS else 2 if clamp.code == ClampCode.HOLD_WINDOW else 3
+
+    every = [clamp for profile in status.profiles for clamp in profile.clamps]
+    return sorted(every, key=weight)[:number]
+
+
+def _fleet(status: Status, sheet: Sheet, layout: _Layout) -> Lines:
+    """The profiles as fleetctl shows them, with the most telling clamps only."""
+    shown = telling(status, layout.clamps)
+    seen = status if layout.instances else structs.replace(status, instances=())
+    lines: Lines = []
+    for profile in status.profiles:
+        clamps = tuple(clamp for clamp in profile.clamps if clamp in shown)
+        lines += profile_lines(seen, structs.replace(profile, clamps=clamps), sheet)
+    return lines
+
+
+def _scheduler(status: Status, sheet: Sheet) -> Lines:
+    head = Text.assemble(sheet.label("Scheduler"), sign(scheduler_level(status), sheet.symbols), " ")
+    said = sentence(status.scheduler.sentence)
+    return hanging(head, said, sheet.width, lines_max=1, symbols=sheet.symbols)
+
+
+def _footer(scene: Scene, sheet: Sheet) -> Lines:
+    end = "It stays up." if scene.keep else "Ctrl-C ends it."
+    return hanging(Text(), Text(f"{end} {SHORTENED}", QUIET), sheet.width, lines_max=2, symbols=sheet.symbols)
+
+
+def clock(seconds: float) -> str:
+    """`0:07`, `2:31`."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"

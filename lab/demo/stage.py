@@ -1,0 +1,88 @@
+"""Building the stage: two hosts, what runs on them, and fleetd started the way README says."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import services
+from lab.demo.story import INSTANCES_MIN, MAX_CONNECTIONS, WEB_CONNECTIONS
+from lab.errors import LabError
+from lab.host import Host
+from lab.lab import Lab
+from lab.topologies import TwoHosts, two_hosts
+
+WEB_UNIT = "mastodon-web.service"
+CONFIGURATION = Path(__file__).with_name("fleetd.toml")
+_WEB_PROGRAM = "/usr/local/lib/mastodon-web.rb"
+_WEB_PASSWORD = "/etc/mastodon-web.password"  # noqa: S105 - a path
+
+Step = Callable[[str], None]
+"""Is told what is done next."""
+
+
+def build(lab: Lab, step: Step) -> TwoHosts:
+    """Prepare and boot both hosts, start fleetd on worker1, and wait until the least number of instances serves."""
+    step("Putting fleetd and the stand-in Mastodon on two virtual hosts")
+    hosts = two_hosts(lab, max_connections=MAX_CONNECTIONS)
+    _install_web(hosts)
+    hosts.worker.write("/etc/fleetd/fleetd.toml", CONFIGURATION.read_text(), mode=0o640)
+    (hosts.worker.disk / "usr/local/bin/fleetctl").symlink_to("/opt/fleetd/bin/fleetctl")
+    hosts.worker.on_disk("systemd-tmpfiles", "--create", "fleetd.conf")  # the group of that file
+    step("Booting both: a systemd, a D-Bus and a journal each")
+    lab.boot()
+    step("Waiting for Redis, Postgres and Mastodon's web on main")
+    hosts.main.wait_until("Redis answers", lambda: _answers(hosts, ["redis-cli", "ping"], "PONG"))
+    hosts.main.wait_until("Postgres answers", lambda: _answers(hosts, ["pg_isready"], "accepting"))
+    hosts.main.wait_until(
+        f"{WEB_UNIT} holds its {WEB_CONNECTIONS} connections", lambda: connections(hosts) >= WEB_CONNECTIONS
+    )
+    step("Starting fleetd on worker1: systemctl enable --now mastodon-sidekiq.target fleetd")
+    # Rendered first, as a boot finds it: the target then starts the least number and the scheduler by itself.
+    _systemctl(hosts.worker, "start", "fleetd-render.service")
+    _systemctl(hosts.worker, "enable", "--now", "mastodon-sidekiq.target", "fleetd.service")
+    step(f"Waiting for {INSTANCES_MIN} Sidekiq instances and the scheduler")
+    hosts.worker.wait_until("the first instances serve", lambda: _serving(hosts), timeout=90)
+    return hosts
+
+
+def _systemctl(worker: Host, *arguments: str) -> None:
+    """Or say what the journal knows."""
+    if worker.run(["systemctl", *arguments], timeout=90, check=False).returncode != 0:
+        said = worker.journal("fleetd", 8) + worker.journal("fleetd-render", 8)
+        raise LabError(f"`systemctl {' '.join(arguments)}` failed on {worker.name}. The journal:\n{said}")
+
+
+def connections(hosts: TwoHosts) -> int:
+    """Client connections of Mastodon's role that Postgres has now."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'mastodon'"
+    done = hosts.main.run(["psql", "-Atqc", query], user="postgres", check=False)
+    return int(done.stdout) if done.returncode == 0 else 0
+
+
+def _answers(hosts: TwoHosts, command: list[str], word: str) -> bool:
+    return word in hosts.main.run(command, check=False).stdout
+
+
+def _serving(hosts: TwoHosts) -> bool:
+    worker = hosts.worker
+    up = [name for name in worker.units("mastodon-sidekiq@*") if worker.unit(name).active]
+    return len(up) >= INSTANCES_MIN and worker.unit("mastodon-sidekiq-scheduler").active
+
+
+def _install_web(hosts: TwoHosts) -> None:
+    main = hosts.main
+    main.write(_WEB_PROGRAM, Path(__file__).with_name("web.rb").read_text())
+    main.write(_WEB_PASSWORD, f"{services.DB_PASSWORD}\n", mode=0o600, owner="postgres")
+    command = (
+        f"{shutil.which('ruby') or '/usr/bin/ruby'} {_WEB_PROGRAM} {WEB_CONNECTIONS} {services.DATABASE}"
+    )
+    main.write(
+        f"/etc/systemd/system/{WEB_UNIT}",
+        "[Unit]\nDescription=Mastodon's web, as far as the database sees it\nAfter=postgresql.service\n"
+        "StartLimitIntervalSec=0\n"
+        f"[Service]\nUser=postgres\nExecStart={command} {_WEB_PASSWORD}\nRestart=always\nRestartSec=1\n"
+        "[Install]\nWantedBy=multi-user.target\n",
+    )
+    main.enable(WEB_UNIT)

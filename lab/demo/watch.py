@@ -1,0 +1,156 @@
+"""Looking, once a second, from outside fleetd: Redis, systemd and Postgres; and asking fleetd what it says."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import psycopg
+import redis
+
+from fleetd.core.status import Status
+from lab import mastodon, services
+from lab.demo.samples import Sample
+from lab.errors import LabError
+from lab.topologies import TwoHosts
+
+EVERY_SECONDS = 1.0
+_ANSWER_SECONDS = 3.0
+_STATUS = ("busctl", "--json=short", "call", "org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager", "Status")
+_UNITS = (
+    "systemctl",
+    "list-units",
+    "--all",
+    "--plain",
+    "--no-legend",
+    "--full",
+    "mastodon-sidekiq@*.service",
+)
+
+
+class Watcher:
+    """Takes samples in a thread of its own, which lives in the lab's network."""
+
+    def __init__(self, hosts: TwoHosts, take: Callable[[Sample, Status | None, str], None]) -> None:
+        """`take` is given each sample, fleetd's newest status and why there is none; it runs in that thread."""
+        self._hosts = hosts
+        self._take = take
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._redis = redis.Redis(
+            host=hosts.main.address,
+            decode_responses=True,
+            socket_timeout=_ANSWER_SECONDS,
+            socket_connect_timeout=_ANSWER_SECONDS,
+        )
+        self._postgres: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin; time counts from here."""
+        self._began = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, within a few seconds."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=4 * _ANSWER_SECONDS)
+
+    def _run(self) -> None:
+        with self._hosts.lab.network():
+            while not self._ended.is_set():
+                due = time.monotonic() + EVERY_SECONDS
+                status, silence = self._ask_fleetd()
+                self._take(self.look(), status, silence)
+                self._ended.wait(max(0.0, due - time.monotonic()))
+            if self._postgres is not None:
+                self._postgres.close()
+            self._redis.close()
+
+    def look(self) -> Sample:
+        """One sample; what can't be read stays unknown."""
+        units = self._units() or {}
+        queues = self._queues() or {}
+        return Sample(
+            at_seconds=time.monotonic() - self._began, connections=self._connections(), **units, **queues
+        )
+
+    def _units(self) -> dict[str, Any] | None:
+        try:
+            listed = self._hosts.worker.run(_UNITS, timeout=_ANSWER_SECONDS).stdout
+        except (LabError, OSError):
+            return None
+        return unit_counts(listed)
+
+    def _queues(self) -> dict[str, Any] | None:
+        try:
+            with self._redis.pipeline(transaction=True) as ask:
+                ask.time()
+                for queue in mastodon.QUEUES:
+                    ask.llen(f"queue:{queue}")
+                    ask.lindex(f"queue:{queue}", -1)
+                for name in ("retry", "schedule", "dead"):
+                    ask.zcard(name)
+                ask.smembers("processes")
+                (seconds, micros), *answers = ask.execute()
+            with self._redis.pipeline(transaction=False) as ask:
+                for process in answers.pop():
+                    ask.hmget(process, "info", "busy")
+                processes = ask.execute()
+        except (redis.RedisError, OSError):
+            return None
+        now = seconds + micros / 1e6
+        lengths, oldest = answers[0:-3:2], answers[1:-3:2]
+        waits = [max(0.0, now - json.loads(job)["enqueued_at"]) if job else 0.0 for job in oldest]
+        alive = [(json.loads(info), int(busy or 0)) for info, busy in processes if info]
+        return {
+            "waiting_jobs": dict(zip(mastodon.QUEUES, lengths, strict=True)),
+            "waits_seconds": dict(zip(mastodon.QUEUES, waits, strict=True)),
+            "retries_jobs": sum(answers[-3:]),
+            "busy_threads": sum(busy for _, busy in alive),
+            "schedulers": sum("scheduler" in info["queues"] for info, _ in alive),
+        }
+
+    def _connections(self) -> int | None:
+        try:
+            if self._postgres is None or self._postgres.closed:
+                self._postgres = psycopg.connect(
+                    host=self._hosts.main.address,
+                    dbname=services.DATABASE,
+                    user="fleetd",
+                    password=services.MONITOR_PASSWORD,
+                    application_name="fleetd-demo",
+                    connect_timeout=int(_ANSWER_SECONDS),
+                    options=f"-c statement_timeout={int(_ANSWER_SECONDS * 1000)}",
+                    autocommit=True,
+                )
+            row = self._postgres.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            ).fetchone()
+        except (psycopg.Error, OSError):
+            return None
+        return None if row is None else int(row[0])
+
+    def _ask_fleetd(self) -> tuple[Status | None, str]:
+        try:
+            said = self._hosts.worker.run(_STATUS, timeout=_ANSWER_SECONDS, check=False)
+            if said.returncode != 0:
+                return None, f"fleetd does not answer: {said.stderr.strip()[:200]}"
+            return msgspec.json.decode(json.loads(said.stdout)["data"][0], type=Status), ""
+        except (LabError, OSError, ValueError, msgspec.MsgspecError) as error:
+            return None, f"fleetd does not answer: {str(error)[:200]}"
+
+
+def unit_counts(listed: str) -> dict[str, int]:
+    """What `systemctl list-units --plain` says of instances: how many serve, start, stop."""
+    states = [fields[2] for fields in (line.split() for line in listed.splitlines()) if len(fields) > 3]
+    return {
+        "serving_instances": states.count("active") + states.count("reloading"),
+        "starting_instances": states.count("activating"),
+        "stopping_instances": states.count("deactivating"),
+    }

@@ -1,0 +1,189 @@
+"""A lab: some virtual hosts on a network of their own, gone when the program that made them is gone."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lab import holder, namespaces
+from lab.errors import LabError
+from lab.host import Host
+from lab.namespaces import piped
+
+Progress = Callable[[str], None]
+"""Is told, in a short sentence, what the lab does next."""
+
+_PROJECT = Path(__file__).resolve().parent.parent
+
+
+def _quiet(_: str) -> None:
+    pass
+
+
+class Lab:
+    """Virtual hosts on a bridge of their own. Use it as a context manager.
+
+    `name` is unique by default; two labs never see each other. `progress` may be called from several threads.
+    """
+
+    def __init__(self, name: str | None = None, progress: Progress | None = None) -> None:
+        self.name = name or f"{os.getpid()}-{secrets.token_hex(2)}"
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", self.name):
+            raise LabError(f"{self.name!r} can't be a lab's name: use a-z, 0-9 and -, at most 31 characters.")
+        self.hosts: dict[str, Host] = {}
+        self.say: Progress = progress or _quiet
+        self.kept = False
+        self._holder: subprocess.Popen[str] | None = None
+        self._inner = 0
+        self._running: list[namespaces.Process] = []
+
+    def __enter__(self) -> Self:
+        if os.geteuid() != 0:
+            raise LabError(
+                "The lab makes namespaces, mounts and cgroups, so it needs root: run it with sudo."
+            )
+        holder.sweep()
+        self._holder = subprocess.Popen(
+            [sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "lab.holder", self.name],
+            env={**os.environ, "PYTHONPATH": str(_PROJECT)},
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        word, _, pid = piped(self._holder.stdout).readline().partition(" ")
+        if word != "ready":
+            self._holder.wait(timeout=10)
+            raise LabError(f"The lab did not start: {piped(self._holder.stderr).read().strip()}")
+        self._inner = int(pid)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all hosts and leave nothing behind, unless `keep` was called."""
+        if self._holder is None:
+            return
+        if not self.kept:
+            for process in self._running:
+                process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            piped(self._holder.stdin).close()
+        if not self.kept:
+            self._holder.wait(timeout=30)
+            for process in self._running:
+                process.communicate(timeout=10)
+        for host in self.hosts.values():
+            host.forget(kept=self.kept)
+        for pipe in (self._holder.stdout, self._holder.stderr):
+            if pipe is not None:
+                pipe.close()
+        if self.kept:
+            self._holder.returncode = 0  # it lives on without us
+        self._holder = None
+
+    def keep(self) -> None:
+        """Let the hosts live on when this program ends. `python -m lab down` ends them."""
+        if self._holder is None:
+            raise LabError("The lab is not running: there is nothing to keep.")
+        self.kept = True
+        self.record()
+        told = piped(self._holder.stdin)
+        told.write("keep\n")
+        told.flush()
+
+    def record(self) -> None:
+        """Write down what `python -m lab` needs to find its way to the hosts."""
+        if self._holder is None:
+            return
+        hosts = {host.name: {"pid": host.pid, "address": host.address} for host in self.hosts.values()}
+        state = {"holder": self._holder.pid, "inner": self._inner, "hosts": hosts}
+        path = holder.STATE / self.name / "lab.json"
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(state))
+        draft.replace(path)
+
+    @property
+    def inner(self) -> int:
+        """The process that owns the lab's mounts and network."""
+        if self._holder is None:
+            raise LabError("The lab is not running: use it as `with Lab() as lab:`.")
+        return self._inner
+
+    # Hosts
+
+    def add_host(self, name: str, run: Sequence[str] = ()) -> Host:
+        """Add a host, not booted yet, that runs the services in `run` and none of the others known to the lab."""
+        if name in self.hosts:
+            raise LabError(f"There is a host {name!r} already.")
+        host = Host(self, name, len(self.hosts) + 1, tuple(run))
+        self.hosts[name] = host
+        return host
+
+    def boot(self, timeout: float = 60.0) -> None:
+        """Boot all hosts that are not running, at the same time, and wait till each systemd is up."""
+        self.write_hosts_files()
+        waiting = [host for host in self.hosts.values() if not host.running]
+        with concurrent.futures.ThreadPoolExecutor(max_workers=max(len(waiting), 1)) as pool:
+            for done in [pool.submit(host.boot, timeout) for host in waiting]:
+                done.result()
+
+    def write_hosts_files(self) -> None:
+        """Let every host know every other by name."""
+        names = "".join(f"{host.address} {host.name}\n" for host in self.hosts.values())
+        for host in self.hosts.values():
+            host.write("/etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{names}")
+
+    # The lab's network, seen from this machine
+
+    def network(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block, this thread's new sockets reach the hosts: `with lab.network(): socket.create_…`."""
+        return namespaces.network_of(self.inner)
+
+    def run(
+        self, command: Sequence[str], *, timeout: float = 30.0, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program of this machine in the lab's network (not in a host), from the directory /."""
+        return namespaces.run([*self._in_network(), *command], "lab", command, timeout=timeout, check=check)
+
+    def popen(
+        self,
+        command: Sequence[str],
+        *,
+        stdin: int | None = subprocess.DEVNULL,
+        stdout: int | None = subprocess.DEVNULL,
+        stderr: int | None = subprocess.DEVNULL,
+        env: Mapping[str, str] | None = None,
+    ) -> namespaces.Process:
+        """Start a program of this machine in the lab's network; it is ended with the lab."""
+        process = namespaces.Process(
+            [*self._in_network(), *command], stdin=stdin, stdout=stdout, stderr=stderr, env=env
+        )
+        return self.end_with_lab(process)
+
+    def end_with_lab(self, process: namespaces.Process) -> namespaces.Process:
+        """Kill this process when the lab closes, at the latest."""
+        self._running = [known for known in self._running if known.poll() is None]
+        self._running.append(process)
+        return process
+
+    def _in_network(self) -> list[str]:
+        # Its process namespace as well, so that nothing started here outlives the lab.
+        return ["nsenter", "-t", str(self.inner), "-n", "-p", "-m", "--"]
+
+    def ip(self, *command: str) -> None:
+        """Run `ip` in the lab's network."""
+        self.run(["ip", *command])

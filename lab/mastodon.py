@@ -1,0 +1,112 @@
+"""Mastodon on a host: the stand-in app in /home/mastodon/live, its user, its settings, and what runs it."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from lab import disk, services
+from lab.host import Host
+
+LIVE = "/home/mastodon/live"
+RUNS = f"{LIVE}/log/runs.jsonl"
+QUEUES = ("default", "push", "ingress", "mailers", "pull", "scheduler", "fasp")
+STOCK_UNIT = "mastodon-sidekiq.service"
+
+_APP = Path(__file__).with_name("app")
+_USER_ID = 1791  # free on any Debian: people start at 1000, and few machines have 791 of them
+_PROGRAM = "/usr/bin/sidekiq -r ./app.rb"
+
+
+def environment(
+    main: str,
+    *,
+    boot_seconds: float = 3.0,
+    cron_seconds: float = 10.0,
+    redis_password: str = "",
+    port: int = 5432,
+) -> dict[str, str]:
+    """The `.env.production` of a Mastodon whose Redis and database are on the host `main`."""
+    settings = {
+        "LOCAL_DOMAIN": "mastodon.lab",
+        "REDIS_HOST": main,
+        "REDIS_PORT": "6379",
+        "DB_HOST": main,
+        "DB_PORT": str(port),
+        "DB_NAME": services.DATABASE,
+        "DB_USER": "mastodon",
+        "DB_PASS": services.DB_PASSWORD,
+        "RAILS_LOG_LEVEL": "warn",
+        "LAB_BOOT_SECONDS": f"{boot_seconds:g}",
+        "LAB_CRON_SECONDS": f"{cron_seconds:g}",
+    }
+    if redis_password:
+        settings["REDIS_PASSWORD"] = redis_password
+    if port == 6432:
+        settings["PREPARED_STATEMENTS"] = "false"  # as Mastodon's documentation has it for PgBouncer
+    return settings
+
+
+def install(host: Host, settings: Mapping[str, str]) -> None:
+    """Put user mastodon, the app and its `.env.production` on a host."""
+    _add_user(host)
+    live = host.disk / LIVE.lstrip("/")
+    shutil.rmtree(live, ignore_errors=True)
+    shutil.copytree(_APP, live, ignore=shutil.ignore_patterns("*.service"))
+    (live / "log").mkdir()
+    for library in (host.disk / "usr/lib").glob("*/libjemalloc.so.2"):  # admins install libjemalloc-dev
+        with contextlib.suppress(FileExistsError):
+            library.with_name("libjemalloc.so").symlink_to(library.name)
+    uid, gid = disk.account(host.disk, "mastodon")
+    for folder, _, files in os.walk(live.parent):
+        for path in [Path(folder), *(Path(folder) / name for name in files)]:
+            os.chown(path, uid, gid)
+    write_settings(host, settings)
+
+
+def write_settings(host: Host, settings: Mapping[str, str]) -> None:
+    """Write `.env.production`; running processes keep what they were started with."""
+    text = "".join(f"{name}={value}\n" for name, value in settings.items())
+    host.write(f"{LIVE}/.env.production", text, mode=0o640, owner="mastodon")
+
+
+def run_with_stand_in(host: Host, unit: str) -> None:
+    """Let a unit of Mastodon's run the stand-in: a drop-in that changes the program's path and nothing else."""
+    arguments = "-c 25" if unit == STOCK_UNIT else "$SIDEKIQ_ARGS"
+    host.write(
+        f"/etc/systemd/system/{unit}.d/50-lab.conf",
+        f"# The lab has no rbenv: Debian's sidekiq, loading the stand-in app.\n"
+        f"[Service]\nExecStart=\nExecStart={_PROGRAM} {arguments}\n",
+    )
+
+
+def install_stock_unit(host: Host, *, enable: bool = True) -> None:
+    """Install upstream's unit, whose process serves all queues, `scheduler` too."""
+    host.write(f"/etc/systemd/system/{STOCK_UNIT}", (_APP / STOCK_UNIT).read_text())
+    run_with_stand_in(host, STOCK_UNIT)
+    if enable:
+        host.enable(STOCK_UNIT)
+
+
+def write_instance(
+    host: Host, name: str, arguments: str, pool: int, extra: Mapping[str, str] | None = None
+) -> None:
+    """Write the settings of `mastodon-sidekiq@NAME` by hand, for tests that do without fleetd-render."""
+    settings = {"SIDEKIQ_ARGS": arguments, "DB_POOL": str(pool), **(extra or {})}
+    text = "".join(f'{key}="{value}"\n' for key, value in settings.items())
+    host.write(f"/var/lib/mastodon-sidekiq/{name}.env", text)
+
+
+def _add_user(host: Host) -> None:
+    etc = host.disk / "etc"
+    if any(line.startswith("mastodon:") for line in (etc / "passwd").read_text().splitlines()):
+        return
+    lines = {
+        "passwd": f"mastodon:x:{_USER_ID}:{_USER_ID}:Mastodon:/home/mastodon:/bin/bash",
+        "group": f"mastodon:x:{_USER_ID}:",
+        "shadow": "mastodon:!:19000::::::",
+    }
+    for name, line in lines.items():
+        with (etc / name).open("a") as file:
+            file.write(f"{line}\n")

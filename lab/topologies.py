@@ -1,0 +1,61 @@
+"""The usual sets of hosts, ready to boot."""
+
+from dataclasses import dataclass
+
+from lab import install, mastodon, services
+from lab.host import Host
+from lab.lab import Lab
+
+
+@dataclass(frozen=True)
+class TwoHosts:
+    """A main VM with Redis, PostgreSQL and PgBouncer, and a worker VM with Mastodon's code and fleetd."""
+
+    lab: Lab
+    main: Host
+    worker: Host
+
+
+def two_hosts(
+    lab: Lab,
+    *,
+    max_connections: int = 100,
+    boot_seconds: float = 3.0,
+    cron_seconds: float = 10.0,
+    through_pgbouncer: bool = False,
+    pool_size: int = 20,
+    redis_password: str = "",
+    stock_unit_on_main: bool = False,
+    fleetd: bool = True,
+) -> TwoHosts:
+    """Prepare `main` and `worker1`; call `lab.boot()` next.
+
+    fleetd and its units are installed on worker1, not enabled and without a configuration. With
+    `stock_unit_on_main` the main VM runs upstream's unit as well, whose one process serves every queue.
+    """
+    main = lab.add_host("main", run=("redis-server", "postgresql", "pgbouncer"))
+    services.redis(main, redis_password or None)
+    services.postgres(main, max_connections)
+    services.pgbouncer(main, pool_size=pool_size)
+    port = 6432 if through_pgbouncer else 5432
+    settings = mastodon.environment(
+        "main", boot_seconds=boot_seconds, cron_seconds=cron_seconds, redis_password=redis_password, port=port
+    )
+    if stock_unit_on_main:
+        mastodon.install(main, settings)
+        mastodon.install_stock_unit(main)
+    worker = add_worker(lab, "worker1", settings, fleetd=fleetd)
+    return TwoHosts(lab, main, worker)
+
+
+def add_worker(lab: Lab, name: str, settings: dict[str, str], *, fleetd: bool = True) -> Host:
+    """Add a worker VM: Mastodon's code, the project's worker units, and fleetd unless `fleetd` is false."""
+    host = lab.add_host(name)
+    mastodon.install(host, settings)
+    install.place_units(host)
+    if fleetd:
+        lab.say(f"{name}: installing fleetd")
+        install.place_programs(host)
+    for unit in ("mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service"):
+        mastodon.run_with_stand_in(host, unit)
+    return host
