@@ -1,0 +1,122 @@
+"""What every SidekiqSource promises, checked against the real adapter and against fakes.
+
+A stage arranges the world behind a source; `sidekiq_source_contract` lists the checks. Each is run on a new stage:
+
+    @pytest.mark.parametrize("check", sidekiq_source_contract, ids=lambda check: check.__name__)
+    def test_contract(check: SidekiqCheck) -> None:
+        with my_stage() as stage:
+            asyncio.run(check(stage))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import pytest
+
+from fleetd.errors import SourceUnavailableError
+from fleetd.ports import SidekiqSource
+
+SECRET = "s3cret-of-the-stage"
+
+
+class SidekiqStage(Protocol):
+    """The world behind a source that is configured with the queues `default` and `pull`."""
+
+    @property
+    def source(self) -> SidekiqSource: ...
+
+    def enqueue(self, queue: str, jobs: int, oldest_age_seconds: float) -> None: ...
+
+    def beat(self, identity: str) -> None:
+        """A live process with 60 threads, 17 of them busy, on default, push, ingress, mailers and pull."""
+        ...
+
+    def refuse_writes(self) -> None: ...
+
+    def break_connection(self) -> None:
+        """From now on no reading can be had."""
+        ...
+
+    def heal_connection(self) -> None:
+        """Readings can be had again; what was arranged before may be gone."""
+        ...
+
+
+SidekiqCheck = Callable[[SidekiqStage], Awaitable[None]]
+
+
+async def empty_world_is_known_and_empty(stage: SidekiqStage) -> None:
+    facts = await stage.source.read(check_writes=False)
+    assert set(facts.queues) == {"default", "pull"}
+    assert all(
+        (q.length_jobs, q.oldest_age_seconds, q.busy_threads) == (0, 0.0, 0) for q in facts.queues.values()
+    )
+    assert facts.processes == ()
+    assert facts.processes_complete
+    assert facts.faults == ()
+    await stage.source.close()
+
+
+async def queues_are_read_configured_or_not(stage: SidekiqStage) -> None:
+    stage.enqueue("default", 3, 42.0)
+    stage.enqueue("elsewhere", 1, 5.0)
+    facts = await stage.source.read(check_writes=False)
+    assert set(facts.queues) == {"default", "pull", "elsewhere"}
+    assert facts.queues["default"].length_jobs == 3
+    assert 41.5 <= facts.queues["default"].oldest_age_seconds <= 50.0
+    assert 4.5 <= facts.queues["elsewhere"].oldest_age_seconds <= 13.0
+    await stage.source.close()
+
+
+async def processes_are_read(stage: SidekiqStage) -> None:
+    stage.beat("worker1:1:a")
+    stage.beat("worker1:2:b")
+    facts = await stage.source.read(check_writes=False)
+    assert [process.identity for process in facts.processes] == ["worker1:1:a", "worker1:2:b"]
+    process = facts.processes[0]
+    assert (process.threads, process.busy_threads, process.quiet) == (60, 17, False)
+    assert process.queues == {"default", "push", "ingress", "mailers", "pull"}
+    await stage.source.close()
+
+
+async def writes_are_tried_only_when_asked(stage: SidekiqStage) -> None:
+    assert (await stage.source.read(check_writes=False)).writable is None
+    assert (await stage.source.read(check_writes=True)).writable is True
+    stage.refuse_writes()
+    facts = await stage.source.read(check_writes=True)
+    assert facts.writable is False
+    assert set(facts.queues) == {"default", "pull"}
+    await stage.source.close()
+
+
+async def unavailable_raises_and_heals_by_itself(stage: SidekiqStage) -> None:
+    await stage.source.read(check_writes=False)
+    stage.break_connection()
+    for _ in range(2):
+        with pytest.raises(SourceUnavailableError) as raised:
+            await stage.source.read(check_writes=True)
+        assert len(str(raised.value)) > 20
+        assert SECRET not in str(raised.value)
+    stage.heal_connection()
+    stage.enqueue("pull", 2, 1.0)
+    facts = await stage.source.read(check_writes=False)
+    assert facts.queues["pull"].length_jobs == 2
+    await stage.source.close()
+
+
+async def closing_twice_is_allowed(stage: SidekiqStage) -> None:
+    await stage.source.read(check_writes=False)
+    await stage.source.close()
+    await stage.source.close()
+
+
+sidekiq_source_contract: tuple[SidekiqCheck, ...] = (
+    empty_world_is_known_and_empty,
+    queues_are_read_configured_or_not,
+    processes_are_read,
+    writes_are_tried_only_when_asked,
+    unavailable_raises_and_heals_by_itself,
+    closing_twice_is_allowed,
+)

@@ -1,0 +1,260 @@
+"""The listener, spoken to over real sockets: what it answers, and what it does with bad company."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Gauge
+
+from fleetd.adapters.http import CONNECTIONS_MAX, Answer, HttpListener, Route, health_route, metrics_route
+from fleetd.errors import FleetdError
+
+
+@contextlib.contextmanager
+def serving(routes: dict[str, Route], *, request_seconds_max: float = 5.0) -> Iterator[HttpListener]:
+    listener = HttpListener("127.0.0.1:0", routes, request_seconds_max=request_seconds_max)
+    listener.start()
+    try:
+        yield listener
+    finally:
+        listener.stop()
+
+
+def ask(
+    listener: HttpListener, path: str, method: str = "GET", headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], str]:
+    connection = http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers or {})
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read().decode()
+    finally:
+        connection.close()
+
+
+def raw(listener: HttpListener, data: bytes) -> bytes:
+    """What comes back for these bytes, until the listener closes."""
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as client:
+        with contextlib.suppress(OSError):
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+        got = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := client.recv(65536):
+                got += part
+        return got
+
+
+def hello() -> Answer:
+    return Answer(body=b"hello\n")
+
+
+def test_metrics_are_prometheus_text() -> None:
+    registry = CollectorRegistry()
+    Gauge("fleetd_things", "Things.", registry=registry).set(3)
+    with serving({"/metrics": metrics_route(registry)}) as listener:
+        status, headers, body = ask(listener, "/metrics?ignored=1")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain; version=")
+    assert "fleetd_things 3.0" in body.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "status", "sentence"),
+    [
+        (None, 503, "no tick yet"),
+        (2.0, 200, "ok: the last tick ended 2.0 s ago"),
+        (30.0, 503, "30 s ago (limit 30 s)"),
+        (4000.0, 503, "journalctl -u fleetd"),
+    ],
+)
+def test_health(age_seconds: float | None, status: int, sentence: str) -> None:
+    with serving({"/healthz": health_route(lambda: age_seconds, 30.0)}) as listener:
+        got, _, body = ask(listener, "/healthz")
+    assert got == status
+    assert sentence in body
+
+
+def test_health_follows_the_ticks() -> None:
+    age = [1.0]
+    with serving({"/healthz": health_route(lambda: age[0], 30.0)}) as listener:
+        assert ask(listener, "/healthz")[0] == 200
+        age[0] = 31.0
+        assert ask(listener, "/healthz")[0] == 503
+
+
+def test_head_has_no_body() -> None:
+    with serving({"/hello": hello}) as listener:
+        status, headers, body = ask(listener, "/hello", "HEAD")
+    assert (status, headers["Content-Length"], body) == (200, "6", "")
+
+
+def test_unknown_path_names_the_known_ones() -> None:
+    with serving({"/hello": hello, "/metrics": hello}) as listener:
+        status, _, body = ask(listener, "/nope")
+    assert status == 404
+    assert "/hello /metrics" in body
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+def test_nothing_can_be_changed(method: str) -> None:
+    with serving({"/hello": hello}) as listener:
+        status, _, body = ask(listener, "/hello", method)
+    assert status == 405
+    assert "only GET and HEAD" in body
+
+
+def test_a_page_that_fails_says_nothing_of_its_inside_and_the_next_works() -> None:
+    def broken() -> Answer:
+        raise RuntimeError("password=hunter2")
+
+    with serving({"/broken": broken, "/hello": hello}) as listener:
+        status, _, body = ask(listener, "/broken")
+        assert status == 500
+        assert "hunter2" not in body
+        assert ask(listener, "/hello")[0] == 200
+
+
+def test_too_many_headers_and_too_long_lines_are_refused() -> None:
+    with serving({"/hello": hello}) as listener:
+        many = b"".join(b"X-%d: y\r\n" % n for n in range(5000))
+        for request in (
+            b"GET /hello HTTP/1.1\r\n" + many + b"\r\n",
+            b"GET /hello HTTP/1.1\r\nX: " + b"y" * 200_000 + b"\r\n\r\n",
+            b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n",
+        ):
+            answer = raw(listener, request)
+            assert b"200" not in answer.split(b"\r\n")[0]
+            assert b"hello" not in answer
+        assert ask(listener, "/hello")[0] == 200
+
+
+@contextlib.contextmanager
+def holding(listener: HttpListener, count: int) -> Iterator[list[socket.socket]]:
+    """`count` connections that send half a request and wait."""
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", listener.port), timeout=10))
+            client.sendall(b"GET /hello HTTP/1.1\r\nX-Slow:")
+            clients.append(client)
+        yield clients
+
+
+def test_connections_are_bounded_and_recover() -> None:
+    with serving({"/hello": hello}) as listener:
+        with holding(listener, CONNECTIONS_MAX):
+            answer = raw(listener, b"GET /hello HTTP/1.1\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.0 503 ")
+            assert threading.active_count() < CONNECTIONS_MAX + 6
+        _until(lambda: ask(listener, "/hello")[0] == 200)
+
+
+def test_a_request_that_trickles_ends_at_the_deadline() -> None:
+    with serving({"/hello": hello}, request_seconds_max=0.5) as listener, holding(listener, 1) as [slow]:
+        started = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - started < 8.0:
+                slow.sendall(b"x")
+                slow.settimeout(0.05)
+                try:
+                    if slow.recv(1024) == b"":
+                        break
+                except TimeoutError:
+                    continue
+        assert time.monotonic() - started < 3.0
+
+
+def test_a_reader_that_does_not_read_ends_at_the_deadline() -> None:
+    big = Answer(body=b"x" * 50_000_000)
+    with (
+        serving({"/big": lambda: big}, request_seconds_max=0.5) as listener,
+        socket.create_connection(("127.0.0.1", listener.port), timeout=10) as client,
+    ):
+        client.sendall(b"GET /big HTTP/1.1\r\n\r\n")
+        _until(lambda: _threads("process_request_thread") == 1)
+        _until(lambda: _threads("process_request_thread") == 0)
+
+
+def _threads(name: str) -> int:
+    return sum(name in thread.name for thread in threading.enumerate())
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if condition():
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_stop_ends_requests_and_frees_the_port() -> None:
+    with serving({"/hello": hello}) as listener:
+        port = listener.port
+        with holding(listener, 2) as clients:
+            started = time.monotonic()
+            listener.stop()
+            assert time.monotonic() - started < 2.0
+            for client in clients:
+                with contextlib.suppress(ConnectionResetError):
+                    assert client.recv(10) == b""
+    again = HttpListener(f"127.0.0.1:{port}", {"/hello": hello})
+    again.start()
+    again.stop()
+
+
+def test_taken_port_and_bad_addresses_are_said() -> None:
+    with serving({}) as listener:
+        second = HttpListener(f"127.0.0.1:{listener.port}", {})
+        with pytest.raises(FleetdError, match=r"http\.listen: 127\.0\.0\.1:\d+ can't be listened on"):
+            second.start()
+    for listen in (
+        "",
+        "127.0.0.1",
+        "127.0.0.1:x",
+        "127.0.0.1:99999",
+        "does-not-exist.invalid:1",
+        "192.0.2.1:80",
+    ):
+        with pytest.raises(FleetdError, match=r"http\.listen"):
+            HttpListener(listen, {}).start()
+
+
+def test_ipv6_loopback() -> None:
+    listener = HttpListener("[::1]:0", {"/hello": hello})
+    try:
+        listener.start()
+    except FleetdError:
+        pytest.skip("no IPv6 here")
+    try:
+        with socket.create_connection(("::1", listener.port), timeout=5) as client:
+            client.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.0 200")
+    finally:
+        listener.stop()
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[HttpListener]:
+    with serving({"/hello": hello}) as running:
+        yield running
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.binary(max_size=400)
+    | st.from_regex(rb"[A-Z]{1,6} /\S{0,20} HTTP/\d\.\d\r\n(.{0,9}:.{0,9}\r\n)*\r\n")
+)
+def test_any_bytes_are_survived(listener: HttpListener, data: bytes) -> None:
+    raw(listener, data)
+    assert ask(listener, "/hello")[2] == "hello\n"

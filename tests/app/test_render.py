@@ -1,0 +1,276 @@
+"""fleetd-render on a root directory of its own: files, links, and what it leaves alone."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, RenderError, replace_file
+from fleetd.app.render import main, render
+from fleetd.config import parse
+
+UNITS = Path(__file__).parents[2] / "units"
+CONFIG = """
+[fleet]
+host = "worker1"
+[profiles.default-first]
+instances = "1-3"
+min = 2
+[profiles.push-first]
+order = "push-first"
+instances = "5,6"
+[scheduler]
+place = "here"
+"""
+
+
+class Machine:
+    """A root directory with the units installed, and which units "run"."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.settings = root / SETTINGS_DIRECTORY.relative_to("/")
+        self.wants = root / "etc/systemd/system/mastodon-sidekiq.target.wants"
+        self.dropin = root / "run/systemd/system/fleetd.service.d/50-env-file.conf"
+        self.config = root / "etc/fleetd/fleetd.toml"
+
+    def render(self, config: str = CONFIG) -> list[str]:
+        return render(parse(config), RenderedFiles(self.root))
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.settings.iterdir()}
+
+    def links(self) -> set[str]:
+        return {
+            path.name.removeprefix("mastodon-sidekiq").removesuffix(".service")
+            for path in self.wants.iterdir()
+        }
+
+    def env_file(self, text: str, path: str = "home/mastodon/live/.env.production") -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def enable(self, unit: str) -> None:
+        wants = self.root / "etc/systemd/system/multi-user.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        (wants / unit).symlink_to(f"/usr/local/lib/systemd/system/{unit}")
+
+    def main(self, config: str) -> int:
+        self.config.parent.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(config)
+        try:
+            main(["--config", str(self.config), "--root", str(self.root)])
+        except SystemExit as exit_:
+            return int(exit_.code or 0)
+        return 0
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    subprocess.run([UNITS / "install.sh", tmp_path], check=True, capture_output=True)
+    return Machine(tmp_path)
+
+
+def test_every_number_and_the_scheduler_get_settings(machine: Machine) -> None:
+    said = machine.render()
+    assert machine.files() == {"1.env", "2.env", "3.env", "5.env", "6.env", "scheduler.env"}
+    assert "Wrote the settings of 1, 2, 3, 5, 6 and the scheduler." in said
+    text = (machine.settings / "5.env").read_text()
+    assert "-q push -q default " in text
+    assert 'FLEETD_PROFILE="push-first"' in text
+    for path in machine.settings.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_boot_starts_min_of_each_profile_and_the_scheduler(machine: Machine) -> None:
+    """Law 5."""
+    said = machine.render()
+    assert machine.links() == {"@1", "@2", "@5", "-scheduler"}
+    assert "A boot starts 1, 2, 5 and the scheduler from now on." in said
+    link = machine.wants / "mastodon-sidekiq@1.service"
+    assert link.readlink() == Path("/usr/local/lib/systemd/system/mastodon-sidekiq@.service")
+
+
+def test_what_systemctl_says_of_the_links_is_enabled(machine: Machine) -> None:
+    machine.render()
+    asked = ["mastodon-sidekiq@1", "mastodon-sidekiq@3", "mastodon-sidekiq-scheduler"]
+    done = subprocess.run(
+        ["systemctl", f"--root={machine.root}", "is-enabled", *asked],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["enabled", "disabled", "enabled"]
+
+
+def test_rendering_again_changes_nothing(machine: Machine) -> None:
+    machine.render()
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in machine.settings.iterdir()}
+    assert "All settings are up to date." in machine.render()
+    assert before == {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in machine.settings.iterdir()
+    }
+
+
+def test_only_what_changed_is_written(machine: Machine) -> None:
+    machine.render()
+    said = machine.render(CONFIG.replace('order = "push-first"', 'order = "pull-first"'))
+    assert "Wrote the settings of 5 and 6." in said
+
+
+def test_a_file_that_somebody_edited_or_closed_is_restored(machine: Machine) -> None:
+    machine.render()
+    (machine.settings / "1.env").write_text('SIDEKIQ_ARGS=""\n')
+    (machine.settings / "2.env").chmod(0o600)
+    assert "Wrote the settings of 1 and 2." in machine.render()
+
+
+def test_numbers_no_longer_configured_lose_settings_and_links(machine: Machine) -> None:
+    machine.render()
+    (machine.settings / "notes.txt").write_text("mine")
+    (machine.wants / "other.service").symlink_to("/dev/null")
+    said = machine.render('[fleet]\nhost = "worker1"\n[profiles.default-first]\ninstances = "1-3"\nmin = 1\n')
+    assert machine.files() == {"1.env", "2.env", "3.env", "scheduler.env", "notes.txt"}
+    assert machine.links() == {"@1", "other"}
+    assert "A boot no longer starts 2, 5 and the scheduler." in said or (
+        "A boot no longer starts the scheduler, 2 and 5." in said
+    )
+    assert "Removed the settings of 5, which is no longer configured." in said
+
+
+def test_an_instance_that_runs_keeps_its_settings(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 5: systemd could not restart it without them."""
+    machine.render()
+    monkeypatch.setattr(RenderedFiles, "runs", lambda _, number: number == 5)
+    said = machine.render(CONFIG.replace('"5,6"', '"6"'))
+    assert "5.env" in machine.files()
+    assert any("instance 5 is no longer configured but runs" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("place", ["auto", "elsewhere"])
+def test_a_boot_starts_the_scheduler_only_where_it_belongs(machine: Machine, place: str) -> None:
+    """Law 1."""
+    machine.render()
+    machine.render(CONFIG.replace("here", place))
+    assert machine.links() == {"@1", "@2", "@5"}
+
+
+def test_a_boot_starts_no_second_scheduler_beside_the_stock_unit(machine: Machine) -> None:
+    """Law 1: the stock unit serves every queue."""
+    machine.enable("mastodon-sidekiq.service")
+    said = machine.render()
+    assert machine.links() == {"@1", "@2", "@5"}
+    assert any("systemctl disable mastodon-sidekiq.service" in sentence for sentence in said)
+
+
+def test_it_says_when_a_boot_would_start_nothing(machine: Machine) -> None:
+    assert any("mastodon-sidekiq.target is not enabled" in sentence for sentence in machine.render())
+    machine.enable("mastodon-sidekiq.target")
+    assert not any("is not enabled" in sentence for sentence in machine.render())
+
+
+def test_a_bad_configuration_changes_nothing(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Law 5."""
+    assert machine.main(CONFIG) == 0
+    before = {path: path.read_bytes() for path in machine.settings.iterdir()}
+    bad = CONFIG.replace('"1-3"', '"1-x"').replace("here", "there") + '[redis]\nurl = "Geheim7"\n'
+    assert machine.main(bad) == 1
+    errors = capsys.readouterr().err
+    for path in ("profiles.default-first.instances", "scheduler.place", "redis.url"):
+        assert path in errors
+    assert "Geheim7" not in errors
+    assert "Traceback" not in errors
+    assert before == {path: path.read_bytes() for path in machine.settings.iterdir()}
+    assert machine.links() == {"@1", "@2", "@5", "-scheduler"}
+
+
+def test_a_directory_that_cannot_be_written_is_a_sentence(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.settings.parent.mkdir(parents=True)
+    machine.settings.write_text("a file in its place")
+    assert machine.main(CONFIG) == 1
+    assert "mastodon-sidekiq" in capsys.readouterr().err
+
+
+def test_units_that_are_not_installed_are_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Machine(tmp_path).main(CONFIG) == 1
+    assert "run units/install.sh" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ("DB_HOST=10.0.0.2\n", True),
+        ("DATABASE_URL=postgresql://u:p@h:5432/d\n", True),
+        ("DB_PORT=6432\n", False),
+        ("export DB_PORT='6432' # PgBouncer\n", False),
+        ("DATABASE_URL=postgresql://u:p@h:6432/d\n", False),
+        ("PREPARED_STATEMENTS=false\n", False),
+        ("PREPARED_STATEMENTS=False\n", False),
+        ("PGOPTIONS='-c statement_timeout=5s'\n", False),
+        ("DB_PORT=nonsense\n", False),
+        (None, False),
+    ],
+)
+def test_connections_are_named_only_where_nothing_speaks_against_it(
+    machine: Machine, env: str | None, named: bool
+) -> None:
+    if env is not None:
+        machine.env_file(env)
+    machine.render()
+    assert ("PGOPTIONS" in (machine.settings / "1.env").read_text()) is named
+
+
+def test_what_the_configuration_says_of_names_wins(machine: Machine) -> None:
+    machine.env_file("DB_PORT=6432\n")
+    machine.render(CONFIG + "[mastodon]\nname_connections = true\n")
+    assert "PGOPTIONS" in (machine.settings / "1.env").read_text()
+
+
+def test_an_env_file_that_is_a_fifo_does_not_hang_root(machine: Machine) -> None:
+    machine.env_file("")
+    path = machine.root / "home/mastodon/live/.env.production"
+    path.unlink()
+    os.mkfifo(path)
+    assert any("can't be read" in sentence for sentence in machine.render())
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [
+        ("/srv/my 100%/.env", ["LoadCredential=", "LoadCredential=env.production:/srv/my 100%%/.env"]),
+        ("", ["LoadCredential="]),
+    ],
+)
+def test_another_env_file_reaches_fleetd(machine: Machine, path: str, lines: list[str]) -> None:
+    machine.render(CONFIG + f'[mastodon]\nenv_file = "{path}"\n')
+    assert [line for line in machine.dropin.read_text().splitlines() if line.startswith("Load")] == lines
+    machine.render()
+    assert not machine.dropin.exists()
+
+
+def test_two_renders_do_not_mix(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleetd.adapters.rendered_files._LOCK_SECONDS", 0.0)
+    with RenderedFiles(machine.root).locked(), pytest.raises(RenderError, match="Another fleetd-render"):
+        machine.render()
+    machine.render()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "1.env"
+    replace_file(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            replace_file(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["1.env"]  # noqa: PTH208

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetd.cli.bars import ASCII, UNICODE, Symbols, bar, stacked
+from fleetd.cli.verdict import Level
+
+SYMBOLS = st.sampled_from([ASCII, UNICODE])
+
+
+@given(st.floats(-1, 3), st.integers(2, 80), SYMBOLS)
+def test_a_bar_has_its_width_and_only_the_ends_look_like_the_ends(
+    share: float, cells: int, symbols: Symbols
+) -> None:
+    text = bar(share, cells, "red", symbols).plain
+    assert len(text) == cells
+    assert (text == symbols.fill * cells) == (share >= 1)
+    assert (text == symbols.track * cells) == (share <= 0)
+
+
+def test_a_half_filled_bar() -> None:
+    assert bar(0.5, 8, "red", ASCII).plain == "####...."
+    assert bar(0.44, 8, "red", UNICODE).plain == "━━━╸────"
+
+
+@given(st.tuples(*[st.integers(0, 1000)] * 4), st.integers(8, 120), SYMBOLS)
+def test_segments_fill_the_bar_in_proportion(
+    shares: tuple[int, int, int, int], cells: int, symbols: Symbols
+) -> None:
+    text = stacked(shares, cells, symbols).plain
+    assert len(text) == cells
+    total = sum(shares)
+    for share, glyph in zip(shares, symbols.segments, strict=True):
+        if total:
+            assert (glyph in text) == (share > 0)
+            assert abs(text.count(glyph) - share * cells / total) < 4
+
+
+def test_every_level_and_every_segment_has_a_sign_of_its_own() -> None:
+    for symbols in (ASCII, UNICODE):
+        assert len({symbols.signs[level] for level in Level}) == len(Level)
+        assert len(set(symbols.segments)) == 4

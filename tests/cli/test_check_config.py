@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from fleetd.cli.main import cli
+
+GOOD = """
+[fleet]
+host = "worker1"
+
+[profiles.default-first]
+order = "default-first"
+instances = "1-6"
+threads = 60
+min = 2
+max = 6
+
+[profiles.pull-first]
+queues = ["pull", "default"]
+instances = "7-8"
+threads = 25
+min = 1
+max = 2
+
+[scheduler]
+place = "auto"
+
+[connections]
+limit = 700
+"""
+
+
+def check(file: Path) -> Result:
+    return CliRunner().invoke(cli, ["check-config", str(file)], prog_name="fleetctl")
+
+
+def test_a_good_file_is_summed_up(tmp_path: Path) -> None:
+    file = tmp_path / "fleetd.toml"
+    file.write_text(GOOD)
+    result = check(file)
+    assert result.exit_code == 0, result.stdout
+    assert f"{file}: fleetd takes this configuration" in result.stdout
+    assert "2 to 6 instances of 1-6, 60 threads, pool 62, claims 62 connections each" in result.stdout
+    assert "at min: 3 instances, 2 × 62 + 1 × 27 + 12 = 163 connections" in result.stdout
+    assert "at max: 8 instances, 6 × 62 + 2 × 27 + 12 = 438 connections" in result.stdout
+    assert "limit 700, less reserve 10" in result.stdout
+
+
+def test_queues_that_nobody_serves_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "fleetd.toml"
+    file.write_text('[profiles.a]\nqueues = ["default"]\ninstances = "1"\nthreads = 5\nmin = 1\nmax = 1\n')
+    result = check(file)
+    assert result.exit_code == 0, result.stdout
+    assert "look: No profile here serves the queue push" in result.stdout
+
+
+def test_every_problem_of_a_bad_file_is_listed_with_its_cure(tmp_path: Path) -> None:
+    file = tmp_path / "fleetd.toml"
+    file.write_text(GOOD.replace("threads = 60", 'thraeds = "\\u001b[2J"').replace("min = 1", "min = -1"))
+    result = check(file)
+    assert result.exit_code == 1
+    assert "2 problems" in result.stdout
+    assert "thraeds" in result.stdout
+    assert "threads" in result.stdout
+    assert "profiles.pull-first.min" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    result = check(tmp_path / "none.toml")
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.stdout

@@ -1,0 +1,172 @@
+"""The screen as a person gets it: text at several widths, and nothing that a name could do to it."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+
+import pytest
+from msgspec.structs import replace
+from rich.console import Console
+
+from fleetd.cli.bars import ASCII, UNICODE, Symbols
+from fleetd.cli.render import cropped, status_lines, status_screen
+from fleetd.cli.terminal import show
+from fleetd.core.status import Status
+from tests.cli import statuses
+from tests.cli.calm import calm
+
+
+def drawn(
+    status: Status,
+    width: int = 80,
+    height: int | None = None,
+    symbols: Symbols = UNICODE,
+    color: bool = False,
+) -> str:
+    stream = StringIO()
+    console = Console(
+        file=stream,
+        width=width,
+        height=height or 1000,
+        force_terminal=color,
+        color_system="truecolor" if color else None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+    show(console, status_lines(status, width=width, height=height, symbols=symbols))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("symbols", [UNICODE, ASCII], ids=["unicode", "ascii"])
+@pytest.mark.parametrize("width", [20, 33, 40, 60, 79, 80, 120, 150, 200, 400])
+@pytest.mark.parametrize("name", list(statuses.ALL))
+def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symbols) -> None:
+    for height in (24, 60, None):
+        lines = status_lines(statuses.ALL[name](), width=width, height=height, symbols=symbols)
+        assert max(line.cell_len for line in lines) <= width
+        if symbols is ASCII:
+            assert "".join(line.plain for line in lines).isascii()
+
+
+@pytest.mark.parametrize("name", ["calm", "surge", "redis_down", "scheduler_held", "draining"])
+def test_a_typical_instance_fits_a_classic_screen_below_its_prompt(name: str) -> None:
+    assert len(status_lines(statuses.ALL[name](), width=80, height=23, symbols=UNICODE)) <= 23
+
+
+def test_a_classic_screen_tells_every_number_that_matters() -> None:
+    text = drawn(statuses.surge(), 80, 23)
+    assert text.splitlines()[0].startswith("✖ 3 queues wait too long: default 94 s (target 15 s)")
+    assert re.search(r"✖ default +94 s +15 s +━+┃━+ ×6.3 +18,240 +212 +402", text)
+    assert re.search(r"▲ ingress +26 s +30 s", text)
+    assert re.search(r"✔ mailers +0.4 s +60 s", text)
+    assert "default-first  6 of 6 running  9 needed, 5 serving, min 2 max 6" in text
+    assert "9→6 connections: an instance claims 62 connections and 37 are left of 700" in text
+    assert "4→2 max: max is 2 for this profile." in text
+    assert re.search(r"✔ 3 59/60 +✔ 4 60/60 +✔ 5 60/60 +» 6 starting", text)
+    assert "others 224  ▓ claims 426  ░ headroom 37  ▒ reserve 13" in text
+    assert "of 700 ▲" in text
+    assert "17.0 GB available of 32.0 GB" in text
+    assert "one process serves it, on main." in text
+    assert re.search(r"Last +18 s ago +Started mastodon-sidekiq@6", text)
+    assert "waits for mastodon-sidekiq@6 to serve" in text
+
+
+def test_a_higher_screen_tells_memory_of_each_instance_and_more_of_the_past() -> None:
+    text = drawn(statuses.surge(), 100, 50)
+    assert re.search(r"3 serving +━+╸ 59/60 +1.2 GB", text)
+    assert "6 starting for 18 s" in text
+    assert text.index("Started mastodon-sidekiq@6") < text.index("Started mastodon-sidekiq@4")
+
+
+def test_a_wide_screen_has_two_panes() -> None:
+    line = next(line for line in drawn(statuses.surge(), 200, 50).splitlines() if "QUEUE" in line)
+    assert "default-first" in line
+
+
+def test_unknown_is_a_question_mark_with_a_reason_and_never_a_zero() -> None:
+    text = drawn(statuses.everything_down(), 100)
+    queues = [line for line in text.splitlines() if line.startswith(("? default ", "? pull "))]
+    assert len(queues) == 2
+    for line in queues:
+        assert re.search(r"\? +(15 s|5 min) +Redis can't be read +\? +\? +\?$", line)
+    assert "? of ? running  need unknown" in text
+    assert "of ?: postgres gave no answer in 2 s." in text
+    assert re.search(r"others \? +▓ claims \? +░ headroom \? +▒ reserve \?", text)
+    assert re.search(r"Memory +\? unknown: host gave no answer in 2 s\.", text)
+    assert "1 unknown" in text
+    assert " 0 s" not in text
+
+
+def test_a_source_that_is_lost_says_since_when() -> None:
+    assert "redis last read 94 s ago  ✔ the other 3 read 1.8 s ago" in drawn(statuses.redis_down())
+
+
+def test_notes_of_instances_stand_beside_them() -> None:
+    text = drawn(statuses.draining())
+    assert re.search(r"» 3 draining .*2/60 .*draining: 2 jobs left, stops in 9 min", text)
+    assert "pinned by hand until 07:12 (fleetctl release 4)" in re.sub(r"\s+", " ", text)
+
+
+def test_forty_instances_are_all_there_on_a_small_and_on_a_big_screen() -> None:
+    for width, height in ((80, 23), (200, 50), (80, None)):
+        text = drawn(statuses.crowd(), width, height)
+        for number in range(1, 41):
+            busy = number % 61
+            assert re.search(rf"✔ +{number} (serving .*?)? *{busy}/60", text), number
+
+
+def test_what_fits_no_screen_says_how_much_is_missing() -> None:
+    lines = status_lines(statuses.crowd(), width=80, height=24, symbols=UNICODE)
+    short = cropped(lines, 20, UNICODE)
+    assert len(short) == 20
+    assert short[-1].plain.startswith(f"… {len(lines) - 19} more lines")
+
+
+def test_names_and_sentences_can_steer_neither_rich_nor_the_terminal() -> None:
+    evil = "[red]x[/red]\x1b]0;owned\x07\x1b[2J\u202e:smile:[link=http://evil]"
+    base = statuses.surge()
+    status = replace(
+        base,
+        host=evil,
+        queues=(replace(base.queues[0], name=evil), *base.queues[1:]),
+        profiles=(replace(base.profiles[0], name=evil, clamps=(replace(base.clamps[0], sentence=evil),)),),
+        instances=(replace(base.instances[0], profile=evil, note=evil, state=evil), base.instances[7]),
+        scheduler=replace(base.scheduler, sentence=evil, where=(evil,)),
+        problems=(evil,),
+        next_sentence=evil,
+        last_events=(replace(base.last_events[0], sentence=evil),),
+    )
+    for width in (80, 200):
+        text = drawn(status, width)
+        assert "[red]x[/red]\\x1b]0;" in text
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+        colored = drawn(status, width, color=True)
+        assert set(re.findall(r"\x1b.", colored)) == {"\x1b["}
+        assert not re.search(r"\x1b\[[0-9;]*[^0-9;m]", colored)
+        assert "of no profile" in text
+
+
+def test_signs_tell_without_any_colour_what_the_colours_tell() -> None:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", drawn(statuses.surge(), color=True))
+    assert plain == drawn(statuses.surge())
+    assert {line[0] for line in plain.splitlines() if re.match(r". (default|ingress|mailers) ", line)} == set(
+        "✖▲✔"
+    )
+
+
+def test_the_screen_is_one_renderable() -> None:
+    console = Console(file=StringIO(), width=80)
+    console.print(status_screen(calm(), width=80, height=23, symbols=UNICODE))
+    assert isinstance(console.file, StringIO)
+    assert "All is well" in console.file.getvalue()
+
+
+def test_an_empty_status_is_no_error() -> None:
+    empty = replace(
+        calm(), queues=(), profiles=(), instances=(), last_events=(), sources=(), next_sentence=""
+    )
+    text = drawn(empty)
+    assert "no queue is known yet" in text
+    assert "nothing since it started" in text

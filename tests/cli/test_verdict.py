@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fleetd.cli.verdict import Level, findings, headline
+from fleetd.core.decision import Step, StepResult
+from fleetd.core.status import SchedulerStatus, Status
+from tests.cli import statuses
+from tests.cli.calm import calm
+
+
+def said(status: Status) -> str:
+    return " ".join(finding.sentence for finding in findings(status))
+
+
+def test_calm_is_well_and_nothing_else_is_said() -> None:
+    assert headline(calm()).sentence == "All is well: every queue waits less than its target."
+    assert headline(calm()).level == Level.OK
+    assert findings(calm()) == ()
+
+
+def test_a_surge_names_the_worst_queues_and_what_stands_in_the_way() -> None:
+    first = headline(statuses.surge())
+    assert first.level == Level.BAD
+    assert first.sentence == (
+        "3 queues wait too long: default 94 s (target 15 s), pull 21 min (target 5 min) and 1 more; "
+        "the fleet can't grow because of connections and max."
+    )
+
+
+def test_a_surge_that_is_being_dealt_with_says_so() -> None:
+    surge = statuses.surge()
+    growing = replace(
+        surge,
+        clamps=(),
+        profiles=tuple(
+            replace(p, clamps=(), wanted_instances=(p.running_instances or 0) + 1) for p in surge.profiles
+        ),
+    )
+    assert headline(growing).sentence.endswith("and 1 more; 3 more instances on the way.")
+
+
+def test_a_lost_source_is_told_once_with_its_reason_and_its_consequence() -> None:
+    found = findings(statuses.redis_down())
+    assert [finding.level for finding in found] == [Level.UNKNOWN]
+    assert "nothing is stopped" in found[0].sentence
+    assert "refused the connection" in found[0].sentence
+
+
+def test_a_queue_that_is_unknown_alone_is_named() -> None:
+    base = calm()
+    odd = replace(base, queues=(replace(base.queues[0], latency_seconds=None), *base.queues[1:]))
+    assert headline(odd).sentence == "How long default waits is unknown."
+
+
+def test_old_news_comes_before_everything() -> None:
+    stuck = replace(statuses.surge(), tick_age_seconds=95.0)
+    assert headline(stuck).sentence.startswith("fleetd is stuck: it last looked 95 s ago")
+
+
+def test_two_schedulers_are_wrong_none_is_wrong_and_unknown_is_unknown() -> None:
+    for processes, level in ((2, Level.BAD), (0, Level.BAD), (None, Level.UNKNOWN)):
+        scheduler = SchedulerStatus(processes=processes, where=("a", "b"), sentence="as it is")
+        assert headline(replace(calm(), scheduler=scheduler)).level == level
+
+
+def test_a_takeover_that_waits_is_a_warning() -> None:
+    assert headline(statuses.scheduler_held()).level == Level.WARN
+
+
+def test_what_fleetd_calls_a_problem_and_steps_that_failed_are_said() -> None:
+    step = StepResult(step=Step(verb="start", number=4), result="refused", sentence="polkit said no")
+    status = replace(calm(), problems=("the new configuration was refused",), step_results=(step,))
+    assert "the new configuration was refused." in said(status)
+    assert "start mastodon-sidekiq@4.service was refused: polkit said no." in said(status)
+    assert findings(status)[0].level == Level.BAD
+
+
+def test_claims_over_the_limit_say_by_how_many() -> None:
+    base = calm()
+    over = replace(
+        base, connections=replace(base.connections, claims_connections=482, headroom_connections=0)
+    )
+    assert "exceed its limit of 700 by 19" in headline(over).sentence
+
+
+def test_failed_instances_are_named_with_where_to_look() -> None:
+    base = calm()
+    status = replace(base, instances=(replace(base.instances[0], state="failed"), *base.instances[1:]))
+    assert headline(status).sentence == "Instance 1 failed: journalctl -u mastodon-sidekiq@1 says why."

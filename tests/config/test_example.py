@@ -1,0 +1,120 @@
+"""config.example.toml promises every key and its default; it is the page people read."""
+
+import re
+import tomllib
+import typing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fleetd.config import parse
+from fleetd.config.schema import ProfileSection
+from fleetd.config.settings import File
+from fleetd.config.walk import section
+from fleetd.errors import ConfigProblem
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+PROFILE = "default-first"
+MINIMAL = f'[profiles.{PROFILE}]\ninstances = "1-4"\n'
+#: Their default is no value but nothing, or follows from other keys; the example shows one that could be there.
+ILLUSTRATIONS = {("connections", "claims")}
+
+
+def _uncommented() -> dict[str, dict[str, Any]]:
+    """Each table of the example with its commented keys switched on (but for the profiles shown as comments)."""
+    lines: list[str] = []
+    for line in EXAMPLE.read_text().splitlines():
+        if line.startswith("#[") or re.match(r"#[a-z_]+ = ", line):
+            lines.append(line[1:])
+        else:
+            lines.append(line)
+    return tomllib.loads("\n".join(lines))
+
+
+def _kinds() -> dict[str, Any]:
+    """Table name to section, for the plain tables of the file."""
+    kinds = {}
+    for name, hint in typing.get_type_hints(File).items():
+        options = [hint, *typing.get_args(hint)]
+        kind = next((o for o in options if isinstance(o, type) and issubclass(o, msgspec.Struct)), None)
+        if kind is not None and typing.get_origin(hint) is not dict:
+            kinds[name] = kind
+    return kinds
+
+
+def test_it_is_the_minimal_configuration() -> None:
+    assert parse(EXAMPLE.read_text(), machine_host="h") == parse(MINIMAL, machine_host="h")
+
+
+def test_the_minimal_configuration_warns_of_nothing() -> None:
+    assert parse(MINIMAL, machine_host="h").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [(table, key) for table, kind in _kinds().items() for key in kind.__struct_fields__]
+    + [
+        (f"profiles.{PROFILE}", key)
+        for key in ProfileSection.__struct_fields__
+        if key not in ("queues", "weights")
+    ]
+    + [("profiles.bulk", "queues"), ("profiles.even", "weights")]
+    + [("targets", queue) for queue in ("default", "push", "ingress", "mailers", "pull", "fasp")],
+)
+def test_every_key_is_in_it(table: str, key: str) -> None:
+    tables = _uncommented()
+    inner = tables["profiles"][table.removeprefix("profiles.")] if "." in table else tables[table]
+    assert key in inner
+
+
+@pytest.mark.parametrize("table", sorted(_kinds()))
+def test_every_default_in_it_is_the_real_one(table: str) -> None:
+    kind = _kinds()[table]
+    problems: list[ConfigProblem] = []
+    shown = section(kind, _uncommented()[table], table, problems)
+    assert problems == []
+    default = kind()
+    for key in kind.__struct_fields__:
+        real = getattr(default, key)
+        if real is None or (table, key) in ILLUSTRATIONS:
+            continue
+        if table == "memory":  # sizes: shown as people write them
+            text = f"[memory]\n{key} = {getattr(shown, key)!r}\n{MINIMAL}"
+            assert parse(text, machine_host="h") == parse(MINIMAL, machine_host="h")
+        else:
+            assert getattr(shown, key) == real, f"{table}.{key}"
+
+
+def test_the_profile_and_scheduler_defaults_that_follow_from_others_are_the_real_ones() -> None:
+    tables = _uncommented()
+    shown = "\n".join(f"{key} = {_toml(value)}" for key, value in tables["profiles"][PROFILE].items())
+    text = f"[profiles.{PROFILE}]\n{shown}\n[scheduler]\ndb_pool = {tables['scheduler']['db_pool']}\n"
+    assert parse(text, machine_host="h") == parse(MINIMAL, machine_host="h")
+
+
+def test_the_targets_in_it_are_the_real_ones() -> None:
+    assert _uncommented()["targets"] == parse(MINIMAL).policy.targets_seconds
+
+
+def test_all_its_profiles_together_are_a_good_configuration() -> None:
+    profiles = _uncommented()["profiles"]
+    rows = [
+        f"[profiles.{name}]\n" + "\n".join(f"{k} = {_toml(v)}" for k, v in p.items())
+        for name, p in profiles.items()
+    ]
+    policy = parse("\n".join(rows)).policy
+    assert [p.name for p in policy.profiles] == ["default-first", "push-first", "bulk", "even"]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {v}" for k, v in value.items()) + "}"
+    return (
+        str(value).replace("'", '"')
+        if isinstance(value, list)
+        else f'"{value}"'
+        if isinstance(value, str)
+        else str(value)
+    )

@@ -1,0 +1,212 @@
+"""The configuration file: everything wrong at once, each with path, value and cure; no secret; nothing else raised."""
+
+import contextlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleetd.config import HttpAddress, load, parse
+from fleetd.config.schema import PaceSection
+from fleetd.config.settings import File
+from fleetd.core.policy import PacePolicy, Policy
+from fleetd.errors import ConfigError
+
+PROFILE = '[profiles.default-first]\ninstances = "1-4"\n'
+
+
+def problems(text: str, host: str = "worker1") -> dict[str, str]:
+    """Path to whole sentence of each problem in a text."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.toml", machine_host=host)
+    return {p.path: str(p) for p in caught.value.problems}
+
+
+def policy(text: str) -> Policy:
+    return parse(text, machine_host="worker1").policy
+
+
+def test_a_profile_is_all_it_takes() -> None:
+    got = parse(PROFILE, machine_host="worker1")
+    assert got.policy.host == "worker1"
+    profile = got.policy.profiles[0]
+    assert (profile.numbers, profile.min_instances, profile.max_instances) == ((1, 2, 3, 4), 1, 4)
+    assert (profile.threads, profile.db_pool, profile.claim_connections) == (25, 27, 27)
+    assert got.redis is None
+    assert got.postgres is None
+    assert got.http == HttpAddress(host="127.0.0.1", port=9849)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    got = problems(
+        '[fleet]\nhots = "x"\n[scheduler]\nplace = "there"\n[http]\nlisten = "9849"\n[memory]\nreserve = "5 GB"\n'
+        '[profiles.push-first]\norder = "push-frist"\ninstances = "1-6"\nmin = 7\nthreads = 500\n'
+        '[targets]\npush = "x"\n'
+    )
+    assert set(got) == {
+        "fleet.hots",
+        "scheduler.place",
+        "http.listen",
+        "memory.reserve",
+        "profiles.push-first.order",
+        "profiles.push-first.min",
+        "profiles.push-first.threads",
+        "targets.push",
+    }
+    assert "500 is not a whole number from 1 to 200" in got["profiles.push-first.threads"]
+    assert "Did you mean fleet.host?" in got["fleet.hots"]
+    assert 'Did you mean "push-first"?' in got["profiles.push-first.order"]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "says"),
+    [
+        ("", "profiles", "nothing to run"),
+        ("profiles = 3", "profiles", "table"),
+        ('redis = "redis://:geheim@h"', "redis", "table"),
+        (PROFILE + "[sate]", "sate", "Did you mean state?"),
+        (PROFILE + "[zzz]", "zzz", "The file knows: fleet,"),
+        (PROFILE + "[pace]\nqqq = 1", "pace.qqq", "[pace] knows: tick_seconds,"),
+        (PROFILE + "[pace]\ntick_seconds = true", "pace.tick_seconds", "true is not a number from 1 to 60"),
+        (PROFILE + "[pace]\ntick_seconds = nan", "pace.tick_seconds", "nan is not"),
+        (PROFILE + "[pace]\nhold_down_seconds = inf", "pace.hold_down_seconds", "inf is not"),
+        (PROFILE + "[pace]\nstarts_per_tick = 1.5", "pace.starts_per_tick", "1.5 is not a whole number"),
+        (PROFILE + "[scheduler]\ntakeover_seconds = 30", "scheduler.takeover_seconds", "from 60"),
+        (PROFILE + '[scheduler]\nqueues = ["pull"]', "scheduler.queues", "no cron job would ever run"),
+        (PROFILE + '[scheduler]\nqueues = ["scheduler", "scheduler"]', "scheduler.queues", "twice"),
+        (PROFILE + "[scheduler]\ndb_pool = 4", "scheduler.db_pool", "less than threads = 10"),
+        (PROFILE + '[fleet]\nhost = "a b"', "fleet.host", "letters, digits"),
+        (
+            PROFILE + '[connections]\nclaims = [{name = "web"}]',
+            "connections.claims[0]",
+            "needs a name and a number",
+        ),
+        (PROFILE + "[connections]\nclaims = 3", "connections.claims", "not a list"),
+        (PROFILE + "[connections]\nclaims = [3]", "connections.claims[0]", "table"),
+        (PROFILE + "[connections]\nlimit = 40", "connections.limit", "leaves 30 connections"),
+        (PROFILE + "[memory]\ninstance = -1", "memory.instance", "from 0 to 64 TiB"),
+        (PROFILE + '[http]\nlisten = "localhost:0"', "http.listen", "not an address"),
+        (PROFILE + '[http]\nlisten = "::1:9849"', "http.listen", "[::1]:9849"),
+        (PROFILE + '[state]\ndirectory = "x"', "state.directory", "an absolute path"),
+        (PROFILE + '[mastodon]\nenv_file = "/a:b"', "mastodon.env_file", "an absolute path"),
+        ("x = ", "", "not TOML"),
+        ("a = " + "[" * 5000, "", "nested too deeply"),
+    ],
+)
+def test_a_problem_names_the_key_and_the_cure(text: str, path: str, says: str) -> None:
+    got = problems(text)
+    assert path in got
+    assert says in got[path]
+
+
+def test_a_host_name_that_a_tag_cannot_hold_asks_for_another() -> None:
+    assert "Set fleet.host" in problems(PROFILE, host="müller's vm")["fleet.host"]
+    assert parse(PROFILE + '[fleet]\nhost = "vm"', machine_host="müller's vm").policy.host == "vm"
+
+
+def test_connection_claims_by_name_are_others() -> None:
+    text = '[connections]\nothers = 5\nclaims = [{name = "web", connections = 120}, {name = "cron", connections = 4}]\n'
+    assert policy(PROFILE + text).connections.others == 129
+
+
+def test_a_stated_limit_that_min_fits_into_is_accepted() -> None:
+    # 1 × 27 for min, 12 for the scheduler, 10 reserve
+    assert policy(PROFILE + "[connections]\nlimit = 49").connections.limit == 49
+    assert "connections.limit" in problems(PROFILE + "[connections]\nlimit = 48")
+    text = PROFILE + '[connections]\nlimit = 37\n[scheduler]\nplace = "elsewhere"'
+    assert policy(text).connections.limit == 37
+
+
+def test_every_pace_can_be_set_and_has_the_core_s_default() -> None:
+    assert set(PaceSection.__struct_fields__) == set(PacePolicy.__struct_fields__)
+    assert policy(PROFILE).pace == PacePolicy()
+    assert policy(PROFILE + "[pace]\ndrains_per_tick = 3").pace.drains_per_tick == 3
+
+
+def test_sizes_as_people_write_them() -> None:
+    memory = policy(PROFILE + '[memory]\nreserve = "1.5 GiB"\ninstance = 4096').memory
+    assert (memory.reserve_bytes, memory.instance_bytes) == (1610612736, 4096)
+
+
+def test_the_http_side_can_be_off_or_elsewhere() -> None:
+    assert parse(PROFILE + '[http]\nlisten = ""').http is None
+    assert parse(PROFILE + '[http]\nlisten = "[::1]:80"').http == HttpAddress(host="::1", port=80)
+
+
+def test_warnings_refuse_nothing() -> None:
+    got = parse(
+        '[profiles.a]\nqueues = ["default", "pushh"]\ninstances = 1\n[targets]\nmailer = 5\n'
+    ).warnings
+    said = "\n".join(got)
+    for queue in ("push", "ingress", "mailers", "pull", "fasp"):
+        assert f"serves the queue {queue}:" in said
+    assert "did you mean mailers?" in said
+    assert "serves pushh, which stock Mastodon does not have (did you mean push?)" in said
+
+
+def test_a_file_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b'[log]\nlevel = "\xe4"')
+    for path, says in (
+        (tmp_path / "none", "No such file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "latin", "line 2 is not UTF-8"),
+        (Path("/dev/zero"), "larger than 1 MiB"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert says in str(caught.value)
+        assert str(path) in str(caught.value)
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "fleetd.toml").write_text(PROFILE)
+    assert load(tmp_path / "fleetd.toml") == parse(PROFILE)
+
+
+_leaf = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.text(max_size=20),
+    st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=3),
+)
+_keys = sorted(
+    {
+        k
+        for t in File.__struct_fields__
+        for k in (t, "url", "password", "instances", "order", "weights", "x y")
+    }
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(_keys),
+        st.one_of(_leaf, st.dictionaries(st.sampled_from(_keys), _leaf, max_size=4)),
+        max_size=5,
+    )
+)
+def test_nonsense_is_refused_in_words_and_raises_nothing_else(table: dict[str, Any]) -> None:
+    rows = []
+    for key, value in table.items():
+        rows.append(f"{json.dumps(key)} = {_inline(value)}")
+    text = "\n".join(rows)
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        tomllib.loads(text)
+        with contextlib.suppress(ConfigError):
+            parse(text)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_inline(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, str) else str(value)

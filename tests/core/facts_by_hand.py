@@ -1,0 +1,175 @@
+"""Facts written by hand, short: only what a test is about."""
+
+from __future__ import annotations
+
+from fleetd.core.facts import (
+    DatabaseFacts,
+    HostFacts,
+    Known,
+    ProcessFacts,
+    QueueFacts,
+    RenderedInstance,
+    SidekiqFacts,
+    Snapshot,
+    SystemdFacts,
+    UnitFacts,
+    Unknown,
+)
+from fleetd.core.host_memory import HostMemory
+from fleetd.core.identity import WorkerTag
+from fleetd.core.lifecycle import InstanceView, Number, views
+from fleetd.core.policy import Policy
+
+MIB = 1024 * 1024
+AWAY = Unknown(why="no answer")
+
+
+def tag(number: Number, *, host: str = "w1", pool: int = 7) -> str:
+    return str(WorkerTag(host=host, number=number, db_pool=pool, digest="0" * 8))
+
+
+def queue(name: str, length: int = 0, *, busy: int = 0, age: float = 0.0) -> QueueFacts:
+    return QueueFacts(name=name, length_jobs=length, oldest_age_seconds=age, busy_threads=busy)
+
+
+def process(
+    label: str,
+    *,
+    queues: str = "default",
+    threads: int = 5,
+    busy: int = 0,
+    quiet: bool = False,
+    beat: float = 3.0,
+    started: float = 5000.0,
+    pid: int = 0,
+    hostname: str = "w1",
+) -> ProcessFacts:
+    """`label`: its tag; "" is a stock one."""
+    return ProcessFacts(
+        identity=f"{hostname}:{pid}:{label}",
+        hostname=hostname,
+        pid=pid,
+        tag=label,
+        version="",
+        threads=threads,
+        busy_threads=busy,
+        quiet=quiet,
+        queues=frozenset(queues.split()),
+        beat_age_seconds=beat,
+        started_age_seconds=started,
+        resident_bytes=None,
+    )
+
+
+def sidekiq(
+    *queues: QueueFacts,
+    processes: tuple[ProcessFacts, ...] = (),
+    total: int | None = 0,
+    run_id: str = "run-1",
+    complete: bool = True,
+    writable: bool | None = None,
+) -> SidekiqFacts:
+    return SidekiqFacts(
+        queues={q.name: q for q in queues},
+        processes=processes,
+        processed_jobs_total=total,
+        failed_jobs_total=0,
+        redis_run_id=run_id,
+        processes_complete=complete,
+        writable=writable,
+    )
+
+
+def database(
+    *,
+    maximum: int = 100,
+    reserved: int = 3,
+    clients: int = 20,
+    workers: dict[str, int] | None = None,
+    refused: bool = False,
+    role_limit: int | None = None,
+    role: int = 0,
+    database_limit: int | None = None,
+    in_database: int = 0,
+) -> DatabaseFacts:
+    """`clients`: all client backends, our workers and fleetd's one among them."""
+    return DatabaseFacts(
+        max_connections=maximum,
+        reserved_connections=reserved,
+        role_limit_connections=role_limit,
+        database_limit_connections=database_limit,
+        client_connections=clients,
+        role_connections=role,
+        database_connections=in_database,
+        worker_connections=workers or {},
+        own_connections=1,
+        refused=refused,
+    )
+
+
+def unit(state: str = "active", *, age: float = 5000.0, pid: int = 0) -> UnitFacts:
+    return UnitFacts(
+        name="mastodon-sidekiq@N.service",
+        load_state="loaded",
+        active_state=state,
+        sub_state="",
+        main_pid=pid,
+        state_age_seconds=age,
+    )
+
+
+def systemd(units: dict[int, UnitFacts] | None = None, scheduler: UnitFacts | None = None) -> SystemdFacts:
+    return SystemdFacts(instances=units or {}, scheduler=scheduler)
+
+
+def machine(
+    policy: Policy, *, available: int = 64 * 1024 * MIB, without: set[int] | None = None
+) -> HostFacts:
+    rendered = {
+        n: RenderedInstance(number=n, profile=p.name, digest="0" * 8)
+        for p in policy.profiles
+        for n in p.numbers
+        if n not in (without or set())
+    }
+    return HostFacts(
+        memory_available_bytes=available,
+        memory_total_bytes=64 * 1024 * MIB,
+        instance_resident_bytes={},
+        rendered=rendered,
+        scheduler_rendered=True,
+    )
+
+
+def snapshot(
+    policy: Policy,
+    *,
+    now: float = 10_000.0,
+    boot: str = "boot-1",
+    redis: SidekiqFacts | None = None,
+    postgres: DatabaseFacts | None = None,
+    units: SystemdFacts | None = None,
+    host: HostFacts | None = None,
+) -> Snapshot:
+    """What is not given is unknown, except the machine, which has plenty."""
+    return Snapshot(
+        host=policy.host,
+        now_seconds=now,
+        boot_id=boot,
+        sidekiq=AWAY if redis is None else Known(value=redis),
+        database=AWAY if postgres is None else Known(value=postgres),
+        systemd=AWAY if units is None else Known(value=units),
+        machine=Known(value=host or machine(policy)),
+    )
+
+
+def seen(policy: Policy, shot: Snapshot, memory: HostMemory | None = None) -> tuple[InstanceView, ...]:
+    """The views of a snapshot whose systemd is known."""
+    assert isinstance(shot.systemd, Known)
+    return views(policy, shot, shot.systemd.value, (memory or HostMemory()).orders(shot.now_seconds))
+
+
+def fleet(count: int, *, busy: int = 0) -> tuple[SystemdFacts, tuple[ProcessFacts, ...]]:
+    """Instances @1 to @count serving for long, with their heartbeats."""
+    units = {n: unit(pid=100 + n) for n in range(1, count + 1)}
+    beats = tuple(process(tag(n), pid=100 + n, busy=busy) for n in units)
+    return systemd(units), beats

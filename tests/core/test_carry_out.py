@@ -1,0 +1,284 @@
+"""The host's steps: starting and draining (laws 4 and 6)."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleetd.core.carry_out import carry_out
+from fleetd.core.decision import Plan, Step
+from fleetd.core.drain import DRAIN_ORDERS_MAX
+from fleetd.core.facts import ProcessFacts, SidekiqFacts, UnitFacts
+from fleetd.core.host_decision import HostDecision
+from fleetd.core.host_memory import Failure, HostMemory
+from fleetd.core.lifecycle import Drain, Pin
+from fleetd.core.policy import PacePolicy, Policy
+from fleetd.core.scheduler import SchedulerDecision
+from tests.core.facts_by_hand import machine, process, seen, sidekiq, snapshot, systemd, tag, unit
+from tests.core.test_clamps import planned
+from tests.fakes import policy, strict
+
+NOW = 10_000.0
+LEAVE = SchedulerDecision()
+
+
+def host(
+    units: dict[int, UnitFacts],
+    *beats: ProcessFacts,
+    plan: Plan | None,
+    rules: Policy | None = None,
+    memory: HostMemory | None = None,
+    scheduler: SchedulerDecision = LEAVE,
+    own_scheduler: UnitFacts | None = None,
+    writable: bool | None = None,
+    redis: bool = True,
+    without: set[int] | None = None,
+) -> HostDecision:
+    rules, memory = rules or policy(), memory or HostMemory()
+    reading: SidekiqFacts | None = sidekiq(processes=beats, writable=writable) if redis else None
+    shot = snapshot(
+        rules,
+        now=NOW,
+        redis=reading,
+        units=systemd(units, own_scheduler),
+        host=machine(rules, without=without),
+    )
+    return carry_out(rules, shot, seen(rules, shot, memory), plan, scheduler, memory)
+
+
+def did(decision: HostDecision) -> list[tuple[str, int | str]]:
+    return [(step.verb, step.number) for step in decision.steps]
+
+
+def serving(
+    *numbers: int, busy: dict[int, int] | None = None
+) -> tuple[dict[int, UnitFacts], list[ProcessFacts]]:
+    units = {n: unit(pid=100 + n) for n in numbers}
+    return units, [process(tag(n), pid=100 + n, busy=(busy or {}).get(n, 0)) for n in numbers]
+
+
+def pins(**wants: str) -> HostMemory:
+    return HostMemory(
+        pins={
+            key.removeprefix("n"): Pin(wants=want, since_seconds=0.0, until_seconds=NOW + 1.0)  # type: ignore[arg-type]
+            for key, want in wants.items()
+        }
+    )
+
+
+def test_starts_the_lowest_free_numbers_and_remembers_it() -> None:
+    units, beats = serving(2)
+    decision = host(units, *beats, plan=planned(3))
+    assert did(decision) == [("start", 1), ("start", 3)]
+    assert decision.memory.starts == {"1": NOW, "3": NOW}
+
+
+def test_starts_are_paced_by_what_boots() -> None:
+    units = {n: unit("activating", age=5.0) for n in (1, 2, 3)}
+    assert did(host(units, plan=planned(6))) == [("start", 4)]
+    units[4] = unit("activating", age=5.0)
+    assert did(host(units, plan=planned(6))) == []
+
+
+def test_a_number_ordered_a_moment_ago_is_not_ordered_again() -> None:
+    decision = host({}, plan=planned(1), memory=HostMemory(starts={"1": NOW - 5.0}))
+    assert did(decision) == []
+
+
+def test_what_may_not_be_started_is_passed_over() -> None:
+    memory = pins(n1="stopped")
+    decision = host({}, plan=planned(1), memory=memory, without={2})
+    assert did(decision) == [("start", 3)]
+    failed = HostMemory(failures={"1": Failure(count=1, last_seconds=NOW - 5.0)})
+    assert did(host({1: unit("failed")}, plan=planned(1), memory=failed)) == [("start", 2)]
+
+
+def test_a_failed_unit_is_tried_again_after_its_pause() -> None:
+    rules = policy(strict(numbers="1-1"))
+    failed = HostMemory(failures={"1": Failure(count=1, last_seconds=NOW - 15.0)})
+    assert did(host({1: unit("failed")}, plan=planned(1), memory=failed, rules=rules)) == [("start", 1)]
+
+
+def test_without_a_valid_plan_only_min_is_started() -> None:
+    rules = policy(strict(low=1))
+    assert did(host({}, plan=None, rules=rules)) == [("start", 1)]
+    assert did(host({}, plan=planned(5, expires=NOW), rules=rules)) == [("start", 1)]
+    units, beats = serving(1, 2, 3)
+    assert did(host(units, *beats, plan=planned(1, expires=NOW), rules=rules)) == []
+
+
+def test_a_plan_without_this_profile_moves_nothing() -> None:
+    empty = Plan(epoch=1, expires_at_seconds=NOW + 20.0, profiles={"w1": {}}, claims_connections=0)
+    units, beats = serving(1, 2, 3)
+    assert did(host(units, *beats, plan=empty)) == []
+    assert did(host({}, plan=empty)) == []
+
+
+def test_the_least_busy_and_then_the_highest_is_quieted_first() -> None:
+    units, beats = serving(1, 2, 3, busy={1: 4, 2: 0, 3: 0})
+    decision = host(units, *beats, plan=planned(2))
+    assert did(decision) == [("quiet", 3)]
+    assert decision.memory.drains["3"].quiet_sent_seconds == NOW
+
+
+def test_what_boots_is_let_go_first_by_a_stop() -> None:
+    units, beats = serving(1, 2)
+    decision = host({**units, 3: unit("activating", age=5.0)}, *beats, plan=planned(2))
+    assert did(decision) == [("stop", 3)]
+    assert decision.memory.drains["3"].stop_sent_seconds == NOW
+
+
+def test_ready_without_a_heartbeat_is_waited_for() -> None:
+    units, beats = serving(1, 2)
+    decision = host({**units, 3: unit(age=2.0, pid=103)}, *beats, plan=planned(2))
+    assert did(decision) == []
+
+
+def test_drains_are_paced() -> None:
+    units, beats = serving(1, 2, 3, 4, 5)
+    assert len(host(units, *beats, plan=planned(1)).steps) == 1
+    rules = policy(pace=PacePolicy(drains_per_tick=3))
+    assert did(host(units, *beats, plan=planned(1), rules=rules)) == [
+        ("quiet", 5),
+        ("quiet", 4),
+        ("quiet", 3),
+    ]
+
+
+def test_what_a_person_started_is_not_drained() -> None:
+    units, beats = serving(1, 2, 3)
+    assert did(host(units, *beats, plan=planned(2), memory=pins(n3="run"))) == [("quiet", 2)]
+    assert did(host(units, *beats, plan=planned(0), memory=pins(n1="run", n2="run", n3="run"))) == []
+
+
+# -- a drain goes on
+
+
+def draining(*, since: float = 20.0, sent: float | None = 20.0, stopped: float | None = None) -> HostMemory:
+    """@1, ages of the orders in seconds."""
+    return HostMemory(
+        drains={
+            "1": Drain(
+                since_seconds=NOW - since,
+                quiet_sent_seconds=None if sent is None else NOW - sent,
+                stop_sent_seconds=None if stopped is None else NOW - stopped,
+                why="test",
+            )
+        }
+    )
+
+
+def goes_on(
+    memory: HostMemory,
+    *,
+    busy: int = 0,
+    quiet: bool = True,
+    beat: float = 3.0,
+    writable: bool | None = None,
+    redis: bool = True,
+    state: str = "active",
+) -> list[tuple[str, int | str]]:
+    own = process(tag(1), pid=101, busy=busy, quiet=quiet, beat=beat)
+    units = {1: unit(state, pid=101)}
+    return did(host(units, own, plan=planned(0), memory=memory, writable=writable, redis=redis))
+
+
+def test_quiet_and_idle_after_the_order_is_stopped() -> None:
+    assert goes_on(draining(sent=20.0), beat=3.0) == [("stop", 1)]
+
+
+def test_a_heartbeat_from_before_the_order_proves_nothing() -> None:
+    assert goes_on(draining(sent=20.0), beat=20.0) == []
+    assert goes_on(draining(sent=20.0), beat=25.0) == []
+
+
+def test_busy_is_watched() -> None:
+    assert goes_on(draining(), busy=1) == []
+
+
+def test_a_quiet_that_no_heartbeat_confirms_is_sent_again() -> None:
+    assert goes_on(draining(sent=30.0), quiet=False) == []
+    assert goes_on(draining(sent=30.1), quiet=False) == [("quiet", 1)]
+    assert goes_on(draining(sent=None), quiet=False) == [("quiet", 1)]
+
+
+@pytest.mark.parametrize(
+    ("writable", "redis", "steps"),
+    [(True, True, [("stop", 1)]), (False, True, []), (None, True, []), (True, False, [])],
+)
+def test_past_the_deadline_it_is_stopped_only_while_redis_takes_writes(
+    writable: bool | None, redis: bool, steps: list[tuple[str, int]]
+) -> None:
+    memory = draining(since=601.0, sent=601.0)
+    assert goes_on(memory, busy=3, writable=writable, redis=redis) == steps
+
+
+def test_not_before_the_deadline() -> None:
+    assert goes_on(draining(since=600.0, sent=600.0), busy=3, writable=True) == []
+
+
+def test_redis_unknown_stops_nothing() -> None:
+    assert goes_on(draining(), redis=False) == []
+    assert goes_on(draining(sent=60.0), quiet=False, redis=False) == []
+    assert goes_on(draining(), state="activating", redis=False) == []
+
+
+def test_a_stop_that_got_lost_is_given_again() -> None:
+    assert goes_on(draining(since=60.0, sent=60.0, stopped=30.0)) == []
+    assert goes_on(draining(since=60.0, sent=60.0, stopped=31.0)) == [("stop", 1)]
+    assert goes_on(draining(since=60.0, sent=60.0, stopped=31.0), busy=2) == []
+
+
+def test_while_systemd_stops_it_nothing_is_ordered() -> None:
+    assert goes_on(draining(since=9000.0, sent=9000.0), busy=2, writable=True, state="deactivating") == []
+
+
+def test_restarted_by_systemd_in_mid_drain_it_is_stopped_before_it_is_ready() -> None:
+    assert goes_on(draining(), state="activating") == [("stop", 1)]
+
+
+def test_a_wave_of_drain_orders_is_bounded() -> None:
+    rules = policy(strict(numbers="1-20"))
+    units, beats = serving(*range(1, 21))
+    drains = {str(n): Drain(since_seconds=NOW - 60.0, quiet_sent_seconds=NOW - 60.0) for n in units}
+    decision = host(units, *beats, plan=planned(0), rules=rules, memory=HostMemory(drains=drains))
+    assert len(decision.steps) == DRAIN_ORDERS_MAX
+
+
+# -- the scheduler
+
+START = SchedulerDecision(start=True, sentence="none runs")
+END = SchedulerDecision(end=True, sentence="another serves it")
+
+
+def test_scheduler_is_started_and_remembered() -> None:
+    decision = host({}, plan=planned(0), scheduler=START)
+    assert did(decision) == [("start", "scheduler")]
+    assert decision.steps[0].unit == "mastodon-sidekiq-scheduler.service"
+    assert "scheduler" in decision.memory.starts
+
+
+def test_scheduler_stopped_by_hand_stays_so() -> None:
+    assert did(host({}, plan=planned(0), scheduler=START, memory=pins(scheduler="stopped"))) == []
+
+
+def test_scheduler_that_fails_is_retried_after_its_pause() -> None:
+    failed = HostMemory(failures={"scheduler": Failure(count=1, last_seconds=NOW - 5.0)})
+    assert did(host({}, plan=planned(0), scheduler=START, memory=failed)) == []
+
+
+def test_surplus_scheduler_is_quieted_or_stopped() -> None:
+    own = process(tag("scheduler"), queues="scheduler", pid=9)
+    ended = host({}, own, plan=planned(0), scheduler=END, own_scheduler=unit(pid=9))
+    assert did(ended) == [("quiet", "scheduler")]
+    boots = host({}, plan=planned(0), scheduler=END, own_scheduler=unit("activating", age=3.0))
+    assert did(boots) == [("stop", "scheduler")]
+
+
+def test_only_what_is_configured_is_touched() -> None:
+    units, beats = serving(1, 2, 77)
+    decision = host(units, *beats, plan=planned(0), rules=policy(pace=PacePolicy(drains_per_tick=9)))
+    assert {step.number for step in decision.steps} == {1, 2}
+
+
+def test_a_step_names_its_unit() -> None:
+    assert Step(verb="start", number=3).unit == "mastodon-sidekiq@3.service"

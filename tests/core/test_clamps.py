@@ -1,0 +1,213 @@
+"""Every clamp speaks (law 8): each code is produced once, with its sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+import pytest
+
+from fleetd.core.carry_out import carry_out
+from fleetd.core.clamps import Clamps
+from fleetd.core.decision import Clamp, ClampCode, Plan, ProfilePlan
+from fleetd.core.demand import DemandMemory
+from fleetd.core.facts import Snapshot, SystemdFacts, Unknown
+from fleetd.core.host_memory import Failure, HostMemory
+from fleetd.core.lifecycle import Drain
+from fleetd.core.plan import FleetMemory, plan
+from fleetd.core.policy import Policy, SchedulerPolicy
+from fleetd.core.scheduler import SchedulerDecision, SchedulerMemory, decide_scheduler
+from tests.core.facts_by_hand import (
+    MIB,
+    database,
+    fleet,
+    machine,
+    process,
+    queue,
+    seen,
+    sidekiq,
+    snapshot,
+    systemd,
+    tag,
+    unit,
+)
+from tests.core.test_plan import NOW, ROOMY, decide, pinned, watched
+from tests.fakes import policy, strict
+
+
+def planned(count: int, *, expires: float = NOW + 20.0) -> Plan:
+    profile = ProfilePlan(instances=count, raw_instances=count)
+    return Plan(
+        epoch=1,
+        expires_at_seconds=expires,
+        profiles={"w1": {"default-first": profile}},
+        claims_connections=0,
+    )
+
+
+def done(
+    count: int,
+    *,
+    running: int = 1,
+    rules: Policy | None = None,
+    hosts: HostMemory | None = None,
+    shot: Snapshot | None = None,
+    wanted: Plan | None = None,
+) -> tuple[Clamp, ...]:
+    """What the host says when `count` are planned."""
+    rules, hosts = rules or policy(), hosts or HostMemory()
+    units, beats = fleet(running)
+    shot = shot or snapshot(rules, now=NOW, redis=sidekiq(processes=beats), units=units)
+    decision = carry_out(
+        rules, shot, seen(rules, shot, hosts), wanted or planned(count), SchedulerDecision(), hosts
+    )
+    return decision.clamps
+
+
+def scheduler(
+    *beats: object,
+    place: str = "auto",
+    redis: bool = True,
+    units: SystemdFacts | None = None,
+    budget: bool = True,
+) -> tuple[Clamp, ...]:
+    rules = policy(scheduler=SchedulerPolicy(place=place))  # type: ignore[arg-type]
+    found = sidekiq(processes=beats)  # type: ignore[arg-type]
+    shot = snapshot(rules, redis=found if redis else None, units=units or systemd())
+    own = seen(rules, shot)[-1]
+    decision = decide_scheduler(rules, SchedulerMemory(), shot.sidekiq, own, None, within_budget=budget)
+    return () if decision.clamp is None else (decision.clamp,)
+
+
+def without_machine(rules: Policy) -> tuple[Clamp, ...]:
+    units, beats = fleet(1)
+    reading = sidekiq(queue("default", busy=40), processes=beats)
+    shot = snapshot(rules, redis=reading, postgres=ROOMY, units=units)
+    shot = msgspec.structs.replace(shot, machine=Unknown(why="/proc is gone"))
+    return plan(rules, shot, seen(rules, shot), FleetMemory()).clamps
+
+
+def past_its_deadline() -> tuple[Clamp, ...]:
+    rules = policy()
+    hosts = HostMemory(drains={"1": Drain(since_seconds=NOW - 601.0, quiet_sent_seconds=NOW - 601.0)})
+    beat = process(tag(1), busy=3, quiet=True, pid=101)
+    redis = sidekiq(processes=(beat,), writable=False)
+    shot = snapshot(rules, now=NOW, redis=redis, units=systemd({1: unit(pid=101)}))
+    return done(0, hosts=hosts, shot=shot)
+
+
+def in_all_numbers() -> tuple[Clamp, ...]:
+    rules = policy(strict(numbers="1-2"))
+    quiet = process(tag(2), quiet=True, busy=1, pid=102)
+    redis = sidekiq(processes=(process(tag(1), pid=101), quiet))
+    units = systemd({1: unit(pid=101), 2: unit(pid=102)})
+    return done(2, rules=rules, shot=snapshot(rules, now=NOW, redis=redis, units=units))
+
+
+STOCK = process("", queues="default scheduler", hostname="main")
+NOTHING_RENDERED = snapshot(
+    policy(), now=NOW, redis=sidekiq(), units=systemd(), host=machine(policy(), without=set(range(10)))
+)
+
+PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
+    ClampCode.MIN: (lambda: decide(policy(strict(low=2)), running=1).clamps, "min is 2"),
+    ClampCode.MAX: (lambda: decide(policy(), busy=40).clamps, "max is 6"),
+    ClampCode.TOLERANCE: (
+        lambda: decide(policy(), running=2, busy=8, memory=nearly()).clamps,
+        "no more than 10% above what runs",
+    ),
+    ClampCode.HOLD_WINDOW: (
+        lambda: decide(policy(), running=4, memory=watched(4)).clamps,
+        "needed within the hold window of 300 s, 295 s left",
+    ),
+    ClampCode.PACE: (lambda: done(6), "at most 2 starts a tick and 4 booting at once"),
+    ClampCode.CONNECTIONS: (
+        lambda: decide(policy(), busy=40, postgres=database(maximum=50, clients=10)).clamps,
+        "one more needs 7 connections, 0 are left",
+    ),
+    ClampCode.MEMORY: (
+        lambda: decide(policy(), busy=40, available=1024 * MIB).clamps,
+        "no memory left for one more instance",
+    ),
+    ClampCode.LATENCY_UNKNOWN: (
+        lambda: decide(policy(), no_redis=True).clamps,
+        "queue latency is unknown: nothing stops, nothing grows above min",
+    ),
+    ClampCode.HEADROOM_UNKNOWN: (
+        lambda: decide(policy(), busy=40, postgres=None).clamps,
+        "connection headroom is unknown: nothing grows above min",
+    ),
+    ClampCode.SYSTEMD_UNKNOWN: (
+        lambda: plan(policy(), snapshot(policy()), None, FleetMemory()).clamps,
+        "systemd can't be read: nothing starts or stops",
+    ),
+    ClampCode.MEMORY_UNKNOWN: (
+        lambda: without_machine(policy()),
+        "this host's memory can't be read: nothing grows above min",
+    ),
+    ClampCode.PINNED: (
+        lambda: done(6, hosts=pinned(n2="stopped")),
+        "@2 stopped by hand and kept so",
+    ),
+    ClampCode.NOT_RENDERED: (
+        lambda: done(1, shot=NOTHING_RENDERED),
+        "@1, @2, @3, @4, @5, @6 configured but not rendered: run `systemctl restart fleetd-render`",
+    ),
+    ClampCode.NO_NUMBER_FREE: (in_all_numbers, "every other number is in use or draining"),
+    ClampCode.START_FAILED: (
+        lambda: done(6, hosts=HostMemory(failures={"2": Failure(count=1, last_seconds=NOW - 5.0)})),
+        "@2 failed to start: see `systemctl status mastodon-sidekiq@2`; tried again later",
+    ),
+    ClampCode.REDIS_NOT_WRITABLE: (
+        past_its_deadline,
+        "@1 is past its drain deadline, but Redis takes no writes: jobs would be lost, so it waits",
+    ),
+    ClampCode.SCHEDULER_LIVE: (
+        lambda: scheduler(STOCK),
+        "not started here: served by a process on main",
+    ),
+    ClampCode.SCHEDULER_TAKEOVER: (
+        scheduler,
+        "none seen for 0 s; this host starts it after 300 s without one",
+    ),
+    ClampCode.SCHEDULER_SURPLUS: (
+        lambda: scheduler(STOCK, units=systemd(scheduler=unit())),
+        "another process on main serves scheduler: ours is ended",
+    ),
+    ClampCode.SCHEDULER_UNKNOWN: (
+        lambda: scheduler(redis=False),
+        "Redis can't be read, so a live scheduler elsewhere can't be ruled out: left as it is",
+    ),
+    ClampCode.PLAN_EXPIRED: (
+        lambda: done(3, wanted=planned(3, expires=NOW)),
+        "no valid plan: nothing moves but up to min",
+    ),
+}
+
+
+def nearly() -> FleetMemory:
+    return FleetMemory(demand=DemandMemory(at_seconds=NOW, busy_mean_threads={"default": 8.5}))
+
+
+@pytest.mark.parametrize("code", list(ClampCode), ids=lambda code: code.value)
+def test_every_code_is_produced_with_its_sentence(code: ClampCode) -> None:
+    produce, sentence = PRODUCED[code]
+    said = [clamp.sentence for clamp in produce() if clamp.code == code]
+    assert any(text.startswith(sentence) for text in said), said
+
+
+def test_said_twice_in_a_row_it_is_one_from_the_first_want_to_the_last_grant() -> None:
+    clamps = Clamps()
+    clamps.say(ClampCode.CONNECTIONS, "first", "a", wanted=9, granted=5)
+    clamps.say(ClampCode.CONNECTIONS, "other", "b", wanted=3, granted=2)
+    clamps.say(ClampCode.CONNECTIONS, "second", "a", wanted=5, granted=4)
+    found = [c for c in clamps.all() if c.profile == "a"]
+    assert [(c.sentence, c.wanted_instances, c.granted_instances) for c in found] == [("second", 9, 4)]
+
+
+def test_said_again_after_another_both_stay() -> None:
+    clamps = Clamps()
+    clamps.say(ClampCode.PINNED, "first", "a", wanted=9, granted=5)
+    clamps.say(ClampCode.MAX, "other", "a", wanted=5, granted=2)
+    clamps.say(ClampCode.PINNED, "second", "a", wanted=2, granted=3)
+    assert [c.granted_instances for c in clamps.all()] == [5, 2, 3]

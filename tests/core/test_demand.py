@@ -1,0 +1,158 @@
+"""Demand, with numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fleetd.core.demand import DemandMemory, demand, home, remember
+from fleetd.core.policy import PacePolicy, Policy
+from tests.core.facts_by_hand import process, queue, sidekiq, tag
+from tests.fakes import policy, strict, weighted
+
+POLICY = policy()
+
+
+def after(policy_: Policy, *readings: tuple[float, int, int, int]) -> DemandMemory:
+    """Memory after readings of (at, busy on default, busy in all, processed in all)."""
+    memory = DemandMemory()
+    for at, busy, all_busy, total in readings:
+        beats = (process(tag(1), busy=all_busy),)
+        memory = remember(
+            policy_, memory, sidekiq(queue("default", busy=busy), processes=beats, total=total), at
+        )
+    return memory
+
+
+def test_first_reading_is_taken_as_it_is() -> None:
+    assert after(POLICY, (100.0, 4, 4, 0)).busy_mean_threads == {"default": 4.0}
+
+
+def test_mean_of_busy_threads_moves_by_its_time_constant() -> None:
+    # 20 s later, one time constant: 1/e of the old, the rest of the new.
+    memory = after(POLICY, (100.0, 4, 4, 0), (120.0, 0, 0, 0))
+    assert memory.busy_mean_threads["default"] == pytest.approx(4.0 / math.e)
+
+
+def test_same_reading_twice_at_one_time_changes_nothing() -> None:
+    once = after(POLICY, (100.0, 4, 4, 50), (105.0, 2, 2, 70))
+    assert after(POLICY, (100.0, 4, 4, 50), (105.0, 2, 2, 70), (105.0, 2, 2, 70)) == once
+
+
+def test_clock_that_steps_back_begins_anew() -> None:
+    assert after(POLICY, (100.0, 4, 4, 0), (50.0, 1, 1, 0)).busy_mean_threads == {"default": 1.0}
+
+
+def test_service_time_from_busy_threads_and_processed_jobs() -> None:
+    # The prior is 15 thread seconds over 50 jobs. 10 s with 10 busy and 100 done: 1 s a job, seen once.
+    decay = math.exp(-10.0 / 180.0)
+    memory = after(POLICY, (100.0, 0, 10, 0), (110.0, 0, 10, 100))
+    assert memory.service_seconds == pytest.approx((15.0 * decay + 100.0) / (50.0 * decay + 100.0))
+
+
+def test_an_idle_night_does_not_wear_the_service_time_down() -> None:
+    memory = after(POLICY, *((100.0 + 5.0 * i, 0, 0, 0) for i in range(2000)))
+    assert 0.01 <= memory.service_seconds <= 0.3 + 1e-9
+    assert memory.processed_jobs >= 0.9
+
+
+def test_a_gap_says_nothing_about_service_time() -> None:
+    # An hour of outage in which 100,000 jobs were done, and idle at the first look after it.
+    memory = after(POLICY, (100.0, 5, 5, 0), (3700.0, 0, 0, 100_000))
+    assert memory.service_seconds == pytest.approx(0.3)
+
+
+def test_counter_that_went_back_is_ignored() -> None:
+    assert after(POLICY, (100.0, 1, 1, 5000), (105.0, 1, 1, 3)).service_seconds == pytest.approx(0.3)
+
+
+def test_a_thousand_queue_names_leave_no_trace() -> None:
+    reading = sidekiq(*(queue(f"q{i}", busy=1) for i in range(1000)), queue("default", busy=1))
+    assert set(remember(POLICY, DemandMemory(), reading, 1.0).busy_mean_threads) == {"default"}
+
+
+@pytest.mark.parametrize(
+    ("name", "catch_up_seconds"),
+    [("default", 15.0), ("push", 60.0), ("mailers", 60.0), ("pull", 300.0)],
+)
+def test_a_backlog_is_to_be_gone_within_the_catch_up_time(name: str, catch_up_seconds: float) -> None:
+    # 1000 jobs of 0.3 s are 300 thread seconds.
+    wanted = demand(POLICY, sidekiq(queue(name, 1000)), DemandMemory())
+    assert wanted.need_threads[name] == pytest.approx(300.0 / catch_up_seconds)
+
+
+def test_load_alone_makes_instances_at_the_planned_utilisation() -> None:
+    # 9 busy threads; an instance of 5 threads at 80 % carries 4: 9/4 = 2.25, so 3.
+    memory = after(POLICY, (100.0, 9, 9, 0))
+    wanted = demand(POLICY, sidekiq(queue("default")), memory)
+    assert wanted.profile_threads == {"default-first": 9.0}
+    assert wanted.raw_instances == {"default-first": 3}
+
+
+def test_load_that_fits_exactly_needs_no_further_instance() -> None:
+    assert demand(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).raw_instances == {
+        "default-first": 2
+    }
+
+
+def test_nothing_to_do_wants_nothing() -> None:
+    assert demand(POLICY, sidekiq(queue("default")), DemandMemory()).raw_instances == {"default-first": 0}
+
+
+def test_unread_queue_keeps_its_load_and_is_named() -> None:
+    memory = after(POLICY, (100.0, 9, 9, 0))
+    wanted = demand(POLICY, sidekiq(queue("push")), memory)
+    assert wanted.need_threads["default"] == 9.0
+    assert "default" in wanted.unread_queues
+    assert "push" not in wanted.unread_queues
+
+
+def test_home_of_a_queue() -> None:
+    pull_first = strict("pull-first", "5-6", queues="pull default")
+    both = policy(strict(numbers="1-4"), pull_first)
+    assert home(both, "default").name == "default-first"
+    assert home(both, "pull").name == "pull-first"
+    assert home(policy(strict(numbers="1-4"), strict("b", "5-6")), "default").name == "default-first"  # a tie
+    # weights 4:2:1: default has 4/7 there, and comes third in the strict order: 1/3.
+    third = policy(strict("s", "1-2", queues="push pull default"), weighted())
+    assert home(third, "default").name == "weighted"
+
+
+def test_foreign_processes_carry_their_share() -> None:
+    # A stock unit with 5 threads carries 4 at 80 %; ours need only the other 5 of 9.
+    memory = after(POLICY, (100.0, 9, 9, 0))
+    stock = process("", queues="default scheduler", hostname="main")
+    wanted = demand(POLICY, sidekiq(queue("default"), processes=(stock,)), memory)
+    assert wanted.profile_threads["default-first"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(
+    "bystander",
+    [
+        process("", queues="default", quiet=True),
+        process("", queues="scheduler"),
+        process("", queues="other"),
+        process(tag(1), queues="default"),
+    ],
+    ids=["quiet", "scheduler only", "other queues", "ours"],
+)
+def test_bystanders_carry_nothing(bystander: object) -> None:
+    memory = after(POLICY, (100.0, 9, 9, 0))
+    reading = sidekiq(queue("default"), processes=(bystander,))  # type: ignore[arg-type]
+    assert demand(POLICY, reading, memory).profile_threads["default-first"] == pytest.approx(9.0)
+
+
+def test_what_a_maximum_cannot_carry_overflows() -> None:
+    # default-first carries 2 × 4 threads; 14 are needed: 6 go to weighted, which serves default too: 2 of it.
+    both = policy(strict(numbers="1-2"), weighted(numbers="3-6"))
+    wanted = demand(both, sidekiq(queue("default")), after(both, (100.0, 14, 14, 0)))
+    assert wanted.raw_instances == {"default-first": 4, "weighted": 2}
+    assert wanted.profile_threads["weighted"] == pytest.approx(6.0)
+
+
+def test_utilisation_is_the_policys() -> None:
+    full = policy(pace=PacePolicy(utilisation=1.0))
+    assert demand(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).raw_instances == {
+        "default-first": 2
+    }

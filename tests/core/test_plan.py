@@ -1,0 +1,423 @@
+"""The plan: want, afford, give way; numbers worked out by hand.
+
+The policy of most tests: one strict profile of @1 to @6, 5 threads, 7 connections each, min 1; 4 threads of each are
+planned to be busy.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from fleetd.core.decision import Clamp, ClampCode
+from fleetd.core.demand import DemandMemory
+from fleetd.core.facts import DatabaseFacts, SidekiqFacts, SystemdFacts, UnitFacts
+from fleetd.core.host_memory import HostMemory
+from fleetd.core.lifecycle import Pin
+from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.core.policy import ConnectionPolicy, Policy
+from fleetd.core.window import Window
+from tests.core.facts_by_hand import (
+    MIB,
+    database,
+    fleet,
+    machine,
+    process,
+    queue,
+    seen,
+    sidekiq,
+    snapshot,
+    systemd,
+    tag,
+    unit,
+)
+from tests.fakes import policy, strict, weighted
+
+NOW = 10_000.0
+CALM = ("push", "ingress", "mailers", "pull", "fasp")
+ROOMY = database(maximum=1000, clients=1)
+
+
+def decide(
+    rules: Policy,
+    *,
+    running: int = 1,
+    busy: int = 0,
+    postgres: DatabaseFacts | None = ROOMY,
+    redis: SidekiqFacts | None = None,
+    units: SystemdFacts | None = None,
+    memory: FleetMemory | None = None,
+    hosts: HostMemory | None = None,
+    no_redis: bool = False,
+    available: int = 64 * 1024 * MIB,
+) -> FleetDecision:
+    """`running` instances of long ago, `busy` threads on default in all."""
+    found, beats = fleet(running)
+    units = units or found
+    redis = redis or sidekiq(queue("default", busy=busy), *(queue(q) for q in CALM), processes=beats)
+    shot = snapshot(
+        rules,
+        now=NOW,
+        redis=None if no_redis else redis,
+        postgres=postgres,
+        units=units,
+        host=machine(rules, available=available),
+    )
+    return plan(rules, shot, seen(rules, shot, hosts), memory or FleetMemory())
+
+
+def counts(decision: FleetDecision) -> dict[str, int]:
+    return {name: p.instances for name, p in decision.plan.profiles["w1"].items()}
+
+
+def clamp(decision: FleetDecision, code: ClampCode, profile: str = "default-first") -> Clamp:
+    return next(c for c in decision.clamps if c.code == code and c.profile == profile)
+
+
+def codes(decision: FleetDecision) -> list[str]:
+    return [c.code.value for c in decision.clamps]
+
+
+def watched(highest: int, *, since: float = NOW - 1000.0, at: float = NOW - 5.0) -> FleetMemory:
+    """A window that has watched long enough and saw `highest` lately."""
+    window = Window(since_seconds=since, entries=((at, highest),))
+    demand = DemandMemory(at_seconds=NOW - 5.0)
+    return FleetMemory(demand=demand, windows={"default-first": window})
+
+
+def test_growth_to_what_is_needed_at_once() -> None:
+    decision = decide(policy(), busy=17)  # 17 / 4 = 4.25
+    assert counts(decision) == {"default-first": 5}
+    assert codes(decision) == []
+
+
+def test_min_is_kept_and_said() -> None:
+    decision = decide(policy(strict(low=2)), running=2)
+    assert counts(decision) == {"default-first": 2}
+
+
+def test_max_is_kept() -> None:
+    decision = decide(policy(strict(high=3)), running=3, busy=40)
+    assert counts(decision) == {"default-first": 3}
+    assert (
+        clamp(decision, ClampCode.MAX).wanted_instances,
+        clamp(decision, ClampCode.MAX).granted_instances,
+    ) == (
+        10,
+        3,
+    )
+
+
+def test_within_the_band_nothing_grows() -> None:
+    # 2 run: 8 planned threads. 8.8 is 10 % more, 9 is beyond.
+    assert counts(decide(policy(), running=2, busy=8)) == {"default-first": 2}
+    rules = policy()
+    memory = FleetMemory(demand=DemandMemory(at_seconds=NOW, busy_mean_threads={"default": 8.8}))
+    assert counts(decide(rules, running=2, busy=8, memory=memory)) == {"default-first": 2}
+    memory = FleetMemory(demand=DemandMemory(at_seconds=NOW, busy_mean_threads={"default": 8.81}))
+    assert counts(decide(rules, running=2, busy=8, memory=memory)) == {"default-first": 3}
+
+
+def test_nothing_goes_down_before_the_window_has_been_watched() -> None:
+    decision = decide(policy(), running=4)
+    assert counts(decision) == {"default-first": 4}
+    assert clamp(decision, ClampCode.HOLD_WINDOW).granted_instances == 4
+
+
+def test_down_to_the_highest_want_of_the_window() -> None:
+    assert counts(decide(policy(), running=5, memory=watched(3))) == {"default-first": 3}
+
+
+def test_down_to_min_when_the_window_is_empty() -> None:
+    decision = decide(policy(), running=5, memory=watched(0))
+    assert counts(decision) == {"default-first": 1}
+    assert codes(decision) == ["min"]
+
+
+def test_latency_unknown_keeps_what_runs_and_restores_min() -> None:
+    decision = decide(policy(), running=4, no_redis=True, memory=watched(0))
+    assert counts(decision) == {"default-first": 4}
+    assert counts(decide(policy(strict(low=3)), running=1, no_redis=True)) == {"default-first": 3}
+    assert decision.memory.windows == {}  # it begins anew
+
+
+def test_headroom_unknown_grows_to_min_only() -> None:
+    decision = decide(policy(strict(low=2)), running=1, busy=40, postgres=None)
+    assert counts(decision) == {"default-first": 2}
+    assert clamp(decision, ClampCode.HEADROOM_UNKNOWN).granted_instances == 2
+
+
+def test_systemd_unknown_decides_nothing() -> None:
+    rules = policy()
+    shot = snapshot(rules, redis=sidekiq(queue("default", busy=40)), postgres=ROOMY)
+    before = watched(3)
+    decision = plan(rules, shot, None, before)
+    assert decision.plan.profiles == {"w1": {}}
+    assert codes(decision) == ["systemd_unknown"]
+    assert decision.memory.windows == before.windows
+
+
+def test_an_unreadable_queue_keeps_its_profiles_and_no_other() -> None:
+    rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
+    units = systemd({n: unit(pid=n) for n in (1, 2, 3, 5, 6)})
+    beats = tuple(process(tag(n), pid=n) for n in units.instances)
+    long_ago = Window(since_seconds=0.0, entries=((NOW - 5.0, 0),))
+    memory = FleetMemory(windows={"default-first": long_ago, "mail": long_ago})
+    readable = sidekiq(
+        *(queue(q) for q in ["default", "push", "ingress", "pull", "fasp", "mailers"]), processes=beats
+    )
+    assert counts(decide(rules, units=units, redis=readable, memory=memory)) == {
+        "default-first": 1,
+        "mail": 1,
+    }
+    without_pull = sidekiq(
+        *(queue(q) for q in ["default", "push", "ingress", "fasp", "mailers"]), processes=beats
+    )
+    assert counts(decide(rules, units=units, redis=without_pull, memory=memory)) == {
+        "default-first": 3,
+        "mail": 1,
+    }
+
+
+@pytest.mark.parametrize("age", [5.0, 5000.0])
+def test_an_instance_without_a_heartbeat_keeps_its_profile_and_no_other(age: float) -> None:
+    # As after a loss of Redis's data: every queue is empty, and what is at work is unknown until the next beat.
+    rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
+    units = systemd({n: unit(pid=n, age=age) for n in (1, 2, 3, 5, 6)})
+    long_ago = Window(since_seconds=0.0, entries=((NOW - 5.0, 0),))
+    busy = DemandMemory(at_seconds=NOW - 5.0, busy_mean_threads={"default": 4.0})
+    memory = FleetMemory(demand=busy, windows={"default-first": long_ago, "mail": long_ago})
+    beats = tuple(process(tag(n), pid=n, started=age) for n in (1, 3, 5, 6))
+    redis = sidekiq(queue("default"), *(queue(q) for q in CALM), processes=beats)
+    decision = decide(rules, units=units, redis=redis, memory=memory)
+    assert counts(decision) == {"default-first": 3, "mail": 1}
+    assert "@2 sent no heartbeat" in clamp(decision, ClampCode.LATENCY_UNKNOWN).sentence
+    # What it was busy with is not forgotten either.
+    assert decision.memory.demand.busy_mean_threads["default"] == 4.0
+
+
+def test_a_profile_keeps_its_size_while_a_queue_of_it_waits_too_long() -> None:
+    rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
+    units = systemd({n: unit(pid=n) for n in (1, 2, 3, 5, 6)})
+    long_ago = Window(since_seconds=0.0, entries=((NOW - 5.0, 0),))
+    memory = FleetMemory(windows={"default-first": long_ago, "mail": long_ago})
+    beats = tuple(process(tag(n), pid=n) for n in units.instances)
+    calm = [q for q in CALM if q != "pull"]
+
+    def with_pull_waiting(age_seconds: float) -> FleetDecision:
+        waiting = queue("pull", 3, age=age_seconds)
+        redis = sidekiq(queue("default"), waiting, *(queue(q) for q in calm), processes=beats)
+        return decide(rules, units=units, redis=redis, memory=memory)
+
+    target = rules.target_seconds("pull")
+    late = with_pull_waiting(target + 1.0)
+    assert counts(late) == {"default-first": 3, "mail": 1}
+    assert "pull waits longer than its target" in clamp(late, ClampCode.HOLD_WINDOW).sentence
+    assert counts(with_pull_waiting(target - 1.0)) == {"default-first": 1, "mail": 1}
+
+
+def test_connections_stop_growth_at_the_last_that_fits() -> None:
+    # limit 50 − 3 − reserve 10 − others 9 = 28 = 4 × 7.
+    decision = decide(policy(), running=1, busy=40, postgres=database(maximum=50, clients=10))
+    assert counts(decision) == {"default-first": 4}
+    sentence = clamp(decision, ClampCode.CONNECTIONS).sentence
+    assert sentence == (
+        "one more needs 7 connections, 0 are left: limit 47 − reserve 10 − others 9 − claimed 28"
+    )
+
+
+def test_claims_above_the_budget_are_said_as_they_are() -> None:
+    # limit 30 − 3 − reserve 10 − others 9 = 8, which is less than the 7 × 2 that run.
+    decision = decide(policy(strict(low=2)), running=2, busy=40, postgres=database(maximum=30, clients=10))
+    assert clamp(decision, ClampCode.CONNECTIONS).sentence == (
+        "one more needs 7 connections, 0 are left: limit 27 − reserve 10 − others 9 − claimed 14"
+    )
+
+
+def test_one_connection_short_is_one_instance_less() -> None:
+    decision = decide(policy(), running=1, busy=40, postgres=database(maximum=49, clients=10))
+    assert counts(decision) == {"default-first": 3}
+
+
+def test_not_even_min_beyond_the_budget() -> None:
+    decision = decide(policy(strict(low=3)), running=1, postgres=database(maximum=36, clients=10))
+    assert counts(decision) == {"default-first": 2}  # 36 − 3 − 10 − 9 = 14
+    assert clamp(decision, ClampCode.CONNECTIONS).granted_instances == 2
+
+
+def test_min_of_all_comes_before_more_of_the_important() -> None:
+    rules = policy(strict(numbers="1-6"), strict("mail", "7-8", queues="mailers", low=2))
+    decision = decide(rules, running=1, busy=40, postgres=database(maximum=50, clients=10))
+    assert counts(decision) == {"default-first": 2, "mail": 2}
+
+
+def test_what_was_ordered_a_moment_ago_has_its_claim() -> None:
+    # @1 and @2 serve, @3 was ordered and systemd does not show it yet: 21 of 28.
+    hosts = HostMemory(starts={"3": NOW - 1.0})
+    decision = decide(policy(), running=2, busy=40, hosts=hosts, postgres=database(maximum=50, clients=10))
+    assert decision.claims_connections == 21
+    assert counts(decision) == {"default-first": 4}  # 3 count, one more fits
+
+
+def test_draining_and_strays_have_their_claims() -> None:
+    units, beats = fleet(2)
+    units = systemd({**units.instances, 3: unit(pid=103)})
+    quiet = process(tag(3), pid=103, quiet=True)
+    stray = process(tag(1, host="w2"), hostname="w2")
+    redis = sidekiq(queue("default", busy=40), processes=(*beats, quiet, stray))
+    decision = decide(policy(), units=units, redis=redis, postgres=database(maximum=50, clients=10))
+    assert decision.claims_connections == 28
+    assert counts(decision) == {"default-first": 2}
+
+
+def test_strays_still_count_while_redis_is_unknown() -> None:
+    stray = process(tag(1, host="w2"), hostname="w2")
+    rules = policy(strict(low=3))
+    units, beats = fleet(1)
+    tight = database(maximum=50, clients=10)  # 28
+    first = decide(rules, units=units, redis=sidekiq(processes=(*beats, stray)), postgres=tight)
+    later = decide(rules, units=units, no_redis=True, memory=first.memory, postgres=tight)
+    assert later.claims_connections == first.claims_connections == 14
+
+
+def test_a_shrunken_budget_gives_way_at_once() -> None:
+    # 5 run (35), the budget is 21: two must go, at once, however much is wanted.
+    decision = decide(policy(), running=5, busy=40, postgres=database(maximum=43, clients=10))
+    assert counts(decision) == {"default-first": 3}
+    said = clamp(decision, ClampCode.CONNECTIONS)
+    assert said.granted_instances == 3
+    assert said.sentence == "all claims are 35 connections, the budget is 21: giving way"
+
+
+def test_it_gives_way_down_to_min_and_no_further() -> None:
+    decision = decide(policy(strict(low=2)), running=5, busy=40, postgres=database(maximum=14, clients=10))
+    assert counts(decision) == {"default-first": 2}
+
+
+def test_the_least_important_gives_way_first() -> None:
+    rules = policy(strict(numbers="1-3"), weighted(numbers="4-6", low=1))
+    units = systemd({n: unit() for n in range(1, 7)})
+    decision = decide(rules, units=units, busy=40, postgres=database(maximum=50, clients=10))  # 28
+    assert counts(decision) == {"default-first": 3, "weighted": 1}
+
+
+def test_what_drains_already_is_not_drained_for_again() -> None:
+    # @1-@5 run and drain: claims 35 of 28; @5 is quiet, so the other four fit.
+    units, beats = fleet(4)
+    units = systemd({**units.instances, 5: unit(pid=105)})
+    redis = sidekiq(queue("default", busy=40), processes=(*beats, process(tag(5), pid=105, quiet=True)))
+    decision = decide(policy(), units=units, redis=redis, postgres=database(maximum=50, clients=10))
+    assert counts(decision) == {"default-first": 4}
+
+
+def test_connections_of_one_that_just_left_are_not_given_way_for() -> None:
+    # @5's unit is gone, Postgres still shows 7 of its connections: 28 + 7, but those end by themselves.
+    postgres = database(maximum=50, clients=17, workers={"mastodon-sidekiq@5.w1": 7})
+    assert counts(decide(policy(), running=4, busy=40, postgres=postgres)) == {"default-first": 4}
+
+
+def test_nothing_gives_way_while_latency_is_unknown() -> None:
+    decision = decide(policy(), running=5, no_redis=True, postgres=database(maximum=43, clients=10))
+    assert counts(decision) == {"default-first": 5}
+
+
+def test_refusing_postgres_stops_growth_and_ends_nothing() -> None:
+    decision = decide(policy(), running=3, busy=40, postgres=database(refused=True))
+    assert counts(decision) == {"default-first": 3}
+    assert "refuses new clients" in clamp(decision, ClampCode.CONNECTIONS).sentence
+
+
+def test_memory_stops_growth_but_not_min() -> None:
+    # 3 GiB − 512 MiB reserve carry two more.
+    assert counts(decide(policy(), running=1, busy=40, available=3 * 1024 * MIB)) == {"default-first": 3}
+    assert counts(decide(policy(strict(low=4)), running=1, busy=40, available=0)) == {"default-first": 4}
+
+
+def test_memory_of_what_boots_is_set_aside() -> None:
+    units = systemd({1: unit(), 2: unit("activating", age=5.0)})
+    decision = decide(policy(), units=units, busy=40, available=3 * 1024 * MIB)
+    assert counts(decision) == {"default-first": 3}  # 2.5 GiB, 1 GiB of it to come for @2: one more
+
+
+def pinned(**wants: str) -> HostMemory:
+    pins = {
+        key.removeprefix("n"): Pin(wants=want, since_seconds=NOW - 60.0, until_seconds=NOW + 60.0)  # type: ignore[arg-type]
+        for key, want in wants.items()
+    }
+    return HostMemory(pins=pins)
+
+
+def test_what_a_person_stopped_is_not_replaced() -> None:
+    decision = decide(policy(), running=2, busy=12, hosts=pinned(n3="stopped"))  # 3 wanted
+    assert counts(decision) == {"default-first": 2}
+    assert (
+        clamp(decision, ClampCode.PINNED).sentence == "1 stopped or quieted by hand: kept so and not replaced"
+    )
+
+
+def test_what_a_person_stopped_takes_nothing_more_away() -> None:
+    # The two that still run are needed: the pin is no reason to end one of them.
+    decision = decide(policy(), running=2, busy=8, hosts=pinned(n3="stopped"), memory=watched(2))
+    assert counts(decision) == {"default-first": 2}
+
+
+def test_min_stands_above_a_persons_stop() -> None:
+    decision = decide(policy(strict(low=3)), running=2, busy=0, hosts=pinned(n3="stopped"))
+    assert counts(decision) == {"default-first": 3}
+
+
+def test_a_large_surge_grows_beyond_a_persons_stop() -> None:
+    assert counts(decide(policy(), running=2, busy=40, hosts=pinned(n3="stopped"))) == {"default-first": 6}
+
+
+def test_what_a_person_started_is_not_made_up_for_by_ending_another() -> None:
+    decision = decide(policy(), running=3, hosts=pinned(n3="run"), memory=watched(1))
+    assert counts(decision) == {"default-first": 2}
+    assert (
+        clamp(decision, ClampCode.PINNED).sentence == "1 started by hand: kept so, and no other ends for it"
+    )
+
+
+def test_what_a_person_started_stays_above_max() -> None:
+    decision = decide(policy(strict(high=2)), running=3, busy=40, hosts=pinned(n3="run"))
+    assert counts(decision) == {"default-first": 3}
+
+
+def test_what_a_person_started_gives_way_to_the_budget_in_others() -> None:
+    hosts = pinned(n5="run")
+    decision = decide(policy(), running=5, busy=40, hosts=hosts, postgres=database(maximum=43, clients=10))
+    assert counts(decision) == {"default-first": 3}
+
+
+def test_overflow_is_not_eaten_by_the_tolerance_band() -> None:
+    # 14 busy on default: @1-@2 carry 8, the other 6 need two of weighted, of which one runs.
+    rules = policy(strict(numbers="1-2"), weighted(numbers="3-6"))
+    units = systemd({n: unit() for n in (1, 2, 3)})
+    assert counts(decide(rules, units=units, busy=14)) == {"default-first": 2, "weighted": 2}
+
+
+def test_claims_of_the_plan_include_what_it_starts() -> None:
+    decision = decide(policy(), running=1, busy=17)
+    assert decision.plan.claims_connections == 7 + 4 * 7
+
+
+def test_the_epoch_grows_and_the_plan_expires() -> None:
+    decision = decide(policy(), memory=FleetMemory(epoch=41))
+    assert (decision.plan.epoch, decision.memory.epoch) == (42, 42)
+    assert decision.plan.expires_at_seconds == NOW + 4 * 5.0
+
+
+def test_within_budget_tells_whether_the_scheduler_may_start() -> None:
+    assert decide(policy(), running=4, postgres=database(maximum=50, clients=10)).within_budget
+    assert not decide(policy(), running=4, postgres=database(maximum=49, clients=10)).within_budget
+    assert decide(policy(), running=4, postgres=None).within_budget
+    assert not decide(policy(), running=1, postgres=database(refused=True)).within_budget
+
+
+def test_an_outside_change_of_the_units_is_no_input() -> None:
+    quiet_night = ConnectionPolicy(limit=10)
+    decision = decide(
+        policy(connections=quiet_night),
+        running=0,
+        units=systemd({9: UnitFacts(name="x", load_state="loaded", active_state="active", sub_state="")}),
+    )
+    assert decision.claims_connections == 0  # @9 is not configured and tells nothing of itself

@@ -1,0 +1,330 @@
+"""The loop on virtual time: the real Loop, Ticker and Journalist between fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from fleetd.adapters.ledger_local import LocalLedger
+from fleetd.core.decision import Step, StepResult
+from fleetd.core.facts import DatabaseFacts, Known, SidekiqFacts
+from fleetd.core.status import Status
+from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.loop import STUCK_SECONDS, Loop
+from fleetd.daemon.observe import Sources
+from fleetd.daemon.tick import Ticker
+from fleetd.errors import SourceUnavailableError
+from tests.fakes import (
+    HANG_SECONDS,
+    FakeDatabase,
+    FakeHost,
+    FakeService,
+    FakeSidekiq,
+    FakeStore,
+    FakeUnits,
+    policy,
+)
+from tests.virtual_time import run
+from tests.world import World
+
+BEGIN = 10_000.0
+
+
+class LoopClock:
+    """CLOCK_BOOTTIME from the event loop's time."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.asleep_seconds = 0.0
+
+    def now_seconds(self) -> float:
+        return BEGIN + self.asleep_seconds + asyncio.get_running_loop().time()
+
+    def boot_id(self) -> str:
+        return self.world.boot_id
+
+
+class Slow:
+    """A source that answers after so long, or never."""
+
+    def __init__(self, source: FakeSidekiq | FakeDatabase, seconds: float) -> None:
+        self.source = source
+        self.seconds = seconds
+
+
+class SlowSidekiq(Slow):
+    async def read(self, *, check_writes: bool) -> SidekiqFacts:
+        await asyncio.sleep(self.seconds)
+        assert isinstance(self.source, FakeSidekiq)
+        return await self.source.read(check_writes=check_writes)
+
+    async def close(self) -> None: ...
+
+
+class SlowDatabase(Slow):
+    async def read(self) -> DatabaseFacts:
+        await asyncio.sleep(self.seconds)
+        assert isinstance(self.source, FakeDatabase)
+        return await self.source.read()
+
+    async def close(self) -> None: ...
+
+
+class Told:
+    def __init__(self) -> None:
+        self.statuses: list[tuple[float, Status]] = []
+
+    def tell(self, status: Status) -> None:
+        self.statuses.append((asyncio.get_running_loop().time(), status))
+
+
+async def nothing() -> None: ...
+
+
+class Daemon:
+    """Everything the program wires, with fakes; made inside the running loop."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        watchdog_seconds: float | None = None,
+        sidekiq_seconds: float = 0.0,
+        database_seconds: float = 0.0,
+        before_tick: Callable[[], Awaitable[None]] = nothing,
+    ) -> None:
+        self.world = world
+        self.clock = LoopClock(world)
+        self.units = FakeUnits(world)
+        self.service, self.told, self.store = FakeService(watchdog_seconds), Told(), FakeStore()
+        self.lines: list[str] = []
+        sources = Sources(
+            SlowSidekiq(FakeSidekiq(world), sidekiq_seconds),
+            SlowDatabase(FakeDatabase(world), database_seconds),
+            self.units,
+            FakeHost(world),
+            self.clock,
+            deadline_seconds=2.0,
+        )
+        self.ticker = Ticker(world.policy, sources, LocalLedger(), self.store)
+        say = lambda line, **fields: self.lines.append(line)  # noqa: E731
+        self.loop = Loop(
+            self.ticker,
+            self.clock,
+            Journalist(say, say),
+            (self.told,),
+            self.service,
+            before_tick=before_tick,
+        )
+
+    async def run(self, seconds: float) -> None:
+        """Run for so long beside a world whose time goes on, then stop."""
+        world_time = asyncio.create_task(self._world_goes_on())
+        daemon = asyncio.create_task(self.loop.run())
+        await asyncio.sleep(seconds)
+        self.loop.stop()
+        try:
+            await asyncio.wait_for(daemon, 60.0)
+        finally:
+            world_time.cancel()
+            with suppress(asyncio.CancelledError):
+                await world_time
+
+    async def _world_goes_on(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.world.advance(1.0)
+
+
+def lived(seconds: float, **options: object) -> Daemon:
+    """A daemon after so long."""
+    made: list[Daemon] = []
+
+    async def live() -> None:
+        made.append(Daemon(options.pop("world", World(policy())), **options))  # type: ignore[arg-type]
+        await made[0].run(seconds)
+
+    run(live())
+    return made[0]
+
+
+def test_ready_comes_after_the_first_tick_and_once() -> None:
+    daemon = lived(30.0)
+    assert daemon.service.said[0] == "READY"
+    assert daemon.service.said.count("READY") == 1
+    assert daemon.units.orders[0][1].verb == "start"
+
+
+def test_ready_waits_for_a_slow_first_tick() -> None:
+    daemon = lived(1.0, sidekiq_seconds=HANG_SECONDS)
+    assert daemon.service.said[0] == "READY"  # after the deadline of 2 s, when stop was asked already
+    assert daemon.told.statuses[0][0] == pytest.approx(2.0)
+
+
+def test_ticks_come_every_five_seconds() -> None:
+    daemon = lived(22.0)
+    assert [at for at, _ in daemon.told.statuses] == [0.0, 5.0, 10.0, 15.0, 20.0]
+
+
+def test_status_is_a_sentence_a_person_can_read() -> None:
+    daemon = lived(60.0)
+    sentences = [line for line in daemon.service.said if line.startswith("STATUS=")]
+    assert sentences[-1] == "STATUS=queues within target; default-first 1/1 (min)"
+    world = World(policy())
+    world.redis_up = False
+    sentences = [line for line in lived(10.0, world=world).service.said if line.startswith("STATUS=")]
+    assert sentences[-1].startswith("STATUS=redis unreadable: holding.")
+
+
+def test_watchdog_is_fed_from_the_loop() -> None:
+    daemon = lived(100.0, watchdog_seconds=10.0)
+    assert daemon.service.said.count("WATCHDOG") == 11  # at 0 s, and every 10 s to the end
+    assert lived(100.0).service.said.count("WATCHDOG") == 0
+
+
+def test_watchdog_is_fed_while_sources_hang() -> None:
+    daemon = lived(100.0, watchdog_seconds=10.0, sidekiq_seconds=HANG_SECONDS, database_seconds=HANG_SECONDS)
+    assert daemon.service.said.count("WATCHDOG") >= 10
+
+
+def test_watchdog_starves_when_a_tick_never_ends() -> None:
+    class StuckLedger(LocalLedger):
+        async def beat(self, now_seconds: float) -> object:  # type: ignore[override]
+            await asyncio.sleep(HANG_SECONDS)
+            raise AssertionError
+
+    async def live() -> int:
+        daemon = Daemon(World(policy()), watchdog_seconds=10.0)
+        daemon.ticker.ledger = StuckLedger()  # type: ignore[assignment]
+        task = asyncio.create_task(daemon.loop.run())
+        await asyncio.sleep(STUCK_SECONDS * 4)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        return daemon.service.said.count("WATCHDOG")
+
+    assert run(live()) <= (STUCK_SECONDS + 10.0) / 10.0 + 1
+
+
+def test_a_hanging_source_delays_a_tick_by_its_deadline_and_not_more() -> None:
+    daemon = lived(21.0, database_seconds=HANG_SECONDS)
+    assert [at for at, _ in daemon.told.statuses] == [2.0, 9.0, 16.0, 23.0][: len(daemon.told.statuses)]
+    status = daemon.told.statuses[-1][1]
+    postgres = next(s for s in status.sources if s.name == "postgres")
+    assert not postgres.ok
+    assert postgres.why == "no answer from postgres within 2 s"
+    assert next(s for s in status.sources if s.name == "redis").ok
+
+
+def test_all_sources_hanging_delay_a_tick_by_two_deadlines_at_most() -> None:
+    world = World(policy())
+    world.systemd_hangs = True
+    daemon = lived(20.0, world=world, sidekiq_seconds=HANG_SECONDS, database_seconds=HANG_SECONDS)
+    assert daemon.told.statuses[0][0] <= 4.0
+
+
+def test_a_silent_systemd_costs_one_deadline_for_all_steps() -> None:
+    class MuteUnits(FakeUnits):
+        async def carry_out(self, step: Step) -> StepResult:
+            await asyncio.sleep(HANG_SECONDS)
+            raise AssertionError
+
+    async def live() -> tuple[float, list[str]]:
+        world = World(policy(scheduler=None))
+        world.enqueue("default", 5000)
+        daemon = Daemon(world)
+        daemon.ticker.sources.units = MuteUnits(world)
+        told = await daemon.ticker.tick()
+        return asyncio.get_running_loop().time(), [r.result for r in told.results]
+
+    took, results = run(live())
+    assert took == pytest.approx(10.0)
+    assert results == ["timeout", "skipped"]
+
+
+def test_what_hangs_before_a_tick_does_not_stop_the_ticks() -> None:
+    async def hang() -> None:
+        await asyncio.sleep(HANG_SECONDS)
+
+    async def fail() -> None:
+        raise SourceUnavailableError("no bus")
+
+    assert len(lived(31.0, before_tick=hang).told.statuses) >= 2
+    assert len(lived(31.0, before_tick=fail).told.statuses) == 7
+
+
+def test_stop_leaves_the_workers() -> None:
+    world = World(policy())
+    world.rates = {"default": 2.0}
+    daemon = lived(120.0, world=world)
+    serving = [n for n, u in world.units.items() if u.state == "active"]
+    assert len(serving) >= 1
+    assert {step.verb for _, step in daemon.units.orders} == {"start"}
+    world.advance(60.0)
+    assert [n for n, u in world.units.items() if u.state == "active"] == serving
+
+
+def test_stop_in_mid_tick_ends_after_that_tick() -> None:
+    async def live() -> tuple[float, int]:
+        daemon = Daemon(World(policy()), sidekiq_seconds=1.0)
+        task = asyncio.create_task(daemon.loop.run())
+        await asyncio.sleep(0.5)
+        daemon.loop.stop()
+        await task
+        return asyncio.get_running_loop().time(), len(daemon.told.statuses)
+
+    assert run(live()) == (1.0, 1)
+
+
+def test_soon_brings_the_next_tick_at_once() -> None:
+    async def live() -> list[float]:
+        daemon = Daemon(World(policy()))
+        task = asyncio.create_task(daemon.loop.run())
+        await asyncio.sleep(2.0)
+        daemon.loop.soon()
+        await asyncio.sleep(1.0)
+        daemon.loop.stop()
+        await task
+        return [at for at, _ in daemon.told.statuses]
+
+    assert run(live()) == [0.0, 2.0]
+
+
+def test_a_freeze_between_readings_makes_the_earlier_one_unknown() -> None:
+    async def live() -> bool:
+        daemon = Daemon(World(policy()), database_seconds=1.0)
+        task = asyncio.create_task(daemon.ticker.tick())
+        await asyncio.sleep(0.5)
+        daemon.clock.asleep_seconds = 3600.0  # the host slept for an hour; Redis had been read before
+        told = await task
+        return isinstance(told.snapshot.sidekiq, Known) or isinstance(told.snapshot.database, Known)
+
+    assert run(live()) is False
+
+
+def test_a_start_is_not_given_on_a_plan_that_expired_meanwhile() -> None:
+    async def live() -> list[str]:
+        daemon = Daemon(World(policy()))
+
+        class SlowLedger(LocalLedger):
+            async def commit(self, plan: object, fleet_memory: bytes, token: int) -> bool:
+                done = await super().commit(plan, fleet_memory, token)  # type: ignore[arg-type]
+                daemon.clock.asleep_seconds = 20.0
+                return done
+
+        daemon.ticker.ledger = SlowLedger()
+        return [r.result for r in (await daemon.ticker.tick()).results]
+
+    assert run(live()) == ["skipped"]
+
+
+def test_the_log_says_a_thing_once() -> None:
+    world = World(policy())
+    world.postgres_up = False
+    daemon = lived(300.0, world=world)
+    unreadable = [line for line in daemon.lines if line.startswith("postgres can't be read")]
+    assert unreadable == ["postgres can't be read: Postgres at 127.0.0.1:5432 refuses connections"]
+    assert len(daemon.lines) < 20

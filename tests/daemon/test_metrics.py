@@ -1,0 +1,249 @@
+"""What a scrape shows of a Status, read back by Prometheus's own parser and judged by promtool."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fleetd.core.decision import Clamp, ClampCode, InstanceState, Step, StepResult
+from fleetd.core.status import (
+    ConnectionStatus,
+    SchedulerStatus,
+    Status,
+)
+from fleetd.daemon.metric_families import ROWS_MAX
+from fleetd.daemon.metrics import Metrics
+from tests.daemon.status_values import instance, profile, queue, status
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 50.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def told(*statuses: Status, clock: Clock | None = None) -> Metrics:
+    metrics = Metrics(version="1.2.3", now_seconds=clock or Clock())
+    for one in statuses:
+        metrics.tell(one)
+    return metrics
+
+
+def samples(metrics: Metrics) -> Samples:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return samples(metrics).get((name, tuple(sorted(labels.items()))))
+
+
+def test_values_of_a_tick() -> None:
+    got = samples(told(status()))
+    expected = {
+        ("fleetd_build_info", (("version", "1.2.3"),)): 1,
+        ("fleetd_queue_latency_seconds", (("queue", "default"),)): 1.5,
+        ("fleetd_queue_target_seconds", (("queue", "default"),)): 5,
+        ("fleetd_queue_length_jobs", (("queue", "default"),)): 7,
+        ("fleetd_queue_busy_threads", (("queue", "default"),)): 3,
+        ("fleetd_queue_need_threads", (("queue", "default"),)): 4.5,
+        ("fleetd_instances", (("profile", "default-first"), ("state", "serving"))): 1,
+        ("fleetd_instances", (("profile", "default-first"), ("state", "starting"))): 1,
+        ("fleetd_instances", (("profile", "default-first"), ("state", "failed"))): 0,
+        ("fleetd_instances_wanted", (("profile", "default-first"),)): 2,
+        ("fleetd_instances_raw_wanted", (("profile", "default-first"),)): 5,
+        ("fleetd_instances_min", (("profile", "default-first"),)): 1,
+        ("fleetd_instances_max", (("profile", "default-first"),)): 6,
+        ("fleetd_instance_resident_bytes", (("instance", "1"), ("profile", "default-first"))): 3e8,
+        ("fleetd_connections_limit", ()): 97,
+        ("fleetd_connections_reserve", ()): 10,
+        ("fleetd_connections_others", ()): 20,
+        ("fleetd_connections_claims", ()): 62,
+        ("fleetd_connections_headroom", ()): 5,
+        ("fleetd_connections_open", ()): 31,
+        ("fleetd_scheduler_processes", ()): 1,
+        ("fleetd_memory_available_bytes", ()): 1000,
+        ("fleetd_memory_total_bytes", ()): 4000,
+        ("fleetd_source_up", (("source", "redis"),)): 1,
+        ("fleetd_source_up", (("source", "postgres"),)): 0,
+        ("fleetd_source_errors_total", (("source", "postgres"),)): 4,
+        ("fleetd_ticks_total", ()): 1,
+        ("fleetd_problems", ()): 0,
+    }
+    assert {key: got.get(key) for key in expected} == expected
+
+
+def test_unknown_is_absent_never_zero() -> None:
+    got = samples(
+        told(
+            status(
+                queues=(queue(latency_seconds=None, length_jobs=None),),
+                profiles=(profile(wanted=None),),
+                connections=ConnectionStatus(
+                    limit_connections=None,
+                    reserve_connections=10,
+                    others_connections=None,
+                    claims_connections=0,
+                    headroom_connections=None,
+                    open_connections=None,
+                ),
+                scheduler=SchedulerStatus(processes=None, where=(), sentence=""),
+                memory_available_bytes=None,
+                memory_total_bytes=None,
+            )
+        )
+    )
+    names = {name for name, _ in got}
+    assert not names & {
+        "fleetd_queue_latency_seconds",
+        "fleetd_queue_length_jobs",
+        "fleetd_instances_wanted",
+        "fleetd_connections_limit",
+        "fleetd_connections_others",
+        "fleetd_connections_headroom",
+        "fleetd_connections_open",
+        "fleetd_scheduler_processes",
+        "fleetd_memory_available_bytes",
+        "fleetd_memory_total_bytes",
+    }
+    assert got["fleetd_connections_claims", ()] == 0, "known to be nothing"
+    assert ("fleetd_source_age_seconds", (("source", "postgres"),)) not in got
+
+
+def test_known_zero_is_shown() -> None:
+    metrics = told(status(queues=(queue(latency_seconds=0.0, length_jobs=0),)))
+    assert value(metrics, "fleetd_queue_latency_seconds", queue="default") == 0
+
+
+def test_series_of_what_is_gone_disappear() -> None:
+    metrics = told(status(1, queues=(queue("default"), queue("fasp"))), status(2, profiles=(), instances=()))
+    assert value(metrics, "fleetd_queue_latency_seconds", queue="fasp") is None
+    assert value(metrics, "fleetd_queue_latency_seconds", queue="default") == 1.5
+    assert not [name for name, _ in samples(metrics) if name.startswith("fleetd_instance")]
+
+
+def test_clamps_are_shown_by_reason_and_counted() -> None:
+    clamp = Clamp(code=ClampCode.CONNECTIONS, sentence="headroom 5", profile="default-first")
+    other = Clamp(code=ClampCode.CONNECTIONS, sentence="headroom 5", profile="push-first")
+    metrics = told(status(1, clamps=(clamp, other)), status(2, clamps=(clamp,)), status(3))
+    assert value(metrics, "fleetd_clamps_active", reason="connections") == 0
+    assert value(metrics, "fleetd_clamps_total", reason="connections") == 3
+    assert value(told(status(1, clamps=(clamp, other))), "fleetd_clamps_active", reason="connections") == 2
+    assert {labels[0][1] for name, labels in samples(metrics) if name == "fleetd_clamps_active"} == set(
+        ClampCode
+    )
+
+
+def test_steps_are_counted_once_a_tick() -> None:
+    done = StepResult(step=Step(verb="start", number=3), result="done")
+    refused = StepResult(step=Step(verb="stop", number=2), result="refused")
+    first = status(1, step_results=(done, done, refused))
+    metrics = told(first, first, status(2, step_results=(done,)))
+    assert value(metrics, "fleetd_steps_total", verb="start", result="done") == 3
+    assert value(metrics, "fleetd_steps_total", verb="stop", result="refused") == 1
+    assert value(metrics, "fleetd_steps_total", verb="quiet", result="timeout") == 0
+
+
+def test_tick_duration_histogram() -> None:
+    metrics = told(*(status(n, tick_duration_seconds=d) for n, d in enumerate((0.001, 0.05, 0.3, 60.0), 1)))
+    assert value(metrics, "fleetd_tick_duration_seconds_bucket", le="0.01") == 1
+    assert value(metrics, "fleetd_tick_duration_seconds_bucket", le="0.05") == 2
+    assert value(metrics, "fleetd_tick_duration_seconds_bucket", le="10.0") == 3
+    assert value(metrics, "fleetd_tick_duration_seconds_bucket", le="+Inf") == 4
+    assert value(metrics, "fleetd_tick_duration_seconds_count") == 4
+    assert value(metrics, "fleetd_tick_duration_seconds_sum") == pytest.approx(60.351)
+
+
+def test_ages_grow_when_no_tick_comes() -> None:
+    clock = Clock()
+    metrics = told(status(), clock=clock)
+    clock.seconds += 90
+    assert value(metrics, "fleetd_tick_age_seconds") == 90
+    assert value(metrics, "fleetd_source_age_seconds", source="redis") == pytest.approx(90.1)
+    assert value(metrics, "fleetd_uptime_seconds") == 190
+
+
+def test_label_sets_are_bounded() -> None:
+    queues = tuple(queue(f"q{n}") for n in range(5000))
+    instances = tuple(instance(n, profile=f"p{n}") for n in range(5000))
+    got = samples(told(status(queues=queues, instances=instances)))
+    assert sum(name == "fleetd_queue_latency_seconds" for name, _ in got) == ROWS_MAX
+    assert sum(name == "fleetd_instances" for name, _ in got) == ROWS_MAX * len(InstanceState)
+    assert len(got) < 10_000
+
+
+def test_state_that_is_not_known_counts_as_unknown() -> None:
+    metrics = told(status(instances=(instance(1, "hovering"),)))
+    assert value(metrics, "fleetd_instances", profile="default-first", state="unknown") == 1
+
+
+def test_before_the_first_tick() -> None:
+    names = {name for name, _ in samples(Metrics(version="1", now_seconds=Clock()))}
+    assert "fleetd_build_info" in names
+    assert "fleetd_steps_total" in names
+    assert "fleetd_queue_latency_seconds" not in names
+    assert "fleetd_ticks_total" not in names
+
+
+@settings(max_examples=50, deadline=None)
+@given(names=st.lists(st.text(st.characters(), max_size=300), max_size=6))
+def test_any_queue_name_gives_a_readable_scrape(names: list[str]) -> None:
+    """Also names with line breaks, quotes, lone surrogates, or alike in their first 128 characters."""
+    metrics = told(status(queues=tuple(queue(name) for name in [*names, "x" * 200, "x" * 201, "\udcff"])))
+    families = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
+    latencies = next(f for f in families if f.name == "fleetd_queue_latency_seconds").samples
+    labels = [s.labels["queue"] for s in latencies]
+    assert len(labels) == len(set(labels))
+
+
+def test_scrapes_during_ticks_are_whole() -> None:
+    metrics = told(status(1))
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def scrape() -> None:
+        while not stop.is_set():
+            try:
+                counts = samples(metrics)
+                inf = counts["fleetd_tick_duration_seconds_bucket", (("le", "+Inf"),)]
+                assert inf == counts["fleetd_tick_duration_seconds_count", ()]
+            except BaseException as error:
+                failures.append(error)
+                return
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    for tick in range(2, 2000):
+        metrics.tell(status(tick))
+    stop.set()
+    thread.join(10)
+    assert failures == []
+    assert value(metrics, "fleetd_tick_duration_seconds_count") == 1999
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_promtool_has_nothing_to_say() -> None:
+    clamp = Clamp(code=ClampCode.MAX, sentence="")
+    for metrics in (told(status(clamps=(clamp,))), Metrics(version="1", now_seconds=Clock())):
+        checked = subprocess.run(
+            ["promtool", "check", "metrics"],
+            input=generate_latest(metrics.registry),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")

@@ -1,0 +1,103 @@
+"""Rules about the code itself: sizes, names, and who says which law they could break."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILE_LINES_MAX = 300
+FUNCTION_LINES_MAX = 50
+WORDS_NOT_USED = {
+    "manager",
+    "managers",
+    "handler",
+    "handlers",
+    "utils",
+    "util",
+    "helpers",
+    "helper",
+    "common",
+}
+
+#: Modules whose mistakes break a law, and the laws each names in its opening comment.
+LAWS = {
+    "core/scheduler.py": {1},
+    "core/settings.py": {1},
+    "core/afford.py": {2, 3},
+    "core/budget.py": {2},
+    "core/plan.py": {2, 3},
+    "core/want.py": {3, 6},
+    "core/facts.py": {3},
+    "core/demand.py": {3},
+    "daemon/observe.py": {3},
+    "core/drain.py": {4},
+    "core/lifecycle.py": {4},
+    "adapters/systemd.py": {4, 6},
+    "daemon/loop.py": {5},
+    "core/host_memory.py": {6},
+    "core/carry_out.py": {6},
+    "daemon/journalist.py": {7, 8},
+    "core/decision.py": {8},
+    "core/clamps.py": {8},
+    "core/__init__.py": {9},
+    "daemon/act.py": {2},
+}
+
+
+def sources() -> list[Path]:
+    return [path for folder in ("src", "lab") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= FILE_LINES_MAX, "too long: split it where its subjects part"
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None
+        if node.end_lineno - node.lineno + 1 > FUNCTION_LINES_MAX
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("path", [*sources(), *sorted((ROOT / "tests").rglob("*.py"))], ids=name)
+def test_names_of_modules_say_what_is_in_them(path: Path) -> None:
+    for part in path.relative_to(ROOT).with_suffix("").parts:
+        assert not set(re.split(r"[_.]", part)) & WORDS_NOT_USED
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_every_module_opens_with_what_it_is_for(path: Path) -> None:
+    text = path.read_text()
+    if text.strip():
+        assert ast.get_docstring(ast.parse(text)), "no opening docstring"
+
+
+@pytest.mark.parametrize(("module", "laws"), list(LAWS.items()), ids=list(LAWS))
+def test_a_module_that_could_break_a_law_names_it(module: str, laws: set[int]) -> None:
+    opening = ast.get_docstring(ast.parse((ROOT / "src/fleetd" / module).read_text())) or ""
+    named = {
+        int(n)
+        for words in re.findall(r"[Ll]aws?\s+([0-9, and]+)", opening)
+        for n in re.findall("[0-9]", words)
+    }
+    assert laws <= named, f"names {sorted(named)}, should name {sorted(laws)}"
+
+
+def test_no_module_that_orders_units_is_left_out() -> None:
+    """Whoever makes a Step or calls the port that carries it out could break law 4 or 6."""
+    found = {
+        str(path.relative_to(ROOT / "src/fleetd"))
+        for path in (ROOT / "src/fleetd").rglob("*.py")
+        if re.search(r"\bStep\(verb=|\.carry_out\(", path.read_text())
+    }
+    assert found <= set(LAWS)

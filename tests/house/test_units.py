@@ -1,0 +1,223 @@
+"""The unit files: what systemd thinks of them, and the traps they must avoid (tests/lab/test_units.py tries them)."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fleetd.config import ENV_FILE_MISSING
+from fleetd.config.schema import MastodonSection
+from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.settings import SHUTDOWN_SECONDS, settings_file_name
+
+UNITS = Path(__file__).parents[2] / "units"
+WORKERS = ("mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service")
+SERVICES = (*WORKERS, "fleetd.service", "fleetd-render.service")
+#: Programs that the units name, which a test machine has not.
+PROGRAMS = ("opt/fleetd/bin/fleetd", "opt/fleetd/bin/fleetd-render", "home/mastodon/.rbenv/shims/bundle")
+
+Settings = list[tuple[str, str]]
+
+
+def read(unit: str) -> dict[str, Settings]:
+    """Section to its settings, in order."""
+    sections: dict[str, Settings] = {}
+    current: Settings = []
+    for line in (UNITS / unit).read_text().splitlines():
+        if line.startswith("["):
+            current = sections.setdefault(line.strip("[]"), [])
+        elif line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            current.append((key, value))
+    return sections
+
+
+def values(unit: str, key: str, section: str = "Service") -> list[str]:
+    return [value for name, value in read(unit)[section] if name == key]
+
+
+def seconds(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+)(min|h)?", text)
+    assert match is not None
+    return int(match[1]) * {None: 1, "min": 60, "h": 3600}[match[2]]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root directory as units/install.sh leaves it, with this machine's own units and stand-ins for programs."""
+    subprocess.run([UNITS / "install.sh", tmp_path], check=True, capture_output=True)
+    for program in (*PROGRAMS, "usr/bin/test", "bin/kill", "bin/sh"):
+        (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("/usr/bin/true", tmp_path / program)
+    shutil.copytree("/usr/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
+    return tmp_path
+
+
+def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", f"--root={root}", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_systemd_finds_nothing_to_complain_of(root: Path) -> None:
+    units = (
+        "fleetd.service",
+        "fleetd-render.service",
+        "mastodon-sidekiq.target",
+        instance_unit(1),
+        SCHEDULER_UNIT,
+    )
+    done = analyze(root, "verify", *units)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_verification_would_notice(root: Path) -> None:
+    (root / "usr/local/lib/systemd/system/fleetd.service").write_text(
+        "[Service]\nExecStart=/nowhere\nMemoryMx=1\n"
+    )
+    complaint = analyze(root, "verify", "fleetd.service").stderr
+    assert "/nowhere is not executable" in complaint
+    assert "MemoryMx" in complaint
+
+
+@pytest.mark.parametrize(
+    ("unit", "exposure"),
+    [("fleetd.service", 1.2), ("fleetd-render.service", 1.6), (instance_unit(1), 1.7), (SCHEDULER_UNIT, 1.7)],
+)
+def test_hardening_is_not_lost(root: Path, unit: str, exposure: float) -> None:
+    done = analyze(root, "--offline=true", f"--threshold={exposure * 10 + 1:.0f}", "security", unit)
+    match = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert match is not None, done.stderr
+    assert float(match[1]) <= exposure
+
+
+@pytest.mark.parametrize("unit", WORKERS)
+def test_a_worker_avoids_the_traps_of_its_kind(unit: str) -> None:
+    (settings,) = values(unit, "EnvironmentFile")
+    assert not settings.startswith("-")  # missing settings: every queue, the scheduler's included
+    assert values(unit, "AssertPathExists", "Unit") == [settings]  # fails before it uses up a restart
+    assert values(unit, "Type") == ["notify"]
+    assert values(unit, "NotifyAccess") == ["all"]
+    assert values(unit, "WatchdogSec") == []  # would abort a starved busy worker
+    assert values(unit, "KillMode") == ["mixed"]  # ffmpeg is not signalled under its job's feet
+    assert values(unit, "OOMPolicy") == ["continue"]
+    assert values(unit, "Restart") == ["always"]
+    assert values(unit, "StartLimitIntervalSec", "Unit")
+    assert values(unit, "StartLimitBurst", "Unit")
+    assert values(unit, "PartOf", "Unit") == ["mastodon-sidekiq.target"]
+
+
+@pytest.mark.parametrize("unit", WORKERS)
+def test_a_stopping_worker_has_time_to_push_its_jobs_back(unit: str) -> None:
+    """Law 4: -t, 3 s to push back, up to 10 s of Mastodon's exit hooks."""
+    (stop,) = values(unit, "TimeoutStopSec")
+    assert seconds(stop) >= SHUTDOWN_SECONDS + 3 + 10 + 10
+
+
+@pytest.mark.parametrize("unit", WORKERS)
+def test_a_starved_boot_has_time(unit: str) -> None:
+    (start,) = values(unit, "TimeoutStartSec")
+    assert seconds(start) >= 300  # a starved boot of Rails takes minutes
+
+
+@pytest.mark.parametrize("unit", WORKERS)
+def test_a_worker_stops_before_the_servers_it_needs(unit: str) -> None:
+    """Law 4: a worker that stops after Redis loses what it would push back."""
+    after = " ".join(values(unit, "After", "Unit")).split()
+    assert {"network.target", "redis-server.service", "postgresql.service", "pgbouncer.service"} <= set(after)
+    assert "fleetd.service" not in " ".join(value for _, value in read(unit)["Unit"])  # law 5
+
+
+def test_an_instance_that_fails_at_once_is_given_up_and_a_failing_boot_is_not() -> None:
+    for unit in WORKERS:
+        (interval,) = values(unit, "StartLimitIntervalSec", "Unit")
+        (burst,), (pause,) = values(unit, "StartLimitBurst", "Unit"), values(unit, "RestartSec")
+        at_once, rails_boot = seconds(pause), seconds(pause) + 8
+        assert at_once * int(burst) < seconds(interval) < rails_boot * int(burst)
+
+
+def test_units_and_settings_agree_on_names() -> None:
+    directory = "/var/lib/mastodon-sidekiq/"
+    assert values(WORKERS[0], "EnvironmentFile") == [directory + settings_file_name(1).replace("1", "%i")]
+    assert values(WORKERS[1], "EnvironmentFile") == [directory + settings_file_name("scheduler")]
+    assert (instance_unit(1).replace("1", ""), SCHEDULER_UNIT) == WORKERS
+
+
+def test_the_scheduler_is_an_instance_but_for_its_settings() -> None:
+    instance, scheduler = read(WORKERS[0])["Service"], read(WORKERS[1])["Service"]
+    differing = {key for key, _ in set(instance) ^ set(scheduler)}
+    assert differing == {"EnvironmentFile", "ExecStartPre"}
+    assert set(values(WORKERS[0], "ExecStartPre")) - set(values(WORKERS[1], "ExecStartPre")) == {
+        '/usr/bin/test "%i" -gt 0'
+    }
+
+
+def test_no_worker_belongs_to_fleetd() -> None:
+    """Law 5: stopping, restarting or removing fleetd.service reaches no worker."""
+    text = (UNITS / "fleetd.service").read_text() + (UNITS / "fleetd-render.service").read_text()
+    for key in ("BindsTo", "PropagatesStopTo", "Conflicts", "Requires", "PartOf", "Upholds"):
+        assert f"\n{key}=" not in text
+
+
+def test_fleetd_starts_without_mastodon_s_settings() -> None:
+    env_file = MastodonSection().env_file
+    assert values("fleetd.service", "LoadCredential") == [f"env.production:{env_file}"]
+    (fallback,) = values("fleetd.service", "SetCredential")
+    assert fallback.removeprefix("env.production:").replace(r"\x20", " ") == ENV_FILE_MISSING
+
+
+def test_a_reload_of_fleetd_renders_first_and_always_tells_fleetd() -> None:
+    (reload,) = values("fleetd.service", "ExecReload")
+    render = values("fleetd-render.service", "ExecStart")[0]
+    assert reload == f"+/bin/sh -c '{render}; result=$$?; kill -HUP $$MAINPID; exit $$result'"
+
+
+def test_everything_in_units_is_installed(root: Path) -> None:
+    installed = {
+        path.read_bytes() for path in root.rglob("*") if path.is_file() and "usr/lib/" not in str(path)
+    }
+    for file in UNITS.iterdir():
+        assert file.name == "install.sh" or file.read_bytes() in installed, file.name
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None, reason="no node to run the rule in; the lab asks polkit itself"
+)
+@pytest.mark.parametrize(
+    ("user", "action", "unit", "verb", "result"),
+    [
+        ("fleetd", "manage-units", "mastodon-sidekiq@1.service", "start", "yes"),
+        ("fleetd", "manage-units", "mastodon-sidekiq@9999.service", "kill", "yes"),
+        ("fleetd", "manage-units", "mastodon-sidekiq-scheduler.service", "stop", "yes"),
+        ("fleetd", "manage-units", "mastodon-sidekiq@1.service", "reset-failed", "yes"),
+        ("fleetd", "manage-units", "mastodon-sidekiq@1.service", "set-property", "no"),
+        ("fleetd", "manage-units", "mastodon-sidekiq@1.service", None, "no"),
+        ("fleetd", "manage-units", "mastodon-sidekiq@10000.service", "start", "no"),
+        ("fleetd", "manage-units", "mastodon-sidekiq@scheduler.service", "start", "no"),
+        ("fleetd", "manage-units", "mastodon-sidekiq@1.service\n", "start", "no"),
+        ("fleetd", "manage-units", "xmastodon-sidekiq@1.service", "start", "no"),
+        ("fleetd", "manage-units", "mastodon-sidekiq.service", "start", "no"),
+        ("fleetd", "manage-units", "ssh.service", "stop", "no"),
+        ("fleetd", "manage-units", None, "start", "no"),
+        ("fleetd", "manage-unit-files", "mastodon-sidekiq@1.service", "start", "no"),
+        ("fleetd", "reload-daemon", None, None, "no"),
+        ("mastodon", "manage-units", "mastodon-sidekiq@1.service", "start", None),
+    ],
+)
+def test_polkit_lets_fleetd_do_this(
+    user: str, action: str, unit: str | None, verb: str | None, result: str | None
+) -> None:
+    program = (
+        "var rule; var polkit = {Result: {YES: 'yes', NO: 'no', NOT_HANDLED: null}};"
+        + "polkit.addRule = function (r) { rule = r; };"
+        + (UNITS / "50-fleetd.rules").read_text()
+        + f"var found = {json.dumps({'unit': unit, 'verb': verb})};"
+        + "var lookup = function (k) { return found[k] === null ? undefined : found[k]; };"
+        + f"var action = {{id: {json.dumps('org.freedesktop.systemd1.' + action)}, lookup: lookup}};"
+        + f"console.log(JSON.stringify(rule(action, {{user: {json.dumps(user)}}})));"
+    )
+    done = subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == result

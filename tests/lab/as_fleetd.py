@@ -1,0 +1,70 @@
+"""Runs in a lab host as user fleetd: tries what fleetd may and what it may not, then serves org.fleetd1.
+
+Prints the results as one line of JSON, then serves until its standard input ends. Numbers: 7 is sound, 8 fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+from fleetd.adapters.bus import BusCallError
+from fleetd.adapters.control_bus import ControlBus
+from fleetd.adapters.systemd import SystemdUnits
+from fleetd.adapters.systemd_link import MANAGER, SYSTEMD_PATH
+from fleetd.core.decision import Step, Verb
+
+
+async def main() -> None:
+    results: dict[str, str] = {}
+    units = SystemdUnits([7, 8])
+
+    async def until(number: int, state: str) -> None:
+        async with asyncio.timeout(15):
+            while True:
+                unit = (await units.read()).instances.get(number)
+                if (unit.active_state if unit else "inactive") == state:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def carry_out(verb: Verb, number: int) -> str:
+        result = await units.carry_out(Step(verb=verb, number=number))
+        return result.result if result.result == "done" else result.sentence
+
+    results["start"] = await carry_out("start", 7)
+    await until(7, "active")
+    results["quiet"] = await carry_out("quiet", 7)
+    results["stop"] = await carry_out("stop", 7)
+    await until(7, "inactive")
+    await carry_out("start", 8)
+    await until(8, "failed")
+    results["reset a failed one and start"] = await carry_out("start", 8)
+
+    # Past our own refusal of foreign units: polkit must refuse as well.
+    for unit in ("cron.service", "mastodon-sidekiq@nonsense.service"):
+        try:
+            await units._link.call(SYSTEMD_PATH, MANAGER, "StartUnit", "ss", unit, "fail")
+        except BusCallError as error:
+            results[f"start {unit}"] = error.name
+    await units.close()
+
+    level = ["info"]
+
+    async def reload() -> None: ...
+
+    control = ControlBus(
+        version="0",
+        status=lambda: None,
+        reload=reload,
+        log_level=lambda: level[0],
+        set_log_level=lambda new: level.__setitem__(0, new),
+    )
+    await control.ensure()
+    print(json.dumps(results), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await control.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

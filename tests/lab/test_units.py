@@ -1,0 +1,282 @@
+"""The traps of worker units, tried: real systemd, real polkit, real Sidekiq, the project's own unit files."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lab import Host
+from lab.topologies import TwoHosts
+
+pytestmark = pytest.mark.lab
+
+CONFIG = '[profiles.default-first]\ninstances = "1-3"\nmin = 1\nthreads = 5\n[scheduler]\nplace = "here"\n'
+SETTINGS = "/var/lib/mastodon-sidekiq"
+ENV_FILE = "/home/mastodon/live/.env.production"
+DROPIN = "/run/systemd/system/{}.service.d/99-test.conf"
+
+
+@pytest.fixture
+def worker(two_hosts: TwoHosts) -> Iterator[Host]:
+    """The worker VM with the settings of three instances and a scheduler rendered; afterwards as it was."""
+    host = two_hosts.worker
+    env_file = host.read(ENV_FILE)
+    render(host, CONFIG)
+    yield host
+    host.write(ENV_FILE, env_file, mode=0o640, owner="mastodon")
+    render(host, CONFIG)
+    for path in ("fleetd", "mastodon-sidekiq@7", "mastodon-sidekiq@8"):
+        host.remove(DROPIN.format(path))
+    host.run(["systemctl", "stop", "fleetd", "mastodon-sidekiq.target", "mastodon-sidekiq*.service"])
+    host.run(
+        [
+            "sh",
+            "-c",
+            f"rm -f {SETTINGS}/* /etc/fleetd/fleetd.toml; rm -rf /etc/systemd/system/*sidekiq.target.wants",
+        ]
+    )
+    host.reload_systemd()
+
+
+def render(host: Host, config: str) -> str:
+    """Write the configuration and let root render it, as fleetd-render.service does; returns its journal."""
+    host.write("/etc/fleetd/fleetd.toml", config)
+    host.restart("fleetd-render")
+    return host.journal("fleetd-render", 20)
+
+
+def override(host: Host, unit: str, *lines: str) -> None:
+    host.write(DROPIN.format(unit), "\n".join(["[Service]", *lines]) + "\n")
+    host.reload_systemd()
+
+
+def attempt(host: Host, *command: str, user: str | None = None) -> bool:
+    """Whether a command succeeded."""
+    return host.run(command, user=user, check=False).returncode == 0
+
+
+def heartbeats(host: Host) -> dict[str, set[str]]:
+    """Tag to queues of every process that Sidekiq's own bookkeeping knows."""
+    members = host.run(["redis-cli", "-h", "main", "smembers", "processes"]).stdout.split()
+    infos = [host.run(["redis-cli", "-h", "main", "hget", member, "info"]).stdout for member in members]
+    return {info["tag"]: set(info["queues"]) for info in map(json.loads, filter(str.strip, infos))}
+
+
+def environment(host: Host, pid: int) -> dict[str, str]:
+    """What a process was started with."""
+    lines = host.run(["cat", f"/proc/{pid}/environ"]).stdout.split("\0")
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def test_a_worker_runs_with_what_was_rendered(worker: Host) -> None:
+    worker.start("mastodon-sidekiq@2")
+    worker.start("mastodon-sidekiq-scheduler")
+    worker.wait_until("both are in Redis", lambda: len(heartbeats(worker)) == 2)
+    by_number = {tag.split(":")[2]: queues for tag, queues in heartbeats(worker).items()}
+    assert by_number == {
+        "2": {"default", "push", "ingress", "mailers", "pull", "fasp"},
+        "scheduler": {"scheduler"},
+    }
+    variables = environment(worker, worker.unit("mastodon-sidekiq@2").main_pid)
+    assert variables["DB_POOL"] == "7"
+    assert variables["FLEETD_PROFILE"] == "default-first"
+    assert variables["PGOPTIONS"] == "-c application_name=mastodon-sidekiq@2.worker1"
+    assert variables["RAILS_ENV"] == "production"
+
+
+def test_a_number_never_rendered_fails_at_once_and_starts_once_it_is(worker: Host) -> None:
+    """With the settings optional it would serve all queues; with Restart= alone it would burn its starts."""
+    for _ in range(3):
+        assert not attempt(worker, "systemctl", "start", "mastodon-sidekiq@7")
+    assert worker.unit("mastodon-sidekiq@7").restarts == 0
+    worker.write(f"{SETTINGS}/7.env", worker.read(f"{SETTINGS}/1.env"))
+    worker.start("mastodon-sidekiq@7")
+    assert worker.unit("mastodon-sidekiq@7").active
+
+
+def test_a_restart_without_settings_ends_and_a_start_with_them_works(worker: Host) -> None:
+    override(worker, "mastodon-sidekiq@7", "RestartSec=100ms")
+    text = worker.read(f"{SETTINGS}/1.env")
+    worker.write(f"{SETTINGS}/7.env", text)
+    worker.start("mastodon-sidekiq@7")
+    worker.remove(f"{SETTINGS}/7.env")
+    worker.kill("mastodon-sidekiq@7")
+    worker.wait_until(
+        "it has ended", lambda: worker.unit("mastodon-sidekiq@7").active_state in ("inactive", "failed")
+    )
+    worker.write(f"{SETTINGS}/7.env", text)
+    worker.start("mastodon-sidekiq@7")
+
+
+def test_emptied_settings_start_nothing(worker: Host) -> None:
+    """Law 1: without -q Sidekiq serves every queue."""
+    worker.write(f"{SETTINGS}/7.env", 'SIDEKIQ_ARGS=""\n')
+    assert not attempt(worker, "systemctl", "start", "mastodon-sidekiq@7")
+    worker.stop("mastodon-sidekiq@7")
+    assert heartbeats(worker) == {}
+
+
+def test_the_template_is_no_way_to_a_second_scheduler(worker: Host) -> None:
+    """Law 1: mastodon-sidekiq@scheduler finds scheduler.env."""
+    assert not attempt(worker, "systemctl", "start", "mastodon-sidekiq@scheduler")
+    worker.stop("mastodon-sidekiq@scheduler")
+    assert heartbeats(worker) == {}
+
+
+def test_what_dies_comes_back_and_what_dies_at_once_is_given_up(worker: Host) -> None:
+    override(worker, "mastodon-sidekiq@8", "RestartSec=100ms")
+    worker.write(f"{SETTINGS}/8.env", worker.read(f"{SETTINGS}/1.env"))
+    worker.start("mastodon-sidekiq@8")
+    before = worker.unit("mastodon-sidekiq@8").main_pid
+    worker.kill("mastodon-sidekiq@8")
+    worker.wait_until("it is back", lambda: worker.unit("mastodon-sidekiq@8").main_pid not in (0, before))
+    worker.write(f"{SETTINGS}/8.env", 'SIDEKIQ_ARGS="--nonsense"\n')
+    worker.kill("mastodon-sidekiq@8")
+    worker.wait_until("it is given up", lambda: worker.unit("mastodon-sidekiq@8").active_state == "failed")
+    assert "Start request repeated too quickly" in worker.journal("mastodon-sidekiq@8")
+    worker.write(f"{SETTINGS}/8.env", worker.read(f"{SETTINGS}/1.env"))
+    worker.run(["systemctl", "reset-failed", "mastodon-sidekiq@8"])
+    worker.start("mastodon-sidekiq@8")
+
+
+def test_a_stop_signals_the_main_process_and_no_child(worker: Host) -> None:
+    """ffmpeg is not to die under a job that still has its 25 s."""
+    log = "/home/mastodon/live/log"
+    child = f'trap "touch {log}/got-term" TERM; echo $$$$ > {log}/child; while :; do sleep 0.1; done'
+    override(worker, "mastodon-sidekiq@7", f"ExecStartPost=/bin/sh -c 'setsid sh -c '\\''{child}'\\'' &'")
+    worker.write(f"{SETTINGS}/7.env", worker.read(f"{SETTINGS}/1.env"))
+    worker.start("mastodon-sidekiq@7")
+    written = worker.path(f"{log}/child")
+    worker.wait_until("the child is there", lambda: written.exists() and written.read_text().endswith("\n"))
+    pid = written.read_text().strip()
+    group = worker.unit("mastodon-sidekiq@7").properties["ControlGroup"]
+    assert pid in worker.run(["cat", f"/sys/fs/cgroup{group}/cgroup.procs"]).stdout.split()
+    worker.stop("mastodon-sidekiq@7")
+    assert not worker.path(f"{log}/got-term").exists()
+    assert not worker.path(f"/proc/{pid}").exists()  # killed at the very end, with the unit
+
+
+def test_systemd_has_the_settings_against_the_traps(worker: Host) -> None:
+    """Those that can't be tried here: an OOM kill needs the memory controller, starving takes minutes."""
+    for unit in ("mastodon-sidekiq@1", "mastodon-sidekiq-scheduler"):
+        worker.start(unit)
+        has = worker.unit(unit).properties
+        assert (has["OOMPolicy"], has["WatchdogUSec"], has["KillMode"]) == ("continue", "0", "mixed")
+        assert (has["TimeoutStartUSec"], has["TimeoutStopUSec"]) == ("10min", "1min")
+
+
+def test_stopping_the_target_stops_all_and_starting_it_starts_min(worker: Host) -> None:
+    worker.start("mastodon-sidekiq.target")
+    worker.start("mastodon-sidekiq@3")
+    every = {"mastodon-sidekiq@1.service", "mastodon-sidekiq@3.service", "mastodon-sidekiq-scheduler.service"}
+    assert set(worker.units("mastodon-sidekiq*.service")) == every
+    worker.stop("mastodon-sidekiq.target")
+    worker.wait_until("all are down", lambda: not worker.units("mastodon-sidekiq*.service"))
+    worker.start("mastodon-sidekiq.target")
+    assert set(worker.units("mastodon-sidekiq*.service")) == every - {"mastodon-sidekiq@3.service"}
+
+
+def test_a_boot_with_a_broken_configuration_starts_min_from_the_last_good_one(worker: Host) -> None:
+    """Law 5."""
+    worker.enable("mastodon-sidekiq.target")
+    worker.write("/etc/fleetd/fleetd.toml", "[profiles.default-first]\ninstances = 'x'\n[nonsense]\n")
+    try:
+        worker.reboot()
+        assert "fleetd-render.service" in worker.failed_units()
+        assert "nonsense: no such key" in worker.journal("fleetd-render")
+        up = {"mastodon-sidekiq@1.service", "mastodon-sidekiq-scheduler.service"}
+        assert set(worker.units("mastodon-sidekiq*.service")) == up
+        assert all(worker.unit(unit).active for unit in up)
+    finally:
+        worker.on_disk("systemctl", "--quiet", "disable", "mastodon-sidekiq.target")
+
+
+def test_a_running_instance_keeps_its_settings_when_its_number_goes(worker: Host) -> None:
+    worker.start("mastodon-sidekiq@3")
+    said = render(worker, CONFIG.replace('"1-3"', '"1"'))
+    assert "instance 3 is no longer configured but runs" in said
+    assert worker.path(f"{SETTINGS}/3.env").exists()
+    assert not worker.path(f"{SETTINGS}/2.env").exists()
+    worker.stop("mastodon-sidekiq@3")
+    render(worker, CONFIG.replace('"1-3"', '"1"'))
+    assert not worker.path(f"{SETTINGS}/3.env").exists()
+
+
+def stand_in_for_fleetd(worker: Host) -> None:
+    """fleetd.service with a shell for its program: tells what credential it got, and of a HUP."""
+    script = (
+        "cat $CREDENTIALS_DIRECTORY/env.production > /run/fleetd/credential; "
+        "trap 'echo x >> /run/fleetd/reloads' HUP; systemd-notify --ready; while :; do sleep 0.1; done"
+    )
+    override(
+        worker,
+        "fleetd",
+        "NotifyAccess=all",
+        "ExecStart=",
+        f"ExecStart=/bin/sh -c '{script.replace(chr(39), chr(34))}'",
+    )
+
+
+def credential(worker: Host) -> str:
+    worker.restart("fleetd")
+    return worker.read("/run/fleetd/credential")
+
+
+def test_fleetd_gets_mastodon_s_settings_and_starts_without_them(worker: Host) -> None:
+    stand_in_for_fleetd(worker)
+    assert credential(worker) == worker.read(ENV_FILE)
+    assert not attempt(worker, "cat", ENV_FILE, user="fleetd")
+    worker.remove(ENV_FILE)
+    assert credential(worker).strip() == "# fleetd: no .env.production"
+    worker.write("/srv/mine.env", "REDIS_HOST=elsewhere\n", mode=0o600)
+    render(worker, CONFIG + '[mastodon]\nenv_file = "/srv/mine.env"\n')
+    assert credential(worker) == "REDIS_HOST=elsewhere\n"
+
+
+def test_a_reload_renders_and_a_bad_configuration_is_refused(worker: Host) -> None:
+    stand_in_for_fleetd(worker)
+    worker.start("fleetd")
+    pid = worker.unit("fleetd").main_pid
+    worker.write("/etc/fleetd/fleetd.toml", CONFIG.replace('"1-3"', '"1-4"'))
+    worker.run(["systemctl", "reload", "fleetd"])
+    assert worker.path(f"{SETTINGS}/4.env").exists()
+    worker.wait_until("fleetd was told", worker.path("/run/fleetd/reloads").exists)
+    worker.write("/etc/fleetd/fleetd.toml", "[profiles]\n")
+    assert not attempt(worker, "systemctl", "reload", "fleetd")
+    assert "no profile, so there is nothing to run" in worker.journal("fleetd")
+    assert worker.path(f"{SETTINGS}/4.env").exists()
+    assert (worker.unit("fleetd").active, worker.unit("fleetd").main_pid) == (True, pid)
+    worker.wait_until(
+        "fleetd was told, so that status can say it", lambda: worker.read("/run/fleetd/reloads") == "x\nx\n"
+    )
+
+
+def manager(worker: Host, *call: str) -> bool:
+    """Whether systemd does this for the user fleetd."""
+    target = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+    return attempt(worker, "busctl", "call", *target, *call, user="fleetd")
+
+
+def test_polkit_lets_fleetd_act_on_its_own_units_only(worker: Host) -> None:
+    own, foreign = "mastodon-sidekiq@1.service", "cron.service"
+    for unit in (own, "mastodon-sidekiq-scheduler.service"):
+        assert manager(worker, "StartUnit", "ss", unit, "replace")
+        wait_for_job(worker, lambda unit=unit: worker.unit(unit).active)  # type: ignore[misc]
+        assert manager(worker, "KillUnit", "ssi", unit, "main", "20")
+        assert manager(worker, "StopUnit", "ss", unit, "replace")
+        wait_for_job(worker, lambda unit=unit: not worker.unit(unit).active)  # type: ignore[misc]
+    for unit in (
+        foreign,
+        "mastodon-sidekiq@scheduler.service",
+        "mastodon-sidekiq.target",
+        "mastodon-web.service",
+    ):
+        assert not manager(worker, "StartUnit", "ss", unit, "replace")
+        assert not manager(worker, "StopUnit", "ss", unit, "replace")
+    assert not manager(worker, "SetUnitProperties", "sba(sv)", own, "true", "0")
+    assert not manager(worker, "EnableUnitFiles", "asbb", "1", own, "false", "false")
+    assert not manager(worker, "Reload")
+
+
+def wait_for_job(worker: Host, done: Callable[[], bool]) -> None:
+    worker.wait_until("the job is done", done)

@@ -1,0 +1,332 @@
+"""A small simulated worker host and what surrounds it: Sidekiq, Redis, Postgres, systemd, people.
+
+Deterministic: the same calls give the same world. Time moves in whole seconds by `World.advance`. It behaves as
+Sidekiq and systemd do where fleetd could be fooled: heartbeats are up to 10 s old, a killed process's heartbeat stays
+for 60 s, a TSTP during boot is lost, a stop with busy jobs pushes them back only if Redis takes writes, connections are
+opened lazily, and systemd restarts what dies.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+
+from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.identity import WorkerTag, application_name
+from fleetd.core.lifecycle import Number
+from fleetd.core.policy import Policy
+from tests.world_parts import Job, Process, Unit
+
+BEAT_SECONDS = 10.0
+GHOST_SECONDS = 60.0
+SHUTDOWN_SECONDS = 25.0  # Sidekiq's -t
+RESTART_SECONDS = 5.0  # RestartSec
+START_LIMIT = 3  # deaths in a row before READY; then systemd gives up
+MIB = 1024 * 1024
+
+
+class World:
+    """Everything outside fleetd. Public attributes are the knobs of the tests."""
+
+    def __init__(self, policy: Policy, *, seed: int = 0, now: float = 10_000.0) -> None:
+        self.policy = policy
+        self.now = now
+        self.boot_id = "boot-1"
+        self.random = random.Random(seed)
+        numbers = [n for profile in policy.profiles for n in profile.numbers]
+        self.units: dict[Number, Unit] = {n: Unit(instance_unit(n), n) for n in numbers}
+        self.units["scheduler"] = Unit(SCHEDULER_UNIT, "scheduler")
+        self.elsewhere: list[Process] = []  # processes that this host's systemd does not know
+        self.ghosts: list[Process] = []
+        self.queues: dict[str, deque[Job]] = {q: deque() for p in policy.profiles for q, _ in p.queues}
+        self.rates: dict[str, float] = {}  # jobs a second
+        self.job_seconds: tuple[float, float] = (1.0, 3.0)
+        self.boot_seconds = 20.0
+        self.start_job_seconds = 0.0  # how long a starved systemd lets a start job wait, unseen
+        self.broken: set[Number] = set()  # these die while they boot
+        self.rendered = set(numbers)
+        self.redis_up = self.redis_writable = self.postgres_up = self.systemd_up = True
+        self.postgres_refuses = False
+        self.systemd_hangs = False
+        self.run_id = "run-1"
+        self.unreadable: set[str] = set()
+        self.max_connections, self.other_clients = 200, 20
+        self.memory_available_bytes, self.resident_bytes = 64 * 1024 * MIB, 400 * MIB
+        self.enqueued = self.done = 0
+        self.lost = 0  # by a stop of fleetd's
+        self.lost_otherwise = 0  # by a person's stop, SIGKILL of a worker, or with Redis's data
+        self.pushed_back = 0
+        self._owed: dict[str, float] = {}
+        self._pid = 1000
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, in steps of a second."""
+        end = self.now + seconds
+        while self.now < end - 1e-9:
+            self.now = min(end, self.now + 1.0)
+            self._step()
+
+    def _step(self) -> None:
+        for queue, rate in self.rates.items():
+            owed = self._owed.get(queue, 0.0) + rate
+            whole = int(owed)
+            self._owed[queue] = owed - whole
+            self.enqueue(queue, whole)
+        for unit in self.units.values():
+            self._step_unit(unit)
+        for process in self.processes():
+            self._step_process(process)
+        self.ghosts = [
+            g for g in self.ghosts if g.beat_at is not None and self.now - g.beat_at < GHOST_SECONDS
+        ]
+
+    def _step_unit(self, unit: Unit) -> None:
+        if unit.restart_at is not None and self.now >= unit.restart_at:
+            unit.restart_at = None
+            self._boot(unit)
+        process = unit.process
+        if process is None or unit.state != "activating" or self.now < process.ready_at:
+            return
+        if unit.number in self.broken:
+            self._died(unit)
+        else:
+            unit.become("active", self.now)
+            unit.deaths = 0
+
+    def _step_process(self, process: Process) -> None:
+        if not process.is_ready(self.now):
+            return
+        finished = [job for job in process.jobs if job.finish_at <= self.now]
+        self.done += len(finished)
+        process.jobs = [job for job in process.jobs if job.finish_at > self.now]
+        while self.redis_up and not process.quiet and len(process.jobs) < process.threads:
+            job = self._fetch(process)
+            if job is None:
+                break
+            job.finish_at = self.now + self.random.uniform(*self.job_seconds)
+            process.jobs.append(job)
+            process.opened = max(process.opened, len(process.jobs))
+        if self.redis_up and (process.beat_at is None or self.now - process.beat_at >= BEAT_SECONDS):
+            self._beat(process)
+        if process.stop_at is not None and (not process.jobs or self.now >= process.stop_at):
+            self._exit(process)
+
+    def _fetch(self, process: Process) -> Job | None:
+        names = [queue for queue, _ in process.queues if self.queues.get(queue)]
+        if not names:
+            return None
+        if process.weighted:
+            weights = [weight for queue, weight in process.queues if queue in names]
+            return self.queues[self.random.choices(names, weights)[0]].popleft()
+        return self.queues[names[0]].popleft()
+
+    def _beat(self, process: Process) -> None:
+        process.beat_at, process.beat_quiet, process.listed = self.now, process.quiet, True
+        process.beat_work = Counter(job.queue for job in process.jobs)
+
+    def _exit(self, process: Process) -> None:
+        """The end of an ordinary stop: push back what is unfinished, or lose it where Redis takes no writes."""
+        if process.jobs and self.redis_up and self.redis_writable:
+            for job in process.jobs:
+                self.queues[job.queue].appendleft(job)
+            self.pushed_back += len(process.jobs)
+        else:
+            if process.stopped_by == "fleetd":
+                self.lost += len(process.jobs)
+            else:
+                self.lost_otherwise += len(process.jobs)
+        process.jobs = []
+        if not self.redis_up:
+            self.ghosts.append(process)
+        process.alive = False
+        for unit in self.units.values():
+            if unit.process is process:
+                unit.process = None
+                unit.become("inactive", self.now)
+        self.elsewhere = [p for p in self.elsewhere if p.alive]
+
+    def _died(self, unit: Unit) -> None:
+        """Not by a stop: systemd restarts it, until the start limit."""
+        process = unit.process
+        if process is not None:
+            process.alive = False
+            self.ghosts.append(process)
+        unit.process = None
+        unit.deaths += 1
+        if unit.deaths >= START_LIMIT:
+            unit.become("failed", self.now)
+        else:
+            unit.become("activating", self.now)  # auto-restart
+            unit.restart_at = self.now + RESTART_SECONDS
+
+    # -- processes and units ------------------------------------------------------------------------------------
+
+    def processes(self) -> list[Process]:
+        """All that live, wherever."""
+        own = [u.process for u in self.units.values() if u.process is not None]
+        return [*own, *self.elsewhere]
+
+    def schedulers(self) -> list[Process]:
+        """Those that push cron jobs now."""
+        return [p for p in self.processes() if p.schedules(self.now)]
+
+    def _boot(self, unit: Unit) -> None:
+        if unit.number == "scheduler":
+            scheduler = self.policy.scheduler
+            queues: tuple[tuple[str, int], ...] = tuple((q, 1) for q in scheduler.queues)
+            threads, pool, weighted = scheduler.threads, scheduler.db_pool, False
+        else:
+            profile = self.policy.profile_of(unit.number)
+            assert profile is not None
+            queues, threads, pool = profile.queues, profile.threads, profile.db_pool
+            weighted = profile.order == "weighted"
+        unit.process = self._process(self.policy.host, unit.number, threads, pool, queues, weighted)
+        unit.become("activating", self.now)
+
+    def _process(
+        self,
+        host: str,
+        number: Number | None,
+        threads: int,
+        pool: int,
+        queues: tuple[tuple[str, int], ...],
+        weighted: bool,
+    ) -> Process:
+        self._pid += 1
+        tag, name = "", ""
+        if number is not None:
+            tag = str(WorkerTag(host=host, number=number, db_pool=pool, digest="0" * 8))
+            name = application_name(number, host)
+        return Process(
+            identity=f"{host}:{self._pid}:{self._pid:x}",
+            hostname=host,
+            pid=self._pid,
+            tag=tag,
+            threads=threads,
+            db_pool=pool,
+            queues=queues,
+            weighted=weighted,
+            started_at=self.now,
+            ready_at=self.now + self.boot_seconds,
+            name=name,
+        )
+
+    def appear(self, host: str, queues: str, *, threads: int = 5, number: Number | None = None) -> Process:
+        """A process elsewhere, ready at once: a stock unit, or (with `number`) one rendered by another fleetd."""
+        pairs = tuple((q, 1) for q in queues.split())
+        process = self._process(host, number, threads, threads + 2, pairs, weighted=False)
+        process.ready_at = self.now
+        self.elsewhere.append(process)
+        if self.redis_up:
+            self._beat(process)
+        return process
+
+    def vanish(self, process: Process, *, killed: bool = False) -> None:
+        """It ends elsewhere; killed: its heartbeat stays until it expires."""
+        self.elsewhere.remove(process)
+        process.alive = False
+        if killed or not self.redis_up:
+            self.ghosts.append(process)
+
+    # -- orders to systemd (fleetd's and people's are the same) -----------------------------------------------------
+
+    def start(self, number: Number) -> str:
+        unit = self.units[number]
+        if unit.state in {"active", "activating"}:
+            return "skipped"
+        if unit.state == "deactivating":
+            return "failed"  # TransactionIsDestructive
+        unit.deaths = 0
+        if self.start_job_seconds:
+            unit.restart_at = self.now + self.start_job_seconds
+        elif number != "scheduler" and number not in self.rendered:
+            unit.become("failed", self.now)
+        else:
+            self._boot(unit)
+        return "done"
+
+    def quiet(self, number: Number) -> str:
+        process = self.units[number].process
+        if process is None:
+            return "refused"
+        if process.is_ready(self.now) and not process.quiet:
+            process.quiet, process.quiet_since = True, self.now
+        return "done"  # a TSTP during boot is lost
+
+    def stop(self, number: Number, *, by: str = "person") -> str:
+        unit = self.units[number]
+        process = unit.process
+        unit.restart_at = None
+        if process is None or not process.is_ready(self.now):
+            if process is not None:
+                process.alive = False
+            unit.process = None
+            if unit.state != "failed":
+                unit.become("inactive", self.now)
+            return "done"
+        process.quiet = True
+        if process.stop_at is None:
+            process.stop_at, process.stopped_by = self.now + SHUTDOWN_SECONDS, by
+            unit.become("deactivating", self.now)
+        if not process.jobs:
+            self._exit(process)
+        return "done"
+
+    def restart(self, number: Number) -> None:
+        """systemctl restart: stop, then start once it is down."""
+        self.stop(number)
+        while self.units[number].state == "deactivating":
+            self.advance(1.0)
+        self.start(number)
+
+    def kill_worker(self, number: Number) -> None:
+        """SIGKILL or the OOM killer: what it had in its hands is lost, and not by fleetd."""
+        unit = self.units[number]
+        if unit.process is not None:
+            self.lost_otherwise += len(unit.process.jobs)
+            unit.process.jobs = []
+            self._died(unit)
+
+    def reset_failed(self, number: Number) -> None:
+        if self.units[number].state == "failed":
+            self.units[number].become("inactive", self.now)
+
+    def reboot(self, at_boot: tuple[Number, ...] = ()) -> None:
+        """The host goes down hard and comes back; `at_boot` are started by systemd."""
+        for number, unit in self.units.items():
+            self.kill_worker(number)
+            unit.process, unit.restart_at, unit.deaths = None, None, 0
+            unit.state, unit.since = "inactive", self.now
+        self.boot_id = f"boot-{int(self.now)}"
+        for number in at_boot:
+            self.start(number)
+
+    # -- Redis ------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, queue: str, jobs: int) -> None:
+        self.enqueued += jobs
+        self.queues[queue].extend(Job(queue, self.now) for _ in range(jobs))
+
+    def redis_restarts_empty(self) -> None:
+        """Data loss: queues and heartbeats are gone, heartbeats come back one by one."""
+        self.run_id = f"run-{int(self.now)}"
+        for queue in self.queues.values():
+            self.lost_otherwise += len(queue)
+            queue.clear()
+        self.ghosts = []
+        for process in self.processes():
+            process.listed = False
+
+    def in_flight(self) -> int:
+        return sum(len(p.jobs) for p in self.processes())
+
+    def waiting(self) -> int:
+        return sum(len(queue) for queue in self.queues.values())
+
+    def accounted(self) -> bool:
+        """Whether every job is somewhere."""
+        return (
+            self.enqueued == self.done + self.waiting() + self.in_flight() + self.lost + self.lost_otherwise
+        )

@@ -1,0 +1,128 @@
+"""What the sources say of the simulated world: the readings that the fakes of the ports hand out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fleetd.core.facts import (
+    DatabaseFacts,
+    HostFacts,
+    ProcessFacts,
+    QueueFacts,
+    RenderedInstance,
+    SidekiqFacts,
+    SystemdFacts,
+    UnitFacts,
+)
+from tests.world import GHOST_SECONDS, MIB, World
+from tests.world_parts import Process, Unit
+
+
+def sidekiq_facts(world: World, *, check_writes: bool) -> SidekiqFacts:
+    processes = tuple(
+        _heartbeat(world, p) for p in (*world.processes(), *world.ghosts) if _is_listed(world, p)
+    )
+    busy: Counter[str] = Counter()
+    for process in (*world.processes(), *world.ghosts):
+        if _is_listed(world, process):
+            busy.update(process.beat_work)
+    queues = {
+        name: QueueFacts(
+            name=name,
+            length_jobs=len(queue),
+            oldest_age_seconds=world.now - queue[0].enqueued_at if queue else 0.0,
+            busy_threads=busy[name],
+        )
+        for name, queue in world.queues.items()
+        if name not in world.unreadable
+    }
+    return SidekiqFacts(
+        queues=queues,
+        processes=processes,
+        processed_jobs_total=world.done,
+        failed_jobs_total=0,
+        redis_run_id=world.run_id,
+        writable=world.redis_writable if check_writes else None,
+    )
+
+
+def _is_listed(world: World, process: Process) -> bool:
+    beat = process.beat_at
+    return process.listed and beat is not None and world.now - beat < GHOST_SECONDS
+
+
+def _heartbeat(world: World, process: Process) -> ProcessFacts:
+    assert process.beat_at is not None
+    return ProcessFacts(
+        identity=process.identity,
+        hostname=process.hostname,
+        pid=process.pid,
+        tag=process.tag,
+        version="",
+        threads=process.threads,
+        busy_threads=process.beat_work.total(),
+        quiet=process.beat_quiet,
+        queues=frozenset(queue for queue, _ in process.queues),
+        beat_age_seconds=world.now - process.beat_at,
+        started_age_seconds=world.now - max(process.started_at, process.ready_at - 1.0),
+        resident_bytes=world.resident_bytes,
+    )
+
+
+def database_facts(world: World) -> DatabaseFacts:
+    workers: dict[str, int] = {}
+    foreign = 0
+    for process in world.processes():
+        if process.name:
+            workers[process.name] = workers.get(process.name, 0) + process.opened
+        else:
+            foreign += process.opened
+    clients = world.other_clients + foreign + sum(workers.values()) + 1
+    return DatabaseFacts(
+        max_connections=world.max_connections,
+        reserved_connections=3,
+        role_limit_connections=None,
+        database_limit_connections=None,
+        client_connections=clients,
+        role_connections=clients,
+        database_connections=clients,
+        worker_connections=workers,
+        own_connections=1,
+        refused=world.postgres_refuses,
+    )
+
+
+def systemd_facts(world: World) -> SystemdFacts:
+    facts = {number: _unit_facts(world, unit) for number, unit in world.units.items()}
+    loaded = {n: f for n, f in facts.items() if f.active_state != "inactive"}  # inactive ones are unloaded
+    return SystemdFacts(
+        instances={n: f for n, f in loaded.items() if n != "scheduler"},
+        scheduler=loaded.get("scheduler"),
+    )
+
+
+def _unit_facts(world: World, unit: Unit) -> UnitFacts:
+    return UnitFacts(
+        name=unit.name,
+        load_state="loaded",
+        active_state=unit.state,
+        sub_state="auto-restart" if unit.restart_at is not None else unit.state,
+        main_pid=unit.process.pid if unit.process is not None else 0,
+        state_age_seconds=world.now - unit.since,
+    )
+
+
+def host_facts(world: World) -> HostFacts:
+    rendered = {}
+    for profile in world.policy.profiles:
+        for n in profile.numbers:
+            if n in world.rendered:
+                rendered[n] = RenderedInstance(number=n, profile=profile.name, digest="0" * 8)
+    alive = {n: u for n, u in world.units.items() if n != "scheduler" and u.process is not None}
+    return HostFacts(
+        memory_available_bytes=world.memory_available_bytes - len(alive) * world.resident_bytes,
+        memory_total_bytes=64 * 1024 * MIB,
+        instance_resident_bytes={int(n): world.resident_bytes for n in alive},
+        rendered=rendered,
+        scheduler_rendered=True,
+    )

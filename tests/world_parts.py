@@ -1,0 +1,74 @@
+"""Jobs, Sidekiq processes and systemd units of the simulated world."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fleetd.core.lifecycle import Number
+from fleetd.core.policy import CLAIM_MARGIN_CONNECTIONS
+
+
+@dataclass
+class Job:
+    queue: str
+    enqueued_at: float
+    finish_at: float = 0.0
+
+
+@dataclass
+class Process:
+    """One Sidekiq process; `tag` "" is a stock one that fleetd did not render."""
+
+    identity: str
+    hostname: str
+    pid: int
+    tag: str
+    threads: int
+    db_pool: int
+    queues: tuple[tuple[str, int], ...]
+    weighted: bool
+    started_at: float
+    ready_at: float
+    name: str = ""  # application_name of its connections
+    quiet: bool = False
+    stop_at: float | None = None  # TERM taken: when it pushes back what is unfinished
+    quiet_since: float | None = None
+    stopped_by: str = ""
+    jobs: list[Job] = field(default_factory=list)
+    opened: int = 0  # database connections, lazily
+    beat_at: float | None = None
+    beat_quiet: bool = False
+    beat_work: Counter[str] = field(default_factory=Counter)
+    listed: bool = False  # whether Redis has its heartbeat
+    alive: bool = True
+
+    @property
+    def claim(self) -> int:
+        wanted = self.threads + CLAIM_MARGIN_CONNECTIONS
+        return min(self.db_pool, wanted) if self.tag else wanted
+
+    def is_ready(self, now: float) -> bool:
+        return self.alive and now >= self.ready_at
+
+    def schedules(self, now: float) -> bool:
+        """Whether it pushes cron jobs: a TSTP or TERM ends that at once."""
+        on_queue = any(queue == "scheduler" for queue, _ in self.queues)
+        return on_queue and self.is_ready(now) and not self.quiet and self.stop_at is None
+
+
+@dataclass
+class Unit:
+    """One unit as systemd has it."""
+
+    name: str
+    number: Number
+    state: str = "inactive"  # inactive activating active deactivating failed
+    since: float = 0.0
+    process: Process | None = None
+    restart_at: float | None = None
+    deaths: int = 0
+
+    def become(self, state: str, now: float) -> None:
+        if state != self.state:
+            self.state, self.since = state, now
