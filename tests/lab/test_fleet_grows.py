@@ -45,9 +45,10 @@ tick_seconds = 1
 hold_down_seconds = 5
 """
 
-#: Short jobs, 30 ms on average; two of these at a time are work for some 34 threads, where min has 16.
+#: Two of these at a time, of jobs that take 60 ms on average, are more work than max has threads, also where a busy
+#: machine enqueues at half the rate; min has 16.
 SURGE = Phase(60, {"default": 250, "push": 60, "ingress": 125, "mailers": 10, "pull": 35, "fasp": 20})
-JOB_SCALE = 0.15
+JOB_SCALE = 0.3
 
 
 def test_a_surge_comes_and_goes_and_no_job_is_lost() -> None:
