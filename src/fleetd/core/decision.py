@@ -36,6 +36,14 @@ class ClampCode(StrEnum):
     SCHEDULER_SURPLUS = "scheduler_surplus"
     SCHEDULER_UNKNOWN = "scheduler_unknown"
     PLAN_EXPIRED = "plan_expired"
+    PAUSED = "paused"
+    SET = "set"
+    UPGRADE = "upgrade"
+    ROLLING = "rolling"
+    UNDRAINABLE = "undrainable"
+    UNRESPONSIVE = "unresponsive"
+    HOST_PRESSURE = "host_pressure"
+    OOM_KILLED = "oom_killed"
 
 
 class Clamp(Value, frozen=True, kw_only=True):
@@ -89,7 +97,10 @@ class InstanceState(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     FAILED = "failed"
-    UNKNOWN = "unknown"
+    OUTDATED = "outdated"
+    PINNED = "pinned"
+    UNDRAINABLE = "undrainable"
+    UNRESPONSIVE = "unresponsive"
 
 
 class ProfilePlan(Value, frozen=True, kw_only=True):

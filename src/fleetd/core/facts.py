@@ -43,6 +43,13 @@ class QueueFacts(Value, frozen=True, kw_only=True):
     busy_threads: int  # threads working on a job of this queue, over all processes, at their last beat
 
 
+class RunningJob(Value, frozen=True, kw_only=True):
+    """One job that a process works on, as of its last beat."""
+
+    jid: str  # Sidekiq's id of the job, kept when it is pushed back; "": could not be read
+    run_age_seconds: float
+
+
 class ProcessFacts(Value, frozen=True, kw_only=True):
     """One live Sidekiq process, from its heartbeat hash."""
 
@@ -59,6 +66,7 @@ class ProcessFacts(Value, frozen=True, kw_only=True):
     started_age_seconds: float
     resident_bytes: int | None  # None: this version does not say
     oldest_run_age_seconds: float | None = None  # of its running jobs; None: idle or unknown
+    jobs: tuple[RunningJob, ...] = ()  # those that could be read, oldest first
 
 
 class JobClassFacts(Value, frozen=True, kw_only=True):
@@ -134,8 +142,10 @@ class UnitFacts(Value, frozen=True, kw_only=True):
     main_pid: int = 0
     restarts: int = 0
     state_age_seconds: float = 0.0  # since the last state change
-    invocation_id: str = ""
+    invocation_id: str = ""  # of the last start; restarts by systemd have a new one
     control_group: str = ""
+    killed_by_signal: int = 0  # how the last main process ended; 0: it did not end by a signal
+    need_daemon_reload: bool = False  # its unit file on disk is not the one that systemd has loaded
 
 
 class SystemdFacts(Value, frozen=True, kw_only=True):
@@ -153,6 +163,20 @@ class RenderedInstance(Value, frozen=True, kw_only=True):
     digest: str
 
 
+class HostPressure(Value, frozen=True, kw_only=True):
+    """Shares of the last minute, 0 to 1 (kernel documentation, "PSI": /proc/pressure, avg60)."""
+
+    memory_stalled_share: float  # memory "full": every task waited for memory
+    cpu_waiting_share: float  # cpu "some": a task that could run waited for a core
+
+
+class CodeStamp(Value, frozen=True, kw_only=True):
+    """Mastodon's code on disk, as root's fleetd-stamp read it."""
+
+    digest: str
+    version: str = ""  # "4.5.3"; "": could not be told
+
+
 class HostFacts(Value, frozen=True, kw_only=True):
     """Memory of this host and of our units on it, and what is rendered there."""
 
@@ -161,6 +185,11 @@ class HostFacts(Value, frozen=True, kw_only=True):
     instance_resident_bytes: dict[int, int]  # by instance number; absent: unknown
     rendered: dict[int, RenderedInstance]
     scheduler_rendered: bool = False
+    scheduler_digest: str = ""  # of its rendered settings; "": not rendered
+    pressure: HostPressure | None = None  # None: this kernel does not tell
+    oom_kills_total: int | None = None  # processes the kernel killed for memory since boot; None: unknown
+    code: CodeStamp | None = None  # None: not stamped
+    unit_digests: dict[str, str] = {}  # unit file name (mastodon-sidekiq@.service) to the digest of it and its drop-ins
 
 
 Reading: TypeAlias = Known[T] | Unknown

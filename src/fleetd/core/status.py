@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fleetd.core.decision import Clamp, StepResult
-from fleetd.core.facts import Value
+from fleetd.core.facts import HostPressure, Value
 
 
 class SourceStatus(Value, frozen=True, kw_only=True):
@@ -70,6 +70,34 @@ class SchedulerStatus(Value, frozen=True, kw_only=True):
     unit_state: str = ""  # of the unit on this host
 
 
+class HoldStatus(Value, frozen=True, kw_only=True):
+    """Why nothing moves of its own accord, loudly."""
+
+    kind: Literal["pause", "upgrade", "quieted"]
+    sentence: str  # what, why, and how it ends
+    seconds_left: float | None = None  # None: until somebody acts
+
+
+class OverrideStatus(Value, frozen=True, kw_only=True):
+    """An order of a person that is being kept; each one expires (law 7)."""
+
+    kind: Literal["pause", "set", "pin"]
+    what: str  # "fleet", a profile's name, "@3" or "scheduler"
+    sentence: str  # "stopped by hand", "4 instances", the reason of a pause
+    seconds_left: float
+
+
+class RollStatus(Value, frozen=True, kw_only=True):
+    """A replacement of instances one by one, under way or ended within the last hour."""
+
+    cause: Literal["restart", "outdated", "memory"]
+    total_instances: int
+    done_instances: int
+    current: str  # "@3" while one is being replaced
+    sentence: str  # what it does or waits for, or why it was given up
+    ended: Literal["", "done", "given_up"] = ""
+
+
 class Event(Value, frozen=True, kw_only=True):
     """Something fleetd did or noticed, newest last in a bounded list."""
 
@@ -100,3 +128,8 @@ class Status(Value, frozen=True, kw_only=True):
     next_sentence: str  # what it will do next, or what it waits for
     summary: str  # the STATUS line: one sentence
     problems: tuple[str, ...] = ()  # loud things: configuration refused at reload, …
+    holds: tuple[HoldStatus, ...] = ()
+    overrides: tuple[OverrideStatus, ...] = ()
+    roll: RollStatus | None = None
+    mastodon_version: str = ""  # of the code on disk; "": unknown
+    pressure: HostPressure | None = None
