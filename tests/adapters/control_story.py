@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from fleetd.adapters.bus import Connection
 from fleetd.adapters.control_bus import ControlBus
+from fleetd.core.commands import Command
 from fleetd.core.status import ConnectionStatus, SchedulerStatus, Status
 from fleetd.errors import FleetdError
 from tests.adapters.private_bus import PrivateBus
@@ -55,12 +56,14 @@ class Daemon:
     def __init__(self, address: str) -> None:
         self.status: Status | None = status_of("worker1")
         self.reloads = 0
+        self.orders: list[Command] = []
         self.refusal = ""
         self.level = "info"
         self.control = ControlBus(
             version="1.2.3",
             status=lambda: self.status,
             reload=self.reload,
+            order=self.order,
             log_level=lambda: self.level,
             set_log_level=self.set_level,
             admin_group=ADMINS,
@@ -68,11 +71,19 @@ class Daemon:
         )
 
     async def reload(self) -> None:
+        self._refuse()
+        self.reloads += 1
+
+    async def order(self, command: Command) -> str:
+        self._refuse()
+        self.orders.append(command)
+        return "it is done – ünïcode too"
+
+    def _refuse(self) -> None:
         if self.refusal == "bug":
             raise RuntimeError("a secret detail")
         if self.refusal:
             raise FleetdError(self.refusal)
-        self.reloads += 1
 
     def set_level(self, level: str) -> None:
         self.level = level

@@ -1,8 +1,7 @@
 """fleetd on the bus: `org.fleetd1`, for `fleetctl`, `busctl` and `systemctl service-log-level`.
 
 Owning the name is also what keeps two fleetds off one host. Reading is open to everyone, changing to root and
-the members of the group fleetd: the bus policy (units/org.fleetd1.conf) says so, and this module asks the bus
-who the sender is as well, so that a policy file that is missing or too wide opens nothing.
+the members of the group fleetd (control_access.py, and the bus policy in units/org.fleetd1.conf).
 
 Replies never carry a traceback. What an unprivileged user can cause is bounded: pending changes by
 _PENDING_MAX, unsent replies by the connection, and the status is encoded once per tick, not once per call.
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import grp
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,11 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from fleetd.adapters import control_interface as offered
+from fleetd.adapters import control_orders as orders
 from fleetd.adapters.bus import BusCallError, BusLostError, Connection
+from fleetd.adapters.control_access import admin_uid
+from fleetd.adapters.control_interface import CallRefusedError
+from fleetd.core.commands import Command
 from fleetd.core.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
@@ -38,20 +40,16 @@ _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER = 1
 _ALREADY_OWNER = 4
 
-
-class _RefusedError(Exception):
-    """A call that gets an error reply: its D-Bus error name and a sentence."""
-
-    def __init__(self, name: str, sentence: str) -> None:
-        self.name = name
-        super().__init__(sentence)
+#: Does something for the user with this id, and returns the answer if there is one.
+_Change = Callable[[int], Coroutine[Any, Any, str | None]]
 
 
 class ControlBus:
     """The service side. Call :meth:`ensure` each tick.
 
     `status`: the last tick's status, None before the first. `reload`: read the configuration again; raises
-    FleetdError with the reasons when it is refused. `log_level`, `set_log_level`: one of
+    FleetdError with the reasons when it is refused. `order`: carry out what a person wants; returns the answer,
+    raises FleetdError with the reason when it is refused. `log_level`, `set_log_level`: one of
     control_interface.LOG_LEVELS. `admin_group`: who may change things, besides root.
     """
 
@@ -61,6 +59,7 @@ class ControlBus:
         version: str,
         status: Callable[[], Status | None],
         reload: Callable[[], Awaitable[None]],
+        order: Callable[[Command], Awaitable[str]],
         log_level: Callable[[], str],
         set_log_level: Callable[[str], None],
         log_target: str = "journal",
@@ -69,6 +68,7 @@ class ControlBus:
     ) -> None:
         self._status = status
         self._reload = reload
+        self._order = order
         self._set_log_level = set_log_level
         self._admin_group = admin_group
         self._bus_address = bus_address
@@ -141,7 +141,7 @@ class ControlBus:
     def _call_came(self, message: Message) -> Message | None:
         try:
             return self._answer(message)
-        except _RefusedError as refused:
+        except CallRefusedError as refused:
             return Message.new_error(message, refused.name, str(refused))
         except Exception:
             _log.exception("a call on the bus could not be answered", member=message.member)
@@ -154,13 +154,13 @@ class ControlBus:
         interface = message.interface or offered.INTERFACE_OF_MEMBER.get(message.member, "")
         signature = offered.METHODS.get((interface, message.member))
         if message.path not in offered.INTROSPECTION:
-            raise _RefusedError(offered.ERROR_UNKNOWN_OBJECT, f"fleetd has no object {message.path}")
+            raise CallRefusedError(offered.ERROR_UNKNOWN_OBJECT, f"fleetd has no object {message.path}")
         if signature is None or (interface == offered.MANAGER and message.path != offered.MANAGER_PATH):
-            raise _RefusedError(
+            raise CallRefusedError(
                 offered.ERROR_UNKNOWN_METHOD, f"{message.path} has no method {interface}.{message.member}"
             )
         if message.signature != signature:
-            raise _RefusedError(offered.ERROR_INVALID_ARGS, f"{message.member} takes ({signature})")
+            raise CallRefusedError(offered.ERROR_INVALID_ARGS, f"{message.member} takes ({signature})")
         match message.member:
             case "Status":
                 return Message.new_method_return(message, "s", [self._status_json()])
@@ -179,7 +179,10 @@ class ControlBus:
                 self._change(message, self._carry_out_reload)
             case "Set":
                 level = self._log_level_to_set(message)
-                self._change(message, lambda: self._carry_out_log_level(level))
+                self._change(message, lambda _uid: self._carry_out_log_level(level))
+            case method if method in orders.ORDERS:
+                command = self._command_of(message)
+                self._change(message, lambda uid: self._carry_out_order(uid, command))
             case _:  # Ping
                 return Message.new_method_return(message)
         return None
@@ -187,7 +190,9 @@ class ControlBus:
     def _status_json(self) -> str:
         status = self._status()
         if status is None:
-            raise _RefusedError(offered.ERROR_NOT_READY, "fleetd has just started: no tick is finished yet")
+            raise CallRefusedError(
+                offered.ERROR_NOT_READY, "fleetd has just started: no tick is finished yet"
+            )
         if self._encoded is None or self._encoded[0] is not status:
             self._encoded = (status, msgspec.json.encode(status).decode())
         return self._encoded[1]
@@ -198,7 +203,7 @@ class ControlBus:
         if interface == "":  # any: an object has one interface with properties
             interface = here.get(message.path, "")
         if interface != here.get(message.path):
-            raise _RefusedError(
+            raise CallRefusedError(
                 offered.ERROR_UNKNOWN_INTERFACE, f"{message.path} has no properties of {message.body[0]!r}"
             )
         return self._properties[interface]
@@ -206,44 +211,61 @@ class ControlBus:
     def _property_name(self, message: Message) -> str:
         name = str(message.body[1])
         if name not in self._properties_of(message):
-            raise _RefusedError(offered.ERROR_UNKNOWN_PROPERTY, f"{message.path} has no property {name!r}")
+            raise CallRefusedError(offered.ERROR_UNKNOWN_PROPERTY, f"{message.path} has no property {name!r}")
         return name
 
     def _log_level_to_set(self, message: Message) -> str:
         name = self._property_name(message)
         if name != "LogLevel":
-            raise _RefusedError(offered.ERROR_READ_ONLY, f"{name} can't be set")
+            raise CallRefusedError(offered.ERROR_READ_ONLY, f"{name} can't be set")
         level = message.body[2].value
         if message.body[2].signature != "s" or level not in offered.LOG_LEVELS:
-            raise _RefusedError(
+            raise CallRefusedError(
                 offered.ERROR_INVALID_ARGS, f"LogLevel is one of {', '.join(offered.LOG_LEVELS)}"
             )
         return str(level)
 
-    async def _carry_out_reload(self) -> None:
+    def _command_of(self, message: Message) -> Command:
+        try:
+            return orders.command_of(message.member, message.body)
+        except orders.BadOrderError as error:
+            raise CallRefusedError(offered.ERROR_INVALID_ARGS, str(error)) from error
+
+    async def _carry_out_order(self, uid: int, command: Command) -> str:
+        """One line says who ordered what, and what became of it."""
+        outcome = "given up"
+        try:
+            outcome = answer = await self._order(command)
+        except FleetdError as refused:
+            outcome = f"refused: {refused}"
+            raise
+        finally:
+            _log.info(f"ordered by uid {uid}: {orders.described(command)} — {outcome}", by_uid=uid)
+        return answer
+
+    async def _carry_out_reload(self, _uid: int) -> None:
         await self._reload()
 
     async def _carry_out_log_level(self, level: str) -> None:
         self._set_log_level(level)
 
-    def _change(self, message: Message, change: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _change(self, message: Message, change: _Change) -> None:
         """Carry out a change and reply later: who sent it must be asked first."""
         if len(self._changes) >= _PENDING_MAX:
-            raise _RefusedError(offered.ERROR_LIMITS, "too many changes at once; try again")
+            raise CallRefusedError(offered.ERROR_LIMITS, "too many changes at once; try again")
         if self._connection is None:
-            raise _RefusedError(offered.ERROR_NOT_READY, "fleetd is not ready yet; try again")
+            raise CallRefusedError(offered.ERROR_NOT_READY, "fleetd is not ready yet; try again")
         task = asyncio.create_task(self._change_and_reply(self._connection, message, change))
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
 
-    async def _change_and_reply(
-        self, connection: Connection, message: Message, change: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
+    async def _change_and_reply(self, connection: Connection, message: Message, change: _Change) -> None:
         try:
-            await self._require_admin(connection, message.sender)
-            await asyncio.wait_for(change(), _CHANGE_DEADLINE_SECONDS)
-            reply = Message.new_method_return(message)
-        except _RefusedError as refused:
+            uid = await admin_uid(connection, message.sender, self._admin_group)
+            answer = await asyncio.wait_for(change(uid), _CHANGE_DEADLINE_SECONDS)
+            body = [] if answer is None else [answer]
+            reply = Message.new_method_return(message, "s" * len(body), body)
+        except CallRefusedError as refused:
             reply = Message.new_error(message, refused.name, str(refused))
         except FleetdError as refused:
             reply = Message.new_error(message, offered.ERROR_REFUSED, str(refused))
@@ -258,17 +280,3 @@ class ControlBus:
             reply = Message.new_error(message, offered.ERROR_FAILED, sentence)
         if not message.flags & MessageFlag.NO_REPLY_EXPECTED:
             connection.send(reply)
-
-    async def _require_admin(self, connection: Connection, sender: str) -> None:
-        """Only root and the admin group; the groups are the process's own, so no directory is asked."""
-        [credentials] = await connection.call_bus("GetConnectionCredentials", "s", sender)
-        uid = credentials["UnixUserID"].value
-        groups = credentials["UnixGroupIDs"].value if "UnixGroupIDs" in credentials else []
-        try:
-            admins = grp.getgrnam(self._admin_group).gr_gid
-        except KeyError:
-            admins = None
-        if uid != 0 and admins not in groups:
-            raise _RefusedError(
-                offered.ERROR_ACCESS_DENIED, f"only root and members of group {self._admin_group} may do this"
-            )

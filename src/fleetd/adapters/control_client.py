@@ -7,6 +7,8 @@ from typing import Any
 
 from fleetd.adapters import control_interface as offered
 from fleetd.adapters.bus import BusCallError, BusLostError, Connection
+from fleetd.adapters.control_orders import call_of
+from fleetd.core.commands import Command
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 
@@ -32,7 +34,19 @@ def request_reload(timeout_seconds: float = 35.0, *, bus_address: str | None = N
     _ask_fleetd("Reload", timeout_seconds, bus_address)
 
 
-def _ask_fleetd(member: str, timeout_seconds: float, bus_address: str | None) -> list[Any]:
+def give_order(command: Command, timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> str:
+    """Have the daemon obey; returns its answer, a sentence for the admin.
+
+    Raises SourceUnavailableError when it can't be asked, FleetdError with the reason when it refuses.
+    """
+    method, arguments = call_of(command)
+    [answer] = _ask_fleetd(method, timeout_seconds, bus_address, *arguments)
+    return str(answer)
+
+
+def _ask_fleetd(
+    member: str, timeout_seconds: float, bus_address: str | None, *arguments: object
+) -> list[Any]:
     async def ask() -> list[Any]:
         async with asyncio.timeout(timeout_seconds):
             connection = await Connection.open(bus_address, timeout_seconds=timeout_seconds)
@@ -42,6 +56,8 @@ def _ask_fleetd(member: str, timeout_seconds: float, bus_address: str | None) ->
                     offered.MANAGER_PATH,
                     offered.MANAGER,
                     member,
+                    offered.METHODS[offered.MANAGER, member],
+                    *arguments,
                     timeout_seconds=timeout_seconds,
                 )
             finally:
@@ -69,6 +85,11 @@ def _client_error(error: BusCallError) -> FleetdError:
         return SourceUnavailableError("fleetd ended before it answered. See systemctl status fleetd")
     if error.name == offered.ERROR_NOT_READY:
         return SourceUnavailableError(error.text)
-    if error.name == offered.ERROR_ACCESS_DENIED:
-        return FleetdError(f"the bus does not allow it: {error.text}")
+    if error.name == offered.ERROR_ACCESS_DENIED:  # by the bus itself, in words for programmers, or by fleetd
+        return FleetdError("only root and members of the group fleetd may do this: try sudo")
+    if error.name == offered.ERROR_UNKNOWN_METHOD:
+        return FleetdError(
+            "the fleetd that runs does not know this order, so it is not the one installed with this fleetctl:"
+            " systemctl restart fleetd (workers keep running)"
+        )
     return FleetdError(error.text or error.name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from fleetd.adapters.control_orders import ORDERS, signature_of
+
 BUS_NAME: Final = "org.fleetd1"
 MANAGER_PATH: Final = "/org/fleetd1"
 MANAGER: Final = "org.fleetd1.Manager"
@@ -30,6 +32,15 @@ ERROR_UNKNOWN_OBJECT: Final = "org.freedesktop.DBus.Error.UnknownObject"
 ERROR_UNKNOWN_INTERFACE: Final = "org.freedesktop.DBus.Error.UnknownInterface"
 ERROR_UNKNOWN_PROPERTY: Final = "org.freedesktop.DBus.Error.UnknownProperty"
 
+
+class CallRefusedError(Exception):
+    """A call that gets an error reply: its D-Bus error name and a sentence."""
+
+    def __init__(self, name: str, sentence: str) -> None:
+        self.name = name
+        super().__init__(sentence)
+
+
 #: systemd's words for syslog levels.
 LOG_LEVELS: Final = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 
@@ -37,6 +48,7 @@ LOG_LEVELS: Final = ("emerg", "alert", "crit", "err", "warning", "notice", "info
 METHODS: Final = {
     (MANAGER, "Status"): "",
     (MANAGER, "Reload"): "",
+    **{(MANAGER, method): signature_of(method) for method in ORDERS},
     (PEER, "Ping"): "",
     (PEER, "GetMachineId"): "",
     (INTROSPECTABLE, "Introspect"): "",
@@ -65,10 +77,23 @@ _WITH_PROPERTIES = """
   <method name="Set"><arg name="interface" type="s" direction="in"/>
    <arg name="property" type="s" direction="in"/><arg name="value" type="v" direction="in"/></method>
  </interface>"""
-_MANAGER_XML = """
+
+
+def _order_xml(method: str) -> str:
+    """It answers with a sentence for whoever gave the order."""
+    arguments = [*ORDERS[method], ("answer", "s")]
+    directions = ["in"] * len(ORDERS[method]) + ["out"]
+    described = "".join(
+        f'<arg name="{name}" type="{kind}" direction="{direction}"/>'
+        for (name, kind), direction in zip(arguments, directions, strict=True)
+    )
+    return f'\n  <method name="{method}">{described}</method>'
+
+
+_MANAGER_XML = f"""
  <interface name="org.fleetd1.Manager">
   <method name="Status"><arg name="json" type="s" direction="out"/></method>
-  <method name="Reload"/>
+  <method name="Reload"/>{"".join(map(_order_xml, ORDERS))}
   <property name="Version" type="s" access="read">
    <annotation name="org.freedesktop.DBus.Property.EmitsChangedSignal" value="const"/></property>
  </interface>"""
