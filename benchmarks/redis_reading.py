@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from fleetd.adapters.sidekiq_redis import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from tests.adapters.redis_server import RedisServer, admin, redis_server
-from tests.adapters.sidekiq_keys import SidekiqKeys
+from tests.adapters.sidekiq_keys import SidekiqKeys, compact
 
 QUEUES = ("default", "push", "ingress", "mailers", "pull", "fasp", "scheduler")
 PROCESSES = 8
@@ -56,6 +56,21 @@ class Cost:
     received_kb: float
 
 
+def running_job(size_bytes: int) -> dict[str, object]:
+    """As Mastodon's workers get an activity of a remote server: JSON as an argument within a job's JSON."""
+    activity = compact({"id": "https://remote.example/users/someone/statuses/1", "type": "Create"})
+    return {
+        "retry": 8,
+        "queue": "ingress",
+        "backtrace": True,
+        "class": "ActivityPub::ProcessingWorker",
+        "args": [1, activity * (size_bytes // len(activity)), None, "Account"],
+        "jid": "88cee6de6ec5f8f3be802e28",
+        "created_at": 1760000000.25,
+        "enqueued_at": 1760000000.5,
+    }
+
+
 def arrange(client: redis.Redis, world: World) -> list[str]:
     client.flushall()
     keys = SidekiqKeys(client)
@@ -67,7 +82,8 @@ def arrange(client: redis.Redis, world: World) -> list[str]:
     identities = [f"worker{n}:{4711 + n}:5f0c3a9d2b1e" for n in range(PROCESSES)]
     for identity in identities:
         keys.beat(identity, version="7.3.9")
-        keys.work(identity, *(QUEUES[n % 5] for n in range(THREADS)), payload="x" * world.running_bytes)
+        payload = compact(running_job(world.running_bytes))
+        keys.work(identity, *(QUEUES[n % 5] for n in range(THREADS)), payload=payload)
     return identities
 
 

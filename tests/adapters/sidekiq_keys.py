@@ -51,6 +51,11 @@ class SidekiqKeys:
         self.client.sadd(f"{self.prefix}processes", identity)
         self.client.hset(f"{self.prefix}{identity}", mapping=fields)
 
+    def running(self, identity: str, *entries: str | bytes) -> None:
+        """Running jobs as their JSON stands in the work hash."""
+        fields: dict[Any, Any] = {f"tid{n}": entry for n, entry in enumerate(entries)}
+        self.client.hset(f"{self.prefix}{identity}:work", mapping=fields)
+
     def work(
         self, identity: str, *queues: str, key: str = "work", age_seconds: float = 30.0, payload: str = "{}"
     ) -> None:

@@ -129,12 +129,27 @@ def test_the_end_of_a_job_says_the_same_as_the_whole(before: dict[str, Any], aft
     "entry",
     [
         b'{"queue":"pull","payload":{"class":"A"},"run_at":1759999990}',
-        [b"pull", b"1759999990"],
-        [b"queue:pull", b"1759999990"],
+        [b"pull", b"1759999990", b""],
+        [b"queue:pull", b"1759999990", b""],
+        [b"pull", b"1759999990", b"", b"\xff"],
+        [b"pull", b"1759999990", b"", b"[" * 200_000],
     ],
 )
 def test_running_jobs(entry: Any) -> None:
-    assert work_entry(entry) == ("pull", 1759999990.0)
+    assert work_entry(entry) == ("pull", 1759999990.0, "")
+
+
+@pytest.mark.parametrize("work", fixture("work.json")["work"], ids=lambda work: str(work["of"]))
+def test_the_id_of_a_running_job_of_every_version(work: dict[str, Any]) -> None:
+    """Its own and not one of its arguments': a job once pushed back is known again by it."""
+    json = work["json"].encode()
+    assert work_entry(json) == (work["queue"], work["run_at"], work["jid"])
+    assert work_entry([b"pull", b"5", b"", json]) == ("pull", 5.0, work["jid"])
+
+
+@pytest.mark.parametrize("jid", [b"\xff", b"a b", b"a" * 65, b"\n", b"b4\n"])
+def test_an_id_that_is_none_leaves_the_job_counted(jid: bytes) -> None:
+    assert work_entry([b"pull", b"5", jid]) == ("pull", 5.0, "")
 
 
 def take(*records: list[Any], prefix: str = "") -> Reading:
@@ -149,7 +164,7 @@ def process_record(name: str = "process-7.3.9.json", identity: bytes = b"p:1:a")
 
 
 def test_an_unreadable_heartbeat_makes_the_processes_incomplete_and_still_counts_its_work() -> None:
-    work = [b"work", b"p:2:b", b"p:2:b:work", [[b"pull", b"1759999990"]]]
+    work = [b"work", b"p:2:b", b"p:2:b:work", [[b"pull", b"1759999990", b"b4"]]]
     bad = process_record(identity=b"p:2:b")
     bad[2] = b"\xff"
     facts = take(process_record(), bad, [b"queue", b"pull", 0, None, 0], work).facts(
@@ -172,10 +187,20 @@ def test_unreadable_running_jobs_leave_out_the_queues_of_that_process() -> None:
     assert facts.processes_complete
 
 
-def test_the_oldest_running_job_of_a_process() -> None:
-    work = [b"work", b"p:1:a", b"p:1:a:work", [[b"pull", b"1759999990"], [b"push", b"1759999950"]]]
-    (process,) = take(process_record(), work).facts(redis_run_id="", writable=None).processes
-    assert process.oldest_run_age_seconds == pytest.approx(50)
+def test_the_running_jobs_of_a_process_oldest_first() -> None:
+    entries = [
+        [b"pull", b"1759999990", b"b4"],
+        [b"push", b"1759999950", b"c5"],
+        b"",
+        [b"pull", b"1759999970", b""],
+    ]
+    readings = take(
+        process_record(), process_record(identity=b"p:2:b"), [b"work", b"p:1:a", b"p:1:a:work", entries]
+    )
+    busy, idle = readings.facts(redis_run_id="", writable=None).processes
+    assert [(job.jid, job.run_age_seconds) for job in busy.jobs] == [("c5", 50), ("", 30), ("b4", 10)]
+    assert busy.oldest_run_age_seconds == 50
+    assert (idle.jobs, idle.oldest_run_age_seconds) == ((), None)
 
 
 def test_job_classes_of_both_key_formats_are_added() -> None:
@@ -215,7 +240,7 @@ records = st.one_of(
     st.tuples(st.just(b"queue"), texts, st.integers(0), maybe, st.sampled_from([0, 1])),
     st.tuples(st.just(b"process"), texts, *[mangled] * 6),
     st.tuples(
-        st.just(b"work"), texts, texts, st.lists(texts | st.tuples(texts, texts).map(list), max_size=4)
+        st.just(b"work"), texts, texts, st.lists(texts | st.lists(texts, min_size=3, max_size=4), max_size=4)
     ),
     st.tuples(st.just(b"counter"), st.sampled_from([b"processed", b"failed"]), maybe),
     st.tuples(st.just(b"classes"), texts, st.lists(texts, max_size=5)),

@@ -9,7 +9,8 @@
 -- Reply: a list of records, each a list that begins with its kind:
 --   time SECONDS MICROSECONDS | queue NAME LENGTH JOB-or-nil CUT(0|1) | counter NAME VALUE-or-nil
 --   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY | work IDENTITY KEY {ENTRY...}
---   An ENTRY is a list {QUEUE, RUN_AT}, or the JSON itself where it does not look as Sidekiq writes it.
+--   An ENTRY is a list {QUEUE, RUN_AT, JID}, or the JSON itself where it does not look as Sidekiq writes it. A list
+--   with an empty JID goes on with the JSON, if that is short, for a reader that understands all of it.
 --   classes KEY {FIELD, VALUE...} | fault ABOUT OWNER KEY WHY | cut ABOUT OWNER KEY LIMIT
 --   ABOUT says what is unknown then: queues, queue, processes, work (of process OWNER), counter or classes.
 --   JOB is whole, or when CUT what follows the first key in its tail that looks like a time.
@@ -21,6 +22,8 @@ local NAME_MAX = 256 -- bytes of a queue's or process's name
 local WHOLE_MAX = 2048 -- bytes of JSON sent whole
 local TAIL_MAX = 65536 -- bytes of a longer job searched: after its times a failed one has up to 10,000 characters
 local INFO_MAX = 65536
+local JID_MAX = 64
+local JID_TRIES_MAX = 8 -- nested objects that have an id as well
 
 local records = {}
 local function tell(...) records[#records + 1] = {...} end
@@ -81,11 +84,31 @@ local function read_queue(name)
   tell('queue', name, length, job, cut)
 end
 
+-- Sidekiq's id of a job, or ''. The job is JSON in a string here, its last brace at `close`. Its own quotes are
+-- escaped once and those inside its strings twice, so this can only be a key; and one that has no other brace between
+-- itself and the last is no nested object's. Sidekiq writes it after the arguments.
+local function job_id(json, close)
+  local at = math.max(1, #json - TAIL_MAX)
+  for _ = 1, JID_TRIES_MAX do
+    local from, to = string.find(json, 'jid\\":\\"', at, true) -- begins with a rare letter: found 40 times faster
+    if not from then return '' end
+    if string.find(json, '}', to, true) == close and string.find(json, '^[,{]\\"', from - 3) then
+      local jid = string.match(json, '^([%w_.:-]+)\\"', to + 1)
+      return jid and #jid <= JID_MAX and jid or ''
+    end
+    at = to
+  end
+  return ''
+end
+
 local function work_entry(json)
   local queue = string.match(json, '^{"queue":"([^"\\]+)","payload":')
   local run_at = string.match(string.sub(json, -40), ',"run_at":([%d.]+)}$')
-  if queue and run_at then return {queue, run_at} end
-  return #json <= WHOLE_MAX and json or ''
+  local short = #json <= WHOLE_MAX and json or ''
+  if not (queue and run_at) then return short end
+  local jid = job_id(json, #json - #run_at - #'","run_at":}')
+  if jid ~= '' or short == '' then return {queue, run_at, jid} end
+  return {queue, run_at, jid, json}
 end
 
 local function read_work(identity)

@@ -18,7 +18,7 @@ from fleetd.adapters.sidekiq_wire import (
     text,
     work_entry,
 )
-from fleetd.core.facts import JobClassFacts, KeyFault, ProcessFacts, QueueFacts, SidekiqFacts
+from fleetd.core.facts import JobClassFacts, KeyFault, ProcessFacts, QueueFacts, RunningJob, SidekiqFacts
 
 FAULTS_MAX = 100
 _KEY_SHOWN_MAX = 160
@@ -41,7 +41,7 @@ class Reading:
         self._processes: dict[bytes, ProcessFacts] = {}  # by identity
         self._complete = True
         self._busy: Counter[str] = Counter()  # by queue
-        self._oldest_run: dict[bytes, float] = {}  # by identity
+        self._jobs: dict[bytes, list[RunningJob]] = {}  # by identity
         self._unattributed: set[bytes] = set()  # identities whose running jobs are not all understood
         self._counters: dict[str, int] = {}
         self._classes: dict[str, Counter[str]] = {}
@@ -82,7 +82,7 @@ class Reading:
                 for name, (length, age) in self._lengths.items()
             },
             processes=tuple(
-                msgspec.structs.replace(process, oldest_run_age_seconds=self._oldest_run.get(identity))
+                _with_jobs(process, self._jobs.get(identity, []))
                 for identity, process in sorted(self._processes.items())
             ),
             processed_jobs_total=self._counters.get("processed"),
@@ -124,14 +124,14 @@ class Reading:
     def _take_work(self, identity: bytes, key: bytes, entries: list[Any]) -> None:
         for entry in entries:
             try:
-                queue, run_at = work_entry(entry)
+                queue, run_at, jid = work_entry(entry)
                 age = age_seconds(run_at, self._now_seconds)
             except WireError as error:
                 self._unattributed.add(identity)
                 self.fault(_shown(key), str(error))
                 continue
             self._busy[queue] += 1
-            self._oldest_run[identity] = max(age, self._oldest_run.get(identity, 0.0))
+            self._jobs.setdefault(identity, []).append(RunningJob(jid=jid, run_age_seconds=age))
 
     def _take_counter(self, name: bytes, value: bytes | None) -> None:
         counter = name.decode()
@@ -167,6 +167,12 @@ class Reading:
             self._complete = False
         elif about == b"work":
             self._unattributed.add(owner)
+
+
+def _with_jobs(process: ProcessFacts, jobs: list[RunningJob]) -> ProcessFacts:
+    oldest_first = tuple(sorted(jobs, key=lambda job: (-job.run_age_seconds, job.jid)))
+    oldest = oldest_first[0].run_age_seconds if oldest_first else None
+    return msgspec.structs.replace(process, oldest_run_age_seconds=oldest, jobs=oldest_first)
 
 
 def _shown(key: bytes) -> str:

@@ -8,7 +8,8 @@ left out and named as a KeyFault whose words depend on the fault only, so that a
 from __future__ import annotations
 
 import math
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +20,7 @@ _MILLISECONDS_FROM = 1e11
 _TIME_KEYS = (b'"enqueued_at":', b'"created_at":')
 _TRIES_MAX = 32  # nested objects with a job's names; each try reads at most the tail the script sends
 _DIGITS_MAX = 18
+_JID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # 24 hex digits, but people may bring their own
 
 #: Everything that decoding hostile JSON may raise: msgspec counts nesting by Python's recursion limit.
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
@@ -33,9 +35,22 @@ class _Times(msgspec.Struct):
     created_at: float | None = None
 
 
+class RunningEntry(NamedTuple):
+    """One running job: its queue, since when (a Sidekiq time), and its id; "" where that can't be told."""
+
+    queue: str
+    run_at: float
+    jid: str
+
+
 class _Work(msgspec.Struct):
     queue: str
     run_at: float
+    payload: msgspec.Raw = msgspec.Raw()
+
+
+class _Job(msgspec.Struct):
+    jid: str = ""
 
 
 class _Capsule(msgspec.Struct):
@@ -59,6 +74,8 @@ class _Info(msgspec.Struct):
 
 _TIMES = msgspec.json.Decoder(_Times)
 _WORK = msgspec.json.Decoder(_Work)
+_PAYLOAD = msgspec.json.Decoder(str | _Job)  # a job's JSON in a string; before Sidekiq 6 the job itself
+_JOB = msgspec.json.Decoder(_Job)
 _INFO = msgspec.json.Decoder(_Info)
 
 
@@ -93,16 +110,35 @@ def age_seconds(time: float, now_seconds: float) -> float:
     return max(0.0, now_seconds - (time / 1000.0 if time >= _MILLISECONDS_FROM else time))
 
 
-def work_entry(entry: list[Any] | bytes) -> tuple[str, float]:
-    """Queue and start of a running job: the script's pair, or the JSON where that found none."""
+def work_entry(entry: list[Any] | bytes) -> RunningEntry:
+    """A running job: what the script told of it, or its JSON where that did not look as usual.
+
+    An id that can't be read is no error: the thread is busy all the same.
+    """
     if isinstance(entry, list):
-        queue, run_at = text(entry[0]), _number(entry[1])
+        queue, run_at, jid = text(entry[0]), _number(entry[1]), _plain_jid(entry[2].decode(errors="replace"))
+        if not jid and len(entry) > 3:
+            jid = _jid_of_work(entry[3])
     elif not entry:
         raise WireError("a running job is too large to be read, or is not what Sidekiq writes")
     else:
         work = _decode(_WORK, entry)
-        queue, run_at = work.queue, work.run_at
-    return queue.removeprefix("queue:"), run_at
+        queue, run_at, jid = work.queue, work.run_at, _jid_of_work(entry)
+    return RunningEntry(queue.removeprefix("queue:"), run_at, jid)
+
+
+def _jid_of_work(json: bytes) -> str:
+    """The id of the job itself, whatever its arguments hold."""
+    try:
+        payload = _PAYLOAD.decode(_WORK.decode(json).payload)
+        job = _JOB.decode(payload) if isinstance(payload, str) else payload
+    except _UNREADABLE:
+        return ""
+    return _plain_jid(job.jid)
+
+
+def _plain_jid(jid: str) -> str:
+    return jid if _JID.fullmatch(jid) else ""
 
 
 def heartbeat(identity: str, fields: list[bytes | None], now_seconds: float) -> ProcessFacts:
