@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from fleetd.cli.wording import clean, numbers, size
+from fleetd.cli.wording import numbers, printable, size
 from fleetd.core.policy import Policy, Profile
 from fleetd.errors import ConfigError
 
@@ -41,26 +39,19 @@ def check_config(context: click.Context, file: str) -> None:
     try:
         settings = load(file)
     except ConfigError as error:
-        click.echo(_shown(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"))
+        click.echo(printable(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"))
         for problem in error.problems:
             where = f"{problem.path}: " if problem.path else ""
-            click.echo(_shown(f"  {where}{problem.what}"))
-            click.echo(_shown(f"    {problem.cure}"))
+            click.echo(printable(f"  {where}{problem.what}"))
+            click.echo(printable(f"    {problem.cure}"))
         context.exit(1)
-    click.echo(_shown(f"{file}: fleetd takes this configuration"))
+    click.echo(printable(f"{file}: fleetd takes this configuration"))
     for line in summary_lines(settings.policy, settings.warnings):
-        click.echo(_shown(line))
+        click.echo(printable(line))
 
 
 def _problems(count: int) -> str:
     return "problem" if count == 1 else "problems"
-
-
-def _shown(line: str) -> str:
-    """Safe for a terminal and writable in its encoding; the leading spaces stay."""
-    text = line.lstrip(" ")
-    encoding = (sys.stdout.encoding or "").lower()
-    return " " * (len(line) - len(text)) + clean(text, ascii_only="utf" not in encoding)
 
 
 def summary_lines(policy: Policy, warnings: tuple[str, ...]) -> list[str]:

@@ -11,11 +11,10 @@ import click
 
 from fleetd import __version__
 from fleetd.cli.check_config import check_config
-from fleetd.cli.status import Reach, status
+from fleetd.cli.orders import ORDERS
+from fleetd.cli.status import EXIT_INTERRUPTED, Reach, status
 from fleetd.cli.wording import clean
 from fleetd.errors import FleetdError
-
-EXIT_INTERRUPTED = 130
 
 
 class Commands(click.Group):
@@ -41,10 +40,12 @@ class Commands(click.Group):
 Examples:
   fleetctl status                 the one screen to look at first
   fleetctl status --watch         the same, live
+  fleetctl pause --for 2h         leave the fleet as it is while you work on something
+  fleetctl restart                replace every worker one by one, after an upgrade of Mastodon
   fleetctl check-config           after an edit, before systemctl reload fleetd
 
 \b
-Completion of commands and options:
+Completion of commands, options, profiles and instances:
   bash   eval "$(_FLEETCTL_COMPLETE=bash_source fleetctl)"      in ~/.bashrc
   zsh    eval "$(_FLEETCTL_COMPLETE=zsh_source fleetctl)"       in ~/.zshrc
   fish   _FLEETCTL_COMPLETE=fish_source fleetctl | source       in ~/.config/fish/config.fish
@@ -52,11 +53,16 @@ Completion of commands and options:
 )
 @click.version_option(__version__, prog_name="fleetctl", message="%(prog)s %(version)s")
 def cli() -> None:
-    """See what fleetd does with this host's Sidekiq processes, and why."""
+    """See what fleetd does with this host's Sidekiq processes, and why; and have it do something else.
+
+    Looking is for everybody, giving orders for root and the members of the group fleetd. Every order ends by itself.
+    """
 
 
 cli.add_command(status)
 cli.add_command(check_config)
+for order in ORDERS:
+    cli.add_command(order)
 
 
 def main(reach: Reach | None = None) -> None:

@@ -14,12 +14,13 @@ import msgspec
 
 from fleetd import __version__
 from fleetd.cli import postmortem
+from fleetd.core.commands import Command
 from fleetd.core.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 ANSWER_SECONDS_MAX = 5.0
 WATCH_SECONDS = 2.0
-EXIT_ERROR, EXIT_NOT_RUNNING = 1, 3
+EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_INTERRUPTED = 1, 3, 130
 
 EXIT_CODES = """\b
 Exit status (as of systemctl status):
@@ -41,13 +42,25 @@ def fetch_from_bus(timeout_seconds: float) -> str:
     return fetch_status(timeout_seconds)
 
 
+def order_over_bus(command: Command) -> str:
+    """Have fleetd obey; returns its answer, raises FleetdError with the reason when it doesn't."""
+    from fleetd.adapters.control_client import give_order
+
+    return give_order(command)
+
+
 @dataclass(frozen=True)
 class Reach:
     """How the outside is reached; tests put something else here."""
 
     fetch: Callable[[float], str] = fetch_from_bus
+    order: Callable[[Command], str] = order_over_bus
     run: postmortem.Run = postmortem.run
     sleep: Callable[[float], None] = field(default=time.sleep)
+
+
+def reach_of(context: click.Context) -> Reach:
+    return context.obj if isinstance(context.obj, Reach) else Reach()
 
 
 def read_status(text: str) -> Status:
@@ -118,7 +131,7 @@ def status(context: click.Context, as_json: bool, watch: bool) -> None:
 
     When fleetd is down, what systemd and the journal know about that instead.
     """
-    reach = context.obj if isinstance(context.obj, Reach) else Reach()
+    reach = reach_of(context)
     if as_json and watch:
         raise click.UsageError("--json gives one document; leave out --watch, or call it repeatedly.")
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 import msgspec
@@ -112,6 +113,13 @@ def clean(text: str, *, ascii_only: bool = False) -> str:
         for c in text
     )
     return text if len(text) <= _LONGEST_STRING else text[: _LONGEST_STRING - 3] + "..."
+
+
+def printable(line: str) -> str:
+    """Safe for a terminal and writable in the encoding of standard output; the leading spaces stay."""
+    text = line.lstrip(" ")
+    encoding = (sys.stdout.encoding or "").lower()
+    return " " * (len(line) - len(text)) + clean(text, ascii_only="utf" not in encoding)
 
 
 def cleaned(status: Status, *, ascii_only: bool) -> Status:
