@@ -23,6 +23,7 @@ from typing import IO, Literal
 from lab import holder, namespaces
 from lab.errors import LabError
 from lab.host import Host
+from lab.lengths import Lengths
 from lab.resp import Connection, RedisError
 
 CLASSES: Mapping[str, Sequence[tuple[str, float, float]]] = {
@@ -63,6 +64,7 @@ class Load:
     """What to enqueue. `timestamps` as Sidekiq up to 7 writes them (float seconds) or from 8.0 (integer milliseconds).
 
     `job_scale` multiplies the durations; `query_share` is the part of each that is spent within a query on Postgres.
+    `lengths` replaces the queues' own durations.
     """
 
     phases: Sequence[Phase]
@@ -73,10 +75,13 @@ class Load:
     limit: int = 100_000
     namespace: str = ""
     password: str = ""
+    lengths: Lengths | None = None
 
     def mean_threads(self, phase: Phase) -> float:
         """Threads that this phase keeps busy on average (Little's law: rate × mean duration)."""
-        return sum(rate * mean_seconds(queue) * self.job_scale for queue, rate in phase.rates.items())
+        own = None if self.lengths is None else self.lengths.mean_seconds
+        means = {queue: own or mean_seconds(queue) for queue in phase.rates}
+        return sum(rate * means[queue] * self.job_scale for queue, rate in phase.rates.items())
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ def jobs_of(load: Load) -> Iterator[Job]:
 def _job(load: Load, due: float, queue: str, number: int, chance: random.Random) -> Job:
     classes = CLASSES[queue]
     name, _, median = chance.choices(classes, [weight for _, weight, _ in classes])[0]
-    seconds = median * chance.lognormvariate(0, SPREAD) * load.job_scale
+    lengths = load.lengths or Lengths(median, SPREAD)
+    seconds = lengths.draw(chance) * load.job_scale
     return Job(due, queue, name, number, seconds, seconds * load.query_share, secrets.token_hex(12))
 
 
@@ -278,7 +284,9 @@ def run(address: str, load: Load, record: IO[str]) -> int:
 def main() -> None:
     address, path = sys.argv[1:]
     told = json.load(sys.stdin)
-    load = Load(**{**told, "phases": [Phase(**phase) for phase in told["phases"]]})
+    phases = [Phase(**phase) for phase in told["phases"]]
+    lengths = None if told["lengths"] is None else Lengths(**told["lengths"])
+    load = Load(**{**told, "phases": phases, "lengths": lengths})
     with Path(path).open("w") as record:
         print(run(address, load, record))
 

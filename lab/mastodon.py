@@ -11,12 +11,13 @@ from lab.host import Host
 
 LIVE = "/home/mastodon/live"
 RUNS = f"{LIVE}/log/runs.jsonl"
+LIFE = f"{LIVE}/log/life.jsonl"
 QUEUES = ("default", "push", "ingress", "mailers", "pull", "scheduler", "fasp")
 STOCK_UNIT = "mastodon-sidekiq.service"
 
 _APP = Path(__file__).with_name("app")
 _USER_ID = 1791  # free on any Debian: people start at 1000, and few machines have 791 of them
-_PROGRAM = "/usr/bin/sidekiq -r ./app.rb"
+PROGRAM = "/usr/bin/sidekiq -r ./app.rb"
 
 
 def environment(
@@ -77,7 +78,7 @@ def run_with_stand_in(host: Host, unit: str) -> None:
     host.write(
         f"/etc/systemd/system/{unit}.d/50-lab.conf",
         f"# The lab has no rbenv: Debian's sidekiq, loading the stand-in app.\n"
-        f"[Service]\nExecStart=\nExecStart={_PROGRAM} {arguments}\n",
+        f"[Service]\nExecStart=\nExecStart={PROGRAM} {arguments}\n",
     )
 
 

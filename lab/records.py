@@ -145,6 +145,7 @@ def forget(lab: Lab) -> None:
         path.unlink()
     for host in lab.hosts.values():
         host.remove(mastodon.RUNS)
+        host.remove(mastodon.LIFE)
 
 
 def _waits(all_runs: Iterable[Run]) -> dict[str, Waits]:

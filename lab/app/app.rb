@@ -9,6 +9,7 @@ Dotenv.load(File.join(__dir__, ".env.production"))
 require_relative "lib/redis"
 require_relative "lib/database"
 require_relative "lib/runs"
+require_relative "lib/life"
 require_relative "lib/workers"
 require_relative "lib/cron"
 

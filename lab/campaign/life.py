@@ -1,0 +1,105 @@
+"""When each Sidekiq process served: by its own word (log/life.jsonl) and, where it died, by systemd's."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lab import mastodon
+from lab.host import Host
+
+_EXITED = "MESSAGE_ID=98e322203f7a4ed290d09fe03c09fe15"  # systemd: a process of a unit has ended
+_SIGKILL = "9"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One run of an instance; times are Unix seconds. None: not (yet), or it died before it could say so."""
+
+    unit: str
+    pid: int
+    up_at: float
+    """It begins to fetch jobs."""
+    quiet_at: float | None
+    """It stops fetching."""
+    down_at: float | None
+    """It is told to end."""
+    ended_at: float | None
+    """systemd sees it die; an orderly end leaves this None."""
+    killed: bool
+    """Whether by SIGKILL, so that what it was doing is lost."""
+
+    @property
+    def served_until(self) -> float | None:
+        """The end of its service; None: it still serves."""
+        ends = [at for at in (self.quiet_at, self.down_at, self.ended_at) if at is not None]
+        return min(ends, default=None)
+
+
+def processes(host: Host) -> list[Process]:
+    """Every instance (not the scheduler) that ever came up on a host, by the time it did."""
+    runs: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
+    path = host.disk / mastodon.LIFE.lstrip("/")
+    text = path.read_text() if path.exists() else ""
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        entry = json.loads(line)
+        own = runs[entry["unit"], entry["pid"]]
+        if entry["event"] == "up":
+            own.append({})
+        own[-1].setdefault(entry["event"], entry["at"])
+    told = sorted(
+        (life["up"], unit, pid, life)
+        for (unit, pid), lives in runs.items()
+        for life in lives
+        if unit.startswith("mastodon-sidekiq@")
+    )
+    exits = _exits(host)
+    found: list[Process] = []
+    for index, (up_at, unit, pid, life) in enumerate(told):
+        next_up = min((up for up, other, *_ in told[index + 1 :] if other == unit), default=float("inf"))
+        ended = next(((at, killed) for at, killed in exits[unit] if up_at < at < next_up), None)
+        found.append(
+            Process(
+                unit=unit,
+                pid=pid,
+                up_at=up_at,
+                quiet_at=life.get("quiet"),
+                down_at=life.get("down"),
+                ended_at=None if ended is None else ended[0],
+                killed=ended is not None and ended[1],
+            )
+        )
+    return found
+
+
+def _exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
+    """By unit: when its main process ended, and whether by SIGKILL."""
+    shown = host.run(["journalctl", "--no-pager", "-o", "json", _EXITED]).stdout
+    found: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for line in shown.splitlines():
+        entry = json.loads(line)
+        if str(entry["MESSAGE"]).startswith(f"{entry['UNIT']}: Main process exited"):
+            killed = entry["EXIT_CODE"] == "killed" and entry["EXIT_STATUS"] == _SIGKILL
+            found[entry["UNIT"]].append((int(entry["__REALTIME_TIMESTAMP"]) / 1e6, killed))
+    return found
+
+
+def least_serving(told: Iterable[Process], begin: float, end: float) -> int:
+    """The fewest processes that fetched jobs at any moment between two Unix times."""
+    changes: list[tuple[float, int]] = []
+    now = 0
+    for process in told:
+        until = process.served_until
+        if process.up_at > end or (until is not None and until < begin):
+            continue
+        if process.up_at <= begin:
+            now += 1
+        else:
+            changes.append((process.up_at, 1))
+        if until is not None and until <= end:
+            changes.append((until, -1))
+    least = now
+    for _, change in sorted(changes):
+        now += change
+        least = min(least, now)
+    return least

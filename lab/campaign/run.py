@@ -1,0 +1,111 @@
+"""Plays a campaign and counts what became of every job, from the jobs' own records, Sidekiq's and systemd's word."""
+
+import json
+import time
+from dataclasses import dataclass
+
+from lab import load, mastodon, records
+from lab.campaign import life, stage, ways
+from lab.campaign.schedule import Campaign
+from lab.host import Host
+from lab.lab import Lab, Progress
+from lab.resp import strings
+from lab.topologies import TwoHosts
+
+_SETTLE_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a campaign came to."""
+
+    way: str
+    seconds: float
+    """From the first job to the last one's end."""
+    tally: records.Tally
+    events: int
+    refused: int
+    processes: tuple[life.Process, ...]
+    pushed_back: tuple[records.Run, ...]
+    """Runs that were cut off and whose job a stopping Sidekiq put back into its queue."""
+    died: int
+    """Runs that ended with their process and without a word."""
+    least_serving: int
+    """The fewest instances that fetched jobs at any moment while jobs came."""
+
+    @property
+    def ended(self) -> int:
+        """Processes that ended."""
+        return sum(process.down_at is not None or process.ended_at is not None for process in self.processes)
+
+    @property
+    def killed(self) -> int:
+        """Processes that systemd ended by SIGKILL."""
+        return sum(process.killed for process in self.processes)
+
+    @property
+    def too_soon(self) -> list[records.Run]:
+        """Jobs pushed back by an instance that had not been given its whole drain deadline."""
+        by_pid = {(p.unit, p.pid): p for p in self.processes}
+        return [run for run in self.pushed_back if not _past_deadline(by_pid.get((run.unit, run.pid)))]
+
+
+def _past_deadline(process: life.Process | None) -> bool:
+    if process is None or process.quiet_at is None or process.down_at is None:
+        return False
+    return process.down_at - process.quiet_at >= stage.DRAIN_SECONDS_MAX
+
+
+def play(campaign: Campaign, *, stock: bool, boot_seconds: float, say: Progress = lambda _: None) -> Outcome:
+    """Build the hosts, let the jobs come and the events happen, wait for the last job, count."""
+    with Lab(progress=say) as lab:
+        hosts = stage.build(lab, stock=stock, boot_seconds=boot_seconds)
+        way: ways.Way = ways.Stock(hosts.worker) if stock else ways.Fleetd(hosts.worker)
+        loader = load.start(hosts.main, campaign.load)
+        began, began_at = time.monotonic(), time.time()
+        happened, refused = 0, 0
+        for event in campaign.events:
+            if not loader.running:
+                break
+            time.sleep(max(0.0, began + event.at_seconds - time.monotonic()))
+            done = way.carry_out(event)
+            happened += 1
+            refused += not done
+            say(f"{event.at_seconds:4.0f} s: {event.kind}{'' if done else ' refused'}")
+        loader.wait(timeout=campaign.seconds)
+        ended_at = time.time()
+        say(f"{ended_at - began_at:4.0f} s: no more jobs come")
+        hosts.worker.wait_until("no job is left", lambda: _idle(hosts), timeout=_SETTLE_SECONDS)
+        seconds = time.monotonic() - began
+        told = life.processes(hosts.worker)
+        runs = records.runs([hosts.worker])
+        return Outcome(
+            way=way.name,
+            seconds=seconds,
+            tally=records.tally(hosts.main),
+            events=happened,
+            refused=refused,
+            processes=tuple(told),
+            pushed_back=tuple(run for run in runs if run.result == "pushed_back"),
+            died=sum(run.result is None for run in runs),
+            least_serving=life.least_serving(told, began_at, ended_at),
+        )
+
+
+def _idle(hosts: TwoHosts) -> bool:
+    """Whether no job waits, is to be tried again, or runs in a process that lives (heartbeats tell up to 5 s late)."""
+    with load.connect(hosts.main) as redis:
+        waiting = redis.pipeline([("LLEN", f"queue:{queue}") for queue in mastodon.QUEUES])
+        later = redis.pipeline([("ZCARD", name) for name in ("retry", "schedule")])
+        if any([*waiting, *later]):
+            return False
+        busy = []
+        for identity in strings(redis.command("SMEMBERS", "processes")):
+            told = strings(redis.command("HMGET", identity, "info", "busy"))
+            if told and _is_alive(hosts.worker, json.loads(told[0])["pid"]):
+                busy.append(told[-1] != "0")
+    return not any(busy)
+
+
+def _is_alive(worker: Host, pid: int) -> bool:
+    return worker.path(f"/proc/{pid}").exists()
