@@ -12,9 +12,11 @@ import random
 from collections import Counter, deque
 
 from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.facts import HostPressure
 from fleetd.core.identity import WorkerTag, application_name
 from fleetd.core.lifecycle import Number
 from fleetd.core.policy import Policy
+from fleetd.core.settings import instance_digest, scheduler_digest
 from tests.world_parts import Job, Process, Unit
 
 BEAT_SECONDS = 10.0
@@ -22,6 +24,7 @@ GHOST_SECONDS = 60.0
 SHUTDOWN_SECONDS = 25.0  # Sidekiq's -t
 RESTART_SECONDS = 5.0  # RestartSec
 START_LIMIT = 3  # deaths in a row before READY; then systemd gives up
+STOP_SLACK_SECONDS = 35.0  # TimeoutStopSec beyond -t
 MIB = 1024 * 1024
 
 
@@ -45,6 +48,13 @@ class World:
         self.start_job_seconds = 0.0  # how long a starved systemd lets a start job wait, unseen
         self.broken: set[Number] = set()  # these die while they boot
         self.rendered = set(numbers)
+        self.rendered_policy = policy  # what fleetd-render last wrote
+        self.unit_file = "unit-1"
+        self.code, self.code_broken = "code-1", False  # Mastodon's; broken: what boots on it dies
+        self.deaf: set[Number] = set()  # a wrapper that passes on no signal
+        self.slow_boots: dict[Number, float] = {}
+        self.pressure: HostPressure | None = None
+        self.oom_kills_total = 0
         self.redis_up = self.redis_writable = self.postgres_up = self.systemd_up = True
         self.postgres_refuses = False
         self.systemd_hangs = False
@@ -58,6 +68,7 @@ class World:
         self.pushed_back = 0
         self._owed: dict[str, float] = {}
         self._pid = 1000
+        self._jid = 0
 
     # -- time ---------------------------------------------------------------------------------------------------
 
@@ -89,14 +100,16 @@ class World:
         process = unit.process
         if process is None or unit.state != "activating" or self.now < process.ready_at:
             return
-        if unit.number in self.broken:
+        if unit.number in self.broken or (self.code_broken and process.code == self.code):
             self._died(unit)
         else:
             unit.become("active", self.now)
             unit.deaths = 0
 
     def _step_process(self, process: Process) -> None:
-        if not process.is_ready(self.now):
+        if process.hung and process.stop_at is not None and self.now >= process.stop_at + STOP_SLACK_SECONDS:
+            self._killed_by_systemd(process)
+        if not process.is_ready(self.now) or process.hung:
             return
         finished = [job for job in process.jobs if job.finish_at <= self.now]
         self.done += len(finished)
@@ -105,7 +118,7 @@ class World:
             job = self._fetch(process)
             if job is None:
                 break
-            job.finish_at = self.now + self.random.uniform(*self.job_seconds)
+            job.begun_at, job.finish_at = self.now, self.now + self.random.uniform(*self.job_seconds)
             process.jobs.append(job)
             process.opened = max(process.opened, len(process.jobs))
         if self.redis_up and (process.beat_at is None or self.now - process.beat_at >= BEAT_SECONDS):
@@ -125,11 +138,13 @@ class World:
     def _beat(self, process: Process) -> None:
         process.beat_at, process.beat_quiet, process.listed = self.now, process.quiet, True
         process.beat_work = Counter(job.queue for job in process.jobs)
+        process.beat_jobs = tuple((job.jid, job.begun_at) for job in process.jobs)
 
     def _exit(self, process: Process) -> None:
         """The end of an ordinary stop: push back what is unfinished, or lose it where Redis takes no writes."""
         if process.jobs and self.redis_up and self.redis_writable:
             for job in process.jobs:
+                job.pushed_back += process.stopped_by == "fleetd"
                 self.queues[job.queue].appendleft(job)
             self.pushed_back += len(process.jobs)
         else:
@@ -146,6 +161,16 @@ class World:
                 unit.process = None
                 unit.become("inactive", self.now)
         self.elsewhere = [p for p in self.elsewhere if p.alive]
+
+    def _killed_by_systemd(self, process: Process) -> None:
+        """TimeoutStopSec: what it had in its hands is lost, as with any process that hangs."""
+        self.lost_otherwise += len(process.jobs)
+        process.jobs, process.alive = [], False
+        self.ghosts.append(process)
+        for unit in self.units.values():
+            if unit.process is process:
+                unit.process, unit.result = None, "timeout"
+                unit.become("failed", self.now)
 
     def _died(self, unit: Unit) -> None:
         """Not by a stop: systemd restarts it, until the start limit."""
@@ -174,15 +199,19 @@ class World:
 
     def _boot(self, unit: Unit) -> None:
         if unit.number == "scheduler":
-            scheduler = self.policy.scheduler
+            scheduler = self.rendered_policy.scheduler
+            digest = scheduler_digest(scheduler)
             queues: tuple[tuple[str, int], ...] = tuple((q, 1) for q in scheduler.queues)
             threads, pool, weighted = scheduler.threads, scheduler.db_pool, False
         else:
-            profile = self.policy.profile_of(unit.number)
+            profile = self.rendered_policy.profile_of(unit.number)
             assert profile is not None
+            digest = instance_digest(profile)
             queues, threads, pool = profile.queues, profile.threads, profile.db_pool
             weighted = profile.order == "weighted"
-        unit.process = self._process(self.policy.host, unit.number, threads, pool, queues, weighted)
+        unit.process = self._process(self.policy.host, unit.number, threads, pool, queues, weighted, digest)
+        unit.process.ready_at += self.slow_boots.get(unit.number, 0.0)
+        unit.invocation, unit.result, unit.killed_by_signal = self._pid, "success", 0
         unit.become("activating", self.now)
 
     def _process(
@@ -193,11 +222,12 @@ class World:
         pool: int,
         queues: tuple[tuple[str, int], ...],
         weighted: bool,
+        digest: str = "0" * 8,
     ) -> Process:
         self._pid += 1
         tag, name = "", ""
         if number is not None:
-            tag = str(WorkerTag(host=host, number=number, db_pool=pool, digest="0" * 8))
+            tag = str(WorkerTag(host=host, number=number, db_pool=pool, digest=digest))
             name = application_name(number, host)
         return Process(
             identity=f"{host}:{self._pid}:{self._pid:x}",
@@ -211,6 +241,7 @@ class World:
             started_at=self.now,
             ready_at=self.now + self.boot_seconds,
             name=name,
+            code=self.code,
         )
 
     def appear(self, host: str, queues: str, *, threads: int = 5, number: Number | None = None) -> Process:
@@ -251,7 +282,8 @@ class World:
         process = self.units[number].process
         if process is None:
             return "refused"
-        if process.is_ready(self.now) and not process.quiet:
+        deaf = number in self.deaf or process.hung
+        if process.is_ready(self.now) and not process.quiet and not deaf:
             process.quiet, process.quiet_since = True, self.now
         return "done"  # a TSTP during boot is lost
 
@@ -266,11 +298,11 @@ class World:
             if unit.state != "failed":
                 unit.become("inactive", self.now)
             return "done"
-        process.quiet = True
+        process.quiet = process.quiet or not process.hung
         if process.stop_at is None:
             process.stop_at, process.stopped_by = self.now + SHUTDOWN_SECONDS, by
             unit.become("deactivating", self.now)
-        if not process.jobs:
+        if not process.jobs and not process.hung:
             self._exit(process)
         return "done"
 
@@ -288,6 +320,19 @@ class World:
             self.lost_otherwise += len(unit.process.jobs)
             unit.process.jobs = []
             self._died(unit)
+
+    def oom_kill(self, number: Number) -> None:
+        """The kernel chose this one."""
+        unit = self.units[number]
+        if unit.process is not None:
+            self.oom_kills_total += 1
+            self.kill_worker(number)
+            unit.killed_by_signal = 9
+
+    def hang(self, number: Number) -> None:
+        process = self.units[number].process
+        if process is not None and process.is_ready(self.now):
+            process.hung = True
 
     def reset_failed(self, number: Number) -> None:
         if self.units[number].state == "failed":
@@ -307,7 +352,9 @@ class World:
 
     def enqueue(self, queue: str, jobs: int) -> None:
         self.enqueued += jobs
-        self.queues[queue].extend(Job(queue, self.now) for _ in range(jobs))
+        for _ in range(jobs):
+            self._jid += 1
+            self.queues[queue].append(Job(queue, self.now, jid=f"{self._jid:024x}"))
 
     def redis_restarts_empty(self) -> None:
         """Data loss: queues and heartbeats are gone, heartbeats come back one by one."""

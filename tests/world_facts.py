@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fleetd.core.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.facts import (
+    CodeStamp,
     DatabaseFacts,
     HostFacts,
     ProcessFacts,
     QueueFacts,
     RenderedInstance,
+    RunningJob,
     SidekiqFacts,
     SystemdFacts,
     UnitFacts,
 )
+from fleetd.core.settings import instance_digest, scheduler_digest
 from tests.world import GHOST_SECONDS, MIB, World
 from tests.world_parts import Process, Unit
 
@@ -53,6 +57,7 @@ def _is_listed(world: World, process: Process) -> bool:
 
 def _heartbeat(world: World, process: Process) -> ProcessFacts:
     assert process.beat_at is not None
+    jobs = tuple(RunningJob(jid=jid, run_age_seconds=world.now - begun) for jid, begun in process.beat_jobs)
     return ProcessFacts(
         identity=process.identity,
         hostname=process.hostname,
@@ -65,8 +70,14 @@ def _heartbeat(world: World, process: Process) -> ProcessFacts:
         queues=frozenset(queue for queue, _ in process.queues),
         beat_age_seconds=world.now - process.beat_at,
         started_age_seconds=world.now - max(process.started_at, process.ready_at - 1.0),
-        resident_bytes=world.resident_bytes,
+        resident_bytes=_resident(world, process),
+        oldest_run_age_seconds=max((job.run_age_seconds for job in jobs), default=None),
+        jobs=jobs,
     )
+
+
+def _resident(world: World, process: Process) -> int:
+    return world.resident_bytes if process.resident_bytes is None else process.resident_bytes
 
 
 def database_facts(world: World) -> DatabaseFacts:
@@ -109,20 +120,33 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
         sub_state="auto-restart" if unit.restart_at is not None else unit.state,
         main_pid=unit.process.pid if unit.process is not None else 0,
         state_age_seconds=world.now - unit.since,
+        invocation_id=f"{unit.invocation:032x}",
+        result=unit.result,
+        killed_by_signal=unit.killed_by_signal,
     )
 
 
 def host_facts(world: World) -> HostFacts:
     rendered = {}
-    for profile in world.policy.profiles:
+    for profile in world.rendered_policy.profiles:
         for n in profile.numbers:
             if n in world.rendered:
-                rendered[n] = RenderedInstance(number=n, profile=profile.name, digest="0" * 8)
-    alive = {n: u for n, u in world.units.items() if n != "scheduler" and u.process is not None}
+                digest = instance_digest(profile)
+                rendered[n] = RenderedInstance(number=n, profile=profile.name, digest=digest)
+    resident = {
+        int(n): _resident(world, u.process)
+        for n, u in world.units.items()
+        if n != "scheduler" and u.process is not None
+    }
     return HostFacts(
-        memory_available_bytes=world.memory_available_bytes - len(alive) * world.resident_bytes,
+        memory_available_bytes=world.memory_available_bytes - sum(resident.values()),
         memory_total_bytes=64 * 1024 * MIB,
-        instance_resident_bytes={int(n): world.resident_bytes for n in alive},
+        instance_resident_bytes=resident,
         rendered=rendered,
         scheduler_rendered=True,
+        scheduler_digest=scheduler_digest(world.rendered_policy.scheduler),
+        pressure=world.pressure,
+        oom_kills_total=world.oom_kills_total,
+        code=CodeStamp(digest=world.code, version=world.code),
+        unit_digests={TEMPLATE_UNIT: world.unit_file, SCHEDULER_UNIT: world.unit_file},
     )

@@ -14,6 +14,9 @@ class Job:
     queue: str
     enqueued_at: float
     finish_at: float = 0.0
+    begun_at: float = 0.0
+    jid: str = ""
+    pushed_back: int = 0  # by a stop of fleetd's
 
 
 @dataclass
@@ -41,7 +44,12 @@ class Process:
     beat_quiet: bool = False
     beat_work: Counter[str] = field(default_factory=Counter)
     listed: bool = False  # whether Redis has its heartbeat
+    beat_jobs: tuple[tuple[str, float], ...] = ()  # jid and begin, as of the last beat
     alive: bool = True
+    hung: bool = False  # SIGSTOP, or stuck in C: no beat, no work, deaf to signals
+    code: str = ""  # of Mastodon, as it was on disk when it was started
+    digest: str = ""
+    resident_bytes: int | None = None  # None: as the world's others
 
     @property
     def claim(self) -> int:
@@ -68,6 +76,9 @@ class Unit:
     process: Process | None = None
     restart_at: float | None = None
     deaths: int = 0
+    invocation: int = 0
+    result: str = "success"
+    killed_by_signal: int = 0
 
     def become(self, state: str, now: float) -> None:
         if state != self.state:

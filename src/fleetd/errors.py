@@ -36,3 +36,7 @@ class ConfigError(FleetdError):
 
 class SourceUnavailableError(FleetdError):
     """Redis, Postgres or systemd can't be read or commanded now; the reading is unknown, never zero."""
+
+
+class OrderRefusedError(FleetdError):
+    """What a person ordered can't be done; the sentence says why, and what could be."""

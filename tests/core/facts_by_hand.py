@@ -19,6 +19,7 @@ from fleetd.core.host_memory import HostMemory
 from fleetd.core.identity import WorkerTag
 from fleetd.core.lifecycle import InstanceView, Number, views
 from fleetd.core.policy import Policy
+from fleetd.core.settings import instance_digest
 
 MIB = 1024 * 1024
 AWAY = Unknown(why="no answer")
@@ -126,7 +127,7 @@ def machine(
     policy: Policy, *, available: int = 64 * 1024 * MIB, without: set[int] | None = None
 ) -> HostFacts:
     rendered = {
-        n: RenderedInstance(number=n, profile=p.name, digest="0" * 8)
+        n: RenderedInstance(number=n, profile=p.name, digest=instance_digest(p))
         for p in policy.profiles
         for n in p.numbers
         if n not in (without or set())

@@ -11,7 +11,7 @@ from fleetd.core.budget import (
     connection_budget,
     connection_limit,
     count_claims,
-    memory_room_instances,
+    memory_room_bytes,
     remember_others,
     remember_processes,
 )
@@ -159,8 +159,7 @@ def test_names_beyond_the_bound_share_an_entry_and_still_count() -> None:
 def test_memory_carries_what_is_left_after_what_still_grows() -> None:
     rules = policy(memory=MemoryPolicy(reserve_bytes=512 * MIB, instance_bytes=1024 * MIB))
     facts = machine(rules, available=4096 * MIB)
-    assert memory_room_instances(rules, facts, []) == 3  # 3584 / 1024
-    # One just ordered (0 of 1024) and one at 600: 1024 + 424 still to come, 2136 left.
-    assert memory_room_instances(rules, facts, [0, 600 * MIB]) == 2
-    assert memory_room_instances(rules, facts, [2048 * MIB]) == 3  # it outgrew its size: nothing to come
-    assert memory_room_instances(rules, machine(rules, available=0), []) == 0
+    assert memory_room_bytes(rules, facts, []) == 3584 * MIB
+    # One just ordered (0 of 1024) and one at 600: 1024 + 424 still to come.
+    assert memory_room_bytes(rules, facts, [1024 * MIB, 424 * MIB]) == 2136 * MIB
+    assert memory_room_bytes(rules, machine(rules, available=0), []) == 0

@@ -8,7 +8,7 @@ import pytest
 from fleetd.core.decision import InstanceState
 from fleetd.core.facts import Known, ProcessFacts, UnitFacts
 from fleetd.core.identity import WorkerTag, application_name, parse_tag
-from fleetd.core.lifecycle import Drain, claim_of, heartbeat_of, state_of, views
+from fleetd.core.lifecycle import Drain, Orders, claim_of, heartbeat_of, state_of, views
 from tests.core.facts_by_hand import process, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy
 
@@ -40,12 +40,12 @@ STOPPED = Drain(since_seconds=0.0, quiet_sent_seconds=0.0, stop_sent_seconds=5.0
 def test_state(
     own_unit: UnitFacts | None, beat: ProcessFacts | None, drain: Drain | None, ordered: bool, state: str
 ) -> None:
-    found = state_of(own_unit, beat, drain, sidekiq_known=True, start_ordered=ordered)
+    found = state_of(own_unit, beat, Orders(drain=drain, start_ordered=ordered), sidekiq_known=True)
     assert found == InstanceState(state)
 
 
 def test_without_redis_what_is_active_serves() -> None:
-    found = state_of(unit(age=5.0), None, None, sidekiq_known=False, start_ordered=False)
+    found = state_of(unit(age=5.0), None, Orders(), sidekiq_known=False)
     assert found == InstanceState.SERVING
 
 

@@ -11,6 +11,7 @@ from fleetd.config.schema import (
     FleetSection,
     MemorySection,
     PaceSection,
+    PressureSection,
     ProfileSection,
     SchedulerSection,
 )
@@ -25,6 +26,7 @@ from fleetd.core.policy import (
     MemoryPolicy,
     PacePolicy,
     Policy,
+    PressurePolicy,
     Profile,
     SchedulerPolicy,
 )
@@ -58,6 +60,8 @@ class Tables(Protocol):
     @property
     def memory(self) -> MemorySection: ...
     @property
+    def pressure(self) -> PressureSection: ...
+    @property
     def pace(self) -> PaceSection: ...
 
 
@@ -75,6 +79,7 @@ def build_policy(
         scheduler=_scheduler(tables.scheduler, problems),
         connections=_connections(tables.connections, problems),
         memory=_memory(tables.memory, problems),
+        pressure=PressurePolicy(memory_max=tables.pressure.memory_max, cpu_max=tables.pressure.cpu_max),
         pace=_pace(tables.pace),
     )
     _refuse_min_over_budget(policy, problems)
@@ -126,14 +131,20 @@ def _connections(section: ConnectionsSection, problems: list[ConfigProblem]) -> 
 
 
 def _memory(section: MemorySection, problems: list[ConfigProblem]) -> MemoryPolicy:
-    sizes = {}
-    for key, value in (("reserve", section.reserve), ("instance", section.instance)):
+    sizes: dict[str, int] = {}
+    for key in ("reserve", "instance", "max"):
+        value = getattr(section, key)
+        if value is None:
+            continue
         try:
             sizes[key] = parse_size_bytes(value)
         except ValueError as error:
             problems.append(ConfigProblem(f"memory.{key}", f"{show(value)} is not a size", f"{error}."))
-            sizes[key] = 0
-    return MemoryPolicy(reserve_bytes=sizes["reserve"], instance_bytes=sizes["instance"])
+    reserve, instance, most = sizes.get("reserve", 0), sizes.get("instance", 0), sizes.get("max")
+    if most is not None and most < instance:
+        what = f"{show(section.max)} is less than memory.instance, what one is expected to grow to"
+        problems.append(ConfigProblem("memory.max", what, "Raise max, or lower instance."))
+    return MemoryPolicy(reserve_bytes=reserve, instance_bytes=instance, max_bytes=most)
 
 
 def _pace(section: PaceSection) -> PacePolicy:

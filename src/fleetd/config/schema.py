@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fleetd.core.policy import ConnectionPolicy, MemoryPolicy, PacePolicy, SchedulerPolicy
+from fleetd.core.policy import ConnectionPolicy, MemoryPolicy, PacePolicy, PressurePolicy, SchedulerPolicy
 
 _SCHEDULER, _CONNECTIONS = SchedulerPolicy(), ConnectionPolicy()
-_MEMORY, _PACE = MemoryPolicy(), PacePolicy()
+_MEMORY, _PRESSURE, _PACE = MemoryPolicy(), PressurePolicy(), PacePolicy()
 
 INSTANCES_MAX = 64  # per host; every table of instances is bounded by it
 PROFILES_MAX = 16
@@ -55,6 +55,7 @@ class MastodonSection(Section, frozen=True, kw_only=True):
     env_file: Annotated[
         str, _text(r"^(/[^\x00-\x1f\x7f:]{1,250})?\Z", 'an absolute path, or "" for none')
     ] = "/home/mastodon/live/.env.production"
+    directory: AbsolutePath | None = None
     name_connections: bool | None = None
     role: Annotated[str, Meta(max_length=63)] | None = None
     database: Annotated[str, Meta(max_length=63)] | None = None
@@ -96,6 +97,12 @@ class ConnectionsSection(Section, frozen=True, kw_only=True):
 class MemorySection(Section, frozen=True, kw_only=True):
     reserve: int | str = _MEMORY.reserve_bytes
     instance: int | str = _MEMORY.instance_bytes
+    max: int | str | None = None
+
+
+class PressureSection(Section, frozen=True, kw_only=True):
+    memory_max: Share = _PRESSURE.memory_max
+    cpu_max: Share = _PRESSURE.cpu_max
 
 
 class PaceSection(Section, frozen=True, kw_only=True):

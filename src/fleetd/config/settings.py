@@ -23,6 +23,7 @@ from fleetd.config.schema import (
     MastodonSection,
     MemorySection,
     PaceSection,
+    PressureSection,
     ProfileSection,
     SchedulerSection,
     Section,
@@ -54,6 +55,7 @@ class File(Section, frozen=True, kw_only=True):
     scheduler: SchedulerSection = SchedulerSection()
     connections: ConnectionsSection = ConnectionsSection()
     memory: MemorySection = MemorySection()
+    pressure: PressureSection = PressureSection()
     pace: PaceSection = PaceSection()
     http: HttpSection = HttpSection()
     log: LogSection = LogSection()
@@ -74,6 +76,7 @@ class Settings(Value, frozen=True, kw_only=True):
     redis: RedisSettings | None  # None: as Mastodon's own settings say
     postgres: PostgresSettings | None  # None: likewise
     env_file: str  # Mastodon's .env.production; "": none
+    directory: str  # where Mastodon's code is
     role: str | None  # the role Mastodon connects with, where fleetd uses another; None: the same
     database: str | None  # likewise its database
     name_connections: (
@@ -133,6 +136,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         redis=redis_settings(contents.redis, problems),
         postgres=postgres_settings(contents.postgres, problems),
         env_file=contents.mastodon.env_file,
+        directory=_directory(contents.mastodon),
         role=contents.mastodon.role,
         database=contents.mastodon.database,
         name_connections=contents.mastodon.name_connections,
@@ -141,6 +145,11 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         state_directory=contents.state.directory,
         warnings=warnings,
     )
+
+
+def _directory(mastodon: MastodonSection) -> str:
+    """By default where .env.production is: Mastodon reads it from its own directory."""
+    return str(Path(mastodon.directory or Path(mastodon.env_file or MastodonSection().env_file).parent))
 
 
 def _http_address(listen: str, problems: list[ConfigProblem]) -> HttpAddress | None:

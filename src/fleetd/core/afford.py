@@ -8,12 +8,13 @@ drain could not be watched.
 
 from __future__ import annotations
 
-from fleetd.core.budget import Claims, ConnectionBudget, memory_room_instances
+from fleetd.core.budget import Claims, ConnectionBudget, memory_room_bytes
 from fleetd.core.clamps import Clamps
 from fleetd.core.decision import ClampCode, InstanceState
 from fleetd.core.facts import Known, Snapshot
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy, Profile
+from fleetd.core.terms import HostTerms
 from fleetd.core.want import running
 
 #: A started instance is taken to have grown to its size after this long.
@@ -27,12 +28,16 @@ def afford(
     wanted: dict[str, int],
     budget: ConnectionBudget | None,
     claims: Claims,
+    terms: HostTerms,
     clamps: Clamps,
-) -> dict[str, int]:
-    """Granted counts: one instance at a time, first every profile's min, then by importance, while there is room."""
-    current = running(policy, instances)
+) -> tuple[dict[str, int], str]:
+    """Granted counts, and the profile that gets a spare for start-before-stop ("": none).
+
+    One instance at a time, first every profile's min, then by importance, while there is room; the spare last.
+    """
+    current = running(policy, instances, terms)
     granted = {name: min(current[name], goal) for name, goal in wanted.items()}
-    room = _Room(policy, snapshot, instances, budget, claims)
+    room = _Room(policy, snapshot, instances, budget, claims, terms)
     for floor in (True, False):
         for profile in policy.profiles:
             goal = min(wanted[profile.name], profile.min_instances) if floor else wanted[profile.name]
@@ -40,9 +45,15 @@ def afford(
                 profile, granted[profile.name], wanted[profile.name], clamps
             ):
                 granted[profile.name] += 1
-    if budget is not None and not budget.refused and isinstance(snapshot.sidekiq, Known):
+    watched = isinstance(snapshot.sidekiq, Known)  # a drain that can't be watched is not begun
+    if budget is not None and not budget.refused and watched:
         _give_way(policy, budget, claims, instances, current, granted, clamps)
-    return granted
+    if terms.shed and watched and terms.held is None:
+        _shed(policy, granted, current, clamps)
+    spare = policy.profile(terms.spare_for)
+    if spare is None or terms.held is not None or granted[spare.name] != current[spare.name]:
+        return granted, ""
+    return granted, spare.name if room.carries_spare(spare, clamps) else ""
 
 
 class _Room:
@@ -55,11 +66,29 @@ class _Room:
         instances: tuple[InstanceView, ...],
         budget: ConnectionBudget | None,
         claims: Claims,
+        terms: HostTerms,
     ) -> None:
         self.budget = budget
+        self.terms = terms
         self.claimed = claims.total_connections
         self.connections = None if budget is None else budget.room_connections(self.claimed)
-        self.instances = _memory_room(policy, snapshot, instances)
+        self.grown_bytes = {
+            p.name: terms.grown_bytes.get(p.name, policy.memory.instance_bytes) for p in policy.profiles
+        }
+        self.bytes = self._free_bytes(policy, snapshot, instances)
+
+    def _free_bytes(
+        self, policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...]
+    ) -> int | None:
+        if not isinstance(snapshot.machine, Known):
+            return None
+        to_come = [
+            max(0, self.grown_bytes[v.profile] - (v.resident_bytes or 0))
+            for v in instances
+            if v.profile and v.counts
+            if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
+        ]
+        return memory_room_bytes(policy, snapshot.machine.value, to_come)
 
     def take(self, profile: Profile, have: int, wanted: int, clamps: Clamps) -> bool:
         """Take the room of one more instance, or say why there is none."""
@@ -71,9 +100,17 @@ class _Room:
         if self.connections is not None:
             self.connections -= profile.claim_connections
         self.claimed += profile.claim_connections
-        if self.instances is not None:
-            self.instances -= 1
+        if self.bytes is not None:
+            self.bytes -= self.grown_bytes[profile.name]
         return True
+
+    def carries_spare(self, profile: Profile, clamps: Clamps) -> bool:
+        """Whether one more fits for as long as it takes to drain the one that it replaces."""
+        refusal = self._refusal(profile, below_min=False)
+        if refusal is not None:
+            sentence = f"replaced by stop, then start, because {refusal[1]}"
+            clamps.say(ClampCode.ROLLING, sentence)
+        return refusal is None
 
     def _refusal(self, profile: Profile, *, below_min: bool) -> tuple[ClampCode, str] | None:
         if self.connections is not None and self.connections < profile.claim_connections:
@@ -82,11 +119,11 @@ class _Room:
             return None
         if self.connections is None:
             return ClampCode.HEADROOM_UNKNOWN, "connection headroom is unknown: nothing grows above min"
-        if self.instances is None:
+        if self.bytes is None:
             return ClampCode.MEMORY_UNKNOWN, "this host's memory can't be read: nothing grows above min"
-        if self.instances < 1:
+        if self.bytes < self.grown_bytes[profile.name]:
             return ClampCode.MEMORY, "no memory left for one more instance"
-        return None
+        return self.terms.refusal
 
     def _connections_sentence(self, profile: Profile, room: int) -> str:
         budget = self.budget
@@ -99,16 +136,17 @@ class _Room:
         )
 
 
-def _memory_room(policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...]) -> int | None:
-    if not isinstance(snapshot.machine, Known):
-        return None
-    growing = [
-        v.resident_bytes or 0
-        for v in instances
-        if v.profile and v.counts
-        if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
-    ]
-    return memory_room_instances(policy, snapshot.machine.value, growing)
+def _shed(policy: Policy, granted: dict[str, int], current: dict[str, int], clamps: Clamps) -> None:
+    """The least important instance goes, where none is going already."""
+    if any(granted[name] < current[name] for name in granted):
+        return
+    for profile in reversed(policy.profiles):
+        before = granted[profile.name]
+        if before > profile.min_instances:
+            granted[profile.name] = before - 1
+            sentence = "this host has been short of memory for a minute: the least important goes"
+            clamps.say(ClampCode.HOST_PRESSURE, sentence, profile.name, wanted=before, granted=before - 1)
+            return
 
 
 def _give_way(

@@ -155,11 +155,6 @@ def count_claims(
     return Claims(connections=by_name)
 
 
-def memory_room_instances(policy: Policy, machine: HostFacts, booting_resident_bytes: list[int]) -> int:
-    """How many more instances this host's memory carries, what those just started will still take set aside.
-
-    `booting_resident_bytes`: resident memory of each instance that has not grown to its size yet.
-    """
-    to_come = sum(max(0, policy.memory.instance_bytes - resident) for resident in booting_resident_bytes)
-    free = machine.memory_available_bytes - policy.memory.reserve_bytes - to_come
-    return max(0, free // policy.memory.instance_bytes)
+def memory_room_bytes(policy: Policy, machine: HostFacts, to_come_bytes: list[int]) -> int:
+    """Memory that new instances may grow into; `to_come_bytes`: what each of those just started will still take."""
+    return max(0, machine.memory_available_bytes - policy.memory.reserve_bytes - sum(to_come_bytes))

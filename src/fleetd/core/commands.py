@@ -31,7 +31,7 @@ class SetInstances(Value, frozen=True, kw_only=True, tag="set"):
     """So many instances of a profile, whatever its queues need."""
 
     profile: str
-    instances: int
+    instances: int | None  # None: by its queues again
     for_seconds: float = 0.0
 
 

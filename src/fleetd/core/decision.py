@@ -44,6 +44,7 @@ class ClampCode(StrEnum):
     UNRESPONSIVE = "unresponsive"
     HOST_PRESSURE = "host_pressure"
     OOM_KILLED = "oom_killed"
+    LONG_JOB = "long_job"
 
 
 class Clamp(Value, frozen=True, kw_only=True):
@@ -73,6 +74,7 @@ class Step(Value, frozen=True, kw_only=True):
 
 
 SCHEDULER_UNIT = "mastodon-sidekiq-scheduler.service"
+TEMPLATE_UNIT = "mastodon-sidekiq@.service"
 
 
 def instance_unit(number: int) -> str:
@@ -108,6 +110,7 @@ class ProfilePlan(Value, frozen=True, kw_only=True):
 
     instances: int
     raw_instances: int  # before any clamp
+    spare: bool = False  # one more may be started, so that one can be replaced without a gap
 
 
 class Plan(Value, frozen=True, kw_only=True):

@@ -6,6 +6,10 @@ takes writes, because Sidekiq then pushes unfinished jobs back and would lose th
 stopped, not quieted: a TSTP during boot is lost, and no job has been fetched. Nothing sends SIGKILL: there is no such
 step.
 
+A job that our stop pushed back once is not pushed back again: a two-hour export finishes although the fleet shrinks
+every evening. A quiet that three beats do not confirm is said, and no further victim is chosen: what loses the signal
+(a wrapper that does not pass it on) would lose the next one too.
+
 An order may get lost (fleetd died between remembering and giving it, systemd did not answer): it is given again.
 """
 
@@ -17,14 +21,71 @@ from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known, Snapshot
 from fleetd.core.host_decision import HostDecision
 from fleetd.core.lifecycle import Drain, InstanceView
-from fleetd.core.policy import Policy
+from fleetd.core.policy import Policy, Profile
 
 #: A quiet that no heartbeat confirms is sent again after this long (three beats).
 QUIET_AGAIN_SECONDS = 30.0
+#: Three beats (10 s each) and a tick without a word of quiet; the last beat must be this young to say so.
+UNCONFIRMED_SECONDS = 35.0
+CONFIRMING_BEAT_SECONDS = 15.0
+#: A job that has run this long is spared, where another instance can go instead.
+OLD_RUN_SECONDS = 60.0
 #: A stop that systemd does not show is sent again after this long.
 STOP_AGAIN_SECONDS = 30.0
 #: Orders for drains under way in one tick at most (law 7); the others come in the next.
 DRAIN_ORDERS_MAX = 8
+
+
+def begin_drains(
+    policy: Policy,
+    snapshot: Snapshot,
+    profile: Profile,
+    own: list[InstanceView],
+    current: int,
+    goal: int,
+    drains_left: int,
+    decision: HostDecision,
+) -> int:
+    """Begin to let go of those whose loss costs least; returns how many drains were begun."""
+    now, memory = snapshot.now_seconds, decision.memory
+    candidates = [v for v in own if v.counts and v.pinned != "run"]
+    reachable = max(goal, current - len(candidates))
+    if reachable > goal:
+        sentence = f"{reachable - goal} started or pinned by hand and kept"
+        decision.reasons.say(ClampCode.PINNED, sentence, profile.name, wanted=goal, granted=reachable)
+    if memory.undrainable(now):
+        booting = [v for v in candidates if v.boots]
+        kept = max(reachable, current - len(booting))
+        if kept > reachable:
+            sentence = "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"
+            decision.reasons.say(
+                ClampCode.UNDRAINABLE, sentence, profile.name, wanted=reachable, granted=kept
+            )
+        candidates, reachable = booting, kept
+    count = min(current - reachable, drains_left)
+    if count < current - reachable:
+        sentence = f"at most {policy.pace.drains_per_tick} drain(s) begin in one tick"
+        decision.reasons.say(
+            ClampCode.PACE, sentence, profile.name, wanted=reachable, granted=current - count
+        )
+    candidates.sort(key=lambda v: _cost(v, decision, now))
+    for victim in candidates[:count]:
+        let_go(victim, f"{profile.name} has {current} of {goal} wanted", now, decision)
+    return count
+
+
+def _cost(
+    view: InstanceView, decision: HostDecision, now_seconds: float
+) -> tuple[bool, int, bool, bool, int, int]:
+    """What its loss costs: one that boots serves nobody, outdated ones go anyway; then long jobs, busy threads."""
+    return (
+        view.state != InstanceState.STARTING,
+        {"outdated": 0, "restart": 0, "memory": 1, "": 2}[view.replace],
+        decision.memory.holds_pushed_back(view.job_ids, now_seconds),
+        (view.oldest_run_age_seconds or 0.0) >= OLD_RUN_SECONDS,
+        view.busy_threads if view.busy_threads is not None else view.threads,
+        -int(view.number),
+    )
 
 
 def let_go(view: InstanceView, why: str, now_seconds: float, decision: HostDecision) -> None:
@@ -71,6 +132,7 @@ def _next_order(
     now = snapshot.now_seconds
     if _stop_is_under_way(drain, now):
         return
+    drain = _confirmed_or_not(view, drain, now, decision)
     sent = drain.quiet_sent_seconds
     beat_after_order = (
         sent is not None and view.beat_age_seconds is not None and now - view.beat_age_seconds > sent
@@ -84,9 +146,30 @@ def _next_order(
         and not view.quiet
         and (sent is None or now - sent > QUIET_AGAIN_SECONDS)
     ):
-        decision.steps.append(_step("quiet", view, f"no heartbeat confirms quiet yet: {drain.why}"))
+        why = drain.why if sent is None else f"no heartbeat confirms quiet yet: {drain.why}"
+        decision.steps.append(_step("quiet", view, why))
         again = structs.replace(drain, quiet_sent_seconds=now, stop_sent_seconds=None)
         decision.memory = decision.memory.with_drain(view.number, again)
+
+
+def _confirmed_or_not(view: InstanceView, drain: Drain, now_seconds: float, decision: HostDecision) -> Drain:
+    """Note whether the quiet has arrived, once enough beats have come to tell."""
+    beat = view.beat_age_seconds
+    if view.quiet:
+        if drain.unconfirmed or decision.memory.undrainable_seconds is not None:
+            decision.memory = structs.replace(decision.memory, undrainable_seconds=None)
+    elif drain.quiet_sent_seconds is None or beat is None or beat > CONFIRMING_BEAT_SECONDS:
+        return drain
+    elif now_seconds - drain.since_seconds > UNCONFIRMED_SECONDS:
+        name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
+        sentence = f"{name} was told to quiet, but beats on as before: see that its ExecStart passes on signals"
+        decision.reasons.say(ClampCode.UNDRAINABLE, sentence, view.profile)
+        decision.memory = structs.replace(decision.memory, undrainable_seconds=now_seconds)
+    else:
+        return drain
+    drain = structs.replace(drain, unconfirmed=not view.quiet)
+    decision.memory = decision.memory.with_drain(view.number, drain)
+    return drain
 
 
 def _stop_is_under_way(drain: Drain, now_seconds: float) -> bool:
@@ -98,13 +181,21 @@ def _stop_past_deadline(
 ) -> None:
     """An ordinary stop makes Sidekiq push unfinished jobs back, which needs a Redis that takes writes."""
     sidekiq = snapshot.sidekiq
+    now = snapshot.now_seconds
+    name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
+    if decision.memory.holds_pushed_back(view.job_ids, now):
+        sentence = (
+            f"{name} is past its drain deadline, but runs a job that was pushed back before: it may finish"
+        )
+        decision.reasons.say(ClampCode.LONG_JOB, sentence, view.profile)
+        return
     if isinstance(sidekiq, Known) and sidekiq.value.writable is True:
         sentence = (
             f"not idle after {policy.pace.drain_seconds_max:.0f} s; Sidekiq pushes back what is unfinished"
         )
-        _stop(view, drain, sentence, snapshot.now_seconds, decision)
+        decision.memory = decision.memory.with_pushed_back(view.job_ids, now)
+        _stop(view, drain, sentence, now, decision)
         return
-    name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
     sentence = (
         f"{name} is past its drain deadline, but Redis takes no writes: jobs would be lost, so it waits"
     )

@@ -189,7 +189,9 @@ class HostFacts(Value, frozen=True, kw_only=True):
     pressure: HostPressure | None = None  # None: this kernel does not tell
     oom_kills_total: int | None = None  # processes the kernel killed for memory since boot; None: unknown
     code: CodeStamp | None = None  # None: not stamped
-    unit_digests: dict[str, str] = {}  # unit file name (mastodon-sidekiq@.service) to the digest of it and its drop-ins
+    unit_digests: dict[
+        str, str
+    ] = {}  # unit file name (mastodon-sidekiq@.service) to the digest of it and its drop-ins
 
 
 Reading: TypeAlias = Known[T] | Unknown

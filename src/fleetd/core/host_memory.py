@@ -1,36 +1,32 @@
-"""What one host remembers: its own orders, drains under way, failures, and what people did by hand (law 6).
+"""What one host remembers: its own orders, drains under way, failures, people's orders (law 6), what it learnt.
 
-A move that we did not order is a person's, and is kept for a while as a pin. What systemd restarts by itself is
-neither: it never passes through `inactive`. The memory is small, written before the orders it holds are carried
-out, and belongs to one boot: after a reboot windows begin anew and pins are forgotten.
+The memory is small, written before the orders it holds are carried out, and belongs to one boot: after a reboot
+windows begin anew, pins and overrides are forgotten, and that is said.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
-from fleetd.core.facts import Known, Snapshot, SystemdFacts, UnitFacts, Value
-from fleetd.core.lifecycle import Drain, Number, Orders, Pin, heartbeat_of
+from fleetd.core.facts import Value
+from fleetd.core.lifecycle import Drain, Number, Orders, Pin, Replace
 from fleetd.core.policy import Policy
 from fleetd.core.scheduler import SchedulerMemory
 
-#: Down and up again by hand within this time is a restart, not an order to keep it down or up.
-RESTART_SECONDS = 180.0
-#: After a boot systemd starts each profile's `min` and the scheduler itself, before or after fleetd's first look.
-BOOT_SECONDS = 300.0
-#: Serving this long forgives earlier failures.
-FORGIVEN_SECONDS = 600.0
-#: An order that systemd does not show within this time had no effect.
-ORDER_SECONDS = 30.0
-#: What comes up this long after such an order was ours after all: a starved systemd, not a person.
-LATE_SECONDS = 300.0
 #: Pauses before a unit that systemd gave up on is tried again; the last one repeats.
 RETRY_SECONDS = (15.0, 30.0, 60.0, 120.0, 300.0)
 RETRIES_MAX = 10
-
-_UP = frozenset({"active", "activating", "reloading"})
+#: A quiet that was never confirmed keeps further victims from being chosen this long, or until one is confirmed.
+UNDRAINABLE_SECONDS = 3600.0
+#: A job that we had pushed back is known again this long; as many at most.
+PUSHED_BACK_SECONDS = 86400.0
+PUSHED_BACK_MAX = 512
+#: Without a heartbeat this long, while others beat: unresponsive. Its last heartbeat was in Redis for 60 s more.
+UNRESPONSIVE_SECONDS = 60.0
 
 
 class Failure(Value, frozen=True, kw_only=True):
@@ -39,6 +35,59 @@ class Failure(Value, frozen=True, kw_only=True):
     count: int
     last_seconds: float
     ordered: bool = False  # it was our start that failed, so what still comes of it is ours
+    why: str = ""
+
+    @property
+    def retry_at_seconds(self) -> float:
+        return self.last_seconds + RETRY_SECONDS[min(self.count, len(RETRY_SECONDS)) - 1]
+
+    @property
+    def given_up(self) -> bool:
+        return self.count > RETRIES_MAX
+
+
+class Watch(Value, frozen=True, kw_only=True):
+    """What was seen of an instance's present process (health.py)."""
+
+    invocation_id: str
+    begun_seconds: float | None = None  # of its boot, where that was watched
+    served: bool = False  # its heartbeat was seen
+    silent_seconds: float = 0.0  # without a heartbeat while others beat, in punctual ticks
+    heavy_since_seconds: float | None = None  # over its memory limit
+    resident_bytes: int = 0  # as last seen
+    oom_told: bool = False  # its OOM kill is known
+    unit_digest: str = ""  # of the unit file it was started by
+    code: str = ""  # of Mastodon, as it was on disk when it was started
+
+
+class Pause(Value, frozen=True, kw_only=True):
+    """Nothing moves of its own accord."""
+
+    until_seconds: float
+    reason: str = ""
+
+
+class SetCount(Value, frozen=True, kw_only=True):
+    """A person wants so many instances of a profile."""
+
+    instances: int
+    until_seconds: float
+
+
+class Roll(Value, frozen=True, kw_only=True):
+    """A replacement of instances, one at a time (roll.py). Keys are as in HostMemory."""
+
+    cause: Literal["restart", "outdated", "memory"]
+    left: dict[str, str]  # still to be replaced, in order: key to the invocation that is to go
+    total: int
+    since_seconds: float
+    done: int = 0
+    current: str = ""
+    spare: str = ""  # started for the current one; "": it is replaced by stop, then start
+    failures: int = 0  # known when it began; more of them end it
+    waits: str = ""
+    ended: Literal["", "done", "given_up"] = ""
+    ended_seconds: float = 0.0
 
 
 class HostMemory(Value, frozen=True, kw_only=True):
@@ -46,12 +95,29 @@ class HostMemory(Value, frozen=True, kw_only=True):
 
     boot_id: str = ""
     since_seconds: float | None = None  # of the first look at systemd in this boot
+    ticked_seconds: float | None = None  # of the last tick
     drains: dict[str, Drain] = {}
     starts: dict[str, float] = {}  # our start orders that systemd has not shown yet
     pins: dict[str, Pin] = {}
     seen: dict[str, str] = {}  # ActiveState as last seen; absent: never looked
     failures: dict[str, Failure] = {}
+    watches: dict[str, Watch] = {}
+    boot_seconds: dict[str, float] = {}  # by profile, or "scheduler": learnt
+    instance_bytes: dict[str, int] = {}  # by profile: what one may grow to, where an OOM kill taught more
+    oom_seconds: float | None = None  # of the last OOM kill of ours
+    oom_kills_total: int | None = None
+    oom_counted_seconds: float | None = None  # when the kernel's count last grew
+    pushed_back: dict[str, float] = {}  # jid to when we made it start over
+    undrainable_seconds: float | None = None
+    pause: Pause | None = None
+    sets: dict[str, SetCount] = {}  # by profile
+    code: str = ""  # digest of Mastodon's code that instances may be started with
+    roll: Roll | None = None
+    replaced: dict[str, str] = {}  # what an instance was last replaced for: once per digest
+    pressed_since_seconds: float | None = None  # the host's memory
+    shed_seconds: float | None = None
     scheduler: SchedulerMemory = SchedulerMemory()
+    scheduler_handover: bool = False  # we ended ours to start it afresh
 
     def with_start(self, number: Number, now_seconds: float) -> HostMemory:
         return msgspec.structs.replace(self, starts={**self.starts, str(number): now_seconds})
@@ -59,171 +125,73 @@ class HostMemory(Value, frozen=True, kw_only=True):
     def with_drain(self, number: Number, drain: Drain) -> HostMemory:
         return msgspec.structs.replace(self, drains={**self.drains, str(number): drain})
 
+    def with_failure(self, number: Number, now_seconds: float, why: str, *, ordered: bool) -> HostMemory:
+        before = self.failures.get(str(number))
+        failure = Failure(
+            count=before.count + 1 if before else 1, last_seconds=now_seconds, ordered=ordered, why=why
+        )
+        return msgspec.structs.replace(self, failures={**self.failures, str(number): failure})
+
+    def with_pushed_back(self, job_ids: frozenset[str], now_seconds: float) -> HostMemory:
+        """Jobs that are about to start over by our stop; the oldest are forgotten (law 7)."""
+        kept = {j: at for j, at in self.pushed_back.items() if now_seconds - at < PUSHED_BACK_SECONDS}
+        kept |= dict.fromkeys(sorted(job_ids), now_seconds)
+        newest = sorted(kept.items(), key=lambda item: -item[1])[:PUSHED_BACK_MAX]
+        return msgspec.structs.replace(self, pushed_back=dict(newest))
+
+    def holds_pushed_back(self, job_ids: frozenset[str], now_seconds: float) -> bool:
+        """Whether one of these jobs started over because of us already."""
+        return any(now_seconds - self.pushed_back.get(j, -1e12) < PUSHED_BACK_SECONDS for j in job_ids)
+
+    def undrainable(self, now_seconds: float) -> bool:
+        """Whether a quiet was lately not confirmed, so that no further victim is chosen."""
+        at = self.undrainable_seconds
+        return at is not None and now_seconds - at < UNDRAINABLE_SECONDS
+
     def pinned(self, number: Number, wants: Literal["run", "stopped", "quiet"], now_seconds: float) -> bool:
         pin = self.pins.get(str(number))
         return pin is not None and pin.wants == wants and now_seconds < pin.until_seconds
 
-    def orders(self, now_seconds: float) -> dict[str, Orders]:
-        """By instance, for the views."""
+    def orders(
+        self, now_seconds: float, replace: Mapping[str, Replace] = MappingProxyType({})
+    ) -> dict[str, Orders]:
+        """By instance, for the views. `replace`: those that are to be replaced, and why."""
         pins = {k: p.wants for k, p in self.pins.items() if now_seconds < p.until_seconds}
+        silent = {k for k, w in self.watches.items() if w.silent_seconds >= UNRESPONSIVE_SECONDS}
         return {
             key: Orders(
-                drain=self.drains.get(key), start_ordered=key in self.starts, pinned=pins.get(key, "")
+                drain=self.drains.get(key),
+                start_ordered=key in self.starts,
+                pinned=pins.get(key, ""),
+                replace=replace.get(key, ""),
+                unresponsive=key in silent,
             )
-            for key in {*self.drains, *self.starts, *pins}
+            for key in {*self.drains, *self.starts, *pins, *replace, *silent}
         }
 
     def given_up(self, number: Number) -> bool:
         """Whether a unit failed so often that only a person makes fleetd try it again."""
         failure = self.failures.get(str(number))
-        return failure is not None and failure.count > RETRIES_MAX
+        return failure is not None and failure.given_up
 
     def may_retry(self, number: Number, now_seconds: float) -> bool:
         """Whether a unit that failed may be tried again: growing pauses, a bounded number of times."""
         failure = self.failures.get(str(number))
-        if failure is None:
-            return True
-        pause = RETRY_SECONDS[min(failure.count, len(RETRY_SECONDS)) - 1]
-        return not self.given_up(number) and now_seconds - failure.last_seconds >= pause
+        return failure is None or (not failure.given_up and now_seconds >= failure.retry_at_seconds)
+
+    def paused(self, now_seconds: float) -> Pause | None:
+        return self.pause if self.pause is not None and now_seconds < self.pause.until_seconds else None
+
+    def set_instances(self, profile: str, now_seconds: float) -> int | None:
+        """What a person set, if it still holds."""
+        wanted = self.sets.get(profile)
+        return wanted.instances if wanted is not None and now_seconds < wanted.until_seconds else None
+
+    def grown_bytes(self, policy: Policy, profile: str) -> int:
+        """What an instance of this profile grows to: as configured, or more where an OOM kill taught it."""
+        return max(policy.memory.instance_bytes, self.instance_bytes.get(profile, 0))
 
 
-def remember_units(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> tuple[HostMemory, list[str]]:
-    """Fold this tick's units into the memory; returns it with a sentence for each thing people did."""
-    if memory.boot_id != snapshot.boot_id:
-        memory = HostMemory(boot_id=snapshot.boot_id)
-    if not isinstance(snapshot.systemd, Known):
-        return memory, []
-    if memory.since_seconds is None:
-        memory = msgspec.structs.replace(memory, since_seconds=snapshot.now_seconds)
-    systemd: SystemdFacts = snapshot.systemd.value
-    keys: list[Number] = [n for p in policy.profiles for n in p.numbers]
-    keys.append("scheduler")
-    fold = _Fold(policy, snapshot, memory)
-    for number in keys:
-        unit = systemd.scheduler if number == "scheduler" else systemd.instances.get(number)
-        fold.unit(number, unit)
-    return fold.result({str(k) for k in keys}), fold.said
-
-
-class _Fold:
-    """One tick's units on their way into the memory."""
-
-    def __init__(self, policy: Policy, snapshot: Snapshot, memory: HostMemory) -> None:
-        self.policy = policy
-        self.snapshot = snapshot
-        self.now = snapshot.now_seconds
-        self.before = memory
-        self.drains = dict(memory.drains)
-        self.starts = dict(memory.starts)
-        self.pins = dict(memory.pins)
-        self.seen = dict(memory.seen)
-        self.failures = dict(memory.failures)
-        self.said: list[str] = []
-
-    def unit(self, number: Number, unit: UnitFacts | None) -> None:
-        key = str(number)
-        state = unit.active_state if unit is not None else "inactive"
-        before = self.seen.get(key)
-        self.seen[key] = state
-        if before is not None and before not in _UP and state in _UP:
-            self._came_up(number)
-        elif before in _UP and state not in _UP and state != "failed":
-            self._went_down(key)
-        self._count_failures(key, state, before, unit)
-        if state in _UP:
-            self.starts.pop(key, None)
-        if state in {"inactive", "failed"}:
-            self.drains.pop(key, None)
-        self._quiet_by_hand(number, unit, adopted=before is None)
-
-    def _count_failures(self, key: str, state: str, before: str | None, unit: UnitFacts | None) -> None:
-        ordered = self.starts.get(key)
-        lost = ordered is not None and state == "inactive" and self.now - ordered >= ORDER_SECONDS
-        died = state == "failed" and (before is None or before in _UP or ordered is not None)
-        if lost or (died and not self._stopped_by_us(key)):
-            count = self.failures[key].count + 1 if key in self.failures else 1
-            self.failures[key] = Failure(count=count, last_seconds=self.now, ordered=ordered is not None)
-            self.starts.pop(key, None)
-        elif before == "failed" and state == "inactive" and ordered is None and key in self.failures:
-            del self.failures[key]  # `systemctl reset-failed`: a person has cured it
-            self.said.append(f"{_name(key)} was reset by hand: tried again")
-        if unit is not None and state == "active" and unit.state_age_seconds > FORGIVEN_SECONDS:
-            self.failures.pop(key, None)
-
-    def _came_up(self, number: Number) -> None:
-        key = str(number)
-        pin, failure = self.pins.get(key), self.failures.get(key)
-        late = failure is not None and failure.ordered and self.now - failure.last_seconds < LATE_SECONDS
-        if key in self.before.starts or late:
-            self.pins.pop(key, None)
-        elif pin is not None and pin.wants == "stopped" and self.now - pin.since_seconds < RESTART_SECONDS:
-            del self.pins[key]
-            self.said.append(f"{_name(key)} was restarted by hand")
-        elif not self._started_by_the_boot(number):
-            self._pin(key, "run", "was started by hand")
-
-    def _started_by_the_boot(self, number: Number) -> bool:
-        since = self.before.since_seconds
-        if since is None or self.now - since >= BOOT_SECONDS:
-            return False
-        at_boot = {n for p in self.policy.profiles for n in p.numbers[: p.min_instances]}
-        return number == "scheduler" or number in at_boot
-
-    def _went_down(self, key: str) -> None:
-        """Not by our stop, so by a person's; what systemd restarts by itself never comes by here."""
-        if not self._stopped_by_us(key):
-            self.drains.pop(key, None)
-            self._pin(key, "stopped", "was stopped by hand")
-
-    def _stopped_by_us(self, key: str) -> bool:
-        drain = self.drains.get(key)
-        return drain is not None and drain.stop_sent_seconds is not None
-
-    def _quiet_by_hand(self, number: Number, unit: UnitFacts | None, *, adopted: bool) -> None:
-        key, sidekiq = str(number), self.snapshot.sidekiq
-        if self.seen[key] not in _UP or key in self.drains or not isinstance(sidekiq, Known):
-            return
-        process = heartbeat_of(sidekiq.value.processes, self.policy.host, number, unit)
-        if process is None:
-            return
-        pin = self.pins.get(key)
-        kept_quiet = pin is not None and pin.wants == "quiet"
-        if not process.quiet:
-            if kept_quiet:  # quiet can't be undone, so this is a new process
-                del self.pins[key]
-        elif adopted or (pin is not None and kept_quiet and self.now >= pin.until_seconds):
-            # A quiet that nobody remembers, or was kept long enough, can't be undone: the drain goes on.
-            self.drains[key] = Drain(
-                since_seconds=self.now, quiet_sent_seconds=self.now, why="found quiet; quiet can't be undone"
-            )
-        elif not kept_quiet:
-            self._pin(key, "quiet", "was quieted by hand")
-
-    def _pin(self, key: str, wants: Literal["run", "stopped", "quiet"], what: str) -> None:
-        until = self.now + self.policy.pace.pin_seconds
-        self.pins[key] = Pin(wants=wants, since_seconds=self.now, until_seconds=until)
-        self.said.append(f"{_name(key)} {what}: kept so for {self.policy.pace.pin_seconds / 3600:.1f} h")
-
-    def _is_kept(self, key: str, pin: Pin) -> bool:
-        """An expired pin on a quiet process stays until a heartbeat lets its drain go on."""
-        return self.now < pin.until_seconds or (pin.wants == "quiet" and self.seen.get(key) in _UP)
-
-    def result(self, keys: set[str]) -> HostMemory:
-        return HostMemory(
-            boot_id=self.before.boot_id,
-            since_seconds=self.before.since_seconds,
-            drains={k: v for k, v in self.drains.items() if k in keys},
-            starts={k: v for k, v in self.starts.items() if k in keys},
-            pins={
-                k: v
-                for k, v in self.pins.items()
-                if k in keys and k not in self.drains and self._is_kept(k, v)
-            },
-            seen={k: v for k, v in self.seen.items() if k in keys},
-            failures={k: v for k, v in self.failures.items() if k in keys},
-            scheduler=self.before.scheduler,
-        )
-
-
-def _name(key: str) -> str:
+def unit_name(key: str) -> str:
+    """A unit's name for people, without ".service"."""
     return "mastodon-sidekiq-scheduler" if key == "scheduler" else f"mastodon-sidekiq@{key}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import structs
+
 from fleetd.core.decision import InstanceState
 from fleetd.core.facts import Known, ProcessFacts, Snapshot, SystemdFacts, UnitFacts, Unknown, Value
 from fleetd.core.identity import parse_tag
@@ -22,6 +24,10 @@ START_SLACK_SECONDS = 15.0
 Number = int | Literal["scheduler"]
 
 
+#: Why an instance is to be replaced by a fresh one; "": it is not.
+Replace = Literal["", "outdated", "memory", "restart"]
+
+
 class Drain(Value, frozen=True, kw_only=True):
     """A drain under way: quiet, watch, stop."""
 
@@ -29,14 +35,16 @@ class Drain(Value, frozen=True, kw_only=True):
     quiet_sent_seconds: float | None = None
     stop_sent_seconds: float | None = None
     why: str = ""
+    unconfirmed: bool = False  # three beats have come since the quiet, and none says quiet
 
 
 class Pin(Value, frozen=True, kw_only=True):
-    """A person's order by hand, kept for a while (law 6)."""
+    """A person's order, kept for a while (law 6)."""
 
     wants: Literal["run", "stopped", "quiet"]
     since_seconds: float
     until_seconds: float
+    by: Literal["hand", "fleetctl"] = "hand"
 
 
 class InstanceView(Value, frozen=True, kw_only=True):
@@ -54,22 +62,46 @@ class InstanceView(Value, frozen=True, kw_only=True):
     beat_age_seconds: float | None
     unit: UnitFacts | None
     pinned: Literal["", "run", "stopped", "quiet"] = ""
+    replace: Replace = ""
+    oldest_run_age_seconds: float | None = None
+    job_ids: frozenset[str] = frozenset()  # of its running jobs, those that could be read
+    digest: str = ""  # of the settings it was started with; "": unknown
+    redis_known: bool = True
+
+    @property
+    def there(self) -> bool:
+        """Whether it has a process, or is about to."""
+        gone = self.state in {InstanceState.STOPPED, InstanceState.FAILED}
+        return not gone and not (self.state == InstanceState.PINNED and self.pinned == "stopped")
 
     @property
     def boots(self) -> bool:
         """Before READY: systemd says activating, or does not show yet what we ordered."""
-        ready = self.unit is not None and self.unit.active_state in {"active", "reloading"}
-        return self.state == InstanceState.STARTING and not ready
+        return self.state == InstanceState.STARTING and not self.ready
+
+    @property
+    def ready(self) -> bool:
+        """Whether systemd has heard READY."""
+        return self.unit is not None and self.unit.active_state in {"active", "reloading"}
 
     @property
     def counts(self) -> bool:
         """Whether it is capacity, now or soon."""
-        return self.state in {InstanceState.STARTING, InstanceState.SERVING}
+        if self.state == InstanceState.PINNED:
+            return self.pinned == "run"
+        return self.state in {InstanceState.STARTING, InstanceState.SERVING, InstanceState.OUTDATED}
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is capacity now: its heartbeat is there, or Redis can't be asked for it."""
+        heard = self.beat_age_seconds is not None or not self.redis_known
+        return self.counts and self.state != InstanceState.STARTING and heard
 
     @property
     def mute(self) -> bool:
         """Runs, but no heartbeat tells what it is busy with: not yet, or Redis has lost them all."""
-        return self.counts and not self.boots and self.beat_age_seconds is None
+        running = self.counts or self.state == InstanceState.UNRESPONSIVE
+        return running and not self.boots and self.beat_age_seconds is None
 
 
 def heartbeat_of(
@@ -91,41 +123,50 @@ def heartbeat_of(
     return min(exact or fresh, key=lambda p: p.started_age_seconds, default=None)
 
 
-def state_of(
-    unit: UnitFacts | None,
-    process: ProcessFacts | None,
-    drain: Drain | None,
-    *,
-    sidekiq_known: bool,
-    start_ordered: bool,
-) -> InstanceState:
-    """The named state. A start we ordered that systemd does not show yet counts as starting: it has its claim."""
-    if unit is None or unit.active_state == "inactive":
-        return InstanceState.STARTING if start_ordered else InstanceState.STOPPED
-    if unit.active_state == "failed":
-        return InstanceState.FAILED
-    if unit.active_state == "deactivating":
-        return InstanceState.STOPPING
-    if unit.active_state == "activating":
-        # Restarted by systemd in mid-drain: it is on its way out all the same, and no capacity.
-        return InstanceState.STARTING if drain is None else InstanceState.STOPPING
-    if drain is not None and drain.stop_sent_seconds is not None:
-        return InstanceState.STOPPING
-    if process is not None and process.quiet:
-        return InstanceState.DRAINING
-    if drain is not None:
-        return InstanceState.QUIETING
-    if process is None and sidekiq_known and unit.state_age_seconds < FIRST_BEAT_SECONDS:
-        return InstanceState.STARTING
-    return InstanceState.SERVING
-
-
 class Orders(Value, frozen=True, kw_only=True):
     """What the host's memory says of one instance."""
 
     drain: Drain | None = None
     start_ordered: bool = False
     pinned: Literal["", "run", "stopped", "quiet"] = ""
+    replace: Replace = ""
+    unresponsive: bool = False
+
+
+def state_of(
+    unit: UnitFacts | None, process: ProcessFacts | None, orders: Orders, *, sidekiq_known: bool
+) -> InstanceState:
+    """The named state. A start we ordered that systemd does not show yet counts as starting: it has its claim."""
+    if unit is None or unit.active_state == "inactive":
+        if orders.start_ordered:
+            return InstanceState.STARTING
+        return InstanceState.PINNED if orders.pinned == "stopped" else InstanceState.STOPPED
+    if unit.active_state == "failed":
+        return InstanceState.FAILED
+    if unit.active_state == "deactivating":
+        return InstanceState.STOPPING
+    if unit.active_state == "activating":
+        # Restarted by systemd in mid-drain: it is on its way out all the same, and no capacity.
+        return InstanceState.STARTING if orders.drain is None else InstanceState.STOPPING
+    if orders.drain is not None:
+        return _leaving(orders.drain, process)
+    if process is not None and process.quiet:
+        return InstanceState.PINNED if orders.pinned == "quiet" else InstanceState.DRAINING
+    if process is None and sidekiq_known and unit.state_age_seconds < FIRST_BEAT_SECONDS:
+        return InstanceState.STARTING
+    if orders.unresponsive:
+        return InstanceState.UNRESPONSIVE
+    if orders.pinned == "run":
+        return InstanceState.PINNED
+    return InstanceState.OUTDATED if orders.replace == "outdated" else InstanceState.SERVING
+
+
+def _leaving(drain: Drain, process: ProcessFacts | None) -> InstanceState:
+    if drain.stop_sent_seconds is not None:
+        return InstanceState.STOPPING
+    if process is not None and process.quiet:
+        return InstanceState.DRAINING
+    return InstanceState.UNDRAINABLE if drain.unconfirmed else InstanceState.QUIETING
 
 
 def views(
@@ -151,38 +192,45 @@ def _view(
     profile: Profile | None,
 ) -> InstanceView:
     process, reading_age = None, 0.0
+    known = isinstance(snapshot.sidekiq, Known)
     if isinstance(snapshot.sidekiq, Known):
         reading_age = snapshot.sidekiq.age_seconds
         process = heartbeat_of(snapshot.sidekiq.value.processes, policy.host, number, unit)
-    state = state_of(
-        unit,
-        process,
-        orders.drain,
-        sidekiq_known=isinstance(snapshot.sidekiq, Known),
-        start_ordered=orders.start_ordered,
-    )
-    there = state not in {InstanceState.STOPPED, InstanceState.FAILED}
-    if not there:
-        process = None  # systemd's word outranks the 60 s ghost of a dead process's heartbeat
-    threads = process.threads if process else (profile.threads if profile else policy.scheduler.threads)
-    claim = (
-        claim_of(process)
-        if process
-        else (profile.claim_connections if profile else policy.scheduler.claim_connections)
-    )
-    return InstanceView(
+    view = InstanceView(
         number=number,
         profile=profile.name if profile else "",
-        state=state,
-        threads=threads,
-        claim_connections=claim if there else 0,
-        busy_threads=process.busy_threads if process else None,
-        quiet=process.quiet if process else False,
-        resident_bytes=_resident(snapshot, number, process) if there else None,
+        state=state_of(unit, process, orders, sidekiq_known=known),
+        threads=profile.threads if profile else policy.scheduler.threads,
+        claim_connections=0,
+        busy_threads=None,
+        quiet=False,
+        resident_bytes=None,
         state_age_seconds=unit.state_age_seconds if unit else 0.0,
-        beat_age_seconds=process.beat_age_seconds + reading_age if process else None,
+        beat_age_seconds=None,
         unit=unit,
         pinned=orders.pinned,
+        replace=orders.replace,
+        redis_known=known,
+    )
+    if not view.there:  # systemd's word outranks the 60 s ghost of a dead process's heartbeat
+        return view
+    claim = profile.claim_connections if profile else policy.scheduler.claim_connections
+    view = structs.replace(view, claim_connections=claim, resident_bytes=_resident(snapshot, number, process))
+    return view if process is None else _with_heartbeat(view, process, reading_age)
+
+
+def _with_heartbeat(view: InstanceView, process: ProcessFacts, reading_age_seconds: float) -> InstanceView:
+    run_age, tag = process.oldest_run_age_seconds, parse_tag(process.tag)
+    return structs.replace(
+        view,
+        threads=process.threads,
+        claim_connections=claim_of(process),
+        busy_threads=process.busy_threads,
+        quiet=process.quiet,
+        beat_age_seconds=process.beat_age_seconds + reading_age_seconds,
+        oldest_run_age_seconds=run_age + reading_age_seconds if run_age is not None else None,
+        job_ids=frozenset(job.jid for job in process.jobs if job.jid),
+        digest=tag.digest if tag else "",
     )
 
 

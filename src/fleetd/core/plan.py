@@ -21,6 +21,7 @@ from fleetd.core.demand import Demand, DemandMemory, demand, remember
 from fleetd.core.facts import Known, Snapshot, Value
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy
+from fleetd.core.terms import HostTerms
 from fleetd.core.want import running, want
 from fleetd.core.window import Window
 
@@ -54,7 +55,11 @@ class FleetDecision(Value, frozen=True, kw_only=True):
 
 
 def plan(
-    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...] | None, memory: FleetMemory
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...] | None,
+    memory: FleetMemory,
+    terms: HostTerms = HostTerms(),  # noqa: B008 (frozen)
 ) -> FleetDecision:
     """Decide for the fleet. `instances`: this host's, the scheduler's included; None: systemd is unknown."""
     now = snapshot.now_seconds
@@ -72,9 +77,10 @@ def plan(
     if instances is None:
         clamps.say(ClampCode.SYSTEMD_UNKNOWN, "systemd can't be read: nothing starts or stops")
     else:
-        wanted, windows = want(policy, instances, demanded, memory.windows, now, clamps)
-        granted = afford(policy, snapshot, instances, wanted, budget, claims, clamps)
-        counts, growth = _counts(policy, instances, demanded, granted)
+        wanted, windows = want(policy, instances, demanded, memory.windows, now, terms, clamps)
+        granted, spare = afford(policy, snapshot, instances, wanted, budget, claims, terms, clamps)
+        current = running(policy, instances, terms)
+        counts, growth = _counts(policy, current, demanded, granted, spare)
     new_memory = FleetMemory(
         epoch=memory.epoch + 1, demand=demand_memory, budget=budget_memory, windows=windows
     )
@@ -109,14 +115,16 @@ def _budget(
 
 
 def _counts(
-    policy: Policy,
-    instances: tuple[InstanceView, ...],
-    demanded: Demand | None,
-    granted: dict[str, int],
+    policy: Policy, current: dict[str, int], demanded: Demand | None, granted: dict[str, int], spare: str
 ) -> tuple[dict[str, ProfilePlan], int]:
     """The counts as planned, and the connections that what is still to be started will claim."""
-    current = running(policy, instances)
     raw = demanded.raw_instances if demanded else current
-    counts = {name: ProfilePlan(instances=n, raw_instances=raw[name]) for name, n in granted.items()}
-    growth = sum(max(0, granted[p.name] - current[p.name]) * p.claim_connections for p in policy.profiles)
+    counts = {
+        name: ProfilePlan(instances=n, raw_instances=raw[name], spare=name == spare)
+        for name, n in granted.items()
+    }
+    growth = sum(
+        (max(0, granted[p.name] - current[p.name]) + (p.name == spare)) * p.claim_connections
+        for p in policy.profiles
+    )
     return counts, growth

@@ -71,6 +71,14 @@ class MemoryPolicy(Value, frozen=True, kw_only=True):
 
     reserve_bytes: int = 512 * 1024 * 1024  # MemAvailable never planned below this
     instance_bytes: int = 1024 * 1024 * 1024  # what one instance grows to within a day
+    max_bytes: int | None = None  # one that holds more for long is replaced; None: its share of the host
+
+
+class PressurePolicy(Value, frozen=True, kw_only=True):
+    """Shares of the last minute in which this host was short of something; above them nothing is added here."""
+
+    memory_max: float = 0.1  # every task waited for memory
+    cpu_max: float = 0.8  # a task that could run waited for a core
 
 
 class PacePolicy(Value, frozen=True, kw_only=True):
@@ -99,6 +107,7 @@ class Policy(Value, frozen=True, kw_only=True):
     scheduler: SchedulerPolicy = SchedulerPolicy()
     connections: ConnectionPolicy = ConnectionPolicy()
     memory: MemoryPolicy = MemoryPolicy()
+    pressure: PressurePolicy = PressurePolicy()
     pace: PacePolicy = PacePolicy()
 
     def target_seconds(self, queue: str) -> float:

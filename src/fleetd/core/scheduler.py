@@ -11,7 +11,7 @@ looks absent until its next beat.
 
 from __future__ import annotations
 
-from fleetd.core.decision import Clamp, ClampCode, InstanceState
+from fleetd.core.decision import Clamp, ClampCode
 from fleetd.core.facts import Known, ProcessFacts, SidekiqFacts, Unknown, Value
 from fleetd.core.identity import parse_tag
 from fleetd.core.lifecycle import InstanceView
@@ -59,7 +59,7 @@ def live_elsewhere(
         if SCHEDULER_QUEUE not in process.queues:
             continue
         tag = parse_tag(process.tag)
-        if is_there(own) and tag is not None and tag.host == policy.host and tag.number == "scheduler":
+        if own.there and tag is not None and tag.host == policy.host and tag.number == "scheduler":
             mine = own_process is None or process.identity == own_process.identity
             if mine or own.state_age_seconds <= GHOST_SECONDS:
                 continue
@@ -79,7 +79,7 @@ def remember_scheduler(
     if isinstance(sidekiq, Unknown) or own is None or not sidekiq.value.processes_complete:
         return SchedulerMemory(redis_run_id=memory.redis_run_id)
     run_id = sidekiq.value.redis_run_id
-    if is_there(own) or live_elsewhere(policy, sidekiq.value, own, own_process):
+    if own.there or live_elsewhere(policy, sidekiq.value, own, own_process):
         return SchedulerMemory(redis_run_id=run_id)  # the first reading without one begins the count
     absent = 0.0
     if memory.at_seconds is not None and run_id == memory.redis_run_id:
@@ -97,9 +97,11 @@ def decide_scheduler(
     own_process: ProcessFacts | None,
     *,
     within_budget: bool,
+    handover: bool = False,
 ) -> SchedulerDecision:
     """Start ours, end ours, or leave it; `memory` has already seen this reading.
 
+    `handover`: we ended ours to start it afresh, so nobody else need be waited for.
     `within_budget`: whether the database carries all claims, ours set aside among them (law 2).
     """
     if own is None:
@@ -110,9 +112,9 @@ def decide_scheduler(
             "Redis can't be read, so a live scheduler elsewhere can't be ruled out: left as it is",
         )
     others = live_elsewhere(policy, sidekiq.value, own, own_process)
-    where = tuple(sorted({p.hostname for p in others} | ({policy.host} if is_there(own) else set())))
-    live = len(others) + (1 if is_there(own) else 0)
-    if is_there(own):
+    where = tuple(sorted({p.hostname for p in others} | ({policy.host} if own.there else set())))
+    live = len(others) + (1 if own.there else 0)
+    if own.there:
         if _ours_is_surplus(others, own_process):
             sentence = f"another process on {others[0].hostname} serves scheduler: ours is ended"
             return SchedulerDecision(
@@ -132,11 +134,11 @@ def decide_scheduler(
             where=where,
             sentence=sentence,
         )
-    return _absent(policy, memory, sidekiq.value, within_budget=within_budget)
+    return _absent(policy, memory, sidekiq.value, within_budget=within_budget, handover=handover)
 
 
 def _absent(
-    policy: Policy, memory: SchedulerMemory, sidekiq: SidekiqFacts, *, within_budget: bool
+    policy: Policy, memory: SchedulerMemory, sidekiq: SidekiqFacts, *, within_budget: bool, handover: bool
 ) -> SchedulerDecision:
     if policy.scheduler.place == "elsewhere":
         return SchedulerDecision(
@@ -148,7 +150,7 @@ def _absent(
         )
     needed = (
         SETTLE_SECONDS
-        if policy.scheduler.place == "here"
+        if policy.scheduler.place == "here" or handover
         else max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)
     )
     if memory.absent_seconds < needed:
@@ -164,11 +166,6 @@ def _absent(
             clamp=Clamp(code=ClampCode.CONNECTIONS, sentence=sentence), live_processes=0, sentence=sentence
         )
     return SchedulerDecision(start=True, live_processes=0, sentence=f"none runs: started on {policy.host}")
-
-
-def is_there(own: InstanceView) -> bool:
-    """Whether our unit has a process, or is about to."""
-    return own.state not in {InstanceState.STOPPED, InstanceState.FAILED}
 
 
 def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None) -> bool:

@@ -16,15 +16,21 @@ from fleetd.core.decision import ClampCode
 from fleetd.core.demand import Demand
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import PacePolicy, Policy, Profile
+from fleetd.core.terms import HostTerms
 from fleetd.core.window import Window, keep_highest
 
 #: Readings further apart than this many ticks leave a gap, in which nobody watched what was wanted.
 GAP_TICKS = 6
 
 
-def running(policy: Policy, instances: tuple[InstanceView, ...]) -> dict[str, int]:
-    """Instances of each profile that are capacity, now or soon."""
-    return {p.name: sum(1 for v in instances if v.profile == p.name and v.counts) for p in policy.profiles}
+def running(policy: Policy, instances: tuple[InstanceView, ...], terms: HostTerms) -> dict[str, int]:
+    """Instances of each profile that are capacity, now or soon; a spare and the one it replaces are one."""
+    return {
+        p.name: max(
+            0, sum(1 for v in instances if v.profile == p.name and v.counts) - (terms.doubled == p.name)
+        )
+        for p in policy.profiles
+    }
 
 
 def want(
@@ -33,41 +39,68 @@ def want(
     demanded: Demand | None,
     windows: dict[str, Window],
     now_seconds: float,
+    terms: HostTerms,
     clamps: Clamps,
 ) -> tuple[dict[str, int], dict[str, Window]]:
     """Wanted counts and the new windows. `demanded` None: the latency is unknown.
 
     Then no window is handed back: it begins anew, so nothing goes down right after an outage.
     """
-    current = running(policy, instances)
+    current = running(policy, instances, terms)
     wanted: dict[str, int] = {}
     new_windows: dict[str, Window] = {}
     for profile in policy.profiles:
-        have = current[profile.name]
-        if demanded is None:
+        have, name = current[profile.name], profile.name
+        if terms.held is not None:
+            raw = demanded.raw_instances[name] if demanded else have
+            clamps.say(terms.held.code, terms.held.sentence, name, wanted=raw, granted=have)
+            wanted[name] = have
+        elif name in terms.sets:
+            wanted[name] = _as_set(profile, demanded, have, terms.sets[name], clamps)
+        elif demanded is None:
             sentence = "queue latency is unknown: nothing stops, nothing grows above min"
-            clamps.say(ClampCode.LATENCY_UNKNOWN, sentence, profile.name)
-            wanted[profile.name] = _at_least_min(profile, have, clamps)
-            continue
-        asked = _in_tolerance(policy.pace, profile, demanded, have, clamps)
-        asked = _at_least_min(profile, asked, clamps)
-        mute = [f"@{v.number}" for v in instances if v.profile == profile.name and v.mute]
-        asked = _readable(profile, asked, demanded, mute, have, clamps)
-        asked = _in_time(profile, asked, demanded, have, clamps)
-        window = keep_highest(
-            windows.get(profile.name),
-            asked,
-            now_seconds,
-            policy.pace.hold_down_seconds,
-            GAP_TICKS * policy.pace.tick_seconds,
-        )
-        new_windows[profile.name] = window
-        held = _held(policy.pace, profile, asked, have, window, now_seconds, clamps)
-        pins = Counter(v.pinned for v in instances if v.profile == profile.name)
-        left = _not_replaced(profile, held, have, pins["stopped"] + pins["quiet"], clamps)
-        left = _at_most_max(profile, left, clamps)
-        wanted[profile.name] = _not_made_up_for(profile, left, have, pins["run"], clamps)
+            clamps.say(ClampCode.LATENCY_UNKNOWN, sentence, name)
+            wanted[name] = _at_least_min(profile, have, clamps)
+        else:
+            wanted[name], new_windows[name] = _by_demand(
+                policy, profile, instances, demanded, have, windows.get(name), now_seconds, clamps
+            )
     return wanted, new_windows
+
+
+def _as_set(profile: Profile, demanded: Demand | None, have: int, set_to: int, clamps: Clamps) -> int:
+    """A person's count; but while Redis is unknown nothing stops, because a drain could not be watched."""
+    raw = demanded.raw_instances[profile.name] if demanded else have
+    clamps.say(ClampCode.SET, f"set to {set_to} by fleetctl", profile.name, wanted=raw, granted=set_to)
+    if demanded is None and set_to < have:
+        sentence = "queue latency is unknown: nothing stops"
+        clamps.say(ClampCode.LATENCY_UNKNOWN, sentence, profile.name, wanted=set_to, granted=have)
+        return have
+    return set_to
+
+
+def _by_demand(
+    policy: Policy,
+    profile: Profile,
+    instances: tuple[InstanceView, ...],
+    demanded: Demand,
+    have: int,
+    before: Window | None,
+    now_seconds: float,
+    clamps: Clamps,
+) -> tuple[int, Window]:
+    pace = policy.pace
+    asked = _in_tolerance(pace, profile, demanded, have, clamps)
+    asked = _at_least_min(profile, asked, clamps)
+    mute = [f"@{v.number}" for v in instances if v.profile == profile.name and v.mute]
+    asked = _readable(profile, asked, demanded, mute, have, clamps)
+    asked = _in_time(profile, asked, demanded, have, clamps)
+    window = keep_highest(before, asked, now_seconds, pace.hold_down_seconds, GAP_TICKS * pace.tick_seconds)
+    held = _held(pace, profile, asked, have, window, now_seconds, clamps)
+    pins = Counter(v.pinned for v in instances if v.profile == profile.name)
+    left = _not_replaced(profile, held, have, pins["stopped"] + pins["quiet"], clamps)
+    left = _at_most_max(profile, left, clamps)
+    return _not_made_up_for(profile, left, have, pins["run"], clamps), window
 
 
 def _in_tolerance(pace: PacePolicy, profile: Profile, demanded: Demand, have: int, clamps: Clamps) -> int:

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from fleetd.core.commands import Command
 from fleetd.core.status import Status
 from fleetd.daemon.journalist import Journalist
 from fleetd.daemon.tell import status_of
@@ -58,6 +59,14 @@ class Loop:
         """End after the tick under way; workers run on."""
         self._stop.set()
         self._wake.set()
+
+    async def order(self, command: Command) -> str:
+        """Obey a person between two ticks; returns the sentence to tell them. Raises FleetdError when refused."""
+        async with self.between_ticks:
+            sentence = self.ticker.order(command)
+            self.journalist.note(self.clock.now_seconds(), f"ordered: {sentence}")
+        self.soon()
+        return sentence
 
     def soon(self) -> None:
         """Let the next tick come at once (after a reload)."""

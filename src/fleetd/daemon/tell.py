@@ -10,18 +10,20 @@ from fleetd import __version__
 from fleetd.core.budget import ConnectionBudget
 from fleetd.core.decision import Clamp, ClampCode, InstanceState
 from fleetd.core.facts import Known
-from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy, Profile
 from fleetd.core.status import (
     ConnectionStatus,
     Event,
-    InstanceStatus,
+    HoldStatus,
+    OverrideStatus,
     ProfileStatus,
     QueueStatus,
+    RollStatus,
     SchedulerStatus,
     SourceStatus,
     Status,
 )
+from fleetd.daemon.tell_instance import instance_status, pin_sentence
 from fleetd.daemon.tick import Told
 
 
@@ -49,7 +51,9 @@ def status_of(
         sources=sources,
         queues=_queues(policy, told),
         profiles=profiles,
-        instances=tuple(_instance(policy, v, told) for v in told.instances or () if v.number != "scheduler"),
+        instances=tuple(
+            instance_status(policy, v, told) for v in told.instances or () if v.number != "scheduler"
+        ),
         connections=_connections(told),
         scheduler=_scheduler(told),
         memory_available_bytes=machine.value.memory_available_bytes if isinstance(machine, Known) else None,
@@ -60,6 +64,11 @@ def status_of(
         next_sentence=_next(told, profiles, clamps),
         summary="",
         problems=problems,
+        holds=_holds(told),
+        overrides=_overrides(policy, told),
+        roll=_roll(told),
+        mastodon_version=_version(told),
+        pressure=machine.value.pressure if isinstance(machine, Known) else None,
     )
     return msgspec.structs.replace(status, summary=_summary(status))
 
@@ -96,40 +105,12 @@ def _profile(profile: Profile, policy: Policy, told: Told, clamps: tuple[Clamp, 
         order=profile.order,
         queues=tuple(q if profile.order == "strict" else f"{q},{w}" for q, w in profile.queues),
         running_instances=sum(1 for v in own if v.counts) if known else None,
-        serving_instances=sum(1 for v in own if v.state == InstanceState.SERVING) if known else None,
+        serving_instances=sum(1 for v in own if v.serves) if known else None,
         wanted_instances=planned.instances if planned and known else None,
         raw_instances=planned.raw_instances if planned and told.fleet.demand else None,
         min_instances=profile.min_instances,
         max_instances=profile.max_instances,
         clamps=tuple(c for c in clamps if c.profile == profile.name),
-    )
-
-
-def _instance(policy: Policy, view: InstanceView, told: Told) -> InstanceStatus:
-    memory, now = told.host.memory, told.snapshot.now_seconds
-    key, notes = str(view.number), []
-    pin = memory.pins.get(key)
-    if pin is not None:
-        left = (pin.until_seconds - now) / 3600
-        wants = {"run": "started", "stopped": "stopped", "quiet": "quieted"}[pin.wants]
-        notes.append(f"{wants} by hand, kept {left:.1f} h more")
-    drain = memory.drains.get(key)
-    if drain is not None and drain.stop_sent_seconds is None:
-        left = policy.pace.drain_seconds_max - (now - drain.since_seconds)
-        busy = "?" if view.busy_threads is None else str(view.busy_threads)
-        notes.append(f"{busy} jobs left, stop at the latest in {max(0.0, left):.0f} s")
-    failure = memory.failures.get(key)
-    if failure is not None:
-        notes.append(f"failed {failure.count} times")
-    return InstanceStatus(
-        number=int(view.number),
-        profile=view.profile,
-        state=view.state.value,
-        busy_threads=view.busy_threads,
-        threads=view.threads,
-        resident_bytes=view.resident_bytes,
-        state_age_seconds=view.state_age_seconds if view.unit else None,
-        note="; ".join(notes),
     )
 
 
@@ -157,13 +138,69 @@ def _scheduler(told: Told) -> SchedulerStatus:
     )
 
 
+def _holds(told: Told) -> tuple[HoldStatus, ...]:
+    now = told.snapshot.now_seconds
+    return tuple(
+        HoldStatus(
+            kind=hold.kind,
+            sentence=hold.sentence,
+            seconds_left=None if hold.until_seconds is None else max(0.0, hold.until_seconds - now),
+        )
+        for hold in told.terms.holds
+    )
+
+
+def _overrides(policy: Policy, told: Told) -> tuple[OverrideStatus, ...]:
+    memory, now = told.host.memory, told.snapshot.now_seconds
+    found: list[OverrideStatus] = []
+    pause = memory.paused(now)
+    if pause is not None:
+        left, why = pause.until_seconds - now, pause.reason or "no reason given"
+        found.append(OverrideStatus(kind="pause", what="fleet", sentence=why, seconds_left=left))
+    for profile in policy.profiles:
+        wanted = memory.sets.get(profile.name)
+        if wanted is not None and now < wanted.until_seconds:
+            sentence = f"{wanted.instances} instances"
+            left = wanted.until_seconds - now
+            found.append(OverrideStatus(kind="set", what=profile.name, sentence=sentence, seconds_left=left))
+    for key, pin in sorted(memory.pins.items(), key=lambda item: item[0].zfill(5)):
+        what = key if key == "scheduler" else f"@{key}"
+        left = max(0.0, pin.until_seconds - now)
+        found.append(OverrideStatus(kind="pin", what=what, sentence=pin_sentence(pin), seconds_left=left))
+    return tuple(found)
+
+
+def _roll(told: Told) -> RollStatus | None:
+    roll = told.host.memory.roll
+    if roll is None:
+        return None
+    current = "" if not roll.current else roll.current if roll.current == "scheduler" else f"@{roll.current}"
+    return RollStatus(
+        cause=roll.cause,
+        total_instances=roll.total,
+        done_instances=roll.done,
+        current=current,
+        sentence=roll.waits,
+        ended=roll.ended,
+    )
+
+
+def _version(told: Told) -> str:
+    machine = told.snapshot.machine
+    code = machine.value.code if isinstance(machine, Known) else None
+    return code.version if code is not None else ""
+
+
 #: What keeps a fleet from growing, most urgent first, for the sentence on what comes next.
 _GROWTH = (
     ClampCode.CONNECTIONS,
     ClampCode.MEMORY,
     ClampCode.HEADROOM_UNKNOWN,
     ClampCode.LATENCY_UNKNOWN,
+    ClampCode.OOM_KILLED,
+    ClampCode.HOST_PRESSURE,
     ClampCode.START_FAILED,
+    ClampCode.UNDRAINABLE,
     ClampCode.NOT_RENDERED,
     ClampCode.MAX,
     ClampCode.HOLD_WINDOW,
@@ -173,13 +210,19 @@ _GROWTH = (
 def _next(told: Told, profiles: tuple[ProfileStatus, ...], clamps: tuple[Clamp, ...]) -> str:
     if told.instances is None:
         return "waits for systemd"
+    if told.terms.held is not None:
+        return f"nothing: {told.terms.held.sentence}"
+    roll = told.host.memory.roll
+    if roll is not None and not roll.ended and roll.waits:
+        return f"{roll.cause} {roll.done} of {roll.total}: {roll.waits}"
     for profile in profiles:
         wanted, running = profile.wanted_instances, profile.running_instances
         if wanted is None or running is None:
             continue
         if wanted > running + _started(told, profile.name):
             return f"start more of {profile.name}: {running} of {wanted} run"
-    draining = [v for v in told.instances if v.state in {InstanceState.QUIETING, InstanceState.DRAINING}]
+    leaving = {InstanceState.QUIETING, InstanceState.DRAINING, InstanceState.UNDRAINABLE}
+    draining = [v for v in told.instances if v.state in leaving]
     if draining:
         names = ", ".join(f"@{v.number}" for v in draining)
         return f"stop {names} once idle"
@@ -206,6 +249,8 @@ def _summary(status: Status) -> str:
     down = [s.name for s in status.sources if not s.ok]
     if down:
         return f"{' and '.join(down)} unreadable: holding. {fleet}"
+    if status.holds:
+        return f"HELD ({status.holds[0].kind}): {status.holds[0].sentence}. {fleet}"
     late = [
         f"{q.name} {q.latency_seconds:.0f} s"
         for q in status.queues

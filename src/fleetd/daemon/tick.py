@@ -7,17 +7,21 @@ from typing import TypeVar
 import msgspec
 
 from fleetd.core.carry_out import carry_out
-from fleetd.core.decision import StepResult
+from fleetd.core.commands import Command
+from fleetd.core.decision import ClampCode, StepResult
 from fleetd.core.facts import Known, ProcessFacts, Snapshot
 from fleetd.core.host_decision import HostDecision
-from fleetd.core.host_memory import HostMemory, remember_units
-from fleetd.core.lifecycle import InstanceView, heartbeat_of, views
+from fleetd.core.host_look import HostLook, look
+from fleetd.core.host_memory import HostMemory, Watch
+from fleetd.core.lifecycle import InstanceView, heartbeat_of
+from fleetd.core.orders import obey
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from fleetd.core.policy import Policy
 from fleetd.core.scheduler import SchedulerDecision, decide_scheduler, remember_scheduler
+from fleetd.core.terms import HostTerms
 from fleetd.daemon.act import act
 from fleetd.daemon.observe import Sources
-from fleetd.errors import FleetdError
+from fleetd.errors import FleetdError, OrderRefusedError
 from fleetd.ports import Ledger, LedgerView, MemoryStore
 
 _S = TypeVar("_S", HostMemory, FleetMemory)
@@ -28,6 +32,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     snapshot: Snapshot
     instances: tuple[InstanceView, ...] | None
+    terms: HostTerms
     fleet: FleetDecision
     scheduler: SchedulerDecision
     host: HostDecision
@@ -45,6 +50,7 @@ class Ticker:
         self.ledger = ledger
         self.store = store
         self.host_memory = _decoded(store.load(), HostMemory)
+        self._told: Told | None = None
         self._saved = b""
         self._trouble = ""
 
@@ -52,13 +58,13 @@ class Ticker:
         """Run one tick. Raises nothing foreseeable: what can't be read or done is in the result."""
         clock = self.sources.clock
         begun = clock.now_seconds()
-        snapshot = await self.sources.observe(self.policy.host, check_writes=bool(self.host_memory.drains))
+        snapshot = await self.sources.observe(self.policy.host, check_writes=self._may_stop())
         now = snapshot.now_seconds
-        memory, noticed = remember_units(self.policy, snapshot, self.host_memory)
-        instances = _instances(self.policy, snapshot, memory)
+        seen: HostLook = look(self.policy, snapshot, self.host_memory)
+        instances, memory, noticed = seen.instances, seen.memory, list(seen.noticed)
 
         view = await self.ledger.beat(now)
-        fleet = plan(self.policy, snapshot, instances, _fleet_memory(view))
+        fleet = plan(self.policy, snapshot, instances, _fleet_memory(view), seen.terms)
         current = view.plan
         if view.token is not None:
             written = msgspec.json.encode(fleet.memory)
@@ -68,12 +74,13 @@ class Ticker:
             current = None
 
         scheduler, memory = self._scheduler(snapshot, instances, memory, within_budget=fleet.within_budget)
-        host = carry_out(self.policy, snapshot, instances, current, scheduler, memory)
+        host = carry_out(self.policy, snapshot, instances, current, scheduler, memory, seen.terms)
         noticed += self._remember(host.memory)
         results = await act(host.steps, self.sources.units, current, clock, now)
-        return Told(
+        self._told = Told(
             snapshot=snapshot,
             instances=instances,
+            terms=seen.terms,
             fleet=fleet,
             scheduler=scheduler,
             host=host,
@@ -81,6 +88,29 @@ class Ticker:
             noticed=tuple(noticed),
             duration_seconds=clock.now_seconds() - begun,
         )
+        return self._told
+
+    def _may_stop(self) -> bool:
+        """Whether this tick may need to know that Redis takes writes (law 4)."""
+        memory = self.host_memory
+        return bool(memory.drains) or any(w.silent_seconds > 0.0 for w in memory.watches.values())
+
+    def order(self, command: Command) -> str:
+        """Obey a person between two ticks; the sentence to tell them. Raises OrderRefusedError with the reason."""
+        if self._told is None:
+            raise OrderRefusedError(
+                "fleetd has just started: no tick is finished yet; try again in a few seconds"
+            )
+        memory, sentence = obey(
+            self.policy,
+            self._told.snapshot,
+            self._told.instances,
+            self.host_memory,
+            command,
+            self.sources.clock.now_seconds(),
+        )
+        self._remember(memory)
+        return sentence
 
     def _scheduler(
         self,
@@ -94,15 +124,29 @@ class Ticker:
         process, now = _own_scheduler_process(self.policy, snapshot), snapshot.now_seconds
         absence = remember_scheduler(self.policy, memory.scheduler, snapshot.sidekiq, own, process, now)
         decision = decide_scheduler(
-            self.policy, absence, snapshot.sidekiq, own, process, within_budget=within_budget
+            self.policy,
+            absence,
+            snapshot.sidekiq,
+            own,
+            process,
+            within_budget=within_budget,
+            handover=memory.scheduler_handover,
         )
-        return decision, msgspec.structs.replace(memory, scheduler=absence)
+        back = own is not None and own.serves and "scheduler" not in memory.drains
+        taken = decision.clamp is not None and decision.clamp.code == ClampCode.SCHEDULER_LIVE
+        handover = memory.scheduler_handover and not (back or taken)
+        return decision, msgspec.structs.replace(memory, scheduler=absence, scheduler_handover=handover)
 
     def _remember(self, memory: HostMemory) -> list[str]:
         """Save before acting: an order given but not remembered would later look like a person's."""
         self.host_memory = memory
-        # Absence counts up every tick and begins anew after a restart of fleetd: not worth a write each time.
-        kept = msgspec.json.encode(msgspec.structs.replace(memory, scheduler=HostMemory().scheduler))
+        # These change every tick and begin anew after a restart of fleetd: not worth a write each time.
+        fresh = HostMemory()
+        kept = msgspec.json.encode(
+            msgspec.structs.replace(
+                memory, scheduler=fresh.scheduler, ticked_seconds=None, watches=_kept(memory)
+            )
+        )
         if kept == self._saved:
             return []
         try:
@@ -127,10 +171,12 @@ def _fleet_memory(view: LedgerView) -> FleetMemory:
     return memory
 
 
-def _instances(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> tuple[InstanceView, ...] | None:
-    if not isinstance(snapshot.systemd, Known):
-        return None
-    return views(policy, snapshot, snapshot.systemd.value, memory.orders(snapshot.now_seconds))
+def _kept(memory: HostMemory) -> dict[str, Watch]:
+    """What of the watches outlives a restart of fleetd: not what a few ticks tell again."""
+    return {
+        key: msgspec.structs.replace(watch, silent_seconds=0.0, resident_bytes=0)
+        for key, watch in memory.watches.items()
+    }
 
 
 def _own_scheduler_process(policy: Policy, snapshot: Snapshot) -> ProcessFacts | None:

@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fleetd.core.facts import ProcessFacts, UnitFacts
-from fleetd.core.host_memory import (
-    BOOT_SECONDS,
-    RETRIES_MAX,
-    RETRY_SECONDS,
-    Failure,
-    HostMemory,
-    remember_units,
-)
+from fleetd.core.drift import BOOT_SECONDS, remember_units
+from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS, Failure, HostMemory
 from fleetd.core.lifecycle import Drain
 from fleetd.core.policy import PacePolicy
 from tests.core.facts_by_hand import process, sidekiq, snapshot, systemd, tag, unit

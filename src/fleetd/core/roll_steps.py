@@ -1,0 +1,163 @@
+"""The steps of a roll (roll.py): start the spare, or wait, or let the old one go."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.core.decision import ClampCode, Plan, Step
+from fleetd.core.drain import let_go
+from fleetd.core.facts import Known, Snapshot
+from fleetd.core.host_decision import HostDecision
+from fleetd.core.lifecycle import InstanceView
+from fleetd.core.policy import Policy, Profile
+from fleetd.core.roll import SCHEDULER_AGE_SECONDS_MIN, current_profile
+from fleetd.core.start import free_numbers
+from fleetd.core.terms import HostTerms
+
+_CAUSES = {
+    "restart": "restarted by fleetctl",
+    "outdated": "its settings changed",
+    "memory": "holds too much memory",
+}
+
+
+def go_on_rolling(
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...],
+    plan: Plan | None,
+    terms: HostTerms,
+    decision: HostDecision,
+) -> None:
+    """The next step of the roll, or what it waits for. `plan`: a valid one, or None."""
+    roll = decision.memory.roll
+    if roll is None or roll.ended or not roll.current:
+        return
+    old = next((v for v in instances if str(v.number) == roll.current), None)
+    if old is None:
+        return
+    waits = _waits_for(policy, snapshot, instances, old, plan, terms, decision)
+    if not waits:
+        waits = _step(policy, snapshot, instances, old, plan, decision)
+    roll = decision.memory.roll
+    if roll is not None and roll.waits != waits:
+        decision.memory = structs.replace(decision.memory, roll=structs.replace(roll, waits=waits))
+
+
+def _waits_for(
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...],
+    old: InstanceView,
+    plan: Plan | None,
+    terms: HostTerms,
+    decision: HostDecision,
+) -> str:
+    """What keeps this replacement from its next step; "": nothing."""
+    memory, now = decision.memory, snapshot.now_seconds
+    if str(old.number) in memory.drains or not old.counts:
+        busy = "?" if old.busy_threads is None else str(old.busy_threads)
+        return f"{_name(old)} drains, {busy} jobs left"
+    if terms.held is not None:
+        return f"held: {terms.held.sentence}"
+    if not isinstance(snapshot.sidekiq, Known) or plan is None:
+        return "Redis can't be read, so a drain could not be watched"
+    if memory.undrainable(now):
+        return "a quiet was not confirmed, so nothing more is drained"
+    if old.number == "scheduler":
+        left = SCHEDULER_AGE_SECONDS_MIN - old.state_age_seconds
+        if left > 0:
+            pause = SCHEDULER_AGE_SECONDS_MIN / 60
+            return f"the scheduler is replaced every {pause:.0f} min at most: {left:.0f} s left"
+        return ""
+    roll = memory.roll
+    if roll is not None and roll.spare:
+        spare = next((v for v in instances if str(v.number) == roll.spare), None)
+        return (
+            ""
+            if spare is None or spare.serves or not spare.there
+            else f"{_name(spare)} boots to replace {_name(old)}"
+        )
+    return _unsettled(policy, snapshot, instances, old, plan, decision)
+
+
+def _unsettled(
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...],
+    old: InstanceView,
+    plan: Plan,
+    decision: HostDecision,
+) -> str:
+    """Capacity is kept: the replacement before this one serves, and nothing else of the profile is on its way."""
+    own = [v for v in instances if v.profile == old.profile]
+    planned = plan.profiles.get(policy.host, {}).get(old.profile)
+    leaving = [v for v in own if v.there and not v.counts and v.pinned != "quiet"]
+    booting = [v for v in own if v.counts and not v.serves]
+    if leaving or booting:
+        names = ", ".join(_name(v) for v in (*leaving, *booting))
+        return f"{names} {'drains' if leaving else 'boots'} first"
+    if planned is None or sum(1 for v in own if v.counts) < planned.instances:
+        return f"{old.profile} has fewer instances than wanted"
+    roll, profile = decision.memory.roll, policy.profile(old.profile)
+    if roll is not None and roll.cause == "memory" and profile is not None:
+        late = _late(policy, snapshot, profile)
+        if late:
+            return f"not while {', '.join(late)} waits longer than its target"
+    return ""
+
+
+def _late(policy: Policy, snapshot: Snapshot, profile: Profile) -> list[str]:
+    queues = snapshot.sidekiq.value.queues if isinstance(snapshot.sidekiq, Known) else {}
+    return [
+        name
+        for name, _ in profile.queues
+        if name in queues and queues[name].oldest_age_seconds > policy.target_seconds(name)
+    ]
+
+
+def _step(
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...],
+    old: InstanceView,
+    plan: Plan | None,
+    decision: HostDecision,
+) -> str:
+    memory, now = decision.memory, snapshot.now_seconds
+    roll, profile = memory.roll, current_profile(policy, memory)
+    if roll is None:
+        return ""
+    why = _CAUSES[roll.cause]
+    if old.number == "scheduler":
+        let_go(old, f"{why}: started again once it is gone", now, decision)
+        decision.memory = structs.replace(decision.memory, scheduler_handover=True)
+        return "the scheduler is ended, then started"
+    planned = plan.profiles.get(policy.host, {}).get(old.profile) if plan is not None else None
+    if roll.spare or profile is None or planned is None or not planned.spare:
+        if roll.spare and not _serves(instances, roll.spare):  # it went away again, without a failure
+            decision.memory = structs.replace(memory, roll=structs.replace(roll, spare=""))
+            return f"the replacement of {_name(old)} went away"
+        let_go(old, why, now, decision)
+        return f"{_name(old)} drains"
+    own = [v for v in instances if v.profile == profile.name]
+    free = [
+        n for n in free_numbers(snapshot, profile, own, decision.memory)[0] if str(n) not in memory.failures
+    ]
+    if not free:
+        let_go(old, why, now, decision)
+        return f"{_name(old)} drains"
+    sentence = f"in place of {_name(old)}, which is drained once this one serves: {why}"
+    decision.steps.append(Step(verb="start", number=free[0], profile=profile.name, sentence=sentence))
+    memory = decision.memory.with_start(free[0], now)
+    decision.memory = structs.replace(memory, roll=structs.replace(roll, spare=str(free[0])))
+    decision.reasons.say(ClampCode.ROLLING, f"{_name(old)} is being replaced: {why}")
+    return f"@{free[0]} boots to replace {_name(old)}"
+
+
+def _serves(instances: tuple[InstanceView, ...], key: str) -> bool:
+    return any(str(v.number) == key and v.serves for v in instances)
+
+
+def _name(view: InstanceView) -> str:
+    return "the scheduler" if view.number == "scheduler" else f"@{view.number}"
