@@ -11,12 +11,13 @@ from fleetd.core.carry_out import carry_out
 from fleetd.core.clamps import Clamps
 from fleetd.core.decision import Clamp, ClampCode, Plan, ProfilePlan
 from fleetd.core.demand import DemandMemory
-from fleetd.core.facts import Snapshot, SystemdFacts, Unknown
-from fleetd.core.host_memory import Failure, HostMemory
+from fleetd.core.facts import RunningJob, Snapshot, SystemdFacts, Unknown
+from fleetd.core.host_memory import Failure, HostMemory, Watch
 from fleetd.core.lifecycle import Drain
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.core.policy import Policy, SchedulerPolicy
 from fleetd.core.scheduler import SchedulerDecision, SchedulerMemory, decide_scheduler
+from fleetd.core.terms import Hold, HostTerms
 from tests.core.facts_by_hand import (
     MIB,
     database,
@@ -109,6 +110,49 @@ NOTHING_RENDERED = snapshot(
     policy(), now=NOW, redis=sidekiq(), units=systemd(), host=machine(policy(), without=set(range(10)))
 )
 
+FAILED = Failure(count=1, last_seconds=NOW - 5.0, why="died at once")
+
+
+def on_terms(terms: HostTerms, *, busy: int = 40) -> tuple[Clamp, ...]:
+    """What the fleet says on these terms, with one instance of six and work for more."""
+    rules = policy()
+    units, beats = fleet(1)
+    reading = sidekiq(queue("default", busy=busy), processes=beats)
+    shot = snapshot(rules, redis=reading, postgres=ROOMY, units=units)
+    return plan(rules, shot, seen(rules, shot), FleetMemory(), terms).clamps
+
+
+def unconfirmed() -> tuple[Clamp, ...]:
+    """Told to quiet 40 s ago, and its heartbeats go on as before."""
+    rules = policy()
+    hosts = HostMemory(drains={"1": Drain(since_seconds=NOW - 40.0, quiet_sent_seconds=NOW - 10.0)})
+    units, beats = fleet(1)
+    return done(0, hosts=hosts, shot=snapshot(rules, now=NOW, redis=sidekiq(processes=beats), units=units))
+
+
+def hung() -> tuple[Clamp, ...]:
+    """@1 beats, @2 has not for long."""
+    rules = policy()
+    units, beats = fleet(2)
+    hosts = HostMemory(watches={"2": Watch(invocation_id="", served=True, silent_seconds=61.0)})
+    shot = snapshot(rules, now=NOW, redis=sidekiq(processes=beats[:1], writable=True), units=units)
+    return done(2, hosts=hosts, shot=shot)
+
+
+def never_ending() -> tuple[Clamp, ...]:
+    rules = policy()
+    drain = Drain(since_seconds=NOW - 601.0, quiet_sent_seconds=NOW - 601.0)
+    hosts = HostMemory(drains={"1": drain}, pushed_back={"a1": NOW - 3600.0})
+    job = RunningJob(jid="a1", run_age_seconds=600.0)
+    beat = msgspec.structs.replace(process(tag(1), busy=1, quiet=True, pid=101), jobs=(job,))
+    redis = sidekiq(processes=(beat,), writable=True)
+    return done(0, hosts=hosts, shot=snapshot(rules, now=NOW, redis=redis, units=systemd({1: unit(pid=101)})))
+
+
+def hold(kind: str, code: ClampCode) -> HostTerms:
+    return HostTerms(holds=(Hold(kind=kind, code=code, sentence=f"held by {kind}"),))  # type: ignore[arg-type]
+
+
 PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.MIN: (lambda: decide(policy(strict(low=2)), running=1).clamps, "min is 2"),
     ClampCode.MAX: (lambda: decide(policy(), busy=40).clamps, "max is 6"),
@@ -151,12 +195,12 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.NOT_RENDERED: (
         lambda: done(1, shot=NOTHING_RENDERED),
-        "@1, @2, @3, @4, @5, @6 configured but not rendered: run `systemctl restart fleetd-render`",
+        "@1, @2, @3, @4, @5, @6 not rendered as configured: run `systemctl start fleetd-render`",
     ),
     ClampCode.NO_NUMBER_FREE: (in_all_numbers, "every other number is in use or draining"),
     ClampCode.START_FAILED: (
-        lambda: done(6, hosts=HostMemory(failures={"2": Failure(count=1, last_seconds=NOW - 5.0)})),
-        "@2 failed to start: see `systemctl status mastodon-sidekiq@2`; tried again later",
+        lambda: done(6, hosts=HostMemory(failures={"2": FAILED})),
+        "@2 failed 1 times: died at once; @2 is tried again in 10 s",
     ),
     ClampCode.REDIS_NOT_WRITABLE: (
         past_its_deadline,
@@ -182,6 +226,26 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         lambda: done(3, wanted=planned(3, expires=NOW)),
         "no valid plan: nothing moves but up to min",
     ),
+    ClampCode.PAUSED: (lambda: on_terms(hold("pause", ClampCode.PAUSED)), "held by pause"),
+    ClampCode.UPGRADE: (lambda: on_terms(hold("upgrade", ClampCode.UPGRADE)), "held by upgrade"),
+    ClampCode.SET: (lambda: on_terms(HostTerms(sets={"default-first": 2})), "set to 2 by fleetctl"),
+    ClampCode.ROLLING: (
+        lambda: on_terms(
+            HostTerms(spare_for="default-first", refusal=(ClampCode.HOST_PRESSURE, "busy")), busy=3
+        ),
+        "replaced by stop, then start, because busy",
+    ),
+    ClampCode.UNDRAINABLE: (unconfirmed, "@1 was told to quiet, but beats on as before"),
+    ClampCode.UNRESPONSIVE: (hung, "@2 has sent no heartbeat for 121 s while others do"),
+    ClampCode.HOST_PRESSURE: (
+        lambda: on_terms(HostTerms(refusal=(ClampCode.HOST_PRESSURE, "work waited for a core"))),
+        "work waited for a core",
+    ),
+    ClampCode.OOM_KILLED: (
+        lambda: on_terms(HostTerms(refusal=(ClampCode.OOM_KILLED, "one was killed for memory"))),
+        "one was killed for memory",
+    ),
+    ClampCode.LONG_JOB: (never_ending, "@1 is past its drain deadline, but runs a job that was pushed back"),
 }
 
 

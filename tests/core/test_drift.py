@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.facts import ProcessFacts, UnitFacts
 from fleetd.core.drift import BOOT_SECONDS, remember_units
+from fleetd.core.facts import ProcessFacts, UnitFacts
 from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS, Failure, HostMemory
 from fleetd.core.lifecycle import Drain
 from fleetd.core.policy import PacePolicy
@@ -102,7 +102,9 @@ def test_a_start_that_does_nothing_counts_as_a_failure() -> None:
     assert "1" in host.memory.starts
     host.look(1030.0)
     assert host.memory.starts == {}
-    assert host.memory.failures["1"] == Failure(count=1, last_seconds=1030.0, ordered=True)
+    assert host.memory.failures["1"] == Failure(
+        count=1, last_seconds=1030.0, ordered=True, why="systemd showed no effect of the start"
+    )
 
 
 def test_stopped_by_hand() -> None:

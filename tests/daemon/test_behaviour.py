@@ -208,7 +208,7 @@ def test_a_number_that_is_not_rendered_is_passed_over_and_said() -> None:
     told = rig.run(120.0)
     assert rig.serving() == 2
     assert 2 not in rig.ordered("start")
-    assert any("@2 configured but not rendered" in c.sentence for c in told[-1].host.clamps)
+    assert any("@2 not rendered as configured" in c.sentence for c in told[-1].host.clamps)
 
 
 def test_a_scheduler_boots_while_the_fleet_grows() -> None:
