@@ -57,7 +57,9 @@ def begin_drains(
         booting = [v for v in candidates if v.boots]
         kept = max(reachable, current - len(booting))
         if kept > reachable:
-            sentence = "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"
+            sentence = (
+                "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"
+            )
             decision.reasons.say(
                 ClampCode.UNDRAINABLE, sentence, profile.name, wanted=reachable, granted=kept
             )
@@ -162,7 +164,9 @@ def _confirmed_or_not(view: InstanceView, drain: Drain, now_seconds: float, deci
         return drain
     elif now_seconds - drain.since_seconds > UNCONFIRMED_SECONDS:
         name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
-        sentence = f"{name} was told to quiet, but beats on as before: see that its ExecStart passes on signals"
+        sentence = (
+            f"{name} was told to quiet, but beats on as before: see that its ExecStart passes on signals"
+        )
         decision.reasons.say(ClampCode.UNDRAINABLE, sentence, view.profile)
         decision.memory = structs.replace(decision.memory, undrainable_seconds=now_seconds)
     else:

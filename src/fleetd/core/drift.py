@@ -166,6 +166,7 @@ class _Fold:
             pins={k: v for k, v in self.pins.items() if k in keys and self._is_kept(k, v)},
             seen={k: v for k, v in self.seen.items() if k in keys},
             failures={k: v for k, v in self.failures.items() if k in keys},
+            replaced={k: v for k, v in self.before.replaced.items() if k in keys},
         )
 
 

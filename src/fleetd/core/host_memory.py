@@ -85,7 +85,8 @@ class Roll(Value, frozen=True, kw_only=True):
     current: str = ""
     spare: str = ""  # started for the current one; "": it is replaced by stop, then start
     failures: int = 0  # known when it began; more of them end it
-    waits: str = ""
+    code_before: str = ""  # of Mastodon: what a restart that is given up goes back to holding for
+    waits: str = ""  # what it does or waits for, or why it was given up
     ended: Literal["", "done", "given_up"] = ""
     ended_seconds: float = 0.0
 
@@ -118,6 +119,19 @@ class HostMemory(Value, frozen=True, kw_only=True):
     shed_seconds: float | None = None
     scheduler: SchedulerMemory = SchedulerMemory()
     scheduler_handover: bool = False  # we ended ours to start it afresh
+
+    def worth_keeping(self) -> HostMemory:
+        """Without what changes every tick and begins anew after a restart of fleetd: not worth a write each time."""
+        watches = {
+            key: msgspec.structs.replace(watch, silent_seconds=0.0, resident_bytes=0)
+            for key, watch in self.watches.items()
+        }
+        roll = self.roll
+        if roll is not None and not roll.ended:
+            roll = msgspec.structs.replace(roll, waits="")
+        return msgspec.structs.replace(
+            self, scheduler=SchedulerMemory(), ticked_seconds=None, watches=watches, roll=roll
+        )
 
     def with_start(self, number: Number, now_seconds: float) -> HostMemory:
         return msgspec.structs.replace(self, starts={**self.starts, str(number): now_seconds})

@@ -199,7 +199,9 @@ class _Order:
         keys = {str(v.number) for v in chosen}
         pins = {k: p for k, p in memory.pins.items() if k not in keys}
         memory = structs.replace(memory, pins=pins)
-        memory = structs.replace(memory, roll=begin(self.policy, chosen, memory, "restart", self.now))
+        roll = begin(self.policy, chosen, memory, "restart", self.now)
+        if roll is not None:
+            memory = structs.replace(memory, roll=structs.replace(roll, code_before=self.memory.code))
         ended = len(self.memory.pins) - len(pins)
         more = f" {ended} pin(s) on them end." if ended else ""
         return memory, f"{len(chosen)} to restart, one at a time, each once its jobs are done.{more}"

@@ -196,6 +196,8 @@ def _give_up(
         f"{unit_name(worst[0])} {worst[1].why or 'failed'}: the others run on as they are; "
         "cure it, then `fleetctl restart`"
     )
+    if roll.cause == "restart" and roll.code_before:  # new code that does not boot: hold again
+        memory = structs.replace(memory, code=roll.code_before)
     ended = structs.replace(
         roll, ended="given_up", ended_seconds=snapshot.now_seconds, current="", waits=sentence
     )

@@ -55,6 +55,8 @@ def _waits_for(
 ) -> str:
     """What keeps this replacement from its next step; "": nothing."""
     memory, now = decision.memory, snapshot.now_seconds
+    if memory.scheduler_handover and old.number == "scheduler" and not memory.drains.get("scheduler"):
+        return "the scheduler has ended, and is started once no other is live"
     if str(old.number) in memory.drains or not old.counts:
         busy = "?" if old.busy_threads is None else str(old.busy_threads)
         return f"{_name(old)} drains, {busy} jobs left"

@@ -7,6 +7,8 @@ while Redis takes writes. One at a time, so that a mistake costs one.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known, Snapshot
 from fleetd.core.health import boot_seconds_max
@@ -58,3 +60,5 @@ def _end(view: InstanceView, why: str, now_seconds: float, decision: HostDecisio
     decision.steps.append(Step(verb="stop", number=view.number, profile=view.profile, sentence=why))
     drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, why=why)
     decision.memory = decision.memory.with_drain(view.number, drain)
+    if view.number == "scheduler":
+        decision.memory = structs.replace(decision.memory, scheduler_handover=True)

@@ -12,7 +12,7 @@ from fleetd.core.decision import ClampCode, StepResult
 from fleetd.core.facts import Known, ProcessFacts, Snapshot
 from fleetd.core.host_decision import HostDecision
 from fleetd.core.host_look import HostLook, look
-from fleetd.core.host_memory import HostMemory, Watch
+from fleetd.core.host_memory import HostMemory
 from fleetd.core.lifecycle import InstanceView, heartbeat_of
 from fleetd.core.orders import obey
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
@@ -140,13 +140,7 @@ class Ticker:
     def _remember(self, memory: HostMemory) -> list[str]:
         """Save before acting: an order given but not remembered would later look like a person's."""
         self.host_memory = memory
-        # These change every tick and begin anew after a restart of fleetd: not worth a write each time.
-        fresh = HostMemory()
-        kept = msgspec.json.encode(
-            msgspec.structs.replace(
-                memory, scheduler=fresh.scheduler, ticked_seconds=None, watches=_kept(memory)
-            )
-        )
+        kept = msgspec.json.encode(memory.worth_keeping())
         if kept == self._saved:
             return []
         try:
@@ -169,14 +163,6 @@ def _fleet_memory(view: LedgerView) -> FleetMemory:
     if view.plan is not None and view.plan.epoch > memory.epoch:
         return msgspec.structs.replace(memory, epoch=view.plan.epoch)
     return memory
-
-
-def _kept(memory: HostMemory) -> dict[str, Watch]:
-    """What of the watches outlives a restart of fleetd: not what a few ticks tell again."""
-    return {
-        key: msgspec.structs.replace(watch, silent_seconds=0.0, resident_bytes=0)
-        for key, watch in memory.watches.items()
-    }
 
 
 def _own_scheduler_process(policy: Policy, snapshot: Snapshot) -> ProcessFacts | None:
