@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from fleetd.core.decision import Clamp, ClampCode
 from fleetd.core.status import ConnectionStatus, Event, SchedulerStatus, SourceStatus, Status
 from tests.cli.calm import GIGA, calm, instance, queue
+from tests.cli.lives import paused, rolled, rolling, sick, upgrade
 
 
 def surge() -> Status:
@@ -215,4 +216,9 @@ ALL = {
     "draining": draining,
     "everything_down": everything_down,
     "crowd": crowd,
+    "paused": paused,
+    "upgrade": upgrade,
+    "rolling": rolling,
+    "rolled": rolled,
+    "sick": sick,
 }

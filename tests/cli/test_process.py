@@ -149,3 +149,64 @@ def test_colours_only_where_they_are_wanted(
         process.kill()
         process.wait()
         os.close(outer)
+
+
+FOLLOW = """
+import itertools, time
+from msgspec.structs import replace
+from tests.cli import lives
+ticks = itertools.count()
+reach = Reach(
+    fetch=lambda seconds: msgspec.json.encode(replace(lives.rolling(), ticks_total=next(ticks))).decode(),
+    order=lambda command: "Replaces 5 instances.",
+    sleep=lambda seconds: time.sleep(0.02),
+)
+main(reach)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, b"fleetctl pause holds it"), (signal.SIGTERM, 143, b""), (signal.SIGHUP, 129, b"")],
+)
+def test_a_restart_is_watched_in_place_and_goes_on_unwatched(
+    number: signal.Signals, code: int, said: bytes
+) -> None:
+    outer, inner = pty.openpty()
+    process = subprocess.Popen(
+        command("restart", after=FOLLOW),
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        env=environment(TERM="xterm-256color", COLUMNS="80"),
+    )
+    try:
+        os.close(inner)
+        drawn = _read_until(outer, b"2 of 5 instances")
+        assert b"Replaces 5 instances." in drawn
+        assert b"\x1b[?25l" in drawn, "no cursor flickers in the bar"
+        _read_until(outer, b"drains, 3 jobs left")
+        process.send_signal(number)
+        end = _read_until(outer, said or b"\x1b[?25h")
+        assert b"\x1b[?25h" in end
+        assert b"Traceback" not in end
+        assert process.wait(DEADLINE_SECONDS) == code
+    finally:
+        process.kill()
+        process.wait()
+        os.close(outer)
+
+
+def test_orders_load_no_terminal_library_unless_somebody_watches() -> None:
+    after = FOLLOW.replace(
+        "main(reach)", "try: main(reach)\nfinally: print('rich' in sys.modules, file=sys.stderr)"
+    )
+    for arguments in (["pause", "--for", "1h"], ["restart", "--no-wait"]):
+        done = subprocess.run(
+            command(*arguments, after=after),
+            capture_output=True,
+            env=environment(),
+            timeout=DEADLINE_SECONDS,
+            check=True,
+        )
+        assert (done.stdout, done.stderr.strip()) == (b"Replaces 5 instances.\n", b"False")

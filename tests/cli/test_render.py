@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from fleetd.cli.bars import ASCII, UNICODE, Symbols
+from fleetd.cli.last_words import LastWords
 from fleetd.cli.render import cropped, status_lines, status_screen
 from fleetd.cli.terminal import show
-from fleetd.core.status import Status
-from tests.cli import statuses
+from fleetd.core.status import HoldStatus, OverrideStatus, RollStatus, Status
+from tests.cli import lives, statuses
 from tests.cli.calm import calm
 
 
@@ -23,6 +24,7 @@ def drawn(
     height: int | None = None,
     symbols: Symbols = UNICODE,
     color: bool = False,
+    words: dict[str, LastWords] | None = None,
 ) -> str:
     stream = StringIO()
     console = Console(
@@ -35,7 +37,8 @@ def drawn(
         highlight=False,
         emoji=False,
     )
-    show(console, status_lines(status, width=width, height=height, symbols=symbols))
+    lines = status_lines(status, width=width, height=height, symbols=symbols, last_words=words)
+    show(console, lines)
     return stream.getvalue()
 
 
@@ -50,7 +53,10 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symb
             assert "".join(line.plain for line in lines).isascii()
 
 
-@pytest.mark.parametrize("name", ["calm", "surge", "redis_down", "scheduler_held", "draining"])
+@pytest.mark.parametrize(
+    "name",
+    ["calm", "surge", "redis_down", "scheduler_held", "draining", "paused", "upgrade", "rolling", "rolled"],
+)
 def test_a_typical_instance_fits_a_classic_screen_below_its_prompt(name: str) -> None:
     assert len(status_lines(statuses.ALL[name](), width=80, height=23, symbols=UNICODE)) <= 23
 
@@ -109,6 +115,73 @@ def test_notes_of_instances_stand_beside_them() -> None:
     assert "pinned by hand until 07:12 (fleetctl release 4)" in re.sub(r"\s+", " ", text)
 
 
+def test_a_hold_is_the_first_thing_on_every_screen_with_what_ends_it() -> None:
+    for width, height in ((120, 40), (80, 23), (40, 20), (200, 50)):
+        first = " ".join(drawn(lives.paused(), width, height).split())
+        assert first.startswith("▲ PAUSE, 1.8 h left paused by fleetctl: moving the database;")
+        assert "`fleetctl resume` ends it" in first
+        words = " ".join(drawn(lives.upgrade(), width, height).split())
+        assert words.startswith("▲ UPGRADE Mastodon's code on disk (4.5.3) is not what runs")
+        assert "`fleetctl restart` (one at a time) or `fleetctl resume`" in words
+        assert words.index("UPGRADE") < words.index("✖ 1 queue waits too long")
+
+
+def test_a_hold_is_loud_in_colour_too() -> None:
+    assert "\x1b[1;7;33m PAUSE, 1.8 h left " in drawn(lives.paused(), color=True)
+
+
+def test_orders_are_listed_with_what_why_and_time_left() -> None:
+    text = drawn(lives.paused(), 100, 50)
+    assert re.search(r"Orders +pull-first +2 instances, 42 min left", text)
+    assert re.search(r"@3 +started by hand, 3.2 h left +fleetctl release 3", text)
+    assert re.search(r"@6 +stopped by hand, 3.9 h left +fleetctl release 6", text)
+    assert text.count("moving the database") == 1, "the pause stands at the top"
+    dense = drawn(lives.paused(), 80, 23)
+    assert "Orders       pull-first 2 instances, 42 min left" in dense
+    assert re.search(r"◆ 6 pinned +(for 5 min +)?stopped by hand, kept 3.9 h more", dense)
+
+
+def test_a_replacement_shows_how_far_it_is_and_what_it_waits_for() -> None:
+    text = drawn(lives.rolling(), 100, 50)
+    assert re.search(
+        r"Restart +━+╸?─+ 2 of 5  @2: drains, 3 jobs left; stopped in 9 min at the latest\.", text
+    )
+    assert re.search(r"» 1 outdated ━+─+ 34/60 +1.8 GB +runs older settings", text)
+    assert "fleetd 0.1.0 · Mastodon 4.5.3 · up 12 d" in text
+    assert "Restart      ✔ 5 of 5 replaced. all run Mastodon 4.5.3." in drawn(lives.rolled(), 100, 50)
+
+
+WORDS = {
+    "mastodon-sidekiq@4.service": LastWords(lines=("one", "two", "cannot load such file -- rails\x1b[2J")),
+}
+
+
+def test_what_is_sick_shows_its_state_its_sentence_and_its_last_words() -> None:
+    text = drawn(lives.sick(), 120, 50, words=WORDS)
+    assert re.search(r"▲ 2 undrainable +31/60 +780 MB +it was told to quiet", text)
+    assert re.search(r"✖ 3 unresponsive +for 7 min +no heartbeat for 7 min", text)
+    assert re.search(r"✖ 4 failed +for 70 s +exit status 1, 3 times in a row", text)
+    below = text.split("✖ 4 failed")[1].splitlines()[1:4]
+    assert [line.strip() for line in below] == ["│ one", "│ two", "│ cannot load such file -- rails\\x1b[2J"]
+    assert "memory stalled 14%, CPU short 66%" in text
+    assert "▲ given up at 1 of 5" in text
+    dense = drawn(lives.sick(), 80, 20, words=WORDS)
+    assert "│ one" not in dense
+    assert "│ cannot load such file" in dense
+
+
+def test_a_journal_that_may_not_be_read_says_what_would_help() -> None:
+    words = {"mastodon-sidekiq@4.service": LastWords(why="the journal is not readable for you: use sudo")}
+    assert "│ the journal is not readable for you: use sudo" in drawn(lives.sick(), words=words)
+
+
+def test_a_failed_scheduler_shows_its_last_words() -> None:
+    base = calm()
+    status = replace(base, scheduler=replace(base.scheduler, processes=0, unit_state="failed"))
+    text = drawn(status, words={"mastodon-sidekiq-scheduler.service": LastWords(lines=("no such table",))})
+    assert re.search(r"Unit here: failed\.\n +│ no such table", text)
+
+
 def test_forty_instances_are_all_there_on_a_small_and_on_a_big_screen() -> None:
     for width, height in ((80, 23), (200, 50), (80, None)):
         text = drawn(statuses.crowd(), width, height)
@@ -136,6 +209,10 @@ def test_names_and_sentences_can_steer_neither_rich_nor_the_terminal() -> None:
         scheduler=replace(base.scheduler, sentence=evil, where=(evil,)),
         problems=(evil,),
         next_sentence=evil,
+        holds=(HoldStatus(kind="pause", sentence=evil, seconds_left=1.0),),
+        overrides=(OverrideStatus(kind="pin", what=evil, sentence=evil, seconds_left=1.0),),
+        roll=RollStatus(cause="restart", total_instances=2, done_instances=1, current=evil, sentence=evil),
+        mastodon_version=evil,
         last_events=(replace(base.last_events[0], sentence=evil),),
     )
     for width in (80, 200):

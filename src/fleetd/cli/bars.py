@@ -30,6 +30,8 @@ class Symbols:
     mark: str  # where the target is in a bar that goes beyond it
     segments: tuple[str, str, str, str]  # others, claims, headroom, reserve
     dot: str
+    pin: str
+    quote: str  # before what another program said
     ellipsis: str
     arrow: str
 
@@ -43,6 +45,8 @@ UNICODE = Symbols(
     mark="┃",
     segments=("█", "▓", "░", "▒"),
     dot="·",
+    pin="◆",
+    quote="│",
     ellipsis="…",
     arrow="→",
 )
@@ -55,10 +59,14 @@ ASCII = Symbols(
     mark="|",
     segments=("#", "=", ".", "x"),
     dot="-",
+    pin="=",
+    quote="|",
     ellipsis="~",
     arrow="->",
 )
 
+BANNER_STYLE = "bold reverse yellow"
+PIN_STYLE = "bold blue"
 SEGMENT_STYLES = ("blue", "cyan", "green", "yellow")
 
 

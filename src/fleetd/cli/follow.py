@@ -79,7 +79,7 @@ def _restart_in(status: Status) -> Progress | None:
     said = sentence(roll.sentence)
     if not roll.ended:
         where = f"{roll.current}: " if roll.current and not said.startswith(roll.current) else ""
-        paused = [f"Held by the pause: {hold.sentence}" for hold in status.holds if hold.kind == "pause"]
+        paused = [f"Held: {hold.sentence}" for hold in status.holds if hold.kind == "pause"]
         said = sentence(paused[0]) if paused else where + said
     return Progress(
         what="restart",

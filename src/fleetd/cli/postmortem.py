@@ -15,7 +15,7 @@ from collections.abc import Callable
 from fleetd.core.facts import Value
 
 UNIT = "fleetd.service"
-COMMAND_SECONDS_MAX = 3.0
+COMMAND_SECONDS_MAX = 2.0
 JOURNAL_LINES = 5
 _OUTPUT_CHARACTERS_MAX = 100_000
 _PROPERTIES = (
@@ -137,17 +137,23 @@ def _last_words(run: Run) -> tuple[tuple[str, ...] | None, str]:
     A service that fails at each start has its own words drowned by systemd's reports about the restarts.
     """
     for match in (f"_SYSTEMD_UNIT={UNIT}", f"--unit={UNIT}"):
-        read = run(
-            ("journalctl", match, f"--lines={JOURNAL_LINES}", "--no-pager", "--no-hostname", "--output=short")
-        )
-        if read.status is None:
-            return None, read.error
-        lines = tuple(line for line in read.text.splitlines() if line and not line.startswith("-- "))
+        lines, why = journal_lines(run, match, f"--lines={JOURNAL_LINES}", "--no-hostname", "--output=short")
+        if lines is None:
+            return None, why
         if lines:
             return lines[-2 * JOURNAL_LINES :], ""
-        if read.status != 0 or "not seeing messages" in read.error:
-            return None, "the journal is not readable for you: use sudo, or join the group systemd-journal"
     return (), ""
+
+
+def journal_lines(run: Run, *arguments: str) -> tuple[tuple[str, ...] | None, str]:
+    """What journalctl prints for these; None with why when the journal is not readable."""
+    read = run(("journalctl", "--no-pager", *arguments))
+    if read.status is None:
+        return None, read.error
+    lines = tuple(line for line in read.text.splitlines() if line and not line.startswith("-- "))
+    if not lines and (read.status != 0 or "not seeing messages" in read.error):
+        return None, "the journal is not readable for you: use sudo, or join the group systemd-journal"
+    return lines, ""
 
 
 def _unit(text: str, monotonic_seconds: float) -> UnitState | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from rich.console import Group
 from rich.text import Text
 
 from fleetd.cli.bars import QUIET, Symbols
+from fleetd.cli.last_words import LastWords
 from fleetd.cli.lines import Lines, beside
+from fleetd.cli.render_people import people_lines
 from fleetd.cli.render_profiles import instance_lines, profile_lines
 from fleetd.cli.render_status import (
     connection_lines,
@@ -26,31 +29,31 @@ _WIDTH_MAX = 220  # wider lines are not read, they are searched
 
 
 def status_lines(
-    status: Status, *, width: int, height: int | None, symbols: Symbols, clock: str = ""
+    status: Status,
+    *,
+    width: int,
+    height: int | None,
+    symbols: Symbols,
+    clock: str = "",
+    last_words: Mapping[str, LastWords] | None = None,
 ) -> Lines:
     """The whole screen as lines of at most `width` cells.
 
     With a height (lines of the terminal) it is made denser until it fits; what can't fit even then is left to
-    scroll, never left out. `clock` stands at the right end of the second line.
+    scroll, never left out. `clock` stands at the right end of the second line; `last_words` of a unit, below it.
     """
     status = cleaned(status, ascii_only=symbols.ascii_only)
-    sheet = Sheet(width=max(20, min(width, _WIDTH_MAX)), symbols=symbols)
+    sheet = Sheet(width=max(20, min(width, _WIDTH_MAX)), symbols=symbols, last_words=last_words or {})
     tall = height is None or height >= 50
+    dense = replace(sheet, events=1, blank_lines=False, cell_kind="small", wrap_lines=2)
     sheets = [
         replace(sheet, events=10 if tall else 4),
         replace(sheet, events=2),
         replace(sheet, events=2, blank_lines=False),
-        replace(sheet, events=1, blank_lines=False, cell_kind="middle", wrap_lines=2),
-        replace(sheet, events=1, blank_lines=False, cell_kind="small", wrap_lines=2),
-        replace(sheet, events=1, blank_lines=False, cell_kind="small", wrap_lines=2, subline=False),
-        replace(
-            sheet,
-            events=1,
-            blank_lines=False,
-            cell_kind="small",
-            wrap_lines=1 if width >= 60 else 2,
-            subline=False,
-        ),
+        replace(dense, cell_kind="middle"),
+        dense,
+        replace(dense, subline=False),
+        replace(dense, subline=False, journal_lines=1, wrap_lines=1 if width >= 60 else 2),
     ]
     lines: Lines = []
     for sheet in sheets:
@@ -82,15 +85,16 @@ def cropped(lines: Lines, height: int, symbols: Symbols) -> Lines:
 
 def _compose(status: Status, sheet: Sheet, clock: str) -> Lines:
     head = headline_lines(status, sheet, clock)
+    people = people_lines(status, sheet)
     if sheet.width >= _TWO_PANES_CELLS:
         pane = replace(sheet, width=(sheet.width - 4) // 2)
         left = _spaced(
             [queue_lines(status, pane), connection_lines(status, pane), machine_lines(status, pane)], pane
         )
         right = _profiles(status, pane)
-        return _spaced([head, beside(left, right, pane.width, 4), story_lines(status, sheet)], sheet)
+        return _spaced([head, people, beside(left, right, pane.width, 4), story_lines(status, sheet)], sheet)
     rest = connection_lines(status, sheet) + machine_lines(status, sheet) + story_lines(status, sheet)
-    return _spaced([head, queue_lines(status, sheet), _profiles(status, sheet), rest], sheet)
+    return _spaced([head, people, queue_lines(status, sheet), _profiles(status, sheet), rest], sheet)
 
 
 def _profiles(status: Status, sheet: Sheet) -> Lines:

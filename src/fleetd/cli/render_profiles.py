@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from fleetd.cli.bars import QUIET, STYLES, bar, sign
+from fleetd.cli.bars import PIN_STYLE, QUIET, STYLES, bar, sign
 from fleetd.cli.lines import Lines, columns, fit, hanging, left, right
 from fleetd.cli.sheet import Sheet
 from fleetd.cli.verdict import CALM_CLAMPS, Level
-from fleetd.cli.wording import UNKNOWN, duration, numbers, sentence, size
-from fleetd.core.decision import Clamp
+from fleetd.cli.wording import UNKNOWN, clean, duration, numbers, sentence, size
+from fleetd.core.decision import Clamp, instance_unit
 from fleetd.core.status import InstanceStatus, ProfileStatus, Status
 
 
@@ -28,8 +28,11 @@ def profile_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines
     if sheet.width - line.cell_len > 12:
         line.append("  " + fit(" ".join(profile.queues), sheet.width - line.cell_len - 2, symbols), QUIET)
     lines = [line]
+    holds = {hold.sentence for hold in status.holds}
     for clamp in profile.clamps:
-        lines += clamp_lines(clamp, sheet)
+        said_above = clamp.sentence in holds
+        if sheet.blank_lines or not said_above:
+            lines += clamp_lines(clamp, sheet, said_above=said_above)
     return lines + instance_lines([i for i in instances if i.state != "stopped" or i.note], sheet)
 
 
@@ -42,7 +45,7 @@ def _profile_facts(profile: ProfileStatus, instances: list[InstanceStatus]) -> l
         facts.append((f"{profile.raw_instances} needed", True))
     if profile.serving_instances != profile.running_instances:
         facts.append((f"{profile.serving_instances} serving", True))
-    leaving = sum(1 for i in instances if i.state in ("quieting", "draining", "stopping"))
+    leaving = sum(1 for i in instances if i.state in ("quieting", "draining", "undrainable", "stopping"))
     if leaving:
         facts.append((f"{leaving} leaving", True))
     facts.append((f"min {profile.min_instances} max {profile.max_instances}", False))
@@ -62,8 +65,8 @@ def _profile_level(profile: ProfileStatus) -> Level:
     return Level.OK if profile.running_instances == profile.wanted_instances else Level.MOVING
 
 
-def clamp_lines(clamp: Clamp, sheet: Sheet) -> Lines:
-    """One clamp: from what to what, its code, its sentence."""
+def clamp_lines(clamp: Clamp, sheet: Sheet, *, said_above: bool = False) -> Lines:
+    """One clamp: from what to what, its code, its sentence where that is not said already."""
     calm = clamp.code in CALM_CLAMPS
     head = Text("    ")
     if calm:
@@ -74,7 +77,8 @@ def clamp_lines(clamp: Clamp, sheet: Sheet) -> Lines:
     moved = ""
     if clamp.wanted_instances is not None and clamp.granted_instances is not None:
         moved = f"{clamp.wanted_instances}{sheet.symbols.arrow}{clamp.granted_instances} "
-    body = Text.assemble((f"{moved}{clamp.code.value.replace('_', ' ')}: ", "bold"), sentence(clamp.sentence))
+    said = "" if said_above else sentence(clamp.sentence)
+    body = Text.assemble((f"{moved}{clamp.code.value.replace('_', ' ')}{': ' if said else ''}", "bold"), said)
     if calm:
         body.stylize(QUIET)
     wrap = sheet.wrap_lines // 2 if calm and sheet.wrap_lines > 1 else sheet.wrap_lines
@@ -82,11 +86,11 @@ def clamp_lines(clamp: Clamp, sheet: Sheet) -> Lines:
 
 
 def instance_lines(instances: list[InstanceStatus], sheet: Sheet) -> Lines:
-    """Those with a note get a line each; the others share lines."""
-    noted = [instance for instance in instances if instance.note]
+    """Those with a note get a line each, and below it their last words; the others share lines."""
+    noted = [i for i in instances if i.note or instance_unit(i.number) in sheet.last_words]
     digits = max([1, *(len(str(instance.number)) for instance in instances)])
     cell_width = {"wide": 36, "middle": 24, "small": 11}[sheet.cell_kind] + digits
-    cells = [_instance_cell(instance, digits, sheet) for instance in instances if not instance.note]
+    cells = [_instance_cell(instance, digits, sheet) for instance in instances if instance not in noted]
     lines = columns(cells, cell_width, sheet.width, 2)
     for instance in noted:
         cell = _instance_cell(instance, digits, sheet)
@@ -94,8 +98,23 @@ def instance_lines(instances: list[InstanceStatus], sheet: Sheet) -> Lines:
         lines += hanging(
             head, instance.note, sheet.width, lines_max=min(2, sheet.wrap_lines), symbols=sheet.symbols
         )
+        lines += words_lines(instance_unit(instance.number), sheet)
     for line in lines:
         line.truncate(sheet.width)
+    return lines
+
+
+def words_lines(unit: str, sheet: Sheet) -> Lines:
+    """What a failed unit said last, as far as whoever looks may read it."""
+    words = sheet.last_words.get(unit)
+    if words is None:
+        return []
+    said = [words.why] if words.why else words.lines[-sheet.journal_lines :]
+    lines: Lines = []
+    for line in said:
+        head = Text.assemble(" " * 6, (f"{sheet.symbols.quote} ", STYLES[Level.BAD]))
+        text = Text(clean(line, ascii_only=sheet.symbols.ascii_only), QUIET)
+        lines += hanging(head, text, sheet.width, lines_max=min(2, sheet.wrap_lines), symbols=sheet.symbols)
     return lines
 
 
@@ -107,21 +126,33 @@ _STATE_LEVELS = {
     "stopping": Level.MOVING,
     "stopped": Level.OK,
     "failed": Level.BAD,
+    "outdated": Level.MOVING,
+    "pinned": Level.OK,
+    "undrainable": Level.WARN,
+    "unresponsive": Level.BAD,
 }
+#: States in which nothing works, so that since when says more than how busy.
+_IDLE_STATES = ("stopped", "failed", "starting", "unresponsive")
+_STATE_CELLS = 8
 
 
 def _instance_cell(instance: InstanceStatus, digits: int, sheet: Sheet) -> Text:
     level = _STATE_LEVELS.get(instance.state, Level.UNKNOWN)
     symbols = sheet.symbols
+    idle = instance.state in _IDLE_STATES or (instance.state == "pinned" and instance.busy_threads is None)
     mark = (symbols.dot, QUIET) if instance.state == "stopped" else sign(level, symbols)
+    if instance.state == "pinned":
+        mark = (symbols.pin, PIN_STYLE)
     busy = f"{UNKNOWN if instance.busy_threads is None else instance.busy_threads}/{instance.threads}"
     cell = Text.assemble(mark, f" {instance.number:>{digits}} ")
     if sheet.cell_kind == "small":
-        cell.append(fit(busy if level == Level.OK else instance.state, 8, symbols))
+        calm = level == Level.OK and not idle
+        cell.append(fit(busy if calm else instance.state, _STATE_CELLS, symbols))
         return cell
-    cell.append(left(instance.state, 8, symbols), STYLES[level] if level != Level.OK else "")
-    idle = instance.state in ("stopped", "failed", "starting")
-    if sheet.cell_kind == "wide":
+    long = len(instance.state) > _STATE_CELLS  # takes the room of the bar, or of the memory
+    state_cells = _STATE_CELLS + (8 if sheet.cell_kind == "wide" else 4) * long
+    cell.append(left(instance.state, state_cells, symbols), STYLES[level] if level != Level.OK else "")
+    if sheet.cell_kind == "wide" and not long:
         share = (instance.busy_threads or 0) / max(instance.threads, 1)
         blank = idle or instance.busy_threads is None
         if not idle:
@@ -131,7 +162,8 @@ def _instance_cell(instance: InstanceStatus, digits: int, sheet: Sheet) -> Text:
         cell.append(f" for {duration(instance.state_age_seconds)}", QUIET)
         return cell
     cell.append(right(busy, 6, symbols))
-    cell.append(right(size(instance.resident_bytes), 7 if sheet.cell_kind != "wide" else 8, symbols), QUIET)
+    if sheet.cell_kind == "wide" or not long:
+        cell.append(right(size(instance.resident_bytes), 7 + (sheet.cell_kind == "wide"), symbols), QUIET)
     return cell
 
 

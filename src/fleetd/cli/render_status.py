@@ -4,34 +4,31 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from fleetd.cli.bars import QUIET, SEGMENT_STYLES, STYLES, Symbols, bar, sign, stacked
+from fleetd.cli.bars import BANNER_STYLE, QUIET, SEGMENT_STYLES, STYLES, Symbols, bar, sign, stacked
+from fleetd.cli.findings import findings, headline
 from fleetd.cli.lines import NBSP, Lines, fit, hanging, left, right
-from fleetd.cli.render_profiles import clamp_lines
+from fleetd.cli.render_profiles import clamp_lines, words_lines
 from fleetd.cli.sheet import LABEL_CELLS, Sheet
-from fleetd.cli.verdict import (
-    Level,
-    connection_level,
-    findings,
-    headline,
-    queue_level,
-    scheduler_level,
-)
+from fleetd.cli.verdict import Level, connection_level, queue_level, scheduler_level
 from fleetd.cli.wording import UNKNOWN, count, duration, sentence, size
-from fleetd.core.decision import ClampCode
+from fleetd.core.decision import SCHEDULER_UNIT, ClampCode
 from fleetd.core.status import QueueStatus, Status
 
 
 def headline_lines(status: Status, sheet: Sheet, clock: str) -> Lines:
     """The verdict, whatever else is wrong, and who says so."""
-    first = headline(status)
-    head = Text.assemble(sign(first.level, sheet.symbols), " ")
-    style = f"bold {STYLES[first.level]}"
-    lines = hanging(head, Text(first.sentence, style), sheet.width, lines_max=4, symbols=sheet.symbols)
-    for finding in findings(status)[1:9]:
+    found = findings(status)[:9] or (headline(status),)
+    lines: Lines = []
+    for finding in found:
+        style = f"bold {STYLES[finding.level]}" if finding is found[0] else ""
+        text = Text(finding.sentence, style)
+        if finding.banner:  # loud: nothing else explains why nothing moves
+            text = Text.assemble((f" {finding.banner} ", BANNER_STYLE), " ", text)
         head = Text.assemble(sign(finding.level, sheet.symbols), " ")
-        lines += hanging(
-            head, finding.sentence, sheet.width, lines_max=min(2, sheet.wrap_lines), symbols=sheet.symbols
-        )
+        lines_max = 8 if finding.banner else 4 if style else min(2, sheet.wrap_lines)
+        lines += hanging(head, text, sheet.width, lines_max=lines_max, symbols=sheet.symbols)
+    if sheet.blank_lines and all(finding.banner for finding in found):
+        lines.append(Text.assemble(sign(Level.OK, sheet.symbols), " Every queue waits less than its target."))
     if not sheet.subline and not clock:
         return lines
     dot = f" {sheet.symbols.dot} "
@@ -39,6 +36,7 @@ def headline_lines(status: Status, sheet: Sheet, clock: str) -> Lines:
         [
             status.host,
             f"fleetd {status.version}",
+            *([f"Mastodon {status.mastodon_version}"] if status.mastodon_version else []),
             f"up {duration(status.uptime_seconds)}",
             f"looked {duration(status.tick_age_seconds)} ago",
         ]
@@ -147,6 +145,10 @@ def connection_lines(status: Status, sheet: Sheet) -> Lines:
     return rows + hanging(Text(" " * label.cell_len), legend, sheet.width, lines_max=4, symbols=symbols)
 
 
+#: Clamps that say no more than another line does: the scheduler's, the roll's.
+_SAID_ABOVE = frozenset({ClampCode.SCHEDULER_LIVE, ClampCode.ROLLING})
+
+
 def machine_lines(status: Status, sheet: Sheet) -> Lines:
     """Memory, the scheduler, and the sources of all readings."""
     symbols = sheet.symbols
@@ -168,21 +170,34 @@ def machine_lines(status: Status, sheet: Sheet) -> Lines:
         said += f" Unit here: {status.scheduler.unit_state}."
     head = Text.assemble(sheet.label("Scheduler"), sign(level, symbols), " ")
     lines += hanging(head, said, sheet.width, lines_max=min(2, sheet.wrap_lines), symbols=symbols)
+    if status.scheduler.unit_state == "failed":
+        lines += words_lines(SCHEDULER_UNIT, sheet)
     for clamp in status.clamps:
-        said_above = clamp.code == ClampCode.SCHEDULER_LIVE and not sheet.blank_lines
+        said_above = clamp.code in _SAID_ABOVE and not sheet.blank_lines
         if not clamp.profile and not said_above:
             lines += clamp_lines(clamp, sheet)
     return lines
 
 
+#: Pressure below this share of the last minute is no news.
+_FELT_SHARE = 0.05
+_SCARCE = frozenset(
+    {ClampCode.MEMORY, ClampCode.MEMORY_UNKNOWN, ClampCode.HOST_PRESSURE, ClampCode.OOM_KILLED}
+)
+
+
 def _memory(status: Status, symbols: Symbols) -> Text:
-    scarce = any(clamp.code in (ClampCode.MEMORY, ClampCode.MEMORY_UNKNOWN) for clamp in status.clamps)
+    scarce = any(clamp.code in _SCARCE for clamp in status.clamps)
     level = Level.UNKNOWN if status.memory_available_bytes is None else Level.WARN if scarce else Level.OK
     if status.memory_available_bytes is None:
         host = next((s for s in status.sources if s.name == "host"), None)
         why = host.why if host is not None and host.why else "no reading"
         return Text.assemble(sign(level, symbols), f"{NBSP}unknown: {sentence(why)}")
     amount = f"{size(status.memory_available_bytes)} available of {size(status.memory_total_bytes)}"
+    pressure = status.pressure
+    if pressure is not None and max(pressure.memory_stalled_share, pressure.cpu_waiting_share) >= _FELT_SHARE:
+        stalled, waiting = pressure.memory_stalled_share, pressure.cpu_waiting_share
+        amount += f", memory stalled {stalled:.0%}, CPU short {waiting:.0%}"
     return Text.assemble(sign(level, symbols), f" {amount}")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from rich.text import Text
 
 from fleetd.cli.bars import Symbols
+from fleetd.cli.last_words import LastWords
 from fleetd.cli.lines import left
 
 LABEL_CELLS = 13
@@ -23,6 +25,8 @@ class Sheet:
     blank_lines: bool = True
     events: int = 4
     wrap_lines: int = 4  # of one sentence
+    last_words: Mapping[str, LastWords] = field(default_factory=dict)  # by unit
+    journal_lines: int = 3  # of one unit
 
     def label(self, text: str) -> Text:
         return Text(left(text, LABEL_CELLS if self.width >= 50 else LABEL_CELLS - 1, self.symbols), "bold")

@@ -14,6 +14,7 @@ import msgspec
 
 from fleetd import __version__
 from fleetd.cli import postmortem
+from fleetd.cli.last_words import last_words
 from fleetd.core.commands import Command
 from fleetd.core.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
@@ -122,7 +123,8 @@ The signs: a tick is well, an arrow is under way, a triangle wants a look, a cro
     "--json",
     "as_json",
     is_flag=True,
-    help='One JSON document: exactly what fleetd said, or {"error": ...} with what systemd knows.',
+    help='One JSON document: what fleetd said, with "journal" beside it when a unit failed (its last words, by'
+    ' unit); or {"error": ...} with what systemd knows.',
 )
 @click.option("--watch", is_flag=True, help="Draw it anew every 2 s until Ctrl-C.")
 @click.pass_context
@@ -145,7 +147,10 @@ def _tell_json(reach: Reach) -> int:
     """Standard output gets exactly one JSON document in every case."""
     try:
         answer = reach.fetch(ANSWER_SECONDS_MAX)
-        read_status(answer)
+        words = last_words(read_status(answer), reach.run)
+        if words:
+            journal = {unit: list(said.lines) for unit, said in words.items()}
+            answer = json.dumps({**_loose(answer), "journal": journal})
     except SourceUnavailableError as error:
         found = postmortem.examine(str(error), reach.run)
         _write_json(msgspec.json.encode(found).decode())

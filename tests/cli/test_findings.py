@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fleetd.cli.verdict import Level, findings, headline
-from fleetd.core.decision import Step, StepResult
+from fleetd.cli.findings import findings, headline
+from fleetd.cli.verdict import Level
+from fleetd.core.decision import Clamp, ClampCode, Step, StepResult
 from fleetd.core.status import SchedulerStatus, Status
-from tests.cli import statuses
-from tests.cli.calm import calm
+from tests.cli import lives, statuses
+from tests.cli.calm import calm, instance
 
 
 def said(status: Status) -> str:
@@ -82,6 +83,54 @@ def test_claims_over_the_limit_say_by_how_many() -> None:
         base, connections=replace(base.connections, claims_connections=482, headroom_connections=0)
     )
     assert "exceed its limit of 700 by 19" in headline(over).sentence
+
+
+def test_a_hold_comes_first_and_what_is_wrong_beside_it_after_it() -> None:
+    first, second = findings(lives.upgrade())
+    assert (first.banner, first.level) == ("UPGRADE", Level.WARN)
+    assert second.sentence == (
+        "1 queue waits too long: default 21 s (target 15 s); the fleet can't grow because of the upgrade."
+    )
+    assert headline(lives.paused()).banner == "PAUSE, 1.8 h left"
+    stuck = replace(lives.paused(), tick_age_seconds=95.0)
+    assert headline(stuck).sentence.startswith("fleetd is stuck"), "then the hold may be old news"
+
+
+def test_a_count_that_people_set_is_in_the_way_only_where_it_is_too_small() -> None:
+    surge = statuses.surge()
+    for granted, blamed in ((2, True), (12, False)):
+        clamp = Clamp(
+            code=ClampCode.SET,
+            profile="default-first",
+            wanted_instances=9,
+            granted_instances=granted,
+            sentence="set by fleetctl",
+        )
+        profiles = (replace(surge.profiles[0], clamps=(clamp,)),)
+        status = replace(surge, clamps=(clamp,), profiles=profiles, instances=())
+        assert ("because of fleetctl set" in headline(status).sentence) == blamed
+
+
+def test_every_sickness_is_named_with_its_reason_worst_first() -> None:
+    assert [(f.level, f.sentence.split(":")[0]) for f in findings(lives.sick())] == [
+        (Level.BAD, "Instance 4 failed"),
+        (Level.BAD, "Instance 3 is unresponsive"),
+        (Level.WARN, "The restart was given up at 1 of 5"),
+        (Level.WARN, "Instance 2 is undrainable"),
+    ]
+
+
+def test_many_in_the_same_state_are_one_finding() -> None:
+    ill = tuple(instance(n, "default-first", None, state="unresponsive", note="x") for n in range(1, 9))
+    [found] = findings(replace(calm(), instances=ill))
+    assert found.sentence == (
+        "Instances 1, 2, 3, 4 and 4 more are unresponsive: it runs, but has sent no heartbeat for long."
+    )
+
+
+def test_a_restart_under_way_or_done_is_no_finding() -> None:
+    assert findings(lives.rolling()) == ()
+    assert findings(lives.rolled()) == ()
 
 
 def test_failed_instances_are_named_with_where_to_look() -> None:
