@@ -35,6 +35,10 @@ class FakeUnit:
     sub: str = "dead"
     result: str = "success"
     main_pid: int = 0
+    exec_main_code: int = 0  # of the latest main process: 0 lives, 1 exited, 2 killed, 3 dumped core
+    exec_main_status: int = 0
+    need_daemon_reload: bool = False
+    drop_ins: list[str] = field(default_factory=list)
     restarts: int = 0
     changed_microseconds: int = 0
     starts_left: int = 5  # of the start limit
@@ -55,6 +59,10 @@ class FakeUnit:
             "NRestarts": Variant("u", self.restarts),
             "InvocationID": Variant("ay", bytes([self.lives] * 16)),
             "ControlGroup": Variant("s", f"/system.slice/{self.name}"),
+            "ExecMainCode": Variant("i", self.exec_main_code),
+            "ExecMainStatus": Variant("i", self.exec_main_status),
+            "NeedDaemonReload": Variant("b", self.need_daemon_reload),
+            "DropInPaths": Variant("as", self.drop_ins),
             "StateChangeTimestampMonotonic": Variant("t", self.changed_microseconds),
             "MemoryCurrent": Variant("t", 2**64 - 1),
         }
@@ -112,6 +120,7 @@ class FakeSystemd:
         """Have a unit active, as if someone had started it."""
         unit = self.unit(name)
         unit.lives += 1
+        unit.exec_main_code = unit.exec_main_status = 0
         self._become(unit, "active", "running", announce=announce)
         unit.main_pid, unit.result = pid, "success"
         return unit
@@ -132,12 +141,22 @@ class FakeSystemd:
         unit.result, unit.main_pid = result, 0
         self._become(unit, "failed", "failed")
 
+    def end_main_process(self, name: str, code: int, status: int) -> None:
+        """It died and Restart= waits; told as systemd tells it."""
+        unit = self.unit(name)
+        unit.exec_main_code, unit.exec_main_status, unit.main_pid = code, status, 0
+        unit.result = "signal" if code > 1 else "exit-code"
+        self._become(unit, "activating", "auto-restart")
+        self._main_process_changed(unit)
+
     def restart_quietly(self, name: str, pid: int) -> None:
         """Restart= at work: to the list the unit looks the same as before."""
         unit = self.unit(name)
         unit.main_pid, unit.restarts, unit.lives = pid, unit.restarts + 1, unit.lives + 1
+        unit.exec_main_code = unit.exec_main_status = 0
         unit.changed_microseconds = self.now_microseconds
         self._properties_changed(unit)
+        self._main_process_changed(unit)
 
     def announce_job(self, name: str, result: str) -> None:
         self.signal(MANAGER, PATH, "JobRemoved", "uoss", [7, f"{PATH}/job/7", name, result])
@@ -154,6 +173,14 @@ class FakeSystemd:
 
     def _properties_changed(self, unit: FakeUnit) -> None:
         body = ["org.freedesktop.systemd1.Unit", {"ActiveState": Variant("s", unit.active)}, []]
+        self.signal(
+            "org.freedesktop.DBus.Properties", path_of(unit.name), "PropertiesChanged", "sa{sv}as", body
+        )
+
+    def _main_process_changed(self, unit: FakeUnit) -> None:
+        names = ("MainPID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus")
+        changed = {name: value for name, value in unit.properties().items() if name in names}
+        body = ["org.freedesktop.systemd1.Service", changed, ["ExecStart"]]
         self.signal(
             "org.freedesktop.DBus.Properties", path_of(unit.name), "PropertiesChanged", "sa{sv}as", body
         )

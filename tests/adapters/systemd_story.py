@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fleetd.adapters.systemd import SystemdUnits
+from fleetd.adapters.unit_files import UnitFiles
 from fleetd.core.decision import Step, StepResult, Verb
 from tests.adapters.fake_systemd import FakeSystemd
 from tests.adapters.private_bus import PrivateBus
@@ -27,7 +28,14 @@ class Clock:
 Story = Callable[[FakeSystemd, SystemdUnits], Awaitable[None]]
 
 
-def play(bus: PrivateBus, story: Story, *, clock: Clock | None = None, deadline_seconds: float = 5.0) -> None:
+def play(
+    bus: PrivateBus,
+    story: Story,
+    *,
+    clock: Clock | None = None,
+    deadline_seconds: float = 5.0,
+    unit_files: UnitFiles | None = None,
+) -> None:
     """Run a story with a fake systemd and a SystemdUnits for the numbers 1 to 3 and the scheduler."""
 
     async def run() -> None:
@@ -36,6 +44,7 @@ def play(bus: PrivateBus, story: Story, *, clock: Clock | None = None, deadline_
         units = SystemdUnits(
             [1, 2, 3],
             bus_address=bus.address,
+            unit_files=unit_files,
             monotonic_seconds=clock or Clock(),
             read_deadline_seconds=deadline_seconds,
             step_deadline_seconds=deadline_seconds,

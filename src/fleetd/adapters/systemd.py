@@ -9,9 +9,11 @@ Laws that this module could break:
 
 How it follows: each reading is one ListUnitsByPatterns, which is the truth about states, so that no lost signal
 can hide one. The costlier properties are read again for a unit whose state differs from what we saw or that a
-signal named (a quick restart looks the same in the list), after daemon-reload and daemon-reexec, and for all
-every 60 s. UnitNew and UnitRemoved are left alone on purpose: reading the properties of an unloaded unit loads
-and unloads it, and following that would go round for ever.
+signal named (a quick restart looks the same in the list), and for all after daemon-reload and daemon-reexec, every
+60 s, and when a unit file changed on disk, because only they say that systemd has not read it yet. How a main process
+ended is gone from them once systemd has started the next, so the signal that told it is remembered. UnitNew and
+UnitRemoved are left alone on purpose: reading the properties of an unloaded unit loads and unloads it, and following
+that would go round for ever.
 """
 
 from __future__ import annotations
@@ -21,21 +23,23 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from dbus_next.message import Message
 
 from fleetd.adapters.bus import BusCallError, BusLostError
-from fleetd.adapters.systemd_link import MANAGER, PROPERTIES, SYSTEMD_PATH, SystemdLink
+from fleetd.adapters.systemd_link import MANAGER, PROPERTIES, SERVICE, SYSTEMD_PATH, SystemdLink
 from fleetd.adapters.systemd_unit import (
     UNIT_ROWS_SIGNATURE,
     UNIT_UNLOADED,
     SeenUnit,
     UnitRow,
+    ending,
     refusal,
     unit_path,
 )
+from fleetd.adapters.unit_files import UnitFiles
 from fleetd.core.decision import SCHEDULER_UNIT, Step, StepResult, instance_unit
 from fleetd.core.facts import SystemdFacts
 from fleetd.errors import SourceUnavailableError
@@ -60,7 +64,8 @@ class SystemdUnits:
     """ports.UnitControl over the system bus (or the one at `bus_address`).
 
     `numbers`: the configured instance numbers. `scheduler`: whether the scheduler unit is ours as well.
-    `monotonic_seconds`: CLOCK_MONOTONIC, the clock of systemd's own timestamps.
+    `monotonic_seconds`: CLOCK_MONOTONIC, the clock of systemd's own timestamps. `unit_files`: those that this systemd
+    loads; None: its word on them is all there is.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class SystemdUnits:
         *,
         scheduler: bool = True,
         bus_address: str | None = None,
+        unit_files: UnitFiles | None = None,
         monotonic_seconds: Callable[[], float] = time.monotonic,
         read_deadline_seconds: float = 5.0,
         step_deadline_seconds: float = 10.0,
@@ -81,12 +87,15 @@ class SystemdUnits:
         self._seen: dict[str, SeenUnit] = {}
         self._outdated: set[str] = set()  # units whose properties must be read again
         self._all_outdated = True
+        self._endings: dict[str, int] = {}  # by unit: the signal that ended its last main process, 0: it exited
+        self._unit_files = unit_files
+        self._files_seen: tuple[object, ...] = ()
         self._full_reading_at_seconds = 0.0
         self._finished: deque[FinishedJob] = deque(maxlen=_FINISHED_JOBS_MAX)
         self._link = SystemdLink(
             bus_address,
             on_signal=self._signal_came,
-            on_new_systemd=self._everything_outdated,
+            on_new_systemd=self._follow_anew,
             timeout_seconds=max(read_deadline_seconds, step_deadline_seconds),
         )
         self.reconfigure(numbers, scheduler=scheduler)
@@ -160,11 +169,15 @@ class SystemdUnits:
     async def _read(self) -> SystemdFacts:
         rows = await self._list(_UNIT_PATTERNS)
         now = self._monotonic_seconds()
+        if self._unit_files is not None and self._files_seen != (files := self._unit_files.signature()):
+            self._files_seen = files
+            self._all_outdated = True
         if self._all_outdated or now - self._full_reading_at_seconds >= _FULL_READING_SECONDS:
             self._all_outdated = False
             self._outdated.update(rows)
             self._full_reading_at_seconds = now
         self._outdated &= rows.keys()
+        self._endings = {name: ended for name, ended in self._endings.items() if name in rows}
         seen: dict[str, SeenUnit] = {}
         for name, row in rows.items():
             unit = self._seen.get(name)
@@ -196,7 +209,7 @@ class SystemdUnits:
         self._outdated.discard(name)  # before the question, so that a signal during it marks the unit again
         try:
             [variants] = await self._link.call(row[6], PROPERTIES, "GetAll", "s", "", reply_signature="a{sv}")
-            unit = SeenUnit.from_properties(name, {key: variant.value for key, variant in variants.items()})
+            unit = self._unit(name, {key: variant.value for key, variant in variants.items()})
             self._seen[name] = unit  # now, because this reading may still fail at the next unit
             return unit
         except BusCallError as error:
@@ -207,6 +220,22 @@ class SystemdUnits:
         except BaseException:
             self._outdated.add(name)
             raise
+
+    def _unit(self, name: str, properties: dict[str, Any]) -> SeenUnit:
+        unit = SeenUnit.from_properties(name, properties)
+        self._note_ending(name, properties["ExecMainCode"], properties["ExecMainStatus"])
+        unread = self._unit_files is not None and self._unit_files.lacks(name, properties["DropInPaths"])
+        facts = msgspec.structs.replace(
+            unit.facts,
+            killed_by_signal=self._endings.get(name, 0),
+            need_daemon_reload=unit.facts.need_daemon_reload or unread,
+        )
+        return msgspec.structs.replace(unit, facts=facts)
+
+    def _note_ending(self, name: str, code: object, status: object) -> None:
+        ended = ending(code, status)
+        if ended is not None:
+            self._endings[name] = ended
 
     async def _carry_out(self, step: Step) -> StepResult:
         unit = step.unit
@@ -245,9 +274,18 @@ class SystemdUnits:
                 self._outdated.add(unit)
                 self._finished.append(FinishedJob(unit, result))
         elif message.member == "PropertiesChanged" and message.path in self._names_by_path:
-            self._outdated.add(self._names_by_path[message.path])
+            name = self._names_by_path[message.path]
+            self._outdated.add(name)
+            if message.signature == "sa{sv}as" and message.body[0] == SERVICE:
+                changed = {key: variant.value for key, variant in message.body[1].items()}
+                self._note_ending(name, changed.get("ExecMainCode"), changed.get("ExecMainStatus"))
         elif message.member == "Reloading":
             self._everything_outdated()
+
+    def _follow_anew(self) -> None:
+        """Signals may have been missed."""
+        self._endings.clear()
+        self._everything_outdated()
 
     def _everything_outdated(self) -> None:
         self._all_outdated = True

@@ -18,6 +18,7 @@ from fleetd.adapters.bus import DBUS, NAME_HAS_NO_OWNER, BusCallError, BusLostEr
 SYSTEMD: Final = "org.freedesktop.systemd1"
 SYSTEMD_PATH: Final = "/org/freedesktop/systemd1"
 MANAGER: Final = "org.freedesktop.systemd1.Manager"
+SERVICE: Final = "org.freedesktop.systemd1.Service"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 
 _ATTEMPTS = 3  # a restart of the bus shows twice: the connection is lost, then systemd is not there yet

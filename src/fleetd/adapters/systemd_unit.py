@@ -30,6 +30,21 @@ def unit_path(name: str) -> str:
     return f"{SYSTEMD_PATH}/unit/{escaped}"
 
 
+#: ExecMainCode of a process that a signal ended (waitid(2)): CLD_KILLED, CLD_DUMPED.
+_ENDED_BY_SIGNAL: Final = frozenset({2, 3})
+_SIGNAL_MAX: Final = 64
+
+
+def ending(code: object, status: object) -> int | None:
+    """The signal that ended a main process, 0: none, it exited; None: it has not ended (or this is nonsense).
+
+    From ExecMainCode and ExecMainStatus, which tell of the latest main process.
+    """
+    if not isinstance(code, int) or not isinstance(status, int) or code <= 0:
+        return None
+    return status if code in _ENDED_BY_SIGNAL and 0 < status <= _SIGNAL_MAX else 0
+
+
 class SeenUnit(msgspec.Struct, frozen=True):
     """A unit's properties as last read; only its age grows until something changes."""
 
@@ -49,6 +64,7 @@ class SeenUnit(msgspec.Struct, frozen=True):
             restarts=int(properties["NRestarts"]),
             invocation_id=bytes(properties["InvocationID"]).hex(),
             control_group=str(properties["ControlGroup"]),
+            need_daemon_reload=bool(properties["NeedDaemonReload"]),
         )
         return cls(facts, int(properties["StateChangeTimestampMonotonic"]) / 1_000_000)
 

@@ -12,6 +12,7 @@ from fleetd.adapters.mastodon_env import postgres_settings, read_env, redis_sett
 from fleetd.adapters.postgres import PostgresConnections
 from fleetd.adapters.sidekiq_redis import SidekiqRedis
 from fleetd.adapters.systemd import SystemdUnits
+from fleetd.adapters.unit_files import UnitFiles
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings, RedisSettings
 from fleetd.config.settings import ENV_FILE_MISSING
@@ -92,7 +93,9 @@ def numbers(policy: Policy) -> list[int]:
 def open_sources(settings: Settings, clock: Clock) -> tuple[Sources, SystemdUnits]:
     """All sources as the settings say; connects to nothing yet. Raises ConfigError."""
     redis, postgres = connections(settings, os.environ)
-    units = SystemdUnits(numbers(settings.policy), read_deadline_seconds=READING_SECONDS_MAX)
+    units = SystemdUnits(
+        numbers(settings.policy), unit_files=UnitFiles(), read_deadline_seconds=READING_SECONDS_MAX
+    )
     sources = Sources(
         sidekiq_source(redis, settings.policy),
         database_source(postgres, settings),
