@@ -54,6 +54,7 @@ EXAMPLES: list[Command] = [
     Resume(),
     SetInstances(profile="default-first", instances=0, for_seconds=1.5),
     SetInstances(profile="pull", instances=INSTANCES_MAX),
+    SetInstances(profile="pull", instances=None),
     PinInstance(number=3, for_seconds=ORDER_SECONDS_MAX),
     PinInstance(number="scheduler"),
     ReleaseInstance(number=9999),
@@ -149,6 +150,7 @@ def test_the_log_says_who_ordered_what_and_how_it_went(bus: PrivateBus) -> None:
         ("SetInstances", ("x" * 1000, 1, 0.0), "is no profile's name"),
         ("SetInstances", ("a\nb", 1, 0.0), "is no profile's name"),
         ("SetInstances", ("a", 4_000_000_000, 0.0), "more than 9999"),
+        ("SetAuto", ("",), "which profile"),
         ("Pin", ("0", 0.0), "'0' is no instance"),
         ("Pin", ("03", 0.0), "'03' is no instance"),
         ("Pin", ("³", 0.0), "is no instance"),
@@ -228,6 +230,7 @@ REASONS = st.text(max_size=REASON_CHARACTERS_MAX).filter(str.isprintable).map(la
 @given(
     st.builds(Pause, for_seconds=LENGTHS, reason=REASONS)
     | st.builds(SetInstances, profile=NAMES, instances=st.integers(0, INSTANCES_MAX), for_seconds=LENGTHS)
+    | st.builds(SetInstances, profile=NAMES, instances=st.none())
     | st.builds(PinInstance, number=NUMBERS, for_seconds=LENGTHS)
     | st.builds(ReleaseInstance, number=NUMBERS)
     | st.builds(DrainInstance, number=st.integers(1, 9999), for_seconds=LENGTHS)

@@ -16,7 +16,7 @@ from fleetd.cli.bars import ASCII, UNICODE, Symbols
 from fleetd.cli.follow import SILENT_POLLS_MAX, Progress, progress_lines
 from fleetd.cli.main import cli
 from fleetd.cli.status import Reach
-from fleetd.core.status import HoldStatus, InstanceStatus, RollStatus, Status
+from fleetd.core.status import InstanceStatus, RollStatus, Status
 from fleetd.errors import SourceUnavailableError
 from tests.cli.calm import calm, instance
 
@@ -33,9 +33,9 @@ def ended(done: int, sentence: str, how: str = "done") -> RollStatus:
     )
 
 
-def ticks(*rolls: RollStatus | None, holds: tuple[HoldStatus, ...] = ()) -> list[Status | None]:
+def ticks(*rolls: RollStatus | None) -> list[Status | None]:
     """One status a tick; the first is of a tick before the order."""
-    return [replace(calm(), ticks_total=n, roll=roll, holds=holds) for n, roll in enumerate(rolls, 100)]
+    return [replace(calm(), ticks_total=n, roll=roll) for n, roll in enumerate(rolls, 100)]
 
 
 def fleetctl(*arguments: str, answers: Sequence[Status | None], interrupt_after: int | None = None) -> Result:
@@ -90,7 +90,7 @@ def test_a_restart_that_was_given_up_is_an_error_with_its_reason() -> None:
         answers=ticks(None, rolling(1), ended(1, "@4 failed three times", "given_up")),
     )
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[-1] == "restart: 1 of 3 instances. @4 failed three times."
+    assert result.stdout.splitlines()[-1] == "restart: 1 of 3 instances. Given up: @4 failed three times."
 
 
 def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
@@ -100,11 +100,12 @@ def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
     assert result.stdout.splitlines()[-1].endswith("all 3.")
 
 
-def test_a_pause_in_between_is_said() -> None:
-    hold = HoldStatus(kind="pause", sentence="paused by fleetctl: disk swap", seconds_left=60.0)
-    held = ticks(None, rolling(1, "waits"), holds=(hold,))
-    result = fleetctl("restart", answers=[*held, *ticks(None, None, ended(3, "all"))])
-    assert "Held: paused by fleetctl: disk swap." in result.stdout
+def test_it_says_something_where_fleetd_does_not() -> None:
+    result = fleetctl("restart", answers=ticks(None, rolling(1, ""), ended(3, "")))
+    assert result.stdout.splitlines()[1:] == [
+        "restart: 1 of 3 instances. @3: is being replaced.",
+        "restart: 3 of 3 instances. All of them are replaced.",
+    ]
 
 
 def test_ctrl_c_ends_the_watching_only_and_says_how_to_stop_the_restart() -> None:

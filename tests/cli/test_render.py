@@ -132,7 +132,7 @@ def test_a_hold_is_loud_in_colour_too() -> None:
 
 def test_orders_are_listed_with_what_why_and_time_left() -> None:
     text = drawn(lives.paused(), 100, 50)
-    assert re.search(r"Orders +pull-first +2 instances, 42 min left", text)
+    assert re.search(r"Orders +pull-first +2 instances, 42 min left +fleetctl set pull-first auto", text)
     assert re.search(r"@3 +started by hand, 3.2 h left +fleetctl release 3", text)
     assert re.search(r"@6 +stopped by hand, 3.9 h left +fleetctl release 6", text)
     assert text.count("moving the database") == 1, "the pause stands at the top"

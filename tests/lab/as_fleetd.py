@@ -13,6 +13,7 @@ from fleetd.adapters.bus import BusCallError
 from fleetd.adapters.control_bus import ControlBus
 from fleetd.adapters.systemd import SystemdUnits
 from fleetd.adapters.systemd_link import MANAGER, SYSTEMD_PATH
+from fleetd.core.commands import Command
 from fleetd.core.decision import Step, Verb
 
 
@@ -53,10 +54,14 @@ async def main() -> None:
 
     async def reload() -> None: ...
 
+    async def order(_command: Command) -> str:
+        return "obeyed"
+
     control = ControlBus(
         version="0",
         status=lambda: None,
         reload=reload,
+        order=order,
         log_level=lambda: level[0],
         set_log_level=lambda new: level.__setitem__(0, new),
     )

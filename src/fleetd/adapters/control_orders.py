@@ -30,6 +30,7 @@ ORDERS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "Pause": (("for_seconds", "d"), ("reason", "s")),
     "Resume": (),
     "SetInstances": (("profile", "s"), ("instances", "u"), ("for_seconds", "d")),
+    "SetAuto": (("profile", "s"),),
     "Pin": (("number", "s"), ("for_seconds", "d")),
     "Release": (("number", "s"),),
     "Drain": (("number", "s"), ("for_seconds", "d")),
@@ -55,6 +56,8 @@ def call_of(command: Command) -> tuple[str, tuple[object, ...]]:
             return "Pause", (command.for_seconds, command.reason)
         case Resume():
             return "Resume", ()
+        case SetInstances(instances=None):
+            return "SetAuto", (command.profile,)
         case SetInstances():
             return "SetInstances", (command.profile, command.instances, command.for_seconds)
         case PinInstance():
@@ -79,11 +82,10 @@ def command_of(method: str, arguments: list[Any]) -> Command:
         case "SetInstances":
             if given["instances"] > INSTANCES_MAX:
                 raise BadOrderError(f"{given['instances']} instances are more than {INSTANCES_MAX}")
-            if not given["profile"]:
-                raise BadOrderError("which profile? fleetctl status lists them")
-            return SetInstances(
-                profile=_profile(given["profile"]), instances=given["instances"], for_seconds=for_seconds
-            )
+            profile = _named_profile(given["profile"])
+            return SetInstances(profile=profile, instances=given["instances"], for_seconds=for_seconds)
+        case "SetAuto":
+            return SetInstances(profile=_named_profile(given["profile"]), instances=None)
         case "Pin":
             return PinInstance(number=_number(given["number"]), for_seconds=for_seconds)
         case "Release":
@@ -136,6 +138,12 @@ def _profile(text: str) -> str:
     if len(text) > PROFILE_CHARACTERS_MAX or not text.isprintable():
         raise BadOrderError(f"{_shortened(text)} is no profile's name; fleetctl status lists them")
     return text
+
+
+def _named_profile(text: str) -> str:
+    if not text:
+        raise BadOrderError("which profile? fleetctl status lists them")
+    return _profile(text)
 
 
 def _reason(text: str) -> str:

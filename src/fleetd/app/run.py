@@ -112,7 +112,7 @@ class Daemon:
             version=__version__,
             status=self._loop.status_now,
             reload=self.reload,
-            order=lambda command: self._loop.order(command),
+            order=self._loop.order,
             log_level=journal.level,
             set_log_level=journal.set_level,
         )

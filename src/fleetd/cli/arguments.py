@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: Nobody waits longer for a suggestion.
 COMPLETION_SECONDS_MAX = 1.0
+COUNT_MAX = 9999
 _TYPED_CHARACTERS_MAX = 200
 _UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _LENGTH = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,6}}){unit})?" for unit in _UNIT_SECONDS))
@@ -82,6 +83,15 @@ def to_number(_context: click.Context, _parameter: click.Parameter, typed: str) 
         return number_of(typed)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def to_count(_context: click.Context, _parameter: click.Parameter, typed: str) -> int | None:
+    """For click's callback: how many instances; None for `auto`."""
+    if typed == "auto":
+        return None
+    if not re.fullmatch(r"[0-9]{1,4}", typed):
+        raise click.BadParameter(f"'{_shortened(typed)}' is no count. Write 0 to {COUNT_MAX}, or auto.")
+    return int(typed)
 
 
 def complete_number(

@@ -77,10 +77,10 @@ def _restart_in(status: Status) -> Progress | None:
     if roll is None or (roll.ended and roll.cause != "restart"):
         return None
     said = sentence(roll.sentence)
-    if not roll.ended:
-        where = f"{roll.current}: " if roll.current and not said.startswith(roll.current) else ""
-        paused = [f"Held: {hold.sentence}" for hold in status.holds if hold.kind == "pause"]
-        said = sentence(paused[0]) if paused else where + said
+    if roll.ended:
+        said = f"Given up: {said}" if roll.ended == "given_up" else said or "All of them are replaced."
+    elif roll.current and roll.current not in said:
+        said = f"{roll.current}: {said or 'is being replaced.'}"
     return Progress(
         what="restart",
         done=roll.done_instances,

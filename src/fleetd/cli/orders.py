@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from fleetd.cli.arguments import complete_number, complete_profile, to_number, to_seconds
+from fleetd.cli.arguments import complete_number, complete_profile, to_count, to_number, to_seconds
 from fleetd.cli.status import EXIT_INTERRUPTED, Reach, reach_of
 from fleetd.cli.wording import printable
 from fleetd.core.commands import (
@@ -37,7 +37,6 @@ Exit status:
   2    the command line is wrong
   130  Ctrl-C: it goes on without being watched
 """
-_INSTANCES_MAX = 9999
 
 _for = click.option(
     "--for",
@@ -112,17 +111,20 @@ def resume(context: click.Context) -> None:
     epilog=_examples(
         "fleetctl set default-first 6 --for 1h      before an announcement",
         "fleetctl set pull-first 0 --for 30m        give its connections to others",
+        "fleetctl set pull-first auto               by its queues again, before the time is over",
     ),
 )
 @click.argument("profile", shell_complete=complete_profile)
-@click.argument("instances", type=click.IntRange(0, _INSTANCES_MAX), metavar="N")
+@click.argument("instances", callback=to_count, metavar="N|auto")
 @_for
 @click.pass_context
-def set_instances(context: click.Context, profile: str, instances: int, for_seconds: float) -> None:
-    """Run N instances of PROFILE for a while.
+def set_instances(context: click.Context, profile: str, instances: int | None, for_seconds: float) -> None:
+    """Run N instances of PROFILE for a while; auto: as many as its queues need, again.
 
     The database's connections and the host's memory still have the last word; fleetctl status says when they do.
     """
+    if instances is None and for_seconds:
+        raise click.UsageError("auto is how it always is: leave --for out.")
     give(context, SetInstances(profile=profile, instances=instances, for_seconds=for_seconds))
 
 

@@ -40,7 +40,7 @@ def roll_lines(roll: RollStatus, sheet: Sheet) -> Lines:
     head = Text.assemble(label, bar(share, cells, STYLES[Level.MOVING], sheet.symbols), f" {far}  ")
     said = sentence(roll.sentence)
     if roll.current and roll.current not in said:
-        said = f"{roll.current}: {said}"
+        said = f"{roll.current}: {said or 'is being replaced.'}"
     return hanging(head, said, sheet.width, lines_max=min(3, sheet.wrap_lines), symbols=sheet.symbols)
 
 
@@ -52,7 +52,7 @@ def _order_rows(orders: list[OverrideStatus], sheet: Sheet) -> Lines:
         head = Text.assemble(label, (left(order.what, cells, sheet.symbols), "bold"), "  ")
         body = Text(f"{order.sentence.rstrip('.')}, {_left(order)}")
         end = _ended_by(order)
-        if end and head.cell_len + body.cell_len + len(end) + 2 <= sheet.width:
+        if head.cell_len + body.cell_len + len(end) + 2 <= sheet.width:
             body.append(f"  {end}", QUIET)
         lines += hanging(head, body, sheet.width, lines_max=2, symbols=sheet.symbols)
         label = Text(" " * label.cell_len)
@@ -75,7 +75,7 @@ def _left(order: OverrideStatus) -> str:
 
 
 def _ended_by(order: OverrideStatus) -> str:
-    """The command that ends it before its time, where there is one."""
+    """The command that ends it before its time."""
     if order.kind == "pin":
         return f"fleetctl release {order.what.removeprefix('@')}"
-    return "fleetctl resume" if order.kind == "pause" else ""
+    return "fleetctl resume" if order.kind == "pause" else f"fleetctl set {order.what} auto"
