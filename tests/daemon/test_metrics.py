@@ -9,12 +9,17 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fleetd.core.decision import Clamp, ClampCode, InstanceState, Step, StepResult
+from fleetd.core.facts import HostPressure
 from fleetd.core.status import (
     ConnectionStatus,
+    HoldStatus,
+    OverrideStatus,
+    RollStatus,
     SchedulerStatus,
     Status,
 )
@@ -186,9 +191,62 @@ def test_label_sets_are_bounded() -> None:
     assert len(got) < 10_000
 
 
-def test_state_that_is_not_known_counts_as_unknown() -> None:
-    metrics = told(status(instances=(instance(1, "hovering"),)))
-    assert value(metrics, "fleetd_instances", profile="default-first", state="unknown") == 1
+def test_every_state_is_counted_and_no_other() -> None:
+    every = tuple(instance(n, state) for n, state in enumerate(InstanceState))
+    got = samples(told(status(instances=(*every, instance(99, "hovering")))))
+    counts = {dict(labels)["state"]: n for (name, labels), n in got.items() if name == "fleetd_instances"}
+    assert counts == dict.fromkeys(map(str, InstanceState), 1)
+
+
+def test_instances_are_unknown_while_systemd_is() -> None:
+    blind = replace(profile(), running_instances=None)
+    names = {name for name, _ in samples(told(status(instances=(), profiles=(blind,))))}
+    assert "fleetd_instances" not in names
+    assert "fleetd_instances_min" in names
+
+
+def test_holds_are_a_closed_set() -> None:
+    pause = HoldStatus(kind="pause", sentence="disk swap", seconds_left=60.0)
+    metrics = told(status(holds=(pause,)))
+    assert value(metrics, "fleetd_paused") == 1
+    held = {kind: value(metrics, "fleetd_hold", kind=kind) for kind in ("pause", "upgrade", "quieted")}
+    assert held == {"pause": 1, "upgrade": 0, "quieted": 0}
+    upgrade = told(status(holds=(HoldStatus(kind="upgrade", sentence=""),)))
+    assert value(upgrade, "fleetd_paused") == 0
+    assert value(upgrade, "fleetd_hold", kind="upgrade") == 1
+
+
+def test_orders_of_people_count_down_and_disappear() -> None:
+    clock = Clock()
+    pin = OverrideStatus(kind="pin", what="@3", sentence="stopped by hand", seconds_left=100.0)
+    metrics = told(status(1, overrides=(pin,)), clock=clock)
+    assert value(metrics, "fleetd_override_left_seconds", kind="pin", what="@3") == 100
+    clock.seconds += 130
+    assert value(metrics, "fleetd_override_left_seconds", kind="pin", what="@3") == 0
+    metrics.tell(status(2))
+    assert not [name for name, _ in samples(metrics) if name.startswith("fleetd_override")]
+
+
+def test_orders_are_bounded() -> None:
+    pins = tuple(OverrideStatus(kind="pin", what=f"@{n}", sentence="", seconds_left=1.0) for n in range(5000))
+    got = samples(told(status(overrides=pins)))
+    assert sum(name == "fleetd_override_left_seconds" for name, _ in got) == ROWS_MAX
+
+
+def test_a_replacement_shows_how_far_it_is() -> None:
+    roll = RollStatus(cause="restart", total_instances=8, done_instances=3, current="@4", sentence="")
+    metrics = told(status(roll=roll))
+    assert value(metrics, "fleetd_roll_instances", state="total") == 8
+    assert value(metrics, "fleetd_roll_instances", state="done") == 3
+    assert value(told(status()), "fleetd_roll_instances", state="total") is None
+
+
+def test_pressure_of_the_host_where_its_kernel_tells() -> None:
+    pressure = HostPressure(memory_stalled_share=0.0, cpu_waiting_share=0.66)
+    metrics = told(status(pressure=pressure))
+    assert value(metrics, "fleetd_host_memory_stalled_ratio") == 0
+    assert value(metrics, "fleetd_host_cpu_waiting_ratio") == 0.66
+    assert value(told(status()), "fleetd_host_cpu_waiting_ratio") is None
 
 
 def test_before_the_first_tick() -> None:
@@ -238,7 +296,14 @@ def test_scrapes_during_ticks_are_whole() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_promtool_has_nothing_to_say() -> None:
     clamp = Clamp(code=ClampCode.MAX, sentence="")
-    for metrics in (told(status(clamps=(clamp,))), Metrics(version="1", now_seconds=Clock())):
+    everything = status(
+        clamps=(clamp,),
+        holds=(HoldStatus(kind="upgrade", sentence=""),),
+        overrides=(OverrideStatus(kind="set", what="default-first", sentence="", seconds_left=1.0),),
+        roll=RollStatus(cause="memory", total_instances=1, done_instances=0, current="", sentence=""),
+        pressure=HostPressure(memory_stalled_share=0.1, cpu_waiting_share=0.2),
+    )
+    for metrics in (told(everything), Metrics(version="1", now_seconds=Clock())):
         checked = subprocess.run(
             ["promtool", "check", "metrics"],
             input=generate_latest(metrics.registry),

@@ -10,7 +10,16 @@ from typing import TypeVar, get_args, get_type_hints
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from fleetd.core.decision import ClampCode, InstanceState, StepResult, Verb
-from fleetd.core.status import InstanceStatus, ProfileStatus, QueueStatus, SourceStatus, Status
+from fleetd.core.status import (
+    HoldStatus,
+    InstanceStatus,
+    OverrideStatus,
+    ProfileStatus,
+    QueueStatus,
+    RollStatus,
+    SourceStatus,
+    Status,
+)
 
 #: Bounds of the label sets; the configuration allows fewer.
 ROWS_MAX = 256
@@ -20,6 +29,7 @@ TICK_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 VERBS: tuple[str, ...] = get_args(Verb)
 RESULTS: tuple[str, ...] = get_args(get_type_hints(StepResult)["result"])
 _STATES = tuple(state.value for state in InstanceState)
+_HOLDS: tuple[str, ...] = get_args(get_type_hints(HoldStatus)["kind"])
 
 _Row = TypeVar("_Row")
 _Column = tuple[str, str, Callable[[_Row], float | None]]  # name, help, value; None: unknown
@@ -101,6 +111,21 @@ _SINGLE: Sequence[_Column[Status]] = (
     ),
     ("memory_total_bytes", f"Memory of this host. {_ABSENT}", lambda s: s.memory_total_bytes),
     (
+        "host_memory_stalled_ratio",
+        f"Share of the last minute in which all work on this host waited for memory. {_ABSENT}",
+        lambda s: None if s.pressure is None else s.pressure.memory_stalled_share,
+    ),
+    (
+        "host_cpu_waiting_ratio",
+        f"Share of the last minute in which work on this host waited for a core. {_ABSENT}",
+        lambda s: None if s.pressure is None else s.pressure.cpu_waiting_share,
+    ),
+    (
+        "paused",
+        "1: people paused fleetd, and nothing moves of its own accord; 0: not.",
+        lambda s: any(hold.kind == "pause" for hold in s.holds),
+    ),
+    (
         "problems",
         "Things that need a person, such as a configuration refused at reload.",
         lambda s: len(s.problems),
@@ -122,16 +147,16 @@ def of_status(status: Status, since_seconds: float) -> Iterator[Metric]:
     yield from _table("fleetd_", [], [status], lambda _: [], _SINGLE)
     yield _instances(status)
     yield _clamps_active(status)
+    yield from _people(status, since_seconds)
     yield from _sources(status, since_seconds)
     yield from _ticks(status, since_seconds)
 
 
 def _instances(status: Status) -> Metric:
-    """Every state of every profile, so that a sum is never short of a state."""
-    counts = Counter((i.profile, i.state if i.state in _STATES else "unknown") for i in status.instances)
-    profiles = list(
-        dict.fromkeys([*(p.name for p in status.profiles), *(i.profile for i in status.instances)])
-    )
+    """Every state of every profile, so that a sum is never short of a state; none while systemd is unknown."""
+    counts = Counter((i.profile, i.state) for i in status.instances)
+    known = (p.name for p in status.profiles if p.running_instances is not None)
+    profiles = list(dict.fromkeys([*known, *(i.profile for i in status.instances)]))
     rows = [(profile, state) for profile in profiles[:ROWS_MAX] for state in _STATES]
     return next(
         _table(
@@ -139,7 +164,7 @@ def _instances(status: Status) -> Metric:
             ["profile", "state"],
             rows,
             list,
-            [("instances", "Instances of this host by state.", lambda row: counts[row])],
+            [("instances", f"Instances of this host by state. {_ABSENT}", lambda row: counts[row])],
             rows_max=ROWS_MAX * len(_STATES),
         )
     )
@@ -156,6 +181,34 @@ def _clamps_active(status: Status) -> Metric:
             [("clamps_active", "Clamps in force at the last tick.", lambda code: active[code.value])],
         )
     )
+
+
+def _people(status: Status, since_seconds: float) -> Iterator[Metric]:
+    """What holds, what people ordered, and how far a replacement is."""
+    held = {hold.kind for hold in status.holds}
+    yield from _table(
+        "fleetd_",
+        ["kind"],
+        _HOLDS,
+        lambda kind: [kind],
+        [("hold", "1: for this nothing moves of its own accord; 0: not.", lambda kind: kind in held)],
+    )
+    left: _Column[OverrideStatus] = (
+        "left_seconds",
+        "Time for which an order of a person is still kept; gone when it is.",
+        lambda o: max(0.0, o.seconds_left - since_seconds),
+    )
+    yield from _table(
+        "fleetd_override_", ["kind", "what"], status.overrides, lambda o: [o.kind, o.what], [left]
+    )
+    roll = status.roll
+    rows: list[tuple[str, RollStatus]] = [] if roll is None else [("total", roll), ("done", roll)]
+    far: _Column[tuple[str, RollStatus]] = (
+        "instances",
+        "Instances to be replaced one by one, and how many are; gone an hour after the end.",
+        lambda row: row[1].total_instances if row[0] == "total" else row[1].done_instances,
+    )
+    yield from _table("fleetd_roll_", ["state"], rows, lambda row: [row[0]], [far])
 
 
 def _sources(status: Status, since_seconds: float) -> Iterator[Metric]:
