@@ -33,11 +33,11 @@ def replace_reasons(
     """Which instances are to be replaced, and why. What a person pinned to run is left alone, except by `restart`."""
     machine = snapshot.machine.value if isinstance(snapshot.machine, Known) else None
     found: dict[str, Replace] = {}
-    roll = memory.roll
+    roll, never_here = memory.roll, policy.scheduler.place == "elsewhere"
     for view in instances:
         key, watch = str(view.number), memory.watches.get(str(view.number))
-        if not view.ready or watch is None:
-            continue
+        if not view.ready or watch is None or (view.number == "scheduler" and never_here):
+            continue  # a scheduler that a person started where it belongs elsewhere would not be started again
         heavy = watch.heavy_since_seconds
         if (
             roll is not None
@@ -122,8 +122,9 @@ def _begin(
     policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...], memory: HostMemory
 ) -> Roll | None:
     """A roll of our own: all that is outdated, the least important first, or the heaviest one."""
-    old = [v for v in instances if v.replace == "outdated" and v.counts]
-    heavy = [v for v in instances if v.replace == "memory" and v.counts and v.pinned != "run"]
+    free = [v for v in instances if v.counts and v.pinned != "run"]
+    old = [v for v in free if v.replace == "outdated"]
+    heavy = [v for v in free if v.replace == "memory"]
     if old:
         return begin(policy, old, memory, "outdated", snapshot.now_seconds)
     if heavy:
