@@ -12,31 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetd.adapters.host import LinuxHost
-from fleetd.core.facts import HostFacts, RenderedInstance, SystemdFacts, UnitFacts
+from fleetd.core.facts import RenderedInstance, SystemdFacts, UnitFacts
 from fleetd.core.policy import Policy, Profile
-from fleetd.core.settings import instance_digest, instance_settings, scheduler_settings
+from fleetd.core.settings import instance_digest, instance_settings, scheduler_digest, scheduler_settings
 from fleetd.errors import SourceUnavailableError
-
-MEMINFO = (
-    "MemTotal:       16384000 kB\nMemFree:          100 kB\nMemAvailable:    8192000 kB\nHugePages_Total: 0\n"
-)
+from tests.adapters.host_files import env, made_up_root, read
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text(MEMINFO)
-    (tmp_path / "var/lib/mastodon-sidekiq").mkdir(parents=True)
-    return tmp_path
-
-
-def read(root: Path, systemd: SystemdFacts | None = None) -> HostFacts:
-    return asyncio.run(LinuxHost(root=root).read(systemd))
-
-
-def env(root: Path, name: str, content: str | bytes) -> None:
-    data = content if isinstance(content, bytes) else content.encode()
-    (root / "var/lib/mastodon-sidekiq" / name).write_bytes(data)
+    return made_up_root(tmp_path)
 
 
 POLICY = Policy(
@@ -123,6 +108,7 @@ def test_rendered_instances(root: Path) -> None:
         for n in (1, 12)
     }
     assert facts.scheduler_rendered is True
+    assert facts.scheduler_digest == scheduler_digest(POLICY.scheduler)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +143,8 @@ def test_names_that_are_no_instance_and_things_that_are_no_file(root: Path) -> N
 
 def test_scheduler_settings_of_an_instance_are_not_the_schedulers(root: Path) -> None:
     env(root, "scheduler.env", rendered_text(1))
-    assert read(root).scheduler_rendered is False
+    facts = read(root)
+    assert (facts.scheduler_rendered, facts.scheduler_digest) == (False, "")
 
 
 def test_nothing_rendered_at_all(root: Path) -> None:
@@ -176,9 +163,18 @@ def test_number_of_rendered_instances_is_bounded(root: Path) -> None:
 def test_no_content_raises(root: Path, content: bytes) -> None:
     env(root, "1.env", content)
     env(root, "scheduler.env", content)
-    assert read(root).rendered == {}
+    env(root, "code.json", content)
+    (root / "proc/vmstat").write_bytes(content)
+    (root / "proc/pressure").mkdir(exist_ok=True)
+    for name in ("memory", "cpu"):
+        (root / "proc/pressure" / name).write_bytes(content)
+    facts = read(root)
+    assert (facts.rendered, facts.scheduler_digest, facts.pressure, facts.code) == ({}, "", None, None)
 
 
 def test_this_machine() -> None:
     facts = asyncio.run(LinuxHost().read(None))
     assert 0 < facts.memory_available_bytes <= facts.memory_total_bytes
+    assert facts.oom_kills_total is not None
+    if Path("/proc/pressure/memory").exists():
+        assert facts.pressure is not None
