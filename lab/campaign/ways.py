@@ -33,6 +33,8 @@ class Fleetd:
     def carry_out(self, event: Event) -> bool:
         if event.kind == "drain":
             running = stage.up(self._worker)
+            if not running:
+                return False
             number = running[int(event.pick * len(running))]
             return self._fleetctl("drain", str(number), "--for", f"{_DOWN_SECONDS}s")
         if event.kind == "restart":
@@ -62,6 +64,8 @@ class Stock:
 
     def carry_out(self, event: Event) -> bool:
         running = stage.up(self._worker)
+        if event.kind in {"drain", "restart"} and not running:
+            return False  # all of them are on their way down for a restart
         if event.kind == "drain":  # in its place another one is started
             number = running[int(event.pick * len(running))]
             self._systemctl("stop", [number])

@@ -1,0 +1,70 @@
+"""A profile whose program ends at once, beside one that is sound: what both lengths of the test share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fleetd.core.status import ProfileStatus, Status
+from tests.lab.fleet import Fleet, booted
+
+LAST_WORDS = "cannot load such file -- bundler (LoadError)"
+BROKEN = (5, 6)
+CONFIG = """
+[scheduler]
+place = "elsewhere"
+[profiles.sound]
+order = "default-first"
+threads = 3
+instances = "1-2"
+min = 1
+[profiles.broken]
+queues = ["pull"]
+threads = 3
+instances = "5-6"
+min = 1
+[memory]
+instance = "100 MiB"
+[pace]
+tick_seconds = 1
+"""
+
+
+@contextmanager
+def fleet_with_a_broken_profile(more: str = "") -> Iterator[Fleet]:
+    """The sound profile serves; the broken one is being tried. `more`: further lines for the broken units."""
+    with booted(CONFIG) as fleet:
+        for number in BROKEN:
+            fleet.worker.write(
+                f"/etc/systemd/system/mastodon-sidekiq@{number}.service.d/99-broken.conf",
+                f"[Service]\nExecStart=\nExecStart=/bin/sh -c \"echo '{LAST_WORDS}' >&2; exit 1\"\n{more}",
+            )
+        fleet.worker.reload_systemd()
+        fleet.start()
+        fleet.wait("the sound one serves", lambda s: profile(s, "sound").serving_instances == 1)
+        yield fleet
+
+
+def profile(status: Status, name: str) -> ProfileStatus:
+    return next(p for p in status.profiles if p.name == name)
+
+
+def tries(fleet: Fleet, number: int) -> list[float]:
+    """Unix times at which the broken program ran."""
+    said = fleet.said(f"mastodon-sidekiq@{number}")
+    return [line.at for line in said if line.message == LAST_WORDS]
+
+
+def orders(fleet: Fleet, number: int) -> list[float]:
+    """Unix times at which fleetd started it."""
+    return [at for at, started in fleet.steps("start") if started == number]
+
+
+def says_why(fleet: Fleet) -> None:
+    """The status of fleetctl has the state, the cause and the unit's own last words."""
+    status = fleet.status()
+    clamp = next(c for c in profile(status, "broken").clamps if c.code == "start_failed")
+    assert "@5" in clamp.sentence
+    shown = fleet.worker.run(["/opt/fleetd/bin/fleetctl", "status"], env={"COLUMNS": "200"}).stdout
+    assert "failed" in shown
+    assert LAST_WORDS in shown

@@ -1,0 +1,168 @@
+"""Rounds of orders to a fleet at work, with fleetd killed in the middle of them: what both lengths of the test share.
+
+Each round says how many processes it starts and ends. A fleetd that died and came back must come to the same: what it
+forgot would be started or ended once more, or not at all.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fleetd.core.status import Status
+from lab import load, records
+from lab.campaign import life
+from lab.lengths import Lengths
+from lab.load import Load, Phase
+from tests.lab.fleet import Fleet, started
+
+THREADS = 4
+FEW, MANY = 2, 4
+JOBS = Lengths(median_seconds=0.1, sigma=1.5, shortest_seconds=0.001, longest_seconds=4.0)
+#: An order that fleetd gave as it died may still arrive.
+ORDER_ARRIVES_SECONDS = 0.5
+GONE_SECONDS = 1.5
+ROUND_SECONDS_MAX = 150.0
+
+
+def configuration(least: int, most: int) -> str:
+    return f"""
+[scheduler]
+place = "elsewhere"
+[profiles.only]
+order = "default-first"
+threads = {THREADS}
+instances = "1-{MANY}"
+min = {least}
+max = {most}
+[targets]
+pull = 2
+[memory]
+instance = "100 MiB"
+[pace]
+tick_seconds = 1
+hold_down_seconds = 4
+catch_up_seconds = 5
+"""
+
+
+@dataclass(frozen=True)
+class Round:
+    """An order, how many processes it starts and ends, and how many serve afterwards."""
+
+    name: str
+    give: Callable[[Fleet], None]
+    starts: int
+    ends: int
+    serving: int
+    lasts_seconds: float
+    """About; kills are spread over this."""
+
+
+def _resize(least: int, most: int) -> Callable[[Fleet], None]:
+    def give(fleet: Fleet) -> None:
+        fleet.configure(configuration(least, most))
+        fleet.worker.run(["systemctl", "reload", "fleetd"])
+
+    return give
+
+
+def _surge(fleet: Fleet) -> None:
+    _resize(FEW, MANY)(fleet)
+    load.enqueue(fleet.main, "pull", [1.0] * 200)
+
+
+def _restart(fleet: Fleet) -> None:
+    fleet.worker.run(["/opt/fleetd/bin/fleetctl", "restart", "--no-wait"])
+
+
+START = Round("start", _resize(MANY, MANY), MANY - FEW, 0, MANY, 3)
+DRAIN = Round("drain", _resize(FEW, FEW), 0, MANY - FEW, FEW, 8)
+SURGE = Round("surge", _surge, MANY - FEW, MANY - FEW, FEW, 25)
+RESTART = Round("restart", _restart, MANY, MANY, MANY, 25)
+
+
+@contextmanager
+def fleet_of_few() -> Iterator[Fleet]:
+    """The smallest number of instances."""
+    with started(configuration(FEW, FEW)) as fleet:
+        # Fifty deaths in a few minutes are no reason to give up here, nor to wait for 20 s each time.
+        fleet.worker.write(
+            "/etc/systemd/system/fleetd.service.d/test.conf",
+            f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec={GONE_SECONDS}\n",
+        )
+        fleet.worker.reload_systemd()
+        yield fleet
+
+
+def kill_fleetd(fleet: Fleet) -> None:
+    """SIGKILL; while it is gone nobody is quieted or dies; systemd starts it again."""
+    old = fleet.worker.unit("fleetd").main_pid
+    fleet.worker.kill("fleetd", signal.SIGKILL)
+    killed_at = time.time()
+
+    def is_back() -> bool:
+        unit = fleet.worker.unit("fleetd")
+        return unit.active and unit.main_pid != old
+
+    fleet.worker.wait_until("fleetd is back", is_back, timeout=30)
+    told = life.processes(fleet.worker)
+    moved = [at for p in told for at in (p.quiet_at, p.ended_at) if at is not None]
+    assert not [at for at in moved if ORDER_ARRIVES_SECONDS < at - killed_at < GONE_SECONDS]
+
+
+def play(fleet: Fleet, rounds: list[Round], chance: random.Random) -> int:
+    """Give these orders one after another while jobs come, kill fleetd in the middle of each; returns how often."""
+    loader = load.start(fleet.main, Load([Phase(3600, {"default": 10.0})], lengths=JOBS))
+    kills = 0
+    for number, order in enumerate(rounds):
+        starts, ends = _counts(fleet)
+        order.give(fleet)
+        for pause in _moments(order, chance):
+            time.sleep(pause)
+            kill_fleetd(fleet)
+            kills += 1
+        goal = (starts + order.starts, ends + order.ends)
+        what = f"round {number} ({order.name}) ends with {order.serving} that serve"
+        fleet.wait(what, _Over(fleet, order, goal).seen, ROUND_SECONDS_MAX)
+        assert _counts(fleet) == goal, f"round {number} ({order.name}) started or ended too many"
+        assert not [p for p in life.processes(fleet.worker) if p.ended_at is not None], "nobody died"
+    loader.stop()
+    return kills
+
+
+def _moments(order: Round, chance: random.Random) -> list[float]:
+    """Pauses before each kill: one in a short order, several in a long one."""
+    times = max(1, round(order.lasts_seconds / 6))
+    return [chance.uniform(0, order.lasts_seconds / times) for _ in range(times)]
+
+
+def _counts(fleet: Fleet) -> tuple[int, int]:
+    """How many processes were ever started, and how many ended."""
+    told = life.processes(fleet.worker)
+    return len(told), sum(p.down_at is not None for p in told)
+
+
+@dataclass(frozen=True)
+class _Over:
+    """Whether an order is carried out, as Sidekiq and fleetd have it."""
+
+    fleet: Fleet
+    order: Round
+    goal: tuple[int, int]
+
+    def seen(self, status: Status) -> bool:
+        states = [i.state for i in status.instances]
+        calm = states.count("serving") == self.order.serving == len(states) - states.count("stopped")
+        starts, ends = _counts(self.fleet)
+        return calm and starts >= self.goal[0] and ends >= self.goal[1]
+
+
+def count(fleet: Fleet) -> records.Tally:
+    """Every job, once none is left."""
+    fleet.worker.wait_until("no job is left", lambda: fleet.tally().settled, timeout=60)
+    return fleet.tally()

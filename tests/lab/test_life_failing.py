@@ -1,0 +1,37 @@
+"""What fails at once is tried a bounded number of times, with growing pauses, and the status says why."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fleetd.core.host_memory import RETRY_SECONDS
+from tests.lab import failing
+
+pytestmark = pytest.mark.lab
+
+WATCHED_SECONDS = 55.0
+#: systemd gives up after one try, so that each is fleetd's.
+ONE_TRY = "RestartSec=100ms\n[Unit]\nStartLimitBurst=1\n"
+
+
+def test_what_fails_at_once_is_tried_seldom_and_status_says_why() -> None:
+    with failing.fleet_with_a_broken_profile(ONE_TRY) as fleet:
+        began = time.time()
+        fleet.wait(
+            "both have failed",
+            lambda s: [i.state for i in s.instances if i.number in failing.BROKEN] == ["failed"] * 2,
+        )
+        failing.says_why(fleet)
+        enough = began + WATCHED_SECONDS
+        fleet.worker.wait_until("some pauses are over", lambda: time.time() > enough, WATCHED_SECONDS + 5)
+        for number in failing.BROKEN:
+            tried = failing.tries(fleet, number)
+            gaps = [after - before for before, after in zip(tried, tried[1:], strict=False)]
+            assert len(tried) >= 2, "it is tried again"
+            short = [g for g, pause in zip(gaps, RETRY_SECONDS, strict=False) if g < pause - 1]
+            assert not short, (number, gaps)
+        later = fleet.status()
+        assert failing.profile(later, "sound").serving_instances == 1, "nothing else suffers"
+        failing.says_why(fleet)
