@@ -28,6 +28,8 @@ BOOT_KEEP = 0.8
 #: After an OOM kill an instance is taken to grow to this many times what it had.
 OOM_FACTOR = 1.25
 SIGKILL = 9
+#: In place of the digest of a unit file that is no longer on disk.
+UNIT_FILE_BEFORE = "replaced before it was loaded"
 
 
 def punctual(policy: Policy, memory: HostMemory, now_seconds: float) -> float | None:
@@ -90,10 +92,13 @@ def _watch(
         return before
     begun = now_seconds - unit.state_age_seconds if unit.active_state == "activating" else None
     file = SCHEDULER_UNIT if view.number == "scheduler" else TEMPLATE_UNIT
+    unit_digest = machine.unit_digests.get(file, "") if machine else ""
+    if unit.need_daemon_reload:  # systemd started it by the file that was there before
+        unit_digest = before.unit_digest if before is not None and before.unit_digest else UNIT_FILE_BEFORE
     return Watch(
         invocation_id=unit.invocation_id,
         begun_seconds=None if unit.sub_state == "auto-restart" else begun,
-        unit_digest=machine.unit_digests.get(file, "") if machine else "",
+        unit_digest=unit_digest,
         code=machine.code.digest if machine and machine.code else "",
     )
 

@@ -1,4 +1,7 @@
-"""The steps of a roll (roll.py): start the spare, or wait, or let the old one go."""
+"""The steps of a roll (roll.py): start the spare, or wait, or let the old one go.
+
+Law 2: a spare is started only where the plan granted its claim. Law 4: the old one is let go as any other, by drain.py.
+"""
 
 from __future__ import annotations
 
