@@ -92,6 +92,8 @@ def test_everyone_can_read(fleet: Fleet) -> None:
     "command",
     [
         RELOAD,
+        ["busctl", "call", *MANAGER, "Pause", "ds", "60", ""],
+        [FLEETCTL, "drain", "1"],
         ["systemctl", "reload", "fleetd"],
         ["systemctl", "stop", "fleetd"],
         ["systemctl", "service-log-level", "fleetd", "debug"],
@@ -115,6 +117,28 @@ def test_nobody_can_change_anything(fleet: Fleet, command: list[str]) -> None:
     assert "Traceback" not in why
     assert what_runs(fleet.worker) == before
     assert log_level(fleet) == level
+
+
+def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
+    worker = fleet.worker
+    assert "try sudo" in refused(worker, "nobody", FLEETCTL, "pause")
+    told = worker.run([FLEETCTL, "pause", "--for", "10m", "--reason", "disk swap"], user="oncall").stdout
+    assert told.startswith("Paused for 10 min")
+    fleet.wait("the pause", lambda s: [hold.kind for hold in s.holds] == ["pause"])
+    assert "PAUSE, " in try_as(worker, "nobody", FLEETCTL, "status").stdout.splitlines()[0]
+    uid = worker.run(["id", "-u", "oncall"]).stdout.strip()
+    journal = worker.run(["journalctl", "-u", "fleetd", "-o", "cat"]).stdout
+    assert f"ordered by uid {uid}: Pause for 600 s reason disk swap" in journal
+    assert "no profile" in refused(worker, "oncall", FLEETCTL, "set", "nonsense", "1")
+    worker.run([FLEETCTL, "resume"], user="oncall")
+    fleet.wait("the end of the pause", lambda s: not s.holds)
+
+
+def test_a_restart_is_watched_to_its_end(fleet: Fleet) -> None:
+    fleet.wait("an instance that serves", lambda s: any(i.state == "serving" for i in s.instances))
+    done = try_as(fleet.worker, "oncall", "timeout", "240", FLEETCTL, "restart", "local")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("restart: 1 of 1 instance.")
 
 
 def test_a_member_of_the_group_may_reload(fleet: Fleet) -> None:
@@ -176,11 +200,15 @@ def test_fleetd_can_do_no_more(fleet: Fleet, command: list[str]) -> None:
 
 
 def test_the_journal_has_fields(fleet: Fleet) -> None:
+    free = min({1, 2, 3, 4} - fleet.up())
+    fleet.worker.run([FLEETCTL, "set", "local", str(len(fleet.up()) + 1)])
+    fleet.wait("one more", lambda s: free in {i.number for i in s.instances if i.state == "serving"})
+    fleet.worker.run([FLEETCTL, "set", "local", "auto"])
     lines = fleet.worker.run(["journalctl", "-u", "fleetd", "-o", "json", "--no-pager"]).stdout.splitlines()
-    [first, *_] = [entry for entry in map(json.loads, lines) if entry.get("FLEETD_STEP") == "start"]
-    assert first["FLEETD_UNIT"] == "mastodon-sidekiq@1.service"
-    assert first["MESSAGE"].startswith("start mastodon-sidekiq@1.service: ")
-    assert (first["PRIORITY"], first["SYSLOG_IDENTIFIER"], first["_TRANSPORT"]) == ("6", "fleetd", "journal")
+    [*_, last] = [entry for entry in map(json.loads, lines) if entry.get("FLEETD_STEP") == "start"]
+    assert last["FLEETD_UNIT"] == f"mastodon-sidekiq@{free}.service"
+    assert last["MESSAGE"].startswith(f"start mastodon-sidekiq@{free}.service: ")
+    assert (last["PRIORITY"], last["SYSLOG_IDENTIFIER"], last["_TRANSPORT"]) == ("6", "fleetd", "journal")
 
 
 def test_the_log_level_can_be_set_by_root(fleet: Fleet) -> None:
