@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,30 @@ def write_settings(host: Host, settings: Mapping[str, str]) -> None:
     """Write `.env.production`; running processes keep what they were started with."""
     text = "".join(f"{name}={value}\n" for name, value in settings.items())
     host.write(f"{LIVE}/.env.production", text, mode=0o640, owner="mastodon")
+
+
+def upgrade(host: Host, version: str, *, gems_missing: bool = True) -> None:
+    """Change the code on disk under whatever runs, as `git checkout` of another version does.
+
+    With `gems_missing` the new code asks for a gem that is not there: a boot fails at once until `install_gems`.
+    """
+    major, minor, patch = version.split(".")
+    source = (_APP / "lib/mastodon/version.rb").read_text()
+    for name, number in (("major", major), ("minor", minor), ("patch", patch)):
+        source = re.sub(rf"(def {name}\n +)[0-9]+", rf"\g<1>{number}", source)
+    host.write(f"{LIVE}/lib/mastodon/version.rb", source, owner="mastodon")
+    if gems_missing:
+        locked = (
+            (_APP / "Gemfile.lock").read_text().replace("    rails (8.0.3)", f"    rails (8.0.3.{version})")
+        )
+        host.write(f"{LIVE}/Gemfile.lock", locked, owner="mastodon")
+
+
+def install_gems(host: Host) -> None:
+    """Install what Gemfile.lock asks for, as `bundle install` does; the code boots again."""
+    locked = host.read(f"{LIVE}/Gemfile.lock").splitlines()
+    installed = "".join(f"{line.strip()}\n" for line in locked if line.startswith("    "))
+    host.write(f"{LIVE}/vendor/installed", installed, owner="mastodon")
 
 
 def run_with_stand_in(host: Host, unit: str) -> None:

@@ -18,10 +18,12 @@ if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
     exit 1
 fi
 
-for unit in fleetd.service fleetd-render.service mastodon-sidekiq.target \
-    mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
+for unit in fleetd.service fleetd-render.service fleetd-stamp.service fleetd-stamp.path fleetd-stamp.timer \
+    mastodon-sidekiq.target mastodon-workers-boot.target mastodon-workers-boot.service \
+    mastodon-workers-shutdown.service mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
     put /usr/local/lib/systemd/system "$unit"
 done
+put /usr/local/lib/mastodon-workers boot.sh
 put /etc/polkit-1/rules.d 50-fleetd.rules
 put /etc/dbus-1/system.d org.fleetd1.conf
 put /usr/local/lib/sysusers.d sysusers.conf fleetd.conf

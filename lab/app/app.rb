@@ -3,6 +3,7 @@
 # A stand-in for Mastodon where its own gems can't be had: real Sidekiq, real ActiveRecord on PostgreSQL, Mastodon's
 # queues, worker names and settings, and the engine inside sidekiq-scheduler. Loaded by `sidekiq -r ./app.rb`.
 
+require_relative "lib/gems"
 require "dotenv"
 Dotenv.load(File.join(__dir__, ".env.production"))
 

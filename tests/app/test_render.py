@@ -1,5 +1,6 @@
 """fleetd-render on a root directory of its own: files, links, and what it leaves alone."""
 
+import json
 import os
 import stat
 import subprocess
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fleetd.adapters.boot_links import BootLinks
+from fleetd.adapters.mastodon_code import CodeUnreadableError
 from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, RenderError, replace_file
 from fleetd.app.render import main, render
 from fleetd.config import parse
@@ -32,15 +35,28 @@ class Machine:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.settings = root / SETTINGS_DIRECTORY.relative_to("/")
-        self.wants = root / "etc/systemd/system/mastodon-sidekiq.target.wants"
-        self.dropin = root / "run/systemd/system/fleetd.service.d/50-env-file.conf"
+        self.wants = root / "etc/systemd/system/mastodon-workers-boot.target.wants"
+        self.dropins = root / "run/systemd/system"
         self.config = root / "etc/fleetd/fleetd.toml"
 
     def render(self, config: str = CONFIG) -> list[str]:
-        return render(parse(config), RenderedFiles(self.root))
+        return render(parse(config), RenderedFiles(self.root), BootLinks(self.root), self.root)
 
     def files(self) -> set[str]:
-        return {path.name for path in self.settings.iterdir()}
+        """Beside the list of what a boot starts."""
+        return {path.name for path in self.settings.iterdir()} - {"boot.list"}
+
+    def boot_list(self) -> list[str]:
+        lines = (self.settings / "boot.list").read_text().splitlines()
+        return [line for line in lines if not line.startswith("#")]
+
+    def dropin(self, name: str) -> list[str]:
+        return (self.dropins / name).read_text().splitlines()
+
+    def systemctl(self, *arguments: str) -> list[str]:
+        """What systemctl says, and does, of the files below the root."""
+        command = ["systemctl", "--quiet", f"--root={self.root}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
     def links(self) -> set[str]:
         return {
@@ -88,21 +104,66 @@ def test_a_boot_starts_min_of_each_profile_and_the_scheduler(machine: Machine) -
     """Law 5."""
     said = machine.render()
     assert machine.links() == {"@1", "@2", "@5", "-scheduler"}
-    assert "A boot starts 1, 2, 5 and the scheduler from now on." in said
+    assert "A boot starts the scheduler, 1, 2 and 5 from now on." in said
     link = machine.wants / "mastodon-sidekiq@1.service"
     assert link.readlink() == Path("/usr/local/lib/systemd/system/mastodon-sidekiq@.service")
 
 
 def test_what_systemctl_says_of_the_links_is_enabled(machine: Machine) -> None:
     machine.render()
-    asked = ["mastodon-sidekiq@1", "mastodon-sidekiq@3", "mastodon-sidekiq-scheduler"]
-    done = subprocess.run(
-        ["systemctl", f"--root={machine.root}", "is-enabled", *asked],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    asked = [
+        f"--root={machine.root}",
+        "mastodon-sidekiq@1",
+        "mastodon-sidekiq@3",
+        "mastodon-sidekiq-scheduler",
+    ]
+    done = subprocess.run(["systemctl", "is-enabled", *asked], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["enabled", "disabled", "enabled"]
+
+
+def test_a_boot_starts_the_scheduler_first_and_then_by_importance(machine: Machine) -> None:
+    machine.render(CONFIG + "[pace]\nbooting_max = 3\n")
+    assert machine.boot_list() == [
+        "at_once 3",
+        "mastodon-sidekiq-scheduler.service",
+        "mastodon-sidekiq@1.service",
+        "mastodon-sidekiq@2.service",
+        "mastodon-sidekiq@5.service",
+    ]
+
+
+def test_systemd_itself_starts_none_of_them(machine: Machine) -> None:
+    """All would boot at the same time; so did the links of earlier versions."""
+    old = machine.root / "etc/systemd/system/mastodon-sidekiq.target.wants"
+    old.mkdir(parents=True)
+    for name in ("mastodon-sidekiq@1.service", "mastodon-sidekiq-scheduler.service", "other.service"):
+        (old / name).symlink_to(f"/usr/local/lib/systemd/system/{name}")
+    machine.render()
+    assert [path.name for path in old.iterdir()] == ["other.service"]
+
+
+def test_what_a_person_disabled_stays_so_until_enabled(machine: Machine) -> None:
+    """Law 6."""
+    machine.render()
+    machine.systemctl("disable", "mastodon-sidekiq@2", "mastodon-sidekiq-scheduler")
+    for _ in range(2):
+        said = machine.render()
+        assert machine.links() == {"@1", "@5"}
+        assert any("does not start 2, which was disabled by hand" in sentence for sentence in said)
+    machine.systemctl("enable", "mastodon-sidekiq@2")
+    assert not any("does not start 2," in sentence for sentence in machine.render())
+    assert machine.links() == {"@1", "@2", "@5"}
+
+
+def test_what_a_person_enabled_stays_so_unless_it_is_a_scheduler(machine: Machine) -> None:
+    """Laws 6 and 1."""
+    elsewhere = CONFIG.replace("here", "elsewhere")
+    machine.render(elsewhere)
+    machine.systemctl("enable", "mastodon-sidekiq@3", "mastodon-sidekiq-scheduler", "mastodon-sidekiq@4")
+    machine.render(elsewhere)
+    assert machine.links() == {"@1", "@2", "@3", "@5"}  # 4 is not configured
+    machine.render(elsewhere.replace("min = 2", "min = 1"))
+    assert machine.links() == {"@1", "@3", "@5"}
 
 
 def test_rendering_again_changes_nothing(machine: Machine) -> None:
@@ -248,10 +309,46 @@ def test_an_env_file_that_is_a_fifo_does_not_hang_root(machine: Machine) -> None
     ],
 )
 def test_another_env_file_reaches_fleetd(machine: Machine, path: str, lines: list[str]) -> None:
+    name = "fleetd.service.d/50-env-file.conf"
     machine.render(CONFIG + f'[mastodon]\nenv_file = "{path}"\n')
-    assert [line for line in machine.dropin.read_text().splitlines() if line.startswith("Load")] == lines
+    assert [line for line in machine.dropin(name) if line.startswith("Load")] == lines
     machine.render()
-    assert not machine.dropin.exists()
+    assert not (machine.dropins / name).exists()
+
+
+@pytest.mark.parametrize("key", ["env_file = '/srv/my 100%/\"a\"/.env'", "directory = '/srv/my 100%/\"a\"/'"])
+def test_another_directory_is_watched(machine: Machine, key: str) -> None:
+    machine.render(CONFIG + f"[mastodon]\n{key}\n")
+    watched = machine.dropin("fleetd-stamp.path.d/50-directory.conf")
+    here = '/srv/my 100%%/"a"'
+    assert watched[1:4] == ["[Path]", "PathChanged=", f"PathChanged={here}"]
+    assert f"PathChanged={here}/lib/mastodon/version.rb" in watched
+    stamped = machine.dropin("fleetd-stamp.service.d/50-directory.conf")
+    assert stamped[1:] == ["[Service]", 'Environment="MASTODON_DIRECTORY=/srv/my 100%%/\\"a\\""']
+    machine.render()
+    assert not list(machine.dropins.glob("*/50-directory.conf"))
+
+
+def test_rendering_stamps_mastodon_s_code(machine: Machine) -> None:
+    machine.env_file("")
+    machine.render()
+    assert not (machine.settings / "code.json").exists()
+    (machine.root / "home/mastodon/live/REVISION").write_text("abc\n")
+    assert any("Mastodon's code on disk: version unknown" in sentence for sentence in machine.render())
+    stamp = json.loads((machine.settings / "code.json").read_text())
+    assert sorted(stamp) == ["digest", "version"]
+    assert not any("code on disk" in sentence for sentence in machine.render())
+
+
+def test_code_that_cannot_be_read_is_said_and_nothing_else_waits(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Path) -> None:
+        raise CodeUnreadableError("/home/mastodon/live: Input/output error.")
+
+    monkeypatch.setattr("fleetd.app.stamp.read_code", unreadable)
+    assert "Warning: /home/mastodon/live: Input/output error." in machine.render()
+    assert machine.links() == {"@1", "@2", "@5", "-scheduler"}
 
 
 def test_two_renders_do_not_mix(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

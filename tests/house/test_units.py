@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fleetd.adapters.mastodon_code import WATCHED
 from fleetd.config import ENV_FILE_MISSING
 from fleetd.config.schema import MastodonSection
 from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
@@ -15,9 +16,23 @@ from fleetd.core.settings import SHUTDOWN_SECONDS, settings_file_name
 
 UNITS = Path(__file__).parents[2] / "units"
 WORKERS = ("mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service")
-SERVICES = (*WORKERS, "fleetd.service", "fleetd-render.service")
+FLEETD = (
+    "fleetd.service",
+    "fleetd-render.service",
+    "fleetd-stamp.service",
+    "fleetd-stamp.path",
+    "fleetd-stamp.timer",
+)
+TARGETS = ("mastodon-sidekiq.target", "mastodon-workers-boot.target")
+#: What starts and stops workers without fleetd.
+BOOT, SHUTDOWN = "mastodon-workers-boot.service", "mastodon-workers-shutdown.service"
 #: Programs that the units name, which a test machine has not.
-PROGRAMS = ("opt/fleetd/bin/fleetd", "opt/fleetd/bin/fleetd-render", "home/mastodon/.rbenv/shims/bundle")
+PROGRAMS = (
+    "opt/fleetd/bin/fleetd",
+    "opt/fleetd/bin/fleetd-render",
+    "opt/fleetd/bin/fleetd-stamp",
+    "home/mastodon/.rbenv/shims/bundle",
+)
 
 Settings = list[tuple[str, str]]
 
@@ -63,14 +78,7 @@ def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_finds_nothing_to_complain_of(root: Path) -> None:
-    units = (
-        "fleetd.service",
-        "fleetd-render.service",
-        "mastodon-sidekiq.target",
-        instance_unit(1),
-        SCHEDULER_UNIT,
-    )
-    done = analyze(root, "verify", *units)
+    done = analyze(root, "verify", *FLEETD, *TARGETS, BOOT, SHUTDOWN, instance_unit(1), SCHEDULER_UNIT)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
@@ -85,7 +93,15 @@ def test_the_verification_would_notice(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "exposure"),
-    [("fleetd.service", 1.2), ("fleetd-render.service", 1.6), (instance_unit(1), 1.7), (SCHEDULER_UNIT, 1.7)],
+    [
+        ("fleetd.service", 1.2),
+        ("fleetd-render.service", 1.6),
+        ("fleetd-stamp.service", 1.5),
+        (BOOT, 1.5),
+        (SHUTDOWN, 1.5),
+        (instance_unit(1), 1.7),
+        (SCHEDULER_UNIT, 1.7),
+    ],
 )
 def test_hardening_is_not_lost(root: Path, unit: str, exposure: float) -> None:
     done = analyze(root, "--offline=true", f"--threshold={exposure * 10 + 1:.0f}", "security", unit)
@@ -131,6 +147,46 @@ def test_a_worker_stops_before_the_servers_it_needs(unit: str) -> None:
     assert "fleetd.service" not in " ".join(value for _, value in read(unit)["Unit"])  # law 5
 
 
+@pytest.mark.parametrize("unit", WORKERS)
+def test_a_worker_has_what_keeps_a_vpn_up_until_it_has_stopped(unit: str) -> None:
+    """Law 4: a VPN has no order of its own with the workers. And a start must not wait for all of a boot."""
+    assert SHUTDOWN in " ".join(values(unit, "Wants", "Unit")).split()
+    assert SHUTDOWN not in " ".join(values(unit, "After", "Unit")).split()
+    assert values(SHUTDOWN, "After", "Unit") == ["multi-user.target"]
+    (mine,), (workers,) = values(SHUTDOWN, "TimeoutStopSec"), values(unit, "TimeoutStopSec")
+    assert seconds(mine) > seconds(workers)
+
+
+def test_a_boot_starts_nothing_all_at_the_same_time() -> None:
+    for unit in WORKERS:
+        assert values(unit, "WantedBy", "Install") == ["mastodon-workers-boot.target"]
+        before_and_after = values(unit, "After", "Unit") + values(unit, "Before", "Unit")
+        # Waiting for each other would make a start of fleetd's wait, and a shutdown take one after the other.
+        assert not re.search("mastodon-(sidekiq|workers)", " ".join(before_and_after))
+    assert values("mastodon-workers-boot.target", "RefuseManualStart", "Unit") == ["yes"]
+    assert BOOT in values("mastodon-sidekiq.target", "Wants", "Unit")[0].split()
+    assert values(BOOT, "PartOf", "Unit") == ["mastodon-sidekiq.target"]
+
+
+def test_a_boot_needs_no_program_of_fleetd_s() -> None:
+    """Law 5."""
+    for unit in (*WORKERS, *TARGETS, BOOT, SHUTDOWN):
+        assert "/opt/fleetd" not in (UNITS / unit).read_text()
+    assert "/opt/fleetd" not in (UNITS / "boot.sh").read_text()
+
+
+def test_the_watch_has_what_the_stamp_reads_and_does_not_give_up() -> None:
+    directory = str(Path(MastodonSection().env_file).parent)
+    paths = [f"{directory}/{name}".rstrip("/") for name in WATCHED]
+    assert sorted(values("fleetd-stamp.path", "PathChanged", "Path")) == sorted(paths)
+    assert values("fleetd-stamp.service", "Environment") == [f"MASTODON_DIRECTORY={directory}"]
+    for unit in ("fleetd-stamp.path", "fleetd-stamp.service"):
+        assert values(unit, "StartLimitIntervalSec", "Unit") == ["0"]
+    assert {"fleetd-stamp.path", "fleetd-stamp.timer"} <= set(
+        values("fleetd.service", "Wants", "Unit")[0].split()
+    )
+
+
 def test_an_instance_that_fails_at_once_is_given_up_and_a_failing_boot_is_not() -> None:
     for unit in WORKERS:
         (interval,) = values(unit, "StartLimitIntervalSec", "Unit")
@@ -157,7 +213,7 @@ def test_the_scheduler_is_an_instance_but_for_its_settings() -> None:
 
 def test_no_worker_belongs_to_fleetd() -> None:
     """Law 5: stopping, restarting or removing fleetd.service reaches no worker."""
-    text = (UNITS / "fleetd.service").read_text() + (UNITS / "fleetd-render.service").read_text()
+    text = "".join((UNITS / unit).read_text() for unit in FLEETD).replace("\nPartOf=fleetd.service\n", "\n")
     for key in ("BindsTo", "PropagatesStopTo", "Conflicts", "Requires", "PartOf", "Upholds"):
         assert f"\n{key}=" not in text
 

@@ -1,4 +1,4 @@
-"""Root's files for the workers: environment files, and the links that say what a boot starts (law 5).
+"""Root's files for the workers: environment files, the stamp of Mastodon's code, drop-ins for units of ours (law 5).
 
 Every file is replaced whole, so that a worker that starts in the middle sees the old settings or the new ones, and a
 full disk or a power cut leaves the old. Nothing here starts, stops or signals a unit.
@@ -17,20 +17,17 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.facts import CodeStamp
 from fleetd.core.settings import Number, settings_file_name
 from fleetd.errors import FleetdError
 
-TARGET = "mastodon-sidekiq.target"
-TEMPLATE = "mastodon-sidekiq@.service"
 SETTINGS_DIRECTORY = Path("/var/lib/mastodon-sidekiq")
-UNIT_DIRECTORIES = (
-    Path("/etc/systemd/system"),
-    Path("/usr/local/lib/systemd/system"),
-    Path("/usr/lib/systemd/system"),
-)
+#: What fleetd reads of Mastodon's code, which it can't read itself.
+CODE_FILE = "code.json"
 _SETTINGS_FILE = re.compile(r"(scheduler|[1-9][0-9]{0,3})\.env")
-_OUR_UNIT = re.compile(r"mastodon-sidekiq(?:@([1-9][0-9]{0,3})|-(scheduler))\.service")
 _LOCK_SECONDS = 10.0
 _SYSTEMCTL_SECONDS = 30.0
 ENV_FILE_BYTES_MAX = 1024 * 1024
@@ -41,14 +38,12 @@ class RenderError(FleetdError):
 
 
 class RenderedFiles:
-    """The environment files and boot links below `root` ("/" but in tests)."""
+    """The files below `root` ("/" but in tests)."""
 
     def __init__(self, root: Path = Path("/"), directory: Path = SETTINGS_DIRECTORY) -> None:
         self._root = root
-        self._directory = _below(root, directory)
-        self._units = _below(root, UNIT_DIRECTORIES[0])
-        self._wants = self._units / f"{TARGET}.wants"
-        self._dropin = _below(root, Path("/run/systemd/system/fleetd.service.d/50-env-file.conf"))
+        self._directory = below(root, directory)
+        self._dropins = below(root, Path("/run/systemd/system"))
         self._systemd_runs = root == Path("/") and Path("/run/systemd/system").is_dir()
 
     @contextlib.contextmanager
@@ -87,51 +82,53 @@ class RenderedFiles:
         """Whether the unit is up or on its way; where systemd does not answer, it may be."""
         if not self._systemd_runs:
             return False
-        state = _systemctl("show", "--property=ActiveState", "--value", _unit(number))
+        state = _systemctl("show", "--property=ActiveState", "--value", unit_name(number))
         return state is None or state.strip() not in ("inactive", "failed")
 
-    def enabled(self) -> tuple[Number, ...]:
-        """The numbers that a boot starts."""
-        if not self._wants.is_dir():
-            return ()
-        found = (_OUR_UNIT.fullmatch(entry.name) for entry in sorted(self._wants.iterdir()))
-        return tuple(_number(match[1] or match[2]) for match in found if match)
-
-    def enable(self, numbers: Iterable[Number]) -> None:
-        """Link units into the target, as `systemctl enable` does."""
-        for number in numbers:
-            fragment = self._fragment(SCHEDULER_UNIT if number == "scheduler" else TEMPLATE)
-            self._wants.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                (self._wants / _unit(number)).symlink_to(fragment)
-        self._sync_wants()
-
-    def disable(self, numbers: Iterable[Number]) -> None:
-        """Remove their links; what runs is not touched."""
-        for number in numbers:
-            (self._wants / _unit(number)).unlink(missing_ok=True)
-        self._sync_wants()
-
-    def boot_starts_target(self) -> bool:
-        """Whether mastodon-sidekiq.target is enabled."""
-        return (self._units / "multi-user.target.wants" / TARGET).is_symlink()
-
-    def stock_unit_enabled(self) -> bool:
-        """Whether a boot starts Mastodon's own mastodon-sidekiq.service, which serves the scheduler queue as well."""
-        return (self._units / "multi-user.target.wants/mastodon-sidekiq.service").is_symlink()
+    def write_code(self, stamp: CodeStamp | None) -> bool:
+        """Replace the stamp of Mastodon's code, or remove it; False: it was so already."""
+        path = self._directory / CODE_FILE
+        if stamp is None:
+            existed = path.exists()
+            path.unlink(missing_ok=True)
+            return existed
+        return replace_file(path, msgspec.json.encode(stamp).decode() + "\n")
 
     def set_env_file(self, path: str, default: str) -> bool:
         """Let systemd hand another .env.production than the unit's own to fleetd; False: it does so already."""
-        if path == default:
-            existed = self._dropin.exists()
-            self._dropin.unlink(missing_ok=True)
-            return existed
         load = f"LoadCredential=env.production:{path.replace('%', '%%')}\n" if path else ""
-        self._dropin.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        text = (
+        lines = (
             f"# From mastodon.env_file in fleetd.toml, by fleetd-render.\n[Service]\nLoadCredential=\n{load}"
         )
-        return replace_file(self._dropin, text)
+        return self._set_dropin("fleetd.service.d/50-env-file.conf", None if path == default else lines)
+
+    def set_directory(self, path: str, default: str, watched: Iterable[str]) -> bool:
+        """Let systemd watch another directory of Mastodon's than the units' own; False: it does so already.
+
+        `watched`: paths below it, "" for itself.
+        """
+        origin = "# From mastodon.directory in fleetd.toml, by fleetd-render.\n"
+        specified = path.replace("%", "%%")
+        paths = "".join(f"PathChanged={specified}{name and f'/{name}'}\n" for name in watched)
+        quoted = specified.replace("\\", "\\\\").replace('"', '\\"')
+        dropins = {
+            "fleetd-stamp.path": f"{origin}[Path]\nPathChanged=\n{paths}",
+            "fleetd-stamp.service": f'{origin}[Service]\nEnvironment="MASTODON_DIRECTORY={quoted}"\n',
+        }
+        changed = [
+            self._set_dropin(f"{unit}.d/50-directory.conf", None if path == default else text)
+            for unit, text in dropins.items()
+        ]
+        return any(changed)
+
+    def _set_dropin(self, name: str, text: str | None) -> bool:
+        path = self._dropins / name
+        if text is None:
+            existed = path.exists()
+            path.unlink(missing_ok=True)
+            return existed
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return replace_file(path, text)
 
     def reload_systemd(self) -> bool:
         """`systemctl daemon-reload`, where systemd runs; False: it failed."""
@@ -139,17 +136,7 @@ class RenderedFiles:
 
     def read_env_file(self, path: str) -> str | None:
         """Mastodon's .env.production; None when there is none that can be read."""
-        return _read_bounded(_below(self._root, Path(path)))
-
-    def _fragment(self, unit: str) -> Path:
-        for directory in UNIT_DIRECTORIES:
-            if (_below(self._root, directory) / unit).is_file():
-                return directory / unit
-        raise RenderError(f"{unit} is not installed; run units/install.sh, then fleetd-render.")
-
-    def _sync_wants(self) -> None:
-        if self._wants.is_dir():
-            _sync_directory(self._wants)
+        return _read_bounded(below(self._root, Path(path)))
 
 
 def replace_file(path: Path, text: str) -> bool:
@@ -169,11 +156,11 @@ def replace_file(path: Path, text: str) -> bool:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     return True
 
 
-def _below(root: Path, path: Path) -> Path:
+def below(root: Path, path: Path) -> Path:
     return root / path.relative_to("/") if path.is_absolute() else root / path
 
 
@@ -181,11 +168,11 @@ def _number(text: str) -> Number:
     return "scheduler" if text == "scheduler" else int(text)
 
 
-def _unit(number: Number) -> str:
+def unit_name(number: Number) -> str:
     return SCHEDULER_UNIT if number == "scheduler" else instance_unit(number)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -12,8 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fleetd.adapters.boot_links import TARGET, BootLinks
+from fleetd.adapters.mastodon_code import WATCHED, CodeUnreadableError
 from fleetd.adapters.mastodon_env import postgres_settings, read_env
-from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, TARGET, RenderedFiles
+from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, unit_name
+from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
 from fleetd.config.schema import MastodonSection
 from fleetd.core.settings import Number, all_settings, min_numbers
@@ -40,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain("fleetd-render writes files of root: run it as root, or `systemctl start fleetd-render`.")
         sys.exit(1)
     try:
-        for sentence in render(load(options.config), RenderedFiles(root, options.dir)):
+        settings = load(options.config)
+        files, boot = RenderedFiles(root, options.dir), BootLinks(root, options.dir)
+        for sentence in render(settings, files, boot, root):
             print(sentence)
     except ConfigError as error:
         _complain(str(error))
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def render(settings: Settings, files: RenderedFiles) -> list[str]:
+def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
     """Make the files and links say what the settings say; returns what was done, as sentences."""
     said = [f"Warning: {warning}" for warning in settings.warnings]
     named, why = connections_named(settings, files)
@@ -64,12 +69,19 @@ def render(settings: Settings, files: RenderedFiles) -> list[str]:
     with files.locked():
         # Files before links: what a boot starts must have its settings.
         said += _write(settings, files, named)
-        links = _link(settings, files)
-        reload = files.set_env_file(settings.env_file, MastodonSection().env_file) or bool(links)
-    said += links
-    if reload and not files.reload_systemd():
+        links, linked = _link(settings, boot)
+        usual = MastodonSection().env_file
+        stale = [
+            linked,
+            boot.drop_old_links(),
+            files.set_env_file(settings.env_file, usual),
+            files.set_directory(settings.directory, str(Path(usual).parent), WATCHED),
+        ]
+        stamped = _stamp(settings, files, root)
+    said += links + stamped
+    if any(stale) and not files.reload_systemd():
         said.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
-    if not files.boot_starts_target():
+    if not boot.boot_starts_target():
         said.append(
             f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it."
         )
@@ -124,28 +136,57 @@ def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:
     return said
 
 
-def _link(settings: Settings, files: RenderedFiles) -> list[str]:
-    """Enable each profile's lowest `min` numbers, and the scheduler where it belongs here; disable the rest."""
-    wanted: list[Number] = list(min_numbers(settings.policy))
-    said = []
-    if settings.policy.scheduler.place == "here":
-        if files.stock_unit_enabled():
-            said.append(
-                "Warning: mastodon-sidekiq.service is enabled and serves the scheduler queue too, so a boot won't "
-                "start ours beside it (law 1). Disable it: systemctl disable mastodon-sidekiq.service"
-            )
-        else:
-            wanted.append("scheduler")
-    enabled = files.enabled()
-    more = [number for number in wanted if number not in enabled]
-    less = [number for number in enabled if number not in wanted]
+def _link(settings: Settings, boot: BootLinks) -> tuple[list[str], bool]:
+    """Enable the scheduler, where it belongs here, and each profile's lowest `min` numbers; disable the rest.
+
+    Returns what to say of it, and whether a link changed.
+
+    What a person enabled or disabled since the last render stays so (law 6), but for a scheduler that does not
+    belong here (law 1) and numbers that are no longer configured.
+    """
+    wanted, said = _wanted_at_boot(settings, boot)
+    linked, listed = boot.linked(), boot.listed()
+    kept_off = [number for number in wanted if number in listed and number not in linked]
+    more = [number for number in wanted if number not in linked and number not in listed]
+    configured = {number for profile in settings.policy.profiles for number in profile.numbers}
+    less = [
+        number for number in linked if number not in wanted and (number in listed or number not in configured)
+    ]
     if more:
-        files.enable(more)
+        boot.link(more)
         said.append(f"A boot starts {_list(more)} from now on.")
     if less:
-        files.disable(less)
+        boot.unlink(less)
         said.append(f"A boot no longer starts {_list(less)}.")
-    return said
+    for number in kept_off:
+        said.append(
+            f"A boot does not start {_list([number])}, which was disabled by hand; to undo that: "
+            f"systemctl enable {unit_name(number)}"
+        )
+    boot.write_list(wanted, settings.policy.pace.booting_max)
+    return said, bool(more or less)
+
+
+def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[Number], list[str]]:
+    """In the order of the boot: the scheduler, then the profiles by importance."""
+    instances: list[Number] = list(min_numbers(settings.policy))
+    if settings.policy.scheduler.place != "here":
+        return instances, []
+    if boot.stock_unit_enabled():
+        return instances, [
+            "Warning: mastodon-sidekiq.service is enabled and serves the scheduler queue too, so a boot won't "
+            "start ours beside it (law 1). Disable it: systemctl disable mastodon-sidekiq.service"
+        ]
+    return ["scheduler", *instances], []
+
+
+def _stamp(settings: Settings, files: RenderedFiles, root: Path) -> list[str]:
+    """Stamp Mastodon's code, as fleetd-stamp.service does from now on; its trouble is no reason not to render."""
+    try:
+        said = stamp(Path(settings.directory), files, root)
+    except CodeUnreadableError as error:
+        return [f"Warning: {error}"]
+    return [said] if said else []
 
 
 def _list(numbers: Sequence[Number]) -> str:

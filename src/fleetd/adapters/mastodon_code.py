@@ -1,0 +1,171 @@
+"""Mastodon's code on disk as one digest: an upgrade in place changes it under the running workers.
+
+Root reads here what belongs to somebody else, who may be hostile: nothing is executed, no symbolic link below the
+directory is followed (its text counts instead), every file is bounded, and nothing that blocks is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+
+from fleetd.core.facts import CodeStamp
+from fleetd.errors import FleetdError
+
+#: What an upgrade changes, whether it comes by git, an archive or a release directory.
+FILES = (
+    "lib/mastodon/version.rb",
+    "Gemfile.lock",
+    "REVISION",
+    "db/schema.rb",
+    "config/sidekiq.yml",
+    ".ruby-version",
+)
+#: Where systemd watches: those, the directory (a symbolic link that a new release replaces) and what git writes.
+#: A pull leaves HEAD alone but adds a line to its log.
+WATCHED = ("", *FILES, ".git/HEAD", ".git/logs/HEAD", ".git/packed-refs")
+_HEAD = ".git/HEAD"
+
+FILE_BYTES_MAX = 1024 * 1024
+_PACKED_REFS_BYTES_MAX = 16 * 1024 * 1024
+_DIGEST_LETTERS = 16
+
+_REF = re.compile(rb"ref: (refs/[A-Za-z0-9._/@+-]{1,200})")
+_COMMIT = re.compile(rb"[0-9a-f]{40,64}")
+#: `def major` with a number for its body; before 4.2 `flags`, since then `default_prerelease`, with a text.
+_PART = re.compile(
+    rb"^[ \t]*def[ \t]+(major|minor|patch|default_prerelease|flags)\s+"
+    rb"""(\d{1,4}|(['"])([0-9A-Za-z.-]{0,40})\3)[ \t]*(?:#.*)?\s+end""",
+    re.MULTILINE,
+)
+
+
+class CodeUnreadableError(FleetdError):
+    """Whether the code changed can't be said."""
+
+
+def read_code(directory: Path) -> CodeStamp | None:
+    """What lies in Mastodon's directory now; None: nothing of Mastodon's.
+
+    The directory itself may be a symbolic link, as a release directory is. Raises CodeUnreadableError where
+    something is there that can't be read: that is unknown, not absent.
+    """
+    try:
+        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _unreadable(directory, error) from None
+    found: dict[str, _Entry] = {}
+    try:
+        for name in (*FILES, _HEAD):
+            found[name] = _commit(folder) if name == _HEAD else _entry(folder, name)
+    except OSError as error:
+        raise _unreadable(directory / name, error) from None
+    finally:
+        os.close(folder)
+    if all(entry == _MISSING for entry in found.values()):
+        return None
+    whole = hashlib.sha256()
+    for name, (kind, content) in found.items():
+        whole.update(f"{name}\0{kind}\0{len(content)}\0".encode() + content)
+    return CodeStamp(digest=whole.hexdigest()[:_DIGEST_LETTERS], version=version_in(found[FILES[0]][1]))
+
+
+def version_in(source: bytes) -> str:
+    """The version that Mastodon's lib/mastodon/version.rb says, such as "4.5.3" or "4.6.0-alpha.4"; "": can't tell.
+
+    What it takes from the environment (nightly builds, forks' metadata) is left out.
+    """
+    parts: dict[bytes, str] = {}
+    for match in _PART.finditer(source):
+        parts.setdefault(match[1], (match[4] if match[3] else match[2]).decode())
+    numbers = [parts.get(name, "") for name in (b"major", b"minor", b"patch")]
+    if not all(number.isdecimal() for number in numbers):
+        return ""
+    before_release = parts.get(b"default_prerelease", "")
+    return ".".join(numbers) + (f"-{before_release}" if before_release else parts.get(b"flags", ""))
+
+
+#: What was found under a name: of which kind, and its content.
+_Entry = tuple[str, bytes]
+_MISSING: _Entry = ("missing", b"")
+
+
+def _entry(folder: int, path: str, bytes_max: int = FILE_BYTES_MAX) -> _Entry:
+    """What is at a path below an open directory. Raises OSError where it is there and can't be read."""
+    *parents, name = path.split("/")
+    opened: list[int] = []
+    try:
+        for parent in parents:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            try:
+                opened.append(os.open(parent, flags, dir_fd=opened[-1] if opened else folder))
+            except NotADirectoryError:
+                return _link(parent, opened[-1] if opened else folder)
+        return _file(name, opened[-1] if opened else folder, bytes_max)
+    except FileNotFoundError:
+        return _MISSING
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _file(name: str, folder: int, bytes_max: int) -> _Entry:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return _link(name, folder)
+        if error.errno == errno.ENXIO:  # a socket
+            return "no file", b""
+        raise
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        return "no file", b""
+    with os.fdopen(descriptor, "rb") as stream:
+        content = stream.read(bytes_max + 1)
+    if len(content) > bytes_max:
+        return "too large", str(about.st_size).encode()
+    return "file", content
+
+
+def _link(name: str, folder: int) -> _Entry:
+    """The text of a symbolic link; a file where a directory should be counts as nothing there."""
+    try:
+        return "link", os.readlink(name.encode(), dir_fd=folder)
+    except OSError:
+        return _MISSING
+
+
+def _commit(folder: int) -> _Entry:
+    """What git has checked out. The same commit by another name, or packed, is the same code."""
+    kind, head = _entry(folder, _HEAD)
+    head = head.strip()
+    named = _REF.fullmatch(head)
+    if kind != "file" or named is None:
+        return kind, head
+    ref = named[1].decode()
+    if any(part in {"", ".", ".."} for part in ref.split("/")):
+        return kind, head
+    kind, commit = _entry(folder, f".git/{ref}")
+    if kind == "file":
+        return kind, commit.strip()
+    _, packed = _entry(folder, ".git/packed-refs", _PACKED_REFS_BYTES_MAX)
+    for line in packed.splitlines():
+        sha, _, name = line.partition(b" ")
+        if name.strip() == named[1] and _COMMIT.fullmatch(sha):
+            return "file", sha
+    return "file", head
+
+
+def _unreadable(path: Path, error: OSError) -> CodeUnreadableError:
+    return CodeUnreadableError(
+        f"{path}: {error.strerror}. Whether Mastodon's code changed can't be told; the last stamp stays. Let root "
+        "read that directory, or name another one as mastodon.directory in fleetd.toml."
+    )
