@@ -120,6 +120,17 @@ def test_every_sickness_is_named_with_its_reason_worst_first() -> None:
     ]
 
 
+def test_a_note_that_begins_with_the_state_is_not_said_twice() -> None:
+    ill = (
+        instance(
+            2, "default-first", None, state="failed", note="failed 2 times: killed; tried again in 15 s"
+        ),
+    )
+    assert headline(replace(calm(), instances=ill)).sentence == (
+        "Instance 2 failed 2 times: killed; tried again in 15 s."
+    )
+
+
 def test_many_in_the_same_state_are_one_finding() -> None:
     ill = tuple(instance(n, "default-first", None, state="unresponsive", note="x") for n in range(1, 9))
     [found] = findings(replace(calm(), instances=ill))

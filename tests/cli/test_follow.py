@@ -71,10 +71,10 @@ def test_a_restart_is_told_line_by_line_to_its_end() -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "Restarts 3 instances.",
-        "restart: 0 of 3 instances. @3: drains, 2 jobs left.",
-        "restart: 0 of 3 instances. @3: drains, 1 job left.",
-        "restart: 1 of 3 instances. @4: boots.",
-        "restart: 3 of 3 instances. all 3 run the new code.",
+        "restart: 0 of 3 instances; @3: drains, 2 jobs left.",
+        "restart: 0 of 3 instances; @3: drains, 1 job left.",
+        "restart: 1 of 3 instances; @4: boots.",
+        "restart: 3 of 3 instances; all 3 run the new code.",
     ]
 
 
@@ -90,7 +90,7 @@ def test_a_restart_that_was_given_up_is_an_error_with_its_reason() -> None:
         answers=ticks(None, rolling(1), ended(1, "@4 failed three times", "given_up")),
     )
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[-1] == "restart: 1 of 3 instances. Given up: @4 failed three times."
+    assert result.stdout.splitlines()[-1] == "restart: 1 of 3 instances; Given up: @4 failed three times."
 
 
 def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
@@ -103,8 +103,8 @@ def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
 def test_it_says_something_where_fleetd_does_not() -> None:
     result = fleetctl("restart", answers=ticks(None, rolling(1, ""), ended(3, "")))
     assert result.stdout.splitlines()[1:] == [
-        "restart: 1 of 3 instances. @3: is being replaced.",
-        "restart: 3 of 3 instances. All of them are replaced.",
+        "restart: 1 of 3 instances; @3: is being replaced.",
+        "restart: 3 of 3 instances; All of them are replaced.",
     ]
 
 
@@ -164,10 +164,18 @@ def test_a_drain_is_told_to_its_end() -> None:
     )
     assert result.exit_code == 0
     assert result.stdout.splitlines()[1:] == [
-        "drain of @3: 0 of 30 jobs. quieting: 30 jobs left.",
-        "drain of @3: 28 of 30 jobs. draining: 2 jobs left, stop at the latest in 590 s.",
-        "drain of @3: 30 of 30 jobs. stopping: ? jobs left.",
-        "drain of @3: 30 of 30 jobs. mastodon-sidekiq@3 is stopped.",
+        "drain of @3: 0 of 30 jobs; quieting: 30 jobs left.",
+        "drain of @3: 28 of 30 jobs; draining: 2 jobs left, stop at the latest in 590 s.",
+        "drain of @3: 30 of 30 jobs; stopping: ? jobs left.",
+        "drain of @3: 30 of 30 jobs; mastodon-sidekiq@3 is stopped.",
+    ]
+
+
+def test_a_drain_of_an_idle_instance_counts_nothing() -> None:
+    idle = [one(3, 0, "quieting"), one(3, 0, "draining"), one(3, None, "stopped", megabytes=None)]
+    assert fleetctl("drain", "3", "--wait", answers=drains(*idle)).stdout.splitlines()[1:] == [
+        "drain of @3: draining: 0 jobs left.",
+        "drain of @3: mastodon-sidekiq@3 is stopped.",
     ]
 
 

@@ -72,6 +72,10 @@ def test_what_systemd_says_counts_where_the_program_never_ran() -> None:
     assert only_noise.lines == ("mastodon-sidekiq@4.service: Start request repeated too quickly.",)
 
 
+def test_what_each_try_says_again_is_shown_once() -> None:
+    assert words(Journal("a\nb\nc\n" * 5 + "d\nc\n")).lines == ("b", "d", "c")
+
+
 def test_secrets_are_taken_out_and_lines_are_bounded() -> None:
     said = words(
         Journal("connect postgres://mastodon:hunter2@db/x failed\npassword=hunter2\n" + "x" * 90_000)

@@ -163,7 +163,7 @@ def test_what_is_sick_shows_its_state_its_sentence_and_its_last_words() -> None:
     assert re.search(r"✖ 4 failed +for 70 s +exit status 1, 3 times in a row", text)
     below = text.split("✖ 4 failed")[1].splitlines()[1:4]
     assert [line.strip() for line in below] == ["│ one", "│ two", "│ cannot load such file -- rails\\x1b[2J"]
-    assert "memory stalled 14%, CPU short 66%" in text
+    assert "32.0 GB, stalled 14%, CPU short 66%" in text
     assert "▲ given up at 1 of 5" in text
     dense = drawn(lives.sick(), 80, 20, words=WORDS)
     assert "│ one" not in dense

@@ -138,7 +138,7 @@ def test_a_restart_is_watched_to_its_end(fleet: Fleet) -> None:
     fleet.wait("an instance that serves", lambda s: any(i.state == "serving" for i in s.instances))
     done = try_as(fleet.worker, "oncall", "timeout", "240", FLEETCTL, "restart", "local")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("restart: 1 of 1 instance.")
+    assert done.stdout.splitlines()[-1].startswith("restart: 1 of 1 instance; ")
 
 
 def test_a_member_of_the_group_may_reload(fleet: Fleet) -> None:

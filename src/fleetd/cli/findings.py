@@ -217,7 +217,8 @@ def _instances(status: Status) -> list[Finding]:
         why = (sick[0].note if len(sick) == 1 else "") or meaning
         if not why:
             why = f"journalctl -u mastodon-sidekiq@{sick[0].number} says why"
-        found.append(Finding(level=level, sentence=sentence(f"{subject}{rest}{verb}: {why}")))
+        said = f" {why}" if why.startswith(state) else f"{verb}: {why}"
+        found.append(Finding(level=level, sentence=sentence(f"{subject}{rest}{said}")))
     return found
 
 

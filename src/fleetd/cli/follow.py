@@ -37,7 +37,7 @@ _BAR_CELLS_MAX = 40
 
 
 class Progress(Value, frozen=True, kw_only=True):
-    """How far it is."""
+    """How far it is; a total of 0 means that there is nothing to count."""
 
     what: str  # "restart", "drain of @3"
     done: int
@@ -45,6 +45,10 @@ class Progress(Value, frozen=True, kw_only=True):
     unit: str  # of done and total: "instance", "job"
     sentence: str  # what happens now, or how it ended
     ended: Literal["", "done", "given_up"] = ""
+
+    @property
+    def far(self) -> str:
+        return f"{self.done} of {times(self.total, self.unit)}" if self.total else ""
 
 
 Look = Callable[[Status], Progress | None]  # None: this status says nothing of it
@@ -200,7 +204,7 @@ def progress_lines(progress: Progress, spent: str, *, width: int, symbols: Symbo
     """The bar with its figures, and below it what happens now."""
     level = {"": Level.MOVING, "done": Level.OK, "given_up": Level.BAD}[progress.ended]
     head = Text.assemble(sign(level, symbols), f" {progress.what}  ")
-    tail = Text(f"  {progress.done} of {times(progress.total, progress.unit)}")
+    tail = Text(f"  {progress.far}" if progress.far else "")
     tail.append(f"  {spent}", QUIET)
     cells = min(width - head.cell_len - tail.cell_len, _BAR_CELLS_MAX)
     share = progress.done / progress.total if progress.total else float(progress.ended == "done")
@@ -224,8 +228,7 @@ class _Plain:
 
     def show(self, progress: Progress) -> None:
         said = progress.done, re.sub("[0-9.]+", "", progress.sentence) + progress.ended
-        line = f"{progress.what}: {progress.done} of {times(progress.total, progress.unit)}. "
-        line += progress.sentence
+        line = f"{progress.what}: {progress.far}{'; ' if progress.far else ''}{progress.sentence}"
         now = time.monotonic()
         due = line != self._line and now - self._said_at_seconds >= PLAIN_LINE_SECONDS
         if said == self._said and not due:

@@ -51,7 +51,8 @@ def _of(unit: str, run: Run) -> LastWords:
     if not lines:
         return LastWords(why=why or "the journal has nothing of it")
     telling = [line for line in lines if not _NOISE.match(line)]
-    return LastWords(lines=tuple(_without_secrets(line) for line in (telling or lines)[-LINES_MAX:]))
+    latest = list(dict.fromkeys(reversed(telling or lines)))[:LINES_MAX]  # each try says the same again
+    return LastWords(lines=tuple(_without_secrets(line) for line in reversed(latest)))
 
 
 def _without_secrets(line: str) -> str:

@@ -159,7 +159,8 @@ def _instance_cell(instance: InstanceStatus, digits: int, sheet: Sheet) -> Text:
             cell.append(" ")
             cell.append_text(Text(" " * 7) if blank else bar(share, 7, "blue", symbols))
     if idle:
-        cell.append(f" for {duration(instance.state_age_seconds)}", QUIET)
+        if instance.state_age_seconds is not None:  # systemd forgets a unit that has stopped
+            cell.append(f" for {duration(instance.state_age_seconds)}", QUIET)
         return cell
     cell.append(right(busy, 6, symbols))
     if sheet.cell_kind == "wide" or not long:

@@ -194,10 +194,12 @@ def _memory(status: Status, symbols: Symbols) -> Text:
         why = host.why if host is not None and host.why else "no reading"
         return Text.assemble(sign(level, symbols), f"{NBSP}unknown: {sentence(why)}")
     amount = f"{size(status.memory_available_bytes)} available of {size(status.memory_total_bytes)}"
-    pressure = status.pressure
-    if pressure is not None and max(pressure.memory_stalled_share, pressure.cpu_waiting_share) >= _FELT_SHARE:
-        stalled, waiting = pressure.memory_stalled_share, pressure.cpu_waiting_share
-        amount += f", memory stalled {stalled:.0%}, CPU short {waiting:.0%}"
+    if status.pressure is not None:
+        shares = (
+            ("stalled", status.pressure.memory_stalled_share),
+            ("CPU short", status.pressure.cpu_waiting_share),
+        )
+        amount += "".join(f", {what} {share:.0%}" for what, share in shares if share >= _FELT_SHARE)
     return Text.assemble(sign(level, symbols), f" {amount}")
 
 

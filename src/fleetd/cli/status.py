@@ -150,7 +150,7 @@ def _tell_json(reach: Reach) -> int:
         words = last_words(read_status(answer), reach.run)
         if words:
             journal = {unit: list(said.lines) for unit, said in words.items()}
-            answer = json.dumps({**_loose(answer), "journal": journal})
+            answer = msgspec.json.encode({**_loose(answer), "journal": journal}).decode()
     except SourceUnavailableError as error:
         found = postmortem.examine(str(error), reach.run)
         _write_json(msgspec.json.encode(found).decode())
