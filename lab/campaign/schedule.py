@@ -15,7 +15,6 @@ SHARES = {"default": 0.4, "push": 0.2, "ingress": 0.2, "mailers": 0.05, "pull": 
 
 _CALM_JOBS_PER_SECOND = 150.0
 _SURGE_JOBS_PER_SECOND = 400.0
-_EVENT_SECONDS = 10.0  # on average from one event to the next
 
 Kind = Literal["drain", "restart", "reconfigure", "surge", "calm"]
 _WEIGHTS: dict[Kind, float] = {"drain": 10, "restart": 1, "reconfigure": 1}
@@ -45,8 +44,8 @@ class Campaign:
         return sum(phase.seconds for phase in self.load.phases)
 
 
-def draw(seed: int, jobs: int) -> Campaign:
-    """A campaign of exactly so many jobs: calm times and surges, and something done every ten seconds or so."""
+def draw(seed: int, jobs: int, event_seconds: float = 10.0) -> Campaign:
+    """A campaign of exactly so many jobs: calm times and surges, and on average so long from one event to the next."""
     chance = random.Random(seed)
     phases: list[Phase] = []
     events: list[Event] = []
@@ -60,11 +59,11 @@ def draw(seed: int, jobs: int) -> Campaign:
         expected += rate * seconds
         at += seconds
     end = at * 1 / 1.1
-    at = chance.expovariate(1 / _EVENT_SECONDS)
+    at = chance.expovariate(1 / event_seconds)
     kinds = list(_WEIGHTS)
     while at < end:
         kind = chance.choices(kinds, list(_WEIGHTS.values()))[0]
         events.append(Event(at, kind, chance.random()))
-        at += chance.expovariate(1 / _EVENT_SECONDS)
+        at += chance.expovariate(1 / event_seconds)
     load = Load(phases, seed=seed, limit=jobs, lengths=LENGTHS)
     return Campaign(seed, load, tuple(sorted(events, key=lambda event: event.at_seconds)))

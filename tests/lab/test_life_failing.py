@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_what_fails_at_once_is_tried_seldom_and_status_says_why() -> None:
         fleet.worker.wait_until("some pauses are over", lambda: time.time() > enough, WATCHED_SECONDS + 5)
         for number in failing.BROKEN:
             tried = failing.tries(fleet, number)
-            gaps = [after - before for before, after in zip(tried, tried[1:], strict=False)]
+            gaps = [after - before for before, after in pairwise(tried)]
             assert len(tried) >= 2, "it is tried again"
             short = [g for g, pause in zip(gaps, RETRY_SECONDS, strict=False) if g < pause - 1]
             assert not short, (number, gaps)

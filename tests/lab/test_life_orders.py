@@ -72,7 +72,7 @@ def test_orders_outlive_a_restart_and_hold_in_a_surge(fleet: Fleet) -> None:
     assert [h.kind for h in status.holds] == ["pause"]
     assert "moving the database" in status.holds[0].sentence
 
-    load.enqueue(fleet.main, "default", [1.0] * 300)
+    load.enqueue(fleet.main, "default", [1.0] * 200)
     fleet.wait("the surge is there", lambda s: any((q.length_jobs or 0) > 100 for q in s.queues))
     ticks_later(fleet, 5)
     assert fleet.up() == {1, 2}, "paused"

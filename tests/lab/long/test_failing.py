@@ -1,4 +1,4 @@
-"""The whole life of a unit that fails at once, under the unit's own settings: forty minutes until fleetd gives it up."""
+"""A unit that fails at once, under the unit's own settings, until fleetd gives it up: forty minutes."""
 
 from __future__ import annotations
 
