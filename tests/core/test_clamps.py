@@ -200,7 +200,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.NO_NUMBER_FREE: (in_all_numbers, "every other number is in use or draining"),
     ClampCode.START_FAILED: (
         lambda: done(6, hosts=HostMemory(failures={"2": FAILED})),
-        "@2 failed 1 times: died at once; @2 is tried again in 10 s",
+        "@2 failed once: died at once; @2 is tried again in 10 s",
     ),
     ClampCode.REDIS_NOT_WRITABLE: (
         past_its_deadline,

@@ -179,4 +179,6 @@ def _why_failed(unit: UnitFacts | None) -> str:
         "resources": "its settings or directories are missing (resources)",
         "timeout": "did not get ready in time (timeout)",
         "assert": "its settings are not rendered (assert)",
-    }.get(result, f"failed ({result})")
+        "exit-code": "its process exited with an error (exit-code)",
+        "signal": "its process was killed by a signal",
+    }.get(result, f"systemd says {result or 'nothing'}")

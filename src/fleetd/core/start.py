@@ -120,6 +120,10 @@ def _say_blocked(
         decision.reasons.say(ClampCode.NO_NUMBER_FREE, sentence, profile.name, wanted=left, granted=reachable)
 
 
+def times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def failed_sentence(numbers: list[int], memory: HostMemory, now_seconds: float) -> str:
     """Why these are not started now, and what comes next."""
     given_up = [n for n in numbers if memory.given_up(n)]
@@ -132,4 +136,4 @@ def failed_sentence(numbers: list[int], memory: HostMemory, now_seconds: float) 
     number, failure = min(known.items(), key=lambda item: item[1].retry_at_seconds)
     left = max(0.0, failure.retry_at_seconds - now_seconds)
     more = " (the others wait for it)" if len(numbers) > 1 else ""
-    return f"failed {failure.count} times: {failure.why}; @{number} is tried again in {left:.0f} s{more}"
+    return f"failed {times(failure.count)}: {failure.why}; @{number} is tried again in {left:.0f} s{more}"

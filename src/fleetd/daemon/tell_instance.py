@@ -5,8 +5,9 @@ from __future__ import annotations
 from fleetd.core.facts import Known
 from fleetd.core.health import memory_max_bytes
 from fleetd.core.lifecycle import InstanceView, Pin
+from fleetd.core.orders import span
 from fleetd.core.policy import Policy
-from fleetd.core.start import failed_sentence
+from fleetd.core.start import failed_sentence, times
 from fleetd.core.status import InstanceStatus
 from fleetd.daemon.tick import Told
 
@@ -41,7 +42,8 @@ def _notes(policy: Policy, view: InstanceView, told: Told) -> list[str]:
     key, notes = str(view.number), []
     pin = memory.pins.get(key)
     if pin is not None:
-        notes.append(f"{pin_sentence(pin)}, kept {(pin.until_seconds - now) / 3600:.1f} h more")
+        kept = "kept " if pin.by == "hand" else ""
+        notes.append(f"{pin_sentence(pin)}, {kept}{span(max(0.0, pin.until_seconds - now))} more")
     drain = memory.drains.get(key)
     if drain is not None and drain.stop_sent_seconds is None:
         left = policy.pace.drain_seconds_max - (now - drain.since_seconds)
@@ -51,9 +53,11 @@ def _notes(policy: Policy, view: InstanceView, told: Told) -> list[str]:
         notes.append(drain.why)
     failure = memory.failures.get(key)
     if failure is not None and view.there:
-        notes.append(f"failed {failure.count} times before: {failure.why}")
+        notes.append(f"failed {times(failure.count)} before: {failure.why}")
     elif failure is not None:
         notes.append(failed_sentence([int(key)], memory, now))
+    if view.unit is not None and view.unit.sub_state == "auto-restart" and view.unit.restarts > 1:
+        notes.append(f"died {view.unit.restarts} times, restarted by systemd")
     if view.replace:
         notes.append(_replace_note(policy, view, told))
     return notes
