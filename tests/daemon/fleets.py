@@ -69,3 +69,50 @@ def in_mid_drain() -> tuple[Rig, int]:
     assert rig.ordered("stop") == []
     assert rig.world.in_flight() == 10
     return rig, int(quieted)
+
+
+def settled(rules: Policy, count: int) -> Rig:
+    """As `idle_fleet`, watched by fleetd until the boot of the host is long past; how long boots take is learnt."""
+    rig = idle_fleet(rules, count)
+    rig.run(250.0)
+    rig.world.kill_worker(1)
+    rig.run(60.0)
+    return rig
+
+
+def loaded(rules: Policy, count: int) -> Rig:
+    """`count` instances that all are needed: about their planned share of threads is busy."""
+    rig = settled(rules, count)
+    rig.world.job_seconds = (2.0, 2.0)
+    rig.world.rates = {"default": count * 5 * 0.8 / 2.0 - 0.4}
+    rig.run(200.0)
+    return rig
+
+
+def configured(rig: Rig, rules: Policy, *, rendered: bool = True) -> None:
+    """The configuration is changed and reloaded; `rendered`: fleetd-render has written it as well."""
+    rig.world.policy = rig.ticker.policy = rules
+    if rendered:
+        rig.world.rendered_policy = rules
+
+
+def states(told: Told) -> dict[int | str, str]:
+    """The named state of each instance."""
+    return {v.number: v.state.value for v in told.instances or ()}
+
+
+def said(told: Told) -> str:
+    """All the reasons of a tick."""
+    return "\n".join(c.sentence for c in (*told.fleet.clamps, *told.host.clamps))
+
+
+def serving_true(world: World, profile: str = "") -> int:
+    """Instances that serve now, as the world truly is."""
+    owner = world.policy.profile_of
+    return sum(
+        1
+        for n, u in world.units.items()
+        if n != "scheduler" and u.state == "active" and u.process is not None
+        if not u.process.quiet and not u.process.hung
+        if not profile or getattr(owner(int(n)), "name", "") == profile
+    )

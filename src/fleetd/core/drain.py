@@ -141,7 +141,7 @@ def _next_order(
     )
     if view.quiet and view.busy_threads == 0 and beat_after_order:
         _stop(view, drain, f"quiet and idle: {drain.why}", now, decision)
-    elif now - drain.since_seconds > policy.pace.drain_seconds_max:
+    elif sent is not None and now - drain.since_seconds > policy.pace.drain_seconds_max:
         _stop_past_deadline(policy, snapshot, view, drain, decision)
     elif (
         isinstance(snapshot.sidekiq, Known)
@@ -150,15 +150,19 @@ def _next_order(
     ):
         why = drain.why if sent is None else f"no heartbeat confirms quiet yet: {drain.why}"
         decision.steps.append(_step("quiet", view, why))
-        again = structs.replace(drain, quiet_sent_seconds=now, stop_sent_seconds=None)
+        # A drain that was ordered while Redis was away has its time from its first quiet on.
+        since = drain.since_seconds if sent is not None else now
+        again = structs.replace(drain, since_seconds=since, quiet_sent_seconds=now, stop_sent_seconds=None)
         decision.memory = decision.memory.with_drain(view.number, again)
 
 
 def _confirmed_or_not(view: InstanceView, drain: Drain, now_seconds: float, decision: HostDecision) -> Drain:
     """Note whether the quiet has arrived, once enough beats have come to tell."""
     beat = view.beat_age_seconds
+    lost, sent = decision.memory.undrainable_seconds, drain.quiet_sent_seconds
     if view.quiet:
-        if drain.unconfirmed or decision.memory.undrainable_seconds is not None:
+        # One that was quiet before that says nothing of the next signal.
+        if drain.unconfirmed or (lost is not None and sent is not None and sent > lost):
             decision.memory = structs.replace(decision.memory, undrainable_seconds=None)
     elif drain.quiet_sent_seconds is None or beat is None or beat > CONFIRMING_BEAT_SECONDS:
         return drain
@@ -168,7 +172,8 @@ def _confirmed_or_not(view: InstanceView, drain: Drain, now_seconds: float, deci
             f"{name} was told to quiet, but beats on as before: see that its ExecStart passes on signals"
         )
         decision.reasons.say(ClampCode.UNDRAINABLE, sentence, view.profile)
-        decision.memory = structs.replace(decision.memory, undrainable_seconds=now_seconds)
+        if not drain.unconfirmed:
+            decision.memory = structs.replace(decision.memory, undrainable_seconds=now_seconds)
     else:
         return drain
     drain = structs.replace(drain, unconfirmed=not view.quiet)

@@ -70,7 +70,7 @@ def remember_health(
         if not view.there or view.unit is None:
             continue
         watch = _watch(memory.watches.get(str(view.number)), view, view.unit, machine, now)
-        if view.beat_age_seconds is not None and not watch.served:
+        if view.ready and view.beat_age_seconds is not None and not watch.served:
             watch = structs.replace(watch, served=True)
             _learn_boot(boots, view, watch, now)
         silent = view.mute and view.state_age_seconds >= FIRST_BEAT_SECONDS
@@ -106,7 +106,9 @@ def _watch(
 def _learn_boot(boots: dict[str, float], view: InstanceView, watch: Watch, now_seconds: float) -> None:
     if watch.begun_seconds is None:
         return
-    took, key = now_seconds - watch.begun_seconds, view.profile or "scheduler"
+    # Until READY: that no heartbeat got through after it (Redis was away, fleetd was dead) is no slow boot.
+    took = max(0.0, now_seconds - view.state_age_seconds - watch.begun_seconds)
+    key = view.profile or "scheduler"
     before = boots.get(key, took)
     boots[key] = max(took, before * BOOT_KEEP + took * (1.0 - BOOT_KEEP))
 
