@@ -1,0 +1,113 @@
+"""An upgrade in place under a fleet in a surge: code first, gems broken for a while, the migration last."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from fleetd.core.status import Status
+from lab import load, mastodon, records
+from lab.campaign import life
+from lab.lengths import Lengths
+from lab.load import Load, Phase
+from tests.lab.fleet import Fleet
+
+FEW, MANY = 2, 4
+THREADS = 4
+OLD, NEW = "4.5.3", "4.6.0"
+CONFIG = f"""
+[scheduler]
+place = "elsewhere"
+[profiles.only]
+order = "default-first"
+threads = {THREADS}
+instances = "1-{MANY}"
+min = {FEW}
+[targets]
+default = 1
+[memory]
+instance = "100 MiB"
+[pace]
+tick_seconds = 1
+catch_up_seconds = 5
+hold_down_seconds = 600
+"""
+JOBS = Lengths(median_seconds=0.2, sigma=1.3, shortest_seconds=0.001, longest_seconds=5.0)
+SURGE_JOBS_PER_SECOND = FEW * THREADS * 1.3 / JOBS.mean_seconds
+"""A third more than the few can do, all the time."""
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade came to."""
+
+    noticed_seconds: float
+    """From the first changed file to a hold in the status."""
+    starts_meanwhile: int
+    """By fleetd, from the first changed file to `fleetctl restart`."""
+    failed_boots: int
+    replaced_seconds: float
+    least_serving: int
+    tally: records.Tally
+    cut_off: int
+    """Runs of jobs that did not come to their end."""
+
+
+def upgrade(fleet: Fleet, broken_seconds: float) -> Upgrade:
+    """Play it: hold, gems, migration, `fleetctl restart`, and the fleet that grows at last."""
+    fleet.wait("the code is known", lambda s: s.mastodon_version == OLD)
+    loader = load.start(fleet.main, Load([Phase(3600, {"default": SURGE_JOBS_PER_SECOND})], lengths=JOBS))
+    began, began_at = time.monotonic(), time.time()
+    mastodon.upgrade(fleet.worker, NEW)
+    fleet.wait("it holds", _held)
+    noticed = time.monotonic() - began
+    fleet.wait("the surge is there", lambda s: any((q.latency_seconds or 0) > 2 for q in s.queues))
+    while time.monotonic() - began < broken_seconds:
+        assert _held(fleet.status())
+        time.sleep(1)
+    fleet.worker.restart("fleetd")  # its own restart ends no hold
+    mastodon.install_gems(fleet.worker)
+    schema = f"{mastodon.LIVE}/db/schema.rb"
+    fleet.worker.write(schema, fleet.worker.read(schema).replace("2025", "2026"), owner="mastodon")
+    time.sleep(3)  # not for luck: nothing is to happen meanwhile
+    assert _held(fleet.wait("it decides", lambda s: bool(s.ticks_total)))
+    starts = [at for at, _ in fleet.steps("start") if at > began_at]
+    old = life.processes(fleet.worker)
+    assert {p.served_until for p in old} == {None}, "nobody was touched"
+
+    ordered = time.monotonic()
+    fleet.worker.run(["/opt/fleetd/bin/fleetctl", "restart"], timeout=180)
+    replaced = time.monotonic() - ordered
+    fleet.wait("it grows, the hold is over", lambda s: (s.profiles[0].serving_instances or 0) > FEW, 60)
+    loader.stop()
+    fleet.worker.wait_until("no job is left", lambda: fleet.tally().settled, timeout=90)
+    told = life.processes(fleet.worker)
+    assert all(p.down_at is not None for p in told if p in _same(told, old)), "each old one is gone"
+    return Upgrade(
+        noticed_seconds=noticed,
+        starts_meanwhile=len(starts),
+        failed_boots=fleet.worker.run(["journalctl", "-o", "cat", "--no-pager"]).stdout.count(
+            "locally installed gems"
+        ),
+        replaced_seconds=replaced,
+        least_serving=life.least_serving(told, began_at, time.time()),
+        tally=fleet.tally(),
+        cut_off=sum(r.result != "done" for r in records.runs([fleet.worker])),
+    )
+
+
+def _held(status: Status) -> bool:
+    return "upgrade" in [hold.kind for hold in status.holds]
+
+
+def _same(told: list[life.Process], old: list[life.Process]) -> list[life.Process]:
+    known = {(p.unit, p.pid) for p in old}
+    return [p for p in told if (p.unit, p.pid) in known]
+
+
+def is_safe(done: Upgrade) -> None:
+    """Nothing was started on half-installed code, no job was lost, and capacity was kept."""
+    assert (done.starts_meanwhile, done.failed_boots) == (0, 0)
+    assert (done.tally.done, done.tally.lost, done.tally.repeated) == (done.tally.enqueued, (), ())
+    assert done.cut_off == 0
+    assert done.least_serving >= FEW - 1
