@@ -92,6 +92,19 @@ def play(campaign: Campaign, *, stock: bool, boot_seconds: float, say: Progress 
         )
 
 
+def sentence(outcome: Outcome) -> str:
+    """An outcome in one line."""
+    tally, processes = outcome.tally, len(outcome.processes)
+    return (
+        f"{outcome.way}: {tally.done} of {tally.enqueued} jobs done in {outcome.seconds:.0f} s, "
+        f"{len(tally.lost)} lost, {len(tally.repeated)} done twice; "
+        f"{outcome.events} events, {outcome.refused} refused; "
+        f"{outcome.ended} of {processes} processes ended, {outcome.killed} by SIGKILL; "
+        f"{len(outcome.pushed_back)} runs pushed back, {len(outcome.too_soon)} before the deadline; "
+        f"never fewer than {outcome.least_serving} instances served"
+    )
+
+
 def _idle(hosts: TwoHosts) -> bool:
     """Whether no job waits, is to be tried again, or runs in a process that lives (heartbeats tell up to 5 s late)."""
     with load.connect(hosts.main) as redis:

@@ -1,4 +1,4 @@
-"""Rounds of orders to a fleet at work, with fleetd killed in the middle of them: what both lengths of the test share.
+"""Rounds of orders to a fleet at work, with fleetd killed in the middle of them; and workers killed under its eyes.
 
 Each round says how many processes it starts and ends. A fleetd that died and came back must come to the same: what it
 forgot would be started or ended once more, or not at all.
@@ -160,6 +160,53 @@ class _Over:
         calm = states.count("serving") == self.order.serving == len(states) - states.count("stopped")
         starts, ends = _counts(self.fleet)
         return calm and starts >= self.goal[0] and ends >= self.goal[1]
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker that was killed, and how it came back."""
+
+    back_seconds: float
+    """From its death to the moment at which its number fetches jobs again."""
+    lost_jobs: int
+    samples: int
+    wrong: tuple[tuple[float, int | None], ...]
+    """When and how many instances fleetd took to serve, where that was not so."""
+
+
+def kill_worker(fleet: Fleet, number: int) -> Death:
+    """SIGKILL to one of `MANY` that serve; what fleetd says is compared with what was so until all serve again."""
+    pid = fleet.worker.unit(f"mastodon-sidekiq@{number}").main_pid
+    killed_at = time.time()
+    fleet.worker.kill(f"mastodon-sidekiq@{number}", signal.SIGKILL)
+    samples: list[tuple[float, int | None]] = []
+
+    def back(status: Status) -> bool:
+        serving = status.profiles[0].serving_instances
+        samples.append((time.time() - status.tick_age_seconds, serving))
+        return serving == MANY and life.processes(fleet.worker)[-1].up_at > killed_at
+
+    fleet.wait("it serves again", back)
+    told = life.processes(fleet.worker)
+    died, fresh = next(p for p in told if p.pid == pid), told[-1]
+    assert died.killed
+    assert died.ended_at is not None
+    assert fresh.unit == died.unit, "systemd started it, and nothing else was started"
+    runs = records.runs([fleet.worker])
+    return Death(
+        back_seconds=fresh.up_at - died.ended_at,
+        lost_jobs=sum(r.pid == pid and r.result is None for r in runs),
+        samples=len(samples),
+        wrong=tuple(sample for sample in samples if not _counted_right(told, *sample)),
+    )
+
+
+def _counted_right(told: list[life.Process], at: float, serving: int | None) -> bool:
+    """A death is seen within two ticks, a newcomer with its first heartbeat (5 s) and a tick."""
+    if serving is None:
+        return False
+    most = max(life.least_serving(told, moment, moment) for moment in (at - 2.0, at - 1.0, at))
+    return life.least_serving(told, at - 7.0, at) <= serving <= most
 
 
 def count(fleet: Fleet) -> records.Tally:
