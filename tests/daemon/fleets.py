@@ -84,8 +84,9 @@ def loaded(rules: Policy, count: int) -> Rig:
     """`count` instances that all are needed: about their planned share of threads is busy."""
     rig = settled(rules, count)
     rig.world.job_seconds = (2.0, 2.0)
-    rig.world.rates = {"default": count * 5 * 0.8 / 2.0 - 0.4}
-    rig.run(200.0)
+    rig.world.rates = {"default": count * 5 * 0.8 / 2.0 - 0.6}
+    rig.run(600.0)
+    rig.units.orders.clear()
     return rig
 
 

@@ -48,7 +48,9 @@ def replace_reasons(
             found[key] = "restart"
         elif machine is not None and outdated_for(policy, view, machine, memory):
             found[key] = "outdated"
-        elif view.profile and heavy is not None and snapshot.now_seconds - heavy >= HEAVY_SECONDS:
+        elif machine is None or not view.profile or heavy is None:
+            continue  # what it weighs now is unknown (law 3)
+        elif snapshot.now_seconds - heavy >= HEAVY_SECONDS:
             found[key] = "memory"
     return found
 

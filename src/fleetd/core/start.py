@@ -78,7 +78,8 @@ def free_numbers(
         else:
             free.append(number)
     if _all_fail(own, memory, now):
-        tried = [n for n in free if str(n) in memory.failures][:1]
+        one_is_tried = any(v.state == InstanceState.STARTING for v in own)
+        tried = [n for n in free if str(n) in memory.failures and not one_is_tried][:1]
         blocked.setdefault(ClampCode.START_FAILED, []).extend(n for n in free if n not in tried)
         free = tried
     return free, blocked

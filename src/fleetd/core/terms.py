@@ -68,7 +68,11 @@ def terms_of(
         sets={name: count for name, count in sets.items() if count is not None},
         grown_bytes={p.name: memory.grown_bytes(policy, p.name) for p in policy.profiles},
         refusal=_refusal(policy, snapshot, memory),
-        shed=pressed is not None and now - pressed >= PRESSED_SECONDS and due,
+        # Unknown pressure sheds nobody (law 3).
+        shed=isinstance(snapshot.machine, Known)
+        and pressed is not None
+        and now - pressed >= PRESSED_SECONDS
+        and due,
         spare_for=spare_for,
         doubled=doubled,
     )
