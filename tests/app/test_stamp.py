@@ -9,10 +9,29 @@ import pytest
 
 from fleetd.adapters.mastodon_code import CodeUnreadableError
 from fleetd.adapters.rendered_files import RenderedFiles
-from fleetd.app.stamp import main, stamp
+from fleetd.app.stamp import LOOKING_SECONDS_MAX, QUIET_SECONDS, look_on, main
 from fleetd.core.facts import CodeStamp
 
 DIRECTORY = Path("/home/mastodon/live")
+
+
+class Clock:
+    """Runs only while somebody sleeps."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("fleetd.app.stamp.time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -56,20 +75,35 @@ def test_it_is_written_when_it_changed_and_removed_with_the_code(
     assert "holds no code of Mastodon's" in capsys.readouterr().err
 
 
-def test_what_changes_while_it_is_read_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changes_while_it_looks_is_seen(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """systemd starts nothing for a change while the service runs."""
-    checkout = [CodeStamp(digest=letter * 16, version="4.5.3") for letter in "abcc"]
-    monkeypatch.setattr("fleetd.app.stamp.read_code", lambda _: checkout.pop(0))
-    said = stamp(DIRECTORY, RenderedFiles(root), root)
-    assert said == f"Mastodon's code on disk: 4.5.3 ({'c' * 16})."
+    checkout = iter("aabbbc")
+
+    def code(_: Path) -> CodeStamp:
+        return CodeStamp(digest=next(checkout, "c") * 16, version="4.5.3")
+
+    monkeypatch.setattr("fleetd.app.stamp.read_code", code)
+    look_on(DIRECTORY, RenderedFiles(root), root)
     assert json.loads(written(root).read_text())["digest"] == "c" * 16
+    assert capsys.readouterr().err.count("Mastodon's code on disk: 4.5.3") == 3
+    assert clock.now == 5 * 0.5 + QUIET_SECONDS
 
 
-def test_it_ends_although_the_code_never_rests(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ends_at_once_when_nothing_changed(root: Path, clock: Clock) -> None:
+    look_on(DIRECTORY, RenderedFiles(root), root)
+    assert clock.now == 0
+
+
+def test_it_ends_although_the_code_never_rests(
+    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Law 7."""
-    count = iter(range(100))
+    count = iter(range(1000))
     monkeypatch.setattr("fleetd.app.stamp.read_code", lambda _: CodeStamp(digest=f"{next(count):016x}"))
-    assert stamp(DIRECTORY, RenderedFiles(root), root)
+    look_on(DIRECTORY, RenderedFiles(root), root)
+    assert clock.now == LOOKING_SECONDS_MAX
 
 
 def test_code_that_cannot_be_read_leaves_the_stamp(

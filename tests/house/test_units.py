@@ -177,7 +177,7 @@ def test_a_boot_needs_no_program_of_fleetd_s() -> None:
 
 def test_the_watch_has_what_the_stamp_reads_and_does_not_give_up() -> None:
     directory = str(Path(MastodonSection().env_file).parent)
-    paths = [f"{directory}/{name}".rstrip("/") for name in WATCHED]
+    paths = [str(Path(directory).parent), *(f"{directory}/{name}" for name in WATCHED)]
     assert sorted(values("fleetd-stamp.path", "PathChanged", "Path")) == sorted(paths)
     assert values("fleetd-stamp.service", "Environment") == [f"MASTODON_DIRECTORY={directory}"]
     for unit in ("fleetd-stamp.path", "fleetd-stamp.service"):

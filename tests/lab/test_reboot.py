@@ -156,7 +156,13 @@ def purge(fleet: Fleet) -> None:
     fleet.worker.run(["systemctl", "disable", "--now", "fleetd"])
     for path in ("/opt/fleetd", "/var/lib/fleetd", "/etc/fleetd"):
         fleet.worker.remove(path)
-    for unit in ("fleetd.service", "fleetd-render.service"):
+    for unit in (
+        "fleetd.service",
+        "fleetd-render.service",
+        "fleetd-stamp.service",
+        "fleetd-stamp.path",
+        "fleetd-stamp.timer",
+    ):
         fleet.worker.remove(f"/usr/local/lib/systemd/system/{unit}")
     fleet.worker.reload_systemd()
 

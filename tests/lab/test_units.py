@@ -1,6 +1,7 @@
 """The traps of worker units, tried: real systemd, real polkit, real Sidekiq, the project's own unit files."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -25,16 +26,11 @@ def worker(two_hosts: TwoHosts) -> Iterator[Host]:
     yield host
     host.write(ENV_FILE, env_file, mode=0o640, owner="mastodon")
     render(host, CONFIG)
-    for path in ("fleetd", "mastodon-sidekiq@7", "mastodon-sidekiq@8"):
+    for path in ("fleetd", "mastodon-sidekiq@7", "mastodon-sidekiq@8", "mastodon-sidekiq@9"):
         host.remove(DROPIN.format(path))
     host.run(["systemctl", "stop", "fleetd", "mastodon-sidekiq.target", "mastodon-sidekiq*.service"])
-    host.run(
-        [
-            "sh",
-            "-c",
-            f"rm -f {SETTINGS}/* /etc/fleetd/fleetd.toml; rm -rf /etc/systemd/system/*sidekiq.target.wants",
-        ]
-    )
+    host.run(["sh", "-c", f"rm -f {SETTINGS}/* /etc/fleetd/fleetd.toml"])
+    host.remove("/etc/systemd/system/mastodon-workers-boot.target.wants")
     host.reload_systemd()
 
 
@@ -137,6 +133,27 @@ def test_what_dies_comes_back_and_what_dies_at_once_is_given_up(worker: Host) ->
     worker.write(f"{SETTINGS}/8.env", worker.read(f"{SETTINGS}/1.env"))
     worker.run(["systemctl", "reset-failed", "mastodon-sidekiq@8"])
     worker.start("mastodon-sidekiq@8")
+
+
+def test_the_real_limits_give_up_after_six_tries_in_half_a_minute(worker: Host) -> None:
+    """And what systemd says from then on: the cause of the last try. That the limit was hit is in its journal only."""
+    unit = "mastodon-sidekiq@9"
+    override(worker, unit, "ExecStart=", "ExecStart=/bin/false")
+    worker.write(f"{SETTINGS}/9.env", worker.read(f"{SETTINGS}/1.env"))
+    began = time.monotonic()
+    assert not attempt(worker, "systemctl", "start", unit)
+    worker.wait_until("it is given up", lambda: worker.unit(unit).active_state == "failed", timeout=50)
+    assert 25 <= time.monotonic() - began <= 40
+    assert (worker.unit(unit).restarts, worker.unit(unit).result) == (6, "exit-code")
+    assert worker.journal(unit).count("Main process exited") == 6
+    assert not attempt(worker, "systemctl", "start", unit), "refused until the interval is over"
+    assert worker.journal(unit).count("Start request repeated too quickly") == 2
+    assert worker.journal(unit).count("Main process exited") == 6
+    assert worker.unit(unit).result == "exit-code"
+    worker.run(["systemctl", "reset-failed", unit])
+    worker.remove(DROPIN.format(unit))
+    worker.reload_systemd()
+    worker.start(unit)
 
 
 def test_a_stop_signals_the_main_process_and_no_child(worker: Host) -> None:

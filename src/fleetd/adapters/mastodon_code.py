@@ -25,9 +25,8 @@ FILES = (
     "config/sidekiq.yml",
     ".ruby-version",
 )
-#: Where systemd watches: those, the directory (a symbolic link that a new release replaces) and what git writes.
-#: A pull leaves HEAD alone but adds a line to its log.
-WATCHED = ("", *FILES, ".git/HEAD", ".git/logs/HEAD", ".git/packed-refs")
+#: Where systemd watches: there, and what git writes. A pull leaves HEAD alone but adds a line to its log.
+WATCHED = (*FILES, ".git/HEAD", ".git/logs/HEAD", ".git/packed-refs")
 _HEAD = ".git/HEAD"
 
 FILE_BYTES_MAX = 1024 * 1024

@@ -105,11 +105,12 @@ class RenderedFiles:
     def set_directory(self, path: str, default: str, watched: Iterable[str]) -> bool:
         """Let systemd watch another directory of Mastodon's than the units' own; False: it does so already.
 
-        `watched`: paths below it, "" for itself.
+        `watched`: paths below it. Its parent as well: a watch on a symbolic link does not see that it is replaced.
         """
         origin = "# From mastodon.directory in fleetd.toml, by fleetd-render.\n"
         specified = path.replace("%", "%%")
-        paths = "".join(f"PathChanged={specified}{name and f'/{name}'}\n" for name in watched)
+        parent = str(Path(specified).parent)
+        paths = "".join(f"PathChanged={name}\n" for name in (parent, *(f"{specified}/{n}" for n in watched)))
         quoted = specified.replace("\\", "\\\\").replace('"', '\\"')
         dropins = {
             "fleetd-stamp.path": f"{origin}[Path]\nPathChanged=\n{paths}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +17,12 @@ from fleetd.adapters.mastodon_code import read_code
 from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, below
 from fleetd.errors import FleetdError
 
-#: A checkout that goes on for longer than so many readings gets its own start of fleetd-stamp.service.
-READINGS_MAX = 5
+#: An upgrade changes one file after the other. systemd starts nothing anew for what changes while this runs, so it
+#: looks on until nothing has changed for this long.
+QUIET_SECONDS = 3.0
+#: An upgrade that goes on for longer is for the next start: less than TimeoutStartSec.
+LOOKING_SECONDS_MAX = 20.0
+_PAUSE_SECONDS = 0.5
 #: Priorities for the journal; fleetd-stamp.service lets nothing below a notice through.
 _NOTICE, _ERROR = "<5>", "<3>"
 
@@ -33,33 +38,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     files = RenderedFiles(options.root.resolve(), options.dir)
     try:
-        with files.locked():
-            said = stamp(options.directory, files, options.root)
+        look_on(options.directory, files, options.root)
     except FleetdError as error:
         _say(_ERROR, str(error))
         sys.exit(1)
     except OSError as error:
         _say(_ERROR, f"{error.filename or options.dir}: {error.strerror}. The last stamp stays.")
         sys.exit(1)
-    if said:
-        _say(_NOTICE, said)
+
+
+def look_on(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> None:
+    """Stamp; where that is news, go on until it rests. Says each change."""
+    began = time.monotonic()
+    changed: float | None = None
+    while True:
+        with files.locked():
+            said = stamp(directory, files, root)
+        now = time.monotonic()
+        if said:
+            _say(_NOTICE, said)
+            changed = now
+        if changed is None or now - changed >= QUIET_SECONDS or now - began >= LOOKING_SECONDS_MAX:
+            return
+        time.sleep(_PAUSE_SECONDS)
 
 
 def stamp(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> str:
-    """Write what lies in Mastodon's directory; a sentence when that is something else than before, else "".
-
-    systemd starts nothing anew for what changes while this runs, so it is read until it stays as it was written.
-    """
-    said = ""
-    for _ in range(READINGS_MAX):
-        code = read_code(below(root, directory))
-        if not files.write_code(code):
-            break
-        if code is None:
-            said = f"{directory} holds no code of Mastodon's."
-        else:
-            said = f"Mastodon's code on disk: {code.version or 'version unknown'} ({code.digest})."
-    return said
+    """Write what lies in Mastodon's directory; a sentence when that is something else than before, else ""."""
+    code = read_code(below(root, directory))
+    if not files.write_code(code):
+        return ""
+    if code is None:
+        return f"{directory} holds no code of Mastodon's."
+    return f"Mastodon's code on disk: {code.version or 'version unknown'} ({code.digest})."
 
 
 def _say(priority: str, sentence: str) -> None:
