@@ -38,6 +38,9 @@ def afford(
     current = running(policy, instances, terms)
     granted = {name: min(current[name], goal) for name, goal in wanted.items()}
     room = _Room(policy, snapshot, instances, budget, claims, terms)
+    back = policy.profile(terms.due)  # first of all what was there a moment ago
+    if back is not None and granted[back.name] < wanted[back.name]:
+        granted[back.name] += room.take_back(back, granted[back.name], wanted[back.name], clamps)
     for floor in (True, False):
         for profile in policy.profiles:
             goal = min(wanted[profile.name], profile.min_instances) if floor else wanted[profile.name]
@@ -97,11 +100,23 @@ class _Room:
             code, sentence = refusal
             clamps.say(code, sentence, profile.name, wanted=wanted, granted=have)
             return False
+        self._taken(profile)
+        return True
+
+    def _taken(self, profile: Profile) -> None:
         if self.connections is not None:
             self.connections -= profile.claim_connections
         self.claimed += profile.claim_connections
         if self.bytes is not None:
             self.bytes -= self.grown_bytes[profile.name]
+
+    def take_back(self, profile: Profile, have: int, wanted: int, clamps: Clamps) -> bool:
+        """Take the room of one that was let go to be replaced: no growth, so memory and cores are not asked."""
+        without = self.connections is None and have >= profile.min_instances
+        lacking = self.connections is not None and self.connections < profile.claim_connections
+        if without or lacking:
+            return False  # the reason is said where its profile's turn comes
+        self._taken(profile)
         return True
 
     def carries_spare(self, profile: Profile, clamps: Clamps) -> bool:

@@ -98,7 +98,9 @@ def _end_or_start_scheduler(
         let_go(own, scheduler.sentence, now, decision)
     if not scheduler.start:
         return
-    if terms.held is not None:
+    # What we ended to start it afresh is started in a pause too, as a drain under way goes on.
+    under_way = decision.memory.scheduler_handover and all(h.kind == "pause" for h in terms.holds)
+    if terms.held is not None and not under_way:
         decision.reasons.say(
             terms.held.code, f"NO SCHEDULER RUNS, and none is started: {terms.held.sentence}"
         )

@@ -111,6 +111,7 @@ class ProfilePlan(Value, frozen=True, kw_only=True):
     instances: int
     raw_instances: int  # before any clamp
     spare: bool = False  # one more may be started, so that one can be replaced without a gap
+    wanted_instances: int | None = None  # before connections and memory cut it down; None: not told
 
 
 class Plan(Value, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from fleetd.core.health import remember_health
 from fleetd.core.host_memory import HostMemory
 from fleetd.core.lifecycle import InstanceView, Replace, views
 from fleetd.core.policy import Policy
-from fleetd.core.roll import doubled, remember_roll, replace_reasons, spare_for
+from fleetd.core.roll import away, doubled, due, remember_roll, replace_reasons, spare_for
 from fleetd.core.terms import HostTerms, holds_of, remember_host, terms_of
 
 
@@ -37,7 +37,9 @@ def look(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> HostLook:
         instances,
         memory,
         spare_for=spare_for(policy, instances, memory),
-        doubled=doubled(policy, memory),
+        doubled=doubled(policy, instances, memory),
+        away=away(memory),
+        due=due(memory),
     )
     return HostLook(instances=instances, memory=memory, terms=terms, noticed=(*noticed, *killed, *rolled))
 

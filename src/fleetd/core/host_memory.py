@@ -84,7 +84,8 @@ class Roll(Value, frozen=True, kw_only=True):
     done: int = 0
     current: str = ""
     spare: str = ""  # started for the current one; "": it is replaced by stop, then start
-    failures: int = 0  # known when it began; more of them end it
+    away: str = ""  # profile of one that was let go before its replacement, until that one serves
+    count: int = 0  # instances of that profile that were capacity before
     code_before: str = ""  # of Mastodon: what a restart that is given up goes back to holding for
     waits: str = ""  # what it does or waits for, or why it was given up
     ended: Literal["", "done", "given_up"] = ""

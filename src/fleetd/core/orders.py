@@ -177,7 +177,8 @@ class _Order:
         if self.instances is None:
             raise OrderRefusedError(_NO_SYSTEMD)
         roll = self.memory.roll
-        if roll is not None and not roll.ended and roll.cause == "restart":
+        under_way = roll is not None and not roll.ended
+        if roll is not None and under_way and roll.cause == "restart" and not self._upgrade_holds():
             raise OrderRefusedError(
                 f"a restart is under way, {roll.done} of {roll.total} done: `fleetctl pause` holds it"
             )
@@ -199,12 +200,20 @@ class _Order:
         keys = {str(v.number) for v in chosen}
         pins = {k: p for k, p in memory.pins.items() if k not in keys}
         memory = structs.replace(memory, pins=pins)
-        roll = begin(self.policy, chosen, memory, "restart", self.now)
+        before, roll = roll, begin(self.policy, chosen, "restart", self.now)
         if roll is not None:
-            memory = structs.replace(memory, roll=structs.replace(roll, code_before=self.memory.code))
+            roll = structs.replace(roll, code_before=self.memory.code)
+            if before is not None and under_way:  # what that one has let go is still to come back
+                roll = structs.replace(roll, away=before.away, count=before.count)
+            memory = structs.replace(memory, roll=roll)
         ended = len(self.memory.pins) - len(pins)
         more = f" {ended} pin(s) on them end." if ended else ""
         return memory, f"{len(chosen)} to restart, one at a time, each once its jobs are done.{more}"
+
+    def _upgrade_holds(self) -> bool:
+        machine = self.snapshot.machine
+        code = machine.value.code if isinstance(machine, Known) else None
+        return code is not None and self.memory.code not in {"", code.digest}
 
     def _pinned(self, view: InstanceView, wants: str, seconds: float) -> HostMemory:
         until = self.now + seconds

@@ -80,7 +80,7 @@ def plan(
         wanted, windows = want(policy, instances, demanded, memory.windows, now, terms, clamps)
         granted, spare = afford(policy, snapshot, instances, wanted, budget, claims, terms, clamps)
         current = running(policy, instances, terms)
-        counts, growth = _counts(policy, current, demanded, granted, spare)
+        counts, growth = _counts(policy, current, demanded, wanted, granted, spare)
     new_memory = FleetMemory(
         epoch=memory.epoch + 1, demand=demand_memory, budget=budget_memory, windows=windows
     )
@@ -115,12 +115,19 @@ def _budget(
 
 
 def _counts(
-    policy: Policy, current: dict[str, int], demanded: Demand | None, granted: dict[str, int], spare: str
+    policy: Policy,
+    current: dict[str, int],
+    demanded: Demand | None,
+    wanted: dict[str, int],
+    granted: dict[str, int],
+    spare: str,
 ) -> tuple[dict[str, ProfilePlan], int]:
     """The counts as planned, and the connections that what is still to be started will claim."""
     raw = demanded.raw_instances if demanded else current
     counts = {
-        name: ProfilePlan(instances=n, raw_instances=raw[name], spare=name == spare)
+        name: ProfilePlan(
+            instances=n, raw_instances=raw[name], spare=name == spare, wanted_instances=wanted[name]
+        )
         for name, n in granted.items()
     }
     growth = sum(

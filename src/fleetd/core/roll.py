@@ -102,73 +102,75 @@ def remember_roll(
             return memory, []
         roll = None
     if roll is None:
-        begun = None if held else _begin(policy, snapshot, instances, memory)
+        begun = None if held else _begin(policy, snapshot, instances)
         return (structs.replace(memory, roll=begun), []) if begun is not None else (memory, [])
     before = roll
     roll = _progress(instances, roll, handover=memory.scheduler_handover)
-    failed = failures_of(policy, memory, roll)
-    if failed > roll.failures:
+    if _has_failed(policy, memory, before):
         return _give_up(policy, snapshot, instances, memory, roll)
-    if not roll.current and roll.left:
+    if not roll.current and roll.left and not roll.away:
         key = next(iter(roll.left))
         roll = structs.replace(roll, current=key, spare="", waits="")
         memory = _mark_replaced(policy, snapshot, instances, memory, key)
     said = []
-    if not roll.current and not roll.left:
+    if not roll.current and not roll.left and not roll.away:
         roll = structs.replace(roll, ended="done", ended_seconds=now, waits="")
         said = [f"{roll.cause}: {roll.done} of {roll.total} replaced"]
     return (memory if roll == before else structs.replace(memory, roll=roll)), said
 
 
-def _begin(
-    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...], memory: HostMemory
-) -> Roll | None:
+def _begin(policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...]) -> Roll | None:
     """A roll of our own: all that is outdated, the least important first, or the heaviest one."""
     free = [v for v in instances if v.counts and v.pinned != "run"]
     old = [v for v in free if v.replace == "outdated"]
     heavy = [v for v in free if v.replace == "memory"]
     if old:
-        return begin(policy, old, memory, "outdated", snapshot.now_seconds)
+        return begin(policy, old, "outdated", snapshot.now_seconds)
     if heavy:
         heaviest = max(heavy, key=lambda v: v.resident_bytes or 0)
-        return begin(policy, [heaviest], memory, "memory", snapshot.now_seconds)
+        return begin(policy, [heaviest], "memory", snapshot.now_seconds)
     return None
 
 
-def begin(
-    policy: Policy, chosen: list[InstanceView], memory: HostMemory, cause: Replace, now_seconds: float
-) -> Roll | None:
+def begin(policy: Policy, chosen: list[InstanceView], cause: Replace, now_seconds: float) -> Roll | None:
     """A roll of these: the least important profile is the canary, the scheduler comes last."""
     if cause == "" or not chosen:
         return None
     rank = {p.name: index for index, p in enumerate(policy.profiles)}
     order = sorted(chosen, key=lambda v: (v.profile == "", -rank.get(v.profile, 0), str(v.number).zfill(5)))
     left = {str(v.number): v.unit.invocation_id if v.unit is not None else "" for v in order}
-    roll = Roll(cause=cause, left=left, total=len(left), since_seconds=now_seconds)
-    return structs.replace(roll, failures=failures_of(policy, memory, roll))
+    return Roll(cause=cause, left=left, total=len(left), since_seconds=now_seconds)
 
 
-def failures_of(policy: Policy, memory: HostMemory, roll: Roll) -> int:
-    """Failures of the profiles it concerns; one more than at its beginning means that replacements don't come up."""
+def _has_failed(policy: Policy, memory: HostMemory, roll: Roll) -> bool:
+    """Whether something of the profiles it concerns has failed since it began: replacements don't come up."""
     names = {p.name for p in policy.profiles for n in p.numbers if str(n) in (*roll.left, roll.current)}
+    names.add(roll.away)
     numbers = {str(n) for p in policy.profiles if p.name in names for n in p.numbers}
     numbers |= {"scheduler"} & set(roll.left)
-    return sum(f.count for key, f in memory.failures.items() if key in numbers)
+    return any(f.last_seconds > roll.since_seconds for key, f in memory.failures.items() if key in numbers)
 
 
 def _progress(instances: tuple[InstanceView, ...], roll: Roll, *, handover: bool) -> Roll:
-    """Take off what has gone or was started afresh, by us or by whomever; our scheduler once it is back."""
+    """Take off what has gone or was started afresh, by us or by whomever; our scheduler once it is back.
+
+    And what a person has pinned since: the later order holds.
+    """
     there = {str(v.number): v for v in instances if v.there}
     left = dict(roll.left)
-    done = roll.done
+    done, total = roll.done, roll.total
     for key, invocation in roll.left.items():
         view = there.get(key)
         fresh = view is None or view.unit is None or view.unit.invocation_id != invocation
         if fresh and not (key == "scheduler" and handover):
             del left[key]
             done += 1
+        elif view is not None and view.pinned in {"run", "quiet"}:
+            del left[key]
+            total -= 1
     current = roll.current if roll.current in left else ""
-    return structs.replace(roll, left=left, done=done, current=current, spare=roll.spare if current else "")
+    spare = roll.spare if current else ""
+    return structs.replace(roll, left=left, done=done, total=total, current=current, spare=spare)
 
 
 def _mark_replaced(
@@ -227,9 +229,21 @@ def spare_for(policy: Policy, instances: tuple[InstanceView, ...] | None, memory
     return profile.name if free else ""
 
 
-def doubled(policy: Policy, memory: HostMemory) -> str:
+def doubled(policy: Policy, instances: tuple[InstanceView, ...] | None, memory: HostMemory) -> str:
     """The profile in which a spare runs, or boots, beside the one that it replaces."""
     profile, roll = current_profile(policy, memory), memory.roll
     if profile is None or roll is None or not roll.spare or roll.current in memory.drains:
         return ""
-    return profile.name
+    return profile.name if any(str(v.number) == roll.spare and v.counts for v in instances or ()) else ""
+
+
+def away(memory: HostMemory) -> str:
+    """The profile of which one was let go before its replacement, which does not serve yet."""
+    roll = memory.roll
+    return roll.away if roll is not None and not roll.ended else ""
+
+
+def due(memory: HostMemory) -> str:
+    """The same, once the one that was let go has ended: starting its replacement is no growth."""
+    roll = memory.roll
+    return away(memory) if roll is not None and not roll.current else ""

@@ -34,17 +34,45 @@ def go_on_rolling(
 ) -> None:
     """The next step of the roll, or what it waits for. `plan`: a valid one, or None."""
     roll = decision.memory.roll
-    if roll is None or roll.ended or not roll.current:
+    if roll is None or roll.ended:
         return
     old = next((v for v in instances if str(v.number) == roll.current), None)
-    if old is None:
+    if old is None and not roll.away:
         return
-    waits = _waits_for(policy, snapshot, instances, old, plan, terms, decision)
-    if not waits:
-        waits = _step(policy, snapshot, instances, old, plan, decision)
+    waits = _away(policy, instances, plan, terms, decision) if roll.away else ""
+    if old is not None:
+        waits = _waits_for(policy, snapshot, instances, old, plan, terms, decision)
+        if not waits:
+            waits = _step(policy, snapshot, instances, old, plan, decision)
     roll = decision.memory.roll
     if roll is not None and roll.waits != waits:
         decision.memory = structs.replace(decision.memory, roll=structs.replace(roll, waits=waits))
+
+
+def _away(
+    policy: Policy,
+    instances: tuple[InstanceView, ...],
+    plan: Plan | None,
+    terms: HostTerms,
+    decision: HostDecision,
+) -> str:
+    """What the replacement of one that was let go first waits for; "": it serves, or is not wanted any more."""
+    roll = decision.memory.roll
+    if roll is None:
+        return ""
+    own = [v for v in instances if v.profile == roll.away and v.counts]
+    planned = plan.profiles.get(policy.host, {}).get(roll.away) if plan is not None else None
+    wanted = planned.wanted_instances if planned is not None else None
+    enough = roll.count if wanted is None else min(roll.count, wanted)
+    if terms.held is None and len(own) >= enough and all(v.serves for v in own):
+        decision.memory = structs.replace(decision.memory, roll=structs.replace(roll, away="", count=0))
+        return ""
+    if terms.held is not None:
+        return f"held: {terms.held.sentence}"
+    booting = ", ".join(_name(v) for v in own if not v.serves)
+    if booting:
+        return f"{booting} boots in place of the one before"
+    return f"{roll.away} has {len(own)} of {enough}: one is started in place of the one before"
 
 
 def _waits_for(
@@ -143,6 +171,8 @@ def _step(
         if roll.spare and not _serves(instances, roll.spare):  # it went away again, without a failure
             decision.memory = structs.replace(memory, roll=structs.replace(roll, spare=""))
             return f"the replacement of {_name(old)} went away"
+        if not roll.spare:
+            return _let_go_first(policy, snapshot, instances, old, why, decision)
         let_go(old, why, now, decision)
         return f"{_name(old)} drains"
     own = [v for v in instances if v.profile == profile.name]
@@ -150,14 +180,35 @@ def _step(
         n for n in free_numbers(snapshot, profile, own, decision.memory)[0] if str(n) not in memory.failures
     ]
     if not free:
-        let_go(old, why, now, decision)
-        return f"{_name(old)} drains"
+        return _let_go_first(policy, snapshot, instances, old, why, decision)
     sentence = f"in place of {_name(old)}, which is drained once this one serves: {why}"
     decision.steps.append(Step(verb="start", number=free[0], profile=profile.name, sentence=sentence))
     memory = decision.memory.with_start(free[0], now)
     decision.memory = structs.replace(memory, roll=structs.replace(roll, spare=str(free[0])))
     decision.reasons.say(ClampCode.ROLLING, f"{_name(old)} is being replaced: {why}")
     return f"@{free[0]} boots to replace {_name(old)}"
+
+
+def _let_go_first(
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...],
+    old: InstanceView,
+    why: str,
+    decision: HostDecision,
+) -> str:
+    """Without a spare: one of its profile is away until what comes after it serves."""
+    own = [v for v in instances if v.profile == old.profile and v.counts]
+    profile, database = policy.profile(old.profile), snapshot.database
+    above_min = profile is not None and len(own) > profile.min_instances
+    if database.value.refused if isinstance(database, Known) else above_min:
+        return f"no connection is known to be free for what comes after {_name(old)}"
+    let_go(old, why, snapshot.now_seconds, decision)
+    roll = decision.memory.roll
+    if roll is not None:
+        roll = structs.replace(roll, away=old.profile, count=len(own))
+        decision.memory = structs.replace(decision.memory, roll=roll)
+    return f"{_name(old)} drains"
 
 
 def _serves(instances: tuple[InstanceView, ...], key: str) -> bool:

@@ -43,6 +43,8 @@ class HostTerms(Value, frozen=True, kw_only=True):
     shed: bool = False  # memory pressure lasts: the least important goes
     spare_for: str = ""  # a profile that needs one more for start-before-stop
     doubled: str = ""  # a profile in which the spare runs beside the one it replaces
+    away: str = ""  # a profile of which one was let go before its replacement
+    due: str = ""  # the same, once that one has ended: its replacement is no growth
 
     @property
     def held(self) -> Hold | None:
@@ -57,10 +59,12 @@ def terms_of(
     *,
     spare_for: str,
     doubled: str,
+    away: str,
+    due: str,
 ) -> HostTerms:
     """The terms of this tick; `memory` has already seen it."""
     now = snapshot.now_seconds
-    due = memory.shed_seconds is None or now - memory.shed_seconds >= SHED_EVERY_SECONDS
+    again = memory.shed_seconds is None or now - memory.shed_seconds >= SHED_EVERY_SECONDS
     pressed = memory.pressed_since_seconds
     sets = {name: memory.set_instances(name, now) for name in memory.sets}
     return HostTerms(
@@ -72,9 +76,11 @@ def terms_of(
         shed=isinstance(snapshot.machine, Known)
         and pressed is not None
         and now - pressed >= PRESSED_SECONDS
-        and due,
+        and again,
         spare_for=spare_for,
         doubled=doubled,
+        away=away,
+        due=due,
     )
 
 

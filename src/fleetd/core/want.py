@@ -62,6 +62,7 @@ def want(
             clamps.say(ClampCode.LATENCY_UNKNOWN, sentence, name)
             wanted[name] = _at_least_min(profile, have, clamps)
         else:
+            have += terms.away == name  # it comes back: no reason to do with one less
             wanted[name], new_windows[name] = _by_demand(
                 policy, profile, instances, demanded, have, windows.get(name), now_seconds, clamps
             )
