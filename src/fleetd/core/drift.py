@@ -77,15 +77,17 @@ class _Fold:
         self._count_failures(key, state, before, unit)
         if state in _UP:
             self.starts.pop(key, None)
-        if state in {"inactive", "failed"}:
-            self.drains.pop(key, None)
+        if state == "failed" or (state == "inactive" and key not in self.starts):
+            self.drains.pop(key, None)  # while our start is not shown yet, what is to end it must be kept
         self._quiet_by_hand(number, unit, adopted=before is None)
 
     def _count_failures(self, key: str, state: str, before: str | None, unit: UnitFacts | None) -> None:
         ordered = self.starts.get(key)
         lost = ordered is not None and state == "inactive" and self.now - ordered >= ORDER_SECONDS
         died = state == "failed" and (before is None or before in _UP or ordered is not None)
-        if lost or (died and not self._stopped_by_us(key)):
+        if lost and self._stopped_by_us(key):
+            self.starts.pop(key, None)  # called off before it was shown
+        elif lost or (died and not self._stopped_by_us(key)):
             count = self.failures[key].count + 1 if key in self.failures else 1
             why = _why_failed(unit) if died else "systemd showed no effect of the start"
             self.failures[key] = Failure(
@@ -103,7 +105,11 @@ class _Fold:
         pin, failure = self.pins.get(key), self.failures.get(key)
         late = failure is not None and failure.ordered and self.now - failure.last_seconds < LATE_SECONDS
         if key in self.before.starts or late:
-            self.pins.pop(key, None)
+            if pin is not None and pin.by == "hand":
+                del self.pins[key]
+            elif pin is not None and pin.wants == "stopped" and key not in self.drains:
+                # Ordered by a person before our start was shown: it is not to stay.
+                self.drains[key] = Drain(since_seconds=self.now, why="kept stopped by fleetctl")
         elif pin is not None and pin.wants == "stopped" and self.now - pin.since_seconds < RESTART_SECONDS:
             del self.pins[key]
             self.said.append(f"{unit_name(key)} was restarted by hand")

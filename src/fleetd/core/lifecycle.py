@@ -139,7 +139,7 @@ def state_of(
     """The named state. A start we ordered that systemd does not show yet counts as starting: it has its claim."""
     if unit is None or unit.active_state == "inactive":
         if orders.start_ordered:
-            return InstanceState.STARTING
+            return InstanceState.STARTING if orders.drain is None else InstanceState.STOPPING
         return InstanceState.PINNED if orders.pinned == "stopped" else InstanceState.STOPPED
     if unit.active_state == "failed":
         return InstanceState.FAILED

@@ -123,6 +123,7 @@ class _Order:
     def pin(self, command: commands.PinInstance) -> tuple[HostMemory, str]:
         view, seconds = self._view(command.number), self._seconds(command.for_seconds)
         name = unit_name(str(view.number))
+        self._not_just_started(view)
         if str(view.number) in self.memory.drains or view.state == InstanceState.STOPPING:
             raise OrderRefusedError(
                 f"{name} is being drained, which can't be undone: let it end, or start another"
@@ -156,6 +157,7 @@ class _Order:
     def drain(self, command: commands.DrainInstance) -> tuple[HostMemory, str]:
         view, seconds = self._view(command.number), self._seconds(command.for_seconds)
         name = unit_name(str(view.number))
+        self._not_just_started(view)
         if not view.there:
             raise OrderRefusedError(
                 f"{name} does not run, so there is nothing to drain; `fleetctl pin` keeps it so"
@@ -214,6 +216,12 @@ class _Order:
         machine = self.snapshot.machine
         code = machine.value.code if isinstance(machine, Known) else None
         return code is not None and self.memory.code not in {"", code.digest}
+
+    def _not_just_started(self, view: InstanceView) -> None:
+        """Between our order to start it and the tick that sees it, it is neither stopped nor running."""
+        if str(view.number) in self.memory.starts and not view.there:
+            name = unit_name(str(view.number))
+            raise OrderRefusedError(f"{name} is being started at this moment: try again in a few seconds")
 
     def _pinned(self, view: InstanceView, wants: str, seconds: float) -> HostMemory:
         until = self.now + seconds
