@@ -202,10 +202,10 @@ def kill_worker(fleet: Fleet, number: int) -> Death:
 
 
 def _counted_right(told: list[life.Process], at: float, serving: int | None) -> bool:
-    """A death is seen within two ticks, a newcomer with its first heartbeat (5 s) and a tick."""
+    """A death is seen within two ticks and a slow one, a newcomer with its first heartbeat (5 s) and a tick."""
     if serving is None:
         return False
-    most = max(life.least_serving(told, moment, moment) for moment in (at - 2.0, at - 1.0, at))
+    most = max(life.least_serving(told, moment, moment) for moment in (at - 3.0, at - 2.0, at - 1.0, at))
     return life.least_serving(told, at - 7.0, at) <= serving <= most
 
 

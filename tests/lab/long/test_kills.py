@@ -44,10 +44,11 @@ def test_eight_deaths_of_workers_are_counted_right() -> None:
         kills.START.give(fleet)
         fleet.wait("all serve", lambda s: s.profiles[0].serving_instances == kills.MANY)
         busy = kills.MANY * kills.THREADS
+        load.enqueue(fleet.main, "default", [600.0] * (busy - kills.THREADS))
         deaths = []
         for _ in range(8):
-            load.enqueue(fleet.main, "default", [600.0] * kills.THREADS)
-            fleet.wait("all are at work", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= busy / 4)
+            load.enqueue(fleet.main, "default", [600.0] * kills.THREADS)  # what died with the last one
+            fleet.wait("all are at work", lambda s: sum(i.busy_threads or 0 for i in s.instances) == busy)
             deaths.append(kills.kill_worker(fleet, chance.choice(sorted(fleet.up()))))
         slowest = max(death.back_seconds for death in deaths)
         samples = sum(death.samples for death in deaths)
@@ -57,6 +58,6 @@ def test_eight_deaths_of_workers_are_counted_right() -> None:
             f"capacity as fleetd told it was wrong in {wrong} of {samples} looks; "
             f"{sum(death.lost_jobs for death in deaths)} running jobs died with them"
         )
-        assert wrong == 0
+        assert wrong == 0, [death for death in deaths if death.wrong]
         assert not fleet.steps("quiet")
         assert slowest < RESTART_SECONDS + BOOT_SECONDS
