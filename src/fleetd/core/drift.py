@@ -6,6 +6,7 @@ neither: it never passes through `inactive`.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -17,8 +18,10 @@ from fleetd.core.policy import Policy
 
 #: Down and up again by hand within this time is a restart, not an order to keep it down or up.
 RESTART_SECONDS = 180.0
-#: After a boot systemd starts each profile's `min` and the scheduler itself, before or after fleetd's first look.
+#: After a boot systemd starts each profile's `min` and the scheduler itself, before or after fleetd's first look:
+#: so many at a time, and one that hangs holds up the next ones for this much longer.
 BOOT_SECONDS = 300.0
+BOOT_ROUND_SECONDS = 120.0
 #: Serving this long forgives earlier failures.
 FORGIVEN_SECONDS = 600.0
 #: An order that systemd does not show within this time had no effect.
@@ -118,9 +121,10 @@ class _Fold:
 
     def _started_by_the_boot(self, number: Number) -> bool:
         since = self.before.since_seconds
-        if since is None or self.now - since >= BOOT_SECONDS:
-            return False
         at_boot = {n for p in self.policy.profiles for n in p.numbers[: p.min_instances]}
+        rounds = math.ceil((len(at_boot) + 1) / self.policy.pace.booting_max)
+        if since is None or self.now - since >= BOOT_SECONDS + BOOT_ROUND_SECONDS * rounds:
+            return False
         return number == "scheduler" or number in at_boot
 
     def _went_down(self, key: str) -> None:
