@@ -87,7 +87,8 @@ class SystemdUnits:
         self._seen: dict[str, SeenUnit] = {}
         self._outdated: set[str] = set()  # units whose properties must be read again
         self._all_outdated = True
-        self._endings: dict[str, int] = {}  # by unit: the signal that ended its last main process, 0: it exited
+        # By unit: the signal that ended its last main process; 0: it exited.
+        self._endings: dict[str, int] = {}
         self._unit_files = unit_files
         self._files_seen: tuple[object, ...] = ()
         self._full_reading_at_seconds = 0.0
