@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from fleetd.core.facts import Value
+from fleetd.core.facts import CodeStamp, Value
 from fleetd.core.lifecycle import Drain, Number, Orders, Pin, Replace
 from fleetd.core.policy import Policy
 from fleetd.core.scheduler import SchedulerMemory
@@ -114,6 +114,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     pause: Pause | None = None
     sets: dict[str, SetCount] = {}  # by profile
     code: str = ""  # digest of Mastodon's code that instances may be started with
+    code_on_disk: CodeStamp | None = None  # as last read; None: not stamped
     roll: Roll | None = None
     replaced: dict[str, str] = {}  # what an instance was last replaced for: once per digest
     pressed_since_seconds: float | None = None  # the host's memory
@@ -133,6 +134,12 @@ class HostMemory(Value, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self, scheduler=SchedulerMemory(), ticked_seconds=None, watches=watches, roll=roll
         )
+
+    @property
+    def code_changed(self) -> CodeStamp | None:
+        """Mastodon's code on disk, where it is not what instances may be started with."""
+        code = self.code_on_disk
+        return code if code is not None and self.code not in {"", code.digest} else None
 
     def with_start(self, number: Number, now_seconds: float) -> HostMemory:
         return msgspec.structs.replace(self, starts={**self.starts, str(number): now_seconds})

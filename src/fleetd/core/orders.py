@@ -12,8 +12,7 @@ from msgspec import structs
 
 from fleetd.core import commands
 from fleetd.core.decision import InstanceState
-from fleetd.core.facts import Known, Snapshot
-from fleetd.core.host_memory import HostMemory, Pause, SetCount, unit_name
+from fleetd.core.host_memory import HostMemory, Pause, Roll, SetCount, unit_name
 from fleetd.core.lifecycle import Drain, InstanceView, Pin
 from fleetd.core.policy import Policy, Profile
 from fleetd.core.roll import begin
@@ -24,7 +23,6 @@ _NO_SYSTEMD = "systemd can't be read now, so it is not known what runs: try agai
 
 def obey(
     policy: Policy,
-    snapshot: Snapshot,
     instances: tuple[InstanceView, ...] | None,
     memory: HostMemory,
     command: commands.Command,
@@ -32,9 +30,9 @@ def obey(
 ) -> tuple[HostMemory, str]:
     """The memory with this order in it, and a sentence. Raises OrderRefusedError.
 
-    `snapshot`, `instances`: of the last tick; None: systemd was unknown.
+    `instances`: of the last tick; None: systemd was unknown.
     """
-    order = _Order(policy, snapshot, instances, memory, now_seconds)
+    order = _Order(policy, instances, memory, now_seconds)
     match command:
         case commands.Pause():
             return order.pause(command)
@@ -58,13 +56,11 @@ class _Order:
     def __init__(
         self,
         policy: Policy,
-        snapshot: Snapshot,
         instances: tuple[InstanceView, ...] | None,
         memory: HostMemory,
         now_seconds: float,
     ) -> None:
         self.policy = policy
-        self.snapshot = snapshot
         self.instances = instances
         self.memory = memory
         self.now = now_seconds
@@ -82,8 +78,8 @@ class _Order:
         memory = self.memory
         if memory.paused(self.now) is not None:
             ended.append("the pause has ended")
-        code = self.snapshot.machine.value.code if isinstance(self.snapshot.machine, Known) else None
-        if code is not None and memory.code not in {"", code.digest}:
+        code = memory.code_changed
+        if code is not None:
             memory = structs.replace(memory, code=code.digest)
             version = f" ({code.version})" if code.version else ""
             ended.append(
@@ -180,7 +176,7 @@ class _Order:
             raise OrderRefusedError(_NO_SYSTEMD)
         roll = self.memory.roll
         under_way = roll is not None and not roll.ended
-        if roll is not None and under_way and roll.cause == "restart" and not self._upgrade_holds():
+        if roll is not None and under_way and roll.cause == "restart" and self.memory.code_changed is None:
             raise OrderRefusedError(
                 f"a restart is under way, {roll.done} of {roll.total} done: `fleetctl pause` holds it"
             )
@@ -195,27 +191,21 @@ class _Order:
             raise OrderRefusedError(
                 f"no instance of {command.profile or 'any profile'} runs: nothing to restart"
             )
-        machine = self.snapshot.machine
         memory = self.memory
-        if isinstance(machine, Known) and machine.value.code is not None:
-            memory = structs.replace(memory, code=machine.value.code.digest)
+        if memory.code_on_disk is not None:
+            memory = structs.replace(memory, code=memory.code_on_disk.digest)
         keys = {str(v.number) for v in chosen}
         pins = {k: p for k, p in memory.pins.items() if k not in keys}
         memory = structs.replace(memory, pins=pins)
         before, roll = roll, begin(self.policy, chosen, "restart", self.now)
         if roll is not None:
             roll = structs.replace(roll, code_before=self.memory.code)
-            if before is not None and under_way:  # what that one has let go is still to come back
-                roll = structs.replace(roll, away=before.away, count=before.count)
-            memory = structs.replace(memory, roll=roll)
+            memory = structs.replace(
+                memory, roll=_goes_on_from(before, roll) if before and under_way else roll
+            )
         ended = len(self.memory.pins) - len(pins)
         more = f" {ended} pin(s) on them end." if ended else ""
         return memory, f"{len(chosen)} to restart, one at a time, each once its jobs are done.{more}"
-
-    def _upgrade_holds(self) -> bool:
-        machine = self.snapshot.machine
-        code = machine.value.code if isinstance(machine, Known) else None
-        return code is not None and self.memory.code not in {"", code.digest}
 
     def _not_just_started(self, view: InstanceView) -> None:
         """Between our order to start it and the tick that sees it, it is neither stopped nor running."""
@@ -250,6 +240,16 @@ class _Order:
             known = ", ".join(f"@{v.number}" for v in self.instances if v.profile)
             raise OrderRefusedError(f"no profile of fleetd.toml owns @{number}; there are: {known}")
         return view
+
+
+def _goes_on_from(before: Roll, roll: Roll) -> Roll:
+    """A restart ordered in mid-roll waits for the one that is on its way out, and for what is still to come back."""
+    roll = structs.replace(roll, away=before.away, count=before.count)
+    leaving = before.current
+    if not leaving or leaving in roll.left or leaving not in before.left:
+        return roll
+    left = {leaving: before.left[leaving], **roll.left}
+    return structs.replace(roll, left=left, current=leaving, total=roll.total + 1)
 
 
 def span(seconds: float) -> str:

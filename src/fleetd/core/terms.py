@@ -94,7 +94,9 @@ def remember_host(
     pressed = _short_of_memory(policy, machine.pressure)
     since = memory.pressed_since_seconds
     memory = structs.replace(
-        memory, pressed_since_seconds=(now if since is None else since) if pressed else None
+        memory,
+        pressed_since_seconds=(now if since is None else since) if pressed else None,
+        code_on_disk=machine.code,
     )
     if machine.code is None or machine.code.digest == memory.code:
         return memory
@@ -120,8 +122,8 @@ def holds_of(
         sentence = f"paused by fleetctl{why}; `fleetctl resume` ends it"
         until = pause.until_seconds
         found.append(Hold(kind="pause", code=ClampCode.PAUSED, sentence=sentence, until_seconds=until))
-    code = snapshot.machine.value.code if isinstance(snapshot.machine, Known) else None
-    if code is not None and memory.code not in {"", code.digest}:
+    code = memory.code_changed  # also while the host can't be read: unknown code is no accepted code
+    if code is not None:
         version = f" ({code.version})" if code.version else ""
         sentence = (
             f"Mastodon's code on disk{version} is not what runs: nothing starts or stops until "

@@ -103,7 +103,6 @@ class Ticker:
             )
         memory, sentence = obey(
             self.policy,
-            self._told.snapshot,
             self._told.instances,
             self.host_memory,
             command,
