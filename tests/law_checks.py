@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from fleetd.core.commands import Command, DrainInstance, PinInstance, ReleaseInstance, Restart
 from fleetd.core.decision import Step
 from fleetd.core.drain import DRAIN_ORDERS_MAX
 from fleetd.core.facts import Known
+from fleetd.core.host_memory import PUSHED_BACK_MAX
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.daemon.tick import Told
 from tests.storm import Beat, Before, Check, Storm
@@ -23,6 +25,7 @@ class OneScheduler(Check):
         self.absent_since: float | None = None  # in healthy readings one after another
         self.last_tick = -1e9
         self.surplus_ticks = 0
+        self.replaced = False  # we ended ours to start it afresh, and nobody else has had it since
 
     def on_event(self, storm: Storm, name: str, detail: int) -> None:
         if name in {"kill_fleetd", "redis_loses_data"}:
@@ -31,6 +34,7 @@ class OneScheduler(Check):
     def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
         world = storm.world
         started = [s for s in orders if s.verb == "start" and s.number == "scheduler"]
+        ended = [s for s in orders if s.verb == "stop" and s.number == "scheduler"]
         others = [p for p in world.schedulers() if p in world.elsewhere]
         listed = world.redis_up and any(
             "scheduler" in p.queues for p in sidekiq_facts(world, check_writes=False).processes
@@ -45,10 +49,15 @@ class OneScheduler(Check):
             assert not others, "started beside a live one"
             assert not listed, "started while a heartbeat lists the queue"
             policy = world.policy.scheduler
-            needed = policy.takeover_seconds if policy.place == "auto" else 20.0
+            at_once = policy.place == "here" or self.replaced
+            needed = 20.0 if at_once else policy.takeover_seconds
             assert policy.place != "elsewhere"
             assert self.absent_since is not None
             assert world.now - self.absent_since >= needed, "started within the takeover window"
+        if ended and not others:
+            self.replaced = True
+        elif others or before.states["scheduler"] == "active":  # it is back, or somebody else has it
+            self.replaced = False
         own = world.units["scheduler"].process
         both = own is not None and own.schedules(world.now) and bool(others)
         readable = world.redis_up and world.systemd_up
@@ -98,9 +107,15 @@ class UnknownHolds(Check):
             return
         for profile in world.policy.profiles:
             started = sum(1 for s in orders if s.verb == "start" and s.profile == profile.name)
+            by_order = told.terms.sets.get(profile.name, 0) if world.postgres_up else 0
             if started:
-                reached = before.counting[profile.name] + started
-                assert reached <= profile.min_instances, "grew above min while a reading is unknown"
+                # What hangs is no capacity, nor what a person ordered to be drained before it can be quieted.
+                drained = {n for n in profile.numbers if str(n) in told.host.memory.drains}
+                none = len(drained | {n for n in profile.numbers if n in before.hung})
+                reached = before.counting[profile.name] + started - none
+                assert reached <= by_order or reached <= profile.min_instances, (
+                    "grew above min while a reading is unknown"
+                )
 
 
 class NoJobLost(Check):
@@ -115,10 +130,15 @@ class NoJobLost(Check):
             if step.verb == "quiet":
                 assert state == "active", f"quiet sent to a unit that is {state}"
             if step.verb == "stop" and state == "active":
-                self._stop_is_lawful(storm, told, step, before.beats.get(step.number))
+                hung = step.number in before.hung
+                self._stop_is_lawful(storm, told, step, before.beats.get(step.number), hung=hung)
 
-    def _stop_is_lawful(self, storm: Storm, told: Told, step: Step, beat: Beat | None) -> None:
+    def _stop_is_lawful(self, storm: Storm, told: Told, step: Step, beat: Beat | None, *, hung: bool) -> None:
         world = storm.world
+        if hung and beat is not None and world.now - beat.at >= 110.0:
+            assert world.redis_up, "ended as unresponsive without Redis"
+            assert world.redis_writable, "ended as unresponsive while Redis takes no writes"
+            return
         drain = told.host.memory.drains[str(step.number)]
         ordered = drain.quiet_sent_seconds
         if beat is not None and beat.quiet and beat.busy == 0 and ordered is not None and beat.at > ordered:
@@ -142,7 +162,7 @@ class PeopleFirst(Check):
         ours = key in memory.drains or key in memory.starts or key in memory.failures
         watched = world.systemd_up and world.redis_up and not ours
         self_seen = memory.seen.get(key)
-        if name in {"hand_restart", "kill_worker", "break"}:
+        if name in {"hand_restart", "kill_worker", "oom_kill", "hang", "break"}:
             self.wants.pop(number, None)
         elif name == "hand_start" and unit.state == "inactive" and self_seen == "inactive" and watched:
             pin = memory.pins.get(key)
@@ -157,8 +177,16 @@ class PeopleFirst(Check):
                 self.wants[number] = ("stopped", world.now)
         elif name == "hand_quiet" and unit.process is not None and not unit.process.quiet:
             self.wants.pop(number, None)
-            if unit.state == "active" and self_seen == "active" and watched:
+            deaf = number in world.deaf or unit.process.hung
+            if unit.state == "active" and self_seen == "active" and watched and not deaf:
                 self.wants[number] = ("quiet", world.now)
+
+    def on_order(self, storm: Storm, command: Command) -> None:
+        """An order is the later word; what it wants itself is checked where its end is known (life_checks.py)."""
+        if isinstance(command, PinInstance | ReleaseInstance | DrainInstance):
+            self.wants.pop(int(command.number), None)
+        elif isinstance(command, Restart):
+            self.wants = {n: want for n, want in self.wants.items() if want[0] == "stopped"}
 
     def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
         world = storm.world
@@ -169,7 +197,12 @@ class PeopleFirst(Check):
             if not isinstance(step.number, int):
                 continue
             want, at = self.wants.get(step.number, ("", 0.0))
-            if want and world.now - at < pin_seconds - 10.0:
+            beat, boots = before.beats.get(step.number), before.states[step.number] == "activating"
+            unheard = want == "quiet" and (beat is None or not beat.quiet)
+            overdue = want == "run" and step.verb == "stop" and boots and world.now - at > 120.0
+            if unheard or overdue:  # nobody could know yet; or it hangs, whoever started it
+                self.wants.pop(step.number)
+            elif want and world.now - at < pin_seconds - 10.0:
                 if want == "stopped":
                     assert step.verb != "start", f"@{step.number} was started though a person stopped it"
                 else:
@@ -187,7 +220,9 @@ class Bounded(Check):
         fresh = [s for s in orders if s.verb == "start" and s.number != "scheduler"]
         assert not fresh or len(booting) <= pace.booting_max + 1
         size = len(msgspec.json.encode(told.fleet.memory)) + len(msgspec.json.encode(told.host.memory))
-        assert size < 1000 * (1 + len(storm.numbers)), "memory grows without bound"
+        job_ids = 60 * len(told.host.memory.pushed_back)
+        assert len(told.host.memory.pushed_back) <= PUSHED_BACK_MAX
+        assert size < 1000 * (1 + len(storm.numbers)) + job_ids, "memory grows without bound"
         assert len(told.fleet.clamps) + len(told.host.clamps) < 60
 
 
@@ -229,9 +264,9 @@ class SameInputSameDecision(Check):
             memory = msgspec.json.decode(before.fleet_memory, type=FleetMemory)
         inputs = (told.snapshot, told.instances, memory)
         as_handed = msgspec.json.encode(inputs)
-        again = plan(storm.world.policy, told.snapshot, told.instances, memory)
+        again = plan(storm.rig.ticker.policy, told.snapshot, told.instances, memory, told.terms)
         assert again == told.fleet
-        assert plan(storm.world.policy, told.snapshot, told.instances, memory) == again
+        assert plan(storm.rig.ticker.policy, told.snapshot, told.instances, memory, told.terms) == again
         assert msgspec.json.encode(inputs) == as_handed
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
+from fleetd.core.commands import Command
 from fleetd.core.decision import Step
 from fleetd.core.lifecycle import Number
 from fleetd.core.policy import Policy
@@ -21,6 +22,8 @@ from tests.fakes import Rig
 from tests.world import World
 
 Event = tuple[str, int]
+
+START_SECONDS = 10_000.0
 
 WORK = ("surge", "surge", "calm", "calm", "busy", "long_jobs", "short_jobs", "short_jobs")
 # Fair weather comes oftener than foul, or nothing would ever move.
@@ -62,6 +65,7 @@ class Before:
     counting: dict[str, int]
     orders: int
     fleet_memory: bytes | None
+    hung: frozenset[Number] = frozenset()  # neither beat nor heed signals
 
     @staticmethod
     def of(world: World, rig: Rig) -> Before:
@@ -75,6 +79,7 @@ class Before:
             counting={p.name: rig.serving(p.name) for p in world.policy.profiles},
             orders=len(rig.units.orders),
             fleet_memory=rig.ticker.ledger._fleet_memory,  # type: ignore[attr-defined]
+            hung=frozenset(n for n, u in world.units.items() if u.process is not None and u.process.hung),
         )
 
 
@@ -83,6 +88,9 @@ class Check:
 
     def on_event(self, storm: Storm, name: str, detail: int) -> None: ...
 
+    def on_order(self, storm: Storm, command: Command) -> None:
+        """fleetd has accepted a person's order."""
+
     def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None: ...
 
 
@@ -90,7 +98,7 @@ class Storm:
     """Applies events to a world and runs fleetd in it, with checks after each tick."""
 
     def __init__(self, policy: Policy, *checks: Callable[[], Check]) -> None:
-        self.world = World(policy)
+        self.world = World(policy, now=START_SECONDS)
         self.rig = Rig(self.world)
         self.checks = [make() for make in checks]
         self.numbers: list[int] = [n for p in policy.profiles for n in p.numbers]
