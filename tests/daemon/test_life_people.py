@@ -95,6 +95,16 @@ def test_quieted_by_hand_and_released_it_is_drained() -> None:
     assert rig.ordered("stop") == [2]
 
 
+def test_quieted_by_hand_and_then_drained_by_order_it_is_stopped() -> None:
+    rig = fleet(count=3, numbers="1-4", low=3)
+    rig.world.quiet(2)
+    rig.run(60.0)
+    rig.ticker.order(DrainInstance(number=2))
+    rig.run(60.0)
+    assert rig.ordered("quiet") == [], "it is quiet already"
+    assert rig.ordered("stop") == [2]
+
+
 def test_a_stop_by_hand_lets_another_number_take_over_only_for_min_and_says_for_which() -> None:
     rig = fleet(count=2, numbers="1-4", low=2)
     rig.world.stop(1)

@@ -136,6 +136,8 @@ def _next_order(
         return
     drain = _confirmed_or_not(view, drain, now, decision)
     sent = drain.quiet_sent_seconds
+    if sent is None and view.quiet:  # by hand, before its drain was ordered: there is nothing left to send
+        sent = drain.since_seconds
     beat_after_order = (
         sent is not None and view.beat_age_seconds is not None and now - view.beat_age_seconds > sent
     )
