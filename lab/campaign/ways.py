@@ -8,6 +8,7 @@ from lab.host import Host
 
 FLEETCTL = "/opt/fleetd/bin/fleetctl"
 _DOWN_SECONDS = 30
+_NOBODY = "no instance is up: all of them are on their way down or up"
 _SURGE_INSTANCES = 8
 _CALM_INSTANCES = 4
 
@@ -17,8 +18,8 @@ class Way(Protocol):
 
     name: str
 
-    def carry_out(self, event: Event) -> bool:
-        """Do it, or begin to; False: refused."""
+    def carry_out(self, event: Event) -> str:
+        """Do it, or begin to; returns why it was refused, or nothing."""
 
 
 class Fleetd:
@@ -30,26 +31,26 @@ class Fleetd:
         self._worker = worker
         self._threads = stage.THREADS
 
-    def carry_out(self, event: Event) -> bool:
+    def carry_out(self, event: Event) -> str:
         if event.kind == "drain":
             running = stage.up(self._worker)
             if not running:
-                return False
+                return _NOBODY
             number = running[int(event.pick * len(running))]
-            return self._fleetctl("drain", str(number), "--for", f"{_DOWN_SECONDS}s")
+            return self._run(FLEETCTL, "drain", str(number), "--for", f"{_DOWN_SECONDS}s")
         if event.kind == "restart":
             profiles = ["", "default-first", "weighted"]
             chosen = profiles[int(event.pick * len(profiles))]
-            return self._fleetctl("restart", "--no-wait", *([chosen] if chosen else []))
+            return self._run(FLEETCTL, "restart", "--no-wait", *([chosen] if chosen else []))
         if event.kind == "reconfigure":
             self._threads = _other_threads(self._threads)
             stage.configure(self._worker, self._threads)
-            done = self._worker.run(["systemctl", "reload", "fleetd"], check=False)
-            return done.returncode == 0
-        return True
+            return self._run("systemctl", "reload", "fleetd")
+        return ""
 
-    def _fleetctl(self, *words: str) -> bool:
-        return self._worker.run([FLEETCTL, *words], check=False).returncode == 0
+    def _run(self, *words: str) -> str:
+        done = self._worker.run(words, check=False)
+        return "" if done.returncode == 0 else (done.stderr or done.stdout).strip() or "refused"
 
 
 class Stock:
@@ -62,10 +63,10 @@ class Stock:
         self._threads = stage.THREADS
         self._wanted = _CALM_INSTANCES
 
-    def carry_out(self, event: Event) -> bool:
+    def carry_out(self, event: Event) -> str:
         running = stage.up(self._worker)
         if event.kind in {"drain", "restart"} and not running:
-            return False  # all of them are on their way down for a restart
+            return _NOBODY
         if event.kind == "drain":  # in its place another one is started
             number = running[int(event.pick * len(running))]
             self._systemctl("stop", [number])
@@ -84,7 +85,7 @@ class Stock:
                 self._systemctl("stop", running[self._wanted :])
             else:
                 self._grow(running)
-        return True
+        return ""
 
     def _grow(self, running: list[int], but: int = 0) -> None:
         free = [n for n in range(1, stage.INSTANCES_MAX + 1) if n not in running and n != but]
