@@ -1,0 +1,99 @@
+"""What hangs is ended, one at a time, and only when that is known and safe."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleetd.core.decision import ClampCode
+from fleetd.core.facts import SidekiqFacts, UnitFacts
+from fleetd.core.host_decision import HostDecision
+from fleetd.core.host_memory import HostMemory, Watch
+from fleetd.core.lifecycle import Drain
+from fleetd.core.stuck import end_stuck
+from fleetd.core.terms import Hold, HostTerms
+from tests.core.facts_by_hand import process, seen, sidekiq, snapshot, systemd, tag, unit
+from tests.fakes import policy
+
+NOW = 10_000.0
+RULES = policy()
+HELD = HostTerms(holds=(Hold(kind="pause", code=ClampCode.PAUSED, sentence="paused"),))
+
+
+def silent(*numbers: int | str) -> HostMemory:
+    return HostMemory(
+        watches={str(n): Watch(invocation_id="", silent_seconds=60.0, served=True) for n in numbers}
+    )
+
+
+def ended(
+    memory: HostMemory,
+    units: dict[int, UnitFacts],
+    *,
+    writable: bool | None = True,
+    redis: bool = True,
+    terms: HostTerms | None = None,
+    scheduler: UnitFacts | None = None,
+) -> HostDecision:
+    beats = (process(tag(6), pid=106),)
+    reading: SidekiqFacts | None = sidekiq(processes=beats, writable=writable) if redis else None
+    units = {**units, 6: unit(pid=106)}
+    shot = snapshot(RULES, now=NOW, redis=reading, units=systemd(units, scheduler))
+    decision = HostDecision(memory)
+    end_stuck(shot, seen(RULES, shot, memory), terms or HostTerms(), decision)
+    return decision
+
+
+def steps(decision: HostDecision) -> list[tuple[str, int | str]]:
+    return [(s.verb, s.number) for s in decision.steps]
+
+
+def test_one_of_two_is_ended_and_both_are_said() -> None:
+    decision = ended(silent(1, 2), {1: unit(), 2: unit()})
+    assert steps(decision) == [("stop", 1)]
+    assert decision.memory.drains["1"].stop_sent_seconds == NOW
+    said = [c.sentence for c in decision.clamps if c.code == ClampCode.UNRESPONSIVE]
+    assert any("@2 has sent no heartbeat for 120 s" in s for s in said)
+
+
+@pytest.mark.parametrize(
+    "why_not",
+    [{"writable": False}, {"writable": None}, {"redis": False}, {"terms": HELD}],
+    ids=["read only", "not asked", "unknown", "held"],
+)
+def test_not_when_it_is_not_safe(why_not: dict[str, bool]) -> None:
+    assert steps(ended(silent(1), {1: unit()}, **why_not)) == []  # type: ignore[arg-type]
+
+
+def test_not_while_another_is_ending() -> None:
+    assert steps(ended(silent(1), {1: unit(), 2: unit("deactivating", age=5.0)})) == []
+
+
+def test_the_scheduler_is_started_afresh() -> None:
+    decision = ended(silent("scheduler"), {}, scheduler=unit())
+    assert steps(decision) == [("stop", "scheduler")]
+    assert decision.memory.scheduler_handover
+
+
+def learnt(**more: object) -> HostMemory:
+    return HostMemory(boot_seconds={"default-first": 40.0}, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("age", "stopped"), [(160.0, []), (161.0, [("stop", 1)])])
+def test_a_boot_of_more_than_four_times_what_was_learnt(age: float, stopped: list[tuple[str, int]]) -> None:
+    decision = ended(learnt(), {1: unit("activating", age=age)})
+    assert steps(decision) == stopped
+    assert ("1" in decision.memory.failures) == bool(stopped)
+
+
+def test_nothing_learnt_is_systemds_to_end() -> None:
+    assert steps(ended(HostMemory(), {1: unit("activating", age=9000.0)})) == []
+
+
+def test_a_boot_that_is_being_stopped_is_not_stopped_again() -> None:
+    drain = Drain(since_seconds=NOW - 5.0, stop_sent_seconds=NOW - 5.0)
+    assert steps(ended(learnt(drains={"1": drain}), {1: unit("activating", age=900.0)})) == []
+
+
+@pytest.mark.parametrize("why_not", [{"redis": False}, {"terms": HELD}], ids=["unknown", "held"])
+def test_no_boot_is_ended_when_redis_is_unknown_or_all_is_held(why_not: dict[str, bool]) -> None:
+    assert steps(ended(learnt(), {1: unit("activating", age=900.0)}, **why_not)) == []  # type: ignore[arg-type]
