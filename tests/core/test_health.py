@@ -82,7 +82,7 @@ def test_silence_that_proves_nothing_begins_anew(trouble: dict[str, bool]) -> No
     host = Host().served()
     for _ in range(4):
         host.tick(up())
-    host.tick(up(), **trouble)  # type: ignore[arg-type]
+    host.tick(up(), **trouble)
     assert host.silent_seconds() == 0.0
 
 
