@@ -136,7 +136,8 @@ def test_what_a_person_pinned_is_not_rolled_by_itself() -> None:
     rig.tick()
     rig.ticker.order(PinInstance(number=2))
     other_threads(rig)
-    rig.run(HOUR)
+    told = rig.run(HOUR)
+    assert [s for t in told for s in t.noticed if s.endswith("replaced")] == ["outdated: 2 of 2 replaced"]
     assert 2 not in rig.ordered("quiet")
     assert sorted(threads(rig)) == [5, 6, 6]
 
