@@ -20,10 +20,14 @@ class Connection:
     ) -> None:
         self._socket = socket.create_connection((host, port), timeout)
         self._reader = self._socket.makefile("rb")
-        if password:
-            self.command("AUTH", password)
-        if db:
-            self.command("SELECT", str(db))
+        try:
+            if password:
+                self.command("AUTH", password)
+            if db:
+                self.command("SELECT", str(db))
+        except BaseException:  # a Redis on its way down takes the connection and does not answer
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

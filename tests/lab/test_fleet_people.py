@@ -80,13 +80,13 @@ def test_what_a_person_starts_is_kept(fleet: Fleet) -> None:
 def test_what_a_person_stops_is_kept_even_in_a_surge(fleet: Fleet) -> None:
     starts = len(fleet.steps("start"))
     fleet.worker.stop("mastodon-sidekiq@1")
-    seen = fleet.wait("it is down", lambda s: instance(s, 1).state == "stopped")
+    seen = fleet.wait("it is down", lambda s: instance(s, 1).state == "pinned")
     assert instance(seen, 1).note == "stopped by hand, kept 4.0 h more"
 
     load.enqueue(fleet.main, "default", [1.0] * 400)
     fleet.wait("the surge wants every number", lambda s: (s.profiles[0].raw_instances or 0) >= 4)
     later = ticks_later(fleet, 8)
-    assert instance(later, 1).state == "stopped"
+    assert instance(later, 1).state == "pinned"
     clamps = [c for c in later.profiles[0].clamps if c.code == "pinned"]
     assert clamps
     assert "by hand" in clamps[0].sentence
