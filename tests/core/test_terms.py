@@ -124,6 +124,15 @@ def test_most_of_three_quieted_by_hand(quieted: int, held: list[str]) -> None:
     assert [h.kind for h in holds_of(shot, seen(RULES, shot, memory), memory)] == held
 
 
+def test_the_only_one_quieted_by_hand_is_not_most_of_a_fleet() -> None:
+    memory = HostMemory(pins={"1": Pin(wants="quiet", since_seconds=0.0, until_seconds=NOW + 100.0)})
+    units, [beat] = fleet(1)
+    shot = snapshot(
+        RULES, now=NOW, redis=sidekiq(processes=(structs.replace(beat, quiet=True),)), units=units
+    )
+    assert holds_of(shot, seen(RULES, shot, memory), memory) == ()
+
+
 def test_orders_hold_until_their_end() -> None:
     memory = HostMemory(
         pause=Pause(until_seconds=NOW + 1.0, reason="migration"),

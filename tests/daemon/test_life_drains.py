@@ -90,6 +90,17 @@ def test_while_undrainable_nothing_else_is_drained() -> None:
     assert "nothing more is drained until one is" in said(told[-1])
 
 
+def test_undrainable_ends_after_an_hour_too() -> None:
+    rig = deaf_first()
+    rig.run(1500.0)  # past its deadline it was stopped
+    assert rig.world.units[3].state == "inactive"
+    shrink(rig, 1)
+    rig.run(1800.0)
+    assert rig.serving() == 2
+    rig.run(600.0)
+    assert rig.serving() == 1
+
+
 def test_undrainable_ends_when_a_quiet_is_confirmed() -> None:
     rig = deaf_first()
     shrink(rig, 1)

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from fleetd.core.commands import Pause
 from fleetd.core.facts import HostPressure
 from fleetd.core.policy import MemoryPolicy, PacePolicy
 from tests.daemon.fleets import HOUR, QUICK, loaded, said, serving_true, settled, states
@@ -294,6 +295,14 @@ def test_lasting_memory_pressure_sheds_the_least_important_down_to_min() -> None
     assert (rig.serving("default-first"), rig.serving("weighted")) == (1, 1)
     at = [t for t, s in rig.units.orders[before:] if s.verb == "quiet"]
     assert all(b - a >= 120.0 for a, b in pairwise(at))
+
+
+def test_a_pause_keeps_what_pressure_would_shed() -> None:
+    rig = loaded(policy(strict(numbers="1-6"), pace=QUICK), 3)
+    rig.ticker.order(Pause())
+    rig.world.pressure = SHORT_OF_MEMORY
+    rig.run(600.0)
+    assert rig.units.orders == []
 
 
 def test_pressure_on_the_cores_sheds_nobody() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from msgspec import structs
 
-from fleetd.core.commands import Pause, PinInstance, Restart, Resume
+from fleetd.core.commands import DrainInstance, Pause, PinInstance, Restart, Resume
 from fleetd.core.facts import HostPressure
 from fleetd.core.policy import PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.settings import instance_digest
@@ -167,6 +167,43 @@ def test_killed_at_any_tick_of_a_roll_fleetd_ends_it_all_the_same() -> None:
     assert rig.ticker.host_memory.pins == {}
 
 
+def test_no_roll_begins_while_held() -> None:
+    rig = fleet()
+    rig.tick()
+    rig.ticker.order(Pause(for_seconds=600.0))
+    rig.world.unit_file = "unit-2"
+    assert all(t.host.memory.roll is None for t in rig.run(595.0))
+    rig.run(600.0)
+    assert ended(rig) == "done"
+
+
+def test_nothing_is_rolled_while_a_quiet_is_not_confirmed() -> None:
+    rig = fleet(3, "1-3", pace=PacePolicy())
+    rig.world.deaf.add(3)
+    rig.tick()
+    rig.ticker.order(DrainInstance(number=3))
+    rig.run(60.0)
+    rig.world.unit_file = "unit-2"
+    rig.run(300.0)
+    assert set(rig.ordered("quiet")) == {3}
+
+
+def test_nothing_is_rolled_beside_another_that_is_on_its_way_out() -> None:
+    rig = fleet(3, "1-6", pace=PacePolicy(drain_seconds_max=HOUR))
+    rig.world.job_seconds = (900.0, 900.0)
+    rig.world.enqueue("default", 15)
+    rig.run(20.0)
+    rig.ticker.order(DrainInstance(number=3))
+    rig.run(60.0)
+    started = len(rig.ordered("start"))
+    rig.ticker.order(Restart())
+    rig.run(300.0)
+    assert rig.ordered("quiet") == [3]
+    assert len(rig.ordered("start")) == started
+    rig.run(HOUR)
+    assert ended(rig) == "done"
+
+
 def test_nothing_is_rolled_while_redis_is_away() -> None:
     rig = fleet()
     rig.world.redis_up = False
@@ -200,6 +237,9 @@ def rolled_under(trouble: str) -> int:
     rig.tick()
     rig.ticker.order(Restart())
     least = least_serving(rig, 1500.0)
+    assert (ended(rig) == "done") == (trouble != "no postgres"), (
+        "only unknown connections keep it from going on"
+    )
     rig.world.pressure, rig.world.postgres_up, rig.host.readable = None, True, True
     least = min(least, least_serving(rig, 900.0))
     assert serving_true(rig.world) == 4
@@ -474,6 +514,19 @@ def test_a_scheduler_that_takes_over_is_started_afresh_without_the_takeover_wind
     stopped = next(at for at, s in rig.units.orders if s.verb == "stop" and s.number == "scheduler")
     assert 20.0 <= starts_of_scheduler(rig)[1] - stopped <= 40.0
     assert first < stopped
+
+
+def test_a_scheduler_that_does_not_come_back_is_told_as_a_restart_that_failed() -> None:
+    rig = scheduler_fleet()
+    rig.run(650.0)
+    rig.ticker.order(Restart())
+    rig.world.broken.add("scheduler")
+    while "scheduler" not in rig.ordered("stop"):
+        rig.run(5.0)
+    rig.run(15.0)
+    assert ended(rig) == "", "not done before it is back"
+    rig.run(200.0)
+    assert ended(rig) == "given_up"
 
 
 def test_changed_settings_of_the_scheduler_are_rolled_too() -> None:
