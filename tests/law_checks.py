@@ -89,7 +89,9 @@ class WithinBudget(Check):
     def budget(self, world: World) -> int:
         facts = database_facts(world)
         foreign = sum(p.claim for p in world.elsewhere if not p.tag) if world.redis_up else 0
-        others = max(facts.others_connections, world.policy.connections.others + foreign)
+        others = max(
+            facts.others_connections, world.policy.connections.declared_connections("database") + foreign
+        )
         limit = facts.max_connections - facts.reserved_connections
         return limit - world.policy.connections.reserve - others
 

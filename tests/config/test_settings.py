@@ -110,7 +110,7 @@ def test_a_host_name_that_a_tag_cannot_hold_asks_for_another() -> None:
 
 def test_connection_claims_by_name_are_others() -> None:
     text = '[connections]\nothers = 5\nclaims = [{name = "web", connections = 120}, {name = "cron", connections = 4}]\n'
-    assert policy(PROFILE + text).connections.others == 129
+    assert policy(PROFILE + text).connections.declared_connections("database") == 129
 
 
 def test_a_stated_limit_that_min_fits_into_is_accepted() -> None:

@@ -16,7 +16,7 @@ from fleetd.core.budget import (
     remember_processes,
 )
 from fleetd.core.facts import DatabaseFacts, Known
-from fleetd.core.policy import ConnectionPolicy, MemoryPolicy, SchedulerPolicy
+from fleetd.core.policy import ConnectionPolicy, DeclaredClaim, MemoryPolicy, SchedulerPolicy
 from tests.core.facts_by_hand import (
     AWAY,
     MIB,
@@ -83,7 +83,11 @@ def test_budget_is_limit_less_reserve_less_others() -> None:
 
 
 def test_declared_others_count_when_more_than_seen() -> None:
-    budget = connection_budget(ConnectionPolicy(others=50), database(clients=21), BudgetMemory())
+    budget = connection_budget(
+        ConnectionPolicy(declared=(DeclaredClaim(name="web", connections=50),)),
+        database(clients=21),
+        BudgetMemory(),
+    )
     assert budget.others_connections == 50
 
 
@@ -91,7 +95,12 @@ def test_foreign_workers_count_by_what_they_may_open() -> None:
     stock = process("", threads=25, hostname="main")
     memory = remember_processes(BudgetMemory(), sidekiq(processes=(stock,)))
     assert (
-        connection_budget(ConnectionPolicy(others=10), database(clients=21), memory).others_connections == 37
+        connection_budget(
+            ConnectionPolicy(declared=(DeclaredClaim(name="web", connections=10),)),
+            database(clients=21),
+            memory,
+        ).others_connections
+        == 37
     )
 
 

@@ -101,6 +101,7 @@ def _arithmetic(policy: Policy, sizes: list[int], scheduler_claims: int) -> str:
 
 def _budget_line(policy: Policy) -> str:
     connections = policy.connections
-    others = f"others at least {connections.others}" if connections.others else "others as observed"
+    declared = connections.declared_connections("database")
+    others = f"others at least {declared}" if declared else "others as observed"
     limit = "the limit that Postgres has" if connections.limit is None else f"limit {connections.limit}"
     return f"  budget: {limit}, less reserve {connections.reserve}, less {others}"

@@ -23,6 +23,7 @@ from fleetd.core.policy import (
     QUEUES_BY_IMPORTANCE,
     SCHEDULER_QUEUE,
     ConnectionPolicy,
+    DeclaredClaim,
     MemoryPolicy,
     PacePolicy,
     Policy,
@@ -125,7 +126,10 @@ def _connections(section: ConnectionsSection, problems: list[ConfigProblem]) -> 
     return ConnectionPolicy(
         limit=section.limit,
         reserve=section.reserve,
-        others=section.others + sum(claim.connections for claim in section.claims),
+        declared=(
+            *([DeclaredClaim(name="others", connections=section.others)] if section.others else []),
+            *(DeclaredClaim(name=c.name, connections=c.connections, on=c.on) for c in section.claims),
+        ),
         others_peak_half_life_seconds=section.others_peak_half_life_seconds,
     )
 
@@ -162,10 +166,11 @@ def _refuse_min_over_budget(policy: Policy, problems: list[ConfigProblem]) -> No
     limit = policy.connections.limit
     if limit is None:
         return
-    budget, claims = limit - policy.connections.reserve - policy.connections.others, _claims(policy)
+    others = policy.connections.declared_connections("database")
+    budget, claims = limit - policy.connections.reserve - others, _claims(policy)
     if claims > budget:
         what = (
-            f"{limit} − reserve {policy.connections.reserve} − others {policy.connections.others} leaves {budget} "
+            f"{limit} − reserve {policy.connections.reserve} − others {others} leaves {budget} "
             f"connections, and the min instances and the scheduler claim {claims}"
         )
         cure = "Raise limit, or lower min, threads or db_pool."

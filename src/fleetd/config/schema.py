@@ -84,12 +84,13 @@ class SchedulerSection(Section, frozen=True, kw_only=True):
 class ClaimSection(Section, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=64)] = ""
     connections: Connections = 0
+    on: Literal["database", "replica"] = "database"
 
 
 class ConnectionsSection(Section, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=100_000)] | None = _CONNECTIONS.limit
     reserve: Connections = _CONNECTIONS.reserve
-    others: Connections = _CONNECTIONS.others
+    others: Connections = 0
     claims: tuple[ClaimSection, ...] = ()
     others_peak_half_life_seconds: Seconds = _CONNECTIONS.others_peak_half_life_seconds
 

@@ -122,7 +122,7 @@ def connection_budget(
     others = max(
         math.ceil(memory.others_peak_connections - 1e-9),
         facts.others_connections,
-        policy.others + memory.foreign_claims_connections,
+        policy.declared_connections("database") + memory.foreign_claims_connections,
     )
     return ConnectionBudget(
         limit_connections=connection_limit(policy, facts),
@@ -136,7 +136,7 @@ def count_claims(
     policy: Policy,
     instances: tuple[InstanceView, ...],
     memory: BudgetMemory,
-    database: Known[DatabaseFacts] | Unknown,
+    database: Known[DatabaseFacts] | Unknown | None,
 ) -> Claims:
     """What everything fleetd rendered may open now: starting, draining and strays included, on every host.
 

@@ -45,6 +45,9 @@ class ClampCode(StrEnum):
     HOST_PRESSURE = "host_pressure"
     OOM_KILLED = "oom_killed"
     LONG_JOB = "long_job"
+    OTHERS_UNATTRIBUTABLE = "others_unattributable"
+    YIELD = "yield"
+    DATABASE_BOTTLENECK = "database_bottleneck"
 
 
 class Clamp(Value, frozen=True, kw_only=True):

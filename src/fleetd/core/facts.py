@@ -103,8 +103,15 @@ class SidekiqFacts(Value, frozen=True, kw_only=True):
     writable: bool | None = None  # None: not asked; see law 4
 
 
+class Consumer(Value, frozen=True, kw_only=True):
+    """Clients that a person would recognise as one: same role, address and application name, or same pool."""
+
+    name: str  # "mastodon from 10.0.0.1 (puma)"
+    connections: int
+
+
 class DatabaseFacts(Value, frozen=True, kw_only=True):
-    """Connections of the Postgres cluster that Mastodon's role uses.
+    """Connections of one Postgres cluster: the primary, or a replica that Mastodon reads from.
 
     ``others_connections``: client backends that are neither our workers (by application_name) nor fleetd's own.
     Source of the headroom formula: PostgreSQL documentation, "Connections and Authentication".
@@ -124,11 +131,46 @@ class DatabaseFacts(Value, frozen=True, kw_only=True):
     refused: bool = (
         False  # SQLSTATE 53300: headroom is zero, not unknown; the numbers above are then the last good
     )
+    consumers: tuple[Consumer, ...] = ()  # of others' connections, most first, bounded
+    exact: bool = True  # False: this role is not shown every row's kind, so clients are an upper bound
+    active_backends: int | None = None  # of Mastodon's role, within a query; None: hidden
+    stalled_backends: int | None = None  # those of them that wait for a lock, I/O or a buffer; None: hidden
 
     @property
     def others_connections(self) -> int:
         """Client connections that are not ours by name."""
         return max(0, self.client_connections - sum(self.worker_connections.values()) - self.own_connections)
+
+
+class PoolFacts(Value, frozen=True, kw_only=True):
+    """One pool of PgBouncer: a database and a user (SHOW POOLS, SHOW DATABASES)."""
+
+    database: str
+    user: str
+    client_connections: int  # cl_active + cl_waiting
+    waiting_clients: int  # cl_waiting: want a server connection and have none
+    longest_wait_seconds: float  # maxwait + maxwait_us
+    active_servers: int  # sv_active: lent to a client now
+    server_connections: int  # all that PgBouncer holds to Postgres for this pool
+    size_connections: int  # the most it may hold, reserve_pool included
+
+
+class PgBouncerFacts(Value, frozen=True, kw_only=True):
+    """PgBouncer's client slots and the pools behind them (its admin console)."""
+
+    client_limit_connections: (
+        int  # max_client_conn, or what Mastodon's database and user may have, if that is less
+    )
+    client_connections: int  # used_clients, fleetd's own among them
+    own_connections: int
+    pools: tuple[PoolFacts, ...]  # but the console's own
+    mastodon: tuple[str, str]  # database and user of Mastodon's pool, which is in `pools` once it was used
+    refused: bool = False  # no more clients: headroom is zero; the numbers above are then the last good
+
+    @property
+    def mastodon_pool(self) -> PoolFacts | None:
+        """The pool that the workers use; None: nobody has used it yet."""
+        return next((p for p in self.pools if (p.database, p.user) == self.mastodon), None)
 
 
 class UnitFacts(Value, frozen=True, kw_only=True):
@@ -204,6 +246,8 @@ class Snapshot(Value, frozen=True, kw_only=True):
     now_seconds: float  # CLOCK_BOOTTIME
     boot_id: str
     sidekiq: Known[SidekiqFacts] | Unknown
-    database: Known[DatabaseFacts] | Unknown
+    database: Known[DatabaseFacts] | Unknown | None  # Postgres; None: not watched (PgBouncer alone)
     systemd: Known[SystemdFacts] | Unknown
     machine: Known[HostFacts] | Unknown
+    pgbouncer: Known[PgBouncerFacts] | Unknown | None = None  # None: workers reach Postgres directly
+    replica: Known[DatabaseFacts] | Unknown | None = None  # None: Mastodon reads from the primary only

@@ -57,13 +57,27 @@ class SchedulerPolicy(Value, frozen=True, kw_only=True):
         return min(self.db_pool, self.threads + CLAIM_MARGIN_CONNECTIONS)
 
 
+class DeclaredClaim(Value, frozen=True, kw_only=True):
+    """What the configuration says somebody else takes at most."""
+
+    name: str
+    connections: int
+    on: Literal["database", "replica"] = "database"  # database: where the workers connect, PgBouncer included
+
+
 class ConnectionPolicy(Value, frozen=True, kw_only=True):
     """The database connections fleetd may claim: limit − reserve − others (law 2)."""
 
-    limit: int | None = None  # None: what Postgres says; a number lowers it, never raises it
-    reserve: int = 10  # kept free for people with psql, backups, migrations
-    others: int = 0  # declared for web and streaming; the observed decaying peak counts if more
+    limit: int | None = (
+        None  # None: what the source says; a number lowers it, never raises it; not of a replica
+    )
+    reserve: int = 10  # kept free for people with psql, backups, migrations; on each source
+    declared: tuple[DeclaredClaim, ...] = ()  # web, streaming, …; the observed decaying peak counts if more
     others_peak_half_life_seconds: float = 300.0
+    named: bool = True  # ours can be told by application_name, where workers reach Postgres directly
+
+    def declared_connections(self, on: Literal["database", "replica"]) -> int:
+        return sum(claim.connections for claim in self.declared if claim.on == on)
 
 
 class MemoryPolicy(Value, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from fleetd.core.facts import HostPressure, Value
 class SourceStatus(Value, frozen=True, kw_only=True):
     """One source of readings."""
 
-    name: Literal["redis", "postgres", "systemd", "host"]
+    name: Literal["redis", "postgres", "pgbouncer", "replica", "systemd", "host"]
     ok: bool
     age_seconds: float | None  # of the last good reading; None: none yet
     why: str = ""  # when not ok
@@ -54,13 +54,64 @@ class ProfileStatus(Value, frozen=True, kw_only=True):
     clamps: tuple[Clamp, ...]
 
 
+class ConsumerStatus(Value, frozen=True, kw_only=True):
+    """Somebody else's share of one source: what is seen of it, and what the configuration declares."""
+
+    name: str
+    observed_connections: int | None  # None: a declaration that can't be matched to what is seen
+    declared_connections: int | None  # None: not declared
+
+
+class ClaimStatus(Value, frozen=True, kw_only=True):
+    """What instances of one profile on one host may open; `profile` "scheduler", or "other host's" where unknown."""
+
+    host: str
+    profile: str
+    instances: int
+    connections: int
+
+
+class ConnectionSourceStatus(Value, frozen=True, kw_only=True):
+    """One thing that limits connections, with its arithmetic: limit − reserve − others − claims = headroom."""
+
+    name: Literal["postgres", "pgbouncer", "replica"]
+    limit_connections: int
+    reserve_connections: int
+    others_connections: int  # as counted: the greatest of the next three and what the rise adds
+    others_seen_connections: int
+    others_peak_connections: int  # fades
+    others_declared_connections: int  # with processes of Sidekiq's that fleetd did not render
+    others_bound_connections: int  # what growth is checked against, where ours can't be told from others'
+    claims_connections: int
+    headroom_connections: int
+    open_connections: int  # all clients, now
+    consumers: tuple[ConsumerStatus, ...] = ()
+    binds: bool = False  # the tightest of all
+    refused: bool = False
+    exact: bool = True  # False: the count of others is an upper bound
+    pool_connections: int | None = None  # PgBouncer's pool for Mastodon: its size …
+    active_servers: int | None = None  # … how many of it are at work …
+    waiting_clients: int | None = None  # … and who waits for one
+    longest_wait_seconds: float | None = None
+
+
 class ConnectionStatus(Value, frozen=True, kw_only=True):
+    """The tightest source in the first fields; all of them in `sources`."""
+
     limit_connections: int | None
     reserve_connections: int | None  # None, as all of these: unknown now
     others_connections: int | None
     claims_connections: int | None
     headroom_connections: int | None  # limit − reserve − others − claims, not below 0
     open_connections: int | None  # all clients, as Postgres counts them now
+    sources: tuple[ConnectionSourceStatus, ...] = ()
+    claims: tuple[ClaimStatus, ...] = ()
+    more_instances: dict[
+        str, int
+    ] = {}  # by profile: how many more its headroom buys, were it all for that one
+    claim_per_instance: dict[str, int] = {}  # by profile
+    unattributable: str = ""  # why ours can't be told from others', and the line to declare
+    bottleneck: str = ""  # why more workers would not help; "": they would
 
 
 class SchedulerStatus(Value, frozen=True, kw_only=True):
