@@ -6,6 +6,8 @@ from fleetd.core.facts import (
     DatabaseFacts,
     HostFacts,
     Known,
+    PgBouncerFacts,
+    PoolFacts,
     ProcessFacts,
     QueueFacts,
     RenderedInstance,
@@ -108,6 +110,38 @@ def database(
     )
 
 
+def bouncer(
+    *,
+    limit: int = 400,
+    clients: int = 40,
+    size: int = 20,
+    active: int = 5,
+    servers: int = 20,
+    waiting: int = 0,
+    wait: float = 0.0,
+    refused: bool = False,
+) -> PgBouncerFacts:
+    """PgBouncer with Mastodon's pool alone; `clients`: all, fleetd's console among them."""
+    pool = PoolFacts(
+        database="mastodon_production",
+        user="mastodon",
+        client_connections=clients - 1,
+        waiting_clients=waiting,
+        longest_wait_seconds=wait,
+        active_servers=active,
+        server_connections=servers,
+        size_connections=size,
+    )
+    return PgBouncerFacts(
+        client_limit_connections=limit,
+        client_connections=clients,
+        own_connections=1,
+        pools=(pool,),
+        mastodon=("mastodon_production", "mastodon"),
+        refused=refused,
+    )
+
+
 def unit(state: str = "active", *, age: float = 5000.0, pid: int = 0) -> UnitFacts:
     return UnitFacts(
         name="mastodon-sidekiq@N.service",
@@ -150,6 +184,8 @@ def snapshot(
     postgres: DatabaseFacts | None = None,
     units: SystemdFacts | None = None,
     host: HostFacts | None = None,
+    pgbouncer: PgBouncerFacts | Unknown | None = None,
+    replica: DatabaseFacts | Unknown | None = None,
 ) -> Snapshot:
     """What is not given is unknown, except the machine, which has plenty."""
     return Snapshot(
@@ -160,6 +196,8 @@ def snapshot(
         database=AWAY if postgres is None else Known(value=postgres),
         systemd=AWAY if units is None else Known(value=units),
         machine=Known(value=host or machine(policy)),
+        pgbouncer=Known(value=pgbouncer) if isinstance(pgbouncer, PgBouncerFacts) else pgbouncer,
+        replica=Known(value=replica) if isinstance(replica, DatabaseFacts) else replica,
     )
 
 

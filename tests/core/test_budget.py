@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from fleetd.core.budget import (
-    TAGGED_NAMES_MAX,
     BudgetMemory,
     ConnectionBudget,
+    SourceBudget,
     connection_budget,
     connection_limit,
-    count_claims,
     memory_room_bytes,
-    remember_others,
-    remember_processes,
 )
-from fleetd.core.facts import DatabaseFacts, Known
-from fleetd.core.policy import ConnectionPolicy, DeclaredClaim, MemoryPolicy, SchedulerPolicy
-from tests.core.facts_by_hand import (
-    AWAY,
-    MIB,
-    database,
-    machine,
-    process,
-    seen,
-    sidekiq,
-    snapshot,
-    systemd,
-    tag,
-    unit,
-)
-from tests.fakes import policy, strict
+from fleetd.core.claims import Claims, ProcessClaims
+from fleetd.core.facts import DatabaseFacts, PgBouncerFacts, Unknown
+from fleetd.core.policy import ConnectionPolicy, DeclaredClaim, MemoryPolicy, Policy, Profile
+from tests.core.facts_by_hand import AWAY, MIB, bouncer, database, machine, snapshot
+from tests.fakes import policy
 
-ANY = ConnectionPolicy()
+NO_STOCK = ProcessClaims()
+STOCK = ProcessClaims(foreign_connections=27, foreign_hosts=("main",))
+
+
+def declares(connections: int, *, on: str = "database", **more: object) -> ConnectionPolicy:
+    claim = DeclaredClaim(name="web", connections=connections, on=on)  # type: ignore[arg-type]
+    return ConnectionPolicy(declared=(claim,), **more)  # type: ignore[arg-type]
+
+
+def budget_of(
+    rules: ConnectionPolicy | None = None,
+    *,
+    postgres: DatabaseFacts | None = None,
+    pgbouncer: PgBouncerFacts | Unknown | None = None,
+    replica: DatabaseFacts | Unknown | None = None,
+    claims: int = 0,
+    processes: ProcessClaims = NO_STOCK,
+    watch_postgres: bool = True,
+) -> ConnectionBudget:
+    shot = snapshot(policy(connections=rules), postgres=postgres, pgbouncer=pgbouncer, replica=replica)
+    if not watch_postgres:
+        shot = structs.replace(shot, database=None)
+    made = policy(connections=rules)
+    ours = Claims(connections={"mastodon-sidekiq@1.w1": claims})
+    return connection_budget(made, shot, ours, BudgetMemory(processes=processes))[0]
+
+
+def only(budget: ConnectionBudget) -> SourceBudget:
+    [source] = budget.sources
+    return source
 
 
 @pytest.mark.parametrize(
@@ -48,12 +64,12 @@ ANY = ConnectionPolicy()
     ],
 )
 def test_limit_is_the_lowest_of_all(facts: DatabaseFacts, limit: int) -> None:
-    assert connection_limit(ANY, facts) == limit
+    assert connection_limit(None, facts) == limit
 
 
 def test_a_configured_limit_lowers_and_never_raises() -> None:
-    assert connection_limit(ConnectionPolicy(limit=60), database()) == 60
-    assert connection_limit(ConnectionPolicy(limit=600), database()) == 97
+    assert connection_limit(60, database()) == 60
+    assert connection_limit(600, database()) == 97
 
 
 def test_others_are_what_is_not_ours_by_name() -> None:
@@ -61,108 +77,147 @@ def test_others_are_what_is_not_ours_by_name() -> None:
     assert facts.others_connections == 37  # 50 − 12 − fleetd's 1
 
 
-def test_peak_of_others_halves_in_its_half_life() -> None:
-    memory = remember_others(ANY, BudgetMemory(), database(clients=61), 100.0)
-    assert memory.others_peak_connections == 60.0
-    # 300 s later 20 are seen: half of the 40 above them is kept.
-    memory = remember_others(ANY, memory, database(clients=21), 400.0)
-    assert memory.others_peak_connections == pytest.approx(40.0)
-
-
-def test_peak_rises_at_once() -> None:
-    memory = remember_others(ANY, BudgetMemory(), database(clients=21), 100.0)
-    assert remember_others(ANY, memory, database(clients=81), 105.0).others_peak_connections == 80.0
-
-
 def test_budget_is_limit_less_reserve_less_others() -> None:
-    memory = remember_others(ANY, BudgetMemory(), database(clients=21), 100.0)
-    budget = connection_budget(ANY, database(clients=21), memory)
-    assert budget.budget_connections == 97 - 10 - 20
+    budget = budget_of(postgres=database(clients=21))
+    assert only(budget).budget_connections == 97 - 10 - 20
     assert budget.room_connections(60) == 7
     assert budget.room_connections(68) == 0
+    assert budget.carries(67)
+    assert not budget.carries(68)
 
 
 def test_declared_others_count_when_more_than_seen() -> None:
-    budget = connection_budget(
-        ConnectionPolicy(declared=(DeclaredClaim(name="web", connections=50),)),
-        database(clients=21),
-        BudgetMemory(),
+    assert only(budget_of(declares(50), postgres=database(clients=21))).others_connections == 50
+    assert only(budget_of(declares(10), postgres=database(clients=21))).others_connections == 20
+
+
+def test_the_numbers_of_a_large_instance_let_all_eight_run() -> None:
+    """8 × 60 threads with a pool of 90, the scheduler, 700 connections, web 8 × 15, all of them open."""
+    big = Profile(
+        name="p",
+        order="strict",
+        queues=(("default", 1),),
+        threads=60,
+        db_pool=90,
+        numbers=tuple(range(1, 9)),
+        min_instances=1,
+        max_instances=8,
     )
-    assert budget.others_connections == 50
+    claims = 8 * big.claim_connections + 12
+    workers = {f"mastodon-sidekiq@{n}.w1": 61 for n in range(1, 9)}
+    seen = database(maximum=700, clients=120 + 8 * 61 + 1, workers=workers)
+    assert claims == 8 * 62 + 12
+    assert budget_of(declares(120), postgres=seen, claims=claims).carries(claims)
+
+
+# -- where ours can't be told from others'
 
 
 def test_foreign_workers_count_by_what_they_may_open() -> None:
-    stock = process("", threads=25, hostname="main")
-    memory = remember_processes(BudgetMemory(), sidekiq(processes=(stock,)))
-    assert (
-        connection_budget(
-            ConnectionPolicy(declared=(DeclaredClaim(name="web", connections=10),)),
-            database(clients=21),
-            memory,
-        ).others_connections
-        == 37
-    )
+    source = only(budget_of(declares(10), postgres=database(clients=21), processes=STOCK))
+    assert source.others_connections == source.bound_connections == 37
 
 
-def test_refusing_postgres_has_no_room_and_carries_nothing() -> None:
-    budget = ConnectionBudget(
-        limit_connections=97, reserve_connections=10, others_connections=0, refused=True
+def test_beside_a_foreign_worker_growth_is_held_against_all_that_may_be_others() -> None:
+    # 20 are seen: web's, or the stock unit's, of 27 that it may open.
+    budget = budget_of(postgres=database(clients=21), processes=STOCK)
+    assert only(budget).others_connections == 27
+    assert only(budget).bound_connections == 20 + 27
+    assert budget.room_connections(0) == 97 - 10 - 47
+    assert budget.carries(97 - 10 - 27), "it gives way to what is surely others' only"
+
+
+def test_through_pgbouncer_others_are_surely_what_is_beyond_our_claims_and_at_most_all() -> None:
+    budget = budget_of(pgbouncer=bouncer(limit=200, clients=91), claims=60, watch_postgres=False)
+    assert only(budget).others_connections == 30
+    assert only(budget).bound_connections == 90
+    assert budget.room_connections(60) == 200 - 10 - 90 - 60
+
+
+def test_through_pgbouncer_a_declaration_binds_unless_more_is_seen() -> None:
+    def source(declared: int) -> SourceBudget:
+        facts = bouncer(limit=200, clients=91)
+        return only(budget_of(declares(declared), pgbouncer=facts, claims=60, watch_postgres=False))
+
+    assert source(50).others_connections == source(50).bound_connections == 50
+    assert source(20).others_connections == source(20).bound_connections == 30
+
+
+def test_a_full_pgbouncer_gives_way_whoever_fills_it() -> None:
+    budget = budget_of(pgbouncer=bouncer(limit=100, clients=96), claims=60, watch_postgres=False)
+    # 35 are surely others', so 60 fit in 100 − 10 − 35 = 55? No: 5 too many. And of 90 that are usable 95 are open.
+    assert budget.excess_connections(60, 60) == 5
+    assert budget.excess_connections(60, 53) == 0, "one that leaves gives its 7 back"
+
+
+def test_unnamed_workers_on_postgres_itself_are_treated_the_same() -> None:
+    rules = ConnectionPolicy(named=False)
+    budget = budget_of(rules, postgres=database(clients=51), claims=40)
+    assert only(budget).others_connections == 10
+    assert only(budget).bound_connections == 50
+
+
+# -- several sources
+
+
+def test_postgres_behind_pgbouncer_does_not_bind_while_the_whole_pool_fits() -> None:
+    # 97 − 10 are usable; 20 servers of a pool of 20 and 10 direct clients.
+    budget = budget_of(postgres=database(clients=31), pgbouncer=bouncer(limit=400, clients=41), claims=30)
+    behind = next(s for s in budget.sources if s.source == "postgres")
+    assert behind.others_connections == 10
+    assert behind.pool_connections == 20
+    assert behind.room_connections(30) is None
+    assert budget.tightest(30) is not behind
+
+
+def test_postgres_behind_pgbouncer_binds_when_its_pool_can_never_be_filled() -> None:
+    # 80 clients go past PgBouncer: of 87 usable 7 are left for a pool of 20, which has 5 servers open.
+    facts = bouncer(limit=400, clients=41, servers=5)
+    budget = budget_of(declares(1), postgres=database(clients=86), pgbouncer=facts, claims=4)
+    behind = next(s for s in budget.sources if s.source == "postgres")
+    assert behind.pool_connections is None
+    assert behind.others_connections == 80 + 1
+    assert budget.tightest(4) is behind
+    assert budget.room_connections(4) == 0
+
+
+def test_a_replica_has_a_budget_of_its_own() -> None:
+    budget = budget_of(
+        declares(60), postgres=database(maximum=300, clients=21), replica=database(maximum=50, clients=11)
     )
+    assert {s.source: s.others_connections for s in budget.sources} == {"postgres": 60, "replica": 10}
+    assert budget.room_connections(0) == 47 - 10 - 10
+    tightest = budget.tightest(0)
+    assert tightest is not None
+    assert tightest.source == "replica"
+    declared = budget_of(declares(20, on="replica"), postgres=database(), replica=database())
+    assert {s.source: s.others_connections for s in declared.sources} == {"postgres": 19, "replica": 20}
+
+
+def test_one_source_that_cannot_be_read_makes_the_headroom_unknown_and_the_others_still_bind() -> None:
+    budget = budget_of(postgres=database(clients=90), replica=AWAY)
+    assert budget.unknown == "the replica can't be read: no answer"
+    assert not budget.carries(10)
+    assert budget_of(pgbouncer=AWAY, postgres=database()).unknown.startswith("PgBouncer can't be read")
+    assert budget_of(postgres=None).unknown.startswith("Postgres can't be read")
+    assert budget_of(postgres=database()).unknown == ""
+
+
+def test_a_source_that_refuses_has_no_room_and_gives_no_reason_to_stop() -> None:
+    budget = budget_of(postgres=database(refused=True))
     assert budget.room_connections(0) == 0
     assert not budget.carries(0)
+    assert budget.excess_connections(200, 200) == 0, "its numbers are old"
 
 
-def claims_of(
-    *beats: object, observed: dict[str, int] | None = None, place: str = "elsewhere"
-) -> dict[str, int]:
-    """@1 serves, @2 boots, @3 stops, @4 is down; 7 connections each."""
-    scheduler = SchedulerPolicy(place=place, threads=5, db_pool=7)  # type: ignore[arg-type]
-    rules = policy(strict(numbers="1-4"), scheduler=scheduler)
-    units = systemd({1: unit(), 2: unit("activating"), 3: unit("deactivating")})
-    shot = snapshot(rules, redis=sidekiq(processes=beats), units=units)  # type: ignore[arg-type]
-    memory = remember_processes(BudgetMemory(), sidekiq(processes=beats))  # type: ignore[arg-type]
-    postgres = AWAY if observed is None else Known(value=database(workers=observed))
-    return count_claims(rules, seen(rules, shot), memory, postgres).connections
-
-
-def test_claims_count_what_starts_and_what_drains() -> None:
-    assert claims_of() == {
-        "mastodon-sidekiq@1.w1": 7,
-        "mastodon-sidekiq@2.w1": 7,
-        "mastodon-sidekiq@3.w1": 7,
-        "mastodon-sidekiq@4.w1": 0,
-        "mastodon-sidekiq-scheduler.w1": 0,
-    }
-
-
-def test_claims_come_from_what_a_process_was_started_with() -> None:
-    # Configured now: 5 threads, pool 7. It was started with 25 threads and a pool of 20.
-    beat = process(tag(1, pool=20), threads=25)
-    assert claims_of(beat)["mastodon-sidekiq@1.w1"] == 20
-
-
-def test_strays_count() -> None:
-    other_host = process(tag(1, host="w2", pool=30), threads=60)
-    not_configured = process(tag(77), threads=5)
-    found = claims_of(other_host, not_configured)
-    assert found["mastodon-sidekiq@1.w2"] == 30
-    assert found["mastodon-sidekiq@77.w1"] == 7
-
-
-def test_connections_seen_under_a_name_count_after_its_unit_is_gone() -> None:
-    assert claims_of(observed={"mastodon-sidekiq@4.w1": 5})["mastodon-sidekiq@4.w1"] == 5
-
-
-def test_scheduler_is_set_aside_where_it_may_have_to_start() -> None:
-    assert claims_of(place="auto")["mastodon-sidekiq-scheduler.w1"] == 7
-    assert claims_of(place="here")["mastodon-sidekiq-scheduler.w1"] == 7
-
-
-def test_names_beyond_the_bound_share_an_entry_and_still_count() -> None:
-    beats = tuple(process(tag(n % 9999, host=f"h{n}")) for n in range(TAGGED_NAMES_MAX + 10))
-    memory = remember_processes(BudgetMemory(), sidekiq(processes=beats))
-    assert len(memory.tagged_claims) == TAGGED_NAMES_MAX + 1
-    assert sum(memory.tagged_claims.values()) == 7 * (TAGGED_NAMES_MAX + 10)
+def test_numbers_of_a_refused_reading_are_not_seen_twice() -> None:
+    rules: Policy = policy()
+    ours = Claims(connections={})
+    calm = snapshot(rules, now=1000.0, postgres=database(clients=61))
+    _, memory = connection_budget(rules, calm, ours, BudgetMemory())
+    later = snapshot(rules, now=1300.0, postgres=database(clients=61, refused=True))
+    _, kept = connection_budget(rules, later, ours, memory)
+    assert kept == memory
 
 
 def test_memory_carries_what_is_left_after_what_still_grows() -> None:

@@ -16,10 +16,12 @@ from fleetd.core.host_memory import Failure, HostMemory, Watch
 from fleetd.core.lifecycle import Drain
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.core.policy import Policy, SchedulerPolicy
+from fleetd.core.scarcity import ScarcityMemory
 from fleetd.core.scheduler import SchedulerDecision, SchedulerMemory, decide_scheduler
 from fleetd.core.terms import Hold, HostTerms
 from tests.core.facts_by_hand import (
     MIB,
+    bouncer,
     database,
     fleet,
     machine,
@@ -153,6 +155,35 @@ def hold(kind: str, code: ClampCode) -> HostTerms:
     return HostTerms(holds=(Hold(kind=kind, code=code, sentence=f"held by {kind}"),))  # type: ignore[arg-type]
 
 
+def unattributable() -> tuple[Clamp, ...]:
+    """A stock process of 30 threads beside ours: 22 may be web's or its own."""
+    stock = process("", threads=30, queues="pull", hostname="main")
+    rules = policy()
+    units, beats = fleet(1)
+    reading = sidekiq(queue("default", busy=40), processes=(*beats, stock))
+    shot = snapshot(rules, redis=reading, postgres=database(maximum=80, clients=30), units=units)
+    return plan(rules, shot, seen(rules, shot), FleetMemory()).clamps
+
+
+def yields() -> tuple[Clamp, ...]:
+    """Two profiles, the more important late and refused for a minute."""
+    rules = policy(strict(numbers="1-4"), strict("bulk", "5-8", queues="pull", low=0))
+    units = systemd({n: unit(pid=100 + n) for n in (1, 5, 6)})
+    beats = tuple(process(tag(n), pid=100 + n, busy=5) for n in (1, 5, 6))
+    reading = sidekiq(queue("default", 900, busy=5, age=60.0), queue("pull", busy=10), processes=beats)
+    shot = snapshot(rules, now=NOW, redis=reading, postgres=database(maximum=40, clients=7), units=units)
+    hungry = ScarcityMemory(profile="default-first", since_seconds=NOW - 61.0)
+    return plan(rules, shot, seen(rules, shot), FleetMemory(scarcity=hungry)).clamps
+
+
+def pool_is_full() -> tuple[Clamp, ...]:
+    rules = policy()
+    units, beats = fleet(1)
+    reading = sidekiq(queue("default", busy=40), processes=beats)
+    shot = snapshot(rules, redis=reading, postgres=ROOMY, units=units, pgbouncer=bouncer(waiting=3))
+    return plan(rules, shot, seen(rules, shot), FleetMemory()).clamps
+
+
 PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.MIN: (lambda: decide(policy(strict(low=2)), running=1).clamps, "min is 2"),
     ClampCode.MAX: (lambda: decide(policy(), busy=40).clamps, "max is 6"),
@@ -244,6 +275,15 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.OOM_KILLED: (
         lambda: on_terms(HostTerms(refusal=(ClampCode.OOM_KILLED, "one was killed for memory"))),
         "one was killed for memory",
+    ),
+    ClampCode.OTHERS_UNATTRIBUTABLE: (
+        unattributable,
+        "others can't be told from a Sidekiq process that fleetd did not render (main): up to 61 are taken",
+    ),
+    ClampCode.YIELD: (yields, "default-first is more important and late: one of bulk gives way to it"),
+    ClampCode.DATABASE_BOTTLENECK: (
+        pool_is_full,
+        "more workers would not help: 3 clients wait for one of the 20 connections of PgBouncer's pool",
     ),
     ClampCode.LONG_JOB: (never_ending, "@1 is past its drain deadline, but runs a job that was pushed back"),
 }

@@ -23,7 +23,7 @@ from fleetd.core.status import (
     SchedulerStatus,
     Status,
 )
-from fleetd.daemon.metric_families import ROWS_MAX
+from fleetd.daemon.metric_table import ROWS_MAX
 from fleetd.daemon.metrics import Metrics
 from tests.daemon.status_values import instance, profile, queue, status
 

@@ -218,7 +218,8 @@ class Daemon:
             self._units.reconfigure(numbers(settings.policy))
             self._loop.ticker.policy = settings.policy
         for source in old:
-            await source.close()
+            if source is not None:
+                await source.close()
         if settings.log_level != self._settings.log_level:  # one set by service-log-level stays
             journal.set_level(settings.log_level)
         if settings.http != self._settings.http or settings.state_directory != self._settings.state_directory:

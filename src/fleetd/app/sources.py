@@ -110,5 +110,6 @@ def open_sources(settings: Settings, clock: Clock) -> tuple[Sources, SystemdUnit
 async def close_sources(sources: Sources) -> None:
     """Leave Redis, Postgres and the bus; touches no unit."""
     await sources.sidekiq.close()
-    await sources.database.close()
+    if sources.database is not None:
+        await sources.database.close()
     await sources.units.close()

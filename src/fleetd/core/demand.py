@@ -53,6 +53,7 @@ class Demand(Value, frozen=True, kw_only=True):
     raw_instances: dict[str, int]
     unread_queues: frozenset[str] = frozenset()  # keys that could not be understood this time
     late_queues: frozenset[str] = frozenset()  # whose oldest job has waited longer than its target
+    complete: bool = True  # False: a process's heartbeat could not be understood, so its work is unknown
 
 
 def remember(
@@ -65,6 +66,7 @@ def remember(
     """Fold one reading into the means. The same reading twice at one time changes nothing.
 
     `mute_queues`: those that instances without a heartbeat serve; their threads may be busy, so no mean goes down.
+    Nor does any while a heartbeat can't be understood.
     """
     elapsed = now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
     keep = math.exp(-elapsed / BUSY_MEAN_SECONDS) if elapsed >= 0.0 else 0.0
@@ -74,13 +76,13 @@ def remember(
         if queue is not None:
             start = before if before is not None else float(queue.busy_threads)
             mean = start * keep + queue.busy_threads * (1.0 - keep)
-            means[name] = max(mean, start) if name in mute_queues else mean
+            means[name] = max(mean, start) if name in mute_queues or not sidekiq.processes_complete else mean
         elif before is not None:
             means[name] = before
     thread_seconds, jobs = memory.busy_thread_seconds, memory.processed_jobs
     total, last = sidekiq.processed_jobs_total, memory.processed_jobs_total
     # Over a gap what was busy meanwhile is not known: one look says nothing about a thousand jobs.
-    watched = 0.0 < elapsed <= READING_GAP_SECONDS_MAX
+    watched = 0.0 < elapsed <= READING_GAP_SECONDS_MAX and sidekiq.processes_complete
     if watched and total is not None and last is not None and total >= last:
         decay = math.exp(-elapsed / SERVICE_MEAN_SECONDS)
         busy = sum(p.busy_threads for p in sidekiq.processes)
@@ -118,6 +120,7 @@ def demand(policy: Policy, sidekiq: SidekiqFacts, memory: DemandMemory) -> Deman
             if queue in sidekiq.queues
             and sidekiq.queues[queue].oldest_age_seconds > policy.target_seconds(queue)
         ),
+        complete=sidekiq.processes_complete,
     )
 
 
@@ -165,18 +168,21 @@ def _leave_to_foreign_processes(policy: Policy, sidekiq: SidekiqFacts, threads: 
 
 
 def _overflow(policy: Policy, threads: dict[str, float]) -> tuple[dict[str, int], dict[str, float]]:
-    """Instances and threads per profile; what one's maximum can't carry goes to another that serves its queues."""
-    raw: dict[str, int] = {}
+    """Instances and threads per profile; what one's maximum can't carry goes to others that serve its queues.
+
+    The most important first, and to none more than it can carry itself.
+    """
+    per_instance = {p.name: p.threads * policy.pace.utilisation for p in policy.profiles}
+    carries = {p.name: p.max_instances * per_instance[p.name] for p in policy.profiles}
     carried = dict(threads)
     for profile in policy.profiles:
-        per_instance = profile.threads * policy.pace.utilisation
-        excess = carried[profile.name] - profile.max_instances * per_instance
-        raw[profile.name] = math.ceil(carried[profile.name] / per_instance - 1e-9)
-        if excess <= 0:
-            continue
+        excess = threads[profile.name] - carries[profile.name]
         for other in policy.profiles:
-            if other.name in raw or not any(other.serves(queue) for queue, _ in profile.queues):
-                continue
-            carried[other.name] += excess
-            break
+            if excess <= 0.0:
+                break
+            if other is not profile and any(other.serves(queue) for queue, _ in profile.queues):
+                taken = min(excess, max(0.0, carries[other.name] - carried[other.name]))
+                carried[other.name] += taken
+                excess -= taken
+    raw = {name: math.ceil(n / per_instance[name] - 1e-9) for name, n in carried.items()}
     return raw, carried

@@ -6,21 +6,25 @@ came from nowhere would read as zero. Law 2 lives in afford.py and budget.py, la
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from fleetd.core.afford import afford
-from fleetd.core.budget import (
-    BudgetMemory,
-    ConnectionBudget,
-    connection_budget,
-    count_claims,
-    remember_others,
-    remember_processes,
+from fleetd.core.bottleneck import (
+    Bottleneck,
+    BottleneckMemory,
+    bottleneck_of,
+    remember_bottleneck,
+    stepped_back,
 )
+from fleetd.core.budget import BudgetMemory, ConnectionBudget, connection_budget
+from fleetd.core.claims import Claims, count_claims, remember_processes
 from fleetd.core.clamps import Clamps
 from fleetd.core.decision import Clamp, ClampCode, Plan, ProfilePlan
 from fleetd.core.demand import Demand, DemandMemory, demand, remember
 from fleetd.core.facts import Known, Snapshot, Value
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy
+from fleetd.core.scarcity import ScarcityMemory
 from fleetd.core.terms import HostTerms
 from fleetd.core.want import running, want
 from fleetd.core.window import Window
@@ -36,6 +40,8 @@ class FleetMemory(Value, frozen=True, kw_only=True):
     demand: DemandMemory = DemandMemory()
     budget: BudgetMemory = BudgetMemory()
     windows: dict[str, Window] = {}
+    scarcity: ScarcityMemory = ScarcityMemory()
+    bottleneck: BottleneckMemory = BottleneckMemory()
 
 
 class FleetDecision(Value, frozen=True, kw_only=True):
@@ -45,13 +51,18 @@ class FleetDecision(Value, frozen=True, kw_only=True):
     clamps: tuple[Clamp, ...]
     memory: FleetMemory
     demand: Demand | None
-    budget: ConnectionBudget | None
-    claims_connections: int
+    budget: ConnectionBudget
+    claims: Claims
+    bottleneck: Bottleneck = Bottleneck()
+
+    @property
+    def claims_connections(self) -> int:
+        return self.claims.total_connections
 
     @property
     def within_budget(self) -> bool:
         """Whether all claims, the scheduler's set aside among them, fit the budget; unknown counts as yes."""
-        return self.budget is None or self.budget.carries(self.claims_connections)
+        return self.budget.carries(self.claims_connections)
 
 
 def plan(
@@ -69,20 +80,45 @@ def plan(
         queues = frozenset(q for p in policy.profiles if p.name in mute for q, _ in p.queues)
         demand_memory = remember(policy, memory.demand, snapshot.sidekiq.value, now, queues)
         demanded = demand(policy, snapshot.sidekiq.value, demand_memory)
-    budget, budget_memory = _budget(policy, snapshot, memory.budget)
-    claims = count_claims(policy, instances or (), budget_memory, snapshot.database)
+    kept = memory.budget
+    if isinstance(snapshot.sidekiq, Known):
+        processes = remember_processes(kept.processes, snapshot.sidekiq.value)
+        kept = structs.replace(kept, processes=processes)
+    claims = count_claims(policy, snapshot, instances or (), kept.processes)
+    budget, kept = connection_budget(policy, snapshot, claims, kept)
+    limited = remember_bottleneck(memory.bottleneck, snapshot, instances)
+    bottleneck = bottleneck_of(limited, snapshot, instances or ())
     clamps = Clamps()
-    windows, growth = memory.windows, 0
+    windows, scarcity, growth = memory.windows, memory.scarcity, 0
     counts: dict[str, ProfilePlan] = {}
     if instances is None:
         clamps.say(ClampCode.SYSTEMD_UNKNOWN, "systemd can't be read: nothing starts or stops")
     else:
         wanted, windows = want(policy, instances, demanded, memory.windows, now, terms, clamps)
-        granted, spare = afford(policy, snapshot, instances, wanted, budget, claims, terms, clamps)
+        granted = afford(
+            policy,
+            snapshot,
+            instances,
+            wanted,
+            demanded,
+            budget,
+            claims,
+            terms,
+            bottleneck,
+            scarcity,
+            clamps,
+        )
+        scarcity = granted.scarcity
+        limited = stepped_back(limited, now) if granted.stepped_back else limited
         current = running(policy, instances, terms)
-        counts, growth = _counts(policy, current, demanded, wanted, granted, spare)
+        counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)
     new_memory = FleetMemory(
-        epoch=memory.epoch + 1, demand=demand_memory, budget=budget_memory, windows=windows
+        epoch=memory.epoch + 1,
+        demand=demand_memory,
+        budget=kept,
+        windows=windows,
+        scarcity=scarcity,
+        bottleneck=limited,
     )
     decided = Plan(
         epoch=new_memory.epoch,
@@ -97,21 +133,9 @@ def plan(
         memory=new_memory,
         demand=demanded,
         budget=budget,
-        claims_connections=claims.total_connections,
+        claims=claims,
+        bottleneck=bottleneck,
     )
-
-
-def _budget(
-    policy: Policy, snapshot: Snapshot, memory: BudgetMemory
-) -> tuple[ConnectionBudget | None, BudgetMemory]:
-    if isinstance(snapshot.sidekiq, Known):
-        memory = remember_processes(memory, snapshot.sidekiq.value)
-    if not isinstance(snapshot.database, Known):
-        return None, memory
-    facts = snapshot.database.value
-    if not facts.refused:  # the numbers of a refused reading are the last good ones, already seen
-        memory = remember_others(policy.connections, memory, facts, snapshot.now_seconds)
-    return connection_budget(policy.connections, facts, memory), memory
 
 
 def _counts(

@@ -95,6 +95,7 @@ def _by_demand(
     asked = _at_least_min(profile, asked, clamps)
     mute = [f"@{v.number}" for v in instances if v.profile == profile.name and v.mute]
     asked = _readable(profile, asked, demanded, mute, have, clamps)
+    asked = _understood(profile, asked, demanded, have, clamps)
     asked = _in_time(profile, asked, demanded, have, clamps)
     window = keep_highest(before, asked, now_seconds, pace.hold_down_seconds, GAP_TICKS * pace.tick_seconds)
     held = _held(pace, profile, asked, have, window, now_seconds, clamps)
@@ -131,6 +132,16 @@ def _readable(
     sentence = f"nothing of it stops while {what}"
     clamps.say(ClampCode.LATENCY_UNKNOWN, sentence, profile.name, wanted=wanted, granted=have)
     return have
+
+
+def _understood(profile: Profile, wanted: int, demanded: Demand, have: int, clamps: Clamps) -> int:
+    """A process whose heartbeat is garbage may carry half the work, or none: nothing moves but up to min."""
+    kept = max(have, profile.min_instances)
+    if demanded.complete or wanted == kept:
+        return wanted
+    sentence = "a process's heartbeat in Redis can't be understood, so what it does is unknown"
+    clamps.say(ClampCode.LATENCY_UNKNOWN, sentence, profile.name, wanted=wanted, granted=kept)
+    return kept
 
 
 def _in_time(profile: Profile, wanted: int, demanded: Demand, have: int, clamps: Clamps) -> int:

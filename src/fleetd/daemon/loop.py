@@ -118,7 +118,7 @@ class Loop:
         )
 
     async def _pause(self) -> None:
-        left = self._ticked_seconds + self.ticker.policy.pace.tick_seconds - self.clock.now_seconds()
+        left = self._ticked_seconds + self.ticker.pause_seconds() - self.clock.now_seconds()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(0.0, left))
 

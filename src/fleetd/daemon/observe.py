@@ -6,22 +6,34 @@ The sources are read at once, each with a deadline: a slow database must not del
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from msgspec import structs
 
 from fleetd.core.facts import HostFacts, Known, Snapshot, SystemdFacts, Unknown
 from fleetd.core.status import SourceStatus
 from fleetd.errors import FleetdError
-from fleetd.ports import Clock, DatabaseSource, HostSource, SidekiqSource, UnitControl
+from fleetd.ports import (
+    Clock,
+    DatabaseSource,
+    HostSource,
+    PgBouncerSource,
+    SidekiqSource,
+    UnitControl,
+)
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-Name = Literal["redis", "postgres", "systemd", "host"]
+Name = Literal["redis", "postgres", "pgbouncer", "replica", "systemd", "host"]
 #: A reading that took, or waited for the others, longer than this many deadlines did so because we were frozen.
 FROZEN_DEADLINES = 2.5
-SOURCES: tuple[Name, ...] = ("redis", "postgres", "systemd", "host")
+
+
+class _Source(Protocol[T_co]):
+    async def read(self) -> T_co: ...
 
 
 class Sources:
@@ -30,28 +42,34 @@ class Sources:
     def __init__(
         self,
         sidekiq: SidekiqSource,
-        database: DatabaseSource,
+        database: DatabaseSource | None,
         units: UnitControl,
         machine: HostSource,
         clock: Clock,
         *,
         deadline_seconds: float,
+        pgbouncer: PgBouncerSource | None = None,
+        replica: DatabaseSource | None = None,
     ) -> None:
         self.sidekiq = sidekiq
         self.database = database
+        self.pgbouncer = pgbouncer
+        self.replica = replica
         self.units = units
         self.machine = machine
         self.clock = clock
         self.deadline_seconds = deadline_seconds
         self._last_good: dict[Name, float] = {}
-        self._errors: dict[Name, int] = dict.fromkeys(SOURCES, 0)
+        self._errors: Counter[Name] = Counter()
         self._why: dict[Name, str] = {}
 
     async def observe(self, host: str, *, check_writes: bool) -> Snapshot:
         """One snapshot. `check_writes`: a drain may need to know whether Redis takes writes (law 4)."""
-        sidekiq, database, (systemd, machine) = await asyncio.gather(
+        sidekiq, database, pgbouncer, replica, (systemd, machine) = await asyncio.gather(
             self._read("redis", self.sidekiq.read(check_writes=check_writes)),
-            self._read("postgres", self.database.read()),
+            self._read_if("postgres", self.database),
+            self._read_if("pgbouncer", self.pgbouncer),
+            self._read_if("replica", self.replica),
             self._units_then_host(),
         )
         now = self.clock.now_seconds()
@@ -60,7 +78,9 @@ class Sources:
             now_seconds=now,
             boot_id=self.clock.boot_id(),
             sidekiq=self._aged("redis", sidekiq, now),
-            database=self._aged("postgres", database, now),
+            database=None if database is None else self._aged("postgres", database, now),
+            pgbouncer=None if pgbouncer is None else self._aged("pgbouncer", pgbouncer, now),
+            replica=None if replica is None else self._aged("replica", replica, now),
             systemd=self._aged("systemd", systemd, now),
             machine=self._aged("host", machine, now),
         )
@@ -78,6 +98,9 @@ class Sources:
         systemd = await self._read("systemd", self.units.read())
         known = systemd.value if isinstance(systemd, Known) else None
         return systemd, await self._read("host", self.machine.read(known))
+
+    async def _read_if(self, name: Name, source: _Source[T] | None) -> Known[T] | Unknown | None:
+        return None if source is None else await self._read(name, source.read())
 
     async def _read(self, name: Name, reading: Awaitable[T]) -> Known[T] | Unknown:
         begun = self.clock.now_seconds()
@@ -105,7 +128,15 @@ class Sources:
 
     def status(self) -> tuple[SourceStatus, ...]:
         """How each source fares now, for telling."""
-        return tuple(self._status(name) for name in SOURCES)
+        return tuple(self._status(name) for name in self._names())
+
+    def _names(self) -> list[Name]:
+        watched: dict[Name, object] = {
+            "postgres": self.database,
+            "pgbouncer": self.pgbouncer,
+            "replica": self.replica,
+        }
+        return ["redis", *(name for name, source in watched.items() if source is not None), "systemd", "host"]
 
     def _status(self, name: Name) -> SourceStatus:
         return SourceStatus(

@@ -7,12 +7,10 @@ from collections import Counter
 import msgspec
 
 from fleetd import __version__
-from fleetd.core.budget import ConnectionBudget
 from fleetd.core.decision import Clamp, ClampCode, InstanceState
 from fleetd.core.facts import Known
 from fleetd.core.policy import Policy, Profile
 from fleetd.core.status import (
-    ConnectionStatus,
     Event,
     HoldStatus,
     OverrideStatus,
@@ -23,6 +21,7 @@ from fleetd.core.status import (
     SourceStatus,
     Status,
 )
+from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_instance import instance_status, pin_sentence
 from fleetd.daemon.tick import Told
 
@@ -54,7 +53,7 @@ def status_of(
         instances=tuple(
             instance_status(policy, v, told) for v in told.instances or () if v.number != "scheduler"
         ),
-        connections=_connections(told),
+        connections=connection_status(policy, told),
         scheduler=_scheduler(told),
         memory_available_bytes=machine.value.memory_available_bytes if isinstance(machine, Known) else None,
         memory_total_bytes=machine.value.memory_total_bytes if isinstance(machine, Known) else None,
@@ -111,20 +110,6 @@ def _profile(profile: Profile, policy: Policy, told: Told, clamps: tuple[Clamp, 
         min_instances=profile.min_instances,
         max_instances=profile.max_instances,
         clamps=tuple(c for c in clamps if c.profile == profile.name),
-    )
-
-
-def _connections(told: Told) -> ConnectionStatus:
-    budget: ConnectionBudget | None = told.fleet.budget
-    database = told.snapshot.database
-    claims = told.fleet.claims_connections
-    return ConnectionStatus(
-        limit_connections=budget.limit_connections if budget else None,
-        reserve_connections=budget.reserve_connections if budget else None,
-        others_connections=budget.others_connections if budget else None,
-        claims_connections=claims if told.instances is not None else None,
-        headroom_connections=budget.room_connections(claims) if budget else None,
-        open_connections=database.value.client_connections if isinstance(database, Known) else None,
     )
 
 
@@ -194,6 +179,8 @@ def _version(told: Told) -> str:
 #: What keeps a fleet from growing, most urgent first, for the sentence on what comes next.
 _GROWTH = (
     ClampCode.CONNECTIONS,
+    ClampCode.OTHERS_UNATTRIBUTABLE,
+    ClampCode.DATABASE_BOTTLENECK,
     ClampCode.MEMORY,
     ClampCode.HEADROOM_UNKNOWN,
     ClampCode.LATENCY_UNKNOWN,
@@ -203,6 +190,7 @@ _GROWTH = (
     ClampCode.UNDRAINABLE,
     ClampCode.NOT_RENDERED,
     ClampCode.MAX,
+    ClampCode.YIELD,
     ClampCode.HOLD_WINDOW,
 )
 

@@ -8,7 +8,7 @@ import msgspec
 
 from fleetd.core.carry_out import carry_out
 from fleetd.core.commands import Command
-from fleetd.core.decision import ClampCode, StepResult
+from fleetd.core.decision import ClampCode, InstanceState, StepResult
 from fleetd.core.facts import Known, ProcessFacts, Snapshot
 from fleetd.core.host_decision import HostDecision
 from fleetd.core.host_look import HostLook, look
@@ -39,6 +39,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[StepResult, ...]
     noticed: tuple[str, ...]
     duration_seconds: float
+
+
+#: While connections run short the next look comes sooner: others may take one a second.
+HURRIED_SECONDS = 1.0
 
 
 class Ticker:
@@ -89,6 +93,18 @@ class Ticker:
             duration_seconds=clock.now_seconds() - begun,
         )
         return self._told
+
+    def pause_seconds(self) -> float:
+        """Until the next tick: less while others' connections rise, or one is drained because they did."""
+        usual = self.policy.pace.tick_seconds
+        if self._told is None:
+            return usual
+        fleet, leaving = self._told.fleet, {InstanceState.QUIETING, InstanceState.DRAINING}
+        over = not fleet.budget.carries(fleet.claims_connections)
+        drained = any(v.state in leaving for v in self._told.instances or ())
+        rising = any(source.rising for source in fleet.budget.sources)
+        hurried = rising or (drained and (over or fleet.bottleneck.waits))
+        return min(usual, HURRIED_SECONDS) if hurried else usual
 
     def _may_stop(self) -> bool:
         """Whether this tick may need to know that Redis takes writes (law 4)."""

@@ -1,0 +1,215 @@
+"""More workers would not help: the database is what everyone waits for.
+
+The vicious circle that was feared: queues late, so more workers, so a slower database, so later queues. Three signs:
+clients wait for a server connection of PgBouncer's pool; queries of Mastodon's wait for locks or I/O in Postgres; more
+threads brought no throughput while most of them sit in the database. The first sign holds growth at once, the others
+once they last. If it lasts, one instance goes (the least important, never below min), sooner when the fleet has just
+grown; then nothing grows for ten minutes, twice as long after each further time, an hour at most, before it is tried
+again.
+
+Before that, growth takes no more of PgBouncer's pool than is free: as many server connections a thread as are at work
+for each busy thread now.
+"""
+
+from __future__ import annotations
+
+import math
+
+from msgspec import structs
+
+from fleetd.core.facts import DatabaseFacts, Known, PgBouncerFacts, PoolFacts, Snapshot, Value
+from fleetd.core.lifecycle import InstanceView
+from fleetd.core.throughput import ThroughputMemory, remember_throughput
+
+#: Postgres: of at least so many queries under way, this share waits.
+ACTIVE_MIN = 8
+STALLED_SHARE = 0.5
+#: Most of the busy threads are within a query, or most of the pool is at work: then throughput is the database's.
+DATABASE_SHARE = 0.5
+POOL_FULL_SHARE = 0.9
+#: How long signs other than PgBouncer's must last to hold growth.
+LASTS_SECONDS = 15.0
+#: A wait lasts: after our own growth, and otherwise; and the time between two steps back.
+STEP_BACK_AFTER_GROWTH_SECONDS = 10.0
+STEP_BACK_SECONDS = 60.0
+GREW_SECONDS = 300.0
+HOLD_SECONDS, HOLD_SECONDS_MAX = 600.0, 3600.0
+#: Time constant of the means of what is at work.
+MEAN_SECONDS = 20.0
+SERVERS_PER_THREAD_MIN = 0.05
+READING_GAP_SECONDS_MAX = 60.0
+
+
+class BottleneckMemory(Value, frozen=True, kw_only=True):
+    """What is remembered between ticks."""
+
+    at_seconds: float | None = None
+    waits_since_seconds: float | None = None
+    hold_until_seconds: float = 0.0
+    hold_seconds: float = HOLD_SECONDS
+    stepped_seconds: float | None = None
+    grew_seconds: float | None = None
+    instances: int | None = None
+    active_servers_mean: float | None = None  # at work of Mastodon's pool
+    busy_threads_mean: float = 0.0
+    throughput: ThroughputMemory = ThroughputMemory()
+
+
+class Bottleneck(Value, frozen=True, kw_only=True):
+    """What this tick is told: why growth is held ("": it is not), and what is left of PgBouncer's pool."""
+
+    sentence: str = ""
+    step_back: bool = False
+    waits: bool = False  # the sign is there now
+    servers_per_thread: float = 1.0
+    pool_room_connections: float | None = None  # None: no pool, or nobody has used it yet
+    pool_size_connections: int = 0
+
+
+def remember_bottleneck(
+    memory: BottleneckMemory, snapshot: Snapshot, instances: tuple[InstanceView, ...] | None
+) -> BottleneckMemory:
+    """Fold in one snapshot. What can't be read leaves its part as it was: no sign is no proof of calm."""
+    now = snapshot.now_seconds
+    memory = _means(memory, snapshot)
+    if isinstance(snapshot.sidekiq, Known):
+        throughput = remember_throughput(memory.throughput, snapshot.sidekiq.value, now)
+        memory = structs.replace(memory, throughput=throughput)
+    if instances is not None:
+        count = sum(1 for v in instances if v.profile and v.serves)
+        grew = memory.instances is not None and count > memory.instances
+        memory = structs.replace(memory, instances=count, grew_seconds=now if grew else memory.grew_seconds)
+    if not _readable(snapshot):
+        return structs.replace(memory, at_seconds=now)
+    if not sign(snapshot, memory):
+        memory = structs.replace(memory, waits_since_seconds=None)
+    elif memory.waits_since_seconds is None or now < memory.waits_since_seconds:
+        memory = structs.replace(memory, waits_since_seconds=now)
+    stepped = memory.stepped_seconds
+    if stepped is not None and now - stepped > HOLD_SECONDS_MAX + memory.hold_seconds:
+        memory = structs.replace(memory, hold_seconds=HOLD_SECONDS, stepped_seconds=None)
+    return structs.replace(memory, at_seconds=now)
+
+
+def _readable(snapshot: Snapshot) -> bool:
+    return isinstance(snapshot.pgbouncer, Known) or isinstance(snapshot.database, Known)
+
+
+def _means(memory: BottleneckMemory, snapshot: Snapshot) -> BottleneckMemory:
+    pool = _pool(snapshot)
+    if pool is None or not isinstance(snapshot.sidekiq, Known):
+        return memory
+    busy = sum(p.busy_threads for p in snapshot.sidekiq.value.processes)
+    elapsed = snapshot.now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
+    before = memory.active_servers_mean
+    if before is None or not 0.0 <= elapsed <= READING_GAP_SECONDS_MAX:
+        return structs.replace(
+            memory, active_servers_mean=float(pool.active_servers), busy_threads_mean=float(busy)
+        )
+    keep = math.exp(-elapsed / MEAN_SECONDS)
+    return structs.replace(
+        memory,
+        active_servers_mean=before * keep + pool.active_servers * (1.0 - keep),
+        busy_threads_mean=memory.busy_threads_mean * keep + busy * (1.0 - keep),
+    )
+
+
+def _pool(snapshot: Snapshot) -> PoolFacts | None:
+    bouncer = snapshot.pgbouncer
+    return bouncer.value.mastodon_pool if isinstance(bouncer, Known) else None
+
+
+def sign(snapshot: Snapshot, memory: BottleneckMemory) -> str:
+    """What is waited for, as a sentence; "": no sign."""
+    bouncer, database = snapshot.pgbouncer, snapshot.database
+    return (
+        (_clients_wait(bouncer.value) if isinstance(bouncer, Known) else "")
+        or (_queries_wait(database.value) if isinstance(database, Known) else "")
+        or _no_gain(snapshot, memory)
+    )
+
+
+def _clients_wait(facts: PgBouncerFacts) -> str:
+    pool = facts.mastodon_pool
+    if pool is None or pool.waiting_clients == 0:
+        return ""
+    who = "1 client waits" if pool.waiting_clients == 1 else f"{pool.waiting_clients} clients wait"
+    return (
+        f"more workers would not help: {who} for one of the {pool.size_connections} connections of PgBouncer's pool, "
+        f"the longest for {pool.longest_wait_seconds:.1f} s"
+    )
+
+
+def _queries_wait(facts: DatabaseFacts) -> str:
+    active, stalled = facts.active_backends, facts.stalled_backends
+    if active is None or stalled is None or active < ACTIVE_MIN or stalled < STALLED_SHARE * active:
+        return ""
+    return f"more workers would not help: {stalled} of {active} queries in Postgres wait for locks or I/O"
+
+
+def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
+    if not memory.throughput.fruitless or not isinstance(snapshot.sidekiq, Known):
+        return ""
+    busy = sum(p.busy_threads for p in snapshot.sidekiq.value.processes)
+    pool, database = _pool(snapshot), snapshot.database
+    full = pool is not None and pool.active_servers >= POOL_FULL_SHARE * pool.size_connections
+    active = database.value.active_backends if isinstance(database, Known) else None
+    within = active is not None and active >= ACTIVE_MIN and active >= DATABASE_SHARE * busy
+    if not (full or within):
+        return ""  # threads wait for something else: other servers, a mail relay
+    pace = memory.throughput.pace
+    jobs = f", {pace.jobs_per_second:.1f} jobs a second" if pace is not None else ""
+    return f"more workers would not help: more threads brought no more throughput{jobs}, most sit in the database"
+
+
+def bottleneck_of(
+    memory: BottleneckMemory, snapshot: Snapshot, instances: tuple[InstanceView, ...]
+) -> Bottleneck:
+    """The terms of this tick; `memory` has already seen it."""
+    now = snapshot.now_seconds
+    found, since = sign(snapshot, memory), memory.waits_since_seconds
+    bouncer = snapshot.pgbouncer
+    at_once = isinstance(bouncer, Known) and bool(_clients_wait(bouncer.value))
+    lasts = now - since if found and since is not None else -1.0
+    sentence = found if at_once or lasts >= LASTS_SECONDS else ""
+    if not sentence and now < memory.hold_until_seconds:
+        left = memory.hold_until_seconds - now
+        sentence = f"the database was the bottleneck: growth is tried again in {left:.0f} s"
+    grew = memory.grew_seconds is not None and 0.0 <= now - memory.grew_seconds < GREW_SECONDS
+    patience = STEP_BACK_AFTER_GROWTH_SECONDS if grew else STEP_BACK_SECONDS
+    stepped = memory.stepped_seconds
+    again = stepped is None or now - stepped >= 2.0 * patience or now < stepped
+    pool = _pool(snapshot)
+    per_thread = _servers_per_thread(memory)
+    coming = sum(v.threads for v in instances if v.profile and v.counts and not v.serves)
+    room = None
+    if pool is not None:
+        at_work = max(float(pool.active_servers), memory.active_servers_mean or 0.0)
+        room = POOL_FULL_SHARE * pool.size_connections - at_work - coming * per_thread
+    return Bottleneck(
+        sentence=sentence,
+        step_back=bool(found) and lasts >= patience and again,
+        waits=bool(found),
+        servers_per_thread=per_thread,
+        pool_room_connections=room,
+        pool_size_connections=pool.size_connections if pool is not None else 0,
+    )
+
+
+def _servers_per_thread(memory: BottleneckMemory) -> float:
+    """Server connections at work for each busy thread; web's are in it too, which is the careful side."""
+    at_work, busy = memory.active_servers_mean or 0.0, memory.busy_threads_mean
+    return min(1.0, max(SERVERS_PER_THREAD_MIN, (at_work + 1.0) / (busy + 1.0)))
+
+
+def stepped_back(memory: BottleneckMemory, now_seconds: float) -> BottleneckMemory:
+    """One was let go: growth waits, twice as long each time."""
+    first = memory.stepped_seconds is None
+    seconds = HOLD_SECONDS if first else memory.hold_seconds
+    going_on = not first and now_seconds < memory.hold_until_seconds  # the same bottleneck, still
+    return structs.replace(
+        memory,
+        stepped_seconds=now_seconds,
+        hold_until_seconds=now_seconds + seconds,
+        hold_seconds=seconds if going_on else min(HOLD_SECONDS_MAX, 2.0 * seconds),
+    )

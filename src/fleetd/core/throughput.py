@@ -1,0 +1,93 @@
+"""Whether more threads bring more throughput: jobs a minute before and after the fleet grew, both flat out.
+
+Sidekiq's counters are flushed every beat and swing between nothing and twice the truth over a tick; over a minute they
+hold. A comparison counts only where all threads were busy in both minutes, else the throughput was what came in.
+"""
+
+from __future__ import annotations
+
+from fleetd.core.facts import SidekiqFacts, Value
+from fleetd.core.policy import SCHEDULER_QUEUE
+
+WINDOW_SECONDS = 60.0
+SAMPLES_MAX = 16
+SAMPLE_EVERY_SECONDS = 4.0
+#: Flat out: this share of the threads was busy.
+FLAT_OUT_SHARE = 0.85
+#: The fleet was of one size: no sample differs more than this from the mean.
+STEADY_SHARE = 0.08
+#: A change of size that can tell something, and the share of it that throughput must follow.
+CHANGE_SHARE = 0.15
+GAIN_SHARE_MIN = 0.25
+
+
+class Sample(Value, frozen=True, kw_only=True):
+    at_seconds: float
+    processed_jobs_total: int
+    busy_threads: int
+    threads: int
+
+
+class Pace(Value, frozen=True, kw_only=True):
+    """What a fleet of this size did, flat out."""
+
+    threads: float
+    jobs_per_second: float
+
+
+class ThroughputMemory(Value, frozen=True, kw_only=True):
+    samples: tuple[Sample, ...] = ()  # of the last WINDOW_SECONDS, oldest first
+    pace: Pace | None = None
+    fruitless: bool = False  # the last change of size moved the throughput by less than GAIN_SHARE_MIN of it
+
+
+def remember_throughput(
+    memory: ThroughputMemory, sidekiq: SidekiqFacts, now_seconds: float
+) -> ThroughputMemory:
+    """Fold in one reading."""
+    total = sidekiq.processed_jobs_total
+    if total is None or not sidekiq.processes_complete:
+        return ThroughputMemory(pace=memory.pace, fruitless=memory.fruitless)
+    last = memory.samples[-1] if memory.samples else None
+    if last is not None and 0.0 <= now_seconds - last.at_seconds < SAMPLE_EVERY_SECONDS:
+        return memory
+    serving = [p for p in sidekiq.processes if not p.quiet and p.queues != {SCHEDULER_QUEUE}]
+    sample = Sample(
+        at_seconds=now_seconds,
+        processed_jobs_total=total,
+        busy_threads=sum(p.busy_threads for p in serving),
+        threads=sum(p.threads for p in serving),
+    )
+    broken = last is not None and (now_seconds < last.at_seconds or total < last.processed_jobs_total)
+    kept = () if broken else memory.samples
+    kept = tuple(s for s in kept if now_seconds - s.at_seconds <= WINDOW_SECONDS)
+    samples = (*kept, sample)[-SAMPLES_MAX:]
+    pace = _pace(samples)
+    if pace is None:
+        return ThroughputMemory(samples=samples, pace=memory.pace, fruitless=memory.fruitless)
+    return _judged(memory, samples, pace)
+
+
+def _pace(samples: tuple[Sample, ...]) -> Pace | None:
+    """What this window shows; None: too short, not flat out, or of changing size."""
+    seconds = samples[-1].at_seconds - samples[0].at_seconds
+    threads = sum(s.threads for s in samples) / len(samples)
+    if seconds < 0.8 * WINDOW_SECONDS or threads <= 0:
+        return None
+    if any(abs(s.threads - threads) > STEADY_SHARE * threads for s in samples):
+        return None
+    if sum(s.busy_threads for s in samples) / len(samples) < FLAT_OUT_SHARE * threads:
+        return None
+    jobs = samples[-1].processed_jobs_total - samples[0].processed_jobs_total
+    return Pace(threads=threads, jobs_per_second=jobs / seconds)
+
+
+def _judged(memory: ThroughputMemory, samples: tuple[Sample, ...], pace: Pace) -> ThroughputMemory:
+    before = memory.pace
+    if before is None or before.jobs_per_second <= 0.0:
+        return ThroughputMemory(samples=samples, pace=pace)
+    change = pace.threads / before.threads - 1.0
+    if abs(change) < CHANGE_SHARE:  # the same size: the newer figure
+        return ThroughputMemory(samples=samples, pace=pace, fruitless=memory.fruitless)
+    followed = (pace.jobs_per_second / before.jobs_per_second - 1.0) / change
+    return ThroughputMemory(samples=samples, pace=pace, fruitless=followed < GAIN_SHARE_MIN)

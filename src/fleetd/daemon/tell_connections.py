@@ -1,0 +1,167 @@
+"""Connections for telling: each source with its arithmetic, who takes what, and what the headroom buys."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from fleetd.core.budget import ConnectionBudget, SourceBudget
+from fleetd.core.claims import Claims
+from fleetd.core.facts import Consumer, DatabaseFacts, Known, PgBouncerFacts, Snapshot
+from fleetd.core.policy import ConnectionPolicy, Policy
+from fleetd.core.room import unattributable_sentence
+from fleetd.core.status import ClaimStatus, ConnectionSourceStatus, ConnectionStatus, ConsumerStatus
+from fleetd.daemon.tick import Told
+
+#: What `application_name` writes.
+_NAME = re.compile(r"mastodon-sidekiq(?:@([0-9]{1,4})|(-scheduler))(?:\.(.*))?")
+#: Hosts told apart in the claims; the rest share a row.
+HOSTS_MAX = 32
+
+
+def connection_status(policy: Policy, told: Told) -> ConnectionStatus:
+    """Everything about connections of one tick."""
+    budget, claims = told.fleet.budget, told.fleet.claims
+    total = claims.total_connections
+    known = told.instances is not None
+    tightest = budget.tightest(total) if not budget.unknown else None
+    return ConnectionStatus(
+        limit_connections=tightest.limit_connections if tightest else None,
+        reserve_connections=tightest.reserve_connections if tightest else None,
+        others_connections=tightest.others_connections if tightest else None,
+        claims_connections=total if known else None,
+        headroom_connections=_headroom(tightest, total) if tightest else None,
+        open_connections=tightest.open_connections + 1 if tightest else None,  # fleetd's own is a client too
+        sources=tuple(
+            _source(policy.connections, told.snapshot, s, total, s is tightest) for s in budget.sources
+        ),
+        claims=_claims(policy, claims) if known else (),
+        more_instances=_more(policy, told) if known and not budget.unknown else {},
+        claim_per_instance={p.name: p.claim_connections for p in policy.profiles},
+        unattributable=_unattributable(budget, total),
+        bottleneck=told.fleet.bottleneck.sentence,
+    )
+
+
+def _headroom(source: SourceBudget, claims: int) -> int:
+    """What growth may take; where all of PgBouncer's pool fits, what is left beside it."""
+    room = source.room_connections(claims)
+    if room is not None:
+        return room
+    return max(0, source.budget_connections - (source.pool_connections or 0))
+
+
+def _source(
+    policy: ConnectionPolicy, snapshot: Snapshot, source: SourceBudget, claims: int, binds: bool
+) -> ConnectionSourceStatus:
+    pool = None
+    if source.source == "pgbouncer" and isinstance(snapshot.pgbouncer, Known):
+        pool = snapshot.pgbouncer.value.mastodon_pool
+    return ConnectionSourceStatus(
+        name=source.source,
+        limit_connections=source.limit_connections,
+        reserve_connections=source.reserve_connections,
+        others_connections=source.others_connections,
+        others_seen_connections=source.seen_connections,
+        others_peak_connections=source.peak_connections,
+        others_declared_connections=source.declared_connections,
+        others_bound_connections=source.bound_connections,
+        claims_connections=claims if source.pool_connections is None else source.pool_connections,
+        headroom_connections=_headroom(source, claims),
+        open_connections=source.open_connections,
+        consumers=_consumers(policy, snapshot, source),
+        binds=binds,
+        refused=source.refused,
+        exact=source.exact,
+        pool_connections=source.pool_connections if pool is None else pool.size_connections,
+        active_servers=pool.active_servers if pool else None,
+        waiting_clients=pool.waiting_clients if pool else None,
+        longest_wait_seconds=pool.longest_wait_seconds if pool else None,
+    )
+
+
+def _consumers(
+    policy: ConnectionPolicy, snapshot: Snapshot, source: SourceBudget
+) -> tuple[ConsumerStatus, ...]:
+    """Who is seen, most first, then what is declared; a declaration is matched to nobody by guessing."""
+    reading = {"postgres": snapshot.database, "replica": snapshot.replica}.get(source.source)
+    seen: tuple[Consumer, ...] = ()
+    if isinstance(reading, Known):
+        facts: DatabaseFacts = reading.value
+        seen = facts.consumers
+    elif source.source == "pgbouncer" and isinstance(snapshot.pgbouncer, Known):
+        seen = _pools(snapshot.pgbouncer.value)
+    on = "replica" if source.source == "replica" else "database"
+    direct = source.source != "postgres" or snapshot.pgbouncer is None
+    declared = [claim for claim in policy.declared if claim.on == on and direct]
+    return (
+        *(
+            ConsumerStatus(name=c.name, observed_connections=c.connections, declared_connections=None)
+            for c in seen
+        ),
+        *(
+            ConsumerStatus(name=d.name, observed_connections=None, declared_connections=d.connections)
+            for d in declared
+        ),
+    )
+
+
+def _pools(facts: PgBouncerFacts) -> tuple[Consumer, ...]:
+    """Clients of each pool, our workers among those of Mastodon's: PgBouncer does not tell them apart."""
+    pools = sorted(facts.pools, key=lambda pool: -pool.client_connections)[:12]
+    return tuple(
+        Consumer(name=f"{pool.user} in {pool.database}", connections=pool.client_connections)
+        for pool in pools
+        if pool.client_connections
+    )
+
+
+def _claims(policy: Policy, claims: Claims) -> tuple[ClaimStatus, ...]:
+    """By host and profile, this host first; other hosts' numbers are not known to be of a profile here."""
+    instances: Counter[tuple[str, str]] = Counter()
+    connections: Counter[tuple[str, str]] = Counter()
+    for name, count in claims.connections.items():
+        if count == 0:
+            continue
+        match = _NAME.fullmatch(name)
+        host = match[3] or "" if match else "more"
+        if host != policy.host and len({h for h, _ in instances}) >= HOSTS_MAX:
+            host = "more"
+        profile = "scheduler" if match and match[2] else ""
+        if match and match[1] and host == policy.host:
+            owner = policy.profile_of(int(match[1]))
+            profile = owner.name if owner else "not configured"
+        instances[host, profile] += 1
+        connections[host, profile] += count
+    rank = {p.name: place for place, p in enumerate(policy.profiles)}
+    keys = sorted(instances, key=lambda k: (k[0] != policy.host, k[0], rank.get(k[1], len(rank)), k[1]))
+    return tuple(
+        ClaimStatus(
+            host=host,
+            profile=profile,
+            instances=instances[host, profile],
+            connections=connections[host, profile],
+        )
+        for host, profile in keys
+    )
+
+
+def _more(policy: Policy, told: Told) -> dict[str, int]:
+    """Instances of each profile that the headroom buys, were all of it for that one; at most its free numbers."""
+    room = told.fleet.budget.room_connections(told.fleet.claims_connections)
+    running = Counter(v.profile for v in told.instances or () if v.there)
+    return {
+        p.name: min(
+            max(0, p.max_instances - running[p.name]),
+            p.max_instances if room is None else room // p.claim_connections,
+        )
+        for p in policy.profiles
+    }
+
+
+def _unattributable(budget: ConnectionBudget, claims: int) -> str:
+    """The sentence, where it matters: growth is held against more than is surely others'."""
+    source = budget.tightest(claims)
+    if source is None or source.bound_connections <= source.others_connections:
+        return ""
+    return unattributable_sentence(source, budget.foreign_hosts)
