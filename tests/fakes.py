@@ -24,6 +24,7 @@ from fleetd.errors import SourceUnavailableError
 from fleetd.ports import MemoryStore
 from tests.world import World
 from tests.world_facts import database_facts, host_facts, sidekiq_facts, systemd_facts
+from tests.world_pgbouncer import FakePgBouncer
 
 HANG_SECONDS = 3600.0
 
@@ -172,8 +173,15 @@ class Rig:
 
     def start_fleetd(self) -> None:
         """A new process of fleetd: only what is in the store is remembered."""
+        through = self.world.pool_size is not None
         self.sources = Sources(
-            self.sidekiq, self.database, self.units, self.host, self.clock, deadline_seconds=2.0
+            self.sidekiq,
+            None if through else self.database,
+            self.units,
+            self.host,
+            self.clock,
+            deadline_seconds=2.0,
+            pgbouncer=FakePgBouncer(self.world) if through else None,
         )
         self.ticker = Ticker(self.world.policy, self.sources, LocalLedger(), self.store)
 

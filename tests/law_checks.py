@@ -96,6 +96,52 @@ class WithinBudget(Check):
         return limit - world.policy.connections.reserve - others
 
 
+class GivesWay(Check):
+    """Law 2: after a shrink of the budget draining begins at the next tick, until claims fit or min is left.
+
+    By the budget that fleetd knows at that moment; `WithinBudget` holds that against the truth.
+    """
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        if told.instances is None or not isinstance(told.snapshot.sidekiq, Known):
+            return  # a drain could not be watched
+        policy, budget = storm.world.policy, told.fleet.budget
+        total = told.fleet.claims.total_connections
+        staying = told.fleet.claims.staying_connections(policy, told.instances)
+        if budget.excess_connections(total, staying) == 0:
+            return
+        leaving = {s.number for s in orders if s.verb in {"quiet", "stop"}}
+        above_min = [
+            p.name
+            for p in policy.profiles
+            if sum(1 for v in told.instances if v.profile == p.name and v.counts and not v.pinned)
+            > p.min_instances
+        ]
+        failed = any(r.result not in {"done", "skipped"} for r in told.results)
+        assert leaving or not above_min or failed, (
+            f"claims are above the budget and none of {above_min} leaves"
+        )
+
+
+class WithinClientSlots(Check):
+    """Law 2 through PgBouncer, which has no names for ours: a start above min fits beside all that is open."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        starts = [s for s in orders if s.verb == "start"]
+        if not starts:
+            return
+        assert not world.postgres_refuses, "started while PgBouncer refuses clients"
+        if not world.postgres_up:
+            return
+        claims = sum(u.process.claim for u in world.units.values() if u.process is not None)
+        usable = world.max_connections - world.policy.connections.reserve
+        for profile in world.policy.profiles:
+            reached = storm.rig.serving(profile.name)
+            if reached > profile.min_instances and any(s.profile == profile.name for s in starts):
+                assert claims + world.other_clients <= usable, "started over PgBouncer's client slots"
+
+
 class UnknownHolds(Check):
     """Law 3."""
 
@@ -105,7 +151,8 @@ class UnknownHolds(Check):
             assert not orders, "an order while systemd is unknown"
         if not world.redis_up:
             assert not [s for s in orders if s.verb != "start"], "something stopped while latency is unknown"
-        if world.redis_up and world.postgres_up:
+        legible = not (world.garbled and world.elsewhere)
+        if world.redis_up and world.postgres_up and legible:
             return
         for profile in world.policy.profiles:
             started = sum(1 for s in orders if s.verb == "start" and s.profile == profile.name)

@@ -29,6 +29,8 @@ WORK = ("surge", "surge", "calm", "calm", "busy", "long_jobs", "short_jobs", "sh
 # Fair weather comes oftener than foul, or nothing would ever move.
 SOURCES = ("redis_down", "postgres_down", "systemd_down", *3 * ("redis_up", "postgres_up", "systemd_up"))
 REDIS = ("redis_read_only", "redis_loses_data", "queue_unreadable", *2 * ("queue_readable",))
+CONNECTIONS = (*2 * ("others_come",), *2 * ("others_leave",), "others", "web_works")
+GARBLED = ("foreign", "garbled", "legible")
 DATABASE = ("others", "others", "refuses", "accepts", "accepts", "stray", "foreign", *3 * ("stray_gone",))
 PEOPLE = ("hand_start", "hand_stop", "hand_quiet", "hand_restart")
 MISHAPS = ("kill_fleetd", "freeze", "kill_worker", "break", "mend")
@@ -97,8 +99,9 @@ class Check:
 class Storm:
     """Applies events to a world and runs fleetd in it, with checks after each tick."""
 
-    def __init__(self, policy: Policy, *checks: Callable[[], Check]) -> None:
+    def __init__(self, policy: Policy, *checks: Callable[[], Check], pool_size: int | None = None) -> None:
         self.world = World(policy, now=START_SECONDS)
+        self.world.pool_size = pool_size
         self.rig = Rig(self.world)
         self.checks = [make() for make in checks]
         self.numbers: list[int] = [n for p in policy.profiles for n in p.numbers]
@@ -186,6 +189,21 @@ class Storm:
 
     def _others(self, detail: int) -> None:
         self.world.other_clients = 20 + 5 * detail
+
+    def _others_come(self, detail: int) -> None:
+        self.world.other_clients += detail
+
+    def _others_leave(self, detail: int) -> None:
+        self.world.other_clients = max(0, self.world.other_clients - detail)
+
+    def _web_works(self, detail: int) -> None:
+        self.world.web_servers = detail
+
+    def _garbled(self, detail: int) -> None:
+        self.world.garbled = True
+
+    def _legible(self, detail: int) -> None:
+        self.world.garbled = False
 
     def _refuses(self, detail: int) -> None:
         self.world.postgres_refuses = True

@@ -61,6 +61,11 @@ class World:
         self.run_id = "run-1"
         self.unreadable: set[str] = set()
         self.max_connections, self.other_clients = 200, 20
+        self.pool_size: int | None = None  # of PgBouncer, where workers go through it
+        self.web_servers = 0  # of that pool, at work for web
+        self.active_backends: int | None = None  # within a query, of Mastodon's role
+        self.stalled_backends: int | None = None
+        self.garbled = False  # heartbeats of processes elsewhere can't be understood
         self.memory_available_bytes, self.resident_bytes = 64 * 1024 * MIB, 400 * MIB
         self.enqueued = self.done = 0
         self.lost = 0  # by a stop of fleetd's

@@ -24,7 +24,9 @@ from tests.world_parts import Process, Unit
 
 def sidekiq_facts(world: World, *, check_writes: bool) -> SidekiqFacts:
     processes = tuple(
-        _heartbeat(world, p) for p in (*world.processes(), *world.ghosts) if _is_listed(world, p)
+        _heartbeat(world, p)
+        for p in (*world.processes(), *world.ghosts)
+        if _is_listed(world, p) and not (world.garbled and p in world.elsewhere)
     )
     busy: Counter[str] = Counter()
     for process in (*world.processes(), *world.ghosts):
@@ -46,6 +48,7 @@ def sidekiq_facts(world: World, *, check_writes: bool) -> SidekiqFacts:
         processed_jobs_total=world.done,
         failed_jobs_total=0,
         redis_run_id=world.run_id,
+        processes_complete=not (world.garbled and world.elsewhere),
         writable=world.redis_writable if check_writes else None,
     )
 
@@ -100,6 +103,8 @@ def database_facts(world: World) -> DatabaseFacts:
         worker_connections=workers,
         own_connections=1,
         refused=world.postgres_refuses,
+        active_backends=world.active_backends,
+        stalled_backends=world.stalled_backends,
     )
 
 

@@ -156,3 +156,23 @@ def test_utilisation_is_the_policys() -> None:
     assert demand(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).raw_instances == {
         "default-first": 2
     }
+
+
+def test_overflow_goes_to_any_other_that_serves_the_queues_and_has_room_the_important_first() -> None:
+    # pull needs 100 threads; its own profile carries 4 (1 × 5 × 0.8), the more important one 32 of the rest.
+    rules = policy(strict("d", "1-8", queues="default pull"), strict("p", "11-11", queues="pull"))
+    found = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 100.0}))
+    assert found.raw_instances == {"d": 8, "p": 25}
+    assert found.profile_threads == {"d": 32.0, "p": 100.0}
+    small = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 10.0}))
+    assert small.raw_instances == {"d": 2, "p": 3}
+
+
+def test_while_a_heartbeat_is_garbage_no_load_is_forgotten() -> None:
+    rules = policy()
+    before = DemandMemory(at_seconds=100.0, busy_mean_threads={"default": 10.0}, processed_jobs_total=50)
+    garbled = sidekiq(queue("default", busy=0), total=900, complete=False)
+    memory = remember(rules, before, garbled, 105.0)
+    assert memory.busy_mean_threads["default"] == 10.0
+    assert memory.service_seconds == before.service_seconds
+    assert not demand(rules, garbled, memory).complete

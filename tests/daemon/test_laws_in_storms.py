@@ -11,6 +11,7 @@ from tests.fakes import policy, strict, weighted
 from tests.law_checks import (
     Bounded,
     EveryClampSpeaks,
+    GivesWay,
     NoJobLost,
     Notes,
     OneScheduler,
@@ -18,9 +19,12 @@ from tests.law_checks import (
     SameInputSameDecision,
     UnknownHolds,
     WithinBudget,
+    WithinClientSlots,
 )
 from tests.storm import (
+    CONNECTIONS,
     DATABASE,
+    GARBLED,
     MISHAPS,
     PEOPLE,
     REDIS,
@@ -73,9 +77,37 @@ def test_within_budget(schedule: Schedule) -> None:
 
 
 @steady(35)
-@given(storms(WORK, SOURCES, SOURCES, REDIS, MISHAPS, ("others", "others")))
+@given(storms(WORK, DATABASE, CONNECTIONS, CONNECTIONS, GARBLED, MISHAPS))
+def test_within_budget_and_gives_way_when_others_grow(schedule: Schedule) -> None:
+    storm = Storm(two_profiles("here", reserve=10), WithinBudget, GivesWay)
+    storm.world.max_connections = 90
+    storm.world.rates = {"default": 8.0, "pull": 3.0}  # more than is affordable
+    storm.run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, CONNECTIONS, CONNECTIONS, SOURCES, MISHAPS))
+def test_within_budget_through_pgbouncer(schedule: Schedule) -> None:
+    storm = Storm(two_profiles("here", reserve=10), WithinClientSlots, GivesWay, pool_size=60)
+    storm.world.max_connections = 120
+    storm.world.rates = {"default": 8.0, "pull": 3.0}
+    storm.run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, SOURCES, SOURCES, REDIS, GARBLED, MISHAPS, ("others", "others")))
 def test_unknown_holds(schedule: Schedule) -> None:
     Storm(two_profiles(reserve=60), UnknownHolds).run(schedule)
+
+
+@steady(35)
+@given(storms(("surge", "busy", "busy", "calm"), GARBLED))
+def test_unknown_holds_while_a_heartbeat_is_garbage(schedule: Schedule) -> None:
+    storm = Storm(two_profiles("here", reserve=10), UnknownHolds, WithinBudget)
+    storm.world.max_connections = 110
+    storm.world.rates = {"default": 4.0}
+    storm.world.appear("main", "default push", threads=25)
+    storm.run(schedule)
 
 
 @steady(35)

@@ -39,6 +39,7 @@ class Room:
         self.bottleneck = bottleneck
         self.claimed = claims.total_connections
         self.pool_connections = bottleneck.pool_room_connections
+        self.pool_trial = bottleneck.pool_trial
         self.grown_bytes = {
             p.name: terms.grown_bytes.get(p.name, policy.memory.instance_bytes) for p in policy.profiles
         }
@@ -78,6 +79,7 @@ class Room:
             self.bytes -= self.grown_bytes[profile.name]
         if self.pool_connections is not None:
             self.pool_connections -= profile.threads * self.bottleneck.servers_per_thread
+            self.pool_trial = False
 
     def take_back(self, profile: Profile, have: int) -> bool:
         """Take the room of one that was let go to be replaced: no growth, so memory and cores are not asked."""
@@ -114,7 +116,7 @@ class Room:
             return self.terms.refusal
         if self.bottleneck.sentence:
             return ClampCode.DATABASE_BOTTLENECK, self.bottleneck.sentence
-        if self.pool_connections is not None:
+        if self.pool_connections is not None and not self.pool_trial:
             needed = profile.threads * self.bottleneck.servers_per_thread
             if self.pool_connections < needed:
                 sentence = (

@@ -1,0 +1,142 @@
+"""More workers would not help: what is a sign, what holds growth, when one steps back, when it is tried again."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.core.bottleneck import (
+    HOLD_SECONDS,
+    Bottleneck,
+    BottleneckMemory,
+    bottleneck_of,
+    remember_bottleneck,
+    stepped_back,
+)
+from fleetd.core.facts import DatabaseFacts, PgBouncerFacts, Unknown
+from fleetd.core.throughput import Pace, ThroughputMemory
+from tests.core.facts_by_hand import AWAY, bouncer, database, fleet, seen, sidekiq, snapshot
+from tests.fakes import policy
+
+RULES = policy()
+
+
+class Watch:
+    """Ticks of 5 s with what the sources say."""
+
+    def __init__(self, memory: BottleneckMemory | None = None, *, running: int = 2, busy: int = 5) -> None:
+        self.memory = memory or BottleneckMemory()
+        self.now = 10_000.0
+        self.running, self.busy = running, busy
+
+    def tick(
+        self,
+        *,
+        pgbouncer: PgBouncerFacts | Unknown | None = None,
+        postgres: DatabaseFacts | None = None,
+    ) -> Bottleneck:
+        self.now += 5.0
+        units, beats = fleet(self.running, busy=self.busy)
+        shot = snapshot(
+            RULES,
+            now=self.now,
+            redis=sidekiq(processes=beats),
+            units=units,
+            postgres=postgres,
+            pgbouncer=pgbouncer,
+        )
+        views = seen(RULES, shot)
+        self.memory = remember_bottleneck(self.memory, shot, views)
+        told = bottleneck_of(self.memory, shot, views)
+        if told.step_back:
+            self.memory = stepped_back(self.memory, self.now)
+        return told
+
+
+def stalled(active: int, waiting: int) -> DatabaseFacts:
+    return structs.replace(database(), active_backends=active, stalled_backends=waiting)
+
+
+def test_waiting_clients_hold_growth_at_once_and_calm_ends_it() -> None:
+    watch = Watch()
+    assert watch.tick(pgbouncer=bouncer()).sentence == ""
+    told = watch.tick(pgbouncer=bouncer(waiting=2, active=20, wait=0.4))
+    assert told.sentence == (
+        "more workers would not help: 2 clients wait for one of the 20 connections of PgBouncer's pool, "
+        "the longest for 0.4 s"
+    )
+    assert not told.step_back
+    assert watch.tick(pgbouncer=bouncer()).sentence == ""
+
+
+def test_one_steps_back_soon_after_growth_and_late_otherwise() -> None:
+    full = bouncer(waiting=2, active=20)
+    grown = Watch()
+    grown.tick(pgbouncer=bouncer())
+    grown.running = 4
+    assert [grown.tick(pgbouncer=full).step_back for _ in range(4)] == [False, False, True, False]
+
+    as_ever = Watch()
+    as_ever.tick(pgbouncer=bouncer())
+    steps = [as_ever.tick(pgbouncer=full).step_back for _ in range(14)]
+    assert steps.index(True) * 5 >= 60
+    assert sum(steps) == 1
+
+
+def test_growth_waits_after_a_step_back_and_longer_each_time() -> None:
+    watch = Watch()
+    watch.tick(pgbouncer=bouncer())
+    watch.running = 4
+    full = bouncer(waiting=2, active=20)
+    assert any(watch.tick(pgbouncer=full).step_back for _ in range(3))
+    first = watch.memory.hold_until_seconds - watch.now
+    assert first == HOLD_SECONDS
+    told = watch.tick(pgbouncer=bouncer())
+    assert told.sentence == "the database was the bottleneck: growth is tried again in 595 s"
+    watch.now += first
+    assert watch.tick(pgbouncer=bouncer()).sentence == "", "tried again"
+    watch.running = 5
+    watch.tick(pgbouncer=bouncer())
+    assert any(watch.tick(pgbouncer=full).step_back for _ in range(6))
+    assert watch.memory.hold_until_seconds - watch.now == 2 * first
+
+
+def test_queries_that_wait_in_postgres_must_last_to_hold_growth() -> None:
+    watch = Watch()
+    told = [watch.tick(postgres=stalled(20, 15)) for _ in range(5)]
+    assert [bool(t.sentence) for t in told] == [False, False, False, True, True]
+    assert (
+        told[-1].sentence == "more workers would not help: 15 of 20 queries in Postgres wait for locks or I/O"
+    )
+    assert watch.tick(postgres=stalled(20, 5)).sentence == ""
+    assert not any(Watch().tick(postgres=stalled(4, 4)).sentence for _ in range(9)), "too few to tell"
+
+
+def test_more_threads_without_more_throughput_count_only_while_they_sit_in_the_database() -> None:
+    fruitless = BottleneckMemory(
+        throughput=ThroughputMemory(fruitless=True, pace=Pace(threads=100, jobs_per_second=80.0))
+    )
+    in_queries = Watch(fruitless, running=4, busy=5)  # 20 busy threads
+    told = [in_queries.tick(postgres=stalled(16, 0)) for _ in range(5)]
+    assert "more threads brought no more throughput, 80.0 jobs a second" in told[-1].sentence
+    elsewhere = Watch(fruitless, running=4, busy=5)
+    assert not any(elsewhere.tick(postgres=stalled(2, 0)).sentence for _ in range(9)), "they wait for others"
+
+
+def test_what_can_not_be_read_is_no_calm() -> None:
+    watch = Watch()
+    watch.tick(pgbouncer=bouncer())
+    watch.running = 4
+    full = bouncer(waiting=2, active=20)
+    watch.tick(pgbouncer=full)
+    watch.tick(pgbouncer=AWAY)
+    assert watch.tick(pgbouncer=full).step_back, "10 s since the first sign"
+
+
+def test_growth_takes_no_more_of_the_pool_than_is_free() -> None:
+    watch = Watch(running=2, busy=5)  # 10 busy threads with 9 servers: about one each
+    for _ in range(10):
+        told = watch.tick(pgbouncer=bouncer(active=9, size=20))
+    assert told.pool_room_connections is not None
+    assert round(told.servers_per_thread, 2) == 0.91
+    assert round(told.pool_room_connections) == 18 - 9
+    assert watch.tick(postgres=database()).pool_room_connections is None

@@ -1,0 +1,76 @@
+"""Whether more threads bring more throughput, told by whole minutes in which all threads were busy."""
+
+from __future__ import annotations
+
+from fleetd.core.facts import SidekiqFacts
+from fleetd.core.throughput import SAMPLES_MAX, ThroughputMemory, remember_throughput
+from tests.core.facts_by_hand import process, sidekiq, tag
+
+
+def reading(threads: int, total: int, *, busy: int | None = None, complete: bool = True) -> SidekiqFacts:
+    beat = process(tag(1), threads=threads, busy=threads if busy is None else busy)
+    cron = process(tag("scheduler"), queues="scheduler", threads=10, busy=0)
+    return sidekiq(processes=(beat, cron), total=total, complete=complete)
+
+
+class Fleet:
+    """Minutes of a fleet of some size and throughput, one after the other."""
+
+    def __init__(self) -> None:
+        self.memory = ThroughputMemory()
+        self.now = 1000.0
+        self.total = 0.0
+
+    def minutes(
+        self, minutes: float, *, threads: int, jobs_per_second: float, busy: int | None = None
+    ) -> ThroughputMemory:
+        for _ in range(int(minutes * 12)):
+            self.now += 5.0
+            self.total += 5.0 * jobs_per_second
+            facts = reading(threads, int(self.total), busy=busy)
+            self.memory = remember_throughput(self.memory, facts, self.now)
+        return self.memory
+
+
+def test_twice_the_threads_with_the_same_throughput_are_fruitless() -> None:
+    fleet = Fleet()
+    assert not fleet.minutes(2, threads=50, jobs_per_second=100.0).fruitless
+    memory = fleet.minutes(3, threads=100, jobs_per_second=105.0)
+    assert memory.fruitless
+    assert memory.pace is not None
+    assert memory.pace.threads == 100
+
+
+def test_growth_that_helps_is_not() -> None:
+    fleet = Fleet()
+    fleet.minutes(2, threads=50, jobs_per_second=100.0)
+    assert not fleet.minutes(3, threads=100, jobs_per_second=160.0).fruitless
+
+
+def test_a_step_back_that_costs_nothing_says_the_same_and_one_that_does_ends_it() -> None:
+    fleet = Fleet()
+    fleet.minutes(2, threads=50, jobs_per_second=100.0)
+    fleet.minutes(3, threads=100, jobs_per_second=100.0)
+    assert fleet.minutes(3, threads=75, jobs_per_second=100.0).fruitless
+    assert not fleet.minutes(3, threads=50, jobs_per_second=70.0).fruitless
+
+
+def test_threads_that_are_not_all_busy_tell_nothing() -> None:
+    fleet = Fleet()
+    fleet.minutes(2, threads=50, jobs_per_second=100.0)
+    assert not fleet.minutes(3, threads=100, jobs_per_second=100.0, busy=70).fruitless
+
+
+def test_a_counter_that_went_back_and_a_heartbeat_that_is_garbage_begin_anew() -> None:
+    fleet = Fleet()
+    kept = fleet.minutes(2, threads=50, jobs_per_second=100.0)
+    assert remember_throughput(kept, reading(50, 0), fleet.now + 5.0).samples[0].processed_jobs_total == 0
+    assert remember_throughput(kept, reading(50, 9, complete=False), fleet.now + 5.0).samples == ()
+
+
+def test_memory_is_bounded_at_any_cadence() -> None:
+    memory = ThroughputMemory()
+    for second in range(600):
+        memory = remember_throughput(memory, reading(50, 10 * second), 1000.0 + second)
+        assert len(memory.samples) <= SAMPLES_MAX
+    assert memory.pace is not None

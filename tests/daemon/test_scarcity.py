@@ -1,0 +1,84 @@
+"""When not everyone can have what they want: importance wins, slowly, never below min, never back and forth."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from fleetd.core.policy import PacePolicy
+from fleetd.core.scarcity import STARVING_SECONDS, YIELD_EVERY_SECONDS
+from tests.daemon.fleets import said
+from tests.fakes import Rig, policy, strict
+from tests.world import World
+
+PACE = PacePolicy(hold_down_seconds=60.0)
+
+
+def rivals(*, low: int = 1) -> Rig:
+    """Room for six: one `local` and five `bulk`, which have all the work there is."""
+    rules = policy(
+        strict("local", "1-6", queues="default"), strict("bulk", "11-16", queues="pull", low=low), pace=PACE
+    )
+    rig = Rig(World(rules))
+    rig.world.max_connections = 3 + 10 + 20 + 6 * 7
+    rig.world.rates = {"pull": 12.5}  # 25 threads of 2 s each: all that is left, and more
+    rig.world.enqueue("pull", 20_000)
+    rig.run(120.0)
+    assert (rig.serving("local"), rig.serving("bulk")) == (1, 5)
+    rig.units.orders.clear()
+    return rig
+
+
+def test_a_less_important_profile_yields_to_one_that_starves_slowly() -> None:
+    rig = rivals()
+    rig.world.rates["default"] = 8.0  # 16 threads: four instances
+    begun = rig.world.now
+    told = rig.run(STARVING_SECONDS)
+    assert rig.ordered("quiet") == [], "not at once: it may pass"
+    assert "what room there is is kept for local, which is more important and late" in said(told[-1])
+    rig.run(900.0)
+    assert rig.serving("local") >= 4
+    quiets = [at for at, step in rig.units.orders if step.verb == "quiet" and step.profile == "bulk"]
+    assert quiets[0] - begun >= STARVING_SECONDS
+    assert all(b - a >= YIELD_EVERY_SECONDS for a, b in pairwise(quiets))
+    assert rig.world.accounted()
+
+
+def test_it_never_yields_below_its_min() -> None:
+    rig = rivals(low=4)
+    rig.world.rates["default"] = 30.0
+    rig.run(1800.0)
+    assert rig.serving("bulk") == 4
+    assert rig.serving("local") == 2
+
+
+def test_what_was_yielded_does_not_go_back_and_forth() -> None:
+    rig = rivals()
+    rig.world.rates["default"] = 8.0
+    rig.run(900.0)
+    settled = rig.serving("local"), rig.serving("bulk")
+    rig.units.orders.clear()
+    rig.run(1800.0)
+    assert (rig.serving("local"), rig.serving("bulk")) == settled
+    assert rig.units.orders == []
+
+
+def test_nobody_yields_to_one_that_is_not_late() -> None:
+    rig = rivals()
+    rig.world.rates["default"] = 2.0  # 4 threads: what one has
+    rig.run(900.0)
+    assert rig.ordered("quiet") == []
+
+
+def test_nobody_yields_where_all_of_it_would_not_carry_one_more() -> None:
+    rules = policy(
+        strict("local", "1-3", queues="default", threads=30),
+        strict("bulk", "11-12", queues="pull", low=1),
+        pace=PACE,
+    )
+    rig = Rig(World(rules))
+    rig.world.max_connections = 3 + 10 + 20 + 32 + 2 * 7
+    rig.world.rates = {"default": 40.0, "pull": 6.0}
+    rig.world.enqueue("default", 3_000)
+    rig.run(900.0)
+    assert rig.ordered("quiet") == []
+    assert (rig.serving("local"), rig.serving("bulk")) == (1, 2)
