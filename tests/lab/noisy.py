@@ -41,10 +41,10 @@ JOBS = Lengths(0.3, 0.8, longest_seconds=3.0)
 
 
 def surges(seconds: float) -> Load:
-    """A minute of four times what fits, half a minute of little, again and again."""
+    """A minute of twice what fits as a rule, half a minute of little, again and again."""
     phases: list[Phase] = []
     while sum(phase.seconds for phase in phases) < seconds:
-        phases += [Phase(60.0, {"default": 150.0}), Phase(30.0, {"default": 2.0})]
+        phases += [Phase(60.0, {"default": 75.0}), Phase(30.0, {"default": 2.0})]
     return Load(phases=tuple(phases), lengths=JOBS, query_share=0.3)
 
 

@@ -21,8 +21,8 @@ def test_ten_noisy_minutes(seed: int) -> None:
         longest = seen.longest_smaller_than_affordable_seconds()
         print(
             f"seed {seed}: {SECONDS:.0f} s, {seen.means()}, at most {seen.clients_most} of "
-            f"{noisy.MAX_CONNECTIONS - 3} clients, {refused} refused; longest smaller than affordable: {longest:.0f} s; "
-            f"{len(fleet.steps('start'))} starts, {len(fleet.steps('quiet'))} drains"
+            f"{noisy.MAX_CONNECTIONS - 3} clients, {refused} refused; longest smaller than affordable: {longest:.0f} "
+            f"s; {len(fleet.steps('start'))} starts, {len(fleet.steps('quiet'))} drains"
         )
         assert web.refused == []
         assert refused == 0
