@@ -8,6 +8,7 @@ digits of the SHA-256 of the rendered settings without the tag.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from fleetd.core.facts import Value
@@ -27,6 +28,7 @@ class WorkerTag(Value, frozen=True, kw_only=True):
         return f"fleetd:{self.host}:{self.number}:p{self.db_pool}:{self.digest}"
 
 
+@lru_cache(maxsize=1024)  # every tick asks for each process several times
 def parse_tag(tag: str) -> WorkerTag | None:
     """The identity in a Sidekiq tag; None when the process is not one that fleetd rendered."""
     match = _TAG.fullmatch(tag)
