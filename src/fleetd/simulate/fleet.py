@@ -1,0 +1,88 @@
+"""Instances of the simulated host: what systemd has, and what Sidekiq's heartbeats say."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fleetd.core.policy import Profile
+
+BEAT_SECONDS = 10
+RESTART_SECONDS = 5
+#: From the stop of an idle process until it is gone.
+EXIT_SECONDS = 1
+#: Sidekiq's -t.
+SHUTDOWN_SECONDS = 25
+
+
+class Instance:
+    """One number: its unit, and its process while there is one."""
+
+    __slots__ = (
+        "beat_at",
+        "beat_busy",
+        "beat_quiet",
+        "began_at",
+        "exit_at",
+        "held",
+        "invocation",
+        "number",
+        "opened",
+        "pid",
+        "profile",
+        "quiet",
+        "ready_at",
+        "restart_at",
+        "since",
+        "singles",
+        "state",
+        "threads",
+    )
+
+    def __init__(self, number: int, profile: Profile) -> None:
+        self.number = number
+        self.profile = profile
+        self.threads = profile.threads
+        self.state = "inactive"  # as systemd says: inactive activating active deactivating
+        self.since = 0
+        self.began_at = 0
+        self.ready_at = 0.0
+        self.restart_at = -1
+        self.exit_at = -1
+        self.invocation = 0
+        self.pid = 0
+        self.quiet = False
+        self.held = 0  # threads that are busy with single jobs
+        self.singles: dict[int, str] = {}  # running single jobs: id to queue
+        self.opened = 0
+        self.beat_at = -1
+        self.beat_quiet = False
+        self.beat_busy: Counter[str] = Counter()
+
+    @property
+    def fetches(self) -> bool:
+        return self.state == "active" and not self.quiet
+
+    @property
+    def there(self) -> bool:
+        return self.state != "inactive"
+
+    def become(self, state: str, now: int) -> None:
+        if state != self.state:
+            self.state = state
+            self.since = now
+
+
+class Group:
+    """All instances of one profile: they serve the same queues in the same order."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.instances = [Instance(number, profile) for number in profile.numbers]
+        self.fluid_busy: dict[str, float] = {}  # mean busy threads of each fluid queue in the last second
+        self.served = 0  # jobs done since the last heartbeat that flushed them
+        self.turn = 0
+        self.order = [queue for queue, _ in profile.queues]
+        self.weights = dict(profile.queues)
+
+    def fetching(self) -> list[Instance]:
+        return [i for i in self.instances if i.state == "active" and not i.quiet]
