@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 
-from fleetd.adapters.ledger_local import LocalLedger
+from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.core.decision import Step, StepResult
 from fleetd.core.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
 from fleetd.core.policy import (

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from fleetd.adapters.ledger_local import LocalLedger
+from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.core.decision import Step, StepResult
 from fleetd.core.facts import DatabaseFacts, Known, SidekiqFacts
 from fleetd.core.status import Status

@@ -21,7 +21,6 @@ from fleetd.adapters import journal
 from fleetd.adapters.clock import BoottimeClock
 from fleetd.adapters.control_bus import ControlBus
 from fleetd.adapters.http import HttpListener, health_route, metrics_route
-from fleetd.adapters.ledger_local import LocalLedger
 from fleetd.adapters.sd_notify import SdNotify
 from fleetd.adapters.state_file import StateFile
 from fleetd.adapters.systemd import SystemdUnits
@@ -35,6 +34,7 @@ from fleetd.app.sources import (
 )
 from fleetd.config import Settings, load
 from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.daemon.loop import Loop
 from fleetd.daemon.metrics import Metrics
 from fleetd.daemon.observe import Sources

@@ -79,7 +79,7 @@ class Group:
         self.profile = profile
         self.instances = [Instance(number, profile) for number in profile.numbers]
         self.fluid_busy: dict[str, float] = {}  # mean busy threads of each fluid queue in the last second
-        self.served = 0  # jobs done since the last heartbeat that flushed them
+        self.served = 0.0  # jobs done since the last heartbeat that flushed them
         self.turn = 0
         self.order = [queue for queue, _ in profile.queues]
         self.weights = dict(profile.queues)

@@ -26,12 +26,12 @@ class SimQueue:
         self.arrivals = arrivals
         self.batches: deque[list[int]] = deque()  # [second, jobs], oldest first
         self.waiting = 0
+        self.fresh = 0  # came within this second, not fetched yet
         self.waits: Counter[int] = Counter()  # whole seconds waited to jobs
         self.jobs = 0
         self.pushed_back = 0
         self.carry = 0.0  # the fraction of a job that was served
         self._chance = random.Random(f"{seed}/service/{traffic.name}")
-        self._mu = traffic.service_mean_seconds  # median = mean / exp(sigma² / 2)
 
     def enqueue(self, second: int, jobs: int) -> None:
         if jobs:
@@ -59,10 +59,25 @@ class SimQueue:
             else:
                 batch[1] -= taken
 
-    def fetch_all_at_once(self, jobs: int) -> None:
-        """Jobs that came in this second and found a free thread."""
-        self.jobs += jobs
-        self.waits[0] += jobs
+    @property
+    def ready(self) -> int:
+        return self.waiting + self.fresh
+
+    def take(self, jobs: int, now: int) -> None:
+        """Fetch so many, those that wait first, then those of this second."""
+        old = min(jobs, self.waiting)
+        if old:
+            self.fetch(now, old)
+        if jobs > old:
+            self.fresh -= jobs - old
+            self.jobs += jobs - old
+            self.waits[0] += jobs - old
+
+    def end_second(self, now: int) -> None:
+        """What came within this second and found no thread waits from now on."""
+        if self.fresh:
+            self.enqueue(now, self.fresh)
+            self.fresh = 0
 
     def oldest_age(self, now: int) -> float:
         return float(now - self.batches[0][0]) if self.batches else 0.0
@@ -70,7 +85,3 @@ class SimQueue:
     def draw_service(self) -> float:
         """One job's duration: lognormal with this mean."""
         return self.mean_seconds * self._chance.lognormvariate(-self.sigma * self.sigma / 2.0, self.sigma)
-
-    def forget_fetch(self, wait: int) -> None:
-        """A fetched job goes back to the queue: its first wait counts, not a second one."""
-        self.waits[wait] -= 1

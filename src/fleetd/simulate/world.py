@@ -1,0 +1,289 @@
+"""The simulated world: queues, instances, the database and the host, in steps of a second.
+
+It is honest where a policy could be flattered: service is not preemptive, heartbeats are up to 10 s old and staggered,
+counters are flushed with them, boots take their time, a quiet instance keeps its threads until its jobs are done.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+
+from fleetd.core.policy import Policy
+from fleetd.simulate.arrivals import arrivals
+from fleetd.simulate.fleet import (
+    BEAT_SECONDS,
+    EXIT_SECONDS,
+    RESTART_SECONDS,
+    SHUTDOWN_SECONDS,
+    Group,
+    Instance,
+)
+from fleetd.simulate.queues import SimQueue
+from fleetd.simulate.service import Threads
+from fleetd.simulate.trace import Trace, value_at
+
+
+class Single:
+    """A single job under way."""
+
+    __slots__ = ("ends", "instance", "invocation", "queue")
+
+    def __init__(self, ends: float, instance: Instance, queue: SimQueue) -> None:
+        self.ends = ends  # in the database's own time
+        self.instance = instance
+        self.invocation = instance.invocation
+        self.queue = queue
+
+    def __lt__(self, other: Single) -> bool:
+        return self.ends < other.ends
+
+
+class World:
+    """Everything outside a policy. `now` counts whole seconds from the begin of the trace."""
+
+    def __init__(self, trace: Trace, policy: Policy) -> None:
+        self.trace = trace
+        self.policy = policy
+        self.now = 0
+        self.groups = [Group(profile) for profile in policy.profiles]
+        self.instances = {i.number: i for group in self.groups for i in group.instances}
+        self.group_of = {i.number: group for group in self.groups for i in group.instances}
+        self.queues = {q.name: SimQueue(q, arrivals(trace, q), trace.seed) for q in trace.queues}
+        self.down: set[str] = set()  # sources that are away
+        self.processed = 0.0  # as the flushed counters say
+        self.lost_jobs = 0
+        self.instance_seconds = 0
+        self.busy_threads = 0.0  # truly, in the last second
+        self.claims_most = 0
+        self._chance = random.Random(f"{trace.seed}/world")
+        self._events: list[tuple[float, int, int, int, str]] = []  # (at, order, number, invocation, what)
+        self._order = 0
+        self._singles: list[Single] = []
+        self._database_seconds = 0.0  # the time that queries take; it slows down beyond the knee
+        self._faults = sorted(trace.faults, key=lambda f: f.at_seconds)
+        self._alive = 0
+        for group in self.groups:
+            for instance in group.instances[: max(trace.initial_instances, 0)]:
+                self._boot(instance, at_once=True)
+
+    # -- time
+
+    def advance_to(self, second: int) -> None:
+        """Let the world run up to a second of the trace."""
+        while self.now < second:
+            self._second()
+            self.now += 1
+
+    def _second(self) -> None:
+        now = self.now
+        if self._faults or self.down:
+            self._apply_faults()
+        while self._events and self._events[0][0] <= now:
+            _, _, number, invocation, what = heapq.heappop(self._events)
+            self._happen(self.instances[number], invocation, what)
+        slowdown = self._slowdown()
+        if "postgres" not in self.down:
+            self._database_seconds += 1.0 / slowdown
+            self._finish()
+        self._arrive(now)
+        if "redis" not in self.down and "postgres" not in self.down:
+            self._serve(now, slowdown)
+        else:
+            for group in self.groups:
+                group.fluid_busy = {}
+        for queue in self.queues.values():
+            if queue.fresh:
+                queue.end_second(now)
+        self.busy_threads = sum(sum(g.fluid_busy.values()) for g in self.groups) + len(self._singles)
+        self.instance_seconds += self._alive
+
+    def _arrive(self, now: int) -> None:
+        if "redis" in self.down:
+            return  # who would enqueue gets an error instead
+        for queue in self.queues.values():
+            if now < len(queue.arrivals):
+                queue.fresh = queue.arrivals[now]
+
+    def _serve(self, now: int, slowdown: float) -> None:
+        turn = self.groups if now % 2 else self.groups[::-1]  # idle threads of all profiles fetch alike
+        for group in turn:
+            fetching = group.fetching()
+            if not fetching:
+                group.fluid_busy = {}
+                continue
+            threads = Threads(group, fetching, slowdown)
+            threads.serve(self.queues, now)
+            for instance, queue in threads.started:
+                job = Single(self._database_seconds + queue.draw_service(), instance, queue)
+                heapq.heappush(self._singles, job)
+                instance.singles[id(job)] = queue.name
+            self._open(group, fetching)
+
+    def _open(self, group: Group, fetching: list[Instance]) -> None:
+        """Connections are opened lazily and kept."""
+        fluid = math.ceil(sum(group.fluid_busy.values()) / len(fetching))
+        for instance in fetching:
+            used = min(instance.threads, instance.held + fluid)
+            instance.opened = max(instance.opened, used)
+
+    def _slowdown(self) -> float:
+        knee = self.trace.knee_busy_threads
+        return 1.0 if knee is None else max(1.0, self.busy_threads / knee)
+
+    def _finish(self) -> None:
+        singles = self._singles
+        while singles and singles[0].ends <= self._database_seconds:
+            job = heapq.heappop(singles)
+            instance = job.instance
+            if instance.singles.pop(id(job), None) is None or instance.invocation != job.invocation:
+                continue  # died, or was pushed back
+            instance.held -= 1
+            self.group_of[instance.number].served += 1
+            if instance.state == "deactivating" and not instance.held:
+                self._later(EXIT_SECONDS, instance, "exit")
+
+    # -- units
+
+    def _later(self, seconds: float, instance: Instance, what: str) -> None:
+        self._order += 1
+        heapq.heappush(
+            self._events, (self.now + seconds, self._order, instance.number, instance.invocation, what)
+        )
+
+    def _boot(self, instance: Instance, *, at_once: bool = False) -> None:
+        instance.invocation += 1
+        instance.pid = 1000 + instance.number * 1000 + instance.invocation
+        instance.began_at = self.now
+        instance.quiet = instance.beat_quiet = False
+        instance.held, instance.opened, instance.beat_at = 0, 0, -1
+        instance.singles, instance.beat_busy = {}, instance.beat_busy.__class__()
+        if not instance.there:
+            self._alive += 1
+        instance.become("activating", self.now)
+        self._later(0 if at_once else self._chance.uniform(*self.trace.boot_seconds), instance, "ready")
+
+    def _happen(self, instance: Instance, invocation: int, what: str) -> None:
+        if instance.invocation != invocation:
+            return
+        if what == "ready" and instance.state == "activating":
+            instance.become("active", self.now)
+            self._beat(instance)
+            self._later(self._chance.randint(1, BEAT_SECONDS), instance, "beat")
+        elif what == "beat" and instance.state in {"active", "deactivating"}:
+            self._beat(instance)
+            self._later(BEAT_SECONDS, instance, "beat")
+        elif what == "restart":
+            self._boot(instance)
+        elif what == "exit" and instance.state == "deactivating":
+            self._exit(instance)
+
+    def _beat(self, instance: Instance) -> None:
+        if "redis" in self.down:
+            return
+        group = self.group_of[instance.number]
+        fetching = max(1, sum(1 for i in group.instances if i.fetches))
+        instance.beat_at, instance.beat_quiet = self.now, instance.quiet
+        busy = instance.beat_busy.__class__(instance.singles.values())
+        if instance.fetches:
+            room = instance.threads - instance.held
+            for name, mean in group.fluid_busy.items():
+                here = self._drawn(mean / fetching, room, group, instance)
+                if here:
+                    busy[name] += here
+                    room -= here
+        instance.beat_busy = busy
+        flushed = group.served / fetching
+        group.served -= flushed
+        self.processed += flushed
+
+    def _drawn(self, mean: float, room: int, group: Group, instance: Instance) -> int:
+        """Threads at work at one moment: scattered where threads are idle, nearly all of them where none is."""
+        free = group.profile.threads - instance.held
+        if free <= 0 or room <= 0:
+            return 0
+        share = min(1.0, mean / free)
+        spread = math.sqrt(mean * (1.0 - share))
+        return min(room, max(0, round(self._chance.gauss(mean, spread))))
+
+    def _exit(self, instance: Instance) -> None:
+        """An ordinary stop is over: what is unfinished goes back."""
+        for name in instance.singles.values():
+            if "redis" in self.down:
+                self.lost_jobs += 1
+            else:
+                self.queues[name].push_back(self.now, 1)
+        instance.singles, instance.held, instance.opened = {}, 0, 0
+        instance.beat_at = -1
+        instance.become("inactive", self.now)
+        self._alive -= 1
+
+    def start(self, number: int) -> str:
+        instance = self.instances[number]
+        if instance.state in {"active", "activating"}:
+            return "skipped"
+        if instance.state == "deactivating":
+            return "failed"
+        self._boot(instance)
+        return "done"
+
+    def quiet(self, number: int) -> str:
+        instance = self.instances[number]
+        if instance.state != "active":
+            return "refused"
+        instance.quiet = True
+        return "done"
+
+    def stop(self, number: int) -> str:
+        instance = self.instances[number]
+        if instance.state == "activating":
+            instance.become("deactivating", self.now)
+            self._later(EXIT_SECONDS, instance, "exit")
+        elif instance.state == "active":
+            instance.quiet = True
+            instance.become("deactivating", self.now)
+            self._later(SHUTDOWN_SECONDS if instance.held else EXIT_SECONDS, instance, "exit")
+        return "done"
+
+    def _apply_faults(self) -> None:
+        now = self.now
+        while self._faults and self._faults[0].at_seconds <= now:
+            fault = self._faults.pop(0)
+            if fault.kill_instances:
+                self._kill(fault.kill_instances)
+        self.down = {
+            f.source for f in self.trace.faults if f.source and f.at_seconds <= now < f.until_seconds
+        }
+
+    def _kill(self, count: int) -> None:
+        """The OOM killer: jobs in flight are lost, systemd boots them again."""
+        serving = [i for i in self.instances.values() if i.state == "active"]
+        for instance in self._chance.sample(serving, min(count, len(serving))):
+            group = self.group_of[instance.number]
+            fetching = max(1, sum(1 for i in group.instances if i.fetches))
+            fluid = sum(group.fluid_busy.values()) / fetching if instance.fetches else 0.0
+            self.lost_jobs += len(instance.singles) + round(fluid)
+            instance.singles, instance.held = {}, 0
+            instance.invocation += 1
+            instance.become("activating", self.now)
+            instance.beat_at = -1
+            self._later(RESTART_SECONDS, instance, "restart")
+
+    # -- what limits
+
+    def others(self) -> int:
+        return round(value_at(self.trace.others, float(self.now)))
+
+    def claims(self) -> int:
+        return sum(i.profile.claim_connections for i in self.instances.values() if i.there)
+
+    def resident_bytes(self, instance: Instance) -> int:
+        """A process grows towards its size of a day, half the way in four hours."""
+        first, last = self.trace.instance_memory_bytes
+        age = self.now - instance.began_at
+        return int(first + (last - first) * (1.0 - 0.5 ** (age / 14_400.0)))
+
+    def memory_available_bytes(self) -> int:
+        used = sum(self.resident_bytes(i) for i in self.instances.values() if i.there)
+        return max(0, int(self.trace.memory_bytes * 0.95) - used)
