@@ -1,0 +1,225 @@
+"""Runs a policy through a trace, and several of them side by side."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from msgspec import structs
+
+from fleetd.core.decision import Step
+from fleetd.core.facts import Value
+from fleetd.core.policy import Policy, SchedulerPolicy
+from fleetd.errors import ConfigError, FleetdError
+from fleetd.simulate.checks import LawChecks
+from fleetd.simulate.daemon import SimulatedDaemon
+from fleetd.simulate.readings import HOST
+from fleetd.simulate.rivals import RIVALS, Rival
+from fleetd.simulate.score import Score, queue_scores, reversals
+from fleetd.simulate.steering import Steering, budget_connections, counted
+from fleetd.simulate.trace import Trace, unserved
+from fleetd.simulate.world import World
+from fleetd.simulate.yardsticks import ORACLE_MARGINS, Oracle, Reactive
+
+POLICIES = ("fleetd", *RIVALS, "reactive", "oracle")
+#: A point of the plot is this share of the trace.
+PLOT_POINTS = 600
+
+Progress = Callable[[str, float], None]  # policy, share done
+
+
+class SimulationError(FleetdError):
+    """A simulation that can't be run, or broke a law."""
+
+
+class Curve(Value, frozen=True, kw_only=True):
+    """What the plot shows of one policy: a point each `step_seconds`."""
+
+    step_seconds: int
+    instances: dict[str, list[int]]
+    ages: dict[str, list[float]]  # the oldest job of each queue
+    claims: list[int]
+    budget: list[int]
+
+
+class Outcome(Value, frozen=True, kw_only=True):
+    """One policy on one trace."""
+
+    policy: str
+    score: Score
+    curve: Curve
+    breaks: tuple[str, ...] = ()
+
+
+def policy_of(trace: Trace, configured: Policy | None) -> Policy:
+    """The policy a trace runs under: its own profiles and targets over the configuration's; raises ConfigError."""
+    base = configured or Policy(host=HOST, profiles=(), targets_seconds={})
+    profiles = trace.profiles or base.profiles
+    if not profiles:
+        raise SimulationError(
+            "the trace has no [profiles] and no configuration is given: add [profiles.NAME] to the trace, or --config"
+        )
+    problems = unserved(trace, profiles)
+    if problems:
+        raise ConfigError(trace.name, problems)
+    return structs.replace(
+        base,
+        host=HOST,
+        profiles=profiles,
+        targets_seconds=trace.targets_seconds or base.targets_seconds,
+        scheduler=SchedulerPolicy(place="elsewhere"),
+        connections=structs.replace(base.connections, limit=None, declared=()),
+        pace=structs.replace(base.pace, tick_seconds=trace.tick_seconds),
+    )
+
+
+class _Recorder:
+    """Counts what is the same for every policy while the world runs."""
+
+    def __init__(self, world: World, policy: Policy) -> None:
+        self.world = world
+        self.policy = policy
+        self.over_budget_seconds = 0
+        self.claims_max = 0
+        self.sizes = {g.profile.name: array("l") for g in world.groups}
+        self.step = max(1, math.ceil(world.trace.duration_seconds / PLOT_POINTS))
+        self.curve: dict[str, list[float]] = {f"age/{name}": [] for name in world.queues}
+        self.claims: list[int] = []
+        self.budget: list[int] = []
+        self._known_excess = 0
+
+    def advance_to(self, second: int) -> None:
+        """Let the world run, and look at it each second."""
+        world = self.world
+        while world.now < second:
+            world.advance_to(world.now + 1)
+            claims = world.claims()
+            self.claims_max = max(self.claims_max, claims)
+            budget = budget_connections(world, self.policy)
+            # After a shrink the drains that it causes take their time: what was there before it is no break.
+            excess = max(0, claims - budget)
+            if excess > self._known_excess and claims > self._last_claims:
+                self.over_budget_seconds += 1
+            else:
+                self._known_excess = excess
+            self._last_claims = claims
+            for group in world.groups:
+                self.sizes[group.profile.name].append(counted(group))
+            if world.now % self.step == 0:
+                self._point(claims, budget)
+
+    _last_claims = 0
+
+    def _point(self, claims: int, budget: int) -> None:
+        now = self.world.now
+        for name, queue in self.world.queues.items():
+            self.curve[f"age/{name}"].append(queue.oldest_age(now))
+        self.claims.append(claims)
+        self.budget.append(budget)
+
+    def outcome(self, policy: str, steps: list[tuple[int, Step]], checks: LawChecks) -> Outcome:
+        world = self.world
+        scores = queue_scores(world, self.policy)
+        score = Score(
+            queues=scores,
+            late_jobs=sum(q.late_jobs for q in scores.values()),
+            instance_seconds=world.instance_seconds,
+            starts=sum(1 for _, s in steps if s.verb == "start"),
+            stops=sum(1 for _, s in steps if s.verb == "stop"),
+            reversals=reversals(steps),
+            connections_max=self.claims_max,
+            over_budget_seconds=self.over_budget_seconds,
+            left_waiting=sum(q.waiting for q in world.queues.values()),
+            lost_jobs=world.lost_jobs,
+            law_breaks=checks.breaks_total,
+        )
+        curve = Curve(
+            step_seconds=self.step,
+            instances={name: list(sizes[self.step - 1 :: self.step]) for name, sizes in self.sizes.items()},
+            ages={name: self.curve[f"age/{name}"] for name in world.queues},
+            claims=self.claims,
+            budget=self.budget,
+        )
+        return Outcome(policy=policy, score=score, curve=curve, breaks=tuple(checks.breaks))
+
+
+def run_fleetd(
+    trace: Trace, policy: Policy, progress: Progress | None = None
+) -> tuple[Outcome, dict[str, array[int]]]:
+    """fleetd itself; also its instances of each profile by second, for `reactive`."""
+    world = World(trace, policy)
+    daemon, recorder, checks = (
+        SimulatedDaemon(world, policy),
+        _Recorder(world, policy),
+        LawChecks(world, policy),
+    )
+    end = math.ceil(trace.duration_seconds)
+    try:
+        while world.now < end:
+            running = {g.profile.name: counted(g) for g in world.groups}
+            before = len(daemon.ports.steps)
+            daemon.tick()
+            checks.after_tick([step for _, step in daemon.ports.steps[before:]], running)
+            recorder.advance_to(min(end, world.now + daemon.pause_seconds()))
+            _tell(progress, "fleetd", world.now / end)
+    finally:
+        daemon.close()
+    return recorder.outcome("fleetd", daemon.ports.steps, checks), recorder.sizes
+
+
+def run_rival(
+    name: str, trace: Trace, policy: Policy, make: Callable[[World], Rival], progress: Progress | None = None
+) -> Outcome:
+    """One rival, at its own cadence."""
+    world = World(trace, policy)
+    rival, recorder = make(world), _Recorder(world, policy)
+    steering, checks = Steering(world, policy), LawChecks(world, policy)
+    end, tick = math.ceil(trace.duration_seconds), max(1, round(trace.tick_seconds))
+    wanted, next_look = dict(rival.wanted), 0
+    while world.now < end:
+        if world.now >= next_look:
+            wanted = dict(rival.look())
+            next_look = world.now + rival.every_seconds
+        steering.towards(wanted)
+        recorder.advance_to(min(end, world.now + tick))
+        _tell(progress, name, world.now / end)
+    return recorder.outcome(name, steering.steps, checks)
+
+
+def run_oracle(trace: Trace, policy: Policy, progress: Progress | None = None) -> Outcome:
+    """The cheapest of its margins that meets the objective; else the one with the fewest late jobs."""
+    found: list[Outcome] = []
+    for margin in ORACLE_MARGINS:
+        make = partial(Oracle, policy=policy, margin=margin)
+        found.append(run_rival("oracle", trace, policy, make, progress))
+        if found[-1].score.meets_objective:
+            return found[-1]
+    return min(found, key=lambda o: o.score.late_jobs)
+
+
+def simulate(
+    trace: Trace, configured: Policy | None, names: tuple[str, ...], progress: Progress | None = None
+) -> Iterator[Outcome]:
+    """The outcomes of these policies, one after the other."""
+    policy = policy_of(trace, configured)
+    own: tuple[Outcome, dict[str, array[int]]] | None = None
+    if "fleetd" in names or "reactive" in names:
+        own = run_fleetd(trace, policy, progress)
+    for name in names:
+        if name == "fleetd" and own is not None:
+            yield own[0]
+        elif name == "reactive" and own is not None:
+            yield run_rival(name, trace, policy, partial(Reactive, policy=policy, sizes=own[1]), progress)
+        elif name == "oracle":
+            yield run_oracle(trace, policy, progress)
+        elif name in RIVALS:
+            yield run_rival(name, trace, policy, partial(RIVALS[name], policy=policy), progress)
+        else:
+            raise SimulationError(f"there is no policy {name}; there are: {', '.join(POLICIES)}")
+
+
+def _tell(progress: Progress | None, name: str, share: float) -> None:
+    if progress is not None:
+        progress(name, share)
