@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fleetd.core.decision import Plan, Step, StepResult
-from fleetd.core.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts, Value
+from fleetd.core.facts import DatabaseFacts, HostFacts, PgBouncerFacts, SidekiqFacts, SystemdFacts, Value
 from fleetd.core.status import Status
 
 
@@ -28,6 +28,14 @@ class DatabaseSource(Protocol):
     """Connections of the database."""
 
     async def read(self) -> DatabaseFacts: ...
+
+    async def close(self) -> None: ...
+
+
+class PgBouncerSource(Protocol):
+    """PgBouncer's client slots and pools."""
+
+    async def read(self) -> PgBouncerFacts: ...
 
     async def close(self) -> None: ...
 
