@@ -5,7 +5,7 @@ Used as `contracts.py` says: a stage arranges the world behind a source, and eac
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import pytest
@@ -63,8 +63,8 @@ class PgBouncerStage(Stage, Protocol):
         ...
 
 
-DatabaseCheck = Callable[[DatabaseStage], Awaitable[None]]
-PgBouncerCheck = Callable[[PgBouncerStage], Awaitable[None]]
+DatabaseCheck = Callable[[DatabaseStage], Coroutine[Any, Any, None]]
+PgBouncerCheck = Callable[[PgBouncerStage], Coroutine[Any, Any, None]]
 
 
 async def nobody_else_is_known_and_none(stage: DatabaseStage) -> None:
