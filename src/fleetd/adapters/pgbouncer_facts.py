@@ -13,10 +13,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from fleetd.config.connections import CONSOLE
 from fleetd.core.facts import PgBouncerFacts, PoolFacts, Value
 
-#: The console itself is a database of this name.
-CONSOLE = "pgbouncer"
 #: Bounds for what a wildcard may bring; Mastodon's own pool is always kept.
 POOLS_MAX = 256
 NAME_LENGTH_MAX = 128  # theirs

@@ -11,10 +11,10 @@ from typing import Literal, TypeVar
 
 from msgspec import structs
 
-from fleetd.core.facts import HostFacts, Known, Snapshot, SystemdFacts, Unknown
+from fleetd.core.facts import DatabaseFacts, HostFacts, Known, Snapshot, SystemdFacts, Unknown
 from fleetd.core.status import SourceStatus
 from fleetd.errors import FleetdError
-from fleetd.ports import Clock, DatabaseSource, HostSource, SidekiqSource, UnitControl
+from fleetd.ports import Clock, DatabaseSource, HostSource, PgBouncerSource, SidekiqSource, UnitControl
 
 T = TypeVar("T")
 
@@ -30,15 +30,19 @@ class Sources:
     def __init__(
         self,
         sidekiq: SidekiqSource,
-        database: DatabaseSource,
+        database: DatabaseSource | None,
         units: UnitControl,
         machine: HostSource,
         clock: Clock,
         *,
         deadline_seconds: float,
+        pgbouncer: PgBouncerSource | None = None,
+        replica: DatabaseSource | None = None,
     ) -> None:
         self.sidekiq = sidekiq
         self.database = database
+        self.pgbouncer = pgbouncer
+        self.replica = replica
         self.units = units
         self.machine = machine
         self.clock = clock
@@ -51,7 +55,7 @@ class Sources:
         """One snapshot. `check_writes`: a drain may need to know whether Redis takes writes (law 4)."""
         sidekiq, database, (systemd, machine) = await asyncio.gather(
             self._read("redis", self.sidekiq.read(check_writes=check_writes)),
-            self._read("postgres", self.database.read()),
+            self._read_database(),
             self._units_then_host(),
         )
         now = self.clock.now_seconds()
@@ -60,7 +64,7 @@ class Sources:
             now_seconds=now,
             boot_id=self.clock.boot_id(),
             sidekiq=self._aged("redis", sidekiq, now),
-            database=self._aged("postgres", database, now),
+            database=None if database is None else self._aged("postgres", database, now),
             systemd=self._aged("systemd", systemd, now),
             machine=self._aged("host", machine, now),
         )
@@ -73,6 +77,9 @@ class Sources:
         if age > FROZEN_DEADLINES * self.deadline_seconds:
             return self._unknown(name, f"the reading of {name} is {age:.0f} s old: this host stood still")
         return structs.replace(reading, age_seconds=max(0.0, age))
+
+    async def _read_database(self) -> Known[DatabaseFacts] | Unknown | None:
+        return None if self.database is None else await self._read("postgres", self.database.read())
 
     async def _units_then_host(self) -> tuple[Known[SystemdFacts] | Unknown, Known[HostFacts] | Unknown]:
         systemd = await self._read("systemd", self.units.read())
