@@ -78,7 +78,11 @@ def test_pgbouncer_and_postgres_behind_it(credentials: Path) -> None:
     assert (found.pgbouncer.port, found.pgbouncer.user) == (6432, "masto")
     assert found.postgres is not None
     assert found.postgres.host == "10.0.0.3"
-    assert found.warnings == ()
+    assert found.warnings == (
+        "[postgres] logs in with role fleetd, Mastodon with masto, whose limits are not known: set mastodon.role.",
+    )
+    said = '[mastodon]\nenv_file = "/none"\nrole = "masto"\n'
+    assert places(credentials, BOUNCER, OWN_POSTGRES + said).warnings == ()
     assert found.sentence.endswith("6432; Postgres at 10.0.0.3:5432, as [postgres] says.")
 
 
@@ -116,6 +120,7 @@ def test_a_replica(credentials: Path) -> None:
     assert found.replica_login_is_mastodons is True
     assert found.sentence.endswith("; the replica at 10.0.0.4:5432, as .env.production says.")
     own = places(credentials, env, '[replica]\nhost = "r"\n')
+    assert [w for w in own.warnings if "[replica] logs in with database mastodon_production" in w]
     assert own.replica == PostgresSettings(host="r")
     assert own.replica_login_is_mastodons is False
     assert own.sentence.endswith("; the replica at r:5432, as [replica] says.")

@@ -39,12 +39,13 @@ WITH target AS (
          backend_type IS NULL AND datid IS NOT NULL AS hidden
   FROM pg_catalog.pg_stat_activity
 ), seen AS (
-  SELECT usename, datname, application_name, hidden,
+  SELECT usename, application_name, hidden,
          backend_type = 'client backend' OR hidden AS client,
          backend_type IN ('client backend', 'walsender', 'autovacuum worker') OR hidden AS limited,
+         usename = target.role AS of_role,
+         datname = target.database AS of_database,
          application_name = 'fleetd' AND usename = current_user AND datname = current_database() AS own,
          datname = target.database AND left(application_name, length(%(prefix)s)) = %(prefix)s AS worker,
-         usename = target.role AND datname = target.database AS mastodon,
          CASE WHEN hidden THEN 'an unknown address' ELSE coalesce(host(client_addr), 'the local socket') END AS address,
          state = 'active' AS active,
          hidden OR state = 'disabled' AS secret,
@@ -59,10 +60,18 @@ WITH target AS (
   FROM seen WHERE client AND worker IS NOT TRUE AND own IS NOT TRUE
   GROUP BY usename, address, application_name
   ORDER BY connections DESC, usename, address, application_name LIMIT %(consumers_max)s
-), busy AS (
-  SELECT count(*) FILTER (WHERE active) AS active, count(*) FILTER (WHERE active AND stalled) AS stalled,
+), mastodon AS (
+  SELECT count(*) FILTER (WHERE active) AS active,
+         count(*) FILTER (WHERE active AND stalled) AS stalled,
          count(*) FILTER (WHERE secret) AS secret
-  FROM seen WHERE client AND mastodon AND own IS NOT TRUE
+  FROM seen WHERE client AND of_role AND of_database AND own IS NOT TRUE
+), totals AS (
+  SELECT count(*) FILTER (WHERE client) AS clients,
+         count(*) FILTER (WHERE limited AND of_role) AS of_role,
+         count(*) FILTER (WHERE limited AND of_database) AS of_database,
+         count(*) FILTER (WHERE hidden) AS hidden,
+         count(*) FILTER (WHERE client AND own) AS own
+  FROM seen
 )
 SELECT
   pg_is_in_recovery() AS in_recovery,
@@ -74,17 +83,13 @@ SELECT
     + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved_connections,
   (SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = target.role) AS role_limit,
   (SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = target.database) AS database_limit,
-  (SELECT count(*) FROM seen WHERE client) AS clients,
-  (SELECT count(*) FROM seen WHERE limited AND usename = target.role) AS of_role,
-  (SELECT count(*) FROM seen WHERE limited AND datname = target.database) AS of_database,
-  (SELECT count(*) FROM seen WHERE hidden) AS hidden,
-  (SELECT count(*) FROM seen WHERE client AND own) AS own,
+  totals.*,
   (SELECT coalesce(json_object_agg(application_name, connections), '{}') FROM workers) AS workers,
   (SELECT coalesce(json_agg(json_build_array(usename, address, application_name, connections)), '[]')
      FROM consumers) AS consumers,
-  CASE WHEN busy.secret = 0 THEN busy.active END AS active,
-  CASE WHEN busy.secret = 0 THEN busy.stalled END AS stalled
-FROM target, busy;
+  CASE WHEN secret = 0 THEN active END AS active,
+  CASE WHEN secret = 0 THEN stalled END AS stalled
+FROM target, totals, mastodon;
 COMMIT
 """
 

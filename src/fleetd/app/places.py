@@ -152,6 +152,20 @@ class _Finding:
             parts.append(f"the replica at {_address(replica)}, {how}")
         return f"Database connections are watched at: {'; '.join(parts)}."
 
+    def _limits_of_another(self, login: PostgresSettings | None, table: str) -> list[str]:
+        """fleetd's own role and database have other limits, and no worker connects to them."""
+        mastodons = postgres_settings(self._env, []) if self._env is not None else None
+        if login is None or mastodons is None:
+            return []
+        return [
+            f"{table} logs in with {what} {own}, Mastodon with {its}, whose limits are not known: set mastodon.{what}."
+            for what, own, its, given in (
+                ("role", login.user, mastodons.user, self._settings.role),
+                ("database", login.dbname, mastodons.dbname, self._settings.database),
+            )
+            if own != its and given is None
+        ]
+
     def _warnings(
         self, postgres: PostgresSettings | None, replica: PostgresSettings | None
     ) -> tuple[str, ...]:
@@ -159,6 +173,8 @@ class _Finding:
         said = []
         if bouncer and postgres is None:
             said.append(_BEHIND_UNWATCHED)
+        said += self._limits_of_another(settings.postgres, "[postgres]")
+        said += self._limits_of_another(replica if settings.replica is not None else None, "[replica]")
         if not bouncer and settings.pgbouncer is not None:
             said.append('[pgbouncer] is not used: connections.through is "postgres".')
         if not settings.watch_replica and settings.replica is not None:
