@@ -32,7 +32,7 @@ class RealPostgres:
         self._clock = Ticker()
         self.source = PostgresConnections(settings(cluster), monotonic=self._clock)
 
-    def connect(self, count: int, application_name: str) -> None:
+    def connect(self, count: int, application_name: str = "puma") -> None:
         self._stack.enter_context(self._cluster.clients(count, application_name))
 
     def turn_away(self) -> None:

@@ -40,7 +40,7 @@ class DatabaseStage(Stage, Protocol):
     @property
     def max_connections(self) -> int: ...
 
-    def connect(self, count: int, application_name: str) -> None:
+    def connect(self, count: int, application_name: str = "puma") -> None:
         """So many clients more, as the role `mastodon`."""
         ...
 
@@ -79,7 +79,7 @@ async def nobody_else_is_known_and_none(stage: DatabaseStage) -> None:
 
 async def workers_and_others_are_told_apart(stage: DatabaseStage) -> None:
     stage.connect(3, "mastodon-sidekiq@1.w1")
-    stage.connect(2, "puma")
+    stage.connect(2)
     facts = await stage.source.read()
     assert facts.worker_connections == {"mastodon-sidekiq@1.w1": 3}
     assert facts.others_connections == 2
@@ -90,7 +90,7 @@ async def workers_and_others_are_told_apart(stage: DatabaseStage) -> None:
 
 
 async def a_full_server_is_refused_with_the_last_good_numbers(stage: Any) -> None:
-    stage.connect(2, *(["puma"] if hasattr(stage, "max_connections") else []))
+    stage.connect(2)
     good = await stage.source.read()
     assert good.refused is False
     await stage.source.close()
