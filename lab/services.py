@@ -5,6 +5,7 @@ Call these before the host boots (or restart the service afterwards).
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab import cache, disk, holder
@@ -15,11 +16,13 @@ DATABASE = "mastodon_production"
 DB_PASSWORD = "lab-mastodon"  # noqa: S105 - no secret: it opens nothing outside the lab
 MONITOR_PASSWORD = "lab-fleetd"  # noqa: S105
 STATS_PASSWORD = "lab-stats"  # noqa: S105
+REPLICATION_PASSWORD = "lab-replication"  # noqa: S105
 
 _ROLES = f"""
 CREATE ROLE mastodon LOGIN CREATEDB PASSWORD '{DB_PASSWORD}';
 CREATE ROLE fleetd LOGIN PASSWORD '{MONITOR_PASSWORD}';
 GRANT pg_monitor TO fleetd;
+CREATE ROLE replication LOGIN REPLICATION PASSWORD '{REPLICATION_PASSWORD}';
 CREATE DATABASE {DATABASE} OWNER mastodon TEMPLATE template0;
 """
 _TABLES = """
@@ -31,6 +34,7 @@ _HBA = f"""local all postgres peer
 local all all scram-sha-256
 host all all 127.0.0.1/32 scram-sha-256
 host all all {holder.NETWORK}.0.0/16 scram-sha-256
+host replication replication {holder.NETWORK}.0.0/16 scram-sha-256
 """
 
 
@@ -52,6 +56,27 @@ def postgres(host: Host, max_connections: int = 100) -> None:
     A fresh cluster of the lab's own; nothing is taken from this machine's databases. Speed over durability: data
     survives a kill of the server, not a loss of the machine's memory (where the host's disk lives anyway).
     """
+    _place_cluster(host, max_connections)
+
+
+def replica(host: Host, primary: str, max_connections: int = 100) -> None:
+    """A streaming replica of the PostgreSQL on the host `primary`, on port 5432, with the same roles.
+
+    It begins as the same copy of the cluster as the primary does, so neither may have run before. PostgreSQL wants
+    a standby's max_connections to be no less than its primary's, nor than the 100 that the cluster was made with.
+    """
+    data = _place_cluster(
+        host,
+        max_connections,
+        f"primary_conninfo = 'host={primary} user=replication password={REPLICATION_PASSWORD}'\n"
+        "wal_retrieve_retry_interval = 500ms\n",
+    )
+    (data / "standby.signal").touch()
+    shutil.chown(data / "standby.signal", *disk.account(host.disk, "postgres"))
+
+
+def _place_cluster(host: Host, max_connections: int, more: str = "") -> Path:
+    """A fresh cluster and its settings; returns where its data is, as seen from this machine."""
     version = postgres_version()
     data = host.disk / f"var/lib/postgresql/{version}/main"
     shutil.rmtree(host.disk / "var/lib/postgresql", ignore_errors=True)
@@ -73,15 +98,17 @@ fsync = off
 synchronous_commit = off
 full_page_writes = off
 jit = off
+wal_keep_size = 64MB
 log_timezone = UTC
 timezone = UTC
-"""
+{more}"""
     files = {"postgresql.conf": settings, "pg_hba.conf": _HBA, "pg_ident.conf": "", "start.conf": "auto\n"}
     files |= {"environment": "", "pg_ctl.conf": "pg_ctl_options = ''\n"}
     for name, text in files.items():
         host.write(f"/etc/postgresql/{version}/main/{name}", text, mode=0o640, owner="postgres")
     for etc in (f"etc/postgresql/{version}", f"etc/postgresql/{version}/main"):
         shutil.chown(host.disk / etc, uid, gid)
+    return data
 
 
 def pgbouncer(
@@ -91,19 +118,26 @@ def pgbouncer(
     pool_size: int = 20,
     max_client_conn: int = 100,
     ignore_startup_parameters: str = "extra_float_digits",
+    stats_users: str = "fleetd_stats",
+    databases: Mapping[str, str] | None = None,
 ) -> None:
-    """PgBouncer on port 6432 in transaction mode; `fleetd_stats` may read its console."""
+    """PgBouncer on port 6432 in transaction mode; `stats_users` may read its console.
+
+    `databases`: further ones, name to the rest of their line, such as `{"shop": "pool_size=2 user=mastodon"}`.
+    """
+    behind = f"host={database_host} port=5432"
+    listed = {DATABASE: f"dbname={DATABASE} pool_size={pool_size}", **(databases or {})}
+    lines = "".join(f"{name} = {behind} {more}\n" for name, more in listed.items())
     host.write(
         "/etc/pgbouncer/pgbouncer.ini",
         f"""[databases]
-{DATABASE} = host={database_host} port=5432 dbname={DATABASE} pool_size={pool_size}
-[pgbouncer]
+{lines}[pgbouncer]
 listen_addr = *
 listen_port = 6432
 unix_socket_dir = /run/postgresql
 auth_type = scram-sha-256
 auth_file = /etc/pgbouncer/userlist.txt
-stats_users = fleetd_stats
+stats_users = {stats_users}
 pool_mode = transaction
 max_client_conn = {max_client_conn}
 ignore_startup_parameters = {ignore_startup_parameters}
@@ -112,8 +146,8 @@ ignore_startup_parameters = {ignore_startup_parameters}
         owner="postgres",
     )
     users = {"mastodon": DB_PASSWORD, "fleetd": MONITOR_PASSWORD, "fleetd_stats": STATS_PASSWORD}
-    listed = "".join(f'"{name}" "{password}"\n' for name, password in users.items())
-    host.write("/etc/pgbouncer/userlist.txt", listed, mode=0o640, owner="postgres")
+    userlist = "".join(f'"{name}" "{password}"\n' for name, password in users.items())
+    host.write("/etc/pgbouncer/userlist.txt", userlist, mode=0o640, owner="postgres")
 
 
 def postgres_unit() -> str:

@@ -9,11 +9,15 @@ from lab.lab import Lab
 
 @dataclass(frozen=True)
 class TwoHosts:
-    """A main VM with Redis, PostgreSQL and PgBouncer, and a worker VM with Mastodon's code and fleetd."""
+    """A main VM with Redis, PostgreSQL and PgBouncer, and a worker VM with Mastodon's code and fleetd.
+
+    `replica`: a third VM with a replica of that PostgreSQL, where one was asked for.
+    """
 
     lab: Lab
     main: Host
     worker: Host
+    replica: Host | None = None
 
 
 def two_hosts(
@@ -26,12 +30,14 @@ def two_hosts(
     pool_size: int = 20,
     redis_password: str = "",
     stock_unit_on_main: bool = False,
+    replica: bool = False,
     fleetd: bool = True,
 ) -> TwoHosts:
     """Prepare `main` and `worker1`; call `lab.boot()` next.
 
     fleetd and its units are installed on worker1, not enabled and without a configuration. With
-    `stock_unit_on_main` the main VM runs upstream's unit as well, whose one process serves every queue.
+    `stock_unit_on_main` the main VM runs upstream's unit as well, whose one process serves every queue. With
+    `replica` there is a third host of that name, with a replica of the database.
     """
     main = lab.add_host("main", run=("redis-server", "postgresql", "pgbouncer"))
     services.redis(main, redis_password or None)
@@ -45,7 +51,10 @@ def two_hosts(
         mastodon.install(main, settings)
         mastodon.install_stock_unit(main)
     worker = add_worker(lab, "worker1", settings, fleetd=fleetd)
-    return TwoHosts(lab, main, worker)
+    standby = lab.add_host("replica", run=("postgresql",)) if replica else None
+    if standby is not None:
+        services.replica(standby, main.address, max(100, max_connections))
+    return TwoHosts(lab, main, worker, standby)
 
 
 def add_worker(lab: Lab, name: str, settings: dict[str, str], *, fleetd: bool = True) -> Host:

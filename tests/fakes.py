@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 
-from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.core.decision import Step, StepResult
 from fleetd.core.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
 from fleetd.core.policy import (
@@ -17,6 +16,7 @@ from fleetd.core.policy import (
     SchedulerPolicy,
 )
 from fleetd.core.status import Status
+from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, Told

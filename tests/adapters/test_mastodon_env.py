@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.mastodon_env import connection_settings, read_env
+from fleetd.adapters.mastodon_env import connection_settings, read_env, replica_settings
 from fleetd.config.connections import PostgresSettings, RedisSettings
 from fleetd.errors import ConfigError
 
@@ -141,6 +141,50 @@ def test_which_postgres(text: str, expected: dict[str, Any] | None) -> None:
             "port": 6432,
         }
     assert postgres_of(text) == PostgresSettings(**expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DB_HOST=h", None),
+        ("DB_HOST=h\nREPLICA_DB_HOST=r", None),  # Mastodon asks for the name, or for an address
+        ("REPLICA_DB_NAME=n", {"dbname": "n"}),
+        (
+            "DB_HOST=h\nDB_PORT=5433\nDB_USER=u\nDB_PASS=p\nDB_SSLMODE=require\nREPLICA_DB_NAME=n",
+            {"host": "h", "port": 5433, "dbname": "n", "user": "u", "password": "p", "sslmode": "require"},
+        ),
+        (
+            "DB_HOST=h\nDB_PORT=5433\nDB_USER=u\nDB_PASS=p\nREPLICA_DB_NAME=n\nREPLICA_DB_HOST=r\n"
+            "REPLICA_DB_PORT=5434\nREPLICA_DB_USER=ru\nREPLICA_DB_PASS=rp",
+            {"host": "r", "port": 5434, "dbname": "n", "user": "ru", "password": "rp"},
+        ),
+        (
+            "DB_HOST=h\nDB_NAME=d\nDB_USER=u\nREPLICA_DATABASE_URL=postgresql://r:6000",
+            {"host": "r", "port": 6000, "dbname": "d", "user": "u"},
+        ),
+        ("DATABASE_URL=postgresql://h/d\nREPLICA_DB_NAME=n", {"dbname": "n"}),
+    ],
+)
+def test_which_replica(text: str, expected: dict[str, Any] | None) -> None:
+    env, problems = read_env(text)
+    got = replica_settings(env, problems)
+    assert problems == []
+    assert got == (None if expected is None else PostgresSettings(**expected))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("REPLICA_DB_NAME=n\nREPLICA_DB_PORT=hunter2", "REPLICA_DB_PORT"),
+        ("REPLICA_DB_NAME=n\nDB_PORT=hunter2", "DB_PORT"),
+        ("REPLICA_DATABASE_URL=hunter2", "REPLICA_DATABASE_URL"),
+    ],
+)
+def test_what_is_wrong_with_a_replica_names_the_key_and_no_value(text: str, key: str) -> None:
+    env, problems = read_env(text)
+    assert replica_settings(env, problems) is None
+    assert [problem.path for problem in problems] == [key]
+    assert "hunter2" not in str(problems[0])
 
 
 @pytest.mark.parametrize(

@@ -72,3 +72,33 @@ def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     result = check(tmp_path / "none.toml")
     assert result.exit_code == 1
     assert "No such file or directory" in result.stdout
+
+
+def with_env(tmp_path: Path, env: str | None) -> Result:
+    name = tmp_path / ".env.production"
+    if env is not None:
+        name.write_text(env)
+    file = tmp_path / "fleetd.toml"
+    file.write_text(f'{GOOD}\n[mastodon]\nenv_file = "{name}"\n')
+    return check(file)
+
+
+def test_it_says_what_would_be_watched(tmp_path: Path) -> None:
+    result = with_env(tmp_path, "DB_HOST=10.0.0.2\nDB_PORT=6432\nDB_PASS=Geheim7\n")
+    assert result.exit_code == 0, result.stdout
+    assert "watched at: PgBouncer at 10.0.0.2:6432, because .env.production names port 6432" in result.stdout
+    assert "look: Postgres behind PgBouncer is not watched: name it under [postgres]." in result.stdout
+    assert "Geheim7" not in result.stdout
+
+
+def test_what_mastodon_s_own_settings_have_wrong_is_listed(tmp_path: Path) -> None:
+    result = with_env(tmp_path, "DB_PORT=Geheim7\n")
+    assert result.exit_code == 1
+    assert "DB_PORT: must be a whole number" in result.stdout
+    assert "Geheim7" not in result.stdout
+
+
+def test_settings_of_mastodon_that_only_root_may_read_are_a_look(tmp_path: Path) -> None:
+    result = with_env(tmp_path, None)
+    assert result.exit_code == 0
+    assert ".env.production can't be read here" in result.stdout

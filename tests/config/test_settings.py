@@ -86,6 +86,12 @@ def test_every_problem_is_told_at_once() -> None:
             "needs a name and a number",
         ),
         (PROFILE + "[connections]\nclaims = 3", "connections.claims", "not a list"),
+        (
+            PROFILE + '[connections]\nthrough = "pgcat"',
+            "connections.through",
+            'one of "auto", "pgbouncer", "postgres"',
+        ),
+        (PROFILE + '[connections]\nreplica = "no"', "connections.replica", 'one of "auto", "none"'),
         (PROFILE + "[connections]\nclaims = [3]", "connections.claims[0]", "table"),
         (PROFILE + "[connections]\nlimit = 40", "connections.limit", "leaves 30 connections"),
         (PROFILE + "[memory]\ninstance = -1", "memory.instance", "from 0 to 64 TiB"),

@@ -46,9 +46,36 @@ def test_postgres_by_url_and_by_parts() -> None:
     )
 
 
+def test_pgbouncer_and_replica_take_the_keys_of_postgres() -> None:
+    got = parse(
+        f'{PROFILE}[pgbouncer]\nhost = "h"\nuser = "stats"\n[replica]\nurl = "postgresql://u:Geheim7@r:1/d"'
+    )
+    assert got.pgbouncer == PostgresSettings(host="h", port=6432, dbname="pgbouncer", user="stats")
+    assert got.replica == PostgresSettings(host="r", port=1, dbname="d", user="u", password=SECRET)
+    by_url = parse(f'{PROFILE}[pgbouncer]\nurl = "postgresql://stats@h?sslmode=require"').pgbouncer
+    assert by_url == PostgresSettings(
+        host="h", port=6432, dbname="pgbouncer", user="stats", sslmode="require"
+    )
+
+
+def test_pgbouncer_and_replica_are_mastodon_s_by_default() -> None:
+    got = parse(PROFILE + "[pgbouncer]\n[replica]")
+    assert (got.pgbouncer, got.replica, got.through, got.watch_replica) == (None, None, "auto", True)
+    got = parse(PROFILE + '[connections]\nthrough = "pgbouncer"\nreplica = "none"')
+    assert (got.through, got.watch_replica) == ("pgbouncer", False)
+
+
 @pytest.mark.parametrize(
     ("table", "path"),
     [
+        ('[pgbouncer]\nhost = "h"\ndbname = "mastodon"', "pgbouncer.dbname"),
+        ('[pgbouncer]\nurl = "postgresql://u:Geheim7@h/mastodon"', "pgbouncer.url"),
+        ('[pgbouncer]\nurl = "postgresql://u:Geheim7@h"\npassword = "Geheim7"', "pgbouncer.password"),
+        ('[pgbouncer]\npassword = "Geheim7"', "pgbouncer"),
+        ('[pgbouncer]\nhost = "h"\npassword = {Geheim7 = 1}', "pgbouncer.password"),
+        ('[replica]\npassword = "Geheim7"', "replica"),
+        ('[replica]\nhost = "h"\nport = "Geheim7"', "replica.port"),
+        ('[replica]\nurl = "Geheim7"', "replica.url"),
         ('[redis]\npassword = "Geheim7"', "redis"),
         ('[redis]\nurl = "Geheim7"', "redis.url"),
         ('[redis]\nurl = "redis://:Geheim7@h:port"', "redis.url"),

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import pytest
 
-from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.core.decision import Step, StepResult
 from fleetd.core.facts import DatabaseFacts, Known, SidekiqFacts
 from fleetd.core.status import Status
 from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.daemon.loop import STUCK_SECONDS, Loop
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker

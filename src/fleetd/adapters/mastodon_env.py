@@ -23,7 +23,9 @@ from fleetd.config.connections import PostgresSettings, RedisSettings
 from fleetd.core.facts import Value
 from fleetd.errors import ConfigError, ConfigProblem
 
-_OURS = re.compile(r"\b(?:SIDEKIQ_)?REDIS_[A-Z_]+|\bDB_[A-Z]+|\bDATABASE_URL|\bPGSSL[A-Z]+")
+_OURS = re.compile(
+    r"\b(?:SIDEKIQ_)?REDIS_[A-Z_]+|\b(?:REPLICA_)?DB_[A-Z]+|\b(?:REPLICA_)?DATABASE_URL|\bPGSSL[A-Z]+"
+)
 _VALUE = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=[^\S\r\n]*(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"(\\)?\$(?!\()\{?([A-Za-z0-9_]+)?\}?")
 _COMMAND = re.compile(r"(?<!\\)\$\(")
@@ -157,13 +159,39 @@ def _redis_by_sentinel(
 
 
 def postgres_settings(env: dict[str, str], problems: list[ConfigProblem]) -> PostgresSettings | None:
-    """Mastodon's database: DB_*, over which DATABASE_URL goes part by part, as in ActiveRecord.
+    """Mastodon's database: DB_*, over which DATABASE_URL goes part by part, as in ActiveRecord."""
+    return _postgres(env, ("DB_",), "DATABASE_URL", problems)
 
-    A DB_HOST or DB_PORT that is set but empty means libpq's own default, which for the host is the local socket.
+
+def replica_settings(env: dict[str, str], problems: list[ConfigProblem]) -> PostgresSettings | None:
+    """The replica that Mastodon reads from; None: it uses none, or a problem was added.
+
+    It does with REPLICA_DB_NAME or REPLICA_DATABASE_URL alone (app/helpers/database_helper.rb); REPLICA_DB_HOST by
+    itself changes nothing. What REPLICA_DB_* does not say, DB_* does.
     """
+    if not (env.get("REPLICA_DB_NAME") or env.get("REPLICA_DATABASE_URL")):
+        return None
+    return _postgres(env, ("REPLICA_DB_", "DB_"), "REPLICA_DATABASE_URL", problems)
+
+
+def without_prepared_statements(env: dict[str, str]) -> bool:
+    """As Mastodon's documentation has it for PgBouncer in transaction mode."""
+    return env.get("PREPARED_STATEMENTS", "").lower() in ("false", "no", "off") or (
+        "prepared_statements=false" in env.get("DATABASE_URL", "")
+    )
+
+
+def _postgres(
+    env: dict[str, str], prefixes: tuple[str, ...], url_key: str, problems: list[ConfigProblem]
+) -> PostgresSettings | None:
+    """A DB_HOST or DB_PORT that is set but empty means libpq's own default, which for the host is the local socket."""
+
+    def key(name: str) -> str:
+        return next((prefix + name for prefix in prefixes if prefix + name in env), prefixes[-1] + name)
+
     before = len(problems)
-    port_text = env.get("DB_PORT", "5432")
-    port = whole_number(port_text, "DB_PORT", 1, 65535, problems) if port_text else None
+    port_text = env.get(key("PORT"), "5432")
+    port = whole_number(port_text, key("PORT"), 1, 65535, problems) if port_text else None
     sslmode = env.get("DB_SSLMODE") or "prefer"
     if sslmode not in SSL_MODES:
         problems.append(
@@ -172,15 +200,15 @@ def postgres_settings(env: dict[str, str], problems: list[ConfigProblem]) -> Pos
     if len(problems) > before:
         return None
     settings = PostgresSettings(
-        host=env.get("DB_HOST", "localhost") or None,
+        host=env.get(key("HOST"), "localhost") or None,
         port=port,
-        dbname=env.get("DB_NAME") or "mastodon_production",
-        user=env.get("DB_USER") or "mastodon",
-        password=env.get("DB_PASS") or None,
+        dbname=env.get(key("NAME")) or "mastodon_production",
+        user=env.get(key("USER")) or "mastodon",
+        password=env.get(key("PASS")) or None,
         sslmode=sslmode,
         sslrootcert=env.get("PGSSLROOTCERT") or None,
         sslcert=env.get("PGSSLCERT") or None,
         sslkey=env.get("PGSSLKEY") or None,
     )
-    url = env.get("DATABASE_URL")
-    return postgres_from_url(url, "DATABASE_URL", settings, problems) if url else settings
+    url = env.get(url_key)
+    return postgres_from_url(url, url_key, settings, problems) if url else settings

@@ -4,23 +4,27 @@ Who takes a slot of max_connections: client backends (walsenders, autovacuum and
 their own since PostgreSQL 12). What counts towards rolconnlimit and datconnlimit: walsenders, and for the database
 autovacuum workers, too (procarray.c, CountUserBackends and CountDBConnections: all but background workers).
 
-Privileges: `datid`, `usename` and `application_name` of every row are shown to every role; `backend_type` of other
-roles' rows only with pg_monitor or pg_read_all_stats. A filter on it undercounts in silence. So a row that has a
-database and hides its kind is counted as a client: an upper bound, too high by other roles' parallel workers and
-logical walsenders at most, and exact with the privilege. A client still logging in is not in the view at all (up to
-PostgreSQL 17): that is what `reserve` is for.
+Privileges: `datid`, `usename` and `application_name` of every row are shown to every role; `backend_type`, `state`
+and `client_addr` of other roles' rows only with pg_monitor or pg_read_all_stats. A filter on those undercounts in
+silence. So a row that has a database and hides its kind is counted as a client: an upper bound, too high by other
+roles' parallel workers and logical walsenders at most, and exact with the privilege. A client still logging in is not
+in the view at all (up to PostgreSQL 17): that is what `reserve` is for.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from fleetd.core.facts import DatabaseFacts, Value
+from fleetd.core.facts import Consumer, DatabaseFacts, Value
 from fleetd.core.identity import APPLICATION_NAME_PREFIX
 from fleetd.errors import SourceUnavailableError
 
 #: Names of ours that are told apart; workers beyond that count as others, which is the careful side.
 WORKER_NAMES_MAX = 512
+#: Others that are told apart, most connections first; the rest is one more.
+CONSUMERS_MAX = 12
+CONSUMER_WORD_LENGTH_MAX = 40
 
 #: One round trip. SET LOCAL inside a transaction, and no startup option: PgBouncer refuses those, and a plain SET
 #: through it would stick to a server connection that Mastodon uses next.
@@ -30,18 +34,44 @@ SET LOCAL statement_timeout = %(timeout_milliseconds)s;
 WITH target AS (
   SELECT coalesce(%(role)s::name, current_user) AS role,
          coalesce(%(database)s::name, current_database()) AS database
-), seen AS MATERIALIZED (
-  SELECT usename, datname, application_name,
-         backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL) AS client,
-         backend_type IN ('client backend', 'walsender', 'autovacuum worker')
-           OR (backend_type IS NULL AND datid IS NOT NULL) AS limited,
+), activity AS (
+  SELECT usename, datname, application_name, client_addr, state, wait_event_type, backend_type,
          backend_type IS NULL AND datid IS NOT NULL AS hidden
   FROM pg_catalog.pg_stat_activity
+), seen AS (
+  SELECT usename, application_name, hidden,
+         backend_type = 'client backend' OR hidden AS client,
+         backend_type IN ('client backend', 'walsender', 'autovacuum worker') OR hidden AS limited,
+         usename = target.role AS of_role,
+         datname = target.database AS of_database,
+         application_name = 'fleetd' AND usename = current_user AND datname = current_database() AS own,
+         datname = target.database AND left(application_name, length(%(prefix)s)) = %(prefix)s AS worker,
+         CASE WHEN hidden THEN 'an unknown address' ELSE coalesce(host(client_addr), 'the local socket') END AS address,
+         state = 'active' AS active,
+         hidden OR state = 'disabled' AS secret,
+         wait_event_type IN ('Lock', 'LWLock', 'IO', 'BufferPin') AS stalled
+  FROM activity, target
 ), workers AS (
   SELECT application_name, count(*) AS connections
-  FROM seen, target
-  WHERE client AND datname = target.database AND starts_with(application_name, %(prefix)s)
+  FROM seen WHERE client AND worker
   GROUP BY application_name ORDER BY connections DESC, application_name LIMIT %(names_max)s
+), consumers AS (
+  SELECT usename, address, application_name, count(*) AS connections
+  FROM seen WHERE client AND worker IS NOT TRUE AND own IS NOT TRUE
+  GROUP BY usename, address, application_name
+  ORDER BY connections DESC, usename, address, application_name LIMIT %(consumers_max)s
+), mastodon AS (
+  SELECT count(*) FILTER (WHERE active) AS active,
+         count(*) FILTER (WHERE active AND stalled) AS stalled,
+         count(*) FILTER (WHERE secret) AS secret
+  FROM seen WHERE client AND of_role AND of_database AND own IS NOT TRUE
+), totals AS (
+  SELECT count(*) FILTER (WHERE client) AS clients,
+         count(*) FILTER (WHERE limited AND of_role) AS of_role,
+         count(*) FILTER (WHERE limited AND of_database) AS of_database,
+         count(*) FILTER (WHERE hidden) AS hidden,
+         count(*) FILTER (WHERE client AND own) AS own
+  FROM seen
 )
 SELECT
   pg_is_in_recovery() AS in_recovery,
@@ -53,14 +83,13 @@ SELECT
     + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved_connections,
   (SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = target.role) AS role_limit,
   (SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = target.database) AS database_limit,
-  (SELECT count(*) FROM seen WHERE client) AS clients,
-  (SELECT count(*) FROM seen WHERE limited AND usename = target.role) AS of_role,
-  (SELECT count(*) FROM seen WHERE limited AND datname = target.database) AS of_database,
-  (SELECT count(*) FROM seen WHERE hidden) AS hidden,
-  (SELECT count(*) FROM seen WHERE client AND application_name = 'fleetd'
-     AND usename = current_user AND datname = current_database()) AS own,
-  (SELECT coalesce(json_object_agg(application_name, connections), '{}') FROM workers) AS workers
-FROM target;
+  totals.*,
+  (SELECT coalesce(json_object_agg(application_name, connections), '{}') FROM workers) AS workers,
+  (SELECT coalesce(json_agg(json_build_array(usename, address, application_name, connections)), '[]')
+     FROM consumers) AS consumers,
+  CASE WHEN secret = 0 THEN active END AS active,
+  CASE WHEN secret = 0 THEN stalled END AS stalled
+FROM target, totals, mastodon;
 COMMIT
 """
 
@@ -73,22 +102,24 @@ def query_parameters(role: str | None, database: str | None, timeout_seconds: fl
         "timeout_milliseconds": max(1, int(timeout_seconds * 1000)),
         "prefix": APPLICATION_NAME_PREFIX,
         "names_max": WORKER_NAMES_MAX,
+        "consumers_max": CONSUMERS_MAX,
     }
 
 
 class Counted(Value, frozen=True, kw_only=True):
-    """A good count; `hidden_connections`: rows counted as clients because their kind is hidden from `user`."""
+    """A good count, and the role that was asked as."""
 
     facts: DatabaseFacts
-    hidden_connections: int
     user: str
 
 
-def facts_from(row: dict[str, Any] | None, where: str) -> Counted | SourceUnavailableError:
+def facts_from(
+    row: dict[str, Any] | None, where: str, *, standby: bool = False
+) -> Counted | SourceUnavailableError:
     """The facts in the query's row, or why its numbers are not those that were asked for."""
     if row is None:
         return SourceUnavailableError(f"{where} gave no row: is that really Postgres?")
-    if row["in_recovery"]:
+    if row["in_recovery"] and not standby:
         return SourceUnavailableError(
             f"{where} is a standby (in recovery): its connections are not the primary's. Point fleetd at the primary"
         )
@@ -100,6 +131,7 @@ def facts_from(row: dict[str, Any] | None, where: str) -> Counted | SourceUnavai
         return SourceUnavailableError(
             f"{where} has no database {row['database']}: check the configured Mastodon database"
         )
+    workers = dict(json.loads(row["workers"]))
     return Counted(
         facts=DatabaseFacts(
             max_connections=row["max_connections"],
@@ -109,12 +141,36 @@ def facts_from(row: dict[str, Any] | None, where: str) -> Counted | SourceUnavai
             client_connections=row["clients"],
             role_connections=row["of_role"],
             database_connections=row["of_database"],
-            worker_connections=dict(row["workers"]),
+            worker_connections=workers,
             own_connections=row["own"],
+            consumers=consumers_from(
+                json.loads(row["consumers"]),
+                row["clients"] - sum(workers.values()) - row["own"],
+            ),
+            exact=row["hidden"] == 0,
+            active_backends=row["active"],
+            stalled_backends=row["stalled"],
         ),
-        hidden_connections=row["hidden"],
         user=row["own_user"],
     )
+
+
+def consumers_from(groups: list[list[Any]], others_connections: int) -> tuple[Consumer, ...]:
+    """Named [role, address, application name, connections]; what they leave of all others is one more."""
+    named = [Consumer(name=_consumer(*words), connections=count) for *words, count in groups]
+    rest = others_connections - sum(consumer.connections for consumer in named)
+    return (*named, *([Consumer(name="others", connections=rest)] if rest > 0 else []))
+
+
+def _consumer(role: str | None, address: str, application: str | None) -> str:
+    name = f"{plain(role) if role else 'a dropped role'} from {address}"
+    return f"{name} ({plain(application)})" if application else name
+
+
+def plain(text: str) -> str:
+    """Foreign text for a terminal: no control characters, not too long."""
+    shown = "".join(c if c.isprintable() else "?" for c in text[: CONSUMER_WORD_LENGTH_MAX + 1])
+    return shown if len(shown) <= CONSUMER_WORD_LENGTH_MAX else f"{shown[: CONSUMER_WORD_LENGTH_MAX - 1]}…"
 
 
 def _limit(value: int) -> int | None:

@@ -1,11 +1,11 @@
-"""How fleetd logs in to Postgres, and how it speaks about that without a secret."""
+"""How fleetd logs in to Postgres, to a replica or to PgBouncer, and how it speaks about that without a secret."""
 
 from __future__ import annotations
 
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from fleetd.adapters.redaction import HIDDEN, without_secrets
@@ -13,10 +13,13 @@ from fleetd.config.connections import PostgresSettings
 
 #: Debian's and upstream's socket directory; the libpq inside psycopg's wheels looks in /tmp.
 _SOCKET_DIRECTORY = "/var/run/postgresql"
+
+Kind = Literal["postgres", "replica", "pgbouncer"]
+_NAMES: dict[Kind, str] = {"postgres": "Postgres", "replica": "Postgres's replica", "pgbouncer": "PgBouncer"}
+
+_LOGIN_FAILED = "28P01"
 _CURES = {
-    "28P01": "the password is wrong: check DB_PASS in .env.production, or [database] in the configuration",
     "28000": "the login is refused: check pg_hba.conf on the server, and user and sslmode here",
-    "3D000": "the database does not exist: check DB_NAME in .env.production, or [database] in the configuration",
     "42501": "this role may not read the statistics: GRANT pg_monitor TO it",
     "42703": "PostgreSQL 10 or newer is needed",
     "42883": "PostgreSQL 10 or newer is needed",
@@ -29,7 +32,10 @@ _MESSAGE_LENGTH_MAX = 300
 class Login:
     """Connection parameters for libpq, and the words for where they lead."""
 
-    def __init__(self, settings: PostgresSettings, deadline_seconds: float) -> None:
+    def __init__(
+        self, settings: PostgresSettings, deadline_seconds: float, *, kind: Kind = "postgres"
+    ) -> None:
+        self._kind = kind
         self._parameters = _parameters(settings)
         self._parameters.update(
             application_name="fleetd",
@@ -44,7 +50,9 @@ class Login:
         place = str(self._parameters.get("host") or os.environ.get("PGHOST", ""))
         port = str(self._parameters.get("port") or 5432)
         self.where = (
-            f"Postgres at {place}:{port}" if not place.startswith("/") else f"Postgres in {place} ({port})"
+            f"{_NAMES[kind]} in {place} ({port})"
+            if place.startswith("/")
+            else f"{_NAMES[kind]} at {place}:{port}"
         )
         secret = settings.password or ""
         # Shorter ones would tear holes into every message; libpq itself never repeats a password.
@@ -62,17 +70,31 @@ class Login:
 
     def sentence(self, sqlstate: str | None, message: str) -> str:
         """What is wrong, where, and what to do."""
-        cure = _CURES.get(sqlstate or "") or _cure_by_text(message)
+        cure = self._cure(sqlstate or _sqlstate_by_text(message), message)
         who = f", database {self.database} as {self.user or 'the default role'}"
         return f"{self.where}{who}: {message}" + (f" ({cure})" if cure else "")
 
+    def _cure(self, sqlstate: str, message: str) -> str:
+        prefix = "REPLICA_DB" if self._kind == "replica" else "DB"
+        place = f"in .env.production, or [{self._kind}] in the configuration"
+        if sqlstate == _LOGIN_FAILED:
+            unknown = " or the user has no line in auth_file" if self._kind == "pgbouncer" else ""
+            return f"the password is wrong{unknown}: check {prefix}_PASS {place}"
+        if sqlstate == "3D000":
+            return f"the database does not exist: check {prefix}_NAME {place}"
+        return _CURES.get(sqlstate) or _cure_by_text(message)
+
+
+def _sqlstate_by_text(message: str) -> str:
+    """A failed login has no SQLSTATE in libpq, only the text."""
+    wrong = ("password authentication failed", "SASL authentication failed", "no password supplied")
+    return _LOGIN_FAILED if any(part in message for part in wrong) else ""
+
 
 def _cure_by_text(message: str) -> str:
-    """A failed login has no SQLSTATE in libpq, only the text; unknown text is passed on without a cure."""
+    """Unknown text is passed on without a cure."""
     for part, cure in (
-        ("password authentication failed", _CURES["28P01"]),
         ("pg_hba.conf", _CURES["28000"]),
-        ("no password supplied", _CURES["28P01"]),
         ("Connection refused", "is it running, and does it listen there?"),
         ("No such file or directory", "is it running, and is this its socket directory?"),
         ("certificate verify failed", "check sslrootcert and sslmode"),

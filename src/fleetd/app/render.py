@@ -14,15 +14,13 @@ from pathlib import Path
 
 from fleetd.adapters.boot_links import TARGET, BootLinks
 from fleetd.adapters.mastodon_code import WATCHED, CodeUnreadableError
-from fleetd.adapters.mastodon_env import postgres_settings, read_env
 from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, unit_name
+from fleetd.app.route import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
 from fleetd.config.schema import MastodonSection
 from fleetd.core.settings import Number, all_settings, min_numbers
 from fleetd.errors import ConfigError, FleetdError
-
-PGBOUNCER_PORT = 6432
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
     """Make the files and links say what the settings say; returns what was done, as sentences."""
     said = [f"Warning: {warning}" for warning in settings.warnings]
-    named, why = connections_named(settings, files)
-    said += [why] if why else []
+    way = route(settings, files.read_env_file(settings.env_file) if settings.env_file else None)
+    said += [way.unnamed_why] if way.unnamed_why else []
     with files.locked():
         # Files before links: what a boot starts must have its settings.
-        said += _write(settings, files, named)
+        said += _write(settings, files, way.named)
         links, linked = _link(settings, boot)
         usual = MastodonSection().env_file
         stale = [
@@ -86,35 +84,6 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
             f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it."
         )
     return said
-
-
-def connections_named(settings: Settings, files: RenderedFiles) -> tuple[bool, str]:
-    """Whether workers can name their database connections, and why not.
-
-    PgBouncer refuses a client that does, so a worker that wrongly did could not start at all: in doubt, no.
-    """
-    if settings.name_connections is not None:
-        return settings.name_connections, ""
-    text = files.read_env_file(settings.env_file) if settings.env_file else None
-    if text is None:
-        where = settings.env_file or "mastodon.env_file"
-        return False, f"{where} can't be read, so the workers' database connections go without names."
-    env, problems = read_env(text)
-    database = postgres_settings(env, problems)
-    if "PGOPTIONS" in env:
-        return (
-            False,
-            "PGOPTIONS is taken by .env.production, so the workers' database connections go without names.",
-        )
-    unprepared = env.get("PREPARED_STATEMENTS", "").lower() in ("false", "no", "off") or (
-        "prepared_statements=false" in env.get("DATABASE_URL", "")
-    )
-    if unprepared or database is None or database.port == PGBOUNCER_PORT:
-        return (
-            False,
-            "Workers seem to reach Postgres through PgBouncer, so their connections go without names.",
-        )
-    return True, ""
 
 
 def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:

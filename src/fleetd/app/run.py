@@ -24,14 +24,8 @@ from fleetd.adapters.http import HttpListener, health_route, metrics_route
 from fleetd.adapters.sd_notify import SdNotify
 from fleetd.adapters.state_file import StateFile
 from fleetd.adapters.systemd import SystemdUnits
-from fleetd.app.sources import (
-    close_sources,
-    connections,
-    database_source,
-    numbers,
-    open_sources,
-    sidekiq_source,
-)
+from fleetd.app.places import Places, find_places
+from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.config import Settings, load
 from fleetd.daemon.journalist import Journalist
 from fleetd.daemon.ledger_local import LocalLedger
@@ -76,9 +70,10 @@ async def _run(config: Path) -> None:
     journal.set_level(settings.log_level)
     runtime = os.environ.get("RUNTIME_DIRECTORY")
     clock = BoottimeClock(runtime_directory=Path(runtime) if runtime else None)
-    sources, units = open_sources(settings, clock)
+    places = find_places(settings, os.environ)
+    sources, units = open_sources(settings, places, clock)
     try:
-        daemon = Daemon(config, settings, sources, units, clock)
+        daemon = Daemon(config, settings, places, sources, units, clock)
         await daemon.run()
     finally:
         await close_sources(sources)
@@ -88,18 +83,24 @@ class Daemon:
     """Everything that lives as long as the process."""
 
     def __init__(
-        self, config: Path, settings: Settings, sources: Sources, units: SystemdUnits, clock: BoottimeClock
+        self,
+        config: Path,
+        settings: Settings,
+        places: Places,
+        sources: Sources,
+        units: SystemdUnits,
+        clock: BoottimeClock,
     ) -> None:
         self._config = config
         self._settings = settings
+        self._places = places
         self._sources = sources
         self._units = units
         self._service = SdNotify()
         self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
         self._journalist = Journalist(_log.info, _log.warning)
-        ticker = Ticker(
-            settings.policy, sources, LocalLedger(), StateFile(Path(settings.state_directory) / "host.json")
-        )
+        store = StateFile(Path(settings.state_directory) / "host.json")
+        ticker = Ticker(places.policy(settings.policy), sources, LocalLedger(), store)
         self._loop = Loop(
             ticker,
             clock,
@@ -149,7 +150,11 @@ class Daemon:
             f"{p.name} {p.min_instances}-{p.max_instances}" for p in self._settings.policy.profiles
         )
         _log.info(f"fleetd {__version__} on {self._settings.policy.host}: {profiles}")
-        for warning in self._settings.warnings:
+        self._say_places()
+
+    def _say_places(self) -> None:
+        _log.info(self._places.sentence)
+        for warning in (*self._settings.warnings, *self._places.warnings):
             _log.warning(warning)
 
     def _listen(self) -> HttpListener | None:
@@ -202,7 +207,7 @@ class Daemon:
         now = self._clock.now_seconds()
         try:
             settings = load(self._config)
-            redis, postgres = connections(settings, os.environ)
+            places = find_places(settings, os.environ)
         except ConfigError as error:
             _complain(error)
             self._journalist.note(now, "the new configuration was refused; the old one stays")
@@ -212,24 +217,20 @@ class Daemon:
         finally:
             self._service.ready()
         async with self._loop.between_ticks:
-            old = self._sources.sidekiq, self._sources.database
-            self._sources.sidekiq = sidekiq_source(redis, settings.policy)
-            self._sources.database = database_source(postgres, settings)
+            closes = exchange(self._sources, settings, places)
             self._units.reconfigure(numbers(settings.policy))
-            self._loop.ticker.policy = settings.policy
-        for source in old:
-            if source is not None:
-                await source.close()
+            self._loop.ticker.policy = places.policy(settings.policy)
+        for close in closes:
+            await close()
         if settings.log_level != self._settings.log_level:  # one set by service-log-level stays
             journal.set_level(settings.log_level)
         if settings.http != self._settings.http or settings.state_directory != self._settings.state_directory:
             _log.warning("http.listen and state.directory change with a restart of fleetd, not with a reload")
-        self._settings = settings
+        self._settings, self._places = settings, places
         self._loop.problems = ()
         self._journalist.note(now, "configuration read again")
         _log.info("configuration read again")
-        for warning in settings.warnings:
-            _log.warning(warning)
+        self._say_places()
         self._loop.soon()
 
 

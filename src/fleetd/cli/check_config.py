@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fleetd.cli.wording import numbers, printable, size
 from fleetd.core.policy import Policy, Profile
 from fleetd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fleetd.config import Settings
 
 DEFAULT_FILE = "/etc/fleetd/fleetd.toml"
 
@@ -39,22 +44,47 @@ def check_config(context: click.Context, file: str) -> None:
     try:
         settings = load(file)
     except ConfigError as error:
-        click.echo(printable(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"))
-        for problem in error.problems:
-            where = f"{problem.path}: " if problem.path else ""
-            click.echo(printable(f"  {where}{problem.what}"))
-            click.echo(printable(f"    {problem.cure}"))
+        _list_problems(error)
+        context.exit(1)
+    watched, looks, problems = _watched(settings)
+    if problems is not None:
+        _list_problems(problems)
         context.exit(1)
     click.echo(printable(f"{file}: fleetd takes this configuration"))
-    for line in summary_lines(settings.policy, settings.warnings):
+    for line in summary_lines(settings.policy, (*settings.warnings, *looks), watched):
         click.echo(printable(line))
+
+
+def _watched(settings: Settings) -> tuple[str, tuple[str, ...], ConfigError | None]:
+    """Where fleetd would look, what is worth a second look there, and what it would refuse.
+
+    Mastodon's own settings are read by root alone: somebody else is told no more than that.
+    """
+    from fleetd.app.places import find_places, mastodon_env
+
+    try:
+        places = find_places(settings, {})
+    except ConfigError as error:
+        if settings.env_file and mastodon_env(settings, {}) is None:
+            look = f"{settings.env_file} can't be read here, so what fleetd reads can't be told: try again as root."
+            return "", (look,), None
+        return "", (), error
+    return places.sentence, places.warnings, None
+
+
+def _list_problems(error: ConfigError) -> None:
+    click.echo(printable(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"))
+    for problem in error.problems:
+        where = f"{problem.path}: " if problem.path else ""
+        click.echo(printable(f"  {where}{problem.what}"))
+        click.echo(printable(f"    {problem.cure}"))
 
 
 def _problems(count: int) -> str:
     return "problem" if count == 1 else "problems"
 
 
-def summary_lines(policy: Policy, warnings: tuple[str, ...]) -> list[str]:
+def summary_lines(policy: Policy, warnings: tuple[str, ...], watched: str = "") -> list[str]:
     """What a valid configuration comes to: instances, claims and memory at min and at max."""
     lines = [f"  host {policy.host}"]
     for profile in policy.profiles:
@@ -69,6 +99,7 @@ def summary_lines(policy: Policy, warnings: tuple[str, ...]) -> list[str]:
     ):
         lines.append(f"  at {word}: {_arithmetic(policy, sizes, claims)}")
     lines.append(_budget_line(policy))
+    lines += [f"  {watched}"] if watched else []
     return lines + [f"  look: {warning}" for warning in warnings]
 
 
@@ -103,5 +134,5 @@ def _budget_line(policy: Policy) -> str:
     connections = policy.connections
     declared = connections.declared_connections("database")
     others = f"others at least {declared}" if declared else "others as observed"
-    limit = "the limit that Postgres has" if connections.limit is None else f"limit {connections.limit}"
+    limit = "the limit of what is watched" if connections.limit is None else f"limit {connections.limit}"
     return f"  budget: {limit}, less reserve {connections.reserve}, less {others}"

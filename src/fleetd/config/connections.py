@@ -1,10 +1,14 @@
-"""How to reach Mastodon's Redis and Postgres, as plain values; their text form never shows a secret."""
+"""How to reach Mastodon's Redis, Postgres and PgBouncer, as plain values; their text form never shows a secret."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fleetd.core.facts import Value
+
+PGBOUNCER_PORT = 6432
+#: PgBouncer's console is a database of this name.
+CONSOLE = "pgbouncer"
 
 _SECRETS = frozenset({"password", "sentinel_password"})
 

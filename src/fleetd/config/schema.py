@@ -93,6 +93,8 @@ class ConnectionsSection(Section, frozen=True, kw_only=True):
     others: Connections = 0
     claims: tuple[ClaimSection, ...] = ()
     others_peak_half_life_seconds: Seconds = _CONNECTIONS.others_peak_half_life_seconds
+    through: Literal["auto", "postgres", "pgbouncer"] = "auto"
+    replica: Literal["auto", "none"] = "auto"
 
 
 class MemorySection(Section, frozen=True, kw_only=True):

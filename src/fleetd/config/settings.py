@@ -9,7 +9,7 @@ import platform
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -29,7 +29,13 @@ from fleetd.config.schema import (
     Section,
     StateSection,
 )
-from fleetd.config.sources import PostgresSection, RedisSection, postgres_settings, redis_settings
+from fleetd.config.sources import (
+    PostgresSection,
+    RedisSection,
+    pgbouncer_settings,
+    postgres_settings,
+    redis_settings,
+)
 from fleetd.config.walk import section
 from fleetd.config.wording import show
 from fleetd.core.facts import Value
@@ -50,6 +56,8 @@ class File(Section, frozen=True, kw_only=True):
     mastodon: MastodonSection = MastodonSection()
     redis: RedisSection | None = None
     postgres: PostgresSection | None = None
+    pgbouncer: PostgresSection | None = None
+    replica: PostgresSection | None = None
     profiles: dict[str, ProfileSection] = {}
     targets: dict[str, Annotated[float, Meta(ge=0.1, le=86_400)]] = {}
     scheduler: SchedulerSection = SchedulerSection()
@@ -75,6 +83,10 @@ class Settings(Value, frozen=True, kw_only=True):
     policy: Policy
     redis: RedisSettings | None  # None: as Mastodon's own settings say
     postgres: PostgresSettings | None  # None: likewise
+    pgbouncer: PostgresSettings | None  # its console; None: likewise
+    replica: PostgresSettings | None  # None: likewise
+    through: Literal["auto", "postgres", "pgbouncer"]  # what the workers connect to
+    watch_replica: bool  # where there is one
     env_file: str  # Mastodon's .env.production; "": none
     directory: str  # where Mastodon's code is
     role: str | None  # the role Mastodon connects with, where fleetd uses another; None: the same
@@ -135,6 +147,10 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         policy=policy,
         redis=redis_settings(contents.redis, problems),
         postgres=postgres_settings(contents.postgres, problems),
+        pgbouncer=pgbouncer_settings(contents.pgbouncer, problems),
+        replica=postgres_settings(contents.replica, problems, "replica"),
+        through=contents.connections.through,
+        watch_replica=contents.connections.replica == "auto",
         env_file=contents.mastodon.env_file,
         directory=_directory(contents.mastodon),
         role=contents.mastodon.role,

@@ -1,4 +1,4 @@
-"""[redis] and [postgres]: where to read, for those who don't want what Mastodon's .env.production says.
+"""[redis], [postgres], [pgbouncer] and [replica]: where to read, if not as Mastodon's .env.production says.
 
 A table replaces Mastodon's settings whole: nothing is mixed from two files. No problem worded here repeats a value
 that may hold a password.
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from fleetd.config.connection_urls import DATABASES_MAX, postgres_from_url, redis_from_url
-from fleetd.config.connections import PostgresSettings, RedisSettings
+from fleetd.config.connections import CONSOLE, PGBOUNCER_PORT, PostgresSettings, RedisSettings
 from fleetd.config.schema import AbsolutePath, Port, Section
 from fleetd.errors import ConfigProblem
 
@@ -41,6 +41,8 @@ class RedisSection(Section, frozen=True, kw_only=True):
 
 
 class PostgresSection(Section, frozen=True, kw_only=True):
+    """[postgres], and likewise [replica] and PgBouncer's console."""
+
     url: Text | None = None
     host: Host | None = None
     port: Port | None = None
@@ -74,22 +76,42 @@ def redis_settings(section: RedisSection | None, problems: list[ConfigProblem]) 
 
 
 def postgres_settings(
+    section: PostgresSection | None, problems: list[ConfigProblem], table: str = "postgres"
+) -> PostgresSettings | None:
+    """The Postgres that [postgres] or [replica] names; None when it leaves that to .env.production."""
+    return _settings(section, table, PostgresSettings(), problems)
+
+
+def pgbouncer_settings(
     section: PostgresSection | None, problems: list[ConfigProblem]
 ) -> PostgresSettings | None:
-    """The Postgres the file names; None when it leaves that to .env.production."""
+    """The console that [pgbouncer] names; None when it leaves that to .env.production."""
+    base = PostgresSettings(port=PGBOUNCER_PORT, dbname=CONSOLE)
+    settings = _settings(section, "pgbouncer", base, problems)
+    if settings is not None and settings.dbname != CONSOLE:
+        key = "url" if section is not None and section.url is not None else "dbname"
+        what = f"names another database than {CONSOLE}, which is PgBouncer's console"
+        problems.append(ConfigProblem(f"pgbouncer.{key}", what, "Leave the database out."))
+    return settings
+
+
+def _settings(
+    section: PostgresSection | None, table: str, base: PostgresSettings, problems: list[ConfigProblem]
+) -> PostgresSettings | None:
     given = _given(section)
     if section is None or not given:
         return None
     if section.url is not None:
         fitting = {"url", "sslrootcert", "sslcert", "sslkey"}
-        _refuse_beside("postgres", given, fitting, problems)
-        base = PostgresSettings(
-            sslrootcert=section.sslrootcert, sslcert=section.sslcert, sslkey=section.sslkey
-        )
-        return postgres_from_url(section.url, "postgres.url", base, problems)
+        _refuse_beside(table, given, fitting, problems)
+        certificates = {key: given[key] for key in fitting & given.keys() if key != "url"}
+        base = msgspec.structs.replace(base, **certificates)
+        return postgres_from_url(section.url, f"{table}.url", base, problems)
     if section.host is None:
-        problems.append(_nowhere("postgres", "Postgres"))
-    return PostgresSettings(**given)
+        problems.append(
+            _nowhere(table, {"pgbouncer": "PgBouncer", "replica": "the replica"}.get(table, "Postgres"))
+        )
+    return msgspec.structs.replace(base, **given)
 
 
 def _given(section: Section | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from fleetd.errors import ConfigProblem
 S = TypeVar("S", bound=msgspec.Struct)
 
 #: Tables whose values are never repeated: a password is easily written into the wrong key of them.
-SECRET_TABLES = ("redis", "postgres")
+SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -1,0 +1,148 @@
+"""What the rows of PgBouncer's console say. Columns go by name: they differ between 1.18 and 1.25.
+
+- SHOW LISTS `used_clients` counts every client, those of the console too; SHOW CONFIG `max_client_conn` limits it for
+  everybody but the console.
+- The most a pool may hold (server.c, objects.c): the user's `pool_size` where SHOW USERS has one (1.23), else the
+  database's; and `reserve_pool` (1.24: `reserve_pool_size`) unless `reserve_pool_timeout` is 0; never more than the
+  database's `max_connections` and the user's `max_user_connections`, of which 0 is none.
+- 1.24 limits clients by database (`max_client_connections`) and by user (`max_user_client_connections`), too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fleetd.config.connections import CONSOLE
+from fleetd.core.facts import PgBouncerFacts, PoolFacts, Value
+
+#: Bounds for what a wildcard may bring; Mastodon's own pool is always kept.
+POOLS_MAX = 256
+NAME_LENGTH_MAX = 128  # theirs
+
+Row = dict[str, Any]
+
+
+class ConsoleSettings(Value, frozen=True, kw_only=True):
+    """What changes with a reload of PgBouncer only: SHOW CONFIG and SHOW USERS."""
+
+    config: dict[str, str]
+    users: dict[str, Row]
+
+    def number(self, key: str) -> int:
+        """A whole number of the configuration; 0 where this version lacks it (1.25: `12.5` for some times)."""
+        return math.ceil(float(self.config.get(key) or 0))
+
+
+def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
+    """Raises KeyError or ValueError for what is no answer of PgBouncer's console."""
+    settings = ConsoleSettings(
+        config={row["key"]: str(row["value"] if row["value"] is not None else "") for row in config},
+        users={row["name"]: row for row in users},
+    )
+    if not settings.number("max_client_conn"):
+        raise KeyError("max_client_conn")
+    return settings
+
+
+def facts_from(
+    settings: ConsoleSettings,
+    lists: list[Row],
+    pools: list[Row],
+    databases: list[Row],
+    mastodon: tuple[str, str],
+) -> PgBouncerFacts:
+    """Raises KeyError, TypeError or ValueError for what is no answer of PgBouncer's console."""
+    known = {row["name"]: row for row in databases}
+    database, login = mastodon
+    # `user=` in [databases] makes every client of the database use one pool, of that user.
+    user = known.get(database, {}).get("force_user") or login
+    used = next(int(row["items"]) for row in lists if row["list"] == "used_clients")
+    read = [
+        _pool(settings, row, known.get(row["database"], {})) for row in pools if row["database"] != CONSOLE
+    ]
+    read.sort(key=lambda pool: ((pool.database, pool.user) != (database, user), -pool.client_connections))
+    return PgBouncerFacts(
+        client_limit_connections=_client_limit(
+            settings, used, read, known.get(database, {}), (database, login)
+        ),
+        client_connections=used,
+        own_connections=1,
+        pools=tuple(read[:POOLS_MAX]),
+        mastodon=(_shown(database), _shown(user)),
+    )
+
+
+def _pool(settings: ConsoleSettings, row: Row, database: Row) -> PoolFacts:
+    return PoolFacts(
+        database=_shown(row["database"]),
+        user=_shown(row["user"]),
+        client_connections=int(row["cl_active"]) + int(row["cl_waiting"]),
+        waiting_clients=int(row["cl_waiting"]),
+        longest_wait_seconds=int(row["maxwait"]) + int(row.get("maxwait_us") or 0) / 1e6,
+        active_servers=int(row["sv_active"]),
+        server_connections=sum(int(v) for k, v in row.items() if k.startswith("sv_") and v is not None),
+        size_connections=_size(settings, database, settings.users.get(row["user"], {})),
+    )
+
+
+def _size(settings: ConsoleSettings, database: Row, user: Row) -> int:
+    """The most server connections a pool may hold; where nothing bounds it, one a client."""
+    size = _first(database, "pool_size", default=settings.number("default_pool_size"))
+    # 1.23 to 1.25 repeat the row above for a user without a size of its own, so this only ever lowers it.
+    size = _least(size, _first(user, "pool_size", default=0))
+    if size and settings.number("reserve_pool_timeout"):
+        size += _first(
+            database, "reserve_pool_size", "reserve_pool", default=settings.number("reserve_pool_size")
+        )
+    return _least(
+        size,
+        _first(database, "max_connections", default=settings.number("max_db_connections")),
+        _first(user, "max_user_connections", default=settings.number("max_user_connections")),
+    ) or settings.number("max_client_conn")
+
+
+def _client_limit(
+    settings: ConsoleSettings, used: int, pools: list[PoolFacts], database: Row, mastodon: tuple[str, str]
+) -> int:
+    """max_client_conn, or what Mastodon's database and user may have, in terms of all clients: outsiders on top."""
+    name, login = mastodon
+    of_database = _first(database, "current_client_connections", default=0)
+    # Clients count for the user they log in as; a pool of a forced user doesn't name that, so in doubt it is this one.
+    of_user = sum(pool.client_connections for pool in pools if login == pool.user or name == pool.database)
+    user = settings.users.get(login, {})
+    limits = [settings.number("max_client_conn")]
+    for limit, counted in (
+        (
+            _first(database, "max_client_connections", default=settings.number("max_db_client_connections")),
+            of_database,
+        ),
+        (
+            _first(
+                user, "max_user_client_connections", default=settings.number("max_user_client_connections")
+            ),
+            of_user,
+        ),
+    ):
+        if limit:
+            limits.append(limit + max(0, used - counted))
+    return min(limits)
+
+
+def _least(*limits: int) -> int:
+    """The least of those that are set; 0: none is."""
+    return min((limit for limit in limits if limit), default=0)
+
+
+def _shown(name: str) -> str:
+    """Foreign text for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in name[:NAME_LENGTH_MAX])
+
+
+def _first(row: Row, *names: str, default: int) -> int:
+    """The first of these columns that is there and filled (1.24 pads some with blanks)."""
+    for name in names:
+        value = row.get(name)
+        if value is not None and str(value).strip():
+            return int(value)
+    return default

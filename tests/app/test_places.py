@@ -1,0 +1,201 @@
+"""What is watched, how that was found, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleetd.app.places import CREDENTIAL, Places, find_places
+from fleetd.app.route import route
+from fleetd.config import parse
+from fleetd.config.connections import PostgresSettings
+from fleetd.errors import ConfigError
+
+PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
+DIRECT = "DB_HOST=10.0.0.2\nDB_NAME=mastodon\nDB_USER=masto\nDB_PASS=Geheim7\n"
+BOUNCER = DIRECT + "DB_PORT=6432\nPREPARED_STATEMENTS=false\n"
+UNWATCHED = "Postgres behind PgBouncer is not watched: name it under [postgres]."
+OWN_POSTGRES = '[postgres]\nurl = "postgresql://fleetd:Geheim8@10.0.0.3/mastodon"\n'
+
+
+@pytest.fixture
+def credentials(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def places(credentials: Path, env: str | None, config: str = "") -> Places:
+    if env is not None:
+        (credentials / CREDENTIAL).write_text(env)
+    no_file = "" if "[mastodon]" in config else '[mastodon]\nenv_file = "/none/.env.production"\n'
+    settings = parse(PROFILE + no_file + config)
+    return find_places(settings, {"CREDENTIALS_DIRECTORY": str(credentials)})
+
+
+def wrong(credentials: Path, env: str | None, config: str = "") -> dict[str, str]:
+    with pytest.raises(ConfigError) as raised:
+        places(credentials, env, config)
+    assert "Geheim" not in str(raised.value)
+    return {problem.path: str(problem) for problem in raised.value.problems}
+
+
+def test_direct_postgres(credentials: Path) -> None:
+    found = places(credentials, DIRECT)
+    assert found.postgres == PostgresSettings(
+        host="10.0.0.2", dbname="mastodon", user="masto", password="Geheim7"
+    )
+    assert (found.pgbouncer, found.replica) == (None, None)
+    assert found.countable is True
+    assert found.sentence == (
+        "Database connections are watched at: Postgres at 10.0.0.2:5432, as .env.production says."
+    )
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("env", "config", "why"),
+    [
+        (DIRECT + "DB_PORT=6432\n", "", ".env.production names port 6432"),
+        (DIRECT + "PREPARED_STATEMENTS=false\n", "", ".env.production says PREPARED_STATEMENTS=false"),
+        (DIRECT, '[pgbouncer]\nhost = "10.0.0.2"\n', "there is a [pgbouncer] table"),
+        (DIRECT, '[connections]\nthrough = "pgbouncer"\n', "connections.through says so"),
+    ],
+)
+def test_pgbouncer_alone_and_how_it_was_found(credentials: Path, env: str, config: str, why: str) -> None:
+    found = places(credentials, env, config)
+    assert found.postgres is None
+    assert found.pgbouncer is not None
+    assert found.pgbouncer.host == "10.0.0.2"
+    assert found.mastodon_pool == ("mastodon", "masto")
+    assert found.countable is False
+    assert f"PgBouncer at 10.0.0.2:{found.pgbouncer.port}, because {why}." in found.sentence
+    assert found.warnings == (UNWATCHED,)
+
+
+def test_pgbouncer_and_postgres_behind_it(credentials: Path) -> None:
+    found = places(credentials, BOUNCER, OWN_POSTGRES)
+    assert found.pgbouncer is not None
+    assert (found.pgbouncer.port, found.pgbouncer.user) == (6432, "masto")
+    assert found.postgres is not None
+    assert found.postgres.host == "10.0.0.3"
+    assert found.warnings == (
+        "[postgres] logs in with role fleetd, Mastodon with masto, whose limits are not known: set mastodon.role.",
+    )
+    said = '[mastodon]\nenv_file = "/none"\nrole = "masto"\n'
+    assert places(credentials, BOUNCER, OWN_POSTGRES + said).warnings == ()
+    assert found.sentence.endswith("6432; Postgres at 10.0.0.3:5432, as [postgres] says.")
+
+
+def test_the_configuration_wins_over_what_seems_to_be(credentials: Path) -> None:
+    found = places(
+        credentials,
+        DIRECT + "PREPARED_STATEMENTS=false\n",
+        '[connections]\nthrough = "postgres"\n[pgbouncer]\nhost = "h"\n',
+    )
+    assert found.pgbouncer is None
+    assert found.postgres is not None
+    assert found.countable is True
+    assert found.warnings == ('[pgbouncer] is not used: connections.through is "postgres".',)
+
+
+def test_mastodon_s_pool_where_its_file_cannot_be_read(credentials: Path) -> None:
+    redis = '[redis]\nhost = "h"\n'
+    console = '[pgbouncer]\nhost = "h"\n'
+    assert set(wrong(credentials, None, redis + console)) == {"mastodon.database", "mastodon.role"}
+    said = '[mastodon]\nenv_file = "/none"\ndatabase = "d"\nrole = "r"\n'
+    assert places(credentials, None, redis + console + said).mastodon_pool == ("d", "r")
+
+
+def test_mastodon_s_pool_is_called_as_mastodon_calls_it(credentials: Path) -> None:
+    """The configuration names database and role of Postgres, which PgBouncer may call otherwise."""
+    said = '[mastodon]\nenv_file = "/none"\ndatabase = "d"\nrole = "r"\n'
+    assert places(credentials, BOUNCER, said).mastodon_pool == ("mastodon", "masto")
+
+
+def test_a_replica(credentials: Path) -> None:
+    env = DIRECT + "REPLICA_DB_NAME=mastodon\nREPLICA_DB_HOST=10.0.0.4\n"
+    found = places(credentials, env)
+    assert found.replica is not None
+    assert (found.replica.host, found.replica.user) == ("10.0.0.4", "masto")
+    assert found.replica_login_is_mastodons is True
+    assert found.sentence.endswith("; the replica at 10.0.0.4:5432, as .env.production says.")
+    own = places(credentials, env, '[replica]\nhost = "r"\n')
+    assert [w for w in own.warnings if "[replica] logs in with database mastodon_production" in w]
+    assert own.replica == PostgresSettings(host="r")
+    assert own.replica_login_is_mastodons is False
+    assert own.sentence.endswith("; the replica at r:5432, as [replica] says.")
+
+
+@pytest.mark.parametrize(
+    ("env", "config", "said"),
+    [
+        ("REPLICA_DB_NAME=m\n", '[connections]\nreplica = "none"\n', None),
+        (
+            "REPLICA_DB_NAME=m\n",
+            '[connections]\nreplica = "none"\n[replica]\nhost = "h"\n',
+            "[replica] is not used: connections.replica is",
+        ),
+        ("REPLICA_DB_HOST=r\n", "", "Mastodon uses a replica with REPLICA_DB_NAME only"),
+    ],
+)
+def test_no_replica(credentials: Path, env: str, config: str, said: str | None) -> None:
+    found = places(credentials, DIRECT + env, config)
+    assert found.replica is None
+    assert [w for w in found.warnings if said and said in w] == list(found.warnings)
+    assert len(found.warnings) == (said is not None)
+
+
+def test_a_replica_behind_pgbouncer_is_said(credentials: Path) -> None:
+    found = places(credentials, BOUNCER + "REPLICA_DB_NAME=m\n")
+    assert [w for w in found.warnings if "name the replica itself under [replica]" in w]
+
+
+def test_every_problem_is_told_at_once_and_once(credentials: Path) -> None:
+    env = "REDIS_PORT=x\nDB_PORT=Geheim7\nREPLICA_DB_NAME=m\nREPLICA_DATABASE_URL=Geheim7\n"
+    assert set(wrong(credentials, env)) == {"REDIS_PORT", "DB_PORT"}
+    assert set(wrong(credentials, env.replace("DB_PORT=Geheim7\n", ""))) == {
+        "REDIS_PORT",
+        "REPLICA_DATABASE_URL",
+    }
+
+
+def test_without_mastodon_s_file_each_missing_table_is_named(credentials: Path) -> None:
+    assert set(wrong(credentials, None)) == {"redis", "postgres"}
+    through = '[connections]\nthrough = "pgbouncer"\n'
+    got = wrong(credentials, None, through)
+    assert set(got) == {"redis", "pgbouncer", "mastodon.database", "mastodon.role"}
+    assert "Write a [pgbouncer] table" in got["pgbouncer"]
+
+
+def test_a_file_that_is_not_needed_may_be_wrong(credentials: Path) -> None:
+    tables = '[redis]\nhost = "h"\n[postgres]\nhost = "h"\n'
+    assert places(credentials, "DB_PORT=$(cat port)\nREDIS_URL=nonsense\n", tables).postgres is not None
+
+
+@pytest.mark.parametrize(
+    ("env", "config", "through", "named"),
+    [
+        (DIRECT, "", "postgres", True),
+        (BOUNCER, "", "pgbouncer", False),
+        (None, "", "postgres", False),
+        (DIRECT + "PGOPTIONS='-c a=b'\n", "", "postgres", False),
+        (DIRECT + "DB_PORT=nonsense\n", "", "postgres", False),
+        (BOUNCER, '[connections]\nthrough = "postgres"\n', "postgres", True),
+        (DIRECT, '[pgbouncer]\nhost = "h"\n', "pgbouncer", False),
+        (DIRECT, "[mastodon]\nname_connections = false\n", "postgres", False),
+        (BOUNCER, "[mastodon]\nname_connections = true\n", "pgbouncer", True),
+    ],
+)
+def test_names_are_given_where_workers_reach_postgres_and_count_there_only(
+    env: str | None, config: str, through: str, named: bool
+) -> None:
+    got = route(parse(PROFILE + config), env)
+    assert (got.through, got.named) == (through, named)
+    assert got.countable is (named and through == "postgres")
+    assert bool(got.unnamed_why) is (not named and "name_connections" not in config)
+
+
+def test_the_policy_knows_whether_ours_can_be_told_apart(credentials: Path) -> None:
+    policy = parse(PROFILE).policy
+    assert places(credentials, DIRECT).policy(policy).connections.named is True
+    assert places(credentials, BOUNCER).policy(policy).connections.named is False

@@ -1,0 +1,59 @@
+"""The real adapters are opened where the places say, and exchanged at a reload."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from fleetd.adapters.clock import BoottimeClock
+from fleetd.adapters.pgbouncer import PgBouncerConsole
+from fleetd.adapters.postgres import PostgresConnections
+from fleetd.app.places import CREDENTIAL, Places, find_places
+from fleetd.app.sources import close_sources, exchange, open_sources
+from fleetd.config import Settings, parse
+from fleetd.errors import SourceUnavailableError
+
+PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
+NOBODY = "/none"  # no socket there: whoever reads says who he is
+
+
+def configured(directory: Path, env: str, more: str = "") -> tuple[Settings, Places]:
+    (directory / CREDENTIAL).write_text(f"DB_HOST={NOBODY}\n{env}")
+    settings = parse(PROFILE + more)
+    return settings, find_places(settings, {"CREDENTIALS_DIRECTORY": str(directory)})
+
+
+def test_direct_then_pgbouncer_then_a_replica_as_well(tmp_path: Path) -> None:
+    async def go() -> None:
+        settings, places = configured(tmp_path, "")
+        sources, _ = open_sources(settings, places, BoottimeClock())
+        assert isinstance(sources.database, PostgresConnections)
+        assert (sources.pgbouncer, sources.replica) == (None, None)
+        old = sources.sidekiq, sources.database
+
+        closes = exchange(sources, *configured(tmp_path, "DB_PORT=6432\n"))
+        assert isinstance(sources.pgbouncer, PgBouncerConsole)
+        assert not sources.database, "Postgres behind it is not named"
+        assert sources.sidekiq is not old[0]
+        assert closes == [old[0].close, old[1].close]
+
+        closes = exchange(sources, *configured(tmp_path, "REPLICA_DB_NAME=m\n"))
+        assert len(closes) == 2
+        assert sources.pgbouncer is None
+        assert sources.replica is not None
+        await close_sources(sources)
+
+    asyncio.run(go())
+
+
+def test_a_replica_is_read_as_one(tmp_path: Path) -> None:
+    async def go() -> None:
+        sources, _ = open_sources(*configured(tmp_path, "REPLICA_DB_NAME=m\n"), BoottimeClock())
+        for source, name in ((sources.replica, "replica"), (sources.database, "Postgres in")):
+            assert source is not None
+            with pytest.raises(SourceUnavailableError, match=name):
+                await source.read()
+
+    asyncio.run(go())
