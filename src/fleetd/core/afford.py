@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.bottleneck import Bottleneck
-from fleetd.core.budget import NAMES, ConnectionBudget
-from fleetd.core.claims import Claims
+from fleetd.core.budget import NAMES
 from fleetd.core.clamps import Clamps
 from fleetd.core.decision import ClampCode
 from fleetd.core.demand import Demand
 from fleetd.core.facts import Known, Snapshot, Value
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy, Profile
-from fleetd.core.room import Room
+from fleetd.core.room import Means, Room
 from fleetd.core.scarcity import (
     SCARCE,
     ScarcityMemory,
@@ -47,17 +45,15 @@ def afford(
     instances: tuple[InstanceView, ...],
     wanted: dict[str, int],
     demanded: Demand | None,
-    budget: ConnectionBudget,
-    claims: Claims,
-    terms: HostTerms,
-    bottleneck: Bottleneck,
+    means: Means,
     scarcity: ScarcityMemory,
     clamps: Clamps,
 ) -> Granted:
     """One instance at a time, first every profile's min, then by importance, while there is room; the spare last."""
+    terms, bottleneck = means.terms, means.bottleneck
     current = running(policy, instances, terms)
     granted = {name: min(current[name], goal) for name, goal in wanted.items()}
-    room = Room(policy, snapshot, instances, budget, claims, terms, bottleneck)
+    room = Room(policy, snapshot, instances, means)
     back = policy.profile(terms.due)  # first of all what was there a moment ago
     if back is not None and granted[back.name] < wanted[back.name]:
         granted[back.name] += room.take_back(back, granted[back.name])
@@ -66,7 +62,7 @@ def afford(
     watched = isinstance(snapshot.sidekiq, Known)  # a drain that can't be watched is not begun
     stepped_back = False
     if watched:
-        _give_way(policy, budget, claims, instances, current, granted, clamps)
+        _give_way(policy, means, instances, current, granted, clamps)
     if watched and terms.held is None:
         if terms.shed:
             sentence = "this host has been short of memory for a minute: the least important goes"
@@ -173,14 +169,14 @@ def _let_one_go(
 
 def _give_way(
     policy: Policy,
-    budget: ConnectionBudget,
-    claims: Claims,
+    means: Means,
     instances: tuple[InstanceView, ...],
     current: dict[str, int],
     granted: dict[str, int],
     clamps: Clamps,
 ) -> None:
     """Claims above the budget: let go of the least important until those that stay fit, but keep min."""
+    budget, claims = means.budget, means.claims
     total = claims.total_connections
     staying = claims.staying_connections(policy, instances)
     for profile in policy.profiles:

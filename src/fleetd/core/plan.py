@@ -24,6 +24,7 @@ from fleetd.core.demand import Demand, DemandMemory, demand, remember
 from fleetd.core.facts import Known, Snapshot, Value
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy
+from fleetd.core.room import Means
 from fleetd.core.scarcity import ScarcityMemory
 from fleetd.core.terms import HostTerms
 from fleetd.core.want import running, want
@@ -74,12 +75,66 @@ def plan(
 ) -> FleetDecision:
     """Decide for the fleet. `instances`: this host's, the scheduler's included; None: systemd is unknown."""
     now = snapshot.now_seconds
-    demanded, demand_memory = None, memory.demand
-    if isinstance(snapshot.sidekiq, Known):
-        mute = {v.profile for v in instances or () if v.mute}
-        queues = frozenset(q for p in policy.profiles if p.name in mute for q, _ in p.queues)
-        demand_memory = remember(policy, memory.demand, snapshot.sidekiq.value, now, queues)
-        demanded = demand(policy, snapshot.sidekiq.value, demand_memory)
+    demanded, demand_memory = _demand(policy, snapshot, instances or (), memory.demand)
+    means, budget_memory, bottleneck_memory = _means(policy, snapshot, instances, memory, terms)
+    clamps = Clamps()
+    windows, scarcity, growth = memory.windows, memory.scarcity, 0
+    counts: dict[str, ProfilePlan] = {}
+    if instances is None:
+        clamps.say(ClampCode.SYSTEMD_UNKNOWN, "systemd can't be read: nothing starts or stops")
+    else:
+        wanted, windows = want(policy, instances, demanded, memory.windows, now, terms, clamps)
+        granted = afford(policy, snapshot, instances, wanted, demanded, means, scarcity, clamps)
+        scarcity = granted.scarcity
+        if granted.stepped_back:
+            bottleneck_memory = stepped_back(bottleneck_memory, now)
+        current = running(policy, instances, terms)
+        counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)
+    new_memory = FleetMemory(
+        epoch=memory.epoch + 1,
+        demand=demand_memory,
+        budget=budget_memory,
+        windows=windows,
+        scarcity=scarcity,
+        bottleneck=bottleneck_memory,
+    )
+    decided = Plan(
+        epoch=new_memory.epoch,
+        expires_at_seconds=now + PLAN_TICKS * policy.pace.tick_seconds,
+        profiles={policy.host: counts},
+        claims_connections=means.claims.total_connections + growth,
+        scheduler_host=None,
+    )
+    return FleetDecision(
+        plan=decided,
+        clamps=clamps.all(),
+        memory=new_memory,
+        demand=demanded,
+        budget=means.budget,
+        claims=means.claims,
+        bottleneck=means.bottleneck,
+    )
+
+
+def _demand(
+    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...], memory: DemandMemory
+) -> tuple[Demand | None, DemandMemory]:
+    if not isinstance(snapshot.sidekiq, Known):
+        return None, memory
+    mute = {v.profile for v in instances if v.mute}
+    queues = frozenset(q for p in policy.profiles if p.name in mute for q, _ in p.queues)
+    memory = remember(policy, memory, snapshot.sidekiq.value, snapshot.now_seconds, queues)
+    return demand(policy, snapshot.sidekiq.value, memory), memory
+
+
+def _means(
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...] | None,
+    memory: FleetMemory,
+    terms: HostTerms,
+) -> tuple[Means, BudgetMemory, BottleneckMemory]:
+    """What there is to give, and its memories with this snapshot."""
     kept = memory.budget
     if isinstance(snapshot.sidekiq, Known):
         processes = remember_processes(kept.processes, snapshot.sidekiq.value)
@@ -88,54 +143,7 @@ def plan(
     budget, kept = connection_budget(policy, snapshot, claims, kept)
     limited = remember_bottleneck(memory.bottleneck, snapshot, instances)
     bottleneck = bottleneck_of(limited, snapshot, instances or ())
-    clamps = Clamps()
-    windows, scarcity, growth = memory.windows, memory.scarcity, 0
-    counts: dict[str, ProfilePlan] = {}
-    if instances is None:
-        clamps.say(ClampCode.SYSTEMD_UNKNOWN, "systemd can't be read: nothing starts or stops")
-    else:
-        wanted, windows = want(policy, instances, demanded, memory.windows, now, terms, clamps)
-        granted = afford(
-            policy,
-            snapshot,
-            instances,
-            wanted,
-            demanded,
-            budget,
-            claims,
-            terms,
-            bottleneck,
-            scarcity,
-            clamps,
-        )
-        scarcity = granted.scarcity
-        limited = stepped_back(limited, now) if granted.stepped_back else limited
-        current = running(policy, instances, terms)
-        counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)
-    new_memory = FleetMemory(
-        epoch=memory.epoch + 1,
-        demand=demand_memory,
-        budget=kept,
-        windows=windows,
-        scarcity=scarcity,
-        bottleneck=limited,
-    )
-    decided = Plan(
-        epoch=new_memory.epoch,
-        expires_at_seconds=now + PLAN_TICKS * policy.pace.tick_seconds,
-        profiles={policy.host: counts},
-        claims_connections=claims.total_connections + growth,
-        scheduler_host=None,
-    )
-    return FleetDecision(
-        plan=decided,
-        clamps=clamps.all(),
-        memory=new_memory,
-        demand=demanded,
-        budget=budget,
-        claims=claims,
-        bottleneck=bottleneck,
-    )
+    return Means(budget=budget, claims=claims, terms=terms, bottleneck=bottleneck), kept, limited
 
 
 def _counts(

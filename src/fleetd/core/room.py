@@ -1,6 +1,6 @@
 """The room there is for one more instance: connections, memory, what the host and the database carry.
 
-Law 3: nothing grows above `min` on an unknown reading. Law 8: what is refused is refused with a code and a sentence.
+Law 2: nothing starts beyond what the budget carries. Law 3: nothing grows above `min` on an unknown reading. Law 8: what is refused is refused with a code and a sentence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from fleetd.core.budget import NAMES, ConnectionBudget, SourceBudget, memory_roo
 from fleetd.core.claims import Claims
 from fleetd.core.clamps import Clamps
 from fleetd.core.decision import ClampCode, InstanceState
-from fleetd.core.facts import Known, Snapshot
+from fleetd.core.facts import Known, Snapshot, Value
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy, Profile
 from fleetd.core.terms import HostTerms
@@ -21,6 +21,15 @@ GROWN_SECONDS = 600.0
 Refusal = tuple[ClampCode, str]
 
 
+class Means(Value, frozen=True, kw_only=True):
+    """What there is to give, and on what terms."""
+
+    budget: ConnectionBudget
+    claims: Claims
+    terms: HostTerms
+    bottleneck: Bottleneck
+
+
 class Room:
     """What is left to give, while it is given."""
 
@@ -29,19 +38,16 @@ class Room:
         policy: Policy,
         snapshot: Snapshot,
         instances: tuple[InstanceView, ...],
-        budget: ConnectionBudget,
-        claims: Claims,
-        terms: HostTerms,
-        bottleneck: Bottleneck,
+        means: Means,
     ) -> None:
-        self.budget = budget
-        self.terms = terms
-        self.bottleneck = bottleneck
-        self.claimed = claims.total_connections
-        self.pool_connections = bottleneck.pool_room_connections
-        self.pool_trial = bottleneck.pool_trial
+        self.budget = means.budget
+        self.terms = means.terms
+        self.bottleneck = means.bottleneck
+        self.claimed = means.claims.total_connections
+        self.pool_connections = means.bottleneck.pool_room_connections
+        self.pool_trial = means.bottleneck.pool_trial
         self.grown_bytes = {
-            p.name: terms.grown_bytes.get(p.name, policy.memory.instance_bytes) for p in policy.profiles
+            p.name: means.terms.grown_bytes.get(p.name, policy.memory.instance_bytes) for p in policy.profiles
         }
         self.bytes = self._free_bytes(policy, snapshot, instances)
 

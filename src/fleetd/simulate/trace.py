@@ -154,23 +154,9 @@ def parse_trace(text: str, file: str = "trace.toml") -> Trace:
 
 def _trace(file: TraceFile, problems: list[ConfigProblem]) -> Trace:
     duration = file.duration_seconds or 0.0
-    if file.duration_seconds is None and not _told(problems, "duration_seconds"):
-        problems.append(ConfigProblem("duration_seconds", "missing", "Say how long it lasts, e.g. 21600."))
-    low, high = file.boot_seconds
-    if not 0 < low <= high:
-        what = f"{show(list(file.boot_seconds))} is not a range of seconds"
-        problems.append(ConfigProblem("boot_seconds", what, "Write [fastest, slowest], e.g. [12, 30]."))
+    _check_whole(file, problems)
     profiles = _profiles(file, problems)
     queues = tuple(_queue(name, queue, duration, problems) for name, queue in file.queues.items())
-    if not file.queues and not _told(problems, "queues"):
-        problems.append(ConfigProblem("queues", "none, so nothing would happen", "Add [queues.default]."))
-    for name in file.targets:
-        if file.queues and name not in file.queues:
-            meant = nearest(name, file.queues)
-            cure = f"Did you mean {meant}?" if meant else "Remove it, or add the queue."
-            problems.append(ConfigProblem(join("targets", name), "the trace has no such queue", cure))
-    _rising("database.others", file.database.others, duration, problems)
-    _memory(file.host, problems)
     trace = Trace(
         name=file.name,
         seed=file.seed,
@@ -191,6 +177,25 @@ def _trace(file: TraceFile, problems: list[ConfigProblem]) -> Trace:
     if profiles:
         problems += unserved(trace, profiles)
     return trace
+
+
+def _check_whole(file: TraceFile, problems: list[ConfigProblem]) -> None:
+    """What is missing, and what does not fit together."""
+    if file.duration_seconds is None and not _told(problems, "duration_seconds"):
+        problems.append(ConfigProblem("duration_seconds", "missing", "Say how long it lasts, e.g. 21600."))
+    low, high = file.boot_seconds
+    if not 0 < low <= high:
+        what = f"{show(list(file.boot_seconds))} is not a range of seconds"
+        problems.append(ConfigProblem("boot_seconds", what, "Write [fastest, slowest], e.g. [12, 30]."))
+    if not file.queues and not _told(problems, "queues"):
+        problems.append(ConfigProblem("queues", "none, so nothing would happen", "Add [queues.default]."))
+    for name in file.targets:
+        if file.queues and name not in file.queues:
+            meant = nearest(name, file.queues)
+            cure = f"Did you mean {meant}?" if meant else "Remove it, or add the queue."
+            problems.append(ConfigProblem(join("targets", name), "the trace has no such queue", cure))
+    _rising("database.others", file.database.others, file.duration_seconds or 0.0, problems)
+    _memory(file.host, problems)
 
 
 def _told(problems: list[ConfigProblem], path: str) -> bool:
