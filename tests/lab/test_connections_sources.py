@@ -132,7 +132,7 @@ def test_pgbouncer_and_postgres_behind_it(fleet: Fleet) -> None:
         read = wait(
             fleet,
             {"postgres", "pgbouncer"},
-            lambda s: s["pgbouncer"].others_seen_connections >= 4,
+            lambda s: s["pgbouncer"].others_bound_connections >= 4,
         )
     assert read["pgbouncer"].limit_connections == MAX_CLIENTS
     assert read["pgbouncer"].pool_connections == POOL_SIZE

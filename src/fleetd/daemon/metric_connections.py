@@ -30,7 +30,7 @@ _SOURCE: Sequence[Column[ConnectionSourceStatus]] = (
     ),
     ("claims", "What all that fleetd rendered may open there.", lambda s: s.claims_connections),
     ("headroom", "What may still be claimed.", lambda s: s.headroom_connections),
-    ("open", "Clients now, fleetd's own left out.", lambda s: s.open_connections),
+    ("open", "Clients now, all of them.", lambda s: s.open_connections),
     ("refused", "1: it takes no more clients.", lambda s: s.refused),
     ("pool", f"Size of PgBouncer's pool for Mastodon. {ABSENT}", lambda s: s.pool_connections),
     ("pool_active", f"Server connections of that pool at work. {ABSENT}", lambda s: s.active_servers),

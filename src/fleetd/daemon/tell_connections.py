@@ -31,7 +31,7 @@ def connection_status(policy: Policy, told: Told) -> ConnectionStatus:
         others_connections=tightest.others_connections if tightest else None,
         claims_connections=total if known else None,
         headroom_connections=_headroom(tightest, total) if tightest else None,
-        open_connections=tightest.open_connections + 1 if tightest else None,  # fleetd's own is a client too
+        open_connections=tightest.open_connections + 1 if tightest else None,
         sources=tuple(
             _source(policy.connections, told.snapshot, s, total, s is tightest) for s in budget.sources
         ),
@@ -68,7 +68,7 @@ def _source(
         others_bound_connections=source.bound_connections,
         claims_connections=claims if source.pool_connections is None else source.pool_connections,
         headroom_connections=_headroom(source, claims),
-        open_connections=source.open_connections,
+        open_connections=source.open_connections + 1,  # fleetd's own is a client too
         consumers=_consumers(policy, snapshot, source),
         binds=binds,
         refused=source.refused,
