@@ -1,7 +1,7 @@
 """The room there is for one more instance: connections, memory, what the host and the database carry.
 
-Law 2: nothing starts beyond what the budget carries. Law 3: nothing grows above `min` on an unknown reading. Law 8: what
-is refused is refused with a code and a sentence.
+Law 2: nothing starts beyond what the budget carries. Law 3: nothing grows above `min` on an unknown reading. Law 8:
+what is refused is refused with a code and a sentence.
 """
 
 from __future__ import annotations
