@@ -8,8 +8,7 @@ grown; then nothing grows for ten minutes, twice as long after each further time
 again.
 
 Before that, growth takes no more of PgBouncer's pool than is free: as many server connections a thread as are at work
-for each busy thread now. Web's are in that, so where it says no, one instance at a time is tried as long as a quarter
-of the pool is free.
+for each busy thread now. Web's are in that, so where half of this is free one instance at a time is tried.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ STALLED_SHARE = 0.5
 #: Most of the busy threads are within a query, or most of the pool is at work: then throughput is the database's.
 DATABASE_SHARE = 0.5
 POOL_FULL_SHARE = 0.9
-POOL_TRIAL_SHARE = 0.75
 #: How long signs other than PgBouncer's must last to hold growth.
 LASTS_SECONDS = 15.0
 #: A wait lasts: after our own growth, and otherwise; and the time between two steps back.
@@ -66,7 +64,7 @@ class Bottleneck(Value, frozen=True, kw_only=True):
     servers_per_thread: float = 1.0
     pool_room_connections: float | None = None  # None: no pool, or nobody has used it yet
     pool_size_connections: int = 0
-    pool_trial: bool = False  # one more may be tried, whatever the room says
+    pool_trial: bool = False  # none is coming: one more may be tried where half of what it needs is free
 
 
 def remember_bottleneck(
@@ -189,7 +187,7 @@ def bottleneck_of(
     if pool is not None:
         at_work = max(float(pool.active_servers), memory.active_servers_mean or 0.0)
         room = POOL_FULL_SHARE * pool.size_connections - at_work - coming * per_thread
-        trial = coming == 0 and at_work <= POOL_TRIAL_SHARE * pool.size_connections
+        trial = coming == 0
     return Bottleneck(
         sentence=sentence,
         step_back=bool(found) and lasts >= patience and again,

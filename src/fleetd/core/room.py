@@ -123,9 +123,9 @@ class Room:
             return self.terms.refusal
         if self.bottleneck.sentence:
             return ClampCode.DATABASE_BOTTLENECK, self.bottleneck.sentence
-        if self.pool_connections is not None and not self.pool_trial:
+        if self.pool_connections is not None:
             needed = profile.threads * self.bottleneck.servers_per_thread
-            if self.pool_connections < needed:
+            if self.pool_connections < (needed / 2.0 if self.pool_trial else needed):
                 sentence = (
                     f"PgBouncer's pool of {self.bottleneck.pool_size_connections} is nearly at work: one more would "
                     f"need about {needed:.0f} of it, {max(0.0, self.pool_connections):.0f} are left"
