@@ -36,7 +36,9 @@ def wrong(credentials: Path, env: str | None, config: str = "") -> dict[str, str
     with pytest.raises(ConfigError) as raised:
         places(credentials, env, config)
     assert "Geheim" not in str(raised.value)
-    return {problem.path: str(problem) for problem in raised.value.problems}
+    told = {problem.path: str(problem) for problem in raised.value.problems}
+    assert len(told) == len(raised.value.problems), "each once"
+    return told
 
 
 def test_direct_postgres(credentials: Path) -> None:
