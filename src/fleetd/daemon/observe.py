@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import structs
 
@@ -59,13 +59,14 @@ class Sources:
         self.machine = machine
         self.clock = clock
         self.deadline_seconds = deadline_seconds
+        self.together: Callable[..., Awaitable[Any]] = asyncio.gather
         self._last_good: dict[Name, float] = {}
         self._errors: Counter[Name] = Counter()
         self._why: dict[Name, str] = {}
 
     async def observe(self, host: str, *, check_writes: bool) -> Snapshot:
         """One snapshot. `check_writes`: a drain may need to know whether Redis takes writes (law 4)."""
-        sidekiq, database, pgbouncer, replica, (systemd, machine) = await asyncio.gather(
+        sidekiq, database, pgbouncer, replica, (systemd, machine) = await self.together(
             self._read("redis", self.sidekiq.read(check_writes=check_writes)),
             self._read_if("postgres", self.database),
             self._read_if("pgbouncer", self.pgbouncer),
@@ -105,7 +106,8 @@ class Sources:
     async def _read(self, name: Name, reading: Awaitable[T]) -> Known[T] | Unknown:
         begun = self.clock.now_seconds()
         try:
-            value = await asyncio.wait_for(reading, self.deadline_seconds)
+            async with asyncio.timeout(self.deadline_seconds):
+                value = await reading
         except FleetdError as error:
             return self._unknown(name, str(error))
         except TimeoutError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable
+from typing import Any
 
 from fleetd.core.decision import Step, StepResult
 from fleetd.core.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
@@ -93,6 +94,11 @@ class _Host:
         return self.ports.readings.host()
 
 
+async def _one_by_one(*readings: Awaitable[Any]) -> list[Any]:
+    """No reading waits for anything here, so none needs a task of its own."""
+    return [await reading for reading in readings]
+
+
 class SimulatedDaemon:
     """Ticks when the daemon would."""
 
@@ -107,14 +113,11 @@ class SimulatedDaemon:
             self.ports,
             deadline_seconds=2.0,
         )
+        sources.together = _one_by_one
         self.ticker = Ticker(policy, sources, LocalLedger(), self.ports)
-        self._loop = asyncio.new_event_loop()
 
-    def tick(self) -> Told:
-        return self._loop.run_until_complete(self.ticker.tick())
+    async def tick(self) -> Told:
+        return await self.ticker.tick()
 
     def pause_seconds(self) -> int:
         return max(1, round(self.ticker.pause_seconds()))
-
-    def close(self) -> None:
-        self._loop.close()

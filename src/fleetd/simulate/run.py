@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from array import array
 from collections.abc import Callable, Iterator
@@ -149,6 +150,12 @@ def run_fleetd(
     trace: Trace, policy: Policy, progress: Progress | None = None
 ) -> tuple[Outcome, dict[str, array[int]]]:
     """fleetd itself; also its instances of each profile by second, for `reactive`."""
+    return asyncio.run(_run_fleetd(trace, policy, progress))
+
+
+async def _run_fleetd(
+    trace: Trace, policy: Policy, progress: Progress | None
+) -> tuple[Outcome, dict[str, array[int]]]:
     world = World(trace, policy)
     daemon, recorder, checks = (
         SimulatedDaemon(world, policy),
@@ -156,16 +163,13 @@ def run_fleetd(
         LawChecks(world, policy),
     )
     end = math.ceil(trace.duration_seconds)
-    try:
-        while world.now < end:
-            running = {g.profile.name: counted(g) for g in world.groups}
-            before = len(daemon.ports.steps)
-            daemon.tick()
-            checks.after_tick([step for _, step in daemon.ports.steps[before:]], running)
-            recorder.advance_to(min(end, world.now + daemon.pause_seconds()))
-            _tell(progress, "fleetd", world.now / end)
-    finally:
-        daemon.close()
+    while world.now < end:
+        running = {g.profile.name: counted(g) for g in world.groups}
+        before = len(daemon.ports.steps)
+        await daemon.tick()
+        checks.after_tick([step for _, step in daemon.ports.steps[before:]], running)
+        recorder.advance_to(min(end, world.now + daemon.pause_seconds()))
+        _tell(progress, "fleetd", world.now / end)
     return recorder.outcome("fleetd", daemon.ports.steps, checks), recorder.sizes
 
 
