@@ -12,6 +12,7 @@ import click
 from fleetd import __version__
 from fleetd.cli.check_config import check_config
 from fleetd.cli.orders import ORDERS
+from fleetd.cli.simulate import simulate
 from fleetd.cli.status import EXIT_INTERRUPTED, Reach, status
 from fleetd.cli.wording import clean
 from fleetd.errors import FleetdError
@@ -61,6 +62,7 @@ def cli() -> None:
 
 cli.add_command(status)
 cli.add_command(check_config)
+cli.add_command(simulate)
 for order in ORDERS:
     cli.add_command(order)
 
