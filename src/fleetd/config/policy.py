@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Protocol
 
 from fleetd.config.profiles import build_profiles, check_pool
 from fleetd.config.schema import (
+    INSTANCES_MAX,
     ConnectionsSection,
     FleetSection,
     MemorySection,
@@ -151,8 +153,15 @@ def _memory(section: MemorySection, problems: list[ConfigProblem]) -> MemoryPoli
     return MemoryPolicy(reserve_bytes=reserve, instance_bytes=instance, max_bytes=most)
 
 
+#: Fewer boots at a time than this make a surge wait longer than they spare the cores.
+BOOTING_MAX_LEAST = 4
+
+
 def _pace(section: PaceSection) -> PacePolicy:
-    return PacePolicy(**{name: getattr(section, name) for name in section.__struct_fields__})
+    given = {name: getattr(section, name) for name in section.__struct_fields__}
+    if section.booting_max is None:
+        given["booting_max"] = min(INSTANCES_MAX, max(BOOTING_MAX_LEAST, os.cpu_count() or 0))
+    return PacePolicy(**given)
 
 
 def _claims(policy: Policy) -> int:

@@ -111,7 +111,7 @@ class PressureSection(Section, frozen=True, kw_only=True):
 class PaceSection(Section, frozen=True, kw_only=True):
     tick_seconds: Annotated[float, Meta(ge=1, le=60)] = _PACE.tick_seconds
     starts_per_tick: Annotated[int, Meta(ge=1, le=16)] = _PACE.starts_per_tick
-    booting_max: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = _PACE.booting_max
+    booting_max: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] | None = None
     drains_per_tick: Annotated[int, Meta(ge=1, le=16)] = _PACE.drains_per_tick
     hold_down_seconds: Annotated[float, Meta(ge=0, le=86_400)] = _PACE.hold_down_seconds
     tolerance: Annotated[float, Meta(ge=0, le=0.5)] = _PACE.tolerance

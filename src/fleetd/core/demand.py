@@ -14,19 +14,13 @@ import math
 from fleetd.core.facts import QueueFacts, SidekiqFacts, Value
 from fleetd.core.identity import parse_tag
 from fleetd.core.policy import SCHEDULER_QUEUE, Policy, Profile
+from fleetd.core.service_time import ServiceMemory, remember_service
 
 #: Time constant of the mean of busy threads; heartbeats are 5 to 10 s old, so several are averaged.
 BUSY_MEAN_SECONDS = 20.0
-#: Time constant of the mean service time.
-SERVICE_MEAN_SECONDS = 180.0
-#: Readings further apart than this say nothing about service time.
-READING_GAP_SECONDS_MAX = 60.0
-#: What a job takes until we have seen some: as if this many jobs of this length had been seen.
-PRIOR_JOBS = 50.0
-PRIOR_SERVICE_SECONDS = 0.3
-SERVICE_SECONDS_RANGE = (0.01, 60.0)
 #: The shortest time in which a backlog is planned to be gone; below it every ripple would start an instance.
-CATCH_UP_SECONDS_MIN = 15.0
+CATCH_UP_SECONDS_MIN = 10.0
+BOOT_SECONDS = 20.0
 
 
 class DemandMemory(Value, frozen=True, kw_only=True):
@@ -34,15 +28,7 @@ class DemandMemory(Value, frozen=True, kw_only=True):
 
     at_seconds: float | None = None  # of the last known reading
     busy_mean_threads: dict[str, float] = {}
-    processed_jobs_total: int | None = None
-    busy_thread_seconds: float = PRIOR_JOBS * PRIOR_SERVICE_SECONDS  # decayed sums
-    processed_jobs: float = PRIOR_JOBS
-
-    @property
-    def service_seconds(self) -> float:
-        """Mean seconds a job takes, over the fleet."""
-        low, high = SERVICE_SECONDS_RANGE
-        return min(high, max(low, self.busy_thread_seconds / max(self.processed_jobs, 1e-9)))
+    service: ServiceMemory = ServiceMemory()
 
 
 class Demand(Value, frozen=True, kw_only=True):
@@ -71,7 +57,10 @@ def remember(
     elapsed = now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
     keep = math.exp(-elapsed / BUSY_MEAN_SECONDS) if elapsed >= 0.0 else 0.0
     means: dict[str, float] = {}
-    for name in {queue for profile in policy.profiles for queue, _ in profile.queues}:  # bounded (law 7)
+    watched = frozenset(
+        queue for profile in policy.profiles for queue, _ in profile.queues
+    )  # bounded (law 7)
+    for name in watched:
         queue, before = sidekiq.queues.get(name), memory.busy_mean_threads.get(name)
         if queue is not None:
             start = before if before is not None else float(queue.busy_threads)
@@ -79,23 +68,10 @@ def remember(
             means[name] = max(mean, start) if name in mute_queues or not sidekiq.processes_complete else mean
         elif before is not None:
             means[name] = before
-    thread_seconds, jobs = memory.busy_thread_seconds, memory.processed_jobs
-    total, last = sidekiq.processed_jobs_total, memory.processed_jobs_total
-    # Over a gap what was busy meanwhile is not known: one look says nothing about a thousand jobs.
-    watched = 0.0 < elapsed <= READING_GAP_SECONDS_MAX and sidekiq.processes_complete
-    if watched and total is not None and last is not None and total >= last:
-        decay = math.exp(-elapsed / SERVICE_MEAN_SECONDS)
-        busy = sum(p.busy_threads for p in sidekiq.processes)
-        thread_seconds = thread_seconds * decay + busy * elapsed
-        jobs = jobs * decay + (total - last)
-        if jobs < 1.0:  # an idle night must not wear the estimate down to nothing
-            thread_seconds, jobs = memory.busy_thread_seconds, memory.processed_jobs
     return DemandMemory(
         at_seconds=now_seconds,
         busy_mean_threads=means,
-        processed_jobs_total=total if total is not None else last,
-        busy_thread_seconds=thread_seconds,
-        processed_jobs=jobs,
+        service=remember_service(memory.service, sidekiq, watched, now_seconds),
     )
 
 
@@ -128,9 +104,9 @@ def _need_threads(policy: Policy, queue: str, facts: QueueFacts | None, memory: 
     load = memory.busy_mean_threads.get(queue, 0.0)
     if facts is None:
         return load
-    target = policy.target_seconds(queue)
-    catch_up = max(target, min(policy.pace.catch_up_seconds, max(CATCH_UP_SECONDS_MIN, 3.0 * target)))
-    return load + facts.length_jobs * memory.service_seconds / catch_up
+    left = policy.target_seconds(queue) - BOOT_SECONDS - facts.oldest_age_seconds
+    catch_up = max(CATCH_UP_SECONDS_MIN, left)
+    return load + facts.length_jobs * memory.service.service_seconds(queue) / catch_up
 
 
 def home(policy: Policy, queue: str) -> Profile:

@@ -99,12 +99,12 @@ class PacePolicy(Value, frozen=True, kw_only=True):
     """How fast the fleet may change; the defaults hold everywhere."""
 
     tick_seconds: float = 5.0
-    starts_per_tick: int = 2
-    booting_max: int = 4  # Rails boots eat CPU
+    starts_per_tick: int = 16
+    booting_max: int = 16  # Rails boots eat a core each; the configuration's default is the host's cores
     drains_per_tick: int = 1
     hold_down_seconds: float = 300.0
     tolerance: float = 0.1  # band in which nothing moves
-    utilisation: float = 0.8  # share of threads planned to be busy
+    utilisation: float = 0.9  # share of threads planned to be busy
     catch_up_seconds: float = (
         60.0  # a backlog is to be gone within this time or the queue's target, if longer
     )

@@ -25,6 +25,10 @@ from fleetd.simulate.service import Threads
 from fleetd.simulate.trace import Trace, value_at
 
 
+#: What serves at the begin has done so for this long.
+RUN_BEFORE_SECONDS = 3600
+
+
 class Single:
     """A single job under way."""
 
@@ -66,7 +70,14 @@ class World:
         self._alive = 0
         for group in self.groups:
             for instance in group.instances[: max(trace.initial_instances, 0)]:
-                self._boot(instance, at_once=True)
+                self._boot(instance)
+                instance.state, instance.since, instance.began_at = (
+                    "active",
+                    -RUN_BEFORE_SECONDS,
+                    -RUN_BEFORE_SECONDS,
+                )
+                self._beat(instance)
+                self._later(self._chance.randint(1, BEAT_SECONDS), instance, "beat")
 
     # -- time
 
@@ -152,7 +163,7 @@ class World:
             self._events, (self.now + seconds, self._order, instance.number, instance.invocation, what)
         )
 
-    def _boot(self, instance: Instance, *, at_once: bool = False) -> None:
+    def _boot(self, instance: Instance) -> None:
         instance.invocation += 1
         instance.pid = 1000 + instance.number * 1000 + instance.invocation
         instance.began_at = self.now
@@ -162,7 +173,7 @@ class World:
         if not instance.there:
             self._alive += 1
         instance.become("activating", self.now)
-        self._later(0 if at_once else self._chance.uniform(*self.trace.boot_seconds), instance, "ready")
+        self._later(self._chance.uniform(*self.trace.boot_seconds), instance, "ready")
 
     def _happen(self, instance: Instance, invocation: int, what: str) -> None:
         if instance.invocation != invocation:
