@@ -12,6 +12,7 @@ import click
 from fleetd import __version__
 from fleetd.cli.check_config import check_config
 from fleetd.cli.connections import connections
+from fleetd.cli.explain import explain
 from fleetd.cli.orders import ORDERS
 from fleetd.cli.status import EXIT_INTERRUPTED, Reach, status
 from fleetd.cli.wording import clean, nearest
@@ -37,6 +38,7 @@ class Commands(click.Group):
 Examples:
   fleetctl status                 the one screen to look at first
   fleetctl status --watch         the same, live
+  fleetctl explain                why so many instances run, and not more
   fleetctl connections            whose the database's connections are, and how many are left
   fleetctl pause --for 2h         leave the fleet as it is while you work on something
   fleetctl restart                replace every worker one by one, after an upgrade of Mastodon
@@ -59,6 +61,7 @@ def cli() -> None:
 
 cli.add_command(status)
 cli.add_command(connections)
+cli.add_command(explain)
 cli.add_command(check_config)
 for order in ORDERS:
     cli.add_command(order)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -15,6 +16,7 @@ from fleetd.cli.lines import Lines
 from fleetd.cli.render import cropped, status_lines
 from fleetd.cli.render_connections import connection_screen
 from fleetd.cli.render_down import down_lines, sentence_lines
+from fleetd.cli.render_explain import explain_screen
 from fleetd.cli.status import ANSWER_SECONDS_MAX, WATCH_SECONDS, Reach, exit_code, read_status
 from fleetd.cli.terminal import ends_cleanly, height_of, open_console, show
 from fleetd.core.status import Status
@@ -80,6 +82,16 @@ def status_view(reach: Reach) -> View:
 def connection_view(status: Status, *, width: int, height: int | None, symbols: Symbols, clock: str) -> Lines:
     """The screen of `fleetctl connections`; it is as high as it has to be."""
     return connection_screen(status, width=width, symbols=symbols, clock=clock)
+
+
+def explain_view(choose: Callable[[Status], str]) -> View:
+    """The screen of `fleetctl explain`; `choose`: which profile, once it is known which there are."""
+
+    def view(status: Status, *, width: int, height: int | None, symbols: Symbols, clock: str) -> Lines:
+        profile = choose(status)
+        return explain_screen(status, width=width, symbols=symbols, profile=profile, clock=clock)
+
+    return view
 
 
 class _Journal:
