@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from fleetd.cli.bars import ASCII, UNICODE, Symbols
+from fleetd.cli.findings import findings
 from fleetd.cli.render_connections import connection_screen
 from fleetd.core.status import ConsumerStatus, Status
 from tests.cli import databases, statuses
@@ -67,9 +68,7 @@ def test_claims_are_listed_by_host_and_profile_and_added_up() -> None:
 
 
 def test_what_the_headroom_buys_and_what_a_maximum_withholds() -> None:
-    bought = (
-        "155 connections buy 2 more default-first (62 each) or no more pull-first (27 each, all its numbers"
-    )
+    bought = "155 connections buy 2 more default-first (62 each) or no more pull-first (27 each, at its max)."
     assert bought in words(databases.direct())
     assert "One more instance claims: default-first 62, pull-first 27." in words(databases.overrun())
     status = databases.direct()
@@ -96,6 +95,14 @@ def test_what_may_be_others_is_said_with_what_growth_is_held_against() -> None:
     )
     assert "▚ perhaps others'" in text
     assert "too few for one more instance" in text
+
+
+def test_a_doubt_that_costs_nothing_is_a_note() -> None:
+    roomy = replace(databases.PGBOUNCER, limit_connections=1000, headroom_connections=328)
+    status = databases.connected(databases.direct(), roomy, unattributable="others can't be told from ours")
+    assert words(status).startswith("✔ 328 connections are left of PgBouncer's 1,000.")
+    assert "Others can't be told from ours. █ others ▚ perhaps others'" in words(status)
+    assert findings(status) == ()
 
 
 def test_pgbouncer_s_pool_says_who_waits() -> None:

@@ -119,6 +119,8 @@ def test_what_concerns_the_whole_host_is_said_once_after_the_profiles() -> None:
         statuses.redis_down()
     )
     assert "The whole host" not in words(calm())
+    assert words(databases.replica_lost()).count("10.0.0.7:5432 refused the connection") == 1
+    assert "replica can't be read: 10.0.0.7:5432 refused" in words(databases.replica_lost(), "pull-first")
 
 
 def test_calm_clamps_come_without_advice() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.cli.verdict import Finding, Level, binding, connection_level, used_connections
+from fleetd.cli.verdict import Finding, Level, binding, connection_level, doubt_costs, used_connections
 from fleetd.cli.wording import CONNECTION_SOURCES, capitalised, sentence
 from fleetd.core.status import Status
 
@@ -15,12 +15,13 @@ _LOST = {
 
 def connection_findings(status: Status) -> list[Finding]:
     """What can't be read, who refuses, what doesn't fit, what can't be told apart, where more would not help."""
-    told = ((status.connections.unattributable, Level.WARN), (status.connections.bottleneck, Level.WARN))
+    doubt = status.connections.unattributable if doubt_costs(status) else ""
+    told = (doubt, status.connections.bottleneck)
     return [
         *_lost(status),
         *_refused(status),
         *_over(status),
-        *(Finding(level=level, sentence=sentence(capitalised(text))) for text, level in told if text),
+        *(Finding(level=Level.WARN, sentence=sentence(capitalised(text))) for text in told if text),
     ]
 
 

@@ -101,8 +101,9 @@ def host_reasons(status: Status) -> list[tuple[Level, Reason]]:
             what_to_do=CURES.get(code, "") if code else "",
         )
         found.append((Level.WARN, reason))
+    shown = [clamp for profile in status.profiles for clamp in profile.clamps]
     for source in status.sources:
-        if not source.ok:
+        if not source.ok and not any(source.why and source.why in clamp.sentence for clamp in shown):
             code = _LOST_CODES.get(source.name, ClampCode.HEADROOM_UNKNOWN)
             sentence = f"{source.name} can't be read: {source.why or 'no reading'}"
             found.append((Level.UNKNOWN, reason_of(Clamp(code=code, sentence=sentence))))

@@ -79,7 +79,7 @@ def more_lines(status: Status, sheet: Sheet) -> Lines:
     headroom, more = connections.headroom_connections, connections.more_instances
     if headroom is None or not more:
         return []
-    if not any(more.values()) and headroom < min(connections.claim_per_instance.values(), default=0):
+    if not any(more.values()):
         each = ", ".join(f"{profile} {claim}" for profile, claim in connections.claim_per_instance.items())
         words = f"One more instance claims: {each}."
         return hanging(Text("  "), words, sheet.width, lines_max=6, symbols=sheet.symbols)
@@ -89,7 +89,7 @@ def more_lines(status: Status, sheet: Sheet) -> Lines:
         text.append(" or " if place else "")
         text.append(f"{instances or 'no'} more {profile}", "bold" if instances else "")
         withheld = bool(claim) and headroom // claim > instances
-        why = "all its numbers are in use" if withheld and not instances else "its max" if withheld else ""
+        why = "at its max" if withheld else ""
         text.append(f" ({claim} each{', ' + why if why else ''})" if claim else "", QUIET)
     text.append(".")
     return hanging(Text("  "), text, sheet.width, lines_max=6, symbols=sheet.symbols)

@@ -12,8 +12,25 @@ from fleetd.cli.render_claims import claim_lines, consumer_lines, more_lines
 from fleetd.cli.render_status import origin_line
 from fleetd.cli.shares import carries_pools, share_bar, shares_of, tightest_shares
 from fleetd.cli.sheet import LABEL_CELLS, Sheet
-from fleetd.cli.verdict import Finding, Level, binding, connection_level, left_connections, source_level
-from fleetd.cli.wording import CONNECTION_SOURCES, UNKNOWN, capitalised, cleaned, count, duration, times
+from fleetd.cli.verdict import (
+    Finding,
+    Level,
+    binding,
+    connection_level,
+    doubt_costs,
+    left_connections,
+    source_level,
+)
+from fleetd.cli.wording import (
+    CONNECTION_SOURCES,
+    UNKNOWN,
+    capitalised,
+    cleaned,
+    count,
+    duration,
+    sentence,
+    times,
+)
 from fleetd.core.status import ConnectionSourceStatus, SourceStatus, Status
 
 _WIDTH_MAX = 120  # sentences and tables, not bars, are what is read here
@@ -31,7 +48,8 @@ def connection_screen(status: Status, *, width: int, symbols: Symbols, clock: st
     blocks += [_lost_lines(source, sheet) for source in lost]
     if not known and status.connections.limit_connections is not None:
         blocks.append(_summary_lines(status, sheet))
-    blocks += [claim_lines(status, sheet), more_lines(status, sheet), _key_lines(known, sheet)]
+    blocks += [claim_lines(status, sheet), more_lines(status, sheet), _note_lines(status, sheet)]
+    blocks.append(_key_lines(known, sheet))
     lines: Lines = []
     for block in blocks:
         lines += [Text(), *block] if lines and block else block
@@ -98,6 +116,15 @@ def _name(name: str, level: Level, sheet: Sheet) -> Text:
     return Text.assemble(
         sign(level, sheet.symbols), " ", (left(name, LABEL_CELLS - 2, sheet.symbols), "bold")
     )
+
+
+def _note_lines(status: Status, sheet: Sheet) -> Lines:
+    """How to tell others apart, where that is not among what is wrong."""
+    doubt = status.connections.unattributable
+    if not doubt or doubt_costs(status):
+        return []
+    text = Text(sentence(capitalised(doubt)), QUIET)
+    return hanging(Text("  "), text, sheet.width, lines_max=5, symbols=sheet.symbols)
 
 
 def _key_lines(sources: list[ConnectionSourceStatus], sheet: Sheet) -> Lines:

@@ -102,6 +102,13 @@ def binding(status: Status) -> ConnectionSourceStatus | None:
     return next((source for source in status.connections.sources if source.binds), None)
 
 
+def doubt_costs(status: Status) -> bool:
+    """Whether not telling ours from others' keeps anything from growing; if not, it is a note, no warning."""
+    headroom, claims = status.connections.headroom_connections, status.connections.claim_per_instance
+    short = headroom is not None and bool(claims) and headroom < max(claims.values())
+    return short or any(clamp.code == ClampCode.OTHERS_UNATTRIBUTABLE for clamp in _all_clamps(status))
+
+
 def told_above(status: Status) -> frozenset[str]:
     """Sentences about the connections that stand among what is wrong: a clamp need not repeat them."""
     return frozenset({status.connections.unattributable, status.connections.bottleneck} - {""})
