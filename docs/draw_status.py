@@ -1,4 +1,4 @@
-"""Draws docs/fleetctl-status.svg, the README's picture of `fleetctl status`, from a realistic status.
+"""Draws the pictures of `fleetctl status` and `fleetctl connections` in the docs, from realistic statuses.
 
 Run from the project's root: `python docs/draw_status.py`. It renders with the code of fleetctl itself.
 """
@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from fleetd.cli.bars import UNICODE  # noqa: E402
+from fleetd.cli.lines import Lines  # noqa: E402
 from fleetd.cli.render import status_lines  # noqa: E402
+from fleetd.cli.render_connections import connection_screen  # noqa: E402
 from tests.cli import statuses  # noqa: E402
 
 WIDTH, HEIGHT = 100, 34
@@ -64,15 +66,19 @@ FRAME = """\
 """
 
 
-def draw(name: str, width: int, height: int | None) -> str:
-    """The picture of one of the statuses in tests/cli/statuses.py."""
+def draw(command: str, lines: Lines, width: int) -> str:
+    """The picture of a screen."""
     console = Console(
         file=StringIO(), record=True, width=width, force_terminal=True, color_system="truecolor"
     )
-    for line in status_lines(statuses.ALL[name](), width=width, height=height, symbols=UNICODE):
+    for line in lines:
         console.print(line)
-    return console.export_svg(title="fleetctl status", theme=THEME, code_format=FRAME, unique_id="fleetctl")
+    return console.export_svg(title=command, theme=THEME, code_format=FRAME, unique_id="fleetctl")
 
 
 if __name__ == "__main__":
-    (ROOT / "docs" / "fleetctl-status.svg").write_text(draw("surge", WIDTH, HEIGHT), encoding="utf-8")
+    surge = status_lines(statuses.surge(), width=WIDTH, height=HEIGHT, symbols=UNICODE)
+    shares = connection_screen(statuses.ALL["direct"](), width=WIDTH, symbols=UNICODE)
+    for command, lines in (("status", surge), ("connections", shares)):
+        picture = draw(f"fleetctl {command}", lines, WIDTH)
+        (ROOT / "docs" / f"fleetctl-{command}.svg").write_text(picture, encoding="utf-8")

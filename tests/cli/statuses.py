@@ -1,4 +1,7 @@
-"""Realistic statuses: what the daemon of one worker VM would say on bad nights (calm.py: on a calm day)."""
+"""Realistic statuses: what the daemon of one worker VM would say on bad nights.
+
+calm.py: on a calm day; lives.py: what happens to instances; databases.py: what limits its connections.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from msgspec.structs import replace
 
 from fleetd.core.decision import Clamp, ClampCode
 from fleetd.core.status import ConnectionStatus, Event, SchedulerStatus, SourceStatus, Status
+from tests.cli import databases
 from tests.cli.calm import GIGA, calm, instance, queue
 from tests.cli.lives import paused, rolled, rolling, sick, upgrade
 
@@ -221,4 +225,5 @@ ALL = {
     "rolling": rolling,
     "rolled": rolled,
     "sick": sick,
+    **databases.ALL,
 }

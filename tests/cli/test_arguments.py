@@ -139,6 +139,7 @@ def test_completion_knows_orders_instances_and_profiles() -> None:
     assert suggested("release", "s") == ["scheduler"]
     assert suggested("set", "pu") == ["pull-first"]
     assert suggested("restart", "") == ["default-first", "pull-first"]
+    assert suggested("explain", "d") == ["default-first"]
 
 
 def test_completion_is_silent_without_a_daemon_or_with_a_strange_one() -> None:

@@ -24,10 +24,8 @@ def test_a_half_filled_bar() -> None:
     assert bar(0.44, 8, "red", UNICODE).plain == "━━━╸────"
 
 
-@given(st.tuples(*[st.integers(0, 1000)] * 4), st.integers(8, 120), SYMBOLS)
-def test_segments_fill_the_bar_in_proportion(
-    shares: tuple[int, int, int, int], cells: int, symbols: Symbols
-) -> None:
+@given(st.tuples(*[st.integers(0, 1000)] * 5), st.integers(8, 120), SYMBOLS)
+def test_segments_fill_the_bar_in_proportion(shares: tuple[int, ...], cells: int, symbols: Symbols) -> None:
     text = stacked(shares, cells, symbols).plain
     assert len(text) == cells
     total = sum(shares)
@@ -40,4 +38,4 @@ def test_segments_fill_the_bar_in_proportion(
 def test_every_level_and_every_segment_has_a_sign_of_its_own() -> None:
     for symbols in (ASCII, UNICODE):
         assert len({symbols.signs[level] for level in Level}) == len(Level)
-        assert len(set(symbols.segments)) == 4
+        assert len(set(symbols.segments)) == 5

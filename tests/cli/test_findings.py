@@ -6,7 +6,7 @@ from fleetd.cli.findings import findings, headline
 from fleetd.cli.verdict import Level
 from fleetd.core.decision import Clamp, ClampCode, Step, StepResult
 from fleetd.core.status import SchedulerStatus, Status
-from tests.cli import lives, statuses
+from tests.cli import databases, lives, statuses
 from tests.cli.calm import calm, instance
 
 
@@ -148,3 +148,36 @@ def test_failed_instances_are_named_with_where_to_look() -> None:
     base = calm()
     status = replace(base, instances=(replace(base.instances[0], state="failed"), *base.instances[1:]))
     assert headline(status).sentence == "Instance 1 failed: journalctl -u mastodon-sidekiq@1 says why."
+
+
+def test_what_the_connections_have_to_say_is_said_as_sentences() -> None:
+    assert "Others can't be told from our workers on PgBouncer" in said(databases.behind_pgbouncer())
+    assert headline(databases.behind_pgbouncer()).level == Level.WARN
+    late, more = findings(databases.bottleneck())
+    assert late.sentence.endswith("the fleet can't grow because of the database, which is the bottleneck.")
+    assert more.level == Level.WARN
+    assert more.sentence.startswith("More workers would not help: 14 clients wait")
+
+
+def test_clients_that_are_refused_are_the_headline() -> None:
+    first = headline(databases.refused())
+    assert first.level == Level.BAD
+    assert first.sentence.startswith("Postgres refuses new clients, too many already:")
+
+
+def test_a_lost_replica_or_pgbouncer_says_that_nothing_grows() -> None:
+    assert headline(databases.replica_lost()).sentence == (
+        "The replica's connections are unknown, so nothing grows above min: 10.0.0.7:5432 refused the connection."
+    )
+    base = databases.behind_pgbouncer()
+    lost = tuple(replace(s, ok=False, why="down") for s in base.sources if s.name == "pgbouncer")
+    assert "PgBouncer's connections are unknown" in headline(replace(base, sources=lost)).sentence
+
+
+def test_one_that_gives_way_to_a_more_important_one_is_calm() -> None:
+    clamp = databases.bottleneck().clamps[1]
+    assert clamp.code == ClampCode.YIELD
+    base = calm()
+    status = replace(base, profiles=(base.profiles[0], replace(base.profiles[1], clamps=(clamp,))))
+    assert headline(status).level == Level.OK
+    assert headline(status).sentence.startswith("All is well")

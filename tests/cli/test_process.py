@@ -41,7 +41,7 @@ def environment(**more: str) -> dict[str, str]:
 def test_a_reader_that_goes_away_and_a_full_disk_leave_no_traceback() -> None:
     read, write = os.pipe()
     os.close(read)
-    for arguments in (["status"], ["status", "--json"]):
+    for arguments in (["status"], ["status", "--json"], ["connections"], ["explain"]):
         for stdout in (write, os.open("/dev/full", os.O_WRONLY)):
             done = subprocess.run(
                 command(*arguments),
@@ -56,24 +56,28 @@ def test_a_reader_that_goes_away_and_a_full_disk_leave_no_traceback() -> None:
             assert b"Exception" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("status", b"X default"), ("connections", b"- 224 others"), ("explain", b"9->6")]
+)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_unicode_gets_ascii(encoding: str) -> None:
+def test_a_terminal_without_unicode_gets_ascii(encoding: str, name: str, words: bytes) -> None:
     done = subprocess.run(
-        command("status"),
+        command(name),
         capture_output=True,
         env=environment(PYTHONIOENCODING=encoding),
         timeout=DEADLINE_SECONDS,
         check=True,
     )
     assert done.stdout.isascii()
-    assert b"X default" in done.stdout
+    assert words in done.stdout
     assert b"\x1b" not in done.stdout
 
 
-def test_json_loads_no_terminal_library() -> None:
+@pytest.mark.parametrize("name", ["status", "connections", "explain"])
+def test_json_loads_no_terminal_library(name: str) -> None:
     after = "\ntry: main(reach)\nfinally: print('rich' in sys.modules, file=sys.stderr)"
     done = subprocess.run(
-        command("status", "--json", after=after),
+        command(name, "--json", after=after),
         capture_output=True,
         env=environment(),
         timeout=DEADLINE_SECONDS,

@@ -14,7 +14,7 @@ from fleetd.cli.last_words import LastWords
 from fleetd.cli.render import cropped, status_lines, status_screen
 from fleetd.cli.terminal import show
 from fleetd.core.status import HoldStatus, OverrideStatus, RollStatus, Status
-from tests.cli import lives, statuses
+from tests.cli import databases, lives, statuses
 from tests.cli.calm import calm
 
 
@@ -55,7 +55,20 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symb
 
 @pytest.mark.parametrize(
     "name",
-    ["calm", "surge", "redis_down", "scheduler_held", "draining", "paused", "upgrade", "rolling", "rolled"],
+    [
+        *(
+            "calm",
+            "surge",
+            "redis_down",
+            "scheduler_held",
+            "draining",
+            "paused",
+            "upgrade",
+            "rolling",
+            "rolled",
+        ),
+        *databases.ALL,
+    ],
 )
 def test_a_typical_instance_fits_a_classic_screen_below_its_prompt(name: str) -> None:
     assert len(status_lines(statuses.ALL[name](), width=80, height=23, symbols=UNICODE)) <= 23
@@ -124,6 +137,32 @@ def test_a_hold_is_the_first_thing_on_every_screen_with_what_ends_it() -> None:
         assert words.startswith("▲ UPGRADE Mastodon's code on disk (4.5.3) is not what runs")
         assert "`fleetctl restart` (one at a time) or `fleetctl resume`" in words
         assert words.index("UPGRADE") < words.index("✖ 1 queue waits too long")
+
+
+def test_the_connections_line_names_what_binds_where_that_is_not_postgres() -> None:
+    assert "of 697 ✔" in drawn(databases.direct(), 100)
+    text = drawn(databases.behind_pgbouncer(), 100)
+    assert re.search(r"Connections +█+▚+▓+▒+ of PgBouncer's 600 ▲", text)
+    assert "█ others 71  ▚ perhaps others' 147  ▓ claims 372  ░ headroom 0  ▒ reserve 10" in text
+    assert "✔ all 6 read 1.8 s ago" in text
+
+
+def test_a_count_that_is_an_upper_bound_says_quietly_how_to_make_it_exact() -> None:
+    status = databases.connected(calm(), replace(databases.REPLICA, binds=True))
+    text = drawn(status, 100)
+    assert "of the replica's 497 ✔" in text
+    assert "others ≤ 40" in text
+    assert "≤: GRANT pg_monitor would tell" in " ".join(text.split())
+    assert "All is well" in text.splitlines()[0]
+    assert "GRANT" not in drawn(databases.direct(), 100)
+
+
+def test_what_is_said_at_the_top_is_not_said_again_below() -> None:
+    for status in (databases.behind_pgbouncer(), databases.bottleneck()):
+        text = " ".join(drawn(status, 100).split())
+        sentence = status.connections.unattributable or status.connections.bottleneck
+        assert text.lower().count(sentence.lower()) == 1
+        assert re.search("▲ 6→4 (others unattributable|database bottleneck) ✔ 1", text)
 
 
 def test_a_hold_is_loud_in_colour_too() -> None:

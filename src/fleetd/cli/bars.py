@@ -28,12 +28,14 @@ class Symbols:
     half: str  # half a cell of fill; "" where there is none
     track: str
     mark: str  # where the target is in a bar that goes beyond it
-    segments: tuple[str, str, str, str]  # others, claims, headroom, reserve
+    segments: tuple[str, str, str, str, str]  # others, perhaps others', claims, headroom, reserve
     dot: str
     pin: str
     quote: str  # before what another program said
     ellipsis: str
     arrow: str
+    minus: str
+    at_most: str
 
 
 UNICODE = Symbols(
@@ -43,12 +45,14 @@ UNICODE = Symbols(
     half="╸",
     track="─",
     mark="┃",
-    segments=("█", "▓", "░", "▒"),
+    segments=("█", "▚", "▓", "░", "▒"),
     dot="·",
     pin="◆",
     quote="│",
     ellipsis="…",
     arrow="→",
+    minus="−",
+    at_most="≤",
 )
 ASCII = Symbols(
     ascii_only=True,
@@ -57,17 +61,19 @@ ASCII = Symbols(
     half="",
     track=".",
     mark="|",
-    segments=("#", "=", ".", "x"),
+    segments=("#", "?", "=", ".", "x"),
     dot="-",
     pin="=",
     quote="|",
     ellipsis="~",
     arrow="->",
+    minus="-",
+    at_most="<=",
 )
 
 BANNER_STYLE = "bold reverse yellow"
 PIN_STYLE = "bold blue"
-SEGMENT_STYLES = ("blue", "cyan", "green", "yellow")
+SEGMENT_STYLES = ("blue", "magenta", "cyan", "green", "yellow")
 
 
 def bar(share: float, cells: int, style: str, symbols: Symbols) -> Text:

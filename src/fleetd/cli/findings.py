@@ -5,30 +5,21 @@ Judged from the status alone; what fleetd itself calls a problem is taken over a
 
 from __future__ import annotations
 
+from fleetd.cli.connection_findings import connection_findings
 from fleetd.cli.verdict import (
     CALM_CLAMPS,
     ORDERED_CLAMPS,
+    Finding,
     Level,
-    connection_level,
     queue_level,
     scheduler_level,
-    used_connections,
 )
 from fleetd.cli.wording import duration, sentence, times
 from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.facts import Value
 from fleetd.core.status import Status
 
 #: A tick is due every few seconds; after this long fleetd is stuck, whatever its last words say.
 TICK_AGE_SECONDS_MAX = 30.0
-
-
-class Finding(Value, frozen=True, kw_only=True):
-    """One thing an admin should know."""
-
-    level: Level
-    sentence: str
-    banner: str = ""  # of a hold: its name, loud
 
 
 def findings(status: Status) -> tuple[Finding, ...]:
@@ -43,9 +34,9 @@ def findings(status: Status) -> tuple[Finding, ...]:
         *_scheduler(status),
         *_roll(status),
         *_instances(status),
-        *_connections(status),
+        *connection_findings(status),
     ]
-    return (*_stuck(status), *_holds(status), *sorted(found, key=lambda finding: -finding.level))
+    return (*stuck(status), *_holds(status), *sorted(found, key=lambda finding: -finding.level))
 
 
 def headline(status: Status) -> Finding:
@@ -62,7 +53,7 @@ def headline(status: Status) -> Finding:
     return Finding(level=Level.OK, sentence="All is well: every queue waits less than its target.")
 
 
-def _stuck(status: Status) -> list[Finding]:
+def stuck(status: Status) -> list[Finding]:
     if status.tick_age_seconds <= TICK_AGE_SECONDS_MAX:
         return []
     return [
@@ -107,7 +98,6 @@ def _went(result: str) -> str:
 
 _LOST = {
     "redis": "How long jobs wait is unknown, so nothing is stopped",
-    "postgres": "Connections are unknown, so nothing grows above min",
     "systemd": "What runs is unknown, so nothing is started or stopped",
     "host": "Memory is unknown, so nothing grows above min",
 }
@@ -120,7 +110,7 @@ def _sources(status: Status) -> list[Finding]:
             sentence=f"{_LOST[source.name]}: {sentence(source.why or source.name + ' gave no reading')}",
         )
         for source in status.sources
-        if not source.ok
+        if not source.ok and source.name in _LOST
     ]
 
 
@@ -160,6 +150,8 @@ _BLOCK_WORDS = {
     ClampCode.PAUSED: "the pause",
     ClampCode.SET: "fleetctl set",
     ClampCode.UPGRADE: "the upgrade",
+    ClampCode.OTHERS_UNATTRIBUTABLE: "connections that may be others'",
+    ClampCode.DATABASE_BOTTLENECK: "the database, which is the bottleneck",
 }
 
 
@@ -220,18 +212,3 @@ def _instances(status: Status) -> list[Finding]:
         said = f" {why}" if why.startswith(state) else f"{verb}: {why}"
         found.append(Finding(level=level, sentence=sentence(f"{subject}{rest}{said}")))
     return found
-
-
-def _connections(status: Status) -> list[Finding]:
-    connections = status.connections
-    used = used_connections(status)
-    if connection_level(status) != Level.BAD or connections.limit_connections is None or used is None:
-        return []
-    over = used - connections.limit_connections
-    return [
-        Finding(
-            level=Level.BAD,
-            sentence=f"The database may run out of connections: claims and reserve exceed its limit of "
-            f"{connections.limit_connections:,} by {over:,}. fleetd drains until they fit.",
-        )
-    ]

@@ -11,10 +11,12 @@ import click
 
 from fleetd import __version__
 from fleetd.cli.check_config import check_config
+from fleetd.cli.connections import connections
+from fleetd.cli.explain import explain
 from fleetd.cli.orders import ORDERS
 from fleetd.cli.simulate import simulate
 from fleetd.cli.status import EXIT_INTERRUPTED, Reach, status
-from fleetd.cli.wording import clean
+from fleetd.cli.wording import clean, nearest
 from fleetd.errors import FleetdError
 
 
@@ -25,11 +27,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            import difflib
-
-            known = self.list_commands(ctx)
-            near = difflib.get_close_matches(args[0].lower(), known, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+            hint = nearest(args[0], self.list_commands(ctx))
             ctx.fail(f"There is no command '{clean(args[0])}'. {hint}")
         return super().resolve_command(ctx, args)
 
@@ -41,6 +39,8 @@ class Commands(click.Group):
 Examples:
   fleetctl status                 the one screen to look at first
   fleetctl status --watch         the same, live
+  fleetctl explain                why so many instances run, and not more
+  fleetctl connections            whose the database's connections are, and how many are left
   fleetctl pause --for 2h         leave the fleet as it is while you work on something
   fleetctl restart                replace every worker one by one, after an upgrade of Mastodon
   fleetctl check-config           after an edit, before systemctl reload fleetd
@@ -61,6 +61,8 @@ def cli() -> None:
 
 
 cli.add_command(status)
+cli.add_command(connections)
+cli.add_command(explain)
 cli.add_command(check_config)
 cli.add_command(simulate)
 for order in ORDERS:

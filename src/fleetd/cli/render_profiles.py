@@ -7,7 +7,7 @@ from rich.text import Text
 from fleetd.cli.bars import PIN_STYLE, QUIET, STYLES, bar, sign
 from fleetd.cli.lines import Lines, columns, fit, hanging, left, right
 from fleetd.cli.sheet import Sheet
-from fleetd.cli.verdict import CALM_CLAMPS, Level
+from fleetd.cli.verdict import CALM_CLAMPS, Level, told_above
 from fleetd.cli.wording import UNKNOWN, clean, duration, numbers, sentence, size
 from fleetd.core.decision import Clamp, instance_unit
 from fleetd.core.status import InstanceStatus, ProfileStatus, Status
@@ -17,7 +17,7 @@ def profile_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines
     """Running against wanted, each thing that changed the want, and the profile's instances."""
     instances = [instance for instance in status.instances if instance.profile == profile.name]
     symbols = sheet.symbols
-    level = _profile_level(profile)
+    level = profile_level(profile)
     running = f"{_or_unknown(profile.running_instances)} of {_or_unknown(profile.wanted_instances)} running"
     line = Text.assemble(sign(level, symbols), " ", (fit(profile.name, 24, symbols), "bold"), "  ")
     line.append(running, f"bold {STYLES[level]}" if level > Level.OK else "")
@@ -30,9 +30,9 @@ def profile_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines
     lines = [line]
     holds = {hold.sentence for hold in status.holds}
     for clamp in profile.clamps:
-        said_above = clamp.sentence in holds
-        if sheet.blank_lines or not said_above:
-            lines += clamp_lines(clamp, sheet, said_above=said_above)
+        held = clamp.sentence in holds
+        if sheet.blank_lines or not held:
+            lines += clamp_lines(clamp, sheet, said_above=held or clamp.sentence in told_above(status))
     return lines + instance_lines([i for i in instances if i.state != "stopped" or i.note], sheet)
 
 
@@ -55,7 +55,7 @@ def _profile_facts(profile: ProfileStatus, instances: list[InstanceStatus]) -> l
     return facts
 
 
-def _profile_level(profile: ProfileStatus) -> Level:
+def profile_level(profile: ProfileStatus) -> Level:
     if profile.running_instances is None or profile.wanted_instances is None or profile.raw_instances is None:
         return Level.UNKNOWN
     if profile.running_instances < profile.min_instances:

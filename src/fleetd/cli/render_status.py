@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from fleetd.cli.bars import BANNER_STYLE, QUIET, SEGMENT_STYLES, STYLES, Symbols, bar, sign, stacked
+from fleetd.cli.bars import BANNER_STYLE, QUIET, STYLES, Symbols, bar, sign
 from fleetd.cli.findings import findings, headline
 from fleetd.cli.lines import NBSP, Lines, fit, hanging, left, right
 from fleetd.cli.render_profiles import clamp_lines, words_lines
+from fleetd.cli.shares import share_bar, share_legend, tightest_shares
 from fleetd.cli.sheet import LABEL_CELLS, Sheet
-from fleetd.cli.verdict import Level, connection_level, queue_level, scheduler_level
-from fleetd.cli.wording import UNKNOWN, count, duration, sentence, size
+from fleetd.cli.verdict import Level, binding, connection_level, queue_level, scheduler_level, told_above
+from fleetd.cli.wording import CONNECTION_SOURCES, UNKNOWN, count, duration, sentence, size
 from fleetd.core.decision import SCHEDULER_UNIT, ClampCode
 from fleetd.core.status import QueueStatus, Status
 
@@ -29,8 +30,11 @@ def headline_lines(status: Status, sheet: Sheet, clock: str) -> Lines:
         lines += hanging(head, text, sheet.width, lines_max=lines_max, symbols=sheet.symbols)
     if sheet.blank_lines and all(finding.banner for finding in found):
         lines.append(Text.assemble(sign(Level.OK, sheet.symbols), " Every queue waits less than its target."))
-    if not sheet.subline and not clock:
-        return lines
+    return [*lines, origin_line(status, sheet, clock)] if sheet.subline or clock else lines
+
+
+def origin_line(status: Status, sheet: Sheet, clock: str) -> Text:
+    """Who says all this, and how old it is."""
     dot = f" {sheet.symbols.dot} "
     said = dot.join(
         [
@@ -42,8 +46,7 @@ def headline_lines(status: Status, sheet: Sheet, clock: str) -> Lines:
         ]
     )
     gap = " " * max(1, sheet.width - 2 - len(said) - len(clock)) if clock else ""
-    lines.append(Text(fit(f"  {said}{gap}{clock}", sheet.width, sheet.symbols), QUIET))
-    return lines
+    return Text(fit(f"  {said}{gap}{clock}", sheet.width, sheet.symbols), QUIET)
 
 
 def queue_lines(status: Status, sheet: Sheet) -> Lines:
@@ -107,28 +110,19 @@ def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) 
 
 
 def connection_lines(status: Status, sheet: Sheet) -> Lines:
-    """The limit as one bar: others, claims, headroom, reserve; then the same in numbers."""
-    connections, symbols = status.connections, sheet.symbols
-    label = sheet.label("Connections")
-    level = connection_level(status)
-    parts = (
-        ("others", connections.others_connections),
-        ("claims", connections.claims_connections),
-        ("headroom", connections.headroom_connections),
-        ("reserve", connections.reserve_connections),
+    """The limit that binds as one bar: others, claims, headroom, reserve; then the same in numbers."""
+    symbols, label = sheet.symbols, sheet.label("Connections")
+    level, shares = connection_level(status), tightest_shares(status)
+    limit = count(status.connections.limit_connections)
+    source = binding(status)
+    if source is not None and source.name != "postgres":
+        limit = f"{CONNECTION_SOURCES[source.name]}'s {limit}"
+    legend = hanging(
+        Text(" " * label.cell_len), share_legend(shares, symbols), sheet.width, lines_max=4, symbols=symbols
     )
-    limit = count(connections.limit_connections)
-    tail = Text.assemble(f" of {limit} ", sign(level, symbols))
-    legend = Text()
-    for (name, number), glyph, style in zip(parts, symbols.segments, SEGMENT_STYLES, strict=True):
-        legend.append(glyph, style)
-        legend.append(f"{NBSP}{name}{NBSP}")
-        legend.append(count(number), "bold" if number is not None else f"bold {STYLES[Level.UNKNOWN]}")
-        legend.append("  ")
-    legend.append(f"open{NBSP}{count(connections.open_connections)}", QUIET)
-    if level == Level.UNKNOWN:
-        postgres = next((s for s in status.sources if s.name == "postgres"), None)
-        why = sentence(postgres.why) if postgres is not None and postgres.why else "The limit is unknown."
+    if status.connections.limit_connections is None or level == Level.UNKNOWN:
+        lost = [s for s in status.sources if s.name in CONNECTION_SOURCES and s.why]
+        why = sentence(lost[0].why) if lost else "The limit is unknown."
         rows = hanging(
             Text.assemble(label, sign(level, symbols), f" of {limit}: "),
             why,
@@ -136,13 +130,10 @@ def connection_lines(status: Status, sheet: Sheet) -> Lines:
             lines_max=min(2, sheet.wrap_lines),
             symbols=symbols,
         )
-    else:
-        cells = max(4, min(100, sheet.width - label.cell_len - tail.cell_len))
-        shares = tuple(max(0, number or 0) for _, number in parts)
-        rows = [
-            Text.assemble(label, stacked((shares[0], shares[1], shares[2], shares[3]), cells, symbols), tail)
-        ]
-    return rows + hanging(Text(" " * label.cell_len), legend, sheet.width, lines_max=4, symbols=symbols)
+        return rows + legend
+    tail = Text.assemble(f" of {limit} ", sign(level, symbols))
+    cells = max(4, min(100, sheet.width - label.cell_len - tail.cell_len))
+    return [Text.assemble(label, share_bar(shares, cells, symbols), tail), *legend]
 
 
 #: Clamps that say no more than another line does: the scheduler's, the roll's.
@@ -173,7 +164,8 @@ def machine_lines(status: Status, sheet: Sheet) -> Lines:
     if status.scheduler.unit_state == "failed":
         lines += words_lines(SCHEDULER_UNIT, sheet)
     for clamp in status.clamps:
-        said_above = clamp.code in _SAID_ABOVE and not sheet.blank_lines
+        told = clamp.sentence in told_above(status)
+        said_above = told or (clamp.code in _SAID_ABOVE and not sheet.blank_lines)
         if not clamp.profile and not said_above:
             lines += clamp_lines(clamp, sheet)
     return lines

@@ -81,7 +81,7 @@ def read_status(text: str) -> Status:
         ) from None
 
 
-def _loose(text: str) -> dict[str, object]:
+def loose(text: str) -> dict[str, object]:
     """Whatever fields an answer has that isn't a Status."""
     try:
         answer = msgspec.json.decode(text)
@@ -91,13 +91,13 @@ def _loose(text: str) -> dict[str, object]:
 
 
 def _said_by(text: str) -> str:
-    version = _loose(text).get("version")
+    version = loose(text).get("version")
     return f"fleetd {version[:40]}" if isinstance(version, str) else "fleetd"
 
 
 def _summary(text: str) -> str:
     """The one sentence that is in every version's answer, if it is."""
-    summary = _loose(text).get("summary")
+    summary = loose(text).get("summary")
     return f" It says: {summary[:300]}" if isinstance(summary, str) and summary else ""
 
 
@@ -137,20 +137,26 @@ def status(context: click.Context, as_json: bool, watch: bool) -> None:
     if as_json and watch:
         raise click.UsageError("--json gives one document; leave out --watch, or call it repeatedly.")
     if as_json:
-        context.exit(_tell_json(reach))
-    from fleetd.cli.watch import draw_once, watch_forever
+        context.exit(tell_json(reach, lambda answer, status: _with_last_words(answer, status, reach)))
+    from fleetd.cli.watch import draw_once, status_view, watch_forever
 
-    context.exit(watch_forever(reach) if watch else draw_once(reach))
+    draw = watch_forever if watch else draw_once
+    context.exit(draw(reach, status_view(reach)))
 
 
-def _tell_json(reach: Reach) -> int:
-    """Standard output gets exactly one JSON document in every case."""
+def _with_last_words(answer: str, status: Status, reach: Reach) -> str:
+    words = last_words(status, reach.run)
+    if not words:
+        return answer
+    journal = {unit: list(said.lines) for unit, said in words.items()}
+    return msgspec.json.encode({**loose(answer), "journal": journal}).decode()
+
+
+def tell_json(reach: Reach, document: Callable[[str, Status], str]) -> int:
+    """Standard output gets exactly one JSON document, made of fleetd's answer, or of why there is none."""
     try:
         answer = reach.fetch(ANSWER_SECONDS_MAX)
-        words = last_words(read_status(answer), reach.run)
-        if words:
-            journal = {unit: list(said.lines) for unit, said in words.items()}
-            answer = msgspec.json.encode({**_loose(answer), "journal": journal}).decode()
+        answer = document(answer, read_status(answer))
     except SourceUnavailableError as error:
         found = postmortem.examine(str(error), reach.run)
         _write_json(msgspec.json.encode(found).decode())

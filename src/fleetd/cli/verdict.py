@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.status import QueueStatus, Status
+from fleetd.core.facts import Value
+from fleetd.core.status import ConnectionSourceStatus, QueueStatus, Status
 
 #: What people ordered, or a hold that is told at the top: nothing wrong, but it may keep the fleet from growing.
 ORDERED_CLAMPS = frozenset({ClampCode.PAUSED, ClampCode.SET, ClampCode.UPGRADE})
@@ -20,6 +21,7 @@ CALM_CLAMPS = ORDERED_CLAMPS | {
     ClampCode.SCHEDULER_LIVE,
     ClampCode.ROLLING,
     ClampCode.LONG_JOB,
+    ClampCode.YIELD,
 }
 
 
@@ -31,6 +33,14 @@ class Level(IntEnum):
     WARN = 2
     UNKNOWN = 3
     BAD = 4
+
+
+class Finding(Value, frozen=True, kw_only=True):
+    """One thing an admin should know."""
+
+    level: Level
+    sentence: str
+    banner: str = ""  # of a hold: its name, loud
 
 
 def queue_level(queue: QueueStatus) -> Level:
@@ -57,15 +67,51 @@ def scheduler_level(status: Status) -> Level:
 
 
 def connection_level(status: Status) -> Level:
-    """Over the limit is bad; no headroom is a warning, since then nothing can grow."""
+    """Refused or over the limit is bad; no headroom is a warning, since then nothing can grow."""
     connections = status.connections
     used = used_connections(status)
+    if any(source.refused for source in connections.sources):
+        return Level.BAD
     if connections.limit_connections is None or used is None:
         return Level.UNKNOWN
     if used > connections.limit_connections:
         return Level.BAD
     short = any(clamp.code == ClampCode.CONNECTIONS for clamp in _all_clamps(status))
     return Level.WARN if short or connections.headroom_connections == 0 else Level.OK
+
+
+def source_level(source: ConnectionSourceStatus) -> Level:
+    """Of one source: as above, and a warning where clients wait in PgBouncer's line."""
+    if source.refused or left_connections(source) < 0:
+        return Level.BAD
+    return Level.WARN if source.headroom_connections == 0 or source.waiting_clients else Level.OK
+
+
+def left_connections(source: ConnectionSourceStatus) -> int:
+    """The arithmetic as it stands; below 0: so many too many."""
+    return (
+        source.limit_connections
+        - source.reserve_connections
+        - source.others_connections
+        - source.claims_connections
+    )
+
+
+def binding(status: Status) -> ConnectionSourceStatus | None:
+    """The source that leaves least; None: unknown, or a fleetd that tells of one only."""
+    return next((source for source in status.connections.sources if source.binds), None)
+
+
+def doubt_costs(status: Status) -> bool:
+    """Whether not telling ours from others' keeps anything from growing; if not, it is a note, no warning."""
+    headroom, claims = status.connections.headroom_connections, status.connections.claim_per_instance
+    short = headroom is not None and bool(claims) and headroom < max(claims.values())
+    return short or any(clamp.code == ClampCode.OTHERS_UNATTRIBUTABLE for clamp in _all_clamps(status))
+
+
+def told_above(status: Status) -> frozenset[str]:
+    """Sentences about the connections that stand among what is wrong: a clamp need not repeat them."""
+    return frozenset({status.connections.unattributable, status.connections.bottleneck} - {""})
 
 
 def used_connections(status: Status) -> int | None:

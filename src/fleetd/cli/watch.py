@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 from rich.console import Console, Group
 
@@ -12,7 +14,9 @@ from fleetd.cli.bars import Symbols
 from fleetd.cli.last_words import LastWords, failed_units, last_words
 from fleetd.cli.lines import Lines
 from fleetd.cli.render import cropped, status_lines
+from fleetd.cli.render_connections import connection_screen
 from fleetd.cli.render_down import down_lines, sentence_lines
+from fleetd.cli.render_explain import explain_screen
 from fleetd.cli.status import ANSWER_SECONDS_MAX, WATCH_SECONDS, Reach, exit_code, read_status
 from fleetd.cli.terminal import ends_cleanly, height_of, open_console, show
 from fleetd.core.status import Status
@@ -22,27 +26,34 @@ from fleetd.errors import FleetdError, SourceUnavailableError
 JOURNAL_SECONDS = 10.0
 
 
-def draw_once(reach: Reach) -> int:
+class View(Protocol):
+    """How a screen is made of a status; `height`: lines of the terminal, None where it isn't one."""
+
+    def __call__(
+        self, status: Status, *, width: int, height: int | None, symbols: Symbols, clock: str
+    ) -> Lines: ...
+
+
+def draw_once(reach: Reach, view: View) -> int:
     """Print the screen; returns the exit status."""
     console, symbols = open_console()
-    lines, code = _frame(reach, console, symbols, _Journal(reach.run), clock="")
+    lines, code = _frame(reach, view, console, symbols, clock="")
     show(console, lines)
     return code
 
 
-def watch_forever(reach: Reach) -> int:
+def watch_forever(reach: Reach, view: View) -> int:
     """Draw every `WATCH_SECONDS` until Ctrl-C, in a screen of its own where there is one.
 
     fleetd may come and go meanwhile: that is what one wants to watch.
     """
     console, symbols = open_console()
-    height, journal = height_of(console), _Journal(reach.run)
-    own_screen = console.screen() if height is not None else contextlib.nullcontext()
+    own_screen = console.screen() if height_of(console) is not None else contextlib.nullcontext()
     with contextlib.suppress(KeyboardInterrupt), ends_cleanly(), own_screen as screen:
         while True:
             clock = time.strftime("%H:%M:%S")
             try:
-                lines, _ = _frame(reach, console, symbols, journal, clock)
+                lines, _ = _frame(reach, view, console, symbols, clock)
             except FleetdError as error:
                 lines = _sentence(str(error), console, symbols)
             if screen is None:
@@ -53,6 +64,34 @@ def watch_forever(reach: Reach) -> int:
                 screen.update(Group(*cropped(lines, console.height, symbols)))
             reach.sleep(WATCH_SECONDS)
     return 0
+
+
+def status_view(reach: Reach) -> View:
+    """The screen of `fleetctl status`, with the last words of what failed."""
+    journal = _Journal(reach.run)
+
+    def view(status: Status, *, width: int, height: int | None, symbols: Symbols, clock: str) -> Lines:
+        words = journal.last_words(status)
+        return status_lines(
+            status, width=width, height=height, symbols=symbols, clock=clock, last_words=words
+        )
+
+    return view
+
+
+def connection_view(status: Status, *, width: int, height: int | None, symbols: Symbols, clock: str) -> Lines:
+    """The screen of `fleetctl connections`; it is as high as it has to be."""
+    return connection_screen(status, width=width, symbols=symbols, clock=clock)
+
+
+def explain_view(choose: Callable[[Status], str]) -> View:
+    """The screen of `fleetctl explain`; `choose`: which profile, once it is known which there are."""
+
+    def view(status: Status, *, width: int, height: int | None, symbols: Symbols, clock: str) -> Lines:
+        profile = choose(status)
+        return explain_screen(status, width=width, symbols=symbols, profile=profile, clock=clock)
+
+    return view
 
 
 class _Journal:
@@ -72,9 +111,7 @@ class _Journal:
         return self._words
 
 
-def _frame(
-    reach: Reach, console: Console, symbols: Symbols, journal: _Journal, clock: str
-) -> tuple[Lines, int]:
+def _frame(reach: Reach, view: View, console: Console, symbols: Symbols, clock: str) -> tuple[Lines, int]:
     """What there is to show now, and the exit status that goes with it."""
     try:
         status = read_status(reach.fetch(ANSWER_SECONDS_MAX))
@@ -84,15 +121,7 @@ def _frame(
     height = height_of(console)
     if clock and height is not None:
         height = console.height  # no prompt comes after it
-    lines = status_lines(
-        status,
-        width=console.width,
-        height=height,
-        symbols=symbols,
-        clock=clock,
-        last_words=journal.last_words(status),
-    )
-    return lines, 0
+    return view(status, width=console.width, height=height, symbols=symbols, clock=clock), 0
 
 
 def _sentence(text: str, console: Console, symbols: Symbols) -> Lines:

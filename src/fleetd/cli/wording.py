@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -96,7 +97,24 @@ def numbers(values: list[int]) -> str:
 def sentence(text: str) -> str:
     """With the full stop that a sentence ends in, so that another can follow."""
     text = text.strip()
-    return text if not text or text.endswith((".", "!", "?", ":")) else text + "."
+    return text if not text or text.endswith((".", "!", "?", ":", "…")) else text + "."
+
+
+def capitalised(text: str) -> str:
+    """As a sentence begins; `string.capitalize` would lower the rest."""
+    return text[:1].upper() + text[1:]
+
+
+def nearest(typed: str, known: Sequence[str]) -> str:
+    """What somebody may have meant, as a sentence; else what there is."""
+    import difflib
+
+    near = difflib.get_close_matches(typed.lower(), known, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+
+
+#: The sources of connections, as an admin calls them.
+CONNECTION_SOURCES = {"postgres": "Postgres", "pgbouncer": "PgBouncer", "replica": "the replica"}
 
 
 def clean(text: str, *, ascii_only: bool = False) -> str:
