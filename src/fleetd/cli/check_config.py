@@ -1,12 +1,22 @@
-"""`fleetctl check-config`: every problem of a configuration at once, or what it adds up to."""
+"""`fleetctl check-config`: every problem of a configuration at once, or what it adds up to.
+
+What was feared: a yes to what fleetd then refuses. So it asks what fleetd asks at its start, Mastodon's own settings
+included, and says so where it can't.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetd.cli.wording import numbers, printable, size
 from fleetd.core.policy import Policy, Profile
 from fleetd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fleetd.config import Settings
 
 DEFAULT_FILE = "/etc/fleetd/fleetd.toml"
 
@@ -22,14 +32,16 @@ Exit status:
 
 \b
 Examples:
-  fleetctl check-config
-  fleetctl check-config /etc/fleetd/fleetd.toml.new && systemctl reload fleetd
+  sudo fleetctl check-config
+  sudo fleetctl check-config /etc/fleetd/fleetd.toml.new
 """,
 )
 @click.argument("file", default=DEFAULT_FILE, type=click.Path())
 @click.pass_context
 def check_config(context: click.Context, file: str) -> None:
-    """Check FILE (default: /etc/fleetd/fleetd.toml) without touching anything.
+    """Check FILE (default: /etc/fleetd/fleetd.toml) without touching anything or connecting to anything.
+
+    Where FILE leaves Redis or Postgres to Mastodon's .env.production, that is checked as well if you may read it.
 
     Lists every problem with its key and its cure, or, when there is none, the profiles, the database connections
     that they claim at least and at most, and what is worth a second look.
@@ -38,6 +50,7 @@ def check_config(context: click.Context, file: str) -> None:
 
     try:
         settings = load(file)
+        servers = _servers_line(settings)
     except ConfigError as error:
         click.echo(printable(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"))
         for problem in error.problems:
@@ -46,8 +59,34 @@ def check_config(context: click.Context, file: str) -> None:
             click.echo(printable(f"    {problem.cure}"))
         context.exit(1)
     click.echo(printable(f"{file}: fleetd takes this configuration"))
-    for line in summary_lines(settings.policy, settings.warnings):
+    for line in [*summary_lines(settings.policy, settings.warnings), servers]:
         click.echo(printable(line))
+
+
+def _servers_line(settings: Settings) -> str:
+    """Where Redis and Postgres are said to be; raises ConfigError when fleetd could not find them."""
+    from fleetd.app.sources import connections
+
+    own = [name for name, given in (("redis", settings.redis), ("postgres", settings.postgres)) if given]
+    if len(own) < 2 and settings.env_file and not _readable(settings.env_file):
+        return f"  not checked: {settings.env_file}, which you may not read: sudo fleetctl check-config checks it too"
+    connections(settings, {})
+    if len(own) == 2:
+        return "  Redis and Postgres: as [redis] and [postgres] say"
+    other = {"redis": "Postgres", "postgres": "Redis"}
+    what = other[own[0]] if own else "Redis and Postgres"
+    return f"  {what}: as {settings.env_file} says"
+
+
+def _readable(path: str) -> bool:
+    """False only where others may read it: what is missing, fleetd misses as well."""
+    try:
+        with Path(path).open("rb"):
+            return True
+    except PermissionError:
+        return False
+    except OSError:
+        return True
 
 
 def _problems(count: int) -> str:
