@@ -19,7 +19,7 @@ help:
 	@echo "make install    install on this worker VM: /opt/fleetd, units, polkit rule, bus policy (root)"
 
 prepare:
-	@scripts/prepare.sh
+	@scripts/prepare.sh $(MAKECMDGOALS)
 
 test: prepare lint
 	@$(PYTEST) -m "not long" -n 4 --dist loadfile

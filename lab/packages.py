@@ -36,8 +36,8 @@ def missing() -> list[str]:
     """The packages that are not installed. LabError on a system that is not Debian or Ubuntu."""
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
         raise LabError(
-            "The lab runs on Debian 12 or a later Debian or Ubuntu; this system has no apt. On another one it needs "
-            "what these Debian packages hold, in Debian's places: " + " ".join(PACKAGES)
+            "The lab was tried on Debian 12; this system has no apt. It needs what these Debian packages hold, in "
+            "Debian's places: " + " ".join(PACKAGES)
         )
     query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n", *PACKAGES]
     shown = subprocess.run(query, capture_output=True, text=True, check=False, timeout=60).stdout

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes this checkout ready for `make test` and `make demo`: Debian packages (as root, without starting their
-# services) and the virtual environment in .venv. Does nothing the second time. Prints each step.
+# services) and the virtual environment in .venv. Does nothing the second time. Prints each step. Its arguments are what
+# make was asked for, to be repeated to whoever has to run it in another way.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,7 +13,7 @@ as_root() {
 
 if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
     say "fleetd: this boots virtual hosts with a systemd of their own, which needs root, and sudo is not installed."
-    say "        Run it as root: su -c 'make $*'"
+    say "        Run it as root: su -c 'make ${*:-prepare}'"
     exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then

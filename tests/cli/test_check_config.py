@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from fleetd.cli.main import cli
 
+REDIS = '[redis]\nhost = "main"\n'
+POSTGRES = '[postgres]\nhost = "database"\n'
 GOOD = """
 [fleet]
 host = "worker1"
@@ -38,7 +45,7 @@ def check(file: Path) -> Result:
 
 def test_a_good_file_is_summed_up(tmp_path: Path) -> None:
     file = tmp_path / "fleetd.toml"
-    file.write_text(GOOD)
+    file.write_text(GOOD + REDIS + POSTGRES)
     result = check(file)
     assert result.exit_code == 0, result.stdout
     assert f"{file}: fleetd takes this configuration" in result.stdout
@@ -50,7 +57,8 @@ def test_a_good_file_is_summed_up(tmp_path: Path) -> None:
 
 def test_queues_that_nobody_serves_are_named(tmp_path: Path) -> None:
     file = tmp_path / "fleetd.toml"
-    file.write_text('[profiles.a]\nqueues = ["default"]\ninstances = "1"\nthreads = 5\nmin = 1\nmax = 1\n')
+    profile = '[profiles.a]\nqueues = ["default"]\ninstances = "1"\nthreads = 5\nmin = 1\nmax = 1\n'
+    file.write_text(profile + REDIS + POSTGRES)
     result = check(file)
     assert result.exit_code == 0, result.stdout
     assert "look: No profile here serves the queue push" in result.stdout
@@ -98,7 +106,64 @@ def test_what_mastodon_s_own_settings_have_wrong_is_listed(tmp_path: Path) -> No
     assert "Geheim7" not in result.stdout
 
 
-def test_settings_of_mastodon_that_only_root_may_read_are_a_look(tmp_path: Path) -> None:
-    result = with_env(tmp_path, None)
-    assert result.exit_code == 0
-    assert ".env.production can't be read here" in result.stdout
+def write(directory: Path, env: str | None, more: str = "") -> Path:
+    """A sound fleetd.toml that leaves to .env.production what `more` doesn't say."""
+    env_file = directory / "live" / ".env.production"
+    env_file.parent.mkdir()
+    if env is not None:
+        env_file.write_text(env)
+    file = directory / "fleetd.toml"
+    file.write_text(f'{GOOD}{more}[mastodon]\nenv_file = "{env_file}"\n')
+    return file
+
+
+@pytest.mark.parametrize(
+    ("env", "more", "named"),
+    [
+        (None, "", ["redis: not configured", "postgres: not configured"]),
+        (None, REDIS, ["postgres: not configured"]),
+        ("REDIS_PORT=hunter2\nDB_SSLMODE=hunter2\n", "", ["REDIS_PORT", "DB_SSLMODE"]),
+    ],
+    ids=["missing", "missing for one", "bad"],
+)
+def test_what_fleetd_would_refuse_of_mastodon_s_settings_is_refused(
+    tmp_path: Path, env: str | None, more: str, named: list[str]
+) -> None:
+    result = check(write(tmp_path, env, more))
+    assert result.exit_code == 1, result.stdout
+    assert f"{tmp_path}/live/.env.production: {len(named)} problem" in result.stdout
+    assert [line for line in named if line not in result.stdout] == []
+    assert "takes this" not in result.stdout
+    assert "hunter2" not in result.stdout
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Whoever root is not."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("hidden", ["live/.env.production", "live"])
+def test_what_may_not_be_read_is_said_not_to_be_checked(hidden: str) -> None:
+    """The file, or (as usual) the directory that it is in."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        file = write(directory, "REDIS_PORT=x\n")
+        (directory / hidden).chmod(0)
+        try:
+            with nobody():
+                result = check(file)
+        finally:
+            (directory / hidden).chmod(0o700)
+    assert result.exit_code == 0, result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if "not checked" in line]
+    assert f"{directory}/live/.env.production" in line
+    assert "sudo fleetctl check-config" in line

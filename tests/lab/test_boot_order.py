@@ -136,7 +136,8 @@ def test_one_that_hangs_in_its_boot_does_not_hold_up_the_rest(worker: Host) -> N
     worker.reload_systemd()
     worker.start(TARGET)
     hung = set(IN_ORDER[1:3])
-    assert up(worker) == set(IN_ORDER) - hung
+    # On a busy machine the others take longer than 3 s as well, and boot on after the target is up.
+    worker.wait_until("the rest are up", lambda: up(worker) == set(IN_ORDER) - hung)
     assert {name for name in hung if worker.unit(name).active_state == "activating"} == hung
     said = worker.journal("mastodon-workers-boot")
     assert all(f"{name} is not up after 3 s and boots on" in said for name in hung), said
@@ -173,6 +174,11 @@ def test_a_restart_of_the_target_reaches_all(worker: Host) -> None:
 
 @pytest.mark.parametrize("moment", [0, 2])
 def test_a_stop_in_the_middle_of_a_boot_leaves_nothing(worker: Host, moment: int) -> None:
+    # Not Ruby, which loses a TERM in its first milliseconds, just when this stop comes (docs/decisions/0006).
+    boots = "ExecStart=/bin/sh -c 'sleep 1; systemd-notify --ready; exec sleep infinity'"
+    for unit in IN_ORDER:
+        worker.write(DROPIN.format(unit), f"[Service]\nExecStart=\n{boots}\n")
+    worker.reload_systemd()
     worker.run(["systemctl", "start", "--no-block", TARGET])
     worker.wait_until(f"{moment} are up", lambda: len(up(worker)) >= moment)
     worker.stop(TARGET)
@@ -180,3 +186,22 @@ def test_a_stop_in_the_middle_of_a_boot_leaves_nothing(worker: Host, moment: int
     worker.wait_until("all are down", lambda: not worker.units("mastodon-sidekiq*.service"))
     assert not worker.run(["systemctl", "list-jobs", "--no-legend", "mastodon*"]).stdout
     assert worker.failed_units() == []
+
+
+@pytest.mark.parametrize(
+    ("state", "program"),
+    [
+        ("start-pre", "ExecStartPre=/bin/sh -c 'echo it boots; sleep 30'"),
+        ("start", "ExecStart=/bin/sh -c 'trap \"exit 1\" TERM; echo it boots; sleep 30 & wait'"),
+    ],
+)
+def test_a_stop_in_mid_boot_leaves_no_failed_unit(worker: Host, state: str, program: str) -> None:
+    """It would alarm the admin who ordered it. TERM kills a check; Ruby, where it boots, may exit 1 for it."""
+    unit = IN_ORDER[1]
+    worker.write(DROPIN.format(unit), f"[Service]\n{program.partition('=')[0]}=\n{program}\n")
+    worker.reload_systemd()
+    worker.run(["systemctl", "start", "--no-block", unit])
+    worker.wait_until("it boots", lambda: "it boots" in worker.journal(unit, lines=1))
+    assert worker.unit(unit).sub_state == state
+    worker.stop(unit)
+    assert (worker.unit(unit).active_state, worker.unit(unit).result) == ("inactive", "success")

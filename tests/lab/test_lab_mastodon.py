@@ -15,9 +15,12 @@ pytestmark = pytest.mark.lab
 ALL_BUT_SCHEDULER = "-q default -q ingress -q push -q mailers -q pull -q fasp"
 
 
-def start_worker(hosts: TwoHosts, number: int, queues: str = ALL_BUT_SCHEDULER, threads: int = 10) -> str:
+def start_worker(
+    hosts: TwoHosts, number: int, queues: str = ALL_BUT_SCHEDULER, threads: int = 10, **more: str
+) -> str:
+    """`more`: further variables of its environment."""
     unit = f"mastodon-sidekiq@{number}"
-    named = {"PGOPTIONS": f"-c application_name={unit}"}
+    named = {"PGOPTIONS": f"-c application_name={unit}", **more}
     mastodon.write_instance(hosts.worker, str(number), f"{queues} -c {threads} -g lab", threads + 2, named)
     hosts.worker.start(unit)
     return unit
@@ -48,11 +51,21 @@ def test_jobs_are_run_and_recorded(two_hosts: TwoHosts, timestamps: str) -> None
     assert 1 <= connections(two_hosts, unit) <= 12
 
 
-def test_the_pool_opens_lazily(two_hosts: TwoHosts) -> None:
-    unit = start_worker(two_hosts, 2)
-    assert connections(two_hosts, unit) == 0
-    load.enqueue(two_hosts.main, "push", [0.5] * 5)
-    two_hosts.worker.wait_until("five connections", lambda: connections(two_hosts, unit) == 5)
+@pytest.mark.parametrize("by_url", [False, True], ids=["DB_HOST", "DATABASE_URL"])
+def test_the_pool_opens_lazily_and_up_to_its_size(two_hosts: TwoHosts, by_url: bool) -> None:
+    """Also where the address comes from DATABASE_URL: Rails lays it over the other settings."""
+    usual = mastodon.environment("main", boot_seconds=0.5)
+    url = f"postgres://mastodon:{services.DB_PASSWORD}@main/{services.DATABASE}"
+    without = {name: value for name, value in usual.items() if not name.startswith("DB_")}
+    mastodon.write_settings(two_hosts.worker, {**without, "DATABASE_URL": url} if by_url else usual)
+    try:
+        # Mastodon sets an empty application_name, so that PGAPPNAME does not count and PGOPTIONS does.
+        unit = start_worker(two_hosts, 2, PGAPPNAME="ignored")
+        assert connections(two_hosts, unit) == 0
+        load.enqueue(two_hosts.main, "push", [0.5] * 8)
+        two_hosts.worker.wait_until("eight connections", lambda: connections(two_hosts, unit) == 8)
+    finally:
+        mastodon.write_settings(two_hosts.worker, usual)
 
 
 def test_a_kill_loses_jobs_and_a_stop_does_not(two_hosts: TwoHosts) -> None:

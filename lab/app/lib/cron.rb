@@ -29,6 +29,9 @@ module Cron
 end
 
 Sidekiq.configure_server do |config|
-  config.on(:startup) { Cron.start if Sidekiq.options[:queues].include?("scheduler") }
+  config.on(:startup) do
+    queues = Gem::Version.new(Sidekiq::VERSION) < Gem::Version.new("7") ? Sidekiq.options[:queues] : config.queues
+    Cron.start if queues.include?("scheduler")
+  end
   config.on(:quiet) { Cron.stop }
 end

@@ -6,8 +6,8 @@
 require "sidekiq"
 require "uri"
 
-# Sidekiq 6.4 with redis-rb 4.8 would print a line for each push.
-Redis.silence_deprecations = true if Redis.respond_to?(:silence_deprecations=)
+# Sidekiq 6.4 with redis-rb 4.8 would print a line for each push. Sidekiq 7 comes without redis-rb.
+Redis.silence_deprecations = true if defined?(Redis) && Redis.respond_to?(:silence_deprecations=)
 
 module SidekiqRedis
   PREFIX = %w[URL HOST].any? { |name| ENV["SIDEKIQ_REDIS_#{name}"].to_s != "" } ? "SIDEKIQ_" : ""

@@ -1,7 +1,12 @@
-"""`fleetctl check-config`: every problem of a configuration at once, or what it adds up to."""
+"""`fleetctl check-config`: every problem of a configuration at once, or what it adds up to.
+
+What was feared: a yes to what fleetd then refuses. So it asks what fleetd asks at its start, Mastodon's own settings
+included, and says so where it can't.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,14 +32,16 @@ Exit status:
 
 \b
 Examples:
-  fleetctl check-config
-  fleetctl check-config /etc/fleetd/fleetd.toml.new && systemctl reload fleetd
+  sudo fleetctl check-config
+  sudo fleetctl check-config /etc/fleetd/fleetd.toml.new
 """,
 )
 @click.argument("file", default=DEFAULT_FILE, type=click.Path())
 @click.pass_context
 def check_config(context: click.Context, file: str) -> None:
-    """Check FILE (default: /etc/fleetd/fleetd.toml) without touching anything.
+    """Check FILE (default: /etc/fleetd/fleetd.toml) without touching anything or connecting to anything.
+
+    Where FILE leaves Redis or Postgres to Mastodon's .env.production, that is checked as well if you may read it.
 
     Lists every problem with its key and its cure, or, when there is none, the profiles, the database connections
     that they claim at least and at most, and what is worth a second look.
@@ -60,13 +67,13 @@ def _watched(settings: Settings) -> tuple[str, tuple[str, ...], ConfigError | No
 
     Mastodon's own settings are read by root alone: somebody else is told no more than that.
     """
-    from fleetd.app.places import find_places, mastodon_env
+    from fleetd.app.places import find_places
 
     try:
         places = find_places(settings, {})
     except ConfigError as error:
-        if settings.env_file and mastodon_env(settings, {}) is None:
-            look = f"{settings.env_file} can't be read here, so what fleetd reads can't be told: try again as root."
+        if settings.env_file and not _readable(settings.env_file):
+            look = f"not checked: {settings.env_file}, which you may not read: sudo fleetctl check-config checks it too"
             return "", (look,), None
         return "", (), error
     return places.sentence, places.warnings, None
@@ -78,6 +85,17 @@ def _list_problems(error: ConfigError) -> None:
         where = f"{problem.path}: " if problem.path else ""
         click.echo(printable(f"  {where}{problem.what}"))
         click.echo(printable(f"    {problem.cure}"))
+
+
+def _readable(path: str) -> bool:
+    """False only where others may read it: what is missing, fleetd misses as well."""
+    try:
+        with Path(path).open("rb"):
+            return True
+    except PermissionError:
+        return False
+    except OSError:
+        return True
 
 
 def _problems(count: int) -> str:

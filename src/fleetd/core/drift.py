@@ -190,5 +190,6 @@ def _why_failed(unit: UnitFacts | None) -> str:
         "timeout": "did not get ready in time (timeout)",
         "assert": "its settings are not rendered (assert)",
         "exit-code": "its process exited with an error (exit-code)",
+        "protocol": "its process ended before it was ready (protocol)",
         "signal": "its process was killed by a signal",
     }.get(result, f"systemd says {result or 'nothing'}")

@@ -24,7 +24,6 @@ from fleetd.simulate.queues import SimQueue
 from fleetd.simulate.service import Threads
 from fleetd.simulate.trace import Trace, value_at
 
-
 #: What serves at the begin has done so for this long.
 RUN_BEFORE_SECONDS = 3600
 

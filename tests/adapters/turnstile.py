@@ -1,0 +1,67 @@
+"""A stand between a client and Redis that can hold commands until all are there, and writes down each one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+
+class Turnstile:
+    """Redis hears nothing until `group` commands are here: who waits for a reply in between waits in vain."""
+
+    def __init__(self, redis_socket: str, path: Path) -> None:
+        self.path = path
+        self.group = 1
+        self.commands: list[str] = []
+        self._redis_socket = redis_socket
+        self._served: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Turnstile]:
+        server = await asyncio.start_unix_server(self._client, self.path)
+        try:
+            yield self
+        finally:
+            server.close()
+            await asyncio.wait_for(asyncio.gather(*self._served), 10)
+
+    def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._served.add(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        replies, redis = await asyncio.open_unix_connection(self._redis_socket)
+        back = asyncio.create_task(_copy(replies, writer))
+        held: list[bytes] = []
+        with contextlib.suppress(asyncio.IncompleteReadError):  # the client has gone
+            while True:
+                name, raw = await _command(reader)
+                self.commands.append(name)
+                held.append(raw)
+                if len(held) >= self.group:
+                    redis.write(b"".join(held))
+                    held.clear()
+                    self.group = 1
+        for end in (redis, writer):
+            end.close()
+            with contextlib.suppress(ConnectionError):
+                await end.wait_closed()
+        await back
+
+
+async def _command(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    """The name of the next command, and it whole, as RESP has it: `*WORDS`, then `$LENGTH` and the bytes of each."""
+    raw = await reader.readuntil(b"\r\n")
+    words: list[bytes] = []
+    for _ in range(int(raw[1:])):
+        length = await reader.readuntil(b"\r\n")
+        words.append(await reader.readexactly(int(length[1:]) + 2))
+        raw += length + words[-1]
+    return words[0].strip().decode().upper(), raw
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)

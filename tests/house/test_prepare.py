@@ -1,0 +1,71 @@
+"""What scripts/prepare.sh says to a newcomer, on machines that stand-ins for `id`, `sudo` and `apt-get` pretend."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: The first thing that is done as root ends it here: nothing is installed by a test.
+SUDO = 'echo "[sudo $*]" >&2; exit 3'
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A directory to be the whole PATH: only what the script needs to find its place."""
+    dirname = shutil.which("dirname")
+    assert dirname is not None
+    (tmp_path / "dirname").symlink_to(dirname)
+    return tmp_path
+
+
+def stub(programs: Path, name: str, script: str) -> None:
+    (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+    (programs / name).chmod(0o755)
+
+
+def run(programs: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={"PATH": str(programs)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_without_root_and_sudo_it_says_the_very_command(programs: Path) -> None:
+    """Through make, which knows what was asked for."""
+    make = shutil.which("make")
+    assert make is not None
+    stub(programs, "id", "echo 1000")
+    stub(programs, "apt-get", "exit 3")
+    done = run(programs, make, "--no-print-directory", "demo")
+    assert done.returncode != 0
+    assert "which needs root, and sudo is not installed" in done.stderr
+    assert "Run it as root: su -c 'make demo'\n" in done.stderr
+
+
+def test_on_another_system_it_says_what_is_needed(programs: Path) -> None:
+    stub(programs, "id", "echo 0")
+    done = run(programs, "scripts/prepare.sh", "test")
+    assert done.returncode == 1
+    assert "this is not Debian or Ubuntu. The lab needs, from your distribution:" in done.stderr
+    assert all(name in done.stderr for name in ("systemd 252+", "polkit 0.106+", "redis", "sidekiq 6.4"))
+    assert "sudo" not in done.stderr, "root needs none"
+
+
+def test_it_says_what_sudo_is_for_before_it_asks(programs: Path) -> None:
+    stub(programs, "id", "echo 1000")
+    stub(programs, "sudo", SUDO)
+    stub(programs, "apt-get", "exit 3")
+    done = run(programs, "scripts/prepare.sh", "test")
+    assert done.returncode == 3
+    said, asked, _ = done.stderr.partition("[sudo ")
+    assert asked
+    assert "sudo is needed to install Debian packages and to boot virtual hosts" in said

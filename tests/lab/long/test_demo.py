@@ -1,0 +1,95 @@
+"""`make demo` from end to end: the whole story as it is told to a newcomer, and Ctrl-C in the middle of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab import cgroups, holder
+from lab.demo.__main__ import NAME
+
+pytestmark = [pytest.mark.lab, pytest.mark.long]
+
+PROJECT = Path(__file__).parents[3]
+#: The story takes four minutes, and ends by itself after eight at the latest.
+STORY_SECONDS_MAX = 600.0
+#: In the environment of every process that the demo starts on this machine.
+MARK = "FLEETD_DEMO_TEST"
+
+
+@contextmanager
+def demo() -> Iterator[subprocess.Popen[str]]:
+    """The demo in a session of its own, as a terminal starts it; ended with the block."""
+    command = [sys.executable, "-m", "lab.demo", "--plain"]
+    with subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        env={**os.environ, MARK: str(os.getpid()), "COLUMNS": "120", "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def left_behind() -> list[str]:
+    """What is there of a lab named as the demo's, and every process that a demo of this test started."""
+    mark = f"{MARK}={os.getpid()}".encode()
+    found = [str(path) for path in (cgroups.of_lab(NAME), holder.STATE / NAME) if path.exists()]
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in environ.read_bytes().split(b"\0"):
+                found.append((environ.parent / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # ended meanwhile
+    return found
+
+
+def test_the_whole_story_is_as_promised() -> None:
+    with demo() as process:
+        told, complaints = process.communicate(timeout=STORY_SECONDS_MAX)
+    assert process.returncode == 0, told + complaints
+    assert told.rstrip().endswith(
+        "As promised: the fleet grew, stopped at its budget, shrank again, and no job was lost."
+    )
+    assert re.search(r"^✔ jobs lost +0$", told, re.MULTILINE)
+    enqueued, processed = (
+        re.search(rf"^✔ {label} +([0-9,]+)$", told, re.MULTILINE)
+        for label in ("jobs enqueued", "jobs processed")
+    )
+    assert enqueued is not None
+    assert processed is not None
+    assert enqueued[1] == processed[1]
+    assert int(enqueued[1].replace(",", "")) > 1000, "a surge that is none would keep every promise"
+    # While it happens and in the summary.
+    assert re.search(r"fleetd: .*, connections: one more needs [0-9]+ connections, [0-9]+ are left", told)
+    assert re.search(r"^✔ what stopped growth +one more needs [0-9]+ connections", told, re.MULTILINE)
+    assert left_behind() == []
+
+
+def test_ctrl_c_in_mid_surge_leaves_nothing() -> None:
+    with demo() as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any(line.startswith("SURGE:") for line in lines), "it came to the surge"
+        assert any("jobs wait" in line and "surge" in line for line in lines)
+        time.sleep(5)
+        assert left_behind() != [], "or the look at what is left sees nothing"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all in its foreground
+        _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, complaints
+    assert complaints == "Stopped. Both hosts are gone, and nothing of them is left.\n"
+    assert left_behind() == []
