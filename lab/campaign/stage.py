@@ -43,7 +43,6 @@ instance = "150 MiB"
 [pace]
 tick_seconds = 1
 hold_down_seconds = 10
-catch_up_seconds = 15
 drain_seconds_max = {drain_seconds}
 """
 _STOCK = """# What Mastodon's documentation has for mastodon-sidekiq.service, where it differs.

@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 PROFILE = "default-first"
 MINIMAL = f'[profiles.{PROFILE}]\ninstances = "1-4"\n'
 #: Their default is no value but nothing, or follows from other keys; the example shows one that could be there.
-ILLUSTRATIONS = {("connections", "claims")}
+ILLUSTRATIONS = {("connections", "claims"), ("pace", "booting_max")}
 
 
 def _uncommented() -> dict[str, dict[str, Any]]:

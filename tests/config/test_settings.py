@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,9 @@ def test_a_stated_limit_that_min_fits_into_is_accepted() -> None:
 
 def test_every_pace_can_be_set_and_has_the_core_s_default() -> None:
     assert set(PaceSection.__struct_fields__) == set(PacePolicy.__struct_fields__)
-    assert policy(PROFILE).pace == PacePolicy()
+    pace = policy(PROFILE).pace
+    assert pace == PacePolicy(booting_max=pace.booting_max)
+    assert pace.booting_max == max(4, os.cpu_count() or 0)
     assert policy(PROFILE + "[pace]\ndrains_per_tick = 3").pace.drains_per_tick == 3
 
 

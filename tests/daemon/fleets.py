@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from fleetd.core.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.daemon.tick import Told
-from tests.fakes import Rig, policy, strict
+from tests.fakes import BY_HAND, Rig, policy, strict
 from tests.world import World
 
 HOUR = 3600.0
-QUICK = PacePolicy(hold_down_seconds=30.0, drain_seconds_max=60.0)
+QUICK = structs.replace(BY_HAND, hold_down_seconds=30.0, drain_seconds_max=60.0)
 
 
 def with_scheduler(

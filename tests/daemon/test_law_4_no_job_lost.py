@@ -62,7 +62,7 @@ def test_law_4_past_the_deadline_it_waits_for_redis(trouble: str) -> None:
 def test_law_4_what_boots_is_stopped_and_not_quieted() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6"), pace=QUICK), 1)
     rig.world.boot_seconds = 600.0
-    rig.world.enqueue("default", 500)
+    rig.world.enqueue("default", 5_000)
     rig.run(10.0)
     assert rig.serving() > 2
     rig.world.max_connections, rig.world.other_clients = 50, 30

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
-from fleetd.core.policy import PacePolicy
 from tests.daemon.fleets import (
     HOUR,
     QUICK,
@@ -12,12 +12,17 @@ from tests.daemon.fleets import (
     steps,
     with_scheduler,
 )
-from tests.fakes import Rig, policy, strict
+from tests.fakes import BY_HAND, Rig, policy, strict
 from tests.world import World
+
+PINS = structs.replace(BY_HAND, pin_seconds=HOUR)
 
 
 def test_law_6_stopped_by_hand_is_kept_for_its_time_and_not_replaced() -> None:
-    rig = idle_fleet(policy(strict(numbers="1-6"), pace=PacePolicy(pin_seconds=HOUR)), 3)
+    rig = idle_fleet(
+        policy(strict(numbers="1-6"), pace=PINS),
+        3,
+    )
     rig.world.job_seconds, rig.world.rates = (2.0, 2.0), {"default": 4.5}  # 9 threads: 3 wanted, 2 carry it
     rig.run(400.0)
     rig.world.stop(2)
@@ -30,7 +35,11 @@ def test_law_6_stopped_by_hand_is_kept_for_its_time_and_not_replaced() -> None:
 
 def test_law_6_started_by_hand_is_kept_for_its_time() -> None:
     rig = idle_fleet(
-        policy(strict(numbers="1-6"), pace=PacePolicy(pin_seconds=HOUR, hold_down_seconds=30.0)), 1
+        policy(
+            strict(numbers="1-6"),
+            pace=structs.replace(PINS, hold_down_seconds=30.0),
+        ),
+        1,
     )
     rig.run(400.0)
     rig.world.start(5)
@@ -42,7 +51,10 @@ def test_law_6_started_by_hand_is_kept_for_its_time() -> None:
 
 
 def test_law_6_of_several_the_one_started_by_hand_is_not_the_one_that_goes() -> None:
-    rig = idle_fleet(policy(strict(numbers="1-6"), pace=PacePolicy(pin_seconds=HOUR)), 3)
+    rig = idle_fleet(
+        policy(strict(numbers="1-6"), pace=PINS),
+        3,
+    )
     rig.run(200.0)
     rig.world.start(5)
     rig.run(HOUR / 2)
@@ -50,7 +62,13 @@ def test_law_6_of_several_the_one_started_by_hand_is_not_the_one_that_goes() -> 
 
 
 def test_law_6_stopped_by_hand_another_number_keeps_min() -> None:
-    rig = idle_fleet(policy(strict(numbers="1-6", low=2), pace=PacePolicy(pin_seconds=HOUR)), 2)
+    rig = idle_fleet(
+        policy(
+            strict(numbers="1-6", low=2),
+            pace=PINS,
+        ),
+        2,
+    )
     rig.run(310.0)
     rig.world.stop(1)
     rig.run(HOUR / 2)
@@ -58,7 +76,10 @@ def test_law_6_stopped_by_hand_another_number_keeps_min() -> None:
 
 
 def test_law_6_quieted_by_hand_is_kept_and_then_drained() -> None:
-    rig = idle_fleet(policy(strict(numbers="1-6"), pace=PacePolicy(pin_seconds=HOUR)), 2)
+    rig = idle_fleet(
+        policy(strict(numbers="1-6"), pace=PINS),
+        2,
+    )
     rig.world.rates = {"default": 2.0}
     rig.run(60.0)
     rig.world.quiet(2)
@@ -71,7 +92,10 @@ def test_law_6_quieted_by_hand_is_kept_and_then_drained() -> None:
 
 @pytest.mark.parametrize("dead", [False, True])
 def test_law_6_pins_outlive_fleetd(dead: bool) -> None:
-    rig = idle_fleet(policy(strict(numbers="1-6"), pace=PacePolicy(pin_seconds=HOUR)), 3)
+    rig = idle_fleet(
+        policy(strict(numbers="1-6"), pace=PINS),
+        3,
+    )
     rig.world.job_seconds, rig.world.rates = (2.0, 2.0), {"default": 4.5}
     rig.run(400.0)
     if not dead:

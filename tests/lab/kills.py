@@ -46,7 +46,6 @@ instance = "100 MiB"
 [pace]
 tick_seconds = 1
 hold_down_seconds = 4
-catch_up_seconds = 5
 """
 
 

@@ -29,7 +29,6 @@ default = 1
 instance = "100 MiB"
 [pace]
 tick_seconds = 1
-catch_up_seconds = 5
 hold_down_seconds = 600
 """
 JOBS = Lengths(median_seconds=0.2, sigma=1.3, shortest_seconds=0.001, longest_seconds=5.0)

@@ -93,10 +93,11 @@ class HttpListener:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             self._server = _Server(family, address, self._routes, self._request_seconds_max)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter from a name that can be none
+            why = getattr(error, "strerror", None) or error
             raise FleetdError(
-                f"http.listen: {self._listen} can't be listened on: {error.strerror or error}. Choose another address "
-                "or port, or end what listens there (ss -ltnp)"
+                f"http.listen: {self._listen} can't be listened on: {why}. Choose another address or port, or end what "
+                "listens there (ss -ltnp)"
             ) from None
         if not _is_loopback(str(self._server.server_address[0])):
             _log.warning(f"{self._listen} is open to the network: anyone who reaches it can read the metrics")

@@ -24,6 +24,7 @@ from fleetd.adapters.http import HttpListener, health_route, metrics_route
 from fleetd.adapters.sd_notify import SdNotify
 from fleetd.adapters.state_file import StateFile
 from fleetd.adapters.systemd import SystemdUnits
+from fleetd.app.listening import Listening
 from fleetd.app.places import Places, find_places
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.config import Settings, load
@@ -119,6 +120,8 @@ class Daemon:
         )
         self._clock = clock
         self._off_the_bus = ""
+        self._refused = ""
+        self._http = Listening(self._listener())
 
     async def run(self) -> None:
         """Tick until a signal says stop. Raises FleetdError when fleetd must not run here."""
@@ -127,7 +130,6 @@ class Daemon:
         except SourceUnavailableError as error:  # the bus may come back; another fleetd would not go away
             self._off_the_bus = str(error)
             _log.warning(str(error))
-        http = self._listen()
         loop = asyncio.get_running_loop()
         reloads: set[asyncio.Task[None]] = set()
         loop.add_signal_handler(signal.SIGTERM, self._loop.stop)
@@ -142,8 +144,7 @@ class Daemon:
             for task in reloads:
                 task.cancel()
             await self._control.close()
-            if http is not None:
-                http.stop()
+            self._http.stop()
 
     def _greet(self) -> None:
         profiles = ", ".join(
@@ -157,32 +158,32 @@ class Daemon:
         for warning in (*self._settings.warnings, *self._places.warnings):
             _log.warning(warning)
 
-    def _listen(self) -> HttpListener | None:
+    def _listener(self) -> HttpListener | None:
         address = self._settings.http
         if address is None:
             return None
         host = f"[{address.host}]" if ":" in address.host else address.host
         limit = max(30.0, HEALTHY_TICKS * self._settings.policy.pace.tick_seconds)
-        listener = HttpListener(
+        return HttpListener(
             f"{host}:{address.port}",
             {
                 "/metrics": metrics_route(self._metrics.registry),
                 "/healthz": health_route(self._tick_age_seconds, limit),
             },
         )
-        listener.start()
-        return listener
 
     def _tick_age_seconds(self) -> float | None:
         return None if self._loop.status is None else self._loop.tick_age_seconds()
 
     async def _before_tick(self) -> None:
-        """Be there for fleetctl. Another fleetd that took the name while the bus was away ends this one."""
+        """Be there for scrapes and fleetctl. Another fleetd that took the name while the bus was away ends this one."""
         for job in self._units.finished_jobs():
             if job.result not in {"done", "skipped"}:
                 _log.warning(
                     f"systemd's job on {job.unit} ended as {job.result}: systemctl status {job.unit}"
                 )
+        await self._http.ensure()
+        self._tell_problems()
         try:
             await self._control.ensure()
         except SourceUnavailableError as error:
@@ -191,6 +192,9 @@ class Daemon:
             self._off_the_bus = str(error)
         else:
             self._off_the_bus = ""
+
+    def _tell_problems(self) -> None:
+        self._loop.problems = tuple(problem for problem in (self._refused, self._http.problem) if problem)
 
     def _reload_soon(self, reloads: set[asyncio.Task[None]]) -> None:
         async def reload() -> None:
@@ -211,7 +215,8 @@ class Daemon:
         except ConfigError as error:
             _complain(error)
             self._journalist.note(now, "the new configuration was refused; the old one stays")
-            self._loop.problems = (f"the configuration was refused at reload: {error}",)
+            self._refused = f"the configuration was refused at reload: {error}"
+            self._tell_problems()
             self._loop.soon()
             raise
         finally:
@@ -227,7 +232,8 @@ class Daemon:
         if settings.http != self._settings.http or settings.state_directory != self._settings.state_directory:
             _log.warning("http.listen and state.directory change with a restart of fleetd, not with a reload")
         self._settings, self._places = settings, places
-        self._loop.problems = ()
+        self._refused = ""
+        self._tell_problems()
         self._journalist.note(now, "configuration read again")
         _log.info("configuration read again")
         self._say_places()

@@ -116,7 +116,6 @@ class PaceSection(Section, frozen=True, kw_only=True):
     hold_down_seconds: Annotated[float, Meta(ge=0, le=86_400)] = _PACE.hold_down_seconds
     tolerance: Annotated[float, Meta(ge=0, le=0.5)] = _PACE.tolerance
     utilisation: Annotated[float, Meta(ge=0.1, le=1.0)] = _PACE.utilisation
-    catch_up_seconds: Annotated[float, Meta(ge=1, le=86_400)] = _PACE.catch_up_seconds
     drain_seconds_max: Annotated[float, Meta(ge=1, le=86_400)] = _PACE.drain_seconds_max
     pin_seconds: Annotated[float, Meta(ge=0, le=7 * 86_400)] = _PACE.pin_seconds
 

@@ -105,9 +105,6 @@ class PacePolicy(Value, frozen=True, kw_only=True):
     hold_down_seconds: float = 300.0
     tolerance: float = 0.1  # band in which nothing moves
     utilisation: float = 0.9  # share of threads planned to be busy
-    catch_up_seconds: float = (
-        60.0  # a backlog is to be gone within this time or the queue's target, if longer
-    )
     drain_seconds_max: float = 600.0  # then an ordinary stop
     pin_seconds: float = 4 * 3600.0  # how long a person's start, stop or quiet is kept
 

@@ -1,8 +1,8 @@
 """How long a job of each queue takes, learnt from what every version of Sidekiq tells: busy threads and one counter.
 
-Over half a minute the jobs done should be the sum over the queues of busy thread-seconds / service time. What is off is
-corrected in proportion to what each queue was expected to contribute: when one queue is most of the work, as in a surge,
-its service time is learnt within a minute; while nothing stands out the sum is right and the parts stay as they were.
+Over half a minute the jobs done should be the sum over the queues of busy thread-seconds / service time. What is off
+is corrected in proportion to what each queue was expected to contribute: when one queue is most of the work, as in a
+surge, its service time is learnt within a minute; while nothing stands out the sum is right and the parts stay.
 Multiplicative, so an estimate never turns negative (Kivinen and Warmuth, Exponentiated Gradient, Information and
 Computation 132, 1997, is the family).
 
