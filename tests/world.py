@@ -23,7 +23,7 @@ BEAT_SECONDS = 10.0
 GHOST_SECONDS = 60.0
 SHUTDOWN_SECONDS = 25.0  # Sidekiq's -t
 RESTART_SECONDS = 5.0  # RestartSec
-START_LIMIT = 3  # deaths in a row before READY; then systemd gives up
+START_LIMIT, START_LIMIT_SECONDS = 6, 60.0  # starts within so long; then systemd gives up
 STOP_SLACK_SECONDS = 35.0  # TimeoutStopSec beyond -t
 MIB = 1024 * 1024
 
@@ -95,8 +95,7 @@ class World:
 
     def _step_unit(self, unit: Unit) -> None:
         if unit.restart_at is not None and self.now >= unit.restart_at:
-            unit.restart_at = None
-            self._boot(unit)
+            self._restart(unit)
         process = unit.process
         if process is None or unit.state != "activating" or self.now < process.ready_at:
             return
@@ -104,7 +103,6 @@ class World:
             self._died(unit)
         else:
             unit.become("active", self.now)
-            unit.deaths = 0
 
     def _step_process(self, process: Process) -> None:
         if process.hung and process.stop_at is not None and self.now >= process.stop_at + STOP_SLACK_SECONDS:
@@ -173,18 +171,24 @@ class World:
                 unit.become("failed", self.now)
 
     def _died(self, unit: Unit) -> None:
-        """Not by a stop: systemd restarts it, until the start limit."""
+        """Not by a stop: systemd restarts it."""
         process = unit.process
         if process is not None:
             process.alive = False
             self.ghosts.append(process)
         unit.process = None
-        unit.deaths += 1
-        if unit.deaths >= START_LIMIT:
+        unit.become("activating", self.now)  # auto-restart
+        unit.restart_at = self.now + RESTART_SECONDS
+
+    def _restart(self, unit: Unit) -> None:
+        """The end of RestartSec, or of a start job that waited."""
+        unit.restart_at = None
+        unit.begun = [at for at in unit.begun if self.now - at < START_LIMIT_SECONDS]
+        if len(unit.begun) >= START_LIMIT:
             unit.become("failed", self.now)
-        else:
-            unit.become("activating", self.now)  # auto-restart
-            unit.restart_at = self.now + RESTART_SECONDS
+            return
+        unit.restarts += unit.state == "activating"
+        self._boot(unit)
 
     # -- processes and units ------------------------------------------------------------------------------------
 
@@ -212,6 +216,7 @@ class World:
         unit.process = self._process(self.policy.host, unit.number, threads, pool, queues, weighted, digest)
         unit.process.ready_at += self.slow_boots.get(unit.number, 0.0)
         unit.invocation, unit.result, unit.killed_by_signal = self._pid, "success", 0
+        unit.begun.append(self.now)
         unit.become("activating", self.now)
 
     def _process(
@@ -269,7 +274,7 @@ class World:
             return "skipped"
         if unit.state == "deactivating":
             return "failed"  # TransactionIsDestructive
-        unit.deaths = 0
+        unit.restarts, unit.begun = 0, []
         if self.start_job_seconds:
             unit.restart_at = self.now + self.start_job_seconds
         elif number != "scheduler" and number not in self.rendered:
@@ -295,7 +300,7 @@ class World:
             if process is not None:
                 process.alive = False
             unit.process = None
-            if unit.state != "failed":
+            if unit.state not in {"failed", "inactive"}:
                 unit.become("inactive", self.now)
             return "done"
         process.quiet = process.quiet or not process.hung
@@ -342,7 +347,7 @@ class World:
         """The host goes down hard and comes back; `at_boot` are started by systemd."""
         for number, unit in self.units.items():
             self.kill_worker(number)
-            unit.process, unit.restart_at, unit.deaths = None, None, 0
+            unit.process, unit.restart_at = None, None
             unit.state, unit.since = "inactive", self.now
         self.boot_id = f"boot-{int(self.now)}"
         for number in at_boot:

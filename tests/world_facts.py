@@ -119,6 +119,7 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
         active_state=unit.state,
         sub_state="auto-restart" if unit.restart_at is not None else unit.state,
         main_pid=unit.process.pid if unit.process is not None else 0,
+        restarts=unit.restarts,
         state_age_seconds=world.now - unit.since,
         invocation_id=f"{unit.invocation:032x}",
         result=unit.result,

@@ -75,11 +75,12 @@ class Unit:
     since: float = 0.0
     process: Process | None = None
     restart_at: float | None = None
-    deaths: int = 0
+    restarts: int = 0  # by systemd, since it was last started (NRestarts)
+    begun: list[float] = field(default_factory=list)  # starts within the interval of the start limit
     invocation: int = 0
     result: str = "success"
     killed_by_signal: int = 0
 
     def become(self, state: str, now: float) -> None:
-        if state != self.state:
-            self.state, self.since = state, now
+        """A change of state or of sub-state: from one boot to the next it is `activating` all along, and young."""
+        self.state, self.since = state, now

@@ -120,6 +120,51 @@ def test_a_boot_is_learnt_up_to_ready_longer_ones_at_once_shorter_ones_slowly() 
     assert host.memory.boot_seconds == {"default-first": 90.0}
 
 
+def boot(restarts: int, *, sub: str = "start") -> UnitFacts:
+    own = up("activating", invocation=str(restarts), age=1.0)
+    return structs.replace(own, restarts=restarts, sub_state=sub)
+
+
+def first_boot(host: Host) -> tuple[float | None, int]:
+    watch = host.memory.watches["1"]
+    return watch.first_boot_seconds, watch.first_boot_restarts
+
+
+def test_boots_without_a_heartbeat_are_counted_from_the_first() -> None:
+    host = Host()
+    host.tick(boot(5))
+    since = host.now
+    host.tick(boot(5, sub="auto-restart"))
+    host.tick(boot(6))
+    host.tick(structs.replace(boot(6), active_state="active"))
+    host.tick(boot(8))  # one came and went between two ticks
+    assert first_boot(host) == (since, 5)
+
+
+def test_a_heartbeat_ends_the_count() -> None:
+    host = Host()
+    host.tick(boot(5))
+    host.tick(structs.replace(boot(5), active_state="active"), process(tag(1), pid=101))
+    host.tick(boot(6))
+    assert first_boot(host) == (host.now, 6)
+
+
+def test_a_persons_restart_ends_the_count() -> None:
+    host = Host()
+    host.tick(boot(5))
+    host.tick(boot(0))
+    assert first_boot(host) == (host.now, 0)
+
+
+@pytest.mark.parametrize("trouble", [{"redis": False}, {"complete": False}], ids=str)
+def test_what_dies_while_redis_is_away_has_not_failed(trouble: dict[str, bool]) -> None:
+    host = Host()
+    host.tick(boot(5))
+    host.tick(boot(7), **trouble)
+    host.tick(boot(7))
+    assert first_boot(host) == (host.now, 7)
+
+
 def test_how_long_a_boot_may_take() -> None:
     assert boot_seconds_max(HostMemory(), "p") is None
     assert boot_seconds_max(HostMemory(boot_seconds={"p": 10.0}), "p") == 120.0

@@ -44,6 +44,14 @@ def test_state(
     assert found == InstanceState(state)
 
 
+def test_one_that_we_ended_because_it_did_not_come_up_has_failed() -> None:
+    failed = Orders(failed=True)
+    assert state_of(None, None, failed, sidekiq_known=True) == InstanceState.FAILED
+    assert state_of(unit(), process(tag(1)), failed, sidekiq_known=True) == InstanceState.SERVING
+    stopped = Orders(failed=True, pinned="stopped")
+    assert state_of(None, None, stopped, sidekiq_known=True) == InstanceState.PINNED
+
+
 def test_without_redis_what_is_active_serves() -> None:
     found = state_of(unit(age=5.0), None, Orders(), sidekiq_known=False)
     assert found == InstanceState.SERVING

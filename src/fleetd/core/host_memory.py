@@ -35,6 +35,7 @@ class Failure(Value, frozen=True, kw_only=True):
     count: int
     last_seconds: float
     ordered: bool = False  # it was our start that failed, so what still comes of it is ours
+    ended: bool = False  # by us, so systemd calls it inactive; until it is active again
     why: str = ""
 
     @property
@@ -51,6 +52,8 @@ class Watch(Value, frozen=True, kw_only=True):
 
     invocation_id: str
     begun_seconds: float | None = None  # of its boot, where that was watched
+    first_boot_seconds: float | None = None  # of the first of the boots in a row that came to no heartbeat
+    first_boot_restarts: int = 0  # how often systemd had restarted it by then
     served: bool = False  # its heartbeat was seen
     silent_seconds: float = 0.0  # without a heartbeat while others beat, in punctual ticks
     heavy_since_seconds: float | None = None  # over its memory limit
@@ -148,9 +151,14 @@ class HostMemory(Value, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, drains={**self.drains, str(number): drain})
 
     def with_failure(self, number: Number, now_seconds: float, why: str, *, ordered: bool) -> HostMemory:
+        """One that we end because it does not come up."""
         before = self.failures.get(str(number))
         failure = Failure(
-            count=before.count + 1 if before else 1, last_seconds=now_seconds, ordered=ordered, why=why
+            count=before.count + 1 if before else 1,
+            last_seconds=now_seconds,
+            ordered=ordered,
+            ended=True,
+            why=why,
         )
         return msgspec.structs.replace(self, failures={**self.failures, str(number): failure})
 
@@ -180,6 +188,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
         """By instance, for the views. `replace`: those that are to be replaced, and why."""
         pins = {k: p.wants for k, p in self.pins.items() if now_seconds < p.until_seconds}
         silent = {k for k, w in self.watches.items() if w.silent_seconds >= UNRESPONSIVE_SECONDS}
+        failed = {k for k, f in self.failures.items() if f.ended}
         return {
             key: Orders(
                 drain=self.drains.get(key),
@@ -187,8 +196,9 @@ class HostMemory(Value, frozen=True, kw_only=True):
                 pinned=pins.get(key, ""),
                 replace=replace.get(key, ""),
                 unresponsive=key in silent,
+                failed=key in failed,
             )
-            for key in {*self.drains, *self.starts, *pins, *replace, *silent}
+            for key in {*self.drains, *self.starts, *pins, *replace, *silent, *failed}
         }
 
     def given_up(self, number: Number) -> bool:

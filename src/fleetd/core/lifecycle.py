@@ -131,6 +131,7 @@ class Orders(Value, frozen=True, kw_only=True):
     pinned: Literal["", "run", "stopped", "quiet"] = ""
     replace: Replace = ""
     unresponsive: bool = False
+    failed: bool = False  # we ended it, because it did not come up
 
 
 def state_of(
@@ -140,7 +141,9 @@ def state_of(
     if unit is None or unit.active_state == "inactive":
         if orders.start_ordered:
             return InstanceState.STARTING if orders.drain is None else InstanceState.STOPPING
-        return InstanceState.PINNED if orders.pinned == "stopped" else InstanceState.STOPPED
+        if orders.pinned == "stopped":
+            return InstanceState.PINNED
+        return InstanceState.FAILED if orders.failed else InstanceState.STOPPED
     if unit.active_state == "failed":
         return InstanceState.FAILED
     if unit.active_state == "deactivating":
