@@ -24,7 +24,7 @@ from fleetd.errors import OrderRefusedError
 from tests.storm import Check, Storm
 from tests.world import MIB
 
-HANGS = ("hang", "unhang", "deaf", "hear", "hear")
+HANGS = ("hang", "unhang", "deaf", "hear", "hear", "mute", "speak")
 BOOTS = ("slow_boot", "prompt_boot", "break", "mend", "mend", "starved_systemd", "fed_systemd")
 CODE = ("code_changes", "code_breaks", "code_mended", "order_restart", "order_resume")
 CHANGES = ("unit_file", "other_threads", "rendered", "rendered", "order_restart", "order_restart")
@@ -71,6 +71,15 @@ class LifeStorm(Storm):
 
     def _hear(self, detail: int) -> None:
         self.world.deaf.clear()
+
+    def _mute(self, detail: int) -> None:
+        """From its next boot on."""
+        self.world.mute.add(self._number(detail))
+
+    def _speak(self, detail: int) -> None:
+        self.world.mute.clear()
+        for process in self.world.processes():
+            process.mute = False
 
     def _oom_kill(self, detail: int) -> None:
         self.world.oom_kill(self._number(detail))

@@ -66,6 +66,7 @@ class Before:
     orders: int
     fleet_memory: bytes | None
     hung: frozenset[Number] = frozenset()  # neither beat nor heed signals
+    unheard: frozenset[Number] = frozenset()  # READY for two minutes, and never a heartbeat
 
     @staticmethod
     def of(world: World, rig: Rig) -> Before:
@@ -80,6 +81,12 @@ class Before:
             orders=len(rig.units.orders),
             fleet_memory=rig.ticker.ledger._fleet_memory,  # type: ignore[attr-defined]
             hung=frozenset(n for n, u in world.units.items() if u.process is not None and u.process.hung),
+            unheard=frozenset(
+                n
+                for n, u in world.units.items()
+                if u.process is not None and u.process.beat_at is None
+                if u.state == "active" and world.now - u.since >= 120.0
+            ),
         )
 
 

@@ -52,6 +52,7 @@ class World:
         self.unit_file = "unit-1"
         self.code, self.code_broken = "code-1", False  # Mastodon's; broken: what boots on it dies
         self.deaf: set[Number] = set()  # a wrapper that passes on no signal
+        self.mute: set[Number] = set()  # these boot and work, but are never heard of
         self.slow_boots: dict[Number, float] = {}
         self.pressure: HostPressure | None = None
         self.oom_kills_total = 0
@@ -119,7 +120,8 @@ class World:
             job.begun_at, job.finish_at = self.now, self.now + self.random.uniform(*self.job_seconds)
             process.jobs.append(job)
             process.opened = max(process.opened, len(process.jobs))
-        if self.redis_up and (process.beat_at is None or self.now - process.beat_at >= BEAT_SECONDS):
+        due = process.beat_at is None or self.now - process.beat_at >= BEAT_SECONDS
+        if self.redis_up and due and not process.mute:
             self._beat(process)
         if process.stop_at is not None and (not process.jobs or self.now >= process.stop_at):
             self._exit(process)
@@ -214,6 +216,7 @@ class World:
             queues, threads, pool = profile.queues, profile.threads, profile.db_pool
             weighted = profile.order == "weighted"
         unit.process = self._process(self.policy.host, unit.number, threads, pool, queues, weighted, digest)
+        unit.process.mute = unit.number in self.mute
         unit.process.ready_at += self.slow_boots.get(unit.number, 0.0)
         unit.invocation, unit.result, unit.killed_by_signal = self._pid, "success", 0
         unit.begun.append(self.now)

@@ -47,6 +47,7 @@ class Process:
     beat_jobs: tuple[tuple[str, float], ...] = ()  # jid and begin, as of the last beat
     alive: bool = True
     hung: bool = False  # SIGSTOP, or stuck in C: no beat, no work, deaf to signals
+    mute: bool = False  # works, but beats with another tag, or not at all
     code: str = ""  # of Mastodon, as it was on disk when it was started
     digest: str = ""
     resident_bytes: int | None = None  # None: as the world's others

@@ -86,15 +86,21 @@ def test_silence_that_proves_nothing_begins_anew(trouble: dict[str, bool]) -> No
     assert host.silent_seconds() == 0.0
 
 
-def test_one_that_was_never_heard_and_a_fresh_process_are_not_silent() -> None:
+def test_one_that_was_never_heard_is_unheard_and_not_unresponsive() -> None:
     never = Host()
-    for _ in range(4):
+    for _ in range(30):
         never.tick(up())
-    assert never.silent_seconds() == 0.0
-    again = Host().served()
-    again.tick(up(invocation="b", age=100.0))
-    again.tick(up(invocation="b", age=105.0))
-    assert again.silent_seconds() == 0.0
+    orders = never.memory.orders(never.now)["1"]
+    assert (orders.unheard, orders.unresponsive) == (True, False)
+    never.tick(up(), other=False)
+    assert "1" not in never.memory.orders(never.now), "nobody beats: it is Redis that does not know"
+
+
+def test_a_fresh_process_is_not_called_unresponsive() -> None:
+    host = Host().served()
+    for _ in range(30):
+        host.tick(up(invocation="b", age=100.0))
+    assert not host.memory.orders(host.now)["1"].unresponsive
 
 
 def test_ticks_may_be_set_far_apart() -> None:

@@ -69,6 +69,26 @@ def test_not_while_another_is_ending() -> None:
     assert steps(ended(silent(1), {1: unit(), 2: unit("deactivating", age=5.0)})) == []
 
 
+def unheard(seconds: float) -> HostMemory:
+    return HostMemory(watches={"1": Watch(invocation_id="", silent_seconds=seconds)})
+
+
+@pytest.mark.parametrize(("seconds", "stopped"), [(89.0, []), (90.0, [("stop", 1)])])
+def test_one_that_came_to_no_heartbeat_is_ended_and_has_failed(
+    seconds: float, stopped: list[tuple[str, int]]
+) -> None:
+    decision = ended(unheard(seconds), {1: unit()})
+    assert steps(decision) == stopped
+    assert len(decision.memory.failures) == len(stopped)
+    said = [c.sentence for c in decision.clamps if c.code == ClampCode.UNRESPONSIVE]
+    assert said == ["@1 is up, but has sent no heartbeat yet while others do: it is no capacity"]
+
+
+@pytest.mark.parametrize("why_not", [{"writable": False}, {"writable": None}, {"terms": HELD}], ids=str)
+def test_not_while_its_jobs_could_not_be_pushed_back(why_not: dict[str, bool]) -> None:
+    assert steps(ended(unheard(900.0), {1: unit()}, **why_not)) == []  # type: ignore[arg-type]
+
+
 def test_the_scheduler_is_started_afresh() -> None:
     decision = ended(silent("scheduler"), {}, scheduler=unit())
     assert steps(decision) == [("stop", "scheduler")]

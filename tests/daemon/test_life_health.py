@@ -8,10 +8,11 @@ import pytest
 
 from fleetd.core.commands import Pause
 from fleetd.core.facts import HostPressure
+from fleetd.core.host_memory import RETRIES_MAX
 from fleetd.core.policy import MemoryPolicy, PacePolicy
 from tests.daemon.fleets import HOUR, QUICK, loaded, said, serving_true, settled, states
 from tests.fakes import Rig, policy, strict, weighted
-from tests.world import MIB
+from tests.world import MIB, World
 
 GIB = 1024 * MIB
 SHORT_OF_MEMORY = HostPressure(memory_stalled_share=0.4, cpu_waiting_share=0.1)
@@ -118,14 +119,45 @@ def test_nobody_is_ended_as_unresponsive_while_redis_takes_no_writes() -> None:
     assert states(told[-1])[2] == "unresponsive"
 
 
-def test_one_whose_heartbeat_was_never_seen_is_not_called_unresponsive() -> None:
-    """Its unit may ignore the tag: to end it would begin a loop that ends every instance in turn."""
+def test_one_that_is_never_heard_of_is_no_capacity_and_is_ended() -> None:
+    """Its unit may ignore the tag. It was called serving, and a restart rolled on over such ones."""
     rig = fleet()
-    rig.world.units[2].process.tag = ""  # type: ignore[union-attr]
-    rig.kill_fleetd()
-    rig.store.content = None  # type: ignore[attr-defined]
-    rig.kill_fleetd()
+    rig.world.mute.add(2)
+    rig.world.kill_worker(2)
+    told = rig.run(100.0)
+    assert states(told[-1])[2] == "starting"
+    assert "@2 is up, but has sent no heartbeat yet" in said(told[-1])
+    assert rig.ordered("stop") == []
+    rig.run(100.0)
+    assert rig.ordered("stop") == [2]
+    assert "without a heartbeat, while others beat" in rig.ticker.host_memory.failures["2"].why
+    assert serving_true(rig.world) == 4, "another number has taken its place"
+    assert rig.world.lost == 0
+
+
+def test_what_is_never_heard_of_is_tried_a_bounded_number_of_times() -> None:
+    rig = fleet(2, numbers="1-2")
+    rig.world.mute.add(2)
+    rig.world.kill_worker(2)
+    rig.run(4 * HOUR)
+    assert rig.ordered("start") == [2] * RETRIES_MAX
+    assert states(rig.tick()) == {1: "serving", 2: "failed", "scheduler": "stopped"}
+
+
+def test_where_nobody_is_heard_of_it_is_redis_that_does_not_know() -> None:
+    rig = Rig(World(policy(strict(numbers="1-2", low=2))))
+    rig.world.mute |= {1, 2}
     rig.run(HOUR)
+    assert rig.ordered("stop") == []
+    assert set(states(rig.tick()).values()) == {"serving", "stopped"}
+
+
+def test_one_that_is_never_heard_of_is_left_while_redis_takes_no_writes() -> None:
+    rig = fleet()
+    rig.world.mute.add(2)
+    rig.world.kill_worker(2)
+    rig.world.redis_writable = False
+    rig.run(600.0)
     assert rig.ordered("stop") == []
 
 

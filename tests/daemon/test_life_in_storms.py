@@ -153,7 +153,6 @@ def test_killed_after_every_tick_fleetd_keeps_its_word(schedule: Schedule) -> No
 
 def test_storms_of_life_blow() -> None:
     """So that no check above is green because nothing ever happened."""
-    dice = random.Random(2)
     kinds = (
         WORK,
         CHANGES,
@@ -162,19 +161,24 @@ def test_storms_of_life_blow() -> None:
         HEAVY,
         HANGS,
         BOOTS,
-        ("order_release", "order_drain", "code_mended"),
+        ("order_drain", "code_mended", "speak", "mend", "mend", *4 * ("order_release",)),
     )
     names = [name for kind in kinds for name in kind]
-    storm = LifeStorm(rules("here"), Notes, NamedStates)
     seen: set[str] = set()
     rolls: set[tuple[str, str]] = set()
-    for _ in range(250):
-        for _ in range(dice.randint(1, 16)):
-            told = storm.tick()
-            seen |= {v.state.value for v in told.instances or ()}
-            roll = told.host.memory.roll
-            rolls |= {(roll.cause, roll.ended)} if roll is not None else set()
-        storm.apply((dice.choice(names), dice.randint(0, 19)))
+    failures: set[str] = set()
+    for seed in (0, 1):
+        dice = random.Random(seed)
+        storm = LifeStorm(rules("here"), Notes, NamedStates)
+        for _ in range(350):
+            for _ in range(dice.randint(1, 16)):
+                told = storm.tick()
+                seen |= {v.state.value for v in told.instances or ()}
+                failures |= {f.why.split(" ")[0] for f in told.host.memory.failures.values()}
+                roll = told.host.memory.roll
+                rolls |= {(roll.cause, roll.ended)} if roll is not None else set()
+            storm.apply((dice.choice(names), dice.randint(0, 19)))
     assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}
     assert {cause for cause, _ in rolls} == {"restart", "outdated", "memory"}
     assert {end for _, end in rolls} == {"", "done", "given_up"}
+    assert failures >= {"died", "did", "was"}, "each way to fail that fleetd ends by itself"

@@ -20,7 +20,7 @@ from msgspec import structs
 from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known, Snapshot
 from fleetd.core.host_decision import HostDecision
-from fleetd.core.lifecycle import Drain, InstanceView
+from fleetd.core.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
 from fleetd.core.policy import Policy, Profile
 
 #: A quiet that no heartbeat confirms is sent again after this long (three beats).
@@ -78,10 +78,15 @@ def begin_drains(
 
 def _cost(
     view: InstanceView, decision: HostDecision, now_seconds: float
-) -> tuple[bool, int, bool, bool, int, int]:
-    """What its loss costs: one that boots serves nobody, outdated ones go anyway; then long jobs, busy threads."""
+) -> tuple[int, int, bool, bool, int, int]:
+    """What its loss costs: one that boots serves nobody, outdated ones go anyway; then long jobs, busy threads.
+
+    One that is READY without a heartbeat for long comes last: a quiet could not be watched, so it would not go.
+    """
+    starting = view.state == InstanceState.STARTING
+    unheard = starting and view.ready and view.state_age_seconds >= FIRST_BEAT_SECONDS
     return (
-        view.state != InstanceState.STARTING,
+        2 if unheard else int(not starting),
         {"outdated": 0, "restart": 0, "memory": 1, "": 2}[view.replace],
         decision.memory.holds_pushed_back(view.job_ids, now_seconds),
         (view.oldest_run_age_seconds or 0.0) >= OLD_RUN_SECONDS,

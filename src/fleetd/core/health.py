@@ -74,8 +74,7 @@ def remember_health(
         if view.ready and view.beat_age_seconds is not None and not watch.served:
             watch = structs.replace(watch, served=True)
             _learn_boot(boots, view, watch, now)
-        # One that never had a heartbeat of ours (its unit ignores the tag) would be ended again and again.
-        silent = view.mute and watch.served and view.state_age_seconds >= FIRST_BEAT_SECONDS
+        silent = view.mute and view.state_age_seconds >= FIRST_BEAT_SECONDS
         counted = elapsed if silent and complete and heard else None
         watches[str(view.number)] = structs.replace(
             watch,

@@ -187,7 +187,8 @@ class HostMemory(Value, frozen=True, kw_only=True):
     ) -> dict[str, Orders]:
         """By instance, for the views. `replace`: those that are to be replaced, and why."""
         pins = {k: p.wants for k, p in self.pins.items() if now_seconds < p.until_seconds}
-        silent = {k for k, w in self.watches.items() if w.silent_seconds >= UNRESPONSIVE_SECONDS}
+        silent = {k for k, w in self.watches.items() if w.served and w.silent_seconds >= UNRESPONSIVE_SECONDS}
+        unheard = {k for k, w in self.watches.items() if not w.served and w.silent_seconds > 0.0}
         failed = {k for k, f in self.failures.items() if f.ended}
         return {
             key: Orders(
@@ -196,9 +197,10 @@ class HostMemory(Value, frozen=True, kw_only=True):
                 pinned=pins.get(key, ""),
                 replace=replace.get(key, ""),
                 unresponsive=key in silent,
+                unheard=key in unheard,
                 failed=key in failed,
             )
-            for key in {*self.drains, *self.starts, *pins, *replace, *silent, *failed}
+            for key in {*self.drains, *self.starts, *pins, *replace, *silent, *unheard, *failed}
         }
 
     def given_up(self, number: Number) -> bool:

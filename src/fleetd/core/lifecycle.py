@@ -15,7 +15,8 @@ from fleetd.core.facts import Known, ProcessFacts, Snapshot, SystemdFacts, UnitF
 from fleetd.core.identity import parse_tag
 from fleetd.core.policy import CLAIM_MARGIN_CONNECTIONS, Policy, Profile
 
-#: After READY the first heartbeat comes within one beat (10 s); until then the instance is not capacity.
+#: After READY the first heartbeat comes within one beat (10 s). One without is no capacity, nor any later, unless
+#: nobody on this host beats: then it is Redis that does not know.
 FIRST_BEAT_SECONDS = 30.0
 
 #: Sidekiq notes its start a moment before systemd hears READY.
@@ -131,6 +132,7 @@ class Orders(Value, frozen=True, kw_only=True):
     pinned: Literal["", "run", "stopped", "quiet"] = ""
     replace: Replace = ""
     unresponsive: bool = False
+    unheard: bool = False  # READY for long, and never a heartbeat while others on this host beat
     failed: bool = False  # we ended it, because it did not come up
 
 
@@ -155,7 +157,8 @@ def state_of(
         return _leaving(orders.drain, process)
     if process is not None and process.quiet:
         return InstanceState.PINNED if orders.pinned == "quiet" else InstanceState.DRAINING
-    if process is None and sidekiq_known and unit.state_age_seconds < FIRST_BEAT_SECONDS:
+    young = unit.state_age_seconds < FIRST_BEAT_SECONDS
+    if process is None and sidekiq_known and (young or orders.unheard):
         return InstanceState.STARTING
     if orders.unresponsive:
         return InstanceState.UNRESPONSIVE

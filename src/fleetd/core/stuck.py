@@ -1,8 +1,8 @@
 """What hangs: a boot that takes far too long or dies over and over, and an instance whose heartbeat is long gone.
 
 Law 3: only with Redis readable, and health.py counts silence only while others beat. Law 4: a boot is stopped before
-READY, when it has fetched no job; an unresponsive one gets systemd's ordinary stop, with the unit's own timeout, only
-while Redis takes writes. One at a time, so that a mistake costs one.
+READY, when it has fetched no job; one that is unresponsive, or was never heard of after READY, gets systemd's ordinary
+stop, with the unit's own timeout, only while Redis takes writes. One at a time, so that a mistake costs one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known, Snapshot
 from fleetd.core.health import boot_seconds_max
 from fleetd.core.host_decision import HostDecision
-from fleetd.core.lifecycle import Drain, InstanceView
+from fleetd.core.host_memory import Watch
+from fleetd.core.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
 from fleetd.core.terms import HostTerms
 
 #: So many deaths before the first heartbeat are a failure, but not before systemd's own limit (StartLimitIntervalSec
 #: of the unit) has had its time: it gives up on what dies at once, never on what takes 7 s and more to die.
 DEATHS_MAX = 3
 DIES_SECONDS = 60.0
+#: Past FIRST_BEAT_SECONDS, while others beat, a boot that never came to a heartbeat is waited for so much longer. Ended
+#: again and again (its unit may ignore the tag) it is given up like any other that fails.
+UNHEARD_SECONDS = 90.0
+#: A heartbeat stays in Redis for so long after its last beat.
+GHOST_SECONDS = 60.0
 
 
 def end_stuck(
@@ -28,34 +34,54 @@ def end_stuck(
     """Stop one that hangs; says which others wait for their turn, and why nothing is done."""
     if not isinstance(snapshot.sidekiq, Known):
         return
-    hung = [v for v in instances if v.state == InstanceState.UNRESPONSIVE]
-    slow = [(v, why) for v in instances if (why := _fails(v, snapshot.now_seconds, decision))]
-    for view in hung:
-        silent = decision.memory.watches[str(view.number)].silent_seconds + 60.0
-        sentence = f"@{view.number} has sent no heartbeat for {silent:.0f} s while others do"
-        decision.reasons.say(
-            ClampCode.UNRESPONSIVE, sentence.replace("@scheduler", "the scheduler"), view.profile
-        )
+    _say_silent(instances, decision)
     if terms.held is not None or _one_is_ending(instances):
         return
-    if slow:
-        view, why = slow[0]
-        _end(view, f"{why}: counted as a failure", snapshot.now_seconds, decision)
-        decision.memory = decision.memory.with_failure(view.number, snapshot.now_seconds, why, ordered=False)
-    elif hung and snapshot.sidekiq.value.writable is True:
+    now, writable = snapshot.now_seconds, snapshot.sidekiq.value.writable is True
+    hung = [v for v in instances if v.state == InstanceState.UNRESPONSIVE]
+    failing = [(v, why) for v in instances if (why := _fails(v, now, decision, writable=writable))]
+    if failing:
+        view, why = failing[0]
+        _end(view, f"{why}: counted as a failure", now, decision)
+        decision.memory = decision.memory.with_failure(view.number, now, why, ordered=False)
+    elif hung and writable:
         why = "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout"
-        _end(hung[0], why, snapshot.now_seconds, decision)
+        _end(hung[0], why, now, decision)
 
 
-def _fails(view: InstanceView, now_seconds: float, decision: HostDecision) -> str:
+def _say_silent(instances: tuple[InstanceView, ...], decision: HostDecision) -> None:
+    for view in instances:
+        watch = decision.memory.watches.get(str(view.number))
+        name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
+        if watch is None:
+            continue
+        if view.state == InstanceState.UNRESPONSIVE:
+            sentence = f"{name} has sent no heartbeat for {watch.silent_seconds + GHOST_SECONDS:.0f} s while others do"
+        elif _is_unheard(view, watch):
+            sentence = f"{name} is up, but has sent no heartbeat yet while others do: it is no capacity"
+        else:
+            continue
+        decision.reasons.say(ClampCode.UNRESPONSIVE, sentence, view.profile)
+
+
+def _is_unheard(view: InstanceView, watch: Watch) -> bool:
+    starting = view.state == InstanceState.STARTING and view.ready
+    return starting and not watch.served and watch.silent_seconds > 0.0
+
+
+def _fails(view: InstanceView, now_seconds: float, decision: HostDecision, *, writable: bool) -> str:
     """Why this boot is not waited for any longer; "": it is.
 
     Not by the age of its state: that is young again after each restart by systemd.
     """
     unit, watch = view.unit, decision.memory.watches.get(str(view.number))
-    if unit is None or watch is None or unit.active_state != "activating":
+    if unit is None or watch is None or str(view.number) in decision.memory.drains:
         return ""
-    if str(view.number) in decision.memory.drains:
+    if _is_unheard(view, watch):  # it may be at work, so its stop must be able to push jobs back
+        over = watch.silent_seconds >= UNHEARD_SECONDS and writable
+        seconds = watch.silent_seconds + FIRST_BEAT_SECONDS
+        return f"was up for {seconds:.0f} s without a heartbeat, while others beat" if over else ""
+    if unit.active_state != "activating":
         return ""
     dead = unit.sub_state == "auto-restart"
     begun, first = None if dead else watch.begun_seconds, watch.first_boot_seconds
