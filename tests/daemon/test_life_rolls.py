@@ -559,6 +559,58 @@ def test_a_hung_scheduler_is_ended_and_started_afresh() -> None:
     assert len(starts_of_scheduler(rig)) == 2
 
 
+# -- beside one that is given up
+
+
+def with_one_given_up() -> Rig:
+    """@3 is wanted, and failed so often that it is not tried any more."""
+    rig = fleet(count=3, numbers="1-3")
+    rig.world.broken.add(3)
+    rig.world.kill_worker(3)
+    rig.run(2 * HOUR)
+    assert rig.ticker.host_memory.given_up(3)
+    return rig
+
+
+def test_what_is_given_up_is_not_waited_for() -> None:
+    """A roll waited for ever, because its profile had fewer instances than wanted."""
+    rig = with_one_given_up()
+    other_threads(rig)
+    assert least_serving(rig, 600.0) == 1
+    assert ended(rig) == "done"
+    assert threads(rig) == [6, 6]
+
+
+def test_a_restart_tries_it_again_and_replaces_the_others_once_it_serves() -> None:
+    rig = with_one_given_up()
+    rig.world.broken.clear()
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 600.0) == 2
+    assert ended(rig) == "done"
+    assert serving_true(rig.world) == 3
+
+
+def test_a_restart_ends_where_the_cause_is_not_cured() -> None:
+    rig = with_one_given_up()
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 300.0) == 2
+    assert ended(rig) == "given_up"
+
+
+def test_a_replacement_that_a_person_keeps_stopped_is_not_waited_for() -> None:
+    rig = fleet(count=3, numbers="1-3")
+    rig.ticker.order(Restart())
+    while "3" not in rig.ticker.host_memory.starts and not rig.ordered("stop"):
+        rig.run(5.0)
+    [number] = rig.ordered("stop")
+    while rig.world.units[int(number)].state != "active":
+        rig.run(5.0)
+    rig.world.stop(int(number))
+    rig.run(900.0)
+    assert ended(rig) == "done"
+    assert serving_true(rig.world) == 2
+
+
 def test_status_tells_of_a_roll() -> None:
     rig = fleet()
     rig.tick()
