@@ -60,7 +60,7 @@ class LifeStorm(Storm):
     # -- instances
 
     def _hang(self, detail: int) -> None:
-        self.world.hang(self._number(detail))
+        self.world.hang(self._number(detail), stuck=detail % 3 == 0)
 
     def _unhang(self, detail: int) -> None:
         for process in self.world.processes():

@@ -144,7 +144,7 @@ class World:
         """The end of an ordinary stop: push back what is unfinished, or lose it where Redis takes no writes."""
         if process.jobs and self.redis_up and self.redis_writable:
             for job in process.jobs:
-                job.pushed_back += process.stopped_by == "fleetd"
+                job.pushed_back += process.stopped_by == "fleetd" and job.jid not in process.untold
                 self.queues[job.queue].appendleft(job)
             self.pushed_back += len(process.jobs)
         else:
@@ -306,6 +306,10 @@ class World:
             if unit.state not in {"failed", "inactive"}:
                 unit.become("inactive", self.now)
             return "done"
+        if process.hung and not process.stuck:
+            told = {jid for jid, _ in process.beat_jobs}
+            process.untold = frozenset(job.jid for job in process.jobs) - told
+            process.hung = False
         process.quiet = process.quiet or not process.hung
         if process.stop_at is None:
             process.stop_at, process.stopped_by = self.now + SHUTDOWN_SECONDS, by
@@ -337,10 +341,10 @@ class World:
             self.kill_worker(number)
             unit.killed_by_signal = 9
 
-    def hang(self, number: Number) -> None:
+    def hang(self, number: Number, *, stuck: bool = False) -> None:
         process = self.units[number].process
         if process is not None and process.is_ready(self.now):
-            process.hung = True
+            process.hung, process.stuck = True, stuck
 
     def reset_failed(self, number: Number) -> None:
         if self.units[number].state == "failed":

@@ -38,6 +38,9 @@ class Process:
     stop_at: float | None = None  # TERM taken: when it pushes back what is unfinished
     quiet_since: float | None = None
     stopped_by: str = ""
+    untold: frozenset[str] = (
+        frozenset()
+    )  # its jobs that no heartbeat had named before it hung: nobody could know
     jobs: list[Job] = field(default_factory=list)
     opened: int = 0  # database connections, lazily
     beat_at: float | None = None
@@ -47,6 +50,7 @@ class Process:
     beat_jobs: tuple[tuple[str, float], ...] = ()  # jid and begin, as of the last beat
     alive: bool = True
     hung: bool = False  # SIGSTOP, or stuck in C: no beat, no work, deaf to signals
+    stuck: bool = False  # the latter: systemd's stop (which sends SIGCONT, too) does not wake it
     mute: bool = False  # works, but beats with another tag, or not at all
     code: str = ""  # of Mastodon, as it was on disk when it was started
     digest: str = ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.facts import Known, ProcessFacts, UnitFacts
+from fleetd.core.facts import Known, ProcessFacts, RunningJob, UnitFacts
 from fleetd.core.health import boot_seconds_max, memory_max_bytes, punctual, remember_health
-from fleetd.core.host_memory import HostMemory
+from fleetd.core.host_memory import JOB_IDS_MAX, HostMemory
 from fleetd.core.policy import MemoryPolicy, PacePolicy
 from tests.core.facts_by_hand import MIB, machine, process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy, strict
@@ -101,6 +101,24 @@ def test_a_fresh_process_is_not_called_unresponsive() -> None:
     for _ in range(30):
         host.tick(up(invocation="b", age=100.0))
     assert not host.memory.orders(host.now)["1"].unresponsive
+
+
+def busy_with(*job_ids: str) -> ProcessFacts:
+    jobs = tuple(RunningJob(jid=j, run_age_seconds=1.0) for j in job_ids)
+    return structs.replace(process(tag(1), pid=101), jobs=jobs)
+
+
+def test_the_jobs_of_the_last_heartbeat_are_remembered_while_it_is_silent_over_restarts_of_fleetd() -> None:
+    host = Host()
+    host.tick(up(), busy_with("a", "b"))
+    assert host.memory.worth_keeping().watches["1"].job_ids == (), "no write for each heartbeat"
+    host.tick(up())
+    assert host.memory.worth_keeping().watches["1"].job_ids == ("a", "b")
+    host.memory = host.memory.worth_keeping()
+    host.tick(up())
+    assert host.memory.watches["1"].job_ids == ("a", "b")
+    host.tick(up(), busy_with(*(f"{n:03}" for n in range(900))))
+    assert len(host.memory.watches["1"].job_ids) == JOB_IDS_MAX
 
 
 def test_ticks_may_be_set_far_apart() -> None:

@@ -37,7 +37,7 @@ def ended(
 ) -> HostDecision:
     beats = (process(tag(6), pid=106),)
     reading: SidekiqFacts | None = sidekiq(processes=beats, writable=writable) if redis else None
-    units = {**units, 6: unit(pid=106)}
+    units = {6: unit(pid=106), **units}
     shot = snapshot(RULES, now=NOW, redis=reading, units=systemd(units, scheduler))
     decision = HostDecision(memory)
     end_stuck(shot, seen(RULES, shot, memory), terms or HostTerms(), decision)
@@ -67,6 +67,36 @@ def test_not_when_it_is_not_safe(why_not: dict[str, bool]) -> None:
 
 def test_not_while_another_is_ending() -> None:
     assert steps(ended(silent(1), {1: unit(), 2: unit("deactivating", age=5.0)})) == []
+
+
+def at_work(*numbers: int, pushed_back: bool = False) -> HostMemory:
+    """Silent ones that were last heard to run a job each."""
+    watches = {
+        str(n): Watch(invocation_id="", silent_seconds=60.0, served=True, job_ids=(f"job-{n}",))
+        for n in numbers
+    }
+    return HostMemory(watches=watches, pushed_back={"job-1": NOW - 3600.0} if pushed_back else {})
+
+
+def test_the_jobs_of_one_that_hangs_start_over_and_are_remembered() -> None:
+    decision = ended(at_work(1), {1: unit()})
+    assert steps(decision) == [("stop", 1)]
+    assert decision.memory.pushed_back == {"job-1": NOW}
+
+
+def test_one_that_hangs_in_a_job_that_was_pushed_back_before_is_left_and_the_next_one_goes() -> None:
+    decision = ended(at_work(1, pushed_back=True), {1: unit()})
+    assert steps(decision) == []
+    [sentence] = [c.sentence for c in decision.clamps if c.code == ClampCode.LONG_JOB]
+    assert "`systemctl restart mastodon-sidekiq@1`" in sentence
+    assert steps(ended(at_work(1, 2, pushed_back=True), {1: unit(), 2: unit()})) == [("stop", 2)]
+
+
+def test_one_that_was_woken_by_its_stop_is_ending_all_the_same() -> None:
+    drain = Drain(since_seconds=NOW - 5.0, stop_sent_seconds=NOW - 5.0)
+    memory = structs.replace(silent(1), drains={"6": drain})
+    units = {1: unit(), 6: unit("deactivating", pid=106)}
+    assert steps(ended(memory, units)) == []
 
 
 def unheard(seconds: float) -> HostMemory:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from fleetd.core.commands import Pause
+from fleetd.core.commands import DrainInstance, Pause
 from fleetd.core.facts import HostPressure
 from fleetd.core.host_memory import RETRIES_MAX
 from fleetd.core.policy import MemoryPolicy, PacePolicy
@@ -35,6 +35,32 @@ def test_one_that_is_silent_while_others_beat_is_stopped_and_replaced() -> None:
     assert rig.ordered("quiet") == []
     assert any("@2 has sent no heartbeat for" in said(t) for t in told)
     rig.run(120.0)
+    assert serving_true(rig.world) == 4
+
+
+def test_the_jobs_of_one_that_hangs_start_over_once() -> None:
+    """systemd's stop wakes it (SIGCONT), and it pushes them back; a drain's deadline then lets them finish."""
+    rig = settled(policy(strict(numbers="1-2", low=2), pace=QUICK), 2)
+    rig.world.job_seconds = (400.0, 400.0)
+    rig.world.enqueue("default", 10)
+    rig.run(20.0)
+    rig.world.hang(2)
+    rig.run(200.0)
+    assert rig.ordered("stop") == [2]
+    assert rig.world.pushed_back == 5
+    rig.run(60.0)
+    assert rig.world.in_flight() == 10, "they run again"
+    rig.ticker.order(DrainInstance(number=2))
+    told = rig.run(150.0)
+    assert rig.world.pushed_back == 5
+    assert "runs a job that was pushed back before" in said(told[-1])
+
+
+def test_one_that_is_stuck_for_good_is_killed_by_systemd_and_replaced() -> None:
+    rig = fleet()
+    rig.world.hang(2, stuck=True)
+    rig.run(300.0)
+    assert rig.ordered("stop") == [2]
     assert serving_true(rig.world) == 4
 
 

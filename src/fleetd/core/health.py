@@ -11,7 +11,7 @@ from msgspec import structs
 
 from fleetd.core.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.facts import HostFacts, Known, Snapshot, UnitFacts
-from fleetd.core.host_memory import HostMemory, Watch, unit_name
+from fleetd.core.host_memory import JOB_IDS_MAX, HostMemory, Watch, unit_name
 from fleetd.core.lifecycle import FIRST_BEAT_SECONDS, InstanceView
 from fleetd.core.policy import Policy
 
@@ -81,6 +81,7 @@ def remember_health(
             silent_seconds=watch.silent_seconds + counted if counted is not None else 0.0,
             heavy_since_seconds=_heavy_since(policy, watch, view, machine, now),
             resident_bytes=view.resident_bytes or watch.resident_bytes,
+            job_ids=_job_ids(view, watch),
         )
     return structs.replace(memory, ticked_seconds=now, watches=watches, boot_seconds=boots), said
 
@@ -128,6 +129,12 @@ def _learn_boot(boots: dict[str, float], view: InstanceView, watch: Watch, now_s
     key = view.profile or "scheduler"
     before = boots.get(key, took)
     boots[key] = max(took, before * BOOT_KEEP + took * (1.0 - BOOT_KEEP))
+
+
+def _job_ids(view: InstanceView, watch: Watch) -> tuple[str, ...]:
+    if view.beat_age_seconds is None:
+        return watch.job_ids
+    return tuple(sorted(view.job_ids)[:JOB_IDS_MAX])
 
 
 def memory_max_bytes(policy: Policy, machine: HostFacts) -> int:

@@ -25,6 +25,8 @@ UNDRAINABLE_SECONDS = 3600.0
 #: A job that we had pushed back is known again this long; as many at most.
 PUSHED_BACK_SECONDS = 86400.0
 PUSHED_BACK_MAX = 512
+#: Jobs that are remembered of one instance, for when it falls silent.
+JOB_IDS_MAX = 64
 #: Without a heartbeat this long, while others beat: unresponsive. Its last heartbeat was in Redis for 60 s more.
 UNRESPONSIVE_SECONDS = 60.0
 
@@ -58,6 +60,7 @@ class Watch(Value, frozen=True, kw_only=True):
     silent_seconds: float = 0.0  # without a heartbeat while others beat, in punctual ticks
     heavy_since_seconds: float | None = None  # over its memory limit
     resident_bytes: int = 0  # as last seen
+    job_ids: tuple[str, ...] = ()  # of the jobs in its last heartbeat
     oom_told: bool = False  # its OOM kill is known
     unit_digest: str = ""  # of the unit file it was started by
     code: str = ""  # of Mastodon, as it was on disk when it was started
@@ -128,7 +131,12 @@ class HostMemory(Value, frozen=True, kw_only=True):
     def worth_keeping(self) -> HostMemory:
         """Without what changes every tick and begins anew after a restart of fleetd: not worth a write each time."""
         watches = {
-            key: msgspec.structs.replace(watch, silent_seconds=0.0, resident_bytes=0)
+            key: msgspec.structs.replace(
+                watch,
+                silent_seconds=0.0,
+                resident_bytes=0,
+                job_ids=watch.job_ids if watch.silent_seconds else (),  # no others will be heard of
+            )
             for key, watch in self.watches.items()
         }
         roll = self.roll

@@ -13,7 +13,7 @@ from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known, Snapshot
 from fleetd.core.health import boot_seconds_max
 from fleetd.core.host_decision import HostDecision
-from fleetd.core.host_memory import Watch
+from fleetd.core.host_memory import Watch, unit_name
 from fleetd.core.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
 from fleetd.core.terms import HostTerms
 
@@ -35,10 +35,11 @@ def end_stuck(
     if not isinstance(snapshot.sidekiq, Known):
         return
     _say_silent(instances, decision)
-    if terms.held is not None or _one_is_ending(instances):
+    if terms.held is not None or _one_is_ending(instances, decision):
         return
     now, writable = snapshot.now_seconds, snapshot.sidekiq.value.writable is True
-    hung = [v for v in instances if v.state == InstanceState.UNRESPONSIVE]
+    silent = [v for v in instances if v.state == InstanceState.UNRESPONSIVE]
+    hung = [v for v in silent if not _starts_over_again(v, now, decision)]
     failing = [(v, why) for v in instances if (why := _fails(v, now, decision, writable=writable))]
     if failing:
         view, why = failing[0]
@@ -52,7 +53,7 @@ def end_stuck(
 def _say_silent(instances: tuple[InstanceView, ...], decision: HostDecision) -> None:
     for view in instances:
         watch = decision.memory.watches.get(str(view.number))
-        name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
+        name = _name(view)
         if watch is None:
             continue
         if view.state == InstanceState.UNRESPONSIVE:
@@ -94,13 +95,42 @@ def _fails(view: InstanceView, now_seconds: float, decision: HostDecision, *, wr
     return f"did not get ready within {took:.0f} s" if limit is not None and took > limit else ""
 
 
-def _one_is_ending(instances: tuple[InstanceView, ...]) -> bool:
-    return any(v.state == InstanceState.STOPPING and v.beat_age_seconds is None for v in instances)
+def _starts_over_again(view: InstanceView, now_seconds: float, decision: HostDecision) -> bool:
+    """Whether its stop would push a job back a second time. What hangs each process that runs it goes no further."""
+    job_ids = frozenset(decision.memory.watches[str(view.number)].job_ids)
+    if not decision.memory.holds_pushed_back(job_ids, now_seconds):
+        return False
+    sentence = (
+        f"{_name(view)} hangs in a job that was pushed back before, so it is left: see the job, then "
+        f"`systemctl restart {unit_name(str(view.number))}`"
+    )
+    decision.reasons.say(ClampCode.LONG_JOB, sentence, view.profile)
+    return True
+
+
+def _one_is_ending(instances: tuple[InstanceView, ...], decision: HostDecision) -> bool:
+    """Whether one that was not drained first is on its way out; a stop may make it beat again."""
+    drains = decision.memory.drains
+    return any(
+        v.state == InstanceState.STOPPING
+        and (
+            v.beat_age_seconds is None
+            or ((drain := drains.get(str(v.number))) is not None and drain.quiet_sent_seconds is None)
+        )
+        for v in instances
+    )
 
 
 def _end(view: InstanceView, why: str, now_seconds: float, decision: HostDecision) -> None:
     decision.steps.append(Step(verb="stop", number=view.number, profile=view.profile, sentence=why))
     drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, why=why)
+    watch = decision.memory.watches.get(str(view.number))
+    if watch is not None and not view.boots:  # systemd's stop may wake it, and then it pushes its jobs back
+        decision.memory = decision.memory.with_pushed_back(frozenset(watch.job_ids), now_seconds)
     decision.memory = decision.memory.with_drain(view.number, drain)
     if view.number == "scheduler":
         decision.memory = structs.replace(decision.memory, scheduler_handover=True)
+
+
+def _name(view: InstanceView) -> str:
+    return "the scheduler" if view.number == "scheduler" else f"@{view.number}"
