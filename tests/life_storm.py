@@ -29,7 +29,7 @@ BOOTS = ("slow_boot", "prompt_boot", "break", "mend", "mend", "starved_systemd",
 CODE = ("code_changes", "code_breaks", "code_mended", "order_restart", "order_resume")
 CHANGES = ("unit_file", "other_threads", "rendered", "rendered", "order_restart", "order_restart")
 HEAVY = ("heavy", "heavy", "light")
-PRESSURE = ("memory_pressure", "core_pressure", "no_pressure", "no_pressure", "oom_kill")
+PRESSURE = ("memory_pressure", "little_memory", "core_pressure", "no_pressure", "no_pressure", "oom_kill")
 ORDERS = (
     "order_pause",
     "order_resume",
@@ -136,11 +136,15 @@ class LifeStorm(Storm):
     def _memory_pressure(self, detail: int) -> None:
         self.world.pressure = HostPressure(memory_stalled_share=0.5, cpu_waiting_share=0.1)
 
+    def _little_memory(self, detail: int) -> None:
+        self.world.memory_available_bytes = 300 * MIB
+
     def _core_pressure(self, detail: int) -> None:
         self.world.pressure = HostPressure(memory_stalled_share=0.0, cpu_waiting_share=0.95)
 
     def _no_pressure(self, detail: int) -> None:
         self.world.pressure = None
+        self.world.memory_available_bytes = 64 * 1024 * MIB
 
     def _host_unreadable(self, detail: int) -> None:
         self.rig.host.readable = False

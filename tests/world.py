@@ -55,6 +55,7 @@ class World:
         self.mute: set[Number] = set()  # these boot and work, but are never heard of
         self.slow_boots: dict[Number, float] = {}
         self.pressure: HostPressure | None = None
+        self.load_per_core: float | None = None
         self.oom_kills_total = 0
         self.redis_up = self.redis_writable = self.postgres_up = self.systemd_up = True
         self.postgres_refuses = False

@@ -147,6 +147,7 @@ def host_facts(world: World) -> HostFacts:
         scheduler_rendered=True,
         scheduler_digest=scheduler_digest(world.rendered_policy.scheduler),
         pressure=world.pressure,
+        load_per_core=world.load_per_core,
         oom_kills_total=world.oom_kills_total,
         code=CodeStamp(digest=world.code, version=world.code),
         unit_digests={TEMPLATE_UNIT: world.unit_file, SCHEDULER_UNIT: world.unit_file},

@@ -355,6 +355,24 @@ def test_lasting_memory_pressure_sheds_the_least_important_down_to_min() -> None
     assert all(b - a >= 120.0 for a, b in pairwise(at))
 
 
+def test_little_memory_sheds_down_to_min_and_says_so() -> None:
+    """MemAvailable fell below the reserve, and nothing went: the kernel told no pressure."""
+    rig = settled(policy(strict(numbers="1-4", low=2), pace=PacePolicy()), 2)
+    rig.world.enqueue("default", 50_000)
+    rig.run(200.0)
+    assert rig.serving() == 4
+    rig.world.memory_available_bytes = 4 * 400 * MIB + 100 * MIB
+    told = rig.run(50.0)
+    assert rig.serving() == 4
+    rig.world.resident_bytes = 420 * MIB  # what is shed does not help: the others grow
+    told += rig.run(40.0)
+    assert rig.serving() == 3
+    assert any("20 MiB of memory are available on this host" in said(t) for t in told)
+    rig.world.memory_available_bytes = 0
+    rig.run(900.0)
+    assert rig.serving() == 2
+
+
 def test_a_pause_keeps_what_pressure_would_shed() -> None:
     rig = loaded(policy(strict(numbers="1-6"), pace=QUICK), 3)
     rig.ticker.order(Pause())

@@ -28,6 +28,7 @@ _ENTRIES_MAX = 4096
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
 _STAT = re.compile(rb"^(file|shmem) (\d{1,19})$", re.MULTILINE)
 _PRESSURE = re.compile(rb"^(some|full) avg10=[\d.]+ avg60=(\d{1,3}\.\d{1,6}) ", re.MULTILINE)
+_LOAD = re.compile(rb"(\d{1,6}\.\d{1,4}) ")
 _OOM_KILLS = re.compile(rb"^oom_kill (\d{1,18})$", re.MULTILINE)
 _CODE_DIGEST = re.compile(r"[0-9a-zA-Z._-]{1,128}")
 _CODE_VERSION = re.compile(r"[0-9a-zA-Z.+_-]{0,64}")
@@ -41,9 +42,14 @@ class LinuxHost:
     """
 
     def __init__(
-        self, *, root: Path = Path("/"), rendered_directory: Path = Path("/var/lib/mastodon-sidekiq")
+        self,
+        *,
+        root: Path = Path("/"),
+        rendered_directory: Path = Path("/var/lib/mastodon-sidekiq"),
+        cores: int | None = None,
     ) -> None:
         self._root = root
+        self._cores = cores or os.cpu_count()
         self._cgroups = root / "sys/fs/cgroup"
         self._rendered_directory = root / rendered_directory.relative_to("/")
         self._unit_files = UnitFiles(root)
@@ -69,6 +75,7 @@ class LinuxHost:
             scheduler_rendered=bool(scheduler_digest),
             scheduler_digest=scheduler_digest,
             pressure=self._pressure(),
+            load_per_core=self._load_per_core(),
             oom_kills_total=self._oom_kills_total(),
             code=self._code(),
             unit_digests=self._unit_digests(),
@@ -114,6 +121,10 @@ class LinuxHost:
         if memory is None or cpu is None:
             return None
         return HostPressure(memory_stalled_share=_share(memory), cpu_waiting_share=_share(cpu))
+
+    def _load_per_core(self) -> float | None:
+        found = _LOAD.match(read_small_file(self._root / "proc/loadavg") or b"")
+        return float(found[1]) / self._cores if found and self._cores else None
 
     def _oom_kills_total(self) -> int | None:
         found = _OOM_KILLS.search(read_small_file(self._root / "proc/vmstat") or b"")

@@ -52,7 +52,7 @@ def afford(
     if budget is not None and not budget.refused and watched:
         _give_way(policy, budget, claims, instances, current, granted, clamps)
     if terms.shed and watched and terms.held is None:
-        _shed(policy, granted, current, clamps)
+        _shed(policy, terms.shed, granted, current, clamps)
     spare = policy.profile(terms.spare_for)
     if spare is None or terms.held is not None or granted[spare.name] != current[spare.name]:
         return granted, ""
@@ -151,7 +151,7 @@ class _Room:
         )
 
 
-def _shed(policy: Policy, granted: dict[str, int], current: dict[str, int], clamps: Clamps) -> None:
+def _shed(policy: Policy, why: str, granted: dict[str, int], current: dict[str, int], clamps: Clamps) -> None:
     """The least important instance goes, where none is going already."""
     if any(granted[name] < current[name] for name in granted):
         return
@@ -159,7 +159,7 @@ def _shed(policy: Policy, granted: dict[str, int], current: dict[str, int], clam
         before = granted[profile.name]
         if before > profile.min_instances:
             granted[profile.name] = before - 1
-            sentence = "this host has been short of memory for a minute: the least important goes"
+            sentence = f"{why}, and that for a minute and more: the least important goes"
             clamps.say(ClampCode.HOST_PRESSURE, sentence, profile.name, wanted=before, granted=before - 1)
             return
 

@@ -187,6 +187,7 @@ class HostFacts(Value, frozen=True, kw_only=True):
     scheduler_rendered: bool = False
     scheduler_digest: str = ""  # of its rendered settings; "": not rendered
     pressure: HostPressure | None = None  # None: this kernel does not tell
+    load_per_core: float | None = None  # load average of the last minute; None: unknown
     oom_kills_total: int | None = None  # processes the kernel killed for memory since boot; None: unknown
     code: CodeStamp | None = None  # None: not stamped
     unit_digests: dict[
