@@ -139,12 +139,14 @@ def host_facts(world: World) -> HostFacts:
         for n, u in world.units.items()
         if n != "scheduler" and u.process is not None
     }
+    scheduler = world.units["scheduler"].process
     return HostFacts(
         memory_available_bytes=world.memory_available_bytes - sum(resident.values()),
         memory_total_bytes=64 * 1024 * MIB,
         instance_resident_bytes=resident,
         rendered=rendered,
         scheduler_rendered=True,
+        scheduler_resident_bytes=_resident(world, scheduler) if scheduler is not None else None,
         scheduler_digest=scheduler_digest(world.rendered_policy.scheduler),
         pressure=world.pressure,
         load_per_core=world.load_per_core,

@@ -21,7 +21,7 @@ from tests.daemon.fleets import (
     with_scheduler,
 )
 from tests.fakes import Rig, policy, strict, weighted
-from tests.world import World
+from tests.world import MIB, World
 
 
 def fleet(count: int = 3, numbers: str = "1-4", *, pace: PacePolicy = QUICK, high: int | None = None) -> Rig:
@@ -537,6 +537,20 @@ def test_changed_settings_of_the_scheduler_are_rolled_too() -> None:
     rig.run(300.0)
     [process] = rig.world.schedulers()
     assert process.threads == 4
+
+
+def test_a_heavy_scheduler_is_ended_then_started_and_not_within_ten_minutes() -> None:
+    """Its memory was nobody's care: it grew until the kernel killed it."""
+    rig = scheduler_fleet()
+    rig.world.units["scheduler"].process.resident_bytes = 60 * 1024 * MIB  # type: ignore[union-attr]
+    rig.run(400.0)
+    assert rig.ordered("stop") == []
+    rig.run(300.0)
+    assert rig.ordered("stop") == ["scheduler"]
+    assert len(starts_of_scheduler(rig)) == 2
+    [process] = rig.world.schedulers()
+    assert process.resident_bytes is None
+    assert ended(rig) == "done"
 
 
 def test_a_pause_ordered_between_the_schedulers_end_and_start_does_not_leave_none() -> None:

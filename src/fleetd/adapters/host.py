@@ -56,7 +56,7 @@ class LinuxHost:
         self._digests_read: dict[str, str] = {}  # by unit file; "": it had none
 
     async def read(self, systemd: SystemdFacts | None) -> HostFacts:
-        """All of it now; resident bytes of the instances in `systemd` where their cgroup tells them, else absent.
+        """All of it now; resident bytes of the units in `systemd` where their cgroup tells them, else absent.
 
         Raises SourceUnavailableError when /proc/meminfo does not say what is available.
         """
@@ -66,6 +66,7 @@ class LinuxHost:
             taken = self._resident_bytes(unit.control_group)
             if taken is not None:
                 resident[number] = taken
+        scheduler = systemd.scheduler if systemd is not None else None
         scheduler_digest = _schedulers_digest(self._settings("scheduler.env"))
         return HostFacts(
             memory_available_bytes=available,
@@ -74,6 +75,7 @@ class LinuxHost:
             rendered=self._rendered(),
             scheduler_rendered=bool(scheduler_digest),
             scheduler_digest=scheduler_digest,
+            scheduler_resident_bytes=self._resident_bytes(scheduler.control_group) if scheduler else None,
             pressure=self._pressure(),
             load_per_core=self._load_per_core(),
             oom_kills_total=self._oom_kills_total(),

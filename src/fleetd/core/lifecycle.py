@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec import structs
 
 from fleetd.core.decision import InstanceState
-from fleetd.core.facts import Known, ProcessFacts, Snapshot, SystemdFacts, UnitFacts, Unknown, Value
+from fleetd.core.facts import Known, ProcessFacts, Snapshot, SystemdFacts, UnitFacts, Value
 from fleetd.core.identity import parse_tag
 from fleetd.core.policy import CLAIM_MARGIN_CONNECTIONS, Policy, Profile
 
@@ -248,8 +248,13 @@ def claim_of(process: ProcessFacts) -> int:
 
 
 def _resident(snapshot: Snapshot, number: Number, process: ProcessFacts | None) -> int | None:
-    if not isinstance(snapshot.machine, Unknown) and isinstance(number, int):
-        from_cgroup = snapshot.machine.value.instance_resident_bytes.get(number)
-        if from_cgroup is not None:
-            return from_cgroup
-    return process.resident_bytes if process else None
+    """Of its cgroup, ffmpeg and the like included; else what the heartbeat says of the process."""
+    from_cgroup = None
+    if isinstance(snapshot.machine, Known):
+        machine = snapshot.machine.value
+        from_cgroup = (
+            machine.scheduler_resident_bytes
+            if number == "scheduler"
+            else machine.instance_resident_bytes.get(number)
+        )
+    return from_cgroup if from_cgroup is not None else process.resident_bytes if process else None
