@@ -45,13 +45,23 @@ HOST = ("host_unreadable", "host_readable", "host_readable")
 
 
 class LifeStorm(Storm):
-    """`killed`: fleetd dies after every tick, and the next one begins with what was stored."""
+    """`killed`: fleetd dies after every tick, and the next one begins with what was stored. `in_mid_tick`: in every
+    tick that orders something, too, before its first step, or its second, or its third."""
 
-    def __init__(self, policy: Policy, *checks: Callable[[], Check], killed: bool = False) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *checks: Callable[[], Check],
+        killed: bool = False,
+        in_mid_tick: bool = False,
+    ) -> None:
         super().__init__(policy, *checks)
         self.killed = killed
+        self.in_mid_tick = in_mid_tick
 
     def tick(self) -> Told:
+        if self.in_mid_tick:
+            self.dies_after_steps = self.rig.ticks % 3
         told = super().tick()
         if self.killed:
             self.apply(("kill_fleetd", 0))

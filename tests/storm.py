@@ -7,7 +7,7 @@ that a run is the same everywhere and a failure shrinks to the few events that m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hypothesis import Phase, settings
@@ -31,7 +31,7 @@ SOURCES = ("redis_down", "postgres_down", "systemd_down", *3 * ("redis_up", "pos
 REDIS = ("redis_read_only", "redis_loses_data", "queue_unreadable", *2 * ("queue_readable",))
 DATABASE = ("others", "others", "refuses", "accepts", "accepts", "stray", "foreign", *3 * ("stray_gone",))
 PEOPLE = ("hand_start", "hand_stop", "hand_quiet", "hand_restart")
-MISHAPS = ("kill_fleetd", "freeze", "kill_worker", "break", "mend")
+MISHAPS = ("kill_fleetd", "die_in_tick", "freeze", "kill_worker", "break", "mend")
 SCHEDULERS = ("stock_scheduler", "stock_ends", "stock_dies", "hand_start_scheduler", "hand_stop_scheduler")
 
 
@@ -108,6 +108,7 @@ class Storm:
         self.world = World(policy, now=START_SECONDS)
         self.rig = Rig(self.world)
         self.checks = [make() for make in checks]
+        self.dies_after_steps: int | None = None  # fleetd, in the next tick
         self.numbers: list[int] = [n for p in policy.profiles for n in p.numbers]
 
     def run(self, schedule: list[tuple[int, Event]], *, then_ticks: int = 20) -> None:
@@ -117,8 +118,12 @@ class Storm:
             self.apply(event)
 
     def tick(self) -> Told:
-        before = Before.of(self.world, self.rig)
+        before, ticker = Before.of(self.world, self.rig), self.rig.ticker
+        self.rig.units.dies_after_steps = self.dies_after_steps
         told = self.rig.tick()
+        self.dies_after_steps = None
+        if self.rig.ticker is not ticker:  # fleetd died in it; with one host the ledger went with it
+            before = replace(before, fleet_memory=None)
         orders = [step for _, step in self.rig.units.orders[before.orders :]]
         for check in self.checks:
             check.after_tick(self, before, told, orders)
@@ -234,6 +239,9 @@ class Storm:
 
     def _kill_fleetd(self, detail: int) -> None:
         self.rig.kill_fleetd()
+
+    def _die_in_tick(self, detail: int) -> None:
+        self.dies_after_steps = detail % 3
 
     def _freeze(self, detail: int) -> None:
         self.world.advance(10.0 * (1 + detail))

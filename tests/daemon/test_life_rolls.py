@@ -573,6 +573,27 @@ def test_a_hung_scheduler_is_ended_and_started_afresh() -> None:
     assert len(starts_of_scheduler(rig)) == 2
 
 
+def test_a_restart_waits_for_what_a_roll_before_it_let_go() -> None:
+    """That one was given up while its last one still drained; then two were replaced at once."""
+    rules = policy(strict(numbers="1-3", low=2), weighted(numbers="7-9", low=2), pace=PacePolicy())
+    rig = settled(rules, 2)
+    rig.run(100.0)
+    rig.world.job_seconds = (900.0, 900.0)
+    rig.world.enqueue("push", 20)
+    rig.run(20.0)
+    rig.ticker.order(Restart(profile="weighted"))
+    while not rig.ordered("quiet"):
+        rig.run(5.0)
+    rig.world.broken.add(9)
+    rig.world.kill_worker(9)
+    while ended(rig) != "given_up":
+        rig.run(5.0)
+    rig.ticker.order(Restart(profile="default-first"))
+    for told in rig.run(900.0):
+        assert sum(1 for d in told.host.memory.drains.values() if d.rolled) <= 1
+    assert any(n in {1, 2} for n in rig.ordered("quiet")), "and then goes on"
+
+
 # -- beside one that is given up
 
 

@@ -37,6 +37,7 @@ class Drain(Value, frozen=True, kw_only=True):
     stop_sent_seconds: float | None = None
     why: str = ""
     unconfirmed: bool = False  # three beats have come since the quiet, and none says quiet
+    rolled: bool = False  # by a roll: the next one waits for it, whatever becomes of the roll
 
 
 class Pin(Value, frozen=True, kw_only=True):

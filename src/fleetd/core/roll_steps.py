@@ -101,6 +101,10 @@ def _waits_for(
         return "Redis can't be read, so a drain could not be watched"
     if memory.undrainable(now):
         return "a quiet was not confirmed, so nothing more is drained"
+    rolled = {key for key, drain in memory.drains.items() if drain.rolled}
+    before = [v for v in instances if v.there and str(v.number) in rolled]
+    if before:  # of a roll that was given up meanwhile
+        return f"{', '.join(_name(v) for v in before)} drains first"
     if old.number == "scheduler":
         left = SCHEDULER_AGE_SECONDS_MIN - old.state_age_seconds
         if left > 0:
@@ -185,7 +189,7 @@ def _step(
         return ""
     why = _CAUSES[roll.cause]
     if old.number == "scheduler":
-        let_go(old, f"{why}: started again once it is gone", now, decision)
+        let_go(old, f"{why}: started again once it is gone", now, decision, rolled=True)
         decision.memory = structs.replace(decision.memory, scheduler_handover=True)
         return "the scheduler is ended, then started"
     planned = plan.profiles.get(policy.host, {}).get(old.profile) if plan is not None else None
@@ -195,7 +199,7 @@ def _step(
             return f"the replacement of {_name(old)} went away"
         if not roll.spare:
             return _let_go_first(policy, snapshot, instances, old, why, decision)
-        let_go(old, why, now, decision)
+        let_go(old, why, now, decision, rolled=True)
         return f"{_name(old)} drains"
     own = [v for v in instances if v.profile == profile.name]
     free = [
@@ -225,7 +229,7 @@ def _let_go_first(
     above_min = profile is not None and len(own) > profile.min_instances
     if database.value.refused if isinstance(database, Known) else above_min:
         return f"no connection is known to be free for what comes after {_name(old)}"
-    let_go(old, why, snapshot.now_seconds, decision)
+    let_go(old, why, snapshot.now_seconds, decision, rolled=True)
     roll = decision.memory.roll
     if roll is not None:
         roll = structs.replace(roll, away=old.profile, count=len(own))
