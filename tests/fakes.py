@@ -62,11 +62,16 @@ class FakeDatabase:
     async def close(self) -> None: ...
 
 
+class FleetdDiedError(BaseException):
+    """SIGKILL in the middle of a tick: no code of fleetd's runs any more."""
+
+
 class FakeUnits:
     """systemd; keeps what fleetd ordered, with the time."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.dies_after_steps: int | None = None  # of the present tick; None: fleetd lives
         self.orders: list[tuple[float, Step]] = []
 
     async def read(self) -> SystemdFacts:
@@ -77,6 +82,10 @@ class FakeUnits:
         return systemd_facts(self.world)
 
     async def carry_out(self, step: Step) -> StepResult:
+        if self.dies_after_steps is not None:
+            if self.dies_after_steps == 0:
+                raise FleetdDiedError
+            self.dies_after_steps -= 1
         if self.world.systemd_hangs:
             await asyncio.sleep(HANG_SECONDS)
         if not self.world.systemd_up:
@@ -191,9 +200,16 @@ class Rig:
     kill_fleetd = start_fleetd
 
     def tick(self) -> Told:
-        """One tick now; time does not move."""
+        """One tick now; time does not move. Where fleetd dies in it, the first tick of the next process."""
         self.ticks += 1
-        return _LOOP.run_until_complete(self.ticker.tick())
+        try:
+            return _LOOP.run_until_complete(self.ticker.tick())
+        except FleetdDiedError:
+            self.units.dies_after_steps = None
+            self.kill_fleetd()
+            return _LOOP.run_until_complete(self.ticker.tick())
+        finally:
+            self.units.dies_after_steps = None
 
     def run(self, seconds: float) -> list[Told]:
         """Ticks as the daemon makes them, for so long."""

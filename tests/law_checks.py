@@ -180,6 +180,9 @@ class NoJobLost(Check):
                 assert state == "active", f"quiet sent to a unit that is {state}"
             if step.verb == "stop" and state == "active":
                 hung = step.number in before.hung
+                if step.number in before.unheard:
+                    assert world.redis_up and world.redis_writable, "jobs could not be pushed back"  # noqa: PT018
+                    continue
                 self._stop_is_lawful(storm, told, step, before.beats.get(step.number), hung=hung)
 
     def _stop_is_lawful(self, storm: Storm, told: Told, step: Step, beat: Beat | None, *, hung: bool) -> None:
@@ -248,7 +251,8 @@ class PeopleFirst(Check):
             want, at = self.wants.get(step.number, ("", 0.0))
             beat, boots = before.beats.get(step.number), before.states[step.number] == "activating"
             unheard = want == "quiet" and (beat is None or not beat.quiet)
-            overdue = want == "run" and step.verb == "stop" and boots and world.now - at > 120.0
+            overdue = want == "run" and step.verb == "stop" and boots and world.now - at > 60.0
+            overdue = overdue or (step.verb == "stop" and step.number in before.unheard)
             if unheard or overdue:  # nobody could know yet; or it hangs, whoever started it
                 self.wants.pop(step.number)
             elif want and world.now - at < pin_seconds - 10.0:

@@ -12,7 +12,7 @@ from fleetd.core.commands import (
     Resume,
     SetInstances,
 )
-from fleetd.core.decision import InstanceState, Step
+from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known
 from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS
 from fleetd.core.lifecycle import Number
@@ -99,7 +99,16 @@ class OneReplacedAtATime(Check):
     def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
         memory = told.host.memory
         rolled = [k for k, d in memory.drains.items() if d.why.startswith(ROLLED)]
+        assert rolled == [k for k, d in memory.drains.items() if d.rolled]
         assert len(rolled) <= 1, f"{rolled} replaced at once"
+
+
+class OnlyDeafOnes(Check):
+    """What is called undrainable heeds no signal. For storms in which nobody is deaf and nobody hangs."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        called = [c.sentence for c in told.host.clamps if c.code == ClampCode.UNDRAINABLE]
+        assert not called, f"{called}, though all heed signals"
 
 
 class RollKeepsCapacity(Check):

@@ -24,12 +24,12 @@ from fleetd.errors import OrderRefusedError
 from tests.storm import Check, Storm
 from tests.world import MIB
 
-HANGS = ("hang", "unhang", "deaf", "hear", "hear")
+HANGS = ("hang", "unhang", "deaf", "hear", "hear", "mute", "speak")
 BOOTS = ("slow_boot", "prompt_boot", "break", "mend", "mend", "starved_systemd", "fed_systemd")
 CODE = ("code_changes", "code_breaks", "code_mended", "order_restart", "order_resume")
 CHANGES = ("unit_file", "other_threads", "rendered", "rendered", "order_restart", "order_restart")
 HEAVY = ("heavy", "heavy", "light")
-PRESSURE = ("memory_pressure", "core_pressure", "no_pressure", "no_pressure", "oom_kill")
+PRESSURE = ("memory_pressure", "little_memory", "core_pressure", "no_pressure", "no_pressure", "oom_kill")
 ORDERS = (
     "order_pause",
     "order_resume",
@@ -45,13 +45,23 @@ HOST = ("host_unreadable", "host_readable", "host_readable")
 
 
 class LifeStorm(Storm):
-    """`killed`: fleetd dies after every tick, and the next one begins with what was stored."""
+    """`killed`: fleetd dies after every tick, and the next one begins with what was stored. `in_mid_tick`: in every
+    tick that orders something, too, before its first step, or its second, or its third."""
 
-    def __init__(self, policy: Policy, *checks: Callable[[], Check], killed: bool = False) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *checks: Callable[[], Check],
+        killed: bool = False,
+        in_mid_tick: bool = False,
+    ) -> None:
         super().__init__(policy, *checks)
         self.killed = killed
+        self.in_mid_tick = in_mid_tick
 
     def tick(self) -> Told:
+        if self.in_mid_tick:
+            self.dies_after_steps = self.rig.ticks % 3
         told = super().tick()
         if self.killed:
             self.apply(("kill_fleetd", 0))
@@ -60,7 +70,7 @@ class LifeStorm(Storm):
     # -- instances
 
     def _hang(self, detail: int) -> None:
-        self.world.hang(self._number(detail))
+        self.world.hang(self._number(detail), stuck=detail % 3 == 0)
 
     def _unhang(self, detail: int) -> None:
         for process in self.world.processes():
@@ -71,6 +81,15 @@ class LifeStorm(Storm):
 
     def _hear(self, detail: int) -> None:
         self.world.deaf.clear()
+
+    def _mute(self, detail: int) -> None:
+        """From its next boot on."""
+        self.world.mute.add(self._number(detail))
+
+    def _speak(self, detail: int) -> None:
+        self.world.mute.clear()
+        for process in self.world.processes():
+            process.mute = False
 
     def _oom_kill(self, detail: int) -> None:
         self.world.oom_kill(self._number(detail))
@@ -127,11 +146,15 @@ class LifeStorm(Storm):
     def _memory_pressure(self, detail: int) -> None:
         self.world.pressure = HostPressure(memory_stalled_share=0.5, cpu_waiting_share=0.1)
 
+    def _little_memory(self, detail: int) -> None:
+        self.world.memory_available_bytes = 300 * MIB
+
     def _core_pressure(self, detail: int) -> None:
         self.world.pressure = HostPressure(memory_stalled_share=0.0, cpu_waiting_share=0.95)
 
     def _no_pressure(self, detail: int) -> None:
         self.world.pressure = None
+        self.world.memory_available_bytes = 64 * 1024 * MIB
 
     def _host_unreadable(self, detail: int) -> None:
         self.rig.host.readable = False

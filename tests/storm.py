@@ -7,7 +7,7 @@ that a run is the same everywhere and a failure shrinks to the few events that m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hypothesis import Phase, settings
@@ -33,7 +33,7 @@ CONNECTIONS = (*2 * ("others_come",), *2 * ("others_leave",), "others", "web_wor
 GARBLED = ("foreign", "garbled", "legible")
 DATABASE = ("others", "others", "refuses", "accepts", "accepts", "stray", "foreign", *3 * ("stray_gone",))
 PEOPLE = ("hand_start", "hand_stop", "hand_quiet", "hand_restart")
-MISHAPS = ("kill_fleetd", "freeze", "kill_worker", "break", "mend")
+MISHAPS = ("kill_fleetd", "die_in_tick", "freeze", "kill_worker", "break", "mend")
 SCHEDULERS = ("stock_scheduler", "stock_ends", "stock_dies", "hand_start_scheduler", "hand_stop_scheduler")
 
 
@@ -68,6 +68,7 @@ class Before:
     orders: int
     fleet_memory: bytes | None
     hung: frozenset[Number] = frozenset()  # neither beat nor heed signals
+    unheard: frozenset[Number] = frozenset()  # READY for two minutes, and never a heartbeat
 
     @staticmethod
     def of(world: World, rig: Rig) -> Before:
@@ -82,6 +83,12 @@ class Before:
             orders=len(rig.units.orders),
             fleet_memory=rig.ticker.ledger._fleet_memory,  # type: ignore[attr-defined]
             hung=frozenset(n for n, u in world.units.items() if u.process is not None and u.process.hung),
+            unheard=frozenset(
+                n
+                for n, u in world.units.items()
+                if u.process is not None and u.process.beat_at is None
+                if u.state == "active" and world.now - u.since >= 120.0
+            ),
         )
 
 
@@ -104,6 +111,7 @@ class Storm:
         self.world.pool_size = pool_size
         self.rig = Rig(self.world)
         self.checks = [make() for make in checks]
+        self.dies_after_steps: int | None = None  # fleetd, in the next tick
         self.numbers: list[int] = [n for p in policy.profiles for n in p.numbers]
 
     def run(self, schedule: list[tuple[int, Event]], *, then_ticks: int = 20) -> None:
@@ -113,8 +121,12 @@ class Storm:
             self.apply(event)
 
     def tick(self) -> Told:
-        before = Before.of(self.world, self.rig)
+        before, ticker = Before.of(self.world, self.rig), self.rig.ticker
+        self.rig.units.dies_after_steps = self.dies_after_steps
         told = self.rig.tick()
+        self.dies_after_steps = None
+        if self.rig.ticker is not ticker:  # fleetd died in it; with one host the ledger went with it
+            before = replace(before, fleet_memory=None)
         orders = [step for _, step in self.rig.units.orders[before.orders :]]
         for check in self.checks:
             check.after_tick(self, before, told, orders)
@@ -245,6 +257,9 @@ class Storm:
 
     def _kill_fleetd(self, detail: int) -> None:
         self.rig.kill_fleetd()
+
+    def _die_in_tick(self, detail: int) -> None:
+        self.dies_after_steps = detail % 3
 
     def _freeze(self, detail: int) -> None:
         self.world.advance(10.0 * (1 + detail))

@@ -23,7 +23,7 @@ BEAT_SECONDS = 10.0
 GHOST_SECONDS = 60.0
 SHUTDOWN_SECONDS = 25.0  # Sidekiq's -t
 RESTART_SECONDS = 5.0  # RestartSec
-START_LIMIT = 3  # deaths in a row before READY; then systemd gives up
+START_LIMIT, START_LIMIT_SECONDS = 6, 60.0  # starts within so long; then systemd gives up
 STOP_SLACK_SECONDS = 35.0  # TimeoutStopSec beyond -t
 MIB = 1024 * 1024
 
@@ -52,8 +52,10 @@ class World:
         self.unit_file = "unit-1"
         self.code, self.code_broken = "code-1", False  # Mastodon's; broken: what boots on it dies
         self.deaf: set[Number] = set()  # a wrapper that passes on no signal
+        self.mute: set[Number] = set()  # these boot and work, but are never heard of
         self.slow_boots: dict[Number, float] = {}
         self.pressure: HostPressure | None = None
+        self.load_per_core: float | None = None
         self.oom_kills_total = 0
         self.redis_up = self.redis_writable = self.postgres_up = self.systemd_up = True
         self.postgres_refuses = False
@@ -100,8 +102,7 @@ class World:
 
     def _step_unit(self, unit: Unit) -> None:
         if unit.restart_at is not None and self.now >= unit.restart_at:
-            unit.restart_at = None
-            self._boot(unit)
+            self._restart(unit)
         process = unit.process
         if process is None or unit.state != "activating" or self.now < process.ready_at:
             return
@@ -109,7 +110,6 @@ class World:
             self._died(unit)
         else:
             unit.become("active", self.now)
-            unit.deaths = 0
 
     def _step_process(self, process: Process) -> None:
         if process.hung and process.stop_at is not None and self.now >= process.stop_at + STOP_SLACK_SECONDS:
@@ -126,7 +126,8 @@ class World:
             job.begun_at, job.finish_at = self.now, self.now + self.random.uniform(*self.job_seconds)
             process.jobs.append(job)
             process.opened = max(process.opened, len(process.jobs))
-        if self.redis_up and (process.beat_at is None or self.now - process.beat_at >= BEAT_SECONDS):
+        due = process.beat_at is None or self.now - process.beat_at >= BEAT_SECONDS
+        if self.redis_up and due and not process.mute:
             self._beat(process)
         if process.stop_at is not None and (not process.jobs or self.now >= process.stop_at):
             self._exit(process)
@@ -149,7 +150,7 @@ class World:
         """The end of an ordinary stop: push back what is unfinished, or lose it where Redis takes no writes."""
         if process.jobs and self.redis_up and self.redis_writable:
             for job in process.jobs:
-                job.pushed_back += process.stopped_by == "fleetd"
+                job.pushed_back += process.stopped_by == "fleetd" and job.jid not in process.untold
                 self.queues[job.queue].appendleft(job)
             self.pushed_back += len(process.jobs)
         else:
@@ -178,18 +179,24 @@ class World:
                 unit.become("failed", self.now)
 
     def _died(self, unit: Unit) -> None:
-        """Not by a stop: systemd restarts it, until the start limit."""
+        """Not by a stop: systemd restarts it."""
         process = unit.process
         if process is not None:
             process.alive = False
             self.ghosts.append(process)
         unit.process = None
-        unit.deaths += 1
-        if unit.deaths >= START_LIMIT:
+        unit.become("activating", self.now)  # auto-restart
+        unit.restart_at = self.now + RESTART_SECONDS
+
+    def _restart(self, unit: Unit) -> None:
+        """The end of RestartSec, or of a start job that waited."""
+        unit.restart_at = None
+        unit.begun = [at for at in unit.begun if self.now - at < START_LIMIT_SECONDS]
+        if len(unit.begun) >= START_LIMIT:
             unit.become("failed", self.now)
-        else:
-            unit.become("activating", self.now)  # auto-restart
-            unit.restart_at = self.now + RESTART_SECONDS
+            return
+        unit.restarts += unit.state == "activating"
+        self._boot(unit)
 
     # -- processes and units ------------------------------------------------------------------------------------
 
@@ -215,8 +222,10 @@ class World:
             queues, threads, pool = profile.queues, profile.threads, profile.db_pool
             weighted = profile.order == "weighted"
         unit.process = self._process(self.policy.host, unit.number, threads, pool, queues, weighted, digest)
+        unit.process.mute = unit.number in self.mute
         unit.process.ready_at += self.slow_boots.get(unit.number, 0.0)
         unit.invocation, unit.result, unit.killed_by_signal = self._pid, "success", 0
+        unit.begun.append(self.now)
         unit.become("activating", self.now)
 
     def _process(
@@ -274,7 +283,7 @@ class World:
             return "skipped"
         if unit.state == "deactivating":
             return "failed"  # TransactionIsDestructive
-        unit.deaths = 0
+        unit.restarts, unit.begun = 0, []
         if self.start_job_seconds:
             unit.restart_at = self.now + self.start_job_seconds
         elif number != "scheduler" and number not in self.rendered:
@@ -300,9 +309,13 @@ class World:
             if process is not None:
                 process.alive = False
             unit.process = None
-            if unit.state != "failed":
+            if unit.state not in {"failed", "inactive"}:
                 unit.become("inactive", self.now)
             return "done"
+        if process.hung and not process.stuck:
+            told = {jid for jid, _ in process.beat_jobs}
+            process.untold = frozenset(job.jid for job in process.jobs) - told
+            process.hung = False
         process.quiet = process.quiet or not process.hung
         if process.stop_at is None:
             process.stop_at, process.stopped_by = self.now + SHUTDOWN_SECONDS, by
@@ -334,10 +347,10 @@ class World:
             self.kill_worker(number)
             unit.killed_by_signal = 9
 
-    def hang(self, number: Number) -> None:
+    def hang(self, number: Number, *, stuck: bool = False) -> None:
         process = self.units[number].process
         if process is not None and process.is_ready(self.now):
-            process.hung = True
+            process.hung, process.stuck = True, stuck
 
     def reset_failed(self, number: Number) -> None:
         if self.units[number].state == "failed":
@@ -347,7 +360,7 @@ class World:
         """The host goes down hard and comes back; `at_boot` are started by systemd."""
         for number, unit in self.units.items():
             self.kill_worker(number)
-            unit.process, unit.restart_at, unit.deaths = None, None, 0
+            unit.process, unit.restart_at = None, None
             unit.state, unit.since = "inactive", self.now
         self.boot_id = f"boot-{int(self.now)}"
         for number in at_boot:

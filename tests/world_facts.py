@@ -124,6 +124,7 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
         active_state=unit.state,
         sub_state="auto-restart" if unit.restart_at is not None else unit.state,
         main_pid=unit.process.pid if unit.process is not None else 0,
+        restarts=unit.restarts,
         state_age_seconds=world.now - unit.since,
         invocation_id=f"{unit.invocation:032x}",
         result=unit.result,
@@ -143,14 +144,17 @@ def host_facts(world: World) -> HostFacts:
         for n, u in world.units.items()
         if n != "scheduler" and u.process is not None
     }
+    scheduler = world.units["scheduler"].process
     return HostFacts(
         memory_available_bytes=world.memory_available_bytes - sum(resident.values()),
         memory_total_bytes=64 * 1024 * MIB,
         instance_resident_bytes=resident,
         rendered=rendered,
         scheduler_rendered=True,
+        scheduler_resident_bytes=_resident(world, scheduler) if scheduler is not None else None,
         scheduler_digest=scheduler_digest(world.rendered_policy.scheduler),
         pressure=world.pressure,
+        load_per_core=world.load_per_core,
         oom_kills_total=world.oom_kills_total,
         code=CodeStamp(digest=world.code, version=world.code),
         unit_digests={TEMPLATE_UNIT: world.unit_file, SCHEDULER_UNIT: world.unit_file},

@@ -38,6 +38,9 @@ class Process:
     stop_at: float | None = None  # TERM taken: when it pushes back what is unfinished
     quiet_since: float | None = None
     stopped_by: str = ""
+    untold: frozenset[str] = (
+        frozenset()
+    )  # its jobs that no heartbeat had named before it hung: nobody could know
     jobs: list[Job] = field(default_factory=list)
     opened: int = 0  # database connections, lazily
     beat_at: float | None = None
@@ -47,6 +50,8 @@ class Process:
     beat_jobs: tuple[tuple[str, float], ...] = ()  # jid and begin, as of the last beat
     alive: bool = True
     hung: bool = False  # SIGSTOP, or stuck in C: no beat, no work, deaf to signals
+    stuck: bool = False  # the latter: systemd's stop (which sends SIGCONT, too) does not wake it
+    mute: bool = False  # works, but beats with another tag, or not at all
     code: str = ""  # of Mastodon, as it was on disk when it was started
     digest: str = ""
     resident_bytes: int | None = None  # None: as the world's others
@@ -75,11 +80,12 @@ class Unit:
     since: float = 0.0
     process: Process | None = None
     restart_at: float | None = None
-    deaths: int = 0
+    restarts: int = 0  # by systemd, since it was last started (NRestarts)
+    begun: list[float] = field(default_factory=list)  # starts within the interval of the start limit
     invocation: int = 0
     result: str = "success"
     killed_by_signal: int = 0
 
     def become(self, state: str, now: float) -> None:
-        if state != self.state:
-            self.state, self.since = state, now
+        """A change of state or of sub-state: from one boot to the next it is `activating` all along, and young."""
+        self.state, self.since = state, now

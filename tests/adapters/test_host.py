@@ -93,9 +93,12 @@ def test_resident_memory_leaves_out_reclaimable_cache(root: Path) -> None:
             5: unit("/b/../b"),
             6: unit("b"),
         },
-        scheduler=None,
+        scheduler=unit("/b"),
     )
-    assert read(root, systemd).instance_resident_bytes == {1: 700000, 2: 77}
+    facts = read(root, systemd)
+    assert facts.instance_resident_bytes == {1: 700000, 2: 77}
+    assert facts.scheduler_resident_bytes == 77
+    assert read(root, SystemdFacts(instances={}, scheduler=None)).scheduler_resident_bytes is None
 
 
 def test_rendered_instances(root: Path) -> None:

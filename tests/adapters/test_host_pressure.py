@@ -147,3 +147,12 @@ def test_a_unit_file_that_changes_is_unknown_until_two_readings_agree(root: Path
     assert digests()[TEMPLATE] != before[TEMPLATE]
     (root / "etc/systemd/system" / TEMPLATE).unlink()
     assert set(digests()) == set(digests()) == {SCHEDULER}
+
+
+def test_the_load_of_the_last_minute_by_core(root: Path) -> None:
+    assert read(root).load_per_core is None
+    (root / "proc/loadavg").write_text("6.50 3.00 1.00 2/345 6789\n")
+    facts = asyncio.run(LinuxHost(root=root, cores=4).read(None))
+    assert facts.load_per_core == 1.625
+    (root / "proc/loadavg").write_text("nan")
+    assert read(root).load_per_core is None

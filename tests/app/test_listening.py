@@ -17,6 +17,7 @@ from fleetd.adapters.http import HttpListener
 from fleetd.adapters.systemd import SystemdUnits
 from fleetd.app import listening
 from fleetd.app.listening import Listening
+from fleetd.app.places import find_places
 from fleetd.app.run import Daemon
 from fleetd.config import load
 from fleetd.core.status import Status
@@ -135,7 +136,8 @@ def daemon_at(port: int, directory: Path) -> Daemon:
     sources = Sources(
         FakeSidekiq(world), FakeDatabase(world), units, FakeHost(world), clock, deadline_seconds=2.0
     )
-    return Daemon(file, settings, sources, cast(SystemdUnits, units), clock)
+    places = find_places(settings, {})
+    return Daemon(file, settings, places, sources, cast(SystemdUnits, units), clock)
 
 
 def test_the_daemon_goes_on_and_status_says_so(

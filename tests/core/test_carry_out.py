@@ -9,7 +9,7 @@ from fleetd.core.decision import Plan, Step
 from fleetd.core.drain import DRAIN_ORDERS_MAX
 from fleetd.core.facts import ProcessFacts, SidekiqFacts, UnitFacts
 from fleetd.core.host_decision import HostDecision
-from fleetd.core.host_memory import Failure, HostMemory
+from fleetd.core.host_memory import Failure, HostMemory, Watch
 from fleetd.core.lifecycle import Drain, Pin
 from fleetd.core.policy import PacePolicy, Policy
 from fleetd.core.scheduler import SchedulerDecision
@@ -125,6 +125,13 @@ def test_what_boots_is_let_go_first_by_a_stop() -> None:
     decision = host({**units, 3: unit("activating", age=5.0)}, *beats, plan=planned(2))
     assert did(decision) == [("stop", 3)]
     assert decision.memory.drains["3"].stop_sent_seconds == NOW
+
+
+def test_one_that_is_never_heard_of_is_no_victim_while_others_are() -> None:
+    units, beats = serving(1, 2)
+    memory = HostMemory(watches={"3": Watch(invocation_id="", silent_seconds=20.0)})
+    decision = host({**units, 3: unit(age=50.0, pid=103)}, *beats, plan=planned(2), memory=memory)
+    assert did(decision) == [("quiet", 2)]
 
 
 def test_ready_without_a_heartbeat_is_waited_for() -> None:

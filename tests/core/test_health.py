@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.facts import Known, ProcessFacts, UnitFacts
+from fleetd.core.facts import Known, ProcessFacts, RunningJob, UnitFacts
 from fleetd.core.health import boot_seconds_max, memory_max_bytes, punctual, remember_health
-from fleetd.core.host_memory import HostMemory
+from fleetd.core.host_memory import JOB_IDS_MAX, HostMemory
 from fleetd.core.policy import MemoryPolicy, PacePolicy
 from tests.core.facts_by_hand import MIB, machine, process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy, strict
@@ -86,15 +86,39 @@ def test_silence_that_proves_nothing_begins_anew(trouble: dict[str, bool]) -> No
     assert host.silent_seconds() == 0.0
 
 
-def test_one_that_was_never_heard_and_a_fresh_process_are_not_silent() -> None:
+def test_one_that_was_never_heard_is_unheard_and_not_unresponsive() -> None:
     never = Host()
-    for _ in range(4):
+    for _ in range(30):
         never.tick(up())
-    assert never.silent_seconds() == 0.0
-    again = Host().served()
-    again.tick(up(invocation="b", age=100.0))
-    again.tick(up(invocation="b", age=105.0))
-    assert again.silent_seconds() == 0.0
+    orders = never.memory.orders(never.now)["1"]
+    assert (orders.unheard, orders.unresponsive) == (True, False)
+    never.tick(up(), other=False)
+    assert "1" not in never.memory.orders(never.now), "nobody beats: it is Redis that does not know"
+
+
+def test_a_fresh_process_is_not_called_unresponsive() -> None:
+    host = Host().served()
+    for _ in range(30):
+        host.tick(up(invocation="b", age=100.0))
+    assert not host.memory.orders(host.now)["1"].unresponsive
+
+
+def busy_with(*job_ids: str) -> ProcessFacts:
+    jobs = tuple(RunningJob(jid=j, run_age_seconds=1.0) for j in job_ids)
+    return structs.replace(process(tag(1), pid=101), jobs=jobs)
+
+
+def test_the_jobs_of_the_last_heartbeat_are_remembered_while_it_is_silent_over_restarts_of_fleetd() -> None:
+    host = Host()
+    host.tick(up(), busy_with("a", "b"))
+    assert host.memory.worth_keeping().watches["1"].job_ids == (), "no write for each heartbeat"
+    host.tick(up())
+    assert host.memory.worth_keeping().watches["1"].job_ids == ("a", "b")
+    host.memory = host.memory.worth_keeping()
+    host.tick(up())
+    assert host.memory.watches["1"].job_ids == ("a", "b")
+    host.tick(up(), busy_with(*(f"{n:03}" for n in range(900))))
+    assert len(host.memory.watches["1"].job_ids) == JOB_IDS_MAX
 
 
 def test_ticks_may_be_set_far_apart() -> None:
@@ -118,6 +142,51 @@ def test_a_boot_is_learnt_up_to_ready_longer_ones_at_once_shorter_ones_slowly() 
     host.tick(up("activating", invocation="c", age=0.0))
     host.tick(up(invocation="c", age=0.0), process(tag(1), pid=101, started=1.0), after=90.0)
     assert host.memory.boot_seconds == {"default-first": 90.0}
+
+
+def boot(restarts: int, *, sub: str = "start") -> UnitFacts:
+    own = up("activating", invocation=str(restarts), age=1.0)
+    return structs.replace(own, restarts=restarts, sub_state=sub)
+
+
+def first_boot(host: Host) -> tuple[float | None, int]:
+    watch = host.memory.watches["1"]
+    return watch.first_boot_seconds, watch.first_boot_restarts
+
+
+def test_boots_without_a_heartbeat_are_counted_from_the_first() -> None:
+    host = Host()
+    host.tick(boot(5))
+    since = host.now
+    host.tick(boot(5, sub="auto-restart"))
+    host.tick(boot(6))
+    host.tick(structs.replace(boot(6), active_state="active"))
+    host.tick(boot(8))  # one came and went between two ticks
+    assert first_boot(host) == (since, 5)
+
+
+def test_a_heartbeat_ends_the_count() -> None:
+    host = Host()
+    host.tick(boot(5))
+    host.tick(structs.replace(boot(5), active_state="active"), process(tag(1), pid=101))
+    host.tick(boot(6))
+    assert first_boot(host) == (host.now, 6)
+
+
+def test_a_persons_restart_ends_the_count() -> None:
+    host = Host()
+    host.tick(boot(5))
+    host.tick(boot(0))
+    assert first_boot(host) == (host.now, 0)
+
+
+@pytest.mark.parametrize("trouble", [{"redis": False}, {"complete": False}], ids=str)
+def test_what_dies_while_redis_is_away_has_not_failed(trouble: dict[str, bool]) -> None:
+    host = Host()
+    host.tick(boot(5))
+    host.tick(boot(7), **trouble)
+    host.tick(boot(7))
+    assert first_boot(host) == (host.now, 7)
 
 
 def test_how_long_a_boot_may_take() -> None:

@@ -28,7 +28,7 @@ STOPPED = Drain(since_seconds=0.0, quiet_sent_seconds=0.0, stop_sent_seconds=5.0
         (unit("activating"), None, DRAIN, False, "stopping"),
         (unit("deactivating"), None, DRAIN, False, "stopping"),
         (unit(age=5.0), None, None, False, "starting"),  # READY, no beat yet
-        (unit(age=31.0), None, None, False, "serving"),
+        (unit(age=31.0), None, None, False, "serving"),  # unless others beat: see below
         (unit(age=5.0), process(tag(1)), None, False, "serving"),
         (unit(), process(tag(1)), DRAIN, False, "quieting"),
         (unit(), process(tag(1), quiet=True), DRAIN, False, "draining"),
@@ -42,6 +42,21 @@ def test_state(
 ) -> None:
     found = state_of(own_unit, beat, Orders(drain=drain, start_ordered=ordered), sidekiq_known=True)
     assert found == InstanceState(state)
+
+
+def test_one_without_a_heartbeat_while_others_beat_is_no_capacity_however_long() -> None:
+    unheard = Orders(unheard=True)
+    assert state_of(unit(age=3000.0), None, unheard, sidekiq_known=True) == InstanceState.STARTING
+    assert state_of(unit(age=3000.0), None, unheard, sidekiq_known=False) == InstanceState.SERVING
+    assert state_of(unit(), process(tag(1)), unheard, sidekiq_known=True) == InstanceState.SERVING
+
+
+def test_one_that_we_ended_because_it_did_not_come_up_has_failed() -> None:
+    failed = Orders(failed=True)
+    assert state_of(None, None, failed, sidekiq_known=True) == InstanceState.FAILED
+    assert state_of(unit(), process(tag(1)), failed, sidekiq_known=True) == InstanceState.SERVING
+    stopped = Orders(failed=True, pinned="stopped")
+    assert state_of(None, None, stopped, sidekiq_known=True) == InstanceState.PINNED
 
 
 def test_without_redis_what_is_active_serves() -> None:

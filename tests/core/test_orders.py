@@ -27,6 +27,9 @@ RULES = policy(strict(numbers="1-3"), weighted(numbers="7-8"), scheduler=Schedul
 ROLL = Roll(cause="restart", left={"2": "", "1": ""}, total=3, done=1, since_seconds=NOW - 60.0, current="2")
 
 
+FAILED = Failure(count=11, last_seconds=0.0)
+
+
 def given(
     command: object, memory: HostMemory | None = None, *, quiet: bool = False
 ) -> tuple[HostMemory, str]:
@@ -130,3 +133,21 @@ def test_a_second_restart_is_taken_only_where_the_code_has_changed_again() -> No
 )
 def test_a_length_of_time(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+def test_a_restart_forgets_the_failures_of_what_it_is_for() -> None:
+    failures = {"3": FAILED, "7": FAILED, "scheduler": FAILED}
+    memory, sentence = given(Restart(profile="default-first"), HostMemory(failures=failures))
+    assert set(memory.failures) == {"7", "scheduler"}
+    assert "What failed before is tried again: mastodon-sidekiq@3." in sentence
+    memory, _ = given(Restart(), HostMemory(failures=failures))
+    assert memory.failures == {}
+
+
+def test_a_restart_of_one_profile_says_that_the_code_is_accepted_for_all() -> None:
+    upgraded = HostMemory(code="old", code_on_disk=CodeStamp(digest="new"))
+    memory, sentence = given(Restart(profile="default-first"), upgraded)
+    assert memory.code == "new"
+    assert "accepted for all profiles" in sentence
+    assert "accepted for all" not in given(Restart(), upgraded)[1]
+    assert "accepted for all" not in given(Restart(profile="default-first"))[1]

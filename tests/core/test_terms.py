@@ -69,7 +69,7 @@ def test_memory_pressure_sheds_after_a_minute_and_every_two(
     memory = HostMemory(
         pressed_since_seconds=NOW - since, shed_seconds=None if shed_before is None else NOW - shed_before
     )
-    assert terms(memory, host(memory=0.5)).shed == shed
+    assert bool(terms(memory, host(memory=0.5)).shed) == shed
 
 
 def remembered(memory: HostMemory, facts: HostFacts, *, at: float = NOW) -> HostMemory:
@@ -147,3 +147,26 @@ def test_orders_hold_until_their_end() -> None:
 def test_a_pause_is_told_before_an_upgrade() -> None:
     memory = HostMemory(code="old", code_on_disk=NEW, pause=Pause(until_seconds=NOW + 1.0))
     assert kinds(memory, host(code=NEW)) == ["pause", "upgrade"]
+
+
+MIB = 2**20
+
+
+def short_of(**facts: object) -> str:
+    refusal = terms(HostMemory(), structs.replace(host(), **facts)).refusal
+    return refusal[1] if refusal is not None else ""
+
+
+def test_little_memory_is_short_of_it_whatever_the_kernel_calls_pressure() -> None:
+    reserve = RULES.memory.reserve_bytes
+    assert short_of(memory_available_bytes=reserve) == ""
+    little = structs.replace(host(), memory_available_bytes=reserve - MIB)
+    assert short_of(memory_available_bytes=reserve - MIB, pressure=None).startswith("511 MiB of memory")
+    assert remembered(HostMemory(), little).pressed_since_seconds == NOW
+
+
+def test_without_psi_the_load_average_says_that_cores_are_short() -> None:
+    assert "2.1 a core" in short_of(pressure=None, load_per_core=2.1)
+    assert short_of(pressure=None, load_per_core=2.0) == ""
+    assert short_of(pressure=None, load_per_core=None) == ""
+    assert short_of(load_per_core=9.0) == "", "the kernel's own word is better"

@@ -130,8 +130,8 @@ def test_a_failing_number_is_retried_with_growing_pauses_and_given_up() -> None:
     pauses = [later - earlier for earlier, later in pairwise(tries)]
     assert len(tries) == 11
     assert pauses == sorted(pauses)
-    assert pauses[0] < 60.0
-    assert 300.0 <= pauses[-1] <= 340.0
+    assert pauses[0] < 90.0
+    assert 300.0 <= pauses[-1] <= 360.0  # a try takes systemd 42 s
     assert any("is given up: cure it" in c.sentence for c in told[-1].host.clamps)
 
 

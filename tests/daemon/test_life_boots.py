@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from fleetd.core.commands import ReleaseInstance
+from fleetd.core.commands import ReleaseInstance, Restart
 from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS
 from tests.daemon.fleets import HOUR, QUICK, loaded, said, settled, states
 from tests.fakes import Rig, policy, strict
@@ -91,6 +91,56 @@ def test_tries_are_bounded_over_restarts_of_fleetd() -> None:
     assert len(tries) == RETRIES_MAX + 1
     pauses = [b - a for a, b in pairwise(tries)]
     assert all(p >= least for p, least in zip(pauses, RETRY_SECONDS, strict=False))
+
+
+def test_a_boot_that_fails_slowly_is_a_failure_too() -> None:
+    """It dies after 12 s, so systemd's limit (6 starts in a minute) is never hit, and its state is always young."""
+    rig = loaded(policy(strict(numbers="1-4", low=2), pace=QUICK), 2)
+    rig.world.boot_seconds = 12.0
+    rig.world.broken.add(3)
+    rig.world.rates = {"default": 5.0}
+    rig.run(240.0)
+    assert rig.ordered("stop")[0] == 3
+    assert rig.ordered("quiet").count(3) == 0
+    assert "died 4 times in" in rig.ticker.host_memory.failures["3"].why
+    rig.run(60.0)
+    assert states(rig.tick())[3] == "failed"
+    assert rig.serving() == 3, "another number is taken"
+
+
+def test_one_of_min_that_fails_slowly_is_tried_a_bounded_number_of_times() -> None:
+    rig = Rig(World(policy(strict(numbers="1-2", low=2))))
+    rig.world.broken.add(2)
+    rig.world.start(1)
+    rig.world.start(2)
+    rig.run(2 * HOUR)
+    assert rig.ordered("start") == [2] * RETRIES_MAX
+    assert states(rig.tick()) == {1: "serving", 2: "failed", "scheduler": "stopped"}
+
+
+def test_a_replacement_that_fails_slowly_ends_the_restart() -> None:
+    rig = settled(policy(strict(numbers="1-3", low=2), pace=QUICK), 2)
+    rig.world.broken.add(3)
+    rig.ticker.order(Restart())
+    told = rig.run(200.0)
+    roll = told[-1].host.memory.roll
+    assert roll is not None
+    assert roll.ended == "given_up"
+    assert "never came to a heartbeat" in roll.waits
+    assert rig.serving() == 2
+
+
+def test_what_dies_because_redis_is_away_is_not_given_up() -> None:
+    rig = settled(policy(strict(numbers="1-2", low=2), pace=QUICK), 2)
+    rig.world.broken.add(2)
+    rig.world.kill_worker(2)
+    rig.world.redis_up = False
+    rig.run(HOUR)
+    rig.world.redis_up = True
+    rig.world.broken.clear()
+    rig.run(60.0)
+    assert rig.units.orders == []
+    assert states(rig.tick())[2] == "serving"
 
 
 def test_of_a_profile_that_fails_as_a_whole_one_at_a_time_is_tried() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from fleetd.core.commands import DrainInstance, SetInstances
 from fleetd.core.policy import PacePolicy
+from fleetd.daemon.tick import Told
 from tests.daemon.fleets import (
     HOUR,
     QUICK,
@@ -199,3 +200,35 @@ def test_the_outdated_one_goes_first_where_one_is_too_many() -> None:
     rig.run(400.0)
     assert rig.serving() == 1
     assert all(u.process is None or u.process.threads == 6 for u in rig.world.units.values())
+
+
+def called_undrainable(told: list[Told]) -> list[str]:
+    return [c.sentence for t in told for c in t.host.clamps if c.code.value == "undrainable"]
+
+
+@pytest.mark.parametrize("later", range(0, 10, 2))
+def test_a_quiet_that_died_with_fleetd_is_not_called_unheeded_as_it_is_sent_again(later: int) -> None:
+    rig = settled(policy(strict(numbers="1-4", low=3), pace=PacePolicy()), 3)
+    rig.world.advance(later)  # against the beats
+    shrink(rig, 2)
+    while not rig.ticker.host_memory.drains:
+        rig.units.dies_after_steps = 0
+        rig.run(5.0)
+    assert rig.ordered("quiet") == [], "remembered, never given"
+    told = rig.run(90.0)
+    assert called_undrainable(told) == []
+    assert rig.serving() == 2
+
+
+def test_a_fresh_process_in_mid_drain_has_its_own_three_beats() -> None:
+    """systemd restarted it while Redis was away, so it was not stopped as it booted."""
+    rig, number = in_mid_drain()
+    rig.world.redis_up = False
+    rig.world.kill_worker(number)
+    rig.run(60.0)
+    rig.world.redis_up = True
+    rig.world.advance(3.0)  # it beats once more before it is told
+    told = rig.run(60.0)
+    assert called_undrainable(told) == []
+    assert rig.ordered("quiet") == [number, number]
+    assert rig.world.units[number].state == "inactive"

@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import pytest
 
-from fleetd.core.commands import Pause
+from fleetd.core.commands import DrainInstance, Pause
 from fleetd.core.facts import HostPressure
+from fleetd.core.host_memory import RETRIES_MAX
 from fleetd.core.policy import MemoryPolicy, PacePolicy
 from tests.daemon.fleets import HOUR, QUICK, loaded, said, serving_true, settled, states
 from tests.fakes import Rig, policy, strict, weighted
-from tests.world import MIB
+from tests.world import MIB, World
 
 GIB = 1024 * MIB
 SHORT_OF_MEMORY = HostPressure(memory_stalled_share=0.4, cpu_waiting_share=0.1)
@@ -34,6 +35,32 @@ def test_one_that_is_silent_while_others_beat_is_stopped_and_replaced() -> None:
     assert rig.ordered("quiet") == []
     assert any("@2 has sent no heartbeat for" in said(t) for t in told)
     rig.run(120.0)
+    assert serving_true(rig.world) == 4
+
+
+def test_the_jobs_of_one_that_hangs_start_over_once() -> None:
+    """systemd's stop wakes it (SIGCONT), and it pushes them back; a drain's deadline then lets them finish."""
+    rig = settled(policy(strict(numbers="1-2", low=2), pace=QUICK), 2)
+    rig.world.job_seconds = (400.0, 400.0)
+    rig.world.enqueue("default", 10)
+    rig.run(20.0)
+    rig.world.hang(2)
+    rig.run(200.0)
+    assert rig.ordered("stop") == [2]
+    assert rig.world.pushed_back == 5
+    rig.run(60.0)
+    assert rig.world.in_flight() == 10, "they run again"
+    rig.ticker.order(DrainInstance(number=2))
+    told = rig.run(150.0)
+    assert rig.world.pushed_back == 5
+    assert "runs a job that was pushed back before" in said(told[-1])
+
+
+def test_one_that_is_stuck_for_good_is_killed_by_systemd_and_replaced() -> None:
+    rig = fleet()
+    rig.world.hang(2, stuck=True)
+    rig.run(300.0)
+    assert rig.ordered("stop") == [2]
     assert serving_true(rig.world) == 4
 
 
@@ -118,14 +145,45 @@ def test_nobody_is_ended_as_unresponsive_while_redis_takes_no_writes() -> None:
     assert states(told[-1])[2] == "unresponsive"
 
 
-def test_one_whose_heartbeat_was_never_seen_is_not_called_unresponsive() -> None:
-    """Its unit may ignore the tag: to end it would begin a loop that ends every instance in turn."""
+def test_one_that_is_never_heard_of_is_no_capacity_and_is_ended() -> None:
+    """Its unit may ignore the tag. It was called serving, and a restart rolled on over such ones."""
     rig = fleet()
-    rig.world.units[2].process.tag = ""  # type: ignore[union-attr]
-    rig.kill_fleetd()
-    rig.store.content = None  # type: ignore[attr-defined]
-    rig.kill_fleetd()
+    rig.world.mute.add(2)
+    rig.world.kill_worker(2)
+    told = rig.run(100.0)
+    assert states(told[-1])[2] == "starting"
+    assert "@2 is up, but has sent no heartbeat yet" in said(told[-1])
+    assert rig.ordered("stop") == []
+    rig.run(100.0)
+    assert rig.ordered("stop") == [2]
+    assert "without a heartbeat, while others beat" in rig.ticker.host_memory.failures["2"].why
+    assert serving_true(rig.world) == 4, "another number has taken its place"
+    assert rig.world.lost == 0
+
+
+def test_what_is_never_heard_of_is_tried_a_bounded_number_of_times() -> None:
+    rig = fleet(2, numbers="1-2")
+    rig.world.mute.add(2)
+    rig.world.kill_worker(2)
+    rig.run(4 * HOUR)
+    assert rig.ordered("start") == [2] * RETRIES_MAX
+    assert states(rig.tick()) == {1: "serving", 2: "failed", "scheduler": "stopped"}
+
+
+def test_where_nobody_is_heard_of_it_is_redis_that_does_not_know() -> None:
+    rig = Rig(World(policy(strict(numbers="1-2", low=2))))
+    rig.world.mute |= {1, 2}
     rig.run(HOUR)
+    assert rig.ordered("stop") == []
+    assert set(states(rig.tick()).values()) == {"serving", "stopped"}
+
+
+def test_one_that_is_never_heard_of_is_left_while_redis_takes_no_writes() -> None:
+    rig = fleet()
+    rig.world.mute.add(2)
+    rig.world.kill_worker(2)
+    rig.world.redis_writable = False
+    rig.run(600.0)
     assert rig.ordered("stop") == []
 
 
@@ -295,6 +353,24 @@ def test_lasting_memory_pressure_sheds_the_least_important_down_to_min() -> None
     assert (rig.serving("default-first"), rig.serving("weighted")) == (1, 1)
     at = [t for t, s in rig.units.orders[before:] if s.verb == "quiet"]
     assert all(b - a >= 120.0 for a, b in pairwise(at))
+
+
+def test_little_memory_sheds_down_to_min_and_says_so() -> None:
+    """MemAvailable fell below the reserve, and nothing went: the kernel told no pressure."""
+    rig = settled(policy(strict(numbers="1-4", low=2), pace=PacePolicy()), 2)
+    rig.world.enqueue("default", 50_000)
+    rig.run(200.0)
+    assert rig.serving() == 4
+    rig.world.memory_available_bytes = 4 * 400 * MIB + 100 * MIB
+    told = rig.run(50.0)
+    assert rig.serving() == 4
+    rig.world.resident_bytes = 420 * MIB  # what is shed does not help: the others grow
+    told += rig.run(40.0)
+    assert rig.serving() == 3
+    assert any("20 MiB of memory are available on this host" in said(t) for t in told)
+    rig.world.memory_available_bytes = 0
+    rig.run(900.0)
+    assert rig.serving() == 2
 
 
 def test_a_pause_keeps_what_pressure_would_shed() -> None:

@@ -23,6 +23,7 @@ from tests.life_checks import (
     HeldAsTold,
     NamedStates,
     OneReplacedAtATime,
+    OnlyDeafOnes,
     OrdersExpire,
     PushedBackOnce,
     RollKeepsCapacity,
@@ -98,7 +99,7 @@ def test_nothing_is_started_while_held(schedule: Schedule) -> None:
         CHANGES,
         HEAVY,
         HOST,
-        ("core_pressure", "no_pressure", "kill_fleetd", "freeze"),
+        ("core_pressure", "no_pressure", "kill_fleetd", "die_in_tick", "freeze"),
         SOURCES,
     )
 )
@@ -114,7 +115,17 @@ def test_spares_stay_within_the_budget(schedule: Schedule) -> None:
 
 @steady(25)
 @given(
-    storms(WORK, ("long_jobs", "long_jobs"), HANGS, CHANGES, ORDERS, REDIS, SOURCES, BOOTS, ("kill_fleetd",))
+    storms(
+        WORK,
+        ("long_jobs", "long_jobs"),
+        HANGS,
+        CHANGES,
+        ORDERS,
+        REDIS,
+        SOURCES,
+        BOOTS,
+        ("kill_fleetd", "die_in_tick"),
+    )
 )
 def test_no_job_is_lost_and_none_starts_over_twice(schedule: Schedule) -> None:
     LifeStorm(rules("here"), NoJobLost, PushedBackOnce).run(schedule, then_ticks=40)
@@ -127,19 +138,25 @@ def test_unknown_holds_whatever_else_happens(schedule: Schedule) -> None:
 
 
 @steady(20)
-@given(storms(SCHEDULERS, CHANGES, CODE, ORDERS, SOURCES, ("kill_fleetd", "freeze")))
+@given(storms(SCHEDULERS, CHANGES, CODE, ORDERS, SOURCES, ("kill_fleetd", "die_in_tick", "freeze")))
 def test_one_scheduler_while_it_is_replaced(schedule: Schedule) -> None:
     LifeStorm(rules("auto"), OneScheduler).run(schedule, then_ticks=40)
 
 
 @steady(20)
-@given(storms(WORK, PEOPLE, ORDERS, ORDERS, CHANGES, SOURCES, ("kill_fleetd", "freeze")))
+@given(storms(WORK, PEOPLE, ORDERS, ORDERS, CHANGES, SOURCES, ("kill_fleetd", "die_in_tick", "freeze")))
 def test_people_first_and_their_orders_expire(schedule: Schedule) -> None:
     LifeStorm(rules(), PeopleFirst, OrdersExpire).run(schedule)
 
 
 @steady(12)
-@given(storms(WORK, ("break", "break", "mend", "code_breaks"), ("kill_fleetd", "order_release", "order_set")))
+@given(
+    storms(
+        WORK,
+        ("break", "break", "mend", "code_breaks"),
+        ("kill_fleetd", "die_in_tick", "order_release", "order_set"),
+    )
+)
 def test_tries_are_bounded(schedule: Schedule) -> None:
     LifeStorm(rules(low=2), TriesAreBounded).run(schedule, then_ticks=120)
 
@@ -151,9 +168,16 @@ def test_killed_after_every_tick_fleetd_keeps_its_word(schedule: Schedule) -> No
     LifeStorm(rules(), *checks, killed=True).run(schedule)
 
 
+@steady(20)
+@given(storms(WORK, CHANGES, PEOPLE, ORDERS, BOOTS, REDIS, ("kill_worker", "long_jobs")))
+def test_killed_at_every_step_fleetd_keeps_its_word(schedule: Schedule) -> None:
+    """Orders that were remembered and never given, and orders given twice."""
+    checks = (NamedStates, HeldAsTold, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost, OnlyDeafOnes)
+    LifeStorm(rules(), *checks, in_mid_tick=True).run(schedule)
+
+
 def test_storms_of_life_blow() -> None:
     """So that no check above is green because nothing ever happened."""
-    dice = random.Random(2)
     kinds = (
         WORK,
         CHANGES,
@@ -162,19 +186,24 @@ def test_storms_of_life_blow() -> None:
         HEAVY,
         HANGS,
         BOOTS,
-        ("order_release", "order_drain", "code_mended"),
+        ("order_drain", "code_mended", "speak", "mend", "mend", *4 * ("order_release",)),
     )
     names = [name for kind in kinds for name in kind]
-    storm = LifeStorm(rules("here"), Notes, NamedStates)
     seen: set[str] = set()
     rolls: set[tuple[str, str]] = set()
-    for _ in range(250):
-        for _ in range(dice.randint(1, 16)):
-            told = storm.tick()
-            seen |= {v.state.value for v in told.instances or ()}
-            roll = told.host.memory.roll
-            rolls |= {(roll.cause, roll.ended)} if roll is not None else set()
-        storm.apply((dice.choice(names), dice.randint(0, 19)))
+    failures: set[str] = set()
+    for seed in (0, 1):
+        dice = random.Random(seed)
+        storm = LifeStorm(rules("here"), Notes, NamedStates)
+        for _ in range(350):
+            for _ in range(dice.randint(1, 16)):
+                told = storm.tick()
+                seen |= {v.state.value for v in told.instances or ()}
+                failures |= {f.why.split(" ")[0] for f in told.host.memory.failures.values()}
+                roll = told.host.memory.roll
+                rolls |= {(roll.cause, roll.ended)} if roll is not None else set()
+            storm.apply((dice.choice(names), dice.randint(0, 19)))
     assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}
     assert {cause for cause, _ in rolls} == {"restart", "outdated", "memory"}
     assert {end for _, end in rolls} == {"", "done", "given_up"}
+    assert failures >= {"died", "did", "was"}, "each way to fail that fleetd ends by itself"

@@ -21,7 +21,7 @@ from tests.daemon.fleets import (
     with_scheduler,
 )
 from tests.fakes import Rig, policy, strict, weighted
-from tests.world import World
+from tests.world import MIB, World
 
 
 def fleet(count: int = 3, numbers: str = "1-4", *, pace: PacePolicy = QUICK, high: int | None = None) -> Rig:
@@ -539,6 +539,20 @@ def test_changed_settings_of_the_scheduler_are_rolled_too() -> None:
     assert process.threads == 4
 
 
+def test_a_heavy_scheduler_is_ended_then_started_and_not_within_ten_minutes() -> None:
+    """Its memory was nobody's care: it grew until the kernel killed it."""
+    rig = scheduler_fleet()
+    rig.world.units["scheduler"].process.resident_bytes = 60 * 1024 * MIB  # type: ignore[union-attr]
+    rig.run(400.0)
+    assert rig.ordered("stop") == []
+    rig.run(300.0)
+    assert rig.ordered("stop") == ["scheduler"]
+    assert len(starts_of_scheduler(rig)) == 2
+    [process] = rig.world.schedulers()
+    assert process.resident_bytes is None
+    assert ended(rig) == "done"
+
+
 def test_a_pause_ordered_between_the_schedulers_end_and_start_does_not_leave_none() -> None:
     rig = scheduler_fleet()
     rig.run(650.0)
@@ -557,6 +571,79 @@ def test_a_hung_scheduler_is_ended_and_started_afresh() -> None:
     assert rig.ordered("stop") == ["scheduler"]
     assert len(rig.world.schedulers()) == 1
     assert len(starts_of_scheduler(rig)) == 2
+
+
+def test_a_restart_waits_for_what_a_roll_before_it_let_go() -> None:
+    """That one was given up while its last one still drained; then two were replaced at once."""
+    rules = policy(strict(numbers="1-3", low=2), weighted(numbers="7-9", low=2), pace=PacePolicy())
+    rig = settled(rules, 2)
+    rig.run(100.0)
+    rig.world.job_seconds = (900.0, 900.0)
+    rig.world.enqueue("push", 20)
+    rig.run(20.0)
+    rig.ticker.order(Restart(profile="weighted"))
+    while not rig.ordered("quiet"):
+        rig.run(5.0)
+    rig.world.broken.add(9)
+    rig.world.kill_worker(9)
+    while ended(rig) != "given_up":
+        rig.run(5.0)
+    rig.ticker.order(Restart(profile="default-first"))
+    for told in rig.run(900.0):
+        assert sum(1 for d in told.host.memory.drains.values() if d.rolled) <= 1
+    assert any(n in {1, 2} for n in rig.ordered("quiet")), "and then goes on"
+
+
+# -- beside one that is given up
+
+
+def with_one_given_up() -> Rig:
+    """@3 is wanted, and failed so often that it is not tried any more."""
+    rig = fleet(count=3, numbers="1-3")
+    rig.world.broken.add(3)
+    rig.world.kill_worker(3)
+    rig.run(2 * HOUR)
+    assert rig.ticker.host_memory.given_up(3)
+    return rig
+
+
+def test_what_is_given_up_is_not_waited_for() -> None:
+    """A roll waited for ever, because its profile had fewer instances than wanted."""
+    rig = with_one_given_up()
+    other_threads(rig)
+    assert least_serving(rig, 600.0) == 1
+    assert ended(rig) == "done"
+    assert threads(rig) == [6, 6]
+
+
+def test_a_restart_tries_it_again_and_replaces_the_others_once_it_serves() -> None:
+    rig = with_one_given_up()
+    rig.world.broken.clear()
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 600.0) == 2
+    assert ended(rig) == "done"
+    assert serving_true(rig.world) == 3
+
+
+def test_a_restart_ends_where_the_cause_is_not_cured() -> None:
+    rig = with_one_given_up()
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 300.0) == 2
+    assert ended(rig) == "given_up"
+
+
+def test_a_replacement_that_a_person_keeps_stopped_is_not_waited_for() -> None:
+    rig = fleet(count=3, numbers="1-3")
+    rig.ticker.order(Restart())
+    while "3" not in rig.ticker.host_memory.starts and not rig.ordered("stop"):
+        rig.run(5.0)
+    [number] = rig.ordered("stop")
+    while rig.world.units[int(number)].state != "active":
+        rig.run(5.0)
+    rig.world.stop(int(number))
+    rig.run(900.0)
+    assert ended(rig) == "done"
+    assert serving_true(rig.world) == 2
 
 
 def test_status_tells_of_a_roll() -> None:

@@ -31,13 +31,14 @@ tick_seconds = 1
 
 
 @contextmanager
-def fleet_with_a_broken_profile(more: str = "") -> Iterator[Fleet]:
+def fleet_with_a_broken_profile(more: str = "", *, lives_seconds: int = 0) -> Iterator[Fleet]:
     """The sound profile serves; the broken one is being tried. `more`: further lines for the broken units."""
+    program = f"echo '{LAST_WORDS}' >&2; sleep {lives_seconds}; exit 1"
     with booted(CONFIG) as fleet:
         for number in BROKEN:
             fleet.worker.write(
                 f"/etc/systemd/system/mastodon-sidekiq@{number}.service.d/99-broken.conf",
-                f"[Service]\nExecStart=\nExecStart=/bin/sh -c \"echo '{LAST_WORDS}' >&2; exit 1\"\n{more}",
+                f'[Service]\nExecStart=\nExecStart=/bin/sh -c "{program}"\n{more}',
             )
         fleet.worker.reload_systemd()
         fleet.start()
@@ -65,6 +66,10 @@ def says_why(fleet: Fleet) -> None:
     status = fleet.status()
     clamp = next(c for c in profile(status, "broken").clamps if c.code == "start_failed")
     assert "@5" in clamp.sentence
-    shown = fleet.worker.run(["/opt/fleetd/bin/fleetctl", "status"], env={"COLUMNS": "200"}).stdout
-    assert "failed" in shown
-    assert LAST_WORDS in shown
+    assert "failed" in shown(fleet)
+    assert LAST_WORDS in shown(fleet)
+
+
+def shown(fleet: Fleet) -> str:
+    """What `fleetctl status` prints."""
+    return fleet.worker.run(["/opt/fleetd/bin/fleetctl", "status"], env={"COLUMNS": "200"}).stdout

@@ -8,11 +8,14 @@ from itertools import pairwise
 import pytest
 
 from fleetd.core.host_memory import RETRY_SECONDS
+from fleetd.core.stuck import DEATHS_MAX
 from tests.lab import failing
 
 pytestmark = pytest.mark.lab
 
 WATCHED_SECONDS = 55.0
+#: A minute, in which systemd might have given up, the boot under way, and a margin.
+GIVES_UP_SECONDS = 100.0
 #: systemd gives up after one try, so that each is fleetd's.
 ONE_TRY = "RestartSec=100ms\n[Unit]\nStartLimitBurst=1\n"
 
@@ -36,3 +39,21 @@ def test_what_fails_at_once_is_tried_seldom_and_status_says_why() -> None:
         later = fleet.status()
         assert failing.profile(later, "sound").serving_instances == 1, "nothing else suffers"
         failing.says_why(fleet)
+
+
+def test_what_takes_too_long_to_fail_for_systemd_to_give_up_is_ended_by_fleetd() -> None:
+    """Ten seconds until it dies: never six starts in a minute. A start order that fleetd gave would hang for ever."""
+    with failing.fleet_with_a_broken_profile("RestartSec=100ms\n", lives_seconds=10) as fleet:
+        number = failing.BROKEN[0]
+        fleet.wait(
+            "fleetd has given it up for now",
+            lambda s: [i.state for i in s.instances if i.number == number] == ["failed"],
+            GIVES_UP_SECONDS,
+        )
+        assert fleet.worker.unit(f"mastodon-sidekiq@{number}").active_state == "inactive"
+        assert [n for _, n in fleet.steps("stop")] == [number], "once"
+        assert len(failing.tries(fleet, number)) > DEATHS_MAX
+        shown = next(i for i in fleet.status().instances if i.number == number)
+        assert "never came to a heartbeat" in shown.note
+        assert failing.LAST_WORDS in failing.shown(fleet)
+        assert failing.profile(fleet.status(), "sound").serving_instances == 1, "nothing else suffers"

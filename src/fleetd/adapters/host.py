@@ -28,6 +28,7 @@ _ENTRIES_MAX = 4096
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
 _STAT = re.compile(rb"^(file|shmem) (\d{1,19})$", re.MULTILINE)
 _PRESSURE = re.compile(rb"^(some|full) avg10=[\d.]+ avg60=(\d{1,3}\.\d{1,6}) ", re.MULTILINE)
+_LOAD = re.compile(rb"(\d{1,6}\.\d{1,4}) ")
 _OOM_KILLS = re.compile(rb"^oom_kill (\d{1,18})$", re.MULTILINE)
 _CODE_DIGEST = re.compile(r"[0-9a-zA-Z._-]{1,128}")
 _CODE_VERSION = re.compile(r"[0-9a-zA-Z.+_-]{0,64}")
@@ -41,16 +42,21 @@ class LinuxHost:
     """
 
     def __init__(
-        self, *, root: Path = Path("/"), rendered_directory: Path = Path("/var/lib/mastodon-sidekiq")
+        self,
+        *,
+        root: Path = Path("/"),
+        rendered_directory: Path = Path("/var/lib/mastodon-sidekiq"),
+        cores: int | None = None,
     ) -> None:
         self._root = root
+        self._cores = cores or os.cpu_count()
         self._cgroups = root / "sys/fs/cgroup"
         self._rendered_directory = root / rendered_directory.relative_to("/")
         self._unit_files = UnitFiles(root)
         self._digests_read: dict[str, str] = {}  # by unit file; "": it had none
 
     async def read(self, systemd: SystemdFacts | None) -> HostFacts:
-        """All of it now; resident bytes of the instances in `systemd` where their cgroup tells them, else absent.
+        """All of it now; resident bytes of the units in `systemd` where their cgroup tells them, else absent.
 
         Raises SourceUnavailableError when /proc/meminfo does not say what is available.
         """
@@ -60,6 +66,7 @@ class LinuxHost:
             taken = self._resident_bytes(unit.control_group)
             if taken is not None:
                 resident[number] = taken
+        scheduler = systemd.scheduler if systemd is not None else None
         scheduler_digest = _schedulers_digest(self._settings("scheduler.env"))
         return HostFacts(
             memory_available_bytes=available,
@@ -68,7 +75,9 @@ class LinuxHost:
             rendered=self._rendered(),
             scheduler_rendered=bool(scheduler_digest),
             scheduler_digest=scheduler_digest,
+            scheduler_resident_bytes=self._resident_bytes(scheduler.control_group) if scheduler else None,
             pressure=self._pressure(),
+            load_per_core=self._load_per_core(),
             oom_kills_total=self._oom_kills_total(),
             code=self._code(),
             unit_digests=self._unit_digests(),
@@ -114,6 +123,10 @@ class LinuxHost:
         if memory is None or cpu is None:
             return None
         return HostPressure(memory_stalled_share=_share(memory), cpu_waiting_share=_share(cpu))
+
+    def _load_per_core(self) -> float | None:
+        found = _LOAD.match(read_small_file(self._root / "proc/loadavg") or b"")
+        return float(found[1]) / self._cores if found and self._cores else None
 
     def _oom_kills_total(self) -> int | None:
         found = _OOM_KILLS.search(read_small_file(self._root / "proc/vmstat") or b"")

@@ -65,7 +65,7 @@ def afford(
         _give_way(policy, means, instances, current, granted, clamps)
     if watched and terms.held is None:
         if terms.shed:
-            sentence = "this host has been short of memory for a minute: the least important goes"
+            sentence = f"{terms.shed}, and that for a minute and more: the least important goes"
             _let_one_go(policy, granted, current, ClampCode.HOST_PRESSURE, sentence, clamps)
         if bottleneck.step_back:
             sentence = f"{bottleneck.sentence}: the least important goes"

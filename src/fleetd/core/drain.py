@@ -20,7 +20,7 @@ from msgspec import structs
 from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known, Snapshot
 from fleetd.core.host_decision import HostDecision
-from fleetd.core.lifecycle import Drain, InstanceView
+from fleetd.core.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
 from fleetd.core.policy import Policy, Profile
 
 #: A quiet that no heartbeat confirms is sent again after this long (three beats).
@@ -28,6 +28,8 @@ QUIET_AGAIN_SECONDS = 30.0
 #: Three beats (10 s each) and a tick without a word of quiet; the last beat must be this young to say so.
 UNCONFIRMED_SECONDS = 35.0
 CONFIRMING_BEAT_SECONDS = 15.0
+#: Sidekiq takes a moment to heed the signal, a starved one longer.
+HEED_SECONDS = 2.0
 #: A job that has run this long is spared, where another instance can go instead.
 OLD_RUN_SECONDS = 60.0
 #: A stop that systemd does not show is sent again after this long.
@@ -78,10 +80,15 @@ def begin_drains(
 
 def _cost(
     view: InstanceView, decision: HostDecision, now_seconds: float
-) -> tuple[bool, int, bool, bool, int, int]:
-    """What its loss costs: one that boots serves nobody, outdated ones go anyway; then long jobs, busy threads."""
+) -> tuple[int, int, bool, bool, int, int]:
+    """What its loss costs: one that boots serves nobody, outdated ones go anyway; then long jobs, busy threads.
+
+    One that is READY without a heartbeat for long comes last: a quiet could not be watched, so it would not go.
+    """
+    starting = view.state == InstanceState.STARTING
+    unheard = starting and view.ready and view.state_age_seconds >= FIRST_BEAT_SECONDS
     return (
-        view.state != InstanceState.STARTING,
+        2 if unheard else int(not starting),
         {"outdated": 0, "restart": 0, "memory": 1, "": 2}[view.replace],
         decision.memory.holds_pushed_back(view.job_ids, now_seconds),
         (view.oldest_run_age_seconds or 0.0) >= OLD_RUN_SECONDS,
@@ -90,16 +97,18 @@ def _cost(
     )
 
 
-def let_go(view: InstanceView, why: str, now_seconds: float, decision: HostDecision) -> None:
+def let_go(
+    view: InstanceView, why: str, now_seconds: float, decision: HostDecision, *, rolled: bool = False
+) -> None:
     """Begin a drain: quiet what serves, stop what still boots."""
     if view.boots:
         decision.steps.append(_step("stop", view, f"{why}; it still boots"))
-        drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, why=why)
+        drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, why=why, rolled=rolled)
     elif view.state == InstanceState.STARTING:
         return  # READY but no heartbeat yet: it comes within seconds, then a quiet can be watched
     else:
         decision.steps.append(_step("quiet", view, why))
-        drain = Drain(since_seconds=now_seconds, quiet_sent_seconds=now_seconds, why=why)
+        drain = Drain(since_seconds=now_seconds, quiet_sent_seconds=now_seconds, why=why, rolled=rolled)
     decision.memory = decision.memory.with_drain(view.number, drain)
 
 
@@ -135,7 +144,7 @@ def _next_order(
     if _stop_is_under_way(drain, now):
         return
     drain = _confirmed_or_not(view, drain, now, decision)
-    sent = drain.quiet_sent_seconds
+    sent = _quiet_sent(view, drain, now)
     if sent is None and view.quiet:  # by hand, before its drain was ordered: there is nothing left to send
         sent = drain.since_seconds
     beat_after_order = (
@@ -152,22 +161,30 @@ def _next_order(
     ):
         why = drain.why if sent is None else f"no heartbeat confirms quiet yet: {drain.why}"
         decision.steps.append(_step("quiet", view, why))
-        # A drain that was ordered while Redis was away has its time from its first quiet on.
-        since = drain.since_seconds if sent is not None else now
-        again = structs.replace(drain, since_seconds=since, quiet_sent_seconds=now, stop_sent_seconds=None)
+        again = structs.replace(drain, quiet_sent_seconds=now, stop_sent_seconds=None)
+        if sent is None:  # ordered while Redis was away, or for the process before: its time begins now
+            again = structs.replace(again, since_seconds=now, unconfirmed=False)
         decision.memory = decision.memory.with_drain(view.number, again)
+
+
+def _quiet_sent(view: InstanceView, drain: Drain, now_seconds: float) -> float | None:
+    """When this process was told to quiet; None: never, only the one before it, which systemd has restarted."""
+    sent = drain.quiet_sent_seconds
+    return sent if sent is not None and sent >= now_seconds - view.state_age_seconds else None
 
 
 def _confirmed_or_not(view: InstanceView, drain: Drain, now_seconds: float, decision: HostDecision) -> Drain:
     """Note whether the quiet has arrived, once enough beats have come to tell."""
     beat = view.beat_age_seconds
-    lost, sent = decision.memory.undrainable_seconds, drain.quiet_sent_seconds
+    lost, sent = decision.memory.undrainable_seconds, _quiet_sent(view, drain, now_seconds)
     if view.quiet:
         # One that was quiet before that says nothing of the next signal.
         if drain.unconfirmed or (lost is not None and sent is not None and sent > lost):
             decision.memory = structs.replace(decision.memory, undrainable_seconds=None)
-    elif drain.quiet_sent_seconds is None or beat is None or beat > CONFIRMING_BEAT_SECONDS:
+    elif sent is None or beat is None or beat > CONFIRMING_BEAT_SECONDS:
         return drain
+    elif not drain.unconfirmed and now_seconds - beat < sent + HEED_SECONDS:
+        return drain  # the quiet before may have been lost with a fleetd that died: no beat tells of the latest yet
     elif now_seconds - drain.since_seconds > UNCONFIRMED_SECONDS:
         name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
         sentence = (

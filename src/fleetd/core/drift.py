@@ -102,6 +102,8 @@ class _Fold:
             self.said.append(f"{unit_name(key)} was reset by hand: tried again")
         if unit is not None and state == "active" and unit.state_age_seconds > FORGIVEN_SECONDS:
             self.failures.pop(key, None)
+        elif state == "active" and key in self.failures:
+            self.failures[key] = msgspec.structs.replace(self.failures[key], ended=False)
 
     def _came_up(self, number: Number) -> None:
         key = str(number)

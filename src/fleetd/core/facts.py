@@ -229,6 +229,8 @@ class HostFacts(Value, frozen=True, kw_only=True):
     scheduler_rendered: bool = False
     scheduler_digest: str = ""  # of its rendered settings; "": not rendered
     pressure: HostPressure | None = None  # None: this kernel does not tell
+    load_per_core: float | None = None  # load average of the last minute; None: unknown
+    scheduler_resident_bytes: int | None = None  # None: unknown, or it does not run
     oom_kills_total: int | None = None  # processes the kernel killed for memory since boot; None: unknown
     code: CodeStamp | None = None  # None: not stamped
     unit_digests: dict[

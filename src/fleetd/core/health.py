@@ -11,7 +11,7 @@ from msgspec import structs
 
 from fleetd.core.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.facts import HostFacts, Known, Snapshot, UnitFacts
-from fleetd.core.host_memory import HostMemory, Watch, unit_name
+from fleetd.core.host_memory import JOB_IDS_MAX, HostMemory, Watch, unit_name
 from fleetd.core.lifecycle import FIRST_BEAT_SECONDS, InstanceView
 from fleetd.core.policy import Policy
 
@@ -70,17 +70,18 @@ def remember_health(
         if not view.there or view.unit is None:
             continue
         watch = _watch(memory.watches.get(str(view.number)), view, view.unit, machine, now)
+        watch = _count_boots(watch, view.unit, now, complete=complete)
         if view.ready and view.beat_age_seconds is not None and not watch.served:
             watch = structs.replace(watch, served=True)
             _learn_boot(boots, view, watch, now)
-        # One that never had a heartbeat of ours (its unit ignores the tag) would be ended again and again.
-        silent = view.mute and watch.served and view.state_age_seconds >= FIRST_BEAT_SECONDS
+        silent = view.mute and view.state_age_seconds >= FIRST_BEAT_SECONDS
         counted = elapsed if silent and complete and heard else None
         watches[str(view.number)] = structs.replace(
             watch,
             silent_seconds=watch.silent_seconds + counted if counted is not None else 0.0,
             heavy_since_seconds=_heavy_since(policy, watch, view, machine, now),
             resident_bytes=view.resident_bytes or watch.resident_bytes,
+            job_ids=_job_ids(view, watch),
         )
     return structs.replace(memory, ticked_seconds=now, watches=watches, boot_seconds=boots), said
 
@@ -92,6 +93,8 @@ def _watch(
     if before is not None and before.invocation_id == unit.invocation_id:
         return before
     begun = now_seconds - unit.state_age_seconds if unit.active_state == "activating" else None
+    # systemd's own count tells its restarts from a person's, and has those that fell between two ticks.
+    again = before is not None and not before.served and unit.restarts > before.first_boot_restarts
     file = SCHEDULER_UNIT if view.number == "scheduler" else TEMPLATE_UNIT
     unit_digest = machine.unit_digests.get(file, "") if machine else ""
     if unit.need_daemon_reload:  # systemd started it by the file that was there before
@@ -99,9 +102,23 @@ def _watch(
     return Watch(
         invocation_id=unit.invocation_id,
         begun_seconds=None if unit.sub_state == "auto-restart" else begun,
+        first_boot_seconds=before.first_boot_seconds if before is not None and again else None,
+        first_boot_restarts=before.first_boot_restarts if before is not None and again else 0,
         unit_digest=unit_digest,
         code=machine.code.digest if machine and machine.code else "",
     )
+
+
+def _count_boots(watch: Watch, unit: UnitFacts, now_seconds: float, *, complete: bool) -> Watch:
+    """Since when, and from which restart on, it boots without ever coming to a heartbeat.
+
+    While Redis can't be read the count begins anew: what dies because Redis is away has not failed.
+    """
+    if watch.served or not complete:
+        return structs.replace(watch, first_boot_seconds=None)
+    if watch.first_boot_seconds is None and unit.active_state == "activating":
+        return structs.replace(watch, first_boot_seconds=now_seconds, first_boot_restarts=unit.restarts)
+    return watch
 
 
 def _learn_boot(boots: dict[str, float], view: InstanceView, watch: Watch, now_seconds: float) -> None:
@@ -112,6 +129,12 @@ def _learn_boot(boots: dict[str, float], view: InstanceView, watch: Watch, now_s
     key = view.profile or "scheduler"
     before = boots.get(key, took)
     boots[key] = max(took, before * BOOT_KEEP + took * (1.0 - BOOT_KEEP))
+
+
+def _job_ids(view: InstanceView, watch: Watch) -> tuple[str, ...]:
+    if view.beat_age_seconds is None:
+        return watch.job_ids
+    return tuple(sorted(view.job_ids)[:JOB_IDS_MAX])
 
 
 def memory_max_bytes(policy: Policy, machine: HostFacts) -> int:

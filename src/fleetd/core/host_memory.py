@@ -25,6 +25,8 @@ UNDRAINABLE_SECONDS = 3600.0
 #: A job that we had pushed back is known again this long; as many at most.
 PUSHED_BACK_SECONDS = 86400.0
 PUSHED_BACK_MAX = 512
+#: Jobs that are remembered of one instance, for when it falls silent.
+JOB_IDS_MAX = 64
 #: Without a heartbeat this long, while others beat: unresponsive. Its last heartbeat was in Redis for 60 s more.
 UNRESPONSIVE_SECONDS = 60.0
 
@@ -35,6 +37,7 @@ class Failure(Value, frozen=True, kw_only=True):
     count: int
     last_seconds: float
     ordered: bool = False  # it was our start that failed, so what still comes of it is ours
+    ended: bool = False  # by us, so systemd calls it inactive; until it is active again
     why: str = ""
 
     @property
@@ -51,10 +54,13 @@ class Watch(Value, frozen=True, kw_only=True):
 
     invocation_id: str
     begun_seconds: float | None = None  # of its boot, where that was watched
+    first_boot_seconds: float | None = None  # of the first of the boots in a row that came to no heartbeat
+    first_boot_restarts: int = 0  # how often systemd had restarted it by then
     served: bool = False  # its heartbeat was seen
     silent_seconds: float = 0.0  # without a heartbeat while others beat, in punctual ticks
     heavy_since_seconds: float | None = None  # over its memory limit
     resident_bytes: int = 0  # as last seen
+    job_ids: tuple[str, ...] = ()  # of the jobs in its last heartbeat
     oom_told: bool = False  # its OOM kill is known
     unit_digest: str = ""  # of the unit file it was started by
     code: str = ""  # of Mastodon, as it was on disk when it was started
@@ -125,7 +131,12 @@ class HostMemory(Value, frozen=True, kw_only=True):
     def worth_keeping(self) -> HostMemory:
         """Without what changes every tick and begins anew after a restart of fleetd: not worth a write each time."""
         watches = {
-            key: msgspec.structs.replace(watch, silent_seconds=0.0, resident_bytes=0)
+            key: msgspec.structs.replace(
+                watch,
+                silent_seconds=0.0,
+                resident_bytes=0,
+                job_ids=watch.job_ids if watch.silent_seconds else (),  # no others will be heard of
+            )
             for key, watch in self.watches.items()
         }
         roll = self.roll
@@ -148,9 +159,14 @@ class HostMemory(Value, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, drains={**self.drains, str(number): drain})
 
     def with_failure(self, number: Number, now_seconds: float, why: str, *, ordered: bool) -> HostMemory:
+        """One that we end because it does not come up."""
         before = self.failures.get(str(number))
         failure = Failure(
-            count=before.count + 1 if before else 1, last_seconds=now_seconds, ordered=ordered, why=why
+            count=before.count + 1 if before else 1,
+            last_seconds=now_seconds,
+            ordered=ordered,
+            ended=True,
+            why=why,
         )
         return msgspec.structs.replace(self, failures={**self.failures, str(number): failure})
 
@@ -179,7 +195,9 @@ class HostMemory(Value, frozen=True, kw_only=True):
     ) -> dict[str, Orders]:
         """By instance, for the views. `replace`: those that are to be replaced, and why."""
         pins = {k: p.wants for k, p in self.pins.items() if now_seconds < p.until_seconds}
-        silent = {k for k, w in self.watches.items() if w.silent_seconds >= UNRESPONSIVE_SECONDS}
+        silent = {k for k, w in self.watches.items() if w.served and w.silent_seconds >= UNRESPONSIVE_SECONDS}
+        unheard = {k for k, w in self.watches.items() if not w.served and w.silent_seconds > 0.0}
+        failed = {k for k, f in self.failures.items() if f.ended}
         return {
             key: Orders(
                 drain=self.drains.get(key),
@@ -187,8 +205,10 @@ class HostMemory(Value, frozen=True, kw_only=True):
                 pinned=pins.get(key, ""),
                 replace=replace.get(key, ""),
                 unresponsive=key in silent,
+                unheard=key in unheard,
+                failed=key in failed,
             )
-            for key in {*self.drains, *self.starts, *pins, *replace, *silent}
+            for key in {*self.drains, *self.starts, *pins, *replace, *silent, *unheard, *failed}
         }
 
     def given_up(self, number: Number) -> bool:

@@ -11,11 +11,12 @@ from typing import Literal
 from msgspec import structs
 
 from fleetd.core.decision import InstanceState
-from fleetd.core.facts import Known, ProcessFacts, Snapshot, SystemdFacts, UnitFacts, Unknown, Value
+from fleetd.core.facts import Known, ProcessFacts, Snapshot, SystemdFacts, UnitFacts, Value
 from fleetd.core.identity import parse_tag
 from fleetd.core.policy import CLAIM_MARGIN_CONNECTIONS, Policy, Profile
 
-#: After READY the first heartbeat comes within one beat (10 s); until then the instance is not capacity.
+#: After READY the first heartbeat comes within one beat (10 s). One without is no capacity, nor any later, unless
+#: nobody on this host beats: then it is Redis that does not know.
 FIRST_BEAT_SECONDS = 30.0
 
 #: Sidekiq notes its start a moment before systemd hears READY.
@@ -36,6 +37,7 @@ class Drain(Value, frozen=True, kw_only=True):
     stop_sent_seconds: float | None = None
     why: str = ""
     unconfirmed: bool = False  # three beats have come since the quiet, and none says quiet
+    rolled: bool = False  # by a roll: the next one waits for it, whatever becomes of the roll
 
 
 class Pin(Value, frozen=True, kw_only=True):
@@ -131,6 +133,8 @@ class Orders(Value, frozen=True, kw_only=True):
     pinned: Literal["", "run", "stopped", "quiet"] = ""
     replace: Replace = ""
     unresponsive: bool = False
+    unheard: bool = False  # READY for long, and never a heartbeat while others on this host beat
+    failed: bool = False  # we ended it, because it did not come up
 
 
 def state_of(
@@ -140,7 +144,9 @@ def state_of(
     if unit is None or unit.active_state == "inactive":
         if orders.start_ordered:
             return InstanceState.STARTING if orders.drain is None else InstanceState.STOPPING
-        return InstanceState.PINNED if orders.pinned == "stopped" else InstanceState.STOPPED
+        if orders.pinned == "stopped":
+            return InstanceState.PINNED
+        return InstanceState.FAILED if orders.failed else InstanceState.STOPPED
     if unit.active_state == "failed":
         return InstanceState.FAILED
     if unit.active_state == "deactivating":
@@ -152,7 +158,8 @@ def state_of(
         return _leaving(orders.drain, process)
     if process is not None and process.quiet:
         return InstanceState.PINNED if orders.pinned == "quiet" else InstanceState.DRAINING
-    if process is None and sidekiq_known and unit.state_age_seconds < FIRST_BEAT_SECONDS:
+    young = unit.state_age_seconds < FIRST_BEAT_SECONDS
+    if process is None and sidekiq_known and (young or orders.unheard):
         return InstanceState.STARTING
     if orders.unresponsive:
         return InstanceState.UNRESPONSIVE
@@ -242,8 +249,13 @@ def claim_of(process: ProcessFacts) -> int:
 
 
 def _resident(snapshot: Snapshot, number: Number, process: ProcessFacts | None) -> int | None:
-    if not isinstance(snapshot.machine, Unknown) and isinstance(number, int):
-        from_cgroup = snapshot.machine.value.instance_resident_bytes.get(number)
-        if from_cgroup is not None:
-            return from_cgroup
-    return process.resident_bytes if process else None
+    """Of its cgroup, ffmpeg and the like included; else what the heartbeat says of the process."""
+    from_cgroup = None
+    if isinstance(snapshot.machine, Known):
+        machine = snapshot.machine.value
+        from_cgroup = (
+            machine.scheduler_resident_bytes
+            if number == "scheduler"
+            else machine.instance_resident_bytes.get(number)
+        )
+    return from_cgroup if from_cgroup is not None else process.resident_bytes if process else None

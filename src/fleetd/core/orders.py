@@ -181,19 +181,17 @@ class _Order:
                 f"a restart is under way, {roll.done} of {roll.total} done: `fleetctl pause` holds it"
             )
         scheduler = not command.profile and self.policy.scheduler.place != "elsewhere"
-        chosen = [
+        meant = [
             v
             for v in self.instances
-            if (v.there and not v.quiet and str(v.number) not in self.memory.drains)
-            and (v.profile == command.profile if command.profile else v.profile or scheduler)
+            if (v.profile == command.profile if command.profile else v.profile or scheduler)
         ]
+        chosen = [v for v in meant if v.there and not v.quiet and str(v.number) not in self.memory.drains]
         if not chosen:
             raise OrderRefusedError(
                 f"no instance of {command.profile or 'any profile'} runs: nothing to restart"
             )
-        memory = self.memory
-        if memory.code_on_disk is not None:
-            memory = structs.replace(memory, code=memory.code_on_disk.digest)
+        memory, more = self._accepted(command, meant)
         keys = {str(v.number) for v in chosen}
         pins = {k: p for k, p in memory.pins.items() if k not in keys}
         memory = structs.replace(memory, pins=pins)
@@ -204,8 +202,21 @@ class _Order:
                 memory, roll=_goes_on_from(before, roll) if before and under_way else roll
             )
         ended = len(self.memory.pins) - len(pins)
-        more = f" {ended} pin(s) on them end." if ended else ""
+        more += f" {ended} pin(s) on them end." if ended else ""
         return memory, f"{len(chosen)} to restart, one at a time, each once its jobs are done.{more}"
+
+    def _accepted(self, command: commands.Restart, meant: list[InstanceView]) -> tuple[HostMemory, str]:
+        """The memory with Mastodon's code accepted and earlier failures forgotten: who restarts has cured the cause."""
+        memory, more = self.memory, ""
+        if memory.code_changed is not None and command.profile:
+            more = " The code on disk is accepted for all profiles: what else starts has it, too."
+        if memory.code_on_disk is not None:
+            memory = structs.replace(memory, code=memory.code_on_disk.digest)
+        failed = [str(v.number) for v in meant if str(v.number) in memory.failures]
+        if failed:
+            more += f" What failed before is tried again: {', '.join(unit_name(k) for k in failed)}."
+        failures = {k: f for k, f in memory.failures.items() if k not in failed}
+        return structs.replace(memory, failures=failures), more
 
     def _not_just_started(self, view: InstanceView) -> None:
         """Between our order to start it and the tick that sees it, it is neither stopped nor running."""

@@ -48,7 +48,7 @@ def replace_reasons(
             found[key] = "restart"
         elif machine is not None and outdated_for(policy, view, machine, memory):
             found[key] = "outdated"
-        elif machine is None or not view.profile or heavy is None:
+        elif machine is None or heavy is None:
             continue  # what it weighs now is unknown (law 3)
         elif snapshot.now_seconds - heavy >= HEAVY_SECONDS:
             found[key] = "memory"

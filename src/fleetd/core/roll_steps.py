@@ -39,7 +39,7 @@ def go_on_rolling(
     old = next((v for v in instances if str(v.number) == roll.current), None)
     if old is None and not roll.away:
         return
-    waits = _away(policy, instances, plan, terms, decision) if roll.away else ""
+    waits = _away(policy, snapshot, instances, plan, terms, decision) if roll.away else ""
     if old is not None:
         waits = _waits_for(policy, snapshot, instances, old, plan, terms, decision)
         if not waits:
@@ -51,6 +51,7 @@ def go_on_rolling(
 
 def _away(
     policy: Policy,
+    snapshot: Snapshot,
     instances: tuple[InstanceView, ...],
     plan: Plan | None,
     terms: HostTerms,
@@ -64,7 +65,10 @@ def _away(
     planned = plan.profiles.get(policy.host, {}).get(roll.away) if plan is not None else None
     wanted = planned.wanted_instances if planned is not None else None
     enough = roll.count if wanted is None else min(roll.count, wanted)
-    if terms.held is None and len(own) >= enough and all(v.serves for v in own):
+    back = len(own) >= enough or not (
+        roll.current or _may_come(policy, snapshot, instances, roll.away, decision)
+    )
+    if terms.held is None and back and all(v.serves for v in own):
         decision.memory = structs.replace(decision.memory, roll=structs.replace(roll, away="", count=0))
         return ""
     if terms.held is not None:
@@ -97,6 +101,10 @@ def _waits_for(
         return "Redis can't be read, so a drain could not be watched"
     if memory.undrainable(now):
         return "a quiet was not confirmed, so nothing more is drained"
+    rolled = {key for key, drain in memory.drains.items() if drain.rolled}
+    before = [v for v in instances if v.there and str(v.number) in rolled]
+    if before:  # of a roll that was given up meanwhile
+        return f"{', '.join(_name(v) for v in before)} drains first"
     if old.number == "scheduler":
         left = SCHEDULER_AGE_SECONDS_MIN - old.state_age_seconds
         if left > 0:
@@ -130,14 +138,32 @@ def _unsettled(
     if leaving or booting:
         names = ", ".join(_name(v) for v in (*leaving, *booting))
         return f"{names} {'drains' if leaving else 'boots'} first"
-    if planned is None or sum(1 for v in own if v.counts) < planned.instances:
-        return f"{old.profile} has fewer instances than wanted"
+    few = planned is None or sum(1 for v in own if v.counts) < planned.instances
+    if few and _may_come(policy, snapshot, instances, old.profile, decision):
+        return f"{old.profile} has fewer instances than wanted: one is started first"
     roll, profile = decision.memory.roll, policy.profile(old.profile)
     if roll is not None and roll.cause == "memory" and profile is not None:
         late = _late(policy, snapshot, profile)
         if late:
             return f"not while {', '.join(late)} waits longer than its target"
     return ""
+
+
+def _may_come(
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...],
+    name: str,
+    decision: HostDecision,
+) -> bool:
+    """Whether one more of a profile is started soon; what is given up, or kept stopped, is not waited for."""
+    profile, memory = policy.profile(name), decision.memory
+    if profile is None:
+        return False
+    own = [v for v in instances if v.profile == name]
+    free, blocked = free_numbers(snapshot, profile, own, memory)
+    later = [n for n in blocked.get(ClampCode.START_FAILED, []) if str(n) in memory.failures]
+    return bool(free) or any(not memory.given_up(n) for n in later)
 
 
 def _late(policy: Policy, snapshot: Snapshot, profile: Profile) -> list[str]:
@@ -163,7 +189,7 @@ def _step(
         return ""
     why = _CAUSES[roll.cause]
     if old.number == "scheduler":
-        let_go(old, f"{why}: started again once it is gone", now, decision)
+        let_go(old, f"{why}: started again once it is gone", now, decision, rolled=True)
         decision.memory = structs.replace(decision.memory, scheduler_handover=True)
         return "the scheduler is ended, then started"
     planned = plan.profiles.get(policy.host, {}).get(old.profile) if plan is not None else None
@@ -173,7 +199,7 @@ def _step(
             return f"the replacement of {_name(old)} went away"
         if not roll.spare:
             return _let_go_first(policy, snapshot, instances, old, why, decision)
-        let_go(old, why, now, decision)
+        let_go(old, why, now, decision, rolled=True)
         return f"{_name(old)} drains"
     own = [v for v in instances if v.profile == profile.name]
     free = [
@@ -203,7 +229,7 @@ def _let_go_first(
     above_min = profile is not None and len(own) > profile.min_instances
     if database.value.refused if isinstance(database, Known) else above_min:
         return f"no connection is known to be free for what comes after {_name(old)}"
-    let_go(old, why, snapshot.now_seconds, decision)
+    let_go(old, why, snapshot.now_seconds, decision, rolled=True)
     roll = decision.memory.roll
     if roll is not None:
         roll = structs.replace(roll, away=old.profile, count=len(own))

@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import structs
 
 from fleetd.core.decision import ClampCode
-from fleetd.core.facts import HostPressure, Known, Snapshot, Value
+from fleetd.core.facts import HostFacts, Known, Snapshot, Value
 from fleetd.core.host_memory import HostMemory
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy
@@ -22,6 +22,8 @@ PRESSED_SECONDS = 60.0
 SHED_EVERY_SECONDS = 120.0
 #: After an OOM kill nothing is added on this host for this long.
 OOM_HOLD_SECONDS = 1800.0
+#: Where the kernel tells no pressure of the cores (no PSI): nothing is added above this load average.
+LOAD_PER_CORE_MAX = 2.0
 
 
 class Hold(Value, frozen=True, kw_only=True):
@@ -40,7 +42,7 @@ class HostTerms(Value, frozen=True, kw_only=True):
     sets: dict[str, int] = {}  # by profile: as many instances as a person wants
     grown_bytes: dict[str, int] = {}  # by profile: what one instance grows to
     refusal: tuple[ClampCode, str] | None = None  # why nothing is added above min
-    shed: bool = False  # memory pressure lasts: the least important goes
+    shed: str = ""  # why the least important goes: this host has long been short of memory; "": it is not
     spare_for: str = ""  # a profile that needs one more for start-before-stop
     doubled: str = ""  # a profile in which the spare runs beside the one it replaces
     away: str = ""  # a profile of which one was let go before its replacement
@@ -73,10 +75,12 @@ def terms_of(
         grown_bytes={p.name: memory.grown_bytes(policy, p.name) for p in policy.profiles},
         refusal=_refusal(policy, snapshot, memory),
         # Unknown pressure sheds nobody (law 3).
-        shed=isinstance(snapshot.machine, Known)
+        shed=_memory_shortage(policy, snapshot.machine.value)
+        if isinstance(snapshot.machine, Known)
         and pressed is not None
         and now - pressed >= PRESSED_SECONDS
-        and again,
+        and again
+        else "",
         spare_for=spare_for,
         doubled=doubled,
         away=away,
@@ -91,7 +95,7 @@ def remember_host(
     if not isinstance(snapshot.machine, Known):
         return memory
     machine, now = snapshot.machine.value, snapshot.now_seconds
-    pressed = _short_of_memory(policy, machine.pressure)
+    pressed = bool(_memory_shortage(policy, machine))
     since = memory.pressed_since_seconds
     memory = structs.replace(
         memory,
@@ -144,19 +148,34 @@ def _refusal(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> tuple[Cl
         if left > 0:
             sentence = f"an instance was killed for memory: nothing is added on this host for {left:.0f} s"
             return ClampCode.OOM_KILLED, sentence
-    pressure = snapshot.machine.value.pressure if isinstance(snapshot.machine, Known) else None
-    if pressure is None:
+    if not isinstance(snapshot.machine, Known):
         return None
-    if _short_of_memory(policy, pressure):
-        share, limit = pressure.memory_stalled_share, policy.pressure.memory_max
-        sentence = f"this host stood still for memory {share:.0%} of the last minute (pressure.memory_max {limit:.0%})"
-        return ClampCode.HOST_PRESSURE, sentence
-    if pressure.cpu_waiting_share > policy.pressure.cpu_max:
-        share, limit = pressure.cpu_waiting_share, policy.pressure.cpu_max
-        sentence = f"work waited for a core {share:.0%} of the last minute (pressure.cpu_max {limit:.0%})"
-        return ClampCode.HOST_PRESSURE, sentence
-    return None
+    sentence = _memory_shortage(policy, snapshot.machine.value) or _core_shortage(
+        policy, snapshot.machine.value
+    )
+    return (ClampCode.HOST_PRESSURE, sentence) if sentence else None
 
 
-def _short_of_memory(policy: Policy, pressure: HostPressure | None) -> bool:
-    return pressure is not None and pressure.memory_stalled_share > policy.pressure.memory_max
+def _memory_shortage(policy: Policy, machine: HostFacts) -> str:
+    """How this host is short of memory; "": it is not. A kernel that reclaims fast tells no pressure until the end."""
+    share = machine.pressure.memory_stalled_share if machine.pressure is not None else 0.0
+    if share > policy.pressure.memory_max:
+        limit = policy.pressure.memory_max
+        return f"this host stood still for memory {share:.0%} of the last minute (pressure.memory_max {limit:.0%})"
+    available, reserve = machine.memory_available_bytes, policy.memory.reserve_bytes
+    if available < reserve:
+        return f"{available // 2**20} MiB of memory are available on this host (memory.reserve {reserve // 2**20} MiB)"
+    return ""
+
+
+def _core_shortage(policy: Policy, machine: HostFacts) -> str:
+    limit = policy.pressure.cpu_max
+    if machine.pressure is not None:
+        share = machine.pressure.cpu_waiting_share
+        if share > limit:
+            return f"work waited for a core {share:.0%} of the last minute (pressure.cpu_max {limit:.0%})"
+        return ""
+    load = machine.load_per_core  # by and large the same; cpu_max = 1 switches both off
+    if load is not None and load > LOAD_PER_CORE_MAX and limit < 1.0:
+        return f"the load average is {load:.1f} a core (at most {LOAD_PER_CORE_MAX:.0f}; this kernel tells no pressure)"
+    return ""
