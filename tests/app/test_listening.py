@@ -28,6 +28,10 @@ from tests.world import World
 
 WAIT_SECONDS = 20.0
 CONFIG = """
+[redis]
+host = "127.0.0.1"
+[postgres]
+host = "127.0.0.1"
 [fleet]
 host = "worker1"
 [profiles.default-first]
