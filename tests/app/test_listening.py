@@ -166,7 +166,8 @@ def test_the_daemon_goes_on_and_status_says_so(
         assert told is not None
         (problem,) = told.problems
         assert f"127.0.0.1:{port} can't be listened on" in problem
-        with pytest.raises(ConfigError):  # the file names neither Redis nor Postgres
+        (tmp_path / "fleetd.toml").write_text("nonsense = 1\n")
+        with pytest.raises(ConfigError):
             await daemon.reload()
         await until(lambda: (now := status()) and len(now.problems) == 2)
         other.close()
