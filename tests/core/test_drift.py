@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from fleetd.core.drift import BOOT_ROUND_SECONDS, BOOT_SECONDS, remember_units
 from fleetd.core.facts import ProcessFacts, UnitFacts
@@ -323,3 +324,12 @@ def test_numbers_no_longer_configured_are_forgotten() -> None:
     host.look(1000.0, unit())
     assert "77" not in host.memory.seen
     assert host.memory.starts == {}
+
+
+def test_a_reboot_forgets_no_lesson() -> None:
+    host = Host()
+    learnt = {"default-first": 3 * 2**30}
+    host.memory = structs.replace(host.memory, boot_seconds={"default-first": 40.0}, instance_bytes=learnt)
+    host.look(10.0, boot="boot-2")
+    assert host.memory.boot_seconds == {"default-first": 40.0}
+    assert host.memory.instance_bytes == learnt, "it would be killed for memory once more"

@@ -243,7 +243,9 @@ def test_a_sigkill_while_the_kernel_counted_one_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signal", "kills", "after"), [(15, 8, 5.0), (9, 7, 5.0), (9, None, 5.0)], ids=["TERM", "none", "unknown"]
+    ("signal", "kills", "after"),
+    [(15, 8, 5.0), (0, 8, 5.0), (9, 7, 5.0), (9, None, 5.0)],
+    ids=["TERM", "exited", "none", "unknown"],
 )
 def test_other_ends_are_no_oom_kills(signal: int, kills: int | None, after: float) -> None:
     host = heavy_host()

@@ -114,6 +114,13 @@ def test_a_stop_by_hand_lets_another_number_take_over_only_for_min_and_says_for_
     assert "takes over for @1, stopped by hand, because min is 2" in step.sentence
     notes = {i.number: i.note for i in rig.status(told[-1]).instances}
     assert "stopped by hand" in notes[1]
+    assert notes[3] == "stands in for @1, stopped by hand"
+    rig.kill_fleetd()
+    told = rig.run(10.0)
+    assert "stands in" in {i.number: i.note for i in rig.status(told[-1]).instances}[3]
+    rig.ticker.order(ReleaseInstance(number=1))
+    told = rig.run(10.0)
+    assert "stands in" not in {i.number: i.note for i in rig.status(told[-1]).instances}[3]
 
 
 def test_started_by_hand_it_is_kept_though_the_fleet_shrinks() -> None:

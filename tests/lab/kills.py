@@ -99,7 +99,10 @@ def fleet_of_few() -> Iterator[Fleet]:
 
 
 def kill_fleetd(fleet: Fleet) -> None:
-    """SIGKILL; while it is gone nobody is quieted or dies; systemd starts it again."""
+    """SIGKILL; while it is gone nobody is quieted, told to end, or dies; systemd starts it again.
+
+    One that begins to fetch meanwhile was ordered before: it boots for about as long as fleetd is gone.
+    """
     old = fleet.worker.unit("fleetd").main_pid
     fleet.worker.kill("fleetd", signal.SIGKILL)
     killed_at = time.time()
@@ -110,7 +113,7 @@ def kill_fleetd(fleet: Fleet) -> None:
 
     fleet.worker.wait_until("fleetd is back", is_back, timeout=30)
     told = life.processes(fleet.worker)
-    moved = [at for p in told for at in (p.quiet_at, p.ended_at) if at is not None]
+    moved = [at for p in told for at in (p.quiet_at, p.down_at, p.ended_at) if at is not None]
     assert not [at for at in moved if ORDER_ARRIVES_SECONDS < at - killed_at < GONE_SECONDS]
 
 

@@ -38,7 +38,11 @@ def remember_units(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> tu
     if memory.boot_id != snapshot.boot_id:
         if memory.pins or memory.pause or memory.sets:
             forgotten = ["this host was rebooted: pins, pauses and set counts from before are forgotten"]
-        memory = HostMemory(boot_id=snapshot.boot_id, boot_seconds=memory.boot_seconds)
+        memory = HostMemory(
+            boot_id=snapshot.boot_id,
+            boot_seconds=memory.boot_seconds,
+            instance_bytes=memory.instance_bytes,
+        )
     if not isinstance(snapshot.systemd, Known):
         return memory, forgotten
     if memory.since_seconds is None:
@@ -170,12 +174,17 @@ class _Fold:
             return pin.wants == "stopped" and self.now < pin.until_seconds
         return self.now < pin.until_seconds or (pin.wants == "quiet" and self.seen.get(key) in _UP)
 
+    def _stands_in(self, key: str, stopped: tuple[int, ...]) -> bool:
+        kept = any((pin := self.pins.get(str(n))) is not None and pin.wants == "stopped" for n in stopped)
+        return kept and (key in self.starts or self.seen.get(key) in _UP)
+
     def result(self, keys: set[str]) -> HostMemory:
         return msgspec.structs.replace(
             self.before,
             drains={k: v for k, v in self.drains.items() if k in keys},
             starts={k: v for k, v in self.starts.items() if k in keys},
             pins={k: v for k, v in self.pins.items() if k in keys and self._is_kept(k, v)},
+            stands_in={k: v for k, v in self.before.stands_in.items() if self._stands_in(k, v)},
             seen={k: v for k, v in self.seen.items() if k in keys},
             failures={k: v for k, v in self.failures.items() if k in keys},
             replaced={k: v for k, v in self.before.replaced.items() if k in keys},

@@ -177,7 +177,7 @@ def _oom_kills(
         before = memory.watches.get(key)
         if before is None or unit is None or before.oom_told or not _ended(before, unit):
             continue
-        if unit.result != "oom-kill" and not (counted and unit.killed_by_signal in {0, SIGKILL}):
+        if unit.result != "oom-kill" and not (counted and unit.killed_by_signal == SIGKILL):
             continue
         profile = view.profile or "scheduler"
         had = max(before.resident_bytes, policy.memory.instance_bytes)

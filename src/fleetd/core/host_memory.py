@@ -107,6 +107,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     drains: dict[str, Drain] = {}
     starts: dict[str, float] = {}  # our start orders that systemd has not shown yet
     pins: dict[str, Pin] = {}
+    stands_in: dict[str, tuple[int, ...]] = {}  # which was started for which, stopped by hand
     seen: dict[str, str] = {}  # ActiveState as last seen; absent: never looked
     failures: dict[str, Failure] = {}
     watches: dict[str, Watch] = {}

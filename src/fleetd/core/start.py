@@ -6,6 +6,8 @@ bounded number of tries; a profile whose instances all fail is held, and only on
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known, RenderedInstance, Snapshot
 from fleetd.core.host_decision import HostDecision
@@ -42,11 +44,14 @@ def start_up_to(
             wanted=min(goal, current + len(free)),
             granted=current + count,
         )
-    instead = ", ".join(f"@{n}" for n in blocked.get(ClampCode.PINNED, []))
+    stopped = tuple(blocked.get(ClampCode.PINNED, ()))
+    instead = ", ".join(f"@{n}" for n in stopped)
     for number in free[:count]:
         sentence = f"{profile.name} has {current} of {goal} wanted"
         if instead and goal <= profile.min_instances:
             sentence += f"; takes over for {instead}, stopped by hand, because min is {profile.min_instances}"
+            standing_in = {**decision.memory.stands_in, str(number): stopped}
+            decision.memory = structs.replace(decision.memory, stands_in=standing_in)
         decision.steps.append(Step(verb="start", number=number, profile=profile.name, sentence=sentence))
         decision.memory = decision.memory.with_start(number, snapshot.now_seconds)
     return count

@@ -44,6 +44,8 @@ def _notes(policy: Policy, view: InstanceView, told: Told) -> list[str]:
     if pin is not None:
         kept = "kept " if pin.by == "hand" else ""
         notes.append(f"{pin_sentence(pin)}, {kept}{span(max(0.0, pin.until_seconds - now))} more")
+    if key in memory.stands_in:
+        notes.append(f"stands in for {', '.join(f'@{n}' for n in memory.stands_in[key])}, stopped by hand")
     drain = memory.drains.get(key)
     if drain is not None and drain.stop_sent_seconds is None:
         left = policy.pace.drain_seconds_max - (now - drain.since_seconds)
