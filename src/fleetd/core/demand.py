@@ -1,8 +1,8 @@
 """Demand: from waiting jobs to threads, and from threads to instances of each profile.
 
 Offered load (Little's law, Operations Research 9(3), 1961): the mean number of busy threads on a queue that is
-not backed up *is* the number it needs. A backlog adds what clears it in time: jobs × service time / catch-up
-time (the one-step answer of DS2, Kalavri et al., OSDI 2018). Threads become instances at a planned utilisation.
+not backed up *is* the number it needs. A backlog adds what clears it before it is late: jobs × service time / the time
+that is left (the one-step answer of DS2, Kalavri et al., OSDI 2018). Threads become instances at a planned utilisation.
 
 Law 3: a queue whose reading is unknown keeps the load it was last known to have; it is never read as idle.
 """
@@ -20,6 +20,7 @@ from fleetd.core.service_time import ServiceMemory, remember_service
 BUSY_MEAN_SECONDS = 20.0
 #: The shortest time in which a backlog is planned to be gone; below it every ripple would start an instance.
 CATCH_UP_SECONDS_MIN = 10.0
+#: What a new instance takes until it helps; a backlog's time is less by that.
 BOOT_SECONDS = 20.0
 
 
