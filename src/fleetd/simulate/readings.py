@@ -44,6 +44,13 @@ class Readings:
             for n in p.numbers
         }
         self._names = {n: application_name(n, policy.host) for n in self._rendered}
+        # A queue that the trace says nothing of is there and empty.
+        self._empty = {
+            name: QueueFacts(name=name, length_jobs=0, oldest_age_seconds=0.0, busy_threads=0)
+            for p in policy.profiles
+            for name, _ in p.queues
+            if name not in world.queues
+        }
         self._queues = {p.name: frozenset(q for q, _ in p.queues) for p in policy.profiles}
 
     def sidekiq(self) -> SidekiqFacts:
@@ -65,7 +72,7 @@ class Readings:
             for name, queue in world.queues.items()
         }
         return SidekiqFacts(
-            queues=queues,
+            queues={**self._empty, **queues},
             processes=tuple(processes),
             processed_jobs_total=int(world.processed),
             failed_jobs_total=0,

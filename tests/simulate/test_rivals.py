@@ -1,0 +1,128 @@
+"""Rivals as their own documentation has them, on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleetd.simulate.rivals import Hpa, Judoscale, KedaLength, Laravel, Nomad, Rival, Static, true_rate
+from fleetd.simulate.world import World
+from tests.simulate.worlds import queue, trace, world
+
+PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 10\ninstances = 20\nmin = 1\n'
+
+
+def at(second: int, *, age: int = 0, waiting: int = 0, initial: int = 2) -> tuple[World, type]:
+    """A world at a second of its trace whose queue has so many jobs, the oldest so old; its target is 10 s."""
+    made, rules = world(
+        trace(
+            "[targets]\ndefault = 10\n" + queue("default", "[]", 0.5),
+            seconds=6000,
+            profile=PROFILE,
+            head=f"initial_instances = {initial}",
+        )
+    )
+    made.down.add("redis")  # nobody serves: the queue stays as it is set
+    made.advance_to(second)
+    made.down.clear()
+    _set(made, age, waiting)
+    return made, rules  # type: ignore[return-value]
+
+
+def _set(made: World, age: int, waiting: int) -> None:
+    q = made.queues["default"]
+    q.batches.clear()
+    q.waiting = 0
+    if waiting:
+        q.enqueue(made.now - age, waiting)
+
+
+def asked(kind: type[Rival], *, age: int = 0, waiting: int = 0, initial: int = 2) -> int:
+    made, rules = at(0, age=age, waiting=waiting, initial=initial)
+    return kind(made, rules).look()["local"]  # type: ignore[arg-type]
+
+
+def test_static_is_its_maximum() -> None:
+    assert asked(Static) == 20
+
+
+@pytest.mark.parametrize(
+    ("initial", "age", "wanted"),
+    [
+        # "if the current metric value is 200m and the desired value is 100m, the replicas will be doubled"
+        (2, 20, 4),
+        # half the value: halved, but scale-down waits for the highest of 300 s, which is this one alone
+        (4, 5, 2),
+        (3, 10, 3),
+        (10, 9, 10),  # within the tolerance of 0.1
+        (2, 1000, 6),  # at most +4 or +100 %, whichever is more
+        (8, 1000, 16),
+    ],
+)
+def test_hpa(initial: int, age: int, wanted: int) -> None:
+    assert asked(Hpa, age=age, waiting=5, initial=initial) == wanted
+
+
+def test_hpa_goes_down_to_the_highest_of_five_minutes() -> None:
+    made, rules = at(1000, age=10, waiting=5, initial=4)
+    rival = Hpa(made, rules)  # type: ignore[arg-type]
+    assert rival.look()["local"] == 4
+    _set(made, 0, 0)
+    made.now += 15
+    assert rival.look()["local"] == 4
+    made.now += 301
+    assert rival.look()["local"] == 1, "min"
+
+
+@pytest.mark.parametrize(("waiting", "wanted"), [(0, 1), (10, 2), (11, 3), (30, 6), (1000, 6)])
+def test_keda_wants_a_replica_for_five_jobs(waiting: int, wanted: int) -> None:
+    assert asked(KedaLength, waiting=waiting) == wanted
+
+
+def test_judoscale_goes_up_by_one_every_three_minutes_and_down_by_one_after_ten() -> None:
+    made, rules = at(1000, age=11, waiting=5)
+    rival = Judoscale(made, rules)  # type: ignore[arg-type]
+    assert rival.look()["local"] == 3
+    made.now += 60
+    _set(made, 11, 5)
+    assert rival.look()["local"] == 2, "counted now: none has been started here"
+    made.now += 121
+    _set(made, 11, 5)
+    assert rival.look()["local"] == 3
+    _set(made, 0, 0)
+    for _ in range(60):
+        made.now += 10
+        wanted = rival.look()["local"]
+    assert wanted == 2
+    made.now += 10
+    assert rival.look()["local"] == 1
+
+
+def test_nomad_rounds_up_and_cools_down() -> None:
+    made, rules = at(1000, age=15, waiting=5)
+    rival = Nomad(made, rules)  # type: ignore[arg-type]
+    assert rival.look()["local"] == 3
+    _set(made, 1000, 5)
+    made.now += 200
+    assert rival.look()["local"] == 3, "cools down"
+    made.now += 100
+    assert rival.look()["local"] == 20
+
+
+def test_laravel_takes_the_greater_of_littles_law_and_what_drains_in_time() -> None:
+    # Target 10 s less a boot of 15 s: 1 s. 100 jobs of 0.5 s, none old: 100 / max(1 / 0.5, 1) = 50 threads.
+    assert asked(Laravel, waiting=100) == 5
+    # All of that second is gone: 10 / max(0, 1) × (1 + 8 × 0.5²) = 30 threads.
+    assert asked(Laravel, waiting=10, age=1) == 3
+
+
+def test_without_redis_everybody_keeps_what_it_has() -> None:
+    for kind in (Hpa, KedaLength, Judoscale, Nomad, Laravel):
+        made, rules = at(1000, age=500, waiting=500, initial=3)
+        made.down = {"redis"}
+        assert kind(made, rules).look()["local"] == 3  # type: ignore[arg-type]
+
+
+def test_the_true_rate_is_that_of_the_last_minute() -> None:
+    made, _ = world(trace(queue("default", "[[0, 20]]")))
+    made.advance_to(120)
+    assert true_rate(made, "default") == pytest.approx(20, rel=0.15)

@@ -1,0 +1,147 @@
+"""Whole runs: fleetd and its rivals through a small trace, scores, and the laws watched meanwhile."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fleetd.core.decision import Step
+from fleetd.core.policy import Policy
+from fleetd.errors import ConfigError
+from fleetd.simulate.checks import LawChecks
+from fleetd.simulate.plot import draw
+from fleetd.simulate.report import document
+from fleetd.simulate.run import POLICIES, SimulationError, policy_of, run_fleetd, simulate
+from fleetd.simulate.score import reversals
+from fleetd.simulate.trace import Trace
+from tests.simulate.worlds import PROFILE, queue, trace, world
+
+SURGE = queue("default", "[[0, 10], [600, 10], [900, 150], [1200, 150], [1220, 10]]") + queue(
+    "push", "[[0, 2]]", 0.4
+)
+
+
+def surge(more: str = "") -> Trace:
+    return trace("[targets]\ndefault = 5\npush = 30\n" + SURGE, seconds=2400, profile=PROFILE + more)
+
+
+def test_the_same_seed_replays_exactly() -> None:
+    first, second = (document(surge(), list(simulate(surge(), None, ("fleetd",)))) for _ in range(2))
+    assert first == second
+
+
+def test_fleetd_carries_a_surge_in_time_breaks_no_law_and_loses_nothing() -> None:
+    made = surge()
+    outcome, sizes = run_fleetd(made, policy_of(made, None))
+    score = outcome.score
+    assert score.meets_objective
+    assert (score.lost_jobs, score.law_breaks, score.over_budget_seconds, score.reversals) == (0, 0, 0, 0)
+    assert max(sizes["local"]) >= 4
+    assert sizes["local"][-1] < max(sizes["local"]), "it shrinks again"
+    assert score.instance_seconds < 6 * 2400
+    assert score.starts == max(sizes["local"]) - 1
+
+
+def test_every_policy_runs_and_the_document_has_every_field() -> None:
+    told = json.loads(document(surge(), list(simulate(surge(), None, POLICIES))))
+    assert set(told["policies"]) == set(POLICIES)
+    for scores in told["policies"].values():
+        assert set(scores) == {
+            "queues",
+            "late_jobs",
+            "instance_seconds",
+            "starts",
+            "stops",
+            "reversals",
+            "connections_max",
+            "over_budget_seconds",
+            "left_waiting",
+            "lost_jobs",
+            "law_breaks",
+        }
+        assert set(scores["queues"]["default"]) == {"jobs", "wait_seconds", "late_jobs", "late_fraction"}
+        assert set(scores["queues"]["default"]["wait_seconds"]) == {"p50", "p95", "p99", "max"}
+        assert scores["over_budget_seconds"] == 0
+        assert scores["lost_jobs"] == 0
+    jobs = {name: scores["queues"]["default"]["jobs"] for name, scores in told["policies"].items()}
+    assert len(set(jobs.values())) == 1, "all meet the same traffic"
+    cheap = told["policies"]["oracle"]["instance_seconds"]
+    assert (
+        cheap
+        <= told["policies"]["fleetd"]["instance_seconds"]
+        <= told["policies"]["static"]["instance_seconds"]
+    )
+
+
+def test_the_budget_is_everyones() -> None:
+    made = surge("[database]\nmax_connections = 60\nothers = [[0, 10]]\n")  # 60 − 10 − 10 carry three of 12
+    for outcome in simulate(made, None, ("fleetd", "static", "laravel", "keda-length")):
+        assert outcome.score.connections_max <= 40, outcome.policy
+        assert outcome.score.over_budget_seconds == 0
+
+
+def test_outages_of_every_source_break_no_law() -> None:
+    faults = "".join(
+        f'[[faults]]\nat = {at}\nfor_seconds = 120\nsource = "{source}"\n'
+        for at, source in ((500, "redis"), (700, "postgres"), (900, "systemd"))
+    )
+    made = surge(faults + "[[faults]]\nat = 1100\nkill_instances = 2\n")
+    outcome, _ = run_fleetd(made, policy_of(made, None))
+    assert outcome.breaks == ()
+    assert outcome.score.law_breaks == 0
+    assert outcome.score.lost_jobs > 0, "those of the killed"
+
+
+def test_a_broken_law_is_told_with_seed_and_second() -> None:
+    made, rules = world(surge("[database]\nmax_connections = 30\n"))
+    made.start(2)
+    checks = LawChecks(made, rules)
+    checks.after_tick([Step(verb="start", number=2, profile="local")], {"local": 1})
+    assert checks.breaks == ["law 2, test seed 1 at 0 s: started with claims 4 above the budget"]
+
+
+def test_a_reversal_is_a_start_soon_after_a_stop_or_the_other_way_round() -> None:
+    def step(verb: str, number: int) -> Step:
+        return Step(verb=verb, number=number, profile="p")  # type: ignore[arg-type]
+
+    steps = [
+        (0, step("start", 1)),
+        (100, step("quiet", 1)),  # 100 s after the start
+        (130, step("stop", 1)),  # the end of the same drain
+        (900, step("start", 2)),  # 800 s after it began: no reversal
+        (950, step("start", 3)),
+        (1000, step("stop", 3)),  # of one that still boots
+    ]
+    assert reversals(steps) == 2
+
+
+def test_a_trace_without_profiles_takes_the_configurations_and_needs_them() -> None:
+    made = trace("[targets]\n" + SURGE, seconds=2400, profile="")
+    with pytest.raises(SimulationError, match=r"add \[profiles.NAME\] to the trace, or --config"):
+        policy_of(made, None)
+    configured = Policy(host="x", profiles=surge().profiles, targets_seconds={"default": 7.0})
+    assert policy_of(made, configured).target_seconds("default") == 7.0
+    other = trace("[targets]\n" + queue("unserved", "[[0, 1]]"), profile="")
+    with pytest.raises(ConfigError, match="no profile serves this queue"):
+        policy_of(other, configured)
+
+
+def test_an_unknown_policy_is_named() -> None:
+    with pytest.raises(SimulationError, match="there is no policy hpb; there are: fleetd, static"):
+        list(simulate(surge(), None, ("hpb",)))
+
+
+def test_the_picture_has_every_policy_and_is_well_formed() -> None:
+    import xml.etree.ElementTree as ET
+
+    made = surge()
+    picture = draw("a < b", policy_of(made, None), list(simulate(made, None, ("fleetd", "static"))))
+    texts = [
+        element.text or ""
+        for element in ET.fromstring(picture).iter()  # noqa: S314 (our own)
+        if element.tag.endswith("text")
+    ]
+    assert "a < b" in texts
+    assert any(text.startswith("fleetd: ") for text in texts)
+    assert any(text.startswith("static: ") for text in texts)
