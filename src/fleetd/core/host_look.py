@@ -6,7 +6,7 @@ from fleetd.core.drift import remember_units
 from fleetd.core.facts import Known, Snapshot, Value
 from fleetd.core.health import remember_health
 from fleetd.core.host_memory import HostMemory
-from fleetd.core.lifecycle import InstanceView, Replace, views
+from fleetd.core.lifecycle import InstanceView, Orders, views
 from fleetd.core.policy import Policy
 from fleetd.core.roll import away, doubled, due, remember_roll, replace_reasons, spare_for
 from fleetd.core.terms import HostTerms, holds_of, remember_host, terms_of
@@ -24,11 +24,14 @@ class HostLook(Value, frozen=True, kw_only=True):
 def look(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> HostLook:
     """Fold this tick into the host's memory, and see every instance in its named state."""
     memory, noticed = remember_units(policy, snapshot, memory)
-    instances = _instances(policy, snapshot, memory, {})
+    before = memory.orders(snapshot.now_seconds, {})
+    instances = _instances(policy, snapshot, before)
     memory, killed = remember_health(policy, snapshot, instances, memory)
     memory = remember_host(policy, snapshot, instances, memory)
     reasons = replace_reasons(policy, snapshot, instances or (), memory)
-    instances = _instances(policy, snapshot, memory, reasons)
+    after = memory.orders(snapshot.now_seconds, reasons)
+    if after != before:
+        instances = _instances(policy, snapshot, after)
     held = bool(holds_of(snapshot, instances, memory))
     memory, rolled = remember_roll(policy, snapshot, instances, memory, held=held)
     terms = terms_of(
@@ -45,8 +48,8 @@ def look(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> HostLook:
 
 
 def _instances(
-    policy: Policy, snapshot: Snapshot, memory: HostMemory, reasons: dict[str, Replace]
+    policy: Policy, snapshot: Snapshot, orders: dict[str, Orders]
 ) -> tuple[InstanceView, ...] | None:
     if not isinstance(snapshot.systemd, Known):
         return None
-    return views(policy, snapshot, snapshot.systemd.value, memory.orders(snapshot.now_seconds, reasons))
+    return views(policy, snapshot, snapshot.systemd.value, orders)

@@ -6,6 +6,7 @@ only a heartbeat that says quiet *and* idle, given after our order, proves that 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from msgspec import structs
@@ -110,14 +111,21 @@ def heartbeat_of(
     sidekiq_processes: tuple[ProcessFacts, ...], host: str, number: Number, unit: UnitFacts | None
 ) -> ProcessFacts | None:
     """The heartbeat of a unit's present process; a ghost (60 s) of the one before is told apart by pid or age."""
-    own = []
-    for process in sidekiq_processes:
+    return _present(processes_by_number(sidekiq_processes, host).get(number, []), unit)
+
+
+def processes_by_number(processes: tuple[ProcessFacts, ...], host: str) -> dict[Number, list[ProcessFacts]]:
+    """Heartbeats of this host's units by number, ghosts included."""
+    found: dict[Number, list[ProcessFacts]] = {}
+    for process in processes:
         tag = parse_tag(process.tag)
-        if tag is not None and tag.host == host and tag.number == number:
-            own.append(process)
-    if not own:
-        return None
-    if unit is None:
+        if tag is not None and tag.host == host:
+            found.setdefault(tag.number, []).append(process)
+    return found
+
+
+def _present(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:
+    if not own or unit is None:
         return None
     exact = [p for p in own if p.pid == unit.main_pid]
     # Behind a wrapper the pid differs; a process older than the unit's start is a ghost of the one before.
@@ -181,13 +189,41 @@ def views(
 ) -> tuple[InstanceView, ...]:
     """Every instance number the configuration names, in order, and the scheduler last."""
     none = Orders()
+    known = isinstance(snapshot.sidekiq, Known)
+    beats: dict[Number, list[ProcessFacts]] = {}
+    if isinstance(snapshot.sidekiq, Known):
+        beats = processes_by_number(snapshot.sidekiq.value.processes, policy.host)
+
+    def view(number: Number, unit: UnitFacts | None, profile: Profile | None) -> InstanceView:
+        ordered = orders.get(str(number), none)
+        if unit is None and ordered == none and profile is not None:
+            return _stopped(number, profile.name, profile.threads, known)
+        return _view(policy, snapshot, number, unit, ordered, profile, _present(beats.get(number, []), unit))
+
     found = [
-        _view(policy, snapshot, n, systemd.instances.get(n), orders.get(str(n), none), profile)
-        for profile in policy.profiles
-        for n in profile.numbers
+        view(n, systemd.instances.get(n), profile) for profile in policy.profiles for n in profile.numbers
     ]
-    scheduler = _view(policy, snapshot, "scheduler", systemd.scheduler, orders.get("scheduler", none), None)
+    scheduler = view("scheduler", systemd.scheduler, None)
     return (*sorted(found, key=lambda v: int(v.number)), scheduler)
+
+
+@lru_cache(maxsize=256)
+def _stopped(number: Number, profile: str, threads: int, redis_known: bool) -> InstanceView:
+    """A number that is not there and that nobody ordered anything of: most of them, most of the time."""
+    return InstanceView(
+        number=number,
+        profile=profile,
+        state=InstanceState.STOPPED,
+        threads=threads,
+        claim_connections=0,
+        busy_threads=None,
+        quiet=False,
+        resident_bytes=None,
+        state_age_seconds=0.0,
+        beat_age_seconds=None,
+        unit=None,
+        redis_known=redis_known,
+    )
 
 
 def _view(
@@ -197,12 +233,10 @@ def _view(
     unit: UnitFacts | None,
     orders: Orders,
     profile: Profile | None,
+    process: ProcessFacts | None,
 ) -> InstanceView:
-    process, reading_age = None, 0.0
     known = isinstance(snapshot.sidekiq, Known)
-    if isinstance(snapshot.sidekiq, Known):
-        reading_age = snapshot.sidekiq.age_seconds
-        process = heartbeat_of(snapshot.sidekiq.value.processes, policy.host, number, unit)
+    reading_age = snapshot.sidekiq.age_seconds if isinstance(snapshot.sidekiq, Known) else 0.0
     view = InstanceView(
         number=number,
         profile=profile.name if profile else "",
