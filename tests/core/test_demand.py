@@ -68,6 +68,17 @@ def test_a_backlog_is_to_be_gone_before_it_is_late(name: str, age: float, catch_
     assert wanted.need_threads[name] == pytest.approx(300.0 / catch_up_seconds)
 
 
+def test_what_is_late_all_the_same_needs_more_than_was_thought() -> None:
+    memory = DemandMemory(service=ServiceMemory(seconds={"default": 0.3}))
+    in_time, late, very = (
+        demand(POLICY, sidekiq(queue("default", 100, age=age)), memory).need_threads["default"]
+        for age in (5.0, 10.0, 500.0)
+    )
+    assert in_time == pytest.approx(3.0)
+    assert late == pytest.approx(2 * in_time)
+    assert very == pytest.approx(4 * in_time)
+
+
 def test_load_alone_makes_instances_at_the_planned_utilisation() -> None:
     # 9 busy threads; an instance of 5 threads at 80 % carries 4: 9/4 = 2.25, so 3.
     memory = after(POLICY, (100.0, 9, 9, 0))

@@ -20,6 +20,8 @@ from fleetd.core.service_time import ServiceMemory, remember_service
 BUSY_MEAN_SECONDS = 20.0
 #: The shortest time in which a backlog is planned to be gone; below it every ripple would start an instance.
 CATCH_UP_SECONDS_MIN = 10.0
+#: The most by which lateness multiplies what a backlog needs.
+DOUBT_MAX = 4.0
 #: What a new instance takes until it helps; a backlog's time is less by that.
 BOOT_SECONDS = 20.0
 
@@ -105,9 +107,11 @@ def _need_threads(policy: Policy, queue: str, facts: QueueFacts | None, memory: 
     load = memory.busy_mean_threads.get(queue, 0.0)
     if facts is None:
         return load
-    left = policy.target_seconds(queue) - BOOT_SECONDS - facts.oldest_age_seconds
-    catch_up = max(CATCH_UP_SECONDS_MIN, left)
-    return load + facts.length_jobs * memory.service.service_seconds(queue) / catch_up
+    target, age = policy.target_seconds(queue), facts.oldest_age_seconds
+    catch_up = max(CATCH_UP_SECONDS_MIN, target - BOOT_SECONDS - age)
+    # What is late all the same has shown that its jobs take longer than was thought.
+    doubt = min(DOUBT_MAX, max(1.0, age / target))
+    return load + facts.length_jobs * memory.service.service_seconds(queue) * doubt / catch_up
 
 
 def home(policy: Policy, queue: str) -> Profile:
