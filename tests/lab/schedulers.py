@@ -48,6 +48,8 @@ class Watch:
                 redis = redis or load.connect(main)
                 self.samples.append((time.time(), _schedulers(redis)))
             except (OSError, RedisError):  # an outage that the test makes
+                if redis is not None:
+                    redis.close()
                 redis = None
         if redis is not None:
             redis.close()
