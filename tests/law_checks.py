@@ -207,7 +207,7 @@ class PeopleFirst(Check):
             overdue = want == "run" and step.verb == "stop" and boots and world.now - at > 60.0
             overdue = overdue or (step.verb == "stop" and step.number in before.unheard)
             if unheard or overdue:  # nobody could know yet; or it hangs, whoever started it
-                self.wants.pop(step.number)
+                self.wants.pop(step.number, None)
             elif want and world.now - at < pin_seconds - 10.0:
                 if want == "stopped":
                     assert step.verb != "start", f"@{step.number} was started though a person stopped it"
