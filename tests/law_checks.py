@@ -11,6 +11,7 @@ from fleetd.core.decision import Step
 from fleetd.core.drain import DRAIN_ORDERS_MAX
 from fleetd.core.facts import Known
 from fleetd.core.host_memory import PUSHED_BACK_MAX
+from fleetd.core.lifecycle import Drain
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.daemon.tick import Told
 from tests.storm import Beat, Before, Check, Storm
@@ -183,15 +184,16 @@ class NoJobLost(Check):
                 if step.number in before.unheard:
                     assert world.redis_up and world.redis_writable, "jobs could not be pushed back"  # noqa: PT018
                     continue
-                self._stop_is_lawful(storm, told, step, before.beats.get(step.number), hung=hung)
+                drains = {**before.drains, **told.host.memory.drains}  # one that ended at once is forgotten
+                drain = drains[str(step.number)]
+                self._stop_is_lawful(storm, drain, before.beats.get(step.number), hung=hung)
 
-    def _stop_is_lawful(self, storm: Storm, told: Told, step: Step, beat: Beat | None, *, hung: bool) -> None:
+    def _stop_is_lawful(self, storm: Storm, drain: Drain, beat: Beat | None, *, hung: bool) -> None:
         world = storm.world
         if hung and beat is not None and world.now - beat.at >= 110.0:
             assert world.redis_up, "ended as unresponsive without Redis"
             assert world.redis_writable, "ended as unresponsive while Redis takes no writes"
             return
-        drain = told.host.memory.drains[str(step.number)]
         ordered = drain.quiet_sent_seconds
         if beat is not None and beat.quiet and beat.busy == 0 and ordered is not None and beat.at > ordered:
             return
@@ -254,7 +256,7 @@ class PeopleFirst(Check):
             overdue = want == "run" and step.verb == "stop" and boots and world.now - at > 60.0
             overdue = overdue or (step.verb == "stop" and step.number in before.unheard)
             if unheard or overdue:  # nobody could know yet; or it hangs, whoever started it
-                self.wants.pop(step.number)
+                self.wants.pop(step.number, None)
             elif want and world.now - at < pin_seconds - 10.0:
                 if want == "stopped":
                     assert step.verb != "start", f"@{step.number} was started though a person stopped it"

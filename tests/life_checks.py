@@ -39,7 +39,7 @@ class NamedStates(Check):
         numbers = [v.number for v in told.instances]
         assert numbers == [*sorted(storm.numbers), "scheduler"]
         states = {v.number: v.state for v in told.instances}
-        if now - self.at <= 5.0:
+        if now - self.at <= 5.0 and not storm.died:
             for number, state in states.items():
                 was = self.states[number]
                 assert state == was or state in TRANSITIONS[was], f"@{number}: {was} to {state}"

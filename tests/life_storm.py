@@ -46,7 +46,7 @@ HOST = ("host_unreadable", "host_readable", "host_readable")
 
 class LifeStorm(Storm):
     """`killed`: fleetd dies after every tick, and the next one begins with what was stored. `in_mid_tick`: in every
-    tick that orders something, too, before its first step, or its second, or its third."""
+    fourth tick, before its first step, or its second, or its third."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class LifeStorm(Storm):
         self.in_mid_tick = in_mid_tick
 
     def tick(self) -> Told:
-        if self.in_mid_tick:
-            self.dies_after_steps = self.rig.ticks % 3
+        if self.in_mid_tick and self.rig.ticks % 4 == 0:  # not again as it gives a lost order once more
+            self.dies_after_steps = self.rig.ticks // 4 % 3
         told = super().tick()
         if self.killed:
             self.apply(("kill_fleetd", 0))

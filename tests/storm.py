@@ -7,7 +7,7 @@ that a run is the same everywhere and a failure shrinks to the few events that m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from hypothesis import Phase, settings
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fleetd.core.commands import Command
 from fleetd.core.decision import Step
-from fleetd.core.lifecycle import Number
+from fleetd.core.lifecycle import Drain, Number
 from fleetd.core.policy import Policy
 from fleetd.daemon.tick import Told
 from tests.fakes import Rig
@@ -68,7 +68,8 @@ class Before:
     orders: int
     fleet_memory: bytes | None
     hung: frozenset[Number] = frozenset()  # neither beat nor heed signals
-    unheard: frozenset[Number] = frozenset()  # READY for two minutes, and never a heartbeat
+    unheard: frozenset[Number] = frozenset()  # READY for about two minutes, and never a heartbeat
+    drains: dict[str, Drain] = field(default_factory=dict)
 
     @staticmethod
     def of(world: World, rig: Rig) -> Before:
@@ -87,8 +88,9 @@ class Before:
                 n
                 for n, u in world.units.items()
                 if u.process is not None and u.process.beat_at is None
-                if u.state == "active" and world.now - u.since >= 120.0
+                if u.state == "active" and world.now - u.since >= 110.0
             ),
+            drains=dict(rig.ticker.host_memory.drains),
         )
 
 
@@ -112,6 +114,7 @@ class Storm:
         self.rig = Rig(self.world)
         self.checks = [make() for make in checks]
         self.dies_after_steps: int | None = None  # fleetd, in the next tick
+        self.died = False  # in the latest tick, which then was two in one
         self.numbers: list[int] = [n for p in policy.profiles for n in p.numbers]
 
     def run(self, schedule: list[tuple[int, Event]], *, then_ticks: int = 20) -> None:
@@ -125,7 +128,8 @@ class Storm:
         self.rig.units.dies_after_steps = self.dies_after_steps
         told = self.rig.tick()
         self.dies_after_steps = None
-        if self.rig.ticker is not ticker:  # fleetd died in it; with one host the ledger went with it
+        self.died = self.rig.ticker is not ticker
+        if self.died:  # with one host the ledger went with it
             before = replace(before, fleet_memory=None)
         orders = [step for _, step in self.rig.units.orders[before.orders :]]
         for check in self.checks:

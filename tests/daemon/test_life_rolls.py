@@ -98,6 +98,32 @@ def test_what_is_not_rendered_is_a_hold() -> None:
     assert threads(rig) == [6, 6, 6]
 
 
+def test_a_restart_lets_nobody_go_while_what_comes_after_is_not_rendered() -> None:
+    """One was let go, nothing could be started for it, and it was missed until somebody rendered."""
+    rig = fleet()
+    other_threads(rig, rendered=False)
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 300.0) == 3
+    roll = rig.ticker.host_memory.roll
+    assert roll is not None
+    assert "is not rendered as configured" in roll.waits
+    rig.world.rendered_policy = rig.world.policy
+    assert least_serving(rig, 600.0) == 3
+    assert threads(rig) == [6, 6, 6]
+
+
+def test_what_is_away_is_waited_for_until_it_is_rendered() -> None:
+    rig = fleet(numbers="1-3")
+    rig.ticker.order(Restart())
+    while not rig.ordered("quiet"):
+        rig.run(5.0)
+    other_threads(rig, rendered=False)
+    assert least_serving(rig, 300.0) == 2
+    rig.world.rendered_policy = rig.world.policy
+    assert least_serving(rig, 900.0) == 2
+    assert threads(rig) == [6, 6, 6]
+
+
 def test_a_setting_that_never_takes_effect_makes_no_loop() -> None:
     """ExecStart ignores the rendered settings: each number is tried once, then left alone."""
     rig = fleet()

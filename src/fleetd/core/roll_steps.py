@@ -14,7 +14,7 @@ from fleetd.core.host_decision import HostDecision
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy, Profile
 from fleetd.core.roll import SCHEDULER_AGE_SECONDS_MIN, current_profile
-from fleetd.core.start import free_numbers
+from fleetd.core.start import free_numbers, is_rendered
 from fleetd.core.terms import HostTerms
 
 _CAUSES = {
@@ -156,14 +156,17 @@ def _may_come(
     name: str,
     decision: HostDecision,
 ) -> bool:
-    """Whether one more of a profile is started soon; what is given up, or kept stopped, is not waited for."""
+    """Whether one more of a profile is started soon, or once it is rendered.
+
+    What is given up, or kept stopped, is not waited for.
+    """
     profile, memory = policy.profile(name), decision.memory
     if profile is None:
         return False
     own = [v for v in instances if v.profile == name]
     free, blocked = free_numbers(snapshot, profile, own, memory)
     later = [n for n in blocked.get(ClampCode.START_FAILED, []) if str(n) in memory.failures]
-    return bool(free) or any(not memory.given_up(n) for n in later)
+    return bool(free) or ClampCode.NOT_RENDERED in blocked or any(not memory.given_up(n) for n in later)
 
 
 def _late(policy: Policy, snapshot: Snapshot, profile: Profile) -> list[str]:
@@ -229,6 +232,8 @@ def _let_go_first(
     above_min = profile is not None and len(own) > profile.min_instances
     if database.value.refused if isinstance(database, Known) else above_min:
         return f"no connection is known to be free for what comes after {_name(old)}"
+    if profile is not None and not is_rendered(snapshot, profile, int(old.number)):
+        return f"{_name(old)} is not rendered as configured, so nothing could come after it"
     let_go(old, why, snapshot.now_seconds, decision, rolled=True)
     roll = decision.memory.roll
     if roll is not None:

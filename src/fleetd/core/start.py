@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.decision import ClampCode, InstanceState, Step
-from fleetd.core.facts import Known, RenderedInstance, Snapshot
+from fleetd.core.facts import Known, Snapshot
 from fleetd.core.host_decision import HostDecision
 from fleetd.core.host_memory import RETRIES_MAX, HostMemory
 from fleetd.core.lifecycle import InstanceView
@@ -61,9 +61,6 @@ def free_numbers(
     snapshot: Snapshot, profile: Profile, own: list[InstanceView], memory: HostMemory
 ) -> tuple[list[int], Blocked]:
     """Numbers that may be started now, lowest first, and what keeps the others from it."""
-    rendered: dict[int, RenderedInstance] | None = None
-    if isinstance(snapshot.machine, Known):
-        rendered = snapshot.machine.value.rendered
     now = snapshot.now_seconds
     free: list[int] = []
     blocked: Blocked = {}
@@ -76,7 +73,7 @@ def free_numbers(
             continue  # a start ordered a moment ago counts as starting, so it isn't given twice
         if view.pinned == "stopped":
             blocked.setdefault(ClampCode.PINNED, []).append(number)
-        elif rendered is not None and not _is_rendered(rendered.get(number), profile):
+        elif not is_rendered(snapshot, profile, number):
             blocked.setdefault(ClampCode.NOT_RENDERED, []).append(number)
         elif not memory.may_retry(number, now):
             blocked.setdefault(ClampCode.START_FAILED, []).append(number)
@@ -90,8 +87,11 @@ def free_numbers(
     return free, blocked
 
 
-def _is_rendered(settings: RenderedInstance | None, profile: Profile) -> bool:
+def is_rendered(snapshot: Snapshot, profile: Profile, number: int) -> bool:
     """Whether a start would use what is configured; else it would run with old settings, or not at all."""
+    if not isinstance(snapshot.machine, Known):
+        return True  # systemd tells: the unit asserts that there are settings
+    settings = snapshot.machine.value.rendered.get(number)
     return (
         settings is not None
         and settings.profile == profile.name

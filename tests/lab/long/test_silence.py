@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -92,6 +93,10 @@ def test_one_silent_is_stopped_and_replaced(fleet: Fleet) -> None:
     )
     # systemd's stop wakes it (SIGCONT), so that it has the time to push them back.
     assert ends == ["pushed_back"] * THREADS
+    remembered = json.loads(fleet.worker.read("/var/lib/fleetd/host.json"))["pushed_back"]
+    assert {r.jid for r in records.runs([fleet.worker]) if r.pid == pid} <= set(remembered), (
+        "so that no drain makes them start over once more"
+    )
 
 
 def _pid(fleet: Fleet, number: int) -> int:
