@@ -125,9 +125,12 @@ def test_a_surge_grows_to_the_budget_and_not_beyond(fleet: Fleet, others: Others
     assert (full.profiles[0].raw_instances or 0) > 3, "more are wanted"
     assert full.profiles[0].serving_instances == 3
     [clamp] = [c for c in full.clamps if c.code == "connections"]
+    # A role that is not shown the kind of an autovacuum worker counts it as a client for its moment.
+    others_now = full.connections.others_connections or 0
+    assert others_now in (18, 19)
     assert clamp.sentence == (
-        f"one more needs {CLAIM} connections, 5 are left: limit {LIMIT} − reserve {RESERVE} − others 18 "
-        f"− claimed {3 * CLAIM}"
+        f"one more needs {CLAIM} connections, {23 - others_now} are left: limit {LIMIT} − reserve {RESERVE} − others "
+        f"{others_now} − claimed {3 * CLAIM}"
     )
     assert fleet.up() == {1, 2, 3}
     assert too_many_clients(fleet) == 0
