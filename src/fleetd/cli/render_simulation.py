@@ -20,23 +20,14 @@ def show(trace: Trace, outcomes: list[Outcome]) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]{trace.name}[/bold]  {duration(trace.duration_seconds)}, seed {trace.seed}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in (
-        "policy",
-        "late",
-        "worst queue",
-        "instance-hours",
-        "starts",
-        "reversals",
-        "connections",
-        "lost",
-        "",
-    ):
+    for name in ("", "policy", "late", "worst queue", "hours", "starts", "back", "claims", "lost"):
         numeric = name not in ("policy", "worst queue", "")
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for outcome in outcomes:
         score = outcome.score
         worst = max(score.queues.items(), key=lambda item: item[1].late_fraction)
         table.add_row(
+            "[green]✔[/green]" if score.meets_objective else "[red]✖[/red]",
             outcome.policy,
             f"{score.late_fraction:.2%}",
             f"{worst[0]} {worst[1].late_fraction:.1%}",
@@ -45,9 +36,12 @@ def show(trace: Trace, outcomes: list[Outcome]) -> None:
             str(score.reversals),
             str(score.connections_max),
             str(score.lost_jobs),
-            "[green]in time[/green]" if score.meets_objective else "[red]late[/red]",
         )
     console.print(table)
+    console.print(
+        "[dim]✔ at most 1 % of all jobs late, and 5 % of a queue's; hours: of all instances;\n"
+        "back: starts soon after a stop, or the other way round; claims: the most at once[/dim]"
+    )
     if len(outcomes) == 1:
         console.print(_queues(outcomes[0]))
 
