@@ -4,8 +4,8 @@ The vicious circle that was feared: queues late, so more workers, so a slower da
 clients wait for a server connection of PgBouncer's pool; queries of Mastodon's wait for locks or I/O in Postgres; more
 threads brought no throughput while most of them sit in the database. The first sign holds growth at once, the others
 once they last. If it lasts, one instance goes (the least important, never below min), sooner when clients wait and the
-fleet has just grown; then nothing grows for ten minutes, twice as long after each further time, an hour at most, before it is tried
-again.
+fleet has just grown; then nothing grows for ten minutes, twice as long after each further time, an hour at most, before
+it is tried again.
 
 Before that, growth takes no more of PgBouncer's pool than is free: as many server connections a thread as are at work
 for each busy thread now. Web's are in that, so where half of this is free one instance at a time is tried.
