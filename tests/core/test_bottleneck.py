@@ -111,6 +111,13 @@ def test_queries_that_wait_in_postgres_must_last_to_hold_growth() -> None:
     assert not any(Watch().tick(postgres=stalled(4, 4)).sentence for _ in range(9)), "too few to tell"
 
 
+def test_one_steps_back_for_them_only_where_they_go_on_for_long() -> None:
+    watch = Watch()
+    steps = [watch.tick(postgres=stalled(20, 15)).step_back for _ in range(190)]
+    assert steps.index(True) * 5 >= 300
+    assert sum(steps) == 2, "15 minutes: after 5, and 10 later"
+
+
 def test_more_threads_without_more_throughput_count_only_while_they_sit_in_the_database() -> None:
     fruitless = BottleneckMemory(
         throughput=ThroughputMemory(fruitless=True, pace=Pace(threads=100, jobs_per_second=80.0))

@@ -3,9 +3,9 @@
 The vicious circle that was feared: queues late, so more workers, so a slower database, so later queues. Three signs:
 clients wait for a server connection of PgBouncer's pool; queries of Mastodon's wait for locks or I/O in Postgres; more
 threads brought no throughput while most of them sit in the database. The first sign holds growth at once, the others
-once they last. If it lasts, one instance goes (the least important, never below min), sooner when the fleet has just
-grown; then nothing grows for ten minutes, twice as long after each further time, an hour at most, before it is tried
-again.
+once they last. If it lasts, one instance goes (the least important, never below min), sooner when clients wait and the
+fleet has just grown; then nothing grows for ten minutes, twice as long after each further time, an hour at most, before
+it is tried again.
 
 Before that, growth takes no more of PgBouncer's pool than is free: as many server connections a thread as are at work
 for each busy thread now. Web's are in that, so where half of this is free one instance at a time is tried.
@@ -32,12 +32,19 @@ LASTS_SECONDS = 15.0
 #: A wait lasts: after our own growth, and otherwise; and the time between two steps back.
 STEP_BACK_AFTER_GROWTH_SECONDS = 10.0
 STEP_BACK_SECONDS = 60.0
+#: Queries that wait for the disk are everyday on a database larger than its memory: they hold growth, and only where it
+#: goes on for long does one step back.
+STEP_BACK_WHILE_STALLED_SECONDS = 300.0
 GREW_SECONDS = 300.0
 HOLD_SECONDS, HOLD_SECONDS_MAX = 600.0, 3600.0
 #: Time constant of the means of what is at work.
 MEAN_SECONDS = 20.0
 SERVERS_PER_THREAD_MIN = 0.05
 READING_GAP_SECONDS_MAX = 60.0
+
+
+#: How the second sign ends.
+STALLS = "wait for locks or I/O"
 
 
 class BottleneckMemory(Value, frozen=True, kw_only=True):
@@ -145,7 +152,7 @@ def _queries_wait(facts: DatabaseFacts) -> str:
     active, stalled = facts.active_backends, facts.stalled_backends
     if active is None or stalled is None or active < ACTIVE_MIN or stalled < STALLED_SHARE * active:
         return ""
-    return f"more workers would not help: {stalled} of {active} queries in Postgres wait for locks or I/O"
+    return f"more workers would not help: {stalled} of {active} queries in Postgres {STALLS}"
 
 
 def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
@@ -177,7 +184,9 @@ def bottleneck_of(
         left = memory.hold_until_seconds - now
         sentence = f"the database was the bottleneck: growth is tried again in {left:.0f} s"
     grew = memory.grew_seconds is not None and 0.0 <= now - memory.grew_seconds < GREW_SECONDS
-    patience = STEP_BACK_AFTER_GROWTH_SECONDS if grew else STEP_BACK_SECONDS
+    stalls = found.endswith(STALLS)
+    patience = STEP_BACK_AFTER_GROWTH_SECONDS if grew and at_once else STEP_BACK_SECONDS
+    patience = STEP_BACK_WHILE_STALLED_SECONDS if stalls else patience
     stepped = memory.stepped_seconds
     again = stepped is None or now - stepped >= 2.0 * patience or now < stepped
     pool = _pool(snapshot)
