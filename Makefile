@@ -22,7 +22,7 @@ prepare:
 	@scripts/prepare.sh $(MAKECMDGOALS)
 
 test: prepare lint
-	@$(PYTEST) -m "not long" -n 4 --dist loadfile
+	@$(PYTEST) -m "not long" -n 3 --dist loadfile
 
 test-unit: prepare lint
 	@$(PYTHON) -m pytest -m "not long and not lab" -n 2 --dist loadfile
