@@ -162,7 +162,9 @@ def test_a_change_between_the_last_look_and_its_end_is_not_left_to_the_timer(wor
     worker.reload_systemd()
     mastodon.upgrade(worker, "4.6.0")
     becomes(worker, "4.6.0")
-    worker.wait_until("it has looked", lambda: worker.unit("fleetd-stamp").properties["SubState"] == "start-post")
+    worker.wait_until(
+        "it has looked", lambda: worker.unit("fleetd-stamp").properties["SubState"] == "start-post"
+    )
     mastodon.upgrade(worker, "4.6.1")
     assert version(worker) == "4.6.0", "nobody looks yet"
     becomes(worker, "4.6.1")
