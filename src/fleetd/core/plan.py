@@ -89,6 +89,7 @@ def plan(
         if granted.stepped_back:
             bottleneck_memory = stepped_back(bottleneck_memory, now)
         current = running(policy, instances, terms)
+        windows = _grown(windows, current, granted.counts, now)
         counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)
     new_memory = FleetMemory(
         epoch=memory.epoch + 1,
@@ -144,6 +145,15 @@ def _means(
     limited = remember_bottleneck(memory.bottleneck, snapshot, instances)
     bottleneck = bottleneck_of(limited, snapshot, instances or ())
     return Means(budget=budget, claims=claims, terms=terms, bottleneck=bottleneck), kept, limited
+
+
+def _grown(
+    windows: dict[str, Window], current: dict[str, int], granted: dict[str, int], now_seconds: float
+) -> dict[str, Window]:
+    return {
+        name: structs.replace(window, grew_seconds=now_seconds) if granted[name] > current[name] else window
+        for name, window in windows.items()
+    }
 
 
 def _counts(

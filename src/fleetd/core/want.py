@@ -21,6 +21,8 @@ from fleetd.core.window import Window, keep_highest
 
 #: Readings further apart than this many ticks leave a gap, in which nobody watched what was wanted.
 GAP_TICKS = 6
+#: What was started stays for so many hold windows: a boot is dear, and the next wave often comes soon.
+SETTLES_HOLDS = 2.0
 
 
 def running(policy: Policy, instances: tuple[InstanceView, ...], terms: HostTerms) -> dict[str, int]:
@@ -113,13 +115,14 @@ def _in_tolerance(pace: PacePolicy, profile: Profile, demanded: Demand, have: in
         sentence = f"no more than {pace.tolerance:.0%} above what runs"
         clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=have)
         return have
-    if raw < have:
-        roomy = min(have, math.ceil(load * (1 + pace.tolerance) - 1e-9))
-        if roomy != raw:
-            sentence = f"{pace.tolerance:.0%} above the need are kept when going down"
-            clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=roomy)
-        return roomy
-    return raw
+    if raw > have:
+        return raw
+    steady = demanded.steady_threads[profile.name] / (profile.threads * pace.utilisation)
+    roomy = min(have, math.ceil(steady * (1 + pace.tolerance) - 1e-9))
+    if roomy != raw:
+        sentence = f"going down, the mean of the last minutes and {pace.tolerance:.0%} above it count"
+        clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=roomy)
+    return roomy
 
 
 def _readable(
@@ -165,6 +168,12 @@ def _held(
 ) -> int:
     if wanted >= have:
         return wanted
+    grew = window.grew_seconds
+    if grew is not None and 0.0 <= now_seconds - grew < SETTLES_HOLDS * pace.hold_down_seconds:
+        left = SETTLES_HOLDS * pace.hold_down_seconds - (now_seconds - grew)
+        sentence = f"it has just grown: nothing of it stops for {left:.0f} s"
+        clamps.say(ClampCode.HOLD_WINDOW, sentence, profile.name, wanted=wanted, granted=have)
+        return have
     held = min(have, window.highest) if window.covers(now_seconds, pace.hold_down_seconds) else have
     if held > wanted:
         left = window.seconds_left(now_seconds, pace.hold_down_seconds, held)
