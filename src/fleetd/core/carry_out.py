@@ -64,8 +64,9 @@ def _start_and_drain(
     drains_left = policy.pace.drains_per_tick
     moved = {s.number for s in decision.steps}  # what stuck.py and a roll have just let go, or started
     for profile in policy.profiles:
-        counting = [v for v in instances if v.profile == profile.name and v.counts]
-        own = [v for v in instances if v.profile == profile.name and v.number not in moved]
+        every = [v for v in instances if v.profile == profile.name]
+        counting = [v for v in every if v.counts]
+        own = [v for v in every if v.number not in moved]
         surplus = int(terms.doubled == profile.name)  # a spare beside the one it replaces
         current = len(counting) - surplus
         leaving = max(0, sum(1 for v in counting if v.number in moved) - surplus)

@@ -118,12 +118,11 @@ def home(policy: Policy, queue: str) -> Profile:
     """The profile whose instances serve this queue best: earliest in a strict order, largest share of weights."""
 
     def share(profile: Profile) -> float:
-        names = [name for name, _ in profile.queues]
-        if queue not in names:
-            return 0.0
-        if profile.order == "strict":
-            return 1.0 / (1 + names.index(queue))
-        return dict(profile.queues)[queue] / sum(weight for _, weight in profile.queues)
+        for place, (name, weight) in enumerate(profile.queues):
+            if name == queue:
+                strict = profile.order == "strict"
+                return 1.0 / (1 + place) if strict else weight / sum(each for _, each in profile.queues)
+        return 0.0
 
     return max(policy.profiles, key=share)  # the first of equals: the more important
 

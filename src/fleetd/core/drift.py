@@ -13,7 +13,7 @@ import msgspec
 
 from fleetd.core.facts import Known, Snapshot, SystemdFacts, UnitFacts
 from fleetd.core.host_memory import Failure, HostMemory, unit_name
-from fleetd.core.lifecycle import Drain, Number, Pin, heartbeat_of
+from fleetd.core.lifecycle import Drain, Number, Pin, present_heartbeat, processes_by_number
 from fleetd.core.policy import Policy
 
 #: Down and up again by hand within this time is a restart, not an order to keep it down or up.
@@ -71,11 +71,17 @@ class _Fold:
         self.seen = dict(memory.seen)
         self.failures = dict(memory.failures)
         self.said: list[str] = []
+        sidekiq = snapshot.sidekiq
+        self.beats = (
+            processes_by_number(sidekiq.value.processes, policy.host) if isinstance(sidekiq, Known) else {}
+        )
 
     def unit(self, number: Number, unit: UnitFacts | None) -> None:
         key = str(number)
         state = unit.active_state if unit is not None else "inactive"
         before = self.seen.get(key)
+        if state == before == "inactive" and key not in self.starts and key not in self.drains:
+            return  # nothing happened: most numbers, most of the time
         self.seen[key] = state
         if before is not None and before not in _UP and state in _UP:
             self._came_up(number)
@@ -144,10 +150,10 @@ class _Fold:
         return drain is not None and drain.stop_sent_seconds is not None
 
     def _quiet_by_hand(self, number: Number, unit: UnitFacts | None, *, adopted: bool) -> None:
-        key, sidekiq = str(number), self.snapshot.sidekiq
-        if self.seen[key] not in _UP or key in self.drains or not isinstance(sidekiq, Known):
+        key = str(number)
+        if self.seen[key] not in _UP or key in self.drains:
             return
-        process = heartbeat_of(sidekiq.value.processes, self.policy.host, number, unit)
+        process = present_heartbeat(self.beats.get(number, []), unit)
         if process is None:
             return
         pin = self.pins.get(key)

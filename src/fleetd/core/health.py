@@ -67,7 +67,7 @@ def remember_health(
     watches: dict[str, Watch] = {}
     boots = dict(memory.boot_seconds)
     for view in instances:
-        if not view.there or view.unit is None:
+        if view.unit is None or not view.there:
             continue
         watch = _watch(memory.watches.get(str(view.number)), view, view.unit, machine, now)
         watch = _count_boots(watch, view.unit, now, complete=complete)
@@ -173,9 +173,12 @@ def _oom_kills(
     counted = at is not None and now_seconds - at <= PUNCTUAL_SECONDS_MAX
     said: list[str] = []
     for view in instances:
-        key, unit = str(view.number), view.unit
+        unit = view.unit
+        if unit is None:
+            continue
+        key = str(view.number)
         before = memory.watches.get(key)
-        if before is None or unit is None or before.oom_told or not _ended(before, unit):
+        if before is None or before.oom_told or not _ended(before, unit):
             continue
         if unit.result != "oom-kill" and not (counted and unit.killed_by_signal == SIGKILL):
             continue

@@ -7,6 +7,7 @@ only a heartbeat that says quiet *and* idle, given after our order, proves that 
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from msgspec import structs
@@ -22,6 +23,11 @@ FIRST_BEAT_SECONDS = 30.0
 
 #: Sidekiq notes its start a moment before systemd hears READY.
 START_SLACK_SECONDS = 15.0
+
+#: Sets that are asked for every instance many times a tick, so they are made once.
+_GONE = frozenset({InstanceState.STOPPED, InstanceState.FAILED})
+_CAPACITY = frozenset({InstanceState.STARTING, InstanceState.SERVING, InstanceState.OUTDATED})
+_UP = frozenset({"active", "reloading"})
 
 Number = int | Literal["scheduler"]
 
@@ -74,8 +80,9 @@ class InstanceView(Value, frozen=True, kw_only=True):
     @property
     def there(self) -> bool:
         """Whether it has a process, or is about to."""
-        gone = self.state in {InstanceState.STOPPED, InstanceState.FAILED}
-        return not gone and not (self.state == InstanceState.PINNED and self.pinned == "stopped")
+        if self.state in _GONE:
+            return False
+        return self.pinned != "stopped" or self.state != InstanceState.PINNED
 
     @property
     def boots(self) -> bool:
@@ -85,14 +92,12 @@ class InstanceView(Value, frozen=True, kw_only=True):
     @property
     def ready(self) -> bool:
         """Whether systemd has heard READY."""
-        return self.unit is not None and self.unit.active_state in {"active", "reloading"}
+        return self.unit is not None and self.unit.active_state in _UP
 
     @property
     def counts(self) -> bool:
         """Whether it is capacity, now or soon."""
-        if self.state == InstanceState.PINNED:
-            return self.pinned == "run"
-        return self.state in {InstanceState.STARTING, InstanceState.SERVING, InstanceState.OUTDATED}
+        return self.state in _CAPACITY or (self.pinned == "run" and self.state == InstanceState.PINNED)
 
     @property
     def serves(self) -> bool:
@@ -111,7 +116,7 @@ def heartbeat_of(
     sidekiq_processes: tuple[ProcessFacts, ...], host: str, number: Number, unit: UnitFacts | None
 ) -> ProcessFacts | None:
     """The heartbeat of a unit's present process; a ghost (60 s) of the one before is told apart by pid or age."""
-    return _present(processes_by_number(sidekiq_processes, host).get(number, []), unit)
+    return present_heartbeat(processes_by_number(sidekiq_processes, host).get(number, []), unit)
 
 
 def processes_by_number(processes: tuple[ProcessFacts, ...], host: str) -> dict[Number, list[ProcessFacts]]:
@@ -124,7 +129,8 @@ def processes_by_number(processes: tuple[ProcessFacts, ...], host: str) -> dict[
     return found
 
 
-def _present(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:
+def present_heartbeat(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:
+    """Which of one number's heartbeats is its unit's present process; None: none is."""
     if not own or unit is None:
         return None
     exact = [p for p in own if p.pid == unit.main_pid]
@@ -196,15 +202,16 @@ def views(
 
     def view(number: Number, unit: UnitFacts | None, profile: Profile | None) -> InstanceView:
         ordered = orders.get(str(number), none)
-        if unit is None and ordered == none and profile is not None:
+        if unit is None and ordered is none and profile is not None:
             return _stopped(number, profile.name, profile.threads, known)
-        return _view(policy, snapshot, number, unit, ordered, profile, _present(beats.get(number, []), unit))
+        process = present_heartbeat(beats.get(number, []), unit)
+        return _view(policy, snapshot, number, unit, ordered, profile, process)
 
     found = [
         view(n, systemd.instances.get(n), profile) for profile in policy.profiles for n in profile.numbers
     ]
     scheduler = view("scheduler", systemd.scheduler, None)
-    return (*sorted(found, key=lambda v: int(v.number)), scheduler)
+    return (*sorted(found, key=attrgetter("number")), scheduler)
 
 
 @lru_cache(maxsize=256)

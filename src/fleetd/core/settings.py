@@ -9,6 +9,7 @@ Format: systemd's EnvironmentFile (systemd.exec(5)), which a shell reads the sam
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -128,6 +129,7 @@ def _arguments(queues: list[tuple[str, str]], threads: int) -> str:
     return " ".join(f"{option} {value}" for option, value in options)
 
 
+@lru_cache(maxsize=256)  # every tick asks for each instance that runs
 def _digest(arguments: str, db_pool: int) -> str:
     return hashlib.sha256(f"{arguments}\n{db_pool}\n".encode()).hexdigest()[:8]
 

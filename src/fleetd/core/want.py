@@ -25,12 +25,8 @@ GAP_TICKS = 6
 
 def running(policy: Policy, instances: tuple[InstanceView, ...], terms: HostTerms) -> dict[str, int]:
     """Instances of each profile that are capacity, now or soon; a spare and the one it replaces are one."""
-    return {
-        p.name: max(
-            0, sum(1 for v in instances if v.profile == p.name and v.counts) - (terms.doubled == p.name)
-        )
-        for p in policy.profiles
-    }
+    counting = Counter(v.profile for v in instances if v.counts)
+    return {p.name: max(0, counting[p.name] - (terms.doubled == p.name)) for p in policy.profiles}
 
 
 def want(
