@@ -80,11 +80,8 @@ def remember(
 
 def demand(policy: Policy, sidekiq: SidekiqFacts, memory: DemandMemory) -> Demand:
     """Threads and instances needed now; `memory` has already seen this reading."""
-    need = {
-        queue: _need_threads(policy, queue, sidekiq.queues.get(queue), memory)
-        for profile in policy.profiles
-        for queue, _ in profile.queues
-    }
+    queues = dict.fromkeys(queue for profile in policy.profiles for queue, _ in profile.queues)
+    need = {queue: _need_threads(policy, queue, sidekiq.queues.get(queue), memory) for queue in queues}
     threads = _share_out(policy, need)
     _leave_to_foreign_processes(policy, sidekiq, threads)
     raw, threads = _overflow(policy, threads)

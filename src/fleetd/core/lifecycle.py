@@ -7,7 +7,6 @@ only a heartbeat that says quiet *and* idle, given after our order, proves that 
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import attrgetter
 from typing import Literal
 
 from msgspec import structs
@@ -112,6 +111,11 @@ class InstanceView(Value, frozen=True, kw_only=True):
         return running and not self.boots and self.beat_age_seconds is None
 
 
+def engaged(instances: tuple[InstanceView, ...]) -> tuple[InstanceView, ...]:
+    """Those that are there, or that a person's order keeps as they are; the other numbers are merely free."""
+    return tuple(v for v in instances if v.there or v.pinned)
+
+
 def heartbeat_of(
     sidekiq_processes: tuple[ProcessFacts, ...], host: str, number: Number, unit: UnitFacts | None
 ) -> ProcessFacts | None:
@@ -201,36 +205,40 @@ def views(
         beats = processes_by_number(snapshot.sidekiq.value.processes, policy.host)
 
     def view(number: Number, unit: UnitFacts | None, profile: Profile | None) -> InstanceView:
-        ordered = orders.get(str(number), none)
-        if unit is None and ordered is none and profile is not None:
-            return _stopped(number, profile.name, profile.threads, known)
         process = present_heartbeat(beats.get(number, []), unit)
-        return _view(policy, snapshot, number, unit, ordered, profile, process)
+        return _view(policy, snapshot, number, unit, orders.get(str(number), none), profile, process)
 
-    found = [
-        view(n, systemd.instances.get(n), profile) for profile in policy.profiles for n in profile.numbers
-    ]
-    scheduler = view("scheduler", systemd.scheduler, None)
-    return (*sorted(found, key=attrgetter("number")), scheduler)
+    found = dict(_all_stopped(policy.profiles, known))
+    for profile in policy.profiles:
+        for n in profile.numbers:
+            unit = systemd.instances.get(n)
+            if unit is not None or str(n) in orders:
+                found[n] = view(n, unit, profile)
+    return (*found.values(), view("scheduler", systemd.scheduler, None))
 
 
-@lru_cache(maxsize=256)
-def _stopped(number: Number, profile: str, threads: int, redis_known: bool) -> InstanceView:
-    """A number that is not there and that nobody ordered anything of: most of them, most of the time."""
-    return InstanceView(
-        number=number,
-        profile=profile,
-        state=InstanceState.STOPPED,
-        threads=threads,
-        claim_connections=0,
-        busy_threads=None,
-        quiet=False,
-        resident_bytes=None,
-        state_age_seconds=0.0,
-        beat_age_seconds=None,
-        unit=None,
-        redis_known=redis_known,
-    )
+@lru_cache(maxsize=8)
+def _all_stopped(profiles: tuple[Profile, ...], redis_known: bool) -> dict[int, InstanceView]:
+    """Every number in order, as it is where it is not there and nobody ordered anything of it: most of the time."""
+    found = {
+        number: InstanceView(
+            number=number,
+            profile=profile.name,
+            state=InstanceState.STOPPED,
+            threads=profile.threads,
+            claim_connections=0,
+            busy_threads=None,
+            quiet=False,
+            resident_bytes=None,
+            state_age_seconds=0.0,
+            beat_age_seconds=None,
+            unit=None,
+            redis_known=redis_known,
+        )
+        for profile in profiles
+        for number in profile.numbers
+    }
+    return dict(sorted(found.items()))
 
 
 def _view(

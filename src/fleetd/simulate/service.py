@@ -13,11 +13,11 @@ from fleetd.simulate.queues import SimQueue
 class Threads:
     """The free threads of one profile within one second, while they are given out."""
 
-    def __init__(self, group: Group, fetching: list[Instance], slowdown: float) -> None:
+    def __init__(self, group: Group, slowdown: float) -> None:
         self.group = group
-        self.fetching = fetching
+        self.fetching = group.fetching
         self.slowdown = slowdown
-        self.free = float(sum(i.threads - i.held for i in fetching))
+        self.free = float(sum(i.threads - i.held for i in group.fetching))
         self.started: list[tuple[Instance, SimQueue]] = []
 
     def serve(self, queues: dict[str, SimQueue], now: int) -> None:
