@@ -10,6 +10,7 @@ Law 3: a queue whose reading is unknown keeps the load it was last known to have
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from fleetd.core.facts import QueueFacts, SidekiqFacts, Value
 from fleetd.core.identity import parse_tag
@@ -113,7 +114,11 @@ def _need_threads(policy: Policy, queue: str, facts: QueueFacts | None, memory: 
 
 def home(policy: Policy, queue: str) -> Profile:
     """The profile whose instances serve this queue best: earliest in a strict order, largest share of weights."""
+    return _home(policy.profiles, queue)
 
+
+@lru_cache(maxsize=1024)  # every tick asks for each queue
+def _home(profiles: tuple[Profile, ...], queue: str) -> Profile:
     def share(profile: Profile) -> float:
         for place, (name, weight) in enumerate(profile.queues):
             if name == queue:
@@ -121,7 +126,7 @@ def home(policy: Policy, queue: str) -> Profile:
                 return 1.0 / (1 + place) if strict else weight / sum(each for _, each in profile.queues)
         return 0.0
 
-    return max(policy.profiles, key=share)  # the first of equals: the more important
+    return max(profiles, key=share)  # the first of equals: the more important
 
 
 def _share_out(policy: Policy, need: dict[str, float]) -> dict[str, float]:

@@ -7,6 +7,8 @@ neither: it never passes through `inactive`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -14,7 +16,7 @@ import msgspec
 from fleetd.core.facts import Known, Snapshot, SystemdFacts, UnitFacts
 from fleetd.core.host_memory import Failure, HostMemory, unit_name
 from fleetd.core.lifecycle import Drain, Number, Pin, present_heartbeat, processes_by_number
-from fleetd.core.policy import Policy
+from fleetd.core.policy import Policy, Profile
 
 #: Down and up again by hand within this time is a restart, not an order to keep it down or up.
 RESTART_SECONDS = 180.0
@@ -48,13 +50,20 @@ def remember_units(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> tu
     if memory.since_seconds is None:
         memory = msgspec.structs.replace(memory, since_seconds=snapshot.now_seconds)
     systemd: SystemdFacts = snapshot.systemd.value
-    keys: list[Number] = [n for p in policy.profiles for n in p.numbers]
-    keys.append("scheduler")
+    keys = _keys(policy.profiles)
     fold = _Fold(policy, snapshot, memory)
-    for number in keys:
+    for key, number in keys.items():
         unit = systemd.scheduler if number == "scheduler" else systemd.instances.get(number)
-        fold.unit(number, unit)
-    return fold.result({str(k) for k in keys}), [*forgotten, *fold.said]
+        if unit is not None or fold.concerns(key):
+            fold.unit(key, number, unit)
+    return fold.result(keys), [*forgotten, *fold.said]
+
+
+@lru_cache(maxsize=8)
+def _keys(profiles: tuple[Profile, ...]) -> dict[str, Number]:
+    """Ours, by their key in the host's memory."""
+    numbers: list[Number] = [n for p in profiles for n in p.numbers]
+    return {str(number): number for number in [*numbers, "scheduler"]}
 
 
 class _Fold:
@@ -76,12 +85,13 @@ class _Fold:
             processes_by_number(sidekiq.value.processes, policy.host) if isinstance(sidekiq, Known) else {}
         )
 
-    def unit(self, number: Number, unit: UnitFacts | None) -> None:
-        key = str(number)
+    def concerns(self, key: str) -> bool:
+        """Whether there is anything to fold for a unit that is not loaded: for most there is not."""
+        return self.seen.get(key) != "inactive" or key in self.starts or key in self.drains
+
+    def unit(self, key: str, number: Number, unit: UnitFacts | None) -> None:
         state = unit.active_state if unit is not None else "inactive"
         before = self.seen.get(key)
-        if state == before == "inactive" and key not in self.starts and key not in self.drains:
-            return  # nothing happened: most numbers, most of the time
         self.seen[key] = state
         if before is not None and before not in _UP and state in _UP:
             self._came_up(number)
@@ -184,7 +194,7 @@ class _Fold:
         kept = any((pin := self.pins.get(str(n))) is not None and pin.wants == "stopped" for n in stopped)
         return kept and (key in self.starts or self.seen.get(key) in _UP)
 
-    def result(self, keys: set[str]) -> HostMemory:
+    def result(self, keys: Mapping[str, Number]) -> HostMemory:
         return msgspec.structs.replace(
             self.before,
             drains={k: v for k, v in self.drains.items() if k in keys},

@@ -137,6 +137,8 @@ def present_heartbeat(own: list[ProcessFacts], unit: UnitFacts | None) -> Proces
     """Which of one number's heartbeats is its unit's present process; None: none is."""
     if not own or unit is None:
         return None
+    if len(own) == 1 and own[0].pid == unit.main_pid:
+        return own[0]
     exact = [p for p in own if p.pid == unit.main_pid]
     # Behind a wrapper the pid differs; a process older than the unit's start is a ghost of the one before.
     fresh = [p for p in own if p.started_age_seconds <= unit.state_age_seconds + START_SLACK_SECONDS]
@@ -209,11 +211,9 @@ def views(
         return _view(policy, snapshot, number, unit, orders.get(str(number), none), profile, process)
 
     found = dict(_all_stopped(policy.profiles, known))
-    for profile in policy.profiles:
-        for n in profile.numbers:
-            unit = systemd.instances.get(n)
-            if unit is not None or str(n) in orders:
-                found[n] = view(n, unit, profile)
+    ordered = {int(key) for key in orders if key.isdecimal()}
+    for n in found.keys() & (systemd.instances.keys() | ordered):
+        found[n] = view(n, systemd.instances.get(n), policy.profile_of(n))
     return (*found.values(), view("scheduler", systemd.scheduler, None))
 
 

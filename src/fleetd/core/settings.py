@@ -44,6 +44,7 @@ def settings_file_name(number: Number) -> str:
     return f"{number}.env"
 
 
+@lru_cache(maxsize=256)  # every tick asks for each instance that runs
 def instance_digest(profile: Profile) -> str:
     """The digest of what an instance of this profile runs with.
 
@@ -52,6 +53,7 @@ def instance_digest(profile: Profile) -> str:
     return _digest(_arguments(_queue_arguments(profile), profile.threads), profile.db_pool)
 
 
+@lru_cache(maxsize=8)
 def scheduler_digest(scheduler: SchedulerPolicy) -> str:
     """The digest of what the scheduler runs with."""
     return _digest(_arguments([("-q", q) for q in scheduler.queues], scheduler.threads), scheduler.db_pool)
@@ -129,7 +131,6 @@ def _arguments(queues: list[tuple[str, str]], threads: int) -> str:
     return " ".join(f"{option} {value}" for option, value in options)
 
 
-@lru_cache(maxsize=256)  # every tick asks for each instance that runs
 def _digest(arguments: str, db_pool: int) -> str:
     return hashlib.sha256(f"{arguments}\n{db_pool}\n".encode()).hexdigest()[:8]
 
