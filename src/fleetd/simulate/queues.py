@@ -59,19 +59,16 @@ class SimQueue:
             else:
                 batch[1] -= taken
 
-    @property
-    def ready(self) -> int:
-        return self.waiting + self.fresh
-
     def take(self, jobs: int, now: int) -> None:
         """Fetch so many, those that wait first, then those of this second."""
-        old = min(jobs, self.waiting)
-        if old:
+        if self.waiting:
+            old = min(jobs, self.waiting)
             self.fetch(now, old)
-        if jobs > old:
-            self.fresh -= jobs - old
-            self.jobs += jobs - old
-            self.waits[0] += jobs - old
+            jobs -= old
+        if jobs:
+            self.fresh -= jobs
+            self.jobs += jobs
+            self.waits[0] += jobs
 
     def end_second(self, now: int) -> None:
         """What came within this second and found no thread waits from now on."""

@@ -54,6 +54,7 @@ class World:
         self.instances = {i.number: i for group in self.groups for i in group.instances}
         self.group_of = {i.number: group for group in self.groups for i in group.instances}
         self.queues = {q.name: SimQueue(q, arrivals(trace, q), trace.seed) for q in trace.queues}
+        self._threads = [Threads(group, self.queues) for group in self.groups]
         self.down: set[str] = set()  # sources that are away
         self.processed = 0.0  # as the flushed counters say
         self.lost_jobs = 0
@@ -100,11 +101,11 @@ class World:
             self._serve(now, slowdown)
         else:
             for group in self.groups:
-                group.fluid_busy = {}
+                group.rest()
         for queue in self.queues.values():
             if queue.fresh:
                 queue.end_second(now)
-        self.busy_threads = sum(sum(g.fluid_busy.values()) for g in self.groups) + len(self._singles)
+        self.busy_threads = sum([group.busy_threads for group in self.groups]) + len(self._singles)
         self.instance_seconds += self._alive
 
     def _arrive(self, now: int) -> None:
@@ -115,13 +116,13 @@ class World:
                 queue.fresh = queue.arrivals[now]
 
     def _serve(self, now: int, slowdown: float) -> None:
-        turn = self.groups if now % 2 else self.groups[::-1]  # idle threads of all profiles fetch alike
-        for group in turn:
+        turn = self._threads if now % 2 else self._threads[::-1]  # idle threads of all profiles fetch alike
+        for threads in turn:
+            group = threads.group
             if not group.fetching:
-                group.fluid_busy = {}
+                group.rest()
                 continue
-            threads = Threads(group, slowdown)
-            threads.serve(self.queues, now)
+            threads.serve(now, slowdown)
             for instance, queue in threads.started:
                 job = Single(self._database_seconds + queue.draw_service(), instance, queue)
                 heapq.heappush(self._singles, job)
@@ -130,7 +131,8 @@ class World:
 
     def _open(self, group: Group) -> None:
         """Connections are opened lazily and kept."""
-        fluid = math.ceil(sum(group.fluid_busy.values()) / len(group.fetching))
+        group.busy_threads = sum(group.fluid_busy.values())
+        fluid = math.ceil(group.busy_threads / len(group.fetching))
         for instance in group.fetching:
             if instance.held + fluid > instance.opened:
                 instance.opened = min(instance.threads, instance.held + fluid)
@@ -274,7 +276,7 @@ class World:
         for instance in self._chance.sample(serving, min(count, len(serving))):
             group = self.group_of[instance.number]
             fetching = max(1, len(group.fetching))
-            fluid = sum(group.fluid_busy.values()) / fetching if instance.fetches else 0.0
+            fluid = group.busy_threads / fetching if instance.fetches else 0.0
             self.lost_jobs += len(instance.singles) + round(fluid)
             instance.singles, instance.held = {}, 0
             instance.invocation += 1
@@ -288,7 +290,7 @@ class World:
         return round(value_at(self.trace.others, float(self.now)))
 
     def claims(self) -> int:
-        return sum(group.claims for group in self.groups)
+        return sum([group.claims_connections for group in self.groups])
 
     def resident_bytes(self, instance: Instance) -> int:
         """A process grows towards its size of a day, half the way in four hours."""
