@@ -52,9 +52,10 @@ def remember_units(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> tu
     systemd: SystemdFacts = snapshot.systemd.value
     keys = _keys(policy.profiles)
     fold = _Fold(policy, snapshot, memory)
+    at_rest = fold.at_rest()
     for key, number in keys.items():
         unit = systemd.scheduler if number == "scheduler" else systemd.instances.get(number)
-        if unit is not None or fold.concerns(key):
+        if unit is not None or key not in at_rest:
             fold.unit(key, number, unit)
     return fold.result(keys), [*forgotten, *fold.said]
 
@@ -85,9 +86,13 @@ class _Fold:
             processes_by_number(sidekiq.value.processes, policy.host) if isinstance(sidekiq, Known) else {}
         )
 
-    def concerns(self, key: str) -> bool:
-        """Whether there is anything to fold for a unit that is not loaded: for most there is not."""
-        return self.seen.get(key) != "inactive" or key in self.starts or key in self.drains
+    def at_rest(self) -> set[str]:
+        """Units of which there is nothing to fold as long as they are not loaded: most of them, most of the time."""
+        return (
+            {k for k, state in self.seen.items() if state == "inactive"}
+            - self.starts.keys()
+            - self.drains.keys()
+        )
 
     def unit(self, key: str, number: Number, unit: UnitFacts | None) -> None:
         state = unit.active_state if unit is not None else "inactive"

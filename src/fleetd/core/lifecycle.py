@@ -251,7 +251,6 @@ def _view(
     process: ProcessFacts | None,
 ) -> InstanceView:
     known = isinstance(snapshot.sidekiq, Known)
-    reading_age = snapshot.sidekiq.age_seconds if isinstance(snapshot.sidekiq, Known) else 0.0
     view = InstanceView(
         number=number,
         profile=profile.name if profile else "",
@@ -270,12 +269,17 @@ def _view(
     )
     if not view.there:  # systemd's word outranks the 60 s ghost of a dead process's heartbeat
         return view
-    claim = profile.claim_connections if profile else policy.scheduler.claim_connections
-    view = structs.replace(view, claim_connections=claim, resident_bytes=_resident(snapshot, number, process))
-    return view if process is None else _with_heartbeat(view, process, reading_age)
+    resident = _resident(snapshot, number, process)
+    if process is None:
+        claim = profile.claim_connections if profile else policy.scheduler.claim_connections
+        return structs.replace(view, claim_connections=claim, resident_bytes=resident)
+    reading_age = snapshot.sidekiq.age_seconds if isinstance(snapshot.sidekiq, Known) else 0.0
+    return _with_heartbeat(view, process, resident, reading_age)
 
 
-def _with_heartbeat(view: InstanceView, process: ProcessFacts, reading_age_seconds: float) -> InstanceView:
+def _with_heartbeat(
+    view: InstanceView, process: ProcessFacts, resident_bytes: int | None, reading_age_seconds: float
+) -> InstanceView:
     run_age, tag = process.oldest_run_age_seconds, parse_tag(process.tag)
     return structs.replace(
         view,
@@ -283,6 +287,7 @@ def _with_heartbeat(view: InstanceView, process: ProcessFacts, reading_age_secon
         claim_connections=claim_of(process),
         busy_threads=process.busy_threads,
         quiet=process.quiet,
+        resident_bytes=resident_bytes,
         beat_age_seconds=process.beat_age_seconds + reading_age_seconds,
         oldest_run_age_seconds=run_age + reading_age_seconds if run_age is not None else None,
         job_ids=frozenset(job.jid for job in process.jobs if job.jid),
