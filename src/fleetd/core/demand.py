@@ -10,6 +10,7 @@ Law 3: a queue whose reading is unknown keeps the load it was last known to have
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from fleetd.core.facts import QueueFacts, SidekiqFacts, Value
 from fleetd.core.identity import parse_tag
@@ -147,10 +148,9 @@ def _profile_threads(policy: Policy, sidekiq: SidekiqFacts, need: dict[str, floa
                 if other is profile:
                     continue
                 served = sum(n for q, n in need.items() if homes[q] == profile.name and other.serves(q))
-                moved = min(
-                    excess[profile.name], served, max(0.0, carries[other.name] - threads[other.name])
-                )
-                threads[profile.name] -= moved
+                moved = min(excess[profile.name], served, max(0.0, carries[other.name] - threads[other.name]))
+                if limit == "min_instances":  # beyond the maximum, what is wanted is still said
+                    threads[profile.name] -= moved
                 threads[other.name] += moved
                 excess[profile.name] -= moved
     return threads
@@ -161,17 +161,21 @@ def home(policy: Policy, queue: str) -> Profile:
 
     In a strict order those are the earlier ones, among weights the heavier ones.
     """
+    return _home(policy.profiles, queue)
 
+
+@lru_cache(maxsize=1024)  # every tick asks for each queue
+def _home(profiles: tuple[Profile, ...], queue: str) -> Profile:
     def before(profile: Profile) -> int:
         names = [name for name, _ in profile.queues]
         if queue not in names:
-            return len(policy.profiles) + sum(len(p.queues) for p in policy.profiles)
+            return sum(len(p.queues) for p in profiles)
         if profile.order == "strict":
             return names.index(queue)
         own = dict(profile.queues)[queue]
         return sum(1 for _, weight in profile.queues if weight > own)
 
-    return min(policy.profiles, key=before)  # the first of equals: the more important
+    return min(profiles, key=before)  # the first of equals: the more important
 
 
 def _leave_to_foreign_processes(policy: Policy, sidekiq: SidekiqFacts, threads: dict[str, float]) -> None:

@@ -22,7 +22,7 @@ from fleetd.core.clamps import Clamps
 from fleetd.core.decision import Clamp, ClampCode, Plan, ProfilePlan
 from fleetd.core.demand import Demand, DemandMemory, demand, remember
 from fleetd.core.facts import Known, Snapshot, Value
-from fleetd.core.lifecycle import InstanceView
+from fleetd.core.lifecycle import InstanceView, engaged
 from fleetd.core.policy import Policy
 from fleetd.core.room import Means
 from fleetd.core.scarcity import ScarcityMemory
@@ -75,6 +75,7 @@ def plan(
 ) -> FleetDecision:
     """Decide for the fleet. `instances`: this host's, the scheduler's included; None: systemd is unknown."""
     now = snapshot.now_seconds
+    instances = engaged(instances) if instances is not None else None
     demanded, demand_memory = _demand(policy, snapshot, instances or (), memory.demand)
     means, budget_memory, bottleneck_memory = _means(policy, snapshot, instances, memory, terms)
     clamps = Clamps()
