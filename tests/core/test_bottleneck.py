@@ -147,3 +147,51 @@ def test_growth_takes_no_more_of_the_pool_than_is_free() -> None:
     assert round(told.servers_per_thread, 2) == 0.91
     assert round(told.pool_room_connections) == 18 - 9
     assert watch.tick(postgres=database()).pool_room_connections is None
+
+
+def test_while_a_third_of_the_queries_wait_growth_goes_one_at_a_time_and_a_while_apart() -> None:
+    watch = Watch()
+    watch.tick(postgres=stalled(20, 2))
+    assert watch.tick(postgres=stalled(20, 2)).careful == ""
+    strained = watch.tick(postgres=stalled(20, 8))
+    assert (strained.sentence, strained.trial) == ("", True)
+    assert strained.careful == (
+        "8 of 20 queries in Postgres wait for locks or I/O: one more at a time, to see what it brings"
+    )
+    watch.running = 3
+    told = [watch.tick(postgres=stalled(20, 8)).trial for _ in range(20)]
+    assert told.index(True) * 5 >= 85
+
+
+def test_threads_that_do_as_much_as_ever_are_no_reason_to_step_back() -> None:
+    pace = Pace(threads=100, jobs_per_second=480.0)
+    busy = ThroughputMemory(fruitless=True, pace=pace, best_jobs_per_thread_second=5.0)
+    watch = Watch(BottleneckMemory(throughput=busy), running=4, busy=5)
+    assert not any(watch.tick(postgres=stalled(16, 0)).sentence for _ in range(9))
+
+
+def test_what_is_missed_comes_back_and_no_more_than_it() -> None:
+    watch = Watch(running=4, busy=5)
+    watch.tick(postgres=stalled(16, 0))
+    watch.memory = stepped_back(watch.memory, watch.now)
+    watch.running = 3
+    assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
+    costly = structs.replace(watch.memory.throughput, costly=True)
+    watch.memory = structs.replace(watch.memory, throughput=costly)
+    told = watch.tick(postgres=stalled(16, 0))
+    assert (told.sentence, told.trial) == ("", True)
+    assert told.careful.startswith("throughput went with the one that was let go")
+    watch.running = 4
+    assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
+
+
+def test_after_a_bottleneck_growth_is_careful_until_it_has_paid() -> None:
+    watch = Watch(running=4, busy=5)
+    watch.tick(postgres=stalled(16, 0))
+    watch.memory = stepped_back(watch.memory, watch.now)
+    watch.now += HOLD_SECONDS
+    told = watch.tick(postgres=stalled(16, 0))
+    assert (told.sentence, told.careful.split(":")[0]) == ("", "the database was the bottleneck")
+    paid = structs.replace(watch.memory.throughput, paid=True)
+    watch.memory = structs.replace(watch.memory, throughput=paid)
+    assert watch.tick(postgres=stalled(16, 0)).careful == ""

@@ -74,3 +74,20 @@ def test_memory_is_bounded_at_any_cadence() -> None:
         memory = remember_throughput(memory, reading(50, 10 * second), 1000.0 + second)
         assert len(memory.samples) <= SAMPLES_MAX
     assert memory.pace is not None
+
+
+def test_a_shrink_that_takes_the_throughput_along_is_costly_and_growth_that_brings_it_has_paid() -> None:
+    fleet = Fleet()
+    fleet.minutes(2, threads=100, jobs_per_second=100.0)
+    assert not fleet.minutes(3, threads=80, jobs_per_second=100.0).costly
+    assert fleet.minutes(3, threads=60, jobs_per_second=70.0).costly
+    grown = fleet.minutes(3, threads=80, jobs_per_second=95.0)
+    assert (grown.costly, grown.paid) == (False, True)
+
+
+def test_efficient_is_what_does_about_as_much_as_a_thread_ever_did() -> None:
+    fleet = Fleet()
+    assert not fleet.memory.efficient
+    assert fleet.minutes(2, threads=50, jobs_per_second=100.0).efficient
+    assert fleet.minutes(2, threads=60, jobs_per_second=110.0).efficient
+    assert not fleet.minutes(2, threads=80, jobs_per_second=110.0).efficient

@@ -5,9 +5,10 @@ clients wait for a server connection of PgBouncer's pool; queries of Mastodon's 
 threads brought no throughput while most of them sit in the database. The first sign holds growth at once, the others
 once they last. If it lasts, one instance goes (the least important, never below min), sooner when clients wait and the
 fleet has just grown; then nothing grows for ten minutes, twice as long after each further time, an hour at most, before
-it is tried again.
+it is tried again. Where throughput went with the one that was let go, that was one too many: it comes back.
 
-Before that, growth takes no more of PgBouncer's pool than is free: as many server connections a thread as are at work
+Before that, growth is careful: while a third of the queries wait, one instance at a time, a while apart, to see what it
+brings. And growth takes no more of PgBouncer's pool than is free: as many server connections a thread as are at work
 for each busy thread now. Web's are in that, so where half of this is free one instance at a time is tried.
 """
 
@@ -24,6 +25,9 @@ from fleetd.core.throughput import ThroughputMemory, remember_throughput
 #: Postgres: of at least so many queries under way, this share waits.
 ACTIVE_MIN = 8
 STALLED_SHARE = 0.5
+#: From this share on the database is strained; and how long one more is watched before the next.
+STRAINED_SHARE = 0.33
+TRIAL_SECONDS = 90.0
 #: Most of the busy threads are within a query, or most of the pool is at work: then throughput is the database's.
 DATABASE_SHARE = 0.5
 POOL_FULL_SHARE = 0.9
@@ -57,6 +61,7 @@ class BottleneckMemory(Value, frozen=True, kw_only=True):
     stepped_seconds: float | None = None
     grew_seconds: float | None = None
     instances: int | None = None
+    stepped_from_instances: int = 0  # how many there were before the last step back
     active_servers_mean: float | None = None  # at work of Mastodon's pool
     busy_threads_mean: float = 0.0
     throughput: ThroughputMemory = ThroughputMemory()
@@ -68,6 +73,8 @@ class Bottleneck(Value, frozen=True, kw_only=True):
     sentence: str = ""
     step_back: bool = False
     waits: bool = False  # the sign is there now
+    careful: str = ""  # why growth is one instance at a time ("": it is not)
+    trial: bool = True  # if so, whether the next may come
     servers_per_thread: float = 1.0
     pool_room_connections: float | None = None  # None: no pool, or nobody has used it yet
     pool_size_connections: int = 0
@@ -94,7 +101,8 @@ def remember_bottleneck(
     elif memory.waits_since_seconds is None or now < memory.waits_since_seconds:
         memory = structs.replace(memory, waits_since_seconds=now)
     stepped = memory.stepped_seconds
-    if stepped is not None and now - stepped > HOLD_SECONDS_MAX + memory.hold_seconds:
+    over = stepped is not None and now - stepped > HOLD_SECONDS_MAX + memory.hold_seconds
+    if over or (memory.throughput.paid and now >= memory.hold_until_seconds):
         memory = structs.replace(memory, hold_seconds=HOLD_SECONDS, stepped_seconds=None)
     return structs.replace(memory, at_seconds=now)
 
@@ -132,8 +140,8 @@ def sign(snapshot: Snapshot, memory: BottleneckMemory) -> str:
     bouncer, database = snapshot.pgbouncer, snapshot.database
     return (
         (_clients_wait(bouncer.value) if isinstance(bouncer, Known) else "")
-        or (_queries_wait(database.value) if isinstance(database, Known) else "")
         or _no_gain(snapshot, memory)
+        or (_queries_wait(database.value) if isinstance(database, Known) else "")
     )
 
 
@@ -149,14 +157,20 @@ def _clients_wait(facts: PgBouncerFacts) -> str:
 
 
 def _queries_wait(facts: DatabaseFacts) -> str:
+    waiting = _stalled(facts, STALLED_SHARE)
+    return f"more workers would not help: {waiting}" if waiting else ""
+
+
+def _stalled(facts: DatabaseFacts, share: float) -> str:
     active, stalled = facts.active_backends, facts.stalled_backends
-    if active is None or stalled is None or active < ACTIVE_MIN or stalled < STALLED_SHARE * active:
+    if active is None or stalled is None or active < ACTIVE_MIN or stalled < share * active:
         return ""
-    return f"more workers would not help: {stalled} of {active} queries in Postgres {STALLS}"
+    return f"{stalled} of {active} queries in Postgres {STALLS}"
 
 
 def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
-    if not memory.throughput.fruitless or not isinstance(snapshot.sidekiq, Known):
+    throughput = memory.throughput
+    if not throughput.fruitless or throughput.efficient or not isinstance(snapshot.sidekiq, Known):
         return ""
     busy = sum(p.busy_threads for p in snapshot.sidekiq.value.processes)
     pool, database = _pool(snapshot), snapshot.database
@@ -165,7 +179,7 @@ def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
     within = active is not None and active >= ACTIVE_MIN and active >= DATABASE_SHARE * busy
     if not (full or within):
         return ""  # threads wait for something else: other servers, a mail relay
-    pace = memory.throughput.pace
+    pace = throughput.pace
     jobs = f", {pace.jobs_per_second:.1f} jobs a second" if pace is not None else ""
     return f"more workers would not help: more threads brought no more throughput{jobs}, most sit in the database"
 
@@ -192,6 +206,16 @@ def bottleneck_of(
     pool = _pool(snapshot)
     per_thread = _servers_per_thread(memory)
     coming = sum(v.threads for v in instances if v.profile and v.counts and not v.serves)
+    strained = (
+        _stalled(snapshot.database.value, STRAINED_SHARE) if isinstance(snapshot.database, Known) else ""
+    )
+    why = strained or ("the database was the bottleneck" if memory.stepped_seconds is not None else "")
+    careful = f"{why}: one more at a time, to see what it brings" if why else ""
+    if not found and sentence and _missed(memory, instances):
+        sentence, careful = (
+            "",
+            "throughput went with the one that was let go: it comes back, and no more than it",
+        )
     room, trial = None, False
     if pool is not None:
         at_work = max(float(pool.active_servers), memory.active_servers_mean or 0.0)
@@ -201,11 +225,20 @@ def bottleneck_of(
         sentence=sentence,
         step_back=bool(found) and lasts >= patience and again,
         waits=bool(found),
+        careful=careful,
+        trial=coming == 0
+        and (memory.grew_seconds is None or not 0.0 <= now - memory.grew_seconds < TRIAL_SECONDS),
         servers_per_thread=per_thread,
         pool_room_connections=room,
         pool_size_connections=pool.size_connections if pool is not None else 0,
         pool_trial=trial,
     )
+
+
+def _missed(memory: BottleneckMemory, instances: tuple[InstanceView, ...]) -> bool:
+    """Whether the last step back was one too many, and nothing has come in its place yet."""
+    there = sum(1 for v in instances if v.profile and v.counts)
+    return memory.throughput.costly and there < memory.stepped_from_instances
 
 
 def _servers_per_thread(memory: BottleneckMemory) -> float:
@@ -222,6 +255,7 @@ def stepped_back(memory: BottleneckMemory, now_seconds: float) -> BottleneckMemo
     return structs.replace(
         memory,
         stepped_seconds=now_seconds,
+        stepped_from_instances=memory.instances or 0,
         hold_until_seconds=now_seconds + seconds,
         hold_seconds=seconds if going_on else min(HOLD_SECONDS_MAX, 2.0 * seconds),
     )

@@ -47,6 +47,7 @@ class Room:
         self.claimed = means.claims.total_connections
         self.pool_connections = means.bottleneck.pool_room_connections
         self.pool_trial = means.bottleneck.pool_trial
+        self.trial = means.bottleneck.trial
         self.grown_bytes = {
             p.name: means.terms.grown_bytes.get(p.name, policy.memory.instance_bytes) for p in policy.profiles
         }
@@ -82,6 +83,7 @@ class Room:
 
     def _taken(self, profile: Profile) -> None:
         self.claimed += profile.claim_connections
+        self.trial = False
         if self.bytes is not None:
             self.bytes -= self.grown_bytes[profile.name]
         if self.pool_connections is not None:
@@ -123,6 +125,8 @@ class Room:
             return self.terms.refusal
         if self.bottleneck.sentence:
             return ClampCode.DATABASE_BOTTLENECK, self.bottleneck.sentence
+        if self.bottleneck.careful and not self.trial:
+            return ClampCode.DATABASE_BOTTLENECK, self.bottleneck.careful
         if self.pool_connections is not None:
             needed = profile.threads * self.bottleneck.servers_per_thread
             if self.pool_connections < (needed / 2.0 if self.pool_trial else needed):

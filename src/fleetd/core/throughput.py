@@ -6,6 +6,8 @@ hold. A comparison counts only where all threads were busy in both minutes, else
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from fleetd.core.facts import SidekiqFacts, Value
 from fleetd.core.policy import SCHEDULER_QUEUE
 
@@ -19,6 +21,10 @@ STEADY_SHARE = 0.08
 #: A change of size that can tell something, and the share of it that throughput must follow.
 CHANGE_SHARE = 0.15
 GAIN_SHARE_MIN = 0.25
+#: Threads that do this share of the most that one was ever seen to do are at work, not in each other's way.
+EFFICIENT_SHARE = 0.87
+#: The most that was seen is forgotten slowly, for jobs change: by this share a window.
+FORGOTTEN_SHARE = 0.0005
 
 
 class Sample(Value, frozen=True, kw_only=True):
@@ -39,6 +45,17 @@ class ThroughputMemory(Value, frozen=True, kw_only=True):
     samples: tuple[Sample, ...] = ()  # of the last WINDOW_SECONDS, oldest first
     pace: Pace | None = None
     fruitless: bool = False  # the last change of size moved the throughput by less than GAIN_SHARE_MIN of it
+    costly: bool = False  # the last change was a shrink, and the throughput went with it
+    paid: bool = False  # it was growth, and the throughput came with it
+    best_jobs_per_thread_second: float = 0.0  # flat out
+
+    @property
+    def efficient(self) -> bool:
+        """Whether at the last pace the threads did about as much as they ever do."""
+        if self.pace is None or not self.best_jobs_per_thread_second:
+            return False
+        each = self.pace.jobs_per_second / self.pace.threads
+        return each >= EFFICIENT_SHARE * self.best_jobs_per_thread_second
 
 
 def remember_throughput(
@@ -47,7 +64,7 @@ def remember_throughput(
     """Fold in one reading."""
     total = sidekiq.processed_jobs_total
     if total is None or not sidekiq.processes_complete:
-        return ThroughputMemory(pace=memory.pace, fruitless=memory.fruitless)
+        return structs.replace(memory, samples=())
     last = memory.samples[-1] if memory.samples else None
     if last is not None and 0.0 <= now_seconds - last.at_seconds < SAMPLE_EVERY_SECONDS:
         return memory
@@ -64,8 +81,10 @@ def remember_throughput(
     samples = (*kept, sample)[-SAMPLES_MAX:]
     pace = _pace(samples)
     if pace is None:
-        return ThroughputMemory(samples=samples, pace=memory.pace, fruitless=memory.fruitless)
-    return _judged(memory, samples, pace)
+        return structs.replace(memory, samples=samples)
+    best = memory.best_jobs_per_thread_second * (1.0 - FORGOTTEN_SHARE)
+    best = max(best, pace.jobs_per_second / pace.threads)
+    return _judged(structs.replace(memory, best_jobs_per_thread_second=best), samples, pace)
 
 
 def _pace(samples: tuple[Sample, ...]) -> Pace | None:
@@ -85,9 +104,17 @@ def _pace(samples: tuple[Sample, ...]) -> Pace | None:
 def _judged(memory: ThroughputMemory, samples: tuple[Sample, ...], pace: Pace) -> ThroughputMemory:
     before = memory.pace
     if before is None or before.jobs_per_second <= 0.0:
-        return ThroughputMemory(samples=samples, pace=pace)
+        return structs.replace(memory, samples=samples, pace=pace)
     change = pace.threads / before.threads - 1.0
     if abs(change) < CHANGE_SHARE:  # the same size: the newer figure
-        return ThroughputMemory(samples=samples, pace=pace, fruitless=memory.fruitless)
+        return structs.replace(memory, samples=samples, pace=pace)
     followed = (pace.jobs_per_second / before.jobs_per_second - 1.0) / change
-    return ThroughputMemory(samples=samples, pace=pace, fruitless=followed < GAIN_SHARE_MIN)
+    fruitless = followed < GAIN_SHARE_MIN
+    return structs.replace(
+        memory,
+        samples=samples,
+        pace=pace,
+        fruitless=fruitless,
+        costly=change < 0.0 and not fruitless,
+        paid=change > 0.0 and not fruitless,
+    )

@@ -170,7 +170,7 @@ def _held(
     if wanted >= have:
         return wanted
     grew = window.grew_seconds
-    if grew is not None and 0.0 <= now_seconds - grew < SETTLES_HOLDS * pace.hold_down_seconds:
+    if grew is not None and 0.0 <= now_seconds - grew <= SETTLES_HOLDS * pace.hold_down_seconds:
         left = SETTLES_HOLDS * pace.hold_down_seconds - (now_seconds - grew)
         sentence = f"it has just grown: nothing of it stops for {left:.0f} s"
         clamps.say(ClampCode.HOLD_WINDOW, sentence, profile.name, wanted=wanted, granted=have)
