@@ -1,8 +1,9 @@
 """Demand: from waiting jobs to threads, and from threads to instances of each profile.
 
 Offered load (Little's law, Operations Research 9(3), 1961): the mean number of busy threads on a queue that is
-not backed up *is* the number it needs. A backlog adds what clears it before it is late: jobs × service time / the time
-that is left (the one-step answer of DS2, Kalavri et al., OSDI 2018). Threads become instances at a planned utilisation.
+not backed up *is* the number it needs. While a backlog shrinks, so much less comes in than is worked off. A backlog
+adds what clears it before it is late (catch_up.py; in the direction of the one-step answer of DS2, Kalavri et al.,
+OSDI 2018). Threads become instances at a planned utilisation.
 
 Law 3: a queue whose reading is unknown keeps the load it was last known to have; it is never read as idle.
 """
@@ -12,8 +13,16 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from fleetd.core.catch_up import (
+    BOOT_SECONDS,
+    CATCH_UP_SECONDS,
+    Waiting,
+    capacity_of,
+    threads_in_time,
+)
 from fleetd.core.facts import QueueFacts, SidekiqFacts, Value
 from fleetd.core.identity import parse_tag
+from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import SCHEDULER_QUEUE, Policy, Profile
 from fleetd.core.service_time import ServiceMemory, remember_service
 
@@ -22,20 +31,17 @@ BUSY_MEAN_SECONDS = 20.0
 #: Time constant of the mean that says what may go. The faster one scatters by the root of the load: its peaks would
 #: keep an instance that is never needed.
 STEADY_MEAN_SECONDS = 120.0
-#: The shortest time in which a backlog is planned to be gone; below it every ripple would start an instance.
-CATCH_UP_SECONDS_MIN = 10.0
 #: The most by which lateness multiplies what a backlog needs.
 DOUBT_MAX = 4.0
-#: What a new instance takes until it helps; a backlog's time is less by that.
-BOOT_SECONDS = 20.0
 
 
 class DemandMemory(Value, frozen=True, kw_only=True):
     """What demand remembers between ticks."""
 
     at_seconds: float | None = None  # of the last known reading
-    busy_mean_threads: dict[str, float] = {}
+    busy_mean_threads: dict[str, float] = {}  # offered load: busy, less by what a backlog shrinks
     steady_mean_threads: dict[str, float] = {}  # the slower mean
+    waiting_jobs: dict[str, int] = {}  # of the last reading
     service: ServiceMemory = ServiceMemory()
 
 
@@ -68,6 +74,9 @@ def remember(
         queue for profile in policy.profiles for queue, _ in profile.queues
     )  # bounded (law 7)
     kept = watched if not sidekiq.processes_complete else mute_queues
+    loads = {
+        name: _offered(memory, queue, elapsed) for name, queue in sidekiq.queues.items() if name in watched
+    }
 
     def means(before: dict[str, float], constant_seconds: float) -> dict[str, float]:
         keep = math.exp(-elapsed / constant_seconds) if elapsed >= 0.0 else 0.0
@@ -78,7 +87,7 @@ def remember(
                 if start is not None:
                     found[name] = start
                 continue
-            busy = float(queue.busy_threads)
+            busy = loads[name]
             mean = busy if start is None else start * keep + busy * (1.0 - keep)
             found[name] = max(mean, start) if start is not None and name in kept else mean
         return found
@@ -87,17 +96,45 @@ def remember(
         at_seconds=now_seconds,
         busy_mean_threads=means(memory.busy_mean_threads, BUSY_MEAN_SECONDS),
         steady_mean_threads=means(memory.steady_mean_threads, STEADY_MEAN_SECONDS),
+        waiting_jobs={name: q.length_jobs for name, q in sidekiq.queues.items() if name in watched},
         service=remember_service(memory.service, sidekiq, watched, now_seconds),
     )
 
 
-def demand(policy: Policy, sidekiq: SidekiqFacts, memory: DemandMemory) -> Demand:
-    """Threads and instances needed now; `memory` has already seen this reading."""
+def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float) -> float:
+    """Threads that what comes in now would keep busy: busy ones, and what the backlog grows or shrinks by.
+
+    A jump is no rate: growth counts up to what is busy, or was usual where an earlier queue takes all threads.
+    """
+    busy, before = float(queue.busy_threads), memory.waiting_jobs.get(queue.name)
+    if before is None or elapsed_seconds <= 0.0:
+        return busy
+    grown = (queue.length_jobs - before) * memory.service.service_seconds(queue.name) / elapsed_seconds
+    usual = memory.busy_mean_threads.get(queue.name, 0.0)
+    return busy + min(max(busy, usual), max(-busy, grown))
+
+
+def demand(
+    policy: Policy,
+    sidekiq: SidekiqFacts,
+    memory: DemandMemory,
+    instances: tuple[InstanceView, ...] | None = None,
+    boot_seconds: dict[str, float] | None = None,
+) -> Demand:
+    """Threads and instances needed now; `memory` has already seen this reading.
+
+    `instances` None: what runs is unknown, and no credit is given for it. `boot_seconds`: learnt, by profile.
+    """
     queues = dict.fromkeys(queue for profile in policy.profiles for queue, _ in profile.queues)
     backlog = {queue: _backlog_threads(policy, queue, sidekiq.queues.get(queue), memory) for queue in queues}
     need = {queue: memory.busy_mean_threads.get(queue, 0.0) + more for queue, more in backlog.items()}
     steady = {queue: memory.steady_mean_threads.get(queue, 0.0) + more for queue, more in backlog.items()}
-    threads = _profile_threads(policy, sidekiq, need)
+    if instances is None:
+        threads = _profile_threads(policy, sidekiq, need)
+    else:
+        catching = _catching_up(policy, sidekiq, memory, instances, boot_seconds or {})
+        load = {queue: memory.busy_mean_threads.get(queue, 0.0) for queue in queues}
+        threads = _profile_threads(policy, sidekiq, load, catching)
     return Demand(
         need_threads=need,
         profile_threads=threads,
@@ -117,18 +154,54 @@ def demand(policy: Policy, sidekiq: SidekiqFacts, memory: DemandMemory) -> Deman
     )
 
 
+def _catching_up(
+    policy: Policy,
+    sidekiq: SidekiqFacts,
+    memory: DemandMemory,
+    instances: tuple[InstanceView, ...],
+    boot_seconds: dict[str, float],
+) -> dict[str, float]:
+    """Threads with which each profile catches up in time with the queues it is there for."""
+    found = {}
+    for profile in policy.profiles:
+        queues = [
+            _waiting(policy, name, sidekiq.queues.get(name), memory)
+            for name, _ in profile.queues
+            if home(policy, name).name == profile.name
+        ]
+        capacity = capacity_of(profile, instances, boot_seconds)
+        found[profile.name] = threads_in_time(profile, queues, capacity)
+    return found
+
+
+def _waiting(policy: Policy, name: str, facts: QueueFacts | None, memory: DemandMemory) -> Waiting:
+    target, service = policy.target_seconds(name), memory.service.service_seconds(name)
+    age, jobs = (facts.oldest_age_seconds, facts.length_jobs) if facts is not None else (0.0, 0)
+    # What is late all the same has shown that its jobs take longer than was thought.
+    doubt = min(DOUBT_MAX, max(1.0, age / target))
+    return Waiting(
+        queue=name,
+        load_threads=memory.busy_mean_threads.get(name, 0.0),
+        work_seconds=jobs * memory.service.careful_seconds(name) * doubt,
+        left_seconds=target - age,
+        service_seconds=service,
+    )
+
+
 def _backlog_threads(policy: Policy, queue: str, facts: QueueFacts | None, memory: DemandMemory) -> float:
     """Threads that clear what waits before it is late."""
     if facts is None:
         return 0.0
     target, age = policy.target_seconds(queue), facts.oldest_age_seconds
-    catch_up = max(CATCH_UP_SECONDS_MIN, target - BOOT_SECONDS - age)
+    catch_up = max(CATCH_UP_SECONDS, target - BOOT_SECONDS - age)
     # What is late all the same has shown that its jobs take longer than was thought.
     doubt = min(DOUBT_MAX, max(1.0, age / target))
     return facts.length_jobs * memory.service.service_seconds(queue) * doubt / catch_up
 
 
-def _profile_threads(policy: Policy, sidekiq: SidekiqFacts, need: dict[str, float]) -> dict[str, float]:
+def _profile_threads(
+    policy: Policy, sidekiq: SidekiqFacts, need: dict[str, float], catching: dict[str, float] | None = None
+) -> dict[str, float]:
     """Threads for each profile: what home can't carry goes where it can be carried.
 
     First to what the minima of others leave idle, which fetches there anyway; the rest makes home grow, and beyond its
@@ -138,6 +211,8 @@ def _profile_threads(policy: Policy, sidekiq: SidekiqFacts, need: dict[str, floa
     threads = dict.fromkeys((p.name for p in policy.profiles), 0.0)
     for queue, need_threads in need.items():
         threads[homes[queue]] += need_threads
+    for name, in_time in (catching or {}).items():  # a backlog keeps every thread busy
+        threads[name] = max(threads[name], in_time * policy.pace.utilisation)
     _leave_to_foreign_processes(policy, sidekiq, threads)
     full = {p.name: p.threads * policy.pace.utilisation for p in policy.profiles}
     for limit in ("min_instances", "max_instances"):
@@ -147,7 +222,11 @@ def _profile_threads(policy: Policy, sidekiq: SidekiqFacts, need: dict[str, floa
             for other in policy.profiles:
                 if other is profile:
                     continue
-                served = sum(n for q, n in need.items() if homes[q] == profile.name and other.serves(q))
+                served = (
+                    threads[profile.name]
+                    if any(homes[q] == profile.name and other.serves(q) for q in need)
+                    else 0.0
+                )
                 moved = min(excess[profile.name], served, max(0.0, carries[other.name] - threads[other.name]))
                 if limit == "min_instances":  # beyond the maximum, what is wanted is still said
                     threads[profile.name] -= moved

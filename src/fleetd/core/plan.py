@@ -76,7 +76,7 @@ def plan(
     """Decide for the fleet. `instances`: this host's, the scheduler's included; None: systemd is unknown."""
     now = snapshot.now_seconds
     instances = engaged(instances) if instances is not None else None
-    demanded, demand_memory = _demand(policy, snapshot, instances or (), memory.demand)
+    demanded, demand_memory = _demand(policy, snapshot, instances, memory.demand, terms)
     means, budget_memory, bottleneck_memory = _means(policy, snapshot, instances, memory, terms)
     clamps = Clamps()
     windows, scarcity, growth = memory.windows, memory.scarcity, 0
@@ -119,14 +119,18 @@ def plan(
 
 
 def _demand(
-    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...], memory: DemandMemory
+    policy: Policy,
+    snapshot: Snapshot,
+    instances: tuple[InstanceView, ...] | None,
+    memory: DemandMemory,
+    terms: HostTerms,
 ) -> tuple[Demand | None, DemandMemory]:
     if not isinstance(snapshot.sidekiq, Known):
         return None, memory
-    mute = {v.profile for v in instances if v.mute}
+    mute = {v.profile for v in instances or () if v.mute}
     queues = frozenset(q for p in policy.profiles if p.name in mute for q, _ in p.queues)
     memory = remember(policy, memory, snapshot.sidekiq.value, snapshot.now_seconds, queues)
-    return demand(policy, snapshot.sidekiq.value, memory), memory
+    return demand(policy, snapshot.sidekiq.value, memory, instances, terms.boot_seconds), memory
 
 
 def _means(

@@ -50,6 +50,10 @@ class ServiceMemory(Value, frozen=True, kw_only=True):
         """Mean seconds a job of this queue takes."""
         return self.seconds.get(queue, PRIOR_SECONDS.get(queue, PRIOR_OTHER_SECONDS))
 
+    def careful_seconds(self, queue: str) -> float:
+        """The same with one standard deviation on top: what little is known of may well be longer."""
+        return self.service_seconds(queue) * math.exp(math.sqrt(self.variances.get(queue, PRIOR_VARIANCE)))
+
 
 def remember_service(
     memory: ServiceMemory, sidekiq: SidekiqFacts, queues: frozenset[str], now_seconds: float

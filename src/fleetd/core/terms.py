@@ -41,6 +41,7 @@ class HostTerms(Value, frozen=True, kw_only=True):
     holds: tuple[Hold, ...] = ()
     sets: dict[str, int] = {}  # by profile: as many instances as a person wants
     grown_bytes: dict[str, int] = {}  # by profile: what one instance grows to
+    boot_seconds: dict[str, float] = {}  # by profile: learnt
     refusal: tuple[ClampCode, str] | None = None  # why nothing is added above min
     shed: str = ""  # why the least important goes: this host has long been short of memory; "": it is not
     spare_for: str = ""  # a profile that needs one more for start-before-stop
@@ -73,6 +74,7 @@ def terms_of(
         holds=holds_of(snapshot, instances, memory),
         sets={name: count for name, count in sets.items() if count is not None},
         grown_bytes={p.name: memory.grown_bytes(policy, p.name) for p in policy.profiles},
+        boot_seconds=memory.boot_seconds,
         refusal=_refusal(policy, snapshot, memory),
         # Unknown pressure sheds nobody (law 3).
         shed=_memory_shortage(policy, snapshot.machine.value)

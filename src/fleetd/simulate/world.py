@@ -68,6 +68,7 @@ class World:
         self._database_seconds = 0.0  # the time that queries take; it slows down beyond the knee
         self._faults = sorted(trace.faults, key=lambda f: f.at_seconds)
         self._alive = 0
+        self._booted_at, self._boots_now = -1, 0
         for group in self.groups:
             for instance in group.instances[: max(trace.initial_instances, 0)]:
                 self._boot(instance)
@@ -198,8 +199,10 @@ class World:
         if not instance.there:
             self._alive += 1
         self._become(instance, "activating")
-        # The same start takes as long under every policy, so that none is lucky.
-        chance = random.Random(f"{self.trace.seed}/boot/{instance.number}/{self.now}")
+        # The first start of a second takes as long under every policy, so does the next: none is lucky.
+        self._boots_now = self._boots_now + 1 if self._booted_at == self.now else 0
+        self._booted_at = self.now
+        chance = random.Random(f"{self.trace.seed}/boot/{self.now}/{self._boots_now}")
         self._later(chance.uniform(*self.trace.boot_seconds), instance, "ready")
 
     def _happen(self, instance: Instance, invocation: int, what: str) -> None:
