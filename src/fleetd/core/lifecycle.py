@@ -120,6 +120,8 @@ def heartbeat_of(
     sidekiq_processes: tuple[ProcessFacts, ...], host: str, number: Number, unit: UnitFacts | None
 ) -> ProcessFacts | None:
     """The heartbeat of a unit's present process; a ghost (60 s) of the one before is told apart by pid or age."""
+    if unit is None:
+        return None
     return present_heartbeat(processes_by_number(sidekiq_processes, host).get(number, []), unit)
 
 

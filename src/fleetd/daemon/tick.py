@@ -102,10 +102,9 @@ class Ticker:
         if self._told is None:
             return usual
         fleet, leaving = self._told.fleet, {InstanceState.QUIETING, InstanceState.DRAINING}
-        over = not fleet.budget.carries(fleet.claims_connections)
-        drained = any(v.state in leaving for v in self._told.instances or ())
-        rising = any(source.rising for source in fleet.budget.sources)
-        hurried = rising or (drained and (over or fleet.bottleneck.waits))
+        short = fleet.bottleneck.waits or not fleet.within_budget
+        drained = short and any(v.state in leaving for v in self._told.instances or ())
+        hurried = drained or any(source.rising for source in fleet.budget.sources)
         return min(usual, HURRIED_SECONDS) if hurried else usual
 
     def _may_stop(self) -> bool:

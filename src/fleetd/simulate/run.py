@@ -85,6 +85,7 @@ class _Recorder:
         self.over_budget_seconds = 0
         self.claims_max = 0
         self.sizes = {g.profile.name: array("l") for g in world.groups}
+        self._sizes = [(self.sizes[g.profile.name], g) for g in world.groups]
         self.step = max(1, math.ceil(world.trace.duration_seconds / PLOT_POINTS))
         self.curve: dict[str, list[float]] = {f"age/{name}": [] for name in world.queues}
         self.claims: list[int] = []
@@ -97,7 +98,8 @@ class _Recorder:
         while world.now < second:
             world.advance_to(world.now + 1)
             claims = world.claims()
-            self.claims_max = max(self.claims_max, claims)
+            if claims > self.claims_max:
+                self.claims_max = claims
             budget = budget_connections(world, self.policy)
             # After a shrink the drains that it causes take their time: what was there before it is no break.
             excess = max(0, claims - budget)
@@ -106,8 +108,8 @@ class _Recorder:
             else:
                 self._known_excess = excess
             self._last_claims = claims
-            for group in world.groups:
-                self.sizes[group.profile.name].append(group.counted)
+            for sizes, group in self._sizes:
+                sizes.append(group.counted)
             if world.now % self.step == 0:
                 self._point(claims, budget)
 
