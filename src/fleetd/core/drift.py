@@ -14,8 +14,9 @@ from typing import Literal
 import msgspec
 
 from fleetd.core.facts import Known, Snapshot, SystemdFacts, UnitFacts
+from fleetd.core.heartbeats import Number, present_heartbeat, processes_by_number
 from fleetd.core.host_memory import Failure, HostMemory, unit_name
-from fleetd.core.lifecycle import Drain, Number, Pin, present_heartbeat, processes_by_number
+from fleetd.core.lifecycle import Drain, Pin
 from fleetd.core.policy import Policy, Profile
 
 #: Down and up again by hand within this time is a restart, not an order to keep it down or up.

@@ -10,10 +10,11 @@ from fleetd.core.carry_out import carry_out
 from fleetd.core.commands import Command
 from fleetd.core.decision import ClampCode, InstanceState, StepResult
 from fleetd.core.facts import Known, ProcessFacts, Snapshot
+from fleetd.core.heartbeats import heartbeat_of
 from fleetd.core.host_decision import HostDecision
 from fleetd.core.host_look import HostLook, look
 from fleetd.core.host_memory import HostMemory
-from fleetd.core.lifecycle import InstanceView, heartbeat_of
+from fleetd.core.lifecycle import InstanceView
 from fleetd.core.orders import obey
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from fleetd.core.policy import Policy
