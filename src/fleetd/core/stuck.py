@@ -56,7 +56,8 @@ def _say_silent(instances: tuple[InstanceView, ...], decision: HostDecision) -> 
         if watch is None:
             continue
         if view.state == InstanceState.UNRESPONSIVE:
-            sentence = f"{_name(view)} has sent no heartbeat for {watch.silent_seconds + GHOST_SECONDS:.0f} s while others do"
+            seconds = watch.silent_seconds + GHOST_SECONDS
+            sentence = f"{_name(view)} has sent no heartbeat for {seconds:.0f} s while others do"
         elif _is_unheard(view, watch):
             sentence = (
                 f"{_name(view)} is up, but has sent no heartbeat yet while others do: it is no capacity"
