@@ -176,7 +176,7 @@ def views(
         process = present_heartbeat(beats.get(number, []), unit)
         return _view(policy, snapshot, number, unit, orders.get(str(number), none), profile, process)
 
-    found = dict(_all_stopped(policy.profiles, known))  # in order
+    found = dict(_all_stopped(policy.profiles, known))  # in the order of numbers
     ordered = {int(key) for key in orders if key.isdecimal()}
     for n in found.keys() & (systemd.instances.keys() | ordered):
         found[n] = view(n, systemd.instances.get(n), policy.profile_of(n))

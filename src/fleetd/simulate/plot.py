@@ -244,9 +244,8 @@ def _connections(outcome: Outcome, panel: Panel) -> str:
 
 
 def _round_marks(most: float) -> list[float]:
-    """0 and up to four round numbers below the top."""
+    """0 and up to four whole, round numbers, none above the top."""
     size = 10.0 ** math.floor(math.log10(max(1.0, most)))
-    step = next(
-        size * s for s in (0.2, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0) if most / (size * s) <= 4 and size * s >= 1
-    )
+    steps = [size * share for share in (0.2, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0)]
+    step = next(s for s in steps if s.is_integer() and most / s <= 4)
     return [step * n for n in range(math.floor(most / step) + 1)]
