@@ -14,8 +14,8 @@ from fleetd.core.commands import (
 )
 from fleetd.core.decision import ClampCode, InstanceState, Step
 from fleetd.core.facts import Known
+from fleetd.core.heartbeats import Number
 from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS
-from fleetd.core.lifecycle import Number
 from fleetd.core.transitions import TRANSITIONS
 from fleetd.daemon.tick import Told
 from tests.storm import Before, Check, Storm

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from fleetd.core.commands import Command
 from fleetd.core.decision import Step
-from fleetd.core.lifecycle import Drain, Number
+from fleetd.core.heartbeats import Number
+from fleetd.core.lifecycle import Drain
 from fleetd.core.policy import Policy
 from fleetd.daemon.tick import Told
 from tests.fakes import Rig

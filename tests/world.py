@@ -13,8 +13,8 @@ from collections import Counter, deque
 
 from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
 from fleetd.core.facts import HostPressure
+from fleetd.core.heartbeats import Number
 from fleetd.core.identity import WorkerTag, application_name
-from fleetd.core.lifecycle import Number
 from fleetd.core.policy import Policy
 from fleetd.core.settings import instance_digest, scheduler_digest
 from tests.world_parts import Job, Process, Unit

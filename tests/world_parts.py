@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fleetd.core.lifecycle import Number
+from fleetd.core.heartbeats import Number
 from fleetd.core.policy import CLAIM_MARGIN_CONNECTIONS
 
 

@@ -17,9 +17,10 @@ from fleetd.core.facts import (
     UnitFacts,
     Unknown,
 )
+from fleetd.core.heartbeats import Number
 from fleetd.core.host_memory import HostMemory
 from fleetd.core.identity import WorkerTag
-from fleetd.core.lifecycle import InstanceView, Number, views
+from fleetd.core.lifecycle import InstanceView, views
 from fleetd.core.policy import Policy
 from fleetd.core.settings import instance_digest
 

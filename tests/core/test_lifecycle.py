@@ -7,8 +7,9 @@ import pytest
 
 from fleetd.core.decision import InstanceState
 from fleetd.core.facts import Known, ProcessFacts, UnitFacts
+from fleetd.core.heartbeats import claim_of, heartbeat_of
 from fleetd.core.identity import WorkerTag, application_name, parse_tag
-from fleetd.core.lifecycle import Drain, Orders, claim_of, heartbeat_of, state_of, views
+from fleetd.core.lifecycle import Drain, Orders, state_of, views
 from tests.core.facts_by_hand import process, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy
 

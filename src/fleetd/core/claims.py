@@ -10,8 +10,9 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.facts import Known, SidekiqFacts, Snapshot, Value
+from fleetd.core.heartbeats import claim_of
 from fleetd.core.identity import application_name, parse_tag
-from fleetd.core.lifecycle import InstanceView, claim_of
+from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Policy
 
 #: Worker names remembered from heartbeats; INSTANCES_MAX of the configuration on four hosts.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from fleetd.core.facts import Known, Snapshot, SystemdFacts, UnitFacts
+from fleetd.core.heartbeats import Number, present_heartbeat, processes_by_number
 from fleetd.core.host_memory import Failure, HostMemory, unit_name
-from fleetd.core.lifecycle import Drain, Number, Pin, present_heartbeat, processes_by_number
+from fleetd.core.lifecycle import Drain, Pin
 from fleetd.core.policy import Policy, Profile
 
 #: Down and up again by hand within this time is a restart, not an order to keep it down or up.
@@ -31,6 +32,7 @@ ORDER_SECONDS = 30.0
 #: What comes up this long after such an order was ours after all: a starved systemd, not a person.
 LATE_SECONDS = 300.0
 
+_T = TypeVar("_T")
 _UP = frozenset({"active", "activating", "reloading"})
 
 
@@ -202,14 +204,19 @@ class _Fold:
     def result(self, keys: Mapping[str, Number]) -> HostMemory:
         return msgspec.structs.replace(
             self.before,
-            drains={k: v for k, v in self.drains.items() if k in keys},
-            starts={k: v for k, v in self.starts.items() if k in keys},
+            drains=_only(self.drains, keys),
+            starts=_only(self.starts, keys),
             pins={k: v for k, v in self.pins.items() if k in keys and self._is_kept(k, v)},
             stands_in={k: v for k, v in self.before.stands_in.items() if self._stands_in(k, v)},
-            seen={k: v for k, v in self.seen.items() if k in keys},
-            failures={k: v for k, v in self.failures.items() if k in keys},
-            replaced={k: v for k, v in self.before.replaced.items() if k in keys},
+            seen=_only(self.seen, keys),
+            failures=_only(self.failures, keys),
+            replaced=_only(self.before.replaced, keys),
         )
+
+
+def _only(found: dict[str, _T], keys: Mapping[str, Number]) -> dict[str, _T]:
+    """Without what is not ours, or not any more."""
+    return found if found.keys() <= keys.keys() else {k: v for k, v in found.items() if k in keys}
 
 
 def _why_failed(unit: UnitFacts | None) -> str:

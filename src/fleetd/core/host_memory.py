@@ -13,7 +13,8 @@ from typing import Literal
 import msgspec
 
 from fleetd.core.facts import CodeStamp, Value
-from fleetd.core.lifecycle import Drain, Number, Orders, Pin, Replace
+from fleetd.core.heartbeats import Number
+from fleetd.core.lifecycle import Drain, Orders, Pin, Replace
 from fleetd.core.policy import Policy
 from fleetd.core.scheduler import SchedulerMemory
 

@@ -13,23 +13,18 @@ from msgspec import structs
 
 from fleetd.core.decision import InstanceState
 from fleetd.core.facts import Known, ProcessFacts, Snapshot, SystemdFacts, UnitFacts, Value
+from fleetd.core.heartbeats import Number, claim_of, present_heartbeat, processes_by_number
 from fleetd.core.identity import parse_tag
-from fleetd.core.policy import CLAIM_MARGIN_CONNECTIONS, Policy, Profile
+from fleetd.core.policy import Policy, Profile
 
 #: After READY the first heartbeat comes within one beat (10 s). One without is no capacity, nor any later, unless
 #: nobody on this host beats: then it is Redis that does not know.
 FIRST_BEAT_SECONDS = 30.0
 
-#: Sidekiq notes its start a moment before systemd hears READY.
-START_SLACK_SECONDS = 15.0
-
 #: Sets that are asked for every instance many times a tick, so they are made once.
 _GONE = frozenset({InstanceState.STOPPED, InstanceState.FAILED})
 _CAPACITY = frozenset({InstanceState.STARTING, InstanceState.SERVING, InstanceState.OUTDATED})
 _UP = frozenset({"active", "reloading"})
-
-Number = int | Literal["scheduler"]
-
 
 #: Why an instance is to be replaced by a fresh one; "": it is not.
 Replace = Literal["", "outdated", "memory", "restart"]
@@ -116,35 +111,6 @@ def engaged(instances: tuple[InstanceView, ...]) -> tuple[InstanceView, ...]:
     return tuple(v for v in instances if v.there or v.pinned)
 
 
-def heartbeat_of(
-    sidekiq_processes: tuple[ProcessFacts, ...], host: str, number: Number, unit: UnitFacts | None
-) -> ProcessFacts | None:
-    """The heartbeat of a unit's present process; a ghost (60 s) of the one before is told apart by pid or age."""
-    return present_heartbeat(processes_by_number(sidekiq_processes, host).get(number, []), unit)
-
-
-def processes_by_number(processes: tuple[ProcessFacts, ...], host: str) -> dict[Number, list[ProcessFacts]]:
-    """Heartbeats of this host's units by number, ghosts included."""
-    found: dict[Number, list[ProcessFacts]] = {}
-    for process in processes:
-        tag = parse_tag(process.tag)
-        if tag is not None and tag.host == host:
-            found.setdefault(tag.number, []).append(process)
-    return found
-
-
-def present_heartbeat(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:
-    """Which of one number's heartbeats is its unit's present process; None: none is."""
-    if not own or unit is None:
-        return None
-    if len(own) == 1 and own[0].pid == unit.main_pid:
-        return own[0]
-    exact = [p for p in own if p.pid == unit.main_pid]
-    # Behind a wrapper the pid differs; a process older than the unit's start is a ghost of the one before.
-    fresh = [p for p in own if p.started_age_seconds <= unit.state_age_seconds + START_SLACK_SECONDS]
-    return min(exact or fresh, key=lambda p: p.started_age_seconds, default=None)
-
-
 class Orders(Value, frozen=True, kw_only=True):
     """What the host's memory says of one instance."""
 
@@ -210,7 +176,7 @@ def views(
         process = present_heartbeat(beats.get(number, []), unit)
         return _view(policy, snapshot, number, unit, orders.get(str(number), none), profile, process)
 
-    found = dict(_all_stopped(policy.profiles, known))
+    found = dict(_all_stopped(policy.profiles, known))  # in the order of numbers
     ordered = {int(key) for key in orders if key.isdecimal()}
     for n in found.keys() & (systemd.instances.keys() | ordered):
         found[n] = view(n, systemd.instances.get(n), policy.profile_of(n))
@@ -293,13 +259,6 @@ def _with_heartbeat(
         job_ids=frozenset(job.jid for job in process.jobs if job.jid),
         digest=tag.digest if tag else "",
     )
-
-
-def claim_of(process: ProcessFacts) -> int:
-    """Database connections a process may open, by what it was started with, not by what is configured now."""
-    tag = parse_tag(process.tag)
-    wanted = process.threads + CLAIM_MARGIN_CONNECTIONS
-    return min(tag.db_pool, wanted) if tag else wanted
 
 
 def _resident(snapshot: Snapshot, number: Number, process: ProcessFacts | None) -> int | None:

@@ -36,7 +36,7 @@ class OthersMemory(Value, frozen=True, kw_only=True):
     @property
     def rise_connections(self) -> int:
         """What is to come on top of what is seen, if they go on as in the last two steps."""
-        if len(self.lately) < 3:
+        if len(self.lately) < 3 or self.lately[-1][1] <= self.lately[-2][1]:
             return 0
         paces = []
         for (at, seen), (later, more) in zip(self.lately, self.lately[1:], strict=False):

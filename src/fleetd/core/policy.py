@@ -129,4 +129,7 @@ class Policy(Value, frozen=True, kw_only=True):
 
     def profile_of(self, number: int) -> Profile | None:
         """The profile that owns this instance number; the number says it, so there is nothing to remember."""
-        return next((p for p in self.profiles if number in p.numbers), None)
+        for profile in self.profiles:
+            if number in profile.numbers:
+                return profile
+        return None

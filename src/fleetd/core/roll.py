@@ -35,7 +35,7 @@ def replace_reasons(
     found: dict[str, Replace] = {}
     roll, never_here = memory.roll, policy.scheduler.place == "elsewhere"
     for view in instances:
-        if view.unit is None or not view.ready or (view.number == "scheduler" and never_here):
+        if not view.ready or (view.number == "scheduler" and never_here):
             continue  # a scheduler that a person started where it belongs elsewhere would not be started again
         key = str(view.number)
         watch = memory.watches.get(key)

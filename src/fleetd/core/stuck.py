@@ -55,11 +55,13 @@ def _say_silent(instances: tuple[InstanceView, ...], decision: HostDecision) -> 
         watch = decision.memory.watches.get(str(view.number))
         if watch is None:
             continue
-        name = _name(view)
         if view.state == InstanceState.UNRESPONSIVE:
-            sentence = f"{name} has sent no heartbeat for {watch.silent_seconds + GHOST_SECONDS:.0f} s while others do"
+            seconds = watch.silent_seconds + GHOST_SECONDS
+            sentence = f"{_name(view)} has sent no heartbeat for {seconds:.0f} s while others do"
         elif _is_unheard(view, watch):
-            sentence = f"{name} is up, but has sent no heartbeat yet while others do: it is no capacity"
+            sentence = (
+                f"{_name(view)} is up, but has sent no heartbeat yet while others do: it is no capacity"
+            )
         else:
             continue
         decision.reasons.say(ClampCode.UNRESPONSIVE, sentence, view.profile)

@@ -60,6 +60,7 @@ class Sources:
         self.machine = machine
         self.clock = clock
         self.deadline_seconds = deadline_seconds
+        # Both for a world in which no reading waits: the simulator has its own.
         self.together: Callable[..., Awaitable[Any]] = asyncio.gather
         self.timeout: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
         self._last_good: dict[Name, float] = {}
@@ -94,7 +95,7 @@ class Sources:
             return reading
         age = now_seconds - self._last_good[name]
         if age == 0.0:
-            return reading
+            return reading  # as it came
         if age > FROZEN_DEADLINES * self.deadline_seconds:
             return self._unknown(name, f"the reading of {name} is {age:.0f} s old: this host stood still")
         return structs.replace(reading, age_seconds=max(0.0, age))

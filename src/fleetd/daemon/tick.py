@@ -10,10 +10,11 @@ from fleetd.core.carry_out import carry_out
 from fleetd.core.commands import Command
 from fleetd.core.decision import ClampCode, InstanceState, StepResult
 from fleetd.core.facts import Known, ProcessFacts, Snapshot
+from fleetd.core.heartbeats import heartbeat_of
 from fleetd.core.host_decision import HostDecision
 from fleetd.core.host_look import HostLook, look
 from fleetd.core.host_memory import HostMemory
-from fleetd.core.lifecycle import InstanceView, heartbeat_of
+from fleetd.core.lifecycle import InstanceView
 from fleetd.core.orders import obey
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from fleetd.core.policy import Policy
@@ -102,10 +103,9 @@ class Ticker:
         if self._told is None:
             return usual
         fleet, leaving = self._told.fleet, {InstanceState.QUIETING, InstanceState.DRAINING}
-        over = not fleet.budget.carries(fleet.claims_connections)
-        drained = any(v.state in leaving for v in self._told.instances or ())
-        rising = any(source.rising for source in fleet.budget.sources)
-        hurried = rising or (drained and (over or fleet.bottleneck.waits))
+        short = fleet.bottleneck.waits or not fleet.within_budget
+        drained = short and any(v.state in leaving for v in self._told.instances or ())
+        hurried = drained or any(source.rising for source in fleet.budget.sources)
         return min(usual, HURRIED_SECONDS) if hurried else usual
 
     def _may_stop(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from array import array
+from functools import lru_cache
 
 from fleetd.simulate.trace import QueueTraffic, Trace
 
@@ -27,9 +28,13 @@ def poisson(mean: float, chance: random.Random) -> int:
 
 
 def arrivals(trace: Trace, queue: QueueTraffic) -> array[int]:
-    """Jobs that arrive within each second of the trace, bursts included."""
-    chance = random.Random(f"{trace.seed}/arrivals/{queue.name}")
-    seconds = math.ceil(trace.duration_seconds)
+    """Jobs that arrive within each second of the trace, bursts included; nobody changes them."""
+    return _drawn(trace.seed, math.ceil(trace.duration_seconds), queue)
+
+
+@lru_cache(maxsize=16)  # for the next policy of the same run
+def _drawn(seed: int, seconds: int, queue: QueueTraffic) -> array[int]:
+    chance = random.Random(f"{seed}/arrivals/{queue.name}")
     counts = array("l", bytes(8 * seconds))
     points = queue.arrivals_per_second
     place = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from fleetd.core.policy import Profile
@@ -98,6 +99,14 @@ class Group:
         self.fetching = [i for i in self.there if i.fetches]
         self.counted = sum(1 for i in self.there if not i.quiet)
         self.claims_connections = len(self.there) * self.profile.claim_connections
+
+    def open_connections(self) -> None:
+        """After a second's work: connections are opened lazily and kept."""
+        self.busy_threads = sum(self.fluid_busy.values())
+        fluid = math.ceil(self.busy_threads / len(self.fetching))
+        for instance in self.fetching:
+            if instance.held + fluid > instance.opened:
+                instance.opened = min(instance.threads, instance.held + fluid)
 
     def rest(self) -> None:
         """Nothing is served in this second."""

@@ -40,7 +40,7 @@ class Curve(Value, frozen=True, kw_only=True):
 
     step_seconds: int
     instances: dict[str, list[int]]
-    ages: dict[str, list[float]]  # the oldest job of each queue
+    ages: dict[str, list[float]]  # the oldest job of each queue since the last point
     claims: list[int]
     budget: list[int]
 
@@ -85,8 +85,12 @@ class _Recorder:
         self.over_budget_seconds = 0
         self.claims_max = 0
         self.sizes = {g.profile.name: array("l") for g in world.groups}
+        self._sizes = [(self.sizes[g.profile.name], g) for g in world.groups]
         self.step = max(1, math.ceil(world.trace.duration_seconds / PLOT_POINTS))
-        self.curve: dict[str, list[float]] = {f"age/{name}": [] for name in world.queues}
+        self.ages: dict[str, list[float]] = {name: [] for name in world.queues}
+        self._oldest = dict.fromkeys(
+            world.queues, 0.0
+        )  # the highest age since the last point: a peak is short
         self.claims: list[int] = []
         self.budget: list[int] = []
         self._known_excess = 0
@@ -97,7 +101,8 @@ class _Recorder:
         while world.now < second:
             world.advance_to(world.now + 1)
             claims = world.claims()
-            self.claims_max = max(self.claims_max, claims)
+            if claims > self.claims_max:
+                self.claims_max = claims
             budget = budget_connections(world, self.policy)
             # After a shrink the drains that it causes take their time: what was there before it is no break.
             excess = max(0, claims - budget)
@@ -106,17 +111,21 @@ class _Recorder:
             else:
                 self._known_excess = excess
             self._last_claims = claims
-            for group in world.groups:
-                self.sizes[group.profile.name].append(group.counted)
+            for sizes, group in self._sizes:
+                sizes.append(group.counted)
+            for queue in world.queues.values():
+                if queue.batches:
+                    age = queue.oldest_age(world.now)
+                    self._oldest[queue.name] = max(age, self._oldest[queue.name])
             if world.now % self.step == 0:
                 self._point(claims, budget)
 
     _last_claims = 0
 
     def _point(self, claims: int, budget: int) -> None:
-        now = self.world.now
-        for name, queue in self.world.queues.items():
-            self.curve[f"age/{name}"].append(queue.oldest_age(now))
+        for name, ages in self.ages.items():
+            ages.append(self._oldest[name])
+            self._oldest[name] = 0.0
         self.claims.append(claims)
         self.budget.append(budget)
 
@@ -139,7 +148,7 @@ class _Recorder:
         curve = Curve(
             step_seconds=self.step,
             instances={name: list(sizes[self.step - 1 :: self.step]) for name, sizes in self.sizes.items()},
-            ages={name: self.curve[f"age/{name}"] for name in world.queues},
+            ages=self.ages,
             claims=self.claims,
             budget=self.budget,
         )

@@ -81,7 +81,9 @@ class Threads:
             self.free -= jobs
             self._start(queue, jobs)
             return
-        used = min(jobs * queue.mean_seconds * self.slowdown, max(self.free, 0.0))
+        used = jobs * queue.mean_seconds * self.slowdown
+        if used > self.free:
+            used = max(self.free, 0.0)
         self.free -= used
         busy = self.group.fluid_busy
         busy[queue.name] = busy.get(queue.name, 0.0) + used

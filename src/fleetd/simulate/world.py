@@ -55,6 +55,7 @@ class World:
         self.group_of = {i.number: group for group in self.groups for i in group.instances}
         self.queues = {q.name: SimQueue(q, arrivals(trace, q), trace.seed) for q in trace.queues}
         self._threads = [Threads(group, self.queues) for group in self.groups]
+        self._seconds = math.ceil(trace.duration_seconds)
         self.down: set[str] = set()  # sources that are away
         self.processed = 0.0  # as the flushed counters say
         self.lost_jobs = 0
@@ -112,8 +113,8 @@ class World:
     def _arrive(self, now: int) -> None:
         if "redis" in self.down:
             return  # who would enqueue gets an error instead
-        for queue in self.queues.values():
-            if now < len(queue.arrivals):
+        if now < self._seconds:
+            for queue in self.queues.values():
                 queue.fresh = queue.arrivals[now]
 
     def _serve(self, now: int, slowdown: float) -> None:
@@ -134,7 +135,7 @@ class World:
                 job = Single(self._database_seconds + queue.draw_service(), instance, queue)
                 heapq.heappush(self._singles, job)
                 instance.singles[id(job)] = queue.name
-            self._open(threads.group)
+            threads.group.open_connections()
 
     def _share(self, fetching: list[Threads], now: int) -> None:
         """Idle threads of all profiles fetch alike: each gets its part of every queue it serves, before the rest."""
@@ -152,14 +153,6 @@ class World:
                 part = queue.parts.get(threads.group.profile.name, 0)
                 queue.offered = min(part, queue.waiting + queue.fresh)
             threads.serve(now)
-
-    def _open(self, group: Group) -> None:
-        """Connections are opened lazily and kept."""
-        group.busy_threads = sum(group.fluid_busy.values())
-        fluid = math.ceil(group.busy_threads / len(group.fetching))
-        for instance in group.fetching:
-            if instance.held + fluid > instance.opened:
-                instance.opened = min(instance.threads, instance.held + fluid)
 
     def _slowdown(self) -> float:
         knee = self.trace.knee_busy_threads
