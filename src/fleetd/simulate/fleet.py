@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
 from fleetd.core.policy import Profile
 
-BEAT_SECONDS = 10
 RESTART_SECONDS = 5
 #: From the stop of an idle process until it is gone.
 EXIT_SECONDS = 1
@@ -81,6 +80,7 @@ class Group:
         self.fluid_busy: dict[str, float] = {}  # mean busy threads of each fluid queue in the last second
         self.served = 0.0  # jobs done since the last heartbeat that flushed them
         self.turn = 0
+        self.spare: deque[tuple[float, Instance]] = deque()  # threads that jobs left within the last second, and when
         self.order = [queue for queue, _ in profile.queues]
         self.weights = dict(profile.queues)
 

@@ -1,6 +1,7 @@
 """One second of work: who fetches what. Threads of a profile are one pool; queues are served in its own order.
 
-A fluid queue takes `jobs × mean service` of the free thread-seconds; a single job takes a thread until it is done.
+A fluid queue takes `jobs × mean service` of the free thread-seconds; a single job takes a thread until it is done, and
+what waits takes the thread over at that moment, not at the next whole second.
 Beyond the database's knee every job takes `busy / knee` times as long, so the second holds less work.
 """
 
@@ -13,12 +14,15 @@ from fleetd.simulate.queues import SimQueue
 class Threads:
     """The free threads of one profile within one second, while they are given out."""
 
-    def __init__(self, group: Group, fetching: list[Instance], slowdown: float) -> None:
+    def __init__(
+        self, group: Group, fetching: list[Instance], slowdown: float, database_seconds: float
+    ) -> None:
         self.group = group
         self.fetching = fetching
         self.slowdown = slowdown
+        self.database_seconds = database_seconds  # now, as single jobs count it
         self.free = float(sum(i.threads - i.held for i in fetching))
-        self.started: list[tuple[Instance, SimQueue]] = []
+        self.started: list[tuple[float, Instance, SimQueue]] = []  # when it ends, where, what
 
     def serve(self, queues: dict[str, SimQueue], now: int) -> None:
         """Fetch and serve what this second holds."""
@@ -68,24 +72,41 @@ class Threads:
     def _take(self, queue: SimQueue, jobs: int, now: int) -> None:
         if jobs <= 0:
             return
-        queue.take(jobs, now)
         if queue.single:
-            self.free -= jobs
-            self._start(queue, jobs)
+            self._start(queue, jobs, now)
             return
+        queue.take(jobs, now)
         used = min(jobs * queue.mean_seconds * self.slowdown, max(self.free, 0.0))
         self.free -= used
         self.group.fluid_busy[queue.name] = self.group.fluid_busy.get(queue.name, 0.0) + used
         self.group.served += jobs
 
-    def _start(self, queue: SimQueue, jobs: int) -> None:
-        """Single jobs go to the instances in turn, where a thread is free."""
-        group = self.group
-        for _ in range(jobs):
-            for _ in range(len(self.fetching)):
-                group.turn = (group.turn + 1) % len(self.fetching)
-                instance = self.fetching[group.turn]
-                if instance.held < instance.threads:
-                    break
+    def _start(self, queue: SimQueue, threads: int, now: int) -> None:
+        """Fetch single jobs until so many threads are held; those that are over by now hold none."""
+        held = 0
+        while held < threads and queue.ready:
+            begins, instance = self._thread(queue.waiting > 0)
+            queue.take(1, now)
+            ends = begins + queue.draw_service()
+            if ends <= self.database_seconds:
+                self.group.served += 1
+                self.group.spare.append((ends, instance))
+                continue
             instance.held += 1
-            self.started.append((instance, queue))
+            held += 1
+            self.started.append((ends, instance, queue))
+        self.free -= held
+
+    def _thread(self, waited: bool) -> tuple[float, Instance]:
+        """Who fetches a job, and since when: a thread just left, if the job waited for one; else the next in turn."""
+        group = self.group
+        while waited and group.spare:
+            left_at, instance = group.spare.popleft()
+            if instance.fetches and instance.held < instance.threads:
+                return left_at, instance
+        for _ in range(len(self.fetching)):
+            group.turn = (group.turn + 1) % len(self.fetching)
+            instance = self.fetching[group.turn]
+            if instance.held < instance.threads:
+                break
+        return self.database_seconds, instance

@@ -47,6 +47,7 @@ class Trace(Value, frozen=True, kw_only=True):
     duration_seconds: float
     tick_seconds: float
     boot_seconds: tuple[float, float]
+    beat_seconds: int  # between two heartbeats of a process
     initial_instances: int
     targets_seconds: dict[str, float]
     queues: tuple[QueueTraffic, ...]
@@ -102,6 +103,7 @@ def _trace(file: TraceFile, problems: list[ConfigProblem]) -> Trace:
         duration_seconds=duration,
         tick_seconds=file.tick_seconds,
         boot_seconds=file.boot_seconds,
+        beat_seconds=file.beat_seconds,
         initial_instances=file.initial_instances,
         targets_seconds=file.targets,
         queues=queues,
