@@ -16,22 +16,16 @@ from fleetd import config
 from fleetd.simulate.run import policy_of, run_fleetd
 from fleetd.simulate.trace import Trace, load_trace
 from lab import traffic
-from tests.lab.agreement import (
-    Course,
-    counts_of,
-    instance_seconds_of,
-    lives_of,
-)
+from lab.waiting import wait_until
+from tests.lab.agreement import Course, counts_of, instance_seconds_of, lives_of
 from tests.lab.fleet import Fleet, started
 
 TRACES = Path(__file__).parents[2] / "benchmarks/traces/lab"
 CONFIG = TRACES / "fleetd.toml"
-LONG = ("day-and-night", "celebrity-post")
+LONG = ("sawtooth", "celebrity-post")
 SHORT = "surge"
 #: What the stand-in's own gems take beside the sleep that stands for Rails's.
 GEMS_SECONDS = 1.5
-#: The loader reads the trace and draws the jobs in this time.
-LOADER_SECONDS = 3.0
 #: Jobs of the end and drains under way are over after this long.
 SETTLE_SECONDS_MAX = 120.0
 
@@ -84,16 +78,23 @@ def played(name: str) -> Played:
     trace = trace_of(name)
     rails_seconds = sum(trace.boot_seconds) / 2 - GEMS_SECONDS
     with started(CONFIG.read_text(), boot_seconds=rails_seconds) as fleet:
-        begin = time.time() + LOADER_SECONDS
+        begin = _a_tick(fleet, trace.tick_seconds)
         loader = traffic.start(fleet.main, _path(name).read_text(), begin)
-        jobs = loader.wait(timeout=LOADER_SECONDS + trace.duration_seconds + 30.0)
+        jobs = loader.wait(timeout=trace.duration_seconds + 30.0)
 
         def over() -> bool:
             tally = fleet.tally()
             return tally.settled and tally.enqueued == jobs and time.time() > begin + trace.duration_seconds
 
-        fleet.worker.wait_until("the trace is over", over, SETTLE_SECONDS_MAX)
+        wait_until("the trace is over", over, SETTLE_SECONDS_MAX, every=1.0)
         return _played(fleet, begin, math.ceil(trace.duration_seconds))
+
+
+def _a_tick(fleet: Fleet, tick_seconds: float) -> float:
+    """When fleetd will tick next. A simulated trace begins with a tick too, and in a burst each second counts."""
+    before = fleet.status().ticks_total
+    fleet.wait("a tick", lambda status: status.ticks_total > before)
+    return time.time() + tick_seconds
 
 
 def _played(fleet: Fleet, begin: float, seconds: int) -> Played:

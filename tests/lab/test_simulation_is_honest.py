@@ -17,4 +17,4 @@ def test_a_surge_goes_as_simulated() -> None:
     print(f"real: {steps_told(real.course.counts)}; simulated: {steps_told(simulated.counts)}")
     assert disagreements(real.course, simulated) == []
     # A comparison that can't fail is worth nothing.
-    assert disagreements(real.course, honest.simulated(honest.slower(trace, 2.0)))
+    assert disagreements(real.course, honest.simulated(honest.slower(trace, 1.5)))

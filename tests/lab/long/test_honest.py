@@ -18,4 +18,4 @@ def test_a_trace_goes_as_simulated(name: str) -> None:
     print(f"real: {steps_told(real.course.counts)}; boots of {[round(s, 1) for s in real.boot_seconds]} s")
     print(f"simulated: {steps_told(simulated.counts)}")
     assert disagreements(real.course, simulated) == []
-    assert disagreements(real.course, honest.simulated(honest.slower(trace, 2.0)))
+    assert disagreements(real.course, honest.simulated(honest.slower(trace, 1.5)))
