@@ -16,11 +16,11 @@ FILE = Path(__file__).with_name("policies.md")
 HEADING = "## Simulation beside real Sidekiq"
 INTRODUCTION = """\
 Made by `sudo .venv/bin/python -m benchmarks.beside_sidekiq`; `make test-long` plays the same, and fails where a p95
-wait is apart by more than 25 % and more than 1 s, or the instances (summed up over time, or on average of all seconds) by
-more than 25 %. The traces are two of those above, cut to minutes and to what two cores carry: `benchmarks/traces/lab/`,
-whose `fleetd.toml` both worlds read. Both get the same number of jobs in the same seconds, drawn from the same lengths;
-the real ones sleep. Real waits last from `enqueued_at` to the run; real instances are those of fleetd's steps and of
-systemd's journal."""
+wait is apart by more than 25 % and more than 1 s, or the instances (summed up over time, or on average of all seconds)
+by more than 25 %. The traces are two of those above, cut to minutes and to what two cores carry:
+`benchmarks/traces/lab/`, whose `fleetd.toml` both worlds read. Both get the same number of jobs in the same seconds,
+drawn from the same lengths; the real ones sleep. Real waits last from `enqueued_at` to the run; real instances are
+those of fleetd's steps and of systemd's journal."""
 
 
 def main() -> None:
