@@ -21,25 +21,19 @@ by more than 25 %. The traces are two of those above, cut to minutes and to what
 `benchmarks/traces/lab/`, whose `fleetd.toml` both worlds read. Both get the same number of jobs in the same seconds,
 drawn from the same lengths; the real ones sleep. Real waits last from `enqueued_at` to the run; real instances are
 those of fleetd's steps and of systemd's journal."""
+TOLD = "How long boots and jobs took the simulator was told as measured (in brackets: what the trace says):"
 
 
 def main() -> None:
     table, remarks = list(HEAD), []
     for name in honest.LONG:
-        real, simulated = honest.played(name), honest.simulated(honest.trace_of(name))
+        trace, real = honest.trace_of(name), honest.played(name)
+        simulated = honest.simulated(honest.as_it_was(trace, real))
         table += rows(name, real.course, simulated)
-        remarks += [
-            f"Further apart than it may be, {name}: {s}." for s in disagreements(real.course, simulated)
-        ]
-        remarks.append(boots(name, real.boot_seconds))
-    section = "\n".join([HEADING, "", INTRODUCTION, "", *table, "", *remarks, ""])
+        remarks.append(f"- `{name}`: {honest.told(trace, real)}.")
+        remarks += [f"- further apart than it may be: {s}." for s in disagreements(real.course, simulated)]
+    section = "\n".join([HEADING, "", INTRODUCTION, "", *table, "", TOLD, "", *remarks, ""])
     FILE.write_text(replaced(FILE.read_text(), section))
-
-
-def boots(name: str, seconds: list[float]) -> str:
-    low, high = honest.trace_of(name).boot_seconds
-    took = f"{min(seconds):.1f} to {max(seconds):.1f} s" if seconds else "none"
-    return f"Boots of {name}: {took}; the trace says {low:g} to {high:g} s."
 
 
 def replaced(text: str, section: str) -> str:

@@ -1,23 +1,33 @@
-"""The same trace in the simulator and on real Sidekiq, under the same configuration.
-
-assert disagreements(played(name).course, simulated(trace_of(name))) == []
-"""
+"""The same trace on real Sidekiq and in the simulator, under the same configuration: `goes_as_simulated(name)`."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from msgspec import structs
 
 from fleetd import config
+from fleetd.simulate.queues import SINGLE_FROM_SECONDS
 from fleetd.simulate.run import policy_of, run_fleetd
 from fleetd.simulate.trace import Trace, load_trace
-from lab import traffic
+from lab import records, traffic
 from lab.waiting import wait_until
-from tests.lab.agreement import Course, counts_of, instance_seconds_of, lives_of
+from tests.lab.agreement import (
+    HEAD,
+    Course,
+    counts_of,
+    disagreements,
+    instance_seconds_of,
+    lives_of,
+    rows,
+    steps_told,
+)
 from tests.lab.fleet import Fleet, started
 
 TRACES = Path(__file__).parents[2] / "benchmarks/traces/lab"
@@ -28,14 +38,29 @@ SHORT = "surge"
 GEMS_SECONDS = 1.5
 #: Jobs of the end and drains under way are over after this long.
 SETTLE_SECONDS_MAX = 120.0
+#: A simulator that takes jobs for so many times as long as they are must not pass.
+WRONG_TIMES = 1.5
 
 
 @dataclass(frozen=True)
 class Played:
-    """What happened on real Sidekiq; `boot_seconds`: from each start order to READY."""
+    """What happened on real Sidekiq, and what the machine made of the trace's boots and jobs."""
 
     course: Course
-    boot_seconds: list[float]
+    boot_seconds: list[float]  # of each, from the start order to READY
+    run_seconds: dict[str, float]  # of a job of each queue, on average
+
+
+def goes_as_simulated(name: str) -> None:
+    """Fails where the two disagree, and where a simulator that has the service time wrong would agree as well."""
+    real = played(name)
+    trace = as_it_was(trace_of(name), real)
+    right = simulated(trace)
+    print("\n".join([*HEAD, *rows(name, real.course, right)]))
+    print(f"the simulator was told of {told(trace_of(name), real)}")
+    print(f"real: {steps_told(real.course.counts)}\nsimulated: {steps_told(right.counts)}")
+    assert disagreements(real.course, right) == []
+    assert disagreements(real.course, simulated(slower(trace, WRONG_TIMES)))
 
 
 def trace_of(name: str) -> Trace:
@@ -44,6 +69,9 @@ def trace_of(name: str) -> Trace:
 
 def _path(name: str) -> Path:
     return TRACES / f"{name}.toml"
+
+
+# In the simulator
 
 
 def simulated(trace: Trace) -> Course:
@@ -59,13 +87,24 @@ def simulated(trace: Trace) -> Course:
     )
 
 
-def booting(trace: Trace, seconds: list[float]) -> Trace:
-    """The same trace with boots as long as these: on a machine that is busy with other tests they take longer."""
-    return structs.replace(trace, boot_seconds=(min(seconds), max(seconds))) if seconds else trace
+def as_it_was(trace: Trace, real: Played) -> Trace:
+    """The same trace with boots and jobs as long as they were: both take longer on a machine that other tests share.
+
+    Jobs that the simulator draws one by one keep their lengths in proportion; of the others it takes the mean.
+    """
+    drawn = mean_by_queue((job.queue, job.seconds) for job in traffic.jobs_of(trace))
+    queues = []
+    for queue in trace.queues:
+        mean = real.run_seconds[queue.name]
+        if queue.service_mean_seconds >= SINGLE_FROM_SECONDS:
+            mean *= queue.service_mean_seconds / drawn[queue.name]
+        queues.append(structs.replace(queue, service_mean_seconds=mean))
+    boots = real.boot_seconds or trace.boot_seconds
+    return structs.replace(trace, queues=tuple(queues), boot_seconds=(min(boots), max(boots)))
 
 
 def slower(trace: Trace, times: float) -> Trace:
-    """The same trace with jobs that take so many times as long: a simulator that has the service time wrong."""
+    """The same trace with jobs that take so many times as long."""
     queues = tuple(
         structs.replace(queue, service_mean_seconds=queue.service_mean_seconds * times)
         for queue in trace.queues
@@ -73,8 +112,21 @@ def slower(trace: Trace, times: float) -> Trace:
     return structs.replace(trace, queues=queues)
 
 
+def told(trace: Trace, real: Played) -> str:
+    """What the simulator is told of the machine, beside what the trace says."""
+    boots, (low, high) = real.boot_seconds or [0.0], trace.boot_seconds
+    mean = {queue.name: queue.service_mean_seconds for queue in trace.queues}
+    jobs = ", ".join(
+        f"{queue} {seconds:.2f} s ({mean[queue]:g})" for queue, seconds in real.run_seconds.items()
+    )
+    return f"boots of {min(boots):.1f} to {max(boots):.1f} s ({low:g} to {high:g}), jobs of {jobs}"
+
+
+# On real Sidekiq
+
+
 def played(name: str) -> Played:
-    """A trace on real Sidekiq under a real fleetd, in its own time."""
+    """A trace under a real fleetd, in its own time."""
     trace = trace_of(name)
     rails_seconds = sum(trace.boot_seconds) / 2 - GEMS_SECONDS
     with started(CONFIG.read_text(), boot_seconds=rails_seconds) as fleet:
@@ -111,13 +163,23 @@ def _played(fleet: Fleet, begin: float, seconds: int) -> Played:
         counts=counts_of(lives, seconds),
         instance_seconds=instance_seconds_of(lives, seconds),
     )
-    return Played(course, boots_of(happened, ready))
+    runs = records.runs([fleet.worker])
+    took = mean_by_queue((run.queue, run.ended_at - run.started_at) for run in runs if run.ended_at)
+    return Played(course, boots_of(happened, ready), took)
 
 
 def boots_of(happened: list[tuple[float, str, int]], ready: list[tuple[float, int]]) -> list[float]:
-    """Seconds from each start order within the trace to READY."""
-    return [
-        min(at for at, number in ready if number == started and at > ordered_at) - ordered_at
-        for ordered_at, what, started in happened
-        if what == "start" and ordered_at > 0
-    ]
+    """Seconds from each start order within the trace to READY, of those that came to it."""
+    boots = []
+    for ordered_at, what, started_number in happened:
+        if what == "start" and ordered_at > 0:
+            after = [at for at, number in ready if number == started_number and at > ordered_at]
+            boots += [min(after) - ordered_at] if after else []
+    return boots
+
+
+def mean_by_queue(seconds: Iterable[tuple[str, float]]) -> dict[str, float]:
+    found = defaultdict[str, list[float]](list)
+    for queue, length in seconds:
+        found[queue].append(length)
+    return {queue: fmean(lengths) for queue, lengths in sorted(found.items())}

@@ -119,6 +119,28 @@ def test_the_jobs_of_a_trace_come_when_and_are_as_long_as_simulated() -> None:
     ]
 
 
+def test_the_simulator_is_told_how_long_boots_and_jobs_took() -> None:
+    trace = honest.trace_of("celebrity-post")
+    drawn = honest.mean_by_queue((job.queue, job.seconds) for job in traffic.jobs_of(trace))
+    took = {queue: seconds * 1.1 for queue, seconds in drawn.items()}
+    told = honest.as_it_was(trace, honest.Played(COURSE, [7.0, 9.0, 8.0], took))
+    means = {queue.name: queue.service_mean_seconds for queue in told.queues}
+    assert told.boot_seconds == (7.0, 9.0)
+    assert means["push"] == pytest.approx(took["push"]), "in counts: the mean of what there was"
+    assert means["pull"] == pytest.approx(1.5 * 1.1), "one by one: each as drawn, and a tenth longer"
+
+
+def test_a_boot_lasts_from_its_order_to_ready() -> None:
+    happened = [
+        (-9.0, "start", 1),
+        (10.0, "start", 2),
+        (50.0, "quiet", 2),
+        (70.0, "start", 2),
+        (90.0, "start", 3),
+    ]
+    assert honest.boots_of(happened, [(-5.0, 1), (17.0, 2), (78.0, 2)]) == [7.0, 8.0]
+
+
 def test_new_figures_replace_the_old_ones_and_nothing_else() -> None:
     before = f"# Policies\n\nTables.\n\n{HEADING}\n\nold\n\n## Later\n\nmore\n"
     assert replaced(before, f"{HEADING}\n\nnew\n") == before.replace("old", "new")
