@@ -9,6 +9,12 @@ from statistics import fmean
 #: Waits agree within the greater of these two; sizes within the share.
 SHARE_MAX = 0.25
 SECONDS_MAX = 1.0
+#: Of the table that `rows` makes.
+HEAD = (
+    "| trace | queue | jobs | p95 wait, real | simulated | instance-hours, real | simulated | counts apart, mean | "
+    "furthest apart |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
 
 
 @dataclass(frozen=True)
@@ -98,14 +104,6 @@ def steps_told(counts: list[int]) -> str:
     """A course of counts in a line: "1, at 35 s 3, at 90 s 2"."""
     changes = [(second + 1, later) for second, (now, later) in enumerate(pairwise(counts)) if now != later]
     return ", ".join([str(counts[0]), *(f"at {second} s {count}" for second, count in changes)])
-
-
-#: Of the table that `rows` makes.
-HEAD = (
-    "| trace | queue | jobs | p95 wait, real | simulated | instance-hours, real | simulated | counts apart, mean | "
-    "furthest apart |",
-    "|---|---|---|---|---|---|---|---|---|",
-)
 
 
 def rows(name: str, real: Course, simulated: Course) -> list[str]:
