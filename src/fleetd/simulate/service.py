@@ -84,7 +84,7 @@ class Threads:
     def _start(self, queue: SimQueue, threads: int, now: int) -> None:
         """Fetch single jobs until so many threads are held; those that are over by now hold none."""
         held = 0
-        while held < threads and queue.ready:
+        while held < threads and (queue.waiting or queue.fresh):
             begins, instance = self._thread(queue.waiting > 0)
             queue.take(1, now)
             ends = begins + queue.draw_service()
