@@ -1,8 +1,8 @@
 """The section "Simulation beside real Sidekiq" of benchmarks/policies.md.
 
-    sudo .venv/bin/python -m benchmarks.beside_sidekiq      a quarter of an hour, on virtual hosts of the lab
+    sudo env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m benchmarks.beside_sidekiq
 
-Plays each trace in real Sidekiq and in the simulator, writes the table into the file and leaves the rest of it alone.
+Takes a quarter of an hour on virtual hosts of the lab. Plays each trace on real Sidekiq and in the simulator, writes the table into the file and leaves the rest of it alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.lab.agreement import HEAD, disagreements, rows
 FILE = Path(__file__).with_name("policies.md")
 HEADING = "## Simulation beside real Sidekiq"
 INTRODUCTION = """\
-Made by `sudo .venv/bin/python -m benchmarks.beside_sidekiq`; `make test-long` plays the same, and fails where a p95
+Made by `python -m benchmarks.beside_sidekiq` as root; `make test-long` plays the same, and fails where a p95
 wait is apart by more than 25 % and more than 1 s, or the instances (summed up over time, or on average of all seconds)
 by more than 25 %. The traces are two of those above, cut to minutes and to what two cores carry:
 `benchmarks/traces/lab/`, whose `fleetd.toml` both worlds read. Both get the same number of jobs in the same seconds,
