@@ -2,7 +2,8 @@
 
     sudo env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m benchmarks.beside_sidekiq
 
-Takes a quarter of an hour on virtual hosts of the lab. Plays each trace on real Sidekiq and in the simulator, writes the table into the file and leaves the rest of it alone.
+Takes a quarter of an hour on virtual hosts of the lab. Plays each trace on real Sidekiq and in the simulator, writes
+the table into the file and leaves the rest of it alone.
 """
 
 from __future__ import annotations
