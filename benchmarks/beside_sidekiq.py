@@ -8,6 +8,7 @@ the table into the file and leaves the rest of it alone.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tests.lab import honest
@@ -22,7 +23,9 @@ by more than 25 %. The traces are two of those above, cut to minutes and to what
 `benchmarks/traces/lab/`, whose `fleetd.toml` both worlds read. Both get the same number of jobs in the same seconds,
 drawn from the same lengths; the real ones sleep. Real waits last from `enqueued_at` to the run; real instances are
 those of fleetd's steps and of systemd's journal."""
-TOLD = "How long boots and jobs took the simulator was told as measured (in brackets: what the trace says):"
+TOLD = """\
+How long boots and jobs took the simulator was told as measured (in brackets: what the trace says); the load of the
+machine was {load:.0f} on {cores} cores, other work included:"""
 
 
 def main() -> None:
@@ -33,7 +36,8 @@ def main() -> None:
         table += rows(name, real.course, simulated)
         remarks.append(f"- `{name}`: {honest.told(trace, real)}.")
         remarks += [f"- further apart than it may be: {s}." for s in disagreements(real.course, simulated)]
-    section = "\n".join([HEADING, "", INTRODUCTION, "", *table, "", TOLD, "", *remarks, ""])
+    machine = TOLD.format(load=os.getloadavg()[2], cores=os.cpu_count())
+    section = "\n".join([HEADING, "", INTRODUCTION, "", *table, "", machine, "", *remarks, ""])
     FILE.write_text(replaced(FILE.read_text(), section))
 
 
