@@ -323,8 +323,9 @@ def test_another_directory_is_watched(machine: Machine, key: str) -> None:
     here = '/srv/my 100%%/"a"'
     assert watched[1:4] == ["[Path]", "PathChanged=", "PathChanged=/srv/my 100%%"]
     assert f"PathChanged={here}/lib/mastodon/version.rb" in watched
-    stamped = machine.dropin("fleetd-stamp.service.d/50-directory.conf")
-    assert stamped[1:] == ["[Service]", 'Environment="MASTODON_DIRECTORY=/srv/my 100%%/\\"a\\""']
+    for service in ("fleetd-stamp", "fleetd-stamp-again"):
+        stamped = machine.dropin(f"{service}.service.d/50-directory.conf")
+        assert stamped[1:] == ["[Service]", 'Environment="MASTODON_DIRECTORY=/srv/my 100%%/\\"a\\""']
     machine.render()
     assert not list(machine.dropins.glob("*/50-directory.conf"))
 

@@ -141,10 +141,11 @@ def test_bystanders_carry_nothing(bystander: object) -> None:
 
 
 def test_what_a_maximum_cannot_carry_overflows() -> None:
-    # default-first carries 2 × 4 threads; 14 are needed: 6 go to weighted, which serves default too: 2 of it.
+    # 14 threads are needed. weighted serves default too: 4 of them idle in its min, and it carries 2 of the 10 that
+    # are left, because default-first carries no more than 2 × 4.
     both = policy(strict(numbers="1-2"), weighted(numbers="3-6"))
     wanted = demand(both, sidekiq(queue("default")), after(both, (100.0, 14, 14, 0)))
-    assert wanted.raw_instances == {"default-first": 4, "weighted": 2}
+    assert wanted.raw_instances == {"default-first": 3, "weighted": 2}
     assert wanted.profile_threads["weighted"] == pytest.approx(6.0)
 
 
@@ -156,13 +157,29 @@ def test_utilisation_is_the_policys() -> None:
 
 
 def test_overflow_goes_to_any_other_that_serves_the_queues_and_has_room_the_important_first() -> None:
-    # pull needs 100 threads; its own profile carries 4 (1 × 5 × 0.8), the more important one 32 of the rest.
+    # pull needs 100 threads: 4 of them idle in the other's min. Its own profile carries 4 (1 × 5 × 0.8), the more
+    # important one as many more as it can.
     rules = policy(strict("d", "1-8", queues="default pull"), strict("p", "11-11", queues="pull"))
     found = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 100.0}))
-    assert found.raw_instances == {"d": 8, "p": 25}
-    assert found.profile_threads == {"d": 32.0, "p": 100.0}
+    assert found.raw_instances == {"d": 8, "p": 24}
+    assert found.profile_threads == {"d": 32.0, "p": 96.0}
     small = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 10.0}))
-    assert small.raw_instances == {"d": 2, "p": 3}
+    assert small.raw_instances == {"d": 2, "p": 2}
+
+
+def test_what_idles_in_the_others_min_is_used_before_home_grows() -> None:
+    both = policy(strict(numbers="1-4"), strict("push-first", "5-8", queues="push default"))
+    load = DemandMemory(busy_mean_threads={"default": 6.0, "push": 1.0})
+    assert demand(both, sidekiq(), load).profile_threads == {"default-first": 4.0, "push-first": 3.0}
+    apart = policy(strict(numbers="1-4"), strict("push-only", "5-8", queues="push"))
+    assert demand(apart, sidekiq(), load).profile_threads == {"default-first": 6.0, "push-only": 1.0}
+
+
+def test_a_falling_load_counts_at_once_and_the_slow_mean_is_behind() -> None:
+    rules = policy()
+    memory = after(rules, (100.0, 20, 20, 0), (110.0, 2, 2, 0))
+    found = demand(rules, sidekiq(queue("default")), memory)
+    assert found.profile_threads["default-first"] < found.steady_threads["default-first"] < 20.0
 
 
 def test_while_a_heartbeat_is_garbage_no_load_is_forgotten() -> None:

@@ -21,6 +21,7 @@ FLEETD = (
     "fleetd.service",
     "fleetd-render.service",
     "fleetd-stamp.service",
+    "fleetd-stamp-again.service",
     "fleetd-stamp.path",
     "fleetd-stamp.timer",
 )
@@ -98,6 +99,7 @@ def test_the_verification_would_notice(root: Path) -> None:
         ("fleetd.service", 1.2),
         ("fleetd-render.service", 1.6),
         ("fleetd-stamp.service", 1.5),
+        ("fleetd-stamp-again.service", 1.5),
         (BOOT, 1.4),
         (SHUTDOWN, 1.4),
         (instance_unit(1), 1.7),
@@ -194,11 +196,21 @@ def test_the_watch_has_what_the_stamp_reads_and_does_not_give_up() -> None:
     paths = [str(Path(directory).parent), *(f"{directory}/{name}" for name in WATCHED)]
     assert sorted(values("fleetd-stamp.path", "PathChanged", "Path")) == sorted(paths)
     assert values("fleetd-stamp.service", "Environment") == [f"MASTODON_DIRECTORY={directory}"]
-    for unit in ("fleetd-stamp.path", "fleetd-stamp.service"):
+    for unit in ("fleetd-stamp.path", "fleetd-stamp.service", "fleetd-stamp-again.service"):
         assert values(unit, "StartLimitIntervalSec", "Unit") == ["0"]
     assert {"fleetd-stamp.path", "fleetd-stamp.timer"} <= set(
         values("fleetd.service", "Wants", "Unit")[0].split()
     )
+
+
+def test_the_second_look_comes_while_the_watch_is_there_again() -> None:
+    """And is the same look; a look each minute must not be what keeps the watch from seeing."""
+    again = "fleetd-stamp-again.service"
+    assert read(again)["Service"] == read("fleetd-stamp.service")["Service"]
+    assert values("fleetd-stamp.service", "OnSuccess", "Unit") == [again]
+    assert values(again, "OnSuccess", "Unit") == []  # or it would never end
+    assert values("fleetd-stamp.timer", "Unit", "Timer") == [again]
+    assert values("fleetd-stamp.path", "Unit", "Path") == []
 
 
 def test_an_instance_that_fails_at_once_is_given_up_and_a_failing_boot_is_not() -> None:

@@ -160,6 +160,7 @@ def purge(fleet: Fleet) -> None:
         "fleetd.service",
         "fleetd-render.service",
         "fleetd-stamp.service",
+        "fleetd-stamp-again.service",
         "fleetd-stamp.path",
         "fleetd-stamp.timer",
     ):

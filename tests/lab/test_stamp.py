@@ -16,7 +16,9 @@ CONFIG = '[profiles.default-first]\ninstances = "1"\n[scheduler]\nplace = "elsew
 CODE = "/var/lib/mastodon-sidekiq/code.json"
 RELEASES = "/srv/mastodon"
 UNITS = ("fleetd-stamp.path", "fleetd-stamp.timer")
+SERVICES = ("fleetd-stamp.service", "fleetd-stamp-again.service")
 TIMER = "/run/systemd/system/fleetd-stamp.timer.d/99-test.conf"
+SLOW_END = "/run/systemd/system/fleetd-stamp.service.d/99-test.conf"
 #: Far less than the minute that the timer takes.
 MOMENT_SECONDS = 10.0
 
@@ -28,8 +30,9 @@ def worker(two_hosts: TwoHosts) -> Iterator[Host]:
     watch(host, CONFIG)
     yield host
     # The service too: it looks on for some seconds, and the next test's change could fall into its very end.
-    host.run(["systemctl", "stop", *UNITS, "fleetd-stamp.service"])
+    host.run(["systemctl", "stop", *UNITS, *SERVICES])
     host.remove(TIMER)
+    host.remove(SLOW_END)
     host.remove(RELEASES)
     mastodon.install(host, mastodon.environment("main", boot_seconds=0.5))
     host.write("/etc/fleetd/fleetd.toml", CONFIG)
@@ -65,7 +68,8 @@ def git(host: Host, *arguments: str) -> None:
 
 def said(host: Host) -> list[str]:
     """What the stamp and systemd about it wrote since the watch began, by rendering or not."""
-    lines = host.run(["journalctl", "-u", "fleetd-stamp.service", "-o", "cat", "--no-pager"]).stdout
+    units = [f"--unit={service}" for service in SERVICES]
+    lines = host.run(["journalctl", *units, "-o", "cat", "--no-pager"]).stdout
     return lines.splitlines()
 
 
@@ -148,8 +152,22 @@ def test_what_the_watch_missed_is_found_later_without_a_line_each_time(worker: H
 
 
 def stamping(host: Host) -> str:
-    """Which run of the stamp was the last."""
-    return host.unit("fleetd-stamp").properties["InvocationID"]
+    """Which run of what the timer starts was the last."""
+    return host.unit("fleetd-stamp-again").properties["InvocationID"]
+
+
+def test_a_change_between_the_last_look_and_its_end_is_not_left_to_the_timer(worker: Host) -> None:
+    """systemd does not watch while what it started still runs; here that takes seconds after the last look."""
+    worker.write(SLOW_END, "[Service]\nExecStartPost=/bin/sleep 5\n")
+    worker.reload_systemd()
+    mastodon.upgrade(worker, "4.6.0")
+    becomes(worker, "4.6.0")
+    worker.wait_until(
+        "it has looked", lambda: worker.unit("fleetd-stamp").properties["SubState"] == "start-post"
+    )
+    mastodon.upgrade(worker, "4.6.1")
+    assert version(worker) == "4.6.0", "nobody looks yet"
+    becomes(worker, "4.6.1")
 
 
 def test_a_watch_that_gave_up_comes_back(worker: Host) -> None:

@@ -55,12 +55,11 @@ class Upgrade:
 def upgrade(fleet: Fleet, broken_seconds: float) -> Upgrade:
     """Play it: hold, gems, migration, `fleetctl restart`, and the fleet that grows at last."""
     fleet.wait("the code is known", lambda s: s.mastodon_version == OLD)
+    loader = load.start(fleet.main, Load([Phase(3600, {"default": SURGE_JOBS_PER_SECOND})], lengths=JOBS))
     began, began_at = time.monotonic(), time.time()
     mastodon.upgrade(fleet.worker, NEW)
-    # Root notices within a moment, or by its timer within a minute; what surges before that may start at once.
-    fleet.wait("it holds", _held, timeout=75)
+    fleet.wait("it holds", _held)
     noticed = time.monotonic() - began
-    loader = load.start(fleet.main, Load([Phase(3600, {"default": SURGE_JOBS_PER_SECOND})], lengths=JOBS))
     fleet.wait("the surge is there", lambda s: any((q.latency_seconds or 0) > 2 for q in s.queues))
     while time.monotonic() - began < broken_seconds:
         assert _held(fleet.status())

@@ -112,9 +112,11 @@ class RenderedFiles:
         parent = str(Path(specified).parent)
         paths = "".join(f"PathChanged={name}\n" for name in (parent, *(f"{specified}/{n}" for n in watched)))
         quoted = specified.replace("\\", "\\\\").replace('"', '\\"')
+        service = f'{origin}[Service]\nEnvironment="MASTODON_DIRECTORY={quoted}"\n'
         dropins = {
             "fleetd-stamp.path": f"{origin}[Path]\nPathChanged=\n{paths}",
-            "fleetd-stamp.service": f'{origin}[Service]\nEnvironment="MASTODON_DIRECTORY={quoted}"\n',
+            "fleetd-stamp.service": service,
+            "fleetd-stamp-again.service": service,
         }
         changed = [
             self._set_dropin(f"{unit}.d/50-directory.conf", None if path == default else text)

@@ -178,6 +178,8 @@ def _give_way(
     """Claims above the budget: let go of the least important until those that stay fit, but keep min."""
     budget, claims = means.budget, means.claims
     total = claims.total_connections
+    if budget.excess_connections(total, total) <= 0:
+        return  # they fit even if all of them stay
     staying = claims.staying_connections(policy, instances)
     for profile in policy.profiles:
         going = max(0, current[profile.name] - granted[profile.name])

@@ -16,7 +16,7 @@ from fleetd.core.drain import begin_drains, go_on_draining, let_go
 from fleetd.core.facts import Known, Snapshot
 from fleetd.core.host_decision import HostDecision
 from fleetd.core.host_memory import HostMemory
-from fleetd.core.lifecycle import InstanceView
+from fleetd.core.lifecycle import InstanceView, engaged
 from fleetd.core.policy import Policy
 from fleetd.core.roll_steps import go_on_rolling
 from fleetd.core.scheduler import SchedulerDecision
@@ -41,11 +41,12 @@ def carry_out(
     valid = plan if plan is not None and plan.expires_at_seconds > snapshot.now_seconds else None
     if valid is None:
         decision.reasons.say(ClampCode.PLAN_EXPIRED, "no valid plan: nothing moves but up to min")
-    go_on_draining(policy, snapshot, instances, decision)
-    end_stuck(snapshot, instances, terms, decision)
+    here = engaged(instances)
+    go_on_draining(policy, snapshot, here, decision)
+    end_stuck(snapshot, here, terms, decision)
     _end_or_start_scheduler(snapshot, instances, scheduler, terms, decision)
     go_on_rolling(policy, snapshot, instances, valid, terms, decision)
-    _start_and_drain(policy, snapshot, instances, valid, terms, decision)
+    _start_and_drain(policy, snapshot, instances, here, valid, terms, decision)
     return decision
 
 
@@ -53,19 +54,19 @@ def _start_and_drain(
     policy: Policy,
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...],
+    here: tuple[InstanceView, ...],
     plan: Plan | None,
     terms: HostTerms,
     decision: HostDecision,
 ) -> None:
-    """Towards the planned count of each profile, the most important first."""
-    booting = sum(1 for v in instances if v.state == InstanceState.STARTING)
+    """Towards the planned count of each profile, the most important first. `here`: those that are not merely free."""
+    booting = sum(1 for v in here if v.state == InstanceState.STARTING)
     booting += sum(1 for s in decision.steps if s.verb == "start" and s.number != "scheduler")
     starts_left = min(policy.pace.starts_per_tick, max(0, policy.pace.booting_max - booting))
     drains_left = policy.pace.drains_per_tick
     moved = {s.number for s in decision.steps}  # what stuck.py and a roll have just let go, or started
     for profile in policy.profiles:
-        counting = [v for v in instances if v.profile == profile.name and v.counts]
-        own = [v for v in instances if v.profile == profile.name and v.number not in moved]
+        counting = [v for v in here if v.profile == profile.name and v.counts]
         surplus = int(terms.doubled == profile.name)  # a spare beside the one it replaces
         current = len(counting) - surplus
         leaving = max(0, sum(1 for v in counting if v.number in moved) - surplus)
@@ -73,6 +74,9 @@ def _start_and_drain(
         if plan is not None:
             planned = plan.profiles.get(policy.host, {}).get(profile.name)
             goal = planned.instances if planned is not None else current
+        if goal == current:
+            continue
+        own = [v for v in instances if v.profile == profile.name and v.number not in moved]
         if goal > current:
             starts_left -= start_up_to(policy, snapshot, profile, own, current, goal, starts_left, decision)
         elif goal < current - leaving:

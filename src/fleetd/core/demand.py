@@ -10,6 +10,7 @@ Law 3: a queue whose reading is unknown keeps the load it was last known to have
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from fleetd.core.facts import QueueFacts, SidekiqFacts, Value
 from fleetd.core.identity import parse_tag
@@ -18,6 +19,9 @@ from fleetd.core.service_time import ServiceMemory, remember_service
 
 #: Time constant of the mean of busy threads; heartbeats are 5 to 10 s old, so several are averaged.
 BUSY_MEAN_SECONDS = 20.0
+#: Time constant of the mean that says what may go. The faster one scatters by the root of the load: its peaks would
+#: keep an instance that is never needed.
+STEADY_MEAN_SECONDS = 120.0
 #: The shortest time in which a backlog is planned to be gone; below it every ripple would start an instance.
 CATCH_UP_SECONDS_MIN = 10.0
 #: The most by which lateness multiplies what a backlog needs.
@@ -31,6 +35,7 @@ class DemandMemory(Value, frozen=True, kw_only=True):
 
     at_seconds: float | None = None  # of the last known reading
     busy_mean_threads: dict[str, float] = {}
+    steady_mean_threads: dict[str, float] = {}  # the slower mean
     service: ServiceMemory = ServiceMemory()
 
 
@@ -39,6 +44,7 @@ class Demand(Value, frozen=True, kw_only=True):
 
     need_threads: dict[str, float]
     profile_threads: dict[str, float]  # with what overflows into it from others
+    steady_threads: dict[str, float] = {}  # the same by the slower mean
     raw_instances: dict[str, int]
     unread_queues: frozenset[str] = frozenset()  # keys that could not be understood this time
     late_queues: frozenset[str] = frozenset()  # whose oldest job has waited longer than its target
@@ -58,40 +64,48 @@ def remember(
     Nor does any while a heartbeat can't be understood.
     """
     elapsed = now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
-    keep = math.exp(-elapsed / BUSY_MEAN_SECONDS) if elapsed >= 0.0 else 0.0
-    means: dict[str, float] = {}
     watched = frozenset(
         queue for profile in policy.profiles for queue, _ in profile.queues
     )  # bounded (law 7)
-    for name in watched:
-        queue, before = sidekiq.queues.get(name), memory.busy_mean_threads.get(name)
-        if queue is not None:
-            start = before if before is not None else float(queue.busy_threads)
-            mean = start * keep + queue.busy_threads * (1.0 - keep)
-            means[name] = max(mean, start) if name in mute_queues or not sidekiq.processes_complete else mean
-        elif before is not None:
-            means[name] = before
+    kept = watched if not sidekiq.processes_complete else mute_queues
+
+    def means(before: dict[str, float], constant_seconds: float) -> dict[str, float]:
+        keep = math.exp(-elapsed / constant_seconds) if elapsed >= 0.0 else 0.0
+        found = {}
+        for name in watched:
+            queue, start = sidekiq.queues.get(name), before.get(name)
+            if queue is None:
+                if start is not None:
+                    found[name] = start
+                continue
+            busy = float(queue.busy_threads)
+            mean = busy if start is None else start * keep + busy * (1.0 - keep)
+            found[name] = max(mean, start) if start is not None and name in kept else mean
+        return found
+
     return DemandMemory(
         at_seconds=now_seconds,
-        busy_mean_threads=means,
+        busy_mean_threads=means(memory.busy_mean_threads, BUSY_MEAN_SECONDS),
+        steady_mean_threads=means(memory.steady_mean_threads, STEADY_MEAN_SECONDS),
         service=remember_service(memory.service, sidekiq, watched, now_seconds),
     )
 
 
 def demand(policy: Policy, sidekiq: SidekiqFacts, memory: DemandMemory) -> Demand:
     """Threads and instances needed now; `memory` has already seen this reading."""
-    need = {
-        queue: _need_threads(policy, queue, sidekiq.queues.get(queue), memory)
-        for profile in policy.profiles
-        for queue, _ in profile.queues
-    }
-    threads = _share_out(policy, need)
-    _leave_to_foreign_processes(policy, sidekiq, threads)
-    raw, threads = _overflow(policy, threads)
+    queues = dict.fromkeys(queue for profile in policy.profiles for queue, _ in profile.queues)
+    backlog = {queue: _backlog_threads(policy, queue, sidekiq.queues.get(queue), memory) for queue in queues}
+    need = {queue: memory.busy_mean_threads.get(queue, 0.0) + more for queue, more in backlog.items()}
+    steady = {queue: memory.steady_mean_threads.get(queue, 0.0) + more for queue, more in backlog.items()}
+    threads = _profile_threads(policy, sidekiq, need)
     return Demand(
         need_threads=need,
         profile_threads=threads,
-        raw_instances=raw,
+        steady_threads=_profile_threads(policy, sidekiq, steady),
+        raw_instances={
+            p.name: math.ceil(threads[p.name] / (p.threads * policy.pace.utilisation) - 1e-9)
+            for p in policy.profiles
+        },
         unread_queues=frozenset(queue for queue in need if queue not in sidekiq.queues),
         late_queues=frozenset(
             queue
@@ -103,36 +117,65 @@ def demand(policy: Policy, sidekiq: SidekiqFacts, memory: DemandMemory) -> Deman
     )
 
 
-def _need_threads(policy: Policy, queue: str, facts: QueueFacts | None, memory: DemandMemory) -> float:
-    load = memory.busy_mean_threads.get(queue, 0.0)
+def _backlog_threads(policy: Policy, queue: str, facts: QueueFacts | None, memory: DemandMemory) -> float:
+    """Threads that clear what waits before it is late."""
     if facts is None:
-        return load
+        return 0.0
     target, age = policy.target_seconds(queue), facts.oldest_age_seconds
     catch_up = max(CATCH_UP_SECONDS_MIN, target - BOOT_SECONDS - age)
     # What is late all the same has shown that its jobs take longer than was thought.
     doubt = min(DOUBT_MAX, max(1.0, age / target))
-    return load + facts.length_jobs * memory.service.service_seconds(queue) * doubt / catch_up
+    return facts.length_jobs * memory.service.service_seconds(queue) * doubt / catch_up
+
+
+def _profile_threads(policy: Policy, sidekiq: SidekiqFacts, need: dict[str, float]) -> dict[str, float]:
+    """Threads for each profile: what home can't carry goes where it can be carried.
+
+    First to what the minima of others leave idle, which fetches there anyway; the rest makes home grow, and beyond its
+    maximum others.
+    """
+    homes = {queue: home(policy, queue).name for queue in need}
+    threads = dict.fromkeys((p.name for p in policy.profiles), 0.0)
+    for queue, need_threads in need.items():
+        threads[homes[queue]] += need_threads
+    _leave_to_foreign_processes(policy, sidekiq, threads)
+    full = {p.name: p.threads * policy.pace.utilisation for p in policy.profiles}
+    for limit in ("min_instances", "max_instances"):
+        carries = {p.name: getattr(p, limit) * full[p.name] for p in policy.profiles}
+        excess = {name: max(0.0, threads[name] - carries[name]) for name in threads}
+        for profile in policy.profiles:
+            for other in policy.profiles:
+                if other is profile:
+                    continue
+                served = sum(n for q, n in need.items() if homes[q] == profile.name and other.serves(q))
+                moved = min(excess[profile.name], served, max(0.0, carries[other.name] - threads[other.name]))
+                if limit == "min_instances":  # beyond the maximum, what is wanted is still said
+                    threads[profile.name] -= moved
+                threads[other.name] += moved
+                excess[profile.name] -= moved
+    return threads
 
 
 def home(policy: Policy, queue: str) -> Profile:
-    """The profile whose instances serve this queue best: earliest in a strict order, largest share of weights."""
+    """The profile that is there for this queue: where fewest others come before it.
 
-    def share(profile: Profile) -> float:
+    In a strict order those are the earlier ones, among weights the heavier ones.
+    """
+    return _home(policy.profiles, queue)
+
+
+@lru_cache(maxsize=1024)  # every tick asks for each queue
+def _home(profiles: tuple[Profile, ...], queue: str) -> Profile:
+    def before(profile: Profile) -> int:
         names = [name for name, _ in profile.queues]
         if queue not in names:
-            return 0.0
+            return sum(len(p.queues) for p in profiles)
         if profile.order == "strict":
-            return 1.0 / (1 + names.index(queue))
-        return dict(profile.queues)[queue] / sum(weight for _, weight in profile.queues)
+            return names.index(queue)
+        own = dict(profile.queues)[queue]
+        return sum(1 for _, weight in profile.queues if weight > own)
 
-    return max(policy.profiles, key=share)  # the first of equals: the more important
-
-
-def _share_out(policy: Policy, need: dict[str, float]) -> dict[str, float]:
-    threads = dict.fromkeys((p.name for p in policy.profiles), 0.0)
-    for queue, need_threads in need.items():
-        threads[home(policy, queue).name] += need_threads
-    return threads
+    return min(profiles, key=before)  # the first of equals: the more important
 
 
 def _leave_to_foreign_processes(policy: Policy, sidekiq: SidekiqFacts, threads: dict[str, float]) -> None:
@@ -146,24 +189,3 @@ def _leave_to_foreign_processes(policy: Policy, sidekiq: SidekiqFacts, threads: 
                 taken = min(spare, threads[profile.name])
                 threads[profile.name] -= taken
                 spare -= taken
-
-
-def _overflow(policy: Policy, threads: dict[str, float]) -> tuple[dict[str, int], dict[str, float]]:
-    """Instances and threads per profile; what one's maximum can't carry goes to others that serve its queues.
-
-    The most important first, and to none more than it can carry itself.
-    """
-    per_instance = {p.name: p.threads * policy.pace.utilisation for p in policy.profiles}
-    carries = {p.name: p.max_instances * per_instance[p.name] for p in policy.profiles}
-    carried = dict(threads)
-    for profile in policy.profiles:
-        excess = threads[profile.name] - carries[profile.name]
-        for other in policy.profiles:
-            if excess <= 0.0:
-                break
-            if other is not profile and any(other.serves(queue) for queue, _ in profile.queues):
-                taken = min(excess, max(0.0, carries[other.name] - carried[other.name]))
-                carried[other.name] += taken
-                excess -= taken
-    raw = {name: math.ceil(n / per_instance[name] - 1e-9) for name, n in carried.items()}
-    return raw, carried

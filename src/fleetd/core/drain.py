@@ -116,6 +116,8 @@ def go_on_draining(
     policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...], decision: HostDecision
 ) -> None:
     """The next order of each drain under way, where one is due."""
+    if not decision.memory.drains:
+        return
     for view in instances:
         drain = decision.memory.drains.get(str(view.number))
         active = view.unit is not None and view.unit.active_state in {"active", "activating", "reloading"}

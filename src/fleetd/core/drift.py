@@ -7,14 +7,16 @@ neither: it never passes through `inactive`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
 from fleetd.core.facts import Known, Snapshot, SystemdFacts, UnitFacts
 from fleetd.core.host_memory import Failure, HostMemory, unit_name
-from fleetd.core.lifecycle import Drain, Number, Pin, heartbeat_of
-from fleetd.core.policy import Policy
+from fleetd.core.lifecycle import Drain, Number, Pin, present_heartbeat, processes_by_number
+from fleetd.core.policy import Policy, Profile
 
 #: Down and up again by hand within this time is a restart, not an order to keep it down or up.
 RESTART_SECONDS = 180.0
@@ -48,13 +50,21 @@ def remember_units(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> tu
     if memory.since_seconds is None:
         memory = msgspec.structs.replace(memory, since_seconds=snapshot.now_seconds)
     systemd: SystemdFacts = snapshot.systemd.value
-    keys: list[Number] = [n for p in policy.profiles for n in p.numbers]
-    keys.append("scheduler")
+    keys = _keys(policy.profiles)
     fold = _Fold(policy, snapshot, memory)
-    for number in keys:
+    at_rest = fold.at_rest()
+    for key, number in keys.items():
         unit = systemd.scheduler if number == "scheduler" else systemd.instances.get(number)
-        fold.unit(number, unit)
-    return fold.result({str(k) for k in keys}), [*forgotten, *fold.said]
+        if unit is not None or key not in at_rest:
+            fold.unit(key, number, unit)
+    return fold.result(keys), [*forgotten, *fold.said]
+
+
+@lru_cache(maxsize=8)
+def _keys(profiles: tuple[Profile, ...]) -> dict[str, Number]:
+    """Ours, by their key in the host's memory."""
+    numbers: list[Number] = [n for p in profiles for n in p.numbers]
+    return {str(number): number for number in [*numbers, "scheduler"]}
 
 
 class _Fold:
@@ -71,9 +81,20 @@ class _Fold:
         self.seen = dict(memory.seen)
         self.failures = dict(memory.failures)
         self.said: list[str] = []
+        sidekiq = snapshot.sidekiq
+        self.beats = (
+            processes_by_number(sidekiq.value.processes, policy.host) if isinstance(sidekiq, Known) else {}
+        )
 
-    def unit(self, number: Number, unit: UnitFacts | None) -> None:
-        key = str(number)
+    def at_rest(self) -> set[str]:
+        """Units of which there is nothing to fold as long as they are not loaded: most of them, most of the time."""
+        return (
+            {k for k, state in self.seen.items() if state == "inactive"}
+            - self.starts.keys()
+            - self.drains.keys()
+        )
+
+    def unit(self, key: str, number: Number, unit: UnitFacts | None) -> None:
         state = unit.active_state if unit is not None else "inactive"
         before = self.seen.get(key)
         self.seen[key] = state
@@ -144,10 +165,10 @@ class _Fold:
         return drain is not None and drain.stop_sent_seconds is not None
 
     def _quiet_by_hand(self, number: Number, unit: UnitFacts | None, *, adopted: bool) -> None:
-        key, sidekiq = str(number), self.snapshot.sidekiq
-        if self.seen[key] not in _UP or key in self.drains or not isinstance(sidekiq, Known):
+        key = str(number)
+        if self.seen[key] not in _UP or key in self.drains:
             return
-        process = heartbeat_of(sidekiq.value.processes, self.policy.host, number, unit)
+        process = present_heartbeat(self.beats.get(number, []), unit)
         if process is None:
             return
         pin = self.pins.get(key)
@@ -178,7 +199,7 @@ class _Fold:
         kept = any((pin := self.pins.get(str(n))) is not None and pin.wants == "stopped" for n in stopped)
         return kept and (key in self.starts or self.seen.get(key) in _UP)
 
-    def result(self, keys: set[str]) -> HostMemory:
+    def result(self, keys: Mapping[str, Number]) -> HostMemory:
         return msgspec.structs.replace(
             self.before,
             drains={k: v for k, v in self.drains.items() if k in keys},

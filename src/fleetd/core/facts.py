@@ -16,8 +16,11 @@ import msgspec
 T = TypeVar("T")
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all plain values: immutable, named fields, JSON by msgspec."""
+class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of all plain values: immutable, named fields, JSON by msgspec.
+
+    Not watched by the garbage collector: what can't be changed once it is made is never part of a circle.
+    """
 
 
 class Known(Value, Generic[T], frozen=True, kw_only=True, tag="known"):

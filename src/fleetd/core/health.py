@@ -64,10 +64,11 @@ def remember_health(
     ]
     complete = isinstance(snapshot.sidekiq, Known) and snapshot.sidekiq.value.processes_complete
     memory, said = _oom_kills(policy, memory, instances, machine, now)
+    heavy_bytes = memory_max_bytes(policy, machine) if machine is not None else None
     watches: dict[str, Watch] = {}
     boots = dict(memory.boot_seconds)
     for view in instances:
-        if not view.there or view.unit is None:
+        if view.unit is None or not view.there:
             continue
         watch = _watch(memory.watches.get(str(view.number)), view, view.unit, machine, now)
         watch = _count_boots(watch, view.unit, now, complete=complete)
@@ -79,7 +80,7 @@ def remember_health(
         watches[str(view.number)] = structs.replace(
             watch,
             silent_seconds=watch.silent_seconds + counted if counted is not None else 0.0,
-            heavy_since_seconds=_heavy_since(policy, watch, view, machine, now),
+            heavy_since_seconds=_heavy_since(watch, view, heavy_bytes, now),
             resident_bytes=view.resident_bytes or watch.resident_bytes,
             job_ids=_job_ids(view, watch),
         )
@@ -115,7 +116,8 @@ def _count_boots(watch: Watch, unit: UnitFacts, now_seconds: float, *, complete:
     While Redis can't be read the count begins anew: what dies because Redis is away has not failed.
     """
     if watch.served or not complete:
-        return structs.replace(watch, first_boot_seconds=None)
+        known = watch.first_boot_seconds is not None
+        return structs.replace(watch, first_boot_seconds=None) if known else watch
     if watch.first_boot_seconds is None and unit.active_state == "activating":
         return structs.replace(watch, first_boot_seconds=now_seconds, first_boot_restarts=unit.restarts)
     return watch
@@ -147,11 +149,11 @@ def memory_max_bytes(policy: Policy, machine: HostFacts) -> int:
 
 
 def _heavy_since(
-    policy: Policy, watch: Watch, view: InstanceView, machine: HostFacts | None, now_seconds: float
+    watch: Watch, view: InstanceView, heavy_bytes: int | None, now_seconds: float
 ) -> float | None:
-    if machine is None or view.resident_bytes is None:
+    if heavy_bytes is None or view.resident_bytes is None:
         return watch.heavy_since_seconds  # unknown is not light
-    if view.resident_bytes <= memory_max_bytes(policy, machine):
+    if view.resident_bytes <= heavy_bytes:
         return None
     return watch.heavy_since_seconds if watch.heavy_since_seconds is not None else now_seconds
 
@@ -173,9 +175,12 @@ def _oom_kills(
     counted = at is not None and now_seconds - at <= PUNCTUAL_SECONDS_MAX
     said: list[str] = []
     for view in instances:
-        key, unit = str(view.number), view.unit
+        unit = view.unit
+        if unit is None:
+            continue
+        key = str(view.number)
         before = memory.watches.get(key)
-        if before is None or unit is None or before.oom_told or not _ended(before, unit):
+        if before is None or before.oom_told or not _ended(before, unit):
             continue
         if unit.result != "oom-kill" and not (counted and unit.killed_by_signal == SIGKILL):
             continue

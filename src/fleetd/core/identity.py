@@ -43,6 +43,7 @@ def parse_tag(tag: str) -> WorkerTag | None:
     )
 
 
+@lru_cache(maxsize=1024)  # every tick asks for each instance
 def application_name(number: int | Literal["scheduler"], host: str) -> str:
     """The name of a worker's connections in pg_stat_activity, at most Postgres's 63 bytes."""
     unit = "mastodon-sidekiq-scheduler" if number == "scheduler" else f"mastodon-sidekiq@{number}"

@@ -23,6 +23,11 @@ FIRST_BEAT_SECONDS = 30.0
 #: Sidekiq notes its start a moment before systemd hears READY.
 START_SLACK_SECONDS = 15.0
 
+#: Sets that are asked for every instance many times a tick, so they are made once.
+_GONE = frozenset({InstanceState.STOPPED, InstanceState.FAILED})
+_CAPACITY = frozenset({InstanceState.STARTING, InstanceState.SERVING, InstanceState.OUTDATED})
+_UP = frozenset({"active", "reloading"})
+
 Number = int | Literal["scheduler"]
 
 
@@ -74,8 +79,9 @@ class InstanceView(Value, frozen=True, kw_only=True):
     @property
     def there(self) -> bool:
         """Whether it has a process, or is about to."""
-        gone = self.state in {InstanceState.STOPPED, InstanceState.FAILED}
-        return not gone and not (self.state == InstanceState.PINNED and self.pinned == "stopped")
+        if self.state in _GONE:
+            return False
+        return self.pinned != "stopped" or self.state != InstanceState.PINNED
 
     @property
     def boots(self) -> bool:
@@ -85,14 +91,12 @@ class InstanceView(Value, frozen=True, kw_only=True):
     @property
     def ready(self) -> bool:
         """Whether systemd has heard READY."""
-        return self.unit is not None and self.unit.active_state in {"active", "reloading"}
+        return self.unit is not None and self.unit.active_state in _UP
 
     @property
     def counts(self) -> bool:
         """Whether it is capacity, now or soon."""
-        if self.state == InstanceState.PINNED:
-            return self.pinned == "run"
-        return self.state in {InstanceState.STARTING, InstanceState.SERVING, InstanceState.OUTDATED}
+        return self.state in _CAPACITY or (self.pinned == "run" and self.state == InstanceState.PINNED)
 
     @property
     def serves(self) -> bool:
@@ -107,11 +111,16 @@ class InstanceView(Value, frozen=True, kw_only=True):
         return running and not self.boots and self.beat_age_seconds is None
 
 
+def engaged(instances: tuple[InstanceView, ...]) -> tuple[InstanceView, ...]:
+    """Those that are there, or that a person's order keeps as they are; the other numbers are merely free."""
+    return tuple(v for v in instances if v.there or v.pinned)
+
+
 def heartbeat_of(
     sidekiq_processes: tuple[ProcessFacts, ...], host: str, number: Number, unit: UnitFacts | None
 ) -> ProcessFacts | None:
     """The heartbeat of a unit's present process; a ghost (60 s) of the one before is told apart by pid or age."""
-    return _present(processes_by_number(sidekiq_processes, host).get(number, []), unit)
+    return present_heartbeat(processes_by_number(sidekiq_processes, host).get(number, []), unit)
 
 
 def processes_by_number(processes: tuple[ProcessFacts, ...], host: str) -> dict[Number, list[ProcessFacts]]:
@@ -124,9 +133,12 @@ def processes_by_number(processes: tuple[ProcessFacts, ...], host: str) -> dict[
     return found
 
 
-def _present(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:
+def present_heartbeat(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:
+    """Which of one number's heartbeats is its unit's present process; None: none is."""
     if not own or unit is None:
         return None
+    if len(own) == 1 and own[0].pid == unit.main_pid:
+        return own[0]
     exact = [p for p in own if p.pid == unit.main_pid]
     # Behind a wrapper the pid differs; a process older than the unit's start is a ghost of the one before.
     fresh = [p for p in own if p.started_age_seconds <= unit.state_age_seconds + START_SLACK_SECONDS]
@@ -195,35 +207,38 @@ def views(
         beats = processes_by_number(snapshot.sidekiq.value.processes, policy.host)
 
     def view(number: Number, unit: UnitFacts | None, profile: Profile | None) -> InstanceView:
-        ordered = orders.get(str(number), none)
-        if unit is None and ordered == none and profile is not None:
-            return _stopped(number, profile.name, profile.threads, known)
-        return _view(policy, snapshot, number, unit, ordered, profile, _present(beats.get(number, []), unit))
+        process = present_heartbeat(beats.get(number, []), unit)
+        return _view(policy, snapshot, number, unit, orders.get(str(number), none), profile, process)
 
-    found = [
-        view(n, systemd.instances.get(n), profile) for profile in policy.profiles for n in profile.numbers
-    ]
-    scheduler = view("scheduler", systemd.scheduler, None)
-    return (*sorted(found, key=lambda v: int(v.number)), scheduler)
+    found = dict(_all_stopped(policy.profiles, known))
+    ordered = {int(key) for key in orders if key.isdecimal()}
+    for n in found.keys() & (systemd.instances.keys() | ordered):
+        found[n] = view(n, systemd.instances.get(n), policy.profile_of(n))
+    return (*found.values(), view("scheduler", systemd.scheduler, None))
 
 
-@lru_cache(maxsize=256)
-def _stopped(number: Number, profile: str, threads: int, redis_known: bool) -> InstanceView:
-    """A number that is not there and that nobody ordered anything of: most of them, most of the time."""
-    return InstanceView(
-        number=number,
-        profile=profile,
-        state=InstanceState.STOPPED,
-        threads=threads,
-        claim_connections=0,
-        busy_threads=None,
-        quiet=False,
-        resident_bytes=None,
-        state_age_seconds=0.0,
-        beat_age_seconds=None,
-        unit=None,
-        redis_known=redis_known,
-    )
+@lru_cache(maxsize=8)
+def _all_stopped(profiles: tuple[Profile, ...], redis_known: bool) -> dict[int, InstanceView]:
+    """Every number in order, as it is where it is not there and nobody ordered anything of it: most of the time."""
+    found = {
+        number: InstanceView(
+            number=number,
+            profile=profile.name,
+            state=InstanceState.STOPPED,
+            threads=profile.threads,
+            claim_connections=0,
+            busy_threads=None,
+            quiet=False,
+            resident_bytes=None,
+            state_age_seconds=0.0,
+            beat_age_seconds=None,
+            unit=None,
+            redis_known=redis_known,
+        )
+        for profile in profiles
+        for number in profile.numbers
+    }
+    return dict(sorted(found.items()))
 
 
 def _view(
@@ -236,7 +251,6 @@ def _view(
     process: ProcessFacts | None,
 ) -> InstanceView:
     known = isinstance(snapshot.sidekiq, Known)
-    reading_age = snapshot.sidekiq.age_seconds if isinstance(snapshot.sidekiq, Known) else 0.0
     view = InstanceView(
         number=number,
         profile=profile.name if profile else "",
@@ -255,12 +269,17 @@ def _view(
     )
     if not view.there:  # systemd's word outranks the 60 s ghost of a dead process's heartbeat
         return view
-    claim = profile.claim_connections if profile else policy.scheduler.claim_connections
-    view = structs.replace(view, claim_connections=claim, resident_bytes=_resident(snapshot, number, process))
-    return view if process is None else _with_heartbeat(view, process, reading_age)
+    resident = _resident(snapshot, number, process)
+    if process is None:
+        claim = profile.claim_connections if profile else policy.scheduler.claim_connections
+        return structs.replace(view, claim_connections=claim, resident_bytes=resident)
+    reading_age = snapshot.sidekiq.age_seconds if isinstance(snapshot.sidekiq, Known) else 0.0
+    return _with_heartbeat(view, process, resident, reading_age)
 
 
-def _with_heartbeat(view: InstanceView, process: ProcessFacts, reading_age_seconds: float) -> InstanceView:
+def _with_heartbeat(
+    view: InstanceView, process: ProcessFacts, resident_bytes: int | None, reading_age_seconds: float
+) -> InstanceView:
     run_age, tag = process.oldest_run_age_seconds, parse_tag(process.tag)
     return structs.replace(
         view,
@@ -268,6 +287,7 @@ def _with_heartbeat(view: InstanceView, process: ProcessFacts, reading_age_secon
         claim_connections=claim_of(process),
         busy_threads=process.busy_threads,
         quiet=process.quiet,
+        resident_bytes=resident_bytes,
         beat_age_seconds=process.beat_age_seconds + reading_age_seconds,
         oldest_run_age_seconds=run_age + reading_age_seconds if run_age is not None else None,
         job_ids=frozenset(job.jid for job in process.jobs if job.jid),

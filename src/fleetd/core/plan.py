@@ -22,7 +22,7 @@ from fleetd.core.clamps import Clamps
 from fleetd.core.decision import Clamp, ClampCode, Plan, ProfilePlan
 from fleetd.core.demand import Demand, DemandMemory, demand, remember
 from fleetd.core.facts import Known, Snapshot, Value
-from fleetd.core.lifecycle import InstanceView
+from fleetd.core.lifecycle import InstanceView, engaged
 from fleetd.core.policy import Policy
 from fleetd.core.room import Means
 from fleetd.core.scarcity import ScarcityMemory
@@ -75,6 +75,7 @@ def plan(
 ) -> FleetDecision:
     """Decide for the fleet. `instances`: this host's, the scheduler's included; None: systemd is unknown."""
     now = snapshot.now_seconds
+    instances = engaged(instances) if instances is not None else None
     demanded, demand_memory = _demand(policy, snapshot, instances or (), memory.demand)
     means, budget_memory, bottleneck_memory = _means(policy, snapshot, instances, memory, terms)
     clamps = Clamps()
@@ -89,6 +90,7 @@ def plan(
         if granted.stepped_back:
             bottleneck_memory = stepped_back(bottleneck_memory, now)
         current = running(policy, instances, terms)
+        windows = _grown(windows, current, granted.counts, now)
         counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)
     new_memory = FleetMemory(
         epoch=memory.epoch + 1,
@@ -144,6 +146,15 @@ def _means(
     limited = remember_bottleneck(memory.bottleneck, snapshot, instances)
     bottleneck = bottleneck_of(limited, snapshot, instances or ())
     return Means(budget=budget, claims=claims, terms=terms, bottleneck=bottleneck), kept, limited
+
+
+def _grown(
+    windows: dict[str, Window], current: dict[str, int], granted: dict[str, int], now_seconds: float
+) -> dict[str, Window]:
+    return {
+        name: structs.replace(window, grew_seconds=now_seconds) if granted[name] > current[name] else window
+        for name, window in windows.items()
+    }
 
 
 def _counts(

@@ -35,9 +35,12 @@ def replace_reasons(
     found: dict[str, Replace] = {}
     roll, never_here = memory.roll, policy.scheduler.place == "elsewhere"
     for view in instances:
-        key, watch = str(view.number), memory.watches.get(str(view.number))
-        if not view.ready or watch is None or (view.number == "scheduler" and never_here):
+        if view.unit is None or not view.ready or (view.number == "scheduler" and never_here):
             continue  # a scheduler that a person started where it belongs elsewhere would not be started again
+        key = str(view.number)
+        watch = memory.watches.get(key)
+        if watch is None:
+            continue
         heavy = watch.heavy_since_seconds
         if (
             roll is not None
@@ -121,9 +124,9 @@ def remember_roll(
 
 def _begin(policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...]) -> Roll | None:
     """A roll of our own: all that is outdated, the least important first, or the heaviest one."""
-    free = [v for v in instances if v.counts and v.pinned != "run"]
-    old = [v for v in free if v.replace == "outdated"]
-    heavy = [v for v in free if v.replace == "memory"]
+    due = [v for v in instances if v.replace and v.counts and v.pinned != "run"]
+    old = [v for v in due if v.replace == "outdated"]
+    heavy = [v for v in due if v.replace == "memory"]
     if old:
         return begin(policy, old, "outdated", snapshot.now_seconds)
     if heavy:

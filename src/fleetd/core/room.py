@@ -60,7 +60,7 @@ class Room:
         to_come = [
             max(0, self.grown_bytes[v.profile] - (v.resident_bytes or 0))
             for v in instances
-            if v.profile and v.counts
+            if v.counts and v.profile
             if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
         ]
         return memory_room_bytes(policy, snapshot.machine.value, to_come)

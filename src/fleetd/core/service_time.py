@@ -1,10 +1,10 @@
 """How long a job of each queue takes, learnt from what every version of Sidekiq tells: busy threads and one counter.
 
 Over half a minute the jobs done should be the sum over the queues of busy thread-seconds / service time. What is off
-is corrected in proportion to what each queue was expected to contribute: when one queue is most of the work, as in a
-surge, its service time is learnt within a minute; while nothing stands out the sum is right and the parts stay.
-Multiplicative, so an estimate never turns negative (Kivinen and Warmuth, Exponentiated Gradient, Information and
-Computation 132, 1997, is the family).
+corrects each queue's estimate by as much as it could be to blame: by its share in what was expected, and by how
+uncertain it is. That is a Kalman filter of the logarithms (Kalman, Journal of Basic Engineering 82(1), 1960) with the
+covariances left out. In a surge one queue is most of the work and is learnt within a minute; in a quiet mix the
+readings scatter so much that little is learnt, and what a surge has taught is kept.
 
 Sidekiq 7's minutes per job class are not used: they name no queue, and come a minute late.
 """
@@ -12,6 +12,8 @@ Sidekiq 7's minutes per job class are not used: they name no queue, and come a m
 from __future__ import annotations
 
 import math
+
+from msgspec import structs
 
 from fleetd.core.facts import SidekiqFacts, Value
 
@@ -25,9 +27,12 @@ WINDOW_SECONDS = 30.0
 READING_GAP_SECONDS_MAX = 60.0
 #: Fewer jobs or thread-seconds than these are chance.
 JOBS_MIN, THREAD_SECONDS_MIN = 20, 10.0
-#: How much of what is off is corrected at once, and the most that a window is believed.
-LEARNING_RATE = 0.7
+#: The most by which a window is believed to be off.
 RATIO_MAX = 8.0
+#: Variances of the logarithm: of a prior, and what half a minute adds because other servers get slow.
+PRIOR_VARIANCE, DRIFT_VARIANCE = 0.5, 0.0002
+#: A heartbeat is a sample for this long, and the counter comes as much later than the busy threads.
+BEAT_SECONDS = 10.0
 
 
 class ServiceMemory(Value, frozen=True, kw_only=True):
@@ -38,6 +43,8 @@ class ServiceMemory(Value, frozen=True, kw_only=True):
     at_seconds: float = 0.0
     processed_jobs_total: int = 0  # at the begin of the window
     busy_thread_seconds: dict[str, float] = {}
+    variances: dict[str, float] = {}  # of the logarithms of `seconds`
+    jobs_per_second_range: tuple[float, float] | None = None  # as expected of the busy threads in this window
 
     def service_seconds(self, queue: str) -> float:
         """Mean seconds a job of this queue takes."""
@@ -58,45 +65,52 @@ def remember_service(
         or not 0.0 <= elapsed <= READING_GAP_SECONDS_MAX
     )
     if broken:
-        return _window(memory, total, now_seconds, memory.seconds)
-    busy = dict(memory.busy_thread_seconds)
+        return _window(memory, total, now_seconds)
+    busy, rate = dict(memory.busy_thread_seconds), 0.0
     for name, queue in sidekiq.queues.items():
         key = name if name in queues else ""  # the scheduler's and other strangers' jobs are counted as well
         if queue.busy_threads:
             busy[key] = busy.get(key, 0.0) + queue.busy_threads * elapsed
+            rate += queue.busy_threads / memory.service_seconds(key)
+    lowest, highest = memory.jobs_per_second_range or (rate, rate)
+    lowest, highest = min(lowest, rate), max(highest, rate)
     if total is None or memory.since_seconds is None or now_seconds - memory.since_seconds < WINDOW_SECONDS:
-        return ServiceMemory(
-            seconds=memory.seconds,
-            since_seconds=memory.since_seconds,
-            at_seconds=now_seconds,
-            processed_jobs_total=memory.processed_jobs_total,
-            busy_thread_seconds=busy,
+        return structs.replace(
+            memory, at_seconds=now_seconds, busy_thread_seconds=busy, jobs_per_second_range=(lowest, highest)
         )
-    learnt = _learnt(memory, busy, total - memory.processed_jobs_total)
-    return _window(memory, total, now_seconds, learnt)
+    jobs = total - memory.processed_jobs_total
+    return _window(_learnt(memory, busy, jobs, highest - lowest), total, now_seconds)
 
 
-def _window(
-    memory: ServiceMemory, total: int | None, now_seconds: float, seconds: dict[str, float]
-) -> ServiceMemory:
+def _window(memory: ServiceMemory, total: int | None, now_seconds: float) -> ServiceMemory:
     """A new window begins."""
     return ServiceMemory(
-        seconds=seconds,
+        seconds=memory.seconds,
+        variances=memory.variances,
         since_seconds=None if total is None else now_seconds,
         at_seconds=now_seconds,
         processed_jobs_total=total if total is not None else memory.processed_jobs_total,
     )
 
 
-def _learnt(memory: ServiceMemory, busy: dict[str, float], jobs: int) -> dict[str, float]:
+def _learnt(memory: ServiceMemory, busy: dict[str, float], jobs: int, unsteady: float) -> ServiceMemory:
+    """`unsteady`: jobs a second between the calmest and the busiest moment of the window."""
     expected = {name: spent / memory.service_seconds(name) for name, spent in busy.items()}
     sum_expected = sum(expected.values())
     if jobs < JOBS_MIN or sum(busy.values()) < THREAD_SECONDS_MIN or sum_expected <= 0.0:
-        return memory.seconds
+        return memory
     ratio = min(RATIO_MAX, max(1.0 / RATIO_MAX, jobs / sum_expected))
+    # Busy threads are seen once a heartbeat, and scatter by the root of their number; so do the jobs done.
+    scatter = sum(BEAT_SECONDS * expected[name] ** 2 / spent for name, spent in busy.items() if spent)
+    noise = (sum_expected + scatter + (unsteady * BEAT_SECONDS / 2.0) ** 2) / sum_expected**2
+    before = {name: memory.variances.get(name, PRIOR_VARIANCE) + DRIFT_VARIANCE for name in expected}
+    shares = {name: part / sum_expected for name, part in expected.items()}
+    whole = noise + sum(before[name] * share**2 for name, share in shares.items())
     low, high = SERVICE_SECONDS_RANGE
-    learnt = dict(memory.seconds)
-    for name, share in expected.items():
-        step = math.exp(-LEARNING_RATE * math.log(ratio) * share / sum_expected)
+    learnt, variances = dict(memory.seconds), dict(memory.variances)
+    for name, share in shares.items():
+        gain = before[name] * share / whole
+        step = math.exp(-gain * math.log(ratio))
         learnt[name] = min(high, max(low, memory.service_seconds(name) * step))
-    return learnt
+        variances[name] = min(PRIOR_VARIANCE, before[name] * (1.0 - gain * share))
+    return structs.replace(memory, seconds=learnt, variances=variances)

@@ -9,6 +9,7 @@ Format: systemd's EnvironmentFile (systemd.exec(5)), which a shell reads the sam
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -43,6 +44,7 @@ def settings_file_name(number: Number) -> str:
     return f"{number}.env"
 
 
+@lru_cache(maxsize=256)  # every tick asks for each instance that runs
 def instance_digest(profile: Profile) -> str:
     """The digest of what an instance of this profile runs with.
 
@@ -51,6 +53,7 @@ def instance_digest(profile: Profile) -> str:
     return _digest(_arguments(_queue_arguments(profile), profile.threads), profile.db_pool)
 
 
+@lru_cache(maxsize=8)
 def scheduler_digest(scheduler: SchedulerPolicy) -> str:
     """The digest of what the scheduler runs with."""
     return _digest(_arguments([("-q", q) for q in scheduler.queues], scheduler.threads), scheduler.db_pool)

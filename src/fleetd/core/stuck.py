@@ -53,9 +53,9 @@ def end_stuck(
 def _say_silent(instances: tuple[InstanceView, ...], decision: HostDecision) -> None:
     for view in instances:
         watch = decision.memory.watches.get(str(view.number))
-        name = _name(view)
         if watch is None:
             continue
+        name = _name(view)
         if view.state == InstanceState.UNRESPONSIVE:
             sentence = f"{name} has sent no heartbeat for {watch.silent_seconds + GHOST_SECONDS:.0f} s while others do"
         elif _is_unheard(view, watch):
@@ -75,8 +75,11 @@ def _fails(view: InstanceView, now_seconds: float, decision: HostDecision, *, wr
 
     Not by the age of its state: that is young again after each restart by systemd.
     """
-    unit, watch = view.unit, decision.memory.watches.get(str(view.number))
-    if unit is None or watch is None or str(view.number) in decision.memory.drains:
+    unit = view.unit
+    if unit is None:
+        return ""
+    watch = decision.memory.watches.get(str(view.number))
+    if watch is None or str(view.number) in decision.memory.drains:
         return ""
     if _is_unheard(view, watch):  # it may be at work, so its stop must be able to push jobs back
         over = watch.silent_seconds >= UNHEARD_SECONDS and writable

@@ -134,10 +134,10 @@ def holds_of(
             "`fleetctl restart` (one at a time) or `fleetctl resume`"
         )
         found.append(Hold(kind="upgrade", code=ClampCode.UPGRADE, sentence=sentence))
-    there = [v for v in instances or () if v.profile and v.there]
-    quieted = [v for v in there if v.pinned == "quiet"]
-    if len(quieted) >= 2 and 2 * len(quieted) > len(there):
-        sentence = f"{len(quieted)} of {len(there)} instances were quieted by hand: nothing starts or stops"
+    quieted = [v for v in instances or () if v.pinned == "quiet" and v.profile and v.there]
+    there = sum(1 for v in instances or () if v.profile and v.there) if quieted else 0
+    if len(quieted) >= 2 and 2 * len(quieted) > there:
+        sentence = f"{len(quieted)} of {there} instances were quieted by hand: nothing starts or stops"
         found.append(Hold(kind="quieted", code=ClampCode.PINNED, sentence=sentence))
     return tuple(found)
 

@@ -9,7 +9,6 @@ broken, and what a person started is not made up for by ending another.
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 from fleetd.core.clamps import Clamps
 from fleetd.core.decision import ClampCode
@@ -21,16 +20,14 @@ from fleetd.core.window import Window, keep_highest
 
 #: Readings further apart than this many ticks leave a gap, in which nobody watched what was wanted.
 GAP_TICKS = 6
+#: What was started stays for so many hold windows: a boot is dear, and the next wave often comes soon.
+SETTLES_HOLDS = 2.0
 
 
 def running(policy: Policy, instances: tuple[InstanceView, ...], terms: HostTerms) -> dict[str, int]:
     """Instances of each profile that are capacity, now or soon; a spare and the one it replaces are one."""
-    return {
-        p.name: max(
-            0, sum(1 for v in instances if v.profile == p.name and v.counts) - (terms.doubled == p.name)
-        )
-        for p in policy.profiles
-    }
+    counting = [v.profile for v in instances if v.counts]
+    return {p.name: max(0, counting.count(p.name) - (terms.doubled == p.name)) for p in policy.profiles}
 
 
 def want(
@@ -93,16 +90,17 @@ def _by_demand(
     pace = policy.pace
     asked = _in_tolerance(pace, profile, demanded, have, clamps)
     asked = _at_least_min(profile, asked, clamps)
-    mute = [f"@{v.number}" for v in instances if v.profile == profile.name and v.mute]
+    own = [v for v in instances if v.profile == profile.name]
+    mute = [f"@{v.number}" for v in own if v.mute]
     asked = _readable(profile, asked, demanded, mute, have, clamps)
     asked = _understood(profile, asked, demanded, have, clamps)
     asked = _in_time(profile, asked, demanded, have, clamps)
     window = keep_highest(before, asked, now_seconds, pace.hold_down_seconds, GAP_TICKS * pace.tick_seconds)
     held = _held(pace, profile, asked, have, window, now_seconds, clamps)
-    pins = Counter(v.pinned for v in instances if v.profile == profile.name)
-    left = _not_replaced(profile, held, have, pins["stopped"] + pins["quiet"], clamps)
+    pins = [v.pinned for v in own if v.pinned]
+    left = _not_replaced(profile, held, have, len(pins) - pins.count("run"), clamps)
     left = _at_most_max(profile, left, clamps)
-    return _not_made_up_for(profile, left, have, pins["run"], clamps), window
+    return _not_made_up_for(profile, left, have, pins.count("run"), clamps), window
 
 
 def _in_tolerance(pace: PacePolicy, profile: Profile, demanded: Demand, have: int, clamps: Clamps) -> int:
@@ -113,20 +111,24 @@ def _in_tolerance(pace: PacePolicy, profile: Profile, demanded: Demand, have: in
         sentence = f"no more than {pace.tolerance:.0%} above what runs"
         clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=have)
         return have
-    if raw < have:
-        roomy = min(have, math.ceil(load * (1 + pace.tolerance) - 1e-9))
-        if roomy != raw:
-            sentence = f"{pace.tolerance:.0%} above the need are kept when going down"
-            clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=roomy)
-        return roomy
-    return raw
+    if raw > have:
+        return raw
+    # A load that falls counts at once, a peak in a steady one does not.
+    steady = demanded.steady_threads[profile.name] / (profile.threads * pace.utilisation)
+    roomy = min(have, math.ceil(min(load, steady) * (1 + pace.tolerance) - 1e-9))
+    if roomy != raw:
+        sentence = f"going down, the mean of the last minutes and {pace.tolerance:.0%} above it count"
+        clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=roomy)
+    return roomy
 
 
 def _readable(
     profile: Profile, wanted: int, demanded: Demand, mute: list[str], have: int, clamps: Clamps
 ) -> int:
+    if wanted >= have:
+        return wanted
     unread = sorted(q for q, _ in profile.queues if q in demanded.unread_queues)
-    if not (unread or mute) or wanted >= have:
+    if not (unread or mute):
         return wanted
     what = f"{', '.join(unread)} can't be read" if unread else f"{', '.join(mute)} sent no heartbeat to Redis"
     sentence = f"nothing of it stops while {what}"
@@ -146,8 +148,10 @@ def _understood(profile: Profile, wanted: int, demanded: Demand, have: int, clam
 
 def _in_time(profile: Profile, wanted: int, demanded: Demand, have: int, clamps: Clamps) -> int:
     """What helps a queue that waits too long is not let go, however small its need looks."""
+    if wanted >= have:
+        return wanted
     late = [queue for queue, _ in profile.queues if queue in demanded.late_queues]
-    if not late or wanted >= have:
+    if not late:
         return wanted
     sentence = f"nothing of it stops while {', '.join(late)} waits longer than its target"
     clamps.say(ClampCode.HOLD_WINDOW, sentence, profile.name, wanted=wanted, granted=have)
@@ -165,6 +169,12 @@ def _held(
 ) -> int:
     if wanted >= have:
         return wanted
+    grew = window.grew_seconds
+    if grew is not None and 0.0 <= now_seconds - grew < SETTLES_HOLDS * pace.hold_down_seconds:
+        left = SETTLES_HOLDS * pace.hold_down_seconds - (now_seconds - grew)
+        sentence = f"it has just grown: nothing of it stops for {left:.0f} s"
+        clamps.say(ClampCode.HOLD_WINDOW, sentence, profile.name, wanted=wanted, granted=have)
+        return have
     held = min(have, window.highest) if window.covers(now_seconds, pace.hold_down_seconds) else have
     if held > wanted:
         left = window.seconds_left(now_seconds, pace.hold_down_seconds, held)

@@ -16,6 +16,7 @@ class Window(Value, frozen=True, kw_only=True):
 
     since_seconds: float
     entries: tuple[tuple[float, int], ...]
+    grew_seconds: float | None = None  # when it was last to grow
 
     @property
     def highest(self) -> int:
@@ -43,4 +44,8 @@ def keep_highest(
         return Window(since_seconds=now_seconds, entries=((now_seconds, want),))
     kept = [e for e in window.entries if now_seconds - e[0] < window_seconds and e[1] > want]
     kept = kept[: WINDOW_ENTRIES_MAX - 1]  # the highest stay
-    return Window(since_seconds=window.since_seconds, entries=(*kept, (now_seconds, want)))
+    return Window(
+        since_seconds=window.since_seconds,
+        entries=(*kept, (now_seconds, want)),
+        grew_seconds=window.grew_seconds,
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import structs
@@ -60,6 +61,7 @@ class Sources:
         self.clock = clock
         self.deadline_seconds = deadline_seconds
         self.together: Callable[..., Awaitable[Any]] = asyncio.gather
+        self.timeout: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
         self._last_good: dict[Name, float] = {}
         self._errors: Counter[Name] = Counter()
         self._why: dict[Name, str] = {}
@@ -91,6 +93,8 @@ class Sources:
         if isinstance(reading, Unknown):
             return reading
         age = now_seconds - self._last_good[name]
+        if age == 0.0:
+            return reading
         if age > FROZEN_DEADLINES * self.deadline_seconds:
             return self._unknown(name, f"the reading of {name} is {age:.0f} s old: this host stood still")
         return structs.replace(reading, age_seconds=max(0.0, age))
@@ -106,7 +110,7 @@ class Sources:
     async def _read(self, name: Name, reading: Awaitable[T]) -> Known[T] | Unknown:
         begun = self.clock.now_seconds()
         try:
-            async with asyncio.timeout(self.deadline_seconds):
+            async with self.timeout(self.deadline_seconds):
                 value = await reading
         except FleetdError as error:
             return self._unknown(name, str(error))

@@ -55,7 +55,8 @@ class Ticker:
         self.store = store
         self.host_memory = _decoded(store.load(), HostMemory)
         self._told: Told | None = None
-        self._saved = b""
+        self._saved: HostMemory | None = None
+        self._committed = (b"", FleetMemory())  # as written to the ledger, and what that says
         self._trouble = ""
 
     async def tick(self) -> Told:
@@ -68,12 +69,13 @@ class Ticker:
         instances, memory, noticed = seen.instances, seen.memory, list(seen.noticed)
 
         view = await self.ledger.beat(now)
-        fleet = plan(self.policy, snapshot, instances, _fleet_memory(view), seen.terms)
+        fleet = plan(self.policy, snapshot, instances, self._fleet_memory(view), seen.terms)
         current = view.plan
         if view.token is not None:
             written = msgspec.json.encode(fleet.memory)
             if await self.ledger.commit(fleet.plan, written, view.token):
                 current = fleet.plan
+                self._committed = (written, fleet.memory)
         if current is not None and current.expires_at_seconds <= now:
             current = None
 
@@ -152,14 +154,23 @@ class Ticker:
         handover = memory.scheduler_handover and not (back or taken)
         return decision, msgspec.structs.replace(memory, scheduler=absence, scheduler_handover=handover)
 
+    def _fleet_memory(self, view: LedgerView) -> FleetMemory:
+        """As committed; when it can't be understood a fresh one, whose epoch still grows."""
+        written, memory = self._committed
+        if view.fleet_memory != written:  # another host's, or of before this start
+            memory = _decoded(view.fleet_memory, FleetMemory)
+        if view.plan is not None and view.plan.epoch > memory.epoch:
+            return msgspec.structs.replace(memory, epoch=view.plan.epoch)
+        return memory
+
     def _remember(self, memory: HostMemory) -> list[str]:
         """Save before acting: an order given but not remembered would later look like a person's."""
         self.host_memory = memory
-        kept = msgspec.json.encode(memory.worth_keeping())
+        kept = memory.worth_keeping()
         if kept == self._saved:
             return []
         try:
-            self.store.save(kept)
+            self.store.save(msgspec.json.encode(kept))
         except FleetdError as error:  # a full disk must not leave the queues alone; said once
             return [] if self._trouble == str(error) else self._say_trouble(str(error))
         self._saved = kept
@@ -170,14 +181,6 @@ class Ticker:
         if trouble:
             return [f"what fleetd did can't be remembered over a restart: {trouble}"]
         return ["what fleetd did can be remembered again"] if before else []
-
-
-def _fleet_memory(view: LedgerView) -> FleetMemory:
-    """As committed; when it can't be understood a fresh one, whose epoch still grows."""
-    memory = _decoded(view.fleet_memory, FleetMemory)
-    if view.plan is not None and view.plan.epoch > memory.epoch:
-        return msgspec.structs.replace(memory, epoch=view.plan.epoch)
-    return memory
 
 
 def _own_scheduler_process(policy: Policy, snapshot: Snapshot) -> ProcessFacts | None:

@@ -18,9 +18,10 @@ def poisson(mean: float, chance: random.Random) -> int:
         return 0
     if mean > NORMAL_FROM_JOBS:
         return max(0, round(chance.gauss(mean, math.sqrt(mean))))
-    limit, product, count = math.exp(-mean), chance.random(), 0
+    draw = chance.random
+    limit, product, count = math.exp(-mean), draw(), 0
     while product > limit:
-        product *= chance.random()
+        product *= draw()
         count += 1
     return count
 

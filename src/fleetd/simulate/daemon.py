@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from contextlib import nullcontext
 from typing import Any
 
 from fleetd.core.decision import Step, StepResult
@@ -94,6 +95,10 @@ class _Host:
         return self.ports.readings.host()
 
 
+#: In place of a deadline.
+_NOTHING_WAITS = nullcontext()
+
+
 async def _one_by_one(*readings: Awaitable[Any]) -> list[Any]:
     """No reading waits for anything here, so none needs a task of its own."""
     return [await reading for reading in readings]
@@ -114,6 +119,7 @@ class SimulatedDaemon:
             deadline_seconds=2.0,
         )
         sources.together = _one_by_one
+        sources.timeout = lambda _deadline_seconds: _NOTHING_WAITS
         self.ticker = Ticker(policy, sources, LocalLedger(), self.ports)
 
     async def tick(self) -> Told:

@@ -72,17 +72,33 @@ class Instance:
 
 
 class Group:
-    """All instances of one profile: they serve the same queues in the same order."""
+    """All instances of one profile: they serve the same queues in the same order.
+
+    What `look_again` finds is kept, because each second asks for it and it changes a few times an hour.
+    """
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.instances = [Instance(number, profile) for number in profile.numbers]
+        self.there: list[Instance] = []
+        self.fetching: list[Instance] = []
+        self.counted = 0  # instances that are capacity, now or soon
+        self.claims_connections = 0
         self.fluid_busy: dict[str, float] = {}  # mean busy threads of each fluid queue in the last second
+        self.busy_threads = 0.0  # their sum
         self.served = 0.0  # jobs done since the last heartbeat that flushed them
         self.turn = 0
         self.spare: deque[tuple[float, Instance]] = deque()  # threads left within the last second, and when
         self.order = [queue for queue, _ in profile.queues]
         self.weights = dict(profile.queues)
 
-    def fetching(self) -> list[Instance]:
-        return [i for i in self.instances if i.state == "active" and not i.quiet]
+    def look_again(self) -> None:
+        """After any change of an instance's state or of its quiet."""
+        self.there = [i for i in self.instances if i.there]
+        self.fetching = [i for i in self.there if i.fetches]
+        self.counted = sum(1 for i in self.there if not i.quiet)
+        self.claims_connections = len(self.there) * self.profile.claim_connections
+
+    def rest(self) -> None:
+        """Nothing is served in this second."""
+        self.fluid_busy, self.busy_threads = {}, 0.0

@@ -27,6 +27,8 @@ class SimQueue:
         self.batches: deque[list[int]] = deque()  # [second, jobs], oldest first
         self.waiting = 0
         self.fresh = 0  # came within this second, not fetched yet
+        self.offered = 0  # of those, and of what waits, what the threads that fetch now may have
+        self.parts: dict[str, int] = {}  # of each profile's idle threads in what is ready
         self.waits: Counter[int] = Counter()  # whole seconds waited to jobs
         self.jobs = 0
         self.pushed_back = 0
@@ -59,19 +61,17 @@ class SimQueue:
             else:
                 batch[1] -= taken
 
-    @property
-    def ready(self) -> int:
-        return self.waiting + self.fresh
-
     def take(self, jobs: int, now: int) -> None:
         """Fetch so many, those that wait first, then those of this second."""
-        old = min(jobs, self.waiting)
-        if old:
+        self.offered -= jobs
+        if self.waiting:
+            old = min(jobs, self.waiting)
             self.fetch(now, old)
-        if jobs > old:
-            self.fresh -= jobs - old
-            self.jobs += jobs - old
-            self.waits[0] += jobs - old
+            jobs -= old
+        if jobs:
+            self.fresh -= jobs
+            self.jobs += jobs
+            self.waits[0] += jobs
 
     def end_second(self, now: int) -> None:
         """What came within this second and found no thread waits from now on."""

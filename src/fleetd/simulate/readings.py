@@ -57,11 +57,13 @@ class Readings:
         world, now = self.world, self.world.now
         busy: Counter[str] = Counter()
         processes = []
-        for instance in world.instances.values():
-            if instance.beat_at < 0:
-                continue
-            busy.update(instance.beat_busy)
-            processes.append(self._process(instance, now))
+        for group in world.groups:
+            for instance in group.there:
+                if instance.beat_at < 0:
+                    continue
+                for name, threads in instance.beat_busy.items():
+                    busy[name] += threads
+                processes.append(self._process(instance, now))
         queues = {
             name: QueueFacts(
                 name=name,
@@ -99,7 +101,7 @@ class Readings:
 
     def database(self) -> DatabaseFacts:
         world = self.world
-        workers = {self._names[n]: i.opened for n, i in world.instances.items() if i.opened}
+        workers = {self._names[i.number]: i.opened for g in world.groups for i in g.there if i.opened}
         clients = world.others() + sum(workers.values()) + OWN
         busy = round(world.busy_threads)
         knee = world.trace.knee_busy_threads
@@ -121,8 +123,8 @@ class Readings:
     def systemd(self) -> SystemdFacts:
         now = self.world.now
         units = {
-            number: UnitFacts(
-                name=instance_unit(number),
+            instance.number: UnitFacts(
+                name=instance_unit(instance.number),
                 load_state="loaded",
                 active_state=instance.state,
                 sub_state=instance.state,
@@ -130,14 +132,14 @@ class Readings:
                 state_age_seconds=float(now - instance.since),
                 invocation_id=str(instance.invocation),
             )
-            for number, instance in self.world.instances.items()
-            if instance.there
+            for group in self.world.groups
+            for instance in group.there
         }
         return SystemdFacts(instances=units, scheduler=None)
 
     def host(self) -> HostFacts:
         world = self.world
-        resident = {n: world.resident_bytes(i) for n, i in world.instances.items() if i.there}
+        resident = {i.number: world.resident_bytes(i) for group in world.groups for i in group.there}
         return HostFacts(
             memory_available_bytes=world.memory_available_bytes(),
             memory_total_bytes=int(world.trace.memory_bytes),

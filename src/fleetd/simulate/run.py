@@ -107,7 +107,7 @@ class _Recorder:
                 self._known_excess = excess
             self._last_claims = claims
             for group in world.groups:
-                self.sizes[group.profile.name].append(counted(group))
+                self.sizes[group.profile.name].append(group.counted)
             if world.now % self.step == 0:
                 self._point(claims, budget)
 

@@ -82,22 +82,21 @@ def _percentiles(waits: Counter[int]) -> dict[str, float]:
 
 
 def reversals(steps: list[tuple[int, Step]]) -> int:
-    """Starts within 10 min after a stop of the same profile, or the other way round; each counted once.
+    """Starts within 10 min after a stop of the same profile, or the other way round; each of them counted once.
 
     A stop is the moment an instance is let go: the quiet, or the stop of one that still boots.
     """
     found = 0
-    last: dict[str, tuple[str, int]] = {}
+    last: dict[tuple[str, str], int] = {}
     quieted: set[object] = set()
     for at, step in steps:
         if step.verb == "stop" and step.number in quieted:
             quieted.discard(step.number)
             continue  # the end of a drain that was counted when it began
-        way = "up" if step.verb == "start" else "down"
+        way, other = ("up", "down") if step.verb == "start" else ("down", "up")
         if step.verb == "quiet":
             quieted.add(step.number)
-        before = last.get(step.profile)
-        if before is not None and before[0] != way and at - before[1] <= REVERSAL_SECONDS:
+        if at - last.get((step.profile, other), -REVERSAL_SECONDS - 1) <= REVERSAL_SECONDS:
             found += 1
-        last[step.profile] = (way, at)
+        last[step.profile, way] = at
     return found

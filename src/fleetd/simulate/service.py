@@ -12,46 +12,53 @@ from fleetd.simulate.queues import SimQueue
 
 
 class Threads:
-    """The free threads of one profile within one second, while they are given out."""
+    """The free threads of one profile, given out anew each second."""
 
-    def __init__(
-        self, group: Group, fetching: list[Instance], slowdown: float, database_seconds: float
-    ) -> None:
+    def __init__(self, group: Group, queues: dict[str, SimQueue]) -> None:
         self.group = group
-        self.fetching = fetching
-        self.slowdown = slowdown
-        self.database_seconds = database_seconds  # now, as single jobs count it
-        self.free = float(sum(i.threads - i.held for i in fetching))
+        self.queues = [queues[name] for name in group.order if name in queues]
+        self.free = 0.0
+        self.slowdown = 1.0
+        self.database_seconds = 0.0  # now, as single jobs count it
         self.started: list[tuple[float, Instance, SimQueue]] = []  # when it ends, where, what
 
-    def serve(self, queues: dict[str, SimQueue], now: int) -> None:
-        """Fetch and serve what this second holds."""
+    def begin(self, slowdown: float, database_seconds: float) -> None:
+        """A new second: all threads that no single job holds are free."""
+        self.free = float(sum([i.threads - i.held for i in self.group.fetching]))
+        self.slowdown = slowdown
+        self.database_seconds = database_seconds
+        self.started = []
         self.group.fluid_busy = {}
+
+    def serve(self, now: int) -> None:
+        """Fetch and serve what this second holds of the jobs on offer."""
         if self.group.profile.order == "weighted":
-            self._by_weight(queues, now)
+            self._by_weight(now)
             return
-        for name in self.group.order:
-            queue = queues.get(name)
+        for queue in self.queues:
             if self.free <= 0.0:
                 break
-            if queue is not None and queue.ready:
+            if queue.offered:
                 self._take(queue, self._most(queue, self.free), now)
 
-    def _by_weight(self, queues: dict[str, SimQueue], now: int) -> None:
+    def _by_weight(self, now: int) -> None:
         """Each fetch picks a queue by weight among those with work; what one doesn't need the others get."""
-        left = [queues[name] for name in self.group.order if name in queues and queues[name].ready]
+        weights = self.group.weights
+        left = [(q, weights[q.name], self._cost(q)) for q in self.queues if q.offered]
         while left and self.free > 1e-9:
-            weights = self.group.weights
-            per_fetch = sum(weights[q.name] * self._cost(q) for q in left)
-            rounds = self.free / per_fetch
-            small = [q for q in left if q.ready <= rounds * weights[q.name]]
-            if small:
-                for queue in small:
-                    self._take(queue, queue.ready, now)
-                left = [q for q in left if q not in small]
+            rounds = self.free / sum([weight * cost for _, weight, cost in left])
+            more = []
+            for entry in left:
+                queue, weight, _ = entry
+                if queue.offered <= rounds * weight:
+                    self._take(queue, queue.offered, now)
+                else:
+                    more.append(entry)
+            if len(more) < len(left):
+                left = more
                 continue
-            for queue in left:
-                share = rounds * weights[queue.name] * self._cost(queue)
+            for queue, weight, cost in left:
+                share = rounds * weight * cost
                 self._take(queue, self._most(queue, min(share, self.free)), now)
             return
 
@@ -62,9 +69,9 @@ class Threads:
     def _most(self, queue: SimQueue, thread_seconds: float) -> int:
         """Whole jobs that fit; the fraction of one that is begun is carried into the next second."""
         fits = thread_seconds / self._cost(queue) + queue.carry
-        if fits >= queue.ready:
+        if fits >= queue.offered:
             queue.carry = 0.0
-            return queue.ready
+            return queue.offered
         whole = int(fits)
         queue.carry = fits - whole
         return whole
@@ -78,13 +85,14 @@ class Threads:
         queue.take(jobs, now)
         used = min(jobs * queue.mean_seconds * self.slowdown, max(self.free, 0.0))
         self.free -= used
-        self.group.fluid_busy[queue.name] = self.group.fluid_busy.get(queue.name, 0.0) + used
+        busy = self.group.fluid_busy
+        busy[queue.name] = busy.get(queue.name, 0.0) + used
         self.group.served += jobs
 
     def _start(self, queue: SimQueue, threads: int, now: int) -> None:
         """Fetch single jobs until so many threads are held; those that are over by now hold none."""
         held = 0
-        while held < threads and (queue.waiting or queue.fresh):
+        while held < threads and queue.offered > 0:
             begins, instance = self._thread(queue.waiting > 0)
             queue.take(1, now)
             ends = begins + queue.draw_service()
@@ -99,14 +107,14 @@ class Threads:
 
     def _thread(self, waited: bool) -> tuple[float, Instance]:
         """Who fetches a job, and since when: a thread just left, if the job waited for one; else the next in turn."""
-        group = self.group
+        group, fetching = self.group, self.group.fetching
         while waited and group.spare:
             left_at, instance = group.spare.popleft()
             if instance.fetches and instance.held < instance.threads:
                 return left_at, instance
-        for _ in range(len(self.fetching)):
-            group.turn = (group.turn + 1) % len(self.fetching)
-            instance = self.fetching[group.turn]
+        for _ in range(len(fetching)):
+            group.turn = (group.turn + 1) % len(fetching)
+            instance = fetching[group.turn]
             if instance.held < instance.threads:
                 break
         return self.database_seconds, instance

@@ -20,7 +20,7 @@ def memory_carries(world: World, policy: Policy, more: int) -> bool:
     """Whether so many instances more would still fit when they, and those that run, have grown."""
     grown = world.trace.instance_memory_bytes[1]
     usable = world.trace.memory_bytes * 0.95 - policy.memory.reserve_bytes
-    there = sum(1 for i in world.instances.values() if i.there)
+    there = sum(len(group.there) for group in world.groups)
     return (there + more) * grown <= usable
 
 
@@ -43,7 +43,7 @@ class Steering:
         for group in world.groups:
             profile = group.profile
             goal = min(profile.max_instances, max(profile.min_instances, wanted[profile.name]))
-            counted = [i for i in group.instances if i.there and not i.quiet]
+            counted = [i for i in group.there if not i.quiet]
             while (
                 len(counted) < goal
                 and room >= profile.claim_connections
@@ -105,4 +105,4 @@ class Steering:
 
 def counted(group: Group) -> int:
     """Instances that are capacity, now or soon."""
-    return sum(1 for i in group.instances if i.there and not i.quiet)
+    return group.counted

@@ -48,6 +48,7 @@ class World:
         self.instances = {i.number: i for group in self.groups for i in group.instances}
         self.group_of = {i.number: group for group in self.groups for i in group.instances}
         self.queues = {q.name: SimQueue(q, arrivals(trace, q), trace.seed) for q in trace.queues}
+        self._threads = [Threads(group, self.queues) for group in self.groups]
         self.down: set[str] = set()  # sources that are away
         self.processed = 0.0  # as the flushed counters say
         self.lost_jobs = 0
@@ -63,11 +64,9 @@ class World:
         for group in self.groups:
             for instance in group.instances[: max(trace.initial_instances, 0)]:
                 self._boot(instance)
-                instance.state, instance.since, instance.began_at = (
-                    "active",
-                    -RUN_BEFORE_SECONDS,
-                    -RUN_BEFORE_SECONDS,
-                )
+                instance.state, instance.since = "active", -RUN_BEFORE_SECONDS
+                instance.began_at = -RUN_BEFORE_SECONDS
+                group.look_again()
                 self._beat(instance)
                 self._later(self._chance.randint(1, self.trace.beat_seconds), instance, "beat")
 
@@ -95,11 +94,11 @@ class World:
             self._serve(now, slowdown)
         else:
             for group in self.groups:
-                group.fluid_busy = {}
+                group.rest()
         for queue in self.queues.values():
             if queue.fresh:
                 queue.end_second(now)
-        self.busy_threads = sum(sum(g.fluid_busy.values()) for g in self.groups) + len(self._singles)
+        self.busy_threads = sum([group.busy_threads for group in self.groups]) + len(self._singles)
         self.instance_seconds += self._alive
 
     def _arrive(self, now: int) -> None:
@@ -110,26 +109,49 @@ class World:
                 queue.fresh = queue.arrivals[now]
 
     def _serve(self, now: int, slowdown: float) -> None:
-        turn = self.groups if now % 2 else self.groups[::-1]  # idle threads of all profiles fetch alike
-        for group in turn:
-            fetching = group.fetching()
-            if not fetching:
-                group.fluid_busy = {}
-                continue
-            threads = Threads(group, fetching, slowdown, self._database_seconds)
-            threads.serve(self.queues, now)
+        fetching = []
+        for threads in self._threads:
+            if threads.group.fetching:
+                threads.begin(slowdown, self._database_seconds)
+                fetching.append(threads)
+            else:
+                threads.group.rest()
+        if len(fetching) > 1:
+            self._share(fetching, now)
+        for queue in self.queues.values():
+            queue.offered = queue.waiting + queue.fresh
+        for threads in fetching:
+            threads.serve(now)
             for ends, instance, queue in threads.started:
                 job = Single(ends, instance, queue)
                 heapq.heappush(self._singles, job)
                 instance.singles[id(job)] = queue.name
-            self._open(group, fetching)
+            self._open(threads.group)
 
-    def _open(self, group: Group, fetching: list[Instance]) -> None:
+    def _share(self, fetching: list[Threads], now: int) -> None:
+        """Idle threads of all profiles fetch alike: each gets its part of every queue it serves, before the rest."""
+        self._chance.shuffle(fetching)
+        for queue in self.queues.values():
+            ready = queue.waiting + queue.fresh
+            idle = sum(threads.free for threads in fetching if queue in threads.queues) if ready else 0.0
+            queue.parts = {
+                threads.group.profile.name: int(ready * threads.free / idle + self._chance.random())
+                for threads in fetching
+                if idle and queue in threads.queues
+            }
+        for threads in fetching:
+            for queue in threads.queues:
+                part = queue.parts.get(threads.group.profile.name, 0)
+                queue.offered = min(part, queue.waiting + queue.fresh)
+            threads.serve(now)
+
+    def _open(self, group: Group) -> None:
         """Connections are opened lazily and kept."""
-        fluid = math.ceil(sum(group.fluid_busy.values()) / len(fetching))
-        for instance in fetching:
-            used = min(instance.threads, instance.held + fluid)
-            instance.opened = max(instance.opened, used)
+        group.busy_threads = sum(group.fluid_busy.values())
+        fluid = math.ceil(group.busy_threads / len(group.fetching))
+        for instance in group.fetching:
+            if instance.held + fluid > instance.opened:
+                instance.opened = min(instance.threads, instance.held + fluid)
 
     def _slowdown(self) -> float:
         knee = self.trace.knee_busy_threads
@@ -159,6 +181,10 @@ class World:
             self._events, (self.now + seconds, self._order, instance.number, instance.invocation, what)
         )
 
+    def _become(self, instance: Instance, state: str) -> None:
+        instance.become(state, self.now)
+        self.group_of[instance.number].look_again()
+
     def _boot(self, instance: Instance) -> None:
         instance.invocation += 1
         instance.pid = 1000 + instance.number * 1000 + instance.invocation
@@ -168,14 +194,16 @@ class World:
         instance.singles, instance.beat_busy = {}, instance.beat_busy.__class__()
         if not instance.there:
             self._alive += 1
-        instance.become("activating", self.now)
-        self._later(self._chance.uniform(*self.trace.boot_seconds), instance, "ready")
+        self._become(instance, "activating")
+        # The same start takes as long under every policy, so that none is lucky.
+        chance = random.Random(f"{self.trace.seed}/boot/{instance.number}/{self.now}")
+        self._later(chance.uniform(*self.trace.boot_seconds), instance, "ready")
 
     def _happen(self, instance: Instance, invocation: int, what: str) -> None:
         if instance.invocation != invocation:
             return
         if what == "ready" and instance.state == "activating":
-            instance.become("active", self.now)
+            self._become(instance, "active")
             self._beat(instance)
             self._later(self._chance.randint(1, self.trace.beat_seconds), instance, "beat")
         elif what == "beat" and instance.state in {"active", "deactivating"}:
@@ -190,7 +218,7 @@ class World:
         if "redis" in self.down:
             return
         group = self.group_of[instance.number]
-        fetching = max(1, sum(1 for i in group.instances if i.fetches))
+        fetching = max(1, len(group.fetching))
         instance.beat_at, instance.beat_quiet = self.now, instance.quiet
         busy = instance.beat_busy.__class__(instance.singles.values())
         if instance.fetches:
@@ -223,7 +251,7 @@ class World:
                 self.queues[name].push_back(self.now, 1)
         instance.singles, instance.held, instance.opened = {}, 0, 0
         instance.beat_at = -1
-        instance.become("inactive", self.now)
+        self._become(instance, "inactive")
         self._alive -= 1
 
     def start(self, number: int) -> str:
@@ -240,16 +268,17 @@ class World:
         if instance.state != "active":
             return "refused"
         instance.quiet = True
+        self.group_of[number].look_again()
         return "done"
 
     def stop(self, number: int) -> str:
         instance = self.instances[number]
         if instance.state == "activating":
-            instance.become("deactivating", self.now)
+            self._become(instance, "deactivating")
             self._later(EXIT_SECONDS, instance, "exit")
         elif instance.state == "active":
             instance.quiet = True
-            instance.become("deactivating", self.now)
+            self._become(instance, "deactivating")
             self._later(SHUTDOWN_SECONDS if instance.held else EXIT_SECONDS, instance, "exit")
         return "done"
 
@@ -268,12 +297,12 @@ class World:
         serving = [i for i in self.instances.values() if i.state == "active"]
         for instance in self._chance.sample(serving, min(count, len(serving))):
             group = self.group_of[instance.number]
-            fetching = max(1, sum(1 for i in group.instances if i.fetches))
-            fluid = sum(group.fluid_busy.values()) / fetching if instance.fetches else 0.0
+            fetching = max(1, len(group.fetching))
+            fluid = group.busy_threads / fetching if instance.fetches else 0.0
             self.lost_jobs += len(instance.singles) + round(fluid)
             instance.singles, instance.held = {}, 0
             instance.invocation += 1
-            instance.become("activating", self.now)
+            self._become(instance, "activating")
             instance.beat_at = -1
             self._later(RESTART_SECONDS, instance, "restart")
 
@@ -283,7 +312,7 @@ class World:
         return round(value_at(self.trace.others, float(self.now)))
 
     def claims(self) -> int:
-        return sum(i.profile.claim_connections for i in self.instances.values() if i.there)
+        return sum([group.claims_connections for group in self.groups])
 
     def resident_bytes(self, instance: Instance) -> int:
         """A process grows towards its size of a day, half the way in four hours."""
@@ -292,5 +321,5 @@ class World:
         return int(first + (last - first) * (1.0 - 0.5 ** (age / 14_400.0)))
 
     def memory_available_bytes(self) -> int:
-        used = sum(self.resident_bytes(i) for i in self.instances.values() if i.there)
+        used = sum(self.resident_bytes(i) for group in self.groups for i in group.there)
         return max(0, int(self.trace.memory_bytes * 0.95) - used)
