@@ -15,7 +15,7 @@ help:
 	@echo "make demo       watch fleetd through a surge, on real Redis, Postgres, systemd and Sidekiq (ARGS=--keep: leave it running)"
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make test-unit  what needs no virtual hosts, in a minute"
-	@echo "make test-long  the long campaigns, about 50 minutes; figures: benchmarks/lifecycle.md"
+	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"
 	@echo "make install    install on this worker VM: /opt/fleetd, units, polkit rule, bus policy (root)"
 
 prepare:

@@ -202,16 +202,21 @@ class Loader:
 
 def start(main: Host, load: Load) -> Loader:
     """Start enqueuing into the Redis of host `main`."""
+    return launch(main, "lab.load", [], json.dumps(dataclasses.asdict(load)))
+
+
+def launch(main: Host, program: str, arguments: Sequence[str], text: str) -> Loader:
+    """Start a module of the lab as a loader: ADDRESS RECORD and `arguments`, `text` on its standard input."""
     record = _record(main)
     process = main.lab.popen(
-        [sys.executable, "-m", "lab.load", main.address, str(record)],
+        [sys.executable, "-m", program, main.address, str(record), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
     )
     with namespaces.piped(process.stdin) as told:
-        told.write(json.dumps(dataclasses.asdict(load)))
+        told.write(text)
     process.stdin = None
     return Loader(process, record)
 
@@ -245,8 +250,8 @@ def _record(main: Host) -> Path:
     return path
 
 
-def run(address: str, load: Load, record: IO[str]) -> int:
-    """Enqueue a whole load in its own time and return the number of jobs.
+def run(address: str, load: Load, jobs: Iterator[Job], record: IO[str]) -> int:
+    """Enqueue these jobs as each is due and return the number of jobs.
 
     Jobs that are due while Redis is away are enqueued as soon as it is back.
     """
@@ -254,7 +259,6 @@ def run(address: str, load: Load, record: IO[str]) -> int:
     connection: Connection | None = None
     waiting: list[Job] = []
     count = 0
-    jobs = jobs_of(load)
     coming = next(jobs, None)
     while coming is not None or waiting:
         now = time.monotonic() - begin
@@ -288,7 +292,7 @@ def main() -> None:
     lengths = None if told["lengths"] is None else Lengths(**told["lengths"])
     load = Load(**{**told, "phases": phases, "lengths": lengths})
     with Path(path).open("w") as record:
-        print(run(address, load, record))
+        print(run(address, load, jobs_of(load), record))
 
 
 if __name__ == "__main__":

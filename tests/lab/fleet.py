@@ -127,6 +127,14 @@ class Fleet:
                 found.append((at, int(number) if number else "scheduler"))
         return found
 
+    def systemd_did(self, verb: str) -> list[tuple[float, int]]:
+        """(Unix time, number) of each start or stop of an instance that systemd brought to its end, oldest first."""
+        return [
+            (int(e["__REALTIME_TIMESTAMP"]) / 1e6, int(e["UNIT"].partition("@")[2].removesuffix(".service")))
+            for e in self._journal("mastodon-sidekiq@*")
+            if (e.get("JOB_TYPE"), e.get("JOB_RESULT")) == (verb, "done")
+        ]
+
     def _journal(self, unit: str) -> list[dict[str, Any]]:
         lines = self.worker.run(["journalctl", "--no-pager", "-o", "json", "--unit", unit]).stdout
         return [json.loads(line) for line in lines.splitlines()]

@@ -73,6 +73,24 @@ def test_service_is_not_preemptive() -> None:
     assert made.queues["default"].waiting == 0
 
 
+def test_a_thread_goes_on_with_the_next_job_when_one_ends_not_when_the_second_does() -> None:
+    made, _ = world(trace(queue("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900))
+    made.advance_to(900)  # 10 threads
+    assert served(made) == pytest.approx(900 * 10 / 1.3, rel=0.05)
+    assert all(i.held <= i.threads for i in made.instances.values())
+
+
+@pytest.mark.parametrize("seconds", [5, 10])
+def test_a_process_beats_as_often_as_the_trace_says(seconds: int) -> None:
+    made, _ = world(trace(queue("default", "[[0, 10]]"), head=f"beat_seconds = {seconds}"))
+    [instance] = [i for i in made.instances.values() if i.there]
+    beats = set()
+    for second in range(1, 101):
+        made.advance_to(second)
+        beats.add(instance.beat_at)
+    assert len(beats) == pytest.approx(100 / seconds, abs=1)
+
+
 def test_readings_are_up_to_a_beat_old_and_staggered() -> None:
     many = trace(queue("default", "[[0, 100]]"), head="initial_instances = 4")
     made, rules = world(many)

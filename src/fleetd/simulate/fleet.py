@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 
 from fleetd.core.policy import Profile
 
-BEAT_SECONDS = 10
 RESTART_SECONDS = 5
 #: From the stop of an idle process until it is gone.
 EXIT_SECONDS = 1
@@ -90,6 +89,7 @@ class Group:
         self.busy_threads = 0.0  # their sum
         self.served = 0.0  # jobs done since the last heartbeat that flushed them
         self.turn = 0
+        self.spare: deque[tuple[float, Instance]] = deque()  # threads left within the last second, and when
         self.order = [queue for queue, _ in profile.queues]
         self.weights = dict(profile.queues)
 

@@ -1,6 +1,7 @@
 """One second of work: who fetches what. Threads of a profile are one pool; queues are served in its own order.
 
-A fluid queue takes `jobs × mean service` of the free thread-seconds; a single job takes a thread until it is done.
+A fluid queue takes `jobs × mean service` of the free thread-seconds; a single job takes a thread until it is done, and
+what waits takes the thread over at that moment, not at the next whole second.
 Beyond the database's knee every job takes `busy / knee` times as long, so the second holds less work.
 """
 
@@ -18,12 +19,14 @@ class Threads:
         self.queues = [queues[name] for name in group.order if name in queues]
         self.free = 0.0
         self.slowdown = 1.0
-        self.started: list[tuple[Instance, SimQueue]] = []
+        self.database_seconds = 0.0  # now, as single jobs count it
+        self.started: list[tuple[float, Instance, SimQueue]] = []  # when it ends, where, what
 
-    def begin(self, slowdown: float) -> None:
+    def begin(self, slowdown: float, database_seconds: float) -> None:
         """A new second: all threads that no single job holds are free."""
         self.free = float(sum([i.threads - i.held for i in self.group.fetching]))
         self.slowdown = slowdown
+        self.database_seconds = database_seconds
         self.started = []
         self.group.fluid_busy = {}
 
@@ -76,11 +79,10 @@ class Threads:
     def _take(self, queue: SimQueue, jobs: int, now: int) -> None:
         if jobs <= 0:
             return
-        queue.take(jobs, now)
         if queue.single:
-            self.free -= jobs
-            self._start(queue, jobs)
+            self._start(queue, jobs, now)
             return
+        queue.take(jobs, now)
         used = jobs * queue.mean_seconds * self.slowdown
         if used > self.free:
             used = max(self.free, 0.0)
@@ -89,14 +91,32 @@ class Threads:
         busy[queue.name] = busy.get(queue.name, 0.0) + used
         self.group.served += jobs
 
-    def _start(self, queue: SimQueue, jobs: int) -> None:
-        """Single jobs go to the instances in turn, where a thread is free."""
-        group, fetching = self.group, self.group.fetching
-        for _ in range(jobs):
-            for _ in range(len(fetching)):
-                group.turn = (group.turn + 1) % len(fetching)
-                instance = fetching[group.turn]
-                if instance.held < instance.threads:
-                    break
+    def _start(self, queue: SimQueue, threads: int, now: int) -> None:
+        """Fetch single jobs until so many threads are held; those that are over by now hold none."""
+        held = 0
+        while held < threads and queue.offered > 0:
+            begins, instance = self._thread(queue.waiting > 0)
+            queue.take(1, now)
+            ends = begins + queue.draw_service()
+            if ends <= self.database_seconds:
+                self.group.served += 1
+                self.group.spare.append((ends, instance))
+                continue
             instance.held += 1
-            self.started.append((instance, queue))
+            held += 1
+            self.started.append((ends, instance, queue))
+        self.free -= held
+
+    def _thread(self, waited: bool) -> tuple[float, Instance]:
+        """Who fetches a job, and since when: a thread just left, if the job waited for one; else the next in turn."""
+        group, fetching = self.group, self.group.fetching
+        while waited and group.spare:
+            left_at, instance = group.spare.popleft()
+            if instance.fetches and instance.held < instance.threads:
+                return left_at, instance
+        for _ in range(len(fetching)):
+            group.turn = (group.turn + 1) % len(fetching)
+            instance = fetching[group.turn]
+            if instance.held < instance.threads:
+                break
+        return self.database_seconds, instance

@@ -15,7 +15,14 @@ from fleetd.config.wording import show
 from fleetd.core.facts import Value
 from fleetd.core.policy import Profile
 from fleetd.errors import ConfigError, ConfigProblem
-from fleetd.simulate.trace_file import FaultSection, HostSection, Points, QueueSection, TraceFile
+from fleetd.simulate.trace_file import (
+    BEAT_SECONDS,
+    FaultSection,
+    HostSection,
+    Points,
+    QueueSection,
+    TraceFile,
+)
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 
@@ -47,6 +54,7 @@ class Trace(Value, frozen=True, kw_only=True):
     duration_seconds: float
     tick_seconds: float
     boot_seconds: tuple[float, float]
+    beat_seconds: int = BEAT_SECONDS  # between two heartbeats of a process
     initial_instances: int
     targets_seconds: dict[str, float]
     queues: tuple[QueueTraffic, ...]
@@ -102,6 +110,7 @@ def _trace(file: TraceFile, problems: list[ConfigProblem]) -> Trace:
         duration_seconds=duration,
         tick_seconds=file.tick_seconds,
         boot_seconds=file.boot_seconds,
+        beat_seconds=file.beat_seconds,
         initial_instances=file.initial_instances,
         targets_seconds=file.targets,
         queues=queues,

@@ -8,6 +8,8 @@ from msgspec import Meta
 
 from fleetd.config.schema import INSTANCES_MAX, Pool, QueueName, Section, Threads
 
+#: Of Sidekiq from 7 on; up to 6.5 it is 5 s.
+BEAT_SECONDS = 10
 DURATION_SECONDS_MAX = 31 * 86_400.0
 POINTS_MAX = 200_000
 
@@ -60,6 +62,7 @@ class TraceFile(Section, frozen=True, kw_only=True):
     duration_seconds: Annotated[float, Meta(ge=60, le=DURATION_SECONDS_MAX)] | None = None
     tick_seconds: Annotated[float, Meta(ge=1, le=60)] = 5.0
     boot_seconds: tuple[float, float] = (12.0, 30.0)
+    beat_seconds: Annotated[int, Meta(ge=1, le=30)] = BEAT_SECONDS
     initial_instances: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] = 1
     targets: dict[str, Annotated[float, Meta(ge=0.1, le=86_400)]] = {}
     queues: dict[str, QueueSection] = {}

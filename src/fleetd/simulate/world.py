@@ -1,7 +1,8 @@
 """The simulated world: queues, instances, the database and the host, in steps of a second.
 
-It is honest where a policy could be flattered: service is not preemptive, heartbeats are up to 10 s old and staggered,
-counters are flushed with them, boots take their time, a quiet instance keeps its threads until its jobs are done.
+It is honest where a policy could be flattered: service is not preemptive, heartbeats are as old as Sidekiq's and
+staggered, counters are flushed with them, boots take their time, a quiet instance keeps its threads until its jobs are
+done.
 """
 
 from __future__ import annotations
@@ -12,14 +13,7 @@ import random
 
 from fleetd.core.policy import Policy
 from fleetd.simulate.arrivals import arrivals
-from fleetd.simulate.fleet import (
-    BEAT_SECONDS,
-    EXIT_SECONDS,
-    RESTART_SECONDS,
-    SHUTDOWN_SECONDS,
-    Group,
-    Instance,
-)
+from fleetd.simulate.fleet import EXIT_SECONDS, RESTART_SECONDS, SHUTDOWN_SECONDS, Group, Instance
 from fleetd.simulate.queues import SimQueue
 from fleetd.simulate.service import Threads
 from fleetd.simulate.trace import Trace, value_at
@@ -61,7 +55,6 @@ class World:
         self.lost_jobs = 0
         self.instance_seconds = 0
         self.busy_threads = 0.0  # truly, in the last second
-        self.claims_most = 0
         self._chance = random.Random(f"{trace.seed}/world")
         self._events: list[tuple[float, int, int, int, str]] = []  # (at, order, number, invocation, what)
         self._order = 0
@@ -77,7 +70,7 @@ class World:
                 instance.began_at = -RUN_BEFORE_SECONDS
                 group.look_again()
                 self._beat(instance)
-                self._later(self._chance.randint(1, BEAT_SECONDS), instance, "beat")
+                self._later(self._chance.randint(1, self.trace.beat_seconds), instance, "beat")
 
     # -- time
 
@@ -121,7 +114,7 @@ class World:
         fetching = []
         for threads in self._threads:
             if threads.group.fetching:
-                threads.begin(slowdown)
+                threads.begin(slowdown, self._database_seconds)
                 fetching.append(threads)
             else:
                 threads.group.rest()
@@ -131,8 +124,8 @@ class World:
             queue.offered = queue.waiting + queue.fresh
         for threads in fetching:
             threads.serve(now)
-            for instance, queue in threads.started:
-                job = Single(self._database_seconds + queue.draw_service(), instance, queue)
+            for ends, instance, queue in threads.started:
+                job = Single(ends, instance, queue)
                 heapq.heappush(self._singles, job)
                 instance.singles[id(job)] = queue.name
             threads.group.open_connections()
@@ -160,13 +153,17 @@ class World:
 
     def _finish(self) -> None:
         singles = self._singles
+        for group in self.groups:
+            group.spare.clear()
         while singles and singles[0].ends <= self._database_seconds:
             job = heapq.heappop(singles)
             instance = job.instance
             if instance.singles.pop(id(job), None) is None or instance.invocation != job.invocation:
                 continue  # died, or was pushed back
             instance.held -= 1
-            self.group_of[instance.number].served += 1
+            group = self.group_of[instance.number]
+            group.served += 1
+            group.spare.append((job.ends, instance))
             if instance.state == "deactivating" and not instance.held:
                 self._later(EXIT_SECONDS, instance, "exit")
 
@@ -204,10 +201,10 @@ class World:
         if what == "ready" and instance.state == "activating":
             self._become(instance, "active")
             self._beat(instance)
-            self._later(self._chance.randint(1, BEAT_SECONDS), instance, "beat")
+            self._later(self._chance.randint(1, self.trace.beat_seconds), instance, "beat")
         elif what == "beat" and instance.state in {"active", "deactivating"}:
             self._beat(instance)
-            self._later(BEAT_SECONDS, instance, "beat")
+            self._later(self.trace.beat_seconds, instance, "beat")
         elif what == "restart":
             self._boot(instance)
         elif what == "exit" and instance.state == "deactivating":

@@ -1,0 +1,52 @@
+"""The section "Simulation beside real Sidekiq" of benchmarks/policies.md.
+
+    sudo env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m benchmarks.beside_sidekiq
+
+Takes a quarter of an hour on virtual hosts of the lab. Plays each trace on real Sidekiq and in the simulator, writes
+the table into the file and leaves the rest of it alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.lab import honest
+from tests.lab.agreement import HEAD, disagreements, rows
+
+FILE = Path(__file__).with_name("policies.md")
+HEADING = "## Simulation beside real Sidekiq"
+INTRODUCTION = """\
+Made by `python -m benchmarks.beside_sidekiq` as root; `make test-long` plays the same, and fails where a p95
+wait is apart by more than 25 % and more than 1 s, or the instances (summed up over time, or on average of all seconds)
+by more than 25 %. The traces are two of those above, cut to minutes and to what two cores carry:
+`benchmarks/traces/lab/`, whose `fleetd.toml` both worlds read. Both get the same number of jobs in the same seconds,
+drawn from the same lengths; the real ones sleep. Real waits last from `enqueued_at` to the run; real instances are
+those of fleetd's steps and of systemd's journal."""
+TOLD = """\
+How long boots and jobs took the simulator was told as measured (in brackets: what the trace says); the load of the
+machine was {load:.0f} on {cores} cores, other work included:"""
+
+
+def main() -> None:
+    table, remarks = list(HEAD), []
+    for name in honest.LONG:
+        trace, real = honest.trace_of(name), honest.played(name)
+        simulated = honest.simulated(honest.as_it_was(trace, real))
+        table += rows(name, real.course, simulated)
+        remarks.append(f"- `{name}`: {honest.told(trace, real)}.")
+        remarks += [f"- further apart than it may be: {s}." for s in disagreements(real.course, simulated)]
+    machine = TOLD.format(load=os.getloadavg()[2], cores=os.cpu_count())
+    section = "\n".join([HEADING, "", INTRODUCTION, "", *table, "", machine, "", *remarks, ""])
+    FILE.write_text(replaced(FILE.read_text(), section))
+
+
+def replaced(text: str, section: str) -> str:
+    """The file with this section in place of the one with its heading, or at the end."""
+    before, found, after = text.partition(f"{HEADING}\n")
+    _, more, rest = after.partition("\n## ") if found else ("", "", "")
+    return f"{before.rstrip()}\n\n{section}{more}{rest}"
+
+
+if __name__ == "__main__":
+    main()
