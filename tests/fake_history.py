@@ -42,4 +42,9 @@ class FakeHistory:
             entries=tuple(e for b in self.batches for e in b.entries if e.at_seconds >= since_seconds),
             policies=(*before, *(c for c in changes if c.at_seconds > since_seconds)),
             spells=tuple(spells),
+            newest_seconds=max(
+                [s.at_seconds for b in self.batches for s in b.samples]
+                + [e.at_seconds for b in self.batches for e in b.entries],
+                default=None,
+            ),
         )

@@ -58,6 +58,7 @@ def what_is_appended_is_read_in_order(stage: HistoryStage) -> None:
     assert len(found.spells) == 1
     assert history.problem == ""
     assert stage.source.read(stage.at, samples=False).samples == ()
+    assert stage.source.read(stage.at + 9000, samples=False).newest_seconds == stage.at + 115
 
 
 def only_what_is_asked_for(stage: HistoryStage) -> None:

@@ -20,6 +20,7 @@ BUSY_SECONDS = 5.0
 GAP_SECONDS = 90.0
 #: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply; reading as it is, is
 #: better than not at all.
+_NEWEST = "SELECT max(at) FROM (SELECT max(ends) AS at FROM readings UNION ALL SELECT max(at) FROM entries)"
 _NEEDS_WRITER = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -93,6 +94,7 @@ class SqliteHistorySource:
                 entries=entries,
                 policies=policies,
                 spells=self._spells(connection, since_seconds),
+                newest_seconds=connection.execute(_NEWEST).fetchone()[0],
                 unreadable_rows=bad,
             )
 

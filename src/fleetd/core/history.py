@@ -103,4 +103,5 @@ class Recording(Value, frozen=True, kw_only=True):
     entries: tuple[Entry, ...] = ()
     policies: tuple[PolicyChange, ...] = ()
     spells: tuple[Spell, ...] = ()
+    newest_seconds: float | None = None  # of all that is kept, also before; None: nothing is
     unreadable_rows: int = 0

@@ -25,7 +25,7 @@ Matrix = list[list[float]]
 
 
 def fitted_seconds(windows: list[Window], learnt: dict[str, float]) -> dict[str, float]:
-    """Seconds a job takes, of each queue that was ever busy. `learnt`: believed of those that are not Mastodon's own."""
+    """Seconds a job takes, of each queue that was ever busy. `learnt`: believed of those not Mastodon's own."""
     low, high = SERVICE_SECONDS_RANGE
     spent: dict[str, float] = {}
     for _, busy in windows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 from fleetd.core.policy import Profile
@@ -10,7 +11,7 @@ from fleetd.simulate.trace import Fault, QueueTraffic, Trace
 from fleetd.simulate.trace_file import Points
 
 #: Points of a curve on one line.
-POINTS_A_LINE = 8
+POINTS_A_LINE = 6
 
 
 def trace_text(trace: Trace, comments: tuple[str, ...] = ()) -> str:
@@ -27,7 +28,7 @@ def _lines(trace: Trace) -> Iterator[str]:
     yield f"initial_instances = {trace.initial_instances}"
     if trace.targets_seconds:
         yield "\n[targets]"
-        yield from (f"{_quoted(q)} = {_number(s)}" for q, s in trace.targets_seconds.items())
+        yield from (f"{_key(q)} = {_number(s)}" for q, s in trace.targets_seconds.items())
     for queue in trace.queues:
         yield from _queue(queue)
     for profile in trace.profiles:
@@ -45,7 +46,7 @@ def _lines(trace: Trace) -> Iterator[str]:
 
 
 def _queue(queue: QueueTraffic) -> Iterator[str]:
-    yield f"\n[queues.{_quoted(queue.name)}]"
+    yield f"\n[queues.{_key(queue.name)}]"
     yield f"arrivals_per_second = {_points(queue.arrivals_per_second)}"
     yield f"bursts = {_points(queue.bursts)}"
     mean, sigma = _number(queue.service_mean_seconds), _number(queue.service_sigma)
@@ -53,10 +54,10 @@ def _queue(queue: QueueTraffic) -> Iterator[str]:
 
 
 def _profile(profile: Profile) -> Iterator[str]:
-    yield f"\n[profiles.{_quoted(profile.name)}]"
+    yield f"\n[profiles.{_key(profile.name)}]"
     yield f'order = "{profile.order}"'
     if profile.order == "weighted":
-        weights = ", ".join(f"{_quoted(queue)} = {weight}" for queue, weight in profile.queues)
+        weights = ", ".join(f"{_key(queue)} = {weight}" for queue, weight in profile.queues)
         yield f"weights = {{ {weights} }}"
     else:
         yield f"queues = [{', '.join(_quoted(queue) for queue, _ in profile.queues)}]"
@@ -95,6 +96,10 @@ def _points(points: Points) -> str:
 def _quoted(text: str) -> str:
     """A TOML basic string; JSON's escapes are TOML's, but for DEL, which TOML wants escaped."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
 
 
 def _one_line(text: str) -> str:
