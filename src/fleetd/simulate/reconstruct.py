@@ -42,6 +42,7 @@ class Reconstruction(Value, frozen=True, kw_only=True):
     policy: Policy  # that was in force at the end
     sizes: dict[str, Points]  # of each profile: instances that were capacity, from then on
     ages: dict[str, Points]  # of each queue: the oldest job's age, where it was watched
+    unwatched: tuple[tuple[float, float], ...]  # times in which nobody knows how long jobs waited
     notes: tuple[str, ...]  # what is not as it was, as sentences
 
 
@@ -52,14 +53,15 @@ def reconstruct(recording: Recording, name: str) -> Reconstruction:
     policy = recording.policies[-1].policy
     line = timeline(recording.samples)
     read = readings(line)
-    parts = flows(read)
+    parts = flows(read, tuple(gap.to_second for gap in line.gaps if gap.cut))
+    lasts = round(line.duration_seconds, 1)
     seconds = fitted_seconds(windows(parts), learnt_seconds(line))
     came = arrivals(parts, seconds)
     down, shut_out = surroundings.faults(line, read)
     served = {queue for profile in policy.profiles for queue, _ in profile.queues}
     queues = tuple(
         _traffic(
-            queue, came, read, seconds.get(queue, PRIOR_SECONDS.get(queue, PRIOR_OTHER_SECONDS)), line, down
+            queue, came, read, seconds.get(queue, PRIOR_SECONDS.get(queue, PRIOR_OTHER_SECONDS)), lasts, down
         )
         for queue in sorted({q for r in read for q in r.queues} & served)
     )
@@ -67,7 +69,7 @@ def reconstruct(recording: Recording, name: str) -> Reconstruction:
     trace = Trace(
         name=name,
         seed=1,
-        duration_seconds=line.duration_seconds,
+        duration_seconds=lasts,
         tick_seconds=policy.pace.tick_seconds,
         boot_seconds=surroundings.boot_seconds(line),
         initial_instances=surroundings.initial_instances(line, policy),
@@ -80,7 +82,9 @@ def reconstruct(recording: Recording, name: str) -> Reconstruction:
         memory_bytes=surroundings.memory_bytes(line),
         instance_memory_bytes=surroundings.instance_memory_bytes(line, policy),
         faults=tuple(
-            Fault(at_seconds=o.from_second, until_seconds=o.to_second, source=o.source)
+            Fault(
+                at_seconds=float(int(o.from_second)), until_seconds=float(round(o.to_second)), source=o.source
+            )
             for o in sorted(down, key=lambda o: o.from_second)
         ),
     )
@@ -88,7 +92,8 @@ def reconstruct(recording: Recording, name: str) -> Reconstruction:
         trace=trace,
         policy=policy,
         sizes=surroundings.sizes(line, policy),
-        ages=surroundings.ages(read, line),
+        ages=surroundings.ages(read),
+        unwatched=surroundings.unwatched(read),
         notes=(*_time_notes(line, recording, policy), *_work_notes(line, policy, came), *shut_out),
     )
 
@@ -112,7 +117,7 @@ def _traffic(
     came: list[Arrivals],
     read: list[Reading],
     service_seconds: float,
-    line: Timeline,
+    duration_seconds: float,
     down: list[Outage],
 ) -> QueueTraffic:
     idle_ages = {
@@ -125,7 +130,7 @@ def _traffic(
     begun = ((0.0, float(waiting)),) if waiting else ()
     return QueueTraffic(
         name=queue,
-        arrivals_per_second=steps_of(rest, line.duration_seconds),
+        arrivals_per_second=steps_of(rest, duration_seconds),
         bursts=(*begun, *bursts),
         service_mean_seconds=round(service_seconds, 4),
         service_sigma=SIGMA_PRIOR,

@@ -97,6 +97,8 @@ def run_as_recorded(
     ages: dict[str, list[tuple[float, float]]] = {q.name: [] for q in found.trace.queues}
 
     def seen(second: float, oldest: dict[str, float]) -> None:
+        if any(begin < second < end for begin, end in found.unwatched):
+            return
         for name, age in oldest.items():
             ages[name].append((second, age))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 from statistics import quantiles
 
 from fleetd.core.decision import InstanceState
@@ -16,6 +17,7 @@ MEMORY_BYTES_PRIOR = 32 * 1024.0**3
 MEBIBYTE = 1024.0 * 1024.0
 #: Others' connections are looked at so often; the highest of each time counts.
 OTHERS_SECONDS = 60.0
+UNWATCHED_SECONDS = 30.0
 #: Workers that did less than this share of what was to be expected stood still with what could not be read.
 STANDSTILL_SHARE = 0.3
 
@@ -43,13 +45,18 @@ def initial_instances(line: Timeline, policy: Policy) -> int:
     return round(sum(begun) / len(begun)) if begun else 1
 
 
-def ages(read: list[Reading], line: Timeline) -> dict[str, Points]:
-    """The oldest job's age in each queue, at each reading that stands in no gap."""
+def ages(read: list[Reading]) -> dict[str, Points]:
+    """The oldest job's age in each queue, at each reading."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for reading in read:
         for name, queue in reading.queues.items():
             found[name].append((reading.second, queue.oldest_age_milliseconds / 1000.0))
     return {name: tuple(points) for name, points in found.items()}
+
+
+def unwatched(read: list[Reading]) -> tuple[tuple[float, float], ...]:
+    """Between readings that are further apart than a few looks."""
+    return tuple((a.second, b.second) for a, b in pairwise(read) if b.second - a.second > UNWATCHED_SECONDS)
 
 
 def connections(line: Timeline) -> tuple[int, Points]:

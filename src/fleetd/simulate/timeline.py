@@ -58,10 +58,6 @@ class Timeline(Value, frozen=True, kw_only=True):
     def duration_seconds(self) -> float:
         return self.moments[-1].second
 
-    def watched(self, second: float) -> bool:
-        """Whether this second is within no gap."""
-        return not any(gap.from_second < second < gap.to_second for gap in self.gaps)
-
 
 class Reading(Value, frozen=True, kw_only=True):
     """A moment at which Sidekiq could be read."""

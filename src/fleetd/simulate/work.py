@@ -35,13 +35,15 @@ class Flow(Value, frozen=True, kw_only=True):
     growth_jobs: dict[str, int]  # of the queues' lengths
 
 
-def flows(readings: list[Reading]) -> list[Flow]:
-    """A counter that went back (Redis lost it) says nothing: 0 there."""
+def flows(readings: list[Reading], seams: tuple[float, ...]) -> list[Flow]:
+    """A counter that went back (Redis lost it) says nothing: 0 there; so it is at `seams`, where time was cut out."""
     return [
         Flow(
             from_second=before.second,
             to_second=after.second,
-            done_jobs=float(max(0, after.processed_jobs_total - before.processed_jobs_total)),
+            done_jobs=0.0
+            if any(before.second < seam <= after.second for seam in seams)
+            else float(max(0, after.processed_jobs_total - before.processed_jobs_total)),
             busy_thread_seconds={
                 name: (before.queues[name].busy_threads + queue.busy_threads)
                 / 2.0
