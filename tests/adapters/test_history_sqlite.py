@@ -343,6 +343,25 @@ def test_a_disk_that_hangs_stops_nothing(path: Path, at: float, monkeypatch: pyt
     thaw.set()
 
 
+def test_a_host_without_room_for_a_thread_stops_nothing(
+    path: Path, at: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    history = opened(path)
+    with monkeypatch.context() as patched, capture_logs() as said:
+        patched.setattr(threading.Thread, "start", refuse)
+        for n in range(3):
+            history.append(minute(at + n, "lost"))
+    assert "can't start new thread" in history.problem
+    assert len(said) == 1
+    history.append(minute(at + 60, "kept"))
+    history.close()
+    assert history.problem == ""
+    assert sentences(path) == ["kept"]
+
+
 @pytest.mark.parametrize("kind", ["directory", "fifo", "link to nothing"])
 def test_something_else_in_its_place_is_said(path: Path, at: float, kind: str) -> None:
     if kind == "directory":

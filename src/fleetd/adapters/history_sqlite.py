@@ -67,15 +67,24 @@ class SqliteHistory:
         """Never blocks, never raises."""
         if self._closed or batch.empty or self._days <= 0:
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="history", daemon=True)
-            self._thread.start()
+        if self._thread is None and not self._start():
+            return
         try:
             self._batches.put_nowait(batch)
         except queue.Full:
             if not self._stuck:
                 self._stuck = f"the history is not kept: the disk under {self._path} does not answer"
                 _log.warning(self._stuck)
+
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._work, name="history", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the host, or TasksMax=, allows no more
+            self._say(f"the history is not kept: {error}")
+            return False
+        self._thread = thread
+        return True
 
     def close(self) -> None:
         """Write what waits, within a few seconds, or drop it."""
@@ -93,24 +102,24 @@ class SqliteHistory:
             self._idle.clear()
             if batch is None:
                 return
-            self._waiting.extend(_rows(batch))
-            while len(self._waiting) > WAITING_ROWS_MAX:
-                self._waiting.popleft()
-            self._try()
+            try:
+                self._write(batch)
+            except Exception as error:  # a thread that dies would be silent for ever
+                self._say(f"the history is not kept: {type(error).__name__}: {error}")
 
-    def _try(self) -> None:
+    def _write(self, batch: Batch) -> None:
         from fleetd.adapters.history_file import (  # SQLite: a megabyte, where one is kept
             HistoryFileError,
             store,
         )
 
+        self._waiting.extend(_rows(batch))
+        while len(self._waiting) > WAITING_ROWS_MAX:
+            self._waiting.popleft()
         try:
             aside = store(self._path, list(self._waiting), days=self._days, bytes_max=self._bytes_max)
         except HistoryFileError as error:
             self._say(f"the history is not kept: {error}")
-            return
-        except Exception as error:  # a thread that dies would be silent for ever
-            self._say(f"the history is not kept: {type(error).__name__}: {error}")
             return
         self._waiting.clear()
         self._stuck = ""

@@ -34,8 +34,8 @@ Examples:
   fleetctl replay --since 24h --config new.toml
   fleetctl replay --since 7d --config new.toml --json | jq '.runs[].late_jobs'
 
-"current" is the configuration that fleetd ran with last. Nothing is touched and nothing connected to; it takes a few
-seconds for a day. docs/traces.md says what a reconstruction can't know.
+"current" is the configuration that fleetd ran with last. Nothing is touched and nothing connected to; a day may take a
+minute. docs/traces.md says what a reconstruction can't know.
 """,
 )
 @since_option("1d")
