@@ -11,6 +11,7 @@ from typing import Protocol
 
 from fleetd.core.decision import Plan, Step, StepResult
 from fleetd.core.facts import DatabaseFacts, HostFacts, PgBouncerFacts, SidekiqFacts, SystemdFacts, Value
+from fleetd.core.history import Batch, Recording
 from fleetd.core.status import Status
 
 
@@ -88,6 +89,31 @@ class MemoryStore(Protocol):
     def load(self) -> bytes | None: ...
 
     def save(self, content: bytes) -> None: ...
+
+
+class History(Protocol):
+    """Where samples and sentences go. Losing them loses nothing else, so nothing here raises or blocks a tick."""
+
+    @property
+    def problem(self) -> str:
+        """Why it is not being kept now, as a short sentence; "": it is."""
+        ...
+
+    def append(self, batch: Batch) -> None:
+        """Take it to be written soon; when that can't be done for long, the oldest that waits is dropped."""
+        ...
+
+    def close(self) -> None:
+        """Write what waits, within a few seconds, or drop it."""
+        ...
+
+
+class HistorySource(Protocol):
+    """What was kept, for people who ask later, whether fleetd runs or not."""
+
+    def read(self, since_seconds: float, *, samples: bool) -> Recording:
+        """All since this Unix time, `samples` only if asked for. Raises SourceUnavailableError with the reason."""
+        ...
 
 
 class Clock(Protocol):

@@ -5,7 +5,7 @@ from click.shell_completion import ShellComplete
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.cli.arguments import number_of, seconds_of
+from fleetd.cli.arguments import number_of, past_seconds_of, seconds_of
 from fleetd.cli.main import cli
 from fleetd.cli.status import Reach
 from fleetd.core.commands import ORDER_SECONDS_MAX
@@ -148,3 +148,10 @@ def test_completion_is_silent_without_a_daemon_or_with_a_strange_one() -> None:
 
     for fetch in (gone, broken, answering("{"), answering("nonsense")):
         assert suggested("pin", "", reach=Reach(fetch=fetch)) == []
+
+
+def test_the_past_reaches_from_a_minute_to_a_month() -> None:
+    assert [past_seconds_of(text) for text in ("1m", "2h", "1d", "31d")] == [60, 7200, 86_400, 31 * 86_400]
+    for text in ("0s", "59s", "32d", "2", "yesterday", ""):
+        with pytest.raises(ValueError):
+            past_seconds_of(text)

@@ -219,3 +219,17 @@ def _inline(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return json.dumps(value) if isinstance(value, str) else str(value)
+
+
+def test_history_has_bounds_that_an_admin_understands() -> None:
+    kept = parse('[history]\ndays = 0\nsize = "1 GiB"\n[profiles.a]\ninstances = 1\n')
+    assert (kept.history_days, kept.history_bytes_max) == (0, 1024**3)
+    for size, what in (
+        ('"10 KiB"', "out of range"),
+        ('"1 MB"', "is not a size"),
+        ('"99 GiB"', "out of range"),
+    ):
+        with pytest.raises(ConfigError, match=f"history.size: .* {what}"):
+            parse(f"[history]\nsize = {size}\n[profiles.a]\ninstances = 1\n")
+    with pytest.raises(ConfigError, match=r"history.days"):
+        parse("[history]\ndays = -1\n[profiles.a]\ninstances = 1\n")

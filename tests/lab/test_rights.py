@@ -106,6 +106,8 @@ def test_everyone_can_read(fleet: Fleet) -> None:
         ["sh", "-c", "echo >> /etc/fleetd/fleetd.toml"],
         ["cat", "/etc/fleetd/fleetd.toml"],  # it may hold a password
         ["ls", "/var/lib/fleetd"],
+        ["cat", "/var/lib/fleetd/host.json"],
+        ["sh", "-c", "echo >> /var/lib/fleetd/history.sqlite"],
         ["touch", "/opt/fleetd/bin/fleetctl"],
         ["curl", "-sf", "-X", "POST", "http://127.0.0.1:9849/metrics"],
     ],
@@ -298,7 +300,9 @@ def said_everywhere(fleet: Fleet) -> list[str]:
     for unit in ("fleetd", "fleetd-render"):
         found.append(try_as(host, None, "systemctl", "status", "--full", "--no-pager", unit).stdout)
         found.append(host.run(["systemctl", "show", unit]).stdout)
-    found.append(host.run(["sh", "-c", "cat /var/lib/mastodon-sidekiq/* /var/lib/fleetd/*"]).stdout)
+    kept = "cat /var/lib/mastodon-sidekiq/* /var/lib/fleetd/* | tr -c '[:print:]\\n' '?'"  # one is binary
+    found.append(host.run(["sh", "-c", kept]).stdout)
+    found.append(host.run([FLEETCTL, "history", "--since", "1d", "--json"]).stdout)
     found.append(host.run(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]).stdout)
     found.append(try_as(host, None, FLEETCTL, "status").stdout)
     found.append(host.run([FLEETCTL, "status", "--json"]).stdout)

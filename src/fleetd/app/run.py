@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from fleetd import __version__
 from fleetd.adapters import journal
 from fleetd.adapters.clock import BoottimeClock
 from fleetd.adapters.control_bus import ControlBus
+from fleetd.adapters.history_sqlite import SqliteHistory, history_path
 from fleetd.adapters.http import HttpListener, health_route, metrics_route
 from fleetd.adapters.sd_notify import SdNotify
 from fleetd.adapters.state_file import StateFile
@@ -33,6 +35,7 @@ from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.daemon.loop import Loop
 from fleetd.daemon.metrics import Metrics
 from fleetd.daemon.observe import Sources
+from fleetd.daemon.record import Recorder
 from fleetd.daemon.tick import Ticker
 from fleetd.errors import ConfigError, FleetdError, SourceUnavailableError
 
@@ -99,7 +102,13 @@ class Daemon:
         self._units = units
         self._service = SdNotify()
         self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
-        self._journalist = Journalist(_log.info, _log.warning)
+        self._history = SqliteHistory(
+            history_path(settings.state_directory),
+            days=settings.history_days,
+            bytes_max=settings.history_bytes_max,
+        )
+        self._recorder = Recorder(self._history, time.time)
+        self._journalist = Journalist(_log.info, _log.warning, self._recorder.note)
         store = StateFile(Path(settings.state_directory) / "host.json")
         ticker = Ticker(places.policy(settings.policy), sources, LocalLedger(), store)
         self._loop = Loop(
@@ -109,6 +118,7 @@ class Daemon:
             (self._metrics,),
             self._service,
             before_tick=self._before_tick,
+            recorder=self._recorder,
         )
         self._control = ControlBus(
             version=__version__,
@@ -145,12 +155,16 @@ class Daemon:
                 task.cancel()
             await self._control.close()
             self._http.stop()
+            self._recorder.note("daemon", "fleetd stopped; the workers run on")
+            self._recorder.flush()
+            await asyncio.to_thread(self._history.close)
 
     def _greet(self) -> None:
         profiles = ", ".join(
             f"{p.name} {p.min_instances}-{p.max_instances}" for p in self._settings.policy.profiles
         )
         _log.info(f"fleetd {__version__} on {self._settings.policy.host}: {profiles}")
+        self._recorder.note("daemon", f"fleetd {__version__} started: {profiles}")
         self._say_places()
 
     def _say_places(self) -> None:
@@ -194,7 +208,9 @@ class Daemon:
             self._off_the_bus = ""
 
     def _tell_problems(self) -> None:
-        self._loop.problems = tuple(problem for problem in (self._refused, self._http.problem) if problem)
+        self._loop.problems = tuple(
+            problem for problem in (self._refused, self._http.problem, self._history.problem) if problem
+        )
 
     def _reload_soon(self, reloads: set[asyncio.Task[None]]) -> None:
         async def reload() -> None:
@@ -231,6 +247,7 @@ class Daemon:
             journal.set_level(settings.log_level)
         if settings.http != self._settings.http or settings.state_directory != self._settings.state_directory:
             _log.warning("http.listen and state.directory change with a restart of fleetd, not with a reload")
+        self._history.keep(days=settings.history_days, bytes_max=settings.history_bytes_max)
         self._settings, self._places = settings, places
         self._refused = ""
         self._tell_problems()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: Nobody waits longer for a suggestion.
 COMPLETION_SECONDS_MAX = 1.0
 COUNT_MAX = 9999
+PAST_SECONDS_MIN, PAST_SECONDS_MAX = 60.0, 31 * 86_400.0
 _TYPED_CHARACTERS_MAX = 200
 _UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _LENGTH = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,6}}){unit})?" for unit in _UNIT_SECONDS))
@@ -33,6 +34,26 @@ def seconds_of(text: str) -> float:
 
     Raises ValueError with a sentence for anything else.
     """
+    seconds = _length_of(text)
+    if seconds == 0:
+        raise ValueError(f"'{_shortened(text)}' is no time at all. Leave --for out for the default.")
+    if seconds > ORDER_SECONDS_MAX:
+        raise ValueError(f"'{_shortened(text)}' is too long: no order lasts more than 7d.")
+    return seconds
+
+
+def past_seconds_of(text: str) -> float:
+    """How far back `--since` goes: written as for orders, from a minute to 31 days.
+
+    Raises ValueError with a sentence for anything else.
+    """
+    seconds = _length_of(text)
+    if not PAST_SECONDS_MIN <= seconds <= PAST_SECONDS_MAX:
+        raise ValueError(f"'{_shortened(text)}' is out of range: write 1m to 31d, e.g. 2h or 1d.")
+    return seconds
+
+
+def _length_of(text: str) -> float:
     typed = "".join(text[:_TYPED_CHARACTERS_MAX].lower().split()).replace("min", "m")
     match = _LENGTH.fullmatch(typed)
     named = "" if match is None else "".join(part for part in match.groups() if part)
@@ -40,12 +61,7 @@ def seconds_of(text: str) -> float:
     if match is None or not named:
         unit = " without a unit" if re.fullmatch(r"[0-9]+", typed) else ""
         raise ValueError(f"{shown} is no length of time{unit}. Write it as 90s, 30m, 2h, 1h30m or 1d.")
-    seconds = float(sum(_UNIT_SECONDS[unit] * int(part) for unit, part in match.groupdict().items() if part))
-    if seconds == 0:
-        raise ValueError(f"{shown} is no time at all. Leave --for out for the default.")
-    if seconds > ORDER_SECONDS_MAX:
-        raise ValueError(f"{shown} is too long: no order lasts more than 7d.")
-    return seconds
+    return float(sum(_UNIT_SECONDS[unit] * int(part) for unit, part in match.groupdict().items() if part))
 
 
 def number_of(text: str) -> Number:
@@ -73,6 +89,14 @@ def to_seconds(_context: click.Context, _parameter: click.Parameter, typed: str 
     """For click's callback: the seconds of --for; 0.0, the default, when it is left out."""
     try:
         return 0.0 if typed is None else seconds_of(typed)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def to_past_seconds(_context: click.Context, _parameter: click.Parameter, typed: str) -> float:
+    """For click's callback: the seconds of --since."""
+    try:
+        return past_seconds_of(typed)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -51,11 +51,11 @@ def check_config(context: click.Context, file: str) -> None:
     try:
         settings = load(file)
     except ConfigError as error:
-        _list_problems(error)
+        list_problems(error)
         context.exit(1)
     watched, looks, problems = _watched(settings)
     if problems is not None:
-        _list_problems(problems)
+        list_problems(problems)
         context.exit(1)
     click.echo(printable(f"{file}: fleetd takes this configuration"))
     for line in summary_lines(settings.policy, (*settings.warnings, *looks), watched):
@@ -79,12 +79,13 @@ def _watched(settings: Settings) -> tuple[str, tuple[str, ...], ConfigError | No
     return places.sentence, places.warnings, None
 
 
-def _list_problems(error: ConfigError) -> None:
-    click.echo(printable(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"))
+def list_problems(error: ConfigError, *, err: bool = False) -> None:
+    """Every problem with its key and its cure."""
+    click.echo(printable(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"), err=err)
     for problem in error.problems:
         where = f"{problem.path}: " if problem.path else ""
-        click.echo(printable(f"  {where}{problem.what}"))
-        click.echo(printable(f"    {problem.cure}"))
+        click.echo(printable(f"  {where}{problem.what}"), err=err)
+        click.echo(printable(f"    {problem.cure}"), err=err)
 
 
 def _readable(path: str) -> bool:

@@ -13,7 +13,9 @@ from fleetd import __version__
 from fleetd.cli.check_config import check_config
 from fleetd.cli.connections import connections
 from fleetd.cli.explain import explain
+from fleetd.cli.history import history, trace
 from fleetd.cli.orders import ORDERS
+from fleetd.cli.replay import replay
 from fleetd.cli.simulate import simulate
 from fleetd.cli.status import EXIT_INTERRUPTED, Reach, status
 from fleetd.cli.wording import clean, nearest
@@ -41,6 +43,8 @@ Examples:
   fleetctl status --watch         the same, live
   fleetctl explain                why so many instances run, and not more
   fleetctl connections            whose the database's connections are, and how many are left
+  fleetctl history --since 8h     what it did and why, also when it does not run any more
+  fleetctl replay --config NEW    yesterday's traffic under another configuration, before you dare it
   fleetctl pause --for 2h         leave the fleet as it is while you work on something
   fleetctl restart                replace every worker one by one, after an upgrade of Mastodon
   fleetctl check-config           after an edit, before systemctl reload fleetd
@@ -64,6 +68,9 @@ cli.add_command(status)
 cli.add_command(connections)
 cli.add_command(explain)
 cli.add_command(check_config)
+cli.add_command(history)
+cli.add_command(replay)
+cli.add_command(trace)
 cli.add_command(simulate)
 for order in ORDERS:
     cli.add_command(order)

@@ -60,7 +60,7 @@ def simulate(
         names = run.POLICIES if policy_name == "all" else (policy_name,)
         if not set(names) <= set(run.POLICIES):
             raise click.BadParameter(f"there are: {', '.join(run.POLICIES)}, all", param_hint="--policy")
-        with _progress(names) as progress:
+        with shown_progress() as progress:
             outcomes = list(run.simulate(loaded, configured, names, progress))
     except ConfigError as error:
         click.echo(printable(str(error)), err=True)
@@ -100,7 +100,7 @@ def _draw(path: str, name: str, policy: Policy, outcomes: list[Outcome]) -> None
 
 
 @contextlib.contextmanager
-def _progress(names: tuple[str, ...]) -> Iterator[Progress | None]:
+def shown_progress() -> Iterator[Progress | None]:
     """A bar on a terminal, nothing elsewhere."""
     import sys
 

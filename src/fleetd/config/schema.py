@@ -130,3 +130,8 @@ class LogSection(Section, frozen=True, kw_only=True):
 
 class StateSection(Section, frozen=True, kw_only=True):
     directory: AbsolutePath = "/var/lib/fleetd"
+
+
+class HistorySection(Section, frozen=True, kw_only=True):
+    days: Annotated[float, Meta(ge=0, le=366)] = 14.0
+    size: int | str = 64 * 1024 * 1024

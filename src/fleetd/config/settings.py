@@ -18,6 +18,7 @@ from fleetd.config.policy import build_policy
 from fleetd.config.schema import (
     ConnectionsSection,
     FleetSection,
+    HistorySection,
     HttpSection,
     LogSection,
     MastodonSection,
@@ -29,6 +30,7 @@ from fleetd.config.schema import (
     Section,
     StateSection,
 )
+from fleetd.config.sizes import parse_size_bytes
 from fleetd.config.sources import (
     PostgresSection,
     RedisSection,
@@ -44,6 +46,8 @@ from fleetd.errors import ConfigError, ConfigProblem
 
 #: More than any real file; a slip such as `--config /dev/zero` ends here.
 FILE_BYTES_MAX = 1024 * 1024
+
+HISTORY_BYTES_MIN, HISTORY_BYTES_MAX = 1024**2, 16 * 1024**3
 
 #: What fleetd.service gives as the credential `env.production` when Mastodon's file could not be read.
 ENV_FILE_MISSING = "# fleetd: no .env.production"
@@ -68,6 +72,7 @@ class File(Section, frozen=True, kw_only=True):
     http: HttpSection = HttpSection()
     log: LogSection = LogSection()
     state: StateSection = StateSection()
+    history: HistorySection = HistorySection()
 
 
 class HttpAddress(Value, frozen=True, kw_only=True):
@@ -97,6 +102,8 @@ class Settings(Value, frozen=True, kw_only=True):
     http: HttpAddress | None  # None: off
     log_level: str
     state_directory: str
+    history_days: float  # 0: none is kept
+    history_bytes_max: int
     warnings: tuple[str, ...]  # sentences: nothing is refused for these
 
 
@@ -159,6 +166,8 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         http=_http_address(contents.http.listen, problems),
         log_level=contents.log.level,
         state_directory=contents.state.directory,
+        history_days=contents.history.days,
+        history_bytes_max=_history_bytes(contents.history.size, problems),
         warnings=warnings,
     )
 
@@ -177,6 +186,19 @@ def _http_address(listen: str, problems: list[ConfigProblem]) -> HttpAddress | N
         problems.append(ConfigProblem("http.listen", f"{show(listen)} is not an address with a port", cure))
         return None
     return HttpAddress(host=match[1] or match[2], port=int(match[3]))
+
+
+def _history_bytes(size: int | str, problems: list[ConfigProblem]) -> int:
+    """Below a mebibyte hardly a day fits, which would not be what somebody meant."""
+    try:
+        size_bytes = parse_size_bytes(size)
+    except ValueError as error:
+        problems.append(ConfigProblem("history.size", f"{show(size)} is not a size", f"{error}."))
+        return 0
+    if not HISTORY_BYTES_MIN <= size_bytes <= HISTORY_BYTES_MAX:
+        cure = 'Write 1 MiB to 16 GiB, e.g. "64 MiB"; history.days = 0 keeps none.'
+        problems.append(ConfigProblem("history.size", f"{show(size)} is out of range", cure))
+    return size_bytes
 
 
 def _on_one_line(text: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from fleetd.core.decision import Clamp
 from fleetd.core.facts import KeyFault, Known
+from fleetd.core.history import EntryKind
 from fleetd.core.status import Event, Status
 from fleetd.daemon.tick import Told
 
@@ -22,23 +23,30 @@ FAULTS_MAX = 50
 _NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 Say = Callable[..., None]
+#: Where a sentence is kept beyond the log: its kind, itself, and whether it is a warning.
+Keep = Callable[[EntryKind, str, bool], None]
+
+
+def _nowhere(_kind: EntryKind, _sentence: str, _warning: bool) -> None: ...
 
 
 class Journalist:
     """Compares each tick with the one before and says what is new."""
 
-    def __init__(self, say: Say, warn: Say) -> None:
+    def __init__(self, say: Say, warn: Say, keep: Keep = _nowhere) -> None:
         self._say = say
         self._warn = warn
+        self._keep = keep
         self._events: deque[tuple[float, str]] = deque(maxlen=EVENTS_MAX)
         self._sources_down: dict[str, str] = {}
         self._faults: frozenset[tuple[str, str]] = frozenset()
         self._clamps: frozenset[tuple[str, str, str]] = frozenset()
         self._scheduler = ""
 
-    def note(self, now_seconds: float, sentence: str) -> None:
-        """Something beside a tick: a reload, a refused configuration."""
+    def note(self, now_seconds: float, sentence: str, kind: EntryKind = "daemon") -> None:
+        """Something beside a tick: a reload, a refused configuration, a person's order."""
         self._events.append((now_seconds, sentence))
+        self._keep(kind, sentence, False)
 
     def events(self, now_seconds: float) -> tuple[Event, ...]:
         return tuple(Event(age_seconds=now_seconds - at, sentence=what) for at, what in self._events)
@@ -49,32 +57,41 @@ class Journalist:
         self._report_sources(status)
         self._report_faults(told)
         for sentence in told.noticed:
-            self._event(now, sentence)
+            self._event(now, sentence, "noticed")
         for result in told.results:
             step = result.step
             sentence = f"{step.verb} {step.unit}: {step.sentence}"
             if result.result == "done":
-                self._event(now, sentence, step=step.verb, unit=step.unit)
+                self._event(now, sentence, "step", step=step.verb, unit=step.unit)
             else:
-                self._events.append((now, f"{sentence} — {result.result}: {result.sentence}"))
-                self._warn(f"{sentence} — {result.result}: {result.sentence}", unit=step.unit)
+                sentence = f"{sentence} — {result.result}: {result.sentence}"
+                self._events.append((now, sentence))
+                self._warn(sentence, unit=step.unit)
+                self._keep("step", sentence, True)
         self._report_clamps(status)
         if status.scheduler.sentence.split(" for ")[0] != self._scheduler.split(" for ")[0]:
-            self._say(f"scheduler: {status.scheduler.sentence}")
+            sentence = f"scheduler: {status.scheduler.sentence}"
+            self._say(sentence)
+            self._keep("scheduler", sentence, False)
         self._scheduler = status.scheduler.sentence
 
-    def _event(self, now_seconds: float, sentence: str, **fields: object) -> None:
+    def _event(self, now_seconds: float, sentence: str, kind: EntryKind, **fields: object) -> None:
         self._events.append((now_seconds, sentence))
         self._say(sentence, **fields)
+        self._keep(kind, sentence, False)
 
     def _report_sources(self, status: Status) -> None:
         down: dict[str, str] = {s.name: s.why for s in status.sources if not s.ok}
         for name, why in down.items():
             if name not in self._sources_down:
-                self._warn(f"{name} can't be read: {why}", source=name)
+                sentence = f"{name} can't be read: {why}"
+                self._warn(sentence, source=name)
+                self._keep("reading", sentence, True)
         for name in self._sources_down:
             if name not in down:
-                self._say(f"{name} can be read again", source=name)
+                sentence = f"{name} can be read again"
+                self._say(sentence, source=name)
+                self._keep("reading", sentence, False)
         self._sources_down = down
 
     def _report_faults(self, told: Told) -> None:
@@ -83,7 +100,9 @@ class Journalist:
         faults: tuple[KeyFault, ...] = told.snapshot.sidekiq.value.faults[:FAULTS_MAX]
         for fault in faults:
             if (fault.key, fault.why) not in self._faults:
-                self._warn(f"Redis key {fault.key} is unreadable and counts as unknown: {fault.why}")
+                sentence = f"Redis key {fault.key} is unreadable and counts as unknown: {fault.why}"
+                self._warn(sentence)
+                self._keep("reading", sentence, True)
         self._faults = frozenset((f.key, f.why) for f in faults)
 
     def _report_clamps(self, status: Status) -> None:
@@ -95,7 +114,9 @@ class Journalist:
         self._clamps = now
         if new or gone:
             reasons = "; ".join(f"{c.profile + ': ' if c.profile else ''}{c.sentence}" for c in new)
-            self._say(f"{status.summary}{' — ' + reasons if reasons else ''}")
+            sentence = f"{status.summary}{' — ' + reasons if reasons else ''}"
+            self._say(sentence)
+            self._keep("reason", sentence, False)
 
 
 def _reason(clamp: Clamp) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ import msgspec
 from fleetd.core.commands import Command
 from fleetd.core.status import Status
 from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, Told
 from fleetd.errors import SourceUnavailableError
@@ -38,6 +39,7 @@ class Loop:
         service: ServiceManager,
         *,
         before_tick: Callable[[], Awaitable[None]],
+        recorder: Recorder | None = None,
     ) -> None:
         self.ticker = ticker
         self.clock = clock
@@ -45,6 +47,7 @@ class Loop:
         self.tellers = tellers
         self.service = service
         self.before_tick = before_tick
+        self.recorder = recorder
         self.status: Status | None = None
         self.problems: tuple[str, ...] = ()
         self._answer: tuple[Status, Status] | None = None
@@ -64,7 +67,7 @@ class Loop:
         """Obey a person between two ticks; returns the sentence to tell them. Raises FleetdError when refused."""
         async with self.between_ticks:
             sentence = self.ticker.order(command)
-            self.journalist.note(self.clock.now_seconds(), f"ordered: {sentence}")
+            self.journalist.note(self.clock.now_seconds(), f"ordered: {sentence}", "order")
         self.soon()
         return sentence
 
@@ -105,6 +108,8 @@ class Loop:
         self.status = self._status(told, now)
         for teller in self.tellers:
             teller.tell(self.status)
+        if self.recorder is not None:
+            self.recorder.record(self.ticker.policy, told)
 
     def _status(self, told: Told, now_seconds: float) -> Status:
         return status_of(

@@ -1,0 +1,206 @@
+"""One write to the history file: open, make room, insert, close. Every wait in here has an end.
+
+A rollback journal and not a write-ahead log: then who may read the file can do so at any time, also after fleetd has
+ended, with no right to write beside it; and one write a minute gains nothing from a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fleetd.adapters.history_schema import APPLICATION_ID, TABLES, VERSION
+
+#: Somebody else's lock is waited for so long.
+BUSY_SECONDS = 2.0
+PAGE_BYTES = 4096
+CACHE_KIBIBYTES = 256
+#: Begin to make room above this share of the size, so many readings at once.
+FULL_SHARE = 0.9
+READINGS_AT_ONCE, ENTRIES_AT_ONCE, BITES_MAX = 60, 200, 200
+PAGES_GIVEN_BACK_MAX = 1000
+
+Rows = tuple[str, tuple[Any, ...]]  # table, values
+
+_INSERTS = {
+    "readings": "INSERT INTO readings (begins, ends, samples) VALUES (?, ?, ?)",
+    "policies": "INSERT INTO policies (at, policy) VALUES (?, ?)",
+    "entries": "INSERT INTO entries (at, kind, warning, sentence) VALUES (?, ?, ?, ?)",
+}
+_OLDEST_READINGS = "DELETE FROM readings WHERE id IN (SELECT id FROM readings ORDER BY id LIMIT ?)"
+_OLDEST_ENTRIES = "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY id LIMIT ?)"
+_FULL, _BUSY = sqlite3.SQLITE_FULL, (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+class HistoryFileError(Exception):
+    """Why it can't be written now, as part of a sentence."""
+
+
+class _OtherVersionError(Exception):
+    """Not of this version's form."""
+
+
+def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int) -> str:
+    """Write `rows`, and drop what is older than `days` or more than `bytes_max`.
+
+    Returns a sentence when the file was not usable and was put aside, else "". Raises HistoryFileError.
+    """
+    try:
+        _write(path, rows, days, bytes_max)
+        return ""
+    except _OtherVersionError:
+        why, ending = "is of another version of fleetd", ".other"
+    except sqlite3.Error as error:
+        if code_of(error) not in _DAMAGED:
+            raise HistoryFileError(_why(path, error)) from None
+        why, ending = "is damaged", ".damaged"
+    except OSError as error:
+        raise HistoryFileError(f"{path}: {error.strerror}") from None
+    aside = path.with_name(path.name + ending)
+    try:
+        path.replace(aside)
+        path.with_name(path.name + "-journal").unlink(missing_ok=True)
+        _write(path, rows, days, bytes_max)
+    except OSError as error:
+        raise HistoryFileError(f"{path} {why} and can't be put aside: {error.strerror}") from None
+    except sqlite3.Error as error:
+        raise HistoryFileError(_why(path, error)) from None
+    return f"{path} {why}: it is now {aside.name}, and a new history has begun"
+
+
+def code_of(error: sqlite3.Error) -> int:
+    """SQLite's primary code; what the module raises by itself is about a file that makes no sense."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+
+
+def _why(path: Path, error: sqlite3.Error) -> str:
+    code = code_of(error)
+    if code in _BUSY:
+        return f"somebody holds {path} locked (sqlite3 open in a terminal?)"
+    if code == _FULL:
+        return f"the disk of {path} is full"
+    if code == sqlite3.SQLITE_READONLY:
+        return f"{path} can't be written: it, its directory or the disk is read-only"
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return f"{path} can't be opened or made: look at its directory's owner and mode"
+    return f"{path}: {error}"
+
+
+def _write(path: Path, rows: list[Rows], days: float, bytes_max: int) -> None:
+    _make(path)
+    with _opened(path) as connection:
+        pages_max = max(16, bytes_max // PAGE_BYTES)
+        connection.execute(f"PRAGMA max_page_count = {pages_max}")
+        before_seconds = time.time() - days * 86_400.0
+        _make_room(connection, pages_max, FULL_SHARE)
+        try:
+            _insert(connection, rows, before_seconds)
+        except sqlite3.OperationalError as error:
+            if code_of(error) != _FULL or _pages_used(connection) < pages_max / 2:
+                raise  # the disk's own end, not our bound
+            _make_room(connection, pages_max, 0.5)
+            _insert(connection, rows, before_seconds)
+
+
+def _make(path: Path) -> None:
+    """An empty file that everyone may read, as everyone may ask fleetd; what is no file is refused, not waited for."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except FileExistsError:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError(0, "it is no file") from None
+        return
+    try:
+        os.fchmod(descriptor, 0o644)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        _check_form(connection)
+        yield connection
+    finally:
+        connection.close()
+
+
+def _check_form(connection: sqlite3.Connection) -> None:
+    version, application = (
+        _number(connection, f"PRAGMA {name}") for name in ("user_version", "application_id")
+    )
+    if (version, application) == (VERSION, APPLICATION_ID):
+        return
+    if (version, application) != (0, 0) or _number(connection, "SELECT count(*) FROM sqlite_schema"):
+        raise _OtherVersionError
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+    )
+
+
+@contextlib.contextmanager
+def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _insert(connection: sqlite3.Connection, rows: list[Rows], before_seconds: float) -> None:
+    """What is too old goes in the same breath."""
+    with _all_or_nothing(connection):
+        connection.execute("DELETE FROM readings WHERE ends < ?", (before_seconds,))
+        connection.execute("DELETE FROM entries WHERE at < ?", (before_seconds,))
+        # The last policy of before is still in force.
+        last = _number(connection, "SELECT coalesce(max(id), 0) FROM policies WHERE at < ?", before_seconds)
+        connection.execute("DELETE FROM policies WHERE at < ? AND id < ?", (before_seconds, last))
+        for table, values in rows:
+            connection.execute(_INSERTS[table], values)
+
+
+def _make_room(connection: sqlite3.Connection, pages_max: int, share: float) -> None:
+    """The oldest go, a bite at a time; the file itself shrinks where it is above the bound."""
+    for _ in range(BITES_MAX):
+        if _pages_used(connection) <= pages_max * share:
+            break
+        with _all_or_nothing(connection):
+            ended = _number(
+                connection,
+                "SELECT max(ends) FROM (SELECT ends FROM readings ORDER BY id LIMIT ?)",
+                READINGS_AT_ONCE,
+            )
+            connection.execute(_OLDEST_READINGS, (READINGS_AT_ONCE,))
+            gone = connection.execute("DELETE FROM entries WHERE at <= ?", (ended,))
+            if not ended:
+                gone = connection.execute(_OLDEST_ENTRIES, (ENTRIES_AT_ONCE,))
+        if not ended and not gone.rowcount:
+            break
+    if _number(connection, "PRAGMA page_count") > pages_max:
+        # Not execute: that would step once, which is one page.
+        connection.executescript(f"PRAGMA incremental_vacuum({PAGES_GIVEN_BACK_MAX})")
+
+
+def _pages_used(connection: sqlite3.Connection) -> float:
+    return _number(connection, "PRAGMA page_count") - _number(connection, "PRAGMA freelist_count")
+
+
+def _number(connection: sqlite3.Connection, question: str, *values: float) -> float:
+    row = connection.execute(question, values).fetchone()
+    return 0 if row is None or row[0] is None else row[0]

@@ -1,0 +1,170 @@
+"""Record: from ticks to what the history keeps of them.
+
+Law 7: a sample every few seconds however often fleetd looks, handed on once a minute; sentences at once, for they are
+what is asked for after a crash. A burst of sentences is cut off, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fleetd.core.facts import Known
+from fleetd.core.history import (
+    SENTENCE_CHARACTERS_MAX,
+    Batch,
+    Entry,
+    EntryKind,
+    InstanceSample,
+    PolicyChange,
+    QueueSample,
+    Sample,
+)
+from fleetd.core.identity import parse_tag
+from fleetd.core.lifecycle import InstanceView
+from fleetd.core.policy import SCHEDULER_QUEUE, Policy
+from fleetd.daemon.tick import Told
+from fleetd.ports import History
+
+#: Hurried ticks and short ones tell little more than this.
+SAMPLE_SECONDS = 5.0
+#: Ticks come a little early or late.
+SLACK_SECONDS = 0.5
+FLUSH_SECONDS = 60.0
+#: Sentences of one tick at most.
+ENTRIES_MAX = 100
+#: Queues of one sample at most: those of the profiles, and what else is in Redis.
+QUEUES_MAX = 128
+_BOOT_CHARACTERS = 8
+_MEBIBYTE = 1024 * 1024
+
+
+class Recorder:
+    """Collects, and hands batches to a History. `wall`: Unix time in seconds."""
+
+    def __init__(self, history: History, wall: Callable[[], float]) -> None:
+        self._history = history
+        self._wall = wall
+        self._samples: list[Sample] = []
+        self._entries: list[Entry] = []
+        self._policy: Policy | None = None
+        self._sampled_seconds: float | None = None
+        self._flushed_seconds: float | None = None
+
+    def note(self, kind: EntryKind, sentence: str, warning: bool = False) -> None:
+        """A sentence of the log; it goes out with the next tick."""
+        if len(self._entries) > ENTRIES_MAX:
+            return
+        if len(self._entries) == ENTRIES_MAX:
+            kind, sentence, warning = "daemon", "more happened at once than is kept: see the log", True
+        self._entries.append(
+            Entry(
+                at_seconds=round(self._wall(), 3),
+                kind=kind,
+                sentence=sentence[:SENTENCE_CHARACTERS_MAX],
+                warning=warning,
+            )
+        )
+
+    def record(self, policy: Policy, told: Told) -> None:
+        """Keep of one tick what is worth it."""
+        now = told.snapshot.now_seconds
+        changes: tuple[PolicyChange, ...] = ()
+        if policy != self._policy:
+            self._flush()  # what was taken under the old one stands before the change
+            changes = (PolicyChange(at_seconds=self._wall(), policy=policy),)
+            self._policy = policy
+        if self._sampled_seconds is None or now - self._sampled_seconds >= SAMPLE_SECONDS - SLACK_SECONDS:
+            self._samples.append(sample_of(told, self._wall()))
+            self._sampled_seconds = now
+        due = self._flushed_seconds is None or now - self._flushed_seconds >= FLUSH_SECONDS
+        if due or changes or self._entries:
+            self._flush(changes)
+            self._flushed_seconds = now
+
+    def flush(self) -> None:
+        """Hand on what there is, before the end."""
+        self._flush()
+
+    def _flush(self, changes: tuple[PolicyChange, ...] = ()) -> None:
+        batch = Batch(samples=tuple(self._samples), entries=tuple(self._entries), policies=changes)
+        self._samples, self._entries = [], []
+        if not batch.empty:
+            self._history.append(batch)
+
+
+def sample_of(told: Told, at_seconds: float) -> Sample:
+    """What one tick saw, small enough to keep."""
+    snapshot, demand = told.snapshot, told.fleet.memory.demand
+    sidekiq = snapshot.sidekiq.value if isinstance(snapshot.sidekiq, Known) else None
+    machine = snapshot.machine.value if isinstance(snapshot.machine, Known) else None
+    limit, others = _connections(told)
+    queues = None
+    if sidekiq is not None:
+        queues = {
+            name: QueueSample(
+                length_jobs=queue.length_jobs,
+                oldest_age_milliseconds=round(1000 * queue.oldest_age_seconds),
+                busy_threads=queue.busy_threads,
+            )
+            for name, queue in list(sidekiq.queues.items())[:QUEUES_MAX]
+        }
+    return Sample(
+        at_seconds=round(at_seconds, 3),
+        now_seconds=round(snapshot.now_seconds, 3),
+        boot=snapshot.boot_id[:_BOOT_CHARACTERS],
+        queues=queues,
+        processed_jobs_total=sidekiq.processed_jobs_total if sidekiq else None,
+        failed_jobs_total=sidekiq.failed_jobs_total if sidekiq else None,
+        service_milliseconds=_milliseconds(demand.service.seconds),
+        instances=_instances(told.instances),
+        foreign_threads=_foreign_threads(told),
+        limit_connections=limit,
+        others_connections=others,
+        memory_available_mebibytes=machine.memory_available_bytes // _MEBIBYTE if machine else None,
+        memory_total_mebibytes=machine.memory_total_bytes // _MEBIBYTE if machine else None,
+        boot_milliseconds=_milliseconds(told.host.memory.boot_seconds),
+    )
+
+
+def _milliseconds(seconds: dict[str, float]) -> dict[str, int]:
+    return {name: round(1000 * value) for name, value in seconds.items()}
+
+
+def _instances(views: tuple[InstanceView, ...] | None) -> tuple[InstanceSample, ...] | None:
+    if views is None:
+        return None
+    return tuple(
+        InstanceSample(
+            number=int(view.number),
+            profile=view.profile,
+            state=view.state.value,
+            counts=view.counts,
+            busy_threads=view.busy_threads,
+            resident_mebibytes=None if view.resident_bytes is None else view.resident_bytes // _MEBIBYTE,
+        )
+        for view in views
+        if view.number != "scheduler" and view.there
+    )
+
+
+def _foreign_threads(told: Told) -> int:
+    """Threads on this Mastodon's queues that are not this host's instances'."""
+    if not isinstance(told.snapshot.sidekiq, Known):
+        return 0
+    threads = 0
+    for process in told.snapshot.sidekiq.value.processes:
+        tag = parse_tag(process.tag)
+        ours = tag is not None and (tag.host == told.snapshot.host or tag.number == "scheduler")
+        if not ours and not process.quiet and process.queues != {SCHEDULER_QUEUE}:
+            threads += process.threads
+    return threads
+
+
+def _connections(told: Told) -> tuple[int | None, int | None]:
+    """The tightest source's limit, and all that is not this host's instances'."""
+    budget, claims = told.fleet.budget, told.fleet.claims.total_connections
+    source = budget.tightest(claims) if not budget.unknown else None
+    if source is None or told.instances is None:
+        return None, None
+    own = sum(v.claim_connections for v in told.instances if v.number != "scheduler")
+    return source.limit_connections, source.seen_connections + max(0, claims - own)

@@ -1,0 +1,233 @@
+"""`fleetctl history`, `trace` and `replay` on a history file: what people read, what scripts get, what can be wrong."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from msgspec import structs
+
+from fleetd.adapters.history_sqlite import SqliteHistory
+from fleetd.cli.bars import UNICODE
+from fleetd.cli.main import cli
+from fleetd.cli.render_history import collapsed, gaps_of, history_lines
+from fleetd.cli.render_replay import error_sentence
+from fleetd.core.history import Batch, Entry, Recording, Spell
+from fleetd.simulate.replay import QueueError, Waits
+from tests.adapters.test_history_sqlite import settle
+from tests.histories import entry
+from tests.simulate.recorded import recorded
+from tests.simulate.worlds import queue, trace
+
+SECONDS = 900
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quarter of an hour with a surge, that ended just now."""
+    body = "[targets]\n" + queue("default", "[[0, 20], [300, 20], [330, 120], [500, 120], [520, 20]]", 0.2)
+    history, _ = recorded(trace(body, seconds=SECONDS))
+    shift = time.time() - 2.0 - history.samples[-1].at_seconds
+    path = tmp_path_factory.mktemp("state") / "history.sqlite"
+    writer = SqliteHistory(path, days=14, bytes_max=64 * 1024 * 1024)
+    moved = [structs.replace(s, at_seconds=s.at_seconds + shift) for s in history.samples]
+    writer.append(
+        Batch(
+            policies=tuple(structs.replace(c, at_seconds=c.at_seconds + shift) for c in history.policies),
+            entries=tuple(structs.replace(e, at_seconds=e.at_seconds + shift) for e in history.entries),
+        )
+    )
+    for begin in range(0, len(moved), 12):
+        writer.append(Batch(samples=tuple(moved[begin : begin + 12])))
+        settle(writer)
+    writer.close()
+    return path
+
+
+def fleetctl(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [*map(str, arguments)])
+
+
+def plain(result: Result) -> str:
+    return " ".join(result.stdout.split())
+
+
+def test_history_lists_steps_with_their_reasons_newest_last(file: Path) -> None:
+    result = fleetctl("history", "--file", file)
+    assert result.exit_code == 0, result.output
+    assert "» start @2" in result.stdout
+    assert "local has 1 of" in plain(result)
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith(time.strftime("%a %d %b %Y", time.localtime(time.time() - SECONDS)))
+    times = [line[:8] for line in lines[1:] if line[:2].isdigit()]
+    assert times == sorted(times)
+
+
+def test_history_as_json(file: Path) -> None:
+    told = json.loads(fleetctl("history", "--file", file, "--json").stdout)
+    steps = [e for e in told["entries"] if e["kind"] == "step"]
+    assert steps[0]["sentence"].startswith("start mastodon-sidekiq@2.service: local has 1 of")
+    assert steps[0]["warning"] is False
+    assert told["gaps"] == []
+    assert told["since"] < told["entries"][0]["at"] < told["until"]
+
+
+def test_a_time_in_which_nothing_happened_is_told_apart_from_one_in_which_nobody_watched(
+    file: Path, tmp_path: Path
+) -> None:
+    watched = Recording(spells=(Spell(from_seconds=0.0, to_seconds=100.0),), newest_seconds=100.0)
+    lines = history_lines(watched, 0.0, 100.0, width=80, symbols=UNICODE)
+    assert "fleetd watched, and had nothing to do" in " ".join(line.plain for line in lines)
+    old = tmp_path / "history.sqlite"
+    writer = SqliteHistory(old, days=14, bytes_max=64 * 1024 * 1024)
+    writer.append(Batch(entries=(entry(time.time() - 9000, "start"),)))
+    writer.close()
+    said = plain(fleetctl("history", "--file", old, "--since", "1h"))
+    assert "The last record is of" in said
+    assert "Nothing was recorded until now (60 min)" in said
+
+
+@pytest.mark.parametrize("command", ["history", "trace", "replay"])
+def test_no_history_is_a_sentence(command: str, tmp_path: Path) -> None:
+    missing = tmp_path / "history.sqlite"
+    result = fleetctl(command, "--file", missing)
+    assert result.exit_code != 0
+    assert "There is no history at" in str(result.exception)
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(b"\0" * 5000)
+    assert "is damaged or no history" in str(fleetctl(command, "--file", damaged).exception)
+    if command != "trace":
+        told = json.loads(fleetctl(command, "--file", missing, "--json").stdout)
+        assert "There is no history" in told["error"]
+
+
+@pytest.mark.parametrize("typed", ["5", "0s", "40d", "yesterday"])
+def test_since_is_a_length_of_time(typed: str, file: Path) -> None:
+    result = fleetctl("history", "--file", file, "--since", typed)
+    assert result.exit_code == 2
+    assert "--since" in result.stderr
+
+
+def test_trace_is_one_that_simulate_takes(file: Path, tmp_path: Path) -> None:
+    result = fleetctl("trace", "--file", file)
+    assert result.exit_code == 0, result.output
+    assert tomllib.loads(result.stdout)["profiles"]["local"]["instances"] == 6
+    mine = tmp_path / "mine.toml"
+    mine.write_text(result.stdout)
+    told = json.loads(fleetctl("simulate", mine, "--json").stdout)
+    assert told["policies"]["fleetd"]["queues"]["default"]["jobs"] == pytest.approx(
+        900 * 20 + 190 * 100, rel=0.1
+    )
+
+
+NEW = '[profiles.local]\nqueues = ["default", "push", "pull"]\nthreads = 10\ninstances = "1-2"\nmin = 2\n'
+
+
+def test_replay_compares_with_another_configuration(file: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.toml"
+    new.write_text(NEW + "[targets]\ndefault = 60\n")
+    result = fleetctl("replay", "--file", file, "--config", new)
+    assert result.exit_code == 0, result.output
+    for row in ("as recorded", "current", "new.toml"):
+        assert any(line.startswith(f" {row} ") for line in result.stdout.splitlines()), row
+    said = plain(result)
+    assert "new.toml instead of the current configuration: " in said
+    assert "Reconstructed waits differ from the recorded ones by at most" in said
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_replay_as_json(file: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.toml"
+    new.write_text(NEW)
+    told = json.loads(fleetctl("replay", "--file", file, "--config", new, "--json").stdout)
+    assert list(told["runs"]) == ["as recorded", "current", str(new)]
+    assert told["runs"][str(new)]["starts"] <= 1
+    assert told["runs"]["current"]["starts"] >= 1
+    assert told["trusted"] is True
+    assert set(told["reconstruction"]["default"]["recorded"]) >= {"mean_seconds", "p95_seconds"}
+
+
+def test_everything_wrong_with_the_new_configuration_is_said(file: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text('[profiles.a]\nqueues = ["default"]\ninstances = "1-2"\nthreds = 5\nmin = 7\n')
+    result = fleetctl("replay", "--file", file, "--config", bad)
+    assert result.exit_code == 1
+    assert "2 problems" in result.stderr
+    assert "Did you mean profiles.a.threads?" in result.stderr
+    assert "error" in json.loads(fleetctl("replay", "--file", file, "--config", bad, "--json").stdout)
+    bad.write_text('[profiles.a]\nqueues = ["push"]\ninstances = "1-2"\n')
+    unserved = fleetctl("replay", "--file", file, "--config", bad)
+    assert unserved.exit_code == 1
+    assert unserved.stderr.startswith(str(bad))
+    assert "queues.default: no profile serves this queue" in unserved.stderr
+
+
+def listed(*entries: Entry, width: int = 80) -> list[str]:
+    recording = Recording(entries=entries, spells=(Spell(from_seconds=0.0, to_seconds=10_000.0),))
+    return [line.plain for line in history_lines(recording, 0.0, 10_000.0, width=width, symbols=UNICODE)]
+
+
+def test_steps_of_one_tick_are_one_line() -> None:
+    steps = [entry(100.0, f"start mastodon-sidekiq@{n}.service: push needs 90 threads") for n in (2, 3, 4, 7)]
+    lines = collapsed(tuple(steps))
+    assert [line.sentence for line in lines] == ["start @2-4, 7: push needs 90 threads"]
+    apart = [structs.replace(step, at_seconds=100.0 + 5 * i) for i, step in enumerate(steps)]
+    assert len(collapsed(tuple(apart))) == 4
+
+
+def test_repeats_with_other_numbers_are_drawn_together_and_failures_are_not_hidden() -> None:
+    flapping = [entry(60.0 * i, f"local 1{i}/12 ({'pace' if i % 2 else 'max'})", "reason") for i in range(10)]
+    assert [(line.count, line.last_seconds) for line in collapsed(tuple(flapping))] == [
+        (5, 480.0),
+        (5, 540.0),
+    ]
+    assert "(5 times, last" in "\n".join(listed(*flapping))
+    failed = [
+        entry(60.0 * i, f"start mastodon-sidekiq@{i + 1}.service: x — failed: y", warning=True)
+        for i in range(3)
+    ]
+    assert len(collapsed(tuple(failed))) == 3
+    late = [entry(0.0, "a 1", "reason"), entry(7200.0, "a 2", "reason")]
+    assert len(collapsed(tuple(late))) == 2
+
+
+def test_what_others_wrote_steers_no_terminal() -> None:
+    lines = listed(entry(1.0, "paused: \x1b[2J\u202egnp", "order"))
+    assert not any("\x1b" in line or "\u202e" in line for line in lines)
+    assert "◆" in "".join(lines)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_it_fits(width: int) -> None:
+    lines = listed(*[entry(i, "word " * 60, "noticed", warning=True) for i in range(3)], width=width)
+    assert max(map(len, lines)) <= width
+
+
+def test_gaps_are_between_spells_and_up_to_now() -> None:
+    spells = tuple(Spell(from_seconds=a, to_seconds=b) for a, b in ((0.0, 100.0), (500.0, 900.0)))
+    recording = Recording(spells=spells, newest_seconds=900.0)
+    assert [(g.from_seconds, g.to_seconds) for g in gaps_of(recording, 0.0, 2000.0)] == [
+        (100, 500),
+        (900, 2000),
+    ]
+    assert [(g.from_seconds, g.to_seconds) for g in gaps_of(recording, 0.0, 950.0)] == [(100, 500)]
+    assert gaps_of(Recording(), 0.0, 950.0) == []
+
+
+def test_an_error_too_large_to_trust_is_said() -> None:
+    def waits(p95: float) -> Waits:
+        return Waits(mean_seconds=1.0, p95_seconds=p95, longest_seconds=p95, late_share=0.0)
+
+    errors = {
+        "default": QueueError(recorded=waits(3.0), reconstructed=waits(4.0), trusted=True),
+        "pull": QueueError(recorded=waits(3.0), reconstructed=waits(400.0), trusted=False),
+    }
+    said = error_sentence(errors)
+    assert "at most 6.6 min (pull) at the 95th percentile" in said
+    assert "trust nothing above about pull" in said
+    assert "Too much" not in error_sentence({"default": errors["default"]})

@@ -1,0 +1,122 @@
+"""What of the ticks is kept: sentences as the log has them, samples enough for a trace, bounded."""
+
+from __future__ import annotations
+
+import itertools
+
+from msgspec import structs
+
+from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.record import ENTRIES_MAX, Recorder, sample_of
+from tests.fake_history import FakeHistory
+from tests.fakes import Rig, policy, strict
+from tests.world import World
+
+
+class Recorded(Rig):
+    """A rig whose ticks are reported and recorded, as the daemon's loop does."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.history = FakeHistory()
+        self.lines: list[str] = []
+        self.recorder = Recorder(self.history, lambda: 1_000_000.0 + world.now)
+        say = lambda line, **fields: self.lines.append(line)  # noqa: E731
+        self.journalist = Journalist(say, say, self.recorder.note)
+
+    def live(self, seconds: float, every: float = 5.0) -> None:
+        end = self.world.now + seconds
+        while self.world.now < end:
+            told = self.tick()
+            self.journalist.report(told, self.status(told))
+            self.recorder.record(self.world.policy, told)
+            self.world.advance(every)
+
+
+def busy_world() -> World:
+    world = World(policy(strict(low=1)))
+    world.rates = {"default": 6.0, "pull": 1.0}
+    return world
+
+
+def test_the_sentences_are_the_logs() -> None:
+    rig = Recorded(busy_world())
+    rig.live(120)
+    rig.world.redis_up = False
+    rig.live(30)
+    rig.world.redis_up = True
+    rig.live(30)
+    kept = rig.history.read(0.0, samples=False).entries
+    assert [e.sentence for e in kept] == rig.lines
+    kinds = {e.kind for e in kept}
+    assert {"step", "reason", "reading", "scheduler"} <= kinds
+    down = "redis can't be read: Redis at 127.0.0.1:6379 refuses connections"
+    assert [e.sentence for e in kept if e.warning] == [down]
+    assert next(e for e in kept if e.kind == "step").sentence.startswith("start mastodon-sidekiq@1.service: ")
+
+
+def test_a_sample_has_what_a_trace_needs() -> None:
+    rig = Recorded(busy_world())
+    rig.live(180)
+    found = rig.history.read(0.0, samples=True)
+    assert [change.policy for change in found.policies] == [rig.world.policy]
+    last = found.samples[-1]
+    assert last.queues is not None
+    assert set(last.queues) == {"default", "push", "ingress", "mailers", "pull", "fasp"}
+    assert last.processed_jobs_total
+    assert last.service_milliseconds["default"] > 500, "learnt: jobs take one to three seconds"
+    assert last.instances
+    assert {i.profile for i in last.instances} == {"default-first"}
+    assert all(i.resident_mebibytes == 400 for i in last.instances)
+    assert (last.limit_connections, last.others_connections) == (197, 20)
+    assert last.boot_milliseconds["default-first"] > 10_000
+    assert last.memory_available_mebibytes
+
+
+def test_what_could_not_be_read_is_not_zero() -> None:
+    rig = Recorded(busy_world())
+    rig.live(60)
+    rig.world.redis_up = rig.world.postgres_up = rig.world.systemd_up = False
+    last = sample_of(rig.tick(), 5.0)
+    assert (last.queues, last.processed_jobs_total, last.instances) == (None, None, None)
+    assert (last.limit_connections, last.others_connections) == (None, None)
+
+
+def test_hurried_ticks_give_no_more_samples_and_a_minute_is_one_batch() -> None:
+    rig = Recorded(busy_world())
+    rig.live(120)
+    before = len(rig.history.batches)
+    rig.live(120, every=1.0)
+    times = [s.now_seconds for s in rig.history.read(0.0, samples=True).samples]
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 4.5
+    quiet = [b for b in rig.history.batches[before:] if not b.entries]
+    assert all(len(b.samples) >= 12 for b in quiet)
+
+
+def test_a_flood_of_sentences_is_cut_off_and_that_is_said() -> None:
+    rig = Recorded(busy_world())
+    for n in range(10 * ENTRIES_MAX):
+        rig.recorder.note("noticed", f"{n}")
+    rig.live(5)
+    kept = rig.history.batches[0].entries
+    assert len(kept) == ENTRIES_MAX + 1
+    assert "more happened at once" in kept[-1].sentence
+
+
+def test_another_policy_is_kept_with_its_time_and_the_same_is_not() -> None:
+    rig = Recorded(busy_world())
+    rig.live(60)
+    rig.world.policy = structs.replace(rig.world.policy, targets_seconds={"default": 7.0})
+    rig.live(60)
+    rig.recorder.flush()
+    found = rig.history.read(0.0, samples=True)
+    assert [c.policy.target_seconds("default") for c in found.policies] == [5.0, 7.0]
+    assert [s.now_seconds for s in found.samples] == sorted(s.now_seconds for s in found.samples)
+
+
+def test_a_full_disk_stops_no_tick() -> None:
+    rig = Recorded(busy_world())
+    rig.history.full = True
+    rig.live(120)
+    assert rig.serving() > 1
+    assert rig.history.batches == []

@@ -1,0 +1,50 @@
+"""A history in memory, for tests of what is written to one; it passes the contract tests of the real one."""
+
+from __future__ import annotations
+
+from fleetd.core.history import Batch, Recording, Spell
+from fleetd.errors import SourceUnavailableError
+
+
+class FakeHistory:
+    """Both ports: what is appended can be read."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.full = False
+        self.closed = False
+
+    @property
+    def problem(self) -> str:
+        return "the history is not kept: the disk is full" if self.full else ""
+
+    def append(self, batch: Batch) -> None:
+        if not self.full and not self.closed and not batch.empty:
+            self.batches.append(batch)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def read(self, since_seconds: float, *, samples: bool) -> Recording:
+        if not self.batches:
+            raise SourceUnavailableError("There is no history: nothing was written yet")
+        found = [s for b in self.batches for s in b.samples if s.at_seconds >= since_seconds]
+        changes = [c for b in self.batches for c in b.policies]
+        before = [c for c in changes if c.at_seconds <= since_seconds][-1:]
+        spells: list[Spell] = []
+        for sample in found:
+            if spells and sample.at_seconds - spells[-1].to_seconds <= 90.0:
+                spells[-1] = Spell(from_seconds=spells[-1].from_seconds, to_seconds=sample.at_seconds)
+            else:
+                spells.append(Spell(from_seconds=sample.at_seconds, to_seconds=sample.at_seconds))
+        return Recording(
+            samples=tuple(found) if samples else (),
+            entries=tuple(e for b in self.batches for e in b.entries if e.at_seconds >= since_seconds),
+            policies=(*before, *(c for c in changes if c.at_seconds > since_seconds)),
+            spells=tuple(spells),
+            newest_seconds=max(
+                [s.at_seconds for b in self.batches for s in b.samples]
+                + [e.at_seconds for b in self.batches for e in b.entries],
+                default=None,
+            ),
+        )
