@@ -7,8 +7,25 @@ Beyond the database's knee every job takes `busy / knee` times as long, so the s
 
 from __future__ import annotations
 
+import random
+
 from fleetd.simulate.fleet import Group, Instance
 from fleetd.simulate.queues import SimQueue
+
+
+class Single:
+    """A single job under way."""
+
+    __slots__ = ("ends", "instance", "invocation", "queue")
+
+    def __init__(self, ends: float, instance: Instance, queue: SimQueue) -> None:
+        self.ends = ends  # in the database's own time
+        self.instance = instance
+        self.invocation = instance.invocation
+        self.queue = queue
+
+    def __lt__(self, other: Single) -> bool:
+        return self.ends < other.ends
 
 
 class Threads:
@@ -120,3 +137,21 @@ class Threads:
             if instance.held < instance.threads:
                 break
         return self.database_seconds, instance
+
+
+def share(fetching: list[Threads], queues: dict[str, SimQueue], chance: random.Random, now: int) -> None:
+    """Idle threads of all profiles fetch alike: each gets its part of every queue it serves, before the rest."""
+    chance.shuffle(fetching)
+    for queue in queues.values():
+        ready = queue.waiting + queue.fresh
+        idle = sum(threads.free for threads in fetching if queue in threads.queues) if ready else 0.0
+        queue.parts = {
+            threads.group.profile.name: int(ready * threads.free / idle + chance.random())
+            for threads in fetching
+            if idle and queue in threads.queues
+        }
+    for threads in fetching:
+        for queue in threads.queues:
+            part = queue.parts.get(threads.group.profile.name, 0)
+            queue.offered = min(part, queue.waiting + queue.fresh)
+        threads.serve(now)

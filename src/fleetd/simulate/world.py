@@ -15,26 +15,11 @@ from fleetd.core.policy import Policy
 from fleetd.simulate.arrivals import arrivals
 from fleetd.simulate.fleet import EXIT_SECONDS, RESTART_SECONDS, SHUTDOWN_SECONDS, Group, Instance
 from fleetd.simulate.queues import SimQueue
-from fleetd.simulate.service import Threads
+from fleetd.simulate.service import Single, Threads, share
 from fleetd.simulate.trace import Trace, value_at
 
 #: What serves at the begin has done so for this long.
 RUN_BEFORE_SECONDS = 3600
-
-
-class Single:
-    """A single job under way."""
-
-    __slots__ = ("ends", "instance", "invocation", "queue")
-
-    def __init__(self, ends: float, instance: Instance, queue: SimQueue) -> None:
-        self.ends = ends  # in the database's own time
-        self.instance = instance
-        self.invocation = instance.invocation
-        self.queue = queue
-
-    def __lt__(self, other: Single) -> bool:
-        return self.ends < other.ends
 
 
 class World:
@@ -119,7 +104,7 @@ class World:
             else:
                 threads.group.rest()
         if len(fetching) > 1:
-            self._share(fetching, now)
+            share(fetching, self.queues, self._chance, now)
         for queue in self.queues.values():
             queue.offered = queue.waiting + queue.fresh
         for threads in fetching:
@@ -129,23 +114,6 @@ class World:
                 heapq.heappush(self._singles, job)
                 instance.singles[id(job)] = queue.name
             threads.group.open_connections()
-
-    def _share(self, fetching: list[Threads], now: int) -> None:
-        """Idle threads of all profiles fetch alike: each gets its part of every queue it serves, before the rest."""
-        self._chance.shuffle(fetching)
-        for queue in self.queues.values():
-            ready = queue.waiting + queue.fresh
-            idle = sum(threads.free for threads in fetching if queue in threads.queues) if ready else 0.0
-            queue.parts = {
-                threads.group.profile.name: int(ready * threads.free / idle + self._chance.random())
-                for threads in fetching
-                if idle and queue in threads.queues
-            }
-        for threads in fetching:
-            for queue in threads.queues:
-                part = queue.parts.get(threads.group.profile.name, 0)
-                queue.offered = min(part, queue.waiting + queue.fresh)
-            threads.serve(now)
 
     def _slowdown(self) -> float:
         knee = self.trace.knee_busy_threads
