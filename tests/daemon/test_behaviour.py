@@ -104,7 +104,7 @@ def test_two_profiles_share_the_work() -> None:
 
 def test_the_queues_own_profile_grows() -> None:
     rig = Rig(World(policy(strict(numbers="1-4"), strict("pull-first", "5-8", queues="pull push"))))
-    rig.world.enqueue("pull", 450)
+    rig.world.enqueue("pull", 900)
     rig.run(60.0)
     assert rig.serving("pull-first") > 1
     assert rig.serving("default-first") == 1
