@@ -190,3 +190,34 @@ def test_while_a_heartbeat_is_garbage_no_load_is_forgotten() -> None:
     assert memory.busy_mean_threads["default"] == 10.0
     assert memory.service.service_seconds("default") == before.service.service_seconds("default")
     assert not demand(rules, garbled, memory).complete
+
+
+def test_threads_that_work_off_a_backlog_are_no_load() -> None:
+    # Ten threads for 0.3 s jobs, 33 a second; the backlog shrinks by 100 in 5 s: 20 a second, 6 threads' worth.
+    memory = DemandMemory(
+        at_seconds=100.0, waiting_jobs={"default": 500}, service=ServiceMemory(seconds={"default": 0.3})
+    )
+    found = remember(policy(), memory, sidekiq(queue("default", 400, busy=10)), 105.0)
+    assert found.busy_mean_threads["default"] == pytest.approx(4.0)
+
+
+def test_a_queue_that_earlier_ones_starve_keeps_its_load() -> None:
+    memory = DemandMemory(
+        at_seconds=100.0,
+        busy_mean_threads={"push": 3.0},
+        waiting_jobs={"push": 500},
+        service=ServiceMemory(seconds={"push": 0.3}),
+    )
+    found = remember(policy(), memory, sidekiq(queue("push", 600, busy=0)), 105.0)
+    assert found.busy_mean_threads["push"] == pytest.approx(3.0)
+
+
+def test_a_jump_is_no_rate() -> None:
+    memory = DemandMemory(
+        at_seconds=100.0,
+        busy_mean_threads={"push": 3.0},
+        waiting_jobs={"push": 0},
+        service=ServiceMemory(seconds={"push": 0.3}),
+    )
+    found = remember(policy(), memory, sidekiq(queue("push", 50_000, busy=3)), 105.0)
+    assert found.busy_mean_threads["push"] <= 6.0

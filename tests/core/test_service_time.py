@@ -114,3 +114,21 @@ def test_estimates_stay_in_their_range_whatever_is_read(steps: list[tuple[int, i
         memory = remember_service(memory, facts, QUEUES, now)
         for value in memory.seconds.values():
             assert SERVICE_SECONDS_RANGE[0] <= value <= SERVICE_SECONDS_RANGE[1]
+
+
+def test_what_a_surge_has_taught_is_kept_in_a_quiet_mix() -> None:
+    counter = Counter({"default": 0.15, "push": 1.2})
+    counter.run(300.0, default=1, push=90)
+    learnt = counter.learnt("push")
+    assert learnt == pytest.approx(1.2, rel=0.15)
+    chance = random.Random(5)
+    for _ in range(720):  # an hour of single threads, seen by chance
+        counter.run(5.0, default=chance.choice((2, 3, 4)), push=chance.choice((0, 1, 2)))
+    assert counter.learnt("push") == pytest.approx(learnt, rel=0.3)
+
+
+def test_little_known_is_taken_to_be_longer_and_well_known_as_it_is() -> None:
+    counter = Counter({"push": 0.8})
+    assert counter.memory.careful_seconds("push") > 1.9 * counter.learnt("push")
+    counter.run(300.0, push=40)
+    assert counter.memory.careful_seconds("push") < 1.2 * counter.learnt("push")
