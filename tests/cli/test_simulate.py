@@ -65,6 +65,7 @@ def test_everything_wrong_with_a_trace_is_said(trace: Path) -> None:
     assert result.exit_code == 1
     assert "queues.default.arrivals_per_second[0]" in result.stderr
     assert "queues.default.service_seconds.mean" in result.stderr
+    assert "    Write 0 or more." in result.stderr.splitlines(), "each with its cure, on a line of its own"
 
 
 def test_an_unknown_policy_and_a_trace_that_is_not_there(trace: Path, tmp_path: Path) -> None:

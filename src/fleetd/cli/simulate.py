@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetd.cli.check_config import list_problems
 from fleetd.cli.status import EXIT_ERROR
 from fleetd.cli.wording import printable
 from fleetd.errors import ConfigError, FleetdError
@@ -63,7 +64,7 @@ def simulate(
         with shown_progress() as progress:
             outcomes = list(run.simulate(loaded, configured, names, progress))
     except ConfigError as error:
-        click.echo(printable(str(error)), err=True)
+        list_problems(error, err=True)
         context.exit(EXIT_ERROR)
     if as_json:
         from fleetd.simulate.report import document
