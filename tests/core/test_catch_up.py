@@ -32,6 +32,19 @@ def test_what_is_left_over_is_for_new_ones_less_their_boot() -> None:
     assert needed == pytest.approx(10.0)
 
 
+def test_no_more_threads_than_jobs_are_asked_for() -> None:
+    """Two imports of ten minutes want two threads, however late they are."""
+    imports = Waiting(
+        queue="default",
+        load_threads=5.0,
+        work_seconds=1200.0,
+        left_seconds=-9.0,
+        service_seconds=600.0,
+        jobs=2,
+    )
+    assert threads_in_time(LOCAL, [imports], Capacity(serving_threads=5.0)) == 7.0
+
+
 def test_what_comes_in_meanwhile_counts() -> None:
     # 5 threads, of which 3 are busy with what comes in: 120 of 320 are done, 200 are left over.
     needed = threads_in_time(LOCAL, [waiting("default", 320.0, load=3.0)], Capacity(serving_threads=5.0))

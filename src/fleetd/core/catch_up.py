@@ -9,6 +9,8 @@ A strict order gives to later queues what earlier ones leave; among weights a qu
 
 from __future__ import annotations
 
+import math
+
 from fleetd.core.facts import Value
 from fleetd.core.lifecycle import InstanceView
 from fleetd.core.policy import Profile
@@ -49,6 +51,7 @@ class Waiting(Value, frozen=True, kw_only=True):
     work_seconds: float  # thread-seconds that wait
     left_seconds: float  # until the oldest job is late
     service_seconds: float
+    jobs: float = math.inf  # that wait: more threads than these serve nobody
 
 
 def capacity_of(
@@ -91,5 +94,6 @@ def threads_in_time(profile: Profile, queues: list[Waiting], capacity: Capacity)
             if waiting.left_seconds < seconds:
                 worth = left_over / max(1.0, capacity.threads)
                 helps_seconds *= max(CATCH_UP_SECONDS_MIN / CATCH_UP_SECONDS, min(1.0, LARGE_SECONDS / worth))
-            needed = max(needed, capacity.threads + left_over / (share * helps_seconds))
+            useful = sum(w.load_threads for w in ordered) + sum(w.jobs for w in first)
+            needed = max(needed, min(useful, capacity.threads + left_over / (share * helps_seconds)))
     return needed

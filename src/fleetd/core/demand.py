@@ -185,6 +185,7 @@ def _waiting(policy: Policy, name: str, facts: QueueFacts | None, memory: Demand
         work_seconds=jobs * memory.service.careful_seconds(name) * doubt,
         left_seconds=target - age,
         service_seconds=service,
+        jobs=jobs,
     )
 
 
