@@ -115,7 +115,11 @@ def _in_tolerance(pace: PacePolicy, profile: Profile, demanded: Demand, have: in
         return raw
     # A load that falls counts at once, a peak in a steady one does not.
     steady = demanded.steady_threads[profile.name] / (profile.threads * pace.utilisation)
-    roomy = min(have, math.ceil(min(load, steady) * (1 + pace.tolerance) - 1e-9))
+    roomy = math.ceil(min(load, steady) * (1 + pace.tolerance) - 1e-9)
+    started_again = math.ceil(
+        load / (1 + pace.tolerance) - 1e-9
+    )  # with less than this, the next tick would start one
+    roomy = min(have, max(roomy, started_again))
     if roomy != raw:
         sentence = f"going down, the mean of the last minutes and {pace.tolerance:.0%} above it count"
         clamps.say(ClampCode.TOLERANCE, sentence, profile.name, wanted=raw, granted=roomy)
