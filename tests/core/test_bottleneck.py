@@ -91,7 +91,7 @@ def test_growth_waits_after_a_step_back_and_longer_each_time() -> None:
     first = watch.memory.hold_until_seconds - watch.now
     assert first == HOLD_SECONDS
     told = watch.tick(pgbouncer=bouncer())
-    assert told.sentence == "the database was the bottleneck: growth is tried again in 595 s"
+    assert told.sentence == "the database was the bottleneck: growth is tried again in 715 s"
     watch.now += first
     assert watch.tick(pgbouncer=bouncer()).sentence == "", "tried again"
     watch.running = 5
@@ -168,6 +168,21 @@ def test_threads_that_do_as_much_as_ever_are_no_reason_to_step_back() -> None:
     busy = ThroughputMemory(fruitless=True, pace=pace, best_jobs_per_thread_second=5.0)
     watch = Watch(BottleneckMemory(throughput=busy), running=4, busy=5)
     assert not any(watch.tick(postgres=stalled(16, 0)).sentence for _ in range(9))
+
+
+def test_threads_that_do_what_fewer_did_are_one_too_many_only_while_postgres_is_strained() -> None:
+    pace = Pace(threads=40, jobs_per_second=144.0)  # 28.8 would do it at 5.0 each, and each of the 4 has 10
+    hindered = BottleneckMemory(throughput=ThroughputMemory(pace=pace, best_jobs_per_thread_second=5.0))
+    strained = Watch(hindered, running=4, busy=5)
+    told = [strained.tick(postgres=stalled(16, 6)) for _ in range(14)]
+    assert told[3].sentence == (
+        "more workers would not help: 40 threads do what 29 did while fewer ran, most sit in the database"
+    )
+    assert any(t.step_back for t in told)
+    assert not any(Watch(hindered, running=4).tick(postgres=stalled(16, 2)).sentence for _ in range(5))
+    needed = structs.replace(hindered.throughput, pace=structs.replace(pace, jobs_per_second=160.0))
+    all_needed = Watch(BottleneckMemory(throughput=needed), running=4, busy=5)
+    assert not any(all_needed.tick(postgres=stalled(16, 6)).sentence for _ in range(10))
 
 
 def test_what_is_missed_comes_back_and_no_more_than_it() -> None:

@@ -85,6 +85,26 @@ def test_a_shrink_that_takes_the_throughput_along_is_costly_and_growth_that_brin
     assert (grown.costly, grown.paid) == (False, True)
 
 
+def test_a_twentieth_less_is_chance_and_no_cost() -> None:
+    fleet = Fleet()
+    fleet.minutes(2, threads=100, jobs_per_second=100.0)
+    told = fleet.minutes(3, threads=80, jobs_per_second=94.0)
+    assert (told.fruitless, told.costly) == (False, False)
+
+
+def test_what_a_change_of_size_showed_is_forgotten_after_five_minutes() -> None:
+    fleet = Fleet()
+    fleet.minutes(2, threads=50, jobs_per_second=100.0)
+    assert fleet.minutes(5.5, threads=100, jobs_per_second=100.0).fruitless
+    assert not fleet.minutes(1, threads=100, jobs_per_second=100.0).fruitless
+
+
+def test_a_minute_is_a_whole_one() -> None:
+    fleet = Fleet()
+    assert fleet.minutes(0.9, threads=50, jobs_per_second=100.0).pace is None
+    assert fleet.minutes(0.25, threads=50, jobs_per_second=100.0).pace is not None
+
+
 def test_efficient_is_what_does_about_as_much_as_a_thread_ever_did() -> None:
     fleet = Fleet()
     assert not fleet.memory.efficient

@@ -139,6 +139,7 @@ def played(name: str) -> Played:
             return tally.settled and tally.enqueued == jobs and time.time() > begin + trace.duration_seconds
 
         wait_until("the trace is over", over, SETTLE_SECONDS_MAX, every=1.0)
+        print(fleet.story())
         return _played(fleet, begin, math.ceil(trace.duration_seconds))
 
 

@@ -130,6 +130,7 @@ def test_it_runs_on_a_machine_with_systemd_and_cgroup2_alone(lab_factory: LabFac
 LEAVES = """
 import os, signal, sys
 from lab import Lab
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 with Lab(sys.argv[1]) as lab:
     host = lab.add_host("victim")
     lab.boot()
@@ -167,7 +168,11 @@ def test_nothing_outlives_its_program(end: str) -> None:
         pid = int(process.stdout.readline().split()[0])
         if end.startswith("SIG"):
             process.send_signal(signal.Signals[end])
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()  # leaving the block waits for it
+            raise
     wait_until(f"lab {name} is gone", lambda: gone(name, pid), timeout=10)
 
 

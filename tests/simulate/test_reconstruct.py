@@ -207,6 +207,10 @@ def test_too_little_is_a_sentence() -> None:
             structs.replace(history, samples=tuple(structs.replace(s, queues=None) for s in history.samples)),
             "Redis could not be read",
         ),
+        (
+            structs.replace(history, samples=tuple(structs.replace(s, queues={}) for s in history.samples)),
+            "no queue that a profile serves",
+        ),
     ):
         with pytest.raises(RecordingError, match=why):
             reconstruct(nothing, "again")

@@ -2,10 +2,11 @@
 
 The vicious circle that was feared: queues late, so more workers, so a slower database, so later queues. Three signs:
 clients wait for a server connection of PgBouncer's pool; queries of Mastodon's wait for locks or I/O in Postgres; more
-threads brought no throughput while most of them sit in the database. The first sign holds growth at once, the others
-once they last. If it lasts, one instance goes (the least important, never below min), sooner when clients wait and the
-fleet has just grown; then nothing grows for ten minutes, twice as long after each further time, an hour at most, before
-it is tried again. Where throughput went with the one that was let go, that was one too many: it comes back.
+threads brought no throughput, or do less each while a third of the queries wait, and most of them sit in the database.
+The first sign holds growth at once, the others once they last. If it lasts, one instance goes (the least important,
+never below min), sooner when clients wait and the fleet has just grown; then nothing grows for twelve minutes, twice as
+long after each further time, an hour at most, before it is tried again. Where throughput went with the one that was let
+go, that was one too many: it comes back.
 
 Before that, growth is careful: while a third of the queries wait, one instance at a time, a while apart, to see what it
 brings. And growth takes no more of PgBouncer's pool than is free: as many server connections a thread as are at work
@@ -18,8 +19,9 @@ import math
 
 from msgspec import structs
 
-from fleetd.core.facts import DatabaseFacts, Known, PgBouncerFacts, PoolFacts, Snapshot, Value
+from fleetd.core.facts import DatabaseFacts, Known, PgBouncerFacts, PoolFacts, SidekiqFacts, Snapshot, Value
 from fleetd.core.lifecycle import InstanceView
+from fleetd.core.policy import SCHEDULER_QUEUE
 from fleetd.core.throughput import ThroughputMemory, remember_throughput
 
 #: Postgres: of at least so many queries under way, this share waits.
@@ -40,7 +42,7 @@ STEP_BACK_SECONDS = 60.0
 #: goes on for long does one step back.
 STEP_BACK_WHILE_STALLED_SECONDS = 300.0
 GREW_SECONDS = 300.0
-HOLD_SECONDS, HOLD_SECONDS_MAX = 600.0, 3600.0
+HOLD_SECONDS, HOLD_SECONDS_MAX = 720.0, 3600.0
 #: Time constant of the means of what is at work.
 MEAN_SECONDS = 20.0
 SERVERS_PER_THREAD_MIN = 0.05
@@ -170,9 +172,13 @@ def _stalled(facts: DatabaseFacts, share: float) -> str:
 
 def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
     throughput = memory.throughput
-    if not throughput.fruitless or throughput.efficient or not isinstance(snapshot.sidekiq, Known):
+    if throughput.efficient or not isinstance(snapshot.sidekiq, Known):
         return ""
-    busy = sum(p.busy_threads for p in snapshot.sidekiq.value.processes)
+    sidekiq = snapshot.sidekiq.value
+    too_many = _one_too_many(snapshot, sidekiq, throughput)
+    if not (throughput.fruitless or too_many):
+        return ""
+    busy = sum(p.busy_threads for p in sidekiq.processes)
     pool, database = _pool(snapshot), snapshot.database
     full = pool is not None and pool.active_servers >= POOL_FULL_SHARE * pool.size_connections
     active = database.value.active_backends if isinstance(database, Known) else None
@@ -181,7 +187,19 @@ def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
         return ""  # threads wait for something else: other servers, a mail relay
     pace = throughput.pace
     jobs = f", {pace.jobs_per_second:.1f} jobs a second" if pace is not None else ""
-    return f"more workers would not help: more threads brought no more throughput{jobs}, most sit in the database"
+    what = too_many or f"more threads brought no more throughput{jobs}"
+    return f"more workers would not help: {what}, most sit in the database"
+
+
+def _one_too_many(snapshot: Snapshot, sidekiq: SidekiqFacts, throughput: ThroughputMemory) -> str:
+    """That with one instance less as much would be done, where Postgres is strained; "": it is not so."""
+    useful, pace = throughput.useful_threads, throughput.pace
+    sizes = [p.threads for p in sidekiq.processes if p.queues != {SCHEDULER_QUEUE}]
+    if pace is None or useful is None or not sizes or not isinstance(snapshot.database, Known):
+        return ""
+    if useful > pace.threads - min(sizes) or not _stalled(snapshot.database.value, STRAINED_SHARE):
+        return ""
+    return f"{pace.threads:.0f} threads do what {useful:.0f} did while fewer ran"
 
 
 def bottleneck_of(

@@ -12,6 +12,8 @@ from fleetd.core.facts import SidekiqFacts, Value
 from fleetd.core.policy import SCHEDULER_QUEUE
 
 WINDOW_SECONDS = 60.0
+#: A window this much shorter holds a flush too few, and shows a loss where there is none.
+WHOLE_SHARE = 0.95
 SAMPLES_MAX = 16
 SAMPLE_EVERY_SECONDS = 4.0
 #: Flat out: this share of the threads was busy.
@@ -21,6 +23,10 @@ STEADY_SHARE = 0.08
 #: A change of size that can tell something, and the share of it that throughput must follow.
 CHANGE_SHARE = 0.15
 GAIN_SHARE_MIN = 0.25
+#: One that was let go was one too many only if clearly missed: single minutes differ by a twentieth by chance.
+COSTLY_SHARE_MIN = 0.5
+#: What the last change of size showed says nothing of the jobs that come later.
+VERDICT_SECONDS = 300.0
 #: Threads that do this share of the most that one was ever seen to do are at work, not in each other's way.
 EFFICIENT_SHARE = 0.87
 #: The most that was seen is forgotten slowly, for jobs change: by this share a window.
@@ -47,21 +53,30 @@ class ThroughputMemory(Value, frozen=True, kw_only=True):
     fruitless: bool = False  # the last change of size moved the throughput by less than GAIN_SHARE_MIN of it
     costly: bool = False  # the last change was a shrink, and the throughput went with it
     paid: bool = False  # it was growth, and the throughput came with it
+    judged_seconds: float | None = None  # when that was found
     best_jobs_per_thread_second: float = 0.0  # flat out
+
+    @property
+    def useful_threads(self) -> float | None:
+        """So many, each doing the most one was seen to do, would do what all did at the last pace; None: not known."""
+        if self.pace is None or not self.best_jobs_per_thread_second:
+            return None
+        return self.pace.jobs_per_second / self.best_jobs_per_thread_second
 
     @property
     def efficient(self) -> bool:
         """Whether at the last pace the threads did about as much as they ever do."""
-        if self.pace is None or not self.best_jobs_per_thread_second:
-            return False
-        each = self.pace.jobs_per_second / self.pace.threads
-        return each >= EFFICIENT_SHARE * self.best_jobs_per_thread_second
+        useful = self.useful_threads
+        return self.pace is not None and useful is not None and useful >= EFFICIENT_SHARE * self.pace.threads
 
 
 def remember_throughput(
     memory: ThroughputMemory, sidekiq: SidekiqFacts, now_seconds: float
 ) -> ThroughputMemory:
     """Fold in one reading."""
+    judged = memory.judged_seconds
+    if judged is not None and not 0.0 <= now_seconds - judged <= VERDICT_SECONDS:
+        memory = structs.replace(memory, fruitless=False, costly=False, paid=False, judged_seconds=None)
     total = sidekiq.processed_jobs_total
     if total is None or not sidekiq.processes_complete:
         return structs.replace(memory, samples=())
@@ -91,7 +106,7 @@ def _pace(samples: tuple[Sample, ...]) -> Pace | None:
     """What this window shows; None: too short, not flat out, or of changing size."""
     seconds = samples[-1].at_seconds - samples[0].at_seconds
     threads = sum(s.threads for s in samples) / len(samples)
-    if seconds < 0.8 * WINDOW_SECONDS or threads <= 0:
+    if seconds < WHOLE_SHARE * WINDOW_SECONDS or threads <= 0:
         return None
     if any(abs(s.threads - threads) > STEADY_SHARE * threads for s in samples):
         return None
@@ -115,6 +130,7 @@ def _judged(memory: ThroughputMemory, samples: tuple[Sample, ...], pace: Pace) -
         samples=samples,
         pace=pace,
         fruitless=fruitless,
-        costly=change < 0.0 and not fruitless,
+        costly=change < 0.0 and followed >= COSTLY_SHARE_MIN,
         paid=change > 0.0 and not fruitless,
+        judged_seconds=samples[-1].at_seconds,
     )

@@ -65,6 +65,8 @@ def reconstruct(recording: Recording, name: str) -> Reconstruction:
         )
         for queue in sorted({q for r in read for q in r.queues} & served)
     )
+    if not queues:
+        raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
     limit, others = surroundings.connections(line)
     trace = Trace(
         name=name,
