@@ -49,6 +49,7 @@ class Played:
     course: Course
     boot_seconds: list[float]  # of each, from the start order to READY
     run_seconds: dict[str, float]  # of a job of each queue, on average
+    story: str  # fleetd's own words at the end, for a test that failed
 
 
 def goes_as_simulated(name: str) -> None:
@@ -59,7 +60,7 @@ def goes_as_simulated(name: str) -> None:
     print("\n".join([*HEAD, *rows(name, real.course, right)]))
     print(f"the simulator was told of {told(trace_of(name), real)}")
     print(f"real: {steps_told(real.course.counts)}\nsimulated: {steps_told(right.counts)}")
-    assert disagreements(real.course, right) == []
+    assert disagreements(real.course, right) == [], real.story
     assert disagreements(real.course, simulated(slower(trace, WRONG_TIMES)))
 
 
@@ -139,7 +140,6 @@ def played(name: str) -> Played:
             return tally.settled and tally.enqueued == jobs and time.time() > begin + trace.duration_seconds
 
         wait_until("the trace is over", over, SETTLE_SECONDS_MAX, every=1.0)
-        print(fleet.story())
         return _played(fleet, begin, math.ceil(trace.duration_seconds))
 
 
@@ -166,7 +166,7 @@ def _played(fleet: Fleet, begin: float, seconds: int) -> Played:
     )
     runs = records.runs([fleet.worker])
     took = mean_by_queue((run.queue, run.ended_at - run.started_at) for run in runs if run.ended_at)
-    return Played(course, boots_of(happened, ready), took)
+    return Played(course, boots_of(happened, ready), took, fleet.story())
 
 
 def boots_of(happened: list[tuple[float, str, int]], ready: list[tuple[float, int]]) -> list[float]:

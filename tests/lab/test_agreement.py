@@ -123,7 +123,7 @@ def test_the_simulator_is_told_how_long_boots_and_jobs_took() -> None:
     trace = honest.trace_of("celebrity-post")
     drawn = honest.mean_by_queue((job.queue, job.seconds) for job in traffic.jobs_of(trace))
     took = {queue: seconds * 1.1 for queue, seconds in drawn.items()}
-    told = honest.as_it_was(trace, honest.Played(COURSE, [7.0, 9.0, 8.0], took))
+    told = honest.as_it_was(trace, honest.Played(COURSE, [7.0, 9.0, 8.0], took, ""))
     means = {queue.name: queue.service_mean_seconds for queue in told.queues}
     assert told.boot_seconds == (7.0, 9.0)
     assert means["push"] == pytest.approx(took["push"]), "in counts: the mean of what there was"

@@ -208,32 +208,37 @@ def _profile_threads(
     First to what the minima of others leave idle, which fetches there anyway; the rest makes home grow, and beyond its
     maximum others.
     """
-    homes = {queue: home(policy, queue).name for queue in need}
     threads = dict.fromkeys((p.name for p in policy.profiles), 0.0)
     for queue, need_threads in need.items():
-        threads[homes[queue]] += need_threads
+        threads[home(policy, queue).name] += need_threads
     for name, in_time in (catching or {}).items():  # a backlog keeps every thread busy
         threads[name] = max(threads[name], in_time * policy.pace.utilisation)
     _leave_to_foreign_processes(policy, sidekiq, threads)
     full = {p.name: p.threads * policy.pace.utilisation for p in policy.profiles}
-    for limit in ("min_instances", "max_instances"):
+    overflows = _overflows(policy.profiles)
+    for limit in ("min_instances", "max_instances") if overflows else ():
         carries = {p.name: getattr(p, limit) * full[p.name] for p in policy.profiles}
         excess = {name: max(0.0, threads[name] - carries[name]) for name in threads}
-        for profile in policy.profiles:
-            for other in policy.profiles:
-                if other is profile:
-                    continue
-                served = (
-                    threads[profile.name]
-                    if any(homes[q] == profile.name and other.serves(q) for q in need)
-                    else 0.0
-                )
-                moved = min(excess[profile.name], served, max(0.0, carries[other.name] - threads[other.name]))
-                if limit == "min_instances":  # beyond the maximum, what is wanted is still said
-                    threads[profile.name] -= moved
-                threads[other.name] += moved
-                excess[profile.name] -= moved
+        for name, other in overflows:
+            moved = min(excess[name], threads[name], max(0.0, carries[other] - threads[other]))
+            if limit == "min_instances":  # beyond the maximum, what is wanted is still said
+                threads[name] -= moved
+            threads[other] += moved
+            excess[name] -= moved
     return threads
+
+
+@lru_cache(maxsize=16)
+def _overflows(profiles: tuple[Profile, ...]) -> tuple[tuple[str, str], ...]:
+    """(profile, another that serves a queue whose home is the first), by importance."""
+    queues = dict.fromkeys(queue for profile in profiles for queue, _ in profile.queues)
+    return tuple(
+        (profile.name, other.name)
+        for profile in profiles
+        for other in profiles
+        if other is not profile
+        and any(_home(profiles, q).name == profile.name and other.serves(q) for q in queues)
+    )
 
 
 def home(policy: Policy, queue: str) -> Profile:

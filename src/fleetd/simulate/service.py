@@ -34,6 +34,7 @@ class Threads:
     def __init__(self, group: Group, queues: dict[str, SimQueue]) -> None:
         self.group = group
         self.queues = [queues[name] for name in group.order if name in queues]
+        self.serves = frozenset(self.queues)
         self.free = 0.0
         self.slowdown = 1.0
         self.database_seconds = 0.0  # now, as single jobs count it
@@ -143,13 +144,17 @@ def share(fetching: list[Threads], queues: dict[str, SimQueue], chance: random.R
     """Idle threads of all profiles fetch alike: each gets its part of every queue it serves, before the rest."""
     chance.shuffle(fetching)
     for queue in queues.values():
+        queue.parts = {}
         ready = queue.waiting + queue.fresh
-        idle = sum(threads.free for threads in fetching if queue in threads.queues) if ready else 0.0
-        queue.parts = {
-            threads.group.profile.name: int(ready * threads.free / idle + chance.random())
-            for threads in fetching
-            if idle and queue in threads.queues
-        }
+        if not ready:
+            continue
+        serving = [threads for threads in fetching if queue in threads.serves]
+        idle = sum([threads.free for threads in serving])
+        if idle:
+            queue.parts = {
+                threads.group.profile.name: int(ready * threads.free / idle + chance.random())
+                for threads in serving
+            }
     for threads in fetching:
         for queue in threads.queues:
             part = queue.parts.get(threads.group.profile.name, 0)
