@@ -13,20 +13,31 @@ from fleetd.core.bottleneck import (
     stepped_back,
 )
 from fleetd.core.facts import DatabaseFacts, PgBouncerFacts, Unknown
+from fleetd.core.policy import Policy
 from fleetd.core.throughput import Pace, ThroughputMemory
 from tests.core.facts_by_hand import AWAY, bouncer, database, fleet, seen, sidekiq, snapshot
-from tests.fakes import policy
+from tests.fakes import policy, strict
 
 RULES = policy()
+TWENTY = policy(structs.replace(strict(), numbers=tuple(range(1, 21)), max_instances=20))
 
 
 class Watch:
     """Ticks of 5 s with what the sources say."""
 
-    def __init__(self, memory: BottleneckMemory | None = None, *, running: int = 2, busy: int = 5) -> None:
+    def __init__(
+        self,
+        memory: BottleneckMemory | None = None,
+        *,
+        running: int = 2,
+        busy: int = 5,
+        rules: Policy = RULES,
+    ) -> None:
+        self.rules = rules
         self.memory = memory or BottleneckMemory()
         self.now = 10_000.0
         self.running, self.busy = running, busy
+        self.jobs_per_tick, self.total = 0, 1000
 
     def tick(
         self,
@@ -35,20 +46,21 @@ class Watch:
         postgres: DatabaseFacts | None = None,
     ) -> Bottleneck:
         self.now += 5.0
+        self.total += self.jobs_per_tick
         units, beats = fleet(self.running, busy=self.busy)
         shot = snapshot(
-            RULES,
+            self.rules,
             now=self.now,
-            redis=sidekiq(processes=beats),
+            redis=sidekiq(processes=beats, total=self.total),
             units=units,
             postgres=postgres,
             pgbouncer=pgbouncer,
         )
-        views = seen(RULES, shot)
+        views = seen(self.rules, shot)
         self.memory = remember_bottleneck(self.memory, shot, views)
         told = bottleneck_of(self.memory, shot, views)
         if told.step_back:
-            self.memory = stepped_back(self.memory, self.now)
+            self.memory = stepped_back(self.memory, told, self.now)
         return told
 
 
@@ -189,7 +201,7 @@ def test_threads_that_do_what_fewer_did_are_one_too_many_only_while_postgres_is_
 def test_what_is_missed_comes_back_and_no_more_than_it() -> None:
     watch = Watch(running=4, busy=5)
     watch.tick(postgres=stalled(16, 0))
-    watch.memory = stepped_back(watch.memory, watch.now)
+    watch.memory = stepped_back(watch.memory, Bottleneck(), watch.now)
     watch.running = 3
     assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
     costly = structs.replace(watch.memory.throughput, costly=True)
@@ -201,13 +213,32 @@ def test_what_is_missed_comes_back_and_no_more_than_it() -> None:
     assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
 
 
-def test_after_a_bottleneck_growth_is_careful_until_it_has_paid() -> None:
+def test_after_a_bottleneck_growth_is_careful_until_nobody_is_flat_out_any_more() -> None:
     watch = Watch(running=4, busy=5)
     watch.tick(postgres=stalled(16, 0))
-    watch.memory = stepped_back(watch.memory, watch.now)
+    watch.memory = stepped_back(watch.memory, Bottleneck(), watch.now)
     watch.now += HOLD_SECONDS
     told = watch.tick(postgres=stalled(16, 0))
     assert (told.sentence, told.careful.split(":")[0]) == ("", "the database was the bottleneck")
     paid = structs.replace(watch.memory.throughput, paid=True)
     watch.memory = structs.replace(watch.memory, throughput=paid)
-    assert watch.tick(postgres=stalled(16, 0)).careful == ""
+    assert watch.tick(postgres=stalled(16, 0)).careful, "one that paid is no reason for ten at once"
+    assert watch.memory.hold_seconds == HOLD_SECONDS, "but the next that does not pay is tried again soon"
+    # Calm is what ends it, and time alone is not.
+    since = watch.now
+    while watch.tick(postgres=stalled(16, 0)).careful:
+        assert watch.now < since + 7200
+        watch.busy = 5 if watch.now < since + 6000 else 1
+    assert watch.now > since + 6000
+
+
+def test_of_far_too_many_a_quarter_goes_one_after_the_other() -> None:
+    seen_to_do = ThroughputMemory(best_jobs_per_thread_second=5.0)
+    watch = Watch(BottleneckMemory(throughput=seen_to_do), running=20, rules=TWENTY)
+    watch.jobs_per_tick = 500  # 100 threads do what 20 did
+    told = [watch.tick(postgres=stalled(80, 30)) for _ in range(40)]
+    first = next(place for place, t in enumerate(told) if t.step_back)
+    assert first * 5 >= 60
+    assert [t.step_back for t in told[first : first + 7]] == [True] * 5 + [False] * 2, "a quarter of 20"
+    held = watch.memory.hold_until_seconds - (watch.now - 5.0 * (len(told) - 1 - first))
+    assert held == HOLD_SECONDS, "one step, one hold"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleetd.core.facts import SidekiqFacts
-from fleetd.core.throughput import SAMPLES_MAX, ThroughputMemory, remember_throughput
+from fleetd.core.throughput import SAMPLES_MAX, ThroughputMemory, remember_throughput, too_many_instances
 from tests.core.facts_by_hand import process, sidekiq, tag
 
 
@@ -47,12 +47,16 @@ def test_growth_that_helps_is_not() -> None:
     assert not fleet.minutes(3, threads=100, jobs_per_second=160.0).fruitless
 
 
-def test_a_step_back_that_costs_nothing_says_the_same_and_one_that_does_ends_it() -> None:
+def test_a_step_back_that_costs_nothing_says_so_and_that_there_may_be_more_too_many() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=50, jobs_per_second=100.0)
     fleet.minutes(3, threads=100, jobs_per_second=100.0)
-    assert fleet.minutes(3, threads=75, jobs_per_second=100.0).fruitless
-    assert not fleet.minutes(3, threads=50, jobs_per_second=70.0).fruitless
+    told = fleet.minutes(3, threads=75, jobs_per_second=100.0)
+    assert (told.fruitless, told.spared) == (False, True)
+    sizes = sidekiq(processes=tuple(process(tag(n), threads=10, busy=10) for n in (1, 2)))
+    assert too_many_instances(told, sizes) == 2, "75 do what 50 did"
+    told = fleet.minutes(3, threads=50, jobs_per_second=70.0)
+    assert (told.fruitless, told.spared, told.costly) == (False, False, True)
 
 
 def test_threads_that_are_not_all_busy_tell_nothing() -> None:

@@ -19,10 +19,9 @@ import math
 
 from msgspec import structs
 
-from fleetd.core.facts import DatabaseFacts, Known, PgBouncerFacts, PoolFacts, SidekiqFacts, Snapshot, Value
+from fleetd.core.facts import DatabaseFacts, Known, PgBouncerFacts, PoolFacts, Snapshot, Value
 from fleetd.core.lifecycle import InstanceView
-from fleetd.core.policy import SCHEDULER_QUEUE
-from fleetd.core.throughput import ThroughputMemory, remember_throughput
+from fleetd.core.throughput import ThroughputMemory, remember_throughput, too_many_instances
 
 #: Postgres: of at least so many queries under way, this share waits.
 ACTIVE_MIN = 8
@@ -41,6 +40,8 @@ STEP_BACK_SECONDS = 60.0
 #: Queries that wait for the disk are everyday on a database larger than its memory: they hold growth, and only where it
 #: goes on for long does one step back.
 STEP_BACK_WHILE_STALLED_SECONDS = 300.0
+#: Of far too many this share goes: what a thread does was learnt from other jobs and may be wrong.
+STEP_BACK_SHARE_MAX = 0.25
 GREW_SECONDS = 300.0
 HOLD_SECONDS, HOLD_SECONDS_MAX = 720.0, 3600.0
 #: Time constant of the means of what is at work.
@@ -64,6 +65,7 @@ class BottleneckMemory(Value, frozen=True, kw_only=True):
     grew_seconds: float | None = None
     instances: int | None = None
     stepped_from_instances: int = 0  # how many there were before the last step back
+    going_instances: int = 0  # of that step, those still to be let go
     active_servers_mean: float | None = None  # at work of Mastodon's pool
     busy_threads_mean: float = 0.0
     throughput: ThroughputMemory = ThroughputMemory()
@@ -74,6 +76,7 @@ class Bottleneck(Value, frozen=True, kw_only=True):
 
     sentence: str = ""
     step_back: bool = False
+    going_instances: int = 0  # those that go with this one, in the next ticks
     waits: bool = False  # the sign is there now
     careful: str = ""  # why growth is one instance at a time ("": it is not)
     trial: bool = True  # if so, whether the next may come
@@ -99,13 +102,15 @@ def remember_bottleneck(
     if not _readable(snapshot):
         return structs.replace(memory, at_seconds=now)
     if not sign(snapshot, memory):
-        memory = structs.replace(memory, waits_since_seconds=None)
+        memory = structs.replace(memory, waits_since_seconds=None, going_instances=0)
     elif memory.waits_since_seconds is None or now < memory.waits_since_seconds:
         memory = structs.replace(memory, waits_since_seconds=now)
     stepped = memory.stepped_seconds
     over = stepped is not None and now - stepped > HOLD_SECONDS_MAX + memory.hold_seconds
-    if over or (memory.throughput.paid and now >= memory.hold_until_seconds):
+    if over and not memory.throughput.flat_out:  # with all threads busy, what brought it about goes on
         memory = structs.replace(memory, hold_seconds=HOLD_SECONDS, stepped_seconds=None)
+    elif memory.throughput.paid and now >= memory.hold_until_seconds:
+        memory = structs.replace(memory, hold_seconds=HOLD_SECONDS)
     return structs.replace(memory, at_seconds=now)
 
 
@@ -175,7 +180,7 @@ def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
     if throughput.efficient or not isinstance(snapshot.sidekiq, Known):
         return ""
     sidekiq = snapshot.sidekiq.value
-    too_many = _one_too_many(snapshot, sidekiq, throughput)
+    too_many = too_many_instances(throughput, sidekiq) if throughput.spared or _strained(snapshot) else 0
     if not (throughput.fruitless or too_many):
         return ""
     busy = sum(p.busy_threads for p in sidekiq.processes)
@@ -185,21 +190,17 @@ def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
     within = active is not None and active >= ACTIVE_MIN and active >= DATABASE_SHARE * busy
     if not (full or within):
         return ""  # threads wait for something else: other servers, a mail relay
-    pace = throughput.pace
+    pace, useful = throughput.pace, throughput.useful_threads
     jobs = f", {pace.jobs_per_second:.1f} jobs a second" if pace is not None else ""
-    what = too_many or f"more threads brought no more throughput{jobs}"
+    what = f"more threads brought no more throughput{jobs}"
+    if too_many and pace is not None and useful is not None:
+        what = f"{pace.threads:.0f} threads do what {useful:.0f} did while fewer ran"
     return f"more workers would not help: {what}, most sit in the database"
 
 
-def _one_too_many(snapshot: Snapshot, sidekiq: SidekiqFacts, throughput: ThroughputMemory) -> str:
-    """That with one instance less as much would be done, where Postgres is strained; "": it is not so."""
-    useful, pace = throughput.useful_threads, throughput.pace
-    sizes = [p.threads for p in sidekiq.processes if p.queues != {SCHEDULER_QUEUE}]
-    if pace is None or useful is None or not sizes or not isinstance(snapshot.database, Known):
-        return ""
-    if useful > pace.threads - min(sizes) or not _stalled(snapshot.database.value, STRAINED_SHARE):
-        return ""
-    return f"{pace.threads:.0f} threads do what {useful:.0f} did while fewer ran"
+def _strained(snapshot: Snapshot) -> str:
+    """That a third of the queries wait; "": they don't, or nobody knows."""
+    return _stalled(snapshot.database.value, STRAINED_SHARE) if isinstance(snapshot.database, Known) else ""
 
 
 def bottleneck_of(
@@ -221,13 +222,14 @@ def bottleneck_of(
     patience = STEP_BACK_WHILE_STALLED_SECONDS if stalls else patience
     stepped = memory.stepped_seconds
     again = stepped is None or now - stepped >= 2.0 * patience or now < stepped
+    going = memory.going_instances if found else 0
+    due = bool(found) and lasts >= patience and again and not going
     pool = _pool(snapshot)
     per_thread = _servers_per_thread(memory)
     coming = sum(v.threads for v in instances if v.profile and v.counts and not v.serves)
-    strained = (
-        _stalled(snapshot.database.value, STRAINED_SHARE) if isinstance(snapshot.database, Known) else ""
+    why = _strained(snapshot) or (
+        "the database was the bottleneck" if memory.stepped_seconds is not None else ""
     )
-    why = strained or ("the database was the bottleneck" if memory.stepped_seconds is not None else "")
     careful = f"{why}: one more at a time, to see what it brings" if why else ""
     if not found and sentence and _missed(memory, instances):
         sentence, careful = (
@@ -241,7 +243,8 @@ def bottleneck_of(
         trial = coming == 0
     return Bottleneck(
         sentence=sentence,
-        step_back=bool(found) and lasts >= patience and again,
+        step_back=due or going > 0,
+        going_instances=_step(snapshot, memory) - 1 if due else max(0, going - 1),
         waits=bool(found),
         careful=careful,
         trial=coming == 0
@@ -251,6 +254,14 @@ def bottleneck_of(
         pool_size_connections=pool.size_connections if pool is not None else 0,
         pool_trial=trial,
     )
+
+
+def _step(snapshot: Snapshot, memory: BottleneckMemory) -> int:
+    """How many go one after the other: one, or of far too many in a strained database a quarter of all."""
+    if not isinstance(snapshot.sidekiq, Known) or not _strained(snapshot) or not memory.throughput.flat_out:
+        return 1
+    too_many = too_many_instances(memory.throughput, snapshot.sidekiq.value)
+    return max(1, min(too_many, int((memory.instances or 0) * STEP_BACK_SHARE_MAX)))
 
 
 def _missed(memory: BottleneckMemory, instances: tuple[InstanceView, ...]) -> bool:
@@ -265,8 +276,11 @@ def _servers_per_thread(memory: BottleneckMemory) -> float:
     return min(1.0, max(SERVERS_PER_THREAD_MIN, (at_work + 1.0) / (busy + 1.0)))
 
 
-def stepped_back(memory: BottleneckMemory, now_seconds: float) -> BottleneckMemory:
-    """One was let go: growth waits, twice as long each time."""
+def stepped_back(memory: BottleneckMemory, told: Bottleneck, now_seconds: float) -> BottleneckMemory:
+    """One was let go as told: growth waits, twice as long each time."""
+    left = told.going_instances
+    if memory.going_instances > left:  # it belongs to the step before
+        return structs.replace(memory, going_instances=left)
     first = memory.stepped_seconds is None
     seconds = HOLD_SECONDS if first else memory.hold_seconds
     going_on = not first and now_seconds < memory.hold_until_seconds  # the same bottleneck, still
@@ -274,6 +288,7 @@ def stepped_back(memory: BottleneckMemory, now_seconds: float) -> BottleneckMemo
         memory,
         stepped_seconds=now_seconds,
         stepped_from_instances=memory.instances or 0,
+        going_instances=left,
         hold_until_seconds=now_seconds + seconds,
         hold_seconds=seconds if going_on else min(HOLD_SECONDS_MAX, 2.0 * seconds),
     )

@@ -88,7 +88,7 @@ def plan(
         granted = afford(policy, snapshot, instances, wanted, demanded, means, scarcity, clamps)
         scarcity = granted.scarcity
         if granted.stepped_back:
-            bottleneck_memory = stepped_back(bottleneck_memory, now)
+            bottleneck_memory = stepped_back(bottleneck_memory, means.bottleneck, now)
         current = running(policy, instances, terms)
         windows = _grown(windows, current, granted.counts, now)
         counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)

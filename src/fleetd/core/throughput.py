@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.facts import SidekiqFacts, Value
+from fleetd.core.facts import ProcessFacts, SidekiqFacts, Value
 from fleetd.core.policy import SCHEDULER_QUEUE
 
 WINDOW_SECONDS = 60.0
@@ -49,10 +49,13 @@ class Pace(Value, frozen=True, kw_only=True):
 
 class ThroughputMemory(Value, frozen=True, kw_only=True):
     samples: tuple[Sample, ...] = ()  # of the last WINDOW_SECONDS, oldest first
-    pace: Pace | None = None
-    fruitless: bool = False  # the last change of size moved the throughput by less than GAIN_SHARE_MIN of it
-    costly: bool = False  # the last change was a shrink, and the throughput went with it
-    paid: bool = False  # it was growth, and the throughput came with it
+    pace: Pace | None = None  # of the last minute in which all were busy
+    flat_out: bool = False  # that was this one
+    # What the last change of size showed: it moved the throughput by less than GAIN_SHARE_MIN of it, or clearly.
+    fruitless: bool = False  # growth that brought nothing
+    paid: bool = False  # growth that brought something
+    spared: bool = False  # a shrink that took nothing
+    costly: bool = False  # a shrink that took the throughput along
     judged_seconds: float | None = None  # when that was found
     best_jobs_per_thread_second: float = 0.0  # flat out
 
@@ -70,20 +73,35 @@ class ThroughputMemory(Value, frozen=True, kw_only=True):
         return self.pace is not None and useful is not None and useful >= EFFICIENT_SHARE * self.pace.threads
 
 
+def too_many_instances(memory: ThroughputMemory, sidekiq: SidekiqFacts) -> int:
+    """Instances without which as much would be done, if each thread did what one was seen to do."""
+    useful, pace = memory.useful_threads, memory.pace
+    sizes = [p.threads for p in _serving(sidekiq) if p.threads]
+    if pace is None or useful is None or not sizes:
+        return 0
+    return max(0, int((pace.threads - useful) / min(sizes)))
+
+
+def _serving(sidekiq: SidekiqFacts) -> list[ProcessFacts]:
+    return [p for p in sidekiq.processes if not p.quiet and p.queues != {SCHEDULER_QUEUE}]
+
+
 def remember_throughput(
     memory: ThroughputMemory, sidekiq: SidekiqFacts, now_seconds: float
 ) -> ThroughputMemory:
     """Fold in one reading."""
     judged = memory.judged_seconds
     if judged is not None and not 0.0 <= now_seconds - judged <= VERDICT_SECONDS:
-        memory = structs.replace(memory, fruitless=False, costly=False, paid=False, judged_seconds=None)
+        memory = structs.replace(
+            memory, fruitless=False, paid=False, spared=False, costly=False, judged_seconds=None
+        )
     total = sidekiq.processed_jobs_total
     if total is None or not sidekiq.processes_complete:
-        return structs.replace(memory, samples=())
+        return structs.replace(memory, samples=(), flat_out=False)
     last = memory.samples[-1] if memory.samples else None
     if last is not None and 0.0 <= now_seconds - last.at_seconds < SAMPLE_EVERY_SECONDS:
         return memory
-    serving = [p for p in sidekiq.processes if not p.quiet and p.queues != {SCHEDULER_QUEUE}]
+    serving = _serving(sidekiq)
     sample = Sample(
         at_seconds=now_seconds,
         processed_jobs_total=total,
@@ -95,11 +113,12 @@ def remember_throughput(
     kept = tuple(s for s in kept if now_seconds - s.at_seconds <= WINDOW_SECONDS)
     samples = (*kept, sample)[-SAMPLES_MAX:]
     pace = _pace(samples)
+    memory = structs.replace(memory, samples=samples, flat_out=pace is not None)
     if pace is None:
-        return structs.replace(memory, samples=samples)
+        return memory
     best = memory.best_jobs_per_thread_second * (1.0 - FORGOTTEN_SHARE)
     best = max(best, pace.jobs_per_second / pace.threads)
-    return _judged(structs.replace(memory, best_jobs_per_thread_second=best), samples, pace)
+    return _judged(structs.replace(memory, best_jobs_per_thread_second=best, pace=pace), memory.pace, pace)
 
 
 def _pace(samples: tuple[Sample, ...]) -> Pace | None:
@@ -116,21 +135,20 @@ def _pace(samples: tuple[Sample, ...]) -> Pace | None:
     return Pace(threads=threads, jobs_per_second=jobs / seconds)
 
 
-def _judged(memory: ThroughputMemory, samples: tuple[Sample, ...], pace: Pace) -> ThroughputMemory:
-    before = memory.pace
+def _judged(memory: ThroughputMemory, before: Pace | None, pace: Pace) -> ThroughputMemory:
+    """What a change of size since the last pace shows; of the same size there is nothing to judge."""
     if before is None or before.jobs_per_second <= 0.0:
-        return structs.replace(memory, samples=samples, pace=pace)
+        return memory
     change = pace.threads / before.threads - 1.0
-    if abs(change) < CHANGE_SHARE:  # the same size: the newer figure
-        return structs.replace(memory, samples=samples, pace=pace)
+    if abs(change) < CHANGE_SHARE:
+        return memory
     followed = (pace.jobs_per_second / before.jobs_per_second - 1.0) / change
-    fruitless = followed < GAIN_SHARE_MIN
+    grew, nothing = change > 0.0, followed < GAIN_SHARE_MIN
     return structs.replace(
         memory,
-        samples=samples,
-        pace=pace,
-        fruitless=fruitless,
-        costly=change < 0.0 and followed >= COSTLY_SHARE_MIN,
-        paid=change > 0.0 and not fruitless,
-        judged_seconds=samples[-1].at_seconds,
+        fruitless=grew and nothing,
+        paid=grew and not nothing,
+        spared=not grew and nothing,
+        costly=not grew and followed >= COSTLY_SHARE_MIN,
+        judged_seconds=memory.samples[-1].at_seconds,
     )
