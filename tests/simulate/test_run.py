@@ -12,7 +12,7 @@ from fleetd.errors import ConfigError
 from fleetd.simulate.checks import LawChecks
 from fleetd.simulate.plot import draw
 from fleetd.simulate.report import document
-from fleetd.simulate.run import POLICIES, SimulationError, policy_of, run_fleetd, simulate
+from fleetd.simulate.run import POLICIES, Recorder, SimulationError, policy_of, run_fleetd, simulate
 from fleetd.simulate.score import reversals
 from fleetd.simulate.trace import Trace
 from tests.simulate.worlds import PROFILE, queue, trace, world
@@ -79,6 +79,30 @@ def test_the_budget_is_everyones() -> None:
     for outcome in simulate(made, None, ("fleetd", "static", "laravel", "keda-length")):
         assert outcome.score.connections_max <= 40, outcome.policy
         assert outcome.score.over_budget_seconds == 0
+
+
+def test_claims_over_the_budget_are_counted_for_as_long_as_they_are() -> None:
+    made = surge("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n")
+    sim, rules = world(made)
+    recorder = Recorder(sim, rules)
+    for number in range(2, 4):  # three claim 36 of 40
+        sim.start(number)
+    recorder.advance_to(100)
+    assert recorder.over_budget_seconds == 0
+    sim.start(4)
+    recorder.advance_to(150)
+    assert recorder.over_budget_seconds == 50
+    sim.stop(4)
+    recorder.advance_to(590)
+    over = recorder.over_budget_seconds
+    assert over < 60
+    recorder.advance_to(700)  # the budget has shrunk to 20: what was claimed then is forgiven
+    assert recorder.over_budget_seconds == over
+    sim.stop(3)
+    recorder.advance_to(720)
+    sim.start(3)
+    recorder.advance_to(730)
+    assert recorder.over_budget_seconds == over + 10, "and what comes after that is not"
 
 
 def test_outages_of_every_source_break_no_law() -> None:

@@ -166,6 +166,22 @@ def test_faults_take_sources_away_and_kill() -> None:
     assert made.instances[1].state == "active"
 
 
+def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
+    body = queue("default", "[[0, 20]]") + queue("pull", "[[0, 0.2]]", 2.0)
+    fault = '[[faults]]\nat = 200\nfor_seconds = 60\nsource = "postgres"\n'
+    made, rules = world(trace(body, head="initial_instances = 2", profile=PROFILE + fault))
+    made.advance_to(200)
+    before = served(made)
+    made.advance_to(240)
+    threads = sum(i.threads for i in made.instances.values() if i.there)
+    seen = Readings(made, rules).sidekiq()
+    assert sum(p.busy_threads for p in seen.processes) == threads, "Sidekiq shows them at work"
+    assert threads / 2 < served(made) - before <= threads, "one each, beside what was under way"
+    made.advance_to(400)
+    assert made.queues["default"].waiting == 0
+    assert sum(p.busy_threads for p in Readings(made, rules).sidekiq().processes) < threads
+
+
 def test_beyond_the_knee_jobs_get_slower() -> None:
     knee = "[database]\nknee_busy_threads = 20\n"
     body = queue("default", "[]", bursts="[[0, 90000]]")

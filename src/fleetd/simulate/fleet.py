@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter, deque
 
 from fleetd.core.policy import Profile
@@ -66,6 +67,15 @@ class Instance:
     def there(self) -> bool:
         return self.state != "inactive"
 
+    def drawn(self, mean_threads: float, room_threads: int, chance: random.Random) -> int:
+        """Threads at work at one moment: scattered where threads are idle, nearly all of them where none is."""
+        free = self.threads - self.held
+        if free <= 0 or room_threads <= 0:
+            return 0
+        share = min(1.0, mean_threads / free)
+        spread = math.sqrt(mean_threads * (1.0 - share))
+        return min(room_threads, max(0, round(chance.gauss(mean_threads, spread))))
+
     def become(self, state: str, now: int) -> None:
         if state != self.state:
             self.state = state
@@ -88,6 +98,7 @@ class Group:
         self.fluid_busy: dict[str, float] = {}  # mean busy threads of each fluid queue in the last second
         self.busy_threads = 0.0  # their sum
         self.served = 0.0  # jobs done since the last heartbeat that flushed them
+        self.hung = 0  # fetched while Postgres is away, not done yet
         self.turn = 0
         self.spare: deque[tuple[float, Instance]] = deque()  # threads left within the last second, and when
         self.order = [queue for queue, _ in profile.queues]
@@ -102,6 +113,8 @@ class Group:
 
     def open_connections(self) -> None:
         """After a second's work: connections are opened lazily and kept."""
+        if not self.fetching:
+            return
         self.busy_threads = sum(self.fluid_busy.values())
         fluid = math.ceil(self.busy_threads / len(self.fetching))
         for instance in self.fetching:

@@ -76,7 +76,7 @@ def policy_of(trace: Trace, configured: Policy | None) -> Policy:
     )
 
 
-class _Recorder:
+class Recorder:
     """Counts what is the same for every policy while the world runs."""
 
     def __init__(self, world: World, policy: Policy) -> None:
@@ -93,7 +93,8 @@ class _Recorder:
         )  # the highest age since the last point: a peak is short
         self.claims: list[int] = []
         self.budget: list[int] = []
-        self._known_excess = 0
+        self._budget_before = budget_connections(world, policy)
+        self._forgiven_claims = world.claims()  # what serves at the begin is nobody's doing
 
     def advance_to(self, second: int) -> None:
         """Let the world run, and look at it each second."""
@@ -104,13 +105,7 @@ class _Recorder:
             if claims > self.claims_max:
                 self.claims_max = claims
             budget = budget_connections(world, self.policy)
-            # After a shrink the drains that it causes take their time: what was there before it is no break.
-            excess = max(0, claims - budget)
-            if excess > self._known_excess and claims > self._last_claims:
-                self.over_budget_seconds += 1
-            else:
-                self._known_excess = excess
-            self._last_claims = claims
+            self._over(claims, budget)
             for sizes, group in self._sizes:
                 sizes.append(group.counted)
             for queue in world.queues.values():
@@ -120,7 +115,20 @@ class _Recorder:
             if world.now % self.step == 0:
                 self._point(claims, budget)
 
-    _last_claims = 0
+    def _over(self, claims: int, budget: int) -> None:
+        """Count this second if claims are over the budget, and not only because it shrank.
+
+        The drains that a shrink causes take their time: what was claimed at the shrink is forgiven as it goes down.
+        """
+        if claims > budget and budget < self._budget_before and not self._forgiven_claims:
+            self._forgiven_claims = min(claims, self._budget_before)
+        if claims <= budget:
+            self._forgiven_claims = 0
+        elif claims > self._forgiven_claims:
+            self.over_budget_seconds += 1
+        else:
+            self._forgiven_claims = claims
+        self._budget_before = budget
 
     def _point(self, claims: int, budget: int) -> None:
         for name, ages in self.ages.items():
@@ -168,7 +176,7 @@ async def _run_fleetd(
     world = World(trace, policy)
     daemon, recorder, checks = (
         SimulatedDaemon(world, policy),
-        _Recorder(world, policy),
+        Recorder(world, policy),
         LawChecks(world, policy),
     )
     end = math.ceil(trace.duration_seconds)
@@ -187,7 +195,7 @@ def run_rival(
 ) -> Outcome:
     """One rival, at its own cadence."""
     world = World(trace, policy)
-    rival, recorder = make(world), _Recorder(world, policy)
+    rival, recorder = make(world), Recorder(world, policy)
     steering, checks = Steering(world, policy), LawChecks(world, policy)
     end, tick = math.ceil(trace.duration_seconds), max(1, round(trace.tick_seconds))
     wanted, next_look = dict(rival.wanted), 0

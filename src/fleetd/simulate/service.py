@@ -7,6 +7,7 @@ Beyond the database's knee every job takes `busy / knee` times as long, so the s
 
 from __future__ import annotations
 
+import math
 import random
 
 from fleetd.simulate.fleet import Group, Instance
@@ -47,6 +48,30 @@ class Threads:
         self.database_seconds = database_seconds
         self.started = []
         self.group.fluid_busy = {}
+        self.group.served += self.group.hung
+        self.group.hung = 0
+
+    def hang(self, now: int) -> None:
+        """No query is answered: each free thread fetches a job and holds it, what it was at included."""
+        self.started = []
+        if not self.group.fetching:
+            self.group.rest()
+            return
+        busy = self.group.fluid_busy
+        threads = sum([i.threads - i.held for i in self.group.fetching])
+        for queue in self.queues:
+            free = threads - math.ceil(sum(busy.values()))
+            jobs = min(free, queue.offered)
+            if jobs <= 0:
+                continue
+            if queue.single:
+                before = queue.waiting + queue.fresh
+                self._start(queue, jobs, now)
+                threads -= before - queue.waiting - queue.fresh
+            else:
+                queue.take(jobs, now)
+                busy[queue.name] = busy.get(queue.name, 0.0) + jobs
+                self.group.hung += jobs
 
     def serve(self, now: int) -> None:
         """Fetch and serve what this second holds of the jobs on offer."""

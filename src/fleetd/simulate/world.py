@@ -77,11 +77,14 @@ class World:
             self._database_seconds += 1.0 / slowdown
             self._finish()
         self._arrive(now)
-        if "redis" not in self.down and "postgres" not in self.down:
-            self._serve(now, slowdown)
+        if "redis" in self.down:
+            if "postgres" not in self.down:  # what is at work is done, and nobody fetches
+                for group in self.groups:
+                    group.rest()
+        elif "postgres" in self.down:
+            self._hang(now)
         else:
-            for group in self.groups:
-                group.rest()
+            self._serve(now, slowdown)
         for queue in self.queues.values():
             if queue.fresh:
                 queue.end_second(now)
@@ -109,11 +112,23 @@ class World:
             queue.offered = queue.waiting + queue.fresh
         for threads in fetching:
             threads.serve(now)
-            for ends, instance, queue in threads.started:
-                job = Single(ends, instance, queue)
-                heapq.heappush(self._singles, job)
-                instance.singles[id(job)] = queue.name
-            threads.group.open_connections()
+            self._begun(threads)
+
+    def _hang(self, now: int) -> None:
+        """Postgres is away: every thread fetches a job and hangs in it."""
+        for queue in self.queues.values():
+            queue.offered = queue.waiting + queue.fresh
+        for threads in self._threads:
+            threads.hang(now)
+            self._begun(threads)
+
+    def _begun(self, threads: Threads) -> None:
+        """Single jobs that these threads began in this second."""
+        for ends, instance, queue in threads.started:
+            job = Single(ends, instance, queue)
+            heapq.heappush(self._singles, job)
+            instance.singles[id(job)] = queue.name
+        threads.group.open_connections()
 
     def _slowdown(self) -> float:
         knee = self.trace.knee_busy_threads
@@ -188,7 +203,7 @@ class World:
         if instance.fetches:
             room = instance.threads - instance.held
             for name, mean in group.fluid_busy.items():
-                here = self._drawn(mean / fetching, room, group, instance)
+                here = instance.drawn(mean / fetching, room, self._chance)
                 if here:
                     busy[name] += here
                     room -= here
@@ -196,15 +211,6 @@ class World:
         flushed = group.served / fetching
         group.served -= flushed
         self.processed += flushed
-
-    def _drawn(self, mean: float, room: int, group: Group, instance: Instance) -> int:
-        """Threads at work at one moment: scattered where threads are idle, nearly all of them where none is."""
-        free = group.profile.threads - instance.held
-        if free <= 0 or room <= 0:
-            return 0
-        share = min(1.0, mean / free)
-        spread = math.sqrt(mean * (1.0 - share))
-        return min(room, max(0, round(self._chance.gauss(mean, spread))))
 
     def _exit(self, instance: Instance) -> None:
         """An ordinary stop is over: what is unfinished goes back."""
