@@ -1,13 +1,13 @@
 """Two yardsticks that no daemon can be: `reactive` knows the true present, `oracle` the future.
 
-reactive: the true arrival rates and service times of this moment. It starts everything that is useful and affordable at
-the next look, and between bursts stands at the size that fleetd had at that time.
+reactive: the true arrival rates and service times of this moment. At every tick of the trace it starts everything that
+is useful and affordable, and between bursts it stands at the size that fleetd had at that time.
 
 oracle: a feasible greedy schedule. Each queue's work is spread evenly over nine tenths of its target after it came in;
 the threads that takes, all queues together, make the size a profile needs at each second; every instance is ordered as
 long before as a boot takes at most, and drained as soon as neither this second nor the time of a boot and a drain after
 it needs it. The smallest of a few margins (0 to 60 %) that meets the objective is taken, so it is a fleet that could
-really be run, not a bound.
+really be run, not a bound. It looks every second, whatever the tick: an order is late by nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import deque
 from fleetd.core.demand import home
 from fleetd.core.policy import Policy
 from fleetd.simulate.fleet import Group
-from fleetd.simulate.rivals import Rival, true_rate
+from fleetd.simulate.rival import Rival, true_rate
 from fleetd.simulate.world import World
 
 ORACLE_MARGINS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.6)
@@ -33,10 +33,10 @@ class Reactive(Rival):
     """`sizes`: fleetd's own instances of each profile, by second."""
 
     name = "reactive"
-    every_seconds = 5
 
     def __init__(self, world: World, policy: Policy, sizes: dict[str, array[int]]) -> None:
         super().__init__(world, policy)
+        self.every_seconds = max(1, round(world.trace.tick_seconds))
         self._sizes = sizes
 
     def want(self, group: Group, now: int) -> int:
