@@ -120,7 +120,7 @@ def test_outages_of_every_source_break_no_law() -> None:
 def test_a_broken_law_is_told_with_seed_and_second() -> None:
     made, rules = world(surge("[database]\nmax_connections = 30\n"))
     made.start(2)
-    checks = LawChecks(made, rules)
+    checks = LawChecks(made, rules, own=True)
     checks.after_tick([Step(verb="start", number=2, profile="local")], {"local": 1})
     assert checks.breaks == ["law 2, test seed 1 at 0 s: started with claims 4 above the budget"]
 

@@ -16,7 +16,7 @@ from fleetd.core.facts import Value
 from fleetd.core.policy import Policy
 from fleetd.simulate.fleet import Group
 from fleetd.simulate.reconstruct import Reconstruction
-from fleetd.simulate.rivals import Rival
+from fleetd.simulate.rival import Rival
 from fleetd.simulate.run import Outcome, Progress, policy_of, run_fleetd, run_rival
 from fleetd.simulate.trace import Trace
 from fleetd.simulate.trace_file import Points
@@ -51,7 +51,6 @@ class AsRecorded(Rival):
     """Wants what was recorded at that second, and notes what waits then."""
 
     name = AS_RECORDED
-    every_seconds = 1
 
     def __init__(
         self,
@@ -61,6 +60,7 @@ class AsRecorded(Rival):
         seen: Callable[[float, dict[str, float]], None],
     ) -> None:
         super().__init__(world, policy)
+        self.every_seconds = max(1, round(world.trace.tick_seconds))  # about as often as samples are
         self._sizes = {name: list(points) for name, points in sizes.items()}
         self._places = dict.fromkeys(sizes, 0)
         self._seen = seen

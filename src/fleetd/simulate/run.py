@@ -17,7 +17,8 @@ from fleetd.errors import ConfigError, FleetdError
 from fleetd.simulate.checks import LawChecks
 from fleetd.simulate.daemon import SimulatedDaemon
 from fleetd.simulate.readings import HOST
-from fleetd.simulate.rivals import RIVALS, Rival
+from fleetd.simulate.rival import Rival
+from fleetd.simulate.rivals import RIVALS
 from fleetd.simulate.score import Score, queue_scores, reversals
 from fleetd.simulate.steering import Steering, budget_connections, counted
 from fleetd.simulate.trace import Trace, unserved
@@ -177,7 +178,7 @@ async def _run_fleetd(
     daemon, recorder, checks = (
         SimulatedDaemon(world, policy),
         Recorder(world, policy),
-        LawChecks(world, policy),
+        LawChecks(world, policy, own=True),
     )
     end = math.ceil(trace.duration_seconds)
     while world.now < end:
@@ -187,25 +188,32 @@ async def _run_fleetd(
         checks.after_tick([step for _, step in daemon.ports.steps[before:]], running)
         recorder.advance_to(min(end, world.now + daemon.pause_seconds()))
         _tell(progress, "fleetd", world.now / end)
+    checks.losses()
     return recorder.outcome("fleetd", daemon.ports.steps, checks), recorder.sizes
 
 
 def run_rival(
     name: str, trace: Trace, policy: Policy, make: Callable[[World], Rival], progress: Progress | None = None
 ) -> Outcome:
-    """One rival, at its own cadence."""
+    """One rival: it looks at its own cadence; what it wants is carried out there, and further at each tick."""
     world = World(trace, policy)
     rival, recorder = make(world), Recorder(world, policy)
-    steering, checks = Steering(world, policy), LawChecks(world, policy)
+    steering, checks = Steering(world, policy), LawChecks(world, policy, own=False)
     end, tick = math.ceil(trace.duration_seconds), max(1, round(trace.tick_seconds))
-    wanted, next_look = dict(rival.wanted), 0
+    wanted, next_look, next_tick = dict(rival.wanted), 0, 0
     while world.now < end:
-        if world.now >= next_look:
+        if world.now == next_look:
             wanted = dict(rival.look())
-            next_look = world.now + rival.every_seconds
+            next_look += rival.every_seconds
+        if world.now == next_tick:
+            next_tick += tick
+        running = {g.profile.name: counted(g) for g in world.groups}
+        before = len(steering.steps)
         steering.towards(wanted)
-        recorder.advance_to(min(end, world.now + tick))
+        checks.after_tick([step for _, step in steering.steps[before:]], running)
+        recorder.advance_to(min(end, next_look, next_tick))
         _tell(progress, name, world.now / end)
+    checks.losses()
     return recorder.outcome(name, steering.steps, checks)
 
 

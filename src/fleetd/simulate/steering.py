@@ -7,9 +7,6 @@ from fleetd.core.policy import Policy
 from fleetd.simulate.fleet import Group, Instance
 from fleetd.simulate.world import World
 
-#: As fleetd's default: a drain that takes longer ends with an ordinary stop.
-DRAIN_SECONDS_MAX = 600
-
 
 def budget_connections(world: World, policy: Policy) -> int:
     """What claims may reach now; every policy is held to it."""
@@ -91,7 +88,7 @@ class Steering:
                 del self._quieted[number]
                 continue
             idle = instance.beat_quiet and not instance.beat_busy.total() and instance.beat_at > since
-            late = self.world.now - since > DRAIN_SECONDS_MAX
+            late = self.world.now - since > self.policy.pace.drain_seconds_max
             if "redis" not in self.world.down and (idle or late):
                 self._do("stop", instance)
                 del self._quieted[number]

@@ -38,6 +38,7 @@ class World:
         self.down: set[str] = set()  # sources that are away
         self.processed = 0.0  # as the flushed counters say
         self.lost_jobs = 0
+        self.lost_by_stops_jobs = 0  # of these: pushed back while nobody took them
         self.instance_seconds = 0
         self.busy_threads = 0.0  # truly, in the last second
         self._chance = random.Random(f"{trace.seed}/world")
@@ -217,6 +218,7 @@ class World:
         for name in instance.singles.values():
             if "redis" in self.down:
                 self.lost_jobs += 1
+                self.lost_by_stops_jobs += 1
             else:
                 self.queues[name].push_back(self.now, 1)
         instance.singles, instance.held, instance.opened = {}, 0, 0

@@ -1,13 +1,13 @@
 """Two yardsticks that no daemon can be: `reactive` knows the true present, `oracle` the future.
 
-reactive: the true arrival rates and service times of this moment. It starts everything that is useful and affordable at
-the next look, and between bursts stands at the size that fleetd had at that time.
+reactive: the true arrival rates and service times of this moment. At every tick of the trace it starts everything that
+is useful and affordable, and between bursts it stands at the size that fleetd had at that time.
 
 oracle: a feasible greedy schedule. Each queue's work is spread evenly over nine tenths of its target after it came in;
 the threads that takes, all queues together, make the size a profile needs at each second; every instance is ordered as
-long before as a boot takes at most, and drained as soon as neither this second nor the time of a boot and a drain after
-it needs it. The smallest of a few margins (0 to 60 %) that meets the objective is taken, so it is a fleet that could
-really be run, not a bound.
+long before as a boot takes at most, and drained a few seconds after its last second of need, unless it is needed again
+within the time of a drain and a boot. The smallest of a few margins (0 to 60 %) that meets the objective is taken, so
+it is a fleet that could really be run, not a bound. It looks every second, whatever the tick.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import deque
 from fleetd.core.demand import home
 from fleetd.core.policy import Policy
 from fleetd.simulate.fleet import Group
-from fleetd.simulate.rivals import Rival, true_rate
+from fleetd.simulate.rival import Rival, true_rate
 from fleetd.simulate.world import World
 
 ORACLE_MARGINS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.6)
@@ -27,16 +27,18 @@ ORACLE_MARGINS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.6)
 SPREAD_SHARE = 0.9
 #: A drain by the next heartbeat and the stop after it.
 DRAIN_SECONDS = 30
+#: Jobs take longer than their mean as often as shorter: what is planned to be done by then is done a little later.
+OVERTIME_SECONDS = 5
 
 
 class Reactive(Rival):
     """`sizes`: fleetd's own instances of each profile, by second."""
 
     name = "reactive"
-    every_seconds = 5
 
     def __init__(self, world: World, policy: Policy, sizes: dict[str, array[int]]) -> None:
         super().__init__(world, policy)
+        self.every_seconds = max(1, round(world.trace.tick_seconds))
         self._sizes = sizes
 
     def want(self, group: Group, now: int) -> int:
@@ -62,12 +64,13 @@ class Oracle(Rival):
         self._plan = schedule(world, policy, margin)
 
     def want(self, group: Group, now: int) -> int:
-        plan = self._plan[group.profile.name]
-        return plan[min(self.world.now, len(plan) - 1)] if plan else now
+        rise, stay = self._plan[group.profile.name]
+        second = min(self.world.now, len(rise) - 1)
+        return max(rise[second], min(now, stay[second]))
 
 
-def schedule(world: World, policy: Policy, margin: float) -> dict[str, array[int]]:
-    """Instances of each profile at each second."""
+def schedule(world: World, policy: Policy, margin: float) -> dict[str, tuple[array[int], array[int]]]:
+    """Instances that each profile must have ordered by each second, and those of them that are not let go then."""
     seconds = math.ceil(world.trace.duration_seconds)
     needs = {p.name: array("d", bytes(8 * seconds)) for p in policy.profiles}
     for name, queue in world.queues.items():
@@ -79,26 +82,25 @@ def schedule(world: World, policy: Policy, margin: float) -> dict[str, array[int
                 total -= queue.arrivals[second - target]
             need[second] += total * queue.mean_seconds / target
     lead = math.ceil(world.trace.boot_seconds[1]) + 1
-    linger = lead + DRAIN_SECONDS
-    return {
-        profile.name: _highest(
-            needs[profile.name], lead, linger, profile.threads / (1.0 + margin), profile.max_instances
-        )
-        for profile in policy.profiles
-    }
+    plan = {}
+    for profile in policy.profiles:
+        threads, most = profile.threads / (1.0 + margin), profile.max_instances
+        counts = array("l", (min(most, math.ceil(n / threads - 1e-9)) for n in needs[profile.name]))
+        plan[profile.name] = (_highest(counts, lead), _highest(counts, lead + DRAIN_SECONDS))
+    return plan
 
 
-def _highest(need: array[float], lead: int, linger: int, threads: float, most: int) -> array[int]:
-    """The highest count from now until a boot ordered now is over; what is needed again soon is not let go."""
-    counts = array("l", (min(most, math.ceil(n / threads - 1e-9)) for n in need))
+def _highest(counts: array[int], ahead_seconds: int) -> array[int]:
+    """At each second the highest count from `OVERTIME_SECONDS` ago to so far ahead."""
     ahead: deque[int] = deque()
-    plan = array("l", bytes(8 * len(counts)))
-    window = max(lead, linger)
+    plan = array("l", bytes(counts.itemsize * len(counts)))
     for second in range(len(counts) - 1, -1, -1):
         while ahead and counts[ahead[-1]] <= counts[second]:
             ahead.pop()
         ahead.append(second)
-        while ahead[0] > second + window:
+        while ahead[0] > second + OVERTIME_SECONDS + ahead_seconds:
             ahead.popleft()
         plan[second] = counts[ahead[0]]
-    return plan
+    # Each second takes what was found for the one that much earlier; the first ones what they would have seen.
+    first = array("l", (max(counts[: second + ahead_seconds + 1]) for second in range(OVERTIME_SECONDS)))
+    return (first + plan)[: len(plan)]
