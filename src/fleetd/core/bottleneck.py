@@ -216,14 +216,8 @@ def bottleneck_of(
     if not sentence and now < memory.hold_until_seconds:
         left = memory.hold_until_seconds - now
         sentence = f"the database was the bottleneck: growth is tried again in {left:.0f} s"
-    grew = memory.grew_seconds is not None and 0.0 <= now - memory.grew_seconds < GREW_SECONDS
-    stalls = found.endswith(STALLS)
-    patience = STEP_BACK_AFTER_GROWTH_SECONDS if grew and at_once else STEP_BACK_SECONDS
-    patience = STEP_BACK_WHILE_STALLED_SECONDS if stalls else patience
-    stepped = memory.stepped_seconds
-    again = stepped is None or now - stepped >= 2.0 * patience or now < stepped
     going = memory.going_instances if found else 0
-    due = bool(found) and lasts >= patience and again and not going
+    due = bool(found) and not going and _step_is_due(memory, found, at_once, lasts, now)
     pool = _pool(snapshot)
     per_thread = _servers_per_thread(memory)
     coming = sum(v.threads for v in instances if v.profile and v.counts and not v.serves)
@@ -254,6 +248,15 @@ def bottleneck_of(
         pool_size_connections=pool.size_connections if pool is not None else 0,
         pool_trial=trial,
     )
+
+
+def _step_is_due(memory: BottleneckMemory, found: str, at_once: bool, lasts: float, now: float) -> bool:
+    """Whether the sign has lasted long enough, and the step before it is long enough ago."""
+    grew = memory.grew_seconds is not None and 0.0 <= now - memory.grew_seconds < GREW_SECONDS
+    patience = STEP_BACK_AFTER_GROWTH_SECONDS if grew and at_once else STEP_BACK_SECONDS
+    patience = STEP_BACK_WHILE_STALLED_SECONDS if found.endswith(STALLS) else patience
+    stepped = memory.stepped_seconds
+    return lasts >= patience and (stepped is None or now - stepped >= 2.0 * patience or now < stepped)
 
 
 def _step(snapshot: Snapshot, memory: BottleneckMemory) -> int:
