@@ -132,12 +132,10 @@ def test_an_unknown_policy_is_named() -> None:
 
 
 def test_the_curve_covers_every_second_with_the_fewest_the_most_and_the_mean() -> None:
-    made = trace(
-        "[targets]\ndefault = 5\n" + queue("default", "[[0, 5]]", bursts="[[300, 9000]]"), seconds=610
-    )
+    made = trace("[targets]\ndefault = 5\npush = 30\n" + SURGE, seconds=2410)
     outcome, sizes = run_fleetd(made, policy_of(made, None))
     step = outcome.curve.step_seconds
-    parts = [sizes["local"][at : at + step] for at in range(0, 610, step)]
+    parts = [sizes["local"][at : at + step] for at in range(0, 2410, step)]
     assert [tuple(spread) for spread in outcome.curve.instances["local"]] == [
         (min(part), max(part), sum(part) / len(part)) for part in parts
     ]

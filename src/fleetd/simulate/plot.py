@@ -182,7 +182,7 @@ def _bars(outcome: Outcome, policy: Policy, panel: Panel) -> dict[str, list[Box]
     found: dict[str, list[Box]] = {queue: [] for queue in curve.ages}
     for i in range(len(curve.budget)):
         ratios = {queue: ages[i] / policy.target_seconds(queue) for queue, ages in curve.ages.items()}
-        seen = sorted((panel.y(ratio), queue) for queue, ratio in ratios.items() if ratio > SHARE_MIN)
+        seen = sorted((panel.y(ratio), queue) for queue, ratio in ratios.items())
         tops: list[float] = []
         for y, _ in seen:
             tops.append(min(panel.bottom, max(y, tops[-1] + APART_PIXELS) if tops else y))

@@ -6,7 +6,7 @@ The axis is logarithmic: a queue of one job a minute and one of a hundred a seco
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from fleetd.simulate.arrivals import arrivals
 from fleetd.simulate.svg import (
@@ -27,7 +27,7 @@ from fleetd.simulate.svg import (
 from fleetd.simulate.trace import Fault, QueueTraffic, Trace
 
 #: A level is the mean over at least so many jobs (fewer show chance), but never over more of the trace than this.
-LEVEL_JOBS_MIN, LEVEL_SHARE_MAX = 50, 1 / 40
+LEVEL_JOBS_MIN, LEVEL_SHARE_MAX = 200, 1 / 40
 #: A level is at least so wide.
 LEVEL_PIXELS = 2.0
 #: What is rarer than the most by more than this lies on the bottom.
@@ -46,7 +46,7 @@ def draw_arrivals(
     """The panel; `queues` in the trace's order."""
     seconds = math.ceil(trace.duration_seconds)
     cuts = {s for fault in _outages(trace) for s in (fault.at_seconds, fault.until_seconds)}
-    found = [list(levels(came_in(trace, queue), width, cuts)) for queue in trace.queues]
+    found = [levels(came_in(trace, queue), width, cuts) for queue in trace.queues]
     least, most = axis([rate for queue in found for _, _, rate in queue])
     panel = Panel(left, top, width, height, seconds, most, least, logarithmic=True)
     parts = list[str]()
@@ -54,8 +54,8 @@ def draw_arrivals(
         path = stepped(panel, [level for level in parted if level[2] > 0.0])
         parts.append(stroke(path, colour, 1.4, dashes, name))
     taken: list[Room] = []
-    parts.append(_bursts(trace, panel, {name: colour for colour, _, name in queues}, taken))
     parts.append(_faults(trace, panel, taken))
+    parts.append(_bursts(trace, panel, {name: colour for colour, _, name in queues}, taken))
     return frame(panel, decade_marks(least, most), "".join(parts))
 
 
@@ -75,18 +75,25 @@ def _outages(trace: Trace) -> list[Fault]:
     return [fault for fault in trace.faults if fault.source == "redis"]
 
 
-def levels(counts: Sequence[int], width_pixels: float, cuts: Collection[float] = ()) -> Iterator[Level]:
+def levels(counts: Sequence[int], width_pixels: float, cuts: Collection[float] = ()) -> list[Level]:
     """Mean jobs a second, each over a time that is wide enough to be seen and to mean something, none across a cut."""
-    cuts = {math.ceil(cut) for cut in cuts} | {len(counts)}
+    ends = {math.ceil(cut) for cut in cuts} | {len(counts)}
     shortest = len(counts) * LEVEL_PIXELS / width_pixels
     longest = max(shortest, len(counts) * LEVEL_SHARE_MAX)
+    found: list[Level] = []
     begin, jobs = 0, 0
     for second, came in enumerate(counts, 1):
         jobs += came
         lasts = second - begin
-        if second in cuts or lasts >= (shortest if jobs >= LEVEL_JOBS_MIN else longest):
-            yield float(begin), float(second), jobs / lasts
+        means_something = lasts >= (shortest if jobs >= LEVEL_JOBS_MIN else longest)
+        if second in ends and not means_something and found and begin not in ends:
+            before, _, rate = found.pop()  # a rest belongs to the level before it
+            jobs += round(rate * (begin - before))
+            begin = round(before)
+        if second in ends or means_something:
+            found.append((float(begin), float(second), jobs / (second - begin)))
             begin, jobs = second, 0
+    return found
 
 
 def axis(rates: list[float]) -> tuple[float, float]:
@@ -124,9 +131,11 @@ def _fits(begin: float, end: float, taken: list[Room]) -> bool:
 def bursts(trace: Trace, panel: Panel) -> list[Burst]:
     """Those of a queue that would lie on each other are one; those of several queues stand beside each other."""
     found: dict[int, dict[str, Burst]] = {}
+    outages = _outages(trace)
     for queue in trace.queues:
         for at, jobs in queue.bursts:
-            if jobs and at < panel.seconds:
+            away = any(fault.at_seconds <= int(at) < fault.until_seconds for fault in outages)
+            if jobs and at < panel.seconds and not away:
                 x = panel.x(at)
                 here = found.setdefault(round(x / BURST_PIXELS), {})
                 x, _, before = here.get(queue.name, (x + BURST_PIXELS * len(here), queue.name, 0.0))
