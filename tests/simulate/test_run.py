@@ -10,7 +10,6 @@ from fleetd.core.decision import Step
 from fleetd.core.policy import Policy
 from fleetd.errors import ConfigError
 from fleetd.simulate.checks import LawChecks
-from fleetd.simulate.plot import draw
 from fleetd.simulate.report import document
 from fleetd.simulate.run import POLICIES, Recorder, SimulationError, policy_of, run_fleetd, simulate
 from fleetd.simulate.score import reversals
@@ -156,16 +155,13 @@ def test_an_unknown_policy_is_named() -> None:
         list(simulate(surge(), None, ("hpb",)))
 
 
-def test_the_picture_has_every_policy_and_is_well_formed() -> None:
-    import xml.etree.ElementTree as ET
-
-    made = surge()
-    picture = draw("a < b", policy_of(made, None), list(simulate(made, None, ("fleetd", "static"))))
-    texts = [
-        "".join(element.itertext())
-        for element in ET.fromstring(picture).iter()  # noqa: S314 (our own)
-        if element.tag.endswith("text")
+def test_the_curve_covers_every_second_with_the_fewest_the_most_and_the_mean() -> None:
+    made = trace("[targets]\ndefault = 5\npush = 30\n" + SURGE, seconds=2410)
+    outcome, sizes = run_fleetd(made, policy_of(made, None))
+    step = outcome.curve.step_seconds
+    parts = [sizes["local"][at : at + step] for at in range(0, 2410, step)]
+    assert [tuple(spread) for spread in outcome.curve.instances["local"]] == [
+        (min(part), max(part), sum(part) / len(part)) for part in parts
     ]
-    assert "a < b" in texts
-    assert any("fleetd" in text and "instance-hours" in text for text in texts)
-    assert any("static" in text and "instance-hours" in text for text in texts)
+    assert max(s.highest for s in outcome.curve.claims) == outcome.score.connections_max
+    assert len({*map(len, outcome.curve.ages.values()), len(outcome.curve.budget), len(parts)}) == 1

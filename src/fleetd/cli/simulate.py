@@ -17,6 +17,7 @@ from fleetd.errors import ConfigError, FleetdError
 if TYPE_CHECKING:
     from fleetd.core.policy import Policy
     from fleetd.simulate.run import Outcome, Progress
+    from fleetd.simulate.trace import Trace
 
 
 @click.command(
@@ -41,7 +42,9 @@ Examples:
 )
 @click.option("--policy", "policy_name", default="fleetd", show_default=True, help="A policy's name, or all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("--plot", type=click.Path(dir_okay=False), help="Draw waits, instances and connections as SVG.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False), help="Draw arrivals, waits, instances and connections as SVG."
+)
 @click.pass_context
 def simulate(
     context: click.Context, trace: str, config: str | None, policy_name: str, as_json: bool, plot: str | None
@@ -75,7 +78,7 @@ def simulate(
 
         show(loaded, outcomes)
     if plot is not None:
-        _draw(plot, loaded.name, run.policy_of(loaded, configured), outcomes)
+        _draw(plot, loaded, run.policy_of(loaded, configured), outcomes)
     broken = [sentence for outcome in outcomes for sentence in outcome.breaks]
     for sentence in broken:
         click.echo(printable(f"fleetctl: {sentence}"), err=True)
@@ -90,11 +93,11 @@ def _policy(config: str | None) -> Policy | None:
     return load(config).policy
 
 
-def _draw(path: str, name: str, policy: Policy, outcomes: list[Outcome]) -> None:
+def _draw(path: str, trace: Trace, policy: Policy, outcomes: list[Outcome]) -> None:
     from fleetd.simulate.plot import draw
 
     try:
-        Path(path).write_text(draw(name, policy, outcomes), encoding="utf-8")
+        Path(path).write_text(draw(trace, policy, outcomes), encoding="utf-8")
     except OSError as error:
         raise FleetdError(f"{path} can't be written: {error.strerror}") from None
     click.echo(printable(f"{path} written"), err=True)

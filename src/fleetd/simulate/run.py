@@ -7,6 +7,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -26,8 +27,8 @@ from fleetd.simulate.world import World
 from fleetd.simulate.yardsticks import ORACLE_MARGINS, Oracle, Reactive
 
 POLICIES = ("fleetd", *RIVALS, "reactive", "oracle")
-#: A point of the plot is this share of the trace.
-PLOT_POINTS = 600
+#: A point of the plot is this share of the trace: two pixels of a row's panels.
+PLOT_POINTS = 200
 
 Progress = Callable[[str, float], None]  # policy, share done
 
@@ -36,13 +37,21 @@ class SimulationError(FleetdError):
     """A simulation that can't be run, or broke a law."""
 
 
+class Spread(NamedTuple):
+    """What a count was, second by second, since the last point: a rival that flaps has many sizes in one."""
+
+    lowest: int
+    highest: int
+    mean: float
+
+
 class Curve(Value, frozen=True, kw_only=True):
-    """What the plot shows of one policy: a point each `step_seconds`."""
+    """What the plot shows of one policy: a point each `step_seconds`, the last one maybe sooner."""
 
     step_seconds: int
-    instances: dict[str, list[int]]
+    instances: dict[str, list[Spread]]
     ages: dict[str, list[float]]  # the oldest job of each queue since the last point
-    claims: list[int]
+    claims: list[Spread]
     budget: list[int]
 
 
@@ -92,7 +101,7 @@ class Recorder:
         self._oldest = dict.fromkeys(
             world.queues, 0.0
         )  # the highest age since the last point: a peak is short
-        self.claims: list[int] = []
+        self.claims = array("l")
         self.budget: list[int] = []
         self._budget_before = budget_connections(world, policy)
         self._forgiven_claims = world.claims()  # what serves at the begin is nobody's doing
@@ -107,14 +116,15 @@ class Recorder:
                 self.claims_max = claims
             budget = budget_connections(world, self.policy)
             self._over(claims, budget)
+            self.claims.append(claims)
             for sizes, group in self._sizes:
                 sizes.append(group.counted)
             for queue in world.queues.values():
                 if queue.batches:
                     age = queue.oldest_age(world.now)
                     self._oldest[queue.name] = max(age, self._oldest[queue.name])
-            if world.now % self.step == 0:
-                self._point(claims, budget)
+            if world.now % self.step == 0 or world.now == math.ceil(world.trace.duration_seconds):
+                self._point(budget)
 
     def _over(self, claims: int, budget: int) -> None:
         """Count this second if claims are over the budget, and not only because it shrank.
@@ -131,11 +141,10 @@ class Recorder:
             self._forgiven_claims = claims
         self._budget_before = budget
 
-    def _point(self, claims: int, budget: int) -> None:
+    def _point(self, budget: int) -> None:
         for name, ages in self.ages.items():
             ages.append(self._oldest[name])
             self._oldest[name] = 0.0
-        self.claims.append(claims)
         self.budget.append(budget)
 
     def outcome(self, policy: str, steps: list[tuple[int, Step]], checks: LawChecks) -> Outcome:
@@ -156,12 +165,17 @@ class Recorder:
         )
         curve = Curve(
             step_seconds=self.step,
-            instances={name: list(sizes[self.step - 1 :: self.step]) for name, sizes in self.sizes.items()},
+            instances={name: _spreads(sizes, self.step) for name, sizes in self.sizes.items()},
             ages=self.ages,
-            claims=self.claims,
+            claims=_spreads(self.claims, self.step),
             budget=self.budget,
         )
         return Outcome(policy=policy, score=score, curve=curve, breaks=tuple(checks.breaks))
+
+
+def _spreads(counts: array[int], step: int) -> list[Spread]:
+    parts = [counts[begin : begin + step] for begin in range(0, len(counts), step)]
+    return [Spread(min(part), max(part), sum(part) / len(part)) for part in parts]
 
 
 def run_fleetd(
