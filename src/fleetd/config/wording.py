@@ -81,4 +81,6 @@ def _range(low: float | None, high: float | None) -> str:
 
 def _plain(number: float) -> str:
     """`2678400`, not `2.6784e+06`: it is to be written into the file."""
+    if isinstance(number, int):
+        return str(number)
     return f"{number:.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:g}"

@@ -7,7 +7,7 @@ from msgspec import structs
 from fleetd.core.policy import Policy
 from fleetd.errors import ConfigProblem
 from fleetd.simulate.trace import Trace
-from fleetd.simulate.trace_checks import check_initial, misfits
+from fleetd.simulate.trace_checks import NO_PROFILES, check_initial, misfits, told
 
 
 def configured(
@@ -17,8 +17,11 @@ def configured(
 
     `without_min`: profiles whose min is the default. Theirs is what the trace begins with, as of its own profiles.
     """
-    if policy is None or trace.profiles:
+    if trace.profiles or told(problems, "profiles"):
         return policy
+    if policy is None:
+        problems.append(NO_PROFILES)
+        return None
     problems += misfits([queue.name for queue in trace.queues], trace.targets_seconds, policy.profiles)
     initial = trace.initial_instances
     check_initial(initial, {p.name: p.max_instances for p in policy.profiles}, problems)

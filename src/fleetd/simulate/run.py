@@ -13,7 +13,7 @@ from msgspec import structs
 from fleetd.core.decision import Step
 from fleetd.core.facts import Value
 from fleetd.core.policy import Policy, SchedulerPolicy
-from fleetd.errors import ConfigError, ConfigProblem, FleetdError
+from fleetd.errors import ConfigError, FleetdError
 from fleetd.simulate.checks import LawChecks
 from fleetd.simulate.daemon import SimulatedDaemon
 from fleetd.simulate.readings import HOST
@@ -21,7 +21,7 @@ from fleetd.simulate.rivals import RIVALS, Rival
 from fleetd.simulate.score import Score, queue_scores, reversals
 from fleetd.simulate.steering import Steering, budget_connections, counted
 from fleetd.simulate.trace import Trace
-from fleetd.simulate.trace_checks import misfits
+from fleetd.simulate.trace_checks import NO_PROFILES, misfits
 from fleetd.simulate.world import World
 from fleetd.simulate.yardsticks import ORACLE_MARGINS, Oracle, Reactive
 
@@ -60,9 +60,7 @@ def policy_of(trace: Trace, configured: Policy | None) -> Policy:
     base = configured or Policy(host=HOST, profiles=(), targets_seconds={})
     profiles = trace.profiles or base.profiles
     if not profiles:
-        what = "none, and no configuration is given"
-        cure = "Add [profiles.local] to the trace, or name a fleetd.toml with --config."
-        raise ConfigError(trace.name, [ConfigProblem("profiles", what, cure)])
+        raise ConfigError(trace.name, [NO_PROFILES])
     problems = misfits([queue.name for queue in trace.queues], trace.targets_seconds, profiles)
     if problems:
         raise ConfigError(trace.name, problems)

@@ -86,7 +86,7 @@ def _sound(file: str, trace: Trace, problems: list[ConfigProblem]) -> Trace:
 
 
 def read_trace(path: str | Path) -> tuple[Trace, list[ConfigProblem]]:
-    """The trace in a file, with defaults for what is wrong, and what that is; raises ConfigError where it is no TOML."""
+    """The trace, with defaults for what is wrong, and what that is; raises ConfigError where it is no TOML file."""
     try:
         with Path(path).open("rb") as stream:
             content = stream.read(FILE_BYTES_MAX + 1)

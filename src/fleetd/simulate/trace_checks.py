@@ -13,6 +13,11 @@ from fleetd.errors import ConfigProblem
 from fleetd.simulate.trace_file import JOBS_MAX, QUEUE_DAYS_MAX, FaultSection, Points, TraceFile
 
 DAY_SECONDS = 86_400.0
+NO_PROFILES = ConfigProblem(
+    "profiles",
+    "none, and no configuration is given",
+    "Add [profiles.local] to the trace, or name a fleetd.toml with --config.",
+)
 
 
 def told(problems: list[ConfigProblem], path: str) -> bool:
