@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -228,6 +229,42 @@ def test_the_example_of_the_docs_has_every_key_and_runs() -> None:
     assert outcome.breaks == ()
     jobs = outcome.score.queues["default"].jobs  # the two ramps, the burst and the level end
     assert jobs == pytest.approx(3600 * 51 + 3600 * 55 + 14400 * 20 + 20000, rel=0.02)
+
+
+def test_a_target_may_be_of_any_queue_that_is_served() -> None:
+    bare = DOCUMENTED.replace("[queues.push]\nservice_seconds = { mean = 0.4 }\n", "")
+    trace = parse_trace(bare.replace("push = 30", "push = 30\nmailers = 90"))
+    rules = policy_of(trace, None)
+    assert [rules.target_seconds(q) for q in ("push", "mailers", "pull")] == [30, 90, 60]
+
+
+JUNK = (
+    "nan",
+    "-inf",
+    "1e400",
+    "0x" + "f" * 4000,
+    "-1",
+    "0",
+    "true",
+    '"x"',
+    "[]",
+    "[[]]",
+    "[1, [2]]",
+    "{}",
+    "1979-05-27",
+)
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
+def test_whatever_stands_for_a_value_is_read_or_refused_in_a_sentence(junk: str) -> None:
+    lines = example_of_the_docs().splitlines()
+    for number, line in enumerate(lines):
+        key, equals, _ = line.partition(" = ")
+        if not equals:
+            continue
+        changed = [*lines[:number], f"{key} = {junk}", *lines[number + 1 :]]
+        with contextlib.suppress(ConfigError):
+            policy_of(parse_trace("\n".join(changed)), None)
 
 
 def test_a_curve_is_linear_between_its_points_and_level_outside() -> None:
