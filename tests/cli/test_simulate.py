@@ -153,12 +153,14 @@ def test_a_picture_that_cant_be_written_is_told_before_anything_runs(
 
 
 def test_looking_whether_a_picture_can_be_written_leaves_what_is_there(trace: Path, tmp_path: Path) -> None:
-    old, new = tmp_path / "old.svg", tmp_path / "new.svg"
+    old, new, link = tmp_path / "old.svg", tmp_path / "new.svg", tmp_path / "link.svg"
     old.write_text("old")
-    for picture in (old, new):
+    link.symlink_to(new)
+    for picture in (old, new, link):
         assert fleetctl(trace, "--plot", picture, "--policy", "hpb").exit_code == 2
     assert old.read_text() == "old"
     assert not new.exists()
+    assert link.is_symlink()
 
 
 CONFIG = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,7 +131,7 @@ def _not_writable(path: str) -> tuple[str, str] | None:
         new = not file.exists()
         file.open("ab").close()
         if new:
-            file.unlink()
+            Path(os.path.realpath(file)).unlink()  # what a dangling link names, not the link
     except (OSError, ValueError) as error:
         return (
             f"can't be written: {getattr(error, 'strerror', None) or error}",
