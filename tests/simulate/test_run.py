@@ -11,9 +11,18 @@ from fleetd.core.policy import Policy
 from fleetd.errors import ConfigError
 from fleetd.simulate.checks import LawChecks
 from fleetd.simulate.report import document
-from fleetd.simulate.run import POLICIES, Recorder, SimulationError, policy_of, run_fleetd, simulate
+from fleetd.simulate.run import (
+    POLICIES,
+    Recorder,
+    SimulationError,
+    policy_of,
+    run_fleetd,
+    run_oracle,
+    simulate,
+)
 from fleetd.simulate.score import reversals
 from fleetd.simulate.trace import Trace
+from fleetd.simulate.yardsticks import ORACLE_MARGINS
 from tests.simulate.worlds import PROFILE, queue, trace, world
 
 SURGE = queue("default", "[[0, 10], [600, 10], [900, 150], [1200, 150], [1220, 10]]") + queue(
@@ -141,13 +150,31 @@ def test_a_reversal_is_a_start_soon_after_a_stop_or_the_other_way_round() -> Non
 
 def test_a_trace_without_profiles_takes_the_configurations_and_needs_them() -> None:
     made = trace("[targets]\n" + SURGE, seconds=2400, profile="")
-    with pytest.raises(SimulationError, match=r"add \[profiles.NAME\] to the trace, or --config"):
+    with pytest.raises(ConfigError, match=r"Add \[profiles.local\] to the trace, or name a fleetd.toml"):
         policy_of(made, None)
     configured = Policy(host="x", profiles=surge().profiles, targets_seconds={"default": 7.0})
     assert policy_of(made, configured).target_seconds("default") == 7.0
     other = trace("[targets]\n" + queue("unserved", "[[0, 1]]"), profile="")
     with pytest.raises(ConfigError, match="no profile serves this queue"):
         policy_of(other, configured)
+
+
+@pytest.mark.parametrize(
+    ("world", "tries_all"),
+    [("", False), ("[database]\nmax_connections = 30\n", True)],
+    ids=["enough", "too few"],
+)
+def test_the_oracles_progress_never_goes_back(world: str, tries_all: bool) -> None:
+    told: list[float] = []
+
+    def tell(_: str, share: float) -> None:
+        told.append(share)
+
+    made = surge(world)
+    run_oracle(made, policy_of(made, None), tell)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert (5 / len(ORACLE_MARGINS) in told) is tries_all
 
 
 def test_an_unknown_policy_is_named() -> None:

@@ -13,11 +13,11 @@ from fleetd.simulate.trace_text import trace_text
 from tests.simulate.test_trace import DOCUMENTED, ROOT
 
 names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,20}", fullmatch=True).filter(lambda n: n != "scheduler")
-amounts = st.floats(0, 1e6, allow_nan=False) | st.integers(0, 10**6).map(float)
-positive = st.floats(0.001, 1e4)
+positive = st.floats(0.1, 1e4)
 
 
-def points(duration: float) -> st.SearchStrategy[tuple[tuple[float, float], ...]]:
+def points(duration: float, most: float = 1e5) -> st.SearchStrategy[tuple[tuple[float, float], ...]]:
+    amounts = st.floats(0, most, allow_nan=False) | st.integers(0, int(most)).map(float)
     return st.lists(st.tuples(st.floats(0, duration), amounts), max_size=20).map(
         lambda found: tuple(sorted(found, key=lambda point: point[0]))
     )
@@ -28,7 +28,7 @@ def traces(draw: st.DrawFn) -> Trace:
     duration = draw(st.floats(60, 1e6))
     queues = draw(st.lists(names, min_size=1, max_size=4, unique=True))
     whole = draw(st.booleans())
-    at = draw(st.floats(0, duration))
+    at = draw(st.floats(0, duration, exclude_max=True))
     lasts = draw(st.integers(1, 10_000))
     order = draw(st.sampled_from(["strict", "weighted"]))
     profile = Profile(
@@ -43,18 +43,19 @@ def traces(draw: st.DrawFn) -> Trace:
     )
     low = draw(positive)
     return Trace(
-        name=draw(st.text(min_size=1, max_size=30).filter(lambda t: t.isprintable() or "\n" in t)),
+        name=draw(st.text(min_size=1, max_size=30).filter(str.isprintable)),
         seed=draw(st.integers(0, 10**9)),
         duration_seconds=duration,
         tick_seconds=draw(st.floats(1, 60)),
         boot_seconds=(low, low + draw(positive)),
+        beat_seconds=draw(st.integers(1, 30)),
         initial_instances=draw(st.integers(0, 3)),
         targets_seconds={q: draw(st.floats(0.1, 86_400)) for q in queues} if draw(st.booleans()) else {},
         queues=tuple(
             QueueTraffic(
                 name=q,
-                arrivals_per_second=draw(points(duration)),
-                bursts=draw(points(duration)),
+                arrivals_per_second=draw(points(duration, 200)),
+                bursts=tuple((at, float(int(jobs))) for at, jobs in draw(points(duration)) if at < duration),
                 service_mean_seconds=draw(st.floats(0.0001, 86_400)),
                 service_sigma=draw(st.floats(0, 4)),
             )

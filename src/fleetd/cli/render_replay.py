@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from fleetd.cli.bars import sign
-from fleetd.cli.terminal import symbols_for
+from fleetd.cli.bars import Symbols, sign
+from fleetd.cli.figures import Column, table
+from fleetd.cli.lines import Lines, hanging
+from fleetd.cli.terminal import open_console, show
 from fleetd.cli.verdict import Level
 from fleetd.cli.wording import clean, count, duration
 
@@ -19,36 +19,76 @@ if TYPE_CHECKING:
     from fleetd.simulate.run import Outcome
 
 
+RUNS = (
+    Column("", left=True, least=8),
+    Column("late jobs"),
+    Column("late"),
+    Column("worst queue", left=True, least=11),
+    Column("instance-hours"),
+    Column("starts"),
+)
+WAITS = (
+    Column("oldest job", left=True, least=8),
+    Column("recorded: mean"),
+    Column("p95"),
+    Column("longest"),
+    Column("here: mean"),
+    Column("p95"),
+    Column("longest"),
+)
+
+
 def show_replay(found: Reconstruction, outcomes: list[Outcome], errors: dict[str, QueueError]) -> None:
     """The runs, what changes between the last two, and the error of the reconstruction."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print(f"{found.trace.name}, {duration(found.trace.duration_seconds)}", style="bold")
-    console.print(_runs(outcomes))
+    console, symbols = open_console()
+    show(console, replay_lines(found, outcomes, errors, console.width, symbols))
+
+
+def replay_lines(
+    found: Reconstruction,
+    outcomes: list[Outcome],
+    errors: dict[str, QueueError],
+    width: int,
+    symbols: Symbols,
+) -> Lines:
+    """All of it, laid out to a width."""
+
+    def wrapped(text: str, style: str = "", head: Text | None = None) -> Lines:
+        said = Text(clean(text, ascii_only=symbols.ascii_only), style)
+        return hanging(head or Text(""), said, width, lines_max=20, symbols=symbols)
+
+    trace, trusted = found.trace, all(error.trusted for error in errors.values())
+    lines = [*wrapped(f"{trace.name}, {duration(trace.duration_seconds)}", "bold"), Text()]
+    lines += [*_runs(outcomes, width, symbols), Text()]
     if len(outcomes) > 2:
-        console.print(difference(outcomes[-2], outcomes[-1]))
-        console.print()
-    _show_error(console, errors)
+        lines += [*wrapped(difference(outcomes[-2], outcomes[-1])), Text()]
+    mark, style = sign(Level.OK if trusted else Level.WARN, symbols)
+    lines += wrapped(error_sentence(errors), "" if trusted else style, Text.assemble((mark, style), " "))
+    lines += [Text(), *_waits(errors, width, symbols), Text()]
     for note in found.notes:
-        console.print(f"note: {clean(note)}", style="dim")
+        lines += wrapped(f"note: {note}", "dim")
+    return lines
 
 
-def _runs(outcomes: list[Outcome]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "late jobs", "late", "worst queue", "instance-hours", "starts"):
-        left = name in ("", "worst queue")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+def _runs(outcomes: list[Outcome], width: int, symbols: Symbols) -> Lines:
+    rows = []
     for outcome in outcomes:
         score, name = outcome.score, outcome.policy.rpartition("/")[2]
         worst = max(score.queues.items(), key=lambda item: item[1].late_fraction, default=None)
-        table.add_row(
-            clean(name)[:24],
-            f"{score.late_jobs:,}",
-            f"{score.late_fraction:.2%}",
-            "" if worst is None else f"{clean(worst[0])[:20]} {worst[1].late_fraction:.1%}",
-            f"{score.instance_seconds / 3600:.1f}",
-            str(score.starts),
+        rows.append(
+            [
+                clean(name, ascii_only=symbols.ascii_only),
+                f"{score.late_jobs:,}",
+                f"{score.late_fraction:.2%}",
+                # The figure first: it is the name that may be cut.
+                ""
+                if worst is None
+                else f"{worst[1].late_fraction:.1%} {clean(worst[0], ascii_only=symbols.ascii_only)}",
+                f"{score.instance_seconds / 3600:.1f}",
+                str(score.starts),
+            ]
         )
-    return table
+    return table(RUNS, rows, width, symbols)
 
 
 def difference(now: Outcome, new: Outcome) -> str:
@@ -68,21 +108,19 @@ def _change(by: float, what: str) -> str:
     return f"{count(abs(by))} {what} {'more' if by > 0 else 'fewer'}"
 
 
-def _show_error(console: Console, errors: dict[str, QueueError]) -> None:
-    trusted = all(error.trusted for error in errors.values())
-    mark, style = sign(Level.OK if trusted else Level.WARN, symbols_for(console.encoding, ""))
-    console.print(f"{mark} {error_sentence(errors)}", style="" if trusted else style)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("oldest job", "recorded: mean", "p95", "longest", "here: mean", "p95", "longest"):
-        table.add_column(name, justify="left" if name == "oldest job" else "right", no_wrap=True)
-    for name, error in errors.items():
-        cells = (
-            duration(seconds)
-            for waits in (error.recorded, error.reconstructed)
-            for seconds in (waits.mean_seconds, waits.p95_seconds, waits.longest_seconds)
-        )
-        table.add_row(clean(name)[:20], *cells)
-    console.print(table)
+def _waits(errors: dict[str, QueueError], width: int, symbols: Symbols) -> Lines:
+    rows = [
+        [
+            clean(name, ascii_only=symbols.ascii_only),
+            *(
+                duration(seconds)
+                for waits in (error.recorded, error.reconstructed)
+                for seconds in (waits.mean_seconds, waits.p95_seconds, waits.longest_seconds)
+            ),
+        ]
+        for name, error in errors.items()
+    ]
+    return table(WAITS, rows, width, symbols)
 
 
 def error_sentence(errors: dict[str, QueueError]) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from fleetd.cli.check_config import list_problems
 from fleetd.cli.history import EXIT_CODES, file_option, reconstructed, since_option
 from fleetd.cli.simulate import shown_progress
-from fleetd.cli.status import EXIT_ERROR
+from fleetd.cli.status import EXIT_ERROR, write_json
 from fleetd.cli.wording import printable
 from fleetd.errors import ConfigError, FleetdError
 
@@ -61,14 +61,14 @@ def replay(
         outcomes, errors = _run(found, config, new)
     except FleetdError as error:
         if as_json:
-            click.echo(msgspec.json.encode({"error": str(error)}).decode())
+            write_json(msgspec.json.encode({"error": str(error)}).decode())
         elif isinstance(error, ConfigError):
             list_problems(error, err=True)
         else:
             raise
         context.exit(EXIT_ERROR)
     if as_json:
-        click.echo(_document(found, outcomes, errors))
+        write_json(_document(found, outcomes, errors))
     else:
         from fleetd.cli.render_replay import show_replay
 

@@ -159,16 +159,16 @@ def tell_json(reach: Reach, document: Callable[[str, Status], str]) -> int:
         answer = document(answer, read_status(answer))
     except SourceUnavailableError as error:
         found = postmortem.examine(str(error), reach.run)
-        _write_json(msgspec.json.encode(found).decode())
+        write_json(msgspec.json.encode(found).decode())
         return exit_code(found)
     except FleetdError as error:
-        _write_json(json.dumps({"error": str(error)}))
+        write_json(json.dumps({"error": str(error)}))
         return EXIT_ERROR
-    _write_json(answer)
+    write_json(answer)
     return 0
 
 
-def _write_json(document: str) -> None:
+def write_json(document: str) -> None:
     """Control characters of the 8-bit kind as JSON's own escapes: the same document, but none steers a terminal."""
     safe = re.sub(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", document.strip())
     sys.stdout.flush()

@@ -67,7 +67,7 @@ class ProfileSection(Section, frozen=True, kw_only=True):
     weights: dict[str, Annotated[int, Meta(ge=1, le=100)]] | None = None
     threads: Threads = 25
     db_pool: Pool | None = None
-    instances: int | str | tuple[int, ...] | None = None
+    instances: Annotated[int | str | tuple[int, ...], Meta(examples=['"1-4"'])] | None = None
     min: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] | None = None
     max: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] | None = None
 

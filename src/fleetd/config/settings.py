@@ -104,6 +104,7 @@ class Settings(Value, frozen=True, kw_only=True):
     state_directory: str
     history_days: float  # 0: none is kept
     history_bytes_max: int
+    profiles_without_min: tuple[str, ...]  # whose min is the default
     warnings: tuple[str, ...]  # sentences: nothing is refused for these
 
 
@@ -120,7 +121,7 @@ def load(path: str | Path) -> Settings:
         problem = ConfigProblem("", "larger than 1 MiB", "Name a configuration file with --config.")
         raise ConfigError(str(path), [problem])
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         problem = ConfigProblem("", f"line {line} is not UTF-8", "Save the file as UTF-8.")
@@ -135,7 +136,7 @@ def parse(text: str, file: str = "fleetd.toml", *, machine_host: str | None = No
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of numbers with thousands of digits
         cure = "Mend that line; texts need quotes, tables look like [redis]."
         raise ConfigError(file, [ConfigProblem("", f"not TOML: {_on_one_line(str(error))}", cure)]) from None
     except RecursionError:
@@ -168,6 +169,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         state_directory=contents.state.directory,
         history_days=contents.history.days,
         history_bytes_max=_history_bytes(contents.history.size, problems),
+        profiles_without_min=tuple(name for name, p in contents.profiles.items() if p.min is None),
         warnings=warnings,
     )
 

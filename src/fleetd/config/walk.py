@@ -14,13 +14,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fleetd.config.wording import describe, show
+from fleetd.config.wording import describe, example, show
 from fleetd.errors import ConfigProblem
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 #: Tables whose values are never repeated: a password is easily written into the wrong key of them.
 SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
+
+
+#: Of the wrong entries of one list so many are told one by one.
+ENTRIES_TOLD_MAX = 5
+
+
+_LEAVE_OUT = "Write one, or leave the key out."
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -41,10 +48,12 @@ def section(kind: type[S], table: Mapping[str, Any], path: str, problems: list[C
     hints = typing.get_type_hints(kind, include_extras=True)
     _refuse_unknown(table, hints, path, problems)
     values: dict[str, Any] = {}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
     for key, hint in hints.items():
         if key not in table:
             continue
-        good, value = _value(_without_none(hint), table[key], join(path, key), problems)
+        cure = _LEAVE_OUT if defaults[key] is None else "Write one, or leave the key out for its default."
+        good, value = _value(_without_none(hint), table[key], join(path, key), cure, problems)
         if good:
             values[key] = value
     return kind(**values)
@@ -71,7 +80,7 @@ def _refuse_unknown(
         problems.append(ConfigProblem(join(path, key), "no such key", cure))
 
 
-def _value(hint: Any, raw: Any, path: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+def _value(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
     """(good, value) of one key, whose type may be a section, a table of sections, a list of them, or a leaf."""
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         if not _is_table(raw, path, problems):
@@ -81,12 +90,12 @@ def _value(hint: Any, raw: Any, path: str, problems: list[ConfigProblem]) -> tup
     if origin is dict:
         if not _is_table(raw, path, problems):
             return False, None
-        pairs = {k: _value(arguments[1], v, join(path, k), problems) for k, v in raw.items()}
+        pairs = {k: _value(arguments[1], v, join(path, k), _LEAVE_OUT, problems) for k, v in raw.items()}
         return True, {k: value for k, (good, value) in pairs.items() if good}
     inner = arguments[0] if origin is tuple else None
     if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
         return _list_of_sections(inner, raw, path, problems)
-    return _leaf(hint, raw, path, problems)
+    return _leaf(hint, raw, path, cure, problems)
 
 
 def _list_of_sections(
@@ -104,15 +113,45 @@ def _list_of_sections(
     return True, tuple(items)
 
 
-def _leaf(hint: Any, raw: Any, path: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+def _leaf(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
     try:
         return True, msgspec.convert(raw, hint)
     except msgspec.ValidationError:
-        wanted = describe(hint)
-        shown = "the value (not shown)" if path.startswith(SECRET_TABLES) else show(raw)
-        what = f"{shown} is not {wanted}"
-        problems.append(ConfigProblem(path, what, "Write one, or leave the key out for its default."))
+        item = _item_of(hint)
+        wrong = [] if item is None or not isinstance(raw, list) else _wrong_entries(item, raw)
+        for index in wrong[:ENTRIES_TOLD_MAX]:
+            problems.append(_mismatch(item, raw[index], f"{path}[{index}]", "Write one."))
+        if len(wrong) > ENTRIES_TOLD_MAX:
+            what = f"{len(wrong) - ENTRIES_TOLD_MAX} more entries are wrong"
+            problems.append(ConfigProblem(path, what, "Mend them likewise."))
+        if not wrong:
+            problems.append(_mismatch(hint, raw, path, cure))
         return False, None
+
+
+def _item_of(hint: Any) -> Any:
+    """The type of a list's entries; None for what is no list."""
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    arguments = typing.get_args(hint)
+    is_list = typing.get_origin(hint) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis
+    return arguments[0] if is_list else None
+
+
+def _wrong_entries(item: Any, entries: list[Any]) -> list[int]:
+    wrong = []
+    for index, entry in enumerate(entries):
+        try:
+            msgspec.convert(entry, item)
+        except msgspec.ValidationError:
+            wrong.append(index)
+    return wrong
+
+
+def _mismatch(hint: Any, raw: Any, path: str, cure: str) -> ConfigProblem:
+    shown = "the value (not shown)" if path.startswith(SECRET_TABLES) else show(raw)
+    said = example(hint)
+    return ConfigProblem(path, f"{shown} is not {describe(hint)}", f"Write e.g. {said}." if said else cure)
 
 
 def _is_table(raw: Any, path: str, problems: list[ConfigProblem]) -> bool:

@@ -111,7 +111,12 @@ def with_policy(trace: Trace, policy: Policy) -> Trace:
         profiles.append(structs.replace(profile, numbers=numbers, min_instances=low, max_instances=count))
         first += count
     targets = {queue.name: policy.target_seconds(queue.name) for queue in trace.queues}
-    return structs.replace(trace, profiles=tuple(profiles), targets_seconds=targets)
+    return structs.replace(
+        trace,
+        profiles=tuple(profiles),
+        targets_seconds=targets,
+        initial_instances=min([trace.initial_instances, *(p.max_instances for p in profiles)]),
+    )
 
 
 def _traffic(
@@ -130,10 +135,11 @@ def _traffic(
     bursts, rest = bursts_of(_without_outages(pieces_of(queue, came), down), idle_ages)
     waiting = next((r.queues[queue].length_jobs for r in read if queue in r.queues), 0)
     begun = ((0.0, float(waiting)),) if waiting else ()
+    last = duration_seconds - 1.0  # of what comes at the very end nothing would be seen
     return QueueTraffic(
         name=queue,
         arrivals_per_second=steps_of(rest, duration_seconds),
-        bursts=(*begun, *bursts),
+        bursts=(*begun, *((min(at, last), jobs) for at, jobs in bursts)),
         service_mean_seconds=round(service_seconds, 4),
         service_sigma=SIGMA_PRIOR,
     )

@@ -22,7 +22,8 @@ from fleetd.simulate.rival import Rival
 from fleetd.simulate.rivals import RIVALS
 from fleetd.simulate.score import Score, queue_scores, reversals
 from fleetd.simulate.steering import Steering, budget_connections, counted
-from fleetd.simulate.trace import Trace, unserved
+from fleetd.simulate.trace import Trace
+from fleetd.simulate.trace_checks import NO_PROFILES, misfits
 from fleetd.simulate.world import World
 from fleetd.simulate.yardsticks import ORACLE_MARGINS, Oracle, Reactive
 
@@ -69,17 +70,15 @@ def policy_of(trace: Trace, configured: Policy | None) -> Policy:
     base = configured or Policy(host=HOST, profiles=(), targets_seconds={})
     profiles = trace.profiles or base.profiles
     if not profiles:
-        raise SimulationError(
-            "the trace has no [profiles] and no configuration is given: add [profiles.NAME] to the trace, or --config"
-        )
-    problems = unserved(trace, profiles)
+        raise ConfigError(trace.name, [NO_PROFILES])
+    problems = misfits([queue.name for queue in trace.queues], trace.targets_seconds, profiles)
     if problems:
         raise ConfigError(trace.name, problems)
     return structs.replace(
         base,
         host=HOST,
         profiles=profiles,
-        targets_seconds=trace.targets_seconds or base.targets_seconds,
+        targets_seconds={**base.targets_seconds, **trace.targets_seconds},
         scheduler=SchedulerPolicy(place="elsewhere"),
         connections=structs.replace(base.connections, limit=None, declared=()),
         pace=structs.replace(base.pace, tick_seconds=trace.tick_seconds),
@@ -234,10 +233,15 @@ def run_rival(
 def run_oracle(trace: Trace, policy: Policy, progress: Progress | None = None) -> Outcome:
     """The cheapest of its margins that meets the objective; else the one with the fewest late jobs."""
     found: list[Outcome] = []
+
+    def tell(name: str, share: float) -> None:
+        _tell(progress, name, (len(found) + share) / len(ORACLE_MARGINS))
+
     for margin in ORACLE_MARGINS:
         make = partial(Oracle, policy=policy, margin=margin)
-        found.append(run_rival("oracle", trace, policy, make, progress))
+        found.append(run_rival("oracle", trace, policy, make, tell))
         if found[-1].score.meets_objective:
+            _tell(progress, "oracle", 1.0)
             return found[-1]
     return min(found, key=lambda o: o.score.late_jobs)
 

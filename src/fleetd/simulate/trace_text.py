@@ -25,6 +25,7 @@ def _lines(trace: Trace) -> Iterator[str]:
     yield f"duration_seconds = {_number(trace.duration_seconds)}"
     yield f"tick_seconds = {_number(trace.tick_seconds)}"
     yield f"boot_seconds = {_pair(trace.boot_seconds)}"
+    yield f"beat_seconds = {trace.beat_seconds}"
     yield f"initial_instances = {trace.initial_instances}"
     if trace.targets_seconds:
         yield "\n[targets]"
