@@ -7,6 +7,7 @@ crash. `policies`: what was in force from then on.
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import msgspec
 
@@ -27,6 +28,9 @@ CREATE TABLE policies (id INTEGER PRIMARY KEY, at REAL NOT NULL, policy BLOB NOT
 """
 #: A row unpacks to no more, whatever a damaged or foreign file says.
 UNPACKED_BYTES_MAX = 4 * 1024 * 1024
+
+#: A row to write: its table, its values.
+Rows = tuple[str, tuple[Any, ...]]
 
 _SAMPLES = msgspec.msgpack.Decoder(tuple[Sample, ...])
 _POLICY = msgspec.msgpack.Decoder(Policy)
