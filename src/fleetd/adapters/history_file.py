@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fleetd.adapters.history_room import FULL_SHARE, PAGE_BYTES, age_out, make_room, number, pages_used
-from fleetd.adapters.history_schema import APPLICATION_ID, TABLES, VERSION, Rows
+from fleetd.adapters.history_schema import APPLICATION_ID, SQLITE_ERRORS, TABLES, VERSION, Rows, code_of
 
 #: Somebody else's lock is waited for so long.
 BUSY_SECONDS = 2.0
@@ -39,7 +39,7 @@ class _OtherVersionError(Exception):
 
 
 def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int, check: bool = False) -> str:
-    """Write `rows`, and drop what is older than `days` or more than `bytes_max`. `check`: look at all of the file first.
+    """Write `rows`, and drop what is older than `days` or more than `bytes_max`. `check`: look at all of it first.
 
     Returns a sentence when the file was not usable and was put aside, else "". Raises HistoryFileError.
     """
@@ -48,7 +48,7 @@ def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int, check: b
         return ""
     except _OtherVersionError:
         why, ending = "is of another version of fleetd", ".other"
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if code_of(error) not in _DAMAGED:
             raise HistoryFileError(_why(path, error)) from None
         why, ending = "is damaged", ".damaged"
@@ -61,18 +61,17 @@ def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int, check: b
         _write(path, rows, days, bytes_max)
     except OSError as error:
         raise HistoryFileError(f"{path} {why} and can't be put aside: {error.strerror}") from None
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise HistoryFileError(_why(path, error)) from None
     said = f"{path} {why}: it is now {aside.name}, and a new history has begun"
-    return said if ending == ".other" else f"{said}; `fleetctl history --file {aside}` shows what can be read of it"
+    return (
+        said
+        if ending == ".other"
+        else f"{said}; `fleetctl history --file {aside}` shows what can be read of it"
+    )
 
 
-def code_of(error: sqlite3.Error) -> int:
-    """SQLite's primary code; what the module raises by itself is about a file that makes no sense."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-
-
-def _why(path: Path, error: sqlite3.Error) -> str:
+def _why(path: Path, error: Exception) -> str:
     code = code_of(error)
     if code in _BUSY:
         return f"somebody holds {path} locked (sqlite3 open in a terminal?)"
@@ -152,7 +151,7 @@ def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*SQLITE_ERRORS):
             connection.execute("ROLLBACK")
         raise
 

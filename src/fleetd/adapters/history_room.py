@@ -51,7 +51,7 @@ def age_out(connection: sqlite3.Connection, rows: list[Rows], before_seconds: fl
 
 
 def make_room(connection: sqlite3.Connection, pages_max: int, share: float) -> None:
-    """The oldest go, a bite at a time, where more than `share` is used; the file shrinks where it is above the bound."""
+    """The oldest go, a bite at a time, where more than `share` is used; a file above the bound shrinks."""
     if pages_used(connection) > pages_max * share:
         count, length_bytes = connection.execute(_ENTRIES).fetchone()
         each_bytes = ENTRY_BYTES + length_bytes / max(1, count)

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from fleetd.simulate.replay import QueueError
     from fleetd.simulate.run import Outcome
 
+#: From this width on, columns stand well apart.
+ROOMY_CELLS = 70
+
 
 def show_replay(found: Reconstruction, outcomes: list[Outcome], errors: dict[str, QueueError]) -> None:
     """The runs, what changes between the last two, and the error of the reconstruction."""
     console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"{found.trace.name}, {duration(found.trace.duration_seconds)}", style="bold")
-    console.print(_runs(outcomes))
+    console.print(_runs(console, outcomes))
     if len(outcomes) > 2:
         console.print(difference(outcomes[-2], outcomes[-1]))
         console.print()
@@ -32,11 +35,18 @@ def show_replay(found: Reconstruction, outcomes: list[Outcome], errors: dict[str
         console.print(f"note: {clean(note)}", style="dim")
 
 
-def _runs(outcomes: list[Outcome]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "late jobs", "late", "worst queue", "instance-hours", "starts"):
-        left = name in ("", "worst queue")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+def _table(console: Console) -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1 if console.width >= ROOMY_CELLS else 0))
+
+
+def _runs(console: Console, outcomes: list[Outcome]) -> Table:
+    table = _table(console)
+    for name in ("", "late\njobs", "late", "worst queue", "instance-\nhours", "starts"):
+        left = name in (
+            "",
+            "worst queue",
+        )  # where it is narrow these go on in the next line; numbers stay whole
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for outcome in outcomes:
         score, name = outcome.score, outcome.policy.rpartition("/")[2]
         worst = max(score.queues.items(), key=lambda item: item[1].late_fraction, default=None)
@@ -72,9 +82,10 @@ def _show_error(console: Console, errors: dict[str, QueueError]) -> None:
     trusted = all(error.trusted for error in errors.values())
     mark, style = sign(Level.OK if trusted else Level.WARN, symbols_for(console.encoding, ""))
     console.print(f"{mark} {error_sentence(errors)}", style="" if trusted else style)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("oldest job", "recorded: mean", "p95", "longest", "here: mean", "p95", "longest"):
-        table.add_column(name, justify="left" if name == "oldest job" else "right", no_wrap=True)
+    table = _table(console)
+    for name in ("oldest\njob", "recorded:\nmean", "p95", "longest", "here:\nmean", "p95", "longest"):
+        left = name == "oldest\njob"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for name, error in errors.items():
         cells = (
             duration(seconds)
