@@ -106,15 +106,9 @@ def plan(
         scarcity=scarcity,
         bottleneck=bottleneck_memory,
     )
-    decided = Plan(
-        epoch=new_memory.epoch,
-        expires_at_seconds=now + PLAN_TICKS * policy.pace.tick_seconds,
-        profiles={policy.host: counts},
-        claims_connections=means.claims.total_connections + growth,
-        scheduler_host=None,
-    )
+    claimed = means.claims.total_connections + growth
     return FleetDecision(
-        plan=decided,
+        plan=_planned(policy, new_memory.epoch, now, counts, claimed),
         clamps=clamps.all(),
         memory=new_memory,
         demand=demanded,
@@ -122,6 +116,18 @@ def plan(
         claims=means.claims,
         bottleneck=means.bottleneck,
         why=why,
+    )
+
+
+def _planned(
+    policy: Policy, epoch: int, now_seconds: float, counts: dict[str, ProfilePlan], claims_connections: int
+) -> Plan:
+    return Plan(
+        epoch=epoch,
+        expires_at_seconds=now_seconds + PLAN_TICKS * policy.pace.tick_seconds,
+        profiles={policy.host: counts},
+        claims_connections=claims_connections,
+        scheduler_host=None,
     )
 
 
