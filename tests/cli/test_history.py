@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import tomllib
 from pathlib import Path
@@ -167,9 +168,10 @@ def test_everything_wrong_with_the_new_configuration_is_said(file: Path, tmp_pat
     assert "queues.default: no profile serves this queue" in unserved.stderr
 
 
-def listed(*entries: Entry, width: int = 80) -> list[str]:
+def listed(*entries: Entry, width: int = 80, everything: bool = False) -> list[str]:
     recording = Recording(entries=entries, spells=(Spell(from_seconds=0.0, to_seconds=10_000.0),))
-    return [line.plain for line in history_lines(recording, 0.0, 10_000.0, width=width, symbols=UNICODE)]
+    lines = history_lines(recording, 0.0, 10_000.0, width=width, symbols=UNICODE, everything=everything)
+    return [line.plain for line in lines]
 
 
 def test_steps_of_one_tick_are_one_line() -> None:
@@ -186,7 +188,7 @@ def test_repeats_with_other_numbers_are_drawn_together_and_failures_are_not_hidd
         (5, 480.0),
         (5, 540.0),
     ]
-    assert "(5 times, last" in "\n".join(listed(*flapping))
+    assert "(5 times, last" in "\n".join(listed(*flapping, everything=True))
     failed = [
         entry(60.0 * i, f"start mastodon-sidekiq@{i + 1}.service: x — failed: y", warning=True)
         for i in range(3)
@@ -194,6 +196,57 @@ def test_repeats_with_other_numbers_are_drawn_together_and_failures_are_not_hidd
     assert len(collapsed(tuple(failed))) == 3
     late = [entry(0.0, "a 1", "reason"), entry(7200.0, "a 2", "reason")]
     assert len(collapsed(tuple(late))) == 2
+
+
+def test_reasons_that_led_to_nothing_are_counted_and_shown_when_asked_for() -> None:
+    entries = (
+        entry(5.0, "queues within target; local 1/1 (min)", "reason"),
+        entry(10.0, "local: 2 wanted, 1 run: threads kept busy: push 30", "want"),
+        entry(10.01, "start mastodon-sidekiq@2.service: local has 1 of 2 wanted"),
+        entry(10.02, "queues within target; local 1/2 (pace)", "reason"),
+        entry(15.0, "queues within target; local 2/2 (hold_window)", "reason"),
+        entry(20.0, "redis can't be read", "reading", warning=True),
+    )
+    said = "\n".join(listed(*entries))
+    assert "(min)" not in said
+    assert "(hold_window)" not in said
+    for shown in ("2 wanted, 1 run", "start @2", "(pace)", "redis can't", "2 other reasons", "--all"):
+        assert shown in said
+    everything = "\n".join(listed(*entries, everything=True))
+    assert "(min)" in everything
+    assert "(hold_window)" in everything
+    assert "--all" not in everything
+
+
+def test_what_was_written_while_the_clock_was_ahead_hides_no_gap() -> None:
+    spells = tuple(
+        Spell(from_seconds=a, to_seconds=b)
+        for a, b in ((0.0, 100.0), (4e6, 4e6 + 60), (160.0, 220.0), (500, 900))
+    )
+    found = gaps_of(Recording(spells=spells, newest_seconds=4e6 + 60), 0.0, 950.0)
+    assert [(gap.from_seconds, gap.to_seconds) for gap in found] == [(100, 160), (220, 500)]
+
+
+def test_who_may_not_read_it_is_told_to_use_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = tmp_path / "history.sqlite"
+    others.touch(mode=0o600)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    for command in ("history", "trace", "replay"):
+        result = fleetctl(command, "--file", others)
+        assert "use sudo" in str(result.exception), command
+
+
+def test_why_so_many_were_wanted_is_told_before_the_steps(file: Path) -> None:
+    told = json.loads(fleetctl("history", "--file", file, "--json").stdout)["entries"]
+    kinds = [e["kind"] for e in told]
+    before = told[kinds.index("step") - 1]
+    assert before["kind"] == "want"
+    assert re.fullmatch(r"local: \d+ wanted, 1 run: .*default.*", before["sentence"])
 
 
 def test_what_others_wrote_steers_no_terminal() -> None:

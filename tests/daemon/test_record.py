@@ -55,6 +55,31 @@ def test_the_sentences_are_the_logs() -> None:
     assert next(e for e in kept if e.kind == "step").sentence.startswith("start mastodon-sidekiq@1.service: ")
 
 
+def test_a_want_is_said_once_and_before_the_steps_it_leads_to() -> None:
+    rig = Recorded(busy_world())
+    rig.live(120)
+    kept = rig.history.read(0.0, samples=False).entries
+    wants = [e for e in kept if e.kind == "want"]
+    assert any(": default: " in e.sentence and "(target 5 s)" in e.sentence for e in wants)
+    assert len({e.sentence for e in wants}) == len(wants)
+    starts = [i for i, e in enumerate(kept) if e.kind == "step"]
+    assert any(kept[i - 1] in wants for i in starts)
+    assert all(e.sentence in rig.lines for e in wants)
+
+
+def test_a_stop_tells_no_numbers_of_when_its_drain_began() -> None:
+    world = busy_world()
+    rig = Recorded(world)
+    rig.live(300)
+    world.rates = {}
+    rig.live(1800)
+    steps = [e.sentence for e in rig.history.read(0.0, samples=False).entries if e.kind == "step"]
+    stops = [s for s in steps if s.startswith("stop ")]
+    assert stops
+    assert all(s.endswith("quiet and idle: more of default-first than is wanted") for s in stops)
+    assert any(s.startswith("quiet ") and " of 1 wanted" in s for s in steps)
+
+
 def test_a_sample_has_what_a_trace_needs() -> None:
     rig = Recorded(busy_world())
     rig.live(180)

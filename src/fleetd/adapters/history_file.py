@@ -13,28 +13,19 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from fleetd.adapters.history_schema import APPLICATION_ID, TABLES, VERSION
+from fleetd.adapters.history_room import FULL_SHARE, PAGE_BYTES, age_out, make_room, number, pages_used
+from fleetd.adapters.history_schema import APPLICATION_ID, SQLITE_ERRORS, TABLES, VERSION, Rows, code_of
 
 #: Somebody else's lock is waited for so long.
 BUSY_SECONDS = 2.0
-PAGE_BYTES = 4096
 CACHE_KIBIBYTES = 256
-#: Begin to make room above this share of the size, so many readings at once.
-FULL_SHARE = 0.9
-READINGS_AT_ONCE, ENTRIES_AT_ONCE, BITES_MAX = 60, 200, 200
-PAGES_GIVEN_BACK_MAX = 1000
-
-Rows = tuple[str, tuple[Any, ...]]  # table, values
 
 _INSERTS = {
     "readings": "INSERT INTO readings (begins, ends, samples) VALUES (?, ?, ?)",
     "policies": "INSERT INTO policies (at, policy) VALUES (?, ?)",
     "entries": "INSERT INTO entries (at, kind, warning, sentence) VALUES (?, ?, ?, ?)",
 }
-_OLDEST_READINGS = "DELETE FROM readings WHERE id IN (SELECT id FROM readings ORDER BY id LIMIT ?)"
-_OLDEST_ENTRIES = "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY id LIMIT ?)"
 _FULL, _BUSY = sqlite3.SQLITE_FULL, (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
@@ -47,17 +38,17 @@ class _OtherVersionError(Exception):
     """Not of this version's form."""
 
 
-def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int) -> str:
-    """Write `rows`, and drop what is older than `days` or more than `bytes_max`.
+def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int, check: bool = False) -> str:
+    """Write `rows`, and drop what is older than `days` or more than `bytes_max`. `check`: look at all of it first.
 
     Returns a sentence when the file was not usable and was put aside, else "". Raises HistoryFileError.
     """
     try:
-        _write(path, rows, days, bytes_max)
+        _write(path, rows, days, bytes_max, check=check)
         return ""
     except _OtherVersionError:
         why, ending = "is of another version of fleetd", ".other"
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         if code_of(error) not in _DAMAGED:
             raise HistoryFileError(_why(path, error)) from None
         why, ending = "is damaged", ".damaged"
@@ -70,17 +61,17 @@ def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int) -> str:
         _write(path, rows, days, bytes_max)
     except OSError as error:
         raise HistoryFileError(f"{path} {why} and can't be put aside: {error.strerror}") from None
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise HistoryFileError(_why(path, error)) from None
-    return f"{path} {why}: it is now {aside.name}, and a new history has begun"
+    said = f"{path} {why}: it is now {aside.name}, and a new history has begun"
+    return (
+        said
+        if ending == ".other"
+        else f"{said}; `fleetctl history --file {aside}` shows what can be read of it"
+    )
 
 
-def code_of(error: sqlite3.Error) -> int:
-    """SQLite's primary code; what the module raises by itself is about a file that makes no sense."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-
-
-def _why(path: Path, error: sqlite3.Error) -> str:
+def _why(path: Path, error: Exception) -> str:
     code = code_of(error)
     if code in _BUSY:
         return f"somebody holds {path} locked (sqlite3 open in a terminal?)"
@@ -93,19 +84,21 @@ def _why(path: Path, error: sqlite3.Error) -> str:
     return f"{path}: {error}"
 
 
-def _write(path: Path, rows: list[Rows], days: float, bytes_max: int) -> None:
+def _write(path: Path, rows: list[Rows], days: float, bytes_max: int, *, check: bool = False) -> None:
     _make(path)
     with _opened(path) as connection:
+        if check:
+            _check(connection)
         pages_max = max(16, bytes_max // PAGE_BYTES)
         connection.execute(f"PRAGMA max_page_count = {pages_max}")
         before_seconds = time.time() - days * 86_400.0
-        _make_room(connection, pages_max, FULL_SHARE)
+        make_room(connection, pages_max, FULL_SHARE)
         try:
             _insert(connection, rows, before_seconds)
         except sqlite3.OperationalError as error:
-            if code_of(error) != _FULL or _pages_used(connection) < pages_max / 2:
+            if code_of(error) != _FULL or pages_used(connection) < pages_max / 2:
                 raise  # the disk's own end, not our bound
-            _make_room(connection, pages_max, 0.5)
+            make_room(connection, pages_max, 0.5)
             _insert(connection, rows, before_seconds)
 
 
@@ -138,11 +131,11 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _check_form(connection: sqlite3.Connection) -> None:
     version, application = (
-        _number(connection, f"PRAGMA {name}") for name in ("user_version", "application_id")
+        number(connection, f"PRAGMA {name}") for name in ("user_version", "application_id")
     )
     if (version, application) == (VERSION, APPLICATION_ID):
         return
-    if (version, application) != (0, 0) or _number(connection, "SELECT count(*) FROM sqlite_schema"):
+    if (version, application) != (0, 0) or number(connection, "SELECT count(*) FROM sqlite_schema"):
         raise _OtherVersionError
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -158,7 +151,7 @@ def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*SQLITE_ERRORS):
             connection.execute("ROLLBACK")
         raise
 
@@ -166,41 +159,13 @@ def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
 def _insert(connection: sqlite3.Connection, rows: list[Rows], before_seconds: float) -> None:
     """What is too old goes in the same breath."""
     with _all_or_nothing(connection):
-        connection.execute("DELETE FROM readings WHERE ends < ?", (before_seconds,))
-        connection.execute("DELETE FROM entries WHERE at < ?", (before_seconds,))
-        # The last policy of before is still in force.
-        last = _number(connection, "SELECT coalesce(max(id), 0) FROM policies WHERE at < ?", before_seconds)
-        connection.execute("DELETE FROM policies WHERE at < ? AND id < ?", (before_seconds, last))
+        age_out(connection, rows, before_seconds)
         for table, values in rows:
             connection.execute(_INSERTS[table], values)
 
 
-def _make_room(connection: sqlite3.Connection, pages_max: int, share: float) -> None:
-    """The oldest go, a bite at a time; the file itself shrinks where it is above the bound."""
-    for _ in range(BITES_MAX):
-        if _pages_used(connection) <= pages_max * share:
-            break
-        with _all_or_nothing(connection):
-            ended = _number(
-                connection,
-                "SELECT max(ends) FROM (SELECT ends FROM readings ORDER BY id LIMIT ?)",
-                READINGS_AT_ONCE,
-            )
-            connection.execute(_OLDEST_READINGS, (READINGS_AT_ONCE,))
-            gone = connection.execute("DELETE FROM entries WHERE at <= ?", (ended,))
-            if not ended:
-                gone = connection.execute(_OLDEST_ENTRIES, (ENTRIES_AT_ONCE,))
-        if not ended and not gone.rowcount:
-            break
-    if _number(connection, "PRAGMA page_count") > pages_max:
-        # Not execute: that would step once, which is one page.
-        connection.executescript(f"PRAGMA incremental_vacuum({PAGES_GIVEN_BACK_MAX})")
-
-
-def _pages_used(connection: sqlite3.Connection) -> float:
-    return _number(connection, "PRAGMA page_count") - _number(connection, "PRAGMA freelist_count")
-
-
-def _number(connection: sqlite3.Connection, question: str, *values: float) -> float:
-    row = connection.execute(question, values).fetchone()
-    return 0 if row is None or row[0] is None else row[0]
+def _check(connection: sqlite3.Connection) -> None:
+    """Read every page once: a damaged one in the middle is touched by no write. The file's size bounds it."""
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found is None or found[0] != "ok":
+        raise sqlite3.DatabaseError("a page is damaged")

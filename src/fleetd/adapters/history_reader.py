@@ -9,18 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from fleetd.adapters.history_file import code_of
-from fleetd.adapters.history_schema import APPLICATION_ID, VERSION, unpacked_policy, unpacked_samples
-from fleetd.core.history import Entry, PolicyChange, Recording, Sample, Spell
+from fleetd.adapters.history_rows import TIME_SECONDS_MAX, Rows, is_time
+from fleetd.adapters.history_schema import APPLICATION_ID, SQLITE_ERRORS, VERSION, code_of
+from fleetd.core.history import PolicyChange, Recording, Sample, Spell
 from fleetd.errors import SourceUnavailableError
 
 #: A write of fleetd's takes milliseconds; a person's transaction may take for ever.
 BUSY_SECONDS = 5.0
 #: Samples this far apart: nobody was watching in between.
 GAP_SECONDS = 90.0
+_NEWEST = (
+    "SELECT max(ends) FROM readings WHERE ends <= ?",
+    "SELECT max(at) FROM entries WHERE at <= ?",
+)
 #: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply; reading as it is, is
 #: better than not at all.
-_NEWEST = "SELECT max(at) FROM (SELECT max(ends) AS at FROM readings UNION ALL SELECT max(at) FROM entries)"
 _NEEDS_WRITER = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -36,7 +39,7 @@ class SqliteHistorySource:
         try:
             try:
                 return self._read("mode=ro", since_seconds, samples)
-            except sqlite3.Error as error:
+            except SQLITE_ERRORS as error:
                 if code_of(error) not in _NEEDS_WRITER:
                     raise
                 return self._read("mode=ro&immutable=1", since_seconds, samples)
@@ -46,7 +49,7 @@ class SqliteHistorySource:
             else:
                 what = f"can't be read: {error}"
             raise SourceUnavailableError(f"{self._path} {what}") from None
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             raise SourceUnavailableError(
                 f"{self._path} is damaged or no history of fleetd's. A running fleetd puts it aside and begins a new "
                 "one within a minute"
@@ -72,30 +75,27 @@ class SqliteHistorySource:
     def _read(self, how: str, since_seconds: float, with_samples: bool) -> Recording:
         with self._opened(how) as connection:
             connection.execute("BEGIN")  # one state of it, however long the reading takes
-            entries = tuple(
-                Entry(at_seconds=at, kind=kind, warning=bool(warning), sentence=sentence)
-                for at, kind, warning, sentence in connection.execute(
-                    "SELECT at, kind, warning, sentence FROM entries WHERE at >= ? ORDER BY id",
-                    (since_seconds,),
-                )
-            )
-            policies, bad = self._policies(connection, since_seconds)
-            found: list[Sample] = []
-            if with_samples:
-                for (content,) in connection.execute(
-                    "SELECT samples FROM readings WHERE ends >= ? ORDER BY id", (since_seconds,)
-                ):
-                    try:
-                        found += (s for s in unpacked_samples(content) if s.at_seconds >= since_seconds)
-                    except ValueError:
-                        bad += 1
+            rows = Rows(connection)
+            written = rows.since("entries", "at, kind, warning, sentence", since_seconds)
+            entries = [entry for row in written if (entry := rows.entry(row, since_seconds)) is not None]
+            kept = rows.since("policies", "at, policy", since_seconds)
+            policies = [change for row in kept if (change := rows.policy(row)) is not None]
+            samples: list[Sample] = []
+            spells: list[Spell] = []
+            columns = "begins, ends, samples" if with_samples else "begins, ends, NULL"
+            for begins, ends, content in rows.since("readings", columns, since_seconds):
+                if not (is_time(begins) and is_time(ends)):
+                    rows.unreadable += 1
+                elif ends >= since_seconds:
+                    _watched(spells, max(begins, since_seconds), ends)
+                    samples += rows.samples(content, since_seconds) if with_samples else ()
             return Recording(
-                samples=tuple(found),
-                entries=entries,
-                policies=policies,
-                spells=self._spells(connection, since_seconds),
-                newest_seconds=connection.execute(_NEWEST).fetchone()[0],
-                unreadable_rows=bad,
+                samples=tuple(samples),
+                entries=tuple(entries),
+                policies=_from_the_one_in_force(policies, since_seconds),
+                spells=tuple(spells),
+                newest_seconds=_newest(connection),
+                unreadable_rows=rows.unreadable,
             )
 
     @contextlib.contextmanager
@@ -118,32 +118,24 @@ class SqliteHistorySource:
         finally:
             connection.close()
 
-    @staticmethod
-    def _policies(
-        connection: sqlite3.Connection, since_seconds: float
-    ) -> tuple[tuple[PolicyChange, ...], int]:
-        """From the one that was in force then."""
-        found, bad = [], 0
-        for at, content in connection.execute(
-            "SELECT at, policy FROM policies "
-            "WHERE id >= (SELECT coalesce(max(id), 0) FROM policies WHERE at <= ?) ORDER BY id",
-            (since_seconds,),
-        ):
-            try:
-                found.append(PolicyChange(at_seconds=at, policy=unpacked_policy(content)))
-            except ValueError:
-                bad += 1
-        return tuple(found), bad
 
-    @staticmethod
-    def _spells(connection: sqlite3.Connection, since_seconds: float) -> tuple[Spell, ...]:
-        spells: list[Spell] = []
-        for begins, ends in connection.execute(
-            "SELECT begins, ends FROM readings WHERE ends >= ? ORDER BY id", (since_seconds,)
-        ):
-            last = spells[-1] if spells else None
-            if last is not None and begins - last.to_seconds <= GAP_SECONDS:
-                spells[-1] = Spell(from_seconds=last.from_seconds, to_seconds=max(ends, last.to_seconds))
-            else:
-                spells.append(Spell(from_seconds=max(begins, since_seconds), to_seconds=ends))
-        return tuple(spells)
+def _watched(spells: list[Spell], begins: float, ends: float) -> None:
+    """One more minute that was watched, with the spell before it where that has just ended."""
+    last = spells[-1] if spells else None
+    if last is not None and abs(begins - last.to_seconds) <= GAP_SECONDS:
+        spells[-1] = Spell(from_seconds=last.from_seconds, to_seconds=max(ends, last.to_seconds))
+    else:
+        spells.append(Spell(from_seconds=begins, to_seconds=ends))
+
+
+def _from_the_one_in_force(changes: list[PolicyChange], since_seconds: float) -> tuple[PolicyChange, ...]:
+    before = [c for c in changes if c.at_seconds <= since_seconds][-1:]
+    return (*before, *(c for c in changes if c.at_seconds > since_seconds))
+
+
+def _newest(connection: sqlite3.Connection) -> float | None:
+    found = []
+    for question in _NEWEST:
+        with contextlib.suppress(*SQLITE_ERRORS):
+            found += [at for (at,) in connection.execute(question, (TIME_SECONDS_MAX,)) if is_time(at)]
+    return max(found, default=None)

@@ -6,7 +6,9 @@ crash. `policies`: what was in force from then on.
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
+from typing import Any
 
 import msgspec
 
@@ -27,6 +29,12 @@ CREATE TABLE policies (id INTEGER PRIMARY KEY, at REAL NOT NULL, policy BLOB NOT
 """
 #: A row unpacks to no more, whatever a damaged or foreign file says.
 UNPACKED_BYTES_MAX = 4 * 1024 * 1024
+
+#: A row to write: its table, its values.
+Rows = tuple[str, tuple[Any, ...]]
+
+#: What the module raises over a file; one whose schema is damaged makes error messages that are no text.
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 _SAMPLES = msgspec.msgpack.Decoder(tuple[Sample, ...])
 _POLICY = msgspec.msgpack.Decoder(Policy)
@@ -52,3 +60,8 @@ def packed_policy(policy: Policy) -> bytes:
 def unpacked_policy(content: bytes) -> Policy:
     """Raises ValueError for what is damaged."""
     return _POLICY.decode(content)
+
+
+def code_of(error: Exception) -> int:
+    """SQLite's primary code; what the module raises by itself is about a file that makes no sense."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF

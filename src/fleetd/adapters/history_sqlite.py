@@ -24,7 +24,7 @@ from fleetd.adapters.redaction import without_secrets
 from fleetd.core.history import Batch
 
 if TYPE_CHECKING:
-    from fleetd.adapters.history_file import Rows
+    from fleetd.adapters.history_schema import Rows
 
 #: Batches on their way to the thread; one a minute, or one a tick while much happens.
 QUEUE_MAX = 32
@@ -33,6 +33,8 @@ WAITING_ROWS_MAX = 500
 CLOSE_SECONDS_MAX = 3.0
 #: A file that had to be put aside is shown in status so long.
 NOTICE_SECONDS = 3600.0
+#: The whole file is looked at with the first write, and then so often.
+CHECK_SECONDS = 86_400.0
 
 _log = structlog.get_logger("fleetd.history")
 
@@ -48,6 +50,7 @@ class SqliteHistory:
         self._thread: threading.Thread | None = None
         self._trouble = self._stuck = self._notice = ""
         self._noticed_seconds = 0.0
+        self._checked_seconds: float | None = None
         self._closed = False
         self._idle = threading.Event()  # nothing is under way
 
@@ -114,14 +117,18 @@ class SqliteHistory:
         )
 
         self._waiting.extend(_rows(batch))
-        while len(self._waiting) > WAITING_ROWS_MAX:
-            self._waiting.popleft()
+        _shorten(self._waiting)
+        now, checked = time.monotonic(), self._checked_seconds
+        check = checked is None or now - checked >= CHECK_SECONDS
         try:
-            aside = store(self._path, list(self._waiting), days=self._days, bytes_max=self._bytes_max)
+            aside = store(
+                self._path, list(self._waiting), days=self._days, bytes_max=self._bytes_max, check=check
+            )
         except HistoryFileError as error:
             self._say(f"the history is not kept: {error}")
             return
         self._waiting.clear()
+        self._checked_seconds = now if check else checked
         self._stuck = ""
         if aside:
             _log.warning(aside)
@@ -134,6 +141,13 @@ class SqliteHistory:
         if trouble != self._trouble:
             _log.warning(f"{trouble}. Everything else goes on, and it is tried again")
         self._trouble = trouble
+
+
+def _shorten(waiting: deque[Rows]) -> None:
+    """The oldest go, the sentences first where they are more than half: a flood of them costs no samples."""
+    while len(waiting) > WAITING_ROWS_MAX:
+        sentences = [place for place, (table, _) in enumerate(waiting) if table == "entries"]
+        del waiting[sentences[0] if 2 * len(sentences) > len(waiting) else 0]
 
 
 def _rows(batch: Batch) -> list[Rows]:

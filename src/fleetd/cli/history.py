@@ -46,7 +46,7 @@ def since_option(default: str) -> Callable[[Any], Any]:
 
 file_option = click.option(
     "--file",
-    type=click.Path(),
+    type=click.Path(readable=False),  # whoever may not read it is told what to do
     default=DEFAULT_FILE,
     show_default=True,
     help="The history, if it is elsewhere, such as a copy of another host's.",
@@ -68,6 +68,7 @@ def read_history(file: str, since_seconds: float, *, samples: bool) -> Recording
 Examples:
   fleetctl history
   fleetctl history --since 8h
+  fleetctl history --since 8h --all
   fleetctl history --since 1d --json | jq -r '.entries[] | select(.kind == "step") | .sentence'
 
 The signs: an arrow is a step, a triangle a warning, a diamond a person's order.
@@ -75,17 +76,18 @@ The signs: an arrow is a step, a triangle a warning, a diamond a person's order.
 )
 @since_option("2h")
 @file_option
+@click.option("--all", "everything", is_flag=True, help="Also what changed without a step or another want.")
 @click.option(
     "--json",
     "as_json",
     is_flag=True,
-    help='One JSON document: "entries", each with "at" (UTC), "kind", "sentence" and "warning"; "gaps", in which'
-    ' nothing was recorded; or {"error": ...}.',
+    help='One JSON document: "entries", all of them, each with "at" (UTC), "kind", "sentence" and "warning"; "gaps", in'
+    ' which nothing was recorded; "unreadable_rows"; or {"error": ...}.',
 )
 @click.pass_context
-def history(context: click.Context, since_seconds: float, file: str, as_json: bool) -> None:
-    """Steps with their reasons, orders of people, what could not be read, what else changed: the sentences of the log,
-    repeats drawn together, in local time. Reads the file that fleetd writes, so it works when fleetd does not run.
+def history(context: click.Context, since_seconds: float, file: str, everything: bool, as_json: bool) -> None:
+    """What was wanted and why, steps, orders of people, what could not be read, what else changed: the sentences of the
+    log, repeats drawn together, in local time. Reads the file that fleetd writes, so it works when fleetd does not run.
     """
     now = time.time()
     try:
@@ -104,7 +106,14 @@ def history(context: click.Context, since_seconds: float, file: str, as_json: bo
     console, symbols = open_console()
     show(
         console,
-        history_lines(recording, now - since_seconds, now, width=console.width, symbols=symbols),
+        history_lines(
+            recording,
+            now - since_seconds,
+            now,
+            width=console.width,
+            symbols=symbols,
+            everything=everything,
+        ),
     )
 
 

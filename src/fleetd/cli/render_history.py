@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from datetime import UTC, datetime
 
 from rich.text import Text
@@ -51,10 +52,19 @@ class Line:
         return alike and other.entry.at_seconds - self.entry.at_seconds <= AT_ONCE_SECONDS
 
 
-def history_lines(recording: Recording, since: float, now: float, *, width: int, symbols: Symbols) -> Lines:
-    """Everything since then, newest last. Times are Unix seconds."""
+def history_lines(
+    recording: Recording,
+    since: float,
+    now: float,
+    *,
+    width: int,
+    symbols: Symbols,
+    everything: bool = False,
+) -> Lines:
+    """All since then, newest last; without the reasons that led to nothing, unless `everything`. Unix seconds."""
+    entries = recording.entries if everything else worth_reading(recording.entries)
     rows: list[tuple[float, Lines]] = [
-        (line.entry.at_seconds, _entry(line, width, symbols)) for line in collapsed(recording.entries)
+        (line.entry.at_seconds, _entry(line, width, symbols)) for line in collapsed(entries)
     ]
     rows += [(gap.from_seconds, _gap(gap, now, width, symbols)) for gap in gaps_of(recording, since, now)]
     rows.sort(key=lambda row: row[0])
@@ -66,12 +76,30 @@ def history_lines(recording: Recording, since: float, now: float, *, width: int,
             lines.append(Text(today, "bold"))
             day = today
         lines += entry_lines
+    hidden = len(recording.entries) - len(entries)
+    if hidden:
+        said = f"{times(hidden, 'other reason')} led to no step and no other want: --all shows them."
+        lines += hanging(Text("  "), Text(said, QUIET), width, lines_max=3, symbols=symbols)
     if not recording.entries:
         lines += _nothing(recording, since, now, width, symbols)
     if recording.unreadable_rows:
-        said = f"{times(recording.unreadable_rows, 'row')} of the history can't be read: the file is damaged."
+        said = (
+            f"{times(recording.unreadable_rows, 'row')} of the history can't be read: the file is damaged, or somebody "
+            "wrote to it. fleetd puts a damaged file aside when it starts, and looks once a day."
+        )
         lines += hanging(Text("  "), said, width, lines_max=3, symbols=symbols)
     return lines
+
+
+def worth_reading(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """All but the reasons of ticks in which nothing was done and nothing else was wanted: hundreds a day."""
+    told = sorted(e.at_seconds for e in entries if e.kind in ("step", "want"))
+
+    def led_to_something(entry: Entry) -> bool:
+        place = bisect_left(told, entry.at_seconds - AT_ONCE_SECONDS)
+        return place < len(told) and told[place] <= entry.at_seconds + AT_ONCE_SECONDS
+
+    return tuple(e for e in entries if e.kind != "reason" or e.warning or led_to_something(e))
 
 
 def collapsed(entries: tuple[Entry, ...]) -> list[Line]:
@@ -104,13 +132,19 @@ def _key(entry: Entry) -> tuple[str, bool, str]:
 
 def gaps_of(recording: Recording, since: float, now: float) -> list[Spell]:
     """Times of which nothing was recorded, the one before now among them. Of the time before all records: none."""
-    spells = recording.spells
+    # What was written while the clock was ahead hides nothing of the time before.
+    spells = sorted((s for s in recording.spells if s.from_seconds <= now), key=lambda s: s.from_seconds)
     ends = [spell.to_seconds for spell in spells] or (
         [max(since, recording.newest_seconds)] if recording.newest_seconds is not None else []
     )
     begins = [spell.from_seconds for spell in spells[1:]] + [now] if ends else []
     found = [Spell(from_seconds=a, to_seconds=b) for a, b in zip(ends, begins, strict=True)]
-    return [gap for gap in found if gap.to_seconds < now or now - gap.from_seconds > LATE_SECONDS]
+    return [
+        gap
+        for gap in found
+        if gap.from_seconds < gap.to_seconds
+        and (gap.to_seconds < now or now - gap.from_seconds > LATE_SECONDS)
+    ]
 
 
 def _entry(line: Line, width: int, symbols: Symbols) -> Lines:

@@ -10,6 +10,7 @@ A strict order gives to later queues what earlier ones leave; among weights a qu
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from fleetd.core.facts import Value
 from fleetd.core.lifecycle import InstanceView
@@ -71,9 +72,32 @@ def capacity_of(
 
 def threads_in_time(profile: Profile, queues: list[Waiting], capacity: Capacity) -> float:
     """Threads with which each of these queues is caught up in time; 0.0: those there are do it."""
+    return max((threads for threads, _, _, _ in _asked(profile, queues, capacity)), default=0.0)
+
+
+def hardest(
+    profile: Profile, queues: list[Waiting], capacity: Capacity
+) -> tuple[float, Waiting, float] | None:
+    """The queue that asks for most threads, with these, and how many seconds those there are would take.
+
+    Infinite: for ever. None: they do it in time.
+    """
+    asked = max(_asked(profile, queues, capacity), key=lambda one: one[0], default=None)
+    if asked is None:
+        return None
+    threads, first, share, held = asked
+    boots = sum(coming * ready for coming, ready in capacity.coming)
+    pace = share * (capacity.threads - held) - sum(w.load_threads for w in first)
+    work = sum(w.work_seconds for w in first) + share * boots
+    return threads, first[-1], work / pace if pace > 0.0 else math.inf
+
+
+def _asked(
+    profile: Profile, queues: list[Waiting], capacity: Capacity
+) -> Iterator[tuple[float, list[Waiting], float, float]]:
+    """Threads for a queue that is not done in time; it with those before it; their share; threads that others hold."""
     weights = dict(profile.queues)
     ordered = sorted(queues, key=lambda w: w.left_seconds) if profile.order == "weighted" else queues
-    needed = 0.0
     for place, waiting in enumerate(ordered):
         if not waiting.work_seconds:
             continue
@@ -95,5 +119,4 @@ def threads_in_time(profile: Profile, queues: list[Waiting], capacity: Capacity)
                 worth = left_over / max(1.0, capacity.threads)
                 helps_seconds *= max(CATCH_UP_SECONDS_MIN / CATCH_UP_SECONDS, min(1.0, LARGE_SECONDS / worth))
             useful = sum(w.load_threads for w in ordered) + sum(w.jobs for w in first)
-            needed = max(needed, min(useful, capacity.threads + left_over / (share * helps_seconds)))
-    return needed
+            yield min(useful, capacity.threads + left_over / (share * helps_seconds)), first, share, held

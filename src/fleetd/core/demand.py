@@ -164,14 +164,18 @@ def _catching_up(
     """Threads with which each profile catches up in time with the queues it is there for."""
     found = {}
     for profile in policy.profiles:
-        queues = [
-            _waiting(policy, name, sidekiq.queues.get(name), memory)
-            for name, _ in profile.queues
-            if home(policy, name).name == profile.name
-        ]
         capacity = capacity_of(profile, instances, boot_seconds)
-        found[profile.name] = threads_in_time(profile, queues, capacity)
+        found[profile.name] = threads_in_time(profile, at_home(policy, profile, sidekiq, memory), capacity)
     return found
+
+
+def at_home(policy: Policy, profile: Profile, sidekiq: SidekiqFacts, memory: DemandMemory) -> list[Waiting]:
+    """What waits in the queues that this profile is there for."""
+    return [
+        _waiting(policy, name, sidekiq.queues.get(name), memory)
+        for name, _ in profile.queues
+        if home(policy, name).name == profile.name
+    ]
 
 
 def _waiting(policy: Policy, name: str, facts: QueueFacts | None, memory: DemandMemory) -> Waiting:
@@ -215,7 +219,7 @@ def _profile_threads(
         threads[name] = max(threads[name], in_time * policy.pace.utilisation)
     _leave_to_foreign_processes(policy, sidekiq, threads)
     full = {p.name: p.threads * policy.pace.utilisation for p in policy.profiles}
-    overflows = _overflows(policy.profiles)
+    overflows = overflows_of(policy.profiles)
     for limit in ("min_instances", "max_instances") if overflows else ():
         carries = {p.name: getattr(p, limit) * full[p.name] for p in policy.profiles}
         excess = {name: max(0.0, threads[name] - carries[name]) for name in threads}
@@ -229,7 +233,7 @@ def _profile_threads(
 
 
 @lru_cache(maxsize=16)
-def _overflows(profiles: tuple[Profile, ...]) -> tuple[tuple[str, str], ...]:
+def overflows_of(profiles: tuple[Profile, ...]) -> tuple[tuple[str, str], ...]:
     """(profile, another that serves a queue whose home is the first), by importance."""
     queues = dict.fromkeys(queue for profile in profiles for queue, _ in profile.queues)
     return tuple(

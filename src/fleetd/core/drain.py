@@ -74,7 +74,8 @@ def begin_drains(
         )
     candidates.sort(key=lambda v: _cost(v, decision, now))
     for victim in candidates[:count]:
-        let_go(victim, f"{profile.name} has {current} of {goal} wanted", now, decision)
+        now_has = f"{profile.name} has {current} of {goal} wanted"
+        let_go(victim, f"more of {profile.name} than is wanted", now, decision, now_has=now_has)
     return count
 
 
@@ -98,16 +99,22 @@ def _cost(
 
 
 def let_go(
-    view: InstanceView, why: str, now_seconds: float, decision: HostDecision, *, rolled: bool = False
+    view: InstanceView,
+    why: str,
+    now_seconds: float,
+    decision: HostDecision,
+    *,
+    rolled: bool = False,
+    now_has: str = "",
 ) -> None:
-    """Begin a drain: quiet what serves, stop what still boots."""
+    """Begin a drain: quiet what serves, stop what still boots. `now_has`: numbers that are stale when it ends."""
     if view.boots:
-        decision.steps.append(_step("stop", view, f"{why}; it still boots"))
+        decision.steps.append(_step("stop", view, f"{now_has or why}; it still boots"))
         drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, why=why, rolled=rolled)
     elif view.state == InstanceState.STARTING:
         return  # READY but no heartbeat yet: it comes within seconds, then a quiet can be watched
     else:
-        decision.steps.append(_step("quiet", view, why))
+        decision.steps.append(_step("quiet", view, now_has or why))
         drain = Drain(since_seconds=now_seconds, quiet_sent_seconds=now_seconds, why=why, rolled=rolled)
     decision.memory = decision.memory.with_drain(view.number, drain)
 

@@ -14,10 +14,10 @@ from fleetd.core.policy import Policy
 #: An entry's sentence is cut to this.
 SENTENCE_CHARACTERS_MAX = 1000
 
-#: step: something was started, quieted or stopped. order: by a person, over fleetctl. noticed: what people and systemd
-#: did, what went wrong. reading: a source went away or came back. reason: what cut a want down changed. daemon: fleetd
-#: itself started, stopped, read its configuration.
-EntryKind = Literal["step", "order", "noticed", "reading", "reason", "scheduler", "daemon"]
+#: step: something was started, quieted or stopped. want: how many of a profile are wanted changed, and why. order: by a
+#: person, over fleetctl. noticed: what people and systemd did, what went wrong. reading: a source went away or came
+#: back. reason: what cut a want down changed. daemon: fleetd itself started, stopped, read its configuration.
+EntryKind = Literal["step", "want", "order", "noticed", "reading", "reason", "scheduler", "daemon"]
 
 
 class Entry(Value, frozen=True, kw_only=True):

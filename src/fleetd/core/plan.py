@@ -24,6 +24,7 @@ from fleetd.core.demand import Demand, DemandMemory, demand, remember
 from fleetd.core.facts import Known, Snapshot, Value
 from fleetd.core.lifecycle import InstanceView, engaged
 from fleetd.core.policy import Policy
+from fleetd.core.reason import reasons
 from fleetd.core.room import Means
 from fleetd.core.scarcity import ScarcityMemory
 from fleetd.core.terms import HostTerms
@@ -55,6 +56,7 @@ class FleetDecision(Value, frozen=True, kw_only=True):
     budget: ConnectionBudget
     claims: Claims
     bottleneck: Bottleneck = Bottleneck()
+    why: dict[str, str] = {}  # by profile: why so many, where that is not what runs
 
     @property
     def claims_connections(self) -> int:
@@ -81,6 +83,7 @@ def plan(
     clamps = Clamps()
     windows, scarcity, growth = memory.windows, memory.scarcity, 0
     counts: dict[str, ProfilePlan] = {}
+    why: dict[str, str] = {}
     if instances is None:
         clamps.say(ClampCode.SYSTEMD_UNKNOWN, "systemd can't be read: nothing starts or stops")
     else:
@@ -92,6 +95,9 @@ def plan(
         current = running(policy, instances, terms)
         windows = _grown(windows, current, granted.counts, now)
         counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)
+        why = reasons(
+            policy, snapshot.sidekiq, instances, current, counts, demanded, demand_memory, terms, clamps
+        )
     new_memory = FleetMemory(
         epoch=memory.epoch + 1,
         demand=demand_memory,
@@ -100,21 +106,28 @@ def plan(
         scarcity=scarcity,
         bottleneck=bottleneck_memory,
     )
-    decided = Plan(
-        epoch=new_memory.epoch,
-        expires_at_seconds=now + PLAN_TICKS * policy.pace.tick_seconds,
-        profiles={policy.host: counts},
-        claims_connections=means.claims.total_connections + growth,
-        scheduler_host=None,
-    )
+    claimed = means.claims.total_connections + growth
     return FleetDecision(
-        plan=decided,
+        plan=_planned(policy, new_memory.epoch, now, counts, claimed),
         clamps=clamps.all(),
         memory=new_memory,
         demand=demanded,
         budget=means.budget,
         claims=means.claims,
         bottleneck=means.bottleneck,
+        why=why,
+    )
+
+
+def _planned(
+    policy: Policy, epoch: int, now_seconds: float, counts: dict[str, ProfilePlan], claims_connections: int
+) -> Plan:
+    return Plan(
+        epoch=epoch,
+        expires_at_seconds=now_seconds + PLAN_TICKS * policy.pace.tick_seconds,
+        profiles={policy.host: counts},
+        claims_connections=claims_connections,
+        scheduler_host=None,
     )
 
 

@@ -42,6 +42,7 @@ class Journalist:
         self._faults: frozenset[tuple[str, str]] = frozenset()
         self._clamps: frozenset[tuple[str, str, str]] = frozenset()
         self._scheduler = ""
+        self._wants: dict[str, int] = {}
 
     def note(self, now_seconds: float, sentence: str, kind: EntryKind = "daemon") -> None:
         """Something beside a tick: a reload, a refused configuration, a person's order."""
@@ -58,6 +59,7 @@ class Journalist:
         self._report_faults(told)
         for sentence in told.noticed:
             self._event(now, sentence, "noticed")
+        self._report_wants(told)
         for result in told.results:
             step = result.step
             sentence = f"{step.verb} {step.unit}: {step.sentence}"
@@ -74,6 +76,15 @@ class Journalist:
             self._say(sentence)
             self._keep("scheduler", sentence, False)
         self._scheduler = status.scheduler.sentence
+
+    def _report_wants(self, told: Told) -> None:
+        """Before the steps, which say how many are wanted but not why."""
+        planned = told.fleet.plan.profiles.get(told.snapshot.host, {})
+        for name, why in told.fleet.why.items():
+            if self._wants.get(name) != planned[name].instances:
+                self._event(told.snapshot.now_seconds, f"{name}: {why}", "want")
+        if planned:
+            self._wants = {name: plan.instances for name, plan in planned.items()}
 
     def _event(self, now_seconds: float, sentence: str, kind: EntryKind, **fields: object) -> None:
         self._events.append((now_seconds, sentence))
