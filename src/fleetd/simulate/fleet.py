@@ -21,6 +21,7 @@ class Instance:
         "beat_at",
         "beat_busy",
         "beat_quiet",
+        "beat_young",
         "began_at",
         "exit_at",
         "held",
@@ -52,11 +53,14 @@ class Instance:
         self.pid = 0
         self.quiet = False
         self.held = 0  # threads that are busy with single jobs
-        self.singles: dict[int, str] = {}  # running single jobs: id to queue
+        self.singles: dict[
+            int, tuple[str, int]
+        ] = {}  # running single jobs: id to queue and second of the fetch
         self.opened = 0
         self.beat_at = -1
         self.beat_quiet = False
         self.beat_busy: Counter[str] = Counter()
+        self.beat_young: Counter[str] = Counter()  # of those, with a job that began lately
 
     @property
     def fetches(self) -> bool:

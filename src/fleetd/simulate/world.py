@@ -10,7 +10,9 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import Counter
 
+from fleetd.core.facts import YOUNG_SECONDS
 from fleetd.core.policy import Policy
 from fleetd.simulate.arrivals import arrivals
 from fleetd.simulate.fleet import EXIT_SECONDS, RESTART_SECONDS, SHUTDOWN_SECONDS, Group, Instance
@@ -112,7 +114,7 @@ class World:
             for ends, instance, queue in threads.started:
                 job = Single(ends, instance, queue)
                 heapq.heappush(self._singles, job)
-                instance.singles[id(job)] = queue.name
+                instance.singles[id(job)] = (queue.name, now)
             threads.group.open_connections()
 
     def _slowdown(self) -> float:
@@ -153,7 +155,7 @@ class World:
         instance.began_at = self.now
         instance.quiet = instance.beat_quiet = False
         instance.held, instance.opened, instance.beat_at = 0, 0, -1
-        instance.singles, instance.beat_busy = {}, instance.beat_busy.__class__()
+        instance.singles, instance.beat_busy, instance.beat_young = {}, Counter(), Counter()
         if not instance.there:
             self._alive += 1
         self._become(instance, "activating")
@@ -184,15 +186,19 @@ class World:
         group = self.group_of[instance.number]
         fetching = max(1, len(group.fetching))
         instance.beat_at, instance.beat_quiet = self.now, instance.quiet
-        busy = instance.beat_busy.__class__(instance.singles.values())
+        busy = Counter(name for name, _ in instance.singles.values())
+        young = Counter(
+            name for name, began_at in instance.singles.values() if self.now - began_at < YOUNG_SECONDS
+        )
         if instance.fetches:
             room = instance.threads - instance.held
             for name, mean in group.fluid_busy.items():
                 here = self._drawn(mean / fetching, room, group, instance)
                 if here:
                     busy[name] += here
+                    young[name] += here
                     room -= here
-        instance.beat_busy = busy
+        instance.beat_busy, instance.beat_young = busy, young
         flushed = group.served / fetching
         group.served -= flushed
         self.processed += flushed
@@ -208,7 +214,7 @@ class World:
 
     def _exit(self, instance: Instance) -> None:
         """An ordinary stop is over: what is unfinished goes back."""
-        for name in instance.singles.values():
+        for name, _ in instance.singles.values():
             if "redis" in self.down:
                 self.lost_jobs += 1
             else:
