@@ -18,6 +18,8 @@ from fleetd.errors import SourceUnavailableError
 BUSY_SECONDS = 5.0
 #: Samples this far apart: nobody was watching in between.
 GAP_SECONDS = 90.0
+#: Samples come a little early or late.
+SLACK_SECONDS = 0.5
 #: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply; reading as it is, is
 #: better than not at all.
 _NEWEST = "SELECT max(at) FROM (SELECT max(ends) AS at FROM readings UNION ALL SELECT max(at) FROM entries)"
@@ -30,16 +32,19 @@ class SqliteHistorySource:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self, since_seconds: float, *, samples: bool) -> Recording:
-        """All since then. Raises SourceUnavailableError with what is wrong and what to do."""
+    def read(self, since_seconds: float, *, samples: bool, apart_seconds: float = 0.0) -> Recording:
+        """All since then; of the samples those that are at least so far apart.
+
+        Raises SourceUnavailableError with what is wrong and what to do.
+        """
         self._check()
         try:
             try:
-                return self._read("mode=ro", since_seconds, samples)
+                return self._read("mode=ro", since_seconds, samples, apart_seconds)
             except sqlite3.Error as error:
                 if code_of(error) not in _NEEDS_WRITER:
                     raise
-                return self._read("mode=ro&immutable=1", since_seconds, samples)
+                return self._read("mode=ro&immutable=1", since_seconds, samples, apart_seconds)
         except sqlite3.OperationalError as error:
             if code_of(error) == sqlite3.SQLITE_BUSY:
                 what = "is locked by somebody (sqlite3 open in a terminal?): try again, or end that"
@@ -69,7 +74,7 @@ class SqliteHistorySource:
         if not stat.S_ISREG(mode):
             raise SourceUnavailableError(f"{self._path} is no file")
 
-    def _read(self, how: str, since_seconds: float, with_samples: bool) -> Recording:
+    def _read(self, how: str, since_seconds: float, with_samples: bool, apart_seconds: float) -> Recording:
         with self._opened(how) as connection:
             connection.execute("BEGIN")  # one state of it, however long the reading takes
             entries = tuple(
@@ -86,7 +91,9 @@ class SqliteHistorySource:
                     "SELECT samples FROM readings WHERE ends >= ? ORDER BY id", (since_seconds,)
                 ):
                     try:
-                        found += (s for s in unpacked_samples(content) if s.at_seconds >= since_seconds)
+                        for sample in unpacked_samples(content):
+                            if sample.at_seconds >= since_seconds and _apart(found, sample, apart_seconds):
+                                found.append(sample)
                     except ValueError:
                         bad += 1
             return Recording(
@@ -147,3 +154,8 @@ class SqliteHistorySource:
             else:
                 spells.append(Spell(from_seconds=max(begins, since_seconds), to_seconds=ends))
         return tuple(spells)
+
+
+def _apart(found: list[Sample], sample: Sample, apart_seconds: float) -> bool:
+    """Also where the clock was set back."""
+    return not found or abs(sample.at_seconds - found[-1].at_seconds) >= apart_seconds - SLACK_SECONDS
