@@ -1,4 +1,4 @@
-"""What a reconstruction is made of: long jobs, profiles that changed, a begin inside a backlog, bursts in a calm day."""
+"""What a reconstruction is made of: long jobs, profiles that changed, a begin in a backlog, bursts in a calm day."""
 
 from __future__ import annotations
 
