@@ -66,15 +66,7 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
     seconds = fit.seconds
     came = arrivals(parts, seconds)
     down, shut_out = surroundings.faults(line, read)
-    served = {queue for profile in policy.profiles for queue, _ in profile.queues}
-    queues = tuple(
-        _traffic(
-            queue, came, read, seconds.get(queue, PRIOR_SECONDS.get(queue, PRIOR_OTHER_SECONDS)), lasts, down
-        )
-        for queue in sorted({q for r in read for q in r.queues} & served)
-    )
-    if not queues:
-        raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
+    queues = _queues(policy, came, read, seconds, lasts, down)
     limit, others = surroundings.connections(line)
     trace = Trace(
         name=name,
@@ -91,12 +83,7 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
         knee_busy_threads=None,
         memory_bytes=surroundings.memory_bytes(line),
         instance_memory_bytes=surroundings.instance_memory_bytes(line, policy),
-        faults=tuple(
-            Fault(
-                at_seconds=float(int(o.from_second)), until_seconds=float(round(o.to_second)), source=o.source
-            )
-            for o in sorted(down, key=lambda o: o.from_second)
-        ),
+        faults=_faults(down),
     )
     return Reconstruction(
         trace=trace,
@@ -108,6 +95,32 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
         jobs_sigma=fit.jobs_sigma,
         use=surroundings.use(line),
         one_policy=all(change.policy == policy for change in recording.policies),
+    )
+
+
+def _queues(
+    policy: Policy,
+    came: list[Arrivals],
+    read: list[Reading],
+    seconds: dict[str, float],
+    duration_seconds: float,
+    down: list[Outage],
+) -> tuple[QueueTraffic, ...]:
+    """Those that a profile serves."""
+    names = {name for reading in read for name in reading.queues}
+    served = sorted(name for name in names if any(profile.serves(name) for profile in policy.profiles))
+    if not served:
+        raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
+    usual = {name: PRIOR_SECONDS.get(name, PRIOR_OTHER_SECONDS) for name in served}
+    return tuple(
+        _traffic(name, came, read, seconds.get(name, usual[name]), duration_seconds, down) for name in served
+    )
+
+
+def _faults(down: list[Outage]) -> tuple[Fault, ...]:
+    return tuple(
+        Fault(at_seconds=float(int(o.from_second)), until_seconds=float(round(o.to_second)), source=o.source)
+        for o in sorted(down, key=lambda o: o.from_second)
     )
 
 
