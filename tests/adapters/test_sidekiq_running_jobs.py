@@ -55,6 +55,16 @@ def test_oldest_first(shared_redis: RedisServer, client: redis.Redis) -> None:
     assert [running.run_age_seconds for running in jobs] == pytest.approx([7200, 60, 5], abs=5)
 
 
+def test_jobs_that_began_lately_are_young(shared_redis: RedisServer, client: redis.Redis) -> None:
+    client.flushall()
+    keys = SidekiqKeys(client)
+    keys.beat(ME)
+    now = int(keys.now())
+    keys.running(ME, *(entry(job(), run_at=now - age) for age in (0, 4, 60, 7200)))
+    queue = read(source_at(shared_redis)).queues["pull"]
+    assert (queue.busy_threads, queue.young_threads) == (4, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "after"),
     [

@@ -18,7 +18,7 @@ from fleetd.cli.main import cli
 from fleetd.cli.render_history import collapsed, gaps_of, history_lines
 from fleetd.cli.render_replay import error_sentence
 from fleetd.core.history import Batch, Entry, Recording, Spell
-from fleetd.simulate.replay import QueueError, Waits
+from fleetd.simulate.replay import Doubt, FleetError, QueueError, Waits
 from tests.adapters.test_history_sqlite import settle
 from tests.histories import entry
 from tests.simulate.recorded import recorded
@@ -134,11 +134,16 @@ def test_replay_compares_with_another_configuration(file: Path, tmp_path: Path) 
     new.write_text(NEW + "[targets]\ndefault = 60\n")
     result = fleetctl("replay", "--file", file, "--config", new)
     assert result.exit_code == 0, result.output
-    for row in ("as recorded", "current", "new.toml"):
-        assert any(line.startswith(f" {row} ") for line in result.stdout.splitlines()), row
+    rows = [line for line in result.stdout.splitlines() if line[:2] in ("  ", " ✔", " ✖")]
+    places = [
+        next(i for i, line in enumerate(rows) if line[2:].strip().startswith(f"{row} "))
+        for row in ("recorded", "as recorded, rebuilt", "current", "new.toml")
+    ]
+    assert places == sorted(places), "what truly ran comes first"
     said = plain(result)
     assert "new.toml instead of the current configuration: " in said
-    assert "Reconstructed waits differ from the recorded ones by at most" in said
+    assert "the instance-hours it truly used" in said
+    assert "late: jobs that waited longer than their queue's target" in said
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
@@ -149,7 +154,13 @@ def test_replay_as_json(file: Path, tmp_path: Path) -> None:
     assert list(told["runs"]) == ["as recorded", "current", str(new)]
     assert told["runs"][str(new)]["starts"] <= 1
     assert told["runs"]["current"]["starts"] >= 1
-    assert told["trusted"] is True
+    assert told["trusted"] is all(error["trusted"] for error in told["reconstruction"].values())
+    assert told["reconstruction"]["default"]["trusted"] is True
+    assert told["recorded"]["instance_seconds"] == pytest.approx(
+        told["runs"]["as recorded"]["instance_seconds"], rel=0.05
+    )
+    assert told["recorded"]["starts"] >= 1
+    assert abs(told["fleet_error"]["instance_seconds_share"]) < 0.3
     assert set(told["reconstruction"]["default"]["recorded"]) >= {"mean_seconds", "p95_seconds"}
 
 
@@ -272,15 +283,31 @@ def test_gaps_are_between_spells_and_up_to_now() -> None:
     assert gaps_of(Recording(), 0.0, 950.0) == []
 
 
-def test_an_error_too_large_to_trust_is_said() -> None:
-    def waits(p95: float) -> Waits:
-        return Waits(mean_seconds=1.0, p95_seconds=p95, longest_seconds=p95, late_share=0.0)
+def test_what_can_not_be_trusted_is_said() -> None:
+    waits = Waits(mean_seconds=1.0, p95_seconds=3.0, longest_seconds=3.0, late_share=0.0, late_seconds=0.0)
 
-    errors = {
-        "default": QueueError(recorded=waits(3.0), reconstructed=waits(4.0), trusted=True),
-        "pull": QueueError(recorded=waits(3.0), reconstructed=waits(400.0), trusted=False),
-    }
-    said = error_sentence(errors)
-    assert "at most 6.6 min (pull) at the 95th percentile" in said
-    assert "trust nothing above about pull" in said
-    assert "Too much" not in error_sentence({"default": errors["default"]})
+    def error(*doubts: Doubt) -> QueueError:
+        return QueueError(
+            recorded=waits, reconstructed=waits, jobs_factor=1.1, doubts=doubts, trusted=not doubts
+        )
+
+    said = error_sentence({"default": error(), "pull": error("longest"), "push": error("jobs")})
+    assert "waits of pull are far from" in said
+    assert "How many jobs push had is not known well" in said
+    assert "default" not in said
+    assert "are close to the recorded ones" in error_sentence({"default": error()})
+
+
+def test_differences_within_fleetds_own_error_are_marked(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = tmp_path / "new.toml"
+    new.write_text(NEW)
+    coarse = FleetError(instance_seconds_share=-0.9, starts=-40)
+    monkeypatch.setattr("fleetd.simulate.replay.fleet_error", lambda *_: coarse)
+    said = plain(fleetctl("replay", "--file", file, "--config", new))
+    assert "comes out 90% below the instance-hours it truly used, with 40 starts fewer" in said
+    assert "(means nothing)" in said
+    assert " ~" in said
+    monkeypatch.setattr("fleetd.simulate.replay.fleet_error", lambda *_: None)
+    assert "The configuration changed in that time" in plain(fleetctl("replay", "--file", file))

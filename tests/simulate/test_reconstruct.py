@@ -15,7 +15,6 @@ from fleetd.simulate.reconstruct import Reconstruction, reconstruct, with_policy
 from fleetd.simulate.replay import run_as_recorded, run_under, under
 from fleetd.simulate.run import policy_of
 from fleetd.simulate.score import queue_scores
-from fleetd.simulate.service_fit import fitted_seconds
 from fleetd.simulate.timeline import RecordingError
 from fleetd.simulate.trace import Trace, parse_trace, value_at
 from fleetd.simulate.trace_text import trace_text
@@ -84,7 +83,12 @@ def test_waits_are_alike_and_the_error_says_so(
     day: tuple[Trace, Recording, World], found: Reconstruction
 ) -> None:
     outcome, errors = run_as_recorded(found)
-    assert all(error.trusted for error in errors.values()), errors
+    assert errors["push"].trusted, errors["push"]
+    assert errors["push"].recorded.late_seconds > 30, "its burst was late"
+    truly_done = {name: queue.jobs for name, queue in day[2].queues.items()}
+    for name, score in outcome.score.queues.items():
+        most = errors[name].jobs_factor ** 2
+        assert 1.0 / most <= score.jobs / truly_done[name] <= most, name
     truly = queue_scores(day[2], policy_of(day[0], None))
     late = sum(score.late_jobs for score in truly.values())
     assert late > 100, "there is something to be compared"
@@ -291,28 +295,3 @@ def test_whatever_is_recorded_becomes_a_sound_trace_or_a_sentence(made: tuple[Sa
     whole = with_policy(again.trace, again.policy)
     assert parse_trace(trace_text(whole, again.notes)) == whole
     assert all(rate >= 0 and math.isfinite(rate) for q in whole.queues for _, rate in q.arrivals_per_second)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    rates=st.lists(st.floats(1.0, 20.0), min_size=1, max_size=4),
-    busy=st.lists(st.lists(st.floats(0.0, 3000.0), min_size=4, max_size=4), min_size=1, max_size=40),
-)
-def test_fitted_times_are_finite_and_in_range(rates: list[float], busy: list[list[float]]) -> None:
-    windows = [
-        (sum(b * r for b, r in zip(row, rates, strict=False)), {f"q{i}": b for i, b in enumerate(row)})
-        for row in busy
-    ]
-    fitted = fitted_seconds(windows, {})
-    assert all(0.002 <= seconds <= 120.0 for seconds in fitted.values())
-
-
-def test_exact_readings_give_exact_times() -> None:
-    true = {"default": 0.05, "push": 1.0}
-    windows = [
-        (sum(b / true[q] for q, b in busy.items()), busy)
-        for busy in ({"default": 1e5 * (i % 7), "push": 1e5 * (i % 3)} for i in range(200))
-    ]
-    fitted = fitted_seconds(windows, {})
-    for name, seconds in true.items():
-        assert fitted[name] == pytest.approx(seconds, rel=0.03)

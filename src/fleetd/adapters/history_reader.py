@@ -22,6 +22,8 @@ _NEWEST = (
     "SELECT max(ends) FROM readings WHERE ends <= ?",
     "SELECT max(at) FROM entries WHERE at <= ?",
 )
+#: Samples come a little early or late.
+SLACK_SECONDS = 0.5
 #: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply; reading as it is, is
 #: better than not at all.
 _NEEDS_WRITER = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -33,16 +35,19 @@ class SqliteHistorySource:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self, since_seconds: float, *, samples: bool) -> Recording:
-        """All since then. Raises SourceUnavailableError with what is wrong and what to do."""
+    def read(self, since_seconds: float, *, samples: bool, apart_seconds: float = 0.0) -> Recording:
+        """All since then; of the samples those that are at least so far apart.
+
+        Raises SourceUnavailableError with what is wrong and what to do.
+        """
         self._check()
         try:
             try:
-                return self._read("mode=ro", since_seconds, samples)
+                return self._read("mode=ro", since_seconds, samples, apart_seconds)
             except SQLITE_ERRORS as error:
                 if code_of(error) not in _NEEDS_WRITER:
                     raise
-                return self._read("mode=ro&immutable=1", since_seconds, samples)
+                return self._read("mode=ro&immutable=1", since_seconds, samples, apart_seconds)
         except sqlite3.OperationalError as error:
             if code_of(error) == sqlite3.SQLITE_BUSY:
                 what = "is locked by somebody (sqlite3 open in a terminal?): try again, or end that"
@@ -72,7 +77,7 @@ class SqliteHistorySource:
         if not stat.S_ISREG(mode):
             raise SourceUnavailableError(f"{self._path} is no file")
 
-    def _read(self, how: str, since_seconds: float, with_samples: bool) -> Recording:
+    def _read(self, how: str, since_seconds: float, with_samples: bool, apart_seconds: float) -> Recording:
         with self._opened(how) as connection:
             connection.execute("BEGIN")  # one state of it, however long the reading takes
             rows = Rows(connection)
@@ -88,7 +93,9 @@ class SqliteHistorySource:
                     rows.unreadable += 1
                 elif ends >= since_seconds:
                     _watched(spells, max(begins, since_seconds), ends)
-                    samples += rows.samples(content, since_seconds) if with_samples else ()
+                    for sample in rows.samples(content, since_seconds) if with_samples else ():
+                        if _apart(samples, sample, apart_seconds):
+                            samples.append(sample)
             return Recording(
                 samples=tuple(samples),
                 entries=tuple(entries),
@@ -139,3 +146,8 @@ def _newest(connection: sqlite3.Connection) -> float | None:
         with contextlib.suppress(*SQLITE_ERRORS):
             found += [at for (at,) in connection.execute(question, (TIME_SECONDS_MAX,)) if is_time(at)]
     return max(found, default=None)
+
+
+def _apart(found: list[Sample], sample: Sample, apart_seconds: float) -> bool:
+    """Also where the clock was set back."""
+    return not found or abs(sample.at_seconds - found[-1].at_seconds) >= apart_seconds - SLACK_SECONDS

@@ -18,9 +18,19 @@ from fleetd.adapters.sidekiq_wire import (
     text,
     work_entry,
 )
-from fleetd.core.facts import JobClassFacts, KeyFault, ProcessFacts, QueueFacts, RunningJob, SidekiqFacts
+from fleetd.core.facts import (
+    YOUNG_SECONDS,
+    JobClassFacts,
+    KeyFault,
+    ProcessFacts,
+    QueueFacts,
+    RunningJob,
+    SidekiqFacts,
+)
 
 FAULTS_MAX = 100
+#: Sidekiq writes whole seconds, rounded down: half a second too old on average.
+RUN_AT_SECONDS = 0.5
 _KEY_SHOWN_MAX = 160
 
 _WHY = {
@@ -41,6 +51,7 @@ class Reading:
         self._processes: dict[bytes, ProcessFacts] = {}  # by identity
         self._complete = True
         self._busy: Counter[str] = Counter()  # by queue
+        self._young: Counter[str] = Counter()  # by queue
         self._jobs: dict[bytes, list[RunningJob]] = {}  # by identity
         self._unattributed: set[bytes] = set()  # identities whose running jobs are not all understood
         self._counters: dict[str, int] = {}
@@ -77,7 +88,11 @@ class Reading:
         return SidekiqFacts(
             queues={
                 name: QueueFacts(
-                    name=name, length_jobs=length, oldest_age_seconds=age, busy_threads=self._busy[name]
+                    name=name,
+                    length_jobs=length,
+                    oldest_age_seconds=age,
+                    busy_threads=self._busy[name],
+                    young_threads=self._young[name],
                 )
                 for name, (length, age) in self._lengths.items()
             },
@@ -122,6 +137,8 @@ class Reading:
             self.fault(self._prefix + _shown(identity), str(error))
 
     def _take_work(self, identity: bytes, key: bytes, entries: list[Any]) -> None:
+        process = self._processes.get(identity)
+        young_seconds = YOUNG_SECONDS + RUN_AT_SECONDS + (process.beat_age_seconds if process else 0.0)
         for entry in entries:
             try:
                 queue, run_at, jid = work_entry(entry)
@@ -131,6 +148,7 @@ class Reading:
                 self.fault(_shown(key), str(error))
                 continue
             self._busy[queue] += 1
+            self._young[queue] += age < young_seconds
             self._jobs.setdefault(identity, []).append(RunningJob(jid=jid, run_age_seconds=age))
 
     def _take_counter(self, name: bytes, value: bytes | None) -> None:

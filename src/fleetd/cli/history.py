@@ -53,11 +53,16 @@ file_option = click.option(
 )
 
 
-def read_history(file: str, since_seconds: float, *, samples: bool) -> Recording:
-    """What is kept of the last so many seconds. Raises SourceUnavailableError with the reason."""
+def read_history(file: str, since_seconds: float, *, samples: bool, apart_seconds: float = 0.0) -> Recording:
+    """What is kept of the last so many seconds. Raises SourceUnavailableError with the reason.
+
+    `apart_seconds`: samples that are nearer to the last one than this are left out.
+    """
     from fleetd.adapters.history_reader import SqliteHistorySource
 
-    return SqliteHistorySource(Path(file)).read(time.time() - since_seconds, samples=samples)
+    return SqliteHistorySource(Path(file)).read(
+        time.time() - since_seconds, samples=samples, apart_seconds=apart_seconds
+    )
 
 
 @click.command(
@@ -178,9 +183,18 @@ def trace(since_seconds: float, file: str) -> None:
 
 def reconstructed(file: str, since_seconds: float) -> Reconstruction:
     """Raises FleetdError where there is nothing to make a trace of."""
+    from fleetd.simulate.begin import EARLIER_SECONDS_MAX, apart_seconds, from_calm
     from fleetd.simulate.reconstruct import reconstruct
 
-    recording = read_history(file, since_seconds, samples=True)
+    since, apart = time.time() - since_seconds, apart_seconds(since_seconds)
+    recording, notes = from_calm(
+        read_history(file, since_seconds + EARLIER_SECONDS_MAX, samples=True, apart_seconds=apart), since
+    )
+    if apart:
+        notes = (
+            *notes,
+            f"so long a time is taken from samples {apart:.0f} s apart: short bursts are blurred",
+        )
     begun = recording.samples[0].at_seconds if recording.samples else time.time()
     local = datetime.fromtimestamp(begun, UTC).astimezone()
-    return reconstruct(recording, f"recorded from {local:%Y-%m-%d %H:%M}")
+    return reconstruct(recording, f"recorded from {local:%Y-%m-%d %H:%M}", notes)

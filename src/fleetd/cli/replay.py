@@ -17,7 +17,7 @@ from fleetd.errors import ConfigError, FleetdError
 if TYPE_CHECKING:
     from fleetd.core.policy import Policy
     from fleetd.simulate.reconstruct import Reconstruction
-    from fleetd.simulate.replay import QueueError
+    from fleetd.simulate.replay import FleetError, QueueError
     from fleetd.simulate.run import Outcome
 
 CURRENT = "current"
@@ -32,10 +32,11 @@ Examples:
   fleetctl replay
   sudo cp /etc/fleetd/fleetd.toml new.toml; sudoedit new.toml
   fleetctl replay --since 24h --config new.toml
-  fleetctl replay --since 7d --config new.toml --json | jq '.runs[].late_jobs'
+  fleetctl replay --since 24h --config new.toml --json | jq '.runs[].late_jobs'
 
-"current" is the configuration that fleetd ran with last. Nothing is touched and nothing connected to; a day may take a
-minute. docs/traces.md says what a reconstruction can't know.
+"current" is the configuration that fleetd ran with last. Nothing is touched and nothing connected to. A day takes up to
+a minute and some 100 MB, a week several of both: where memory is short, copy the history to another host (--file).
+docs/traces.md says what a reconstruction can't know.
 """,
 )
 @since_option("1d")
@@ -45,20 +46,22 @@ minute. docs/traces.md says what a reconstruction can't know.
     "--json",
     "as_json",
     is_flag=True,
-    help='One JSON document: "runs" ("as recorded", "current", and the new one by its path), each as fleetctl simulate'
-    ' has them; "reconstruction", by queue; "trusted"; "notes"; or {"error": ...}.',
+    help='One JSON document: "recorded", what truly ran; "runs" ("as recorded", which is rebuilt, "current", and the'
+    ' new one by its path), each as fleetctl simulate has them; "fleet_error", of instance-hours and starts;'
+    ' "reconstruction", its error by queue; "trusted"; "notes"; or {"error": ...}.',
 )
 @click.pass_context
 def replay(
     context: click.Context, since_seconds: float, config: str | None, file: str, as_json: bool
 ) -> None:
-    """Turn the recorded time into traffic, say how far its waits are off from the recorded ones, run it through the
-    daemon's own decisions, and compare late jobs, instance-hours and starts.
+    """Turn the recorded time into traffic, say how far it is off from what was recorded, run it through the daemon's
+    own decisions, and compare late jobs, instance-hours and starts.
     """
     try:
         new = _policy(config)
         found = reconstructed(file, since_seconds)
         outcomes, errors = _run(found, config, new)
+        off = _fleet_error(found, outcomes)
     except FleetdError as error:
         if as_json:
             write_json(msgspec.json.encode({"error": str(error)}).decode())
@@ -68,11 +71,11 @@ def replay(
             raise
         context.exit(EXIT_ERROR)
     if as_json:
-        write_json(_document(found, outcomes, errors))
+        write_json(_document(found, outcomes, errors, off))
     else:
         from fleetd.cli.render_replay import show_replay
 
-        show_replay(found, outcomes, errors)
+        show_replay(found, outcomes, errors, off)
     broken = [sentence for outcome in outcomes for sentence in outcome.breaks]
     for sentence in broken:
         click.echo(printable(f"fleetctl: {sentence}"), err=True)
@@ -105,13 +108,26 @@ def _run(
     return outcomes, errors
 
 
-def _document(found: Reconstruction, outcomes: list[Outcome], errors: dict[str, QueueError]) -> str:
+def _fleet_error(found: Reconstruction, outcomes: list[Outcome]) -> FleetError | None:
+    from fleetd.simulate.replay import fleet_error
+
+    return fleet_error(found, outcomes[1])
+
+
+def _document(
+    found: Reconstruction,
+    outcomes: list[Outcome],
+    errors: dict[str, QueueError],
+    off: FleetError | None,
+) -> str:
     document = {
         "trace": found.trace.name,
         "duration_seconds": found.trace.duration_seconds,
         "notes": found.notes,
         "trusted": all(error.trusted for error in errors.values()),
         "reconstruction": errors,
+        "recorded": found.use,
+        "fleet_error": off,
         "runs": {outcome.policy: outcome.score for outcome in outcomes},
     }
     return msgspec.json.encode(document).decode()

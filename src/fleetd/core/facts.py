@@ -37,6 +37,11 @@ class Unknown(Value, frozen=True, kw_only=True, tag="unknown"):
     last_good_age_seconds: float | None = None
 
 
+#: A job that began at most so long before a heartbeat is young there. As long as Sidekiq's beat: so each job that
+#: lasts is young in one of them.
+YOUNG_SECONDS = 10.0
+
+
 class QueueFacts(Value, frozen=True, kw_only=True):
     """One Sidekiq queue: the list ``queue:<name>``."""
 
@@ -44,6 +49,8 @@ class QueueFacts(Value, frozen=True, kw_only=True):
     length_jobs: int
     oldest_age_seconds: float  # by Redis's own clock; 0.0 when the queue is empty
     busy_threads: int  # threads working on a job of this queue, over all processes, at their last beat
+    #: Of those, with a job that had begun less than YOUNG_SECONDS before that beat; None: not told.
+    young_threads: int | None = None
 
 
 class RunningJob(Value, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ class QueueSample(Value, frozen=True, kw_only=True, array_like=True):
     length_jobs: int
     oldest_age_milliseconds: int
     busy_threads: int  # over all processes
+    young_threads: int | None = None  # of those: see QueueFacts; None: recorded before that was known
 
 
 class InstanceSample(Value, frozen=True, kw_only=True, array_like=True):

@@ -105,6 +105,7 @@ def sample_of(told: Told, at_seconds: float) -> Sample:
                 length_jobs=queue.length_jobs,
                 oldest_age_milliseconds=round(1000 * queue.oldest_age_seconds),
                 busy_threads=queue.busy_threads,
+                young_threads=queue.young_threads,
             )
             for name, queue in list(sidekiq.queues.items())[:QUEUES_MAX]
         }

@@ -10,7 +10,7 @@ from functools import lru_cache
 from fleetd.simulate.trace import QueueTraffic, Trace
 
 #: Above this mean a Poisson count is drawn as a rounded normal, whose error is far below the count's own spread.
-NORMAL_FROM_JOBS = 60.0
+NORMAL_FROM_JOBS = 30.0
 
 
 def poisson(mean: float, chance: random.Random) -> int:

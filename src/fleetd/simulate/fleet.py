@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter, deque
 
+from fleetd.core.facts import YOUNG_SECONDS
 from fleetd.core.policy import Profile
 
 RESTART_SECONDS = 5
@@ -22,6 +23,7 @@ class Instance:
         "beat_at",
         "beat_busy",
         "beat_quiet",
+        "beat_young",
         "began_at",
         "exit_at",
         "held",
@@ -53,11 +55,14 @@ class Instance:
         self.pid = 0
         self.quiet = False
         self.held = 0  # threads that are busy with single jobs
-        self.singles: dict[int, str] = {}  # running single jobs: id to queue
+        self.singles: dict[
+            int, tuple[str, int]
+        ] = {}  # running single jobs: id to queue and second of the fetch
         self.opened = 0
         self.beat_at = -1
         self.beat_quiet = False
         self.beat_busy: Counter[str] = Counter()
+        self.beat_young: Counter[str] = Counter()  # of those, with a job that began lately
 
     @property
     def fetches(self) -> bool:
@@ -66,6 +71,21 @@ class Instance:
     @property
     def there(self) -> bool:
         return self.state != "inactive"
+
+    def beat(self, now: int, fluid: dict[str, float], hanging: bool, chance: random.Random) -> None:
+        """Tell what is at work; `fluid`: mean threads by queue. What hangs is not young any more."""
+        self.beat_at, self.beat_quiet = now, self.quiet
+        busy = Counter(name for name, _ in self.singles.values())
+        young = Counter(name for name, began_at in self.singles.values() if now - began_at < YOUNG_SECONDS)
+        if self.fetches:
+            room = self.threads - self.held
+            for name, mean in fluid.items():
+                here = self.drawn(mean, room, chance)
+                if here:
+                    busy[name] += here
+                    young[name] += 0 if hanging else here
+                    room -= here
+        self.beat_busy, self.beat_young = busy, young
 
     def drawn(self, mean_threads: float, room_threads: int, chance: random.Random) -> int:
         """Threads at work at one moment: scattered where threads are idle, nearly all of them where none is."""

@@ -56,6 +56,7 @@ class Readings:
     def sidekiq(self) -> SidekiqFacts:
         world, now = self.world, self.world.now
         busy: Counter[str] = Counter()
+        young: Counter[str] = Counter()
         processes = []
         for group in world.groups:
             for instance in group.there:
@@ -63,6 +64,8 @@ class Readings:
                     continue
                 for name, threads in instance.beat_busy.items():
                     busy[name] += threads
+                for name, threads in instance.beat_young.items():
+                    young[name] += threads
                 processes.append(self._process(instance, now))
         queues = {
             name: QueueFacts(
@@ -70,6 +73,7 @@ class Readings:
                 length_jobs=queue.waiting,
                 oldest_age_seconds=queue.oldest_age(now),
                 busy_threads=busy[name],
+                young_threads=young[name],
             )
             for name, queue in world.queues.items()
         }

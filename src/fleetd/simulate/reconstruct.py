@@ -13,12 +13,12 @@ from itertools import pairwise
 from msgspec import structs
 
 from fleetd.core.facts import Value
-from fleetd.core.history import Recording
+from fleetd.core.history import Recording, Sample
 from fleetd.core.policy import SCHEDULER_QUEUE, Policy, Profile
 from fleetd.core.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS
 from fleetd.simulate import surroundings
 from fleetd.simulate.rates import Pieces, bursts_of, pieces_of, steps_of
-from fleetd.simulate.service_fit import fitted_seconds
+from fleetd.simulate.service_fit import fitted
 from fleetd.simulate.timeline import (
     BRIDGE_SECONDS_MAX,
     Outage,
@@ -30,7 +30,7 @@ from fleetd.simulate.timeline import (
 )
 from fleetd.simulate.trace import Fault, QueueTraffic, Trace
 from fleetd.simulate.trace_file import Points
-from fleetd.simulate.work import Arrivals, arrivals, flows, learnt_seconds, windows
+from fleetd.simulate.work import Arrivals, arrivals, flows, learnt_seconds, seen_young, windows
 
 SIGMA_PRIOR = 1.0
 
@@ -44,29 +44,29 @@ class Reconstruction(Value, frozen=True, kw_only=True):
     ages: dict[str, Points]  # of each queue: the oldest job's age, where it was watched
     unwatched: tuple[tuple[float, float], ...]  # times in which nobody knows how long jobs waited
     notes: tuple[str, ...]  # what is not as it was, as sentences
+    jobs_sigma: dict[str, float]  # of each queue: of the logarithm of how many jobs there were
+    use: surroundings.FleetUse  # what truly ran
+    one_policy: bool  # all the time
 
 
-def reconstruct(recording: Recording, name: str) -> Reconstruction:
-    """Raises RecordingError where there is too little to make a trace of."""
+def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) -> Reconstruction:
+    """`notes`: what is to be said already. Raises RecordingError where there is too little to make a trace of."""
     if not recording.policies:
         raise RecordingError("no configuration is recorded with it: nothing can be made of it")
     policy = recording.policies[-1].policy
-    line = timeline(recording.samples)
+    samples = surroundings.since_its_profiles(recording.samples, policy)
+    if len(samples) < len(recording.samples):
+        notes += (_left_out(recording.samples, len(samples)),)
+    line = timeline(samples)
     read = readings(line)
-    parts = flows(read, tuple(gap.to_second for gap in line.gaps if gap.cut))
+    seams = tuple(gap.to_second for gap in line.gaps if gap.cut)
+    parts = flows(read, seams)
     lasts = round(line.duration_seconds, 1)
-    seconds = fitted_seconds(windows(parts), learnt_seconds(line))
+    fit = fitted(windows(read, seams), seen_young(read), learnt_seconds(line))
+    seconds = fit.seconds
     came = arrivals(parts, seconds)
     down, shut_out = surroundings.faults(line, read)
-    served = {queue for profile in policy.profiles for queue, _ in profile.queues}
-    queues = tuple(
-        _traffic(
-            queue, came, read, seconds.get(queue, PRIOR_SECONDS.get(queue, PRIOR_OTHER_SECONDS)), lasts, down
-        )
-        for queue in sorted({q for r in read for q in r.queues} & served)
-    )
-    if not queues:
-        raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
+    queues = _queues(policy, came, read, seconds, lasts, down)
     limit, others = surroundings.connections(line)
     trace = Trace(
         name=name,
@@ -83,12 +83,7 @@ def reconstruct(recording: Recording, name: str) -> Reconstruction:
         knee_busy_threads=None,
         memory_bytes=surroundings.memory_bytes(line),
         instance_memory_bytes=surroundings.instance_memory_bytes(line, policy),
-        faults=tuple(
-            Fault(
-                at_seconds=float(int(o.from_second)), until_seconds=float(round(o.to_second)), source=o.source
-            )
-            for o in sorted(down, key=lambda o: o.from_second)
-        ),
+        faults=_faults(down),
     )
     return Reconstruction(
         trace=trace,
@@ -96,7 +91,36 @@ def reconstruct(recording: Recording, name: str) -> Reconstruction:
         sizes=surroundings.sizes(line, policy),
         ages=surroundings.ages(read),
         unwatched=surroundings.unwatched(read),
-        notes=(*_time_notes(line, recording, policy), *_work_notes(line, policy, came), *shut_out),
+        notes=(*notes, *_time_notes(line, recording, policy), *_work_notes(line, policy, came), *shut_out),
+        jobs_sigma=fit.jobs_sigma,
+        use=surroundings.use(line),
+        one_policy=all(change.policy == policy for change in recording.policies),
+    )
+
+
+def _queues(
+    policy: Policy,
+    came: list[Arrivals],
+    read: list[Reading],
+    seconds: dict[str, float],
+    duration_seconds: float,
+    down: list[Outage],
+) -> tuple[QueueTraffic, ...]:
+    """Those that a profile serves."""
+    names = {name for reading in read for name in reading.queues}
+    served = sorted(name for name in names if any(profile.serves(name) for profile in policy.profiles))
+    if not served:
+        raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
+    usual = {name: PRIOR_SECONDS.get(name, PRIOR_OTHER_SECONDS) for name in served}
+    return tuple(
+        _traffic(name, came, read, seconds.get(name, usual[name]), duration_seconds, down) for name in served
+    )
+
+
+def _faults(down: list[Outage]) -> tuple[Fault, ...]:
+    return tuple(
+        Fault(at_seconds=float(int(o.from_second)), until_seconds=float(round(o.to_second)), source=o.source)
+        for o in sorted(down, key=lambda o: o.from_second)
     )
 
 
@@ -116,6 +140,15 @@ def with_policy(trace: Trace, policy: Policy) -> Trace:
         profiles=tuple(profiles),
         targets_seconds=targets,
         initial_instances=min([trace.initial_instances, *(p.max_instances for p in profiles)]),
+    )
+
+
+def _left_out(samples: tuple[Sample, ...], kept: int) -> str:
+    """About those before the last `kept`."""
+    ends = samples[-kept].at_seconds if kept else samples[-1].at_seconds
+    return (
+        f"instances of profiles that are no more ran in the first {(ends - samples[0].at_seconds) / 60:.0f} min: that "
+        "time is left out"
     )
 
 

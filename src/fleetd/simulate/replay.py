@@ -7,8 +7,12 @@ means nothing.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
+from math import exp
+from typing import Literal
 
 from msgspec import structs
 
@@ -23,20 +27,30 @@ from fleetd.simulate.trace_file import Points
 from fleetd.simulate.world import World
 
 AS_RECORDED = "as recorded"
-#: An error of the 95th percentile above both of these is too large to trust: seconds, and a share of the target. The
-#: longest wait hangs on chance: it may be off by as much again, or by half of itself.
-TRUSTED_SECONDS, TRUSTED_TARGET_SHARE, TRUSTED_LONGEST_SHARE = 2.0, 0.5, 0.5
-#: So is a share of the time late that differs by more than both of these: of all the time, and of what was recorded.
-TRUSTED_LATE_SHARE, TRUSTED_LATE_FACTOR = 0.005, 0.5
+#: Nothing waits that is younger than this: it is on its way.
+WAITED_SECONDS = 0.5
+#: A look of fleetd's stands for the time to the next, at most for this.
+LOOK_SECONDS_MAX = 30.0
+#: What is rebuilt may be off from what was recorded by so much of it; where that is little, by so many seconds: of the
+#: 95th percentile, of the longest wait, which was looked at every 5 s, and of the time late.
+TRUSTED_SHARE = 0.25
+TRUSTED_P95_SECONDS, TRUSTED_LONGEST_SECONDS, TRUSTED_LATE_SECONDS = 3.0, 5.0, 15.0
+#: A queue's jobs are known to about 25 %, or not well enough.
+TRUSTED_JOBS_SIGMA = 0.25
+#: Chance alone makes that much of instance-hours and starts, however well all fits.
+NOTHING_SHARE_MIN, NOTHING_STARTS_MIN = 0.02, 1
+
+Doubt = Literal["jobs", "p95", "longest", "late"]
 
 
 class Waits(Value, frozen=True, kw_only=True):
-    """The oldest job's age over the time; and the share of it above target, 0 to 1."""
+    """The oldest job's age; the percentile is of the time in which something waited."""
 
     mean_seconds: float
     p95_seconds: float
     longest_seconds: float
-    late_share: float
+    late_share: float  # of the time: above target
+    late_seconds: float
 
 
 class QueueError(Value, frozen=True, kw_only=True):
@@ -44,7 +58,71 @@ class QueueError(Value, frozen=True, kw_only=True):
 
     recorded: Waits
     reconstructed: Waits
+    jobs_factor: float  # how many there were is known to this factor, about
+    doubts: tuple[Doubt, ...]
     trusted: bool
+
+
+class FleetError(Value, frozen=True, kw_only=True):
+    """How far fleetd, run again under the policy it ran under, comes out from what it truly used."""
+
+    instance_seconds_share: float  # −0.15: 15 % below
+    starts: int  # more
+
+    @property
+    def share_of_nothing(self) -> float:
+        """A difference in instance-hours up to this share of them means nothing."""
+        return max(NOTHING_SHARE_MIN, abs(self.instance_seconds_share))
+
+    @property
+    def starts_of_nothing(self) -> int:
+        return max(NOTHING_STARTS_MIN, abs(self.starts))
+
+    def means_nothing(self, now: Outcome, new: Outcome) -> tuple[bool, bool]:
+        """Of the difference in instance-hours and in starts: whether it is within the error."""
+        seconds = abs(new.score.instance_seconds - now.score.instance_seconds)
+        return (
+            seconds <= self.share_of_nothing * now.score.instance_seconds,
+            abs(new.score.starts - now.score.starts) <= self.starts_of_nothing,
+        )
+
+
+class Ages:
+    """The oldest job's age over the time, as little of it as the figures need."""
+
+    def __init__(self, target_seconds: float) -> None:
+        self._target_seconds = target_seconds
+        self._waited = array("f")  # ages, and how long each of them was seen
+        self._lasted = array("f")
+        self._seconds = self._sum = self._late_seconds = 0.0
+
+    def add(self, age_seconds: float, lasted_seconds: float) -> None:
+        self._seconds += lasted_seconds
+        if age_seconds < WAITED_SECONDS:
+            return
+        self._sum += age_seconds * lasted_seconds
+        self._waited.append(age_seconds)
+        self._lasted.append(lasted_seconds)
+        if age_seconds > self._target_seconds:
+            self._late_seconds += lasted_seconds
+
+    def waits(self) -> Waits:
+        whole = max(self._seconds, 1e-9)
+        return Waits(
+            mean_seconds=round(self._sum / whole, 2),
+            p95_seconds=round(self._p95(), 2),
+            longest_seconds=round(max(self._waited, default=0.0), 2),
+            late_share=round(self._late_seconds / whole, 4),
+            late_seconds=round(self._late_seconds, 1),
+        )
+
+    def _p95(self) -> float:
+        left = 0.05 * sum(self._lasted)
+        for age, lasted in sorted(zip(self._waited, self._lasted, strict=True), reverse=True):
+            left -= lasted
+            if left < 0.0:
+                return age
+        return 0.0
 
 
 class AsRecorded(Rival):
@@ -94,13 +172,15 @@ def run_as_recorded(
     found: Reconstruction, progress: Progress | None = None
 ) -> tuple[Outcome, dict[str, QueueError]]:
     """What the recorded counts make of the reconstructed traffic, and how its waits compare."""
-    ages: dict[str, list[tuple[float, float]]] = {q.name: [] for q in found.trace.queues}
+    targets = {queue.name: found.policy.target_seconds(queue.name) for queue in found.trace.queues}
+    ages = {name: Ages(target) for name, target in targets.items()}
+    look_seconds = max(1, round(found.trace.tick_seconds))  # as a rival is asked (run.py)
 
     def seen(second: float, oldest: dict[str, float]) -> None:
         if any(begin < second < end for begin, end in found.unwatched):
             return
         for name, age in oldest.items():
-            ages[name].append((second, age))
+            ages[name].add(age, look_seconds)
 
     # Its own bounds must not get in the way of what truly ran.
     profiles = tuple(
@@ -115,10 +195,24 @@ def run_as_recorded(
         progress,
     )
     errors = {
-        name: _error(found.ages.get(name, ()), tuple(points), found.policy.target_seconds(name))
-        for name, points in ages.items()
+        name: _error(
+            _recorded(found.ages.get(name, ()), target),
+            ages[name].waits(),
+            found.jobs_sigma.get(name, 0.0),
+        )
+        for name, target in targets.items()
     }
     return outcome, errors
+
+
+def fleet_error(found: Reconstruction, current: Outcome) -> FleetError | None:
+    """None: another policy was in force for a part of the time, or nothing ran, so nothing can be compared."""
+    if not found.one_policy or found.use.instance_seconds <= 0.0:
+        return None
+    return FleetError(
+        instance_seconds_share=round(current.score.instance_seconds / found.use.instance_seconds - 1.0, 4),
+        starts=current.score.starts - found.use.starts,
+    )
 
 
 def run_under(found: Reconstruction, policy: Policy, name: str, progress: Progress | None = None) -> Outcome:
@@ -133,27 +227,29 @@ def run_under(found: Reconstruction, policy: Policy, name: str, progress: Progre
     return structs.replace(outcome, policy=name)
 
 
-def _error(recorded: Points, simulated: Points, target_seconds: float) -> QueueError:
-    was, here = _waits(recorded, target_seconds), _waits(simulated, target_seconds)
-    tolerated = max(TRUSTED_SECONDS, TRUSTED_TARGET_SHARE * target_seconds)
-    trusted = (
-        abs(was.p95_seconds - here.p95_seconds) <= tolerated
-        and abs(was.longest_seconds - here.longest_seconds)
-        <= max(2.0 * tolerated, TRUSTED_LONGEST_SHARE * was.longest_seconds)
-        and abs(was.late_share - here.late_share)
-        <= max(TRUSTED_LATE_SHARE, TRUSTED_LATE_FACTOR * was.late_share)
-    )
-    return QueueError(recorded=was, reconstructed=here, trusted=trusted)
+def _recorded(points: Points, target_seconds: float) -> Waits:
+    ages = Ages(target_seconds)
+    for (second, age), (after, _) in pairwise(points):
+        ages.add(age, min(LOOK_SECONDS_MAX, after - second))
+    return ages.waits()
 
 
-def _waits(points: Points, target_seconds: float) -> Waits:
-    values = sorted(age for _, age in points)
-    count = len(values)
-    if not count:
-        return Waits(mean_seconds=0.0, p95_seconds=0.0, longest_seconds=0.0, late_share=0.0)
-    return Waits(
-        mean_seconds=round(sum(values) / count, 2),
-        p95_seconds=round(values[min(count - 1, int(0.95 * count))], 2),
-        longest_seconds=round(values[-1], 2),
-        late_share=round(sum(1 for value in values if value > target_seconds) / count, 4),
+def _error(was: Waits, here: Waits, jobs_sigma: float) -> QueueError:
+    off: dict[Doubt, bool] = {
+        "jobs": jobs_sigma > TRUSTED_JOBS_SIGMA,
+        "p95": _off(was.p95_seconds, here.p95_seconds, TRUSTED_P95_SECONDS),
+        "longest": _off(was.longest_seconds, here.longest_seconds, TRUSTED_LONGEST_SECONDS),
+        "late": _off(was.late_seconds, here.late_seconds, TRUSTED_LATE_SECONDS),
+    }
+    doubts = tuple(about for about, is_off in off.items() if is_off)
+    return QueueError(
+        recorded=was,
+        reconstructed=here,
+        jobs_factor=round(exp(jobs_sigma), 2),
+        doubts=doubts,
+        trusted=not doubts,
     )
+
+
+def _off(recorded: float, here: float, least: float) -> bool:
+    return abs(recorded - here) > max(least, TRUSTED_SHARE * recorded)

@@ -7,6 +7,8 @@ from itertools import pairwise
 from statistics import quantiles
 
 from fleetd.core.decision import InstanceState
+from fleetd.core.facts import Value
+from fleetd.core.history import InstanceSample, Sample
 from fleetd.core.policy import Policy
 from fleetd.simulate.timeline import Outage, Reading, Timeline, outages
 from fleetd.simulate.trace_file import Points
@@ -22,6 +24,46 @@ UNWATCHED_SECONDS = 30.0
 STANDSTILL_SHARE = 0.3
 
 
+class FleetUse(Value, frozen=True, kw_only=True):
+    """What the instances of this host came to."""
+
+    instance_seconds: float
+    starts: int
+
+
+def use(line: Timeline) -> FleetUse:
+    """What truly ran: every instance that was there, and those that appeared."""
+    seconds, starts = 0.0, 0
+    before: set[int] | None = None
+    last = 0.0
+    for moment in line.moments:
+        if moment.sample.instances is None:
+            continue
+        there = {instance.number for instance in moment.sample.instances}
+        if before is not None:
+            seconds += len(before) * (moment.second - last)
+            starts += len(there - before)
+        before, last = there, moment.second
+    return FleetUse(instance_seconds=round(seconds), starts=starts)
+
+
+def profile_name(instance: InstanceSample, policy: Policy) -> str | None:
+    """Of the policy's: the one of that name, for numbers may have been given out anew; else the one of its number."""
+    if any(profile.name == instance.profile for profile in policy.profiles):
+        return instance.profile
+    profile = policy.profile_of(instance.number)
+    return None if profile is None else profile.name
+
+
+def since_its_profiles(samples: tuple[Sample, ...], policy: Policy) -> tuple[Sample, ...]:
+    """From when all that was capacity belonged to a profile that the policy still has."""
+    begin = 0
+    for index, sample in enumerate(samples):
+        if any(i.counts and profile_name(i, policy) is None for i in sample.instances or ()):
+            begin = index + 1
+    return samples[begin:]
+
+
 def sizes(line: Timeline, policy: Policy) -> dict[str, Points]:
     """Instances of each profile that were capacity, from each moment at which that changed on."""
     found: dict[str, list[tuple[float, float]]] = {p.name: [] for p in policy.profiles}
@@ -30,9 +72,9 @@ def sizes(line: Timeline, policy: Policy) -> dict[str, Points]:
             continue
         counts = dict.fromkeys(found, 0.0)
         for instance in moment.sample.instances:
-            profile = policy.profile_of(instance.number)
-            if instance.counts and profile is not None:
-                counts[profile.name] += 1.0
+            name = profile_name(instance, policy)
+            if instance.counts and name is not None:
+                counts[name] += 1.0
         for name, count in counts.items():
             if not found[name] or found[name][-1][1] != count:
                 found[name].append((moment.second, count))

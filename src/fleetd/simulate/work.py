@@ -11,11 +11,13 @@ from itertools import pairwise
 
 from fleetd.core.facts import Value
 from fleetd.core.service_time import PRIOR_OTHER_SECONDS
-from fleetd.simulate.service_fit import Window
+from fleetd.simulate.service_age import Seen
+from fleetd.simulate.service_fit import BEAT_SECONDS, Window
 from fleetd.simulate.timeline import Reading, Timeline
 
-#: Service times are fitted to windows of this length: long enough for the chance in what heartbeats say to even out.
-WINDOW_SECONDS = 120.0
+#: Service times are fitted to windows of this length: short enough for a burst of one queue to stand out.
+WINDOW_SECONDS = 60.0
+LOOKS_MIN, SLACK_SECONDS = 4, 0.5
 #: Readings further apart say little of what was busy in between.
 CLOSE_SECONDS = 60.0
 #: Heartbeats flush the counter every 10 s: over less than this to both sides it swings.
@@ -69,23 +71,61 @@ def learnt_seconds(line: Timeline) -> dict[str, float]:
     return {}
 
 
-def windows(parts: list[Flow]) -> list[Window]:
-    """Jobs done and busy thread-seconds over about a minute each; what was not watched closely is left out."""
+def windows(read: list[Reading], seams: tuple[float, ...]) -> list[Window]:
+    """Jobs done and busy thread-seconds over a minute each; what was not watched closely is left out.
+
+    Looks are taken a beat apart, so none sees a heartbeat that another saw, and go to the two sets in turn.
+    """
     found: list[Window] = []
-    done, busy, began = 0.0, dict[str, float](), None
-    for flow in parts:
-        if flow.to_second - flow.from_second > CLOSE_SECONDS:
-            done, busy, began = 0.0, {}, None
+    begun: Reading | None = None
+    last = read[0]
+    looks: list[Reading] = []
+    for reading in read[1:]:
+        passed = reading.second - last.second
+        if passed < BEAT_SECONDS - SLACK_SECONDS:
             continue
-        began = flow.from_second if began is None else began
-        done += flow.done_jobs
-        for name, spent in flow.busy_thread_seconds.items():
-            if spent:
-                busy[name] = busy.get(name, 0.0) + spent
-        if flow.to_second - began >= WINDOW_SECONDS:
-            found.append((done, busy))
-            done, busy, began = 0.0, {}, None
+        broken = any(last.second < seam <= reading.second for seam in seams)
+        if broken or passed > CLOSE_SECONDS or reading.processed_jobs_total < last.processed_jobs_total:
+            begun, looks, last = None, [], reading  # and this look is left out: its heartbeats are of before
+            continue
+        last = reading
+        if begun is None:
+            begun = reading
+            continue
+        looks.append(reading)
+        lasted = reading.second - begun.second
+        if lasted >= WINDOW_SECONDS and len(looks) >= LOOKS_MIN:
+            found.append(
+                Window(
+                    done_jobs=float(reading.processed_jobs_total - begun.processed_jobs_total),
+                    first=_thread_seconds(looks[::2], lasted),
+                    second=_thread_seconds(looks[1::2], lasted),
+                )
+            )
+            begun, looks = reading, []
     return found
+
+
+def _thread_seconds(looks: list[Reading], lasted_seconds: float) -> dict[str, float]:
+    busy: dict[str, float] = {}
+    for look in looks:
+        for name, queue in look.queues.items():
+            if queue.busy_threads:
+                busy[name] = busy.get(name, 0.0) + queue.busy_threads * lasted_seconds / len(looks)
+    return busy
+
+
+def seen_young(read: list[Reading]) -> dict[str, Seen]:
+    """Of each queue, where it is recorded, how much of its work was young at the beat."""
+    sums: dict[str, list[float]] = {}
+    for before, after in pairwise(read):
+        passed = min(CLOSE_SECONDS, after.second - before.second)
+        for name, queue in after.queues.items():
+            if queue.young_threads is not None and queue.busy_threads:
+                so_far = sums.setdefault(name, [0.0, 0.0])
+                so_far[0] += queue.busy_threads * passed
+                so_far[1] += min(queue.young_threads, queue.busy_threads) * passed
+    return {name: Seen(busy_thread_seconds=a, young_thread_seconds=b) for name, (a, b) in sums.items()}
 
 
 class Arrivals(Value, frozen=True, kw_only=True):

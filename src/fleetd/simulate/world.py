@@ -128,7 +128,7 @@ class World:
         for ends, instance, queue in threads.started:
             job = Single(ends, instance, queue)
             heapq.heappush(self._singles, job)
-            instance.singles[id(job)] = queue.name
+            instance.singles[id(job)] = (queue.name, self.now)
         threads.group.open_connections()
 
     def _slowdown(self) -> float:
@@ -169,7 +169,7 @@ class World:
         instance.began_at = self.now
         instance.quiet = instance.beat_quiet = False
         instance.held, instance.opened, instance.beat_at = 0, 0, -1
-        instance.singles, instance.beat_busy = {}, instance.beat_busy.__class__()
+        instance.singles, instance.beat_busy, instance.beat_young = {}, Counter(), Counter()
         if not instance.there:
             self._alive += 1
         self._become(instance, "activating")
@@ -199,23 +199,15 @@ class World:
             return
         group = self.group_of[instance.number]
         fetching = max(1, len(group.fetching))
-        instance.beat_at, instance.beat_quiet = self.now, instance.quiet
-        busy = instance.beat_busy.__class__(instance.singles.values())
-        if instance.fetches:
-            room = instance.threads - instance.held
-            for name, mean in group.fluid_busy.items():
-                here = instance.drawn(mean / fetching, room, self._chance)
-                if here:
-                    busy[name] += here
-                    room -= here
-        instance.beat_busy = busy
+        fluid = {name: mean / fetching for name, mean in group.fluid_busy.items()}
+        instance.beat(self.now, fluid, "postgres" in self.down, self._chance)
         flushed = group.served / fetching
         group.served -= flushed
         self.processed += flushed
 
     def _exit(self, instance: Instance) -> None:
         """An ordinary stop is over: what is unfinished goes back."""
-        for name in instance.singles.values():
+        for name, _ in instance.singles.values():
             if "redis" in self.down:
                 self.lost_jobs += 1
                 self.lost_by_stops_jobs += 1
