@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import Counter
 
 from fleetd.core.policy import Policy
 from fleetd.simulate.arrivals import arrivals
