@@ -105,8 +105,8 @@ def test_what_a_change_of_size_showed_is_forgotten_after_five_minutes() -> None:
 
 def test_a_minute_is_a_whole_one() -> None:
     fleet = Fleet()
-    assert fleet.minutes(0.9, threads=50, jobs_per_second=100.0).pace is None
-    assert fleet.minutes(0.25, threads=50, jobs_per_second=100.0).pace is not None
+    assert fleet.minutes(0.95, threads=50, jobs_per_second=100.0).pace is None
+    assert fleet.minutes(0.2, threads=50, jobs_per_second=100.0).pace is not None
 
 
 def test_efficient_is_what_does_about_as_much_as_a_thread_ever_did() -> None:

@@ -10,6 +10,7 @@ from fleetd.core.decision import Step
 from fleetd.core.policy import Policy
 from fleetd.errors import ConfigError
 from fleetd.simulate.checks import LawChecks
+from fleetd.simulate.daemon import SimulatedDaemon
 from fleetd.simulate.report import document
 from fleetd.simulate.run import (
     POLICIES,
@@ -111,6 +112,26 @@ def test_claims_over_the_budget_are_counted_for_as_long_as_they_are() -> None:
     sim.start(3)
     recorder.advance_to(730)
     assert recorder.over_budget_seconds == over + 10, "and what comes after that is not"
+
+
+def test_a_shrink_forgives_no_claims_that_were_over_the_budget_before() -> None:
+    sim, rules = world(surge("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n"))
+    recorder = Recorder(sim, rules)
+    for number in range(2, 5):
+        sim.start(number)
+    recorder.advance_to(700)
+    assert recorder.over_budget_seconds == 700
+    sim, rules = world(surge("[database]\nmax_connections = 30\nothers = [[0, 10]]\n"))  # not even for one
+    recorder = Recorder(sim, rules)
+    recorder.advance_to(100)
+    assert recorder.over_budget_seconds == 0, "what serves at the begin is nobody's doing"
+
+
+def test_what_serves_at_the_begin_has_taught_how_long_a_boot_takes() -> None:
+    sim, rules = world(trace(SURGE, head="initial_instances = 2", seconds=2400))
+    assert SimulatedDaemon(sim, rules).ticker.host_memory.boot_seconds == {"local": 15.0}
+    sim, rules = world(trace(SURGE, head="initial_instances = 0", seconds=2400))
+    assert SimulatedDaemon(sim, rules).ticker.host_memory.boot_seconds == {}
 
 
 def test_outages_of_every_source_break_no_law() -> None:

@@ -176,10 +176,14 @@ def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
     threads = sum(i.threads for i in made.instances.values() if i.there)
     seen = Readings(made, rules).sidekiq()
     assert sum(p.busy_threads for p in seen.processes) == threads, "Sidekiq shows them at work"
+    assert not any(q.young_threads for q in seen.queues.values()), "for more than 10 s"
     assert threads / 2 < served(made) - before <= threads, "one each, beside what was under way"
     made.advance_to(400)
     assert made.queues["default"].waiting == 0
     assert sum(p.busy_threads for p in Readings(made, rules).sidekiq().processes) < threads
+    flushed_later = sum(group.served for group in made.groups)
+    under_way = sum(len(i.singles) for i in made.instances.values())
+    assert made.processed + flushed_later + under_way == pytest.approx(served(made)), "and all are counted"
 
 
 def test_beyond_the_knee_jobs_get_slower() -> None:

@@ -103,7 +103,8 @@ class Recorder:
         self.claims = array("l")
         self.budget: list[int] = []
         self._budget_before = budget_connections(world, policy)
-        self._forgiven_claims = world.claims()  # what serves at the begin is nobody's doing
+        claims = world.claims()  # what serves at the begin is nobody's doing
+        self._forgiven_claims = claims if claims > self._budget_before else 0
 
     def advance_to(self, second: int) -> None:
         """Let the world run, and look at it each second."""
