@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.history import Batch, Recording, Spell
+from fleetd.core.model.history import Batch, Recording, Spell
 from fleetd.errors import SourceUnavailableError
 
 

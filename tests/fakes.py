@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import atexit
 
-from fleetd.core.decision import Step, StepResult
-from fleetd.core.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
-from fleetd.core.policy import (
+from fleetd.core.model.decision import Step, StepResult
+from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
+from fleetd.core.model.policy import (
     ConnectionPolicy,
     MemoryPolicy,
     PacePolicy,
@@ -15,7 +15,7 @@ from fleetd.core.policy import (
     Profile,
     SchedulerPolicy,
 )
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tell import status_of

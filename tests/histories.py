@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.history import Batch, Entry, EntryKind, InstanceSample, QueueSample, Sample
+from fleetd.core.model.history import Batch, Entry, EntryKind, InstanceSample, QueueSample, Sample
 
 
 def entry(at: float, sentence: str, kind: EntryKind = "step", *, warning: bool = False) -> Entry:

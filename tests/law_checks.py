@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from fleetd.core.commands import Command, DrainInstance, PinInstance, ReleaseInstance, Restart
-from fleetd.core.decision import Step
-from fleetd.core.drain import DRAIN_ORDERS_MAX
-from fleetd.core.facts import Known
-from fleetd.core.host_memory import PUSHED_BACK_MAX
-from fleetd.core.lifecycle import Drain
+from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
+from fleetd.core.instances.host_memory import PUSHED_BACK_MAX
+from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.model.commands import Command, DrainInstance, PinInstance, ReleaseInstance, Restart
+from fleetd.core.model.decision import Step
+from fleetd.core.model.facts import Known
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.daemon.tick import Told
 from tests.storm import Beat, Before, Check, Storm

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fleetd.core.commands import (
+from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS
+from fleetd.core.instances.lifecycle import TRANSITIONS
+from fleetd.core.model.commands import (
     Command,
     DrainInstance,
     Pause,
@@ -12,11 +14,9 @@ from fleetd.core.commands import (
     Resume,
     SetInstances,
 )
-from fleetd.core.decision import ClampCode, InstanceState, Step
-from fleetd.core.facts import Known
-from fleetd.core.heartbeats import Number
-from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS
-from fleetd.core.transitions import TRANSITIONS
+from fleetd.core.model.decision import ClampCode, InstanceState, Step
+from fleetd.core.model.facts import Known
+from fleetd.core.model.heartbeats import Number
 from fleetd.daemon.tick import Told
 from tests.storm import Before, Check, Storm
 

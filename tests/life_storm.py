@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import structs
 
-from fleetd.core.commands import (
+from fleetd.core.model.commands import (
     Command,
     DrainInstance,
     Pause,
@@ -17,8 +17,8 @@ from fleetd.core.commands import (
     Resume,
     SetInstances,
 )
-from fleetd.core.facts import HostPressure
-from fleetd.core.policy import Policy
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.policy import Policy
 from fleetd.daemon.tick import Told
 from fleetd.errors import OrderRefusedError
 from tests.storm import Check, Storm

@@ -13,11 +13,11 @@ from typing import NamedTuple
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
-from fleetd.core.commands import Command
-from fleetd.core.decision import Step
-from fleetd.core.heartbeats import Number
-from fleetd.core.lifecycle import Drain
-from fleetd.core.policy import Policy
+from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.model.commands import Command
+from fleetd.core.model.decision import Step
+from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.policy import Policy
 from fleetd.daemon.tick import Told
 from tests.fakes import Rig
 from tests.world import World

@@ -11,12 +11,12 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 
-from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
-from fleetd.core.facts import HostPressure
-from fleetd.core.heartbeats import Number
-from fleetd.core.identity import WorkerTag, application_name
-from fleetd.core.policy import Policy
-from fleetd.core.settings import instance_digest, scheduler_digest
+from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.identity import WorkerTag, application_name
+from fleetd.core.model.policy import Policy
+from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 from tests.world_parts import Job, Process, Unit
 
 BEAT_SECONDS = 10.0

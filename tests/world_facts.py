@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetd.core.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
-from fleetd.core.facts import (
+from fleetd.core.model.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.facts import (
     CodeStamp,
     DatabaseFacts,
     HostFacts,
@@ -17,7 +17,7 @@ from fleetd.core.facts import (
     SystemdFacts,
     UnitFacts,
 )
-from fleetd.core.settings import instance_digest, scheduler_digest
+from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 from tests.world import GHOST_SECONDS, MIB, World
 from tests.world_parts import Process, Unit
 

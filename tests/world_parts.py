@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fleetd.core.heartbeats import Number
-from fleetd.core.policy import CLAIM_MARGIN_CONNECTIONS
+from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.policy import CLAIM_MARGIN_CONNECTIONS
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fleetd.core.facts import PgBouncerFacts, PoolFacts
+from fleetd.core.model.facts import PgBouncerFacts, PoolFacts
 from fleetd.errors import SourceUnavailableError
 from tests.world import World
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleetd.cli.verdict import CALM_CLAMPS
 from fleetd.cli.wording import UNKNOWN, cleaned, count, duration, sentence
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab.demo.samples import Sample
 from lab.demo.screen import Scene, clock
 from lab.demo.story import TARGETS_SECONDS

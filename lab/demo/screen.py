@@ -15,9 +15,9 @@ from fleetd.cli.render_status import connection_lines, queue_lines, story_lines
 from fleetd.cli.sheet import Sheet
 from fleetd.cli.verdict import CALM_CLAMPS, Level, scheduler_level
 from fleetd.cli.wording import cleaned, sentence
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.policy import SCHEDULER_QUEUE
-from fleetd.core.status import Status
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.policy import SCHEDULER_QUEUE
+from fleetd.core.model.status import Status
 from lab.demo.graph import graph
 from lab.demo.samples import Sample
 from lab.demo.story import SHORTENED, Progress

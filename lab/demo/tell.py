@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from fleetd.cli.bars import Symbols
-from fleetd.core.decision import ClampCode
-from fleetd.core.status import Status
+from fleetd.core.model.decision import ClampCode
+from fleetd.core.model.status import Status
 from lab import load
 from lab.demo.count import Told
 from lab.demo.plain import news, plain_line

@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 import redis
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import mastodon, services
 from lab.demo.samples import Sample
 from lab.errors import LabError

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fleetd.core.decision import Plan, Step, StepResult
-from fleetd.core.facts import DatabaseFacts, HostFacts, PgBouncerFacts, SidekiqFacts, SystemdFacts, Value
-from fleetd.core.history import Batch, Recording
-from fleetd.core.status import Status
+from fleetd.core.model.decision import Plan, Step, StepResult
+from fleetd.core.model.facts import (
+    DatabaseFacts,
+    HostFacts,
+    PgBouncerFacts,
+    SidekiqFacts,
+    SystemdFacts,
+    Value,
+)
+from fleetd.core.model.history import Batch, Recording
+from fleetd.core.model.status import Status
 
 
 class SidekiqSource(Protocol):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pytest
 
-from fleetd.core.history import Batch, PolicyChange
+from fleetd.core.model.history import Batch, PolicyChange
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import History, HistorySource
 from tests.fakes import policy, strict

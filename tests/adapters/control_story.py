@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from fleetd.adapters.bus import Connection
 from fleetd.adapters.control_bus import ControlBus
-from fleetd.core.commands import Command
-from fleetd.core.status import ConnectionStatus, SchedulerStatus, Status
+from fleetd.core.model.commands import Command
+from fleetd.core.model.status import ConnectionStatus, SchedulerStatus, Status
 from fleetd.errors import FleetdError
 from tests.adapters.private_bus import PrivateBus
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from fleetd.adapters.host import LinuxHost
-from fleetd.core.facts import HostFacts, SystemdFacts
+from fleetd.core.model.facts import HostFacts, SystemdFacts
 
 MEMINFO = (
     "MemTotal:       16384000 kB\nMemFree:          100 kB\nMemAvailable:    8192000 kB\nHugePages_Total: 0\n"

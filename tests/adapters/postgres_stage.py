@@ -9,7 +9,7 @@ from typing import Any
 
 from fleetd.adapters.postgres import PostgresConnections
 from fleetd.config.connections import PostgresSettings
-from fleetd.core.facts import DatabaseFacts
+from fleetd.core.model.facts import DatabaseFacts
 from tests.adapters.postgres_cluster import Cluster
 
 PASSWORD = "hünter2 =&'@:/"

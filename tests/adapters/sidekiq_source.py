@@ -7,7 +7,7 @@ from typing import Any
 
 from fleetd.adapters.sidekiq_redis import SidekiqRedis
 from fleetd.config.connections import RedisSettings
-from fleetd.core.facts import SidekiqFacts
+from fleetd.core.model.facts import SidekiqFacts
 from tests.adapters.redis_server import RedisServer
 
 

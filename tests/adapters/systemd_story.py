@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from fleetd.adapters.systemd import SystemdUnits
 from fleetd.adapters.unit_files import UnitFiles
-from fleetd.core.decision import Step, StepResult, Verb
+from fleetd.core.model.decision import Step, StepResult, Verb
 from tests.adapters.fake_systemd import FakeSystemd
 from tests.adapters.private_bus import PrivateBus
 

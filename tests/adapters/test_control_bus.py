@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from fleetd.adapters.control_client import fetch_status
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 from tests.adapters.control_story import Daemon, play, status_of
 from tests.adapters.private_bus import PrivateBus, private_bus

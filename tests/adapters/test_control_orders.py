@@ -27,7 +27,7 @@ from fleetd.adapters.control_orders import (
     described,
     signature_of,
 )
-from fleetd.core.commands import (
+from fleetd.core.model.commands import (
     ORDER_SECONDS_MAX,
     REASON_CHARACTERS_MAX,
     Command,

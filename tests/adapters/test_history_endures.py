@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from fleetd.adapters import history_file, history_room, history_sqlite
 from fleetd.adapters.history_reader import SqliteHistorySource
-from fleetd.core.history import Batch, PolicyChange
+from fleetd.core.model.history import Batch, PolicyChange
 from tests.adapters.test_history_sqlite import MIB, opened, sentences, settle
 from tests.fakes import policy, strict
 from tests.histories import entry, minute, sample

@@ -20,7 +20,7 @@ from fleetd.adapters import history_file, history_sqlite
 from fleetd.adapters.history_reader import SqliteHistorySource
 from fleetd.adapters.history_schema import packed_samples, unpacked_samples
 from fleetd.adapters.history_sqlite import SqliteHistory
-from fleetd.core.history import Batch
+from fleetd.core.model.history import Batch
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import History
 from tests.adapters.contracts_history import HistoryCheck, history_contract

@@ -12,9 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetd.adapters.host import LinuxHost
-from fleetd.core.facts import RenderedInstance, SystemdFacts, UnitFacts
-from fleetd.core.policy import Policy, Profile
-from fleetd.core.settings import instance_digest, instance_settings, scheduler_digest, scheduler_settings
+from fleetd.core.model.facts import RenderedInstance, SystemdFacts, UnitFacts
+from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.worker_settings import (
+    instance_digest,
+    instance_settings,
+    scheduler_digest,
+    scheduler_settings,
+)
 from fleetd.errors import SourceUnavailableError
 from tests.adapters.host_files import env, made_up_root, read
 

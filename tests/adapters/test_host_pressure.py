@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from fleetd.adapters.host import LinuxHost
-from fleetd.core.facts import CodeStamp, HostPressure
+from fleetd.core.model.facts import CodeStamp, HostPressure
 from tests.adapters.host_files import env, made_up_root, read
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from fleetd.adapters.pgbouncer import SETTINGS_SECONDS, PgBouncerConsole
 from fleetd.config.connections import PostgresSettings
-from fleetd.core.facts import PgBouncerFacts
+from fleetd.core.model.facts import PgBouncerFacts
 from fleetd.errors import SourceUnavailableError
 from tests.adapters.connection_stages import crowded, fatal
 from tests.adapters.pgbouncer_server import PASSWORD, PgBouncer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fleetd.adapters.pgbouncer_facts import POOLS_MAX, facts_from, settings_from
-from fleetd.core.facts import PgBouncerFacts, PoolFacts
+from fleetd.core.model.facts import PgBouncerFacts, PoolFacts
 
 RECORDED = Path(__file__).parent / "fixtures/pgbouncer"
 VERSIONS = sorted(path.stem for path in RECORDED.glob("*.json"))

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fleetd.config.connections import PostgresSettings
-from fleetd.core.facts import DatabaseFacts
+from fleetd.core.model.facts import DatabaseFacts
 from fleetd.errors import SourceUnavailableError
 from tests.adapters.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster, free_port, service_user
 from tests.adapters.postgres_stage import (

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from fleetd.adapters.postgres_facts import CONSUMERS_MAX, consumers_from
-from fleetd.core.facts import Consumer
+from fleetd.core.model.facts import Consumer
 from fleetd.errors import SourceUnavailableError
 from tests.adapters.postgres_cluster import MAX_CONNECTIONS, Cluster
 from tests.adapters.postgres_stage import read_once, running_cluster, settings, tcp, with_limits_restored

@@ -13,7 +13,7 @@ import redis
 
 from fleetd.adapters.sidekiq_redis import SidekiqRedis
 from fleetd.config.connections import RedisSettings
-from fleetd.core.facts import KeyFault, SidekiqFacts
+from fleetd.core.model.facts import KeyFault, SidekiqFacts
 from fleetd.errors import SourceUnavailableError
 from tests.adapters.contracts import SECRET
 from tests.adapters.redis_server import RedisServer, admin, command, free_port, redis_server, wait_until

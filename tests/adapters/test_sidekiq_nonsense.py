@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from fleetd.adapters import sidekiq_redis
-from fleetd.core.facts import KeyFault
+from fleetd.core.model.facts import KeyFault
 from tests.adapters.redis_server import RedisServer
 from tests.adapters.sidekiq_keys import SidekiqKeys, compact
 from tests.adapters.sidekiq_source import read, source_at

@@ -15,7 +15,7 @@ import redis
 from fleetd.adapters import sidekiq_redis
 from fleetd.adapters.sidekiq_redis import SidekiqRedis
 from fleetd.config.connections import RedisSettings
-from fleetd.core.facts import SidekiqFacts
+from fleetd.core.model.facts import SidekiqFacts
 from tests.adapters.contracts import SECRET, SidekiqCheck, sidekiq_source_contract
 from tests.adapters.redis_server import RedisServer, admin, redis_server
 from tests.adapters.sidekiq_keys import SidekiqKeys, compact

@@ -9,7 +9,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleetd.core.facts import RunningJob
+from fleetd.core.model.facts import RunningJob
 from tests.adapters.redis_server import RedisServer
 from tests.adapters.sidekiq_keys import SidekiqKeys, compact, fixture
 from tests.adapters.sidekiq_source import read, source_at

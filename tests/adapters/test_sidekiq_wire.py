@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fleetd.adapters.sidekiq_records import FAULTS_MAX, Reading
 from fleetd.adapters.sidekiq_wire import WireError, heartbeat, oldest_age_seconds, work_entry
-from fleetd.core.facts import KeyFault
+from fleetd.core.model.facts import KeyFault
 from tests.adapters.sidekiq_keys import compact, fixture
 
 NOW = 1760000000.0

@@ -9,7 +9,7 @@ from dbus_next.message import Message
 
 from fleetd.adapters.bus import Connection
 from fleetd.adapters.systemd import FinishedJob, SystemdUnits
-from fleetd.core.decision import Step, Verb
+from fleetd.core.model.decision import Step, Verb
 from tests.adapters.fake_systemd import MANAGER, PATH, FakeSystemd
 from tests.adapters.private_bus import PrivateBus, private_bus
 from tests.adapters.systemd_story import ONE, SCHEDULER, play, result_of

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fleetd.adapters.systemd import SystemdUnits
 from fleetd.adapters.systemd_unit import ending
 from fleetd.adapters.unit_files import UnitFiles
-from fleetd.core.facts import UnitFacts
+from fleetd.core.model.facts import UnitFacts
 from tests.adapters.fake_systemd import FakeSystemd, path_of
 from tests.adapters.private_bus import PrivateBus, private_bus
 from tests.adapters.systemd_story import ONE, TWO, Clock, play

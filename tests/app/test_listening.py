@@ -20,7 +20,7 @@ from fleetd.app.listening import Listening
 from fleetd.app.places import find_places
 from fleetd.app.run import Daemon
 from fleetd.config import load
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from fleetd.daemon.observe import Sources
 from fleetd.errors import ConfigError, FleetdError
 from tests.fakes import FakeDatabase, FakeHost, FakeSidekiq, FakeUnits, policy

@@ -10,7 +10,7 @@ import pytest
 from fleetd.adapters.mastodon_code import CodeUnreadableError
 from fleetd.adapters.rendered_files import RenderedFiles
 from fleetd.app.stamp import LOOKING_SECONDS_MAX, QUIET_SECONDS, look_on, main
-from fleetd.core.facts import CodeStamp
+from fleetd.core.model.facts import CodeStamp
 
 DIRECTORY = Path("/home/mastodon/live")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.status import (
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.status import (
     ClaimStatus,
     ConnectionSourceStatus,
     ConnectionStatus,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.facts import HostPressure
-from fleetd.core.status import Event, HoldStatus, OverrideStatus, RollStatus, Status
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.status import Event, HoldStatus, OverrideStatus, RollStatus, Status
 from tests.cli.calm import calm, instance, queue
 
 HOUR = 3600.0

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.status import ConnectionStatus, Event, SchedulerStatus, SourceStatus, Status
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.status import ConnectionStatus, Event, SchedulerStatus, SourceStatus, Status
 from tests.cli import databases
 from tests.cli.calm import GIGA, calm, instance, queue
 from tests.cli.lives import paused, rolled, rolling, sick, upgrade

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fleetd.cli.arguments import number_of, past_seconds_of, seconds_of
 from fleetd.cli.main import cli
 from fleetd.cli.status import Reach
-from fleetd.core.commands import ORDER_SECONDS_MAX
+from fleetd.core.model.commands import ORDER_SECONDS_MAX
 from fleetd.errors import SourceUnavailableError
 from tests.cli import statuses
 from tests.cli.test_fleetctl import answering, gone

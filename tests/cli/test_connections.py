@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from fleetd.cli.bars import ASCII, UNICODE, Symbols
 from fleetd.cli.findings import findings
 from fleetd.cli.render_connections import connection_screen
-from fleetd.core.status import ConsumerStatus, Status
+from fleetd.core.model.status import ConsumerStatus, Status
 from tests.cli import databases, statuses
 from tests.cli.systemd_answers import Systemd, no_systemd
 from tests.cli.test_fleetctl import answering, fleetctl

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from fleetd.cli.bars import ASCII, UNICODE, Symbols
 from fleetd.cli.cures import CURES
 from fleetd.cli.render_explain import explain_screen
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.status import Status
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.status import Status
 from tests.cli import databases, lives, statuses
 from tests.cli.calm import calm, instance
 from tests.cli.test_fleetctl import answering, fleetctl

@@ -4,8 +4,8 @@ from msgspec.structs import replace
 
 from fleetd.cli.findings import findings, headline
 from fleetd.cli.verdict import Level
-from fleetd.core.decision import Clamp, ClampCode, Step, StepResult
-from fleetd.core.status import SchedulerStatus, Status
+from fleetd.core.model.decision import Clamp, ClampCode, Step, StepResult
+from fleetd.core.model.status import SchedulerStatus, Status
 from tests.cli import databases, lives, statuses
 from tests.cli.calm import calm, instance
 

@@ -13,7 +13,7 @@ from fleetd import __version__
 from fleetd.cli.main import cli
 from fleetd.cli.postmortem import Run
 from fleetd.cli.status import Reach
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 from tests.cli import statuses
 from tests.cli.calm import calm

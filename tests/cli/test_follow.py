@@ -16,7 +16,7 @@ from fleetd.cli.bars import ASCII, UNICODE, Symbols
 from fleetd.cli.follow import SILENT_POLLS_MAX, Progress, progress_lines
 from fleetd.cli.main import cli
 from fleetd.cli.status import Reach
-from fleetd.core.status import InstanceStatus, RollStatus, Status
+from fleetd.core.model.status import InstanceStatus, RollStatus, Status
 from fleetd.errors import SourceUnavailableError
 from tests.cli.calm import calm, instance
 

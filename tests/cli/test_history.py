@@ -17,7 +17,7 @@ from fleetd.cli.bars import UNICODE
 from fleetd.cli.main import cli
 from fleetd.cli.render_history import collapsed, gaps_of, history_lines
 from fleetd.cli.render_replay import error_sentence
-from fleetd.core.history import Batch, Entry, Recording, Spell
+from fleetd.core.model.history import Batch, Entry, Recording, Spell
 from fleetd.simulate.replay import Doubt, FleetError, QueueError, Waits
 from tests.adapters.test_history_sqlite import settle
 from tests.histories import entry

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from fleetd.cli.last_words import LINES_MAX, UNITS_MAX, LastWords, failed_units, last_words
 from fleetd.cli.postmortem import Output, run
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from tests.cli import lives
 from tests.cli.calm import calm, instance
 from tests.cli.test_fleetctl import answering, fleetctl

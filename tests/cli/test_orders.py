@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from fleetd.cli.main import cli
 from fleetd.cli.status import Reach
-from fleetd.core.commands import (
+from fleetd.core.model.commands import (
     Command,
     DrainInstance,
     Pause,

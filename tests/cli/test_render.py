@@ -13,7 +13,7 @@ from fleetd.cli.bars import ASCII, UNICODE, Symbols
 from fleetd.cli.last_words import LastWords
 from fleetd.cli.render import cropped, status_lines, status_screen
 from fleetd.cli.terminal import show
-from fleetd.core.status import HoldStatus, OverrideStatus, RollStatus, Status
+from fleetd.core.model.status import HoldStatus, OverrideStatus, RollStatus, Status
 from tests.cli import databases, lives, statuses
 from tests.cli.calm import calm
 

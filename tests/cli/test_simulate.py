@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from fleetd.cli.main import cli
 from fleetd.config import parse
-from fleetd.core.policy import Policy
+from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigProblem
 from fleetd.simulate.configured import configured
 from fleetd.simulate.run import policy_of

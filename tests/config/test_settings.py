@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fleetd.config import HttpAddress, load, parse
 from fleetd.config.schema import PaceSection
 from fleetd.config.settings import File
-from fleetd.core.policy import PacePolicy, Policy
+from fleetd.core.model.policy import PacePolicy, Policy
 from fleetd.errors import ConfigError
 
 PROFILE = '[profiles.default-first]\ninstances = "1-4"\n'

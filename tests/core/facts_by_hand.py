@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fleetd.core.facts import (
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.lifecycle import InstanceView, views
+from fleetd.core.model.facts import (
     DatabaseFacts,
     HostFacts,
     Known,
@@ -17,12 +19,10 @@ from fleetd.core.facts import (
     UnitFacts,
     Unknown,
 )
-from fleetd.core.heartbeats import Number
-from fleetd.core.host_memory import HostMemory
-from fleetd.core.identity import WorkerTag
-from fleetd.core.lifecycle import InstanceView, views
-from fleetd.core.policy import Policy
-from fleetd.core.settings import instance_digest
+from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.identity import WorkerTag
+from fleetd.core.model.policy import Policy
+from fleetd.core.model.worker_settings import instance_digest
 
 MIB = 1024 * 1024
 AWAY = Unknown(why="no answer")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.bottleneck import (
+from fleetd.core.capacity.saturation import (
     HOLD_SECONDS,
     Bottleneck,
     BottleneckMemory,
+    Pace,
+    ThroughputMemory,
     bottleneck_of,
     remember_bottleneck,
     stepped_back,
 )
-from fleetd.core.facts import DatabaseFacts, PgBouncerFacts, Unknown
-from fleetd.core.policy import Policy
-from fleetd.core.throughput import Pace, ThroughputMemory
+from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts, Unknown
+from fleetd.core.model.policy import Policy
 from tests.core.facts_by_hand import AWAY, bouncer, database, fleet, seen, sidekiq, snapshot
 from tests.fakes import policy, strict
 

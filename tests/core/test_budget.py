@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.budget import (
+from fleetd.core.capacity.budget import (
     BudgetMemory,
     ConnectionBudget,
     SourceBudget,
@@ -13,9 +13,9 @@ from fleetd.core.budget import (
     connection_limit,
     memory_room_bytes,
 )
-from fleetd.core.claims import Claims, ProcessClaims
-from fleetd.core.facts import DatabaseFacts, PgBouncerFacts, Unknown
-from fleetd.core.policy import ConnectionPolicy, DeclaredClaim, MemoryPolicy, Policy, Profile
+from fleetd.core.capacity.claims import Claims, ProcessClaims
+from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts, Unknown
+from fleetd.core.model.policy import ConnectionPolicy, DeclaredClaim, MemoryPolicy, Policy, Profile
 from tests.core.facts_by_hand import AWAY, MIB, bouncer, database, machine, snapshot
 from tests.fakes import policy
 

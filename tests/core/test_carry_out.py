@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fleetd.core.carry_out import carry_out
-from fleetd.core.decision import Plan, Step
-from fleetd.core.drain import DRAIN_ORDERS_MAX
-from fleetd.core.facts import ProcessFacts, SidekiqFacts, UnitFacts
-from fleetd.core.host_decision import HostDecision
-from fleetd.core.host_memory import Failure, HostMemory, Watch
-from fleetd.core.lifecycle import Drain, Pin
-from fleetd.core.policy import PacePolicy, Policy
-from fleetd.core.scheduler import SchedulerDecision
+from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
+from fleetd.core.instances.host_decision import HostDecision
+from fleetd.core.instances.host_memory import Failure, HostMemory, Watch
+from fleetd.core.instances.lifecycle import Drain, Pin
+from fleetd.core.instances.scheduler import SchedulerDecision
+from fleetd.core.model.decision import Plan, Step
+from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
+from fleetd.core.model.policy import PacePolicy, Policy
 from tests.core.facts_by_hand import machine, process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.core.test_clamps import planned
 from tests.fakes import policy, strict

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.catch_up import BOOT_SECONDS, Capacity, Waiting, capacity_of, threads_in_time
+from fleetd.core.demand.backlog import BOOT_SECONDS, Capacity, Waiting, capacity_of, threads_in_time
 from tests.core.facts_by_hand import fleet, seen, sidekiq, snapshot
 from tests.fakes import policy, strict, weighted
 from tests.storm import steady

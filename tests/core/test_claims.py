@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fleetd.core.claims import TAGGED_NAMES_MAX, ProcessClaims, count_claims, remember_processes
-from fleetd.core.facts import ProcessFacts
-from fleetd.core.policy import SchedulerPolicy
+from fleetd.core.capacity.claims import TAGGED_NAMES_MAX, ProcessClaims, count_claims, remember_processes
+from fleetd.core.model.facts import ProcessFacts
+from fleetd.core.model.policy import SchedulerPolicy
 from tests.core.facts_by_hand import database, process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy, strict
 

@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterable
 import msgspec
 import pytest
 
+from fleetd.core.capacity.admission import ScarcityMemory
 from fleetd.core.carry_out import carry_out
-from fleetd.core.clamps import Clamps
-from fleetd.core.decision import Clamp, ClampCode, Plan, ProfilePlan
-from fleetd.core.demand import DemandMemory
-from fleetd.core.facts import RunningJob, Snapshot, SystemdFacts, Unknown
-from fleetd.core.host_memory import Failure, HostMemory, Watch
-from fleetd.core.lifecycle import Drain
+from fleetd.core.demand.needed import DemandMemory
+from fleetd.core.instances.constraints import Hold, HostTerms
+from fleetd.core.instances.host_memory import Failure, HostMemory, Watch
+from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.instances.scheduler import SchedulerDecision, SchedulerMemory, decide_scheduler
+from fleetd.core.model.decision import Clamp, ClampCode, Clamps, Plan, ProfilePlan
+from fleetd.core.model.facts import RunningJob, Snapshot, SystemdFacts, Unknown
+from fleetd.core.model.policy import Policy, SchedulerPolicy
 from fleetd.core.plan import FleetMemory, plan
-from fleetd.core.policy import Policy, SchedulerPolicy
-from fleetd.core.scarcity import ScarcityMemory
-from fleetd.core.scheduler import SchedulerDecision, SchedulerMemory, decide_scheduler
-from fleetd.core.terms import Hold, HostTerms
 from tests.core.facts_by_hand import (
     MIB,
     bouncer,

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from fleetd.core.demand import DemandMemory, demand, home, remember
-from fleetd.core.policy import PacePolicy, Policy
-from fleetd.core.service_time import ServiceMemory
+from fleetd.core.demand.needed import DemandMemory, demand, home, remember
+from fleetd.core.demand.service_time import ServiceMemory
+from fleetd.core.model.policy import PacePolicy, Policy
 from tests.core.facts_by_hand import process, queue, sidekiq, tag
 from tests.fakes import policy, strict, weighted
 

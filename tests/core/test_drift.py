@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.drift import BOOT_ROUND_SECONDS, BOOT_SECONDS, remember_units
-from fleetd.core.facts import ProcessFacts, UnitFacts
-from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS, Failure, HostMemory
-from fleetd.core.lifecycle import Drain
-from fleetd.core.policy import PacePolicy
+from fleetd.core.instances.changes import BOOT_ROUND_SECONDS, BOOT_SECONDS, remember_units
+from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS, Failure, HostMemory
+from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.model.facts import ProcessFacts, UnitFacts
+from fleetd.core.model.policy import PacePolicy
 from tests.core.facts_by_hand import process, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy, strict
 

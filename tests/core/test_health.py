@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.facts import Known, ProcessFacts, RunningJob, UnitFacts
-from fleetd.core.health import boot_seconds_max, memory_max_bytes, punctual, remember_health
-from fleetd.core.host_memory import JOB_IDS_MAX, HostMemory
-from fleetd.core.policy import MemoryPolicy, PacePolicy
+from fleetd.core.instances.health import boot_seconds_max, memory_max_bytes, punctual, remember_health
+from fleetd.core.instances.host_memory import JOB_IDS_MAX, HostMemory
+from fleetd.core.model.facts import Known, ProcessFacts, RunningJob, UnitFacts
+from fleetd.core.model.policy import MemoryPolicy, PacePolicy
 from tests.core.facts_by_hand import MIB, machine, process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy, strict
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fleetd.core.decision import InstanceState
-from fleetd.core.facts import Known, ProcessFacts, UnitFacts
-from fleetd.core.heartbeats import claim_of, heartbeat_of
-from fleetd.core.identity import WorkerTag, application_name, parse_tag
-from fleetd.core.lifecycle import Drain, Orders, state_of, views
+from fleetd.core.instances.lifecycle import Drain, Orders, state_of, views
+from fleetd.core.model.decision import InstanceState
+from fleetd.core.model.facts import Known, ProcessFacts, UnitFacts
+from fleetd.core.model.heartbeats import claim_of, heartbeat_of
+from fleetd.core.model.identity import WorkerTag, application_name, parse_tag
 from tests.core.facts_by_hand import process, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.commands import (
+from fleetd.core.instances.host_memory import Failure, HostMemory, Roll
+from fleetd.core.instances.lifecycle import Drain, Pin
+from fleetd.core.instances.orders import obey, span
+from fleetd.core.model.commands import (
     DrainInstance,
     Pause,
     PinInstance,
@@ -13,11 +16,8 @@ from fleetd.core.commands import (
     Resume,
     SetInstances,
 )
-from fleetd.core.facts import CodeStamp
-from fleetd.core.host_memory import Failure, HostMemory, Roll
-from fleetd.core.lifecycle import Drain, Pin
-from fleetd.core.orders import obey, span
-from fleetd.core.policy import SchedulerPolicy
+from fleetd.core.model.facts import CodeStamp
+from fleetd.core.model.policy import SchedulerPolicy
 from fleetd.errors import OrderRefusedError
 from tests.core.facts_by_hand import process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy, strict, weighted

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.others import OthersMemory, remember_others
+from fleetd.core.capacity.others import OthersMemory, remember_others
 from tests.storm import steady
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.demand import DemandMemory
-from fleetd.core.facts import DatabaseFacts, SidekiqFacts, SystemdFacts, UnitFacts
-from fleetd.core.host_memory import HostMemory
-from fleetd.core.lifecycle import Pin
+from fleetd.core.demand.desired import Window
+from fleetd.core.demand.needed import DemandMemory
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.lifecycle import Pin
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.facts import DatabaseFacts, SidekiqFacts, SystemdFacts, UnitFacts
+from fleetd.core.model.policy import ConnectionPolicy, Policy
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
-from fleetd.core.policy import ConnectionPolicy, Policy
-from fleetd.core.window import Window
 from tests.core.facts_by_hand import (
     MIB,
     database,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.catch_up import Capacity, Waiting, hardest, threads_in_time
-from fleetd.core.facts import QueueFacts
+from fleetd.core.demand.backlog import Capacity, Waiting, hardest, threads_in_time
+from fleetd.core.model.facts import QueueFacts
 from fleetd.core.plan import FleetDecision
 from tests.core.facts_by_hand import fleet, queue, sidekiq
 from tests.core.test_plan import decide, watched

@@ -6,14 +6,14 @@ import pytest
 from msgspec import structs
 
 from fleetd.core.carry_out import carry_out
-from fleetd.core.decision import TEMPLATE_UNIT
-from fleetd.core.facts import HostFacts, RunningJob, UnitFacts
-from fleetd.core.host_memory import HostMemory, Watch
-from fleetd.core.lifecycle import InstanceView, Replace
-from fleetd.core.policy import PacePolicy, SchedulerPolicy
-from fleetd.core.roll import begin, outdated_for, replace_reasons
-from fleetd.core.scheduler import SchedulerDecision
-from fleetd.core.settings import instance_digest
+from fleetd.core.instances.host_memory import HostMemory, Watch
+from fleetd.core.instances.lifecycle import InstanceView, Replace
+from fleetd.core.instances.rollout import begin, outdated_for, replace_reasons
+from fleetd.core.instances.scheduler import SchedulerDecision
+from fleetd.core.model.decision import TEMPLATE_UNIT
+from fleetd.core.model.facts import HostFacts, RunningJob, UnitFacts
+from fleetd.core.model.policy import PacePolicy, SchedulerPolicy
+from fleetd.core.model.worker_settings import instance_digest
 from tests.core.facts_by_hand import machine, process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.core.test_clamps import planned
 from tests.fakes import policy, strict, weighted

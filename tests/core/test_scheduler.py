@@ -5,16 +5,16 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fleetd.core.facts import Known, ProcessFacts, SidekiqFacts, UnitFacts
-from fleetd.core.lifecycle import InstanceView
-from fleetd.core.policy import PacePolicy, Policy, SchedulerPolicy
-from fleetd.core.scheduler import (
+from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.instances.scheduler import (
     GHOST_SECONDS,
     SchedulerDecision,
     SchedulerMemory,
     decide_scheduler,
     remember_scheduler,
 )
+from fleetd.core.model.facts import Known, ProcessFacts, SidekiqFacts, UnitFacts
+from fleetd.core.model.policy import PacePolicy, Policy, SchedulerPolicy
 from tests.core.facts_by_hand import AWAY, process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy
 

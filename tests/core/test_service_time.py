@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.service_time import PRIOR_SECONDS, SERVICE_SECONDS_RANGE, ServiceMemory, remember_service
+from fleetd.core.demand.service_time import (
+    PRIOR_SECONDS,
+    SERVICE_SECONDS_RANGE,
+    ServiceMemory,
+    remember_service,
+)
 from tests.core.facts_by_hand import queue, sidekiq
 from tests.storm import steady
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.identity import parse_tag
-from fleetd.core.policy import Policy, Profile, SchedulerPolicy
-from fleetd.core.settings import (
+from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.policy import Policy, Profile, SchedulerPolicy
+from fleetd.core.model.worker_settings import (
     SHUTDOWN_SECONDS,
     WorkerSettings,
     all_settings,

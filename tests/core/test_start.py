@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.facts import UnitFacts
-from fleetd.core.host_memory import RETRIES_MAX, Failure, HostMemory
-from fleetd.core.lifecycle import Pin
-from fleetd.core.start import failed_sentence, free_numbers
+from fleetd.core.instances.host_memory import RETRIES_MAX, Failure, HostMemory
+from fleetd.core.instances.lifecycle import Pin
+from fleetd.core.instances.start import failed_sentence, free_numbers
+from fleetd.core.model.facts import UnitFacts
 from tests.core.facts_by_hand import process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy, strict
 

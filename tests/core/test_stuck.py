@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.decision import ClampCode
-from fleetd.core.facts import SidekiqFacts, UnitFacts
-from fleetd.core.host_decision import HostDecision
-from fleetd.core.host_memory import HostMemory, Watch
-from fleetd.core.lifecycle import Drain
-from fleetd.core.stuck import end_stuck
-from fleetd.core.terms import Hold, HostTerms
+from fleetd.core.instances.constraints import Hold, HostTerms
+from fleetd.core.instances.host_decision import HostDecision
+from fleetd.core.instances.host_memory import HostMemory, Watch
+from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.instances.stuck import end_stuck
+from fleetd.core.model.decision import ClampCode
+from fleetd.core.model.facts import SidekiqFacts, UnitFacts
 from tests.core.facts_by_hand import process, seen, sidekiq, snapshot, systemd, tag, unit
 from tests.fakes import policy
 

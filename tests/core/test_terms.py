@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.decision import ClampCode
-from fleetd.core.facts import CodeStamp, HostFacts, HostPressure, Snapshot
-from fleetd.core.host_memory import HostMemory, Pause, SetCount, Watch
-from fleetd.core.lifecycle import InstanceView, Pin
-from fleetd.core.terms import HostTerms, holds_of, remember_host, terms_of
+from fleetd.core.instances.constraints import HostTerms, holds_of, remember_host, terms_of
+from fleetd.core.instances.host_memory import HostMemory, Pause, SetCount, Watch
+from fleetd.core.instances.lifecycle import InstanceView, Pin
+from fleetd.core.model.decision import ClampCode
+from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, Snapshot
 from tests.core.facts_by_hand import fleet, machine, seen, sidekiq, snapshot
 from tests.fakes import policy
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from fleetd.core.facts import SidekiqFacts
-from fleetd.core.throughput import SAMPLES_MAX, ThroughputMemory, remember_throughput, too_many_instances
+from fleetd.core.capacity.saturation import (
+    SAMPLES_MAX,
+    ThroughputMemory,
+    remember_throughput,
+    too_many_instances,
+)
+from fleetd.core.model.facts import SidekiqFacts
 from tests.core.facts_by_hand import process, sidekiq, tag
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fleetd.core.decision import InstanceState
-from fleetd.core.transitions import TRANSITIONS
+from fleetd.core.instances.lifecycle import TRANSITIONS
+from fleetd.core.model.decision import InstanceState
 
 DRAWN = (Path(__file__).parents[2] / "docs/instances.md").read_text()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.window import WINDOW_ENTRIES_MAX, Window, keep_highest
+from fleetd.core.demand.desired import WINDOW_ENTRIES_MAX, Window, keep_highest
 from tests.storm import steady
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.daemon.tick import Told
 from tests.fakes import BY_HAND, Rig, policy, strict
 from tests.world import World

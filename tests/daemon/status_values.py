@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fleetd.core.decision import InstanceState
-from fleetd.core.status import (
+from fleetd.core.model.decision import InstanceState
+from fleetd.core.model.status import (
     ConnectionStatus,
     InstanceStatus,
     ProfileStatus,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from fleetd.core.policy import PacePolicy, SchedulerPolicy
+from fleetd.core.model.policy import PacePolicy, SchedulerPolicy
 from tests.fakes import Rig, policy, strict, weighted
 from tests.world import World
 

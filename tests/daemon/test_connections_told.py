@@ -7,9 +7,9 @@ from msgspec import structs
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fleetd.core.facts import Consumer
-from fleetd.core.policy import ConnectionPolicy, DeclaredClaim, PacePolicy, SchedulerPolicy
-from fleetd.core.status import ClaimStatus, ConnectionStatus, ConsumerStatus
+from fleetd.core.model.facts import Consumer
+from fleetd.core.model.policy import ConnectionPolicy, DeclaredClaim, PacePolicy, SchedulerPolicy
+from fleetd.core.model.status import ClaimStatus, ConnectionStatus, ConsumerStatus
 from fleetd.daemon.metrics import Metrics
 from tests.daemon.fleets import surge, tight
 from tests.fakes import FakeDatabase, Rig, policy, strict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.policy import PacePolicy
+from fleetd.core.model.policy import PacePolicy
 from tests.daemon.fleets import (
     HOUR,
     QUICK,

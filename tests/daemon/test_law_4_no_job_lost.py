@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.decision import Step, StepResult
+from fleetd.core.model.decision import Step, StepResult
 from tests.daemon.fleets import (
     HOUR,
     QUICK,

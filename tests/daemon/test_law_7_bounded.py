@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from fleetd.core.drain import DRAIN_ORDERS_MAX
-from fleetd.core.policy import PacePolicy
+from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
+from fleetd.core.model.policy import PacePolicy
 from tests.daemon.fleets import (
     HOUR,
     QUICK,

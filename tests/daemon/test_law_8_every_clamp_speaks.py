@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fleetd.core.policy import PacePolicy
+from fleetd.core.model.policy import PacePolicy
 from tests.daemon.fleets import QUICK, tight
 from tests.fakes import policy, strict, weighted
 from tests.law_checks import EveryClampSpeaks, Notes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from fleetd.core.commands import ReleaseInstance, Restart
-from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS
+from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS
+from fleetd.core.model.commands import ReleaseInstance, Restart
 from tests.daemon.fleets import HOUR, QUICK, loaded, said, settled, states
 from tests.fakes import Rig, policy, strict
 from tests.world import World

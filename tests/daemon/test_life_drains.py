@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.commands import DrainInstance, SetInstances
-from fleetd.core.policy import PacePolicy
+from fleetd.core.model.commands import DrainInstance, SetInstances
+from fleetd.core.model.policy import PacePolicy
 from fleetd.daemon.tick import Told
 from tests.daemon.fleets import (
     HOUR,

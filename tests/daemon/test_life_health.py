@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from fleetd.core.commands import DrainInstance, Pause
-from fleetd.core.facts import HostPressure
-from fleetd.core.host_memory import RETRIES_MAX
-from fleetd.core.policy import MemoryPolicy, PacePolicy
+from fleetd.core.instances.host_memory import RETRIES_MAX
+from fleetd.core.model.commands import DrainInstance, Pause
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.policy import MemoryPolicy, PacePolicy
 from tests.daemon.fleets import HOUR, QUICK, loaded, said, serving_true, settled, states
 from tests.fakes import Rig, policy, strict, weighted
 from tests.world import MIB, World

@@ -6,7 +6,7 @@ import random
 
 from hypothesis import given
 
-from fleetd.core.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from tests.fakes import policy, strict, weighted
 from tests.law_checks import (
     Bounded,

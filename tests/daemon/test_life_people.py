@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fleetd.core.commands import (
+from fleetd.core.model.commands import (
     ORDER_SECONDS_MAX,
     Command,
     DrainInstance,
@@ -16,7 +16,7 @@ from fleetd.core.commands import (
     Resume,
     SetInstances,
 )
-from fleetd.core.policy import PacePolicy
+from fleetd.core.model.policy import PacePolicy
 from fleetd.errors import OrderRefusedError
 from tests.daemon.fleets import HOUR, QUICK, busy_fleet, loaded, said, settled, states, tight
 from tests.fakes import Rig, policy, strict

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 from msgspec import structs
 
-from fleetd.core.commands import DrainInstance, Pause, PinInstance, Restart, Resume
-from fleetd.core.facts import HostPressure
-from fleetd.core.policy import PacePolicy, Policy, SchedulerPolicy
-from fleetd.core.settings import instance_digest
+from fleetd.core.model.commands import DrainInstance, Pause, PinInstance, Restart, Resume
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.policy import PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.worker_settings import instance_digest
 from tests.daemon.fleets import (
     HOUR,
     QUICK,

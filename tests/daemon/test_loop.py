@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from fleetd.core.decision import Step, StepResult
-from fleetd.core.facts import DatabaseFacts, Known, SidekiqFacts
-from fleetd.core.status import Status
+from fleetd.core.model.decision import Step, StepResult
+from fleetd.core.model.facts import DatabaseFacts, Known, SidekiqFacts
+from fleetd.core.model.status import Status
 from fleetd.daemon.journalist import Journalist
 from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.daemon.loop import STUCK_SECONDS, Loop

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fleetd.core.decision import Clamp, ClampCode, InstanceState, Step, StepResult
-from fleetd.core.facts import HostPressure
-from fleetd.core.status import (
+from fleetd.core.model.decision import Clamp, ClampCode, InstanceState, Step, StepResult
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.status import (
     ConnectionStatus,
     HoldStatus,
     OverrideStatus,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from fleetd.core.policy import PacePolicy
-from fleetd.core.scarcity import STARVING_SECONDS, YIELD_EVERY_SECONDS
+from fleetd.core.capacity.admission import STARVING_SECONDS, YIELD_EVERY_SECONDS
+from fleetd.core.model.policy import PacePolicy
 from tests.daemon.fleets import said
 from tests.fakes import Rig, policy, strict
 from tests.world import World

@@ -12,8 +12,8 @@ import pytest
 from fleetd.adapters.mastodon_code import WATCHED
 from fleetd.config import ENV_FILE_MISSING
 from fleetd.config.schema import MastodonSection
-from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
-from fleetd.core.settings import SHUTDOWN_SECONDS, settings_file_name
+from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.model.worker_settings import SHUTDOWN_SECONDS, settings_file_name
 
 UNITS = Path(__file__).parents[2] / "units"
 WORKERS = ("mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service")

@@ -13,8 +13,8 @@ from fleetd.adapters.bus import BusCallError
 from fleetd.adapters.control_bus import ControlBus
 from fleetd.adapters.systemd import SystemdUnits
 from fleetd.adapters.systemd_link import MANAGER, SYSTEMD_PATH
-from fleetd.core.commands import Command
-from fleetd.core.decision import Step, Verb
+from fleetd.core.model.commands import Command
+from fleetd.core.model.decision import Step, Verb
 
 
 async def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fleetd.core.status import ProfileStatus, Status
+from fleetd.core.model.status import ProfileStatus, Status
 from tests.lab.fleet import Fleet, booted
 
 LAST_WORDS = "cannot load such file -- bundler (LoadError)"

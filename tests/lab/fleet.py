@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import Host, Lab, LabError, mastodon, records
 from lab.topologies import TwoHosts, two_hosts
 from lab.waiting import wait_until

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import load, records
 from lab.campaign import life
 from lab.lengths import Lengths

@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import load, services
 from lab.lengths import Lengths
 from lab.load import Load, Phase

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import load, services
 from lab.load import Load, Phase
 from lab.resp import strings

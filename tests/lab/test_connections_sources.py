@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 import pytest
 
-from fleetd.core.status import ConnectionSourceStatus, Status
+from fleetd.core.model.status import ConnectionSourceStatus, Status
 from lab import mastodon, services
 from tests.lab.fleet import Fleet, started
 

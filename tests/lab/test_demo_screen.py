@@ -7,7 +7,7 @@ from msgspec import structs
 from rich.text import Text
 
 from fleetd.cli.bars import ASCII, UNICODE, Symbols
-from fleetd.core.status import Event
+from fleetd.core.model.status import Event
 from lab.demo.graph import graph, stretched
 from lab.demo.plain import news, plain_line
 from lab.demo.samples import Sample

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fleetd.core.facts import CodeStamp, HostFacts, SystemdFacts, UnitFacts
+from fleetd.core.model.facts import CodeStamp, HostFacts, SystemdFacts, UnitFacts
 from lab import Host, Lab, install
 
 pytestmark = pytest.mark.lab

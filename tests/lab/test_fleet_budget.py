@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import load, services
 from tests.lab.fleet import Fleet, started
 

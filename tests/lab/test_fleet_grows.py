@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import load, records
 from lab.load import Load, Phase
 from tests.lab.fleet import started

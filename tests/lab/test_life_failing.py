@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from fleetd.core.host_memory import RETRY_SECONDS
-from fleetd.core.stuck import DEATHS_MAX
+from fleetd.core.instances.host_memory import RETRY_SECONDS
+from fleetd.core.instances.stuck import DEATHS_MAX
 from tests.lab import failing
 
 pytestmark = pytest.mark.lab

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleetd.core.status import InstanceStatus, Status
+from fleetd.core.model.status import InstanceStatus, Status
 from lab import load
 from lab.resp import strings
 from tests.lab.fleet import Fleet, started

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fleetd.adapters.systemd import FinishedJob, SystemdUnits
-from fleetd.core.decision import Step, StepResult, Verb
-from fleetd.core.facts import UnitFacts
+from fleetd.core.model.decision import Step, StepResult, Verb
+from fleetd.core.model.facts import UnitFacts
 from fleetd.errors import SourceUnavailableError
 from lab import Host, Lab, install
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import load, mastodon, records
 from lab.campaign import life
 from lab.lengths import Lengths

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
-from fleetd.core.history import Recording
+from fleetd.core.model.history import Recording
 from fleetd.daemon.journalist import Journalist
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from fleetd.core.decision import Step
-from fleetd.core.policy import Policy
+from fleetd.core.model.decision import Step
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.checks import LawChecks
 from fleetd.simulate.rival import Rival
 from fleetd.simulate.rivals import Static

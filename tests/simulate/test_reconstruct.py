@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fleetd.core.history import PolicyChange, QueueSample, Recording, Sample
+from fleetd.core.model.history import PolicyChange, QueueSample, Recording, Sample
 from fleetd.simulate.arrivals import arrivals
 from fleetd.simulate.reconstruct import Reconstruction, reconstruct, with_policy
 from fleetd.simulate.replay import run_as_recorded, run_under, under
@@ -108,7 +108,7 @@ def test_a_smaller_fleet_is_later_and_cheaper(found: Reconstruction) -> None:
 
 
 def test_what_a_configuration_says_of_its_world_counts(found: Reconstruction) -> None:
-    from fleetd.core.policy import DeclaredClaim
+    from fleetd.core.model.policy import DeclaredClaim
 
     tight = structs.replace(
         found.policy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.history import PolicyChange
+from fleetd.core.model.history import PolicyChange
 from fleetd.simulate.arrivals import arrivals
 from fleetd.simulate.begin import apart_seconds, from_calm
 from fleetd.simulate.reconstruct import reconstruct

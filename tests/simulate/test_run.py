@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from fleetd.core.decision import Step
-from fleetd.core.policy import Policy
+from fleetd.core.model.decision import Step
+from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError
 from fleetd.simulate.checks import LawChecks
 from fleetd.simulate.daemon import SimulatedDaemon

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from fleetd.config.schema import ProfileSection
-from fleetd.core.policy import Profile
+from fleetd.core.model.policy import Profile
 from fleetd.simulate.trace import Fault, QueueTraffic, Trace, load_trace, parse_trace
 from fleetd.simulate.trace_text import trace_text
 from tests.simulate.test_trace import DOCUMENTED, ROOT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.policy import Policy
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.run import policy_of
 from fleetd.simulate.trace import Trace, parse_trace
 from fleetd.simulate.world import World

@@ -21,8 +21,8 @@ from fleetd.adapters.rendered_files import (
     sync_directory,
     unit_name,
 )
-from fleetd.core.decision import SCHEDULER_UNIT
-from fleetd.core.settings import Number
+from fleetd.core.model.decision import SCHEDULER_UNIT
+from fleetd.core.model.worker_settings import Number
 
 TARGET = "mastodon-sidekiq.target"
 BOOT_TARGET = "mastodon-workers-boot.target"

@@ -26,8 +26,8 @@ from fleetd.adapters import control_orders as orders
 from fleetd.adapters.bus import BusCallError, BusLostError, Connection
 from fleetd.adapters.control_access import admin_uid
 from fleetd.adapters.control_interface import CallRefusedError
-from fleetd.core.commands import Command
-from fleetd.core.status import Status
+from fleetd.core.model.commands import Command
+from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 ADMIN_GROUP = "fleetd"

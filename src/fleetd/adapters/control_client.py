@@ -8,7 +8,7 @@ from typing import Any
 from fleetd.adapters import control_interface as offered
 from fleetd.adapters.bus import BusCallError, BusLostError, Connection
 from fleetd.adapters.control_orders import call_of
-from fleetd.core.commands import Command
+from fleetd.core.model.commands import Command
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 

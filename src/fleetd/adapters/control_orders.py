@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any, Final
 
-from fleetd.core.commands import (
+from fleetd.core.model.commands import (
     ORDER_SECONDS_MAX,
     REASON_CHARACTERS_MAX,
     Command,

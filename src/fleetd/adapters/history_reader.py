@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from fleetd.adapters.history_rows import TIME_SECONDS_MAX, Rows, is_time
 from fleetd.adapters.history_schema import APPLICATION_ID, SQLITE_ERRORS, VERSION, code_of
-from fleetd.core.history import PolicyChange, Recording, Sample, Spell
+from fleetd.core.model.history import PolicyChange, Recording, Sample, Spell
 from fleetd.errors import SourceUnavailableError
 
 #: A write of fleetd's takes milliseconds; a person's transaction may take for ever.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from fleetd.adapters.history_schema import SQLITE_ERRORS, code_of, unpacked_policy, unpacked_samples
-from fleetd.core.history import SENTENCE_CHARACTERS_MAX, Entry, EntryKind, PolicyChange, Sample
+from fleetd.core.model.history import SENTENCE_CHARACTERS_MAX, Entry, EntryKind, PolicyChange, Sample
 
 #: Where the index is damaged, so many of the newest rows are tried.
 TRIED_MAX = 500_000

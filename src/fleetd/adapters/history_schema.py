@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from fleetd.core.history import Sample
-from fleetd.core.policy import Policy
+from fleetd.core.model.history import Sample
+from fleetd.core.model.policy import Policy
 
 #: "fled": tells the file from any other of SQLite's.
 APPLICATION_ID = 0x666C6564

@@ -21,7 +21,7 @@ import structlog
 
 from fleetd.adapters.history_schema import packed_policy, packed_samples
 from fleetd.adapters.redaction import without_secrets
-from fleetd.core.history import Batch
+from fleetd.core.model.history import Batch
 
 if TYPE_CHECKING:
     from fleetd.adapters.history_schema import Rows

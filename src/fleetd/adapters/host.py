@@ -16,9 +16,9 @@ import msgspec
 
 from fleetd.adapters.small_file import read_small_file
 from fleetd.adapters.unit_files import UNIT_FILES, UnitFiles
-from fleetd.core.facts import CodeStamp, HostFacts, HostPressure, RenderedInstance, SystemdFacts
-from fleetd.core.identity import parse_tag
-from fleetd.core.settings import parse_settings, read_rendered
+from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedInstance, SystemdFacts
+from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.worker_settings import parse_settings, read_rendered
 from fleetd.errors import SourceUnavailableError
 
 _CODE_FILE = "code.json"  # fleetd-stamp's

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from fleetd.core.facts import Value
+from fleetd.core.model.facts import Value
 from fleetd.errors import FleetdError
 
 _log = structlog.get_logger("fleetd.http")

@@ -13,7 +13,7 @@ import re
 import stat
 from pathlib import Path
 
-from fleetd.core.facts import CodeStamp
+from fleetd.core.model.facts import CodeStamp
 from fleetd.errors import FleetdError
 
 #: What an upgrade changes, whether it comes by git, an archive or a release directory.

@@ -20,7 +20,7 @@ from fleetd.config.connection_urls import (
     whole_number,
 )
 from fleetd.config.connections import PostgresSettings, RedisSettings
-from fleetd.core.facts import Value
+from fleetd.core.model.facts import Value
 from fleetd.errors import ConfigError, ConfigProblem
 
 _OURS = re.compile(

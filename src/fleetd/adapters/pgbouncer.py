@@ -23,7 +23,7 @@ from fleetd.adapters.kept_connection import Connection, KeptConnection, Row
 from fleetd.adapters.pgbouncer_facts import ConsoleSettings, facts_from, settings_from
 from fleetd.adapters.postgres_login import Login
 from fleetd.config.connections import CONSOLE, PostgresSettings
-from fleetd.core.facts import PgBouncerFacts
+from fleetd.core.model.facts import PgBouncerFacts
 from fleetd.errors import SourceUnavailableError
 
 SETTINGS_SECONDS = 60.0

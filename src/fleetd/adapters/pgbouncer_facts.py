@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from fleetd.config.connections import CONSOLE
-from fleetd.core.facts import PgBouncerFacts, PoolFacts, Value
+from fleetd.core.model.facts import PgBouncerFacts, PoolFacts, Value
 
 #: Bounds for what a wildcard may bring; Mastodon's own pool is always kept.
 POOLS_MAX = 256

@@ -21,7 +21,7 @@ from fleetd.adapters.postgres_facts import QUERY, Counted, facts_from, query_par
 from fleetd.adapters.postgres_login import Login
 from fleetd.adapters.postgres_refusal import refusal
 from fleetd.config.connections import PostgresSettings
-from fleetd.core.facts import DatabaseFacts
+from fleetd.core.model.facts import DatabaseFacts
 from fleetd.errors import SourceUnavailableError
 
 _log = structlog.get_logger("fleetd.postgres")

@@ -16,8 +16,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fleetd.core.facts import Consumer, DatabaseFacts, Value
-from fleetd.core.identity import APPLICATION_NAME_PREFIX
+from fleetd.core.model.facts import Consumer, DatabaseFacts, Value
+from fleetd.core.model.identity import APPLICATION_NAME_PREFIX
 from fleetd.errors import SourceUnavailableError
 
 #: Names of ours that are told apart; workers beyond that count as others, which is the careful side.

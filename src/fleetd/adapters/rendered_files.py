@@ -19,9 +19,9 @@ from pathlib import Path
 
 import msgspec
 
-from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
-from fleetd.core.facts import CodeStamp
-from fleetd.core.settings import Number, settings_file_name
+from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.model.facts import CodeStamp
+from fleetd.core.model.worker_settings import Number, settings_file_name
 from fleetd.errors import FleetdError
 
 SETTINGS_DIRECTORY = Path("/var/lib/mastodon-sidekiq")

@@ -18,7 +18,7 @@ from fleetd.adapters.sidekiq_wire import (
     text,
     work_entry,
 )
-from fleetd.core.facts import (
+from fleetd.core.model.facts import (
     YOUNG_SECONDS,
     JobClassFacts,
     KeyFault,

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from fleetd.adapters.redis_connection import RedisConnection, refusal_code, sentence
 from fleetd.adapters.sidekiq_records import Reading
 from fleetd.config.connections import RedisSettings
-from fleetd.core.facts import SidekiqFacts
+from fleetd.core.model.facts import SidekiqFacts
 from fleetd.errors import SourceUnavailableError
 
 _SCRIPT = Path(__file__).with_name("sidekiq_reading.lua").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fleetd.core.facts import ProcessFacts
+from fleetd.core.model.facts import ProcessFacts
 
 #: A time above this is in milliseconds (Sidekiq 8), below it in seconds (up to 7): 5138 AD or 1973.
 _MILLISECONDS_FROM = 1e11

@@ -40,8 +40,8 @@ from fleetd.adapters.systemd_unit import (
     unit_path,
 )
 from fleetd.adapters.unit_files import UnitFiles
-from fleetd.core.decision import SCHEDULER_UNIT, Step, StepResult, instance_unit
-from fleetd.core.facts import SystemdFacts
+from fleetd.core.model.decision import SCHEDULER_UNIT, Step, StepResult, instance_unit
+from fleetd.core.model.facts import SystemdFacts
 from fleetd.errors import SourceUnavailableError
 
 _UNIT_PATTERNS = ["mastodon-sidekiq@*.service", SCHEDULER_UNIT]

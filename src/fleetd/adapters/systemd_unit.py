@@ -11,8 +11,8 @@ import msgspec
 
 from fleetd.adapters.bus import BusCallError
 from fleetd.adapters.systemd_link import SYSTEMD_GONE, SYSTEMD_PATH
-from fleetd.core.decision import Step, StepResult
-from fleetd.core.facts import UnitFacts
+from fleetd.core.model.decision import Step, StepResult
+from fleetd.core.model.facts import UnitFacts
 
 #: One row of ListUnitsByPatterns: name, description, load, active, sub, following, path, job id, type, path.
 UnitRow = list[Any]

@@ -13,8 +13,8 @@ from fleetd.app.route import Route, route
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
 from fleetd.config.settings import ENV_FILE_MISSING
-from fleetd.core.facts import Value
-from fleetd.core.policy import Policy
+from fleetd.core.model.facts import Value
+from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
 T = TypeVar("T")

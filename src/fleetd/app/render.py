@@ -19,7 +19,7 @@ from fleetd.app.route import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
 from fleetd.config.schema import MastodonSection
-from fleetd.core.settings import Number, all_settings, min_numbers
+from fleetd.core.model.worker_settings import Number, all_settings, min_numbers
 from fleetd.errors import ConfigError, FleetdError
 
 

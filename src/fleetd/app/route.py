@@ -7,7 +7,7 @@ from typing import Literal
 from fleetd.adapters.mastodon_env import postgres_settings, read_env, without_prepared_statements
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT
-from fleetd.core.facts import Value
+from fleetd.core.model.facts import Value
 
 _WITHOUT = "so the workers' database connections go without names."
 

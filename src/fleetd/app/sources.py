@@ -14,7 +14,7 @@ from fleetd.adapters.unit_files import UnitFiles
 from fleetd.app.places import Places
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings
-from fleetd.core.policy import Policy
+from fleetd.core.model.policy import Policy
 from fleetd.daemon.observe import Sources
 from fleetd.ports import Clock
 

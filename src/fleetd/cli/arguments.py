@@ -9,14 +9,14 @@ import click
 
 from fleetd.cli.status import reach_of, read_status
 from fleetd.cli.wording import clean
-from fleetd.core.commands import ORDER_SECONDS_MAX
+from fleetd.core.model.commands import ORDER_SECONDS_MAX
 from fleetd.errors import FleetdError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from fleetd.core.commands import Number
-    from fleetd.core.status import Status
+    from fleetd.core.model.commands import Number
+    from fleetd.core.model.status import Status
 
 #: Nobody waits longer for a suggestion.
 COMPLETION_SECONDS_MAX = 1.0

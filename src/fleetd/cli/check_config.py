@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetd.cli.wording import numbers, printable, size
-from fleetd.core.policy import Policy, Profile
+from fleetd.core.model.policy import Policy, Profile
 from fleetd.errors import ConfigError
 
 if TYPE_CHECKING:

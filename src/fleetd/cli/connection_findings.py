@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleetd.cli.verdict import Finding, Level, binding, connection_level, doubt_costs, used_connections
 from fleetd.cli.wording import CONNECTION_SOURCES, capitalised, sentence
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 
 _LOST = {
     "postgres": "Connections are unknown, so nothing grows above min",

@@ -7,7 +7,7 @@ import msgspec
 
 from fleetd.cli.status import EXIT_CODES, loose, reach_of, tell_json
 from fleetd.cli.wording import CONNECTION_SOURCES
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 
 
 @click.command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.decision import ClampCode
+from fleetd.core.model.decision import ClampCode
 
 CURES = {
     ClampCode.MAX: "raise max and instances of the profile, if connections and memory allow",

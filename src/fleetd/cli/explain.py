@@ -11,7 +11,7 @@ from fleetd.cli.arguments import complete_profile
 from fleetd.cli.reasons import explain_status
 from fleetd.cli.status import EXIT_CODES, reach_of, tell_json
 from fleetd.cli.wording import clean, nearest
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 
 
 @click.command(

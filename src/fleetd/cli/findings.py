@@ -15,8 +15,8 @@ from fleetd.cli.verdict import (
     scheduler_level,
 )
 from fleetd.cli.wording import duration, sentence, times
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.status import Status
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.status import Status
 
 #: A tick is due every few seconds; after this long fleetd is stuck, whatever its last words say.
 TICK_AGE_SECONDS_MAX = 30.0

@@ -21,9 +21,9 @@ from fleetd.cli.status import ANSWER_SECONDS_MAX, EXIT_ERROR, EXIT_INTERRUPTED, 
 from fleetd.cli.terminal import ends_cleanly, open_console, show
 from fleetd.cli.verdict import Level
 from fleetd.cli.wording import cleaned, duration, sentence, times
-from fleetd.core.decision import instance_unit
-from fleetd.core.facts import Value
-from fleetd.core.status import InstanceStatus, Status
+from fleetd.core.model.decision import instance_unit
+from fleetd.core.model.facts import Value
+from fleetd.core.model.status import InstanceStatus, Status
 from fleetd.errors import SourceUnavailableError
 
 POLL_SECONDS = 1.0

@@ -19,7 +19,7 @@ from fleetd.cli.wording import duration, printable
 from fleetd.errors import FleetdError
 
 if TYPE_CHECKING:
-    from fleetd.core.history import Recording
+    from fleetd.core.model.history import Recording
     from fleetd.simulate.reconstruct import Reconstruction
 
 DEFAULT_FILE = "/var/lib/fleetd/history.sqlite"

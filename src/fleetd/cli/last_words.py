@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 from fleetd.cli.postmortem import Run, journal_lines
-from fleetd.core.decision import SCHEDULER_UNIT, instance_unit
-from fleetd.core.facts import Value
-from fleetd.core.status import Status
+from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.model.facts import Value
+from fleetd.core.model.status import Status
 
 UNITS_MAX = 3
 LINES_MAX = 3

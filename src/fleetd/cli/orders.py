@@ -10,7 +10,7 @@ import click
 from fleetd.cli.arguments import complete_number, complete_profile, to_count, to_number, to_seconds
 from fleetd.cli.status import EXIT_INTERRUPTED, Reach, reach_of
 from fleetd.cli.wording import printable
-from fleetd.core.commands import (
+from fleetd.core.model.commands import (
     REASON_CHARACTERS_MAX,
     Command,
     DrainInstance,

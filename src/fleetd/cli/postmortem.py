@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from fleetd.core.facts import Value
+from fleetd.core.model.facts import Value
 
 UNIT = "fleetd.service"
 COMMAND_SECONDS_MAX = 2.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fleetd.cli.cures import CURES
 from fleetd.cli.verdict import CALM_CLAMPS, Level
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.facts import Value
-from fleetd.core.status import ProfileStatus, Status
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.facts import Value
+from fleetd.core.model.status import ProfileStatus, Status
 
 #: What the host's decision says after the fleet's; each of these may keep what runs below what was granted.
 _AFTER_THE_GRANT = frozenset(

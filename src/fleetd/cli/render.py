@@ -22,7 +22,7 @@ from fleetd.cli.render_status import (
 )
 from fleetd.cli.sheet import Sheet
 from fleetd.cli.wording import cleaned
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 
 _TWO_PANES_CELLS = 150
 _WIDTH_MAX = 220  # wider lines are not read, they are searched

@@ -8,7 +8,7 @@ from fleetd.cli.bars import QUIET
 from fleetd.cli.lines import Lines, hanging, left, right
 from fleetd.cli.sheet import Sheet
 from fleetd.cli.wording import count, times
-from fleetd.core.status import ClaimStatus, ConnectionSourceStatus, Status
+from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, Status
 
 CONSUMERS_MAX = 12
 CLAIMS_MAX = 40

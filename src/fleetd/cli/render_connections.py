@@ -31,7 +31,7 @@ from fleetd.cli.wording import (
     sentence,
     times,
 )
-from fleetd.core.status import ConnectionSourceStatus, SourceStatus, Status
+from fleetd.core.model.status import ConnectionSourceStatus, SourceStatus, Status
 
 _WIDTH_MAX = 120  # sentences and tables, not bars, are what is read here
 

@@ -15,8 +15,8 @@ from fleetd.cli.render_status import origin_line
 from fleetd.cli.sheet import Sheet
 from fleetd.cli.verdict import Level, queue_level, told_above
 from fleetd.cli.wording import UNKNOWN, cleaned, duration, sentence
-from fleetd.core.decision import Clamp
-from fleetd.core.status import ProfileStatus, Status
+from fleetd.core.model.decision import Clamp
+from fleetd.core.model.status import ProfileStatus, Status
 
 _WIDTH_MAX = 120
 _NUMBER_CELLS = 7

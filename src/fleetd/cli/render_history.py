@@ -12,7 +12,7 @@ from fleetd.cli.bars import PIN_STYLE, QUIET, Symbols, sign
 from fleetd.cli.lines import Lines, hanging
 from fleetd.cli.verdict import Level
 from fleetd.cli.wording import capitalised, clean, duration, numbers, sentence, times
-from fleetd.core.history import Entry, Recording, Spell
+from fleetd.core.model.history import Entry, Recording, Spell
 
 #: Repeats are looked for so many lines back, and within this time after the last one.
 REPEATS_BACK, REPEAT_SECONDS = 4, 3600.0

@@ -9,7 +9,7 @@ from fleetd.cli.lines import Lines, fit, hanging, left
 from fleetd.cli.sheet import Sheet
 from fleetd.cli.verdict import Level
 from fleetd.cli.wording import duration, sentence
-from fleetd.core.status import OverrideStatus, RollStatus, Status
+from fleetd.core.model.status import OverrideStatus, RollStatus, Status
 
 
 def people_lines(status: Status, sheet: Sheet) -> Lines:

@@ -9,8 +9,8 @@ from fleetd.cli.lines import Lines, columns, fit, hanging, left, right
 from fleetd.cli.sheet import Sheet
 from fleetd.cli.verdict import CALM_CLAMPS, Level, told_above
 from fleetd.cli.wording import UNKNOWN, clean, duration, numbers, sentence, size
-from fleetd.core.decision import Clamp, instance_unit
-from fleetd.core.status import InstanceStatus, ProfileStatus, Status
+from fleetd.core.model.decision import Clamp, instance_unit
+from fleetd.core.model.status import InstanceStatus, ProfileStatus, Status
 
 
 def profile_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines:

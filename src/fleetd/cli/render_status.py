@@ -12,8 +12,8 @@ from fleetd.cli.shares import share_bar, share_legend, tightest_shares
 from fleetd.cli.sheet import LABEL_CELLS, Sheet
 from fleetd.cli.verdict import Level, binding, connection_level, queue_level, scheduler_level, told_above
 from fleetd.cli.wording import CONNECTION_SOURCES, UNKNOWN, count, duration, sentence, size
-from fleetd.core.decision import SCHEDULER_UNIT, ClampCode
-from fleetd.core.status import QueueStatus, Status
+from fleetd.core.model.decision import SCHEDULER_UNIT, ClampCode
+from fleetd.core.model.status import QueueStatus, Status
 
 
 def headline_lines(status: Status, sheet: Sheet, clock: str) -> Lines:

@@ -15,7 +15,7 @@ from fleetd.cli.wording import printable
 from fleetd.errors import ConfigError, FleetdError
 
 if TYPE_CHECKING:
-    from fleetd.core.policy import Policy
+    from fleetd.core.model.policy import Policy
     from fleetd.simulate.reconstruct import Reconstruction
     from fleetd.simulate.replay import FleetError, QueueError
     from fleetd.simulate.run import Outcome

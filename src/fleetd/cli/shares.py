@@ -10,7 +10,7 @@ from fleetd.cli.bars import QUIET, SEGMENT_STYLES, STYLES, Symbols, stacked
 from fleetd.cli.lines import NBSP
 from fleetd.cli.verdict import Level, binding
 from fleetd.cli.wording import count
-from fleetd.core.status import ConnectionSourceStatus, Status
+from fleetd.core.model.status import ConnectionSourceStatus, Status
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fleetd.config.walk import nearest
 from fleetd.errors import ConfigError, ConfigProblem, FleetdError
 
 if TYPE_CHECKING:
-    from fleetd.core.policy import Policy
+    from fleetd.core.model.policy import Policy
     from fleetd.simulate.run import Outcome, Progress
     from fleetd.simulate.trace import Trace
 

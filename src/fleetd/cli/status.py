@@ -15,8 +15,8 @@ import msgspec
 from fleetd import __version__
 from fleetd.cli import postmortem
 from fleetd.cli.last_words import last_words
-from fleetd.core.commands import Command
-from fleetd.core.status import Status
+from fleetd.core.model.commands import Command
+from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 ANSWER_SECONDS_MAX = 5.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from fleetd.core.decision import Clamp, ClampCode
-from fleetd.core.facts import Value
-from fleetd.core.status import ConnectionSourceStatus, QueueStatus, Status
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.facts import Value
+from fleetd.core.model.status import ConnectionSourceStatus, QueueStatus, Status
 
 #: What people ordered, or a hold that is told at the top: nothing wrong, but it may keep the fleet from growing.
 ORDERED_CLAMPS = frozenset({ClampCode.PAUSED, ClampCode.SET, ClampCode.UPGRADE})

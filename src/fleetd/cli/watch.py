@@ -19,7 +19,7 @@ from fleetd.cli.render_down import down_lines, sentence_lines
 from fleetd.cli.render_explain import explain_screen
 from fleetd.cli.status import ANSWER_SECONDS_MAX, WATCH_SECONDS, Reach, exit_code, read_status
 from fleetd.cli.terminal import ends_cleanly, height_of, open_console, show
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 #: The journal is asked again after this long, not for every frame: a big one takes its time.

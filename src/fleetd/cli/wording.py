@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 
 UNKNOWN = "?"
 _LONGEST_STRING = 600  # a sentence; whatever is longer was not written for a screen

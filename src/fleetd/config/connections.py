@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fleetd.core.facts import Value
+from fleetd.core.model.facts import Value
 
 PGBOUNCER_PORT = 6432
 #: PgBouncer's console is a database of this name.

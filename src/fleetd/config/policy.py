@@ -20,7 +20,7 @@ from fleetd.config.schema import (
 from fleetd.config.sizes import parse_size_bytes
 from fleetd.config.walk import join, nearest
 from fleetd.config.wording import show
-from fleetd.core.policy import (
+from fleetd.core.model.policy import (
     CLAIM_MARGIN_CONNECTIONS,
     QUEUES_BY_IMPORTANCE,
     SCHEDULER_QUEUE,

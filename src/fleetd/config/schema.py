@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fleetd.core.policy import ConnectionPolicy, MemoryPolicy, PacePolicy, PressurePolicy, SchedulerPolicy
+from fleetd.core.model.policy import (
+    ConnectionPolicy,
+    MemoryPolicy,
+    PacePolicy,
+    PressurePolicy,
+    SchedulerPolicy,
+)
 
 _SCHEDULER, _CONNECTIONS = SchedulerPolicy(), ConnectionPolicy()
 _MEMORY, _PRESSURE, _PACE = MemoryPolicy(), PressurePolicy(), PacePolicy()

@@ -40,8 +40,8 @@ from fleetd.config.sources import (
 )
 from fleetd.config.walk import section
 from fleetd.config.wording import show
-from fleetd.core.facts import Value
-from fleetd.core.policy import Policy
+from fleetd.core.model.facts import Value
+from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
 #: More than any real file; a slip such as `--config /dev/zero` ends here.

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.decision import ClampCode, InstanceState, Plan, Step
-from fleetd.core.drain import begin_drains, go_on_draining, let_go
-from fleetd.core.facts import Known, Snapshot
-from fleetd.core.host_decision import HostDecision
-from fleetd.core.host_memory import HostMemory
-from fleetd.core.lifecycle import InstanceView, engaged
-from fleetd.core.policy import Policy
-from fleetd.core.roll_steps import go_on_rolling
-from fleetd.core.scheduler import SchedulerDecision
-from fleetd.core.start import start_up_to
-from fleetd.core.stuck import end_stuck
-from fleetd.core.terms import HostTerms
+from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.drain import begin_drains, go_on_draining, let_go
+from fleetd.core.instances.host_decision import HostDecision
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.lifecycle import InstanceView, engaged
+from fleetd.core.instances.rollout import go_on_rolling
+from fleetd.core.instances.scheduler import SchedulerDecision
+from fleetd.core.instances.start import start_up_to
+from fleetd.core.instances.stuck import end_stuck
+from fleetd.core.model.decision import ClampCode, InstanceState, Plan, Step
+from fleetd.core.model.facts import Known, Snapshot
+from fleetd.core.model.policy import Policy
 
 
 def carry_out(

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.afford import afford
-from fleetd.core.bottleneck import (
+from fleetd.core.capacity.admission import Means, ScarcityMemory, afford
+from fleetd.core.capacity.budget import BudgetMemory, ConnectionBudget, connection_budget
+from fleetd.core.capacity.claims import Claims, count_claims, remember_processes
+from fleetd.core.capacity.saturation import (
     Bottleneck,
     BottleneckMemory,
     bottleneck_of,
     remember_bottleneck,
     stepped_back,
 )
-from fleetd.core.budget import BudgetMemory, ConnectionBudget, connection_budget
-from fleetd.core.claims import Claims, count_claims, remember_processes
-from fleetd.core.clamps import Clamps
-from fleetd.core.decision import Clamp, ClampCode, Plan, ProfilePlan
-from fleetd.core.demand import Demand, DemandMemory, demand, remember
-from fleetd.core.facts import Known, Snapshot, Value
-from fleetd.core.lifecycle import InstanceView, engaged
-from fleetd.core.policy import Policy
-from fleetd.core.reason import reasons
-from fleetd.core.room import Means
-from fleetd.core.scarcity import ScarcityMemory
-from fleetd.core.terms import HostTerms
-from fleetd.core.want import running, want
-from fleetd.core.window import Window
+from fleetd.core.demand.desired import Window, running, want
+from fleetd.core.demand.needed import Demand, DemandMemory, demand, remember
+from fleetd.core.demand.reason import reasons
+from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.lifecycle import InstanceView, engaged
+from fleetd.core.model.decision import Clamp, ClampCode, Clamps, Plan, ProfilePlan
+from fleetd.core.model.facts import Known, Snapshot, Value
+from fleetd.core.model.policy import Policy
 
 #: A plan is worth this many ticks; then nothing more is started on it.
 PLAN_TICKS = 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fleetd.core.decision import Plan, Step, StepResult
+from fleetd.core.model.decision import Plan, Step, StepResult
 from fleetd.errors import FleetdError
 from fleetd.ports import Clock, UnitControl
 

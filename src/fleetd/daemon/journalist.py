@@ -9,10 +9,10 @@ import re
 from collections import deque
 from collections.abc import Callable
 
-from fleetd.core.decision import Clamp
-from fleetd.core.facts import KeyFault, Known
-from fleetd.core.history import EntryKind
-from fleetd.core.status import Event, Status
+from fleetd.core.model.decision import Clamp
+from fleetd.core.model.facts import KeyFault, Known
+from fleetd.core.model.history import EntryKind
+from fleetd.core.model.status import Event, Status
 from fleetd.daemon.tick import Told
 
 #: Sentences kept for `fleetctl status`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.decision import Plan
+from fleetd.core.model.decision import Plan
 from fleetd.ports import LedgerView
 
 _TOKEN = 1

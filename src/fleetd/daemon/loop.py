@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import msgspec
 
-from fleetd.core.commands import Command
-from fleetd.core.status import Status
+from fleetd.core.model.commands import Command
+from fleetd.core.model.status import Status
 from fleetd.daemon.journalist import Journalist
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of

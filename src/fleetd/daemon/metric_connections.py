@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import Metric
 
-from fleetd.core.status import ClaimStatus, ConnectionSourceStatus, Status
+from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, Status
 from fleetd.daemon.metric_table import ABSENT, Column, table
 
 _SOURCE: Sequence[Column[ConnectionSourceStatus]] = (

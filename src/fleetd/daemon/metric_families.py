@@ -8,8 +8,8 @@ from typing import get_args, get_type_hints
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from fleetd.core.decision import ClampCode, InstanceState, StepResult, Verb
-from fleetd.core.status import (
+from fleetd.core.model.decision import ClampCode, InstanceState, StepResult, Verb
+from fleetd.core.model.status import (
     HoldStatus,
     InstanceStatus,
     OverrideStatus,

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fleetd.core.decision import ClampCode
-from fleetd.core.status import Status
+from fleetd.core.model.decision import ClampCode
+from fleetd.core.model.status import Status
 from fleetd.daemon.metric_families import RESULTS, TICK_BUCKETS_SECONDS, VERBS, of_status
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from msgspec import structs
 
-from fleetd.core.facts import HostFacts, Known, Snapshot, SystemdFacts, Unknown
-from fleetd.core.status import SourceStatus
+from fleetd.core.model.facts import HostFacts, Known, Snapshot, SystemdFacts, Unknown
+from fleetd.core.model.status import SourceStatus
 from fleetd.errors import FleetdError
 from fleetd.ports import (
     Clock,

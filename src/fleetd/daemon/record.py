@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fleetd.core.facts import Known
-from fleetd.core.history import (
+from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.model.facts import Known
+from fleetd.core.model.history import (
     SENTENCE_CHARACTERS_MAX,
     Batch,
     Entry,
@@ -19,9 +20,8 @@ from fleetd.core.history import (
     QueueSample,
     Sample,
 )
-from fleetd.core.identity import parse_tag
-from fleetd.core.lifecycle import InstanceView
-from fleetd.core.policy import SCHEDULER_QUEUE, Policy
+from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
 from fleetd.daemon.tick import Told
 from fleetd.ports import History
 

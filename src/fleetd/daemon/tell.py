@@ -7,10 +7,10 @@ from collections import Counter
 import msgspec
 
 from fleetd import __version__
-from fleetd.core.decision import Clamp, ClampCode, InstanceState
-from fleetd.core.facts import Known
-from fleetd.core.policy import Policy, Profile
-from fleetd.core.status import (
+from fleetd.core.model.decision import Clamp, ClampCode, InstanceState
+from fleetd.core.model.facts import Known
+from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.status import (
     Event,
     HoldStatus,
     OverrideStatus,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from fleetd.core.budget import ConnectionBudget, SourceBudget
-from fleetd.core.claims import Claims
-from fleetd.core.facts import Consumer, DatabaseFacts, Known, PgBouncerFacts, Snapshot
-from fleetd.core.policy import ConnectionPolicy, Policy
-from fleetd.core.room import unattributable_sentence
-from fleetd.core.status import ClaimStatus, ConnectionSourceStatus, ConnectionStatus, ConsumerStatus
+from fleetd.core.capacity.admission import unattributable_sentence
+from fleetd.core.capacity.budget import ConnectionBudget, SourceBudget
+from fleetd.core.capacity.claims import Claims
+from fleetd.core.model.facts import Consumer, DatabaseFacts, Known, PgBouncerFacts, Snapshot
+from fleetd.core.model.policy import ConnectionPolicy, Policy
+from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, ConnectionStatus, ConsumerStatus
 from fleetd.daemon.tick import Told
 
 #: What `application_name` writes.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fleetd.core.facts import Known
-from fleetd.core.health import memory_max_bytes
-from fleetd.core.lifecycle import InstanceView, Pin
-from fleetd.core.orders import span
-from fleetd.core.policy import Policy
-from fleetd.core.start import failed_sentence, times
-from fleetd.core.status import InstanceStatus
+from fleetd.core.instances.health import memory_max_bytes
+from fleetd.core.instances.lifecycle import InstanceView, Pin
+from fleetd.core.instances.orders import span
+from fleetd.core.instances.start import failed_sentence, times
+from fleetd.core.model.facts import Known
+from fleetd.core.model.policy import Policy
+from fleetd.core.model.status import InstanceStatus
 from fleetd.daemon.tick import Told
 
 

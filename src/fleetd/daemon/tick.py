@@ -7,19 +7,19 @@ from typing import TypeVar
 import msgspec
 
 from fleetd.core.carry_out import carry_out
-from fleetd.core.commands import Command
-from fleetd.core.decision import ClampCode, InstanceState, StepResult
-from fleetd.core.facts import Known, ProcessFacts, Snapshot
-from fleetd.core.heartbeats import heartbeat_of
-from fleetd.core.host_decision import HostDecision
-from fleetd.core.host_look import HostLook, look
-from fleetd.core.host_memory import HostMemory
-from fleetd.core.lifecycle import InstanceView
-from fleetd.core.orders import obey
+from fleetd.core.instances.assess import HostLook, look
+from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.host_decision import HostDecision
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.instances.orders import obey
+from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler, remember_scheduler
+from fleetd.core.model.commands import Command
+from fleetd.core.model.decision import ClampCode, InstanceState, StepResult
+from fleetd.core.model.facts import Known, ProcessFacts, Snapshot
+from fleetd.core.model.heartbeats import heartbeat_of
+from fleetd.core.model.policy import Policy
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
-from fleetd.core.policy import Policy
-from fleetd.core.scheduler import SchedulerDecision, decide_scheduler, remember_scheduler
-from fleetd.core.terms import HostTerms
 from fleetd.daemon.act import act
 from fleetd.daemon.observe import Sources
 from fleetd.errors import FleetdError, OrderRefusedError

@@ -6,8 +6,8 @@ from math import ceil
 
 from msgspec import structs
 
-from fleetd.core.history import Recording, Sample
-from fleetd.core.policy import SCHEDULER_QUEUE
+from fleetd.core.model.history import Recording, Sample
+from fleetd.core.model.policy import SCHEDULER_QUEUE
 
 #: So much more is read before the time that was asked for, to find a calm moment in.
 EARLIER_SECONDS_MAX = 3600.0

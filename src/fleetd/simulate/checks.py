@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetd.core.decision import Step
-from fleetd.core.drain import DRAIN_ORDERS_MAX
-from fleetd.core.policy import Policy
+from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
+from fleetd.core.model.decision import Step
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.steering import budget_connections
 from fleetd.simulate.world import World
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.policy import Policy
+from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigProblem
 from fleetd.simulate.trace import Trace
 from fleetd.simulate.trace_checks import NO_PROFILES, check_initial, misfits, told

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from fleetd.core.decision import Step, StepResult
-from fleetd.core.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
-from fleetd.core.host_memory import HostMemory
-from fleetd.core.policy import Policy
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.model.decision import Step, StepResult
+from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
+from fleetd.core.model.policy import Policy
 from fleetd.daemon.ledger_local import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, Told

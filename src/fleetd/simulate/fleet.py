@@ -6,8 +6,8 @@ import math
 import random
 from collections import Counter, deque
 
-from fleetd.core.facts import YOUNG_SECONDS
-from fleetd.core.policy import Profile
+from fleetd.core.model.facts import YOUNG_SECONDS
+from fleetd.core.model.policy import Profile
 
 RESTART_SECONDS = 5
 #: From the stop of an idle process until it is gone.

@@ -6,8 +6,8 @@ import math
 from collections import deque
 from statistics import fmean, pstdev
 
-from fleetd.core.demand import home
-from fleetd.core.policy import Policy
+from fleetd.core.demand.needed import home
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.fleet import Group
 from fleetd.simulate.rival import Rival, true_rate
 from fleetd.simulate.world import World

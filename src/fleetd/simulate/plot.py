@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
-from fleetd.core.policy import Policy
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.plot_arrivals import draw_arrivals
 from fleetd.simulate.run import Outcome, Spread
 from fleetd.simulate.score import LATE_SHARE_MAX, QUEUE_LATE_SHARE_MAX

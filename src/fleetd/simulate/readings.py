@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetd.core.decision import instance_unit
-from fleetd.core.facts import (
+from fleetd.core.model.decision import instance_unit
+from fleetd.core.model.facts import (
     DatabaseFacts,
     HostFacts,
     ProcessFacts,
@@ -15,9 +15,9 @@ from fleetd.core.facts import (
     SystemdFacts,
     UnitFacts,
 )
-from fleetd.core.identity import WorkerTag, application_name
-from fleetd.core.policy import Policy, Profile
-from fleetd.core.settings import instance_digest
+from fleetd.core.model.identity import WorkerTag, application_name
+from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.worker_settings import instance_digest
 from fleetd.simulate.fleet import Instance
 from fleetd.simulate.world import World
 

@@ -12,10 +12,10 @@ from itertools import pairwise
 
 from msgspec import structs
 
-from fleetd.core.facts import Value
-from fleetd.core.history import Recording, Sample
-from fleetd.core.policy import SCHEDULER_QUEUE, Policy, Profile
-from fleetd.core.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS
+from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS
+from fleetd.core.model.facts import Value
+from fleetd.core.model.history import Recording, Sample
+from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy, Profile
 from fleetd.simulate import surroundings
 from fleetd.simulate.rates import Pieces, bursts_of, pieces_of, steps_of
 from fleetd.simulate.service_fit import fitted

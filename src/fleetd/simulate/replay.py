@@ -16,8 +16,8 @@ from typing import Literal
 
 from msgspec import structs
 
-from fleetd.core.facts import Value
-from fleetd.core.policy import Policy
+from fleetd.core.model.facts import Value
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.fleet import Group
 from fleetd.simulate.reconstruct import Reconstruction
 from fleetd.simulate.rival import Rival

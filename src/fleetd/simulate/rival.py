@@ -7,7 +7,7 @@ no report).
 
 from __future__ import annotations
 
-from fleetd.core.policy import Policy, Profile
+from fleetd.core.model.policy import Policy, Profile
 from fleetd.simulate.fleet import Group
 from fleetd.simulate.steering import counted
 from fleetd.simulate.world import World

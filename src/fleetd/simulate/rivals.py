@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from fleetd.core.policy import Policy
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.fleet import Group
 from fleetd.simulate.laravel import Laravel
 from fleetd.simulate.rival import Rival

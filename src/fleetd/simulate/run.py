@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from fleetd.core.decision import Step
-from fleetd.core.facts import Value
-from fleetd.core.policy import Policy, SchedulerPolicy
+from fleetd.core.model.decision import Step
+from fleetd.core.model.facts import Value
+from fleetd.core.model.policy import Policy, SchedulerPolicy
 from fleetd.errors import ConfigError, FleetdError
 from fleetd.simulate.checks import LawChecks
 from fleetd.simulate.daemon import SimulatedDaemon

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetd.core.decision import Step
-from fleetd.core.facts import Value
-from fleetd.core.policy import Policy
+from fleetd.core.model.decision import Step
+from fleetd.core.model.facts import Value
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.world import World
 
 #: At most 1 % of all jobs late, and no queue above 5 %.

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 
-from fleetd.core.facts import YOUNG_SECONDS, Value
-from fleetd.core.service_time import SERVICE_SECONDS_RANGE
+from fleetd.core.demand.service_time import SERVICE_SECONDS_RANGE
+from fleetd.core.model.facts import YOUNG_SECONDS, Value
 
 SIGMA = 1.0
 #: Below this share it tells a time to begin the fit with.

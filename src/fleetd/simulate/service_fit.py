@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 
-from fleetd.core.facts import Value
-from fleetd.core.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS, SERVICE_SECONDS_RANGE
+from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS, SERVICE_SECONDS_RANGE
+from fleetd.core.model.facts import Value
 from fleetd.simulate.equations import Matrix, inverse, product, solved, times
 from fleetd.simulate.service_age import Seen, seconds_of, share_and_slope, share_variance
 

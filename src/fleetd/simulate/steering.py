@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fleetd.core.decision import Step
-from fleetd.core.policy import Policy
+from fleetd.core.model.decision import Step
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.fleet import Group, Instance
 from fleetd.simulate.world import World
 

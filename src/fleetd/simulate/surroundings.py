@@ -6,10 +6,10 @@ from collections import defaultdict
 from itertools import pairwise
 from statistics import quantiles
 
-from fleetd.core.decision import InstanceState
-from fleetd.core.facts import Value
-from fleetd.core.history import InstanceSample, Sample
-from fleetd.core.policy import Policy
+from fleetd.core.model.decision import InstanceState
+from fleetd.core.model.facts import Value
+from fleetd.core.model.history import InstanceSample, Sample
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.timeline import Outage, Reading, Timeline, outages
 from fleetd.simulate.trace_file import Points
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from fleetd.core.facts import Value
-from fleetd.core.history import QueueSample, Sample
+from fleetd.core.model.facts import Value
+from fleetd.core.model.history import QueueSample, Sample
 from fleetd.errors import FleetdError
 
 #: Samples further apart than this: nobody watched. Up to the second one the counters of Sidekiq tell how much was done

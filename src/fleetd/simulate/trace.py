@@ -11,8 +11,8 @@ from pathlib import Path
 from fleetd.config.profiles import build_profiles
 from fleetd.config.schema import ProfileSection
 from fleetd.config.walk import join, section
-from fleetd.core.facts import Value
-from fleetd.core.policy import Profile
+from fleetd.core.model.facts import Value
+from fleetd.core.model.policy import Profile
 from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.simulate.trace_checks import (
     check_bursts,

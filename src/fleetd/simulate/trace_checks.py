@@ -8,7 +8,7 @@ from itertools import pairwise
 from fleetd.config.schema import QUEUES_MAX
 from fleetd.config.walk import ENTRIES_TOLD_MAX, join, nearest
 from fleetd.config.wording import show
-from fleetd.core.policy import Profile
+from fleetd.core.model.policy import Profile
 from fleetd.errors import ConfigProblem
 from fleetd.simulate.trace_file import JOBS_MAX, QUEUE_DAYS_MAX, FaultSection, Points, TraceFile
 

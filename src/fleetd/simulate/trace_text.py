@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from fleetd.core.policy import Profile
+from fleetd.core.model.policy import Profile
 from fleetd.simulate.trace import Fault, QueueTraffic, Trace
 from fleetd.simulate.trace_file import Points
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from fleetd.core.facts import Value
-from fleetd.core.service_time import PRIOR_OTHER_SECONDS
+from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS
+from fleetd.core.model.facts import Value
 from fleetd.simulate.service_age import Seen
 from fleetd.simulate.service_fit import BEAT_SECONDS, Window
 from fleetd.simulate.timeline import Reading, Timeline

@@ -12,7 +12,7 @@ import math
 import random
 from collections import Counter
 
-from fleetd.core.policy import Policy
+from fleetd.core.model.policy import Policy
 from fleetd.simulate.arrivals import arrivals
 from fleetd.simulate.fleet import EXIT_SECONDS, RESTART_SECONDS, SHUTDOWN_SECONDS, Group, Instance
 from fleetd.simulate.queues import SimQueue

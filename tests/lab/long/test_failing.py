@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.host_memory import RETRIES_MAX, RETRY_SECONDS
+from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS
 from tests.lab import failing
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleetd.core.status import Status
+from fleetd.core.model.status import Status
 from lab import load, records
 from lab.campaign import life
 from tests.lab.fleet import Fleet, started

@@ -1,0 +1,297 @@
+"""Budget: the connections that may be claimed, on each source that limits them (law 2).
+
+Budget = limit − reserve − others. The sources are what the workers connect to (Postgres, or PgBouncer's client slots),
+Postgres behind PgBouncer, and a replica that Mastodon reads from; the tightest binds.
+
+Where ours can't be told from others' connections (through PgBouncer, which has no names for us, or beside a Sidekiq
+process that fleetd did not render) there are two numbers. Others are surely what is seen beyond all our claims: when
+claims don't fit beside that, fleetd gives way. They may be all that is seen: growth is held against that, unless the
+configuration declares what others take.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import structs
+
+from fleetd.core.capacity.claims import Claims, ProcessClaims
+from fleetd.core.capacity.others import OthersMemory, remember_others
+from fleetd.core.model.facts import DatabaseFacts, HostFacts, Known, PgBouncerFacts, Snapshot, Unknown, Value
+from fleetd.core.model.policy import ConnectionPolicy, Policy
+
+Source = Literal["postgres", "pgbouncer", "replica"]
+NAMES: dict[Source, str] = {"postgres": "Postgres", "pgbouncer": "PgBouncer", "replica": "the replica"}
+
+
+class BudgetMemory(Value, frozen=True, kw_only=True):
+    """Others on each source, and what heartbeats claimed."""
+
+    others: dict[str, OthersMemory] = {}
+    processes: ProcessClaims = ProcessClaims()
+
+
+class SourceBudget(Value, frozen=True, kw_only=True):
+    """What one source carries, and the arithmetic behind it."""
+
+    source: Source
+    limit_connections: int
+    reserve_connections: int
+    others_connections: int  # surely others'
+    bound_connections: int  # what may be others': growth is held against this
+    seen_connections: int
+    peak_connections: int
+    declared_connections: int  # with Sidekiq processes that fleetd did not render
+    open_connections: int
+    rising: bool
+    refused: bool
+    exact: bool = True
+    told_apart: bool = True
+    pool_connections: int | None = (
+        None  # Postgres that carries PgBouncer's whole pool: what that pool may open
+    )
+
+    @property
+    def budget_connections(self) -> int:
+        return max(0, self.limit_connections - self.reserve_connections - self.others_connections)
+
+    def room_connections(self, claims_connections: int) -> int | None:
+        """Connections that may still be claimed; none while clients are refused; None: not limited by this one."""
+        if self.refused:
+            return 0
+        if self.pool_connections is not None:
+            return None
+        return max(
+            0, self.limit_connections - self.reserve_connections - self.bound_connections - claims_connections
+        )
+
+    def excess_connections(self, claims_connections: int, staying_connections: int) -> int:
+        """By how much what stays is above the budget; what leaves still counts as open where names are missing."""
+        if (
+            self.refused or self.pool_connections is not None
+        ):  # numbers of a refused reading are the last good
+            return 0
+        over = staying_connections - self.budget_connections
+        if not self.told_apart:
+            leaving = claims_connections - staying_connections
+            over = max(
+                over, self.open_connections - leaving - (self.limit_connections - self.reserve_connections)
+            )
+        return max(0, over)
+
+    def carries(self, claims_connections: int) -> bool:
+        """Whether such claims, already counted, may be opened now."""
+        if self.refused or self.pool_connections is not None:
+            return not self.refused
+        return claims_connections <= self.budget_connections
+
+
+class ConnectionBudget(Value, frozen=True, kw_only=True):
+    """All sources that could be read. `unknown`: one that is watched could not be; then nothing grows above min."""
+
+    sources: tuple[SourceBudget, ...]
+    unknown: str = ""
+    foreign_hosts: tuple[str, ...] = ()
+
+    def room_connections(self, claims_connections: int) -> int | None:
+        """Connections that may still be claimed; None: nothing is known that limits them."""
+        rooms = [s.room_connections(claims_connections) for s in self.sources]
+        return min((room for room in rooms if room is not None), default=None)
+
+    def excess_connections(self, claims_connections: int, staying_connections: int) -> int:
+        excess = [s.excess_connections(claims_connections, staying_connections) for s in self.sources]
+        return max(excess, default=0)
+
+    def carries(self, claims_connections: int) -> bool:
+        return all(s.carries(claims_connections) for s in self.sources)
+
+    def tightest(self, claims_connections: int) -> SourceBudget | None:
+        """The one with the least room; of equals the one that workers connect to."""
+
+        def left(source: SourceBudget) -> int:
+            room = source.room_connections(claims_connections)
+            if room is None:
+                return 1_000_000
+            return room if room > 0 else source.budget_connections - claims_connections
+
+        return min(self.sources, key=left, default=None)
+
+
+def connection_limit(limit: int | None, facts: DatabaseFacts) -> int:
+    """What an ordinary role can reach: max_connections − reserved, capped by role, database and configuration.
+
+    Source: PostgreSQL documentation, "Connections and Authentication".
+    """
+    limits = [
+        facts.max_connections - facts.reserved_connections,
+        _limit_with_outsiders(facts.role_limit_connections, facts.client_connections, facts.role_connections),
+        _limit_with_outsiders(
+            facts.database_limit_connections, facts.client_connections, facts.database_connections
+        ),
+        limit,
+    ]
+    return max(0, min(limit for limit in limits if limit is not None))
+
+
+def _limit_with_outsiders(limit: int | None, all_clients: int, counted_clients: int) -> int | None:
+    """A role's or database's limit, in terms of all clients: those it doesn't count are added on both sides."""
+    return None if limit is None else limit + max(0, all_clients - counted_clients)
+
+
+def connection_budget(
+    policy: Policy, snapshot: Snapshot, claims: Claims, memory: BudgetMemory
+) -> tuple[ConnectionBudget, BudgetMemory]:
+    """The budget of this moment, and the memory with this reading."""
+    look = _Look(policy.connections, claims.total_connections, memory, snapshot.now_seconds)
+    bouncer = snapshot.pgbouncer
+    if bouncer is None:
+        look.postgres(snapshot.database, "postgres", named=policy.connections.named)
+    else:
+        look.pgbouncer(bouncer)
+        if isinstance(bouncer, Known) and snapshot.database is not None:
+            look.behind(snapshot.database, bouncer.value)
+        elif isinstance(snapshot.database, Unknown):
+            look.miss("postgres", snapshot.database)
+    if snapshot.replica is not None:
+        look.postgres(snapshot.replica, "replica", named=policy.connections.named and bouncer is None)
+    budget = ConnectionBudget(
+        sources=tuple(look.found),
+        unknown="; ".join(look.missing),
+        foreign_hosts=memory.processes.foreign_hosts,
+    )
+    return budget, structs.replace(memory, others=look.others)
+
+
+class _Look:
+    """One look at all sources."""
+
+    def __init__(
+        self, policy: ConnectionPolicy, claims_connections: int, memory: BudgetMemory, now_seconds: float
+    ) -> None:
+        self.policy = policy
+        self.claims = claims_connections
+        self.foreign = memory.processes.foreign_connections
+        self.now = now_seconds
+        self.others = dict(memory.others)
+        self.found: list[SourceBudget] = []
+        self.missing: list[str] = []
+
+    def miss(self, source: Source, reading: Unknown | None) -> None:
+        why = reading.why if reading is not None else "it is not watched"
+        self.missing.append(f"{NAMES[source]} can't be read: {why}")
+
+    def postgres(
+        self,
+        reading: Known[DatabaseFacts] | Unknown | None,
+        source: Literal["postgres", "replica"],
+        *,
+        named: bool,
+    ) -> None:
+        if not isinstance(reading, Known):
+            self.miss(source, reading)
+            return
+        facts = reading.value
+        on: Literal["database", "replica"] = "replica" if source == "replica" else "database"
+        limit = connection_limit(self.policy.limit if on == "database" else None, facts)
+        every = max(0, facts.client_connections - facts.own_connections)
+        seen = facts.others_connections if named else max(0, every - self.claims)
+        self._found(
+            source, limit, seen, every=every, named=named, on=on, refused=facts.refused, exact=facts.exact
+        )
+
+    def pgbouncer(self, reading: Known[PgBouncerFacts] | Unknown) -> None:
+        if not isinstance(reading, Known):
+            self.miss("pgbouncer", reading)
+            return
+        facts = reading.value
+        limit = facts.client_limit_connections
+        limit = limit if self.policy.limit is None else min(limit, self.policy.limit)
+        every = max(0, facts.client_connections - facts.own_connections)
+        seen = max(0, every - self.claims)
+        self._found("pgbouncer", limit, seen, every=every, named=False, on="database", refused=facts.refused)
+
+    def behind(self, reading: Known[DatabaseFacts] | Unknown, bouncer: PgBouncerFacts) -> None:
+        """Postgres behind PgBouncer: the pools' size is what all clients together can open there."""
+        if not isinstance(reading, Known):
+            self.miss("postgres", reading)
+            return
+        facts = reading.value
+        limit = connection_limit(None, facts)
+        servers = sum(pool.server_connections for pool in bouncer.pools)
+        pools = sum(max(pool.size_connections, pool.server_connections) for pool in bouncer.pools)
+        every = max(0, facts.client_connections - facts.own_connections)
+        direct = self._remembered("behind", max(0, every - servers), facts.refused)
+        fits = direct.expected_connections + pools <= limit - self.policy.reserve
+        through = 0 if fits else max(0, servers - self.claims)
+        others = direct.expected_connections + through
+        self.found.append(
+            SourceBudget(
+                source="postgres",
+                limit_connections=limit,
+                reserve_connections=self.policy.reserve,
+                others_connections=others,
+                bound_connections=others if fits else direct.expected_connections + servers,
+                seen_connections=direct.seen_connections + through,
+                peak_connections=direct.fading_peak_connections,
+                declared_connections=0,
+                open_connections=every,
+                rising=direct.rise_connections > 0,
+                refused=facts.refused,
+                exact=facts.exact,
+                told_apart=fits,
+                pool_connections=pools if fits else None,
+            )
+        )
+
+    def _found(
+        self,
+        source: Source,
+        limit: int,
+        seen: int,
+        *,
+        every: int,
+        named: bool,
+        on: Literal["database", "replica"],
+        refused: bool,
+        exact: bool = True,
+    ) -> None:
+        told_apart = named and not self.foreign
+        others = self._remembered(source, seen, refused)
+        declared = self.policy.declared_connections(on)
+        sure = max(others.expected_connections, declared + self.foreign)
+        bound = sure
+        if not told_apart and not declared:  # what a foreign process has open stands in what is seen as well
+            bound = max(sure, (others.expected_connections if named else every) + self.foreign)
+        self.found.append(
+            SourceBudget(
+                source=source,
+                limit_connections=limit,
+                reserve_connections=self.policy.reserve,
+                others_connections=sure,
+                bound_connections=bound,
+                seen_connections=others.seen_connections,
+                peak_connections=others.fading_peak_connections,
+                declared_connections=declared + self.foreign,
+                open_connections=every,
+                rising=others.rise_connections > 0,
+                refused=refused,
+                exact=exact,
+                told_apart=told_apart,
+            )
+        )
+
+    def _remembered(self, key: str, seen: int, refused: bool) -> OthersMemory:
+        before = self.others.get(key)
+        if (
+            before is not None and refused
+        ):  # the numbers of a refused reading are the last good ones, already seen
+            return before
+        memory = remember_others(before, seen, self.now, self.policy.others_peak_half_life_seconds)
+        if not refused:
+            self.others[key] = memory
+        return memory
+
+
+def memory_room_bytes(policy: Policy, machine: HostFacts, to_come_bytes: list[int]) -> int:
+    """Memory that new instances may grow into; `to_come_bytes`: what each of those just started will still take."""
+    return max(0, machine.memory_available_bytes - policy.memory.reserve_bytes - sum(to_come_bytes))

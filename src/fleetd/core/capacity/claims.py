@@ -1,0 +1,106 @@
+"""Claims: what everything of Sidekiq may open, counted by what each process was started with (law 2).
+
+Rails opens connections lazily, so a fleet counted by open connections overruns the database an hour after it looked
+fine. Law 3: while heartbeats can't be read what they said last counts, and the most of old and new while one of them
+can't be understood.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.model.facts import Known, SidekiqFacts, Snapshot, Value
+from fleetd.core.model.heartbeats import claim_of
+from fleetd.core.model.identity import application_name, parse_tag
+from fleetd.core.model.policy import Policy
+
+#: Worker names remembered from heartbeats; INSTANCES_MAX of the configuration on four hosts.
+TAGGED_NAMES_MAX = 256
+
+
+class ProcessClaims(Value, frozen=True, kw_only=True):
+    """What Sidekiq's heartbeats claimed when last readable."""
+
+    foreign_connections: int = 0  # of processes that fleetd did not render
+    foreign_hosts: tuple[str, ...] = ()  # where those are, a few of them
+    tagged_connections: dict[str, int] = {}  # application_name of those it did, on every host, to connections
+
+
+class Claims(Value, frozen=True, kw_only=True):
+    """Connections that everything fleetd rendered may open, by application_name, on every host."""
+
+    connections: dict[str, int]
+
+    @property
+    def total_connections(self) -> int:
+        return sum(self.connections.values())
+
+    def staying_connections(self, policy: Policy, instances: tuple[InstanceView, ...]) -> int:
+        """Without those of this host's instances that are on their way out or gone."""
+        staying = {v.number for v in instances if v.counts}
+        numbers = (n for profile in policy.profiles for n in profile.numbers)
+        leaving = {application_name(n, policy.host) for n in numbers if n not in staying}
+        return sum(n for name, n in self.connections.items() if name not in leaving)
+
+
+#: Host names kept for a sentence.
+_HOSTS_MAX = 3
+
+
+def remember_processes(memory: ProcessClaims, sidekiq: SidekiqFacts) -> ProcessClaims:
+    """What every process may open, by its heartbeat."""
+    tagged: dict[str, int] = {}
+    foreign, hosts = 0, set[str]()
+    for process in sidekiq.processes:
+        tag = parse_tag(process.tag)
+        if tag is None:
+            foreign += claim_of(process)
+            hosts.add(process.hostname)
+            continue
+        # Law 7: names beyond a bound share one entry, which counts them all.
+        name = application_name(tag.number, tag.host)
+        if name in tagged or len(tagged) < TAGGED_NAMES_MAX:
+            tagged[name] = max(tagged.get(name, 0), claim_of(process))
+        else:
+            tagged["(more)"] = tagged.get("(more)", 0) + claim_of(process)
+    found = ProcessClaims(
+        foreign_connections=foreign,
+        foreign_hosts=tuple(sorted(hosts)[:_HOSTS_MAX]),
+        tagged_connections=tagged,
+    )
+    return found if sidekiq.processes_complete else _most(memory, found)
+
+
+def _most(old: ProcessClaims, new: ProcessClaims) -> ProcessClaims:
+    names = [*new.tagged_connections, *(n for n in old.tagged_connections if n not in new.tagged_connections)]
+    tagged = {
+        name: max(old.tagged_connections.get(name, 0), new.tagged_connections.get(name, 0))
+        for name in names[: TAGGED_NAMES_MAX + 1]
+    }
+    more = old if old.foreign_connections > new.foreign_connections else new
+    return structs.replace(more, tagged_connections=tagged)
+
+
+def count_claims(
+    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...], processes: ProcessClaims
+) -> Claims:
+    """What everything fleetd rendered may open now: starting, draining and strays included, on every host.
+
+    The most of three counts for each name: what this host's systemd says is there or coming, what a heartbeat says
+    (`processes` has already seen it), what Postgres or a replica sees open, also after the unit is gone. The
+    scheduler's claim is set aside on a host that may have to start it.
+    """
+    by_name = {application_name(v.number, policy.host): v.claim_connections for v in instances}
+    scheduler = application_name("scheduler", policy.host)
+    if policy.scheduler.place != "elsewhere":
+        by_name[scheduler] = max(by_name.get(scheduler, 0), policy.scheduler.claim_connections)
+    observed = [
+        reading.value.worker_connections
+        for reading in (snapshot.database, snapshot.replica)
+        if isinstance(reading, Known)
+    ]
+    for seen in (processes.tagged_connections, *observed):
+        for name, connections in seen.items():
+            by_name[name] = max(by_name.get(name, 0), connections)
+    return Claims(connections=by_name)

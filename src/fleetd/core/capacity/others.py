@@ -1,0 +1,73 @@
+"""Everyone else's connections on one source: what is seen, a peak that fades, and a rise that goes on.
+
+Others are the greater of two: the highest that was seen, whose distance to what is seen now halves every
+`others_peak_half_life_seconds` (300 s), so that a moment's dip is no room and a nightly dump is forgotten within the
+hour; and, while they rise from one reading to the next and on to the one after, what they will be in 15 s at the slower
+of these two paces. That is about what a drain takes: who waits until the connections are gone gives way too late. A
+single jump is no rise, it is there at once and counts in full.
+"""
+
+from __future__ import annotations
+
+import math
+
+from fleetd.core.model.facts import Value
+
+#: How far ahead a rise is taken to go on.
+RISE_AHEAD_SECONDS = 15.0
+#: Readings that a rise is told by lie at least this far apart, and at most that far.
+RISE_STEP_SECONDS, RISE_STEP_SECONDS_MAX = 4.0, 30.0
+
+
+class OthersMemory(Value, frozen=True, kw_only=True):
+    """What is remembered of others on one source."""
+
+    at_seconds: float
+    seen_connections: int
+    peak_connections: float
+    lately: tuple[
+        tuple[float, int], ...
+    ]  # (at, seen) of the last three readings that are a step apart, oldest first
+
+    @property
+    def fading_peak_connections(self) -> int:
+        return math.ceil(self.peak_connections - 1e-9)
+
+    @property
+    def rise_connections(self) -> int:
+        """What is to come on top of what is seen, if they go on as in the last two steps."""
+        if len(self.lately) < 3 or self.lately[-1][1] <= self.lately[-2][1]:
+            return 0
+        paces = []
+        for (at, seen), (later, more) in zip(self.lately, self.lately[1:], strict=False):
+            steady = later - at <= RISE_STEP_SECONDS_MAX
+            paces.append((more - seen) / (later - at) if steady else 0.0)
+        return max(0, math.ceil(min(paces) * RISE_AHEAD_SECONDS - 1e-9))
+
+    @property
+    def expected_connections(self) -> int:
+        return max(self.fading_peak_connections, self.seen_connections + self.rise_connections)
+
+
+def remember_others(
+    memory: OthersMemory | None, seen_connections: int, now_seconds: float, half_life_seconds: float
+) -> OthersMemory:
+    """Fold in one reading."""
+    if memory is None or now_seconds < memory.at_seconds:
+        return OthersMemory(
+            at_seconds=now_seconds,
+            seen_connections=seen_connections,
+            peak_connections=float(seen_connections),
+            lately=((now_seconds, seen_connections),),
+        )
+    halvings = (now_seconds - memory.at_seconds) / half_life_seconds
+    lately = memory.lately
+    if now_seconds - lately[-1][0] >= RISE_STEP_SECONDS:
+        lately = (*lately, (now_seconds, seen_connections))[-3:]
+    return OthersMemory(
+        at_seconds=now_seconds,
+        seen_connections=seen_connections,
+        peak_connections=seen_connections
+        + max(0.0, memory.peak_connections - seen_connections) * 0.5**halvings,
+        lately=lately,
+    )

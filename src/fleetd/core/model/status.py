@@ -1,0 +1,186 @@
+"""What fleetd tells: one value per tick from which `fleetctl status`, the metrics and the log are made.
+
+Saying the same everywhere is the point (law 8), so nothing else is told.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fleetd.core.model.decision import Clamp, StepResult
+from fleetd.core.model.facts import HostPressure, Value
+
+
+class SourceStatus(Value, frozen=True, kw_only=True):
+    """One source of readings."""
+
+    name: Literal["redis", "postgres", "pgbouncer", "replica", "systemd", "host"]
+    ok: bool
+    age_seconds: float | None  # of the last good reading; None: none yet
+    why: str = ""  # when not ok
+    errors_total: int = 0
+
+
+class QueueStatus(Value, frozen=True, kw_only=True):
+    name: str
+    latency_seconds: float | None  # None: unknown
+    target_seconds: float
+    length_jobs: int | None
+    busy_threads: int | None
+    need_threads: float | None  # demand
+
+
+class InstanceStatus(Value, frozen=True, kw_only=True):
+    number: int
+    profile: str
+    state: str  # an InstanceState
+    busy_threads: int | None
+    threads: int
+    resident_bytes: int | None
+    state_age_seconds: float | None
+    note: str = ""  # "pinned by hand until …", "draining: 2 jobs left"
+
+
+class ProfileStatus(Value, frozen=True, kw_only=True):
+    name: str
+    order: str
+    queues: tuple[str, ...]
+    running_instances: int | None  # serving or starting; None: systemd can't be read
+    serving_instances: int | None
+    wanted_instances: int | None  # after clamps; None: no decision yet
+    raw_instances: int | None
+    min_instances: int
+    max_instances: int
+    clamps: tuple[Clamp, ...]
+
+
+class ConsumerStatus(Value, frozen=True, kw_only=True):
+    """Somebody else's share of one source: what is seen of it, and what the configuration declares."""
+
+    name: str
+    observed_connections: int | None  # None: a declaration that can't be matched to what is seen
+    declared_connections: int | None  # None: not declared
+
+
+class ClaimStatus(Value, frozen=True, kw_only=True):
+    """What instances of one profile on one host may open; `profile` "scheduler", or "other host's" where unknown."""
+
+    host: str
+    profile: str
+    instances: int
+    connections: int
+
+
+class ConnectionSourceStatus(Value, frozen=True, kw_only=True):
+    """One thing that limits connections, with its arithmetic: limit − reserve − others − claims = headroom."""
+
+    name: Literal["postgres", "pgbouncer", "replica"]
+    limit_connections: int
+    reserve_connections: int
+    others_connections: int  # as counted: the greatest of the next three and what the rise adds
+    others_seen_connections: int
+    others_peak_connections: int  # fades
+    others_declared_connections: int  # with processes of Sidekiq's that fleetd did not render
+    others_bound_connections: int  # what growth is checked against, where ours can't be told from others'
+    claims_connections: int
+    headroom_connections: int
+    open_connections: int  # all clients, now
+    consumers: tuple[ConsumerStatus, ...] = ()
+    binds: bool = False  # the tightest of all
+    refused: bool = False
+    exact: bool = True  # False: the count of others is an upper bound
+    pool_connections: int | None = None  # PgBouncer's pool for Mastodon: its size …
+    active_servers: int | None = None  # … how many of it are at work …
+    waiting_clients: int | None = None  # … and who waits for one
+    longest_wait_seconds: float | None = None
+
+
+class ConnectionStatus(Value, frozen=True, kw_only=True):
+    """The tightest source in the first fields; all of them in `sources`."""
+
+    limit_connections: int | None
+    reserve_connections: int | None  # None, as all of these: unknown now
+    others_connections: int | None
+    claims_connections: int | None
+    headroom_connections: int | None  # limit − reserve − others − claims, not below 0
+    open_connections: int | None  # all clients, as Postgres counts them now
+    sources: tuple[ConnectionSourceStatus, ...] = ()
+    claims: tuple[ClaimStatus, ...] = ()
+    more_instances: dict[
+        str, int
+    ] = {}  # by profile: how many more its headroom buys, were it all for that one
+    claim_per_instance: dict[str, int] = {}  # by profile
+    unattributable: str = ""  # why ours can't be told from others', and the line to declare
+    bottleneck: str = ""  # why more workers would not help; "": they would
+
+
+class SchedulerStatus(Value, frozen=True, kw_only=True):
+    processes: int | None  # live processes on the queue; None: unknown
+    where: tuple[str, ...]  # host names as their heartbeats say
+    sentence: str
+    unit_state: str = ""  # of the unit on this host
+
+
+class HoldStatus(Value, frozen=True, kw_only=True):
+    """Why nothing moves of its own accord, loudly."""
+
+    kind: Literal["pause", "upgrade", "quieted"]
+    sentence: str  # what, why, and how it ends
+    seconds_left: float | None = None  # None: until somebody acts
+
+
+class OverrideStatus(Value, frozen=True, kw_only=True):
+    """An order of a person that is being kept; each one expires (law 7)."""
+
+    kind: Literal["pause", "set", "pin"]
+    what: str  # "fleet", a profile's name, "@3" or "scheduler"
+    sentence: str  # "stopped by hand", "4 instances", the reason of a pause
+    seconds_left: float
+
+
+class RollStatus(Value, frozen=True, kw_only=True):
+    """A replacement of instances one by one, under way or ended within the last hour."""
+
+    cause: Literal["restart", "outdated", "memory"]
+    total_instances: int
+    done_instances: int
+    current: str  # "@3" while one is being replaced
+    sentence: str  # what it does or waits for, or why it was given up
+    ended: Literal["", "done", "given_up"] = ""
+
+
+class Event(Value, frozen=True, kw_only=True):
+    """Something fleetd did or noticed, newest last in a bounded list."""
+
+    age_seconds: float
+    sentence: str
+
+
+class Status(Value, frozen=True, kw_only=True):
+    """Everything of one tick; JSON of this is `fleetctl status --json`."""
+
+    version: str
+    host: str
+    uptime_seconds: float
+    tick_age_seconds: float
+    tick_duration_seconds: float
+    ticks_total: int
+    sources: tuple[SourceStatus, ...]
+    queues: tuple[QueueStatus, ...]
+    profiles: tuple[ProfileStatus, ...]
+    instances: tuple[InstanceStatus, ...]
+    connections: ConnectionStatus
+    scheduler: SchedulerStatus
+    memory_available_bytes: int | None
+    memory_total_bytes: int | None
+    clamps: tuple[Clamp, ...]  # all, those without a profile too
+    step_results: tuple[StepResult, ...]  # of this tick
+    last_events: tuple[Event, ...]
+    next_sentence: str  # what it will do next, or what it waits for
+    summary: str  # the STATUS line: one sentence
+    problems: tuple[str, ...] = ()  # loud things: configuration refused at reload, …
+    holds: tuple[HoldStatus, ...] = ()
+    overrides: tuple[OverrideStatus, ...] = ()
+    roll: RollStatus | None = None
+    mastodon_version: str = ""  # of the code on disk; "": unknown
+    pressure: HostPressure | None = None

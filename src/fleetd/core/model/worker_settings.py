@@ -1,0 +1,161 @@
+"""What a worker is started with: the text of its environment file, its digest and its tag.
+
+Law 1 lives here too: every instance gets an explicit `-q`, so Sidekiq never falls back to Mastodon's own list of
+queues, which holds `scheduler`. Rendered by root (fleetd-render), read back by fleetd, which can't write it.
+
+Format: systemd's EnvironmentFile (systemd.exec(5)), which a shell reads the same way: NAME="value" a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+from fleetd.core.model.facts import RenderedInstance, Value
+from fleetd.core.model.identity import WorkerTag, application_name, parse_tag
+from fleetd.core.model.policy import Policy, Profile, SchedulerPolicy
+
+#: Sidekiq's `-t`: how long a stopping process lets jobs finish before it pushes them back. TimeoutStopSec of the
+#: units is longer by its 3 s for the push and Mastodon's exit hooks (law 4).
+SHUTDOWN_SECONDS = 25
+#: FLEETD_PROFILE of the scheduler's settings; the configuration gives no profile this name.
+SCHEDULER_PROFILE = "scheduler"
+
+Number = int | Literal["scheduler"]
+
+
+class WorkerSettings(Value, frozen=True, kw_only=True):
+    """One environment file."""
+
+    number: Number
+    tag: str
+    digest: str
+    text: str
+
+    @property
+    def file_name(self) -> str:
+        return settings_file_name(self.number)
+
+
+def settings_file_name(number: Number) -> str:
+    """The environment file that the unit of this number names."""
+    return f"{number}.env"
+
+
+@lru_cache(maxsize=256)  # every tick asks for each instance that runs
+def instance_digest(profile: Profile) -> str:
+    """The digest of what an instance of this profile runs with.
+
+    The profile's name and the connection's name are left out: a new name is no reason to replace what runs.
+    """
+    return _digest(_arguments(_queue_arguments(profile), profile.threads), profile.db_pool)
+
+
+@lru_cache(maxsize=8)
+def scheduler_digest(scheduler: SchedulerPolicy) -> str:
+    """The digest of what the scheduler runs with."""
+    return _digest(_arguments([("-q", q) for q in scheduler.queues], scheduler.threads), scheduler.db_pool)
+
+
+def instance_settings(
+    policy: Policy, profile: Profile, number: int, *, name_connections: bool
+) -> WorkerSettings:
+    """The settings of mastodon-sidekiq@`number`."""
+    return _settings(
+        policy.host,
+        number,
+        _arguments(_queue_arguments(profile), profile.threads),
+        profile.db_pool,
+        profile.name,
+        name_connections,
+    )
+
+
+def scheduler_settings(policy: Policy, *, name_connections: bool) -> WorkerSettings:
+    """The settings of mastodon-sidekiq-scheduler."""
+    scheduler = policy.scheduler
+    arguments = _arguments([("-q", queue) for queue in scheduler.queues], scheduler.threads)
+    return _settings(
+        policy.host, "scheduler", arguments, scheduler.db_pool, SCHEDULER_PROFILE, name_connections
+    )
+
+
+def all_settings(policy: Policy, *, name_connections: bool) -> tuple[WorkerSettings, ...]:
+    """Every environment file of this host, the scheduler's last.
+
+    The scheduler's is there even where `place = "elsewhere"`: an admin may order it here by hand.
+    """
+    instances = (
+        instance_settings(policy, profile, number, name_connections=name_connections)
+        for profile in policy.profiles
+        for number in profile.numbers
+    )
+    return (*instances, scheduler_settings(policy, name_connections=name_connections))
+
+
+def min_numbers(policy: Policy) -> tuple[int, ...]:
+    """The instances that a boot starts even without fleetd: each profile's lowest `min` numbers (law 5)."""
+    return tuple(n for profile in policy.profiles for n in profile.numbers[: profile.min_instances])
+
+
+def read_rendered(number: int, text: str) -> RenderedInstance | None:
+    """What an environment file says about instance `number`; None when it isn't one that was rendered for it."""
+    values = parse_settings(text)
+    words = values.get("SIDEKIQ_ARGS", "").split()
+    tag = next((parse_tag(word) for option, word in pairwise(words) if option == "-g"), None)
+    if tag is None or tag.number != number or "FLEETD_PROFILE" not in values:
+        return None
+    return RenderedInstance(number=number, profile=values["FLEETD_PROFILE"], digest=tag.digest)
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """Names and values of a rendered file; only what `_line` writes is understood, anything else is skipped."""
+    values = {}
+    for line in text.splitlines():
+        name, separator, quoted = line.partition("=")
+        if separator and len(quoted) >= 2 and quoted[0] == quoted[-1] == '"' and not name.startswith("#"):
+            values[name] = quoted[1:-1]
+    return values
+
+
+def _queue_arguments(profile: Profile) -> list[tuple[str, str]]:
+    weighted = profile.order == "weighted"
+    # Sidekiq takes any `,WEIGHT` for random order, even `,1`, and none at all for strict order.
+    return [("-q", f"{queue},{weight}" if weighted else queue) for queue, weight in profile.queues]
+
+
+def _arguments(queues: list[tuple[str, str]], threads: int) -> str:
+    options = [*queues, ("-c", str(threads)), ("-t", str(SHUTDOWN_SECONDS))]
+    return " ".join(f"{option} {value}" for option, value in options)
+
+
+def _digest(arguments: str, db_pool: int) -> str:
+    return hashlib.sha256(f"{arguments}\n{db_pool}\n".encode()).hexdigest()[:8]
+
+
+def _settings(
+    host: str, number: Number, arguments: str, db_pool: int, profile: str, name_connections: bool
+) -> WorkerSettings:
+    digest = _digest(arguments, db_pool)
+    tag = str(WorkerTag(host=host, number=number, db_pool=db_pool, digest=digest))
+    unit = "mastodon-sidekiq-scheduler" if number == "scheduler" else f"mastodon-sidekiq@{number}"
+    lines = [
+        f"# {unit}: written by fleetd-render. Changes here are lost: edit /etc/fleetd/fleetd.toml,",
+        "# then: systemctl reload fleetd",
+        _line("SIDEKIQ_ARGS", f"{arguments} -g {tag}"),
+        _line("DB_POOL", str(db_pool)),
+        _line("FLEETD_PROFILE", profile),
+    ]
+    if name_connections:
+        # Mastodon sets an empty application_name; this one wins over it and makes our connections countable.
+        lines.append(_line("PGOPTIONS", f"-c application_name={application_name(number, host)}"))
+    return WorkerSettings(number=number, tag=tag, digest=digest, text="\n".join(lines) + "\n")
+
+
+def _line(name: str, value: str) -> str:
+    """One line; the configuration lets no character through that systemd would read as more than itself."""
+    if any(character in "\"\\$`%'" or not character.isprintable() for character in value):
+        raise ValueError(f"{name} holds a character that an environment file can't")
+    return f'{name}="{value}"'
