@@ -19,9 +19,8 @@ from typing import Any
 import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor
 
-from fleetd.adapters.pgbouncer import PgBouncerConsole
-from fleetd.adapters.postgres import PostgresConnections
-from fleetd.adapters.postgres_facts import QUERY, query_parameters
+from fleetd.adapters.database.pgbouncer import PgBouncerConsole
+from fleetd.adapters.database.postgres import QUERY, PostgresConnections, query_parameters
 from fleetd.config.connections import PostgresSettings
 from tests.adapters.pgbouncer_server import PgBouncer
 from tests.adapters.postgres_cluster import Cluster

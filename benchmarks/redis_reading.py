@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import redis
 from redis.asyncio import Redis
 
-from fleetd.adapters.sidekiq_redis import SidekiqRedis
+from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from tests.adapters.redis_server import RedisServer, admin, redis_server
 from tests.adapters.sidekiq_keys import SidekiqKeys, compact

@@ -12,8 +12,8 @@ from typing import Any
 
 import psycopg
 
-from fleetd.adapters.pgbouncer import PgBouncerConsole
-from fleetd.adapters.postgres import PostgresConnections
+from fleetd.adapters.database.pgbouncer import PgBouncerConsole
+from fleetd.adapters.database.postgres import PostgresConnections
 from tests.adapters.pgbouncer_server import PgBouncer
 from tests.adapters.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster
 from tests.adapters.postgres_stage import Ticker, settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from fleetd.adapters.bus import Connection
-from fleetd.adapters.control_bus import ControlBus
+from fleetd.adapters.bus.connection import Connection
+from fleetd.adapters.bus.control import ControlBus
 from fleetd.core.model.commands import Command
 from fleetd.core.model.status import ConnectionStatus, SchedulerStatus, Status
 from fleetd.errors import FleetdError

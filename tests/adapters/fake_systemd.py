@@ -15,7 +15,7 @@ from typing import Any
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
-from fleetd.adapters.bus import Connection
+from fleetd.adapters.bus.connection import Connection
 
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"

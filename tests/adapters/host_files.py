@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from fleetd.adapters.host import LinuxHost
+from fleetd.adapters.host.readings import LinuxHost
 from fleetd.core.model.facts import HostFacts, SystemdFacts
 
 MEMINFO = (

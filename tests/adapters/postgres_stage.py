@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fleetd.adapters.postgres import PostgresConnections
+from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.facts import DatabaseFacts
 from tests.adapters.postgres_cluster import Cluster

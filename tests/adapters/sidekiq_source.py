@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fleetd.adapters.sidekiq_redis import SidekiqRedis
+from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import SidekiqFacts
 from tests.adapters.redis_server import RedisServer

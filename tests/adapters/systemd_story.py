@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from fleetd.adapters.systemd import SystemdUnits
-from fleetd.adapters.unit_files import UnitFiles
+from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.model.decision import Step, StepResult, Verb
 from tests.adapters.fake_systemd import FakeSystemd
 from tests.adapters.private_bus import PrivateBus

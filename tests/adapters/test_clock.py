@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from fleetd.adapters.clock import BoottimeClock
+from fleetd.adapters.host.clock import BoottimeClock
 
 
 def test_boottime() -> None:

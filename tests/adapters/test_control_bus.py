@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from fleetd.adapters.control_client import fetch_status
+from fleetd.adapters.bus.client import fetch_status
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 from tests.adapters.control_story import Daemon, play, status_of

@@ -12,8 +12,8 @@ from dbus_next.constants import MessageFlag
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
-from fleetd.adapters.bus import BusCallError, Connection
-from fleetd.adapters.control_client import fetch_status, request_reload
+from fleetd.adapters.bus.client import fetch_status, request_reload
+from fleetd.adapters.bus.connection import BusCallError, Connection
 from fleetd.errors import FleetdError
 from tests.adapters.control_story import (
     ADMINS,

@@ -16,9 +16,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.bus import BusCallError, Connection
-from fleetd.adapters.control_client import _client_error, give_order
-from fleetd.adapters.control_orders import (
+from fleetd.adapters.bus.client import _client_error, give_order
+from fleetd.adapters.bus.connection import BusCallError, Connection
+from fleetd.adapters.bus.orders import (
     INSTANCES_MAX,
     ORDERS,
     BadOrderError,

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from fleetd.adapters import history_file, history_room, history_sqlite
-from fleetd.adapters.history_reader import SqliteHistorySource
+from fleetd.adapters.history import file as history_file
+from fleetd.adapters.history import retention as history_room
+from fleetd.adapters.history import writer as history_sqlite
+from fleetd.adapters.history.reader import SqliteHistorySource
 from fleetd.core.model.history import Batch, PolicyChange
 from tests.adapters.test_history_sqlite import MIB, opened, sentences, settle
 from tests.fakes import policy, strict

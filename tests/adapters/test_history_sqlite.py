@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from fleetd.adapters import history_file, history_sqlite
-from fleetd.adapters.history_reader import SqliteHistorySource
-from fleetd.adapters.history_schema import packed_samples, unpacked_samples
-from fleetd.adapters.history_sqlite import SqliteHistory
+from fleetd.adapters.history import file as history_file
+from fleetd.adapters.history import writer as history_sqlite
+from fleetd.adapters.history.reader import SqliteHistorySource
+from fleetd.adapters.history.schema import packed_samples, unpacked_samples
+from fleetd.adapters.history.writer import SqliteHistory
 from fleetd.core.model.history import Batch
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import History

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleetd.adapters.host import LinuxHost
+from fleetd.adapters.host.readings import LinuxHost
 from fleetd.core.model.facts import RenderedInstance, SystemdFacts, UnitFacts
 from fleetd.core.model.policy import Policy, Profile
 from fleetd.core.model.worker_settings import (

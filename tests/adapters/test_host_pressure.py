@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fleetd.adapters.host import LinuxHost
+from fleetd.adapters.host.readings import LinuxHost
 from fleetd.core.model.facts import CodeStamp, HostPressure
 from tests.adapters.host_files import env, made_up_root, read
 

@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge
 
-from fleetd.adapters.http import CONNECTIONS_MAX, Answer, HttpListener, Route, health_route, metrics_route
+from fleetd.adapters.http.listener import (
+    CONNECTIONS_MAX,
+    Answer,
+    HttpListener,
+    Route,
+    health_route,
+    metrics_route,
+)
 from fleetd.errors import FleetdError
 
 

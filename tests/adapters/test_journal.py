@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from fleetd.adapters import journal
-from fleetd.adapters.journal import configure, finished, level, set_level
-from fleetd.adapters.journal_outputs import (
+from fleetd.adapters.logging import journal
+from fleetd.adapters.logging.journal import configure, finished, level, set_level
+from fleetd.adapters.logging.outputs import (
     FIELDS_MAX,
     MESSAGE_BYTES_MAX,
     Journal,
@@ -274,7 +274,9 @@ def test_libraries_take_the_same_way() -> None:
     assert "<3>ValueError: y" in text
     assert "broken: '%d'" in text
     configure(stream=io.StringIO(), environ={})
-    ours = [h for h in logging.getLogger().handlers if type(h).__module__ == "fleetd.adapters.journal"]
+    ours = [
+        h for h in logging.getLogger().handlers if type(h).__module__ == "fleetd.adapters.logging.journal"
+    ]
     assert len(ours) == 1, "configured twice, heard once"
 
 

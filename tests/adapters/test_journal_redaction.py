@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetd.adapters.journal import finished
-from fleetd.adapters.journal_outputs import Prefixed, Terminal
+from fleetd.adapters.logging.journal import finished
+from fleetd.adapters.logging.outputs import Prefixed, Terminal
 
 SECRET = "hunter2-Kx9"
 
@@ -71,7 +71,7 @@ def test_any_event_can_be_sent(event: dict[str, object]) -> None:
 def test_in_a_process_of_its_own() -> None:
     """As the daemon does it: stderr is a pipe, so lines carry their priority."""
     program = (
-        "import structlog\nfrom fleetd.adapters import journal\njournal.configure()\n"
+        "import structlog\nfrom fleetd.adapters.logging import journal\njournal.configure()\n"
         "structlog.get_logger('fleetd').info('up', password='hunter2')\n"
         "import warnings; warnings.warn('careful')\n"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.mastodon_code import FILE_BYTES_MAX, FILES, CodeUnreadableError, read_code, version_in
+from fleetd.adapters.mastodon.code import FILE_BYTES_MAX, FILES, CodeUnreadableError, read_code, version_in
 
 VERSION = """# frozen_string_literal: true
 

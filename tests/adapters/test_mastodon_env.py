@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.mastodon_env import connection_settings, read_env, replica_settings
+from fleetd.adapters.mastodon.env import connection_settings, read_env, replica_settings
 from fleetd.config.connections import PostgresSettings, RedisSettings
 from fleetd.errors import ConfigError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fleetd.adapters.pgbouncer import SETTINGS_SECONDS, PgBouncerConsole
+from fleetd.adapters.database.pgbouncer import SETTINGS_SECONDS, PgBouncerConsole
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.facts import PgBouncerFacts
 from fleetd.errors import SourceUnavailableError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fleetd.adapters.pgbouncer_facts import POOLS_MAX, facts_from, settings_from
+from fleetd.adapters.database.pgbouncer import POOLS_MAX, facts_from, settings_from
 from fleetd.core.model.facts import PgBouncerFacts, PoolFacts
 
 RECORDED = Path(__file__).parent / "fixtures/pgbouncer"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from fleetd.adapters.postgres_facts import CONSUMERS_MAX, consumers_from
+from fleetd.adapters.database.postgres import CONSUMERS_MAX, consumers_from
 from fleetd.core.model.facts import Consumer
 from fleetd.errors import SourceUnavailableError
 from tests.adapters.postgres_cluster import MAX_CONNECTIONS, Cluster

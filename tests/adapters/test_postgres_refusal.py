@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.postgres_refusal import refusal
+from fleetd.adapters.database.login import refusal
 
 MESSAGES = {
     "sorry, too many clients already": "cluster",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.sd_notify import SdNotify
+from fleetd.adapters.systemd.notify import SdNotify
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from fleetd.adapters.sidekiq_redis import SidekiqRedis
+from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import KeyFault, SidekiqFacts
 from fleetd.errors import SourceUnavailableError

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from fleetd.adapters import sidekiq_redis
+from fleetd.adapters.sidekiq import reading as sidekiq_redis
 from fleetd.core.model.facts import KeyFault
 from tests.adapters.redis_server import RedisServer
 from tests.adapters.sidekiq_keys import SidekiqKeys, compact

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import redis
 
-from fleetd.adapters import sidekiq_redis
-from fleetd.adapters.sidekiq_redis import SidekiqRedis
+from fleetd.adapters.sidekiq import reading as sidekiq_redis
+from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import SidekiqFacts
 from tests.adapters.contracts import SECRET, SidekiqCheck, sidekiq_source_contract
@@ -186,7 +186,7 @@ def test_job_classes_of_the_last_whole_minute(
 
 
 def test_the_scripts_calendar_is_the_calendar(client: redis.Redis) -> None:
-    script = Path(sidekiq_redis.__file__).with_name("sidekiq_reading.lua").read_text()
+    script = Path(sidekiq_redis.__file__).with_name("reading.lua").read_text()
     body = script[script.index("local function utc(") : script.index("local function read_classes(")]
     ask = client.register_script(
         body + "\nlocal r = {}\nfor i, s in ipairs(ARGV) do r[i] = {utc(tonumber(s))} end\nreturn r"

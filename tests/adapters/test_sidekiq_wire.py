@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.sidekiq_records import FAULTS_MAX, Reading
-from fleetd.adapters.sidekiq_wire import WireError, heartbeat, oldest_age_seconds, work_entry
+from fleetd.adapters.sidekiq.formats import WireError, heartbeat, oldest_age_seconds, work_entry
+from fleetd.adapters.sidekiq.reading import FAULTS_MAX, Reading
 from fleetd.core.model.facts import KeyFault
 from tests.adapters.sidekiq_keys import compact, fixture
 

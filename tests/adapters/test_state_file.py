@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from fleetd.adapters.state_file import SIZE_BYTES_MAX, StateFile
+from fleetd.adapters.host.state_file import SIZE_BYTES_MAX, StateFile
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleetd.adapters.systemd import SystemdUnits
+from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.errors import SourceUnavailableError
 from tests.adapters.fake_systemd import FakeSystemd
 from tests.adapters.private_bus import PrivateBus, private_bus

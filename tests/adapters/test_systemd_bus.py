@@ -13,7 +13,7 @@ import pytest
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
-from fleetd.adapters.bus import NAME_HAS_NO_OWNER, BusCallError, BusLostError, Connection
+from fleetd.adapters.bus.connection import NAME_HAS_NO_OWNER, BusCallError, BusLostError, Connection
 from tests.adapters.private_bus import PrivateBus, private_bus
 
 NAME = "org.example.Echo"

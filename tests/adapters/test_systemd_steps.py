@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from dbus_next.message import Message
 
-from fleetd.adapters.bus import Connection
-from fleetd.adapters.systemd import FinishedJob, SystemdUnits
+from fleetd.adapters.bus.connection import Connection
+from fleetd.adapters.systemd.units import FinishedJob, SystemdUnits
 from fleetd.core.model.decision import Step, Verb
 from tests.adapters.fake_systemd import MANAGER, PATH, FakeSystemd
 from tests.adapters.private_bus import PrivateBus, private_bus

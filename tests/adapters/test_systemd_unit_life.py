@@ -10,9 +10,9 @@ from dbus_next.signature import Variant
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.systemd import SystemdUnits
-from fleetd.adapters.systemd_unit import ending
-from fleetd.adapters.unit_files import UnitFiles
+from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.systemd.unit_properties import ending
+from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.model.facts import UnitFacts
 from tests.adapters.fake_systemd import FakeSystemd, path_of
 from tests.adapters.private_bus import PrivateBus, private_bus

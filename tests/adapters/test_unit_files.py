@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleetd.adapters.unit_files import DROP_INS_MAX, UnitFiles
+from fleetd.adapters.host.unit_files import DROP_INS_MAX, UnitFiles
 
 TEMPLATE = "mastodon-sidekiq@.service"
 SCHEDULER = "mastodon-sidekiq-scheduler.service"

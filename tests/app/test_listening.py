@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from fleetd.adapters.clock import BoottimeClock
-from fleetd.adapters.http import HttpListener
-from fleetd.adapters.systemd import SystemdUnits
+from fleetd.adapters.host.clock import BoottimeClock
+from fleetd.adapters.http.listener import HttpListener
+from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app import listening
 from fleetd.app.listening import Listening
 from fleetd.app.places import find_places

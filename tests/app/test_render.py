@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.boot_links import BootLinks
-from fleetd.adapters.mastodon_code import CodeUnreadableError
-from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, RenderError, replace_file
+from fleetd.adapters.mastodon.code import CodeUnreadableError
+from fleetd.adapters.rendering.boot_links import BootLinks
+from fleetd.adapters.rendering.rendered_files import (
+    SETTINGS_DIRECTORY,
+    RenderedFiles,
+    RenderError,
+    replace_file,
+)
 from fleetd.app.render import main, render
 from fleetd.config import parse
 
@@ -353,7 +358,7 @@ def test_code_that_cannot_be_read_is_said_and_nothing_else_waits(
 
 
 def test_two_renders_do_not_mix(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleetd.adapters.rendered_files._LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("fleetd.adapters.rendering.rendered_files._LOCK_SECONDS", 0.0)
     with RenderedFiles(machine.root).locked(), pytest.raises(RenderError, match="Another fleetd-render"):
         machine.render()
     machine.render()

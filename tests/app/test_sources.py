@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.clock import BoottimeClock
-from fleetd.adapters.pgbouncer import PgBouncerConsole
-from fleetd.adapters.postgres import PostgresConnections
+from fleetd.adapters.database.pgbouncer import PgBouncerConsole
+from fleetd.adapters.database.postgres import PostgresConnections
+from fleetd.adapters.host.clock import BoottimeClock
 from fleetd.app.places import CREDENTIAL, Places, find_places
 from fleetd.app.sources import close_sources, exchange, open_sources
 from fleetd.config import Settings, parse

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.mastodon_code import CodeUnreadableError
-from fleetd.adapters.rendered_files import RenderedFiles
+from fleetd.adapters.mastodon.code import CodeUnreadableError
+from fleetd.adapters.rendering.rendered_files import RenderedFiles
 from fleetd.app.stamp import LOOKING_SECONDS_MAX, QUIET_SECONDS, look_on, main
 from fleetd.core.model.facts import CodeStamp
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import structs
 
-from fleetd.adapters.history_sqlite import SqliteHistory
+from fleetd.adapters.history.writer import SqliteHistory
 from fleetd.cli.bars import UNICODE
 from fleetd.cli.main import cli
 from fleetd.cli.render_history import collapsed, gaps_of, history_lines

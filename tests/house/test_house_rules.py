@@ -35,7 +35,7 @@ LAWS = {
     "daemon/observe.py": {3},
     "core/instances/drain.py": {4},
     "core/instances/lifecycle.py": {4},
-    "adapters/systemd.py": {4, 6},
+    "adapters/systemd/units.py": {4, 6},
     "daemon/loop.py": {5},
     "core/instances/host_memory.py": {6},
     "core/carry_out.py": {6},

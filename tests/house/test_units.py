@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.mastodon_code import WATCHED
+from fleetd.adapters.mastodon.code import WATCHED
 from fleetd.config import ENV_FILE_MISSING
 from fleetd.config.schema import MastodonSection
 from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit

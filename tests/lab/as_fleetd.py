@@ -9,10 +9,10 @@ import asyncio
 import json
 import sys
 
-from fleetd.adapters.bus import BusCallError
-from fleetd.adapters.control_bus import ControlBus
-from fleetd.adapters.systemd import SystemdUnits
-from fleetd.adapters.systemd_link import MANAGER, SYSTEMD_PATH
+from fleetd.adapters.bus.connection import BusCallError
+from fleetd.adapters.bus.control import ControlBus
+from fleetd.adapters.systemd.link import MANAGER, SYSTEMD_PATH
+from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.model.commands import Command
 from fleetd.core.model.decision import Step, Verb
 

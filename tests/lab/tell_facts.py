@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from fleetd.adapters.host import LinuxHost
-from fleetd.adapters.systemd import SystemdUnits
-from fleetd.adapters.unit_files import UnitFiles
+from fleetd.adapters.host.readings import LinuxHost
+from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.systemd.units import SystemdUnits
 
 
 async def main() -> None:

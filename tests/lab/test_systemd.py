@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.systemd import FinishedJob, SystemdUnits
+from fleetd.adapters.systemd.units import FinishedJob, SystemdUnits
 from fleetd.core.model.decision import Step, StepResult, Verb
 from fleetd.core.model.facts import UnitFacts
 from fleetd.errors import SourceUnavailableError

@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from fleetd.adapters.http import HttpListener
+from fleetd.adapters.http.listener import HttpListener
 from fleetd.errors import FleetdError
 
 #: A tick waits so long for an attempt; one that takes longer goes on beside the ticks.

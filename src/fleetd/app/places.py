@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from msgspec import structs
 
-from fleetd.adapters.mastodon_env import postgres_settings, read_env, redis_settings, replica_settings
+from fleetd.adapters.mastodon.env import postgres_settings, read_env, redis_settings, replica_settings
 from fleetd.app.route import Route, route
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleetd.adapters.boot_links import TARGET, BootLinks
-from fleetd.adapters.mastodon_code import WATCHED, CodeUnreadableError
-from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, unit_name
+from fleetd.adapters.mastodon.code import WATCHED, CodeUnreadableError
+from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
+from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, unit_name
 from fleetd.app.route import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fleetd.adapters.mastodon_env import postgres_settings, read_env, without_prepared_statements
+from fleetd.adapters.mastodon.env import postgres_settings, read_env, without_prepared_statements
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT
 from fleetd.core.model.facts import Value

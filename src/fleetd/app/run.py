@@ -18,14 +18,14 @@ from pathlib import Path
 import structlog
 
 from fleetd import __version__
-from fleetd.adapters import journal
-from fleetd.adapters.clock import BoottimeClock
-from fleetd.adapters.control_bus import ControlBus
-from fleetd.adapters.history_sqlite import SqliteHistory, history_path
-from fleetd.adapters.http import HttpListener, health_route, metrics_route
-from fleetd.adapters.sd_notify import SdNotify
-from fleetd.adapters.state_file import StateFile
-from fleetd.adapters.systemd import SystemdUnits
+from fleetd.adapters.bus.control import ControlBus
+from fleetd.adapters.history.writer import SqliteHistory, history_path
+from fleetd.adapters.host.clock import BoottimeClock
+from fleetd.adapters.host.state_file import StateFile
+from fleetd.adapters.http.listener import HttpListener, health_route, metrics_route
+from fleetd.adapters.logging import journal
+from fleetd.adapters.systemd.notify import SdNotify
+from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.listening import Listening
 from fleetd.app.places import Places, find_places
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources

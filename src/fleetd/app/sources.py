@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-from fleetd.adapters.host import LinuxHost
-from fleetd.adapters.pgbouncer import PgBouncerConsole
-from fleetd.adapters.postgres import PostgresConnections
-from fleetd.adapters.sidekiq_redis import SidekiqRedis
-from fleetd.adapters.systemd import SystemdUnits
-from fleetd.adapters.unit_files import UnitFiles
+from fleetd.adapters.database.pgbouncer import PgBouncerConsole
+from fleetd.adapters.database.postgres import PostgresConnections
+from fleetd.adapters.host.readings import LinuxHost
+from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.sidekiq.reading import SidekiqRedis
+from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.places import Places
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings

@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fleetd.adapters.mastodon_code import read_code
-from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, below
+from fleetd.adapters.mastodon.code import read_code
+from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, below
 from fleetd.errors import FleetdError
 
 #: An upgrade changes one file after the other. systemd starts nothing anew for what changes while this runs, so it

@@ -58,7 +58,7 @@ def read_history(file: str, since_seconds: float, *, samples: bool, apart_second
 
     `apart_seconds`: samples that are nearer to the last one than this are left out.
     """
-    from fleetd.adapters.history_reader import SqliteHistorySource
+    from fleetd.adapters.history.reader import SqliteHistorySource
 
     return SqliteHistorySource(Path(file)).read(
         time.time() - since_seconds, samples=samples, apart_seconds=apart_seconds

@@ -56,6 +56,6 @@ def _of(unit: str, run: Run) -> LastWords:
 
 
 def _without_secrets(line: str) -> str:
-    from fleetd.adapters.redaction import without_secrets
+    from fleetd.adapters.logging.redaction import without_secrets
 
     return without_secrets(line[: 4 * _LINE_CHARACTERS_MAX])[:_LINE_CHARACTERS_MAX]

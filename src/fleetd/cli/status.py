@@ -38,14 +38,14 @@ class AnswerError(FleetdError):
 
 def fetch_from_bus(timeout_seconds: float) -> str:
     """The status as JSON over the system bus; raises SourceUnavailableError when nobody answers."""
-    from fleetd.adapters.control_client import fetch_status
+    from fleetd.adapters.bus.client import fetch_status
 
     return fetch_status(timeout_seconds)
 
 
 def order_over_bus(command: Command) -> str:
     """Have fleetd obey; returns its answer, raises FleetdError with the reason when it doesn't."""
-    from fleetd.adapters.control_client import give_order
+    from fleetd.adapters.bus.client import give_order
 
     return give_order(command)
 

@@ -1,6 +1,6 @@
 """The host's decision: which numbers to start, whom to drain.
 
-Law 6 (only ours, and people first) lives here and in drift.py: a step names a number of the configuration or the
+Law 6 (only ours, and people first) lives here and in changes.py: a step names a number of the configuration or the
 scheduler, what a person stopped is not started, what a person started is not drained. Law 4 lives in drain.py.
 
 The memory handed back already holds the orders of this tick and is saved before they are carried out, so that a
@@ -34,7 +34,7 @@ def carry_out(
     memory: HostMemory,
     terms: HostTerms = HostTerms(),  # noqa: B008 (frozen)
 ) -> HostDecision:
-    """Steps for this host. `memory` has already seen this tick (drift.py, health.py, terms.py, roll.py)."""
+    """Steps for this host. `memory` has already seen this tick (changes.py, health.py, constraints.py, rollout.py)."""
     decision = HostDecision(memory)
     if instances is None:
         return decision

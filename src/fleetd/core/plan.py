@@ -1,7 +1,7 @@
 """The fleet's decision: how many instances of each profile, and what connections that claims.
 
-Law 3 lives here and in want.py: with systemd unknown there is no decision at all, because a count of what runs that
-came from nowhere would read as zero. Law 2 lives in afford.py and budget.py, law 8 in clamps.py.
+Law 3 lives here and in demand/desired.py: with systemd unknown there is no decision at all, because a count of what
+runs that came from nowhere would read as zero. Law 2 lives in capacity/, law 8 in model/decision.py.
 """
 
 from __future__ import annotations

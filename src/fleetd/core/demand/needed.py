@@ -2,7 +2,7 @@
 
 Offered load (Little's law, Operations Research 9(3), 1961): the mean number of busy threads on a queue that is
 not backed up *is* the number it needs. While a backlog shrinks, so much less comes in than is worked off. A backlog
-adds what clears it before it is late (catch_up.py; in the direction of the one-step answer of DS2, Kalavri et al.,
+adds what clears it before it is late (backlog.py; in the direction of the one-step answer of DS2, Kalavri et al.,
 OSDI 2018). Threads become instances at a planned utilisation.
 
 Law 3: a queue whose reading is unknown keeps the load it was last known to have; it is never read as idle.

@@ -82,7 +82,7 @@ class SetCount(Value, frozen=True, kw_only=True):
 
 
 class Roll(Value, frozen=True, kw_only=True):
-    """A replacement of instances, one at a time (roll.py). Keys are as in HostMemory."""
+    """A replacement of instances, one at a time (rollout.py). Keys are as in HostMemory."""
 
     cause: Literal["restart", "outdated", "memory"]
     left: dict[str, str]  # still to be replaced, in order: key to the invocation that is to go

@@ -1,0 +1,95 @@
+"""The asking side of `org.fleetd1`, for fleetctl: blocking calls with a deadline, errors as sentences."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fleetd.adapters.bus import interface as offered
+from fleetd.adapters.bus.connection import BusCallError, BusLostError, Connection
+from fleetd.adapters.bus.orders import call_of
+from fleetd.core.model.commands import Command
+from fleetd.errors import FleetdError, SourceUnavailableError
+
+
+def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None) -> str:
+    """The daemon's status as JSON of core.status.Status, for fleetctl.
+
+    Raises SourceUnavailableError when it can't be had, with the reason for the admin.
+    """
+    try:
+        [status] = _ask_fleetd("Status", timeout_seconds, bus_address)
+    except SourceUnavailableError:
+        raise
+    except FleetdError as error:
+        raise SourceUnavailableError(str(error)) from error
+    return str(status)
+
+
+def request_reload(timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> None:
+    """Have the daemon read its configuration again.
+
+    Raises SourceUnavailableError when it can't be asked, FleetdError with its reasons when it refuses.
+    """
+    _ask_fleetd("Reload", timeout_seconds, bus_address)
+
+
+def give_order(command: Command, timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> str:
+    """Have the daemon obey; returns its answer, a sentence for the admin.
+
+    Raises SourceUnavailableError when it can't be asked, FleetdError with the reason when it refuses.
+    """
+    method, arguments = call_of(command)
+    [answer] = _ask_fleetd(method, timeout_seconds, bus_address, *arguments)
+    return str(answer)
+
+
+def _ask_fleetd(
+    member: str, timeout_seconds: float, bus_address: str | None, *arguments: object
+) -> list[Any]:
+    async def ask() -> list[Any]:
+        async with asyncio.timeout(timeout_seconds):
+            connection = await Connection.open(bus_address, timeout_seconds=timeout_seconds)
+            try:
+                return await connection.call(
+                    offered.BUS_NAME,
+                    offered.MANAGER_PATH,
+                    offered.MANAGER,
+                    member,
+                    offered.METHODS[offered.MANAGER, member],
+                    *arguments,
+                    timeout_seconds=timeout_seconds,
+                )
+            finally:
+                connection.close()
+
+    try:
+        return asyncio.run(ask())
+    except TimeoutError as error:
+        raise SourceUnavailableError(f"fleetd did not answer within {timeout_seconds:g} s") from error
+    except BusLostError as error:
+        raise SourceUnavailableError(f"{error}; see systemctl status dbus") from error
+    except BusCallError as error:
+        raise _client_error(error) from error
+
+
+def _client_error(error: BusCallError) -> FleetdError:
+    if error.name in (
+        "org.freedesktop.DBus.Error.NameHasNoOwner",
+        "org.freedesktop.DBus.Error.ServiceUnknown",
+    ):
+        return SourceUnavailableError(
+            f"fleetd is not on the bus: nobody owns {offered.BUS_NAME}. See systemctl status fleetd"
+        )
+    if error.name == "org.freedesktop.DBus.Error.NoReply":
+        return SourceUnavailableError("fleetd ended before it answered. See systemctl status fleetd")
+    if error.name == offered.ERROR_NOT_READY:
+        return SourceUnavailableError(error.text)
+    if error.name == offered.ERROR_ACCESS_DENIED:  # by the bus itself, in words for programmers, or by fleetd
+        return FleetdError("only root and members of the group fleetd may do this: try sudo")
+    if error.name == offered.ERROR_UNKNOWN_METHOD:
+        return FleetdError(
+            "the fleetd that runs does not know this order, so it is not the one installed with this fleetctl:"
+            " systemctl restart fleetd (workers keep running)"
+        )
+    return FleetdError(error.text or error.name)

@@ -1,0 +1,302 @@
+"""fleetd on the bus: `org.fleetd1`, for `fleetctl`, `busctl` and `systemctl service-log-level`.
+
+Owning the name is also what keeps two fleetds off one host. Reading is open to everyone, changing to root and
+the members of the group fleetd (`admin_uid`). The bus policy in units/org.fleetd1.conf says so too, but one that is
+missing or too wide opens nothing.
+
+Replies never carry a traceback. What an unprivileged user can cause is bounded: pending changes by
+_PENDING_MAX, unsent replies by the connection, and the status is encoded once per tick, not once per call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from dbus_next.constants import MessageFlag
+from dbus_next.message import Message
+from dbus_next.signature import Variant
+
+from fleetd.adapters.bus import interface as offered
+from fleetd.adapters.bus import orders
+from fleetd.adapters.bus.connection import BusCallError, BusLostError, Connection
+from fleetd.adapters.bus.interface import CallRefusedError
+from fleetd.core.model.commands import Command
+from fleetd.core.model.status import Status
+from fleetd.errors import FleetdError, SourceUnavailableError
+
+ADMIN_GROUP = "fleetd"
+
+_log = structlog.get_logger(__name__)
+_CONNECT_DEADLINE_SECONDS = 5.0
+_CHANGE_DEADLINE_SECONDS = 30.0
+_PENDING_MAX = 16
+_DO_NOT_QUEUE = 4
+_PRIMARY_OWNER = 1
+_ALREADY_OWNER = 4
+
+#: Does something for the user with this id, and returns the answer if there is one.
+_Change = Callable[[int], Coroutine[Any, Any, str | None]]
+
+
+class ControlBus:
+    """The service side. Call :meth:`ensure` each tick.
+
+    `status`: the last tick's status, None before the first. `reload`: read the configuration again; raises
+    FleetdError with the reasons when it is refused. `order`: carry out what a person wants; returns the answer,
+    raises FleetdError with the reason when it is refused. `log_level`, `set_log_level`: one of
+    interface.LOG_LEVELS. `admin_group`: who may change things, besides root.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        status: Callable[[], Status | None],
+        reload: Callable[[], Awaitable[None]],
+        order: Callable[[Command], Awaitable[str]],
+        log_level: Callable[[], str],
+        set_log_level: Callable[[str], None],
+        log_target: str = "journal",
+        admin_group: str = ADMIN_GROUP,
+        bus_address: str | None = None,
+    ) -> None:
+        self._status = status
+        self._reload = reload
+        self._order = order
+        self._set_log_level = set_log_level
+        self._admin_group = admin_group
+        self._bus_address = bus_address
+        self._properties: dict[str, dict[str, Callable[[], str]]] = {
+            offered.MANAGER: {"Version": lambda: version},
+            offered.LOG_CONTROL: {
+                "LogLevel": log_level,
+                "LogTarget": lambda: log_target,
+                "SyslogIdentifier": lambda: "fleetd",
+            },
+        }
+        self._connection: Connection | None = None
+        self._changes: set[asyncio.Task[None]] = set()
+        self._encoded: tuple[Status, str] | None = None
+
+    async def ensure(self) -> None:
+        """Be on the bus: connects and takes the name where that is not so; else costs nothing.
+
+        Raises SourceUnavailableError while the bus can't be reached (try again next tick) and FleetdError when
+        fleetd must not run: another one owns the name, or the bus policy does not let this user own it.
+        """
+        if self._connection is not None and self._connection.connected:
+            return
+        self._connection = None
+        try:
+            async with asyncio.timeout(_CONNECT_DEADLINE_SECONDS):
+                self._connection = await self._own_name()
+        except TimeoutError as error:
+            raise SourceUnavailableError(
+                f"the system bus did not answer within {_CONNECT_DEADLINE_SECONDS:g} s;"
+                " see systemctl status dbus"
+            ) from error
+        except BusLostError as error:
+            raise SourceUnavailableError(f"{error}; see systemctl status dbus") from error
+        except BusCallError as error:
+            if error.name == offered.ERROR_ACCESS_DENIED:
+                raise FleetdError(
+                    f"the bus does not let this user own {offered.BUS_NAME}: see that org.fleetd1.conf is in"
+                    " /etc/dbus-1/system.d and that fleetd runs as user fleetd (systemctl start fleetd)"
+                ) from error
+            raise SourceUnavailableError(f"the bus refused: {error.text} ({error.name})") from error
+
+    async def close(self) -> None:
+        """Leave the bus, which gives up the name."""
+        for change in list(self._changes):
+            change.cancel()
+        await asyncio.gather(*self._changes, return_exceptions=True)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _own_name(self) -> Connection:
+        connection = await Connection.open(self._bus_address, on_call=self._call_came)
+        try:
+            [reply] = await connection.call_bus("RequestName", "su", offered.BUS_NAME, _DO_NOT_QUEUE)
+            if reply in (_PRIMARY_OWNER, _ALREADY_OWNER):
+                return connection
+            who = ""
+            with contextlib.suppress(BusCallError):
+                [pid] = await connection.call_bus("GetConnectionUnixProcessID", "s", offered.BUS_NAME)
+                who = f" (pid {pid})"
+        except BaseException:
+            connection.close()
+            raise
+        connection.close()
+        raise FleetdError(
+            f"another fleetd runs on this host{who}: it owns {offered.BUS_NAME} on the bus. Stop it first"
+        )
+
+    def _call_came(self, message: Message) -> Message | None:
+        try:
+            return self._answer(message)
+        except CallRefusedError as refused:
+            return Message.new_error(message, refused.name, str(refused))
+        except Exception:
+            _log.exception("a call on the bus could not be answered", member=message.member)
+            return Message.new_error(
+                message, offered.ERROR_FAILED, "fleetd could not answer; its journal says why"
+            )
+
+    def _answer(self, message: Message) -> Message | None:
+        """The reply, or None for one that comes later."""
+        interface = message.interface or offered.INTERFACE_OF_MEMBER.get(message.member, "")
+        signature = offered.METHODS.get((interface, message.member))
+        if message.path not in offered.INTROSPECTION:
+            raise CallRefusedError(offered.ERROR_UNKNOWN_OBJECT, f"fleetd has no object {message.path}")
+        if signature is None or (interface == offered.MANAGER and message.path != offered.MANAGER_PATH):
+            raise CallRefusedError(
+                offered.ERROR_UNKNOWN_METHOD, f"{message.path} has no method {interface}.{message.member}"
+            )
+        if message.signature != signature:
+            raise CallRefusedError(offered.ERROR_INVALID_ARGS, f"{message.member} takes ({signature})")
+        match message.member:
+            case "Status":
+                return Message.new_method_return(message, "s", [self._status_json()])
+            case "Introspect":
+                return Message.new_method_return(message, "s", [offered.INTROSPECTION[message.path]])
+            case "GetMachineId":
+                machine_id = Path("/etc/machine-id").read_text().strip()
+                return Message.new_method_return(message, "s", [machine_id])
+            case "Get":
+                value = self._properties_of(message)[self._property_name(message)]()
+                return Message.new_method_return(message, "v", [Variant("s", value)])
+            case "GetAll":
+                values = {name: Variant("s", get()) for name, get in self._properties_of(message).items()}
+                return Message.new_method_return(message, "a{sv}", [values])
+            case "Reload":
+                self._change(message, self._carry_out_reload)
+            case "Set":
+                level = self._log_level_to_set(message)
+                self._change(message, lambda _uid: self._carry_out_log_level(level))
+            case method if method in orders.ORDERS:
+                command = self._command_of(message)
+                self._change(message, lambda uid: self._carry_out_order(uid, command))
+            case _:  # Ping
+                return Message.new_method_return(message)
+        return None
+
+    def _status_json(self) -> str:
+        status = self._status()
+        if status is None:
+            raise CallRefusedError(
+                offered.ERROR_NOT_READY, "fleetd has just started: no tick is finished yet"
+            )
+        if self._encoded is None or self._encoded[0] is not status:
+            self._encoded = (status, msgspec.json.encode(status).decode())
+        return self._encoded[1]
+
+    def _properties_of(self, message: Message) -> dict[str, Callable[[], str]]:
+        here = {offered.MANAGER_PATH: offered.MANAGER, offered.LOG_CONTROL_PATH: offered.LOG_CONTROL}
+        interface = message.body[0]
+        if interface == "":  # any: an object has one interface with properties
+            interface = here.get(message.path, "")
+        if interface != here.get(message.path):
+            raise CallRefusedError(
+                offered.ERROR_UNKNOWN_INTERFACE, f"{message.path} has no properties of {message.body[0]!r}"
+            )
+        return self._properties[interface]
+
+    def _property_name(self, message: Message) -> str:
+        name = str(message.body[1])
+        if name not in self._properties_of(message):
+            raise CallRefusedError(offered.ERROR_UNKNOWN_PROPERTY, f"{message.path} has no property {name!r}")
+        return name
+
+    def _log_level_to_set(self, message: Message) -> str:
+        name = self._property_name(message)
+        if name != "LogLevel":
+            raise CallRefusedError(offered.ERROR_READ_ONLY, f"{name} can't be set")
+        level = message.body[2].value
+        if message.body[2].signature != "s" or level not in offered.LOG_LEVELS:
+            raise CallRefusedError(
+                offered.ERROR_INVALID_ARGS, f"LogLevel is one of {', '.join(offered.LOG_LEVELS)}"
+            )
+        return str(level)
+
+    def _command_of(self, message: Message) -> Command:
+        try:
+            return orders.command_of(message.member, message.body)
+        except orders.BadOrderError as error:
+            raise CallRefusedError(offered.ERROR_INVALID_ARGS, str(error)) from error
+
+    async def _carry_out_order(self, uid: int, command: Command) -> str:
+        """One line says who ordered what, and what became of it."""
+        outcome = "given up"
+        try:
+            outcome = answer = await self._order(command)
+        except FleetdError as refused:
+            outcome = f"refused: {refused}"
+            raise
+        finally:
+            _log.info(f"ordered by uid {uid}: {orders.described(command)} — {outcome}", by_uid=uid)
+        return answer
+
+    async def _carry_out_reload(self, _uid: int) -> None:
+        await self._reload()
+
+    async def _carry_out_log_level(self, level: str) -> None:
+        self._set_log_level(level)
+
+    def _change(self, message: Message, change: _Change) -> None:
+        """Carry out a change and reply later: who sent it must be asked first."""
+        if len(self._changes) >= _PENDING_MAX:
+            raise CallRefusedError(offered.ERROR_LIMITS, "too many changes at once; try again")
+        if self._connection is None:
+            raise CallRefusedError(offered.ERROR_NOT_READY, "fleetd is not ready yet; try again")
+        task = asyncio.create_task(self._change_and_reply(self._connection, message, change))
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+
+    async def _change_and_reply(self, connection: Connection, message: Message, change: _Change) -> None:
+        try:
+            uid = await admin_uid(connection, message.sender, self._admin_group)
+            answer = await asyncio.wait_for(change(uid), _CHANGE_DEADLINE_SECONDS)
+            body = [] if answer is None else [answer]
+            reply = Message.new_method_return(message, "s" * len(body), body)
+        except CallRefusedError as refused:
+            reply = Message.new_error(message, refused.name, str(refused))
+        except FleetdError as refused:
+            reply = Message.new_error(message, offered.ERROR_REFUSED, str(refused))
+        except (BusCallError, BusLostError):
+            return  # the sender or the bus has gone: nobody to tell
+        except TimeoutError:
+            sentence = f"not finished within {_CHANGE_DEADLINE_SECONDS:g} s; the journal tells how it went"
+            reply = Message.new_error(message, offered.ERROR_TIMEOUT, sentence)
+        except Exception:
+            _log.exception("a change over the bus failed", member=message.member)
+            sentence = "fleetd could not do it; its journal says why"
+            reply = Message.new_error(message, offered.ERROR_FAILED, sentence)
+        if not message.flags & MessageFlag.NO_REPLY_EXPECTED:
+            connection.send(reply)
+
+
+async def admin_uid(connection: Connection, sender: str, group: str) -> int:
+    """The uid of `sender`, who is root or in `group`; raises CallRefusedError for anybody else.
+
+    The groups are those of the process itself, so no directory is asked. Raises BusCallError when the sender has gone.
+    """
+    [credentials] = await connection.call_bus("GetConnectionCredentials", "s", sender)
+    uid = int(credentials["UnixUserID"].value)
+    groups = credentials["UnixGroupIDs"].value if "UnixGroupIDs" in credentials else []
+    try:
+        admins = grp.getgrnam(group).gr_gid
+    except KeyError:
+        admins = None
+    if uid != 0 and admins not in groups:
+        raise offered.CallRefusedError(
+            offered.ERROR_ACCESS_DENIED, f"only root and members of group {group} may do this"
+        )
+    return uid

@@ -1,0 +1,277 @@
+"""PgBouncer's client slots and pools, read from its admin console (port PgBouncerSource).
+
+The console is the database `pgbouncer` for users in `stats_users` or `admin_users`. It knows the simple query
+protocol only, one command a query ("SHOW LISTS; SHOW POOLS" is an invalid command), so a reading is three round trips:
+LISTS, POOLS and DATABASES; what changes with a reload only, CONFIG and USERS, is asked on connecting and once a
+minute. Each takes PgBouncer 0.1 to 0.3 ms (benchmarks/connections_watch.md).
+
+What was feared:
+- Reading the server behind it instead: a query through PgBouncer takes a server connection from Mastodon's pool, and
+  waits in line for it just when the line is the news.
+- The console is let in beyond `max_client_conn`, so being let in says nothing about room: the numbers do.
+- Load, a hung server, secrets: see connection.py.
+
+What its rows say:
+- SHOW LISTS `used_clients` counts every client, those of the console too; SHOW CONFIG `max_client_conn` limits it for
+  everybody but the console.
+- The most a pool may hold (server.c, objects.c): the user's `pool_size` where SHOW USERS has one (1.23), else the
+  database's; and `reserve_pool` (1.24: `reserve_pool_size`) unless `reserve_pool_timeout` is 0; never more than the
+  database's `max_connections` and the user's `max_user_connections`, of which 0 is none.
+- 1.24 limits clients by database (`max_client_connections`) and by user (`max_user_client_connections`), too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import psycopg
+
+from fleetd.adapters.database.connection import Connection, KeptConnection, Row
+from fleetd.adapters.database.login import Login
+from fleetd.config.connections import CONSOLE, PostgresSettings
+from fleetd.core.model.facts import PgBouncerFacts, PoolFacts, Value
+from fleetd.errors import SourceUnavailableError
+
+SETTINGS_SECONDS = 60.0
+_NO_CONSOLE = (
+    "{where} does not answer as the console of PgBouncer 1.18 to 1.25 does{lacking}: is that PgBouncer? If Mastodon "
+    'reaches Postgres directly, set connections.through = "postgres"'
+)
+
+
+class PgBouncerConsole:
+    """Reads the console at `settings` (its dbname does not matter).
+
+    `mastodon`: database and user that the workers connect with. `monotonic`: seconds, for the pauses between attempts
+    to connect and the age of the settings.
+    """
+
+    def __init__(
+        self,
+        settings: PostgresSettings,
+        *,
+        mastodon: tuple[str, str],
+        monotonic: Callable[[], float],
+        deadline_seconds: float = 3.0,
+    ) -> None:
+        self._login = Login(
+            msgspec.structs.replace(settings, dbname=CONSOLE), deadline_seconds, kind="pgbouncer"
+        )
+        self._mastodon = mastodon
+        self._monotonic = monotonic
+        self._settings: ConsoleSettings | None = None
+        self._settings_from: Connection | None = None
+        self._settings_seconds = 0.0
+        self._last_good: PgBouncerFacts | None = None
+        self._kept = KeptConnection(
+            self._login,
+            count=self._count,
+            refuses=self._refuses,
+            monotonic=monotonic,
+            deadline_seconds=deadline_seconds,
+        )
+
+    async def read(self) -> PgBouncerFacts:
+        """One reading within the deadline; `refused` when PgBouncer takes no more clients of Mastodon's.
+
+        Raises SourceUnavailableError with a sentence when it can't be had.
+        """
+        facts = await self._kept.read()
+        if facts is not None:
+            self._last_good = facts
+            return facts
+        if self._last_good is not None:
+            return msgspec.structs.replace(self._last_good, refused=True)
+        return PgBouncerFacts(
+            client_limit_connections=0,
+            client_connections=0,
+            own_connections=0,
+            pools=(),
+            mastodon=self._mastodon,
+            refused=True,
+        )
+
+    async def close(self) -> None:
+        """Closes the connection; a read after this opens a new one."""
+        await self._kept.close()
+
+    async def _count(self, connection: Connection) -> PgBouncerFacts:
+        try:
+            settings = await self._current_settings(connection)
+            lists = await _show(connection, "LISTS")
+            pools = await _show(connection, "POOLS")
+            databases = await _show(connection, "DATABASES")
+            return facts_from(settings, lists, pools, databases, self._mastodon)
+        except (KeyError, TypeError, ValueError, StopIteration, psycopg.ProgrammingError) as error:
+            lacking = f" ({error})" if isinstance(error, KeyError) else ""
+            raise SourceUnavailableError(
+                _NO_CONSOLE.format(where=self._login.where, lacking=lacking)
+            ) from None
+
+    async def _current_settings(self, connection: Connection) -> ConsoleSettings:
+        now = self._monotonic()
+        known = self._settings if self._settings_from is connection else None
+        if known is None or now - self._settings_seconds >= SETTINGS_SECONDS:
+            known = settings_from(await _show(connection, "CONFIG"), await _show(connection, "USERS"))
+            self._settings, self._settings_from, self._settings_seconds = known, connection, now
+        return known
+
+    def _refuses(self, error: psycopg.Error) -> bool:
+        text = self._login.clean(error)
+        user = self._login.user
+        if "not allowed" in text and "connections" not in text:
+            raise SourceUnavailableError(
+                f"{self._login.where} lets {user} not look at its console: add it in pgbouncer.ini, stats_users = "
+                f"'{user}', and RELOAD; or name another user, who also needs a line in auth_file, under [pgbouncer]"
+            )
+        if "does not exist" in text:
+            raise SourceUnavailableError(_NO_CONSOLE.format(where=self._login.where, lacking=""))
+        if "max_user_client_connections" in text and user != self._mastodon[1]:
+            raise SourceUnavailableError(
+                f"{self._login.where} refuses fleetd's own login, whose user is at its max_user_client_connections: "
+                "raise it, or name another user under [pgbouncer]"
+            )
+        if "max_db_client_connections" in text:
+            raise SourceUnavailableError(
+                f"{self._login.where} refuses fleetd's own login, because max_db_client_connections clients are at "
+                "its console: close some, or add fleetd's user to admin_users"
+            )
+        return "no more connections allowed" in text or "client connections exceeded" in text
+
+
+async def _show(connection: Connection, what: str) -> list[Row]:
+    async with connection.cursor() as cursor:
+        await cursor.execute(f"SHOW {what}".encode())
+        return await cursor.fetchall()
+
+
+#: Bounds for what a wildcard may bring; Mastodon's own pool is always kept.
+POOLS_MAX = 256
+NAME_LENGTH_MAX = 128  # theirs
+
+
+class ConsoleSettings(Value, frozen=True, kw_only=True):
+    """What changes with a reload of PgBouncer only: SHOW CONFIG and SHOW USERS."""
+
+    config: dict[str, str]
+    users: dict[str, Row]
+
+    def number(self, key: str) -> int:
+        """A whole number of the configuration; 0 where this version lacks it (1.25: `12.5` for some times)."""
+        return math.ceil(float(self.config.get(key) or 0))
+
+
+def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
+    """Raises KeyError or ValueError for what is no answer of PgBouncer's console."""
+    settings = ConsoleSettings(
+        config={row["key"]: str(row["value"] if row["value"] is not None else "") for row in config},
+        users={row["name"]: row for row in users},
+    )
+    if not settings.number("max_client_conn"):
+        raise KeyError("max_client_conn")
+    return settings
+
+
+def facts_from(
+    settings: ConsoleSettings,
+    lists: list[Row],
+    pools: list[Row],
+    databases: list[Row],
+    mastodon: tuple[str, str],
+) -> PgBouncerFacts:
+    """Raises KeyError, TypeError or ValueError for what is no answer of PgBouncer's console."""
+    known = {row["name"]: row for row in databases}
+    database, login = mastodon
+    # `user=` in [databases] makes every client of the database use one pool, of that user.
+    user = known.get(database, {}).get("force_user") or login
+    used = next(int(row["items"]) for row in lists if row["list"] == "used_clients")
+    read = [
+        _pool(settings, row, known.get(row["database"], {})) for row in pools if row["database"] != CONSOLE
+    ]
+    read.sort(key=lambda pool: ((pool.database, pool.user) != (database, user), -pool.client_connections))
+    return PgBouncerFacts(
+        client_limit_connections=_client_limit(
+            settings, used, read, known.get(database, {}), (database, login)
+        ),
+        client_connections=used,
+        own_connections=1,
+        pools=tuple(read[:POOLS_MAX]),
+        mastodon=(_shown(database), _shown(user)),
+    )
+
+
+def _pool(settings: ConsoleSettings, row: Row, database: Row) -> PoolFacts:
+    return PoolFacts(
+        database=_shown(row["database"]),
+        user=_shown(row["user"]),
+        client_connections=int(row["cl_active"]) + int(row["cl_waiting"]),
+        waiting_clients=int(row["cl_waiting"]),
+        longest_wait_seconds=int(row["maxwait"]) + int(row.get("maxwait_us") or 0) / 1e6,
+        active_servers=int(row["sv_active"]),
+        server_connections=sum(int(v) for k, v in row.items() if k.startswith("sv_") and v is not None),
+        size_connections=_size(settings, database, settings.users.get(row["user"], {})),
+    )
+
+
+def _size(settings: ConsoleSettings, database: Row, user: Row) -> int:
+    """The most server connections a pool may hold; where nothing bounds it, one a client."""
+    size = _first(database, "pool_size", default=settings.number("default_pool_size"))
+    # 1.23 to 1.25 repeat the row above for a user without a size of its own, so this only ever lowers it.
+    size = _least(size, _first(user, "pool_size", default=0))
+    if size and settings.number("reserve_pool_timeout"):
+        size += _first(
+            database, "reserve_pool_size", "reserve_pool", default=settings.number("reserve_pool_size")
+        )
+    return _least(
+        size,
+        _first(database, "max_connections", default=settings.number("max_db_connections")),
+        _first(user, "max_user_connections", default=settings.number("max_user_connections")),
+    ) or settings.number("max_client_conn")
+
+
+def _client_limit(
+    settings: ConsoleSettings, used: int, pools: list[PoolFacts], database: Row, mastodon: tuple[str, str]
+) -> int:
+    """max_client_conn, or what Mastodon's database and user may have, in terms of all clients: outsiders on top."""
+    name, login = mastodon
+    of_database = _first(database, "current_client_connections", default=0)
+    # Clients count for the user they log in as; a pool of a forced user doesn't name that, so in doubt it is this one.
+    of_user = sum(pool.client_connections for pool in pools if login == pool.user or name == pool.database)
+    user = settings.users.get(login, {})
+    limits = [settings.number("max_client_conn")]
+    for limit, counted in (
+        (
+            _first(database, "max_client_connections", default=settings.number("max_db_client_connections")),
+            of_database,
+        ),
+        (
+            _first(
+                user, "max_user_client_connections", default=settings.number("max_user_client_connections")
+            ),
+            of_user,
+        ),
+    ):
+        if limit:
+            limits.append(limit + max(0, used - counted))
+    return min(limits)
+
+
+def _least(*limits: int) -> int:
+    """The least of those that are set; 0: none is."""
+    return min((limit for limit in limits if limit), default=0)
+
+
+def _shown(name: str) -> str:
+    """Foreign text for a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in name[:NAME_LENGTH_MAX])
+
+
+def _first(row: Row, *names: str, default: int) -> int:
+    """The first of these columns that is there and filled (1.24 pads some with blanks)."""
+    for name in names:
+        value = row.get(name)
+        if value is not None and str(value).strip():
+            return int(value)
+    return default

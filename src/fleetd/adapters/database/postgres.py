@@ -1,0 +1,299 @@
+"""Connections of a Postgres cluster, read over one kept connection (port DatabaseSource): the primary, or a replica.
+
+What was feared, and where it is met:
+- A reading that looks like room and is none. Rows of other roles are counted as clients when Postgres hides their
+  kind (see QUERY): never an undercount. The numbers of a standby where the primary is meant, or of a missing role,
+  are refused.
+- "Too many clients" (SQLSTATE 53300) is an answer, not a failure: headroom is zero.
+- Load, a hung server, secrets: see connection.py.
+
+Who takes a slot of max_connections: client backends (walsenders, autovacuum and background workers have slots of
+their own since PostgreSQL 12). What counts towards rolconnlimit and datconnlimit: walsenders, and for the database
+autovacuum workers, too (procarray.c, CountUserBackends and CountDBConnections: all but background workers).
+
+Privileges: `datid`, `usename` and `application_name` of every row are shown to every role; `backend_type`, `state`
+and `client_addr` of other roles' rows only with pg_monitor or pg_read_all_stats. A filter on those undercounts in
+silence. So a row that has a database and hides its kind is counted as a client: an upper bound, too high by other
+roles' parallel workers and logical walsenders at most, and exact with the privilege. A client still logging in is not
+in the view at all (up to PostgreSQL 17): that is what `reserve` is for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import psycopg
+import structlog
+
+from fleetd.adapters.database.connection import Connection, KeptConnection, Row
+from fleetd.adapters.database.login import Login, refusal
+from fleetd.config.connections import PostgresSettings
+from fleetd.core.model.facts import Consumer, DatabaseFacts, Value
+from fleetd.core.model.identity import APPLICATION_NAME_PREFIX
+from fleetd.errors import SourceUnavailableError
+
+_log = structlog.get_logger("fleetd.postgres")
+
+_TOO_MANY_CONNECTIONS = "53300"
+
+#: Before the first good reading there are no numbers; `refused` alone counts then.
+_NEVER_COUNTED = DatabaseFacts(
+    max_connections=0,
+    reserved_connections=0,
+    role_limit_connections=None,
+    database_limit_connections=None,
+    client_connections=0,
+    role_connections=0,
+    database_connections=0,
+    worker_connections={},
+    own_connections=0,
+    refused=True,
+)
+
+
+class PostgresConnections:
+    """Reads how many connections Mastodon's role can still open.
+
+    `mastodon_role`, `mastodon_database`: whose limits bind, when fleetd logs in with a role or database of its own;
+    None: the ones it logs in with. `standby`: this is a replica, which is usually in recovery (and read all the same
+    where it is not: people try their settings so). `monotonic`: seconds, for the pauses between attempts to connect.
+    """
+
+    def __init__(
+        self,
+        settings: PostgresSettings,
+        *,
+        monotonic: Callable[[], float],
+        mastodon_role: str | None = None,
+        mastodon_database: str | None = None,
+        standby: bool = False,
+        deadline_seconds: float = 3.0,
+    ) -> None:
+        self._login = Login(settings, deadline_seconds, kind="replica" if standby else "postgres")
+        self._role = mastodon_role
+        self._database = mastodon_database
+        self._standby = standby
+        self._deadline_seconds = deadline_seconds
+        self._last_good: DatabaseFacts | None = None
+        self._said_upper_bound = False
+        self._kept = KeptConnection(
+            self._login,
+            count=self._count,
+            refuses=self._refuses,
+            monotonic=monotonic,
+            deadline_seconds=deadline_seconds,
+        )
+
+    async def read(self) -> DatabaseFacts:
+        """One reading within the deadline; `refused` when Postgres takes no more clients (SQLSTATE 53300).
+
+        Raises SourceUnavailableError with a sentence when the count can't be had.
+        """
+        facts = await self._kept.read()
+        if facts is not None:
+            self._last_good = facts
+            return facts
+        if self._last_good is None:
+            return _NEVER_COUNTED
+        return msgspec.structs.replace(self._last_good, refused=True)
+
+    async def close(self) -> None:
+        """Closes the connection; a read after this opens a new one."""
+        await self._kept.close()
+
+    async def _count(self, connection: Connection) -> DatabaseFacts:
+        row: Row | None = None
+        async with connection.cursor() as cursor:
+            await cursor.execute(QUERY, query_parameters(self._role, self._database, self._deadline_seconds))
+            while row is None:
+                if cursor.description is not None:
+                    row = await cursor.fetchone()
+                elif not cursor.nextset():
+                    break
+        counted = facts_from(row, self._login.where, standby=self._standby)
+        if isinstance(counted, SourceUnavailableError):
+            raise counted
+        self._say_upper_bound(counted)
+        return counted.facts
+
+    def _say_upper_bound(self, counted: Counted) -> None:
+        if counted.facts.exact or self._said_upper_bound:
+            return
+        self._said_upper_bound = True
+        _log.warning(
+            f"{self._login.where} hides the kind of other roles' connections from this role; every one is counted as "
+            f"a client, which may be too many. To count exactly: GRANT pg_monitor TO {counted.user}",
+        )
+
+    def _refuses(self, error: psycopg.Error) -> bool:
+        which = refusal(str(error))
+        if which is None:
+            return error.sqlstate == _TOO_MANY_CONNECTIONS
+        if (which == "role" and self._role not in (None, self._login.user)) or (
+            which == "database" and self._database not in (None, self._login.database)
+        ):
+            raise SourceUnavailableError(
+                f"{self._login.where} refuses fleetd's own login, whose {which} is at its connection limit: raise it "
+                f"(ALTER {which.upper()} … CONNECTION LIMIT)"
+            )
+        return True
+
+
+#: Names of ours that are told apart; workers beyond that count as others, which is the careful side.
+WORKER_NAMES_MAX = 512
+#: Others that are told apart, most connections first; the rest is one more.
+CONSUMERS_MAX = 12
+CONSUMER_WORD_LENGTH_MAX = 40
+
+#: One round trip. SET LOCAL inside a transaction, and no startup option: PgBouncer refuses those, and a plain SET
+#: through it would stick to a server connection that Mastodon uses next.
+QUERY = """
+BEGIN READ ONLY;
+SET LOCAL statement_timeout = %(timeout_milliseconds)s;
+WITH target AS (
+  SELECT coalesce(%(role)s::name, current_user) AS role,
+         coalesce(%(database)s::name, current_database()) AS database
+), activity AS (
+  SELECT usename, datname, application_name, client_addr, state, wait_event_type, backend_type,
+         backend_type IS NULL AND datid IS NOT NULL AS hidden
+  FROM pg_catalog.pg_stat_activity
+), seen AS (
+  SELECT usename, application_name, hidden,
+         backend_type = 'client backend' OR hidden AS client,
+         backend_type IN ('client backend', 'walsender', 'autovacuum worker') OR hidden AS limited,
+         usename = target.role AS of_role,
+         datname = target.database AS of_database,
+         application_name = 'fleetd' AND usename = current_user AND datname = current_database() AS own,
+         datname = target.database AND left(application_name, length(%(prefix)s)) = %(prefix)s AS worker,
+         CASE WHEN hidden THEN 'an unknown address' ELSE coalesce(host(client_addr), 'the local socket') END AS address,
+         state = 'active' AS active,
+         hidden OR state = 'disabled' AS secret,
+         wait_event_type IN ('Lock', 'LWLock', 'IO', 'BufferPin') AS stalled
+  FROM activity, target
+), workers AS (
+  SELECT application_name, count(*) AS connections
+  FROM seen WHERE client AND worker
+  GROUP BY application_name ORDER BY connections DESC, application_name LIMIT %(names_max)s
+), consumers AS (
+  SELECT usename, address, application_name, count(*) AS connections
+  FROM seen WHERE client AND worker IS NOT TRUE AND own IS NOT TRUE
+  GROUP BY usename, address, application_name
+  ORDER BY connections DESC, usename, address, application_name LIMIT %(consumers_max)s
+), mastodon AS (
+  SELECT count(*) FILTER (WHERE active) AS active,
+         count(*) FILTER (WHERE active AND stalled) AS stalled,
+         count(*) FILTER (WHERE secret) AS secret
+  FROM seen WHERE client AND of_role AND of_database AND own IS NOT TRUE
+), totals AS (
+  SELECT count(*) FILTER (WHERE client) AS clients,
+         count(*) FILTER (WHERE limited AND of_role) AS of_role,
+         count(*) FILTER (WHERE limited AND of_database) AS of_database,
+         count(*) FILTER (WHERE hidden) AS hidden,
+         count(*) FILTER (WHERE client AND own) AS own
+  FROM seen
+)
+SELECT
+  pg_is_in_recovery() AS in_recovery,
+  current_user AS own_user,
+  target.role AS role,
+  target.database AS database,
+  current_setting('max_connections')::int AS max_connections,
+  current_setting('superuser_reserved_connections')::int
+    + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved_connections,
+  (SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = target.role) AS role_limit,
+  (SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = target.database) AS database_limit,
+  totals.*,
+  (SELECT coalesce(json_object_agg(application_name, connections), '{}') FROM workers) AS workers,
+  (SELECT coalesce(json_agg(json_build_array(usename, address, application_name, connections)), '[]')
+     FROM consumers) AS consumers,
+  CASE WHEN secret = 0 THEN active END AS active,
+  CASE WHEN secret = 0 THEN stalled END AS stalled
+FROM target, totals, mastodon;
+COMMIT
+"""
+
+
+def query_parameters(role: str | None, database: str | None, timeout_seconds: float) -> dict[str, Any]:
+    """Parameters of QUERY; None: the role or database of the login."""
+    return {
+        "role": role,
+        "database": database,
+        "timeout_milliseconds": max(1, int(timeout_seconds * 1000)),
+        "prefix": APPLICATION_NAME_PREFIX,
+        "names_max": WORKER_NAMES_MAX,
+        "consumers_max": CONSUMERS_MAX,
+    }
+
+
+class Counted(Value, frozen=True, kw_only=True):
+    """A good count, and the role that was asked as."""
+
+    facts: DatabaseFacts
+    user: str
+
+
+def facts_from(
+    row: dict[str, Any] | None, where: str, *, standby: bool = False
+) -> Counted | SourceUnavailableError:
+    """The facts in the query's row, or why its numbers are not those that were asked for."""
+    if row is None:
+        return SourceUnavailableError(f"{where} gave no row: is that really Postgres?")
+    if row["in_recovery"] and not standby:
+        return SourceUnavailableError(
+            f"{where} is a standby (in recovery): its connections are not the primary's. Point fleetd at the primary"
+        )
+    if row["role_limit"] is None:
+        return SourceUnavailableError(
+            f"{where} has no role {row['role']}: check the configured Mastodon role"
+        )
+    if row["database_limit"] is None:
+        return SourceUnavailableError(
+            f"{where} has no database {row['database']}: check the configured Mastodon database"
+        )
+    workers = dict(json.loads(row["workers"]))
+    return Counted(
+        facts=DatabaseFacts(
+            max_connections=row["max_connections"],
+            reserved_connections=row["reserved_connections"],
+            role_limit_connections=_limit(row["role_limit"]),
+            database_limit_connections=_limit(row["database_limit"]),
+            client_connections=row["clients"],
+            role_connections=row["of_role"],
+            database_connections=row["of_database"],
+            worker_connections=workers,
+            own_connections=row["own"],
+            consumers=consumers_from(
+                json.loads(row["consumers"]),
+                row["clients"] - sum(workers.values()) - row["own"],
+            ),
+            exact=row["hidden"] == 0,
+            active_backends=row["active"],
+            stalled_backends=row["stalled"],
+        ),
+        user=row["own_user"],
+    )
+
+
+def consumers_from(groups: list[list[Any]], others_connections: int) -> tuple[Consumer, ...]:
+    """Named [role, address, application name, connections]; what they leave of all others is one more."""
+    named = [Consumer(name=_consumer(*words), connections=count) for *words, count in groups]
+    rest = others_connections - sum(consumer.connections for consumer in named)
+    return (*named, *([Consumer(name="others", connections=rest)] if rest > 0 else []))
+
+
+def _consumer(role: str | None, address: str, application: str | None) -> str:
+    name = f"{plain(role) if role else 'a dropped role'} from {address}"
+    return f"{name} ({plain(application)})" if application else name
+
+
+def plain(text: str) -> str:
+    """Foreign text for a terminal: no control characters, not too long."""
+    shown = "".join(c if c.isprintable() else "?" for c in text[: CONSUMER_WORD_LENGTH_MAX + 1])
+    return shown if len(shown) <= CONSUMER_WORD_LENGTH_MAX else f"{shown[: CONSUMER_WORD_LENGTH_MAX - 1]}…"
+
+
+def _limit(value: int) -> int | None:
+    return None if value < 0 else value

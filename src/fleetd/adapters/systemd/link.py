@@ -1,0 +1,192 @@
+"""The way to systemd over the bus: connected, subscribed, following; and found again after it went away.
+
+What was feared: a restart of dbus-daemon loses the connection, every match rule and the subscription; a
+daemon-reexec changes systemd's unique name and answers calls in flight with NoReply; a call while nobody owns
+the name must fail and not be queued for an activation that never comes; signals forged by another user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeVar
+
+from dbus_next.message import Message
+
+from fleetd.adapters.bus.connection import DBUS, NAME_HAS_NO_OWNER, BusCallError, BusLostError, Connection
+
+SYSTEMD: Final = "org.freedesktop.systemd1"
+SYSTEMD_PATH: Final = "/org/freedesktop/systemd1"
+MANAGER: Final = "org.freedesktop.systemd1.Manager"
+SERVICE: Final = "org.freedesktop.systemd1.Service"
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+
+_ATTEMPTS = 3  # a restart of the bus shows twice: the connection is lost, then systemd is not there yet
+_FOLLOWED_PATHS_MAX = 200  # dbus-daemon allows a connection 512 match rules
+
+#: Error names that say: systemd re-executes itself, or the bus has only just been restarted.
+SYSTEMD_GONE: Final = frozenset(
+    {
+        NAME_HAS_NO_OWNER,
+        "org.freedesktop.DBus.Error.ServiceUnknown",
+        "org.freedesktop.DBus.Error.NoReply",
+        "org.freedesktop.DBus.Error.Disconnected",
+    }
+)
+
+T = TypeVar("T")
+
+
+class SystemdLink:
+    """Calls to systemd and signals from it.
+
+    `on_signal` gets JobRemoved and Reloading of the manager and PropertiesChanged of the followed paths, each
+    checked to come from systemd. `on_new_systemd` is called when what was known may be of another systemd.
+    """
+
+    def __init__(
+        self,
+        bus_address: str | None,
+        *,
+        on_signal: Callable[[Message], None],
+        on_new_systemd: Callable[[], None],
+        timeout_seconds: float,
+    ) -> None:
+        self._bus_address = bus_address
+        self._on_signal = on_signal
+        self._on_new_systemd = on_new_systemd
+        self._timeout_seconds = timeout_seconds
+        self._paths: tuple[str, ...] = ()
+        self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
+        self._owner = ""  # systemd's unique name on the bus; "": it is not there
+        self._owner_came = asyncio.Event()
+        self._subscribed = False
+
+    @property
+    def systemd_present(self) -> bool:
+        """Whether systemd was on the bus when we last heard."""
+        return bool(self._owner)
+
+    def follow(self, unit_paths: Iterable[str]) -> None:
+        """Follow these units from the next call on; beyond 200, only by JobRemoved and full readings."""
+        self._paths = tuple(unit_paths)[:_FOLLOWED_PATHS_MAX]
+        self.drop()  # the match rules name the paths
+
+    def drop(self) -> None:
+        """Give up the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._owner_changed("")
+
+    async def asking(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and again when systemd or the bus went away under the question, at most three times in all.
+
+        For questions only: an order must not be given twice. Waits for systemd to come back, so the caller sets
+        the deadline. Raises BusLostError, BusCallError.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await question()
+            except BusLostError:
+                continue
+            except BusCallError as error:
+                if error.name not in SYSTEMD_GONE:
+                    raise
+                await self._owner_came.wait()
+        return await question()
+
+    async def call(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *body: object,
+        reply_signature: str | None = None,
+    ) -> list[Any]:
+        """One call to systemd; raises as Connection.call does."""
+        connection = await self._ready()
+        return await connection.call(
+            SYSTEMD,
+            path,
+            interface,
+            member,
+            signature,
+            *body,
+            reply_signature=reply_signature,
+            timeout_seconds=self._timeout_seconds,
+        )
+
+    async def _ready(self) -> Connection:
+        async with self._connecting:
+            connection = self._connection
+            if connection is None or not connection.connected:
+                connection = await self._connect()
+            if not self._owner:
+                raise BusCallError(NAME_HAS_NO_OWNER, "systemd is not on the bus")
+            if not self._subscribed:
+                await self._subscribe(connection)
+            return connection
+
+    async def _connect(self) -> Connection:
+        self.drop()
+        connection = await Connection.open(
+            self._bus_address, on_signal=self._signal_came, timeout_seconds=self._timeout_seconds
+        )
+        try:
+            for rule in self._match_rules():
+                await connection.call_bus("AddMatch", "s", rule)
+            try:
+                [owner] = await connection.call_bus("GetNameOwner", "s", SYSTEMD)
+                self._owner_changed(owner)
+            except BusCallError as error:
+                if error.name != NAME_HAS_NO_OWNER:
+                    raise
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _match_rules(self) -> list[str]:
+        systemd = f"type='signal',sender='{SYSTEMD}'"
+        return [
+            f"type='signal',sender='{DBUS}',interface='{DBUS}',member='NameOwnerChanged',arg0='{SYSTEMD}'",
+            f"{systemd},interface='{MANAGER}',member='JobRemoved'",
+            f"{systemd},interface='{MANAGER}',member='Reloading'",
+            *(
+                f"{systemd},interface='{PROPERTIES}',member='PropertiesChanged',path='{path}'"
+                for path in self._paths
+            ),
+        ]
+
+    async def _subscribe(self, connection: Connection) -> None:
+        self._subscribed = True  # before the call, so that an owner that changes during it wins
+        try:
+            await connection.call(
+                SYSTEMD, SYSTEMD_PATH, MANAGER, "Subscribe", timeout_seconds=self._timeout_seconds
+            )
+        except BaseException as error:
+            if isinstance(error, BusCallError) and error.name == "org.freedesktop.systemd1.AlreadySubscribed":
+                return
+            self._subscribed = False
+            raise
+
+    def _signal_came(self, message: Message) -> None:
+        if message.sender == DBUS:
+            if message.member == "NameOwnerChanged" and message.body[0] == SYSTEMD:
+                self._owner_changed(message.body[2])
+        elif self._owner and message.sender == self._owner:
+            self._on_signal(message)
+        # else: anybody may send a signal straight to us that looks like systemd's
+
+    def _owner_changed(self, owner: str) -> None:
+        self._owner = owner
+        self._subscribed = False
+        if owner:
+            self._owner_came.set()
+        else:
+            self._owner_came.clear()
+        self._on_new_systemd()

@@ -1,0 +1,110 @@
+"""What systemd says about one unit, and how it says no, as values and sentences.
+
+Sources: org.freedesktop.systemd1(5), interfaces Manager, Unit and Service; systemd's bus-common-errors.h.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from fleetd.adapters.bus.connection import BusCallError
+from fleetd.adapters.systemd.link import SYSTEMD_GONE, SYSTEMD_PATH
+from fleetd.core.model.decision import Step, StepResult
+from fleetd.core.model.facts import UnitFacts
+
+#: One row of ListUnitsByPatterns: name, description, load, active, sub, following, path, job id, type, path.
+UnitRow = list[Any]
+UNIT_ROWS_SIGNATURE: Final = "a(ssssssouso)"
+
+#: The unit was unloaded between the list and the question: it is inactive.
+UNIT_UNLOADED: Final = frozenset(
+    {"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.systemd1.NoSuchUnit"}
+)
+
+
+def unit_path(name: str) -> str:
+    """The object path of a unit: all but ASCII letters and digits become _xx (sd_bus_path_encode)."""
+    escaped = "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):02x}" for c in name)
+    return f"{SYSTEMD_PATH}/unit/{escaped}"
+
+
+#: ExecMainCode of a process that a signal ended (waitid(2)): CLD_KILLED, CLD_DUMPED.
+_ENDED_BY_SIGNAL: Final = frozenset({2, 3})
+_SIGNAL_MAX: Final = 64
+
+
+def ending(code: object, status: object) -> int | None:
+    """The signal that ended a main process, 0: none, it exited; None: it has not ended (or this is nonsense).
+
+    From ExecMainCode and ExecMainStatus, which tell of the latest main process.
+    """
+    if not isinstance(code, int) or not isinstance(status, int) or code <= 0:
+        return None
+    return status if code in _ENDED_BY_SIGNAL and 0 < status <= _SIGNAL_MAX else 0
+
+
+class SeenUnit(msgspec.Struct, frozen=True):
+    """A unit's properties as last read; only its age grows until something changes."""
+
+    facts: UnitFacts
+    changed_seconds: float  # CLOCK_MONOTONIC
+
+    @classmethod
+    def from_properties(cls, name: str, properties: dict[str, Any]) -> SeenUnit:
+        """From a GetAll of all interfaces; raises LookupError, TypeError or ValueError on nonsense."""
+        facts = UnitFacts(
+            name=name,
+            load_state=str(properties["LoadState"]),
+            active_state=str(properties["ActiveState"]),
+            sub_state=str(properties["SubState"]),
+            result=str(properties["Result"]),
+            main_pid=int(properties["MainPID"]),
+            restarts=int(properties["NRestarts"]),
+            invocation_id=bytes(properties["InvocationID"]).hex(),
+            control_group=str(properties["ControlGroup"]),
+            need_daemon_reload=bool(properties["NeedDaemonReload"]),
+        )
+        return cls(facts, int(properties["StateChangeTimestampMonotonic"]) / 1_000_000)
+
+    def agrees_with(self, row: UnitRow) -> bool:
+        return [self.facts.load_state, self.facts.active_state, self.facts.sub_state] == row[2:5]
+
+    def at(self, now_seconds: float) -> UnitFacts:
+        age_seconds = max(0.0, now_seconds - self.changed_seconds)
+        return msgspec.structs.replace(self.facts, state_age_seconds=age_seconds)
+
+
+_POLKIT = (
+    "polkit does not let fleetd do this. See that 50-fleetd.rules is in /etc/polkit-1/rules.d and that polkit"
+    " runs (journalctl -u polkit)"
+)
+_REFUSALS = {
+    "org.freedesktop.DBus.Error.AccessDenied": _POLKIT,
+    "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired": _POLKIT,
+    "org.freedesktop.systemd1.NoSuchUnit": (
+        "systemd has no such unit. Install fleetd's unit files and run systemctl daemon-reload"
+    ),
+    "org.freedesktop.systemd1.LoadFailed": "its unit file can't be loaded. See systemctl status",
+    "org.freedesktop.systemd1.BadUnitSetting": "its unit file has a bad setting. Run systemd-analyze verify",
+    "org.freedesktop.systemd1.UnitMasked": "it is masked. systemctl unmask lets it start again",
+    "org.freedesktop.systemd1.TransactionIsDestructive": (
+        "it is being stopped (or the host shuts down), and a start does not cancel a stop"
+    ),
+    "org.freedesktop.systemd1.ShuttingDown": "the host is shutting down",
+}
+
+
+def refusal(step: Step, error: BusCallError) -> StepResult:
+    """An error reply to a step as a sentence for the operator."""
+    what = f"{step.verb} {step.unit}"
+    if error.name in _REFUSALS:
+        sentence = f"{what}: {_REFUSALS[error.name]}. systemd says: {error.text}"
+        return StepResult(step=step, result="refused", sentence=sentence)
+    if error.name in SYSTEMD_GONE:
+        sentence = f"{what}: systemd went away; the next readings show whether it happened"
+        return StepResult(step=step, result="failed", sentence=sentence)
+    return StepResult(
+        step=step, result="failed", sentence=f"{what}: systemd says: {error.text} ({error.name})"
+    )

@@ -1,0 +1,292 @@
+"""systemd over D-Bus: what our units are doing, and start, stop and quiet for them.
+
+Laws that this module could break:
+- law 4 (no job is lost): the only signal it can send is SIGTSTP, only to the main process, and only once the
+  unit is active, because a process that still boots loses it. A stop is systemd's ordinary stop with the unit's
+  own timeout. A start never cancels a stop that runs (mode "fail").
+- law 6 (only ours): every unit name comes from the configured numbers; any other is refused before the bus is
+  asked, and none but ours is ever reported.
+
+How it follows: each reading is one ListUnitsByPatterns, which is the truth about states, so that no lost signal
+can hide one. The costlier properties are read again for a unit whose state differs from what we saw or that a
+signal named (a quick restart looks the same in the list), and for all after daemon-reload and daemon-reexec, every
+60 s, and when a unit file changed on disk, because only they say that systemd has not read it yet. How a main process
+ended is gone from them once systemd has started the next, so the signal that told it is remembered. UnitNew and
+UnitRemoved are left alone on purpose: reading the properties of an unloaded unit loads and unloads it, and following
+that would go round for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import msgspec
+from dbus_next.message import Message
+
+from fleetd.adapters.bus.connection import BusCallError, BusLostError
+from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.systemd.link import MANAGER, PROPERTIES, SERVICE, SYSTEMD_PATH, SystemdLink
+from fleetd.adapters.systemd.unit_properties import (
+    UNIT_ROWS_SIGNATURE,
+    UNIT_UNLOADED,
+    SeenUnit,
+    UnitRow,
+    ending,
+    refusal,
+    unit_path,
+)
+from fleetd.core.model.decision import SCHEDULER_UNIT, Step, StepResult, instance_unit
+from fleetd.core.model.facts import SystemdFacts
+from fleetd.errors import SourceUnavailableError
+
+_UNIT_PATTERNS = ["mastodon-sidekiq@*.service", SCHEDULER_UNIT]
+_FULL_READING_SECONDS = 60.0
+_FINISHED_JOBS_MAX = 256
+_NONSENSE = (LookupError, TypeError, ValueError, AttributeError)
+
+
+class FinishedJob(msgspec.Struct, frozen=True):
+    """A systemd job on one of our units that ended, whoever asked for it.
+
+    `result` is systemd's word (done, canceled, timeout, failed, dependency, skipped); done is not "running".
+    """
+
+    unit: str
+    result: str
+
+
+class SystemdUnits:
+    """ports.UnitControl over the system bus (or the one at `bus_address`).
+
+    `numbers`: the configured instance numbers. `scheduler`: whether the scheduler unit is ours as well.
+    `monotonic_seconds`: CLOCK_MONOTONIC, the clock of systemd's own timestamps. `unit_files`: those that this systemd
+    loads; None: its word on them is all there is.
+    """
+
+    def __init__(
+        self,
+        numbers: Iterable[int],
+        *,
+        scheduler: bool = True,
+        bus_address: str | None = None,
+        unit_files: UnitFiles | None = None,
+        monotonic_seconds: Callable[[], float] = time.monotonic,
+        read_deadline_seconds: float = 5.0,
+        step_deadline_seconds: float = 10.0,
+    ) -> None:
+        self._monotonic_seconds = monotonic_seconds
+        self._read_deadline_seconds = read_deadline_seconds
+        self._step_deadline_seconds = step_deadline_seconds
+        self._units: dict[str, int | Literal["scheduler"]] = {}
+        self._names_by_path: dict[str, str] = {}
+        self._seen: dict[str, SeenUnit] = {}
+        self._outdated: set[str] = set()  # units whose properties must be read again
+        self._all_outdated = True
+        # By unit: the signal that ended its last main process; 0: it exited.
+        self._endings: dict[str, int] = {}
+        self._unit_files = unit_files
+        self._files_seen: tuple[object, ...] = ()
+        self._full_reading_at_seconds = 0.0
+        self._finished: deque[FinishedJob] = deque(maxlen=_FINISHED_JOBS_MAX)
+        self._link = SystemdLink(
+            bus_address,
+            on_signal=self._signal_came,
+            on_new_systemd=self._follow_anew,
+            timeout_seconds=max(read_deadline_seconds, step_deadline_seconds),
+        )
+        self.reconfigure(numbers, scheduler=scheduler)
+
+    def reconfigure(self, numbers: Iterable[int], *, scheduler: bool = True) -> None:
+        """Take other instance numbers; the next reading has those."""
+        self._units = {SCHEDULER_UNIT: "scheduler"} if scheduler else {}
+        self._units |= {instance_unit(number): number for number in sorted(set(numbers))}
+        self._names_by_path = {unit_path(name): name for name in self._units}
+        self._link.follow(self._names_by_path)
+
+    async def read(self) -> SystemdFacts:
+        """Our units as systemd has them now.
+
+        Rides out a daemon-reload, a daemon-reexec and a restart of the bus where they fit into the read
+        deadline; else raises SourceUnavailableError.
+        """
+        try:
+            async with asyncio.timeout(self._read_deadline_seconds):
+                return await self._link.asking(self._read)
+        except TimeoutError as error:
+            why = "did not answer" if self._link.systemd_present else "was not on the bus"
+            self._link.drop()
+            raise SourceUnavailableError(
+                f"systemd {why} for {self._read_deadline_seconds:g} s; see systemctl status dbus"
+            ) from error
+        except BusLostError as error:
+            raise SourceUnavailableError(f"systemd can't be read: {error}") from error
+        except BusCallError as error:
+            raise SourceUnavailableError(f"systemd can't be read: {error.text} ({error.name})") from error
+        except _NONSENSE as error:
+            raise SourceUnavailableError(
+                f"systemd's answer can't be understood ({type(error).__name__}: {error})"
+            ) from error
+
+    async def carry_out(self, step: Step) -> StepResult:
+        """Hand one step to systemd: "done" once systemd took it, not once it is finished. Raises nothing."""
+        unit = step.unit
+        if unit not in self._units:
+            sentence = f"{unit} is not a unit that the configuration names; fleetd touches no other"
+            return StepResult(step=step, result="refused", sentence=sentence)
+        self._outdated.add(unit)
+        try:
+            async with asyncio.timeout(self._step_deadline_seconds):
+                return await self._carry_out(step)
+        except TimeoutError:
+            self._link.drop()
+            sentence = (
+                f"{step.verb} {unit}: systemd did not answer within {self._step_deadline_seconds:g} s;"
+                " the next readings show whether it happened"
+            )
+            return StepResult(step=step, result="timeout", sentence=sentence)
+        except BusCallError as error:
+            return refusal(step, error)
+        except BusLostError as error:
+            sentence = f"{step.verb} {unit}: {error}; the next readings show whether it happened"
+            return StepResult(step=step, result="failed", sentence=sentence)
+        except _NONSENSE as error:
+            sentence = f"{step.verb} {unit}: systemd's answer can't be understood ({error})"
+            return StepResult(step=step, result="failed", sentence=sentence)
+
+    def finished_jobs(self) -> tuple[FinishedJob, ...]:
+        """The jobs on our units that ended since this was last asked, oldest first, the last 256 at most."""
+        jobs = tuple(self._finished)
+        self._finished.clear()
+        return jobs
+
+    async def close(self) -> None:
+        self._link.drop()
+
+    async def _read(self) -> SystemdFacts:
+        rows = await self._list(_UNIT_PATTERNS)
+        now = self._monotonic_seconds()
+        if self._unit_files is not None and self._files_seen != (files := self._unit_files.signature()):
+            self._files_seen = files
+            self._all_outdated = True
+        if self._all_outdated or now - self._full_reading_at_seconds >= _FULL_READING_SECONDS:
+            self._all_outdated = False
+            self._outdated.update(rows)
+            self._full_reading_at_seconds = now
+        self._outdated &= rows.keys()
+        self._endings = {name: ended for name, ended in self._endings.items() if name in rows}
+        seen: dict[str, SeenUnit] = {}
+        for name, row in rows.items():
+            unit = self._seen.get(name)
+            if unit is None or name in self._outdated or not unit.agrees_with(row):
+                unit = await self._properties(name, row)
+            if unit is not None:
+                seen[name] = unit
+        self._seen = seen
+        facts = {self._units[name]: unit.at(now) for name, unit in seen.items()}
+        return SystemdFacts(
+            instances={number: unit for number, unit in facts.items() if number != "scheduler"},
+            scheduler=facts.get("scheduler"),
+        )
+
+    async def _list(self, patterns: list[str]) -> dict[str, UnitRow]:
+        """Those of our units that are loaded, by name."""
+        [rows] = await self._link.call(
+            SYSTEMD_PATH,
+            MANAGER,
+            "ListUnitsByPatterns",
+            "asas",
+            [],
+            patterns,
+            reply_signature=UNIT_ROWS_SIGNATURE,
+        )
+        return {row[0]: row for row in rows if row[0] in self._units}
+
+    async def _properties(self, name: str, row: UnitRow) -> SeenUnit | None:
+        self._outdated.discard(name)  # before the question, so that a signal during it marks the unit again
+        try:
+            [variants] = await self._link.call(row[6], PROPERTIES, "GetAll", "s", "", reply_signature="a{sv}")
+            unit = self._unit(name, {key: variant.value for key, variant in variants.items()})
+            self._seen[name] = unit  # now, because this reading may still fail at the next unit
+            return unit
+        except BusCallError as error:
+            if error.name in UNIT_UNLOADED:
+                return None
+            self._outdated.add(name)
+            raise
+        except BaseException:
+            self._outdated.add(name)
+            raise
+
+    def _unit(self, name: str, properties: dict[str, Any]) -> SeenUnit:
+        unit = SeenUnit.from_properties(name, properties)
+        self._note_ending(name, properties["ExecMainCode"], properties["ExecMainStatus"])
+        unread = self._unit_files is not None and self._unit_files.lacks(name, properties["DropInPaths"])
+        facts = msgspec.structs.replace(
+            unit.facts,
+            killed_by_signal=self._endings.get(name, 0),
+            need_daemon_reload=unit.facts.need_daemon_reload or unread,
+        )
+        return msgspec.structs.replace(unit, facts=facts)
+
+    def _note_ending(self, name: str, code: object, status: object) -> None:
+        ended = ending(code, status)
+        if ended is not None:
+            self._endings[name] = ended
+
+    async def _carry_out(self, step: Step) -> StepResult:
+        unit = step.unit
+        rows = await self._link.asking(lambda: self._list([unit]))
+        state = rows[unit][3] if unit in rows else "inactive"
+        if step.verb == "start":
+            if state in ("active", "activating", "reloading"):
+                return StepResult(step=step, result="skipped", sentence=f"{unit} is {state} already")
+            if state == "failed":
+                # Past its start limit systemd would refuse it, and its result does not always say so.
+                await self._order("ResetFailedUnit", "s", unit)
+            await self._order("StartUnit", "ss", unit, "fail")
+        elif step.verb == "stop":
+            if state in ("inactive", "failed"):
+                return StepResult(step=step, result="skipped", sentence=f"{unit} does not run")
+            await self._order("StopUnit", "ss", unit, "replace")  # ends a boot under way, too
+        elif step.verb == "quiet":
+            if state not in ("active", "reloading"):
+                sentence = f"{unit} is {state}; a quiet before it serves would be lost"
+                return StepResult(step=step, result="refused", sentence=sentence)
+            await self._order("KillUnit", "ssi", unit, "main", int(signal.SIGTSTP))
+        else:
+            sentence = f"{step.verb!r} is nothing that fleetd does to a unit"
+            return StepResult(step=step, result="refused", sentence=sentence)
+        return StepResult(step=step, result="done", sentence=f"systemd took the {step.verb} of {unit}")
+
+    async def _order(self, method: str, signature: str, *arguments: object) -> None:
+        """One change, asked for once: a reading tells whether one without an answer was carried out."""
+        await self._link.call(SYSTEMD_PATH, MANAGER, method, signature, *arguments)
+
+    def _signal_came(self, message: Message) -> None:
+        """Only notes what to read again, so that no storm of signals costs more than one reading."""
+        if message.member == "JobRemoved" and message.signature == "uoss":
+            _, _, unit, result = message.body
+            if unit in self._units:
+                self._outdated.add(unit)
+                self._finished.append(FinishedJob(unit, result))
+        elif message.member == "PropertiesChanged" and message.path in self._names_by_path:
+            name = self._names_by_path[message.path]
+            self._outdated.add(name)
+            if message.signature == "sa{sv}as" and message.body[0] == SERVICE:
+                changed = {key: variant.value for key, variant in message.body[1].items()}
+                self._note_ending(name, changed.get("ExecMainCode"), changed.get("ExecMainStatus"))
+        elif message.member == "Reloading":
+            self._everything_outdated()
+
+    def _follow_anew(self) -> None:
+        """Signals may have been missed."""
+        self._endings.clear()
+        self._everything_outdated()
+
+    def _everything_outdated(self) -> None:
+        self._all_outdated = True
