@@ -6,8 +6,9 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from fleetd.simulate.run import POLICIES, Outcome, simulate
-from fleetd.simulate.trace import load_trace
+from fleetd.simulate.run import POLICIES, simulate
+from fleetd.simulate.scoring.outcome import Outcome
+from fleetd.simulate.trace.trace import load_trace
 
 TRACES = Path(__file__).with_name("traces")
 #: Who has fewer late jobs counts as better only if it takes no more than this times fleetd's instance-hours.

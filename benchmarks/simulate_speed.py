@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetd.simulate.run import RIVALS, simulate
-from fleetd.simulate.trace import load_trace
+from fleetd.simulate.trace.trace import load_trace
 
 TRACES = Path(__file__).with_name("traces")
 DAYS = ("calm-day", "day-and-night", "seven-queues")

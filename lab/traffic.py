@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from fleetd.simulate.arrivals import arrivals
-from fleetd.simulate.queues import SimQueue
-from fleetd.simulate.trace import Trace, parse_trace
+from fleetd.simulate.trace.arrivals import arrivals
+from fleetd.simulate.trace.trace import Trace, parse_trace
+from fleetd.simulate.world.queues import SimQueue
 from lab import load
 from lab.host import Host
 from lab.load import CLASSES, Job, Load, Loader

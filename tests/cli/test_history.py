@@ -18,7 +18,7 @@ from fleetd.cli.main import cli
 from fleetd.cli.render_history import collapsed, gaps_of, history_lines
 from fleetd.cli.render_replay import error_sentence
 from fleetd.core.model.history import Batch, Entry, Recording, Spell
-from fleetd.simulate.replay import Doubt, FleetError, QueueError, Waits
+from fleetd.simulate.replay.replay import Doubt, FleetError, QueueError, Waits
 from tests.adapters.test_history_sqlite import settle
 from tests.histories import entry
 from tests.simulate.recorded import recorded
@@ -304,10 +304,10 @@ def test_differences_within_fleetds_own_error_are_marked(
     new = tmp_path / "new.toml"
     new.write_text(NEW)
     coarse = FleetError(instance_seconds_share=-0.9, starts=-40)
-    monkeypatch.setattr("fleetd.simulate.replay.fleet_error", lambda *_: coarse)
+    monkeypatch.setattr("fleetd.simulate.replay.replay.fleet_error", lambda *_: coarse)
     said = plain(fleetctl("replay", "--file", file, "--config", new))
     assert "comes out 90% below the instance-hours it truly used, with 40 starts fewer" in said
     assert "(means nothing)" in said
     assert " ~" in said
-    monkeypatch.setattr("fleetd.simulate.replay.fleet_error", lambda *_: None)
+    monkeypatch.setattr("fleetd.simulate.replay.replay.fleet_error", lambda *_: None)
     assert "The configuration changed in that time" in plain(fleetctl("replay", "--file", file))

@@ -13,9 +13,8 @@ from fleetd.cli.main import cli
 from fleetd.config import parse
 from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigProblem
-from fleetd.simulate.configured import configured
 from fleetd.simulate.run import policy_of
-from fleetd.simulate.trace import parse_trace
+from fleetd.simulate.trace.trace import configured, parse_trace
 
 TRACE = """
 name = "small"

@@ -105,7 +105,7 @@ def test_no_module_that_orders_units_is_left_out() -> None:
     found = {
         str(path.relative_to(ROOT / "src/fleetd"))
         for path in (ROOT / "src/fleetd").rglob("*.py")
-        if path.parent.name != "simulate"  # its units are not real, and its checks watch the same laws
+        if "simulate" not in path.parts  # its units are not real, and its checks watch the same laws
         if re.search(r"\bStep\(verb=|\.carry_out\(", path.read_text())
     }
     assert found <= set(LAWS)

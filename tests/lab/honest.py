@@ -13,9 +13,9 @@ from statistics import fmean
 from msgspec import structs
 
 from fleetd import config
-from fleetd.simulate.queues import SINGLE_FROM_SECONDS
 from fleetd.simulate.run import policy_of, run_fleetd
-from fleetd.simulate.trace import Trace, load_trace
+from fleetd.simulate.trace.trace import Trace, load_trace
+from fleetd.simulate.world.queues import SINGLE_FROM_SECONDS
 from lab import records, traffic
 from lab.waiting import wait_until
 from tests.lab.agreement import (

@@ -9,8 +9,8 @@ from msgspec import structs
 
 from benchmarks.beside_sidekiq import HEADING, replaced
 from fleetd import config
-from fleetd.simulate.arrivals import arrivals
 from fleetd.simulate.run import policy_of
+from fleetd.simulate.trace.arrivals import arrivals
 from lab import traffic
 from tests.lab import honest
 from tests.lab.agreement import (

@@ -10,10 +10,10 @@ from fleetd.core.model.history import Recording
 from fleetd.daemon.journalist import Journalist
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
-from fleetd.simulate.daemon import SimulatedDaemon
 from fleetd.simulate.run import policy_of
-from fleetd.simulate.trace import Trace
-from fleetd.simulate.world import World
+from fleetd.simulate.trace.trace import Trace
+from fleetd.simulate.world.daemon import SimulatedDaemon
+from fleetd.simulate.world.world import World
 from tests.fake_history import FakeHistory
 
 #: Some day, in Unix seconds.

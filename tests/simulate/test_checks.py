@@ -8,13 +8,13 @@ import pytest
 
 from fleetd.core.model.decision import Step
 from fleetd.core.model.policy import Policy
-from fleetd.simulate.checks import LawChecks
-from fleetd.simulate.rival import Rival
-from fleetd.simulate.rivals import Static
+from fleetd.simulate.policies.rival import Rival
+from fleetd.simulate.policies.rivals import Static
+from fleetd.simulate.policies.steering import Steering
 from fleetd.simulate.run import policy_of, run_rival
-from fleetd.simulate.steering import Steering
-from fleetd.simulate.trace import Trace
-from fleetd.simulate.world import World
+from fleetd.simulate.scoring.laws import LawChecks
+from fleetd.simulate.trace.trace import Trace
+from fleetd.simulate.world.world import World
 from tests.simulate.worlds import queue, trace, world
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.simulate.laravel import Laravel, Pool, drain_workers
-from fleetd.simulate.world import World
+from fleetd.simulate.policies.laravel import Laravel, Pool, drain_workers
+from fleetd.simulate.world.world import World
 from tests.simulate.worlds import queue, trace, world
 
 PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 10\ninstances = 20\nmin = 1\n'

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.simulate.plot import PROFILE_COLOURS, QUEUE_COLOURS, draw
-from fleetd.simulate.plot_arrivals import LEVEL_JOBS_MIN, levels
-from fleetd.simulate.run import POLICIES, Curve, Outcome, Spread, policy_of, simulate
-from fleetd.simulate.score import QueueScore, Score
-from fleetd.simulate.svg import INK, PAPER
-from fleetd.simulate.trace import Trace
+from fleetd.simulate.plot.arrivals import LEVEL_JOBS_MIN, levels
+from fleetd.simulate.plot.picture import PROFILE_COLOURS, QUEUE_COLOURS, draw
+from fleetd.simulate.plot.svg import INK, PAPER
+from fleetd.simulate.run import POLICIES, policy_of, simulate
+from fleetd.simulate.scoring.outcome import Curve, Outcome, Spread
+from fleetd.simulate.scoring.score import QueueScore, Score
+from fleetd.simulate.trace.trace import Trace
 from tests.simulate.worlds import queue, trace
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from fleetd.core.model.history import PolicyChange, QueueSample, Recording, Sample
-from fleetd.simulate.arrivals import arrivals
-from fleetd.simulate.reconstruct import Reconstruction, reconstruct, with_policy
-from fleetd.simulate.replay import run_as_recorded, run_under, under
+from fleetd.simulate.replay.reconstruct import Reconstruction, reconstruct, with_policy
+from fleetd.simulate.replay.replay import run_as_recorded, run_under, under
+from fleetd.simulate.replay.timeline import RecordingError
 from fleetd.simulate.run import policy_of
-from fleetd.simulate.score import queue_scores
-from fleetd.simulate.timeline import RecordingError
-from fleetd.simulate.trace import Trace, parse_trace, value_at
-from fleetd.simulate.trace_text import trace_text
-from fleetd.simulate.world import World
+from fleetd.simulate.scoring.score import queue_scores
+from fleetd.simulate.trace.arrivals import arrivals
+from fleetd.simulate.trace.text import trace_text
+from fleetd.simulate.trace.trace import Trace, parse_trace, value_at
+from fleetd.simulate.world.world import World
 from tests.simulate.recorded import BEGIN, recorded
 from tests.simulate.worlds import queue, trace
 

@@ -6,10 +6,10 @@ import pytest
 from msgspec import structs
 
 from fleetd.core.model.history import PolicyChange
-from fleetd.simulate.arrivals import arrivals
-from fleetd.simulate.begin import apart_seconds, from_calm
-from fleetd.simulate.reconstruct import reconstruct
-from fleetd.simulate.replay import Ages, _error
+from fleetd.simulate.replay.reconstruct import reconstruct
+from fleetd.simulate.replay.replay import Ages, _error
+from fleetd.simulate.replay.timeline import apart_seconds, from_calm
+from fleetd.simulate.trace.arrivals import arrivals
 from tests.simulate.recorded import recorded
 from tests.simulate.worlds import queue, trace
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.simulate.laravel import Laravel
-from fleetd.simulate.rival import Rival, true_rate
-from fleetd.simulate.rivals import Hpa, Judoscale, KedaLength, Nomad, Static
-from fleetd.simulate.world import World
+from fleetd.simulate.policies.laravel import Laravel
+from fleetd.simulate.policies.rival import Rival, true_rate
+from fleetd.simulate.policies.rivals import Hpa, Judoscale, KedaLength, Nomad, Static
+from fleetd.simulate.world.world import World
 from tests.simulate.worlds import queue, trace, world
 
 PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 10\ninstances = 20\nmin = 1\n'

@@ -9,21 +9,13 @@ import pytest
 from fleetd.core.model.decision import Step
 from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError
-from fleetd.simulate.checks import LawChecks
-from fleetd.simulate.daemon import SimulatedDaemon
-from fleetd.simulate.report import document
-from fleetd.simulate.run import (
-    POLICIES,
-    Recorder,
-    SimulationError,
-    policy_of,
-    run_fleetd,
-    run_oracle,
-    simulate,
-)
-from fleetd.simulate.score import reversals
-from fleetd.simulate.trace import Trace
-from fleetd.simulate.yardsticks import ORACLE_MARGINS
+from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS
+from fleetd.simulate.run import POLICIES, SimulationError, policy_of, run_fleetd, run_oracle, simulate
+from fleetd.simulate.scoring.laws import LawChecks
+from fleetd.simulate.scoring.outcome import Recorder, document
+from fleetd.simulate.scoring.score import reversals
+from fleetd.simulate.trace.trace import Trace
+from fleetd.simulate.world.daemon import SimulatedDaemon
 from tests.simulate.worlds import PROFILE, queue, trace, world
 
 SURGE = queue("default", "[[0, 10], [600, 10], [900, 150], [1200, 150], [1220, 10]]") + queue(

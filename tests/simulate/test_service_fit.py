@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetd.simulate.service_age import Seen, seconds_of, share_and_slope
-from fleetd.simulate.service_fit import Fit, Window, fitted
+from fleetd.simulate.replay.service_fit import Fit, Seen, Window, fitted, seconds_of, share_and_slope
 
 
 def window(done: float, busy: dict[str, float], again: dict[str, float] | None = None) -> Window:

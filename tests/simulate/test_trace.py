@@ -10,7 +10,7 @@ import pytest
 
 from fleetd.errors import ConfigError
 from fleetd.simulate.run import policy_of, run_fleetd
-from fleetd.simulate.trace import load_trace, parse_trace, value_at
+from fleetd.simulate.trace.trace import load_trace, parse_trace, value_at
 
 ROOT = Path(__file__).parents[2]
 

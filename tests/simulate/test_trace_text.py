@@ -8,8 +8,8 @@ from msgspec import structs
 
 from fleetd.config.schema import ProfileSection
 from fleetd.core.model.policy import Profile
-from fleetd.simulate.trace import Fault, QueueTraffic, Trace, load_trace, parse_trace
-from fleetd.simulate.trace_text import trace_text
+from fleetd.simulate.trace.text import trace_text
+from fleetd.simulate.trace.trace import Fault, QueueTraffic, Trace, load_trace, parse_trace
 from tests.simulate.test_trace import DOCUMENTED, ROOT
 
 names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,20}", fullmatch=True).filter(lambda n: n != "scheduler")

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from fleetd.simulate.arrivals import arrivals, poisson
-from fleetd.simulate.readings import Readings
-from fleetd.simulate.world import World
+from fleetd.simulate.trace.arrivals import arrivals, poisson
+from fleetd.simulate.world.readings import Readings
+from fleetd.simulate.world.world import World
 from tests.simulate.worlds import PROFILE, queue, trace, world
 
 

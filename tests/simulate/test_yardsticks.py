@@ -7,8 +7,15 @@ from functools import partial
 
 import pytest
 
+from fleetd.simulate.policies.yardsticks import (
+    DRAIN_SECONDS,
+    OVERTIME_SECONDS,
+    Oracle,
+    Reactive,
+    _highest,
+    schedule,
+)
 from fleetd.simulate.run import policy_of, run_rival
-from fleetd.simulate.yardsticks import DRAIN_SECONDS, OVERTIME_SECONDS, Oracle, Reactive, _highest, schedule
 from tests.simulate.worlds import PROFILE, queue, trace, world
 
 BURST = queue(

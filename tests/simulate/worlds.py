@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fleetd.core.model.policy import Policy
 from fleetd.simulate.run import policy_of
-from fleetd.simulate.trace import Trace, parse_trace
-from fleetd.simulate.world import World
+from fleetd.simulate.trace.trace import Trace, parse_trace
+from fleetd.simulate.world.world import World
 
 PROFILE = """
 [profiles.local]

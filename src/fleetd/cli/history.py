@@ -20,7 +20,7 @@ from fleetd.errors import FleetdError
 
 if TYPE_CHECKING:
     from fleetd.core.model.history import Recording
-    from fleetd.simulate.reconstruct import Reconstruction
+    from fleetd.simulate.replay.reconstruct import Reconstruction
 
 DEFAULT_FILE = "/var/lib/fleetd/history.sqlite"
 
@@ -170,8 +170,8 @@ def trace(since_seconds: float, file: str) -> None:
 
     What is not as it was stands in comments at its top. `fleetctl replay` states how far its waits are off.
     """
-    from fleetd.simulate.reconstruct import with_policy
-    from fleetd.simulate.trace_text import trace_text
+    from fleetd.simulate.replay.reconstruct import with_policy
+    from fleetd.simulate.trace.text import trace_text
 
     found = reconstructed(file, since_seconds)
     head = f"{found.trace.name}, by fleetctl trace: {duration(found.trace.duration_seconds)}"
@@ -183,8 +183,8 @@ def trace(since_seconds: float, file: str) -> None:
 
 def reconstructed(file: str, since_seconds: float) -> Reconstruction:
     """Raises FleetdError where there is nothing to make a trace of."""
-    from fleetd.simulate.begin import EARLIER_SECONDS_MAX, apart_seconds, from_calm
-    from fleetd.simulate.reconstruct import reconstruct
+    from fleetd.simulate.replay.reconstruct import reconstruct
+    from fleetd.simulate.replay.timeline import EARLIER_SECONDS_MAX, apart_seconds, from_calm
 
     since, apart = time.time() - since_seconds, apart_seconds(since_seconds)
     recording, notes = from_calm(

@@ -14,9 +14,9 @@ from fleetd.cli.verdict import Level
 from fleetd.cli.wording import clean, count, duration
 
 if TYPE_CHECKING:
-    from fleetd.simulate.reconstruct import Reconstruction
-    from fleetd.simulate.replay import FleetError, QueueError
-    from fleetd.simulate.run import Outcome
+    from fleetd.simulate.replay.reconstruct import Reconstruction
+    from fleetd.simulate.replay.replay import FleetError, QueueError
+    from fleetd.simulate.scoring.outcome import Outcome
 
 #: From this width on, columns stand well apart.
 ROOMY_CELLS = 70

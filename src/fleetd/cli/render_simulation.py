@@ -15,8 +15,8 @@ from fleetd.cli.verdict import Level
 from fleetd.cli.wording import clean, duration
 
 if TYPE_CHECKING:
-    from fleetd.simulate.run import Outcome
-    from fleetd.simulate.trace import Trace
+    from fleetd.simulate.scoring.outcome import Outcome
+    from fleetd.simulate.trace.trace import Trace
 
 POLICIES = (
     Column("policy", left=True),

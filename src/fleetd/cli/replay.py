@@ -16,9 +16,9 @@ from fleetd.errors import ConfigError, FleetdError
 
 if TYPE_CHECKING:
     from fleetd.core.model.policy import Policy
-    from fleetd.simulate.reconstruct import Reconstruction
-    from fleetd.simulate.replay import FleetError, QueueError
-    from fleetd.simulate.run import Outcome
+    from fleetd.simulate.replay.reconstruct import Reconstruction
+    from fleetd.simulate.replay.replay import FleetError, QueueError
+    from fleetd.simulate.scoring.outcome import Outcome
 
 CURRENT = "current"
 
@@ -94,7 +94,7 @@ def _run(
     found: Reconstruction, config: str | None, new: Policy | None
 ) -> tuple[list[Outcome], dict[str, QueueError]]:
     """As recorded, under the current configuration, and under the new one."""
-    from fleetd.simulate.replay import AS_RECORDED, run_as_recorded, run_under
+    from fleetd.simulate.replay.replay import AS_RECORDED, run_as_recorded, run_under
 
     with shown_progress() as progress:
         first, errors = run_as_recorded(found, progress)
@@ -109,7 +109,7 @@ def _run(
 
 
 def _fleet_error(found: Reconstruction, outcomes: list[Outcome]) -> FleetError | None:
-    from fleetd.simulate.replay import fleet_error
+    from fleetd.simulate.replay.replay import fleet_error
 
     return fleet_error(found, outcomes[1])
 

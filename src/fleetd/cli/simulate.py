@@ -18,8 +18,9 @@ from fleetd.errors import ConfigError, ConfigProblem, FleetdError
 
 if TYPE_CHECKING:
     from fleetd.core.model.policy import Policy
-    from fleetd.simulate.run import Outcome, Progress
-    from fleetd.simulate.trace import Trace
+    from fleetd.simulate.run import Progress
+    from fleetd.simulate.scoring.outcome import Outcome
+    from fleetd.simulate.trace.trace import Trace
 
 
 @click.command(
@@ -62,7 +63,7 @@ def simulate(
     with shown_progress() as progress:
         outcomes = list(run.simulate(loaded, configured, names, progress))
     if as_json:
-        from fleetd.simulate.report import document
+        from fleetd.simulate.scoring.outcome import document
 
         write_json(document(loaded, outcomes))
     else:
@@ -101,8 +102,7 @@ def _checked(
 def _inputs(trace: str, config: str | None, errors: list[ConfigError]) -> tuple[Trace | None, Policy | None]:
     """The trace and the policy it is given; what is wrong with either, and between them, goes to `errors`."""
     from fleetd.config import load
-    from fleetd.simulate.configured import configured
-    from fleetd.simulate.trace import read_trace
+    from fleetd.simulate.trace.trace import configured, read_trace
 
     loaded, settings, problems = None, None, list[ConfigProblem]()
     try:
@@ -141,7 +141,7 @@ def _not_writable(path: str) -> tuple[str, str] | None:
 
 
 def _draw(path: str, trace: Trace, policy: Policy, outcomes: list[Outcome]) -> None:
-    from fleetd.simulate.plot import draw
+    from fleetd.simulate.plot.picture import draw
 
     try:
         Path(path).write_text(draw(trace, policy, outcomes), encoding="utf-8")

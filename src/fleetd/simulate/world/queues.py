@@ -1,0 +1,87 @@
+"""Queues of the simulated Redis: batches of jobs by the second they came in, and how long each job waited.
+
+Fluid queues (mean service below a second) are served in counts; of the others each job is an event of its own.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import Counter, deque
+
+from fleetd.simulate.trace.trace import QueueTraffic
+
+#: Jobs that take at least this long on average are single events: threads they hold are held.
+SINGLE_FROM_SECONDS = 1.0
+
+
+class SimQueue:
+    """One queue with its waits. Times are whole seconds since the begin of the trace."""
+
+    def __init__(self, traffic: QueueTraffic, arrivals: array[int], seed: int) -> None:
+        self.name = traffic.name
+        self.mean_seconds = traffic.service_mean_seconds
+        self.sigma = traffic.service_sigma
+        self.single = traffic.service_mean_seconds >= SINGLE_FROM_SECONDS
+        self.arrivals = arrivals
+        self.batches: deque[list[int]] = deque()  # [second, jobs], oldest first
+        self.waiting = 0
+        self.fresh = 0  # came within this second, not fetched yet
+        self.offered = 0  # of those, and of what waits, what the threads that fetch now may have
+        self.parts: dict[str, int] = {}  # of each profile's idle threads in what is ready
+        self.waits: Counter[int] = Counter()  # whole seconds waited to jobs
+        self.jobs = 0
+        self.pushed_back = 0
+        self.carry = 0.0  # the fraction of a job that was served
+        self._chance = random.Random(f"{seed}/service/{traffic.name}")
+
+    def enqueue(self, second: int, jobs: int) -> None:
+        if jobs:
+            self.batches.append([second, jobs])
+            self.waiting += jobs
+            self.jobs += jobs
+
+    def push_back(self, second: int, jobs: int) -> None:
+        """A stopping process returns jobs to the head of the queue; they were fetched before and count once."""
+        if jobs:
+            self.batches.appendleft([second, jobs])
+            self.waiting += jobs
+            self.pushed_back += jobs
+
+    def fetch(self, now: int, jobs: int) -> None:
+        """`jobs` of those that wait are fetched now, oldest first."""
+        self.waiting -= jobs
+        while jobs:
+            batch = self.batches[0]
+            taken = batch[1] if batch[1] <= jobs else jobs
+            self.waits[now - batch[0]] += taken
+            jobs -= taken
+            if taken == batch[1]:
+                self.batches.popleft()
+            else:
+                batch[1] -= taken
+
+    def take(self, jobs: int, now: int) -> None:
+        """Fetch so many, those that wait first, then those of this second."""
+        self.offered -= jobs
+        if self.waiting:
+            old = min(jobs, self.waiting)
+            self.fetch(now, old)
+            jobs -= old
+        if jobs:
+            self.fresh -= jobs
+            self.jobs += jobs
+            self.waits[0] += jobs
+
+    def end_second(self, now: int) -> None:
+        """What came within this second and found no thread waits from now on."""
+        if self.fresh:
+            self.enqueue(now, self.fresh)
+            self.fresh = 0
+
+    def oldest_age(self, now: int) -> float:
+        return float(now - self.batches[0][0]) if self.batches else 0.0
+
+    def draw_service(self) -> float:
+        """One job's duration: lognormal with this mean."""
+        return self.mean_seconds * self._chance.lognormvariate(-self.sigma * self.sigma / 2.0, self.sigma)
