@@ -15,10 +15,10 @@ from rich.terminal_theme import TerminalTheme
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from fleetd.cli.bars import UNICODE  # noqa: E402
-from fleetd.cli.lines import Lines  # noqa: E402
-from fleetd.cli.render import status_lines  # noqa: E402
-from fleetd.cli.render_connections import connection_screen  # noqa: E402
+from fleetd.cli.screens.connections import connection_screen  # noqa: E402
+from fleetd.cli.screens.status import status_lines  # noqa: E402
+from fleetd.cli.terminal.lines import Lines  # noqa: E402
+from fleetd.cli.terminal.symbols import UNICODE  # noqa: E402
 from tests.cli import statuses  # noqa: E402
 
 WIDTH, HEIGHT = 100, 34

@@ -16,7 +16,7 @@ from fleetd.core.model.policy import (
     SchedulerPolicy,
 )
 from fleetd.core.model.status import Status
-from fleetd.daemon.ledger_local import LocalLedger
+from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, Told

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fleetd.cli.bars import Symbols
-from fleetd.cli.terminal import ends_cleanly, open_console, show
+from fleetd.cli.terminal.output import ends_cleanly, open_console, show
+from fleetd.cli.terminal.symbols import Symbols
 from lab.demo import count, stage, tell
 from lab.demo.progress import Steps
 from lab.demo.story import SHORTENED

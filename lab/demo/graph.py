@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from fleetd.cli.bars import QUIET, Symbols
-from fleetd.cli.lines import Lines, fit, right
-from fleetd.cli.wording import count
+from fleetd.cli.terminal.lines import Lines, fit, right
+from fleetd.cli.terminal.symbols import QUIET, Symbols
+from fleetd.words.figures import count
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _AXIS_CELLS = 7

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from fleetd.cli.bars import QUIET, STYLES, Symbols
-from fleetd.cli.lines import fit
-from fleetd.cli.verdict import Level
+from fleetd.cli.advice.verdict import Level
+from fleetd.cli.terminal.lines import fit
+from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols
 
 
 class Steps:

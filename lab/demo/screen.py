@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from msgspec import structs
 from rich.text import Text
 
-from fleetd.cli.bars import QUIET, Symbols, sign
-from fleetd.cli.lines import Lines, beside, hanging
-from fleetd.cli.render_profiles import profile_lines
-from fleetd.cli.render_status import connection_lines, queue_lines, story_lines
-from fleetd.cli.sheet import Sheet
-from fleetd.cli.verdict import CALM_CLAMPS, Level, scheduler_level
-from fleetd.cli.wording import cleaned, sentence
+from fleetd.cli.advice.verdict import CALM_CLAMPS, Level, scheduler_level
+from fleetd.cli.screens.profiles import profile_lines
+from fleetd.cli.screens.sheet import Sheet
+from fleetd.cli.screens.status import connection_lines, queue_lines, story_lines
+from fleetd.cli.terminal.lines import Lines, beside, hanging
+from fleetd.cli.terminal.safe_text import cleaned
+from fleetd.cli.terminal.symbols import QUIET, Symbols, sign
 from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.policy import SCHEDULER_QUEUE
 from fleetd.core.model.status import Status
+from fleetd.words.figures import sentence
 from lab.demo.graph import graph
 from lab.demo.samples import Sample
 from lab.demo.story import SHORTENED, Progress

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from fleetd.cli.bars import QUIET, STYLES, Symbols, sign
-from fleetd.cli.lines import Lines, fit, hanging, left
-from fleetd.cli.verdict import Level
-from fleetd.cli.wording import UNKNOWN, clean, count, duration, times
+from fleetd.cli.advice.verdict import Level
+from fleetd.cli.terminal.lines import Lines, fit, hanging, left
+from fleetd.cli.terminal.safe_text import clean
+from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, sign
+from fleetd.words.figures import UNKNOWN, count, duration, times
 from lab.demo.graph import graph
 from lab.demo.samples import Sample, known
 from lab.demo.story import INSTANCES_MIN, TARGETS_SECONDS

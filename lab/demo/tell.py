@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console, Group
 from rich.live import Live
 
-from fleetd.cli.bars import Symbols
+from fleetd.cli.terminal.symbols import Symbols
 from fleetd.core.model.decision import ClampCode
 from fleetd.core.model.status import Status
 from lab import load

@@ -16,8 +16,8 @@ from fleetd.adapters.host.clock import BoottimeClock
 from fleetd.adapters.http.listener import HttpListener
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app import listening
+from fleetd.app.endpoints import find_places
 from fleetd.app.listening import Listening
-from fleetd.app.places import find_places
 from fleetd.app.run import Daemon
 from fleetd.config import load
 from fleetd.core.model.status import Status

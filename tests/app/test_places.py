@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.app.places import CREDENTIAL, Places, find_places
-from fleetd.app.route import route
+from fleetd.app.endpoints import CREDENTIAL, Places, find_places, route
 from fleetd.config import parse
 from fleetd.config.connections import PostgresSettings
 from fleetd.errors import ConfigError

@@ -10,7 +10,7 @@ import pytest
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.adapters.host.clock import BoottimeClock
-from fleetd.app.places import CREDENTIAL, Places, find_places
+from fleetd.app.endpoints import CREDENTIAL, Places, find_places
 from fleetd.app.sources import close_sources, exchange, open_sources
 from fleetd.config import Settings, parse
 from fleetd.errors import SourceUnavailableError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.cli.postmortem import Output
+from fleetd.cli.advice.postmortem import Output
 
 FAILED = """\
 LoadState=loaded

@@ -5,9 +5,9 @@ from click.shell_completion import ShellComplete
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.cli.arguments import number_of, past_seconds_of, seconds_of
+from fleetd.cli.client import Reach
+from fleetd.cli.commands.arguments import number_of, past_seconds_of, seconds_of
 from fleetd.cli.main import cli
-from fleetd.cli.status import Reach
 from fleetd.core.model.commands import ORDER_SECONDS_MAX
 from fleetd.errors import SourceUnavailableError
 from tests.cli import statuses

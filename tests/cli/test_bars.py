@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.cli.bars import ASCII, UNICODE, Symbols, bar, stacked
-from fleetd.cli.verdict import Level
+from fleetd.cli.advice.verdict import Level
+from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols, bar, stacked
 
 SYMBOLS = st.sampled_from([ASCII, UNICODE])
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from fleetd.cli.bars import ASCII, UNICODE, Symbols
-from fleetd.cli.findings import findings
-from fleetd.cli.render_connections import connection_screen
+from fleetd.cli.advice.findings import findings
+from fleetd.cli.screens.connections import connection_screen
+from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 from fleetd.core.model.status import ConsumerStatus, Status
 from tests.cli import databases, statuses
 from tests.cli.systemd_answers import Systemd, no_systemd

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fleetd.cli.bars import ASCII, UNICODE, Symbols
-from fleetd.cli.cures import CURES
-from fleetd.cli.render_explain import explain_screen
+from fleetd.cli.advice.explanation import CURES
+from fleetd.cli.screens.explain import explain_screen
+from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.status import Status
 from tests.cli import databases, lives, statuses

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fleetd.cli.bars import ASCII, UNICODE
-from fleetd.cli.figures import Column, table
+from fleetd.cli.terminal.symbols import ASCII, UNICODE
+from fleetd.cli.terminal.tables import Column, table
 
 COLUMNS = (
     Column("queue", left=True, least=8),

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fleetd.cli.findings import findings, headline
-from fleetd.cli.verdict import Level
+from fleetd.cli.advice.findings import findings, headline
+from fleetd.cli.advice.verdict import Level
 from fleetd.core.model.decision import Clamp, ClampCode, Step, StepResult
 from fleetd.core.model.status import SchedulerStatus, Status
 from tests.cli import databases, lives, statuses

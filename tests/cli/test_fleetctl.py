@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fleetd import __version__
+from fleetd.cli.advice.postmortem import Run
+from fleetd.cli.client import Reach
 from fleetd.cli.main import cli
-from fleetd.cli.postmortem import Run
-from fleetd.cli.status import Reach
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 from tests.cli import statuses

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fleetd.cli.bars import ASCII, UNICODE, Symbols
-from fleetd.cli.follow import SILENT_POLLS_MAX, Progress, progress_lines
+from fleetd.cli.client import Reach
+from fleetd.cli.commands.follow import SILENT_POLLS_MAX, Progress, progress_lines
 from fleetd.cli.main import cli
-from fleetd.cli.status import Reach
+from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 from fleetd.core.model.status import InstanceStatus, RollStatus, Status
 from fleetd.errors import SourceUnavailableError
 from tests.cli.calm import calm, instance

@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 from msgspec import structs
 
 from fleetd.adapters.history.writer import SqliteHistory
-from fleetd.cli.bars import UNICODE
 from fleetd.cli.main import cli
-from fleetd.cli.render_history import collapsed, gaps_of, history_lines
-from fleetd.cli.render_replay import error_sentence
+from fleetd.cli.screens.history import collapsed, gaps_of, history_lines
+from fleetd.cli.screens.replay import error_sentence
+from fleetd.cli.terminal.symbols import UNICODE
 from fleetd.core.model.history import Batch, Entry, Recording, Spell
 from fleetd.simulate.replay.replay import Doubt, FleetError, QueueError, Waits
 from tests.adapters.test_history_sqlite import settle

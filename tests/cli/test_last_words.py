@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from fleetd.cli.last_words import LINES_MAX, UNITS_MAX, LastWords, failed_units, last_words
-from fleetd.cli.postmortem import Output, run
+from fleetd.cli.advice.last_words import LINES_MAX, UNITS_MAX, LastWords, failed_units, last_words
+from fleetd.cli.advice.postmortem import Output, run
 from fleetd.core.model.status import Status
 from tests.cli import lives
 from tests.cli.calm import calm, instance
@@ -125,7 +125,7 @@ def test_journalctl_is_asked_for_the_failed_only_and_for_few_of_them() -> None:
 
 
 def test_a_program_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleetd.cli.postmortem.COMMAND_SECONDS_MAX", 0.2)
+    monkeypatch.setattr("fleetd.cli.advice.postmortem.COMMAND_SECONDS_MAX", 0.2)
     assert "no answer" in last_words(lives.sick(), lambda _: run(("sleep", "60")))[AT_4].why
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner, Result
 
+from fleetd.cli.client import Reach
 from fleetd.cli.main import cli
-from fleetd.cli.status import Reach
 from fleetd.core.model.commands import (
     Command,
     DrainInstance,

@@ -18,7 +18,7 @@ import sys
 import msgspec
 from tests.cli import statuses
 from fleetd.cli.main import main
-from fleetd.cli.status import Reach
+from fleetd.cli.client import Reach
 reach = Reach(fetch=lambda seconds: msgspec.json.encode(statuses.surge()).decode())
 """
 ROOT = Path(__file__).resolve().parents[2]

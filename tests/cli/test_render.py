@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from fleetd.cli.bars import ASCII, UNICODE, Symbols
-from fleetd.cli.last_words import LastWords
-from fleetd.cli.render import cropped, status_lines, status_screen
-from fleetd.cli.terminal import show
+from fleetd.cli.advice.last_words import LastWords
+from fleetd.cli.screens.status import cropped, status_lines, status_screen
+from fleetd.cli.terminal.output import show
+from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 from fleetd.core.model.status import HoldStatus, OverrideStatus, RollStatus, Status
 from tests.cli import databases, lives, statuses
 from tests.cli.calm import calm

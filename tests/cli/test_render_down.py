@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from fleetd.cli import postmortem
-from fleetd.cli.bars import ASCII, UNICODE
-from fleetd.cli.postmortem import Output, Run, examine
-from fleetd.cli.render_down import down_lines
+from fleetd.cli.advice import postmortem
+from fleetd.cli.advice.postmortem import Output, Run, examine
+from fleetd.cli.screens.down import down_lines
+from fleetd.cli.terminal.symbols import ASCII, UNICODE
 from tests.cli.systemd_answers import Systemd, no_systemd, with_facts
 
 NOBODY = "fleetd is not on the bus: nobody owns org.fleetd1"

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.cli.wording import clean, count, duration, numbers, size
+from fleetd.cli.terminal.safe_text import clean
+from fleetd.words.figures import count, duration, numbers, size
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from fleetd.config import parse
 from fleetd.config.schema import ProfileSection
 from fleetd.config.settings import File
-from fleetd.config.walk import section
+from fleetd.config.tables import section
 from fleetd.errors import ConfigProblem
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"

@@ -11,8 +11,8 @@ import pytest
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, Known, SidekiqFacts
 from fleetd.core.model.status import Status
-from fleetd.daemon.journalist import Journalist
-from fleetd.daemon.ledger_local import LocalLedger
+from fleetd.daemon.local_ledger import LocalLedger
+from fleetd.daemon.log import Journalist
 from fleetd.daemon.loop import STUCK_SECONDS, Loop
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker

@@ -23,8 +23,7 @@ from fleetd.core.model.status import (
     SchedulerStatus,
     Status,
 )
-from fleetd.daemon.metric_table import ROWS_MAX
-from fleetd.daemon.metrics import Metrics
+from fleetd.daemon.metrics import ROWS_MAX, Metrics
 from tests.daemon.status_values import instance, profile, queue, status
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -6,7 +6,7 @@ import itertools
 
 from msgspec import structs
 
-from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.log import Journalist
 from fleetd.daemon.record import ENTRIES_MAX, Recorder, sample_of
 from tests.fake_history import FakeHistory
 from tests.fakes import Rig, policy, strict

@@ -46,7 +46,7 @@ LAWS = {
     "core/instances/stuck.py": {3, 4},
     "core/instances/rollout.py": {1, 2, 4},
     "core/instances/constraints.py": {1, 2, 3, 6},
-    "daemon/journalist.py": {7, 8},
+    "daemon/log.py": {7, 8},
     "core/model/decision.py": {8},
     "core/__init__.py": {9},
     "daemon/act.py": {2},

@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 from rich.text import Text
 
-from fleetd.cli.bars import ASCII, UNICODE, Symbols
+from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 from fleetd.core.model.status import Event
 from lab.demo.graph import graph, stretched
 from lab.demo.plain import news, plain_line

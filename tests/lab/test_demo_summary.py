@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleetd.cli.bars import ASCII, UNICODE
+from fleetd.cli.terminal.symbols import ASCII, UNICODE
 from lab.demo.samples import Sample
 from lab.demo.summary import Figures, broken, judge, summary_lines, verdict
 from lab.records import Tally, Waits

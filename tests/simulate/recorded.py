@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from fleetd.core.model.history import Recording
-from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.log import Journalist
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
 from fleetd.simulate.run import policy_of

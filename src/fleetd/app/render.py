@@ -15,7 +15,7 @@ from pathlib import Path
 from fleetd.adapters.mastodon.code import WATCHED, CodeUnreadableError
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
 from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, unit_name
-from fleetd.app.route import route
+from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
 from fleetd.config.schema import MastodonSection

@@ -26,12 +26,12 @@ from fleetd.adapters.http.listener import HttpListener, health_route, metrics_ro
 from fleetd.adapters.logging import journal
 from fleetd.adapters.systemd.notify import SdNotify
 from fleetd.adapters.systemd.units import SystemdUnits
+from fleetd.app.endpoints import Places, find_places
 from fleetd.app.listening import Listening
-from fleetd.app.places import Places, find_places
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.config import Settings, load
-from fleetd.daemon.journalist import Journalist
-from fleetd.daemon.ledger_local import LocalLedger
+from fleetd.daemon.local_ledger import LocalLedger
+from fleetd.daemon.log import Journalist
 from fleetd.daemon.loop import Loop
 from fleetd.daemon.metrics import Metrics
 from fleetd.daemon.observe import Sources

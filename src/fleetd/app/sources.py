@@ -11,7 +11,7 @@ from fleetd.adapters.host.readings import LinuxHost
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.app.places import Places
+from fleetd.app.endpoints import Places
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.policy import Policy

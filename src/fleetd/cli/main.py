@@ -10,16 +10,18 @@ from pathlib import Path
 import click
 
 from fleetd import __version__
-from fleetd.cli.check_config import check_config
-from fleetd.cli.connections import connections
-from fleetd.cli.explain import explain
-from fleetd.cli.history import history, trace
-from fleetd.cli.orders import ORDERS
-from fleetd.cli.replay import replay
-from fleetd.cli.simulate import simulate
-from fleetd.cli.status import EXIT_INTERRUPTED, Reach, status
-from fleetd.cli.wording import clean, nearest
+from fleetd.cli.client import EXIT_INTERRUPTED, Reach
+from fleetd.cli.commands.check_config import check_config
+from fleetd.cli.commands.connections import connections
+from fleetd.cli.commands.explain import explain
+from fleetd.cli.commands.history import history, trace
+from fleetd.cli.commands.orders import ORDERS
+from fleetd.cli.commands.replay import replay
+from fleetd.cli.commands.simulate import simulate
+from fleetd.cli.commands.status import status
+from fleetd.cli.terminal.safe_text import clean
 from fleetd.errors import FleetdError
+from fleetd.words.figures import nearest
 
 
 class Commands(click.Group):

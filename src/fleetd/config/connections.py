@@ -1,10 +1,20 @@
-"""How to reach Mastodon's Redis, Postgres and PgBouncer, as plain values; their text form never shows a secret."""
+"""[redis], [postgres], [pgbouncer] and [replica]: how to reach them, as plain values that never show a secret.
+
+A table replaces Mastodon's settings whole: nothing is mixed from two files. A problem names the key and never the
+address: it may hold a password.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
+import msgspec
+from msgspec import Meta
+
+from fleetd.config.schema import AbsolutePath, Port, Section
 from fleetd.core.model.facts import Value
+from fleetd.errors import ConfigProblem
 
 PGBOUNCER_PORT = 6432
 #: PgBouncer's console is a database of this name.
@@ -70,3 +80,247 @@ class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
     def place(self) -> str:
         """Where this is, for a sentence to the operator."""
         return f"{self.host or 'the local socket'}:{self.port or 5432}/{self.dbname}"
+
+
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+DATABASES_MAX = 1_000_000  # of Redis; a sane bound, its own default is 16
+_REDIS_CURE = "Write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB]."
+_POSTGRES_CURE = "Write postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?sslmode=MODE]."
+_RESERVED = "percent-encode reserved characters in the password (@ as %40, / as %2F, # as %23)"
+
+
+def whole_number(text: str, key: str, low: int, high: int, problems: list[ConfigProblem]) -> int | None:
+    """The number in `text` if it lies in low…high; otherwise a problem is added and None returned."""
+    digits = text.strip()
+    if digits.isascii() and digits.isdigit() and len(digits) <= 9 and low <= int(digits) <= high:
+        return int(digits)
+    what = f"must be a whole number from {low} to {high}"
+    problems.append(ConfigProblem(key, what, f"Correct {key}, or remove it for the default."))
+    return None
+
+
+def redis_from_url(
+    url: str, key: str, namespace: str | None, problems: list[ConfigProblem]
+) -> RedisSettings | None:
+    """Settings of a Redis address, as redis-client reads it; None when a problem was added."""
+    parts = _split(url, key, _REDIS_CURE, problems)
+    if parts is None:
+        return None
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        problems.append(ConfigProblem(key, "does not begin with redis://, rediss:// or unix://", _REDIS_CURE))
+        return None
+    # Without a colon the part before @ is the password: redis-client reads it so.
+    user, password = (
+        (parts.username, parts.password) if parts.password is not None else (None, parts.username)
+    )
+    username, secret = unquote(user) if user else None, unquote_plus(password) if password else None
+    unix = parts.scheme == "unix"
+    if unix and not parts.path:
+        problems.append(ConfigProblem(key, "names no socket", _REDIS_CURE))
+        return None
+    db_text = dict(parse_qsl(parts.query)).get("db") or ("" if unix else parts.path.strip("/")) or "0"
+    db = whole_number(db_text, f"{key}'s database", 0, DATABASES_MAX, problems)
+    if db is None:
+        return None
+    if unix:
+        return RedisSettings(
+            unix_socket=unquote(parts.path), db=db, username=username, password=secret, namespace=namespace
+        )
+    return RedisSettings(
+        host=parts.hostname or "localhost",
+        port=parts.port or 6379,
+        db=db,
+        username=username,
+        password=secret,
+        tls=parts.scheme == "rediss",
+        namespace=namespace,
+    )
+
+
+def postgres_from_url(
+    url: str, key: str, base: PostgresSettings, problems: list[ConfigProblem]
+) -> PostgresSettings | None:
+    """`base` with each part that the address gives replaced, as ActiveRecord merges DATABASE_URL."""
+    parts = _split(url, key, _POSTGRES_CURE, problems)
+    if parts is None:
+        return None
+    if parts.scheme not in ("postgres", "postgresql", "postgis"):
+        problems.append(ConfigProblem(key, "does not begin with postgresql://", _POSTGRES_CURE))
+        return None
+    query = dict(parse_qsl(parts.query.replace("+", "%2B")))
+    sslmode = query.get("sslmode", base.sslmode)
+    if sslmode not in SSL_MODES:
+        problems.append(
+            ConfigProblem(f"{key}'s sslmode", "is not one of libpq's", f"One of {', '.join(SSL_MODES)}.")
+        )
+        return None
+    port: int | None = parts.port or base.port
+    if "port" in query:
+        port = whole_number(query["port"], f"{key}'s port", 1, 65535, problems)
+        if port is None:
+            return None
+    return PostgresSettings(
+        host=query.get("host") or unquote(parts.hostname or "") or base.host,
+        port=port,
+        dbname=query.get("database") or unquote(parts.path.strip("/")) or base.dbname,
+        user=query.get("username") or unquote(parts.username or "") or base.user,
+        password=query.get("password") or unquote(parts.password or "") or base.password,
+        sslmode=sslmode,
+        sslrootcert=query.get("sslrootcert", base.sslrootcert),
+        sslcert=query.get("sslcert", base.sslcert),
+        sslkey=query.get("sslkey", base.sslkey),
+    )
+
+
+def _split(url: str, key: str, cure: str, problems: list[ConfigProblem]) -> SplitResult | None:
+    try:
+        parts = urlsplit(url.strip())
+        _ = parts.port  # raises ValueError for a port that is none
+    except ValueError:
+        problems.append(ConfigProblem(key, "is not a valid address", f"{cure[:-1]}; {_RESERVED}."))
+        return None
+    if parts.fragment:
+        problems.append(ConfigProblem(key, "has a # in it", f"{cure[:-1]}; {_RESERVED}."))
+        return None
+    return parts
+
+
+Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+# Places are shown in sentences: an address with a password in it belongs under url.
+Host = Annotated[
+    str, Meta(pattern=r"^[^\s@]{1,255}\Z", extra_json_schema={"description": "a host name, address or path"})
+]
+
+
+class RedisSection(Section, frozen=True, kw_only=True):
+    url: Text | None = None
+    host: Host | None = None
+    port: Port | None = None
+    db: Annotated[int, Meta(ge=0, le=DATABASES_MAX)] | None = None
+    username: Text | None = None
+    password: Text | None = None
+    unix_socket: AbsolutePath | None = None
+    tls: bool | None = None
+    tls_ca_file: AbsolutePath | None = None
+    sentinel_master: Text | None = None
+    sentinels: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)] | None = None
+    sentinel_username: Text | None = None
+    sentinel_password: Text | None = None
+    namespace: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+
+
+class PostgresSection(Section, frozen=True, kw_only=True):
+    """[postgres], and likewise [replica] and PgBouncer's console."""
+
+    url: Text | None = None
+    host: Host | None = None
+    port: Port | None = None
+    dbname: Text | None = None
+    user: Text | None = None
+    password: Text | None = None
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
+    sslrootcert: Text | None = None
+    sslcert: Text | None = None
+    sslkey: Text | None = None
+
+
+def redis_settings(section: RedisSection | None, problems: list[ConfigProblem]) -> RedisSettings | None:
+    """The Redis the file names; None when it leaves that to .env.production."""
+    given = _given(section)
+    if section is None or not given:
+        return None
+    if section.url is not None:
+        fitting = {"url", "namespace", "tls_ca_file"}
+        _refuse_beside("redis", given, fitting, problems)
+        settings = redis_from_url(section.url, "redis.url", section.namespace, problems)
+        return settings and msgspec.structs.replace(settings, tls_ca_file=section.tls_ca_file)
+    if not given.keys() & {"host", "unix_socket", "sentinel_master", "sentinels"}:
+        problems.append(_nowhere("redis", "Redis"))
+    if (section.sentinel_master is None) != (section.sentinels is None):
+        missing = "sentinels" if section.sentinels is None else "sentinel_master"
+        cure = "Set both sentinel_master (the primary's name) and sentinels, or neither."
+        problems.append(ConfigProblem(f"redis.{missing}", "missing", cure))
+    given["sentinels"] = _sentinels(section.sentinels or (), problems)
+    return RedisSettings(**given)
+
+
+def postgres_settings(
+    section: PostgresSection | None, problems: list[ConfigProblem], table: str = "postgres"
+) -> PostgresSettings | None:
+    """The Postgres that [postgres] or [replica] names; None when it leaves that to .env.production."""
+    return _settings(section, table, PostgresSettings(), problems)
+
+
+def pgbouncer_settings(
+    section: PostgresSection | None, problems: list[ConfigProblem]
+) -> PostgresSettings | None:
+    """The console that [pgbouncer] names; None when it leaves that to .env.production."""
+    base = PostgresSettings(port=PGBOUNCER_PORT, dbname=CONSOLE)
+    settings = _settings(section, "pgbouncer", base, problems)
+    if settings is not None and settings.dbname != CONSOLE:
+        key = "url" if section is not None and section.url is not None else "dbname"
+        what = f"names another database than {CONSOLE}, which is PgBouncer's console"
+        problems.append(ConfigProblem(f"pgbouncer.{key}", what, "Leave the database out."))
+    return settings
+
+
+def _settings(
+    section: PostgresSection | None, table: str, base: PostgresSettings, problems: list[ConfigProblem]
+) -> PostgresSettings | None:
+    given = _given(section)
+    if section is None or not given:
+        return None
+    if section.url is not None:
+        fitting = {"url", "sslrootcert", "sslcert", "sslkey"}
+        _refuse_beside(table, given, fitting, problems)
+        certificates = {key: given[key] for key in fitting & given.keys() if key != "url"}
+        base = msgspec.structs.replace(base, **certificates)
+        return postgres_from_url(section.url, f"{table}.url", base, problems)
+    if section.host is None:
+        problems.append(
+            _nowhere(table, {"pgbouncer": "PgBouncer", "replica": "the replica"}.get(table, "Postgres"))
+        )
+    return msgspec.structs.replace(base, **given)
+
+
+def _given(section: Section | None) -> dict[str, Any]:
+    if section is None:
+        return {}
+    return {k: v for k in section.__struct_fields__ if (v := getattr(section, k)) is not None}
+
+
+def _nowhere(table: str, what: str) -> ConfigProblem:
+    cure = (
+        f"Set {table}.url or {table}.host, or remove the table to use what Mastodon's .env.production says."
+    )
+    return ConfigProblem(table, f"does not say where {what} is", cure)
+
+
+def _refuse_beside(
+    table: str, given: dict[str, Any], fitting: set[str], problems: list[ConfigProblem]
+) -> None:
+    for key in sorted(given.keys() - fitting):
+        problems.append(
+            ConfigProblem(
+                f"{table}.{key}", f"given beside {table}.url", "Say it in the url, or drop the url."
+            )
+        )
+
+
+def _sentinels(entries: tuple[str, ...], problems: list[ConfigProblem]) -> tuple[tuple[str, int], ...]:
+    """("host", port) of each "HOST[:PORT]"; Sentinel's own port is 26379."""
+    pairs = []
+    for entry in entries:
+        host, _, port = entry.rpartition(":") if ":" in entry else (entry, "", "26379")
+        if (
+            not host
+            or not host.isprintable()
+            or "@" in host
+            or not (port.isascii() and port.isdecimal())
+            or not 1 <= int(port[:9]) <= 65_535
+        ):
+            what = 'an entry is not "HOST" or "HOST:PORT"'
+            problems.append(ConfigProblem("redis.sentinels", what, 'Write e.g. ["10.0.0.5:26379"].'))
+            continue
+        pairs.append((host, int(port)))
+    return tuple(pairs)

@@ -17,9 +17,7 @@ from fleetd.config.schema import (
     ProfileSection,
     SchedulerSection,
 )
-from fleetd.config.sizes import parse_size_bytes
-from fleetd.config.walk import join, nearest
-from fleetd.config.wording import show
+from fleetd.config.tables import join, nearest, parse_size_bytes, show
 from fleetd.core.model.policy import (
     CLAIM_MARGIN_CONNECTIONS,
     QUEUES_BY_IMPORTANCE,

@@ -13,7 +13,15 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from fleetd.config.connections import PostgresSettings, RedisSettings
+from fleetd.config.connections import (
+    PostgresSection,
+    PostgresSettings,
+    RedisSection,
+    RedisSettings,
+    pgbouncer_settings,
+    postgres_settings,
+    redis_settings,
+)
 from fleetd.config.policy import build_policy
 from fleetd.config.schema import (
     ConnectionsSection,
@@ -30,16 +38,7 @@ from fleetd.config.schema import (
     Section,
     StateSection,
 )
-from fleetd.config.sizes import parse_size_bytes
-from fleetd.config.sources import (
-    PostgresSection,
-    RedisSection,
-    pgbouncer_settings,
-    postgres_settings,
-    redis_settings,
-)
-from fleetd.config.walk import section
-from fleetd.config.wording import show
+from fleetd.config.tables import parse_size_bytes, section, show
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError, ConfigProblem

@@ -13,7 +13,7 @@ import msgspec
 
 from fleetd.core.model.commands import Command
 from fleetd.core.model.status import Status
-from fleetd.daemon.journalist import Journalist
+from fleetd.daemon.log import Journalist
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, Told

@@ -12,14 +12,15 @@ import re
 
 from dotenv.parser import Binding, parse_stream
 
-from fleetd.config.connection_urls import (
+from fleetd.config.connections import (
     DATABASES_MAX,
     SSL_MODES,
+    PostgresSettings,
+    RedisSettings,
     postgres_from_url,
     redis_from_url,
     whole_number,
 )
-from fleetd.config.connections import PostgresSettings, RedisSettings
 from fleetd.core.model.facts import Value
 from fleetd.errors import ConfigError, ConfigProblem
 

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from fleetd.config.profiles import build_profiles
 from fleetd.config.schema import ProfileSection
-from fleetd.config.walk import join, section
+from fleetd.config.tables import join, section
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy, Profile
 from fleetd.errors import ConfigError, ConfigProblem

@@ -13,7 +13,7 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
 from fleetd.core.model.policy import Policy
-from fleetd.daemon.ledger_local import LocalLedger
+from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, Told
 from fleetd.errors import SourceUnavailableError

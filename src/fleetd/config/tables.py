@@ -1,0 +1,268 @@
+"""From a TOML table to a typed section, key by key, so that every problem is found and not only the first.
+
+msgspec converts and checks each leaf; this walks the tables around them and words the complaints. A value
+that may be a secret is never repeated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from fleetd.errors import ConfigProblem
+
+_NAMES = {
+    msgspec.inspect.BoolType: "true or false",
+    msgspec.inspect.NoneType: "nothing",
+}
+
+
+#: Of a list; whatever is longer is cut anyway.
+_SHOWN_MAX = 20
+
+
+def show(value: Any) -> str:
+    """A value of the file as TOML would write it, on one line and not longer than a line."""
+    if isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, str):
+        text = json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, list):
+        more = ", …" if len(value) > _SHOWN_MAX else ""
+        text = f"[{', '.join(map(show, value[:_SHOWN_MAX]))}{more}]"
+    elif isinstance(value, int) and abs(value) >= 10**50:  # Python refuses to write thousands of digits
+        text = "a number of more than 50 digits"
+    elif isinstance(value, dict):
+        text = "a table"
+    else:
+        text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def describe(hint: Any) -> str:
+    """What a key wants, e.g. 'a whole number from 1 to 200'."""
+    return _describe(msgspec.inspect.type_info(hint))
+
+
+def example(hint: Any) -> str | None:
+    """What a key may look like, where its type says so."""
+    kind = msgspec.inspect.type_info(hint)
+    said = (
+        (kind.extra_json_schema or {}).get("examples") if isinstance(kind, msgspec.inspect.Metadata) else None
+    )
+    return str(said[0]) if said else None
+
+
+def _describe(kind: msgspec.inspect.Type) -> str:
+    if isinstance(kind, msgspec.inspect.Metadata):
+        said = (kind.extra_json_schema or {}).get("description")
+        return str(said) if said else _describe(kind.type)
+    if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        noun = "a whole number" if isinstance(kind, msgspec.inspect.IntType) else "a number"
+        return noun + _range(kind.ge, kind.le)
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return "one of " + ", ".join(f'"{value}"' for value in kind.values)
+    if isinstance(kind, msgspec.inspect.StrType):
+        length = _range(kind.min_length, kind.max_length)
+        return f"a text{length} characters" if length else "a text in quotes"
+    if isinstance(kind, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+        return f"a list{_range(kind.min_length, kind.max_length)}, each {_describe(kind.item_type)}"
+    if isinstance(kind, msgspec.inspect.TupleType):
+        return f"[{', '.join(map(_describe, kind.item_types))}]"
+    if isinstance(kind, msgspec.inspect.UnionType):
+        parts = [t for t in kind.types if not isinstance(t, msgspec.inspect.NoneType)]
+        return " or ".join(_describe(part) for part in parts)
+    return _NAMES.get(type(kind), "a value of another kind")
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f" from {_plain(low)} to {_plain(high)}"
+    if low is not None:
+        return f" of at least {_plain(low)}"
+    return f" of at most {_plain(high)}" if high is not None else ""
+
+
+def _plain(number: float) -> str:
+    """`2678400`, not `2.6784e+06`: it is to be written into the file."""
+    if isinstance(number, int):
+        return str(number)
+    return f"{number:.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:g}"
+
+
+_UNITS_BYTES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]{0,3})")
+
+#: No machine has more; keeps a slip of the finger from planning without a limit.
+SIZE_MAX_BYTES = 64 * 1024**4
+
+
+def parse_size_bytes(value: int | str) -> int:
+    """Bytes from a number of bytes or a number with KiB, MiB, GiB or TiB.
+
+    Raises ValueError with the cure as its text. KB and MB are refused: nobody knows whether 1000 or 1024 was meant.
+    """
+    if isinstance(value, int):
+        size_bytes = float(value)
+    else:
+        match = _SIZE.fullmatch(value.strip())
+        if match is None or match[2] not in _UNITS_BYTES:
+            raise ValueError('Write bytes as a number, or a size like "512 MiB" or "1.5 GiB"')
+        size_bytes = float(match[1]) * _UNITS_BYTES[match[2]]
+    if not 0 <= size_bytes <= SIZE_MAX_BYTES:
+        raise ValueError("Write a size from 0 to 64 TiB")
+    return int(size_bytes)
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+#: Tables whose values are never repeated: a password is easily written into the wrong key of them.
+SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
+
+
+#: Of the wrong entries of one list so many are told one by one.
+ENTRIES_TOLD_MAX = 5
+
+
+_LEAVE_OUT = "Write one, or leave the key out."
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
+def join(path: str, key: str) -> str:
+    """A key path as TOML writes it."""
+    bare = key.replace("-", "").replace("_", "")
+    shown = key if bare.isascii() and bare.isalnum() else '"' + key.replace("\n", " ")[:40] + '"'
+    return f"{path}.{shown}" if path else shown
+
+
+def section(kind: type[S], table: Mapping[str, Any], path: str, problems: list[ConfigProblem]) -> S:
+    """The section; what is wrong goes to `problems` and gets its default."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    _refuse_unknown(table, hints, path, problems)
+    values: dict[str, Any] = {}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    for key, hint in hints.items():
+        if key not in table:
+            continue
+        cure = _LEAVE_OUT if defaults[key] is None else "Write one, or leave the key out for its default."
+        good, value = _value(_without_none(hint), table[key], join(path, key), cure, problems)
+        if good:
+            values[key] = value
+    return kind(**values)
+
+
+def _without_none(hint: Any) -> Any:
+    """`X | None` as X: TOML has no null, and a section may be optional."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        rest = [part for part in typing.get_args(hint) if part is not type(None)]
+        if len(rest) == 1:
+            return rest[0]
+    return hint
+
+
+def _refuse_unknown(
+    table: Mapping[str, Any], known: Mapping[str, Any], path: str, problems: list[ConfigProblem]
+) -> None:
+    for key in table:
+        if key in known:
+            continue
+        meant = nearest(key, known)
+        where = f"[{path}]" if path else "The file"
+        cure = f"Did you mean {join(path, meant)}?" if meant else f"{where} knows: {', '.join(known)}."
+        problems.append(ConfigProblem(join(path, key), "no such key", cure))
+
+
+def _value(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+    """(good, value) of one key, whose type may be a section, a table of sections, a list of them, or a leaf."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        if not _is_table(raw, path, problems):
+            return False, None
+        return True, section(hint, raw, path, problems)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is dict:
+        if not _is_table(raw, path, problems):
+            return False, None
+        pairs = {k: _value(arguments[1], v, join(path, k), _LEAVE_OUT, problems) for k, v in raw.items()}
+        return True, {k: value for k, (good, value) in pairs.items() if good}
+    inner = arguments[0] if origin is tuple else None
+    if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+        return _list_of_sections(inner, raw, path, problems)
+    return _leaf(hint, raw, path, cure, problems)
+
+
+def _list_of_sections(
+    kind: type[S], raw: Any, path: str, problems: list[ConfigProblem]
+) -> tuple[bool, tuple[S, ...]]:
+    if not isinstance(raw, list):
+        problems.append(
+            ConfigProblem(path, f"{show(raw)} is not a list", "Write a list of tables: [{…}, {…}].")
+        )
+        return False, ()
+    items = []
+    for index, item in enumerate(raw):
+        here = f"{path}[{index}]"
+        items.append(section(kind, item, here, problems) if _is_table(item, here, problems) else kind())
+    return True, tuple(items)
+
+
+def _leaf(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+    try:
+        return True, msgspec.convert(raw, hint)
+    except msgspec.ValidationError:
+        item = _item_of(hint)
+        wrong = [] if item is None or not isinstance(raw, list) else _wrong_entries(item, raw)
+        for index in wrong[:ENTRIES_TOLD_MAX]:
+            problems.append(_mismatch(item, raw[index], f"{path}[{index}]", "Write one."))
+        if len(wrong) > ENTRIES_TOLD_MAX:
+            what = f"{len(wrong) - ENTRIES_TOLD_MAX} more entries are wrong"
+            problems.append(ConfigProblem(path, what, "Mend them likewise."))
+        if not wrong:
+            problems.append(_mismatch(hint, raw, path, cure))
+        return False, None
+
+
+def _item_of(hint: Any) -> Any:
+    """The type of a list's entries; None for what is no list."""
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    arguments = typing.get_args(hint)
+    is_list = typing.get_origin(hint) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis
+    return arguments[0] if is_list else None
+
+
+def _wrong_entries(item: Any, entries: list[Any]) -> list[int]:
+    wrong = []
+    for index, entry in enumerate(entries):
+        try:
+            msgspec.convert(entry, item)
+        except msgspec.ValidationError:
+            wrong.append(index)
+    return wrong
+
+
+def _mismatch(hint: Any, raw: Any, path: str, cure: str) -> ConfigProblem:
+    shown = "the value (not shown)" if path.startswith(SECRET_TABLES) else show(raw)
+    said = example(hint)
+    return ConfigProblem(path, f"{shown} is not {describe(hint)}", f"Write e.g. {said}." if said else cure)
+
+
+def _is_table(raw: Any, path: str, problems: list[ConfigProblem]) -> bool:
+    if isinstance(raw, dict):
+        return True
+    # The value isn't shown: `redis = "redis://:secret@…"` ends here.
+    problems.append(
+        ConfigProblem(path, "this is a table, not a value", f"Write [{path}] and its keys below it.")
+    )
+    return False

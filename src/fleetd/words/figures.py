@@ -1,0 +1,91 @@
+"""Numbers as a tired person reads them; unknown is `?`, never 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+UNKNOWN = "?"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.3 s`, `42 s`, `3.5 min`, `5 h`, `12 d`: two digits say enough at a glance."""
+    if seconds is None or math.isnan(seconds):
+        return UNKNOWN
+    if seconds <= 0:
+        return "0 s"
+    if seconds < 0.05:
+        return "<0.1 s"
+    for unit_seconds, unit, until in (
+        (1.0, "s", 119.5),
+        (60.0, "min", 89.5),
+        (3600.0, "h", 35.5),
+        (86400.0, "d", 1e4),
+    ):
+        number = seconds / unit_seconds
+        if number < until:
+            return (
+                f"{number:.1f}".removesuffix(".0") + f" {unit}" if number < 9.95 else f"{number:.0f} {unit}"
+            )
+    return ">9999 d"
+
+
+def size(size_bytes: int | None) -> str:
+    """Binary multiples under the names people use for memory: `712 MB`, `1.2 GB`."""
+    if size_bytes is None:
+        return UNKNOWN
+    mega = max(0, size_bytes) / 1024**2
+    if mega < 999.5:
+        return f"{mega:.0f} MB"
+    giga = mega / 1024
+    return f"{giga:.1f} GB" if giga < 99.5 else f"{giga:.0f} GB"
+
+
+def count(number: float | None) -> str:
+    """`14`, `16.2`, `8,412`, `1.3 M`."""
+    if number is None or math.isnan(number):
+        return UNKNOWN
+    if abs(number) >= 1_000_000:
+        return f"{number / 1_000_000:,.1f} M" if abs(number) < 1e12 else f"{number:.0e}"
+    if number != int(number) and abs(number) < 100:
+        return f"{number:.1f}"
+    return f"{number:,.0f}"
+
+
+def times(number: int, singular: str, plural: str = "") -> str:
+    """`1 instance`, `2 instances`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def numbers(values: list[int]) -> str:
+    """`1-4, 7`: instance numbers, ranges drawn together."""
+    parts: list[list[int]] = []
+    for value in sorted(set(values)):
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1].append(value)
+        else:
+            parts.append([value])
+    return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ", ".join(map(str, p)) for p in parts)
+
+
+def sentence(text: str) -> str:
+    """With the full stop that a sentence ends in, so that another can follow."""
+    text = text.strip()
+    return text if not text or text.endswith((".", "!", "?", ":", "…")) else text + "."
+
+
+def capitalised(text: str) -> str:
+    """As a sentence begins; `string.capitalize` would lower the rest."""
+    return text[:1].upper() + text[1:]
+
+
+def nearest(typed: str, known: Sequence[str]) -> str:
+    """What somebody may have meant, as a sentence; else what there is."""
+    import difflib
+
+    near = difflib.get_close_matches(typed.lower(), known, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+
+
+#: The sources of connections, as an admin calls them.
+CONNECTION_SOURCES = {"postgres": "Postgres", "pgbouncer": "PgBouncer", "replica": "the replica"}
