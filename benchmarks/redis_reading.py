@@ -21,8 +21,8 @@ from redis.asyncio import Redis
 
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
-from tests.adapters.redis_server import RedisServer, admin, redis_server
-from tests.adapters.sidekiq_keys import SidekiqKeys, compact
+from tests.support.rig.redis_server import RedisServer, admin, redis_server
+from tests.support.rig.sidekiq_keys import SidekiqKeys, compact
 
 QUEUES = ("default", "push", "ingress", "mailers", "pull", "fasp", "scheduler")
 PROCESSES = 8

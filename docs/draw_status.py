@@ -19,7 +19,7 @@ from fleetd.cli.screens.connections import connection_screen  # noqa: E402
 from fleetd.cli.screens.status import status_lines  # noqa: E402
 from fleetd.cli.terminal.lines import Lines  # noqa: E402
 from fleetd.cli.terminal.symbols import UNICODE  # noqa: E402
-from tests.cli import statuses  # noqa: E402
+from tests.support.builders import status_bad_nights as statuses  # noqa: E402
 
 WIDTH, HEIGHT = 100, 34
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.adapters.redis_server import RedisServer, admin, redis_server
+from tests.support.rig.redis_server import RedisServer, admin, redis_server
 
 
 @pytest.fixture(scope="session")

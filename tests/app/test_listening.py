@@ -23,8 +23,8 @@ from fleetd.config import load
 from fleetd.core.model.status import Status
 from fleetd.daemon.observe import Sources
 from fleetd.errors import ConfigError, FleetdError
-from tests.fakes import FakeDatabase, FakeHost, FakeSidekiq, FakeUnits, policy
-from tests.world import World
+from tests.support.world.ports import FakeDatabase, FakeHost, FakeSidekiq, FakeUnits, policy
+from tests.support.world.world import World
 
 WAIT_SECONDS = 20.0
 CONFIG = """

@@ -18,8 +18,9 @@ from fleetd.adapters.rendering.rendered_files import (
 )
 from fleetd.app.render import main, render
 from fleetd.config import parse
+from tests.support.project import PROJECT
 
-UNITS = Path(__file__).parents[2] / "units"
+UNITS = PROJECT / "units"
 CONFIG = """
 [fleet]
 host = "worker1"

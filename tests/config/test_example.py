@@ -3,7 +3,6 @@
 import re
 import tomllib
 import typing
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +13,9 @@ from fleetd.config.schema import ProfileSection
 from fleetd.config.settings import File
 from fleetd.config.tables import section
 from fleetd.errors import ConfigProblem
+from tests.support.project import PROJECT
 
-EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+EXAMPLE = PROJECT / "config.example.toml"
 PROFILE = "default-first"
 MINIMAL = f'[profiles.{PROFILE}]\ninstances = "1-4"\n'
 #: Their default is no value but nothing, or follows from other keys; the example shows one that could be there.

@@ -5,7 +5,7 @@ import pytest
 from fleetd.config import parse
 from fleetd.config.profiles import MASTODON_WEIGHTS, parse_numbers
 from fleetd.core.model.policy import Profile
-from tests.config.test_settings import problems
+from tests.support.builders.config import problems
 
 
 def profile(body: str, name: str = "a") -> Profile:

@@ -16,15 +16,7 @@ from fleetd.config.schema import PaceSection
 from fleetd.config.settings import File
 from fleetd.core.model.policy import PacePolicy, Policy
 from fleetd.errors import ConfigError
-
-PROFILE = '[profiles.default-first]\ninstances = "1-4"\n'
-
-
-def problems(text: str, host: str = "worker1") -> dict[str, str]:
-    """Path to whole sentence of each problem in a text."""
-    with pytest.raises(ConfigError) as caught:
-        parse(text, "f.toml", machine_host=host)
-    return {p.path: str(p) for p in caught.value.problems}
+from tests.support.builders.config import PROFILE, problems
 
 
 def policy(text: str) -> Policy:

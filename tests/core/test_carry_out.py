@@ -13,9 +13,9 @@ from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Plan, Step
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
 from fleetd.core.model.policy import PacePolicy, Policy
-from tests.core.facts_by_hand import machine, process, seen, sidekiq, snapshot, systemd, tag, unit
-from tests.core.test_clamps import planned
-from tests.fakes import policy, strict
+from tests.support.builders.decisions import planned
+from tests.support.builders.readings import machine, process, seen, sidekiq, snapshot, systemd, tag, unit
+from tests.support.world.ports import policy, strict
 
 NOW = 10_000.0
 LEAVE = SchedulerDecision()

@@ -14,11 +14,12 @@ from fleetd.core.instances.constraints import Hold, HostTerms
 from fleetd.core.instances.host_memory import Failure, HostMemory, Watch
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.scheduler import SchedulerDecision, SchedulerMemory, decide_scheduler
-from fleetd.core.model.decision import Clamp, ClampCode, Clamps, Plan, ProfilePlan
+from fleetd.core.model.decision import Clamp, ClampCode, Clamps, Plan
 from fleetd.core.model.facts import RunningJob, Snapshot, SystemdFacts, Unknown
 from fleetd.core.model.policy import Policy, SchedulerPolicy
 from fleetd.core.plan import FleetMemory, plan
-from tests.core.facts_by_hand import (
+from tests.support.builders.decisions import NOW, ROOMY, decide, pinned, planned, watched
+from tests.support.builders.readings import (
     MIB,
     bouncer,
     database,
@@ -33,18 +34,7 @@ from tests.core.facts_by_hand import (
     tag,
     unit,
 )
-from tests.core.test_plan import NOW, ROOMY, decide, pinned, watched
-from tests.fakes import policy, strict
-
-
-def planned(count: int, *, expires: float = NOW + 20.0) -> Plan:
-    profile = ProfilePlan(instances=count, raw_instances=count)
-    return Plan(
-        epoch=1,
-        expires_at_seconds=expires,
-        profiles={"w1": {"default-first": profile}},
-        claims_connections=0,
-    )
+from tests.support.world.ports import policy, strict
 
 
 def done(

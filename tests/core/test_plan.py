@@ -11,58 +11,24 @@ import pytest
 from fleetd.core.demand.desired import Window
 from fleetd.core.demand.needed import DemandMemory
 from fleetd.core.instances.host_memory import HostMemory
-from fleetd.core.instances.lifecycle import Pin
 from fleetd.core.model.decision import Clamp, ClampCode
-from fleetd.core.model.facts import DatabaseFacts, SidekiqFacts, SystemdFacts, UnitFacts
-from fleetd.core.model.policy import ConnectionPolicy, Policy
+from fleetd.core.model.facts import UnitFacts
+from fleetd.core.model.policy import ConnectionPolicy
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
-from tests.core.facts_by_hand import (
+from tests.support.builders.decisions import CALM, NOW, ROOMY, decide, pinned, watched
+from tests.support.builders.readings import (
     MIB,
     database,
     fleet,
-    machine,
     process,
     queue,
-    seen,
     sidekiq,
     snapshot,
     systemd,
     tag,
     unit,
 )
-from tests.fakes import policy, strict, weighted
-
-NOW = 10_000.0
-CALM = ("push", "ingress", "mailers", "pull", "fasp")
-ROOMY = database(maximum=1000, clients=1)
-
-
-def decide(
-    rules: Policy,
-    *,
-    running: int = 1,
-    busy: int = 0,
-    postgres: DatabaseFacts | None = ROOMY,
-    redis: SidekiqFacts | None = None,
-    units: SystemdFacts | None = None,
-    memory: FleetMemory | None = None,
-    hosts: HostMemory | None = None,
-    no_redis: bool = False,
-    available: int = 64 * 1024 * MIB,
-) -> FleetDecision:
-    """`running` instances of long ago, `busy` threads on default in all."""
-    found, beats = fleet(running)
-    units = units or found
-    redis = redis or sidekiq(queue("default", busy=busy), *(queue(q) for q in CALM), processes=beats)
-    shot = snapshot(
-        rules,
-        now=NOW,
-        redis=None if no_redis else redis,
-        postgres=postgres,
-        units=units,
-        host=machine(rules, available=available),
-    )
-    return plan(rules, shot, seen(rules, shot, hosts), memory or FleetMemory())
+from tests.support.world.ports import policy, strict, weighted
 
 
 def counts(decision: FleetDecision) -> dict[str, int]:
@@ -75,13 +41,6 @@ def clamp(decision: FleetDecision, code: ClampCode, profile: str = "default-firs
 
 def codes(decision: FleetDecision) -> list[str]:
     return [c.code.value for c in decision.clamps]
-
-
-def watched(highest: int, *, since: float = NOW - 1000.0, at: float = NOW - 5.0) -> FleetMemory:
-    """A window that has watched long enough and saw `highest` lately."""
-    window = Window(since_seconds=since, entries=((at, highest),))
-    demand = DemandMemory(at_seconds=NOW - 5.0)
-    return FleetMemory(demand=demand, windows={"default-first": window})
 
 
 def test_growth_to_what_is_needed_at_once() -> None:
@@ -336,14 +295,6 @@ def test_memory_of_what_boots_is_set_aside() -> None:
     units = systemd({1: unit(), 2: unit("activating", age=5.0)})
     decision = decide(policy(), units=units, busy=40, available=3 * 1024 * MIB)
     assert counts(decision) == {"default-first": 3}  # 2.5 GiB, 1 GiB of it to come for @2: one more
-
-
-def pinned(**wants: str) -> HostMemory:
-    pins = {
-        key.removeprefix("n"): Pin(wants=want, since_seconds=NOW - 60.0, until_seconds=NOW + 60.0)  # type: ignore[arg-type]
-        for key, want in wants.items()
-    }
-    return HostMemory(pins=pins)
 
 
 def test_what_a_person_stopped_is_not_replaced() -> None:

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from fleetd.core.model.policy import PacePolicy, SchedulerPolicy
-from tests.fakes import Rig, policy, strict, weighted
-from tests.world import World
+from tests.support.world.ports import Rig, policy, strict, weighted
+from tests.support.world.world import World
 
 HOUR = 3600.0
 

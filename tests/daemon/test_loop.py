@@ -17,7 +17,8 @@ from fleetd.daemon.loop import STUCK_SECONDS, Loop
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker
 from fleetd.errors import SourceUnavailableError
-from tests.fakes import (
+from tests.support.virtual_time import run
+from tests.support.world.ports import (
     HANG_SECONDS,
     FakeDatabase,
     FakeHost,
@@ -27,8 +28,7 @@ from tests.fakes import (
     FakeUnits,
     policy,
 )
-from tests.virtual_time import run
-from tests.world import World
+from tests.support.world.world import World
 
 BEGIN = 10_000.0
 

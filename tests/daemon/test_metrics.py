@@ -24,7 +24,7 @@ from fleetd.core.model.status import (
     Status,
 )
 from fleetd.daemon.metrics import ROWS_MAX, Metrics
-from tests.daemon.status_values import instance, profile, queue, status
+from tests.support.builders.status_minimal import instance, profile, queue, status
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

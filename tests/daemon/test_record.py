@@ -8,9 +8,9 @@ from msgspec import structs
 
 from fleetd.daemon.log import Journalist
 from fleetd.daemon.record import ENTRIES_MAX, Recorder, sample_of
-from tests.fake_history import FakeHistory
-from tests.fakes import Rig, policy, strict
-from tests.world import World
+from tests.support.world.history import FakeHistory
+from tests.support.world.ports import Rig, policy, strict
+from tests.support.world.world import World
 
 
 class Recorded(Rig):

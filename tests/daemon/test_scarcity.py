@@ -6,9 +6,9 @@ from itertools import pairwise
 
 from fleetd.core.capacity.admission import STARVING_SECONDS, YIELD_EVERY_SECONDS
 from fleetd.core.model.policy import PacePolicy
-from tests.daemon.fleets import said
-from tests.fakes import Rig, policy, strict
-from tests.world import World
+from tests.support.world.fleets import said
+from tests.support.world.ports import Rig, policy, strict
+from tests.support.world.world import World
 
 PACE = PacePolicy(hold_down_seconds=60.0)
 

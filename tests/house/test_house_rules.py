@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.project import PROJECT
+
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 50
+FOLDER_FILES_MAX = 20
 WORDS_NOT_USED = {
     "manager",
     "managers",
@@ -56,11 +58,11 @@ LAWS = {
 
 
 def sources() -> list[Path]:
-    return [path for folder in ("src", "lab") for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [path for folder in ("src", "lab") for path in sorted((PROJECT / folder).rglob("*.py"))]
 
 
 def name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return str(path.relative_to(PROJECT))
 
 
 @pytest.mark.parametrize("path", sources(), ids=name)
@@ -76,9 +78,9 @@ def test_files_and_functions_are_short(path: Path) -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("path", [*sources(), *sorted((ROOT / "tests").rglob("*.py"))], ids=name)
+@pytest.mark.parametrize("path", [*sources(), *sorted((PROJECT / "tests").rglob("*.py"))], ids=name)
 def test_names_of_modules_say_what_is_in_them(path: Path) -> None:
-    for part in path.relative_to(ROOT).with_suffix("").parts:
+    for part in path.relative_to(PROJECT).with_suffix("").parts:
         assert not set(re.split(r"[_.]", part)) & WORDS_NOT_USED
 
 
@@ -91,7 +93,7 @@ def test_every_module_opens_with_what_it_is_for(path: Path) -> None:
 
 @pytest.mark.parametrize(("module", "laws"), list(LAWS.items()), ids=list(LAWS))
 def test_a_module_that_could_break_a_law_names_it(module: str, laws: set[int]) -> None:
-    opening = ast.get_docstring(ast.parse((ROOT / "src/fleetd" / module).read_text())) or ""
+    opening = ast.get_docstring(ast.parse((PROJECT / "src/fleetd" / module).read_text())) or ""
     named = {
         int(n)
         for words in re.findall(r"[Ll]aws?\s+([0-9, and]+)", opening)
@@ -103,9 +105,26 @@ def test_a_module_that_could_break_a_law_names_it(module: str, laws: set[int]) -
 def test_no_module_that_orders_units_is_left_out() -> None:
     """Whoever makes a Step or calls the port that carries it out could break law 4 or 6."""
     found = {
-        str(path.relative_to(ROOT / "src/fleetd"))
-        for path in (ROOT / "src/fleetd").rglob("*.py")
+        str(path.relative_to(PROJECT / "src/fleetd"))
+        for path in (PROJECT / "src/fleetd").rglob("*.py")
         if "simulate" not in path.parts  # its units are not real, and its checks watch the same laws
         if re.search(r"\bStep\(verb=|\.carry_out\(", path.read_text())
     }
     assert found <= set(LAWS)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "tests").rglob("test_*.py")), ids=name)
+def test_no_test_module_imports_from_another(path: Path) -> None:
+    """What two need is in tests/support, where it has a name that says what it gives."""
+    modules = [
+        module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for module in [node.module or ""]
+    ]
+    assert not [m for m in modules if m.startswith("tests.") and m.rpartition(".")[2].startswith("test_")]
+
+
+@pytest.mark.parametrize("folder", sorted({p.parent for p in sources() if p.parts[-2] != "lab"}), ids=name)
+def test_no_folder_is_crowded(folder: Path) -> None:
+    assert len(list(folder.glob("*.py"))) <= FOLDER_FILES_MAX, "too many subjects in one room"

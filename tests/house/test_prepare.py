@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.project import PROJECT
+
 #: The first thing that is done as root ends it here: nothing is installed by a test.
 SUDO = 'echo "[sudo $*]" >&2; exit 3'
 
@@ -30,7 +31,7 @@ def stub(programs: Path, name: str, script: str) -> None:
 def run(programs: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=PROJECT,
         env={"PATH": str(programs)},
         capture_output=True,
         text=True,

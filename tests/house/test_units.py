@@ -14,8 +14,9 @@ from fleetd.config import ENV_FILE_MISSING
 from fleetd.config.schema import MastodonSection
 from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
 from fleetd.core.model.worker_settings import SHUTDOWN_SECONDS, settings_file_name
+from tests.support.project import PROJECT
 
-UNITS = Path(__file__).parents[2] / "units"
+UNITS = PROJECT / "units"
 WORKERS = ("mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service")
 FLEETD = (
     "fleetd.service",

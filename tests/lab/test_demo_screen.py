@@ -13,8 +13,8 @@ from lab.demo.plain import news, plain_line
 from lab.demo.samples import Sample
 from lab.demo.screen import Scene, screen_lines
 from lab.demo.story import Progress, phases
-from tests.cli import statuses
-from tests.cli.calm import calm
+from tests.support.builders import status_bad_nights as statuses
+from tests.support.builders.status_calm import calm
 
 PHASES = {phase.name: phase for phase in phases()}
 SAMPLE = Sample(

@@ -16,7 +16,7 @@ from fleetd.simulate.scoring.outcome import Recorder, document
 from fleetd.simulate.scoring.score import reversals
 from fleetd.simulate.trace.trace import Trace
 from fleetd.simulate.world.daemon import SimulatedDaemon
-from tests.simulate.worlds import PROFILE, queue, trace, world
+from tests.support.builders.traces import PROFILE, queue, trace, world
 
 SURGE = queue("default", "[[0, 10], [600, 10], [900, 150], [1200, 150], [1220, 10]]") + queue(
     "push", "[[0, 2]]", 0.4

@@ -1,0 +1,195 @@
+"""Who may change what over org.fleetd1, and what nonsense gets."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+from collections.abc import Iterator
+
+import pytest
+from dbus_next.constants import MessageFlag
+from dbus_next.message import Message
+from dbus_next.signature import Variant
+
+from fleetd.adapters.bus.client import fetch_status, request_reload
+from fleetd.adapters.bus.connection import BusCallError, Connection
+from fleetd.errors import FleetdError
+from tests.support.rig.control_story import (
+    ADMINS,
+    LOG_CONTROL,
+    LOG_CONTROL_PATH,
+    PROPERTIES,
+    Daemon,
+    busctl,
+    call,
+    play,
+    status_of,
+)
+from tests.support.rig.private_bus import PrivateBus, private_bus
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes need root, and strangers need another user")
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    with private_bus() as bus:
+        yield bus
+
+
+@as_root
+def test_reload_by_root(bus: PrivateBus) -> None:
+    async def story(daemon: Daemon) -> None:
+        await asyncio.to_thread(request_reload, bus_address=bus.address)
+        assert daemon.reloads == 1
+        daemon.refusal = "/etc/fleetd/fleetd.toml: 1 problem(s)"
+        with pytest.raises(FleetdError, match="1 problem"):
+            await asyncio.to_thread(request_reload, bus_address=bus.address)
+
+    play(bus, story)
+
+
+@as_root
+def test_a_bug_gives_no_traceback_and_the_service_lives(bus: PrivateBus) -> None:
+    async def story(daemon: Daemon) -> None:
+        daemon.refusal = "bug"
+        with pytest.raises(FleetdError, match="its journal says why") as told:
+            await asyncio.to_thread(request_reload, bus_address=bus.address)
+        assert "secret" not in str(told.value)
+        daemon.status = status_of("worker1")
+        assert await asyncio.to_thread(fetch_status, bus_address=bus.address)
+
+    play(bus, story)
+
+
+@as_root
+def test_only_root_and_the_admin_group_change_things(bus: PrivateBus) -> None:
+    manager = ("org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager")
+    level = ("org.fleetd1", LOG_CONTROL_PATH, LOG_CONTROL, "LogLevel")
+    admins = grp.getgrnam(ADMINS).gr_gid
+
+    async def story(daemon: Daemon) -> None:
+        assert "worker1" in await busctl(bus, "call", *manager, "Status", groups=[])
+        assert await busctl(bus, "get-property", *level, groups=[]) == 's "info"\n'
+        assert "Access denied" in await busctl(bus, "call", *manager, "Reload", groups=[])
+        assert "Access denied" in await busctl(bus, "set-property", *level, "s", "debug", groups=[])
+        assert (daemon.reloads, daemon.level) == (0, "info")
+        assert await busctl(bus, "call", *manager, "Reload", groups=[admins]) == ""
+        assert await busctl(bus, "set-property", *level, "s", "debug", groups=[admins]) == ""
+        assert (daemon.reloads, daemon.level) == (1, "debug")
+
+    play(bus, story)
+
+
+@as_root
+def test_log_level_as_systemctl_sets_it(bus: PrivateBus) -> None:
+    async def story(daemon: Daemon) -> None:
+        where = ["org.fleetd1", LOG_CONTROL_PATH, LOG_CONTROL]
+        assert await busctl(bus, "get-property", *where, "LogLevel") == 's "info"\n'
+        assert await busctl(bus, "get-property", *where, "SyslogIdentifier") == 's "fleetd"\n'
+        assert await busctl(bus, "set-property", *where, "LogLevel", "s", "debug") == ""
+        assert daemon.level == "debug"
+        assert "one of emerg" in await busctl(bus, "set-property", *where, "LogLevel", "s", "loud")
+        assert "LogTarget can't be set" in await busctl(bus, "set-property", *where, "LogTarget", "s", "kmsg")
+        assert daemon.level == "debug"
+
+    play(bus, story)
+
+
+def test_busctl_finds_everything(bus: PrivateBus) -> None:
+    async def story(_: Daemon) -> None:
+        tree = await busctl(bus, "tree", "org.fleetd1")
+        assert "/org/fleetd1" in tree
+        assert LOG_CONTROL_PATH in tree
+        offered = await busctl(bus, "introspect", "org.fleetd1", "/org/fleetd1")
+        for member in (".Status", ".Reload", ".Version", '"1.2.3"', ".Ping"):
+            assert member in offered
+        assert ".LogLevel" in await busctl(bus, "introspect", "org.fleetd1", LOG_CONTROL_PATH)
+        ping = ["org.fleetd1", "/org/fleetd1", "org.freedesktop.DBus.Peer", "Ping"]
+        assert await busctl(bus, "call", *ping) == ""
+
+    play(bus, story)
+
+
+@pytest.mark.parametrize(
+    ("path", "interface", "member", "rest", "error"),
+    [
+        ("/nowhere", "org.fleetd1.Manager", "Status", (), "UnknownObject"),
+        ("/org", "org.fleetd1.Manager", "Status", (), "UnknownMethod"),
+        ("/org/fleetd1", "org.fleetd1.Manager", "Kill", (), "UnknownMethod"),
+        ("/org/fleetd1", "org.fleetd1.Manager", "Status", ("s", "x"), "InvalidArgs"),
+        ("/org/fleetd1", PROPERTIES, "Get", ("ss", "org.fleetd1.Manager", "Secret"), "UnknownProperty"),
+        ("/org/fleetd1", PROPERTIES, "Get", ("ss", LOG_CONTROL, "LogLevel"), "UnknownInterface"),
+        ("/org", PROPERTIES, "GetAll", ("s", ""), "UnknownInterface"),
+        (
+            "/org/fleetd1",
+            PROPERTIES,
+            "Set",
+            ("ssv", "org.fleetd1.Manager", "Version", Variant("s", "2")),
+            "PropertyReadOnly",
+        ),
+        (
+            LOG_CONTROL_PATH,
+            PROPERTIES,
+            "Set",
+            ("ssv", LOG_CONTROL, "LogLevel", Variant("i", 7)),
+            "InvalidArgs",
+        ),
+        (
+            LOG_CONTROL_PATH,
+            PROPERTIES,
+            "Set",
+            ("ssv", LOG_CONTROL, "LogLevel", Variant("as", [])),
+            "InvalidArgs",
+        ),
+        ("/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", (), "UnknownMethod"),
+    ],
+)
+def test_nonsense_gets_a_plain_error(
+    bus: PrivateBus, path: str, interface: str, member: str, rest: tuple[object, ...], error: str
+) -> None:
+    async def story(daemon: Daemon) -> None:
+        with pytest.raises(BusCallError) as refused:
+            await call(bus, path, interface, member, *rest)
+        assert refused.value.name == f"org.freedesktop.DBus.Error.{error}"
+        assert "Traceback" not in refused.value.text
+        await daemon.control.ensure()
+        assert "worker1" in await asyncio.to_thread(fetch_status, bus_address=bus.address)
+
+    play(bus, story)
+
+
+def test_a_crowd_of_readers_does_not_break_the_connection(bus: PrivateBus) -> None:
+    async def story(_: Daemon) -> None:
+        clients = [await Connection.open(bus.address) for _ in range(5)]
+        try:
+            ask = ("org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager", "Status")
+            replies = await asyncio.gather(*(client.call(*ask) for client in clients for _ in range(60)))
+            assert all("worker1" in reply[0] for reply in replies)
+        finally:
+            for client in clients:
+                client.close()
+
+    play(bus, story)
+
+
+def test_a_call_that_wants_no_reply_gets_none(bus: PrivateBus) -> None:
+    async def story(_: Daemon) -> None:
+        client = await Connection.open(bus.address)
+        try:
+            for member in ("Status", "Reload", "Nonsense"):
+                client.send(
+                    Message(
+                        destination="org.fleetd1",
+                        path="/org/fleetd1",
+                        interface="org.fleetd1.Manager",
+                        member=member,
+                        flags=MessageFlag.NO_REPLY_EXPECTED,
+                    )
+                )
+            [answer] = await client.call("org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager", "Status")
+            assert "worker1" in answer
+        finally:
+            client.close()
+
+    play(bus, story)

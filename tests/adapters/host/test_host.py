@@ -1,0 +1,188 @@
+"""LinuxHost on a made-up root, and once on the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fleetd.adapters.host.readings import LinuxHost
+from fleetd.core.model.facts import RenderedInstance, SystemdFacts, UnitFacts
+from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.worker_settings import (
+    instance_digest,
+    instance_settings,
+    scheduler_digest,
+    scheduler_settings,
+)
+from fleetd.errors import SourceUnavailableError
+from tests.support.rig.host_files import env, made_up_root, read
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return made_up_root(tmp_path)
+
+
+POLICY = Policy(
+    host="worker1",
+    profiles=(
+        Profile(
+            name="default-first",
+            order="strict",
+            queues=(("default", 1), ("push", 1)),
+            threads=60,
+            db_pool=90,
+            numbers=(1, 2, 12),
+            min_instances=1,
+            max_instances=3,
+        ),
+    ),
+    targets_seconds={},
+)
+PROFILE = POLICY.profiles[0]
+
+
+def rendered_text(number: int | Literal["scheduler"]) -> str:
+    """What fleetd-render writes."""
+    if number == "scheduler":
+        return scheduler_settings(POLICY, name_connections=True).text
+    return instance_settings(POLICY, PROFILE, number, name_connections=True).text
+
+
+def unit(control_group: str) -> UnitFacts:
+    return UnitFacts(
+        name="u", load_state="loaded", active_state="active", sub_state="running", control_group=control_group
+    )
+
+
+def test_memory(root: Path) -> None:
+    facts = read(root)
+    assert facts.memory_total_bytes == 16384000 * 1024
+    assert facts.memory_available_bytes == 8192000 * 1024
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "MemTotal: 5 kB\n", "MemTotal: x kB\nMemAvailable: 3\n", "\0" * 99]
+)
+def test_memory_that_is_not_said_is_unknown(root: Path, content: str | None) -> None:
+    meminfo = root / "proc/meminfo"
+    meminfo.unlink()
+    if content is not None:
+        meminfo.write_text(content)
+    with pytest.raises(SourceUnavailableError, match="MemAvailable"):
+        read(root)
+
+
+def test_resident_memory_leaves_out_reclaimable_cache(root: Path) -> None:
+    group = "/system.slice/system-mastodon\\x2dsidekiq.slice/mastodon-sidekiq@1.service"
+    directory = root / "sys/fs/cgroup" / group[1:]
+    directory.mkdir(parents=True)
+    (directory / "memory.current").write_text("1000000\n")
+    (directory / "memory.stat").write_text("anon 500000\nfile 400000\nshmem 100000\nfile_mapped 7\n")
+    bare = root / "sys/fs/cgroup/b"
+    bare.mkdir()
+    (bare / "memory.current").write_text("77\n")
+    (root / "sys/fs/cgroup/c").mkdir()
+    systemd = SystemdFacts(
+        instances={
+            1: unit(group),
+            2: unit("/b"),
+            3: unit("/c"),  # no memory controller
+            4: unit(""),  # not running
+            5: unit("/b/../b"),
+            6: unit("b"),
+        },
+        scheduler=unit("/b"),
+    )
+    facts = read(root, systemd)
+    assert facts.instance_resident_bytes == {1: 700000, 2: 77}
+    assert facts.scheduler_resident_bytes == 77
+    assert read(root, SystemdFacts(instances={}, scheduler=None)).scheduler_resident_bytes is None
+
+
+def test_rendered_instances(root: Path) -> None:
+    env(root, "1.env", rendered_text(1))
+    env(root, "12.env", rendered_text(12))
+    env(root, "scheduler.env", rendered_text("scheduler"))
+    facts = read(root)
+    assert facts.rendered == {
+        n: RenderedInstance(number=n, profile="default-first", digest=instance_digest(PROFILE))
+        for n in (1, 12)
+    }
+    assert facts.scheduler_rendered is True
+    assert facts.scheduler_digest == scheduler_digest(POLICY.scheduler)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        b"\xff\xfe\x00",
+        rendered_text(2),  # another number's settings under this name
+        rendered_text("scheduler"),
+        rendered_text(1).replace("FLEETD_PROFILE", "PROFILE"),
+        rendered_text(1).replace("-g fleetd:", "-g other:"),
+        rendered_text(1) + "#" * 70_000,
+    ],
+)
+def test_a_file_that_fleetd_render_did_not_write_is_not_rendered(root: Path, content: str | bytes) -> None:
+    env(root, "1.env", content)
+    env(root, "2.env", rendered_text(2))
+    assert set(read(root).rendered) == {2}
+
+
+def test_names_that_are_no_instance_and_things_that_are_no_file(root: Path) -> None:
+    for name in ("01.env", "-1.env", "12345.env", "1.env.bak", "x.env", "1", "²..env"):
+        env(root, name, rendered_text(1))
+    directory = root / "var/lib/mastodon-sidekiq"
+    (directory / "3.env").mkdir()
+    os.mkfifo(directory / "4.env")
+    (directory / "5.env").symlink_to(directory / "nowhere")
+    facts = read(root)
+    assert facts.rendered == {}
+    assert facts.scheduler_rendered is False
+
+
+def test_scheduler_settings_of_an_instance_are_not_the_schedulers(root: Path) -> None:
+    env(root, "scheduler.env", rendered_text(1))
+    facts = read(root)
+    assert (facts.scheduler_rendered, facts.scheduler_digest) == (False, "")
+
+
+def test_nothing_rendered_at_all(root: Path) -> None:
+    (root / "var/lib/mastodon-sidekiq").rmdir()
+    assert read(root).rendered == {}
+
+
+def test_number_of_rendered_instances_is_bounded(root: Path) -> None:
+    for number in range(600):
+        env(root, f"{number}.env", rendered_text(number))
+    assert len(read(root).rendered) == 512
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=st.binary(max_size=300))
+def test_no_content_raises(root: Path, content: bytes) -> None:
+    env(root, "1.env", content)
+    env(root, "scheduler.env", content)
+    env(root, "code.json", content)
+    (root / "proc/vmstat").write_bytes(content)
+    (root / "proc/pressure").mkdir(exist_ok=True)
+    for name in ("memory", "cpu"):
+        (root / "proc/pressure" / name).write_bytes(content)
+    facts = read(root)
+    assert (facts.rendered, facts.scheduler_digest, facts.pressure, facts.code) == ({}, "", None, None)
+
+
+def test_this_machine() -> None:
+    facts = asyncio.run(LinuxHost().read(None))
+    assert 0 < facts.memory_available_bytes <= facts.memory_total_bytes
+    assert facts.oom_kills_total is not None
+    if Path("/proc/pressure/memory").exists():
+        assert facts.pressure is not None

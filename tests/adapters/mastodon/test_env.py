@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetd.adapters.mastodon.env import connection_settings, read_env, replica_settings
+from fleetd.config.connections import PostgresSettings, RedisSettings
+from fleetd.errors import ConfigError
+from tests.support.project import PROJECT
+
+FIXTURES = PROJECT / "tests/support/fixtures" / "env"
+FILE = ".env.production"
+
+
+def redis_of(text: str) -> RedisSettings:
+    return connection_settings(text, FILE).redis
+
+
+def postgres_of(text: str) -> PostgresSettings:
+    return connection_settings(text, FILE).postgres
+
+
+def problems_of(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        connection_settings(text, FILE)
+    return [problem.path for problem in raised.value.problems]
+
+
+def test_values_are_those_of_dotenv_ruby() -> None:
+    """The expected values were printed by Ruby's dotenv for the same file."""
+    env, problems = read_env((FIXTURES / "quoting.env").read_text())
+    assert problems == []
+    assert env == {
+        "REDIS_HOST": "localhost",
+        "REDIS_PORT": "6380",
+        "REDIS_PASSWORD": "abc",
+        "A": "x y",
+        "B": r"a$A\\b",
+        "C": "pre-x y-localhost-$A",
+        "D": "plainx y",
+        "E": "",
+        "F": "spaced",
+        "G": 'esc"qtx\\y',
+        "H": "it",
+        "K": "",
+        "L": "",
+        "M": "",
+        "N": "http://h/$",
+        "O": "trail",
+        "P": "hash # inside",
+    }
+
+
+def test_the_process_environment_is_neither_read_nor_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_HOST", "from-outside")
+    monkeypatch.setenv("OUTSIDE", "from-outside")
+    before = dict(os.environ)
+    env, _ = read_env("A=$OUTSIDE\nREDIS_PORT=1234\n")
+    assert env == {"A": "", "REDIS_PORT": "1234"}
+    assert redis_of("REDIS_PORT=1234").host == "localhost"
+    assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("REDIS_HOST=r\nREDIS_PORT=7000\nREDIS_DB=2", {"host": "r", "port": 7000, "db": 2}),
+        ("REDIS_HOST=r\nREDIS_USER=u\nREDIS_PASSWORD=p", {"host": "r", "username": "u", "password": "p"}),
+        ("REDIS_HOST=r\nREDIS_URL=redis://other:7/3", {"host": "other", "port": 7, "db": 3}),
+        ("REDIS_URL=redis://:p%40ss@h", {"host": "h", "password": "p@ss"}),
+        ("REDIS_URL=redis://justpassword@h", {"host": "h", "password": "justpassword"}),
+        ("REDIS_URL=redis://u:p@[::1]:7/0", {"host": "::1", "port": 7, "username": "u", "password": "p"}),
+        ("REDIS_URL=rediss://h:6380", {"host": "h", "port": 6380, "tls": True}),
+        ("REDIS_URL=unix:///run/redis/r.sock?db=4", {"unix_socket": "/run/redis/r.sock", "db": 4}),
+        ("REDIS_URL=unix://:p@/run/r.sock", {"unix_socket": "/run/r.sock", "password": "p"}),
+        ("REDIS_NAMESPACE=social", {"namespace": "social"}),
+        # a prefix with its own host inherits nothing
+        ("REDIS_PASSWORD=p\nREDIS_DB=5\nREDIS_HOST=r\nSIDEKIQ_REDIS_HOST=s", {"host": "s"}),
+        # and one without address, Sentinels or host is not used at all
+        ("REDIS_HOST=r\nSIDEKIQ_REDIS_DB=9\nSIDEKIQ_REDIS_PASSWORD=x", {"host": "r"}),
+        ("REDIS_HOST=r\nSIDEKIQ_REDIS_URL=redis://s/1", {"host": "s", "db": 1}),
+        ("REDIS_NAMESPACE=n\nSIDEKIQ_REDIS_URL=redis://s", {"host": "s", "namespace": "n"}),
+        ("REDIS_HOST=r\nCACHE_REDIS_HOST=c", {"host": "r"}),
+        (
+            "REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=a,b:1, c\nREDIS_PASSWORD=p\nREDIS_HOST=ignored",
+            {"sentinel_master": "m", "sentinels": (("a", 26379), ("b", 1), ("c", 26379)), "password": "p"},
+        ),
+        (
+            "SIDEKIQ_REDIS_SENTINEL_MASTER=m\nSIDEKIQ_REDIS_SENTINELS=a\nSIDEKIQ_REDIS_SENTINEL_PORT=5\n"
+            "SIDEKIQ_REDIS_SENTINEL_USERNAME=su\nSIDEKIQ_REDIS_SENTINEL_PASSWORD=sp\nREDIS_PASSWORD=no",
+            {
+                "sentinel_master": "m",
+                "sentinels": (("a", 5),),
+                "sentinel_username": "su",
+                "sentinel_password": "sp",
+            },
+        ),
+        # half a Sentinel is none
+        ("REDIS_SENTINEL_MASTER=m\nREDIS_HOST=r", {"host": "r"}),
+        ("SIDEKIQ_REDIS_SENTINEL_MASTER=m\nREDIS_HOST=r", {"host": "r"}),
+    ],
+)
+def test_which_redis(text: str, expected: dict[str, Any]) -> None:
+    assert redis_of(text) == RedisSettings(**expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("DB_HOST=/var/run/postgresql\nDB_USER=m\nDB_NAME=n\nDB_PASS='p#1'\nDB_PORT=6432", None),
+        ("DB_HOST=\nDB_PORT=", {"host": None, "port": None}),
+        (
+            "DB_SSLMODE=verify-full\nPGSSLROOTCERT=/ca.pem",
+            {"sslmode": "verify-full", "sslrootcert": "/ca.pem"},
+        ),
+        (
+            "DATABASE_URL=postgres://u:p%23@h:6000/d?sslmode=require",
+            {"host": "h", "port": 6000, "dbname": "d", "user": "u", "password": "p#", "sslmode": "require"},
+        ),
+        (
+            "DB_USER=u\nDB_SSLMODE=require\nDATABASE_URL=postgresql://h",
+            {"host": "h", "user": "u", "sslmode": "require"},
+        ),
+        ("DATABASE_URL=postgresql:///d?host=/run/pg", {"host": "/run/pg", "dbname": "d"}),
+    ],
+)
+def test_which_postgres(text: str, expected: dict[str, Any] | None) -> None:
+    if expected is None:
+        expected = {
+            "host": "/var/run/postgresql",
+            "user": "m",
+            "dbname": "n",
+            "password": "p#1",
+            "port": 6432,
+        }
+    assert postgres_of(text) == PostgresSettings(**expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("DB_HOST=h", None),
+        ("DB_HOST=h\nREPLICA_DB_HOST=r", None),  # Mastodon asks for the name, or for an address
+        ("REPLICA_DB_NAME=n", {"dbname": "n"}),
+        (
+            "DB_HOST=h\nDB_PORT=5433\nDB_USER=u\nDB_PASS=p\nDB_SSLMODE=require\nREPLICA_DB_NAME=n",
+            {"host": "h", "port": 5433, "dbname": "n", "user": "u", "password": "p", "sslmode": "require"},
+        ),
+        (
+            "DB_HOST=h\nDB_PORT=5433\nDB_USER=u\nDB_PASS=p\nREPLICA_DB_NAME=n\nREPLICA_DB_HOST=r\n"
+            "REPLICA_DB_PORT=5434\nREPLICA_DB_USER=ru\nREPLICA_DB_PASS=rp",
+            {"host": "r", "port": 5434, "dbname": "n", "user": "ru", "password": "rp"},
+        ),
+        (
+            "DB_HOST=h\nDB_NAME=d\nDB_USER=u\nREPLICA_DATABASE_URL=postgresql://r:6000",
+            {"host": "r", "port": 6000, "dbname": "d", "user": "u"},
+        ),
+        ("DATABASE_URL=postgresql://h/d\nREPLICA_DB_NAME=n", {"dbname": "n"}),
+    ],
+)
+def test_which_replica(text: str, expected: dict[str, Any] | None) -> None:
+    env, problems = read_env(text)
+    got = replica_settings(env, problems)
+    assert problems == []
+    assert got == (None if expected is None else PostgresSettings(**expected))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("REPLICA_DB_NAME=n\nREPLICA_DB_PORT=hunter2", "REPLICA_DB_PORT"),
+        ("REPLICA_DB_NAME=n\nDB_PORT=hunter2", "DB_PORT"),
+        ("REPLICA_DATABASE_URL=hunter2", "REPLICA_DATABASE_URL"),
+    ],
+)
+def test_what_is_wrong_with_a_replica_names_the_key_and_no_value(text: str, key: str) -> None:
+    env, problems = read_env(text)
+    assert replica_settings(env, problems) is None
+    assert [problem.path for problem in problems] == [key]
+    assert "hunter2" not in str(problems[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("REDIS_PORT=hunter2", ["REDIS_PORT"]),
+        ("REDIS_PORT=0", ["REDIS_PORT"]),
+        ("REDIS_PORT=hunter2\nREDIS_DB=hunter2\nDB_PORT=hunter2\nDB_SSLMODE=hunter2", None),
+        ("REDIS_URL=http://hunter2", ["REDIS_URL"]),
+        ("REDIS_URL=redis://:hunter2#x@h", None),
+        ("REDIS_URL='redis://:hunter2#x@h'", ["REDIS_URL"]),
+        ("REDIS_URL=redis://:a@h:hunter2", ["REDIS_URL"]),
+        ("REDIS_URL=redis://[hunter2", ["REDIS_URL"]),
+        ("REDIS_URL=redis://h/hunter2", ["REDIS_URL's database"]),
+        ("REDIS_URL=unix://", ["REDIS_URL"]),
+        ("SIDEKIQ_REDIS_URL=hunter2", ["SIDEKIQ_REDIS_URL"]),
+        ("REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=a:hunter2", ["a port in REDIS_SENTINELS"]),
+        ("REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=:1", ["REDIS_SENTINELS"]),
+        ("DATABASE_URL=mysql://hunter2", ["DATABASE_URL"]),
+        ("DATABASE_URL=postgres://h/d?sslmode=hunter2", ["DATABASE_URL's sslmode"]),
+        ("DATABASE_URL=postgres://h/d?port=hunter2", ["DATABASE_URL's port"]),
+        ("REDIS_PASSWORD=$(cat hunter2)", ["REDIS_PASSWORD"]),
+        ("REDIS_PASSWORD='hunter2", ["REDIS_PASSWORD"]),
+    ],
+)
+def test_problems_name_the_key_and_never_the_value(text: str, keys: list[str] | None) -> None:
+    with pytest.raises(ConfigError) as raised:
+        connection_settings(text, FILE)
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.problems
+    if keys is not None:
+        assert [problem.path for problem in raised.value.problems] == keys
+
+
+def test_all_problems_at_once() -> None:
+    text = "REDIS_PORT=x\nREDIS_DB=y\nDB_PORT=z\nDB_SSLMODE=w\nDB_PASS=$(pass show db)"
+    assert problems_of(text) == ["DB_PASS", "REDIS_PORT", "REDIS_DB", "DB_PORT", "DB_SSLMODE"]
+
+
+def test_a_line_about_something_else_may_be_anything() -> None:
+    assert redis_of("SMTP_PASSWORD='half\nREDIS_HOST=r").host == "r"
+    assert redis_of("LOCAL_DOMAIN=$(hostname)\nREDIS_HOST=r").host == "r"
+
+
+def test_settings_never_show_a_secret() -> None:
+    settings = connection_settings("REDIS_PASSWORD=hunter2\nDB_PASS=hunter2\nDB_USER=mastodon", FILE)
+    for shown in (repr(settings), str(settings), f"{settings.redis} {settings.postgres}"):
+        assert "hunter2" not in shown
+        assert "mastodon" in shown
+    for one in (settings.redis, settings.postgres):
+        assert "hunter2" not in repr(one.__rich_repr__())
+        assert "hunter2" not in one.place
+
+
+KEYS = (
+    "REDIS_URL",
+    "SIDEKIQ_REDIS_URL",
+    "REDIS_PORT",
+    "REDIS_SENTINELS",
+    "REDIS_SENTINEL_MASTER",
+    "DATABASE_URL",
+)
+VALUES = st.text(max_size=30) | st.from_regex(r"\A(redis|rediss|unix|postgres)://[a-z:@/?#\[\]%0-9]{0,20}\Z")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*KEYS, "DB_PORT", "DB_HOST", "export REDIS_HOST"]), VALUES), max_size=5
+    )
+)
+def test_no_file_raises_anything_but_problems(lines: list[tuple[str, str]]) -> None:
+    with contextlib.suppress(ConfigError):
+        settings = connection_settings("\n".join(f"{key}={value}" for key, value in lines), FILE)
+        assert 1 <= settings.redis.port <= 65535

@@ -1,0 +1,295 @@
+"""A Redis that refuses, hangs, dies, fails over: a sentence, and the next reading goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import redis
+
+from fleetd.adapters.sidekiq.reading import SidekiqRedis
+from fleetd.config.connections import RedisSettings
+from fleetd.core.model.facts import KeyFault, SidekiqFacts
+from fleetd.errors import SourceUnavailableError
+from tests.support.contracts.sidekiq import SECRET
+from tests.support.rig.redis_server import RedisServer, admin, command, free_port, redis_server, wait_until
+from tests.support.rig.sidekiq_keys import SidekiqKeys
+from tests.support.rig.sidekiq_source import read, source_at
+
+
+def unavailable(source: SidekiqRedis, *, check_writes: bool = False) -> str:
+    with pytest.raises(SourceUnavailableError) as raised:
+        read(source, check_writes=check_writes)
+    assert raised.value.__cause__ is None
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("password", [None, "wr0ng-s3cret"])
+def test_a_refused_login_is_a_sentence_without_the_password(password: str | None) -> None:
+    with redis_server("--requirepass", SECRET) as server:
+        sentence = unavailable(source_at(server, password=password))
+    assert "password" in sentence or "login" in sentence
+    assert "wr0ng" not in sentence
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    port = free_port()
+    source = SidekiqRedis(RedisSettings(host="127.0.0.1", port=port), queues=("default",))
+    assert f"127.0.0.1:{port} can't be reached: Connection refused" in unavailable(source)
+    source = SidekiqRedis(RedisSettings(unix_socket=str(tmp_path / "no.sock")), queues=("default",))
+    assert "No such file or directory" in unavailable(source)
+    source = SidekiqRedis(RedisSettings(host="no-such-host.invalid"), queues=("default",))
+    assert "name can't be resolved" in unavailable(source)
+
+
+def test_a_database_that_does_not_exist(shared_redis: RedisServer) -> None:
+    assert "Redis at" in unavailable(source_at(shared_redis, db=4000))
+
+
+def test_a_user_without_rights_is_told_so() -> None:
+    with redis_server() as server:
+        with admin(server) as client:
+            command(
+                client,
+                "ACL",
+                "SETUSER",
+                "narrow",
+                "on",
+                f">{SECRET}",
+                "~*",
+                "+@read",
+                "+client",
+                "+info",
+                "+time",
+            )
+        sentence = unavailable(source_at(server, username="narrow", password=SECRET))
+        assert "does not let this user read" in sentence
+        with admin(server) as client:
+            command(
+                client, "ACL", "SETUSER", "narrow", "+@scripting", "resetkeys", "~queue*", "~stat:*", "~j|*"
+            )
+        facts = read(source_at(server, username="narrow", password=SECRET), check_writes=True)
+        assert not facts.processes_complete
+        assert KeyFault(key="processes", why="may not be read by this Redis user") in facts.faults
+        assert facts.writable is False
+
+
+def test_a_failed_reading_leaves_no_connection_behind() -> None:
+    """What a failure left half read must not be there for the next reading."""
+
+    async def story(server: RedisServer, client: redis.Redis) -> None:
+        source = source_at(server, username="narrow", password=SECRET)
+        with pytest.raises(SourceUnavailableError):
+            await source.read(check_writes=False)
+        wait_until(
+            lambda: not [c for c in client.client_list() if c["name"] == "fleetd"], "the connection to end"
+        )
+        await source.close()
+
+    with redis_server() as server, admin(server) as client:
+        command(client, "ACL", "SETUSER", "narrow", "on", f">{SECRET}", "~*", "+@read", "+client", "+info")
+        asyncio.run(story(server, client))
+
+
+def test_a_stopped_redis_times_out_and_no_stale_reply_is_read() -> None:
+    """SIGSTOP: the connection stands and says nothing; the late reply must not answer the next question."""
+
+    async def story(server: RedisServer, client: redis.Redis) -> None:
+        source = SidekiqRedis(
+            RedisSettings(unix_socket=server.socket), queues=("default",), read_timeout_seconds=0.3
+        )
+        await source.read(check_writes=False)
+        server.signal(signal.SIGSTOP)
+        with pytest.raises(SourceUnavailableError, match=r"did not answer within 0\.3 s"):
+            await source.read(check_writes=True)
+        server.signal(signal.SIGCONT)
+        SidekiqKeys(client).enqueue("default", 5)
+        facts = await source.read(check_writes=False)
+        assert facts.queues["default"].length_jobs == 5
+        assert facts.writable is None
+        await source.close()
+
+    with redis_server() as server, admin(server) as client:
+        asyncio.run(story(server, client))
+
+
+def test_a_cancelled_reading_leaves_no_reply_behind(shared_redis: RedisServer, client: redis.Redis) -> None:
+    async def story() -> None:
+        source = source_at(shared_redis)
+        await source.read(check_writes=False)
+        for _ in range(20):
+            task = asyncio.create_task(source.read(check_writes=True))
+            await asyncio.sleep(0)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        assert (await source.read(check_writes=False)).writable is None
+        await source.close()
+
+    asyncio.run(story())
+    wait_until(
+        lambda: [c for c in client.client_list() if c["name"] == "fleetd"] == [], "no connection to be left"
+    )
+
+
+def test_a_restart_between_two_ticks_changes_the_run_id_and_costs_at_most_one_reading() -> None:
+    async def story(server: RedisServer) -> tuple[str, str]:
+        source = source_at(server)
+        before = (await source.read(check_writes=False)).redis_run_id
+        server.stop()
+        server.start()
+        try:
+            facts = await source.read(check_writes=False)
+        except SourceUnavailableError:
+            facts = await source.read(check_writes=False)
+        await source.close()
+        return before, facts.redis_run_id
+
+    with redis_server() as server:
+        before, after = asyncio.run(story(server))
+    assert before
+    assert after
+    assert before != after
+
+
+def test_a_replica_and_a_full_redis_refuse_writes() -> None:
+    with redis_server() as server, admin(server) as client:
+        SidekiqKeys(client).enqueue("default", 2)
+        command(client, "REPLICAOF", "127.0.0.1", str(free_port()))
+        replica = read(source_at(server), check_writes=True)
+        command(client, "REPLICAOF", "NO", "ONE")
+        client.config_set("maxmemory", "1")
+        full = read(source_at(server), check_writes=True)
+        client.config_set("maxmemory", "0")
+        free = read(source_at(server), check_writes=True)
+    assert (replica.writable, full.writable, free.writable) == (False, False, True)
+    assert replica.queues["default"].length_jobs == full.queues["default"].length_jobs == 2
+    assert KeyFault(key="fleetd:probe", why="can't be written: Redis answers READONLY") in replica.faults
+    assert KeyFault(key="fleetd:probe", why="can't be written: Redis answers OOM") in full.faults
+    assert free.faults == ()
+
+
+def test_a_failover_is_followed() -> None:
+    """Two real servers and a real Sentinel: the primary dies, the next readings come from the other."""
+    ports = free_port(), free_port()
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(redis_server(port=ports[0]))
+        second = stack.enter_context(redis_server("--replicaof", f"127.0.0.1 {ports[0]}", port=ports[1]))
+        client = stack.enter_context(admin(second))
+        wait_until(
+            lambda: client.info("replication")["master_link_status"] == "up", "the replica to follow", 30.0
+        )
+        sentinel_port = free_port()
+        sentinel = RedisServer(port=sentinel_port, sentinel_config=sentinel_conf(ports[0]))
+        stack.callback(sentinel.close)
+        sentinel.start()
+        asker = stack.enter_context(admin(sentinel))
+        wait_until(
+            lambda: "'slaves': 1" in str(asker.info("sentinel")), "the Sentinel to see the replica", 30.0
+        )
+        settings = RedisSettings(sentinel_master="mastodon", sentinels=(("127.0.0.1", sentinel_port),))
+        asyncio.run(failover_story(first, client, settings))
+
+
+def sentinel_conf(port: int) -> str:
+    return (
+        f"sentinel monitor mastodon 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mastodon 500\n"
+        "sentinel failover-timeout mastodon 4000\n"
+    )
+
+
+async def failover_story(first: RedisServer, second: redis.Redis, settings: RedisSettings) -> None:
+    source = SidekiqRedis(settings, queues=("default",))
+    before = await source.read(check_writes=True)
+    assert before.writable is True
+    first.stop()
+    with pytest.raises(SourceUnavailableError):
+        await source.read(check_writes=True)
+
+    def promoted() -> bool:
+        try:
+            return bool(second.info("replication")["role"] == "master")
+        except redis.ConnectionError:  # Sentinel ends the clients of the one it promotes
+            return False
+
+    await asyncio.to_thread(wait_until, promoted, "the failover", 30.0)
+    facts: list[SidekiqFacts] = []
+    for _ in range(100):
+        with contextlib.suppress(SourceUnavailableError):
+            facts.append(await source.read(check_writes=True))
+            break
+        await asyncio.sleep(0.1)
+    assert facts[0].writable is True
+    assert facts[0].redis_run_id == second.info("server")["run_id"] != before.redis_run_id
+    await source.close()
+
+
+def test_no_sentinel_is_a_sentence() -> None:
+    settings = RedisSettings(
+        sentinel_master="mastodon", sentinels=(("127.0.0.1", free_port()),), sentinel_password=SECRET
+    )
+    sentence = unavailable(SidekiqRedis(settings, queues=("default",)))
+    assert sentence.startswith("No Sentinel names a primary for 'mastodon': check that they run")
+    assert SECRET not in sentence
+
+
+def test_a_flushed_script_is_sent_again(shared_redis: RedisServer, client: redis.Redis) -> None:
+    async def ticks() -> bool | None:
+        source = source_at(shared_redis)
+        await source.read(check_writes=False)
+        client.script_flush()
+        facts = await source.read(check_writes=True)
+        await source.close()
+        return facts.writable
+
+    assert asyncio.run(ticks()) is True
+
+
+def test_tls_is_verified(tmp_path: Path) -> None:
+    """rediss://: with the right authority it reads, with the system's it says what is not accepted."""
+    certificate, key = tmp_path / "redis.crt", tmp_path / "redis.key"
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-keyout",
+            str(key),
+            "-out",
+            str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    port = free_port()
+    files = [
+        "--tls-cert-file",
+        str(certificate),
+        "--tls-key-file",
+        str(key),
+        "--tls-ca-cert-file",
+        str(certificate),
+    ]
+    with redis_server("--tls-port", str(port), "--tls-auth-clients", "no", *files) as server:
+        with admin(server) as client:
+            SidekiqKeys(client).enqueue("default", 2)
+        trusting = RedisSettings(host="localhost", port=port, tls=True, tls_ca_file=str(certificate))
+        assert read(SidekiqRedis(trusting, queues=())).queues["default"].length_jobs == 2
+        strict = RedisSettings(host="localhost", port=port, tls=True)
+        assert "TLS certificate is not accepted" in unavailable(SidekiqRedis(strict, queues=()))
+        other_name = RedisSettings(host="127.0.0.1", port=port, tls=True, tls_ca_file=str(certificate))
+        assert "TLS certificate is not accepted" in unavailable(SidekiqRedis(other_name, queues=()))

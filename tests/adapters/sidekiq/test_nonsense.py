@@ -1,0 +1,104 @@
+"""Keys that hold something else than Sidekiq writes, in a real Redis: left out, named, bounded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+from fleetd.adapters.sidekiq import reading as sidekiq_redis
+from fleetd.core.model.facts import KeyFault
+from tests.support.rig.redis_server import RedisServer
+from tests.support.rig.sidekiq_keys import SidekiqKeys, compact
+from tests.support.rig.sidekiq_source import read, source_at
+
+ME = "worker1:4711:5f0c"
+
+
+@pytest.mark.parametrize("hostname", ["queue-vm", "job-vm", "stat:x", "default", "processes"])
+def test_no_host_name_hides_an_unreadable_heartbeat(
+    shared_redis: RedisServer, client: redis.Redis, hostname: str
+) -> None:
+    client.sadd("processes", f"{hostname}:1:a")
+    client.set(f"{hostname}:1:a", "x")
+    facts = read(source_at(shared_redis))
+    assert not facts.processes_complete
+    assert [fault.key for fault in facts.faults] == [f"{hostname}:1:a"]
+
+
+def test_a_large_job_without_a_time_near_its_end_is_unknown(
+    shared_redis: RedisServer, client: redis.Redis
+) -> None:
+    client.lpush("queue:default", compact({"enqueued_at": 5, "args": ["x" * 99_000]}))
+    client.lpush("queue:pull", compact({"args": ["x" * 99_000]}))
+    facts = read(source_at(shared_redis))
+    assert facts.queues == {}
+    assert [fault.key for fault in facts.faults] == ["queue:default", "queue:pull"]
+
+
+def test_too_large_running_jobs_make_their_queues_unknown(
+    shared_redis: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sidekiq_redis, "RUNNING_BYTES_MAX", 1000)
+    keys = SidekiqKeys(client)
+    keys.beat(ME)
+    keys.work(ME, "default", payload="x" * 2000)
+    facts = read(source_at(shared_redis))
+    assert facts.queues == {}  # the process serves both that are read
+    assert facts.processes_complete
+    assert {fault.key for fault in facts.faults} == {f"{ME}:work", "queue:default", "queue:pull"}
+
+
+def test_wrong_types_everywhere_are_named_once_each_and_nothing_raises(
+    shared_redis: RedisServer, client: redis.Redis
+) -> None:
+    keys = SidekiqKeys(client)
+    keys.beat(ME)
+    client.set("queue:default", "x")
+    client.hset(f"{ME}:work", "t", b"\xff")
+    client.lpush("stat:processed", 1)
+    client.set("stat:failed", "many")
+    client.set("queues", "x")
+    client.sadd("processes", "string:1:a", "nonsense:1:a", b"\xff:1:a")
+    client.set("string:1:a", "x")
+    client.hset("nonsense:1:a", mapping={"info": b"\xfe{", "beat": "1", "busy": "1", "quiet": "false"})
+    client.hset(b"\xff:1:a", mapping={"info": "{}"})
+    minute = datetime.fromtimestamp(keys.now(), UTC)
+    for ahead in range(-3, 2):
+        client.set((minute + timedelta(minutes=ahead)).strftime("j|%y%m%d|%-H:%M"), "x")
+    facts = read(source_at(shared_redis))
+    assert facts.queues == {}
+    assert not facts.processes_complete
+    assert [process.identity for process in facts.processes] == [ME]
+    assert (facts.processed_jobs_total, facts.failed_jobs_total) == (None, None)
+    wanted = {"queue:default", "queue:pull", f"{ME}:work", "stat:processed", "stat:failed", "queues"}
+    wanted |= {"string:1:a", "nonsense:1:a", "\\xff:1:a"}
+    assert {fault.key for fault in facts.faults if not fault.key.startswith("j|")} == wanted
+    assert [fault for fault in facts.faults if fault.key.startswith("j|")]
+    assert facts.faults[-1].why
+
+
+def test_what_is_not_a_set_of_processes_is_not_an_empty_one(
+    shared_redis: RedisServer, client: redis.Redis
+) -> None:
+    client.set("processes", "x")
+    facts = read(source_at(shared_redis))
+    assert not facts.processes_complete
+    assert facts.faults == (KeyFault(key="processes", why="holds another type of value than Sidekiq writes"),)
+
+
+def test_too_many_queues_and_processes_are_cut_and_said(
+    shared_redis: RedisServer, client: redis.Redis
+) -> None:
+    client.sadd("queues", *[f"q{n}" for n in range(5000)])
+    client.sadd("processes", *[f"p:{n}:a" for n in range(5000)])
+    facts = read(source_at(shared_redis))
+    assert 2 < len(facts.queues) <= sidekiq_redis.QUEUES_MAX + 2
+    assert {"default", "pull"} <= set(facts.queues)
+    assert not facts.processes_complete
+    assert facts.faults == (
+        KeyFault(key="processes", why="has more than 500 members; the rest is not read"),
+        KeyFault(key="queues", why="has more than 200 members; the rest is not read"),
+    )
+    assert facts == read(source_at(shared_redis))

@@ -1,0 +1,179 @@
+"""How a main process ended, and whether systemd has read the unit files: what SystemdUnits tells of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dbus_next.signature import Variant
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.systemd.unit_properties import ending
+from fleetd.adapters.systemd.units import SystemdUnits
+from fleetd.core.model.facts import UnitFacts
+from tests.support.rig.fake_systemd import FakeSystemd, path_of
+from tests.support.rig.private_bus import PrivateBus, private_bus
+from tests.support.rig.systemd_story import ONE, TWO, Clock, play
+
+SIGKILL, SIGABRT = 9, 6
+EXITED, KILLED, DUMPED = 1, 2, 3
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    with private_bus() as bus:
+        yield bus
+
+
+async def first(units: SystemdUnits) -> UnitFacts:
+    return (await units.read()).instances[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "killed_by_signal"),
+    [(KILLED, SIGKILL, SIGKILL), (DUMPED, SIGABRT, SIGABRT), (EXITED, SIGKILL, 0), (EXITED, 0, 0)],
+)
+def test_how_the_last_main_process_ended(
+    bus: PrivateBus, code: int, status: int, killed_by_signal: int
+) -> None:
+    """Also once systemd has started another, which no reading may have been between."""
+
+    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(ONE, pid=1)
+        assert (await first(units)).killed_by_signal == 0
+        systemd.end_main_process(ONE, code, status)
+        waiting = await first(units)
+        assert (waiting.sub_state, waiting.killed_by_signal) == ("auto-restart", killed_by_signal)
+        systemd.run(ONE, pid=2)
+        again = await first(units)
+        assert (again.active_state, again.main_pid, again.killed_by_signal) == ("active", 2, killed_by_signal)
+
+    play(bus, story)
+
+
+def test_an_end_between_two_readings_and_the_next_one_after_it(bus: PrivateBus) -> None:
+    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(ONE, pid=1)
+        await first(units)
+        systemd.end_main_process(ONE, KILLED, SIGKILL)
+        systemd.restart_quietly(ONE, pid=2)
+        systemd.run(ONE, pid=2)
+        assert (await first(units)).killed_by_signal == SIGKILL
+        systemd.end_main_process(ONE, EXITED, 1)
+        systemd.run(ONE, pid=3)
+        assert (await first(units)).killed_by_signal == 0
+
+    play(bus, story)
+
+
+def test_a_failed_unit_tells_how_it_ended_and_a_stopped_one_is_forgotten(bus: PrivateBus) -> None:
+    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        unit = systemd.run(ONE, pid=1)
+        unit.exec_main_code, unit.exec_main_status = KILLED, SIGKILL
+        systemd.fail(ONE, "start-limit-hit")
+        assert (await first(units)).killed_by_signal == SIGKILL
+        systemd.finish_stop(ONE)
+        assert (await units.read()).instances == {}
+        systemd.run(ONE, pid=2)
+        assert (await first(units)).killed_by_signal == 0
+
+    play(bus, story)
+
+
+def test_after_a_gap_in_the_signals_nothing_old_is_told(bus: PrivateBus) -> None:
+    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(ONE, pid=1)
+        await first(units)
+        systemd.end_main_process(ONE, KILLED, SIGKILL)
+        systemd.run(ONE, pid=2)
+        assert (await first(units)).killed_by_signal == SIGKILL
+        await systemd.reexec()
+        assert (await first(units)).killed_by_signal == 0
+
+    play(bus, story)
+
+
+def test_nonsense_in_a_signal_is_no_ending(bus: PrivateBus) -> None:
+    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(ONE, pid=1)
+        await first(units)
+        service, changed = "org.freedesktop.systemd1.Service", "PropertiesChanged"
+        bodies: list[tuple[str, list[object]]] = [
+            ("", []),
+            ("s", [service]),
+            ("sa{sv}as", [service, {}, []]),
+            ("sa{sv}as", [service, {"ExecMainCode": Variant("s", "2")}, []]),
+            (
+                "sa{sv}as",
+                [service, {"ExecMainCode": Variant("i", 2), "ExecMainStatus": Variant("i", -9)}, []],
+            ),
+            (
+                "sa{sv}as",
+                ["other", {"ExecMainCode": Variant("i", 2), "ExecMainStatus": Variant("i", 9)}, []],
+            ),
+        ]
+        for signature, body in bodies:
+            systemd.signal("org.freedesktop.DBus.Properties", path_of(ONE), changed, signature, body)
+        assert (await first(units)).killed_by_signal == 0
+
+    play(bus, story)
+
+
+@given(code=st.none() | st.integers() | st.text(), status=st.none() | st.integers() | st.text())
+def test_an_ending_is_a_signal_or_none(code: object, status: object) -> None:
+    assert ending(code, status) in {None, *range(65)}
+
+
+def test_systemds_word_on_unread_unit_files(bus: PrivateBus) -> None:
+    clock = Clock()
+
+    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(ONE)
+        assert (await first(units)).need_daemon_reload is False
+        systemd.units[ONE].need_daemon_reload = True  # no signal tells it
+        clock.seconds += 60
+        assert (await first(units)).need_daemon_reload is True
+
+    play(bus, story, clock=clock)
+
+
+def test_a_changed_unit_file_makes_us_ask_at_once(bus: PrivateBus, tmp_path: Path) -> None:
+    """Else its digest would be news a minute before we hear that systemd would still start the old one."""
+    directory = tmp_path / "etc/systemd/system"
+    directory.mkdir(parents=True)
+    (directory / "mastodon-sidekiq@.service").write_text("[Service]\n")
+
+    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        for name in (ONE, TWO):
+            systemd.run(name)
+        await units.read()
+        await units.read()
+        assert systemd.properties_read == 2
+        (directory / "mastodon-sidekiq@.service").write_text("[Service]\nNice=5\n")
+        for name in (ONE, TWO):
+            systemd.units[name].need_daemon_reload = True
+        facts = await units.read()
+        assert [unit.need_daemon_reload for unit in facts.instances.values()] == [True, True]
+        await units.read()
+        assert systemd.properties_read == 4
+
+    play(bus, story, unit_files=UnitFiles(tmp_path))
+
+
+def test_a_drop_in_that_systemd_overlooks(bus: PrivateBus, tmp_path: Path) -> None:
+    drop_in = tmp_path / "etc/systemd/system/mastodon-sidekiq@.service.d/memory.conf"
+
+    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(ONE)
+        assert (await first(units)).need_daemon_reload is False
+        drop_in.parent.mkdir(parents=True)
+        drop_in.write_text("[Service]\nEnvironment=MALLOC_ARENA_MAX=1\n")
+        assert (await first(units)).need_daemon_reload is True
+        systemd.units[ONE].drop_ins = [str(drop_in)]
+        systemd.reload()
+        assert (await first(units)).need_daemon_reload is False
+
+    play(bus, story, unit_files=UnitFiles(tmp_path))

@@ -1,0 +1,127 @@
+"""The commands: what is printed where, and the exit status."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from fleetd import __version__
+from fleetd.cli.advice.postmortem import Run
+from fleetd.errors import FleetdError
+from tests.support.builders import status_bad_nights as statuses
+from tests.support.builders.status_calm import calm
+from tests.support.builders.systemd_answers import Systemd, no_systemd, with_facts
+from tests.support.fleetctl import NOBODY, answering, fleetctl, gone
+
+
+def test_status_of_a_running_daemon() -> None:
+    result = fleetctl("status", fetch=answering(statuses.surge()))
+    assert result.exit_code == 0
+    assert "3 queues wait too long" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_json_is_what_the_daemon_said_with_what_this_version_does_not_know() -> None:
+    said = json.loads(msgspec.json.encode(calm())) | {"invented_later": {"a": [1]}}
+    said["queues"][0]["also_new"] = 1
+    result = fleetctl("status", "--json", fetch=answering(json.dumps(said)))
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == said
+    assert fleetctl("status", fetch=answering(json.dumps(said))).exit_code == 0
+
+
+def test_json_holds_no_character_that_steers_a_terminal() -> None:
+    status = msgspec.structs.replace(calm(), host="a\x9b2J\x7f\u202eb\x1b[")
+    result = fleetctl("status", "--json", fetch=answering(status))
+    assert json.loads(result.stdout)["host"] == "a\x9b2J\x7f\u202eb\x1b["
+    assert not set(result.stdout) & set("\x1b\x9b\x7f\u202e")
+
+
+@pytest.mark.parametrize(
+    ("run", "code"),
+    [(Systemd(), 3), (no_systemd, 3), (Systemd(with_facts(ActiveState="active", SubState="running")), 1)],
+)
+def test_a_daemon_that_does_not_answer(run: Run, code: int) -> None:
+    shown = fleetctl("status", run=run)
+    assert shown.exit_code == code
+    told = fleetctl("status", "--json", run=run)
+    assert told.exit_code == code
+    document = json.loads(told.stdout)
+    assert document["error"] == NOBODY
+    assert (document["unit"] is None) == (run is no_systemd)
+
+
+def test_down_as_json_has_the_unit_the_journal_and_the_workers() -> None:
+    document = json.loads(fleetctl("status", "--json", run=Systemd()).stdout)
+    assert document["unit"]["active_state"] == "failed"
+    assert document["unit"]["restarts"] == 5
+    assert len(document["journal"]) == 2
+    assert [w["unit"] for w in document["workers"]][:4] == [
+        "mastodon-sidekiq-scheduler",
+        "mastodon-sidekiq@1",
+        "mastodon-sidekiq@2",
+        "mastodon-sidekiq@3",
+    ]
+
+
+@pytest.mark.parametrize("answer", ["", "{", "[]", "nonsense", "\x1b[2J", '"x"', "[" * 100_000])
+def test_nonsense_is_a_sentence(answer: str) -> None:
+    shown = fleetctl("status", fetch=answering(answer))
+    assert isinstance(shown.exception, FleetdError)
+    told = fleetctl("status", "--json", fetch=answering(answer))
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["error"]
+
+
+def test_an_older_daemon_is_named_and_its_summary_passed_on() -> None:
+    said = json.loads(msgspec.json.encode(calm())) | {"version": "0.0.9"}
+    del said["scheduler"]
+    result = fleetctl("status", "--json", fetch=answering(json.dumps(said)))
+    assert result.exit_code == 1
+    error = json.loads(result.stdout)["error"]
+    assert "fleetd 0.0.9 answers in a form" in error
+    assert "missing required field `scheduler`" in error
+    assert "systemctl restart fleetd" in error
+    assert error.endswith("It says: 6 queues within target; 5 instances")
+
+
+def test_watch_draws_again_goes_on_while_the_daemon_is_away_and_ends_well() -> None:
+    answers = iter([answering(calm()), gone, answering("{"), answering(statuses.surge())])
+
+    def fetch(timeout_seconds: float) -> str:
+        return next(answers)(timeout_seconds)
+
+    result = fleetctl("status", "--watch", fetch=fetch, frames=4)
+    assert result.exit_code == 0
+    order = ["All is well", "fleetd does not answer", "did not send JSON", "3 queues wait too long"]
+    places = [result.stdout.index(words) for words in order]
+    assert places == sorted(places)
+    assert "\x1b" not in result.stdout
+
+
+def test_json_and_watch_together_are_a_usage_error() -> None:
+    result = fleetctl("status", "--json", "--watch")
+    assert result.exit_code == 2
+    assert "one document" in result.stderr
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    result = fleetctl("stauts")
+    assert result.exit_code == 2
+    assert "Did you mean status?" in result.stderr
+    assert (
+        "There are: check-config, connections, drain, explain, history, pause, pin, release, replay, restart, "
+        "resume, set, simulate, status, trace." in fleetctl("zzz").stderr
+    )
+    assert "\x1b" not in fleetctl("\x1b[2Jx").stderr
+
+
+def test_help_and_version() -> None:
+    assert fleetctl("--version").stdout == f"fleetctl {__version__}\n"
+    general = fleetctl("--help").stdout
+    assert "fleetctl status --watch" in general
+    assert "_FLEETCTL_COMPLETE=bash_source" in general
+    exits = fleetctl("status", "--help").stdout
+    assert "3  fleetd is not running" in exits

@@ -1,0 +1,191 @@
+"""`fleetctl explain`: the chain from what is needed to what runs, and the cures that go with it (law 8)."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from msgspec.structs import replace
+
+from fleetd.cli.advice.explanation import CURES
+from fleetd.cli.screens.explain import explain_screen
+from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.status import Status
+from tests.support.builders import status_bad_nights as statuses
+from tests.support.builders import status_connections as databases
+from tests.support.builders import status_instances as lives
+from tests.support.builders.status_calm import calm, instance
+from tests.support.fleetctl import answering, fleetctl
+from tests.support.project import PROJECT
+
+OPERATIONS = PROJECT / "docs" / "operations.md"
+#: Their sentences say all there is to do, or there is nothing to do.
+SELF_EXPLAINING = {
+    ClampCode.LONG_JOB,
+    ClampCode.PLAN_EXPIRED,
+    ClampCode.ROLLING,
+    ClampCode.SCHEDULER_LIVE,
+    ClampCode.SCHEDULER_SURPLUS,
+    ClampCode.SCHEDULER_TAKEOVER,
+    ClampCode.SCHEDULER_UNKNOWN,
+}
+
+
+def drawn(status: Status, profile: str = "", width: int = 100, symbols: Symbols = UNICODE) -> str:
+    return "\n".join(
+        line.plain for line in explain_screen(status, width=width, symbols=symbols, profile=profile)
+    )
+
+
+def words(status: Status, profile: str = "") -> str:
+    return " ".join(drawn(status, profile).split())
+
+
+@pytest.mark.parametrize("symbols", [UNICODE, ASCII], ids=["unicode", "ascii"])
+@pytest.mark.parametrize("width", [20, 33, 60, 100, 400])
+@pytest.mark.parametrize("name", list(statuses.ALL))
+def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symbols) -> None:
+    lines = explain_screen(statuses.ALL[name](), width=width, symbols=symbols)
+    assert max(line.cell_len for line in lines) <= width
+    if symbols is ASCII:
+        assert "".join(line.plain for line in lines).isascii()
+
+
+def test_the_chain_goes_from_what_is_needed_to_what_runs() -> None:
+    text = words(statuses.surge(), "default-first")
+    assert re.search(
+        r"▲ default-first min 2 max 6 9 needed: default waits 94 s \(target 15 s\), .* ▲ 9→6 connections: an instance "
+        r"claims 62 connections .* do: raise the limit that binds .* 6 granted 6 running: 5 serving, 1 starting",
+        text,
+    )
+    assert "pull-first" not in text
+    assert text.endswith(
+        "Next waits for mastodon-sidekiq@6 to serve; nothing more fits into the connections."
+    )
+
+
+def test_every_profile_and_every_clamp_is_there() -> None:
+    for name, build in statuses.ALL.items():
+        status = build()
+        text = drawn(status)
+        for profile in status.profiles:
+            assert re.search(rf"^\S {re.escape(profile.name)} ", text, re.MULTILINE), name
+            for clamp in profile.clamps:
+                assert f"{clamp.code.value.replace('_', ' ')}" in text, name
+
+
+def test_what_keeps_granted_ones_from_running_stands_below_the_grant() -> None:
+    base = calm()
+    clamps = tuple(
+        Clamp(
+            code=code, profile="default-first", wanted_instances=a, granted_instances=b, sentence=code.value
+        )
+        for code, a, b in (
+            (ClampCode.PINNED, 9, 8),
+            (ClampCode.MAX, 8, 6),
+            (ClampCode.PINNED, 6, 5),
+            (ClampCode.PACE, 5, 4),
+        )
+    )
+    profile = replace(
+        base.profiles[0], raw_instances=9, wanted_instances=6, running_instances=4, clamps=clamps
+    )
+    text = words(replace(base, profiles=(profile,)))
+    places = [text.index(part) for part in ("9→8 ", "8→6 ", "6 granted", "6→5 ", "5→4 ", "4 running")]
+    assert places == sorted(places)
+
+
+def test_what_is_stopped_by_hand_is_not_told_as_running() -> None:
+    assert "3 running: 2 serving, 1 pinned" in words(lives.paused())
+    base = calm()
+    failed = replace(
+        base, instances=(*base.instances[:3], instance(4, "default-first", None, state="failed"))
+    )
+    assert "3 running: 3 serving, 1 failed" in words(failed)
+
+
+def test_what_concerns_the_whole_host_is_said_once_after_the_profiles() -> None:
+    for status, sentence in (
+        (databases.bottleneck(), "More workers would not help: 14 clients wait"),
+        (databases.behind_pgbouncer(), "others can't be told from our workers"),
+        (lives.paused(), "paused by fleetctl: moving the database"),
+        (lives.upgrade(), "Mastodon's code on disk (4.5.3) is not what runs"),
+    ):
+        text = words(status)
+        assert text.lower().count(sentence.lower()) == 1
+        assert text.index("The whole host") < text.lower().index(sentence.lower()) < text.index("Next ")
+    assert "scheduler takeover: main's was seen 42 s ago" in words(statuses.scheduler_held())
+    assert "? latency unknown: redis can't be read: redis at 10.0.0.5:6379 refused" in words(
+        statuses.redis_down()
+    )
+    assert "The whole host" not in words(calm())
+    assert words(databases.replica_lost()).count("10.0.0.7:5432 refused the connection") == 1
+    assert "replica can't be read: 10.0.0.7:5432 refused" in words(databases.replica_lost(), "pull-first")
+
+
+def test_calm_clamps_come_without_advice() -> None:
+    text = words(databases.bottleneck(), "pull-first")
+    assert "· 2→1 yield: default-first is more important and late: one of pull-first gives way to it." in text
+    assert CURES[ClampCode.YIELD] not in text
+
+
+def test_unknown_is_a_question_mark() -> None:
+    text = words(statuses.everything_down())
+    assert "? needed: how long jobs wait is unknown" in text
+    assert "? running: systemd can't be read" in text
+    assert not re.search(r"\b0 (needed|granted|running)", text)
+
+
+def test_old_news_are_called_old() -> None:
+    assert drawn(replace(calm(), tick_age_seconds=95.0)).startswith("✖ fleetd is stuck")
+
+
+def test_json_has_the_chain_the_host_and_what_comes_next() -> None:
+    result = fleetctl("explain", "--json", fetch=answering(databases.bottleneck()))
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert set(document) == {"profiles", "host", "next"}
+    first = document["profiles"]["default-first"]
+    assert (first["raw"], first["granted"], first["running"]) == (6, 4, 4)
+    assert [(c["code"], c["wanted"], c["granted"]) for c in first["clamps"]] == [
+        ("database_bottleneck", 6, 4)
+    ]
+    assert [reason["code"] for reason in document["host"]] == ["database_bottleneck"]
+    assert document["host"][0]["what_to_do"].startswith("look at Postgres and PgBouncer")
+    assert document["next"] == "default-first: more workers would not help"
+
+
+def test_one_profile_alone_and_one_that_is_not_there() -> None:
+    fetch = answering(databases.bottleneck())
+    one = fleetctl("explain", "pull-first", "--json", fetch=fetch)
+    assert list(json.loads(one.stdout)["profiles"]) == ["pull-first"]
+    assert "default-first  min" not in fleetctl("explain", "pull-first", fetch=fetch).stdout
+    for arguments in (["explain", "pull-frist"], ["explain", "pull-frist", "--json"]):
+        wrong = fleetctl(*arguments, fetch=fetch)
+        assert wrong.exit_code == 2
+        assert wrong.stdout == ""
+        assert "There is no profile 'pull-frist'. Did you mean pull-first?" in wrong.stderr
+    assert "There are: default-first, pull-first." in fleetctl("explain", "\x1b[2J", fetch=fetch).stderr
+
+
+def rows_of_operations() -> dict[str, str]:
+    """What docs/operations.md has to say: code to what to do."""
+    text = OPERATIONS.read_text(encoding="utf-8")
+    ends = r"^## Why does it not (?:start more|stop some)\?$(.*?)(?=^## )"
+    sections = re.findall(ends, text, re.MULTILINE | re.DOTALL)
+    assert len(sections) == 2
+    rows = re.findall(r"^\| `(\w+)` \| .+? \| (.*?) \|$", "".join(sections), re.MULTILINE)
+    return {code: cure.replace("`", "") for code, cure in rows}
+
+
+def test_every_code_is_in_the_operations_guide() -> None:
+    known = set(rows_of_operations())
+    assert {code.value for code in ClampCode} - known == {code.value for code in SELF_EXPLAINING}
+
+
+def test_the_guide_and_explain_give_the_same_advice() -> None:
+    rows = rows_of_operations()
+    for code, cure in CURES.items():
+        assert rows[code.value] == cure, code

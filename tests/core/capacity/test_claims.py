@@ -1,0 +1,89 @@
+"""Claims: what each process was started with, on every host, until it is gone."""
+
+from __future__ import annotations
+
+from fleetd.core.capacity.claims import TAGGED_NAMES_MAX, ProcessClaims, count_claims, remember_processes
+from fleetd.core.model.facts import ProcessFacts
+from fleetd.core.model.policy import SchedulerPolicy
+from tests.support.builders.readings import database, process, seen, sidekiq, snapshot, systemd, tag, unit
+from tests.support.world.ports import policy, strict
+
+
+def claims_of(
+    *beats: ProcessFacts,
+    observed: dict[str, int] | None = None,
+    on_replica: dict[str, int] | None = None,
+    place: str = "elsewhere",
+) -> dict[str, int]:
+    """@1 serves, @2 boots, @3 stops, @4 is down; 7 connections each."""
+    scheduler = SchedulerPolicy(place=place, threads=5, db_pool=7)  # type: ignore[arg-type]
+    rules = policy(strict(numbers="1-4"), scheduler=scheduler)
+    units = systemd({1: unit(), 2: unit("activating"), 3: unit("deactivating")})
+    shot = snapshot(
+        rules,
+        redis=sidekiq(processes=beats),
+        units=units,
+        postgres=None if observed is None else database(workers=observed),
+        replica=None if on_replica is None else database(workers=on_replica),
+    )
+    processes = remember_processes(ProcessClaims(), sidekiq(processes=beats))
+    return count_claims(rules, shot, seen(rules, shot), processes).connections
+
+
+def test_claims_count_what_starts_and_what_drains() -> None:
+    assert claims_of() == {
+        "mastodon-sidekiq@1.w1": 7,
+        "mastodon-sidekiq@2.w1": 7,
+        "mastodon-sidekiq@3.w1": 7,
+        "mastodon-sidekiq@4.w1": 0,
+        "mastodon-sidekiq-scheduler.w1": 0,
+    }
+
+
+def test_claims_come_from_what_a_process_was_started_with() -> None:
+    # Configured now: 5 threads, pool 7. It was started with 25 threads and a pool of 20.
+    beat = process(tag(1, pool=20), threads=25)
+    assert claims_of(beat)["mastodon-sidekiq@1.w1"] == 20
+
+
+def test_strays_count() -> None:
+    other_host = process(tag(1, host="w2", pool=30), threads=60)
+    not_configured = process(tag(77), threads=5)
+    found = claims_of(other_host, not_configured)
+    assert found["mastodon-sidekiq@1.w2"] == 30
+    assert found["mastodon-sidekiq@77.w1"] == 7
+
+
+def test_connections_seen_under_a_name_count_after_its_unit_is_gone() -> None:
+    assert claims_of(observed={"mastodon-sidekiq@4.w1": 5})["mastodon-sidekiq@4.w1"] == 5
+    assert claims_of(on_replica={"mastodon-sidekiq@4.w1": 6})["mastodon-sidekiq@4.w1"] == 6
+
+
+def test_scheduler_is_set_aside_where_it_may_have_to_start() -> None:
+    assert claims_of(place="auto")["mastodon-sidekiq-scheduler.w1"] == 7
+    assert claims_of(place="here")["mastodon-sidekiq-scheduler.w1"] == 7
+
+
+def test_names_beyond_the_bound_share_an_entry_and_still_count() -> None:
+    beats = tuple(process(tag(n % 9999, host=f"h{n}")) for n in range(TAGGED_NAMES_MAX + 10))
+    memory = remember_processes(ProcessClaims(), sidekiq(processes=beats))
+    assert len(memory.tagged_connections) == TAGGED_NAMES_MAX + 1
+    assert sum(memory.tagged_connections.values()) == 7 * (TAGGED_NAMES_MAX + 10)
+
+
+def test_foreign_processes_are_counted_by_their_threads_and_named() -> None:
+    stock = process("", threads=25, hostname="main")
+    memory = remember_processes(ProcessClaims(), sidekiq(processes=(stock, process(tag(1)))))
+    assert memory.foreign_connections == 27
+    assert memory.foreign_hosts == ("main",)
+
+
+def test_while_a_heartbeat_is_garbage_nothing_claimed_is_forgotten() -> None:
+    stock = process("", threads=25, hostname="main")
+    before = remember_processes(ProcessClaims(), sidekiq(processes=(stock, process(tag(1)))))
+    garbled = remember_processes(before, sidekiq(processes=(process(tag(2)),), complete=False))
+    assert garbled.foreign_connections == 27
+    assert garbled.tagged_connections == {"mastodon-sidekiq@1.w1": 7, "mastodon-sidekiq@2.w1": 7}
+    healed = remember_processes(garbled, sidekiq(processes=(process(tag(2)),)))
+    assert healed.foreign_connections == 0
+    assert healed.tagged_connections == {"mastodon-sidekiq@2.w1": 7}

@@ -1,0 +1,67 @@
+"""Everyone else's connections: a peak that fades, and a rise that goes on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetd.core.capacity.others import OthersMemory, remember_others
+from tests.support.storm.storm import steady
+
+
+def after(*seen: tuple[float, int], half_life: float = 300.0) -> OthersMemory:
+    memory = None
+    for at, connections in seen:
+        memory = remember_others(memory, connections, at, half_life)
+    assert memory is not None
+    return memory
+
+
+def test_the_peak_rises_at_once_and_halves_in_its_half_life() -> None:
+    assert after((100.0, 20), (105.0, 80)).peak_connections == 80.0
+    # 300 s later 20 are seen: half of the 40 above them is kept.
+    assert after((100.0, 60), (400.0, 20)).peak_connections == pytest.approx(40.0)
+
+
+def test_a_nightly_dump_is_forgotten_within_the_hour() -> None:
+    night = [(float(t), 60 if t < 600 else 40) for t in range(0, 4200, 5)]
+    assert after(*night).expected_connections == 41
+
+
+def test_a_rise_is_taken_to_go_on_at_the_slower_of_its_last_two_paces() -> None:
+    # 2 a second, then 1 a second: 15 more in 15 s.
+    assert after((0.0, 10), (5.0, 20), (10.0, 25)).expected_connections == 25 + 15
+
+
+def test_a_jump_is_no_rise() -> None:
+    assert after((0.0, 10), (5.0, 10), (10.0, 24)).expected_connections == 24
+    assert after((0.0, 10), (5.0, 24), (10.0, 24)).expected_connections == 24
+
+
+def test_what_rises_below_its_peak_of_late_may_reach_that_and_no_more_than_its_pace_says() -> None:
+    memory = after((0.0, 40), (5.0, 10), (10.0, 15), (15.0, 20))
+    assert memory.rise_connections == 15
+    assert memory.expected_connections == 40  # the peak is still more than 20 + 15
+
+
+def test_readings_in_haste_tell_no_pace_of_their_own() -> None:
+    memory = after((0.0, 10), (5.0, 10), (6.0, 12), (7.0, 14))
+    assert memory.rise_connections == 0
+    assert memory.expected_connections == 14
+
+
+def test_readings_far_apart_tell_no_pace() -> None:
+    assert after((0.0, 10), (600.0, 40), (605.0, 45)).expected_connections == 45
+
+
+@steady(200)
+@given(st.lists(st.tuples(st.floats(0.0, 120.0), st.integers(0, 700)), min_size=1, max_size=30))
+def test_never_less_than_what_is_seen_and_never_growing_in_memory(steps: list[tuple[float, int]]) -> None:
+    memory, now = None, 1000.0
+    for seconds, seen in steps:
+        now += seconds
+        memory = remember_others(memory, seen, now, 300.0)
+        assert memory.expected_connections >= seen
+        assert memory.fading_peak_connections >= seen
+        assert len(memory.lately) <= 3

@@ -1,0 +1,246 @@
+"""More workers would not help: what is a sign, what holds growth, when one steps back, when it is tried again."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.core.capacity.saturation import (
+    HOLD_SECONDS,
+    Bottleneck,
+    BottleneckMemory,
+    Pace,
+    ThroughputMemory,
+    bottleneck_of,
+    remember_bottleneck,
+    stepped_back,
+)
+from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts, Unknown
+from fleetd.core.model.policy import Policy
+from tests.support.builders.readings import AWAY, bouncer, database, fleet, seen, sidekiq, snapshot
+from tests.support.world.ports import policy, strict
+
+RULES = policy()
+TWENTY = policy(structs.replace(strict(), numbers=tuple(range(1, 21)), max_instances=20))
+
+
+class Watch:
+    """Ticks of 5 s with what the sources say."""
+
+    def __init__(
+        self,
+        memory: BottleneckMemory | None = None,
+        *,
+        running: int = 2,
+        busy: int = 5,
+        rules: Policy = RULES,
+    ) -> None:
+        self.rules = rules
+        self.memory = memory or BottleneckMemory()
+        self.now = 10_000.0
+        self.running, self.busy = running, busy
+        self.jobs_per_tick, self.total = 0, 1000
+
+    def tick(
+        self,
+        *,
+        pgbouncer: PgBouncerFacts | Unknown | None = None,
+        postgres: DatabaseFacts | None = None,
+    ) -> Bottleneck:
+        self.now += 5.0
+        self.total += self.jobs_per_tick
+        units, beats = fleet(self.running, busy=self.busy)
+        shot = snapshot(
+            self.rules,
+            now=self.now,
+            redis=sidekiq(processes=beats, total=self.total),
+            units=units,
+            postgres=postgres,
+            pgbouncer=pgbouncer,
+        )
+        views = seen(self.rules, shot)
+        self.memory = remember_bottleneck(self.memory, shot, views)
+        told = bottleneck_of(self.memory, shot, views)
+        if told.step_back:
+            self.memory = stepped_back(self.memory, told, self.now)
+        return told
+
+
+def stalled(active: int, waiting: int) -> DatabaseFacts:
+    return structs.replace(database(), active_backends=active, stalled_backends=waiting)
+
+
+def test_waiting_clients_hold_growth_at_once_and_calm_ends_it() -> None:
+    watch = Watch()
+    assert watch.tick(pgbouncer=bouncer()).sentence == ""
+    told = watch.tick(pgbouncer=bouncer(waiting=2, active=20, wait=0.4))
+    assert told.sentence == (
+        "more workers would not help: 2 clients wait for one of the 20 connections of PgBouncer's pool, "
+        "the longest for 0.4 s"
+    )
+    assert not told.step_back
+    assert watch.tick(pgbouncer=bouncer()).sentence == ""
+
+
+def test_one_steps_back_soon_after_growth_and_late_otherwise() -> None:
+    full = bouncer(waiting=2, active=20)
+    grown = Watch()
+    grown.tick(pgbouncer=bouncer())
+    grown.running = 4
+    assert [grown.tick(pgbouncer=full).step_back for _ in range(4)] == [False, False, True, False]
+
+    as_ever = Watch()
+    as_ever.tick(pgbouncer=bouncer())
+    steps = [as_ever.tick(pgbouncer=full).step_back for _ in range(14)]
+    assert steps.index(True) * 5 >= 60
+    assert sum(steps) == 1
+
+
+def test_growth_waits_after_a_step_back_and_longer_each_time() -> None:
+    watch = Watch()
+    watch.tick(pgbouncer=bouncer())
+    watch.running = 4
+    full = bouncer(waiting=2, active=20)
+    assert any(watch.tick(pgbouncer=full).step_back for _ in range(3))
+    first = watch.memory.hold_until_seconds - watch.now
+    assert first == HOLD_SECONDS
+    told = watch.tick(pgbouncer=bouncer())
+    assert told.sentence == "the database was the bottleneck: growth is tried again in 715 s"
+    watch.now += first
+    assert watch.tick(pgbouncer=bouncer()).sentence == "", "tried again"
+    watch.running = 5
+    watch.tick(pgbouncer=bouncer())
+    assert any(watch.tick(pgbouncer=full).step_back for _ in range(6))
+    assert watch.memory.hold_until_seconds - watch.now == 2 * first
+
+
+def test_queries_that_wait_in_postgres_must_last_to_hold_growth() -> None:
+    watch = Watch()
+    told = [watch.tick(postgres=stalled(20, 15)) for _ in range(5)]
+    assert [bool(t.sentence) for t in told] == [False, False, False, True, True]
+    assert (
+        told[-1].sentence == "more workers would not help: 15 of 20 queries in Postgres wait for locks or I/O"
+    )
+    assert watch.tick(postgres=stalled(20, 5)).sentence == ""
+    assert not any(Watch().tick(postgres=stalled(4, 4)).sentence for _ in range(9)), "too few to tell"
+
+
+def test_one_steps_back_for_them_only_where_they_go_on_for_long() -> None:
+    watch = Watch()
+    steps = [watch.tick(postgres=stalled(20, 15)).step_back for _ in range(190)]
+    assert steps.index(True) * 5 >= 300
+    assert sum(steps) == 2, "15 minutes: after 5, and 10 later"
+
+
+def test_more_threads_without_more_throughput_count_only_while_they_sit_in_the_database() -> None:
+    fruitless = BottleneckMemory(
+        throughput=ThroughputMemory(fruitless=True, pace=Pace(threads=100, jobs_per_second=80.0))
+    )
+    in_queries = Watch(fruitless, running=4, busy=5)  # 20 busy threads
+    told = [in_queries.tick(postgres=stalled(16, 0)) for _ in range(5)]
+    assert "more threads brought no more throughput, 80.0 jobs a second" in told[-1].sentence
+    elsewhere = Watch(fruitless, running=4, busy=5)
+    assert not any(elsewhere.tick(postgres=stalled(2, 0)).sentence for _ in range(9)), "they wait for others"
+
+
+def test_what_can_not_be_read_is_no_calm() -> None:
+    watch = Watch()
+    watch.tick(pgbouncer=bouncer())
+    watch.running = 4
+    full = bouncer(waiting=2, active=20)
+    watch.tick(pgbouncer=full)
+    watch.tick(pgbouncer=AWAY)
+    assert watch.tick(pgbouncer=full).step_back, "10 s since the first sign"
+
+
+def test_growth_takes_no_more_of_the_pool_than_is_free() -> None:
+    watch = Watch(running=2, busy=5)  # 10 busy threads with 9 servers: about one each
+    for _ in range(10):
+        told = watch.tick(pgbouncer=bouncer(active=9, size=20))
+    assert told.pool_room_connections is not None
+    assert round(told.servers_per_thread, 2) == 0.91
+    assert round(told.pool_room_connections) == 18 - 9
+    assert watch.tick(postgres=database()).pool_room_connections is None
+
+
+def test_while_a_third_of_the_queries_wait_growth_goes_one_at_a_time_and_a_while_apart() -> None:
+    watch = Watch()
+    watch.tick(postgres=stalled(20, 2))
+    assert watch.tick(postgres=stalled(20, 2)).careful == ""
+    strained = watch.tick(postgres=stalled(20, 8))
+    assert (strained.sentence, strained.trial) == ("", True)
+    assert strained.careful == (
+        "8 of 20 queries in Postgres wait for locks or I/O: one more at a time, to see what it brings"
+    )
+    watch.running = 3
+    told = [watch.tick(postgres=stalled(20, 8)).trial for _ in range(20)]
+    assert told.index(True) * 5 >= 85
+
+
+def test_threads_that_do_as_much_as_ever_are_no_reason_to_step_back() -> None:
+    pace = Pace(threads=100, jobs_per_second=480.0)
+    busy = ThroughputMemory(fruitless=True, pace=pace, best_jobs_per_thread_second=5.0)
+    watch = Watch(BottleneckMemory(throughput=busy), running=4, busy=5)
+    assert not any(watch.tick(postgres=stalled(16, 0)).sentence for _ in range(9))
+
+
+def test_threads_that_do_what_fewer_did_are_one_too_many_only_while_postgres_is_strained() -> None:
+    pace = Pace(threads=40, jobs_per_second=144.0)  # 28.8 would do it at 5.0 each
+    hindered = BottleneckMemory(throughput=ThroughputMemory(pace=pace, best_jobs_per_thread_second=5.0))
+    strained = Watch(hindered, running=4, busy=5)
+    told = [strained.tick(postgres=stalled(16, 6)) for _ in range(14)]
+    assert told[3].sentence == (
+        "more workers would not help: 40 threads do what 29 did while fewer ran, most sit in the database"
+    )
+    assert any(t.step_back for t in told)
+    calm = Watch(hindered, running=4, busy=5)
+    assert [calm.tick(postgres=stalled(16, 2)).sentence for _ in range(10)] == [""] * 10
+    # 7 would do it; with one of the two less there are 5.
+    needed = structs.replace(hindered.throughput, pace=Pace(threads=10, jobs_per_second=35.0))
+    all_needed = Watch(BottleneckMemory(throughput=needed), running=4, busy=5)
+    assert [all_needed.tick(postgres=stalled(16, 6)).sentence for _ in range(10)] == [""] * 10
+
+
+def test_what_is_missed_comes_back_and_no_more_than_it() -> None:
+    watch = Watch(running=4, busy=5)
+    watch.tick(postgres=stalled(16, 0))
+    watch.memory = stepped_back(watch.memory, Bottleneck(), watch.now)
+    watch.running = 3
+    assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
+    costly = structs.replace(watch.memory.throughput, costly=True)
+    watch.memory = structs.replace(watch.memory, throughput=costly)
+    told = watch.tick(postgres=stalled(16, 0))
+    assert (told.sentence, told.trial) == ("", True)
+    assert told.careful.startswith("throughput went with the one that was let go")
+    watch.running = 4
+    assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
+
+
+def test_after_a_bottleneck_growth_is_careful_until_nobody_is_flat_out_any_more() -> None:
+    watch = Watch(running=4, busy=5)
+    watch.tick(postgres=stalled(16, 0))
+    watch.memory = stepped_back(watch.memory, Bottleneck(), watch.now)
+    watch.now += HOLD_SECONDS
+    told = watch.tick(postgres=stalled(16, 0))
+    assert (told.sentence, told.careful.split(":")[0]) == ("", "the database was the bottleneck")
+    paid = structs.replace(watch.memory.throughput, paid=True)
+    watch.memory = structs.replace(watch.memory, throughput=paid)
+    assert watch.tick(postgres=stalled(16, 0)).careful, "one that paid is no reason for ten at once"
+    assert watch.memory.hold_seconds == HOLD_SECONDS, "but the next that does not pay is tried again soon"
+    # Calm is what ends it, and time alone is not.
+    since = watch.now
+    while watch.tick(postgres=stalled(16, 0)).careful:
+        assert watch.now < since + 7200
+        watch.busy = 5 if watch.now < since + 6000 else 1
+    assert watch.now > since + 6000
+
+
+def test_of_far_too_many_a_quarter_goes_one_after_the_other() -> None:
+    seen_to_do = ThroughputMemory(best_jobs_per_thread_second=5.0)
+    watch = Watch(BottleneckMemory(throughput=seen_to_do), running=20, rules=TWENTY)
+    watch.jobs_per_tick = 500  # 100 threads do what 20 did
+    told = [watch.tick(postgres=stalled(80, 30)) for _ in range(40)]
+    first = next(place for place, t in enumerate(told) if t.step_back)
+    assert first * 5 >= 60
+    assert [t.step_back for t in told[first : first + 7]] == [True] * 5 + [False] * 2, "a quarter of 20"
+    held = watch.memory.hold_until_seconds - (watch.now - 5.0 * (len(told) - 1 - first))
+    assert held == HOLD_SECONDS, "one step, one hold"

@@ -1,0 +1,223 @@
+"""Demand, with numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fleetd.core.demand.needed import DemandMemory, demand, home, remember
+from fleetd.core.demand.service_time import ServiceMemory
+from fleetd.core.model.policy import PacePolicy, Policy
+from tests.support.builders.readings import process, queue, sidekiq, tag
+from tests.support.world.ports import policy, strict, weighted
+
+POLICY = policy()
+
+
+def after(policy_: Policy, *readings: tuple[float, int, int, int]) -> DemandMemory:
+    """Memory after readings of (at, busy on default, busy in all, processed in all)."""
+    memory = DemandMemory()
+    for at, busy, all_busy, total in readings:
+        beats = (process(tag(1), busy=all_busy),)
+        memory = remember(
+            policy_, memory, sidekiq(queue("default", busy=busy), processes=beats, total=total), at
+        )
+    return memory
+
+
+def test_first_reading_is_taken_as_it_is() -> None:
+    assert after(POLICY, (100.0, 4, 4, 0)).busy_mean_threads == {"default": 4.0}
+
+
+def test_mean_of_busy_threads_moves_by_its_time_constant() -> None:
+    # 20 s later, one time constant: 1/e of the old, the rest of the new.
+    memory = after(POLICY, (100.0, 4, 4, 0), (120.0, 0, 0, 0))
+    assert memory.busy_mean_threads["default"] == pytest.approx(4.0 / math.e)
+
+
+def test_same_reading_twice_at_one_time_changes_nothing() -> None:
+    once = after(POLICY, (100.0, 4, 4, 50), (105.0, 2, 2, 70))
+    assert after(POLICY, (100.0, 4, 4, 50), (105.0, 2, 2, 70), (105.0, 2, 2, 70)) == once
+
+
+def test_clock_that_steps_back_begins_anew() -> None:
+    assert after(POLICY, (100.0, 4, 4, 0), (50.0, 1, 1, 0)).busy_mean_threads == {"default": 1.0}
+
+
+def test_a_thousand_queue_names_leave_no_trace() -> None:
+    reading = sidekiq(*(queue(f"q{i}", busy=1) for i in range(1000)), queue("default", busy=1))
+    assert set(remember(POLICY, DemandMemory(), reading, 1.0).busy_mean_threads) == {"default"}
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "catch_up_seconds"),
+    # Its target, less what a boot takes and how long the oldest has waited already; at least 10 s.
+    [
+        ("default", 0.0, 10.0),
+        ("push", 0.0, 10.0),
+        ("mailers", 0.0, 40.0),
+        ("pull", 0.0, 280.0),
+        ("pull", 200.0, 80.0),
+    ],
+)
+def test_a_backlog_is_to_be_gone_before_it_is_late(name: str, age: float, catch_up_seconds: float) -> None:
+    # 1000 jobs of 0.3 s are 300 thread seconds.
+    memory = DemandMemory(service=ServiceMemory(seconds={name: 0.3}))
+    wanted = demand(POLICY, sidekiq(queue(name, 1000, age=age)), memory)
+    assert wanted.need_threads[name] == pytest.approx(300.0 / catch_up_seconds)
+
+
+def test_what_is_late_all_the_same_needs_more_than_was_thought() -> None:
+    memory = DemandMemory(service=ServiceMemory(seconds={"default": 0.3}))
+    in_time, late, very = (
+        demand(POLICY, sidekiq(queue("default", 100, age=age)), memory).need_threads["default"]
+        for age in (5.0, 10.0, 500.0)
+    )
+    assert in_time == pytest.approx(3.0)
+    assert late == pytest.approx(2 * in_time)
+    assert very == pytest.approx(4 * in_time)
+
+
+def test_load_alone_makes_instances_at_the_planned_utilisation() -> None:
+    # 9 busy threads; an instance of 5 threads at 80 % carries 4: 9/4 = 2.25, so 3.
+    memory = after(POLICY, (100.0, 9, 9, 0))
+    wanted = demand(POLICY, sidekiq(queue("default")), memory)
+    assert wanted.profile_threads == {"default-first": 9.0}
+    assert wanted.raw_instances == {"default-first": 3}
+
+
+def test_load_that_fits_exactly_needs_no_further_instance() -> None:
+    assert demand(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).raw_instances == {
+        "default-first": 2
+    }
+
+
+def test_nothing_to_do_wants_nothing() -> None:
+    assert demand(POLICY, sidekiq(queue("default")), DemandMemory()).raw_instances == {"default-first": 0}
+
+
+def test_unread_queue_keeps_its_load_and_is_named() -> None:
+    memory = after(POLICY, (100.0, 9, 9, 0))
+    wanted = demand(POLICY, sidekiq(queue("push")), memory)
+    assert wanted.need_threads["default"] == 9.0
+    assert "default" in wanted.unread_queues
+    assert "push" not in wanted.unread_queues
+
+
+def test_home_of_a_queue() -> None:
+    pull_first = strict("pull-first", "5-6", queues="pull default")
+    both = policy(strict(numbers="1-4"), pull_first)
+    assert home(both, "default").name == "default-first"
+    assert home(both, "pull").name == "pull-first"
+    assert home(policy(strict(numbers="1-4"), strict("b", "5-6")), "default").name == "default-first"  # a tie
+    # weights 4:2:1: default has 4/7 there, and comes third in the strict order: 1/3.
+    third = policy(strict("s", "1-2", queues="push pull default"), weighted())
+    assert home(third, "default").name == "weighted"
+
+
+def test_foreign_processes_carry_their_share() -> None:
+    # A stock unit with 5 threads carries 4 at 80 %; ours need only the other 5 of 9.
+    memory = after(POLICY, (100.0, 9, 9, 0))
+    stock = process("", queues="default scheduler", hostname="main")
+    wanted = demand(POLICY, sidekiq(queue("default"), processes=(stock,)), memory)
+    assert wanted.profile_threads["default-first"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(
+    "bystander",
+    [
+        process("", queues="default", quiet=True),
+        process("", queues="scheduler"),
+        process("", queues="other"),
+        process(tag(1), queues="default"),
+    ],
+    ids=["quiet", "scheduler only", "other queues", "ours"],
+)
+def test_bystanders_carry_nothing(bystander: object) -> None:
+    memory = after(POLICY, (100.0, 9, 9, 0))
+    reading = sidekiq(queue("default"), processes=(bystander,))  # type: ignore[arg-type]
+    assert demand(POLICY, reading, memory).profile_threads["default-first"] == pytest.approx(9.0)
+
+
+def test_what_a_maximum_cannot_carry_overflows() -> None:
+    # 14 threads are needed. weighted serves default too: 4 of them idle in its min, and it carries 2 of the 10 that
+    # are left, because default-first carries no more than 2 × 4.
+    both = policy(strict(numbers="1-2"), weighted(numbers="3-6"))
+    wanted = demand(both, sidekiq(queue("default")), after(both, (100.0, 14, 14, 0)))
+    assert wanted.raw_instances == {"default-first": 3, "weighted": 2}
+    assert wanted.profile_threads["weighted"] == pytest.approx(6.0)
+
+
+def test_utilisation_is_the_policys() -> None:
+    full = policy(pace=PacePolicy(utilisation=1.0))
+    assert demand(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).raw_instances == {
+        "default-first": 2
+    }
+
+
+def test_overflow_goes_to_any_other_that_serves_the_queues_and_has_room_the_important_first() -> None:
+    # pull needs 100 threads: 4 of them idle in the other's min. Its own profile carries 4 (1 × 5 × 0.8), the more
+    # important one as many more as it can.
+    rules = policy(strict("d", "1-8", queues="default pull"), strict("p", "11-11", queues="pull"))
+    found = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 100.0}))
+    assert found.raw_instances == {"d": 8, "p": 24}
+    assert found.profile_threads == {"d": 32.0, "p": 96.0}
+    small = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 10.0}))
+    assert small.raw_instances == {"d": 2, "p": 2}
+
+
+def test_what_idles_in_the_others_min_is_used_before_home_grows() -> None:
+    both = policy(strict(numbers="1-4"), strict("push-first", "5-8", queues="push default"))
+    load = DemandMemory(busy_mean_threads={"default": 6.0, "push": 1.0})
+    assert demand(both, sidekiq(), load).profile_threads == {"default-first": 4.0, "push-first": 3.0}
+    apart = policy(strict(numbers="1-4"), strict("push-only", "5-8", queues="push"))
+    assert demand(apart, sidekiq(), load).profile_threads == {"default-first": 6.0, "push-only": 1.0}
+
+
+def test_a_falling_load_counts_at_once_and_the_slow_mean_is_behind() -> None:
+    rules = policy()
+    memory = after(rules, (100.0, 20, 20, 0), (110.0, 2, 2, 0))
+    found = demand(rules, sidekiq(queue("default")), memory)
+    assert found.profile_threads["default-first"] < found.steady_threads["default-first"] < 20.0
+
+
+def test_while_a_heartbeat_is_garbage_no_load_is_forgotten() -> None:
+    rules = policy()
+    before = DemandMemory(at_seconds=100.0, busy_mean_threads={"default": 10.0})
+    garbled = sidekiq(queue("default", busy=0), total=900, complete=False)
+    memory = remember(rules, before, garbled, 105.0)
+    assert memory.busy_mean_threads["default"] == 10.0
+    assert memory.service.service_seconds("default") == before.service.service_seconds("default")
+    assert not demand(rules, garbled, memory).complete
+
+
+def test_threads_that_work_off_a_backlog_are_no_load() -> None:
+    # Ten threads for 0.3 s jobs, 33 a second; the backlog shrinks by 100 in 5 s: 20 a second, 6 threads' worth.
+    memory = DemandMemory(
+        at_seconds=100.0, waiting_jobs={"default": 500}, service=ServiceMemory(seconds={"default": 0.3})
+    )
+    found = remember(policy(), memory, sidekiq(queue("default", 400, busy=10)), 105.0)
+    assert found.busy_mean_threads["default"] == pytest.approx(4.0)
+
+
+def test_a_queue_that_earlier_ones_starve_keeps_its_load() -> None:
+    memory = DemandMemory(
+        at_seconds=100.0,
+        busy_mean_threads={"push": 3.0},
+        waiting_jobs={"push": 500},
+        service=ServiceMemory(seconds={"push": 0.3}),
+    )
+    found = remember(policy(), memory, sidekiq(queue("push", 600, busy=0)), 105.0)
+    assert found.busy_mean_threads["push"] == pytest.approx(3.0)
+
+
+def test_a_jump_is_no_rate() -> None:
+    memory = DemandMemory(
+        at_seconds=100.0,
+        busy_mean_threads={"push": 3.0},
+        waiting_jobs={"push": 0},
+        service=ServiceMemory(seconds={"push": 0.3}),
+    )
+    found = remember(policy(), memory, sidekiq(queue("push", 50_000, busy=3)), 105.0)
+    assert found.busy_mean_threads["push"] <= 6.0

@@ -1,0 +1,194 @@
+"""Law 1 in examples."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.instances.scheduler import (
+    GHOST_SECONDS,
+    SchedulerDecision,
+    SchedulerMemory,
+    decide_scheduler,
+    remember_scheduler,
+)
+from fleetd.core.model.facts import Known, ProcessFacts, SidekiqFacts, UnitFacts
+from fleetd.core.model.policy import PacePolicy, Policy, SchedulerPolicy
+from tests.support.builders.readings import AWAY, process, seen, sidekiq, snapshot, systemd, tag, unit
+from tests.support.world.ports import policy
+
+STOCK = process("", queues="default scheduler", hostname="main", started=900.0)
+
+
+def rules(place: str = "auto", **pace: float) -> Policy:
+    return policy(
+        scheduler=SchedulerPolicy(place=place, takeover_seconds=300.0),  # type: ignore[arg-type]
+        pace=PacePolicy(**pace),  # type: ignore[arg-type]
+    )
+
+
+def ours(**changes: object) -> ProcessFacts:
+    return process(tag("scheduler"), queues="scheduler", pid=9, **changes)  # type: ignore[arg-type]
+
+
+class Watch:
+    """One host's decisions over several readings."""
+
+    def __init__(self, policy_: Policy) -> None:
+        self.policy = policy_
+        self.memory = SchedulerMemory()
+
+    def look(
+        self,
+        at: float,
+        *beats: ProcessFacts,
+        own_unit: UnitFacts | None = None,
+        own: ProcessFacts | None = None,
+        redis: SidekiqFacts | None = None,
+        away: bool = False,
+        budget: bool = True,
+    ) -> SchedulerDecision:
+        reading = AWAY if away else Known(value=redis or sidekiq(processes=beats))
+        shot = snapshot(self.policy, now=at, redis=sidekiq(), units=systemd(scheduler=own_unit))
+        view: InstanceView = seen(self.policy, shot)[-1]
+        self.memory = remember_scheduler(self.policy, self.memory, reading, view, own, at)
+        return decide_scheduler(self.policy, self.memory, reading, view, own, within_budget=budget)
+
+    def absent(self, begin: float, end: float) -> SchedulerDecision:
+        """Healthy looks without one, every 5 s."""
+        decision = self.look(begin)
+        at = begin
+        while at < end:
+            at = min(end, at + 5.0)
+            decision = self.look(at)
+        return decision
+
+
+def test_takeover_needs_its_time_in_healthy_readings() -> None:
+    watch = Watch(rules())
+    assert not watch.absent(0.0, 299.0).start
+    assert watch.look(300.0).start
+
+
+def test_the_named_host_starts_after_two_beats() -> None:
+    watch = Watch(rules("here"))
+    assert not watch.absent(0.0, 19.0).start
+    assert watch.look(20.0).start
+
+
+def test_elsewhere_is_never_here() -> None:
+    watch = Watch(rules("elsewhere"))
+    assert not watch.absent(0.0, 5000.0).start
+    assert watch.look(5005.0).sentence == "NONE RUNS; this host is configured never to start it"
+
+
+def test_a_restarting_stock_unit_begins_the_count_anew() -> None:
+    watch = Watch(rules())
+    watch.absent(0.0, 295.0)
+    assert not watch.look(300.0, STOCK).start
+    assert not watch.absent(305.0, 600.0).start
+    assert watch.look(605.0).start
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        {"away": True},
+        {"redis": sidekiq(complete=False)},
+        {"redis": sidekiq(run_id="run-2")},
+    ],
+    ids=["outage", "unreadable heartbeat", "another Redis"],
+)
+def test_doubt_begins_the_count_anew(doubt: dict[str, object]) -> None:
+    watch = Watch(rules())
+    watch.absent(0.0, 295.0)
+    assert not watch.look(300.0, **doubt).start  # type: ignore[arg-type]
+    assert not watch.absent(305.0, 600.0).start
+    assert watch.absent(605.0, 610.0).start
+
+
+def test_a_freeze_is_no_time_in_which_anything_was_watched() -> None:
+    watch = Watch(rules())
+    watch.look(0.0)
+    assert not watch.look(4000.0).start
+    assert watch.absent(4005.0, 4300.0).start
+
+
+def test_ticks_set_far_apart_are_no_freeze() -> None:
+    watch = Watch(rules("auto", tick_seconds=60.0))
+    for at in range(0, 300, 60):
+        assert not watch.look(float(at)).start
+    assert watch.look(300.0).start
+
+
+def test_our_own_ghost_counts_as_live_while_our_unit_is_down() -> None:
+    # A cloned host has our name and our tag too; a minute's wait is the price.
+    watch = Watch(rules("here"))
+    for at in range(0, 60, 5):
+        assert not watch.look(float(at), ours()).start
+    assert watch.absent(60.0, 80.0).start
+
+
+def test_ours_beside_a_stock_unit_is_ended() -> None:
+    decision = Watch(rules("here")).look(0.0, STOCK, ours(), own_unit=unit(pid=9), own=ours())
+    assert decision.end
+    assert decision.live_processes == 2
+    assert decision.where == ("main", "w1")
+
+
+def test_of_two_fleetd_schedulers_the_younger_yields() -> None:
+    other = process(tag("scheduler", host="w2"), queues="scheduler", hostname="w2", started=100.0)
+    older, younger = ours(started=200.0), ours(started=50.0)
+    assert not Watch(rules()).look(0.0, other, older, own_unit=unit(pid=9), own=older).end
+    assert Watch(rules()).look(0.0, other, younger, own_unit=unit(pid=9), own=younger).end
+
+
+def test_of_twins_exactly_one_yields() -> None:
+    here = ours(started=100.0)
+    there = process(tag("scheduler", host="w2"), queues="scheduler", hostname="w2", started=100.0)
+    on_w1 = Watch(rules()).look(0.0, there, here, own_unit=unit(pid=9), own=here).end
+    on_w2_policy = policy(scheduler=SchedulerPolicy(place="auto"))
+    w2 = Watch(msgspec.structs.replace(on_w2_policy, host="w2"))
+    assert on_w1 != w2.look(0.0, here, there, own_unit=unit(), own=there).end
+
+
+def test_ours_without_a_heartbeat_yet_yields() -> None:
+    assert Watch(rules()).look(0.0, STOCK, own_unit=unit("activating", age=3.0)).end
+
+
+def test_the_ghost_of_our_own_restart_is_no_rival() -> None:
+    ghost = ours(started=700.0)
+    alive = process(tag("scheduler"), queues="scheduler", pid=10, started=8.0)
+    watch = Watch(rules())
+    assert not watch.look(0.0, ghost, alive, own_unit=unit(age=10.0, pid=10), own=alive).end
+
+
+def test_a_cloned_hosts_scheduler_is_a_rival() -> None:
+    clone = process(tag("scheduler"), queues="scheduler", pid=77, hostname="w1", started=800.0)
+    alive = process(tag("scheduler"), queues="scheduler", pid=10, started=GHOST_SECONDS + 5.0)
+    age = GHOST_SECONDS + 1.0
+    assert Watch(rules()).look(0.0, clone, alive, own_unit=unit(age=age, pid=10), own=alive).end
+
+
+def test_nothing_is_ended_while_redis_is_unknown() -> None:
+    decision = Watch(rules()).look(0.0, away=True, own_unit=unit(), own=None)
+    assert not decision.end
+    assert decision.live_processes is None
+
+
+def test_not_over_the_budget() -> None:
+    watch = Watch(rules("here"))
+    watch.absent(0.0, 30.0)
+    decision = watch.look(35.0, budget=False)
+    assert not decision.start
+    assert "no connections for it" in decision.sentence
+    assert watch.look(40.0).start
+
+
+def test_an_outage_of_systemd_decides_nothing() -> None:
+    memory = remember_scheduler(rules(), SchedulerMemory(), Known(value=sidekiq()), None, None, 5.0)
+    assert memory == SchedulerMemory()
+    decision = decide_scheduler(rules(), memory, Known(value=sidekiq()), None, None, within_budget=True)
+    assert not decision.start
+    assert not decision.end

@@ -1,0 +1,108 @@
+"""Law 2: within budget. At tick level, in the situations it was written for."""
+
+from __future__ import annotations
+
+from fleetd.core.model.policy import PacePolicy
+from tests.support.laws.laws import WithinBudget
+from tests.support.storm.storm import Storm
+from tests.support.world.fleets import (
+    QUICK,
+    surge,
+    with_scheduler,
+)
+from tests.support.world.ports import Rig, policy, strict, weighted
+from tests.support.world.world import World
+
+
+def test_law_2_growth_ends_at_the_last_instance_that_fits() -> None:
+    rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 30)  # 4 × 7 = 28
+    rig.run(600.0)
+    assert rig.serving() == 4
+
+
+def test_law_2_orders_of_a_moment_ago_count_at_once() -> None:
+    # Ticks follow each other at once: systemd shows the new units, Postgres none of their connections.
+    rig = surge(policy(strict(numbers="1-6"), pace=PacePolicy(starts_per_tick=1, booting_max=6)), 30)
+    for _ in range(20):
+        rig.tick()
+    assert rig.serving() == 4
+
+
+def test_law_2_orders_that_a_starved_systemd_does_not_show_yet_count() -> None:
+    rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 30)
+    rig.world.start_job_seconds = 22.0
+    rig.run(120.0)
+    assert len(rig.ordered("start")) == 4
+    assert rig.serving() == 4
+    assert rig.ticker.host_memory.pins == {}
+
+
+def test_law_2_idle_connections_are_lazily_opened_and_claimed_all_the_same() -> None:
+    rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 30)
+    rig.run(60.0)
+    opened = sum(p.opened for p in rig.world.processes())
+    assert opened < 28
+    assert rig.serving() == 4
+
+
+def test_law_2_strays_of_other_hosts_and_unconfigured_numbers_count() -> None:
+    rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 31)
+    rig.world.appear("w2", "default", number=1)
+    rig.world.appear("w1", "default", number=77)
+    rig.run(600.0)
+    assert rig.serving() == 2  # 31 − 14 carries two; of their claims 10 are open
+
+
+def test_law_2_a_drain_begins_at_the_tick_after_the_budget_shrank() -> None:
+    rig = surge(policy(strict(numbers="1-6", low=2), pace=QUICK), 42)
+    rig.run(300.0)
+    assert rig.serving() == 6
+    rig.world.other_clients += 14
+    told = rig.tick()
+    assert [s.verb for s in told.host.steps] == ["quiet"]
+    rig.world.advance(5.0)
+    rig.run(300.0)
+    assert rig.serving() == 4
+    assert rig.ordered("start").count(5) == 1  # not started again
+
+
+def test_law_2_down_to_min_and_no_further() -> None:
+    rig = surge(policy(strict(numbers="1-6", low=2), pace=QUICK), 42)
+    rig.run(300.0)
+    rig.world.other_clients += 100
+    rig.run(900.0)
+    assert rig.serving() == 2
+    assert rig.world.lost == 0
+
+
+def test_law_2_not_even_the_scheduler_starts_while_claims_are_above_the_budget() -> None:
+    rig = Rig(World(with_scheduler("here")))
+    stock = rig.world.appear("main", "default scheduler")
+    rig.run(60.0)
+    rig.world.max_connections, rig.world.other_clients = 60, 40  # 7 for @1, none for the scheduler's 7
+    rig.world.vanish(stock)
+    told = rig.run(300.0)
+    assert "scheduler" not in rig.ordered("start")
+    assert "no connections for it" in told[-1].scheduler.sentence
+    rig.world.max_connections += 10
+    rig.run(60.0)
+    assert len(rig.world.schedulers()) == 1
+
+
+def test_law_2_refusing_postgres_is_no_room() -> None:
+    rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 200)
+    rig.run(6.0)
+    before = rig.serving()
+    rig.world.postgres_refuses = True
+    rig.run(300.0)
+    assert rig.serving() == before
+
+
+def test_law_2_budget_holds_through_a_long_sawtooth() -> None:
+    storm = Storm(policy(strict(numbers="1-4"), weighted(numbers="5-8"), pace=QUICK), WithinBudget)
+    for turn in range(30):
+        storm.apply(("others", (turn * 7) % 20))
+        storm.apply(("surge", turn % 20))
+        for _ in range(8):
+            storm.tick()
+    assert storm.rig.ordered("start")

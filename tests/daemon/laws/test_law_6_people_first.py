@@ -1,0 +1,163 @@
+"""Law 6: only ours, and people first. At tick level, in the situations it was written for."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import structs
+
+from tests.support.world.fleets import (
+    HOUR,
+    QUICK,
+    idle_fleet,
+    steps,
+    with_scheduler,
+)
+from tests.support.world.ports import BY_HAND, Rig, policy, strict
+from tests.support.world.world import World
+
+PINS = structs.replace(BY_HAND, pin_seconds=HOUR)
+
+
+def test_law_6_stopped_by_hand_is_kept_for_its_time_and_not_replaced() -> None:
+    rig = idle_fleet(
+        policy(strict(numbers="1-6"), pace=PINS),
+        3,
+    )
+    rig.world.job_seconds, rig.world.rates = (2.0, 2.0), {"default": 4.5}  # 9 threads: 3 wanted, 2 carry it
+    rig.run(400.0)
+    rig.world.stop(2)
+    rig.run(HOUR - 20.0)
+    assert rig.world.units[2].state == "inactive"
+    assert rig.ordered("start") == []
+    rig.run(300.0)
+    assert rig.ordered("start") == [2]
+
+
+def test_law_6_started_by_hand_is_kept_for_its_time() -> None:
+    rig = idle_fleet(
+        policy(
+            strict(numbers="1-6"),
+            pace=structs.replace(PINS, hold_down_seconds=30.0),
+        ),
+        1,
+    )
+    rig.run(400.0)
+    rig.world.start(5)
+    rig.run(HOUR - 60.0)
+    assert rig.world.units[5].state == "active"
+    assert rig.ordered("quiet") == []
+    rig.run(300.0)
+    assert rig.ordered("quiet") == [5]
+
+
+def test_law_6_of_several_the_one_started_by_hand_is_not_the_one_that_goes() -> None:
+    rig = idle_fleet(
+        policy(strict(numbers="1-6"), pace=PINS),
+        3,
+    )
+    rig.run(200.0)
+    rig.world.start(5)
+    rig.run(HOUR / 2)
+    assert sorted(n for n, u in rig.world.units.items() if u.state == "active") == [1, 5]
+
+
+def test_law_6_stopped_by_hand_another_number_keeps_min() -> None:
+    rig = idle_fleet(
+        policy(
+            strict(numbers="1-6", low=2),
+            pace=PINS,
+        ),
+        2,
+    )
+    rig.run(310.0)
+    rig.world.stop(1)
+    rig.run(HOUR / 2)
+    assert sorted(n for n, u in rig.world.units.items() if u.state == "active") == [2, 3]
+
+
+def test_law_6_quieted_by_hand_is_kept_and_then_drained() -> None:
+    rig = idle_fleet(
+        policy(strict(numbers="1-6"), pace=PINS),
+        2,
+    )
+    rig.world.rates = {"default": 2.0}
+    rig.run(60.0)
+    rig.world.quiet(2)
+    rig.run(HOUR - 30.0)
+    assert rig.world.units[2].state == "active"
+    assert rig.ordered("stop") == []
+    rig.run(300.0)
+    assert rig.ordered("stop") == [2]
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_law_6_pins_outlive_fleetd(dead: bool) -> None:
+    rig = idle_fleet(
+        policy(strict(numbers="1-6"), pace=PINS),
+        3,
+    )
+    rig.world.job_seconds, rig.world.rates = (2.0, 2.0), {"default": 4.5}
+    rig.run(400.0)
+    if not dead:
+        rig.world.stop(2)
+        rig.run(60.0)
+        rig.kill_fleetd()
+    else:
+        rig.world.stop(2)  # while fleetd is dead
+        rig.world.advance(100.0)
+        rig.kill_fleetd()
+    rig.run(HOUR / 2)
+    assert rig.ordered("start") == []
+
+
+def test_law_6_restarted_by_hand_is_no_pin() -> None:
+    rig = idle_fleet(policy(strict(numbers="1-6"), pace=QUICK), 2)
+    rig.world.rates = {"default": 2.0}
+    rig.run(400.0)
+    rig.world.stop(1)
+    rig.run(10.0)
+    rig.world.start(1)
+    rig.run(60.0)
+    assert rig.ticker.host_memory.pins == {}
+
+
+def test_law_6_what_systemd_restarts_is_no_pin() -> None:
+    rig = idle_fleet(policy(strict(numbers="1-6", low=2), pace=QUICK), 2)
+    rig.run(400.0)
+    rig.world.kill_worker(1)
+    told = rig.run(60.0)
+    assert rig.ticker.host_memory.pins == {}
+    assert steps(told) == []
+
+
+@pytest.mark.parametrize("fleetd_first", [True, False])
+def test_law_6_what_the_boot_starts_is_no_pin(fleetd_first: bool) -> None:
+    rig = idle_fleet(with_scheduler("here"), 1)
+    rig.run(60.0)
+    rig.world.reboot()
+    rig.kill_fleetd()
+    if fleetd_first:
+        rig.tick()
+        rig.world.advance(1.0)
+    rig.world.start(1)
+    rig.world.start("scheduler")
+    rig.run(120.0)
+    assert rig.ticker.host_memory.pins == {}
+    assert len(rig.world.schedulers()) == 1
+
+
+def test_law_6_a_persons_stop_of_the_scheduler_is_kept_and_said() -> None:
+    rig = Rig(World(with_scheduler("here")))
+    rig.run(120.0)
+    rig.world.stop("scheduler")
+    told = rig.run(600.0)
+    assert rig.ordered("start").count("scheduler") == 1
+    assert any("stopped by hand and is kept so: NONE RUNS" in c.sentence for c in told[-1].host.clamps)
+
+
+def test_law_6_units_that_are_not_configured_are_never_in_a_step() -> None:
+    rig = idle_fleet(policy(strict(numbers="1-3"), pace=QUICK), 3)
+    for number in (4, 77):
+        rig.world.appear("w1", "default", number=number)
+    rig.run(300.0)
+    assert {n for _, s in rig.units.orders for n in [s.number]} <= {1, 2, 3}

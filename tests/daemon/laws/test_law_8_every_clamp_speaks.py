@@ -1,0 +1,87 @@
+"""Law 8: every clamp speaks. At tick level: from raw want to grant without a gap, in each situation that clamps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fleetd.core.model.policy import PacePolicy
+from tests.support.laws.laws import EveryClampSpeaks, Notes
+from tests.support.storm.storm import Storm
+from tests.support.world.fleets import QUICK, tight
+from tests.support.world.ports import policy, strict, weighted
+from tests.support.world.world import World
+
+
+def scarce_connections(world: World) -> None:
+    world.max_connections, world.other_clients = tight(30)
+
+
+def budget_shrinks(world: World) -> None:
+    world.max_connections, world.other_clients = tight(30)
+    world.other_clients += 20
+
+
+def scarce_memory(world: World) -> None:
+    world.memory_available_bytes = 4 * 1024**3
+
+
+def no_postgres(world: World) -> None:
+    world.postgres_up = False
+
+
+def no_redis(world: World) -> None:
+    world.redis_up = False
+
+
+def broken_and_unrendered(world: World) -> None:
+    world.broken |= {2, 6}
+    world.rendered -= {3, 7}
+
+
+def people(world: World) -> None:
+    world.start(4)
+    world.stop(1)
+    world.quiet(5)
+
+
+def unreadable_queue(world: World) -> None:
+    world.unreadable.add("push")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        (scarce_connections, "connections"),
+        (budget_shrinks, "connections"),
+        (scarce_memory, "memory"),
+        (no_postgres, "headroom_unknown"),
+        (no_redis, "latency_unknown"),
+        (broken_and_unrendered, "not_rendered"),
+        (people, "pinned"),
+        (unreadable_queue, "latency_unknown"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_law_8(trouble: Callable[[World], None], code: str) -> None:
+    rules = policy(strict(numbers="1-4"), weighted(numbers="5-8", weights="default:2 push:1"), pace=QUICK)
+    storm = Storm(rules, EveryClampSpeaks, Notes)
+    storm.world.enqueue("default", 1000)
+    for _ in range(3):  # half grown
+        storm.tick()
+    trouble(storm.world)
+    storm.world.enqueue("default", 1000)
+    for _ in range(120):
+        storm.tick()
+    notes = storm.checks[1]
+    assert isinstance(notes, Notes)
+    assert code in notes.seen.clamps
+
+
+def test_law_8_pace_is_said_while_it_holds_back() -> None:
+    storm = Storm(policy(pace=PacePolicy(starts_per_tick=1)), EveryClampSpeaks)
+    storm.world.enqueue("default", 3000)
+    told = storm.tick()
+    [pace] = [c for c in told.host.clamps if c.code.value == "pace"]
+    assert (pace.wanted_instances, pace.granted_instances) == (6, 1)

@@ -1,0 +1,151 @@
+"""Each law, in random storms of everything that happens around fleetd."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+
+from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from tests.support.laws.laws import (
+    Bounded,
+    EveryClampSpeaks,
+    GivesWay,
+    NoJobLost,
+    Notes,
+    OneScheduler,
+    PeopleFirst,
+    SameInputSameDecision,
+    UnknownHolds,
+    WithinBudget,
+    WithinClientSlots,
+)
+from tests.support.storm.storm import (
+    CONNECTIONS,
+    DATABASE,
+    GARBLED,
+    MISHAPS,
+    PEOPLE,
+    REDIS,
+    SCHEDULERS,
+    SOURCES,
+    WORK,
+    Event,
+    Storm,
+    steady,
+    storms,
+)
+from tests.support.world.ports import policy, strict, weighted
+
+QUICK = PacePolicy(hold_down_seconds=30.0, drain_seconds_max=60.0, pin_seconds=900.0)
+Schedule = list[tuple[int, Event]]
+
+
+def two_profiles(place: str = "elsewhere", *, reserve: int = 10) -> Policy:
+    placed = {"here": "here", "auto": "auto", "elsewhere": "elsewhere"}[place]
+    scheduler = SchedulerPolicy(
+        place=placed,  # type: ignore[arg-type]
+        takeover_seconds=120.0,
+        threads=5,
+        db_pool=7,
+    )
+    return policy(
+        strict(numbers="1-4", low=1),
+        weighted(numbers="5-8", low=1),
+        scheduler=scheduler,
+        pace=QUICK,
+        connections=ConnectionPolicy(reserve=reserve),
+    )
+
+
+@steady(35)
+@given(storms(SCHEDULERS, SOURCES, MISHAPS, ("redis_loses_data",)))
+def test_one_scheduler_with_takeover(schedule: Schedule) -> None:
+    Storm(two_profiles("auto"), OneScheduler).run(schedule, then_ticks=40)
+
+
+@steady(35)
+@given(storms(SCHEDULERS, SOURCES, MISHAPS, ("redis_loses_data",)))
+def test_one_scheduler_on_the_host_that_is_named(schedule: Schedule) -> None:
+    Storm(two_profiles("here"), OneScheduler).run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, DATABASE, DATABASE, SOURCES, MISHAPS))
+def test_within_budget(schedule: Schedule) -> None:
+    Storm(two_profiles("here", reserve=60), WithinBudget).run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, DATABASE, CONNECTIONS, CONNECTIONS, GARBLED, MISHAPS))
+def test_within_budget_and_gives_way_when_others_grow(schedule: Schedule) -> None:
+    storm = Storm(two_profiles("here", reserve=10), WithinBudget, GivesWay)
+    storm.world.max_connections = 90
+    storm.world.rates = {"default": 8.0, "pull": 3.0}  # more than is affordable
+    storm.run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, CONNECTIONS, CONNECTIONS, SOURCES, MISHAPS))
+def test_within_budget_through_pgbouncer(schedule: Schedule) -> None:
+    storm = Storm(two_profiles("here", reserve=10), WithinClientSlots, GivesWay, pool_size=60)
+    storm.world.max_connections = 120
+    storm.world.rates = {"default": 8.0, "pull": 3.0}
+    storm.run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, SOURCES, SOURCES, REDIS, GARBLED, MISHAPS, ("others", "others")))
+def test_unknown_holds(schedule: Schedule) -> None:
+    Storm(two_profiles(reserve=60), UnknownHolds).run(schedule)
+
+
+@steady(35)
+@given(storms(("surge", "busy", "busy", "calm"), GARBLED))
+def test_unknown_holds_while_a_heartbeat_is_garbage(schedule: Schedule) -> None:
+    storm = Storm(two_profiles("here", reserve=10), UnknownHolds, WithinBudget)
+    storm.world.max_connections = 110
+    storm.world.rates = {"default": 4.0}
+    storm.world.appear("main", "default push", threads=25)
+    storm.run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, WORK, SOURCES, REDIS, MISHAPS, ("others",)))
+def test_no_job_is_lost(schedule: Schedule) -> None:
+    Storm(two_profiles("here"), NoJobLost).run(schedule, then_ticks=40)
+
+
+@steady(35)
+@given(storms(WORK, PEOPLE, PEOPLE, SOURCES, ("kill_fleetd", "freeze")))
+def test_people_first(schedule: Schedule) -> None:
+    Storm(two_profiles(), PeopleFirst).run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, SOURCES, REDIS, DATABASE, PEOPLE, MISHAPS, SCHEDULERS))
+def test_everything_is_bounded_speaks_and_is_the_same_twice(schedule: Schedule) -> None:
+    Storm(two_profiles("auto", reserve=60), Bounded, EveryClampSpeaks, SameInputSameDecision).run(schedule)
+
+
+def test_storms_blow() -> None:
+    """So that no check above is green because nothing ever happened."""
+    dice = random.Random(1)
+    kinds = (WORK, SOURCES, REDIS, PEOPLE, MISHAPS)
+    names = [name for kind in kinds for name in kind]
+    schedule = [(dice.randint(1, 14), (dice.choice(names), dice.randint(0, 19))) for _ in range(300)]
+    storm = Storm(two_profiles("here"), Notes)
+    storm.run(schedule)
+    [notes] = storm.checks
+    assert isinstance(notes, Notes)
+    assert notes.seen.starts > 20
+    assert notes.seen.stops > 10
+    assert notes.seen.unknown > 20
+    assert {
+        "hold_window",
+        "pinned",
+        "pace",
+        "headroom_unknown",
+        "latency_unknown",
+        "systemd_unknown",
+    } <= notes.seen.clamps

@@ -1,0 +1,182 @@
+"""Starting and failing: a boot that overruns, one that fails, a profile that fails as a whole."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS
+from fleetd.core.model.commands import ReleaseInstance, Restart
+from tests.support.world.fleets import HOUR, QUICK, loaded, said, settled, states
+from tests.support.world.ports import Rig, policy, strict
+from tests.support.world.world import World
+
+
+def test_it_counts_as_capacity_only_once_its_heartbeat_is_there() -> None:
+    rig = Rig(World(policy()))
+    seen = []
+    for told in rig.run(60.0):
+        [view] = [v for v in told.instances or () if v.number == 1]
+        heard = view.beat_age_seconds is not None
+        assert view.serves == heard
+        seen.append(view.state.value)
+    assert list(dict.fromkeys(seen)) == ["stopped", "starting", "serving"]
+
+
+def test_a_boot_that_overruns_is_ended_by_a_stop_and_counted_as_a_failure() -> None:
+    rig = loaded(policy(strict(numbers="1-4", low=2), pace=QUICK), 2)
+    rig.world.slow_boots[3] = 6 * HOUR
+    rig.world.rates = {"default": 5.0}  # 10 threads: three
+    rig.run(240.0)
+    assert rig.ordered("stop") == [3]
+    assert rig.ordered("quiet").count(3) == 0
+    failure = rig.ticker.host_memory.failures["3"]
+    assert failure.count == 1
+    assert "did not get ready within" in failure.why
+    began = next(at for at, s in rig.units.orders if s.verb == "start" and s.number == 3)
+    ended = next(at for at, s in rig.units.orders if s.verb == "stop" and s.number == 3)
+    assert 120.0 <= ended - began <= 150.0
+
+
+def test_a_first_boot_may_take_as_long_as_systemd_lets_it() -> None:
+    rig = Rig(World(policy(strict(numbers="1-1"))))
+    rig.world.boot_seconds = 900.0
+    rig.run(880.0)
+    assert rig.ordered("stop") == []
+    rig.run(60.0)
+    assert rig.serving() == 1
+    assert rig.ticker.host_memory.failures == {}
+
+
+def test_no_boot_is_ended_while_redis_is_unknown() -> None:
+    rig = loaded(policy(strict(numbers="1-4", low=3), pace=QUICK), 3)
+    rig.world.slow_boots[3] = HOUR
+    rig.world.kill_worker(3)
+    rig.world.redis_up = False
+    rig.run(HOUR / 3)
+    assert rig.ordered("stop") == []
+    rig.world.redis_up = True
+    rig.run(20.0)
+    assert rig.ordered("stop") == [3]
+
+
+def test_an_outage_of_redis_is_no_slow_boot() -> None:
+    """READY came in time; that no heartbeat got through teaches nothing."""
+    rig = settled(policy(strict(numbers="1-4", low=1)), 1)
+    rig.world.enqueue("default", 100)
+    rig.run(15.0)
+    rig.world.redis_up = False
+    rig.run(HOUR / 3)
+    rig.world.redis_up = True
+    rig.run(60.0)
+    assert 15.0 <= rig.ticker.host_memory.boot_seconds["default-first"] <= 40.0
+
+
+def test_slow_but_within_four_times_what_was_learnt_is_waited_for() -> None:
+    rig = loaded(policy(strict(numbers="1-4", low=1)), 1)
+    rig.world.slow_boots[2] = 90.0
+    rig.world.enqueue("default", 400)
+    rig.run(200.0)
+    assert rig.ordered("stop") == []
+    assert rig.world.units[2].state == "active"
+
+
+def test_tries_are_bounded_over_restarts_of_fleetd() -> None:
+    rig = Rig(World(policy(strict(numbers="1-1"))))
+    rig.world.broken.add(1)
+    rig.world.boot_seconds = 2.0
+    for _ in range(40):
+        rig.run(300.0)
+        rig.kill_fleetd()
+    tries = [at for at, s in rig.units.orders if s.verb == "start"]
+    assert len(tries) == RETRIES_MAX + 1
+    pauses = [b - a for a, b in pairwise(tries)]
+    assert all(p >= least for p, least in zip(pauses, RETRY_SECONDS, strict=False))
+
+
+def test_a_boot_that_fails_slowly_is_a_failure_too() -> None:
+    """It dies after 12 s, so systemd's limit (6 starts in a minute) is never hit, and its state is always young."""
+    rig = loaded(policy(strict(numbers="1-4", low=2), pace=QUICK), 2)
+    rig.world.boot_seconds = 12.0
+    rig.world.broken.add(3)
+    rig.world.rates = {"default": 5.0}
+    rig.run(240.0)
+    assert rig.ordered("stop")[0] == 3
+    assert rig.ordered("quiet").count(3) == 0
+    assert "died 4 times in" in rig.ticker.host_memory.failures["3"].why
+    rig.run(60.0)
+    assert states(rig.tick())[3] == "failed"
+    assert rig.serving() == 3, "another number is taken"
+
+
+def test_one_of_min_that_fails_slowly_is_tried_a_bounded_number_of_times() -> None:
+    rig = Rig(World(policy(strict(numbers="1-2", low=2))))
+    rig.world.broken.add(2)
+    rig.world.start(1)
+    rig.world.start(2)
+    rig.run(2 * HOUR)
+    assert rig.ordered("start") == [2] * RETRIES_MAX
+    assert states(rig.tick()) == {1: "serving", 2: "failed", "scheduler": "stopped"}
+
+
+def test_a_replacement_that_fails_slowly_ends_the_restart() -> None:
+    rig = settled(policy(strict(numbers="1-3", low=2), pace=QUICK), 2)
+    rig.world.broken.add(3)
+    rig.ticker.order(Restart())
+    told = rig.run(200.0)
+    roll = told[-1].host.memory.roll
+    assert roll is not None
+    assert roll.ended == "given_up"
+    assert "never came to a heartbeat" in roll.waits
+    assert rig.serving() == 2
+
+
+def test_what_dies_because_redis_is_away_is_not_given_up() -> None:
+    rig = settled(policy(strict(numbers="1-2", low=2), pace=QUICK), 2)
+    rig.world.broken.add(2)
+    rig.world.kill_worker(2)
+    rig.world.redis_up = False
+    rig.run(HOUR)
+    rig.world.redis_up = True
+    rig.world.broken.clear()
+    rig.run(60.0)
+    assert rig.units.orders == []
+    assert states(rig.tick())[2] == "serving"
+
+
+def test_of_a_profile_that_fails_as_a_whole_one_at_a_time_is_tried() -> None:
+    rig = Rig(World(policy(strict(numbers="1-6", low=3))))
+    rig.world.broken |= {1, 2, 3, 4, 5, 6}
+    rig.world.boot_seconds = 2.0
+    rig.world.enqueue("default", 5000)
+    rig.run(120.0)
+    tried = set(rig.ordered("start"))
+    for _ in range(1440):
+        told = rig.tick()
+        booting = [n for n, u in rig.world.units.items() if u.state == "activating"]
+        assert len(booting) <= 1, f"{booting} at once"
+        rig.world.advance(5.0)
+    assert set(rig.ordered("start")) == tried, "the others were tried although all fail"
+    assert "would fail like the others: held" in said(told) or "given up" in said(told)
+    assert len(rig.ordered("start")) <= len(tried) * (RETRIES_MAX + 1)
+
+
+def test_once_one_of_them_serves_the_others_are_tried_again() -> None:
+    rig = Rig(World(policy(strict(numbers="1-6", low=3))))
+    rig.world.broken |= {1, 2, 3, 4, 5, 6}
+    rig.world.boot_seconds = 2.0
+    rig.run(400.0)
+    rig.world.broken.clear()
+    rig.run(700.0)
+    assert rig.serving() == 3
+
+
+def test_release_tries_again_what_was_given_up() -> None:
+    rig = Rig(World(policy(strict(numbers="1-1"))))
+    rig.world.broken.add(1)
+    rig.world.boot_seconds = 2.0
+    told = rig.run(4 * HOUR)[-1]
+    assert "`fleetctl release 1`" in said(told)
+    rig.world.broken.clear()
+    assert "may be tried again" in rig.ticker.order(ReleaseInstance(number=1))
+    rig.run(30.0)
+    assert states(rig.tick())[1] == "serving"

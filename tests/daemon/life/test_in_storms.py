@@ -1,0 +1,209 @@
+"""The life of instances in random storms: every state, every order, every replacement."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+
+from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from tests.support.laws.laws import (
+    Bounded,
+    EveryClampSpeaks,
+    NoJobLost,
+    Notes,
+    OneScheduler,
+    PeopleFirst,
+    SameInputSameDecision,
+    UnknownHolds,
+    WithinBudget,
+)
+from tests.support.laws.lives import (
+    HeldAsTold,
+    NamedStates,
+    OneReplacedAtATime,
+    OnlyDeafOnes,
+    OrdersExpire,
+    PushedBackOnce,
+    RollKeepsCapacity,
+    StartsNothingWhileHeld,
+    TriesAreBounded,
+)
+from tests.support.storm.lives import BOOTS, CHANGES, CODE, HANGS, HEAVY, HOST, ORDERS, PRESSURE, LifeStorm
+from tests.support.storm.storm import (
+    DATABASE,
+    MISHAPS,
+    PEOPLE,
+    REDIS,
+    SCHEDULERS,
+    SOURCES,
+    WORK,
+    Event,
+    steady,
+    storms,
+)
+from tests.support.world.ports import policy, strict, weighted
+
+Schedule = list[tuple[int, Event]]
+QUICK = PacePolicy(hold_down_seconds=30.0, drain_seconds_max=60.0, pin_seconds=900.0)
+EVERYTHING = (
+    WORK,
+    SOURCES,
+    REDIS,
+    DATABASE,
+    PEOPLE,
+    MISHAPS,
+    HANGS,
+    BOOTS,
+    CODE,
+    CHANGES,
+    HEAVY,
+    PRESSURE,
+    ORDERS,
+)
+
+
+def rules(place: str = "elsewhere", *, low: int = 1, reserve: int = 10, takeover: float = 120.0) -> Policy:
+    placed = SchedulerPolicy(
+        place=place,  # type: ignore[arg-type]
+        takeover_seconds=takeover,
+        threads=5,
+        db_pool=7,
+    )
+    return policy(
+        strict(numbers="1-4", low=low),
+        weighted(numbers="5-8", low=low),
+        scheduler=placed,
+        pace=QUICK,
+        connections=ConnectionPolicy(reserve=reserve),
+    )
+
+
+@steady(25)
+@given(storms(*EVERYTHING, HOST))
+def test_every_instance_is_in_one_state_and_comes_to_it_as_the_table_allows(schedule: Schedule) -> None:
+    LifeStorm(rules("auto"), NamedStates, Bounded, EveryClampSpeaks, SameInputSameDecision).run(schedule)
+
+
+@steady(20)
+@given(storms(WORK, CODE, CODE, PEOPLE, ORDERS, MISHAPS, BOOTS, HOST, SCHEDULERS))
+def test_nothing_is_started_while_held(schedule: Schedule) -> None:
+    LifeStorm(rules("here"), StartsNothingWhileHeld, HeldAsTold).run(schedule)
+
+
+@steady(25)
+@given(
+    storms(
+        WORK,
+        CHANGES,
+        CHANGES,
+        HEAVY,
+        HOST,
+        ("core_pressure", "no_pressure", "kill_fleetd", "die_in_tick", "freeze"),
+        SOURCES,
+    )
+)
+def test_a_roll_keeps_capacity_one_at_a_time(schedule: Schedule) -> None:
+    LifeStorm(rules(low=2), RollKeepsCapacity, OneReplacedAtATime).run(schedule, then_ticks=40)
+
+
+@steady(20)
+@given(storms(WORK, CHANGES, HEAVY, CODE, DATABASE, DATABASE, ORDERS, MISHAPS))
+def test_spares_stay_within_the_budget(schedule: Schedule) -> None:
+    LifeStorm(rules("here", reserve=60), WithinBudget, OneReplacedAtATime).run(schedule)
+
+
+@steady(25)
+@given(
+    storms(
+        WORK,
+        ("long_jobs", "long_jobs"),
+        HANGS,
+        CHANGES,
+        ORDERS,
+        REDIS,
+        SOURCES,
+        BOOTS,
+        ("kill_fleetd", "die_in_tick"),
+    )
+)
+def test_no_job_is_lost_and_none_starts_over_twice(schedule: Schedule) -> None:
+    LifeStorm(rules("here"), NoJobLost, PushedBackOnce).run(schedule, then_ticks=40)
+
+
+@steady(20)
+@given(storms(WORK, SOURCES, SOURCES, REDIS, CHANGES, HANGS, PRESSURE, ORDERS, HOST))
+def test_unknown_holds_whatever_else_happens(schedule: Schedule) -> None:
+    LifeStorm(rules(reserve=60), UnknownHolds).run(schedule)
+
+
+@steady(20)
+@given(storms(SCHEDULERS, CHANGES, CODE, ORDERS, SOURCES, ("kill_fleetd", "die_in_tick", "freeze")))
+def test_one_scheduler_while_it_is_replaced(schedule: Schedule) -> None:
+    LifeStorm(rules("auto"), OneScheduler).run(schedule, then_ticks=40)
+
+
+@steady(20)
+@given(storms(WORK, PEOPLE, ORDERS, ORDERS, CHANGES, SOURCES, ("kill_fleetd", "die_in_tick", "freeze")))
+def test_people_first_and_their_orders_expire(schedule: Schedule) -> None:
+    LifeStorm(rules(), PeopleFirst, OrdersExpire).run(schedule)
+
+
+@steady(12)
+@given(
+    storms(
+        WORK,
+        ("break", "break", "mend", "code_breaks"),
+        ("kill_fleetd", "die_in_tick", "order_release", "order_set"),
+    )
+)
+def test_tries_are_bounded(schedule: Schedule) -> None:
+    LifeStorm(rules(low=2), TriesAreBounded).run(schedule, then_ticks=120)
+
+
+@steady(15)
+@given(storms(WORK, CHANGES, PEOPLE, ORDERS, BOOTS, REDIS))
+def test_killed_after_every_tick_fleetd_keeps_its_word(schedule: Schedule) -> None:
+    checks = (NamedStates, HeldAsTold, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost)
+    LifeStorm(rules(), *checks, killed=True).run(schedule)
+
+
+@steady(20)
+@given(storms(WORK, CHANGES, PEOPLE, ORDERS, BOOTS, REDIS, ("kill_worker", "long_jobs")))
+def test_killed_at_every_step_fleetd_keeps_its_word(schedule: Schedule) -> None:
+    """Orders that were remembered and never given, and orders given twice."""
+    checks = (NamedStates, HeldAsTold, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost, OnlyDeafOnes)
+    LifeStorm(rules(), *checks, in_mid_tick=True).run(schedule)
+
+
+def test_storms_of_life_blow() -> None:
+    """So that no check above is green because nothing ever happened."""
+    kinds = (
+        WORK,
+        CHANGES,
+        CHANGES,
+        HEAVY,
+        HEAVY,
+        HANGS,
+        BOOTS,
+        ("order_drain", "code_mended", "speak", "mend", "mend", *4 * ("order_release",)),
+    )
+    names = [name for kind in kinds for name in kind]
+    seen: set[str] = set()
+    rolls: set[tuple[str, str]] = set()
+    failures: set[str] = set()
+    for seed in (0, 1):
+        dice = random.Random(seed)
+        storm = LifeStorm(rules("here"), Notes, NamedStates)
+        for _ in range(350):
+            for _ in range(dice.randint(1, 16)):
+                told = storm.tick()
+                seen |= {v.state.value for v in told.instances or ()}
+                failures |= {f.why.split(" ")[0] for f in told.host.memory.failures.values()}
+                roll = told.host.memory.roll
+                rolls |= {(roll.cause, roll.ended)} if roll is not None else set()
+            storm.apply((dice.choice(names), dice.randint(0, 19)))
+    assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}
+    assert {cause for cause, _ in rolls} == {"restart", "outdated", "memory"}
+    assert {end for _, end in rolls} == {"", "done", "given_up"}
+    assert failures >= {"died", "did", "was"}, "each way to fail that fleetd ends by itself"

@@ -1,0 +1,682 @@
+"""Rolling replacement: changed settings, a changed unit file, `fleetctl restart`, an upgrade, the scheduler."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from msgspec import structs
+
+from fleetd.core.model.commands import DrainInstance, Pause, PinInstance, Restart, Resume
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.policy import PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.worker_settings import instance_digest
+from tests.support.world.fleets import (
+    HOUR,
+    QUICK,
+    configured,
+    said,
+    serving_true,
+    settled,
+    tight,
+    with_scheduler,
+)
+from tests.support.world.ports import Rig, policy, strict, weighted
+from tests.support.world.world import MIB, World
+
+
+def fleet(count: int = 3, numbers: str = "1-4", *, pace: PacePolicy = QUICK, high: int | None = None) -> Rig:
+    """So many at min, idle."""
+    rig = settled(policy(strict(numbers=numbers, low=count, high=high), pace=pace), count)
+    rig.units.orders.clear()
+    return rig
+
+
+def other_threads(rig: Rig, threads: int = 6, *, rendered: bool = True) -> None:
+    profiles = tuple(
+        structs.replace(p, threads=threads, db_pool=threads + 2) for p in rig.world.policy.profiles
+    )
+    configured(rig, structs.replace(rig.world.policy, profiles=profiles), rendered=rendered)
+
+
+def least_serving(rig: Rig, seconds: float, profile: str = "") -> int:
+    """Runs on, and returns the fewest that served."""
+    least = serving_true(rig.world, profile)
+    for _ in range(int(seconds / 5)):
+        rig.tick()
+        rig.world.advance(5.0)
+        least = min(least, serving_true(rig.world, profile))
+    return least
+
+
+def threads(rig: Rig) -> list[int]:
+    return [
+        u.process.threads for n, u in rig.world.units.items() if u.process is not None and n != "scheduler"
+    ]
+
+
+def ended(rig: Rig) -> str:
+    roll = rig.ticker.host_memory.roll
+    return roll.ended if roll is not None else ""
+
+
+# -- settings
+
+
+def test_changed_settings_are_rolled_in_one_at_a_time_with_a_spare() -> None:
+    rig = fleet()
+    other_threads(rig)
+    assert least_serving(rig, 600.0) == 3
+    assert threads(rig) == [6, 6, 6]
+    assert ended(rig) == "done"
+    assert rig.world.lost == rig.world.pushed_back == 0
+
+
+def test_without_room_for_a_spare_one_is_away_at_a_time() -> None:
+    rig = fleet(numbers="1-3")
+    other_threads(rig)
+    assert least_serving(rig, 600.0) == 2
+    assert threads(rig) == [6, 6, 6]
+
+
+def test_without_connections_for_a_spare_one_is_away_at_a_time() -> None:
+    rig = fleet(count=3, numbers="1-6")
+    rig.world.unit_file = "unit-2"
+    rig.world.max_connections, rig.world.other_clients = tight(23)
+    assert least_serving(rig, 600.0) == 2
+    assert rig.world.units[1].process is not None
+    assert ended(rig) == "done"
+
+
+def test_what_is_not_rendered_is_a_hold() -> None:
+    rig = fleet()
+    other_threads(rig, rendered=False)
+    told = rig.run(HOUR)
+    assert rig.units.orders == []
+    assert told[-1].host.memory.roll is None
+    rig.world.rendered_policy = rig.world.policy
+    rig.run(600.0)
+    assert threads(rig) == [6, 6, 6]
+
+
+def test_a_restart_lets_nobody_go_while_what_comes_after_is_not_rendered() -> None:
+    """One was let go, nothing could be started for it, and it was missed until somebody rendered."""
+    rig = fleet()
+    other_threads(rig, rendered=False)
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 300.0) == 3
+    roll = rig.ticker.host_memory.roll
+    assert roll is not None
+    assert "is not rendered as configured" in roll.waits
+    rig.world.rendered_policy = rig.world.policy
+    assert least_serving(rig, 600.0) == 3
+    assert threads(rig) == [6, 6, 6]
+
+
+def test_what_is_away_is_waited_for_until_it_is_rendered() -> None:
+    rig = fleet(numbers="1-3")
+    rig.ticker.order(Restart())
+    while not rig.ordered("quiet"):
+        rig.run(5.0)
+    other_threads(rig, rendered=False)
+    assert least_serving(rig, 300.0) == 2
+    rig.world.rendered_policy = rig.world.policy
+    assert least_serving(rig, 900.0) == 2
+    assert threads(rig) == [6, 6, 6]
+
+
+def test_a_setting_that_never_takes_effect_makes_no_loop() -> None:
+    """ExecStart ignores the rendered settings: each number is tried once, then left alone."""
+    rig = fleet()
+    old = rig.world.policy
+    other_threads(rig)
+    for _ in range(800):
+        told = rig.tick()
+        for unit in rig.world.units.values():  # as if SIDEKIQ_ARGS were ignored
+            if unit.process is not None and unit.process.threads == 6:
+                unit.process.threads = 5
+                unit.process.tag = _tag_of(old, unit.process.tag)
+        rig.world.advance(5.0)
+    assert max(rig.ordered("start").count(n) for n in (1, 2, 3, 4)) <= 2
+    assert len(rig.ordered("start")) <= 5
+    assert serving_true(rig.world) == 3
+    assert told.host.memory.roll is None or told.host.memory.roll.ended == "done"
+
+
+def _tag_of(old: Policy, tag: str) -> str:
+    return tag.rsplit(":", 1)[0] + ":" + instance_digest(old.profiles[0])
+
+
+def test_a_changed_unit_file_rolls_and_the_same_again_does_not() -> None:
+    rig = fleet()
+    before = {p.pid for p in rig.world.processes()}
+    rig.world.unit_file = "unit-2"
+    assert least_serving(rig, 600.0) == 3
+    assert not before & {p.pid for p in rig.world.processes()}
+    orders = len(rig.units.orders)
+    rig.run(600.0)
+    assert len(rig.units.orders) == orders
+
+
+def test_what_a_person_pinned_is_not_rolled_by_itself() -> None:
+    rig = fleet()
+    rig.tick()
+    rig.ticker.order(PinInstance(number=2))
+    other_threads(rig)
+    told = rig.run(HOUR)
+    assert [s for t in told for s in t.noticed if s.endswith("replaced")] == ["outdated: 2 of 2 replaced"]
+    assert 2 not in rig.ordered("quiet")
+    assert sorted(threads(rig)) == [5, 6, 6]
+
+
+def test_what_a_person_pins_in_mid_roll_is_left_alone() -> None:
+    rig = fleet()
+    rig.tick()
+    rig.ticker.order(Restart())
+    rig.ticker.order(PinInstance(number=3))
+    rig.run(HOUR / 2)
+    assert set(rig.ordered("quiet")) == {1, 2}
+    assert ended(rig) == "done"
+
+
+def test_killed_at_any_tick_of_a_roll_fleetd_ends_it_all_the_same() -> None:
+    rig = fleet()
+    other_threads(rig)
+    least = 9
+    for _ in range(120):
+        rig.tick()
+        rig.kill_fleetd()
+        rig.world.advance(5.0)
+        least = min(least, serving_true(rig.world))
+    assert least == 3
+    assert threads(rig) == [6, 6, 6]
+    assert len(rig.ordered("start")) == len(rig.ordered("stop")) == 3
+    assert rig.ticker.host_memory.pins == {}
+
+
+def test_no_roll_begins_while_held() -> None:
+    rig = fleet()
+    rig.tick()
+    rig.ticker.order(Pause(for_seconds=600.0))
+    rig.world.unit_file = "unit-2"
+    assert all(t.host.memory.roll is None for t in rig.run(595.0))
+    rig.run(600.0)
+    assert ended(rig) == "done"
+
+
+def test_nothing_is_rolled_while_a_quiet_is_not_confirmed() -> None:
+    rig = fleet(3, "1-3", pace=PacePolicy())
+    rig.world.deaf.add(3)
+    rig.tick()
+    rig.ticker.order(DrainInstance(number=3))
+    rig.run(60.0)
+    rig.world.unit_file = "unit-2"
+    rig.run(300.0)
+    assert set(rig.ordered("quiet")) == {3}
+
+
+def test_nothing_is_rolled_beside_another_that_is_on_its_way_out() -> None:
+    rig = fleet(3, "1-6", pace=PacePolicy(drain_seconds_max=HOUR))
+    rig.world.job_seconds = (900.0, 900.0)
+    rig.world.enqueue("default", 15)
+    rig.run(20.0)
+    rig.ticker.order(DrainInstance(number=3))
+    rig.run(60.0)
+    started = len(rig.ordered("start"))
+    rig.ticker.order(Restart())
+    rig.run(300.0)
+    assert rig.ordered("quiet") == [3]
+    assert len(rig.ordered("start")) == started
+    rig.run(HOUR)
+    assert ended(rig) == "done"
+
+
+def test_nothing_is_rolled_while_redis_is_away() -> None:
+    rig = fleet()
+    rig.world.redis_up = False
+    rig.tick()
+    rig.world.unit_file = "unit-2"
+    rig.run(600.0)
+    assert rig.units.orders == []
+    rig.world.redis_up = True
+    assert least_serving(rig, 600.0) == 3
+    assert ended(rig) == "done"
+
+
+# -- capacity is kept, whatever keeps the fleet from growing
+
+
+def rolled_under(trouble: str) -> int:
+    """@1-@4 of a profile whose min is 1, all needed a short while ago; restarted in that trouble: the fewest served."""
+    rig = settled(policy(strict(numbers="1-4", low=1), pace=PacePolicy(hold_down_seconds=HOUR)), 4)
+    rig.world.enqueue("default", 4000)
+    while rig.world.waiting():
+        rig.run(10.0)
+    assert serving_true(rig.world) == 4
+    if trouble == "no postgres":
+        rig.world.postgres_up = False
+    elif trouble == "no host":
+        rig.host.readable = False
+    elif trouble == "cores":
+        rig.world.pressure = HostPressure(memory_stalled_share=0.0, cpu_waiting_share=0.95)
+    elif trouble == "oom":
+        rig.ticker.host_memory = structs.replace(rig.ticker.host_memory, oom_seconds=rig.world.now)
+    rig.tick()
+    rig.ticker.order(Restart())
+    least = least_serving(rig, 1500.0)
+    assert (ended(rig) == "done") == (trouble != "no postgres"), (
+        "only unknown connections keep it from going on"
+    )
+    rig.world.pressure, rig.world.postgres_up, rig.host.readable = None, True, True
+    least = min(least, least_serving(rig, 900.0))
+    assert serving_true(rig.world) == 4
+    assert ended(rig) == "done"
+    return least
+
+
+def test_a_roll_keeps_capacity_without_work() -> None:
+    assert rolled_under("nothing") == 3
+
+
+def test_a_roll_keeps_capacity_while_headroom_is_unknown() -> None:
+    assert rolled_under("no postgres") >= 3
+
+
+def test_a_roll_keeps_capacity_while_the_host_is_unknown() -> None:
+    assert rolled_under("no host") >= 3
+
+
+def test_a_roll_keeps_capacity_while_the_cores_are_short() -> None:
+    assert rolled_under("cores") >= 3
+
+
+def test_a_roll_keeps_capacity_after_an_oom_kill() -> None:
+    assert rolled_under("oom") >= 3
+
+
+def test_restart_of_eight_busy_ones_keeps_seven_and_loses_nothing() -> None:
+    rig = settled(policy(strict(numbers="1-8", low=8), pace=PacePolicy()), 8)
+    rig.world.job_seconds, rig.world.rates = (2.0, 40.0), {"default": 1.5}
+    rig.run(60.0)
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 1500.0) == 7
+    assert ended(rig) == "done"
+    assert rig.world.lost == rig.world.pushed_back == 0
+    assert rig.ticker.host_memory.roll is not None
+    assert rig.ticker.host_memory.roll.done == 8
+
+
+# -- restart, upgrade
+
+
+def upgraded(rig: Rig, *, broken: bool = False) -> None:
+    rig.world.code, rig.world.code_broken = "code-2", broken
+
+
+def test_an_upgrade_holds_loudly_and_starts_nothing_until_restart() -> None:
+    rig = fleet(count=2, numbers="1-6")
+    rig.tick()
+    upgraded(rig, broken=True)
+    rig.world.enqueue("default", 5000)
+    rig.world.slow_boots.clear()
+    told = rig.run(600.0)
+    assert rig.units.orders == []
+    status = rig.status(told[-1])
+    assert [h.kind for h in status.holds] == ["upgrade"]
+    assert "HELD (upgrade)" in status.summary
+    rig.world.stop(1)  # not even for min
+    rig.run(300.0)
+    rig.kill_fleetd()
+    rig.run(300.0)
+    assert rig.units.orders == []
+
+
+def test_restart_rolls_onto_the_new_code() -> None:
+    rig = fleet()
+    rig.tick()
+    upgraded(rig)
+    rig.run(30.0)
+    assert "3 to restart" in rig.ticker.order(Restart())
+    assert least_serving(rig, 600.0) == 3
+    assert {p.code for p in rig.world.processes()} == {"code-2"}
+    assert ended(rig) == "done"
+    assert rig.ticker._told is not None
+    assert rig.ticker._told.terms.holds == ()
+
+
+def test_resume_accepts_the_code_and_replaces_nobody() -> None:
+    rig = fleet(numbers="1-6")
+    rig.tick()
+    upgraded(rig)
+    rig.run(30.0)
+    rig.ticker.order(Resume())
+    rig.run(60.0)
+    assert rig.units.orders == []
+    rig.world.enqueue("default", 5000)
+    rig.run(60.0)
+    assert rig.ordered("start")
+
+
+def broken_restart(count: int, numbers: str) -> Rig:
+    rig = fleet(count, numbers)
+    rig.tick()
+    upgraded(rig, broken=True)
+    rig.run(30.0)
+    rig.ticker.order(Restart())
+    return rig
+
+
+def test_broken_code_ends_the_restart_at_the_first_with_capacity_intact() -> None:
+    rig = broken_restart(3, "1-4")
+    assert least_serving(rig, 900.0) == 3
+    assert ended(rig) == "given_up"
+    assert rig.ordered("quiet") == []
+    assert {p.code for p in rig.world.processes()} == {"code-1"}
+    told = rig.tick()
+    assert [h.kind for h in told.terms.holds] == ["upgrade"], "a restart that fails goes back to holding"
+
+
+def test_broken_code_without_a_spare_costs_one() -> None:
+    rig = broken_restart(3, "1-3")
+    assert least_serving(rig, 1200.0) == 2
+    assert ended(rig) == "given_up"
+    assert len(rig.ordered("quiet")) == 1
+    assert [h.kind for h in rig.tick().terms.holds] == ["upgrade"]
+
+
+def test_broken_code_ends_a_restart_of_the_last_one_too() -> None:
+    rig = broken_restart(1, "1-1")
+    rig.run(900.0)
+    assert ended(rig) == "given_up"
+    assert [h.kind for h in rig.tick().terms.holds] == ["upgrade"]
+    assert len(rig.ordered("start")) <= 2
+
+
+def two_profiles(spare: bool) -> Rig:
+    rules = policy(
+        strict(numbers="1-3" if spare else "1-2", low=2),
+        weighted(numbers="7-9" if spare else "7-8", low=2),
+        pace=QUICK,
+    )
+    rig = Rig(World(rules))
+    rig.run(400.0)
+    rig.units.orders.clear()
+    return rig
+
+
+def test_broken_code_met_in_the_first_profile_spares_the_second() -> None:
+    rig = two_profiles(spare=False)
+    upgraded(rig, broken=True)
+    rig.run(30.0)
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 1500.0) == 3
+    assert ended(rig) == "given_up"
+    assert len(rig.ordered("quiet")) == 1
+
+
+def test_the_last_of_a_profile_is_up_before_the_next_profile_begins() -> None:
+    rules = policy(strict(numbers="1-1"), weighted(numbers="7-7"), pace=QUICK)
+    rig = Rig(World(rules))
+    rig.run(400.0)
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 600.0) == 1
+    assert ended(rig) == "done"
+
+
+def test_a_number_that_failed_before_does_not_hide_that_the_new_code_fails() -> None:
+    rig = two_profiles(spare=False)
+    memory = rig.ticker.host_memory
+    for _ in range(5):
+        memory = memory.with_failure(7, rig.world.now - 500.0, "failed", ordered=True)
+    rig.ticker.host_memory = memory
+    upgraded(rig, broken=True)
+    rig.run(30.0)
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 1500.0) == 3
+    assert ended(rig) == "given_up"
+
+
+def test_a_second_upgrade_in_mid_restart_holds_and_a_new_restart_is_taken() -> None:
+    rig = fleet()
+    rig.tick()
+    upgraded(rig)
+    rig.run(30.0)
+    rig.ticker.order(Restart())
+    rig.run(60.0)
+    rig.world.code = "code-3"  # gems, a while after the code
+    orders = len(rig.units.orders)
+    told = rig.run(100.0)
+    assert [s.verb for _, s in rig.units.orders[orders:] if s.verb == "start"] == []
+    assert [h.kind for h in told[-1].terms.holds] == ["upgrade"]
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 900.0) == 3
+    assert {p.code for p in rig.world.processes()} == {"code-3"}
+
+
+def test_the_hold_ends_when_people_have_restarted_everything() -> None:
+    rig = fleet()
+    rig.tick()
+    upgraded(rig)
+    rig.run(30.0)
+    for number in (1, 2):
+        rig.world.restart(number)
+        rig.run(60.0)
+    assert [h.kind for h in rig.tick().terms.holds] == ["upgrade"]
+    rig.world.restart(3)
+    rig.run(60.0)
+    assert rig.tick().terms.holds == ()
+    assert rig.units.orders == []
+
+
+def test_restart_of_one_profile_leaves_the_other() -> None:
+    rig = two_profiles(spare=True)
+    rig.ticker.order(Restart(profile="weighted"))
+    rig.run(600.0)
+    assert ended(rig) == "done"
+    assert set(rig.ordered("quiet")) == {7, 8}
+
+
+def test_while_a_spare_is_gone_again_no_other_is_started_for_it() -> None:
+    rig = fleet(numbers="1-6", high=6)
+    rig.tick()
+    rig.ticker.order(Restart())
+    rig.run(5.0)
+    [spare] = rig.ordered("start")
+    rig.world.advance(30.0)
+    rig.world.stop(int(spare))
+    for _ in range(60):
+        rig.tick()
+        assert rig.serving() <= 4
+        rig.world.advance(5.0)
+
+
+# -- the scheduler
+
+
+def scheduler_fleet(place: str = "here") -> Rig:
+    rig = Rig(World(with_scheduler(place)))
+    rig.run(200.0)
+    return rig
+
+
+def starts_of_scheduler(rig: Rig) -> list[float]:
+    return [at for at, s in rig.units.orders if s.verb == "start" and s.number == "scheduler"]
+
+
+def test_the_scheduler_is_replaced_last_by_stop_gone_start() -> None:
+    rig = scheduler_fleet()
+    rig.run(600.0)
+    rig.ticker.order(Restart())
+    for _ in range(200):
+        rig.tick()
+        assert len(rig.world.schedulers()) <= 1
+        rig.world.advance(5.0)
+    verbs = [(s.verb, s.number) for _, s in rig.units.orders][-3:]
+    assert verbs == [("quiet", "scheduler"), ("stop", "scheduler"), ("start", "scheduler")]
+    assert ended(rig) == "done"
+    assert len(rig.world.schedulers()) == 1
+
+
+def test_the_scheduler_is_not_replaced_within_ten_minutes_of_its_last_start() -> None:
+    rig = scheduler_fleet()
+    for _ in range(4):
+        if ended(rig) != "" or rig.ticker.host_memory.roll is None:
+            rig.tick()
+            rig.ticker.order(Restart())
+        rig.run(300.0)
+    rig.run(1200.0)
+    at = starts_of_scheduler(rig)
+    assert len(at) >= 2
+    assert all(b - a >= 600.0 for a, b in pairwise(at))
+
+
+def test_a_scheduler_that_takes_over_is_started_afresh_without_the_takeover_window() -> None:
+    rig = Rig(World(with_scheduler("auto")))
+    rig.run(400.0)
+    [first] = starts_of_scheduler(rig)
+    rig.run(650.0)
+    rig.ticker.order(Restart())
+    rig.run(300.0)
+    assert len(starts_of_scheduler(rig)) == 2
+    stopped = next(at for at, s in rig.units.orders if s.verb == "stop" and s.number == "scheduler")
+    assert 20.0 <= starts_of_scheduler(rig)[1] - stopped <= 40.0
+    assert first < stopped
+
+
+def test_a_scheduler_that_does_not_come_back_is_told_as_a_restart_that_failed() -> None:
+    rig = scheduler_fleet()
+    rig.run(650.0)
+    rig.ticker.order(Restart())
+    rig.world.broken.add("scheduler")
+    while "scheduler" not in rig.ordered("stop"):
+        rig.run(5.0)
+    rig.run(15.0)
+    assert ended(rig) == "", "not done before it is back"
+    rig.run(200.0)
+    assert ended(rig) == "given_up"
+
+
+def test_changed_settings_of_the_scheduler_are_rolled_too() -> None:
+    rig = scheduler_fleet()
+    rig.run(650.0)
+    scheduler = SchedulerPolicy(place="here", threads=4, db_pool=6)
+    configured(rig, structs.replace(rig.world.policy, scheduler=scheduler))
+    rig.run(300.0)
+    [process] = rig.world.schedulers()
+    assert process.threads == 4
+
+
+def test_a_heavy_scheduler_is_ended_then_started_and_not_within_ten_minutes() -> None:
+    """Its memory was nobody's care: it grew until the kernel killed it."""
+    rig = scheduler_fleet()
+    rig.world.units["scheduler"].process.resident_bytes = 60 * 1024 * MIB  # type: ignore[union-attr]
+    rig.run(400.0)
+    assert rig.ordered("stop") == []
+    rig.run(300.0)
+    assert rig.ordered("stop") == ["scheduler"]
+    assert len(starts_of_scheduler(rig)) == 2
+    [process] = rig.world.schedulers()
+    assert process.resident_bytes is None
+    assert ended(rig) == "done"
+
+
+def test_a_pause_ordered_between_the_schedulers_end_and_start_does_not_leave_none() -> None:
+    rig = scheduler_fleet()
+    rig.run(650.0)
+    rig.ticker.order(Restart())
+    while "scheduler" not in rig.ordered("stop"):
+        rig.run(5.0)
+    rig.ticker.order(Pause())
+    rig.run(120.0)
+    assert len(rig.world.schedulers()) == 1
+
+
+def test_a_hung_scheduler_is_ended_and_started_afresh() -> None:
+    rig = scheduler_fleet()
+    rig.world.hang("scheduler")
+    rig.run(400.0)
+    assert rig.ordered("stop") == ["scheduler"]
+    assert len(rig.world.schedulers()) == 1
+    assert len(starts_of_scheduler(rig)) == 2
+
+
+def test_a_restart_waits_for_what_a_roll_before_it_let_go() -> None:
+    """That one was given up while its last one still drained; then two were replaced at once."""
+    rules = policy(strict(numbers="1-3", low=2), weighted(numbers="7-9", low=2), pace=PacePolicy())
+    rig = settled(rules, 2)
+    rig.run(100.0)
+    rig.world.job_seconds = (900.0, 900.0)
+    rig.world.enqueue("push", 20)
+    rig.run(20.0)
+    rig.ticker.order(Restart(profile="weighted"))
+    while not rig.ordered("quiet"):
+        rig.run(5.0)
+    rig.world.broken.add(9)
+    rig.world.kill_worker(9)
+    while ended(rig) != "given_up":
+        rig.run(5.0)
+    rig.ticker.order(Restart(profile="default-first"))
+    for told in rig.run(900.0):
+        assert sum(1 for d in told.host.memory.drains.values() if d.rolled) <= 1
+    assert any(n in {1, 2} for n in rig.ordered("quiet")), "and then goes on"
+
+
+# -- beside one that is given up
+
+
+def with_one_given_up() -> Rig:
+    """@3 is wanted, and failed so often that it is not tried any more."""
+    rig = fleet(count=3, numbers="1-3")
+    rig.world.broken.add(3)
+    rig.world.kill_worker(3)
+    rig.run(2 * HOUR)
+    assert rig.ticker.host_memory.given_up(3)
+    return rig
+
+
+def test_what_is_given_up_is_not_waited_for() -> None:
+    """A roll waited for ever, because its profile had fewer instances than wanted."""
+    rig = with_one_given_up()
+    other_threads(rig)
+    assert least_serving(rig, 600.0) == 1
+    assert ended(rig) == "done"
+    assert threads(rig) == [6, 6]
+
+
+def test_a_restart_tries_it_again_and_replaces_the_others_once_it_serves() -> None:
+    rig = with_one_given_up()
+    rig.world.broken.clear()
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 600.0) == 2
+    assert ended(rig) == "done"
+    assert serving_true(rig.world) == 3
+
+
+def test_a_restart_ends_where_the_cause_is_not_cured() -> None:
+    rig = with_one_given_up()
+    rig.ticker.order(Restart())
+    assert least_serving(rig, 300.0) == 2
+    assert ended(rig) == "given_up"
+
+
+def test_a_replacement_that_a_person_keeps_stopped_is_not_waited_for() -> None:
+    rig = fleet(count=3, numbers="1-3")
+    rig.ticker.order(Restart())
+    while "3" not in rig.ticker.host_memory.starts and not rig.ordered("stop"):
+        rig.run(5.0)
+    [number] = rig.ordered("stop")
+    while rig.world.units[int(number)].state != "active":
+        rig.run(5.0)
+    rig.world.stop(int(number))
+    rig.run(900.0)
+    assert ended(rig) == "done"
+    assert serving_true(rig.world) == 2
+
+
+def test_status_tells_of_a_roll() -> None:
+    rig = fleet()
+    rig.tick()
+    rig.ticker.order(Restart())
+    told = rig.run(40.0)
+    sentences = [rig.status(t).roll.sentence for t in told if rig.status(t).roll is not None]  # type: ignore[union-attr]
+    assert any("boots to replace" in s for s in sentences)
+    assert "restart" in said(told[0]) or "replaced" in said(told[0])

@@ -1,0 +1,143 @@
+"""What status and metrics say of connections, on the simulated world; and when the next look comes sooner."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import structs
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fleetd.core.model.facts import Consumer
+from fleetd.core.model.policy import ConnectionPolicy, DeclaredClaim, PacePolicy, SchedulerPolicy
+from fleetd.core.model.status import ClaimStatus, ConnectionStatus, ConsumerStatus
+from fleetd.daemon.metrics import Metrics
+from tests.support.world.fleets import surge, tight
+from tests.support.world.ports import FakeDatabase, Rig, policy, strict
+from tests.support.world.readings import database_facts
+from tests.support.world.world import World
+
+WEB = ConnectionPolicy(declared=(DeclaredClaim(name="web", connections=30),))
+
+
+def connections(rig: Rig, seconds: float = 60.0) -> ConnectionStatus:
+    return rig.status(rig.run(seconds)[-1]).connections
+
+
+def test_the_arithmetic_adds_up_and_says_what_headroom_buys() -> None:
+    rig = surge(policy(strict(numbers="1-6"), strict("spare", "7-9", queues="pull", low=0)), 30)
+    told = connections(rig)
+    assert told.limit_connections is not None
+    assert told.reserve_connections is not None
+    assert told.others_connections is not None
+    assert told.claims_connections == 28
+    left = told.limit_connections - told.reserve_connections - told.others_connections - 28
+    assert told.headroom_connections == left == 2
+    assert told.more_instances == {"default-first": 0, "spare": 0}
+    assert told.claim_per_instance == {"default-first": 7, "spare": 7}
+    rig.world.max_connections += 7
+    assert connections(rig, 5.0).more_instances == {"default-first": 1, "spare": 1}
+    [source] = told.sources
+    assert source.binds
+    assert (source.name, source.headroom_connections, source.others_seen_connections) == ("postgres", 2, 20)
+
+
+def test_claims_are_told_by_host_and_profile() -> None:
+    scheduler = SchedulerPolicy(place="here", threads=5, db_pool=7)
+    rig = Rig(World(policy(strict(numbers="1-2"), scheduler=scheduler)))
+    rig.world.appear("w2", "default", number=1)
+    rig.world.appear("w2", "default", number=2)
+    rig.world.appear("w1", "default", number=77)
+    told = connections(rig)
+    assert told.claims == (
+        ClaimStatus(host="w1", profile="default-first", instances=1, connections=7),
+        ClaimStatus(host="w1", profile="not configured", instances=1, connections=7),
+        ClaimStatus(host="w1", profile="scheduler", instances=1, connections=7),
+        ClaimStatus(host="w2", profile="", instances=2, connections=14),
+    )
+    assert sum(c.connections for c in told.claims) == told.claims_connections
+
+
+def test_consumers_are_told_as_seen_and_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(World(policy(connections=WEB)))
+
+    async def read(self: FakeDatabase) -> object:
+        consumers = (Consumer(name="mastodon from 10.0.0.1", connections=20),)
+        return structs.replace(database_facts(self.world), consumers=consumers)
+
+    monkeypatch.setattr(FakeDatabase, "read", read)
+    [source] = connections(rig).sources
+    assert source.consumers == (
+        ConsumerStatus(name="mastodon from 10.0.0.1", observed_connections=20, declared_connections=None),
+        ConsumerStatus(name="web", observed_connections=None, declared_connections=30),
+    )
+    assert (source.others_connections, source.others_declared_connections) == (30, 30)
+
+
+def test_through_pgbouncer_it_says_that_others_can_not_be_told_apart_until_they_are_declared() -> None:
+    def told(rules: ConnectionPolicy | None) -> ConnectionStatus:
+        world = World(policy(connections=rules))
+        world.pool_size, world.max_connections = 40, 400
+        rig = Rig(world)
+        world.enqueue("default", 5000)
+        return connections(rig)
+
+    blind = told(None)
+    assert "Declare what web and streaming may take: [[connections.claims]]" in blind.unattributable
+    [source] = blind.sources
+    assert source.name == "pgbouncer"
+    assert source.others_bound_connections > source.others_connections
+    assert source.pool_connections == 40
+    assert source.waiting_clients == 0
+    assert told(WEB).unattributable == ""
+
+
+def test_metrics_say_the_same() -> None:
+    world = World(policy(strict(numbers="1-8")))
+    world.pool_size, world.web_servers, world.max_connections = 10, 9, 400
+    world.enqueue("default", 900)
+    rig = Rig(world)
+    told = rig.run(60.0)[-1]
+    metrics = Metrics(version="1", now_seconds=lambda: world.now)
+    metrics.tell(rig.status(told))
+    found = {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
+        for s in family.samples
+    }
+    source = (("source", "pgbouncer"),)
+    assert found["fleetd_connection_source_limit", source] == 400
+    assert found["fleetd_connection_source_pool", source] == 10
+    assert found["fleetd_connection_source_waiting_clients", source] == 2
+    assert found["fleetd_source_up", source] == 1
+    assert found["fleetd_database_bottleneck", ()] == 1
+    assert found["fleetd_others_unattributable", ()] == 1
+    assert found["fleetd_claim_connections", (("host", "w1"), ("profile", "default-first"))] == 7
+    assert found["fleetd_instances_affordable_more", (("profile", "default-first"),)] == 7
+    assert ("fleetd_source_up", (("source", "postgres"),)) not in found, "not watched"
+
+
+def test_the_next_look_comes_sooner_while_others_rise_or_one_gives_way() -> None:
+    rig = surge(policy(strict(numbers="1-6"), pace=PacePolicy(tick_seconds=5.0)), 42)
+    assert rig.ticker.pause_seconds() == 5.0
+    rig.run(300.0)
+    assert rig.ticker.pause_seconds() == 5.0
+    for _ in range(2):
+        rig.world.other_clients += 5
+        rig.run(5.0)
+    assert rig.ticker.pause_seconds() == 1.0, "they rise"
+    rig.run(40.0)
+    assert rig.ticker.pause_seconds() == 5.0, "they have stopped, and claims fit again"
+
+
+def test_one_of_several_sources_that_binds_is_the_one_that_is_told() -> None:
+    world = World(policy())
+    world.max_connections, world.other_clients = tight(100)
+    rig = Rig(world)
+    rig.sources.replica = FakeDatabase(world)
+    told = connections(rig, 20.0)
+    assert [s.name for s in told.sources] == ["postgres", "replica"]
+    assert sum(s.binds for s in told.sources) == 1
+    world.postgres_up = False
+    unknown = connections(rig, 5.0)
+    assert unknown.headroom_connections is None
+    assert unknown.more_instances == {}

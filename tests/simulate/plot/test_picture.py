@@ -1,0 +1,281 @@
+"""The picture: read back from its XML, by the labels of its own axes."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetd.simulate.plot.arrivals import LEVEL_JOBS_MIN, levels
+from fleetd.simulate.plot.picture import PROFILE_COLOURS, QUEUE_COLOURS, draw
+from fleetd.simulate.plot.svg import INK, PAPER
+from fleetd.simulate.run import POLICIES, policy_of, simulate
+from fleetd.simulate.scoring.outcome import Curve, Outcome, Spread
+from fleetd.simulate.scoring.score import QueueScore, Score
+from fleetd.simulate.trace.trace import Trace
+from tests.support.builders.traces import queue, trace
+
+SVG = "{http://www.w3.org/2000/svg}"
+Point = tuple[float, float]
+
+
+class Picture:
+    """An SVG of this house, taken apart."""
+
+    def __init__(self, text: str) -> None:
+        self.root = ET.fromstring(text)  # noqa: S314 (our own)
+        self.texts = {
+            (float(e.get("x", "0")), float(e.get("y", "0"))): "".join(e.itertext())
+            for e in self.root.iter(f"{SVG}text")
+        }
+
+    def paths(self, name: str) -> list[ET.Element]:
+        """Lines and areas of that name: arrivals first, then row by row."""
+        return [e for e in self.root.iter(f"{SVG}path") if e.findtext(f"{SVG}title") == name]
+
+    def at(self, said: str, *, place: int = 0) -> Point:
+        """Where a text stands; of several alike the one at `place`, as drawn."""
+        return [point for point, text in self.texts.items() if text == said][place]
+
+    def line_y(self, said: str, *, place: int = 0) -> float:
+        """The line that a label of an axis belongs to."""
+        return self.at(said, place=place)[1] - 4
+
+
+def corners(path: str) -> list[Point]:
+    """Every corner of a path of M, H, V and z."""
+    found: list[Point] = []
+    for verb, first, second in re.findall(r"([MHV])(-?[\d.]+)(?:,(-?[\d.]+))?", path):
+        x, y = found[-1] if found else (math.nan, math.nan)
+        found.append({"M": (first, second), "H": (first, y), "V": (x, first)}[verb])
+        found[-1] = (float(found[-1][0]), float(found[-1][1]))
+    return found
+
+
+def height_at(path: str, x: float) -> float:
+    """How high a stepped line lies there."""
+    points = corners(path)
+    return next(a[1] for a, b in pairwise(points) if a[0] <= x < b[0] and a[1] == b[1])
+
+
+def outcome(
+    made: Trace,
+    *,
+    ages: dict[str, list[float]],
+    sizes: list[Spread],
+    policy: str = "fleetd",
+    late: float = 0.0,
+) -> Outcome:
+    """One made by hand; claims are ten for each instance."""
+    score = QueueScore(jobs=1000, wait_seconds={}, late_jobs=round(1000 * late), late_fraction=late)
+    return Outcome(
+        policy=policy,
+        score=Score(
+            queues=dict.fromkeys(ages, score),
+            late_jobs=score.late_jobs * len(ages),
+            instance_seconds=7200,
+            starts=3,
+            stops=2,
+            reversals=1,
+            connections_max=0,
+            over_budget_seconds=0,
+            left_waiting=0,
+            lost_jobs=0,
+            law_breaks=0,
+        ),
+        curve=Curve(
+            step_seconds=math.ceil(made.duration_seconds / len(sizes)),
+            instances={profile.name: sizes for profile in made.profiles},
+            ages=ages,
+            claims=[Spread(10 * s.lowest, 10 * s.highest, 10 * s.mean) for s in sizes],
+            budget=[150] * len(sizes),
+        ),
+    )
+
+
+def drawn(made: Trace, *outcomes: Outcome) -> Picture:
+    return Picture(draw(made, policy_of(made, None), list(outcomes)))
+
+
+def test_it_heads_each_policy_with_its_share_of_late_jobs() -> None:
+    made = trace("[targets]\ndefault = 5\n" + queue("default", "[[0, 20]]"), seconds=900)
+    outcomes = list(simulate(made, None, ("fleetd", "static")))
+    picture = drawn(
+        made, *outcomes, outcome(made, ages={"default": [0.0]}, sizes=[Spread(1, 1, 1)], late=0.3)
+    )
+    heads = [text for text in picture.texts.values() if "instance-hours" in text]
+    assert heads[0].startswith(f"✔ fleetd · {outcomes[0].score.late_fraction:.2%} late")
+    assert heads[1].startswith("✔ static · 0.00% late")
+    assert heads[2].startswith("✖ fleetd · 30.00% latedefault 30.0%")
+
+
+def test_arrivals_of_each_queue_land_on_their_rate_and_their_time() -> None:
+    made = trace(
+        "[targets]\n"
+        + queue("default", "[[0, 100], [3599, 100], [3600, 10]]")
+        + queue("pull", "[[0, 1]]")
+        + queue("push", "[]"),
+        seconds=7200,
+    )
+    picture = drawn(made)
+    (default,), (pull,) = picture.paths("default"), picture.paths("pull")
+    one, ten, hundred = (picture.line_y(said) for said in ("1", "10", "100"))
+    assert one - ten == pytest.approx(ten - hundred, abs=0.2), "logarithmic"
+    hour = picture.at("1 h")[0]
+    noise = (one - ten) * math.log10(1.5)
+    assert height_at(default.get("d", ""), hour - 60) == pytest.approx(hundred, abs=noise)
+    assert height_at(default.get("d", ""), hour + 60) == pytest.approx(ten, abs=noise)
+    for x in (hour - 300, hour, hour + 300):
+        assert height_at(pull.get("d", ""), x) == pytest.approx(one, abs=noise)
+    assert (default.get("stroke"), pull.get("stroke")) == QUEUE_COLOURS[:2]
+    assert picture.paths("push") == [], "nothing ever came"
+
+
+def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
+    bursts = "[[3600, 25000], [3601, 1000], [5400, 700]]"
+    made = trace("[targets]\n" + queue("push", "[[0, 4]]", bursts=bursts), seconds=7200)
+    picture = drawn(made)
+    rates, *arrows = picture.paths("push")
+    assert picture.at("+26 000 push")[0] == pytest.approx(picture.at("1 h")[0], abs=0.5), "two within a pixel"
+    assert [corners(e.get("d", ""))[0][0] for e in arrows] == [
+        pytest.approx(picture.at(said)[0], abs=0.5) for said in ("1 h", "+700 push")
+    ]
+    top = min(y for _, y in corners(rates.get("d", "")))
+    assert top > picture.line_y("10"), "no rate holds what comes at once"
+
+
+def test_nothing_comes_in_while_redis_is_away() -> None:
+    fault = '[[faults]]\nat = 1800\nfor_seconds = 600\nsource = "redis"\n'
+    bursts = "[[1800, 500], [2399, 500], [2400, 700]]"
+    made = trace(fault + "[targets]\n" + queue("default", "[[0, 20]]", bursts=bursts), seconds=3600)
+    picture = drawn(made)
+    rates, *arrows = picture.paths("default")
+    before, after = (corners(f"M{part}") for part in rates.get("d", "").split("M")[1:])
+    assert (before[-1][0], after[0][0]) == (picture.at("30 min")[0], picture.at("40 min")[0])
+    assert [corners(arrow.get("d", ""))[0][0] for arrow in arrows] == [after[0][0]]
+    assert "redis away" in picture.texts.values()
+
+
+@given(
+    st.lists(st.integers(0, 200), min_size=1, max_size=400),
+    st.floats(1.0, 500.0),
+    st.sets(st.integers(0, 400), max_size=3),
+)
+def test_levels_lose_no_job_and_end_at_every_cut(counts: list[int], width: float, cuts: set[int]) -> None:
+    found = levels(counts, width, cuts)
+    assert [begin for begin, _, _ in found] == [0.0, *(end for _, end, _ in found[:-1])]
+    assert found[-1][1] == len(counts)
+    assert {cut for cut in cuts if 0 < cut < len(counts)} <= {int(end) for _, end, _ in found}
+    for begin, end, rate in found:
+        assert rate * (end - begin) == pytest.approx(sum(counts[int(begin) : int(end)]))
+
+
+def test_a_level_of_a_rare_queue_waits_for_jobs_enough() -> None:
+    parted = levels([1, 0, 0, 0, 0] * 20_300, 1000.0)
+    assert all((end - begin) * rate >= LEVEL_JOBS_MIN for begin, end, rate in parted)
+    assert all(rate == pytest.approx(0.2, rel=0.05) for _, _, rate in parted)
+
+
+def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_another() -> None:
+    made = trace(
+        "[targets]\ndefault = 5\npush = 30\npull = 300\n" + "".join(map(queue, ("default", "push", "pull")))
+    )
+    waits = {
+        "default": [50.0, 0.0, 5.0, 0.1],
+        "push": [30.0, 0.0, 30.0, 0.1],
+        "pull": [0.0, 3000.0, 300.0, 0.1],
+    }
+    picture = drawn(made, outcome(made, ages=waits, sizes=[Spread(1, 1, 1)] * 4))
+    bars = {
+        name: [corners(bar) for bar in picture.paths(name)[0].get("d", "").split("z")[:-1]] for name in waits
+    }
+    one, ten, least = (picture.line_y(said) for said in ("1 ×", "10 ×", "0.1 ×"))
+    heights = {
+        name: [(min(y for _, y in bar), max(y for _, y in bar)) for bar in of] for name, of in bars.items()
+    }
+    near = pytest.approx
+    assert heights["default"][0] == near((ten, one), abs=0.2), "from where push ends"
+    assert heights["push"][0] == near((one, least), abs=0.2)
+    assert heights["pull"][0] == near((ten, least), abs=0.2)
+    alike = sorted(of[1] for of in heights.values())
+    assert alike[0][0] == near(one, abs=0.2)
+    assert all(low - high >= 1.9 for high, low in alike), "all three are seen"
+    assert all(upper[1] <= lower[0] for upper, lower in pairwise(alike))
+    assert all(len(of) == 2 for of in heights.values()), "a wait that is next to none is not drawn"
+
+
+def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
+    made = trace("[targets]\n" + queue("default"))
+    flapping = outcome(
+        made, ages={"default": [0.0] * 3}, sizes=[Spread(5, 5, 5), Spread(0, 10, 5), Spread(5, 5, 5)]
+    )
+    picture = drawn(made, flapping)
+    (line,) = picture.paths("local")
+    none, ten = (
+        picture.line_y("0", place=2),
+        picture.line_y("10", place=1),
+    )  # after those of the panels before
+    assert [y for _, y in corners(line.get("d", ""))] == pytest.approx([picture.line_y("5")] * 2, abs=0.2)
+    pale = [e for e in picture.root.iter(f"{SVG}path") if e.get("fill") == PROFILE_COLOURS[0]]
+    band = corners(pale[0].get("d", ""))
+    assert float(pale[0].get("fill-opacity", "1")) < 0.5
+    assert (min(y for _, y in band), max(y for _, y in band)) == pytest.approx((ten, none), abs=0.2)
+    assert max(x for x, _ in band) - min(x for x, _ in band) == pytest.approx(400 / 3, abs=0.2)
+
+
+@given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
+def test_no_name_breaks_the_picture(name: str, queue_name: str, policy: str) -> None:
+    made = trace("[targets]\n" + queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
+    named = msgspec.structs.replace(made.queues[0], name=queue_name)
+    hostile = msgspec.structs.replace(made, name=name, queues=(named,))
+    one = outcome(made, ages={queue_name: [9.0]}, sizes=[Spread(1, 1, 1)], policy=policy, late=0.1)
+    text = draw(hostile, policy_of(made, None), [one])
+    picture = Picture(text)
+    text.encode()
+    assert len(list(picture.root.iter(f"{SVG}text"))) == len(list(drawn_plainly().root.iter(f"{SVG}text")))
+
+
+def drawn_plainly() -> Picture:
+    made = trace("[targets]\n" + queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
+    return drawn(made, outcome(made, ages={"default": [9.0]}, sizes=[Spread(1, 1, 1)], late=0.1))
+
+
+def test_markup_in_a_name_is_shown_as_it_is_and_what_is_invisible_is_marked() -> None:
+    made = trace("[targets]\n" + queue("default"))
+    picture = drawn(msgspec.structs.replace(made, name="</text><b>&amp;\x00\x1b[2J\u202e"))
+    assert "</text><b>&amp;��[2J�" in picture.texts.values()
+
+
+def test_two_days_of_every_policy_flapping_stay_below_a_megabyte() -> None:
+    names = [f"queue{i}" for i in range(7)]
+    served = 'order = "strict"\nqueues = ' + str(names).replace("'", '"') + "\ninstances = 12\n"
+    profiles = "".join(f"[profiles.{name}]\n{served}" for name in ("local", "federation", "background"))
+    body = "[targets]\n" + "".join(queue(name, f"[[0, {10 + i}]]") for i, name in enumerate(names))
+    made = trace(body, seconds=172_800, profile=profiles)
+    ages = {name: [7.0 * (i + 1) * (n % 13) for n in range(200)] for i, name in enumerate(names)}
+    sizes = [Spread(1, 2 + n % 11, 1.5 + n % 7) for n in range(200)]
+    outcomes = [outcome(made, ages=ages, sizes=sizes, policy=name) for name in POLICIES]
+    assert 100_000 < len(draw(made, policy_of(made, None), outcomes).encode()) < 1_000_000
+
+
+def test_colours_stand_out_from_the_paper() -> None:
+    assert contrast(INK) >= 4.5, "text"
+    assert min(map(contrast, (*QUEUE_COLOURS, *PROFILE_COLOURS))) >= 3.0, "lines"
+
+
+def contrast(colour: str) -> float:
+    """WCAG 2.1, relative luminance and contrast ratio."""
+
+    def luminance(hexed: str) -> float:
+        shares = [int(hexed[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (s / 12.92 if s <= 0.03928 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(colour), luminance(PAPER)))
+    return (high + 0.05) / (low + 0.05)

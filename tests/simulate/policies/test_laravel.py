@@ -1,0 +1,104 @@
+"""laravel-queue-autoscale, on the examples of its own tests (v3.11.1, tests/Unit) and on a small world."""
+
+from __future__ import annotations
+
+import pytest
+
+from fleetd.simulate.policies.laravel import Laravel, Pool, drain_workers
+from fleetd.simulate.world.world import World
+from tests.support.builders.traces import queue, trace, world
+
+PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 10\ninstances = 20\nmin = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("waiting", "age", "sla", "service", "workers"),
+    [
+        (0, 25, 30, 2.0, 0.0),
+        (50, 0, 30, 1.0, 50 / 30),  # no age known: within the whole target
+        (100, 10, 30, 2.0, 0.0),  # not half of it has passed
+        (100, 15, 30, 2.0, 100 / 7.5),
+        (80, 60, 100, 5.0, 10.8),
+        (100, 80, 100, 2.0, 17.2),
+        (100, 90, 100, 2.0, 45.6),
+        (100, 30, 30, 2.0, 150.0),
+        (100, 45, 30, 2.0, 250.0),  # five times as many at most
+    ],
+)
+def test_drain(waiting: int, age: int, sla: float, service: float, workers: float) -> None:
+    assert drain_workers(waiting, age, sla, service) == pytest.approx(workers)
+
+
+def test_down_by_one_a_look_while_throughput_is_steady() -> None:
+    pool = Pool(12)
+    for _ in range(5):
+        pool.smoothed(12, 1440.0)
+    assert [pool.smoothed(8, 1440.0) for _ in range(5)] == [11, 10, 9, 8, 8]
+    assert pool.smoothed(12, 1440.0) == 12, "up at once"
+
+
+def test_down_at_once_when_throughput_swings_or_is_not_known_yet() -> None:
+    pool = Pool(12)
+    for throughput in (800.0, 1600.0, 800.0, 1600.0, 800.0):
+        pool.smoothed(12, throughput)
+    assert pool.smoothed(6, 1600.0) == 6
+    fresh = Pool(12)
+    fresh.smoothed(12, 1440.0)
+    assert fresh.smoothed(8, 1440.0) == 8
+
+
+def test_never_down_by_more_than_a_quarter() -> None:
+    pool = Pool(10)
+    pool.move(5, 0, late=False)
+    assert pool.workers == 7
+
+
+def test_the_other_direction_waits_a_minute_unless_a_job_is_late_and_the_same_never() -> None:
+    pool = Pool(10)
+    pool.move(20, 0, late=False)
+    pool.move(30, 5, late=False)
+    assert pool.workers == 30
+    pool.move(29, 64, late=False)
+    assert pool.workers == 30, "59 s after the last action"
+    pool.move(29, 65, late=False)
+    assert pool.workers == 29
+    pool.move(28, 70, late=False)
+    assert pool.workers == 28
+    pool.move(40, 75, late=False)
+    assert pool.workers == 28
+    pool.move(40, 80, late=True)
+    assert pool.workers == 40
+
+
+def served(rate: float, target: int = 40) -> tuple[World, Laravel]:
+    """After two minutes of jobs of 0.5 s with 3 × 10 threads; boots take 15 s on average."""
+    made, rules = world(
+        trace(
+            f"[targets]\ndefault = {target}\n" + queue("default", f"[[0, {rate}]]", 0.5),
+            profile=PROFILE,
+            head="initial_instances = 3",
+        )
+    )
+    made.advance_to(120)
+    return made, Laravel(made, rules)
+
+
+def test_what_comes_in_times_what_it_takes_in_whole_instances() -> None:
+    # 30/s × 0.5 s = 15 threads; but a quarter of 30 at a look: 22, 16 or so, then what is needed.
+    _, rival = served(30.0)
+    assert [rival.look()["local"] for _ in range(4)] == [3, 2, 2, 2]
+
+
+def test_a_saturated_group_that_wants_no_more_gets_one_worker_more() -> None:
+    made, rival = served(
+        120.0, target=1000
+    )  # 60 threads would be needed: all 30 are busy, no job half as old as its target
+    made.queues["default"].arrivals[60:120] = type(made.queues["default"].arrivals)("l", [0] * 60)
+    assert rival.look()["local"] == 4, "31 threads"
+
+
+def test_a_backlog_is_drained_within_the_target_less_a_boot() -> None:
+    made, rival = served(0.0)
+    made.queues["default"].enqueue(made.now - 20, 200)
+    # 20 of 25 s have passed: 200 jobs / (5 s / 0.5 s) × (1 + 8 × 0.3²) = 34.4 threads.
+    assert rival.look()["local"] == 4

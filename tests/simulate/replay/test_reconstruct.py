@@ -1,0 +1,297 @@
+"""A known trace, run under fleetd while it records, and made a trace again: it must come out close."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from fleetd.core.model.history import PolicyChange, QueueSample, Recording, Sample
+from fleetd.simulate.replay.reconstruct import Reconstruction, reconstruct, with_policy
+from fleetd.simulate.replay.replay import run_as_recorded, run_under, under
+from fleetd.simulate.replay.timeline import RecordingError
+from fleetd.simulate.run import policy_of
+from fleetd.simulate.scoring.score import queue_scores
+from fleetd.simulate.trace.arrivals import arrivals
+from fleetd.simulate.trace.text import trace_text
+from fleetd.simulate.trace.trace import Trace, parse_trace, value_at
+from fleetd.simulate.world.world import World
+from tests.support.builders.recordings import BEGIN, recorded
+from tests.support.builders.traces import queue, trace
+
+#: Times that are not what Mastodon's usually are: believing them would not do.
+SERVICE_SECONDS = {"default": 0.1, "push": 0.6, "pull": 0.7}
+DAY = (
+    "[targets]\ndefault = 5\npush = 30\npull = 300\n"
+    + queue("default", "[[0, 20], [1800, 20], [2400, 90], [3600, 90], [3900, 25]]", 0.1)
+    + queue("push", "[[0, 3], [4500, 3], [4600, 30], [5400, 30], [5500, 4]]", 0.6, bursts="[[1200, 6000]]")
+    + queue("pull", "[[0, 2], [5700, 2], [5800, 20], [6600, 20], [6700, 2]]", 0.7)
+)
+
+
+@pytest.fixture(scope="module")
+def day() -> tuple[Trace, Recording, World]:
+    made = trace(DAY + "[database]\nmax_connections = 300\nothers = [[0, 50], [3600, 90]]\n", seconds=7200)
+    return made, *recorded(made)
+
+
+@pytest.fixture(scope="module")
+def found(day: tuple[Trace, Recording, World]) -> Reconstruction:
+    return reconstruct(day[1], "again")
+
+
+def test_as_many_jobs_come(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
+    truly = {name: sum(q.arrivals) for name, q in day[2].queues.items()}
+    again = {q.name: sum(arrivals(found.trace, q)) for q in found.trace.queues}
+    assert sum(again.values()) == pytest.approx(sum(truly.values()), rel=0.03)
+    for name, jobs in truly.items():
+        assert again[name] == pytest.approx(jobs, rel=0.2), name
+    assert set(again) == set(truly)
+
+
+def test_service_times_come_out(found: Reconstruction) -> None:
+    for traffic in found.trace.queues:
+        assert traffic.service_mean_seconds == pytest.approx(SERVICE_SECONDS[traffic.name], rel=0.2)
+
+
+def test_the_burst_is_found_to_the_second(found: Reconstruction) -> None:
+    push = next(q for q in found.trace.queues if q.name == "push")
+    at, jobs = max(push.bursts, key=lambda burst: burst[1])
+    assert at == pytest.approx(1200, abs=6)
+    assert jobs == pytest.approx(6000, rel=0.05)
+    assert sum(len(q.bursts) for q in found.trace.queues) <= 6
+
+
+def test_the_world_around_is_the_same(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
+    made, again = day[0], found.trace
+    assert again.duration_seconds == pytest.approx(made.duration_seconds, abs=6)
+    assert again.max_connections == 300
+    for at in range(0, 7200, 300):
+        assert value_at(again.others, at) == pytest.approx(value_at(made.others, at), abs=2)
+    low, high = again.boot_seconds
+    assert 9 <= low <= high <= 25, "as watched, every 5 s, of 10 to 20"
+    assert again.memory_bytes == made.memory_bytes
+    assert again.faults == ()
+    assert found.notes == ()
+    assert found.policy.profiles == made.profiles
+
+
+def test_waits_are_alike_and_the_error_says_so(
+    day: tuple[Trace, Recording, World], found: Reconstruction
+) -> None:
+    outcome, errors = run_as_recorded(found)
+    assert errors["push"].trusted, errors["push"]
+    assert errors["push"].recorded.late_seconds > 30, "its burst was late"
+    truly_done = {name: queue.jobs for name, queue in day[2].queues.items()}
+    for name, score in outcome.score.queues.items():
+        most = errors[name].jobs_factor ** 2
+        assert 1.0 / most <= score.jobs / truly_done[name] <= most, name
+    truly = queue_scores(day[2], policy_of(day[0], None))
+    late = sum(score.late_jobs for score in truly.values())
+    assert late > 100, "there is something to be compared"
+    assert outcome.score.late_jobs == pytest.approx(late, rel=0.35)
+    assert outcome.score.instance_seconds == pytest.approx(day[2].instance_seconds, rel=0.05)
+    assert outcome.breaks == ()
+
+
+def test_a_smaller_fleet_is_later_and_cheaper(found: Reconstruction) -> None:
+    smaller = structs.replace(
+        found.policy, profiles=tuple(structs.replace(p, max_instances=2) for p in found.policy.profiles)
+    )
+    now, new = run_under(found, found.policy, "now"), run_under(found, smaller, "new")
+    assert (now.policy, new.policy) == ("now", "new")
+    assert new.score.late_jobs > 1.3 * now.score.late_jobs
+    assert new.score.instance_seconds < now.score.instance_seconds
+
+
+def test_what_a_configuration_says_of_its_world_counts(found: Reconstruction) -> None:
+    from fleetd.core.model.policy import DeclaredClaim
+
+    tight = structs.replace(
+        found.policy,
+        connections=structs.replace(
+            found.policy.connections, limit=120, declared=(DeclaredClaim(name="web", connections=70),)
+        ),
+        pace=structs.replace(found.policy.pace, tick_seconds=10.0),
+    )
+    limited = under(found.trace, tight)
+    assert limited.max_connections == 120
+    assert limited.tick_seconds == 10.0
+    assert {min(count for _, count in limited.others), max(count for _, count in limited.others)} == {
+        70.0,
+        90.0,
+    }
+    assert run_under(found, tight, "tight").score.connections_max <= 120 - 10 - 70
+
+
+def test_its_file_is_a_trace_and_the_same_one(found: Reconstruction) -> None:
+    whole = with_policy(found.trace, found.policy)
+    assert parse_trace(trace_text(whole, ("a note", *found.notes))) == whole
+
+
+def test_a_trace_made_of_a_recorded_trace_is_small(found: Reconstruction) -> None:
+    assert sum(len(q.arrivals_per_second) for q in found.trace.queues) < 300
+
+
+OUTAGES = "".join(
+    f'[[faults]]\nat = {at}\nfor_seconds = {lasts}\nsource = "{source}"\n'
+    for at, lasts, source in ((600, 120, "redis"), (1200, 60, "postgres"), (1500, 90, "systemd"))
+)
+
+
+def test_outages_become_faults() -> None:
+    made = trace("[targets]\n" + queue("default", "[[0, 20]]", 0.2) + OUTAGES, seconds=2400)
+    again = reconstruct(recorded(made)[0], "again").trace
+    assert [f.source for f in again.faults] == ["redis", "postgres", "systemd"]
+    for fault, meant in zip(again.faults, made.faults, strict=True):
+        assert fault.at_seconds == pytest.approx(meant.at_seconds, abs=6)
+        assert fault.until_seconds == pytest.approx(meant.until_seconds, abs=6)
+    jobs = 20 * (2400 - 120)
+    total = sum(sum(arrivals(again, q)) for q in again.queues)
+    assert total == pytest.approx(jobs, rel=0.06)
+
+
+def test_a_reading_that_failed_while_the_workers_went_on_is_no_fault() -> None:
+    made = trace("[targets]\n" + queue("default", "[[0, 20]]", 0.2), seconds=1200)
+    history, _ = recorded(made)
+    samples = tuple(
+        structs.replace(s, queues=None, processed_jobs_total=None) if 400 <= i * 5 < 500 else s
+        for i, s in enumerate(history.samples)
+    )
+    again = reconstruct(structs.replace(history, samples=samples), "again")
+    assert again.trace.faults == ()
+    assert any("redis could not be read for 95 s while the workers went on" in note for note in again.notes)
+
+
+@pytest.mark.parametrize(("gap_seconds", "says"), [(600, "bridged evenly"), (2400, "cut out")])
+def test_a_gap_is_said_and_short_ones_keep_their_jobs(gap_seconds: int, says: str) -> None:
+    made = trace("[targets]\n" + queue("default", "[[0, 20]]", 0.2), seconds=4800)
+    history, _ = recorded(made, lambda second: not 1200 <= second < 1200 + gap_seconds)
+    again = reconstruct(history, "again")
+    assert any(says in note for note in again.notes)
+    lasts = 4800 if gap_seconds == 600 else 4800 - gap_seconds
+    assert again.trace.duration_seconds == pytest.approx(lasts, abs=15)
+    jobs = sum(sum(arrivals(again.trace, q)) for q in again.trace.queues)
+    assert jobs == pytest.approx(20 * lasts, rel=0.05)
+    assert again.unwatched == ((1195.0, 1195.0 + gap_seconds + 5),) if gap_seconds == 600 else True
+    run_as_recorded(again)
+
+
+def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
+    made = trace("[targets]\n" + queue("default", "[[0, 5]]", 0.2), seconds=300)
+    history, _ = recorded(made)
+    strange = tuple(
+        structs.replace(
+            s,
+            foreign_threads=25,
+            queues={
+                **(s.queues or {}),
+                "odd": QueueSample(length_jobs=i, oldest_age_milliseconds=0, busy_threads=0),
+            },
+        )
+        for i, s in enumerate(history.samples)
+    )
+    again = reconstruct(structs.replace(history, samples=strange), "again")
+    assert [q.name for q in again.trace.queues] == ["default", "pull", "push"]
+    assert any("odd" in note for note in again.notes)
+    assert any("25 threads of other processes" in note for note in again.notes)
+
+
+def test_too_little_is_a_sentence() -> None:
+    made = trace("[targets]\n" + queue("default", "[[0, 5]]", 0.2), seconds=300)
+    history, _ = recorded(made)
+    for nothing, why in (
+        (structs.replace(history, samples=()), "less than a minute"),
+        (structs.replace(history, samples=history.samples[:5]), "less than a minute"),
+        (structs.replace(history, policies=()), "no configuration"),
+        (
+            structs.replace(history, samples=tuple(structs.replace(s, queues=None) for s in history.samples)),
+            "Redis could not be read",
+        ),
+        (
+            structs.replace(history, samples=tuple(structs.replace(s, queues={}) for s in history.samples)),
+            "no queue that a profile serves",
+        ),
+    ):
+        with pytest.raises(RecordingError, match=why):
+            reconstruct(nothing, "again")
+
+
+def test_a_reboot_and_a_clock_that_was_set_do_no_harm() -> None:
+    made = trace("[targets]\n" + queue("default", "[[0, 20]]", 0.2), seconds=1200)
+    history, _ = recorded(made)
+    half = len(history.samples) // 2
+    rebooted = tuple(
+        structs.replace(s, boot="other", now_seconds=s.now_seconds - 1_000_500.0) if i >= half else s
+        for i, s in enumerate(history.samples)
+    )
+    again = reconstruct(structs.replace(history, samples=rebooted), "again").trace
+    assert again.duration_seconds == pytest.approx(1195, abs=6)
+    leapt = tuple(
+        structs.replace(s, at_seconds=s.at_seconds - 86_400.0) if i >= half else s
+        for i, s in enumerate(history.samples)
+    )
+    again = reconstruct(structs.replace(history, samples=leapt), "again").trace
+    assert again.duration_seconds == pytest.approx(1195, abs=6), "time is CLOCK_BOOTTIME within a boot"
+
+
+numbers = st.integers(0, 2000)
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> tuple[Sample, ...]:
+    """Whatever a broken world may show: unknown readings, counters that go back, queues that come and go."""
+    made: list[Sample] = []
+    at = 0.0
+    for _ in range(draw(st.integers(2, 40))):
+        at += draw(st.sampled_from([5.0, 5.0, 5.0, 7.3, 0.0, -3.0, 200.0, 4000.0]))
+        queues = draw(
+            st.none()
+            | st.dictionaries(
+                st.sampled_from(["default", "push", "pull", "odd"]),
+                st.builds(
+                    QueueSample,
+                    length_jobs=numbers,
+                    oldest_age_milliseconds=numbers,
+                    busy_threads=st.integers(0, 60),
+                ),
+            )
+        )
+        made.append(
+            Sample(
+                at_seconds=BEGIN + at,
+                now_seconds=1000.0 + at,
+                boot=draw(st.sampled_from(["a", "a", "a", "b"])),
+                queues=queues,
+                processed_jobs_total=draw(st.none() | numbers),
+                failed_jobs_total=None,
+                service_milliseconds=draw(
+                    st.dictionaries(st.sampled_from(["default", "odd"]), numbers, max_size=2)
+                ),
+                instances=draw(st.none() | st.just(())),
+                foreign_threads=0,
+                limit_connections=draw(st.none() | numbers),
+                others_connections=draw(st.none() | numbers),
+                memory_available_mebibytes=None,
+                memory_total_mebibytes=draw(st.none() | numbers),
+                boot_milliseconds=draw(st.dictionaries(st.just("local"), numbers, max_size=1)),
+            )
+        )
+    return tuple(made)
+
+
+@settings(max_examples=60, deadline=None)
+@given(made=samples())
+def test_whatever_is_recorded_becomes_a_sound_trace_or_a_sentence(made: tuple[Sample, ...]) -> None:
+    policy = policy_of(trace("[targets]\n" + queue("default"), seconds=300), None)
+    recording = Recording(samples=made, policies=(PolicyChange(at_seconds=BEGIN, policy=policy),))
+    try:
+        again = reconstruct(recording, "again")
+    except RecordingError:
+        return
+    whole = with_policy(again.trace, again.policy)
+    assert parse_trace(trace_text(whole, again.notes)) == whole
+    assert all(rate >= 0 and math.isfinite(rate) for q in whole.queues for _, rate in q.arrivals_per_second)

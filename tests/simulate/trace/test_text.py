@@ -1,0 +1,101 @@
+"""A trace as text: what is read back is the same trace, whatever is in it."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from fleetd.config.schema import ProfileSection
+from fleetd.core.model.policy import Profile
+from fleetd.simulate.trace.text import trace_text
+from fleetd.simulate.trace.trace import Fault, QueueTraffic, Trace, load_trace, parse_trace
+from tests.support.builders.traces import DOCUMENTED
+from tests.support.project import PROJECT
+
+names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,20}", fullmatch=True).filter(lambda n: n != "scheduler")
+positive = st.floats(0.1, 1e4)
+
+
+def points(duration: float, most: float = 1e5) -> st.SearchStrategy[tuple[tuple[float, float], ...]]:
+    amounts = st.floats(0, most, allow_nan=False) | st.integers(0, int(most)).map(float)
+    return st.lists(st.tuples(st.floats(0, duration), amounts), max_size=20).map(
+        lambda found: tuple(sorted(found, key=lambda point: point[0]))
+    )
+
+
+@st.composite
+def traces(draw: st.DrawFn) -> Trace:
+    duration = draw(st.floats(60, 1e6))
+    queues = draw(st.lists(names, min_size=1, max_size=4, unique=True))
+    whole = draw(st.booleans())
+    at = draw(st.floats(0, duration, exclude_max=True))
+    lasts = draw(st.integers(1, 10_000))
+    order = draw(st.sampled_from(["strict", "weighted"]))
+    profile = Profile(
+        name=draw(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)),
+        order="weighted" if order == "weighted" else "strict",
+        queues=tuple((q, draw(st.integers(1, 100)) if order == "weighted" else 1) for q in queues),
+        threads=20,
+        db_pool=draw(st.integers(20, 30)),
+        numbers=(1, 2, 3),
+        min_instances=draw(st.integers(0, 3)),
+        max_instances=3,
+    )
+    low = draw(positive)
+    return Trace(
+        name=draw(st.text(min_size=1, max_size=30).filter(str.isprintable)),
+        seed=draw(st.integers(0, 10**9)),
+        duration_seconds=duration,
+        tick_seconds=draw(st.floats(1, 60)),
+        boot_seconds=(low, low + draw(positive)),
+        beat_seconds=draw(st.integers(1, 30)),
+        initial_instances=draw(st.integers(0, 3)),
+        targets_seconds={q: draw(st.floats(0.1, 86_400)) for q in queues} if draw(st.booleans()) else {},
+        queues=tuple(
+            QueueTraffic(
+                name=q,
+                arrivals_per_second=draw(points(duration, 200)),
+                bursts=tuple((at, float(int(jobs))) for at, jobs in draw(points(duration)) if at < duration),
+                service_mean_seconds=draw(st.floats(0.0001, 86_400)),
+                service_sigma=draw(st.floats(0, 4)),
+            )
+            for q in queues
+        ),
+        profiles=(profile,) if whole else (),
+        max_connections=draw(st.integers(1, 100_000)),
+        others=draw(points(duration)),
+        knee_busy_threads=draw(st.none() | st.floats(1, 1e4)),
+        memory_bytes=draw(st.floats(1e6, 1e13)),
+        instance_memory_bytes=(300e6, draw(st.floats(300e6, 1e12))),
+        faults=draw(
+            st.sampled_from(
+                [
+                    (),
+                    (Fault(at_seconds=at, until_seconds=at, kill_instances=2),),
+                    (Fault(at_seconds=float(int(at)), until_seconds=float(int(at) + lasts), source="redis"),),
+                ]
+            )
+        ),
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(made=traces(), comment=st.text(max_size=40))
+def test_what_is_read_back_is_the_same(made: Trace, comment: str) -> None:
+    assert parse_trace(trace_text(made, (comment,))) == made
+
+
+def test_the_documented_trace_and_those_of_the_benchmark_too() -> None:
+    documented = parse_trace(DOCUMENTED)
+    assert parse_trace(trace_text(documented)) == documented
+    for path in sorted((PROJECT / "benchmarks/traces").glob("*.toml")):
+        loaded = load_trace(path)
+        assert parse_trace(trace_text(loaded)) == loaded, path.name
+
+
+def test_a_profiles_size_is_what_a_section_says() -> None:
+    assert ProfileSection().threads == 25
+    documented = parse_trace(DOCUMENTED)
+    bare = structs.replace(documented, profiles=(), targets_seconds={})
+    assert parse_trace(trace_text(bare)) == bare

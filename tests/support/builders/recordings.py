@@ -1,0 +1,51 @@
+"""A trace run under fleetd while the recording goes on, as it would on a real host."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from fleetd.core.model.history import Recording
+from fleetd.daemon.log import Journalist
+from fleetd.daemon.record import Recorder
+from fleetd.daemon.tell import status_of
+from fleetd.simulate.run import policy_of
+from fleetd.simulate.trace.trace import Trace
+from fleetd.simulate.world.daemon import SimulatedDaemon
+from fleetd.simulate.world.world import World
+from tests.support.world.history import FakeHistory
+
+#: Some day, in Unix seconds.
+BEGIN = 1_790_000_000.0
+
+
+def recorded(trace: Trace, watched: Callable[[int], bool] = lambda second: True) -> tuple[Recording, World]:
+    """What fleetd kept, and the world at the end. `watched`: seconds at which fleetd runs and records."""
+    return asyncio.run(_recorded(trace, watched))
+
+
+async def _recorded(trace: Trace, watched: Callable[[int], bool]) -> tuple[Recording, World]:
+    policy = policy_of(trace, None)
+    world = World(trace, policy)
+    daemon, history = SimulatedDaemon(world, policy), FakeHistory()
+    recorder = Recorder(history, lambda: BEGIN + world.now)
+    journalist = Journalist(lambda *_, **__: None, lambda *_, **__: None, recorder.note)
+    end = math.ceil(trace.duration_seconds)
+    while world.now < end:
+        if watched(world.now):
+            told = await daemon.tick()
+            status = status_of(
+                policy,
+                told,
+                sources=daemon.ticker.sources.status(),
+                events=(),
+                problems=(),
+                uptime_seconds=float(world.now),
+                ticks_total=0,
+            )
+            journalist.report(told, status)
+            recorder.record(policy, told)
+        world.advance_to(min(end, world.now + daemon.pause_seconds()))
+    recorder.flush()
+    return history.read(0.0, samples=True), world

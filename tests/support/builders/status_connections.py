@@ -1,0 +1,269 @@
+"""Realistic statuses of what limits connections: Postgres, PgBouncer, a replica, on good and on bad nights."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.status import (
+    ClaimStatus,
+    ConnectionSourceStatus,
+    ConnectionStatus,
+    ConsumerStatus,
+    SourceStatus,
+    Status,
+)
+from tests.support.builders.status_calm import calm, instance, queue
+
+CLAIMS = (
+    ClaimStatus(host="worker1", profile="default-first", instances=4, connections=248),
+    ClaimStatus(host="worker1", profile="pull-first", instances=2, connections=54),
+    ClaimStatus(host="worker1", profile="scheduler", instances=1, connections=12),
+    ClaimStatus(host="worker2", profile="", instances=2, connections=58),
+)
+POSTGRES = ConnectionSourceStatus(
+    name="postgres",
+    limit_connections=697,
+    reserve_connections=10,
+    others_connections=160,
+    others_seen_connections=138,
+    others_peak_connections=151,
+    others_declared_connections=160,
+    others_bound_connections=160,
+    claims_connections=372,
+    headroom_connections=155,
+    open_connections=431,
+    consumers=(
+        ConsumerStatus(
+            name="mastodon from 10.0.0.4 (puma)", observed_connections=104, declared_connections=None
+        ),
+        ConsumerStatus(name="mastodon from 10.0.0.4", observed_connections=31, declared_connections=None),
+        ConsumerStatus(
+            name="postgres from the local socket (pg_dump)", observed_connections=3, declared_connections=None
+        ),
+        ConsumerStatus(name="web", observed_connections=None, declared_connections=120),
+        ConsumerStatus(name="streaming", observed_connections=None, declared_connections=40),
+    ),
+    binds=True,
+)
+PGBOUNCER = ConnectionSourceStatus(
+    name="pgbouncer",
+    limit_connections=600,
+    reserve_connections=10,
+    others_connections=71,
+    others_seen_connections=58,
+    others_peak_connections=71,
+    others_declared_connections=0,
+    others_bound_connections=290,
+    claims_connections=372,
+    headroom_connections=0,
+    open_connections=291,
+    consumers=(
+        ConsumerStatus(
+            name="mastodon in mastodon_production", observed_connections=286, declared_connections=None
+        ),
+        ConsumerStatus(
+            name="grafana in mastodon_production", observed_connections=4, declared_connections=None
+        ),
+    ),
+    binds=True,
+    pool_connections=80,
+    active_servers=31,
+    waiting_clients=0,
+    longest_wait_seconds=0.0,
+)
+BEHIND = ConnectionSourceStatus(
+    name="postgres",
+    limit_connections=197,
+    reserve_connections=10,
+    others_connections=12,
+    others_seen_connections=9,
+    others_peak_connections=12,
+    others_declared_connections=0,
+    others_bound_connections=12,
+    claims_connections=85,
+    headroom_connections=90,
+    open_connections=71,
+    consumers=(
+        ConsumerStatus(
+            name="postgres from 10.0.0.9 (psql)", observed_connections=9, declared_connections=None
+        ),
+    ),
+    pool_connections=85,
+)
+REPLICA = ConnectionSourceStatus(
+    name="replica",
+    limit_connections=497,
+    reserve_connections=10,
+    others_connections=40,
+    others_seen_connections=33,
+    others_peak_connections=40,
+    others_declared_connections=0,
+    others_bound_connections=40,
+    claims_connections=372,
+    headroom_connections=75,
+    open_connections=120,
+    exact=False,
+)
+
+
+def connected(base: Status, *sources: ConnectionSourceStatus, **more: object) -> Status:
+    """With these sources; the binding one, if any, in the first fields."""
+    tightest = next((source for source in sources if source.binds), None)
+    connections = ConnectionStatus(
+        limit_connections=tightest.limit_connections if tightest else None,
+        reserve_connections=tightest.reserve_connections if tightest else None,
+        others_connections=tightest.others_connections if tightest else None,
+        claims_connections=372,
+        headroom_connections=tightest.headroom_connections if tightest else None,
+        open_connections=tightest.open_connections if tightest else None,
+        sources=sources,
+        claims=CLAIMS,
+        more_instances={"default-first": 2, "pull-first": 0} if tightest else {},
+        claim_per_instance={"default-first": 62, "pull-first": 27},
+    )
+    known = {source.name for source in base.sources}
+    watched = tuple(
+        SourceStatus(name=source.name, ok=True, age_seconds=1.8)
+        for source in sources
+        if source.name not in known
+    )
+    return replace(base, connections=replace(connections, **more), sources=(*base.sources, *watched))
+
+
+def direct() -> Status:
+    """Workers reach Postgres directly; web and streaming are declared."""
+    base = calm()
+    first = replace(
+        base.profiles[0], running_instances=4, serving_instances=4, wanted_instances=4, raw_instances=4
+    )
+    instances = (*base.instances[:3], instance(4, "default-first", 33, megabytes=802), *base.instances[4:])
+    return connected(replace(base, profiles=(first, base.profiles[1]), instances=instances), POSTGRES)
+
+
+def behind_pgbouncer() -> Status:
+    """PgBouncer, Postgres behind it, a replica; ours can't be told from others', and nobody declared them."""
+    sentence = (
+        "others can't be told from our workers on PgBouncer, where they have no names: up to 290 are taken to be"
+        ' others\', at least 71 are. Declare what web and streaming may take: [[connections.claims]] name = "web",'
+        " connections = …"
+    )
+    clamp = Clamp(
+        code=ClampCode.OTHERS_UNATTRIBUTABLE,
+        profile="default-first",
+        wanted_instances=6,
+        granted_instances=4,
+        sentence=sentence,
+    )
+    base = direct()
+    first = replace(base.profiles[0], raw_instances=6, clamps=(clamp,))
+    status = replace(base, profiles=(first, base.profiles[1]), clamps=(clamp,))
+    nothing = {"default-first": 0, "pull-first": 0}
+    return connected(status, PGBOUNCER, BEHIND, REPLICA, unattributable=sentence, more_instances=nothing)
+
+
+def bottleneck() -> Status:
+    """PgBouncer's pool is full and clients wait for it: more workers would make it worse."""
+    sentence = (
+        "more workers would not help: 14 clients wait for one of the 80 connections of PgBouncer's pool, the longest"
+        " for 2.3 s"
+    )
+    yielded = Clamp(
+        code=ClampCode.YIELD,
+        profile="pull-first",
+        wanted_instances=2,
+        granted_instances=1,
+        sentence="default-first is more important and late: one of pull-first gives way to it",
+    )
+    held = Clamp(
+        code=ClampCode.DATABASE_BOTTLENECK,
+        profile="default-first",
+        wanted_instances=6,
+        granted_instances=4,
+        sentence=sentence,
+    )
+    base = direct()
+    status = replace(
+        base,
+        queues=(queue("default", 41.0, 15, 9_120, 212, 330.0), *base.queues[1:]),
+        profiles=(
+            replace(base.profiles[0], raw_instances=6, clamps=(held,)),
+            replace(base.profiles[1], raw_instances=2, wanted_instances=1, clamps=(yielded,)),
+        ),
+        clamps=(held, yielded),
+        next_sentence="default-first: more workers would not help",
+    )
+    full = replace(
+        PGBOUNCER,
+        others_bound_connections=71,
+        headroom_connections=147,
+        active_servers=80,
+        waiting_clients=14,
+        longest_wait_seconds=2.3,
+    )
+    return connected(status, full, BEHIND, bottleneck=sentence)
+
+
+def refused() -> Status:
+    """Sorry, too many clients already."""
+    full = replace(POSTGRES, headroom_connections=0, refused=True, open_connections=688)
+    clamp = Clamp(
+        code=ClampCode.CONNECTIONS,
+        profile="default-first",
+        wanted_instances=6,
+        granted_instances=4,
+        sentence="Postgres refuses new clients (too many already): no connection is free",
+    )
+    base = direct()
+    first = replace(base.profiles[0], raw_instances=6, clamps=(clamp,))
+    nothing = {"default-first": 0, "pull-first": 0}
+    status = replace(base, profiles=(first, base.profiles[1]), clamps=(clamp,))
+    return connected(status, full, more_instances=nothing)
+
+
+def overrun() -> Status:
+    """Somebody else took what our claims count on; their number still rises."""
+    grown = replace(
+        POSTGRES,
+        others_connections=352,
+        others_seen_connections=330,
+        others_peak_connections=330,
+        others_bound_connections=352,
+        headroom_connections=0,
+        open_connections=641,
+    )
+    return connected(direct(), grown, more_instances={"default-first": 0, "pull-first": 0})
+
+
+def replica_lost() -> Status:
+    """One of three can't be read: then nothing is the tightest, and nothing grows above min."""
+    lost = SourceStatus(
+        name="replica",
+        ok=False,
+        age_seconds=94.0,
+        why="10.0.0.7:5432 refused the connection",
+        errors_total=19,
+    )
+    status = connected(direct(), replace(PGBOUNCER, binds=False), BEHIND)
+    clamp = Clamp(
+        code=ClampCode.HEADROOM_UNKNOWN,
+        profile="default-first",
+        wanted_instances=6,
+        granted_instances=4,
+        sentence="connection headroom is unknown: nothing grows above min (the replica can't be read: 10.0.0.7:5432"
+        " refused the connection)",
+    )
+    first = replace(status.profiles[0], raw_instances=6, clamps=(clamp,))
+    return replace(
+        status, sources=(*status.sources, lost), profiles=(first, status.profiles[1]), clamps=(clamp,)
+    )
+
+
+ALL = {
+    "direct": direct,
+    "behind_pgbouncer": behind_pgbouncer,
+    "bottleneck": bottleneck,
+    "refused": refused,
+    "overrun": overrun,
+    "replica_lost": replica_lost,
+}

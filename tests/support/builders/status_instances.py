@@ -1,0 +1,201 @@
+"""Realistic statuses of what happens to instances: holds, orders, a replacement under way, failures."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.status import Event, HoldStatus, OverrideStatus, RollStatus, Status
+from tests.support.builders.status_calm import calm, instance, queue
+
+HOUR = 3600.0
+
+
+def paused() -> Status:
+    """Somebody works on the database and wants quiet; two more orders are kept beside that."""
+    base = calm()
+    sentence = "paused by fleetctl: moving the database; `fleetctl resume` ends it"
+    clamps = tuple(
+        Clamp(
+            code=ClampCode.PAUSED,
+            profile=p.name,
+            wanted_instances=n,
+            granted_instances=p.running_instances,
+            sentence=sentence,
+        )
+        for p, n in zip(base.profiles, (4, 1), strict=True)
+    )
+    return replace(
+        base,
+        holds=(HoldStatus(kind="pause", sentence=sentence, seconds_left=1.8 * HOUR),),
+        overrides=(
+            OverrideStatus(
+                kind="pause", what="fleet", sentence="moving the database", seconds_left=1.8 * HOUR
+            ),
+            OverrideStatus(kind="set", what="pull-first", sentence="2 instances", seconds_left=2500.0),
+            OverrideStatus(kind="pin", what="@3", sentence="started by hand", seconds_left=3.2 * HOUR),
+            OverrideStatus(kind="pin", what="@6", sentence="stopped by hand", seconds_left=3.9 * HOUR),
+        ),
+        profiles=tuple(
+            replace(p, raw_instances=c.wanted_instances, clamps=(c,))
+            for p, c in zip(base.profiles, clamps, strict=True)
+        ),
+        instances=(
+            *base.instances[:2],
+            instance(3, "default-first", 29, state="pinned", note="started by hand, kept 3.2 h more"),
+            *base.instances[3:5],
+            instance(
+                6,
+                "default-first",
+                None,
+                state="pinned",
+                megabytes=None,
+                age=300.0,
+                note="stopped by hand, kept 3.9 h more",
+            ),
+            *base.instances[6:],
+        ),
+        clamps=clamps,
+        mastodon_version="4.5.2",
+        next_sentence="holds until the pause ends in 1.8 h",
+    )
+
+
+def upgrade() -> Status:
+    """Mastodon's code was replaced under the running workers while a queue grows late."""
+    base = calm()
+    sentence = (
+        "Mastodon's code on disk (4.5.3) is not what runs: nothing starts or stops until `fleetctl restart` (one at"
+        " a time) or `fleetctl resume`"
+    )
+    clamp = Clamp(
+        code=ClampCode.UPGRADE,
+        profile="default-first",
+        wanted_instances=5,
+        granted_instances=3,
+        sentence=sentence,
+    )
+    return replace(
+        base,
+        holds=(HoldStatus(kind="upgrade", sentence=sentence),),
+        queues=(queue("default", 21.0, 15, 2_120, 178, 240.0), *base.queues[1:]),
+        profiles=(replace(base.profiles[0], raw_instances=5, clamps=(clamp,)), base.profiles[1]),
+        clamps=(clamp,),
+        mastodon_version="4.5.3",
+        next_sentence="waits for fleetctl restart or fleetctl resume",
+    )
+
+
+def rolling() -> Status:
+    """`fleetctl restart` is at its third of five, with a spare beside it; one is still outdated."""
+    base = calm()
+    return replace(
+        base,
+        roll=RollStatus(
+            cause="restart",
+            total_instances=5,
+            done_instances=2,
+            current="@2",
+            sentence="drains, 3 jobs left; stopped in 9 min at the latest",
+        ),
+        instances=(
+            instance(1, "default-first", 34, state="outdated", megabytes=1812, note="runs older settings"),
+            instance(
+                2, "default-first", 3, state="draining", note="3 jobs left, stop at the latest in 540 s"
+            ),
+            instance(3, "default-first", 29, megabytes=424, age=240.0),
+            instance(4, "default-first", 31, megabytes=310, age=40.0),
+            *base.instances[4:],
+        ),
+        clamps=(
+            Clamp(code=ClampCode.ROLLING, sentence="mastodon-sidekiq@2 is being replaced: restart"),
+            *base.clamps,
+        ),
+        mastodon_version="4.5.3",
+        last_events=(Event(age_seconds=40.0, sentence="Started mastodon-sidekiq@4 in place of @2."),),
+        next_sentence="stops mastodon-sidekiq@2 once its 3 jobs are done",
+    )
+
+
+def sick() -> Status:
+    """A bad deployment on a starved host: one fails at each start, one is silent, one won't quiet."""
+    base = calm()
+    clamps = (
+        Clamp(
+            code=ClampCode.START_FAILED,
+            profile="default-first",
+            wanted_instances=4,
+            granted_instances=3,
+            sentence="@4 failed 3 times: tried again in 8 min",
+        ),
+        Clamp(
+            code=ClampCode.HOST_PRESSURE,
+            profile="pull-first",
+            wanted_instances=3,
+            granted_instances=2,
+            sentence="this host stood still for memory 14% of the last minute (pressure.memory_max 10%)",
+        ),
+    )
+    return replace(
+        base,
+        profiles=(
+            replace(base.profiles[0], wanted_instances=4, raw_instances=4, clamps=clamps[:1]),
+            replace(base.profiles[1], raw_instances=3, clamps=clamps[1:]),
+        ),
+        instances=(
+            instance(1, "default-first", 34, megabytes=812),
+            instance(
+                2,
+                "default-first",
+                31,
+                state="undrainable",
+                note="it was told to quiet three beats ago, and goes on",
+            ),
+            instance(
+                3,
+                "default-first",
+                None,
+                state="unresponsive",
+                age=420.0,
+                note="no heartbeat for 7 min while the others beat; stopped once Redis takes writes",
+            ),
+            instance(
+                4,
+                "default-first",
+                None,
+                state="failed",
+                megabytes=None,
+                age=70.0,
+                note="exit status 1, 3 times in a row; tried again in 8 min",
+            ),
+            *base.instances[4:],
+        ),
+        roll=RollStatus(
+            cause="restart",
+            total_instances=5,
+            done_instances=1,
+            current="",
+            sentence="mastodon-sidekiq@4 failed: the others run on as they are; cure it, then `fleetctl restart`",
+            ended="given_up",
+        ),
+        clamps=clamps,
+        pressure=HostPressure(memory_stalled_share=0.14, cpu_waiting_share=0.66),
+        next_sentence="tries mastodon-sidekiq@4 again in 8 min",
+    )
+
+
+def rolled() -> Status:
+    """The restart ended well a while ago."""
+    return replace(
+        calm(),
+        roll=RollStatus(
+            cause="restart",
+            total_instances=5,
+            done_instances=5,
+            current="",
+            sentence="all run Mastodon 4.5.3",
+            ended="done",
+        ),
+        mastodon_version="4.5.3",
+    )

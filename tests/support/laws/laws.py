@@ -1,0 +1,346 @@
+"""The laws as checks after every tick of a storm: each reads the truth of the world, not what fleetd believes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
+from fleetd.core.instances.host_memory import PUSHED_BACK_MAX
+from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.model.commands import Command, DrainInstance, PinInstance, ReleaseInstance, Restart
+from fleetd.core.model.decision import Step
+from fleetd.core.model.facts import Known
+from fleetd.core.plan import FleetMemory, plan
+from fleetd.daemon.tick import Told
+from tests.support.storm.storm import Beat, Before, Check, Storm
+from tests.support.world.readings import database_facts, sidekiq_facts
+from tests.support.world.world import World
+
+
+class OneScheduler(Check):
+    """Law 1, read from the truth: heartbeats in Redis and processes that push cron jobs."""
+
+    def __init__(self) -> None:
+        self.absent_since: float | None = None  # in healthy readings one after another
+        self.last_tick = -1e9
+        self.surplus_ticks = 0
+        self.replaced = False  # we ended ours to start it afresh, and nobody else has had it since
+
+    def on_event(self, storm: Storm, name: str, detail: int) -> None:
+        if name in {"kill_fleetd", "redis_loses_data"}:
+            self.absent_since = None
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        started = [s for s in orders if s.verb == "start" and s.number == "scheduler"]
+        ended = [s for s in orders if s.verb == "stop" and s.number == "scheduler"]
+        others = [p for p in world.schedulers() if p in world.elsewhere]
+        listed = world.redis_up and any(
+            "scheduler" in p.queues for p in sidekiq_facts(world, check_writes=False).processes
+        )
+        frozen = world.now - self.last_tick > 20.0
+        up = before.states["scheduler"] not in {"inactive", "failed"}
+        if listed or up or not world.redis_up or not world.systemd_up:
+            self.absent_since = None
+        elif self.absent_since is None or frozen:
+            self.absent_since = world.now
+        if started:
+            assert not others, "started beside a live one"
+            assert not listed, "started while a heartbeat lists the queue"
+            policy = world.policy.scheduler
+            at_once = policy.place == "here" or self.replaced
+            needed = 20.0 if at_once else policy.takeover_seconds
+            assert policy.place != "elsewhere"
+            assert self.absent_since is not None
+            assert world.now - self.absent_since >= needed, "started within the takeover window"
+        if ended and not others:
+            self.replaced = True
+        elif others or before.states["scheduler"] == "active":  # it is back, or somebody else has it
+            self.replaced = False
+        own = world.units["scheduler"].process
+        both = own is not None and own.schedules(world.now) and bool(others)
+        readable = world.redis_up and world.systemd_up
+        self.surplus_ticks = self.surplus_ticks + 1 if both and readable and not frozen else 0
+        assert self.surplus_ticks < 2, "a surplus of ours outlived two ticks"
+        self.last_tick = world.now
+
+
+class WithinBudget(Check):
+    """Law 2: after a start, what everything known may open fits what the database gave at that moment."""
+
+    def __init__(self) -> None:
+        self.strays = 0
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        if world.redis_up:
+            by_name: dict[str, int] = {}
+            for process in world.elsewhere:
+                if process.tag:
+                    by_name[process.name] = max(by_name.get(process.name, 0), process.claim)
+            self.strays = sum(by_name.values())
+        if not any(s.verb == "start" for s in orders) or not world.postgres_up:
+            return
+        claims = self.strays + sum(u.process.claim for u in world.units.values() if u.process is not None)
+        assert not world.postgres_refuses, "started while Postgres refuses clients"
+        assert claims <= self.budget(world), "started over the budget"
+
+    def budget(self, world: World) -> int:
+        facts = database_facts(world)
+        foreign = sum(p.claim for p in world.elsewhere if not p.tag) if world.redis_up else 0
+        others = max(
+            facts.others_connections, world.policy.connections.declared_connections("database") + foreign
+        )
+        limit = facts.max_connections - facts.reserved_connections
+        return limit - world.policy.connections.reserve - others
+
+
+class GivesWay(Check):
+    """Law 2: after a shrink of the budget draining begins at the next tick, until claims fit or min is left.
+
+    By the budget that fleetd knows at that moment; `WithinBudget` holds that against the truth.
+    """
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        if told.instances is None or not isinstance(told.snapshot.sidekiq, Known):
+            return  # a drain could not be watched
+        policy, budget = storm.world.policy, told.fleet.budget
+        total = told.fleet.claims.total_connections
+        staying = told.fleet.claims.staying_connections(policy, told.instances)
+        if budget.excess_connections(total, staying) == 0:
+            return
+        leaving = {s.number for s in orders if s.verb in {"quiet", "stop"}}
+        above_min = [
+            p.name
+            for p in policy.profiles
+            if sum(1 for v in told.instances if v.profile == p.name and v.counts and not v.pinned)
+            > p.min_instances
+        ]
+        failed = any(r.result not in {"done", "skipped"} for r in told.results)
+        assert leaving or not above_min or failed, (
+            f"claims are above the budget and none of {above_min} leaves"
+        )
+
+
+class WithinClientSlots(Check):
+    """Law 2 through PgBouncer, which has no names for ours: a start above min fits beside all that is open."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        starts = [s for s in orders if s.verb == "start"]
+        if not starts:
+            return
+        assert not world.postgres_refuses, "started while PgBouncer refuses clients"
+        if not world.postgres_up:
+            return
+        claims = sum(u.process.claim for u in world.units.values() if u.process is not None)
+        usable = world.max_connections - world.policy.connections.reserve
+        for profile in world.policy.profiles:
+            reached = storm.rig.serving(profile.name)
+            if reached > profile.min_instances and any(s.profile == profile.name for s in starts):
+                assert claims + world.other_clients <= usable, "started over PgBouncer's client slots"
+
+
+class UnknownHolds(Check):
+    """Law 3."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        if not world.systemd_up:
+            assert not orders, "an order while systemd is unknown"
+        if not world.redis_up:
+            assert not [s for s in orders if s.verb != "start"], "something stopped while latency is unknown"
+        legible = not (world.garbled and world.elsewhere)
+        if world.redis_up and world.postgres_up and legible:
+            return
+        for profile in world.policy.profiles:
+            started = sum(1 for s in orders if s.verb == "start" and s.profile == profile.name)
+            by_order = told.terms.sets.get(profile.name, 0) if world.postgres_up else 0
+            if started:
+                # What hangs is no capacity, nor what a person ordered to be drained before it can be quieted.
+                drained = {n for n in profile.numbers if str(n) in told.host.memory.drains}
+                none = len(drained | {n for n in profile.numbers if n in before.hung})
+                reached = before.counting[profile.name] + started - none
+                assert reached <= by_order or reached <= profile.min_instances, (
+                    "grew above min while a reading is unknown"
+                )
+
+
+class NoJobLost(Check):
+    """Law 4: every order is one that loses nothing, and every job is accounted for."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        assert world.lost == 0, "a stop lost jobs"
+        assert world.accounted()
+        for step in orders:
+            state = before.states[step.number]
+            if step.verb == "quiet":
+                assert state == "active", f"quiet sent to a unit that is {state}"
+            if step.verb == "stop" and state == "active":
+                hung = step.number in before.hung
+                if step.number in before.unheard:
+                    assert world.redis_up and world.redis_writable, "jobs could not be pushed back"  # noqa: PT018
+                    continue
+                drains = {**before.drains, **told.host.memory.drains}  # one that ended at once is forgotten
+                drain = drains[str(step.number)]
+                self._stop_is_lawful(storm, drain, before.beats.get(step.number), hung=hung)
+
+    def _stop_is_lawful(self, storm: Storm, drain: Drain, beat: Beat | None, *, hung: bool) -> None:
+        world = storm.world
+        if hung and beat is not None and world.now - beat.at >= 110.0:
+            assert world.redis_up, "ended as unresponsive without Redis"
+            assert world.redis_writable, "ended as unresponsive while Redis takes no writes"
+            return
+        ordered = drain.quiet_sent_seconds
+        if beat is not None and beat.quiet and beat.busy == 0 and ordered is not None and beat.at > ordered:
+            return
+        late = world.now - drain.since_seconds > world.policy.pace.drain_seconds_max
+        assert late, "stopped before quiet and idle"
+        assert world.redis_up, "stopped past its deadline without Redis"
+        assert world.redis_writable, "stopped past its deadline while Redis takes no writes"
+
+
+class PeopleFirst(Check):
+    """Law 6: what a person started, stopped or quieted stays so."""
+
+    def __init__(self) -> None:
+        self.wants: dict[int, tuple[str, float]] = {}
+
+    def on_event(self, storm: Storm, name: str, detail: int) -> None:
+        world, number = storm.world, storm._number(detail)
+        unit, key = world.units[number], str(number)
+        memory = storm.rig.ticker.host_memory
+        ours = key in memory.drains or key in memory.starts or key in memory.failures
+        watched = world.systemd_up and world.redis_up and not ours
+        self_seen = memory.seen.get(key)
+        if name in {"hand_restart", "kill_worker", "oom_kill", "hang", "break"}:
+            self.wants.pop(number, None)
+        elif name == "hand_start" and unit.state == "inactive" and self_seen == "inactive" and watched:
+            pin = memory.pins.get(key)
+            self.wants.pop(number, None)
+            if pin is None:  # else it may be a restart
+                self.wants[number] = ("run", world.now)
+        elif name == "hand_start":
+            self.wants.pop(number, None)
+        elif name == "hand_stop":
+            self.wants.pop(number, None)
+            if unit.state == "active" and self_seen == "active" and watched:
+                self.wants[number] = ("stopped", world.now)
+        elif name == "hand_quiet" and unit.process is not None and not unit.process.quiet:
+            self.wants.pop(number, None)
+            deaf = number in world.deaf or unit.process.hung
+            if unit.state == "active" and self_seen == "active" and watched and not deaf:
+                self.wants[number] = ("quiet", world.now)
+
+    def on_order(self, storm: Storm, command: Command) -> None:
+        """An order is the later word; what it wants itself is checked where its end is known (life_checks.py)."""
+        if isinstance(command, PinInstance | ReleaseInstance | DrainInstance):
+            self.wants.pop(int(command.number), None)
+        elif isinstance(command, Restart):
+            self.wants = {n: want for n, want in self.wants.items() if want[0] == "stopped"}
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        allowed = {*storm.numbers, "scheduler"}
+        pin_seconds = world.policy.pace.pin_seconds
+        for step in orders:
+            assert step.number in allowed, f"touched {step.unit}, which is not ours"
+            if not isinstance(step.number, int):
+                continue
+            want, at = self.wants.get(step.number, ("", 0.0))
+            beat, boots = before.beats.get(step.number), before.states[step.number] == "activating"
+            unheard = want == "quiet" and (beat is None or not beat.quiet)
+            overdue = want == "run" and step.verb == "stop" and boots and world.now - at > 60.0
+            overdue = overdue or (step.verb == "stop" and step.number in before.unheard)
+            if unheard or overdue:  # nobody could know yet; or it hangs, whoever started it
+                self.wants.pop(step.number, None)
+            elif want and world.now - at < pin_seconds - 10.0:
+                if want == "stopped":
+                    assert step.verb != "start", f"@{step.number} was started though a person stopped it"
+                else:
+                    assert step.verb == "start", f"@{step.number}: {step.verb} though a person wants {want}"
+
+
+class Bounded(Check):
+    """Law 7."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        pace = storm.world.policy.pace
+        most = DRAIN_ORDERS_MAX + pace.starts_per_tick + pace.drains_per_tick + 1
+        assert len(told.host.steps) <= most
+        booting = [u for u in storm.world.units.values() if u.state == "activating" and u.restart_at is None]
+        fresh = [s for s in orders if s.verb == "start" and s.number != "scheduler"]
+        assert not fresh or len(booting) <= pace.booting_max + 1
+        size = len(msgspec.json.encode(told.fleet.memory)) + len(msgspec.json.encode(told.host.memory))
+        job_ids = 60 * len(told.host.memory.pushed_back)
+        assert len(told.host.memory.pushed_back) <= PUSHED_BACK_MAX
+        assert size < 1000 * (1 + len(storm.numbers)) + job_ids, "memory grows without bound"
+        assert len(told.fleet.clamps) + len(told.host.clamps) < 60
+
+
+class EveryClampSpeaks(Check):
+    """Law 8: from the raw want to the grant every change of the number has a reason."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        for clamp in (*told.fleet.clamps, *told.host.clamps):
+            assert len(clamp.sentence) > 5
+        if told.instances is None:
+            return
+        for profile in storm.world.policy.profiles:
+            decided = told.fleet.plan.profiles[storm.world.policy.host][profile.name]
+            number = decided.raw_instances
+            for clamp in told.fleet.clamps:
+                if clamp.profile != profile.name or clamp.granted_instances is None:
+                    continue
+                assert clamp.wanted_instances == number, f"{clamp} does not follow from {number}"
+                number = clamp.granted_instances
+            assert number == decided.instances, f"{profile.name}: {number} said, {decided.instances} granted"
+            self._what_is_not_done_is_said(storm, before, told, profile.name, decided.instances)
+
+    def _what_is_not_done_is_said(
+        self, storm: Storm, before: Before, told: Told, profile: str, granted: int
+    ) -> None:
+        counted = sum(1 for v in told.instances or () if v.profile == profile and v.counts)
+        steps = [s for s in told.host.steps if s.profile == profile]
+        starts = sum(1 for s in steps if s.verb == "start")
+        if counted + starts < granted:
+            assert any(c.profile == profile for c in told.host.clamps), f"{profile}: no word why not started"
+
+
+class SameInputSameDecision(Check):
+    """Law 9: planned again from the same values, the same comes out, and the values are as they were."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        memory = FleetMemory()
+        if before.fleet_memory is not None:
+            memory = msgspec.json.decode(before.fleet_memory, type=FleetMemory)
+        inputs = (told.snapshot, told.instances, memory)
+        as_handed = msgspec.json.encode(inputs)
+        again = plan(storm.rig.ticker.policy, told.snapshot, told.instances, memory, told.terms)
+        assert again == told.fleet
+        assert plan(storm.rig.ticker.policy, told.snapshot, told.instances, memory, told.terms) == again
+        assert msgspec.json.encode(inputs) == as_handed
+
+
+@dataclass
+class Seen:
+    """Facts of a whole storm, for tests that need to know that it blew at all."""
+
+    starts: int = 0
+    stops: int = 0
+    unknown: int = 0
+    clamps: set[str] = field(default_factory=set)
+
+
+class Notes(Check):
+    def __init__(self) -> None:
+        self.seen = Seen()
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        self.seen.starts += sum(1 for s in orders if s.verb == "start")
+        self.seen.stops += sum(1 for s in orders if s.verb == "stop")
+        self.seen.unknown += not isinstance(told.snapshot.sidekiq, Known)
+        self.seen.clamps |= {c.code.value for c in (*told.fleet.clamps, *told.host.clamps)}

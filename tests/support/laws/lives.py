@@ -1,0 +1,248 @@
+"""What must hold of instances' lives, as checks after every tick of a storm."""
+
+from __future__ import annotations
+
+from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS
+from fleetd.core.instances.lifecycle import TRANSITIONS
+from fleetd.core.model.commands import (
+    Command,
+    DrainInstance,
+    Pause,
+    PinInstance,
+    ReleaseInstance,
+    Restart,
+    Resume,
+    SetInstances,
+)
+from fleetd.core.model.decision import ClampCode, InstanceState, Step
+from fleetd.core.model.facts import Known
+from fleetd.core.model.heartbeats import Number
+from fleetd.daemon.tick import Told
+from tests.support.storm.storm import Before, Check, Storm
+
+#: `why` of drains that a roll began.
+ROLLED = ("restarted by fleetctl", "its settings changed", "holds too much memory")
+
+
+class NamedStates(Check):
+    """Each number is in exactly one named state, and came to it by a transition that the table allows."""
+
+    def __init__(self) -> None:
+        self.states: dict[Number, InstanceState] = {}
+        self.at = -1e9
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        now = storm.world.now
+        if told.instances is None:
+            self.at = -1e9
+            return
+        numbers = [v.number for v in told.instances]
+        assert numbers == [*sorted(storm.numbers), "scheduler"]
+        states = {v.number: v.state for v in told.instances}
+        if now - self.at <= 5.0 and not storm.died:
+            for number, state in states.items():
+                was = self.states[number]
+                assert state == was or state in TRANSITIONS[was], f"@{number}: {was} to {state}"
+        self.states, self.at = states, now
+
+
+class StartsNothingWhileHeld(Check):
+    """A pause and an upgrade that nobody has accepted yet: fleetd starts nothing at all."""
+
+    def __init__(self) -> None:
+        self.accepted = ""
+        self.seen = ""
+        self.paused_until = 0.0
+        self.handover = False
+
+    def on_order(self, storm: Storm, command: Command) -> None:
+        if isinstance(command, Pause):
+            self.paused_until = storm.world.now + command.for_seconds
+        elif isinstance(command, Resume):
+            self.paused_until = 0.0
+        if isinstance(command, Resume | Restart) and self.seen:
+            self.accepted = self.seen
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        if storm.rig.host.readable:
+            self.seen = world.code
+        own = [u.process for u in world.units.values() if u.process is not None]
+        if not self.accepted or (own and all(p.code == self.seen and p.listed for p in own)):
+            self.accepted = self.seen
+        started = [s.number for s in orders if s.verb == "start"]
+        upgrade = self.seen != self.accepted
+        roll = told.host.memory.roll
+        if roll is not None and roll.ended == "given_up" and roll.code_before:
+            return  # back to the code before: told.terms says so, and what it holds is checked below
+        if upgrade:
+            assert not started, f"{started} started on code that nobody accepted"
+        if world.now < self.paused_until:
+            under_way = self.handover and started == ["scheduler"]
+            assert not started or under_way, f"{started} started in a pause"
+        self.handover = told.host.memory.scheduler_handover
+
+
+class HeldAsTold(Check):
+    """Whatever is told to hold does hold: also after a restart that was given up."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        kinds = {h.kind for h in told.terms.holds}
+        started = [s.number for s in orders if s.verb == "start"]
+        if kinds:
+            assert not started or (kinds == {"pause"} and started == ["scheduler"]), f"{started}: {kinds}"
+
+
+class OneReplacedAtATime(Check):
+    """Of what a roll replaces, one is on its way out at a time; and a roll begins only one spare."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        memory = told.host.memory
+        rolled = [k for k, d in memory.drains.items() if d.why.startswith(ROLLED)]
+        assert rolled == [k for k, d in memory.drains.items() if d.rolled]
+        assert len(rolled) <= 1, f"{rolled} replaced at once"
+
+
+class OnlyDeafOnes(Check):
+    """What is called undrainable heeds no signal. For storms in which nobody is deaf and nobody hangs."""
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        called = [c.sentence for c in told.host.clamps if c.code == ClampCode.UNDRAINABLE]
+        assert not called, f"{called}, though all heed signals"
+
+
+class RollKeepsCapacity(Check):
+    """Never more than one below what served as a roll began and is wanted still; none below where a spare is there.
+
+    For storms without another cause that takes instances away.
+    """
+
+    def __init__(self) -> None:
+        self.least: dict[str, int] = {}
+        self.since: float | None = None
+        self.away: set[str] = set()
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        roll = told.host.memory.roll
+        serving = {p.name: _serving(storm, p.name) for p in storm.world.policy.profiles}
+        if told.instances is None:
+            return
+        if roll is None or roll.ended:
+            self.since = None
+            return
+        counts = {
+            name: planned.wanted_instances
+            for name, planned in told.fleet.plan.profiles[storm.world.policy.host].items()
+        }
+        if self.since != roll.since_seconds:
+            self.since, self.least, self.away = roll.since_seconds, dict(serving), set()
+        if roll.away:
+            self.away.add(roll.away)
+        for name, wanted in counts.items():
+            assert wanted is not None
+            self.least[name] = min(self.least[name], wanted)
+            low = self.least[name] - (name in self.away)
+            assert serving[name] >= low, f"{name}: {serving[name]} serve in a roll, {low} must"
+
+
+def _serving(storm: Storm, profile: str) -> int:
+    """Those that take jobs, as the world truly is."""
+    return sum(
+        1
+        for p in storm.world.policy.profiles
+        if p.name == profile
+        for n in p.numbers
+        if (u := storm.world.units[n]).state == "active" and u.process is not None and not u.process.quiet
+    )
+
+
+class PushedBackOnce(Check):
+    """No job starts over twice because of us."""
+
+    def __init__(self) -> None:
+        self.pushed_back = 0
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        world = storm.world
+        if world.pushed_back == self.pushed_back:
+            return
+        self.pushed_back = world.pushed_back
+        for queue in world.queues.values():
+            assert all(job.pushed_back <= 1 for job in queue), "a job was pushed back twice"
+
+
+class TriesAreBounded(Check):
+    """What failed is tried again after its pause, and a bounded number of times.
+
+    For storms in which nothing but a boot that fails makes a unit fail, and no person resets it.
+    """
+
+    def __init__(self) -> None:
+        self.failed: dict[int, tuple[int, float]] = {}
+        self.states: dict[int, str] = {}
+
+    def on_order(self, storm: Storm, command: Command) -> None:
+        if isinstance(command, ReleaseInstance):
+            self.failed.pop(int(command.number), None)
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        if told.instances is None:
+            return
+        world = storm.world
+        for step in orders:
+            if step.verb == "start" and step.number in self.failed:
+                count, at = self.failed[int(step.number)]
+                pause = RETRY_SECONDS[min(count, len(RETRY_SECONDS)) - 1]
+                assert count <= RETRIES_MAX, f"@{step.number} tried again after {count} failures"
+                assert world.now - at >= pause, f"@{step.number} tried again too soon"
+        for number in storm.numbers:
+            state = before.states[number]
+            if state == "failed" and self.states.get(number) != "failed":
+                count, _ = self.failed.get(number, (0, 0.0))
+                self.failed[number] = (count + 1, world.now)
+            elif state == "active" and world.now - world.units[number].since > 500.0:
+                self.failed.pop(number, None)
+            self.states[number] = state
+
+
+class OrdersExpire(Check):
+    """Each order holds exactly as long as was asked, over restarts of fleetd, and then is gone."""
+
+    def __init__(self) -> None:
+        self.sets: dict[str, tuple[int, float]] = {}
+        self.paused_until = 0.0
+        self.pins: dict[str, float] = {}
+
+    def on_order(self, storm: Storm, command: Command) -> None:
+        now = storm.world.now
+        match command:
+            case Pause():
+                self.paused_until = now + command.for_seconds
+            case Resume():
+                self.paused_until = 0.0
+            case SetInstances(instances=None):
+                self.sets.pop(command.profile)
+            case SetInstances():
+                self.sets[command.profile] = (command.instances or 0, now + command.for_seconds)
+            case PinInstance() | DrainInstance():
+                self.pins[str(command.number)] = now + command.for_seconds
+
+    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+        now = storm.world.now
+        assert told.terms.sets == {name: n for name, (n, until) in self.sets.items() if now < until}
+        assert any(h.kind == "pause" for h in told.terms.holds) == (now < self.paused_until)
+        if told.instances is None or not isinstance(told.snapshot.sidekiq, Known):
+            return
+        for key, pin in told.host.memory.pins.items():
+            by_order = self.pins.get(key, 0.0) if pin.by == "fleetctl" else now + 1e9
+            expired = pin.wants == "quiet" and any(
+                str(v.number) == key and v.beat_age_seconds is None for v in told.instances
+            )
+            assert now < pin.until_seconds or expired, f"the pin on @{key} has expired"
+            assert pin.until_seconds <= by_order or pin.wants == "quiet", (
+                f"the pin on @{key} outlasts its order"
+            )
+        for view in told.instances:
+            key = str(view.number)
+            if view.pinned:
+                assert key in told.host.memory.pins

@@ -1,0 +1,29 @@
+"""A real history file: waiting for its thread, and looking into it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from fleetd.adapters.history.reader import SqliteHistorySource
+from fleetd.adapters.history.writer import SqliteHistory
+
+MIB = 1024 * 1024
+
+
+def settle(history: SqliteHistory) -> None:
+    """The thread has taken everything, and is done with it."""
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end:
+        if history._batches.empty() and history._idle.is_set():
+            return
+        time.sleep(0.005)
+    raise AssertionError("the history's thread hangs")
+
+
+def opened(path: Path, *, days: float = 14, mebibytes: int = 64) -> SqliteHistory:
+    return SqliteHistory(path, days=days, bytes_max=mebibytes * MIB)
+
+
+def sentences(path: Path, since: float = 0.0) -> list[str]:
+    return [e.sentence for e in SqliteHistorySource(path).read(since, samples=False).entries]

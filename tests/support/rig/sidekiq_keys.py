@@ -1,0 +1,68 @@
+"""Writes Sidekiq's keys into a real Redis, in its exact formats."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import redis
+
+from tests.support.project import PROJECT
+
+FIXTURES = PROJECT / "tests/support/fixtures" / "sidekiq"
+
+
+def fixture(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((FIXTURES / name).read_text())
+    return content
+
+
+def compact(value: object) -> str:
+    """JSON as Ruby writes it."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+class SidekiqKeys:
+    """What a Sidekiq would have written, relative to Redis's own clock."""
+
+    def __init__(self, client: redis.Redis, prefix: str = "") -> None:
+        self.client = client
+        self.prefix = prefix
+
+    def now(self) -> float:
+        seconds, microseconds = self.client.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+    def enqueue(self, queue: str, jobs: int = 1, *, age_seconds: float = 0.0, payload_bytes: int = 0) -> None:
+        enqueued = self.now() - age_seconds
+        job = {
+            "class": "PushWorker",
+            "args": ["x" * payload_bytes],
+            "created_at": enqueued,
+            "enqueued_at": enqueued,
+        }
+        self.client.sadd(f"{self.prefix}queues", queue)
+        self.client.lpush(f"{self.prefix}queue:{queue}", *[compact(job)] * jobs)
+
+    def beat(self, identity: str = "worker1:4711:5f0c", *, version: str = "6.4.1", **changed: Any) -> None:
+        """A heartbeat as in the fixture of this version, now; `changed` replaces fields of the hash."""
+        sample = fixture(f"process-{version}.json")
+        info = sample["info"] | {"identity": identity, "started_at": self.now() - 3600}
+        fields = sample["hash"] | {"info": compact(info), "beat": repr(self.now() - 4.5)} | changed
+        self.client.sadd(f"{self.prefix}processes", identity)
+        self.client.hset(f"{self.prefix}{identity}", mapping=fields)
+
+    def running(self, identity: str, *entries: str | bytes) -> None:
+        """Running jobs as their JSON stands in the work hash."""
+        fields: dict[Any, Any] = {f"tid{n}": entry for n, entry in enumerate(entries)}
+        self.client.hset(f"{self.prefix}{identity}:work", mapping=fields)
+
+    def work(
+        self, identity: str, *queues: str, key: str = "work", age_seconds: float = 30.0, payload: str = "{}"
+    ) -> None:
+        """One running job on each of `queues`."""
+        entries: dict[Any, Any] = {
+            f"tid{n}": compact({"queue": queue, "payload": payload, "run_at": int(self.now() - age_seconds)})
+            for n, queue in enumerate(queues)
+        }
+        self.client.hset(f"{self.prefix}{identity}:{key}", mapping=entries)

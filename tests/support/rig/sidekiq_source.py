@@ -1,0 +1,25 @@
+"""SidekiqRedis at a real server of the tests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fleetd.adapters.sidekiq.reading import SidekiqRedis
+from fleetd.config.connections import RedisSettings
+from fleetd.core.model.facts import SidekiqFacts
+from tests.support.rig.redis_server import RedisServer
+
+
+def source_at(server: RedisServer, **settings: Any) -> SidekiqRedis:
+    return SidekiqRedis(RedisSettings(unix_socket=server.socket, **settings), queues=("default", "pull"))
+
+
+def read(source: SidekiqRedis, *, check_writes: bool = False) -> SidekiqFacts:
+    async def once() -> SidekiqFacts:
+        try:
+            return await source.read(check_writes=check_writes)
+        finally:
+            await source.close()
+
+    return asyncio.run(once())

@@ -1,0 +1,66 @@
+"""Plays a story with a fake systemd and a SystemdUnits on a private bus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.systemd.units import SystemdUnits
+from fleetd.core.model.decision import Step, StepResult, Verb
+from tests.support.rig.fake_systemd import FakeSystemd
+from tests.support.rig.private_bus import PrivateBus
+
+ONE = "mastodon-sidekiq@1.service"
+TWO = "mastodon-sidekiq@2.service"
+NINE = "mastodon-sidekiq@9.service"
+SCHEDULER = "mastodon-sidekiq-scheduler.service"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+Story = Callable[[FakeSystemd, SystemdUnits], Awaitable[None]]
+
+
+def play(
+    bus: PrivateBus,
+    story: Story,
+    *,
+    clock: Clock | None = None,
+    deadline_seconds: float = 5.0,
+    unit_files: UnitFiles | None = None,
+) -> None:
+    """Run a story with a fake systemd and a SystemdUnits for the numbers 1 to 3 and the scheduler."""
+
+    async def run() -> None:
+        systemd = FakeSystemd(bus.address)
+        await systemd.start()
+        units = SystemdUnits(
+            [1, 2, 3],
+            bus_address=bus.address,
+            unit_files=unit_files,
+            monotonic_seconds=clock or Clock(),
+            read_deadline_seconds=deadline_seconds,
+            step_deadline_seconds=deadline_seconds,
+        )
+        try:
+            await asyncio.wait_for(story(systemd, units), 20)
+        finally:
+            await units.close()
+            systemd.stop()
+
+    asyncio.run(run())
+
+
+def start(number: int) -> Step:
+    return Step(verb="start", number=number)
+
+
+async def result_of(units: SystemdUnits, verb: Verb, number: int) -> StepResult:
+    return await units.carry_out(Step(verb=verb, number=number))

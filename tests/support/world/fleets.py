@@ -1,0 +1,121 @@
+"""Fleets in the situations that the laws were written for."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from fleetd.daemon.tick import Told
+from tests.support.world.ports import BY_HAND, Rig, policy, strict
+from tests.support.world.world import World
+
+HOUR = 3600.0
+QUICK = structs.replace(BY_HAND, hold_down_seconds=30.0, drain_seconds_max=60.0)
+
+
+def with_scheduler(
+    place: str, *, takeover: float = 300.0, connections: ConnectionPolicy | None = None
+) -> Policy:
+    return policy(
+        strict(numbers="1-4"),
+        scheduler=SchedulerPolicy(place=place, takeover_seconds=takeover, threads=5, db_pool=7),  # type: ignore[arg-type]
+        connections=connections,
+        pace=QUICK,
+    )
+
+
+def steps(told: list[Told]) -> list[tuple[str, int | str]]:
+    return [(s.verb, s.number) for t in told for s in t.host.steps]
+
+
+def idle_fleet(rules: Policy, count: int) -> Rig:
+    """`count` instances that serve and that fleetd adopted, no work."""
+    world = World(rules)
+    for number in range(1, count + 1):
+        world.start(number)
+    world.advance(60.0)
+    return Rig(world)
+
+
+def tight(budget: int, *, reserve: int = 10) -> tuple[int, int]:
+    """max_connections and others' connections for a budget: limit − 3 − reserve − others."""
+    return budget + 3 + reserve + 20, 20
+
+
+def surge(rules: Policy, budget: int) -> Rig:
+    rig = Rig(World(rules))
+    rig.world.max_connections, rig.world.other_clients = tight(budget)
+    rig.world.enqueue("default", 20_000)
+    return rig
+
+
+def busy_fleet(count: int, *, pace: PacePolicy = QUICK, seconds: float = 40.0) -> Rig:
+    """Instances in the middle of jobs that take long, then nothing more to do."""
+    rig = idle_fleet(policy(strict(numbers="1-6"), pace=pace), count)
+    rig.world.job_seconds = (seconds, seconds)
+    rig.world.enqueue("default", count * 5)
+    rig.world.advance(10.0)
+    return rig
+
+
+def workers(world: World) -> list[tuple[int, str, bool]]:
+    return [(p.pid, p.name, p.quiet) for p in world.processes()]
+
+
+def in_mid_drain() -> tuple[Rig, int]:
+    """Two with jobs of a minute; the budget shrank, so one is quiet and still busy."""
+    rig = busy_fleet(2, seconds=60.0, pace=PacePolicy())
+    rig.world.max_connections, rig.world.other_clients = 50, 30
+    rig.run(20.0)
+    [quieted] = rig.ordered("quiet")
+    assert rig.ordered("stop") == []
+    assert rig.world.in_flight() == 10
+    return rig, int(quieted)
+
+
+def settled(rules: Policy, count: int) -> Rig:
+    """As `idle_fleet`, watched by fleetd until the boot of the host is long past; how long boots take is learnt."""
+    rig = idle_fleet(rules, count)
+    rig.run(250.0)
+    rig.world.kill_worker(1)
+    rig.run(60.0)
+    return rig
+
+
+def loaded(rules: Policy, count: int) -> Rig:
+    """`count` instances that all are needed: about their planned share of threads is busy."""
+    rig = settled(rules, count)
+    rig.world.job_seconds = (2.0, 2.0)
+    rig.world.rates = {"default": count * 5 * 0.8 / 2.0 - 0.6}
+    rig.run(600.0)
+    rig.units.orders.clear()
+    return rig
+
+
+def configured(rig: Rig, rules: Policy, *, rendered: bool = True) -> None:
+    """The configuration is changed and reloaded; `rendered`: fleetd-render has written it as well."""
+    rig.world.policy = rig.ticker.policy = rules
+    if rendered:
+        rig.world.rendered_policy = rules
+
+
+def states(told: Told) -> dict[int | str, str]:
+    """The named state of each instance."""
+    return {v.number: v.state.value for v in told.instances or ()}
+
+
+def said(told: Told) -> str:
+    """All the reasons of a tick."""
+    return "\n".join(c.sentence for c in (*told.fleet.clamps, *told.host.clamps))
+
+
+def serving_true(world: World, profile: str = "") -> int:
+    """Instances that serve now, as the world truly is."""
+    owner = world.policy.profile_of
+    return sum(
+        1
+        for n, u in world.units.items()
+        if n != "scheduler" and u.state == "active" and u.process is not None
+        if not u.process.quiet and not u.process.hung
+        if not profile or getattr(owner(int(n)), "name", "") == profile
+    )

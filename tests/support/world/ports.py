@@ -1,0 +1,317 @@
+"""Fakes of the ports on the simulated world, and a rig that runs the daemon's own tick on it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+
+from fleetd.core.model.decision import Step, StepResult
+from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
+from fleetd.core.model.policy import (
+    ConnectionPolicy,
+    MemoryPolicy,
+    PacePolicy,
+    Policy,
+    Profile,
+    SchedulerPolicy,
+)
+from fleetd.core.model.status import Status
+from fleetd.daemon.local_ledger import LocalLedger
+from fleetd.daemon.observe import Sources
+from fleetd.daemon.tell import status_of
+from fleetd.daemon.tick import Ticker, Told
+from fleetd.errors import SourceUnavailableError
+from fleetd.ports import MemoryStore
+from tests.support.world.pgbouncer import FakePgBouncer
+from tests.support.world.readings import database_facts, host_facts, sidekiq_facts, systemd_facts
+from tests.support.world.world import World
+
+HANG_SECONDS = 3600.0
+
+#: Round numbers for what is worked out by hand: 4 of 5 threads are planned to be busy, two starts a tick.
+BY_HAND = PacePolicy(utilisation=0.8, starts_per_tick=2, booting_max=4)
+
+# One for all ticks: a new loop for each costs more than the tick.
+_LOOP = asyncio.new_event_loop()
+atexit.register(_LOOP.close)
+
+
+class FakeSidekiq:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.asked_for_writes: list[bool] = []
+
+    async def read(self, *, check_writes: bool) -> SidekiqFacts:
+        self.asked_for_writes.append(check_writes)
+        if not self.world.redis_up:
+            raise SourceUnavailableError("Redis at 127.0.0.1:6379 refuses connections")
+        return sidekiq_facts(self.world, check_writes=check_writes)
+
+    async def close(self) -> None: ...
+
+
+class FakeDatabase:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    async def read(self) -> DatabaseFacts:
+        if not self.world.postgres_up:
+            raise SourceUnavailableError("Postgres at 127.0.0.1:5432 refuses connections")
+        return database_facts(self.world)
+
+    async def close(self) -> None: ...
+
+
+class FleetdDiedError(BaseException):
+    """SIGKILL in the middle of a tick: no code of fleetd's runs any more."""
+
+
+class FakeUnits:
+    """systemd; keeps what fleetd ordered, with the time."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.dies_after_steps: int | None = None  # of the present tick; None: fleetd lives
+        self.orders: list[tuple[float, Step]] = []
+
+    async def read(self) -> SystemdFacts:
+        if self.world.systemd_hangs:
+            await asyncio.sleep(HANG_SECONDS)
+        if not self.world.systemd_up:
+            raise SourceUnavailableError("systemd can't be reached over D-Bus")
+        return systemd_facts(self.world)
+
+    async def carry_out(self, step: Step) -> StepResult:
+        if self.dies_after_steps is not None:
+            if self.dies_after_steps == 0:
+                raise FleetdDiedError
+            self.dies_after_steps -= 1
+        if self.world.systemd_hangs:
+            await asyncio.sleep(HANG_SECONDS)
+        if not self.world.systemd_up:
+            raise SourceUnavailableError("systemd can't be reached over D-Bus")
+        self.orders.append((self.world.now, step))
+        if step.verb == "start":
+            result = self.world.start(step.number)
+        elif step.verb == "quiet":
+            result = self.world.quiet(step.number)
+        else:
+            result = self.world.stop(step.number, by="fleetd")
+        if result == "done":
+            return StepResult(step=step, result="done")
+        if result == "skipped":
+            return StepResult(step=step, result="skipped", sentence="it runs already")
+        return StepResult(step=step, result="failed", sentence=f"systemd said: {result}")
+
+    async def close(self) -> None: ...
+
+
+class FakeHost:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.readable = True
+
+    async def read(self, systemd: SystemdFacts | None) -> HostFacts:
+        if not self.readable:
+            raise SourceUnavailableError("/proc/meminfo can't be read")
+        return host_facts(self.world)
+
+
+class FakeClock:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def now_seconds(self) -> float:
+        return self.world.now
+
+    def boot_id(self) -> str:
+        return self.world.boot_id
+
+
+class FakeStore:
+    """The StateDirectory: outlives fleetd."""
+
+    def __init__(self) -> None:
+        self.content: bytes | None = None
+        self.writes = 0
+        self.full = False
+
+    def load(self) -> bytes | None:
+        return self.content
+
+    def save(self, content: bytes) -> None:
+        if self.full:
+            raise SourceUnavailableError("/var/lib/fleetd: no space left on device")
+        self.content, self.writes = content, self.writes + 1
+
+
+class FakeService:
+    """sd_notify: what was said, in order."""
+
+    def __init__(self, interval_seconds: float | None = None) -> None:
+        self.said: list[str] = []
+        self.interval_seconds = interval_seconds
+
+    def ready(self) -> None:
+        self.said.append("READY")
+
+    def status(self, sentence: str) -> None:
+        self.said.append(f"STATUS={sentence}")
+
+    def watchdog(self) -> None:
+        self.said.append("WATCHDOG")
+
+    def watchdog_interval_seconds(self) -> float | None:
+        return self.interval_seconds
+
+    def reloading(self) -> None:
+        self.said.append("RELOADING")
+
+    def stopping(self) -> None:
+        self.said.append("STOPPING")
+
+
+class Rig:
+    """fleetd on the world: the daemon's own Ticker between fakes."""
+
+    def __init__(self, world: World, *, store: MemoryStore | None = None) -> None:
+        self.world = world
+        self.store = store or FakeStore()
+        self.sidekiq, self.database = FakeSidekiq(world), FakeDatabase(world)
+        self.units, self.host = FakeUnits(world), FakeHost(world)
+        self.clock = FakeClock(world)
+        self.ticks = 0
+        self.start_fleetd()
+
+    def start_fleetd(self) -> None:
+        """A new process of fleetd: only what is in the store is remembered."""
+        through = self.world.pool_size is not None
+        self.sources = Sources(
+            self.sidekiq,
+            None if through else self.database,
+            self.units,
+            self.host,
+            self.clock,
+            deadline_seconds=2.0,
+            pgbouncer=FakePgBouncer(self.world) if through else None,
+        )
+        self.ticker = Ticker(self.world.policy, self.sources, LocalLedger(), self.store)
+
+    kill_fleetd = start_fleetd
+
+    def tick(self) -> Told:
+        """One tick now; time does not move. Where fleetd dies in it, the first tick of the next process."""
+        self.ticks += 1
+        try:
+            return _LOOP.run_until_complete(self.ticker.tick())
+        except FleetdDiedError:
+            self.units.dies_after_steps = None
+            self.kill_fleetd()
+            return _LOOP.run_until_complete(self.ticker.tick())
+        finally:
+            self.units.dies_after_steps = None
+
+    def run(self, seconds: float) -> list[Told]:
+        """Ticks as the daemon makes them, for so long."""
+        every = self.world.policy.pace.tick_seconds
+        told = []
+        end = self.world.now + seconds
+        while self.world.now < end:
+            told.append(self.tick())
+            self.world.advance(every)
+        return told
+
+    def status(self, told: Told) -> Status:
+        return status_of(
+            self.world.policy,
+            told,
+            sources=self.sources.status(),
+            events=(),
+            problems=(),
+            uptime_seconds=0.0,
+            ticks_total=self.ticks,
+        )
+
+    def ordered(self, verb: str) -> list[int | str]:
+        """Numbers that fleetd ordered so, in order."""
+        return [step.number for _, step in self.units.orders if step.verb == verb]
+
+    def serving(self, profile: str = "") -> int:
+        """Instances that are there or coming, and not on their way out, as the world truly is."""
+        owner = self.world.policy.profile_of
+        return sum(
+            1
+            for n, unit in self.world.units.items()
+            if n != "scheduler" and unit.state in {"activating", "active"}
+            if unit.process is None or not unit.process.quiet
+            if not profile or getattr(owner(int(n)), "name", "") == profile
+        )
+
+
+def strict(
+    name: str = "default-first",
+    numbers: str = "1-6",
+    *,
+    queues: str = "default push ingress mailers pull fasp",
+    threads: int = 5,
+    low: int = 1,
+    high: int | None = None,
+) -> Profile:
+    """A strict profile owning the numbers `a-b`."""
+    return _profile(name, "strict", tuple((q, 1) for q in queues.split()), numbers, threads, low, high)
+
+
+def weighted(
+    name: str = "weighted",
+    numbers: str = "7-10",
+    *,
+    weights: str = "default:4 push:2 pull:1",
+    threads: int = 5,
+    low: int = 1,
+    high: int | None = None,
+) -> Profile:
+    """A weighted profile owning the numbers `a-b`."""
+    pairs = tuple((q, int(w)) for q, w in (pair.split(":") for pair in weights.split()))
+    return _profile(name, "weighted", pairs, numbers, threads, low, high)
+
+
+def _profile(
+    name: str,
+    order: str,
+    queues: tuple[tuple[str, int], ...],
+    numbers: str,
+    threads: int,
+    low: int,
+    high: int | None,
+) -> Profile:
+    first, last = (int(n) for n in numbers.split("-"))
+    owned = tuple(range(first, last + 1))
+    return Profile(
+        name=name,
+        order="weighted" if order == "weighted" else "strict",
+        queues=queues,
+        threads=threads,
+        db_pool=threads + 2,
+        numbers=owned,
+        min_instances=low,
+        max_instances=len(owned) if high is None else high,
+    )
+
+
+def policy(
+    *profiles: Profile,
+    scheduler: SchedulerPolicy | None = None,
+    connections: ConnectionPolicy | None = None,
+    memory: MemoryPolicy | None = None,
+    pace: PacePolicy | None = None,
+) -> Policy:
+    """A host `w1`; by default one strict profile @1-@6 and a scheduler that is elsewhere's."""
+    return Policy(
+        host="w1",
+        profiles=profiles or (strict(),),
+        targets_seconds={"default": 5.0, "push": 30.0, "pull": 300.0},
+        scheduler=scheduler or SchedulerPolicy(place="elsewhere", threads=5, db_pool=7),
+        connections=connections or ConnectionPolicy(),
+        memory=memory or MemoryPolicy(),
+        pace=pace or BY_HAND,
+    )

@@ -1,0 +1,161 @@
+"""What the sources say of the simulated world: the readings that the fakes of the ports hand out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fleetd.core.model.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.facts import (
+    CodeStamp,
+    DatabaseFacts,
+    HostFacts,
+    ProcessFacts,
+    QueueFacts,
+    RenderedInstance,
+    RunningJob,
+    SidekiqFacts,
+    SystemdFacts,
+    UnitFacts,
+)
+from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
+from tests.support.world.parts import Process, Unit
+from tests.support.world.world import GHOST_SECONDS, MIB, World
+
+
+def sidekiq_facts(world: World, *, check_writes: bool) -> SidekiqFacts:
+    processes = tuple(
+        _heartbeat(world, p)
+        for p in (*world.processes(), *world.ghosts)
+        if _is_listed(world, p) and not (world.garbled and p in world.elsewhere)
+    )
+    busy: Counter[str] = Counter()
+    for process in (*world.processes(), *world.ghosts):
+        if _is_listed(world, process):
+            busy.update(process.beat_work)
+    queues = {
+        name: QueueFacts(
+            name=name,
+            length_jobs=len(queue),
+            oldest_age_seconds=world.now - queue[0].enqueued_at if queue else 0.0,
+            busy_threads=busy[name],
+        )
+        for name, queue in world.queues.items()
+        if name not in world.unreadable
+    }
+    return SidekiqFacts(
+        queues=queues,
+        processes=processes,
+        processed_jobs_total=world.done,
+        failed_jobs_total=0,
+        redis_run_id=world.run_id,
+        processes_complete=not (world.garbled and world.elsewhere),
+        writable=world.redis_writable if check_writes else None,
+    )
+
+
+def _is_listed(world: World, process: Process) -> bool:
+    beat = process.beat_at
+    return process.listed and beat is not None and world.now - beat < GHOST_SECONDS
+
+
+def _heartbeat(world: World, process: Process) -> ProcessFacts:
+    assert process.beat_at is not None
+    jobs = tuple(RunningJob(jid=jid, run_age_seconds=world.now - begun) for jid, begun in process.beat_jobs)
+    return ProcessFacts(
+        identity=process.identity,
+        hostname=process.hostname,
+        pid=process.pid,
+        tag=process.tag,
+        version="",
+        threads=process.threads,
+        busy_threads=process.beat_work.total(),
+        quiet=process.beat_quiet,
+        queues=frozenset(queue for queue, _ in process.queues),
+        beat_age_seconds=world.now - process.beat_at,
+        started_age_seconds=world.now - max(process.started_at, process.ready_at - 1.0),
+        resident_bytes=_resident(world, process),
+        oldest_run_age_seconds=max((job.run_age_seconds for job in jobs), default=None),
+        jobs=jobs,
+    )
+
+
+def _resident(world: World, process: Process) -> int:
+    return world.resident_bytes if process.resident_bytes is None else process.resident_bytes
+
+
+def database_facts(world: World) -> DatabaseFacts:
+    workers: dict[str, int] = {}
+    foreign = 0
+    for process in world.processes():
+        if process.name:
+            workers[process.name] = workers.get(process.name, 0) + process.opened
+        else:
+            foreign += process.opened
+    clients = world.other_clients + foreign + sum(workers.values()) + 1
+    return DatabaseFacts(
+        max_connections=world.max_connections,
+        reserved_connections=3,
+        role_limit_connections=None,
+        database_limit_connections=None,
+        client_connections=clients,
+        role_connections=clients,
+        database_connections=clients,
+        worker_connections=workers,
+        own_connections=1,
+        refused=world.postgres_refuses,
+        active_backends=world.active_backends,
+        stalled_backends=world.stalled_backends,
+    )
+
+
+def systemd_facts(world: World) -> SystemdFacts:
+    facts = {number: _unit_facts(world, unit) for number, unit in world.units.items()}
+    loaded = {n: f for n, f in facts.items() if f.active_state != "inactive"}  # inactive ones are unloaded
+    return SystemdFacts(
+        instances={n: f for n, f in loaded.items() if n != "scheduler"},
+        scheduler=loaded.get("scheduler"),
+    )
+
+
+def _unit_facts(world: World, unit: Unit) -> UnitFacts:
+    return UnitFacts(
+        name=unit.name,
+        load_state="loaded",
+        active_state=unit.state,
+        sub_state="auto-restart" if unit.restart_at is not None else unit.state,
+        main_pid=unit.process.pid if unit.process is not None else 0,
+        restarts=unit.restarts,
+        state_age_seconds=world.now - unit.since,
+        invocation_id=f"{unit.invocation:032x}",
+        result=unit.result,
+        killed_by_signal=unit.killed_by_signal,
+    )
+
+
+def host_facts(world: World) -> HostFacts:
+    rendered = {}
+    for profile in world.rendered_policy.profiles:
+        for n in profile.numbers:
+            if n in world.rendered:
+                digest = instance_digest(profile)
+                rendered[n] = RenderedInstance(number=n, profile=profile.name, digest=digest)
+    resident = {
+        int(n): _resident(world, u.process)
+        for n, u in world.units.items()
+        if n != "scheduler" and u.process is not None
+    }
+    scheduler = world.units["scheduler"].process
+    return HostFacts(
+        memory_available_bytes=world.memory_available_bytes - sum(resident.values()),
+        memory_total_bytes=64 * 1024 * MIB,
+        instance_resident_bytes=resident,
+        rendered=rendered,
+        scheduler_rendered=True,
+        scheduler_resident_bytes=_resident(world, scheduler) if scheduler is not None else None,
+        scheduler_digest=scheduler_digest(world.rendered_policy.scheduler),
+        pressure=world.pressure,
+        load_per_core=world.load_per_core,
+        oom_kills_total=world.oom_kills_total,
+        code=CodeStamp(digest=world.code, version=world.code),
+        unit_digests={TEMPLATE_UNIT: world.unit_file, SCHEDULER_UNIT: world.unit_file},
+    )

@@ -1,0 +1,397 @@
+"""A small simulated worker host and what surrounds it: Sidekiq, Redis, Postgres, systemd, people.
+
+Deterministic: the same calls give the same world. Time moves in whole seconds by `World.advance`. It behaves as
+Sidekiq and systemd do where fleetd could be fooled: heartbeats are up to 10 s old, a killed process's heartbeat stays
+for 60 s, a TSTP during boot is lost, a stop with busy jobs pushes them back only if Redis takes writes, connections are
+opened lazily, and systemd restarts what dies.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+
+from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.identity import WorkerTag, application_name
+from fleetd.core.model.policy import Policy
+from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
+from tests.support.world.parts import Job, Process, Unit
+
+BEAT_SECONDS = 10.0
+GHOST_SECONDS = 60.0
+SHUTDOWN_SECONDS = 25.0  # Sidekiq's -t
+RESTART_SECONDS = 5.0  # RestartSec
+START_LIMIT, START_LIMIT_SECONDS = 6, 60.0  # starts within so long; then systemd gives up
+STOP_SLACK_SECONDS = 35.0  # TimeoutStopSec beyond -t
+MIB = 1024 * 1024
+
+
+class World:
+    """Everything outside fleetd. Public attributes are the knobs of the tests."""
+
+    def __init__(self, policy: Policy, *, seed: int = 0, now: float = 10_000.0) -> None:
+        self.policy = policy
+        self.now = now
+        self.boot_id = "boot-1"
+        self.random = random.Random(seed)
+        numbers = [n for profile in policy.profiles for n in profile.numbers]
+        self.units: dict[Number, Unit] = {n: Unit(instance_unit(n), n) for n in numbers}
+        self.units["scheduler"] = Unit(SCHEDULER_UNIT, "scheduler")
+        self.elsewhere: list[Process] = []  # processes that this host's systemd does not know
+        self.ghosts: list[Process] = []
+        self.queues: dict[str, deque[Job]] = {q: deque() for p in policy.profiles for q, _ in p.queues}
+        self.rates: dict[str, float] = {}  # jobs a second
+        self.job_seconds: tuple[float, float] = (1.0, 3.0)
+        self.boot_seconds = 20.0
+        self.start_job_seconds = 0.0  # how long a starved systemd lets a start job wait, unseen
+        self.broken: set[Number] = set()  # these die while they boot
+        self.rendered = set(numbers)
+        self.rendered_policy = policy  # what fleetd-render last wrote
+        self.unit_file = "unit-1"
+        self.code, self.code_broken = "code-1", False  # Mastodon's; broken: what boots on it dies
+        self.deaf: set[Number] = set()  # a wrapper that passes on no signal
+        self.mute: set[Number] = set()  # these boot and work, but are never heard of
+        self.slow_boots: dict[Number, float] = {}
+        self.pressure: HostPressure | None = None
+        self.load_per_core: float | None = None
+        self.oom_kills_total = 0
+        self.redis_up = self.redis_writable = self.postgres_up = self.systemd_up = True
+        self.postgres_refuses = False
+        self.systemd_hangs = False
+        self.run_id = "run-1"
+        self.unreadable: set[str] = set()
+        self.max_connections, self.other_clients = 200, 20
+        self.pool_size: int | None = None  # of PgBouncer, where workers go through it
+        self.web_servers = 0  # of that pool, at work for web
+        self.active_backends: int | None = None  # within a query, of Mastodon's role
+        self.stalled_backends: int | None = None
+        self.garbled = False  # heartbeats of processes elsewhere can't be understood
+        self.memory_available_bytes, self.resident_bytes = 64 * 1024 * MIB, 400 * MIB
+        self.enqueued = self.done = 0
+        self.lost = 0  # by a stop of fleetd's
+        self.lost_otherwise = 0  # by a person's stop, SIGKILL of a worker, or with Redis's data
+        self.pushed_back = 0
+        self._owed: dict[str, float] = {}
+        self._pid = 1000
+        self._jid = 0
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, in steps of a second."""
+        end = self.now + seconds
+        while self.now < end - 1e-9:
+            self.now = min(end, self.now + 1.0)
+            self._step()
+
+    def _step(self) -> None:
+        for queue, rate in self.rates.items():
+            owed = self._owed.get(queue, 0.0) + rate
+            whole = int(owed)
+            self._owed[queue] = owed - whole
+            self.enqueue(queue, whole)
+        for unit in self.units.values():
+            self._step_unit(unit)
+        for process in self.processes():
+            self._step_process(process)
+        self.ghosts = [
+            g for g in self.ghosts if g.beat_at is not None and self.now - g.beat_at < GHOST_SECONDS
+        ]
+
+    def _step_unit(self, unit: Unit) -> None:
+        if unit.restart_at is not None and self.now >= unit.restart_at:
+            self._restart(unit)
+        process = unit.process
+        if process is None or unit.state != "activating" or self.now < process.ready_at:
+            return
+        if unit.number in self.broken or (self.code_broken and process.code == self.code):
+            self._died(unit)
+        else:
+            unit.become("active", self.now)
+
+    def _step_process(self, process: Process) -> None:
+        if process.hung and process.stop_at is not None and self.now >= process.stop_at + STOP_SLACK_SECONDS:
+            self._killed_by_systemd(process)
+        if not process.is_ready(self.now) or process.hung:
+            return
+        finished = [job for job in process.jobs if job.finish_at <= self.now]
+        self.done += len(finished)
+        process.jobs = [job for job in process.jobs if job.finish_at > self.now]
+        while self.redis_up and not process.quiet and len(process.jobs) < process.threads:
+            job = self._fetch(process)
+            if job is None:
+                break
+            job.begun_at, job.finish_at = self.now, self.now + self.random.uniform(*self.job_seconds)
+            process.jobs.append(job)
+            process.opened = max(process.opened, len(process.jobs))
+        due = process.beat_at is None or self.now - process.beat_at >= BEAT_SECONDS
+        if self.redis_up and due and not process.mute:
+            self._beat(process)
+        if process.stop_at is not None and (not process.jobs or self.now >= process.stop_at):
+            self._exit(process)
+
+    def _fetch(self, process: Process) -> Job | None:
+        names = [queue for queue, _ in process.queues if self.queues.get(queue)]
+        if not names:
+            return None
+        if process.weighted:
+            weights = [weight for queue, weight in process.queues if queue in names]
+            return self.queues[self.random.choices(names, weights)[0]].popleft()
+        return self.queues[names[0]].popleft()
+
+    def _beat(self, process: Process) -> None:
+        process.beat_at, process.beat_quiet, process.listed = self.now, process.quiet, True
+        process.beat_work = Counter(job.queue for job in process.jobs)
+        process.beat_jobs = tuple((job.jid, job.begun_at) for job in process.jobs)
+
+    def _exit(self, process: Process) -> None:
+        """The end of an ordinary stop: push back what is unfinished, or lose it where Redis takes no writes."""
+        if process.jobs and self.redis_up and self.redis_writable:
+            for job in process.jobs:
+                job.pushed_back += process.stopped_by == "fleetd" and job.jid not in process.untold
+                self.queues[job.queue].appendleft(job)
+            self.pushed_back += len(process.jobs)
+        else:
+            if process.stopped_by == "fleetd":
+                self.lost += len(process.jobs)
+            else:
+                self.lost_otherwise += len(process.jobs)
+        process.jobs = []
+        if not self.redis_up:
+            self.ghosts.append(process)
+        process.alive = False
+        for unit in self.units.values():
+            if unit.process is process:
+                unit.process = None
+                unit.become("inactive", self.now)
+        self.elsewhere = [p for p in self.elsewhere if p.alive]
+
+    def _killed_by_systemd(self, process: Process) -> None:
+        """TimeoutStopSec: what it had in its hands is lost, as with any process that hangs."""
+        self.lost_otherwise += len(process.jobs)
+        process.jobs, process.alive = [], False
+        self.ghosts.append(process)
+        for unit in self.units.values():
+            if unit.process is process:
+                unit.process, unit.result = None, "timeout"
+                unit.become("failed", self.now)
+
+    def _died(self, unit: Unit) -> None:
+        """Not by a stop: systemd restarts it."""
+        process = unit.process
+        if process is not None:
+            process.alive = False
+            self.ghosts.append(process)
+        unit.process = None
+        unit.become("activating", self.now)  # auto-restart
+        unit.restart_at = self.now + RESTART_SECONDS
+
+    def _restart(self, unit: Unit) -> None:
+        """The end of RestartSec, or of a start job that waited."""
+        unit.restart_at = None
+        unit.begun = [at for at in unit.begun if self.now - at < START_LIMIT_SECONDS]
+        if len(unit.begun) >= START_LIMIT:
+            unit.become("failed", self.now)
+            return
+        unit.restarts += unit.state == "activating"
+        self._boot(unit)
+
+    # -- processes and units ------------------------------------------------------------------------------------
+
+    def processes(self) -> list[Process]:
+        """All that live, wherever."""
+        own = [u.process for u in self.units.values() if u.process is not None]
+        return [*own, *self.elsewhere]
+
+    def schedulers(self) -> list[Process]:
+        """Those that push cron jobs now."""
+        return [p for p in self.processes() if p.schedules(self.now)]
+
+    def _boot(self, unit: Unit) -> None:
+        if unit.number == "scheduler":
+            scheduler = self.rendered_policy.scheduler
+            digest = scheduler_digest(scheduler)
+            queues: tuple[tuple[str, int], ...] = tuple((q, 1) for q in scheduler.queues)
+            threads, pool, weighted = scheduler.threads, scheduler.db_pool, False
+        else:
+            profile = self.rendered_policy.profile_of(unit.number)
+            assert profile is not None
+            digest = instance_digest(profile)
+            queues, threads, pool = profile.queues, profile.threads, profile.db_pool
+            weighted = profile.order == "weighted"
+        unit.process = self._process(self.policy.host, unit.number, threads, pool, queues, weighted, digest)
+        unit.process.mute = unit.number in self.mute
+        unit.process.ready_at += self.slow_boots.get(unit.number, 0.0)
+        unit.invocation, unit.result, unit.killed_by_signal = self._pid, "success", 0
+        unit.begun.append(self.now)
+        unit.become("activating", self.now)
+
+    def _process(
+        self,
+        host: str,
+        number: Number | None,
+        threads: int,
+        pool: int,
+        queues: tuple[tuple[str, int], ...],
+        weighted: bool,
+        digest: str = "0" * 8,
+    ) -> Process:
+        self._pid += 1
+        tag, name = "", ""
+        if number is not None:
+            tag = str(WorkerTag(host=host, number=number, db_pool=pool, digest=digest))
+            name = application_name(number, host)
+        return Process(
+            identity=f"{host}:{self._pid}:{self._pid:x}",
+            hostname=host,
+            pid=self._pid,
+            tag=tag,
+            threads=threads,
+            db_pool=pool,
+            queues=queues,
+            weighted=weighted,
+            started_at=self.now,
+            ready_at=self.now + self.boot_seconds,
+            name=name,
+            code=self.code,
+        )
+
+    def appear(self, host: str, queues: str, *, threads: int = 5, number: Number | None = None) -> Process:
+        """A process elsewhere, ready at once: a stock unit, or (with `number`) one rendered by another fleetd."""
+        pairs = tuple((q, 1) for q in queues.split())
+        process = self._process(host, number, threads, threads + 2, pairs, weighted=False)
+        process.ready_at = self.now
+        self.elsewhere.append(process)
+        if self.redis_up:
+            self._beat(process)
+        return process
+
+    def vanish(self, process: Process, *, killed: bool = False) -> None:
+        """It ends elsewhere; killed: its heartbeat stays until it expires."""
+        self.elsewhere.remove(process)
+        process.alive = False
+        if killed or not self.redis_up:
+            self.ghosts.append(process)
+
+    # -- orders to systemd (fleetd's and people's are the same) -----------------------------------------------------
+
+    def start(self, number: Number) -> str:
+        unit = self.units[number]
+        if unit.state in {"active", "activating"}:
+            return "skipped"
+        if unit.state == "deactivating":
+            return "failed"  # TransactionIsDestructive
+        unit.restarts, unit.begun = 0, []
+        if self.start_job_seconds:
+            unit.restart_at = self.now + self.start_job_seconds
+        elif number != "scheduler" and number not in self.rendered:
+            unit.become("failed", self.now)
+        else:
+            self._boot(unit)
+        return "done"
+
+    def quiet(self, number: Number) -> str:
+        process = self.units[number].process
+        if process is None:
+            return "refused"
+        deaf = number in self.deaf or process.hung
+        if process.is_ready(self.now) and not process.quiet and not deaf:
+            process.quiet, process.quiet_since = True, self.now
+        return "done"  # a TSTP during boot is lost
+
+    def stop(self, number: Number, *, by: str = "person") -> str:
+        unit = self.units[number]
+        process = unit.process
+        unit.restart_at = None
+        if process is None or not process.is_ready(self.now):
+            if process is not None:
+                process.alive = False
+            unit.process = None
+            if unit.state not in {"failed", "inactive"}:
+                unit.become("inactive", self.now)
+            return "done"
+        if process.hung and not process.stuck:
+            told = {jid for jid, _ in process.beat_jobs}
+            process.untold = frozenset(job.jid for job in process.jobs) - told
+            process.hung = False
+        process.quiet = process.quiet or not process.hung
+        if process.stop_at is None:
+            process.stop_at, process.stopped_by = self.now + SHUTDOWN_SECONDS, by
+            unit.become("deactivating", self.now)
+        if not process.jobs and not process.hung:
+            self._exit(process)
+        return "done"
+
+    def restart(self, number: Number) -> None:
+        """systemctl restart: stop, then start once it is down."""
+        self.stop(number)
+        while self.units[number].state == "deactivating":
+            self.advance(1.0)
+        self.start(number)
+
+    def kill_worker(self, number: Number) -> None:
+        """SIGKILL or the OOM killer: what it had in its hands is lost, and not by fleetd."""
+        unit = self.units[number]
+        if unit.process is not None:
+            self.lost_otherwise += len(unit.process.jobs)
+            unit.process.jobs = []
+            self._died(unit)
+
+    def oom_kill(self, number: Number) -> None:
+        """The kernel chose this one."""
+        unit = self.units[number]
+        if unit.process is not None:
+            self.oom_kills_total += 1
+            self.kill_worker(number)
+            unit.killed_by_signal = 9
+
+    def hang(self, number: Number, *, stuck: bool = False) -> None:
+        process = self.units[number].process
+        if process is not None and process.is_ready(self.now):
+            process.hung, process.stuck = True, stuck
+
+    def reset_failed(self, number: Number) -> None:
+        if self.units[number].state == "failed":
+            self.units[number].become("inactive", self.now)
+
+    def reboot(self, at_boot: tuple[Number, ...] = ()) -> None:
+        """The host goes down hard and comes back; `at_boot` are started by systemd."""
+        for number, unit in self.units.items():
+            self.kill_worker(number)
+            unit.process, unit.restart_at = None, None
+            unit.state, unit.since = "inactive", self.now
+        self.boot_id = f"boot-{int(self.now)}"
+        for number in at_boot:
+            self.start(number)
+
+    # -- Redis ------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, queue: str, jobs: int) -> None:
+        self.enqueued += jobs
+        for _ in range(jobs):
+            self._jid += 1
+            self.queues[queue].append(Job(queue, self.now, jid=f"{self._jid:024x}"))
+
+    def redis_restarts_empty(self) -> None:
+        """Data loss: queues and heartbeats are gone, heartbeats come back one by one."""
+        self.run_id = f"run-{int(self.now)}"
+        for queue in self.queues.values():
+            self.lost_otherwise += len(queue)
+            queue.clear()
+        self.ghosts = []
+        for process in self.processes():
+            process.listed = False
+
+    def in_flight(self) -> int:
+        return sum(len(p.jobs) for p in self.processes())
+
+    def waiting(self) -> int:
+        return sum(len(queue) for queue in self.queues.values())
+
+    def accounted(self) -> bool:
+        """Whether every job is somewhere."""
+        return (
+            self.enqueued == self.done + self.waiting() + self.in_flight() + self.lost + self.lost_otherwise
+        )
