@@ -31,7 +31,7 @@ _REFUSALS = (
 
 
 @dataclass(frozen=True)
-class Told:
+class TickResult:
     """What only the one who watched knows."""
 
     samples: Sequence[Sample]
@@ -39,7 +39,7 @@ class Told:
     overdue_phases: Sequence[str]
 
 
-def figures(hosts: TwoHosts, told: Told) -> Figures:
+def figures(hosts: TwoHosts, told: TickResult) -> Figures:
     """Count everything. LabError when job records or Redis can't be read: without them nothing can be said."""
     try:
         tally = _settled(hosts)

@@ -58,8 +58,8 @@ def news(before: Status | None, now: Status) -> list[str]:
     old = {(clamp.profile, clamp.code) for clamp in before.clamps} if before else set()
     clamps = [clamp for clamp in now.clamps if (clamp.profile, clamp.code) not in old]
     told = [
-        f"{clamp.profile or 'fleet'} {clamp.wanted_instances}→{clamp.granted_instances}, {clamp.code}: {clamp.sentence}"
+        f"{clamp.profile or 'fleet'} {clamp.before_instances}→{clamp.after_instances}, {clamp.code}: {clamp.sentence}"
         for clamp in clamps
-        if clamp.code not in CALM_CLAMPS and clamp.wanted_instances is not None
+        if clamp.code not in CALM_CLAMPS and clamp.before_instances is not None
     ]
     return [f"fleetd: {sentence(text)}" for text in [*fresh, *told]]

@@ -45,7 +45,7 @@ class Phase:
     """What to look at now, for somebody who sees this for the first time."""
     seconds_max: float
     over: Callable[[Sequence[Sample]], bool]
-    """Told the samples of this phase."""
+    """TickResult the samples of this phase."""
     timed: bool = False
     """Whether it is meant to last `seconds_max`; else reaching that is a promise not kept."""
 

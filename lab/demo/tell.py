@@ -14,7 +14,7 @@ from fleetd.cli.terminal.symbols import Symbols
 from fleetd.core.model.decision import ClampCode
 from fleetd.core.model.status import Status
 from lab import load
-from lab.demo.count import Told
+from lab.demo.count import TickResult
 from lab.demo.plain import news, plain_line
 from lab.demo.samples import Sample, Samples
 from lab.demo.screen import Scene, screen_lines
@@ -68,7 +68,7 @@ class Seen:
 
 def tell(
     hosts: TwoHosts, console: Console, symbols: Symbols, *, seconds_scale: float, keep: bool, plain: bool
-) -> Told:
+) -> TickResult:
     """Tell the whole story; returns what was seen. LabError when the stage falls down."""
     story = phases(seconds_scale)
     seen = Seen()
@@ -94,7 +94,7 @@ def tell(
         watcher.stop()
         if loader.running:
             loader.stop()
-    return Told(seen.scene(progress(began), keep=keep).samples, seen.stopped_by_budget, overdue)
+    return TickResult(seen.scene(progress(began), keep=keep).samples, seen.stopped_by_budget, overdue)
 
 
 def go_on(hosts: TwoHosts) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.app.endpoints import CREDENTIAL, Places, find_places, route
+from fleetd.app.endpoints import CREDENTIAL, Endpoints, find_endpoints, route
 from fleetd.config import parse
 from fleetd.config.connections import PostgresSettings
 from fleetd.errors import ConfigError
@@ -23,12 +23,12 @@ def credentials(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def places(credentials: Path, env: str | None, config: str = "") -> Places:
+def places(credentials: Path, env: str | None, config: str = "") -> Endpoints:
     if env is not None:
         (credentials / CREDENTIAL).write_text(env)
     no_file = "" if "[mastodon]" in config else '[mastodon]\nenv_file = "/none/.env.production"\n'
     settings = parse(PROFILE + no_file + config)
-    return find_places(settings, {"CREDENTIALS_DIRECTORY": str(credentials)})
+    return find_endpoints(settings, {"CREDENTIALS_DIRECTORY": str(credentials)})
 
 
 def wrong(credentials: Path, env: str | None, config: str = "") -> dict[str, str]:

@@ -16,7 +16,7 @@ from fleetd.adapters.host.clock import BoottimeClock
 from fleetd.adapters.http.listener import HttpListener
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app import listening
-from fleetd.app.endpoints import find_places
+from fleetd.app.endpoints import find_endpoints
 from fleetd.app.listening import Listening
 from fleetd.app.run import Daemon
 from fleetd.config import load
@@ -140,7 +140,7 @@ def daemon_at(port: int, directory: Path) -> Daemon:
     sources = Sources(
         FakeSidekiq(world), FakeDatabase(world), units, FakeHost(world), clock, deadline_seconds=2.0
     )
-    places = find_places(settings, {})
+    places = find_endpoints(settings, {})
     return Daemon(file, settings, places, sources, cast(SystemdUnits, units), clock)
 
 

@@ -10,7 +10,7 @@ import pytest
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.adapters.host.clock import BoottimeClock
-from fleetd.app.endpoints import CREDENTIAL, Places, find_places
+from fleetd.app.endpoints import CREDENTIAL, Endpoints, find_endpoints
 from fleetd.app.sources import close_sources, exchange, open_sources
 from fleetd.config import Settings, parse
 from fleetd.errors import SourceUnavailableError
@@ -19,10 +19,10 @@ PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
 NOBODY = "/none"  # no socket there: whoever reads says who he is
 
 
-def configured(directory: Path, env: str, more: str = "") -> tuple[Settings, Places]:
+def configured(directory: Path, env: str, more: str = "") -> tuple[Settings, Endpoints]:
     (directory / CREDENTIAL).write_text(f"DB_HOST={NOBODY}\n{env}")
     settings = parse(PROFILE + more)
-    return settings, find_places(settings, {"CREDENTIALS_DIRECTORY": str(directory)})
+    return settings, find_endpoints(settings, {"CREDENTIALS_DIRECTORY": str(directory)})
 
 
 def test_direct_then_pgbouncer_then_a_replica_as_well(tmp_path: Path) -> None:

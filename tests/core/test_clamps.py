@@ -10,7 +10,7 @@ import pytest
 from fleetd.core.capacity.admission import ScarcityMemory
 from fleetd.core.carry_out import carry_out
 from fleetd.core.demand.needed import DemandMemory
-from fleetd.core.instances.constraints import Hold, HostTerms
+from fleetd.core.instances.constraints import Hold, HostConstraints
 from fleetd.core.instances.host_memory import Failure, HostMemory, Watch
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.scheduler import SchedulerDecision, SchedulerMemory, decide_scheduler
@@ -104,7 +104,7 @@ NOTHING_RENDERED = snapshot(
 FAILED = Failure(count=1, last_seconds=NOW - 5.0, why="died at once")
 
 
-def on_terms(terms: HostTerms, *, busy: int = 40) -> tuple[Clamp, ...]:
+def on_terms(terms: HostConstraints, *, busy: int = 40) -> tuple[Clamp, ...]:
     """What the fleet says on these terms, with one instance of six and work for more."""
     rules = policy()
     units, beats = fleet(1)
@@ -114,7 +114,7 @@ def on_terms(terms: HostTerms, *, busy: int = 40) -> tuple[Clamp, ...]:
 
 
 def unconfirmed() -> tuple[Clamp, ...]:
-    """Told to quiet 40 s ago, and its heartbeats go on as before."""
+    """TickResult to quiet 40 s ago, and its heartbeats go on as before."""
     rules = policy()
     hosts = HostMemory(drains={"1": Drain(since_seconds=NOW - 40.0, quiet_sent_seconds=NOW - 10.0)})
     units, beats = fleet(1)
@@ -140,8 +140,8 @@ def never_ending() -> tuple[Clamp, ...]:
     return done(0, hosts=hosts, shot=snapshot(rules, now=NOW, redis=redis, units=systemd({1: unit(pid=101)})))
 
 
-def hold(kind: str, code: ClampCode) -> HostTerms:
-    return HostTerms(holds=(Hold(kind=kind, code=code, sentence=f"held by {kind}"),))  # type: ignore[arg-type]
+def hold(kind: str, code: ClampCode) -> HostConstraints:
+    return HostConstraints(holds=(Hold(kind=kind, code=code, sentence=f"held by {kind}"),))  # type: ignore[arg-type]
 
 
 def unattributable() -> tuple[Clamp, ...]:
@@ -248,21 +248,21 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.PAUSED: (lambda: on_terms(hold("pause", ClampCode.PAUSED)), "held by pause"),
     ClampCode.UPGRADE: (lambda: on_terms(hold("upgrade", ClampCode.UPGRADE)), "held by upgrade"),
-    ClampCode.SET: (lambda: on_terms(HostTerms(sets={"default-first": 2})), "set to 2 by fleetctl"),
+    ClampCode.SET: (lambda: on_terms(HostConstraints(sets={"default-first": 2})), "set to 2 by fleetctl"),
     ClampCode.ROLLING: (
         lambda: on_terms(
-            HostTerms(spare_for="default-first", refusal=(ClampCode.HOST_PRESSURE, "busy")), busy=3
+            HostConstraints(spare_for="default-first", refusal=(ClampCode.HOST_PRESSURE, "busy")), busy=3
         ),
         "replaced by stop, then start, because busy",
     ),
     ClampCode.UNDRAINABLE: (unconfirmed, "@1 was told to quiet, but beats on as before"),
     ClampCode.UNRESPONSIVE: (hung, "@2 has sent no heartbeat for 121 s while others do"),
     ClampCode.HOST_PRESSURE: (
-        lambda: on_terms(HostTerms(refusal=(ClampCode.HOST_PRESSURE, "work waited for a core"))),
+        lambda: on_terms(HostConstraints(refusal=(ClampCode.HOST_PRESSURE, "work waited for a core"))),
         "work waited for a core",
     ),
     ClampCode.OOM_KILLED: (
-        lambda: on_terms(HostTerms(refusal=(ClampCode.OOM_KILLED, "one was killed for memory"))),
+        lambda: on_terms(HostConstraints(refusal=(ClampCode.OOM_KILLED, "one was killed for memory"))),
         "one was killed for memory",
     ),
     ClampCode.OTHERS_UNATTRIBUTABLE: (
@@ -270,7 +270,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         "others can't be told from a Sidekiq process that fleetd did not render (main): up to 61 are taken",
     ),
     ClampCode.YIELD: (yields, "default-first is more important and late: one of bulk gives way to it"),
-    ClampCode.DATABASE_BOTTLENECK: (
+    ClampCode.DATABASE_SATURATED: (
         pool_is_full,
         "more workers would not help: 3 clients wait for one of the 20 connections of PgBouncer's pool",
     ),
@@ -295,7 +295,7 @@ def test_said_twice_in_a_row_it_is_one_from_the_first_want_to_the_last_grant() -
     clamps.say(ClampCode.CONNECTIONS, "other", "b", wanted=3, granted=2)
     clamps.say(ClampCode.CONNECTIONS, "second", "a", wanted=5, granted=4)
     found = [c for c in clamps.all() if c.profile == "a"]
-    assert [(c.sentence, c.wanted_instances, c.granted_instances) for c in found] == [("second", 9, 4)]
+    assert [(c.sentence, c.before_instances, c.after_instances) for c in found] == [("second", 9, 4)]
 
 
 def test_said_again_after_another_both_stay() -> None:
@@ -303,4 +303,4 @@ def test_said_again_after_another_both_stay() -> None:
     clamps.say(ClampCode.PINNED, "first", "a", wanted=9, granted=5)
     clamps.say(ClampCode.MAX, "other", "a", wanted=5, granted=2)
     clamps.say(ClampCode.PINNED, "second", "a", wanted=2, granted=3)
-    assert [c.granted_instances for c in clamps.all()] == [5, 2, 3]
+    assert [c.after_instances for c in clamps.all()] == [5, 2, 3]

@@ -1,4 +1,4 @@
-"""The plan: want, afford, give way; numbers worked out by hand.
+"""The plan: want, admit, give way; numbers worked out by hand.
 
 The policy of most tests: one strict profile of @1 to @6, 5 threads, 7 connections each, min 1; 4 threads of each are
 planned to be busy.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.demand.desired import Window
+from fleetd.core.demand.desired import HoldWindow
 from fleetd.core.demand.needed import DemandMemory
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.model.decision import Clamp, ClampCode
@@ -58,8 +58,8 @@ def test_max_is_kept() -> None:
     decision = decide(policy(strict(high=3)), running=3, busy=40)
     assert counts(decision) == {"default-first": 3}
     assert (
-        clamp(decision, ClampCode.MAX).wanted_instances,
-        clamp(decision, ClampCode.MAX).granted_instances,
+        clamp(decision, ClampCode.MAX).before_instances,
+        clamp(decision, ClampCode.MAX).after_instances,
     ) == (
         10,
         3,
@@ -79,7 +79,7 @@ def test_within_the_band_nothing_grows() -> None:
 def test_nothing_goes_down_before_the_window_has_been_watched() -> None:
     decision = decide(policy(), running=4)
     assert counts(decision) == {"default-first": 4}
-    assert clamp(decision, ClampCode.HOLD_WINDOW).granted_instances == 4
+    assert clamp(decision, ClampCode.HOLD_WINDOW).after_instances == 4
 
 
 def test_down_to_the_highest_want_of_the_window() -> None:
@@ -102,7 +102,7 @@ def test_latency_unknown_keeps_what_runs_and_restores_min() -> None:
 def test_headroom_unknown_grows_to_min_only() -> None:
     decision = decide(policy(strict(low=2)), running=1, busy=40, postgres=None)
     assert counts(decision) == {"default-first": 2}
-    assert clamp(decision, ClampCode.HEADROOM_UNKNOWN).granted_instances == 2
+    assert clamp(decision, ClampCode.HEADROOM_UNKNOWN).after_instances == 2
 
 
 def test_systemd_unknown_decides_nothing() -> None:
@@ -119,7 +119,7 @@ def test_an_unreadable_queue_keeps_its_profiles_and_no_other() -> None:
     rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
     units = systemd({n: unit(pid=n) for n in (1, 2, 3, 5, 6)})
     beats = tuple(process(tag(n), pid=n) for n in units.instances)
-    long_ago = Window(since_seconds=0.0, entries=((NOW - 5.0, 0),))
+    long_ago = HoldWindow(since_seconds=0.0, entries=((NOW - 5.0, 0),))
     memory = FleetMemory(windows={"default-first": long_ago, "mail": long_ago})
     readable = sidekiq(
         *(queue(q) for q in ["default", "push", "ingress", "pull", "fasp", "mailers"]), processes=beats
@@ -142,7 +142,7 @@ def test_an_instance_without_a_heartbeat_keeps_its_profile_and_no_other(age: flo
     # As after a loss of Redis's data: every queue is empty, and what is at work is unknown until the next beat.
     rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
     units = systemd({n: unit(pid=n, age=age) for n in (1, 2, 3, 5, 6)})
-    long_ago = Window(since_seconds=0.0, entries=((NOW - 5.0, 0),))
+    long_ago = HoldWindow(since_seconds=0.0, entries=((NOW - 5.0, 0),))
     busy = DemandMemory(at_seconds=NOW - 5.0, busy_mean_threads={"default": 4.0})
     memory = FleetMemory(demand=busy, windows={"default-first": long_ago, "mail": long_ago})
     beats = tuple(process(tag(n), pid=n, started=age) for n in (1, 3, 5, 6))
@@ -157,7 +157,7 @@ def test_an_instance_without_a_heartbeat_keeps_its_profile_and_no_other(age: flo
 def test_a_profile_keeps_its_size_while_a_queue_of_it_waits_too_long() -> None:
     rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
     units = systemd({n: unit(pid=n) for n in (1, 2, 3, 5, 6)})
-    long_ago = Window(since_seconds=0.0, entries=((NOW - 5.0, 0),))
+    long_ago = HoldWindow(since_seconds=0.0, entries=((NOW - 5.0, 0),))
     memory = FleetMemory(windows={"default-first": long_ago, "mail": long_ago})
     beats = tuple(process(tag(n), pid=n) for n in units.instances)
     calm = [q for q in CALM if q != "pull"]
@@ -200,7 +200,7 @@ def test_one_connection_short_is_one_instance_less() -> None:
 def test_not_even_min_beyond_the_budget() -> None:
     decision = decide(policy(strict(low=3)), running=1, postgres=database(maximum=36, clients=10))
     assert counts(decision) == {"default-first": 2}  # 36 − 3 − 10 − 9 = 14
-    assert clamp(decision, ClampCode.CONNECTIONS).granted_instances == 2
+    assert clamp(decision, ClampCode.CONNECTIONS).after_instances == 2
 
 
 def test_min_of_all_comes_before_more_of_the_important() -> None:
@@ -243,7 +243,7 @@ def test_a_shrunken_budget_gives_way_at_once() -> None:
     decision = decide(policy(), running=5, busy=40, postgres=database(maximum=43, clients=10))
     assert counts(decision) == {"default-first": 3}
     said = clamp(decision, ClampCode.CONNECTIONS)
-    assert said.granted_instances == 3
+    assert said.after_instances == 3
     assert said.sentence == "all claims are 35 connections, the budget is 21: giving way"
 
 

@@ -1,4 +1,4 @@
-"""The loop on virtual time: the real Loop, Ticker and Journalist between fakes."""
+"""The loop on virtual time: the real Loop, Ticker and TickLog between fakes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, Known, SidekiqFacts
 from fleetd.core.model.status import Status
 from fleetd.daemon.local_ledger import LocalLedger
-from fleetd.daemon.log import Journalist
+from fleetd.daemon.log import TickLog
 from fleetd.daemon.loop import STUCK_SECONDS, Loop
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker
@@ -73,7 +73,7 @@ class SlowDatabase(Slow):
     async def close(self) -> None: ...
 
 
-class Told:
+class TickResult:
     def __init__(self) -> None:
         self.statuses: list[tuple[float, Status]] = []
 
@@ -99,7 +99,7 @@ class Daemon:
         self.world = world
         self.clock = LoopClock(world)
         self.units = FakeUnits(world)
-        self.service, self.told, self.store = FakeService(watchdog_seconds), Told(), FakeStore()
+        self.service, self.told, self.store = FakeService(watchdog_seconds), TickResult(), FakeStore()
         self.lines: list[str] = []
         sources = Sources(
             SlowSidekiq(FakeSidekiq(world), sidekiq_seconds),
@@ -114,7 +114,7 @@ class Daemon:
         self.loop = Loop(
             self.ticker,
             self.clock,
-            Journalist(say, say),
+            TickLog(say, say),
             (self.told,),
             self.service,
             before_tick=before_tick,

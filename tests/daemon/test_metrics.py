@@ -19,7 +19,7 @@ from fleetd.core.model.status import (
     ConnectionStatus,
     HoldStatus,
     OverrideStatus,
-    RollStatus,
+    RolloutStatus,
     SchedulerStatus,
     Status,
 )
@@ -233,11 +233,11 @@ def test_orders_are_bounded() -> None:
 
 
 def test_a_replacement_shows_how_far_it_is() -> None:
-    roll = RollStatus(cause="restart", total_instances=8, done_instances=3, current="@4", sentence="")
-    metrics = told(status(roll=roll))
-    assert value(metrics, "fleetd_roll_instances", state="total") == 8
-    assert value(metrics, "fleetd_roll_instances", state="done") == 3
-    assert value(told(status()), "fleetd_roll_instances", state="total") is None
+    roll = RolloutStatus(cause="restart", total_instances=8, done_instances=3, current="@4", sentence="")
+    metrics = told(status(rollout=roll))
+    assert value(metrics, "fleetd_rollout_instances", state="total") == 8
+    assert value(metrics, "fleetd_rollout_instances", state="done") == 3
+    assert value(told(status()), "fleetd_rollout_instances", state="total") is None
 
 
 def test_pressure_of_the_host_where_its_kernel_tells() -> None:
@@ -299,7 +299,7 @@ def test_promtool_has_nothing_to_say() -> None:
         clamps=(clamp,),
         holds=(HoldStatus(kind="upgrade", sentence=""),),
         overrides=(OverrideStatus(kind="set", what="default-first", sentence="", seconds_left=1.0),),
-        roll=RollStatus(cause="memory", total_instances=1, done_instances=0, current="", sentence=""),
+        rollout=RolloutStatus(cause="memory", total_instances=1, done_instances=0, current="", sentence=""),
         pressure=HostPressure(memory_stalled_share=0.1, cpu_waiting_share=0.2),
     )
     for metrics in (told(everything), Metrics(version="1", now_seconds=Clock())):

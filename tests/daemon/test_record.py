@@ -6,7 +6,7 @@ import itertools
 
 from msgspec import structs
 
-from fleetd.daemon.log import Journalist
+from fleetd.daemon.log import TickLog
 from fleetd.daemon.record import ENTRIES_MAX, Recorder, sample_of
 from tests.support.world.history import FakeHistory
 from tests.support.world.ports import Rig, policy, strict
@@ -22,7 +22,7 @@ class Recorded(Rig):
         self.lines: list[str] = []
         self.recorder = Recorder(self.history, lambda: 1_000_000.0 + world.now)
         say = lambda line, **fields: self.lines.append(line)  # noqa: E731
-        self.journalist = Journalist(say, say, self.recorder.note)
+        self.journalist = TickLog(say, say, self.recorder.note)
 
     def live(self, seconds: float, every: float = 5.0) -> None:
         end = self.world.now + seconds

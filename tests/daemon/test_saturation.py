@@ -30,9 +30,9 @@ def test_our_own_growth_makes_nobody_wait_for_more_than_a_few_ticks() -> None:
 def test_it_says_so_and_does_not_flap() -> None:
     rig = through_pgbouncer(10)
     told = rig.run(1800.0)
-    assert any(c.code.value == "database_bottleneck" for c in told[-1].fleet.clamps)
+    assert any(c.code.value == "database_saturated" for c in told[-1].fleet.clamps)
     assert len(rig.ordered("start")) <= 8
-    assert rig.status(told[-1]).connections.bottleneck or "nearly at work" in str(told[-1].fleet.clamps)
+    assert rig.status(told[-1]).connections.saturation or "nearly at work" in str(told[-1].fleet.clamps)
 
 
 def test_where_web_fills_the_pool_the_fleet_steps_back_slowly_and_not_below_min() -> None:
@@ -58,7 +58,7 @@ def test_queries_that_wait_for_locks_hold_growth() -> None:
     world.enqueue("default", 30_000)
     told = rig.run(120.0)
     assert rig.serving() == 1
-    assert "18 of 20 queries in Postgres wait for locks or I/O" in told[-1].fleet.bottleneck.sentence
+    assert "18 of 20 queries in Postgres wait for locks or I/O" in told[-1].fleet.saturation.sentence
     world.stalled_backends = 0
     rig.run(60.0)
     assert rig.serving() > 4

@@ -109,7 +109,7 @@ def test_metrics_say_the_same() -> None:
     assert found["fleetd_connection_source_pool", source] == 10
     assert found["fleetd_connection_source_waiting_clients", source] == 2
     assert found["fleetd_source_up", source] == 1
-    assert found["fleetd_database_bottleneck", ()] == 1
+    assert found["fleetd_database_saturated", ()] == 1
     assert found["fleetd_others_unattributable", ()] == 1
     assert found["fleetd_claim_connections", (("host", "w1"), ("profile", "default-first"))] == 7
     assert found["fleetd_instances_affordable_more", (("profile", "default-first"),)] == 7

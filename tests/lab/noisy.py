@@ -122,7 +122,7 @@ class Seen:
                 continue
             budget = c.limit_connections - c.reserve_connections - c.others_connections
             affordable = min(own.max_instances, max(own.min_instances, budget // CLAIM))
-            short = (own.running_instances or 0) < min(affordable, own.raw_instances or 0)
+            short = (own.running_instances or 0) < min(affordable, own.needed_instances or 0)
             since = (since or at) if short else None
             longest = max(longest, at - since if since is not None else 0.0)
         return longest

@@ -84,7 +84,7 @@ def test_what_a_person_stops_is_kept_even_in_a_surge(fleet: Fleet) -> None:
     assert instance(seen, 1).note == "stopped by hand, kept 4.0 h more"
 
     load.enqueue(fleet.main, "default", [1.0] * 400)
-    fleet.wait("the surge wants every number", lambda s: (s.profiles[0].raw_instances or 0) >= 4)
+    fleet.wait("the surge wants every number", lambda s: (s.profiles[0].needed_instances or 0) >= 4)
     later = ticks_later(fleet, 8)
     assert instance(later, 1).state == "pinned"
     clamps = [c for c in later.profiles[0].clamps if c.code == "pinned"]

@@ -47,7 +47,7 @@ def test_a_surge_waits_until_the_headroom_is_known(fleet: Fleet) -> None:
             lambda s: ClampCode.HEADROOM_UNKNOWN in {c.code for c in s.clamps if c.profile == "local"},
         )
         [clamp] = [c for c in wanted.clamps if c.code == ClampCode.HEADROOM_UNKNOWN]
-        assert (clamp.wanted_instances, clamp.granted_instances) == (count + 1, count)
+        assert (clamp.before_instances, clamp.after_instances) == (count + 1, count)
         fleet.wait("six ticks later", lambda s: s.ticks_total >= wanted.ticks_total + 6)
         assert runs(fleet) == before
     finally:

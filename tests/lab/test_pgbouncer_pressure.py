@@ -78,6 +78,6 @@ def test_it_grows_into_the_pool_and_nobody_waits_for_long() -> None:
         assert longest <= WAITING_SECONDS_MAX, fleet.story()
         assert max(s for s in sizes if s is not None) >= 2, "it grew"
         assert len(fleet.up()) <= 3, "and no further than the pool carries"
-        said = [c.sentence for c in status.clamps if c.code == "database_bottleneck"]
+        said = [c.sentence for c in status.clamps if c.code == "database_saturated"]
         assert said, fleet.story()
         print(f"longest wait seen {longest:.1f} s, sizes {sizes}: {said[0]}")

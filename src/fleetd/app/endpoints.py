@@ -102,7 +102,7 @@ _REPLICA_BEHIND = (
 )
 
 
-class Places(Value, frozen=True, kw_only=True):
+class Endpoints(Value, frozen=True, kw_only=True):
     """Where each source is; None: not watched."""
 
     redis: RedisSettings
@@ -138,7 +138,7 @@ def mastodon_env(settings: Settings, environment: Mapping[str, str]) -> tuple[st
     return None if text.strip() == ENV_FILE_MISSING else (text, settings.env_file or str(path))
 
 
-def find_places(settings: Settings, environment: Mapping[str, str]) -> Places:
+def find_endpoints(settings: Settings, environment: Mapping[str, str]) -> Endpoints:
     """Where everything is; raises ConfigError with all that is missing or wrong."""
     found = mastodon_env(settings, environment)
     return _Finding(settings, found).places()
@@ -157,7 +157,7 @@ class _Finding:
         if text is not None:
             self._env, self._syntax = read_env(text)
 
-    def places(self) -> Places:
+    def places(self) -> Endpoints:
         settings, bouncer = self._settings, self._route.through == "pgbouncer"
         redis = settings.redis or self._mastodons("redis", redis_settings)
         console = (settings.pgbouncer or self._mastodons("pgbouncer", postgres_settings)) if bouncer else None
@@ -166,7 +166,7 @@ class _Finding:
         pool = self._pool() if bouncer else ("", "")
         if self._problems or redis is None:
             raise ConfigError(self._name, _once(self._problems))
-        return Places(
+        return Endpoints(
             redis=redis,
             postgres=postgres,
             pgbouncer=console,

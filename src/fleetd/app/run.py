@@ -26,12 +26,12 @@ from fleetd.adapters.http.listener import HttpListener, health_route, metrics_ro
 from fleetd.adapters.logging import journal
 from fleetd.adapters.systemd.notify import SdNotify
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.app.endpoints import Places, find_places
+from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.listening import Listening
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.config import Settings, load
 from fleetd.daemon.local_ledger import LocalLedger
-from fleetd.daemon.log import Journalist
+from fleetd.daemon.log import TickLog
 from fleetd.daemon.loop import Loop
 from fleetd.daemon.metrics import Metrics
 from fleetd.daemon.observe import Sources
@@ -74,7 +74,7 @@ async def _run(config: Path) -> None:
     journal.set_level(settings.log_level)
     runtime = os.environ.get("RUNTIME_DIRECTORY")
     clock = BoottimeClock(runtime_directory=Path(runtime) if runtime else None)
-    places = find_places(settings, os.environ)
+    places = find_endpoints(settings, os.environ)
     sources, units = open_sources(settings, places, clock)
     try:
         daemon = Daemon(config, settings, places, sources, units, clock)
@@ -90,7 +90,7 @@ class Daemon:
         self,
         config: Path,
         settings: Settings,
-        places: Places,
+        places: Endpoints,
         sources: Sources,
         units: SystemdUnits,
         clock: BoottimeClock,
@@ -108,7 +108,7 @@ class Daemon:
             bytes_max=settings.history_bytes_max,
         )
         self._recorder = Recorder(self._history, time.time)
-        self._journalist = Journalist(_log.info, _log.warning, self._recorder.note)
+        self._journalist = TickLog(_log.info, _log.warning, self._recorder.note)
         store = StateFile(Path(settings.state_directory) / "host.json")
         ticker = Ticker(places.policy(settings.policy), sources, LocalLedger(), store)
         self._loop = Loop(
@@ -227,7 +227,7 @@ class Daemon:
         now = self._clock.now_seconds()
         try:
             settings = load(self._config)
-            places = find_places(settings, os.environ)
+            places = find_endpoints(settings, os.environ)
         except ConfigError as error:
             _complain(error)
             self._journalist.note(now, "the new configuration was refused; the old one stays")

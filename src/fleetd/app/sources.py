@@ -11,7 +11,7 @@ from fleetd.adapters.host.readings import LinuxHost
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.app.endpoints import Places
+from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.policy import Policy
@@ -29,7 +29,7 @@ def numbers(policy: Policy) -> list[int]:
     return [number for profile in policy.profiles for number in profile.numbers]
 
 
-def open_sources(settings: Settings, places: Places, clock: Clock) -> tuple[Sources, SystemdUnits]:
+def open_sources(settings: Settings, places: Endpoints, clock: Clock) -> tuple[Sources, SystemdUnits]:
     """All sources at their places; connects to nothing yet."""
     units = SystemdUnits(
         numbers(settings.policy), unit_files=UnitFiles(), read_deadline_seconds=READING_SECONDS_MAX
@@ -47,7 +47,7 @@ def open_sources(settings: Settings, places: Places, clock: Clock) -> tuple[Sour
     return sources, units
 
 
-def exchange(sources: Sources, settings: Settings, places: Places) -> list[Close]:
+def exchange(sources: Sources, settings: Settings, places: Endpoints) -> list[Close]:
     """Other sources instead of those of an older configuration, which are to be closed by what is returned."""
     old = _closes(sources)
     sources.sidekiq = _sidekiq(settings, places)
@@ -69,18 +69,18 @@ def _closes(sources: Sources) -> list[Close]:
     return [source.close for source in there if source is not None]
 
 
-def _sidekiq(settings: Settings, places: Places) -> SidekiqRedis:
+def _sidekiq(settings: Settings, places: Endpoints) -> SidekiqRedis:
     queues = dict.fromkeys(queue for profile in settings.policy.profiles for queue, _ in profile.queues)
     return SidekiqRedis(places.redis, queues=queues, read_timeout_seconds=READING_SECONDS_MAX)
 
 
-def _database(settings: Settings, places: Places) -> PostgresConnections | None:
+def _database(settings: Settings, places: Endpoints) -> PostgresConnections | None:
     if places.postgres is None:
         return None
     return _postgres(places.postgres, settings.role, settings.database, standby=False)
 
 
-def _replica(settings: Settings, places: Places) -> PostgresConnections | None:
+def _replica(settings: Settings, places: Endpoints) -> PostgresConnections | None:
     if places.replica is None:
         return None
     # Mastodon's own login there has limits of its own; mastodon.role is for where fleetd uses another.
@@ -102,7 +102,7 @@ def _postgres(
     )
 
 
-def _pgbouncer(places: Places) -> PgBouncerConsole | None:
+def _pgbouncer(places: Endpoints) -> PgBouncerConsole | None:
     if places.pgbouncer is None:
         return None
     return PgBouncerConsole(

@@ -186,7 +186,7 @@ def _split(url: str, key: str, cure: str, problems: list[ConfigProblem]) -> Spli
 
 
 Text = Annotated[str, Meta(min_length=1, max_length=1024)]
-# Places are shown in sentences: an address with a password in it belongs under url.
+# Endpoints are shown in sentences: an address with a password in it belongs under url.
 Host = Annotated[
     str, Meta(pattern=r"^[^\s@]{1,255}\Z", extra_json_schema={"description": "a host name, address or path"})
 ]

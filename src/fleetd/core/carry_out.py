@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.constraints import HostConstraints
 from fleetd.core.instances.drain import begin_drains, go_on_draining, let_go
 from fleetd.core.instances.host_decision import HostDecision
 from fleetd.core.instances.host_memory import HostMemory
-from fleetd.core.instances.lifecycle import InstanceView, engaged
-from fleetd.core.instances.rollout import go_on_rolling
+from fleetd.core.instances.lifecycle import InstanceView, present_or_pinned
+from fleetd.core.instances.rollout import go_on_with_rollout
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.instances.start import start_up_to
 from fleetd.core.instances.stuck import end_stuck
@@ -32,7 +32,7 @@ def carry_out(
     plan: Plan | None,
     scheduler: SchedulerDecision,
     memory: HostMemory,
-    terms: HostTerms = HostTerms(),  # noqa: B008 (frozen)
+    terms: HostConstraints = HostConstraints(),  # noqa: B008 (frozen)
 ) -> HostDecision:
     """Steps for this host. `memory` has already seen this tick (changes.py, health.py, constraints.py, rollout.py)."""
     decision = HostDecision(memory)
@@ -41,11 +41,11 @@ def carry_out(
     valid = plan if plan is not None and plan.expires_at_seconds > snapshot.now_seconds else None
     if valid is None:
         decision.reasons.say(ClampCode.PLAN_EXPIRED, "no valid plan: nothing moves but up to min")
-    here = engaged(instances)
+    here = present_or_pinned(instances)
     go_on_draining(policy, snapshot, here, decision)
     end_stuck(snapshot, here, terms, decision)
     _end_or_start_scheduler(snapshot, instances, scheduler, terms, decision)
-    go_on_rolling(policy, snapshot, instances, valid, terms, decision)
+    go_on_with_rollout(policy, snapshot, instances, valid, terms, decision)
     _start_and_drain(policy, snapshot, instances, here, valid, terms, decision)
     return decision
 
@@ -56,7 +56,7 @@ def _start_and_drain(
     instances: tuple[InstanceView, ...],
     here: tuple[InstanceView, ...],
     plan: Plan | None,
-    terms: HostTerms,
+    terms: HostConstraints,
     decision: HostDecision,
 ) -> None:
     """Towards the planned count of each profile, the most important first. `here`: those that are not merely free."""
@@ -66,7 +66,7 @@ def _start_and_drain(
     drains_left = policy.pace.drains_per_tick
     moved = {s.number for s in decision.steps}  # what stuck.py and a roll have just let go, or started
     for profile in policy.profiles:
-        counting = [v for v in here if v.profile == profile.name and v.counts]
+        counting = [v for v in here if v.profile == profile.name and v.is_capacity]
         surplus = int(terms.doubled == profile.name)  # a spare beside the one it replaces
         current = len(counting) - surplus
         leaving = max(0, sum(1 for v in counting if v.number in moved) - surplus)
@@ -91,7 +91,7 @@ def _end_or_start_scheduler(
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...],
     scheduler: SchedulerDecision,
-    terms: HostTerms,
+    terms: HostConstraints,
     decision: HostDecision,
 ) -> None:
     own = next((v for v in instances if v.number == "scheduler"), None)

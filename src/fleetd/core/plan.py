@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.capacity.admission import Means, ScarcityMemory, afford
+from fleetd.core.capacity.admission import Limits, ScarcityMemory, admit
 from fleetd.core.capacity.budget import BudgetMemory, ConnectionBudget, connection_budget
 from fleetd.core.capacity.claims import Claims, count_claims, remember_processes
 from fleetd.core.capacity.saturation import (
-    Bottleneck,
-    BottleneckMemory,
-    bottleneck_of,
-    remember_bottleneck,
+    Saturation,
+    SaturationMemory,
+    remember_saturation,
+    saturation_of,
     stepped_back,
 )
-from fleetd.core.demand.desired import Window, running, want
+from fleetd.core.demand.desired import HoldWindow, running, want
 from fleetd.core.demand.needed import Demand, DemandMemory, demand, remember
 from fleetd.core.demand.reason import reasons
-from fleetd.core.instances.constraints import HostTerms
-from fleetd.core.instances.lifecycle import InstanceView, engaged
+from fleetd.core.instances.constraints import HostConstraints
+from fleetd.core.instances.lifecycle import InstanceView, present_or_pinned
 from fleetd.core.model.decision import Clamp, ClampCode, Clamps, Plan, ProfilePlan
 from fleetd.core.model.facts import Known, Snapshot, Value
 from fleetd.core.model.policy import Policy
@@ -37,9 +37,9 @@ class FleetMemory(Value, frozen=True, kw_only=True):
     epoch: int = 0
     demand: DemandMemory = DemandMemory()
     budget: BudgetMemory = BudgetMemory()
-    windows: dict[str, Window] = {}
+    windows: dict[str, HoldWindow] = {}
     scarcity: ScarcityMemory = ScarcityMemory()
-    bottleneck: BottleneckMemory = BottleneckMemory()
+    saturation: SaturationMemory = SaturationMemory()
 
 
 class FleetDecision(Value, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class FleetDecision(Value, frozen=True, kw_only=True):
     demand: Demand | None
     budget: ConnectionBudget
     claims: Claims
-    bottleneck: Bottleneck = Bottleneck()
+    saturation: Saturation = Saturation()
     why: dict[str, str] = {}  # by profile: why so many, where that is not what runs
 
     @property
@@ -69,11 +69,11 @@ def plan(
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...] | None,
     memory: FleetMemory,
-    terms: HostTerms = HostTerms(),  # noqa: B008 (frozen)
+    terms: HostConstraints = HostConstraints(),  # noqa: B008 (frozen)
 ) -> FleetDecision:
     """Decide for the fleet. `instances`: this host's, the scheduler's included; None: systemd is unknown."""
     now = snapshot.now_seconds
-    instances = engaged(instances) if instances is not None else None
+    instances = present_or_pinned(instances) if instances is not None else None
     demanded, demand_memory = _demand(policy, snapshot, instances, memory.demand, terms)
     means, budget_memory, bottleneck_memory = _means(policy, snapshot, instances, memory, terms)
     clamps = Clamps()
@@ -84,10 +84,10 @@ def plan(
         clamps.say(ClampCode.SYSTEMD_UNKNOWN, "systemd can't be read: nothing starts or stops")
     else:
         wanted, windows = want(policy, instances, demanded, memory.windows, now, terms, clamps)
-        granted = afford(policy, snapshot, instances, wanted, demanded, means, scarcity, clamps)
+        granted = admit(policy, snapshot, instances, wanted, demanded, means, scarcity, clamps)
         scarcity = granted.scarcity
         if granted.stepped_back:
-            bottleneck_memory = stepped_back(bottleneck_memory, means.bottleneck, now)
+            bottleneck_memory = stepped_back(bottleneck_memory, means.saturation, now)
         current = running(policy, instances, terms)
         windows = _grown(windows, current, granted.counts, now)
         counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)
@@ -100,7 +100,7 @@ def plan(
         budget=budget_memory,
         windows=windows,
         scarcity=scarcity,
-        bottleneck=bottleneck_memory,
+        saturation=bottleneck_memory,
     )
     claimed = means.claims.total_connections + growth
     return FleetDecision(
@@ -110,7 +110,7 @@ def plan(
         demand=demanded,
         budget=means.budget,
         claims=means.claims,
-        bottleneck=means.bottleneck,
+        saturation=means.saturation,
         why=why,
     )
 
@@ -132,11 +132,11 @@ def _demand(
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...] | None,
     memory: DemandMemory,
-    terms: HostTerms,
+    terms: HostConstraints,
 ) -> tuple[Demand | None, DemandMemory]:
     if not isinstance(snapshot.sidekiq, Known):
         return None, memory
-    mute = {v.profile for v in instances or () if v.mute}
+    mute = {v.profile for v in instances or () if v.lacks_heartbeat}
     queues = frozenset(q for p in policy.profiles if p.name in mute for q, _ in p.queues)
     memory = remember(policy, memory, snapshot.sidekiq.value, snapshot.now_seconds, queues)
     return demand(policy, snapshot.sidekiq.value, memory, instances, terms.boot_seconds), memory
@@ -147,8 +147,8 @@ def _means(
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...] | None,
     memory: FleetMemory,
-    terms: HostTerms,
-) -> tuple[Means, BudgetMemory, BottleneckMemory]:
+    terms: HostConstraints,
+) -> tuple[Limits, BudgetMemory, SaturationMemory]:
     """What there is to give, and its memories with this snapshot."""
     kept = memory.budget
     if isinstance(snapshot.sidekiq, Known):
@@ -156,14 +156,14 @@ def _means(
         kept = structs.replace(kept, processes=processes)
     claims = count_claims(policy, snapshot, instances or (), kept.processes)
     budget, kept = connection_budget(policy, snapshot, claims, kept)
-    limited = remember_bottleneck(memory.bottleneck, snapshot, instances)
-    bottleneck = bottleneck_of(limited, snapshot, instances or ())
-    return Means(budget=budget, claims=claims, terms=terms, bottleneck=bottleneck), kept, limited
+    limited = remember_saturation(memory.saturation, snapshot, instances)
+    saturation = saturation_of(limited, snapshot, instances or ())
+    return Limits(budget=budget, claims=claims, terms=terms, saturation=saturation), kept, limited
 
 
 def _grown(
-    windows: dict[str, Window], current: dict[str, int], granted: dict[str, int], now_seconds: float
-) -> dict[str, Window]:
+    windows: dict[str, HoldWindow], current: dict[str, int], granted: dict[str, int], now_seconds: float
+) -> dict[str, HoldWindow]:
     return {
         name: structs.replace(window, grew_seconds=now_seconds) if granted[name] > current[name] else window
         for name, window in windows.items()
@@ -179,10 +179,10 @@ def _counts(
     spare: str,
 ) -> tuple[dict[str, ProfilePlan], int]:
     """The counts as planned, and the connections that what is still to be started will claim."""
-    raw = demanded.raw_instances if demanded else current
+    raw = demanded.needed_instances if demanded else current
     counts = {
         name: ProfilePlan(
-            instances=n, raw_instances=raw[name], spare=name == spare, wanted_instances=wanted[name]
+            instances=n, needed_instances=raw[name], spare=name == spare, desired_instances=wanted[name]
         )
         for name, n in granted.items()
     }

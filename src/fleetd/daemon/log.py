@@ -13,7 +13,7 @@ from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import KeyFault, Known
 from fleetd.core.model.history import EntryKind
 from fleetd.core.model.status import Event, Status
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 
 #: Sentences kept for `fleetctl status`.
 EVENTS_MAX = 50
@@ -30,7 +30,7 @@ Keep = Callable[[EntryKind, str, bool], None]
 def _nowhere(_kind: EntryKind, _sentence: str, _warning: bool) -> None: ...
 
 
-class Journalist:
+class TickLog:
     """Compares each tick with the one before and says what is new."""
 
     def __init__(self, say: Say, warn: Say, keep: Keep = _nowhere) -> None:
@@ -52,7 +52,7 @@ class Journalist:
     def events(self, now_seconds: float) -> tuple[Event, ...]:
         return tuple(Event(age_seconds=now_seconds - at, sentence=what) for at, what in self._events)
 
-    def report(self, told: Told, status: Status) -> None:
+    def report(self, told: TickResult, status: Status) -> None:
         """Log what changed since the last tick, in one line per kind of thing."""
         now = told.snapshot.now_seconds
         self._report_sources(status)
@@ -77,7 +77,7 @@ class Journalist:
             self._keep("scheduler", sentence, False)
         self._scheduler = status.scheduler.sentence
 
-    def _report_wants(self, told: Told) -> None:
+    def _report_wants(self, told: TickResult) -> None:
         """Before the steps, which say how many are wanted but not why."""
         planned = told.fleet.plan.profiles.get(told.snapshot.host, {})
         for name, why in told.fleet.why.items():
@@ -105,7 +105,7 @@ class Journalist:
                 self._keep("reading", sentence, False)
         self._sources_down = down
 
-    def _report_faults(self, told: Told) -> None:
+    def _report_faults(self, told: TickResult) -> None:
         if not isinstance(told.snapshot.sidekiq, Known):
             return
         faults: tuple[KeyFault, ...] = told.snapshot.sidekiq.value.faults[:FAULTS_MAX]

@@ -13,10 +13,10 @@ import msgspec
 
 from fleetd.core.model.commands import Command
 from fleetd.core.model.status import Status
-from fleetd.daemon.log import Journalist
+from fleetd.daemon.log import TickLog
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
-from fleetd.daemon.tick import Ticker, Told
+from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
 
@@ -34,7 +34,7 @@ class Loop:
         self,
         ticker: Ticker,
         clock: Clock,
-        journalist: Journalist,
+        journalist: TickLog,
         tellers: tuple[Teller, ...],
         service: ServiceManager,
         *,
@@ -111,7 +111,7 @@ class Loop:
         if self.recorder is not None:
             self.recorder.record(self.ticker.policy, told)
 
-    def _status(self, told: Told, now_seconds: float) -> Status:
+    def _status(self, told: TickResult, now_seconds: float) -> Status:
         return status_of(
             self.ticker.policy,
             told,

@@ -29,7 +29,7 @@ from fleetd.core.model.status import (
     OverrideStatus,
     ProfileStatus,
     QueueStatus,
-    RollStatus,
+    RolloutStatus,
     SourceStatus,
     Status,
 )
@@ -126,9 +126,9 @@ def of_connections(status: Status) -> Iterator[Metric]:
     )
     single: Sequence[Column[Status]] = (
         (
-            "database_bottleneck",
+            "database_saturated",
             "1: more workers would not help, the database is what everyone waits for.",
-            lambda s: bool(s.connections.bottleneck),
+            lambda s: bool(s.connections.saturation),
         ),
         (
             "others_unattributable",
@@ -162,8 +162,8 @@ _QUEUE: Sequence[Column[QueueStatus]] = (
     ("need_threads", f"Threads the queue needs, as estimated. {ABSENT}", lambda q: q.need_threads),
 )
 _PROFILE: Sequence[Column[ProfileStatus]] = (
-    ("wanted", f"Instances wanted on this host, after every clamp. {ABSENT}", lambda p: p.wanted_instances),
-    ("raw_wanted", f"Instances wanted before any clamp. {ABSENT}", lambda p: p.raw_instances),
+    ("wanted", f"Instances wanted on this host, after every clamp. {ABSENT}", lambda p: p.admitted_instances),
+    ("raw_wanted", f"Instances wanted before any clamp. {ABSENT}", lambda p: p.needed_instances),
     ("min", "Instances the configuration wants at least.", lambda p: p.min_instances),
     ("max", "Instances the configuration allows at most.", lambda p: p.max_instances),
 )
@@ -313,14 +313,14 @@ def _people(status: Status, since_seconds: float) -> Iterator[Metric]:
     yield from table(
         "fleetd_override_", ["kind", "what"], status.overrides, lambda o: [o.kind, o.what], [left]
     )
-    roll = status.roll
-    rows: list[tuple[str, RollStatus]] = [] if roll is None else [("total", roll), ("done", roll)]
-    far: Column[tuple[str, RollStatus]] = (
+    roll = status.rollout
+    rows: list[tuple[str, RolloutStatus]] = [] if roll is None else [("total", roll), ("done", roll)]
+    far: Column[tuple[str, RolloutStatus]] = (
         "instances",
         "Instances to be replaced one by one, and how many are; gone an hour after the end.",
         lambda row: row[1].total_instances if row[0] == "total" else row[1].done_instances,
     )
-    yield from table("fleetd_roll_", ["state"], rows, lambda row: [row[0]], [far])
+    yield from table("fleetd_rollout_", ["state"], rows, lambda row: [row[0]], [far])
 
 
 def _sources(status: Status, since_seconds: float) -> Iterator[Metric]:

@@ -22,7 +22,7 @@ from fleetd.core.model.history import (
 )
 from fleetd.core.model.identity import parse_tag
 from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 from fleetd.ports import History
 
 #: Hurried ticks and short ones tell little more than this.
@@ -65,7 +65,7 @@ class Recorder:
             )
         )
 
-    def record(self, policy: Policy, told: Told) -> None:
+    def record(self, policy: Policy, told: TickResult) -> None:
         """Keep of one tick what is worth it."""
         now = told.snapshot.now_seconds
         changes: tuple[PolicyChange, ...] = ()
@@ -92,7 +92,7 @@ class Recorder:
             self._history.append(batch)
 
 
-def sample_of(told: Told, at_seconds: float) -> Sample:
+def sample_of(told: TickResult, at_seconds: float) -> Sample:
     """What one tick saw, small enough to keep."""
     snapshot, demand = told.snapshot, told.fleet.memory.demand
     sidekiq = snapshot.sidekiq.value if isinstance(snapshot.sidekiq, Known) else None
@@ -103,7 +103,7 @@ def sample_of(told: Told, at_seconds: float) -> Sample:
         queues = {
             name: QueueSample(
                 length_jobs=queue.length_jobs,
-                oldest_age_milliseconds=round(1000 * queue.oldest_age_seconds),
+                latency_milliseconds=round(1000 * queue.latency_seconds),
                 busy_threads=queue.busy_threads,
                 young_threads=queue.young_threads,
             )
@@ -139,16 +139,16 @@ def _instances(views: tuple[InstanceView, ...] | None) -> tuple[InstanceSample, 
             number=int(view.number),
             profile=view.profile,
             state=view.state.value,
-            counts=view.counts,
+            counts=view.is_capacity,
             busy_threads=view.busy_threads,
             resident_mebibytes=None if view.resident_bytes is None else view.resident_bytes // _MEBIBYTE,
         )
         for view in views
-        if view.number != "scheduler" and view.there
+        if view.number != "scheduler" and view.present
     )
 
 
-def _foreign_threads(told: Told) -> int:
+def _foreign_threads(told: TickResult) -> int:
     """Threads on this Mastodon's queues that are not this host's instances'."""
     if not isinstance(told.snapshot.sidekiq, Known):
         return 0
@@ -161,7 +161,7 @@ def _foreign_threads(told: Told) -> int:
     return threads
 
 
-def _connections(told: Told) -> tuple[int | None, int | None]:
+def _connections(told: TickResult) -> tuple[int | None, int | None]:
     """The tightest source's limit, and all that is not this host's instances'."""
     budget, claims = told.fleet.budget, told.fleet.claims.total_connections
     source = budget.tightest(claims) if not budget.unknown else None

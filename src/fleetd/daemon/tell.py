@@ -21,16 +21,16 @@ from fleetd.core.model.status import (
     OverrideStatus,
     ProfileStatus,
     QueueStatus,
-    RollStatus,
+    RolloutStatus,
     SchedulerStatus,
     SourceStatus,
     Status,
 )
 from fleetd.daemon.tell_connections import connection_status
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 
 
-def instance_status(policy: Policy, view: InstanceView, told: Told) -> InstanceStatus:
+def instance_status(policy: Policy, view: InstanceView, told: TickResult) -> InstanceStatus:
     """One row of the status."""
     return InstanceStatus(
         number=int(view.number),
@@ -55,7 +55,7 @@ def pin_sentence(pin: Pin) -> str:
     }[pin.wants]
 
 
-def _notes(policy: Policy, view: InstanceView, told: Told) -> list[str]:
+def _notes(policy: Policy, view: InstanceView, told: TickResult) -> list[str]:
     memory, now = told.host.memory, told.snapshot.now_seconds
     key, notes = str(view.number), []
     pin = memory.pins.get(key)
@@ -69,10 +69,10 @@ def _notes(policy: Policy, view: InstanceView, told: Told) -> list[str]:
         left = policy.pace.drain_seconds_max - (now - drain.since_seconds)
         busy = "?" if view.busy_threads is None else str(view.busy_threads)
         notes.append(f"{busy} jobs left, stop at the latest in {max(0.0, left):.0f} s")
-    elif drain is not None and view.there:
+    elif drain is not None and view.present:
         notes.append(drain.why)
     failure = memory.failures.get(key)
-    if failure is not None and view.there:
+    if failure is not None and view.present:
         notes.append(f"failed {times(failure.count)} before: {failure.why}")
     elif failure is not None:
         notes.append(failed_sentence([int(key)], memory, now))
@@ -83,7 +83,7 @@ def _notes(policy: Policy, view: InstanceView, told: Told) -> list[str]:
     return notes
 
 
-def _replace_note(policy: Policy, view: InstanceView, told: Told) -> str:
+def _replace_note(policy: Policy, view: InstanceView, told: TickResult) -> str:
     machine = told.snapshot.machine
     if view.replace == "memory" and isinstance(machine, Known):
         limit = memory_max_bytes(policy, machine.value)
@@ -95,7 +95,7 @@ def _replace_note(policy: Policy, view: InstanceView, told: Told) -> str:
 
 def status_of(
     policy: Policy,
-    told: Told,
+    told: TickResult,
     *,
     sources: tuple[SourceStatus, ...],
     events: tuple[Event, ...],
@@ -132,7 +132,7 @@ def status_of(
         problems=problems,
         holds=_holds(told),
         overrides=_overrides(policy, told),
-        roll=_roll(told),
+        rollout=_roll(told),
         mastodon_version=_version(told),
         pressure=machine.value.pressure if isinstance(machine, Known) else None,
     )
@@ -143,7 +143,7 @@ def _without_none(clamp: Clamp | None) -> tuple[Clamp, ...]:
     return () if clamp is None else (clamp,)
 
 
-def _queues(policy: Policy, told: Told) -> tuple[QueueStatus, ...]:
+def _queues(policy: Policy, told: TickResult) -> tuple[QueueStatus, ...]:
     facts = told.snapshot.sidekiq.value.queues if isinstance(told.snapshot.sidekiq, Known) else {}
     names = list(dict.fromkeys([q for p in policy.profiles for q, _ in p.queues] + sorted(facts)))
     need = told.fleet.demand.need_threads if told.fleet.demand else {}
@@ -153,7 +153,7 @@ def _queues(policy: Policy, told: Told) -> tuple[QueueStatus, ...]:
         found.append(
             QueueStatus(
                 name=name,
-                latency_seconds=queue.oldest_age_seconds if queue else None,
+                latency_seconds=queue.latency_seconds if queue else None,
                 target_seconds=policy.target_seconds(name),
                 length_jobs=queue.length_jobs if queue else None,
                 busy_threads=queue.busy_threads if queue else None,
@@ -163,24 +163,24 @@ def _queues(policy: Policy, told: Told) -> tuple[QueueStatus, ...]:
     return tuple(found)
 
 
-def _profile(profile: Profile, policy: Policy, told: Told, clamps: tuple[Clamp, ...]) -> ProfileStatus:
+def _profile(profile: Profile, policy: Policy, told: TickResult, clamps: tuple[Clamp, ...]) -> ProfileStatus:
     own, known = [v for v in told.instances or () if v.profile == profile.name], told.instances is not None
     planned = told.fleet.plan.profiles.get(policy.host, {}).get(profile.name)
     return ProfileStatus(
         name=profile.name,
         order=profile.order,
         queues=tuple(q if profile.order == "strict" else f"{q},{w}" for q, w in profile.queues),
-        running_instances=sum(1 for v in own if v.counts) if known else None,
+        running_instances=sum(1 for v in own if v.is_capacity) if known else None,
         serving_instances=sum(1 for v in own if v.serves) if known else None,
-        wanted_instances=planned.instances if planned and known else None,
-        raw_instances=planned.raw_instances if planned and told.fleet.demand else None,
+        admitted_instances=planned.instances if planned and known else None,
+        needed_instances=planned.needed_instances if planned and told.fleet.demand else None,
         min_instances=profile.min_instances,
         max_instances=profile.max_instances,
         clamps=tuple(c for c in clamps if c.profile == profile.name),
     )
 
 
-def _scheduler(told: Told) -> SchedulerStatus:
+def _scheduler(told: TickResult) -> SchedulerStatus:
     own = next((v for v in told.instances or () if v.number == "scheduler"), None)
     return SchedulerStatus(
         processes=told.scheduler.live_processes,
@@ -190,7 +190,7 @@ def _scheduler(told: Told) -> SchedulerStatus:
     )
 
 
-def _holds(told: Told) -> tuple[HoldStatus, ...]:
+def _holds(told: TickResult) -> tuple[HoldStatus, ...]:
     now = told.snapshot.now_seconds
     return tuple(
         HoldStatus(
@@ -202,7 +202,7 @@ def _holds(told: Told) -> tuple[HoldStatus, ...]:
     )
 
 
-def _overrides(policy: Policy, told: Told) -> tuple[OverrideStatus, ...]:
+def _overrides(policy: Policy, told: TickResult) -> tuple[OverrideStatus, ...]:
     memory, now = told.host.memory, told.snapshot.now_seconds
     found: list[OverrideStatus] = []
     pause = memory.paused(now)
@@ -222,22 +222,28 @@ def _overrides(policy: Policy, told: Told) -> tuple[OverrideStatus, ...]:
     return tuple(found)
 
 
-def _roll(told: Told) -> RollStatus | None:
-    roll = told.host.memory.roll
-    if roll is None:
+def _roll(told: TickResult) -> RolloutStatus | None:
+    rollout = told.host.memory.rollout
+    if rollout is None:
         return None
-    current = "" if not roll.current else roll.current if roll.current == "scheduler" else f"@{roll.current}"
-    return RollStatus(
-        cause=roll.cause,
-        total_instances=roll.total,
-        done_instances=roll.done,
+    current = (
+        ""
+        if not rollout.current
+        else rollout.current
+        if rollout.current == "scheduler"
+        else f"@{rollout.current}"
+    )
+    return RolloutStatus(
+        cause=rollout.cause,
+        total_instances=rollout.total,
+        done_instances=rollout.done,
         current=current,
-        sentence=roll.waits,
-        ended=roll.ended,
+        sentence=rollout.waits,
+        ended=rollout.ended,
     )
 
 
-def _version(told: Told) -> str:
+def _version(told: TickResult) -> str:
     machine = told.snapshot.machine
     code = machine.value.code if isinstance(machine, Known) else None
     return code.version if code is not None else ""
@@ -247,7 +253,7 @@ def _version(told: Told) -> str:
 _GROWTH = (
     ClampCode.CONNECTIONS,
     ClampCode.OTHERS_UNATTRIBUTABLE,
-    ClampCode.DATABASE_BOTTLENECK,
+    ClampCode.DATABASE_SATURATED,
     ClampCode.MEMORY,
     ClampCode.HEADROOM_UNKNOWN,
     ClampCode.LATENCY_UNKNOWN,
@@ -262,16 +268,16 @@ _GROWTH = (
 )
 
 
-def _next(told: Told, profiles: tuple[ProfileStatus, ...], clamps: tuple[Clamp, ...]) -> str:
+def _next(told: TickResult, profiles: tuple[ProfileStatus, ...], clamps: tuple[Clamp, ...]) -> str:
     if told.instances is None:
         return "waits for systemd"
     if told.terms.held is not None:
         return f"nothing: {told.terms.held.sentence}"
-    roll = told.host.memory.roll
-    if roll is not None and not roll.ended and roll.waits:
-        return f"{roll.cause} {roll.done} of {roll.total}: {roll.waits}"
+    rollout = told.host.memory.rollout
+    if rollout is not None and not rollout.ended and rollout.waits:
+        return f"{rollout.cause} {rollout.done} of {rollout.total}: {rollout.waits}"
     for profile in profiles:
-        wanted, running = profile.wanted_instances, profile.running_instances
+        wanted, running = profile.admitted_instances, profile.running_instances
         if wanted is None or running is None:
             continue
         if wanted > running + _started(told, profile.name):
@@ -291,14 +297,14 @@ def _next(told: Told, profiles: tuple[ProfileStatus, ...], clamps: tuple[Clamp, 
     return "nothing: the fleet fits its work"
 
 
-def _started(told: Told, profile: str) -> int:
+def _started(told: TickResult, profile: str) -> int:
     return sum(1 for r in told.results if r.step.verb == "start" and r.step.profile == profile)
 
 
 def _summary(status: Status) -> str:
     """One sentence for `systemctl status` and the log."""
     fleet = ", ".join(
-        f"{p.name} {_or_unknown(p.running_instances)}/{_or_unknown(p.wanted_instances)}"
+        f"{p.name} {_or_unknown(p.running_instances)}/{_or_unknown(p.admitted_instances)}"
         for p in status.profiles
     )
     down = [s.name for s in status.sources if not s.ok]

@@ -11,7 +11,7 @@ from fleetd.core.capacity.claims import Claims
 from fleetd.core.model.facts import Consumer, DatabaseFacts, Known, PgBouncerFacts, Snapshot
 from fleetd.core.model.policy import ConnectionPolicy, Policy
 from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, ConnectionStatus, ConsumerStatus
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 
 #: What `application_name` writes.
 _NAME = re.compile(r"mastodon-sidekiq(?:@([0-9]{1,4})|(-scheduler))(?:\.(.*))?")
@@ -19,7 +19,7 @@ _NAME = re.compile(r"mastodon-sidekiq(?:@([0-9]{1,4})|(-scheduler))(?:\.(.*))?")
 HOSTS_MAX = 32
 
 
-def connection_status(policy: Policy, told: Told) -> ConnectionStatus:
+def connection_status(policy: Policy, told: TickResult) -> ConnectionStatus:
     """Everything about connections of one tick."""
     budget, claims = told.fleet.budget, told.fleet.claims
     total = claims.total_connections
@@ -39,7 +39,7 @@ def connection_status(policy: Policy, told: Told) -> ConnectionStatus:
         more_instances=_more(policy, told) if known and not budget.unknown else {},
         claim_per_instance={p.name: p.claim_connections for p in policy.profiles},
         unattributable=_unattributable(budget, total),
-        bottleneck=told.fleet.bottleneck.sentence,
+        saturation=told.fleet.saturation.sentence,
     )
 
 
@@ -146,10 +146,10 @@ def _claims(policy: Policy, claims: Claims) -> tuple[ClaimStatus, ...]:
     )
 
 
-def _more(policy: Policy, told: Told) -> dict[str, int]:
+def _more(policy: Policy, told: TickResult) -> dict[str, int]:
     """Instances of each profile that the headroom buys, were all of it for that one; at most its free numbers."""
     room = told.fleet.budget.room_connections(told.fleet.claims_connections)
-    running = Counter(v.profile for v in told.instances or () if v.there)
+    running = Counter(v.profile for v in told.instances or () if v.present)
     return {
         p.name: min(
             max(0, p.max_instances - running[p.name]),

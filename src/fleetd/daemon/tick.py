@@ -8,7 +8,7 @@ import msgspec
 
 from fleetd.core.carry_out import carry_out
 from fleetd.core.instances.assess import HostLook, look
-from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.constraints import HostConstraints
 from fleetd.core.instances.host_decision import HostDecision
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.lifecycle import InstanceView
@@ -28,12 +28,12 @@ from fleetd.ports import Ledger, LedgerView, MemoryStore
 _S = TypeVar("_S", HostMemory, FleetMemory)
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class TickResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one tick, for telling."""
 
     snapshot: Snapshot
     instances: tuple[InstanceView, ...] | None
-    terms: HostTerms
+    terms: HostConstraints
     fleet: FleetDecision
     scheduler: SchedulerDecision
     host: HostDecision
@@ -55,16 +55,16 @@ class Ticker:
         self.ledger = ledger
         self.store = store
         self.host_memory = _decoded(store.load(), HostMemory)
-        self._told: Told | None = None
+        self._told: TickResult | None = None
         self._saved: HostMemory | None = None
         self._committed = (b"", FleetMemory())  # as written to the ledger, and what that says
         self._trouble = ""
 
-    async def tick(self) -> Told:
+    async def tick(self) -> TickResult:
         """Run one tick. Raises nothing foreseeable: what can't be read or done is in the result."""
         clock = self.sources.clock
         begun = clock.now_seconds()
-        snapshot = await self.sources.observe(self.policy.host, check_writes=self._may_stop())
+        snapshot = await self.sources.observe(self.policy.host, check_writes=self._needs_write_probe())
         now = snapshot.now_seconds
         seen: HostLook = look(self.policy, snapshot, self.host_memory)
         instances, memory, noticed = seen.instances, seen.memory, list(seen.noticed)
@@ -84,7 +84,7 @@ class Ticker:
         host = carry_out(self.policy, snapshot, instances, current, scheduler, memory, seen.terms)
         noticed += self._remember(host.memory)
         results = await act(host.steps, self.sources.units, current, clock, now)
-        self._told = Told(
+        self._told = TickResult(
             snapshot=snapshot,
             instances=instances,
             terms=seen.terms,
@@ -103,12 +103,12 @@ class Ticker:
         if self._told is None:
             return usual
         fleet, leaving = self._told.fleet, {InstanceState.QUIETING, InstanceState.DRAINING}
-        short = fleet.bottleneck.waits or not fleet.within_budget
+        short = fleet.saturation.waits or not fleet.within_budget
         drained = short and any(v.state in leaving for v in self._told.instances or ())
         hurried = drained or any(source.rising for source in fleet.budget.sources)
         return min(usual, HURRIED_SECONDS) if hurried else usual
 
-    def _may_stop(self) -> bool:
+    def _needs_write_probe(self) -> bool:
         """Whether this tick may need to know that Redis takes writes (law 4)."""
         memory = self.host_memory
         return bool(memory.drains) or any(w.silent_seconds > 0.0 for w in memory.watches.values())

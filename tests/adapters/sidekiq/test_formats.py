@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.sidekiq.formats import WireError, heartbeat, oldest_age_seconds, work_entry
+from fleetd.adapters.sidekiq.formats import WireError, heartbeat, job_age_seconds, work_entry
 from fleetd.adapters.sidekiq.reading import FAULTS_MAX, Reading
 from fleetd.core.model.facts import KeyFault
 from tests.support.rig.sidekiq_keys import compact, fixture
@@ -89,7 +89,7 @@ def test_nonsense_in_a_heartbeat_is_an_error(index: int, value: bytes) -> None:
 
 @pytest.mark.parametrize("job", fixture("jobs.json")["jobs"], ids=lambda job: str(job["of"]))
 def test_ages_of_jobs(job: dict[str, Any]) -> None:
-    assert oldest_age_seconds(job["json"].encode(), cut=False, now_seconds=NOW) == pytest.approx(
+    assert job_age_seconds(job["json"].encode(), cut=False, now_seconds=NOW) == pytest.approx(
         job["age_seconds"]
     )
 
@@ -101,9 +101,9 @@ def test_ages_of_jobs_of_which_only_the_end_is_there(job: dict[str, Any]) -> Non
     starts = [at for at in (text.find('"created_at":'), text.find('"enqueued_at":')) if at >= 0]
     if job["of"] == "neither":
         with pytest.raises(WireError):
-            oldest_age_seconds(text[min(starts) :].encode(), cut=True, now_seconds=NOW)
+            job_age_seconds(text[min(starts) :].encode(), cut=True, now_seconds=NOW)
     else:
-        age = oldest_age_seconds(text[min(starts) :].encode(), cut=True, now_seconds=NOW)
+        age = job_age_seconds(text[min(starts) :].encode(), cut=True, now_seconds=NOW)
         assert age == pytest.approx(job["age_seconds"])
 
 
@@ -121,8 +121,8 @@ json_values = st.recursive(
 def test_the_end_of_a_job_says_the_same_as_the_whole(before: dict[str, Any], after: Any) -> None:
     job = compact(before | {"created_at": NOW - 9, "enqueued_at": NOW - 7, "error_message": after}).encode()
     starts = [job.find(key) for key in (b'"created_at":', b'"enqueued_at":') if key in job]
-    assert oldest_age_seconds(job, cut=False, now_seconds=NOW) == pytest.approx(7)
-    assert oldest_age_seconds(job[min(starts) :], cut=True, now_seconds=NOW) == pytest.approx(7)
+    assert job_age_seconds(job, cut=False, now_seconds=NOW) == pytest.approx(7)
+    assert job_age_seconds(job[min(starts) :], cut=True, now_seconds=NOW) == pytest.approx(7)
 
 
 @pytest.mark.parametrize(
@@ -256,5 +256,5 @@ def test_no_nonsense_raises_or_changes_its_words(nonsense: list[list[Any]]) -> N
     first, second = (take(*nonsense).facts(redis_run_id="", writable=None) for _ in range(2))
     assert first == second
     assert all(fault.why and fault.key is not None for fault in first.faults)
-    assert all(queue.oldest_age_seconds >= 0 for queue in first.queues.values())
+    assert all(queue.latency_seconds >= 0 for queue in first.queues.values())
     assert all(process.beat_age_seconds >= 0 for process in first.processes)

@@ -37,9 +37,9 @@ class RealStage:
         with admin(self._server, SECRET) as client:
             yield SidekiqKeys(client)
 
-    def enqueue(self, queue: str, jobs: int, oldest_age_seconds: float) -> None:
+    def enqueue(self, queue: str, jobs: int, latency_seconds: float) -> None:
         with self._keys() as keys:
-            keys.enqueue(queue, jobs, age_seconds=oldest_age_seconds)
+            keys.enqueue(queue, jobs, age_seconds=latency_seconds)
 
     def beat(self, identity: str) -> None:
         with self._keys() as keys:
@@ -82,7 +82,7 @@ def test_a_whole_reading(
         "pull": (0, 0),
         "mailers": (1, 0),
     }
-    assert facts.queues["default"].oldest_age_seconds == pytest.approx(42, abs=5)
+    assert facts.queues["default"].latency_seconds == pytest.approx(42, abs=5)
     (process,) = facts.processes
     assert (process.identity, process.threads, process.busy_threads) == (ME, 60, 17)
     assert process.oldest_run_age_seconds == pytest.approx(30, abs=5)
@@ -141,7 +141,7 @@ def test_the_age_of_a_job_of_any_size(
     SidekiqKeys(client).enqueue("default", age_seconds=99, payload_bytes=payload_bytes)
     facts = read(source_at(shared_redis))
     assert facts.faults == ()
-    assert facts.queues["default"].oldest_age_seconds == pytest.approx(99, abs=5)
+    assert facts.queues["default"].latency_seconds == pytest.approx(99, abs=5)
 
 
 def test_a_failed_job_has_much_after_its_times(shared_redis: RedisServer, client: redis.Redis) -> None:
@@ -150,7 +150,7 @@ def test_a_failed_job_has_much_after_its_times(shared_redis: RedisServer, client
     client.lpush("queue:default", compact(job))
     facts = read(source_at(shared_redis))
     assert facts.faults == ()
-    assert facts.queues["default"].oldest_age_seconds == pytest.approx(5, abs=5)
+    assert facts.queues["default"].latency_seconds == pytest.approx(5, abs=5)
 
 
 @pytest.mark.parametrize("key", ["work", "workers"])

@@ -37,7 +37,7 @@ def test_a_surge_that_is_being_dealt_with_says_so() -> None:
         surge,
         clamps=(),
         profiles=tuple(
-            replace(p, clamps=(), wanted_instances=(p.running_instances or 0) + 1) for p in surge.profiles
+            replace(p, clamps=(), admitted_instances=(p.running_instances or 0) + 1) for p in surge.profiles
         ),
     )
     assert headline(growing).sentence.endswith("and 1 more; 3 more instances on the way.")
@@ -104,8 +104,8 @@ def test_a_count_that_people_set_is_in_the_way_only_where_it_is_too_small() -> N
         clamp = Clamp(
             code=ClampCode.SET,
             profile="default-first",
-            wanted_instances=9,
-            granted_instances=granted,
+            before_instances=9,
+            after_instances=granted,
             sentence="set by fleetctl",
         )
         profiles = (replace(surge.profiles[0], clamps=(clamp,)),)
@@ -155,7 +155,7 @@ def test_failed_instances_are_named_with_where_to_look() -> None:
 def test_what_the_connections_have_to_say_is_said_as_sentences() -> None:
     assert "Others can't be told from our workers on PgBouncer" in said(databases.behind_pgbouncer())
     assert headline(databases.behind_pgbouncer()).level == Level.WARN
-    late, more = findings(databases.bottleneck())
+    late, more = findings(databases.saturation())
     assert late.sentence.endswith("the fleet can't grow because of the database, which is the bottleneck.")
     assert more.level == Level.WARN
     assert more.sentence.startswith("More workers would not help: 14 clients wait")
@@ -177,7 +177,7 @@ def test_a_lost_replica_or_pgbouncer_says_that_nothing_grows() -> None:
 
 
 def test_one_that_gives_way_to_a_more_important_one_is_calm() -> None:
-    clamp = databases.bottleneck().clamps[1]
+    clamp = databases.saturation().clamps[1]
     assert clamp.code == ClampCode.YIELD
     base = calm()
     status = replace(base, profiles=(base.profiles[0], replace(base.profiles[1], clamps=(clamp,))))

@@ -16,26 +16,26 @@ from fleetd.cli.client import Reach
 from fleetd.cli.commands.follow import SILENT_POLLS_MAX, Progress, progress_lines
 from fleetd.cli.main import cli
 from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
-from fleetd.core.model.status import InstanceStatus, RollStatus, Status
+from fleetd.core.model.status import InstanceStatus, RolloutStatus, Status
 from fleetd.errors import SourceUnavailableError
 from tests.support.builders.status_calm import calm, instance
 
 
-def rolling(done: int, sentence: str = "", *, current: str = "@3", total: int = 3) -> RollStatus:
-    return RollStatus(
+def rolling(done: int, sentence: str = "", *, current: str = "@3", total: int = 3) -> RolloutStatus:
+    return RolloutStatus(
         cause="restart", total_instances=total, done_instances=done, current=current, sentence=sentence
     )
 
 
-def ended(done: int, sentence: str, how: str = "done") -> RollStatus:
+def ended(done: int, sentence: str, how: str = "done") -> RolloutStatus:
     return msgspec.convert(
-        {**msgspec.to_builtins(rolling(done, sentence, current="")), "ended": how}, RollStatus
+        {**msgspec.to_builtins(rolling(done, sentence, current="")), "ended": how}, RolloutStatus
     )
 
 
-def ticks(*rolls: RollStatus | None) -> list[Status | None]:
+def ticks(*rolls: RolloutStatus | None) -> list[Status | None]:
     """One status a tick; the first is of a tick before the order."""
-    return [replace(calm(), ticks_total=n, roll=roll) for n, roll in enumerate(rolls, 100)]
+    return [replace(calm(), ticks_total=n, rollout=roll) for n, roll in enumerate(rolls, 100)]
 
 
 def fleetctl(*arguments: str, answers: Sequence[Status | None], interrupt_after: int | None = None) -> Result:
@@ -119,7 +119,7 @@ def test_ctrl_c_ends_the_watching_only_and_says_how_to_stop_the_restart() -> Non
 
 def test_fleetd_may_be_restarted_meanwhile() -> None:
     answers = [*ticks(None, rolling(1)), None, None, None]
-    answers += [replace(calm(), ticks_total=1, roll=rolling(2)), *ticks(ended(3, "all"))]
+    answers += [replace(calm(), ticks_total=1, rollout=rolling(2)), *ticks(ended(3, "all"))]
     assert fleetctl("restart", answers=answers).exit_code == 0
 
 

@@ -17,7 +17,7 @@ from fleetd.cli.main import cli
 from fleetd.cli.screens.history import collapsed, gaps_of, history_lines
 from fleetd.cli.screens.replay import error_sentence
 from fleetd.cli.terminal.symbols import UNICODE
-from fleetd.core.model.history import Batch, Entry, Recording, Spell
+from fleetd.core.model.history import Batch, Entry, Recording, TimeSpan
 from fleetd.simulate.replay.replay import Doubt, FleetError, QueueError, Waits
 from tests.support.builders.history import entry
 from tests.support.builders.recordings import recorded
@@ -81,7 +81,7 @@ def test_history_as_json(file: Path) -> None:
 def test_a_time_in_which_nothing_happened_is_told_apart_from_one_in_which_nobody_watched(
     file: Path, tmp_path: Path
 ) -> None:
-    watched = Recording(spells=(Spell(from_seconds=0.0, to_seconds=100.0),), newest_seconds=100.0)
+    watched = Recording(watched_spans=(TimeSpan(from_seconds=0.0, to_seconds=100.0),), newest_seconds=100.0)
     lines = history_lines(watched, 0.0, 100.0, width=80, symbols=UNICODE)
     assert "fleetd watched, and had nothing to do" in " ".join(line.plain for line in lines)
     old = tmp_path / "history.sqlite"
@@ -180,7 +180,7 @@ def test_everything_wrong_with_the_new_configuration_is_said(file: Path, tmp_pat
 
 
 def listed(*entries: Entry, width: int = 80, everything: bool = False) -> list[str]:
-    recording = Recording(entries=entries, spells=(Spell(from_seconds=0.0, to_seconds=10_000.0),))
+    recording = Recording(entries=entries, watched_spans=(TimeSpan(from_seconds=0.0, to_seconds=10_000.0),))
     lines = history_lines(recording, 0.0, 10_000.0, width=width, symbols=UNICODE, everything=everything)
     return [line.plain for line in lines]
 
@@ -230,11 +230,11 @@ def test_reasons_that_led_to_nothing_are_counted_and_shown_when_asked_for() -> N
 
 
 def test_what_was_written_while_the_clock_was_ahead_hides_no_gap() -> None:
-    spells = tuple(
-        Spell(from_seconds=a, to_seconds=b)
+    watched_spans = tuple(
+        TimeSpan(from_seconds=a, to_seconds=b)
         for a, b in ((0.0, 100.0), (4e6, 4e6 + 60), (160.0, 220.0), (500, 900))
     )
-    found = gaps_of(Recording(spells=spells, newest_seconds=4e6 + 60), 0.0, 950.0)
+    found = gaps_of(Recording(watched_spans=watched_spans, newest_seconds=4e6 + 60), 0.0, 950.0)
     assert [(gap.from_seconds, gap.to_seconds) for gap in found] == [(100, 160), (220, 500)]
 
 
@@ -273,8 +273,8 @@ def test_it_fits(width: int) -> None:
 
 
 def test_gaps_are_between_spells_and_up_to_now() -> None:
-    spells = tuple(Spell(from_seconds=a, to_seconds=b) for a, b in ((0.0, 100.0), (500.0, 900.0)))
-    recording = Recording(spells=spells, newest_seconds=900.0)
+    watched_spans = tuple(TimeSpan(from_seconds=a, to_seconds=b) for a, b in ((0.0, 100.0), (500.0, 900.0)))
+    recording = Recording(watched_spans=watched_spans, newest_seconds=900.0)
     assert [(g.from_seconds, g.to_seconds) for g in gaps_of(recording, 0.0, 2000.0)] == [
         (100, 500),
         (900, 2000),

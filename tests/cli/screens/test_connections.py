@@ -111,7 +111,7 @@ def test_pgbouncer_s_pool_says_who_waits() -> None:
     assert "pool 80 connections to Postgres, 31 at work, no client waits" in calm
     assert "CLIENTS, OURS AMONG THEM" in calm
     assert "197 limit − 10 reserve − 12 others − 85 PgBouncer's pools = 90 headroom" in calm
-    busy = words(databases.bottleneck())
+    busy = words(databases.saturation())
     assert busy.startswith("▲ More workers would not help: 14 clients wait")
     assert "80 at work, 14 clients wait, the longest for 2.3 s" in busy
     assert "▲ PgBouncer" in busy

@@ -79,9 +79,7 @@ def test_every_profile_and_every_clamp_is_there() -> None:
 def test_what_keeps_granted_ones_from_running_stands_below_the_grant() -> None:
     base = calm()
     clamps = tuple(
-        Clamp(
-            code=code, profile="default-first", wanted_instances=a, granted_instances=b, sentence=code.value
-        )
+        Clamp(code=code, profile="default-first", before_instances=a, after_instances=b, sentence=code.value)
         for code, a, b in (
             (ClampCode.PINNED, 9, 8),
             (ClampCode.MAX, 8, 6),
@@ -90,7 +88,7 @@ def test_what_keeps_granted_ones_from_running_stands_below_the_grant() -> None:
         )
     )
     profile = replace(
-        base.profiles[0], raw_instances=9, wanted_instances=6, running_instances=4, clamps=clamps
+        base.profiles[0], needed_instances=9, admitted_instances=6, running_instances=4, clamps=clamps
     )
     text = words(replace(base, profiles=(profile,)))
     places = [text.index(part) for part in ("9→8 ", "8→6 ", "6 granted", "6→5 ", "5→4 ", "4 running")]
@@ -108,7 +106,7 @@ def test_what_is_stopped_by_hand_is_not_told_as_running() -> None:
 
 def test_what_concerns_the_whole_host_is_said_once_after_the_profiles() -> None:
     for status, sentence in (
-        (databases.bottleneck(), "More workers would not help: 14 clients wait"),
+        (databases.saturation(), "More workers would not help: 14 clients wait"),
         (databases.behind_pgbouncer(), "others can't be told from our workers"),
         (lives.paused(), "paused by fleetctl: moving the database"),
         (lives.upgrade(), "Mastodon's code on disk (4.5.3) is not what runs"),
@@ -126,7 +124,7 @@ def test_what_concerns_the_whole_host_is_said_once_after_the_profiles() -> None:
 
 
 def test_calm_clamps_come_without_advice() -> None:
-    text = words(databases.bottleneck(), "pull-first")
+    text = words(databases.saturation(), "pull-first")
     assert "· 2→1 yield: default-first is more important and late: one of pull-first gives way to it." in text
     assert CURES[ClampCode.YIELD] not in text
 
@@ -143,22 +141,20 @@ def test_old_news_are_called_old() -> None:
 
 
 def test_json_has_the_chain_the_host_and_what_comes_next() -> None:
-    result = fleetctl("explain", "--json", fetch=answering(databases.bottleneck()))
+    result = fleetctl("explain", "--json", fetch=answering(databases.saturation()))
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert set(document) == {"profiles", "host", "next"}
     first = document["profiles"]["default-first"]
     assert (first["raw"], first["granted"], first["running"]) == (6, 4, 4)
-    assert [(c["code"], c["wanted"], c["granted"]) for c in first["clamps"]] == [
-        ("database_bottleneck", 6, 4)
-    ]
-    assert [reason["code"] for reason in document["host"]] == ["database_bottleneck"]
+    assert [(c["code"], c["wanted"], c["granted"]) for c in first["clamps"]] == [("database_saturated", 6, 4)]
+    assert [reason["code"] for reason in document["host"]] == ["database_saturated"]
     assert document["host"][0]["what_to_do"].startswith("look at Postgres and PgBouncer")
     assert document["next"] == "default-first: more workers would not help"
 
 
 def test_one_profile_alone_and_one_that_is_not_there() -> None:
-    fetch = answering(databases.bottleneck())
+    fetch = answering(databases.saturation())
     one = fleetctl("explain", "pull-first", "--json", fetch=fetch)
     assert list(json.loads(one.stdout)["profiles"]) == ["pull-first"]
     assert "default-first  min" not in fleetctl("explain", "pull-first", fetch=fetch).stdout

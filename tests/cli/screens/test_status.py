@@ -13,7 +13,7 @@ from fleetd.cli.advice.last_words import LastWords
 from fleetd.cli.screens.status import cropped, status_lines, status_screen
 from fleetd.cli.terminal.output import show
 from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
-from fleetd.core.model.status import HoldStatus, OverrideStatus, RollStatus, Status
+from fleetd.core.model.status import HoldStatus, OverrideStatus, RolloutStatus, Status
 from tests.support.builders import status_bad_nights as statuses
 from tests.support.builders import status_connections as databases
 from tests.support.builders import status_instances as lives
@@ -160,11 +160,11 @@ def test_a_count_that_is_an_upper_bound_says_quietly_how_to_make_it_exact() -> N
 
 
 def test_what_is_said_at_the_top_is_not_said_again_below() -> None:
-    for status in (databases.behind_pgbouncer(), databases.bottleneck()):
+    for status in (databases.behind_pgbouncer(), databases.saturation()):
         text = " ".join(drawn(status, 100).split())
-        sentence = status.connections.unattributable or status.connections.bottleneck
+        sentence = status.connections.unattributable or status.connections.saturation
         assert text.lower().count(sentence.lower()) == 1
-        assert re.search("▲ 6→4 (others unattributable|database bottleneck) ✔ 1", text)
+        assert re.search("▲ 6→4 (others unattributable|database saturated) ✔ 1", text)
 
 
 def test_a_hold_is_loud_in_colour_too() -> None:
@@ -252,7 +252,9 @@ def test_names_and_sentences_can_steer_neither_rich_nor_the_terminal() -> None:
         next_sentence=evil,
         holds=(HoldStatus(kind="pause", sentence=evil, seconds_left=1.0),),
         overrides=(OverrideStatus(kind="pin", what=evil, sentence=evil, seconds_left=1.0),),
-        roll=RollStatus(cause="restart", total_instances=2, done_instances=1, current=evil, sentence=evil),
+        rollout=RolloutStatus(
+            cause="restart", total_instances=2, done_instances=1, current=evil, sentence=evil
+        ),
         mastodon_version=evil,
         last_events=(replace(base.last_events[0], sentence=evil),),
     )

@@ -6,12 +6,12 @@ from msgspec import structs
 
 from fleetd.core.capacity.saturation import (
     HOLD_SECONDS,
-    Bottleneck,
-    BottleneckMemory,
     Pace,
+    Saturation,
+    SaturationMemory,
     ThroughputMemory,
-    bottleneck_of,
-    remember_bottleneck,
+    remember_saturation,
+    saturation_of,
     stepped_back,
 )
 from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts, Unknown
@@ -28,14 +28,14 @@ class Watch:
 
     def __init__(
         self,
-        memory: BottleneckMemory | None = None,
+        memory: SaturationMemory | None = None,
         *,
         running: int = 2,
         busy: int = 5,
         rules: Policy = RULES,
     ) -> None:
         self.rules = rules
-        self.memory = memory or BottleneckMemory()
+        self.memory = memory or SaturationMemory()
         self.now = 10_000.0
         self.running, self.busy = running, busy
         self.jobs_per_tick, self.total = 0, 1000
@@ -45,7 +45,7 @@ class Watch:
         *,
         pgbouncer: PgBouncerFacts | Unknown | None = None,
         postgres: DatabaseFacts | None = None,
-    ) -> Bottleneck:
+    ) -> Saturation:
         self.now += 5.0
         self.total += self.jobs_per_tick
         units, beats = fleet(self.running, busy=self.busy)
@@ -58,8 +58,8 @@ class Watch:
             pgbouncer=pgbouncer,
         )
         views = seen(self.rules, shot)
-        self.memory = remember_bottleneck(self.memory, shot, views)
-        told = bottleneck_of(self.memory, shot, views)
+        self.memory = remember_saturation(self.memory, shot, views)
+        told = saturation_of(self.memory, shot, views)
         if told.step_back:
             self.memory = stepped_back(self.memory, told, self.now)
         return told
@@ -132,7 +132,7 @@ def test_one_steps_back_for_them_only_where_they_go_on_for_long() -> None:
 
 
 def test_more_threads_without_more_throughput_count_only_while_they_sit_in_the_database() -> None:
-    fruitless = BottleneckMemory(
+    fruitless = SaturationMemory(
         throughput=ThroughputMemory(fruitless=True, pace=Pace(threads=100, jobs_per_second=80.0))
     )
     in_queries = Watch(fruitless, running=4, busy=5)  # 20 busy threads
@@ -179,13 +179,13 @@ def test_while_a_third_of_the_queries_wait_growth_goes_one_at_a_time_and_a_while
 def test_threads_that_do_as_much_as_ever_are_no_reason_to_step_back() -> None:
     pace = Pace(threads=100, jobs_per_second=480.0)
     busy = ThroughputMemory(fruitless=True, pace=pace, best_jobs_per_thread_second=5.0)
-    watch = Watch(BottleneckMemory(throughput=busy), running=4, busy=5)
+    watch = Watch(SaturationMemory(throughput=busy), running=4, busy=5)
     assert not any(watch.tick(postgres=stalled(16, 0)).sentence for _ in range(9))
 
 
 def test_threads_that_do_what_fewer_did_are_one_too_many_only_while_postgres_is_strained() -> None:
     pace = Pace(threads=40, jobs_per_second=144.0)  # 28.8 would do it at 5.0 each
-    hindered = BottleneckMemory(throughput=ThroughputMemory(pace=pace, best_jobs_per_thread_second=5.0))
+    hindered = SaturationMemory(throughput=ThroughputMemory(pace=pace, best_jobs_per_thread_second=5.0))
     strained = Watch(hindered, running=4, busy=5)
     told = [strained.tick(postgres=stalled(16, 6)) for _ in range(14)]
     assert told[3].sentence == (
@@ -196,14 +196,14 @@ def test_threads_that_do_what_fewer_did_are_one_too_many_only_while_postgres_is_
     assert [calm.tick(postgres=stalled(16, 2)).sentence for _ in range(10)] == [""] * 10
     # 7 would do it; with one of the two less there are 5.
     needed = structs.replace(hindered.throughput, pace=Pace(threads=10, jobs_per_second=35.0))
-    all_needed = Watch(BottleneckMemory(throughput=needed), running=4, busy=5)
+    all_needed = Watch(SaturationMemory(throughput=needed), running=4, busy=5)
     assert [all_needed.tick(postgres=stalled(16, 6)).sentence for _ in range(10)] == [""] * 10
 
 
 def test_what_is_missed_comes_back_and_no_more_than_it() -> None:
     watch = Watch(running=4, busy=5)
     watch.tick(postgres=stalled(16, 0))
-    watch.memory = stepped_back(watch.memory, Bottleneck(), watch.now)
+    watch.memory = stepped_back(watch.memory, Saturation(), watch.now)
     watch.running = 3
     assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
     costly = structs.replace(watch.memory.throughput, costly=True)
@@ -218,7 +218,7 @@ def test_what_is_missed_comes_back_and_no_more_than_it() -> None:
 def test_after_a_bottleneck_growth_is_careful_until_nobody_is_flat_out_any_more() -> None:
     watch = Watch(running=4, busy=5)
     watch.tick(postgres=stalled(16, 0))
-    watch.memory = stepped_back(watch.memory, Bottleneck(), watch.now)
+    watch.memory = stepped_back(watch.memory, Saturation(), watch.now)
     watch.now += HOLD_SECONDS
     told = watch.tick(postgres=stalled(16, 0))
     assert (told.sentence, told.careful.split(":")[0]) == ("", "the database was the bottleneck")
@@ -236,7 +236,7 @@ def test_after_a_bottleneck_growth_is_careful_until_nobody_is_flat_out_any_more(
 
 def test_of_far_too_many_a_quarter_goes_one_after_the_other() -> None:
     seen_to_do = ThroughputMemory(best_jobs_per_thread_second=5.0)
-    watch = Watch(BottleneckMemory(throughput=seen_to_do), running=20, rules=TWENTY)
+    watch = Watch(SaturationMemory(throughput=seen_to_do), running=20, rules=TWENTY)
     watch.jobs_per_tick = 500  # 100 threads do what 20 did
     told = [watch.tick(postgres=stalled(80, 30)) for _ in range(40)]
     first = next(place for place, t in enumerate(told) if t.step_back)

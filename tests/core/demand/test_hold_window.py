@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.demand.desired import WINDOW_ENTRIES_MAX, Window, keep_highest
+from fleetd.core.demand.desired import WINDOW_ENTRIES_MAX, HoldWindow, keep_highest
 from tests.support.storm.storm import steady
 
 
-def fold(*wants: tuple[float, int], window_seconds: float = 300.0, gap: float = 30.0) -> Window:
-    window: Window | None = None
+def fold(*wants: tuple[float, int], window_seconds: float = 300.0, gap: float = 30.0) -> HoldWindow:
+    window: HoldWindow | None = None
     for at, want in wants:
         window = keep_highest(window, want, at, window_seconds, gap)
     assert window is not None
@@ -40,7 +40,7 @@ def test_a_gap_begins_it_anew() -> None:
 
 
 def test_a_clock_that_steps_back_begins_it_anew() -> None:
-    assert fold((100.0, 5), (90.0, 1)) == Window(since_seconds=90.0, entries=((90.0, 1),))
+    assert fold((100.0, 5), (90.0, 1)) == HoldWindow(since_seconds=90.0, entries=((90.0, 1),))
 
 
 def test_seconds_left() -> None:

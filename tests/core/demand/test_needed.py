@@ -84,17 +84,17 @@ def test_load_alone_makes_instances_at_the_planned_utilisation() -> None:
     memory = after(POLICY, (100.0, 9, 9, 0))
     wanted = demand(POLICY, sidekiq(queue("default")), memory)
     assert wanted.profile_threads == {"default-first": 9.0}
-    assert wanted.raw_instances == {"default-first": 3}
+    assert wanted.needed_instances == {"default-first": 3}
 
 
 def test_load_that_fits_exactly_needs_no_further_instance() -> None:
-    assert demand(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).raw_instances == {
+    assert demand(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).needed_instances == {
         "default-first": 2
     }
 
 
 def test_nothing_to_do_wants_nothing() -> None:
-    assert demand(POLICY, sidekiq(queue("default")), DemandMemory()).raw_instances == {"default-first": 0}
+    assert demand(POLICY, sidekiq(queue("default")), DemandMemory()).needed_instances == {"default-first": 0}
 
 
 def test_unread_queue_keeps_its_load_and_is_named() -> None:
@@ -145,13 +145,13 @@ def test_what_a_maximum_cannot_carry_overflows() -> None:
     # are left, because default-first carries no more than 2 × 4.
     both = policy(strict(numbers="1-2"), weighted(numbers="3-6"))
     wanted = demand(both, sidekiq(queue("default")), after(both, (100.0, 14, 14, 0)))
-    assert wanted.raw_instances == {"default-first": 3, "weighted": 2}
+    assert wanted.needed_instances == {"default-first": 3, "weighted": 2}
     assert wanted.profile_threads["weighted"] == pytest.approx(6.0)
 
 
 def test_utilisation_is_the_policys() -> None:
     full = policy(pace=PacePolicy(utilisation=1.0))
-    assert demand(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).raw_instances == {
+    assert demand(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).needed_instances == {
         "default-first": 2
     }
 
@@ -161,10 +161,10 @@ def test_overflow_goes_to_any_other_that_serves_the_queues_and_has_room_the_impo
     # important one as many more as it can.
     rules = policy(strict("d", "1-8", queues="default pull"), strict("p", "11-11", queues="pull"))
     found = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 100.0}))
-    assert found.raw_instances == {"d": 8, "p": 24}
+    assert found.needed_instances == {"d": 8, "p": 24}
     assert found.profile_threads == {"d": 32.0, "p": 96.0}
     small = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 10.0}))
-    assert small.raw_instances == {"d": 2, "p": 2}
+    assert small.needed_instances == {"d": 2, "p": 2}
 
 
 def test_what_idles_in_the_others_min_is_used_before_home_grows() -> None:

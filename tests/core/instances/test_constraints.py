@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.instances.constraints import HostTerms, holds_of, remember_host, terms_of
+from fleetd.core.instances.constraints import HostConstraints, constraints_of, holds_of, remember_host
 from fleetd.core.instances.host_memory import HostMemory, Pause, SetCount, Watch
 from fleetd.core.instances.lifecycle import InstanceView, Pin
 from fleetd.core.model.decision import ClampCode
@@ -31,9 +31,9 @@ def look(
     return shot, seen(RULES, shot, pins)
 
 
-def terms(memory: HostMemory, facts: HostFacts, *, at: float = NOW) -> HostTerms:
+def terms(memory: HostMemory, facts: HostFacts, *, at: float = NOW) -> HostConstraints:
     shot, views = look(facts, at=at)
-    return terms_of(RULES, shot, views, memory, spare_for="", doubled="", away="", due="")
+    return constraints_of(RULES, shot, views, memory, spare_for="", doubled="", away="", due="")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.instances.host_memory import Failure, HostMemory, Roll
+from fleetd.core.instances.host_memory import Failure, HostMemory, Rollout
 from fleetd.core.instances.lifecycle import Drain, Pin
 from fleetd.core.instances.orders import obey, span
 from fleetd.core.model.commands import (
@@ -24,7 +24,9 @@ from tests.support.world.ports import policy, strict, weighted
 
 NOW = 10_000.0
 RULES = policy(strict(numbers="1-3"), weighted(numbers="7-8"), scheduler=SchedulerPolicy(place="here"))
-ROLL = Roll(cause="restart", left={"2": "", "1": ""}, total=3, done=1, since_seconds=NOW - 60.0, current="2")
+ROLL = Rollout(
+    cause="restart", left={"2": "", "1": ""}, total=3, done=1, since_seconds=NOW - 60.0, current="2"
+)
 
 
 FAILED = Failure(count=11, last_seconds=0.0)
@@ -99,33 +101,33 @@ def test_resume_accepts_the_code_on_disk() -> None:
 def test_restart_takes_what_runs_the_scheduler_last_and_ends_their_pins() -> None:
     memory = HostMemory(pins={"1": Pin(wants="run", since_seconds=0.0, until_seconds=NOW + 9.0)}, code="old")
     after, sentence = given(Restart(), memory)
-    assert after.roll is not None
-    assert list(after.roll.left) == ["1", "2", "scheduler"]
+    assert after.rollout is not None
+    assert list(after.rollout.left) == ["1", "2", "scheduler"]
     assert after.pins == {}
     assert "1 pin(s) on them end" in sentence
-    assert given(Restart(profile="default-first"))[0].roll.left == {"1": "", "2": ""}  # type: ignore[union-attr]
+    assert given(Restart(profile="default-first"))[0].rollout.left == {"1": "", "2": ""}  # type: ignore[union-attr]
 
 
 def test_restart_leaves_out_what_drains_or_is_quiet() -> None:
     after, _ = given(Restart(profile="default-first"), HostMemory(drains={"1": Drain(since_seconds=NOW)}))
-    assert after.roll is not None
-    assert list(after.roll.left) == ["2"]
+    assert after.rollout is not None
+    assert list(after.rollout.left) == ["2"]
     with pytest.raises(OrderRefusedError, match="nothing to restart"):
         given(Restart(profile="default-first"), quiet=True)
 
 
 def test_a_second_restart_is_taken_only_where_the_code_has_changed_again() -> None:
     with pytest.raises(OrderRefusedError, match="1 of 3 done"):
-        given(Restart(), HostMemory(roll=ROLL))
+        given(Restart(), HostMemory(rollout=ROLL))
     memory = HostMemory(
-        roll=ROLL, code="old", code_on_disk=CodeStamp(digest="new"), drains={"2": Drain(since_seconds=NOW)}
+        rollout=ROLL, code="old", code_on_disk=CodeStamp(digest="new"), drains={"2": Drain(since_seconds=NOW)}
     )
     after, _ = given(Restart(), memory)
-    assert after.roll is not None
-    assert after.roll.code_before == "old"
-    assert after.roll.current == "2", "the one on its way out comes first"
-    assert list(after.roll.left) == ["2", "1", "scheduler"]
-    assert after.roll.total == 3
+    assert after.rollout is not None
+    assert after.rollout.code_before == "old"
+    assert after.rollout.current == "2", "the one on its way out comes first"
+    assert list(after.rollout.left) == ["2", "1", "scheduler"]
+    assert after.rollout.total == 3
 
 
 @pytest.mark.parametrize(

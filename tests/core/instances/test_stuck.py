@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.instances.constraints import Hold, HostTerms
+from fleetd.core.instances.constraints import Hold, HostConstraints
 from fleetd.core.instances.host_decision import HostDecision
 from fleetd.core.instances.host_memory import HostMemory, Watch
 from fleetd.core.instances.lifecycle import Drain
@@ -17,7 +17,7 @@ from tests.support.world.ports import policy
 
 NOW = 10_000.0
 RULES = policy()
-HELD = HostTerms(holds=(Hold(kind="pause", code=ClampCode.PAUSED, sentence="paused"),))
+HELD = HostConstraints(holds=(Hold(kind="pause", code=ClampCode.PAUSED, sentence="paused"),))
 
 
 def silent(*numbers: int | str) -> HostMemory:
@@ -32,7 +32,7 @@ def ended(
     *,
     writable: bool | None = True,
     redis: bool = True,
-    terms: HostTerms | None = None,
+    terms: HostConstraints | None = None,
     scheduler: UnitFacts | None = None,
 ) -> HostDecision:
     beats = (process(tag(6), pid=106),)
@@ -40,7 +40,7 @@ def ended(
     units = {6: unit(pid=106), **units}
     shot = snapshot(RULES, now=NOW, redis=reading, units=systemd(units, scheduler))
     decision = HostDecision(memory)
-    end_stuck(shot, seen(RULES, shot, memory), terms or HostTerms(), decision)
+    end_stuck(shot, seen(RULES, shot, memory), terms or HostConstraints(), decision)
     return decision
 
 

@@ -84,4 +84,4 @@ def test_law_8_pace_is_said_while_it_holds_back() -> None:
     storm.world.enqueue("default", 3000)
     told = storm.tick()
     [pace] = [c for c in told.host.clamps if c.code.value == "pace"]
-    assert (pace.wanted_instances, pace.granted_instances) == (6, 1)
+    assert (pace.before_instances, pace.after_instances) == (6, 1)

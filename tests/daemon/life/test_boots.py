@@ -123,7 +123,7 @@ def test_a_replacement_that_fails_slowly_ends_the_restart() -> None:
     rig.world.broken.add(3)
     rig.ticker.order(Restart())
     told = rig.run(200.0)
-    roll = told[-1].host.memory.roll
+    roll = told[-1].host.memory.rollout
     assert roll is not None
     assert roll.ended == "given_up"
     assert "never came to a heartbeat" in roll.waits

@@ -6,7 +6,7 @@ import pytest
 
 from fleetd.core.model.commands import DrainInstance, SetInstances
 from fleetd.core.model.policy import PacePolicy
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 from tests.support.world.fleets import (
     HOUR,
     QUICK,
@@ -202,7 +202,7 @@ def test_the_outdated_one_goes_first_where_one_is_too_many() -> None:
     assert all(u.process is None or u.process.threads == 6 for u in rig.world.units.values())
 
 
-def called_undrainable(told: list[Told]) -> list[str]:
+def called_undrainable(told: list[TickResult]) -> list[str]:
     return [c.sentence for t in told for c in t.host.clamps if c.code.value == "undrainable"]
 
 

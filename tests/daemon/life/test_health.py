@@ -292,7 +292,7 @@ def test_not_while_its_queues_are_late() -> None:
     told = rig.run(900.0)
     assert not any(s.number == 2 for _, s in rig.units.orders if s.verb != "start")
     assert any(
-        "waits longer than its target" in (t.host.memory.roll.waits if t.host.memory.roll else "")
+        "waits longer than its target" in (t.host.memory.rollout.waits if t.host.memory.rollout else "")
         for t in told
     )
     rig.world.rates = {}

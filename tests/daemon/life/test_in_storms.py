@@ -200,7 +200,7 @@ def test_storms_of_life_blow() -> None:
                 told = storm.tick()
                 seen |= {v.state.value for v in told.instances or ()}
                 failures |= {f.why.split(" ")[0] for f in told.host.memory.failures.values()}
-                roll = told.host.memory.roll
+                roll = told.host.memory.rollout
                 rolls |= {(roll.cause, roll.ended)} if roll is not None else set()
             storm.apply((dice.choice(names), dice.randint(0, 19)))
     assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}

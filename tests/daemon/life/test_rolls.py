@@ -55,7 +55,7 @@ def threads(rig: Rig) -> list[int]:
 
 
 def ended(rig: Rig) -> str:
-    roll = rig.ticker.host_memory.roll
+    roll = rig.ticker.host_memory.rollout
     return roll.ended if roll is not None else ""
 
 
@@ -92,7 +92,7 @@ def test_what_is_not_rendered_is_a_hold() -> None:
     other_threads(rig, rendered=False)
     told = rig.run(HOUR)
     assert rig.units.orders == []
-    assert told[-1].host.memory.roll is None
+    assert told[-1].host.memory.rollout is None
     rig.world.rendered_policy = rig.world.policy
     rig.run(600.0)
     assert threads(rig) == [6, 6, 6]
@@ -104,7 +104,7 @@ def test_a_restart_lets_nobody_go_while_what_comes_after_is_not_rendered() -> No
     other_threads(rig, rendered=False)
     rig.ticker.order(Restart())
     assert least_serving(rig, 300.0) == 3
-    roll = rig.ticker.host_memory.roll
+    roll = rig.ticker.host_memory.rollout
     assert roll is not None
     assert "is not rendered as configured" in roll.waits
     rig.world.rendered_policy = rig.world.policy
@@ -139,7 +139,7 @@ def test_a_setting_that_never_takes_effect_makes_no_loop() -> None:
     assert max(rig.ordered("start").count(n) for n in (1, 2, 3, 4)) <= 2
     assert len(rig.ordered("start")) <= 5
     assert serving_true(rig.world) == 3
-    assert told.host.memory.roll is None or told.host.memory.roll.ended == "done"
+    assert told.host.memory.rollout is None or told.host.memory.rollout.ended == "done"
 
 
 def _tag_of(old: Policy, tag: str) -> str:
@@ -198,7 +198,7 @@ def test_no_roll_begins_while_held() -> None:
     rig.tick()
     rig.ticker.order(Pause(for_seconds=600.0))
     rig.world.unit_file = "unit-2"
-    assert all(t.host.memory.roll is None for t in rig.run(595.0))
+    assert all(t.host.memory.rollout is None for t in rig.run(595.0))
     rig.run(600.0)
     assert ended(rig) == "done"
 
@@ -301,8 +301,8 @@ def test_restart_of_eight_busy_ones_keeps_seven_and_loses_nothing() -> None:
     assert least_serving(rig, 1500.0) == 7
     assert ended(rig) == "done"
     assert rig.world.lost == rig.world.pushed_back == 0
-    assert rig.ticker.host_memory.roll is not None
-    assert rig.ticker.host_memory.roll.done == 8
+    assert rig.ticker.host_memory.rollout is not None
+    assert rig.ticker.host_memory.rollout.done == 8
 
 
 # -- restart, upgrade
@@ -519,7 +519,7 @@ def test_the_scheduler_is_replaced_last_by_stop_gone_start() -> None:
 def test_the_scheduler_is_not_replaced_within_ten_minutes_of_its_last_start() -> None:
     rig = scheduler_fleet()
     for _ in range(4):
-        if ended(rig) != "" or rig.ticker.host_memory.roll is None:
+        if ended(rig) != "" or rig.ticker.host_memory.rollout is None:
             rig.tick()
             rig.ticker.order(Restart())
         rig.run(300.0)
@@ -677,6 +677,6 @@ def test_status_tells_of_a_roll() -> None:
     rig.tick()
     rig.ticker.order(Restart())
     told = rig.run(40.0)
-    sentences = [rig.status(t).roll.sentence for t in told if rig.status(t).roll is not None]  # type: ignore[union-attr]
+    sentences = [rig.status(t).rollout.sentence for t in told if rig.status(t).rollout is not None]  # type: ignore[union-attr]
     assert any("boots to replace" in s for s in sentences)
     assert "restart" in said(told[0]) or "replaced" in said(told[0])

@@ -189,7 +189,7 @@ def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
             foreign_threads=25,
             queues={
                 **(s.queues or {}),
-                "odd": QueueSample(length_jobs=i, oldest_age_milliseconds=0, busy_threads=0),
+                "odd": QueueSample(length_jobs=i, latency_milliseconds=0, busy_threads=0),
             },
         )
         for i, s in enumerate(history.samples)
@@ -255,7 +255,7 @@ def samples(draw: st.DrawFn) -> tuple[Sample, ...]:
                 st.builds(
                     QueueSample,
                     length_jobs=numbers,
-                    oldest_age_milliseconds=numbers,
+                    latency_milliseconds=numbers,
                     busy_threads=st.integers(0, 60),
                 ),
             )

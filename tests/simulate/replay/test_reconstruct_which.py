@@ -68,11 +68,11 @@ def test_a_recording_begins_where_nothing_waits_or_says_so() -> None:
     body = queue("push", "[[0, 2]]", 0.6, bursts="[[600, 20000]]")
     history, _ = recorded(trace("[targets]\n" + body, seconds=1800))
     inside = next(
-        s.at_seconds for s in history.samples if (s.queues or {})["push"].oldest_age_milliseconds > 60_000
+        s.at_seconds for s in history.samples if (s.queues or {})["push"].latency_milliseconds > 60_000
     )
     found, notes = from_calm(history, inside)
     assert found.samples[0].at_seconds < inside
-    assert (found.samples[0].queues or {})["push"].oldest_age_milliseconds <= 5000
+    assert (found.samples[0].queues or {})["push"].latency_milliseconds <= 5000
     assert "earlier than asked" in notes[0]
     cut = structs.replace(history, samples=tuple(s for s in history.samples if s.at_seconds >= inside))
     found, notes = from_calm(cut, inside)

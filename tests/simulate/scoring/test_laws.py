@@ -133,7 +133,7 @@ def test_a_rival_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def without_a_budget(self: Steering, wanted: dict[str, int]) -> None:
         for instance in self.world.groups[0].instances[: wanted["local"]]:
-            if not instance.there:
+            if not instance.present:
                 self._do("start", instance)
 
     monkeypatch.setattr(Steering, "towards", without_a_budget)

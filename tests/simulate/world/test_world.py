@@ -39,7 +39,7 @@ def test_one_instance_serves_what_its_threads_can_and_the_rest_waits() -> None:
     made, _ = world(trace(queue("default", "[[0, 100]]")))  # 20 threads of work, 10 there
     made.advance_to(100)
     assert served(made) == pytest.approx(100 * 10 / 0.2, rel=0.02)
-    assert made.queues["default"].oldest_age(100) == pytest.approx(50, abs=3)
+    assert made.queues["default"].latency_seconds(100) == pytest.approx(50, abs=3)
     assert made.busy_threads == pytest.approx(10.0)
 
 
@@ -68,7 +68,7 @@ def test_service_is_not_preemptive() -> None:
     long = queue("default", "[[0, 20]]") + queue("pull", "[]", 60.0, sigma=0.1, bursts="[[20, 10]]")
     made, _ = world(trace(long))
     made.advance_to(50)
-    assert made.queues["default"].oldest_age(50) > 5
+    assert made.queues["default"].latency_seconds(50) > 5
     made.advance_to(200)
     assert made.queues["default"].waiting == 0
 
@@ -83,7 +83,7 @@ def test_a_thread_goes_on_with_the_next_job_when_one_ends_not_when_the_second_do
 @pytest.mark.parametrize("seconds", [5, 10])
 def test_a_process_beats_as_often_as_the_trace_says(seconds: int) -> None:
     made, _ = world(trace(queue("default", "[[0, 10]]"), head=f"beat_seconds = {seconds}"))
-    [instance] = [i for i in made.instances.values() if i.there]
+    [instance] = [i for i in made.instances.values() if i.present]
     beats = set()
     for second in range(1, 101):
         made.advance_to(second)
@@ -173,7 +173,7 @@ def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
     made.advance_to(200)
     before = served(made)
     made.advance_to(240)
-    threads = sum(i.threads for i in made.instances.values() if i.there)
+    threads = sum(i.threads for i in made.instances.values() if i.present)
     seen = Readings(made, rules).sidekiq()
     assert sum(p.busy_threads for p in seen.processes) == threads, "Sidekiq shows them at work"
     assert not any(q.young_threads for q in seen.queues.values()), "for more than 10 s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.demand.desired import Window
+from fleetd.core.demand.desired import HoldWindow
 from fleetd.core.demand.needed import DemandMemory
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.lifecycle import Pin
@@ -64,7 +64,7 @@ def decide(
 
 def watched(highest: int, *, since: float = NOW - 1000.0, at: float = NOW - 5.0) -> FleetMemory:
     """A window that has watched long enough and saw `highest` lately."""
-    window = Window(since_seconds=since, entries=((at, highest),))
+    window = HoldWindow(since_seconds=since, entries=((at, highest),))
     demand = DemandMemory(at_seconds=NOW - 5.0)
     return FleetMemory(demand=demand, windows={"default-first": window})
 
@@ -78,7 +78,7 @@ def pinned(**wants: str) -> HostMemory:
 
 
 def planned(count: int, *, expires: float = NOW + 20.0) -> Plan:
-    profile = ProfilePlan(instances=count, raw_instances=count)
+    profile = ProfilePlan(instances=count, needed_instances=count)
     return Plan(
         epoch=1,
         expires_at_seconds=expires,

@@ -19,7 +19,7 @@ def sample(at: float, *, boot: str = "boot-1", now: float | None = None, jobs: i
         queues={
             name: QueueSample(
                 length_jobs=(jobs * i * 37 + int(at)) % 900,
-                oldest_age_milliseconds=i * int(at * 7 % 911),
+                latency_milliseconds=i * int(at * 7 % 911),
                 busy_threads=i * 3 + int(at) % 5,
             )
             for i, name in enumerate(names)

@@ -33,7 +33,7 @@ def tag(number: Number, *, host: str = "w1", pool: int = 7) -> str:
 
 
 def queue(name: str, length: int = 0, *, busy: int = 0, age: float = 0.0) -> QueueFacts:
-    return QueueFacts(name=name, length_jobs=length, oldest_age_seconds=age, busy_threads=busy)
+    return QueueFacts(name=name, length_jobs=length, latency_seconds=age, busy_threads=busy)
 
 
 def process(

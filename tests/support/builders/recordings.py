@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from fleetd.core.model.history import Recording
-from fleetd.daemon.log import Journalist
+from fleetd.daemon.log import TickLog
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
 from fleetd.simulate.run import policy_of
@@ -30,7 +30,7 @@ async def _recorded(trace: Trace, watched: Callable[[int], bool]) -> tuple[Recor
     world = World(trace, policy)
     daemon, history = SimulatedDaemon(world, policy), FakeHistory()
     recorder = Recorder(history, lambda: BEGIN + world.now)
-    journalist = Journalist(lambda *_, **__: None, lambda *_, **__: None, recorder.note)
+    journalist = TickLog(lambda *_, **__: None, lambda *_, **__: None, recorder.note)
     end = math.ceil(trace.duration_seconds)
     while world.now < end:
         if watched(world.now):

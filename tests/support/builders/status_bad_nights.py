@@ -21,15 +21,15 @@ def surge() -> Status:
         Clamp(
             code=ClampCode.CONNECTIONS,
             profile="default-first",
-            wanted_instances=9,
-            granted_instances=6,
+            before_instances=9,
+            after_instances=6,
             sentence="an instance claims 62 connections and 37 are left of 700 (others 224, reserve 13)",
         ),
         Clamp(
             code=ClampCode.MAX,
             profile="pull-first",
-            wanted_instances=4,
-            granted_instances=2,
+            before_instances=4,
+            after_instances=2,
             sentence="max is 2 for this profile",
         ),
     )
@@ -48,11 +48,11 @@ def surge() -> Status:
                 base.profiles[0],
                 running_instances=6,
                 serving_instances=5,
-                wanted_instances=6,
-                raw_instances=9,
+                admitted_instances=6,
+                needed_instances=9,
                 clamps=clamps[:1],
             ),
-            replace(base.profiles[1], raw_instances=4, clamps=clamps[1:]),
+            replace(base.profiles[1], needed_instances=4, clamps=clamps[1:]),
         ),
         instances=(
             instance(1, "default-first", 60, megabytes=912),
@@ -109,7 +109,7 @@ def redis_down() -> Status:
         ),
         queues=tuple(queue(q.name, None, q.target_seconds, None, None, None) for q in base.queues),
         profiles=tuple(
-            replace(p, wanted_instances=None, raw_instances=None, clamps=(c,))
+            replace(p, admitted_instances=None, needed_instances=None, clamps=(c,))
             for p, c in zip(base.profiles, clamps, strict=True)
         ),
         instances=tuple(replace(i, busy_threads=None) for i in base.instances),
@@ -150,7 +150,7 @@ def scheduler_held() -> Status:
 def draining() -> Status:
     """The surge is over; one instance drains, one is pinned by a person."""
     base = calm()
-    first = replace(base.profiles[0], running_instances=3, serving_instances=3, wanted_instances=3)
+    first = replace(base.profiles[0], running_instances=3, serving_instances=3, admitted_instances=3)
     return replace(
         base,
         profiles=(first, base.profiles[1]),

@@ -135,7 +135,7 @@ def direct() -> Status:
     """Workers reach Postgres directly; web and streaming are declared."""
     base = calm()
     first = replace(
-        base.profiles[0], running_instances=4, serving_instances=4, wanted_instances=4, raw_instances=4
+        base.profiles[0], running_instances=4, serving_instances=4, admitted_instances=4, needed_instances=4
     )
     instances = (*base.instances[:3], instance(4, "default-first", 33, megabytes=802), *base.instances[4:])
     return connected(replace(base, profiles=(first, base.profiles[1]), instances=instances), POSTGRES)
@@ -151,18 +151,18 @@ def behind_pgbouncer() -> Status:
     clamp = Clamp(
         code=ClampCode.OTHERS_UNATTRIBUTABLE,
         profile="default-first",
-        wanted_instances=6,
-        granted_instances=4,
+        before_instances=6,
+        after_instances=4,
         sentence=sentence,
     )
     base = direct()
-    first = replace(base.profiles[0], raw_instances=6, clamps=(clamp,))
+    first = replace(base.profiles[0], needed_instances=6, clamps=(clamp,))
     status = replace(base, profiles=(first, base.profiles[1]), clamps=(clamp,))
     nothing = {"default-first": 0, "pull-first": 0}
     return connected(status, PGBOUNCER, BEHIND, REPLICA, unattributable=sentence, more_instances=nothing)
 
 
-def bottleneck() -> Status:
+def saturation() -> Status:
     """PgBouncer's pool is full and clients wait for it: more workers would make it worse."""
     sentence = (
         "more workers would not help: 14 clients wait for one of the 80 connections of PgBouncer's pool, the longest"
@@ -171,15 +171,15 @@ def bottleneck() -> Status:
     yielded = Clamp(
         code=ClampCode.YIELD,
         profile="pull-first",
-        wanted_instances=2,
-        granted_instances=1,
+        before_instances=2,
+        after_instances=1,
         sentence="default-first is more important and late: one of pull-first gives way to it",
     )
     held = Clamp(
-        code=ClampCode.DATABASE_BOTTLENECK,
+        code=ClampCode.DATABASE_SATURATED,
         profile="default-first",
-        wanted_instances=6,
-        granted_instances=4,
+        before_instances=6,
+        after_instances=4,
         sentence=sentence,
     )
     base = direct()
@@ -187,8 +187,8 @@ def bottleneck() -> Status:
         base,
         queues=(queue("default", 41.0, 15, 9_120, 212, 330.0), *base.queues[1:]),
         profiles=(
-            replace(base.profiles[0], raw_instances=6, clamps=(held,)),
-            replace(base.profiles[1], raw_instances=2, wanted_instances=1, clamps=(yielded,)),
+            replace(base.profiles[0], needed_instances=6, clamps=(held,)),
+            replace(base.profiles[1], needed_instances=2, admitted_instances=1, clamps=(yielded,)),
         ),
         clamps=(held, yielded),
         next_sentence="default-first: more workers would not help",
@@ -201,7 +201,7 @@ def bottleneck() -> Status:
         waiting_clients=14,
         longest_wait_seconds=2.3,
     )
-    return connected(status, full, BEHIND, bottleneck=sentence)
+    return connected(status, full, BEHIND, saturation=sentence)
 
 
 def refused() -> Status:
@@ -210,12 +210,12 @@ def refused() -> Status:
     clamp = Clamp(
         code=ClampCode.CONNECTIONS,
         profile="default-first",
-        wanted_instances=6,
-        granted_instances=4,
+        before_instances=6,
+        after_instances=4,
         sentence="Postgres refuses new clients (too many already): no connection is free",
     )
     base = direct()
-    first = replace(base.profiles[0], raw_instances=6, clamps=(clamp,))
+    first = replace(base.profiles[0], needed_instances=6, clamps=(clamp,))
     nothing = {"default-first": 0, "pull-first": 0}
     status = replace(base, profiles=(first, base.profiles[1]), clamps=(clamp,))
     return connected(status, full, more_instances=nothing)
@@ -248,12 +248,12 @@ def replica_lost() -> Status:
     clamp = Clamp(
         code=ClampCode.HEADROOM_UNKNOWN,
         profile="default-first",
-        wanted_instances=6,
-        granted_instances=4,
+        before_instances=6,
+        after_instances=4,
         sentence="connection headroom is unknown: nothing grows above min (the replica can't be read: 10.0.0.7:5432"
         " refused the connection)",
     )
-    first = replace(status.profiles[0], raw_instances=6, clamps=(clamp,))
+    first = replace(status.profiles[0], needed_instances=6, clamps=(clamp,))
     return replace(
         status, sources=(*status.sources, lost), profiles=(first, status.profiles[1]), clamps=(clamp,)
     )
@@ -262,7 +262,7 @@ def replica_lost() -> Status:
 ALL = {
     "direct": direct,
     "behind_pgbouncer": behind_pgbouncer,
-    "bottleneck": bottleneck,
+    "saturation": saturation,
     "refused": refused,
     "overrun": overrun,
     "replica_lost": replica_lost,

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.facts import HostPressure
-from fleetd.core.model.status import Event, HoldStatus, OverrideStatus, RollStatus, Status
+from fleetd.core.model.status import Event, HoldStatus, OverrideStatus, RolloutStatus, Status
 from tests.support.builders.status_calm import calm, instance, queue
 
 HOUR = 3600.0
@@ -20,8 +20,8 @@ def paused() -> Status:
         Clamp(
             code=ClampCode.PAUSED,
             profile=p.name,
-            wanted_instances=n,
-            granted_instances=p.running_instances,
+            before_instances=n,
+            after_instances=p.running_instances,
             sentence=sentence,
         )
         for p, n in zip(base.profiles, (4, 1), strict=True)
@@ -38,7 +38,7 @@ def paused() -> Status:
             OverrideStatus(kind="pin", what="@6", sentence="stopped by hand", seconds_left=3.9 * HOUR),
         ),
         profiles=tuple(
-            replace(p, raw_instances=c.wanted_instances, clamps=(c,))
+            replace(p, needed_instances=c.before_instances, clamps=(c,))
             for p, c in zip(base.profiles, clamps, strict=True)
         ),
         instances=(
@@ -72,15 +72,15 @@ def upgrade() -> Status:
     clamp = Clamp(
         code=ClampCode.UPGRADE,
         profile="default-first",
-        wanted_instances=5,
-        granted_instances=3,
+        before_instances=5,
+        after_instances=3,
         sentence=sentence,
     )
     return replace(
         base,
         holds=(HoldStatus(kind="upgrade", sentence=sentence),),
         queues=(queue("default", 21.0, 15, 2_120, 178, 240.0), *base.queues[1:]),
-        profiles=(replace(base.profiles[0], raw_instances=5, clamps=(clamp,)), base.profiles[1]),
+        profiles=(replace(base.profiles[0], needed_instances=5, clamps=(clamp,)), base.profiles[1]),
         clamps=(clamp,),
         mastodon_version="4.5.3",
         next_sentence="waits for fleetctl restart or fleetctl resume",
@@ -92,7 +92,7 @@ def rolling() -> Status:
     base = calm()
     return replace(
         base,
-        roll=RollStatus(
+        rollout=RolloutStatus(
             cause="restart",
             total_instances=5,
             done_instances=2,
@@ -125,23 +125,23 @@ def sick() -> Status:
         Clamp(
             code=ClampCode.START_FAILED,
             profile="default-first",
-            wanted_instances=4,
-            granted_instances=3,
+            before_instances=4,
+            after_instances=3,
             sentence="@4 failed 3 times: tried again in 8 min",
         ),
         Clamp(
             code=ClampCode.HOST_PRESSURE,
             profile="pull-first",
-            wanted_instances=3,
-            granted_instances=2,
+            before_instances=3,
+            after_instances=2,
             sentence="this host stood still for memory 14% of the last minute (pressure.memory_max 10%)",
         ),
     )
     return replace(
         base,
         profiles=(
-            replace(base.profiles[0], wanted_instances=4, raw_instances=4, clamps=clamps[:1]),
-            replace(base.profiles[1], raw_instances=3, clamps=clamps[1:]),
+            replace(base.profiles[0], admitted_instances=4, needed_instances=4, clamps=clamps[:1]),
+            replace(base.profiles[1], needed_instances=3, clamps=clamps[1:]),
         ),
         instances=(
             instance(1, "default-first", 34, megabytes=812),
@@ -171,7 +171,7 @@ def sick() -> Status:
             ),
             *base.instances[4:],
         ),
-        roll=RollStatus(
+        rollout=RolloutStatus(
             cause="restart",
             total_instances=5,
             done_instances=1,
@@ -189,7 +189,7 @@ def rolled() -> Status:
     """The restart ended well a while ago."""
     return replace(
         calm(),
-        roll=RollStatus(
+        rollout=RolloutStatus(
             cause="restart",
             total_instances=5,
             done_instances=5,

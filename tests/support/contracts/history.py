@@ -55,7 +55,7 @@ def what_is_appended_is_read_in_order(stage: HistoryStage) -> None:
     found = stage.source.read(stage.at, samples=True)
     assert found.samples == first.samples + second.samples
     assert [e.sentence for e in found.entries] == ["one", "two", "three"]
-    assert len(found.spells) == 1
+    assert len(found.watched_spans) == 1
     assert history.problem == ""
     assert stage.source.read(stage.at, samples=False).samples == ()
     assert stage.source.read(stage.at + 9000, samples=False).newest_seconds == stage.at + 115
@@ -69,7 +69,7 @@ def only_what_is_asked_for(stage: HistoryStage) -> None:
     found = stage.source.read(stage.at + 630, samples=True)
     assert found.entries == ()
     assert [s.at_seconds for s in found.samples] == [stage.at + 630 + 5 * i for i in range(6)]
-    assert len(stage.source.read(stage.at, samples=False).spells) == 2, "nobody watched in between"
+    assert len(stage.source.read(stage.at, samples=False).watched_spans) == 2, "nobody watched in between"
 
 
 def the_policy_in_force_comes_first(stage: HistoryStage) -> None:

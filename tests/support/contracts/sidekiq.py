@@ -27,7 +27,7 @@ class SidekiqStage(Protocol):
     @property
     def source(self) -> SidekiqSource: ...
 
-    def enqueue(self, queue: str, jobs: int, oldest_age_seconds: float) -> None: ...
+    def enqueue(self, queue: str, jobs: int, latency_seconds: float) -> None: ...
 
     def beat(self, identity: str) -> None:
         """A live process with 60 threads, 17 of them busy, on default, push, ingress, mailers and pull."""
@@ -51,7 +51,7 @@ async def empty_world_is_known_and_empty(stage: SidekiqStage) -> None:
     facts = await stage.source.read(check_writes=False)
     assert set(facts.queues) == {"default", "pull"}
     assert all(
-        (q.length_jobs, q.oldest_age_seconds, q.busy_threads) == (0, 0.0, 0) for q in facts.queues.values()
+        (q.length_jobs, q.latency_seconds, q.busy_threads) == (0, 0.0, 0) for q in facts.queues.values()
     )
     assert facts.processes == ()
     assert facts.processes_complete
@@ -65,8 +65,8 @@ async def queues_are_read_configured_or_not(stage: SidekiqStage) -> None:
     facts = await stage.source.read(check_writes=False)
     assert set(facts.queues) == {"default", "pull", "elsewhere"}
     assert facts.queues["default"].length_jobs == 3
-    assert 41.5 <= facts.queues["default"].oldest_age_seconds <= 50.0
-    assert 4.5 <= facts.queues["elsewhere"].oldest_age_seconds <= 13.0
+    assert 41.5 <= facts.queues["default"].latency_seconds <= 50.0
+    assert 4.5 <= facts.queues["elsewhere"].latency_seconds <= 13.0
     await stage.source.close()
 
 

@@ -13,7 +13,7 @@ from fleetd.core.model.commands import Command, DrainInstance, PinInstance, Rele
 from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Known
 from fleetd.core.plan import FleetMemory, plan
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 from tests.support.storm.storm import Beat, Before, Check, Storm
 from tests.support.world.readings import database_facts, sidekiq_facts
 from tests.support.world.world import World
@@ -32,7 +32,7 @@ class OneScheduler(Check):
         if name in {"kill_fleetd", "redis_loses_data"}:
             self.absent_since = None
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
         started = [s for s in orders if s.verb == "start" and s.number == "scheduler"]
         ended = [s for s in orders if s.verb == "stop" and s.number == "scheduler"]
@@ -73,7 +73,7 @@ class WithinBudget(Check):
     def __init__(self) -> None:
         self.strays = 0
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
         if world.redis_up:
             by_name: dict[str, int] = {}
@@ -103,7 +103,7 @@ class GivesWay(Check):
     By the budget that fleetd knows at that moment; `WithinBudget` holds that against the truth.
     """
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         if told.instances is None or not isinstance(told.snapshot.sidekiq, Known):
             return  # a drain could not be watched
         policy, budget = storm.world.policy, told.fleet.budget
@@ -115,7 +115,7 @@ class GivesWay(Check):
         above_min = [
             p.name
             for p in policy.profiles
-            if sum(1 for v in told.instances if v.profile == p.name and v.counts and not v.pinned)
+            if sum(1 for v in told.instances if v.profile == p.name and v.is_capacity and not v.pinned)
             > p.min_instances
         ]
         failed = any(r.result not in {"done", "skipped"} for r in told.results)
@@ -127,7 +127,7 @@ class GivesWay(Check):
 class WithinClientSlots(Check):
     """Law 2 through PgBouncer, which has no names for ours: a start above min fits beside all that is open."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
         starts = [s for s in orders if s.verb == "start"]
         if not starts:
@@ -146,7 +146,7 @@ class WithinClientSlots(Check):
 class UnknownHolds(Check):
     """Law 3."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
         if not world.systemd_up:
             assert not orders, "an order while systemd is unknown"
@@ -171,7 +171,7 @@ class UnknownHolds(Check):
 class NoJobLost(Check):
     """Law 4: every order is one that loses nothing, and every job is accounted for."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
         assert world.lost == 0, "a stop lost jobs"
         assert world.accounted()
@@ -242,7 +242,7 @@ class PeopleFirst(Check):
         elif isinstance(command, Restart):
             self.wants = {n: want for n, want in self.wants.items() if want[0] == "stopped"}
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
         allowed = {*storm.numbers, "scheduler"}
         pin_seconds = world.policy.pace.pin_seconds
@@ -267,7 +267,7 @@ class PeopleFirst(Check):
 class Bounded(Check):
     """Law 7."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         pace = storm.world.policy.pace
         most = DRAIN_ORDERS_MAX + pace.starts_per_tick + pace.drains_per_tick + 1
         assert len(told.host.steps) <= most
@@ -284,26 +284,26 @@ class Bounded(Check):
 class EveryClampSpeaks(Check):
     """Law 8: from the raw want to the grant every change of the number has a reason."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         for clamp in (*told.fleet.clamps, *told.host.clamps):
             assert len(clamp.sentence) > 5
         if told.instances is None:
             return
         for profile in storm.world.policy.profiles:
             decided = told.fleet.plan.profiles[storm.world.policy.host][profile.name]
-            number = decided.raw_instances
+            number = decided.needed_instances
             for clamp in told.fleet.clamps:
-                if clamp.profile != profile.name or clamp.granted_instances is None:
+                if clamp.profile != profile.name or clamp.after_instances is None:
                     continue
-                assert clamp.wanted_instances == number, f"{clamp} does not follow from {number}"
-                number = clamp.granted_instances
+                assert clamp.before_instances == number, f"{clamp} does not follow from {number}"
+                number = clamp.after_instances
             assert number == decided.instances, f"{profile.name}: {number} said, {decided.instances} granted"
             self._what_is_not_done_is_said(storm, before, told, profile.name, decided.instances)
 
     def _what_is_not_done_is_said(
-        self, storm: Storm, before: Before, told: Told, profile: str, granted: int
+        self, storm: Storm, before: Before, told: TickResult, profile: str, granted: int
     ) -> None:
-        counted = sum(1 for v in told.instances or () if v.profile == profile and v.counts)
+        counted = sum(1 for v in told.instances or () if v.profile == profile and v.is_capacity)
         steps = [s for s in told.host.steps if s.profile == profile]
         starts = sum(1 for s in steps if s.verb == "start")
         if counted + starts < granted:
@@ -313,7 +313,7 @@ class EveryClampSpeaks(Check):
 class SameInputSameDecision(Check):
     """Law 9: planned again from the same values, the same comes out, and the values are as they were."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         memory = FleetMemory()
         if before.fleet_memory is not None:
             memory = msgspec.json.decode(before.fleet_memory, type=FleetMemory)
@@ -339,7 +339,7 @@ class Notes(Check):
     def __init__(self) -> None:
         self.seen = Seen()
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         self.seen.starts += sum(1 for s in orders if s.verb == "start")
         self.seen.stops += sum(1 for s in orders if s.verb == "stop")
         self.seen.unknown += not isinstance(told.snapshot.sidekiq, Known)

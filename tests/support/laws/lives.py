@@ -17,7 +17,7 @@ from fleetd.core.model.commands import (
 from fleetd.core.model.decision import ClampCode, InstanceState, Step
 from fleetd.core.model.facts import Known
 from fleetd.core.model.heartbeats import Number
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 from tests.support.storm.storm import Before, Check, Storm
 
 #: `why` of drains that a roll began.
@@ -31,7 +31,7 @@ class NamedStates(Check):
         self.states: dict[Number, InstanceState] = {}
         self.at = -1e9
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         now = storm.world.now
         if told.instances is None:
             self.at = -1e9
@@ -63,7 +63,7 @@ class StartsNothingWhileHeld(Check):
         if isinstance(command, Resume | Restart) and self.seen:
             self.accepted = self.seen
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
         if storm.rig.host.readable:
             self.seen = world.code
@@ -72,7 +72,7 @@ class StartsNothingWhileHeld(Check):
             self.accepted = self.seen
         started = [s.number for s in orders if s.verb == "start"]
         upgrade = self.seen != self.accepted
-        roll = told.host.memory.roll
+        roll = told.host.memory.rollout
         if roll is not None and roll.ended == "given_up" and roll.code_before:
             return  # back to the code before: told.terms says so, and what it holds is checked below
         if upgrade:
@@ -86,7 +86,7 @@ class StartsNothingWhileHeld(Check):
 class HeldAsTold(Check):
     """Whatever is told to hold does hold: also after a restart that was given up."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         kinds = {h.kind for h in told.terms.holds}
         started = [s.number for s in orders if s.verb == "start"]
         if kinds:
@@ -96,7 +96,7 @@ class HeldAsTold(Check):
 class OneReplacedAtATime(Check):
     """Of what a roll replaces, one is on its way out at a time; and a roll begins only one spare."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         memory = told.host.memory
         rolled = [k for k, d in memory.drains.items() if d.why.startswith(ROLLED)]
         assert rolled == [k for k, d in memory.drains.items() if d.rolled]
@@ -106,7 +106,7 @@ class OneReplacedAtATime(Check):
 class OnlyDeafOnes(Check):
     """What is called undrainable heeds no signal. For storms in which nobody is deaf and nobody hangs."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         called = [c.sentence for c in told.host.clamps if c.code == ClampCode.UNDRAINABLE]
         assert not called, f"{called}, though all heed signals"
 
@@ -122,8 +122,8 @@ class RollKeepsCapacity(Check):
         self.since: float | None = None
         self.away: set[str] = set()
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
-        roll = told.host.memory.roll
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+        roll = told.host.memory.rollout
         serving = {p.name: _serving(storm, p.name) for p in storm.world.policy.profiles}
         if told.instances is None:
             return
@@ -131,7 +131,7 @@ class RollKeepsCapacity(Check):
             self.since = None
             return
         counts = {
-            name: planned.wanted_instances
+            name: planned.desired_instances
             for name, planned in told.fleet.plan.profiles[storm.world.policy.host].items()
         }
         if self.since != roll.since_seconds:
@@ -162,7 +162,7 @@ class PushedBackOnce(Check):
     def __init__(self) -> None:
         self.pushed_back = 0
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
         if world.pushed_back == self.pushed_back:
             return
@@ -185,7 +185,7 @@ class TriesAreBounded(Check):
         if isinstance(command, ReleaseInstance):
             self.failed.pop(int(command.number), None)
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         if told.instances is None:
             return
         world = storm.world
@@ -227,7 +227,7 @@ class OrdersExpire(Check):
             case PinInstance() | DrainInstance():
                 self.pins[str(command.number)] = now + command.for_seconds
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         now = storm.world.now
         assert told.terms.sets == {name: n for name, (n, until) in self.sets.items() if now < until}
         assert any(h.kind == "pause" for h in told.terms.holds) == (now < self.paused_until)

@@ -19,7 +19,7 @@ from fleetd.core.model.commands import (
 )
 from fleetd.core.model.facts import HostPressure
 from fleetd.core.model.policy import Policy
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 from fleetd.errors import OrderRefusedError
 from tests.support.storm.storm import Check, Storm
 from tests.support.world.world import MIB
@@ -59,7 +59,7 @@ class LifeStorm(Storm):
         self.killed = killed
         self.in_mid_tick = in_mid_tick
 
-    def tick(self) -> Told:
+    def tick(self) -> TickResult:
         if self.in_mid_tick and self.rig.ticks % 4 == 0:  # not again as it gives a lost order once more
             self.dies_after_steps = self.rig.ticks // 4 % 3
         told = super().tick()

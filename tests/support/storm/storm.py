@@ -18,7 +18,7 @@ from fleetd.core.model.commands import Command
 from fleetd.core.model.decision import Step
 from fleetd.core.model.heartbeats import Number
 from fleetd.core.model.policy import Policy
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 from tests.support.world.ports import Rig
 from tests.support.world.world import World
 
@@ -46,7 +46,7 @@ def storms(*kinds: Sequence[str], events: int = 20) -> st.SearchStrategy[list[tu
 
 
 def steady(examples: int) -> settings:
-    """The same examples on every machine, as many as a test run can afford."""
+    """The same examples on every machine, as many as a test run can admit."""
     phases = (Phase.explicit, Phase.generate, Phase.shrink)  # no Phase.explain: it takes minutes
     return settings(derandomize=True, max_examples=examples, deadline=None, database=None, phases=phases)
 
@@ -103,7 +103,7 @@ class Check:
     def on_order(self, storm: Storm, command: Command) -> None:
         """fleetd has accepted a person's order."""
 
-    def after_tick(self, storm: Storm, before: Before, told: Told, orders: list[Step]) -> None: ...
+    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None: ...
 
 
 class Storm:
@@ -124,7 +124,7 @@ class Storm:
                 self.tick()
             self.apply(event)
 
-    def tick(self) -> Told:
+    def tick(self) -> TickResult:
         before, ticker = Before.of(self.world, self.rig), self.rig.ticker
         self.rig.units.dies_after_steps = self.dies_after_steps
         told = self.rig.tick()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
-from fleetd.daemon.tick import Told
+from fleetd.daemon.tick import TickResult
 from tests.support.world.ports import BY_HAND, Rig, policy, strict
 from tests.support.world.world import World
 
@@ -24,7 +24,7 @@ def with_scheduler(
     )
 
 
-def steps(told: list[Told]) -> list[tuple[str, int | str]]:
+def steps(told: list[TickResult]) -> list[tuple[str, int | str]]:
     return [(s.verb, s.number) for t in told for s in t.host.steps]
 
 
@@ -99,12 +99,12 @@ def configured(rig: Rig, rules: Policy, *, rendered: bool = True) -> None:
         rig.world.rendered_policy = rules
 
 
-def states(told: Told) -> dict[int | str, str]:
+def states(told: TickResult) -> dict[int | str, str]:
     """The named state of each instance."""
     return {v.number: v.state.value for v in told.instances or ()}
 
 
-def said(told: Told) -> str:
+def said(told: TickResult) -> str:
     """All the reasons of a tick."""
     return "\n".join(c.sentence for c in (*told.fleet.clamps, *told.host.clamps))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.model.history import Batch, Recording, Spell
+from fleetd.core.model.history import Batch, Recording, TimeSpan
 from fleetd.errors import SourceUnavailableError
 
 
@@ -31,17 +31,19 @@ class FakeHistory:
         found = [s for b in self.batches for s in b.samples if s.at_seconds >= since_seconds]
         changes = [c for b in self.batches for c in b.policies]
         before = [c for c in changes if c.at_seconds <= since_seconds][-1:]
-        spells: list[Spell] = []
+        watched_spans: list[TimeSpan] = []
         for sample in found:
-            if spells and sample.at_seconds - spells[-1].to_seconds <= 90.0:
-                spells[-1] = Spell(from_seconds=spells[-1].from_seconds, to_seconds=sample.at_seconds)
+            if watched_spans and sample.at_seconds - watched_spans[-1].to_seconds <= 90.0:
+                watched_spans[-1] = TimeSpan(
+                    from_seconds=watched_spans[-1].from_seconds, to_seconds=sample.at_seconds
+                )
             else:
-                spells.append(Spell(from_seconds=sample.at_seconds, to_seconds=sample.at_seconds))
+                watched_spans.append(TimeSpan(from_seconds=sample.at_seconds, to_seconds=sample.at_seconds))
         return Recording(
             samples=tuple(found) if samples else (),
             entries=tuple(e for b in self.batches for e in b.entries if e.at_seconds >= since_seconds),
             policies=(*before, *(c for c in changes if c.at_seconds > since_seconds)),
-            spells=tuple(spells),
+            watched_spans=tuple(watched_spans),
             newest_seconds=max(
                 [s.at_seconds for b in self.batches for s in b.samples]
                 + [e.at_seconds for b in self.batches for e in b.entries],

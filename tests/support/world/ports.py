@@ -19,7 +19,7 @@ from fleetd.core.model.status import Status
 from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tell import status_of
-from fleetd.daemon.tick import Ticker, Told
+from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import MemoryStore
 from tests.support.world.pgbouncer import FakePgBouncer
@@ -199,7 +199,7 @@ class Rig:
 
     kill_fleetd = start_fleetd
 
-    def tick(self) -> Told:
+    def tick(self) -> TickResult:
         """One tick now; time does not move. Where fleetd dies in it, the first tick of the next process."""
         self.ticks += 1
         try:
@@ -211,7 +211,7 @@ class Rig:
         finally:
             self.units.dies_after_steps = None
 
-    def run(self, seconds: float) -> list[Told]:
+    def run(self, seconds: float) -> list[TickResult]:
         """Ticks as the daemon makes them, for so long."""
         every = self.world.policy.pace.tick_seconds
         told = []
@@ -221,7 +221,7 @@ class Rig:
             self.world.advance(every)
         return told
 
-    def status(self, told: Told) -> Status:
+    def status(self, told: TickResult) -> Status:
         return status_of(
             self.world.policy,
             told,

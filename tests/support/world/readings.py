@@ -36,7 +36,7 @@ def sidekiq_facts(world: World, *, check_writes: bool) -> SidekiqFacts:
         name: QueueFacts(
             name=name,
             length_jobs=len(queue),
-            oldest_age_seconds=world.now - queue[0].enqueued_at if queue else 0.0,
+            latency_seconds=world.now - queue[0].enqueued_at if queue else 0.0,
             busy_threads=busy[name],
         )
         for name, queue in world.queues.items()

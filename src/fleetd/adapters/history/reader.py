@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from fleetd.adapters.history.rows import TIME_SECONDS_MAX, Rows, is_time
 from fleetd.adapters.history.schema import APPLICATION_ID, SQLITE_ERRORS, VERSION, code_of
-from fleetd.core.model.history import PolicyChange, Recording, Sample, Spell
+from fleetd.core.model.history import PolicyChange, Recording, Sample, TimeSpan
 from fleetd.errors import SourceUnavailableError
 
 #: A write of fleetd's takes milliseconds; a person's transaction may take for ever.
@@ -86,13 +86,13 @@ class SqliteHistorySource:
             kept = rows.since("policies", "at, policy", since_seconds)
             policies = [change for row in kept if (change := rows.policy(row)) is not None]
             samples: list[Sample] = []
-            spells: list[Spell] = []
+            watched_spans: list[TimeSpan] = []
             columns = "begins, ends, samples" if with_samples else "begins, ends, NULL"
             for begins, ends, content in rows.since("readings", columns, since_seconds):
                 if not (is_time(begins) and is_time(ends)):
                     rows.unreadable += 1
                 elif ends >= since_seconds:
-                    _watched(spells, max(begins, since_seconds), ends)
+                    _watched(watched_spans, max(begins, since_seconds), ends)
                     for sample in rows.samples(content, since_seconds) if with_samples else ():
                         if _apart(samples, sample, apart_seconds):
                             samples.append(sample)
@@ -100,7 +100,7 @@ class SqliteHistorySource:
                 samples=tuple(samples),
                 entries=tuple(entries),
                 policies=_from_the_one_in_force(policies, since_seconds),
-                spells=tuple(spells),
+                watched_spans=tuple(watched_spans),
                 newest_seconds=_newest(connection),
                 unreadable_rows=rows.unreadable,
             )
@@ -126,13 +126,13 @@ class SqliteHistorySource:
             connection.close()
 
 
-def _watched(spells: list[Spell], begins: float, ends: float) -> None:
+def _watched(watched_spans: list[TimeSpan], begins: float, ends: float) -> None:
     """One more minute that was watched, with the spell before it where that has just ended."""
-    last = spells[-1] if spells else None
+    last = watched_spans[-1] if watched_spans else None
     if last is not None and abs(begins - last.to_seconds) <= GAP_SECONDS:
-        spells[-1] = Spell(from_seconds=last.from_seconds, to_seconds=max(ends, last.to_seconds))
+        watched_spans[-1] = TimeSpan(from_seconds=last.from_seconds, to_seconds=max(ends, last.to_seconds))
     else:
-        spells.append(Spell(from_seconds=begins, to_seconds=ends))
+        watched_spans.append(TimeSpan(from_seconds=begins, to_seconds=ends))
 
 
 def _from_the_one_in_force(changes: list[PolicyChange], since_seconds: float) -> tuple[PolicyChange, ...]:

@@ -79,7 +79,7 @@ _JOB = msgspec.json.Decoder(_Job)
 _INFO = msgspec.json.Decoder(_Info)
 
 
-def oldest_age_seconds(job: bytes, *, cut: bool, now_seconds: float) -> float:
+def job_age_seconds(job: bytes, *, cut: bool, now_seconds: float) -> float:
     """How long the job at the fetching end of a queue has waited; 0.0 when it says no time, as Sidekiq has it.
 
     `cut`: only the end of the job is there, from the first key on that is named like one of its times. It is the

@@ -25,7 +25,7 @@ from fleetd.adapters.sidekiq.formats import (
     age_seconds,
     count,
     heartbeat,
-    oldest_age_seconds,
+    job_age_seconds,
     text,
     work_entry,
 )
@@ -195,7 +195,7 @@ class Reading:
                 name: QueueFacts(
                     name=name,
                     length_jobs=length,
-                    oldest_age_seconds=age,
+                    latency_seconds=age,
                     busy_threads=self._busy[name],
                     young_threads=self._young[name],
                 )
@@ -229,7 +229,7 @@ class Reading:
         try:
             age = 0.0
             if job is not None:
-                age = oldest_age_seconds(job, cut=bool(cut), now_seconds=self._now_seconds)
+                age = job_age_seconds(job, cut=bool(cut), now_seconds=self._now_seconds)
             self._lengths[text(name)] = (length, age)
         except WireError as error:
             self.fault(f"{self._prefix}queue:{_shown(name)}", str(error))

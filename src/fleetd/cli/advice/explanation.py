@@ -20,7 +20,7 @@ CURES = {
         "declare what web and streaming may take at most, under [[connections.claims]]; fleetctl connections shows what"
         " is seen"
     ),
-    ClampCode.DATABASE_BOTTLENECK: (
+    ClampCode.DATABASE_SATURATED: (
         "look at Postgres and PgBouncer (slow queries, locks, disk, default_pool_size), not at workers; growth is tried"
         " again by itself"
     ),
@@ -95,8 +95,8 @@ def explain_status(status: Status, profile: str = "") -> Explanation:
     return Explanation(
         profiles={
             p.name: ProfileReasons(
-                raw=p.raw_instances,
-                granted=p.wanted_instances,
+                raw=p.needed_instances,
+                granted=p.admitted_instances,
                 running=p.running_instances,
                 clamps=tuple(reason_of(clamp) for clamp in p.clamps),
             )
@@ -112,8 +112,8 @@ def reason_of(clamp: Clamp) -> Reason:
     return Reason(
         code=clamp.code.value,
         sentence=clamp.sentence,
-        wanted=clamp.wanted_instances,
-        granted=clamp.granted_instances,
+        wanted=clamp.before_instances,
+        granted=clamp.after_instances,
         what_to_do=CURES.get(clamp.code, ""),
     )
 
@@ -146,7 +146,7 @@ def host_reasons(status: Status) -> list[tuple[Level, Reason]]:
             found.append((Level.UNKNOWN, reason_of(Clamp(code=code, sentence=sentence))))
     told = (
         (ClampCode.OTHERS_UNATTRIBUTABLE, status.connections.unattributable),
-        (ClampCode.DATABASE_BOTTLENECK, status.connections.bottleneck),
+        (ClampCode.DATABASE_SATURATED, status.connections.saturation),
     )
     said = [Clamp(code=code, sentence=sentence) for code, sentence in told if sentence]
     sentences = {reason.sentence for _, reason in found} | {clamp.sentence for clamp in said}
@@ -162,7 +162,7 @@ def clamp_level(clamp: Clamp) -> Level:
 
 def split_at_grant(profile: ProfileStatus) -> tuple[tuple[Clamp, ...], tuple[Clamp, ...]]:
     """The clamps before what was granted, and those that keep what runs from it."""
-    clamps, granted = profile.clamps, profile.wanted_instances
+    clamps, granted = profile.clamps, profile.admitted_instances
     at = len(clamps)
     while at > 0 and _is_after(clamps[at - 1], granted):
         at -= 1
@@ -172,5 +172,5 @@ def split_at_grant(profile: ProfileStatus) -> tuple[tuple[Clamp, ...], tuple[Cla
 def _is_after(clamp: Clamp, granted: int | None) -> bool:
     if clamp.code not in _AFTER_THE_GRANT:
         return False
-    wanted, got = clamp.wanted_instances, clamp.granted_instances
+    wanted, got = clamp.before_instances, clamp.after_instances
     return wanted is None or got is None or granted is None or got < wanted <= granted

@@ -146,7 +146,7 @@ def _queues(status: Status) -> list[Finding]:
 
 def _blocks(clamp: Clamp) -> bool:
     if clamp.code in ORDERED_CLAMPS:  # people may also order more than is needed
-        return (clamp.granted_instances or 0) < (clamp.wanted_instances or 0)
+        return (clamp.after_instances or 0) < (clamp.before_instances or 0)
     return clamp.code not in CALM_CLAMPS
 
 
@@ -155,7 +155,7 @@ _BLOCK_WORDS = {
     ClampCode.SET: "fleetctl set",
     ClampCode.UPGRADE: "the upgrade",
     ClampCode.OTHERS_UNATTRIBUTABLE: "connections that may be others'",
-    ClampCode.DATABASE_BOTTLENECK: "the database, which is the bottleneck",
+    ClampCode.DATABASE_SATURATED: "the database, which is the bottleneck",
 }
 
 
@@ -166,7 +166,7 @@ def _remedy(status: Status) -> str:
         words = sorted(_BLOCK_WORDS.get(code, code.value.replace("_", " ")) for code in blocks)
         return "; the fleet can't grow because of " + " and ".join(words)
     booting = sum(1 for instance in status.instances if instance.state == "starting")
-    coming = sum(max(0, (p.wanted_instances or 0) - (p.running_instances or 0)) for p in status.profiles)
+    coming = sum(max(0, (p.admitted_instances or 0) - (p.running_instances or 0)) for p in status.profiles)
     return f"; {times(booting + coming, 'more instance')} on the way" if booting + coming else ""
 
 
@@ -180,7 +180,7 @@ def _scheduler(status: Status) -> list[Finding]:
 
 
 def _roll(status: Status) -> list[Finding]:
-    roll = status.roll
+    roll = status.rollout
     if roll is None or roll.ended != "given_up":
         return []
     what = "The restart" if roll.cause == "restart" else "Replacing what is outdated"
@@ -228,7 +228,7 @@ _LOST_CONNECTIONS = {
 def connection_findings(status: Status) -> list[Finding]:
     """What can't be read, who refuses, what doesn't fit, what can't be told apart, where more would not help."""
     doubt = status.connections.unattributable if doubt_costs(status) else ""
-    told = (doubt, status.connections.bottleneck)
+    told = (doubt, status.connections.saturation)
     return [
         *_lost(status),
         *_refused(status),

@@ -111,7 +111,7 @@ def doubt_costs(status: Status) -> bool:
 
 def told_above(status: Status) -> frozenset[str]:
     """Sentences about the connections that stand among what is wrong: a clamp need not repeat them."""
-    return frozenset({status.connections.unattributable, status.connections.bottleneck} - {""})
+    return frozenset({status.connections.unattributable, status.connections.saturation} - {""})
 
 
 def used_connections(status: Status) -> int | None:

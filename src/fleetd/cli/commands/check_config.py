@@ -68,10 +68,10 @@ def _watched(settings: Settings) -> tuple[str, tuple[str, ...], ConfigError | No
 
     Mastodon's own settings are read by root alone: somebody else is told no more than that.
     """
-    from fleetd.app.endpoints import find_places
+    from fleetd.app.endpoints import find_endpoints
 
     try:
-        places = find_places(settings, {})
+        places = find_endpoints(settings, {})
     except ConfigError as error:
         if settings.env_file and not _readable(settings.env_file):
             look = f"not checked: {settings.env_file}, which you may not read: sudo fleetctl check-config checks it too"

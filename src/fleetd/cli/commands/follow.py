@@ -78,7 +78,7 @@ def follow_drain(reach: Reach, number: int) -> int:
 
 
 def _restart_in(status: Status) -> Progress | None:
-    roll = status.roll
+    roll = status.rollout
     if roll is None or (roll.ended and roll.cause != "restart"):
         return None
     said = sentence(roll.sentence)

@@ -55,10 +55,10 @@ def ladder_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines:
         sign(level, symbols), " ", (fit(profile.name, 24, symbols), "bold"), (f"  {ends}", QUIET)
     )
     before, after = split_at_grant(profile)
-    lines = [head, *_rung(profile.raw_instances, _need(status, profile), sheet)]
+    lines = [head, *_rung(profile.needed_instances, _need(status, profile), sheet)]
     for clamp in before:
         lines += _clamp_lines(status, clamp, sheet)
-    lines += _rung(profile.wanted_instances, Text("granted", "bold"), sheet)
+    lines += _rung(profile.admitted_instances, Text("granted", "bold"), sheet)
     for clamp in after:
         lines += _clamp_lines(status, clamp, sheet)
     return lines + _rung(profile.running_instances, _running(status, profile), sheet)
@@ -73,7 +73,7 @@ def _rung(number: int | None, text: Text, sheet: Sheet) -> Lines:
 
 def _need(status: Status, profile: ProfileStatus) -> Text:
     """What the queues ask for, and which of them are late."""
-    if profile.raw_instances is None:
+    if profile.needed_instances is None:
         return Text("needed: how long jobs wait is unknown")
     names = {name.split(",")[0] for name in profile.queues}
     late = [q for q in status.queues if q.name in names and queue_level(q) == Level.BAD]
@@ -103,8 +103,8 @@ def _clamp_lines(status: Status, clamp: Clamp, sheet: Sheet) -> Lines:
     """From what to what, by which code and why, and what to do about it."""
     symbols, level = sheet.symbols, clamp_level(clamp)
     moved = ""
-    if clamp.wanted_instances is not None and clamp.granted_instances is not None:
-        moved = f"{clamp.wanted_instances}{symbols.arrow}{clamp.granted_instances}"
+    if clamp.before_instances is not None and clamp.after_instances is not None:
+        moved = f"{clamp.before_instances}{symbols.arrow}{clamp.after_instances}"
     mark = (symbols.dot, QUIET) if level == Level.OK else sign(level, symbols)
     head = Text.assemble("  ", mark, " ", (right(moved, _NUMBER_CELLS, symbols), "bold"), "  ")
     below = told_above(status) | {hold.sentence for hold in status.holds}

@@ -12,7 +12,7 @@ from fleetd.cli.advice.verdict import Level
 from fleetd.cli.terminal.lines import Lines, hanging
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, Symbols, sign
-from fleetd.core.model.history import Entry, Recording, Spell
+from fleetd.core.model.history import Entry, Recording, TimeSpan
 from fleetd.words.figures import capitalised, duration, numbers, sentence, times
 
 #: Repeats are looked for so many lines back, and within this time after the last one.
@@ -131,15 +131,17 @@ def _key(entry: Entry) -> tuple[str, bool, str]:
     return entry.kind, entry.warning, said
 
 
-def gaps_of(recording: Recording, since: float, now: float) -> list[Spell]:
+def gaps_of(recording: Recording, since: float, now: float) -> list[TimeSpan]:
     """Times of which nothing was recorded, the one before now among them. Of the time before all records: none."""
     # What was written while the clock was ahead hides nothing of the time before.
-    spells = sorted((s for s in recording.spells if s.from_seconds <= now), key=lambda s: s.from_seconds)
-    ends = [spell.to_seconds for spell in spells] or (
+    watched_spans = sorted(
+        (s for s in recording.watched_spans if s.from_seconds <= now), key=lambda s: s.from_seconds
+    )
+    ends = [spell.to_seconds for spell in watched_spans] or (
         [max(since, recording.newest_seconds)] if recording.newest_seconds is not None else []
     )
-    begins = [spell.from_seconds for spell in spells[1:]] + [now] if ends else []
-    found = [Spell(from_seconds=a, to_seconds=b) for a, b in zip(ends, begins, strict=True)]
+    begins = [spell.from_seconds for spell in watched_spans[1:]] + [now] if ends else []
+    found = [TimeSpan(from_seconds=a, to_seconds=b) for a, b in zip(ends, begins, strict=True)]
     return [
         gap
         for gap in found
@@ -166,7 +168,7 @@ def _entry(line: Line, width: int, symbols: Symbols) -> Lines:
     return hanging(head, body, width, lines_max=LINES_OF_A_SENTENCE, symbols=symbols)
 
 
-def _gap(gap: Spell, now: float, width: int, symbols: Symbols) -> Lines:
+def _gap(gap: TimeSpan, now: float, width: int, symbols: Symbols) -> Lines:
     head = Text.assemble(
         f"{_local(gap.from_seconds):%H:%M:%S}  ", (symbols.signs[Level.UNKNOWN] + " ", "bold")
     )
@@ -177,7 +179,7 @@ def _gap(gap: Spell, now: float, width: int, symbols: Symbols) -> Lines:
 
 
 def _nothing(recording: Recording, since: float, now: float, width: int, symbols: Symbols) -> Lines:
-    if recording.spells:
+    if recording.watched_spans:
         said = f"nothing happened in the last {duration(now - since)}: fleetd watched, and had nothing to do or to say."
     elif recording.newest_seconds is not None:
         last = _local(recording.newest_seconds)

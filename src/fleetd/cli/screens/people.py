@@ -8,13 +8,13 @@ from fleetd.cli.advice.verdict import Level
 from fleetd.cli.screens.sheet import Sheet
 from fleetd.cli.terminal.lines import Lines, fit, hanging, left
 from fleetd.cli.terminal.symbols import QUIET, STYLES, bar, sign
-from fleetd.core.model.status import OverrideStatus, RollStatus, Status
+from fleetd.core.model.status import OverrideStatus, RolloutStatus, Status
 from fleetd.words.figures import duration, sentence
 
 
 def people_lines(status: Status, sheet: Sheet) -> Lines:
     """The roll first, for it moves; then each order with the time it has left. A pause stands at the top."""
-    roll = status.roll
+    roll = status.rollout
     told = roll is None or (roll.ended == "given_up" and not sheet.blank_lines)  # why is among what is wrong
     lines = [] if roll is None or told else roll_lines(roll, sheet)
     told_above = {"pause"} if any(hold.kind == "pause" for hold in status.holds) else set()
@@ -25,7 +25,7 @@ def people_lines(status: Status, sheet: Sheet) -> Lines:
     return lines + _orders_in_a_row([o for o in orders if o.kind != "pin" or o.what not in noted], sheet)
 
 
-def roll_lines(roll: RollStatus, sheet: Sheet) -> Lines:
+def roll_lines(roll: RolloutStatus, sheet: Sheet) -> Lines:
     """How far it is and what it waits for; for an hour, how it ended."""
     label = sheet.label("Restart" if roll.cause == "restart" else "Replacing")
     far = f"{roll.done_instances} of {roll.total_instances}"

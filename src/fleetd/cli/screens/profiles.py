@@ -19,7 +19,7 @@ def profile_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines
     instances = [instance for instance in status.instances if instance.profile == profile.name]
     symbols = sheet.symbols
     level = profile_level(profile)
-    running = f"{_or_unknown(profile.running_instances)} of {_or_unknown(profile.wanted_instances)} running"
+    running = f"{_or_unknown(profile.running_instances)} of {_or_unknown(profile.admitted_instances)} running"
     line = Text.assemble(sign(level, symbols), " ", (fit(profile.name, 24, symbols), "bold"), "  ")
     line.append(running, f"bold {STYLES[level]}" if level > Level.OK else "")
     for fact, plain in _profile_facts(profile, instances):
@@ -40,10 +40,10 @@ def profile_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines
 def _profile_facts(profile: ProfileStatus, instances: list[InstanceStatus]) -> list[tuple[str, bool]]:
     """What else there is to a profile, what matters most first, each with whether it deserves attention."""
     facts = []
-    if profile.raw_instances is None:
+    if profile.needed_instances is None:
         facts.append(("need unknown", True))
-    elif profile.raw_instances != profile.wanted_instances:
-        facts.append((f"{profile.raw_instances} needed", True))
+    elif profile.needed_instances != profile.admitted_instances:
+        facts.append((f"{profile.needed_instances} needed", True))
     if profile.serving_instances != profile.running_instances:
         facts.append((f"{profile.serving_instances} serving", True))
     leaving = sum(1 for i in instances if i.state in ("quieting", "draining", "undrainable", "stopping"))
@@ -57,13 +57,17 @@ def _profile_facts(profile: ProfileStatus, instances: list[InstanceStatus]) -> l
 
 
 def profile_level(profile: ProfileStatus) -> Level:
-    if profile.running_instances is None or profile.wanted_instances is None or profile.raw_instances is None:
+    if (
+        profile.running_instances is None
+        or profile.admitted_instances is None
+        or profile.needed_instances is None
+    ):
         return Level.UNKNOWN
     if profile.running_instances < profile.min_instances:
         return Level.WARN
     if any(clamp.code not in CALM_CLAMPS for clamp in profile.clamps):
         return Level.WARN
-    return Level.OK if profile.running_instances == profile.wanted_instances else Level.MOVING
+    return Level.OK if profile.running_instances == profile.admitted_instances else Level.MOVING
 
 
 def clamp_lines(clamp: Clamp, sheet: Sheet, *, said_above: bool = False) -> Lines:
@@ -76,8 +80,8 @@ def clamp_lines(clamp: Clamp, sheet: Sheet, *, said_above: bool = False) -> Line
         level = Level.UNKNOWN if clamp.code.value.endswith("unknown") else Level.WARN
         head.append_text(Text.assemble(sign(level, sheet.symbols), " "))
     moved = ""
-    if clamp.wanted_instances is not None and clamp.granted_instances is not None:
-        moved = f"{clamp.wanted_instances}{sheet.symbols.arrow}{clamp.granted_instances} "
+    if clamp.before_instances is not None and clamp.after_instances is not None:
+        moved = f"{clamp.before_instances}{sheet.symbols.arrow}{clamp.after_instances} "
     said = "" if said_above else sentence(clamp.sentence)
     body = Text.assemble((f"{moved}{clamp.code.value.replace('_', ' ')}{': ' if said else ''}", "bold"), said)
     if calm:

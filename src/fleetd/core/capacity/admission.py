@@ -17,17 +17,17 @@ from msgspec import structs
 
 from fleetd.core.capacity.budget import NAMES, ConnectionBudget, SourceBudget, memory_room_bytes
 from fleetd.core.capacity.claims import Claims
-from fleetd.core.capacity.saturation import Bottleneck
+from fleetd.core.capacity.saturation import Saturation
 from fleetd.core.demand.desired import running
 from fleetd.core.demand.needed import Demand, home
-from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.constraints import HostConstraints
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model.decision import ClampCode, Clamps, InstanceState
 from fleetd.core.model.facts import Known, Snapshot, Value
 from fleetd.core.model.policy import Policy, Profile
 
 
-class Granted(Value, frozen=True, kw_only=True):
+class Admitted(Value, frozen=True, kw_only=True):
     """Counts, the profile that gets a spare for start-before-stop ("": none), and who starved."""
 
     counts: dict[str, int]
@@ -36,18 +36,18 @@ class Granted(Value, frozen=True, kw_only=True):
     stepped_back: bool = False  # one was let go because the database is the bottleneck
 
 
-def afford(
+def admit(
     policy: Policy,
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...],
     wanted: dict[str, int],
     demanded: Demand | None,
-    means: Means,
+    means: Limits,
     scarcity: ScarcityMemory,
     clamps: Clamps,
-) -> Granted:
+) -> Admitted:
     """One instance at a time, first every profile's min, then by importance, while there is room; the spare last."""
-    terms, bottleneck = means.terms, means.bottleneck
+    terms, saturation = means.terms, means.saturation
     current = running(policy, instances, terms)
     granted = {name: min(current[name], goal) for name, goal in wanted.items()}
     room = Room(policy, snapshot, instances, means)
@@ -64,9 +64,9 @@ def afford(
         if terms.shed:
             sentence = f"{terms.shed}, and that for a minute and more: the least important goes"
             _let_one_go(policy, granted, current, ClampCode.HOST_PRESSURE, sentence, clamps)
-        if bottleneck.step_back:
-            sentence = f"{bottleneck.sentence}: the least important goes"
-            code = ClampCode.DATABASE_BOTTLENECK
+        if saturation.step_back:
+            sentence = f"{saturation.sentence}: the least important goes"
+            code = ClampCode.DATABASE_SATURATED
             stepped_back = _let_one_go(policy, granted, current, code, sentence, clamps)
         if may_yield(scarcity, snapshot.now_seconds):
             scarcity = _yield_one(policy, snapshot.now_seconds, scarcity, granted, current, terms, clamps)
@@ -76,7 +76,7 @@ def afford(
     else:
         carried = room.carries_spare(spare, clamps)
     name = spare.name if carried and spare is not None else ""
-    return Granted(counts=granted, spare=name, scarcity=scarcity, stepped_back=stepped_back)
+    return Admitted(counts=granted, spare=name, scarcity=scarcity, stepped_back=stepped_back)
 
 
 def _grow(
@@ -86,7 +86,7 @@ def _grow(
     granted: dict[str, int],
     demanded: Demand | None,
     room: Room,
-    terms: HostTerms,
+    terms: HostConstraints,
     clamps: Clamps,
 ) -> str:
     """Every profile's min, then the rest by importance; the most important that starves ("": none)."""
@@ -129,7 +129,7 @@ def _yield_one(
     scarcity: ScarcityMemory,
     granted: dict[str, int],
     current: dict[str, int],
-    terms: HostTerms,
+    terms: HostConstraints,
     clamps: Clamps,
 ) -> ScarcityMemory:
     starving = policy.profile(scarcity.profile)
@@ -166,7 +166,7 @@ def _let_one_go(
 
 def _give_way(
     policy: Policy,
-    means: Means,
+    means: Limits,
     instances: tuple[InstanceView, ...],
     current: dict[str, int],
     granted: dict[str, int],
@@ -249,13 +249,13 @@ GROWN_SECONDS = 600.0
 Refusal = tuple[ClampCode, str]
 
 
-class Means(Value, frozen=True, kw_only=True):
+class Limits(Value, frozen=True, kw_only=True):
     """What there is to give, and on what terms."""
 
     budget: ConnectionBudget
     claims: Claims
-    terms: HostTerms
-    bottleneck: Bottleneck
+    terms: HostConstraints
+    saturation: Saturation
 
 
 class Room:
@@ -266,15 +266,15 @@ class Room:
         policy: Policy,
         snapshot: Snapshot,
         instances: tuple[InstanceView, ...],
-        means: Means,
+        means: Limits,
     ) -> None:
         self.budget = means.budget
         self.terms = means.terms
-        self.bottleneck = means.bottleneck
+        self.saturation = means.saturation
         self.claimed = means.claims.total_connections
-        self.pool_connections = means.bottleneck.pool_room_connections
-        self.pool_trial = means.bottleneck.pool_trial
-        self.trial = means.bottleneck.trial
+        self.pool_connections = means.saturation.pool_room_connections
+        self.pool_trial = means.saturation.pool_trial
+        self.trial = means.saturation.trial
         self.grown_bytes = {
             p.name: means.terms.grown_bytes.get(p.name, policy.memory.instance_bytes) for p in policy.profiles
         }
@@ -288,7 +288,7 @@ class Room:
         to_come = [
             max(0, self.grown_bytes[v.profile] - (v.resident_bytes or 0))
             for v in instances
-            if v.profile and v.counts
+            if v.profile and v.is_capacity
             if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
         ]
         return memory_room_bytes(policy, snapshot.machine.value, to_come)
@@ -314,7 +314,7 @@ class Room:
         if self.bytes is not None:
             self.bytes -= self.grown_bytes[profile.name]
         if self.pool_connections is not None:
-            self.pool_connections -= profile.threads * self.bottleneck.servers_per_thread
+            self.pool_connections -= profile.threads * self.saturation.servers_per_thread
             self.pool_trial = False
 
     def take_back(self, profile: Profile, have: int) -> bool:
@@ -350,18 +350,18 @@ class Room:
             return ClampCode.MEMORY, "no memory left for one more instance"
         if self.terms.refusal is not None:
             return self.terms.refusal
-        if self.bottleneck.sentence:
-            return ClampCode.DATABASE_BOTTLENECK, self.bottleneck.sentence
-        if self.bottleneck.careful and not self.trial:
-            return ClampCode.DATABASE_BOTTLENECK, self.bottleneck.careful
+        if self.saturation.sentence:
+            return ClampCode.DATABASE_SATURATED, self.saturation.sentence
+        if self.saturation.careful and not self.trial:
+            return ClampCode.DATABASE_SATURATED, self.saturation.careful
         if self.pool_connections is not None:
-            needed = profile.threads * self.bottleneck.servers_per_thread
+            needed = profile.threads * self.saturation.servers_per_thread
             if self.pool_connections < (needed / 2.0 if self.pool_trial else needed):
                 sentence = (
-                    f"PgBouncer's pool of {self.bottleneck.pool_size_connections} is nearly at work: one more would "
+                    f"PgBouncer's pool of {self.saturation.pool_size_connections} is nearly at work: one more would "
                     f"need about {needed:.0f} of it, {max(0.0, self.pool_connections):.0f} are left"
                 )
-                return ClampCode.DATABASE_BOTTLENECK, sentence
+                return ClampCode.DATABASE_SATURATED, sentence
         return None
 
     def _unknown_sentence(self) -> str:

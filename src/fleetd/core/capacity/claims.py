@@ -38,7 +38,7 @@ class Claims(Value, frozen=True, kw_only=True):
 
     def staying_connections(self, policy: Policy, instances: tuple[InstanceView, ...]) -> int:
         """Without those of this host's instances that are on their way out or gone."""
-        staying = {v.number for v in instances if v.counts}
+        staying = {v.number for v in instances if v.is_capacity}
         numbers = (n for profile in policy.profiles for n in profile.numbers)
         leaving = {application_name(n, policy.host) for n in numbers if n not in staying}
         return sum(n for name, n in self.connections.items() if name not in leaving)

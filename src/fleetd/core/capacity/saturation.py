@@ -210,7 +210,7 @@ READING_GAP_SECONDS_MAX = 60.0
 STALLS = "wait for locks or I/O"
 
 
-class BottleneckMemory(Value, frozen=True, kw_only=True):
+class SaturationMemory(Value, frozen=True, kw_only=True):
     """What is remembered between ticks."""
 
     at_seconds: float | None = None
@@ -227,7 +227,7 @@ class BottleneckMemory(Value, frozen=True, kw_only=True):
     throughput: ThroughputMemory = ThroughputMemory()
 
 
-class Bottleneck(Value, frozen=True, kw_only=True):
+class Saturation(Value, frozen=True, kw_only=True):
     """What this tick is told: why growth is held ("": it is not), and what is left of PgBouncer's pool."""
 
     sentence: str = ""
@@ -242,9 +242,9 @@ class Bottleneck(Value, frozen=True, kw_only=True):
     pool_trial: bool = False  # none is coming: one more may be tried where half of what it needs is free
 
 
-def remember_bottleneck(
-    memory: BottleneckMemory, snapshot: Snapshot, instances: tuple[InstanceView, ...] | None
-) -> BottleneckMemory:
+def remember_saturation(
+    memory: SaturationMemory, snapshot: Snapshot, instances: tuple[InstanceView, ...] | None
+) -> SaturationMemory:
     """Fold in one snapshot. What can't be read leaves its part as it was: no sign is no proof of calm."""
     now = snapshot.now_seconds
     memory = _means(memory, snapshot)
@@ -274,7 +274,7 @@ def _readable(snapshot: Snapshot) -> bool:
     return isinstance(snapshot.pgbouncer, Known) or isinstance(snapshot.database, Known)
 
 
-def _means(memory: BottleneckMemory, snapshot: Snapshot) -> BottleneckMemory:
+def _means(memory: SaturationMemory, snapshot: Snapshot) -> SaturationMemory:
     pool = _pool(snapshot)
     if pool is None or not isinstance(snapshot.sidekiq, Known):
         return memory
@@ -298,7 +298,7 @@ def _pool(snapshot: Snapshot) -> PoolFacts | None:
     return bouncer.value.mastodon_pool if isinstance(bouncer, Known) else None
 
 
-def sign(snapshot: Snapshot, memory: BottleneckMemory) -> str:
+def sign(snapshot: Snapshot, memory: SaturationMemory) -> str:
     """What is waited for, as a sentence; "": no sign."""
     bouncer, database = snapshot.pgbouncer, snapshot.database
     return (
@@ -331,7 +331,7 @@ def _stalled(facts: DatabaseFacts, share: float) -> str:
     return f"{stalled} of {active} queries in Postgres {STALLS}"
 
 
-def _no_gain(snapshot: Snapshot, memory: BottleneckMemory) -> str:
+def _no_gain(snapshot: Snapshot, memory: SaturationMemory) -> str:
     throughput = memory.throughput
     if throughput.efficient or not isinstance(snapshot.sidekiq, Known):
         return ""
@@ -359,9 +359,9 @@ def _strained(snapshot: Snapshot) -> str:
     return _stalled(snapshot.database.value, STRAINED_SHARE) if isinstance(snapshot.database, Known) else ""
 
 
-def bottleneck_of(
-    memory: BottleneckMemory, snapshot: Snapshot, instances: tuple[InstanceView, ...]
-) -> Bottleneck:
+def saturation_of(
+    memory: SaturationMemory, snapshot: Snapshot, instances: tuple[InstanceView, ...]
+) -> Saturation:
     """The terms of this tick; `memory` has already seen it."""
     now = snapshot.now_seconds
     found, since = sign(snapshot, memory), memory.waits_since_seconds
@@ -376,7 +376,7 @@ def bottleneck_of(
     due = bool(found) and not going and _step_is_due(memory, found, at_once, lasts, now)
     pool = _pool(snapshot)
     per_thread = _servers_per_thread(memory)
-    coming = sum(v.threads for v in instances if v.profile and v.counts and not v.serves)
+    coming = sum(v.threads for v in instances if v.profile and v.is_capacity and not v.serves)
     why = _strained(snapshot) or (
         "the database was the bottleneck" if memory.stepped_seconds is not None else ""
     )
@@ -391,7 +391,7 @@ def bottleneck_of(
         at_work = max(float(pool.active_servers), memory.active_servers_mean or 0.0)
         room = POOL_FULL_SHARE * pool.size_connections - at_work - coming * per_thread
         trial = coming == 0
-    return Bottleneck(
+    return Saturation(
         sentence=sentence,
         step_back=due or going > 0,
         going_instances=_step(snapshot, memory) - 1 if due else max(0, going - 1),
@@ -406,7 +406,7 @@ def bottleneck_of(
     )
 
 
-def _step_is_due(memory: BottleneckMemory, found: str, at_once: bool, lasts: float, now: float) -> bool:
+def _step_is_due(memory: SaturationMemory, found: str, at_once: bool, lasts: float, now: float) -> bool:
     """Whether the sign has lasted long enough, and the step before it is long enough ago."""
     grew = memory.grew_seconds is not None and 0.0 <= now - memory.grew_seconds < GREW_SECONDS
     patience = STEP_BACK_AFTER_GROWTH_SECONDS if grew and at_once else STEP_BACK_SECONDS
@@ -415,7 +415,7 @@ def _step_is_due(memory: BottleneckMemory, found: str, at_once: bool, lasts: flo
     return lasts >= patience and (stepped is None or now - stepped >= 2.0 * patience or now < stepped)
 
 
-def _step(snapshot: Snapshot, memory: BottleneckMemory) -> int:
+def _step(snapshot: Snapshot, memory: SaturationMemory) -> int:
     """How many go one after the other: one, or of far too many in a strained database a quarter of all."""
     if not isinstance(snapshot.sidekiq, Known) or not _strained(snapshot) or not memory.throughput.flat_out:
         return 1
@@ -423,26 +423,26 @@ def _step(snapshot: Snapshot, memory: BottleneckMemory) -> int:
     return max(1, min(too_many, int((memory.instances or 0) * STEP_BACK_SHARE_MAX)))
 
 
-def _missed(memory: BottleneckMemory, instances: tuple[InstanceView, ...]) -> bool:
+def _missed(memory: SaturationMemory, instances: tuple[InstanceView, ...]) -> bool:
     """Whether the last step back was one too many, and nothing has come in its place yet."""
-    there = sum(1 for v in instances if v.profile and v.counts)
+    there = sum(1 for v in instances if v.profile and v.is_capacity)
     return memory.throughput.costly and there < memory.stepped_from_instances
 
 
-def _servers_per_thread(memory: BottleneckMemory) -> float:
+def _servers_per_thread(memory: SaturationMemory) -> float:
     """Server connections at work for each busy thread; web's are in it too, which is the careful side."""
     at_work, busy = memory.active_servers_mean or 0.0, memory.busy_threads_mean
     return min(1.0, max(SERVERS_PER_THREAD_MIN, (at_work + 1.0) / (busy + 1.0)))
 
 
-def stepped_back(memory: BottleneckMemory, told: Bottleneck, now_seconds: float) -> BottleneckMemory:
+def stepped_back(memory: SaturationMemory, told: Saturation, now_seconds: float) -> SaturationMemory:
     """One was let go as told: growth waits, twice as long each time."""
     left = told.going_instances
     if memory.going_instances > left:  # it belongs to the step before
         return structs.replace(memory, going_instances=left)
     first = memory.stepped_seconds is None
     seconds = HOLD_SECONDS if first else memory.hold_seconds
-    going_on = not first and now_seconds < memory.hold_until_seconds  # the same bottleneck, still
+    going_on = not first and now_seconds < memory.hold_until_seconds  # the same saturation, still
     return structs.replace(
         memory,
         stepped_seconds=now_seconds,

@@ -60,7 +60,7 @@ def capacity_of(
 ) -> Capacity:
     """What runs of a profile."""
     boot = boot_seconds.get(profile.name, BOOT_SECONDS)
-    ours = [v for v in instances if v.profile == profile.name and v.counts]
+    ours = [v for v in instances if v.profile == profile.name and v.is_capacity]
     return Capacity(
         serving_threads=float(sum(v.threads for v in ours if v.serves)),
         coming=tuple(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 
 from fleetd.core.demand.needed import Demand
-from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.constraints import HostConstraints
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model.decision import ClampCode, Clamps
 from fleetd.core.model.facts import Value
@@ -26,9 +26,9 @@ GAP_TICKS = 6
 SETTLES_HOLDS = 2.0
 
 
-def running(policy: Policy, instances: tuple[InstanceView, ...], terms: HostTerms) -> dict[str, int]:
+def running(policy: Policy, instances: tuple[InstanceView, ...], terms: HostConstraints) -> dict[str, int]:
     """Instances of each profile that are capacity, now or soon; a spare and the one it replaces are one."""
-    counting = [v.profile for v in instances if v.counts]
+    counting = [v.profile for v in instances if v.is_capacity]
     return {p.name: max(0, counting.count(p.name) - (terms.doubled == p.name)) for p in policy.profiles}
 
 
@@ -36,22 +36,22 @@ def want(
     policy: Policy,
     instances: tuple[InstanceView, ...],
     demanded: Demand | None,
-    windows: dict[str, Window],
+    windows: dict[str, HoldWindow],
     now_seconds: float,
-    terms: HostTerms,
+    terms: HostConstraints,
     clamps: Clamps,
-) -> tuple[dict[str, int], dict[str, Window]]:
+) -> tuple[dict[str, int], dict[str, HoldWindow]]:
     """Wanted counts and the new windows. `demanded` None: the latency is unknown.
 
     Then no window is handed back: it begins anew, so nothing goes down right after an outage.
     """
     current = running(policy, instances, terms)
     wanted: dict[str, int] = {}
-    new_windows: dict[str, Window] = {}
+    new_windows: dict[str, HoldWindow] = {}
     for profile in policy.profiles:
         have, name = current[profile.name], profile.name
         if terms.held is not None:
-            raw = demanded.raw_instances[name] if demanded else have
+            raw = demanded.needed_instances[name] if demanded else have
             clamps.say(terms.held.code, terms.held.sentence, name, wanted=raw, granted=have)
             wanted[name] = have
         elif name in terms.sets:
@@ -70,7 +70,7 @@ def want(
 
 def _as_set(profile: Profile, demanded: Demand | None, have: int, set_to: int, clamps: Clamps) -> int:
     """A person's count; but while Redis is unknown nothing stops, because a drain could not be watched."""
-    raw = demanded.raw_instances[profile.name] if demanded else have
+    raw = demanded.needed_instances[profile.name] if demanded else have
     clamps.say(ClampCode.SET, f"set to {set_to} by fleetctl", profile.name, wanted=raw, granted=set_to)
     if demanded is None and set_to < have:
         sentence = "queue latency is unknown: nothing stops"
@@ -85,15 +85,15 @@ def _by_demand(
     instances: tuple[InstanceView, ...],
     demanded: Demand,
     have: int,
-    before: Window | None,
+    before: HoldWindow | None,
     now_seconds: float,
     clamps: Clamps,
-) -> tuple[int, Window]:
+) -> tuple[int, HoldWindow]:
     pace = policy.pace
     asked = _in_tolerance(pace, profile, demanded, have, clamps)
     asked = _at_least_min(profile, asked, clamps)
     own = [v for v in instances if v.profile == profile.name]
-    mute = [f"@{v.number}" for v in own if v.mute]
+    mute = [f"@{v.number}" for v in own if v.lacks_heartbeat]
     asked = _readable(profile, asked, demanded, mute, have, clamps)
     asked = _understood(profile, asked, demanded, have, clamps)
     asked = _in_time(profile, asked, demanded, have, clamps)
@@ -107,7 +107,7 @@ def _by_demand(
 
 def _in_tolerance(pace: PacePolicy, profile: Profile, demanded: Demand, have: int, clamps: Clamps) -> int:
     """Within the band around the present size nothing moves."""
-    raw = demanded.raw_instances[profile.name]
+    raw = demanded.needed_instances[profile.name]
     load = demanded.profile_threads[profile.name] / (profile.threads * pace.utilisation)
     if raw > have and load <= have * (1 + pace.tolerance):
         sentence = f"no more than {pace.tolerance:.0%} above what runs"
@@ -169,7 +169,7 @@ def _within_hold_window(
     profile: Profile,
     wanted: int,
     have: int,
-    window: Window,
+    window: HoldWindow,
     now_seconds: float,
     clamps: Clamps,
 ) -> int:
@@ -231,7 +231,7 @@ def _at_most_max(profile: Profile, wanted: int, clamps: Clamps) -> int:
 WINDOW_ENTRIES_MAX = 64
 
 
-class Window(Value, frozen=True, kw_only=True):
+class HoldWindow(Value, frozen=True, kw_only=True):
     """Falling wants with the time each was last seen, newest last, and since when the window watches."""
 
     since_seconds: float
@@ -253,18 +253,18 @@ class Window(Value, frozen=True, kw_only=True):
 
 
 def keep_highest(
-    window: Window | None, want: int, now_seconds: float, window_seconds: float, gap_seconds_max: float
-) -> Window:
+    window: HoldWindow | None, want: int, now_seconds: float, window_seconds: float, gap_seconds_max: float
+) -> HoldWindow:
     """Add one want; forget those older than the window or no higher than it.
 
     After a gap (a freeze of the host, an outage) or a step back of the clock the window begins anew: what was wanted
     meanwhile is unknown, and unknown is not low (law 3).
     """
     if window is None or not 0.0 <= now_seconds - window.entries[-1][0] <= gap_seconds_max:
-        return Window(since_seconds=now_seconds, entries=((now_seconds, want),))
+        return HoldWindow(since_seconds=now_seconds, entries=((now_seconds, want),))
     kept = [e for e in window.entries if now_seconds - e[0] < window_seconds and e[1] > want]
     kept = kept[: WINDOW_ENTRIES_MAX - 1]  # the highest stay
-    return Window(
+    return HoldWindow(
         since_seconds=window.since_seconds,
         entries=(*kept, (now_seconds, want)),
         grew_seconds=window.grew_seconds,

@@ -51,7 +51,7 @@ class Demand(Value, frozen=True, kw_only=True):
     need_threads: dict[str, float]
     profile_threads: dict[str, float]  # with what overflows into it from others
     steady_threads: dict[str, float] = {}  # the same by the slower mean
-    raw_instances: dict[str, int]
+    needed_instances: dict[str, int]
     unread_queues: frozenset[str] = frozenset()  # keys that could not be understood this time
     late_queues: frozenset[str] = frozenset()  # whose oldest job has waited longer than its target
     complete: bool = True  # False: a process's heartbeat could not be understood, so its work is unknown
@@ -139,7 +139,7 @@ def demand(
         need_threads=need,
         profile_threads=threads,
         steady_threads=_profile_threads(policy, sidekiq, steady),
-        raw_instances={
+        needed_instances={
             p.name: math.ceil(threads[p.name] / (p.threads * policy.pace.utilisation) - 1e-9)
             for p in policy.profiles
         },
@@ -148,7 +148,7 @@ def demand(
             queue
             for queue in need
             if queue in sidekiq.queues
-            and sidekiq.queues[queue].oldest_age_seconds > policy.target_seconds(queue)
+            and sidekiq.queues[queue].latency_seconds > policy.target_seconds(queue)
         ),
         complete=sidekiq.processes_complete,
     )
@@ -180,7 +180,7 @@ def at_home(policy: Policy, profile: Profile, sidekiq: SidekiqFacts, memory: Dem
 
 def _waiting(policy: Policy, name: str, facts: QueueFacts | None, memory: DemandMemory) -> Waiting:
     target, service = policy.target_seconds(name), memory.service.service_seconds(name)
-    age, jobs = (facts.oldest_age_seconds, facts.length_jobs) if facts is not None else (0.0, 0)
+    age, jobs = (facts.latency_seconds, facts.length_jobs) if facts is not None else (0.0, 0)
     # What is late all the same has shown that its jobs take longer than was thought.
     doubt = min(DOUBT_MAX, max(1.0, age / target))
     return Waiting(
@@ -197,7 +197,7 @@ def _backlog_threads(policy: Policy, queue: str, facts: QueueFacts | None, memor
     """Threads that clear what waits before it is late."""
     if facts is None:
         return 0.0
-    target, age = policy.target_seconds(queue), facts.oldest_age_seconds
+    target, age = policy.target_seconds(queue), facts.latency_seconds
     catch_up = max(CATCH_UP_SECONDS, target - BOOT_SECONDS - age)
     # What is late all the same has shown that its jobs take longer than was thought.
     doubt = min(DOUBT_MAX, max(1.0, age / target))

@@ -9,7 +9,7 @@ import math
 
 from fleetd.core.demand.backlog import capacity_of, hardest
 from fleetd.core.demand.needed import Demand, DemandMemory, at_home, overflows_of
-from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.constraints import HostConstraints
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model.decision import Clamp, ClampCode, Clamps, ProfilePlan
 from fleetd.core.model.facts import Known, Reading, SidekiqFacts
@@ -31,7 +31,7 @@ def reasons(
     counts: dict[str, ProfilePlan],
     demanded: Demand | None,
     memory: DemandMemory,
-    terms: HostTerms,
+    terms: HostConstraints,
     clamps: Clamps,
 ) -> dict[str, str]:
     """By profile, where as many are not wanted as run. `memory`: with this reading folded in."""
@@ -50,12 +50,10 @@ def reasons(
 
 def want_sentence(planned: ProfilePlan, have: int, need: str, clamps: list[Clamp]) -> str:
     """`12 wanted, 3 run: push has 5,000 jobs waiting, …; that needs 14, but max is 12`. `clamps`: of this profile."""
-    raw, granted = planned.raw_instances, planned.instances
+    raw, granted = planned.needed_instances, planned.instances
     head = f"{granted} wanted, {have} run"
-    moved = [
-        c for c in clamps if c.granted_instances is not None and c.granted_instances != c.wanted_instances
-    ]
-    last = next((c for c in reversed(moved) if c.granted_instances == granted), moved[-1] if moved else None)
+    moved = [c for c in clamps if c.after_instances is not None and c.after_instances != c.before_instances]
+    last = next((c for c in reversed(moved) if c.after_instances == granted), moved[-1] if moved else None)
     if last is not None and (not need or last.code in _ALONE):
         return f"{head}: {last.sentence}"
     if not need:
@@ -91,7 +89,7 @@ def need_sentence(
     takes = "would never catch up" if math.isinf(lasts_seconds) else f"would take {lasts_seconds:,.0f} s"
     jobs = f"{facts.length_jobs:,} {'job waits' if facts.length_jobs == 1 else 'jobs wait'}"
     return (
-        f"{hard.queue}: {jobs}, the oldest for {facts.oldest_age_seconds:,.0f} s "
+        f"{hard.queue}: {jobs}, the oldest for {facts.latency_seconds:,.0f} s "
         f"(target {policy.target_seconds(hard.queue):g} s); what runs {takes}"
     )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fleetd.core.instances.changes import remember_units
-from fleetd.core.instances.constraints import HostTerms, holds_of, remember_host, terms_of
+from fleetd.core.instances.constraints import HostConstraints, constraints_of, holds_of, remember_host
 from fleetd.core.instances.health import remember_health
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.lifecycle import InstanceView, Orders, views
-from fleetd.core.instances.rollout import away, doubled, due, remember_roll, replace_reasons, spare_for
+from fleetd.core.instances.rollout import away, doubled, due, remember_rollout, replace_reasons, spare_for
 from fleetd.core.model.facts import Known, Snapshot, Value
 from fleetd.core.model.policy import Policy
 
@@ -17,7 +17,7 @@ class HostLook(Value, frozen=True, kw_only=True):
 
     instances: tuple[InstanceView, ...] | None  # None: systemd is unknown
     memory: HostMemory
-    terms: HostTerms
+    terms: HostConstraints
     noticed: tuple[str, ...]  # sentences for the log
 
 
@@ -33,8 +33,8 @@ def look(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> HostLook:
     if after != before:
         instances = _instances(policy, snapshot, after)
     held = bool(holds_of(snapshot, instances, memory))
-    memory, rolled = remember_roll(policy, snapshot, instances, memory, held=held)
-    terms = terms_of(
+    memory, rolled = remember_rollout(policy, snapshot, instances, memory, held=held)
+    terms = constraints_of(
         policy,
         snapshot,
         instances,

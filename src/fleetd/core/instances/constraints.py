@@ -35,7 +35,7 @@ class Hold(Value, frozen=True, kw_only=True):
     until_seconds: float | None = None  # None: until somebody acts
 
 
-class HostTerms(Value, frozen=True, kw_only=True):
+class HostConstraints(Value, frozen=True, kw_only=True):
     """What the fleet's decision must know of this host's memory."""
 
     holds: tuple[Hold, ...] = ()
@@ -54,7 +54,7 @@ class HostTerms(Value, frozen=True, kw_only=True):
         return self.holds[0] if self.holds else None
 
 
-def terms_of(
+def constraints_of(
     policy: Policy,
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...] | None,
@@ -64,13 +64,13 @@ def terms_of(
     doubled: str,
     away: str,
     due: str,
-) -> HostTerms:
+) -> HostConstraints:
     """The terms of this tick; `memory` has already seen it."""
     now = snapshot.now_seconds
     again = memory.shed_seconds is None or now - memory.shed_seconds >= SHED_EVERY_SECONDS
     pressed = memory.pressed_since_seconds
     sets = {name: memory.set_instances(name, now) for name in memory.sets}
-    return HostTerms(
+    return HostConstraints(
         holds=holds_of(snapshot, instances, memory),
         sets={name: count for name, count in sets.items() if count is not None},
         grown_bytes={p.name: memory.grown_bytes(policy, p.name) for p in policy.profiles},
@@ -113,7 +113,7 @@ def remember_host(
 
 def _all_run(digest: str, instances: tuple[InstanceView, ...] | None, memory: HostMemory) -> bool:
     """Whether every instance was started with this code and serves: people have restarted them all."""
-    there = [memory.watches.get(str(v.number)) for v in instances or () if v.there]
+    there = [memory.watches.get(str(v.number)) for v in instances or () if v.present]
     return bool(there) and all(w is not None and w.served and w.code == digest for w in there)
 
 
@@ -136,8 +136,8 @@ def holds_of(
             "`fleetctl restart` (one at a time) or `fleetctl resume`"
         )
         found.append(Hold(kind="upgrade", code=ClampCode.UPGRADE, sentence=sentence))
-    quieted = [v for v in instances or () if v.pinned == "quiet" and v.profile and v.there]
-    there = sum(1 for v in instances or () if v.profile and v.there) if quieted else 0
+    quieted = [v for v in instances or () if v.pinned == "quiet" and v.profile and v.present]
+    there = sum(1 for v in instances or () if v.profile and v.present) if quieted else 0
     if len(quieted) >= 2 and 2 * len(quieted) > there:
         sentence = f"{len(quieted)} of {there} instances were quieted by hand: nothing starts or stops"
         found.append(Hold(kind="quieted", code=ClampCode.PINNED, sentence=sentence))

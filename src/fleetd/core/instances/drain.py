@@ -50,13 +50,13 @@ def begin_drains(
 ) -> int:
     """Begin to let go of those whose loss costs least; returns how many drains were begun."""
     now, memory = snapshot.now_seconds, decision.memory
-    candidates = [v for v in own if v.counts and v.pinned != "run"]
+    candidates = [v for v in own if v.is_capacity and v.pinned != "run"]
     reachable = max(goal, current - len(candidates))
     if reachable > goal:
         sentence = f"{reachable - goal} started or pinned by hand and kept"
         decision.reasons.say(ClampCode.PINNED, sentence, profile.name, wanted=goal, granted=reachable)
     if memory.undrainable(now):
-        booting = [v for v in candidates if v.boots]
+        booting = [v for v in candidates if v.is_booting]
         kept = max(reachable, current - len(booting))
         if kept > reachable:
             sentence = (
@@ -87,7 +87,7 @@ def _cost(
     One that is READY without a heartbeat for long comes last: a quiet could not be watched, so it would not go.
     """
     starting = view.state == InstanceState.STARTING
-    unheard = starting and view.ready and view.state_age_seconds >= FIRST_BEAT_SECONDS
+    unheard = starting and view.is_ready and view.state_age_seconds >= FIRST_BEAT_SECONDS
     return (
         2 if unheard else int(not starting),
         {"outdated": 0, "restart": 0, "memory": 1, "": 2}[view.replace],
@@ -108,7 +108,7 @@ def let_go(
     now_has: str = "",
 ) -> None:
     """Begin a drain: quiet what serves, stop what still boots. `now_has`: numbers that are stale when it ends."""
-    if view.boots:
+    if view.is_booting:
         decision.steps.append(_step("stop", view, f"{now_has or why}; it still boots"))
         drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, why=why, rolled=rolled)
     elif view.state == InstanceState.STARTING:

@@ -68,14 +68,14 @@ def remember_health(
     watches: dict[str, Watch] = {}
     boots = dict(memory.boot_seconds)
     for view in instances:
-        if view.unit is None or not view.there:
+        if view.unit is None or not view.present:
             continue
         watch = _watch(memory.watches.get(str(view.number)), view, view.unit, machine, now)
         watch = _count_boots(watch, view.unit, now, complete=complete)
-        if view.ready and view.beat_age_seconds is not None and not watch.served:
+        if view.is_ready and view.beat_age_seconds is not None and not watch.served:
             watch = structs.replace(watch, served=True)
             _learn_boot(boots, view, watch, now)
-        silent = view.mute and view.state_age_seconds >= FIRST_BEAT_SECONDS
+        silent = view.lacks_heartbeat and view.state_age_seconds >= FIRST_BEAT_SECONDS
         counted = elapsed if silent and complete and heard else None
         watches[str(view.number)] = structs.replace(
             watch,

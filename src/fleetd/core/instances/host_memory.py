@@ -81,7 +81,7 @@ class SetCount(Value, frozen=True, kw_only=True):
     until_seconds: float
 
 
-class Roll(Value, frozen=True, kw_only=True):
+class Rollout(Value, frozen=True, kw_only=True):
     """A replacement of instances, one at a time (rollout.py). Keys are as in HostMemory."""
 
     cause: Literal["restart", "outdated", "memory"]
@@ -123,7 +123,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     sets: dict[str, SetCount] = {}  # by profile
     code: str = ""  # digest of Mastodon's code that instances may be started with
     code_on_disk: CodeStamp | None = None  # as last read; None: not stamped
-    roll: Roll | None = None
+    rollout: Rollout | None = None
     replaced: dict[str, str] = {}  # what an instance was last replaced for: once per digest
     pressed_since_seconds: float | None = None  # the host's memory
     shed_seconds: float | None = None
@@ -141,11 +141,11 @@ class HostMemory(Value, frozen=True, kw_only=True):
             )
             for key, watch in self.watches.items()
         }
-        roll = self.roll
-        if roll is not None and not roll.ended:
-            roll = msgspec.structs.replace(roll, waits="")
+        rollout = self.rollout
+        if rollout is not None and not rollout.ended:
+            rollout = msgspec.structs.replace(rollout, waits="")
         return msgspec.structs.replace(
-            self, scheduler=SchedulerMemory(), ticked_seconds=None, watches=watches, roll=roll
+            self, scheduler=SchedulerMemory(), ticked_seconds=None, watches=watches, rollout=rollout
         )
 
     @property

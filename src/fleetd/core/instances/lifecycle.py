@@ -76,24 +76,24 @@ class InstanceView(Value, frozen=True, kw_only=True):
     redis_known: bool = True
 
     @property
-    def there(self) -> bool:
+    def present(self) -> bool:
         """Whether it has a process, or is about to."""
         if self.state in _GONE:
             return False
         return self.pinned != "stopped" or self.state != InstanceState.PINNED
 
     @property
-    def boots(self) -> bool:
+    def is_booting(self) -> bool:
         """Before READY: systemd says activating, or does not show yet what we ordered."""
-        return self.state == InstanceState.STARTING and not self.ready
+        return self.state == InstanceState.STARTING and not self.is_ready
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether systemd has heard READY."""
         return self.unit is not None and self.unit.active_state in _UP
 
     @property
-    def counts(self) -> bool:
+    def is_capacity(self) -> bool:
         """Whether it is capacity, now or soon."""
         return self.state in _CAPACITY or (self.pinned == "run" and self.state == InstanceState.PINNED)
 
@@ -101,18 +101,18 @@ class InstanceView(Value, frozen=True, kw_only=True):
     def serves(self) -> bool:
         """Whether it is capacity now: its heartbeat is there, or Redis can't be asked for it."""
         heard = self.beat_age_seconds is not None or not self.redis_known
-        return self.counts and self.state != InstanceState.STARTING and heard
+        return self.is_capacity and self.state != InstanceState.STARTING and heard
 
     @property
-    def mute(self) -> bool:
+    def lacks_heartbeat(self) -> bool:
         """Runs, but no heartbeat tells what it is busy with: not yet, or Redis has lost them all."""
-        running = self.counts or self.state == InstanceState.UNRESPONSIVE
-        return running and not self.boots and self.beat_age_seconds is None
+        running = self.is_capacity or self.state == InstanceState.UNRESPONSIVE
+        return running and not self.is_booting and self.beat_age_seconds is None
 
 
-def engaged(instances: tuple[InstanceView, ...]) -> tuple[InstanceView, ...]:
+def present_or_pinned(instances: tuple[InstanceView, ...]) -> tuple[InstanceView, ...]:
     """Those that are there, or that a person's order keeps as they are; the other numbers are merely free."""
-    return tuple(v for v in instances if v.there or v.pinned)
+    return tuple(v for v in instances if v.present or v.pinned)
 
 
 class Orders(Value, frozen=True, kw_only=True):
@@ -237,7 +237,7 @@ def _view(
         replace=orders.replace,
         redis_known=known,
     )
-    if not view.there:  # systemd's word outranks the 60 s ghost of a dead process's heartbeat
+    if not view.present:  # systemd's word outranks the 60 s ghost of a dead process's heartbeat
         return view
     resident = _resident(snapshot, number, process)
     if process is None:

@@ -10,7 +10,7 @@ import math
 
 from msgspec import structs
 
-from fleetd.core.instances.host_memory import HostMemory, Pause, Roll, SetCount, unit_name
+from fleetd.core.instances.host_memory import HostMemory, Pause, Rollout, SetCount, unit_name
 from fleetd.core.instances.lifecycle import Drain, InstanceView, Pin
 from fleetd.core.instances.rollout import begin
 from fleetd.core.model import commands
@@ -124,7 +124,7 @@ class _Order:
             raise OrderRefusedError(
                 f"{name} is being drained, which can't be undone: let it end, or start another"
             )
-        wants = "quiet" if view.quiet else "run" if view.there else "stopped"
+        wants = "quiet" if view.quiet else "run" if view.present else "stopped"
         memory = self._pinned(view, wants, seconds)
         told = {
             "run": "runs and is kept running",
@@ -154,7 +154,7 @@ class _Order:
         view, seconds = self._view(command.number), self._seconds(command.for_seconds)
         name = unit_name(str(view.number))
         self._not_just_started(view)
-        if not view.there:
+        if not view.present:
             raise OrderRefusedError(
                 f"{name} does not run, so there is nothing to drain; `fleetctl pin` keeps it so"
             )
@@ -174,11 +174,16 @@ class _Order:
             self._profile(command.profile)
         if self.instances is None:
             raise OrderRefusedError(_NO_SYSTEMD)
-        roll = self.memory.roll
-        under_way = roll is not None and not roll.ended
-        if roll is not None and under_way and roll.cause == "restart" and self.memory.code_changed is None:
+        rollout = self.memory.rollout
+        under_way = rollout is not None and not rollout.ended
+        if (
+            rollout is not None
+            and under_way
+            and rollout.cause == "restart"
+            and self.memory.code_changed is None
+        ):
             raise OrderRefusedError(
-                f"a restart is under way, {roll.done} of {roll.total} done: `fleetctl pause` holds it"
+                f"a restart is under way, {rollout.done} of {rollout.total} done: `fleetctl pause` holds it"
             )
         scheduler = not command.profile and self.policy.scheduler.place != "elsewhere"
         meant = [
@@ -186,7 +191,7 @@ class _Order:
             for v in self.instances
             if (v.profile == command.profile if command.profile else v.profile or scheduler)
         ]
-        chosen = [v for v in meant if v.there and not v.quiet and str(v.number) not in self.memory.drains]
+        chosen = [v for v in meant if v.present and not v.quiet and str(v.number) not in self.memory.drains]
         if not chosen:
             raise OrderRefusedError(
                 f"no instance of {command.profile or 'any profile'} runs: nothing to restart"
@@ -195,11 +200,11 @@ class _Order:
         keys = {str(v.number) for v in chosen}
         pins = {k: p for k, p in memory.pins.items() if k not in keys}
         memory = structs.replace(memory, pins=pins)
-        before, roll = roll, begin(self.policy, chosen, "restart", self.now)
-        if roll is not None:
-            roll = structs.replace(roll, code_before=self.memory.code)
+        before, rollout = rollout, begin(self.policy, chosen, "restart", self.now)
+        if rollout is not None:
+            rollout = structs.replace(rollout, code_before=self.memory.code)
             memory = structs.replace(
-                memory, roll=_goes_on_from(before, roll) if before and under_way else roll
+                memory, rollout=_goes_on_from(before, rollout) if before and under_way else rollout
             )
         ended = len(self.memory.pins) - len(pins)
         more += f" {ended} pin(s) on them end." if ended else ""
@@ -220,7 +225,7 @@ class _Order:
 
     def _not_just_started(self, view: InstanceView) -> None:
         """Between our order to start it and the tick that sees it, it is neither stopped nor running."""
-        if str(view.number) in self.memory.starts and not view.there:
+        if str(view.number) in self.memory.starts and not view.present:
             name = unit_name(str(view.number))
             raise OrderRefusedError(f"{name} is being started at this moment: try again in a few seconds")
 
@@ -253,14 +258,14 @@ class _Order:
         return view
 
 
-def _goes_on_from(before: Roll, roll: Roll) -> Roll:
-    """A restart ordered in mid-roll waits for the one that is on its way out, and for what is still to come back."""
-    roll = structs.replace(roll, away=before.away, count=before.count)
+def _goes_on_from(before: Rollout, rollout: Rollout) -> Rollout:
+    """A restart ordered in mid-rollout waits for the one that is on its way out, and for what is still to come back."""
+    rollout = structs.replace(rollout, away=before.away, count=before.count)
     leaving = before.current
-    if not leaving or leaving in roll.left or leaving not in before.left:
-        return roll
-    left = {leaving: before.left[leaving], **roll.left}
-    return structs.replace(roll, left=left, current=leaving, total=roll.total + 1)
+    if not leaving or leaving in rollout.left or leaving not in before.left:
+        return rollout
+    left = {leaving: before.left[leaving], **rollout.left}
+    return structs.replace(rollout, left=left, current=leaving, total=rollout.total + 1)
 
 
 def span(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 Where the budget carries one more, a fresh instance starts on a free number first, and the old one is drained once the
 new one's heartbeat is there; else the old one goes first, and only while all others of its profile serve. A
-replacement that does not come up ends the roll: what still runs is left alone, whatever it was started with. An
+replacement that does not come up ends the rollout: what still runs is left alone, whatever it was started with. An
 instance is replaced at most once per digest, so a setting that never takes effect makes no loop.
 
 The scheduler is last, and replaced only by stop, gone, start (law 1). Law 2: a spare is started only where the plan
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.constraints import HostConstraints
 from fleetd.core.instances.drain import let_go
 from fleetd.core.instances.host_decision import HostDecision
-from fleetd.core.instances.host_memory import HostMemory, Roll, unit_name
+from fleetd.core.instances.host_memory import HostMemory, Rollout, unit_name
 from fleetd.core.instances.lifecycle import InstanceView, Replace
 from fleetd.core.instances.start import free_numbers, is_rendered
 from fleetd.core.model.decision import SCHEDULER_UNIT, TEMPLATE_UNIT, ClampCode, InstanceState, Plan, Step
@@ -28,7 +28,7 @@ from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 HEAVY_SECONDS = 300.0
 #: Interval jobs begin anew at each boot of the scheduler: one that boots oftener never runs its slower ones.
 SCHEDULER_AGE_SECONDS_MIN = 600.0
-#: How long the end of a roll is shown, and keeps a failed one from being tried again by itself.
+#: How long the end of a rollout is shown, and keeps a failed one from being tried again by itself.
 TOLD_SECONDS = 3600.0
 
 
@@ -38,9 +38,9 @@ def replace_reasons(
     """Which instances are to be replaced, and why. What a person pinned to run is left alone, except by `restart`."""
     machine = snapshot.machine.value if isinstance(snapshot.machine, Known) else None
     found: dict[str, Replace] = {}
-    roll, never_here = memory.roll, policy.scheduler.place == "elsewhere"
+    rollout, never_here = memory.rollout, policy.scheduler.place == "elsewhere"
     for view in instances:
-        if not view.ready or (view.number == "scheduler" and never_here):
+        if not view.is_ready or (view.number == "scheduler" and never_here):
             continue  # a scheduler that a person started where it belongs elsewhere would not be started again
         key = str(view.number)
         watch = memory.watches.get(key)
@@ -48,10 +48,10 @@ def replace_reasons(
             continue
         heavy = watch.heavy_since_seconds
         if (
-            roll is not None
-            and roll.cause == "restart"
-            and not roll.ended
-            and key in (*roll.left, roll.current)
+            rollout is not None
+            and rollout.cause == "restart"
+            and not rollout.ended
+            and key in (*rollout.left, rollout.current)
         ):
             found[key] = "restart"
         elif machine is not None and outdated_for(policy, view, machine, memory):
@@ -91,7 +91,7 @@ def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory:
     return "" if memory.replaced.get(key) == target else target
 
 
-def remember_roll(
+def remember_rollout(
     policy: Policy,
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...] | None,
@@ -99,37 +99,37 @@ def remember_roll(
     *,
     held: bool,
 ) -> tuple[HostMemory, list[str]]:
-    """How far the roll is, and what comes next; begins one where something is to be replaced."""
+    """How far the rollout is, and what comes next; begins one where something is to be replaced."""
     if instances is None:
         return memory, []
-    now, roll = snapshot.now_seconds, memory.roll
-    if roll is not None and roll.ended:
-        if now - roll.ended_seconds > TOLD_SECONDS:
-            return structs.replace(memory, roll=None), []
-        if roll.ended == "given_up":
+    now, rollout = snapshot.now_seconds, memory.rollout
+    if rollout is not None and rollout.ended:
+        if now - rollout.ended_seconds > TOLD_SECONDS:
+            return structs.replace(memory, rollout=None), []
+        if rollout.ended == "given_up":
             return memory, []
-        roll = None
-    if roll is None:
+        rollout = None
+    if rollout is None:
         begun = None if held else _begin(policy, snapshot, instances)
-        return (structs.replace(memory, roll=begun), []) if begun is not None else (memory, [])
-    before = roll
-    roll = _progress(instances, roll, handover=memory.scheduler_handover)
+        return (structs.replace(memory, rollout=begun), []) if begun is not None else (memory, [])
+    before = rollout
+    rollout = _progress(instances, rollout, handover=memory.scheduler_handover)
     if _has_failed(policy, memory, before):
-        return _give_up(policy, snapshot, instances, memory, roll)
-    if not roll.current and roll.left and not roll.away:
-        key = next(iter(roll.left))
-        roll = structs.replace(roll, current=key, spare="", waits="")
+        return _give_up(policy, snapshot, instances, memory, rollout)
+    if not rollout.current and rollout.left and not rollout.away:
+        key = next(iter(rollout.left))
+        rollout = structs.replace(rollout, current=key, spare="", waits="")
         memory = _mark_replaced(policy, snapshot, instances, memory, key)
     said = []
-    if not roll.current and not roll.left and not roll.away:
-        roll = structs.replace(roll, ended="done", ended_seconds=now, waits="")
-        said = [f"{roll.cause}: {roll.done} of {roll.total} replaced"]
-    return (memory if roll == before else structs.replace(memory, roll=roll)), said
+    if not rollout.current and not rollout.left and not rollout.away:
+        rollout = structs.replace(rollout, ended="done", ended_seconds=now, waits="")
+        said = [f"{rollout.cause}: {rollout.done} of {rollout.total} replaced"]
+    return (memory if rollout == before else structs.replace(memory, rollout=rollout)), said
 
 
-def _begin(policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...]) -> Roll | None:
-    """A roll of our own: all that is outdated, the least important first, or the heaviest one."""
-    due = [v for v in instances if v.replace and v.counts and v.pinned != "run"]
+def _begin(policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...]) -> Rollout | None:
+    """A rollout of our own: all that is outdated, the least important first, or the heaviest one."""
+    due = [v for v in instances if v.replace and v.is_capacity and v.pinned != "run"]
     old = [v for v in due if v.replace == "outdated"]
     heavy = [v for v in due if v.replace == "memory"]
     if old:
@@ -140,34 +140,34 @@ def _begin(policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ..
     return None
 
 
-def begin(policy: Policy, chosen: list[InstanceView], cause: Replace, now_seconds: float) -> Roll | None:
-    """A roll of these: the least important profile is the canary, the scheduler comes last."""
+def begin(policy: Policy, chosen: list[InstanceView], cause: Replace, now_seconds: float) -> Rollout | None:
+    """A rollout of these: the least important profile is the canary, the scheduler comes last."""
     if cause == "" or not chosen:
         return None
     rank = {p.name: index for index, p in enumerate(policy.profiles)}
     order = sorted(chosen, key=lambda v: (v.profile == "", -rank.get(v.profile, 0), str(v.number).zfill(5)))
     left = {str(v.number): v.unit.invocation_id if v.unit is not None else "" for v in order}
-    return Roll(cause=cause, left=left, total=len(left), since_seconds=now_seconds)
+    return Rollout(cause=cause, left=left, total=len(left), since_seconds=now_seconds)
 
 
-def _has_failed(policy: Policy, memory: HostMemory, roll: Roll) -> bool:
+def _has_failed(policy: Policy, memory: HostMemory, rollout: Rollout) -> bool:
     """Whether something of the profiles it concerns has failed since it began: replacements don't come up."""
-    names = {p.name for p in policy.profiles for n in p.numbers if str(n) in (*roll.left, roll.current)}
-    names.add(roll.away)
+    names = {p.name for p in policy.profiles for n in p.numbers if str(n) in (*rollout.left, rollout.current)}
+    names.add(rollout.away)
     numbers = {str(n) for p in policy.profiles if p.name in names for n in p.numbers}
-    numbers |= {"scheduler"} & set(roll.left)
-    return any(f.last_seconds > roll.since_seconds for key, f in memory.failures.items() if key in numbers)
+    numbers |= {"scheduler"} & set(rollout.left)
+    return any(f.last_seconds > rollout.since_seconds for key, f in memory.failures.items() if key in numbers)
 
 
-def _progress(instances: tuple[InstanceView, ...], roll: Roll, *, handover: bool) -> Roll:
+def _progress(instances: tuple[InstanceView, ...], rollout: Rollout, *, handover: bool) -> Rollout:
     """Take off what has gone or was started afresh, by us or by whomever; our scheduler once it is back.
 
     And what a person has pinned since: the later order holds.
     """
-    there = {str(v.number): v for v in instances if v.there}
-    left = dict(roll.left)
-    done, total = roll.done, roll.total
-    for key, invocation in roll.left.items():
+    there = {str(v.number): v for v in instances if v.present}
+    left = dict(rollout.left)
+    done, total = rollout.done, rollout.total
+    for key, invocation in rollout.left.items():
         view = there.get(key)
         fresh = view is None or view.unit is None or view.unit.invocation_id != invocation
         if fresh and not (key == "scheduler" and handover):
@@ -176,9 +176,9 @@ def _progress(instances: tuple[InstanceView, ...], roll: Roll, *, handover: bool
         elif view is not None and view.pinned in {"run", "quiet"}:
             del left[key]
             total -= 1
-    current = roll.current if roll.current in left else ""
-    spare = roll.spare if current else ""
-    return structs.replace(roll, left=left, done=done, total=total, current=current, spare=spare)
+    current = rollout.current if rollout.current in left else ""
+    spare = rollout.spare if current else ""
+    return structs.replace(rollout, left=left, done=done, total=total, current=current, spare=spare)
 
 
 def _mark_replaced(
@@ -200,37 +200,37 @@ def _give_up(
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...],
     memory: HostMemory,
-    roll: Roll,
+    rollout: Rollout,
 ) -> tuple[HostMemory, list[str]]:
-    for key in roll.left:
+    for key in rollout.left:
         memory = _mark_replaced(policy, snapshot, instances, memory, key)
     worst = max(memory.failures.items(), key=lambda item: item[1].last_seconds)
     sentence = (
         f"{unit_name(worst[0])} {worst[1].why or 'failed'}: the others run on as they are; "
         "cure it, then `fleetctl restart`"
     )
-    if roll.cause == "restart" and roll.code_before:  # new code that does not boot: hold again
-        memory = structs.replace(memory, code=roll.code_before)
+    if rollout.cause == "restart" and rollout.code_before:  # new code that does not boot: hold again
+        memory = structs.replace(memory, code=rollout.code_before)
     ended = structs.replace(
-        roll, ended="given_up", ended_seconds=snapshot.now_seconds, current="", waits=sentence
+        rollout, ended="given_up", ended_seconds=snapshot.now_seconds, current="", waits=sentence
     )
-    return structs.replace(memory, roll=ended), [
-        f"{roll.cause} given up after {roll.done} of {roll.total}: {sentence}"
+    return structs.replace(memory, rollout=ended), [
+        f"{rollout.cause} given up after {rollout.done} of {rollout.total}: {sentence}"
     ]
 
 
 def current_profile(policy: Policy, memory: HostMemory) -> Profile | None:
     """The profile of the one that is being replaced; None: nothing is, or it is the scheduler."""
-    roll = memory.roll
-    if roll is None or roll.ended or not roll.current.isdecimal():
+    rollout = memory.rollout
+    if rollout is None or rollout.ended or not rollout.current.isdecimal():
         return None
-    return policy.profile_of(int(roll.current))
+    return policy.profile_of(int(rollout.current))
 
 
 def spare_for(policy: Policy, instances: tuple[InstanceView, ...] | None, memory: HostMemory) -> str:
     """The profile that could use one more instance now, and has a number free for it."""
-    profile, roll = current_profile(policy, memory), memory.roll
-    if profile is None or roll is None or roll.spare or roll.current in memory.drains:
+    profile, rollout = current_profile(policy, memory), memory.rollout
+    if profile is None or rollout is None or rollout.spare or rollout.current in memory.drains:
         return ""
     own = [v for v in instances or () if v.profile == profile.name]
     free = [v for v in own if v.state == InstanceState.STOPPED and str(v.number) not in memory.failures]
@@ -239,22 +239,24 @@ def spare_for(policy: Policy, instances: tuple[InstanceView, ...] | None, memory
 
 def doubled(policy: Policy, instances: tuple[InstanceView, ...] | None, memory: HostMemory) -> str:
     """The profile in which a spare runs, or boots, beside the one that it replaces."""
-    profile, roll = current_profile(policy, memory), memory.roll
-    if profile is None or roll is None or not roll.spare or roll.current in memory.drains:
+    profile, rollout = current_profile(policy, memory), memory.rollout
+    if profile is None or rollout is None or not rollout.spare or rollout.current in memory.drains:
         return ""
-    return profile.name if any(str(v.number) == roll.spare and v.counts for v in instances or ()) else ""
+    return (
+        profile.name if any(str(v.number) == rollout.spare and v.is_capacity for v in instances or ()) else ""
+    )
 
 
 def away(memory: HostMemory) -> str:
     """The profile of which one was let go before its replacement, which does not serve yet."""
-    roll = memory.roll
-    return roll.away if roll is not None and not roll.ended else ""
+    rollout = memory.rollout
+    return rollout.away if rollout is not None and not rollout.ended else ""
 
 
 def due(memory: HostMemory) -> str:
     """The same, once the one that was let go has ended: starting its replacement is no growth."""
-    roll = memory.roll
-    return away(memory) if roll is not None and not roll.current else ""
+    rollout = memory.rollout
+    return away(memory) if rollout is not None and not rollout.current else ""
 
 
 _CAUSES = {
@@ -264,29 +266,29 @@ _CAUSES = {
 }
 
 
-def go_on_rolling(
+def go_on_with_rollout(
     policy: Policy,
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...],
     plan: Plan | None,
-    terms: HostTerms,
+    terms: HostConstraints,
     decision: HostDecision,
 ) -> None:
-    """The next step of the roll, or what it waits for. `plan`: a valid one, or None."""
-    roll = decision.memory.roll
-    if roll is None or roll.ended:
+    """The next step of the rollout, or what it waits for. `plan`: a valid one, or None."""
+    rollout = decision.memory.rollout
+    if rollout is None or rollout.ended:
         return
-    old = next((v for v in instances if str(v.number) == roll.current), None)
-    if old is None and not roll.away:
+    old = next((v for v in instances if str(v.number) == rollout.current), None)
+    if old is None and not rollout.away:
         return
-    waits = _away(policy, snapshot, instances, plan, terms, decision) if roll.away else ""
+    waits = _away(policy, snapshot, instances, plan, terms, decision) if rollout.away else ""
     if old is not None:
         waits = _waits_for(policy, snapshot, instances, old, plan, terms, decision)
         if not waits:
             waits = _step(policy, snapshot, instances, old, plan, decision)
-    roll = decision.memory.roll
-    if roll is not None and roll.waits != waits:
-        decision.memory = structs.replace(decision.memory, roll=structs.replace(roll, waits=waits))
+    rollout = decision.memory.rollout
+    if rollout is not None and rollout.waits != waits:
+        decision.memory = structs.replace(decision.memory, rollout=structs.replace(rollout, waits=waits))
 
 
 def _away(
@@ -294,29 +296,29 @@ def _away(
     snapshot: Snapshot,
     instances: tuple[InstanceView, ...],
     plan: Plan | None,
-    terms: HostTerms,
+    terms: HostConstraints,
     decision: HostDecision,
 ) -> str:
     """What the replacement of one that was let go first waits for; "": it serves, or is not wanted any more."""
-    roll = decision.memory.roll
-    if roll is None:
+    rollout = decision.memory.rollout
+    if rollout is None:
         return ""
-    own = [v for v in instances if v.profile == roll.away and v.counts]
-    planned = plan.profiles.get(policy.host, {}).get(roll.away) if plan is not None else None
-    wanted = planned.wanted_instances if planned is not None else None
-    enough = roll.count if wanted is None else min(roll.count, wanted)
+    own = [v for v in instances if v.profile == rollout.away and v.is_capacity]
+    planned = plan.profiles.get(policy.host, {}).get(rollout.away) if plan is not None else None
+    wanted = planned.desired_instances if planned is not None else None
+    enough = rollout.count if wanted is None else min(rollout.count, wanted)
     back = len(own) >= enough or not (
-        roll.current or _may_come(policy, snapshot, instances, roll.away, decision)
+        rollout.current or _may_come(policy, snapshot, instances, rollout.away, decision)
     )
     if terms.held is None and back and all(v.serves for v in own):
-        decision.memory = structs.replace(decision.memory, roll=structs.replace(roll, away="", count=0))
+        decision.memory = structs.replace(decision.memory, rollout=structs.replace(rollout, away="", count=0))
         return ""
     if terms.held is not None:
         return f"held: {terms.held.sentence}"
     booting = ", ".join(_name(v) for v in own if not v.serves)
     if booting:
         return f"{booting} boots in place of the one before"
-    return f"{roll.away} has {len(own)} of {enough}: one is started in place of the one before"
+    return f"{rollout.away} has {len(own)} of {enough}: one is started in place of the one before"
 
 
 def _waits_for(
@@ -325,14 +327,14 @@ def _waits_for(
     instances: tuple[InstanceView, ...],
     old: InstanceView,
     plan: Plan | None,
-    terms: HostTerms,
+    terms: HostConstraints,
     decision: HostDecision,
 ) -> str:
     """What keeps this replacement from its next step; "": nothing."""
     memory, now = decision.memory, snapshot.now_seconds
     if memory.scheduler_handover and old.number == "scheduler" and not memory.drains.get("scheduler"):
         return "the scheduler has ended, and is started once no other is live"
-    if str(old.number) in memory.drains or not old.counts:
+    if str(old.number) in memory.drains or not old.is_capacity:
         busy = "?" if old.busy_threads is None else str(old.busy_threads)
         return f"{_name(old)} drains, {busy} jobs left"
     if terms.held is not None:
@@ -342,8 +344,8 @@ def _waits_for(
     if memory.undrainable(now):
         return "a quiet was not confirmed, so nothing more is drained"
     rolled = {key for key, drain in memory.drains.items() if drain.rolled}
-    before = [v for v in instances if v.there and str(v.number) in rolled]
-    if before:  # of a roll that was given up meanwhile
+    before = [v for v in instances if v.present and str(v.number) in rolled]
+    if before:  # of a rollout that was given up meanwhile
         return f"{', '.join(_name(v) for v in before)} drains first"
     if old.number == "scheduler":
         left = SCHEDULER_AGE_SECONDS_MIN - old.state_age_seconds
@@ -351,12 +353,12 @@ def _waits_for(
             pause = SCHEDULER_AGE_SECONDS_MIN / 60
             return f"the scheduler is replaced every {pause:.0f} min at most: {left:.0f} s left"
         return ""
-    roll = memory.roll
-    if roll is not None and roll.spare:
-        spare = next((v for v in instances if str(v.number) == roll.spare), None)
+    rollout = memory.rollout
+    if rollout is not None and rollout.spare:
+        spare = next((v for v in instances if str(v.number) == rollout.spare), None)
         return (
             ""
-            if spare is None or spare.serves or not spare.there
+            if spare is None or spare.serves or not spare.present
             else f"{_name(spare)} boots to replace {_name(old)}"
         )
     return _unsettled(policy, snapshot, instances, old, plan, decision)
@@ -373,16 +375,16 @@ def _unsettled(
     """Capacity is kept: the replacement before this one serves, and nothing else of the profile is on its way."""
     own = [v for v in instances if v.profile == old.profile]
     planned = plan.profiles.get(policy.host, {}).get(old.profile)
-    leaving = [v for v in own if v.there and not v.counts and v.pinned != "quiet"]
-    booting = [v for v in own if v.counts and not v.serves]
+    leaving = [v for v in own if v.present and not v.is_capacity and v.pinned != "quiet"]
+    booting = [v for v in own if v.is_capacity and not v.serves]
     if leaving or booting:
         names = ", ".join(_name(v) for v in (*leaving, *booting))
         return f"{names} {'drains' if leaving else 'boots'} first"
-    few = planned is None or sum(1 for v in own if v.counts) < planned.instances
+    few = planned is None or sum(1 for v in own if v.is_capacity) < planned.instances
     if few and _may_come(policy, snapshot, instances, old.profile, decision):
         return f"{old.profile} has fewer instances than wanted: one is started first"
-    roll, profile = decision.memory.roll, policy.profile(old.profile)
-    if roll is not None and roll.cause == "memory" and profile is not None:
+    rollout, profile = decision.memory.rollout, policy.profile(old.profile)
+    if rollout is not None and rollout.cause == "memory" and profile is not None:
         late = _late(policy, snapshot, profile)
         if late:
             return f"not while {', '.join(late)} waits longer than its target"
@@ -414,7 +416,7 @@ def _late(policy: Policy, snapshot: Snapshot, profile: Profile) -> list[str]:
     return [
         name
         for name, _ in profile.queues
-        if name in queues and queues[name].oldest_age_seconds > policy.target_seconds(name)
+        if name in queues and queues[name].latency_seconds > policy.target_seconds(name)
     ]
 
 
@@ -427,20 +429,20 @@ def _step(
     decision: HostDecision,
 ) -> str:
     memory, now = decision.memory, snapshot.now_seconds
-    roll, profile = memory.roll, current_profile(policy, memory)
-    if roll is None:
+    rollout, profile = memory.rollout, current_profile(policy, memory)
+    if rollout is None:
         return ""
-    why = _CAUSES[roll.cause]
+    why = _CAUSES[rollout.cause]
     if old.number == "scheduler":
         let_go(old, f"{why}: started again once it is gone", now, decision, rolled=True)
         decision.memory = structs.replace(decision.memory, scheduler_handover=True)
         return "the scheduler is ended, then started"
     planned = plan.profiles.get(policy.host, {}).get(old.profile) if plan is not None else None
-    if roll.spare or profile is None or planned is None or not planned.spare:
-        if roll.spare and not _serves(instances, roll.spare):  # it went away again, without a failure
-            decision.memory = structs.replace(memory, roll=structs.replace(roll, spare=""))
+    if rollout.spare or profile is None or planned is None or not planned.spare:
+        if rollout.spare and not _serves(instances, rollout.spare):  # it went away again, without a failure
+            decision.memory = structs.replace(memory, rollout=structs.replace(rollout, spare=""))
             return f"the replacement of {_name(old)} went away"
-        if not roll.spare:
+        if not rollout.spare:
             return _let_go_first(policy, snapshot, instances, old, why, decision)
         let_go(old, why, now, decision, rolled=True)
         return f"{_name(old)} drains"
@@ -453,7 +455,7 @@ def _step(
     sentence = f"in place of {_name(old)}, which is drained once this one serves: {why}"
     decision.steps.append(Step(verb="start", number=free[0], profile=profile.name, sentence=sentence))
     memory = decision.memory.with_start(free[0], now)
-    decision.memory = structs.replace(memory, roll=structs.replace(roll, spare=str(free[0])))
+    decision.memory = structs.replace(memory, rollout=structs.replace(rollout, spare=str(free[0])))
     decision.reasons.say(ClampCode.ROLLING, f"{_name(old)} is being replaced: {why}")
     return f"@{free[0]} boots to replace {_name(old)}"
 
@@ -467,7 +469,7 @@ def _let_go_first(
     decision: HostDecision,
 ) -> str:
     """Without a spare: one of its profile is away until what comes after it serves."""
-    own = [v for v in instances if v.profile == old.profile and v.counts]
+    own = [v for v in instances if v.profile == old.profile and v.is_capacity]
     profile, database = policy.profile(old.profile), snapshot.database
     above_min = profile is not None and len(own) > profile.min_instances
     if database.value.refused if isinstance(database, Known) else above_min:
@@ -475,10 +477,10 @@ def _let_go_first(
     if profile is not None and not is_rendered(snapshot, profile, int(old.number)):
         return f"{_name(old)} is not rendered as configured, so nothing could come after it"
     let_go(old, why, snapshot.now_seconds, decision, rolled=True)
-    roll = decision.memory.roll
-    if roll is not None:
-        roll = structs.replace(roll, away=old.profile, count=len(own))
-        decision.memory = structs.replace(decision.memory, roll=roll)
+    rollout = decision.memory.rollout
+    if rollout is not None:
+        rollout = structs.replace(rollout, away=old.profile, count=len(own))
+        decision.memory = structs.replace(decision.memory, rollout=rollout)
     return f"{_name(old)} drains"
 
 

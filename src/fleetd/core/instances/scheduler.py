@@ -59,7 +59,7 @@ def live_elsewhere(
         if SCHEDULER_QUEUE not in process.queues:
             continue
         tag = parse_tag(process.tag)
-        if own.there and tag is not None and tag.host == policy.host and tag.number == "scheduler":
+        if own.present and tag is not None and tag.host == policy.host and tag.number == "scheduler":
             mine = own_process is None or process.identity == own_process.identity
             if mine or own.state_age_seconds <= GHOST_SECONDS:
                 continue
@@ -79,7 +79,7 @@ def remember_scheduler(
     if isinstance(sidekiq, Unknown) or own is None or not sidekiq.value.processes_complete:
         return SchedulerMemory(redis_run_id=memory.redis_run_id)
     run_id = sidekiq.value.redis_run_id
-    if own.there or live_elsewhere(policy, sidekiq.value, own, own_process):
+    if own.present or live_elsewhere(policy, sidekiq.value, own, own_process):
         return SchedulerMemory(redis_run_id=run_id)  # the first reading without one begins the count
     absent = 0.0
     if memory.at_seconds is not None and run_id == memory.redis_run_id:
@@ -112,9 +112,9 @@ def decide_scheduler(
             "Redis can't be read, so a live scheduler elsewhere can't be ruled out: left as it is",
         )
     others = live_elsewhere(policy, sidekiq.value, own, own_process)
-    where = tuple(sorted({p.hostname for p in others} | ({policy.host} if own.there else set())))
-    live = len(others) + (1 if own.there else 0)
-    if own.there:
+    where = tuple(sorted({p.hostname for p in others} | ({policy.host} if own.present else set())))
+    live = len(others) + (1 if own.present else 0)
+    if own.present:
         if _ours_is_surplus(others, own_process):
             sentence = f"another process on {others[0].hostname} serves scheduler: ours is ended"
             return SchedulerDecision(

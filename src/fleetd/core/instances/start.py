@@ -68,7 +68,7 @@ def free_numbers(
         number = int(view.number)
         if (
             view.state not in {InstanceState.STOPPED, InstanceState.FAILED, InstanceState.PINNED}
-            or view.there
+            or view.present
         ):
             continue  # a start ordered a moment ago counts as starting, so it isn't given twice
         if view.pinned == "stopped":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.instances.constraints import HostTerms
+from fleetd.core.instances.constraints import HostConstraints
 from fleetd.core.instances.health import boot_seconds_max
 from fleetd.core.instances.host_decision import HostDecision
 from fleetd.core.instances.host_memory import Watch, unit_name
@@ -29,7 +29,7 @@ GHOST_SECONDS = 60.0
 
 
 def end_stuck(
-    snapshot: Snapshot, instances: tuple[InstanceView, ...], terms: HostTerms, decision: HostDecision
+    snapshot: Snapshot, instances: tuple[InstanceView, ...], terms: HostConstraints, decision: HostDecision
 ) -> None:
     """Stop one that hangs; says which others wait for their turn, and why nothing is done."""
     if not isinstance(snapshot.sidekiq, Known):
@@ -68,7 +68,7 @@ def _say_silent(instances: tuple[InstanceView, ...], decision: HostDecision) -> 
 
 
 def _is_unheard(view: InstanceView, watch: Watch) -> bool:
-    starting = view.state == InstanceState.STARTING and view.ready
+    starting = view.state == InstanceState.STARTING and view.is_ready
     return starting and not watch.served and watch.silent_seconds > 0.0
 
 
@@ -130,7 +130,9 @@ def _end(view: InstanceView, why: str, now_seconds: float, decision: HostDecisio
     decision.steps.append(Step(verb="stop", number=view.number, profile=view.profile, sentence=why))
     drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, why=why)
     watch = decision.memory.watches.get(str(view.number))
-    if watch is not None and not view.boots:  # systemd's stop may wake it, and then it pushes its jobs back
+    if (
+        watch is not None and not view.is_booting
+    ):  # systemd's stop may wake it, and then it pushes its jobs back
         decision.memory = decision.memory.with_pushed_back(frozenset(watch.job_ids), now_seconds)
     decision.memory = decision.memory.with_drain(view.number, drain)
     if view.number == "scheduler":

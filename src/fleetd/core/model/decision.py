@@ -48,7 +48,7 @@ class ClampCode(StrEnum):
     LONG_JOB = "long_job"
     OTHERS_UNATTRIBUTABLE = "others_unattributable"
     YIELD = "yield"
-    DATABASE_BOTTLENECK = "database_bottleneck"
+    DATABASE_SATURATED = "database_saturated"
 
 
 class Clamp(Value, frozen=True, kw_only=True):
@@ -57,8 +57,8 @@ class Clamp(Value, frozen=True, kw_only=True):
     code: ClampCode
     sentence: str
     profile: str = ""  # "" : not about one profile
-    wanted_instances: int | None = None
-    granted_instances: int | None = None
+    before_instances: int | None = None
+    after_instances: int | None = None
 
 
 Verb = Literal["start", "quiet", "stop"]
@@ -113,9 +113,9 @@ class ProfilePlan(Value, frozen=True, kw_only=True):
     """How many instances of one profile should run on one host."""
 
     instances: int
-    raw_instances: int  # before any clamp
+    needed_instances: int  # before any clamp
     spare: bool = False  # one more may be started, so that one can be replaced without a gap
-    wanted_instances: int | None = None  # before connections and memory cut it down; None: not told
+    desired_instances: int | None = None  # before connections and memory cut it down; None: not told
 
 
 class Plan(Value, frozen=True, kw_only=True):
@@ -147,14 +147,14 @@ class Clamps:
         before = next((c for c in reversed(self._said) if c.profile == profile), None)
         if before is not None and before.code == code:
             self._said.remove(before)
-            wanted = before.wanted_instances if before.wanted_instances is not None else wanted
+            wanted = before.before_instances if before.before_instances is not None else wanted
         self._said.append(
             Clamp(
                 code=code,
                 sentence=sentence,
                 profile=profile,
-                wanted_instances=wanted,
-                granted_instances=granted,
+                before_instances=wanted,
+                after_instances=granted,
             )
         )
 

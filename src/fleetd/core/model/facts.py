@@ -47,7 +47,7 @@ class QueueFacts(Value, frozen=True, kw_only=True):
 
     name: str
     length_jobs: int
-    oldest_age_seconds: float  # by Redis's own clock; 0.0 when the queue is empty
+    latency_seconds: float  # by Redis's own clock; 0.0 when the queue is empty
     busy_threads: int  # threads working on a job of this queue, over all processes, at their last beat
     #: Of those, with a job that had begun less than YOUNG_SECONDS before that beat; None: not told.
     young_threads: int | None = None

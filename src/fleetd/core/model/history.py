@@ -33,7 +33,7 @@ class QueueSample(Value, frozen=True, kw_only=True, array_like=True):
     """One queue at one moment."""
 
     length_jobs: int
-    oldest_age_milliseconds: int
+    latency_milliseconds: int
     busy_threads: int  # over all processes
     young_threads: int | None = None  # of those: see QueueFacts; None: recorded before that was known
 
@@ -87,7 +87,7 @@ class Batch(Value, frozen=True, kw_only=True):
         return not (self.samples or self.entries or self.policies)
 
 
-class Spell(Value, frozen=True, kw_only=True):
+class TimeSpan(Value, frozen=True, kw_only=True):
     """A time, in Unix seconds."""
 
     from_seconds: float
@@ -97,12 +97,13 @@ class Spell(Value, frozen=True, kw_only=True):
 class Recording(Value, frozen=True, kw_only=True):
     """What a part of the past left, oldest first.
 
-    `policies` begins with the one in force at its begin; `spells`: when samples were kept; `unreadable_rows`: damaged.
+    `policies` begins with the one in force at its begin; `watched_spans`: when samples were kept; `unreadable_rows`:
+    damaged.
     """
 
     samples: tuple[Sample, ...] = ()
     entries: tuple[Entry, ...] = ()
     policies: tuple[PolicyChange, ...] = ()
-    spells: tuple[Spell, ...] = ()
+    watched_spans: tuple[TimeSpan, ...] = ()
     newest_seconds: float | None = None  # of all that is kept, also before; None: nothing is
     unreadable_rows: int = 0

@@ -47,8 +47,8 @@ class ProfileStatus(Value, frozen=True, kw_only=True):
     queues: tuple[str, ...]
     running_instances: int | None  # serving or starting; None: systemd can't be read
     serving_instances: int | None
-    wanted_instances: int | None  # after clamps; None: no decision yet
-    raw_instances: int | None
+    admitted_instances: int | None  # after clamps; None: no decision yet
+    needed_instances: int | None
     min_instances: int
     max_instances: int
     clamps: tuple[Clamp, ...]
@@ -111,7 +111,7 @@ class ConnectionStatus(Value, frozen=True, kw_only=True):
     ] = {}  # by profile: how many more its headroom buys, were it all for that one
     claim_per_instance: dict[str, int] = {}  # by profile
     unattributable: str = ""  # why ours can't be told from others', and the line to declare
-    bottleneck: str = ""  # why more workers would not help; "": they would
+    saturation: str = ""  # why more workers would not help; "": they would
 
 
 class SchedulerStatus(Value, frozen=True, kw_only=True):
@@ -138,7 +138,7 @@ class OverrideStatus(Value, frozen=True, kw_only=True):
     seconds_left: float
 
 
-class RollStatus(Value, frozen=True, kw_only=True):
+class RolloutStatus(Value, frozen=True, kw_only=True):
     """A replacement of instances one by one, under way or ended within the last hour."""
 
     cause: Literal["restart", "outdated", "memory"]
@@ -181,6 +181,6 @@ class Status(Value, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()  # loud things: configuration refused at reload, …
     holds: tuple[HoldStatus, ...] = ()
     overrides: tuple[OverrideStatus, ...] = ()
-    roll: RollStatus | None = None
+    rollout: RolloutStatus | None = None
     mastodon_version: str = ""  # of the code on disk; "": unknown
     pressure: HostPressure | None = None

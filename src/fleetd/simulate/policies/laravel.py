@@ -65,7 +65,7 @@ class Laravel(Rival):
     def _need(self, name: str) -> float:
         queue = self.world.queues[name]
         sla_seconds = max(1.0, self.policy.target_seconds(name) - self._boot_seconds)
-        age_seconds = int(queue.oldest_age(self.world.now))
+        age_seconds = int(queue.latency_seconds(self.world.now))
         return max(
             true_rate(self.world, name) * queue.mean_seconds,
             drain_workers(queue.waiting, age_seconds, sla_seconds, queue.mean_seconds),
@@ -74,7 +74,7 @@ class Laravel(Rival):
     def _late(self, profile: str) -> bool:
         second = self.world.now
         return any(
-            self.world.queues[name].oldest_age(second) >= self.policy.target_seconds(name)
+            self.world.queues[name].latency_seconds(second) >= self.policy.target_seconds(name)
             for name in self._queues[profile]
         )
 

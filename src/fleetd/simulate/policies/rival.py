@@ -44,7 +44,7 @@ class Rival:
         second = self.world.now
         return max(
             (
-                self.world.queues[name].oldest_age(second) / self.policy.target_seconds(name)
+                self.world.queues[name].latency_seconds(second) / self.policy.target_seconds(name)
                 for name, _ in profile.queues
                 if name in self.world.queues
             ),

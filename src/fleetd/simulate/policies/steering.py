@@ -17,7 +17,7 @@ def memory_carries(world: World, policy: Policy, more: int) -> bool:
     """Whether so many instances more would still fit when they, and those that run, have grown."""
     grown = world.trace.instance_memory_bytes[1]
     usable = world.trace.memory_bytes * 0.95 - policy.memory.reserve_bytes
-    there = sum(len(group.there) for group in world.groups)
+    there = sum(len(group.present) for group in world.groups)
     return (there + more) * grown <= usable
 
 
@@ -40,13 +40,13 @@ class Steering:
         for group in world.groups:
             profile = group.profile
             goal = min(profile.max_instances, max(profile.min_instances, wanted[profile.name]))
-            counted = [i for i in group.there if not i.quiet]
+            counted = [i for i in group.present if not i.quiet]
             while (
                 len(counted) < goal
                 and room >= profile.claim_connections
                 and memory_carries(world, self.policy, 1)
             ):
-                instance = next((i for i in group.instances if not i.there), None)
+                instance = next((i for i in group.instances if not i.present), None)
                 if instance is None:
                     break
                 self._do("start", instance)
@@ -59,14 +59,14 @@ class Steering:
 
     def _give_way(self, over: int) -> None:
         leaving = sum(
-            i.profile.claim_connections for i in self.world.instances.values() if i.there and i.quiet
+            i.profile.claim_connections for i in self.world.instances.values() if i.present and i.quiet
         )
         over -= leaving
         for group in reversed(self.world.groups):
-            counted = [i for i in group.instances if i.there and not i.quiet]
+            counted = [i for i in group.instances if i.present and not i.quiet]
             while over > 0 and len(counted) > group.profile.min_instances:
                 self._drain(counted, 1)
-                counted = [i for i in counted if not i.quiet and i.there]
+                counted = [i for i in counted if not i.quiet and i.present]
                 over -= group.profile.claim_connections
 
     def _drain(self, counted: list[Instance], surplus: int) -> None:

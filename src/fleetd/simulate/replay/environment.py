@@ -92,7 +92,7 @@ def ages(read: list[Reading]) -> dict[str, Points]:
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for reading in read:
         for name, queue in reading.queues.items():
-            found[name].append((reading.second, queue.oldest_age_milliseconds / 1000.0))
+            found[name].append((reading.second, queue.latency_milliseconds / 1000.0))
     return {name: tuple(points) for name, points in found.items()}
 
 

@@ -171,7 +171,7 @@ def _traffic(
     down: list[Outage],
 ) -> QueueTraffic:
     idle_ages = {
-        after.second: after.queues[queue].oldest_age_milliseconds / 1000.0
+        after.second: after.queues[queue].latency_milliseconds / 1000.0
         for before, after in pairwise(read)
         if queue in before.queues and queue in after.queues and not before.queues[queue].length_jobs
     }

@@ -146,7 +146,9 @@ class AsRecorded(Rival):
 
     def look(self) -> dict[str, int]:
         now = self.world.now
-        self._seen(float(now), {name: queue.oldest_age(now) for name, queue in self.world.queues.items()})
+        self._seen(
+            float(now), {name: queue.latency_seconds(now) for name, queue in self.world.queues.items()}
+        )
         return super().look()
 
     def want(self, group: Group, now: int) -> int:

@@ -59,7 +59,7 @@ def _oldest_seconds(sample: Sample) -> float:
     """Unknown is as old as can be."""
     if sample.queues is None:
         return float("inf")
-    ages = (q.oldest_age_milliseconds for name, q in sample.queues.items() if name != SCHEDULER_QUEUE)
+    ages = (q.latency_milliseconds for name, q in sample.queues.items() if name != SCHEDULER_QUEUE)
     return max(ages, default=0) / 1000.0
 
 

@@ -84,7 +84,7 @@ class Recorder:
                 sizes.append(group.counted)
             for queue in world.queues.values():
                 if queue.batches:
-                    age = queue.oldest_age(world.now)
+                    age = queue.latency_seconds(world.now)
                     self._oldest[queue.name] = max(age, self._oldest[queue.name])
             if world.now % self.step == 0 or world.now == math.ceil(world.trace.duration_seconds):
                 self._point(budget)

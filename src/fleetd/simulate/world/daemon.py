@@ -15,7 +15,7 @@ from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, Syst
 from fleetd.core.model.policy import Policy
 from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
-from fleetd.daemon.tick import Ticker, Told
+from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
 from fleetd.simulate.world.readings import Readings
 from fleetd.simulate.world.world import World
@@ -45,7 +45,7 @@ class SimulatedPorts:
     def load(self) -> bytes:
         """What serves at time 0 was started by fleetd: how long that took is known."""
         learnt = fmean(self.world.trace.boot_seconds)
-        booted = {group.profile.name: learnt for group in self.world.groups if group.there}
+        booted = {group.profile.name: learnt for group in self.world.groups if group.present}
         return msgspec.json.encode(HostMemory(boot_id=self.boot_id(), boot_seconds=booted))
 
     def save(self, content: bytes) -> None: ...
@@ -129,7 +129,7 @@ class SimulatedDaemon:
         sources.timeout = lambda _deadline_seconds: _NOTHING_WAITS
         self.ticker = Ticker(policy, sources, LocalLedger(), self.ports)
 
-    async def tick(self) -> Told:
+    async def tick(self) -> TickResult:
         return await self.ticker.tick()
 
     def pause_seconds(self) -> int:

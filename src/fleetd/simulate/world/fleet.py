@@ -17,7 +17,7 @@ SHUTDOWN_SECONDS = 25
 
 
 class Instance:
-    """One number: its unit, and its process while there is one."""
+    """One number: its unit, and its process while present is one."""
 
     __slots__ = (
         "beat_at",
@@ -69,7 +69,7 @@ class Instance:
         return self.state == "active" and not self.quiet
 
     @property
-    def there(self) -> bool:
+    def present(self) -> bool:
         return self.state != "inactive"
 
     def beat(self, now: int, fluid: dict[str, float], hanging: bool, chance: random.Random) -> None:
@@ -111,7 +111,7 @@ class Group:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.instances = [Instance(number, profile) for number in profile.numbers]
-        self.there: list[Instance] = []
+        self.present: list[Instance] = []
         self.fetching: list[Instance] = []
         self.counted = 0  # instances that are capacity, now or soon
         self.claims_connections = 0
@@ -126,10 +126,10 @@ class Group:
 
     def look_again(self) -> None:
         """After any change of an instance's state or of its quiet."""
-        self.there = [i for i in self.instances if i.there]
-        self.fetching = [i for i in self.there if i.fetches]
-        self.counted = sum(1 for i in self.there if not i.quiet)
-        self.claims_connections = len(self.there) * self.profile.claim_connections
+        self.present = [i for i in self.instances if i.present]
+        self.fetching = [i for i in self.present if i.fetches]
+        self.counted = sum(1 for i in self.present if not i.quiet)
+        self.claims_connections = len(self.present) * self.profile.claim_connections
 
     def open_connections(self) -> None:
         """After a second's work: connections are opened lazily and kept."""

@@ -79,7 +79,7 @@ class SimQueue:
             self.enqueue(now, self.fresh)
             self.fresh = 0
 
-    def oldest_age(self, now: int) -> float:
+    def latency_seconds(self, now: int) -> float:
         return float(now - self.batches[0][0]) if self.batches else 0.0
 
     def draw_service(self) -> float:

@@ -44,9 +44,9 @@ class Readings:
             for n in p.numbers
         }
         self._names = {n: application_name(n, policy.host) for n in self._rendered}
-        # A queue that the trace says nothing of is there and empty.
+        # A queue that the trace says nothing of is present and empty.
         self._empty = {
-            name: QueueFacts(name=name, length_jobs=0, oldest_age_seconds=0.0, busy_threads=0)
+            name: QueueFacts(name=name, length_jobs=0, latency_seconds=0.0, busy_threads=0)
             for p in policy.profiles
             for name, _ in p.queues
             if name not in world.queues
@@ -59,7 +59,7 @@ class Readings:
         young: Counter[str] = Counter()
         processes = []
         for group in world.groups:
-            for instance in group.there:
+            for instance in group.present:
                 if instance.beat_at < 0:
                     continue
                 for name, threads in instance.beat_busy.items():
@@ -71,7 +71,7 @@ class Readings:
             name: QueueFacts(
                 name=name,
                 length_jobs=queue.waiting,
-                oldest_age_seconds=queue.oldest_age(now),
+                latency_seconds=queue.latency_seconds(now),
                 busy_threads=busy[name],
                 young_threads=young[name],
             )
@@ -105,7 +105,7 @@ class Readings:
 
     def database(self) -> DatabaseFacts:
         world = self.world
-        workers = {self._names[i.number]: i.opened for g in world.groups for i in g.there if i.opened}
+        workers = {self._names[i.number]: i.opened for g in world.groups for i in g.present if i.opened}
         clients = world.others() + sum(workers.values()) + OWN
         busy = round(world.busy_threads)
         knee = world.trace.knee_busy_threads
@@ -137,13 +137,13 @@ class Readings:
                 invocation_id=str(instance.invocation),
             )
             for group in self.world.groups
-            for instance in group.there
+            for instance in group.present
         }
         return SystemdFacts(instances=units, scheduler=None)
 
     def host(self) -> HostFacts:
         world = self.world
-        resident = {i.number: world.resident_bytes(i) for group in world.groups for i in group.there}
+        resident = {i.number: world.resident_bytes(i) for group in world.groups for i in group.present}
         return HostFacts(
             memory_available_bytes=world.memory_available_bytes(),
             memory_total_bytes=int(world.trace.memory_bytes),

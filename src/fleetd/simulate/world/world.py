@@ -171,7 +171,7 @@ class World:
         instance.quiet = instance.beat_quiet = False
         instance.held, instance.opened, instance.beat_at = 0, 0, -1
         instance.singles, instance.beat_busy, instance.beat_young = {}, Counter(), Counter()
-        if not instance.there:
+        if not instance.present:
             self._alive += 1
         self._become(instance, "activating")
         # The first start of a second takes as long under every policy, so does the next: none is lucky.
@@ -286,5 +286,5 @@ class World:
         return int(first + (last - first) * (1.0 - 0.5 ** (age / 14_400.0)))
 
     def memory_available_bytes(self) -> int:
-        used = sum(self.resident_bytes(i) for group in self.groups for i in group.there)
+        used = sum(self.resident_bytes(i) for group in self.groups for i in group.present)
         return max(0, int(self.trace.memory_bytes * 0.95) - used)
