@@ -14,12 +14,13 @@ from pathlib import Path
 
 from fleetd.adapters.mastodon.code import WATCHED, CodeUnreadableError
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
-from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, unit_name
+from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
 from fleetd.config.schema import MastodonSection
-from fleetd.core.model.worker_settings import Number, all_settings, min_numbers
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.worker_settings import all_settings, min_numbers
 from fleetd.errors import ConfigError, FleetdError
 
 
@@ -71,7 +72,6 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         usual = MastodonSection().env_file
         stale = [
             linked,
-            boot.drop_old_links(),
             files.set_env_file(settings.env_file, usual),
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED),
         ]
@@ -89,19 +89,18 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
 def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:
     """Write the settings of every configured number; remove those of numbers that are gone and don't run."""
     wanted = all_settings(settings.policy, name_connections=named)
-    written = [worker.number for worker in wanted if files.write(worker.number, worker.text)]
+    written = [worker.key for worker in wanted if files.write(worker.key, worker.text)]
     said = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
-    gone = [number for number in files.numbers() if number not in {worker.number for worker in wanted}]
-    for number in gone:
+    for key in sorted(set(files.keys()) - {worker.key for worker in wanted}):
         # A running one would fail at its next restart without them: systemd's restart is no affair of ours.
-        if files.runs(number):
+        if files.runs(key):
             said.append(
-                f"Warning: instance {number} is no longer configured but runs; its settings stay until it has "
-                f"stopped. Stop it with `systemctl stop mastodon-sidekiq@{number}`, then run fleetd-render again."
+                f"Warning: {unit_name(key)} is no longer configured but runs; its settings stay until it has "
+                f"stopped. Stop it with `systemctl stop {unit_name(key)}`, then run fleetd-render again."
             )
         else:
-            files.remove(number)
-            said.append(f"Removed the settings of {number}, which is no longer configured.")
+            files.remove(key)
+            said.append(f"Removed the settings of {unit_name(key)}, which is no longer configured.")
     return said
 
 
@@ -115,30 +114,28 @@ def _link(settings: Settings, boot: BootLinks) -> tuple[list[str], bool]:
     """
     wanted, said = _wanted_at_boot(settings, boot)
     linked, listed = boot.linked(), boot.listed()
-    kept_off = [number for number in wanted if number in listed and number not in linked]
-    more = [number for number in wanted if number not in linked and number not in listed]
-    configured = {number for profile in settings.policy.profiles for number in profile.numbers}
-    less = [
-        number for number in linked if number not in wanted and (number in listed or number not in configured)
-    ]
+    kept_off = [key for key in wanted if key in listed and key not in linked]
+    more = [key for key in wanted if key not in linked and key not in listed]
+    configured = {key for profile in settings.policy.profiles for key in profile.numbers}
+    less = [key for key in linked if key not in wanted and (key in listed or key not in configured)]
     if more:
         boot.link(more)
         said.append(f"A boot starts {_list(more)} from now on.")
     if less:
         boot.unlink(less)
         said.append(f"A boot no longer starts {_list(less)}.")
-    for number in kept_off:
+    for key in kept_off:
         said.append(
-            f"A boot does not start {_list([number])}, which was disabled by hand; to undo that: "
-            f"systemctl enable {unit_name(number)}"
+            f"A boot does not start {_list([key])}, which was disabled by hand; to undo that: "
+            f"systemctl enable {unit_name(key)}"
         )
     boot.write_list(wanted, settings.policy.pace.booting_max)
     return said, bool(more or less)
 
 
-def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[Number], list[str]]:
+def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[InstanceKey], list[str]]:
     """In the order of the boot: the scheduler, then the profiles by importance."""
-    instances: list[Number] = list(min_numbers(settings.policy))
+    instances: list[InstanceKey] = list(min_numbers(settings.policy))
     if settings.policy.scheduler.place != "here":
         return instances, []
     if boot.stock_unit_enabled():
@@ -146,7 +143,7 @@ def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[Number], 
             "Warning: mastodon-sidekiq.service is enabled and serves the scheduler queue too, so a boot won't "
             "start ours beside it (law 1). Disable it: systemctl disable mastodon-sidekiq.service"
         ]
-    return ["scheduler", *instances], []
+    return [SCHEDULER, *instances], []
 
 
 def _stamp(settings: Settings, files: RenderedFiles, root: Path) -> list[str]:
@@ -158,8 +155,8 @@ def _stamp(settings: Settings, files: RenderedFiles, root: Path) -> list[str]:
     return [said] if said else []
 
 
-def _list(numbers: Sequence[Number]) -> str:
-    names = ["the scheduler" if number == "scheduler" else str(number) for number in numbers]
+def _list(keys: Sequence[InstanceKey]) -> str:
+    names = ["the scheduler" if key == SCHEDULER else str(key) for key in keys]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

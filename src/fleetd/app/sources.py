@@ -14,6 +14,7 @@ from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
 from fleetd.daemon.observe import Sources
 from fleetd.ports import Clock
@@ -25,7 +26,7 @@ WAITING_SECONDS_MAX = 4.0
 Close = Callable[[], Awaitable[None]]
 
 
-def numbers(policy: Policy) -> list[int]:
+def numbers(policy: Policy) -> list[InstanceKey]:
     return [number for profile in policy.profiles for number in profile.numbers]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from fleetd.config.schema import INSTANCES_MAX, PROFILES_MAX, ProfileSection
 from fleetd.config.tables import join, nearest, show
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import CLAIM_MARGIN_CONNECTIONS, QUEUES_BY_IMPORTANCE, SCHEDULER_QUEUE, Profile
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 from fleetd.errors import ConfigProblem
@@ -52,7 +53,7 @@ def _profile(name: str, section: ProfileSection, problems: list[ConfigProblem]) 
         queues=_queues(path, section, problems),
         threads=section.threads,
         db_pool=db_pool,
-        numbers=numbers,
+        numbers=tuple(map(InstanceKey, numbers)),
         min_instances=low,
         max_instances=high,
     )

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.capacity.admission import Limits, ScarcityMemory, admit
+from fleetd.core.capacity.admission import Admitted, Limits, ScarcityMemory, admit
 from fleetd.core.capacity.budget import BudgetMemory, ConnectionBudget, connection_budget
 from fleetd.core.capacity.claims import Claims, count_claims, remember_processes
 from fleetd.core.capacity.saturation import (
     Saturation,
     SaturationMemory,
-    remember_saturation,
-    saturation_of,
+    assess_saturation,
     stepped_back,
 )
-from fleetd.core.demand.desired import HoldWindow, running, want
-from fleetd.core.demand.needed import Demand, DemandMemory, demand, remember
-from fleetd.core.demand.reason import reasons
-from fleetd.core.instances.constraints import HostConstraints
-from fleetd.core.instances.lifecycle import InstanceView, present_or_pinned
-from fleetd.core.model.decision import Clamp, ClampCode, Clamps, Plan, ProfilePlan
-from fleetd.core.model.facts import Known, Snapshot, Value
-from fleetd.core.model.policy import Policy
+from fleetd.core.demand.cause import wanted
+from fleetd.core.demand.desired import HoldWindow, desired_instances
+from fleetd.core.demand.needed import DemandMemory, Needed, needed_instances, remember
+from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model.decision import Clamp, Clamps, Plan, ProfilePlan
+from fleetd.core.model.facts import Value
+from fleetd.core.model.reasons.counts import SystemdUnknown, Wanted
 
 #: A plan is worth this many ticks; then nothing more is started on it.
 PLAN_TICKS = 4
@@ -48,11 +46,11 @@ class FleetDecision(Value, frozen=True, kw_only=True):
     plan: Plan
     clamps: tuple[Clamp, ...]
     memory: FleetMemory
-    demand: Demand | None
+    needed: Needed | None  # None: Redis is unknown
     budget: ConnectionBudget
     claims: Claims
     saturation: Saturation = Saturation()
-    why: dict[str, str] = {}  # by profile: why so many, where that is not what runs
+    wanted: dict[str, Wanted] = {}  # by profile: why so many, where that is not what runs
 
     @property
     def claims_connections(self) -> int:
@@ -64,130 +62,97 @@ class FleetDecision(Value, frozen=True, kw_only=True):
         return self.budget.carries(self.claims_connections)
 
 
-def plan(
-    policy: Policy,
-    snapshot: Snapshot,
-    instances: tuple[InstanceView, ...] | None,
-    memory: FleetMemory,
-    terms: HostConstraints = HostConstraints(),  # noqa: B008 (frozen)
-) -> FleetDecision:
-    """Decide for the fleet. `instances`: this host's, the scheduler's included; None: systemd is unknown."""
-    now = snapshot.now_seconds
-    instances = present_or_pinned(instances) if instances is not None else None
-    demanded, demand_memory = _demand(policy, snapshot, instances, memory.demand, terms)
-    means, budget_memory, bottleneck_memory = _means(policy, snapshot, instances, memory, terms)
+def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
+    """Decide for the fleet, from one tick of its host."""
+    needed, memory = _needed(tick, memory)
+    limits, memory = _limits(tick, memory)
     clamps = Clamps()
-    windows, scarcity, growth = memory.windows, memory.scarcity, 0
     counts: dict[str, ProfilePlan] = {}
-    why: dict[str, str] = {}
-    if instances is None:
-        clamps.say(ClampCode.SYSTEMD_UNKNOWN, "systemd can't be read: nothing starts or stops")
+    why: dict[str, Wanted] = {}
+    if tick.instances is None:
+        clamps.add(SystemdUnknown())
     else:
-        wanted, windows = want(policy, instances, demanded, memory.windows, now, terms, clamps)
-        granted = admit(policy, snapshot, instances, wanted, demanded, means, scarcity, clamps)
-        scarcity = granted.scarcity
-        if granted.stepped_back:
-            bottleneck_memory = stepped_back(bottleneck_memory, means.saturation, now)
-        current = running(policy, instances, terms)
-        windows = _grown(windows, current, granted.counts, now)
-        counts, growth = _counts(policy, current, demanded, wanted, granted.counts, granted.spare)
-        why = reasons(
-            policy, snapshot.sidekiq, instances, current, counts, demanded, demand_memory, terms, clamps
-        )
-    new_memory = FleetMemory(
-        epoch=memory.epoch + 1,
-        demand=demand_memory,
-        budget=budget_memory,
-        windows=windows,
-        scarcity=scarcity,
-        saturation=bottleneck_memory,
-    )
-    claimed = means.claims.total_connections + growth
+        desired, windows = desired_instances(tick, needed, memory.windows, clamps)
+        admitted = admit(tick, desired, needed, limits, memory.scarcity, clamps)
+        memory = _remembered(tick, memory, windows, admitted, limits.saturation)
+        counts = _counts(tick, needed, desired, admitted)
+        why = wanted(tick, counts, needed, clamps.all())
+    memory = structs.replace(memory, epoch=memory.epoch + 1)
     return FleetDecision(
-        plan=_planned(policy, new_memory.epoch, now, counts, claimed),
+        plan=Plan(
+            epoch=memory.epoch,
+            expires_at_seconds=tick.now_seconds + PLAN_TICKS * tick.policy.pace.tick_seconds,
+            profiles={tick.policy.host: counts},
+            claims_connections=limits.claims.total_connections + _growth(tick, counts),
+        ),
         clamps=clamps.all(),
-        memory=new_memory,
-        demand=demanded,
-        budget=means.budget,
-        claims=means.claims,
-        saturation=means.saturation,
-        why=why,
+        memory=memory,
+        needed=needed,
+        budget=limits.budget,
+        claims=limits.claims,
+        saturation=limits.saturation,
+        wanted=why,
     )
 
 
-def _planned(
-    policy: Policy, epoch: int, now_seconds: float, counts: dict[str, ProfilePlan], claims_connections: int
-) -> Plan:
-    return Plan(
-        epoch=epoch,
-        expires_at_seconds=now_seconds + PLAN_TICKS * policy.pace.tick_seconds,
-        profiles={policy.host: counts},
-        claims_connections=claims_connections,
-        scheduler_host=None,
-    )
-
-
-def _demand(
-    policy: Policy,
-    snapshot: Snapshot,
-    instances: tuple[InstanceView, ...] | None,
-    memory: DemandMemory,
-    terms: HostConstraints,
-) -> tuple[Demand | None, DemandMemory]:
-    if not isinstance(snapshot.sidekiq, Known):
+def _needed(tick: HostTick, memory: FleetMemory) -> tuple[Needed | None, FleetMemory]:
+    if tick.sidekiq is None:
         return None, memory
-    mute = {v.profile for v in instances or () if v.lacks_heartbeat}
-    queues = frozenset(q for p in policy.profiles if p.name in mute for q, _ in p.queues)
-    memory = remember(policy, memory, snapshot.sidekiq.value, snapshot.now_seconds, queues)
-    return demand(policy, snapshot.sidekiq.value, memory, instances, terms.boot_seconds), memory
+    silent = {v.profile for v in tick.active if v.lacks_heartbeat}
+    queues = frozenset(q for p in tick.policy.profiles if p.name in silent for q, _ in p.queues)
+    demand = remember(tick.policy, memory.demand, tick.sidekiq, tick.now_seconds, queues)
+    return needed_instances(tick, tick.sidekiq, demand), structs.replace(memory, demand=demand)
 
 
-def _means(
-    policy: Policy,
-    snapshot: Snapshot,
-    instances: tuple[InstanceView, ...] | None,
-    memory: FleetMemory,
-    terms: HostConstraints,
-) -> tuple[Limits, BudgetMemory, SaturationMemory]:
-    """What there is to give, and its memories with this snapshot."""
+def _limits(tick: HostTick, memory: FleetMemory) -> tuple[Limits, FleetMemory]:
+    """What there is to give, and the memory with this snapshot."""
     kept = memory.budget
-    if isinstance(snapshot.sidekiq, Known):
-        processes = remember_processes(kept.processes, snapshot.sidekiq.value)
-        kept = structs.replace(kept, processes=processes)
-    claims = count_claims(policy, snapshot, instances or (), kept.processes)
-    budget, kept = connection_budget(policy, snapshot, claims, kept)
-    limited = remember_saturation(memory.saturation, snapshot, instances)
-    saturation = saturation_of(limited, snapshot, instances or ())
-    return Limits(budget=budget, claims=claims, terms=terms, saturation=saturation), kept, limited
+    if tick.sidekiq is not None:
+        kept = structs.replace(kept, processes=remember_processes(kept.processes, tick.sidekiq))
+    claims = count_claims(tick, kept.processes)
+    budget, kept = connection_budget(tick.policy, tick.snapshot, claims, kept)
+    saturation, saturation_memory = assess_saturation(tick, memory.saturation)
+    limits = Limits(budget=budget, claims=claims, saturation=saturation)
+    return limits, structs.replace(memory, budget=kept, saturation=saturation_memory)
 
 
-def _grown(
-    windows: dict[str, HoldWindow], current: dict[str, int], granted: dict[str, int], now_seconds: float
-) -> dict[str, HoldWindow]:
-    return {
-        name: structs.replace(window, grew_seconds=now_seconds) if granted[name] > current[name] else window
+def _remembered(
+    tick: HostTick,
+    memory: FleetMemory,
+    windows: dict[str, HoldWindow],
+    admitted: Admitted,
+    saturation: Saturation,
+) -> FleetMemory:
+    now, running = tick.now_seconds, tick.running
+    if admitted.stepped_back:
+        memory = structs.replace(memory, saturation=stepped_back(memory.saturation, saturation, now))
+    windows = {
+        name: structs.replace(window, grew_seconds=now) if admitted.counts[name] > running[name] else window
         for name, window in windows.items()
     }
+    return structs.replace(memory, windows=windows, scarcity=admitted.scarcity)
 
 
 def _counts(
-    policy: Policy,
-    current: dict[str, int],
-    demanded: Demand | None,
-    wanted: dict[str, int],
-    granted: dict[str, int],
-    spare: str,
-) -> tuple[dict[str, ProfilePlan], int]:
-    """The counts as planned, and the connections that what is still to be started will claim."""
-    raw = demanded.needed_instances if demanded else current
-    counts = {
+    tick: HostTick, needed: Needed | None, desired: dict[str, int], admitted: Admitted
+) -> dict[str, ProfilePlan]:
+    raw = needed.instances if needed else tick.running
+    return {
         name: ProfilePlan(
-            instances=n, needed_instances=raw[name], spare=name == spare, desired_instances=wanted[name]
+            needed_instances=raw[name],
+            desired_instances=desired[name],
+            admitted_instances=count,
+            spare=name == admitted.spare,
         )
-        for name, n in granted.items()
+        for name, count in admitted.counts.items()
     }
-    growth = sum(
-        (max(0, granted[p.name] - current[p.name]) + (p.name == spare)) * p.claim_connections
-        for p in policy.profiles
+
+
+def _growth(tick: HostTick, counts: dict[str, ProfilePlan]) -> int:
+    """Connections that what is still to be started will claim."""
+    return sum(
+        (max(0, counts[p.name].admitted_instances - tick.running[p.name]) + counts[p.name].spare)
+        * p.claim_connections
+        for p in tick.policy.profiles
+        if p.name in counts
     )
-    return counts, growth

@@ -5,22 +5,21 @@ Every fault, source and clamp is named when it comes and when it goes, not every
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 
 from fleetd.core.model.decision import Clamp
-from fleetd.core.model.facts import KeyFault, Known
+from fleetd.core.model.facts import KeyFault
 from fleetd.core.model.history import EntryKind
+from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.status import Event, Status
 from fleetd.daemon.tick import TickResult
+from fleetd.words.reasons import sentence
 
 #: Sentences kept for `fleetctl status`.
 EVENTS_MAX = 50
 #: Faulty keys named at most; a broken Redis could have thousands.
 FAULTS_MAX = 50
-
-_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 Say = Callable[..., None]
 #: Where a sentence is kept beyond the log: its kind, itself, and whether it is a warning.
@@ -38,98 +37,101 @@ class TickLog:
         self._warn = warn
         self._keep = keep
         self._events: deque[tuple[float, str]] = deque(maxlen=EVENTS_MAX)
-        self._sources_down: dict[str, str] = {}
-        self._faults: frozenset[tuple[str, str]] = frozenset()
-        self._clamps: frozenset[tuple[str, str, str]] = frozenset()
-        self._scheduler = ""
-        self._wants: dict[str, int] = {}
+        self._unread: frozenset[str] = frozenset()
+        self._faults: frozenset[KeyFault] = frozenset()
+        self._clamps: frozenset[tuple[object, ...]] = frozenset()
+        self._scheduler: tuple[object, ...] = ()
+        self._admitted: dict[str, int] = {}
+        self._trouble = ""
 
-    def note(self, now_seconds: float, sentence: str, kind: EntryKind = "daemon") -> None:
+    def note(self, now_seconds: float, said: str, kind: EntryKind = "daemon") -> None:
         """Something beside a tick: a reload, a refused configuration, a person's order."""
-        self._events.append((now_seconds, sentence))
-        self._keep(kind, sentence, False)
+        self._events.append((now_seconds, said))
+        self._keep(kind, said, False)
 
     def events(self, now_seconds: float) -> tuple[Event, ...]:
         return tuple(Event(age_seconds=now_seconds - at, sentence=what) for at, what in self._events)
 
-    def report(self, told: TickResult, status: Status) -> None:
+    def report(self, result: TickResult, status: Status) -> None:
         """Log what changed since the last tick, in one line per kind of thing."""
-        now = told.snapshot.now_seconds
+        now = result.tick.now_seconds
         self._report_sources(status)
-        self._report_faults(told)
-        for sentence in told.noticed:
-            self._event(now, sentence, "noticed")
-        self._report_wants(told)
-        for result in told.results:
-            step = result.step
-            sentence = f"{step.verb} {step.unit}: {step.sentence}"
-            if result.result == "done":
-                self._event(now, sentence, "step", step=step.verb, unit=step.unit)
-            else:
-                sentence = f"{sentence} — {result.result}: {result.sentence}"
-                self._events.append((now, sentence))
-                self._warn(sentence, unit=step.unit)
-                self._keep("step", sentence, True)
-        self._report_clamps(status)
-        if status.scheduler.sentence.split(" for ")[0] != self._scheduler.split(" for ")[0]:
-            sentence = f"scheduler: {status.scheduler.sentence}"
-            self._say(sentence)
-            self._keep("scheduler", sentence, False)
-        self._scheduler = status.scheduler.sentence
+        self._report_faults(result)
+        for reason in result.noticed:
+            self._event(now, sentence(reason), "noticed")
+        self._report_trouble(now, result.trouble)
+        self._report_wanted(result)
+        for step in status.step_results:
+            said = f"{step.verb} {step.unit}: {step.why}"
+            failed = step.result != "done"
+            said += f" — {step.result}: {step.sentence}" if failed else ""
+            self._events.append((now, said))
+            self._tell("step", said, warning=failed, step=step.verb, unit=step.unit)
+        self._report_clamps(result, status)
+        self._report_scheduler(result.scheduler.state)
 
-    def _report_wants(self, told: TickResult) -> None:
+    def _tell(self, kind: EntryKind, said: str, *, warning: bool = False, **fields: str) -> None:
+        """`fields`: of the log line, beside the sentence."""
+        say = self._warn if warning else self._say
+        say(said, **fields)
+        self._keep(kind, said, warning)
+
+    def _event(self, now_seconds: float, said: str, kind: EntryKind) -> None:
+        self._events.append((now_seconds, said))
+        self._tell(kind, said)
+
+    def _report_scheduler(self, state: Reason) -> None:
+        if state.alike() != self._scheduler:
+            self._tell("scheduler", f"scheduler: {sentence(state)}")
+        self._scheduler = state.alike()
+
+    def _report_trouble(self, now_seconds: float, trouble: str) -> None:
+        """That the host's memory can't be saved, once; and that it can again."""
+        if trouble and trouble != self._trouble:
+            said = f"what fleetd did can't be remembered over a restart: {trouble}"
+            self._event(now_seconds, said, "noticed")
+        elif self._trouble and not trouble:
+            self._event(now_seconds, "what fleetd did can be remembered again", "noticed")
+        self._trouble = trouble
+
+    def _report_wanted(self, result: TickResult) -> None:
         """Before the steps, which say how many are wanted but not why."""
-        planned = told.fleet.plan.profiles.get(told.snapshot.host, {})
-        for name, why in told.fleet.why.items():
-            if self._wants.get(name) != planned[name].instances:
-                self._event(told.snapshot.now_seconds, f"{name}: {why}", "want")
+        planned = result.fleet.plan.profiles.get(result.tick.policy.host, {})
+        for name, why in result.fleet.wanted.items():
+            if self._admitted.get(name) != planned[name].admitted_instances:
+                self._event(result.tick.now_seconds, f"{name}: {sentence(why)}", "want")
         if planned:
-            self._wants = {name: plan.instances for name, plan in planned.items()}
-
-    def _event(self, now_seconds: float, sentence: str, kind: EntryKind, **fields: object) -> None:
-        self._events.append((now_seconds, sentence))
-        self._say(sentence, **fields)
-        self._keep(kind, sentence, False)
+            self._admitted = {name: plan.admitted_instances for name, plan in planned.items()}
 
     def _report_sources(self, status: Status) -> None:
-        down: dict[str, str] = {s.name: s.why for s in status.sources if not s.ok}
-        for name, why in down.items():
-            if name not in self._sources_down:
-                sentence = f"{name} can't be read: {why}"
-                self._warn(sentence, source=name)
-                self._keep("reading", sentence, True)
-        for name in self._sources_down:
-            if name not in down:
-                sentence = f"{name} can be read again"
-                self._say(sentence, source=name)
-                self._keep("reading", sentence, False)
-        self._sources_down = down
+        unread = {s.name: s.why for s in status.sources if not s.ok}
+        for name, why in unread.items():
+            if name not in self._unread:
+                self._tell("reading", f"{name} can't be read: {why}", warning=True, source=name)
+        for again in sorted(self._unread - unread.keys()):
+            self._tell("reading", f"{again} can be read again", source=again)
+        self._unread = frozenset(unread)
 
-    def _report_faults(self, told: TickResult) -> None:
-        if not isinstance(told.snapshot.sidekiq, Known):
+    def _report_faults(self, result: TickResult) -> None:
+        if result.tick.sidekiq is None:
             return
-        faults: tuple[KeyFault, ...] = told.snapshot.sidekiq.value.faults[:FAULTS_MAX]
+        faults = result.tick.sidekiq.faults[:FAULTS_MAX]
         for fault in faults:
-            if (fault.key, fault.why) not in self._faults:
-                sentence = f"Redis key {fault.key} is unreadable and counts as unknown: {fault.why}"
-                self._warn(sentence)
-                self._keep("reading", sentence, True)
-        self._faults = frozenset((f.key, f.why) for f in faults)
+            if fault not in self._faults:
+                said = f"Redis key {fault.key} is unreadable and counts as unknown: {fault.why}"
+                self._tell("reading", said, warning=True)
+        self._faults = frozenset(faults)
 
-    def _report_clamps(self, status: Status) -> None:
-        """One line when the set of reasons changed; the numbers inside a sentence may move without one."""
-        clamps: tuple[Clamp, ...] = status.clamps
-        now = frozenset(_reason(c) for c in clamps)
-        new = [c for c in clamps if _reason(c) not in self._clamps]
+    def _report_clamps(self, result: TickResult, status: Status) -> None:
+        """One line when the set of reasons changed; the numbers in them may move without one."""
+        now = frozenset(map(_alike, result.clamps))
+        new = [c for c in result.clamps if _alike(c) not in self._clamps]
         gone = len(self._clamps - now)
         self._clamps = now
         if new or gone:
-            reasons = "; ".join(f"{c.profile + ': ' if c.profile else ''}{c.sentence}" for c in new)
-            sentence = f"{status.summary}{' — ' + reasons if reasons else ''}"
-            self._say(sentence)
-            self._keep("reason", sentence, False)
+            said = "; ".join(f"{f'{c.profile}: ' if c.profile else ''}{sentence(c.reason)}" for c in new)
+            self._tell("reason", f"{status.summary}{f' — {said}' if said else ''}")
 
 
-def _reason(clamp: Clamp) -> tuple[str, str, str]:
-    """What makes a clamp another one: the same code may say that there is no room, or that room is given back."""
-    return clamp.code.value, clamp.profile, _NUMBERS.sub("", clamp.sentence)
+def _alike(clamp: Clamp) -> tuple[object, ...]:
+    return clamp.profile, clamp.reason.alike()

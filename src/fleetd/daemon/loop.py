@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
-from fleetd.core.model.commands import Command
+from fleetd.core.instances.orders import Order
 from fleetd.core.model.status import Status
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.record import Recorder
@@ -19,6 +19,7 @@ from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
+from fleetd.words.reasons import sentence
 
 #: Beside a tick, a look at the bus may take this long.
 BEFORE_TICK_SECONDS = 10.0
@@ -28,13 +29,13 @@ STUCK_SECONDS = 120.0
 
 
 class Loop:
-    """Runs ticks until told to stop."""
+    """Runs ticks until result to stop."""
 
     def __init__(
         self,
         ticker: Ticker,
         clock: Clock,
-        journalist: TickLog,
+        log: TickLog,
         tellers: tuple[Teller, ...],
         service: ServiceManager,
         *,
@@ -43,7 +44,7 @@ class Loop:
     ) -> None:
         self.ticker = ticker
         self.clock = clock
-        self.journalist = journalist
+        self.log = log
         self.tellers = tellers
         self.service = service
         self.before_tick = before_tick
@@ -63,13 +64,13 @@ class Loop:
         self._stop.set()
         self._wake.set()
 
-    async def order(self, command: Command) -> str:
+    async def order(self, order: Order) -> str:
         """Obey a person between two ticks; returns the sentence to tell them. Raises FleetdError when refused."""
         async with self.between_ticks:
-            sentence = self.ticker.order(command)
-            self.journalist.note(self.clock.now_seconds(), f"ordered: {sentence}", "order")
+            answer = sentence(self.ticker.order(order))
+            self.log.note(self.clock.now_seconds(), f"ordered: {answer}", "order")
         self.soon()
-        return sentence
+        return answer
 
     def soon(self) -> None:
         """Let the next tick come at once (after a reload)."""
@@ -98,25 +99,24 @@ class Loop:
     async def _one_tick(self) -> None:
         with suppress(SourceUnavailableError, TimeoutError):
             await asyncio.wait_for(self.before_tick(), BEFORE_TICK_SECONDS)
-        told = await self.ticker.tick()
+        result = await self.ticker.tick()
         self._ticks_total += 1
         now = self.clock.now_seconds()
         self._ticked_seconds = now
-        status = self._status(told, now)
-        self.journalist.report(told, status)
+        status = self._status(result, now)
+        self.log.report(result, status)
         # Once more: what was just reported belongs to the events of this status.
-        self.status = self._status(told, now)
+        self.status = self._status(result, now)
         for teller in self.tellers:
             teller.tell(self.status)
         if self.recorder is not None:
-            self.recorder.record(self.ticker.policy, told)
+            self.recorder.record(result)
 
-    def _status(self, told: TickResult, now_seconds: float) -> Status:
+    def _status(self, result: TickResult, now_seconds: float) -> Status:
         return status_of(
-            self.ticker.policy,
-            told,
+            result,
             sources=self.ticker.sources.status(),
-            events=self.journalist.events(now_seconds),
+            events=self.log.events(now_seconds),
             problems=self.problems,
             uptime_seconds=now_seconds - self._begun_seconds,
             ticks_total=self._ticks_total,

@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fleetd.core.model.decision import ClampCode, InstanceState, StepResult, Verb
+from fleetd.core.model.decision import InstanceState, Verb
+from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import (
     ClaimStatus,
     ConnectionSourceStatus,
@@ -32,6 +33,7 @@ from fleetd.core.model.status import (
     RolloutStatus,
     SourceStatus,
     Status,
+    StepStatus,
 )
 
 #: Bounds of the label sets; the configuration allows fewer.
@@ -141,7 +143,7 @@ def of_connections(status: Status) -> Iterator[Metric]:
 
 TICK_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 VERBS: tuple[str, ...] = get_args(Verb)
-RESULTS: tuple[str, ...] = get_args(get_type_hints(StepResult)["result"])
+RESULTS: tuple[str, ...] = get_args(get_type_hints(StepStatus)["result"])
 _STATES = tuple(state.value for state in InstanceState)
 _HOLDS: tuple[str, ...] = get_args(get_type_hints(HoldStatus)["kind"])
 
@@ -382,7 +384,7 @@ class _Shown(Collector):
             if told_before:  # the same tick once more: nothing new to count
                 return
             self._clamps.update(clamp.code.value for clamp in status.clamps)
-            self._steps.update((done.step.verb, done.result) for done in status.step_results)
+            self._steps.update((done.verb, done.result) for done in status.step_results)
             self._tick_counts[bisect_left(TICK_BUCKETS_SECONDS, status.tick_duration_seconds)] += 1
             self._tick_sum_seconds += status.tick_duration_seconds
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.model.facts import Known
 from fleetd.core.model.history import (
     SENTENCE_CHARACTERS_MAX,
     Batch,
@@ -20,7 +19,7 @@ from fleetd.core.model.history import (
     QueueSample,
     Sample,
 )
-from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.identity import SCHEDULER, parse_tag
 from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
 from fleetd.daemon.tick import TickResult
 from fleetd.ports import History
@@ -65,16 +64,16 @@ class Recorder:
             )
         )
 
-    def record(self, policy: Policy, told: TickResult) -> None:
+    def record(self, result: TickResult) -> None:
         """Keep of one tick what is worth it."""
-        now = told.snapshot.now_seconds
+        policy, now = result.tick.policy, result.tick.now_seconds
         changes: tuple[PolicyChange, ...] = ()
         if policy != self._policy:
             self._flush()  # what was taken under the old one stands before the change
             changes = (PolicyChange(at_seconds=self._wall(), policy=policy),)
             self._policy = policy
         if self._sampled_seconds is None or now - self._sampled_seconds >= SAMPLE_SECONDS - SLACK_SECONDS:
-            self._samples.append(sample_of(told, self._wall()))
+            self._samples.append(sample_of(result, self._wall()))
             self._sampled_seconds = now
         due = self._flushed_seconds is None or now - self._flushed_seconds >= FLUSH_SECONDS
         if due or changes or self._entries:
@@ -92,12 +91,11 @@ class Recorder:
             self._history.append(batch)
 
 
-def sample_of(told: TickResult, at_seconds: float) -> Sample:
+def sample_of(result: TickResult, at_seconds: float) -> Sample:
     """What one tick saw, small enough to keep."""
-    snapshot, demand = told.snapshot, told.fleet.memory.demand
-    sidekiq = snapshot.sidekiq.value if isinstance(snapshot.sidekiq, Known) else None
-    machine = snapshot.machine.value if isinstance(snapshot.machine, Known) else None
-    limit, others = _connections(told)
+    snapshot, demand = result.snapshot, result.fleet.memory.demand
+    sidekiq, machine = result.tick.sidekiq, result.tick.machine
+    limit, others = _connections(result)
     queues = None
     if sidekiq is not None:
         queues = {
@@ -117,13 +115,13 @@ def sample_of(told: TickResult, at_seconds: float) -> Sample:
         processed_jobs_total=sidekiq.processed_jobs_total if sidekiq else None,
         failed_jobs_total=sidekiq.failed_jobs_total if sidekiq else None,
         service_milliseconds=_milliseconds(demand.service.seconds),
-        instances=_instances(told.instances),
-        foreign_threads=_foreign_threads(told),
+        instances=_instances(result.tick.instances),
+        foreign_threads=_foreign_threads(result),
         limit_connections=limit,
         others_connections=others,
         memory_available_mebibytes=machine.memory_available_bytes // _MEBIBYTE if machine else None,
         memory_total_mebibytes=machine.memory_total_bytes // _MEBIBYTE if machine else None,
-        boot_milliseconds=_milliseconds(told.host.memory.boot_seconds),
+        boot_milliseconds=_milliseconds(result.host.memory.boot_seconds),
     )
 
 
@@ -136,36 +134,36 @@ def _instances(views: tuple[InstanceView, ...] | None) -> tuple[InstanceSample, 
         return None
     return tuple(
         InstanceSample(
-            number=int(view.number),
-            profile=view.profile,
+            number=view.key,
+            profile=view.profile or "",
             state=view.state.value,
             counts=view.is_capacity,
             busy_threads=view.busy_threads,
             resident_mebibytes=None if view.resident_bytes is None else view.resident_bytes // _MEBIBYTE,
         )
         for view in views
-        if view.number != "scheduler" and view.present
+        if view.key != SCHEDULER and view.is_present
     )
 
 
-def _foreign_threads(told: TickResult) -> int:
+def _foreign_threads(result: TickResult) -> int:
     """Threads on this Mastodon's queues that are not this host's instances'."""
-    if not isinstance(told.snapshot.sidekiq, Known):
+    if result.tick.sidekiq is None:
         return 0
     threads = 0
-    for process in told.snapshot.sidekiq.value.processes:
+    for process in result.tick.sidekiq.processes:
         tag = parse_tag(process.tag)
-        ours = tag is not None and (tag.host == told.snapshot.host or tag.number == "scheduler")
+        ours = tag is not None and (tag.host == result.snapshot.host or tag.key == SCHEDULER)
         if not ours and not process.quiet and process.queues != {SCHEDULER_QUEUE}:
             threads += process.threads
     return threads
 
 
-def _connections(told: TickResult) -> tuple[int | None, int | None]:
+def _connections(result: TickResult) -> tuple[int | None, int | None]:
     """The tightest source's limit, and all that is not this host's instances'."""
-    budget, claims = told.fleet.budget, told.fleet.claims.total_connections
-    source = budget.tightest(claims) if not budget.unknown else None
-    if source is None or told.instances is None:
+    budget, claims = result.fleet.budget, result.fleet.claims.total_connections
+    source = budget.tightest(claims) if not budget.unread else None
+    if source is None or result.tick.instances is None:
         return None, None
-    own = sum(v.claim_connections for v in told.instances if v.number != "scheduler")
+    own = sum(v.claim_connections for v in result.tick.instances if v.key != SCHEDULER)
     return source.limit_connections, source.seen_connections + max(0, claims - own)

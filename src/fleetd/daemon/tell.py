@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
-import msgspec
+from msgspec import structs
 
 from fleetd import __version__
 from fleetd.core.instances.health import memory_max_bytes
+from fleetd.core.instances.host_memory import Failure, RolloutPhase
 from fleetd.core.instances.lifecycle import InstanceView, Pin
-from fleetd.core.instances.orders import span
-from fleetd.core.instances.start import failed_sentence, times
-from fleetd.core.model.decision import Clamp, ClampCode, InstanceState
-from fleetd.core.model.facts import Known
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.instances.start import start_failed
+from fleetd.core.model.decision import Clamp, InstanceState
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.policy import Profile
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.counts import CodeChanged, HoldReason, Paused
+from fleetd.core.model.reasons.units import PinKind, ReplaceCause
 from fleetd.core.model.status import (
+    ClampStatus,
     Event,
     HoldStatus,
     InstanceStatus,
@@ -25,77 +30,15 @@ from fleetd.core.model.status import (
     SchedulerStatus,
     SourceStatus,
     Status,
+    StepStatus,
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tick import TickResult
-
-
-def instance_status(policy: Policy, view: InstanceView, told: TickResult) -> InstanceStatus:
-    """One row of the status."""
-    return InstanceStatus(
-        number=int(view.number),
-        profile=view.profile,
-        state=view.state.value,
-        busy_threads=view.busy_threads,
-        threads=view.threads,
-        resident_bytes=view.resident_bytes,
-        state_age_seconds=view.state_age_seconds if view.unit else None,
-        note="; ".join(_notes(policy, view, told)),
-    )
-
-
-def pin_sentence(pin: Pin) -> str:
-    """What a pin keeps, and who said so."""
-    if pin.by == "hand":
-        return {"run": "started by hand", "stopped": "stopped by hand", "quiet": "quieted by hand"}[pin.wants]
-    return {
-        "run": "kept running by fleetctl",
-        "stopped": "kept stopped by fleetctl",
-        "quiet": "kept quiet by fleetctl",
-    }[pin.wants]
-
-
-def _notes(policy: Policy, view: InstanceView, told: TickResult) -> list[str]:
-    memory, now = told.host.memory, told.snapshot.now_seconds
-    key, notes = str(view.number), []
-    pin = memory.pins.get(key)
-    if pin is not None:
-        kept = "kept " if pin.by == "hand" else ""
-        notes.append(f"{pin_sentence(pin)}, {kept}{span(max(0.0, pin.until_seconds - now))} more")
-    if key in memory.stands_in:
-        notes.append(f"stands in for {', '.join(f'@{n}' for n in memory.stands_in[key])}, stopped by hand")
-    drain = memory.drains.get(key)
-    if drain is not None and drain.stop_sent_seconds is None:
-        left = policy.pace.drain_seconds_max - (now - drain.since_seconds)
-        busy = "?" if view.busy_threads is None else str(view.busy_threads)
-        notes.append(f"{busy} jobs left, stop at the latest in {max(0.0, left):.0f} s")
-    elif drain is not None and view.present:
-        notes.append(drain.why)
-    failure = memory.failures.get(key)
-    if failure is not None and view.present:
-        notes.append(f"failed {times(failure.count)} before: {failure.why}")
-    elif failure is not None:
-        notes.append(failed_sentence([int(key)], memory, now))
-    if view.unit is not None and view.unit.sub_state == "auto-restart" and view.unit.restarts > 1:
-        notes.append(f"died {view.unit.restarts} times, restarted by systemd")
-    if view.replace:
-        notes.append(_replace_note(policy, view, told))
-    return notes
-
-
-def _replace_note(policy: Policy, view: InstanceView, told: TickResult) -> str:
-    machine = told.snapshot.machine
-    if view.replace == "memory" and isinstance(machine, Known):
-        limit = memory_max_bytes(policy, machine.value)
-        return f"holds more than {limit // 2**20} MiB: to be replaced"
-    return {"outdated": "its settings changed: to be replaced", "restart": "to be restarted"}.get(
-        view.replace, "to be replaced"
-    )
+from fleetd.words.reasons import PINNED_BY_HAND, failed, names, often, sentence, span
 
 
 def status_of(
-    policy: Policy,
-    told: TickResult,
+    result: TickResult,
     *,
     sources: tuple[SourceStatus, ...],
     events: tuple[Event, ...],
@@ -104,51 +47,66 @@ def status_of(
     ticks_total: int,
 ) -> Status:
     """Everything of one tick as one value."""
-    clamps = (*told.fleet.clamps, *_without_none(told.scheduler.clamp), *told.host.clamps)
-    profiles = tuple(_profile(p, policy, told, clamps) for p in policy.profiles)
-    machine = told.snapshot.machine
+    policy, machine = result.tick.policy, result.tick.machine
+    clamps = tuple(map(_clamp, result.clamps))
+    profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
+    if result.trouble:
+        problems = (*problems, f"what fleetd did can't be remembered over a restart: {result.trouble}")
     status = Status(
         version=__version__,
         host=policy.host,
         uptime_seconds=uptime_seconds,
         tick_age_seconds=0.0,
-        tick_duration_seconds=told.duration_seconds,
+        tick_duration_seconds=result.duration_seconds,
         ticks_total=ticks_total,
         sources=sources,
-        queues=_queues(policy, told),
+        queues=_queues(result),
         profiles=profiles,
-        instances=tuple(
-            instance_status(policy, v, told) for v in told.instances or () if v.number != "scheduler"
-        ),
-        connections=connection_status(policy, told),
-        scheduler=_scheduler(told),
-        memory_available_bytes=machine.value.memory_available_bytes if isinstance(machine, Known) else None,
-        memory_total_bytes=machine.value.memory_total_bytes if isinstance(machine, Known) else None,
+        instances=tuple(_instance(v, result) for v in result.tick.instances or () if v.key != SCHEDULER),
+        connections=connection_status(result),
+        scheduler=_scheduler(result),
+        memory_available_bytes=machine.memory_available_bytes if machine else None,
+        memory_total_bytes=machine.memory_total_bytes if machine else None,
         clamps=clamps,
-        step_results=told.results,
+        step_results=tuple(
+            StepStatus(
+                verb=r.step.verb,
+                unit=r.step.unit,
+                result=r.result,
+                why=sentence(r.step.why),
+                sentence=r.sentence,
+            )
+            for r in result.results
+        ),
         last_events=events,
-        next_sentence=_next(told, profiles, clamps),
+        next_sentence=_next(result),
         summary="",
         problems=problems,
-        holds=_holds(told),
-        overrides=_overrides(policy, told),
-        rollout=_roll(told),
-        mastodon_version=_version(told),
-        pressure=machine.value.pressure if isinstance(machine, Known) else None,
+        holds=_holds(result),
+        overrides=_overrides(result),
+        rollout=_rollout(result),
+        mastodon_version=machine.code.version if machine and machine.code else "",
+        pressure=machine.pressure if machine else None,
     )
-    return msgspec.structs.replace(status, summary=_summary(status))
+    return structs.replace(status, summary=_summary(status))
 
 
-def _without_none(clamp: Clamp | None) -> tuple[Clamp, ...]:
-    return () if clamp is None else (clamp,)
+def _clamp(clamp: Clamp) -> ClampStatus:
+    return ClampStatus(
+        code=clamp.code,
+        sentence=sentence(clamp.reason),
+        profile=clamp.profile or "",
+        before_instances=clamp.before_instances,
+        after_instances=clamp.after_instances,
+    )
 
 
-def _queues(policy: Policy, told: TickResult) -> tuple[QueueStatus, ...]:
-    facts = told.snapshot.sidekiq.value.queues if isinstance(told.snapshot.sidekiq, Known) else {}
-    names = list(dict.fromkeys([q for p in policy.profiles for q, _ in p.queues] + sorted(facts)))
-    need = told.fleet.demand.need_threads if told.fleet.demand else {}
+def _queues(result: TickResult) -> tuple[QueueStatus, ...]:
+    policy, needed = result.tick.policy, result.fleet.needed
+    facts = result.tick.sidekiq.queues if result.tick.sidekiq else {}
+    need = needed.queue_threads if needed else {}
     found = []
-    for name in names:
+    for name in dict.fromkeys([q for p in policy.profiles for q, _ in p.queues] + sorted(facts)):
         queue = facts.get(name)
         found.append(
             QueueStatus(
@@ -163,90 +121,155 @@ def _queues(policy: Policy, told: TickResult) -> tuple[QueueStatus, ...]:
     return tuple(found)
 
 
-def _profile(profile: Profile, policy: Policy, told: TickResult, clamps: tuple[Clamp, ...]) -> ProfileStatus:
-    own, known = [v for v in told.instances or () if v.profile == profile.name], told.instances is not None
-    planned = told.fleet.plan.profiles.get(policy.host, {}).get(profile.name)
+def _profile(profile: Profile, result: TickResult, clamps: tuple[ClampStatus, ...]) -> ProfileStatus:
+    tick, known = result.tick, result.tick.instances is not None
+    own = [v for v in tick.active if v.profile == profile.name]
+    planned = result.fleet.plan.of(tick.policy.host, profile.name)
     return ProfileStatus(
         name=profile.name,
         order=profile.order,
         queues=tuple(q if profile.order == "strict" else f"{q},{w}" for q, w in profile.queues),
         running_instances=sum(1 for v in own if v.is_capacity) if known else None,
         serving_instances=sum(1 for v in own if v.serves) if known else None,
-        admitted_instances=planned.instances if planned and known else None,
-        needed_instances=planned.needed_instances if planned and told.fleet.demand else None,
+        admitted_instances=planned.admitted_instances if planned and known else None,
+        needed_instances=planned.needed_instances if planned and result.fleet.needed else None,
         min_instances=profile.min_instances,
         max_instances=profile.max_instances,
         clamps=tuple(c for c in clamps if c.profile == profile.name),
     )
 
 
-def _scheduler(told: TickResult) -> SchedulerStatus:
-    own = next((v for v in told.instances or () if v.number == "scheduler"), None)
+def _scheduler(result: TickResult) -> SchedulerStatus:
+    own = result.tick.view(SCHEDULER)
     return SchedulerStatus(
-        processes=told.scheduler.live_processes,
-        where=told.scheduler.where,
-        sentence=told.scheduler.sentence,
+        processes=result.scheduler.live_processes,
+        where=result.scheduler.hosts,
+        sentence=sentence(result.scheduler.state),
         unit_state=own.state.value if own else "",
     )
 
 
-def _holds(told: TickResult) -> tuple[HoldStatus, ...]:
-    now = told.snapshot.now_seconds
-    return tuple(
-        HoldStatus(
-            kind=hold.kind,
-            sentence=hold.sentence,
-            seconds_left=None if hold.until_seconds is None else max(0.0, hold.until_seconds - now),
-        )
-        for hold in told.terms.holds
+def _instance(view: InstanceView, result: TickResult) -> InstanceStatus:
+    return InstanceStatus(
+        number=view.key,
+        profile=view.profile or "",
+        state=view.state.value,
+        busy_threads=view.busy_threads,
+        threads=view.threads,
+        resident_bytes=view.resident_bytes,
+        state_age_seconds=view.state_age_seconds if view.unit else None,
+        note="; ".join(_notes(view, result)),
     )
 
 
-def _overrides(policy: Policy, told: TickResult) -> tuple[OverrideStatus, ...]:
-    memory, now = told.host.memory, told.snapshot.now_seconds
+def _notes(view: InstanceView, result: TickResult) -> list[str]:
+    """What a person would want to know about this instance."""
+    memory, now, key = result.host.memory, result.tick.now_seconds, view.key
+    people, notes = memory.people, []
+    if key in people.pins:
+        pin = people.pins[key]
+        kept = "kept " if pin.by == "hand" else ""
+        notes.append(f"{_pin_words(pin)}, {kept}{span(max(0.0, pin.until_seconds - now))} more")
+    if key in people.stands_in:
+        notes.append(f"stands in for {names(people.stands_in[key])}, stopped by hand")
+    drain = memory.drains.get(key)
+    if drain is not None and drain.stop_sent_seconds is None:
+        left = result.tick.policy.pace.drain_seconds_max - (now - drain.since_seconds)
+        busy = "?" if view.busy_threads is None else str(view.busy_threads)
+        notes.append(f"{busy} jobs left, stop at the latest in {max(0.0, left):.0f} s")
+    elif drain is not None and view.is_present:
+        notes.append(sentence(drain.cause))
+    failure = memory.units.failures.get(key)
+    if failure is not None:
+        notes.append(_failure_words(view, failure, result))
+    if view.unit is not None and view.unit.sub_state == "auto-restart" and view.unit.restarts > 1:
+        notes.append(f"died {view.unit.restarts} times, restarted by systemd")
+    if view.replace is not None:
+        notes.append(_replace_words(view.replace, result))
+    return notes
+
+
+def _pin_words(pin: Pin) -> str:
+    """What a pin keeps, and who ordered it."""
+    if pin.by == "hand":
+        return PINNED_BY_HAND[pin.wants]
+    kept = {PinKind.RUN: "running", PinKind.STOPPED: "stopped", PinKind.QUIET: "quiet"}
+    return f"kept {kept[pin.wants]} by fleetctl"
+
+
+def _failure_words(view: InstanceView, failure: Failure, result: TickResult) -> str:
+    if view.is_present:
+        return f"failed {often(failure.count)} before: {sentence(failure.cause)}"
+    return failed(start_failed((view.key,), result.host.memory, result.tick.now_seconds))
+
+
+def _replace_words(cause: ReplaceCause, result: TickResult) -> str:
+    if cause == ReplaceCause.MEMORY and result.tick.machine is not None:
+        limit = memory_max_bytes(result.tick.policy, result.tick.machine)
+        return f"holds more than {limit // 2**20} MiB: to be replaced"
+    return "to be restarted" if cause == ReplaceCause.RESTART else "its settings changed: to be replaced"
+
+
+def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
+    now = result.tick.now_seconds
+    return tuple(
+        HoldStatus(
+            kind=_hold_kind(hold.reason),
+            sentence=sentence(hold.reason),
+            seconds_left=None if hold.until_seconds is None else max(0.0, hold.until_seconds - now),
+        )
+        for hold in result.tick.constraints.holds
+    )
+
+
+def _hold_kind(reason: HoldReason) -> Literal["pause", "upgrade", "quieted"]:
+    if isinstance(reason, Paused):
+        return "pause"
+    return "upgrade" if isinstance(reason, CodeChanged) else "quieted"
+
+
+def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:
+    people, now = result.host.memory.people, result.tick.now_seconds
     found: list[OverrideStatus] = []
-    pause = memory.paused(now)
+    pause = people.paused(now)
     if pause is not None:
-        left, why = pause.until_seconds - now, pause.reason or "no reason given"
+        left, why = pause.until_seconds - now, pause.note or "no reason given"
         found.append(OverrideStatus(kind="pause", what="fleet", sentence=why, seconds_left=left))
-    for profile in policy.profiles:
-        wanted = memory.sets.get(profile.name)
-        if wanted is not None and now < wanted.until_seconds:
-            sentence = f"{wanted.instances} instances"
-            left = wanted.until_seconds - now
-            found.append(OverrideStatus(kind="set", what=profile.name, sentence=sentence, seconds_left=left))
-    for key, pin in sorted(memory.pins.items(), key=lambda item: item[0].zfill(5)):
-        what = key if key == "scheduler" else f"@{key}"
+    for profile in result.tick.policy.profiles:
+        kept = people.sets.get(profile.name)
+        if kept is not None and now < kept.until_seconds:
+            said, left = f"{kept.instances} instances", kept.until_seconds - now
+            found.append(OverrideStatus(kind="set", what=profile.name, sentence=said, seconds_left=left))
+    for key, pin in sorted(people.pins.items(), key=lambda item: item[0] or 10_000):
         left = max(0.0, pin.until_seconds - now)
-        found.append(OverrideStatus(kind="pin", what=what, sentence=pin_sentence(pin), seconds_left=left))
+        said = _pin_words(pin)
+        found.append(OverrideStatus(kind="pin", what=_what(key), sentence=said, seconds_left=left))
     return tuple(found)
 
 
-def _roll(told: TickResult) -> RolloutStatus | None:
-    rollout = told.host.memory.rollout
+def _what(key: InstanceKey) -> str:
+    return "scheduler" if key == SCHEDULER else f"@{key}"
+
+
+_ENDED: dict[RolloutPhase, Literal["", "done", "given_up"]] = {
+    RolloutPhase.UNDER_WAY: "",
+    RolloutPhase.DONE: "done",
+    RolloutPhase.GIVEN_UP: "given_up",
+}
+
+
+def _rollout(result: TickResult) -> RolloutStatus | None:
+    rollout = result.host.memory.rollout
     if rollout is None:
         return None
-    current = (
-        ""
-        if not rollout.current
-        else rollout.current
-        if rollout.current == "scheduler"
-        else f"@{rollout.current}"
-    )
     return RolloutStatus(
         cause=rollout.cause,
-        total_instances=rollout.total,
-        done_instances=rollout.done,
-        current=current,
-        sentence=rollout.waits,
-        ended=rollout.ended,
+        total_instances=rollout.total_instances,
+        done_instances=rollout.done_instances,
+        current=_what(rollout.current) if rollout.current is not None else "",
+        sentence=sentence(rollout.waits) if rollout.waits is not None else "",
+        ended=_ENDED[rollout.phase],
     )
-
-
-def _version(told: TickResult) -> str:
-    machine = told.snapshot.machine
-    code = machine.value.code if isinstance(machine, Known) else None
-    return code.version if code is not None else ""
 
 
 #: What keeps a fleet from growing, most urgent first, for the sentence on what comes next.
@@ -266,39 +289,34 @@ _GROWTH = (
     ClampCode.YIELD,
     ClampCode.HOLD_WINDOW,
 )
+_LEAVING = frozenset({InstanceState.QUIETING, InstanceState.DRAINING, InstanceState.UNDRAINABLE})
 
 
-def _next(told: TickResult, profiles: tuple[ProfileStatus, ...], clamps: tuple[Clamp, ...]) -> str:
-    if told.instances is None:
+def _next(result: TickResult) -> str:
+    tick, rollout = result.tick, result.host.memory.rollout_under_way
+    if tick.instances is None:
         return "waits for systemd"
-    if told.terms.held is not None:
-        return f"nothing: {told.terms.held.sentence}"
-    rollout = told.host.memory.rollout
-    if rollout is not None and not rollout.ended and rollout.waits:
-        return f"{rollout.cause} {rollout.done} of {rollout.total}: {rollout.waits}"
-    for profile in profiles:
-        wanted, running = profile.admitted_instances, profile.running_instances
-        if wanted is None or running is None:
-            continue
-        if wanted > running + _started(told, profile.name):
-            return f"start more of {profile.name}: {running} of {wanted} run"
-    leaving = {InstanceState.QUIETING, InstanceState.DRAINING, InstanceState.UNDRAINABLE}
-    draining = [v for v in told.instances if v.state in leaving]
+    if tick.held is not None:
+        return f"nothing: {sentence(tick.held.reason)}"
+    if rollout is not None and rollout.waits is not None:
+        far = f"{rollout.done_instances} of {rollout.total_instances}"
+        return f"{rollout.cause} {far}: {sentence(rollout.waits)}"
+    started = Counter(r.step.profile for r in result.results if r.step.verb == "start")
+    for name, planned in result.fleet.plan.profiles.get(tick.policy.host, {}).items():
+        running = sum(1 for v in tick.active if v.profile == name and v.is_capacity)
+        if planned.admitted_instances > running + started[name]:
+            return f"start more of {name}: {running} of {planned.admitted_instances} run"
+    draining = tuple(v.key for v in tick.active if v.state in _LEAVING)
     if draining:
-        names = ", ".join(f"@{v.number}" for v in draining)
-        return f"stop {names} once idle"
+        return f"stop {names(draining)} once idle"
     for code in _GROWTH:
-        for clamp in clamps:
+        for clamp in result.clamps:
             if clamp.code == code:
-                return f"{clamp.profile or 'fleet'}: {clamp.sentence}"
-    late = sorted(told.fleet.demand.late_queues) if told.fleet.demand else []
+                return f"{clamp.profile or 'fleet'}: {sentence(clamp.reason)}"
+    late = sorted(result.fleet.needed.late_queues) if result.fleet.needed else []
     if late:
         return f"watch {', '.join(late)}: late, but by its need what runs is enough to catch up"
     return "nothing: the fleet fits its work"
-
-
-def _started(told: TickResult, profile: str) -> int:
-    return sum(1 for r in told.results if r.step.verb == "start" and r.step.profile == profile)
 
 
 def _summary(status: Status) -> str:

@@ -5,26 +5,28 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from fleetd.core.capacity.admission import unattributable_sentence
+from fleetd.core.capacity.admission import unattributable
 from fleetd.core.capacity.budget import ConnectionBudget, SourceBudget
 from fleetd.core.capacity.claims import Claims
 from fleetd.core.model.facts import Consumer, DatabaseFacts, Known, PgBouncerFacts, Snapshot
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import ConnectionPolicy, Policy
 from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, ConnectionStatus, ConsumerStatus
 from fleetd.daemon.tick import TickResult
+from fleetd.words.reasons import sentence
 
 #: What `application_name` writes.
-_NAME = re.compile(r"mastodon-sidekiq(?:@([0-9]{1,4})|(-scheduler))(?:\.(.*))?")
+_NAME = re.compile(r"mastodon-sidekiq(?:@([1-9][0-9]{0,3})|(-scheduler))(?:\.(.*))?")
 #: Hosts told apart in the claims; the rest share a row.
 HOSTS_MAX = 32
 
 
-def connection_status(policy: Policy, told: TickResult) -> ConnectionStatus:
+def connection_status(result: TickResult) -> ConnectionStatus:
     """Everything about connections of one tick."""
-    budget, claims = told.fleet.budget, told.fleet.claims
-    total = claims.total_connections
-    known = told.instances is not None
-    tightest = budget.tightest(total) if not budget.unknown else None
+    policy, budget, claims = result.tick.policy, result.fleet.budget, result.fleet.claims
+    total, saturation = claims.total_connections, result.fleet.saturation
+    known = result.tick.instances is not None
+    tightest = budget.tightest(total) if not budget.unread else None
     return ConnectionStatus(
         limit_connections=tightest.limit_connections if tightest else None,
         reserve_connections=tightest.reserve_connections if tightest else None,
@@ -33,21 +35,21 @@ def connection_status(policy: Policy, told: TickResult) -> ConnectionStatus:
         headroom_connections=_headroom(tightest, total) if tightest else None,
         open_connections=tightest.open_connections + 1 if tightest else None,
         sources=tuple(
-            _source(policy.connections, told.snapshot, s, total, s is tightest) for s in budget.sources
+            _source(policy.connections, result.snapshot, s, total, s is tightest) for s in budget.sources
         ),
         claims=_claims(policy, claims) if known else (),
-        more_instances=_more(policy, told) if known and not budget.unknown else {},
+        more_instances=_more(result) if known and not budget.unread else {},
         claim_per_instance={p.name: p.claim_connections for p in policy.profiles},
         unattributable=_unattributable(budget, total),
-        saturation=told.fleet.saturation.sentence,
+        saturation=sentence(saturation.holds) if saturation.holds is not None else "",
     )
 
 
 def _headroom(source: SourceBudget, claims: int) -> int:
     """What growth may take; where all of PgBouncer's pool fits, what is left beside it."""
-    room = source.room_connections(claims)
-    if room is not None:
-        return room
+    headroom = source.headroom_connections(claims)
+    if headroom is not None:
+        return headroom
     return max(0, source.budget_connections - (source.pool_connections or 0))
 
 
@@ -129,7 +131,7 @@ def _claims(policy: Policy, claims: Claims) -> tuple[ClaimStatus, ...]:
             host = "more"
         profile = "scheduler" if match and match[2] else ""
         if match and match[1] and host == policy.host:
-            owner = policy.profile_of(int(match[1]))
+            owner = policy.profile_of(InstanceKey(int(match[1])))
             profile = owner.name if owner else "not configured"
         instances[host, profile] += 1
         connections[host, profile] += count
@@ -146,22 +148,22 @@ def _claims(policy: Policy, claims: Claims) -> tuple[ClaimStatus, ...]:
     )
 
 
-def _more(policy: Policy, told: TickResult) -> dict[str, int]:
+def _more(result: TickResult) -> dict[str, int]:
     """Instances of each profile that the headroom buys, were all of it for that one; at most its free numbers."""
-    room = told.fleet.budget.room_connections(told.fleet.claims_connections)
-    running = Counter(v.profile for v in told.instances or () if v.present)
+    headroom = result.fleet.budget.headroom_connections(result.fleet.claims_connections)
+    present = Counter(v.profile for v in result.tick.active if v.is_present)
     return {
         p.name: min(
-            max(0, p.max_instances - running[p.name]),
-            p.max_instances if room is None else room // p.claim_connections,
+            max(0, p.max_instances - present[p.name]),
+            p.max_instances if headroom is None else headroom // p.claim_connections,
         )
-        for p in policy.profiles
+        for p in result.tick.policy.profiles
     }
 
 
 def _unattributable(budget: ConnectionBudget, claims: int) -> str:
-    """The sentence, where it matters: growth is held against more than is surely others'."""
+    """Why growth is held against more than is surely others', where it is."""
     source = budget.tightest(claims)
     if source is None or source.bound_connections <= source.others_connections:
         return ""
-    return unattributable_sentence(source, budget.foreign_hosts)
+    return sentence(unattributable(source, budget.foreign_hosts))

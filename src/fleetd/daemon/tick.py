@@ -7,18 +7,16 @@ from typing import TypeVar
 import msgspec
 
 from fleetd.core.carry_out import carry_out
-from fleetd.core.instances.assess import HostLook, look
-from fleetd.core.instances.constraints import HostConstraints
-from fleetd.core.instances.host_decision import HostDecision
+from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import HostMemory
-from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.instances.orders import obey
-from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler, remember_scheduler
-from fleetd.core.model.commands import Command
-from fleetd.core.model.decision import ClampCode, InstanceState, StepResult
-from fleetd.core.model.facts import Known, ProcessFacts, Snapshot
-from fleetd.core.model.heartbeats import heartbeat_of
+from fleetd.core.instances.host_tick import HostDecision, HostTick
+from fleetd.core.instances.orders import Order, Situation
+from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
+from fleetd.core.model.decision import Clamp, InstanceState, StepResult
+from fleetd.core.model.facts import Snapshot
 from fleetd.core.model.policy import Policy
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from fleetd.daemon.act import act
 from fleetd.daemon.observe import Sources
@@ -31,15 +29,24 @@ _S = TypeVar("_S", HostMemory, FleetMemory)
 class TickResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one tick, for telling."""
 
-    snapshot: Snapshot
-    instances: tuple[InstanceView, ...] | None
-    terms: HostConstraints
+    tick: HostTick
     fleet: FleetDecision
     scheduler: SchedulerDecision
     host: HostDecision
     results: tuple[StepResult, ...]
-    noticed: tuple[str, ...]
+    noticed: tuple[Reason, ...]
+    trouble: str  # why the memory could not be saved; "": it was
     duration_seconds: float
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.tick.snapshot
+
+    @property
+    def clamps(self) -> tuple[Clamp, ...]:
+        """The fleet's, the scheduler's, then the host's."""
+        scheduler = self.scheduler.clamp
+        return (*self.fleet.clamps, *([scheduler] if scheduler is not None else []), *self.host.clamps)
 
 
 #: While connections run short the next look comes sooner: others may take one a second.
@@ -55,7 +62,7 @@ class Ticker:
         self.ledger = ledger
         self.store = store
         self.host_memory = _decoded(store.load(), HostMemory)
-        self._told: TickResult | None = None
+        self._last: TickResult | None = None
         self._saved: HostMemory | None = None
         self._committed = (b"", FleetMemory())  # as written to the ledger, and what that says
         self._trouble = ""
@@ -66,11 +73,11 @@ class Ticker:
         begun = clock.now_seconds()
         snapshot = await self.sources.observe(self.policy.host, check_writes=self._needs_write_probe())
         now = snapshot.now_seconds
-        seen: HostLook = look(self.policy, snapshot, self.host_memory)
-        instances, memory, noticed = seen.instances, seen.memory, list(seen.noticed)
+        assessed = assess(self.policy, snapshot, self.host_memory)
+        tick = assessed.tick
 
         view = await self.ledger.beat(now)
-        fleet = plan(self.policy, snapshot, instances, self._fleet_memory(view), seen.terms)
+        fleet = plan(tick, self._fleet_memory(view))
         current = view.plan
         if view.token is not None:
             written = msgspec.json.encode(fleet.memory)
@@ -80,79 +87,50 @@ class Ticker:
         if current is not None and current.expires_at_seconds <= now:
             current = None
 
-        scheduler, memory = self._scheduler(snapshot, instances, memory, within_budget=fleet.within_budget)
-        host = carry_out(self.policy, snapshot, instances, current, scheduler, memory, seen.terms)
-        noticed += self._remember(host.memory)
+        within_budget = fleet.within_budget
+        scheduler, memory = decide_scheduler(tick, assessed.memory, within_budget=within_budget)
+        host = carry_out(tick, current, scheduler, memory)
+        self._remember(host.memory)
         results = await act(host.steps, self.sources.units, current, clock, now)
-        self._told = TickResult(
-            snapshot=snapshot,
-            instances=instances,
-            terms=seen.terms,
+        self._last = TickResult(
+            tick=tick,
             fleet=fleet,
             scheduler=scheduler,
             host=host,
             results=tuple(results),
-            noticed=tuple(noticed),
+            noticed=assessed.noticed,
+            trouble=self._trouble,
             duration_seconds=clock.now_seconds() - begun,
         )
-        return self._told
+        return self._last
 
     def pause_seconds(self) -> float:
         """Until the next tick: less while others' connections rise, or one is drained because they did."""
         usual = self.policy.pace.tick_seconds
-        if self._told is None:
+        if self._last is None:
             return usual
-        fleet, leaving = self._told.fleet, {InstanceState.QUIETING, InstanceState.DRAINING}
-        short = fleet.saturation.waits or not fleet.within_budget
-        drained = short and any(v.state in leaving for v in self._told.instances or ())
+        fleet, leaving = self._last.fleet, {InstanceState.QUIETING, InstanceState.DRAINING}
+        short = fleet.saturation.sign is not None or not fleet.within_budget
+        drained = short and any(v.state in leaving for v in self._last.tick.active)
         hurried = drained or any(source.rising for source in fleet.budget.sources)
         return min(usual, HURRIED_SECONDS) if hurried else usual
 
     def _needs_write_probe(self) -> bool:
-        """Whether this tick may need to know that Redis takes writes (law 4)."""
+        """Whether this tick may stop something, and so has to know that Redis takes writes (law 4)."""
         memory = self.host_memory
-        return bool(memory.drains) or any(w.silent_seconds > 0.0 for w in memory.watches.values())
+        return bool(memory.drains) or any(w.silent_seconds > 0.0 for w in memory.units.watches.values())
 
-    def order(self, command: Command) -> str:
-        """Obey a person between two ticks; the sentence to tell them. Raises OrderRefusedError with the reason."""
-        if self._told is None:
+    def order(self, order: Order) -> Reply:
+        """Obey a person between two ticks; what to answer them. Raises OrderRefusedError with the reason."""
+        if self._last is None:
             raise OrderRefusedError(
                 "fleetd has just started: no tick is finished yet; try again in a few seconds"
             )
-        memory, sentence = obey(
-            self.policy,
-            self._told.instances,
-            self.host_memory,
-            command,
-            self.sources.clock.now_seconds(),
-        )
+        tick = msgspec.structs.replace(self._last.tick, policy=self.policy)
+        now = self.sources.clock.now_seconds()
+        memory, reply = order.obey(Situation(tick, self.host_memory, now))
         self._remember(memory)
-        return sentence
-
-    def _scheduler(
-        self,
-        snapshot: Snapshot,
-        instances: tuple[InstanceView, ...] | None,
-        memory: HostMemory,
-        *,
-        within_budget: bool,
-    ) -> tuple[SchedulerDecision, HostMemory]:
-        own = next((v for v in instances or () if v.number == "scheduler"), None)
-        process, now = _own_scheduler_process(self.policy, snapshot), snapshot.now_seconds
-        absence = remember_scheduler(self.policy, memory.scheduler, snapshot.sidekiq, own, process, now)
-        decision = decide_scheduler(
-            self.policy,
-            absence,
-            snapshot.sidekiq,
-            own,
-            process,
-            within_budget=within_budget,
-            handover=memory.scheduler_handover,
-        )
-        back = own is not None and own.serves and "scheduler" not in memory.drains
-        taken = decision.clamp is not None and decision.clamp.code == ClampCode.SCHEDULER_LIVE
-        handover = memory.scheduler_handover and not (back or taken)
-        return decision, msgspec.structs.replace(memory, scheduler=absence, scheduler_handover=handover)
+        return reply
 
     def _fleet_memory(self, view: LedgerView) -> FleetMemory:
         """As committed; when it can't be understood a fresh one, whose epoch still grows."""
@@ -163,32 +141,18 @@ class Ticker:
             return msgspec.structs.replace(memory, epoch=view.plan.epoch)
         return memory
 
-    def _remember(self, memory: HostMemory) -> list[str]:
+    def _remember(self, memory: HostMemory) -> None:
         """Save before acting: an order given but not remembered would later look like a person's."""
         self.host_memory = memory
         kept = memory.worth_keeping()
         if kept == self._saved:
-            return []
+            return
         try:
             self.store.save(msgspec.json.encode(kept))
-        except FleetdError as error:  # a full disk must not leave the queues alone; said once
-            return [] if self._trouble == str(error) else self._say_trouble(str(error))
-        self._saved = kept
-        return self._say_trouble("")
-
-    def _say_trouble(self, trouble: str) -> list[str]:
-        before, self._trouble = self._trouble, trouble
-        if trouble:
-            return [f"what fleetd did can't be remembered over a restart: {trouble}"]
-        return ["what fleetd did can be remembered again"] if before else []
-
-
-def _own_scheduler_process(policy: Policy, snapshot: Snapshot) -> ProcessFacts | None:
-    if not (isinstance(snapshot.sidekiq, Known) and isinstance(snapshot.systemd, Known)):
-        return None
-    return heartbeat_of(
-        snapshot.sidekiq.value.processes, policy.host, "scheduler", snapshot.systemd.value.scheduler
-    )
+        except FleetdError as error:  # a full disk must not leave the queues alone
+            self._trouble = str(error)
+        else:
+            self._saved, self._trouble = kept, ""
 
 
 def _decoded(content: bytes | None, kind: type[_S]) -> _S:

@@ -8,7 +8,7 @@ from typing import Any
 from fleetd.adapters.bus import interface as offered
 from fleetd.adapters.bus.connection import BusCallError, BusLostError, Connection
 from fleetd.adapters.bus.orders import call_of
-from fleetd.core.model.commands import Command
+from fleetd.core.instances.orders import Order
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 
@@ -34,12 +34,12 @@ def request_reload(timeout_seconds: float = 35.0, *, bus_address: str | None = N
     _ask_fleetd("Reload", timeout_seconds, bus_address)
 
 
-def give_order(command: Command, timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> str:
+def give_order(order: Order, timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> str:
     """Have the daemon obey; returns its answer, a sentence for the admin.
 
     Raises SourceUnavailableError when it can't be asked, FleetdError with the reason when it refuses.
     """
-    method, arguments = call_of(command)
+    method, arguments = call_of(order)
     [answer] = _ask_fleetd(method, timeout_seconds, bus_address, *arguments)
     return str(answer)
 

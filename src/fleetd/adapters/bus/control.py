@@ -27,7 +27,7 @@ from fleetd.adapters.bus import interface as offered
 from fleetd.adapters.bus import orders
 from fleetd.adapters.bus.connection import BusCallError, BusLostError, Connection
 from fleetd.adapters.bus.interface import CallRefusedError
-from fleetd.core.model.commands import Command
+from fleetd.core.instances.orders import Order
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
@@ -60,7 +60,7 @@ class ControlBus:
         version: str,
         status: Callable[[], Status | None],
         reload: Callable[[], Awaitable[None]],
-        order: Callable[[Command], Awaitable[str]],
+        order: Callable[[Order], Awaitable[str]],
         log_level: Callable[[], str],
         set_log_level: Callable[[str], None],
         log_target: str = "journal",
@@ -182,8 +182,8 @@ class ControlBus:
                 level = self._log_level_to_set(message)
                 self._change(message, lambda _uid: self._carry_out_log_level(level))
             case method if method in orders.ORDERS:
-                command = self._command_of(message)
-                self._change(message, lambda uid: self._carry_out_order(uid, command))
+                order = self._order_of(message)
+                self._change(message, lambda uid: self._carry_out_order(uid, order))
             case _:  # Ping
                 return Message.new_method_return(message)
         return None
@@ -226,22 +226,22 @@ class ControlBus:
             )
         return str(level)
 
-    def _command_of(self, message: Message) -> Command:
+    def _order_of(self, message: Message) -> Order:
         try:
-            return orders.command_of(message.member, message.body)
+            return orders.order_of(message.member, message.body)
         except orders.BadOrderError as error:
             raise CallRefusedError(offered.ERROR_INVALID_ARGS, str(error)) from error
 
-    async def _carry_out_order(self, uid: int, command: Command) -> str:
+    async def _carry_out_order(self, uid: int, order: Order) -> str:
         """One line says who ordered what, and what became of it."""
         outcome = "given up"
         try:
-            outcome = answer = await self._order(command)
+            outcome = answer = await self._order(order)
         except FleetdError as refused:
             outcome = f"refused: {refused}"
             raise
         finally:
-            _log.info(f"ordered by uid {uid}: {orders.described(command)} — {outcome}", by_uid=uid)
+            _log.info(f"ordered by uid {uid}: {orders.described(order)} — {outcome}", by_uid=uid)
         return answer
 
     async def _carry_out_reload(self, _uid: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fleetd.adapters.bus.orders import ORDERS, signature_of
+from fleetd.adapters.bus.orders import ORDERS, arguments_of, signature_of
 
 BUS_NAME: Final = "org.fleetd1"
 MANAGER_PATH: Final = "/org/fleetd1"
@@ -81,13 +81,10 @@ _WITH_PROPERTIES = """
 
 def _order_xml(method: str) -> str:
     """It answers with a sentence for whoever gave the order."""
-    arguments = [*ORDERS[method], ("answer", "s")]
-    directions = ["in"] * len(ORDERS[method]) + ["out"]
-    described = "".join(
-        f'<arg name="{name}" type="{kind}" direction="{direction}"/>'
-        for (name, kind), direction in zip(arguments, directions, strict=True)
+    taken = "".join(
+        f'<arg name="{name}" type="{kind}" direction="in"/>' for name, kind in arguments_of(method)
     )
-    return f'\n  <method name="{method}">{described}</method>'
+    return f'\n  <method name="{method}">{taken}<arg name="answer" type="s" direction="out"/></method>'
 
 
 _MANAGER_XML = f"""

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from fleetd.adapters.host.small_file import read_small_file
 from fleetd.adapters.host.unit_files import UNIT_FILES, UnitFiles
-from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedInstance, SystemdFacts
-from fleetd.core.model.identity import parse_tag
-from fleetd.core.model.worker_settings import parse_settings, read_rendered
+from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedSettings, SystemdFacts
+from fleetd.core.model.identity import InstanceKey, key_of
+from fleetd.core.model.worker_settings import read_rendered
 from fleetd.errors import SourceUnavailableError
 
 _CODE_FILE = "code.json"  # fleetd-stamp's
@@ -32,7 +32,6 @@ _LOAD = re.compile(rb"(\d{1,6}\.\d{1,4}) ")
 _OOM_KILLS = re.compile(rb"^oom_kill (\d{1,18})$", re.MULTILINE)
 _CODE_DIGEST = re.compile(r"[0-9a-zA-Z._-]{1,128}")
 _CODE_VERSION = re.compile(r"[0-9a-zA-Z.+_-]{0,64}")
-_INSTANCE_FILE = re.compile(r"(0|[1-9][0-9]{0,3})\.env")
 
 
 class LinuxHost:
@@ -62,20 +61,15 @@ class LinuxHost:
         """
         total, available = self._memory_bytes()
         resident = {}
-        for number, unit in {} if systemd is None else systemd.instances.items():
+        for key, unit in {} if systemd is None else systemd.units.items():
             taken = self._resident_bytes(unit.control_group)
             if taken is not None:
-                resident[number] = taken
-        scheduler = systemd.scheduler if systemd is not None else None
-        scheduler_digest = _schedulers_digest(self._settings("scheduler.env"))
+                resident[key] = taken
         return HostFacts(
             memory_available_bytes=available,
             memory_total_bytes=total,
-            instance_resident_bytes=resident,
+            resident_bytes=resident,
             rendered=self._rendered(),
-            scheduler_rendered=bool(scheduler_digest),
-            scheduler_digest=scheduler_digest,
-            scheduler_resident_bytes=self._resident_bytes(scheduler.control_group) if scheduler else None,
             pressure=self._pressure(),
             load_per_core=self._load_per_core(),
             oom_kills_total=self._oom_kills_total(),
@@ -157,30 +151,24 @@ class LinuxHost:
             if digest and before.get(unit, digest) == digest
         }
 
-    def _rendered(self) -> dict[int, RenderedInstance]:
-        rendered: dict[int, RenderedInstance] = {}
+    def _rendered(self) -> dict[InstanceKey, RenderedSettings]:
+        rendered: dict[InstanceKey, RenderedSettings] = {}
         try:
             with os.scandir(self._rendered_directory) as entries:
                 names = sorted(entry.name for entry in islice(entries, _ENTRIES_MAX))
         except OSError:
             return {}  # never rendered; then nothing may start, which the core says
         for name in names:
-            match = _INSTANCE_FILE.fullmatch(name)
-            if match is not None and len(rendered) < _RENDERED_MAX:
-                instance = read_rendered(int(match[1]), self._settings(name))
-                if instance is not None:
-                    rendered[instance.number] = instance
+            key = key_of(name.removesuffix(".env")) if name.endswith(".env") else None
+            if key is not None and len(rendered) < _RENDERED_MAX:
+                settings = read_rendered(key, self._settings(name))
+                if settings is not None:
+                    rendered[key] = settings
         return rendered
 
     def _settings(self, name: str) -> str:
         """The text of a rendered file; empty when there is none that fleetd-render could have written."""
         return (read_small_file(self._rendered_directory / name) or b"").decode(errors="replace")
-
-
-def _schedulers_digest(settings: str) -> str:
-    words = parse_settings(settings).get("SIDEKIQ_ARGS", "").split()
-    tags = (parse_tag(word) for option, word in pairwise(words) if option == "-g")
-    return next((tag.digest for tag in tags if tag is not None and tag.number == "scheduler"), "")
 
 
 def _share(percent: bytes) -> float:

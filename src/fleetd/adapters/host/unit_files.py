@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from fleetd.adapters.host.small_file import read_small_file
-from fleetd.core.model.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 
 UNIT_FILES = (TEMPLATE_UNIT, SCHEDULER_UNIT)
 DROP_INS_MAX = 64  # of a unit; those beyond are not looked at

@@ -8,8 +8,6 @@ of `boot.list`, which also remembers what was linked by us: a link that is gone 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,21 +17,17 @@ from fleetd.adapters.rendering.rendered_files import (
     below,
     replace_file,
     sync_directory,
-    unit_name,
 )
-from fleetd.core.model.decision import SCHEDULER_UNIT
-from fleetd.core.model.worker_settings import Number
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, key_of_unit, unit_of
 
 TARGET = "mastodon-sidekiq.target"
 BOOT_TARGET = "mastodon-workers-boot.target"
-TEMPLATE = "mastodon-sidekiq@.service"
 STOCK_UNIT = "mastodon-sidekiq.service"
 UNIT_DIRECTORIES = (
     Path("/etc/systemd/system"),
     Path("/usr/local/lib/systemd/system"),
     Path("/usr/lib/systemd/system"),
 )
-_OUR_UNIT = re.compile(r"mastodon-sidekiq(?:@([1-9][0-9]{0,3})|-(scheduler))\.service")
 
 
 class BootLinks:
@@ -43,54 +37,44 @@ class BootLinks:
         self._root = root
         self._units = below(root, UNIT_DIRECTORIES[0])
         self._wants = self._units / f"{BOOT_TARGET}.wants"
-        # Up to fleetd 0.1 the links were here, which made systemd start all at the same time.
-        self._wants_before = self._units / f"{TARGET}.wants"
         self._list = below(root, directory) / "boot.list"
 
-    def linked(self) -> tuple[Number, ...]:
-        """The numbers that a boot starts."""
-        return _numbers_in(self._wants)
+    def linked(self) -> tuple[InstanceKey, ...]:
+        """What a boot starts."""
+        return _ours(sorted(entry.name for entry in self._wants.iterdir())) if self._wants.is_dir() else ()
 
-    def listed(self) -> tuple[Number, ...]:
-        """The numbers that the last render wanted a boot to start."""
+    def listed(self) -> tuple[InstanceKey, ...]:
+        """What the last render wanted a boot to start."""
         try:
             lines = self._list.read_text().splitlines()
         except FileNotFoundError:
             return ()
-        return tuple(_number(match) for match in map(_OUR_UNIT.fullmatch, lines) if match)
+        return _ours(lines)
 
-    def write_list(self, numbers: Sequence[Number], at_once: int) -> None:
+    def write_list(self, keys: Sequence[InstanceKey], at_once: int) -> None:
         """Write the order. After the links: a crash in between must not look like a person's `disable`."""
         lines = [
             "# By fleetd-render: what mastodon-workers-boot.service starts, in this order, so many at the same time.",
             "# Only what is enabled as well: systemctl enable or disable mastodon-sidekiq@N.",
             f"at_once {at_once}",
-            *map(unit_name, numbers),
+            *map(unit_of, keys),
         ]
         replace_file(self._list, "\n".join(lines) + "\n")
 
-    def link(self, numbers: Iterable[Number]) -> None:
+    def link(self, keys: Iterable[InstanceKey]) -> None:
         """Link units as `systemctl enable` does."""
-        for number in numbers:
-            fragment = self._fragment(SCHEDULER_UNIT if number == "scheduler" else TEMPLATE)
+        for key in keys:
+            fragment = self._fragment(SCHEDULER_UNIT if key == SCHEDULER else TEMPLATE_UNIT)
             self._wants.mkdir(mode=0o755, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
-                (self._wants / unit_name(number)).symlink_to(fragment)
+                (self._wants / unit_of(key)).symlink_to(fragment)
         _sync(self._wants)
 
-    def unlink(self, numbers: Iterable[Number]) -> None:
+    def unlink(self, keys: Iterable[InstanceKey]) -> None:
         """Remove their links; what runs is not touched."""
-        for number in numbers:
-            (self._wants / unit_name(number)).unlink(missing_ok=True)
+        for key in keys:
+            (self._wants / unit_of(key)).unlink(missing_ok=True)
         _sync(self._wants)
-
-    def drop_old_links(self) -> bool:
-        """Remove links that would start everything at the same time; False: there were none."""
-        old = _numbers_in(self._wants_before)
-        for number in old:
-            (self._wants_before / unit_name(number)).unlink(missing_ok=True)
-        _sync(self._wants_before)
-        return bool(old)
 
     def boot_starts_target(self) -> bool:
         """Whether mastodon-sidekiq.target is enabled."""
@@ -107,15 +91,8 @@ class BootLinks:
         raise RenderError(f"{unit} is not installed; run units/install.sh, then fleetd-render.")
 
 
-def _numbers_in(wants: Path) -> tuple[Number, ...]:
-    if not wants.is_dir():
-        return ()
-    found = (_OUR_UNIT.fullmatch(name) for name in sorted(os.listdir(wants)))  # noqa: PTH208
-    return tuple(_number(match) for match in found if match)
-
-
-def _number(match: re.Match[str]) -> Number:
-    return "scheduler" if match[2] else int(match[1])
+def _ours(units: Iterable[str]) -> tuple[InstanceKey, ...]:
+    return tuple(key for key in map(key_of_unit, units) if key is not None)
 
 
 def _sync(directory: Path) -> None:

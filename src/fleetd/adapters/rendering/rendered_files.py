@@ -19,15 +19,14 @@ from pathlib import Path
 
 import msgspec
 
-from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
 from fleetd.core.model.facts import CodeStamp
-from fleetd.core.model.worker_settings import Number, settings_file_name
+from fleetd.core.model.identity import InstanceKey, key_of, unit_of
+from fleetd.core.model.worker_settings import settings_file_name
 from fleetd.errors import FleetdError
 
 SETTINGS_DIRECTORY = Path("/var/lib/mastodon-sidekiq")
 #: What fleetd reads of Mastodon's code, which it can't read itself.
 CODE_FILE = "code.json"
-_SETTINGS_FILE = re.compile(r"(scheduler|[1-9][0-9]{0,3})\.env")
 _LOCK_SECONDS = 10.0
 _SYSTEMCTL_SECONDS = 30.0
 ENV_FILE_BYTES_MAX = 1024 * 1024
@@ -65,24 +64,25 @@ class RenderedFiles:
         finally:
             os.close(descriptor)
 
-    def write(self, number: Number, text: str) -> bool:
-        """Replace the settings of one number, readable by everyone; False: they were so already."""
-        return replace_file(self._directory / settings_file_name(number), text)
+    def write(self, key: InstanceKey, text: str) -> bool:
+        """Replace the settings of one unit, readable by everyone; False: they were so already."""
+        return replace_file(self._directory / settings_file_name(key), text)
 
-    def numbers(self) -> tuple[Number, ...]:
-        """The numbers that have settings on disk."""
-        found = (_SETTINGS_FILE.fullmatch(entry.name) for entry in sorted(self._directory.iterdir()))
-        return tuple(_number(match[1]) for match in found if match)
+    def keys(self) -> tuple[InstanceKey, ...]:
+        """The units that have settings on disk."""
+        entries = sorted(self._directory.iterdir())
+        found = (key_of(entry.stem) for entry in entries if entry.suffix == ".env")
+        return tuple(key for key in found if key is not None)
 
-    def remove(self, number: Number) -> None:
-        """Remove the settings of a number that the configuration no longer has."""
-        (self._directory / settings_file_name(number)).unlink(missing_ok=True)
+    def remove(self, key: InstanceKey) -> None:
+        """Remove the settings of a unit that the configuration no longer has."""
+        (self._directory / settings_file_name(key)).unlink(missing_ok=True)
 
-    def runs(self, number: Number) -> bool:
+    def runs(self, key: InstanceKey) -> bool:
         """Whether the unit is up or on its way; where systemd does not answer, it may be."""
         if not self._systemd_runs:
             return False
-        state = _systemctl("show", "--property=ActiveState", "--value", unit_name(number))
+        state = _systemctl("show", "--property=ActiveState", "--value", unit_of(key))
         return state is None or state.strip() not in ("inactive", "failed")
 
     def write_code(self, stamp: CodeStamp | None) -> bool:
@@ -165,14 +165,6 @@ def replace_file(path: Path, text: str) -> bool:
 
 def below(root: Path, path: Path) -> Path:
     return root / path.relative_to("/") if path.is_absolute() else root / path
-
-
-def _number(text: str) -> Number:
-    return "scheduler" if text == "scheduler" else int(text)
-
-
-def unit_name(number: Number) -> str:
-    return SCHEDULER_UNIT if number == "scheduler" else instance_unit(number)
 
 
 def sync_directory(path: Path) -> None:

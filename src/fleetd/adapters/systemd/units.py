@@ -23,7 +23,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from dbus_next.message import Message
@@ -40,8 +40,9 @@ from fleetd.adapters.systemd.unit_properties import (
     refusal,
     unit_path,
 )
-from fleetd.core.model.decision import SCHEDULER_UNIT, Step, StepResult, instance_unit
+from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import SystemdFacts
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
 from fleetd.errors import SourceUnavailableError
 
 _UNIT_PATTERNS = ["mastodon-sidekiq@*.service", SCHEDULER_UNIT]
@@ -63,16 +64,15 @@ class FinishedJob(msgspec.Struct, frozen=True):
 class SystemdUnits:
     """ports.UnitControl over the system bus (or the one at `bus_address`).
 
-    `numbers`: the configured instance numbers. `scheduler`: whether the scheduler unit is ours as well.
+    `numbers`: the configured instances; the scheduler's unit is always ours as well.
     `monotonic_seconds`: CLOCK_MONOTONIC, the clock of systemd's own timestamps. `unit_files`: those that this systemd
     loads; None: its word on them is all there is.
     """
 
     def __init__(
         self,
-        numbers: Iterable[int],
+        numbers: Iterable[InstanceKey],
         *,
-        scheduler: bool = True,
         bus_address: str | None = None,
         unit_files: UnitFiles | None = None,
         monotonic_seconds: Callable[[], float] = time.monotonic,
@@ -82,7 +82,7 @@ class SystemdUnits:
         self._monotonic_seconds = monotonic_seconds
         self._read_deadline_seconds = read_deadline_seconds
         self._step_deadline_seconds = step_deadline_seconds
-        self._units: dict[str, int | Literal["scheduler"]] = {}
+        self._units: dict[str, InstanceKey] = {}
         self._names_by_path: dict[str, str] = {}
         self._seen: dict[str, SeenUnit] = {}
         self._outdated: set[str] = set()  # units whose properties must be read again
@@ -99,12 +99,11 @@ class SystemdUnits:
             on_new_systemd=self._follow_anew,
             timeout_seconds=max(read_deadline_seconds, step_deadline_seconds),
         )
-        self.reconfigure(numbers, scheduler=scheduler)
+        self.reconfigure(numbers)
 
-    def reconfigure(self, numbers: Iterable[int], *, scheduler: bool = True) -> None:
+    def reconfigure(self, numbers: Iterable[InstanceKey]) -> None:
         """Take other instance numbers; the next reading has those."""
-        self._units = {SCHEDULER_UNIT: "scheduler"} if scheduler else {}
-        self._units |= {instance_unit(number): number for number in sorted(set(numbers))}
+        self._units = {unit_of(key): key for key in (SCHEDULER, *sorted(set(numbers)))}
         self._names_by_path = {unit_path(name): name for name in self._units}
         self._link.follow(self._names_by_path)
 
@@ -187,11 +186,7 @@ class SystemdUnits:
             if unit is not None:
                 seen[name] = unit
         self._seen = seen
-        facts = {self._units[name]: unit.at(now) for name, unit in seen.items()}
-        return SystemdFacts(
-            instances={number: unit for number, unit in facts.items() if number != "scheduler"},
-            scheduler=facts.get("scheduler"),
-        )
+        return SystemdFacts(units={self._units[name]: unit.at(now) for name, unit in seen.items()})
 
     async def _list(self, patterns: list[str]) -> dict[str, UnitRow]:
         """Those of our units that are loaded, by name."""

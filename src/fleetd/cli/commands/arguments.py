@@ -15,7 +15,7 @@ from fleetd.errors import FleetdError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from fleetd.core.model.commands import Number
+    from fleetd.core.model.commands import InstanceKey
     from fleetd.core.model.status import Status
 
 #: Nobody waits longer for a suggestion.
@@ -64,7 +64,7 @@ def _length_of(text: str) -> float:
     return float(sum(_UNIT_SECONDS[unit] * int(part) for unit, part in match.groupdict().items() if part))
 
 
-def number_of(text: str) -> Number:
+def number_of(text: str) -> InstanceKey:
     """`3`, `@3`, `mastodon-sidekiq@3`, with `.service` or without; `scheduler`.
 
     Raises ValueError with a sentence for anything else.
@@ -101,7 +101,7 @@ def to_past_seconds(_context: click.Context, _parameter: click.Parameter, typed:
         raise click.BadParameter(str(error)) from None
 
 
-def to_number(_context: click.Context, _parameter: click.Parameter, typed: str) -> Number:
+def to_number(_context: click.Context, _parameter: click.Parameter, typed: str) -> InstanceKey:
     """For click's callback: which instance."""
     try:
         return number_of(typed)

@@ -14,7 +14,7 @@ from fleetd.core.model.commands import (
     REASON_CHARACTERS_MAX,
     Command,
     DrainInstance,
-    Number,
+    InstanceKey,
     Pause,
     PinInstance,
     ReleaseInstance,
@@ -139,7 +139,7 @@ def set_instances(context: click.Context, profile: str, instances: int | None, f
 @_number
 @_for
 @click.pass_context
-def pin(context: click.Context, number: Number, for_seconds: float) -> None:
+def pin(context: click.Context, number: InstanceKey, for_seconds: float) -> None:
     """Keep instance N as it is now.
 
     What you start, stop or quiet with systemctl is pinned without this.
@@ -153,7 +153,7 @@ def pin(context: click.Context, number: Number, for_seconds: float) -> None:
 )
 @_number
 @click.pass_context
-def release(context: click.Context, number: Number) -> None:
+def release(context: click.Context, number: InstanceKey) -> None:
     """Give instance N back to fleetd, however it was pinned: by fleetctl or by hand.
 
     One that failed is tried again at once.
@@ -173,9 +173,9 @@ def release(context: click.Context, number: Number) -> None:
 @_for
 @click.option("--wait", is_flag=True, help="Watch until it is stopped. Ctrl-C ends only the watching.")
 @click.pass_context
-def drain(context: click.Context, number: Number, for_seconds: float, wait: bool) -> None:
+def drain(context: click.Context, number: InstanceKey, for_seconds: float, wait: bool) -> None:
     """Let instance N finish its jobs, stop it, and keep it stopped for a while. No job is lost."""
-    if number == "scheduler":
+    if number == SCHEDULER:
         raise click.UsageError(
             "The scheduler is not drained, for then nothing would be scheduled. fleetctl restart replaces it;"
             " systemctl stop mastodon-sidekiq-scheduler stops it."

@@ -1,9 +1,9 @@
-"""From the counts wanted to the counts granted: database connections, memory, who is more important.
+"""From the counts desired to the counts admitted: database connections, memory, who is more important.
 
-Law 2: a count never rises above what the budget known at this moment affords, not even to `min`; when the budget is
+Law 2: a count never rises above what the budget known at this moment carries, not even to `min`; when the budget is
 below the claims, the counts fall at once, the least important profile first, down to `min`. Law 3: with the headroom
 unknown nothing grows above `min`; with the latency unknown nothing stops, for the budget's sake neither, because a
-drain could not be watched. Law 8: what is refused is refused with a code and a sentence.
+drain could not be watched. Law 8: what is refused is refused with a reason.
 
 When not everyone can have what they want, queues in order of importance win, slowly. A profile starves while a queue it
 is there for waits longer than its target and connections or memory refuse it one more. After a minute of that the least
@@ -15,204 +15,104 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.capacity.budget import NAMES, ConnectionBudget, SourceBudget, memory_room_bytes
+from fleetd.core.capacity.budget import ConnectionBudget, SourceBudget, memory_left_bytes
 from fleetd.core.capacity.claims import Claims
 from fleetd.core.capacity.saturation import Saturation
-from fleetd.core.demand.desired import running
-from fleetd.core.demand.needed import Demand, home
-from fleetd.core.instances.constraints import HostConstraints
-from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.model.decision import ClampCode, Clamps, InstanceState
-from fleetd.core.model.facts import Known, Snapshot, Value
+from fleetd.core.demand.needed import Needed, home
+from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model.decision import Clamps, InstanceState
+from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.reasons.base import ClampCode, ClampReason
+from fleetd.core.model.reasons.counts import (
+    ClaimsAboveBudget,
+    ClientsRefused,
+    GivesWay,
+    HeadroomUnknown,
+    HostMemoryUnknown,
+    NoConnectionsLeft,
+    NoMemoryLeft,
+    OthersUnattributable,
+    PoolNearlyAtWork,
+    RoomKeptFor,
+    ShedForMemory,
+    SteppedBack,
+)
+from fleetd.core.model.reasons.units import NoSpare
 
-
-class Admitted(Value, frozen=True, kw_only=True):
-    """Counts, the profile that gets a spare for start-before-stop ("": none), and who starved."""
-
-    counts: dict[str, int]
-    spare: str
-    scarcity: ScarcityMemory
-    stepped_back: bool = False  # one was let go because the database is the bottleneck
-
-
-def admit(
-    policy: Policy,
-    snapshot: Snapshot,
-    instances: tuple[InstanceView, ...],
-    wanted: dict[str, int],
-    demanded: Demand | None,
-    means: Limits,
-    scarcity: ScarcityMemory,
-    clamps: Clamps,
-) -> Admitted:
-    """One instance at a time, first every profile's min, then by importance, while there is room; the spare last."""
-    terms, saturation = means.terms, means.saturation
-    current = running(policy, instances, terms)
-    granted = {name: min(current[name], goal) for name, goal in wanted.items()}
-    room = Room(policy, snapshot, instances, means)
-    back = policy.profile(terms.due)  # first of all what was there a moment ago
-    if back is not None and granted[back.name] < wanted[back.name]:
-        granted[back.name] += room.take_back(back, granted[back.name])
-    starving = _grow(policy, wanted, current, granted, demanded, room, terms, clamps)
-    scarcity = remember_starving(scarcity, starving, snapshot.now_seconds)
-    watched = isinstance(snapshot.sidekiq, Known)  # a drain that can't be watched is not begun
-    stepped_back = False
-    if watched:
-        _give_way(policy, means, instances, current, granted, clamps)
-    if watched and terms.held is None:
-        if terms.shed:
-            sentence = f"{terms.shed}, and that for a minute and more: the least important goes"
-            _let_one_go(policy, granted, current, ClampCode.HOST_PRESSURE, sentence, clamps)
-        if saturation.step_back:
-            sentence = f"{saturation.sentence}: the least important goes"
-            code = ClampCode.DATABASE_SATURATED
-            stepped_back = _let_one_go(policy, granted, current, code, sentence, clamps)
-        if may_yield(scarcity, snapshot.now_seconds):
-            scarcity = _yield_one(policy, snapshot.now_seconds, scarcity, granted, current, terms, clamps)
-    spare = policy.profile(terms.spare_for)
-    if spare is None or terms.held is not None or granted[spare.name] != current[spare.name]:
-        carried = False
-    else:
-        carried = room.carries_spare(spare, clamps)
-    name = spare.name if carried and spare is not None else ""
-    return Admitted(counts=granted, spare=name, scarcity=scarcity, stepped_back=stepped_back)
-
-
-def _grow(
-    policy: Policy,
-    wanted: dict[str, int],
-    current: dict[str, int],
-    granted: dict[str, int],
-    demanded: Demand | None,
-    room: Room,
-    terms: HostConstraints,
-    clamps: Clamps,
-) -> str:
-    """Every profile's min, then the rest by importance; the most important that starves ("": none)."""
-    starving: Profile | None = None
-    for floor in (True, False):
-        for profile in policy.profiles:
-            name = profile.name
-            goal = min(wanted[name], profile.min_instances) if floor else wanted[name]
-            while granted[name] < goal:
-                if starving is not None and not floor and granted[name] >= current[name]:
-                    sentence = (
-                        f"what room there is is kept for {starving.name}, which is more important and late"
-                    )
-                    clamps.say(ClampCode.YIELD, sentence, name, wanted=wanted[name], granted=granted[name])
-                    break
-                refused = room.take(profile, granted[name], wanted[name], clamps)
-                if refused is None:
-                    granted[name] += 1
-                    continue
-                hungry = not floor and starving is None and refused in SCARCE
-                if hungry and waits_too_long(policy, profile, demanded):
-                    others = yielding(policy, profile, granted, current, frozenset(terms.sets))
-                    starving = profile if _could_help(profile, others, granted, room) else None
-                break
-    return starving.name if starving is not None else ""
-
-
-def _could_help(profile: Profile, others: list[Profile], granted: dict[str, int], room: Room) -> bool:
-    """Whether all that less important ones could give back would carry one more of this."""
-    connections = room.connections
-    if connections is None:
-        return bool(others)
-    given = sum((granted[p.name] - p.min_instances) * p.claim_connections for p in others)
-    return bool(others) and connections + given >= profile.claim_connections
-
-
-def _yield_one(
-    policy: Policy,
-    now_seconds: float,
-    scarcity: ScarcityMemory,
-    granted: dict[str, int],
-    current: dict[str, int],
-    terms: HostConstraints,
-    clamps: Clamps,
-) -> ScarcityMemory:
-    starving = policy.profile(scarcity.profile)
-    if starving is None or any(granted[name] < current[name] for name in granted):
-        return scarcity  # one is on its way already
-    for profile in yielding(policy, starving, granted, current, frozenset(terms.sets)):
-        before = granted[profile.name]
-        sentence = f"{starving.name} is more important and late: one of {profile.name} gives way to it"
-        clamps.say(ClampCode.YIELD, sentence, profile.name, wanted=before, granted=before - 1)
-        granted[profile.name] = before - 1
-        return structs.replace(scarcity, yielded_seconds=now_seconds)
-    return scarcity
-
-
-def _let_one_go(
-    policy: Policy,
-    granted: dict[str, int],
-    current: dict[str, int],
-    code: ClampCode,
-    sentence: str,
-    clamps: Clamps,
-) -> bool:
-    """The least important instance goes, where none is going already."""
-    if any(granted[name] < current[name] for name in granted):
-        return False
-    for profile in reversed(policy.profiles):
-        before = granted[profile.name]
-        if before > profile.min_instances:
-            granted[profile.name] = before - 1
-            clamps.say(code, sentence, profile.name, wanted=before, granted=before - 1)
-            return True
-    return False
-
-
-def _give_way(
-    policy: Policy,
-    means: Limits,
-    instances: tuple[InstanceView, ...],
-    current: dict[str, int],
-    granted: dict[str, int],
-    clamps: Clamps,
-) -> None:
-    """Claims above the budget: let go of the least important until those that stay fit, but keep min."""
-    budget, claims = means.budget, means.claims
-    total = claims.total_connections
-    if budget.excess_connections(total, total) <= 0:
-        return  # they fit even if all of them stay
-    staying = claims.staying_connections(policy, instances)
-    for profile in policy.profiles:
-        going = max(0, current[profile.name] - granted[profile.name])
-        staying -= going * profile.claim_connections
-    for profile in reversed(policy.profiles):
-        before = granted[profile.name]
-        while budget.excess_connections(total, staying) > 0 and granted[profile.name] > profile.min_instances:
-            granted[profile.name] -= 1
-            staying -= profile.claim_connections
-        if granted[profile.name] < before:
-            source = budget.tightest(total)
-            where = "" if source is None or source.source == "postgres" else f" of {NAMES[source.source]}"
-            left = source.budget_connections if source is not None else 0
-            sentence = f"all claims are {total} connections, the budget{where} is {left}: giving way"
-            clamps.say(
-                ClampCode.CONNECTIONS, sentence, profile.name, wanted=before, granted=granted[profile.name]
-            )
-
-
+#: A started instance is taken to have grown to its size after this long.
+GROWN_SECONDS = 600.0
+#: A profile starves for so long before another gives way, and one more gives way every so often.
 STARVING_SECONDS = 60.0
 YIELD_EVERY_SECONDS = 120.0
+#: What is refused for these another instance could give back.
+_SCARCE = frozenset({ClampCode.CONNECTIONS, ClampCode.OTHERS_UNATTRIBUTABLE, ClampCode.MEMORY})
 
-#: What another instance gives back.
-SCARCE = frozenset({ClampCode.CONNECTIONS, ClampCode.OTHERS_UNATTRIBUTABLE, ClampCode.MEMORY})
+
+class Limits(Value, frozen=True, kw_only=True):
+    """What there is to give, beside the host's own constraints."""
+
+    budget: ConnectionBudget
+    claims: Claims
+    saturation: Saturation
 
 
 class ScarcityMemory(Value, frozen=True, kw_only=True):
-    """Who starves, since when, and when another last gave way for it."""
+    """Which profile starves, since when, and when another last gave way for it."""
 
-    profile: str = ""
+    profile: str | None = None
     since_seconds: float = 0.0
     yielded_seconds: float | None = None
 
 
-def remember_starving(memory: ScarcityMemory, profile: str, now_seconds: float) -> ScarcityMemory:
-    """Fold in who starves now ("": nobody). Over a step back of the clock it begins anew."""
+class Admitted(Value, frozen=True, kw_only=True):
+    """Counts, and the profile that gets a spare for start-before-stop."""
+
+    counts: dict[str, int]
+    spare: str | None
+    scarcity: ScarcityMemory
+    stepped_back: bool  # one was let go because the database is saturated
+
+
+def admit(
+    tick: HostTick,
+    desired: dict[str, int],
+    needed: Needed | None,
+    limits: Limits,
+    scarcity: ScarcityMemory,
+    clamps: Clamps,
+) -> Admitted:
+    """One instance at a time, first every profile's min, then by importance, while there is room; the spare last."""
+    constraints, saturation = tick.constraints, limits.saturation
+    admission = _Admission(tick, desired, limits, clamps)
+    back = tick.policy.profile(
+        constraints.replacement_due_in or ""
+    )  # first of all what was there a moment ago
+    if back is not None and admission.counts[back.name] < desired[back.name]:
+        admission.counts[back.name] += admission.take_back(back)
+    starving = admission.grow(needed)
+    scarcity = remember_starving(scarcity, starving, tick.now_seconds)
+    stepped_back = False
+    if tick.sidekiq is not None:  # a drain that can't be watched is not begun
+        admission.give_way()
+    if tick.sidekiq is not None and tick.held is None:
+        if constraints.shed is not None:
+            admission.let_one_go(ShedForMemory(shortage=constraints.shed))
+        why = saturation.holds or saturation.sign
+        if saturation.step_back and why is not None:
+            stepped_back = admission.let_one_go(SteppedBack(saturated=why))
+        if may_yield(scarcity, tick.now_seconds) and admission.yield_one(scarcity.profile or ""):
+            scarcity = structs.replace(scarcity, yielded_seconds=tick.now_seconds)
+    return Admitted(
+        counts=admission.counts,
+        spare=admission.spare(),
+        scarcity=scarcity,
+        stepped_back=stepped_back,
+    )
+
+
+def remember_starving(memory: ScarcityMemory, profile: str | None, now_seconds: float) -> ScarcityMemory:
+    """Fold in who starves now. Over a step back of the clock it begins anew."""
     if profile == memory.profile and now_seconds >= memory.since_seconds:
         return memory
     return ScarcityMemory(profile=profile, since_seconds=now_seconds, yielded_seconds=memory.yielded_seconds)
@@ -220,186 +120,240 @@ def remember_starving(memory: ScarcityMemory, profile: str, now_seconds: float) 
 
 def may_yield(memory: ScarcityMemory, now_seconds: float) -> bool:
     """Whether it is time for another profile to give one up."""
-    if not memory.profile or now_seconds - memory.since_seconds < STARVING_SECONDS:
+    if memory.profile is None or now_seconds - memory.since_seconds < STARVING_SECONDS:
         return False
     last = memory.yielded_seconds
     return last is None or not 0.0 <= now_seconds - last < YIELD_EVERY_SECONDS
 
 
-def waits_too_long(policy: Policy, profile: Profile, demanded: Demand | None) -> bool:
-    """Whether a queue that this profile serves best is late."""
-    return demanded is not None and any(home(policy, q).name == profile.name for q in demanded.late_queues)
+def unattributable(source: SourceBudget, foreign_hosts: tuple[str, ...]) -> OthersUnattributable:
+    """Why others' connections can't be told from the workers'."""
+    return OthersUnattributable(
+        source=source.source,
+        foreign_hosts=foreign_hosts,
+        bound_connections=source.bound_connections,
+        others_connections=source.others_connections,
+    )
 
 
-def yielding(
-    policy: Policy, starving: Profile, granted: dict[str, int], current: dict[str, int], fixed: frozenset[str]
-) -> list[Profile]:
-    """Profiles that could give one up for it, the least important first. `fixed`: whose counts people have set."""
-    below = policy.profiles[policy.profiles.index(starving) + 1 :]
-    return [
-        p
-        for p in reversed(below)
-        if p.name not in fixed and min(granted[p.name], current[p.name]) > p.min_instances
-    ]
+class _Admission:
+    """The counts while they are admitted, and what is left to give meanwhile."""
 
+    def __init__(self, tick: HostTick, desired: dict[str, int], limits: Limits, clamps: Clamps) -> None:
+        self.tick = tick
+        self.policy: Policy = tick.policy
+        self.desired = desired
+        self.running = tick.running
+        self.counts = {name: min(tick.running[name], goal) for name, goal in desired.items()}
+        self._clamps = clamps
+        self._budget, self._claims = limits.budget, limits.claims
+        self._saturation = limits.saturation
+        self._claimed = limits.claims.total_connections
+        self._trial, self._pool_trial = limits.saturation.trial, limits.saturation.pool_trial
+        self._pool_left = limits.saturation.pool_left_connections
+        instance_bytes = tick.policy.memory.instance_bytes
+        sizes = tick.constraints.grown_bytes
+        self._grown_bytes = {p.name: sizes.get(p.name, instance_bytes) for p in tick.policy.profiles}
+        self._left_bytes = self._free_bytes()
 
-#: A started instance is taken to have grown to its size after this long.
-GROWN_SECONDS = 600.0
-
-Refusal = tuple[ClampCode, str]
-
-
-class Limits(Value, frozen=True, kw_only=True):
-    """What there is to give, and on what terms."""
-
-    budget: ConnectionBudget
-    claims: Claims
-    terms: HostConstraints
-    saturation: Saturation
-
-
-class Room:
-    """What is left to give, while it is given."""
-
-    def __init__(
-        self,
-        policy: Policy,
-        snapshot: Snapshot,
-        instances: tuple[InstanceView, ...],
-        means: Limits,
-    ) -> None:
-        self.budget = means.budget
-        self.terms = means.terms
-        self.saturation = means.saturation
-        self.claimed = means.claims.total_connections
-        self.pool_connections = means.saturation.pool_room_connections
-        self.pool_trial = means.saturation.pool_trial
-        self.trial = means.saturation.trial
-        self.grown_bytes = {
-            p.name: means.terms.grown_bytes.get(p.name, policy.memory.instance_bytes) for p in policy.profiles
-        }
-        self.bytes = self._free_bytes(policy, snapshot, instances)
-
-    def _free_bytes(
-        self, policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...]
-    ) -> int | None:
-        if not isinstance(snapshot.machine, Known):
+    def _free_bytes(self) -> int | None:
+        if self.tick.machine is None:
             return None
         to_come = [
-            max(0, self.grown_bytes[v.profile] - (v.resident_bytes or 0))
-            for v in instances
-            if v.profile and v.is_capacity
+            max(0, self._grown_bytes[v.profile] - (v.resident_bytes or 0))
+            for v in self.tick.active
+            if v.profile is not None and v.is_capacity
             if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
         ]
-        return memory_room_bytes(policy, snapshot.machine.value, to_come)
+        return memory_left_bytes(self.policy, self.tick.machine, to_come)
 
-    @property
-    def connections(self) -> int | None:
-        """Connections left; None: nothing that limits them is known."""
-        return self.budget.room_connections(self.claimed)
+    def grow(self, needed: Needed | None) -> str | None:
+        """Every profile's min, then the rest by importance; the most important that starves."""
+        starving: Profile | None = None
+        for to_min in (True, False):
+            for profile in self.policy.profiles:
+                name, desired = profile.name, self.desired[profile.name]
+                goal = min(desired, profile.min_instances) if to_min else desired
+                while self.counts[name] < goal:
+                    grows = self.counts[name] >= self.running[name]
+                    if starving is not None and not to_min and grows:
+                        self._cut(RoomKeptFor(profile=starving.name), name, desired, self.counts[name])
+                        break
+                    refused = self._take(profile)
+                    if refused is None:
+                        self.counts[name] += 1
+                        continue
+                    if not to_min and starving is None and refused in _SCARCE:
+                        starving = profile if self._starves(profile, needed) else None
+                    break
+        return starving.name if starving is not None else None
 
-    def take(self, profile: Profile, have: int, wanted: int, clamps: Clamps) -> ClampCode | None:
-        """Take the room of one more instance; else the code of why there is none, said."""
-        refusal = self.refusal(profile, below_min=have < profile.min_instances)
+    def _cut(self, reason: ClampReason, name: str, before: int, after: int) -> None:
+        self._clamps.add(reason, name, before=before, after=after)
+
+    def _take(self, profile: Profile) -> ClampCode | None:
+        """Take the room of one more instance; else the code of why there is none."""
+        count, name = self.counts[profile.name], profile.name
+        refusal = self._refusal(profile, below_min=count < profile.min_instances)
         if refusal is None:
             self._taken(profile)
             return None
-        code, sentence = refusal
-        clamps.say(code, sentence, profile.name, wanted=wanted, granted=have)
-        return code
+        self._cut(refusal, name, self.desired[name], count)
+        return refusal.code
 
     def _taken(self, profile: Profile) -> None:
-        self.claimed += profile.claim_connections
-        self.trial = False
-        if self.bytes is not None:
-            self.bytes -= self.grown_bytes[profile.name]
-        if self.pool_connections is not None:
-            self.pool_connections -= profile.threads * self.saturation.servers_per_thread
-            self.pool_trial = False
+        self._claimed += profile.claim_connections
+        self._trial = False
+        if self._left_bytes is not None:
+            self._left_bytes -= self._grown_bytes[profile.name]
+        if self._pool_left is not None:
+            self._pool_left -= profile.threads * self._saturation.servers_per_thread
+            self._pool_trial = False
 
-    def take_back(self, profile: Profile, have: int) -> bool:
+    def take_back(self, profile: Profile) -> bool:
         """Take the room of one that was let go to be replaced: no growth, so memory and cores are not asked."""
-        unknown = bool(self.budget.unknown) and have >= profile.min_instances
-        if unknown or self._lacks(profile):
-            return False  # the reason is said where its profile's turn comes
+        unknown = bool(self._budget.unread) and self.counts[profile.name] >= profile.min_instances
+        if unknown or self._lacks_connections(profile):
+            return False  # the reason is given where its profile's turn comes
         self._taken(profile)
         return True
 
-    def carries_spare(self, profile: Profile, clamps: Clamps) -> bool:
-        """Whether one more fits for as long as it takes to drain the one that it replaces."""
-        refusal = self.refusal(profile, below_min=False)
-        if refusal is not None:
-            sentence = f"replaced by stop, then start, because {refusal[1]}"
-            clamps.say(ClampCode.ROLLING, sentence)
-        return refusal is None
+    def spare(self) -> str | None:
+        """The profile in which one more fits for as long as it takes to drain the one that it replaces."""
+        spare = self.policy.profile(self.tick.constraints.spare_for or "")
+        if spare is None or self.tick.held is not None:
+            return None
+        if self.counts[spare.name] != self.running[spare.name]:
+            return None
+        refusal = self._refusal(spare, below_min=False)
+        if refusal is None:
+            return spare.name
+        self._clamps.add(NoSpare(refusal=refusal))
+        return None
 
-    def _lacks(self, profile: Profile) -> bool:
-        room = self.connections
-        return room is not None and room < profile.claim_connections
+    def _headroom(self) -> int | None:
+        return self._budget.headroom_connections(self._claimed)
 
-    def refusal(self, profile: Profile, *, below_min: bool) -> Refusal | None:
-        if self._lacks(profile):
+    def _lacks_connections(self, profile: Profile) -> bool:
+        left = self._headroom()
+        return left is not None and left < profile.claim_connections
+
+    def _refusal(self, profile: Profile, *, below_min: bool) -> ClampReason | None:
+        if self._lacks_connections(profile):
             return self._short_of_connections(profile, below_min=below_min)
         if below_min:
             return None
-        if self.budget.unknown:
-            return ClampCode.HEADROOM_UNKNOWN, self._unknown_sentence()
-        if self.bytes is None:
-            return ClampCode.MEMORY_UNKNOWN, "this host's memory can't be read: nothing grows above min"
-        if self.bytes < self.grown_bytes[profile.name]:
-            return ClampCode.MEMORY, "no memory left for one more instance"
-        if self.terms.refusal is not None:
-            return self.terms.refusal
-        if self.saturation.sentence:
-            return ClampCode.DATABASE_SATURATED, self.saturation.sentence
-        if self.saturation.careful and not self.trial:
-            return ClampCode.DATABASE_SATURATED, self.saturation.careful
-        if self.pool_connections is not None:
-            needed = profile.threads * self.saturation.servers_per_thread
-            if self.pool_connections < (needed / 2.0 if self.pool_trial else needed):
-                sentence = (
-                    f"PgBouncer's pool of {self.saturation.pool_size_connections} is nearly at work: one more would "
-                    f"need about {needed:.0f} of it, {max(0.0, self.pool_connections):.0f} are left"
-                )
-                return ClampCode.DATABASE_SATURATED, sentence
-        return None
+        if self._budget.unread:
+            return HeadroomUnknown(unread=self._budget.unread)
+        if self._left_bytes is None:
+            return HostMemoryUnknown()
+        if self._left_bytes < self._grown_bytes[profile.name]:
+            return NoMemoryLeft()
+        return self.tick.constraints.refusal or self._saturated(profile)
 
-    def _unknown_sentence(self) -> str:
-        return f"connection headroom is unknown: nothing grows above min ({self.budget.unknown})"
+    def _saturated(self, profile: Profile) -> ClampReason | None:
+        saturation = self._saturation
+        if saturation.holds is not None:
+            return saturation.holds
+        if saturation.careful is not None and not self._trial:
+            return saturation.careful
+        if self._pool_left is None:
+            return None
+        threads = profile.threads * saturation.servers_per_thread
+        if self._pool_left >= (threads / 2.0 if self._pool_trial else threads):
+            return None
+        return PoolNearlyAtWork(
+            pool_connections=saturation.pool_connections,
+            needed_connections=threads,
+            left_connections=max(0.0, self._pool_left),
+        )
 
-    def _short_of_connections(self, profile: Profile, *, below_min: bool) -> Refusal | None:
-        source = self.budget.tightest(self.claimed)
+    def _short_of_connections(self, profile: Profile, *, below_min: bool) -> ClampReason | None:
+        source = self._budget.tightest(self._claimed)
         if source is None:
             return None
         if source.refused:
-            sentence = f"{_upper(source)} refuses new clients (too many already): no connection is free"
-            return ClampCode.CONNECTIONS, sentence
-        surely = source.budget_connections - self.claimed
-        if surely >= profile.claim_connections:
-            if below_min:  # the conservative bound is for growth above min
-                return None
-            return ClampCode.OTHERS_UNATTRIBUTABLE, unattributable_sentence(source, self.budget.foreign_hosts)
-        return ClampCode.CONNECTIONS, (
-            f"one more needs {profile.claim_connections} connections, {max(0, surely)} are left"
-            f"{'' if source.source == 'postgres' else f' of {NAMES[source.source]}'}: limit "
-            f"{source.limit_connections} − reserve {source.reserve_connections} − others "
-            f"{source.others_connections} − claimed {self.claimed}"
+            return ClientsRefused(source=source.source)
+        surely = source.budget_connections - self._claimed
+        if surely >= profile.claim_connections:  # the conservative bound is for growth above min
+            return None if below_min else unattributable(source, self._budget.foreign_hosts)
+        return NoConnectionsLeft(
+            source=source.source,
+            needed_connections=profile.claim_connections,
+            left_connections=max(0, surely),
+            limit_connections=source.limit_connections,
+            reserve_connections=source.reserve_connections,
+            others_connections=source.others_connections,
+            claimed_connections=self._claimed,
         )
 
+    def _starves(self, profile: Profile, needed: Needed | None) -> bool:
+        """Whether a queue it serves best is late, and what less important ones could give back would help."""
+        late = needed.late_queues if needed is not None else frozenset[str]()
+        others = self._yielding(profile)
+        if not others or not any(home(self.policy, q).name == profile.name for q in late):
+            return False
+        given = sum((self.counts[p.name] - p.min_instances) * p.claim_connections for p in others)
+        left = self._headroom()
+        return left is None or left + given >= profile.claim_connections
 
-def _upper(source: SourceBudget) -> str:
-    name = NAMES[source.source]
-    return name[:1].upper() + name[1:]
+    def _yielding(self, starving: Profile) -> list[Profile]:
+        """Profiles that could give one up for it, the least important first; not those whose counts people have set."""
+        fixed = self.tick.constraints.set_instances
+        below = self.policy.profiles[self.policy.profiles.index(starving) + 1 :]
+        return [
+            p
+            for p in reversed(below)
+            if p.name not in fixed and min(self.counts[p.name], self.running[p.name]) > p.min_instances
+        ]
 
+    def _one_goes_already(self) -> bool:
+        return any(self.counts[name] < self.running[name] for name in self.counts)
 
-def unattributable_sentence(source: SourceBudget, foreign_hosts: tuple[str, ...]) -> str:
-    """Why others' connections can't be told from the workers', and what to write about it."""
-    if foreign_hosts:
-        who = f"a Sidekiq process that fleetd did not render ({', '.join(foreign_hosts)})"
-    else:
-        who = f"our workers on {NAMES[source.source]}, where they have no names"
-    return (
-        f"others can't be told from {who}: up to {source.bound_connections} are taken to be others', at least "
-        f"{source.others_connections} are. Declare what web and streaming may take: [[connections.claims]] "
-        f'name = "web", connections = …'
-    )
+    def yield_one(self, name: str) -> bool:
+        """One of the least important gives way to the profile that starves."""
+        starving = self.policy.profile(name)
+        yielding = self._yielding(starving) if starving is not None else []
+        if not yielding or self._one_goes_already():
+            return False
+        self._let_go(yielding[0], GivesWay(profile=yielding[0].name, to_profile=name))
+        return True
+
+    def let_one_go(self, reason: ClampReason) -> bool:
+        """The least important instance goes, where none is going already."""
+        above = [p for p in reversed(self.policy.profiles) if self.counts[p.name] > p.min_instances]
+        if not above or self._one_goes_already():
+            return False
+        self._let_go(above[0], reason)
+        return True
+
+    def _let_go(self, profile: Profile, reason: ClampReason) -> None:
+        before = self.counts[profile.name]
+        self.counts[profile.name] = before - 1
+        self._cut(reason, profile.name, before, before - 1)
+
+    def give_way(self) -> None:
+        """Claims above the budget: let go of the least important until those that stay fit, but keep min."""
+        total = self._claims.total_connections
+        if self._budget.excess_connections(total, total) <= 0:
+            return  # they fit even if all of them stay
+        staying = self._claims.staying_connections(self.tick)
+        for profile in self.policy.profiles:
+            going = max(0, self.running[profile.name] - self.counts[profile.name])
+            staying -= going * profile.claim_connections
+        for profile in reversed(self.policy.profiles):
+            before, name = self.counts[profile.name], profile.name
+            while (
+                self._budget.excess_connections(total, staying) > 0
+                and self.counts[name] > profile.min_instances
+            ):
+                self.counts[name] -= 1
+                staying -= profile.claim_connections
+            source = self._budget.tightest(total)
+            if self.counts[name] < before and source is not None:
+                reason = ClaimsAboveBudget(
+                    source=source.source,
+                    claimed_connections=total,
+                    budget_connections=source.budget_connections,
+                )
+                self._cut(reason, name, before, self.counts[name])

@@ -19,9 +19,8 @@ from fleetd.core.capacity.claims import Claims, ProcessClaims
 from fleetd.core.capacity.others import OthersMemory, remember_others
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, Known, PgBouncerFacts, Snapshot, Unknown, Value
 from fleetd.core.model.policy import ConnectionPolicy, Policy
-
-Source = Literal["postgres", "pgbouncer", "replica"]
-NAMES: dict[Source, str] = {"postgres": "Postgres", "pgbouncer": "PgBouncer", "replica": "the replica"}
+from fleetd.core.model.reasons.base import ConnectionSource
+from fleetd.core.model.reasons.counts import UnreadSource
 
 
 class BudgetMemory(Value, frozen=True, kw_only=True):
@@ -34,7 +33,7 @@ class BudgetMemory(Value, frozen=True, kw_only=True):
 class SourceBudget(Value, frozen=True, kw_only=True):
     """What one source carries, and the arithmetic behind it."""
 
-    source: Source
+    source: ConnectionSource
     limit_connections: int
     reserve_connections: int
     others_connections: int  # surely others'
@@ -47,15 +46,14 @@ class SourceBudget(Value, frozen=True, kw_only=True):
     refused: bool
     exact: bool = True
     told_apart: bool = True
-    pool_connections: int | None = (
-        None  # Postgres that carries PgBouncer's whole pool: what that pool may open
-    )
+    #: Of a Postgres that carries PgBouncer's whole pool: what that pool may open.
+    pool_connections: int | None = None
 
     @property
     def budget_connections(self) -> int:
         return max(0, self.limit_connections - self.reserve_connections - self.others_connections)
 
-    def room_connections(self, claims_connections: int) -> int | None:
+    def headroom_connections(self, claims_connections: int) -> int | None:
         """Connections that may still be claimed; none while clients are refused; None: not limited by this one."""
         if self.refused:
             return 0
@@ -87,16 +85,16 @@ class SourceBudget(Value, frozen=True, kw_only=True):
 
 
 class ConnectionBudget(Value, frozen=True, kw_only=True):
-    """All sources that could be read. `unknown`: one that is watched could not be; then nothing grows above min."""
+    """All sources that could be read; while one that is watched is unread, nothing grows above min."""
 
     sources: tuple[SourceBudget, ...]
-    unknown: str = ""
+    unread: tuple[UnreadSource, ...] = ()
     foreign_hosts: tuple[str, ...] = ()
 
-    def room_connections(self, claims_connections: int) -> int | None:
+    def headroom_connections(self, claims_connections: int) -> int | None:
         """Connections that may still be claimed; None: nothing is known that limits them."""
-        rooms = [s.room_connections(claims_connections) for s in self.sources]
-        return min((room for room in rooms if room is not None), default=None)
+        left = [s.headroom_connections(claims_connections) for s in self.sources]
+        return min((n for n in left if n is not None), default=None)
 
     def excess_connections(self, claims_connections: int, staying_connections: int) -> int:
         excess = [s.excess_connections(claims_connections, staying_connections) for s in self.sources]
@@ -109,7 +107,7 @@ class ConnectionBudget(Value, frozen=True, kw_only=True):
         """The one with the least room; of equals the one that workers connect to."""
 
         def left(source: SourceBudget) -> int:
-            room = source.room_connections(claims_connections)
+            room = source.headroom_connections(claims_connections)
             if room is None:
                 return 1_000_000
             return room if room > 0 else source.budget_connections - claims_connections
@@ -142,28 +140,28 @@ def connection_budget(
     policy: Policy, snapshot: Snapshot, claims: Claims, memory: BudgetMemory
 ) -> tuple[ConnectionBudget, BudgetMemory]:
     """The budget of this moment, and the memory with this reading."""
-    look = _Look(policy.connections, claims.total_connections, memory, snapshot.now_seconds)
+    found = _SourceBudgets(policy.connections, claims.total_connections, memory, snapshot.now_seconds)
     bouncer = snapshot.pgbouncer
     if bouncer is None:
-        look.postgres(snapshot.database, "postgres", named=policy.connections.named)
+        found.postgres(snapshot.database, "postgres", named=policy.connections.named)
     else:
-        look.pgbouncer(bouncer)
+        found.pgbouncer(bouncer)
         if isinstance(bouncer, Known) and snapshot.database is not None:
-            look.behind(snapshot.database, bouncer.value)
+            found.behind(snapshot.database, bouncer.value)
         elif isinstance(snapshot.database, Unknown):
-            look.miss("postgres", snapshot.database)
+            found.miss("postgres", snapshot.database)
     if snapshot.replica is not None:
-        look.postgres(snapshot.replica, "replica", named=policy.connections.named and bouncer is None)
+        found.postgres(snapshot.replica, "replica", named=policy.connections.named and bouncer is None)
     budget = ConnectionBudget(
-        sources=tuple(look.found),
-        unknown="; ".join(look.missing),
+        sources=tuple(found.budgets),
+        unread=tuple(found.unread),
         foreign_hosts=memory.processes.foreign_hosts,
     )
-    return budget, structs.replace(memory, others=look.others)
+    return budget, structs.replace(memory, others=found.others)
 
 
-class _Look:
-    """One look at all sources."""
+class _SourceBudgets:
+    """The budget of each source, as far as it can be read."""
 
     def __init__(
         self, policy: ConnectionPolicy, claims_connections: int, memory: BudgetMemory, now_seconds: float
@@ -173,12 +171,12 @@ class _Look:
         self.foreign = memory.processes.foreign_connections
         self.now = now_seconds
         self.others = dict(memory.others)
-        self.found: list[SourceBudget] = []
-        self.missing: list[str] = []
+        self.budgets: list[SourceBudget] = []
+        self.unread: list[UnreadSource] = []
 
-    def miss(self, source: Source, reading: Unknown | None) -> None:
+    def miss(self, source: ConnectionSource, reading: Unknown | None) -> None:
         why = reading.why if reading is not None else "it is not watched"
-        self.missing.append(f"{NAMES[source]} can't be read: {why}")
+        self.unread.append(UnreadSource(source=source, why=why))
 
     def postgres(
         self,
@@ -224,7 +222,7 @@ class _Look:
         fits = direct.expected_connections + pools <= limit - self.policy.reserve
         through = 0 if fits else max(0, servers - self.claims)
         others = direct.expected_connections + through
-        self.found.append(
+        self.budgets.append(
             SourceBudget(
                 source="postgres",
                 limit_connections=limit,
@@ -245,7 +243,7 @@ class _Look:
 
     def _found(
         self,
-        source: Source,
+        source: ConnectionSource,
         limit: int,
         seen: int,
         *,
@@ -262,7 +260,7 @@ class _Look:
         bound = sure
         if not told_apart and not declared:  # what a foreign process has open stands in what is seen as well
             bound = max(sure, (others.expected_connections if named else every) + self.foreign)
-        self.found.append(
+        self.budgets.append(
             SourceBudget(
                 source=source,
                 limit_connections=limit,
@@ -282,9 +280,7 @@ class _Look:
 
     def _remembered(self, key: str, seen: int, refused: bool) -> OthersMemory:
         before = self.others.get(key)
-        if (
-            before is not None and refused
-        ):  # the numbers of a refused reading are the last good ones, already seen
+        if before is not None and refused:  # its numbers are the last good ones, already seen
             return before
         memory = remember_others(before, seen, self.now, self.policy.others_peak_half_life_seconds)
         if not refused:
@@ -292,6 +288,6 @@ class _Look:
         return memory
 
 
-def memory_room_bytes(policy: Policy, machine: HostFacts, to_come_bytes: list[int]) -> int:
+def memory_left_bytes(policy: Policy, machine: HostFacts, to_come_bytes: list[int]) -> int:
     """Memory that new instances may grow into; `to_come_bytes`: what each of those just started will still take."""
     return max(0, machine.memory_available_bytes - policy.memory.reserve_bytes - sum(to_come_bytes))

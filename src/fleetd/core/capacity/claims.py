@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.model.facts import Known, SidekiqFacts, Snapshot, Value
+from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model.facts import Known, SidekiqFacts, Value
 from fleetd.core.model.heartbeats import claim_of
-from fleetd.core.model.identity import application_name, parse_tag
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.identity import SCHEDULER, application_name, parse_tag
 
 #: Worker names remembered from heartbeats; INSTANCES_MAX of the configuration on four hosts.
 TAGGED_NAMES_MAX = 256
@@ -36,11 +35,11 @@ class Claims(Value, frozen=True, kw_only=True):
     def total_connections(self) -> int:
         return sum(self.connections.values())
 
-    def staying_connections(self, policy: Policy, instances: tuple[InstanceView, ...]) -> int:
+    def staying_connections(self, tick: HostTick) -> int:
         """Without those of this host's instances that are on their way out or gone."""
-        staying = {v.number for v in instances if v.is_capacity}
-        numbers = (n for profile in policy.profiles for n in profile.numbers)
-        leaving = {application_name(n, policy.host) for n in numbers if n not in staying}
+        staying = {v.key for v in tick.active if v.is_capacity}
+        numbers = (n for profile in tick.policy.profiles for n in profile.numbers)
+        leaving = {application_name(n, tick.policy.host) for n in numbers if n not in staying}
         return sum(n for name, n in self.connections.items() if name not in leaving)
 
 
@@ -59,7 +58,7 @@ def remember_processes(memory: ProcessClaims, sidekiq: SidekiqFacts) -> ProcessC
             hosts.add(process.hostname)
             continue
         # Law 7: names beyond a bound share one entry, which counts them all.
-        name = application_name(tag.number, tag.host)
+        name = application_name(tag.key, tag.host)
         if name in tagged or len(tagged) < TAGGED_NAMES_MAX:
             tagged[name] = max(tagged.get(name, 0), claim_of(process))
         else:
@@ -82,17 +81,16 @@ def _most(old: ProcessClaims, new: ProcessClaims) -> ProcessClaims:
     return structs.replace(more, tagged_connections=tagged)
 
 
-def count_claims(
-    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...], processes: ProcessClaims
-) -> Claims:
+def count_claims(tick: HostTick, processes: ProcessClaims) -> Claims:
     """What everything fleetd rendered may open now: starting, draining and strays included, on every host.
 
     The most of three counts for each name: what this host's systemd says is there or coming, what a heartbeat says
     (`processes` has already seen it), what Postgres or a replica sees open, also after the unit is gone. The
     scheduler's claim is set aside on a host that may have to start it.
     """
-    by_name = {application_name(v.number, policy.host): v.claim_connections for v in instances}
-    scheduler = application_name("scheduler", policy.host)
+    policy, snapshot = tick.policy, tick.snapshot
+    by_name = {application_name(v.key, policy.host): v.claim_connections for v in tick.active}
+    scheduler = application_name(SCHEDULER, policy.host)
     if policy.scheduler.place != "elsewhere":
         by_name[scheduler] = max(by_name.get(scheduler, 0), policy.scheduler.claim_connections)
     observed = [

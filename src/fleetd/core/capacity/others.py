@@ -25,9 +25,8 @@ class OthersMemory(Value, frozen=True, kw_only=True):
     at_seconds: float
     seen_connections: int
     peak_connections: float
-    lately: tuple[
-        tuple[float, int], ...
-    ]  # (at, seen) of the last three readings that are a step apart, oldest first
+    #: (at, seen) of the last three readings that are a step apart, oldest first.
+    recent: tuple[tuple[float, int], ...]
 
     @property
     def fading_peak_connections(self) -> int:
@@ -36,10 +35,10 @@ class OthersMemory(Value, frozen=True, kw_only=True):
     @property
     def rise_connections(self) -> int:
         """What is to come on top of what is seen, if they go on as in the last two steps."""
-        if len(self.lately) < 3 or self.lately[-1][1] <= self.lately[-2][1]:
+        if len(self.recent) < 3 or self.recent[-1][1] <= self.recent[-2][1]:
             return 0
         paces = []
-        for (at, seen), (later, more) in zip(self.lately, self.lately[1:], strict=False):
+        for (at, seen), (later, more) in zip(self.recent, self.recent[1:], strict=False):
             steady = later - at <= RISE_STEP_SECONDS_MAX
             paces.append((more - seen) / (later - at) if steady else 0.0)
         return max(0, math.ceil(min(paces) * RISE_AHEAD_SECONDS - 1e-9))
@@ -58,16 +57,16 @@ def remember_others(
             at_seconds=now_seconds,
             seen_connections=seen_connections,
             peak_connections=float(seen_connections),
-            lately=((now_seconds, seen_connections),),
+            recent=((now_seconds, seen_connections),),
         )
     halvings = (now_seconds - memory.at_seconds) / half_life_seconds
-    lately = memory.lately
-    if now_seconds - lately[-1][0] >= RISE_STEP_SECONDS:
-        lately = (*lately, (now_seconds, seen_connections))[-3:]
+    recent = memory.recent
+    if now_seconds - recent[-1][0] >= RISE_STEP_SECONDS:
+        recent = (*recent, (now_seconds, seen_connections))[-3:]
     return OthersMemory(
         at_seconds=now_seconds,
         seen_connections=seen_connections,
         peak_connections=seen_connections
         + max(0.0, memory.peak_connections - seen_connections) * 0.5**halvings,
-        lately=lately,
+        recent=recent,
     )

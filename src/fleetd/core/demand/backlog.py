@@ -17,7 +17,7 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Profile
 
 #: What a new instance takes until it helps, until that was learnt.
-BOOT_SECONDS = 20.0
+INSTANCE_BOOT_SECONDS = 20.0
 #: What can't be in time any more is planned to be gone this soon after a boot; sooner, and every ripple would start an
 #: instance. Where it is more than the threads there are do in half a minute, each second makes many more late: then
 #: sooner in proportion.
@@ -32,7 +32,7 @@ class Capacity(Value, frozen=True, kw_only=True):
 
     serving_threads: float
     coming: tuple[tuple[float, float], ...] = ()
-    boot_seconds: float = BOOT_SECONDS
+    boot_seconds: float = INSTANCE_BOOT_SECONDS
 
     @property
     def threads(self) -> float:
@@ -53,13 +53,14 @@ class Waiting(Value, frozen=True, kw_only=True):
     left_seconds: float  # until the oldest job is late
     service_seconds: float
     jobs: float = math.inf  # that wait: more threads than these serve nobody
+    doubt: float = 1.0  # by which lateness multiplied the work
 
 
 def capacity_of(
     profile: Profile, instances: tuple[InstanceView, ...], boot_seconds: dict[str, float]
 ) -> Capacity:
     """What runs of a profile."""
-    boot = boot_seconds.get(profile.name, BOOT_SECONDS)
+    boot = boot_seconds.get(profile.name, INSTANCE_BOOT_SECONDS)
     ours = [v for v in instances if v.profile == profile.name and v.is_capacity]
     return Capacity(
         serving_threads=float(sum(v.threads for v in ours if v.serves)),

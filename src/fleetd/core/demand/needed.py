@@ -1,4 +1,4 @@
-"""Demand: from waiting jobs to threads, and from threads to instances of each profile.
+"""Needed: from waiting jobs to threads, and from threads to instances of each profile.
 
 Offered load (Little's law, Operations Research 9(3), 1961): the mean number of busy threads on a queue that is
 not backed up *is* the number it needs. While a backlog shrinks, so much less comes in than is worked off. A backlog
@@ -14,14 +14,14 @@ import math
 from functools import lru_cache
 
 from fleetd.core.demand.backlog import (
-    BOOT_SECONDS,
     CATCH_UP_SECONDS,
+    INSTANCE_BOOT_SECONDS,
     Waiting,
     capacity_of,
     threads_in_time,
 )
 from fleetd.core.demand.service_time import ServiceMemory, remember_service
-from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.facts import QueueFacts, SidekiqFacts, Value
 from fleetd.core.model.identity import parse_tag
 from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy, Profile
@@ -45,13 +45,14 @@ class DemandMemory(Value, frozen=True, kw_only=True):
     service: ServiceMemory = ServiceMemory()
 
 
-class Demand(Value, frozen=True, kw_only=True):
+class Needed(Value, frozen=True, kw_only=True):
     """Threads each queue needs now, and the instances of each profile that makes, before any clamp."""
 
-    need_threads: dict[str, float]
+    queue_threads: dict[str, float]
     profile_threads: dict[str, float]  # with what overflows into it from others
     steady_threads: dict[str, float] = {}  # the same by the slower mean
-    needed_instances: dict[str, int]
+    instances: dict[str, int]
+    waiting: dict[str, Waiting] = {}  # what waits in each queue
     unread_queues: frozenset[str] = frozenset()  # keys that could not be understood this time
     late_queues: frozenset[str] = frozenset()  # whose oldest job has waited longer than its target
     complete: bool = True  # False: a process's heartbeat could not be understood, so its work is unknown
@@ -62,18 +63,18 @@ def remember(
     memory: DemandMemory,
     sidekiq: SidekiqFacts,
     now_seconds: float,
-    mute_queues: frozenset[str] = frozenset(),
+    silent_queues: frozenset[str] = frozenset(),
 ) -> DemandMemory:
     """Fold one reading into the means. The same reading twice at one time changes nothing.
 
-    `mute_queues`: those that instances without a heartbeat serve; their threads may be busy, so no mean goes down.
+    `silent_queues`: those that instances without a heartbeat serve; their threads may be busy, so no mean goes down.
     Nor does any while a heartbeat can't be understood.
     """
     elapsed = now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
     watched = frozenset(
         queue for profile in policy.profiles for queue, _ in profile.queues
     )  # bounded (law 7)
-    kept = watched if not sidekiq.processes_complete else mute_queues
+    kept = watched if not sidekiq.processes_complete else silent_queues
     loads = {
         name: _offered(memory, queue, elapsed) for name, queue in sidekiq.queues.items() if name in watched
     }
@@ -114,94 +115,69 @@ def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float) ->
     return busy + min(max(busy, usual), max(-busy, grown))
 
 
-def demand(
-    policy: Policy,
-    sidekiq: SidekiqFacts,
-    memory: DemandMemory,
-    instances: tuple[InstanceView, ...] | None = None,
-    boot_seconds: dict[str, float] | None = None,
-) -> Demand:
+def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory) -> Needed:
     """Threads and instances needed now; `memory` has already seen this reading.
 
-    `instances` None: what runs is unknown, and no credit is given for it. `boot_seconds`: learnt, by profile.
+    Where systemd is unknown so is what runs, and no credit is given for it.
     """
-    queues = dict.fromkeys(queue for profile in policy.profiles for queue, _ in profile.queues)
-    backlog = {queue: _backlog_threads(policy, queue, sidekiq.queues.get(queue), memory) for queue in queues}
-    need = {queue: memory.busy_mean_threads.get(queue, 0.0) + more for queue, more in backlog.items()}
-    steady = {queue: memory.steady_mean_threads.get(queue, 0.0) + more for queue, more in backlog.items()}
-    if instances is None:
-        threads = _profile_threads(policy, sidekiq, need)
+    policy = tick.policy
+    waiting = {
+        queue: _waiting(policy, queue, sidekiq.queues.get(queue), memory)
+        for profile in policy.profiles
+        for queue, _ in profile.queues
+    }
+    backlog = {queue: _backlog_threads(w) for queue, w in waiting.items()}
+    queue_threads = {queue: w.load_threads + backlog[queue] for queue, w in waiting.items()}
+    steady = {q: memory.steady_mean_threads.get(q, 0.0) + more for q, more in backlog.items()}
+    if tick.instances is None:
+        threads = _profile_threads(policy, sidekiq, queue_threads)
     else:
-        catching = _catching_up(policy, sidekiq, memory, instances, boot_seconds or {})
-        load = {queue: memory.busy_mean_threads.get(queue, 0.0) for queue in queues}
+        boots = tick.constraints.boot_seconds
+        catching = {
+            p.name: threads_in_time(p, at_home(policy, p, waiting), capacity_of(p, tick.active, boots))
+            for p in policy.profiles
+        }
+        load = {queue: w.load_threads for queue, w in waiting.items()}
         threads = _profile_threads(policy, sidekiq, load, catching)
-    return Demand(
-        need_threads=need,
+    return Needed(
+        queue_threads=queue_threads,
         profile_threads=threads,
         steady_threads=_profile_threads(policy, sidekiq, steady),
-        needed_instances={
+        instances={
             p.name: math.ceil(threads[p.name] / (p.threads * policy.pace.utilisation) - 1e-9)
             for p in policy.profiles
         },
-        unread_queues=frozenset(queue for queue in need if queue not in sidekiq.queues),
-        late_queues=frozenset(
-            queue
-            for queue in need
-            if queue in sidekiq.queues
-            and sidekiq.queues[queue].latency_seconds > policy.target_seconds(queue)
-        ),
+        waiting=waiting,
+        unread_queues=frozenset(queue for queue in waiting if queue not in sidekiq.queues),
+        late_queues=frozenset(queue for queue, w in waiting.items() if w.left_seconds < 0.0),
         complete=sidekiq.processes_complete,
     )
 
 
-def _catching_up(
-    policy: Policy,
-    sidekiq: SidekiqFacts,
-    memory: DemandMemory,
-    instances: tuple[InstanceView, ...],
-    boot_seconds: dict[str, float],
-) -> dict[str, float]:
-    """Threads with which each profile catches up in time with the queues it is there for."""
-    found = {}
-    for profile in policy.profiles:
-        capacity = capacity_of(profile, instances, boot_seconds)
-        found[profile.name] = threads_in_time(profile, at_home(policy, profile, sidekiq, memory), capacity)
-    return found
-
-
-def at_home(policy: Policy, profile: Profile, sidekiq: SidekiqFacts, memory: DemandMemory) -> list[Waiting]:
+def at_home(policy: Policy, profile: Profile, waiting: dict[str, Waiting]) -> list[Waiting]:
     """What waits in the queues that this profile is there for."""
-    return [
-        _waiting(policy, name, sidekiq.queues.get(name), memory)
-        for name, _ in profile.queues
-        if home(policy, name).name == profile.name
-    ]
+    return [waiting[name] for name, _ in profile.queues if home(policy, name).name == profile.name]
 
 
 def _waiting(policy: Policy, name: str, facts: QueueFacts | None, memory: DemandMemory) -> Waiting:
-    target, service = policy.target_seconds(name), memory.service.service_seconds(name)
-    age, jobs = (facts.latency_seconds, facts.length_jobs) if facts is not None else (0.0, 0)
-    # What is late all the same has shown that its jobs take longer than was thought.
-    doubt = min(DOUBT_MAX, max(1.0, age / target))
+    target = policy.target_seconds(name)
+    latency, jobs = (facts.latency_seconds, facts.length_jobs) if facts is not None else (0.0, 0)
+    doubt = min(DOUBT_MAX, max(1.0, latency / target))  # a late queue means job time was underestimated
     return Waiting(
         queue=name,
         load_threads=memory.busy_mean_threads.get(name, 0.0),
         work_seconds=jobs * memory.service.careful_seconds(name) * doubt,
-        left_seconds=target - age,
-        service_seconds=service,
+        left_seconds=target - latency,
+        service_seconds=memory.service.service_seconds(name),
         jobs=jobs,
+        doubt=doubt,
     )
 
 
-def _backlog_threads(policy: Policy, queue: str, facts: QueueFacts | None, memory: DemandMemory) -> float:
+def _backlog_threads(waiting: Waiting) -> float:
     """Threads that clear what waits before it is late."""
-    if facts is None:
-        return 0.0
-    target, age = policy.target_seconds(queue), facts.latency_seconds
-    catch_up = max(CATCH_UP_SECONDS, target - BOOT_SECONDS - age)
-    # What is late all the same has shown that its jobs take longer than was thought.
-    doubt = min(DOUBT_MAX, max(1.0, age / target))
-    return facts.length_jobs * memory.service.service_seconds(queue) * doubt / catch_up
+    catch_up = max(CATCH_UP_SECONDS, waiting.left_seconds - INSTANCE_BOOT_SECONDS)
+    return waiting.jobs * waiting.service_seconds * waiting.doubt / catch_up
 
 
 def _profile_threads(

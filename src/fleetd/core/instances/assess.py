@@ -1,55 +1,74 @@
-"""One look at this host: what happened to its units, how they fare, what is to be replaced, on what terms to plan."""
+"""Assess this host: what happened to its units, how they fare, what is to be replaced, on what terms to plan."""
 
 from __future__ import annotations
 
 from fleetd.core.instances.changes import remember_units
-from fleetd.core.instances.constraints import HostConstraints, constraints_of, holds_of, remember_host
+from fleetd.core.instances.constraints import constraints_of, remember_host
 from fleetd.core.instances.health import remember_health
 from fleetd.core.instances.host_memory import HostMemory
-from fleetd.core.instances.lifecycle import InstanceView, Orders, views
-from fleetd.core.instances.rollout import away, doubled, due, remember_rollout, replace_reasons, spare_for
+from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.lifecycle import (
+    InstanceMemory,
+    InstanceView,
+    SeenUnit,
+    all_stopped,
+    view_of,
+)
+from fleetd.core.instances.rollout import remember_rollout, replace_causes
 from fleetd.core.model.facts import Known, Snapshot, Value
+from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Policy
+from fleetd.core.model.reasons.base import Reason
 
 
-class HostLook(Value, frozen=True, kw_only=True):
+class Assessment(Value, frozen=True, kw_only=True):
     """What deciding begins with."""
 
-    instances: tuple[InstanceView, ...] | None  # None: systemd is unknown
+    tick: HostTick
     memory: HostMemory
-    terms: HostConstraints
-    noticed: tuple[str, ...]  # sentences for the log
+    noticed: tuple[Reason, ...]  # for the log
 
 
-def look(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> HostLook:
+def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment:
     """Fold this tick into the host's memory, and see every instance in its named state."""
-    memory, noticed = remember_units(policy, snapshot, memory)
-    before = memory.orders(snapshot.now_seconds, {})
-    instances = _instances(policy, snapshot, before)
-    memory, killed = remember_health(policy, snapshot, instances, memory)
-    memory = remember_host(policy, snapshot, instances, memory)
-    reasons = replace_reasons(policy, snapshot, instances or (), memory)
-    after = memory.orders(snapshot.now_seconds, reasons)
+    tick = HostTick(policy=policy, snapshot=snapshot)
+    memory, noticed = remember_units(tick, memory)
+    before = memory.by_instance(tick.now_seconds, {})
+    tick = tick.seeing(_instances(tick, before))
+    memory, killed = remember_health(tick, memory)
+    memory = remember_host(tick, memory)
+    after = memory.by_instance(tick.now_seconds, replace_causes(tick, memory))
     if after != before:
-        instances = _instances(policy, snapshot, after)
-    held = bool(holds_of(snapshot, instances, memory))
-    memory, rolled = remember_rollout(policy, snapshot, instances, memory, held=held)
-    terms = constraints_of(
-        policy,
-        snapshot,
-        instances,
-        memory,
-        spare_for=spare_for(policy, instances, memory),
-        doubled=doubled(policy, instances, memory),
-        away=away(memory),
-        due=due(memory),
-    )
-    return HostLook(instances=instances, memory=memory, terms=terms, noticed=(*noticed, *killed, *rolled))
+        tick = tick.seeing(_instances(tick, after))
+    tick = tick.under(constraints_of(tick, memory))
+    memory, ended = remember_rollout(tick, memory)
+    tick = tick.under(constraints_of(tick, memory))
+    return Assessment(tick=tick, memory=memory, noticed=(*noticed, *killed, *ended))
 
 
 def _instances(
-    policy: Policy, snapshot: Snapshot, orders: dict[str, Orders]
+    tick: HostTick, memories: dict[InstanceKey, InstanceMemory]
 ) -> tuple[InstanceView, ...] | None:
-    if not isinstance(snapshot.systemd, Known):
+    """Every instance number the configuration names, in order, and the scheduler last; None: systemd is unknown."""
+    policy, systemd, redis = tick.policy, tick.systemd, tick.snapshot.sidekiq
+    if systemd is None:
         return None
-    return views(policy, snapshot, snapshot.systemd.value, orders)
+    beats = heartbeats_by_key(redis.value.processes, policy.host) if isinstance(redis, Known) else {}
+    age = redis.age_seconds if isinstance(redis, Known) else None
+    nothing = InstanceMemory()
+
+    def view(key: InstanceKey) -> InstanceView:
+        unit = systemd.units.get(key)
+        seen = SeenUnit(
+            key=key,
+            unit=unit,
+            process=present_heartbeat(beats.get(key, []), unit),
+            memory=memories.get(key, nothing),
+        )
+        return view_of(policy, seen, tick.machine, age)
+
+    found = dict(all_stopped(policy.profiles, age is not None))  # in the order of numbers
+    for key in found.keys() & (systemd.units.keys() | memories.keys()):
+        found[key] = view(key)
+    return (*found.values(), view(SCHEDULER))

@@ -17,11 +17,28 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.instances.host_decision import HostDecision
+from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
-from fleetd.core.model.decision import ClampCode, InstanceState, Step
-from fleetd.core.model.facts import Known, Snapshot
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.decision import InstanceState
+from fleetd.core.model.policy import Profile
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.units import (
+    DrainCause,
+    DrainsPaced,
+    FinishesPushedBackJob,
+    IgnoresQuiet,
+    KeptByPeople,
+    MoreThanAdmitted,
+    NotIdleInTime,
+    PinKind,
+    QuietAndIdle,
+    QuietNotConfirmed,
+    QuietsUnconfirmed,
+    ReplaceCause,
+    StillBoots,
+    TooManyRun,
+    WaitsForRedisWrites,
+)
 
 #: A quiet that no heartbeat confirms is sent again after this long (three beats).
 QUIET_AGAIN_SECONDS = 30.0
@@ -30,52 +47,51 @@ UNCONFIRMED_SECONDS = 35.0
 CONFIRMING_BEAT_SECONDS = 15.0
 #: Sidekiq takes a moment to heed the signal, a starved one longer.
 HEED_SECONDS = 2.0
-#: A job that has run this long is spared, where another instance can go instead.
+#: An instance with a job that has run this long stays, where another can go instead.
 OLD_RUN_SECONDS = 60.0
 #: A stop that systemd does not show is sent again after this long.
 STOP_AGAIN_SECONDS = 30.0
 #: Orders for drains under way in one tick at most (law 7); the others come in the next.
 DRAIN_ORDERS_MAX = 8
 
+_REPLACED_FIRST = {
+    ReplaceCause.OUTDATED: 0,
+    ReplaceCause.RESTART: 0,
+    ReplaceCause.MEMORY: 1,
+    None: 2,
+}
+
 
 def begin_drains(
-    policy: Policy,
-    snapshot: Snapshot,
+    tick: HostTick,
     profile: Profile,
     own: list[InstanceView],
-    current: int,
-    goal: int,
+    running: int,
+    admitted: int,
     drains_left: int,
     decision: HostDecision,
 ) -> int:
     """Begin to let go of those whose loss costs least; returns how many drains were begun."""
-    now, memory = snapshot.now_seconds, decision.memory
-    candidates = [v for v in own if v.is_capacity and v.pinned != "run"]
-    reachable = max(goal, current - len(candidates))
-    if reachable > goal:
-        sentence = f"{reachable - goal} started or pinned by hand and kept"
-        decision.reasons.say(ClampCode.PINNED, sentence, profile.name, wanted=goal, granted=reachable)
-    if memory.undrainable(now):
-        booting = [v for v in candidates if v.is_booting]
-        kept = max(reachable, current - len(booting))
-        if kept > reachable:
-            sentence = (
-                "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"
-            )
-            decision.reasons.say(
-                ClampCode.UNDRAINABLE, sentence, profile.name, wanted=reachable, granted=kept
-            )
-        candidates, reachable = booting, kept
-    count = min(current - reachable, drains_left)
-    if count < current - reachable:
-        sentence = f"at most {policy.pace.drains_per_tick} drain(s) begin in one tick"
-        decision.reasons.say(
-            ClampCode.PACE, sentence, profile.name, wanted=reachable, granted=current - count
-        )
+    now, reasons = tick.now_seconds, decision.reasons
+    candidates = [v for v in own if v.is_capacity and v.pinned != PinKind.RUN]
+    reachable = max(admitted, running - len(candidates))
+    if reachable > admitted:
+        kept = KeptByPeople(instances=reachable - admitted)
+        reasons.add(kept, profile.name, before=admitted, after=reachable)
+    if decision.memory.undrainable(now):
+        candidates = [v for v in candidates if v.is_booting]
+        left = max(reachable, running - len(candidates))
+        if left > reachable:
+            reasons.add(QuietsUnconfirmed(), profile.name, before=reachable, after=left)
+        reachable = left
+    count = min(running - reachable, drains_left)
+    if count < running - reachable:
+        paced = DrainsPaced(drains_per_tick=tick.policy.pace.drains_per_tick)
+        reasons.add(paced, profile.name, before=reachable, after=running - count)
     candidates.sort(key=lambda v: _cost(v, decision, now))
+    why = TooManyRun(profile=profile.name, running_instances=running, admitted_instances=admitted)
     for victim in candidates[:count]:
-        now_has = f"{profile.name} has {current} of {goal} wanted"
-        let_go(victim, f"more of {profile.name} than is wanted", now, decision, now_has=now_has)
+        let_go(victim, MoreThanAdmitted(profile=profile.name), now, decision, why=why)
     return count
 
 
@@ -90,66 +106,63 @@ def _cost(
     unheard = starting and view.is_ready and view.state_age_seconds >= FIRST_BEAT_SECONDS
     return (
         2 if unheard else int(not starting),
-        {"outdated": 0, "restart": 0, "memory": 1, "": 2}[view.replace],
+        _REPLACED_FIRST[view.replace],
         decision.memory.holds_pushed_back(view.job_ids, now_seconds),
         (view.oldest_run_age_seconds or 0.0) >= OLD_RUN_SECONDS,
         view.busy_threads if view.busy_threads is not None else view.threads,
-        -int(view.number),
+        -view.key,
     )
 
 
 def let_go(
     view: InstanceView,
-    why: str,
+    cause: DrainCause,
     now_seconds: float,
     decision: HostDecision,
     *,
-    rolled: bool = False,
-    now_has: str = "",
+    by_rollout: bool = False,
+    why: TooManyRun | None = None,
 ) -> None:
-    """Begin a drain: quiet what serves, stop what still boots. `now_has`: numbers that are stale when it ends."""
+    """Begin a drain: quiet what serves, stop what still boots.
+
+    `why`: the same with numbers that will be stale when the drain ends, for this step only.
+    """
+    drain = Drain(since_seconds=now_seconds, cause=cause, by_rollout=by_rollout)
     if view.is_booting:
-        decision.steps.append(_step("stop", view, f"{now_has or why}; it still boots"))
-        drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, why=why, rolled=rolled)
+        decision.order("stop", view, StillBoots(cause=why or cause))
+        drain = structs.replace(drain, stop_sent_seconds=now_seconds)
     elif view.state == InstanceState.STARTING:
         return  # READY but no heartbeat yet: it comes within seconds, then a quiet can be watched
     else:
-        decision.steps.append(_step("quiet", view, now_has or why))
-        drain = Drain(since_seconds=now_seconds, quiet_sent_seconds=now_seconds, why=why, rolled=rolled)
-    decision.memory = decision.memory.with_drain(view.number, drain)
+        decision.order("quiet", view, why or cause)
+        drain = structs.replace(drain, quiet_sent_seconds=now_seconds)
+    decision.memory = decision.memory.with_drain(view.key, drain)
 
 
-def go_on_draining(
-    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...], decision: HostDecision
-) -> None:
+def go_on_draining(tick: HostTick, decision: HostDecision) -> None:
     """The next order of each drain under way, where one is due."""
-    if not decision.memory.drains:
-        return
-    for view in instances:
-        drain = decision.memory.drains.get(str(view.number))
+    for view in tick.active if decision.memory.drains else ():
+        drain = decision.memory.drains.get(view.key)
         active = view.unit is not None and view.unit.active_state in {"active", "activating", "reloading"}
-        if drain is None or not active:
+        if drain is None or view.unit is None or not active:
             continue  # not there any more, or systemd is stopping it
         if len(decision.steps) >= DRAIN_ORDERS_MAX:
             break
-        if view.unit is not None and view.unit.active_state == "activating":
-            _stop_booting(snapshot, view, drain, decision)
+        if view.unit.active_state == "activating":
+            _stop_booting(tick, view, drain, decision)
         else:
-            _next_order(policy, snapshot, view, drain, decision)
+            _next_order(tick, view, drain, decision)
 
 
-def _stop_booting(snapshot: Snapshot, view: InstanceView, drain: Drain, decision: HostDecision) -> None:
+def _stop_booting(tick: HostTick, view: InstanceView, drain: Drain, decision: HostDecision) -> None:
     """systemd restarted it in mid-drain, or our stop of a booting one got lost."""
-    now = snapshot.now_seconds
     # While Redis is unknown nothing stops (law 3): should it get READY meanwhile, it could not push jobs back.
-    if isinstance(snapshot.sidekiq, Known) and not _stop_is_under_way(drain, now):
-        _stop(view, drain, f"{drain.why}; it still boots", now, decision)
+    if tick.sidekiq is not None and not _stop_is_under_way(drain, tick.now_seconds):
+        _stop(view, drain, StillBoots(cause=drain.cause), tick.now_seconds, decision)
 
 
-def _next_order(
-    policy: Policy, snapshot: Snapshot, view: InstanceView, drain: Drain, decision: HostDecision
-) -> None:
-    now = snapshot.now_seconds
+def _next_order(tick: HostTick, view: InstanceView, drain: Drain, decision: HostDecision) -> None:
+    now = tick.now_seconds
     if _stop_is_under_way(drain, now):
         return
     drain = _confirmed_or_not(view, drain, now, decision)
@@ -160,20 +173,15 @@ def _next_order(
         sent is not None and view.beat_age_seconds is not None and now - view.beat_age_seconds > sent
     )
     if view.quiet and view.busy_threads == 0 and beat_after_order:
-        _stop(view, drain, f"quiet and idle: {drain.why}", now, decision)
-    elif sent is not None and now - drain.since_seconds > policy.pace.drain_seconds_max:
-        _stop_past_deadline(policy, snapshot, view, drain, decision)
-    elif (
-        isinstance(snapshot.sidekiq, Known)
-        and not view.quiet
-        and (sent is None or now - sent > QUIET_AGAIN_SECONDS)
-    ):
-        why = drain.why if sent is None else f"no heartbeat confirms quiet yet: {drain.why}"
-        decision.steps.append(_step("quiet", view, why))
+        _stop(view, drain, QuietAndIdle(cause=drain.cause), now, decision)
+    elif sent is not None and now - drain.since_seconds > tick.policy.pace.drain_seconds_max:
+        _stop_past_deadline(tick, view, drain, decision)
+    elif tick.sidekiq is not None and not view.quiet and (sent is None or now - sent > QUIET_AGAIN_SECONDS):
+        decision.order("quiet", view, drain.cause if sent is None else QuietNotConfirmed(cause=drain.cause))
         again = structs.replace(drain, quiet_sent_seconds=now, stop_sent_seconds=None)
         if sent is None:  # ordered while Redis was away, or for the process before: its time begins now
             again = structs.replace(again, since_seconds=now, unconfirmed=False)
-        decision.memory = decision.memory.with_drain(view.number, again)
+        decision.memory = decision.memory.with_drain(view.key, again)
 
 
 def _quiet_sent(view: InstanceView, drain: Drain, now_seconds: float) -> float | None:
@@ -195,17 +203,13 @@ def _confirmed_or_not(view: InstanceView, drain: Drain, now_seconds: float, deci
     elif not drain.unconfirmed and now_seconds - beat < sent + HEED_SECONDS:
         return drain  # the quiet before may have been lost with a fleetd that died: no beat tells of the latest yet
     elif now_seconds - drain.since_seconds > UNCONFIRMED_SECONDS:
-        name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
-        sentence = (
-            f"{name} was told to quiet, but beats on as before: see that its ExecStart passes on signals"
-        )
-        decision.reasons.say(ClampCode.UNDRAINABLE, sentence, view.profile)
+        decision.reasons.add(IgnoresQuiet(key=view.key), view.profile)
         if not drain.unconfirmed:
             decision.memory = structs.replace(decision.memory, undrainable_seconds=now_seconds)
     else:
         return drain
     drain = structs.replace(drain, unconfirmed=not view.quiet)
-    decision.memory = decision.memory.with_drain(view.number, drain)
+    decision.memory = decision.memory.with_drain(view.key, drain)
     return drain
 
 
@@ -213,41 +217,20 @@ def _stop_is_under_way(drain: Drain, now_seconds: float) -> bool:
     return drain.stop_sent_seconds is not None and now_seconds - drain.stop_sent_seconds <= STOP_AGAIN_SECONDS
 
 
-def _stop_past_deadline(
-    policy: Policy, snapshot: Snapshot, view: InstanceView, drain: Drain, decision: HostDecision
-) -> None:
+def _stop_past_deadline(tick: HostTick, view: InstanceView, drain: Drain, decision: HostDecision) -> None:
     """An ordinary stop makes Sidekiq push unfinished jobs back, which needs a Redis that takes writes."""
-    sidekiq = snapshot.sidekiq
-    now = snapshot.now_seconds
-    name = "the scheduler" if view.number == "scheduler" else f"@{view.number}"
+    now = tick.now_seconds
     if decision.memory.holds_pushed_back(view.job_ids, now):
-        sentence = (
-            f"{name} is past its drain deadline, but runs a job that was pushed back before: it may finish"
-        )
-        decision.reasons.say(ClampCode.LONG_JOB, sentence, view.profile)
-        return
-    if isinstance(sidekiq, Known) and sidekiq.value.writable is True:
-        sentence = (
-            f"not idle after {policy.pace.drain_seconds_max:.0f} s; Sidekiq pushes back what is unfinished"
-        )
+        decision.reasons.add(FinishesPushedBackJob(key=view.key), view.profile)
+    elif tick.sidekiq is not None and tick.sidekiq.writable is True:
         decision.memory = decision.memory.with_pushed_back(view.job_ids, now)
-        _stop(view, drain, sentence, now, decision)
-        return
-    sentence = (
-        f"{name} is past its drain deadline, but Redis takes no writes: jobs would be lost, so it waits"
-    )
-    decision.reasons.say(ClampCode.REDIS_NOT_WRITABLE, sentence, view.profile)
+        why = NotIdleInTime(drain_seconds_max=tick.policy.pace.drain_seconds_max)
+        _stop(view, drain, why, now, decision)
+    else:
+        decision.reasons.add(WaitsForRedisWrites(key=view.key), view.profile)
 
 
-def _stop(
-    view: InstanceView, drain: Drain, sentence: str, now_seconds: float, decision: HostDecision
-) -> None:
-    decision.steps.append(_step("stop", view, sentence))
+def _stop(view: InstanceView, drain: Drain, why: Reason, now_seconds: float, decision: HostDecision) -> None:
+    decision.order("stop", view, why)
     stopped = structs.replace(drain, stop_sent_seconds=now_seconds)
-    decision.memory = decision.memory.with_drain(view.number, stopped)
-
-
-def _step(verb: str, view: InstanceView, sentence: str) -> Step:
-    if verb == "quiet":
-        return Step(verb="quiet", number=view.number, profile=view.profile, sentence=sentence)
-    return Step(verb="stop", number=view.number, profile=view.profile, sentence=sentence)
+    decision.memory = decision.memory.with_drain(view.key, stopped)

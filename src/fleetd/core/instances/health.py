@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.instances.host_memory import JOB_IDS_MAX, HostMemory, Watch, unit_name
+from fleetd.core.instances.host_memory import HostMemory, Watch
+from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, InstanceView
-from fleetd.core.model.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
-from fleetd.core.model.facts import HostFacts, Known, Snapshot, UnitFacts
+from fleetd.core.model.facts import HostFacts, UnitFacts
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.policy import Policy
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.units import OomKilled
 
 #: A pause between ticks longer than this was a freeze; what happened meanwhile nobody watched.
 PUNCTUAL_SECONDS_MAX = 20.0
@@ -28,63 +31,64 @@ BOOT_KEEP = 0.8
 #: After an OOM kill an instance is taken to grow to this many times what it had.
 OOM_FACTOR = 1.25
 SIGKILL = 9
+#: Jobs that are remembered of one instance, for when it falls silent.
+JOB_IDS_MAX = 64
 #: In place of the digest of a unit file that is no longer on disk.
 UNIT_FILE_BEFORE = "replaced before it was loaded"
 
 
-def punctual(policy: Policy, memory: HostMemory, now_seconds: float) -> float | None:
-    """Seconds since the last tick; None when nobody watched what happened since."""
-    if memory.ticked_seconds is None:
+def punctual(policy: Policy, since_seconds: float | None, now_seconds: float) -> float | None:
+    """Seconds since the last tick; None where that is too long: nobody watched what happened since."""
+    if since_seconds is None:
         return None
-    gap = now_seconds - memory.ticked_seconds
+    gap = now_seconds - since_seconds
     longest = max(PUNCTUAL_SECONDS_MAX, PUNCTUAL_TICKS * policy.pace.tick_seconds)
     return gap if 0.0 <= gap <= longest else None
 
 
-def boot_seconds_max(memory: HostMemory, profile: str) -> float | None:
-    """How long a boot may take; None: nothing learnt yet, so systemd's TimeoutStartSec decides."""
-    learnt = memory.boot_seconds.get(profile or "scheduler")
+def boot_seconds_max(memory: HostMemory, view: InstanceView) -> float | None:
+    """How long its boot may take; None: nothing learnt yet, so systemd's TimeoutStartSec decides."""
+    learnt = memory.boot_seconds.get(view.learnt_under)
     return None if learnt is None else max(BOOT_SECONDS_MIN, BOOT_FACTOR * learnt)
 
 
-def remember_health(
-    policy: Policy, snapshot: Snapshot, instances: tuple[InstanceView, ...] | None, memory: HostMemory
-) -> tuple[HostMemory, list[str]]:
-    """Fold this tick into the watches; returns the memory with a sentence for each OOM kill.
+def remember_health(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Reason]]:
+    """Fold this tick into the watches; returns the memory with each OOM kill.
 
-    `instances` as they look before this; `memory` has already seen this tick's units (drift.remember_units).
+    `tick` with the instances as they look before this; `memory` has already seen this tick's units (changes.py).
     """
-    now = snapshot.now_seconds
-    if instances is None:
+    now = tick.now_seconds
+    if tick.instances is None:
         return structs.replace(memory, ticked_seconds=now), []
-    elapsed = punctual(policy, memory, now)
-    machine = snapshot.machine.value if isinstance(snapshot.machine, Known) else None
-    heard = [
-        v for v in instances if v.beat_age_seconds is not None and v.beat_age_seconds < FRESH_BEAT_SECONDS
-    ]
-    complete = isinstance(snapshot.sidekiq, Known) and snapshot.sidekiq.value.processes_complete
-    memory, said = _oom_kills(policy, memory, instances, machine, now)
-    heavy_bytes = memory_max_bytes(policy, machine) if machine is not None else None
-    watches: dict[str, Watch] = {}
+    elapsed = punctual(tick.policy, memory.ticked_seconds, now)
+    machine, sidekiq = tick.machine, tick.sidekiq
+    complete = sidekiq is not None and sidekiq.processes_complete
+    others_beat = any(
+        v.beat_age_seconds is not None and v.beat_age_seconds < FRESH_BEAT_SECONDS for v in tick.active
+    )
+    memory, killed = _oom_kills(tick, memory)
+    heavy_bytes = memory_max_bytes(tick.policy, machine) if machine is not None else None
+    watches = {}
     boots = dict(memory.boot_seconds)
-    for view in instances:
-        if view.unit is None or not view.present:
+    for view in tick.active:
+        if view.unit is None or not view.is_present:
             continue
-        watch = _watch(memory.watches.get(str(view.number)), view, view.unit, machine, now)
+        watch = _watch(memory.units.watches.get(view.key), view, view.unit, machine, now)
         watch = _count_boots(watch, view.unit, now, complete=complete)
         if view.is_ready and view.beat_age_seconds is not None and not watch.served:
             watch = structs.replace(watch, served=True)
             _learn_boot(boots, view, watch, now)
         silent = view.lacks_heartbeat and view.state_age_seconds >= FIRST_BEAT_SECONDS
-        counted = elapsed if silent and complete and heard else None
-        watches[str(view.number)] = structs.replace(
+        counted = elapsed if silent and complete and others_beat else None
+        watches[view.key] = structs.replace(
             watch,
             silent_seconds=watch.silent_seconds + counted if counted is not None else 0.0,
             heavy_since_seconds=_heavy_since(watch, view, heavy_bytes, now),
             resident_bytes=view.resident_bytes or watch.resident_bytes,
             job_ids=_job_ids(view, watch),
         )
-    return structs.replace(memory, ticked_seconds=now, watches=watches, boot_seconds=boots), said
+    units = structs.replace(memory.units, watches=watches)
+    return structs.replace(memory, ticked_seconds=now, units=units, boot_seconds=boots), killed
 
 
 def _watch(
@@ -96,7 +100,7 @@ def _watch(
     begun = now_seconds - unit.state_age_seconds if unit.active_state == "activating" else None
     # systemd's own count tells its restarts from a person's, and has those that fell between two ticks.
     again = before is not None and not before.served and unit.restarts > before.first_boot_restarts
-    file = SCHEDULER_UNIT if view.number == "scheduler" else TEMPLATE_UNIT
+    file = SCHEDULER_UNIT if view.key == SCHEDULER else TEMPLATE_UNIT
     unit_digest = machine.unit_digests.get(file, "") if machine else ""
     if unit.need_daemon_reload:  # systemd started it by the file that was there before
         unit_digest = before.unit_digest if before is not None and before.unit_digest else UNIT_FILE_BEFORE
@@ -128,9 +132,8 @@ def _learn_boot(boots: dict[str, float], view: InstanceView, watch: Watch, now_s
         return
     # Until READY: that no heartbeat got through after it (Redis was away, fleetd was dead) is no slow boot.
     took = max(0.0, now_seconds - view.state_age_seconds - watch.begun_seconds)
-    key = view.profile or "scheduler"
-    before = boots.get(key, took)
-    boots[key] = max(took, before * BOOT_KEEP + took * (1.0 - BOOT_KEEP))
+    before = boots.get(view.learnt_under, took)
+    boots[view.learnt_under] = max(took, before * BOOT_KEEP + took * (1.0 - BOOT_KEEP))
 
 
 def _job_ids(view: InstanceView, watch: Watch) -> tuple[str, ...]:
@@ -158,46 +161,33 @@ def _heavy_since(
     return watch.heavy_since_seconds if watch.heavy_since_seconds is not None else now_seconds
 
 
-def _oom_kills(
-    policy: Policy,
-    memory: HostMemory,
-    instances: tuple[InstanceView, ...],
-    machine: HostFacts | None,
-    now_seconds: float,
-) -> tuple[HostMemory, list[str]]:
+def _oom_kills(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Reason]]:
     """Who died for memory since the last tick: systemd's word, or a SIGKILL while the kernel counted one more."""
-    total = machine.oom_kills_total if machine else None
-    known = memory.oom_kills_total
+    now, shortage = tick.now_seconds, memory.shortage
+    total = tick.machine.oom_kills_total if tick.machine is not None else None
+    known = shortage.oom_kills_total
     if total is not None and known is not None and total > known:
-        memory = structs.replace(memory, oom_counted_seconds=now_seconds)
+        shortage = structs.replace(shortage, oom_counted_seconds=now)
+    if total is not None:
+        shortage = structs.replace(shortage, oom_kills_total=total)
     # The kernel counts at once; systemd may tell a tick later.
-    at = memory.oom_counted_seconds
-    counted = at is not None and now_seconds - at <= PUNCTUAL_SECONDS_MAX
-    said: list[str] = []
-    for view in instances:
-        unit = view.unit
-        if unit is None:
-            continue
-        key = str(view.number)
-        before = memory.watches.get(key)
-        if before is None or before.oom_told or not _ended(before, unit):
+    at = shortage.oom_counted_seconds
+    counted = at is not None and now - at <= PUNCTUAL_SECONDS_MAX
+    watches, sizes = dict(memory.units.watches), dict(memory.instance_bytes)
+    killed: list[Reason] = []
+    for view in tick.instances or ():
+        unit, before = view.unit, watches.get(view.key)
+        if unit is None or before is None or before.oom_told or not _ended(before, unit):
             continue
         if unit.result != "oom-kill" and not (counted and unit.killed_by_signal == SIGKILL):
             continue
-        profile = view.profile or "scheduler"
-        had = max(before.resident_bytes, policy.memory.instance_bytes)
-        grown = max(memory.instance_bytes.get(profile, 0), int(had * OOM_FACTOR))
-        mark = {**memory.watches, key: structs.replace(before, oom_told=True)}
-        memory = structs.replace(
-            memory,
-            oom_seconds=now_seconds,
-            watches=mark,
-            instance_bytes={**memory.instance_bytes, profile: grown},
-        )
-        said.append(
-            f"{unit_name(key)} was killed for memory: one is taken to need {grown // 2**20} MiB now; nothing is added"
-        )
-    return structs.replace(memory, oom_kills_total=total if total is not None else known), said
+        had = max(before.resident_bytes, tick.policy.memory.instance_bytes)
+        sizes[view.learnt_under] = max(sizes.get(view.learnt_under, 0), int(had * OOM_FACTOR))
+        watches[view.key] = structs.replace(before, oom_told=True)
+        shortage = structs.replace(shortage, oom_seconds=now)
+        killed.append(OomKilled(key=view.key, grown_bytes=sizes[view.learnt_under]))
+    units = structs.replace(memory.units, watches=watches)
+    return structs.replace(memory, shortage=shortage, units=units, instance_bytes=sizes), killed
 
 
 def _ended(watch: Watch, unit: UnitFacts) -> bool:

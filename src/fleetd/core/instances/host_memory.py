@@ -7,16 +7,15 @@ windows begin anew, pins and overrides are forgotten, and that is said.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Literal
+from enum import StrEnum
 
-import msgspec
+from msgspec import structs
 
-from fleetd.core.instances.lifecycle import Drain, Orders, Pin, Replace
-from fleetd.core.instances.scheduler import SchedulerMemory
+from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model.facts import CodeStamp, Value
-from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
+from fleetd.core.model.reasons.units import FailureCause, PinKind, ReplaceCause, RolloutWait
 
 #: Pauses before a unit that systemd gave up on is tried again; the last one repeats.
 RETRY_SECONDS = (15.0, 30.0, 60.0, 120.0, 300.0)
@@ -26,8 +25,6 @@ UNDRAINABLE_SECONDS = 3600.0
 #: A job that we had pushed back is known again this long; as many at most.
 PUSHED_BACK_SECONDS = 86400.0
 PUSHED_BACK_MAX = 512
-#: Jobs that are remembered of one instance, for when it falls silent.
-JOB_IDS_MAX = 64
 #: Without a heartbeat this long, while others beat: unresponsive. Its last heartbeat was in Redis for 60 s more.
 UNRESPONSIVE_SECONDS = 60.0
 
@@ -37,9 +34,9 @@ class Failure(Value, frozen=True, kw_only=True):
 
     count: int
     last_seconds: float
+    cause: FailureCause
     ordered: bool = False  # it was our start that failed, so what still comes of it is ours
     ended: bool = False  # by us, so systemd calls it inactive; until it is active again
-    why: str = ""
 
     @property
     def retry_at_seconds(self) -> float:
@@ -63,89 +60,145 @@ class Watch(Value, frozen=True, kw_only=True):
     resident_bytes: int = 0  # as last seen
     job_ids: tuple[str, ...] = ()  # of the jobs in its last heartbeat
     oom_told: bool = False  # its OOM kill is known
-    unit_digest: str = ""  # of the unit file it was started by
-    code: str = ""  # of Mastodon, as it was on disk when it was started
+    unit_digest: str = ""  # of the unit file it was started by; "": unknown
+    code: str = ""  # of Mastodon, as it was on disk when it was started; "": unknown
 
 
-class Pause(Value, frozen=True, kw_only=True):
+class UnitMemory(Value, frozen=True, kw_only=True):
+    """How our units fared: as last seen, failed, watched, replaced."""
+
+    seen: dict[InstanceKey, str] = {}  # ActiveState as last seen; absent: never looked
+    failures: dict[InstanceKey, Failure] = {}
+    watches: dict[InstanceKey, Watch] = {}
+    replaced: dict[InstanceKey, str] = {}  # the digest an instance was last replaced for: once for each
+
+    def given_up(self, key: InstanceKey) -> bool:
+        """Whether a unit failed so often that only a person makes fleetd try it again."""
+        failure = self.failures.get(key)
+        return failure is not None and failure.given_up
+
+    def may_retry(self, key: InstanceKey, now_seconds: float) -> bool:
+        """Whether a unit that failed may be tried again: growing pauses, a bounded number of times."""
+        failure = self.failures.get(key)
+        return failure is None or (not failure.given_up and now_seconds >= failure.retry_at_seconds)
+
+
+class PauseInForce(Value, frozen=True, kw_only=True):
     """Nothing moves of its own accord."""
 
     until_seconds: float
-    reason: str = ""
+    note: str | None = None
 
 
-class SetCount(Value, frozen=True, kw_only=True):
+class SetInForce(Value, frozen=True, kw_only=True):
     """A person wants so many instances of a profile."""
 
     instances: int
     until_seconds: float
 
 
-class Rollout(Value, frozen=True, kw_only=True):
-    """A replacement of instances, one at a time (rollout.py). Keys are as in HostMemory."""
+class PeoplesOrders(Value, frozen=True, kw_only=True):
+    """What people ordered, by hand or over fleetctl, and is kept for a while."""
 
-    cause: Literal["restart", "outdated", "memory"]
-    left: dict[str, str]  # still to be replaced, in order: key to the invocation that is to go
-    total: int
+    pause: PauseInForce | None = None
+    sets: dict[str, SetInForce] = {}  # by profile
+    pins: dict[InstanceKey, Pin] = {}
+    stands_in: dict[InstanceKey, tuple[InstanceKey, ...]] = {}  # which was started for which, stopped by hand
+
+    def paused(self, now_seconds: float) -> PauseInForce | None:
+        return self.pause if self.pause is not None and now_seconds < self.pause.until_seconds else None
+
+    def set_instances(self, profile: str, now_seconds: float) -> int | None:
+        """What a person set, if it still holds."""
+        wanted = self.sets.get(profile)
+        return wanted.instances if wanted is not None and now_seconds < wanted.until_seconds else None
+
+    def pinned(self, key: InstanceKey, wants: PinKind, now_seconds: float) -> bool:
+        pin = self.pins.get(key)
+        return pin is not None and pin.wants == wants and now_seconds < pin.until_seconds
+
+
+class RolloutPhase(StrEnum):
+    UNDER_WAY = "under_way"
+    DONE = "done"
+    GIVEN_UP = "given_up"
+
+
+class Rollout(Value, frozen=True, kw_only=True):
+    """A replacement of instances, one at a time (rollout.py)."""
+
+    cause: ReplaceCause
+    left: dict[InstanceKey, str]  # still to be replaced, in order: to the invocation that is to go
+    total_instances: int
     since_seconds: float
-    done: int = 0
-    current: str = ""
-    spare: str = ""  # started for the current one; "": it is replaced by stop, then start
-    away: str = ""  # profile of one that was let go before its replacement, until that one serves
-    count: int = 0  # instances of that profile that were capacity before
+    done_instances: int = 0
+    current: InstanceKey | None = None
+    spare: InstanceKey | None = None  # started for the current one; None: it is replaced by stop, then start
+    #: Profile of one that was let go before its replacement, until that one serves; and how many it had before.
+    unavailable_in: str | None = None
+    available_instances: int = 0
     code_before: str = ""  # of Mastodon: what a restart that is given up goes back to holding for
-    waits: str = ""  # what it does or waits for, or why it was given up
-    ended: Literal["", "done", "given_up"] = ""
+    waits: RolloutWait | None = None  # what it does or waits for, or why it was given up
+    phase: RolloutPhase = RolloutPhase.UNDER_WAY
     ended_seconds: float = 0.0
 
 
+class Shortage(Value, frozen=True, kw_only=True):
+    """How this host was short of memory."""
+
+    pressed_since_seconds: float | None = None
+    shed_seconds: float | None = None  # when an instance was last let go for it
+    oom_seconds: float | None = None  # of the last OOM kill of ours
+    oom_kills_total: int | None = None
+    oom_counted_seconds: float | None = None  # when the kernel's count last grew
+
+
+class AbsenceMemory(Value, frozen=True, kw_only=True):
+    """How long no scheduler has been seen, counted in healthy readings only (scheduler.py)."""
+
+    at_seconds: float | None = None
+    absent_seconds: float = 0.0
+    redis_run_id: str = ""
+
+
 class HostMemory(Value, frozen=True, kw_only=True):
-    """Keys are instance numbers as text, or "scheduler"."""
+    """Times are CLOCK_BOOTTIME of this boot."""
 
     boot_id: str = ""
     since_seconds: float | None = None  # of the first look at systemd in this boot
     ticked_seconds: float | None = None  # of the last tick
-    drains: dict[str, Drain] = {}
-    starts: dict[str, float] = {}  # our start orders that systemd has not shown yet
-    pins: dict[str, Pin] = {}
-    stands_in: dict[str, tuple[int, ...]] = {}  # which was started for which, stopped by hand
-    seen: dict[str, str] = {}  # ActiveState as last seen; absent: never looked
-    failures: dict[str, Failure] = {}
-    watches: dict[str, Watch] = {}
-    boot_seconds: dict[str, float] = {}  # by profile, or "scheduler": learnt
-    instance_bytes: dict[str, int] = {}  # by profile: what one may grow to, where an OOM kill taught more
-    oom_seconds: float | None = None  # of the last OOM kill of ours
-    oom_kills_total: int | None = None
-    oom_counted_seconds: float | None = None  # when the kernel's count last grew
+    drains: dict[InstanceKey, Drain] = {}
+    starts: dict[InstanceKey, float] = {}  # our start orders that systemd has not shown yet
     pushed_back: dict[str, float] = {}  # jid to when we made it start over
-    undrainable_seconds: float | None = None
-    pause: Pause | None = None
-    sets: dict[str, SetCount] = {}  # by profile
-    code: str = ""  # digest of Mastodon's code that instances may be started with
-    code_on_disk: CodeStamp | None = None  # as last read; None: not stamped
+    undrainable_seconds: float | None = None  # when a quiet was last found unconfirmed
+    units: UnitMemory = UnitMemory()
+    people: PeoplesOrders = PeoplesOrders()
     rollout: Rollout | None = None
-    replaced: dict[str, str] = {}  # what an instance was last replaced for: once per digest
-    pressed_since_seconds: float | None = None  # the host's memory
-    shed_seconds: float | None = None
-    scheduler: SchedulerMemory = SchedulerMemory()
+    shortage: Shortage = Shortage()
+    boot_seconds: dict[str, float] = {}  # learnt, by InstanceView.learnt_under
+    instance_bytes: dict[str, int] = {}  # likewise: what one may grow to, where an OOM kill taught more
+    code: str = ""  # digest of Mastodon's code that instances may be started with; "": none seen yet
+    code_on_disk: CodeStamp | None = None  # as last read; None: not stamped
+    scheduler: AbsenceMemory = AbsenceMemory()
     scheduler_handover: bool = False  # we ended ours to start it afresh
 
     def worth_keeping(self) -> HostMemory:
         """Without what changes every tick and begins anew after a restart of fleetd: not worth a write each time."""
         watches = {
-            key: msgspec.structs.replace(
+            key: structs.replace(
                 watch,
                 silent_seconds=0.0,
                 resident_bytes=0,
                 job_ids=watch.job_ids if watch.silent_seconds else (),  # no others will be heard of
             )
-            for key, watch in self.watches.items()
+            for key, watch in self.units.watches.items()
         }
         rollout = self.rollout
-        if rollout is not None and not rollout.ended:
-            rollout = msgspec.structs.replace(rollout, waits="")
-        return msgspec.structs.replace(
-            self, scheduler=SchedulerMemory(), ticked_seconds=None, watches=watches, rollout=rollout
+        if rollout is not None and rollout.phase == RolloutPhase.UNDER_WAY:
+            rollout = structs.replace(rollout, waits=None)
+        units = structs.replace(self.units, watches=watches)
+        return structs.replace(
+            self, scheduler=AbsenceMemory(), ticked_seconds=None, units=units, rollout=rollout
         )
 
     @property
@@ -154,30 +207,29 @@ class HostMemory(Value, frozen=True, kw_only=True):
         code = self.code_on_disk
         return code if code is not None and self.code not in {"", code.digest} else None
 
-    def with_start(self, number: Number, now_seconds: float) -> HostMemory:
-        return msgspec.structs.replace(self, starts={**self.starts, str(number): now_seconds})
+    @property
+    def rollout_under_way(self) -> Rollout | None:
+        rollout = self.rollout
+        return rollout if rollout is not None and rollout.phase == RolloutPhase.UNDER_WAY else None
 
-    def with_drain(self, number: Number, drain: Drain) -> HostMemory:
-        return msgspec.structs.replace(self, drains={**self.drains, str(number): drain})
+    def with_start(self, key: InstanceKey, now_seconds: float) -> HostMemory:
+        return structs.replace(self, starts={**self.starts, key: now_seconds})
 
-    def with_failure(self, number: Number, now_seconds: float, why: str, *, ordered: bool) -> HostMemory:
-        """One that we end because it does not come up."""
-        before = self.failures.get(str(number))
-        failure = Failure(
-            count=before.count + 1 if before else 1,
-            last_seconds=now_seconds,
-            ordered=ordered,
-            ended=True,
-            why=why,
-        )
-        return msgspec.structs.replace(self, failures={**self.failures, str(number): failure})
+    def with_drain(self, key: InstanceKey, drain: Drain) -> HostMemory:
+        return structs.replace(self, drains={**self.drains, key: drain})
+
+    def with_failures(self, failures: dict[InstanceKey, Failure]) -> HostMemory:
+        return structs.replace(self, units=structs.replace(self.units, failures=failures))
+
+    def with_pins(self, pins: dict[InstanceKey, Pin]) -> HostMemory:
+        return structs.replace(self, people=structs.replace(self.people, pins=pins))
 
     def with_pushed_back(self, job_ids: frozenset[str], now_seconds: float) -> HostMemory:
         """Jobs that are about to start over by our stop; the oldest are forgotten (law 7)."""
         kept = {j: at for j, at in self.pushed_back.items() if now_seconds - at < PUSHED_BACK_SECONDS}
         kept |= dict.fromkeys(sorted(job_ids), now_seconds)
         newest = sorted(kept.items(), key=lambda item: -item[1])[:PUSHED_BACK_MAX]
-        return msgspec.structs.replace(self, pushed_back=dict(newest))
+        return structs.replace(self, pushed_back=dict(newest))
 
     def holds_pushed_back(self, job_ids: frozenset[str], now_seconds: float) -> bool:
         """Whether one of these jobs started over because of us already."""
@@ -188,24 +240,21 @@ class HostMemory(Value, frozen=True, kw_only=True):
         at = self.undrainable_seconds
         return at is not None and now_seconds - at < UNDRAINABLE_SECONDS
 
-    def pinned(self, number: Number, wants: Literal["run", "stopped", "quiet"], now_seconds: float) -> bool:
-        pin = self.pins.get(str(number))
-        return pin is not None and pin.wants == wants and now_seconds < pin.until_seconds
-
-    def orders(
-        self, now_seconds: float, replace: Mapping[str, Replace] = MappingProxyType({})
-    ) -> dict[str, Orders]:
-        """By instance, for the views. `replace`: those that are to be replaced, and why."""
-        pins = {k: p.wants for k, p in self.pins.items() if now_seconds < p.until_seconds}
-        silent = {k for k, w in self.watches.items() if w.served and w.silent_seconds >= UNRESPONSIVE_SECONDS}
-        unheard = {k for k, w in self.watches.items() if not w.served and w.silent_seconds > 0.0}
-        failed = {k for k, f in self.failures.items() if f.ended}
+    def by_instance(
+        self, now_seconds: float, replace: Mapping[InstanceKey, ReplaceCause]
+    ) -> dict[InstanceKey, InstanceMemory]:
+        """What is remembered of each instance, where anything is. `replace`: those that are to be replaced."""
+        pins = {k: p.wants for k, p in self.people.pins.items() if now_seconds < p.until_seconds}
+        watches = self.units.watches.items()
+        silent = {k for k, w in watches if w.served and w.silent_seconds >= UNRESPONSIVE_SECONDS}
+        unheard = {k for k, w in watches if not w.served and w.silent_seconds > 0.0}
+        failed = {k for k, f in self.units.failures.items() if f.ended}
         return {
-            key: Orders(
+            key: InstanceMemory(
                 drain=self.drains.get(key),
                 start_ordered=key in self.starts,
-                pinned=pins.get(key, ""),
-                replace=replace.get(key, ""),
+                pinned=pins.get(key),
+                replace=replace.get(key),
                 unresponsive=key in silent,
                 unheard=key in unheard,
                 failed=key in failed,
@@ -213,29 +262,6 @@ class HostMemory(Value, frozen=True, kw_only=True):
             for key in {*self.drains, *self.starts, *pins, *replace, *silent, *unheard, *failed}
         }
 
-    def given_up(self, number: Number) -> bool:
-        """Whether a unit failed so often that only a person makes fleetd try it again."""
-        failure = self.failures.get(str(number))
-        return failure is not None and failure.given_up
-
-    def may_retry(self, number: Number, now_seconds: float) -> bool:
-        """Whether a unit that failed may be tried again: growing pauses, a bounded number of times."""
-        failure = self.failures.get(str(number))
-        return failure is None or (not failure.given_up and now_seconds >= failure.retry_at_seconds)
-
-    def paused(self, now_seconds: float) -> Pause | None:
-        return self.pause if self.pause is not None and now_seconds < self.pause.until_seconds else None
-
-    def set_instances(self, profile: str, now_seconds: float) -> int | None:
-        """What a person set, if it still holds."""
-        wanted = self.sets.get(profile)
-        return wanted.instances if wanted is not None and now_seconds < wanted.until_seconds else None
-
     def grown_bytes(self, policy: Policy, profile: str) -> int:
         """What an instance of this profile grows to: as configured, or more where an OOM kill taught it."""
         return max(policy.memory.instance_bytes, self.instance_bytes.get(profile, 0))
-
-
-def unit_name(key: str) -> str:
-    """A unit's name for people, without ".service"."""
-    return "mastodon-sidekiq-scheduler" if key == "scheduler" else f"mastodon-sidekiq@{key}"

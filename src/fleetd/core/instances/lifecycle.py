@@ -9,17 +9,19 @@ nothing enforces the order. The storms of the tests check every step against it,
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
 
 from msgspec import structs
 
 from fleetd.core.model.decision import InstanceState
-from fleetd.core.model.decision import InstanceState as S
-from fleetd.core.model.facts import Known, ProcessFacts, Snapshot, SystemdFacts, UnitFacts, Value
-from fleetd.core.model.heartbeats import Number, claim_of, present_heartbeat, processes_by_number
-from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.facts import HostFacts, ProcessFacts, UnitFacts, Value
+from fleetd.core.model.heartbeats import claim_of
+from fleetd.core.model.identity import InstanceKey, parse_tag
 from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.reasons.units import DrainCause, PinKind, ReplaceCause
+from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 
 #: After READY the first heartbeat comes within one beat (10 s). One without is no capacity, nor any later, unless
 #: nobody on this host beats: then it is Redis that does not know.
@@ -28,59 +30,87 @@ FIRST_BEAT_SECONDS = 30.0
 #: Sets that are asked for every instance many times a tick, so they are made once.
 _GONE = frozenset({InstanceState.STOPPED, InstanceState.FAILED})
 _CAPACITY = frozenset({InstanceState.STARTING, InstanceState.SERVING, InstanceState.OUTDATED})
-_UP = frozenset({"active", "reloading"})
+_READY = frozenset({"active", "reloading"})
 
-#: Why an instance is to be replaced by a fresh one; "": it is not.
-Replace = Literal["", "outdated", "memory", "restart"]
+
+class DrainPhase(StrEnum):
+    """How far a drain is."""
+
+    QUIETING = "quieting"  # SIGTSTP is ordered, no heartbeat has said quiet yet
+    UNCONFIRMED = "unconfirmed"  # three beats have come since, and none says quiet
+    STOPPING = "stopping"  # systemd's stop is ordered
 
 
 class Drain(Value, frozen=True, kw_only=True):
-    """A drain under way: quiet, watch, stop."""
+    """A drain under way: quiet, watch, stop. Times are CLOCK_BOOTTIME."""
 
     since_seconds: float
+    cause: DrainCause
     quiet_sent_seconds: float | None = None
     stop_sent_seconds: float | None = None
-    why: str = ""
-    unconfirmed: bool = False  # three beats have come since the quiet, and none says quiet
-    rolled: bool = False  # by a roll: the next one waits for it, whatever becomes of the roll
+    unconfirmed: bool = False
+    by_rollout: bool = False  # the next rollout waits for it, whatever becomes of this one
+
+    @property
+    def phase(self) -> DrainPhase:
+        if self.stop_sent_seconds is not None:
+            return DrainPhase.STOPPING
+        return DrainPhase.UNCONFIRMED if self.unconfirmed else DrainPhase.QUIETING
 
 
 class Pin(Value, frozen=True, kw_only=True):
     """A person's order, kept for a while (law 6)."""
 
-    wants: Literal["run", "stopped", "quiet"]
+    wants: PinKind
     since_seconds: float
     until_seconds: float
     by: Literal["hand", "fleetctl"] = "hand"
 
 
+class InstanceMemory(Value, frozen=True, kw_only=True):
+    """What the host's memory says of one instance now."""
+
+    drain: Drain | None = None
+    start_ordered: bool = False
+    pinned: PinKind | None = None
+    replace: ReplaceCause | None = None
+    unresponsive: bool = False
+    unheard: bool = False  # READY for long, and never a heartbeat while others on this host beat
+    failed: bool = False  # we ended it, because it did not come up
+
+
 class InstanceView(Value, frozen=True, kw_only=True):
     """One instance as deciding sees it."""
 
-    number: Number
-    profile: str
+    key: InstanceKey
+    profile: str | None  # None: the scheduler
     state: InstanceState
     threads: int
-    claim_connections: int  # 0 when no process is there or coming
-    busy_threads: int | None  # None: unknown
-    quiet: bool
-    resident_bytes: int | None
-    state_age_seconds: float
-    beat_age_seconds: float | None
-    unit: UnitFacts | None
-    pinned: Literal["", "run", "stopped", "quiet"] = ""
-    replace: Replace = ""
+    claim_connections: int = 0  # 0 where no process is there or coming
+    busy_threads: int | None = None  # None: unknown
+    quiet: bool = False
+    resident_bytes: int | None = None
+    state_age_seconds: float = 0.0
+    beat_age_seconds: float | None = None
+    unit: UnitFacts | None = None
+    pinned: PinKind | None = None
+    replace: ReplaceCause | None = None
     oldest_run_age_seconds: float | None = None
     job_ids: frozenset[str] = frozenset()  # of its running jobs, those that could be read
-    digest: str = ""  # of the settings it was started with; "": unknown
+    digest: str | None = None  # of the settings it was started with; None: unknown
     redis_known: bool = True
 
     @property
-    def present(self) -> bool:
+    def is_present(self) -> bool:
         """Whether it has a process, or is about to."""
         if self.state in _GONE:
             return False
-        return self.pinned != "stopped" or self.state != InstanceState.PINNED
+        return self.pinned != PinKind.STOPPED or self.state != InstanceState.PINNED
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether systemd has heard READY."""
+        return self.unit is not None and self.unit.active_state in _READY
 
     @property
     def is_booting(self) -> bool:
@@ -88,14 +118,10 @@ class InstanceView(Value, frozen=True, kw_only=True):
         return self.state == InstanceState.STARTING and not self.is_ready
 
     @property
-    def is_ready(self) -> bool:
-        """Whether systemd has heard READY."""
-        return self.unit is not None and self.unit.active_state in _UP
-
-    @property
     def is_capacity(self) -> bool:
         """Whether it is capacity, now or soon."""
-        return self.state in _CAPACITY or (self.pinned == "run" and self.state == InstanceState.PINNED)
+        kept_running = self.pinned == PinKind.RUN and self.state == InstanceState.PINNED
+        return self.state in _CAPACITY or kept_running
 
     @property
     def serves(self) -> bool:
@@ -109,147 +135,87 @@ class InstanceView(Value, frozen=True, kw_only=True):
         running = self.is_capacity or self.state == InstanceState.UNRESPONSIVE
         return running and not self.is_booting and self.beat_age_seconds is None
 
-
-def present_or_pinned(instances: tuple[InstanceView, ...]) -> tuple[InstanceView, ...]:
-    """Those that are there, or that a person's order keeps as they are; the other numbers are merely free."""
-    return tuple(v for v in instances if v.present or v.pinned)
-
-
-class Orders(Value, frozen=True, kw_only=True):
-    """What the host's memory says of one instance."""
-
-    drain: Drain | None = None
-    start_ordered: bool = False
-    pinned: Literal["", "run", "stopped", "quiet"] = ""
-    replace: Replace = ""
-    unresponsive: bool = False
-    unheard: bool = False  # READY for long, and never a heartbeat while others on this host beat
-    failed: bool = False  # we ended it, because it did not come up
+    @property
+    def learnt_under(self) -> str:
+        """Under which name boot time and size are learnt: its profile's, or SCHEDULER_PROFILE."""
+        return self.profile or SCHEDULER_PROFILE
 
 
 def state_of(
-    unit: UnitFacts | None, process: ProcessFacts | None, orders: Orders, *, sidekiq_known: bool
+    unit: UnitFacts | None, process: ProcessFacts | None, memory: InstanceMemory, *, sidekiq_known: bool
 ) -> InstanceState:
     """The named state. A start we ordered that systemd does not show yet counts as starting: it has its claim."""
     if unit is None or unit.active_state == "inactive":
-        if orders.start_ordered:
-            return InstanceState.STARTING if orders.drain is None else InstanceState.STOPPING
-        if orders.pinned == "stopped":
+        if memory.start_ordered:
+            return InstanceState.STARTING if memory.drain is None else InstanceState.STOPPING
+        if memory.pinned == PinKind.STOPPED:
             return InstanceState.PINNED
-        return InstanceState.FAILED if orders.failed else InstanceState.STOPPED
+        return InstanceState.FAILED if memory.failed else InstanceState.STOPPED
     if unit.active_state == "failed":
         return InstanceState.FAILED
     if unit.active_state == "deactivating":
         return InstanceState.STOPPING
     if unit.active_state == "activating":
         # Restarted by systemd in mid-drain: it is on its way out all the same, and no capacity.
-        return InstanceState.STARTING if orders.drain is None else InstanceState.STOPPING
-    if orders.drain is not None:
-        return _leaving(orders.drain, process)
+        return InstanceState.STARTING if memory.drain is None else InstanceState.STOPPING
+    if memory.drain is not None:
+        return _leaving(memory.drain, process)
     if process is not None and process.quiet:
-        return InstanceState.PINNED if orders.pinned == "quiet" else InstanceState.DRAINING
+        return InstanceState.PINNED if memory.pinned == PinKind.QUIET else InstanceState.DRAINING
     young = unit.state_age_seconds < FIRST_BEAT_SECONDS
-    if process is None and sidekiq_known and (young or orders.unheard):
+    if process is None and sidekiq_known and (young or memory.unheard):
         return InstanceState.STARTING
-    if orders.unresponsive:
+    if memory.unresponsive:
         return InstanceState.UNRESPONSIVE
-    if orders.pinned == "run":
+    if memory.pinned == PinKind.RUN:
         return InstanceState.PINNED
-    return InstanceState.OUTDATED if orders.replace == "outdated" else InstanceState.SERVING
+    outdated = memory.replace == ReplaceCause.OUTDATED
+    return InstanceState.OUTDATED if outdated else InstanceState.SERVING
 
 
 def _leaving(drain: Drain, process: ProcessFacts | None) -> InstanceState:
-    if drain.stop_sent_seconds is not None:
+    if drain.phase == DrainPhase.STOPPING:
         return InstanceState.STOPPING
     if process is not None and process.quiet:
         return InstanceState.DRAINING
-    return InstanceState.UNDRAINABLE if drain.unconfirmed else InstanceState.QUIETING
+    unconfirmed = drain.phase == DrainPhase.UNCONFIRMED
+    return InstanceState.UNDRAINABLE if unconfirmed else InstanceState.QUIETING
 
 
-def views(
-    policy: Policy, snapshot: Snapshot, systemd: SystemdFacts, orders: dict[str, Orders]
-) -> tuple[InstanceView, ...]:
-    """Every instance number the configuration names, in order, and the scheduler last."""
-    none = Orders()
-    known = isinstance(snapshot.sidekiq, Known)
-    beats: dict[Number, list[ProcessFacts]] = {}
-    if isinstance(snapshot.sidekiq, Known):
-        beats = processes_by_number(snapshot.sidekiq.value.processes, policy.host)
+class SeenUnit(Value, frozen=True, kw_only=True):
+    """What was read of one unit: systemd's word, its present process's heartbeat, the host's memory of it."""
 
-    def view(number: Number, unit: UnitFacts | None, profile: Profile | None) -> InstanceView:
-        process = present_heartbeat(beats.get(number, []), unit)
-        return _view(policy, snapshot, number, unit, orders.get(str(number), none), profile, process)
-
-    found = dict(_all_stopped(policy.profiles, known))  # in the order of numbers
-    ordered = {int(key) for key in orders if key.isdecimal()}
-    for n in found.keys() & (systemd.instances.keys() | ordered):
-        found[n] = view(n, systemd.instances.get(n), policy.profile_of(n))
-    return (*found.values(), view("scheduler", systemd.scheduler, None))
+    key: InstanceKey
+    unit: UnitFacts | None
+    process: ProcessFacts | None
+    memory: InstanceMemory
 
 
-@lru_cache(maxsize=8)
-def _all_stopped(profiles: tuple[Profile, ...], redis_known: bool) -> dict[int, InstanceView]:
-    """Every number in order, as it is where it is not there and nobody ordered anything of it: most of the time."""
-    found = {
-        number: InstanceView(
-            number=number,
-            profile=profile.name,
-            state=InstanceState.STOPPED,
-            threads=profile.threads,
-            claim_connections=0,
-            busy_threads=None,
-            quiet=False,
-            resident_bytes=None,
-            state_age_seconds=0.0,
-            beat_age_seconds=None,
-            unit=None,
-            redis_known=redis_known,
-        )
-        for profile in profiles
-        for number in profile.numbers
-    }
-    return dict(sorted(found.items()))
-
-
-def _view(
-    policy: Policy,
-    snapshot: Snapshot,
-    number: Number,
-    unit: UnitFacts | None,
-    orders: Orders,
-    profile: Profile | None,
-    process: ProcessFacts | None,
+def view_of(
+    policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_seconds: float | None
 ) -> InstanceView:
-    known = isinstance(snapshot.sidekiq, Known)
+    """One instance in its state. `redis_age_seconds`: of the reading of Redis; None: that is unknown."""
+    profile = policy.profile_of(seen.key)
+    unit, process, sizes = seen.unit, seen.process, profile or policy.scheduler
+    redis_known = redis_age_seconds is not None
     view = InstanceView(
-        number=number,
-        profile=profile.name if profile else "",
-        state=state_of(unit, process, orders, sidekiq_known=known),
-        threads=profile.threads if profile else policy.scheduler.threads,
-        claim_connections=0,
-        busy_threads=None,
-        quiet=False,
-        resident_bytes=None,
+        key=seen.key,
+        profile=profile.name if profile else None,
+        state=state_of(unit, process, seen.memory, sidekiq_known=redis_known),
+        threads=sizes.threads,
         state_age_seconds=unit.state_age_seconds if unit else 0.0,
-        beat_age_seconds=None,
         unit=unit,
-        pinned=orders.pinned,
-        replace=orders.replace,
-        redis_known=known,
+        pinned=seen.memory.pinned,
+        replace=seen.memory.replace,
+        redis_known=redis_known,
     )
-    if not view.present:  # systemd's word outranks the 60 s ghost of a dead process's heartbeat
+    if not view.is_present:  # systemd's word outranks the 60 s that a dead process's heartbeat lives on
         return view
-    resident = _resident(snapshot, number, process)
+    # Of its cgroup, ffmpeg and the like included; else what the heartbeat says of the process.
+    resident = host.resident_bytes.get(seen.key) if host is not None else None
     if process is None:
-        claim = profile.claim_connections if profile else policy.scheduler.claim_connections
-        return structs.replace(view, claim_connections=claim, resident_bytes=resident)
-    reading_age = snapshot.sidekiq.age_seconds if isinstance(snapshot.sidekiq, Known) else 0.0
-    return _with_heartbeat(view, process, resident, reading_age)
-
-
-def _with_heartbeat(
-    view: InstanceView, process: ProcessFacts, resident_bytes: int | None, reading_age_seconds: float
-) -> InstanceView:
+        return structs.replace(view, claim_connections=sizes.claim_connections, resident_bytes=resident)
+    age = redis_age_seconds or 0.0
     run_age, tag = process.oldest_run_age_seconds, parse_tag(process.tag)
     return structs.replace(
         view,
@@ -257,33 +223,41 @@ def _with_heartbeat(
         claim_connections=claim_of(process),
         busy_threads=process.busy_threads,
         quiet=process.quiet,
-        resident_bytes=resident_bytes,
-        beat_age_seconds=process.beat_age_seconds + reading_age_seconds,
-        oldest_run_age_seconds=run_age + reading_age_seconds if run_age is not None else None,
+        resident_bytes=resident if resident is not None else process.resident_bytes,
+        beat_age_seconds=process.beat_age_seconds + age,
+        oldest_run_age_seconds=run_age + age if run_age is not None else None,
         job_ids=frozenset(job.jid for job in process.jobs if job.jid),
-        digest=tag.digest if tag else "",
+        digest=tag.digest if tag else None,
     )
 
 
-def _resident(snapshot: Snapshot, number: Number, process: ProcessFacts | None) -> int | None:
-    """Of its cgroup, ffmpeg and the like included; else what the heartbeat says of the process."""
-    from_cgroup = None
-    if isinstance(snapshot.machine, Known):
-        machine = snapshot.machine.value
-        from_cgroup = (
-            machine.scheduler_resident_bytes
-            if number == "scheduler"
-            else machine.instance_resident_bytes.get(number)
+@lru_cache(maxsize=8)
+def all_stopped(profiles: tuple[Profile, ...], redis_known: bool) -> dict[InstanceKey, InstanceView]:
+    """Every number in order, as it is where nothing runs and nothing was ordered: most of them, most of the time."""
+    found = {
+        key: InstanceView(
+            key=key,
+            profile=profile.name,
+            state=InstanceState.STOPPED,
+            threads=profile.threads,
+            redis_known=redis_known,
         )
-    return from_cgroup if from_cgroup is not None else process.resident_bytes if process else None
+        for profile in profiles
+        for key in profile.numbers
+    }
+    return dict(sorted(found.items()))
 
 
+S = InstanceState  # for the table
 #: What can come of any process: it ends (stopped, by a person: pinned), dies and is restarted, or has died too often.
 _ENDS = frozenset({S.STOPPING, S.STOPPED, S.PINNED, S.STARTING, S.FAILED})
 #: How one that serves is on its way out.
 _LEAVES = frozenset({S.QUIETING, S.DRAINING})
 
-TRANSITIONS: dict[S, frozenset[S]] = {
+#: Which state may follow which from one punctual tick to the next. A tick sees the world every few seconds, so a state
+#: that passed in between is stepped over (serving to draining: quieted and confirmed at once). What people and systemd
+#: do at any time is in every row.
+TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     S.STOPPED: frozenset({S.STARTING, S.PINNED, S.FAILED}),
     S.FAILED: frozenset({S.STARTING, S.STOPPED, S.PINNED}),
     S.STARTING: frozenset({S.SERVING, S.OUTDATED}) | _LEAVES | _ENDS,

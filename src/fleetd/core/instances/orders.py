@@ -1,279 +1,380 @@
-"""People's orders, obeyed: from a command and what is known to the host's memory and a sentence for the person.
+"""People's orders: what each may hold, what it changes, when it is refused, what people are told about it.
 
-Law 6: an order outranks what fleetd would do, and is kept until it expires (law 7). It moves nothing itself: the next
-tick does, within the laws. What is impossible is refused with the reason, and then nothing is changed.
+A new order is one class here, named in ORDERS: the bus offers it as a method of its name with its fields as arguments,
+and fleetctl as a command with its docstring as help. Each order expires (law 7) and outranks what fleetd would do
+(law 6). It moves nothing itself: it changes the host's memory, and the next tick acts on that, within the laws. What is
+impossible is refused with the reason, and then nothing is changed.
 """
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from msgspec import structs
 
-from fleetd.core.instances.host_memory import HostMemory, Pause, Rollout, SetCount, unit_name
+from fleetd.core.instances.host_memory import HostMemory, PauseInForce, Rollout, SetInForce
+from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain, InstanceView, Pin
 from fleetd.core.instances.rollout import begin
-from fleetd.core.model import commands
 from fleetd.core.model.decision import InstanceState
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.facts import Value
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.policy import Profile
+from fleetd.core.model.reasons.replies import (
+    AutoTaken,
+    DrainTaken,
+    PauseTaken,
+    PinTaken,
+    ReleaseTaken,
+    Reply,
+    RestartTaken,
+    ResumeTaken,
+    SetTaken,
+)
+from fleetd.core.model.reasons.units import DrainedByPeople, PinKind, ReplaceCause
 from fleetd.errors import OrderRefusedError
+
+#: No order lasts longer: a week.
+ORDER_SECONDS_MAX = 7 * 86400.0
+NOTE_CHARACTERS_MAX = 200
 
 _NO_SYSTEMD = "systemd can't be read now, so it is not known what runs: try again in a few seconds"
 
 
-def obey(
-    policy: Policy,
-    instances: tuple[InstanceView, ...] | None,
-    memory: HostMemory,
-    command: commands.Command,
-    now_seconds: float,
-) -> tuple[HostMemory, str]:
-    """The memory with this order in it, and a sentence. Raises OrderRefusedError.
+class Situation:
+    """What an order is judged by: the last tick, under the policy of now, and the memory of now."""
 
-    `instances`: of the last tick; None: systemd was unknown.
-    """
-    order = _Order(policy, instances, memory, now_seconds)
-    match command:
-        case commands.Pause():
-            return order.pause(command)
-        case commands.Resume():
-            return order.resume()
-        case commands.SetInstances():
-            return order.set_instances(command)
-        case commands.PinInstance():
-            return order.pin(command)
-        case commands.ReleaseInstance():
-            return order.release(command)
-        case commands.DrainInstance():
-            return order.drain(command)
-        case commands.Restart():
-            return order.restart(command)
-
-
-class _Order:
-    """What an order is judged by."""
-
-    def __init__(
-        self,
-        policy: Policy,
-        instances: tuple[InstanceView, ...] | None,
-        memory: HostMemory,
-        now_seconds: float,
-    ) -> None:
-        self.policy = policy
-        self.instances = instances
+    def __init__(self, tick: HostTick, memory: HostMemory, now_seconds: float) -> None:
+        self.tick = tick
+        self.policy = tick.policy
         self.memory = memory
+        self.people = memory.people
         self.now = now_seconds
 
-    def pause(self, command: commands.Pause) -> tuple[HostMemory, str]:
-        seconds = self._seconds(command.for_seconds)
-        reason = command.reason.strip()[: commands.REASON_CHARACTERS_MAX]
-        memory = structs.replace(self.memory, pause=Pause(until_seconds=self.now + seconds, reason=reason))
-        leaving = sum(1 for d in self.memory.drains.values() if d.stop_sent_seconds is None)
-        more = f"; {leaving} drain(s) under way go on, because quiet can't be undone" if leaving else ""
-        return memory, f"Paused for {span(seconds)}: nothing starts or stops of its own accord{more}."
-
-    def resume(self) -> tuple[HostMemory, str]:
-        ended: list[str] = []
-        memory = self.memory
-        if memory.paused(self.now) is not None:
-            ended.append("the pause has ended")
-        code = memory.code_changed
-        if code is not None:
-            memory = structs.replace(memory, code=code.digest)
-            version = f" ({code.version})" if code.version else ""
-            ended.append(
-                f"Mastodon's code on disk{version} is accepted: new instances start with it, running ones keep "
-                "the old one until `fleetctl restart`"
-            )
-        if not ended:
-            raise OrderRefusedError("nothing to resume: fleetd is not paused, and no upgrade holds it")
-        memory = structs.replace(memory, pause=None)
-        return memory, f"Resumed: {'; '.join(ended)}."
-
-    def set_instances(self, command: commands.SetInstances) -> tuple[HostMemory, str]:
-        profile = self._profile(command.profile)
-        seconds = self._seconds(command.for_seconds)
-        if command.instances is None:
-            if self.memory.set_instances(profile.name, self.now) is None:
-                raise OrderRefusedError(f"{profile.name} is not set to a number: its queues decide already")
-            sets = {k: v for k, v in self.memory.sets.items() if k != profile.name}
-            return structs.replace(self.memory, sets=sets), f"{profile.name}: its queues decide again."
-        if not 0 <= command.instances <= profile.max_instances:
-            raise OrderRefusedError(
-                f"{profile.name} has 0 to {profile.max_instances} instances here (max in fleetd.toml), "
-                f"not {command.instances}"
-            )
-        wanted = SetCount(instances=command.instances, until_seconds=self.now + seconds)
-        memory = structs.replace(self.memory, sets={**self.memory.sets, profile.name: wanted})
-        low = (
-            f" That is below min ({profile.min_instances})."
-            if command.instances < profile.min_instances
-            else ""
-        )
-        return memory, (
-            f"{profile.name} is set to {command.instances} for {span(seconds)}, as far as connections and memory "
-            f"allow; `fleetctl set {profile.name} auto` ends it.{low}"
-        )
-
-    def pin(self, command: commands.PinInstance) -> tuple[HostMemory, str]:
-        view, seconds = self._view(command.number), self._seconds(command.for_seconds)
-        name = unit_name(str(view.number))
-        self._not_just_started(view)
-        if str(view.number) in self.memory.drains or view.state == InstanceState.STOPPING:
-            raise OrderRefusedError(
-                f"{name} is being drained, which can't be undone: let it end, or start another"
-            )
-        wants = "quiet" if view.quiet else "run" if view.present else "stopped"
-        memory = self._pinned(view, wants, seconds)
-        told = {
-            "run": "runs and is kept running",
-            "stopped": "is stopped and kept so",
-            "quiet": "is kept quiet",
-        }
-        return memory, f"{name} {told[wants]} for {span(seconds)}; `fleetctl release {view.number}` ends it."
-
-    def release(self, command: commands.ReleaseInstance) -> tuple[HostMemory, str]:
-        view = self._view(command.number)
-        key, name = str(view.number), unit_name(str(view.number))
-        pin, failure = self.memory.pins.get(key), self.memory.failures.get(key)
-        if pin is None and failure is None:
-            raise OrderRefusedError(f"{name} is not pinned and has not failed: there is nothing to release")
-        pins, said = dict(self.memory.pins), "fleetd decides about it again"
-        if pin is not None and pin.wants == "quiet":  # quiet can't be undone: the next tick drains it
-            pins[key] = structs.replace(pin, until_seconds=self.now)
-            said = "it is drained now, because quiet can't be undone"
-        else:
-            pins.pop(key, None)
-        if failure is not None:
-            said += f"; its {failure.count} failures are forgotten, so it may be tried again"
-        failures = {k: f for k, f in self.memory.failures.items() if k != key}
-        return structs.replace(self.memory, pins=pins, failures=failures), f"{name} is released: {said}."
-
-    def drain(self, command: commands.DrainInstance) -> tuple[HostMemory, str]:
-        view, seconds = self._view(command.number), self._seconds(command.for_seconds)
-        name = unit_name(str(view.number))
-        self._not_just_started(view)
-        if not view.present:
-            raise OrderRefusedError(
-                f"{name} does not run, so there is nothing to drain; `fleetctl pin` keeps it so"
-            )
-        if str(view.number) in self.memory.drains or view.state == InstanceState.STOPPING:
-            raise OrderRefusedError(f"{name} is being drained already")
-        self.memory = self._pinned(view, "stopped", seconds)
-        memory = self.memory.with_drain(view.number, Drain(since_seconds=self.now, why="drained by fleetctl"))
-        busy = "" if view.busy_threads is None else f", {view.busy_threads} jobs to finish"
-        return memory, (
-            f"{name} is drained{busy}: stopped once idle, at the latest after "
-            f"{span(self.policy.pace.drain_seconds_max)}, and kept stopped for {span(seconds)}; "
-            f"`fleetctl release {view.number}` ends that."
-        )
-
-    def restart(self, command: commands.Restart) -> tuple[HostMemory, str]:
-        if command.profile:
-            self._profile(command.profile)
-        if self.instances is None:
-            raise OrderRefusedError(_NO_SYSTEMD)
-        rollout = self.memory.rollout
-        under_way = rollout is not None and not rollout.ended
-        if (
-            rollout is not None
-            and under_way
-            and rollout.cause == "restart"
-            and self.memory.code_changed is None
-        ):
-            raise OrderRefusedError(
-                f"a restart is under way, {rollout.done} of {rollout.total} done: `fleetctl pause` holds it"
-            )
-        scheduler = not command.profile and self.policy.scheduler.place != "elsewhere"
-        meant = [
-            v
-            for v in self.instances
-            if (v.profile == command.profile if command.profile else v.profile or scheduler)
-        ]
-        chosen = [v for v in meant if v.present and not v.quiet and str(v.number) not in self.memory.drains]
-        if not chosen:
-            raise OrderRefusedError(
-                f"no instance of {command.profile or 'any profile'} runs: nothing to restart"
-            )
-        memory, more = self._accepted(command, meant)
-        keys = {str(v.number) for v in chosen}
-        pins = {k: p for k, p in memory.pins.items() if k not in keys}
-        memory = structs.replace(memory, pins=pins)
-        before, rollout = rollout, begin(self.policy, chosen, "restart", self.now)
-        if rollout is not None:
-            rollout = structs.replace(rollout, code_before=self.memory.code)
-            memory = structs.replace(
-                memory, rollout=_goes_on_from(before, rollout) if before and under_way else rollout
-            )
-        ended = len(self.memory.pins) - len(pins)
-        more += f" {ended} pin(s) on them end." if ended else ""
-        return memory, f"{len(chosen)} to restart, one at a time, each once its jobs are done.{more}"
-
-    def _accepted(self, command: commands.Restart, meant: list[InstanceView]) -> tuple[HostMemory, str]:
-        """The memory with Mastodon's code accepted and earlier failures forgotten: who restarts has cured the cause."""
-        memory, more = self.memory, ""
-        if memory.code_changed is not None and command.profile:
-            more = " The code on disk is accepted for all profiles: what else starts has it, too."
-        if memory.code_on_disk is not None:
-            memory = structs.replace(memory, code=memory.code_on_disk.digest)
-        failed = [str(v.number) for v in meant if str(v.number) in memory.failures]
-        if failed:
-            more += f" What failed before is tried again: {', '.join(unit_name(k) for k in failed)}."
-        failures = {k: f for k, f in memory.failures.items() if k not in failed}
-        return structs.replace(memory, failures=failures), more
-
-    def _not_just_started(self, view: InstanceView) -> None:
-        """Between our order to start it and the tick that sees it, it is neither stopped nor running."""
-        if str(view.number) in self.memory.starts and not view.present:
-            name = unit_name(str(view.number))
-            raise OrderRefusedError(f"{name} is being started at this moment: try again in a few seconds")
-
-    def _pinned(self, view: InstanceView, wants: str, seconds: float) -> HostMemory:
-        until = self.now + seconds
-        pin = Pin(wants=wants, since_seconds=self.now, until_seconds=until, by="fleetctl")  # type: ignore[arg-type]
-        return structs.replace(self.memory, pins={**self.memory.pins, str(view.number): pin})
-
-    def _seconds(self, for_seconds: float) -> float:
+    def seconds(self, for_seconds: float) -> float:
         """How long an order holds; 0: as long as what people do by hand."""
-        if not (math.isfinite(for_seconds) and 0.0 <= for_seconds <= commands.ORDER_SECONDS_MAX):
-            days = commands.ORDER_SECONDS_MAX / 86400
-            raise OrderRefusedError(f"an order holds for at most {days:.0f} days, and for more than no time")
+        if not (math.isfinite(for_seconds) and 0.0 <= for_seconds <= ORDER_SECONDS_MAX):
+            days = ORDER_SECONDS_MAX / 86400
+            raise OrderRefusedError(
+                f"an order holds for at most {days:.0f} days, and not for less than no time"
+            )
         return for_seconds or self.policy.pace.pin_seconds
 
-    def _profile(self, name: str) -> Profile:
+    def profile(self, name: str) -> Profile:
         profile = self.policy.profile(name)
         if profile is None:
             known = ", ".join(p.name for p in self.policy.profiles)
-            raise OrderRefusedError(f"there is no profile {name!r}; there are: {known}")
+            raise OrderRefusedError(f"there is no profile {name[:64]!r}; there are: {known}")
         return profile
 
-    def _view(self, number: commands.Number) -> InstanceView:
-        if self.instances is None:
+    def instances(self) -> tuple[InstanceView, ...]:
+        if self.tick.instances is None:
             raise OrderRefusedError(_NO_SYSTEMD)
-        view = next((v for v in self.instances if v.number == number), None)
-        if view is None:
-            known = ", ".join(f"@{v.number}" for v in self.instances if v.profile)
-            raise OrderRefusedError(f"no profile of fleetd.toml owns @{number}; there are: {known}")
+        return self.tick.instances
+
+    def settled(self, key: InstanceKey) -> InstanceView:
+        """This instance, unless an order of ours to start it has not been shown by a tick yet."""
+        view = self.view(key)
+        if key in self.memory.starts and not view.is_present:
+            raise OrderRefusedError(
+                f"{unit_name(key)} is being started at this moment: try again in a few seconds"
+            )
         return view
 
+    def view(self, key: InstanceKey) -> InstanceView:
+        instances = self.instances()
+        view = next((v for v in instances if v.key == key), None)
+        if view is None:
+            known = ", ".join(f"@{v.key}" for v in instances if v.key != SCHEDULER)
+            raise OrderRefusedError(f"no profile of fleetd.toml owns @{key}; there are: {known}")
+        return view
 
-def _goes_on_from(before: Rollout, rollout: Rollout) -> Rollout:
+    def drains(self, view: InstanceView) -> bool:
+        return view.key in self.memory.drains or view.state == InstanceState.STOPPING
+
+    def with_pin(self, key: InstanceKey, wants: PinKind, for_seconds: float) -> HostMemory:
+        until = self.now + for_seconds
+        pin = Pin(wants=wants, since_seconds=self.now, until_seconds=until, by="fleetctl")
+        return self.memory.with_pins({**self.people.pins, key: pin})
+
+    def with_people(self, **changes: object) -> HostMemory:
+        return structs.replace(self.memory, people=structs.replace(self.people, **changes))
+
+
+class Order(Value, frozen=True, kw_only=True, tag=True):
+    """Base of all orders.
+
+    `command`: fleetctl's name for it; the docstring is its help. `for_seconds` 0: as long as `pace.pin_seconds`.
+    """
+
+    command: ClassVar[str]
+    summary: ClassVar[str]
+    examples: ClassVar[tuple[str, ...]] = ()
+
+    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+        """The memory with this order in it, and what to answer. Raises OrderRefusedError."""
+        raise NotImplementedError
+
+
+class Pause(Order, frozen=True, kw_only=True):
+    """Leave the fleet as it is.
+
+    What fails is still restarted by systemd, drains under way go on to their end, and what you order yourself is
+    done.
+    """
+
+    command = "pause"
+    summary = "Nothing starts or drains of its own accord for a while."
+    examples = (
+        'fleetctl pause --for 2h --reason "moving the database"',
+        "fleetctl pause                      for 4h, unless configured otherwise",
+        "fleetctl resume                     ends it before its time",
+    )
+    for_seconds: float = 0.0
+    reason: str = ""
+
+    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+        seconds, note = now.seconds(self.for_seconds), " ".join(self.reason.split())
+        if len(note) > NOTE_CHARACTERS_MAX or not note.isprintable():
+            raise OrderRefusedError(
+                f"the reason stands on everybody's screen: at most {NOTE_CHARACTERS_MAX} characters that can be printed"
+            )
+        pause = PauseInForce(until_seconds=now.now + seconds, note=note or None)
+        going_on = sum(1 for d in now.memory.drains.values() if d.stop_sent_seconds is None)
+        return now.with_people(pause=pause), PauseTaken(for_seconds=seconds, drains_going_on=going_on)
+
+
+class Resume(Order, frozen=True, kw_only=True):
+    """Let fleetd go on: after a pause, or where it holds because Mastodon's code on disk changed.
+
+    After an upgrade this says that the code is whole and may be started. What runs keeps the old code until it is
+    restarted: fleetctl restart does both.
+    """
+
+    command = "resume"
+    summary = "End a pause; take Mastodon's code as it is now."
+    examples = ("fleetctl resume",)
+
+    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+        paused, code = now.people.paused(now.now) is not None, now.memory.code_changed
+        if not paused and code is None:
+            raise OrderRefusedError("nothing to resume: fleetd is not paused, and no upgrade holds it")
+        memory = now.with_people(pause=None)
+        if code is not None:
+            memory = structs.replace(memory, code=code.digest)
+        version = code.version or None if code is not None else None
+        reply = ResumeTaken(pause_ended=paused, code_accepted=code is not None, version=version)
+        return memory, reply
+
+
+class SetInstances(Order, frozen=True, kw_only=True):
+    """Run N instances of PROFILE for a while; auto: as many as its queues need, again.
+
+    The database's connections and the host's memory still have the last word; fleetctl status says when they do.
+    """
+
+    command = "set"
+    summary = "So many instances of a profile, whatever its queues need."
+    examples = (
+        "fleetctl set default-first 6 --for 1h      before an announcement",
+        "fleetctl set pull-first 0 --for 30m        give its connections to others",
+        "fleetctl set pull-first auto               by its queues again, before the time is over",
+    )
+    profile: str
+    instances: int | None  # None: by its queues again
+    for_seconds: float = 0.0
+
+    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+        profile, seconds = now.profile(self.profile), now.seconds(self.for_seconds)
+        if self.instances is None:
+            if now.people.set_instances(profile.name, now.now) is None:
+                raise OrderRefusedError(f"{profile.name} is not set to a number: its queues decide already")
+            sets = {name: kept for name, kept in now.people.sets.items() if name != profile.name}
+            return now.with_people(sets=sets), AutoTaken(profile=profile.name)
+        if not 0 <= self.instances <= profile.max_instances:
+            raise OrderRefusedError(
+                f"{profile.name} has 0 to {profile.max_instances} instances here (max in fleetd.toml), "
+                f"not {self.instances}"
+            )
+        wanted = SetInForce(instances=self.instances, until_seconds=now.now + seconds)
+        return now.with_people(sets={**now.people.sets, profile.name: wanted}), SetTaken(
+            profile=profile.name,
+            instances=self.instances,
+            for_seconds=seconds,
+            min_instances=profile.min_instances,
+        )
+
+
+class PinInstance(Order, frozen=True, kw_only=True):
+    """Keep instance N as it is now.
+
+    What you start, stop or quiet with systemctl is pinned without this.
+    """
+
+    command = "pin"
+    summary = "Keep an instance as it is: running or stopped."
+    examples = (
+        "fleetctl pin 3 --for 1d        @3, mastodon-sidekiq@3 and mastodon-sidekiq@3.service are the same",
+        "fleetctl pin scheduler",
+        "fleetctl release 3             ends it before its time",
+    )
+    key: InstanceKey
+    for_seconds: float = 0.0
+
+    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+        view, seconds = now.settled(self.key), now.seconds(self.for_seconds)
+        if now.drains(view):
+            raise OrderRefusedError(
+                f"{unit_name(view.key)} is being drained, which can't be undone: let it end, or start another"
+            )
+        wants = PinKind.RUN if view.is_present else PinKind.STOPPED
+        wants = PinKind.QUIET if view.quiet else wants
+        reply = PinTaken(key=view.key, wants=wants, for_seconds=seconds)
+        return now.with_pin(view.key, wants, seconds), reply
+
+
+class ReleaseInstance(Order, frozen=True, kw_only=True):
+    """Give instance N back to fleetd, however it was pinned: by fleetctl or by hand.
+
+    One that failed is tried again at once.
+    """
+
+    command = "release"
+    summary = "End a pin, and forget an instance's failures."
+    examples = ("fleetctl release 3", "fleetctl release scheduler")
+    key: InstanceKey
+
+    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+        key = now.view(self.key).key
+        pin, failure = now.people.pins.get(key), now.memory.units.failures.get(key)
+        if pin is None and failure is None:
+            raise OrderRefusedError(
+                f"{unit_name(key)} is not pinned and has not failed: there is nothing to release"
+            )
+        pins = {k: p for k, p in now.people.pins.items() if k != key}
+        quiet = pin is not None and pin.wants == PinKind.QUIET
+        if pin is not None and quiet:  # quiet can't be undone: the next tick drains it
+            pins[key] = structs.replace(pin, until_seconds=now.now)
+        failures = {k: f for k, f in now.memory.units.failures.items() if k != key}
+        count = failure.count if failure is not None else 0
+        reply = ReleaseTaken(key=key, is_drained=quiet, forgotten_failures=count)
+        return now.memory.with_pins(pins).with_failures(failures), reply
+
+
+class DrainInstance(Order, frozen=True, kw_only=True):
+    """Let instance N finish its jobs, stop it, and keep it stopped for a while. No job is lost."""
+
+    command = "drain"
+    summary = "Quiet an instance, wait until it is idle, stop it."
+    examples = (
+        "fleetctl drain 3 --for 1d          and keep it stopped for a day",
+        "fleetctl drain 3 --wait            stay until it is stopped",
+    )
+    key: InstanceKey
+    for_seconds: float = 0.0
+
+    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+        if self.key == SCHEDULER:
+            raise OrderRefusedError(
+                "the scheduler is not drained, for then nothing would be scheduled: fleetctl restart replaces it, "
+                "systemctl stop mastodon-sidekiq-scheduler stops it"
+            )
+        view, seconds = now.settled(self.key), now.seconds(self.for_seconds)
+        name = unit_name(view.key)
+        if not view.is_present:
+            raise OrderRefusedError(
+                f"{name} does not run, so there is nothing to drain; `fleetctl pin` keeps it so"
+            )
+        if now.drains(view):
+            raise OrderRefusedError(f"{name} is being drained already")
+        drain = Drain(since_seconds=now.now, cause=DrainedByPeople())
+        reply = DrainTaken(
+            key=view.key,
+            busy_threads=view.busy_threads,
+            drain_seconds_max=now.policy.pace.drain_seconds_max,
+            for_seconds=seconds,
+        )
+        return now.with_pin(view.key, PinKind.STOPPED, seconds).with_drain(view.key, drain), reply
+
+
+class Restart(Order, frozen=True, kw_only=True):
+    """Replace every running instance of PROFILE, or of all profiles, and show how far it is.
+
+    Each one is drained, stopped and started before the next, so that never more than one is missing. Ctrl-C ends
+    only the watching: fleetctl pause holds the restart, fleetctl resume lets it go on.
+    """
+
+    command = "restart"
+    summary = "Replace the instances one at a time, without losing a job."
+    examples = (
+        "fleetctl restart                    everything, the scheduler last; after an upgrade of Mastodon",
+        "fleetctl restart default-first      one profile",
+        "fleetctl restart --no-wait          fleetctl status shows how far it is",
+    )
+    profile: str = ""  # "": of all, the scheduler's too
+
+    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+        if self.profile:
+            now.profile(self.profile)
+        rollout = now.memory.rollout_under_way
+        restarts = rollout is not None and rollout.cause == ReplaceCause.RESTART
+        if rollout is not None and restarts and now.memory.code_changed is None:
+            raise OrderRefusedError(
+                f"a restart is under way, {rollout.done_instances} of {rollout.total_instances} done: "
+                "`fleetctl pause` holds it"
+            )
+        scheduler = not self.profile and now.policy.scheduler.place != "elsewhere"
+        meant = [v for v in now.instances() if self._means(v, scheduler=scheduler)]
+        chosen = [v for v in meant if v.is_present and not v.quiet and v.key not in now.memory.drains]
+        if not chosen:
+            raise OrderRefusedError(
+                f"no instance of {self.profile or 'any profile'} runs: nothing to restart"
+            )
+        # Who restarts has cured what failed, and takes Mastodon's code as it is on disk.
+        failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
+        failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
+        pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
+        code = now.memory.code_on_disk
+        fresh = begin(now.policy, chosen, ReplaceCause.RESTART, now.now)
+        fresh = structs.replace(fresh, code_before=now.memory.code)
+        memory = structs.replace(
+            now.memory.with_failures(failures).with_pins(pins),
+            code=code.digest if code is not None else now.memory.code,
+            rollout=_goes_on_from(rollout, fresh) if rollout is not None else fresh,
+        )
+        return memory, RestartTaken(
+            instances=len(chosen),
+            code_for_all=now.memory.code_changed is not None and bool(self.profile),
+            tried_again=failed,
+            pins_ended=len(now.people.pins) - len(pins),
+        )
+
+    def _means(self, view: InstanceView, *, scheduler: bool) -> bool:
+        if view.key == SCHEDULER:
+            return scheduler
+        return not self.profile or view.profile == self.profile
+
+
+def _goes_on_from(before: Rollout, fresh: Rollout) -> Rollout:
     """A restart ordered in mid-rollout waits for the one that is on its way out, and for what is still to come back."""
-    rollout = structs.replace(rollout, away=before.away, count=before.count)
+    fresh = structs.replace(
+        fresh, unavailable_in=before.unavailable_in, available_instances=before.available_instances
+    )
     leaving = before.current
-    if not leaving or leaving in rollout.left or leaving not in before.left:
-        return rollout
-    left = {leaving: before.left[leaving], **rollout.left}
-    return structs.replace(rollout, left=left, current=leaving, total=rollout.total + 1)
+    if leaving is None or leaving in fresh.left or leaving not in before.left:
+        return fresh
+    left = {leaving: before.left[leaving], **fresh.left}
+    return structs.replace(fresh, left=left, current=leaving, total_instances=fresh.total_instances + 1)
 
 
-def span(seconds: float) -> str:
-    """A length of time for people: "90 s", "30 min", "4.0 h", "2.0 days"."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"
+#: Every order, in the order of fleetctl's help.
+ORDERS: tuple[type[Order], ...] = (
+    Pause,
+    Resume,
+    SetInstances,
+    PinInstance,
+    ReleaseInstance,
+    DrainInstance,
+    Restart,
+)

@@ -11,38 +11,78 @@ looks absent until its next beat.
 
 from __future__ import annotations
 
+from msgspec import structs
+
+from fleetd.core.instances.drain import let_go
+from fleetd.core.instances.health import punctual
+from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
+from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.model.decision import Clamp, ClampCode
-from fleetd.core.model.facts import Known, ProcessFacts, SidekiqFacts, Unknown, Value
-from fleetd.core.model.identity import parse_tag
+from fleetd.core.instances.start import start_failed
+from fleetd.core.model.decision import Clamp, InstanceState
+from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
+from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
+from fleetd.core.model.identity import SCHEDULER, parse_tag
 from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
+from fleetd.core.model.reasons.base import ClampReason, Reason
+from fleetd.core.model.reasons.counts import Paused
+from fleetd.core.model.reasons.units import (
+    NotRendered,
+    PinKind,
+    SchedulerAbsent,
+    SchedulerElsewhere,
+    SchedulerHeld,
+    SchedulerNeverHere,
+    SchedulerOverBudget,
+    SchedulerRuns,
+    SchedulerStarted,
+    SchedulerSurplus,
+    SchedulerUnreadable,
+    StoppedByHand,
+)
 
 #: Even the host named in the configuration waits two beats: after an outage live heartbeats come back one by one.
 SETTLE_SECONDS = 20.0
-#: A pause between ticks longer than this was a freeze, not time in which anything was watched.
-TICK_GAP_SECONDS_MAX = 20.0
-TICK_GAPS_MAX = 2.5  # in ticks, where ticks are set far apart
-#: A heartbeat lives 60 s after its last beat (Sidekiq's Launcher); then a process's ghost is gone.
+#: A heartbeat lives 60 s after its last beat (Sidekiq's Launcher); so much later none of an ended process is left.
 GHOST_SECONDS = 75.0
 
 
-class SchedulerMemory(Value, frozen=True, kw_only=True):
-    """How long no scheduler has been seen, counted in healthy readings only."""
-
-    at_seconds: float | None = None
-    absent_seconds: float = 0.0
-    redis_run_id: str = ""
-
-
 class SchedulerDecision(Value, frozen=True, kw_only=True):
-    """What is to become of this host's scheduler unit."""
+    """What is to become of this host's scheduler unit; `state`: what is so, and why."""
 
+    state: Reason
     start: bool = False
-    end: bool = False  # a surplus of our own
-    clamp: Clamp | None = None
+    surplus: SchedulerSurplus | None = None  # ours is to be ended
     live_processes: int | None = None  # None: unknown
-    where: tuple[str, ...] = ()
-    sentence: str = ""
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def clamp(self) -> Clamp | None:
+        """What keeps ours from being started, or ends it."""
+        return Clamp(reason=self.state) if isinstance(self.state, ClampReason) else None
+
+
+def decide_scheduler(
+    tick: HostTick, memory: HostMemory, *, within_budget: bool
+) -> tuple[SchedulerDecision, HostMemory]:
+    """Start ours, end ours, or leave it; and the memory with this reading.
+
+    `within_budget`: whether the database carries all claims, ours set aside among them (law 2).
+    """
+    own, process = tick.view(SCHEDULER), _own_process(tick)
+    absence = remember_absence(tick, memory.scheduler, own, process)
+    decision = _decide(tick, own, process, absence, memory, within_budget=within_budget)
+    back = own is not None and own.serves and SCHEDULER not in memory.drains
+    taken = isinstance(decision.state, SchedulerElsewhere)
+    handover = memory.scheduler_handover and not (back or taken)
+    return decision, structs.replace(memory, scheduler=absence, scheduler_handover=handover)
+
+
+def _own_process(tick: HostTick) -> ProcessFacts | None:
+    if tick.sidekiq is None or tick.systemd is None:
+        return None
+    beats = heartbeats_by_key(tick.sidekiq.processes, tick.policy.host)
+    return present_heartbeat(beats.get(SCHEDULER, []), tick.systemd.units.get(SCHEDULER))
 
 
 def live_elsewhere(
@@ -59,7 +99,7 @@ def live_elsewhere(
         if SCHEDULER_QUEUE not in process.queues:
             continue
         tag = parse_tag(process.tag)
-        if own.present and tag is not None and tag.host == policy.host and tag.number == "scheduler":
+        if own.is_present and tag is not None and tag.host == policy.host and tag.key == SCHEDULER:
             mine = own_process is None or process.identity == own_process.identity
             if mine or own.state_age_seconds <= GHOST_SECONDS:
                 continue
@@ -67,113 +107,63 @@ def live_elsewhere(
     return tuple(found)
 
 
-def remember_scheduler(
-    policy: Policy,
-    memory: SchedulerMemory,
-    sidekiq: Known[SidekiqFacts] | Unknown,
-    own: InstanceView | None,
-    own_process: ProcessFacts | None,
-    now_seconds: float,
-) -> SchedulerMemory:
+def remember_absence(
+    tick: HostTick, memory: AbsenceMemory, own: InstanceView | None, own_process: ProcessFacts | None
+) -> AbsenceMemory:
     """Count absence: only known, complete readings of the same Redis, close enough together, add to it."""
-    if isinstance(sidekiq, Unknown) or own is None or not sidekiq.value.processes_complete:
-        return SchedulerMemory(redis_run_id=memory.redis_run_id)
-    run_id = sidekiq.value.redis_run_id
-    if own.present or live_elsewhere(policy, sidekiq.value, own, own_process):
-        return SchedulerMemory(redis_run_id=run_id)  # the first reading without one begins the count
-    absent = 0.0
-    if memory.at_seconds is not None and run_id == memory.redis_run_id:
-        gap = now_seconds - memory.at_seconds
-        gap_max = max(TICK_GAP_SECONDS_MAX, TICK_GAPS_MAX * policy.pace.tick_seconds)
-        absent = memory.absent_seconds + gap if 0.0 <= gap <= gap_max else 0.0
-    return SchedulerMemory(at_seconds=now_seconds, absent_seconds=absent, redis_run_id=run_id)
+    sidekiq, now = tick.sidekiq, tick.now_seconds
+    if sidekiq is None or own is None or not sidekiq.processes_complete:
+        return AbsenceMemory(redis_run_id=memory.redis_run_id)
+    run_id = sidekiq.redis_run_id
+    if own.is_present or live_elsewhere(tick.policy, sidekiq, own, own_process):
+        return AbsenceMemory(redis_run_id=run_id)  # the first reading without one begins the count
+    gap = punctual(tick.policy, memory.at_seconds, now) if run_id == memory.redis_run_id else None
+    absent = memory.absent_seconds + gap if gap is not None else 0.0
+    return AbsenceMemory(at_seconds=now, absent_seconds=absent, redis_run_id=run_id)
 
 
-def decide_scheduler(
-    policy: Policy,
-    memory: SchedulerMemory,
-    sidekiq: Known[SidekiqFacts] | Unknown,
+def _decide(
+    tick: HostTick,
     own: InstanceView | None,
     own_process: ProcessFacts | None,
+    absence: AbsenceMemory,
+    memory: HostMemory,
     *,
     within_budget: bool,
-    handover: bool = False,
 ) -> SchedulerDecision:
-    """Start ours, end ours, or leave it; `memory` has already seen this reading.
-
-    `handover`: we ended ours to start it afresh, so nobody else need be waited for.
-    `within_budget`: whether the database carries all claims, ours set aside among them (law 2).
-    """
     if own is None:
-        return _held(ClampCode.SCHEDULER_UNKNOWN, "systemd can't be read: the scheduler is left as it is")
-    if isinstance(sidekiq, Unknown):
-        return _held(
-            ClampCode.SCHEDULER_UNKNOWN,
-            "Redis can't be read, so a live scheduler elsewhere can't be ruled out: left as it is",
-        )
-    others = live_elsewhere(policy, sidekiq.value, own, own_process)
-    where = tuple(sorted({p.hostname for p in others} | ({policy.host} if own.present else set())))
-    live = len(others) + (1 if own.present else 0)
-    if own.present:
-        if _ours_is_surplus(others, own_process):
-            sentence = f"another process on {others[0].hostname} serves scheduler: ours is ended"
-            return SchedulerDecision(
-                end=True,
-                clamp=Clamp(code=ClampCode.SCHEDULER_SURPLUS, sentence=sentence),
-                live_processes=live,
-                where=where,
-                sentence=sentence,
-            )
-        sentence = f"runs on {', '.join(where)}"
-        return SchedulerDecision(live_processes=live, where=where, sentence=sentence)
-    if others:
-        sentence = f"served by a process on {', '.join(where)}"
-        return SchedulerDecision(
-            clamp=Clamp(code=ClampCode.SCHEDULER_LIVE, sentence=f"not started here: {sentence}"),
-            live_processes=live,
-            where=where,
-            sentence=sentence,
-        )
-    return _absent(policy, memory, sidekiq.value, within_budget=within_budget, handover=handover)
-
-
-def _absent(
-    policy: Policy, memory: SchedulerMemory, sidekiq: SidekiqFacts, *, within_budget: bool, handover: bool
-) -> SchedulerDecision:
+        return SchedulerDecision(state=SchedulerUnreadable(what="systemd"))
+    if tick.sidekiq is None:
+        return SchedulerDecision(state=SchedulerUnreadable(what="redis"))
+    policy = tick.policy
+    others = live_elsewhere(policy, tick.sidekiq, own, own_process)
+    hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if own.is_present else set())))
+    live = len(others) + (1 if own.is_present else 0)
+    if own.is_present and _ours_is_surplus(others, own_process):
+        surplus = SchedulerSurplus(host=others[0].hostname)
+        return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
+    if own.is_present or others:
+        state = SchedulerRuns(hosts=hosts) if own.is_present else SchedulerElsewhere(hosts=hosts)
+        return SchedulerDecision(state=state, live_processes=live, hosts=hosts)
     if policy.scheduler.place == "elsewhere":
-        return SchedulerDecision(
-            live_processes=0, sentence="NONE RUNS; this host is configured never to start it"
-        )
-    if not sidekiq.processes_complete:
-        return _held(
-            ClampCode.SCHEDULER_UNKNOWN, "a heartbeat in Redis is unreadable: it might be the scheduler's"
-        )
-    needed = (
-        SETTLE_SECONDS
-        if policy.scheduler.place == "here" or handover
-        else max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)
-    )
-    if memory.absent_seconds < needed:
-        sentence = f"none seen for {memory.absent_seconds:.0f} s; this host starts it after {needed:.0f} s without one"
-        return SchedulerDecision(
-            clamp=Clamp(code=ClampCode.SCHEDULER_TAKEOVER, sentence=sentence),
-            live_processes=0,
-            sentence=sentence,
-        )
+        return SchedulerDecision(state=SchedulerNeverHere(), live_processes=0)
+    if not tick.sidekiq.processes_complete:
+        return SchedulerDecision(state=SchedulerUnreadable(what="heartbeat"))
+    needed = SETTLE_SECONDS  # nobody else need be waited for where it belongs here, or ours was ended to start afresh
+    if policy.scheduler.place != "here" and not memory.scheduler_handover:
+        needed = max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)
+    if absence.absent_seconds < needed:
+        absent = SchedulerAbsent(absent_seconds=absence.absent_seconds, needed_seconds=needed)
+        return SchedulerDecision(state=absent, live_processes=0)
     if not within_budget:
-        sentence = "NONE RUNS: the database has no connections for it, claims are above the budget"
-        return SchedulerDecision(
-            clamp=Clamp(code=ClampCode.CONNECTIONS, sentence=sentence), live_processes=0, sentence=sentence
-        )
-    return SchedulerDecision(start=True, live_processes=0, sentence=f"none runs: started on {policy.host}")
+        return SchedulerDecision(state=SchedulerOverBudget(), live_processes=0)
+    return SchedulerDecision(state=SchedulerStarted(host=policy.host), start=True, live_processes=0)
 
 
 def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None) -> bool:
     """Ours yields to what we can't end (a stock unit), and to an older one of another fleetd host."""
     for other in others:
-        if parse_tag(other.tag) is None:
-            return True
-        if own_process is None:
+        if parse_tag(other.tag) is None or own_process is None:
             return True
         # Both hosts read the same heartbeats, so both find the same older one; of twins one must yield.
         if (other.started_age_seconds, other.identity) > (
@@ -184,5 +174,27 @@ def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts
     return False
 
 
-def _held(code: ClampCode, sentence: str) -> SchedulerDecision:
-    return SchedulerDecision(clamp=Clamp(code=code, sentence=sentence), sentence=sentence)
+def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decision: HostDecision) -> None:
+    """Do what was decided, as far as holds, people's orders and earlier failures let it."""
+    own, now, memory = tick.view(SCHEDULER), tick.now_seconds, decision.memory
+    if own is None:
+        return
+    ends = SCHEDULER in memory.drains or own.state == InstanceState.STOPPING
+    if scheduler.surplus is not None and not ends:
+        let_go(own, scheduler.surplus, now, decision)
+    if not scheduler.start:
+        return
+    # What we ended to start it afresh is started in a pause too, as a drain under way goes on.
+    holds = tick.constraints.holds
+    under_way = memory.scheduler_handover and all(isinstance(h.reason, Paused) for h in holds)
+    if tick.held is not None and not under_way:
+        decision.reasons.add(SchedulerHeld(hold=tick.held.reason))
+    elif memory.people.pinned(SCHEDULER, PinKind.STOPPED, now):
+        decision.reasons.add(StoppedByHand(keys=(SCHEDULER,)))
+    elif tick.machine is not None and SCHEDULER not in tick.machine.rendered:
+        decision.reasons.add(NotRendered(keys=(SCHEDULER,)))
+    elif not memory.units.may_retry(SCHEDULER, now):
+        decision.reasons.add(start_failed((SCHEDULER,), memory, now))
+    else:
+        decision.order("start", own, scheduler.state)
+        decision.memory = memory.with_start(SCHEDULER, now)

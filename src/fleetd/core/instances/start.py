@@ -6,92 +6,124 @@ bounded number of tries; a profile whose instances all fail is held, and only on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import structs
 
-from fleetd.core.instances.host_decision import HostDecision
-from fleetd.core.instances.host_memory import RETRIES_MAX, HostMemory
+from fleetd.core.instances.host_memory import Failure, HostMemory
+from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.model.decision import ClampCode, InstanceState, Step
-from fleetd.core.model.facts import Known, Snapshot
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.decision import InstanceState
+from fleetd.core.model.facts import HostFacts, Value
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.policy import Profile
+from fleetd.core.model.reasons.base import ClampReason
+from fleetd.core.model.reasons.units import (
+    FewerThanAdmitted,
+    NoNumberFree,
+    NotRendered,
+    PinKind,
+    StartFailed,
+    StartsPaced,
+    StoppedByHand,
+)
 from fleetd.core.model.worker_settings import instance_digest
 
-Blocked = dict[ClampCode, list[int]]
+_IDLE = frozenset({InstanceState.STOPPED, InstanceState.FAILED, InstanceState.PINNED})
+
+
+class FreeNumbers(Value, frozen=True, kw_only=True):
+    """Numbers of a profile that may be started now, lowest first, and those that may not."""
+
+    free: tuple[InstanceKey, ...]
+    stopped_by_hand: tuple[InstanceKey, ...] = ()
+    not_rendered: tuple[InstanceKey, ...] = ()
+    failed: tuple[InstanceKey, ...] = ()
+
+    def blocked(self, memory: HostMemory, now_seconds: float) -> Iterator[tuple[ClampReason, int]]:
+        """Why the others may not, and how many those are."""
+        if self.stopped_by_hand:
+            yield StoppedByHand(keys=self.stopped_by_hand), len(self.stopped_by_hand)
+        if self.not_rendered:
+            yield NotRendered(keys=self.not_rendered), len(self.not_rendered)
+        if self.failed:
+            yield start_failed(self.failed, memory, now_seconds), len(self.failed)
 
 
 def start_up_to(
-    policy: Policy,
-    snapshot: Snapshot,
+    tick: HostTick,
     profile: Profile,
     own: list[InstanceView],
-    current: int,
-    goal: int,
+    running: int,
+    admitted: int,
     starts_left: int,
     decision: HostDecision,
 ) -> int:
-    """Start the lowest free numbers; returns how many."""
-    free, blocked = free_numbers(snapshot, profile, own, decision.memory)
-    if current + len(free) < goal:
-        _say_blocked(profile, blocked, goal, current + len(free), decision, snapshot.now_seconds)
-    count = min(goal - current, starts_left, len(free))
-    if count < min(goal - current, len(free)):
-        pace = policy.pace
-        sentence = f"at most {pace.starts_per_tick} starts a tick and {pace.booting_max} booting at once"
-        decision.reasons.say(
-            ClampCode.PACE,
-            sentence,
-            profile.name,
-            wanted=min(goal, current + len(free)),
-            granted=current + count,
-        )
-    stopped = tuple(blocked.get(ClampCode.PINNED, ()))
-    instead = ", ".join(f"@{n}" for n in stopped)
-    for number in free[:count]:
-        sentence = f"{profile.name} has {current} of {goal} wanted"
-        if instead and goal <= profile.min_instances:
-            sentence += f"; takes over for {instead}, stopped by hand, because min is {profile.min_instances}"
-            standing_in = {**decision.memory.stands_in, str(number): stopped}
-            decision.memory = structs.replace(decision.memory, stands_in=standing_in)
-        decision.steps.append(Step(verb="start", number=number, profile=profile.name, sentence=sentence))
-        decision.memory = decision.memory.with_start(number, snapshot.now_seconds)
+    """Start the lowest free numbers; returns how many. `own`: the profile's numbers that nothing else has moved."""
+    numbers, now = free_numbers(tick, profile, own, decision.memory), tick.now_seconds
+    free = len(numbers.free)
+    if running + free < admitted:
+        _add_blocked(profile, numbers, admitted, running + free, decision, now)
+    count = min(admitted - running, starts_left, free)
+    if count < min(admitted - running, free):
+        pace = tick.policy.pace
+        reason = StartsPaced(starts_per_tick=pace.starts_per_tick, booting_max=pace.booting_max)
+        before = min(admitted, running + free)
+        decision.reasons.add(reason, profile.name, before=before, after=running + count)
+    stands_in = numbers.stopped_by_hand if admitted <= profile.min_instances else ()
+    why = FewerThanAdmitted(
+        profile=profile.name,
+        running_instances=running,
+        admitted_instances=admitted,
+        instead_of=stands_in,
+        min_instances=profile.min_instances,
+    )
+    for view in own:
+        if view.key not in numbers.free[:count]:
+            continue
+        if stands_in:
+            people = decision.memory.people
+            people = structs.replace(people, stands_in={**people.stands_in, view.key: stands_in})
+            decision.memory = structs.replace(decision.memory, people=people)
+        decision.order("start", view, why)
+        decision.memory = decision.memory.with_start(view.key, now)
     return count
 
 
 def free_numbers(
-    snapshot: Snapshot, profile: Profile, own: list[InstanceView], memory: HostMemory
-) -> tuple[list[int], Blocked]:
-    """Numbers that may be started now, lowest first, and what keeps the others from it."""
-    now = snapshot.now_seconds
-    free: list[int] = []
-    blocked: Blocked = {}
+    tick: HostTick, profile: Profile, own: list[InstanceView], memory: HostMemory
+) -> FreeNumbers:
+    """Which of these may be started now."""
+    found: dict[str, list[InstanceKey]] = {"free": [], "by_hand": [], "not_rendered": [], "failed": []}
     for view in own:
-        number = int(view.number)
-        if (
-            view.state not in {InstanceState.STOPPED, InstanceState.FAILED, InstanceState.PINNED}
-            or view.present
-        ):
+        if view.state not in _IDLE or view.is_present:
             continue  # a start ordered a moment ago counts as starting, so it isn't given twice
-        if view.pinned == "stopped":
-            blocked.setdefault(ClampCode.PINNED, []).append(number)
-        elif not is_rendered(snapshot, profile, number):
-            blocked.setdefault(ClampCode.NOT_RENDERED, []).append(number)
-        elif not memory.may_retry(number, now):
-            blocked.setdefault(ClampCode.START_FAILED, []).append(number)
+        if view.pinned == PinKind.STOPPED:
+            found["by_hand"].append(view.key)
+        elif not is_rendered(tick.machine, profile, view.key):
+            found["not_rendered"].append(view.key)
+        elif not memory.units.may_retry(view.key, tick.now_seconds):
+            found["failed"].append(view.key)
         else:
-            free.append(number)
-    if _all_fail(own, memory, now):
+            found["free"].append(view.key)
+    if _all_fail(own, memory, tick.now_seconds):
         one_is_tried = any(v.state == InstanceState.STARTING for v in own)
-        tried = [n for n in free if str(n) in memory.failures and not one_is_tried][:1]
-        blocked.setdefault(ClampCode.START_FAILED, []).extend(n for n in free if n not in tried)
-        free = tried
-    return free, blocked
+        tried = [n for n in found["free"] if n in memory.units.failures and not one_is_tried][:1]
+        found["failed"] += [n for n in found["free"] if n not in tried]
+        found["free"] = tried
+    return FreeNumbers(
+        free=tuple(found["free"]),
+        stopped_by_hand=tuple(found["by_hand"]),
+        not_rendered=tuple(found["not_rendered"]),
+        failed=tuple(found["failed"]),
+    )
 
 
-def is_rendered(snapshot: Snapshot, profile: Profile, number: int) -> bool:
+def is_rendered(machine: HostFacts | None, profile: Profile, key: InstanceKey) -> bool:
     """Whether a start would use what is configured; else it would run with old settings, or not at all."""
-    if not isinstance(snapshot.machine, Known):
+    if machine is None:
         return True  # systemd tells: the unit asserts that there are settings
-    settings = snapshot.machine.value.rendered.get(number)
+    settings = machine.rendered.get(key)
     return (
         settings is not None
         and settings.profile == profile.name
@@ -101,45 +133,47 @@ def is_rendered(snapshot: Snapshot, profile: Profile, number: int) -> bool:
 
 def _all_fail(own: list[InstanceView], memory: HostMemory, now_seconds: float) -> bool:
     """Two numbers failed, and none has come up since: the next would fail as well."""
-    failed = [memory.failures[str(v.number)].last_seconds for v in own if str(v.number) in memory.failures]
+    failures = memory.units.failures
+    failed = [failures[v.key].last_seconds for v in own if v.key in failures]
     if len(failed) < 2:
         return False
     return not any(v.serves and v.state_age_seconds < now_seconds - max(failed) for v in own)
 
 
-def _say_blocked(
-    profile: Profile, blocked: Blocked, goal: int, reachable: int, decision: HostDecision, now_seconds: float
+def _add_blocked(
+    profile: Profile,
+    numbers: FreeNumbers,
+    admitted: int,
+    reachable: int,
+    decision: HostDecision,
+    now_seconds: float,
 ) -> None:
-    left = goal
-    for code, numbers in blocked.items():
-        names = ", ".join(f"@{n}" for n in sorted(numbers))
-        sentences = {
-            ClampCode.PINNED: "stopped by hand and kept so",
-            ClampCode.NOT_RENDERED: "not rendered as configured: run `systemctl start fleetd-render`",
-            ClampCode.START_FAILED: failed_sentence(numbers, decision.memory, now_seconds),
-        }
-        granted = max(reachable, left - len(numbers))
-        decision.reasons.say(code, f"{names} {sentences[code]}", profile.name, wanted=left, granted=granted)
-        left = granted
+    left = admitted
+    for reason, count in numbers.blocked(decision.memory, now_seconds):
+        after = max(reachable, left - count)
+        decision.reasons.add(reason, profile.name, before=left, after=after)
+        left = after
     if left > reachable:
-        sentence = "every other number is in use or draining"
-        decision.reasons.say(ClampCode.NO_NUMBER_FREE, sentence, profile.name, wanted=left, granted=reachable)
+        decision.reasons.add(NoNumberFree(), profile.name, before=left, after=reachable)
 
 
-def times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
-def failed_sentence(numbers: list[int], memory: HostMemory, now_seconds: float) -> str:
+def start_failed(keys: tuple[InstanceKey, ...], memory: HostMemory, now_seconds: float) -> StartFailed:
     """Why these are not started now, and what comes next."""
-    given_up = [n for n in numbers if memory.given_up(n)]
+    failures = {k: f for k in keys if (f := memory.units.failures.get(k)) is not None}
+    given_up = [k for k in keys if memory.units.given_up(k)]
     if given_up:
-        cure = f"`fleetctl release {given_up[0]}`"
-        return f"failed {RETRIES_MAX} times and more, so it is given up: cure it, then {cure}"
-    known = {n: f for n in numbers if (f := memory.failures.get(str(n))) is not None}
-    if not known:
-        return "would fail like the others: held"
-    number, failure = min(known.items(), key=lambda item: item[1].retry_at_seconds)
-    left = max(0.0, failure.retry_at_seconds - now_seconds)
-    more = " (the others wait for it)" if len(numbers) > 1 else ""
-    return f"failed {times(failure.count)}: {failure.why}; @{number} is tried again in {left:.0f} s{more}"
+        return StartFailed(keys=keys, tried_key=given_up[0], given_up=True)
+    if not failures:
+        return StartFailed(keys=keys)
+
+    def retry_at(item: tuple[InstanceKey, Failure]) -> float:
+        return item[1].retry_at_seconds
+
+    key, failure = min(failures.items(), key=retry_at)
+    return StartFailed(
+        keys=keys,
+        tried_key=key,
+        failures=failure.count,
+        cause=failure.cause,
+        retry_seconds=max(0.0, failure.retry_at_seconds - now_seconds),
+    )

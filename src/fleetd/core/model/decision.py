@@ -1,8 +1,8 @@
-"""What was decided: steps, plans, clamps, and the states they are made of.
+"""What was decided: steps, plans, clamps, and the states of instances.
 
-Law 8 lives here: whatever changes a number is a Clamp with a code and a sentence. For each profile they form a chain:
-the first one's wanted is the raw want, each one's granted is the next one's wanted, the last one's granted is what is
-decided. So an admin can read from want to grant without a gap.
+Law 8 lives here: whatever changes a number is a Clamp with a reason. For each profile they form a chain: the first
+one's `before` is what the queues need, each one's `after` is the next one's `before`, the last one's `after` is what is
+decided. So an admin can read from need to decision without a gap.
 """
 
 from __future__ import annotations
@@ -10,83 +10,31 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from msgspec import structs
+
 from fleetd.core.model.facts import Value
-
-
-class ClampCode(StrEnum):
-    """What can cut a want down (or up)."""
-
-    MIN = "min"
-    MAX = "max"
-    TOLERANCE = "tolerance"
-    HOLD_WINDOW = "hold_window"
-    PACE = "pace"
-    CONNECTIONS = "connections"
-    MEMORY = "memory"
-    LATENCY_UNKNOWN = "latency_unknown"
-    HEADROOM_UNKNOWN = "headroom_unknown"
-    SYSTEMD_UNKNOWN = "systemd_unknown"
-    MEMORY_UNKNOWN = "memory_unknown"
-    PINNED = "pinned"
-    NOT_RENDERED = "not_rendered"
-    NO_NUMBER_FREE = "no_number_free"
-    START_FAILED = "start_failed"
-    REDIS_NOT_WRITABLE = "redis_not_writable"
-    SCHEDULER_LIVE = "scheduler_live"
-    SCHEDULER_TAKEOVER = "scheduler_takeover"
-    SCHEDULER_SURPLUS = "scheduler_surplus"
-    SCHEDULER_UNKNOWN = "scheduler_unknown"
-    PLAN_EXPIRED = "plan_expired"
-    PAUSED = "paused"
-    SET = "set"
-    UPGRADE = "upgrade"
-    ROLLING = "rolling"
-    UNDRAINABLE = "undrainable"
-    UNRESPONSIVE = "unresponsive"
-    HOST_PRESSURE = "host_pressure"
-    OOM_KILLED = "oom_killed"
-    LONG_JOB = "long_job"
-    OTHERS_UNATTRIBUTABLE = "others_unattributable"
-    YIELD = "yield"
-    DATABASE_SATURATED = "database_saturated"
-
-
-class Clamp(Value, frozen=True, kw_only=True):
-    """One thing that changed a number: from what, to what, and a sentence that says why."""
-
-    code: ClampCode
-    sentence: str
-    profile: str = ""  # "" : not about one profile
-    before_instances: int | None = None
-    after_instances: int | None = None
-
+from fleetd.core.model.identity import InstanceKey, unit_of
+from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
+from fleetd.core.model.reasons.units import SchedulerHeld
 
 Verb = Literal["start", "quiet", "stop"]
 
 
 class Step(Value, frozen=True, kw_only=True):
-    """One thing to do on this host."""
+    """One thing to do to a unit of this host."""
 
     verb: Verb
-    number: int | Literal["scheduler"]
-    profile: str = ""
-    sentence: str = ""  # why
+    key: InstanceKey
+    why: Reason
+    profile: str | None = None  # None: the scheduler's
 
     @property
     def unit(self) -> str:
-        return SCHEDULER_UNIT if self.number == "scheduler" else instance_unit(self.number)
-
-
-SCHEDULER_UNIT = "mastodon-sidekiq-scheduler.service"
-TEMPLATE_UNIT = "mastodon-sidekiq@.service"
-
-
-def instance_unit(number: int) -> str:
-    return f"mastodon-sidekiq@{number}.service"
+        return unit_of(self.key)
 
 
 class StepResult(Value, frozen=True, kw_only=True):
-    """How a step went."""
+    """How a step went. `sentence`: what systemd or the adapter said of it."""
 
     step: Step
     result: Literal["done", "failed", "refused", "timeout", "skipped"]
@@ -110,12 +58,16 @@ class InstanceState(StrEnum):
 
 
 class ProfilePlan(Value, frozen=True, kw_only=True):
-    """How many instances of one profile should run on one host."""
+    """How many instances of one profile should run on one host: needed, then desired, then admitted.
 
-    instances: int
-    needed_instances: int  # before any clamp
+    needed: by its queues, before any clamp. desired: after tolerance, hold window, people's orders, min and max.
+    admitted: what connections, memory and the database leave of that; this is what the host goes for.
+    """
+
+    needed_instances: int
+    desired_instances: int
+    admitted_instances: int
     spare: bool = False  # one more may be started, so that one can be replaced without a gap
-    desired_instances: int | None = None  # before connections and memory cut it down; None: not told
 
 
 class Plan(Value, frozen=True, kw_only=True):
@@ -127,36 +79,46 @@ class Plan(Value, frozen=True, kw_only=True):
     claims_connections: int  # claims this plan grants, over all hosts
     scheduler_host: str | None = None  # None: no decision to start one anywhere
 
+    def of(self, host: str, profile: str) -> ProfilePlan | None:
+        return self.profiles.get(host, {}).get(profile)
+
+
+class Clamp(Value, frozen=True, kw_only=True):
+    """One thing that changed a number, from what to what, and why; or that kept something from being done."""
+
+    reason: ClampReason | SchedulerHeld
+    profile: str | None = None  # None: not about one profile
+    before_instances: int | None = None
+    after_instances: int | None = None
+
+    @property
+    def code(self) -> ClampCode:
+        """What it is counted under."""
+        return self.reason.hold.code if isinstance(self.reason, SchedulerHeld) else self.reason.code
+
 
 class Clamps:
     """Collects clamps, in the order of what they did."""
 
     def __init__(self) -> None:
-        self._said: list[Clamp] = []
+        self._found: list[Clamp] = []
 
-    def say(
+    def add(
         self,
-        code: ClampCode,
-        sentence: str,
-        profile: str = "",
+        reason: ClampReason | SchedulerHeld,
+        profile: str | None = None,
         *,
-        wanted: int | None = None,
-        granted: int | None = None,
+        before: int | None = None,
+        after: int | None = None,
     ) -> None:
-        """Add one. Said twice in a row for a profile, it becomes one, from the first want to the last grant."""
-        before = next((c for c in reversed(self._said) if c.profile == profile), None)
-        if before is not None and before.code == code:
-            self._said.remove(before)
-            wanted = before.before_instances if before.before_instances is not None else wanted
-        self._said.append(
-            Clamp(
-                code=code,
-                sentence=sentence,
-                profile=profile,
-                before_instances=wanted,
-                after_instances=granted,
-            )
-        )
+        """Add one. Twice in a row for a profile, they become one, from the first `before` to the last `after`."""
+        clamp = Clamp(reason=reason, profile=profile, before_instances=before, after_instances=after)
+        last = next((c for c in reversed(self._found) if c.profile == profile), None)
+        if last is not None and last.code == clamp.code:
+            self._found.remove(last)
+            if last.before_instances is not None:
+                clamp = structs.replace(clamp, before_instances=last.before_instances)
+        self._found.append(clamp)
 
     def all(self) -> tuple[Clamp, ...]:
-        return tuple(self._said)
+        return tuple(self._found)

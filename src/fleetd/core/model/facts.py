@@ -13,6 +13,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
+from fleetd.core.model.identity import InstanceKey
+
 T = TypeVar("T")
 
 
@@ -201,17 +203,15 @@ class UnitFacts(Value, frozen=True, kw_only=True):
 
 
 class SystemdFacts(Value, frozen=True, kw_only=True):
-    """Our units as systemd has them; an instance that is not listed is not loaded, which is: inactive."""
+    """Our units as systemd has them; one that is not listed is not loaded, which is: inactive."""
 
-    instances: dict[int, UnitFacts]
-    scheduler: UnitFacts | None
+    units: dict[InstanceKey, UnitFacts]
 
 
-class RenderedInstance(Value, frozen=True, kw_only=True):
-    """What fleetd-render wrote for one instance number: what its next start will use."""
+class RenderedSettings(Value, frozen=True, kw_only=True):
+    """What fleetd-render wrote for one unit: what its next start will use."""
 
-    number: int
-    profile: str
+    profile: str  # SCHEDULER_PROFILE for the scheduler
     digest: str
 
 
@@ -234,18 +234,14 @@ class HostFacts(Value, frozen=True, kw_only=True):
 
     memory_available_bytes: int  # MemAvailable
     memory_total_bytes: int
-    instance_resident_bytes: dict[int, int]  # by instance number; absent: unknown
-    rendered: dict[int, RenderedInstance]
-    scheduler_rendered: bool = False
-    scheduler_digest: str = ""  # of its rendered settings; "": not rendered
+    resident_bytes: dict[InstanceKey, int]  # of our units; absent: unknown, or it does not run
+    rendered: dict[InstanceKey, RenderedSettings]
     pressure: HostPressure | None = None  # None: this kernel does not tell
     load_per_core: float | None = None  # load average of the last minute; None: unknown
-    scheduler_resident_bytes: int | None = None  # None: unknown, or it does not run
     oom_kills_total: int | None = None  # processes the kernel killed for memory since boot; None: unknown
     code: CodeStamp | None = None  # None: not stamped
-    unit_digests: dict[
-        str, str
-    ] = {}  # unit file name (mastodon-sidekiq@.service) to the digest of it and its drop-ins
+    #: Unit file (mastodon-sidekiq@.service) to the digest of it and its drop-ins.
+    unit_digests: dict[str, str] = {}
 
 
 Reading: TypeAlias = Known[T] | Unknown

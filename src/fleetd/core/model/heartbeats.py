@@ -5,39 +5,28 @@ A heartbeat outlives its process by up to 60 s, so a number may have several; th
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fleetd.core.model.facts import ProcessFacts, UnitFacts
-from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.identity import InstanceKey, parse_tag
 from fleetd.core.model.policy import CLAIM_MARGIN_CONNECTIONS
 
 #: Sidekiq notes its start a moment before systemd hears READY.
 START_SLACK_SECONDS = 15.0
 
-Number = int | Literal["scheduler"]
 
-
-def heartbeat_of(
-    sidekiq_processes: tuple[ProcessFacts, ...], host: str, number: Number, unit: UnitFacts | None
-) -> ProcessFacts | None:
-    """The heartbeat of a unit's present process; a ghost (60 s) of the one before is told apart by pid or age."""
-    if unit is None:
-        return None
-    return present_heartbeat(processes_by_number(sidekiq_processes, host).get(number, []), unit)
-
-
-def processes_by_number(processes: tuple[ProcessFacts, ...], host: str) -> dict[Number, list[ProcessFacts]]:
-    """Heartbeats of this host's units by number, ghosts included."""
-    found: dict[Number, list[ProcessFacts]] = {}
+def heartbeats_by_key(
+    processes: tuple[ProcessFacts, ...], host: str
+) -> dict[InstanceKey, list[ProcessFacts]]:
+    """Heartbeats of this host's units, those of processes that have ended lately included."""
+    found: dict[InstanceKey, list[ProcessFacts]] = {}
     for process in processes:
         tag = parse_tag(process.tag)
         if tag is not None and tag.host == host:
-            found.setdefault(tag.number, []).append(process)
+            found.setdefault(tag.key, []).append(process)
     return found
 
 
 def present_heartbeat(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:
-    """Which of one number's heartbeats is its unit's present process; None: none is."""
+    """Which of one unit's heartbeats is of its present process; None: none is."""
     if not own or unit is None:
         return None
     if len(own) == 1 and own[0].pid == unit.main_pid:

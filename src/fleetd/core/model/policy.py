@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fleetd.core.model.facts import Value
+from fleetd.core.model.identity import InstanceKey
 
 #: Mastodon's queues by importance (config/sidekiq.yml); `scheduler` is served by the scheduler unit only.
 QUEUES_BY_IMPORTANCE = ("default", "push", "ingress", "mailers", "pull", "fasp")
@@ -22,7 +23,7 @@ class Profile(Value, frozen=True, kw_only=True):
     queues: tuple[tuple[str, int], ...]  # (queue, weight); strict: in order, every weight 1
     threads: int
     db_pool: int
-    numbers: tuple[int, ...]  # ascending
+    numbers: tuple[InstanceKey, ...]  # ascending
     min_instances: int
     max_instances: int  # ≤ len(numbers)
 
@@ -127,9 +128,6 @@ class Policy(Value, frozen=True, kw_only=True):
     def profile(self, name: str) -> Profile | None:
         return next((p for p in self.profiles if p.name == name), None)
 
-    def profile_of(self, number: int) -> Profile | None:
-        """The profile that owns this instance number; the number says it, so there is nothing to remember."""
-        for profile in self.profiles:
-            if number in profile.numbers:
-                return profile
-        return None
+    def profile_of(self, key: InstanceKey) -> Profile | None:
+        """The profile that owns this instance; its number says it, so there is nothing to remember."""
+        return next((p for p in self.profiles if key in p.numbers), None)

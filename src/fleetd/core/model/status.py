@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fleetd.core.model.decision import Clamp, StepResult
+from fleetd.core.model.decision import Verb
 from fleetd.core.model.facts import HostPressure, Value
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.units import ReplaceCause
 
 
 class SourceStatus(Value, frozen=True, kw_only=True):
@@ -41,6 +43,26 @@ class InstanceStatus(Value, frozen=True, kw_only=True):
     note: str = ""  # "pinned by hand until …", "draining: 2 jobs left"
 
 
+class ClampStatus(Value, frozen=True, kw_only=True):
+    """One thing that changed a number: from what, to what, and a sentence that says why."""
+
+    code: ClampCode
+    sentence: str
+    profile: str = ""  # "": not about one profile
+    before_instances: int | None = None
+    after_instances: int | None = None
+
+
+class StepStatus(Value, frozen=True, kw_only=True):
+    """One thing that was done to a unit of this host, and how that went."""
+
+    verb: Verb
+    unit: str
+    result: Literal["done", "failed", "refused", "timeout", "skipped"]
+    why: str
+    sentence: str = ""  # what systemd said, where it was not done
+
+
 class ProfileStatus(Value, frozen=True, kw_only=True):
     name: str
     order: str
@@ -51,7 +73,7 @@ class ProfileStatus(Value, frozen=True, kw_only=True):
     needed_instances: int | None
     min_instances: int
     max_instances: int
-    clamps: tuple[Clamp, ...]
+    clamps: tuple[ClampStatus, ...]
 
 
 class ConsumerStatus(Value, frozen=True, kw_only=True):
@@ -141,7 +163,7 @@ class OverrideStatus(Value, frozen=True, kw_only=True):
 class RolloutStatus(Value, frozen=True, kw_only=True):
     """A replacement of instances one by one, under way or ended within the last hour."""
 
-    cause: Literal["restart", "outdated", "memory"]
+    cause: ReplaceCause
     total_instances: int
     done_instances: int
     current: str  # "@3" while one is being replaced
@@ -173,8 +195,8 @@ class Status(Value, frozen=True, kw_only=True):
     scheduler: SchedulerStatus
     memory_available_bytes: int | None
     memory_total_bytes: int | None
-    clamps: tuple[Clamp, ...]  # all, those without a profile too
-    step_results: tuple[StepResult, ...]  # of this tick
+    clamps: tuple[ClampStatus, ...]  # all, those without a profile too
+    step_results: tuple[StepStatus, ...]  # of this tick
     last_events: tuple[Event, ...]
     next_sentence: str  # what it will do next, or what it waits for
     summary: str  # the STATUS line: one sentence

@@ -11,10 +11,17 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
 
-from fleetd.core.model.facts import RenderedInstance, Value
-from fleetd.core.model.identity import WorkerTag, application_name, parse_tag
+from fleetd.core.model.facts import RenderedSettings, Value
+from fleetd.core.model.identity import (
+    SCHEDULER,
+    InstanceKey,
+    WorkerTag,
+    application_name,
+    key_text,
+    parse_tag,
+    unit_name,
+)
 from fleetd.core.model.policy import Policy, Profile, SchedulerPolicy
 
 #: Sidekiq's `-t`: how long a stopping process lets jobs finish before it pushes them back. TimeoutStopSec of the
@@ -23,25 +30,23 @@ SHUTDOWN_SECONDS = 25
 #: FLEETD_PROFILE of the scheduler's settings; the configuration gives no profile this name.
 SCHEDULER_PROFILE = "scheduler"
 
-Number = int | Literal["scheduler"]
-
 
 class WorkerSettings(Value, frozen=True, kw_only=True):
     """One environment file."""
 
-    number: Number
+    key: InstanceKey
     tag: str
     digest: str
     text: str
 
     @property
     def file_name(self) -> str:
-        return settings_file_name(self.number)
+        return settings_file_name(self.key)
 
 
-def settings_file_name(number: Number) -> str:
-    """The environment file that the unit of this number names."""
-    return f"{number}.env"
+def settings_file_name(key: InstanceKey) -> str:
+    """The environment file that the unit names."""
+    return f"{key_text(key)}.env"
 
 
 @lru_cache(maxsize=256)  # every tick asks for each instance that runs
@@ -60,17 +65,11 @@ def scheduler_digest(scheduler: SchedulerPolicy) -> str:
 
 
 def instance_settings(
-    policy: Policy, profile: Profile, number: int, *, name_connections: bool
+    policy: Policy, profile: Profile, key: InstanceKey, *, name_connections: bool
 ) -> WorkerSettings:
-    """The settings of mastodon-sidekiq@`number`."""
-    return _settings(
-        policy.host,
-        number,
-        _arguments(_queue_arguments(profile), profile.threads),
-        profile.db_pool,
-        profile.name,
-        name_connections,
-    )
+    """The settings of one instance of the profile."""
+    arguments = _arguments(_queue_arguments(profile), profile.threads)
+    return _settings(policy.host, key, arguments, profile.db_pool, profile.name, name_connections)
 
 
 def scheduler_settings(policy: Policy, *, name_connections: bool) -> WorkerSettings:
@@ -78,7 +77,7 @@ def scheduler_settings(policy: Policy, *, name_connections: bool) -> WorkerSetti
     scheduler = policy.scheduler
     arguments = _arguments([("-q", queue) for queue in scheduler.queues], scheduler.threads)
     return _settings(
-        policy.host, "scheduler", arguments, scheduler.db_pool, SCHEDULER_PROFILE, name_connections
+        policy.host, SCHEDULER, arguments, scheduler.db_pool, SCHEDULER_PROFILE, name_connections
     )
 
 
@@ -88,26 +87,26 @@ def all_settings(policy: Policy, *, name_connections: bool) -> tuple[WorkerSetti
     The scheduler's is there even where `place = "elsewhere"`: an admin may order it here by hand.
     """
     instances = (
-        instance_settings(policy, profile, number, name_connections=name_connections)
+        instance_settings(policy, profile, key, name_connections=name_connections)
         for profile in policy.profiles
-        for number in profile.numbers
+        for key in profile.numbers
     )
     return (*instances, scheduler_settings(policy, name_connections=name_connections))
 
 
-def min_numbers(policy: Policy) -> tuple[int, ...]:
+def min_numbers(policy: Policy) -> tuple[InstanceKey, ...]:
     """The instances that a boot starts even without fleetd: each profile's lowest `min` numbers (law 5)."""
     return tuple(n for profile in policy.profiles for n in profile.numbers[: profile.min_instances])
 
 
-def read_rendered(number: int, text: str) -> RenderedInstance | None:
-    """What an environment file says about instance `number`; None when it isn't one that was rendered for it."""
+def read_rendered(key: InstanceKey, text: str) -> RenderedSettings | None:
+    """What an environment file says about its unit; None when it isn't one that was rendered for it."""
     values = parse_settings(text)
     words = values.get("SIDEKIQ_ARGS", "").split()
     tag = next((parse_tag(word) for option, word in pairwise(words) if option == "-g"), None)
-    if tag is None or tag.number != number or "FLEETD_PROFILE" not in values:
+    if tag is None or tag.key != key or "FLEETD_PROFILE" not in values:
         return None
-    return RenderedInstance(number=number, profile=values["FLEETD_PROFILE"], digest=tag.digest)
+    return RenderedSettings(profile=values["FLEETD_PROFILE"], digest=tag.digest)
 
 
 def parse_settings(text: str) -> dict[str, str]:
@@ -136,13 +135,12 @@ def _digest(arguments: str, db_pool: int) -> str:
 
 
 def _settings(
-    host: str, number: Number, arguments: str, db_pool: int, profile: str, name_connections: bool
+    host: str, key: InstanceKey, arguments: str, db_pool: int, profile: str, name_connections: bool
 ) -> WorkerSettings:
     digest = _digest(arguments, db_pool)
-    tag = str(WorkerTag(host=host, number=number, db_pool=db_pool, digest=digest))
-    unit = "mastodon-sidekiq-scheduler" if number == "scheduler" else f"mastodon-sidekiq@{number}"
+    tag = str(WorkerTag(host=host, key=key, db_pool=db_pool, digest=digest))
     lines = [
-        f"# {unit}: written by fleetd-render. Changes here are lost: edit /etc/fleetd/fleetd.toml,",
+        f"# {unit_name(key)}: written by fleetd-render. Changes here are lost: edit /etc/fleetd/fleetd.toml,",
         "# then: systemctl reload fleetd",
         _line("SIDEKIQ_ARGS", f"{arguments} -g {tag}"),
         _line("DB_POOL", str(db_pool)),
@@ -150,8 +148,8 @@ def _settings(
     ]
     if name_connections:
         # Mastodon sets an empty application_name; this one wins over it and makes our connections countable.
-        lines.append(_line("PGOPTIONS", f"-c application_name={application_name(number, host)}"))
-    return WorkerSettings(number=number, tag=tag, digest=digest, text="\n".join(lines) + "\n")
+        lines.append(_line("PGOPTIONS", f"-c application_name={application_name(key, host)}"))
+    return WorkerSettings(key=key, tag=tag, digest=digest, text="\n".join(lines) + "\n")
 
 
 def _line(name: str, value: str) -> str:

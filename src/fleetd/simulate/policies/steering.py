@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from fleetd.core.model.decision import Step
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
+from fleetd.core.model.reasons.base import Reason
 from fleetd.simulate.world.fleet import Group, Instance
 from fleetd.simulate.world.world import World
 
@@ -19,6 +21,10 @@ def memory_carries(world: World, policy: Policy, more: int) -> bool:
     usable = world.trace.memory_bytes * 0.95 - policy.memory.reserve_bytes
     there = sum(len(group.present) for group in world.groups)
     return (there + more) * grown <= usable
+
+
+class RivalDecided(Reason, frozen=True, kw_only=True):
+    """A rival's wish; it gives no reasons."""
 
 
 class Steering:
@@ -96,7 +102,7 @@ class Steering:
     def _do(self, verb: str, instance: Instance) -> None:
         order = {"start": self.world.start, "quiet": self.world.quiet, "stop": self.world.stop}[verb]
         order(instance.number)
-        step = Step(verb=verb, number=instance.number, profile=instance.profile.name)  # type: ignore[arg-type]
+        step = Step(verb=verb, key=InstanceKey(instance.number), why=RivalDecided(), profile=instance.profile.name)
         self.steps.append((self.world.now, step))
 
 

@@ -9,6 +9,7 @@ from statistics import quantiles
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
 from fleetd.core.model.history import InstanceSample, Sample
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
 from fleetd.simulate.replay.timeline import Outage, Reading, Timeline, outages
 from fleetd.simulate.trace.keys import Points
@@ -51,7 +52,7 @@ def profile_name(instance: InstanceSample, policy: Policy) -> str | None:
     """Of the policy's: the one of that name, for numbers may have been given out anew; else the one of its number."""
     if any(profile.name == instance.profile for profile in policy.profiles):
         return instance.profile
-    profile = policy.profile_of(instance.number)
+    profile = policy.profile_of(InstanceKey(instance.number))
     return None if profile is None else profile.name
 
 

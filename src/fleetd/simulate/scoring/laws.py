@@ -61,7 +61,7 @@ class LawChecks:
         world = self.world
         quieted: set[str] = set()
         for step in orders:
-            number = int(step.number)
+            number = step.key
             if step.verb == "quiet":
                 self._quieted_at[number] = world.now
                 quieted.add(step.profile)

@@ -87,15 +87,15 @@ def reversals(steps: list[tuple[int, Step]]) -> int:
     A stop is the moment an instance is let go: the quiet, or the stop of one that still boots.
     """
     found = 0
-    last: dict[tuple[str, str], int] = {}
+    last: dict[tuple[str | None, str], int] = {}
     quieted: set[object] = set()
     for at, step in steps:
-        if step.verb == "stop" and step.number in quieted:
-            quieted.discard(step.number)
+        if step.verb == "stop" and step.key in quieted:
+            quieted.discard(step.key)
             continue  # the end of a drain that was counted when it began
         way, other = ("up", "down") if step.verb == "start" else ("down", "up")
         if step.verb == "quiet":
-            quieted.add(step.number)
+            quieted.add(step.key)
         if at - last.get((step.profile, other), -REVERSAL_SECONDS - 1) <= REVERSAL_SECONDS:
             found += 1
         last[step.profile, way] = at

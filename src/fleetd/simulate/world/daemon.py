@@ -85,7 +85,7 @@ class _Units:
         self.ports.refuse("systemd")
         world = self.ports.world
         order = {"start": world.start, "quiet": world.quiet, "stop": world.stop}[step.verb]
-        result = order(int(step.number))
+        result = order(step.key)
         self.ports.steps.append((world.now, step))
         if result == "done":
             return StepResult(step=step, result="done")

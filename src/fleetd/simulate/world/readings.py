@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetd.core.model.decision import instance_unit
 from fleetd.core.model.facts import (
     DatabaseFacts,
     HostFacts,
     ProcessFacts,
     QueueFacts,
-    RenderedInstance,
+    RenderedSettings,
     SidekiqFacts,
     SystemdFacts,
     UnitFacts,
 )
-from fleetd.core.model.identity import WorkerTag, application_name
+from fleetd.core.model.identity import WorkerTag, application_name, unit_of
 from fleetd.core.model.policy import Policy, Profile
 from fleetd.core.model.worker_settings import instance_digest
 from fleetd.simulate.world.fleet import Instance
@@ -34,12 +33,12 @@ class Readings:
         self.policy = policy
         digests = {p.name: instance_digest(p) for p in policy.profiles}
         self._rendered = {
-            n: RenderedInstance(number=n, profile=p.name, digest=digests[p.name])
+            n: RenderedSettings(profile=p.name, digest=digests[p.name])
             for p in policy.profiles
             for n in p.numbers
         }
         self._tags = {
-            n: str(WorkerTag(host=policy.host, number=n, db_pool=p.db_pool, digest=digests[p.name]))
+            n: str(WorkerTag(host=policy.host, key=n, db_pool=p.db_pool, digest=digests[p.name]))
             for p in policy.profiles
             for n in p.numbers
         }
@@ -128,7 +127,7 @@ class Readings:
         now = self.world.now
         units = {
             instance.number: UnitFacts(
-                name=instance_unit(instance.number),
+                name=unit_of(instance.number),
                 load_state="loaded",
                 active_state=instance.state,
                 sub_state=instance.state,
@@ -139,7 +138,7 @@ class Readings:
             for group in self.world.groups
             for instance in group.present
         }
-        return SystemdFacts(instances=units, scheduler=None)
+        return SystemdFacts(units=units)
 
     def host(self) -> HostFacts:
         world = self.world
@@ -147,6 +146,6 @@ class Readings:
         return HostFacts(
             memory_available_bytes=world.memory_available_bytes(),
             memory_total_bytes=int(world.trace.memory_bytes),
-            instance_resident_bytes=resident,
+            resident_bytes=resident,
             rendered=self._rendered,
         )

@@ -1,0 +1,117 @@
+"""One tick on one host: what every decision of it is handed, and what the host's decision is put into."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.model.decision import Clamp, Clamps, Step, Verb
+from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Value
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.policy import Policy
+from fleetd.core.model.reasons.base import ClampReason, Reason
+from fleetd.core.model.reasons.counts import HoldReason, MemoryShortage
+
+
+class Hold(Value, frozen=True, kw_only=True):
+    """Nothing moves of its own accord, and why."""
+
+    reason: HoldReason
+    until_seconds: float | None = None  # None: until somebody acts
+
+
+class HostConstraints(Value, frozen=True, kw_only=True):
+    """On what terms the plan may use this host (constraints.py).
+
+    The last four name a profile. `spare_for`: it could use one more, to be started before the old one goes. `spare_in`:
+    such a spare runs beside the one that it replaces. `unavailable_in`: one was let go before its replacement.
+    `replacement_due_in`: the same, once that one has ended; its replacement is no growth.
+    """
+
+    holds: tuple[Hold, ...] = ()
+    set_instances: dict[str, int] = {}  # by profile: as many as a person wants
+    grown_bytes: dict[str, int] = {}  # by profile: what one instance grows to
+    boot_seconds: dict[str, float] = {}  # by profile: learnt
+    refusal: ClampReason | None = None  # why nothing is added above min
+    shed: MemoryShortage | None = None  # long enough that the least important goes
+    spare_for: str | None = None
+    spare_in: str | None = None
+    unavailable_in: str | None = None
+    replacement_due_in: str | None = None
+
+    @property
+    def held(self) -> Hold | None:
+        return self.holds[0] if self.holds else None
+
+
+class HostTick(Value, frozen=True, kw_only=True):
+    """Policy, readings, and this host's instances in their states; made by assess.py."""
+
+    policy: Policy
+    snapshot: Snapshot
+    #: Every number of the configuration, in order, and the scheduler last; None: systemd is unknown.
+    instances: tuple[InstanceView, ...] | None = None
+    #: Those that are present, or that a person's order keeps as they are; the other numbers are merely free.
+    active: tuple[InstanceView, ...] = ()
+    constraints: HostConstraints = HostConstraints()
+    #: Instances of each profile that are capacity, now or soon; a spare and the one it replaces are one.
+    running: dict[str, int] = {}
+
+    @property
+    def now_seconds(self) -> float:
+        return self.snapshot.now_seconds
+
+    @property
+    def sidekiq(self) -> SidekiqFacts | None:
+        """None: Redis is unknown."""
+        return self.snapshot.sidekiq.value if isinstance(self.snapshot.sidekiq, Known) else None
+
+    @property
+    def systemd(self) -> SystemdFacts | None:
+        return self.snapshot.systemd.value if isinstance(self.snapshot.systemd, Known) else None
+
+    @property
+    def machine(self) -> HostFacts | None:
+        return self.snapshot.machine.value if isinstance(self.snapshot.machine, Known) else None
+
+    @property
+    def held(self) -> Hold | None:
+        return self.constraints.held
+
+    def view(self, key: InstanceKey | None) -> InstanceView | None:
+        return next((v for v in self.instances or () if v.key == key), None)
+
+    def of(self, profile: str) -> list[InstanceView]:
+        """Every number of a profile, free ones included."""
+        return [v for v in self.instances or () if v.profile == profile]
+
+    def seeing(self, instances: tuple[InstanceView, ...] | None) -> HostTick:
+        """The same tick with the instances in these states."""
+        active = tuple(v for v in instances or () if v.is_present or v.pinned is not None)
+        return structs.replace(self, instances=instances, active=active)
+
+    def under(self, constraints: HostConstraints) -> HostTick:
+        """The same tick under these constraints."""
+        capacity = [v.profile for v in self.active if v.is_capacity]
+        running = {
+            p.name: max(0, capacity.count(p.name) - (constraints.spare_in == p.name))
+            for p in self.policy.profiles
+        }
+        return structs.replace(self, constraints=constraints, running=running)
+
+
+class HostDecision:
+    """What one host does now, why not more, and what it is to remember of it; filled by carry_out.py."""
+
+    def __init__(self, memory: HostMemory) -> None:
+        self.steps: list[Step] = []
+        self.reasons = Clamps()
+        self.memory = memory
+
+    @property
+    def clamps(self) -> tuple[Clamp, ...]:
+        return self.reasons.all()
+
+    def order(self, verb: Verb, view: InstanceView, why: Reason) -> None:
+        self.steps.append(Step(verb=verb, key=view.key, profile=view.profile, why=why))

@@ -1,0 +1,70 @@
+"""What a reason is, and the codes under which reasons that change a number are counted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Literal
+
+from fleetd.core.model.facts import Value
+
+
+class ClampCode(StrEnum):
+    """What can cut a count down (or up): the label of metrics, and the row of the tables in docs/operations.md."""
+
+    MIN = "min"
+    MAX = "max"
+    TOLERANCE = "tolerance"
+    HOLD_WINDOW = "hold_window"
+    PACE = "pace"
+    CONNECTIONS = "connections"
+    MEMORY = "memory"
+    LATENCY_UNKNOWN = "latency_unknown"
+    HEADROOM_UNKNOWN = "headroom_unknown"
+    SYSTEMD_UNKNOWN = "systemd_unknown"
+    MEMORY_UNKNOWN = "memory_unknown"
+    PINNED = "pinned"
+    NOT_RENDERED = "not_rendered"
+    NO_NUMBER_FREE = "no_number_free"
+    START_FAILED = "start_failed"
+    REDIS_NOT_WRITABLE = "redis_not_writable"
+    SCHEDULER_LIVE = "scheduler_live"
+    SCHEDULER_TAKEOVER = "scheduler_takeover"
+    SCHEDULER_SURPLUS = "scheduler_surplus"
+    SCHEDULER_UNKNOWN = "scheduler_unknown"
+    PLAN_EXPIRED = "plan_expired"
+    PAUSED = "paused"
+    SET = "set"
+    UPGRADE = "upgrade"
+    ROLLING = "rolling"
+    UNDRAINABLE = "undrainable"
+    UNRESPONSIVE = "unresponsive"
+    HOST_PRESSURE = "host_pressure"
+    OOM_KILLED = "oom_killed"
+    LONG_JOB = "long_job"
+    OTHERS_UNATTRIBUTABLE = "others_unattributable"
+    YIELD = "yield"
+    DATABASE_SATURATED = "database_saturated"
+
+
+ConnectionSource = Literal["postgres", "pgbouncer", "replica"]
+
+
+class Reason(Value, frozen=True, kw_only=True, tag=True):
+    """Base of all reasons."""
+
+    def alike(self) -> tuple[object, ...]:
+        """What makes it another one than a tick ago: its kind and the names in it, not the numbers that always move."""
+        return (type(self), *(_alike(name, getattr(self, name)) for name in self.__struct_fields__))
+
+
+def _alike(name: str, value: object) -> object:
+    if isinstance(value, Reason):
+        return value.alike()
+    moves = isinstance(value, int | float) and not isinstance(value, bool) and not name.endswith("key")
+    return None if moves else value
+
+
+class ClampReason(Reason, frozen=True, kw_only=True):
+    """A reason that changes a number, with the code it is counted under."""
+
+    code: ClassVar[ClampCode]

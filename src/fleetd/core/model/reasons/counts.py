@@ -1,0 +1,305 @@
+"""Why a profile has so many instances: what the queues need, what holds the count, what is left for more."""
+
+from __future__ import annotations
+
+from fleetd.core.model.facts import Value
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.reasons.base import ClampCode, ClampReason, ConnectionSource, Reason
+
+# What is desired (demand/desired.py).
+
+
+class AtMin(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.MIN
+    min_instances: int
+
+
+class AtMax(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.MAX
+    max_instances: int
+
+
+class WithinTolerance(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.TOLERANCE
+    tolerance: float
+
+
+class ShrinksByTheMean(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.TOLERANCE
+    tolerance: float
+
+
+class LatencyUnknown(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.LATENCY_UNKNOWN
+
+
+class SetWhileLatencyUnknown(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.LATENCY_UNKNOWN
+
+
+class QueuesUnreadable(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.LATENCY_UNKNOWN
+    queues: tuple[str, ...]
+
+
+class HeartbeatsMissing(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.LATENCY_UNKNOWN
+    keys: tuple[InstanceKey, ...]
+
+
+class HeartbeatGarbled(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.LATENCY_UNKNOWN
+
+
+class QueuesLate(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HOLD_WINDOW
+    queues: tuple[str, ...]
+
+
+class JustGrew(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HOLD_WINDOW
+    left_seconds: float
+
+
+class WithinHoldWindow(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HOLD_WINDOW
+    window_seconds: float
+    left_seconds: float
+
+
+class SetByPeople(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.SET
+    instances: int
+
+
+class TakenAwayByHand(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.PINNED
+    instances: int
+
+
+class AddedByHand(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.PINNED
+    instances: int
+
+
+# What holds the whole host (instances/constraints.py).
+
+
+class Paused(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.PAUSED
+    note: str | None  # what the person wrote
+
+
+class CodeChanged(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.UPGRADE
+    version: str | None
+
+
+class MostQuietedByHand(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.PINNED
+    quieted_instances: int
+    present_instances: int
+
+
+HoldReason = Paused | CodeChanged | MostQuietedByHand
+
+
+class OomHold(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.OOM_KILLED
+    left_seconds: float
+
+
+class MemoryStalled(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HOST_PRESSURE
+    share: float
+    limit: float
+
+
+class MemoryBelowReserve(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HOST_PRESSURE
+    available_bytes: int
+    reserve_bytes: int
+
+
+class CoresShort(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HOST_PRESSURE
+    share: float
+    limit: float
+
+
+class LoadHigh(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HOST_PRESSURE
+    load_per_core: float
+    limit: float
+
+
+MemoryShortage = MemoryStalled | MemoryBelowReserve
+
+
+# What connections, memory and the database leave (capacity/).
+
+
+class SystemdUnknown(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.SYSTEMD_UNKNOWN
+
+
+class UnreadSource(Value, frozen=True, kw_only=True):
+    """A source of connections that is watched and could not be read; `why`: the adapter's sentence."""
+
+    source: ConnectionSource
+    why: str
+
+
+class HeadroomUnknown(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HEADROOM_UNKNOWN
+    unread: tuple[UnreadSource, ...]
+
+
+class HostMemoryUnknown(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.MEMORY_UNKNOWN
+
+
+class NoMemoryLeft(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.MEMORY
+
+
+class ClientsRefused(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.CONNECTIONS
+    source: ConnectionSource
+
+
+class NoConnectionsLeft(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.CONNECTIONS
+    source: ConnectionSource
+    needed_connections: int
+    left_connections: int
+    limit_connections: int
+    reserve_connections: int
+    others_connections: int
+    claimed_connections: int
+
+
+class ClaimsAboveBudget(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.CONNECTIONS
+    source: ConnectionSource
+    claimed_connections: int
+    budget_connections: int
+
+
+class OthersUnattributable(ClampReason, frozen=True, kw_only=True):
+    """`foreign_hosts`: of Sidekiq processes that fleetd did not render; empty: the source shows no names."""
+
+    code = ClampCode.OTHERS_UNATTRIBUTABLE
+    source: ConnectionSource
+    foreign_hosts: tuple[str, ...]
+    bound_connections: int
+    others_connections: int
+
+
+class RoomKeptFor(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.YIELD
+    profile: str
+
+
+class GivesWay(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.YIELD
+    profile: str
+    to_profile: str
+
+
+class ShedForMemory(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.HOST_PRESSURE
+    shortage: MemoryShortage
+
+
+class ClientsWait(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.DATABASE_SATURATED
+    waiting_clients: int
+    pool_connections: int
+    longest_wait_seconds: float
+
+
+class QueriesWait(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.DATABASE_SATURATED
+    stalled_queries: int
+    active_queries: int
+
+
+class ThroughputStays(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.DATABASE_SATURATED
+    jobs_per_second: float | None
+
+
+class ThreadsDoLess(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.DATABASE_SATURATED
+    threads: float
+    useful_threads: float
+
+
+SaturationSign = ClientsWait | QueriesWait | ThroughputStays | ThreadsDoLess
+
+
+class GrowthTriedAgain(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.DATABASE_SATURATED
+    left_seconds: float
+
+
+class OneAtATime(ClampReason, frozen=True, kw_only=True):
+    """`strained` None: the database was the bottleneck a while ago."""
+
+    code = ClampCode.DATABASE_SATURATED
+    strained: QueriesWait | None
+
+
+class ThroughputComesBack(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.DATABASE_SATURATED
+
+
+class SteppedBack(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.DATABASE_SATURATED
+    saturated: SaturationSign | GrowthTriedAgain
+
+
+class PoolNearlyAtWork(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.DATABASE_SATURATED
+    pool_connections: int
+    needed_connections: float
+    left_connections: float
+
+
+# What of the queues asks for threads (demand/cause.py).
+
+
+class QueueNeeds(Reason, frozen=True, kw_only=True):
+    """`lasts_seconds`: how long what runs would take; None: for ever."""
+
+    queue: str
+    length_jobs: int
+    latency_seconds: float
+    target_seconds: float
+    lasts_seconds: float | None
+
+
+class KeepsBusy(Reason, frozen=True, kw_only=True):
+    """Threads by queue, the busiest; `rest_threads`: of the queues that are not named."""
+
+    threads: tuple[tuple[str, float], ...]
+    rest_threads: float
+
+
+class OverflowsHere(Reason, frozen=True, kw_only=True):
+    threads: float
+    from_profiles: tuple[str, ...]
+
+
+Need = QueueNeeds | KeepsBusy | OverflowsHere
+
+
+class Wanted(Reason, frozen=True, kw_only=True):
+    """`clamp`: the last thing that changed the count; `need` None: no queue had a part in it."""
+
+    admitted_instances: int
+    running_instances: int
+    needed_instances: int
+    need: Need | None
+    clamp: Reason | None

@@ -1,0 +1,60 @@
+"""What a person is answered who gave an order that fleetd took (instances/orders.py)."""
+
+from __future__ import annotations
+
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.units import PinKind
+
+
+class PauseTaken(Reason, frozen=True, kw_only=True):
+    for_seconds: float
+    drains_going_on: int
+
+
+class ResumeTaken(Reason, frozen=True, kw_only=True):
+    pause_ended: bool
+    code_accepted: bool
+    version: str | None
+
+
+class SetTaken(Reason, frozen=True, kw_only=True):
+    profile: str
+    instances: int
+    for_seconds: float
+    min_instances: int
+
+
+class AutoTaken(Reason, frozen=True, kw_only=True):
+    profile: str
+
+
+class PinTaken(Reason, frozen=True, kw_only=True):
+    key: InstanceKey
+    wants: PinKind
+    for_seconds: float
+
+
+class ReleaseTaken(Reason, frozen=True, kw_only=True):
+    key: InstanceKey
+    is_drained: bool
+    forgotten_failures: int
+
+
+class DrainTaken(Reason, frozen=True, kw_only=True):
+    key: InstanceKey
+    busy_threads: int | None
+    drain_seconds_max: float
+    for_seconds: float
+
+
+class RestartTaken(Reason, frozen=True, kw_only=True):
+    """`code_for_all`: a restart of one profile accepted Mastodon's new code for the others as well."""
+
+    instances: int
+    code_for_all: bool
+    tried_again: tuple[InstanceKey, ...]
+    pins_ended: int
+
+
+Reply = PauseTaken | ResumeTaken | SetTaken | AutoTaken | PinTaken | ReleaseTaken | DrainTaken | RestartTaken
