@@ -117,8 +117,7 @@ def test_it_heads_each_policy_with_its_share_of_late_jobs() -> None:
 
 def test_arrivals_of_each_queue_land_on_their_rate_and_their_time() -> None:
     made = trace(
-        "[targets]\n"
-        + queue("default", "[[0, 100], [3599, 100], [3600, 10]]")
+        queue("default", "[[0, 100], [3599, 100], [3600, 10]]")
         + queue("pull", "[[0, 1]]")
         + queue("push", "[]"),
         seconds=7200,
@@ -139,7 +138,7 @@ def test_arrivals_of_each_queue_land_on_their_rate_and_their_time() -> None:
 
 def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
     bursts = "[[3600, 25000], [3601, 1000], [5400, 700]]"
-    made = trace("[targets]\n" + queue("push", "[[0, 4]]", bursts=bursts), seconds=7200)
+    made = trace(queue("push", "[[0, 4]]", bursts=bursts), seconds=7200)
     picture = drawn(made)
     rates, *arrows = picture.paths("push")
     assert picture.at("+26 000 push")[0] == pytest.approx(picture.at("1 h")[0], abs=0.5), "two within a pixel"
@@ -153,7 +152,7 @@ def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
 def test_nothing_comes_in_while_redis_is_away() -> None:
     fault = '[[faults]]\nat = 1800\nfor_seconds = 600\nsource = "redis"\n'
     bursts = "[[1800, 500], [2399, 500], [2400, 700]]"
-    made = trace(fault + "[targets]\n" + queue("default", "[[0, 20]]", bursts=bursts), seconds=3600)
+    made = trace(fault + queue("default", "[[0, 20]]", bursts=bursts), seconds=3600)
     picture = drawn(made)
     rates, *arrows = picture.paths("default")
     before, after = (corners(f"M{part}") for part in rates.get("d", "").split("M")[1:])
@@ -211,7 +210,7 @@ def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_anoth
 
 
 def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
-    made = trace("[targets]\n" + queue("default"))
+    made = trace(queue("default"))
     flapping = outcome(
         made, ages={"default": [0.0] * 3}, sizes=[Spread(5, 5, 5), Spread(0, 10, 5), Spread(5, 5, 5)]
     )
@@ -231,7 +230,7 @@ def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
 
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
 def test_no_name_breaks_the_picture(name: str, queue_name: str, policy: str) -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
+    made = trace(queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
     named = msgspec.structs.replace(made.queues[0], name=queue_name)
     hostile = msgspec.structs.replace(made, name=name, queues=(named,))
     one = outcome(made, ages={queue_name: [9.0]}, sizes=[Spread(1, 1, 1)], policy=policy, late=0.1)
@@ -242,12 +241,12 @@ def test_no_name_breaks_the_picture(name: str, queue_name: str, policy: str) -> 
 
 
 def drawn_plainly() -> Picture:
-    made = trace("[targets]\n" + queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
+    made = trace(queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
     return drawn(made, outcome(made, ages={"default": [9.0]}, sizes=[Spread(1, 1, 1)], late=0.1))
 
 
 def test_markup_in_a_name_is_shown_as_it_is_and_what_is_invisible_is_marked() -> None:
-    made = trace("[targets]\n" + queue("default"))
+    made = trace(queue("default"))
     picture = drawn(msgspec.structs.replace(made, name="</text><b>&amp;\x00\x1b[2J\u202e"))
     assert "</text><b>&amp;��[2J�" in picture.texts.values()
 
@@ -256,7 +255,7 @@ def test_two_days_of_every_policy_flapping_stay_below_a_megabyte() -> None:
     names = [f"queue{i}" for i in range(7)]
     served = 'order = "strict"\nqueues = ' + str(names).replace("'", '"') + "\ninstances = 12\n"
     profiles = "".join(f"[profiles.{name}]\n{served}" for name in ("local", "federation", "background"))
-    body = "[targets]\n" + "".join(queue(name, f"[[0, {10 + i}]]") for i, name in enumerate(names))
+    body = "".join(queue(name, f"[[0, {10 + i}]]") for i, name in enumerate(names))
     made = trace(body, seconds=172_800, profile=profiles)
     ages = {name: [7.0 * (i + 1) * (n % 13) for n in range(200)] for i, name in enumerate(names)}
     sizes = [Spread(1, 2 + n % 11, 1.5 + n % 7) for n in range(200)]
