@@ -72,6 +72,12 @@ def stop(*, draining_seconds: float = 30.0, idle: bool = True, unresponsive: boo
             "claims 4 above the budget",
         ),
         (
+            growth_within_budget,
+            {"orders": (START,), "capacity": {"local": 1}},
+            {"database_refuses": True},
+            "database refuses",
+        ),
+        (
             min_is_kept,
             {"orders": (QUIET,), "capacity": {"local": 1}},
             {"capacity": {"local": 0}},
