@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.simulate.plot.arrivals import LEVEL_JOBS_MIN, levels
 from fleetd.simulate.plot.picture import PROFILE_COLOURS, QUEUE_COLOURS, draw
 from fleetd.simulate.plot.svg import INK, PAPER
 from fleetd.simulate.run import POLICIES, policy_of, simulate
@@ -141,9 +140,10 @@ def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
     made = trace(queue("push", "[[0, 4]]", bursts=bursts), seconds=7200)
     picture = drawn(made)
     rates, *arrows = picture.paths("push")
-    assert picture.at("+26 000 push")[0] == pytest.approx(picture.at("1 h")[0], abs=0.5), "two within a pixel"
+    assert picture.at("+25 000 push")[0] == pytest.approx(picture.at("1 h")[0], abs=0.5)
+    assert "+1 000 push" not in picture.texts.values(), "it would lie on the larger one's"
     assert [corners(e.get("d", ""))[0][0] for e in arrows] == [
-        pytest.approx(picture.at(said)[0], abs=0.5) for said in ("1 h", "+700 push")
+        pytest.approx(picture.at(said)[0], abs=0.5) for said in ("1 h", "1 h", "+700 push")
     ]
     top = min(y for _, y in corners(rates.get("d", "")))
     assert top > picture.line_y("10"), "no rate holds what comes at once"
@@ -156,29 +156,12 @@ def test_nothing_comes_in_while_redis_is_away() -> None:
     picture = drawn(made)
     rates, *arrows = picture.paths("default")
     before, after = (corners(f"M{part}") for part in rates.get("d", "").split("M")[1:])
-    assert (before[-1][0], after[0][0]) == (picture.at("30 min")[0], picture.at("40 min")[0])
-    assert [corners(arrow.get("d", ""))[0][0] for arrow in arrows] == [after[0][0]]
+    begin, end = picture.at("30 min")[0], picture.at("40 min")[0]
+    step = 2 * (end - begin) / 66  # 18 s of 600 s are a step; of one that is not whole nothing is drawn
+    assert begin - step <= before[-1][0] <= begin
+    assert end <= after[0][0] <= end + step
+    assert [corners(arrow.get("d", ""))[0][0] for arrow in arrows] == [pytest.approx(end, abs=0.1)]
     assert "redis away" in picture.texts.values()
-
-
-@given(
-    st.lists(st.integers(0, 200), min_size=1, max_size=400),
-    st.floats(1.0, 500.0),
-    st.sets(st.integers(0, 400), max_size=3),
-)
-def test_levels_lose_no_job_and_end_at_every_cut(counts: list[int], width: float, cuts: set[int]) -> None:
-    found = levels(counts, width, cuts)
-    assert [begin for begin, _, _ in found] == [0.0, *(end for _, end, _ in found[:-1])]
-    assert found[-1][1] == len(counts)
-    assert {cut for cut in cuts if 0 < cut < len(counts)} <= {int(end) for _, end, _ in found}
-    for begin, end, rate in found:
-        assert rate * (end - begin) == pytest.approx(sum(counts[int(begin) : int(end)]))
-
-
-def test_a_level_of_a_rare_queue_waits_for_jobs_enough() -> None:
-    parted = levels([1, 0, 0, 0, 0] * 20_300, 1000.0)
-    assert all((end - begin) * rate >= LEVEL_JOBS_MIN for begin, end, rate in parted)
-    assert all(rate == pytest.approx(0.2, rel=0.05) for _, _, rate in parted)
 
 
 def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_another() -> None:
@@ -216,11 +199,9 @@ def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
     )
     picture = drawn(made, flapping)
     (line,) = picture.paths("local")
-    none, ten = (
-        picture.line_y("0", place=2),
-        picture.line_y("10", place=1),
-    )  # after those of the panels before
-    assert [y for _, y in corners(line.get("d", ""))] == pytest.approx([picture.line_y("5")] * 2, abs=0.2)
+    # After those of the panels before.
+    none, ten = picture.line_y("0", place=2), picture.line_y("10", place=1)
+    assert all(y == pytest.approx(picture.line_y("5"), abs=0.2) for _, y in corners(line.get("d", "")))
     pale = [e for e in picture.root.iter(f"{SVG}path") if e.get("fill") == PROFILE_COLOURS[0]]
     band = corners(pale[0].get("d", ""))
     assert float(pale[0].get("fill-opacity", "1")) < 0.5

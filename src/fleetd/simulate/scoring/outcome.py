@@ -18,6 +18,11 @@ from fleetd.simulate.world.world import World
 PLOT_POINTS = 200
 
 
+def step_seconds_of(trace: Trace) -> int:
+    """From one point of the plot to the next."""
+    return max(1, math.ceil(trace.duration_seconds / PLOT_POINTS))
+
+
 class Spread(NamedTuple):
     """A count, second by second, since the last point: a rival that flaps has many sizes in one."""
 
@@ -53,7 +58,7 @@ class Recorder:
         self.over_budget_seconds = 0
         self.sizes = {group.profile.name: array("l") for group in world.groups}  # instances by second
         self._sizes = [(self.sizes[group.profile.name], group) for group in world.groups]
-        self._step_seconds = max(1, math.ceil(world.end / PLOT_POINTS))
+        self._step_seconds = step_seconds_of(world.trace)
         self._ages: dict[str, list[float]] = {name: [] for name in world.queues}
         self._highest_ages = dict.fromkeys(world.queues, 0.0)  # since the last point: a peak is short
         self._claims = array("l")
