@@ -31,7 +31,7 @@ def jobs_of(trace: Trace) -> list[Job]:
             for second, jobs in enumerate(counts)
             for moment in sorted(second + chance.random() for _ in range(jobs))
         ]
-        drawn += [(moment, traffic.name, line.draw_service()) for moment in moments]
+        drawn += [(moment, traffic.name, line.sample_service_seconds()) for moment in moments]
     return [
         Job(moment, queue, CLASSES[queue][0][0], number, seconds, 0.0, secrets.token_hex(12))
         for number, (moment, queue, seconds) in enumerate(sorted(drawn))

@@ -15,7 +15,7 @@ from msgspec import structs
 from fleetd import config
 from fleetd.simulate.run import policy_of, run_fleetd
 from fleetd.simulate.trace.trace import Trace, load_trace
-from fleetd.simulate.world.queues import SINGLE_FROM_SECONDS
+from fleetd.simulate.world.queues import DISCRETE_FROM_SECONDS
 from lab import records, traffic
 from lab.waiting import wait_until
 from tests.lab.agreement import (
@@ -97,7 +97,7 @@ def as_it_was(trace: Trace, real: Played) -> Trace:
     queues = []
     for queue in trace.queues:
         mean = real.run_seconds[queue.name]
-        if queue.service_mean_seconds >= SINGLE_FROM_SECONDS:
+        if queue.service_mean_seconds >= DISCRETE_FROM_SECONDS:
             mean *= queue.service_mean_seconds / drawn[queue.name]
         queues.append(structs.replace(queue, service_mean_seconds=mean))
     boots = real.boot_seconds or trace.boot_seconds

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.simulate.plot.arrivals import LEVEL_JOBS_MIN, levels
 from fleetd.simulate.plot.picture import PROFILE_COLOURS, QUEUE_COLOURS, draw
 from fleetd.simulate.plot.svg import INK, PAPER
 from fleetd.simulate.run import POLICIES, policy_of, simulate
@@ -117,8 +116,7 @@ def test_it_heads_each_policy_with_its_share_of_late_jobs() -> None:
 
 def test_arrivals_of_each_queue_land_on_their_rate_and_their_time() -> None:
     made = trace(
-        "[targets]\n"
-        + queue("default", "[[0, 100], [3599, 100], [3600, 10]]")
+        queue("default", "[[0, 100], [3599, 100], [3600, 10]]")
         + queue("pull", "[[0, 1]]")
         + queue("push", "[]"),
         seconds=7200,
@@ -139,12 +137,13 @@ def test_arrivals_of_each_queue_land_on_their_rate_and_their_time() -> None:
 
 def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
     bursts = "[[3600, 25000], [3601, 1000], [5400, 700]]"
-    made = trace("[targets]\n" + queue("push", "[[0, 4]]", bursts=bursts), seconds=7200)
+    made = trace(queue("push", "[[0, 4]]", bursts=bursts), seconds=7200)
     picture = drawn(made)
     rates, *arrows = picture.paths("push")
-    assert picture.at("+26 000 push")[0] == pytest.approx(picture.at("1 h")[0], abs=0.5), "two within a pixel"
+    assert picture.at("+25 000 push")[0] == pytest.approx(picture.at("1 h")[0], abs=0.5)
+    assert "+1 000 push" not in picture.texts.values(), "it would lie on the larger one's"
     assert [corners(e.get("d", ""))[0][0] for e in arrows] == [
-        pytest.approx(picture.at(said)[0], abs=0.5) for said in ("1 h", "+700 push")
+        pytest.approx(picture.at(said)[0], abs=0.5) for said in ("1 h", "1 h", "+700 push")
     ]
     top = min(y for _, y in corners(rates.get("d", "")))
     assert top > picture.line_y("10"), "no rate holds what comes at once"
@@ -153,33 +152,16 @@ def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
 def test_nothing_comes_in_while_redis_is_away() -> None:
     fault = '[[faults]]\nat = 1800\nfor_seconds = 600\nsource = "redis"\n'
     bursts = "[[1800, 500], [2399, 500], [2400, 700]]"
-    made = trace(fault + "[targets]\n" + queue("default", "[[0, 20]]", bursts=bursts), seconds=3600)
+    made = trace(fault + queue("default", "[[0, 20]]", bursts=bursts), seconds=3600)
     picture = drawn(made)
     rates, *arrows = picture.paths("default")
     before, after = (corners(f"M{part}") for part in rates.get("d", "").split("M")[1:])
-    assert (before[-1][0], after[0][0]) == (picture.at("30 min")[0], picture.at("40 min")[0])
-    assert [corners(arrow.get("d", ""))[0][0] for arrow in arrows] == [after[0][0]]
+    begin, end = picture.at("30 min")[0], picture.at("40 min")[0]
+    step = 2 * (end - begin) / 66  # 18 s of 600 s are a step; of one that is not whole nothing is drawn
+    assert begin - step <= before[-1][0] <= begin
+    assert end <= after[0][0] <= end + step
+    assert [corners(arrow.get("d", ""))[0][0] for arrow in arrows] == [pytest.approx(end, abs=0.1)]
     assert "redis away" in picture.texts.values()
-
-
-@given(
-    st.lists(st.integers(0, 200), min_size=1, max_size=400),
-    st.floats(1.0, 500.0),
-    st.sets(st.integers(0, 400), max_size=3),
-)
-def test_levels_lose_no_job_and_end_at_every_cut(counts: list[int], width: float, cuts: set[int]) -> None:
-    found = levels(counts, width, cuts)
-    assert [begin for begin, _, _ in found] == [0.0, *(end for _, end, _ in found[:-1])]
-    assert found[-1][1] == len(counts)
-    assert {cut for cut in cuts if 0 < cut < len(counts)} <= {int(end) for _, end, _ in found}
-    for begin, end, rate in found:
-        assert rate * (end - begin) == pytest.approx(sum(counts[int(begin) : int(end)]))
-
-
-def test_a_level_of_a_rare_queue_waits_for_jobs_enough() -> None:
-    parted = levels([1, 0, 0, 0, 0] * 20_300, 1000.0)
-    assert all((end - begin) * rate >= LEVEL_JOBS_MIN for begin, end, rate in parted)
-    assert all(rate == pytest.approx(0.2, rel=0.05) for _, _, rate in parted)
 
 
 def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_another() -> None:
@@ -211,17 +193,15 @@ def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_anoth
 
 
 def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
-    made = trace("[targets]\n" + queue("default"))
+    made = trace(queue("default"))
     flapping = outcome(
         made, ages={"default": [0.0] * 3}, sizes=[Spread(5, 5, 5), Spread(0, 10, 5), Spread(5, 5, 5)]
     )
     picture = drawn(made, flapping)
     (line,) = picture.paths("local")
-    none, ten = (
-        picture.line_y("0", place=2),
-        picture.line_y("10", place=1),
-    )  # after those of the panels before
-    assert [y for _, y in corners(line.get("d", ""))] == pytest.approx([picture.line_y("5")] * 2, abs=0.2)
+    # After those of the panels before.
+    none, ten = picture.line_y("0", place=2), picture.line_y("10", place=1)
+    assert all(y == pytest.approx(picture.line_y("5"), abs=0.2) for _, y in corners(line.get("d", "")))
     pale = [e for e in picture.root.iter(f"{SVG}path") if e.get("fill") == PROFILE_COLOURS[0]]
     band = corners(pale[0].get("d", ""))
     assert float(pale[0].get("fill-opacity", "1")) < 0.5
@@ -231,7 +211,7 @@ def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
 
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
 def test_no_name_breaks_the_picture(name: str, queue_name: str, policy: str) -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
+    made = trace(queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
     named = msgspec.structs.replace(made.queues[0], name=queue_name)
     hostile = msgspec.structs.replace(made, name=name, queues=(named,))
     one = outcome(made, ages={queue_name: [9.0]}, sizes=[Spread(1, 1, 1)], policy=policy, late=0.1)
@@ -242,12 +222,12 @@ def test_no_name_breaks_the_picture(name: str, queue_name: str, policy: str) -> 
 
 
 def drawn_plainly() -> Picture:
-    made = trace("[targets]\n" + queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
+    made = trace(queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
     return drawn(made, outcome(made, ages={"default": [9.0]}, sizes=[Spread(1, 1, 1)], late=0.1))
 
 
 def test_markup_in_a_name_is_shown_as_it_is_and_what_is_invisible_is_marked() -> None:
-    made = trace("[targets]\n" + queue("default"))
+    made = trace(queue("default"))
     picture = drawn(msgspec.structs.replace(made, name="</text><b>&amp;\x00\x1b[2J\u202e"))
     assert "</text><b>&amp;��[2J�" in picture.texts.values()
 
@@ -256,7 +236,7 @@ def test_two_days_of_every_policy_flapping_stay_below_a_megabyte() -> None:
     names = [f"queue{i}" for i in range(7)]
     served = 'order = "strict"\nqueues = ' + str(names).replace("'", '"') + "\ninstances = 12\n"
     profiles = "".join(f"[profiles.{name}]\n{served}" for name in ("local", "federation", "background"))
-    body = "[targets]\n" + "".join(queue(name, f"[[0, {10 + i}]]") for i, name in enumerate(names))
+    body = "".join(queue(name, f"[[0, {10 + i}]]") for i, name in enumerate(names))
     made = trace(body, seconds=172_800, profile=profiles)
     ages = {name: [7.0 * (i + 1) * (n % 13) for n in range(200)] for i, name in enumerate(names)}
     sizes = [Spread(1, 2 + n % 11, 1.5 + n % 7) for n in range(200)]

@@ -6,7 +6,7 @@ import pytest
 
 from fleetd.simulate.policies.laravel import Laravel, Pool, drain_workers
 from fleetd.simulate.world.world import World
-from tests.support.builders.traces import queue, trace, world
+from tests.support.builders.traces import queue, trace, world_of
 
 PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 10\ninstances = 20\nmin = 1\n'
 
@@ -29,7 +29,7 @@ def test_drain(waiting: int, age: int, sla: float, service: float, workers: floa
     assert drain_workers(waiting, age, sla, service) == pytest.approx(workers)
 
 
-def test_down_by_one_a_look_while_throughput_is_steady() -> None:
+def test_down_by_one_an_evaluation_while_throughput_is_steady() -> None:
     pool = Pool(12)
     for _ in range(5):
         pool.smoothed(12, 1440.0)
@@ -72,33 +72,33 @@ def test_the_other_direction_waits_a_minute_unless_a_job_is_late_and_the_same_ne
 
 def served(rate: float, target: int = 40) -> tuple[World, Laravel]:
     """After two minutes of jobs of 0.5 s with 3 × 10 threads; boots take 15 s on average."""
-    made, rules = world(
+    world = world_of(
         trace(
             f"[targets]\ndefault = {target}\n" + queue("default", f"[[0, {rate}]]", 0.5),
             profile=PROFILE,
             head="initial_instances = 3",
         )
     )
-    made.advance_to(120)
-    return made, Laravel(made, rules)
+    world.advance_to(120)
+    return world, Laravel(world)
 
 
 def test_what_comes_in_times_what_it_takes_in_whole_instances() -> None:
-    # 30/s × 0.5 s = 15 threads; but a quarter of 30 at a look: 22, 16 or so, then what is needed.
+    # 30/s × 0.5 s = 15 threads; but a quarter of 30 at once: 22, 16 or so, then what is needed.
     _, rival = served(30.0)
-    assert [rival.look()["local"] for _ in range(4)] == [3, 2, 2, 2]
+    assert [rival.evaluate()["local"] for _ in range(4)] == [3, 2, 2, 2]
 
 
 def test_a_saturated_group_that_wants_no_more_gets_one_worker_more() -> None:
-    made, rival = served(
+    world, rival = served(
         120.0, target=1000
-    )  # 60 threads would be needed: all 30 are busy, no job half as old as its target
-    made.queues["default"].arrivals[60:120] = type(made.queues["default"].arrivals)("l", [0] * 60)
-    assert rival.look()["local"] == 4, "31 threads"
+    )  # 60 threads would be needed: all 30 are busy, and no job has waited for half of its target
+    world.queues["default"].arrivals[60:120] = type(world.queues["default"].arrivals)("l", [0] * 60)
+    assert rival.evaluate()["local"] == 4, "31 threads"
 
 
 def test_a_backlog_is_drained_within_the_target_less_a_boot() -> None:
-    made, rival = served(0.0)
-    made.queues["default"].enqueue(made.now - 20, 200)
+    world, rival = served(0.0)
+    world.queues["default"].enqueue(world.now - 20, 200)
     # 20 of 25 s have passed: 200 jobs / (5 s / 0.5 s) × (1 + 8 × 0.3²) = 34.4 threads.
-    assert rival.look()["local"] == 4
+    assert rival.evaluate()["local"] == 4

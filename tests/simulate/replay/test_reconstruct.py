@@ -89,7 +89,7 @@ def test_waits_are_alike_and_the_error_says_so(
     for name, score in outcome.score.queues.items():
         most = errors[name].jobs_factor ** 2
         assert 1.0 / most <= score.jobs / truly_done[name] <= most, name
-    truly = queue_scores(day[2], policy_of(day[0], None))
+    truly = queue_scores(day[2])
     late = sum(score.late_jobs for score in truly.values())
     assert late > 100, "there is something to be compared"
     assert outcome.score.late_jobs == pytest.approx(late, rel=0.35)
@@ -143,7 +143,7 @@ OUTAGES = "".join(
 
 
 def test_outages_become_faults() -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 20]]", 0.2) + OUTAGES, seconds=2400)
+    made = trace(queue("default", "[[0, 20]]", 0.2) + OUTAGES, seconds=2400)
     again = reconstruct(recorded(made)[0], "again").trace
     assert [f.source for f in again.faults] == ["redis", "postgres", "systemd"]
     for fault, meant in zip(again.faults, made.faults, strict=True):
@@ -155,7 +155,7 @@ def test_outages_become_faults() -> None:
 
 
 def test_a_reading_that_failed_while_the_workers_went_on_is_no_fault() -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 20]]", 0.2), seconds=1200)
+    made = trace(queue("default", "[[0, 20]]", 0.2), seconds=1200)
     history, _ = recorded(made)
     samples = tuple(
         structs.replace(s, queues=None, processed_jobs_total=None) if 400 <= i * 5 < 500 else s
@@ -168,7 +168,7 @@ def test_a_reading_that_failed_while_the_workers_went_on_is_no_fault() -> None:
 
 @pytest.mark.parametrize(("gap_seconds", "says"), [(600, "bridged evenly"), (2400, "cut out")])
 def test_a_gap_is_said_and_short_ones_keep_their_jobs(gap_seconds: int, says: str) -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 20]]", 0.2), seconds=4800)
+    made = trace(queue("default", "[[0, 20]]", 0.2), seconds=4800)
     history, _ = recorded(made, lambda second: not 1200 <= second < 1200 + gap_seconds)
     again = reconstruct(history, "again")
     assert any(says in note for note in again.notes)
@@ -181,7 +181,7 @@ def test_a_gap_is_said_and_short_ones_keep_their_jobs(gap_seconds: int, says: st
 
 
 def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 5]]", 0.2), seconds=300)
+    made = trace(queue("default", "[[0, 5]]", 0.2), seconds=300)
     history, _ = recorded(made)
     strange = tuple(
         structs.replace(
@@ -201,7 +201,7 @@ def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
 
 
 def test_too_little_is_a_sentence() -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 5]]", 0.2), seconds=300)
+    made = trace(queue("default", "[[0, 5]]", 0.2), seconds=300)
     history, _ = recorded(made)
     for nothing, why in (
         (structs.replace(history, samples=()), "less than a minute"),
@@ -221,7 +221,7 @@ def test_too_little_is_a_sentence() -> None:
 
 
 def test_a_reboot_and_a_clock_that_was_set_do_no_harm() -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 20]]", 0.2), seconds=1200)
+    made = trace(queue("default", "[[0, 20]]", 0.2), seconds=1200)
     history, _ = recorded(made)
     half = len(history.samples) // 2
     rebooted = tuple(
@@ -286,7 +286,7 @@ def samples(draw: st.DrawFn) -> tuple[Sample, ...]:
 @settings(max_examples=60, deadline=None)
 @given(made=samples())
 def test_whatever_is_recorded_becomes_a_sound_trace_or_a_sentence(made: tuple[Sample, ...]) -> None:
-    policy = policy_of(trace("[targets]\n" + queue("default"), seconds=300), None)
+    policy = policy_of(trace(queue("default"), seconds=300), None)
     recording = Recording(samples=made, policies=(PolicyChange(at_seconds=BEGIN, policy=policy),))
     try:
         again = reconstruct(recording, "again")

@@ -18,7 +18,7 @@ def test_jobs_of_a_minute_are_as_many_as_they_were() -> None:
     body = queue("default", "[[0, 30], [1800, 60], [3600, 30]]", 0.15) + queue(
         "pull", "[[0, 0.2]]", 60.0, sigma=0.3, bursts="[[1000, 200]]"
     )
-    history, truly = recorded(trace("[targets]\n" + body, seconds=3600))
+    history, truly = recorded(trace(body, seconds=3600))
     again = reconstruct(history, "again")
     jobs = {q.name: sum(arrivals(again.trace, q)) for q in again.trace.queues}
     assert jobs["pull"] == pytest.approx(truly.queues["pull"].jobs, rel=0.2), (
@@ -35,7 +35,7 @@ def test_jobs_of_a_minute_are_as_many_as_they_were() -> None:
 
 
 def test_profiles_are_known_by_name_when_their_numbers_move() -> None:
-    made = trace("[targets]\n" + queue("default", "[[0, 40]]", 0.2), seconds=1200)
+    made = trace(queue("default", "[[0, 40]]", 0.2), seconds=1200)
     history, _ = recorded(made)
     (profile,) = history.policies[-1].policy.profiles
     moved = structs.replace(profile, numbers=tuple(range(21, 27)))
@@ -66,7 +66,7 @@ def test_profiles_are_known_by_name_when_their_numbers_move() -> None:
 
 def test_a_recording_begins_where_nothing_waits_or_says_so() -> None:
     body = queue("push", "[[0, 2]]", 0.6, bursts="[[600, 20000]]")
-    history, _ = recorded(trace("[targets]\n" + body, seconds=1800))
+    history, _ = recorded(trace(body, seconds=1800))
     inside = next(
         s.at_seconds for s in history.samples if (s.queues or {})["push"].latency_milliseconds > 60_000
     )

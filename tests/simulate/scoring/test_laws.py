@@ -1,157 +1,281 @@
-"""Each law of a simulation, broken on purpose; and that a rival's run is watched at all."""
+"""Each law broken on purpose, in the values that any world fills in and in the simulated one; and who is watched."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
+from msgspec import structs
 
-from fleetd.core.model.decision import Step
-from fleetd.core.model.policy import Policy
+from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
+from fleetd.core.model.decision import Step, Verb
+from fleetd.core.model.policy import SchedulerPolicy
 from fleetd.simulate.policies.rival import Rival
 from fleetd.simulate.policies.rivals import Static
-from fleetd.simulate.policies.steering import Steering
+from fleetd.simulate.policies.scaling import Scaler
 from fleetd.simulate.run import policy_of, run_rival
-from fleetd.simulate.scoring.laws import LawChecks
+from fleetd.simulate.scoring.laws import (
+    OF_EVERYONE,
+    OF_FLEETD,
+    Law,
+    LawWatch,
+    Stop,
+    Truth,
+    bounded,
+    growth_within_budget,
+    min_is_kept,
+    no_growth_on_a_guess,
+    no_job_lost,
+    one_scheduler,
+    unknown_holds,
+    within_budget,
+)
 from fleetd.simulate.trace.trace import Trace
-from fleetd.simulate.world.world import World
-from tests.support.builders.traces import queue, trace, world
+from tests.support.builders.traces import queue, trace, world_of
+
+TWO_RUN = "initial_instances = 2"
+POLICY = policy_of(trace(queue("default"), head=TWO_RUN), None)  # a profile of 1 to 6 instances, "local"
+START, QUIET, STOP = (Step(verb=v, number=3, profile="local") for v in ("start", "quiet", "stop"))
+SCHEDULER = Step(verb="start", number="scheduler")
+
+CALM = Truth(
+    policy=POLICY,
+    orders=(),
+    capacity_before={"local": 2},
+    capacity={"local": 2},
+    booting=0,
+    schedulers_elsewhere=0,
+    systemd_known=True,
+    sidekiq_known=True,
+    headroom_known=True,
+    claims_connections=24,
+    budget_connections=100,
+    pushes_back=True,
+    stops=(),
+    lost_jobs=0,
+)
 
 
-def step(verb: str, number: int) -> Step:
-    return Step(verb=verb, number=number, profile="local")  # type: ignore[arg-type]
+def stop(*, draining_seconds: float = 30.0, idle: bool = True, unresponsive: bool = False) -> Stop:
+    return Stop(number=3, draining_seconds=draining_seconds, idle_since_quiet=idle, unresponsive=unresponsive)
+
+
+@pytest.mark.parametrize(
+    ("law", "kept", "broken", "says"),
+    [
+        (one_scheduler, {"orders": (SCHEDULER,)}, {"schedulers_elsewhere": 1}, "beside a live one"),
+        (within_budget, {"orders": (START,)}, {"claims_connections": 104}, "claims 4 above the budget"),
+        (within_budget, {"orders": (START,)}, {"database_refuses": True}, "database refuses"),
+        (within_budget, {"claims_connections": 104}, {"orders": (START,)}, "claims 4 above the budget"),
+        (
+            growth_within_budget,
+            {"orders": (START,), "claims_connections": 104, "capacity": {"local": 1}},
+            {"capacity": {"local": 2}},
+            "claims 4 above the budget",
+        ),
+        (
+            growth_within_budget,
+            {"orders": (START,), "capacity": {"local": 1}},
+            {"database_refuses": True},
+            "database refuses",
+        ),
+        (
+            min_is_kept,
+            {"orders": (QUIET,), "capacity": {"local": 1}},
+            {"capacity": {"local": 0}},
+            "local was brought below min",
+        ),
+        (unknown_holds, {"systemd_known": False}, {"orders": (START,)}, "systemd can't be read"),
+        (
+            unknown_holds,
+            {"sidekiq_known": False, "orders": (START,)},
+            {"orders": (QUIET,)},
+            "latency is unknown",
+        ),
+        (unknown_holds, {"sidekiq_known": False}, {"orders": (STOP,)}, "latency is unknown"),
+        (
+            no_growth_on_a_guess,
+            {"headroom_known": False, "orders": (START,), "capacity_before": {"local": 0}},
+            {"capacity_before": {"local": 1}},
+            "grew above min",
+        ),
+        (
+            no_growth_on_a_guess,
+            {"sidekiq_known": False, "orders": (START,), "ordered_instances": {"local": 3}},
+            {"ordered_instances": {"local": 2}},
+            "grew above min",
+        ),
+        (no_job_lost, {}, {"lost_jobs": 7}, "7 jobs lost by a stop"),
+        (no_job_lost, {"stops": (stop(),)}, {"stops": (stop(idle=False),)}, "before it was quiet and idle"),
+        (no_job_lost, {"stops": (stop(idle=False, draining_seconds=601.0),)}, {"pushes_back": False}, "back"),
+        (no_job_lost, {"stops": (stop(unresponsive=True),)}, {"pushes_back": False}, "back"),
+        (
+            bounded,
+            {"orders": (QUIET,) * (DRAIN_ORDERS_MAX + 17)},
+            {"orders": (QUIET,) * (DRAIN_ORDERS_MAX + 18)},
+            "26 orders at one tick",
+        ),
+        (bounded, {"orders": (START,), "booting": 17}, {"booting": 18}, "18 instances boot at once"),
+    ],
+)
+def test_a_law_tells_the_lawful_from_the_broken(
+    law: Law, kept: dict[str, object], broken: dict[str, object], says: str
+) -> None:
+    lawful = structs.replace(CALM, **kept)
+    assert list(law(lawful)) == []
+    [sentence] = law(structs.replace(lawful, **broken))
+    assert says in sentence
+
+
+def test_an_idle_process_may_be_stopped_while_redis_is_read_only() -> None:
+    assert list(no_job_lost(structs.replace(CALM, stops=(stop(),), pushes_back=False))) == []
+
+
+def test_a_scheduler_of_its_own_is_one_more_order() -> None:
+    policy = structs.replace(POLICY, scheduler=SchedulerPolicy(place="here"))
+    truth = structs.replace(CALM, policy=policy, orders=(QUIET,) * (DRAIN_ORDERS_MAX + 18))
+    assert list(bounded(truth)) == []
 
 
 def busy(*, faults: str = "", seconds: int = 600) -> Trace:
     """Imports of ten minutes keep two instances of 10 threads busy; min is 1."""
-    return trace(
-        "[targets]\n" + queue("pull", "[]", 600.0, sigma=0.0, bursts="[[0, 100]]") + faults,
-        seconds=seconds,
-        head="initial_instances = 2",
-    )
+    imports = queue("pull", "[]", 600.0, sigma=0.0, bursts="[[0, 100]]")
+    return trace(imports + faults, seconds=seconds, head=TWO_RUN)
 
 
-def watched(made: Trace, second: int, *, own: bool = False) -> tuple[World, LawChecks]:
-    there, rules = world(made)
-    there.advance_to(second)
-    return there, LawChecks(there, rules, own=own)
+def watched(made: Trace, second: int, laws: tuple[tuple[int, Law], ...] = OF_EVERYONE) -> LawWatch:
+    world = world_of(made)
+    world.advance_to(second)
+    return LawWatch(world, laws)
+
+
+def order(watch: LawWatch, verb: Verb, *numbers: int) -> None:
+    """A tick that gives these orders."""
+    watch.begin_tick()
+    for number in numbers:
+        watch.world.carry_out(Step(verb=verb, number=number, profile="local"))
+    watch.end_tick()
 
 
 def outage(source: str) -> str:
     return f'[[faults]]\nat = 5\nfor_seconds = 300\nsource = "{source}"\n'
 
 
-def test_a_start_above_the_budget_is_a_break_for_everyone() -> None:
-    made = trace("[targets]\n" + queue("default") + "[database]\nmax_connections = 30\n")
-    there, checks = watched(made, 5)
-    there.start(2)
-    checks.after_tick([step("start", 2)], {"local": 1})
-    assert checks.breaks == ["law 2, test seed 1 at 5 s: started with claims 4 above the budget"]
+SCARCE = trace(queue("default") + "[database]\nmax_connections = 30\n", seconds=60)
+
+
+def test_a_start_above_the_budget_is_told_with_seed_and_second() -> None:
+    watch = watched(SCARCE, 5)
+    order(watch, "start", 2)
+    assert watch.breaks == ["law 2, test seed 1 at 5 s: started with claims 4 above the budget"]
 
 
 def test_what_is_quieted_below_min_is_a_break() -> None:
-    there, checks = watched(busy(), 5)
-    there.quiet(1)
-    checks.after_tick([step("quiet", 1)], {"local": 2})
-    assert checks.breaks == []
-    there.quiet(2)
-    checks.after_tick([step("quiet", 2)], {"local": 1})
-    assert checks.breaks == ["law 2, test seed 1 at 5 s: local was brought below min"]
+    watch = watched(busy(), 5)
+    order(watch, "quiet", 1)
+    assert watch.breaks == []
+    order(watch, "quiet", 2)
+    assert watch.breaks == ["law 2, test seed 1 at 5 s: local was brought below min"]
 
 
 def test_jobs_in_flight_are_left_alone_until_the_deadline() -> None:
-    there, checks = watched(busy(seconds=1200), 5)
-    there.quiet(1)
-    checks.after_tick([step("quiet", 1)], {"local": 2})
-    there.advance_to(200)
-    there.stop(1)
-    checks.after_tick([step("stop", 1)], {"local": 1})
-    assert checks.breaks == [
-        "law 4, test seed 1 at 200 s: @1 was stopped with 10 jobs in flight before its deadline"
-    ]
+    for second, broken in ((200, True), (606, False)):
+        watch = watched(busy(seconds=1200), 5)
+        order(watch, "quiet", 1)
+        assert len(watch.world.instances[1].jobs) == 10
+        watch.world.now = second
+        order(watch, "stop", 1)
+        assert ["before its deadline" in sentence for sentence in watch.breaks] == [True] * broken
 
-    there, checks = watched(busy(seconds=1200), 5)
-    there.instances[1].held = 3
-    checks.after_tick([step("quiet", 1)], {"local": 2})
-    there.now = 606
-    checks.after_tick([step("stop", 1)], {"local": 1})
-    assert checks.breaks == []
+
+def test_a_stop_is_lawful_once_a_heartbeat_says_quiet_and_idle() -> None:
+    for waits_for_beat, breaks in ((False, 1), (True, 0)):
+        watch = watched(trace(queue("default", "[[0, 5]]"), head=TWO_RUN), 50)
+        order(watch, "quiet", 1)
+        while waits_for_beat and not watch.world.instances[1].idle_since_quiet:
+            watch.world.advance_to(watch.world.now + 1)
+        order(watch, "stop", 1)
+        assert watch.breaks_total == breaks
+
+
+def test_one_that_still_boots_may_be_stopped() -> None:
+    watch = watched(busy(), 5)
+    order(watch, "start", 3)
+    order(watch, "stop", 3)
+    assert watch.breaks == []
 
 
 def test_jobs_that_a_stop_loses_are_a_break_and_those_of_the_killed_are_not() -> None:
-    there, checks = watched(busy(faults=outage("redis")), 4)
-    there.stop(1)  # its 25 s end while nobody takes what is pushed back
-    there.advance_to(40)
-    checks.losses()
-    assert checks.breaks == ["law 4, test seed 1 at 40 s: 10 jobs lost by a stop"]
-    checks.losses()
-    assert checks.breaks_total == 1, "told once"
+    watch = watched(busy(faults=outage("redis")), 4)
+    watch.world.stop(1)  # its 25 s end while nobody takes what is pushed back
+    watch.world.advance_to(40)
+    order(watch, "stop")
+    assert watch.breaks == ["law 4, test seed 1 at 40 s: 10 jobs lost by a stop"]
+    order(watch, "stop")
+    assert watch.breaks_total == 1, "told once"
 
-    there, checks = watched(busy(faults="[[faults]]\nat = 5\nkill_instances = 1\n"), 10)
-    checks.losses()
-    assert there.lost_jobs == 10
-    assert checks.breaks == []
+    watch = watched(busy(faults="[[faults]]\nat = 5\nkill_instances = 1\n"), 10)
+    order(watch, "stop")
+    assert watch.world.lost_jobs == 10
+    assert watch.breaks == []
 
 
 @pytest.mark.parametrize(
-    ("source", "verb", "own", "law"),
+    ("source", "verb", "numbers", "laws", "says"),
     [
-        ("systemd", "start", False, "an order while systemd can't be read"),
-        ("redis", "quiet", False, "something was stopped while latency is unknown"),
-        ("postgres", "start", True, "local grew above min while a reading is unknown"),
-        ("redis", "start", True, "local grew above min while a reading is unknown"),
+        ("systemd", "start", (3,), OF_EVERYONE, "an order while systemd can't be read"),
+        ("redis", "quiet", (1,), OF_EVERYONE, "something was stopped while latency is unknown"),
+        ("postgres", "start", (3,), OF_FLEETD, "local grew above min while a reading is unknown"),
+        ("redis", "start", (3,), OF_FLEETD, "local grew above min while a reading is unknown"),
+        ("postgres", "start", (3,), OF_EVERYONE, None),
     ],
 )
-def test_unknown_readings(source: str, verb: str, own: bool, law: str) -> None:
-    _, checks = watched(busy(faults=outage(source)), 10, own=own)
-    checks.after_tick([step(verb, 3)], {"local": 2})
-    assert checks.breaks == [f"law 3, test seed 1 at 10 s: {law}"]
+def test_unknown_readings(
+    source: str, verb: Verb, numbers: tuple[int, ...], laws: tuple[tuple[int, Law], ...], says: str | None
+) -> None:
+    watch = watched(busy(faults=outage(source)), 10, laws)
+    order(watch, verb, *numbers)
+    assert watch.breaks == ([] if says is None else [f"law 3, test seed 1 at 10 s: {says}"])
 
 
-def test_growth_on_an_unknown_reading_is_forbidden_to_fleetd_alone() -> None:
-    _, checks = watched(busy(faults=outage("postgres")), 10, own=False)
-    checks.after_tick([step("start", 3)], {"local": 2})
-    assert checks.breaks == []
+def test_more_orders_than_the_pace_allows_are_fleetds_fault_alone() -> None:
+    for laws, breaks in ((OF_FLEETD, 1), (OF_EVERYONE, 0)):
+        watch = watched(busy(), 5, laws)
+        order(watch, "start", *(n % 6 + 1 for n in range(26)))
+        assert watch.breaks_total == breaks
 
 
-def test_more_orders_than_the_pace_allows() -> None:
-    orders = [step("start", n % 6 + 1) for n in range(26)]
-    for own, broken in ((True, ["law 7, test seed 1 at 5 s: 26 orders at one tick"]), (False, [])):
-        _, checks = watched(busy(), 5, own=own)
-        checks.after_tick(orders, {"local": 2})
-        assert checks.breaks == broken
+def test_of_many_breaks_the_first_are_kept_and_all_are_counted() -> None:
+    watch = watched(SCARCE, 5)
+    for _ in range(30):
+        order(watch, "start", 2)
+    assert (len(watch.breaks), watch.breaks_total) == (LawWatch.BREAKS_KEPT_MAX, 30)
 
 
 def test_a_rival_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = trace("[targets]\n" + queue("default") + "[database]\nmax_connections = 30\n", seconds=60)
-    rules = policy_of(made, None)
+    def law_breaks() -> int:
+        return run_rival("static", SCARCE, policy_of(SCARCE, None), Static).score.law_breaks
 
-    def run() -> int:
-        return run_rival("static", made, rules, partial(Static, policy=rules)).score.law_breaks
+    assert law_breaks() == 0
 
-    assert run() == 0
-
-    def without_a_budget(self: Steering, wanted: dict[str, int]) -> None:
-        for instance in self.world.groups[0].instances[: wanted["local"]]:
+    def without_a_budget(self: Scaler, desired: dict[str, int]) -> None:
+        for instance in self.world.groups[0].instances[: desired["local"]]:
             if not instance.present:
-                self._do("start", instance)
+                self._order("start", instance)
 
-    monkeypatch.setattr(Steering, "towards", without_a_budget)
-    assert run() > 0
+    monkeypatch.setattr(Scaler, "scale", without_a_budget)
+    assert law_breaks() > 0
 
 
-@pytest.mark.parametrize(("tick", "every"), [(7, 15), (5, 15), (30, 10), (5, 1)])
-def test_a_rival_looks_at_its_own_cadence_whatever_the_tick(tick: int, every: int) -> None:
-    looks: list[int] = []
+@pytest.mark.parametrize(("tick", "interval"), [(7, 15), (5, 15), (30, 10), (5, 1)])
+def test_a_rival_is_evaluated_at_its_own_interval_whatever_the_tick(tick: int, interval: int) -> None:
+    evaluated: list[int] = []
 
-    class Watch(Rival):
-        every_seconds = every
+    class Probe(Rival):
+        interval_seconds = interval
 
-        def look(self) -> dict[str, int]:
-            looks.append(self.world.now)
-            return self.wanted
+        def evaluate(self) -> dict[str, int]:
+            evaluated.append(self.world.now)
+            return self.desired
 
-    made = trace("[targets]\n" + queue("default"), seconds=120, head=f"tick_seconds = {tick}")
-    rules: Policy = policy_of(made, None)
-    run_rival("watch", made, rules, partial(Watch, policy=rules))
-    assert looks == list(range(0, 120, every))
+    made = trace(queue("default"), seconds=120, head=f"tick_seconds = {tick}")
+    run_rival("probe", made, policy_of(made, None), Probe)
+    assert evaluated == list(range(0, 120, interval))

@@ -26,7 +26,7 @@ def test_every_documented_key_is_read() -> None:
     assert [q.name for q in trace.queues] == ["default", "push"]
     assert [(f.at_seconds, f.until_seconds, f.source, f.kill_instances) for f in trace.faults] == [
         (4000, 4120, "redis", 0),
-        (9000, 9000, "", 3),
+        (9000, 9000, None, 3),
     ]
     rules = policy_of(trace, None)
     assert rules.target_seconds("push") == 30

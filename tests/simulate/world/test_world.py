@@ -1,4 +1,4 @@
-"""The simulated world is honest: service, heartbeats, boots, faults, what is lost."""
+"""The simulated world does not flatter: service, heartbeats, boots, faults, lost jobs."""
 
 from __future__ import annotations
 
@@ -10,136 +10,136 @@ import pytest
 from fleetd.simulate.trace.arrivals import arrivals, poisson
 from fleetd.simulate.world.readings import Readings
 from fleetd.simulate.world.world import World
-from tests.support.builders.traces import PROFILE, queue, trace, world
+from tests.support.builders.traces import PROFILE, queue, trace, world_of
 
 
-def served(made: World) -> int:
-    return sum(q.jobs - q.waiting for q in made.queues.values())
+def served(world: World) -> int:
+    return sum(q.jobs - q.waiting for q in world.queues.values())
 
 
 def test_arrivals_are_poisson_around_their_curve_and_the_same_for_the_same_seed() -> None:
-    made = trace(queue("default", "[[0, 10], [600, 30]]", bursts="[[300, 500]]"))
-    counts = arrivals(made, made.queues[0])
-    assert counts == arrivals(made, made.queues[0])
+    ramp = trace(queue("default", "[[0, 10], [600, 30]]", bursts="[[300, 500]]"))
+    counts = arrivals(ramp, ramp.queues[0])
+    assert counts == arrivals(ramp, ramp.queues[0])
     assert sum(counts) == pytest.approx(600 * 20 + 500, rel=0.03)
     assert sum(counts[:100]) == pytest.approx(100 * (10 + 20 / 12), rel=0.1)
     assert counts[300] > 500
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.3, 8.0, 200.0])
-def test_poisson_has_its_mean_and_its_spread(mean: float) -> None:
+def test_poisson_counts_have_their_mean_and_their_variance(mean: float) -> None:
     chance = random.Random(1)
-    drawn = [poisson(mean, chance) for _ in range(4000)]
-    average = sum(drawn) / len(drawn)
+    counts = [poisson(mean, chance) for _ in range(4000)]
+    average = sum(counts) / len(counts)
     assert average == pytest.approx(mean, rel=0.08, abs=1e-9)
-    assert sum((n - average) ** 2 for n in drawn) / len(drawn) == pytest.approx(mean, rel=0.15, abs=1e-9)
+    assert sum((n - average) ** 2 for n in counts) / len(counts) == pytest.approx(mean, rel=0.15, abs=1e-9)
 
 
 def test_one_instance_serves_what_its_threads_can_and_the_rest_waits() -> None:
-    made, _ = world(trace(queue("default", "[[0, 100]]")))  # 20 threads of work, 10 there
-    made.advance_to(100)
-    assert served(made) == pytest.approx(100 * 10 / 0.2, rel=0.02)
-    assert made.queues["default"].latency_seconds(100) == pytest.approx(50, abs=3)
-    assert made.busy_threads == pytest.approx(10.0)
+    world = world_of(trace(queue("default", "[[0, 100]]")))  # 20 threads of work, 10 there
+    world.advance_to(100)
+    assert served(world) == pytest.approx(100 * 10 / 0.2, rel=0.02)
+    assert world.queues["default"].latency_seconds(100) == pytest.approx(50, abs=3)
+    assert world.busy_threads == pytest.approx(10.0)
 
 
 def test_a_strict_order_gives_to_later_queues_only_what_earlier_ones_leave() -> None:
-    made, _ = world(trace(queue("default", "[[0, 40]]") + queue("push", "[[0, 40]]")))  # 8 + 8 threads
-    made.advance_to(200)
-    assert made.queues["default"].waiting < 20
-    assert made.queues["push"].waiting == pytest.approx(200 * 40 * (1 - 2 / 8), rel=0.15)
+    world = world_of(trace(queue("default", "[[0, 40]]") + queue("push", "[[0, 40]]")))  # 8 + 8 threads
+    world.advance_to(200)
+    assert world.queues["default"].waiting < 20
+    assert world.queues["push"].waiting == pytest.approx(200 * 40 * (1 - 2 / 8), rel=0.15)
 
 
-def test_a_weighted_order_shares_fetches_by_weight_and_gives_away_what_is_not_needed() -> None:
+def test_a_weighted_order_shares_by_weight_and_gives_away_what_is_not_needed() -> None:
     shares = '[profiles.even]\norder = "weighted"\nweights = { default = 3, push = 1 }\nthreads = 10\ninstances = 2\n'
     both = queue("default", "[]", bursts="[[0, 90000]]") + queue("push", "[]", bursts="[[0, 90000]]")
-    made, _ = world(trace(both, profile=shares))
-    made.advance_to(200)
-    done = {name: q.jobs - q.waiting for name, q in made.queues.items()}
+    world = world_of(trace(both, profile=shares))
+    world.advance_to(200)
+    done = {name: q.jobs - q.waiting for name, q in world.queues.items()}
     assert done["default"] / done["push"] == pytest.approx(3.0, rel=0.05)
     idle = queue("default", "[[0, 1]]") + queue("push", "[]", bursts="[[0, 90000]]")
-    made, _ = world(trace(idle, profile=shares))
-    made.advance_to(200)
-    assert made.queues["push"].jobs - made.queues["push"].waiting == pytest.approx(200 * 10 / 0.2, rel=0.05)
+    world = world_of(trace(idle, profile=shares))
+    world.advance_to(200)
+    assert world.queues["push"].jobs - world.queues["push"].waiting == pytest.approx(200 * 10 / 0.2, rel=0.05)
 
 
 def test_service_is_not_preemptive() -> None:
     """Threads held by long imports make `default` wait, although by the sum of the work there is room."""
     long = queue("default", "[[0, 20]]") + queue("pull", "[]", 60.0, sigma=0.1, bursts="[[20, 10]]")
-    made, _ = world(trace(long))
-    made.advance_to(50)
-    assert made.queues["default"].latency_seconds(50) > 5
-    made.advance_to(200)
-    assert made.queues["default"].waiting == 0
+    world = world_of(trace(long))
+    world.advance_to(50)
+    assert world.queues["default"].latency_seconds(50) > 5
+    world.advance_to(200)
+    assert world.queues["default"].waiting == 0
 
 
 def test_a_thread_goes_on_with_the_next_job_when_one_ends_not_when_the_second_does() -> None:
-    made, _ = world(trace(queue("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900))
-    made.advance_to(900)  # 10 threads
-    assert served(made) == pytest.approx(900 * 10 / 1.3, rel=0.05)
-    assert all(i.held <= i.threads for i in made.instances.values())
+    world = world_of(trace(queue("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900))
+    world.advance_to(900)  # 10 threads
+    assert served(world) == pytest.approx(900 * 10 / 1.3, rel=0.05)
+    assert all(len(i.jobs) <= i.threads for i in world.instances.values())
 
 
 @pytest.mark.parametrize("seconds", [5, 10])
 def test_a_process_beats_as_often_as_the_trace_says(seconds: int) -> None:
-    made, _ = world(trace(queue("default", "[[0, 10]]"), head=f"beat_seconds = {seconds}"))
-    [instance] = [i for i in made.instances.values() if i.present]
+    world = world_of(trace(queue("default", "[[0, 10]]"), head=f"beat_seconds = {seconds}"))
+    [instance] = [i for i in world.instances.values() if i.present]
     beats = set()
     for second in range(1, 101):
-        made.advance_to(second)
+        world.advance_to(second)
         beats.add(instance.beat_at)
     assert len(beats) == pytest.approx(100 / seconds, abs=1)
 
 
 def test_readings_are_up_to_a_beat_old_and_staggered() -> None:
     many = trace(queue("default", "[[0, 100]]"), head="initial_instances = 4")
-    made, rules = world(many)
-    made.advance_to(40)
-    ages = {p.beat_age_seconds for p in Readings(made, rules).sidekiq().processes}
+    world = world_of(many)
+    world.advance_to(40)
+    ages = {p.beat_age_seconds for p in Readings(world).sidekiq().processes}
     assert len(ages) > 1
     assert max(ages) <= 10
     totals = []
     for second in range(41, 81):
-        made.advance_to(second)
-        totals.append(Readings(made, rules).sidekiq().processed_jobs_total or 0)
+        world.advance_to(second)
+        totals.append(Readings(world).sidekiq().processed_jobs_total or 0)
     steps = [b - a for a, b in pairwise(totals)]
     assert 0 in steps, "counters move with heartbeats"
     assert sum(steps) == pytest.approx(40 * 100, rel=0.35)
 
 
 def test_an_instance_boots_is_quieted_idles_and_ends() -> None:
-    made, rules = world(
+    world = world_of(
         trace(queue("default", "[[0, 5]]") + queue("pull", "[]", 30.0, sigma=0.1, bursts="[[30, 4]]"))
     )
-    assert made.start(2) == "done"
-    assert made.start(2) == "skipped"
-    assert made.quiet(2) == "refused"
-    made.advance_to(9)
-    assert made.instances[2].state == "activating"
-    made.advance_to(35)
-    assert made.instances[2].state == "active"
-    held = made.instances[2].held
-    assert held > 0
-    made.quiet(2)
-    made.advance_to(45)
-    assert made.instances[2].held == held, "a quiet one finishes what it has"
-    made.advance_to(90)
-    beat = next(p for p in Readings(made, rules).sidekiq().processes if p.pid == made.instances[2].pid)
+    assert world.start(2) == "done"
+    assert world.start(2) == "skipped"
+    assert world.quiet(2) == "failed"
+    world.advance_to(9)
+    assert world.instances[2].state == "activating"
+    world.advance_to(35)
+    assert world.instances[2].state == "active"
+    running = len(world.instances[2].jobs)
+    assert running > 0
+    world.quiet(2)
+    world.advance_to(45)
+    assert len(world.instances[2].jobs) == running, "a quiet one finishes what it has"
+    world.advance_to(90)
+    beat = next(p for p in Readings(world).sidekiq().processes if p.pid == world.instances[2].pid)
     assert beat.quiet
     assert beat.busy_threads == 0
-    made.stop(2)
-    made.advance_to(95)
-    assert made.instances[2].state == "inactive"
-    assert made.lost_jobs == 0
+    world.stop(2)
+    world.advance_to(95)
+    assert world.instances[2].state == "inactive"
+    assert world.lost_jobs == 0
 
 
 def test_a_stop_pushes_back_what_is_unfinished() -> None:
-    made, _ = world(trace(queue("pull", "[]", 500.0, sigma=0.1, bursts="[[5, 6]]")))
-    made.advance_to(10)
-    made.stop(1)
-    made.advance_to(60)
-    assert made.queues["pull"].waiting == 6
-    assert made.lost_jobs == 0
+    world = world_of(trace(queue("pull", "[]", 500.0, sigma=0.1, bursts="[[5, 6]]")))
+    world.advance_to(10)
+    world.stop(1)
+    world.advance_to(60)
+    assert world.queues["pull"].waiting == 6
+    assert world.lost_jobs == 0
 
 
 def test_faults_take_sources_away_and_kill() -> None:
@@ -148,58 +148,60 @@ def test_faults_take_sources_away_and_kill() -> None:
         '[[faults]]\nat = 200\nfor_seconds = 50\nsource = "postgres"\n'
         "[[faults]]\nat = 300\nkill_instances = 1\n"
     )
-    made, _ = world(trace(queue("default", "[[0, 20]]"), profile=PROFILE + faults))
-    made.advance_to(120)
-    assert made.down == {"redis"}
-    at_outage = made.queues["default"].jobs
-    made.advance_to(149)
-    assert made.queues["default"].jobs == at_outage, "nobody can enqueue"
-    made.advance_to(240)
-    assert made.down == {"postgres"}
-    assert made.queues["default"].waiting > 0, "jobs stall"
-    made.advance_to(290)
-    assert made.queues["default"].waiting == 0
-    made.advance_to(301)
-    assert made.lost_jobs > 0
-    assert made.instances[1].state == "activating"
-    made.advance_to(340)
-    assert made.instances[1].state == "active"
+    world = world_of(trace(queue("default", "[[0, 20]]"), profile=PROFILE + faults))
+    world.advance_to(120)
+    assert world.down == {"redis"}
+    at_outage = world.queues["default"].jobs
+    world.advance_to(149)
+    assert world.queues["default"].jobs == at_outage, "nobody can enqueue"
+    world.advance_to(240)
+    assert world.down == {"postgres"}
+    assert world.queues["default"].waiting > 0, "jobs stall"
+    world.advance_to(290)
+    assert world.queues["default"].waiting == 0
+    world.advance_to(301)
+    assert world.lost_jobs > 0
+    assert world.instances[1].state == "activating"
+    world.advance_to(340)
+    assert world.instances[1].state == "active"
 
 
 def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
     body = queue("default", "[[0, 20]]") + queue("pull", "[[0, 0.2]]", 2.0)
     fault = '[[faults]]\nat = 200\nfor_seconds = 60\nsource = "postgres"\n'
-    made, rules = world(trace(body, head="initial_instances = 2", profile=PROFILE + fault))
-    made.advance_to(200)
-    before = served(made)
-    made.advance_to(240)
-    threads = sum(i.threads for i in made.instances.values() if i.present)
-    seen = Readings(made, rules).sidekiq()
+    world = world_of(trace(body, head="initial_instances = 2", profile=PROFILE + fault))
+    world.advance_to(200)
+    before = served(world)
+    world.advance_to(240)
+    threads = sum(i.threads for i in world.instances.values() if i.present)
+    seen = Readings(world).sidekiq()
     assert sum(p.busy_threads for p in seen.processes) == threads, "Sidekiq shows them at work"
     assert not any(q.young_threads for q in seen.queues.values()), "for more than 10 s"
-    assert threads / 2 < served(made) - before <= threads, "one each, beside what was under way"
-    made.advance_to(400)
-    assert made.queues["default"].waiting == 0
-    assert sum(p.busy_threads for p in Readings(made, rules).sidekiq().processes) < threads
-    flushed_later = sum(group.served for group in made.groups)
-    under_way = sum(len(i.singles) for i in made.instances.values())
-    assert made.processed + flushed_later + under_way == pytest.approx(served(made)), "and all are counted"
+    assert threads / 2 < served(world) - before <= threads, "one each, beside what was under way"
+    world.advance_to(400)
+    assert world.queues["default"].waiting == 0
+    assert sum(p.busy_threads for p in Readings(world).sidekiq().processes) < threads
+    flushed_later = sum(group.unflushed_jobs for group in world.groups)
+    under_way = sum(len(i.jobs) for i in world.instances.values())
+    assert world.processed_jobs + flushed_later + under_way == pytest.approx(served(world)), (
+        "and all are counted"
+    )
 
 
 def test_beyond_the_knee_jobs_get_slower() -> None:
     knee = "[database]\nknee_busy_threads = 20\n"
     body = queue("default", "[]", bursts="[[0, 90000]]")
-    alike, _ = world(trace(body, head="initial_instances = 2", profile=PROFILE + knee))
-    double, _ = world(trace(body, head="initial_instances = 4", profile=PROFILE + knee))
+    alike = world_of(trace(body, head="initial_instances = 2", profile=PROFILE + knee))
+    double = world_of(trace(body, head="initial_instances = 4", profile=PROFILE + knee))
     alike.advance_to(200)
     double.advance_to(200)
     assert served(double) == pytest.approx(served(alike), rel=0.1)
 
 
 def test_no_job_vanishes() -> None:
-    made, _ = world(trace(queue("default", "[[0, 30]]") + queue("pull", "[[0, 0.3]]", 5.0)))
+    world = world_of(trace(queue("default", "[[0, 30]]") + queue("pull", "[[0, 0.3]]", 5.0)))
     for second in range(10, 600, 10):
-        made.advance_to(second)
-        for q in made.queues.values():
-            assert sum(q.waits.values()) == q.jobs + q.pushed_back - q.waiting
+        world.advance_to(second)
+        for q in world.queues.values():
+            assert sum(q.waits.values()) == q.jobs - q.waiting
             assert q.waiting == sum(jobs for _, jobs in q.batches)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 
 from fleetd.core.model.history import Recording
@@ -21,18 +20,17 @@ BEGIN = 1_790_000_000.0
 
 
 def recorded(trace: Trace, watched: Callable[[int], bool] = lambda second: True) -> tuple[Recording, World]:
-    """What fleetd kept, and the world at the end. `watched`: seconds at which fleetd runs and records."""
+    """What fleetd kept, and the world at the end. `watched`: whether fleetd runs and records at a second."""
     return asyncio.run(_recorded(trace, watched))
 
 
 async def _recorded(trace: Trace, watched: Callable[[int], bool]) -> tuple[Recording, World]:
     policy = policy_of(trace, None)
     world = World(trace, policy)
-    daemon, history = SimulatedDaemon(world, policy), FakeHistory()
+    daemon, history = SimulatedDaemon(world), FakeHistory()
     recorder = Recorder(history, lambda: BEGIN + world.now)
-    journalist = TickLog(lambda *_, **__: None, lambda *_, **__: None, recorder.note)
-    end = math.ceil(trace.duration_seconds)
-    while world.now < end:
+    log = TickLog(lambda *_, **__: None, lambda *_, **__: None, recorder.note)
+    while world.now < world.end:
         if watched(world.now):
             told = await daemon.tick()
             status = status_of(
@@ -44,8 +42,8 @@ async def _recorded(trace: Trace, watched: Callable[[int], bool]) -> tuple[Recor
                 uptime_seconds=float(world.now),
                 ticks_total=0,
             )
-            journalist.report(told, status)
+            log.report(told, status)
             recorder.record(policy, told)
-        world.advance_to(min(end, world.now + daemon.pause_seconds()))
+        world.advance_to(min(world.end, world.now + daemon.pause_seconds()))
     recorder.flush()
     return history.read(0.0, samples=True), world

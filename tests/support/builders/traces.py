@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fleetd.core.model.policy import Policy
 from fleetd.simulate.run import policy_of
 from fleetd.simulate.trace.trace import Trace, parse_trace
 from fleetd.simulate.world.world import World
@@ -18,29 +17,28 @@ min = 1
 
 
 def trace(body: str, *, seconds: int = 600, head: str = "", profile: str = PROFILE) -> Trace:
-    """A trace whose queues are `body`."""
+    """A trace of these tables, with `head` for keys outside of tables."""
     return parse_trace(
-        f'name = "test"\nduration_seconds = {seconds}\nboot_seconds = [10, 20]\n{head}\n'
-        f"[targets]\n{body}{profile}"
-        if "[targets]" not in body
-        else f'name = "test"\nduration_seconds = {seconds}\nboot_seconds = [10, 20]\n{head}\n{body}{profile}'
+        f'name = "test"\nduration_seconds = {seconds}\nboot_seconds = [10, 20]\n{head}\n{body}{profile}'
     )
 
 
 def queue(
     name: str, arrivals: str = "[]", mean: float = 0.2, *, sigma: float = 1.0, bursts: str = "[]"
 ) -> str:
+    """A queue as TOML; `mean` and `sigma` are of its service seconds."""
     return (
         f"[queues.{name}]\narrivals_per_second = {arrivals}\nbursts = {bursts}\n"
         f"service_seconds = {{ mean = {mean}, sigma = {sigma} }}\n"
     )
 
 
-def world(made: Trace) -> tuple[World, Policy]:
-    rules = policy_of(made, None)
-    return World(made, rules), rules
+def world_of(trace: Trace) -> World:
+    """The world at the begin of a trace, under the trace's own policy."""
+    return World(trace, policy_of(trace, None))
 
 
+#: As docs/traces.md has it, with a second profile and a second queue.
 DOCUMENTED = """
 name = "influx"
 seed = 7

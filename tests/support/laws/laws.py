@@ -6,15 +6,23 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
 from fleetd.core.instances.host_memory import PUSHED_BACK_MAX
-from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.model.commands import Command, DrainInstance, PinInstance, ReleaseInstance, Restart
 from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Known
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.daemon.tick import TickResult
-from tests.support.storm.storm import Beat, Before, Check, Storm
+from fleetd.simulate.scoring.laws import (
+    bounded,
+    growth_within_budget,
+    no_growth_on_a_guess,
+    no_job_lost,
+    one_scheduler,
+    unknown_holds,
+    within_budget,
+)
+from tests.support.laws.truth import hold, truth_of
+from tests.support.storm.storm import Before, Check, Storm
 from tests.support.world.readings import database_facts, sidekiq_facts
 from tests.support.world.world import World
 
@@ -37,6 +45,7 @@ class OneScheduler(Check):
         started = [s for s in orders if s.verb == "start" and s.number == "scheduler"]
         ended = [s for s in orders if s.verb == "stop" and s.number == "scheduler"]
         others = [p for p in world.schedulers() if p in world.elsewhere]
+        hold(one_scheduler, truth_of(storm, before, told, orders))
         listed = world.redis_up and any(
             "scheduler" in p.queues for p in sidekiq_facts(world, check_writes=False).processes
         )
@@ -47,7 +56,6 @@ class OneScheduler(Check):
         elif self.absent_since is None or frozen:
             self.absent_since = world.now
         if started:
-            assert not others, "started beside a live one"
             assert not listed, "started while a heartbeat lists the queue"
             policy = world.policy.scheduler
             at_once = policy.place == "here" or self.replaced
@@ -81,11 +89,14 @@ class WithinBudget(Check):
                 if process.tag:
                     by_name[process.name] = max(by_name.get(process.name, 0), process.claim)
             self.strays = sum(by_name.values())
-        if not any(s.verb == "start" for s in orders) or not world.postgres_up:
-            return
-        claims = self.strays + sum(u.process.claim for u in world.units.values() if u.process is not None)
-        assert not world.postgres_refuses, "started while Postgres refuses clients"
-        assert claims <= self.budget(world), "started over the budget"
+        if world.postgres_up:
+            truth = truth_of(storm, before, told, orders)
+            claims = self.strays + truth.claims_connections
+            budget = self.budget(world)
+            hold(
+                within_budget,
+                msgspec.structs.replace(truth, claims_connections=claims, budget_connections=budget),
+            )
 
     def budget(self, world: World) -> int:
         facts = database_facts(world)
@@ -129,43 +140,19 @@ class WithinClientSlots(Check):
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
-        starts = [s for s in orders if s.verb == "start"]
-        if not starts:
-            return
-        assert not world.postgres_refuses, "started while PgBouncer refuses clients"
-        if not world.postgres_up:
-            return
-        claims = sum(u.process.claim for u in world.units.values() if u.process is not None)
-        usable = world.max_connections - world.policy.connections.reserve
-        for profile in world.policy.profiles:
-            reached = storm.rig.serving(profile.name)
-            if reached > profile.min_instances and any(s.profile == profile.name for s in starts):
-                assert claims + world.other_clients <= usable, "started over PgBouncer's client slots"
+        usable = world.max_connections - world.policy.connections.reserve - world.other_clients
+        budget = usable if world.postgres_up else None
+        truth = truth_of(storm, before, told, orders)
+        hold(growth_within_budget, msgspec.structs.replace(truth, budget_connections=budget))
 
 
 class UnknownHolds(Check):
     """Law 3."""
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        world = storm.world
-        if not world.systemd_up:
-            assert not orders, "an order while systemd is unknown"
-        if not world.redis_up:
-            assert not [s for s in orders if s.verb != "start"], "something stopped while latency is unknown"
-        legible = not (world.garbled and world.elsewhere)
-        if world.redis_up and world.postgres_up and legible:
-            return
-        for profile in world.policy.profiles:
-            started = sum(1 for s in orders if s.verb == "start" and s.profile == profile.name)
-            by_order = told.terms.sets.get(profile.name, 0) if world.postgres_up else 0
-            if started:
-                # What hangs is no capacity, nor what a person ordered to be drained before it can be quieted.
-                drained = {n for n in profile.numbers if str(n) in told.host.memory.drains}
-                none = len(drained | {n for n in profile.numbers if n in before.hung})
-                reached = before.counting[profile.name] + started - none
-                assert reached <= by_order or reached <= profile.min_instances, (
-                    "grew above min while a reading is unknown"
-                )
+        truth = truth_of(storm, before, told, orders)
+        hold(unknown_holds, truth)
+        hold(no_growth_on_a_guess, truth)
 
 
 class NoJobLost(Check):
@@ -173,34 +160,11 @@ class NoJobLost(Check):
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
-        assert world.lost == 0, "a stop lost jobs"
         assert world.accounted()
+        hold(no_job_lost, truth_of(storm, before, told, orders))
         for step in orders:
             state = before.states[step.number]
-            if step.verb == "quiet":
-                assert state == "active", f"quiet sent to a unit that is {state}"
-            if step.verb == "stop" and state == "active":
-                hung = step.number in before.hung
-                if step.number in before.unheard:
-                    assert world.redis_up and world.redis_writable, "jobs could not be pushed back"  # noqa: PT018
-                    continue
-                drains = {**before.drains, **told.host.memory.drains}  # one that ended at once is forgotten
-                drain = drains[str(step.number)]
-                self._stop_is_lawful(storm, drain, before.beats.get(step.number), hung=hung)
-
-    def _stop_is_lawful(self, storm: Storm, drain: Drain, beat: Beat | None, *, hung: bool) -> None:
-        world = storm.world
-        if hung and beat is not None and world.now - beat.at >= 110.0:
-            assert world.redis_up, "ended as unresponsive without Redis"
-            assert world.redis_writable, "ended as unresponsive while Redis takes no writes"
-            return
-        ordered = drain.quiet_sent_seconds
-        if beat is not None and beat.quiet and beat.busy == 0 and ordered is not None and beat.at > ordered:
-            return
-        late = world.now - drain.since_seconds > world.policy.pace.drain_seconds_max
-        assert late, "stopped before quiet and idle"
-        assert world.redis_up, "stopped past its deadline without Redis"
-        assert world.redis_writable, "stopped past its deadline while Redis takes no writes"
+            assert step.verb != "quiet" or state == "active", f"quiet sent to a unit that is {state}"
 
 
 class PeopleFirst(Check):
@@ -268,12 +232,8 @@ class Bounded(Check):
     """Law 7."""
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        pace = storm.world.policy.pace
-        most = DRAIN_ORDERS_MAX + pace.starts_per_tick + pace.drains_per_tick + 1
-        assert len(told.host.steps) <= most
-        booting = [u for u in storm.world.units.values() if u.state == "activating" and u.restart_at is None]
-        fresh = [s for s in orders if s.verb == "start" and s.number != "scheduler"]
-        assert not fresh or len(booting) <= pace.booting_max + 1
+        # A tick in which fleetd died was two: what is bounded is what each decides.
+        hold(bounded, truth_of(storm, before, told, list(told.host.steps)))
         size = len(msgspec.json.encode(told.fleet.memory)) + len(msgspec.json.encode(told.host.memory))
         job_ids = 60 * len(told.host.memory.pushed_back)
         assert len(told.host.memory.pushed_back) <= PUSHED_BACK_MAX

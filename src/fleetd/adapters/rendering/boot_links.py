@@ -18,7 +18,14 @@ from fleetd.adapters.rendering.rendered_files import (
     replace_file,
     sync_directory,
 )
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, key_of_unit, unit_of
+from fleetd.core.model.identity import (
+    SCHEDULER,
+    SCHEDULER_UNIT,
+    TEMPLATE_UNIT,
+    InstanceKey,
+    key_of_unit,
+    unit_of,
+)
 
 TARGET = "mastodon-sidekiq.target"
 BOOT_TARGET = "mastodon-workers-boot.target"

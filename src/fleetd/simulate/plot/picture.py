@@ -1,8 +1,8 @@
-"""A picture of a simulation as SVG: what came in, and a row for each policy with waits, instances and connections.
+"""A picture of a simulation as SVG: the arrivals, and for each policy a row of waits, instances and connections.
 
-All rows share their scales, so that policies can be compared by eye. Waits are drawn as a share of the queue's target
-and on a logarithmic scale: a queue that is just late and one that is late by hours are both to be seen. What waits less
-than a tenth of its target is not drawn: it would only lie on the others.
+All rows share their scales, so that policies can be compared by eye. Arrivals and waits are on logarithmic scales: a
+queue of one job a minute and one of a hundred a second, a queue that is just late and one that is late by hours, are
+all to be seen. Every value stands for one step of the outcome's curves.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from statistics import fmean
 
 from fleetd.core.model.policy import Policy
-from fleetd.simulate.plot.arrivals import draw_arrivals
 from fleetd.simulate.plot.svg import (
     CHARACTER_PIXELS,
     INK,
     NAME_CHARACTERS_MAX,
-    Box,
-    Entry,
-    Level,
     Panel,
-    boxes,
+    bars,
+    box,
     count_marks,
+    decade_marks,
     fill,
     frame,
     label,
@@ -30,12 +29,14 @@ from fleetd.simulate.plot.svg import (
     stepped,
     stroke,
 )
-from fleetd.simulate.scoring.outcome import Outcome, Spread
+from fleetd.simulate.scoring.outcome import Outcome, Spread, step_seconds_of
 from fleetd.simulate.scoring.score import LATE_SHARE_MAX, QUEUE_LATE_SHARE_MAX
-from fleetd.simulate.trace.trace import Trace
+from fleetd.simulate.trace.arrivals import arrivals
+from fleetd.simulate.trace.trace import QueueTraffic, Trace
 
 MARGIN, LEFT, GAP = 16, 46, 58
 PANEL_WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 400, 96, 148
+ALL_PANELS_WIDTH = 3 * PANEL_WIDTH + 2 * GAP
 ARRIVALS_HEIGHT = 150
 LEGEND_LINE, TEXT_TOP = 16, 46
 #: Told apart also by who can't tell red from green, each dark enough to be seen on the paper; the second set is the
@@ -45,7 +46,9 @@ QUEUE_COLOURS = (
 )  # fmt: skip
 PROFILE_COLOURS = ("#14397d", "#c2410c", "#0f766e", "#86198f", "#854d0e", "#334155", "#be123c", "#3f6212")
 CLAIMS_COLOUR, BUDGET_COLOUR = "#0969da", "#cf222e"
-IN_TIME_COLOUR, LATE_COLOUR = "#1a7f37", "#cf222e"
+IN_TIME_COLOUR, LATE_COLOUR, FAULT_COLOUR = "#1a7f37", "#cf222e", "#cf222e"
+#: Rates that are rarer than the highest by more than this lie on the bottom.
+DECADES_MAX = 5
 #: Waits are drawn between these shares of a target; less is left out, more lies on the top.
 SHARE_MIN, SHARE_MAX = 0.1, 100.0
 #: Bars of two queues that wait alike end so far from each other.
@@ -53,30 +56,28 @@ APART_PIXELS = 2.0
 #: The highest value of a panel lies so far below its top.
 HEADROOM = 1.06
 
+Entry = tuple[str, str, str]  # of a legend: colour, dashes, name
+
 
 def draw(trace: Trace, policy: Policy, outcomes: list[Outcome]) -> str:
     """The picture."""
     queues = _coloured([queue.name for queue in trace.queues], QUEUE_COLOURS)
     profiles = _coloured([profile.name for profile in policy.profiles], PROFILE_COLOURS)
-    whole = _left(2) + PANEL_WIDTH - _left(0)
+    parts = [_title(trace)]
     y = TEXT_TOP + 26
-    parts = [
-        _title(trace),
-        label(_left(0), y, "jobs a second that come in (arrows: jobs at once)", 'font-weight="bold"'),
-    ]
-    legend, lines = _legend(_left(0), y + 18, whole, queues)
-    arrivals_top = y + 18 + LEGEND_LINE * lines + 14
-    parts += [legend, draw_arrivals(trace, _left(0), arrivals_top, whole, ARRIVALS_HEIGHT, queues)]
-    y = arrivals_top + ARRIVALS_HEIGHT + 46
-    deepest = 0
-    for place, (said, entries) in enumerate(_columns(profiles)):
-        parts.append(label(_left(place), y, said, 'font-weight="bold"'))
-        legend, lines = _legend(_left(place), y + 18, PANEL_WIDTH, entries)
-        parts.append(legend)
-        deepest = max(deepest, lines)
-    rows_top = y + 18 + LEGEND_LINE * deepest + 26
-    parts += _rows(trace, policy, outcomes, rows_top)
-    width, height = _left(2) + PANEL_WIDTH + MARGIN, rows_top + ROW_HEIGHT * len(outcomes)
+    legend, y = _legend(_left(0), y, "arrivals, jobs/s (arrows: jobs at once)", queues, ALL_PANELS_WIDTH)
+    parts += [legend, _arrivals(trace, y, queues)]
+    columns = (
+        ("oldest job's wait / target of its queue (colours as above)", [("black", "4 3", "above: late")]),
+        ("instances (pale: fewest to most in between)", profiles),
+        ("database connections", [(CLAIMS_COLOUR, "", "claimed"), (BUDGET_COLOUR, "4 3", "budget")]),
+    )
+    y += ARRIVALS_HEIGHT + 46
+    legends = [_legend(_left(i), y, *column, PANEL_WIDTH) for i, column in enumerate(columns)]
+    parts += [legend for legend, _ in legends]
+    y = max(end for _, end in legends) + 12
+    parts += _rows(policy, outcomes, y, trace.duration_seconds)
+    width, height = MARGIN + LEFT + ALL_PANELS_WIDTH + MARGIN, y + ROW_HEIGHT * len(outcomes)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="11" fill="#1f2328"><rect width="100%" height="100%" fill="white"/>'
@@ -84,8 +85,8 @@ def draw(trace: Trace, policy: Policy, outcomes: list[Outcome]) -> str:
     )
 
 
-def _left(place: int) -> int:
-    return MARGIN + LEFT + place * (PANEL_WIDTH + GAP)
+def _left(column: int) -> int:
+    return MARGIN + LEFT + column * (PANEL_WIDTH + GAP)
 
 
 def _title(trace: Trace) -> str:
@@ -95,18 +96,6 @@ def _title(trace: Trace) -> str:
     )
 
 
-def _columns(profiles: list[Entry]) -> list[tuple[str, list[Entry]]]:
-    """What stands above each column of the rows, and what its colours mean."""
-    return [
-        (
-            "oldest job's wait, in targets of its queue (colours as above)",
-            [("black", "4 3", "target: above it, late")],
-        ),
-        ("instances (pale: fewest to most in between)", profiles),
-        ("database connections", [(CLAIMS_COLOUR, "", "claimed"), (BUDGET_COLOUR, "4 3", "budget")]),
-    ]
-
-
 def _coloured(names: list[str], colours: tuple[str, ...]) -> list[Entry]:
     """Past the last colour the first comes again, dashed."""
     return [
@@ -114,111 +103,158 @@ def _coloured(names: list[str], colours: tuple[str, ...]) -> list[Entry]:
     ]
 
 
-def _legend(left: float, top: float, width: float, entries: list[Entry]) -> tuple[str, int]:
-    """Colours and what they mean, and in how many lines."""
-    parts, line, x = list[str](), 0, 0.0
+def _legend(left: int, top: int, heading: str, entries: list[Entry], width: int) -> tuple[str, int]:
+    """What a column shows and what its colours mean; and where its panels may begin."""
+    parts, x, y = [label(left, top, heading, 'font-weight="bold"')], 0.0, top + 18
     for colour, dashes, name in entries:
-        wide = 34 + CHARACTER_PIXELS * min(len(name), NAME_CHARACTERS_MAX)
-        if x and x + wide > width:
-            line, x = line + 1, 0.0
-        y = top + LEGEND_LINE * line
+        entry_width = 34 + CHARACTER_PIXELS * min(len(name), NAME_CHARACTERS_MAX)
+        if x and x + entry_width > width:
+            x, y = 0.0, y + LEGEND_LINE
         parts.append(stroke(f"M{left + x:.0f},{y - 4}h16", colour, 4.0 if not dashes else 1.5, dashes))
         parts.append(label(left + x + 21, y, shown(name), ""))
-        x += wide
-    return "".join(parts), line + 1
+        x += entry_width
+    return "".join(parts), y + LEGEND_LINE + 14
 
 
-def _rows(trace: Trace, policy: Policy, outcomes: list[Outcome], rows_top: float) -> Iterator[str]:
+def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
+    """Jobs a second of each queue; above it the faults, and the largest bursts."""
+    rates = [_rates(trace, queue) for queue in trace.queues]
+    some = [rate for of_queue in rates for rate in of_queue if rate is not None] or [1.0]
+    most = 10.0 ** math.ceil(math.log10(max(some)))
+    least = 10.0 ** math.floor(math.log10(max(min(some), most / 10.0**DECADES_MAX)))
+    size = (_left(0), top, ALL_PANELS_WIDTH, ARRIVALS_HEIGHT, trace.duration_seconds, step_seconds_of(trace))
+    panel = Panel(*size, max(most, 10.0 * least), least, logarithmic=True)
+    parts = [
+        stroke(stepped(panel, of_queue), colour, 1.4, dashes, name)
+        for (colour, dashes, name), of_queue in zip(queues, rates, strict=True)
+    ]
+    texts: list[tuple[float, str, str]] = []  # x, text, colour
+    for fault in trace.faults:
+        x = panel.x(fault.at_seconds)
+        if fault.source is None:
+            texts.append((x, f"{fault.kill_instances} killed", FAULT_COLOUR))
+            parts.append(stroke(f"M{x:.1f},{panel.top}V{panel.bottom}", FAULT_COLOUR, 1.0, "2 3"))
+        else:
+            texts.append((x, f"{fault.source} away", FAULT_COLOUR))
+            end = max(x + 1.0, panel.x(fault.until_seconds))
+            parts.append(fill(box(x, end, panel.top, panel.bottom), INK, 0.15))
+    bursts = [
+        (jobs, at, entry)
+        for queue, entry in zip(trace.queues, queues, strict=True)
+        for at, jobs in queue.bursts
+    ]
+    for jobs, at, (colour, _, name) in sorted(bursts, reverse=True):
+        if jobs and not _is_away(trace, int(at), int(at)):
+            x = panel.x(at)
+            texts.append((x, f"+{round(jobs):_} {name}".replace("_", " "), INK))
+            parts.append(stroke(f"M{x:.1f},{panel.bottom}V{panel.top + 6}", colour, 2.0, name=name))
+            parts.append(fill(f"M{x - 4:.1f},{panel.top + 7}h8l-4,-7z", colour, 1.0))
+    return frame(panel, decade_marks(panel.least, panel.most), "".join([*parts, *_above(panel, texts)]))
+
+
+def _rates(trace: Trace, queue: QueueTraffic) -> list[float | None]:
+    """Jobs a second in each step, without the bursts; None: nothing came in."""
+    counts, step = list(arrivals(trace, queue)), step_seconds_of(trace)
+    for at, jobs in queue.bursts:
+        if at < len(counts):
+            counts[int(at)] -= round(jobs)
+    return [
+        None if _is_away(trace, begin, begin + step - 1) else fmean(counts[begin : begin + step]) or None
+        for begin in range(0, len(counts), step)
+    ]
+
+
+def _is_away(trace: Trace, first: int, last: int) -> bool:
+    """Whether Redis is in any of these seconds, so that nothing can come in."""
+    return any(
+        fault.source == "redis" and fault.at_seconds <= last and first < fault.until_seconds
+        for fault in trace.faults
+    )
+
+
+def _above(panel: Panel, texts: list[tuple[float, str, str]]) -> Iterator[str]:
+    """Texts above a panel; one that would touch an earlier one is left out."""
+    taken: list[tuple[float, float]] = []
+    for x, text, colour in texts:
+        half = CHARACTER_PIXELS * min(len(text), NAME_CHARACTERS_MAX) / 2.0
+        middle = min(max(x, panel.left + half), panel.right - half)
+        if all(abs(middle - other) > half + other_half + 6.0 for other, other_half in taken):
+            taken.append((middle, half))
+            yield label(middle, panel.top - 4, shown(text), f'text-anchor="middle" fill="{colour}"')
+
+
+def _rows(policy: Policy, outcomes: list[Outcome], top: float, seconds: float) -> Iterator[str]:
     """What each policy did."""
-    seconds = math.ceil(trace.duration_seconds)
     curves = [outcome.curve for outcome in outcomes]
     sizes = [spread.highest for curve in curves for spreads in curve.instances.values() for spread in spreads]
-    clients = [spread.highest for curve in curves for spread in curve.claims]
-    clients += [budget for curve in curves for budget in curve.budget]
-    for row, outcome in enumerate(outcomes):
-        top = rows_top + ROW_HEIGHT * row
-        size = (top, PANEL_WIDTH, PANEL_HEIGHT, seconds)
+    connections = [spread.highest for curve in curves for spread in curve.claims]
+    connections += [budget for curve in curves for budget in curve.budget]
+    for outcome in outcomes:
+        size = (top, PANEL_WIDTH, PANEL_HEIGHT, seconds, outcome.curve.step_seconds)
         yield _heading(outcome, top - 8)
         yield _waits(outcome, policy, Panel(_left(0), *size, SHARE_MAX, SHARE_MIN, logarithmic=True))
         yield _instances(outcome, Panel(_left(1), *size, HEADROOM * max([1, *sizes])))
-        yield _connections(outcome, Panel(_left(2), *size, HEADROOM * max([1, *clients])))
+        yield _connections(outcome, Panel(_left(2), *size, HEADROOM * max([1, *connections])))
+        top += ROW_HEIGHT
 
 
 def _heading(outcome: Outcome, y: float) -> str:
     score = outcome.score
     sign, colour = ("✔", IN_TIME_COLOUR) if score.meets_objective else ("✖", LATE_COLOUR)
-    worst = max(score.queues.items(), key=lambda item: item[1].late_fraction, default=None)
-    said = f"{score.instance_seconds / 3600:.1f} instance-hours · {score.starts} starts"
-    said += f" · {score.reversals} reversals"
-    said += f" · {score.lost_jobs} jobs lost" if score.lost_jobs else ""
-    if worst is not None and worst[1].late_fraction > 0.0:
-        said = f"{shown(worst[0])} {worst[1].late_fraction:.1%} · {said}"
+    name, worst = max(score.queues.items(), key=lambda item: item[1].late_fraction)
+    figures = [f"{shown(name)} {worst.late_fraction:.1%}"] if worst.late_fraction else []
+    figures += [f"{score.instance_seconds / 3600:.1f} instance-hours", f"{score.starts} starts"]
+    figures.append(f"{score.reversals} reversals")
+    if score.lost_jobs:
+        figures.append(f"{score.lost_jobs} jobs lost")
     verdict = f"{sign} {shown(outcome.policy)} · {score.late_fraction:.2%} late"
     return (
         f'<text x="{_left(0)}" y="{y:.1f}"><tspan font-size="14" font-weight="bold" fill="{colour}">{verdict}</tspan>'
-        f'<tspan dx="12" fill="{INK}">{said}</tspan></text>'
+        f'<tspan dx="12" fill="{INK}">{" · ".join(figures)}</tspan></text>'
     )
 
 
-def _levels(outcome: Outcome, values: list[float]) -> list[Level]:
-    """A level for each point of the curve."""
-    step = outcome.curve.step_seconds
-    return [(i * step, (i + 1) * step, value) for i, value in enumerate(values)]
-
-
 def _waits(outcome: Outcome, policy: Policy, panel: Panel) -> str:
+    """Bars; one begins where the next lower one ends, so that no queue hides another."""
+    ages = outcome.curve.ages
+    heights: dict[str, list[tuple[float, float]]] = {queue: [] for queue in ages}
+    for i in range(len(outcome.curve.budget)):
+        ys = sorted((panel.y(ages[queue][i] / policy.target_seconds(queue)), queue) for queue in ages)
+        tops: list[float] = []
+        for y, _ in ys:
+            tops.append(min(panel.bottom, max(y, tops[-1] + APART_PIXELS) if tops else y))
+        for (_, queue), height in zip(ys, pairwise([*tops, panel.bottom]), strict=True):
+            heights[queue].append(height)
     target_y = panel.y(1.0)
-    parts = [fill(f"M{panel.left},{panel.top}H{panel.right}V{target_y:.1f}H{panel.left}z", LATE_COLOUR, 0.08)]
-    bars = _bars(outcome, policy, panel)
-    for colour, _, queue in _coloured(list(outcome.curve.ages), QUEUE_COLOURS):
-        parts.append(fill(boxes(panel, bars[queue]), colour, 1.0, queue))
+    parts = [fill(box(panel.left, panel.right, panel.top, target_y), LATE_COLOUR, 0.08)]
+    parts += [
+        fill(bars(panel, heights[queue]), colour, 1.0, queue)
+        for colour, _, queue in _coloured(list(ages), QUEUE_COLOURS)
+    ]
     parts.append(stroke(f"M{panel.left},{target_y:.1f}H{panel.right}", "black", 1.0, "4 3"))
     return frame(panel, [(ratio, f"{ratio:g} ×") for ratio in (0.1, 1.0, 10.0, 100.0)], "".join(parts))
 
 
-def _bars(outcome: Outcome, policy: Policy, panel: Panel) -> dict[str, list[Box]]:
-    """Of each queue at each point; one begins where the next lower one ends, so that all are seen."""
-    curve = outcome.curve
-    found: dict[str, list[Box]] = {queue: [] for queue in curve.ages}
-    for i in range(len(curve.budget)):
-        ratios = {queue: ages[i] / policy.target_seconds(queue) for queue, ages in curve.ages.items()}
-        seen = sorted((panel.y(ratio), queue) for queue, ratio in ratios.items())
-        tops: list[float] = []
-        for y, _ in seen:
-            tops.append(min(panel.bottom, max(y, tops[-1] + APART_PIXELS) if tops else y))
-        for (_, queue), (top, bottom) in zip(seen, pairwise([*tops, panel.bottom]), strict=True):
-            found[queue].append((i * curve.step_seconds, (i + 1) * curve.step_seconds, top, bottom))
-    return found
-
-
-def _breadth(place: int, count: int) -> float:
-    """Lines that lie on each other stay visible: the first is the broadest, the last the thinnest."""
-    return 1.4 + 0.9 * min(3, count - 1 - place)
-
-
-def _spread(outcome: Outcome, panel: Panel, spreads: list[Spread], entry: Entry, width: float) -> str:
-    """The mean as a line, and pale behind it all that lay between two points: what flaps is no solid block."""
+def _spread(panel: Panel, spreads: list[Spread], entry: Entry, width: float) -> str:
+    """The mean as a line, before a pale band from the fewest to the most: what flaps is no solid block."""
     colour, dashes, name = entry
-    means = _levels(outcome, [spread.mean for spread in spreads])
-    bands = [
-        (begin, end, panel.y(spread.highest), panel.y(spread.lowest))
-        for (begin, end, _), spread in zip(means, spreads, strict=True)
-    ]
-    return fill(boxes(panel, bands), colour, 0.25) + stroke(
-        stepped(panel, means), colour, width, dashes, name
-    )
+    band = bars(panel, [(panel.y(spread.highest), panel.y(spread.lowest)) for spread in spreads])
+    line = stepped(panel, [spread.mean for spread in spreads])
+    return fill(band, colour, 0.25) + stroke(line, colour, width, dashes, name)
 
 
 def _instances(outcome: Outcome, panel: Panel) -> str:
+    """Lines that lie on each other stay visible: the first is the broadest, the last the thinnest."""
     curves = outcome.curve.instances
+    entries = _coloured(list(curves), PROFILE_COLOURS)
     lines = [
-        _spread(outcome, panel, curves[entry[2]], entry, _breadth(i, len(curves)))
-        for i, entry in enumerate(_coloured(list(curves), PROFILE_COLOURS))
+        _spread(panel, curves[entry[2]], entry, 1.4 + 0.9 * min(3, len(curves) - 1 - i))
+        for i, entry in enumerate(entries)
     ]
     return frame(panel, count_marks(panel.most), "".join(lines))
 
 
 def _connections(outcome: Outcome, panel: Panel) -> str:
-    claims = _spread(outcome, panel, outcome.curve.claims, (CLAIMS_COLOUR, "", "claimed"), 1.6)
-    budget = stepped(panel, _levels(outcome, [float(n) for n in outcome.curve.budget]))
-    return frame(panel, count_marks(panel.most), claims + stroke(budget, BUDGET_COLOUR, 1.4, "4 3", "budget"))
+    claims = _spread(panel, outcome.curve.claims, (CLAIMS_COLOUR, "", "claimed"), 1.6)
+    budget = stroke(stepped(panel, outcome.curve.budget), BUDGET_COLOUR, 1.4, "4 3", "budget")
+    return frame(panel, count_marks(panel.most), claims + budget)

@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from fleetd.core.model.policy import Policy
 from fleetd.simulate.policies.laravel import Laravel
 from fleetd.simulate.policies.rival import Rival
 from fleetd.simulate.world.fleet import Group
@@ -16,9 +15,7 @@ from fleetd.simulate.world.world import World
 class Static(Rival):
     """A fleet sized by hand: its maximum, always."""
 
-    name = "static"
-
-    def want(self, group: Group, now: int) -> int:
+    def desired_instances(self, group: Group, current: int) -> int:
         return group.profile.max_instances
 
 
@@ -37,35 +34,36 @@ class Hpa(Rival):
     feature gate (https://kubernetes.io/blog/2026/09/02/kubernetes-v1-37-hpa-scale-to-zero-beta/).
     """
 
-    name = "hpa"
-    every_seconds = 15
+    interval_seconds = 15
     tolerance = 0.1
     stabilisation_seconds = 300
 
-    def __init__(self, world: World, policy: Policy) -> None:
-        super().__init__(world, policy)
-        self._said: dict[str, deque[tuple[int, int]]] = {g.profile.name: deque() for g in world.groups}
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._recommendations: dict[str, deque[tuple[int, int]]] = {
+            group.profile.name: deque() for group in world.groups
+        }
 
-    def recommended(self, group: Group, now: int) -> int:
+    def recommended_instances(self, group: Group, current: int) -> int:
         """By the metric alone."""
-        ratio = self.ratio(group.profile)
-        if not now:
+        ratio = self.latency_ratio(group)
+        if not current:
             return math.ceil(ratio)
-        return now if abs(ratio - 1.0) <= self.tolerance else math.ceil(now * ratio)
+        return current if abs(ratio - 1.0) <= self.tolerance else math.ceil(current * ratio)
 
-    def want(self, group: Group, now: int) -> int:
-        if not now and group.profile.min_instances:
+    def desired_instances(self, group: Group, current: int) -> int:
+        if not current and group.profile.min_instances:
             return 0
-        second, said = self.world.now, self._said[group.profile.name]
-        if not said:
-            said.append((second, now))
-        asked = min(group.profile.max_instances, self.recommended(group, now))
-        said.append((second, asked))
-        while said[0][0] <= second - self.stabilisation_seconds:
-            said.popleft()
-        if asked > now:
-            return min(asked, max(2 * now, now + 4))
-        return min(now, max(want for _, want in said))
+        second, recommendations = self.world.now, self._recommendations[group.profile.name]
+        if not recommendations:
+            recommendations.append((second, current))
+        recommended = min(group.profile.max_instances, self.recommended_instances(group, current))
+        recommendations.append((second, recommended))
+        while recommendations[0][0] <= second - self.stabilisation_seconds:
+            recommendations.popleft()
+        if recommended > current:
+            return min(recommended, max(2 * current, current + 4))
+        return min(current, max(instances for _, instances in recommendations))
 
 
 class KedaLength(Hpa):
@@ -73,43 +71,44 @@ class KedaLength(Hpa):
 
     Sources (2.17): https://keda.sh/docs/2.17/scalers/redis-lists/, listLength "Average target value to trigger scaling
     actions. (Default: 5)"; https://keda.sh/docs/2.17/reference/scaledobject-spec/, pollingInterval (30 s) counts while
-    there are 0 replicas; from 1 to N the HPA asks by itself, every 15 s, so that is its cadence here.
+    there are 0 replicas; from 1 to N the HPA asks by itself, every 15 s, so that is its interval here.
 
     With min = 0 KEDA starts one at a poll that finds a job, and goes back to 0 after 300 s without (cooldownPeriod);
     in between its HPA keeps at least one.
     """
 
-    name = "keda-length"
     list_length = 5
     poll_seconds, cooldown_seconds = 30, 300
 
-    def __init__(self, world: World, policy: Policy) -> None:
-        super().__init__(world, policy)
-        self._polled: dict[str, int] = {}
-        self._active: dict[str, int] = {}  # the last poll that found a job
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._polled_at: dict[str, int] = {}
+        self._active_at: dict[str, int] = {}  # the last poll that found a job
 
-    def recommended(self, group: Group, now: int) -> int:
-        waiting = self.waiting_jobs(group.profile)
-        if now and abs(waiting / (self.list_length * now) - 1.0) <= self.tolerance:
-            return now
+    def recommended_instances(self, group: Group, current: int) -> int:
+        waiting = self.waiting_jobs(group)
+        if current and abs(waiting / (self.list_length * current) - 1.0) <= self.tolerance:
+            return current
         return math.ceil(waiting / self.list_length)
 
-    def want(self, group: Group, now: int) -> int:
+    def desired_instances(self, group: Group, current: int) -> int:
         if group.profile.min_instances:
-            return super().want(group, now)
+            return super().desired_instances(group, current)
         idle_seconds = self._idle_seconds(group)
-        if not now:
+        if not current:
             return 1 if idle_seconds == 0 else 0
-        return 0 if idle_seconds >= self.cooldown_seconds else max(1, super().want(group, now))
+        if idle_seconds >= self.cooldown_seconds:
+            return 0
+        return max(1, super().desired_instances(group, current))
 
     def _idle_seconds(self, group: Group) -> int:
         """From the last poll that found a job to the last one; one that never found any is idle."""
         name, second = group.profile.name, self.world.now
-        if second - self._polled.get(name, -self.poll_seconds) >= self.poll_seconds:
-            self._polled[name] = second
-            if self.waiting_jobs(group.profile):
-                self._active[name] = second
-        return self._polled[name] - self._active.get(name, -self.cooldown_seconds)
+        if second - self._polled_at.get(name, -self.poll_seconds) >= self.poll_seconds:
+            self._polled_at[name] = second
+            if self.waiting_jobs(group):
+                self._active_at[name] = second
+        return self._polled_at[name] - self._active_at.get(name, -self.cooldown_seconds)
 
 
 class Judoscale(Rival):
@@ -121,31 +120,30 @@ class Judoscale(Rival):
     after each 10 min more. The lower threshold, which the admin sets, is a tenth of the upper here.
     """
 
-    name = "judoscale"
-    every_seconds = 10
+    interval_seconds = 10
     up_every_seconds, down_after_seconds = 180, 600
     lower_share = 0.1
 
-    def __init__(self, world: World, policy: Policy) -> None:
-        super().__init__(world, policy)
-        self._up: dict[str, int] = {}
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._scaled_up_at: dict[str, int] = {}
         self._low_since: dict[str, int] = {}
 
-    def want(self, group: Group, now: int) -> int:
-        name, second, ratio = group.profile.name, self.world.now, self.ratio(group.profile)
+    def desired_instances(self, group: Group, current: int) -> int:
+        name, second, ratio = group.profile.name, self.world.now, self.latency_ratio(group)
         if ratio >= self.lower_share:
             self._low_since.pop(name, None)
         if ratio > 1.0:
-            if second - self._up.get(name, -self.up_every_seconds) < self.up_every_seconds:
-                return now
-            self._up[name] = second
-            return now + 1
+            if second - self._scaled_up_at.get(name, -self.up_every_seconds) < self.up_every_seconds:
+                return current
+            self._scaled_up_at[name] = second
+            return current + 1
         if ratio < self.lower_share:
             since = self._low_since.setdefault(name, second)
             if second - since >= self.down_after_seconds:
                 self._low_since[name] = second
-                return now - 1
-        return now
+                return current - 1
+        return current
 
 
 class Nomad(Rival):
@@ -158,28 +156,33 @@ class Nomad(Rival):
     nomad-autoscaler/blob/main/plugins/builtin/strategy/target-value/plugin/plugin.go.
     """
 
-    name = "nomad"
-    every_seconds = 10
+    interval_seconds = 10
     threshold, cooldown_seconds = 0.01, 300
 
-    def __init__(self, world: World, policy: Policy) -> None:
-        super().__init__(world, policy)
-        self._acted: dict[str, int] = {}
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._scaled_at: dict[str, int] = {}
 
-    def want(self, group: Group, now: int) -> int:
+    def desired_instances(self, group: Group, current: int) -> int:
         name, second = group.profile.name, self.world.now
-        if second - self._acted.get(name, -self.cooldown_seconds) < self.cooldown_seconds:
-            return self.wanted[name]
-        factor = self.ratio(group.profile)
-        if now and abs(factor - 1.0) <= self.threshold:
-            return now
+        if second - self._scaled_at.get(name, -self.cooldown_seconds) < self.cooldown_seconds:
+            return self.desired[name]
+        factor = self.latency_ratio(group)
+        if current and abs(factor - 1.0) <= self.threshold:
+            return current
         low, high = group.profile.min_instances, group.profile.max_instances
-        goal = min(high, max(low, math.ceil(now * factor if now else factor)))
-        if goal != now:
-            self._acted[name] = second
+        goal = min(high, max(low, math.ceil(current * factor if current else factor)))
+        if goal != current:
+            self._scaled_at[name] = second
         return goal
 
 
-RIVALS: dict[str, Callable[..., Rival]] = {
-    kind.name: kind for kind in (Static, Hpa, KedaLength, Judoscale, Laravel, Nomad)
+#: By the name that `fleetctl simulate --policy` takes.
+RIVALS: dict[str, Callable[[World], Rival]] = {
+    "static": Static,
+    "hpa": Hpa,
+    "keda-length": KedaLength,
+    "judoscale": Judoscale,
+    "laravel": Laravel,
+    "nomad": Nomad,
 }

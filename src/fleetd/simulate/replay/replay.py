@@ -129,35 +129,32 @@ class Ages:
 class AsRecorded(Rival):
     """Wants what was recorded at that second, and notes what waits then."""
 
-    name = AS_RECORDED
-
     def __init__(
         self,
         world: World,
-        policy: Policy,
         sizes: dict[str, Points],
         seen: Callable[[float, dict[str, float]], None],
     ) -> None:
-        super().__init__(world, policy)
-        self.every_seconds = max(1, round(world.trace.tick_seconds))  # about as often as samples are
+        super().__init__(world)
+        self.interval_seconds = max(1, round(world.trace.tick_seconds))  # about as often as samples are
         self._sizes = {name: list(points) for name, points in sizes.items()}
         self._places = dict.fromkeys(sizes, 0)
         self._seen = seen
 
-    def look(self) -> dict[str, int]:
+    def evaluate(self) -> dict[str, int]:
         now = self.world.now
         self._seen(
             float(now), {name: queue.latency_seconds(now) for name, queue in self.world.queues.items()}
         )
-        return super().look()
+        return super().evaluate()
 
-    def want(self, group: Group, now: int) -> int:
+    def desired_instances(self, group: Group, current: int) -> int:
         name = group.profile.name
         points, place = self._sizes.get(name, []), self._places.get(name, 0)
         while place + 1 < len(points) and points[place + 1][0] <= self.world.now:
             place += 1
         self._places[name] = place
-        return int(points[place][1]) if points else now
+        return int(points[place][1]) if points else current
 
 
 def under(trace: Trace, policy: Policy) -> Trace:
@@ -194,7 +191,7 @@ def run_as_recorded(
         AS_RECORDED,
         found.trace,
         followed,
-        partial(AsRecorded, policy=followed, sizes=found.sizes, seen=seen),
+        partial(AsRecorded, sizes=found.sizes, seen=seen),
         progress,
     )
     errors = {

@@ -1,94 +1,206 @@
-"""The laws, checked after every tick of a simulation against the truth of the world; a break names the tick.
+"""The laws, checked after every tick against what is true: by the simulator for every policy, by the tests for fleetd.
 
-Of every policy: no start above the budget, no order while systemd is away, nothing let go while Redis is, nothing
-quieted below min, no job lost by a stop, and none pushed back before its drain's deadline. Of fleetd alone, for nobody
-else promises it: no growth above min on an unknown reading, and no more orders at a tick than its pace allows.
+Each world fills in a `Truth`; a law is a function from it to what is broken, as sentences. Nothing here asks what a
+policy believes. The laws bind every policy: one scheduler (1), claims within the budget and no profile drained below
+its min (2), no order on what can't be read (3), no job lost (4). fleetd alone promises more: no growth on a guess (3),
+and a bounded number of orders (7).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+from msgspec import structs
 
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
 from fleetd.core.model.decision import Step
+from fleetd.core.model.facts import Value
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Policy
-from fleetd.simulate.policies.steering import budget_connections
+from fleetd.simulate.world.fleet import UnitState
 from fleetd.simulate.world.world import World
 
 
-class LawChecks:
-    """Watches one policy; `own`: it is fleetd. Breaks are sentences with seed and second, at most a few are kept."""
+class Stop(Value, frozen=True, kw_only=True):
+    """The stop of a process that takes jobs; one that still boots has none to lose."""
 
-    KEPT_MAX = 20
+    key: InstanceKey
+    draining_seconds: float  # since its drain was ordered
+    idle_since_quiet: bool  # a heartbeat that was sent after the quiet says quiet and idle
+    unresponsive: bool = False  # silent for so long that it may be stopped without a drain
 
-    def __init__(self, world: World, policy: Policy, *, own: bool) -> None:
+
+class Truth(Value, frozen=True, kw_only=True):
+    """What is true right after a tick. Instances are counted by profile; those that are quiet do not count."""
+
+    policy: Policy
+    orders: tuple[Step, ...]  # given to systemd in this tick
+    capacity_before: Mapping[str, int]  # instances that served or booted before the tick
+    capacity: Mapping[str, int]
+    ordered_instances: Mapping[str, int] = {}  # counts that people have ordered
+    booting: int  # instances, of all profiles
+    schedulers_elsewhere: int
+    systemd_known: bool
+    sidekiq_known: bool
+    headroom_known: bool  # whether it could be known how many connections are left
+    claims_connections: int  # what all known processes may open
+    budget_connections: int | None  # what they may claim; None: nobody could know it
+    database_refuses: bool = False  # it takes no more clients, whatever its limit
+    pushes_back: bool  # Redis takes what a stopping process pushes back
+    stops: tuple[Stop, ...]
+    lost_jobs: int  # by stops, since the tick before
+
+    def starts(self) -> Counter[str]:
+        """By profile; the scheduler's is left out."""
+        return Counter(s.profile for s in self.orders if s.verb == "start" and s.profile is not None)
+
+
+Law = Callable[[Truth], Iterator[str]]
+
+
+def one_scheduler(truth: Truth) -> Iterator[str]:
+    """Law 1: none is started beside a live one."""
+    if truth.schedulers_elsewhere and any(s.verb == "start" and s.key == SCHEDULER for s in truth.orders):
+        yield "started a scheduler beside a live one"
+
+
+def within_budget(truth: Truth) -> Iterator[str]:
+    """Law 2: after a start all claims fit the budget of that moment."""
+    started = any(step.verb == "start" for step in truth.orders)
+    if started and truth.database_refuses:
+        yield "started while the database refuses clients"
+    excess = truth.claims_connections - (truth.budget_connections or 0)
+    if started and truth.budget_connections is not None and excess > 0:
+        yield f"started with claims {excess} above the budget"
+
+
+def growth_within_budget(truth: Truth) -> Iterator[str]:
+    """Law 2 through PgBouncer, which has no names for our clients: only growth above min is held to the budget."""
+    started = truth.starts()
+    grown = any(truth.capacity[p.name] > p.min_instances for p in truth.policy.profiles if started[p.name])
+    yield from within_budget(truth if grown else structs.replace(truth, budget_connections=None))
+
+
+def min_is_kept(truth: Truth) -> Iterator[str]:
+    """Law 2: drains stop at min, however small the budget."""
+    quieted = {step.profile for step in truth.orders if step.verb == "quiet"}
+    for profile in truth.policy.profiles:
+        if profile.name in quieted and truth.capacity[profile.name] < profile.min_instances:
+            yield f"{profile.name} was brought below min"
+
+
+def unknown_holds(truth: Truth) -> Iterator[str]:
+    """Law 3: no order while systemd is unknown, and nothing is let go while Sidekiq is."""
+    if truth.orders and not truth.systemd_known:
+        yield "an order while systemd can't be read"
+    if not truth.sidekiq_known and any(step.verb != "start" for step in truth.orders):
+        yield "something was stopped while latency is unknown"
+
+
+def no_growth_on_a_guess(truth: Truth) -> Iterator[str]:
+    """Law 3: while a reading is unknown, a profile grows only up to its min, or to what a person has ordered."""
+    if truth.sidekiq_known and truth.headroom_known:
+        return
+    started = truth.starts()
+    for profile in truth.policy.profiles:
+        most = max(profile.min_instances, truth.ordered_instances.get(profile.name, 0))
+        if started[profile.name] and truth.capacity_before[profile.name] + started[profile.name] > most:
+            yield f"{profile.name} grew above min while a reading is unknown"
+
+
+def no_job_lost(truth: Truth) -> Iterator[str]:
+    """Law 4: a process is stopped when it is idle, or past its drain's deadline while jobs can be pushed back."""
+    if truth.lost_jobs:
+        yield f"{truth.lost_jobs} jobs lost by a stop"
+    for stop in truth.stops:
+        late = stop.draining_seconds > truth.policy.pace.drain_seconds_max
+        if not stop.unresponsive and stop.idle_since_quiet:
+            continue
+        if not (stop.unresponsive or late):
+            yield f"@{stop.key} was stopped before it was quiet and idle, and before its deadline"
+        elif not truth.pushes_back:
+            yield f"@{stop.key} was stopped while Redis could not take its jobs back"
+
+
+def bounded(truth: Truth) -> Iterator[str]:
+    """Law 7: a tick gives as many orders as its pace allows, and one for the scheduler where it may run here."""
+    pace = truth.policy.pace
+    most = DRAIN_ORDERS_MAX + pace.starts_per_tick + pace.drains_per_tick
+    most += truth.policy.scheduler.place != "elsewhere"
+    if len(truth.orders) > most:
+        yield f"{len(truth.orders)} orders at one tick"
+    if truth.starts() and truth.booting > pace.booting_max + 1:
+        yield f"{truth.booting} instances boot at once"
+
+
+#: By the law's number in README.md.
+OF_EVERYONE: tuple[tuple[int, Law], ...] = (
+    (1, one_scheduler),
+    (2, within_budget),
+    (2, min_is_kept),
+    (3, unknown_holds),
+    (4, no_job_lost),
+)
+OF_FLEETD: tuple[tuple[int, Law], ...] = (*OF_EVERYONE, (3, no_growth_on_a_guess), (7, bounded))
+
+
+class LawWatch:
+    """Holds one policy in the simulated world to the laws: call `begin_tick` before each tick, `end_tick` after it."""
+
+    BREAKS_KEPT_MAX = 20
+
+    def __init__(self, world: World, laws: tuple[tuple[int, Law], ...]) -> None:
         self.world = world
-        self.policy = policy
-        self.own = own
-        self.breaks: list[str] = []
+        self.laws = laws
+        self.breaks: list[str] = []  # the first ones, with seed and second
         self.breaks_total = 0
-        self._quieted_at: dict[int, int] = {}
         self._lost_jobs = 0
+        self.begin_tick()
 
-    def after_tick(self, orders: list[Step], running: dict[str, int]) -> None:
-        """`orders`: of this tick, already carried out. `running`: what ran of each profile before it."""
-        self.losses()
-        if not orders:
-            return
+    def begin_tick(self) -> None:
+        self._orders_total = len(self.world.orders)
+        self._capacity = {group.profile.name: group.capacity for group in self.world.groups}
+
+    def end_tick(self) -> None:
         world = self.world
-        starts = Counter(step.profile for step in orders if step.verb == "start")
-        budget = budget_connections(world, self.policy)
-        if starts and world.claims() > budget:
-            self._broken(2, f"started with claims {world.claims() - budget} above the budget")
-        if "systemd" in world.down:
-            self._broken(3, "an order while systemd can't be read")
-        if "redis" in world.down and any(step.verb != "start" for step in orders):
-            self._broken(3, "something was stopped while latency is unknown")
-        self._let_go(orders)
-        if self.own:
-            self._bounded(len(orders))
-            if world.down & {"redis", "postgres"}:
-                self._unknown_holds(starts, running)
+        lost_jobs = world.lost_by_stops_jobs - self._lost_jobs
+        if len(world.orders) == self._orders_total and not lost_jobs:
+            return  # no law can be broken by nothing
+        self._lost_jobs += lost_jobs
+        truth = self._truth(lost_jobs)
+        for number, law in self.laws:
+            for sentence in law(truth):
+                self.breaks_total += 1
+                if len(self.breaks) < self.BREAKS_KEPT_MAX:
+                    where = f"{world.trace.name} seed {world.trace.seed} at {world.now} s"
+                    self.breaks.append(f"law {number}, {where}: {sentence}")
 
-    def losses(self) -> None:
-        """Jobs that were lost since the last look, but for those of `kill_instances`."""
-        lost = self.world.lost_by_stops_jobs - self._lost_jobs
-        if lost:
-            self._lost_jobs += lost
-            self._broken(4, f"{lost} jobs lost by a stop")
-
-    def _let_go(self, orders: list[Step]) -> None:
+    def _truth(self, lost_jobs: int) -> Truth:
         world = self.world
-        quieted: set[str] = set()
-        for step in orders:
-            number = step.key
-            if step.verb == "quiet":
-                self._quieted_at[number] = world.now
-                quieted.add(step.profile)
-            elif step.verb == "stop":
-                began = self._quieted_at.pop(number, world.now)
-                held = world.instances[number].held
-                if held and world.now - began < self.policy.pace.drain_seconds_max:
-                    self._broken(4, f"@{number} was stopped with {held} jobs in flight before its deadline")
-            else:
-                self._quieted_at.pop(number, None)
-        for group in world.groups:
-            if group.profile.name in quieted and group.counted < group.profile.min_instances:
-                self._broken(2, f"{group.profile.name} was brought below min")
-
-    def _bounded(self, orders: int) -> None:
-        pace = self.policy.pace
-        if orders > DRAIN_ORDERS_MAX + pace.starts_per_tick + pace.drains_per_tick:
-            self._broken(7, f"{orders} orders at one tick")
-
-    def _unknown_holds(self, starts: Counter[str], running: dict[str, int]) -> None:
-        for profile in self.policy.profiles:
-            grown = running[profile.name] + starts[profile.name]
-            if grown > max(running[profile.name], profile.min_instances):
-                self._broken(3, f"{profile.name} grew above min while a reading is unknown")
-
-    def _broken(self, law: int, what: str) -> None:
-        self.breaks_total += 1
-        if len(self.breaks) < self.KEPT_MAX:
-            trace = self.world.trace
-            self.breaks.append(f"law {law}, {trace.name} seed {trace.seed} at {self.world.now} s: {what}")
+        orders = tuple(step for _, step in world.orders[self._orders_total :])
+        stopped = [world.instances[step.key] for step in orders if step.verb == "stop"]
+        return Truth(
+            policy=world.policy,
+            orders=orders,
+            capacity_before=self._capacity,
+            capacity={group.profile.name: group.capacity for group in world.groups},
+            booting=sum(i.state is UnitState.ACTIVATING for group in world.groups for i in group.present),
+            schedulers_elsewhere=1,  # a trace has none on this host
+            systemd_known="systemd" not in world.down,
+            sidekiq_known="redis" not in world.down,
+            headroom_known="postgres" not in world.down,
+            claims_connections=world.claims_connections(),
+            budget_connections=world.budget_connections(),
+            pushes_back="redis" not in world.down,
+            stops=tuple(
+                Stop(
+                    key=i.key,
+                    draining_seconds=float(world.now - (world.now if i.quieted_at is None else i.quieted_at)),
+                    idle_since_quiet=i.idle_since_quiet,
+                )
+                for i in stopped
+                if i.beat_at is not None  # else it still booted
+            ),
+            lost_jobs=lost_jobs,
+        )

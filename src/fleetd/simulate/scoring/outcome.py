@@ -8,11 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Policy
-from fleetd.simulate.policies.steering import budget_connections
-from fleetd.simulate.scoring.laws import LawChecks
+from fleetd.simulate.scoring.laws import LawWatch
 from fleetd.simulate.scoring.score import Score, queue_scores, reversals
 from fleetd.simulate.trace.trace import Trace
 from fleetd.simulate.world.world import World
@@ -21,8 +18,13 @@ from fleetd.simulate.world.world import World
 PLOT_POINTS = 200
 
 
+def step_seconds_of(trace: Trace) -> int:
+    """From one point of the plot to the next."""
+    return max(1, math.ceil(trace.duration_seconds / PLOT_POINTS))
+
+
 class Spread(NamedTuple):
-    """What a count was, second by second, since the last point: a rival that flaps has many sizes in one."""
+    """A count, second by second, since the last point: a rival that flaps has many sizes in one."""
 
     lowest: int
     highest: int
@@ -30,11 +32,11 @@ class Spread(NamedTuple):
 
 
 class Curve(Value, frozen=True, kw_only=True):
-    """What the plot shows of one policy: a point each `step_seconds`, the last one maybe sooner."""
+    """What the plot shows of one policy: a point each `step_seconds`; the last one may come sooner."""
 
     step_seconds: int
-    instances: dict[str, list[Spread]]
-    ages: dict[str, list[float]]  # the oldest job of each queue since the last point
+    instances: dict[str, list[Spread]]  # of each profile
+    ages: dict[str, list[float]]  # of each queue: the highest age of its oldest job since the last point
     claims: list[Spread]
     budget: list[int]
 
@@ -49,47 +51,43 @@ class Outcome(Value, frozen=True, kw_only=True):
 
 
 class Recorder:
-    """Counts what is the same for every policy while the world runs."""
+    """Lets the world run, and counts what is the same for every policy."""
 
-    def __init__(self, world: World, policy: Policy) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.policy = policy
         self.over_budget_seconds = 0
-        self.claims_max = 0
-        self.sizes = {g.profile.name: array("l") for g in world.groups}
-        self._sizes = [(self.sizes[g.profile.name], g) for g in world.groups]
-        self.step = max(1, math.ceil(world.trace.duration_seconds / PLOT_POINTS))
-        self.ages: dict[str, list[float]] = {name: [] for name in world.queues}
-        self._oldest = dict.fromkeys(
-            world.queues, 0.0
-        )  # the highest age since the last point: a peak is short
-        self.claims = array("l")
-        self.budget: list[int] = []
-        self._budget_before = budget_connections(world, policy)
-        claims = world.claims()  # what serves at the begin is nobody's doing
+        self.sizes = {group.profile.name: array("l") for group in world.groups}  # instances by second
+        self._sizes = [(self.sizes[group.profile.name], group) for group in world.groups]
+        self._step_seconds = step_seconds_of(world.trace)
+        self._ages: dict[str, list[float]] = {name: [] for name in world.queues}
+        self._highest_ages = dict.fromkeys(world.queues, 0.0)  # since the last point: a peak is short
+        self._claims = array("l")
+        self._budget: list[int] = []
+        self._budget_before = world.budget_connections()
+        claims = world.claims_connections()  # no policy is to blame for what serves at the begin
         self._forgiven_claims = claims if claims > self._budget_before else 0
 
     def advance_to(self, second: int) -> None:
-        """Let the world run, and look at it each second."""
+        """Let the world run up to a second of the trace, at most to its end."""
         world = self.world
-        while world.now < second:
+        while world.now < min(second, world.end):
             world.advance_to(world.now + 1)
-            claims = world.claims()
-            if claims > self.claims_max:
-                self.claims_max = claims
-            budget = budget_connections(world, self.policy)
-            self._over(claims, budget)
-            self.claims.append(claims)
+            claims, budget = world.claims_connections(), world.budget_connections()
+            self._claims.append(claims)
+            self._count_over_budget(claims, budget)
             for sizes, group in self._sizes:
-                sizes.append(group.counted)
+                sizes.append(group.capacity)
             for queue in world.queues.values():
                 if queue.batches:
                     age = queue.latency_seconds(world.now)
-                    self._oldest[queue.name] = max(age, self._oldest[queue.name])
-            if world.now % self.step == 0 or world.now == math.ceil(world.trace.duration_seconds):
-                self._point(budget)
+                    self._highest_ages[queue.name] = max(age, self._highest_ages[queue.name])
+            if world.now % self._step_seconds == 0 or world.now == world.end:
+                for name, ages in self._ages.items():
+                    ages.append(self._highest_ages[name])
+                    self._highest_ages[name] = 0.0
+                self._budget.append(budget)
 
-    def _over(self, claims: int, budget: int) -> None:
+    def _count_over_budget(self, claims: int, budget: int) -> None:
         """Count this second if claims are over the budget, and not only because it shrank.
 
         The drains that a shrink causes take their time: what was claimed at the shrink is forgiven as it goes down.
@@ -104,44 +102,38 @@ class Recorder:
             self._forgiven_claims = claims
         self._budget_before = budget
 
-    def _point(self, budget: int) -> None:
-        for name, ages in self.ages.items():
-            ages.append(self._oldest[name])
-            self._oldest[name] = 0.0
-        self.budget.append(budget)
-
-    def outcome(self, policy: str, steps: list[tuple[int, Step]], checks: LawChecks) -> Outcome:
-        world = self.world
-        scores = queue_scores(world, self.policy)
+    def outcome(self, policy: str, watch: LawWatch) -> Outcome:
+        world, queues = self.world, queue_scores(self.world)
+        verbs = [step.verb for _, step in world.orders]
         score = Score(
-            queues=scores,
-            late_jobs=sum(q.late_jobs for q in scores.values()),
+            queues=queues,
+            late_jobs=sum(queue.late_jobs for queue in queues.values()),
             instance_seconds=world.instance_seconds,
-            starts=sum(1 for _, s in steps if s.verb == "start"),
-            stops=sum(1 for _, s in steps if s.verb == "stop"),
-            reversals=reversals(steps),
-            connections_max=self.claims_max,
+            starts=verbs.count("start"),
+            stops=verbs.count("stop"),
+            reversals=reversals(world.orders),
+            connections_max=max(self._claims, default=0),
             over_budget_seconds=self.over_budget_seconds,
-            left_waiting=sum(q.waiting for q in world.queues.values()),
+            left_waiting=sum(queue.waiting for queue in world.queues.values()),
             lost_jobs=world.lost_jobs,
-            law_breaks=checks.breaks_total,
+            law_breaks=watch.breaks_total,
         )
         curve = Curve(
-            step_seconds=self.step,
-            instances={name: _spreads(sizes, self.step) for name, sizes in self.sizes.items()},
-            ages=self.ages,
-            claims=_spreads(self.claims, self.step),
-            budget=self.budget,
+            step_seconds=self._step_seconds,
+            instances={name: self._spreads(sizes) for name, sizes in self.sizes.items()},
+            ages=self._ages,
+            claims=self._spreads(self._claims),
+            budget=self._budget,
         )
-        return Outcome(policy=policy, score=score, curve=curve, breaks=tuple(checks.breaks))
+        return Outcome(policy=policy, score=score, curve=curve, breaks=tuple(watch.breaks))
 
-
-def _spreads(counts: array[int], step: int) -> list[Spread]:
-    parts = [counts[begin : begin + step] for begin in range(0, len(counts), step)]
-    return [Spread(min(part), max(part), sum(part) / len(part)) for part in parts]
+    def _spreads(self, counts: array[int]) -> list[Spread]:
+        step = self._step_seconds
+        parts = [counts[begin : begin + step] for begin in range(0, len(counts), step)]
+        return [Spread(min(part), max(part), sum(part) / len(part)) for part in parts]
 
 
 def document(trace: Trace, outcomes: list[Outcome]) -> str:
     """`{"trace": NAME, "policies": {NAME: scores}}`; docs/traces.md names every field."""
-    policies = {outcome.policy: msgspec.to_builtins(outcome.score) for outcome in outcomes}
+    policies = {outcome.policy: outcome.score for outcome in outcomes}
     return msgspec.json.encode({"trace": trace.name, "policies": policies}).decode()

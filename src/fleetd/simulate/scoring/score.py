@@ -6,7 +6,7 @@ from collections import Counter
 
 from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.identity import InstanceKey
 from fleetd.simulate.world.world import World
 
 #: At most 1 % of all jobs late, and no queue above 5 %.
@@ -48,14 +48,14 @@ class Score(Value, frozen=True, kw_only=True):
         return self.late_fraction <= LATE_SHARE_MAX and worst <= QUEUE_LATE_SHARE_MAX
 
 
-def queue_scores(world: World, policy: Policy) -> dict[str, QueueScore]:
-    """A wait ends at the fetch; a job that waits at the end, past its target, is late."""
+def queue_scores(world: World) -> dict[str, QueueScore]:
+    """A wait ends at the fetch. A job that still waits at the end is late if it is past its target by then."""
     scores = {}
     for name, queue in world.queues.items():
         waits = Counter(queue.waits)
         for second, jobs in queue.batches:
             waits[world.now - second] += jobs
-        target = policy.target_seconds(name)
+        target = world.policy.target_seconds(name)
         late = sum(jobs for wait, jobs in waits.items() if wait > target)
         scores[name] = QueueScore(
             jobs=queue.jobs,
@@ -67,29 +67,26 @@ def queue_scores(world: World, policy: Policy) -> dict[str, QueueScore]:
 
 
 def _percentiles(waits: Counter[int]) -> dict[str, float]:
-    total, seen = sum(waits.values()), 0
-    marks = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
-    found = dict.fromkeys([*marks, "max"], 0.0)
-    if not total:
-        return found
+    marks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+    found = dict.fromkeys(marks, 0.0)
+    total, counted = sum(waits.values()), 0
     left = list(marks.items())
-    for wait in sorted(waits):
-        seen += waits[wait]
-        while left and seen >= left[0][1] * total:
+    for wait in sorted(wait for wait, jobs in waits.items() if jobs):
+        counted += waits[wait]
+        while left and counted >= left[0][1] * total:
             found[left.pop(0)[0]] = float(wait)
-    found["max"] = float(max(wait for wait, jobs in waits.items() if jobs))
     return found
 
 
-def reversals(steps: list[tuple[int, Step]]) -> int:
-    """Starts within 10 min after a stop of the same profile, or the other way round; each of them counted once.
+def reversals(orders: list[tuple[int, Step]]) -> int:
+    """Starts within 10 min after a stop in the same profile, or the other way round; each of them counted once.
 
-    A stop is the moment an instance is let go: the quiet, or the stop of one that still boots.
+    `orders`: with their seconds. A stop counts at the quiet, when its drain begins; that of a booting instance at once.
     """
     found = 0
     last: dict[tuple[str | None, str], int] = {}
-    quieted: set[object] = set()
-    for at, step in steps:
+    quieted: set[InstanceKey] = set()
+    for at, step in orders:
         if step.verb == "stop" and step.key in quieted:
             quieted.discard(step.key)
             continue  # the end of a drain that was counted when it began

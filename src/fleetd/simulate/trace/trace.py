@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from msgspec import structs
 
@@ -42,12 +43,15 @@ class QueueTraffic(Value, frozen=True, kw_only=True):
     service_sigma: float  # of the logarithm
 
 
+Source = Literal["redis", "postgres", "systemd"]
+
+
 class Fault(Value, frozen=True, kw_only=True):
     """A source that is away from `at` to `until`, or instances that are killed."""
 
     at_seconds: float
     until_seconds: float
-    source: str = ""
+    source: Source | None = None
     kill_instances: int = 0
 
 
@@ -189,7 +193,7 @@ def _fault(index: int, fault: FaultSection, duration: float, problems: list[Conf
     return Fault(
         at_seconds=at,
         until_seconds=at + (fault.for_seconds or 0.0),
-        source=fault.source or "",
+        source=fault.source,
         kill_instances=fault.kill_instances or 0,
     )
 

@@ -12,29 +12,61 @@ import msgspec
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
-from fleetd.core.model.policy import Policy
 from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
+from fleetd.simulate.trace.trace import Source
 from fleetd.simulate.world.readings import Readings
 from fleetd.simulate.world.world import World
 
-#: The host has been up for long: nothing is taken for a boot.
+#: The host has been up for long: nothing is taken for a boot of it.
 BOOTTIME_SECONDS = 1_000_000.0
 
 
-class SimulatedPorts:
-    """Sidekiq's Redis, Postgres, systemd, the host, the clock and the state directory."""
+class _Port:
+    """What all ports share: the world, its readings, and the faults of its sources."""
 
-    def __init__(self, world: World, policy: Policy) -> None:
-        self.world = world
-        self.readings = Readings(world, policy)
-        self.steps: list[tuple[int, Step]] = []
+    def __init__(self, readings: Readings) -> None:
+        self.readings = readings
+        self.world = readings.world
 
-    def refuse(self, source: str) -> None:
+    def reach(self, source: Source) -> None:
         if source in self.world.down:
             raise SourceUnavailableError(f"{source} is away in this trace")
+
+    async def close(self) -> None: ...
+
+
+class _Sidekiq(_Port):
+    async def read(self, *, check_writes: bool) -> SidekiqFacts:
+        self.reach("redis")
+        return self.readings.sidekiq()
+
+
+class _Database(_Port):
+    async def read(self) -> DatabaseFacts:
+        self.reach("postgres")
+        return self.readings.database()
+
+
+class _Units(_Port):
+    async def read(self) -> SystemdFacts:
+        self.reach("systemd")
+        return self.readings.systemd()
+
+    async def carry_out(self, step: Step) -> StepResult:
+        self.reach("systemd")
+        return StepResult(step=step, result=self.world.carry_out(step))
+
+
+class _Host(_Port):
+    async def read(self, systemd: SystemdFacts | None) -> HostFacts:
+        return self.readings.host()
+
+
+class _ClockAndStore(_Port):
+    """The clock, and a state directory that fleetd starts with and that keeps nothing."""
 
     def now_seconds(self) -> float:
         return BOOTTIME_SECONDS + self.world.now
@@ -43,67 +75,12 @@ class SimulatedPorts:
         return "simulated"
 
     def load(self) -> bytes:
-        """What serves at time 0 was started by fleetd: how long that took is known."""
+        """fleetd started what serves at the begin, so it knows how long a boot takes."""
         learnt = fmean(self.world.trace.boot_seconds)
         booted = {group.profile.name: learnt for group in self.world.groups if group.present}
         return msgspec.json.encode(HostMemory(boot_id=self.boot_id(), boot_seconds=booted))
 
     def save(self, content: bytes) -> None: ...
-
-
-class _Sidekiq:
-    def __init__(self, ports: SimulatedPorts) -> None:
-        self.ports = ports
-
-    async def read(self, *, check_writes: bool) -> SidekiqFacts:
-        self.ports.refuse("redis")
-        return self.ports.readings.sidekiq()
-
-    async def close(self) -> None: ...
-
-
-class _Database:
-    def __init__(self, ports: SimulatedPorts) -> None:
-        self.ports = ports
-
-    async def read(self) -> DatabaseFacts:
-        self.ports.refuse("postgres")
-        return self.ports.readings.database()
-
-    async def close(self) -> None: ...
-
-
-class _Units:
-    def __init__(self, ports: SimulatedPorts) -> None:
-        self.ports = ports
-
-    async def read(self) -> SystemdFacts:
-        self.ports.refuse("systemd")
-        return self.ports.readings.systemd()
-
-    async def carry_out(self, step: Step) -> StepResult:
-        self.ports.refuse("systemd")
-        world = self.ports.world
-        order = {"start": world.start, "quiet": world.quiet, "stop": world.stop}[step.verb]
-        result = order(step.key)
-        self.ports.steps.append((world.now, step))
-        if result == "done":
-            return StepResult(step=step, result="done")
-        return StepResult(step=step, result="skipped" if result == "skipped" else "failed", sentence=result)
-
-    async def close(self) -> None: ...
-
-
-class _Host:
-    def __init__(self, ports: SimulatedPorts) -> None:
-        self.ports = ports
-
-    async def read(self, systemd: SystemdFacts | None) -> HostFacts:
-        return self.ports.readings.host()
-
-
-#: In place of a deadline.
-_NOTHING_WAITS = nullcontext()
 
 
 async def _one_by_one(*readings: Awaitable[Any]) -> list[Any]:
@@ -114,23 +91,31 @@ async def _one_by_one(*readings: Awaitable[Any]) -> list[Any]:
 class SimulatedDaemon:
     """Ticks when the daemon would."""
 
-    def __init__(self, world: World, policy: Policy) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.ports = SimulatedPorts(world, policy)
+        readings = Readings(world)
+        clock = _ClockAndStore(readings)
         sources = Sources(
-            _Sidekiq(self.ports),
-            _Database(self.ports),
-            _Units(self.ports),
-            _Host(self.ports),
-            self.ports,
+            _Sidekiq(readings),
+            _Database(readings),
+            _Units(readings),
+            _Host(readings),
+            clock,
             deadline_seconds=2.0,
         )
         sources.together = _one_by_one
-        sources.timeout = lambda _deadline_seconds: _NOTHING_WAITS
-        self.ticker = Ticker(policy, sources, LocalLedger(), self.ports)
+        no_deadline = nullcontext()
+        sources.timeout = lambda _deadline_seconds: no_deadline
+        self.ticker = Ticker(world.policy, sources, LocalLedger(), clock)
 
     async def tick(self) -> TickResult:
         return await self.ticker.tick()
 
     def pause_seconds(self) -> int:
+        """Until the next tick, in whole seconds of the world."""
         return max(1, round(self.ticker.pause_seconds()))
+
+    async def act(self) -> int:
+        """One tick; the second of the next one."""
+        await self.tick()
+        return self.world.now + self.pause_seconds()

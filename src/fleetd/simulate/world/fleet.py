@@ -1,135 +1,213 @@
-"""Instances of the simulated host: what systemd has, and what Sidekiq's heartbeats say."""
+"""The instances of the simulated host: their units and heartbeats, and one second's work of all that share a profile.
+
+Queues are served in the profile's own order. A fluid queue takes `jobs × mean service` of the free thread-seconds. A
+discrete job takes a thread until it is done, and a waiting one takes the thread over at that moment, not at the next
+whole second. Beyond the database's knee every job takes `busy / knee` times as long, so a second holds less work.
+"""
 
 from __future__ import annotations
 
 import math
 import random
 from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from fleetd.core.model.facts import YOUNG_SECONDS
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Profile
-
-RESTART_SECONDS = 5
-#: From the stop of an idle process until it is gone.
-EXIT_SECONDS = 1
-#: Sidekiq's -t.
-SHUTDOWN_SECONDS = 25
+from fleetd.simulate.world.queues import SimQueue
 
 
+class UnitState(StrEnum):
+    """systemd's ActiveState, as far as a worker's unit has it here."""
+
+    INACTIVE = "inactive"
+    ACTIVATING = "activating"
+    ACTIVE = "active"
+    DEACTIVATING = "deactivating"
+
+
+@dataclass(slots=True, eq=False)
+class DiscreteJob:
+    """A job of a discrete queue under way."""
+
+    ends_at: float  # in the database's own time
+    instance: Instance
+    queue: SimQueue
+    fetched_at: int
+
+    def __lt__(self, other: DiscreteJob) -> bool:
+        return self.ends_at < other.ends_at
+
+
+@dataclass(slots=True, eq=False)
 class Instance:
-    """One number: its unit, and its process while present is one."""
+    """One number: its unit, and its process unless the unit is inactive. Times are seconds of the trace."""
 
-    __slots__ = (
-        "beat_at",
-        "beat_busy",
-        "beat_quiet",
-        "beat_young",
-        "began_at",
-        "exit_at",
-        "held",
-        "invocation",
-        "number",
-        "opened",
-        "pid",
-        "profile",
-        "quiet",
-        "ready_at",
-        "restart_at",
-        "since",
-        "singles",
-        "state",
-        "threads",
-    )
-
-    def __init__(self, number: int, profile: Profile) -> None:
-        self.number = number
-        self.profile = profile
-        self.threads = profile.threads
-        self.state = "inactive"  # as systemd says: inactive activating active deactivating
-        self.since = 0
-        self.began_at = 0
-        self.ready_at = 0.0
-        self.restart_at = -1
-        self.exit_at = -1
-        self.invocation = 0
-        self.pid = 0
-        self.quiet = False
-        self.held = 0  # threads that are busy with single jobs
-        self.singles: dict[
-            int, tuple[str, int]
-        ] = {}  # running single jobs: id to queue and second of the fetch
-        self.opened = 0
-        self.beat_at = -1
-        self.beat_quiet = False
-        self.beat_busy: Counter[str] = Counter()
-        self.beat_young: Counter[str] = Counter()  # of those, with a job that began lately
+    key: InstanceKey
+    group: Group
+    threads: int
+    state: UnitState = UnitState.INACTIVE
+    state_since: int = 0
+    started_at: int = 0
+    invocation: int = 0  # another one for each process
+    pid: int = 0
+    quieted_at: int | None = None
+    jobs: dict[DiscreteJob, None] = field(
+        default_factory=dict
+    )  # each holds a thread; in the order of fetches
+    open_connections: int = 0
+    beat_at: int | None = None  # None: no heartbeat yet
+    beat_quiet: bool = False
+    beat_busy: Counter[str] = field(default_factory=Counter)  # threads by queue
+    beat_young: Counter[str] = field(default_factory=Counter)  # of these: with a job that had just begun
 
     @property
     def fetches(self) -> bool:
-        return self.state == "active" and not self.quiet
+        return self.state is UnitState.ACTIVE and self.quieted_at is None
 
     @property
     def present(self) -> bool:
-        return self.state != "inactive"
+        return self.state is not UnitState.INACTIVE
+
+    @property
+    def idle_since_quiet(self) -> bool:
+        """Whether a heartbeat that was sent after the quiet says quiet and idle."""
+        if self.quieted_at is None or self.beat_at is None or self.beat_at <= self.quieted_at:
+            return False
+        return self.beat_quiet and not self.beat_busy.total()
 
     def beat(self, now: int, fluid: dict[str, float], hanging: bool, chance: random.Random) -> None:
-        """Tell what is at work; `fluid`: mean threads by queue. What hangs is not young any more."""
-        self.beat_at, self.beat_quiet = now, self.quiet
-        busy = Counter(name for name, _ in self.singles.values())
-        young = Counter(name for name, began_at in self.singles.values() if now - began_at < YOUNG_SECONDS)
+        """Write a heartbeat. `fluid`: mean busy threads of each fluid queue. Jobs that hang are not young."""
+        self.beat_at, self.beat_quiet = now, self.quieted_at is not None
+        busy = Counter(job.queue.name for job in self.jobs)
+        young = Counter(job.queue.name for job in self.jobs if now - job.fetched_at < YOUNG_SECONDS)
         if self.fetches:
-            room = self.threads - self.held
+            free = self.threads - len(self.jobs)
             for name, mean in fluid.items():
-                here = self.drawn(mean, room, chance)
-                if here:
-                    busy[name] += here
-                    young[name] += 0 if hanging else here
-                    room -= here
+                threads = self._sample_busy_threads(mean, free, chance)
+                if threads:
+                    busy[name] += threads
+                    young[name] += 0 if hanging else threads
+                    free -= threads
         self.beat_busy, self.beat_young = busy, young
 
-    def drawn(self, mean_threads: float, room_threads: int, chance: random.Random) -> int:
-        """Threads at work at one moment: scattered where threads are idle, nearly all of them where none is."""
-        free = self.threads - self.held
-        if free <= 0 or room_threads <= 0:
+    def _sample_busy_threads(self, mean: float, free: int, chance: random.Random) -> int:
+        """Busy threads at one moment, at most `free`; they scatter less the fewer threads are idle."""
+        available = self.threads - len(self.jobs)
+        if available <= 0 or free <= 0:
             return 0
-        share = min(1.0, mean_threads / free)
-        spread = math.sqrt(mean_threads * (1.0 - share))
-        return min(room_threads, max(0, round(chance.gauss(mean_threads, spread))))
+        share = min(1.0, mean / available)
+        spread = math.sqrt(mean * (1.0 - share))
+        return min(free, max(0, round(chance.gauss(mean, spread))))
 
-    def become(self, state: str, now: int) -> None:
-        if state != self.state:
+    def become(self, state: UnitState, now: int) -> None:
+        if state is not self.state:
             self.state = state
-            self.since = now
+            self.state_since = now
+        self.group.refresh()
 
 
 class Group:
-    """All instances of one profile: they serve the same queues in the same order.
+    """All instances of one profile. Their free threads are one pool, given out anew each second.
 
-    What `look_again` finds is kept, because each second asks for it and it changes a few times an hour.
+    What `refresh` finds is kept, because each second needs it and it changes a few times an hour.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, queues: dict[str, SimQueue]) -> None:
         self.profile = profile
-        self.instances = [Instance(number, profile) for number in profile.numbers]
+        self.instances = [Instance(key, self, profile.threads) for key in profile.numbers]
         self.present: list[Instance] = []
         self.fetching: list[Instance] = []
-        self.counted = 0  # instances that are capacity, now or soon
+        self.capacity = 0  # instances that serve, or will once they have booted
         self.claims_connections = 0
+        self.queues = [queues[name] for name, _ in profile.queues if name in queues]
+        self._weights = dict(profile.queues)
         self.fluid_busy: dict[str, float] = {}  # mean busy threads of each fluid queue in the last second
         self.busy_threads = 0.0  # their sum
-        self.served = 0.0  # jobs done since the last heartbeat that flushed them
-        self.hung = 0  # fetched while Postgres is away, not done yet
-        self.turn = 0
-        self.spare: deque[tuple[float, Instance]] = deque()  # threads left within the last second, and when
-        self.order = [queue for queue, _ in profile.queues]
-        self.weights = dict(profile.queues)
+        self.unflushed_jobs = 0.0  # done, and in no heartbeat's counter yet
+        self._hung_jobs = 0  # fetched while Postgres is down, not done yet
+        self._turn = 0  # the instance that fetched last
+        self.freed: deque[tuple[float, Instance]] = (
+            deque()
+        )  # when threads became free in this second, and whose
+        self.started: list[DiscreteJob] = []  # in this second
+        self.free = 0.0  # threads
+        self._slowdown = 1.0
+        self._database_seconds = 0.0
 
-    def look_again(self) -> None:
-        """After any change of an instance's state or of its quiet."""
+    def refresh(self) -> None:
+        """To be called when an instance's state changed, or when it was quieted."""
         self.present = [i for i in self.instances if i.present]
         self.fetching = [i for i in self.present if i.fetches]
-        self.counted = sum(1 for i in self.present if not i.quiet)
+        self.capacity = sum(1 for i in self.present if i.quieted_at is None)
         self.claims_connections = len(self.present) * self.profile.claim_connections
+
+    def begin_second(self, slowdown: float, database_seconds: float) -> None:
+        """All threads that no discrete job holds are free."""
+        self.free = float(sum([i.threads - len(i.jobs) for i in self.fetching]))
+        self._slowdown = slowdown
+        self._database_seconds = database_seconds
+        self.started = []
+        self.fluid_busy = {}
+        self.unflushed_jobs += self._hung_jobs
+        self._hung_jobs = 0
+
+    def serve(self, now: int) -> None:
+        """Fetch what the free threads can do in this second of the jobs on offer, and do it."""
+        if self.profile.order == "weighted":
+            self._serve_by_weight(now)
+            return
+        for queue in self.queues:
+            if self.free <= 0.0:
+                break
+            if queue.offered:
+                self._take(queue, self._jobs_that_fit(queue, self.free), now)
+
+    def _serve_by_weight(self, now: int) -> None:
+        """Each fetch picks a queue with work by weight; what one queue does not need, the others get."""
+        left = [(q, self._weights[q.name], self._cost(q)) for q in self.queues if q.offered]
+        while left and self.free > 1e-9:
+            rounds = self.free / sum([weight * cost for _, weight, cost in left])
+            more = []
+            for entry in left:
+                queue, weight, _ = entry
+                if queue.offered <= rounds * weight:
+                    self._take(queue, queue.offered, now)
+                else:
+                    more.append(entry)
+            if len(more) < len(left):
+                left = more
+                continue
+            for queue, weight, cost in left:
+                share = rounds * weight * cost
+                self._take(queue, self._jobs_that_fit(queue, min(share, self.free)), now)
+            return
+
+    def hang(self, now: int) -> None:
+        """Postgres answers no query: each free thread fetches a job and hangs in it, and so does what was running."""
+        self.started = []
+        if not self.fetching:
+            self.idle()
+            return
+        threads = sum([i.threads - len(i.jobs) for i in self.fetching])
+        for queue in self.queues:
+            jobs = min(threads - math.ceil(sum(self.fluid_busy.values())), queue.offered)
+            if jobs <= 0:
+                continue
+            if queue.discrete:
+                before = queue.waiting + queue.fresh
+                self._start(queue, jobs, now)
+                threads -= before - queue.waiting - queue.fresh
+            else:
+                queue.take(jobs, now)
+                self.fluid_busy[queue.name] = self.fluid_busy.get(queue.name, 0.0) + jobs
+                self._hung_jobs += jobs
+
+    def idle(self) -> None:
+        """Nothing is served in this second."""
+        self.fluid_busy, self.busy_threads = {}, 0.0
 
     def open_connections(self) -> None:
         """After a second's work: connections are opened lazily and kept."""
@@ -138,9 +216,87 @@ class Group:
         self.busy_threads = sum(self.fluid_busy.values())
         fluid = math.ceil(self.busy_threads / len(self.fetching))
         for instance in self.fetching:
-            if instance.held + fluid > instance.opened:
-                instance.opened = min(instance.threads, instance.held + fluid)
+            busy = len(instance.jobs) + fluid
+            if busy > instance.open_connections:
+                instance.open_connections = min(instance.threads, busy)
 
-    def rest(self) -> None:
-        """Nothing is served in this second."""
-        self.fluid_busy, self.busy_threads = {}, 0.0
+    def _cost(self, queue: SimQueue) -> float:
+        """Thread-seconds of this second that one job takes."""
+        return 1.0 if queue.discrete else queue.mean_seconds * self._slowdown
+
+    def _jobs_that_fit(self, queue: SimQueue, thread_seconds: float) -> int:
+        """Whole jobs; the fraction of one that is begun is carried into the next second."""
+        fits = thread_seconds / self._cost(queue) + queue.carry
+        if fits >= queue.offered:
+            queue.carry = 0.0
+            return queue.offered
+        whole = int(fits)
+        queue.carry = fits - whole
+        return whole
+
+    def _take(self, queue: SimQueue, jobs: int, now: int) -> None:
+        if jobs <= 0:
+            return
+        if queue.discrete:
+            self._start(queue, jobs, now)
+            return
+        queue.take(jobs, now)
+        used = jobs * queue.mean_seconds * self._slowdown
+        if used > self.free:
+            used = max(self.free, 0.0)
+        self.free -= used
+        self.fluid_busy[queue.name] = self.fluid_busy.get(queue.name, 0.0) + used
+        self.unflushed_jobs += jobs
+
+    def _start(self, queue: SimQueue, threads: int, now: int) -> None:
+        """Fetch discrete jobs until so many threads are held; those that are over by now hold none."""
+        held = 0
+        while held < threads and queue.offered > 0:
+            begins_at, instance = self._next_thread(queue.waiting > 0)
+            queue.take(1, now)
+            ends_at = begins_at + queue.sample_service_seconds()
+            if ends_at <= self._database_seconds:
+                self.unflushed_jobs += 1
+                self.freed.append((ends_at, instance))
+                continue
+            job = DiscreteJob(ends_at, instance, queue, now)
+            instance.jobs[job] = None
+            held += 1
+            self.started.append(job)
+        self.free -= held
+
+    def _next_thread(self, waited: bool) -> tuple[float, Instance]:
+        """Who fetches a job, and since when: for one that waited a thread just freed, else the next in turn."""
+        fetching = self.fetching
+        while waited and self.freed:
+            freed_at, instance = self.freed.popleft()
+            if instance.fetches and len(instance.jobs) < instance.threads:
+                return freed_at, instance
+        for _ in range(len(fetching)):
+            self._turn = (self._turn + 1) % len(fetching)
+            instance = fetching[self._turn]
+            if len(instance.jobs) < instance.threads:
+                break
+        return self._database_seconds, instance
+
+
+def serve_together(
+    fetching: list[Group], queues: dict[str, SimQueue], chance: random.Random, now: int
+) -> None:
+    """Idle threads of all groups fetch alike: each group serves its part of every queue before any serves the rest."""
+    chance.shuffle(fetching)
+    parts: dict[tuple[str, str], int] = {}
+    for name, queue in queues.items():
+        ready = queue.waiting + queue.fresh
+        if not ready:
+            continue
+        serving = [group for group in fetching if queue in group.queues]
+        idle = sum([group.free for group in serving])
+        if idle:
+            for group in serving:
+                parts[name, group.profile.name] = int(ready * group.free / idle + chance.random())
+    for group in fetching:
+        for queue in group.queues:
+            part = parts.get((queue.name, group.profile.name), 0)
+            queue.offered = min(part, queue.waiting + queue.fresh)
+        group.serve(now)

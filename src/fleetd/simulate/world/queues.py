@@ -1,6 +1,6 @@
 """Queues of the simulated Redis: batches of jobs by the second they came in, and how long each job waited.
 
-Fluid queues (mean service below a second) are served in counts; of the others each job is an event of its own.
+Fluid queues (mean service below a second) are served in counts. Of discrete ones each job is an event of its own.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections import Counter, deque
 
 from fleetd.simulate.trace.trace import QueueTraffic
 
-#: Jobs that take at least this long on average are single events: threads they hold are held.
-SINGLE_FROM_SECONDS = 1.0
+#: Jobs that take at least this long on average are discrete: each holds a thread until it ends.
+DISCRETE_FROM_SECONDS = 1.0
 
 
 class SimQueue:
@@ -22,16 +22,14 @@ class SimQueue:
         self.name = traffic.name
         self.mean_seconds = traffic.service_mean_seconds
         self.sigma = traffic.service_sigma
-        self.single = traffic.service_mean_seconds >= SINGLE_FROM_SECONDS
+        self.discrete = traffic.service_mean_seconds >= DISCRETE_FROM_SECONDS
         self.arrivals = arrivals
         self.batches: deque[list[int]] = deque()  # [second, jobs], oldest first
         self.waiting = 0
         self.fresh = 0  # came within this second, not fetched yet
-        self.offered = 0  # of those, and of what waits, what the threads that fetch now may have
-        self.parts: dict[str, int] = {}  # of each profile's idle threads in what is ready
+        self.offered = 0  # of both: what the threads that fetch now may take
         self.waits: Counter[int] = Counter()  # whole seconds waited to jobs
         self.jobs = 0
-        self.pushed_back = 0
         self.carry = 0.0  # the fraction of a job that was served
         self._chance = random.Random(f"{seed}/service/{traffic.name}")
 
@@ -43,45 +41,38 @@ class SimQueue:
 
     def push_back(self, second: int, jobs: int) -> None:
         """A stopping process returns jobs to the head of the queue; they were fetched before and count once."""
-        if jobs:
-            self.batches.appendleft([second, jobs])
-            self.waiting += jobs
-            self.pushed_back += jobs
-
-    def fetch(self, now: int, jobs: int) -> None:
-        """`jobs` of those that wait are fetched now, oldest first."""
-        self.waiting -= jobs
-        while jobs:
-            batch = self.batches[0]
-            taken = batch[1] if batch[1] <= jobs else jobs
-            self.waits[now - batch[0]] += taken
-            jobs -= taken
-            if taken == batch[1]:
-                self.batches.popleft()
-            else:
-                batch[1] -= taken
+        self.batches.appendleft([second, jobs])
+        self.waiting += jobs
 
     def take(self, jobs: int, now: int) -> None:
         """Fetch so many, those that wait first, then those of this second."""
         self.offered -= jobs
-        if self.waiting:
-            old = min(jobs, self.waiting)
-            self.fetch(now, old)
-            jobs -= old
+        old = min(jobs, self.waiting)
+        self.waiting -= old
+        jobs -= old
+        while old:
+            batch = self.batches[0]
+            taken = batch[1] if batch[1] <= old else old
+            self.waits[now - batch[0]] += taken
+            old -= taken
+            if taken == batch[1]:
+                self.batches.popleft()
+            else:
+                batch[1] -= taken
         if jobs:
             self.fresh -= jobs
             self.jobs += jobs
             self.waits[0] += jobs
 
     def end_second(self, now: int) -> None:
-        """What came within this second and found no thread waits from now on."""
-        if self.fresh:
-            self.enqueue(now, self.fresh)
-            self.fresh = 0
+        """Jobs that came within this second and found no thread wait from now on."""
+        self.enqueue(now, self.fresh)
+        self.fresh = 0
 
     def latency_seconds(self, now: int) -> float:
+        """The age of the oldest job; 0.0 without one."""
         return float(now - self.batches[0][0]) if self.batches else 0.0
 
-    def draw_service(self) -> float:
-        """One job's duration: lognormal with this mean."""
+    def sample_service_seconds(self) -> float:
+        """One job's duration: lognormal with this queue's mean."""
         return self.mean_seconds * self._chance.lognormvariate(-self.sigma * self.sigma / 2.0, self.sigma)

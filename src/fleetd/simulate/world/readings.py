@@ -14,43 +14,37 @@ from fleetd.core.model.facts import (
     SystemdFacts,
     UnitFacts,
 )
-from fleetd.core.model.identity import WorkerTag, application_name, unit_of
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.identity import InstanceKey, WorkerTag, application_name, unit_of
 from fleetd.core.model.worker_settings import instance_digest
 from fleetd.simulate.world.fleet import Instance
 from fleetd.simulate.world.world import World
 
 HOST = "simulated"
-#: Superuser's reserve and fleetd's own connection stand outside of what a trace calls max_connections and others.
-RESERVED, OWN = 3, 1
+#: Superusers' reserve and fleetd's own connection are outside of what a trace calls max_connections and others.
+RESERVED_CONNECTIONS, OWN_CONNECTIONS = 3, 1
 
 
 class Readings:
-    """Facts from a world; what never changes is made once."""
+    """Facts from a world. What never changes is made once."""
 
-    def __init__(self, world: World, policy: Policy) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.policy = policy
-        digests = {p.name: instance_digest(p) for p in policy.profiles}
-        self._rendered = {
-            n: RenderedSettings(profile=p.name, digest=digests[p.name])
-            for p in policy.profiles
-            for n in p.numbers
-        }
-        self._tags = {
-            n: str(WorkerTag(host=policy.host, key=n, db_pool=p.db_pool, digest=digests[p.name]))
-            for p in policy.profiles
-            for n in p.numbers
-        }
-        self._names = {n: application_name(n, policy.host) for n in self._rendered}
-        # A queue that the trace says nothing of is present and empty.
+        self._rendered: dict[InstanceKey, RenderedSettings] = {}
+        self._tags: dict[InstanceKey, str] = {}
+        for profile in world.policy.profiles:
+            digest = instance_digest(profile)
+            for n in profile.numbers:
+                self._rendered[n] = RenderedSettings(profile=profile.name, digest=digest)
+                self._tags[n] = str(WorkerTag(host=HOST, key=n, db_pool=profile.db_pool, digest=digest))
+        self._names = {n: application_name(n, HOST) for n in self._rendered}
+        self._served = {p.name: frozenset(q for q, _ in p.queues) for p in world.policy.profiles}
+        # A queue that the trace does not name is there and empty.
         self._empty = {
             name: QueueFacts(name=name, length_jobs=0, latency_seconds=0.0, busy_threads=0)
-            for p in policy.profiles
-            for name, _ in p.queues
+            for profile in world.policy.profiles
+            for name, _ in profile.queues
             if name not in world.queues
         }
-        self._queues = {p.name: frozenset(q for q, _ in p.queues) for p in policy.profiles}
 
     def sidekiq(self) -> SidekiqFacts:
         world, now = self.world, self.world.now
@@ -59,13 +53,10 @@ class Readings:
         processes = []
         for group in world.groups:
             for instance in group.present:
-                if instance.beat_at < 0:
-                    continue
-                for name, threads in instance.beat_busy.items():
-                    busy[name] += threads
-                for name, threads in instance.beat_young.items():
-                    young[name] += threads
-                processes.append(self._process(instance, now))
+                if instance.beat_at is not None:
+                    busy.update(instance.beat_busy)
+                    young.update(instance.beat_young)
+                    processes.append(self._process(instance, now - instance.beat_at))
         queues = {
             name: QueueFacts(
                 name=name,
@@ -79,45 +70,50 @@ class Readings:
         return SidekiqFacts(
             queues={**self._empty, **queues},
             processes=tuple(processes),
-            processed_jobs_total=int(world.processed),
+            processed_jobs_total=int(world.processed_jobs),
             failed_jobs_total=0,
             redis_run_id="simulated",
             writable=True,
         )
 
-    def _process(self, instance: Instance, now: int) -> ProcessFacts:
-        profile: Profile = instance.profile
+    def _process(self, instance: Instance, beat_age_seconds: int) -> ProcessFacts:
+        now = self.world.now
         return ProcessFacts(
-            identity=f"{self.policy.host}:{instance.pid}:0",
-            hostname=self.policy.host,
+            identity=f"{HOST}:{instance.pid}:0",
+            hostname=HOST,
             pid=instance.pid,
-            tag=self._tags[instance.number],
+            tag=self._tags[instance.key],
             version="8.0.9",
             threads=instance.threads,
             busy_threads=instance.beat_busy.total(),
             quiet=instance.beat_quiet,
-            queues=self._queues[profile.name],
-            beat_age_seconds=float(now - instance.beat_at),
-            started_age_seconds=float(now - instance.since) if not instance.quiet else float(now),
+            queues=self._served[instance.group.profile.name],
+            beat_age_seconds=float(beat_age_seconds),
+            started_age_seconds=float(now - instance.state_since if instance.quieted_at is None else now),
             resident_bytes=None,
         )
 
     def database(self) -> DatabaseFacts:
         world = self.world
-        workers = {self._names[i.number]: i.opened for g in world.groups for i in g.present if i.opened}
-        clients = world.others() + sum(workers.values()) + OWN
+        workers = {
+            self._names[i.key]: i.open_connections
+            for group in world.groups
+            for i in group.present
+            if i.open_connections
+        }
+        clients = world.other_connections() + sum(workers.values()) + OWN_CONNECTIONS
         busy = round(world.busy_threads)
         knee = world.trace.knee_busy_threads
         return DatabaseFacts(
-            max_connections=world.trace.max_connections + RESERVED,
-            reserved_connections=RESERVED,
+            max_connections=world.trace.max_connections + RESERVED_CONNECTIONS,
+            reserved_connections=RESERVED_CONNECTIONS,
             role_limit_connections=None,
             database_limit_connections=None,
             client_connections=clients,
             role_connections=clients,
             database_connections=clients,
             worker_connections=workers,
-            own_connections=OWN,
+            own_connections=OWN_CONNECTIONS,
             # Up to the knee a job is half in the database; beyond it, all the time that is added.
             active_backends=None if knee is None else round(busy - 0.5 * min(float(busy), knee)),
             stalled_backends=None if knee is None else round(max(0.0, busy - knee)),
@@ -126,13 +122,13 @@ class Readings:
     def systemd(self) -> SystemdFacts:
         now = self.world.now
         units = {
-            instance.number: UnitFacts(
-                name=unit_of(instance.number),
+            instance.key: UnitFacts(
+                name=unit_of(instance.key),
                 load_state="loaded",
-                active_state=instance.state,
-                sub_state=instance.state,
+                active_state=instance.state.value,
+                sub_state=instance.state.value,
                 main_pid=instance.pid,
-                state_age_seconds=float(now - instance.since),
+                state_age_seconds=float(now - instance.state_since),
                 invocation_id=str(instance.invocation),
             )
             for group in self.world.groups
@@ -142,7 +138,7 @@ class Readings:
 
     def host(self) -> HostFacts:
         world = self.world
-        resident = {i.number: world.resident_bytes(i) for group in world.groups for i in group.present}
+        resident = {i.key: world.resident_bytes(i) for group in world.groups for i in group.present}
         return HostFacts(
             memory_available_bytes=world.memory_available_bytes(),
             memory_total_bytes=int(world.trace.memory_bytes),

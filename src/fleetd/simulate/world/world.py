@@ -1,8 +1,7 @@
 """The simulated world: queues, instances, the database and the host, in steps of a second.
 
-It is honest where a policy could be flattered: service is not preemptive, heartbeats are as old as Sidekiq's and
-staggered, counters are flushed with them, boots take their time, a quiet instance keeps its threads until its jobs are
-done.
+It does not flatter a policy: service is not preemptive, heartbeats are as old as Sidekiq's and staggered, counters are
+flushed with them, boots take their time, a quiet instance keeps its threads until its jobs are done.
 """
 
 from __future__ import annotations
@@ -11,16 +10,25 @@ import heapq
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
+from typing import Literal
 
+from fleetd.core.model.decision import Step
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
 from fleetd.simulate.trace.arrivals import arrivals
 from fleetd.simulate.trace.trace import Trace, value_at
-from fleetd.simulate.world.fleet import EXIT_SECONDS, RESTART_SECONDS, SHUTDOWN_SECONDS, Group, Instance
+from fleetd.simulate.world.fleet import DiscreteJob, Group, Instance, UnitState, serve_together
 from fleetd.simulate.world.queues import SimQueue
-from fleetd.simulate.world.service import Single, Threads, share
 
-#: What serves at the begin has done so for this long.
+#: The instances that serve at the begin have done so for this long.
 RUN_BEFORE_SECONDS = 3600
+RESTART_SECONDS = 5  # RestartSec
+#: From the stop of an idle process until it is gone.
+EXIT_SECONDS = 1
+SHUTDOWN_SECONDS = 25  # Sidekiq's -t
+
+StepOutcome = Literal["done", "skipped", "failed"]
 
 
 class World:
@@ -30,34 +38,31 @@ class World:
         self.trace = trace
         self.policy = policy
         self.now = 0
-        self.groups = [Group(profile) for profile in policy.profiles]
-        self.instances = {i.number: i for group in self.groups for i in group.instances}
-        self.group_of = {i.number: group for group in self.groups for i in group.instances}
         self.queues = {q.name: SimQueue(q, arrivals(trace, q), trace.seed) for q in trace.queues}
-        self._threads = [Threads(group, self.queues) for group in self.groups]
-        self._seconds = math.ceil(trace.duration_seconds)
-        self.down: set[str] = set()  # sources that are away
-        self.processed = 0.0  # as the flushed counters say
+        self.groups = [Group(profile, self.queues) for profile in policy.profiles]
+        self.instances = {i.key: i for group in self.groups for i in group.instances}
+        self.down: set[str] = set()  # sources that can't be reached
+        self.orders: list[tuple[int, Step]] = []  # of the policy, with the second
+        self.processed_jobs = 0.0  # as the flushed counters say
         self.lost_jobs = 0
-        self.lost_by_stops_jobs = 0  # of these: pushed back while nobody took them
+        self.lost_by_stops_jobs = 0  # of these: pushed back while Redis was down
         self.instance_seconds = 0
-        self.busy_threads = 0.0  # truly, in the last second
+        self.busy_threads = 0.0  # the true ones of the last second
+        self.end = math.ceil(trace.duration_seconds)
         self._chance = random.Random(f"{trace.seed}/world")
-        self._events: list[tuple[float, int, int, int, str]] = []  # (at, order, number, invocation, what)
-        self._order = 0
-        self._singles: list[Single] = []
+        self._events: list[tuple[float, int, Instance, int, Callable[[Instance], None]]] = []
+        self._events_total = 0
+        self._discrete_jobs: list[DiscreteJob] = []  # under way; a heap by their ends
         self._database_seconds = 0.0  # the time that queries take; it slows down beyond the knee
         self._faults = sorted(trace.faults, key=lambda f: f.at_seconds)
-        self._alive = 0
         self._booted_at, self._boots_now = -1, 0
         for group in self.groups:
-            for instance in group.instances[: max(trace.initial_instances, 0)]:
+            for instance in group.instances[: trace.initial_instances]:
                 self._boot(instance)
-                instance.state, instance.since = "active", -RUN_BEFORE_SECONDS
-                instance.began_at = -RUN_BEFORE_SECONDS
-                group.look_again()
-                self._beat(instance)
-                self._later(self._chance.randint(1, self.trace.beat_seconds), instance, "beat")
+                instance.state, instance.state_since = UnitState.ACTIVE, -RUN_BEFORE_SECONDS
+                instance.started_at = -RUN_BEFORE_SECONDS
+                group.refresh()
+                self._begin_beating(instance)
 
     # -- time
 
@@ -72,180 +77,182 @@ class World:
         if self._faults or self.down:
             self._apply_faults()
         while self._events and self._events[0][0] <= now:
-            _, _, number, invocation, what = heapq.heappop(self._events)
-            self._happen(self.instances[number], invocation, what)
+            _, _, instance, invocation, act = heapq.heappop(self._events)
+            if instance.invocation == invocation:
+                act(instance)
         slowdown = self._slowdown()
-        if "postgres" not in self.down:
+        redis_up, postgres_up = "redis" not in self.down, "postgres" not in self.down
+        if postgres_up:
             self._database_seconds += 1.0 / slowdown
             self._finish()
-        self._arrive(now)
-        if "redis" in self.down:
-            if "postgres" not in self.down:  # what is at work is done, and nobody fetches
-                for group in self.groups:
-                    group.rest()
-        elif "postgres" in self.down:
-            self._hang(now)
-        else:
-            self._serve(now, slowdown)
+        if redis_up:
+            self._arrive(now)
+            if postgres_up:
+                self._serve(now, slowdown)
+            else:
+                self._hang(now)
+        elif postgres_up:  # running jobs are finished, and nobody fetches
+            for group in self.groups:
+                group.idle()
         for queue in self.queues.values():
             if queue.fresh:
                 queue.end_second(now)
-        self.busy_threads = sum([group.busy_threads for group in self.groups]) + len(self._singles)
-        self.instance_seconds += self._alive
+        self.busy_threads = sum([group.busy_threads for group in self.groups]) + len(self._discrete_jobs)
+        self.instance_seconds += sum([len(group.present) for group in self.groups])
 
     def _arrive(self, now: int) -> None:
-        if "redis" in self.down:
-            return  # who would enqueue gets an error instead
-        if now < self._seconds:
+        if now < self.end:
             for queue in self.queues.values():
                 queue.fresh = queue.arrivals[now]
 
     def _serve(self, now: int, slowdown: float) -> None:
         fetching = []
-        for threads in self._threads:
-            if threads.group.fetching:
-                threads.begin(slowdown, self._database_seconds)
-                fetching.append(threads)
+        for group in self.groups:
+            if group.fetching:
+                group.begin_second(slowdown, self._database_seconds)
+                fetching.append(group)
             else:
-                threads.group.rest()
+                group.idle()
         if len(fetching) > 1:
-            share(fetching, self.queues, self._chance, now)
+            serve_together(fetching, self.queues, self._chance, now)
         for queue in self.queues.values():
             queue.offered = queue.waiting + queue.fresh
-        for threads in fetching:
-            threads.serve(now)
-            self._begun(threads)
+        for group in fetching:
+            group.serve(now)
+            self._end_second(group)
 
     def _hang(self, now: int) -> None:
-        """Postgres is away: every thread fetches a job and hangs in it."""
         for queue in self.queues.values():
             queue.offered = queue.waiting + queue.fresh
-        for threads in self._threads:
-            threads.hang(now)
-            self._begun(threads)
+        for group in self.groups:
+            group.hang(now)
+            self._end_second(group)
 
-    def _begun(self, threads: Threads) -> None:
-        """Single jobs that these threads began in this second."""
-        for ends, instance, queue in threads.started:
-            job = Single(ends, instance, queue)
-            heapq.heappush(self._singles, job)
-            instance.singles[id(job)] = (queue.name, self.now)
-        threads.group.open_connections()
+    def _end_second(self, group: Group) -> None:
+        for job in group.started:
+            heapq.heappush(self._discrete_jobs, job)
+        group.open_connections()
 
     def _slowdown(self) -> float:
         knee = self.trace.knee_busy_threads
         return 1.0 if knee is None else max(1.0, self.busy_threads / knee)
 
     def _finish(self) -> None:
-        singles = self._singles
+        """End the discrete jobs whose time is over."""
+        jobs = self._discrete_jobs
         for group in self.groups:
-            group.spare.clear()
-        while singles and singles[0].ends <= self._database_seconds:
-            job = heapq.heappop(singles)
+            group.freed.clear()
+        while jobs and jobs[0].ends_at <= self._database_seconds:
+            job = heapq.heappop(jobs)
             instance = job.instance
-            if instance.singles.pop(id(job), None) is None or instance.invocation != job.invocation:
-                continue  # died, or was pushed back
-            instance.held -= 1
-            group = self.group_of[instance.number]
-            group.served += 1
-            group.spare.append((job.ends, instance))
-            if instance.state == "deactivating" and not instance.held:
-                self._later(EXIT_SECONDS, instance, "exit")
+            if job not in instance.jobs:
+                continue  # lost, or pushed back
+            del instance.jobs[job]
+            instance.group.unflushed_jobs += 1
+            instance.group.freed.append((job.ends_at, instance))
+            if instance.state is UnitState.DEACTIVATING and not instance.jobs:
+                self._schedule(EXIT_SECONDS, instance, self._exit)
 
-    # -- units
+    # -- processes
 
-    def _later(self, seconds: float, instance: Instance, what: str) -> None:
-        self._order += 1
+    def _schedule(self, seconds: float, instance: Instance, act: Callable[[Instance], None]) -> None:
+        """Something will happen to this process, unless it is gone by then."""
+        self._events_total += 1
         heapq.heappush(
-            self._events, (self.now + seconds, self._order, instance.number, instance.invocation, what)
+            self._events, (self.now + seconds, self._events_total, instance, instance.invocation, act)
         )
-
-    def _become(self, instance: Instance, state: str) -> None:
-        instance.become(state, self.now)
-        self.group_of[instance.number].look_again()
 
     def _boot(self, instance: Instance) -> None:
         instance.invocation += 1
-        instance.pid = 1000 + instance.number * 1000 + instance.invocation
-        instance.began_at = self.now
-        instance.quiet = instance.beat_quiet = False
-        instance.held, instance.opened, instance.beat_at = 0, 0, -1
-        instance.singles, instance.beat_busy, instance.beat_young = {}, Counter(), Counter()
-        if not instance.present:
-            self._alive += 1
-        self._become(instance, "activating")
+        instance.pid = 1000 + instance.key * 1000 + instance.invocation
+        instance.started_at = self.now
+        instance.quieted_at, instance.beat_quiet = None, False
+        instance.open_connections, instance.beat_at = 0, None
+        instance.jobs, instance.beat_busy, instance.beat_young = {}, Counter(), Counter()
+        instance.become(UnitState.ACTIVATING, self.now)
         # The first start of a second takes as long under every policy, so does the next: none is lucky.
         self._boots_now = self._boots_now + 1 if self._booted_at == self.now else 0
         self._booted_at = self.now
         chance = random.Random(f"{self.trace.seed}/boot/{self.now}/{self._boots_now}")
-        self._later(chance.uniform(*self.trace.boot_seconds), instance, "ready")
+        self._schedule(chance.uniform(*self.trace.boot_seconds), instance, self._ready)
 
-    def _happen(self, instance: Instance, invocation: int, what: str) -> None:
-        if instance.invocation != invocation:
-            return
-        if what == "ready" and instance.state == "activating":
-            self._become(instance, "active")
+    def _ready(self, instance: Instance) -> None:
+        if instance.state is UnitState.ACTIVATING:
+            instance.become(UnitState.ACTIVE, self.now)
+            self._begin_beating(instance)
+
+    def _begin_beating(self, instance: Instance) -> None:
+        self._beat(instance)
+        self._schedule(self._chance.randint(1, self.trace.beat_seconds), instance, self._beat_regularly)
+
+    def _beat_regularly(self, instance: Instance) -> None:
+        if instance.state in {UnitState.ACTIVE, UnitState.DEACTIVATING}:
             self._beat(instance)
-            self._later(self._chance.randint(1, self.trace.beat_seconds), instance, "beat")
-        elif what == "beat" and instance.state in {"active", "deactivating"}:
-            self._beat(instance)
-            self._later(self.trace.beat_seconds, instance, "beat")
-        elif what == "restart":
-            self._boot(instance)
-        elif what == "exit" and instance.state == "deactivating":
-            self._exit(instance)
+            self._schedule(self.trace.beat_seconds, instance, self._beat_regularly)
 
     def _beat(self, instance: Instance) -> None:
         if "redis" in self.down:
             return
-        group = self.group_of[instance.number]
+        group = instance.group
         fetching = max(1, len(group.fetching))
         fluid = {name: mean / fetching for name, mean in group.fluid_busy.items()}
         instance.beat(self.now, fluid, "postgres" in self.down, self._chance)
-        flushed = group.served / fetching
-        group.served -= flushed
-        self.processed += flushed
+        flushed = group.unflushed_jobs / fetching
+        group.unflushed_jobs -= flushed
+        self.processed_jobs += flushed
 
     def _exit(self, instance: Instance) -> None:
-        """An ordinary stop is over: what is unfinished goes back."""
-        for name, _ in instance.singles.values():
+        """The end of an ordinary stop: unfinished jobs go back to their queues."""
+        if instance.state is not UnitState.DEACTIVATING:
+            return
+        for job in instance.jobs:
             if "redis" in self.down:
                 self.lost_jobs += 1
                 self.lost_by_stops_jobs += 1
             else:
-                self.queues[name].push_back(self.now, 1)
-        instance.singles, instance.held, instance.opened = {}, 0, 0
-        instance.beat_at = -1
-        self._become(instance, "inactive")
-        self._alive -= 1
+                job.queue.push_back(self.now, 1)
+        instance.jobs, instance.open_connections, instance.beat_at = {}, 0, None
+        instance.become(UnitState.INACTIVE, self.now)
 
-    def start(self, number: int) -> str:
-        instance = self.instances[number]
-        if instance.state in {"active", "activating"}:
+    # -- orders to systemd
+
+    def carry_out(self, step: Step) -> StepOutcome:
+        """Do what a policy orders, and remember it for the score."""
+        self.orders.append((self.now, step))
+        act = {"start": self.start, "quiet": self.quiet, "stop": self.stop}[step.verb]
+        return act(step.key)
+
+    def start(self, key: InstanceKey) -> StepOutcome:
+        instance = self.instances[key]
+        if instance.state in {UnitState.ACTIVE, UnitState.ACTIVATING}:
             return "skipped"
-        if instance.state == "deactivating":
+        if instance.state is UnitState.DEACTIVATING:
             return "failed"
         self._boot(instance)
         return "done"
 
-    def quiet(self, number: int) -> str:
-        instance = self.instances[number]
-        if instance.state != "active":
-            return "refused"
-        instance.quiet = True
-        self.group_of[number].look_again()
+    def quiet(self, key: InstanceKey) -> StepOutcome:
+        instance = self.instances[key]
+        if instance.state is not UnitState.ACTIVE:
+            return "failed"
+        self._quiet(instance)
+        instance.group.refresh()
         return "done"
 
-    def stop(self, number: int) -> str:
-        instance = self.instances[number]
-        if instance.state == "activating":
-            self._become(instance, "deactivating")
-            self._later(EXIT_SECONDS, instance, "exit")
-        elif instance.state == "active":
-            instance.quiet = True
-            self._become(instance, "deactivating")
-            self._later(SHUTDOWN_SECONDS if instance.held else EXIT_SECONDS, instance, "exit")
+    def stop(self, key: InstanceKey) -> StepOutcome:
+        instance = self.instances[key]
+        if instance.state is UnitState.ACTIVE:
+            self._quiet(instance)
+        if instance.state in {UnitState.ACTIVE, UnitState.ACTIVATING}:
+            instance.become(UnitState.DEACTIVATING, self.now)
+            self._schedule(SHUTDOWN_SECONDS if instance.jobs else EXIT_SECONDS, instance, self._exit)
         return "done"
+
+    def _quiet(self, instance: Instance) -> None:
+        if instance.quieted_at is None:
+            instance.quieted_at = self.now
+
+    # -- faults
 
     def _apply_faults(self) -> None:
         now = self.now
@@ -258,31 +265,36 @@ class World:
         }
 
     def _kill(self, count: int) -> None:
-        """The OOM killer: jobs in flight are lost, systemd boots them again."""
-        serving = [i for i in self.instances.values() if i.state == "active"]
+        """The OOM killer: jobs in flight are lost, systemd boots the instances again."""
+        serving = [i for i in self.instances.values() if i.state is UnitState.ACTIVE]
         for instance in self._chance.sample(serving, min(count, len(serving))):
-            group = self.group_of[instance.number]
-            fetching = max(1, len(group.fetching))
-            fluid = group.busy_threads / fetching if instance.fetches else 0.0
-            self.lost_jobs += len(instance.singles) + round(fluid)
-            instance.singles, instance.held = {}, 0
+            group = instance.group
+            fluid = group.busy_threads / max(1, len(group.fetching)) if instance.fetches else 0.0
+            self.lost_jobs += len(instance.jobs) + round(fluid)
+            instance.jobs = {}
             instance.invocation += 1
-            self._become(instance, "activating")
-            instance.beat_at = -1
-            self._later(RESTART_SECONDS, instance, "restart")
+            instance.become(UnitState.ACTIVATING, self.now)
+            instance.beat_at = None
+            self._schedule(RESTART_SECONDS, instance, self._boot)
 
-    # -- what limits
+    # -- what there is for workers
 
-    def others(self) -> int:
+    def other_connections(self) -> int:
+        """Everyone else's connections."""
         return round(value_at(self.trace.others, float(self.now)))
 
-    def claims(self) -> int:
+    def budget_connections(self) -> int:
+        """What instances may claim now; every policy is held to it."""
+        return self.trace.max_connections - self.policy.connections.reserve - self.other_connections()
+
+    def claims_connections(self) -> int:
+        """What the instances that are present may open."""
         return sum([group.claims_connections for group in self.groups])
 
     def resident_bytes(self, instance: Instance) -> int:
         """A process grows towards its size of a day, half the way in four hours."""
         first, last = self.trace.instance_memory_bytes
-        age = self.now - instance.began_at
+        age = self.now - instance.started_at
         return int(first + (last - first) * (1.0 - 0.5 ** (age / 14_400.0)))
 
     def memory_available_bytes(self) -> int:

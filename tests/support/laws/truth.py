@@ -1,0 +1,70 @@
+"""What is true of the tests' world after a tick, as the laws of the simulator want it."""
+
+from __future__ import annotations
+
+from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.model.decision import Step
+from fleetd.core.model.heartbeats import Number
+from fleetd.daemon.tick import TickResult
+from fleetd.simulate.scoring.laws import Law, Stop, Truth
+from tests.support.storm.storm import Before, Storm
+
+#: A hung process is known to be so when its heartbeat is nearly this old.
+SILENT_SECONDS = 110.0
+
+
+def hold(law: Law, truth: Truth) -> None:
+    """Fails where this breaks the law."""
+    broken = list(law(truth))
+    assert not broken, broken
+
+
+def truth_of(storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> Truth:
+    """What every law can ask; a check that knows a budget fills it in."""
+    world, profiles = storm.world, storm.world.policy.profiles
+    own = [unit.process for unit in world.units.values() if unit.process is not None]
+    # What hangs is no capacity, nor what a person ordered to be drained before it can be quieted.
+    no_capacity = {n for n in storm.numbers if str(n) in told.host.memory.drains or n in before.hung}
+    return Truth(
+        policy=world.policy,
+        orders=tuple(orders),
+        capacity_before={
+            p.name: before.counting[p.name] - len(no_capacity.intersection(p.numbers)) for p in profiles
+        },
+        capacity={p.name: storm.rig.serving(p.name) for p in profiles},
+        ordered_instances=told.terms.sets if world.postgres_up else {},
+        booting=sum(u.state == "activating" and u.restart_at is None for u in world.units.values()),
+        schedulers_elsewhere=sum(p in world.elsewhere for p in world.schedulers()),
+        systemd_known=world.systemd_up,
+        sidekiq_known=world.redis_up,
+        headroom_known=world.postgres_up and not (world.garbled and world.elsewhere),
+        claims_connections=sum(process.claim for process in own),
+        budget_connections=None,
+        database_refuses=world.postgres_refuses,
+        pushes_back=world.redis_up and world.redis_writable,
+        stops=tuple(
+            _stop(storm, before, told, step.number)
+            for step in orders
+            if step.verb == "stop" and before.states[step.number] == "active"
+        ),
+        lost_jobs=world.lost,
+    )
+
+
+def _stop(storm: Storm, before: Before, told: TickResult, number: Number) -> Stop:
+    now, beat = storm.world.now, before.beats.get(number)
+    if number in before.unheard:
+        return Stop(number=number, draining_seconds=0.0, idle_since_quiet=False, unresponsive=True)
+    drains: dict[str, Drain] = {
+        **before.drains,
+        **told.host.memory.drains,
+    }  # one that ended at once is forgotten
+    drain = drains[str(number)]
+    quieted_at = drain.quiet_sent_seconds
+    idle = beat is not None and beat.quiet and beat.busy == 0
+    return Stop(
+        number=number,
+        draining_seconds=now - drain.since_seconds,
+        idle_since_quiet=idle and beat is not None and quieted_at is not None and beat.at > quieted_at,
+        unresponsive=number in before.hung and beat is not None and now - beat.at >= SILENT_SECONDS,
+    )
