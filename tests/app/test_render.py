@@ -14,7 +14,6 @@ from fleetd.adapters.rendering.rendered_files import (
     SETTINGS_DIRECTORY,
     RenderedFiles,
     RenderError,
-    replace_file,
 )
 from fleetd.app.render import main, render
 from fleetd.config import parse
@@ -363,18 +362,3 @@ def test_two_renders_do_not_mix(machine: Machine, monkeypatch: pytest.MonkeyPatc
     with RenderedFiles(machine.root).locked(), pytest.raises(RenderError, match="Another fleetd-render"):
         machine.render()
     machine.render()
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "1.env"
-    replace_file(path, "old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            replace_file(path, "new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["1.env"]  # noqa: PTH208

@@ -14,6 +14,7 @@ from msgspec import structs
 from fleetd.adapters.mastodon.env import (
     postgres_settings,
     read_env,
+    read_env_file,
     redis_settings,
     replica_settings,
     without_prepared_statements,
@@ -94,7 +95,6 @@ _Reader: TypeAlias = Callable[[dict[str, str], list[ConfigProblem]], T | None]
 
 #: The credential's name in fleetd.service.
 CREDENTIAL = "env.production"
-ENV_FILE_BYTES_MAX = 1024 * 1024
 _BEHIND_UNWATCHED = "Postgres behind PgBouncer is not watched: name it under [postgres]."
 _REPLICA_BEHIND = (
     "The replica of .env.production is behind PgBouncer too, whose client slots are not watched: name the replica "
@@ -130,12 +130,10 @@ def mastodon_env(settings: Settings, environment: Mapping[str, str]) -> tuple[st
         path = Path(settings.env_file)
     else:
         return None
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(ENV_FILE_BYTES_MAX).decode()
-    except (OSError, UnicodeDecodeError):
+    text = read_env_file(path)
+    if text is None or text.strip() == ENV_FILE_MISSING:
         return None
-    return None if text.strip() == ENV_FILE_MISSING else (text, settings.env_file or str(path))
+    return text, settings.env_file or str(path)
 
 
 def find_endpoints(settings: Settings, environment: Mapping[str, str]) -> Endpoints:

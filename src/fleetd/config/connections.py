@@ -54,8 +54,8 @@ class RedisSettings(_WithSecrets, frozen=True, kw_only=True):
         return f"{self.namespace}:" if self.namespace else ""
 
     @property
-    def place(self) -> str:
-        """Where this is, for a sentence to the operator."""
+    def endpoint(self) -> str:
+        """Where this is, for a sentence to the admin."""
         if self.unix_socket:
             return self.unix_socket
         if self.sentinel_master:
@@ -75,11 +75,6 @@ class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
     sslrootcert: str | None = None
     sslcert: str | None = None
     sslkey: str | None = None
-
-    @property
-    def place(self) -> str:
-        """Where this is, for a sentence to the operator."""
-        return f"{self.host or 'the local socket'}:{self.port or 5432}/{self.dbname}"
 
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")

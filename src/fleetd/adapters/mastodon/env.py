@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
+from fleetd.adapters.host.files import read_small_file
 from fleetd.config.connections import (
     DATABASES_MAX,
     SSL_MODES,
@@ -21,8 +23,7 @@ from fleetd.config.connections import (
     redis_from_url,
     whole_number,
 )
-from fleetd.core.model.facts import Value
-from fleetd.errors import ConfigError, ConfigProblem
+from fleetd.errors import ConfigProblem
 
 _OURS = re.compile(
     r"\b(?:SIDEKIQ_)?REDIS_[A-Z_]+|\b(?:REPLICA_)?DB_[A-Z]+|\b(?:REPLICA_)?DATABASE_URL|\bPGSSL[A-Z]+"
@@ -32,23 +33,16 @@ _VARIABLE = re.compile(r"(\\)?\$(?!\()\{?([A-Za-z0-9_]+)?\}?")
 _COMMAND = re.compile(r"(?<!\\)\$\(")
 _ESCAPED = re.compile(r"\\([^$nr])")  # \n and \r stay two characters, as in dotenv 3
 _SENTINEL_PORT = 26379
+ENV_FILE_BYTES_MAX = 1024 * 1024
 
 
-class MastodonConnections(Value, frozen=True, kw_only=True):
-    """Where Mastodon's Sidekiq finds its Redis and its database."""
-
-    redis: RedisSettings
-    postgres: PostgresSettings
-
-
-def connection_settings(text: str, file: str) -> MastodonConnections:
-    """Settings from the text of `.env.production`; raises ConfigError with every problem found in `file`."""
-    env, problems = read_env(text)
-    redis = redis_settings(env, problems)
-    postgres = postgres_settings(env, problems)
-    if problems or redis is None or postgres is None:
-        raise ConfigError(file, problems)
-    return MastodonConnections(redis=redis, postgres=postgres)
+def read_env_file(path: Path) -> str | None:
+    """The text of `.env.production`; None: it can't be read."""
+    content = read_small_file(path, ENV_FILE_BYTES_MAX)
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def read_env(text: str) -> tuple[dict[str, str], list[ConfigProblem]]:

@@ -13,12 +13,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fleetd.adapters.host.files import sync_directory
 from fleetd.adapters.rendering.rendered_files import (
     SETTINGS_DIRECTORY,
     RenderError,
     below,
-    replace_file,
-    sync_directory,
+    replace_if_changed,
     unit_name,
 )
 from fleetd.core.model.decision import SCHEDULER_UNIT
@@ -67,7 +67,7 @@ class BootLinks:
             f"at_once {at_once}",
             *map(unit_name, numbers),
         ]
-        replace_file(self._list, "\n".join(lines) + "\n")
+        replace_if_changed(self._list, "\n".join(lines) + "\n")
 
     def link(self, numbers: Iterable[Number]) -> None:
         """Link units as `systemctl enable` does."""

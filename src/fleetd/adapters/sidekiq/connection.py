@@ -95,7 +95,7 @@ class RedisConnection:
 
 def sentence(error: BaseException, settings: RedisSettings, timeout_seconds: float) -> str:
     """What is wrong and what to do. Redis's own words are not repeated: they can quote what was sent to it."""
-    place = f"Redis at {settings.place}"
+    place = f"Redis at {settings.endpoint}"
     known = {
         MasterNotFoundError: f"No Sentinel names a primary for '{settings.sentinel_master}': "
         "check that they run, the name, and their password",
