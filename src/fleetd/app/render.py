@@ -72,7 +72,6 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         usual = MastodonSection().env_file
         stale = [
             linked,
-            boot.drop_old_links(),
             files.set_env_file(settings.env_file, usual),
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED),
         ]

@@ -43,8 +43,6 @@ class BootLinks:
         self._root = root
         self._units = below(root, UNIT_DIRECTORIES[0])
         self._wants = self._units / f"{BOOT_TARGET}.wants"
-        # Up to fleetd 0.1 the links were here, which made systemd start all at the same time.
-        self._wants_before = self._units / f"{TARGET}.wants"
         self._list = below(root, directory) / "boot.list"
 
     def linked(self) -> tuple[Number, ...]:
@@ -83,14 +81,6 @@ class BootLinks:
         for number in numbers:
             (self._wants / unit_name(number)).unlink(missing_ok=True)
         _sync(self._wants)
-
-    def drop_old_links(self) -> bool:
-        """Remove links that would start everything at the same time; False: there were none."""
-        old = _numbers_in(self._wants_before)
-        for number in old:
-            (self._wants_before / unit_name(number)).unlink(missing_ok=True)
-        _sync(self._wants_before)
-        return bool(old)
 
     def boot_starts_target(self) -> bool:
         """Whether mastodon-sidekiq.target is enabled."""

@@ -61,7 +61,6 @@ class SidekiqRedis:
         settings: RedisSettings,
         *,
         queues: Iterable[str],
-        connect_timeout_seconds: float = 3.0,
         read_timeout_seconds: float = 3.0,
     ) -> None:
         """`queues`: the configured ones, read even while Redis does not know them yet.
@@ -70,11 +69,7 @@ class SidekiqRedis:
         """
         self._settings = settings
         self._deadline_seconds = read_timeout_seconds
-        self._connection = RedisConnection(
-            settings,
-            connect_timeout_seconds=min(connect_timeout_seconds, read_timeout_seconds),
-            timeout_seconds=read_timeout_seconds,
-        )
+        self._connection = RedisConnection(settings, timeout_seconds=read_timeout_seconds)
         limits = (QUEUES_MAX, PROCESSES_MAX, RUNNING_JOBS_MAX, RUNNING_BYTES_MAX)
         self._arguments = (settings.key_prefix, *limits, *dict.fromkeys(queues))
 

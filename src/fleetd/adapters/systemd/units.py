@@ -63,7 +63,7 @@ class FinishedJob(msgspec.Struct, frozen=True):
 class SystemdUnits:
     """ports.UnitControl over the system bus (or the one at `bus_address`).
 
-    `numbers`: the configured instance numbers. `scheduler`: whether the scheduler unit is ours as well.
+    `numbers`: the configured instance numbers; the scheduler's unit is always ours as well.
     `monotonic_seconds`: CLOCK_MONOTONIC, the clock of systemd's own timestamps. `unit_files`: those that this systemd
     loads; None: its word on them is all there is.
     """
@@ -72,7 +72,6 @@ class SystemdUnits:
         self,
         numbers: Iterable[int],
         *,
-        scheduler: bool = True,
         bus_address: str | None = None,
         unit_files: UnitFiles | None = None,
         monotonic_seconds: Callable[[], float] = time.monotonic,
@@ -99,12 +98,12 @@ class SystemdUnits:
             on_new_systemd=self._follow_anew,
             timeout_seconds=max(read_deadline_seconds, step_deadline_seconds),
         )
-        self.reconfigure(numbers, scheduler=scheduler)
+        self.reconfigure(numbers)
 
-    def reconfigure(self, numbers: Iterable[int], *, scheduler: bool = True) -> None:
+    def reconfigure(self, numbers: Iterable[int]) -> None:
         """Take other instance numbers; the next reading has those."""
-        self._units = {SCHEDULER_UNIT: "scheduler"} if scheduler else {}
-        self._units |= {instance_unit(number): number for number in sorted(set(numbers))}
+        instances = {instance_unit(number): number for number in sorted(set(numbers))}
+        self._units = {SCHEDULER_UNIT: "scheduler", **instances}
         self._names_by_path = {unit_path(name): name for name in self._units}
         self._link.follow(self._names_by_path)
 
