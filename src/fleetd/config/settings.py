@@ -80,6 +80,9 @@ class HttpAddress(Value, frozen=True, kw_only=True):
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class Settings(Value, frozen=True, kw_only=True):
     """Everything the configuration says."""
