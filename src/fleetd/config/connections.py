@@ -6,13 +6,12 @@ address: it may hold a password.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
 import msgspec
-from msgspec import Meta
 
-from fleetd.config.schema import AbsolutePath, Port, Section
+from fleetd.config.schema import DATABASES_MAX, PostgresSection, RedisSection, Section
 from fleetd.core.model.facts import Value
 from fleetd.errors import ConfigProblem
 
@@ -78,7 +77,6 @@ class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
 
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-DATABASES_MAX = 1_000_000  # of Redis; a sane bound, its own default is 16
 _REDIS_CURE = "Write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB]."
 _POSTGRES_CURE = "Write postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?sslmode=MODE]."
 _RESERVED = "percent-encode reserved characters in the password (@ as %40, / as %2F, # as %23)"
@@ -178,45 +176,6 @@ def _split(url: str, key: str, cure: str, problems: list[ConfigProblem]) -> Spli
         problems.append(ConfigProblem(key, "has a # in it", f"{cure[:-1]}; {_RESERVED}."))
         return None
     return parts
-
-
-Text = Annotated[str, Meta(min_length=1, max_length=1024)]
-# Endpoints are shown in sentences: an address with a password in it belongs under url.
-Host = Annotated[
-    str, Meta(pattern=r"^[^\s@]{1,255}\Z", extra_json_schema={"description": "a host name, address or path"})
-]
-
-
-class RedisSection(Section, frozen=True, kw_only=True):
-    url: Text | None = None
-    host: Host | None = None
-    port: Port | None = None
-    db: Annotated[int, Meta(ge=0, le=DATABASES_MAX)] | None = None
-    username: Text | None = None
-    password: Text | None = None
-    unix_socket: AbsolutePath | None = None
-    tls: bool | None = None
-    tls_ca_file: AbsolutePath | None = None
-    sentinel_master: Text | None = None
-    sentinels: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)] | None = None
-    sentinel_username: Text | None = None
-    sentinel_password: Text | None = None
-    namespace: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-
-
-class PostgresSection(Section, frozen=True, kw_only=True):
-    """[postgres], and likewise [replica] and PgBouncer's console."""
-
-    url: Text | None = None
-    host: Host | None = None
-    port: Port | None = None
-    dbname: Text | None = None
-    user: Text | None = None
-    password: Text | None = None
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
-    sslrootcert: Text | None = None
-    sslcert: Text | None = None
-    sslkey: Text | None = None
 
 
 def redis_settings(section: RedisSection | None, problems: list[ConfigProblem]) -> RedisSettings | None:

@@ -24,7 +24,7 @@ _NAMES = {
 }
 
 
-#: Of a list; whatever is longer is cut anyway.
+#: Entries of a list that are shown; the text is cut to a line anyway.
 _SHOWN_MAX = 20
 
 
@@ -100,25 +100,18 @@ def _plain(number: float) -> str:
 _UNITS_BYTES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]{0,3})")
 
-#: No machine has more; keeps a slip of the finger from planning without a limit.
-SIZE_MAX_BYTES = 64 * 1024**4
 
-
-def parse_size_bytes(value: int | str) -> int:
+def parse_size_bytes(value: object) -> int:
     """Bytes from a number of bytes or a number with KiB, MiB, GiB or TiB.
 
     Raises ValueError with the cure as its text. KB and MB are refused: nobody knows whether 1000 or 1024 was meant.
     """
-    if isinstance(value, int):
-        size_bytes = float(value)
-    else:
-        match = _SIZE.fullmatch(value.strip())
-        if match is None or match[2] not in _UNITS_BYTES:
-            raise ValueError('Write bytes as a number, or a size like "512 MiB" or "1.5 GiB"')
-        size_bytes = float(match[1]) * _UNITS_BYTES[match[2]]
-    if not 0 <= size_bytes <= SIZE_MAX_BYTES:
-        raise ValueError("Write a size from 0 to 64 TiB")
-    return int(size_bytes)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or match[2] not in _UNITS_BYTES:
+        raise ValueError('Write bytes as a number, or a size like "512 MiB" or "1.5 GiB"')
+    return int(float(match[1]) * _UNITS_BYTES[match[2]])
 
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -127,7 +120,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
 
 
-#: Of the wrong entries of one list so many are told one by one.
+#: So many wrong entries of one list are told one by one.
 ENTRIES_TOLD_MAX = 5
 
 
@@ -147,20 +140,57 @@ def join(path: str, key: str) -> str:
     return f"{path}.{shown}" if path else shown
 
 
-def section(kind: type[S], table: Mapping[str, Any], path: str, problems: list[ConfigProblem]) -> S:
-    """The section; what is wrong goes to `problems` and gets its default."""
+def section(
+    kind: type[S],
+    table: Mapping[str, Any],
+    path: str,
+    problems: list[ConfigProblem],
+    default: S | None = None,
+) -> S:
+    """The section, `default` where the table says nothing; what is wrong goes to `problems` and keeps its default."""
+    base = kind() if default is None else default
+    return msgspec.structs.replace(base, **_values(kind, table, path, problems, base))
+
+
+def _values(
+    kind: type[msgspec.Struct],
+    table: Mapping[str, Any],
+    path: str,
+    problems: list[ConfigProblem],
+    defaults: object = None,
+) -> dict[str, Any]:
+    """The good values of a table, by field."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    _refuse_unknown(table, hints, path, problems)
+    keys = keys_of(kind)
+    _refuse_unknown(table, keys, path, problems)
     values: dict[str, Any] = {}
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
-    for key, hint in hints.items():
+    for key, field in keys.items():
         if key not in table:
             continue
-        cure = _LEAVE_OUT if defaults[key] is None else "Write one, or leave the key out for its default."
-        good, value = _value(_without_none(hint), table[key], join(path, key), cure, problems)
+        default = getattr(defaults, field, None)
+        cure = _LEAVE_OUT if default is None else "Write one, or leave the key out for its default."
+        good, value = _value(
+            _without_none(hints[field]), table[key], join(path, key), cure, problems, default
+        )
         if good:
-            values[key] = value
-    return kind(**values)
+            values[field] = value
+    return values
+
+
+def keys_of(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """The keys of a section and their fields: a size X_bytes is the key X, and some fields are no keys."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {
+        field.removesuffix("_bytes") if _marked(hint, "size") else field: field
+        for field, hint in hints.items()
+        if not _marked(hint, "in_file", False)
+    }
+
+
+def _marked(hint: Any, mark: str, value: object = True) -> bool:
+    """Whether the type of a field carries this mark (`extra` of msgspec's Meta)."""
+    metadata = getattr(_without_none(hint), "__metadata__", ())
+    return any((meta.extra or {}).get(mark) is value for meta in metadata)
 
 
 def _without_none(hint: Any) -> Any:
@@ -184,12 +214,14 @@ def _refuse_unknown(
         problems.append(ConfigProblem(join(path, key), "no such key", cure))
 
 
-def _value(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+def _value(
+    hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem], default: Any = None
+) -> tuple[bool, Any]:
     """(good, value) of one key, whose type may be a section, a table of sections, a list of them, or a leaf."""
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         if not _is_table(raw, path, problems):
             return False, None
-        return True, section(hint, raw, path, problems)
+        return True, section(hint, raw, path, problems, default)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict:
         if not _is_table(raw, path, problems):
@@ -211,13 +243,25 @@ def _list_of_sections(
         )
         return False, ()
     items = []
+    required = {field.name for field in msgspec.structs.fields(kind) if field.required}
     for index, item in enumerate(raw):
-        here = f"{path}[{index}]"
-        items.append(section(kind, item, here, problems) if _is_table(item, here, problems) else kind())
+        here, before = f"{path}[{index}]", len(problems)
+        values = _values(kind, item, here, problems) if _is_table(item, here, problems) else {}
+        missing = sorted(required - values.keys())
+        if not missing:
+            items.append(kind(**values))
+        elif len(problems) == before:
+            problems.append(ConfigProblem(here, f"lacks {' and '.join(missing)}", "Add it."))
     return True, tuple(items)
 
 
 def _leaf(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+    if _marked(hint, "size"):
+        try:
+            raw = parse_size_bytes(raw)
+        except ValueError as error:
+            problems.append(ConfigProblem(path, f"{show(raw)} is not a size", f"{error}."))
+            return False, None
     try:
         return True, msgspec.convert(raw, hint)
     except msgspec.ValidationError:

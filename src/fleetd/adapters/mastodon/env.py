@@ -15,7 +15,6 @@ from dotenv.parser import Binding, parse_stream
 
 from fleetd.adapters.host.files import read_small_file
 from fleetd.config.connections import (
-    DATABASES_MAX,
     SSL_MODES,
     PostgresSettings,
     RedisSettings,
@@ -23,6 +22,7 @@ from fleetd.config.connections import (
     redis_from_url,
     whole_number,
 )
+from fleetd.config.schema import DATABASES_MAX
 from fleetd.errors import ConfigProblem
 
 _OURS = re.compile(
