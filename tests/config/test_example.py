@@ -11,6 +11,7 @@ import pytest
 from fleetd.config import parse
 from fleetd.config.schema import File, ProfileSection
 from fleetd.config.tables import keys_of, section
+from fleetd.core.model.policy import PolicyTables
 from fleetd.errors import ConfigProblem
 from tests.support.project import PROJECT
 
@@ -112,3 +113,39 @@ def _toml(value: Any) -> str:
         if isinstance(value, str)
         else str(value)
     )
+
+
+def _another(hint: Any, default: object) -> Any:
+    """A value that this key may have and that is not its default."""
+    kind = msgspec.inspect.type_info(hint)
+    while isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.UnionType):
+        kind = next(option for option in kind.types if not isinstance(option, msgspec.inspect.NoneType))
+    if isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return kind.values[-1]
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        return ["scheduler", "pull"]
+    assert isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType)
+    return kind.ge if kind.le == default else kind.le
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        (table, key)
+        for table in PolicyTables.__struct_fields__
+        for key in keys_of(typing.get_type_hints(PolicyTables)[table])
+    ],
+)
+def test_every_key_of_a_policy_table_reaches_the_policy(table: str, key: str) -> None:
+    kind = typing.get_type_hints(PolicyTables)[table]
+    field = keys_of(kind)[key]
+    default = getattr(getattr(PolicyTables(), table), field)
+    value = _another(typing.get_type_hints(kind, include_extras=True)[field], default)
+    read = parse(f"{MINIMAL}[{table}]\n{key} = {_toml(value)}\n").policy
+    got = getattr(getattr(read, table), field)
+    assert got == (tuple(value) if isinstance(value, list) else value)
+    assert got != default

@@ -6,16 +6,18 @@ address: it may hold a password.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, get_args
 from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
 import msgspec
 
-from fleetd.config.schema import DATABASES_MAX, PostgresSection, RedisSection, Section
+from fleetd.config.schema import DATABASES_MAX, PostgresSection, RedisSection, Section, SslMode
 from fleetd.core.model.facts import Value
 from fleetd.errors import ConfigProblem
 
 PGBOUNCER_PORT = 6432
+SENTINEL_PORT = 26_379
 #: PgBouncer's console is a database of this name.
 CONSOLE = "pgbouncer"
 
@@ -76,7 +78,7 @@ class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
     sslkey: str | None = None
 
 
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+SSL_MODES = get_args(SslMode)
 _REDIS_CURE = "Write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB]."
 _POSTGRES_CURE = "Write postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?sslmode=MODE]."
 _RESERVED = "percent-encode reserved characters in the password (@ as %40, / as %2F, # as %23)"
@@ -90,6 +92,23 @@ def whole_number(text: str, key: str, low: int, high: int, problems: list[Config
     what = f"must be a whole number from {low} to {high}"
     problems.append(ConfigProblem(key, what, f"Correct {key}, or remove it for the default."))
     return None
+
+
+def sentinel_addresses(
+    entries: Iterable[str], key: str, default_port: int | None, problems: list[ConfigProblem]
+) -> tuple[tuple[str, int], ...]:
+    """("host", port) of each "HOST" or "HOST:PORT"."""
+    addresses = []
+    for entry in entries:
+        host, _, port_text = entry.rpartition(":") if ":" in entry else (entry, "", "")
+        if not host or not host.isprintable() or "@" in host:
+            what = "has an entry that is not HOST or HOST:PORT"
+            problems.append(ConfigProblem(key, what, "Write entries such as 10.0.0.5:26379."))
+            continue
+        port = whole_number(port_text, key, 1, 65_535, problems) if port_text else default_port
+        if port is not None:
+            addresses.append((host, port))
+    return tuple(addresses)
 
 
 def redis_from_url(
@@ -194,7 +213,8 @@ def redis_settings(section: RedisSection | None, problems: list[ConfigProblem]) 
         missing = "sentinels" if section.sentinels is None else "sentinel_master"
         cure = "Set both sentinel_master (the primary's name) and sentinels, or neither."
         problems.append(ConfigProblem(f"redis.{missing}", "missing", cure))
-    given["sentinels"] = _sentinels(section.sentinels or (), problems)
+    entries = section.sentinels or ()
+    given["sentinels"] = sentinel_addresses(entries, "redis.sentinels", SENTINEL_PORT, problems)
     return RedisSettings(**given)
 
 
@@ -259,22 +279,3 @@ def _refuse_beside(
                 f"{table}.{key}", f"given beside {table}.url", "Say it in the url, or drop the url."
             )
         )
-
-
-def _sentinels(entries: tuple[str, ...], problems: list[ConfigProblem]) -> tuple[tuple[str, int], ...]:
-    """("host", port) of each "HOST[:PORT]"; Sentinel's own port is 26379."""
-    pairs = []
-    for entry in entries:
-        host, _, port = entry.rpartition(":") if ":" in entry else (entry, "", "26379")
-        if (
-            not host
-            or not host.isprintable()
-            or "@" in host
-            or not (port.isascii() and port.isdecimal())
-            or not 1 <= int(port[:9]) <= 65_535
-        ):
-            what = 'an entry is not "HOST" or "HOST:PORT"'
-            problems.append(ConfigProblem("redis.sentinels", what, 'Write e.g. ["10.0.0.5:26379"].'))
-            continue
-        pairs.append((host, int(port)))
-    return tuple(pairs)

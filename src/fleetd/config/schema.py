@@ -42,6 +42,7 @@ def _text(pattern: str, description: str) -> Meta:
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 AbsolutePath = Annotated[str, _text(r"^(/[^\x00-\x1f\x7f]{1,250})\Z", "an absolute path")]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]  # libpq's
 Text = Annotated[str, Meta(min_length=1, max_length=1024)]
 # Hosts are shown in sentences: an address with a password in it belongs under url.
 Host = Annotated[str, _text(r"^[^\s@]{1,255}\Z", "a host name, address or path")]
@@ -96,7 +97,7 @@ class PostgresSection(Section, frozen=True, kw_only=True):
     dbname: Text | None = None
     user: Text | None = None
     password: Text | None = None
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
+    sslmode: SslMode | None = None
     sslrootcert: Text | None = None
     sslcert: Text | None = None
     sslkey: Text | None = None

@@ -15,17 +15,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from fleetd.errors import ConfigProblem
 
-_NAMES = {
-    msgspec.inspect.BoolType: "true or false",
-    msgspec.inspect.NoneType: "nothing",
-}
+S = TypeVar("S", bound=msgspec.Struct)
 
-
+#: Tables whose values are never repeated: a password is easily written into the wrong key of them.
+SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
+#: This many wrong entries of one list are told one by one.
+ENTRIES_TOLD_MAX = 5
 #: Entries of a list that are shown; the text is cut to a line anyway.
 _SHOWN_MAX = 20
+_LEAVE_OUT = "Write one, or leave the key out."
+_UNITS_BYTES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]{0,3})")
 
 
 def show(value: Any) -> str:
@@ -79,7 +83,7 @@ def _describe(kind: msgspec.inspect.Type) -> str:
     if isinstance(kind, msgspec.inspect.UnionType):
         parts = [t for t in kind.types if not isinstance(t, msgspec.inspect.NoneType)]
         return " or ".join(_describe(part) for part in parts)
-    return _NAMES.get(type(kind), "a value of another kind")
+    return "true or false" if isinstance(kind, msgspec.inspect.BoolType) else "a value of another kind"
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -97,10 +101,6 @@ def _plain(number: float) -> str:
     return f"{number:.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:g}"
 
 
-_UNITS_BYTES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]{0,3})")
-
-
 def parse_size_bytes(value: object) -> int:
     """Bytes from a number of bytes or a number with KiB, MiB, GiB or TiB.
 
@@ -112,19 +112,6 @@ def parse_size_bytes(value: object) -> int:
     if match is None or match[2] not in _UNITS_BYTES:
         raise ValueError('Write bytes as a number, or a size like "512 MiB" or "1.5 GiB"')
     return int(float(match[1]) * _UNITS_BYTES[match[2]])
-
-
-S = TypeVar("S", bound=msgspec.Struct)
-
-#: Tables whose values are never repeated: a password is easily written into the wrong key of them.
-SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
-
-
-#: So many wrong entries of one list are told one by one.
-ENTRIES_TOLD_MAX = 5
-
-
-_LEAVE_OUT = "Write one, or leave the key out."
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -165,16 +152,13 @@ def _values(
     _refuse_unknown(table, keys, path, problems)
     values: dict[str, Any] = {}
     for key, field in keys.items():
-        if key not in table:
-            continue
-        default = getattr(defaults, field, None)
-        cure = _LEAVE_OUT if default is None else "Write one, or leave the key out for its default."
-        good, value = _value(
-            _without_none(hints[field]), table[key], join(path, key), cure, problems, default
-        )
-        if good:
-            values[field] = value
-    return values
+        if key in table:
+            default = getattr(defaults, field, None)
+            cure = _LEAVE_OUT if default is None else "Write one, or leave the key out for its default."
+            values[field] = _value(
+                _without_none(hints[field]), table[key], join(path, key), cure, problems, default
+            )
+    return {field: value for field, value in values.items() if value is not UNSET}
 
 
 def keys_of(kind: type[msgspec.Struct]) -> dict[str, str]:
@@ -216,32 +200,30 @@ def _refuse_unknown(
 
 def _value(
     hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem], default: Any = None
-) -> tuple[bool, Any]:
-    """(good, value) of one key, whose type may be a section, a table of sections, a list of them, or a leaf."""
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        if not _is_table(raw, path, problems):
-            return False, None
-        return True, section(hint, raw, path, problems, default)
+) -> Any:
+    """The value of one key, whose type may be a section, a table of them, a list of them, or a leaf; UNSET: wrong."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if _is_section(hint):
+        return section(hint, raw, path, problems, default) if _is_table(raw, path, problems) else UNSET
     if origin is dict:
         if not _is_table(raw, path, problems):
-            return False, None
-        pairs = {k: _value(arguments[1], v, join(path, k), _LEAVE_OUT, problems) for k, v in raw.items()}
-        return True, {k: value for k, (good, value) in pairs.items() if good}
-    inner = arguments[0] if origin is tuple else None
-    if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-        return _list_of_sections(inner, raw, path, problems)
+            return UNSET
+        values = {k: _value(arguments[1], v, join(path, k), _LEAVE_OUT, problems) for k, v in raw.items()}
+        return {k: value for k, value in values.items() if value is not UNSET}
+    if origin is tuple and _is_section(arguments[0]):
+        return _list_of_sections(arguments[0], raw, path, problems)
     return _leaf(hint, raw, path, cure, problems)
 
 
-def _list_of_sections(
-    kind: type[S], raw: Any, path: str, problems: list[ConfigProblem]
-) -> tuple[bool, tuple[S, ...]]:
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+
+
+def _list_of_sections(kind: type[S], raw: Any, path: str, problems: list[ConfigProblem]) -> Any:
     if not isinstance(raw, list):
-        problems.append(
-            ConfigProblem(path, f"{show(raw)} is not a list", "Write a list of tables: [{…}, {…}].")
-        )
-        return False, ()
+        cure = "Write a list of tables: [{…}, {…}]."
+        problems.append(ConfigProblem(path, f"{show(raw)} is not a list", cure))
+        return UNSET
     items = []
     required = {field.name for field in msgspec.structs.fields(kind) if field.required}
     for index, item in enumerate(raw):
@@ -252,29 +234,40 @@ def _list_of_sections(
             items.append(kind(**values))
         elif len(problems) == before:
             problems.append(ConfigProblem(here, f"lacks {' and '.join(missing)}", "Add it."))
-    return True, tuple(items)
+    return tuple(items)
 
 
-def _leaf(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+def _leaf(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> Any:
     if _marked(hint, "size"):
         try:
             raw = parse_size_bytes(raw)
         except ValueError as error:
             problems.append(ConfigProblem(path, f"{show(raw)} is not a size", f"{error}."))
-            return False, None
+            return UNSET
+    if _fits(hint, raw):
+        return msgspec.convert(raw, hint)
+    item = _item_of(hint)
+    wrong = (
+        []
+        if item is None or not isinstance(raw, list)
+        else [i for i, e in enumerate(raw) if not _fits(item, e)]
+    )
+    for index in wrong[:ENTRIES_TOLD_MAX]:
+        problems.append(_mismatch(item, raw[index], f"{path}[{index}]", "Write one."))
+    if len(wrong) > ENTRIES_TOLD_MAX:
+        what = f"{len(wrong) - ENTRIES_TOLD_MAX} more entries are wrong"
+        problems.append(ConfigProblem(path, what, "Correct them likewise."))
+    if not wrong:
+        problems.append(_mismatch(hint, raw, path, cure))
+    return UNSET
+
+
+def _fits(hint: Any, raw: Any) -> bool:
     try:
-        return True, msgspec.convert(raw, hint)
+        msgspec.convert(raw, hint)
+        return True
     except msgspec.ValidationError:
-        item = _item_of(hint)
-        wrong = [] if item is None or not isinstance(raw, list) else _wrong_entries(item, raw)
-        for index in wrong[:ENTRIES_TOLD_MAX]:
-            problems.append(_mismatch(item, raw[index], f"{path}[{index}]", "Write one."))
-        if len(wrong) > ENTRIES_TOLD_MAX:
-            what = f"{len(wrong) - ENTRIES_TOLD_MAX} more entries are wrong"
-            problems.append(ConfigProblem(path, what, "Mend them likewise."))
-        if not wrong:
-            problems.append(_mismatch(hint, raw, path, cure))
-        return False, None
+        return False
 
 
 def _item_of(hint: Any) -> Any:
@@ -286,16 +279,6 @@ def _item_of(hint: Any) -> Any:
     return arguments[0] if is_list else None
 
 
-def _wrong_entries(item: Any, entries: list[Any]) -> list[int]:
-    wrong = []
-    for index, entry in enumerate(entries):
-        try:
-            msgspec.convert(entry, item)
-        except msgspec.ValidationError:
-            wrong.append(index)
-    return wrong
-
-
 def _mismatch(hint: Any, raw: Any, path: str, cure: str) -> ConfigProblem:
     shown = "the value (not shown)" if path.startswith(SECRET_TABLES) else show(raw)
     said = example(hint)
@@ -305,8 +288,7 @@ def _mismatch(hint: Any, raw: Any, path: str, cure: str) -> ConfigProblem:
 def _is_table(raw: Any, path: str, problems: list[ConfigProblem]) -> bool:
     if isinstance(raw, dict):
         return True
-    # The value isn't shown: `redis = "redis://:secret@…"` ends here.
-    problems.append(
-        ConfigProblem(path, "this is a table, not a value", f"Write [{path}] and its keys below it.")
-    )
+    # The value isn't shown: it may be `redis = "redis://:secret@…"`.
+    cure = f"Write [{path}] and its keys below it."
+    problems.append(ConfigProblem(path, "this is a table, not a value", cure))
     return False

@@ -207,7 +207,7 @@ def test_what_is_wrong_with_a_replica_names_the_key_and_no_value(text: str, key:
         ("REDIS_URL=redis://h/hunter2", ["REDIS_URL's database"]),
         ("REDIS_URL=unix://", ["REDIS_URL"]),
         ("SIDEKIQ_REDIS_URL=hunter2", ["SIDEKIQ_REDIS_URL"]),
-        ("REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=a:hunter2", ["a port in REDIS_SENTINELS"]),
+        ("REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=a:hunter2", ["REDIS_SENTINELS"]),
         ("REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=:1", ["REDIS_SENTINELS"]),
         ("DATABASE_URL=mysql://hunter2", ["DATABASE_URL"]),
         ("DATABASE_URL=postgres://h/d?sslmode=hunter2", ["DATABASE_URL's sslmode"]),

@@ -15,11 +15,13 @@ from dotenv.parser import Binding, parse_stream
 
 from fleetd.adapters.host.files import read_small_file
 from fleetd.config.connections import (
+    SENTINEL_PORT,
     SSL_MODES,
     PostgresSettings,
     RedisSettings,
     postgres_from_url,
     redis_from_url,
+    sentinel_addresses,
     whole_number,
 )
 from fleetd.config.schema import DATABASES_MAX
@@ -32,7 +34,6 @@ _VALUE = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=[^\S\r\n]*(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"(\\)?\$(?!\()\{?([A-Za-z0-9_]+)?\}?")
 _COMMAND = re.compile(r"(?<!\\)\$\(")
 _ESCAPED = re.compile(r"\\([^$nr])")  # \n and \r stay two characters, as in dotenv 3
-_SENTINEL_PORT = 26379
 ENV_FILE_BYTES_MAX = 1024 * 1024
 
 
@@ -127,18 +128,10 @@ def _redis_by_sentinel(
 ) -> RedisSettings | None:
     before = len(problems)
     port_key, list_key = f"{prefix}SENTINEL_PORT", f"{prefix}SENTINELS"
-    default_port = whole_number(env.get(port_key) or str(_SENTINEL_PORT), port_key, 1, 65535, problems)
+    default_port = whole_number(env.get(port_key) or str(SENTINEL_PORT), port_key, 1, 65535, problems)
     db = whole_number(env.get(f"{prefix}DB") or "0", f"{prefix}DB", 0, DATABASES_MAX, problems)
-    sentinels = []
-    for entry in filter(None, (part.strip() for part in env[list_key].split(","))):
-        host, colon, port_text = entry.partition(":")
-        port = whole_number(port_text, f"a port in {list_key}", 1, 65535, problems) if colon else default_port
-        if port is not None:
-            sentinels.append((host, port))
-    if not all(host for host, _ in sentinels):
-        problems.append(
-            ConfigProblem(list_key, "has an entry without a host", "Write HOST[:PORT],HOST[:PORT],…")
-        )
+    entries = filter(None, (part.strip() for part in env[list_key].split(",")))
+    sentinels = sentinel_addresses(entries, list_key, default_port, problems)
     if db is None or len(problems) > before:
         return None
     return RedisSettings(
@@ -146,7 +139,7 @@ def _redis_by_sentinel(
         username=env.get(f"{prefix}USER") or None,
         password=env.get(f"{prefix}PASSWORD") or None,
         sentinel_master=env[f"{prefix}SENTINEL_MASTER"],
-        sentinels=tuple(sentinels),
+        sentinels=sentinels,
         sentinel_username=env.get(f"{prefix}SENTINEL_USERNAME") or None,
         sentinel_password=env.get(f"{prefix}SENTINEL_PASSWORD") or None,
         namespace=env.get("REDIS_NAMESPACE") or None,
