@@ -93,9 +93,16 @@ class Ledger(Protocol):
 class MemoryStore(Protocol):
     """Host memory in the StateDirectory: small, written atomically."""
 
-    def load(self) -> bytes | None: ...
+    def load(self) -> bytes | None:
+        """What was saved last; None: nothing, or nothing that can be trusted."""
+        ...
 
-    def save(self, content: bytes) -> None: ...
+    def save(self, content: bytes) -> None:
+        """Write it, so that after a crash either it or what was there before is found.
+
+        Raises FleetdError with a sentence, each time anew, when it can't be written: the caller must try again.
+        """
+        ...
 
 
 class History(Protocol):

@@ -23,7 +23,7 @@ def credentials(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def places(credentials: Path, env: str | None, config: str = "") -> Endpoints:
+def endpoints_of(credentials: Path, env: str | None, config: str = "") -> Endpoints:
     if env is not None:
         (credentials / CREDENTIAL).write_text(env)
     no_file = "" if "[mastodon]" in config else '[mastodon]\nenv_file = "/none/.env.production"\n'
@@ -33,7 +33,7 @@ def places(credentials: Path, env: str | None, config: str = "") -> Endpoints:
 
 def wrong(credentials: Path, env: str | None, config: str = "") -> dict[str, str]:
     with pytest.raises(ConfigError) as raised:
-        places(credentials, env, config)
+        endpoints_of(credentials, env, config)
     assert "Geheim" not in str(raised.value)
     told = {problem.path: str(problem) for problem in raised.value.problems}
     assert len(told) == len(raised.value.problems), "each once"
@@ -41,7 +41,7 @@ def wrong(credentials: Path, env: str | None, config: str = "") -> dict[str, str
 
 
 def test_direct_postgres(credentials: Path) -> None:
-    found = places(credentials, DIRECT)
+    found = endpoints_of(credentials, DIRECT)
     assert found.postgres == PostgresSettings(
         host="10.0.0.2", dbname="mastodon", user="masto", password="Geheim7"
     )
@@ -62,8 +62,10 @@ def test_direct_postgres(credentials: Path) -> None:
         (DIRECT, '[connections]\nthrough = "pgbouncer"\n', "connections.through says so"),
     ],
 )
-def test_pgbouncer_alone_and_how_it_was_found(credentials: Path, env: str, config: str, why: str) -> None:
-    found = places(credentials, env, config)
+def test_pgbouncer_alone_and_how_it_was_endpoints_of(
+    credentials: Path, env: str, config: str, why: str
+) -> None:
+    found = endpoints_of(credentials, env, config)
     assert found.postgres is None
     assert found.pgbouncer is not None
     assert found.pgbouncer.host == "10.0.0.2"
@@ -74,7 +76,7 @@ def test_pgbouncer_alone_and_how_it_was_found(credentials: Path, env: str, confi
 
 
 def test_pgbouncer_and_postgres_behind_it(credentials: Path) -> None:
-    found = places(credentials, BOUNCER, OWN_POSTGRES)
+    found = endpoints_of(credentials, BOUNCER, OWN_POSTGRES)
     assert found.pgbouncer is not None
     assert (found.pgbouncer.port, found.pgbouncer.user) == (6432, "masto")
     assert found.postgres is not None
@@ -83,12 +85,12 @@ def test_pgbouncer_and_postgres_behind_it(credentials: Path) -> None:
         "[postgres] logs in with role fleetd, Mastodon with masto, whose limits are not known: set mastodon.role.",
     )
     said = '[mastodon]\nenv_file = "/none"\nrole = "masto"\n'
-    assert places(credentials, BOUNCER, OWN_POSTGRES + said).warnings == ()
+    assert endpoints_of(credentials, BOUNCER, OWN_POSTGRES + said).warnings == ()
     assert found.sentence.endswith("6432; Postgres at 10.0.0.3:5432, as [postgres] says.")
 
 
 def test_the_configuration_wins_over_what_seems_to_be(credentials: Path) -> None:
-    found = places(
+    found = endpoints_of(
         credentials,
         DIRECT + "PREPARED_STATEMENTS=false\n",
         '[connections]\nthrough = "postgres"\n[pgbouncer]\nhost = "h"\n',
@@ -104,23 +106,23 @@ def test_mastodon_s_pool_where_its_file_cannot_be_read(credentials: Path) -> Non
     console = '[pgbouncer]\nhost = "h"\n'
     assert set(wrong(credentials, None, redis + console)) == {"mastodon.database", "mastodon.role"}
     said = '[mastodon]\nenv_file = "/none"\ndatabase = "d"\nrole = "r"\n'
-    assert places(credentials, None, redis + console + said).mastodon_pool == ("d", "r")
+    assert endpoints_of(credentials, None, redis + console + said).mastodon_pool == ("d", "r")
 
 
 def test_mastodon_s_pool_is_called_as_mastodon_calls_it(credentials: Path) -> None:
     """The configuration names database and role of Postgres, which PgBouncer may call otherwise."""
     said = '[mastodon]\nenv_file = "/none"\ndatabase = "d"\nrole = "r"\n'
-    assert places(credentials, BOUNCER, said).mastodon_pool == ("mastodon", "masto")
+    assert endpoints_of(credentials, BOUNCER, said).mastodon_pool == ("mastodon", "masto")
 
 
 def test_a_replica(credentials: Path) -> None:
     env = DIRECT + "REPLICA_DB_NAME=mastodon\nREPLICA_DB_HOST=10.0.0.4\n"
-    found = places(credentials, env)
+    found = endpoints_of(credentials, env)
     assert found.replica is not None
     assert (found.replica.host, found.replica.user) == ("10.0.0.4", "masto")
     assert found.replica_login_is_mastodons is True
     assert found.sentence.endswith("; the replica at 10.0.0.4:5432, as .env.production says.")
-    own = places(credentials, env, '[replica]\nhost = "r"\n')
+    own = endpoints_of(credentials, env, '[replica]\nhost = "r"\n')
     assert [w for w in own.warnings if "[replica] logs in with database mastodon_production" in w]
     assert own.replica == PostgresSettings(host="r")
     assert own.replica_login_is_mastodons is False
@@ -140,14 +142,14 @@ def test_a_replica(credentials: Path) -> None:
     ],
 )
 def test_no_replica(credentials: Path, env: str, config: str, said: str | None) -> None:
-    found = places(credentials, DIRECT + env, config)
+    found = endpoints_of(credentials, DIRECT + env, config)
     assert found.replica is None
     assert [w for w in found.warnings if said and said in w] == list(found.warnings)
     assert len(found.warnings) == (said is not None)
 
 
 def test_a_replica_behind_pgbouncer_is_said(credentials: Path) -> None:
-    found = places(credentials, BOUNCER + "REPLICA_DB_NAME=m\n")
+    found = endpoints_of(credentials, BOUNCER + "REPLICA_DB_NAME=m\n")
     assert [w for w in found.warnings if "name the replica itself under [replica]" in w]
 
 
@@ -170,7 +172,7 @@ def test_without_mastodon_s_file_each_missing_table_is_named(credentials: Path) 
 
 def test_a_file_that_is_not_needed_may_be_wrong(credentials: Path) -> None:
     tables = '[redis]\nhost = "h"\n[postgres]\nhost = "h"\n'
-    assert places(credentials, "DB_PORT=$(cat port)\nREDIS_URL=nonsense\n", tables).postgres is not None
+    assert endpoints_of(credentials, "DB_PORT=$(cat port)\nREDIS_URL=nonsense\n", tables).postgres is not None
 
 
 @pytest.mark.parametrize(
@@ -193,10 +195,10 @@ def test_names_are_given_where_workers_reach_postgres_and_count_there_only(
     got = route(parse(PROFILE + config), env)
     assert (got.through, got.named) == (through, named)
     assert got.countable is (named and through == "postgres")
-    assert bool(got.unnamed_why) is (not named and "name_connections" not in config)
+    assert bool(got.unnamed_reason) is (not named and "name_connections" not in config)
 
 
 def test_the_policy_knows_whether_ours_can_be_told_apart(credentials: Path) -> None:
     policy = parse(PROFILE).policy
-    assert places(credentials, DIRECT).policy(policy).connections.named is True
-    assert places(credentials, BOUNCER).policy(policy).connections.named is False
+    assert endpoints_of(credentials, DIRECT).policy(policy).connections.named is True
+    assert endpoints_of(credentials, BOUNCER).policy(policy).connections.named is False

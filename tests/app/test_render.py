@@ -14,7 +14,6 @@ from fleetd.adapters.rendering.rendered_files import (
     SETTINGS_DIRECTORY,
     RenderedFiles,
     RenderError,
-    replace_file,
 )
 from fleetd.app.render import main, render
 from fleetd.config import parse
@@ -139,13 +138,9 @@ def test_a_boot_starts_the_scheduler_first_and_then_by_importance(machine: Machi
 
 
 def test_systemd_itself_starts_none_of_them(machine: Machine) -> None:
-    """All would boot at the same time; so did the links of earlier versions."""
-    old = machine.root / "etc/systemd/system/mastodon-sidekiq.target.wants"
-    old.mkdir(parents=True)
-    for name in ("mastodon-sidekiq@1.service", "mastodon-sidekiq-scheduler.service", "other.service"):
-        (old / name).symlink_to(f"/usr/local/lib/systemd/system/{name}")
+    """All would boot at the same time."""
     machine.render()
-    assert [path.name for path in old.iterdir()] == ["other.service"]
+    assert not (machine.root / "etc/systemd/system/mastodon-sidekiq.target.wants").exists()
 
 
 def test_what_a_person_disabled_stays_so_until_enabled(machine: Machine) -> None:
@@ -363,18 +358,3 @@ def test_two_renders_do_not_mix(machine: Machine, monkeypatch: pytest.MonkeyPatc
     with RenderedFiles(machine.root).locked(), pytest.raises(RenderError, match="Another fleetd-render"):
         machine.render()
     machine.render()
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "1.env"
-    replace_file(path, "old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            replace_file(path, "new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["1.env"]  # noqa: PTH208

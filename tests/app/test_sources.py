@@ -1,4 +1,4 @@
-"""The real adapters are opened where the places say, and exchanged at a reload."""
+"""The real adapters are opened where the configuration says, and exchanged at a reload."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def configured(directory: Path, env: str, more: str = "") -> tuple[Settings, End
 
 def test_direct_then_pgbouncer_then_a_replica_as_well(tmp_path: Path) -> None:
     async def go() -> None:
-        settings, places = configured(tmp_path, "")
-        sources, _ = open_sources(settings, places, BoottimeClock())
+        settings, endpoints = configured(tmp_path, "")
+        sources, _ = open_sources(settings, endpoints, BoottimeClock())
         assert isinstance(sources.database, PostgresConnections)
         assert (sources.pgbouncer, sources.replica) == (None, None)
         old = sources.sidekiq, sources.database

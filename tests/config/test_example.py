@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from fleetd.config import parse
-from fleetd.config.schema import ProfileSection
-from fleetd.config.settings import File
-from fleetd.config.tables import section
+from fleetd.config.schema import File, ProfileSection
+from fleetd.config.tables import keys_of, section
+from fleetd.core.model.policy import PolicyTables
 from fleetd.errors import ConfigProblem
 from tests.support.project import PROJECT
 
@@ -54,7 +54,7 @@ def test_the_minimal_configuration_warns_of_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("table", "key"),
-    [(table, key) for table, kind in _kinds().items() for key in kind.__struct_fields__]
+    [(table, key) for table, kind in _kinds().items() for key in keys_of(kind)]
     + [
         (f"profiles.{PROFILE}", key)
         for key in ProfileSection.__struct_fields__
@@ -76,15 +76,10 @@ def test_every_default_in_it_is_the_real_one(table: str) -> None:
     shown = section(kind, _uncommented()[table], table, problems)
     assert problems == []
     default = kind()
-    for key in kind.__struct_fields__:
-        real = getattr(default, key)
-        if real is None or (table, key) in ILLUSTRATIONS:
-            continue
-        if (table, key) == ("history", "size") or table == "memory":  # sizes: shown as people write them
-            text = f"[{table}]\n{key} = {getattr(shown, key)!r}\n{MINIMAL}"
-            assert parse(text, machine_host="h") == parse(MINIMAL, machine_host="h")
-        else:
-            assert getattr(shown, key) == real, f"{table}.{key}"
+    for key, field in keys_of(kind).items():
+        real = getattr(default, field)
+        if real is not None and (table, key) not in ILLUSTRATIONS:
+            assert getattr(shown, field) == real, f"{table}.{key}"
 
 
 def test_the_profile_and_scheduler_defaults_that_follow_from_others_are_the_real_ones() -> None:
@@ -118,3 +113,39 @@ def _toml(value: Any) -> str:
         if isinstance(value, str)
         else str(value)
     )
+
+
+def _another(hint: Any, default: object) -> Any:
+    """A value that this key may have and that is not its default."""
+    kind = msgspec.inspect.type_info(hint)
+    while isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.UnionType):
+        kind = next(option for option in kind.types if not isinstance(option, msgspec.inspect.NoneType))
+    if isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return kind.values[-1]
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        return ["scheduler", "pull"]
+    assert isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType)
+    return kind.ge if kind.le == default else kind.le
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        (table, key)
+        for table in PolicyTables.__struct_fields__
+        for key in keys_of(typing.get_type_hints(PolicyTables)[table])
+    ],
+)
+def test_every_key_of_a_policy_table_reaches_the_policy(table: str, key: str) -> None:
+    kind = typing.get_type_hints(PolicyTables)[table]
+    field = keys_of(kind)[key]
+    default = getattr(getattr(PolicyTables(), table), field)
+    value = _another(typing.get_type_hints(kind, include_extras=True)[field], default)
+    read = parse(f"{MINIMAL}[{table}]\n{key} = {_toml(value)}\n").policy
+    got = getattr(getattr(read, table), field)
+    assert got == (tuple(value) if isinstance(value, list) else value)
+    assert got != default

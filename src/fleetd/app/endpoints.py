@@ -1,6 +1,6 @@
-"""Where everything is that fleetd reads, and how workers reach Postgres: by the configuration, or by `.env.production`.
+"""Where fleetd reads Redis and Postgres, and how workers reach Postgres: as configured, or as `.env.production` says.
 
-One rule for fleetd and fleetd-render on whether workers can name their connections.
+fleetd and fleetd-render take the same decision on whether workers can name their connections.
 """
 
 from __future__ import annotations
@@ -14,31 +14,41 @@ from msgspec import structs
 from fleetd.adapters.mastodon.env import (
     postgres_settings,
     read_env,
+    read_env_file,
     redis_settings,
     replica_settings,
     without_prepared_statements,
 )
-from fleetd.config import Settings
+from fleetd.config import ENV_FILE_MISSING, Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
-from fleetd.config.settings import ENV_FILE_MISSING
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
-_WITHOUT = "so the workers' database connections go without names."
+#: The credential's name in fleetd.service.
+CREDENTIAL = "env.production"
+_UNNAMED = "so the workers' database connections have no names."
+_NOT_WATCHED_BEHIND = "Postgres behind PgBouncer is not watched: name it under [postgres]."
+_REPLICA_BEHIND = (
+    "The replica of .env.production is behind PgBouncer too, whose client slots are not watched: name the replica "
+    "itself under [replica]."
+)
+
+T = TypeVar("T")
+_Reader: TypeAlias = Callable[[dict[str, str], list[ConfigProblem]], T | None]
 
 
 class Route(Value, frozen=True, kw_only=True):
     """What the workers connect to."""
 
     through: Literal["postgres", "pgbouncer"]
-    why: str  # "because .env.production names port 6432"; "": nothing speaks for PgBouncer
+    reason: str | None  # "because .env.production names port 6432"; None: nothing points to PgBouncer
     named: bool  # workers are given names for their connections
-    unnamed_why: str  # a sentence, when they are not and the configuration does not say so
+    unnamed_reason: str | None  # a sentence, when they are not and the configuration does not say so
 
     @property
     def countable(self) -> bool:
-        """Ours can be told from others' in Postgres."""
+        """Postgres shows which connections are our workers'."""
         return self.named and self.through == "postgres"
 
 
@@ -48,58 +58,35 @@ def route(settings: Settings, env_text: str | None) -> Route:
     PgBouncer refuses a client that names its connection, so a worker that wrongly did could not start at all: in
     doubt, no names.
     """
-    through, why = _through(settings, env_text)
-    unnamed = _unnamed(settings, env_text, through)
-    named = settings.name_connections if settings.name_connections is not None else not unnamed
-    return Route(
-        through=through,
-        why=why,
-        named=named,
-        unnamed_why=unnamed if settings.name_connections is None else "",
-    )
-
-
-def _through(settings: Settings, env_text: str | None) -> tuple[Literal["postgres", "pgbouncer"], str]:
-    if settings.through != "auto":
-        return settings.through, "because connections.through says so"
-    if settings.pgbouncer is not None:
-        return "pgbouncer", "because there is a [pgbouncer] table"
-    if env_text is None:
-        return "postgres", ""
-    env, problems = read_env(env_text)
+    env, problems = read_env(env_text or "")
     database = postgres_settings(env, problems)
-    if database is not None and database.port == PGBOUNCER_PORT:
-        return "pgbouncer", f"because .env.production names port {PGBOUNCER_PORT}"
-    if without_prepared_statements(env):
-        return "pgbouncer", "because .env.production says PREPARED_STATEMENTS=false"
-    return "postgres", ""
+    through: Literal["postgres", "pgbouncer"] = "pgbouncer"
+    reason: str | None = None
+    if settings.through != "auto":
+        through, reason = settings.through, "because connections.through says so"
+    elif settings.pgbouncer is not None:
+        reason = "because there is a [pgbouncer] table"
+    elif database is not None and database.port == PGBOUNCER_PORT:
+        reason = f"because .env.production names port {PGBOUNCER_PORT}"
+    elif without_prepared_statements(env):
+        reason = "because .env.production says PREPARED_STATEMENTS=false"
+    else:
+        through = "postgres"
 
-
-def _unnamed(settings: Settings, env_text: str | None, through: str) -> str:
-    """Why names can't be given, as a sentence; "": they can."""
-    if through == "pgbouncer":
-        return f"Workers reach Postgres through PgBouncer, {_WITHOUT}"
-    if env_text is None:
-        return f"{settings.env_file or 'mastodon.env_file'} can't be read, {_WITHOUT}"
-    env, problems = read_env(env_text)
-    if "PGOPTIONS" in env:
-        return f"PGOPTIONS is taken by .env.production, {_WITHOUT}"
-    if postgres_settings(env, problems) is None:
-        return f"{settings.env_file} does not say how workers reach Postgres, {_WITHOUT}"
-    return ""
-
-
-T = TypeVar("T")
-_Reader: TypeAlias = Callable[[dict[str, str], list[ConfigProblem]], T | None]
-
-#: The credential's name in fleetd.service.
-CREDENTIAL = "env.production"
-ENV_FILE_BYTES_MAX = 1024 * 1024
-_BEHIND_UNWATCHED = "Postgres behind PgBouncer is not watched: name it under [postgres]."
-_REPLICA_BEHIND = (
-    "The replica of .env.production is behind PgBouncer too, whose client slots are not watched: name the replica "
-    "itself under [replica]."
-)
+    unnamed: str | None = None
+    if settings.name_connections is not None:
+        named = settings.name_connections
+    else:
+        if through == "pgbouncer":
+            unnamed = f"Workers reach Postgres through PgBouncer, {_UNNAMED}"
+        elif env_text is None:
+            unnamed = f"{settings.env_file or 'mastodon.env_file'} can't be read, {_UNNAMED}"
+        elif "PGOPTIONS" in env:
+            unnamed = f".env.production uses PGOPTIONS itself, {_UNNAMED}"
+        elif database is None:
+            unnamed = f"{settings.env_file} does not say how workers reach Postgres, {_UNNAMED}"
+        named = unnamed is None
+    return Route(through=through, reason=reason, named=named, unnamed_reason=unnamed)
 
 
 class Endpoints(Value, frozen=True, kw_only=True):
@@ -108,64 +95,65 @@ class Endpoints(Value, frozen=True, kw_only=True):
     redis: RedisSettings
     postgres: PostgresSettings | None
     pgbouncer: PostgresSettings | None
-    mastodon_pool: tuple[str, str]  # database and user that the workers connect with
+    mastodon_pool: tuple[
+        str, str
+    ]  # database and user that the workers connect with; of use with `pgbouncer` only
     replica: PostgresSettings | None
     replica_login_is_mastodons: bool
-    countable: bool  # ours can be told from others' by application_name
+    countable: bool  # Postgres shows which connections are our workers' (application_name)
     sentence: str  # what is watched, and how it was found
     warnings: tuple[str, ...]
 
     def policy(self, configured: Policy) -> Policy:
-        """The policy, knowing whether ours can be told from others'."""
+        """The policy, knowing whether our workers' connections can be told from others'."""
         connections = structs.replace(configured.connections, named=self.countable)
         return structs.replace(configured, connections=connections)
 
 
-def mastodon_env(settings: Settings, environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Mastodon's `.env.production` and its name: as systemd handed it over, else the file; None: there is none."""
+def find_endpoints(settings: Settings, environment: Mapping[str, str]) -> Endpoints:
+    """Where everything is. Raises ConfigError with all that is missing or wrong."""
+    return _Search(settings, _env_text(settings, environment)).endpoints()
+
+
+def _env_text(settings: Settings, environment: Mapping[str, str]) -> str | None:
+    """Mastodon's `.env.production`: as systemd handed it over, else the file; None: there is none to be read."""
     directory = environment.get("CREDENTIALS_DIRECTORY")
     if directory and (Path(directory) / CREDENTIAL).is_file():
-        path = Path(directory) / CREDENTIAL
-    elif settings.env_file:
-        path = Path(settings.env_file)
+        text = read_env_file(Path(directory) / CREDENTIAL)
     else:
-        return None
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(ENV_FILE_BYTES_MAX).decode()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return None if text.strip() == ENV_FILE_MISSING else (text, settings.env_file or str(path))
+        text = read_env_file(Path(settings.env_file)) if settings.env_file else None
+    return None if text is not None and text.strip() == ENV_FILE_MISSING else text
 
 
-def find_endpoints(settings: Settings, environment: Mapping[str, str]) -> Endpoints:
-    """Where everything is; raises ConfigError with all that is missing or wrong."""
-    found = mastodon_env(settings, environment)
-    return _Finding(settings, found).places()
+class _Search:
+    """Looks in the configuration, then in Mastodon's file, and collects what is wrong in either."""
 
-
-class _Finding:
-    """The configuration beside Mastodon's file, and what was found wrong in either."""
-
-    def __init__(self, settings: Settings, found: tuple[str, str] | None) -> None:
-        text, self._name = found or (None, settings.env_file or "fleetd.toml")
+    def __init__(self, settings: Settings, env_text: str | None) -> None:
         self._settings = settings
-        self._route: Route = route(settings, text)
+        self._route = route(settings, env_text)
         self._problems: list[ConfigProblem] = []
         self._env: dict[str, str] | None = None
-        self._syntax: list[ConfigProblem] = []  # of a file that is not needed nothing is wrong
-        if text is not None:
-            self._env, self._syntax = read_env(text)
+        self._syntax: list[ConfigProblem] = []  # counts only where something in the file is needed
+        self._mastodons: PostgresSettings | None = None
+        if env_text is not None:
+            self._env, self._syntax = read_env(env_text)
+            self._mastodons = postgres_settings(self._env, [])
 
-    def places(self) -> Endpoints:
-        settings, bouncer = self._settings, self._route.through == "pgbouncer"
-        redis = settings.redis or self._mastodons("redis", redis_settings)
-        console = (settings.pgbouncer or self._mastodons("pgbouncer", postgres_settings)) if bouncer else None
-        postgres = settings.postgres or (None if bouncer else self._mastodons("postgres", postgres_settings))
+    def endpoints(self) -> Endpoints:
+        settings, pgbouncer = self._settings, self._route.through == "pgbouncer"
+        redis = settings.redis or self._from_env("redis", redis_settings)
+        console = settings.pgbouncer if pgbouncer else None
+        if pgbouncer and console is None:
+            console = self._from_env("pgbouncer", postgres_settings)
+        postgres = settings.postgres
+        if not pgbouncer and postgres is None:
+            postgres = self._from_env("postgres", postgres_settings)
         replica = self._replica()
-        pool = self._pool() if bouncer else ("", "")
+        pool = self._pool() if pgbouncer else ("", "")
         if self._problems or redis is None:
-            raise ConfigError(self._name, _once(self._problems))
+            # Each problem once: Postgres and its replica share most of Mastodon's settings.
+            problems = {str(problem): problem for problem in self._problems}
+            raise ConfigError(settings.env_file or "fleetd.toml", list(problems.values()))
         return Endpoints(
             redis=redis,
             postgres=postgres,
@@ -178,7 +166,7 @@ class _Finding:
             warnings=self._warnings(postgres, replica),
         )
 
-    def _mastodons(self, table: str, read: _Reader[T]) -> T | None:
+    def _from_env(self, table: str, read: _Reader[T]) -> T | None:
         if self._env is None:
             file = self._settings.env_file or ".env.production"
             cure = f"Write a [{table}] table, or let mastodon.env_file name the file; then restart fleetd."
@@ -196,13 +184,12 @@ class _Finding:
         return replica_settings(self._env, self._problems)
 
     def _pool(self) -> tuple[str, str]:
-        """As Mastodon calls them: PgBouncer may know the database by another name than Postgres."""
-        mastodons = postgres_settings(self._env, []) if self._env is not None else None
-        if mastodons is not None:
-            return mastodons.dbname, mastodons.user
+        """By Mastodon's names: PgBouncer may know the database by another name than Postgres."""
+        if self._mastodons is not None:
+            return self._mastodons.dbname, self._mastodons.user
         for key, given in (("database", self._settings.database), ("role", self._settings.role)):
             if given is None and self._env is None:
-                what = "needed to find Mastodon's pool in PgBouncer, for .env.production can't be read"
+                what = "needed to find Mastodon's pool in PgBouncer, because .env.production can't be read"
                 self._problems.append(ConfigProblem(f"mastodon.{key}", what, f"Set mastodon.{key}."))
         return self._settings.database or "", self._settings.role or ""
 
@@ -215,18 +202,39 @@ class _Finding:
         settings = self._settings
         parts = []
         if console is not None:
-            parts.append(f"PgBouncer at {_address(console, PGBOUNCER_PORT)}, {self._route.why}")
+            parts.append(f"PgBouncer at {_address(console, PGBOUNCER_PORT)}, {self._route.reason}")
         if postgres is not None:
-            how = "as [postgres] says" if settings.postgres is not None else "as .env.production says"
-            parts.append(f"Postgres at {_address(postgres)}, {how}")
+            source = ".env.production" if settings.postgres is None else "[postgres]"
+            parts.append(f"Postgres at {_address(postgres)}, as {source} says")
         if replica is not None:
-            how = "as [replica] says" if settings.replica is not None else "as .env.production says"
-            parts.append(f"the replica at {_address(replica)}, {how}")
+            source = ".env.production" if settings.replica is None else "[replica]"
+            parts.append(f"the replica at {_address(replica)}, as {source} says")
         return f"Database connections are watched at: {'; '.join(parts)}."
 
-    def _limits_of_another(self, login: PostgresSettings | None, table: str) -> list[str]:
-        """fleetd's own role and database have other limits, and no worker connects to them."""
-        mastodons = postgres_settings(self._env, []) if self._env is not None else None
+    def _warnings(
+        self, postgres: PostgresSettings | None, replica: PostgresSettings | None
+    ) -> tuple[str, ...]:
+        settings, pgbouncer = self._settings, self._route.through == "pgbouncer"
+        warnings = []
+        if pgbouncer and postgres is None:
+            warnings.append(_NOT_WATCHED_BEHIND)
+        warnings += self._unknown_limits(settings.postgres, "[postgres]")
+        warnings += self._unknown_limits(replica if settings.replica is not None else None, "[replica]")
+        if not pgbouncer and settings.pgbouncer is not None:
+            warnings.append('[pgbouncer] is not used: connections.through is "postgres".')
+        if not settings.watch_replica and settings.replica is not None:
+            warnings.append('[replica] is not used: connections.replica is "none".')
+        if replica is not None and settings.replica is None and replica.port == PGBOUNCER_PORT:
+            warnings.append(_REPLICA_BEHIND)
+        if replica is None and settings.watch_replica and self._env and self._env.get("REPLICA_DB_HOST"):
+            warnings.append(
+                "REPLICA_DB_HOST is set in .env.production, but Mastodon uses a replica with REPLICA_DB_NAME only."
+            )
+        return tuple(warnings)
+
+    def _unknown_limits(self, login: PostgresSettings | None, table: str) -> list[str]:
+        """fleetd's own role and database have limits of their own, and no worker connects with them."""
+        mastodons = self._mastodons
         if login is None or mastodons is None:
             return []
         return [
@@ -238,32 +246,6 @@ class _Finding:
             if own != its and given is None
         ]
 
-    def _warnings(
-        self, postgres: PostgresSettings | None, replica: PostgresSettings | None
-    ) -> tuple[str, ...]:
-        settings, bouncer = self._settings, self._route.through == "pgbouncer"
-        said = []
-        if bouncer and postgres is None:
-            said.append(_BEHIND_UNWATCHED)
-        said += self._limits_of_another(settings.postgres, "[postgres]")
-        said += self._limits_of_another(replica if settings.replica is not None else None, "[replica]")
-        if not bouncer and settings.pgbouncer is not None:
-            said.append('[pgbouncer] is not used: connections.through is "postgres".')
-        if not settings.watch_replica and settings.replica is not None:
-            said.append('[replica] is not used: connections.replica is "none".')
-        if replica is not None and settings.replica is None and replica.port == PGBOUNCER_PORT:
-            said.append(_REPLICA_BEHIND)
-        if replica is None and settings.watch_replica and self._env and self._env.get("REPLICA_DB_HOST"):
-            said.append(
-                "REPLICA_DB_HOST is set in .env.production, but Mastodon uses a replica with REPLICA_DB_NAME only."
-            )
-        return tuple(said)
 
-
-def _address(place: PostgresSettings, port: int = 5432) -> str:
-    return f"{place.host or 'the local socket'}:{place.port or port}"
-
-
-def _once(problems: list[ConfigProblem]) -> list[ConfigProblem]:
-    """Each problem once: Postgres and its replica share most of Mastodon's settings."""
-    return list({str(problem): problem for problem in problems}.values())
+def _address(settings: PostgresSettings, port: int = 5432) -> str:
+    return f"{settings.host or 'the local socket'}:{settings.port or port}"

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleetd.adapters.mastodon.code import WATCHED, CodeUnreadableError
+from fleetd.adapters.mastodon.env import read_env_file
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
-from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles
+from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, below
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
@@ -63,11 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
     """Make the files and links say what the settings say; returns what was done, as sentences."""
     said = [f"Warning: {warning}" for warning in settings.warnings]
-    way = route(settings, files.read_env_file(settings.env_file) if settings.env_file else None)
-    said += [way.unnamed_why] if way.unnamed_why else []
+    to_postgres = route(
+        settings, read_env_file(below(root, Path(settings.env_file))) if settings.env_file else None
+    )
+    said += [to_postgres.unnamed_reason] if to_postgres.unnamed_reason else []
     with files.locked():
         # Files before links: what a boot starts must have its settings.
-        said += _write(settings, files, way.named)
+        said += _write(settings, files, to_postgres.named)
         links, linked = _link(settings, boot)
         usual = MastodonSection().env_file
         stale = [

@@ -27,7 +27,6 @@ from fleetd.adapters.logging import journal
 from fleetd.adapters.systemd.notify import SdNotify
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints, find_endpoints
-from fleetd.app.listening import Listening
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.config import Settings, load
 from fleetd.daemon.local_ledger import LocalLedger
@@ -40,8 +39,9 @@ from fleetd.daemon.tick import Ticker
 from fleetd.errors import ConfigError, FleetdError, SourceUnavailableError
 
 EX_CONFIG = 78
-#: Ticks without a result before /healthz says so.
+#: /healthz fails once this many ticks have brought no result, but not within half a minute.
 HEALTHY_TICKS = 6
+HEALTHY_SECONDS_MIN = 30.0
 
 _log = structlog.get_logger("fleetd")
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         asyncio.run(_run(options.config))
     except ConfigError as error:
-        _complain(error)
+        _log_problems(error)
         sys.exit(EX_CONFIG)
     except FleetdError as error:
         _log.error(str(error))
@@ -74,11 +74,10 @@ async def _run(config: Path) -> None:
     journal.set_level(settings.log_level)
     runtime = os.environ.get("RUNTIME_DIRECTORY")
     clock = BoottimeClock(runtime_directory=Path(runtime) if runtime else None)
-    places = find_endpoints(settings, os.environ)
-    sources, units = open_sources(settings, places, clock)
+    endpoints = find_endpoints(settings, os.environ)
+    sources, units = open_sources(settings, endpoints, clock)
     try:
-        daemon = Daemon(config, settings, places, sources, units, clock)
-        await daemon.run()
+        await Daemon(config, settings, endpoints, sources, units, clock).run()
     finally:
         await close_sources(sources)
 
@@ -90,16 +89,17 @@ class Daemon:
         self,
         config: Path,
         settings: Settings,
-        places: Endpoints,
+        endpoints: Endpoints,
         sources: Sources,
         units: SystemdUnits,
         clock: BoottimeClock,
     ) -> None:
         self._config = config
         self._settings = settings
-        self._places = places
+        self._endpoints = endpoints
         self._sources = sources
         self._units = units
+        self._clock = clock
         self._service = SdNotify()
         self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
         self._history = SqliteHistory(
@@ -108,13 +108,12 @@ class Daemon:
             bytes_max=settings.history_bytes_max,
         )
         self._recorder = Recorder(self._history, time.time)
-        self._journalist = TickLog(_log.info, _log.warning, self._recorder.note)
+        self._tick_log = TickLog(_log.info, _log.warning, self._recorder.note)
         store = StateFile(Path(settings.state_directory) / "host.json")
-        ticker = Ticker(places.policy(settings.policy), sources, LocalLedger(), store)
         self._loop = Loop(
-            ticker,
+            Ticker(endpoints.policy(settings.policy), sources, LocalLedger(), store),
             clock,
-            self._journalist,
+            self._tick_log,
             (self._metrics,),
             self._service,
             before_tick=self._before_tick,
@@ -128,136 +127,141 @@ class Daemon:
             log_level=journal.level,
             set_log_level=journal.set_level,
         )
-        self._clock = clock
-        self._off_the_bus = ""
-        self._refused = ""
-        self._http = Listening(self._listener())
+        self._http = self._http_listener()
+        self._bus_problem: str | None = None
+        self._reload_problem: str | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Tick until a signal says stop. Raises FleetdError when fleetd must not run here."""
-        try:
-            await self._control.ensure()
-        except SourceUnavailableError as error:  # the bus may come back; another fleetd would not go away
-            self._off_the_bus = str(error)
-            _log.warning(str(error))
-        loop = asyncio.get_running_loop()
-        reloads: set[asyncio.Task[None]] = set()
-        loop.add_signal_handler(signal.SIGTERM, self._loop.stop)
-        loop.add_signal_handler(signal.SIGINT, self._loop.stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._reload_soon(reloads))
-        self._greet()
-        try:
-            await self._loop.run()
-        finally:
-            self._service.stopping()
-            _log.info("stopping; the workers run on")
-            for task in reloads:
-                task.cancel()
-            await self._control.close()
-            self._http.stop()
-            self._recorder.note("daemon", "fleetd stopped; the workers run on")
-            self._recorder.flush()
-            await asyncio.to_thread(self._history.close)
-
-    def _greet(self) -> None:
-        profiles = ", ".join(
-            f"{p.name} {p.min_instances}-{p.max_instances}" for p in self._settings.policy.profiles
-        )
-        _log.info(f"fleetd {__version__} on {self._settings.policy.host}: {profiles}")
-        self._recorder.note("daemon", f"fleetd {__version__} started: {profiles}")
-        self._say_places()
-
-    def _say_places(self) -> None:
-        _log.info(self._places.sentence)
-        for warning in (*self._settings.warnings, *self._places.warnings):
-            _log.warning(warning)
-
-    def _listener(self) -> HttpListener | None:
-        address = self._settings.http
-        if address is None:
+    def _http_listener(self) -> HttpListener | None:
+        if self._settings.http is None:
             return None
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        limit = max(30.0, HEALTHY_TICKS * self._settings.policy.pace.tick_seconds)
+        limit_seconds = max(HEALTHY_SECONDS_MIN, HEALTHY_TICKS * self._settings.policy.pace.tick_seconds)
         return HttpListener(
-            f"{host}:{address.port}",
+            self._settings.http,
             {
                 "/metrics": metrics_route(self._metrics.registry),
-                "/healthz": health_route(self._tick_age_seconds, limit),
+                "/healthz": health_route(self._tick_age_seconds, limit_seconds),
             },
         )
 
     def _tick_age_seconds(self) -> float | None:
         return None if self._loop.status is None else self._loop.tick_age_seconds()
 
+    async def run(self) -> None:
+        """Tick until a signal says stop. Raises FleetdError when fleetd must not run here."""
+        try:
+            await self._control.ensure()
+        except SourceUnavailableError as error:  # the bus may come back; another fleetd would not go away
+            self._bus_problem = str(error)
+            _log.warning(str(error))
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._loop.stop)
+        loop.add_signal_handler(signal.SIGINT, self._loop.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        self._log_start()
+        try:
+            await self._loop.run()
+        finally:
+            self._service.stopping()
+            _log.info("stopping; the workers run on")
+            for task in self._reloads:
+                task.cancel()
+            await self._control.close()
+            if self._http is not None:
+                self._http.stop()
+            self._recorder.note("daemon", "fleetd stopped; the workers run on")
+            self._recorder.flush()
+            await asyncio.to_thread(self._history.close)
+
+    def _log_start(self) -> None:
+        profiles = ", ".join(
+            f"{p.name} {p.min_instances}-{p.max_instances}" for p in self._settings.policy.profiles
+        )
+        _log.info(f"fleetd {__version__} on {self._settings.policy.host}: {profiles}")
+        self._recorder.note("daemon", f"fleetd {__version__} started: {profiles}")
+        self._log_endpoints()
+
+    def _log_endpoints(self) -> None:
+        _log.info(self._endpoints.sentence)
+        for warning in (*self._settings.warnings, *self._endpoints.warnings):
+            _log.warning(warning)
+
     async def _before_tick(self) -> None:
-        """Be there for scrapes and fleetctl. Another fleetd that took the name while the bus was away ends this one."""
+        """Be there for scrapes and fleetctl.
+
+        Another fleetd that took the name while the bus was away ends this one (FleetdError).
+        """
         for job in self._units.finished_jobs():
             if job.result not in {"done", "skipped"}:
                 _log.warning(
                     f"systemd's job on {job.unit} ended as {job.result}: systemctl status {job.unit}"
                 )
-        await self._http.ensure()
-        self._tell_problems()
+        if self._http is not None:
+            await self._http.ensure()
+        self._show_problems()
         try:
             await self._control.ensure()
+            self._bus_problem = None
         except SourceUnavailableError as error:
-            if str(error) != self._off_the_bus:
+            if str(error) != self._bus_problem:
                 _log.warning(f"fleetctl can't be answered: {error}")
-            self._off_the_bus = str(error)
-        else:
-            self._off_the_bus = ""
+            self._bus_problem = str(error)
 
-    def _tell_problems(self) -> None:
-        self._loop.problems = tuple(
-            problem for problem in (self._refused, self._http.problem, self._history.problem) if problem
-        )
+    def _show_problems(self) -> None:
+        """In status, from the next tick on."""
+        http_problem = None if self._http is None else self._http.problem
+        problems = (self._reload_problem, http_problem, self._history.problem)
+        self._loop.problems = tuple(problem for problem in problems if problem)
 
-    def _reload_soon(self, reloads: set[asyncio.Task[None]]) -> None:
+    def _reload_soon(self) -> None:
         async def reload() -> None:
-            with suppress(FleetdError):  # said already, in the log and in status
+            with suppress(FleetdError):  # in the log and in status already
                 await self.reload()
 
         task = asyncio.get_running_loop().create_task(reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def reload(self) -> None:
-        """Read the configuration again. A bad one is refused whole, with its errors, and the old one stays."""
+        """Read the configuration again. Raises ConfigError for a bad one, which is refused whole: the old one stays."""
         self._service.reloading()
         now = self._clock.now_seconds()
         try:
             settings = load(self._config)
-            places = find_endpoints(settings, os.environ)
+            endpoints = find_endpoints(settings, os.environ)
         except ConfigError as error:
-            _complain(error)
-            self._journalist.note(now, "the new configuration was refused; the old one stays")
-            self._refused = f"the configuration was refused at reload: {error}"
-            self._tell_problems()
+            _log_problems(error)
+            self._tick_log.note(now, "the new configuration was refused; the old one stays")
+            self._reload_problem = f"the configuration was refused at reload: {error}"
+            self._show_problems()
             self._loop.soon()
             raise
         finally:
             self._service.ready()
-        async with self._loop.between_ticks:
-            closes = exchange(self._sources, settings, places)
-            self._units.reconfigure(numbers(settings.policy))
-            self._loop.ticker.policy = places.policy(settings.policy)
-        for close in closes:
-            await close()
-        if settings.log_level != self._settings.log_level:  # one set by service-log-level stays
-            journal.set_level(settings.log_level)
-        if settings.http != self._settings.http or settings.state_directory != self._settings.state_directory:
-            _log.warning("http.listen and state.directory change with a restart of fleetd, not with a reload")
-        self._history.keep(days=settings.history_days, bytes_max=settings.history_bytes_max)
-        self._settings, self._places = settings, places
-        self._refused = ""
-        self._tell_problems()
-        self._journalist.note(now, "configuration read again")
+        await self._use(settings, endpoints)
+        self._reload_problem = None
+        self._show_problems()
+        self._tick_log.note(now, "configuration read again")
         _log.info("configuration read again")
-        self._say_places()
+        self._log_endpoints()
         self._loop.soon()
 
+    async def _use(self, settings: Settings, endpoints: Endpoints) -> None:
+        async with self._loop.between_ticks:
+            closes = exchange(self._sources, settings, endpoints)
+            self._units.reconfigure(numbers(settings.policy))
+            self._loop.ticker.policy = endpoints.policy(settings.policy)
+        for close in closes:
+            await close()
+        before, self._settings, self._endpoints = self._settings, settings, endpoints
+        if settings.log_level != before.log_level:  # one set by service-log-level stays
+            journal.set_level(settings.log_level)
+        if (settings.http, settings.state_directory) != (before.http, before.state_directory):
+            _log.warning("http.listen and state.directory change with a restart of fleetd, not with a reload")
+        self._history.keep(days=settings.history_days, bytes_max=settings.history_bytes_max)
 
-def _complain(error: ConfigError) -> None:
+
+def _log_problems(error: ConfigError) -> None:
     _log.error(f"{error.file}: {len(error.problems)} problem(s) in the configuration")
     for problem in error.problems:
         _log.error(str(problem))

@@ -1,4 +1,4 @@
-"""Real adapters at their places."""
+"""From the configuration's endpoints to the real adapters that read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fleetd.core.model.policy import Policy
 from fleetd.daemon.observe import Sources
 from fleetd.ports import Clock
 
-#: Each source's own deadline, and a little later the one of whoever waits for it.
+#: The deadline of each source, and a little later that of whoever waits for it.
 READING_SECONDS_MAX = 3.0
 WAITING_SECONDS_MAX = 4.0
 
@@ -30,71 +30,71 @@ def numbers(policy: Policy) -> list[InstanceKey]:
     return [number for profile in policy.profiles for number in profile.numbers]
 
 
-def open_sources(settings: Settings, places: Endpoints, clock: Clock) -> tuple[Sources, SystemdUnits]:
-    """All sources at their places; connects to nothing yet."""
+def open_sources(settings: Settings, endpoints: Endpoints, clock: Clock) -> tuple[Sources, SystemdUnits]:
+    """All sources that are watched; connects to nothing yet."""
     units = SystemdUnits(
         numbers(settings.policy), unit_files=UnitFiles(), read_deadline_seconds=READING_SECONDS_MAX
     )
     sources = Sources(
-        _sidekiq(settings, places),
-        _database(settings, places),
+        _sidekiq(settings, endpoints),
+        _database(settings, endpoints),
         units,
         LinuxHost(),
         clock,
         deadline_seconds=WAITING_SECONDS_MAX,
-        pgbouncer=_pgbouncer(places),
-        replica=_replica(settings, places),
+        pgbouncer=_pgbouncer(endpoints),
+        replica=_replica(settings, endpoints),
     )
     return sources, units
 
 
-def exchange(sources: Sources, settings: Settings, places: Endpoints) -> list[Close]:
-    """Other sources instead of those of an older configuration, which are to be closed by what is returned."""
+def exchange(sources: Sources, settings: Settings, endpoints: Endpoints) -> list[Close]:
+    """Put the sources of a new configuration in place of the old ones; returns what closes those."""
     old = _closes(sources)
-    sources.sidekiq = _sidekiq(settings, places)
-    sources.database = _database(settings, places)
-    sources.pgbouncer = _pgbouncer(places)
-    sources.replica = _replica(settings, places)
+    sources.sidekiq = _sidekiq(settings, endpoints)
+    sources.database = _database(settings, endpoints)
+    sources.pgbouncer = _pgbouncer(endpoints)
+    sources.replica = _replica(settings, endpoints)
     return old
 
 
 async def close_sources(sources: Sources) -> None:
-    """Leave Redis, the databases and the bus; touches no unit."""
+    """Close the connections to Redis, the databases and the bus; touches no unit."""
     for close in _closes(sources):
         await close()
     await sources.units.close()
 
 
 def _closes(sources: Sources) -> list[Close]:
-    there = (sources.sidekiq, sources.database, sources.pgbouncer, sources.replica)
-    return [source.close for source in there if source is not None]
+    watched = (sources.sidekiq, sources.database, sources.pgbouncer, sources.replica)
+    return [source.close for source in watched if source is not None]
 
 
-def _sidekiq(settings: Settings, places: Endpoints) -> SidekiqRedis:
+def _sidekiq(settings: Settings, endpoints: Endpoints) -> SidekiqRedis:
     queues = dict.fromkeys(queue for profile in settings.policy.profiles for queue, _ in profile.queues)
-    return SidekiqRedis(places.redis, queues=queues, read_timeout_seconds=READING_SECONDS_MAX)
+    return SidekiqRedis(endpoints.redis, queues=queues, read_timeout_seconds=READING_SECONDS_MAX)
 
 
-def _database(settings: Settings, places: Endpoints) -> PostgresConnections | None:
-    if places.postgres is None:
+def _database(settings: Settings, endpoints: Endpoints) -> PostgresConnections | None:
+    if endpoints.postgres is None:
         return None
-    return _postgres(places.postgres, settings.role, settings.database, standby=False)
+    return _postgres(endpoints.postgres, settings.role, settings.database, standby=False)
 
 
-def _replica(settings: Settings, places: Endpoints) -> PostgresConnections | None:
-    if places.replica is None:
+def _replica(settings: Settings, endpoints: Endpoints) -> PostgresConnections | None:
+    if endpoints.replica is None:
         return None
-    # Mastodon's own login there has limits of its own; mastodon.role is for where fleetd uses another.
-    if places.replica_login_is_mastodons:
-        return _postgres(places.replica, None, None, standby=True)
-    return _postgres(places.replica, settings.role, settings.database, standby=True)
+    # With Mastodon's own login its own limits bind; mastodon.role is for a login of fleetd's.
+    if endpoints.replica_login_is_mastodons:
+        return _postgres(endpoints.replica, None, None, standby=True)
+    return _postgres(endpoints.replica, settings.role, settings.database, standby=True)
 
 
 def _postgres(
-    place: PostgresSettings, role: str | None, database: str | None, *, standby: bool
+    login: PostgresSettings, role: str | None, database: str | None, *, standby: bool
 ) -> PostgresConnections:
     return PostgresConnections(
-        place,
+        login,
         monotonic=time.monotonic,
         mastodon_role=role,
         mastodon_database=database,
@@ -103,12 +103,12 @@ def _postgres(
     )
 
 
-def _pgbouncer(places: Endpoints) -> PgBouncerConsole | None:
-    if places.pgbouncer is None:
+def _pgbouncer(endpoints: Endpoints) -> PgBouncerConsole | None:
+    if endpoints.pgbouncer is None:
         return None
     return PgBouncerConsole(
-        places.pgbouncer,
-        mastodon=places.mastodon_pool,
+        endpoints.pgbouncer,
+        mastodon=endpoints.mastodon_pool,
         monotonic=time.monotonic,
         deadline_seconds=READING_SECONDS_MAX,
     )

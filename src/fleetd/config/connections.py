@@ -6,17 +6,18 @@ address: it may hold a password.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Any, get_args
 from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
 import msgspec
-from msgspec import Meta
 
-from fleetd.config.schema import AbsolutePath, Port, Section
+from fleetd.config.schema import DATABASES_MAX, PostgresSection, RedisSection, Section, SslMode
 from fleetd.core.model.facts import Value
 from fleetd.errors import ConfigProblem
 
 PGBOUNCER_PORT = 6432
+SENTINEL_PORT = 26_379
 #: PgBouncer's console is a database of this name.
 CONSOLE = "pgbouncer"
 
@@ -54,8 +55,8 @@ class RedisSettings(_WithSecrets, frozen=True, kw_only=True):
         return f"{self.namespace}:" if self.namespace else ""
 
     @property
-    def place(self) -> str:
-        """Where this is, for a sentence to the operator."""
+    def endpoint(self) -> str:
+        """Where this is, for a sentence to the admin."""
         if self.unix_socket:
             return self.unix_socket
         if self.sentinel_master:
@@ -76,14 +77,8 @@ class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
     sslcert: str | None = None
     sslkey: str | None = None
 
-    @property
-    def place(self) -> str:
-        """Where this is, for a sentence to the operator."""
-        return f"{self.host or 'the local socket'}:{self.port or 5432}/{self.dbname}"
 
-
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-DATABASES_MAX = 1_000_000  # of Redis; a sane bound, its own default is 16
+SSL_MODES = get_args(SslMode)
 _REDIS_CURE = "Write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB]."
 _POSTGRES_CURE = "Write postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?sslmode=MODE]."
 _RESERVED = "percent-encode reserved characters in the password (@ as %40, / as %2F, # as %23)"
@@ -97,6 +92,23 @@ def whole_number(text: str, key: str, low: int, high: int, problems: list[Config
     what = f"must be a whole number from {low} to {high}"
     problems.append(ConfigProblem(key, what, f"Correct {key}, or remove it for the default."))
     return None
+
+
+def sentinel_addresses(
+    entries: Iterable[str], key: str, default_port: int | None, problems: list[ConfigProblem]
+) -> tuple[tuple[str, int], ...]:
+    """("host", port) of each "HOST" or "HOST:PORT"."""
+    addresses = []
+    for entry in entries:
+        host, _, port_text = entry.rpartition(":") if ":" in entry else (entry, "", "")
+        if not host or not host.isprintable() or "@" in host:
+            what = "has an entry that is not HOST or HOST:PORT"
+            problems.append(ConfigProblem(key, what, "Write entries such as 10.0.0.5:26379."))
+            continue
+        port = whole_number(port_text, key, 1, 65_535, problems) if port_text else default_port
+        if port is not None:
+            addresses.append((host, port))
+    return tuple(addresses)
 
 
 def redis_from_url(
@@ -185,45 +197,6 @@ def _split(url: str, key: str, cure: str, problems: list[ConfigProblem]) -> Spli
     return parts
 
 
-Text = Annotated[str, Meta(min_length=1, max_length=1024)]
-# Endpoints are shown in sentences: an address with a password in it belongs under url.
-Host = Annotated[
-    str, Meta(pattern=r"^[^\s@]{1,255}\Z", extra_json_schema={"description": "a host name, address or path"})
-]
-
-
-class RedisSection(Section, frozen=True, kw_only=True):
-    url: Text | None = None
-    host: Host | None = None
-    port: Port | None = None
-    db: Annotated[int, Meta(ge=0, le=DATABASES_MAX)] | None = None
-    username: Text | None = None
-    password: Text | None = None
-    unix_socket: AbsolutePath | None = None
-    tls: bool | None = None
-    tls_ca_file: AbsolutePath | None = None
-    sentinel_master: Text | None = None
-    sentinels: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)] | None = None
-    sentinel_username: Text | None = None
-    sentinel_password: Text | None = None
-    namespace: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-
-
-class PostgresSection(Section, frozen=True, kw_only=True):
-    """[postgres], and likewise [replica] and PgBouncer's console."""
-
-    url: Text | None = None
-    host: Host | None = None
-    port: Port | None = None
-    dbname: Text | None = None
-    user: Text | None = None
-    password: Text | None = None
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
-    sslrootcert: Text | None = None
-    sslcert: Text | None = None
-    sslkey: Text | None = None
-
-
 def redis_settings(section: RedisSection | None, problems: list[ConfigProblem]) -> RedisSettings | None:
     """The Redis the file names; None when it leaves that to .env.production."""
     given = _given(section)
@@ -240,7 +213,8 @@ def redis_settings(section: RedisSection | None, problems: list[ConfigProblem]) 
         missing = "sentinels" if section.sentinels is None else "sentinel_master"
         cure = "Set both sentinel_master (the primary's name) and sentinels, or neither."
         problems.append(ConfigProblem(f"redis.{missing}", "missing", cure))
-    given["sentinels"] = _sentinels(section.sentinels or (), problems)
+    entries = section.sentinels or ()
+    given["sentinels"] = sentinel_addresses(entries, "redis.sentinels", SENTINEL_PORT, problems)
     return RedisSettings(**given)
 
 
@@ -305,22 +279,3 @@ def _refuse_beside(
                 f"{table}.{key}", f"given beside {table}.url", "Say it in the url, or drop the url."
             )
         )
-
-
-def _sentinels(entries: tuple[str, ...], problems: list[ConfigProblem]) -> tuple[tuple[str, int], ...]:
-    """("host", port) of each "HOST[:PORT]"; Sentinel's own port is 26379."""
-    pairs = []
-    for entry in entries:
-        host, _, port = entry.rpartition(":") if ":" in entry else (entry, "", "26379")
-        if (
-            not host
-            or not host.isprintable()
-            or "@" in host
-            or not (port.isascii() and port.isdecimal())
-            or not 1 <= int(port[:9]) <= 65_535
-        ):
-            what = 'an entry is not "HOST" or "HOST:PORT"'
-            problems.append(ConfigProblem("redis.sentinels", what, 'Write e.g. ["10.0.0.5:26379"].'))
-            continue
-        pairs.append((host, int(port)))
-    return tuple(pairs)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-from typing import Protocol
+from typing import Any
+
+import msgspec
+from msgspec import structs
 
 from fleetd.config.profiles import build_profiles, check_pool
-from fleetd.config.schema import (
-    INSTANCES_MAX,
-    ConnectionsSection,
-    FleetSection,
-    MemorySection,
-    PaceSection,
-    PressureSection,
-    ProfileSection,
-    SchedulerSection,
-)
-from fleetd.config.tables import join, nearest, parse_size_bytes, show
+from fleetd.config.schema import POOL_FROM_THREADS, ConnectionsSection, File
+from fleetd.config.tables import join, nearest, show
 from fleetd.core.model.policy import (
     CLAIM_MARGIN_CONNECTIONS,
     QUEUES_BY_IMPORTANCE,
@@ -25,9 +18,8 @@ from fleetd.core.model.policy import (
     ConnectionPolicy,
     DeclaredClaim,
     MemoryPolicy,
-    PacePolicy,
     Policy,
-    PressurePolicy,
+    PolicyTables,
     Profile,
     SchedulerPolicy,
 )
@@ -45,46 +37,27 @@ DEFAULT_TARGETS_SECONDS = {
 }
 
 
-class Tables(Protocol):
-    """The tables that policy is made of."""
-
-    @property
-    def fleet(self) -> FleetSection: ...
-    @property
-    def profiles(self) -> dict[str, ProfileSection]: ...
-    @property
-    def targets(self) -> dict[str, float]: ...
-    @property
-    def scheduler(self) -> SchedulerSection: ...
-    @property
-    def connections(self) -> ConnectionsSection: ...
-    @property
-    def memory(self) -> MemorySection: ...
-    @property
-    def pressure(self) -> PressureSection: ...
-    @property
-    def pace(self) -> PaceSection: ...
-
-
 def build_policy(
-    tables: Tables, machine_host: str, problems: list[ConfigProblem]
+    file: File, machine_host: str, problems: list[ConfigProblem]
 ) -> tuple[Policy, tuple[str, ...]]:
     """The policy and the warnings; what is wrong goes to `problems`."""
-    if not tables.profiles and not any(p.path.startswith("profiles") for p in problems):
+    if not file.profiles and not any(p.path.startswith("profiles") for p in problems):
         cure = 'Add at least one, e.g. [profiles.default-first] with instances = "1-4".'
         problems.append(ConfigProblem("profiles", "no profile, so there is nothing to run", cure))
+    tables: dict[str, Any] = {name: getattr(file, name) for name in PolicyTables.__struct_fields__}
+    tables |= {
+        "scheduler": _scheduler(file.scheduler, problems),
+        "connections": _connections(file.connections),
+    }
     policy = Policy(
-        host=_host(tables.fleet.host, machine_host, problems),
-        profiles=build_profiles(tables.profiles, problems),
-        targets_seconds={**DEFAULT_TARGETS_SECONDS, **tables.targets},
-        scheduler=_scheduler(tables.scheduler, problems),
-        connections=_connections(tables.connections, problems),
-        memory=_memory(tables.memory, problems),
-        pressure=PressurePolicy(memory_max=tables.pressure.memory_max, cpu_max=tables.pressure.cpu_max),
-        pace=_pace(tables.pace),
+        host=_host(file.fleet.host, machine_host, problems),
+        profiles=build_profiles(file.profiles, problems),
+        targets_seconds={**DEFAULT_TARGETS_SECONDS, **file.targets},
+        **tables,
     )
+    _check_memory(policy.memory, problems)
     _refuse_min_over_budget(policy, problems)
-    return policy, _warnings(policy, tables.targets)
+    return policy, _warnings(policy, file.targets)
 
 
 def _host(configured: str | None, machine_host: str, problems: list[ConfigProblem]) -> str:
@@ -96,9 +69,10 @@ def _host(configured: str | None, machine_host: str, problems: list[ConfigProble
     return host
 
 
-def _scheduler(section: SchedulerSection, problems: list[ConfigProblem]) -> SchedulerPolicy:
-    db_pool = section.db_pool if section.db_pool is not None else section.threads + CLAIM_MARGIN_CONNECTIONS
-    check_pool("scheduler", section.threads, db_pool, problems)
+def _scheduler(section: SchedulerPolicy, problems: list[ConfigProblem]) -> SchedulerPolicy:
+    if section.db_pool == POOL_FROM_THREADS:
+        section = structs.replace(section, db_pool=section.threads + CLAIM_MARGIN_CONNECTIONS)
+    check_pool("scheduler", section.threads, section.db_pool, problems)
     if SCHEDULER_QUEUE not in section.queues:
         what = f"{show(list(section.queues))} lacks the scheduler queue, so no cron job would ever run"
         problems.append(ConfigProblem("scheduler.queues", what, 'Add "scheduler", first.'))
@@ -108,58 +82,19 @@ def _scheduler(section: SchedulerSection, problems: list[ConfigProblem]) -> Sche
                 "scheduler.queues", f"{show(list(section.queues))} names a queue twice", "Name it once."
             )
         )
-    return SchedulerPolicy(
-        place=section.place,
-        takeover_seconds=section.takeover_seconds,
-        threads=section.threads,
-        db_pool=db_pool,
-        queues=section.queues,
-    )
+    return section
 
 
-def _connections(section: ConnectionsSection, problems: list[ConfigProblem]) -> ConnectionPolicy:
-    for index, claim in enumerate(section.claims):
-        path = f"connections.claims[{index}]"
-        if not any(p.path.startswith(path) for p in problems) and not (claim.name and claim.connections):
-            cure = 'Write e.g. {name = "web", connections = 120}.'
-            problems.append(ConfigProblem(path, "a claim needs a name and a number of connections", cure))
-    return ConnectionPolicy(
-        limit=section.limit,
-        reserve=section.reserve,
-        declared=(
-            *([DeclaredClaim(name="others", connections=section.others)] if section.others else []),
-            *(DeclaredClaim(name=c.name, connections=c.connections, on=c.on) for c in section.claims),
-        ),
-        others_peak_half_life_seconds=section.others_peak_half_life_seconds,
-    )
+def _connections(section: ConnectionsSection) -> ConnectionPolicy:
+    others = [DeclaredClaim(name="others", connections=section.others)] if section.others else []
+    policy = msgspec.convert(section, ConnectionPolicy, from_attributes=True)
+    return structs.replace(policy, declared=(*others, *section.claims))
 
 
-def _memory(section: MemorySection, problems: list[ConfigProblem]) -> MemoryPolicy:
-    sizes: dict[str, int] = {}
-    for key in ("reserve", "instance", "max"):
-        value = getattr(section, key)
-        if value is None:
-            continue
-        try:
-            sizes[key] = parse_size_bytes(value)
-        except ValueError as error:
-            problems.append(ConfigProblem(f"memory.{key}", f"{show(value)} is not a size", f"{error}."))
-    reserve, instance, most = sizes.get("reserve", 0), sizes.get("instance", 0), sizes.get("max")
-    if most is not None and most < instance:
-        what = f"{show(section.max)} is less than memory.instance, what one is expected to grow to"
+def _check_memory(memory: MemoryPolicy, problems: list[ConfigProblem]) -> None:
+    if memory.max_bytes is not None and memory.max_bytes < memory.instance_bytes:
+        what = "less than memory.instance, what one is expected to grow to"
         problems.append(ConfigProblem("memory.max", what, "Raise max, or lower instance."))
-    return MemoryPolicy(reserve_bytes=reserve, instance_bytes=instance, max_bytes=most)
-
-
-#: Fewer boots at a time than this make a surge wait longer than they spare the cores.
-BOOTING_MAX_LEAST = 4
-
-
-def _pace(section: PaceSection) -> PacePolicy:
-    given = {name: getattr(section, name) for name in section.__struct_fields__}
-    if section.booting_max is None:
-        given["booting_max"] = min(INSTANCES_MAX, max(BOOTING_MAX_LEAST, os.cpu_count() or 0))
-    return PacePolicy(**given)
 
 
 def _claims(policy: Policy) -> int:

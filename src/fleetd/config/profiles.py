@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from fleetd.config.schema import INSTANCES_MAX, PROFILES_MAX, ProfileSection
+from fleetd.config.schema import PROFILES_MAX, ProfileSection
 from fleetd.config.tables import join, nearest, show
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import CLAIM_MARGIN_CONNECTIONS, QUEUES_BY_IMPORTANCE, SCHEDULER_QUEUE, Profile
+from fleetd.core.model.policy import (
+    CLAIM_MARGIN_CONNECTIONS,
+    INSTANCES_MAX,
+    QUEUES_BY_IMPORTANCE,
+    SCHEDULER_QUEUE,
+    Profile,
+)
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 from fleetd.errors import ConfigProblem
 

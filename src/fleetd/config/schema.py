@@ -1,47 +1,51 @@
 """Every key of the configuration file: its type, range and default. config.example.toml explains each.
 
-Ranges keep slips of the finger out (a target of 0, 600 threads); they are not advice. Where a default is None it
-follows from other keys, which the example states.
+The tables that are policy as they stand come from core/model/policy.py. Where a default is None it follows from other
+keys, which the example states.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from fleetd.core.model.policy import (
+    INSTANCES_MAX,
+    QUEUES_MAX,
     ConnectionPolicy,
-    MemoryPolicy,
+    Connections,
+    DeclaredClaim,
     PacePolicy,
-    PressurePolicy,
+    PolicyTables,
+    Pool,
+    QueueName,
     SchedulerPolicy,
+    Seconds,
+    Threads,
+    size,
 )
 
-_SCHEDULER, _CONNECTIONS = SchedulerPolicy(), ConnectionPolicy()
-_MEMORY, _PRESSURE, _PACE = MemoryPolicy(), PressurePolicy(), PacePolicy()
-
-INSTANCES_MAX = 64  # per host; every table of instances is bounded by it
 PROFILES_MAX = 16
-QUEUES_MAX = 64
+DATABASES_MAX = 1_000_000  # of Redis; a sane bound, its own default is 16
+#: Fewer boots at a time than this make a surge wait longer than they spare the cores.
+BOOTING_MAX_LEAST = 4
+#: Stands for a pool that follows from the number of threads; out of the key's range.
+POOL_FROM_THREADS = 0
 
 
 def _text(pattern: str, description: str) -> Meta:
     return Meta(pattern=pattern, extra_json_schema={"description": description})
 
 
-#: A queue's name goes onto Sidekiq's command line: no space, comma, quote or dollar can pass.
-QueueName = Annotated[
-    str, _text(r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}\Z", "a queue name (letters, digits, _ . : -)")
-]
-Seconds = Annotated[float, Meta(ge=0.1, le=86_400)]
-Threads = Annotated[int, Meta(ge=1, le=200)]
-Pool = Annotated[int, Meta(ge=1, le=1000)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
-Connections = Annotated[int, Meta(ge=0, le=100_000)]
-Share = Annotated[float, Meta(ge=0.01, le=1.0)]
 AbsolutePath = Annotated[str, _text(r"^(/[^\x00-\x1f\x7f]{1,250})\Z", "an absolute path")]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]  # libpq's
+Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+# Hosts are shown in sentences: an address with a password in it belongs under url.
+Host = Annotated[str, _text(r"^[^\s@]{1,255}\Z", "a host name, address or path")]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +71,38 @@ class MastodonSection(Section, frozen=True, kw_only=True):
     database: Annotated[str, Meta(max_length=63)] | None = None
 
 
+class RedisSection(Section, frozen=True, kw_only=True):
+    url: Text | None = None
+    host: Host | None = None
+    port: Port | None = None
+    db: Annotated[int, Meta(ge=0, le=DATABASES_MAX)] | None = None
+    username: Text | None = None
+    password: Text | None = None
+    unix_socket: AbsolutePath | None = None
+    tls: bool | None = None
+    tls_ca_file: AbsolutePath | None = None
+    sentinel_master: Text | None = None
+    sentinels: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)] | None = None
+    sentinel_username: Text | None = None
+    sentinel_password: Text | None = None
+    namespace: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+
+
+class PostgresSection(Section, frozen=True, kw_only=True):
+    """[postgres], and likewise [replica] and PgBouncer's console."""
+
+    url: Text | None = None
+    host: Host | None = None
+    port: Port | None = None
+    dbname: Text | None = None
+    user: Text | None = None
+    password: Text | None = None
+    sslmode: SslMode | None = None
+    sslrootcert: Text | None = None
+    sslcert: Text | None = None
+    sslkey: Text | None = None
+
+
 class ProfileSection(Section, frozen=True, kw_only=True):
     order: str | None = None
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1, max_length=QUEUES_MAX)] | None = None
@@ -78,52 +114,13 @@ class ProfileSection(Section, frozen=True, kw_only=True):
     max: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] | None = None
 
 
-class SchedulerSection(Section, frozen=True, kw_only=True):
-    place: Literal["auto", "here", "elsewhere"] = _SCHEDULER.place
-    # Less than a minute would take over from a unit that only restarts: a heartbeat lives 60 s (law 1).
-    takeover_seconds: Annotated[float, Meta(ge=60, le=86_400)] = _SCHEDULER.takeover_seconds
-    threads: Threads = _SCHEDULER.threads
-    db_pool: Pool | None = None
-    queues: Annotated[tuple[QueueName, ...], Meta(min_length=1, max_length=QUEUES_MAX)] = _SCHEDULER.queues
+class ConnectionsSection(ConnectionPolicy, frozen=True, kw_only=True):
+    """The policy's keys, and those that are said in another form here."""
 
-
-class ClaimSection(Section, frozen=True, kw_only=True):
-    name: Annotated[str, Meta(min_length=1, max_length=64)] = ""
-    connections: Connections = 0
-    on: Literal["database", "replica"] = "database"
-
-
-class ConnectionsSection(Section, frozen=True, kw_only=True):
-    limit: Annotated[int, Meta(ge=1, le=100_000)] | None = _CONNECTIONS.limit
-    reserve: Connections = _CONNECTIONS.reserve
     others: Connections = 0
-    claims: tuple[ClaimSection, ...] = ()
-    others_peak_half_life_seconds: Seconds = _CONNECTIONS.others_peak_half_life_seconds
+    claims: tuple[DeclaredClaim, ...] = ()
     through: Literal["auto", "postgres", "pgbouncer"] = "auto"
     replica: Literal["auto", "none"] = "auto"
-
-
-class MemorySection(Section, frozen=True, kw_only=True):
-    reserve: int | str = _MEMORY.reserve_bytes
-    instance: int | str = _MEMORY.instance_bytes
-    max: int | str | None = None
-
-
-class PressureSection(Section, frozen=True, kw_only=True):
-    memory_max: Share = _PRESSURE.memory_max
-    cpu_max: Share = _PRESSURE.cpu_max
-
-
-class PaceSection(Section, frozen=True, kw_only=True):
-    tick_seconds: Annotated[float, Meta(ge=1, le=60)] = _PACE.tick_seconds
-    starts_per_tick: Annotated[int, Meta(ge=1, le=16)] = _PACE.starts_per_tick
-    booting_max: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] | None = None
-    drains_per_tick: Annotated[int, Meta(ge=1, le=16)] = _PACE.drains_per_tick
-    hold_down_seconds: Annotated[float, Meta(ge=0, le=86_400)] = _PACE.hold_down_seconds
-    tolerance: Annotated[float, Meta(ge=0, le=0.5)] = _PACE.tolerance
-    utilisation: Annotated[float, Meta(ge=0.1, le=1.0)] = _PACE.utilisation
-    drain_seconds_max: Annotated[float, Meta(ge=1, le=86_400)] = _PACE.drain_seconds_max
-    pin_seconds: Annotated[float, Meta(ge=0, le=7 * 86_400)] = _PACE.pin_seconds
 
 
 class HttpSection(Section, frozen=True, kw_only=True):
@@ -140,4 +137,25 @@ class StateSection(Section, frozen=True, kw_only=True):
 
 class HistorySection(Section, frozen=True, kw_only=True):
     days: Annotated[float, Meta(ge=0, le=366)] = 14.0
-    size: int | str = 64 * 1024 * 1024
+    # Below a mebibyte hardly a day fits, which would not be what somebody meant.
+    size_bytes: Annotated[int, size(1024**2, 16 * 1024**3, "from 1 MiB to 16 GiB")] = 64 * 1024**2
+
+
+class File(PolicyTables, frozen=True, kw_only=True):
+    """The tables of the file; where a table's default here differs from its struct's, this one holds."""
+
+    fleet: FleetSection = FleetSection()
+    mastodon: MastodonSection = MastodonSection()
+    redis: RedisSection | None = None
+    postgres: PostgresSection | None = None
+    pgbouncer: PostgresSection | None = None
+    replica: PostgresSection | None = None
+    profiles: dict[str, ProfileSection] = {}
+    targets: dict[str, Seconds] = {}
+    scheduler: SchedulerPolicy = SchedulerPolicy(db_pool=POOL_FROM_THREADS)
+    connections: ConnectionsSection = ConnectionsSection()
+    pace: PacePolicy = PacePolicy(booting_max=min(INSTANCES_MAX, max(BOOTING_MAX_LEAST, os.cpu_count() or 0)))
+    http: HttpSection = HttpSection()
+    log: LogSection = LogSection()
+    state: StateSection = StateSection()
+    history: HistorySection = HistorySection()

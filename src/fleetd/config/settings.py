@@ -9,36 +9,18 @@ import platform
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from msgspec import Meta
+from typing import Any, Literal
 
 from fleetd.config.connections import (
-    PostgresSection,
     PostgresSettings,
-    RedisSection,
     RedisSettings,
     pgbouncer_settings,
     postgres_settings,
     redis_settings,
 )
 from fleetd.config.policy import build_policy
-from fleetd.config.schema import (
-    ConnectionsSection,
-    FleetSection,
-    HistorySection,
-    HttpSection,
-    LogSection,
-    MastodonSection,
-    MemorySection,
-    PaceSection,
-    PressureSection,
-    ProfileSection,
-    SchedulerSection,
-    Section,
-    StateSection,
-)
-from fleetd.config.tables import parse_size_bytes, section, show
+from fleetd.config.schema import File, MastodonSection
+from fleetd.config.tables import section, show
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError, ConfigProblem
@@ -46,32 +28,8 @@ from fleetd.errors import ConfigError, ConfigProblem
 #: More than any real file; a slip such as `--config /dev/zero` ends here.
 FILE_BYTES_MAX = 1024 * 1024
 
-HISTORY_BYTES_MIN, HISTORY_BYTES_MAX = 1024**2, 16 * 1024**3
-
 #: What fleetd.service gives as the credential `env.production` when Mastodon's file could not be read.
 ENV_FILE_MISSING = "# fleetd: no .env.production"
-
-
-class File(Section, frozen=True, kw_only=True):
-    """The tables of the file."""
-
-    fleet: FleetSection = FleetSection()
-    mastodon: MastodonSection = MastodonSection()
-    redis: RedisSection | None = None
-    postgres: PostgresSection | None = None
-    pgbouncer: PostgresSection | None = None
-    replica: PostgresSection | None = None
-    profiles: dict[str, ProfileSection] = {}
-    targets: dict[str, Annotated[float, Meta(ge=0.1, le=86_400)]] = {}
-    scheduler: SchedulerSection = SchedulerSection()
-    connections: ConnectionsSection = ConnectionsSection()
-    memory: MemorySection = MemorySection()
-    pressure: PressureSection = PressureSection()
-    pace: PaceSection = PaceSection()
-    http: HttpSection = HttpSection()
-    log: LogSection = LogSection()
-    state: StateSection = StateSection()
-    history: HistorySection = HistorySection()
 
 
 class HttpAddress(Value, frozen=True, kw_only=True):
@@ -79,6 +37,9 @@ class HttpAddress(Value, frozen=True, kw_only=True):
 
     host: str
     port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Settings(Value, frozen=True, kw_only=True):
@@ -167,7 +128,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         log_level=contents.log.level,
         state_directory=contents.state.directory,
         history_days=contents.history.days,
-        history_bytes_max=_history_bytes(contents.history.size, problems),
+        history_bytes_max=contents.history.size_bytes,
         profiles_without_min=tuple(name for name, p in contents.profiles.items() if p.min is None),
         warnings=warnings,
     )
@@ -187,19 +148,6 @@ def _http_address(listen: str, problems: list[ConfigProblem]) -> HttpAddress | N
         problems.append(ConfigProblem("http.listen", f"{show(listen)} is not an address with a port", cure))
         return None
     return HttpAddress(host=match[1] or match[2], port=int(match[3]))
-
-
-def _history_bytes(size: int | str, problems: list[ConfigProblem]) -> int:
-    """Below a mebibyte hardly a day fits, which would not be what somebody meant."""
-    try:
-        size_bytes = parse_size_bytes(size)
-    except ValueError as error:
-        problems.append(ConfigProblem("history.size", f"{show(size)} is not a size", f"{error}."))
-        return 0
-    if not HISTORY_BYTES_MIN <= size_bytes <= HISTORY_BYTES_MAX:
-        cure = 'Write 1 MiB to 16 GiB, e.g. "64 MiB"; history.days = 0 keeps none.'
-        problems.append(ConfigProblem("history.size", f"{show(size)} is out of range", cure))
-    return size_bytes
 
 
 def _on_one_line(text: str) -> str:

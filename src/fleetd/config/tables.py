@@ -15,17 +15,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from fleetd.errors import ConfigProblem
 
-_NAMES = {
-    msgspec.inspect.BoolType: "true or false",
-    msgspec.inspect.NoneType: "nothing",
-}
+S = TypeVar("S", bound=msgspec.Struct)
 
-
-#: Of a list; whatever is longer is cut anyway.
+#: Tables whose values are never repeated: a password is easily written into the wrong key of them.
+SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
+#: This many wrong entries of one list are told one by one.
+ENTRIES_TOLD_MAX = 5
+#: Entries of a list that are shown; the text is cut to a line anyway.
 _SHOWN_MAX = 20
+_LEAVE_OUT = "Write one, or leave the key out."
+_UNITS_BYTES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]{0,3})")
 
 
 def show(value: Any) -> str:
@@ -79,7 +83,7 @@ def _describe(kind: msgspec.inspect.Type) -> str:
     if isinstance(kind, msgspec.inspect.UnionType):
         parts = [t for t in kind.types if not isinstance(t, msgspec.inspect.NoneType)]
         return " or ".join(_describe(part) for part in parts)
-    return _NAMES.get(type(kind), "a value of another kind")
+    return "true or false" if isinstance(kind, msgspec.inspect.BoolType) else "a value of another kind"
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -97,41 +101,17 @@ def _plain(number: float) -> str:
     return f"{number:.0f}" if number == int(number) and abs(number) < 1e15 else f"{number:g}"
 
 
-_UNITS_BYTES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]{0,3})")
-
-#: No machine has more; keeps a slip of the finger from planning without a limit.
-SIZE_MAX_BYTES = 64 * 1024**4
-
-
-def parse_size_bytes(value: int | str) -> int:
+def parse_size_bytes(value: object) -> int:
     """Bytes from a number of bytes or a number with KiB, MiB, GiB or TiB.
 
     Raises ValueError with the cure as its text. KB and MB are refused: nobody knows whether 1000 or 1024 was meant.
     """
-    if isinstance(value, int):
-        size_bytes = float(value)
-    else:
-        match = _SIZE.fullmatch(value.strip())
-        if match is None or match[2] not in _UNITS_BYTES:
-            raise ValueError('Write bytes as a number, or a size like "512 MiB" or "1.5 GiB"')
-        size_bytes = float(match[1]) * _UNITS_BYTES[match[2]]
-    if not 0 <= size_bytes <= SIZE_MAX_BYTES:
-        raise ValueError("Write a size from 0 to 64 TiB")
-    return int(size_bytes)
-
-
-S = TypeVar("S", bound=msgspec.Struct)
-
-#: Tables whose values are never repeated: a password is easily written into the wrong key of them.
-SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
-
-
-#: Of the wrong entries of one list so many are told one by one.
-ENTRIES_TOLD_MAX = 5
-
-
-_LEAVE_OUT = "Write one, or leave the key out."
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or match[2] not in _UNITS_BYTES:
+        raise ValueError('Write bytes as a number, or a size like "512 MiB" or "1.5 GiB"')
+    return int(float(match[1]) * _UNITS_BYTES[match[2]])
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -147,20 +127,54 @@ def join(path: str, key: str) -> str:
     return f"{path}.{shown}" if path else shown
 
 
-def section(kind: type[S], table: Mapping[str, Any], path: str, problems: list[ConfigProblem]) -> S:
-    """The section; what is wrong goes to `problems` and gets its default."""
+def section(
+    kind: type[S],
+    table: Mapping[str, Any],
+    path: str,
+    problems: list[ConfigProblem],
+    default: S | None = None,
+) -> S:
+    """The section, `default` where the table says nothing; what is wrong goes to `problems` and keeps its default."""
+    base = kind() if default is None else default
+    return msgspec.structs.replace(base, **_values(kind, table, path, problems, base))
+
+
+def _values(
+    kind: type[msgspec.Struct],
+    table: Mapping[str, Any],
+    path: str,
+    problems: list[ConfigProblem],
+    defaults: object = None,
+) -> dict[str, Any]:
+    """The good values of a table, by field."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    _refuse_unknown(table, hints, path, problems)
+    keys = keys_of(kind)
+    _refuse_unknown(table, keys, path, problems)
     values: dict[str, Any] = {}
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
-    for key, hint in hints.items():
-        if key not in table:
-            continue
-        cure = _LEAVE_OUT if defaults[key] is None else "Write one, or leave the key out for its default."
-        good, value = _value(_without_none(hint), table[key], join(path, key), cure, problems)
-        if good:
-            values[key] = value
-    return kind(**values)
+    for key, field in keys.items():
+        if key in table:
+            default = getattr(defaults, field, None)
+            cure = _LEAVE_OUT if default is None else "Write one, or leave the key out for its default."
+            values[field] = _value(
+                _without_none(hints[field]), table[key], join(path, key), cure, problems, default
+            )
+    return {field: value for field, value in values.items() if value is not UNSET}
+
+
+def keys_of(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """The keys of a section and their fields: a size X_bytes is the key X, and some fields are no keys."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {
+        field.removesuffix("_bytes") if _marked(hint, "size") else field: field
+        for field, hint in hints.items()
+        if not _marked(hint, "in_file", False)
+    }
+
+
+def _marked(hint: Any, mark: str, value: object = True) -> bool:
+    """Whether the type of a field carries this mark (`extra` of msgspec's Meta)."""
+    metadata = getattr(_without_none(hint), "__metadata__", ())
+    return any((meta.extra or {}).get(mark) is value for meta in metadata)
 
 
 def _without_none(hint: Any) -> Any:
@@ -184,53 +198,76 @@ def _refuse_unknown(
         problems.append(ConfigProblem(join(path, key), "no such key", cure))
 
 
-def _value(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
-    """(good, value) of one key, whose type may be a section, a table of sections, a list of them, or a leaf."""
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        if not _is_table(raw, path, problems):
-            return False, None
-        return True, section(hint, raw, path, problems)
+def _value(
+    hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem], default: Any = None
+) -> Any:
+    """The value of one key, whose type may be a section, a table of them, a list of them, or a leaf; UNSET: wrong."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if _is_section(hint):
+        return section(hint, raw, path, problems, default) if _is_table(raw, path, problems) else UNSET
     if origin is dict:
         if not _is_table(raw, path, problems):
-            return False, None
-        pairs = {k: _value(arguments[1], v, join(path, k), _LEAVE_OUT, problems) for k, v in raw.items()}
-        return True, {k: value for k, (good, value) in pairs.items() if good}
-    inner = arguments[0] if origin is tuple else None
-    if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-        return _list_of_sections(inner, raw, path, problems)
+            return UNSET
+        values = {k: _value(arguments[1], v, join(path, k), _LEAVE_OUT, problems) for k, v in raw.items()}
+        return {k: value for k, value in values.items() if value is not UNSET}
+    if origin is tuple and _is_section(arguments[0]):
+        return _list_of_sections(arguments[0], raw, path, problems)
     return _leaf(hint, raw, path, cure, problems)
 
 
-def _list_of_sections(
-    kind: type[S], raw: Any, path: str, problems: list[ConfigProblem]
-) -> tuple[bool, tuple[S, ...]]:
+def _is_section(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+
+
+def _list_of_sections(kind: type[S], raw: Any, path: str, problems: list[ConfigProblem]) -> Any:
     if not isinstance(raw, list):
-        problems.append(
-            ConfigProblem(path, f"{show(raw)} is not a list", "Write a list of tables: [{…}, {…}].")
-        )
-        return False, ()
+        cure = "Write a list of tables: [{…}, {…}]."
+        problems.append(ConfigProblem(path, f"{show(raw)} is not a list", cure))
+        return UNSET
     items = []
+    required = {field.name for field in msgspec.structs.fields(kind) if field.required}
     for index, item in enumerate(raw):
-        here = f"{path}[{index}]"
-        items.append(section(kind, item, here, problems) if _is_table(item, here, problems) else kind())
-    return True, tuple(items)
+        here, before = f"{path}[{index}]", len(problems)
+        values = _values(kind, item, here, problems) if _is_table(item, here, problems) else {}
+        missing = sorted(required - values.keys())
+        if not missing:
+            items.append(kind(**values))
+        elif len(problems) == before:
+            problems.append(ConfigProblem(here, f"lacks {' and '.join(missing)}", "Add it."))
+    return tuple(items)
 
 
-def _leaf(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> tuple[bool, Any]:
+def _leaf(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem]) -> Any:
+    if _marked(hint, "size"):
+        try:
+            raw = parse_size_bytes(raw)
+        except ValueError as error:
+            problems.append(ConfigProblem(path, f"{show(raw)} is not a size", f"{error}."))
+            return UNSET
+    if _fits(hint, raw):
+        return msgspec.convert(raw, hint)
+    item = _item_of(hint)
+    wrong = (
+        []
+        if item is None or not isinstance(raw, list)
+        else [i for i, e in enumerate(raw) if not _fits(item, e)]
+    )
+    for index in wrong[:ENTRIES_TOLD_MAX]:
+        problems.append(_mismatch(item, raw[index], f"{path}[{index}]", "Write one."))
+    if len(wrong) > ENTRIES_TOLD_MAX:
+        what = f"{len(wrong) - ENTRIES_TOLD_MAX} more entries are wrong"
+        problems.append(ConfigProblem(path, what, "Correct them likewise."))
+    if not wrong:
+        problems.append(_mismatch(hint, raw, path, cure))
+    return UNSET
+
+
+def _fits(hint: Any, raw: Any) -> bool:
     try:
-        return True, msgspec.convert(raw, hint)
+        msgspec.convert(raw, hint)
+        return True
     except msgspec.ValidationError:
-        item = _item_of(hint)
-        wrong = [] if item is None or not isinstance(raw, list) else _wrong_entries(item, raw)
-        for index in wrong[:ENTRIES_TOLD_MAX]:
-            problems.append(_mismatch(item, raw[index], f"{path}[{index}]", "Write one."))
-        if len(wrong) > ENTRIES_TOLD_MAX:
-            what = f"{len(wrong) - ENTRIES_TOLD_MAX} more entries are wrong"
-            problems.append(ConfigProblem(path, what, "Mend them likewise."))
-        if not wrong:
-            problems.append(_mismatch(hint, raw, path, cure))
-        return False, None
+        return False
 
 
 def _item_of(hint: Any) -> Any:
@@ -242,16 +279,6 @@ def _item_of(hint: Any) -> Any:
     return arguments[0] if is_list else None
 
 
-def _wrong_entries(item: Any, entries: list[Any]) -> list[int]:
-    wrong = []
-    for index, entry in enumerate(entries):
-        try:
-            msgspec.convert(entry, item)
-        except msgspec.ValidationError:
-            wrong.append(index)
-    return wrong
-
-
 def _mismatch(hint: Any, raw: Any, path: str, cure: str) -> ConfigProblem:
     shown = "the value (not shown)" if path.startswith(SECRET_TABLES) else show(raw)
     said = example(hint)
@@ -261,8 +288,7 @@ def _mismatch(hint: Any, raw: Any, path: str, cure: str) -> ConfigProblem:
 def _is_table(raw: Any, path: str, problems: list[ConfigProblem]) -> bool:
     if isinstance(raw, dict):
         return True
-    # The value isn't shown: `redis = "redis://:secret@…"` ends here.
-    problems.append(
-        ConfigProblem(path, "this is a table, not a value", f"Write [{path}] and its keys below it.")
-    )
+    # The value isn't shown: it may be `redis = "redis://:secret@…"`.
+    cure = f"Write [{path}] and its keys below it."
+    problems.append(ConfigProblem(path, "this is a table, not a value", cure))
     return False

@@ -12,9 +12,8 @@ from dbus_next.constants import MessageFlag
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
-from fleetd.adapters.bus.client import fetch_status, request_reload
+from fleetd.adapters.bus.client import fetch_status
 from fleetd.adapters.bus.connection import BusCallError, Connection
-from fleetd.errors import FleetdError
 from tests.support.rig.control_story import (
     ADMINS,
     LOG_CONTROL,
@@ -28,6 +27,7 @@ from tests.support.rig.control_story import (
 )
 from tests.support.rig.private_bus import PrivateBus, private_bus
 
+RELOAD = ("/org/fleetd1", "org.fleetd1.Manager", "Reload")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes need root, and strangers need another user")
 
 
@@ -40,11 +40,11 @@ def bus() -> Iterator[PrivateBus]:
 @as_root
 def test_reload_by_root(bus: PrivateBus) -> None:
     async def story(daemon: Daemon) -> None:
-        await asyncio.to_thread(request_reload, bus_address=bus.address)
+        await call(bus, *RELOAD)
         assert daemon.reloads == 1
         daemon.refusal = "/etc/fleetd/fleetd.toml: 1 problem(s)"
-        with pytest.raises(FleetdError, match="1 problem"):
-            await asyncio.to_thread(request_reload, bus_address=bus.address)
+        with pytest.raises(BusCallError, match="1 problem"):
+            await call(bus, *RELOAD)
 
     play(bus, story)
 
@@ -53,8 +53,8 @@ def test_reload_by_root(bus: PrivateBus) -> None:
 def test_a_bug_gives_no_traceback_and_the_service_lives(bus: PrivateBus) -> None:
     async def story(daemon: Daemon) -> None:
         daemon.refusal = "bug"
-        with pytest.raises(FleetdError, match="its journal says why") as told:
-            await asyncio.to_thread(request_reload, bus_address=bus.address)
+        with pytest.raises(BusCallError, match="its journal says why") as told:
+            await call(bus, *RELOAD)
         assert "secret" not in str(told.value)
         daemon.status = status_of("worker1")
         assert await asyncio.to_thread(fetch_status, bus_address=bus.address)

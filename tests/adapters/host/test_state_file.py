@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from fleetd.adapters.host.state_file import SIZE_BYTES_MAX, StateFile
+from fleetd.core.model.commands import Pause
+from fleetd.errors import FleetdError
+from tests.support.rig.small_disk import small_disk
+from tests.support.world.ports import Rig, policy
+from tests.support.world.world import World
 
 
 @pytest.fixture
@@ -67,57 +71,67 @@ def test_something_else_in_its_place(path: Path, kind: str) -> None:
 def test_too_much_is_refused_and_the_old_stays(path: Path) -> None:
     state = StateFile(path)
     state.save(b"old")
-    with capture_logs() as said:
+    with pytest.raises(FleetdError, match="may not have more than"):
         state.save(b"x" * (SIZE_BYTES_MAX + 1))
-    assert "can't be written" in said[0]["event"]
     assert StateFile(path).load() == b"old"
 
 
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], check=False)
-    if done.returncode != 0:
-        pytest.skip("no file system can be mounted here")
-    yield mount
-    subprocess.run(["umount", "--lazy", str(mount)], check=True)
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        disk.fill()
+        with pytest.raises(FleetdError, match="No space left"):
+            StateFile(disk.path / "host.json").save(b"n" * 20_000)
+        disk.free()
+        assert list(disk.path.iterdir()) == []
 
 
-def test_full_disk_stops_nothing_and_is_said_once(full_disk: Path) -> None:
-    state = StateFile(full_disk / "host.json")
+def test_a_failure_after_the_replacement_is_not_taken_for_success(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new file is in place then, so what is believed to be there must be forgotten."""
+    state = StateFile(path)
     state.save(b"old")
-    filler = full_disk / "filler"
-    with pytest.raises(OSError, match="No space"):
-        filler.write_bytes(b"f" * 200_000)
-    with capture_logs() as said:
-        state.save(b"n" * 20_000)
-        state.save(b"m" * 20_000)
-    assert len(said) == 1
-    assert "No space left" in said[0]["event"]
-    assert StateFile(full_disk / "host.json").load() == b"old"
-    filler.unlink()
-    with capture_logs() as said:
-        state.save(b"m" * 20_000)
-        state.save(b"k" * 20_000)
-    assert [line["event"] for line in said] == [f"{full_disk / 'host.json'} is written again"]
-    assert StateFile(full_disk / "host.json").load() == b"k" * 20_000
+
+    def fail(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fleetd.adapters.host.files.sync_directory", fail)
+        with pytest.raises(FleetdError, match="Input/output"):
+            state.save(b"new")
+    state.save(b"old")
+    assert StateFile(path).load() == b"old"
 
 
-def test_read_only_disk(full_disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(full_disk)], check=True)
-    with capture_logs() as said:
-        StateFile(full_disk / "host.json").save(b"x")
-    assert "Read-only" in said[0]["event"]
+def test_read_only_disk(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        if not disk.mounted:
+            pytest.skip("no file system can be mounted here")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk.path)], check=True)
+        with pytest.raises(FleetdError, match="Read-only"):
+            StateFile(disk.path / "host.json").save(b"x")
 
 
-def test_missing_directory_stops_nothing(tmp_path: Path) -> None:
-    with capture_logs() as said:
+def test_missing_directory_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FleetdError, match=r"can't be written .* look at"):
         StateFile(tmp_path / "gone" / "host.json").save(b"x")
-    assert "can't be written" in said[0]["event"]
+
+
+def test_an_order_given_on_a_full_disk_outlives_a_restart_once_it_is_free(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        path = disk.path / "host.json"
+        rig = Rig(World(policy()), store=StateFile(path))
+        rig.run(60.0)
+        disk.fill()
+        rig.ticker.order(Pause(for_seconds=3600.0, reason="moving the database"))
+        rig.run(10.0)
+        assert b"moving" not in path.read_bytes()
+        disk.free()
+        rig.run(10.0)
+        rig.store = StateFile(path)
+        rig.kill_fleetd()
+        status = rig.status(rig.tick())
+    assert "moving the database" in status.holds[0].sentence
 
 
 def test_the_same_again_is_not_written(path: Path) -> None:
@@ -134,10 +148,10 @@ def test_the_same_again_is_not_written(path: Path) -> None:
     assert path.stat().st_ino != first
 
 
-def test_a_link_in_the_temporary_files_place_is_not_followed(path: Path, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_temporary_file_is_not_followed(path: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / ".host.json.new").symlink_to(victim)
-    with capture_logs():
+    with pytest.raises(FleetdError):
         StateFile(path).save(b"x")
     assert victim.read_text() == "mine"

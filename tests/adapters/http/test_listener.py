@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge
+from structlog.testing import capture_logs
 
+from fleetd.adapters.http import listener as listener_module
 from fleetd.adapters.http.listener import (
     CONNECTIONS_MAX,
     Answer,
@@ -22,12 +26,17 @@ from fleetd.adapters.http.listener import (
     health_route,
     metrics_route,
 )
+from fleetd.config import HttpAddress
 from fleetd.errors import FleetdError
+
+
+def local(port: int) -> HttpAddress:
+    return HttpAddress(host="127.0.0.1", port=port)
 
 
 @contextlib.contextmanager
 def serving(routes: dict[str, Route], *, request_seconds_max: float = 5.0) -> Iterator[HttpListener]:
-    listener = HttpListener("127.0.0.1:0", routes, request_seconds_max=request_seconds_max)
+    listener = HttpListener(local(0), routes, request_seconds_max=request_seconds_max)
     listener.start()
     try:
         yield listener
@@ -217,30 +226,94 @@ def test_stop_ends_requests_and_frees_the_port() -> None:
             for client in clients:
                 with contextlib.suppress(ConnectionResetError):
                     assert client.recv(10) == b""
-    again = HttpListener(f"127.0.0.1:{port}", {"/hello": hello})
+    again = HttpListener(local(port), {"/hello": hello})
     again.start()
     again.stop()
 
 
 def test_taken_port_and_bad_addresses_are_said() -> None:
     with serving({}) as listener:
-        second = HttpListener(f"127.0.0.1:{listener.port}", {})
+        second = HttpListener(local(listener.port), {})
         with pytest.raises(FleetdError, match=r"http\.listen: 127\.0\.0\.1:\d+ can't be listened on"):
             second.start()
-    for listen in (
-        "",
-        "127.0.0.1",
-        "127.0.0.1:x",
-        "127.0.0.1:99999",
-        "does-not-exist.invalid:1",
-        "192.0.2.1:80",
-    ):
+    for host, port in (("does-not-exist.invalid", 1), ("192.0.2.1", 80), ("a..b", 9849)):
         with pytest.raises(FleetdError, match=r"http\.listen"):
-            HttpListener(listen, {}).start()
+            HttpListener(HttpAddress(host=host, port=port), {}).start()
+
+
+def warnings(said: list[Any]) -> list[str]:
+    return [line["event"] for line in said if line["log_level"] == "warning"]
+
+
+def test_a_taken_port_is_said_once_and_tried_until_it_is_free() -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = int(taken.getsockname()[1])
+
+    async def story() -> None:
+        listener = HttpListener(local(port), {})
+        for _ in range(3):
+            await listener.ensure()
+        assert listener.problem is not None
+        assert "Address already in use" in listener.problem
+        taken.close()
+        await listener.ensure()
+        assert listener.problem is None
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", port))
+        await listener.ensure()  # listening already: nothing to try
+        assert listener.problem is None
+        listener.stop()
+
+    with capture_logs() as said:
+        asyncio.run(story())
+    assert len(warnings(said)) == 1
+    assert f"127.0.0.1:{port} can't be listened on" in warnings(said)[0]
+
+
+def test_a_name_that_nobody_resolves_holds_up_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does each tick begin a look-up of its own."""
+    monkeypatch.setattr(listener_module, "ATTEMPT_SECONDS", 0.05)
+    resolved, lookups = threading.Event(), []
+
+    def slow(*_: object, **__: object) -> None:
+        lookups.append(1)
+        assert resolved.wait(20)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+
+    async def story() -> None:
+        listener = HttpListener(HttpAddress(host="gone.lab", port=1), {})
+        for _ in range(3):
+            await asyncio.wait_for(listener.ensure(), 5)
+            assert "not resolved yet" in str(listener.problem)
+        assert len(lookups) == 1
+        resolved.set()
+        async with asyncio.timeout(20):
+            while "not resolved yet" in str(listener.problem):
+                await listener.ensure()
+        assert "Name or service not known" in str(listener.problem)
+
+    asyncio.run(story())
+
+
+def test_an_attempt_that_succeeds_between_two_ticks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        listener = HttpListener(local(0), {"/hello": hello})
+        with monkeypatch.context() as patch:
+            patch.setattr(listener_module, "ATTEMPT_SECONDS", 0.0)
+            await listener.ensure()
+        assert listener.problem is not None
+        await listener.ensure()
+        assert listener.problem is None
+        assert (await asyncio.to_thread(ask, listener, "/hello"))[0] == 200
+        listener.stop()
+
+    asyncio.run(story())
 
 
 def test_ipv6_loopback() -> None:
-    listener = HttpListener("[::1]:0", {"/hello": hello})
+    listener = HttpListener(HttpAddress(host="::1", port=0), {"/hello": hello})
     try:
         listener.start()
     except FleetdError:

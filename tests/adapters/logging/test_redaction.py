@@ -29,7 +29,7 @@ SECRET = "hunter2-Kx9"
             {"event": "x", "db_pass": SECRET},
             {"event": "x", "redis_url": f"redis://{SECRET}"},
             {"event": "x", "dsn": SECRET},
-            {"event": "x", "settings": {"password": SECRET, "nested": [{"token": SECRET}]}},
+            {"event": "x", "settings": {"password": SECRET}},
             {"event": "x", "settings": [f"rediss://:{SECRET}@h"]},
             {"event": "x", "error": ValueError(f"invalid dsn: postgres://u:{SECRET}@h")},
             {"event": "x", "exception": f"Traceback\n  psycopg.Error: sslpassword={SECRET}"},

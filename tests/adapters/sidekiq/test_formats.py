@@ -203,16 +203,6 @@ def test_the_running_jobs_of_a_process_oldest_first() -> None:
     assert (idle.jobs, idle.oldest_run_age_seconds) == ((), None)
 
 
-def test_job_classes_of_both_key_formats_are_added() -> None:
-    classes = [b"A|p", b"3", b"A|f", b"1", b"A|ms", b"250", b"B::C|p", b"1", b"weird", b"5"]
-    facts = take([b"classes", b"j|1", classes], [b"classes", b"j|2", [b"A|p", b"2"]]).facts(
-        redis_run_id="", writable=None
-    )
-    assert facts.job_classes["A"].processed_jobs == 5
-    assert (facts.job_classes["A"].failed_jobs, facts.job_classes["A"].busy_milliseconds) == (1, 250)
-    assert set(facts.job_classes) == {"A", "B::C"}
-
-
 def test_faults_are_bounded_and_never_show_content() -> None:
     records = [[b"queue", b"q%d" % n, 1, b'{"enqueued_at":"hunter2"}', 0] for n in range(FAULTS_MAX * 2)]
     facts = take(*records).facts(redis_run_id="", writable=None)
@@ -243,7 +233,6 @@ records = st.one_of(
         st.just(b"work"), texts, texts, st.lists(texts | st.lists(texts, min_size=3, max_size=4), max_size=4)
     ),
     st.tuples(st.just(b"counter"), st.sampled_from([b"processed", b"failed"]), maybe),
-    st.tuples(st.just(b"classes"), texts, st.lists(texts, max_size=5)),
     st.tuples(st.just(b"fault"), st.sampled_from([b"queue", b"processes", b"work"]), texts, texts, texts),
     st.tuples(
         st.just(b"cut"), st.sampled_from([b"queues", b"processes", b"work"]), texts, texts, st.integers(0)

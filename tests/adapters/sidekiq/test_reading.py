@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
-from fleetd.adapters.sidekiq import reading as sidekiq_redis
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import SidekiqFacts
@@ -163,41 +160,3 @@ def test_a_running_job_with_a_large_payload_is_counted(
     facts = read(source_at(shared_redis))
     assert facts.queues["default"].busy_threads == 1
     assert facts.faults == ()
-
-
-@pytest.mark.parametrize("form", ["j|%Y%m%d|%-H:%-M", "j|%y%m%d|%-H:%M"])
-def test_job_classes_of_the_last_whole_minute(
-    shared_redis: RedisServer, client: redis.Redis, form: str
-) -> None:
-    def minute() -> datetime:
-        return datetime.fromtimestamp(SidekiqKeys(client).now(), UTC).replace(second=0, microsecond=0)
-
-    for _ in range(3):  # again if the minute ends meanwhile
-        client.flushall()
-        now = minute()
-        for ahead in range(-3, 2):
-            counts: dict[Any, Any] = {"PushWorker|p": 100 + ahead, "PushWorker|f": 1, "PushWorker|ms": 2000}
-            client.hset((now + timedelta(minutes=ahead)).strftime(form), mapping=counts)
-        facts = read(source_at(shared_redis))
-        if minute() == now:
-            break
-    assert facts.job_classes["PushWorker"].processed_jobs == 99
-    assert facts.job_classes["PushWorker"].busy_milliseconds == 2000
-
-
-def test_the_scripts_calendar_is_the_calendar(client: redis.Redis) -> None:
-    script = Path(sidekiq_redis.__file__).with_name("reading.lua").read_text()
-    body = script[script.index("local function utc(") : script.index("local function read_classes(")]
-    ask = client.register_script(
-        body + "\nlocal r = {}\nfor i, s in ipairs(ARGV) do r[i] = {utc(tonumber(s))} end\nreturn r"
-    )
-    times = [
-        *range(0, 4_200_000_000, 86_400 * 61 + 3_601),
-        951_782_400,
-        951_868_799,
-        1_709_164_800,
-        4_107_542_400,
-    ]
-    for time, parts in zip(times, ask(args=times), strict=True):
-        wanted = datetime.fromtimestamp(time, UTC)
-        assert parts == [wanted.year, wanted.month, wanted.day, wanted.hour, wanted.minute]

@@ -33,11 +33,9 @@ def test_what_is_said(manager: tuple[str, socket.socket]) -> None:
         (service.watchdog, b"WATCHDOG=1"),
         (service.stopping, b"STOPPING=1"),
         (lambda: service.status("5 of 8 instances serve"), b"STATUS=5 of 8 instances serve"),
-        (lambda: service.extend_timeout(1.5), b"EXTEND_TIMEOUT_USEC=1500000"),
     ):
         call()
         assert receiver.recv(4096) == expected
-    service.close()
 
 
 def test_reloading_carries_the_monotonic_time(manager: tuple[str, socket.socket]) -> None:
@@ -48,7 +46,6 @@ def test_reloading_carries_the_monotonic_time(manager: tuple[str, socket.socket]
     first, second = receiver.recv(4096).decode().split("\n")
     assert first == "RELOADING=1"
     assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
-    service.close()
 
 
 def test_a_status_can_not_forge_another_word(manager: tuple[str, socket.socket]) -> None:
@@ -59,7 +56,6 @@ def test_a_status_can_not_forge_another_word(manager: tuple[str, socket.socket])
     assert b"\n" not in told
     assert told.startswith(b"STATUS=queue a STOPPING=1")
     assert len(told) < 1000
-    service.close()
 
 
 def test_a_manager_that_does_not_read_is_not_waited_for(manager: tuple[str, socket.socket]) -> None:
@@ -71,8 +67,6 @@ def test_a_manager_that_does_not_read_is_not_waited_for(manager: tuple[str, sock
     assert time.monotonic() - started < 2
     receiver.close()
     service.ready()
-    service.close()
-    service.ready()
 
 
 @pytest.mark.parametrize("name", ["", "relative", "vsock:2:1", "/" + "x" * 200, "/nowhere/at/all", "@"])
@@ -81,7 +75,6 @@ def test_without_a_manager_nothing_happens(name: str) -> None:
     service.ready()
     service.status("x")
     service.reloading()
-    service.close()
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_other_units_are_never_reported(bus: PrivateBus) -> None:
         facts = await units.read()
         assert facts.instances == {}
         assert facts.scheduler is None
-        units.reconfigure([9], scheduler=False)
+        units.reconfigure([9])
         assert set((await units.read()).instances) == {9}
 
     play(bus, story)

@@ -15,7 +15,7 @@ def settle(history: SqliteHistory) -> None:
     """The thread has taken everything, and is done with it."""
     end = time.monotonic() + 20.0
     while time.monotonic() < end:
-        if history._batches.empty() and history._idle.is_set():
+        if not history._batches.unfinished_tasks:
             return
         time.sleep(0.005)
     raise AssertionError("the history's thread hangs")

@@ -26,14 +26,6 @@ def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None
     return str(status)
 
 
-def request_reload(timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> None:
-    """Have the daemon read its configuration again.
-
-    Raises SourceUnavailableError when it can't be asked, FleetdError with its reasons when it refuses.
-    """
-    _ask_fleetd("Reload", timeout_seconds, bus_address)
-
-
 def give_order(order: Order, timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> str:
     """Have the daemon obey; returns its answer, a sentence for the admin.
 

@@ -63,7 +63,6 @@ class ControlBus:
         order: Callable[[Order], Awaitable[str]],
         log_level: Callable[[], str],
         set_log_level: Callable[[str], None],
-        log_target: str = "journal",
         admin_group: str = ADMIN_GROUP,
         bus_address: str | None = None,
     ) -> None:
@@ -77,7 +76,7 @@ class ControlBus:
             offered.MANAGER: {"Version": lambda: version},
             offered.LOG_CONTROL: {
                 "LogLevel": log_level,
-                "LogTarget": lambda: log_target,
+                "LogTarget": lambda: "journal",
                 "SyslogIdentifier": lambda: "fleetd",
             },
         }

@@ -1,12 +1,12 @@
-"""One connection to a server that speaks Postgres's protocol: kept, read with a deadline, renewed with pauses.
+"""One connection to a server that speaks Postgres's protocol: kept open, read with a deadline, renewed with pauses.
 
 What was feared, and where it is met:
-- Being the client too many: one connection, kept; pauses between attempts grow.
-- A hung server. Every read has one deadline; past it, or when the daemon cancels, the socket is shut down, because
-  psycopg's own way out first asks the hung server to cancel.
+- Using up the last connection ourselves: there is one connection, it is kept, and pauses between attempts grow.
+- A hung server: every read has one deadline. Past it, or when the daemon cancels, the socket is shut down, because
+  psycopg would first ask the hung server to cancel the query.
 - Secrets: no exception that carries connection settings is chained.
-- Names that are no UTF-8 (of a role made in a LATIN1 database, of a client's wildcard database in PgBouncer): one of
-  somebody else's must not spoil the reading, so such bytes become question marks.
+- Names that are not UTF-8 (a role made in a LATIN1 database, a client's wildcard database in PgBouncer): bytes that
+  can't be decoded become question marks, so that one foreign name does not spoil the reading.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import msgspec
 import psycopg
 from psycopg import AsyncClientCursor, AsyncConnection
 from psycopg.abc import Buffer
@@ -24,42 +26,34 @@ from psycopg.adapt import Loader
 from psycopg.rows import dict_row
 
 from fleetd.adapters.database.login import Login
+from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts
 from fleetd.errors import SourceUnavailableError
 
-Facts = TypeVar("Facts")
+Facts = TypeVar("Facts", DatabaseFacts, PgBouncerFacts)
 Row: TypeAlias = dict[str, Any]
 Connection: TypeAlias = AsyncConnection[Row]
 
 _PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
-_SEVER_SECONDS = 0.5  # for psycopg to notice that its socket is shut
+_SEVER_SECONDS = 0.5  # for psycopg to notice that its socket was shut down
 
 
-class _Forgiving(Loader):
+class _LossyTextLoader(Loader):
     def load(self, data: Buffer) -> str:
         return bytes(data).decode(errors="replace")
 
 
-class KeptConnection(Generic[Facts]):
-    """Reads over one connection, one reading at a time.
+class ConnectionSource(ABC, Generic[Facts]):
+    """Reads over one kept connection, one reading at a time; subclasses say how to count.
 
-    `count` reads over an open connection; a SourceUnavailableError of its says why the numbers are not to be used.
-    `refuses`: whether an error means that Mastodon gets no more connections either, which is an answer and no
-    failure; a SourceUnavailableError of its is the sentence for the operator.
+    `before_first`: what a refusal before the first good reading is answered with.
     `monotonic`: seconds, for the pauses between attempts to connect.
     """
 
     def __init__(
-        self,
-        login: Login,
-        *,
-        count: Callable[[Connection], Awaitable[Facts]],
-        refuses: Callable[[psycopg.Error], bool],
-        monotonic: Callable[[], float],
-        deadline_seconds: float,
+        self, login: Login, *, before_first: Facts, monotonic: Callable[[], float], deadline_seconds: float
     ) -> None:
         self._login = login
-        self._count = count
-        self._refuses = refuses
+        self._last_good: Facts = before_first
         self._monotonic = monotonic
         self._deadline_seconds = deadline_seconds
         self._connection: Connection | None = None
@@ -68,33 +62,51 @@ class KeptConnection(Generic[Facts]):
         self._next_attempt_seconds = 0.0
         self._last_failure: SourceUnavailableError | None = None  # None while pausing: refused
 
-    async def read(self) -> Facts | None:
-        """One reading within the deadline; None: no more clients are let in.
+    @abstractmethod
+    async def _count(self, connection: Connection) -> Facts:
+        """Read over an open connection. Raises SourceUnavailableError when the numbers are not to be used."""
 
-        Raises SourceUnavailableError with a sentence when it can't be had.
+    @abstractmethod
+    def _refuses(self, error: psycopg.Error) -> bool:
+        """Whether this error means that Mastodon gets no more connections: an answer, not a failure.
+
+        Raises SourceUnavailableError with a sentence for a failure that it knows better than the login does.
+        """
+
+    async def read(self) -> Facts:
+        """One reading within the deadline; `refused`, with the last good numbers, when no more clients are let in.
+
+        Raises SourceUnavailableError with a sentence when the numbers can't be had.
         """
         async with self._one_at_a_time:
             if self._connection is None and self._monotonic() < self._next_attempt_seconds:
                 if self._last_failure is not None:
                     raise SourceUnavailableError(str(self._last_failure))
-                return None
+                return self._refused()
             done, facts = await self._within_deadline()
             if not done:
                 raise self._failed(
                     f"{self._login.where} did not answer within {self._deadline_seconds:g} s: look at its load and "
                     "the network between"
                 )
+            if facts is None:
+                return self._refused()
+            self._last_good = facts
             return facts
 
+    def _refused(self) -> Facts:
+        return msgspec.structs.replace(self._last_good, refused=True)
+
     async def close(self) -> None:
-        """Closes the connection; a read after this opens a new one."""
+        """Close the connection; a read after this opens a new one."""
         async with self._one_at_a_time:
             await self._drop()
 
     async def _within_deadline(self) -> tuple[bool, Facts | None]:
-        """One attempt; (False, None) past the deadline.
+        """(True, the facts, or None for a refusal); (False, None) past the deadline.
 
-        A frame of its own, gone before an error is raised: the task's traceback keeps a half-open socket alive.
+        A function of its own, because its frame must be gone before an error is raised: the task's traceback would
+        keep a half-open socket alive.
         """
         task = asyncio.ensure_future(self._attempt())
         try:
@@ -110,15 +122,15 @@ class KeptConnection(Generic[Facts]):
             try:
                 return await self._read_once()
             except psycopg.OperationalError:
-                # A kept connection that broke (restart, failover, idle timeout) says nothing about the server now;
-                # one that is no longer ours was given up at the deadline.
+                # A kept connection that broke (restart, failover, idle timeout) says nothing about the server now.
+                # One that is no longer ours was given up at the deadline.
                 if kept is None or kept is not self._connection or not kept.closed:
                     raise
                 await self._drop()
                 return await self._read_once()
         except psycopg.Error as error:
             await self._drop()
-            self._refused_or_raise(error)
+            self._refused_or_failed(error)
             return None
         except (OSError, ValueError) as error:  # name resolution; psycopg's parameter checks
             await self._drop()
@@ -134,24 +146,23 @@ class KeptConnection(Generic[Facts]):
                 cursor_factory=AsyncClientCursor,
             )
             for kind in ("text", "name", "json"):
-                self._connection.adapters.register_loader(kind, _Forgiving)
+                self._connection.adapters.register_loader(kind, _LossyTextLoader)
         try:
             facts = await self._count(self._connection)
         except SourceUnavailableError as error:
-            await self._drop()  # after a failover the same name may lead to the right server
+            await self._drop()  # after a failover the same name may lead to another server
             raise self._failed(str(error)) from None
         self._failures = 0
         self._last_failure = None
         return facts
 
-    def _refused_or_raise(self, error: psycopg.Error) -> None:
+    def _refused_or_failed(self, error: psycopg.Error) -> None:
         try:
             refused = self._refuses(error)
-        except SourceUnavailableError as sentence:
-            raise self._failed(str(sentence)) from None
+        except SourceUnavailableError as known:
+            raise self._failed(str(known)) from None
         if not refused:
-            message = self._login.clean(error)
-            raise self._failed(self._login.sentence(error.sqlstate, message)) from None
+            raise self._failed(self._login.sentence(error)) from None
         self._pause()
         self._last_failure = None
 
@@ -166,7 +177,7 @@ class KeptConnection(Generic[Facts]):
         self._next_attempt_seconds = self._monotonic() + pause
 
     async def _give_up(self, task: asyncio.Task[Facts | None]) -> None:
-        """Ends a read that is past its deadline or cancelled, and leaves no connection behind."""
+        """End a read that is past its deadline or cancelled, and leave no connection behind."""
         connection, self._connection = self._connection, None
         if connection is not None:
             _shut_down(connection)
@@ -176,7 +187,7 @@ class KeptConnection(Generic[Facts]):
         if not task.done():
             task.cancel()
         elif not task.cancelled():
-            task.exception()  # seen; the deadline is the news
+            task.exception()  # retrieved, so that asyncio does not report it: the deadline is reported
         if connection is not None:
             await connection.close()
         await self._drop()  # in case the attempt went on to a second connection
@@ -188,11 +199,17 @@ class KeptConnection(Generic[Facts]):
 
 
 def _shut_down(connection: Connection) -> None:
-    """Shuts the socket under libpq, so that whoever waits on it wakes with an end of file."""
+    """Shut the socket down under libpq, so that whoever waits on it wakes up with an end of file."""
     if connection.closed:
         return
     with socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
         try:
             duplicate.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # the server was faster
+            return  # the server closed it first
+
+
+def printable(name: str, length_max: int) -> str:
+    """A foreign name for a terminal: no control characters, at most `length_max` characters."""
+    shown = "".join(c if c.isprintable() else "?" for c in name[: length_max + 1])
+    return shown if len(shown) <= length_max else f"{shown[: length_max - 1]}…"

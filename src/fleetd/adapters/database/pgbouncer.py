@@ -28,7 +28,7 @@ from collections.abc import Callable
 import msgspec
 import psycopg
 
-from fleetd.adapters.database.connection import Connection, KeptConnection, Row
+from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, printable
 from fleetd.adapters.database.login import Login
 from fleetd.config.connections import CONSOLE, PostgresSettings
 from fleetd.core.model.facts import PgBouncerFacts, PoolFacts, Value
@@ -41,7 +41,7 @@ _NO_CONSOLE = (
 )
 
 
-class PgBouncerConsole:
+class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
     """Reads the console at `settings` (its dbname does not matter).
 
     `mastodon`: database and user that the workers connect with. `monotonic`: seconds, for the pauses between attempts
@@ -56,46 +56,24 @@ class PgBouncerConsole:
         monotonic: Callable[[], float],
         deadline_seconds: float = 3.0,
     ) -> None:
-        self._login = Login(
-            msgspec.structs.replace(settings, dbname=CONSOLE), deadline_seconds, kind="pgbouncer"
-        )
-        self._mastodon = mastodon
-        self._monotonic = monotonic
-        self._settings: ConsoleSettings | None = None
-        self._settings_from: Connection | None = None
-        self._settings_seconds = 0.0
-        self._last_good: PgBouncerFacts | None = None
-        self._kept = KeptConnection(
-            self._login,
-            count=self._count,
-            refuses=self._refuses,
-            monotonic=monotonic,
-            deadline_seconds=deadline_seconds,
-        )
-
-    async def read(self) -> PgBouncerFacts:
-        """One reading within the deadline; `refused` when PgBouncer takes no more clients of Mastodon's.
-
-        Raises SourceUnavailableError with a sentence when it can't be had.
-        """
-        facts = await self._kept.read()
-        if facts is not None:
-            self._last_good = facts
-            return facts
-        if self._last_good is not None:
-            return msgspec.structs.replace(self._last_good, refused=True)
-        return PgBouncerFacts(
+        never_counted = PgBouncerFacts(
             client_limit_connections=0,
             client_connections=0,
             own_connections=0,
             pools=(),
-            mastodon=self._mastodon,
+            mastodon=mastodon,
             refused=True,
         )
-
-    async def close(self) -> None:
-        """Closes the connection; a read after this opens a new one."""
-        await self._kept.close()
+        super().__init__(
+            Login(msgspec.structs.replace(settings, dbname=CONSOLE), deadline_seconds, kind="pgbouncer"),
+            before_first=never_counted,
+            monotonic=monotonic,
+            deadline_seconds=deadline_seconds,
+        )
+        self._mastodon = mastodon
+        self._settings: ConsoleSettings | None = None
+        self._settings_from: Connection | None = None
+        self._settings_seconds = 0.0
 
     async def _count(self, connection: Connection) -> PgBouncerFacts:
         try:
@@ -264,8 +242,7 @@ def _least(*limits: int) -> int:
 
 
 def _shown(name: str) -> str:
-    """Foreign text for a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in name[:NAME_LENGTH_MAX])
+    return printable(name, NAME_LENGTH_MAX)
 
 
 def _first(row: Row, *names: str, default: int) -> int:

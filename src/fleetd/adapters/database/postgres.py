@@ -24,14 +24,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import psycopg
 import structlog
 
-from fleetd.adapters.database.connection import Connection, KeptConnection, Row
+from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, printable
 from fleetd.adapters.database.login import Login, refusal
 from fleetd.config.connections import PostgresSettings
-from fleetd.core.model.facts import Consumer, DatabaseFacts, Value
+from fleetd.core.model.facts import Consumer, DatabaseFacts
 from fleetd.core.model.identity import APPLICATION_NAME_PREFIX
 from fleetd.errors import SourceUnavailableError
 
@@ -54,12 +53,12 @@ _NEVER_COUNTED = DatabaseFacts(
 )
 
 
-class PostgresConnections:
+class PostgresConnections(ConnectionSource[DatabaseFacts]):
     """Reads how many connections Mastodon's role can still open.
 
     `mastodon_role`, `mastodon_database`: whose limits bind, when fleetd logs in with a role or database of its own;
-    None: the ones it logs in with. `standby`: this is a replica, which is usually in recovery (and read all the same
-    where it is not: people try their settings so). `monotonic`: seconds, for the pauses between attempts to connect.
+    None: the ones it logs in with. `standby`: this is a replica, which is usually in recovery (one that is not is read
+    as well: people try their settings so). `monotonic`: seconds, for the pauses between attempts to connect.
     """
 
     def __init__(
@@ -72,37 +71,16 @@ class PostgresConnections:
         standby: bool = False,
         deadline_seconds: float = 3.0,
     ) -> None:
-        self._login = Login(settings, deadline_seconds, kind="replica" if standby else "postgres")
-        self._role = mastodon_role
-        self._database = mastodon_database
-        self._standby = standby
-        self._deadline_seconds = deadline_seconds
-        self._last_good: DatabaseFacts | None = None
-        self._said_upper_bound = False
-        self._kept = KeptConnection(
-            self._login,
-            count=self._count,
-            refuses=self._refuses,
+        super().__init__(
+            Login(settings, deadline_seconds, kind="replica" if standby else "postgres"),
+            before_first=_NEVER_COUNTED,
             monotonic=monotonic,
             deadline_seconds=deadline_seconds,
         )
-
-    async def read(self) -> DatabaseFacts:
-        """One reading within the deadline; `refused` when Postgres takes no more clients (SQLSTATE 53300).
-
-        Raises SourceUnavailableError with a sentence when the count can't be had.
-        """
-        facts = await self._kept.read()
-        if facts is not None:
-            self._last_good = facts
-            return facts
-        if self._last_good is None:
-            return _NEVER_COUNTED
-        return msgspec.structs.replace(self._last_good, refused=True)
-
-    async def close(self) -> None:
-        """Closes the connection; a read after this opens a new one."""
-        await self._kept.close()
+        self._role = mastodon_role
+        self._database = mastodon_database
+        self._standby = standby
+        self._said_upper_bound = False
 
     async def _count(self, connection: Connection) -> DatabaseFacts:
         row: Row | None = None
@@ -113,23 +91,19 @@ class PostgresConnections:
                     row = await cursor.fetchone()
                 elif not cursor.nextset():
                     break
-        counted = facts_from(row, self._login.where, standby=self._standby)
-        if isinstance(counted, SourceUnavailableError):
-            raise counted
-        self._say_upper_bound(counted)
-        return counted.facts
-
-    def _say_upper_bound(self, counted: Counted) -> None:
-        if counted.facts.exact or self._said_upper_bound:
-            return
-        self._said_upper_bound = True
-        _log.warning(
-            f"{self._login.where} hides the kind of other roles' connections from this role; every one is counted as "
-            f"a client, which may be too many. To count exactly: GRANT pg_monitor TO {counted.user}",
-        )
+        if row is None:
+            raise SourceUnavailableError(f"{self._login.where} gave no row: is that really Postgres?")
+        facts = facts_from(row, self._login.where, standby=self._standby)
+        if not facts.exact and not self._said_upper_bound:
+            self._said_upper_bound = True
+            _log.warning(
+                f"{self._login.where} hides the kind of other roles' connections from this role, so every one of them "
+                f"counts as a client, which may be too many. To count exactly: GRANT pg_monitor TO {row['own_user']}"
+            )
+        return facts
 
     def _refuses(self, error: psycopg.Error) -> bool:
-        which = refusal(str(error))
+        which = refusal(error)
         if which is None:
             return error.sqlstate == _TOO_MANY_CONNECTIONS
         if (which == "role" and self._role not in (None, self._login.user)) or (
@@ -228,52 +202,35 @@ def query_parameters(role: str | None, database: str | None, timeout_seconds: fl
     }
 
 
-class Counted(Value, frozen=True, kw_only=True):
-    """A good count, and the role that was asked as."""
-
-    facts: DatabaseFacts
-    user: str
-
-
-def facts_from(
-    row: dict[str, Any] | None, where: str, *, standby: bool = False
-) -> Counted | SourceUnavailableError:
-    """The facts in the query's row, or why its numbers are not those that were asked for."""
-    if row is None:
-        return SourceUnavailableError(f"{where} gave no row: is that really Postgres?")
+def facts_from(row: Row, where: str, *, standby: bool) -> DatabaseFacts:
+    """The facts in the query's row. Raises SourceUnavailableError when it is not the server that was meant."""
     if row["in_recovery"] and not standby:
-        return SourceUnavailableError(
+        raise SourceUnavailableError(
             f"{where} is a standby (in recovery): its connections are not the primary's. Point fleetd at the primary"
         )
     if row["role_limit"] is None:
-        return SourceUnavailableError(
-            f"{where} has no role {row['role']}: check the configured Mastodon role"
-        )
+        raise SourceUnavailableError(f"{where} has no role {row['role']}: check the configured Mastodon role")
     if row["database_limit"] is None:
-        return SourceUnavailableError(
+        raise SourceUnavailableError(
             f"{where} has no database {row['database']}: check the configured Mastodon database"
         )
     workers = dict(json.loads(row["workers"]))
-    return Counted(
-        facts=DatabaseFacts(
-            max_connections=row["max_connections"],
-            reserved_connections=row["reserved_connections"],
-            role_limit_connections=_limit(row["role_limit"]),
-            database_limit_connections=_limit(row["database_limit"]),
-            client_connections=row["clients"],
-            role_connections=row["of_role"],
-            database_connections=row["of_database"],
-            worker_connections=workers,
-            own_connections=row["own"],
-            consumers=consumers_from(
-                json.loads(row["consumers"]),
-                row["clients"] - sum(workers.values()) - row["own"],
-            ),
-            exact=row["hidden"] == 0,
-            active_backends=row["active"],
-            stalled_backends=row["stalled"],
+    return DatabaseFacts(
+        max_connections=row["max_connections"],
+        reserved_connections=row["reserved_connections"],
+        role_limit_connections=_limit(row["role_limit"]),
+        database_limit_connections=_limit(row["database_limit"]),
+        client_connections=row["clients"],
+        role_connections=row["of_role"],
+        database_connections=row["of_database"],
+        worker_connections=workers,
+        own_connections=row["own"],
+        consumers=consumers_from(
+            json.loads(row["consumers"]), row["clients"] - sum(workers.values()) - row["own"]
         ),
-        user=row["own_user"],
+        exact=row["hidden"] == 0,
+        active_backends=row["active"],
+        stalled_backends=row["stalled"],
     )
 
 
@@ -285,14 +242,12 @@ def consumers_from(groups: list[list[Any]], others_connections: int) -> tuple[Co
 
 
 def _consumer(role: str | None, address: str, application: str | None) -> str:
-    name = f"{plain(role) if role else 'a dropped role'} from {address}"
-    return f"{name} ({plain(application)})" if application else name
+    name = f"{_word(role) if role else 'a dropped role'} from {address}"
+    return f"{name} ({_word(application)})" if application else name
 
 
-def plain(text: str) -> str:
-    """Foreign text for a terminal: no control characters, not too long."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[: CONSUMER_WORD_LENGTH_MAX + 1])
-    return shown if len(shown) <= CONSUMER_WORD_LENGTH_MAX else f"{shown[: CONSUMER_WORD_LENGTH_MAX - 1]}…"
+def _word(name: str) -> str:
+    return printable(name, CONSUMER_WORD_LENGTH_MAX)
 
 
 def _limit(value: int) -> int | None:

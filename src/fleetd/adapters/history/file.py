@@ -1,7 +1,7 @@
 """One write to the history file: open, make room, insert, close. Every wait in here has an end.
 
-A rollback journal and not a write-ahead log: then who may read the file can do so at any time, also after fleetd has
-ended, with no right to write beside it; and one write a minute gains nothing from a log.
+It has a rollback journal, not a write-ahead log: then anybody who may read the file can read it at any time, also after
+fleetd has ended, without the right to write beside it; and one write a minute gains nothing from a log.
 """
 
 from __future__ import annotations
@@ -14,10 +14,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleetd.adapters.history.retention import FULL_SHARE, PAGE_BYTES, age_out, make_room, number, pages_used
-from fleetd.adapters.history.schema import APPLICATION_ID, SQLITE_ERRORS, TABLES, VERSION, Rows, code_of
+from fleetd.adapters.history.retention import (
+    FULL_SHARE,
+    PAGE_BYTES,
+    drop_aged,
+    make_room,
+    number,
+    pages_used,
+)
+from fleetd.adapters.history.schema import APPLICATION_ID, SQLITE_ERRORS, TABLES, VERSION, Row, code_of
 
-#: Somebody else's lock is waited for so long.
+#: How long a write waits for somebody else's lock.
 BUSY_SECONDS = 2.0
 CACHE_KIBIBYTES = 256
 
@@ -26,26 +33,26 @@ _INSERTS = {
     "policies": "INSERT INTO policies (at, policy) VALUES (?, ?)",
     "entries": "INSERT INTO entries (at, kind, warning, sentence) VALUES (?, ?, ?, ?)",
 }
-_FULL, _BUSY = sqlite3.SQLITE_FULL, (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 class HistoryFileError(Exception):
-    """Why it can't be written now, as part of a sentence."""
+    """Why the file can't be written now, as part of a sentence."""
 
 
 class _OtherVersionError(Exception):
-    """Not of this version's form."""
+    """The file is of another version of fleetd, or somebody else's."""
 
 
-def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int, check: bool = False) -> str:
-    """Write `rows`, and drop what is older than `days` or more than `bytes_max`. `check`: look at all of it first.
+def store(path: Path, rows: list[Row], *, days: float, bytes_max: int, check: bool = False) -> str | None:
+    """Write `rows`, and drop what is older than `days` or more than `bytes_max`.
 
-    Returns a sentence when the file was not usable and was put aside, else "". Raises HistoryFileError.
+    A file that can't be used is moved aside and a new one begun; then returns a sentence that says so. `check`: read
+    the whole file first, to find damage that a write would not touch. Raises HistoryFileError.
     """
     try:
         _write(path, rows, days, bytes_max, check=check)
-        return ""
+        return None
     except _OtherVersionError:
         why, ending = "is of another version of fleetd", ".other"
     except SQLITE_ERRORS as error:
@@ -55,40 +62,36 @@ def store(path: Path, rows: list[Rows], *, days: float, bytes_max: int, check: b
     except OSError as error:
         raise HistoryFileError(f"{path}: {error.strerror}") from None
     aside = path.with_name(path.name + ending)
+    moved = f"{path} {why}: it is now {aside.name}, and a new history has begun"
     try:
         path.replace(aside)
         path.with_name(path.name + "-journal").unlink(missing_ok=True)
-        _write(path, rows, days, bytes_max)
+        _write(path, [("entries", (time.time(), "daemon", 1, moved)), *rows], days, bytes_max)
     except OSError as error:
-        raise HistoryFileError(f"{path} {why} and can't be put aside: {error.strerror}") from None
+        raise HistoryFileError(f"{path} {why} and can't be moved aside: {error.strerror}") from None
     except SQLITE_ERRORS as error:
         raise HistoryFileError(_why(path, error)) from None
-    said = f"{path} {why}: it is now {aside.name}, and a new history has begun"
-    return (
-        said
-        if ending == ".other"
-        else f"{said}; `fleetctl history --file {aside}` shows what can be read of it"
-    )
+    return moved
 
 
 def _why(path: Path, error: Exception) -> str:
-    code = code_of(error)
-    if code in _BUSY:
-        return f"somebody holds {path} locked (sqlite3 open in a terminal?)"
-    if code == _FULL:
-        return f"the disk of {path} is full"
-    if code == sqlite3.SQLITE_READONLY:
-        return f"{path} can't be written: it, its directory or the disk is read-only"
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return f"{path} can't be opened or made: look at its directory's owner and mode"
+    match code_of(error):
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return f"somebody holds {path} locked (sqlite3 open in a terminal?)"
+        case sqlite3.SQLITE_FULL:
+            return f"the disk of {path} is full"
+        case sqlite3.SQLITE_READONLY:
+            return f"{path} can't be written: it, its directory or the disk is read-only"
+        case sqlite3.SQLITE_CANTOPEN:
+            return f"{path} can't be opened or made: look at its directory's owner and mode"
     return f"{path}: {error}"
 
 
-def _write(path: Path, rows: list[Rows], days: float, bytes_max: int, *, check: bool = False) -> None:
-    _make(path)
+def _write(path: Path, rows: list[Row], days: float, bytes_max: int, *, check: bool = False) -> None:
+    _create(path)
     with _opened(path) as connection:
-        if check:
-            _check(connection)
+        if check and connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("a page is damaged")
         pages_max = max(16, bytes_max // PAGE_BYTES)
         connection.execute(f"PRAGMA max_page_count = {pages_max}")
         before_seconds = time.time() - days * 86_400.0
@@ -96,14 +99,14 @@ def _write(path: Path, rows: list[Rows], days: float, bytes_max: int, *, check: 
         try:
             _insert(connection, rows, before_seconds)
         except sqlite3.OperationalError as error:
-            if code_of(error) != _FULL or pages_used(connection) < pages_max / 2:
-                raise  # the disk's own end, not our bound
+            if code_of(error) != sqlite3.SQLITE_FULL or pages_used(connection) < pages_max / 2:
+                raise  # the disk is full, not the file
             make_room(connection, pages_max, 0.5)
             _insert(connection, rows, before_seconds)
 
 
-def _make(path: Path) -> None:
-    """An empty file that everyone may read, as everyone may ask fleetd; what is no file is refused, not waited for."""
+def _create(path: Path) -> None:
+    """An empty file that everyone may read; what is there and not a file is refused, never waited for."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except FileExistsError:
@@ -118,18 +121,16 @@ def _make(path: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA trusted_schema = OFF")
-        _check_form(connection)
+        _create_tables(connection)
         yield connection
-    finally:
-        connection.close()
 
 
-def _check_form(connection: sqlite3.Connection) -> None:
+def _create_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables in an empty file; any other must have them already."""
     version, application = (
         number(connection, f"PRAGMA {name}") for name in ("user_version", "application_id")
     )
@@ -144,28 +145,10 @@ def _check_form(connection: sqlite3.Connection) -> None:
     )
 
 
-@contextlib.contextmanager
-def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
+def _insert(connection: sqlite3.Connection, rows: list[Row], before_seconds: float) -> None:
+    """All of `rows` or none; what is too old goes in the same transaction."""
     connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(*SQLITE_ERRORS):
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _insert(connection: sqlite3.Connection, rows: list[Rows], before_seconds: float) -> None:
-    """What is too old goes in the same breath."""
-    with _all_or_nothing(connection):
-        age_out(connection, rows, before_seconds)
+    with connection:  # commits, or rolls back
+        drop_aged(connection, rows, before_seconds)
         for table, values in rows:
             connection.execute(_INSERTS[table], values)
-
-
-def _check(connection: sqlite3.Connection) -> None:
-    """Read every page once: a damaged one in the middle is touched by no write. The file's size bounds it."""
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if found is None or found[0] != "ok":
-        raise sqlite3.DatabaseError("a page is damaged")

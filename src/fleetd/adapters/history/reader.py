@@ -1,4 +1,4 @@
-"""The history file as people ask it (port HistorySource): reads only, also while fleetd writes, or when it is gone."""
+"""The history file for people who ask later (port HistorySource): only reads, while fleetd writes or after it ended."""
 
 from __future__ import annotations
 
@@ -9,23 +9,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from fleetd.adapters.history.rows import TIME_SECONDS_MAX, Rows, is_time
-from fleetd.adapters.history.schema import APPLICATION_ID, SQLITE_ERRORS, VERSION, code_of
-from fleetd.core.model.history import PolicyChange, Recording, Sample, TimeSpan
+from fleetd.adapters.history.schema import (
+    APPLICATION_ID,
+    SQLITE_ERRORS,
+    VERSION,
+    code_of,
+    unpacked_policy,
+    unpacked_samples,
+)
+from fleetd.core.model.history import Entry, PolicyChange, Recording, Sample, TimeSpan
 from fleetd.errors import SourceUnavailableError
 
 #: A write of fleetd's takes milliseconds; a person's transaction may take for ever.
 BUSY_SECONDS = 5.0
-#: Samples this far apart: nobody was watching in between.
+#: Between samples that are further apart than this, nothing was recorded.
 GAP_SECONDS = 90.0
-_NEWEST = (
-    "SELECT max(ends) FROM readings WHERE ends <= ?",
-    "SELECT max(at) FROM entries WHERE at <= ?",
-)
 #: Samples come a little early or late.
 SLACK_SECONDS = 0.5
-#: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply; reading as it is, is
-#: better than not at all.
+
+_ENTRIES = "SELECT at, kind, warning, sentence FROM entries WHERE at >= ? ORDER BY id"
+_READINGS = "SELECT begins, ends, CASE WHEN ? THEN samples END FROM readings WHERE ends >= ? ORDER BY id"
+#: The one that was in force then, and all since.
+_POLICIES = """
+SELECT at, policy FROM policies WHERE id >= (SELECT coalesce(max(id), 0) FROM policies WHERE at <= ?) ORDER BY id
+"""
+_NEWEST = "SELECT max(at) FROM (SELECT max(ends) AS at FROM readings UNION ALL SELECT max(at) FROM entries)"
+#: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply. The file is read as it
+#: is then, which is better than not at all.
 _NEEDS_WRITER = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -36,7 +46,7 @@ class SqliteHistorySource:
         self._path = path
 
     def read(self, since_seconds: float, *, samples: bool, apart_seconds: float = 0.0) -> Recording:
-        """All since then; of the samples those that are at least so far apart.
+        """Everything since this Unix time; `samples` only if asked for, and at least `apart_seconds` apart.
 
         Raises SourceUnavailableError with what is wrong and what to do.
         """
@@ -56,8 +66,8 @@ class SqliteHistorySource:
             raise SourceUnavailableError(f"{self._path} {what}") from None
         except SQLITE_ERRORS:
             raise SourceUnavailableError(
-                f"{self._path} is damaged or no history of fleetd's. A running fleetd puts it aside and begins a new "
-                "one within a minute"
+                f"{self._path} is damaged or no history of fleetd's. fleetd moves a damaged file aside when it starts "
+                f"and once a day; sqlite3 {self._path} .dump shows what can still be read"
             ) from None
 
     def _check(self) -> None:
@@ -77,39 +87,47 @@ class SqliteHistorySource:
         if not stat.S_ISREG(mode):
             raise SourceUnavailableError(f"{self._path} is no file")
 
-    def _read(self, how: str, since_seconds: float, with_samples: bool, apart_seconds: float) -> Recording:
-        with self._opened(how) as connection:
-            connection.execute("BEGIN")  # one state of it, however long the reading takes
-            rows = Rows(connection)
-            written = rows.since("entries", "at, kind, warning, sentence", since_seconds)
-            entries = [entry for row in written if (entry := rows.entry(row, since_seconds)) is not None]
-            kept = rows.since("policies", "at, policy", since_seconds)
-            policies = [change for row in kept if (change := rows.policy(row)) is not None]
-            samples: list[Sample] = []
-            watched_spans: list[TimeSpan] = []
-            columns = "begins, ends, samples" if with_samples else "begins, ends, NULL"
-            for begins, ends, content in rows.since("readings", columns, since_seconds):
-                if not (is_time(begins) and is_time(ends)):
-                    rows.unreadable += 1
-                elif ends >= since_seconds:
-                    _watched(watched_spans, max(begins, since_seconds), ends)
-                    for sample in rows.samples(content, since_seconds) if with_samples else ():
-                        if _apart(samples, sample, apart_seconds):
-                            samples.append(sample)
-            return Recording(
-                samples=tuple(samples),
-                entries=tuple(entries),
-                policies=_from_the_one_in_force(policies, since_seconds),
-                watched_spans=tuple(watched_spans),
-                newest_seconds=_newest(connection),
-                unreadable_rows=rows.unreadable,
-            )
+    def _read(self, mode: str, since_seconds: float, with_samples: bool, apart_seconds: float) -> Recording:
+        entries: list[Entry] = []
+        policies: list[PolicyChange] = []
+        samples: list[Sample] = []
+        watched_spans: list[TimeSpan] = []
+        unreadable = 0
+        with self._opened(mode) as connection:
+            connection.execute("BEGIN")  # one state of the file, however long the reading takes
+            for at, kind, warning, sentence in connection.execute(_ENTRIES, (since_seconds,)):
+                entries.append(Entry(at_seconds=at, kind=kind, warning=bool(warning), sentence=sentence))
+            for at, content in connection.execute(_POLICIES, (since_seconds,)):
+                try:
+                    policies.append(PolicyChange(at_seconds=at, policy=unpacked_policy(content)))
+                except ValueError:
+                    unreadable += 1
+            for begins, ends, content in connection.execute(_READINGS, (with_samples, since_seconds)):
+                _add_span(watched_spans, max(begins, since_seconds), ends)
+                try:
+                    found = unpacked_samples(content) if with_samples else ()
+                except ValueError:
+                    unreadable += 1
+                    continue
+                for sample in found:
+                    if sample.at_seconds >= since_seconds and _is_apart(samples, sample, apart_seconds):
+                        samples.append(sample)
+            (newest,) = connection.execute(_NEWEST).fetchone()
+        return Recording(
+            samples=tuple(samples),
+            entries=tuple(entries),
+            policies=_from_the_one_in_force(policies, since_seconds),
+            watched_spans=tuple(watched_spans),
+            newest_seconds=newest,
+            unreadable_rows=unreadable,
+        )
 
     @contextlib.contextmanager
-    def _opened(self, how: str) -> Iterator[sqlite3.Connection]:
-        address = f"file:{quote(str(self._path.absolute()))}?{how}"
+    def _opened(self, mode: str) -> Iterator[sqlite3.Connection]:
+        address = f"file:{quote(str(self._path.absolute()))}?{mode}"
         connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
+        connection.text_factory = lambda text: text.decode(errors="replace")
+        with contextlib.closing(connection):
             connection.execute("PRAGMA trusted_schema = OFF")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -122,12 +140,10 @@ class SqliteHistorySource:
             if application != APPLICATION_ID:
                 raise sqlite3.DatabaseError("not ours")
             yield connection
-        finally:
-            connection.close()
 
 
-def _watched(watched_spans: list[TimeSpan], begins: float, ends: float) -> None:
-    """One more minute that was watched, with the spell before it where that has just ended."""
+def _add_span(watched_spans: list[TimeSpan], begins: float, ends: float) -> None:
+    """One more minute that was recorded; it continues the last span where that has only just ended."""
     last = watched_spans[-1] if watched_spans else None
     if last is not None and abs(begins - last.to_seconds) <= GAP_SECONDS:
         watched_spans[-1] = TimeSpan(from_seconds=last.from_seconds, to_seconds=max(ends, last.to_seconds))
@@ -140,14 +156,6 @@ def _from_the_one_in_force(changes: list[PolicyChange], since_seconds: float) ->
     return (*before, *(c for c in changes if c.at_seconds > since_seconds))
 
 
-def _newest(connection: sqlite3.Connection) -> float | None:
-    found = []
-    for question in _NEWEST:
-        with contextlib.suppress(*SQLITE_ERRORS):
-            found += [at for (at,) in connection.execute(question, (TIME_SECONDS_MAX,)) if is_time(at)]
-    return max(found, default=None)
-
-
-def _apart(found: list[Sample], sample: Sample, apart_seconds: float) -> bool:
-    """Also where the clock was set back."""
+def _is_apart(found: list[Sample], sample: Sample, apart_seconds: float) -> bool:
+    """Compared by the distance, because the clock may have been set back."""
     return not found or abs(sample.at_seconds - found[-1].at_seconds) >= apart_seconds - SLACK_SECONDS

@@ -1,7 +1,7 @@
 """The tables of the history file, shared by who writes it and who reads it.
 
-`readings`: a minute of samples each, packed. `entries`: a sentence each, plain, so that sqlite3 alone will do after a
-crash. `policies`: what was in force from then on.
+`readings`: a minute of samples each, packed. `entries`: a sentence each, plain, so that after a crash sqlite3 alone can
+show them. `policies`: the policy in force from then on. All times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import msgspec
 from fleetd.core.model.history import Sample
 from fleetd.core.model.policy import Policy
 
-#: "fled": tells the file from any other of SQLite's.
+#: "fled" in ASCII: tells the file from any other of SQLite's.
 APPLICATION_ID = 0x666C6564
-#: Raised when what is written can't be read by what came before; fields added at the end of a sample need no raise.
+#: Raised when an older fleetd could not read what is written; a field added at the end of a sample needs no raise.
 VERSION = 1
 TABLES = """
 CREATE TABLE readings (id INTEGER PRIMARY KEY, begins REAL NOT NULL, ends REAL NOT NULL, samples BLOB NOT NULL);
@@ -27,13 +27,13 @@ CREATE TABLE entries (id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NU
 CREATE INDEX entries_at ON entries (at);
 CREATE TABLE policies (id INTEGER PRIMARY KEY, at REAL NOT NULL, policy BLOB NOT NULL);
 """
-#: A row unpacks to no more, whatever a damaged or foreign file says.
+#: The samples of one row unpack to no more than this, whatever a damaged or foreign file says.
 UNPACKED_BYTES_MAX = 4 * 1024 * 1024
 
 #: A row to write: its table, its values.
-Rows = tuple[str, tuple[Any, ...]]
+Row = tuple[str, tuple[Any, ...]]
 
-#: What the module raises over a file; one whose schema is damaged makes error messages that are no text.
+#: What Python's sqlite3 raises about a file; the messages of one with a damaged schema may not even be text.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 _SAMPLES = msgspec.msgpack.Decoder(tuple[Sample, ...])
@@ -45,7 +45,7 @@ def packed_samples(samples: tuple[Sample, ...]) -> bytes:
 
 
 def unpacked_samples(content: bytes) -> tuple[Sample, ...]:
-    """Raises ValueError for what is damaged."""
+    """Raises ValueError when `content` is damaged."""
     try:
         unpacked = zlib.decompressobj().decompress(content, UNPACKED_BYTES_MAX)
     except zlib.error as error:
@@ -58,10 +58,10 @@ def packed_policy(policy: Policy) -> bytes:
 
 
 def unpacked_policy(content: bytes) -> Policy:
-    """Raises ValueError for what is damaged."""
+    """Raises ValueError when `content` is damaged."""
     return _POLICY.decode(content)
 
 
 def code_of(error: Exception) -> int:
-    """SQLite's primary code; what the module raises by itself is about a file that makes no sense."""
+    """SQLite's primary result code; an error without one comes from Python's module and means a damaged file."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF

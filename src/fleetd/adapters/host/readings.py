@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from fleetd.adapters.host.small_file import read_small_file
+from fleetd.adapters.host.files import read_small_file
 from fleetd.adapters.host.unit_files import UNIT_FILES, UnitFiles
 from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedSettings, SystemdFacts
 from fleetd.core.model.identity import InstanceKey, key_of

@@ -1,18 +1,17 @@
 """What this host remembers, in one small file (port MemoryStore).
 
-The first line is the SHA-256 of the rest: a half-written, damaged or foreign file is no memory, never a wrong one.
-Saving that fails (full or read-only disk) must not stop fleetd: it is said once, and again when it works.
+The first line is the SHA-256 of the rest, so a half-written, damaged or foreign file is no memory, never a wrong one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import stat
 from pathlib import Path
 
 import structlog
+
+from fleetd.adapters.host.files import read_file, replace_file
+from fleetd.errors import FleetdError
 
 SIZE_BYTES_MAX = 1024 * 1024
 _HEADER_BYTES = 64 + 1
@@ -21,83 +20,49 @@ _log = structlog.get_logger("fleetd.state")
 
 
 class StateFile:
-    """One file at `path`, replaced as a whole by each save."""
+    """The file at `path`, replaced as a whole by each save."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._saved: bytes | None = None
-        self._failing = False
+        self._saved: bytes | None = None  # what is certainly in the file; None: unknown
 
     def load(self) -> bytes | None:
-        """What was saved last; None: nothing, or nothing that can be trusted (said in the log)."""
+        """What was saved last; None: nothing, or nothing that can be trusted, which the log then says."""
         try:
-            content = _read(self._path)
+            content = read_file(self._path, SIZE_BYTES_MAX + _HEADER_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
-            _log.warning(
-                f"{self._path} can't be read ({error.strerror}): windows begin anew, pins are forgotten"
-            )
+            self._forget(f"can't be read ({error.strerror})")
             return None
         header, memory = content[:_HEADER_BYTES], content[_HEADER_BYTES:]
         if header != _header(memory):
-            _log.warning(f"{self._path} is damaged and is ignored: windows begin anew, pins are forgotten")
+            self._forget("is damaged")
             return None
         self._saved = memory
         return memory
 
+    def _forget(self, why: str) -> None:
+        _log.warning(f"{self._path} {why}: windows begin anew, pins and pauses are forgotten")
+
     def save(self, content: bytes) -> None:
-        """Write `content`, so that after a crash either it or what was there before is found."""
+        """Write `content`, unless it is there already. After a crash either it or what was there before is found.
+
+        Raises FleetdError when it can't be written (a full or read-only disk, more than 1 MiB).
+        """
         if content == self._saved:
             return
+        if len(content) > SIZE_BYTES_MAX:
+            raise FleetdError(f"{self._path} may not have more than {SIZE_BYTES_MAX} bytes")
+        self._saved = None  # a failure may come after the new file is in place
         try:
-            _replace(self._path, _header(content) + content)
+            replace_file(self._path, _header(content) + content, mode=0o600)
         except OSError as error:
-            if not self._failing:
-                _log.error(
-                    f"{self._path} can't be written ({error.strerror}): fleetd goes on, but a restart of it would "
-                    "forget pins and drains under way. Look at the disk's space and the directory's owner"
-                )
-            self._failing = True
-            return
+            raise FleetdError(
+                f"{self._path} can't be written ({error.strerror}): look at the disk's space and the directory's owner"
+            ) from None
         self._saved = content
-        if self._failing:
-            self._failing = False
-            _log.info(f"{self._path} is written again")
 
 
 def _header(memory: bytes) -> bytes:
     return hashlib.sha256(memory).hexdigest().encode() + b"\n"
-
-
-def _read(path: Path) -> bytes:
-    """At most the bound and one byte more, which then fails the checksum."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "it is no file")
-        return file.read(SIZE_BYTES_MAX + _HEADER_BYTES + 1)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    if len(content) > SIZE_BYTES_MAX + _HEADER_BYTES:
-        raise OSError(0, f"{len(content)} bytes are more than it may have")
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)  # else a crash of the machine could bring the old name back
-    finally:
-        os.close(directory)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from fleetd.adapters.host.small_file import read_small_file
+from fleetd.adapters.host.files import read_small_file
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 
 UNIT_FILES = (TEMPLATE_UNIT, SCHEDULER_UNIT)

@@ -7,6 +7,7 @@ deadline for the whole of it, and bounded lines and headers; further clients are
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import ipaddress
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from fleetd.config import HttpAddress
 from fleetd.core.model.facts import Value
 from fleetd.errors import FleetdError
 
@@ -32,6 +34,8 @@ CONNECTIONS_MAX = 8
 REQUEST_SECONDS_MAX = 5.0
 _REQUEST_BYTES_MAX = 16 * 1024
 _POLL_SECONDS = 0.25
+#: A tick waits this long for an attempt to listen; one that takes longer goes on beside the ticks.
+ATTEMPT_SECONDS = 1.0
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -70,41 +74,78 @@ def health_route(last_tick_age_seconds: Callable[[], float | None], limit_second
 
 
 class HttpListener:
-    """Serves `routes` (path to Route) on `listen`, "HOST:PORT" or "[IPV6]:PORT"; port 0: a free one."""
+    """Serves `routes` (path to Route) on `address`; port 0: a free one. `ensure` begins to listen, `stop` ends it.
+
+    `problem`: why it does not listen now, as a sentence for status; None: it listens, or was not asked to yet.
+    """
 
     def __init__(
         self,
-        listen: str,
+        address: HttpAddress,
         routes: Mapping[str, Route],
         *,
         request_seconds_max: float = REQUEST_SECONDS_MAX,
     ) -> None:
-        self._listen = listen
+        self._address = address
         self._routes = dict(routes)
         self._request_seconds_max = request_seconds_max
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self._attempt: asyncio.Task[None] | None = None
+        self.problem: str | None = None
+
+    async def ensure(self) -> None:
+        """Begin to listen if that has not worked yet; waits a second at most, and raises nothing foreseeable.
+
+        Called before each tick: a port that another program has, or an address that is not there yet (a VPN's), must
+        not keep fleetd from the queues, nor a name that nobody resolves hold up a tick.
+        """
+        if self._attempt is None and self._server is not None:
+            return
+        if self._attempt is None:  # in a thread: it may have to resolve a name
+            self._attempt = asyncio.create_task(asyncio.to_thread(self.start))
+        await asyncio.wait({self._attempt}, timeout=ATTEMPT_SECONDS)
+        if not self._attempt.done():
+            self._set_problem("http.listen: its name is not resolved yet")
+            return
+        attempt, self._attempt = self._attempt, None
+        try:
+            attempt.result()
+        except FleetdError as error:
+            self._set_problem(str(error))
+            return
+        if self.problem is not None:
+            _log.info("http.listen: now it listens")
+        self.problem = None
+
+    def _set_problem(self, why: str) -> None:
+        problem = f"{why}. Until then there are no metrics; everything else goes on"
+        if problem != self.problem:
+            _log.warning(problem)
+        self.problem = problem
 
     def start(self) -> None:
-        """Begins to listen; FleetdError when the address can't be had."""
-        host, port = _host_and_port(self._listen)
+        """Begin to listen. Raises FleetdError when the address can't be listened on."""
         try:
             family, *_, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                self._address.host, self._address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            self._server = _Server(family, address, self._routes, self._request_seconds_max)
-        except (OSError, UnicodeError) as error:  # the latter from a name that can be none
+            server = _Server(family, address, self._routes, self._request_seconds_max)
+        except (OSError, UnicodeError) as error:  # the latter from what can't be a host name
             why = getattr(error, "strerror", None) or error
             raise FleetdError(
-                f"http.listen: {self._listen} can't be listened on: {why}. Choose another address or port, or end what "
-                "listens there (ss -ltnp)"
+                f"http.listen: {self._address} can't be listened on: {why}. Choose another address or port, or end "
+                "what listens there (ss -ltnp)"
             ) from None
-        if not _is_loopback(str(self._server.server_address[0])):
-            _log.warning(f"{self._listen} is open to the network: anyone who reaches it can read the metrics")
+        if not _is_loopback(str(server.server_address[0])):
+            _log.warning(
+                f"{self._address} is open to the network: anyone who reaches it can read the metrics"
+            )
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="fleetd-http", daemon=True
+            target=server.serve_forever, args=(_POLL_SECONDS,), name="fleetd-http", daemon=True
         )
         self._thread.start()
+        self._server = server
 
     @property
     def port(self) -> int:
@@ -276,13 +317,6 @@ def _sentence(status: int, text: str) -> Answer:
 def _end(request: socket.socket) -> None:
     with contextlib.suppress(OSError):
         request.shutdown(socket.SHUT_RDWR)
-
-
-def _host_and_port(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise FleetdError(f"http.listen: {listen} is not HOST:PORT, such as 127.0.0.1:9849")
-    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
 def _is_loopback(host: str) -> bool:

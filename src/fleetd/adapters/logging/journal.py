@@ -24,7 +24,7 @@ from fleetd.adapters.logging.outputs import (
     Output,
     output_for,
 )
-from fleetd.adapters.logging.redaction import HIDDEN, names_secret, redacted, without_secrets
+from fleetd.adapters.logging.redaction import HIDDEN, names_secret, without_secrets
 
 #: systemd's words for priorities 0 to 7, as `systemctl service-log-level` has them.
 _LEVEL_WORDS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
@@ -155,5 +155,5 @@ def finished(event: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(value: object, length_max: int) -> str:
-    text = str(redacted(value))[:length_max]
+    text = without_secrets(str(value))[:length_max]
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)[:length_max]

@@ -6,8 +6,6 @@ journald that stands still: a line that can't be sent is counted, and the next o
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import re
 import socket
@@ -82,32 +80,12 @@ class Journal:
         else:
             self._missing += 1
 
-    def close(self) -> None:
-        self._socket.close()
-
     def _send(self, datagram: bytes) -> bool:
+        """The bounds of a line keep it below the system's limit for a datagram (208 KiB by default)."""
         try:
             self._socket.sendto(datagram, self._path)
-        except OSError as error:
-            return error.errno in (errno.EMSGSIZE, errno.ENOBUFS) and self._send_as_file(datagram)
-        return True
-
-    def _send_as_file(self, datagram: bytes) -> bool:
-        """Too big for a datagram: a sealed memory file's descriptor instead."""
-        try:
-            file = os.memfd_create("fleetd-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except OSError:
             return False
-        try:
-            os.write(file, datagram)
-            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", file))
-            self._socket.sendmsg([], [rights], 0, self._path)
-        except OSError:
-            return False
-        finally:
-            os.close(file)
         return True
 
 

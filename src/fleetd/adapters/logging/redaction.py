@@ -6,7 +6,6 @@ A net, not a licence: who builds a message leaves secrets out to begin with.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 HIDDEN = "[hidden]"
 
@@ -22,8 +21,6 @@ _SECRET_NAME = re.compile(
     r"auth|cookie|api_?key|private_?key|ur[li]|token)$",
     re.IGNORECASE,
 )
-_DEPTH_MAX = 4
-_ITEMS_MAX = 64
 
 
 def without_secrets(text: str) -> str:
@@ -36,28 +33,3 @@ def without_secrets(text: str) -> str:
 def names_secret(name: str) -> bool:
     """Whether a field of this name is hidden whole: password, db_pass, redis_url, dsn, token, …"""
     return _SECRET_NAME.search(name) is not None
-
-
-def redacted(value: object, *, depth: int = 0) -> object:
-    """`value` with secrets taken out, of mappings and sequences too; bounded in depth and number of items."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, str):
-        return without_secrets(value)
-    if depth >= _DEPTH_MAX:
-        return "…"
-    if isinstance(value, Mapping):
-        pairs = list(value.items())[:_ITEMS_MAX]
-        return {
-            str(k): HIDDEN if v and names_secret(str(k)) else redacted(v, depth=depth + 1) for k, v in pairs
-        }
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [redacted(v, depth=depth + 1) for v in list(value)[:_ITEMS_MAX]]
-    return without_secrets(_text(value))
-
-
-def _text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception:  # a log line must not fail because of what it is about
-        return f"<{type(value).__name__}>"

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
+from fleetd.adapters.host.files import read_small_file
 from fleetd.config.connections import (
-    DATABASES_MAX,
+    SENTINEL_PORT,
     SSL_MODES,
     PostgresSettings,
     RedisSettings,
     postgres_from_url,
     redis_from_url,
+    sentinel_addresses,
     whole_number,
 )
-from fleetd.core.model.facts import Value
-from fleetd.errors import ConfigError, ConfigProblem
+from fleetd.config.schema import DATABASES_MAX
+from fleetd.errors import ConfigProblem
 
 _OURS = re.compile(
     r"\b(?:SIDEKIQ_)?REDIS_[A-Z_]+|\b(?:REPLICA_)?DB_[A-Z]+|\b(?:REPLICA_)?DATABASE_URL|\bPGSSL[A-Z]+"
@@ -31,24 +34,16 @@ _VALUE = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=[^\S\r\n]*(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"(\\)?\$(?!\()\{?([A-Za-z0-9_]+)?\}?")
 _COMMAND = re.compile(r"(?<!\\)\$\(")
 _ESCAPED = re.compile(r"\\([^$nr])")  # \n and \r stay two characters, as in dotenv 3
-_SENTINEL_PORT = 26379
+ENV_FILE_BYTES_MAX = 1024 * 1024
 
 
-class MastodonConnections(Value, frozen=True, kw_only=True):
-    """Where Mastodon's Sidekiq finds its Redis and its database."""
-
-    redis: RedisSettings
-    postgres: PostgresSettings
-
-
-def connection_settings(text: str, file: str) -> MastodonConnections:
-    """Settings from the text of `.env.production`; raises ConfigError with every problem found in `file`."""
-    env, problems = read_env(text)
-    redis = redis_settings(env, problems)
-    postgres = postgres_settings(env, problems)
-    if problems or redis is None or postgres is None:
-        raise ConfigError(file, problems)
-    return MastodonConnections(redis=redis, postgres=postgres)
+def read_env_file(path: Path) -> str | None:
+    """The text of `.env.production`; None: it can't be read."""
+    content = read_small_file(path, ENV_FILE_BYTES_MAX)
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def read_env(text: str) -> tuple[dict[str, str], list[ConfigProblem]]:
@@ -133,18 +128,10 @@ def _redis_by_sentinel(
 ) -> RedisSettings | None:
     before = len(problems)
     port_key, list_key = f"{prefix}SENTINEL_PORT", f"{prefix}SENTINELS"
-    default_port = whole_number(env.get(port_key) or str(_SENTINEL_PORT), port_key, 1, 65535, problems)
+    default_port = whole_number(env.get(port_key) or str(SENTINEL_PORT), port_key, 1, 65535, problems)
     db = whole_number(env.get(f"{prefix}DB") or "0", f"{prefix}DB", 0, DATABASES_MAX, problems)
-    sentinels = []
-    for entry in filter(None, (part.strip() for part in env[list_key].split(","))):
-        host, colon, port_text = entry.partition(":")
-        port = whole_number(port_text, f"a port in {list_key}", 1, 65535, problems) if colon else default_port
-        if port is not None:
-            sentinels.append((host, port))
-    if not all(host for host, _ in sentinels):
-        problems.append(
-            ConfigProblem(list_key, "has an entry without a host", "Write HOST[:PORT],HOST[:PORT],…")
-        )
+    entries = filter(None, (part.strip() for part in env[list_key].split(",")))
+    sentinels = sentinel_addresses(entries, list_key, default_port, problems)
     if db is None or len(problems) > before:
         return None
     return RedisSettings(
@@ -152,7 +139,7 @@ def _redis_by_sentinel(
         username=env.get(f"{prefix}USER") or None,
         password=env.get(f"{prefix}PASSWORD") or None,
         sentinel_master=env[f"{prefix}SENTINEL_MASTER"],
-        sentinels=tuple(sentinels),
+        sentinels=sentinels,
         sentinel_username=env.get(f"{prefix}SENTINEL_USERNAME") or None,
         sentinel_password=env.get(f"{prefix}SENTINEL_PASSWORD") or None,
         namespace=env.get("REDIS_NAMESPACE") or None,

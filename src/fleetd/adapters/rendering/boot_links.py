@@ -11,12 +11,12 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fleetd.adapters.host.files import sync_directory
 from fleetd.adapters.rendering.rendered_files import (
     SETTINGS_DIRECTORY,
     RenderError,
     below,
-    replace_file,
-    sync_directory,
+    replace_if_changed,
 )
 from fleetd.core.model.identity import (
     SCHEDULER,
@@ -66,7 +66,7 @@ class BootLinks:
             f"at_once {at_once}",
             *map(unit_of, keys),
         ]
-        replace_file(self._list, "\n".join(lines) + "\n")
+        replace_if_changed(self._list, "\n".join(lines) + "\n")
 
     def link(self, keys: Iterable[InstanceKey]) -> None:
         """Link units as `systemctl enable` does."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from fleetd.adapters.host.files import replace_file
 from fleetd.core.model.facts import CodeStamp
 from fleetd.core.model.identity import InstanceKey, key_of, unit_of
 from fleetd.core.model.worker_settings import settings_file_name
@@ -29,7 +28,6 @@ SETTINGS_DIRECTORY = Path("/var/lib/mastodon-sidekiq")
 CODE_FILE = "code.json"
 _LOCK_SECONDS = 10.0
 _SYSTEMCTL_SECONDS = 30.0
-ENV_FILE_BYTES_MAX = 1024 * 1024
 
 
 class RenderError(FleetdError):
@@ -66,7 +64,7 @@ class RenderedFiles:
 
     def write(self, key: InstanceKey, text: str) -> bool:
         """Replace the settings of one unit, readable by everyone; False: they were so already."""
-        return replace_file(self._directory / settings_file_name(key), text)
+        return replace_if_changed(self._directory / settings_file_name(key), text)
 
     def keys(self) -> tuple[InstanceKey, ...]:
         """The units that have settings on disk."""
@@ -92,7 +90,7 @@ class RenderedFiles:
             existed = path.exists()
             path.unlink(missing_ok=True)
             return existed
-        return replace_file(path, msgspec.json.encode(stamp).decode() + "\n")
+        return replace_if_changed(path, msgspec.json.encode(stamp).decode() + "\n")
 
     def set_env_file(self, path: str, default: str) -> bool:
         """Let systemd hand another .env.production than the unit's own to fleetd; False: it does so already."""
@@ -131,61 +129,25 @@ class RenderedFiles:
             path.unlink(missing_ok=True)
             return existed
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return replace_file(path, text)
+        return replace_if_changed(path, text)
 
     def reload_systemd(self) -> bool:
         """`systemctl daemon-reload`, where systemd runs; False: it failed."""
         return not self._systemd_runs or _systemctl("daemon-reload") is not None
 
-    def read_env_file(self, path: str) -> str | None:
-        """Mastodon's .env.production; None when there is none that can be read."""
-        return _read_bounded(below(self._root, Path(path)))
 
-
-def replace_file(path: Path, text: str) -> bool:
-    """Write `text` to `path` (mode 0644) in one step that survives a power cut; False: it was there already."""
+def replace_if_changed(path: Path, text: str) -> bool:
+    """Replace a file that everybody may read; False: it was so already."""
     content = text.encode()
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == content and stat.S_IMODE(path.stat().st_mode) == 0o644:
             return False
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    replace_file(path, content, mode=0o644)
     return True
 
 
 def below(root: Path, path: Path) -> Path:
     return root / path.relative_to("/") if path.is_absolute() else root / path
-
-
-def sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_bounded(path: Path) -> str | None:
-    """A text file of somebody else: it may be a fifo or huge, and root neither hangs nor swells for it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            content = stream.read(ENV_FILE_BYTES_MAX + 1)
-        return content.decode() if len(content) <= ENV_FILE_BYTES_MAX else None
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _systemctl(*arguments: str) -> str | None:

@@ -28,12 +28,10 @@ class RedisConnection:
     a new connection asks the Sentinels anew.
     """
 
-    def __init__(
-        self, settings: RedisSettings, *, connect_timeout_seconds: float, timeout_seconds: float
-    ) -> None:
+    def __init__(self, settings: RedisSettings, *, timeout_seconds: float) -> None:
         self._settings = settings
         self._options: dict[str, Any] = {
-            "socket_connect_timeout": connect_timeout_seconds,
+            "socket_connect_timeout": timeout_seconds,
             "socket_timeout": timeout_seconds,
             "retry": Retry(NoBackoff(), 0),  # the next tick is the retry
             "protocol": 2,  # HELLO needs Redis 6
@@ -95,7 +93,7 @@ class RedisConnection:
 
 def sentence(error: BaseException, settings: RedisSettings, timeout_seconds: float) -> str:
     """What is wrong and what to do. Redis's own words are not repeated: they can quote what was sent to it."""
-    place = f"Redis at {settings.place}"
+    place = f"Redis at {settings.endpoint}"
     known = {
         MasterNotFoundError: f"No Sentinel names a primary for '{settings.sentinel_master}': "
         "check that they run, the name, and their password",

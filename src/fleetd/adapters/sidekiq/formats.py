@@ -1,8 +1,8 @@
 """What Sidekiq 6.4 to 8.1 writes into Redis, from bytes to facts: pure, and nothing in a key makes it raise.
 
-Formats: Sidekiq's `launcher.rb` (heartbeats), `processor.rb` (running jobs), `client.rb` (jobs) and
-`metrics/tracking.rb` (job classes) of 6.4.1, 6.5.12, 7.0, 7.3.9, 8.0.9 and 8.1.6. What can't be understood is
-left out and named as a KeyFault whose words depend on the fault only, so that a log can say it once.
+Formats: Sidekiq's `launcher.rb` (heartbeats), `processor.rb` (running jobs) and `client.rb` (jobs) of 6.4.1, 6.5.12,
+7.0, 7.3.9, 8.0.9 and 8.1.6. What can't be understood is left out and named as a KeyFault whose words depend on the
+fault only, so that a log can say it once.
 """
 
 from __future__ import annotations

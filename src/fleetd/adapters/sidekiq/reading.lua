@@ -5,19 +5,19 @@
 -- Understanding what was read is the reader's work; here are only reading, cutting and bounds.
 --
 -- ARGV: key prefix, most queues, most processes, most running jobs of a process, most bytes of running jobs,
---       most fields of a job class hash, then the names of the configured queues.
+--       then the names of the configured queues.
 -- Reply: a list of records, each a list that begins with its kind:
 --   time SECONDS MICROSECONDS | queue NAME LENGTH JOB-or-nil CUT(0|1) | counter NAME VALUE-or-nil
 --   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY | work IDENTITY KEY {ENTRY...}
 --   An ENTRY is a list {QUEUE, RUN_AT, JID}, or the JSON itself where it does not look as Sidekiq writes it. A list
 --   with an empty JID goes on with the JSON, if that is short, for a reader that understands all of it.
---   classes KEY {FIELD, VALUE...} | fault ABOUT OWNER KEY WHY | cut ABOUT OWNER KEY LIMIT
---   ABOUT says what is unknown then: queues, queue, processes, work (of process OWNER), counter or classes.
+--   fault ABOUT OWNER KEY WHY | cut ABOUT OWNER KEY LIMIT
+--   ABOUT says what is unknown then: queues, queue, processes, work (of process OWNER) or counter.
 --   JOB is whole, or when CUT what follows the first key in its tail that looks like a time.
 
 local prefix = ARGV[1]
 local queues_max, processes_max = tonumber(ARGV[2]), tonumber(ARGV[3])
-local work_max, work_bytes, fields_max = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local work_max, work_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local NAME_MAX = 256 -- bytes of a queue's or process's name
 local WHOLE_MAX = 2048 -- bytes of JSON sent whole
 local TAIL_MAX = 65536 -- bytes of a longer job searched: after its times a failed one has up to 10,000 characters
@@ -144,41 +144,11 @@ local function read_process(identity)
   read_work(identity)
 end
 
--- Year, month, day, hour, minute in UTC. Days to a date after H. Hinnant, "chrono-Compatible Low-Level Date
--- Algorithms", civil_from_days; scripts have no os.date.
-local function utc(seconds)
-  local floor = math.floor
-  local z = floor(seconds / 86400) + 719468
-  local era = floor(z / 146097)
-  local doe = z - era * 146097
-  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
-  local mp = floor((5 * doy + 2) / 153)
-  local month = mp < 10 and mp + 3 or mp - 9
-  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return year, month, doy - floor((153 * mp + 2) / 5) + 1, floor(seconds % 86400 / 3600), floor(seconds % 3600 / 60)
-end
-
-local function read_classes(seconds)
-  about = 'classes'
-  local year, month, day, hour, minute = utc(seconds - 60) -- the last whole minute
-  local sidekiq7 = string.format('j|%04d%02d%02d|%d:%d', year, month, day, hour, minute)
-  local sidekiq8 = string.format('j|%02d%02d%02d|%d:%02d', year % 100, month, day, hour, minute)
-  for _, key in ipairs({sidekiq7, sidekiq8}) do -- both while an upgrade goes on
-    local fields = ask('HLEN', key)
-    if fields and fields > fields_max then
-      tell_cut('j', fields_max)
-    elseif fields and fields > 0 then
-      tell('classes', prefix .. key, ask('HGETALL', key) or {})
-    end
-  end
-end
-
 local now = redis.call('TIME')
 tell('time', now[1], now[2])
 
 local seen = {}
-for index = 7, #ARGV do
+for index = 6, #ARGV do
   seen[ARGV[index]] = true
   read_queue(ARGV[index])
 end
@@ -193,6 +163,5 @@ for _, name in ipairs({'processed', 'failed'}) do
   local value = ask('GET', 'stat:' .. name)
   if value ~= nil then tell('counter', name, value) end
 end
-read_classes(tonumber(now[1]))
 
 return records

@@ -32,7 +32,6 @@ from fleetd.adapters.sidekiq.formats import (
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import (
     YOUNG_SECONDS,
-    JobClassFacts,
     KeyFault,
     ProcessFacts,
     QueueFacts,
@@ -49,7 +48,6 @@ QUEUES_MAX = 200
 PROCESSES_MAX = 500
 RUNNING_JOBS_MAX = 1000  # of one process
 RUNNING_BYTES_MAX = 64 * 1024 * 1024  # payloads of all running jobs, copied inside Redis: 500 × 60 of 2 kB
-JOB_CLASS_FIELDS_MAX = 5000
 
 PROBE_KEY = "fleetd:probe"
 PROBE_SECONDS = 60
@@ -63,7 +61,6 @@ class SidekiqRedis:
         settings: RedisSettings,
         *,
         queues: Iterable[str],
-        connect_timeout_seconds: float = 3.0,
         read_timeout_seconds: float = 3.0,
     ) -> None:
         """`queues`: the configured ones, read even while Redis does not know them yet.
@@ -72,12 +69,8 @@ class SidekiqRedis:
         """
         self._settings = settings
         self._deadline_seconds = read_timeout_seconds
-        self._connection = RedisConnection(
-            settings,
-            connect_timeout_seconds=min(connect_timeout_seconds, read_timeout_seconds),
-            timeout_seconds=read_timeout_seconds,
-        )
-        limits = (QUEUES_MAX, PROCESSES_MAX, RUNNING_JOBS_MAX, RUNNING_BYTES_MAX, JOB_CLASS_FIELDS_MAX)
+        self._connection = RedisConnection(settings, timeout_seconds=read_timeout_seconds)
+        limits = (QUEUES_MAX, PROCESSES_MAX, RUNNING_JOBS_MAX, RUNNING_BYTES_MAX)
         self._arguments = (settings.key_prefix, *limits, *dict.fromkeys(queues))
 
     async def read(self, *, check_writes: bool) -> SidekiqFacts:
@@ -160,7 +153,6 @@ class Reading:
         self._jobs: dict[bytes, list[RunningJob]] = {}  # by identity
         self._unattributed: set[bytes] = set()  # identities whose running jobs are not all understood
         self._counters: dict[str, int] = {}
-        self._classes: dict[str, Counter[str]] = {}
         self._faults: dict[KeyFault, None] = {}
 
     def take(self, record: list[Any]) -> None:
@@ -171,7 +163,6 @@ class Reading:
             b"process": self._take_process,
             b"work": self._take_work,
             b"counter": self._take_counter,
-            b"classes": self._take_classes,
             b"fault": self._take_fault,
             b"cut": self._take_cut,
         }
@@ -207,10 +198,6 @@ class Reading:
             ),
             processed_jobs_total=self._counters.get("processed"),
             failed_jobs_total=self._counters.get("failed"),
-            job_classes={
-                name: JobClassFacts(processed_jobs=c["p"], failed_jobs=c["f"], busy_milliseconds=c["ms"])
-                for name, c in self._classes.items()
-            },
             processes_complete=self._complete,
             faults=tuple(faults),
             redis_run_id=redis_run_id,
@@ -263,17 +250,6 @@ class Reading:
             self._counters[counter] = 0 if value is None else count(value)
         except WireError as error:
             self.fault(f"{self._prefix}stat:{counter}", str(error))
-
-    def _take_classes(self, key: bytes, pairs: list[bytes]) -> None:
-        for field, value in zip(pairs[::2], pairs[1::2], strict=False):
-            try:
-                name, separator, what = text(field).rpartition("|")
-                number = count(value)
-            except WireError as error:
-                self.fault(self._prefix + "j", f"{error} (job class counters)")
-                continue
-            if separator and what in ("p", "f", "ms"):  # histograms and what later versions add are not ours
-                self._classes.setdefault(name, Counter())[what] += number
 
     def _take_fault(self, about: bytes, owner: bytes, key: bytes, why: bytes) -> None:
         self._lost(about, owner)

@@ -6,6 +6,7 @@ delivered now is dropped (the next watchdog ping comes soon enough).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -21,13 +22,6 @@ class SdNotify:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._watchdog_interval_seconds = _watchdog_interval_seconds(environ)
-        self._socket: socket.socket | None = None
-        if self._address is not None:
-            try:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-                self._socket.setblocking(False)
-            except OSError:
-                self._socket = None
 
     def ready(self) -> None:
         """Started, or reloaded."""
@@ -51,22 +45,15 @@ class SdNotify:
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
-    def extend_timeout(self, seconds: float) -> None:
-        """Starting, reloading or stopping takes up to `seconds` more from now."""
-        self._send(f"EXTEND_TIMEOUT_USEC={max(0, int(seconds * 1_000_000))}")
-
-    def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
     def _send(self, state: str) -> None:
-        if self._socket is None or self._address is None:
+        if self._address is None:
             return
-        try:
-            self._socket.sendto(state.encode(errors="replace"), self._address)
-        except OSError:
-            return
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+        ):
+            sender.setblocking(False)
+            sender.sendto(state.encode(errors="replace"), self._address)
 
 
 def _address(path: str) -> bytes | None:

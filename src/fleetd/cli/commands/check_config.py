@@ -71,13 +71,13 @@ def _watched(settings: Settings) -> tuple[str, tuple[str, ...], ConfigError | No
     from fleetd.app.endpoints import find_endpoints
 
     try:
-        places = find_endpoints(settings, {})
+        endpoints = find_endpoints(settings, {})
     except ConfigError as error:
         if settings.env_file and not _readable(settings.env_file):
             look = f"not checked: {settings.env_file}, which you may not read: sudo fleetctl check-config checks it too"
             return "", (look,), None
         return "", (), error
-    return places.sentence, places.warnings, None
+    return endpoints.sentence, endpoints.warnings, None
 
 
 def list_problems(error: ConfigError, *, err: bool = False) -> None:

@@ -81,14 +81,6 @@ class ProcessFacts(Value, frozen=True, kw_only=True):
     jobs: tuple[RunningJob, ...] = ()  # those that could be read, oldest first
 
 
-class JobClassFacts(Value, frozen=True, kw_only=True):
-    """One job class in the last whole minute (Sidekiq 7 and newer)."""
-
-    processed_jobs: int
-    failed_jobs: int
-    busy_milliseconds: int  # of successful jobs
-
-
 class KeyFault(Value, frozen=True, kw_only=True):
     """A Redis key that could not be understood; what it would have said is unknown."""
 
@@ -106,7 +98,6 @@ class SidekiqFacts(Value, frozen=True, kw_only=True):
     processes: tuple[ProcessFacts, ...]
     processed_jobs_total: int | None
     failed_jobs_total: int | None
-    job_classes: dict[str, JobClassFacts] = {}
     processes_complete: bool = (
         True  # False: some heartbeat was unreadable, so "nobody serves X" can't be said
     )

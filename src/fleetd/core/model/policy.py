@@ -1,11 +1,16 @@
-"""What is wanted: profiles, targets, limits and paces, as the configuration states them.
+"""What the admin wants: profiles, targets, limits and paces, as the configuration states them.
 
-The configuration floor builds these; every default and range is documented in config.example.toml.
+Each field of the tables says its type, default and range once: the configuration reads `[scheduler]`, `[connections]`,
+`[memory]`, `[pressure]` and `[pace]` straight into these structs. A new key is a line here and a paragraph in
+config.example.toml, a new table a struct and a field of PolicyTables. Ranges keep slips of the finger out (a target of
+0, 600 threads); they are not advice.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import InstanceKey
@@ -13,6 +18,39 @@ from fleetd.core.model.identity import InstanceKey
 #: Mastodon's queues by importance (config/sidekiq.yml); `scheduler` is served by the scheduler unit only.
 QUEUES_BY_IMPORTANCE = ("default", "push", "ingress", "mailers", "pull", "fasp")
 SCHEDULER_QUEUE = "scheduler"
+
+INSTANCES_MAX = 64  # of one host; every table of instances is bounded by it
+QUEUES_MAX = 64
+
+
+def size(low_bytes: int, high_bytes: int, words: str) -> Meta:
+    """A field in bytes named X_bytes; in the file it is the key X, written as "512 MiB"."""
+    return Meta(
+        ge=low_bytes,
+        le=high_bytes,
+        extra={"size": True},
+        extra_json_schema={"description": f"a size {words}"},
+    )
+
+
+#: Of a field that is no key of the file.
+NOT_IN_FILE = Meta(extra={"in_file": False})
+
+#: A queue's name goes onto Sidekiq's command line: no space, comma, quote or dollar can pass.
+QueueName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}\Z",
+        extra_json_schema={"description": "a queue name (letters, digits, _ . : -)"},
+    ),
+]
+Seconds = Annotated[float, Meta(ge=0.1, le=86_400)]
+Threads = Annotated[int, Meta(ge=1, le=200)]
+Pool = Annotated[int, Meta(ge=1, le=1000)]
+Connections = Annotated[int, Meta(ge=0, le=100_000)]
+Share = Annotated[float, Meta(ge=0.01, le=1.0)]
+#: No machine has more than 64 TiB; keeps a slip of the finger from planning without a limit.
+Size = Annotated[int, size(0, 64 * 1024**4, "from 0 to 64 TiB")]
 
 
 class Profile(Value, frozen=True, kw_only=True):
@@ -47,11 +85,12 @@ class SchedulerPolicy(Value, frozen=True, kw_only=True):
     one. elsewhere: never started by this host.
     """
 
-    place: Literal["here", "auto", "elsewhere"] = "auto"
-    takeover_seconds: float = 300.0
-    threads: int = 10
-    db_pool: int = 12
-    queues: tuple[str, ...] = (SCHEDULER_QUEUE,)
+    place: Literal["auto", "here", "elsewhere"] = "auto"
+    # Less than a minute would take over from a unit that only restarts: a heartbeat lives 60 s (law 1).
+    takeover_seconds: Annotated[float, Meta(ge=60, le=86_400)] = 300.0
+    threads: Threads = 10
+    db_pool: Pool = 12  # the configuration's default is threads + 2
+    queues: Annotated[tuple[QueueName, ...], Meta(min_length=1, max_length=QUEUES_MAX)] = (SCHEDULER_QUEUE,)
 
     @property
     def claim_connections(self) -> int:
@@ -61,21 +100,22 @@ class SchedulerPolicy(Value, frozen=True, kw_only=True):
 class DeclaredClaim(Value, frozen=True, kw_only=True):
     """What the configuration says somebody else takes at most."""
 
-    name: str
-    connections: int
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    connections: Annotated[int, Meta(ge=1, le=100_000)]
     on: Literal["database", "replica"] = "database"  # database: where the workers connect, PgBouncer included
 
 
 class ConnectionPolicy(Value, frozen=True, kw_only=True):
     """The database connections fleetd may claim: limit − reserve − others (law 2)."""
 
-    limit: int | None = (
-        None  # None: what the source says; a number lowers it, never raises it; not of a replica
-    )
-    reserve: int = 10  # kept free for people with psql, backups, migrations; on each source
-    declared: tuple[DeclaredClaim, ...] = ()  # web, streaming, …; the observed decaying peak counts if more
-    others_peak_half_life_seconds: float = 300.0
-    named: bool = True  # ours can be told by application_name, where workers reach Postgres directly
+    #: None: what the source says; a number lowers it, never raises it. Not of a replica.
+    limit: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    reserve: Connections = 10  # kept free for people with psql, backups, migrations; on each source
+    others_peak_half_life_seconds: Seconds = 300.0
+    #: Web, streaming, …: `others` and `claims` of the file. The observed fading peak counts if it is more.
+    declared: Annotated[tuple[DeclaredClaim, ...], NOT_IN_FILE] = ()
+    #: Our workers can be told by application_name, where they reach Postgres directly.
+    named: Annotated[bool, NOT_IN_FILE] = True
 
     def declared_connections(self, on: Literal["database", "replica"]) -> int:
         return sum(claim.connections for claim in self.declared if claim.on == on)
@@ -84,43 +124,50 @@ class ConnectionPolicy(Value, frozen=True, kw_only=True):
 class MemoryPolicy(Value, frozen=True, kw_only=True):
     """Memory of this host that workers may use."""
 
-    reserve_bytes: int = 512 * 1024 * 1024  # MemAvailable never planned below this
-    instance_bytes: int = 1024 * 1024 * 1024  # what one instance grows to within a day
-    max_bytes: int | None = None  # one that holds more for long is replaced; None: its share of the host
+    reserve_bytes: Size = 512 * 1024 * 1024  # MemAvailable never planned below this
+    instance_bytes: Size = 1024 * 1024 * 1024  # what one instance grows to within a day
+    max_bytes: Size | None = None  # one that holds more for long is replaced; None: its share of the host
 
 
 class PressurePolicy(Value, frozen=True, kw_only=True):
     """Shares of the last minute in which this host was short of something; above them nothing is added here."""
 
-    memory_max: float = 0.1  # every task waited for memory
-    cpu_max: float = 0.8  # a task that could run waited for a core
+    memory_max: Share = 0.1  # every task waited for memory
+    cpu_max: Share = 0.8  # a task that could run waited for a core
 
 
 class PacePolicy(Value, frozen=True, kw_only=True):
     """How fast the fleet may change; the defaults hold everywhere."""
 
-    tick_seconds: float = 5.0
-    starts_per_tick: int = 16
-    booting_max: int = 16  # Rails boots eat a core each; the configuration's default is the host's cores
-    drains_per_tick: int = 1
-    hold_down_seconds: float = 300.0
-    tolerance: float = 0.1  # band in which nothing moves
-    utilisation: float = 0.9  # share of threads planned to be busy
-    drain_seconds_max: float = 600.0  # then an ordinary stop
-    pin_seconds: float = 4 * 3600.0  # how long a person's start, stop or quiet is kept
+    tick_seconds: Annotated[float, Meta(ge=1, le=60)] = 5.0
+    starts_per_tick: Annotated[int, Meta(ge=1, le=16)] = 16
+    #: Each boot of Rails eats a core; the configuration's default is the host's cores.
+    booting_max: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 16
+    drains_per_tick: Annotated[int, Meta(ge=1, le=16)] = 1
+    hold_down_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
+    tolerance: Annotated[float, Meta(ge=0, le=0.5)] = 0.1  # band in which nothing moves
+    utilisation: Annotated[float, Meta(ge=0.1, le=1.0)] = 0.9  # share of threads planned to be busy
+    drain_seconds_max: Annotated[float, Meta(ge=1, le=86_400)] = 600.0  # then an ordinary stop
+    #: How long a person's start, stop or quiet is kept.
+    pin_seconds: Annotated[float, Meta(ge=0, le=7 * 86_400)] = 4 * 3600.0
 
 
-class Policy(Value, frozen=True, kw_only=True):
-    """All that deciding needs from the configuration of one host."""
+class PolicyTables(Value, frozen=True, kw_only=True):
+    """The tables of the configuration file that are policy as they stand."""
 
-    host: str
-    profiles: tuple[Profile, ...]  # in order of importance
-    targets_seconds: dict[str, float]  # queue to the longest wait wanted; a queue without one: 60
     scheduler: SchedulerPolicy = SchedulerPolicy()
     connections: ConnectionPolicy = ConnectionPolicy()
     memory: MemoryPolicy = MemoryPolicy()
     pressure: PressurePolicy = PressurePolicy()
     pace: PacePolicy = PacePolicy()
+
+
+class Policy(PolicyTables, frozen=True, kw_only=True):
+    """All that deciding needs from the configuration of one host."""
+
+    host: str
+    profiles: tuple[Profile, ...]  # in order of importance
+    targets_seconds: dict[str, float]  # queue to the longest wait wanted; a queue without one: 60
 
     def target_seconds(self, queue: str) -> float:
         return self.targets_seconds.get(queue, 60.0)

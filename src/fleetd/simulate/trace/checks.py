@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from itertools import pairwise
 
-from fleetd.config.schema import QUEUES_MAX
 from fleetd.config.tables import ENTRIES_TOLD_MAX, join, nearest, show
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy import QUEUES_MAX, Profile
 from fleetd.errors import ConfigProblem
 from fleetd.simulate.trace.keys import JOBS_MAX, QUEUE_DAYS_MAX, FaultSection, Points, TraceFile
 

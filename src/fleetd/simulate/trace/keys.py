@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from fleetd.config.schema import INSTANCES_MAX, Pool, QueueName, Section, Threads
+from fleetd.config.schema import Section
+from fleetd.core.model.policy import INSTANCES_MAX, Pool, QueueName, Threads
 
 #: Of Sidekiq from 7 on; up to 6.5 it is 5 s.
 BEAT_SECONDS = 10

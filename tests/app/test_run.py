@@ -1,4 +1,4 @@
-"""A port that another program has costs the metrics, never the queues."""
+"""The whole daemon but for what it reads: it goes on without its port or its bus, and says so."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from structlog.testing import capture_logs
 
 from fleetd.adapters.host.clock import BoottimeClock
-from fleetd.adapters.http.listener import HttpListener
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.app import listening
 from fleetd.app.endpoints import find_endpoints
-from fleetd.app.listening import Listening
 from fleetd.app.run import Daemon
 from fleetd.config import load
 from fleetd.core.model.status import Status
 from fleetd.daemon.observe import Sources
-from fleetd.errors import ConfigError, FleetdError
+from fleetd.errors import ConfigError
 from tests.support.world.ports import FakeDatabase, FakeHost, FakeSidekiq, FakeUnits, policy
 from tests.support.world.world import World
 
@@ -47,75 +43,10 @@ directory = "{state}"
 
 
 @pytest.fixture
-def other() -> Iterator[socket.socket]:
-    """Another program's port."""
+def taken_port() -> Iterator[socket.socket]:
+    """Another program's."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         yield taken
-
-
-def port_of(taken: socket.socket) -> int:
-    return int(taken.getsockname()[1])
-
-
-def warnings(said: list[Any]) -> list[str]:
-    return [
-        line["event"] for line in said if line["log_level"] == "warning" and "http.listen" in line["event"]
-    ]
-
-
-def test_it_is_said_once_and_tried_until_it_works(other: socket.socket) -> None:
-    async def story() -> None:
-        here = Listening(HttpListener(f"127.0.0.1:{port_of(other)}", {}))
-        for _ in range(3):
-            await here.ensure()
-        assert "Address already in use" in here.problem
-        other.close()
-        await here.ensure()
-        assert here.problem == ""
-        with pytest.raises(OSError, match="in use"):
-            socket.create_server(("127.0.0.1", port))
-        await here.ensure()  # listening already: nothing to try
-        assert here.problem == ""
-        here.stop()
-
-    port = port_of(other)
-    with capture_logs() as said:
-        asyncio.run(story())
-    assert len(warnings(said)) == 1
-    assert f"127.0.0.1:{port} can't be listened on" in warnings(said)[0]
-
-
-def test_a_name_that_nobody_resolves_holds_up_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does each tick begin a look-up of its own."""
-    monkeypatch.setattr(listening, "ATTEMPT_SECONDS", 0.05)
-
-    async def story() -> None:
-        resolved, began = asyncio.Event(), 0
-
-        class Slow:
-            def start(self) -> None:
-                nonlocal began
-                began += 1
-                asyncio.run_coroutine_threadsafe(resolved.wait(), loop).result(WAIT_SECONDS)
-                raise FleetdError("http.listen: gone.lab:1 can't be listened on: Name or service not known")
-
-        loop = asyncio.get_running_loop()
-        here = Listening(cast(HttpListener, Slow()))
-        for _ in range(3):
-            await asyncio.wait_for(here.ensure(), 5)
-            assert "not resolved yet" in here.problem
-        assert began == 1
-        resolved.set()
-        await until(lambda: here._attempt is not None and here._attempt.done())
-        await here.ensure()
-        assert "Name or service not known" in here.problem
-
-    asyncio.run(story())
-
-
-def test_a_name_that_can_be_none_is_a_sentence() -> None:
-    with pytest.raises(FleetdError, match=r"http\.listen: a\.\.b:9849 can't be listened on"):
-        HttpListener("a..b:9849", {}).start()
 
 
 async def until(check: Callable[[], object]) -> None:
@@ -140,15 +71,15 @@ def daemon_at(port: int, directory: Path) -> Daemon:
     sources = Sources(
         FakeSidekiq(world), FakeDatabase(world), units, FakeHost(world), clock, deadline_seconds=2.0
     )
-    places = find_endpoints(settings, {})
-    return Daemon(file, settings, places, sources, cast(SystemdUnits, units), clock)
+    endpoints = find_endpoints(settings, {})
+    return Daemon(file, settings, endpoints, sources, cast(SystemdUnits, units), clock)
 
 
-def test_the_daemon_goes_on_and_status_says_so(
-    other: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_taken_port_costs_the_metrics_and_never_the_queues(
+    taken_port: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")
-    port = port_of(other)
+    port = int(taken_port.getsockname()[1])
     daemon = daemon_at(port, tmp_path)
 
     def status() -> Status | None:
@@ -170,7 +101,7 @@ def test_the_daemon_goes_on_and_status_says_so(
         with pytest.raises(ConfigError):
             await daemon.reload()
         await until(lambda: (now := status()) and len(now.problems) == 2)
-        other.close()
+        taken_port.close()
         await until(
             lambda: (now := status()) and [p[:29] for p in now.problems] == ["the configuration was refused"]
         )
