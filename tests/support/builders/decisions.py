@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleetd.core.demand.desired import HoldWindow
 from fleetd.core.demand.needed import DemandMemory
-from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.host_memory import HostMemory, PeoplesOrders
 from fleetd.core.instances.lifecycle import Pin
 from fleetd.core.model.decision import Plan, ProfilePlan
 from fleetd.core.model.facts import (
@@ -12,7 +12,9 @@ from fleetd.core.model.facts import (
     SidekiqFacts,
     SystemdFacts,
 )
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
+from fleetd.core.model.reasons.units import PinKind
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from tests.support.builders.readings import (
     MIB,
@@ -20,9 +22,9 @@ from tests.support.builders.readings import (
     fleet,
     machine,
     queue,
-    seen,
     sidekiq,
     snapshot,
+    tick_of,
 )
 
 NOW = 10_000.0
@@ -59,7 +61,7 @@ def decide(
         units=units,
         host=machine(rules, available=available),
     )
-    return plan(rules, shot, seen(rules, shot, hosts), memory or FleetMemory())
+    return plan(tick_of(rules, shot, hosts), memory or FleetMemory())
 
 
 def watched(highest: int, *, since: float = NOW - 1000.0, at: float = NOW - 5.0) -> FleetMemory:
@@ -69,16 +71,16 @@ def watched(highest: int, *, since: float = NOW - 1000.0, at: float = NOW - 5.0)
     return FleetMemory(demand=demand, windows={"default-first": window})
 
 
-def pinned(**wants: str) -> HostMemory:
+def pinned(wants: dict[int, PinKind]) -> HostMemory:
     pins = {
-        key.removeprefix("n"): Pin(wants=want, since_seconds=NOW - 60.0, until_seconds=NOW + 60.0)  # type: ignore[arg-type]
+        InstanceKey(key): Pin(wants=want, since_seconds=NOW - 60.0, until_seconds=NOW + 60.0)
         for key, want in wants.items()
     }
-    return HostMemory(pins=pins)
+    return HostMemory(people=PeoplesOrders(pins=pins))
 
 
 def planned(count: int, *, expires: float = NOW + 20.0) -> Plan:
-    profile = ProfilePlan(instances=count, needed_instances=count)
+    profile = ProfilePlan(needed_instances=count, desired_instances=count, admitted_instances=count)
     return Plan(
         epoch=1,
         expires_at_seconds=expires,

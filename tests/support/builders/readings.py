@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from fleetd.core.instances.assess import instance_views
 from fleetd.core.instances.host_memory import HostMemory
-from fleetd.core.instances.lifecycle import InstanceView, views
+from fleetd.core.instances.host_tick import HostConstraints, HostTick
 from fleetd.core.model.facts import (
     DatabaseFacts,
     HostFacts,
@@ -12,24 +13,23 @@ from fleetd.core.model.facts import (
     PoolFacts,
     ProcessFacts,
     QueueFacts,
-    RenderedInstance,
+    RenderedSettings,
     SidekiqFacts,
     Snapshot,
     SystemdFacts,
     UnitFacts,
     Unknown,
 )
-from fleetd.core.model.heartbeats import Number
-from fleetd.core.model.identity import WorkerTag
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag
 from fleetd.core.model.policy import Policy
-from fleetd.core.model.worker_settings import instance_digest
+from fleetd.core.model.worker_settings import SCHEDULER_PROFILE, instance_digest
 
 MIB = 1024 * 1024
 AWAY = Unknown(why="no answer")
 
 
-def tag(number: Number, *, host: str = "w1", pool: int = 7) -> str:
-    return str(WorkerTag(host=host, number=number, db_pool=pool, digest="0" * 8))
+def tag(key: int, *, host: str = "w1", pool: int = 7) -> str:
+    return str(WorkerTag(host=host, key=InstanceKey(key), db_pool=pool, digest="0" * 8))
 
 
 def queue(name: str, length: int = 0, *, busy: int = 0, age: float = 0.0) -> QueueFacts:
@@ -155,14 +155,15 @@ def unit(state: str = "active", *, age: float = 5000.0, pid: int = 0) -> UnitFac
 
 
 def systemd(units: dict[int, UnitFacts] | None = None, scheduler: UnitFacts | None = None) -> SystemdFacts:
-    return SystemdFacts(instances=units or {}, scheduler=scheduler)
+    found = {InstanceKey(n): facts for n, facts in (units or {}).items()}
+    return SystemdFacts(units=found if scheduler is None else {**found, SCHEDULER: scheduler})
 
 
 def machine(
     policy: Policy, *, available: int = 64 * 1024 * MIB, without: set[int] | None = None
 ) -> HostFacts:
     rendered = {
-        n: RenderedInstance(number=n, profile=p.name, digest=instance_digest(p))
+        n: RenderedSettings(profile=p.name, digest=instance_digest(p))
         for p in policy.profiles
         for n in p.numbers
         if n not in (without or set())
@@ -170,9 +171,8 @@ def machine(
     return HostFacts(
         memory_available_bytes=available,
         memory_total_bytes=64 * 1024 * MIB,
-        instance_resident_bytes={},
-        rendered=rendered,
-        scheduler_rendered=True,
+        resident_bytes={},
+        rendered={**rendered, SCHEDULER: RenderedSettings(profile=SCHEDULER_PROFILE, digest="")},
     )
 
 
@@ -202,10 +202,16 @@ def snapshot(
     )
 
 
-def seen(policy: Policy, shot: Snapshot, memory: HostMemory | None = None) -> tuple[InstanceView, ...]:
-    """The views of a snapshot whose systemd is known."""
-    assert isinstance(shot.systemd, Known)
-    return views(policy, shot, shot.systemd.value, (memory or HostMemory()).orders(shot.now_seconds))
+def tick_of(
+    policy: Policy,
+    shot: Snapshot,
+    memory: HostMemory | None = None,
+    constraints: HostConstraints | None = None,
+) -> HostTick:
+    """The instances of a snapshot in their states, as this memory has them."""
+    tick = HostTick(policy=policy, snapshot=shot)
+    remembered = (memory or HostMemory()).by_instance(shot.now_seconds, {})
+    return tick.seeing(instance_views(tick, remembered)).under(constraints or HostConstraints())
 
 
 def fleet(count: int, *, busy: int = 0) -> tuple[SystemdFacts, tuple[ProcessFacts, ...]]:

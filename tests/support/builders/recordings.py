@@ -32,18 +32,17 @@ async def _recorded(trace: Trace, watched: Callable[[int], bool]) -> tuple[Recor
     log = TickLog(lambda *_, **__: None, lambda *_, **__: None, recorder.note)
     while world.now < world.end:
         if watched(world.now):
-            told = await daemon.tick()
+            result = await daemon.tick()
             status = status_of(
-                policy,
-                told,
+                result,
                 sources=daemon.ticker.sources.status(),
                 events=(),
                 problems=(),
                 uptime_seconds=float(world.now),
                 ticks_total=0,
             )
-            log.report(told, status)
-            recorder.record(policy, told)
+            log.report(result, status)
+            recorder.record(result)
         world.advance_to(min(world.end, world.now + daemon.pause_seconds()))
     recorder.flush()
     return history.read(0.0, samples=True), world

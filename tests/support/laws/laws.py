@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fleetd.core.instances.host_memory import PUSHED_BACK_MAX
-from fleetd.core.model.commands import Command, DrainInstance, PinInstance, ReleaseInstance, Restart
+from fleetd.core.instances.orders import DrainInstance, Order, PinInstance, ReleaseInstance, Restart
 from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Known
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.daemon.tick import TickResult
 from fleetd.simulate.scoring.laws import (
@@ -21,6 +22,7 @@ from fleetd.simulate.scoring.laws import (
     unknown_holds,
     within_budget,
 )
+from fleetd.words.reasons import sentence
 from tests.support.laws.truth import hold, truth_of
 from tests.support.storm.storm import Before, Check, Storm
 from tests.support.world.readings import database_facts, sidekiq_facts
@@ -42,15 +44,15 @@ class OneScheduler(Check):
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
-        started = [s for s in orders if s.verb == "start" and s.number == "scheduler"]
-        ended = [s for s in orders if s.verb == "stop" and s.number == "scheduler"]
+        started = [s for s in orders if s.verb == "start" and s.key == SCHEDULER]
+        ended = [s for s in orders if s.verb == "stop" and s.key == SCHEDULER]
         others = [p for p in world.schedulers() if p in world.elsewhere]
         hold(one_scheduler, truth_of(storm, before, told, orders))
         listed = world.redis_up and any(
             "scheduler" in p.queues for p in sidekiq_facts(world, check_writes=False).processes
         )
         frozen = world.now - self.last_tick > 20.0
-        up = before.states["scheduler"] not in {"inactive", "failed"}
+        up = before.states[SCHEDULER] not in {"inactive", "failed"}
         if listed or up or not world.redis_up or not world.systemd_up:
             self.absent_since = None
         elif self.absent_since is None or frozen:
@@ -65,9 +67,9 @@ class OneScheduler(Check):
             assert world.now - self.absent_since >= needed, "started within the takeover window"
         if ended and not others:
             self.replaced = True
-        elif others or before.states["scheduler"] == "active":  # it is back, or somebody else has it
+        elif others or before.states[SCHEDULER] == "active":  # it is back, or somebody else has it
             self.replaced = False
-        own = world.units["scheduler"].process
+        own = world.units[SCHEDULER].process
         both = own is not None and own.schedules(world.now) and bool(others)
         readable = world.redis_up and world.systemd_up
         self.surplus_ticks = self.surplus_ticks + 1 if both and readable and not frozen else 0
@@ -115,18 +117,18 @@ class GivesWay(Check):
     """
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        if told.instances is None or not isinstance(told.snapshot.sidekiq, Known):
+        if told.tick.instances is None or not isinstance(told.snapshot.sidekiq, Known):
             return  # a drain could not be watched
         policy, budget = storm.world.policy, told.fleet.budget
         total = told.fleet.claims.total_connections
-        staying = told.fleet.claims.staying_connections(policy, told.instances)
+        staying = told.fleet.claims.staying_connections(told.tick)
         if budget.excess_connections(total, staying) == 0:
             return
-        leaving = {s.number for s in orders if s.verb in {"quiet", "stop"}}
+        leaving = {s.key for s in orders if s.verb in {"quiet", "stop"}}
         above_min = [
             p.name
             for p in policy.profiles
-            if sum(1 for v in told.instances if v.profile == p.name and v.is_capacity and not v.pinned)
+            if sum(1 for v in told.tick.instances if v.profile == p.name and v.is_capacity and not v.pinned)
             > p.min_instances
         ]
         failed = any(r.result not in {"done", "skipped"} for r in told.results)
@@ -163,7 +165,7 @@ class NoJobLost(Check):
         assert world.accounted()
         hold(no_job_lost, truth_of(storm, before, told, orders))
         for step in orders:
-            state = before.states[step.number]
+            state = before.states[step.key]
             assert step.verb != "quiet" or state == "active", f"quiet sent to a unit that is {state}"
 
 
@@ -171,19 +173,19 @@ class PeopleFirst(Check):
     """Law 6: what a person started, stopped or quieted stays so."""
 
     def __init__(self) -> None:
-        self.wants: dict[int, tuple[str, float]] = {}
+        self.wants: dict[InstanceKey, tuple[str, float]] = {}
 
     def on_event(self, storm: Storm, name: str, detail: int) -> None:
         world, number = storm.world, storm._number(detail)
-        unit, key = world.units[number], str(number)
+        unit = world.units[number]
         memory = storm.rig.ticker.host_memory
-        ours = key in memory.drains or key in memory.starts or key in memory.failures
+        ours = number in memory.drains or number in memory.starts or number in memory.units.failures
         watched = world.systemd_up and world.redis_up and not ours
-        self_seen = memory.seen.get(key)
+        self_seen = memory.units.seen.get(number)
         if name in {"hand_restart", "kill_worker", "oom_kill", "hang", "break"}:
             self.wants.pop(number, None)
         elif name == "hand_start" and unit.state == "inactive" and self_seen == "inactive" and watched:
-            pin = memory.pins.get(key)
+            pin = memory.people.pins.get(number)
             self.wants.pop(number, None)
             if pin is None:  # else it may be a restart
                 self.wants[number] = ("run", world.now)
@@ -199,33 +201,37 @@ class PeopleFirst(Check):
             if unit.state == "active" and self_seen == "active" and watched and not deaf:
                 self.wants[number] = ("quiet", world.now)
 
-    def on_order(self, storm: Storm, command: Command) -> None:
+    def on_order(self, storm: Storm, order: Order) -> None:
         """An order is the later word; what it wants itself is checked where its end is known (life_checks.py)."""
-        if isinstance(command, PinInstance | ReleaseInstance | DrainInstance):
-            self.wants.pop(int(command.number), None)
-        elif isinstance(command, Restart):
+        if isinstance(order, PinInstance | ReleaseInstance | DrainInstance):
+            self.wants.pop(order.key, None)
+        elif isinstance(order, Restart):
             self.wants = {n: want for n, want in self.wants.items() if want[0] == "stopped"}
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
-        allowed = {*storm.numbers, "scheduler"}
+        allowed = {*storm.numbers, SCHEDULER}
         pin_seconds = world.policy.pace.pin_seconds
         for step in orders:
-            assert step.number in allowed, f"touched {step.unit}, which is not ours"
-            if not isinstance(step.number, int):
+            assert step.key in allowed, f"touched {step.unit}, which is not ours"
+            if step.key == SCHEDULER:
                 continue
-            want, at = self.wants.get(step.number, ("", 0.0))
-            beat, boots = before.beats.get(step.number), before.states[step.number] == "activating"
+            want, at = self.wants.get(step.key, ("", 0.0))
+            beat, boots = before.beats.get(step.key), before.states[step.key] == "activating"
             unheard = want == "quiet" and (beat is None or not beat.quiet)
             overdue = want == "run" and step.verb == "stop" and boots and world.now - at > 60.0
-            overdue = overdue or (step.verb == "stop" and step.number in before.unheard)
+            overdue = overdue or (step.verb == "stop" and step.key in before.unheard)
             if unheard or overdue:  # nobody could know yet; or it hangs, whoever started it
-                self.wants.pop(step.number, None)
+                self.wants.pop(step.key, None)
             elif want and world.now - at < pin_seconds - 10.0:
                 if want == "stopped":
-                    assert step.verb != "start", f"@{step.number} was started though a person stopped it"
+                    assert step.verb != "start", (
+                        f"{unit_name(step.key)} was started though a person stopped it"
+                    )
                 else:
-                    assert step.verb == "start", f"@{step.number}: {step.verb} though a person wants {want}"
+                    assert step.verb == "start", (
+                        f"{unit_name(step.key)}: {step.verb} though a person wants {want}"
+                    )
 
 
 class Bounded(Check):
@@ -245,9 +251,9 @@ class EveryClampSpeaks(Check):
     """Law 8: from the raw want to the grant every change of the number has a reason."""
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        for clamp in (*told.fleet.clamps, *told.host.clamps):
-            assert len(clamp.sentence) > 5
-        if told.instances is None:
+        for clamp in told.clamps:
+            assert len(sentence(clamp.reason)) > 5
+        if told.tick.instances is None:
             return
         for profile in storm.world.policy.profiles:
             decided = told.fleet.plan.profiles[storm.world.policy.host][profile.name]
@@ -257,13 +263,15 @@ class EveryClampSpeaks(Check):
                     continue
                 assert clamp.before_instances == number, f"{clamp} does not follow from {number}"
                 number = clamp.after_instances
-            assert number == decided.instances, f"{profile.name}: {number} said, {decided.instances} granted"
-            self._what_is_not_done_is_said(storm, before, told, profile.name, decided.instances)
+            assert number == decided.admitted_instances, (
+                f"{profile.name}: {number} said, {decided.admitted_instances} admitted"
+            )
+            self._what_is_not_done_is_said(storm, before, told, profile.name, decided.admitted_instances)
 
     def _what_is_not_done_is_said(
         self, storm: Storm, before: Before, told: TickResult, profile: str, granted: int
     ) -> None:
-        counted = sum(1 for v in told.instances or () if v.profile == profile and v.is_capacity)
+        counted = sum(1 for v in told.tick.instances or () if v.profile == profile and v.is_capacity)
         steps = [s for s in told.host.steps if s.profile == profile]
         starts = sum(1 for s in steps if s.verb == "start")
         if counted + starts < granted:
@@ -277,12 +285,11 @@ class SameInputSameDecision(Check):
         memory = FleetMemory()
         if before.fleet_memory is not None:
             memory = msgspec.json.decode(before.fleet_memory, type=FleetMemory)
-        inputs = (told.snapshot, told.instances, memory)
-        as_handed = msgspec.json.encode(inputs)
-        again = plan(storm.rig.ticker.policy, told.snapshot, told.instances, memory, told.terms)
+        as_handed = msgspec.json.encode((told.tick, memory))
+        again = plan(told.tick, memory)
         assert again == told.fleet
-        assert plan(storm.rig.ticker.policy, told.snapshot, told.instances, memory, told.terms) == again
-        assert msgspec.json.encode(inputs) == as_handed
+        assert plan(told.tick, memory) == again
+        assert msgspec.json.encode((told.tick, memory)) == as_handed
 
 
 @dataclass
@@ -303,4 +310,4 @@ class Notes(Check):
         self.seen.starts += sum(1 for s in orders if s.verb == "start")
         self.seen.stops += sum(1 for s in orders if s.verb == "stop")
         self.seen.unknown += not isinstance(told.snapshot.sidekiq, Known)
-        self.seen.clamps |= {c.code.value for c in (*told.fleet.clamps, *told.host.clamps)}
+        self.seen.clamps |= {c.code.value for c in told.clamps}

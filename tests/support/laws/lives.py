@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS
+from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS, RolloutPhase
 from fleetd.core.instances.lifecycle import TRANSITIONS
-from fleetd.core.model.commands import (
-    Command,
+from fleetd.core.instances.orders import (
     DrainInstance,
+    Order,
     Pause,
     PinInstance,
     ReleaseInstance,
@@ -14,31 +14,31 @@ from fleetd.core.model.commands import (
     Resume,
     SetInstances,
 )
-from fleetd.core.model.decision import ClampCode, InstanceState, Step
+from fleetd.core.model.decision import InstanceState, Step
 from fleetd.core.model.facts import Known
-from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.counts import Paused
+from fleetd.core.model.reasons.units import Replaced
 from fleetd.daemon.tick import TickResult
 from tests.support.storm.storm import Before, Check, Storm
-
-#: `why` of drains that a roll began.
-ROLLED = ("restarted by fleetctl", "its settings changed", "holds too much memory")
 
 
 class NamedStates(Check):
     """Each number is in exactly one named state, and came to it by a transition that the table allows."""
 
     def __init__(self) -> None:
-        self.states: dict[Number, InstanceState] = {}
+        self.states: dict[InstanceKey, InstanceState] = {}
         self.at = -1e9
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         now = storm.world.now
-        if told.instances is None:
+        if told.tick.instances is None:
             self.at = -1e9
             return
-        numbers = [v.number for v in told.instances]
-        assert numbers == [*sorted(storm.numbers), "scheduler"]
-        states = {v.number: v.state for v in told.instances}
+        numbers = [v.key for v in told.tick.instances]
+        assert numbers == [*sorted(storm.numbers), SCHEDULER]
+        states = {v.key: v.state for v in told.tick.instances}
         if now - self.at <= 5.0 and not storm.died:
             for number, state in states.items():
                 was = self.states[number]
@@ -55,12 +55,12 @@ class StartsNothingWhileHeld(Check):
         self.paused_until = 0.0
         self.handover = False
 
-    def on_order(self, storm: Storm, command: Command) -> None:
-        if isinstance(command, Pause):
-            self.paused_until = storm.world.now + command.for_seconds
-        elif isinstance(command, Resume):
+    def on_order(self, storm: Storm, order: Order) -> None:
+        if isinstance(order, Pause):
+            self.paused_until = storm.world.now + order.for_seconds
+        elif isinstance(order, Resume):
             self.paused_until = 0.0
-        if isinstance(command, Resume | Restart) and self.seen:
+        if isinstance(order, Resume | Restart) and self.seen:
             self.accepted = self.seen
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
@@ -70,15 +70,15 @@ class StartsNothingWhileHeld(Check):
         own = [u.process for u in world.units.values() if u.process is not None]
         if not self.accepted or (own and all(p.code == self.seen and p.listed for p in own)):
             self.accepted = self.seen
-        started = [s.number for s in orders if s.verb == "start"]
+        started = [s.key for s in orders if s.verb == "start"]
         upgrade = self.seen != self.accepted
         roll = told.host.memory.rollout
-        if roll is not None and roll.ended == "given_up" and roll.code_before:
-            return  # back to the code before: told.terms says so, and what it holds is checked below
+        if roll is not None and roll.phase == RolloutPhase.GIVEN_UP and roll.code_before:
+            return  # back to the code before: told.tick.constraints says so, and what it holds is checked below
         if upgrade:
             assert not started, f"{started} started on code that nobody accepted"
         if world.now < self.paused_until:
-            under_way = self.handover and started == ["scheduler"]
+            under_way = self.handover and started == [SCHEDULER]
             assert not started or under_way, f"{started} started in a pause"
         self.handover = told.host.memory.scheduler_handover
 
@@ -87,10 +87,10 @@ class HeldAsTold(Check):
     """Whatever is told to hold does hold: also after a restart that was given up."""
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        kinds = {h.kind for h in told.terms.holds}
-        started = [s.number for s in orders if s.verb == "start"]
-        if kinds:
-            assert not started or (kinds == {"pause"} and started == ["scheduler"]), f"{started}: {kinds}"
+        held_by = {type(h.reason) for h in told.tick.constraints.holds}
+        started = [s.key for s in orders if s.verb == "start"]
+        if held_by:
+            assert not started or (held_by == {Paused} and started == [SCHEDULER]), f"{started}: {held_by}"
 
 
 class OneReplacedAtATime(Check):
@@ -98,8 +98,8 @@ class OneReplacedAtATime(Check):
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         memory = told.host.memory
-        rolled = [k for k, d in memory.drains.items() if d.why.startswith(ROLLED)]
-        assert rolled == [k for k, d in memory.drains.items() if d.rolled]
+        rolled = [k for k, d in memory.drains.items() if isinstance(d.cause, Replaced)]
+        assert rolled == [k for k, d in memory.drains.items() if d.by_rollout]
         assert len(rolled) <= 1, f"{rolled} replaced at once"
 
 
@@ -107,7 +107,7 @@ class OnlyDeafOnes(Check):
     """What is called undrainable heeds no signal. For storms in which nobody is deaf and nobody hangs."""
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        called = [c.sentence for c in told.host.clamps if c.code == ClampCode.UNDRAINABLE]
+        called = [c.reason for c in told.host.clamps if c.code == ClampCode.UNDRAINABLE]
         assert not called, f"{called}, though all heed signals"
 
 
@@ -125,9 +125,9 @@ class RollKeepsCapacity(Check):
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         roll = told.host.memory.rollout
         serving = {p.name: _serving(storm, p.name) for p in storm.world.policy.profiles}
-        if told.instances is None:
+        if told.tick.instances is None:
             return
-        if roll is None or roll.ended:
+        if roll is None or roll.phase != RolloutPhase.UNDER_WAY:
             self.since = None
             return
         counts = {
@@ -136,8 +136,8 @@ class RollKeepsCapacity(Check):
         }
         if self.since != roll.since_seconds:
             self.since, self.least, self.away = roll.since_seconds, dict(serving), set()
-        if roll.away:
-            self.away.add(roll.away)
+        if roll.unavailable_in:
+            self.away.add(roll.unavailable_in)
         for name, wanted in counts.items():
             assert wanted is not None
             self.least[name] = min(self.least[name], wanted)
@@ -181,20 +181,20 @@ class TriesAreBounded(Check):
         self.failed: dict[int, tuple[int, float]] = {}
         self.states: dict[int, str] = {}
 
-    def on_order(self, storm: Storm, command: Command) -> None:
-        if isinstance(command, ReleaseInstance):
-            self.failed.pop(int(command.number), None)
+    def on_order(self, storm: Storm, order: Order) -> None:
+        if isinstance(order, ReleaseInstance):
+            self.failed.pop(order.key, None)
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        if told.instances is None:
+        if told.tick.instances is None:
             return
         world = storm.world
         for step in orders:
-            if step.verb == "start" and step.number in self.failed:
-                count, at = self.failed[int(step.number)]
+            if step.verb == "start" and step.key in self.failed:
+                count, at = self.failed[step.key]
                 pause = RETRY_SECONDS[min(count, len(RETRY_SECONDS)) - 1]
-                assert count <= RETRIES_MAX, f"@{step.number} tried again after {count} failures"
-                assert world.now - at >= pause, f"@{step.number} tried again too soon"
+                assert count <= RETRIES_MAX, f"@{step.key} tried again after {count} failures"
+                assert world.now - at >= pause, f"@{step.key} tried again too soon"
         for number in storm.numbers:
             state = before.states[number]
             if state == "failed" and self.states.get(number) != "failed":
@@ -211,38 +211,41 @@ class OrdersExpire(Check):
     def __init__(self) -> None:
         self.sets: dict[str, tuple[int, float]] = {}
         self.paused_until = 0.0
-        self.pins: dict[str, float] = {}
+        self.pins: dict[InstanceKey, float] = {}
 
-    def on_order(self, storm: Storm, command: Command) -> None:
+    def on_order(self, storm: Storm, order: Order) -> None:
         now = storm.world.now
-        match command:
+        match order:
             case Pause():
-                self.paused_until = now + command.for_seconds
+                self.paused_until = now + order.for_seconds
             case Resume():
                 self.paused_until = 0.0
             case SetInstances(instances=None):
-                self.sets.pop(command.profile)
+                self.sets.pop(order.profile)
             case SetInstances():
-                self.sets[command.profile] = (command.instances or 0, now + command.for_seconds)
+                self.sets[order.profile] = (order.instances or 0, now + order.for_seconds)
             case PinInstance() | DrainInstance():
-                self.pins[str(command.number)] = now + command.for_seconds
+                self.pins[order.key] = now + order.for_seconds
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         now = storm.world.now
-        assert told.terms.sets == {name: n for name, (n, until) in self.sets.items() if now < until}
-        assert any(h.kind == "pause" for h in told.terms.holds) == (now < self.paused_until)
-        if told.instances is None or not isinstance(told.snapshot.sidekiq, Known):
+        assert told.tick.constraints.set_instances == {
+            name: n for name, (n, until) in self.sets.items() if now < until
+        }
+        assert any(isinstance(h.reason, Paused) for h in told.tick.constraints.holds) == (
+            now < self.paused_until
+        )
+        if told.tick.instances is None or not isinstance(told.snapshot.sidekiq, Known):
             return
-        for key, pin in told.host.memory.pins.items():
+        for key, pin in told.host.memory.people.pins.items():
             by_order = self.pins.get(key, 0.0) if pin.by == "fleetctl" else now + 1e9
             expired = pin.wants == "quiet" and any(
-                str(v.number) == key and v.beat_age_seconds is None for v in told.instances
+                v.key == key and v.beat_age_seconds is None for v in told.tick.instances
             )
             assert now < pin.until_seconds or expired, f"the pin on @{key} has expired"
             assert pin.until_seconds <= by_order or pin.wants == "quiet", (
                 f"the pin on @{key} outlasts its order"
             )
-        for view in told.instances:
-            key = str(view.number)
+        for view in told.tick.instances:
             if view.pinned:
-                assert key in told.host.memory.pins
+                assert view.key in told.host.memory.people.pins

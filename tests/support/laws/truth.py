@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.model.decision import Step
-from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.identity import InstanceKey
 from fleetd.daemon.tick import TickResult
 from fleetd.simulate.scoring.laws import Law, Stop, Truth
 from tests.support.storm.storm import Before, Storm
@@ -24,7 +24,7 @@ def truth_of(storm: Storm, before: Before, told: TickResult, orders: list[Step])
     world, profiles = storm.world, storm.world.policy.profiles
     own = [unit.process for unit in world.units.values() if unit.process is not None]
     # What hangs is no capacity, nor what a person ordered to be drained before it can be quieted.
-    no_capacity = {n for n in storm.numbers if str(n) in told.host.memory.drains or n in before.hung}
+    no_capacity = {n for n in storm.numbers if n in told.host.memory.drains or n in before.hung}
     return Truth(
         policy=world.policy,
         orders=tuple(orders),
@@ -32,7 +32,7 @@ def truth_of(storm: Storm, before: Before, told: TickResult, orders: list[Step])
             p.name: before.counting[p.name] - len(no_capacity.intersection(p.numbers)) for p in profiles
         },
         capacity={p.name: storm.rig.serving(p.name) for p in profiles},
-        ordered_instances=told.terms.sets if world.postgres_up else {},
+        ordered_instances=told.tick.constraints.set_instances if world.postgres_up else {},
         booting=sum(u.state == "activating" and u.restart_at is None for u in world.units.values()),
         schedulers_elsewhere=sum(p in world.elsewhere for p in world.schedulers()),
         systemd_known=world.systemd_up,
@@ -43,28 +43,28 @@ def truth_of(storm: Storm, before: Before, told: TickResult, orders: list[Step])
         database_refuses=world.postgres_refuses,
         pushes_back=world.redis_up and world.redis_writable,
         stops=tuple(
-            _stop(storm, before, told, step.number)
+            _stop(storm, before, told, step.key)
             for step in orders
-            if step.verb == "stop" and before.states[step.number] == "active"
+            if step.verb == "stop" and before.states[step.key] == "active"
         ),
         lost_jobs=world.lost,
     )
 
 
-def _stop(storm: Storm, before: Before, told: TickResult, number: Number) -> Stop:
-    now, beat = storm.world.now, before.beats.get(number)
-    if number in before.unheard:
-        return Stop(number=number, draining_seconds=0.0, idle_since_quiet=False, unresponsive=True)
-    drains: dict[str, Drain] = {
+def _stop(storm: Storm, before: Before, told: TickResult, key: InstanceKey) -> Stop:
+    now, beat = storm.world.now, before.beats.get(key)
+    if key in before.unheard:
+        return Stop(key=key, draining_seconds=0.0, idle_since_quiet=False, unresponsive=True)
+    drains: dict[InstanceKey, Drain] = {
         **before.drains,
         **told.host.memory.drains,
     }  # one that ended at once is forgotten
-    drain = drains[str(number)]
+    drain = drains[key]
     quieted_at = drain.quiet_sent_seconds
     idle = beat is not None and beat.quiet and beat.busy == 0
     return Stop(
-        number=number,
+        key=key,
         draining_seconds=now - drain.since_seconds,
         idle_since_quiet=idle and beat is not None and quieted_at is not None and beat.at > quieted_at,
-        unresponsive=number in before.hung and beat is not None and now - beat.at >= SILENT_SECONDS,
+        unresponsive=key in before.hung and beat is not None and now - beat.at >= SILENT_SECONDS,
     )

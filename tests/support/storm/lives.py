@@ -7,9 +7,9 @@ from collections.abc import Callable
 import msgspec
 from msgspec import structs
 
-from fleetd.core.model.commands import (
-    Command,
+from fleetd.core.instances.orders import (
     DrainInstance,
+    Order,
     Pause,
     PinInstance,
     ReleaseInstance,
@@ -18,9 +18,11 @@ from fleetd.core.model.commands import (
     SetInstances,
 )
 from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Policy
 from fleetd.daemon.tick import TickResult
 from fleetd.errors import OrderRefusedError
+from fleetd.words.reasons import sentence
 from tests.support.storm.storm import Check, Storm
 from tests.support.world.world import MIB
 
@@ -164,18 +166,18 @@ class LifeStorm(Storm):
 
     # -- people's orders
 
-    def order(self, command: Command) -> None:
+    def order(self, order: Order) -> None:
         """Accepted, or refused with a reason and without a trace."""
         before = msgspec.json.encode(self.rig.ticker.host_memory)
         try:
-            sentence = self.rig.ticker.order(command)
+            reply = self.rig.ticker.order(order)
         except OrderRefusedError as refused:
             assert len(str(refused)) > 10  # noqa: PT017 (whether it is refused is not what this is about)
             assert msgspec.json.encode(self.rig.ticker.host_memory) == before, "refused, but not forgotten"
             return
-        assert sentence.endswith(".")
+        assert sentence(reply).endswith(".")
         for check in self.checks:
-            check.on_order(self, command)
+            check.on_order(self, order)
 
     def _profile(self, detail: int) -> str:
         names = [p.name for p in self.world.policy.profiles]
@@ -198,24 +200,24 @@ class LifeStorm(Storm):
         self.order(SetInstances(profile=self._profile(detail), instances=None))
 
     def _order_pin(self, detail: int) -> None:
-        self.order(PinInstance(number=self._number(detail), for_seconds=60.0 + 30 * detail))
+        self.order(PinInstance(key=self._number(detail), for_seconds=60.0 + 30 * detail))
 
     def _order_release(self, detail: int) -> None:
-        self.order(ReleaseInstance(number=self._number(detail)))
+        self.order(ReleaseInstance(key=self._number(detail)))
 
     def _order_drain(self, detail: int) -> None:
-        self.order(DrainInstance(number=self._number(detail), for_seconds=60.0 + 30 * detail))
+        self.order(DrainInstance(key=self._number(detail), for_seconds=60.0 + 30 * detail))
 
     def _order_restart(self, detail: int) -> None:
         self.order(Restart(profile="" if detail % 3 else self._profile(detail)))
 
     def _order_nonsense(self, detail: int) -> None:
-        commands: tuple[Command, ...] = (
+        orders: tuple[Order, ...] = (
             SetInstances(profile="", instances=1),
             SetInstances(profile=self._profile(detail), instances=99),
-            PinInstance(number=9999),
-            DrainInstance(number=0),
+            PinInstance(key=InstanceKey(9999)),
+            DrainInstance(key=SCHEDULER),
             Pause(for_seconds=1e12),
             Restart(profile="scheduler"),
         )
-        self.order(commands[detail % len(commands)])
+        self.order(orders[detail % len(orders)])

@@ -14,9 +14,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 from fleetd.core.instances.lifecycle import Drain
-from fleetd.core.model.commands import Command
+from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step
-from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Policy
 from fleetd.daemon.tick import TickResult
 from tests.support.world.ports import Rig
@@ -63,14 +63,14 @@ class Beat(NamedTuple):
 class Before:
     """The truth right before a tick; orders are carried out within it."""
 
-    states: dict[Number, str]
-    beats: dict[Number, Beat]
+    states: dict[int, str]
+    beats: dict[int, Beat]
     counting: dict[str, int]
     orders: int
     fleet_memory: bytes | None
-    hung: frozenset[Number] = frozenset()  # neither beat nor heed signals
-    unheard: frozenset[Number] = frozenset()  # READY for about two minutes, and never a heartbeat
-    drains: dict[str, Drain] = field(default_factory=dict)
+    hung: frozenset[int] = frozenset()  # neither beat nor heed signals
+    unheard: frozenset[int] = frozenset()  # READY for about two minutes, and never a heartbeat
+    drains: dict[InstanceKey, Drain] = field(default_factory=dict)
 
     @staticmethod
     def of(world: World, rig: Rig) -> Before:
@@ -100,7 +100,7 @@ class Check:
 
     def on_event(self, storm: Storm, name: str, detail: int) -> None: ...
 
-    def on_order(self, storm: Storm, command: Command) -> None:
+    def on_order(self, storm: Storm, order: Order) -> None:
         """fleetd has accepted a person's order."""
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None: ...
@@ -116,7 +116,7 @@ class Storm:
         self.checks = [make() for make in checks]
         self.dies_after_steps: int | None = None  # fleetd, in the next tick
         self.died = False  # in the latest tick, which then was two in one
-        self.numbers: list[int] = [n for p in policy.profiles for n in p.numbers]
+        self.numbers: list[InstanceKey] = [n for p in policy.profiles for n in p.numbers]
 
     def run(self, schedule: list[tuple[int, Event]], *, then_ticks: int = 20) -> None:
         for ticks, event in [*schedule, (then_ticks, ("nothing", 0))]:
@@ -230,8 +230,7 @@ class Storm:
 
     def _stray(self, detail: int) -> None:
         host = "w2" if detail % 2 else self.world.policy.host
-        number: Number = 50 + detail
-        self.world.appear(host, "default", threads=5 + detail, number=number)
+        self.world.appear(host, "default", threads=5 + detail, key=InstanceKey(50 + detail))
 
     def _foreign(self, detail: int) -> None:
         self.world.appear("main", "default push", threads=5 + detail)
@@ -243,7 +242,7 @@ class Storm:
 
     # -- people and mishaps
 
-    def _number(self, detail: int) -> int:
+    def _number(self, detail: int) -> InstanceKey:
         return self.numbers[detail % len(self.numbers)]
 
     def _hand_start(self, detail: int) -> None:
@@ -296,7 +295,7 @@ class Storm:
             self.world.vanish(self.world.elsewhere[i], killed=True)
 
     def _hand_start_scheduler(self, detail: int) -> None:
-        self.world.start("scheduler")
+        self.world.start(SCHEDULER)
 
     def _hand_stop_scheduler(self, detail: int) -> None:
-        self.world.stop("scheduler")
+        self.world.stop(SCHEDULER)

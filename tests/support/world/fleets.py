@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.daemon.tick import TickResult
+from fleetd.words.reasons import sentence
 from tests.support.world.ports import BY_HAND, Rig, policy, strict
 from tests.support.world.world import World
 
@@ -24,8 +26,8 @@ def with_scheduler(
     )
 
 
-def steps(told: list[TickResult]) -> list[tuple[str, int | str]]:
-    return [(s.verb, s.number) for t in told for s in t.host.steps]
+def steps(told: list[TickResult]) -> list[tuple[str, InstanceKey]]:
+    return [(s.verb, s.key) for t in told for s in t.host.steps]
 
 
 def idle_fleet(rules: Policy, count: int) -> Rig:
@@ -62,7 +64,7 @@ def workers(world: World) -> list[tuple[int, str, bool]]:
     return [(p.pid, p.name, p.quiet) for p in world.processes()]
 
 
-def in_mid_drain() -> tuple[Rig, int]:
+def in_mid_drain() -> tuple[Rig, InstanceKey]:
     """Two with jobs of a minute; the budget shrank, so one is quiet and still busy."""
     rig = busy_fleet(2, seconds=60.0, pace=PacePolicy())
     rig.world.max_connections, rig.world.other_clients = 50, 30
@@ -70,7 +72,7 @@ def in_mid_drain() -> tuple[Rig, int]:
     [quieted] = rig.ordered("quiet")
     assert rig.ordered("stop") == []
     assert rig.world.in_flight() == 10
-    return rig, int(quieted)
+    return rig, quieted
 
 
 def settled(rules: Policy, count: int) -> Rig:
@@ -99,14 +101,14 @@ def configured(rig: Rig, rules: Policy, *, rendered: bool = True) -> None:
         rig.world.rendered_policy = rules
 
 
-def states(told: TickResult) -> dict[int | str, str]:
+def states(told: TickResult) -> dict[int, str]:
     """The named state of each instance."""
-    return {v.number: v.state.value for v in told.instances or ()}
+    return {v.key: v.state.value for v in told.tick.instances or ()}
 
 
 def said(told: TickResult) -> str:
     """All the reasons of a tick."""
-    return "\n".join(c.sentence for c in (*told.fleet.clamps, *told.host.clamps))
+    return "\n".join(sentence(c.reason) for c in (*told.fleet.clamps, *told.host.clamps))
 
 
 def serving_true(world: World, profile: str = "") -> int:
@@ -115,7 +117,7 @@ def serving_true(world: World, profile: str = "") -> int:
     return sum(
         1
         for n, u in world.units.items()
-        if n != "scheduler" and u.state == "active" and u.process is not None
+        if n != SCHEDULER and u.state == "active" and u.process is not None
         if not u.process.quiet and not u.process.hung
-        if not profile or getattr(owner(int(n)), "name", "") == profile
+        if not profile or getattr(owner(u.key), "name", "") == profile
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fleetd.core.model.heartbeats import Number
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import CLAIM_MARGIN_CONNECTIONS
 
 
@@ -75,7 +75,7 @@ class Unit:
     """One unit as systemd has it."""
 
     name: str
-    number: Number
+    key: InstanceKey
     state: str = "inactive"  # inactive activating active deactivating failed
     since: float = 0.0
     process: Process | None = None

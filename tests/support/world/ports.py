@@ -7,6 +7,7 @@ import atexit
 
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import (
     ConnectionPolicy,
     MemoryPolicy,
@@ -92,11 +93,11 @@ class FakeUnits:
             raise SourceUnavailableError("systemd can't be reached over D-Bus")
         self.orders.append((self.world.now, step))
         if step.verb == "start":
-            result = self.world.start(step.number)
+            result = self.world.start(step.key)
         elif step.verb == "quiet":
-            result = self.world.quiet(step.number)
+            result = self.world.quiet(step.key)
         else:
-            result = self.world.stop(step.number, by="fleetd")
+            result = self.world.stop(step.key, by="fleetd")
         if result == "done":
             return StepResult(step=step, result="done")
         if result == "skipped":
@@ -223,7 +224,6 @@ class Rig:
 
     def status(self, told: TickResult) -> Status:
         return status_of(
-            self.world.policy,
             told,
             sources=self.sources.status(),
             events=(),
@@ -232,9 +232,9 @@ class Rig:
             ticks_total=self.ticks,
         )
 
-    def ordered(self, verb: str) -> list[int | str]:
+    def ordered(self, verb: str) -> list[InstanceKey]:
         """Numbers that fleetd ordered so, in order."""
-        return [step.number for _, step in self.units.orders if step.verb == verb]
+        return [step.key for _, step in self.units.orders if step.verb == verb]
 
     def serving(self, profile: str = "") -> int:
         """Instances that are there or coming, and not on their way out, as the world truly is."""
@@ -242,9 +242,9 @@ class Rig:
         return sum(
             1
             for n, unit in self.world.units.items()
-            if n != "scheduler" and unit.state in {"activating", "active"}
+            if n != SCHEDULER and unit.state in {"activating", "active"}
             if unit.process is None or not unit.process.quiet
-            if not profile or getattr(owner(int(n)), "name", "") == profile
+            if not profile or getattr(owner(unit.key), "name", "") == profile
         )
 
 
@@ -285,7 +285,7 @@ def _profile(
     high: int | None,
 ) -> Profile:
     first, last = (int(n) for n in numbers.split("-"))
-    owned = tuple(range(first, last + 1))
+    owned = tuple(InstanceKey(n) for n in range(first, last + 1))
     return Profile(
         name=name,
         order="weighted" if order == "weighted" else "strict",

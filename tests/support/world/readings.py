@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fleetd.core.model.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.facts import (
     CodeStamp,
     DatabaseFacts,
     HostFacts,
     ProcessFacts,
     QueueFacts,
-    RenderedInstance,
+    RenderedSettings,
     RunningJob,
     SidekiqFacts,
     SystemdFacts,
     UnitFacts,
 )
-from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.worker_settings import SCHEDULER_PROFILE, instance_digest, scheduler_digest
 from tests.support.world.parts import Process, Unit
 from tests.support.world.world import GHOST_SECONDS, MIB, World
 
@@ -109,12 +109,8 @@ def database_facts(world: World) -> DatabaseFacts:
 
 
 def systemd_facts(world: World) -> SystemdFacts:
-    facts = {number: _unit_facts(world, unit) for number, unit in world.units.items()}
-    loaded = {n: f for n, f in facts.items() if f.active_state != "inactive"}  # inactive ones are unloaded
-    return SystemdFacts(
-        instances={n: f for n, f in loaded.items() if n != "scheduler"},
-        scheduler=loaded.get("scheduler"),
-    )
+    units = [unit for unit in world.units.values() if unit.state != "inactive"]  # those are unloaded
+    return SystemdFacts(units={unit.key: _unit_facts(world, unit) for unit in units})
 
 
 def _unit_facts(world: World, unit: Unit) -> UnitFacts:
@@ -133,26 +129,20 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
 
 
 def host_facts(world: World) -> HostFacts:
-    rendered = {}
+    digest = scheduler_digest(world.rendered_policy.scheduler)
+    rendered = {SCHEDULER: RenderedSettings(profile=SCHEDULER_PROFILE, digest=digest)}
     for profile in world.rendered_policy.profiles:
         for n in profile.numbers:
             if n in world.rendered:
                 digest = instance_digest(profile)
-                rendered[n] = RenderedInstance(number=n, profile=profile.name, digest=digest)
-    resident = {
-        int(n): _resident(world, u.process)
-        for n, u in world.units.items()
-        if n != "scheduler" and u.process is not None
-    }
-    scheduler = world.units["scheduler"].process
+                rendered[n] = RenderedSettings(profile=profile.name, digest=digest)
+    resident = {u.key: _resident(world, u.process) for u in world.units.values() if u.process is not None}
+    by_instances = sum(bytes_ for key, bytes_ in resident.items() if key != SCHEDULER)
     return HostFacts(
-        memory_available_bytes=world.memory_available_bytes - sum(resident.values()),
+        memory_available_bytes=world.memory_available_bytes - by_instances,
         memory_total_bytes=64 * 1024 * MIB,
-        instance_resident_bytes=resident,
+        resident_bytes=resident,
         rendered=rendered,
-        scheduler_rendered=True,
-        scheduler_resident_bytes=_resident(world, scheduler) if scheduler is not None else None,
-        scheduler_digest=scheduler_digest(world.rendered_policy.scheduler),
         pressure=world.pressure,
         load_per_core=world.load_per_core,
         oom_kills_total=world.oom_kills_total,

@@ -11,10 +11,8 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 
-from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
 from fleetd.core.model.facts import HostPressure
-from fleetd.core.model.heartbeats import Number
-from fleetd.core.model.identity import WorkerTag, application_name
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
 from fleetd.core.model.policy import Policy
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 from tests.support.world.parts import Job, Process, Unit
@@ -37,8 +35,7 @@ class World:
         self.boot_id = "boot-1"
         self.random = random.Random(seed)
         numbers = [n for profile in policy.profiles for n in profile.numbers]
-        self.units: dict[Number, Unit] = {n: Unit(instance_unit(n), n) for n in numbers}
-        self.units["scheduler"] = Unit(SCHEDULER_UNIT, "scheduler")
+        self.units: dict[int, Unit] = {k: Unit(unit_of(k), k) for k in (*numbers, SCHEDULER)}
         self.elsewhere: list[Process] = []  # processes that this host's systemd does not know
         self.ghosts: list[Process] = []
         self.queues: dict[str, deque[Job]] = {q: deque() for p in policy.profiles for q, _ in p.queues}
@@ -46,14 +43,14 @@ class World:
         self.job_seconds: tuple[float, float] = (1.0, 3.0)
         self.boot_seconds = 20.0
         self.start_job_seconds = 0.0  # how long a starved systemd lets a start job wait, unseen
-        self.broken: set[Number] = set()  # these die while they boot
-        self.rendered = set(numbers)
+        self.broken: set[int] = set()  # these die while they boot
+        self.rendered: set[int] = set(numbers)
         self.rendered_policy = policy  # what fleetd-render last wrote
         self.unit_file = "unit-1"
         self.code, self.code_broken = "code-1", False  # Mastodon's; broken: what boots on it dies
-        self.deaf: set[Number] = set()  # a wrapper that passes on no signal
-        self.mute: set[Number] = set()  # these boot and work, but are never heard of
-        self.slow_boots: dict[Number, float] = {}
+        self.deaf: set[int] = set()  # a wrapper that passes on no signal
+        self.mute: set[int] = set()  # these boot and work, but are never heard of
+        self.slow_boots: dict[int, float] = {}
         self.pressure: HostPressure | None = None
         self.load_per_core: float | None = None
         self.oom_kills_total = 0
@@ -106,7 +103,7 @@ class World:
         process = unit.process
         if process is None or unit.state != "activating" or self.now < process.ready_at:
             return
-        if unit.number in self.broken or (self.code_broken and process.code == self.code):
+        if unit.key in self.broken or (self.code_broken and process.code == self.code):
             self._died(unit)
         else:
             unit.become("active", self.now)
@@ -210,20 +207,20 @@ class World:
         return [p for p in self.processes() if p.schedules(self.now)]
 
     def _boot(self, unit: Unit) -> None:
-        if unit.number == "scheduler":
+        if unit.key == SCHEDULER:
             scheduler = self.rendered_policy.scheduler
             digest = scheduler_digest(scheduler)
             queues: tuple[tuple[str, int], ...] = tuple((q, 1) for q in scheduler.queues)
             threads, pool, weighted = scheduler.threads, scheduler.db_pool, False
         else:
-            profile = self.rendered_policy.profile_of(unit.number)
+            profile = self.rendered_policy.profile_of(unit.key)
             assert profile is not None
             digest = instance_digest(profile)
             queues, threads, pool = profile.queues, profile.threads, profile.db_pool
             weighted = profile.order == "weighted"
-        unit.process = self._process(self.policy.host, unit.number, threads, pool, queues, weighted, digest)
-        unit.process.mute = unit.number in self.mute
-        unit.process.ready_at += self.slow_boots.get(unit.number, 0.0)
+        unit.process = self._process(self.policy.host, unit.key, threads, pool, queues, weighted, digest)
+        unit.process.mute = unit.key in self.mute
+        unit.process.ready_at += self.slow_boots.get(unit.key, 0.0)
         unit.invocation, unit.result, unit.killed_by_signal = self._pid, "success", 0
         unit.begun.append(self.now)
         unit.become("activating", self.now)
@@ -231,7 +228,7 @@ class World:
     def _process(
         self,
         host: str,
-        number: Number | None,
+        key: InstanceKey | None,
         threads: int,
         pool: int,
         queues: tuple[tuple[str, int], ...],
@@ -240,9 +237,9 @@ class World:
     ) -> Process:
         self._pid += 1
         tag, name = "", ""
-        if number is not None:
-            tag = str(WorkerTag(host=host, number=number, db_pool=pool, digest=digest))
-            name = application_name(number, host)
+        if key is not None:
+            tag = str(WorkerTag(host=host, key=key, db_pool=pool, digest=digest))
+            name = application_name(key, host)
         return Process(
             identity=f"{host}:{self._pid}:{self._pid:x}",
             hostname=host,
@@ -258,10 +255,10 @@ class World:
             code=self.code,
         )
 
-    def appear(self, host: str, queues: str, *, threads: int = 5, number: Number | None = None) -> Process:
-        """A process elsewhere, ready at once: a stock unit, or (with `number`) one rendered by another fleetd."""
+    def appear(self, host: str, queues: str, *, threads: int = 5, key: InstanceKey | None = None) -> Process:
+        """A process elsewhere, ready at once: a stock unit, or (with `key`) one rendered by another fleetd."""
         pairs = tuple((q, 1) for q in queues.split())
-        process = self._process(host, number, threads, threads + 2, pairs, weighted=False)
+        process = self._process(host, key, threads, threads + 2, pairs, weighted=False)
         process.ready_at = self.now
         self.elsewhere.append(process)
         if self.redis_up:
@@ -277,7 +274,7 @@ class World:
 
     # -- orders to systemd (fleetd's and people's are the same) -----------------------------------------------------
 
-    def start(self, number: Number) -> str:
+    def start(self, number: int) -> str:
         unit = self.units[number]
         if unit.state in {"active", "activating"}:
             return "skipped"
@@ -286,13 +283,13 @@ class World:
         unit.restarts, unit.begun = 0, []
         if self.start_job_seconds:
             unit.restart_at = self.now + self.start_job_seconds
-        elif number != "scheduler" and number not in self.rendered:
+        elif number != SCHEDULER and number not in self.rendered:
             unit.become("failed", self.now)
         else:
             self._boot(unit)
         return "done"
 
-    def quiet(self, number: Number) -> str:
+    def quiet(self, number: int) -> str:
         process = self.units[number].process
         if process is None:
             return "refused"
@@ -301,7 +298,7 @@ class World:
             process.quiet, process.quiet_since = True, self.now
         return "done"  # a TSTP during boot is lost
 
-    def stop(self, number: Number, *, by: str = "person") -> str:
+    def stop(self, number: int, *, by: str = "person") -> str:
         unit = self.units[number]
         process = unit.process
         unit.restart_at = None
@@ -324,14 +321,14 @@ class World:
             self._exit(process)
         return "done"
 
-    def restart(self, number: Number) -> None:
+    def restart(self, number: int) -> None:
         """systemctl restart: stop, then start once it is down."""
         self.stop(number)
         while self.units[number].state == "deactivating":
             self.advance(1.0)
         self.start(number)
 
-    def kill_worker(self, number: Number) -> None:
+    def kill_worker(self, number: int) -> None:
         """SIGKILL or the OOM killer: what it had in its hands is lost, and not by fleetd."""
         unit = self.units[number]
         if unit.process is not None:
@@ -339,7 +336,7 @@ class World:
             unit.process.jobs = []
             self._died(unit)
 
-    def oom_kill(self, number: Number) -> None:
+    def oom_kill(self, number: int) -> None:
         """The kernel chose this one."""
         unit = self.units[number]
         if unit.process is not None:
@@ -347,16 +344,16 @@ class World:
             self.kill_worker(number)
             unit.killed_by_signal = 9
 
-    def hang(self, number: Number, *, stuck: bool = False) -> None:
+    def hang(self, number: int, *, stuck: bool = False) -> None:
         process = self.units[number].process
         if process is not None and process.is_ready(self.now):
             process.hung, process.stuck = True, stuck
 
-    def reset_failed(self, number: Number) -> None:
+    def reset_failed(self, number: int) -> None:
         if self.units[number].state == "failed":
             self.units[number].become("inactive", self.now)
 
-    def reboot(self, at_boot: tuple[Number, ...] = ()) -> None:
+    def reboot(self, at_boot: tuple[int, ...] = ()) -> None:
         """The host goes down hard and comes back; `at_boot` are started by systemd."""
         for number, unit in self.units.items():
             self.kill_worker(number)

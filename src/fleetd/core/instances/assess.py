@@ -35,19 +35,19 @@ def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment
     tick = HostTick(policy=policy, snapshot=snapshot)
     memory, noticed = remember_units(tick, memory)
     before = memory.by_instance(tick.now_seconds, {})
-    tick = tick.seeing(_instances(tick, before))
+    tick = tick.seeing(instance_views(tick, before))
     memory, killed = remember_health(tick, memory)
     memory = remember_host(tick, memory)
     after = memory.by_instance(tick.now_seconds, replace_causes(tick, memory))
     if after != before:
-        tick = tick.seeing(_instances(tick, after))
+        tick = tick.seeing(instance_views(tick, after))
     tick = tick.under(constraints_of(tick, memory))
     memory, ended = remember_rollout(tick, memory)
     tick = tick.under(constraints_of(tick, memory))
     return Assessment(tick=tick, memory=memory, noticed=(*noticed, *killed, *ended))
 
 
-def _instances(
+def instance_views(
     tick: HostTick, memories: dict[InstanceKey, InstanceMemory]
 ) -> tuple[InstanceView, ...] | None:
     """Every instance number the configuration names, in order, and the scheduler last; None: systemd is unknown."""
