@@ -134,7 +134,6 @@ async def compare(server: RedisServer, admin_client: redis.Redis, world: World) 
     source = SidekiqRedis(
         RedisSettings(unix_socket=server.socket),
         queues=QUEUES,
-        connect_timeout_seconds=30,
         read_timeout_seconds=30,
     )
     client = Redis(unix_socket_path=server.socket)

@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetd.simulate.run import RIVALS, simulate
+from fleetd.simulate.policies.rivals import RIVALS
+from fleetd.simulate.run import simulate
 from fleetd.simulate.trace.trace import load_trace
 
 TRACES = Path(__file__).with_name("traces")

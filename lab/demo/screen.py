@@ -15,9 +15,9 @@ from fleetd.cli.screens.status import connection_lines, queue_lines, story_lines
 from fleetd.cli.terminal.lines import Lines, beside, hanging
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, Symbols, sign
-from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.policy import SCHEDULER_QUEUE
-from fleetd.core.model.status import Status
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.status import ClampStatus, Status
 from fleetd.words.figures import sentence
 from lab.demo.graph import graph
 from lab.demo.samples import Sample
@@ -176,10 +176,10 @@ def _graphs(scene: Scene, sheet: Sheet, rows: int) -> Lines:
     return beside(one, two, half, 2)
 
 
-def telling(status: Status, number: int) -> list[Clamp]:
+def telling(status: Status, number: int) -> list[ClampStatus]:
     """The clamps that say most: what stops growth first, then what delays shrinking, then the rest."""
 
-    def weight(clamp: Clamp) -> int:
+    def weight(clamp: ClampStatus) -> int:
         if clamp.code == ClampCode.CONNECTIONS:
             return 0
         return 1 if clamp.code not in CALM_CLAMPS else 2 if clamp.code == ClampCode.HOLD_WINDOW else 3

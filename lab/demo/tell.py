@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from fleetd.cli.terminal.symbols import Symbols
-from fleetd.core.model.decision import ClampCode
+from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import Status
 from lab import load
 from lab.demo.count import TickResult

@@ -6,19 +6,28 @@ import pytest
 
 from fleetd.core.carry_out import carry_out
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
-from fleetd.core.instances.host_decision import HostDecision
-from fleetd.core.instances.host_memory import Failure, HostMemory, Watch
-from fleetd.core.instances.lifecycle import Drain, Pin
+from fleetd.core.instances.host_memory import Failure, HostMemory, UnitMemory, Watch
+from fleetd.core.instances.host_tick import HostDecision
+from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Plan, Step
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import PacePolicy, Policy
-from tests.support.builders.decisions import planned
-from tests.support.builders.readings import machine, process, seen, sidekiq, snapshot, systemd, tag, unit
+from fleetd.core.model.reasons.units import (
+    MoreThanAdmitted,
+    PinKind,
+    SchedulerNeverHere,
+    SchedulerStarted,
+    SchedulerSurplus,
+    SystemdResult,
+)
+from tests.support.builders.decisions import NOW, pinned, planned
+from tests.support.builders.readings import machine, process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy, strict
 
-NOW = 10_000.0
-LEAVE = SchedulerDecision()
+LEAVE = SchedulerDecision(state=SchedulerNeverHere())
+CAUSE = MoreThanAdmitted(profile="default-first")
 
 
 def host(
@@ -42,11 +51,11 @@ def host(
         units=systemd(units, own_scheduler),
         host=machine(rules, without=without),
     )
-    return carry_out(rules, shot, seen(rules, shot, memory), plan, scheduler, memory)
+    return carry_out(tick_of(rules, shot, memory), plan, scheduler, memory)
 
 
-def did(decision: HostDecision) -> list[tuple[str, int | str]]:
-    return [(step.verb, step.number) for step in decision.steps]
+def did(decision: HostDecision) -> list[tuple[str, int]]:
+    return [(step.verb, step.key) for step in decision.steps]
 
 
 def serving(
@@ -56,20 +65,18 @@ def serving(
     return units, [process(tag(n), pid=100 + n, busy=(busy or {}).get(n, 0)) for n in numbers]
 
 
-def pins(**wants: str) -> HostMemory:
-    return HostMemory(
-        pins={
-            key.removeprefix("n"): Pin(wants=want, since_seconds=0.0, until_seconds=NOW + 1.0)  # type: ignore[arg-type]
-            for key, want in wants.items()
-        }
-    )
+def failed(key: int, seconds_ago: float) -> HostMemory:
+    """A unit that failed once, so long ago."""
+    cause = SystemdResult(result="exit-code")
+    failure = Failure(count=1, last_seconds=NOW - seconds_ago, cause=cause)
+    return HostMemory().with_failures({InstanceKey(key): failure})
 
 
 def test_starts_the_lowest_free_numbers_and_remembers_it() -> None:
     units, beats = serving(2)
     decision = host(units, *beats, plan=planned(3))
     assert did(decision) == [("start", 1), ("start", 3)]
-    assert decision.memory.starts == {"1": NOW, "3": NOW}
+    assert decision.memory.starts == {1: NOW, 3: NOW}
 
 
 def test_starts_are_paced_by_what_boots() -> None:
@@ -80,22 +87,21 @@ def test_starts_are_paced_by_what_boots() -> None:
 
 
 def test_a_number_ordered_a_moment_ago_is_not_ordered_again() -> None:
-    decision = host({}, plan=planned(1), memory=HostMemory(starts={"1": NOW - 5.0}))
+    decision = host({}, plan=planned(1), memory=HostMemory().with_start(InstanceKey(1), NOW - 5.0))
     assert did(decision) == []
 
 
-def test_what_may_not_be_started_is_passed_over() -> None:
-    memory = pins(n1="stopped")
-    decision = host({}, plan=planned(1), memory=memory, without={2})
+def test_numbers_that_may_not_be_started_are_passed_over() -> None:
+    decision = host({}, plan=planned(1), memory=pinned({1: PinKind.STOPPED}), without={2})
     assert did(decision) == [("start", 3)]
-    failed = HostMemory(failures={"1": Failure(count=1, last_seconds=NOW - 5.0)})
-    assert did(host({1: unit("failed")}, plan=planned(1), memory=failed)) == [("start", 2)]
+    waits = host({1: unit("failed")}, plan=planned(1), memory=failed(1, seconds_ago=5.0))
+    assert did(waits) == [("start", 2)]
 
 
 def test_a_failed_unit_is_tried_again_after_its_pause() -> None:
     rules = policy(strict(numbers="1-1"))
-    failed = HostMemory(failures={"1": Failure(count=1, last_seconds=NOW - 15.0)})
-    assert did(host({1: unit("failed")}, plan=planned(1), memory=failed, rules=rules)) == [("start", 1)]
+    memory = failed(1, seconds_ago=15.0)
+    assert did(host({1: unit("failed")}, plan=planned(1), memory=memory, rules=rules)) == [("start", 1)]
 
 
 def test_without_a_valid_plan_only_min_is_started() -> None:
@@ -117,24 +123,25 @@ def test_the_least_busy_and_then_the_highest_is_quieted_first() -> None:
     units, beats = serving(1, 2, 3, busy={1: 4, 2: 0, 3: 0})
     decision = host(units, *beats, plan=planned(2))
     assert did(decision) == [("quiet", 3)]
-    assert decision.memory.drains["3"].quiet_sent_seconds == NOW
+    assert decision.memory.drains[InstanceKey(3)].quiet_sent_seconds == NOW
 
 
-def test_what_boots_is_let_go_first_by_a_stop() -> None:
+def test_an_instance_that_boots_goes_first_and_by_a_stop() -> None:
     units, beats = serving(1, 2)
     decision = host({**units, 3: unit("activating", age=5.0)}, *beats, plan=planned(2))
     assert did(decision) == [("stop", 3)]
-    assert decision.memory.drains["3"].stop_sent_seconds == NOW
+    assert decision.memory.drains[InstanceKey(3)].stop_sent_seconds == NOW
 
 
-def test_one_that_is_never_heard_of_is_no_victim_while_others_are() -> None:
+def test_an_instance_never_heard_of_is_not_drained_while_others_can_be() -> None:
     units, beats = serving(1, 2)
-    memory = HostMemory(watches={"3": Watch(invocation_id="", silent_seconds=20.0)})
+    watch = Watch(invocation_id="", silent_seconds=20.0)
+    memory = HostMemory(units=UnitMemory(watches={InstanceKey(3): watch}))
     decision = host({**units, 3: unit(age=50.0, pid=103)}, *beats, plan=planned(2), memory=memory)
     assert did(decision) == [("quiet", 2)]
 
 
-def test_ready_without_a_heartbeat_is_waited_for() -> None:
+def test_the_first_heartbeat_of_a_ready_instance_is_waited_for() -> None:
     units, beats = serving(1, 2)
     decision = host({**units, 3: unit(age=2.0, pid=103)}, *beats, plan=planned(2))
     assert did(decision) == []
@@ -151,10 +158,12 @@ def test_drains_are_paced() -> None:
     ]
 
 
-def test_what_a_person_started_is_not_drained() -> None:
+def test_an_instance_that_a_person_started_is_not_drained() -> None:
     units, beats = serving(1, 2, 3)
-    assert did(host(units, *beats, plan=planned(2), memory=pins(n3="run"))) == [("quiet", 2)]
-    assert did(host(units, *beats, plan=planned(0), memory=pins(n1="run", n2="run", n3="run"))) == []
+    one = pinned({3: PinKind.RUN})
+    assert did(host(units, *beats, plan=planned(2), memory=one)) == [("quiet", 2)]
+    all_three = pinned(dict.fromkeys((1, 2, 3), PinKind.RUN))
+    assert did(host(units, *beats, plan=planned(0), memory=all_three)) == []
 
 
 # -- a drain goes on
@@ -162,16 +171,13 @@ def test_what_a_person_started_is_not_drained() -> None:
 
 def draining(*, since: float = 20.0, sent: float | None = 20.0, stopped: float | None = None) -> HostMemory:
     """@1, ages of the orders in seconds."""
-    return HostMemory(
-        drains={
-            "1": Drain(
-                since_seconds=NOW - since,
-                quiet_sent_seconds=None if sent is None else NOW - sent,
-                stop_sent_seconds=None if stopped is None else NOW - stopped,
-                why="test",
-            )
-        }
+    drain = Drain(
+        since_seconds=NOW - since,
+        cause=CAUSE,
+        quiet_sent_seconds=None if sent is None else NOW - sent,
+        stop_sent_seconds=None if stopped is None else NOW - stopped,
     )
+    return HostMemory().with_drain(InstanceKey(1), drain)
 
 
 def goes_on(
@@ -183,13 +189,13 @@ def goes_on(
     writable: bool | None = None,
     redis: bool = True,
     state: str = "active",
-) -> list[tuple[str, int | str]]:
+) -> list[tuple[str, int]]:
     own = process(tag(1), pid=101, busy=busy, quiet=quiet, beat=beat)
     units = {1: unit(state, pid=101)}
     return did(host(units, own, plan=planned(0), memory=memory, writable=writable, redis=redis))
 
 
-def test_quiet_and_idle_after_the_order_is_stopped() -> None:
+def test_an_instance_quiet_and_idle_after_the_order_is_stopped() -> None:
     assert goes_on(draining(sent=20.0), beat=3.0) == [("stop", 1)]
 
 
@@ -198,7 +204,7 @@ def test_a_heartbeat_from_before_the_order_proves_nothing() -> None:
     assert goes_on(draining(sent=20.0), beat=25.0) == []
 
 
-def test_busy_is_watched() -> None:
+def test_an_instance_that_is_still_busy_is_only_watched() -> None:
     assert goes_on(draining(), busy=1) == []
 
 
@@ -219,11 +225,11 @@ def test_past_the_deadline_it_is_stopped_only_while_redis_takes_writes(
     assert goes_on(memory, busy=3, writable=writable, redis=redis) == steps
 
 
-def test_not_before_the_deadline() -> None:
+def test_before_the_deadline_a_busy_instance_is_not_stopped() -> None:
     assert goes_on(draining(since=600.0, sent=600.0), busy=3, writable=True) == []
 
 
-def test_redis_unknown_stops_nothing() -> None:
+def test_while_redis_is_unknown_nothing_is_ordered() -> None:
     assert goes_on(draining(), redis=False) == []
     assert goes_on(draining(sent=60.0), quiet=False, redis=False) == []
     assert goes_on(draining(), state="activating", redis=False) == []
@@ -243,49 +249,51 @@ def test_restarted_by_systemd_in_mid_drain_it_is_stopped_before_it_is_ready() ->
     assert goes_on(draining(), state="activating") == [("stop", 1)]
 
 
-def test_a_wave_of_drain_orders_is_bounded() -> None:
+def test_the_drain_orders_of_one_tick_are_bounded() -> None:
     rules = policy(strict(numbers="1-20"))
     units, beats = serving(*range(1, 21))
-    drains = {str(n): Drain(since_seconds=NOW - 60.0, quiet_sent_seconds=NOW - 60.0) for n in units}
-    decision = host(units, *beats, plan=planned(0), rules=rules, memory=HostMemory(drains=drains))
+    drain = Drain(since_seconds=NOW - 60.0, quiet_sent_seconds=NOW - 60.0, cause=CAUSE)
+    memory = HostMemory(drains={InstanceKey(n): drain for n in units})
+    decision = host(units, *beats, plan=planned(0), rules=rules, memory=memory)
     assert len(decision.steps) == DRAIN_ORDERS_MAX
 
 
 # -- the scheduler
 
-START = SchedulerDecision(start=True, sentence="none runs")
-END = SchedulerDecision(end=True, sentence="another serves it")
+START = SchedulerDecision(state=SchedulerStarted(host="w1"), start=True)
+SURPLUS = SchedulerSurplus(host="main")
+END = SchedulerDecision(state=SURPLUS, surplus=SURPLUS)
 
 
-def test_scheduler_is_started_and_remembered() -> None:
+def test_the_scheduler_is_started_and_that_is_remembered() -> None:
     decision = host({}, plan=planned(0), scheduler=START)
-    assert did(decision) == [("start", "scheduler")]
+    assert did(decision) == [("start", SCHEDULER)]
     assert decision.steps[0].unit == "mastodon-sidekiq-scheduler.service"
-    assert "scheduler" in decision.memory.starts
+    assert SCHEDULER in decision.memory.starts
 
 
-def test_scheduler_stopped_by_hand_stays_so() -> None:
-    assert did(host({}, plan=planned(0), scheduler=START, memory=pins(scheduler="stopped"))) == []
+def test_a_scheduler_stopped_by_hand_stays_stopped() -> None:
+    assert did(host({}, plan=planned(0), scheduler=START, memory=pinned({SCHEDULER: PinKind.STOPPED}))) == []
 
 
-def test_scheduler_that_fails_is_retried_after_its_pause() -> None:
-    failed = HostMemory(failures={"scheduler": Failure(count=1, last_seconds=NOW - 5.0)})
-    assert did(host({}, plan=planned(0), scheduler=START, memory=failed)) == []
+def test_a_scheduler_that_failed_is_not_tried_again_before_its_pause_ends() -> None:
+    memory = failed(SCHEDULER, seconds_ago=5.0)
+    assert did(host({}, plan=planned(0), scheduler=START, memory=memory)) == []
 
 
-def test_surplus_scheduler_is_quieted_or_stopped() -> None:
-    own = process(tag("scheduler"), queues="scheduler", pid=9)
+def test_a_surplus_scheduler_is_quieted_or_while_it_boots_stopped() -> None:
+    own = process(tag(SCHEDULER), queues="scheduler", pid=9)
     ended = host({}, own, plan=planned(0), scheduler=END, own_scheduler=unit(pid=9))
-    assert did(ended) == [("quiet", "scheduler")]
+    assert did(ended) == [("quiet", SCHEDULER)]
     boots = host({}, plan=planned(0), scheduler=END, own_scheduler=unit("activating", age=3.0))
-    assert did(boots) == [("stop", "scheduler")]
+    assert did(boots) == [("stop", SCHEDULER)]
 
 
 def test_only_what_is_configured_is_touched() -> None:
     units, beats = serving(1, 2, 77)
     decision = host(units, *beats, plan=planned(0), rules=policy(pace=PacePolicy(drains_per_tick=9)))
-    assert {step.number for step in decision.steps} == {1, 2}
+    assert {step.key for step in decision.steps} == {1, 2}
 
 
 def test_a_step_names_its_unit() -> None:
-    assert Step(verb="start", number=3).unit == "mastodon-sidekiq@3.service"
+    assert Step(verb="start", key=InstanceKey(3), why=CAUSE).unit == "mastodon-sidekiq@3.service"

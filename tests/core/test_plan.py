@@ -1,4 +1,4 @@
-"""The plan: want, admit, give way; numbers worked out by hand.
+"""The plan: need, admit, give way; numbers worked out by hand.
 
 The policy of most tests: one strict profile of @1 to @6, 5 threads, 7 connections each, min 1; 4 threads of each are
 planned to be busy.
@@ -11,10 +11,23 @@ import pytest
 from fleetd.core.demand.desired import HoldWindow
 from fleetd.core.demand.needed import DemandMemory
 from fleetd.core.instances.host_memory import HostMemory
-from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import UnitFacts
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import ConnectionPolicy
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.counts import (
+    AddedByHand,
+    ClaimsAboveBudget,
+    ClientsRefused,
+    HeartbeatsMissing,
+    NoConnectionsLeft,
+    QueuesLate,
+    TakenAwayByHand,
+)
+from fleetd.core.model.reasons.units import PinKind
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.words.reasons import sentence
 from tests.support.builders.decisions import CALM, NOW, ROOMY, decide, pinned, watched
 from tests.support.builders.readings import (
     MIB,
@@ -26,13 +39,14 @@ from tests.support.builders.readings import (
     snapshot,
     systemd,
     tag,
+    tick_of,
     unit,
 )
 from tests.support.world.ports import policy, strict, weighted
 
 
 def counts(decision: FleetDecision) -> dict[str, int]:
-    return {name: p.instances for name, p in decision.plan.profiles["w1"].items()}
+    return {name: p.admitted_instances for name, p in decision.plan.profiles["w1"].items()}
 
 
 def clamp(decision: FleetDecision, code: ClampCode, profile: str = "default-first") -> Clamp:
@@ -52,21 +66,17 @@ def test_growth_to_what_is_needed_at_once() -> None:
 def test_min_is_kept_and_said() -> None:
     decision = decide(policy(strict(low=2)), running=2)
     assert counts(decision) == {"default-first": 2}
+    assert codes(decision) == ["min"]
 
 
 def test_max_is_kept() -> None:
     decision = decide(policy(strict(high=3)), running=3, busy=40)
     assert counts(decision) == {"default-first": 3}
-    assert (
-        clamp(decision, ClampCode.MAX).before_instances,
-        clamp(decision, ClampCode.MAX).after_instances,
-    ) == (
-        10,
-        3,
-    )
+    at_max = clamp(decision, ClampCode.MAX)
+    assert (at_max.before_instances, at_max.after_instances) == (10, 3)
 
 
-def test_within_the_band_nothing_grows() -> None:
+def test_within_the_tolerance_nothing_grows() -> None:
     # 2 run: 8 planned threads. 8.8 is 10 % more, 9 is beyond.
     assert counts(decide(policy(), running=2, busy=8)) == {"default-first": 2}
     rules = policy()
@@ -82,11 +92,11 @@ def test_nothing_goes_down_before_the_window_has_been_watched() -> None:
     assert clamp(decision, ClampCode.HOLD_WINDOW).after_instances == 4
 
 
-def test_down_to_the_highest_want_of_the_window() -> None:
+def test_it_goes_down_to_the_highest_count_of_the_window() -> None:
     assert counts(decide(policy(), running=5, memory=watched(3))) == {"default-first": 3}
 
 
-def test_down_to_min_when_the_window_is_empty() -> None:
+def test_it_goes_down_to_min_when_nothing_was_needed_in_the_window() -> None:
     decision = decide(policy(), running=5, memory=watched(0))
     assert counts(decision) == {"default-first": 1}
     assert codes(decision) == ["min"]
@@ -109,7 +119,7 @@ def test_systemd_unknown_decides_nothing() -> None:
     rules = policy()
     shot = snapshot(rules, redis=sidekiq(queue("default", busy=40)), postgres=ROOMY)
     before = watched(3)
-    decision = plan(rules, shot, None, before)
+    decision = plan(tick_of(rules, shot), before)
     assert decision.plan.profiles == {"w1": {}}
     assert codes(decision) == ["systemd_unknown"]
     assert decision.memory.windows == before.windows
@@ -118,7 +128,7 @@ def test_systemd_unknown_decides_nothing() -> None:
 def test_an_unreadable_queue_keeps_its_profiles_and_no_other() -> None:
     rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
     units = systemd({n: unit(pid=n) for n in (1, 2, 3, 5, 6)})
-    beats = tuple(process(tag(n), pid=n) for n in units.instances)
+    beats = tuple(process(tag(n), pid=n) for n in units.units)
     long_ago = HoldWindow(since_seconds=0.0, entries=((NOW - 5.0, 0),))
     memory = FleetMemory(windows={"default-first": long_ago, "mail": long_ago})
     readable = sidekiq(
@@ -149,7 +159,9 @@ def test_an_instance_without_a_heartbeat_keeps_its_profile_and_no_other(age: flo
     redis = sidekiq(queue("default"), *(queue(q) for q in CALM), processes=beats)
     decision = decide(rules, units=units, redis=redis, memory=memory)
     assert counts(decision) == {"default-first": 3, "mail": 1}
-    assert "@2 sent no heartbeat" in clamp(decision, ClampCode.LATENCY_UNKNOWN).sentence
+    reason = clamp(decision, ClampCode.LATENCY_UNKNOWN).reason
+    assert reason == HeartbeatsMissing(keys=(InstanceKey(2),))
+    assert "@2 sent no heartbeat" in sentence(reason)
     # What it was busy with is not forgotten either.
     assert decision.memory.demand.busy_mean_threads["default"] == 4.0
 
@@ -159,7 +171,7 @@ def test_a_profile_keeps_its_size_while_a_queue_of_it_waits_too_long() -> None:
     units = systemd({n: unit(pid=n) for n in (1, 2, 3, 5, 6)})
     long_ago = HoldWindow(since_seconds=0.0, entries=((NOW - 5.0, 0),))
     memory = FleetMemory(windows={"default-first": long_ago, "mail": long_ago})
-    beats = tuple(process(tag(n), pid=n) for n in units.instances)
+    beats = tuple(process(tag(n), pid=n) for n in units.units)
     calm = [q for q in CALM if q != "pull"]
 
     def with_pull_waiting(age_seconds: float) -> FleetDecision:
@@ -170,7 +182,9 @@ def test_a_profile_keeps_its_size_while_a_queue_of_it_waits_too_long() -> None:
     target = rules.target_seconds("pull")
     late = with_pull_waiting(target + 1.0)
     assert counts(late) == {"default-first": 3, "mail": 1}
-    assert "pull waits longer than its target" in clamp(late, ClampCode.HOLD_WINDOW).sentence
+    reason = clamp(late, ClampCode.HOLD_WINDOW).reason
+    assert reason == QueuesLate(queues=("pull",))
+    assert "pull waits longer than its target" in sentence(reason)
     assert counts(with_pull_waiting(target - 1.0)) == {"default-first": 1, "mail": 1}
 
 
@@ -178,17 +192,28 @@ def test_connections_stop_growth_at_the_last_that_fits() -> None:
     # limit 50 − 3 − reserve 10 − others 9 = 28 = 4 × 7.
     decision = decide(policy(), running=1, busy=40, postgres=database(maximum=50, clients=10))
     assert counts(decision) == {"default-first": 4}
-    sentence = clamp(decision, ClampCode.CONNECTIONS).sentence
-    assert sentence == (
-        "one more needs 7 connections, 0 are left: limit 47 − reserve 10 − others 9 − claimed 28"
+    assert clamp(decision, ClampCode.CONNECTIONS).reason == NoConnectionsLeft(
+        source="postgres",
+        needed_connections=7,
+        left_connections=0,
+        limit_connections=47,
+        reserve_connections=10,
+        others_connections=9,
+        claimed_connections=28,
     )
 
 
-def test_claims_above_the_budget_are_said_as_they_are() -> None:
+def test_the_reason_names_claims_above_the_budget_as_they_are() -> None:
     # limit 30 − 3 − reserve 10 − others 9 = 8, which is less than the 7 × 2 that run.
     decision = decide(policy(strict(low=2)), running=2, busy=40, postgres=database(maximum=30, clients=10))
-    assert clamp(decision, ClampCode.CONNECTIONS).sentence == (
-        "one more needs 7 connections, 0 are left: limit 27 − reserve 10 − others 9 − claimed 14"
+    assert clamp(decision, ClampCode.CONNECTIONS).reason == NoConnectionsLeft(
+        source="postgres",
+        needed_connections=7,
+        left_connections=0,
+        limit_connections=27,
+        reserve_connections=10,
+        others_connections=9,
+        claimed_connections=14,
     )
 
 
@@ -209,17 +234,17 @@ def test_min_of_all_comes_before_more_of_the_important() -> None:
     assert counts(decision) == {"default-first": 2, "mail": 2}
 
 
-def test_what_was_ordered_a_moment_ago_has_its_claim() -> None:
+def test_an_instance_ordered_a_moment_ago_has_its_claim() -> None:
     # @1 and @2 serve, @3 was ordered and systemd does not show it yet: 21 of 28.
-    hosts = HostMemory(starts={"3": NOW - 1.0})
+    hosts = HostMemory().with_start(InstanceKey(3), NOW - 1.0)
     decision = decide(policy(), running=2, busy=40, hosts=hosts, postgres=database(maximum=50, clients=10))
     assert decision.claims_connections == 21
     assert counts(decision) == {"default-first": 4}  # 3 count, one more fits
 
 
-def test_draining_and_strays_have_their_claims() -> None:
-    units, beats = fleet(2)
-    units = systemd({**units.instances, 3: unit(pid=103)})
+def test_draining_instances_and_those_of_other_hosts_have_their_claims() -> None:
+    _, beats = fleet(2)
+    units = systemd({n: unit(pid=100 + n) for n in (1, 2, 3)})
     quiet = process(tag(3), pid=103, quiet=True)
     stray = process(tag(1, host="w2"), hostname="w2")
     redis = sidekiq(queue("default", busy=40), processes=(*beats, quiet, stray))
@@ -228,7 +253,7 @@ def test_draining_and_strays_have_their_claims() -> None:
     assert counts(decision) == {"default-first": 2}
 
 
-def test_strays_still_count_while_redis_is_unknown() -> None:
+def test_instances_of_other_hosts_still_count_while_redis_is_unknown() -> None:
     stray = process(tag(1, host="w2"), hostname="w2")
     rules = policy(strict(low=3))
     units, beats = fleet(1)
@@ -238,37 +263,38 @@ def test_strays_still_count_while_redis_is_unknown() -> None:
     assert later.claims_connections == first.claims_connections == 14
 
 
-def test_a_shrunken_budget_gives_way_at_once() -> None:
+def test_instances_give_way_at_once_when_the_budget_shrinks() -> None:
     # 5 run (35), the budget is 21: two must go, at once, however much is wanted.
     decision = decide(policy(), running=5, busy=40, postgres=database(maximum=43, clients=10))
     assert counts(decision) == {"default-first": 3}
-    said = clamp(decision, ClampCode.CONNECTIONS)
-    assert said.after_instances == 3
-    assert said.sentence == "all claims are 35 connections, the budget is 21: giving way"
+    above = clamp(decision, ClampCode.CONNECTIONS)
+    assert above.after_instances == 3
+    assert above.reason == ClaimsAboveBudget(source="postgres", claimed_connections=35, budget_connections=21)
+    assert sentence(above.reason) == "all claims are 35 connections, the budget is 21: giving way"
 
 
-def test_it_gives_way_down_to_min_and_no_further() -> None:
+def test_a_profile_gives_way_down_to_min_and_no_further() -> None:
     decision = decide(policy(strict(low=2)), running=5, busy=40, postgres=database(maximum=14, clients=10))
     assert counts(decision) == {"default-first": 2}
 
 
-def test_the_least_important_gives_way_first() -> None:
+def test_the_least_important_profile_gives_way_first() -> None:
     rules = policy(strict(numbers="1-3"), weighted(numbers="4-6", low=1))
     units = systemd({n: unit() for n in range(1, 7)})
     decision = decide(rules, units=units, busy=40, postgres=database(maximum=50, clients=10))  # 28
     assert counts(decision) == {"default-first": 3, "weighted": 1}
 
 
-def test_what_drains_already_is_not_drained_for_again() -> None:
+def test_an_instance_that_drains_already_counts_as_given_back() -> None:
     # @1-@5 run and drain: claims 35 of 28; @5 is quiet, so the other four fit.
-    units, beats = fleet(4)
-    units = systemd({**units.instances, 5: unit(pid=105)})
+    _, beats = fleet(4)
+    units = systemd({n: unit(pid=100 + n) for n in range(1, 6)})
     redis = sidekiq(queue("default", busy=40), processes=(*beats, process(tag(5), pid=105, quiet=True)))
     decision = decide(policy(), units=units, redis=redis, postgres=database(maximum=50, clients=10))
     assert counts(decision) == {"default-first": 4}
 
 
-def test_connections_of_one_that_just_left_are_not_given_way_for() -> None:
+def test_nothing_gives_way_for_connections_of_an_instance_that_just_left() -> None:
     # @5's unit is gone, Postgres still shows 7 of its connections: 28 + 7, but those end by themselves.
     postgres = database(maximum=50, clients=17, workers={"mastodon-sidekiq@5.w1": 7})
     assert counts(decide(policy(), running=4, busy=40, postgres=postgres)) == {"default-first": 4}
@@ -282,7 +308,9 @@ def test_nothing_gives_way_while_latency_is_unknown() -> None:
 def test_refusing_postgres_stops_growth_and_ends_nothing() -> None:
     decision = decide(policy(), running=3, busy=40, postgres=database(refused=True))
     assert counts(decision) == {"default-first": 3}
-    assert "refuses new clients" in clamp(decision, ClampCode.CONNECTIONS).sentence
+    reason = clamp(decision, ClampCode.CONNECTIONS).reason
+    assert reason == ClientsRefused(source="postgres")
+    assert "Postgres refuses new clients" in sentence(reason)
 
 
 def test_memory_stops_growth_but_not_min() -> None:
@@ -291,50 +319,52 @@ def test_memory_stops_growth_but_not_min() -> None:
     assert counts(decide(policy(strict(low=4)), running=1, busy=40, available=0)) == {"default-first": 4}
 
 
-def test_memory_of_what_boots_is_set_aside() -> None:
+def test_memory_is_set_aside_for_an_instance_that_boots() -> None:
     units = systemd({1: unit(), 2: unit("activating", age=5.0)})
     decision = decide(policy(), units=units, busy=40, available=3 * 1024 * MIB)
     assert counts(decision) == {"default-first": 3}  # 2.5 GiB, 1 GiB of it to come for @2: one more
 
 
-def test_what_a_person_stopped_is_not_replaced() -> None:
-    decision = decide(policy(), running=2, busy=12, hosts=pinned(n3="stopped"))  # 3 wanted
+def test_an_instance_that_a_person_stopped_is_not_replaced() -> None:
+    decision = decide(policy(), running=2, busy=12, hosts=pinned({3: PinKind.STOPPED}))  # 3 wanted
     assert counts(decision) == {"default-first": 2}
-    assert (
-        clamp(decision, ClampCode.PINNED).sentence == "1 stopped or quieted by hand: kept so and not replaced"
-    )
+    reason = clamp(decision, ClampCode.PINNED).reason
+    assert reason == TakenAwayByHand(instances=1)
+    assert sentence(reason) == "1 stopped or quieted by hand: kept so and not replaced"
 
 
-def test_what_a_person_stopped_takes_nothing_more_away() -> None:
+def test_a_persons_stop_is_no_reason_to_end_another_instance() -> None:
     # The two that still run are needed: the pin is no reason to end one of them.
-    decision = decide(policy(), running=2, busy=8, hosts=pinned(n3="stopped"), memory=watched(2))
+    decision = decide(policy(), running=2, busy=8, hosts=pinned({3: PinKind.STOPPED}), memory=watched(2))
     assert counts(decision) == {"default-first": 2}
 
 
 def test_min_stands_above_a_persons_stop() -> None:
-    decision = decide(policy(strict(low=3)), running=2, busy=0, hosts=pinned(n3="stopped"))
+    decision = decide(policy(strict(low=3)), running=2, busy=0, hosts=pinned({3: PinKind.STOPPED}))
     assert counts(decision) == {"default-first": 3}
 
 
 def test_a_large_surge_grows_beyond_a_persons_stop() -> None:
-    assert counts(decide(policy(), running=2, busy=40, hosts=pinned(n3="stopped"))) == {"default-first": 6}
+    assert counts(decide(policy(), running=2, busy=40, hosts=pinned({3: PinKind.STOPPED}))) == {
+        "default-first": 6
+    }
 
 
-def test_what_a_person_started_is_not_made_up_for_by_ending_another() -> None:
-    decision = decide(policy(), running=3, hosts=pinned(n3="run"), memory=watched(1))
+def test_a_persons_start_is_not_made_up_for_by_ending_another() -> None:
+    decision = decide(policy(), running=3, hosts=pinned({3: PinKind.RUN}), memory=watched(1))
     assert counts(decision) == {"default-first": 2}
-    assert (
-        clamp(decision, ClampCode.PINNED).sentence == "1 started by hand: kept so, and no other ends for it"
-    )
+    reason = clamp(decision, ClampCode.PINNED).reason
+    assert reason == AddedByHand(instances=1)
+    assert sentence(reason) == "1 started by hand: kept so, and no other ends for it"
 
 
-def test_what_a_person_started_stays_above_max() -> None:
-    decision = decide(policy(strict(high=2)), running=3, busy=40, hosts=pinned(n3="run"))
+def test_an_instance_that_a_person_started_stays_even_above_max() -> None:
+    decision = decide(policy(strict(high=2)), running=3, busy=40, hosts=pinned({3: PinKind.RUN}))
     assert counts(decision) == {"default-first": 3}
 
 
-def test_what_a_person_started_gives_way_to_the_budget_in_others() -> None:
-    hosts = pinned(n5="run")
+def test_for_one_that_a_person_started_others_give_way_to_the_budget() -> None:
+    hosts = pinned({5: PinKind.RUN})
     decision = decide(policy(), running=5, busy=40, hosts=hosts, postgres=database(maximum=43, clients=10))
     assert counts(decision) == {"default-first": 3}
 
@@ -364,7 +394,7 @@ def test_within_budget_tells_whether_the_scheduler_may_start() -> None:
     assert not decide(policy(), running=1, postgres=database(refused=True)).within_budget
 
 
-def test_an_outside_change_of_the_units_is_no_input() -> None:
+def test_a_unit_that_is_not_configured_has_no_claim() -> None:
     quiet_night = ConnectionPolicy(limit=10)
     decision = decide(
         policy(connections=quiet_night),

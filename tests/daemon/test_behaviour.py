@@ -6,7 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy import PacePolicy, SchedulerPolicy
+from fleetd.words.reasons import sentence
 from tests.support.world.ports import Rig, policy, strict, weighted
 from tests.support.world.world import World
 
@@ -64,7 +66,7 @@ def test_steady_noise_does_not_flap(seed: int) -> None:
     rig.run(900.0)  # from nothing to its size
     orders = len(rig.units.orders)
     rig.run(2 * HOUR)
-    moves = [(s.verb, s.number) for _, s in rig.units.orders[orders:]]
+    moves = [(s.verb, s.key) for _, s in rig.units.orders[orders:]]
     assert len(moves) <= 9, moves  # a start, a quiet and a stop are one swing: no more than one in 40 min
     assert rig.world.waiting() < 60
 
@@ -119,7 +121,7 @@ def test_drains_finish_with_jobs_of_minutes() -> None:
     assert rig.world.lost == rig.world.pushed_back == 0
     assert rig.serving() == 1
     assert rig.ticker.host_memory.drains == {}
-    stopped = [u.state for n, u in rig.world.units.items() if n != "scheduler"]
+    stopped = [u.state for n, u in rig.world.units.items() if n != SCHEDULER]
     assert sorted(stopped) == ["active"] + 5 * ["inactive"]
 
 
@@ -134,7 +136,7 @@ def test_a_failing_number_is_retried_with_growing_pauses_and_given_up() -> None:
     assert pauses == sorted(pauses)
     assert pauses[0] < 90.0
     assert 300.0 <= pauses[-1] <= 360.0  # a try takes systemd 42 s
-    assert any("is given up: cure it" in c.sentence for c in told[-1].host.clamps)
+    assert any("is given up: cure it" in sentence(c.reason) for c in told[-1].host.clamps)
 
 
 def test_cured_and_reset_by_hand_it_runs_again() -> None:
@@ -191,7 +193,7 @@ def test_after_a_reboot_it_begins_from_what_the_boot_started() -> None:
     rig.kill_fleetd()
     rig.run(600.0)
     assert rig.serving() == 2
-    assert rig.ticker.host_memory.pins == {}
+    assert rig.ticker.host_memory.people.pins == {}
 
 
 def test_memory_pressure_stops_growth() -> None:
@@ -210,7 +212,7 @@ def test_a_number_that_is_not_rendered_is_passed_over_and_said() -> None:
     told = rig.run(120.0)
     assert rig.serving() == 2
     assert 2 not in rig.ordered("start")
-    assert any("@2 not rendered as configured" in c.sentence for c in told[-1].host.clamps)
+    assert any("@2 not rendered as configured" in sentence(c.reason) for c in told[-1].host.clamps)
 
 
 def test_a_scheduler_boots_while_the_fleet_grows() -> None:

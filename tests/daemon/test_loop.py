@@ -73,7 +73,7 @@ class SlowDatabase(Slow):
     async def close(self) -> None: ...
 
 
-class TickResult:
+class HeardStatuses:
     def __init__(self) -> None:
         self.statuses: list[tuple[float, Status]] = []
 
@@ -99,7 +99,7 @@ class Daemon:
         self.world = world
         self.clock = LoopClock(world)
         self.units = FakeUnits(world)
-        self.service, self.told, self.store = FakeService(watchdog_seconds), TickResult(), FakeStore()
+        self.service, self.told, self.store = FakeService(watchdog_seconds), HeardStatuses(), FakeStore()
         self.lines: list[str] = []
         sources = Sources(
             SlowSidekiq(FakeSidekiq(world), sidekiq_seconds),

@@ -13,15 +13,19 @@ from msgspec.structs import replace
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fleetd.core.model.decision import Clamp, ClampCode, InstanceState, Step, StepResult
+from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.units import ReplaceCause
 from fleetd.core.model.status import (
+    ClampStatus,
     ConnectionStatus,
     HoldStatus,
     OverrideStatus,
     RolloutStatus,
     SchedulerStatus,
     Status,
+    StepStatus,
 )
 from fleetd.daemon.metrics import ROWS_MAX, Metrics
 from tests.support.builders.status_minimal import instance, profile, queue, status
@@ -141,8 +145,8 @@ def test_series_of_what_is_gone_disappear() -> None:
 
 
 def test_clamps_are_shown_by_reason_and_counted() -> None:
-    clamp = Clamp(code=ClampCode.CONNECTIONS, sentence="headroom 5", profile="default-first")
-    other = Clamp(code=ClampCode.CONNECTIONS, sentence="headroom 5", profile="push-first")
+    clamp = ClampStatus(code=ClampCode.CONNECTIONS, sentence="headroom 5", profile="default-first")
+    other = ClampStatus(code=ClampCode.CONNECTIONS, sentence="headroom 5", profile="push-first")
     metrics = told(status(1, clamps=(clamp, other)), status(2, clamps=(clamp,)), status(3))
     assert value(metrics, "fleetd_clamps_active", reason="connections") == 0
     assert value(metrics, "fleetd_clamps_total", reason="connections") == 3
@@ -153,8 +157,8 @@ def test_clamps_are_shown_by_reason_and_counted() -> None:
 
 
 def test_steps_are_counted_once_a_tick() -> None:
-    done = StepResult(step=Step(verb="start", number=3), result="done")
-    refused = StepResult(step=Step(verb="stop", number=2), result="refused")
+    done = StepStatus(verb="start", unit="mastodon-sidekiq@3.service", result="done", why="")
+    refused = StepStatus(verb="stop", unit="mastodon-sidekiq@2.service", result="refused", why="")
     first = status(1, step_results=(done, done, refused))
     metrics = told(first, first, status(2, step_results=(done,)))
     assert value(metrics, "fleetd_steps_total", verb="start", result="done") == 3
@@ -233,7 +237,9 @@ def test_orders_are_bounded() -> None:
 
 
 def test_a_replacement_shows_how_far_it_is() -> None:
-    roll = RolloutStatus(cause="restart", total_instances=8, done_instances=3, current="@4", sentence="")
+    roll = RolloutStatus(
+        cause=ReplaceCause.RESTART, total_instances=8, done_instances=3, current="@4", sentence=""
+    )
     metrics = told(status(rollout=roll))
     assert value(metrics, "fleetd_rollout_instances", state="total") == 8
     assert value(metrics, "fleetd_rollout_instances", state="done") == 3
@@ -294,12 +300,14 @@ def test_scrapes_during_ticks_are_whole() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_promtool_has_nothing_to_say() -> None:
-    clamp = Clamp(code=ClampCode.MAX, sentence="")
+    clamp = ClampStatus(code=ClampCode.MAX, sentence="")
     everything = status(
         clamps=(clamp,),
         holds=(HoldStatus(kind="upgrade", sentence=""),),
         overrides=(OverrideStatus(kind="set", what="default-first", sentence="", seconds_left=1.0),),
-        rollout=RolloutStatus(cause="memory", total_instances=1, done_instances=0, current="", sentence=""),
+        rollout=RolloutStatus(
+            cause=ReplaceCause.MEMORY, total_instances=1, done_instances=0, current="", sentence=""
+        ),
         pressure=HostPressure(memory_stalled_share=0.1, cpu_waiting_share=0.2),
     )
     for metrics in (told(everything), Metrics(version="1", now_seconds=Clock())):

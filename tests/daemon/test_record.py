@@ -29,7 +29,7 @@ class Recorded(Rig):
         while self.world.now < end:
             told = self.tick()
             self.journalist.report(told, self.status(told))
-            self.recorder.record(self.world.policy, told)
+            self.recorder.record(told)
             self.world.advance(every)
 
 
@@ -131,7 +131,7 @@ def test_a_flood_of_sentences_is_cut_off_and_that_is_said() -> None:
 def test_another_policy_is_kept_with_its_time_and_the_same_is_not() -> None:
     rig = Recorded(busy_world())
     rig.live(60)
-    rig.world.policy = structs.replace(rig.world.policy, targets_seconds={"default": 7.0})
+    rig.world.policy = rig.ticker.policy = structs.replace(rig.world.policy, targets_seconds={"default": 7.0})
     rig.live(60)
     rig.recorder.flush()
     found = rig.history.read(0.0, samples=True)

@@ -8,6 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fleetd.core.model.facts import Consumer
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import ConnectionPolicy, DeclaredClaim, PacePolicy, SchedulerPolicy
 from fleetd.core.model.status import ClaimStatus, ConnectionStatus, ConsumerStatus
 from fleetd.daemon.metrics import Metrics
@@ -44,9 +45,9 @@ def test_the_arithmetic_adds_up_and_says_what_headroom_buys() -> None:
 def test_claims_are_told_by_host_and_profile() -> None:
     scheduler = SchedulerPolicy(place="here", threads=5, db_pool=7)
     rig = Rig(World(policy(strict(numbers="1-2"), scheduler=scheduler)))
-    rig.world.appear("w2", "default", number=1)
-    rig.world.appear("w2", "default", number=2)
-    rig.world.appear("w1", "default", number=77)
+    rig.world.appear("w2", "default", key=InstanceKey(1))
+    rig.world.appear("w2", "default", key=InstanceKey(2))
+    rig.world.appear("w1", "default", key=InstanceKey(77))
     told = connections(rig)
     assert told.claims == (
         ClaimStatus(host="w1", profile="default-first", instances=1, connections=7),

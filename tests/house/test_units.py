@@ -12,7 +12,7 @@ import pytest
 from fleetd.adapters.mastodon.code import WATCHED
 from fleetd.config import ENV_FILE_MISSING
 from fleetd.config.schema import MastodonSection
-from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
 from fleetd.core.model.worker_settings import SHUTDOWN_SECONDS, settings_file_name
 from tests.support.project import PROJECT
 
@@ -81,7 +81,7 @@ def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_finds_nothing_to_complain_of(root: Path) -> None:
-    done = analyze(root, "verify", *FLEETD, *TARGETS, BOOT, SHUTDOWN, instance_unit(1), SCHEDULER_UNIT)
+    done = analyze(root, "verify", *FLEETD, *TARGETS, BOOT, SHUTDOWN, unit_of(InstanceKey(1)), SCHEDULER_UNIT)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
@@ -103,7 +103,7 @@ def test_the_verification_would_notice(root: Path) -> None:
         ("fleetd-stamp-again.service", 1.5),
         (BOOT, 1.4),
         (SHUTDOWN, 1.4),
-        (instance_unit(1), 1.7),
+        (unit_of(InstanceKey(1)), 1.7),
         (SCHEDULER_UNIT, 1.7),
     ],
 )
@@ -224,9 +224,11 @@ def test_an_instance_that_fails_at_once_is_given_up_and_a_failing_boot_is_not() 
 
 def test_units_and_settings_agree_on_names() -> None:
     directory = "/var/lib/mastodon-sidekiq/"
-    assert values(WORKERS[0], "EnvironmentFile") == [directory + settings_file_name(1).replace("1", "%i")]
-    assert values(WORKERS[1], "EnvironmentFile") == [directory + settings_file_name("scheduler")]
-    assert (instance_unit(1).replace("1", ""), SCHEDULER_UNIT) == WORKERS
+    assert values(WORKERS[0], "EnvironmentFile") == [
+        directory + settings_file_name(InstanceKey(1)).replace("1", "%i")
+    ]
+    assert values(WORKERS[1], "EnvironmentFile") == [directory + settings_file_name(SCHEDULER)]
+    assert (unit_of(InstanceKey(1)).replace("1", ""), SCHEDULER_UNIT) == WORKERS
 
 
 def test_the_scheduler_is_an_instance_but_for_its_settings() -> None:

@@ -6,9 +6,11 @@ import json
 
 import pytest
 
-from fleetd.core.model.decision import Step
+from fleetd.core.model.decision import Step, Verb
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError
+from fleetd.simulate.policies.scaling import ByRival
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS
 from fleetd.simulate.run import POLICIES, SimulationError, policy_of, run_fleetd, run_oracle, simulate
 from fleetd.simulate.scoring.outcome import Recorder, document
@@ -86,21 +88,21 @@ def test_claims_over_the_budget_are_counted_for_as_long_as_they_are() -> None:
     sim = world_of(made)
     recorder = Recorder(sim)
     for number in range(2, 4):  # three claim 36 of 40
-        sim.start(number)
+        sim.start(InstanceKey(number))
     recorder.advance_to(100)
     assert recorder.over_budget_seconds == 0
-    sim.start(4)
+    sim.start(InstanceKey(4))
     recorder.advance_to(150)
     assert recorder.over_budget_seconds == 50
-    sim.stop(4)
+    sim.stop(InstanceKey(4))
     recorder.advance_to(590)
     over = recorder.over_budget_seconds
     assert over < 60
     recorder.advance_to(700)  # the budget has shrunk to 20: what was claimed then is forgiven
     assert recorder.over_budget_seconds == over
-    sim.stop(3)
+    sim.stop(InstanceKey(3))
     recorder.advance_to(720)
-    sim.start(3)
+    sim.start(InstanceKey(3))
     recorder.advance_to(730)
     assert recorder.over_budget_seconds == over + 10, "and what comes after that is not"
 
@@ -109,7 +111,7 @@ def test_a_shrink_forgives_no_claims_that_were_over_the_budget_before() -> None:
     sim = world_of(surge("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n"))
     recorder = Recorder(sim)
     for number in range(2, 5):
-        sim.start(number)
+        sim.start(InstanceKey(number))
     recorder.advance_to(700)
     assert recorder.over_budget_seconds == 700
     sim = world_of(surge("[database]\nmax_connections = 30\nothers = [[0, 10]]\n"))  # not even for one
@@ -138,8 +140,8 @@ def test_outages_of_every_source_break_no_law() -> None:
 
 
 def test_a_reversal_is_a_start_soon_after_a_stop_or_the_other_way_round() -> None:
-    def step(verb: str, number: int) -> Step:
-        return Step(verb=verb, number=number, profile="p")  # type: ignore[arg-type]
+    def step(verb: Verb, number: int) -> Step:
+        return Step(verb=verb, key=InstanceKey(number), profile="p", why=ByRival())
 
     steps = [
         (0, step("start", 1)),

@@ -29,7 +29,7 @@ STUCK_SECONDS = 120.0
 
 
 class Loop:
-    """Runs ticks until result to stop."""
+    """Runs ticks until told to stop."""
 
     def __init__(
         self,

@@ -204,6 +204,16 @@ def _systemd_result(r: units.SystemdResult) -> str:
     return _SYSTEMD_RESULTS.get(r.result, f"systemd says {r.result or 'nothing'}")
 
 
+def _none_runs(keys: tuple[InstanceKey, ...]) -> str:
+    """Without a scheduler nothing scheduled is done, which nobody may overlook."""
+    return ": NO SCHEDULER RUNS" if SCHEDULER in keys else ""
+
+
+def _not_rendered(r: units.NotRendered) -> str:
+    cure = "run `systemctl start fleetd-render`"
+    return f"{names(r.keys)} not rendered as configured{_none_runs(r.keys)}: {cure}"
+
+
 def failed(r: units.StartFailed) -> str:
     """What became of their starts, and what comes next; without their names."""
     if r.tried_key is None:
@@ -392,9 +402,9 @@ _SENTENCES: dict[type[Reason], str | Callable[[Any], str]] = {
     # starting
     units.PlanExpired: "no valid plan: nothing moves but up to min",
     units.StartsPaced: "at most {starts_per_tick} starts a tick and {booting_max} booting at once",
-    units.StoppedByHand: "{keys:keys} stopped by hand and kept so",
-    units.NotRendered: "{keys:keys} not rendered as configured: run `systemctl start fleetd-render`",
-    units.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}",
+    units.StoppedByHand: lambda r: f"{names(r.keys)} stopped by hand and kept so{_none_runs(r.keys)}",
+    units.NotRendered: _not_rendered,
+    units.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
     units.NoNumberFree: "every other number is in use or draining",
     units.FewerThanAdmitted: _fewer_than_admitted,
     units.InPlaceOf: "in place of {old_key:key}, which is drained once this one serves: {cause:cause}",

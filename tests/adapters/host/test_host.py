@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetd.adapters.host.readings import LinuxHost
-from fleetd.core.model.facts import RenderedInstance, SystemdFacts, UnitFacts
+from fleetd.core.model.facts import RenderedSettings, SystemdFacts, UnitFacts
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Policy, Profile
 from fleetd.core.model.worker_settings import (
     instance_digest,
@@ -38,7 +38,7 @@ POLICY = Policy(
             queues=(("default", 1), ("push", 1)),
             threads=60,
             db_pool=90,
-            numbers=(1, 2, 12),
+            numbers=(InstanceKey(1), InstanceKey(2), InstanceKey(12)),
             min_instances=1,
             max_instances=3,
         ),
@@ -48,11 +48,11 @@ POLICY = Policy(
 PROFILE = POLICY.profiles[0]
 
 
-def rendered_text(number: int | Literal["scheduler"]) -> str:
+def rendered_text(key: int) -> str:
     """What fleetd-render writes."""
-    if number == "scheduler":
+    if key == SCHEDULER:
         return scheduler_settings(POLICY, name_connections=True).text
-    return instance_settings(POLICY, PROFILE, number, name_connections=True).text
+    return instance_settings(POLICY, PROFILE, InstanceKey(key), name_connections=True).text
 
 
 def unit(control_group: str) -> UnitFacts:
@@ -89,34 +89,30 @@ def test_resident_memory_leaves_out_reclaimable_cache(root: Path) -> None:
     bare.mkdir()
     (bare / "memory.current").write_text("77\n")
     (root / "sys/fs/cgroup/c").mkdir()
-    systemd = SystemdFacts(
-        instances={
-            1: unit(group),
-            2: unit("/b"),
-            3: unit("/c"),  # no memory controller
-            4: unit(""),  # not running
-            5: unit("/b/../b"),
-            6: unit("b"),
-        },
-        scheduler=unit("/b"),
-    )
-    facts = read(root, systemd)
-    assert facts.instance_resident_bytes == {1: 700000, 2: 77}
-    assert facts.scheduler_resident_bytes == 77
-    assert read(root, SystemdFacts(instances={}, scheduler=None)).scheduler_resident_bytes is None
+    units = {
+        1: unit(group),
+        2: unit("/b"),
+        3: unit("/c"),  # no memory controller
+        4: unit(""),  # not running
+        5: unit("/b/../b"),
+        6: unit("b"),
+        SCHEDULER: unit("/b"),
+    }
+    systemd = SystemdFacts(units={InstanceKey(key): facts for key, facts in units.items()})
+    assert read(root, systemd).resident_bytes == {1: 700000, 2: 77, SCHEDULER: 77}
+    assert read(root, SystemdFacts(units={})).resident_bytes == {}
 
 
 def test_rendered_instances(root: Path) -> None:
     env(root, "1.env", rendered_text(1))
     env(root, "12.env", rendered_text(12))
-    env(root, "scheduler.env", rendered_text("scheduler"))
+    env(root, "scheduler.env", rendered_text(SCHEDULER))
     facts = read(root)
     assert facts.rendered == {
-        n: RenderedInstance(number=n, profile="default-first", digest=instance_digest(PROFILE))
-        for n in (1, 12)
+        1: RenderedSettings(profile="default-first", digest=instance_digest(PROFILE)),
+        12: RenderedSettings(profile="default-first", digest=instance_digest(PROFILE)),
+        SCHEDULER: RenderedSettings(profile="scheduler", digest=scheduler_digest(POLICY.scheduler)),
     }
-    assert facts.scheduler_rendered is True
-    assert facts.scheduler_digest == scheduler_digest(POLICY.scheduler)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +121,7 @@ def test_rendered_instances(root: Path) -> None:
         "",
         b"\xff\xfe\x00",
         rendered_text(2),  # another number's settings under this name
-        rendered_text("scheduler"),
+        rendered_text(SCHEDULER),
         rendered_text(1).replace("FLEETD_PROFILE", "PROFILE"),
         rendered_text(1).replace("-g fleetd:", "-g other:"),
         rendered_text(1) + "#" * 70_000,
@@ -144,15 +140,12 @@ def test_names_that_are_no_instance_and_things_that_are_no_file(root: Path) -> N
     (directory / "3.env").mkdir()
     os.mkfifo(directory / "4.env")
     (directory / "5.env").symlink_to(directory / "nowhere")
-    facts = read(root)
-    assert facts.rendered == {}
-    assert facts.scheduler_rendered is False
+    assert read(root).rendered == {}
 
 
 def test_scheduler_settings_of_an_instance_are_not_the_schedulers(root: Path) -> None:
     env(root, "scheduler.env", rendered_text(1))
-    facts = read(root)
-    assert (facts.scheduler_rendered, facts.scheduler_digest) == (False, "")
+    assert read(root).rendered == {}
 
 
 def test_nothing_rendered_at_all(root: Path) -> None:
@@ -161,9 +154,12 @@ def test_nothing_rendered_at_all(root: Path) -> None:
 
 
 def test_number_of_rendered_instances_is_bounded(root: Path) -> None:
-    for number in range(600):
+    env(root, "scheduler.env", rendered_text(SCHEDULER))
+    for number in range(1, 601):
         env(root, f"{number}.env", rendered_text(number))
-    assert len(read(root).rendered) == 512
+    rendered = read(root).rendered
+    assert len(rendered) == 512
+    assert SCHEDULER in rendered, "which is started even where there are too many others"
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -177,7 +173,7 @@ def test_no_content_raises(root: Path, content: bytes) -> None:
     for name in ("memory", "cpu"):
         (root / "proc/pressure" / name).write_bytes(content)
     facts = read(root)
-    assert (facts.rendered, facts.scheduler_digest, facts.pressure, facts.code) == ({}, "", None, None)
+    assert (facts.rendered, facts.pressure, facts.code) == ({}, None, None)
 
 
 def test_this_machine() -> None:

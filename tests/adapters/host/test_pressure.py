@@ -10,6 +10,7 @@ import pytest
 
 from fleetd.adapters.host.readings import LinuxHost
 from fleetd.core.model.facts import CodeStamp, HostPressure
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 from tests.support.rig.host_files import env, made_up_root, read
 
 
@@ -117,9 +118,6 @@ def test_a_stamp_that_is_written_is_read(root: Path) -> None:
     assert read(root).code == stamp
 
 
-TEMPLATE, SCHEDULER = "mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service"
-
-
 def unit_file(root: Path, name: str, content: str) -> None:
     path = root / "etc/systemd/system" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,20 +131,20 @@ def test_a_unit_file_that_changes_is_unknown_until_two_readings_agree(root: Path
         return asyncio.run(host.read(None)).unit_digests
 
     assert digests() == {}
-    unit_file(root, TEMPLATE, "[Service]\n")
-    unit_file(root, SCHEDULER, "[Service]\nNice=1\n")
+    unit_file(root, TEMPLATE_UNIT, "[Service]\n")
+    unit_file(root, SCHEDULER_UNIT, "[Service]\nNice=1\n")
     assert digests() == {}
     before = digests()
-    assert set(before) == {TEMPLATE, SCHEDULER}
-    assert before[TEMPLATE] != before[SCHEDULER]
+    assert set(before) == {TEMPLATE_UNIT, SCHEDULER_UNIT}
+    assert before[TEMPLATE_UNIT] != before[SCHEDULER_UNIT]
     assert before == read(root).unit_digests  # a start of fleetd needs no second reading
-    unit_file(root, TEMPLATE, "[Service]\nEnviron")
-    assert set(digests()) == {SCHEDULER}
-    unit_file(root, TEMPLATE, "[Service]\nEnvironment=A=1\n")
-    assert set(digests()) == {SCHEDULER}
-    assert digests()[TEMPLATE] != before[TEMPLATE]
-    (root / "etc/systemd/system" / TEMPLATE).unlink()
-    assert set(digests()) == set(digests()) == {SCHEDULER}
+    unit_file(root, TEMPLATE_UNIT, "[Service]\nEnviron")
+    assert set(digests()) == {SCHEDULER_UNIT}
+    unit_file(root, TEMPLATE_UNIT, "[Service]\nEnvironment=A=1\n")
+    assert set(digests()) == {SCHEDULER_UNIT}
+    assert digests()[TEMPLATE_UNIT] != before[TEMPLATE_UNIT]
+    (root / "etc/systemd/system" / TEMPLATE_UNIT).unlink()
+    assert set(digests()) == set(digests()) == {SCHEDULER_UNIT}
 
 
 def test_the_load_of_the_last_minute_by_core(root: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from fleetd.adapters.host.state_file import SIZE_BYTES_MAX, StateFile
-from fleetd.core.model.commands import Pause
+from fleetd.core.instances.orders import Pause
 from fleetd.errors import FleetdError
 from tests.support.rig.small_disk import small_disk
 from tests.support.world.ports import Rig, policy
@@ -123,7 +123,7 @@ def test_an_order_given_on_a_full_disk_outlives_a_restart_once_it_is_free(tmp_pa
         rig = Rig(World(policy()), store=StateFile(path))
         rig.run(60.0)
         disk.fill()
-        rig.ticker.order(Pause(for_seconds=3600.0, reason="moving the database"))
+        rig.order(Pause(for_seconds=3600.0, reason="moving the database"))
         rig.run(10.0)
         assert b"moving" not in path.read_bytes()
         disk.free()

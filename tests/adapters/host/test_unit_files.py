@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetd.adapters.host.unit_files import DROP_INS_MAX, UnitFiles
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 
-TEMPLATE = "mastodon-sidekiq@.service"
-SCHEDULER = "mastodon-sidekiq-scheduler.service"
 ETC, RUN = "etc/systemd/system", "run/systemd/system"
 LOCAL, LIB = "usr/local/lib/systemd/system", "usr/lib/systemd/system"
 UNIT = "# A comment.\n[Service]\nExecStart=/bin/sidekiq $ARGS\n\n; Another.\nRestart=always\n"
@@ -21,7 +20,7 @@ UNIT = "# A comment.\n[Service]\nExecStart=/bin/sidekiq $ARGS\n\n; Another.\nRes
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    write(tmp_path, f"{LIB}/{TEMPLATE}", UNIT)
+    write(tmp_path, f"{LIB}/{TEMPLATE_UNIT}", UNIT)
     return tmp_path
 
 
@@ -32,19 +31,19 @@ def write(root: Path, path: str, content: str | bytes) -> Path:
     return file
 
 
-def digest(root: Path, unit: str = TEMPLATE) -> str:
+def digest(root: Path, unit: str = TEMPLATE_UNIT) -> str:
     return UnitFiles(root).digest(unit)
 
 
-def drop_ins(root: Path, unit: str = TEMPLATE) -> list[str]:
+def drop_ins(root: Path, unit: str = TEMPLATE_UNIT) -> list[str]:
     return [str(path.relative_to(root)) for path in UnitFiles(root).drop_ins(unit)]
 
 
 def test_no_unit_no_digest(root: Path) -> None:
     assert len(digest(root)) == 16
-    assert digest(root, SCHEDULER) == ""
-    write(root, f"{ETC}/{SCHEDULER}.d/x.conf", "[Service]\nNice=1\n")
-    assert digest(root, SCHEDULER) == ""
+    assert digest(root, SCHEDULER_UNIT) == ""
+    write(root, f"{ETC}/{SCHEDULER_UNIT}.d/x.conf", "[Service]\nNice=1\n")
+    assert digest(root, SCHEDULER_UNIT) == ""
 
 
 @pytest.mark.parametrize(
@@ -58,10 +57,10 @@ def test_no_unit_no_digest(root: Path) -> None:
 )
 def test_comments_blank_lines_time_and_place_are_no_change(root: Path, same: str) -> None:
     before = digest(root)
-    write(root, f"{LIB}/{TEMPLATE}", same)
-    os.utime(root / LIB / TEMPLATE, (1, 1))
+    write(root, f"{LIB}/{TEMPLATE_UNIT}", same)
+    os.utime(root / LIB / TEMPLATE_UNIT, (1, 1))
     assert digest(root) == before
-    shutil.move(root / LIB / TEMPLATE, write(root, f"{ETC}/{TEMPLATE}", ""))
+    shutil.move(root / LIB / TEMPLATE_UNIT, write(root, f"{ETC}/{TEMPLATE_UNIT}", ""))
     assert digest(root) == before
 
 
@@ -70,77 +69,77 @@ def test_comments_blank_lines_time_and_place_are_no_change(root: Path, same: str
 )
 def test_a_setting_is_a_change(root: Path, changed: str) -> None:
     before = digest(root)
-    write(root, f"{LIB}/{TEMPLATE}", changed)
+    write(root, f"{LIB}/{TEMPLATE_UNIT}", changed)
     assert digest(root) != before
 
 
 def test_the_highest_directory_wins(root: Path) -> None:
     digests = [digest(root)]
     for directory in (LOCAL, RUN, ETC):
-        write(root, f"{directory}/{TEMPLATE}", UNIT + f"# in {directory}\nNice=1\n[{directory}]\n")
+        write(root, f"{directory}/{TEMPLATE_UNIT}", UNIT + f"# in {directory}\nNice=1\n[{directory}]\n")
         digests.append(digest(root))
     assert len(set(digests)) == 4
-    write(root, f"{LIB}/{TEMPLATE}", "[Service]\n")
+    write(root, f"{LIB}/{TEMPLATE_UNIT}", "[Service]\n")
     assert digest(root) == digests[-1]
 
 
 def test_drop_ins_in_systemds_order(root: Path) -> None:
     """By name, whatever the directory; of the same name the one of the higher directory, then of the longer name."""
     for path in (
-        f"{LIB}/{TEMPLATE}.d/20-b.conf",
-        f"{RUN}/{TEMPLATE}.d/10-a.conf",
+        f"{LIB}/{TEMPLATE_UNIT}.d/20-b.conf",
+        f"{RUN}/{TEMPLATE_UNIT}.d/10-a.conf",
         f"{ETC}/mastodon-.service.d/30-c.conf",
-        f"{LIB}/{TEMPLATE}.d/30-c.conf",
+        f"{LIB}/{TEMPLATE_UNIT}.d/30-c.conf",
         f"{LOCAL}/service.d/05-all.conf",
         f"{ETC}/service.d/20-b.conf",
-        f"{ETC}/{TEMPLATE}.d/40-d.conf",
+        f"{ETC}/{TEMPLATE_UNIT}.d/40-d.conf",
         f"{ETC}/mastodon-.service.d/40-d.conf",
-        f"{ETC}/{TEMPLATE}.d/README",
-        f"{ETC}/{TEMPLATE}.d/.hidden.conf",
-        f"{ETC}/{TEMPLATE}.d/x.conf~",
+        f"{ETC}/{TEMPLATE_UNIT}.d/README",
+        f"{ETC}/{TEMPLATE_UNIT}.d/.hidden.conf",
+        f"{ETC}/{TEMPLATE_UNIT}.d/x.conf~",
         f"{ETC}/mastodon-sidekiq@3.service.d/x.conf",
         f"{ETC}/mastodon-sidekiq-.service.d/50-dash.conf",
     ):
         write(root, path, f"[Service]\nEnvironment=FROM={path}\n")
     assert drop_ins(root) == [
         f"{LOCAL}/service.d/05-all.conf",
-        f"{RUN}/{TEMPLATE}.d/10-a.conf",
-        f"{LIB}/{TEMPLATE}.d/20-b.conf",
+        f"{RUN}/{TEMPLATE_UNIT}.d/10-a.conf",
+        f"{LIB}/{TEMPLATE_UNIT}.d/20-b.conf",
         f"{ETC}/mastodon-.service.d/30-c.conf",
-        f"{ETC}/{TEMPLATE}.d/40-d.conf",
+        f"{ETC}/{TEMPLATE_UNIT}.d/40-d.conf",
     ]
     assert drop_ins(root, "mastodon-sidekiq@3.service")[-1] == f"{ETC}/mastodon-sidekiq@3.service.d/x.conf"
-    assert f"{ETC}/mastodon-sidekiq-.service.d/50-dash.conf" in drop_ins(root, SCHEDULER)
+    assert f"{ETC}/mastodon-sidekiq-.service.d/50-dash.conf" in drop_ins(root, SCHEDULER_UNIT)
 
 
 def test_a_drop_in_is_a_change_and_one_that_says_nothing_is_none(root: Path) -> None:
     before = digest(root)
-    write(root, f"{ETC}/{TEMPLATE}.d/empty.conf", "# Nothing.\n\n")
-    (root / ETC / f"{TEMPLATE}.d/null.conf").symlink_to("/dev/null")
-    (root / ETC / f"{TEMPLATE}.d/dangling.conf").symlink_to("/no/such/file")
+    write(root, f"{ETC}/{TEMPLATE_UNIT}.d/empty.conf", "# Nothing.\n\n")
+    (root / ETC / f"{TEMPLATE_UNIT}.d/null.conf").symlink_to("/dev/null")
+    (root / ETC / f"{TEMPLATE_UNIT}.d/dangling.conf").symlink_to("/no/such/file")
     assert digest(root) == before
-    write(root, f"{LIB}/{TEMPLATE}.d/x.conf", "[Service]\nNice=5\n")
+    write(root, f"{LIB}/{TEMPLATE_UNIT}.d/x.conf", "[Service]\nNice=5\n")
     with_drop_in = digest(root)
     assert with_drop_in != before
-    (root / ETC / f"{TEMPLATE}.d/x.conf").symlink_to("/dev/null")  # masks that of the package
+    (root / ETC / f"{TEMPLATE_UNIT}.d/x.conf").symlink_to("/dev/null")  # masks that of the package
     assert digest(root) == before
-    (root / ETC / f"{TEMPLATE}.d/x.conf").unlink()
+    (root / ETC / f"{TEMPLATE_UNIT}.d/x.conf").unlink()
     assert digest(root) == with_drop_in
 
 
 def test_settings_do_not_wander_between_files_unnoticed(root: Path) -> None:
     """A section ends with its file."""
-    write(root, f"{ETC}/{TEMPLATE}.d/a.conf", "[Service]\nNice=1\n")
-    write(root, f"{ETC}/{TEMPLATE}.d/b.conf", "[Unit]\nNice=2\n")
+    write(root, f"{ETC}/{TEMPLATE_UNIT}.d/a.conf", "[Service]\nNice=1\n")
+    write(root, f"{ETC}/{TEMPLATE_UNIT}.d/b.conf", "[Unit]\nNice=2\n")
     before = digest(root)
-    write(root, f"{ETC}/{TEMPLATE}.d/a.conf", "[Service]\nNice=1\n[Unit]\n")
-    write(root, f"{ETC}/{TEMPLATE}.d/b.conf", "Nice=2\n")
+    write(root, f"{ETC}/{TEMPLATE_UNIT}.d/a.conf", "[Service]\nNice=1\n[Unit]\n")
+    write(root, f"{ETC}/{TEMPLATE_UNIT}.d/b.conf", "Nice=2\n")
     assert digest(root) != before
 
 
 def test_what_can_not_be_read_is_unknown(root: Path) -> None:
     """Not another digest: nothing may be replaced because a file can't be read for a while."""
-    big = write(root, f"{ETC}/{TEMPLATE}.d/big.conf", "#" * 70_000)
+    big = write(root, f"{ETC}/{TEMPLATE_UNIT}.d/big.conf", "#" * 70_000)
     assert digest(root) == ""
     big.unlink()
     assert digest(root) != ""
@@ -156,7 +155,7 @@ def test_what_can_not_be_read_is_unknown(root: Path) -> None:
 
 def test_a_masked_unit_has_no_digest(root: Path) -> None:
     write(root, f"{ETC}/x", "")
-    (root / ETC / TEMPLATE).symlink_to("/dev/null")
+    (root / ETC / TEMPLATE_UNIT).symlink_to("/dev/null")
     assert digest(root) == ""
 
 
@@ -164,14 +163,14 @@ def test_linked_files_and_directories_count(root: Path) -> None:
     before = digest(root)
     elsewhere = write(root, "opt/ours/x.conf", "[Service]\nNice=5\n")
     (root / ETC).mkdir(parents=True)
-    (root / ETC / f"{TEMPLATE}.d").symlink_to(elsewhere.parent)
+    (root / ETC / f"{TEMPLATE_UNIT}.d").symlink_to(elsewhere.parent)
     assert digest(root) != before
     assert drop_ins(root) == ["opt/ours/x.conf"]  # as systemd names it
 
 
 def test_the_number_of_drop_ins_is_bounded(root: Path) -> None:
     for number in range(600):
-        write(root, f"{ETC}/{TEMPLATE}.d/{number}.conf", "[Service]\n")
+        write(root, f"{ETC}/{TEMPLATE_UNIT}.d/{number}.conf", "[Service]\n")
     assert len(drop_ins(root)) == DROP_INS_MAX
     assert digest(root)
 
@@ -179,15 +178,15 @@ def test_the_number_of_drop_ins_is_bounded(root: Path) -> None:
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(unit=st.binary(max_size=200), drop_in=st.binary(max_size=200))
 def test_no_content_raises(root: Path, unit: bytes, drop_in: bytes) -> None:
-    write(root, f"{ETC}/{TEMPLATE}", unit)
-    write(root, f"{ETC}/{TEMPLATE}.d/x.conf", drop_in)
+    write(root, f"{ETC}/{TEMPLATE_UNIT}", unit)
+    write(root, f"{ETC}/{TEMPLATE_UNIT}.d/x.conf", drop_in)
     assert len(digest(root)) in (0, 16)
 
 
 def test_a_drop_in_that_systemd_has_not_loaded(root: Path) -> None:
     files, one = UnitFiles(root), "mastodon-sidekiq@1.service"
     assert not files.lacks(one, [])
-    path = write(root, f"{ETC}/{TEMPLATE}.d/override.conf", "[Service]\nNice=5\n")
+    path = write(root, f"{ETC}/{TEMPLATE_UNIT}.d/override.conf", "[Service]\nNice=5\n")
     assert files.lacks(one, [])
     assert not files.lacks(one, [str(path)])
     own = write(root, f"{ETC}/{one}.d/override.conf", "[Service]\nNice=6\n")  # replaces it, for one instance
@@ -199,9 +198,9 @@ def test_a_drop_in_that_systemd_has_not_loaded(root: Path) -> None:
 def test_what_systemd_loads_from_elsewhere_is_not_missed(root: Path) -> None:
     """Generators and `set-property` have directories of a higher rank; empty files and masks are not listed by all."""
     files, one = UnitFiles(root), "mastodon-sidekiq@1.service"
-    write(root, f"{ETC}/{TEMPLATE}.d/50-CPUWeight.conf", "[Service]\nCPUWeight=5\n")
+    write(root, f"{ETC}/{TEMPLATE_UNIT}.d/50-CPUWeight.conf", "[Service]\nCPUWeight=5\n")
     assert not files.lacks(one, [f"/etc/systemd/system.control/{one}.d/50-CPUWeight.conf"])
-    write(root, f"{ETC}/{TEMPLATE}.d/empty.conf", "# nothing\n")
+    write(root, f"{ETC}/{TEMPLATE_UNIT}.d/empty.conf", "# nothing\n")
     assert not files.lacks(one, [f"/etc/systemd/system.control/{one}.d/50-CPUWeight.conf", "/run/x.conf"])
 
 
@@ -214,13 +213,13 @@ def test_the_signature_tells_every_change_of_files(root: Path) -> None:
         seen.append(files.signature())
         return seen[-1] not in seen[:-1]
 
-    write(root, f"{LIB}/{TEMPLATE}", UNIT + "Nice=5\n")
+    write(root, f"{LIB}/{TEMPLATE_UNIT}", UNIT + "Nice=5\n")
     assert changed()
-    os.utime(root / LIB / TEMPLATE, (1, 1))
+    os.utime(root / LIB / TEMPLATE_UNIT, (1, 1))
     assert changed()
-    drop_in = write(root, f"{ETC}/{TEMPLATE}.d/x.conf", "")
+    drop_in = write(root, f"{ETC}/{TEMPLATE_UNIT}.d/x.conf", "")
     assert changed()
     drop_in.rename(drop_in.with_name("y.conf"))
     assert changed()
-    write(root, f"{ETC}/{SCHEDULER}", UNIT)
+    write(root, f"{ETC}/{SCHEDULER_UNIT}", UNIT)
     assert changed()

@@ -14,6 +14,7 @@ from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.systemd.unit_properties import ending
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.model.facts import UnitFacts
+from fleetd.core.model.identity import InstanceKey
 from tests.support.rig.fake_systemd import FakeSystemd, path_of
 from tests.support.rig.private_bus import PrivateBus, private_bus
 from tests.support.rig.systemd_story import ONE, TWO, Clock, play
@@ -29,7 +30,7 @@ def bus() -> Iterator[PrivateBus]:
 
 
 async def first(units: SystemdUnits) -> UnitFacts:
-    return (await units.read()).instances[1]
+    return (await units.read()).units[InstanceKey(1)]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_a_failed_unit_tells_how_it_ended_and_a_stopped_one_is_forgotten(bus: Pr
         systemd.fail(ONE, "start-limit-hit")
         assert (await first(units)).killed_by_signal == SIGKILL
         systemd.finish_stop(ONE)
-        assert (await units.read()).instances == {}
+        assert (await units.read()).units == {}
         systemd.run(ONE, pid=2)
         assert (await first(units)).killed_by_signal == 0
 
@@ -156,7 +157,7 @@ def test_a_changed_unit_file_makes_us_ask_at_once(bus: PrivateBus, tmp_path: Pat
         for name in (ONE, TWO):
             systemd.units[name].need_daemon_reload = True
         facts = await units.read()
-        assert [unit.need_daemon_reload for unit in facts.instances.values()] == [True, True]
+        assert [unit.need_daemon_reload for unit in facts.units.values()] == [True, True]
         await units.read()
         assert systemd.properties_read == 4
 

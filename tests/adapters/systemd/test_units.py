@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from fleetd.adapters.systemd.units import SystemdUnits
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey
 from fleetd.errors import SourceUnavailableError
 from tests.support.rig.fake_systemd import FakeSystemd
 from tests.support.rig.private_bus import PrivateBus, private_bus
-from tests.support.rig.systemd_story import NINE, ONE, SCHEDULER, TWO, Clock, play, start
+from tests.support.rig.systemd_story import NINE, ONE, TWO, Clock, play, start
 
 
 @pytest.fixture
@@ -24,18 +25,20 @@ def test_reads_our_units_with_their_properties(bus: PrivateBus) -> None:
     async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.now_microseconds = 90_000_000
         systemd.run(ONE, pid=4711)
-        systemd.run(SCHEDULER, pid=4712)
+        systemd.run(SCHEDULER_UNIT, pid=4712)
         systemd.fail(TWO)
         facts = await units.read()
-        assert set(facts.instances) == {1, 2}
-        one = facts.instances[1]
+        assert set(facts.units) == {1, 2, SCHEDULER}
+        one = facts.units[InstanceKey(1)]
         assert (one.active_state, one.sub_state, one.main_pid) == ("active", "running", 4711)
         assert one.state_age_seconds == pytest.approx(10.0)
         assert one.invocation_id == "01" * 16
         assert one.control_group == f"/system.slice/{ONE}"
-        assert (facts.instances[2].active_state, facts.instances[2].result) == ("failed", "exit-code")
-        assert facts.scheduler is not None
-        assert facts.scheduler.main_pid == 4712
+        assert (facts.units[InstanceKey(2)].active_state, facts.units[InstanceKey(2)].result) == (
+            "failed",
+            "exit-code",
+        )
+        assert facts.units[SCHEDULER].main_pid == 4712
 
     play(bus, story)
 
@@ -45,23 +48,22 @@ def test_other_units_are_never_reported(bus: PrivateBus) -> None:
         for name in (NINE, "mastodon-sidekiq@01.service", "mastodon-sidekiq@evil.service", "cron.service"):
             systemd.run(name)
         facts = await units.read()
-        assert facts.instances == {}
-        assert facts.scheduler is None
-        units.reconfigure([9])
-        assert set((await units.read()).instances) == {9}
+        assert facts.units == {}
+        units.reconfigure([InstanceKey(9)])
+        assert set((await units.read()).units) == {9}
 
     play(bus, story)
 
 
 def test_a_changed_state_is_seen_without_any_signal(bus: PrivateBus) -> None:
     async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
-        assert (await units.read()).instances == {}
+        assert (await units.read()).units == {}
         systemd.run(ONE, announce=False)
-        assert (await units.read()).instances[1].active_state == "active"
+        assert (await units.read()).units[InstanceKey(1)].active_state == "active"
         systemd.units[ONE].active = "failed"
-        assert (await units.read()).instances[1].active_state == "failed"
+        assert (await units.read()).units[InstanceKey(1)].active_state == "failed"
         systemd.units[ONE].active = "inactive"
-        assert (await units.read()).instances == {}
+        assert (await units.read()).units == {}
 
     play(bus, story)
 
@@ -69,10 +71,10 @@ def test_a_changed_state_is_seen_without_any_signal(bus: PrivateBus) -> None:
 def test_a_quick_restart_is_seen_by_its_signal(bus: PrivateBus) -> None:
     async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
-        assert (await units.read()).instances[1].main_pid == 1
+        assert (await units.read()).units[InstanceKey(1)].main_pid == 1
         systemd.restart_quietly(ONE, pid=2)
         facts = await units.read()
-        assert (facts.instances[1].main_pid, facts.instances[1].restarts) == (2, 1)
+        assert (facts.units[InstanceKey(1)].main_pid, facts.units[InstanceKey(1)].restarts) == (2, 1)
 
     play(bus, story)
 
@@ -83,7 +85,7 @@ def test_a_restart_by_a_job_is_seen_by_the_end_of_the_job(bus: PrivateBus) -> No
         await units.read()
         systemd.units[ONE].main_pid = 2
         systemd.announce_job(ONE, "done")
-        assert (await units.read()).instances[1].main_pid == 2
+        assert (await units.read()).units[InstanceKey(1)].main_pid == 2
 
     play(bus, story)
 
@@ -98,12 +100,12 @@ def test_properties_are_read_only_when_something_changed_or_a_minute_passed(bus:
         assert systemd.properties_read == 2
         for _ in range(5):
             clock.seconds += 10
-            age = (await units.read()).instances[1].state_age_seconds
+            age = (await units.read()).units[InstanceKey(1)].state_age_seconds
         assert systemd.properties_read == 2
         assert age == pytest.approx(clock.seconds - 1.0)  # it grows although nothing is read
         systemd.units[ONE].main_pid = 77  # no signal told of it
         clock.seconds += 10
-        assert (await units.read()).instances[1].main_pid == 77
+        assert (await units.read()).units[InstanceKey(1)].main_pid == 77
         assert systemd.properties_read == 4
 
     play(bus, story, clock=clock)
@@ -116,7 +118,7 @@ def test_an_unloaded_unit_is_not_read_round_and_round(bus: PrivateBus) -> None:
         systemd.finish_stop(ONE)
         before = systemd.properties_read
         for _ in range(5):
-            assert (await units.read()).instances == {}
+            assert (await units.read()).units == {}
         assert systemd.properties_read == before
 
     play(bus, story)
@@ -128,7 +130,7 @@ def test_daemon_reload(bus: PrivateBus) -> None:
         await units.read()
         systemd.units[ONE].main_pid = 2
         systemd.reload()
-        assert (await units.read()).instances[1].main_pid == 2
+        assert (await units.read()).units[InstanceKey(1)].main_pid == 2
 
     play(bus, story)
 
@@ -139,11 +141,11 @@ def test_daemon_reexec_between_readings_and_under_one(bus: PrivateBus) -> None:
         await units.read()
         systemd.restart_quietly(ONE, pid=2)
         await systemd.reexec()
-        assert (await units.read()).instances[1].main_pid == 2
+        assert (await units.read()).units[InstanceKey(1)].main_pid == 2
         systemd.die_on = {"ListUnitsByPatterns"}
-        assert (await units.read()).instances[1].main_pid == 2
+        assert (await units.read()).units[InstanceKey(1)].main_pid == 2
         systemd.restart_quietly(ONE, pid=3)  # followed again: only a subscriber is told
-        assert (await units.read()).instances[1].main_pid == 3
+        assert (await units.read()).units[InstanceKey(1)].main_pid == 3
 
     play(bus, story)
 
@@ -152,7 +154,7 @@ def test_already_subscribed_is_success(bus: PrivateBus) -> None:
     async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.already_subscribed = True
         systemd.run(ONE)
-        assert 1 in (await units.read()).instances
+        assert 1 in (await units.read()).units
 
     play(bus, story)
 
@@ -170,9 +172,9 @@ def test_a_restart_of_the_bus(bus: PrivateBus) -> None:
         reading = asyncio.ensure_future(units.read())  # begins before systemd is back on the bus
         await asyncio.sleep(0.1)
         await systemd.start()
-        assert (await reading).instances[1].main_pid == 1
+        assert (await reading).units[InstanceKey(1)].main_pid == 1
         systemd.restart_quietly(ONE, pid=2)
-        assert (await units.read()).instances[1].main_pid == 2
+        assert (await units.read()).units[InstanceKey(1)].main_pid == 2
         assert (await units.carry_out(start(2))).result == "done"
 
     play(bus, story)
@@ -189,7 +191,7 @@ def test_a_restart_of_the_bus_under_a_reading(bus: PrivateBus) -> None:
         bus.stop()
         bus.start()
         await systemd.start()
-        assert (await reading).instances[1].main_pid == 1
+        assert (await reading).units[InstanceKey(1)].main_pid == 1
 
     play(bus, story)
 
@@ -203,7 +205,7 @@ def test_a_silent_systemd_and_a_frozen_bus_end_at_the_deadline(bus: PrivateBus) 
         systemd.silent = {"StartUnit"}
         assert (await units.carry_out(start(2))).result == "timeout"
         systemd.silent = set()
-        assert 1 in (await units.read()).instances
+        assert 1 in (await units.read()).units
         bus.freeze()
         try:
             with pytest.raises(SourceUnavailableError):
@@ -212,7 +214,7 @@ def test_a_silent_systemd_and_a_frozen_bus_end_at_the_deadline(bus: PrivateBus) 
                 await units.read()
         finally:
             bus.thaw()
-        assert 1 in (await units.read()).instances
+        assert 1 in (await units.read()).units
 
     play(bus, story, deadline_seconds=0.5)
 
@@ -246,7 +248,7 @@ def test_nonsense_is_unknown_and_does_not_stick(
         with pytest.raises(SourceUnavailableError):
             await units.read()
         systemd.nonsense = {}
-        assert 1 in (await units.read()).instances
+        assert 1 in (await units.read()).units
 
     play(bus, story)
 
@@ -264,6 +266,6 @@ def test_a_failed_reading_hides_no_change_from_the_next(bus: PrivateBus, unreada
             await units.read()
         systemd.unreadable = set()
         facts = await units.read()
-        assert [unit.main_pid for unit in facts.instances.values()] == [2, 2]
+        assert [unit.main_pid for unit in facts.units.values()] == [2, 2]
 
     play(bus, story)

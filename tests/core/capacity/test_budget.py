@@ -11,11 +11,13 @@ from fleetd.core.capacity.budget import (
     SourceBudget,
     connection_budget,
     connection_limit,
-    memory_room_bytes,
+    memory_left_bytes,
 )
 from fleetd.core.capacity.claims import Claims, ProcessClaims
 from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts, Unknown
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import ConnectionPolicy, DeclaredClaim, MemoryPolicy, Policy, Profile
+from fleetd.core.model.reasons.counts import UnreadSource
 from tests.support.builders.readings import AWAY, MIB, bouncer, database, machine, snapshot
 from tests.support.world.ports import policy
 
@@ -80,8 +82,8 @@ def test_others_are_what_is_not_ours_by_name() -> None:
 def test_budget_is_limit_less_reserve_less_others() -> None:
     budget = budget_of(postgres=database(clients=21))
     assert only(budget).budget_connections == 97 - 10 - 20
-    assert budget.room_connections(60) == 7
-    assert budget.room_connections(68) == 0
+    assert budget.headroom_connections(60) == 7
+    assert budget.headroom_connections(68) == 0
     assert budget.carries(67)
     assert not budget.carries(68)
 
@@ -91,7 +93,7 @@ def test_declared_others_count_when_more_than_seen() -> None:
     assert only(budget_of(declares(10), postgres=database(clients=21))).others_connections == 20
 
 
-def test_the_numbers_of_a_large_instance_let_all_eight_run() -> None:
+def test_a_large_site_has_connections_for_all_its_eight_instances() -> None:
     """8 × 60 threads with a pool of 90, the scheduler, 700 connections, web 8 × 15, all of them open."""
     big = Profile(
         name="p",
@@ -99,7 +101,7 @@ def test_the_numbers_of_a_large_instance_let_all_eight_run() -> None:
         queues=(("default", 1),),
         threads=60,
         db_pool=90,
-        numbers=tuple(range(1, 9)),
+        numbers=tuple(map(InstanceKey, range(1, 9))),
         min_instances=1,
         max_instances=8,
     )
@@ -118,20 +120,20 @@ def test_foreign_workers_count_by_what_they_may_open() -> None:
     assert source.others_connections == source.bound_connections == 37
 
 
-def test_beside_a_foreign_worker_growth_is_held_against_all_that_may_be_others() -> None:
+def test_beside_a_foreign_worker_growth_counts_all_that_may_belong_to_others() -> None:
     # 20 are seen: web's, or the stock unit's, of 27 that it may open.
     budget = budget_of(postgres=database(clients=21), processes=STOCK)
     assert only(budget).others_connections == 27
     assert only(budget).bound_connections == 20 + 27
-    assert budget.room_connections(0) == 97 - 10 - 47
+    assert budget.headroom_connections(0) == 97 - 10 - 47
     assert budget.carries(97 - 10 - 27), "it gives way to what is surely others' only"
 
 
-def test_through_pgbouncer_others_are_surely_what_is_beyond_our_claims_and_at_most_all() -> None:
+def test_through_pgbouncer_others_are_at_least_what_exceeds_our_claims_at_most_all() -> None:
     budget = budget_of(pgbouncer=bouncer(limit=200, clients=91), claims=60, watch_postgres=False)
     assert only(budget).others_connections == 30
     assert only(budget).bound_connections == 90
-    assert budget.room_connections(60) == 200 - 10 - 90 - 60
+    assert budget.headroom_connections(60) == 200 - 10 - 90 - 60
 
 
 def test_through_pgbouncer_a_declaration_binds_unless_more_is_seen() -> None:
@@ -143,7 +145,7 @@ def test_through_pgbouncer_a_declaration_binds_unless_more_is_seen() -> None:
     assert source(20).others_connections == source(20).bound_connections == 30
 
 
-def test_a_full_pgbouncer_gives_way_whoever_fills_it() -> None:
+def test_instances_give_way_when_pgbouncer_is_full_whoever_fills_it() -> None:
     budget = budget_of(pgbouncer=bouncer(limit=100, clients=96), claims=60, watch_postgres=False)
     # 35 are surely others', so 60 fit in 100 − 10 − 35 = 55? No: 5 too many. And of 90 that are usable 95 are open.
     assert budget.excess_connections(60, 60) == 5
@@ -166,7 +168,7 @@ def test_postgres_behind_pgbouncer_does_not_bind_while_the_whole_pool_fits() -> 
     behind = next(s for s in budget.sources if s.source == "postgres")
     assert behind.others_connections == 10
     assert behind.pool_connections == 20
-    assert behind.room_connections(30) is None
+    assert behind.headroom_connections(30) is None
     assert budget.tightest(30) is not behind
 
 
@@ -178,7 +180,7 @@ def test_postgres_behind_pgbouncer_binds_when_its_pool_can_never_be_filled() -> 
     assert behind.pool_connections is None
     assert behind.others_connections == 80 + 1
     assert budget.tightest(4) is behind
-    assert budget.room_connections(4) == 0
+    assert budget.headroom_connections(4) == 0
 
 
 def test_a_replica_has_a_budget_of_its_own() -> None:
@@ -186,7 +188,7 @@ def test_a_replica_has_a_budget_of_its_own() -> None:
         declares(60), postgres=database(maximum=300, clients=21), replica=database(maximum=50, clients=11)
     )
     assert {s.source: s.others_connections for s in budget.sources} == {"postgres": 60, "replica": 10}
-    assert budget.room_connections(0) == 47 - 10 - 10
+    assert budget.headroom_connections(0) == 47 - 10 - 10
     tightest = budget.tightest(0)
     assert tightest is not None
     assert tightest.source == "replica"
@@ -194,23 +196,24 @@ def test_a_replica_has_a_budget_of_its_own() -> None:
     assert {s.source: s.others_connections for s in declared.sources} == {"postgres": 19, "replica": 20}
 
 
-def test_one_source_that_cannot_be_read_makes_the_headroom_unknown_and_the_others_still_bind() -> None:
+def test_an_unreadable_source_makes_headroom_unknown_while_the_others_still_bind() -> None:
     budget = budget_of(postgres=database(clients=90), replica=AWAY)
-    assert budget.unknown == "the replica can't be read: no answer"
+    assert budget.unread == (UnreadSource(source="replica", why="no answer"),)
     assert not budget.carries(10)
-    assert budget_of(pgbouncer=AWAY, postgres=database()).unknown.startswith("PgBouncer can't be read")
-    assert budget_of(postgres=None).unknown.startswith("Postgres can't be read")
-    assert budget_of(postgres=database()).unknown == ""
+    away = budget_of(pgbouncer=AWAY, postgres=database())
+    assert away.unread == (UnreadSource(source="pgbouncer", why="no answer"),)
+    assert budget_of(postgres=None).unread == (UnreadSource(source="postgres", why="no answer"),)
+    assert budget_of(postgres=database()).unread == ()
 
 
-def test_a_source_that_refuses_has_no_room_and_gives_no_reason_to_stop() -> None:
+def test_a_source_that_refuses_has_no_headroom_but_is_no_reason_to_stop() -> None:
     budget = budget_of(postgres=database(refused=True))
-    assert budget.room_connections(0) == 0
+    assert budget.headroom_connections(0) == 0
     assert not budget.carries(0)
     assert budget.excess_connections(200, 200) == 0, "its numbers are old"
 
 
-def test_numbers_of_a_refused_reading_are_not_seen_twice() -> None:
+def test_the_numbers_of_a_refused_reading_are_not_counted_twice() -> None:
     rules: Policy = policy()
     ours = Claims(connections={})
     calm = snapshot(rules, now=1000.0, postgres=database(clients=61))
@@ -220,10 +223,10 @@ def test_numbers_of_a_refused_reading_are_not_seen_twice() -> None:
     assert kept == memory
 
 
-def test_memory_carries_what_is_left_after_what_still_grows() -> None:
+def test_memory_left_is_what_remains_after_what_still_grows() -> None:
     rules = policy(memory=MemoryPolicy(reserve_bytes=512 * MIB, instance_bytes=1024 * MIB))
     facts = machine(rules, available=4096 * MIB)
-    assert memory_room_bytes(rules, facts, []) == 3584 * MIB
+    assert memory_left_bytes(rules, facts, []) == 3584 * MIB
     # One just ordered (0 of 1024) and one at 600: 1024 + 424 still to come.
-    assert memory_room_bytes(rules, facts, [1024 * MIB, 424 * MIB]) == 2136 * MIB
-    assert memory_room_bytes(rules, machine(rules, available=0), []) == 0
+    assert memory_left_bytes(rules, facts, [1024 * MIB, 424 * MIB]) == 2136 * MIB
+    assert memory_left_bytes(rules, machine(rules, available=0), []) == 0

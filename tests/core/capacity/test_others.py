@@ -34,34 +34,34 @@ def test_a_rise_is_taken_to_go_on_at_the_slower_of_its_last_two_paces() -> None:
     assert after((0.0, 10), (5.0, 20), (10.0, 25)).expected_connections == 25 + 15
 
 
-def test_a_jump_is_no_rise() -> None:
+def test_a_single_jump_is_not_a_rise() -> None:
     assert after((0.0, 10), (5.0, 10), (10.0, 24)).expected_connections == 24
     assert after((0.0, 10), (5.0, 24), (10.0, 24)).expected_connections == 24
 
 
-def test_what_rises_below_its_peak_of_late_may_reach_that_and_no_more_than_its_pace_says() -> None:
+def test_a_rise_below_the_fading_peak_adds_nothing_to_that_peak() -> None:
     memory = after((0.0, 40), (5.0, 10), (10.0, 15), (15.0, 20))
     assert memory.rise_connections == 15
     assert memory.expected_connections == 40  # the peak is still more than 20 + 15
 
 
-def test_readings_in_haste_tell_no_pace_of_their_own() -> None:
+def test_readings_in_quick_succession_show_no_pace() -> None:
     memory = after((0.0, 10), (5.0, 10), (6.0, 12), (7.0, 14))
     assert memory.rise_connections == 0
     assert memory.expected_connections == 14
 
 
-def test_readings_far_apart_tell_no_pace() -> None:
+def test_readings_far_apart_show_no_pace() -> None:
     assert after((0.0, 10), (600.0, 40), (605.0, 45)).expected_connections == 45
 
 
 @steady(200)
 @given(st.lists(st.tuples(st.floats(0.0, 120.0), st.integers(0, 700)), min_size=1, max_size=30))
-def test_never_less_than_what_is_seen_and_never_growing_in_memory(steps: list[tuple[float, int]]) -> None:
+def test_never_less_than_what_is_seen_and_the_memory_stays_bounded(steps: list[tuple[float, int]]) -> None:
     memory, now = None, 1000.0
     for seconds, seen in steps:
         now += seconds
         memory = remember_others(memory, seen, now, 300.0)
         assert memory.expected_connections >= seen
         assert memory.fading_peak_connections >= seen
-        assert len(memory.lately) <= 3
+        assert len(memory.recent) <= 3

@@ -6,21 +6,30 @@ from msgspec import structs
 
 from fleetd.core.capacity.saturation import (
     HOLD_SECONDS,
-    Pace,
     Saturation,
     SaturationMemory,
-    ThroughputMemory,
-    remember_saturation,
-    saturation_of,
+    assess_saturation,
     stepped_back,
 )
+from fleetd.core.capacity.throughput import Pace, SizeVerdict, ThroughputMemory
 from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts, Unknown
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
-from tests.support.builders.readings import AWAY, bouncer, database, fleet, seen, sidekiq, snapshot
+from fleetd.core.model.reasons.counts import (
+    ClientsWait,
+    GrowthTriedAgain,
+    OneAtATime,
+    QueriesWait,
+    ThreadsDoLess,
+    ThroughputComesBack,
+    ThroughputStays,
+)
+from fleetd.words.reasons import sentence
+from tests.support.builders.readings import AWAY, bouncer, database, fleet, sidekiq, snapshot, tick_of
 from tests.support.world.ports import policy, strict
 
 RULES = policy()
-TWENTY = policy(structs.replace(strict(), numbers=tuple(range(1, 21)), max_instances=20))
+TWENTY = policy(structs.replace(strict(), numbers=tuple(map(InstanceKey, range(1, 21))), max_instances=20))
 
 
 class Watch:
@@ -57,9 +66,7 @@ class Watch:
             postgres=postgres,
             pgbouncer=pgbouncer,
         )
-        views = seen(self.rules, shot)
-        self.memory = remember_saturation(self.memory, shot, views)
-        told = saturation_of(self.memory, shot, views)
+        told, self.memory = assess_saturation(tick_of(self.rules, shot), self.memory)
         if told.step_back:
             self.memory = stepped_back(self.memory, told, self.now)
         return told
@@ -71,17 +78,18 @@ def stalled(active: int, waiting: int) -> DatabaseFacts:
 
 def test_waiting_clients_hold_growth_at_once_and_calm_ends_it() -> None:
     watch = Watch()
-    assert watch.tick(pgbouncer=bouncer()).sentence == ""
+    assert watch.tick(pgbouncer=bouncer()).holds is None
     told = watch.tick(pgbouncer=bouncer(waiting=2, active=20, wait=0.4))
-    assert told.sentence == (
+    assert told.holds == ClientsWait(waiting_clients=2, pool_connections=20, longest_wait_seconds=0.4)
+    assert sentence(told.holds) == (
         "more workers would not help: 2 clients wait for one of the 20 connections of PgBouncer's pool, "
         "the longest for 0.4 s"
     )
     assert not told.step_back
-    assert watch.tick(pgbouncer=bouncer()).sentence == ""
+    assert watch.tick(pgbouncer=bouncer()).holds is None
 
 
-def test_one_steps_back_soon_after_growth_and_late_otherwise() -> None:
+def test_a_step_back_comes_soon_after_growth_and_later_otherwise() -> None:
     full = bouncer(waiting=2, active=20)
     grown = Watch()
     grown.tick(pgbouncer=bouncer())
@@ -104,9 +112,10 @@ def test_growth_waits_after_a_step_back_and_longer_each_time() -> None:
     first = watch.memory.hold_until_seconds - watch.now
     assert first == HOLD_SECONDS
     told = watch.tick(pgbouncer=bouncer())
-    assert told.sentence == "the database was the bottleneck: growth is tried again in 715 s"
+    assert told.holds == GrowthTriedAgain(left_seconds=715.0)
+    assert sentence(told.holds) == "the database was the bottleneck: growth is tried again in 715 s"
     watch.now += first
-    assert watch.tick(pgbouncer=bouncer()).sentence == "", "tried again"
+    assert watch.tick(pgbouncer=bouncer()).holds is None, "tried again"
     watch.running = 5
     watch.tick(pgbouncer=bouncer())
     assert any(watch.tick(pgbouncer=full).step_back for _ in range(6))
@@ -116,33 +125,42 @@ def test_growth_waits_after_a_step_back_and_longer_each_time() -> None:
 def test_queries_that_wait_in_postgres_must_last_to_hold_growth() -> None:
     watch = Watch()
     told = [watch.tick(postgres=stalled(20, 15)) for _ in range(5)]
-    assert [bool(t.sentence) for t in told] == [False, False, False, True, True]
-    assert (
-        told[-1].sentence == "more workers would not help: 15 of 20 queries in Postgres wait for locks or I/O"
-    )
-    assert watch.tick(postgres=stalled(20, 5)).sentence == ""
-    assert not any(Watch().tick(postgres=stalled(4, 4)).sentence for _ in range(9)), "too few to tell"
+    waits = QueriesWait(stalled_queries=15, active_queries=20)
+    assert [t.holds for t in told] == [None, None, None, waits, waits]
+    said = "more workers would not help: 15 of 20 queries in Postgres wait for locks or I/O"
+    assert sentence(waits) == said
+    assert watch.tick(postgres=stalled(20, 5)).holds is None
+    few = Watch()
+    assert [few.tick(postgres=stalled(4, 4)).holds for _ in range(9)] == [None] * 9, "too few to tell"
 
 
-def test_one_steps_back_for_them_only_where_they_go_on_for_long() -> None:
+def test_waiting_queries_cause_a_step_back_only_if_they_last_long() -> None:
     watch = Watch()
     steps = [watch.tick(postgres=stalled(20, 15)).step_back for _ in range(190)]
     assert steps.index(True) * 5 >= 300
     assert sum(steps) == 2, "15 minutes: after 5, and 10 later"
 
 
-def test_more_threads_without_more_throughput_count_only_while_they_sit_in_the_database() -> None:
-    fruitless = SaturationMemory(
-        throughput=ThroughputMemory(fruitless=True, pace=Pace(threads=100, jobs_per_second=80.0))
+def test_growth_in_vain_counts_only_while_the_threads_sit_in_the_database() -> None:
+    in_vain = SaturationMemory(
+        throughput=ThroughputMemory(
+            verdict=SizeVerdict.GROWTH_IN_VAIN, pace=Pace(threads=100, jobs_per_second=80.0)
+        )
     )
-    in_queries = Watch(fruitless, running=4, busy=5)  # 20 busy threads
+    in_queries = Watch(in_vain, running=4, busy=5)  # 20 busy threads
     told = [in_queries.tick(postgres=stalled(16, 0)) for _ in range(5)]
-    assert "more threads brought no more throughput, 80.0 jobs a second" in told[-1].sentence
-    elsewhere = Watch(fruitless, running=4, busy=5)
-    assert not any(elsewhere.tick(postgres=stalled(2, 0)).sentence for _ in range(9)), "they wait for others"
+    stays = ThroughputStays(jobs_per_second=80.0)
+    assert told[-1].holds == stays
+    assert sentence(stays) == (
+        "more workers would not help: more threads brought no more throughput, 80.0 jobs a second, most sit "
+        "in the database"
+    )
+    elsewhere = Watch(in_vain, running=4, busy=5)
+    told = [elsewhere.tick(postgres=stalled(2, 0)) for _ in range(9)]
+    assert [t.holds for t in told] == [None] * 9, "they wait for other servers"
 
 
-def test_what_can_not_be_read_is_no_calm() -> None:
+def test_an_unreadable_source_does_not_count_as_calm() -> None:
     watch = Watch()
     watch.tick(pgbouncer=bouncer())
     watch.running = 4
@@ -156,19 +174,20 @@ def test_growth_takes_no_more_of_the_pool_than_is_free() -> None:
     watch = Watch(running=2, busy=5)  # 10 busy threads with 9 servers: about one each
     for _ in range(10):
         told = watch.tick(pgbouncer=bouncer(active=9, size=20))
-    assert told.pool_room_connections is not None
+    assert told.pool_left_connections is not None
     assert round(told.servers_per_thread, 2) == 0.91
-    assert round(told.pool_room_connections) == 18 - 9
-    assert watch.tick(postgres=database()).pool_room_connections is None
+    assert round(told.pool_left_connections) == 18 - 9
+    assert watch.tick(postgres=database()).pool_left_connections is None
 
 
-def test_while_a_third_of_the_queries_wait_growth_goes_one_at_a_time_and_a_while_apart() -> None:
+def test_while_a_third_of_the_queries_wait_instances_come_one_at_a_time() -> None:
     watch = Watch()
     watch.tick(postgres=stalled(20, 2))
-    assert watch.tick(postgres=stalled(20, 2)).careful == ""
+    assert watch.tick(postgres=stalled(20, 2)).careful is None
     strained = watch.tick(postgres=stalled(20, 8))
-    assert (strained.sentence, strained.trial) == ("", True)
-    assert strained.careful == (
+    assert (strained.holds, strained.trial) == (None, True)
+    assert strained.careful == OneAtATime(strained=QueriesWait(stalled_queries=8, active_queries=20))
+    assert sentence(strained.careful) == (
         "8 of 20 queries in Postgres wait for locks or I/O: one more at a time, to see what it brings"
     )
     watch.running = 3
@@ -178,63 +197,71 @@ def test_while_a_third_of_the_queries_wait_growth_goes_one_at_a_time_and_a_while
 
 def test_threads_that_do_as_much_as_ever_are_no_reason_to_step_back() -> None:
     pace = Pace(threads=100, jobs_per_second=480.0)
-    busy = ThroughputMemory(fruitless=True, pace=pace, best_jobs_per_thread_second=5.0)
+    busy = ThroughputMemory(verdict=SizeVerdict.GROWTH_IN_VAIN, pace=pace, best_jobs_per_thread_second=5.0)
     watch = Watch(SaturationMemory(throughput=busy), running=4, busy=5)
-    assert not any(watch.tick(postgres=stalled(16, 0)).sentence for _ in range(9))
+    assert [watch.tick(postgres=stalled(16, 0)).holds for _ in range(9)] == [None] * 9
 
 
-def test_threads_that_do_what_fewer_did_are_one_too_many_only_while_postgres_is_strained() -> None:
+def test_threads_that_each_do_less_are_too_many_only_while_postgres_is_strained() -> None:
     pace = Pace(threads=40, jobs_per_second=144.0)  # 28.8 would do it at 5.0 each
     hindered = SaturationMemory(throughput=ThroughputMemory(pace=pace, best_jobs_per_thread_second=5.0))
     strained = Watch(hindered, running=4, busy=5)
     told = [strained.tick(postgres=stalled(16, 6)) for _ in range(14)]
-    assert told[3].sentence == (
+    less = told[3].holds
+    assert isinstance(less, ThreadsDoLess)
+    assert (less.threads, round(less.useful_threads, 1)) == (40, 28.8)
+    assert sentence(less) == (
         "more workers would not help: 40 threads do what 29 did while fewer ran, most sit in the database"
     )
     assert any(t.step_back for t in told)
     calm = Watch(hindered, running=4, busy=5)
-    assert [calm.tick(postgres=stalled(16, 2)).sentence for _ in range(10)] == [""] * 10
+    assert [calm.tick(postgres=stalled(16, 2)).holds for _ in range(10)] == [None] * 10
     # 7 would do it; with one of the two less there are 5.
     needed = structs.replace(hindered.throughput, pace=Pace(threads=10, jobs_per_second=35.0))
     all_needed = Watch(SaturationMemory(throughput=needed), running=4, busy=5)
-    assert [all_needed.tick(postgres=stalled(16, 6)).sentence for _ in range(10)] == [""] * 10
+    assert [all_needed.tick(postgres=stalled(16, 6)).holds for _ in range(10)] == [None] * 10
 
 
-def test_what_is_missed_comes_back_and_no_more_than_it() -> None:
+def test_an_instance_that_is_missed_comes_back_and_no_other_with_it() -> None:
     watch = Watch(running=4, busy=5)
     watch.tick(postgres=stalled(16, 0))
     watch.memory = stepped_back(watch.memory, Saturation(), watch.now)
     watch.running = 3
-    assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
-    costly = structs.replace(watch.memory.throughput, costly=True)
+    assert isinstance(watch.tick(postgres=stalled(16, 0)).holds, GrowthTriedAgain)
+    costly = structs.replace(watch.memory.throughput, verdict=SizeVerdict.SHRINK_COSTLY)
     watch.memory = structs.replace(watch.memory, throughput=costly)
     told = watch.tick(postgres=stalled(16, 0))
-    assert (told.sentence, told.trial) == ("", True)
-    assert told.careful.startswith("throughput went with the one that was let go")
+    assert (told.holds, told.trial) == (None, True)
+    assert told.careful == ThroughputComesBack()
+    assert sentence(told.careful).startswith("throughput went with the one that was let go")
     watch.running = 4
-    assert "growth is tried again" in watch.tick(postgres=stalled(16, 0)).sentence
+    assert isinstance(watch.tick(postgres=stalled(16, 0)).holds, GrowthTriedAgain)
 
 
-def test_after_a_bottleneck_growth_is_careful_until_nobody_is_flat_out_any_more() -> None:
+def test_after_a_bottleneck_growth_stays_careful_until_threads_are_idle_again() -> None:
     watch = Watch(running=4, busy=5)
     watch.tick(postgres=stalled(16, 0))
     watch.memory = stepped_back(watch.memory, Saturation(), watch.now)
     watch.now += HOLD_SECONDS
     told = watch.tick(postgres=stalled(16, 0))
-    assert (told.sentence, told.careful.split(":")[0]) == ("", "the database was the bottleneck")
-    paid = structs.replace(watch.memory.throughput, paid=True)
+    careful = OneAtATime(strained=None)
+    assert (told.holds, told.careful) == (None, careful)
+    assert sentence(careful) == ("the database was the bottleneck: one more at a time, to see what it brings")
+    paid = structs.replace(watch.memory.throughput, verdict=SizeVerdict.GROWTH_PAID)
     watch.memory = structs.replace(watch.memory, throughput=paid)
-    assert watch.tick(postgres=stalled(16, 0)).careful, "one that paid is no reason for ten at once"
+    assert watch.tick(postgres=stalled(16, 0)).careful == careful, (
+        "one that paid is no reason for ten at once"
+    )
     assert watch.memory.hold_seconds == HOLD_SECONDS, "but the next that does not pay is tried again soon"
     # Calm is what ends it, and time alone is not.
     since = watch.now
-    while watch.tick(postgres=stalled(16, 0)).careful:
+    while watch.tick(postgres=stalled(16, 0)).careful is not None:
         assert watch.now < since + 7200
         watch.busy = 5 if watch.now < since + 6000 else 1
     assert watch.now > since + 6000
 
 
-def test_of_far_too_many_a_quarter_goes_one_after_the_other() -> None:
+def test_of_far_too_many_instances_a_quarter_goes_one_by_one() -> None:
     seen_to_do = ThroughputMemory(best_jobs_per_thread_second=5.0)
     watch = Watch(SaturationMemory(throughput=seen_to_do), running=20, rules=TWENTY)
     watch.jobs_per_tick = 500  # 100 threads do what 20 did

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from fleetd.core.capacity.saturation import (
+from fleetd.core.capacity.throughput import (
     SAMPLES_MAX,
+    SizeVerdict,
     ThroughputMemory,
     remember_throughput,
     too_many_instances,
 )
 from fleetd.core.model.facts import SidekiqFacts
+from fleetd.core.model.identity import SCHEDULER
 from tests.support.builders.readings import process, sidekiq, tag
 
 
 def reading(threads: int, total: int, *, busy: int | None = None, complete: bool = True) -> SidekiqFacts:
     beat = process(tag(1), threads=threads, busy=threads if busy is None else busy)
-    cron = process(tag("scheduler"), queues="scheduler", threads=10, busy=0)
+    cron = process(tag(SCHEDULER), queues="scheduler", threads=10, busy=0)
     return sidekiq(processes=(beat, cron), total=total, complete=complete)
 
 
@@ -37,47 +39,47 @@ class Fleet:
         return self.memory
 
 
-def test_twice_the_threads_with_the_same_throughput_are_fruitless() -> None:
+def test_twice_the_threads_with_the_same_throughput_are_growth_in_vain() -> None:
     fleet = Fleet()
-    assert not fleet.minutes(2, threads=50, jobs_per_second=100.0).fruitless
+    assert fleet.minutes(2, threads=50, jobs_per_second=100.0).verdict is None
     memory = fleet.minutes(3, threads=100, jobs_per_second=105.0)
-    assert memory.fruitless
+    assert memory.verdict == SizeVerdict.GROWTH_IN_VAIN
     assert memory.pace is not None
     assert memory.pace.threads == 100
 
 
-def test_growth_that_helps_is_not() -> None:
+def test_growth_that_brings_throughput_has_paid() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=50, jobs_per_second=100.0)
-    assert not fleet.minutes(3, threads=100, jobs_per_second=160.0).fruitless
+    assert fleet.minutes(3, threads=100, jobs_per_second=160.0).verdict == SizeVerdict.GROWTH_PAID
 
 
-def test_a_step_back_that_costs_nothing_says_so_and_that_there_may_be_more_too_many() -> None:
+def test_a_shrink_that_costs_nothing_is_free_and_more_may_be_too_many() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=50, jobs_per_second=100.0)
     fleet.minutes(3, threads=100, jobs_per_second=100.0)
     told = fleet.minutes(3, threads=75, jobs_per_second=100.0)
-    assert (told.fruitless, told.spared) == (False, True)
+    assert told.verdict == SizeVerdict.SHRINK_FREE
     sizes = sidekiq(processes=tuple(process(tag(n), threads=10, busy=10) for n in (1, 2)))
     assert too_many_instances(told, sizes) == 2, "75 do what 50 did"
     told = fleet.minutes(3, threads=50, jobs_per_second=70.0)
-    assert (told.fruitless, told.spared, told.costly) == (False, False, True)
+    assert told.verdict == SizeVerdict.SHRINK_COSTLY
 
 
-def test_threads_that_are_not_all_busy_tell_nothing() -> None:
+def test_threads_that_are_not_all_busy_show_nothing() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=50, jobs_per_second=100.0)
-    assert not fleet.minutes(3, threads=100, jobs_per_second=100.0, busy=70).fruitless
+    assert fleet.minutes(3, threads=100, jobs_per_second=100.0, busy=70).verdict is None
 
 
-def test_a_counter_that_went_back_and_a_heartbeat_that_is_garbage_begin_anew() -> None:
+def test_the_window_restarts_when_the_counter_resets_or_a_heartbeat_is_unreadable() -> None:
     fleet = Fleet()
     kept = fleet.minutes(2, threads=50, jobs_per_second=100.0)
     assert remember_throughput(kept, reading(50, 0), fleet.now + 5.0).samples[0].processed_jobs_total == 0
     assert remember_throughput(kept, reading(50, 9, complete=False), fleet.now + 5.0).samples == ()
 
 
-def test_memory_is_bounded_at_any_cadence() -> None:
+def test_memory_is_bounded_however_often_it_is_read() -> None:
     memory = ThroughputMemory()
     for second in range(600):
         memory = remember_throughput(memory, reading(50, 10 * second), 1000.0 + second)
@@ -85,36 +87,35 @@ def test_memory_is_bounded_at_any_cadence() -> None:
     assert memory.pace is not None
 
 
-def test_a_shrink_that_takes_the_throughput_along_is_costly_and_growth_that_brings_it_has_paid() -> None:
+def test_a_shrink_that_loses_throughput_is_costly_and_growth_that_regains_it_pays() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=100, jobs_per_second=100.0)
-    assert not fleet.minutes(3, threads=80, jobs_per_second=100.0).costly
-    assert fleet.minutes(3, threads=60, jobs_per_second=70.0).costly
-    grown = fleet.minutes(3, threads=80, jobs_per_second=95.0)
-    assert (grown.costly, grown.paid) == (False, True)
+    assert fleet.minutes(3, threads=80, jobs_per_second=100.0).verdict == SizeVerdict.SHRINK_FREE
+    assert fleet.minutes(3, threads=60, jobs_per_second=70.0).verdict == SizeVerdict.SHRINK_COSTLY
+    assert fleet.minutes(3, threads=80, jobs_per_second=95.0).verdict == SizeVerdict.GROWTH_PAID
 
 
-def test_a_twentieth_less_is_chance_and_no_cost() -> None:
+def test_a_twentieth_less_throughput_is_chance_and_not_a_cost() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=100, jobs_per_second=100.0)
-    told = fleet.minutes(3, threads=80, jobs_per_second=94.0)
-    assert (told.fruitless, told.costly) == (False, False)
+    assert fleet.minutes(3, threads=80, jobs_per_second=94.0).verdict is None
 
 
-def test_what_a_change_of_size_showed_is_forgotten_after_five_minutes() -> None:
+def test_a_verdict_is_forgotten_after_five_minutes() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=50, jobs_per_second=100.0)
-    assert fleet.minutes(5.5, threads=100, jobs_per_second=100.0).fruitless
-    assert not fleet.minutes(1, threads=100, jobs_per_second=100.0).fruitless
+    told = fleet.minutes(5.5, threads=100, jobs_per_second=100.0)
+    assert told.verdict == SizeVerdict.GROWTH_IN_VAIN
+    assert fleet.minutes(1, threads=100, jobs_per_second=100.0).verdict is None
 
 
-def test_a_minute_is_a_whole_one() -> None:
+def test_only_a_whole_minute_has_a_pace() -> None:
     fleet = Fleet()
     assert fleet.minutes(0.95, threads=50, jobs_per_second=100.0).pace is None
     assert fleet.minutes(0.2, threads=50, jobs_per_second=100.0).pace is not None
 
 
-def test_efficient_is_what_does_about_as_much_as_a_thread_ever_did() -> None:
+def test_threads_are_efficient_if_they_do_about_as_much_as_they_ever_did() -> None:
     fleet = Fleet()
     assert not fleet.memory.efficient
     assert fleet.minutes(2, threads=50, jobs_per_second=100.0).efficient

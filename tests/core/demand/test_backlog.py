@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.demand.backlog import BOOT_SECONDS, Capacity, Waiting, capacity_of, threads_in_time
-from tests.support.builders.readings import fleet, seen, sidekiq, snapshot
+from fleetd.core.demand.backlog import (
+    INSTANCE_BOOT_SECONDS,
+    Capacity,
+    Waiting,
+    capacity_of,
+    threads_in_time,
+)
+from tests.support.builders.readings import fleet, sidekiq, snapshot, tick_of
 from tests.support.storm.storm import steady
 from tests.support.world.ports import policy, strict, weighted
 
@@ -22,11 +28,11 @@ def waiting(
     )
 
 
-def test_what_the_threads_there_are_do_in_time_asks_for_nothing() -> None:
+def test_work_that_present_threads_finish_in_time_needs_no_more() -> None:
     assert threads_in_time(LOCAL, [waiting("default", 299.0)], Capacity(serving_threads=5.0)) == 0.0
 
 
-def test_what_is_left_over_is_for_new_ones_less_their_boot() -> None:
+def test_work_left_over_goes_to_new_threads_in_the_time_after_their_boot() -> None:
     # 5 threads do 300 of 500 thread-seconds in 60 s; the other 200 in the 40 s after a boot take 5 more.
     needed = threads_in_time(LOCAL, [waiting("default", 500.0)], Capacity(serving_threads=5.0))
     assert needed == pytest.approx(10.0)
@@ -45,24 +51,24 @@ def test_no_more_threads_than_jobs_are_asked_for() -> None:
     assert threads_in_time(LOCAL, [imports], Capacity(serving_threads=5.0)) == 7.0
 
 
-def test_what_comes_in_meanwhile_counts() -> None:
+def test_work_that_comes_in_meanwhile_counts() -> None:
     # 5 threads, of which 3 are busy with what comes in: 120 of 320 are done, 200 are left over.
     needed = threads_in_time(LOCAL, [waiting("default", 320.0, load=3.0)], Capacity(serving_threads=5.0))
     assert needed == pytest.approx(10.0)
 
 
-def test_what_boots_is_taken_into_account_from_when_it_serves() -> None:
+def test_an_instance_that_boots_counts_from_when_it_serves() -> None:
     started = Capacity(serving_threads=5.0, coming=((5.0, 20.0),))
     assert threads_in_time(LOCAL, [waiting("default", 500.0)], started) == 0.0
     later = Capacity(serving_threads=5.0, coming=((5.0, 10.0),))
     assert threads_in_time(LOCAL, [waiting("default", 450.0, left=50.0)], later) == 0.0
 
 
-def test_a_backlog_grows_no_more_urgent_while_its_instances_boot() -> None:
+def test_a_backlog_gets_no_more_urgent_while_its_instances_boot() -> None:
     """What was right at the first look is right at every further one."""
     work, age, boots = 2000.0, 0.0, 0.0
-    while boots < BOOT_SECONDS:
-        coming = ((60.0, BOOT_SECONDS - boots),) if boots else ()
+    while boots < INSTANCE_BOOT_SECONDS:
+        coming = ((60.0, INSTANCE_BOOT_SECONDS - boots),) if boots else ()
         needed = threads_in_time(
             LOCAL, [waiting("default", work, left=60.0 - age)], Capacity(serving_threads=5.0, coming=coming)
         )
@@ -70,14 +76,14 @@ def test_a_backlog_grows_no_more_urgent_while_its_instances_boot() -> None:
         work, age, boots = work - 25.0, age + 5.0, boots + 5.0
 
 
-def test_what_is_too_late_is_cleared_soon_and_a_large_backlog_sooner() -> None:
+def test_a_late_backlog_is_cleared_soon_and_a_large_one_sooner() -> None:
     small = threads_in_time(LOCAL, [waiting("default", 200.0, left=-40.0)], Capacity(serving_threads=5.0))
     assert small == pytest.approx(5.0 + (200.0 - 5.0 * 30.0) / 10.0)
     large = threads_in_time(LOCAL, [waiting("default", 5150.0, left=-40.0)], Capacity(serving_threads=5.0))
     assert large == pytest.approx(5.0 + 5000.0 / 3.0)
 
 
-def test_in_a_strict_order_later_queues_wait_for_the_earlier() -> None:
+def test_in_a_strict_order_later_queues_wait_for_earlier_ones() -> None:
     queues = [waiting("default", 0.0, load=4.0), waiting("push", 200.0)]
     needed = threads_in_time(LOCAL, queues, Capacity(serving_threads=5.0))
     assert needed == pytest.approx(5.0 + (200.0 - 60.0) / 40.0)
@@ -91,7 +97,7 @@ def test_long_jobs_of_a_later_queue_keep_their_threads() -> None:
     assert needed == pytest.approx(5.0 + (200.0 - 60.0) / 40.0)
 
 
-def test_among_weights_a_queue_has_its_share_of_the_fetches() -> None:
+def test_with_weights_a_queue_gets_its_share_of_the_fetches() -> None:
     both = weighted(weights="default:3 push:1")
     queues = [waiting("default", 240.0), waiting("push", 9999.0, left=600.0)]
     alone = [waiting("default", 240.0), waiting("push", 0.0, left=600.0)]
@@ -100,15 +106,15 @@ def test_among_weights_a_queue_has_its_share_of_the_fetches() -> None:
     assert threads_in_time(both, queues, capacity) >= 5.0 + (240.0 - 0.75 * 300.0) / (0.75 * 40.0)
 
 
-def test_the_capacity_is_what_serves_and_what_comes() -> None:
+def test_capacity_is_what_serves_and_what_is_coming() -> None:
     rules = policy()
     units, beats = fleet(2)
-    views = seen(rules, snapshot(rules, redis=sidekiq(processes=beats), units=units))
-    found = capacity_of(rules.profiles[0], views, {"default-first": 33.0})
+    tick = tick_of(rules, snapshot(rules, redis=sidekiq(processes=beats), units=units))
+    found = capacity_of(rules.profiles[0], tick.active, {"default-first": 33.0})
     assert (found.serving_threads, found.coming, found.boot_seconds) == (10.0, (), 33.0)
-    silent = seen(rules, snapshot(rules, redis=sidekiq(processes=beats[:1]), units=units))
-    found = capacity_of(rules.profiles[0], silent, {})
-    assert (found.serving_threads, len(found.coming), found.boot_seconds) == (5.0, 1, BOOT_SECONDS)
+    silent = tick_of(rules, snapshot(rules, redis=sidekiq(processes=beats[:1]), units=units))
+    found = capacity_of(rules.profiles[0], silent.active, {})
+    assert (found.serving_threads, len(found.coming), found.boot_seconds) == (5.0, 1, INSTANCE_BOOT_SECONDS)
 
 
 works = st.floats(0.0, 1e5)
@@ -121,7 +127,7 @@ lefts = st.floats(-1e4, 1e4)
     st.floats(0.0, 500.0),
     st.lists(st.tuples(st.floats(1.0, 60.0), st.floats(0.0, 120.0)), max_size=4),
 )
-def test_never_negative_never_endless_and_more_that_comes_never_asks_for_more_growth(
+def test_the_need_is_finite_and_what_is_coming_never_raises_it(
     given_queues: list[tuple[float, float, float, float]], serving: float, coming: list[tuple[float, float]]
 ) -> None:
     queues = [

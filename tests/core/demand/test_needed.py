@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from fleetd.core.demand.needed import DemandMemory, demand, home, remember
+from fleetd.core.demand.needed import DemandMemory, Needed, home, needed_instances, remember
 from fleetd.core.demand.service_time import ServiceMemory
+from fleetd.core.model.facts import ProcessFacts, SidekiqFacts
 from fleetd.core.model.policy import PacePolicy, Policy
-from tests.support.builders.readings import process, queue, sidekiq, tag
+from tests.support.builders.readings import process, queue, sidekiq, snapshot, tag, tick_of
 from tests.support.world.ports import policy, strict, weighted
 
 POLICY = policy()
@@ -26,22 +27,27 @@ def after(policy_: Policy, *readings: tuple[float, int, int, int]) -> DemandMemo
     return memory
 
 
-def test_first_reading_is_taken_as_it_is() -> None:
+def needed(rules: Policy, reading: SidekiqFacts, memory: DemandMemory) -> Needed:
+    """What is needed where systemd can't be read, so that no credit is given for what runs."""
+    return needed_instances(tick_of(rules, snapshot(rules, redis=reading)), reading, memory)
+
+
+def test_the_first_reading_is_taken_as_it_is() -> None:
     assert after(POLICY, (100.0, 4, 4, 0)).busy_mean_threads == {"default": 4.0}
 
 
-def test_mean_of_busy_threads_moves_by_its_time_constant() -> None:
+def test_the_mean_of_busy_threads_moves_by_its_time_constant() -> None:
     # 20 s later, one time constant: 1/e of the old, the rest of the new.
     memory = after(POLICY, (100.0, 4, 4, 0), (120.0, 0, 0, 0))
     assert memory.busy_mean_threads["default"] == pytest.approx(4.0 / math.e)
 
 
-def test_same_reading_twice_at_one_time_changes_nothing() -> None:
+def test_the_same_reading_twice_at_one_time_changes_nothing() -> None:
     once = after(POLICY, (100.0, 4, 4, 50), (105.0, 2, 2, 70))
     assert after(POLICY, (100.0, 4, 4, 50), (105.0, 2, 2, 70), (105.0, 2, 2, 70)) == once
 
 
-def test_clock_that_steps_back_begins_anew() -> None:
+def test_a_clock_that_steps_back_restarts_the_means() -> None:
     assert after(POLICY, (100.0, 4, 4, 0), (50.0, 1, 1, 0)).busy_mean_threads == {"default": 1.0}
 
 
@@ -61,17 +67,17 @@ def test_a_thousand_queue_names_leave_no_trace() -> None:
         ("pull", 200.0, 80.0),
     ],
 )
-def test_a_backlog_is_to_be_gone_before_it_is_late(name: str, age: float, catch_up_seconds: float) -> None:
+def test_a_backlog_is_to_be_cleared_before_it_is_late(name: str, age: float, catch_up_seconds: float) -> None:
     # 1000 jobs of 0.3 s are 300 thread seconds.
     memory = DemandMemory(service=ServiceMemory(seconds={name: 0.3}))
-    wanted = demand(POLICY, sidekiq(queue(name, 1000, age=age)), memory)
-    assert wanted.need_threads[name] == pytest.approx(300.0 / catch_up_seconds)
+    found = needed(POLICY, sidekiq(queue(name, 1000, age=age)), memory)
+    assert found.queue_threads[name] == pytest.approx(300.0 / catch_up_seconds)
 
 
-def test_what_is_late_all_the_same_needs_more_than_was_thought() -> None:
+def test_a_queue_that_is_late_needs_more_than_its_backlog_says() -> None:
     memory = DemandMemory(service=ServiceMemory(seconds={"default": 0.3}))
     in_time, late, very = (
-        demand(POLICY, sidekiq(queue("default", 100, age=age)), memory).need_threads["default"]
+        needed(POLICY, sidekiq(queue("default", 100, age=age)), memory).queue_threads["default"]
         for age in (5.0, 10.0, 500.0)
     )
     assert in_time == pytest.approx(3.0)
@@ -82,30 +88,30 @@ def test_what_is_late_all_the_same_needs_more_than_was_thought() -> None:
 def test_load_alone_makes_instances_at_the_planned_utilisation() -> None:
     # 9 busy threads; an instance of 5 threads at 80 % carries 4: 9/4 = 2.25, so 3.
     memory = after(POLICY, (100.0, 9, 9, 0))
-    wanted = demand(POLICY, sidekiq(queue("default")), memory)
-    assert wanted.profile_threads == {"default-first": 9.0}
-    assert wanted.needed_instances == {"default-first": 3}
+    found = needed(POLICY, sidekiq(queue("default")), memory)
+    assert found.profile_threads == {"default-first": 9.0}
+    assert found.instances == {"default-first": 3}
 
 
 def test_load_that_fits_exactly_needs_no_further_instance() -> None:
-    assert demand(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).needed_instances == {
+    assert needed(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).instances == {
         "default-first": 2
     }
 
 
-def test_nothing_to_do_wants_nothing() -> None:
-    assert demand(POLICY, sidekiq(queue("default")), DemandMemory()).needed_instances == {"default-first": 0}
+def test_with_nothing_to_do_nothing_is_needed() -> None:
+    assert needed(POLICY, sidekiq(queue("default")), DemandMemory()).instances == {"default-first": 0}
 
 
-def test_unread_queue_keeps_its_load_and_is_named() -> None:
+def test_an_unreadable_queue_keeps_its_load_and_is_named() -> None:
     memory = after(POLICY, (100.0, 9, 9, 0))
-    wanted = demand(POLICY, sidekiq(queue("push")), memory)
-    assert wanted.need_threads["default"] == 9.0
-    assert "default" in wanted.unread_queues
-    assert "push" not in wanted.unread_queues
+    found = needed(POLICY, sidekiq(queue("push")), memory)
+    assert found.queue_threads["default"] == 9.0
+    assert "default" in found.unread_queues
+    assert "push" not in found.unread_queues
 
 
-def test_home_of_a_queue() -> None:
+def test_the_home_of_a_queue_is_where_fewest_others_come_before_it() -> None:
     pull_first = strict("pull-first", "5-6", queues="pull default")
     both = policy(strict(numbers="1-4"), pull_first)
     assert home(both, "default").name == "default-first"
@@ -120,8 +126,8 @@ def test_foreign_processes_carry_their_share() -> None:
     # A stock unit with 5 threads carries 4 at 80 %; ours need only the other 5 of 9.
     memory = after(POLICY, (100.0, 9, 9, 0))
     stock = process("", queues="default scheduler", hostname="main")
-    wanted = demand(POLICY, sidekiq(queue("default"), processes=(stock,)), memory)
-    assert wanted.profile_threads["default-first"] == pytest.approx(5.0)
+    found = needed(POLICY, sidekiq(queue("default"), processes=(stock,)), memory)
+    assert found.profile_threads["default-first"] == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize(
@@ -134,65 +140,65 @@ def test_foreign_processes_carry_their_share() -> None:
     ],
     ids=["quiet", "scheduler only", "other queues", "ours"],
 )
-def test_bystanders_carry_nothing(bystander: object) -> None:
+def test_bystanders_carry_nothing(bystander: ProcessFacts) -> None:
     memory = after(POLICY, (100.0, 9, 9, 0))
-    reading = sidekiq(queue("default"), processes=(bystander,))  # type: ignore[arg-type]
-    assert demand(POLICY, reading, memory).profile_threads["default-first"] == pytest.approx(9.0)
+    reading = sidekiq(queue("default"), processes=(bystander,))
+    assert needed(POLICY, reading, memory).profile_threads["default-first"] == pytest.approx(9.0)
 
 
-def test_what_a_maximum_cannot_carry_overflows() -> None:
+def test_load_beyond_a_profiles_maximum_overflows_into_another() -> None:
     # 14 threads are needed. weighted serves default too: 4 of them idle in its min, and it carries 2 of the 10 that
     # are left, because default-first carries no more than 2 × 4.
     both = policy(strict(numbers="1-2"), weighted(numbers="3-6"))
-    wanted = demand(both, sidekiq(queue("default")), after(both, (100.0, 14, 14, 0)))
-    assert wanted.needed_instances == {"default-first": 3, "weighted": 2}
-    assert wanted.profile_threads["weighted"] == pytest.approx(6.0)
+    found = needed(both, sidekiq(queue("default")), after(both, (100.0, 14, 14, 0)))
+    assert found.instances == {"default-first": 3, "weighted": 2}
+    assert found.profile_threads["weighted"] == pytest.approx(6.0)
 
 
-def test_utilisation_is_the_policys() -> None:
+def test_the_planned_utilisation_is_the_policys() -> None:
     full = policy(pace=PacePolicy(utilisation=1.0))
-    assert demand(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).needed_instances == {
+    assert needed(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).instances == {
         "default-first": 2
     }
 
 
-def test_overflow_goes_to_any_other_that_serves_the_queues_and_has_room_the_important_first() -> None:
+def test_overflow_goes_to_profiles_that_serve_the_queue_the_important_first() -> None:
     # pull needs 100 threads: 4 of them idle in the other's min. Its own profile carries 4 (1 × 5 × 0.8), the more
     # important one as many more as it can.
     rules = policy(strict("d", "1-8", queues="default pull"), strict("p", "11-11", queues="pull"))
-    found = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 100.0}))
-    assert found.needed_instances == {"d": 8, "p": 24}
+    found = needed(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 100.0}))
+    assert found.instances == {"d": 8, "p": 24}
     assert found.profile_threads == {"d": 32.0, "p": 96.0}
-    small = demand(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 10.0}))
-    assert small.needed_instances == {"d": 2, "p": 2}
+    small = needed(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 10.0}))
+    assert small.instances == {"d": 2, "p": 2}
 
 
-def test_what_idles_in_the_others_min_is_used_before_home_grows() -> None:
+def test_idle_threads_in_anothers_min_are_used_before_the_home_grows() -> None:
     both = policy(strict(numbers="1-4"), strict("push-first", "5-8", queues="push default"))
     load = DemandMemory(busy_mean_threads={"default": 6.0, "push": 1.0})
-    assert demand(both, sidekiq(), load).profile_threads == {"default-first": 4.0, "push-first": 3.0}
+    assert needed(both, sidekiq(), load).profile_threads == {"default-first": 4.0, "push-first": 3.0}
     apart = policy(strict(numbers="1-4"), strict("push-only", "5-8", queues="push"))
-    assert demand(apart, sidekiq(), load).profile_threads == {"default-first": 6.0, "push-only": 1.0}
+    assert needed(apart, sidekiq(), load).profile_threads == {"default-first": 6.0, "push-only": 1.0}
 
 
-def test_a_falling_load_counts_at_once_and_the_slow_mean_is_behind() -> None:
+def test_a_falling_load_counts_at_once_and_the_slow_mean_lags_behind() -> None:
     rules = policy()
     memory = after(rules, (100.0, 20, 20, 0), (110.0, 2, 2, 0))
-    found = demand(rules, sidekiq(queue("default")), memory)
+    found = needed(rules, sidekiq(queue("default")), memory)
     assert found.profile_threads["default-first"] < found.steady_threads["default-first"] < 20.0
 
 
-def test_while_a_heartbeat_is_garbage_no_load_is_forgotten() -> None:
+def test_while_a_heartbeat_is_unreadable_no_load_is_forgotten() -> None:
     rules = policy()
     before = DemandMemory(at_seconds=100.0, busy_mean_threads={"default": 10.0})
     garbled = sidekiq(queue("default", busy=0), total=900, complete=False)
     memory = remember(rules, before, garbled, 105.0)
     assert memory.busy_mean_threads["default"] == 10.0
     assert memory.service.service_seconds("default") == before.service.service_seconds("default")
-    assert not demand(rules, garbled, memory).complete
+    assert not needed(rules, garbled, memory).complete
 
 
-def test_threads_that_work_off_a_backlog_are_no_load() -> None:
+def test_threads_that_work_off_a_backlog_are_not_load() -> None:
     # Ten threads for 0.3 s jobs, 33 a second; the backlog shrinks by 100 in 5 s: 20 a second, 6 threads' worth.
     memory = DemandMemory(
         at_seconds=100.0, waiting_jobs={"default": 500}, service=ServiceMemory(seconds={"default": 0.3})
@@ -212,7 +218,7 @@ def test_a_queue_that_earlier_ones_starve_keeps_its_load() -> None:
     assert found.busy_mean_threads["push"] == pytest.approx(3.0)
 
 
-def test_a_jump_is_no_rate() -> None:
+def test_a_sudden_jump_is_not_an_arrival_rate() -> None:
     memory = DemandMemory(
         at_seconds=100.0,
         busy_mean_threads={"push": 3.0},

@@ -52,7 +52,7 @@ def test_one_queue_alone_is_learnt_within_two_minutes() -> None:
     assert counter.learnt("default") == PRIOR_SECONDS["default"]
 
 
-def test_in_a_surge_the_queue_that_surges_is_learnt_and_the_others_stay_about_as_they_were() -> None:
+def test_in_a_surge_the_surging_queue_is_learnt_and_the_others_hardly_move() -> None:
     counter = Counter({"default": 0.15, "push": 1.2})
     counter.run(300.0, default=10, push=1)
     before = counter.learnt("default")
@@ -61,7 +61,7 @@ def test_in_a_surge_the_queue_that_surges_is_learnt_and_the_others_stay_about_as
     assert counter.learnt("default") == pytest.approx(before, rel=0.5)
 
 
-def test_the_sum_of_what_is_expected_is_right_even_where_the_parts_can_not_be_told() -> None:
+def test_the_expected_sum_is_right_even_where_its_parts_cannot_be_told_apart() -> None:
     counter = Counter({"default": 0.05, "push": 0.9})
     counter.run(600.0, default=10, push=10)
     expected = 10 / counter.learnt("default") + 10 / counter.learnt("push")
@@ -80,7 +80,7 @@ def test_a_counter_that_swings_with_the_heartbeats_is_averaged() -> None:
     assert memory.service_seconds("push") == pytest.approx(0.5, rel=0.5)
 
 
-def test_an_idle_night_a_gap_and_a_counter_that_went_back_say_nothing() -> None:
+def test_an_idle_night_a_gap_and_a_counter_reset_teach_nothing() -> None:
     idle = Counter({"default": 0.1})
     idle.run(3600.0, default=0)
     assert idle.memory.seconds == {}
@@ -98,7 +98,7 @@ def test_an_idle_night_a_gap_and_a_counter_that_went_back_say_nothing() -> None:
     assert back.memory.seconds == {}
 
 
-def test_strangers_jobs_count_but_only_watched_queues_are_remembered() -> None:
+def test_jobs_of_other_queues_count_but_only_watched_ones_are_remembered() -> None:
     counter = Counter({"default": 0.1, "cron": 0.1})
     counter.run(300.0, default=5, cron=5)
     assert set(counter.memory.seconds) <= {"default", ""}
@@ -121,7 +121,7 @@ def test_estimates_stay_in_their_range_whatever_is_read(steps: list[tuple[int, i
             assert SERVICE_SECONDS_RANGE[0] <= value <= SERVICE_SECONDS_RANGE[1]
 
 
-def test_what_a_surge_has_taught_is_kept_in_a_quiet_mix() -> None:
+def test_a_quiet_mix_keeps_what_a_surge_has_taught() -> None:
     counter = Counter({"default": 0.15, "push": 1.2})
     counter.run(300.0, default=1, push=90)
     learnt = counter.learnt("push")
@@ -132,7 +132,7 @@ def test_what_a_surge_has_taught_is_kept_in_a_quiet_mix() -> None:
     assert counter.learnt("push") == pytest.approx(learnt, rel=0.3)
 
 
-def test_little_known_is_taken_to_be_longer_and_well_known_as_it_is() -> None:
+def test_a_little_known_service_time_is_taken_as_longer_a_well_known_one_as_is() -> None:
     counter = Counter({"push": 0.8})
     assert counter.memory.careful_seconds("push") > 1.9 * counter.learnt("push")
     counter.run(300.0, push=40)

@@ -5,15 +5,38 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.instances.changes import BOOT_ROUND_SECONDS, BOOT_SECONDS, remember_units
-from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS, Failure, HostMemory
+from fleetd.core.instances.changes import HOST_BOOT_ROUND_SECONDS, HOST_BOOT_SECONDS, remember_units
+from fleetd.core.instances.host_memory import (
+    RETRIES_MAX,
+    RETRY_SECONDS,
+    Failure,
+    HostMemory,
+    UnitMemory,
+)
+from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.model.facts import ProcessFacts, UnitFacts
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.units import (
+    FoundQuiet,
+    MoreThanAdmitted,
+    PinKind,
+    PinnedByHand,
+    ResetByHand,
+    RestartedByHand,
+    StartHadNoEffect,
+    SystemdResult,
+)
+from fleetd.words.reasons import sentence
 from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, unit
 from tests.support.world.ports import policy, strict
 
 HOUR = 3600.0
+ONE, THREE = InstanceKey(1), InstanceKey(3)
+SURPLUS = MoreThanAdmitted(profile="default-first")
+TOO_OFTEN = SystemdResult(result="start-limit-hit")
 
 
 class Host:
@@ -22,136 +45,156 @@ class Host:
     def __init__(self, *, settled: bool = True) -> None:
         self.rules = policy(strict(numbers="1-4"), pace=PacePolicy(pin_seconds=4 * HOUR))
         self.memory = HostMemory(boot_id="boot-1", since_seconds=0.0) if settled else HostMemory()
-        self.said: list[str] = []
+        self.noticed: list[Reason] = []
 
     def look(
         self,
         at: float,
         own: UnitFacts | None = None,
         *beats: ProcessFacts,
+        key: int = ONE,
         boot: str = "boot-1",
         redis: bool = True,
         systemd_known: bool = True,
-        scheduler: UnitFacts | None = None,
     ) -> None:
-        """What @1 is now."""
+        """What `key` is now; the others are not loaded."""
+        units = systemd({key: own} if own else {})
         shot = snapshot(
             self.rules,
             now=at,
             boot=boot,
             redis=sidekiq(processes=beats) if redis else None,
-            units=systemd({1: own} if own else {}, scheduler) if systemd_known else None,
+            units=units if systemd_known else None,
         )
-        self.memory, self.said = remember_units(self.rules, shot, self.memory)
+        tick = HostTick(policy=self.rules, snapshot=shot)
+        self.memory, self.noticed = remember_units(tick, self.memory)
 
-    def pin(self) -> str:
-        return self.memory.pins["1"].wants if "1" in self.memory.pins else ""
+    def orders_start(self, at: float) -> None:
+        self.memory = self.memory.with_start(ONE, at)
+
+    def orders_drain(self, *, quieted: float | None = None, stopped: float | None = None) -> None:
+        drain = Drain(
+            since_seconds=900.0, cause=SURPLUS, quiet_sent_seconds=quieted, stop_sent_seconds=stopped
+        )
+        self.memory = self.memory.with_drain(ONE, drain)
+
+    def pin(self) -> PinKind | None:
+        """How @1 is pinned."""
+        pin = self.memory.people.pins.get(ONE)
+        return None if pin is None else pin.wants
+
+    def failures(self) -> int:
+        """Of @1, in a row."""
+        return self.memory.units.failures[ONE].count
 
 
-def test_adopts_what_runs_without_pins() -> None:
+def test_what_runs_at_the_first_look_is_adopted_without_a_pin() -> None:
     host = Host()
     host.look(1000.0, unit())
-    assert host.pin() == ""
-    assert host.said == []
+    assert host.pin() is None
+    assert host.noticed == []
 
 
-def test_started_by_hand() -> None:
+def test_a_start_by_hand_is_a_pin_for_as_long_as_configured() -> None:
     host = Host()
     host.look(1000.0)
     host.look(1005.0, unit("activating"))
-    assert host.pin() == "run"
-    assert host.said == ["mastodon-sidekiq@1 was started by hand: kept so for 4.0 h"]
-    assert host.memory.pinned(1, "run", 1005.0 + 4 * HOUR - 1)
-    assert not host.memory.pinned(1, "run", 1005.0 + 4 * HOUR)
+    assert host.pin() == PinKind.RUN
+    assert host.noticed == [PinnedByHand(key=ONE, wants=PinKind.RUN, kept_seconds=4 * HOUR)]
+    assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was started by hand: kept so for 4.0 h"
+    people = host.memory.people
+    assert people.pinned(ONE, PinKind.RUN, 1005.0 + 4 * HOUR - 1)
+    assert not people.pinned(ONE, PinKind.RUN, 1005.0 + 4 * HOUR)
 
 
-def test_started_by_us() -> None:
+def test_a_start_by_us_is_no_pin() -> None:
     host = Host()
     host.look(1000.0)
-    host.memory = host.memory.with_start(1, 1000.0)
+    host.orders_start(1000.0)
     host.look(1005.0, unit("activating"))
-    assert host.pin() == ""
+    assert host.pin() is None
     assert host.memory.starts == {}
 
 
-def test_started_by_us_while_systemd_could_not_be_read() -> None:
+def test_a_start_by_us_is_no_pin_after_an_outage_of_systemd() -> None:
     host = Host()
     host.look(1000.0)
-    host.memory = host.memory.with_start(1, 1000.0)
+    host.orders_start(1000.0)
     for at in range(1005, 1200, 5):
         host.look(float(at), systemd_known=False)
     host.look(1200.0, unit())
-    assert host.pin() == ""
+    assert host.pin() is None
 
 
-def test_started_late_by_us() -> None:
+def test_a_start_by_us_that_comes_late_is_no_pin() -> None:
     host = Host()
     host.look(1000.0)
-    host.memory = host.memory.with_start(1, 1000.0)
+    host.orders_start(1000.0)
     for at in range(1005, 1050, 5):  # a starved systemd; the order is given up at 30 s
         host.look(float(at))
-    assert host.memory.failures["1"].count == 1
+    assert host.failures() == 1
     host.look(1050.0, unit("activating"))
-    assert host.pin() == ""
+    assert host.pin() is None
 
 
 def test_a_start_that_does_nothing_counts_as_a_failure() -> None:
     host = Host()
     host.look(1000.0)
-    host.memory = host.memory.with_start(1, 1000.0)
+    host.orders_start(1000.0)
     host.look(1029.0)
-    assert "1" in host.memory.starts
+    assert ONE in host.memory.starts
     host.look(1030.0)
     assert host.memory.starts == {}
-    assert host.memory.failures["1"] == Failure(
-        count=1, last_seconds=1030.0, ordered=True, why="systemd showed no effect of the start"
-    )
+    failure = host.memory.units.failures[ONE]
+    assert failure == Failure(count=1, last_seconds=1030.0, ordered=True, cause=StartHadNoEffect())
+    assert sentence(failure.cause) == "systemd showed no effect of the start"
 
 
-def test_stopped_by_hand() -> None:
+def test_a_stop_by_hand_is_a_pin_from_its_first_sign() -> None:
     host = Host()
     host.look(1000.0, unit())
     host.look(1005.0, unit("deactivating"))
     host.look(1010.0)
-    assert host.pin() == "stopped"
-    assert host.memory.pins["1"].since_seconds == 1005.0
+    assert host.pin() == PinKind.STOPPED
+    assert host.memory.people.pins[ONE].since_seconds == 1005.0
 
 
-def test_stopped_by_us() -> None:
+def test_a_stop_by_us_is_no_pin_and_ends_the_drain() -> None:
     host = Host()
     host.look(1000.0, unit())
-    host.memory = host.memory.with_drain(1, Drain(since_seconds=900.0, stop_sent_seconds=1000.0))
+    host.orders_drain(stopped=1000.0)
     host.look(1005.0, unit("deactivating"))
     host.look(1010.0)
-    assert host.pin() == ""
+    assert host.pin() is None
     assert host.memory.drains == {}
 
 
 @pytest.mark.parametrize("seen_while_stopping", [True, False])
-def test_stopped_by_hand_while_we_only_drained(seen_while_stopping: bool) -> None:
+def test_a_stop_by_hand_while_we_only_drained_is_a_pin(seen_while_stopping: bool) -> None:
     host = Host()
     host.look(1000.0, unit())
-    host.memory = host.memory.with_drain(1, Drain(since_seconds=900.0, quiet_sent_seconds=900.0))
+    host.orders_drain(quieted=900.0)
     if seen_while_stopping:
         host.look(1005.0, unit("deactivating"))
     host.look(1010.0)
-    assert host.pin() == "stopped"
+    assert host.pin() == PinKind.STOPPED
 
 
-def test_stopped_by_hand_while_fleetd_was_down() -> None:
+def test_a_stop_by_hand_while_fleetd_was_down_is_a_pin() -> None:
     host = Host()
     host.look(1000.0, unit())
     host.look(9000.0)
-    assert host.pin() == "stopped"
+    assert host.pin() == PinKind.STOPPED
 
 
-def test_restarted_by_hand_is_no_pin() -> None:
+def test_a_restart_by_hand_is_no_pin() -> None:
     host = Host()
     host.look(1000.0, unit())
     host.look(1005.0, unit("deactivating"))
     host.look(1030.0, unit("activating"))
-    assert host.pin() == ""
-    assert host.said == ["mastodon-sidekiq@1 was restarted by hand"]
+    assert host.pin() is None
+    assert host.noticed == [RestartedByHand(key=ONE)]
+    assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was restarted by hand"
 
 
 def test_down_for_long_and_up_again_by_hand_is_an_order_to_run() -> None:
@@ -159,7 +202,7 @@ def test_down_for_long_and_up_again_by_hand_is_an_order_to_run() -> None:
     host.look(1000.0, unit())
     host.look(1005.0)
     host.look(1185.0, unit("activating"))
-    assert host.pin() == "run"
+    assert host.pin() == PinKind.RUN
 
 
 def test_what_systemd_restarts_is_no_pin() -> None:
@@ -167,43 +210,39 @@ def test_what_systemd_restarts_is_no_pin() -> None:
     host.look(1000.0, unit())
     host.look(1005.0, unit("activating", age=2.0))
     host.look(1030.0, unit(age=5.0))
-    assert host.pin() == ""
+    assert host.pin() is None
 
 
-@pytest.mark.parametrize("number", ["1", "scheduler"])
-def test_what_the_boot_starts_is_no_pin(number: str) -> None:
+@pytest.mark.parametrize("key", [ONE, SCHEDULER], ids=["@1", "scheduler"])
+def test_what_the_boot_starts_is_no_pin(key: InstanceKey) -> None:
     host = Host(settled=False)
     host.look(5.0)
-    own = unit("activating") if number == "1" else None
-    boss = unit("activating") if number == "scheduler" else None
-    host.look(10.0, own, scheduler=boss)
-    assert host.memory.pins == {}
+    host.look(10.0, unit("activating"), key=key)
+    assert host.memory.people.pins == {}
 
 
-def test_long_after_the_boot_it_is() -> None:
+def test_long_after_the_boot_a_start_is_a_pin() -> None:
     host = Host(settled=False)
     host.look(5.0)
     # One of min and the scheduler: one round of booting_max.
-    host.look(5.0 + BOOT_SECONDS + BOOT_ROUND_SECONDS, unit("activating"))
-    assert host.pin() == "run"
+    host.look(5.0 + HOST_BOOT_SECONDS + HOST_BOOT_ROUND_SECONDS, unit("activating"))
+    assert host.pin() == PinKind.RUN
 
 
-def test_what_the_boot_does_not_start_is_a_pin_even_then() -> None:
+def test_a_start_that_no_boot_makes_is_a_pin_even_during_the_boot() -> None:
     host = Host(settled=False)
-    shot = snapshot(host.rules, now=5.0, redis=sidekiq(), units=systemd())
-    memory, _ = remember_units(host.rules, shot, HostMemory())
-    shot = snapshot(host.rules, now=10.0, redis=sidekiq(), units=systemd({3: unit("activating")}))
-    memory, _ = remember_units(host.rules, shot, memory)
-    assert memory.pins["3"].wants == "run"
+    host.look(5.0)
+    host.look(10.0, unit("activating"), key=THREE)
+    assert host.memory.people.pins[THREE].wants == PinKind.RUN
 
 
 def test_a_new_boot_forgets() -> None:
     host = Host()
     host.look(1000.0, unit())
     host.look(1005.0)
-    assert host.pin() == "stopped"
+    assert host.pin() == PinKind.STOPPED
     host.look(20.0, boot="boot-2")
-    assert host.memory.pins == {}
+    assert host.memory.people.pins == {}
     assert host.memory.since_seconds == 20.0
 
 
@@ -219,26 +258,27 @@ def quiet(**changes: object) -> ProcessFacts:
     return process(tag(1), quiet=True, pid=5, **changes)  # type: ignore[arg-type]
 
 
-def test_quieted_by_hand() -> None:
+def test_a_quiet_by_hand_is_a_pin_and_no_drain() -> None:
     host = Host()
     host.look(1000.0, unit(pid=5), process(tag(1), pid=5))
     host.look(1005.0, unit(pid=5), quiet())
-    assert host.pin() == "quiet"
+    assert host.pin() == PinKind.QUIET
     assert host.memory.drains == {}
 
 
-def test_quieted_by_us() -> None:
+def test_a_quiet_by_us_is_no_pin() -> None:
     host = Host()
     host.look(1000.0, unit(pid=5), process(tag(1), pid=5))
-    host.memory = host.memory.with_drain(1, Drain(since_seconds=1000.0, quiet_sent_seconds=1000.0))
+    host.orders_drain(quieted=1000.0)
     host.look(1005.0, unit(pid=5), quiet())
-    assert host.pin() == ""
+    assert host.pin() is None
 
 
-def test_found_quiet_by_a_fleetd_that_knows_nothing() -> None:
+def test_one_found_quiet_by_a_fleetd_that_knows_nothing_is_drained() -> None:
     host = Host()
     host.look(1000.0, unit(pid=5), quiet())
-    assert host.memory.drains["1"].quiet_sent_seconds == 1000.0
+    drain = host.memory.drains[ONE]
+    assert (drain.quiet_sent_seconds, drain.cause) == (1000.0, FoundQuiet())
 
 
 def test_a_quiet_pin_ends_in_a_drain() -> None:
@@ -246,10 +286,10 @@ def test_a_quiet_pin_ends_in_a_drain() -> None:
     host.look(1000.0, unit(pid=5), process(tag(1), pid=5))
     host.look(1005.0, unit(pid=5), quiet())
     host.look(1005.0 + 4 * HOUR, unit(pid=5), redis=False)  # Redis is away just then
-    assert host.pin() == "quiet"
+    assert host.pin() == PinKind.QUIET
     host.look(1010.0 + 4 * HOUR, unit(pid=5), quiet())
-    assert "1" in host.memory.drains
-    assert host.pin() == ""
+    assert ONE in host.memory.drains
+    assert host.pin() is None
 
 
 def test_a_new_process_ends_a_quiet_pin() -> None:
@@ -257,7 +297,7 @@ def test_a_new_process_ends_a_quiet_pin() -> None:
     host.look(1000.0, unit(pid=5), process(tag(1), pid=5))
     host.look(1005.0, unit(pid=5), quiet())
     host.look(1040.0, unit(pid=6), process(tag(1), pid=6))
-    assert host.pin() == ""
+    assert host.pin() is None
 
 
 def test_failures_in_a_row_lengthen_the_pause() -> None:
@@ -267,14 +307,14 @@ def test_failures_in_a_row_lengthen_the_pause() -> None:
     for count, pause in enumerate((*RETRY_SECONDS, RETRY_SECONDS[-1]), start=1):
         at += 5.0
         host.look(at, unit("failed"))
-        assert host.memory.failures["1"].count == count
-        assert not host.memory.may_retry(1, at + pause - 0.1)
-        assert host.memory.may_retry(1, at + pause)
+        assert host.failures() == count
+        assert not host.memory.units.may_retry(ONE, at + pause - 0.1)
+        assert host.memory.units.may_retry(ONE, at + pause)
         at += pause
-        host.memory = host.memory.with_start(1, at)
+        host.orders_start(at)
         at += 5.0
         host.look(at, unit("activating"))
-    assert host.pin() == ""
+    assert host.pin() is None
 
 
 def test_one_failure_is_counted_once() -> None:
@@ -282,47 +322,50 @@ def test_one_failure_is_counted_once() -> None:
     host.look(0.0, unit())
     for at in range(5, 60, 5):
         host.look(float(at), unit("failed"))
-    assert host.memory.failures["1"].count == 1
+    assert host.failures() == 1
 
 
-def test_given_up_in_the_end_until_a_person_resets_it() -> None:
+def test_one_that_is_given_up_stays_so_until_a_person_resets_it() -> None:
     host = Host()
     host.look(0.0, unit("failed"))
+    failure = Failure(count=RETRIES_MAX + 1, last_seconds=0.0, cause=TOO_OFTEN)
     host.memory = HostMemory(
         boot_id="boot-1",
         since_seconds=0.0,
-        seen={"1": "failed"},
-        failures={"1": Failure(count=RETRIES_MAX + 1, last_seconds=0.0)},
+        units=UnitMemory(seen={ONE: "failed"}, failures={ONE: failure}),
     )
-    assert host.memory.given_up(1)
-    assert not host.memory.may_retry(1, 1e9)
+    assert host.memory.units.given_up(ONE)
+    assert not host.memory.units.may_retry(ONE, 1e9)
     host.look(100.0)  # systemctl reset-failed
-    assert host.memory.may_retry(1, 100.0)
-    assert host.said == ["mastodon-sidekiq@1 was reset by hand: tried again"]
+    assert host.memory.units.may_retry(ONE, 100.0)
+    assert host.noticed == [ResetByHand(key=ONE)]
+    assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was reset by hand: tried again"
 
 
-def test_ten_minutes_of_service_forgive() -> None:
+def test_ten_minutes_of_service_forgive_failures() -> None:
     host = Host()
-    host.memory = HostMemory(boot_id="boot-1", failures={"1": Failure(count=3, last_seconds=0.0)})
+    failure = Failure(count=3, last_seconds=0.0, cause=TOO_OFTEN)
+    host.memory = HostMemory(boot_id="boot-1").with_failures({ONE: failure})
     host.look(500.0, unit(age=600.0))
-    assert "1" in host.memory.failures
+    assert ONE in host.memory.units.failures
     host.look(505.0, unit(age=601.0))
-    assert host.memory.failures == {}
+    assert host.memory.units.failures == {}
 
 
 def test_our_stop_that_ends_as_failed_is_no_failure() -> None:
     host = Host()
     host.look(1000.0, unit())
-    host.memory = host.memory.with_drain(1, Drain(since_seconds=900.0, stop_sent_seconds=1000.0))
+    host.orders_drain(stopped=1000.0)
     host.look(1005.0, unit("failed"))
-    assert host.memory.failures == {}
+    assert host.memory.units.failures == {}
 
 
 def test_numbers_no_longer_configured_are_forgotten() -> None:
+    gone = InstanceKey(77)
     host = Host()
-    host.memory = HostMemory(boot_id="boot-1", seen={"77": "active"}, starts={"77": 1.0})
+    host.memory = HostMemory(boot_id="boot-1", units=UnitMemory(seen={gone: "active"}), starts={gone: 1.0})
     host.look(1000.0, unit())
-    assert "77" not in host.memory.seen
+    assert gone not in host.memory.units.seen
     assert host.memory.starts == {}
 
 

@@ -5,13 +5,35 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.instances.health import boot_seconds_max, memory_max_bytes, punctual, remember_health
-from fleetd.core.instances.host_memory import JOB_IDS_MAX, HostMemory
-from fleetd.core.model.facts import Known, ProcessFacts, RunningJob, UnitFacts
+from fleetd.core.instances.health import (
+    JOB_IDS_MAX,
+    boot_seconds_max,
+    memory_max_bytes,
+    punctual,
+    remember_health,
+)
+from fleetd.core.instances.host_memory import HostMemory, Watch
+from fleetd.core.instances.lifecycle import InstanceMemory
+from fleetd.core.model.facts import ProcessFacts, RunningJob, UnitFacts
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import MemoryPolicy, PacePolicy
-from tests.support.builders.readings import MIB, machine, process, seen, sidekiq, snapshot, systemd, tag, unit
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.units import OomKilled
+from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
+from tests.support.builders.readings import (
+    MIB,
+    machine,
+    process,
+    sidekiq,
+    snapshot,
+    systemd,
+    tag,
+    tick_of,
+    unit,
+)
 from tests.support.world.ports import policy, strict
 
+ONE = InstanceKey(1)
 RULES = policy(strict(numbers="1-4"), memory=MemoryPolicy(max_bytes=1024 * MIB))
 
 
@@ -21,7 +43,7 @@ class Host:
     def __init__(self) -> None:
         self.now = 10_000.0
         self.memory = HostMemory()
-        self.said: list[str] = []
+        self.noticed: list[Reason] = []
 
     def tick(
         self,
@@ -40,7 +62,7 @@ class Host:
         facts = structs.replace(
             machine(RULES),
             oom_kills_total=oom_kills,
-            instance_resident_bytes={} if held_bytes is None else {1: held_bytes},
+            resident_bytes={} if held_bytes is None else {ONE: held_bytes},
         )
         shot = snapshot(
             RULES,
@@ -49,15 +71,19 @@ class Host:
             units=systemd(units),
             host=facts,
         )
-        assert isinstance(shot.systemd, Known)
-        self.memory, self.said = remember_health(RULES, shot, seen(RULES, shot, self.memory), self.memory)
+        self.memory, self.noticed = remember_health(tick_of(RULES, shot, self.memory), self.memory)
 
     def served(self) -> Host:
         self.tick(up(), process(tag(1), pid=101))
         return self
 
-    def silent_seconds(self) -> float:
-        return self.memory.watches["1"].silent_seconds
+    @property
+    def watch(self) -> Watch:
+        return self.memory.units.watches[ONE]
+
+    def remembered(self) -> InstanceMemory | None:
+        """What the memory says of @1; None: nothing."""
+        return self.memory.by_instance(self.now, {}).get(ONE)
 
 
 def up(state: str = "active", *, invocation: str = "a", age: float = 5000.0) -> UnitFacts:
@@ -68,9 +94,9 @@ def test_silence_adds_up_while_others_beat() -> None:
     host = Host().served()
     for _ in range(4):
         host.tick(up())
-    assert host.silent_seconds() == 20.0
+    assert host.watch.silent_seconds == 20.0
     host.tick(up(), process(tag(1), pid=101))
-    assert host.silent_seconds() == 0.0
+    assert host.watch.silent_seconds == 0.0
 
 
 @pytest.mark.parametrize(
@@ -83,24 +109,23 @@ def test_silence_that_proves_nothing_begins_anew(trouble: dict[str, bool]) -> No
     for _ in range(4):
         host.tick(up())
     host.tick(up(), **trouble)
-    assert host.silent_seconds() == 0.0
+    assert host.watch.silent_seconds == 0.0
 
 
 def test_one_that_was_never_heard_is_unheard_and_not_unresponsive() -> None:
     never = Host()
     for _ in range(30):
         never.tick(up())
-    orders = never.memory.orders(never.now)["1"]
-    assert (orders.unheard, orders.unresponsive) == (True, False)
+    assert never.remembered() == InstanceMemory(unheard=True)
     never.tick(up(), other=False)
-    assert "1" not in never.memory.orders(never.now), "nobody beats: it is Redis that does not know"
+    assert never.remembered() is None, "nobody beats: it is Redis that does not know"
 
 
 def test_a_fresh_process_is_not_called_unresponsive() -> None:
     host = Host().served()
     for _ in range(30):
         host.tick(up(invocation="b", age=100.0))
-    assert not host.memory.orders(host.now)["1"].unresponsive
+    assert host.remembered() == InstanceMemory(unheard=True)
 
 
 def busy_with(*job_ids: str) -> ProcessFacts:
@@ -108,30 +133,29 @@ def busy_with(*job_ids: str) -> ProcessFacts:
     return structs.replace(process(tag(1), pid=101), jobs=jobs)
 
 
-def test_the_jobs_of_the_last_heartbeat_are_remembered_while_it_is_silent_over_restarts_of_fleetd() -> None:
+def test_the_last_known_jobs_of_a_silent_one_outlive_a_restart_of_fleetd() -> None:
     host = Host()
     host.tick(up(), busy_with("a", "b"))
-    assert host.memory.worth_keeping().watches["1"].job_ids == (), "no write for each heartbeat"
+    assert host.memory.worth_keeping().units.watches[ONE].job_ids == (), "no write for each heartbeat"
     host.tick(up())
-    assert host.memory.worth_keeping().watches["1"].job_ids == ("a", "b")
+    assert host.memory.worth_keeping().units.watches[ONE].job_ids == ("a", "b")
     host.memory = host.memory.worth_keeping()
     host.tick(up())
-    assert host.memory.watches["1"].job_ids == ("a", "b")
+    assert host.watch.job_ids == ("a", "b")
     host.tick(up(), busy_with(*(f"{n:03}" for n in range(900))))
-    assert len(host.memory.watches["1"].job_ids) == JOB_IDS_MAX
+    assert len(host.watch.job_ids) == JOB_IDS_MAX
 
 
 def test_ticks_may_be_set_far_apart() -> None:
     slow = policy(pace=PacePolicy(tick_seconds=30.0))
-    memory = HostMemory(ticked_seconds=100.0)
-    assert punctual(slow, memory, 175.0) == 75.0
-    assert punctual(slow, memory, 176.0) is None
-    assert punctual(RULES, memory, 120.0) == 20.0
-    assert punctual(RULES, memory, 121.0) is None
-    assert punctual(RULES, HostMemory(), 121.0) is None
+    assert punctual(slow, 100.0, 175.0) == 75.0
+    assert punctual(slow, 100.0, 176.0) is None
+    assert punctual(RULES, 100.0, 120.0) == 20.0
+    assert punctual(RULES, 100.0, 121.0) is None
+    assert punctual(RULES, None, 121.0) is None
 
 
-def test_a_boot_is_learnt_up_to_ready_longer_ones_at_once_shorter_ones_slowly() -> None:
+def test_boots_are_learnt_up_to_ready_longer_at_once_shorter_slowly() -> None:
     host = Host()
     host.tick(up("activating", age=0.0))
     host.tick(up(age=10.0), process(tag(1), pid=101, started=10.0), after=50.0)
@@ -150,8 +174,7 @@ def boot(restarts: int, *, sub: str = "start") -> UnitFacts:
 
 
 def first_boot(host: Host) -> tuple[float | None, int]:
-    watch = host.memory.watches["1"]
-    return watch.first_boot_seconds, watch.first_boot_restarts
+    return host.watch.first_boot_seconds, host.watch.first_boot_restarts
 
 
 def test_boots_without_a_heartbeat_are_counted_from_the_first() -> None:
@@ -189,11 +212,18 @@ def test_what_dies_while_redis_is_away_has_not_failed(trouble: dict[str, bool]) 
     assert first_boot(host) == (host.now, 7)
 
 
-def test_how_long_a_boot_may_take() -> None:
-    assert boot_seconds_max(HostMemory(), "p") is None
-    assert boot_seconds_max(HostMemory(boot_seconds={"p": 10.0}), "p") == 120.0
-    assert boot_seconds_max(HostMemory(boot_seconds={"p": 45.0}), "p") == 180.0
-    assert boot_seconds_max(HostMemory(boot_seconds={"scheduler": 45.0}), "") == 180.0
+def longest_boot(key: InstanceKey, learnt: dict[str, float]) -> float | None:
+    tick = tick_of(RULES, snapshot(RULES, units=systemd({1: unit("activating")}, unit("activating"))))
+    view = tick.view(key)
+    assert view is not None
+    return boot_seconds_max(HostMemory(boot_seconds=learnt), view)
+
+
+def test_a_boot_may_take_two_minutes_or_four_times_what_was_learnt() -> None:
+    assert longest_boot(ONE, {}) is None
+    assert longest_boot(ONE, {"default-first": 10.0}) == 120.0
+    assert longest_boot(ONE, {"default-first": 45.0}) == 180.0
+    assert longest_boot(SCHEDULER, {SCHEDULER_PROFILE: 45.0}) == 180.0
 
 
 def test_heavy_since_is_kept_while_unknown_and_ends_when_light() -> None:
@@ -202,12 +232,12 @@ def test_heavy_since_is_kept_while_unknown_and_ends_when_light() -> None:
     since = host.now
     host.tick(up(), held_bytes=2000 * MIB)
     host.tick(up(), held_bytes=None)
-    assert host.memory.watches["1"].heavy_since_seconds == since
+    assert host.watch.heavy_since_seconds == since
     host.tick(up(), held_bytes=1024 * MIB)
-    assert host.memory.watches["1"].heavy_since_seconds is None
+    assert host.watch.heavy_since_seconds is None
 
 
-def test_without_a_limit_each_has_its_share_of_the_host_but_never_less_than_it_grows_to() -> None:
+def test_without_a_limit_each_has_its_share_but_never_less_than_it_grows_to() -> None:
     share = policy(strict(numbers="1-4"), memory=MemoryPolicy(reserve_bytes=0, instance_bytes=MIB))
     assert memory_max_bytes(share, machine(share)) == 64 * 1024 * MIB // 4
     grows = policy(strict(numbers="1-4"), memory=MemoryPolicy(instance_bytes=32 * 1024 * MIB))
@@ -223,23 +253,23 @@ def heavy_host() -> Host:
     return host
 
 
-def test_systemds_word_for_an_oom_kill() -> None:
+def test_systemds_word_for_an_oom_kill_is_taken_and_told_once() -> None:
     host = heavy_host()
     host.tick(structs.replace(up("failed"), result="oom-kill"), oom_kills=7)
     assert host.memory.instance_bytes == {"default-first": 5000 * MIB}
-    assert len(host.said) == 1
+    assert host.noticed == [OomKilled(key=ONE, grown_bytes=5000 * MIB)]
     host.tick(structs.replace(up("failed"), result="oom-kill"), oom_kills=7)
-    assert host.said == []
+    assert host.noticed == []
 
 
-def test_a_sigkill_while_the_kernel_counted_one_more() -> None:
+def test_a_sigkill_while_the_kernel_counted_one_more_is_an_oom_kill() -> None:
     host = heavy_host()
     host.tick(up(), process(tag(1), pid=101), held_bytes=4000 * MIB, oom_kills=8)
     dead = structs.replace(up("activating"), sub_state="auto-restart", killed_by_signal=9)
     host.tick(dead, oom_kills=8)
-    assert host.memory.oom_seconds == host.now
+    assert host.memory.shortage.oom_seconds == host.now
     host.tick(dead, oom_kills=8)
-    assert host.said == []
+    assert host.noticed == []
 
 
 @pytest.mark.parametrize(
@@ -252,7 +282,7 @@ def test_other_ends_are_no_oom_kills(signal: int, kills: int | None, after: floa
     dead = structs.replace(up("activating"), sub_state="auto-restart", killed_by_signal=signal)
     host.tick(dead, oom_kills=kills, after=after)
     assert host.memory.instance_bytes == {}
-    assert host.memory.oom_seconds is None
+    assert host.memory.shortage.oom_seconds is None
 
 
 def test_somebody_elses_oom_kill_long_ago_explains_nothing() -> None:
@@ -261,4 +291,4 @@ def test_somebody_elses_oom_kill_long_ago_explains_nothing() -> None:
     for _ in range(6):
         host.tick(up(), process(tag(1), pid=101), oom_kills=8)
     host.tick(structs.replace(up("activating"), sub_state="auto-restart", killed_by_signal=9), oom_kills=8)
-    assert host.said == []
+    assert host.noticed == []

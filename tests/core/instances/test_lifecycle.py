@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
+from msgspec import structs
 
-from fleetd.core.instances.lifecycle import Drain, Orders, state_of, views
+from fleetd.core.instances.lifecycle import Drain, InstanceMemory, state_of
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Known, ProcessFacts, UnitFacts
-from fleetd.core.model.heartbeats import claim_of, heartbeat_of
-from fleetd.core.model.identity import WorkerTag, application_name, parse_tag
-from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, unit
+from fleetd.core.model.heartbeats import claim_of, heartbeats_by_key, present_heartbeat
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, parse_tag
+from fleetd.core.model.reasons.units import DrainedByPeople, PinKind
+from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy
 
-DRAIN = Drain(since_seconds=0.0, quiet_sent_seconds=0.0)
-STOPPED = Drain(since_seconds=0.0, quiet_sent_seconds=0.0, stop_sent_seconds=5.0)
+DRAIN = Drain(since_seconds=0.0, cause=DrainedByPeople(), quiet_sent_seconds=0.0)
+STOPPED = structs.replace(DRAIN, stop_sent_seconds=5.0)
 
 
 @pytest.mark.parametrize(
@@ -38,31 +39,36 @@ STOPPED = Drain(since_seconds=0.0, quiet_sent_seconds=0.0, stop_sent_seconds=5.0
         (unit("reloading"), process(tag(1)), None, False, "serving"),
     ],
 )
-def test_state(
+def test_the_state_follows_from_unit_heartbeat_drain_and_start_order(
     own_unit: UnitFacts | None, beat: ProcessFacts | None, drain: Drain | None, ordered: bool, state: str
 ) -> None:
-    found = state_of(own_unit, beat, Orders(drain=drain, start_ordered=ordered), sidekiq_known=True)
-    assert found == InstanceState(state)
+    memory = InstanceMemory(drain=drain, start_ordered=ordered)
+    assert state_of(own_unit, beat, memory, sidekiq_known=True) == InstanceState(state)
 
 
-def test_one_without_a_heartbeat_while_others_beat_is_no_capacity_however_long() -> None:
-    unheard = Orders(unheard=True)
+def test_one_without_a_heartbeat_while_others_beat_never_becomes_capacity() -> None:
+    unheard = InstanceMemory(unheard=True)
     assert state_of(unit(age=3000.0), None, unheard, sidekiq_known=True) == InstanceState.STARTING
     assert state_of(unit(age=3000.0), None, unheard, sidekiq_known=False) == InstanceState.SERVING
     assert state_of(unit(), process(tag(1)), unheard, sidekiq_known=True) == InstanceState.SERVING
 
 
 def test_one_that_we_ended_because_it_did_not_come_up_has_failed() -> None:
-    failed = Orders(failed=True)
+    failed = InstanceMemory(failed=True)
     assert state_of(None, None, failed, sidekiq_known=True) == InstanceState.FAILED
     assert state_of(unit(), process(tag(1)), failed, sidekiq_known=True) == InstanceState.SERVING
-    stopped = Orders(failed=True, pinned="stopped")
+    stopped = InstanceMemory(failed=True, pinned=PinKind.STOPPED)
     assert state_of(None, None, stopped, sidekiq_known=True) == InstanceState.PINNED
 
 
 def test_without_redis_what_is_active_serves() -> None:
-    found = state_of(unit(age=5.0), None, Orders(), sidekiq_known=False)
+    found = state_of(unit(age=5.0), None, InstanceMemory(), sidekiq_known=False)
     assert found == InstanceState.SERVING
+
+
+def heard(beats: tuple[ProcessFacts, ...], own: UnitFacts | None) -> ProcessFacts | None:
+    """The heartbeat of @1 on w1."""
+    return present_heartbeat(heartbeats_by_key(beats, "w1").get(InstanceKey(1), []), own)
 
 
 def test_a_heartbeat_is_matched_by_tag_and_pid() -> None:
@@ -72,51 +78,51 @@ def test_a_heartbeat_is_matched_by_tag_and_pid() -> None:
         process(tag(2), pid=100, started=8.0),
         process(tag(1, host="w2"), pid=200, started=8.0, hostname="w2"),
     )
-    found = heartbeat_of(beats, "w1", 1, unit(age=5.0, pid=200))
-    assert found is beats[1]
+    assert heard(beats, unit(age=5.0, pid=200)) is beats[1]
 
 
 def test_behind_a_wrapper_the_young_one_is_ours() -> None:
     ghost, fresh = process(tag(1), pid=1, started=70.0), process(tag(1), pid=2, started=9.0)
-    assert heartbeat_of((ghost, fresh), "w1", 1, unit(age=5.0, pid=999)) is fresh
-    assert heartbeat_of((ghost,), "w1", 1, unit(age=5.0, pid=999)) is None
+    assert heard((ghost, fresh), unit(age=5.0, pid=999)) is fresh
+    assert heard((ghost,), unit(age=5.0, pid=999)) is None
 
 
-def test_no_unit_no_heartbeat() -> None:
-    assert heartbeat_of((process(tag(1)),), "w1", 1, None) is None
+def test_without_a_unit_there_is_no_heartbeat() -> None:
+    assert heard((process(tag(1)),), None) is None
 
 
-def test_age_of_a_beat_includes_the_age_of_the_reading() -> None:
+def test_the_age_of_a_beat_includes_the_age_of_the_reading() -> None:
     rules = policy()
     shot = snapshot(
         rules, redis=sidekiq(processes=(process(tag(1), beat=4.0, pid=5),)), units=systemd({1: unit(pid=5)})
     )
     assert isinstance(shot.sidekiq, Known)
-    assert isinstance(shot.systemd, Known)
-    old = msgspec.structs.replace(shot, sidekiq=Known(value=shot.sidekiq.value, age_seconds=3.0))
-    assert views(rules, old, shot.systemd.value, {})[0].beat_age_seconds == 7.0
+    old = structs.replace(shot, sidekiq=structs.replace(shot.sidekiq, age_seconds=3.0))
+    own = tick_of(rules, old).view(InstanceKey(1))
+    assert own is not None
+    assert own.beat_age_seconds == 7.0
 
 
 def test_every_configured_number_and_the_scheduler_are_seen() -> None:
     rules = policy()
-    shot = snapshot(rules, units=systemd({3: unit(), 99: unit()}))
-    assert isinstance(shot.systemd, Known)
-    found = views(rules, shot, shot.systemd.value, {})
-    assert [v.number for v in found] == [1, 2, 3, 4, 5, 6, "scheduler"]
+    found = tick_of(rules, snapshot(rules, units=systemd({3: unit(), 99: unit()}))).instances
+    assert found is not None
+    assert [v.key for v in found] == [1, 2, 3, 4, 5, 6, SCHEDULER]
     assert [v.claim_connections for v in found] == [0, 0, 7, 0, 0, 0, 0]
 
 
-def test_claim_of_a_process() -> None:
+def test_a_process_claims_one_connection_per_thread_and_a_margin_up_to_its_pool() -> None:
     assert claim_of(process(tag(1, pool=7), threads=5)) == 7
     assert claim_of(process(tag(1, pool=90), threads=60)) == 62
     assert claim_of(process("", threads=25)) == 27
 
 
-def test_a_tag_and_back() -> None:
-    mark = WorkerTag(host="w-1.example", number=12, db_pool=90, digest="0a1b2c3d")
+def test_a_tag_is_read_as_it_was_written() -> None:
+    mark = WorkerTag(host="w-1.example", key=InstanceKey(12), db_pool=90, digest="0a1b2c3d")
     assert str(mark) == "fleetd:w-1.example:12:p90:0a1b2c3d"
     assert parse_tag(str(mark)) == mark
-    boss = WorkerTag(host="w1", number="scheduler", db_pool=12, digest="0a1b2c3d")
+    boss = WorkerTag(host="w1", key=SCHEDULER, db_pool=12, digest="0a1b2c3d")
+    assert str(boss) == "fleetd:w1:scheduler:p12:0a1b2c3d"
     assert parse_tag(str(boss)) == boss
 
 
@@ -127,6 +133,7 @@ def test_a_tag_and_back() -> None:
         "live",
         "fleetd:w1:1:p7",
         "fleetd:w1:x:p7:00000000",
+        "fleetd:w1:0:p7:00000000",  # no number of ours, and not the scheduler
         "fleetd:w1:1:p7:00000000 ",
         "xfleetd:w1:1:p7:00000000",
         "fleetd:w1:1:p7:0000000G",
@@ -134,11 +141,11 @@ def test_a_tag_and_back() -> None:
         "fleetd:w1:12345:p7:00000000",
     ],
 )
-def test_what_is_no_tag(text: str) -> None:
+def test_anything_else_is_no_tag(text: str) -> None:
     assert parse_tag(text) is None
 
 
 def test_connection_names_fit_postgres() -> None:
-    assert application_name(3, "w1") == "mastodon-sidekiq@3.w1"
-    assert application_name("scheduler", "w1") == "mastodon-sidekiq-scheduler.w1"
-    assert len(application_name("scheduler", "h" * 64)) == 63
+    assert application_name(InstanceKey(3), "w1") == "mastodon-sidekiq@3.w1"
+    assert application_name(SCHEDULER, "w1") == "mastodon-sidekiq-scheduler.w1"
+    assert len(application_name(SCHEDULER, "h" * 64)) == 63

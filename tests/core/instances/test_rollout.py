@@ -6,20 +6,34 @@ import pytest
 from msgspec import structs
 
 from fleetd.core.carry_out import carry_out
-from fleetd.core.instances.host_memory import HostMemory, Watch
-from fleetd.core.instances.lifecycle import InstanceView, Replace
-from fleetd.core.instances.rollout import begin, outdated_for, replace_reasons
+from fleetd.core.instances.host_memory import HostMemory, UnitMemory, Watch
+from fleetd.core.instances.host_tick import HostConstraints, HostTick
+from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.instances.rollout import begin, outdated_for, replace_causes
 from fleetd.core.instances.scheduler import SchedulerDecision
-from fleetd.core.model.decision import TEMPLATE_UNIT
+from fleetd.core.model.decision import Plan
 from fleetd.core.model.facts import HostFacts, RunningJob, UnitFacts
+from fleetd.core.model.identity import SCHEDULER, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy import PacePolicy, SchedulerPolicy
+from fleetd.core.model.reasons.units import ReplaceCause, SchedulerNeverHere
 from fleetd.core.model.worker_settings import instance_digest
 from tests.support.builders.decisions import planned
-from tests.support.builders.readings import machine, process, seen, sidekiq, snapshot, systemd, tag, unit
+from tests.support.builders.readings import (
+    AWAY,
+    machine,
+    process,
+    sidekiq,
+    snapshot,
+    systemd,
+    tag,
+    tick_of,
+    unit,
+)
 from tests.support.world.ports import policy, strict, weighted
 
 NOW = 10_000.0
 RULES = policy(strict(numbers="1-8"), pace=PacePolicy(drains_per_tick=8))
+ONE = InstanceKey(1)
 DIGEST = instance_digest(RULES.profiles[0])
 
 
@@ -27,55 +41,63 @@ DIGEST = instance_digest(RULES.profiles[0])
 
 
 def victim(
-    number: int, *, busy: int = 0, replace: Replace = "", jobs: tuple[RunningJob, ...] = ()
+    key: int, *, busy: int = 0, replace: ReplaceCause | None = None, jobs: tuple[RunningJob, ...] = ()
 ) -> InstanceView:
     beat = structs.replace(
-        process(tag(number), pid=number, busy=busy),
+        process(tag(key), pid=key, busy=busy),
         jobs=jobs,
         oldest_run_age_seconds=max((j.run_age_seconds for j in jobs), default=None),
     )
-    shot = snapshot(RULES, redis=sidekiq(processes=(beat,)), units=systemd({number: unit(pid=number)}))
-    return structs.replace(next(v for v in seen(RULES, shot) if v.number == number), replace=replace)
+    shot = snapshot(RULES, redis=sidekiq(processes=(beat,)), units=systemd({key: unit(pid=key)}))
+    return structs.replace(view_in(tick_of(RULES, shot), key), replace=replace)
+
+
+def view_in(tick: HostTick, key: int) -> InstanceView:
+    view = tick.view(InstanceKey(key))
+    assert view is not None
+    return view
+
+
+def stepped(views: tuple[InstanceView, ...], plan: Plan, memory: HostMemory) -> list[InstanceKey]:
+    """Whom a step is ordered for, in order, where these are all there is."""
+    shot = snapshot(RULES, now=NOW, redis=sidekiq(), units=systemd())
+    tick = HostTick(policy=RULES, snapshot=shot).seeing(views).under(HostConstraints())
+    decision = carry_out(tick, plan, SchedulerDecision(state=SchedulerNeverHere()), memory)
+    return [s.key for s in decision.steps]
 
 
 def test_the_one_whose_loss_costs_least_goes_first() -> None:
     old, young = RunningJob(jid="export", run_age_seconds=7000.0), RunningJob(jid="new", run_age_seconds=3.0)
     boots = snapshot(RULES, redis=sidekiq(), units=systemd({1: unit("activating", age=5.0)}))
     views = (
-        next(v for v in seen(RULES, boots) if v.number == 1),
+        view_in(tick_of(RULES, boots), 1),
         victim(2, busy=1, jobs=(RunningJob(jid="again", run_age_seconds=5.0),)),
         victim(3, busy=1, jobs=(old,)),
         victim(4, busy=3, jobs=(young,)),
         victim(5, busy=1, jobs=(young,)),
-        victim(6, busy=5, replace="memory"),
-        victim(7, busy=5, replace="outdated"),
+        victim(6, busy=5, replace=ReplaceCause.MEMORY),
+        victim(7, busy=5, replace=ReplaceCause.OUTDATED),
     )
     memory = HostMemory(pushed_back={"again": NOW - 3600.0})
-    shot = snapshot(RULES, now=NOW, redis=sidekiq(), units=systemd({}))
-    decision = carry_out(RULES, shot, views, planned(0), SchedulerDecision(), memory)
-    assert [s.number for s in decision.steps] == [1, 7, 6, 5, 4, 3, 2]
+    assert stepped(views, planned(0), memory) == [1, 7, 6, 5, 4, 3, 2]
 
 
 def test_after_a_day_a_job_is_a_job_again() -> None:
     again = RunningJob(jid="again", run_age_seconds=5.0)
     views = (victim(1, busy=2), victim(2, busy=1, jobs=(again,)))
     memory = HostMemory(pushed_back={"again": NOW - 86_401.0})
-    shot = snapshot(RULES, now=NOW, redis=sidekiq(), units=systemd({}))
-    decision = carry_out(RULES, shot, views, planned(1), SchedulerDecision(), memory)
-    assert [s.number for s in decision.steps] == [2]
+    assert stepped(views, planned(1), memory) == [2]
 
 
-# -- order of a roll
+# -- order of a rollout
 
 
 def test_the_least_important_is_the_canary_and_the_scheduler_comes_last() -> None:
     rules = policy(strict(numbers="1-2"), weighted(numbers="7-8"), scheduler=SchedulerPolicy(place="here"))
     units = systemd({n: unit(pid=n) for n in (1, 2, 7, 8)}, unit(pid=9))
-    views = list(seen(rules, snapshot(rules, redis=sidekiq(), units=units)))
-    roll = begin(rules, views, "restart", NOW)
-    assert roll is not None
-    assert list(roll.left) == ["7", "8", "1", "2", "scheduler"]
-    assert begin(rules, [], "restart", NOW) is None
+    tick = tick_of(rules, snapshot(rules, redis=sidekiq(), units=units))
+    rollout = begin(rules, list(tick.active), ReplaceCause.RESTART, NOW)
+    assert list(rollout.left) == [7, 8, 1, 2, SCHEDULER]
 
 
 # -- outdated
@@ -87,12 +109,16 @@ def host(*, unit_digest: str = "u1", rendered: str = DIGEST) -> HostFacts:
     return structs.replace(facts, unit_digests={TEMPLATE_UNIT: unit_digest}, rendered=settings)
 
 
-def started_with(digest: str, own: UnitFacts | None = None) -> InstanceView:
+def started_with(digest: str | None, own: UnitFacts | None = None) -> InstanceView:
     view = victim(1)
     return structs.replace(view, digest=digest, unit=own or view.unit)
 
 
-WATCHED = HostMemory(watches={"1": Watch(invocation_id="", unit_digest="u1", served=True)})
+def watched(watch: Watch) -> HostMemory:
+    return HostMemory(units=UnitMemory(watches={ONE: watch}))
+
+
+WATCHED = watched(Watch(invocation_id="", unit_digest="u1", served=True))
 
 
 @pytest.mark.parametrize(
@@ -100,32 +126,42 @@ WATCHED = HostMemory(watches={"1": Watch(invocation_id="", unit_digest="u1", ser
     [
         (DIGEST, host(), False),
         ("0ld0ld00", host(), True),
-        ("", host(), False),  # no heartbeat: what it runs with is unknown
+        (None, host(), False),  # no heartbeat: what it runs with is unknown
         (DIGEST, host(unit_digest="u2"), True),
         (DIGEST, host(unit_digest=""), False),  # the file can't be read
         ("0ld0ld00", host(rendered="0ther000"), False),  # not rendered as configured
     ],
 )
-def test_outdated(digest: str, facts: HostFacts, outdated: bool) -> None:
-    assert bool(outdated_for(RULES, started_with(digest), facts, WATCHED)) == outdated
+def test_outdated_is_what_runs_otherwise_than_configured_and_rendered(
+    digest: str | None, facts: HostFacts, outdated: bool
+) -> None:
+    target = outdated_for(RULES, started_with(digest), facts, WATCHED)
+    assert (target is not None) == outdated
 
 
-def test_a_unit_file_that_systemd_has_not_read_yet_is_no_reason() -> None:
+def test_a_unit_file_that_systemd_has_not_read_yet_makes_nothing_outdated() -> None:
     unread = structs.replace(unit(pid=1), need_daemon_reload=True)
-    assert outdated_for(RULES, started_with(DIGEST, unread), host(unit_digest="u2"), WATCHED) == ""
+    assert outdated_for(RULES, started_with(DIGEST, unread), host(unit_digest="u2"), WATCHED) is None
 
 
-def test_once_per_digest() -> None:
+def test_an_instance_is_outdated_only_once_for_each_digest() -> None:
     target = outdated_for(RULES, started_with("0ld0ld00"), host(), WATCHED)
-    done = structs.replace(WATCHED, replaced={"1": target})
-    assert outdated_for(RULES, started_with("0ld0ld00"), host(), done) == ""
-    assert outdated_for(RULES, started_with("0ld0ld00"), host(unit_digest="u2"), done) != ""
+    assert target is not None
+    units = structs.replace(WATCHED.units, replaced={ONE: target})
+    done = structs.replace(WATCHED, units=units)
+    assert outdated_for(RULES, started_with("0ld0ld00"), host(), done) is None
+    assert outdated_for(RULES, started_with("0ld0ld00"), host(unit_digest="u2"), done) is not None
 
 
-def test_heavy_for_five_minutes_is_a_reason_and_an_unknown_host_is_none() -> None:
-    watch = Watch(invocation_id="", unit_digest="u1", heavy_since_seconds=NOW - 300.0)
-    memory = HostMemory(watches={"1": watch})
-    shot = snapshot(RULES, now=NOW, redis=sidekiq(), units=systemd({}), host=host())
-    assert replace_reasons(RULES, shot, (started_with(DIGEST),), memory) == {"1": "memory"}
-    later = structs.replace(watch, heavy_since_seconds=NOW - 299.0)
-    assert replace_reasons(RULES, shot, (started_with(DIGEST),), HostMemory(watches={"1": later})) == {}
+def test_five_minutes_over_the_limit_are_a_cause_unless_the_host_is_unknown() -> None:
+    def causes(heavy_seconds: float, *, host_known: bool = True) -> dict[InstanceKey, ReplaceCause]:
+        since = NOW - heavy_seconds
+        memory = watched(Watch(invocation_id="", unit_digest="u1", heavy_since_seconds=since))
+        shot = snapshot(RULES, now=NOW, redis=sidekiq(), units=systemd(), host=host())
+        shot = shot if host_known else structs.replace(shot, machine=AWAY)
+        tick = HostTick(policy=RULES, snapshot=shot).seeing((started_with(DIGEST),))
+        return replace_causes(tick, memory)
+
+    assert causes(300.0) == {ONE: ReplaceCause.MEMORY}
+    assert causes(299.0) == {}
+    assert causes(300.0, host_known=False) == {}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
+from msgspec import structs
 
-from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.instances.scheduler import (
-    GHOST_SECONDS,
-    SchedulerDecision,
-    SchedulerMemory,
-    decide_scheduler,
-    remember_scheduler,
-)
-from fleetd.core.model.facts import Known, ProcessFacts, SidekiqFacts, UnitFacts
+from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
+from fleetd.core.instances.scheduler import GHOST_SECONDS, SchedulerDecision, decide_scheduler
+from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
+from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy import PacePolicy, Policy, SchedulerPolicy
-from tests.support.builders.readings import AWAY, process, seen, sidekiq, snapshot, systemd, tag, unit
+from fleetd.core.model.reasons.units import (
+    SchedulerNeverHere,
+    SchedulerOverBudget,
+    SchedulerSurplus,
+    SchedulerUnreadable,
+)
+from fleetd.words.reasons import sentence
+from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy
 
 STOCK = process("", queues="default scheduler", hostname="main", started=900.0)
@@ -29,7 +31,8 @@ def rules(place: str = "auto", **pace: float) -> Policy:
 
 
 def ours(**changes: object) -> ProcessFacts:
-    return process(tag("scheduler"), queues="scheduler", pid=9, **changes)  # type: ignore[arg-type]
+    """The heartbeat of this host's unit, where that has pid 9."""
+    return process(tag(SCHEDULER), queues="scheduler", pid=9, **changes)  # type: ignore[arg-type]
 
 
 class Watch:
@@ -37,23 +40,31 @@ class Watch:
 
     def __init__(self, policy_: Policy) -> None:
         self.policy = policy_
-        self.memory = SchedulerMemory()
+        self.memory = HostMemory()
 
     def look(
         self,
         at: float,
         *beats: ProcessFacts,
         own_unit: UnitFacts | None = None,
-        own: ProcessFacts | None = None,
         redis: SidekiqFacts | None = None,
         away: bool = False,
+        systemd_known: bool = True,
         budget: bool = True,
     ) -> SchedulerDecision:
-        reading = AWAY if away else Known(value=redis or sidekiq(processes=beats))
-        shot = snapshot(self.policy, now=at, redis=sidekiq(), units=systemd(scheduler=own_unit))
-        view: InstanceView = seen(self.policy, shot)[-1]
-        self.memory = remember_scheduler(self.policy, self.memory, reading, view, own, at)
-        return decide_scheduler(self.policy, self.memory, reading, view, own, within_budget=budget)
+        shot = snapshot(
+            self.policy,
+            now=at,
+            redis=None if away else redis or sidekiq(processes=beats),
+            units=systemd(scheduler=own_unit) if systemd_known else None,
+        )
+        tick = tick_of(self.policy, shot, self.memory)
+        decision, self.memory = decide_scheduler(tick, self.memory, within_budget=budget)
+        return decision
+
+    def ends_ours(self, *beats: ProcessFacts, own_unit: UnitFacts) -> bool:
+        """Whether it is, at a first look."""
+        return self.look(0.0, *beats, own_unit=own_unit).surplus is not None
 
     def absent(self, begin: float, end: float) -> SchedulerDecision:
         """Healthy looks without one, every 5 s."""
@@ -77,10 +88,12 @@ def test_the_named_host_starts_after_two_beats() -> None:
     assert watch.look(20.0).start
 
 
-def test_elsewhere_is_never_here() -> None:
+def test_a_scheduler_that_belongs_elsewhere_is_never_started_here() -> None:
     watch = Watch(rules("elsewhere"))
     assert not watch.absent(0.0, 5000.0).start
-    assert watch.look(5005.0).sentence == "NONE RUNS; this host is configured never to start it"
+    state = watch.look(5005.0).state
+    assert state == SchedulerNeverHere()
+    assert sentence(state) == "NONE RUNS; this host is configured never to start it"
 
 
 def test_a_restarting_stock_unit_begins_the_count_anew() -> None:
@@ -131,64 +144,63 @@ def test_our_own_ghost_counts_as_live_while_our_unit_is_down() -> None:
 
 
 def test_ours_beside_a_stock_unit_is_ended() -> None:
-    decision = Watch(rules("here")).look(0.0, STOCK, ours(), own_unit=unit(pid=9), own=ours())
-    assert decision.end
+    decision = Watch(rules("here")).look(0.0, STOCK, ours(), own_unit=unit(pid=9))
+    assert decision.surplus == SchedulerSurplus(host="main")
+    assert decision.state == decision.surplus
     assert decision.live_processes == 2
-    assert decision.where == ("main", "w1")
+    assert decision.hosts == ("main", "w1")
 
 
 def test_of_two_fleetd_schedulers_the_younger_yields() -> None:
-    other = process(tag("scheduler", host="w2"), queues="scheduler", hostname="w2", started=100.0)
+    other = process(tag(SCHEDULER, host="w2"), queues="scheduler", hostname="w2", started=100.0)
     older, younger = ours(started=200.0), ours(started=50.0)
-    assert not Watch(rules()).look(0.0, other, older, own_unit=unit(pid=9), own=older).end
-    assert Watch(rules()).look(0.0, other, younger, own_unit=unit(pid=9), own=younger).end
+    assert not Watch(rules()).ends_ours(other, older, own_unit=unit(pid=9))
+    assert Watch(rules()).ends_ours(other, younger, own_unit=unit(pid=9))
 
 
 def test_of_twins_exactly_one_yields() -> None:
     here = ours(started=100.0)
-    there = process(tag("scheduler", host="w2"), queues="scheduler", hostname="w2", started=100.0)
-    on_w1 = Watch(rules()).look(0.0, there, here, own_unit=unit(pid=9), own=here).end
-    on_w2_policy = policy(scheduler=SchedulerPolicy(place="auto"))
-    w2 = Watch(msgspec.structs.replace(on_w2_policy, host="w2"))
-    assert on_w1 != w2.look(0.0, here, there, own_unit=unit(), own=there).end
+    there = process(tag(SCHEDULER, host="w2"), queues="scheduler", hostname="w2", pid=9, started=100.0)
+    on_w1 = Watch(rules()).ends_ours(there, here, own_unit=unit(pid=9))
+    on_w2 = Watch(structs.replace(rules(), host="w2")).ends_ours(here, there, own_unit=unit(pid=9))
+    assert on_w1 != on_w2
 
 
 def test_ours_without_a_heartbeat_yet_yields() -> None:
-    assert Watch(rules()).look(0.0, STOCK, own_unit=unit("activating", age=3.0)).end
+    assert Watch(rules()).ends_ours(STOCK, own_unit=unit("activating", age=3.0))
 
 
 def test_the_ghost_of_our_own_restart_is_no_rival() -> None:
     ghost = ours(started=700.0)
-    alive = process(tag("scheduler"), queues="scheduler", pid=10, started=8.0)
-    watch = Watch(rules())
-    assert not watch.look(0.0, ghost, alive, own_unit=unit(age=10.0, pid=10), own=alive).end
+    alive = process(tag(SCHEDULER), queues="scheduler", pid=10, started=8.0)
+    assert not Watch(rules()).ends_ours(ghost, alive, own_unit=unit(age=10.0, pid=10))
 
 
 def test_a_cloned_hosts_scheduler_is_a_rival() -> None:
-    clone = process(tag("scheduler"), queues="scheduler", pid=77, hostname="w1", started=800.0)
-    alive = process(tag("scheduler"), queues="scheduler", pid=10, started=GHOST_SECONDS + 5.0)
-    age = GHOST_SECONDS + 1.0
-    assert Watch(rules()).look(0.0, clone, alive, own_unit=unit(age=age, pid=10), own=alive).end
+    clone = process(tag(SCHEDULER), queues="scheduler", pid=77, hostname="w1", started=800.0)
+    alive = process(tag(SCHEDULER), queues="scheduler", pid=10, started=GHOST_SECONDS + 5.0)
+    own_unit = unit(age=GHOST_SECONDS + 1.0, pid=10)
+    assert Watch(rules()).ends_ours(clone, alive, own_unit=own_unit)
 
 
 def test_nothing_is_ended_while_redis_is_unknown() -> None:
-    decision = Watch(rules()).look(0.0, away=True, own_unit=unit(), own=None)
-    assert not decision.end
-    assert decision.live_processes is None
+    decision = Watch(rules()).look(0.0, away=True, own_unit=unit())
+    assert decision == SchedulerDecision(state=SchedulerUnreadable(what="redis"))
 
 
-def test_not_over_the_budget() -> None:
+def test_none_is_started_over_the_budget() -> None:
     watch = Watch(rules("here"))
     watch.absent(0.0, 30.0)
     decision = watch.look(35.0, budget=False)
     assert not decision.start
-    assert "no connections for it" in decision.sentence
+    assert decision.state == SchedulerOverBudget()
+    assert "no connections for it" in sentence(decision.state)
     assert watch.look(40.0).start
 
 
-def test_an_outage_of_systemd_decides_nothing() -> None:
-    memory = remember_scheduler(rules(), SchedulerMemory(), Known(value=sidekiq()), None, None, 5.0)
-    assert memory == SchedulerMemory()
-    decision = decide_scheduler(rules(), memory, Known(value=sidekiq()), None, None, within_budget=True)
-    assert not decision.start
-    assert not decision.end
+def test_an_outage_of_systemd_decides_nothing_and_begins_the_count_anew() -> None:
+    watch = Watch(rules("here"))
+    watch.absent(0.0, 15.0)
+    decision = watch.look(20.0, systemd_known=False)
+    assert decision == SchedulerDecision(state=SchedulerUnreadable(what="systemd"))
+    assert watch.memory == HostMemory(scheduler=AbsenceMemory(redis_run_id="run-1"))

@@ -5,25 +5,45 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.instances.constraints import Hold, HostConstraints
-from fleetd.core.instances.host_decision import HostDecision
-from fleetd.core.instances.host_memory import HostMemory, Watch
+from fleetd.core.instances.host_memory import Failure, HostMemory, UnitMemory, Watch
+from fleetd.core.instances.host_tick import Hold, HostConstraints, HostDecision
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.stuck import end_stuck
-from fleetd.core.model.decision import ClampCode
-from fleetd.core.model.facts import SidekiqFacts, UnitFacts
-from tests.support.builders.readings import process, seen, sidekiq, snapshot, systemd, tag, unit
+from fleetd.core.model.decision import Verb
+from fleetd.core.model.facts import UnitFacts
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.reasons.base import ClampCode, Reason
+from fleetd.core.model.reasons.counts import Paused
+from fleetd.core.model.reasons.units import (
+    BootTooLong,
+    DiedTooOften,
+    EndedAsFailed,
+    HangsInPushedBackJob,
+    MoreThanAdmitted,
+    NeverHeardOf,
+    NoHeartbeatYet,
+    Silent,
+    Unresponsive,
+)
+from fleetd.words.reasons import sentence
+from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy
 
 NOW = 10_000.0
 RULES = policy()
-HELD = HostConstraints(holds=(Hold(kind="pause", code=ClampCode.PAUSED, sentence="paused"),))
+HELD = HostConstraints(holds=(Hold(reason=Paused(note=None)),))
+ONE, TWO, SIX = (InstanceKey(n) for n in (1, 2, 6))
+STOPPING = Drain(
+    since_seconds=NOW - 5.0, stop_sent_seconds=NOW - 5.0, cause=MoreThanAdmitted(profile="default-first")
+)
 
 
-def silent(*numbers: int | str) -> HostMemory:
-    return HostMemory(
-        watches={str(n): Watch(invocation_id="", silent_seconds=60.0, served=True) for n in numbers}
-    )
+def watching(watches: dict[InstanceKey, Watch]) -> HostMemory:
+    return HostMemory(units=UnitMemory(watches=watches))
+
+
+def silent(*keys: InstanceKey) -> HostMemory:
+    return watching({key: Watch(invocation_id="", silent_seconds=60.0, served=True) for key in keys})
 
 
 def ended(
@@ -35,25 +55,32 @@ def ended(
     terms: HostConstraints | None = None,
     scheduler: UnitFacts | None = None,
 ) -> HostDecision:
-    beats = (process(tag(6), pid=106),)
-    reading: SidekiqFacts | None = sidekiq(processes=beats, writable=writable) if redis else None
-    units = {6: unit(pid=106), **units}
+    """@6 beats, so that silence means something."""
+    reading = sidekiq(processes=(process(tag(SIX), pid=106),), writable=writable) if redis else None
+    units = {SIX: unit(pid=106), **units}
     shot = snapshot(RULES, now=NOW, redis=reading, units=systemd(units, scheduler))
     decision = HostDecision(memory)
-    end_stuck(shot, seen(RULES, shot, memory), terms or HostConstraints(), decision)
+    end_stuck(tick_of(RULES, shot, memory, terms), decision)
     return decision
 
 
-def steps(decision: HostDecision) -> list[tuple[str, int | str]]:
-    return [(s.verb, s.number) for s in decision.steps]
+def steps(decision: HostDecision) -> list[tuple[Verb, InstanceKey]]:
+    return [(s.verb, s.key) for s in decision.steps]
 
 
-def test_one_of_two_is_ended_and_both_are_said() -> None:
-    decision = ended(silent(1, 2), {1: unit(), 2: unit()})
-    assert steps(decision) == [("stop", 1)]
-    assert decision.memory.drains["1"].stop_sent_seconds == NOW
-    said = [c.sentence for c in decision.clamps if c.code == ClampCode.UNRESPONSIVE]
-    assert any("@2 has sent no heartbeat for 120 s" in s for s in said)
+def said(decision: HostDecision, code: ClampCode) -> list[Reason]:
+    return [c.reason for c in decision.clamps if c.code == code]
+
+
+def test_one_of_two_is_ended_and_the_other_is_told() -> None:
+    decision = ended(silent(ONE, TWO), {1: unit(), 2: unit()})
+    assert steps(decision) == [("stop", ONE)]
+    assert decision.memory.drains == {
+        ONE: Drain(since_seconds=NOW, stop_sent_seconds=NOW, cause=Unresponsive())
+    }
+    other = Silent(key=TWO, silent_seconds=120.0)
+    assert other in said(decision, ClampCode.UNRESPONSIVE)
+    assert sentence(other) == "@2 has sent no heartbeat for 120 s while others do"
 
 
 @pytest.mark.parametrize(
@@ -61,67 +88,70 @@ def test_one_of_two_is_ended_and_both_are_said() -> None:
     [{"writable": False}, {"writable": None}, {"redis": False}, {"terms": HELD}],
     ids=["read only", "not asked", "unknown", "held"],
 )
-def test_not_when_it_is_not_safe(why_not: dict[str, bool]) -> None:
-    assert steps(ended(silent(1), {1: unit()}, **why_not)) == []  # type: ignore[arg-type]
+def test_none_is_ended_while_that_is_not_safe(why_not: dict[str, bool]) -> None:
+    assert steps(ended(silent(ONE), {1: unit()}, **why_not)) == []  # type: ignore[arg-type]
 
 
-def test_not_while_another_is_ending() -> None:
-    assert steps(ended(silent(1), {1: unit(), 2: unit("deactivating", age=5.0)})) == []
+def test_none_is_ended_while_another_is_ending() -> None:
+    assert steps(ended(silent(ONE), {1: unit(), 2: unit("deactivating", age=5.0)})) == []
 
 
-def at_work(*numbers: int, pushed_back: bool = False) -> HostMemory:
+def at_work(*keys: InstanceKey, pushed_back: bool = False) -> HostMemory:
     """Silent ones that were last heard to run a job each."""
     watches = {
-        str(n): Watch(invocation_id="", silent_seconds=60.0, served=True, job_ids=(f"job-{n}",))
-        for n in numbers
+        key: Watch(invocation_id="", silent_seconds=60.0, served=True, job_ids=(f"job-{key}",))
+        for key in keys
     }
-    return HostMemory(watches=watches, pushed_back={"job-1": NOW - 3600.0} if pushed_back else {})
+    return structs.replace(watching(watches), pushed_back={"job-1": NOW - 3600.0} if pushed_back else {})
 
 
 def test_the_jobs_of_one_that_hangs_start_over_and_are_remembered() -> None:
-    decision = ended(at_work(1), {1: unit()})
-    assert steps(decision) == [("stop", 1)]
+    decision = ended(at_work(ONE), {1: unit()})
+    assert steps(decision) == [("stop", ONE)]
     assert decision.memory.pushed_back == {"job-1": NOW}
 
 
-def test_one_that_hangs_in_a_job_that_was_pushed_back_before_is_left_and_the_next_one_goes() -> None:
-    decision = ended(at_work(1, pushed_back=True), {1: unit()})
+def test_one_that_hangs_in_a_job_pushed_back_before_is_left_and_the_next_goes() -> None:
+    decision = ended(at_work(ONE, pushed_back=True), {1: unit()})
     assert steps(decision) == []
-    [sentence] = [c.sentence for c in decision.clamps if c.code == ClampCode.LONG_JOB]
-    assert "`systemctl restart mastodon-sidekiq@1`" in sentence
-    assert steps(ended(at_work(1, 2, pushed_back=True), {1: unit(), 2: unit()})) == [("stop", 2)]
+    left = HangsInPushedBackJob(key=ONE)
+    assert said(decision, ClampCode.LONG_JOB) == [left]
+    assert "`systemctl restart mastodon-sidekiq@1`" in sentence(left)
+    assert steps(ended(at_work(ONE, TWO, pushed_back=True), {1: unit(), 2: unit()})) == [("stop", TWO)]
 
 
 def test_one_that_was_woken_by_its_stop_is_ending_all_the_same() -> None:
-    drain = Drain(since_seconds=NOW - 5.0, stop_sent_seconds=NOW - 5.0)
-    memory = structs.replace(silent(1), drains={"6": drain})
+    memory = structs.replace(silent(ONE), drains={SIX: STOPPING})
     units = {1: unit(), 6: unit("deactivating", pid=106)}
     assert steps(ended(memory, units)) == []
 
 
 def unheard(seconds: float) -> HostMemory:
-    return HostMemory(watches={"1": Watch(invocation_id="", silent_seconds=seconds)})
+    return watching({ONE: Watch(invocation_id="", silent_seconds=seconds)})
 
 
-@pytest.mark.parametrize(("seconds", "stopped"), [(89.0, []), (90.0, [("stop", 1)])])
-def test_one_that_came_to_no_heartbeat_is_ended_and_has_failed(
-    seconds: float, stopped: list[tuple[str, int]]
-) -> None:
+@pytest.mark.parametrize(("seconds", "stops"), [(89.0, False), (90.0, True)])
+def test_one_that_came_to_no_heartbeat_is_ended_and_has_failed(seconds: float, stops: bool) -> None:
     decision = ended(unheard(seconds), {1: unit()})
-    assert steps(decision) == stopped
-    assert len(decision.memory.failures) == len(stopped)
-    said = [c.sentence for c in decision.clamps if c.code == ClampCode.UNRESPONSIVE]
-    assert said == ["@1 is up, but has sent no heartbeat yet while others do: it is no capacity"]
+    assert steps(decision) == ([("stop", ONE)] if stops else [])
+    cause = NeverHeardOf(up_seconds=120.0)
+    failure = Failure(count=1, last_seconds=NOW, cause=cause, ended=True)
+    assert decision.memory.units.failures == ({ONE: failure} if stops else {})
+    unheard_of = NoHeartbeatYet(key=ONE)
+    assert said(decision, ClampCode.UNRESPONSIVE) == [unheard_of]
+    assert sentence(unheard_of) == (
+        "@1 is up, but has sent no heartbeat yet while others do: it is no capacity"
+    )
 
 
 @pytest.mark.parametrize("why_not", [{"writable": False}, {"writable": None}, {"terms": HELD}], ids=str)
-def test_not_while_its_jobs_could_not_be_pushed_back(why_not: dict[str, bool]) -> None:
+def test_none_is_ended_while_its_jobs_could_not_be_pushed_back(why_not: dict[str, bool]) -> None:
     assert steps(ended(unheard(900.0), {1: unit()}, **why_not)) == []  # type: ignore[arg-type]
 
 
 def test_the_scheduler_is_started_afresh() -> None:
-    decision = ended(silent("scheduler"), {}, scheduler=unit())
-    assert steps(decision) == [("stop", "scheduler")]
+    decision = ended(silent(SCHEDULER), {}, scheduler=unit())
+    assert steps(decision) == [("stop", SCHEDULER)]
     assert decision.memory.scheduler_handover
 
 
@@ -135,48 +165,52 @@ def boots(
         first_boot_seconds=None if first is None else NOW - first,
         first_boot_restarts=7,
     )
-    memory = HostMemory(boot_seconds={"default-first": 40.0}, watches={"1": watch})
+    memory = structs.replace(watching({ONE: watch}), boot_seconds={"default-first": 40.0})
     own = structs.replace(unit("activating", age=1.0), restarts=7 + deaths, sub_state=sub)
     return memory, {1: own}
 
 
-@pytest.mark.parametrize(("age", "stopped"), [(160.0, []), (161.0, [("stop", 1)])])
-def test_a_boot_of_more_than_four_times_what_was_learnt(age: float, stopped: list[tuple[str, int]]) -> None:
+@pytest.mark.parametrize(("age", "stops"), [(160.0, False), (161.0, True)])
+def test_a_boot_of_more_than_four_times_what_was_learnt_is_ended(age: float, stops: bool) -> None:
     decision = ended(*boots(begun=age))
-    assert steps(decision) == stopped
-    assert ("1" in decision.memory.failures) == bool(stopped)
+    assert steps(decision) == ([("stop", ONE)] if stops else [])
+    causes = [f.cause for f in decision.memory.units.failures.values()]
+    assert causes == ([BootTooLong(seconds=161.0)] if stops else [])
 
 
-@pytest.mark.parametrize(("first", "stopped"), [(160.0, []), (161.0, [("stop", 1)])])
-def test_boots_that_take_so_long_together(first: float, stopped: list[tuple[str, int]]) -> None:
-    assert steps(ended(*boots(begun=5.0, first=first, deaths=1))) == stopped
-    assert steps(ended(*boots(begun=None, first=first, deaths=1, sub="auto-restart"))) == stopped
+@pytest.mark.parametrize(("first", "stops"), [(160.0, False), (161.0, True)])
+def test_boots_that_take_so_long_together_are_ended(first: float, stops: bool) -> None:
+    expected = [("stop", ONE)] if stops else []
+    assert steps(ended(*boots(begun=5.0, first=first, deaths=1))) == expected
+    assert steps(ended(*boots(begun=None, first=first, deaths=1, sub="auto-restart"))) == expected
 
 
 @pytest.mark.parametrize(
-    ("deaths", "first", "stopped"),
-    [(2, 70.0, []), (3, 60.0, []), (3, 61.0, [("stop", 1)])],
+    ("deaths", "first", "stops"),
+    [(2, 70.0, False), (3, 60.0, False), (3, 61.0, True)],
     ids=["too few", "systemd may still give up", "enough"],
 )
-def test_one_that_dies_before_its_first_heartbeat(
-    deaths: int, first: float, stopped: list[tuple[str, int]]
+def test_one_that_dies_over_and_over_before_its_first_heartbeat_is_ended(
+    deaths: int, first: float, stops: bool
 ) -> None:
     decision = ended(*boots(first=first, deaths=deaths))
-    assert steps(decision) == stopped
-    assert [f.why for f in decision.memory.failures.values()] == [
-        "died 3 times in 61 s, never came to a heartbeat"
-    ] * len(stopped)
+    cause = DiedTooOften(deaths=3, seconds=61.0)
+    assert sentence(cause) == "died 3 times in 61 s, never came to a heartbeat"
+    assert [(s.verb, s.key, s.why) for s in decision.steps] == (
+        [("stop", ONE, EndedAsFailed(cause=cause))] if stops else []
+    )
+    causes = [f.cause for f in decision.memory.units.failures.values()]
+    assert causes == ([cause] if stops else [])
 
 
-def test_nothing_learnt_is_systemds_to_end() -> None:
+def test_a_boot_whose_usual_time_is_unknown_is_left_to_systemd() -> None:
     memory, units = boots(begun=9000.0, first=9000.0)
     assert steps(ended(structs.replace(memory, boot_seconds={}), units)) == []
 
 
 def test_a_boot_that_is_being_stopped_is_not_stopped_again() -> None:
     memory, units = boots(begun=900.0)
-    drain = Drain(since_seconds=NOW - 5.0, stop_sent_seconds=NOW - 5.0)
-    assert steps(ended(structs.replace(memory, drains={"1": drain}), units)) == []
+    assert steps(ended(structs.replace(memory, drains={ONE: STOPPING}), units)) == []
 
 
 @pytest.mark.parametrize("why_not", [{"redis": False}, {"terms": HELD}], ids=["unknown", "held"])

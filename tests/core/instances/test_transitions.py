@@ -23,7 +23,7 @@ def test_what_is_drawn_is_allowed() -> None:
         assert InstanceState(after) in TRANSITIONS[InstanceState(before)], f"{before} --> {after}"
 
 
-def test_quiet_can_not_be_undone() -> None:
+def test_quiet_cannot_be_undone() -> None:
     """From a quiet process no way leads back to serving but through a fresh process."""
     quiet = {InstanceState.DRAINING, InstanceState.QUIETING, InstanceState.UNDRAINABLE}
     for state in quiet:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.facts import RenderedSettings
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, parse_tag
 from fleetd.core.model.policy import Policy, Profile, SchedulerPolicy
 from fleetd.core.model.worker_settings import (
     SHUTDOWN_SECONDS,
@@ -22,6 +23,8 @@ from fleetd.core.model.worker_settings import (
     scheduler_digest,
     scheduler_settings,
 )
+
+FIVE = InstanceKey(5)
 
 
 def profile(name: str = "push-first", **changes: Any) -> Profile:
@@ -53,7 +56,7 @@ def by_shell(settings: WorkerSettings) -> dict[str, str]:
 
 
 def test_an_instance_serves_its_queues_in_order_and_says_who_it_is() -> None:
-    got = instance_settings(policy(), profile(), 5, name_connections=True)
+    got = instance_settings(policy(), profile(), FIVE, name_connections=True)
     tag = f"fleetd:worker1:5:p27:{got.digest}"
     assert by_shell(got) == {
         "SIDEKIQ_ARGS": f"-q push -q default -c 25 -t 25 -g {tag}",
@@ -64,15 +67,15 @@ def test_an_instance_serves_its_queues_in_order_and_says_who_it_is() -> None:
     assert got.file_name == "5.env"
 
 
-def test_weights_are_on_every_queue() -> None:
+def test_every_queue_of_a_weighted_profile_has_its_weight() -> None:
     weighted = profile(order="weighted", queues=(("default", 4), ("push", 1)))
-    assert by_shell(instance_settings(policy(), weighted, 5, name_connections=False))[
+    assert by_shell(instance_settings(policy(), weighted, FIVE, name_connections=False))[
         "SIDEKIQ_ARGS"
     ].startswith("-q default,4 -q push,1 -c ")
 
 
-def test_through_pgbouncer_connections_go_without_names() -> None:
-    assert "PGOPTIONS" not in instance_settings(policy(), profile(), 5, name_connections=False).text
+def test_through_pgbouncer_connections_have_no_names() -> None:
+    assert "PGOPTIONS" not in instance_settings(policy(), profile(), FIVE, name_connections=False).text
     assert "PGOPTIONS" not in scheduler_settings(policy(), name_connections=False).text
 
 
@@ -91,11 +94,13 @@ def test_no_settings_leave_sidekiq_to_its_own_list_of_queues() -> None:
         words = by_shell(settings)["SIDEKIQ_ARGS"].split()
         served = [word for option, word in pairwise(words) if option == "-q"]
         assert served
-        assert ("scheduler" in served) == (settings.number == "scheduler")
+        assert ("scheduler" in served) == (settings.key == SCHEDULER)
 
 
 def test_the_stop_timeout_of_sidekiq_is_stated() -> None:
-    assert f"-t {SHUTDOWN_SECONDS} " in instance_settings(policy(), profile(), 5, name_connections=True).text
+    assert (
+        f"-t {SHUTDOWN_SECONDS} " in instance_settings(policy(), profile(), FIVE, name_connections=True).text
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,33 +121,33 @@ def test_the_digest_is_of_what_runs_and_of_nothing_else(changes: dict[str, Any],
 def test_the_digest_is_the_same_on_every_host_and_number() -> None:
     elsewhere = Policy(host="worker2", profiles=(profile(),), targets_seconds={})
     digests = {
-        instance_settings(where, profile(), number, name_connections=named).digest
+        instance_settings(where, profile(), key, name_connections=named).digest
         for where in (policy(), elsewhere)
-        for number in (5, 6)
+        for key in (FIVE, InstanceKey(6))
         for named in (True, False)
     }
     assert digests == {instance_digest(profile())}
 
 
 def test_rendered_settings_are_read_back() -> None:
-    settings = instance_settings(policy(), profile(), 5, name_connections=True)
-    got = read_rendered(5, settings.text)
-    assert got is not None
-    assert (got.number, got.profile, got.digest) == (5, "push-first", settings.digest)
+    settings = instance_settings(policy(), profile(), FIVE, name_connections=True)
+    assert settings.key == FIVE
+    rendered = RenderedSettings(profile="push-first", digest=settings.digest)
+    assert read_rendered(FIVE, settings.text) == rendered
     assert str(parse_tag(settings.tag)) == settings.tag
 
 
 def test_settings_of_another_number_or_by_hand_are_not_ours() -> None:
-    text = instance_settings(policy(), profile(), 5, name_connections=True).text
-    assert read_rendered(6, text) is None
-    assert read_rendered(5, text.replace("-g ", "-G ")) is None
-    assert read_rendered(5, text.replace("FLEETD_PROFILE", "#FLEETD_PROFILE")) is None
-    assert read_rendered(5, "") is None
+    text = instance_settings(policy(), profile(), FIVE, name_connections=True).text
+    assert read_rendered(InstanceKey(6), text) is None
+    assert read_rendered(FIVE, text.replace("-g ", "-G ")) is None
+    assert read_rendered(FIVE, text.replace("FLEETD_PROFILE", "#FLEETD_PROFILE")) is None
+    assert read_rendered(FIVE, "") is None
 
 
 @given(st.text(max_size=200))
 def test_nonsense_in_a_settings_file_is_no_settings(text: str) -> None:
-    assert read_rendered(5, text) is None
+    assert read_rendered(FIVE, text) is None
     assert all(isinstance(value, str) for value in parse_settings(text).values())
 
 
@@ -157,4 +162,4 @@ def test_a_boot_starts_the_lowest_numbers_of_each_profile() -> None:
 def test_no_value_can_break_out_of_its_line() -> None:
     for name in ('a"b', "a\\b", "a$b", "a`b", "a\nb", "a%b"):
         with pytest.raises(ValueError, match="FLEETD_PROFILE"):
-            instance_settings(policy(), profile(name), 5, name_connections=True)
+            instance_settings(policy(), profile(name), FIVE, name_connections=True)

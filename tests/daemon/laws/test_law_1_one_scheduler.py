@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fleetd.core.model.identity import SCHEDULER
 from tests.support.laws.laws import OneScheduler
 from tests.support.storm.storm import Storm
 from tests.support.world.fleets import (
@@ -17,7 +18,7 @@ from tests.support.world.world import World
 def test_law_1_the_named_host_starts_its_own_and_keeps_one() -> None:
     rig = Rig(World(with_scheduler("here")))
     rig.run(120.0)
-    assert rig.ordered("start").count("scheduler") == 1
+    assert rig.ordered("start").count(SCHEDULER) == 1
     assert len(rig.world.schedulers()) == 1
 
 
@@ -26,7 +27,7 @@ def test_law_1_none_is_started_beside_a_stock_unit() -> None:
         rig = Rig(World(with_scheduler(place)))
         rig.world.appear("main", "default scheduler")
         rig.run(HOUR)
-        assert "scheduler" not in rig.ordered("start")
+        assert SCHEDULER not in rig.ordered("start")
 
 
 def test_law_1_a_stock_unit_that_restarts_is_not_taken_over_and_one_gone_for_good_is() -> None:
@@ -37,11 +38,11 @@ def test_law_1_a_stock_unit_that_restarts_is_not_taken_over_and_one_gone_for_goo
     rig.run(240.0)  # Rails boots slowly
     stock = rig.world.appear("main", "default scheduler")
     rig.run(600.0)
-    assert "scheduler" not in rig.ordered("start")
+    assert SCHEDULER not in rig.ordered("start")
     rig.world.vanish(stock)
     gone = rig.world.now
     rig.run(400.0)
-    started = [at for at, s in rig.units.orders if s.verb == "start" and s.number == "scheduler"]
+    started = [at for at, s in rig.units.orders if s.verb == "start" and s.key == SCHEDULER]
     assert len(started) == 1
     assert 300.0 <= started[0] - gone <= 310.0
 
@@ -53,7 +54,7 @@ def test_law_1_a_killed_stock_unit_is_live_as_long_as_its_heartbeat() -> None:
     rig.world.vanish(stock, killed=True)
     dead = rig.world.now
     rig.run(200.0)
-    started = [at for at, s in rig.units.orders if s.number == "scheduler"]
+    started = [at for at, s in rig.units.orders if s.key == SCHEDULER]
     assert started[0] - dead >= 50.0
 
 
@@ -63,7 +64,7 @@ def test_law_1_a_surplus_is_ended_within_two_ticks_and_stays_ended(how: str) -> 
     if how == "by hand":
         rig.world.appear("main", "default scheduler")
         rig.run(30.0)
-        rig.world.start("scheduler")
+        rig.world.start(SCHEDULER)
         rig.world.advance(rig.world.boot_seconds)
     else:
         rig.run(60.0)
@@ -73,8 +74,8 @@ def test_law_1_a_surplus_is_ended_within_two_ticks_and_stays_ended(how: str) -> 
     assert [p.hostname for p in rig.world.schedulers()] == ["main"]
     rig.run(HOUR)
     assert [p.hostname for p in rig.world.schedulers()] == ["main"]
-    assert rig.world.units["scheduler"].state == "inactive"
-    orders = [s.verb for _, s in rig.units.orders if s.number == "scheduler"]
+    assert rig.world.units[SCHEDULER].state == "inactive"
+    orders = [s.verb for _, s in rig.units.orders if s.key == SCHEDULER]
     assert orders[-2:] == ["quiet", "stop"]
 
 
@@ -87,7 +88,7 @@ def test_law_1_an_outage_of_redis_is_no_absence() -> None:
     rig.world.redis_up = True  # heartbeats have expired, and come back one by one
     rig.world.redis_restarts_empty()
     rig.run(HOUR)
-    assert "scheduler" not in rig.ordered("start")
+    assert SCHEDULER not in rig.ordered("start")
 
 
 def test_law_1_short_outages_are_no_time_of_absence() -> None:
@@ -97,7 +98,7 @@ def test_law_1_short_outages_are_no_time_of_absence() -> None:
         rig.world.redis_up = False
         rig.run(5.0)
         rig.world.redis_up = True
-    assert "scheduler" not in rig.ordered("start")
+    assert SCHEDULER not in rig.ordered("start")
 
 
 def test_law_1_flush_of_redis_starts_none_beside_a_live_one() -> None:
@@ -109,7 +110,7 @@ def test_law_1_flush_of_redis_starts_none_beside_a_live_one() -> None:
     rig.world.run_id = "run-1"  # FLUSHALL: the same Redis
     assert run_id != "run-1"
     rig.run(HOUR)
-    assert "scheduler" not in rig.ordered("start")
+    assert SCHEDULER not in rig.ordered("start")
 
 
 def test_law_1_two_stay_one_through_a_restart_of_fleetd_each_tick() -> None:
@@ -117,7 +118,7 @@ def test_law_1_two_stay_one_through_a_restart_of_fleetd_each_tick() -> None:
     for _ in range(100):
         storm.tick()
         storm.apply(("kill_fleetd", 0))
-    assert "scheduler" not in storm.rig.ordered("start")  # nobody watched for two minutes
+    assert SCHEDULER not in storm.rig.ordered("start")  # nobody watched for two minutes
 
 
 def test_law_1_a_freeze_is_no_time_of_absence() -> None:
@@ -125,9 +126,9 @@ def test_law_1_a_freeze_is_no_time_of_absence() -> None:
     rig.run(60.0)
     rig.world.advance(HOUR)
     rig.run(295.0)
-    assert "scheduler" not in rig.ordered("start")
+    assert SCHEDULER not in rig.ordered("start")
     rig.run(30.0)
-    assert rig.ordered("start").count("scheduler") == 1
+    assert rig.ordered("start").count(SCHEDULER) == 1
 
 
 def test_law_1_another_redis_begins_the_count_anew() -> None:
@@ -135,6 +136,6 @@ def test_law_1_another_redis_begins_the_count_anew() -> None:
     rig.run(250.0)
     rig.world.redis_restarts_empty()
     rig.run(295.0)
-    assert "scheduler" not in rig.ordered("start")
+    assert SCHEDULER not in rig.ordered("start")
     rig.run(30.0)
-    assert rig.ordered("start").count("scheduler") == 1
+    assert rig.ordered("start").count(SCHEDULER) == 1

@@ -25,7 +25,7 @@ def test_law_4_quiet_then_idle_then_stop() -> None:
     assert rig.world.lost == 0
     assert rig.world.pushed_back == 0
     for number in rig.ordered("quiet"):
-        verbs = [s.verb for _, s in rig.units.orders if s.number == number and s.verb != "start"]
+        verbs = [s.verb for _, s in rig.units.orders if s.key == number and s.verb != "start"]
         assert verbs == ["quiet", "stop"]
 
 
@@ -116,9 +116,9 @@ def test_law_4_and_5_killed_at_any_order_nothing_is_lost_or_taken_for_a_persons(
             rig.tick()
         except Killed:
             rig.kill_fleetd()
-            assert rig.ticker.host_memory.pins == {}
+            assert rig.ticker.host_memory.people.pins == {}
         rig.world.advance(5.0)
-        assert rig.ticker.host_memory.pins == {}
+        assert rig.ticker.host_memory.people.pins == {}
     assert units.given >= 9  # three starts, three quiets, three stops
     assert [u.state for u in rig.world.units.values()].count("active") == rig.serving() == 1
     assert rig.world.done == 200

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.reasons.units import StoppedByHand
+from fleetd.words.reasons import sentence
 from tests.support.world.fleets import (
     HOUR,
     QUICK,
@@ -118,7 +121,7 @@ def test_law_6_restarted_by_hand_is_no_pin() -> None:
     rig.run(10.0)
     rig.world.start(1)
     rig.run(60.0)
-    assert rig.ticker.host_memory.pins == {}
+    assert rig.ticker.host_memory.people.pins == {}
 
 
 def test_law_6_what_systemd_restarts_is_no_pin() -> None:
@@ -126,7 +129,7 @@ def test_law_6_what_systemd_restarts_is_no_pin() -> None:
     rig.run(400.0)
     rig.world.kill_worker(1)
     told = rig.run(60.0)
-    assert rig.ticker.host_memory.pins == {}
+    assert rig.ticker.host_memory.people.pins == {}
     assert steps(told) == []
 
 
@@ -140,24 +143,26 @@ def test_law_6_what_the_boot_starts_is_no_pin(fleetd_first: bool) -> None:
         rig.tick()
         rig.world.advance(1.0)
     rig.world.start(1)
-    rig.world.start("scheduler")
+    rig.world.start(SCHEDULER)
     rig.run(120.0)
-    assert rig.ticker.host_memory.pins == {}
+    assert rig.ticker.host_memory.people.pins == {}
     assert len(rig.world.schedulers()) == 1
 
 
 def test_law_6_a_persons_stop_of_the_scheduler_is_kept_and_said() -> None:
     rig = Rig(World(with_scheduler("here")))
     rig.run(120.0)
-    rig.world.stop("scheduler")
+    rig.world.stop(SCHEDULER)
     told = rig.run(600.0)
-    assert rig.ordered("start").count("scheduler") == 1
-    assert any("stopped by hand and is kept so: NONE RUNS" in c.sentence for c in told[-1].host.clamps)
+    assert rig.ordered("start").count(SCHEDULER) == 1
+    [clamp] = told[-1].host.clamps
+    assert clamp.reason == StoppedByHand(keys=(SCHEDULER,))
+    assert sentence(clamp.reason) == "the scheduler stopped by hand and kept so: NO SCHEDULER RUNS"
 
 
 def test_law_6_units_that_are_not_configured_are_never_in_a_step() -> None:
     rig = idle_fleet(policy(strict(numbers="1-3"), pace=QUICK), 3)
     for number in (4, 77):
-        rig.world.appear("w1", "default", number=number)
+        rig.world.appear("w1", "default", key=InstanceKey(number))
     rig.run(300.0)
-    assert {n for _, s in rig.units.orders for n in [s.number]} <= {1, 2, 3}
+    assert {n for _, s in rig.units.orders for n in [s.key]} <= {1, 2, 3}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS
-from fleetd.core.model.commands import ReleaseInstance, Restart
+from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS, RolloutPhase
+from fleetd.core.instances.orders import ReleaseInstance, Restart
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.reasons.units import BootTooLong, DiedTooOften, RolloutGivenUp
 from tests.support.world.fleets import HOUR, QUICK, loaded, said, settled, states
 from tests.support.world.ports import Rig, policy, strict
 from tests.support.world.world import World
@@ -15,7 +17,7 @@ def test_it_counts_as_capacity_only_once_its_heartbeat_is_there() -> None:
     rig = Rig(World(policy()))
     seen = []
     for told in rig.run(60.0):
-        [view] = [v for v in told.instances or () if v.number == 1]
+        [view] = [v for v in told.tick.instances or () if v.key == 1]
         heard = view.beat_age_seconds is not None
         assert view.serves == heard
         seen.append(view.state.value)
@@ -29,11 +31,11 @@ def test_a_boot_that_overruns_is_ended_by_a_stop_and_counted_as_a_failure() -> N
     rig.run(240.0)
     assert rig.ordered("stop") == [3]
     assert rig.ordered("quiet").count(3) == 0
-    failure = rig.ticker.host_memory.failures["3"]
+    failure = rig.ticker.host_memory.units.failures[InstanceKey(3)]
     assert failure.count == 1
-    assert "did not get ready within" in failure.why
-    began = next(at for at, s in rig.units.orders if s.verb == "start" and s.number == 3)
-    ended = next(at for at, s in rig.units.orders if s.verb == "stop" and s.number == 3)
+    assert isinstance(failure.cause, BootTooLong)
+    began = next(at for at, s in rig.units.orders if s.verb == "start" and s.key == 3)
+    ended = next(at for at, s in rig.units.orders if s.verb == "stop" and s.key == 3)
     assert 120.0 <= ended - began <= 150.0
 
 
@@ -44,7 +46,7 @@ def test_a_first_boot_may_take_as_long_as_systemd_lets_it() -> None:
     assert rig.ordered("stop") == []
     rig.run(60.0)
     assert rig.serving() == 1
-    assert rig.ticker.host_memory.failures == {}
+    assert rig.ticker.host_memory.units.failures == {}
 
 
 def test_no_boot_is_ended_while_redis_is_unknown() -> None:
@@ -102,7 +104,7 @@ def test_a_boot_that_fails_slowly_is_a_failure_too() -> None:
     rig.run(240.0)
     assert rig.ordered("stop")[0] == 3
     assert rig.ordered("quiet").count(3) == 0
-    assert "died 4 times in" in rig.ticker.host_memory.failures["3"].why
+    assert isinstance(rig.ticker.host_memory.units.failures[InstanceKey(3)].cause, DiedTooOften)
     rig.run(60.0)
     assert states(rig.tick())[3] == "failed"
     assert rig.serving() == 3, "another number is taken"
@@ -115,18 +117,18 @@ def test_one_of_min_that_fails_slowly_is_tried_a_bounded_number_of_times() -> No
     rig.world.start(2)
     rig.run(2 * HOUR)
     assert rig.ordered("start") == [2] * RETRIES_MAX
-    assert states(rig.tick()) == {1: "serving", 2: "failed", "scheduler": "stopped"}
+    assert states(rig.tick()) == {1: "serving", 2: "failed", SCHEDULER: "stopped"}
 
 
 def test_a_replacement_that_fails_slowly_ends_the_restart() -> None:
     rig = settled(policy(strict(numbers="1-3", low=2), pace=QUICK), 2)
     rig.world.broken.add(3)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     told = rig.run(200.0)
     roll = told[-1].host.memory.rollout
     assert roll is not None
-    assert roll.ended == "given_up"
-    assert "never came to a heartbeat" in roll.waits
+    assert roll.phase == RolloutPhase.GIVEN_UP
+    assert isinstance(roll.waits, RolloutGivenUp)
     assert rig.serving() == 2
 
 
@@ -177,6 +179,6 @@ def test_release_tries_again_what_was_given_up() -> None:
     told = rig.run(4 * HOUR)[-1]
     assert "`fleetctl release 1`" in said(told)
     rig.world.broken.clear()
-    assert "may be tried again" in rig.ticker.order(ReleaseInstance(number=1))
+    assert "may be tried again" in rig.order(ReleaseInstance(key=InstanceKey(1)))
     rig.run(30.0)
     assert states(rig.tick())[1] == "serving"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.core.model.commands import DrainInstance, SetInstances
+from fleetd.core.instances.orders import DrainInstance, SetInstances
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import PacePolicy
 from fleetd.daemon.tick import TickResult
+from fleetd.words.reasons import sentence
 from tests.support.world.fleets import (
     HOUR,
     QUICK,
@@ -25,7 +27,7 @@ LONG = PacePolicy(hold_down_seconds=30.0, drain_seconds_max=60.0)
 
 
 def shrink(rig: Rig, to: int = 1) -> None:
-    rig.ticker.order(SetInstances(profile="default-first", instances=to))
+    rig.order(SetInstances(profile="default-first", instances=to))
 
 
 def test_a_job_once_pushed_back_is_not_pushed_back_again() -> None:
@@ -37,9 +39,9 @@ def test_a_job_once_pushed_back_is_not_pushed_back_again() -> None:
     again += [j for p in rig.world.processes() for j in p.jobs if j.pushed_back]
     assert rig.world.pushed_back == 5
     assert all(job.pushed_back == 1 for job in again)
-    rig.ticker.order(SetInstances(profile="default-first", instances=2))
+    rig.order(SetInstances(profile="default-first", instances=2))
     rig.run(60.0)  # a second one takes them up
-    rig.ticker.order(SetInstances(profile="default-first", instances=0))
+    rig.order(SetInstances(profile="default-first", instances=0))
     told = rig.run(300.0)
     assert any("was pushed back before: it may finish" in said(t) for t in told)
     told = rig.run(HOUR)
@@ -54,9 +56,9 @@ def test_an_export_of_two_hours_finishes_although_the_fleet_shrinks_again_and_ag
     rig = busy_fleet(1, seconds=2 * HOUR, pace=LONG)
     for _ in range(6):
         rig.tick()
-        rig.ticker.order(SetInstances(profile="default-first", instances=0))
+        rig.order(SetInstances(profile="default-first", instances=0))
         rig.run(HOUR / 4)
-        rig.ticker.order(SetInstances(profile="default-first", instances=1))
+        rig.order(SetInstances(profile="default-first", instances=1))
         rig.run(HOUR / 4)
     assert rig.world.done == 5
     assert rig.world.lost == 0
@@ -116,11 +118,11 @@ def test_a_long_drain_that_was_confirmed_before_says_nothing_of_the_next_signal(
     """Only a quiet that is confirmed later ends it: the old one shows nothing new."""
     rig = busy_fleet(4, seconds=2 * HOUR, pace=PacePolicy(drain_seconds_max=HOUR))
     rig.tick()
-    rig.ticker.order(DrainInstance(number=4))
+    rig.order(DrainInstance(key=InstanceKey(4)))
     rig.run(60.0)
     assert states(rig.tick())[4] == "draining"
     rig.world.deaf.add(1)
-    rig.ticker.order(DrainInstance(number=1))
+    rig.order(DrainInstance(key=InstanceKey(1)))
     rig.run(60.0)
     assert states(rig.tick())[1] == "undrainable"
     shrink(rig, 0)
@@ -132,7 +134,7 @@ def test_a_quiet_sent_late_has_three_beats_to_be_confirmed_all_the_same() -> Non
     rig = settled(policy(strict(numbers="1-4", low=2)), 2)
     rig.world.redis_up = False
     rig.tick()
-    rig.ticker.order(DrainInstance(number=2))
+    rig.order(DrainInstance(key=InstanceKey(2)))
     rig.run(120.0)
     rig.world.redis_up = True
     told = rig.run(60.0)
@@ -145,7 +147,7 @@ def test_a_drain_ordered_while_redis_was_away_has_its_time_from_the_quiet_on() -
     rig.tick()
     rig.world.redis_up = False
     rig.tick()
-    rig.ticker.order(DrainInstance(number=2))
+    rig.order(DrainInstance(key=InstanceKey(2)))
     rig.run(900.0)
     rig.world.redis_up = True
     rig.run(500.0)
@@ -186,7 +188,7 @@ def test_set_to_none_drains_them_all_and_auto_brings_them_back(low: int) -> None
     shrink(rig, 0)
     rig.run(120.0)
     assert rig.serving() == 0
-    rig.ticker.order(SetInstances(profile="default-first", instances=None))
+    rig.order(SetInstances(profile="default-first", instances=None))
     rig.run(120.0)
     assert rig.serving() >= 1
 
@@ -203,7 +205,7 @@ def test_the_outdated_one_goes_first_where_one_is_too_many() -> None:
 
 
 def called_undrainable(told: list[TickResult]) -> list[str]:
-    return [c.sentence for t in told for c in t.host.clamps if c.code.value == "undrainable"]
+    return [sentence(c.reason) for t in told for c in t.host.clamps if c.code.value == "undrainable"]
 
 
 @pytest.mark.parametrize("later", range(0, 10, 2))

@@ -7,9 +7,11 @@ from itertools import pairwise
 import pytest
 
 from fleetd.core.instances.host_memory import RETRIES_MAX
-from fleetd.core.model.commands import DrainInstance, Pause
+from fleetd.core.instances.orders import DrainInstance, Pause
 from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import MemoryPolicy, PacePolicy
+from fleetd.core.model.reasons.units import NeverHeardOf, NotWhileLate, OomKilled
 from tests.support.world.fleets import HOUR, QUICK, loaded, said, serving_true, settled, states
 from tests.support.world.ports import Rig, policy, strict, weighted
 from tests.support.world.world import MIB, World
@@ -50,7 +52,7 @@ def test_the_jobs_of_one_that_hangs_start_over_once() -> None:
     assert rig.world.pushed_back == 5
     rig.run(60.0)
     assert rig.world.in_flight() == 10, "they run again"
-    rig.ticker.order(DrainInstance(number=2))
+    rig.order(DrainInstance(key=InstanceKey(2)))
     told = rig.run(150.0)
     assert rig.world.pushed_back == 5
     assert "runs a job that was pushed back before" in said(told[-1])
@@ -156,7 +158,7 @@ def test_one_that_is_never_heard_of_is_no_capacity_and_is_ended() -> None:
     assert rig.ordered("stop") == []
     rig.run(100.0)
     assert rig.ordered("stop") == [2]
-    assert "without a heartbeat, while others beat" in rig.ticker.host_memory.failures["2"].why
+    assert isinstance(rig.ticker.host_memory.units.failures[InstanceKey(2)].cause, NeverHeardOf)
     assert serving_true(rig.world) == 4, "another number has taken its place"
     assert rig.world.lost == 0
 
@@ -167,7 +169,7 @@ def test_what_is_never_heard_of_is_tried_a_bounded_number_of_times() -> None:
     rig.world.kill_worker(2)
     rig.run(4 * HOUR)
     assert rig.ordered("start") == [2] * RETRIES_MAX
-    assert states(rig.tick()) == {1: "serving", 2: "failed", "scheduler": "stopped"}
+    assert states(rig.tick()) == {1: "serving", 2: "failed", SCHEDULER: "stopped"}
 
 
 def test_where_nobody_is_heard_of_it_is_redis_that_does_not_know() -> None:
@@ -195,7 +197,7 @@ def test_a_dead_workers_heartbeat_does_not_stand_in_for_it() -> None:
     rig.world.boot_seconds = 40.0
     rig.world.kill_worker(2)
     for told in rig.run(30.0):
-        [view] = [v for v in told.instances or () if v.number == 2]
+        [view] = [v for v in told.tick.instances or () if v.key == 2]
         assert view.state.value == "starting"
         assert not view.serves
     rig.run(60.0)
@@ -215,9 +217,8 @@ def test_an_oom_kill_raises_the_estimate_and_is_not_answered_with_one_more() -> 
     assert rig.serving() == 3
     memory = rig.ticker.host_memory
     assert memory.instance_bytes["default-first"] == int(3 * GIB * 1.25)
-    sentences = [s for t in told for s in t.noticed if "was killed for memory" in s]
-    assert len(sentences) == 1
-    assert "mastodon-sidekiq@2 was killed for memory" in sentences[0]
+    killed = [s for t in told for s in t.noticed if isinstance(s, OomKilled)]
+    assert killed == [OomKilled(key=InstanceKey(2), grown_bytes=int(3 * GIB * 1.25))]
     assert any(c.code.value == "oom_killed" for c in told[-1].fleet.clamps)
 
 
@@ -274,7 +275,7 @@ def test_a_heavy_one_is_replaced_gracefully_by_a_spare() -> None:
 def test_without_a_spare_number_it_goes_first() -> None:
     rig = heavy(numbers="1-3")
     rig.run(600.0)
-    assert [(s.verb, s.number) for _, s in rig.units.orders] == [("quiet", 2), ("stop", 2), ("start", 2)]
+    assert [(s.verb, s.key) for _, s in rig.units.orders] == [("quiet", 2), ("stop", 2), ("start", 2)]
     assert serving_true(rig.world) == 3
 
 
@@ -290,11 +291,8 @@ def test_not_while_its_queues_are_late() -> None:
     rig = heavy()
     rig.world.rates = {"default": 30.0}  # more than all can do
     told = rig.run(900.0)
-    assert not any(s.number == 2 for _, s in rig.units.orders if s.verb != "start")
-    assert any(
-        "waits longer than its target" in (t.host.memory.rollout.waits if t.host.memory.rollout else "")
-        for t in told
-    )
+    assert not any(s.key == 2 for _, s in rig.units.orders if s.verb != "start")
+    assert any(isinstance(t.host.memory.rollout.waits, NotWhileLate) for t in told if t.host.memory.rollout)
     rig.world.rates = {}
     rig.world.queues["default"].clear()
     rig.world.enqueued -= rig.world.enqueued - rig.world.done - rig.world.in_flight()
@@ -348,8 +346,8 @@ def test_lasting_memory_pressure_sheds_the_least_important_down_to_min() -> None
     rig.run(55.0)
     assert rig.units.orders[before:] == []
     rig.run(1200.0)
-    quieted = [s.number for _, s in rig.units.orders[before:] if s.verb == "quiet"]
-    assert [int(n) > 3 for n in quieted] == [True, True, False, False]
+    quieted = [s.key for _, s in rig.units.orders[before:] if s.verb == "quiet"]
+    assert [n > 3 for n in quieted] == [True, True, False, False]
     assert (rig.serving("default-first"), rig.serving("weighted")) == (1, 1)
     at = [t for t, s in rig.units.orders[before:] if s.verb == "quiet"]
     assert all(b - a >= 120.0 for a, b in pairwise(at))
@@ -375,7 +373,7 @@ def test_little_memory_sheds_down_to_min_and_says_so() -> None:
 
 def test_a_pause_keeps_what_pressure_would_shed() -> None:
     rig = loaded(policy(strict(numbers="1-6"), pace=QUICK), 3)
-    rig.ticker.order(Pause())
+    rig.order(Pause())
     rig.world.pressure = SHORT_OF_MEMORY
     rig.run(600.0)
     assert rig.units.orders == []

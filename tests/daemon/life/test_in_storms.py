@@ -6,7 +6,10 @@ import random
 
 from hypothesis import given
 
+from fleetd.core.instances.host_memory import RolloutPhase
 from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.units import BootTooLong, DiedTooOften, NeverHeardOf, ReplaceCause
 from tests.support.laws.laws import (
     Bounded,
     EveryClampSpeaks,
@@ -190,20 +193,22 @@ def test_storms_of_life_blow() -> None:
     )
     names = [name for kind in kinds for name in kind]
     seen: set[str] = set()
-    rolls: set[tuple[str, str]] = set()
-    failures: set[str] = set()
+    rolls: set[tuple[ReplaceCause, RolloutPhase]] = set()
+    failures: set[type[Reason]] = set()
     for seed in (0, 1):
         dice = random.Random(seed)
         storm = LifeStorm(rules("here"), Notes, NamedStates)
         for _ in range(350):
             for _ in range(dice.randint(1, 16)):
                 told = storm.tick()
-                seen |= {v.state.value for v in told.instances or ()}
-                failures |= {f.why.split(" ")[0] for f in told.host.memory.failures.values()}
+                seen |= {v.state.value for v in told.tick.instances or ()}
+                failures |= {type(f.cause) for f in told.host.memory.units.failures.values()}
                 roll = told.host.memory.rollout
-                rolls |= {(roll.cause, roll.ended)} if roll is not None else set()
+                rolls |= {(roll.cause, roll.phase)} if roll is not None else set()
             storm.apply((dice.choice(names), dice.randint(0, 19)))
     assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}
-    assert {cause for cause, _ in rolls} == {"restart", "outdated", "memory"}
-    assert {end for _, end in rolls} == {"", "done", "given_up"}
-    assert failures >= {"died", "did", "was"}, "each way to fail that fleetd ends by itself"
+    assert {cause for cause, _ in rolls} == set(ReplaceCause)
+    assert {end for _, end in rolls} == set(RolloutPhase)
+    assert failures >= {DiedTooOften, BootTooLong, NeverHeardOf}, (
+        "each way to fail that fleetd ends by itself"
+    )

@@ -1,14 +1,14 @@
-"""People: pins by hand and by command, drains, set counts, pauses; what is refused changes nothing."""
+"""People: pins by hand and by order, drains, set counts, pauses; what is refused changes nothing."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from fleetd.core.model.commands import (
+from fleetd.core.instances.orders import (
     ORDER_SECONDS_MAX,
-    Command,
     DrainInstance,
+    Order,
     Pause,
     PinInstance,
     ReleaseInstance,
@@ -16,9 +16,11 @@ from fleetd.core.model.commands import (
     Resume,
     SetInstances,
 )
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import PacePolicy
 from fleetd.errors import OrderRefusedError
-from tests.support.world.fleets import HOUR, QUICK, busy_fleet, loaded, said, settled, states, tight
+from fleetd.words.reasons import sentence
+from tests.support.world.fleets import HOUR, QUICK, busy_fleet, loaded, noticed, said, settled, states, tight
 from tests.support.world.ports import Rig, policy, strict
 from tests.support.world.world import World
 
@@ -35,11 +37,11 @@ def fleet(count: int = 2, numbers: str = "1-4", *, low: int = 1, pace: PacePolic
     return rig
 
 
-def refused(rig: Rig, command: Command) -> str:
+def refused(rig: Rig, order: Order) -> str:
     """The reason; what is refused changes nothing."""
     before = msgspec.json.encode(rig.ticker.host_memory)
     with pytest.raises(OrderRefusedError) as error:
-        rig.ticker.order(command)
+        rig.order(order)
     assert msgspec.json.encode(rig.ticker.host_memory) == before
     return str(error.value)
 
@@ -49,7 +51,7 @@ def refused(rig: Rig, command: Command) -> str:
 
 def test_pinned_to_run_it_is_kept_over_a_restart_of_fleetd_until_its_end() -> None:
     rig = fleet()
-    assert "runs and is kept running for 60 min" in rig.ticker.order(PinInstance(number=2))
+    assert "runs and is kept running for 60 min" in rig.order(PinInstance(key=InstanceKey(2)))
     rig.run(60.0)
     rig.kill_fleetd()
     rig.run(HOUR - 90.0)
@@ -64,23 +66,23 @@ def test_pinned_to_run_it_is_kept_over_a_restart_of_fleetd_until_its_end() -> No
 
 def test_pinned_stopped_it_is_not_started_though_needed() -> None:
     rig = fleet()
-    assert "is stopped and kept so" in rig.ticker.order(PinInstance(number=3))
+    assert "is stopped and kept so" in rig.order(PinInstance(key=InstanceKey(3)))
     rig.world.enqueue("default", 20_000)
     told = rig.run(300.0)
     assert set(rig.ordered("start")) == {4}
     assert "@3 stopped by hand and kept so" in said(told[-1])
     assert states(told[-1])[3] == "pinned"
-    rig.ticker.order(ReleaseInstance(number=3))
+    rig.order(ReleaseInstance(key=InstanceKey(3)))
     rig.run(30.0)
     assert 3 in rig.ordered("start")
 
 
 def test_released_it_is_fleetds_again() -> None:
     rig = fleet()
-    rig.ticker.order(PinInstance(number=2))
+    rig.order(PinInstance(key=InstanceKey(2)))
     rig.run(100.0)
     assert rig.units.orders == []
-    rig.ticker.order(ReleaseInstance(number=2))
+    rig.order(ReleaseInstance(key=InstanceKey(2)))
     rig.run(100.0)
     assert rig.ordered("quiet") == [2]
 
@@ -90,7 +92,7 @@ def test_quieted_by_hand_and_released_it_is_drained() -> None:
     rig.world.quiet(2)
     rig.run(60.0)
     assert rig.ordered("stop") == []
-    assert "it is drained now" in rig.ticker.order(ReleaseInstance(number=2))
+    assert "it is drained now" in rig.order(ReleaseInstance(key=InstanceKey(2)))
     rig.run(60.0)
     assert rig.ordered("stop") == [2]
 
@@ -99,7 +101,7 @@ def test_quieted_by_hand_and_then_drained_by_order_it_is_stopped() -> None:
     rig = fleet(count=3, numbers="1-4", low=3)
     rig.world.quiet(2)
     rig.run(60.0)
-    rig.ticker.order(DrainInstance(number=2))
+    rig.order(DrainInstance(key=InstanceKey(2)))
     rig.run(60.0)
     assert rig.ordered("quiet") == [], "it is quiet already"
     assert rig.ordered("stop") == [2]
@@ -110,15 +112,15 @@ def test_a_stop_by_hand_lets_another_number_take_over_only_for_min_and_says_for_
     rig.world.stop(1)
     told = rig.run(120.0)
     [step] = [s for _, s in rig.units.orders]
-    assert (step.verb, step.number) == ("start", 3)
-    assert "takes over for @1, stopped by hand, because min is 2" in step.sentence
+    assert (step.verb, step.key) == ("start", 3)
+    assert "takes over for @1, stopped by hand, because min is 2" in sentence(step.why)
     notes = {i.number: i.note for i in rig.status(told[-1]).instances}
     assert "stopped by hand" in notes[1]
     assert notes[3] == "stands in for @1, stopped by hand"
     rig.kill_fleetd()
     told = rig.run(10.0)
     assert "stands in" in {i.number: i.note for i in rig.status(told[-1]).instances}[3]
-    rig.ticker.order(ReleaseInstance(number=1))
+    rig.order(ReleaseInstance(key=InstanceKey(1)))
     told = rig.run(10.0)
     assert "stands in" not in {i.number: i.note for i in rig.status(told[-1]).instances}[3]
 
@@ -136,7 +138,7 @@ def test_started_by_hand_it_is_kept_though_the_fleet_shrinks() -> None:
 def test_drained_by_order_it_is_stopped_once_idle_and_kept_so() -> None:
     rig = busy_fleet(2, seconds=30.0, pace=QUICK_PINS)
     rig.tick()
-    assert "is drained, 5 jobs to finish" in rig.ticker.order(DrainInstance(number=1))
+    assert "is drained, 5 jobs to finish" in rig.order(DrainInstance(key=InstanceKey(1)))
     rig.run(100.0)
     assert rig.ordered("quiet")[0] == 1
     assert rig.ordered("stop")[0] == 1
@@ -150,9 +152,9 @@ def test_drained_by_order_it_is_stopped_once_idle_and_kept_so() -> None:
 def test_drained_while_it_boots_it_is_stopped() -> None:
     rig = fleet()
     rig.world.boot_seconds = 60.0
-    rig.ticker.order(SetInstances(profile="default-first", instances=3))
+    rig.order(SetInstances(profile="default-first", instances=3))
     rig.run(15.0)
-    rig.ticker.order(DrainInstance(number=3))
+    rig.order(DrainInstance(key=InstanceKey(3)))
     rig.run(120.0)
     assert rig.ordered("stop") == [3]
     assert rig.world.units[3].state == "inactive"
@@ -164,25 +166,25 @@ def test_drained_right_after_it_was_ordered_to_start_it_does_not_stay(late: floa
     """systemd does not show the start yet."""
     rig = fleet()
     rig.world.start_job_seconds = late
-    rig.ticker.order(SetInstances(profile="default-first", instances=3))
+    rig.order(SetInstances(profile="default-first", instances=3))
     rig.tick()
     assert rig.ordered("start") == [3]
-    for command in (DrainInstance(number=3), PinInstance(number=3)):
-        assert "is being started at this moment" in refused(rig, command)
+    for order in (DrainInstance(key=InstanceKey(3)), PinInstance(key=InstanceKey(3))):
+        assert "is being started at this moment" in refused(rig, order)
     rig.world.advance(2.0)
     rig.tick()
-    rig.ticker.order(DrainInstance(number=3))
+    rig.order(DrainInstance(key=InstanceKey(3)))
     for _ in range(30):
         rig.world.advance(5.0)
         rig.tick()
     assert rig.world.units[3].state == "inactive"
     assert states(rig.tick())[3] == "pinned"
-    assert rig.ticker.host_memory.failures == {}
+    assert rig.ticker.host_memory.units.failures == {}
 
 
 def test_the_last_one_may_be_drained_and_another_takes_over_for_min() -> None:
     rig = fleet(count=1)
-    rig.ticker.order(DrainInstance(number=1))
+    rig.order(DrainInstance(key=InstanceKey(1)))
     rig.run(120.0)
     assert [n for n, u in rig.world.units.items() if u.state == "active"] == [2]
 
@@ -192,7 +194,7 @@ def test_the_last_one_may_be_drained_and_another_takes_over_for_min() -> None:
 
 def test_set_up_and_its_end() -> None:
     rig = fleet(count=1)
-    rig.ticker.order(SetInstances(profile="default-first", instances=4, for_seconds=600.0))
+    rig.order(SetInstances(profile="default-first", instances=4, for_seconds=600.0))
     told = rig.run(60.0)
     assert rig.serving() == 4
     assert "set to 4 by fleetctl" in said(told[-1])
@@ -209,7 +211,7 @@ def test_set_up_and_its_end() -> None:
 
 def test_set_down_below_min_is_obeyed() -> None:
     rig = fleet(count=3, low=2)
-    assert "That is below min (2)." in rig.ticker.order(SetInstances(profile="default-first", instances=0))
+    assert "That is below min (2)." in rig.order(SetInstances(profile="default-first", instances=0))
     rig.run(200.0)
     assert rig.serving() == 0
     rig.run(HOUR)
@@ -219,7 +221,7 @@ def test_set_down_below_min_is_obeyed() -> None:
 def test_set_beyond_what_connections_allow_goes_as_far_as_they_do() -> None:
     rig = fleet(count=1)
     rig.world.max_connections, rig.world.other_clients = tight(15)
-    rig.ticker.order(SetInstances(profile="default-first", instances=4))
+    rig.order(SetInstances(profile="default-first", instances=4))
     told = rig.run(200.0)
     assert rig.serving() == 2
     assert "one more needs 7 connections" in said(told[-1])
@@ -229,7 +231,7 @@ def test_set_while_redis_is_away_stops_nothing() -> None:
     rig = fleet(count=3)
     rig.world.redis_up = False
     rig.tick()
-    rig.ticker.order(SetInstances(profile="default-first", instances=1))
+    rig.order(SetInstances(profile="default-first", instances=1))
     told = rig.run(120.0)
     assert rig.units.orders == []
     assert "queue latency is unknown: nothing stops" in said(told[-1])
@@ -240,7 +242,7 @@ def test_set_while_redis_is_away_stops_nothing() -> None:
 
 def test_a_pause_holds_growth_and_shrinking_and_is_loud() -> None:
     rig = fleet(count=3)
-    rig.ticker.order(Pause(for_seconds=900.0, reason="migration"))
+    rig.order(Pause(for_seconds=900.0, reason="migration"))
     rig.world.enqueue("default", 5000)
     told = rig.run(300.0)
     assert rig.units.orders == []
@@ -259,11 +261,11 @@ def test_a_pause_holds_growth_and_shrinking_and_is_loud() -> None:
 
 def test_resume_ends_a_pause() -> None:
     rig = fleet(count=1)
-    rig.ticker.order(Pause())
+    rig.order(Pause())
     rig.world.enqueue("default", 5000)
     rig.run(60.0)
     assert rig.units.orders == []
-    rig.ticker.order(Resume())
+    rig.order(Resume())
     rig.run(30.0)
     assert rig.ordered("start")
 
@@ -271,18 +273,18 @@ def test_resume_ends_a_pause() -> None:
 def test_drains_under_way_go_on_in_a_pause() -> None:
     rig = busy_fleet(2, seconds=50.0, pace=QUICK)
     rig.tick()
-    rig.ticker.order(SetInstances(profile="default-first", instances=1))
+    rig.order(SetInstances(profile="default-first", instances=1))
     rig.run(10.0)
     [quieted] = rig.ordered("quiet")
-    assert "1 drain(s) under way go on" in rig.ticker.order(Pause())
+    assert "1 drain(s) under way go on" in rig.order(Pause())
     rig.units.orders.clear()
     rig.run(120.0)
-    assert [(s.verb, s.number) for _, s in rig.units.orders] == [("stop", quieted)]
+    assert [(s.verb, s.key) for _, s in rig.units.orders] == [("stop", quieted)]
 
 
 def test_a_pause_does_not_keep_connections_that_the_database_has_not_got() -> None:
     rig = fleet(count=3)
-    rig.ticker.order(Pause())
+    rig.order(Pause())
     rig.world.max_connections, rig.world.other_clients = tight(15)
     rig.run(120.0)
     assert rig.serving() == 2
@@ -290,7 +292,7 @@ def test_a_pause_does_not_keep_connections_that_the_database_has_not_got() -> No
 
 def test_a_failed_one_is_not_started_in_a_pause() -> None:
     rig = fleet(count=2, low=2)
-    rig.ticker.order(Pause())
+    rig.order(Pause())
     rig.world.broken.add(1)
     rig.world.boot_seconds = 2.0
     rig.world.kill_worker(1)
@@ -300,7 +302,7 @@ def test_a_failed_one_is_not_started_in_a_pause() -> None:
 
 def test_what_is_stopped_or_killed_by_people_in_a_pause_stays_so() -> None:
     rig = fleet(count=3, low=3)
-    rig.ticker.order(Pause())
+    rig.order(Pause())
     rig.world.stop(1)
     rig.world.stop(2)
     rig.run(300.0)
@@ -326,33 +328,33 @@ def test_one_of_many_quieted_by_hand_is_a_pin_only() -> None:
     rig = fleet(count=4, numbers="1-6", low=1)
     rig.world.quiet(3)
     told = rig.run(30.0)
-    assert told[-1].terms.holds == ()
+    assert told[-1].tick.constraints.holds == ()
     assert rig.status(told[-1]).overrides[0].what == "@3"
 
 
 # -- what is refused
 
 
-REFUSED: tuple[tuple[Command, str], ...] = (
+REFUSED: tuple[tuple[Order, str], ...] = (
     (Resume(), "nothing to resume"),
     (SetInstances(profile="no-such", instances=1), "there is no profile 'no-such'; there are: default-first"),
     (SetInstances(profile="default-first", instances=5), "has 0 to 4 instances"),
     (SetInstances(profile="default-first", instances=-1), "has 0 to 4 instances"),
     (SetInstances(profile="default-first", instances=None), "is not set to a number"),
-    (PinInstance(number=77), "no profile of fleetd.toml owns @77"),
-    (PinInstance(number=1, for_seconds=ORDER_SECONDS_MAX + 1), "at most 7 days"),
-    (Pause(for_seconds=-1.0), "more than no time"),
+    (PinInstance(key=InstanceKey(77)), "no profile of fleetd.toml owns @77"),
+    (PinInstance(key=InstanceKey(1), for_seconds=ORDER_SECONDS_MAX + 1), "at most 7 days"),
+    (Pause(for_seconds=-1.0), "can't hold for -1 s: at most 7 days"),
     (Pause(for_seconds=float("nan")), "at most 7 days"),
-    (ReleaseInstance(number=1), "there is nothing to release"),
-    (DrainInstance(number=4), "does not run"),
-    (DrainInstance(number=77), "no profile of fleetd.toml owns @77"),
+    (ReleaseInstance(key=InstanceKey(1)), "there is nothing to release"),
+    (DrainInstance(key=InstanceKey(4)), "does not run"),
+    (DrainInstance(key=InstanceKey(77)), "no profile of fleetd.toml owns @77"),
     (Restart(profile="no-such"), "there is no profile"),
 )
 
 
-@pytest.mark.parametrize(("command", "reason"), REFUSED, ids=[f"{type(c).__name__} {r}" for c, r in REFUSED])
-def test_refused_with_the_reason_and_nothing_is_changed(command: Command, reason: str) -> None:
-    assert reason in refused(fleet(), command)
+@pytest.mark.parametrize(("order", "reason"), REFUSED, ids=[f"{type(c).__name__} {r}" for c, r in REFUSED])
+def test_refused_with_the_reason_and_nothing_is_changed(order: Order, reason: str) -> None:
+    assert reason in refused(fleet(), order)
 
 
 def test_before_the_first_tick_orders_are_refused() -> None:
@@ -364,32 +366,32 @@ def test_while_systemd_is_unknown_orders_about_instances_are_refused() -> None:
     rig = fleet()
     rig.world.systemd_up = False
     rig.tick()
-    for command in (PinInstance(number=1), DrainInstance(number=1), Restart()):
-        assert "systemd can't be read now" in refused(rig, command)
-    rig.ticker.order(Pause())
+    for order in (PinInstance(key=InstanceKey(1)), DrainInstance(key=InstanceKey(1)), Restart()):
+        assert "systemd can't be read now" in refused(rig, order)
+    rig.order(Pause())
 
 
 def test_what_drains_is_neither_pinned_nor_drained_again() -> None:
     rig = busy_fleet(2, seconds=50.0)
     rig.tick()
-    rig.ticker.order(DrainInstance(number=2))
+    rig.order(DrainInstance(key=InstanceKey(2)))
     rig.run(10.0)
-    assert "is being drained" in refused(rig, PinInstance(number=2))
-    assert "is being drained already" in refused(rig, DrainInstance(number=2))
+    assert "is being drained" in refused(rig, PinInstance(key=InstanceKey(2)))
+    assert "is being drained already" in refused(rig, DrainInstance(key=InstanceKey(2)))
 
 
 def test_a_second_restart_is_refused_while_one_is_under_way() -> None:
     rig = loaded(policy(strict(numbers="1-4", low=2), pace=QUICK), 2)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     rig.run(10.0)
     assert "a restart is under way, 0 of 2 done" in refused(rig, Restart())
 
 
 def test_orders_end_at_a_reboot_and_that_is_said() -> None:
     rig = fleet()
-    rig.ticker.order(Pause())
+    rig.order(Pause())
     rig.world.reboot(at_boot=(1,))
     rig.kill_fleetd()
     told = rig.tick()
-    assert any("rebooted: pins, pauses and set counts from before are forgotten" in s for s in told.noticed)
-    assert told.terms.holds == ()
+    assert "rebooted: pins, pauses and set counts from before are forgotten" in noticed(told)
+    assert told.tick.constraints.holds == ()

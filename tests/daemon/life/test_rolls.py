@@ -6,10 +6,16 @@ from itertools import pairwise
 
 from msgspec import structs
 
-from fleetd.core.model.commands import DrainInstance, Pause, PinInstance, Restart, Resume
+from fleetd.core.instances.host_memory import Failure, RolloutPhase, Shortage
+from fleetd.core.instances.orders import DrainInstance, Pause, PinInstance, Restart, Resume
 from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.counts import CodeChanged
+from fleetd.core.model.reasons.units import NextNotRendered, ReplaceCause, RolloutEnded, SystemdResult
 from fleetd.core.model.worker_settings import instance_digest
+from fleetd.daemon.tick import TickResult
 from tests.support.world.fleets import (
     HOUR,
     QUICK,
@@ -49,14 +55,16 @@ def least_serving(rig: Rig, seconds: float, profile: str = "") -> int:
 
 
 def threads(rig: Rig) -> list[int]:
-    return [
-        u.process.threads for n, u in rig.world.units.items() if u.process is not None and n != "scheduler"
-    ]
+    return [u.process.threads for n, u in rig.world.units.items() if u.process is not None and n != SCHEDULER]
 
 
-def ended(rig: Rig) -> str:
-    roll = rig.ticker.host_memory.rollout
-    return roll.ended if roll is not None else ""
+def phase(rig: Rig) -> RolloutPhase | None:
+    rollout = rig.ticker.host_memory.rollout
+    return None if rollout is None else rollout.phase
+
+
+def held_by(result: TickResult) -> list[type[Reason]]:
+    return [type(hold.reason) for hold in result.tick.constraints.holds]
 
 
 # -- settings
@@ -67,7 +75,7 @@ def test_changed_settings_are_rolled_in_one_at_a_time_with_a_spare() -> None:
     other_threads(rig)
     assert least_serving(rig, 600.0) == 3
     assert threads(rig) == [6, 6, 6]
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
     assert rig.world.lost == rig.world.pushed_back == 0
 
 
@@ -84,7 +92,7 @@ def test_without_connections_for_a_spare_one_is_away_at_a_time() -> None:
     rig.world.max_connections, rig.world.other_clients = tight(23)
     assert least_serving(rig, 600.0) == 2
     assert rig.world.units[1].process is not None
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
 
 
 def test_what_is_not_rendered_is_a_hold() -> None:
@@ -102,11 +110,11 @@ def test_a_restart_lets_nobody_go_while_what_comes_after_is_not_rendered() -> No
     """One was let go, nothing could be started for it, and it was missed until somebody rendered."""
     rig = fleet()
     other_threads(rig, rendered=False)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     assert least_serving(rig, 300.0) == 3
     roll = rig.ticker.host_memory.rollout
     assert roll is not None
-    assert "is not rendered as configured" in roll.waits
+    assert isinstance(roll.waits, NextNotRendered)
     rig.world.rendered_policy = rig.world.policy
     assert least_serving(rig, 600.0) == 3
     assert threads(rig) == [6, 6, 6]
@@ -114,7 +122,7 @@ def test_a_restart_lets_nobody_go_while_what_comes_after_is_not_rendered() -> No
 
 def test_what_is_away_is_waited_for_until_it_is_rendered() -> None:
     rig = fleet(numbers="1-3")
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     while not rig.ordered("quiet"):
         rig.run(5.0)
     other_threads(rig, rendered=False)
@@ -139,7 +147,7 @@ def test_a_setting_that_never_takes_effect_makes_no_loop() -> None:
     assert max(rig.ordered("start").count(n) for n in (1, 2, 3, 4)) <= 2
     assert len(rig.ordered("start")) <= 5
     assert serving_true(rig.world) == 3
-    assert told.host.memory.rollout is None or told.host.memory.rollout.ended == "done"
+    assert told.host.memory.rollout is None or told.host.memory.rollout.phase == RolloutPhase.DONE
 
 
 def _tag_of(old: Policy, tag: str) -> str:
@@ -160,10 +168,12 @@ def test_a_changed_unit_file_rolls_and_the_same_again_does_not() -> None:
 def test_what_a_person_pinned_is_not_rolled_by_itself() -> None:
     rig = fleet()
     rig.tick()
-    rig.ticker.order(PinInstance(number=2))
+    rig.order(PinInstance(key=InstanceKey(2)))
     other_threads(rig)
     told = rig.run(HOUR)
-    assert [s for t in told for s in t.noticed if s.endswith("replaced")] == ["outdated: 2 of 2 replaced"]
+    assert [s for t in told for s in t.noticed if isinstance(s, RolloutEnded)] == [
+        RolloutEnded(cause=ReplaceCause.OUTDATED, done_instances=2, total_instances=2, given_up=None)
+    ]
     assert 2 not in rig.ordered("quiet")
     assert sorted(threads(rig)) == [5, 6, 6]
 
@@ -171,11 +181,11 @@ def test_what_a_person_pinned_is_not_rolled_by_itself() -> None:
 def test_what_a_person_pins_in_mid_roll_is_left_alone() -> None:
     rig = fleet()
     rig.tick()
-    rig.ticker.order(Restart())
-    rig.ticker.order(PinInstance(number=3))
+    rig.order(Restart())
+    rig.order(PinInstance(key=InstanceKey(3)))
     rig.run(HOUR / 2)
     assert set(rig.ordered("quiet")) == {1, 2}
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
 
 
 def test_killed_at_any_tick_of_a_roll_fleetd_ends_it_all_the_same() -> None:
@@ -190,24 +200,24 @@ def test_killed_at_any_tick_of_a_roll_fleetd_ends_it_all_the_same() -> None:
     assert least == 3
     assert threads(rig) == [6, 6, 6]
     assert len(rig.ordered("start")) == len(rig.ordered("stop")) == 3
-    assert rig.ticker.host_memory.pins == {}
+    assert rig.ticker.host_memory.people.pins == {}
 
 
 def test_no_roll_begins_while_held() -> None:
     rig = fleet()
     rig.tick()
-    rig.ticker.order(Pause(for_seconds=600.0))
+    rig.order(Pause(for_seconds=600.0))
     rig.world.unit_file = "unit-2"
     assert all(t.host.memory.rollout is None for t in rig.run(595.0))
     rig.run(600.0)
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
 
 
 def test_nothing_is_rolled_while_a_quiet_is_not_confirmed() -> None:
     rig = fleet(3, "1-3", pace=PacePolicy())
     rig.world.deaf.add(3)
     rig.tick()
-    rig.ticker.order(DrainInstance(number=3))
+    rig.order(DrainInstance(key=InstanceKey(3)))
     rig.run(60.0)
     rig.world.unit_file = "unit-2"
     rig.run(300.0)
@@ -219,15 +229,15 @@ def test_nothing_is_rolled_beside_another_that_is_on_its_way_out() -> None:
     rig.world.job_seconds = (900.0, 900.0)
     rig.world.enqueue("default", 15)
     rig.run(20.0)
-    rig.ticker.order(DrainInstance(number=3))
+    rig.order(DrainInstance(key=InstanceKey(3)))
     rig.run(60.0)
     started = len(rig.ordered("start"))
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     rig.run(300.0)
     assert rig.ordered("quiet") == [3]
     assert len(rig.ordered("start")) == started
     rig.run(HOUR)
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
 
 
 def test_nothing_is_rolled_while_redis_is_away() -> None:
@@ -239,7 +249,7 @@ def test_nothing_is_rolled_while_redis_is_away() -> None:
     assert rig.units.orders == []
     rig.world.redis_up = True
     assert least_serving(rig, 600.0) == 3
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
 
 
 # -- capacity is kept, whatever keeps the fleet from growing
@@ -259,17 +269,18 @@ def rolled_under(trouble: str) -> int:
     elif trouble == "cores":
         rig.world.pressure = HostPressure(memory_stalled_share=0.0, cpu_waiting_share=0.95)
     elif trouble == "oom":
-        rig.ticker.host_memory = structs.replace(rig.ticker.host_memory, oom_seconds=rig.world.now)
+        shortage = Shortage(oom_seconds=rig.world.now)
+        rig.ticker.host_memory = structs.replace(rig.ticker.host_memory, shortage=shortage)
     rig.tick()
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     least = least_serving(rig, 1500.0)
-    assert (ended(rig) == "done") == (trouble != "no postgres"), (
+    assert (phase(rig) == RolloutPhase.DONE) == (trouble != "no postgres"), (
         "only unknown connections keep it from going on"
     )
     rig.world.pressure, rig.world.postgres_up, rig.host.readable = None, True, True
     least = min(least, least_serving(rig, 900.0))
     assert serving_true(rig.world) == 4
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
     return least
 
 
@@ -297,12 +308,12 @@ def test_restart_of_eight_busy_ones_keeps_seven_and_loses_nothing() -> None:
     rig = settled(policy(strict(numbers="1-8", low=8), pace=PacePolicy()), 8)
     rig.world.job_seconds, rig.world.rates = (2.0, 40.0), {"default": 1.5}
     rig.run(60.0)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     assert least_serving(rig, 1500.0) == 7
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
     assert rig.world.lost == rig.world.pushed_back == 0
     assert rig.ticker.host_memory.rollout is not None
-    assert rig.ticker.host_memory.rollout.done == 8
+    assert rig.ticker.host_memory.rollout.done_instances == 8
 
 
 # -- restart, upgrade
@@ -335,12 +346,11 @@ def test_restart_rolls_onto_the_new_code() -> None:
     rig.tick()
     upgraded(rig)
     rig.run(30.0)
-    assert "3 to restart" in rig.ticker.order(Restart())
+    assert "3 to restart" in rig.order(Restart())
     assert least_serving(rig, 600.0) == 3
     assert {p.code for p in rig.world.processes()} == {"code-2"}
-    assert ended(rig) == "done"
-    assert rig.ticker._told is not None
-    assert rig.ticker._told.terms.holds == ()
+    assert phase(rig) == RolloutPhase.DONE
+    assert rig.tick().tick.constraints.holds == ()
 
 
 def test_resume_accepts_the_code_and_replaces_nobody() -> None:
@@ -348,7 +358,7 @@ def test_resume_accepts_the_code_and_replaces_nobody() -> None:
     rig.tick()
     upgraded(rig)
     rig.run(30.0)
-    rig.ticker.order(Resume())
+    rig.order(Resume())
     rig.run(60.0)
     assert rig.units.orders == []
     rig.world.enqueue("default", 5000)
@@ -361,33 +371,33 @@ def broken_restart(count: int, numbers: str) -> Rig:
     rig.tick()
     upgraded(rig, broken=True)
     rig.run(30.0)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     return rig
 
 
 def test_broken_code_ends_the_restart_at_the_first_with_capacity_intact() -> None:
     rig = broken_restart(3, "1-4")
     assert least_serving(rig, 900.0) == 3
-    assert ended(rig) == "given_up"
+    assert phase(rig) == RolloutPhase.GIVEN_UP
     assert rig.ordered("quiet") == []
     assert {p.code for p in rig.world.processes()} == {"code-1"}
     told = rig.tick()
-    assert [h.kind for h in told.terms.holds] == ["upgrade"], "a restart that fails goes back to holding"
+    assert held_by(told) == [CodeChanged], "a restart that fails goes back to holding"
 
 
 def test_broken_code_without_a_spare_costs_one() -> None:
     rig = broken_restart(3, "1-3")
     assert least_serving(rig, 1200.0) == 2
-    assert ended(rig) == "given_up"
+    assert phase(rig) == RolloutPhase.GIVEN_UP
     assert len(rig.ordered("quiet")) == 1
-    assert [h.kind for h in rig.tick().terms.holds] == ["upgrade"]
+    assert held_by(rig.tick()) == [CodeChanged]
 
 
 def test_broken_code_ends_a_restart_of_the_last_one_too() -> None:
     rig = broken_restart(1, "1-1")
     rig.run(900.0)
-    assert ended(rig) == "given_up"
-    assert [h.kind for h in rig.tick().terms.holds] == ["upgrade"]
+    assert phase(rig) == RolloutPhase.GIVEN_UP
+    assert held_by(rig.tick()) == [CodeChanged]
     assert len(rig.ordered("start")) <= 2
 
 
@@ -407,9 +417,9 @@ def test_broken_code_met_in_the_first_profile_spares_the_second() -> None:
     rig = two_profiles(spare=False)
     upgraded(rig, broken=True)
     rig.run(30.0)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     assert least_serving(rig, 1500.0) == 3
-    assert ended(rig) == "given_up"
+    assert phase(rig) == RolloutPhase.GIVEN_UP
     assert len(rig.ordered("quiet")) == 1
 
 
@@ -417,22 +427,22 @@ def test_the_last_of_a_profile_is_up_before_the_next_profile_begins() -> None:
     rules = policy(strict(numbers="1-1"), weighted(numbers="7-7"), pace=QUICK)
     rig = Rig(World(rules))
     rig.run(400.0)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     assert least_serving(rig, 600.0) == 1
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
 
 
 def test_a_number_that_failed_before_does_not_hide_that_the_new_code_fails() -> None:
     rig = two_profiles(spare=False)
-    memory = rig.ticker.host_memory
-    for _ in range(5):
-        memory = memory.with_failure(7, rig.world.now - 500.0, "failed", ordered=True)
-    rig.ticker.host_memory = memory
+    failure = Failure(
+        count=5, last_seconds=rig.world.now - 500.0, cause=SystemdResult(result="exit-code"), ordered=True
+    )
+    rig.ticker.host_memory = rig.ticker.host_memory.with_failures({InstanceKey(7): failure})
     upgraded(rig, broken=True)
     rig.run(30.0)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     assert least_serving(rig, 1500.0) == 3
-    assert ended(rig) == "given_up"
+    assert phase(rig) == RolloutPhase.GIVEN_UP
 
 
 def test_a_second_upgrade_in_mid_restart_holds_and_a_new_restart_is_taken() -> None:
@@ -440,14 +450,14 @@ def test_a_second_upgrade_in_mid_restart_holds_and_a_new_restart_is_taken() -> N
     rig.tick()
     upgraded(rig)
     rig.run(30.0)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     rig.run(60.0)
     rig.world.code = "code-3"  # gems, a while after the code
     orders = len(rig.units.orders)
     told = rig.run(100.0)
     assert [s.verb for _, s in rig.units.orders[orders:] if s.verb == "start"] == []
-    assert [h.kind for h in told[-1].terms.holds] == ["upgrade"]
-    rig.ticker.order(Restart())
+    assert held_by(told[-1]) == [CodeChanged]
+    rig.order(Restart())
     assert least_serving(rig, 900.0) == 3
     assert {p.code for p in rig.world.processes()} == {"code-3"}
 
@@ -460,25 +470,25 @@ def test_the_hold_ends_when_people_have_restarted_everything() -> None:
     for number in (1, 2):
         rig.world.restart(number)
         rig.run(60.0)
-    assert [h.kind for h in rig.tick().terms.holds] == ["upgrade"]
+    assert held_by(rig.tick()) == [CodeChanged]
     rig.world.restart(3)
     rig.run(60.0)
-    assert rig.tick().terms.holds == ()
+    assert rig.tick().tick.constraints.holds == ()
     assert rig.units.orders == []
 
 
 def test_restart_of_one_profile_leaves_the_other() -> None:
     rig = two_profiles(spare=True)
-    rig.ticker.order(Restart(profile="weighted"))
+    rig.order(Restart(profile="weighted"))
     rig.run(600.0)
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
     assert set(rig.ordered("quiet")) == {7, 8}
 
 
 def test_while_a_spare_is_gone_again_no_other_is_started_for_it() -> None:
     rig = fleet(numbers="1-6", high=6)
     rig.tick()
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     rig.run(5.0)
     [spare] = rig.ordered("start")
     rig.world.advance(30.0)
@@ -499,29 +509,29 @@ def scheduler_fleet(place: str = "here") -> Rig:
 
 
 def starts_of_scheduler(rig: Rig) -> list[float]:
-    return [at for at, s in rig.units.orders if s.verb == "start" and s.number == "scheduler"]
+    return [at for at, s in rig.units.orders if s.verb == "start" and s.key == SCHEDULER]
 
 
 def test_the_scheduler_is_replaced_last_by_stop_gone_start() -> None:
     rig = scheduler_fleet()
     rig.run(600.0)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     for _ in range(200):
         rig.tick()
         assert len(rig.world.schedulers()) <= 1
         rig.world.advance(5.0)
-    verbs = [(s.verb, s.number) for _, s in rig.units.orders][-3:]
-    assert verbs == [("quiet", "scheduler"), ("stop", "scheduler"), ("start", "scheduler")]
-    assert ended(rig) == "done"
+    verbs = [(s.verb, s.key) for _, s in rig.units.orders][-3:]
+    assert verbs == [("quiet", SCHEDULER), ("stop", SCHEDULER), ("start", SCHEDULER)]
+    assert phase(rig) == RolloutPhase.DONE
     assert len(rig.world.schedulers()) == 1
 
 
 def test_the_scheduler_is_not_replaced_within_ten_minutes_of_its_last_start() -> None:
     rig = scheduler_fleet()
     for _ in range(4):
-        if ended(rig) != "" or rig.ticker.host_memory.rollout is None:
+        if phase(rig) != RolloutPhase.UNDER_WAY:
             rig.tick()
-            rig.ticker.order(Restart())
+            rig.order(Restart())
         rig.run(300.0)
     rig.run(1200.0)
     at = starts_of_scheduler(rig)
@@ -534,10 +544,10 @@ def test_a_scheduler_that_takes_over_is_started_afresh_without_the_takeover_wind
     rig.run(400.0)
     [first] = starts_of_scheduler(rig)
     rig.run(650.0)
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     rig.run(300.0)
     assert len(starts_of_scheduler(rig)) == 2
-    stopped = next(at for at, s in rig.units.orders if s.verb == "stop" and s.number == "scheduler")
+    stopped = next(at for at, s in rig.units.orders if s.verb == "stop" and s.key == SCHEDULER)
     assert 20.0 <= starts_of_scheduler(rig)[1] - stopped <= 40.0
     assert first < stopped
 
@@ -545,14 +555,14 @@ def test_a_scheduler_that_takes_over_is_started_afresh_without_the_takeover_wind
 def test_a_scheduler_that_does_not_come_back_is_told_as_a_restart_that_failed() -> None:
     rig = scheduler_fleet()
     rig.run(650.0)
-    rig.ticker.order(Restart())
-    rig.world.broken.add("scheduler")
-    while "scheduler" not in rig.ordered("stop"):
+    rig.order(Restart())
+    rig.world.broken.add(SCHEDULER)
+    while SCHEDULER not in rig.ordered("stop"):
         rig.run(5.0)
     rig.run(15.0)
-    assert ended(rig) == "", "not done before it is back"
+    assert phase(rig) == RolloutPhase.UNDER_WAY, "not done before it is back"
     rig.run(200.0)
-    assert ended(rig) == "given_up"
+    assert phase(rig) == RolloutPhase.GIVEN_UP
 
 
 def test_changed_settings_of_the_scheduler_are_rolled_too() -> None:
@@ -568,33 +578,33 @@ def test_changed_settings_of_the_scheduler_are_rolled_too() -> None:
 def test_a_heavy_scheduler_is_ended_then_started_and_not_within_ten_minutes() -> None:
     """Its memory was nobody's care: it grew until the kernel killed it."""
     rig = scheduler_fleet()
-    rig.world.units["scheduler"].process.resident_bytes = 60 * 1024 * MIB  # type: ignore[union-attr]
+    rig.world.units[SCHEDULER].process.resident_bytes = 60 * 1024 * MIB  # type: ignore[union-attr]
     rig.run(400.0)
     assert rig.ordered("stop") == []
     rig.run(300.0)
-    assert rig.ordered("stop") == ["scheduler"]
+    assert rig.ordered("stop") == [SCHEDULER]
     assert len(starts_of_scheduler(rig)) == 2
     [process] = rig.world.schedulers()
     assert process.resident_bytes is None
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
 
 
 def test_a_pause_ordered_between_the_schedulers_end_and_start_does_not_leave_none() -> None:
     rig = scheduler_fleet()
     rig.run(650.0)
-    rig.ticker.order(Restart())
-    while "scheduler" not in rig.ordered("stop"):
+    rig.order(Restart())
+    while SCHEDULER not in rig.ordered("stop"):
         rig.run(5.0)
-    rig.ticker.order(Pause())
+    rig.order(Pause())
     rig.run(120.0)
     assert len(rig.world.schedulers()) == 1
 
 
 def test_a_hung_scheduler_is_ended_and_started_afresh() -> None:
     rig = scheduler_fleet()
-    rig.world.hang("scheduler")
+    rig.world.hang(SCHEDULER)
     rig.run(400.0)
-    assert rig.ordered("stop") == ["scheduler"]
+    assert rig.ordered("stop") == [SCHEDULER]
     assert len(rig.world.schedulers()) == 1
     assert len(starts_of_scheduler(rig)) == 2
 
@@ -607,16 +617,16 @@ def test_a_restart_waits_for_what_a_roll_before_it_let_go() -> None:
     rig.world.job_seconds = (900.0, 900.0)
     rig.world.enqueue("push", 20)
     rig.run(20.0)
-    rig.ticker.order(Restart(profile="weighted"))
+    rig.order(Restart(profile="weighted"))
     while not rig.ordered("quiet"):
         rig.run(5.0)
     rig.world.broken.add(9)
     rig.world.kill_worker(9)
-    while ended(rig) != "given_up":
+    while phase(rig) != RolloutPhase.GIVEN_UP:
         rig.run(5.0)
-    rig.ticker.order(Restart(profile="default-first"))
+    rig.order(Restart(profile="default-first"))
     for told in rig.run(900.0):
-        assert sum(1 for d in told.host.memory.drains.values() if d.rolled) <= 1
+        assert sum(1 for d in told.host.memory.drains.values() if d.by_rollout) <= 1
     assert any(n in {1, 2} for n in rig.ordered("quiet")), "and then goes on"
 
 
@@ -629,7 +639,7 @@ def with_one_given_up() -> Rig:
     rig.world.broken.add(3)
     rig.world.kill_worker(3)
     rig.run(2 * HOUR)
-    assert rig.ticker.host_memory.given_up(3)
+    assert rig.ticker.host_memory.units.given_up(InstanceKey(3))
     return rig
 
 
@@ -638,44 +648,44 @@ def test_what_is_given_up_is_not_waited_for() -> None:
     rig = with_one_given_up()
     other_threads(rig)
     assert least_serving(rig, 600.0) == 1
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
     assert threads(rig) == [6, 6]
 
 
 def test_a_restart_tries_it_again_and_replaces_the_others_once_it_serves() -> None:
     rig = with_one_given_up()
     rig.world.broken.clear()
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     assert least_serving(rig, 600.0) == 2
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
     assert serving_true(rig.world) == 3
 
 
 def test_a_restart_ends_where_the_cause_is_not_cured() -> None:
     rig = with_one_given_up()
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     assert least_serving(rig, 300.0) == 2
-    assert ended(rig) == "given_up"
+    assert phase(rig) == RolloutPhase.GIVEN_UP
 
 
 def test_a_replacement_that_a_person_keeps_stopped_is_not_waited_for() -> None:
     rig = fleet(count=3, numbers="1-3")
-    rig.ticker.order(Restart())
-    while "3" not in rig.ticker.host_memory.starts and not rig.ordered("stop"):
+    rig.order(Restart())
+    while 3 not in rig.ticker.host_memory.starts and not rig.ordered("stop"):
         rig.run(5.0)
     [number] = rig.ordered("stop")
-    while rig.world.units[int(number)].state != "active":
+    while rig.world.units[number].state != "active":
         rig.run(5.0)
-    rig.world.stop(int(number))
+    rig.world.stop(number)
     rig.run(900.0)
-    assert ended(rig) == "done"
+    assert phase(rig) == RolloutPhase.DONE
     assert serving_true(rig.world) == 2
 
 
 def test_status_tells_of_a_roll() -> None:
     rig = fleet()
     rig.tick()
-    rig.ticker.order(Restart())
+    rig.order(Restart())
     told = rig.run(40.0)
     sentences = [rig.status(t).rollout.sentence for t in told if rig.status(t).rollout is not None]  # type: ignore[union-attr]
     assert any("boots to replace" in s for s in sentences)

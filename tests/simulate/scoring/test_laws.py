@@ -7,10 +7,11 @@ from msgspec import structs
 
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
 from fleetd.core.model.decision import Step, Verb
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import SchedulerPolicy
 from fleetd.simulate.policies.rival import Rival
 from fleetd.simulate.policies.rivals import Static
-from fleetd.simulate.policies.scaling import Scaler
+from fleetd.simulate.policies.scaling import ByRival, Scaler
 from fleetd.simulate.run import policy_of, run_rival
 from fleetd.simulate.scoring.laws import (
     OF_EVERYONE,
@@ -33,8 +34,10 @@ from tests.support.builders.traces import queue, trace, world_of
 
 TWO_RUN = "initial_instances = 2"
 POLICY = policy_of(trace(queue("default"), head=TWO_RUN), None)  # a profile of 1 to 6 instances, "local"
-START, QUIET, STOP = (Step(verb=v, number=3, profile="local") for v in ("start", "quiet", "stop"))
-SCHEDULER = Step(verb="start", number="scheduler")
+START, QUIET, STOP = (
+    Step(verb=v, key=InstanceKey(3), profile="local", why=ByRival()) for v in ("start", "quiet", "stop")
+)
+START_SCHEDULER = Step(verb="start", key=SCHEDULER, why=ByRival())
 
 CALM = Truth(
     policy=POLICY,
@@ -55,13 +58,18 @@ CALM = Truth(
 
 
 def stop(*, draining_seconds: float = 30.0, idle: bool = True, unresponsive: bool = False) -> Stop:
-    return Stop(number=3, draining_seconds=draining_seconds, idle_since_quiet=idle, unresponsive=unresponsive)
+    return Stop(
+        key=InstanceKey(3),
+        draining_seconds=draining_seconds,
+        idle_since_quiet=idle,
+        unresponsive=unresponsive,
+    )
 
 
 @pytest.mark.parametrize(
     ("law", "kept", "broken", "says"),
     [
-        (one_scheduler, {"orders": (SCHEDULER,)}, {"schedulers_elsewhere": 1}, "beside a live one"),
+        (one_scheduler, {"orders": (START_SCHEDULER,)}, {"schedulers_elsewhere": 1}, "beside a live one"),
         (within_budget, {"orders": (START,)}, {"claims_connections": 104}, "claims 4 above the budget"),
         (within_budget, {"orders": (START,)}, {"database_refuses": True}, "database refuses"),
         (within_budget, {"claims_connections": 104}, {"orders": (START,)}, "claims 4 above the budget"),
@@ -151,7 +159,7 @@ def order(watch: LawWatch, verb: Verb, *numbers: int) -> None:
     """A tick that gives these orders."""
     watch.begin_tick()
     for number in numbers:
-        watch.world.carry_out(Step(verb=verb, number=number, profile="local"))
+        watch.world.carry_out(Step(verb=verb, key=InstanceKey(number), profile="local", why=ByRival()))
     watch.end_tick()
 
 
@@ -180,7 +188,7 @@ def test_jobs_in_flight_are_left_alone_until_the_deadline() -> None:
     for second, broken in ((200, True), (606, False)):
         watch = watched(busy(seconds=1200), 5)
         order(watch, "quiet", 1)
-        assert len(watch.world.instances[1].jobs) == 10
+        assert len(watch.world.instances[InstanceKey(1)].jobs) == 10
         watch.world.now = second
         order(watch, "stop", 1)
         assert ["before its deadline" in sentence for sentence in watch.breaks] == [True] * broken
@@ -190,7 +198,7 @@ def test_a_stop_is_lawful_once_a_heartbeat_says_quiet_and_idle() -> None:
     for waits_for_beat, breaks in ((False, 1), (True, 0)):
         watch = watched(trace(queue("default", "[[0, 5]]"), head=TWO_RUN), 50)
         order(watch, "quiet", 1)
-        while waits_for_beat and not watch.world.instances[1].idle_since_quiet:
+        while waits_for_beat and not watch.world.instances[InstanceKey(1)].idle_since_quiet:
             watch.world.advance_to(watch.world.now + 1)
         order(watch, "stop", 1)
         assert watch.breaks_total == breaks
@@ -205,7 +213,7 @@ def test_one_that_still_boots_may_be_stopped() -> None:
 
 def test_jobs_that_a_stop_loses_are_a_break_and_those_of_the_killed_are_not() -> None:
     watch = watched(busy(faults=outage("redis")), 4)
-    watch.world.stop(1)  # its 25 s end while nobody takes what is pushed back
+    watch.world.stop(InstanceKey(1))  # its 25 s end while nobody takes what is pushed back
     watch.world.advance_to(40)
     order(watch, "stop")
     assert watch.breaks == ["law 4, test seed 1 at 40 s: 10 jobs lost by a stop"]

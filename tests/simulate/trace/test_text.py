@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from fleetd.config.schema import ProfileSection
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Profile
 from fleetd.simulate.trace.text import trace_text
 from fleetd.simulate.trace.trace import Fault, QueueTraffic, Trace, load_trace, parse_trace
@@ -38,7 +39,7 @@ def traces(draw: st.DrawFn) -> Trace:
         queues=tuple((q, draw(st.integers(1, 100)) if order == "weighted" else 1) for q in queues),
         threads=20,
         db_pool=draw(st.integers(20, 30)),
-        numbers=(1, 2, 3),
+        numbers=(InstanceKey(1), InstanceKey(2), InstanceKey(3)),
         min_instances=draw(st.integers(0, 3)),
         max_instances=3,
     )

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from fleetd.core.model.identity import InstanceKey
 from fleetd.simulate.trace.arrivals import arrivals, poisson
 from fleetd.simulate.world.readings import Readings
 from fleetd.simulate.world.world import World
@@ -111,32 +112,34 @@ def test_an_instance_boots_is_quieted_idles_and_ends() -> None:
     world = world_of(
         trace(queue("default", "[[0, 5]]") + queue("pull", "[]", 30.0, sigma=0.1, bursts="[[30, 4]]"))
     )
-    assert world.start(2) == "done"
-    assert world.start(2) == "skipped"
-    assert world.quiet(2) == "failed"
+    assert world.start(InstanceKey(2)) == "done"
+    assert world.start(InstanceKey(2)) == "skipped"
+    assert world.quiet(InstanceKey(2)) == "failed"
     world.advance_to(9)
-    assert world.instances[2].state == "activating"
+    assert world.instances[InstanceKey(2)].state == "activating"
     world.advance_to(35)
-    assert world.instances[2].state == "active"
-    running = len(world.instances[2].jobs)
+    assert world.instances[InstanceKey(2)].state == "active"
+    running = len(world.instances[InstanceKey(2)].jobs)
     assert running > 0
-    world.quiet(2)
+    world.quiet(InstanceKey(2))
     world.advance_to(45)
-    assert len(world.instances[2].jobs) == running, "a quiet one finishes what it has"
+    assert len(world.instances[InstanceKey(2)].jobs) == running, "a quiet one finishes what it has"
     world.advance_to(90)
-    beat = next(p for p in Readings(world).sidekiq().processes if p.pid == world.instances[2].pid)
+    beat = next(
+        p for p in Readings(world).sidekiq().processes if p.pid == world.instances[InstanceKey(2)].pid
+    )
     assert beat.quiet
     assert beat.busy_threads == 0
-    world.stop(2)
+    world.stop(InstanceKey(2))
     world.advance_to(95)
-    assert world.instances[2].state == "inactive"
+    assert world.instances[InstanceKey(2)].state == "inactive"
     assert world.lost_jobs == 0
 
 
 def test_a_stop_pushes_back_what_is_unfinished() -> None:
     world = world_of(trace(queue("pull", "[]", 500.0, sigma=0.1, bursts="[[5, 6]]")))
     world.advance_to(10)
-    world.stop(1)
+    world.stop(InstanceKey(1))
     world.advance_to(60)
     assert world.queues["pull"].waiting == 6
     assert world.lost_jobs == 0
@@ -161,9 +164,9 @@ def test_faults_take_sources_away_and_kill() -> None:
     assert world.queues["default"].waiting == 0
     world.advance_to(301)
     assert world.lost_jobs > 0
-    assert world.instances[1].state == "activating"
+    assert world.instances[InstanceKey(1)].state == "activating"
     world.advance_to(340)
-    assert world.instances[1].state == "active"
+    assert world.instances[InstanceKey(1)].state == "active"
 
 
 def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from fleetd.adapters.bus.connection import Connection
 from fleetd.adapters.bus.control import ControlBus
-from fleetd.core.model.commands import Command
+from fleetd.core.instances.orders import Order
 from fleetd.core.model.status import ConnectionStatus, SchedulerStatus, Status
 from fleetd.errors import FleetdError
 from tests.support.rig.private_bus import PrivateBus
@@ -56,7 +56,7 @@ class Daemon:
     def __init__(self, address: str) -> None:
         self.status: Status | None = status_of("worker1")
         self.reloads = 0
-        self.orders: list[Command] = []
+        self.orders: list[Order] = []
         self.refusal = ""
         self.level = "info"
         self.control = ControlBus(
@@ -74,9 +74,9 @@ class Daemon:
         self._refuse()
         self.reloads += 1
 
-    async def order(self, command: Command) -> str:
+    async def order(self, order: Order) -> str:
         self._refuse()
-        self.orders.append(command)
+        self.orders.append(order)
         return "it is done – ünïcode too"
 
     def _refuse(self) -> None:

@@ -8,13 +8,16 @@ from collections.abc import Awaitable, Callable
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.model.decision import Step, StepResult, Verb
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.reasons.units import DrainedByPeople
 from tests.support.rig.fake_systemd import FakeSystemd
 from tests.support.rig.private_bus import PrivateBus
 
 ONE = "mastodon-sidekiq@1.service"
 TWO = "mastodon-sidekiq@2.service"
 NINE = "mastodon-sidekiq@9.service"
-SCHEDULER = "mastodon-sidekiq-scheduler.service"
+#: An adapter carries a step out whatever the reason.
+WHY = DrainedByPeople()
 
 
 class Clock:
@@ -42,7 +45,7 @@ def play(
         systemd = FakeSystemd(bus.address)
         await systemd.start()
         units = SystemdUnits(
-            [1, 2, 3],
+            [InstanceKey(n) for n in (1, 2, 3)],
             bus_address=bus.address,
             unit_files=unit_files,
             monotonic_seconds=clock or Clock(),
@@ -59,8 +62,8 @@ def play(
 
 
 def start(number: int) -> Step:
-    return Step(verb="start", number=number)
+    return Step(verb="start", key=InstanceKey(number), why=WHY)
 
 
 async def result_of(units: SystemdUnits, verb: Verb, number: int) -> StepResult:
-    return await units.carry_out(Step(verb=verb, number=number))
+    return await units.carry_out(Step(verb=verb, key=InstanceKey(number), why=WHY))

@@ -64,7 +64,7 @@ def workers(world: World) -> list[tuple[int, str, bool]]:
     return [(p.pid, p.name, p.quiet) for p in world.processes()]
 
 
-def in_mid_drain() -> tuple[Rig, InstanceKey]:
+def in_mid_drain() -> tuple[Rig, int]:
     """Two with jobs of a minute; the budget shrank, so one is quiet and still busy."""
     rig = busy_fleet(2, seconds=60.0, pace=PacePolicy())
     rig.world.max_connections, rig.world.other_clients = 50, 30
@@ -109,6 +109,11 @@ def states(told: TickResult) -> dict[int, str]:
 def said(told: TickResult) -> str:
     """All the reasons of a tick."""
     return "\n".join(sentence(c.reason) for c in (*told.fleet.clamps, *told.host.clamps))
+
+
+def noticed(told: TickResult) -> str:
+    """What was noticed in a tick, in words."""
+    return "\n".join(sentence(reason) for reason in told.noticed)
 
 
 def serving_true(world: World, profile: str = "") -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 
+from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
@@ -23,6 +24,7 @@ from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import MemoryStore
+from fleetd.words.reasons import sentence
 from tests.support.world.pgbouncer import FakePgBouncer
 from tests.support.world.readings import database_facts, host_facts, sidekiq_facts, systemd_facts
 from tests.support.world.world import World
@@ -232,7 +234,11 @@ class Rig:
             ticks_total=self.ticks,
         )
 
-    def ordered(self, verb: str) -> list[InstanceKey]:
+    def order(self, order: Order) -> str:
+        """A person orders it; what they are answered. Raises OrderRefusedError."""
+        return sentence(self.ticker.order(order))
+
+    def ordered(self, verb: str) -> list[int]:
         """Numbers that fleetd ordered so, in order."""
         return [step.key for _, step in self.units.orders if step.verb == verb]
 

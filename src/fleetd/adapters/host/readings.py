@@ -18,7 +18,7 @@ from fleetd.adapters.host.files import read_small_file
 from fleetd.adapters.host.unit_files import UNIT_FILES, UnitFiles
 from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedSettings, SystemdFacts
 from fleetd.core.model.identity import InstanceKey, key_of
-from fleetd.core.model.worker_settings import read_rendered
+from fleetd.core.model.worker_settings import read_rendered, settings_file_name
 from fleetd.errors import SourceUnavailableError
 
 _CODE_FILE = "code.json"  # fleetd-stamp's
@@ -155,20 +155,16 @@ class LinuxHost:
         rendered: dict[InstanceKey, RenderedSettings] = {}
         try:
             with os.scandir(self._rendered_directory) as entries:
-                names = sorted(entry.name for entry in islice(entries, _ENTRIES_MAX))
+                files = [Path(entry.name) for entry in islice(entries, _ENTRIES_MAX)]
         except OSError:
             return {}  # never rendered; then nothing may start, which the core says
-        for name in names:
-            key = key_of(name.removesuffix(".env")) if name.endswith(".env") else None
-            if key is not None and len(rendered) < _RENDERED_MAX:
-                settings = read_rendered(key, self._settings(name))
-                if settings is not None:
-                    rendered[key] = settings
+        keys = (key_of(file.stem) for file in files if file.suffix == ".env")
+        for key in sorted(key for key in keys if key is not None)[:_RENDERED_MAX]:
+            content = read_small_file(self._rendered_directory / settings_file_name(key)) or b""
+            settings = read_rendered(key, content.decode(errors="replace"))
+            if settings is not None:
+                rendered[key] = settings
         return rendered
-
-    def _settings(self, name: str) -> str:
-        """The text of a rendered file; empty when there is none that fleetd-render could have written."""
-        return (read_small_file(self._rendered_directory / name) or b"").decode(errors="replace")
 
 
 def _share(percent: bytes) -> float:

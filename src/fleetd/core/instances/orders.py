@@ -57,7 +57,7 @@ class Situation:
         if not (math.isfinite(for_seconds) and 0.0 <= for_seconds <= ORDER_SECONDS_MAX):
             days = ORDER_SECONDS_MAX / 86400
             raise OrderRefusedError(
-                f"an order holds for at most {days:.0f} days, and not for less than no time"
+                f"an order can't hold for {for_seconds:g} s: at most {days:.0f} days, or 0 for the default"
             )
         return for_seconds or self.policy.pace.pin_seconds
 
