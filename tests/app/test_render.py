@@ -199,16 +199,16 @@ def test_numbers_no_longer_configured_lose_settings_and_links(machine: Machine) 
     assert "A boot no longer starts 2, 5 and the scheduler." in said or (
         "A boot no longer starts the scheduler, 2 and 5." in said
     )
-    assert "Removed the settings of 5, which is no longer configured." in said
+    assert "Removed the settings of mastodon-sidekiq@5, which is no longer configured." in said
 
 
 def test_an_instance_that_runs_keeps_its_settings(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 5: systemd could not restart it without them."""
     machine.render()
-    monkeypatch.setattr(RenderedFiles, "runs", lambda _, number: number == 5)
+    monkeypatch.setattr(RenderedFiles, "runs", lambda _, key: key == 5)
     said = machine.render(CONFIG.replace('"5,6"', '"6"'))
     assert "5.env" in machine.files()
-    assert any("instance 5 is no longer configured but runs" in sentence for sentence in said)
+    assert any("mastodon-sidekiq@5 is no longer configured but runs" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize("place", ["auto", "elsewhere"])

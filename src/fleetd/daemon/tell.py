@@ -12,7 +12,7 @@ from fleetd.core.instances.health import memory_max_bytes
 from fleetd.core.instances.host_memory import Failure, RolloutPhase
 from fleetd.core.instances.lifecycle import InstanceView, Pin
 from fleetd.core.instances.start import start_failed
-from fleetd.core.model.decision import Clamp, InstanceState
+from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Profile
 from fleetd.core.model.reasons.base import ClampCode
@@ -68,16 +68,7 @@ def status_of(
         memory_available_bytes=machine.memory_available_bytes if machine else None,
         memory_total_bytes=machine.memory_total_bytes if machine else None,
         clamps=clamps,
-        step_results=tuple(
-            StepStatus(
-                verb=r.step.verb,
-                unit=r.step.unit,
-                result=r.result,
-                why=sentence(r.step.why),
-                sentence=r.sentence,
-            )
-            for r in result.results
-        ),
+        step_results=tuple(map(_step, result.results)),
         last_events=events,
         next_sentence=_next(result),
         summary="",
@@ -89,6 +80,17 @@ def status_of(
         pressure=machine.pressure if machine else None,
     )
     return structs.replace(status, summary=_summary(status))
+
+
+def _step(done: StepResult) -> StepStatus:
+    step = done.step
+    return StepStatus(
+        verb=step.verb,
+        unit=step.unit,
+        result=done.result,
+        why=sentence(step.why),
+        sentence=done.sentence,
+    )
 
 
 def _clamp(clamp: Clamp) -> ClampStatus:
