@@ -7,7 +7,7 @@ from msgspec import structs
 
 from fleetd.core.model.history import PolicyChange
 from fleetd.simulate.replay.reconstruct import reconstruct
-from fleetd.simulate.replay.replay import Ages, _error
+from fleetd.simulate.replay.replay import Ages, queue_error
 from fleetd.simulate.replay.timeline import apart_seconds, from_calm
 from fleetd.simulate.trace.arrivals import arrivals
 from tests.support.builders.recordings import recorded
@@ -92,7 +92,7 @@ def test_short_bursts_are_not_hidden_by_the_calm_of_the_day() -> None:
     for second in range(86_400):
         calm.add(0.0, 1.0)
         late.add(59.0 if 5000 <= second < 5400 else 0.0, 1.0)
-    error = _error(late.waits(), calm.waits(), 0.05)
+    error = queue_error(late.waits(), calm.waits(), 0.05)
     assert error.recorded.p95_seconds == 59.0
     assert error.recorded.late_seconds == 400.0
     assert set(error.doubts) == {"p95", "longest", "late"}

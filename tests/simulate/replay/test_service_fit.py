@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleetd.simulate.replay.service_fit import Fit, Seen, Window, fitted, seconds_of, share_and_slope
+from fleetd.simulate.replay.service_fit import Fit, Window, YoungShare, fitted, share_and_slope
 
 
 def window(done: float, busy: dict[str, float], again: dict[str, float] | None = None) -> Window:
@@ -29,7 +29,7 @@ def test_fitted_times_are_finite_and_in_range(
         window(sum(b * r for b, r in zip(row, rates, strict=False)), {f"q{i}": b for i, b in enumerate(row)})
         for row in busy
     ]
-    ages = {"q0": Seen(busy_thread_seconds=500.0, young_thread_seconds=500.0 * young)}
+    ages = {"q0": YoungShare(busy_thread_seconds=500.0, young_thread_seconds=500.0 * young)}
     fit = fitted(windows, ages, {})
     assert all(0.002 <= seconds <= 120.0 for seconds in fit.seconds.values())
     assert all(math.isfinite(sigma) and sigma > 0.0 for sigma in fit.jobs_sigma.values())
@@ -77,7 +77,7 @@ def test_queues_that_are_always_busy_alike_are_not_known_and_said_so() -> None:
 def test_ages_tell_long_jobs_that_the_counter_can_not(seconds: float) -> None:
     """Of jobs of a minute the counter sees few among all: believing what is usual would make twenty times as many."""
     share, _ = share_and_slope(seconds)
-    ages = {"pull": Seen(busy_thread_seconds=1e5, young_thread_seconds=1e5 * share)}
+    ages = {"pull": YoungShare(busy_thread_seconds=1e5, young_thread_seconds=1e5 * share)}
     busy = [{"default": 600.0 + 10.0 * (i % 20), "pull": 900.0} for i in range(100)]
     windows = [window(b["default"] / 0.15 + b["pull"] / seconds, b) for b in busy]
     fit = fitted(windows, ages, {})
@@ -89,8 +89,8 @@ def test_ages_tell_long_jobs_that_the_counter_can_not(seconds: float) -> None:
 def test_a_share_of_young_threads_has_one_mean(seconds: float) -> None:
     share, slope = share_and_slope(seconds)
     assert slope < 0.0
-    seen = Seen(busy_thread_seconds=1000.0, young_thread_seconds=1000.0 * share)
-    assert seconds_of(seen) == pytest.approx(seconds, rel=0.01)
+    young = YoungShare(busy_thread_seconds=1000.0, young_thread_seconds=1000.0 * share)
+    assert young.mean_seconds == pytest.approx(seconds, rel=0.01)
 
 
 def test_of_long_jobs_the_share_is_ten_seconds_of_their_mean() -> None:

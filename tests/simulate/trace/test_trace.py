@@ -97,7 +97,7 @@ def problems(change: str, instead: str) -> str:
             "[300e6, 1000e6]",
             "[300e6, 100e6]",
             "host.instance_memory_bytes",
-            "is not [after boot, after a day]",
+            "3e+08 is more than 1e+08",
         ),
     ],
 )

@@ -1,17 +1,16 @@
 """A recorded time run again: as it was, for the error of the reconstruction, and under other policies, to compare.
 
-As it was: a policy that follows the recorded counts, like a yardstick (yardsticks.py). What its waits and the recorded
-ones differ by is the reconstruction's own error; a difference between two configurations that is not well above it
-means nothing.
+As it was: a rival that follows the recorded counts. What its waits and the recorded ones differ by is the
+reconstruction's own error; a difference between two configurations that is not well above it means nothing.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from bisect import bisect_right
 from functools import partial
 from itertools import pairwise
-from math import exp
+from math import exp, inf
 from typing import Literal
 
 from msgspec import structs
@@ -22,30 +21,29 @@ from fleetd.simulate.policies.rival import Rival
 from fleetd.simulate.replay.reconstruct import Reconstruction
 from fleetd.simulate.run import Progress, policy_of, run_fleetd, run_rival
 from fleetd.simulate.scoring.outcome import Outcome
-from fleetd.simulate.trace.keys import Points
 from fleetd.simulate.trace.trace import Trace
 from fleetd.simulate.world.fleet import Group
 from fleetd.simulate.world.world import World
 
 AS_RECORDED = "as recorded"
-#: Nothing waits that is younger than this: it is on its way.
+#: A job that is younger than this is being fetched and does not wait.
 WAITED_SECONDS = 0.5
-#: A look of fleetd's stands for the time to the next, at most for this.
-LOOK_SECONDS_MAX = 30.0
-#: What is rebuilt may be off from what was recorded by so much of it; where that is little, by so many seconds: of the
-#: 95th percentile, of the longest wait, which was looked at every 5 s, and of the time late.
+#: A reading stands for the time to the next, at most for this.
+READING_SECONDS_MAX = 30.0
+#: A rebuilt figure may be off by so much of the recorded one; where that is little, by so many seconds: the 95th
+#: percentile, the longest wait, which was looked at every 5 s, and the time late.
 TRUSTED_SHARE = 0.25
 TRUSTED_P95_SECONDS, TRUSTED_LONGEST_SECONDS, TRUSTED_LATE_SECONDS = 3.0, 5.0, 15.0
 #: A queue's jobs are known to about 25 %, or not well enough.
 TRUSTED_JOBS_SIGMA = 0.25
-#: Chance alone makes that much of instance-hours and starts, however well all fits.
+#: Differences in instance-hours and starts that chance alone makes, however well all fits.
 NOTHING_SHARE_MIN, NOTHING_STARTS_MIN = 0.02, 1
 
 Doubt = Literal["jobs", "p95", "longest", "late"]
 
 
 class Waits(Value, frozen=True, kw_only=True):
-    """The oldest job's age; the percentile is of the time in which something waited."""
+    """The oldest job's age; the percentile is of the time in which a job waited."""
 
     mean_seconds: float
     p95_seconds: float
@@ -65,7 +63,7 @@ class QueueError(Value, frozen=True, kw_only=True):
 
 
 class FleetError(Value, frozen=True, kw_only=True):
-    """How far fleetd, run again under the policy it ran under, comes out from what it truly used."""
+    """How far fleetd, run again under its own policy, is off from what it truly used."""
 
     instance_seconds_share: float  # −0.15: 15 % below
     starts: int  # more
@@ -89,83 +87,72 @@ class FleetError(Value, frozen=True, kw_only=True):
 
 
 class Ages:
-    """The oldest job's age over the time, as little of it as the figures need."""
+    """The oldest job's age over the time. Arrays, because a recording may be a week long."""
 
     def __init__(self, target_seconds: float) -> None:
         self._target_seconds = target_seconds
-        self._waited = array("f")  # ages, and how long each of them was seen
+        self._waited = array("f")  # ages, and how long each of them lasted
         self._lasted = array("f")
         self._seconds = self._sum = self._late_seconds = 0.0
 
     def add(self, age_seconds: float, lasted_seconds: float) -> None:
         self._seconds += lasted_seconds
-        if age_seconds < WAITED_SECONDS:
-            return
-        self._sum += age_seconds * lasted_seconds
-        self._waited.append(age_seconds)
-        self._lasted.append(lasted_seconds)
-        if age_seconds > self._target_seconds:
-            self._late_seconds += lasted_seconds
+        if age_seconds >= WAITED_SECONDS:
+            self._sum += age_seconds * lasted_seconds
+            self._waited.append(age_seconds)
+            self._lasted.append(lasted_seconds)
+            self._late_seconds += lasted_seconds if age_seconds > self._target_seconds else 0.0
 
     def waits(self) -> Waits:
         whole = max(self._seconds, 1e-9)
+        p95, left_seconds = 0.0, 0.05 * sum(self._lasted)
+        for age, lasted in sorted(zip(self._waited, self._lasted, strict=True), reverse=True):
+            if left_seconds >= 0.0:
+                p95 = age
+            left_seconds -= lasted
         return Waits(
             mean_seconds=round(self._sum / whole, 2),
-            p95_seconds=round(self._p95(), 2),
+            p95_seconds=round(p95, 2),
             longest_seconds=round(max(self._waited, default=0.0), 2),
             late_share=round(self._late_seconds / whole, 4),
             late_seconds=round(self._late_seconds, 1),
         )
 
-    def _p95(self) -> float:
-        left = 0.05 * sum(self._lasted)
-        for age, lasted in sorted(zip(self._waited, self._lasted, strict=True), reverse=True):
-            left -= lasted
-            if left < 0.0:
-                return age
-        return 0.0
-
 
 class AsRecorded(Rival):
-    """Wants what was recorded at that second, and notes what waits then."""
+    """Wants what was recorded at that second, and notes how long the oldest jobs have waited then."""
 
-    def __init__(
-        self,
-        world: World,
-        sizes: dict[str, Points],
-        seen: Callable[[float, dict[str, float]], None],
-    ) -> None:
+    def __init__(self, world: World, found: Reconstruction, ages: dict[str, Ages]) -> None:
         super().__init__(world)
         self.interval_seconds = max(1, round(world.trace.tick_seconds))  # about as often as samples are
-        self._sizes = {name: list(points) for name, points in sizes.items()}
-        self._places = dict.fromkeys(sizes, 0)
-        self._seen = seen
+        self._found = found
+        self._ages = ages
 
     def evaluate(self) -> dict[str, int]:
         now = self.world.now
-        self._seen(
-            float(now), {name: queue.latency_seconds(now) for name, queue in self.world.queues.items()}
-        )
+        if not any(begin < now < end for begin, end in self._found.unwatched):
+            for name, queue in self.world.queues.items():
+                self._ages[name].add(queue.latency_seconds(now), self.interval_seconds)
         return super().evaluate()
 
     def desired_instances(self, group: Group, current: int) -> int:
-        name = group.profile.name
-        points, place = self._sizes.get(name, []), self._places.get(name, 0)
-        while place + 1 < len(points) and points[place + 1][0] <= self.world.now:
-            place += 1
-        self._places[name] = place
-        return int(points[place][1]) if points else current
+        points = self._found.sizes.get(group.profile.name, ())
+        if not points:
+            return current
+        return int(points[max(0, bisect_right(points, (self.world.now, inf)) - 1)][1])
 
 
 def under(trace: Trace, policy: Policy) -> Trace:
-    """The trace with what this policy says of its world: how often fleetd looks, limits, what others may take."""
+    """The trace with what this policy says of its world: how often fleetd ticks, limits, what others may take."""
     connections = policy.connections
-    limit = (
-        trace.max_connections if connections.limit is None else min(trace.max_connections, connections.limit)
-    )
+    limit = trace.max_connections if connections.limit is None else connections.limit
     declared = float(connections.declared_connections("database"))
-    others = tuple((at, max(count, declared)) for at, count in trace.others) or ((0.0, declared),)
-    return structs.replace(trace, tick_seconds=policy.pace.tick_seconds, max_connections=limit, others=others)
+    return structs.replace(
+        trace,
+        tick_seconds=policy.pace.tick_seconds,
+        max_connections=min(trace.max_connections, limit),
+        others=tuple((at, max(count, declared)) for at, count in trace.others) or ((0.0, declared),),
+    )
 
 
 def run_as_recorded(
@@ -174,34 +161,19 @@ def run_as_recorded(
     """What the recorded counts make of the reconstructed traffic, and how its waits compare."""
     targets = {queue.name: found.policy.target_seconds(queue.name) for queue in found.trace.queues}
     ages = {name: Ages(target) for name, target in targets.items()}
-    look_seconds = max(1, round(found.trace.tick_seconds))  # as a rival is asked (run.py)
-
-    def seen(second: float, oldest: dict[str, float]) -> None:
-        if any(begin < second < end for begin, end in found.unwatched):
-            return
-        for name, age in oldest.items():
-            ages[name].add(age, look_seconds)
-
     # Its own bounds must not get in the way of what truly ran.
     profiles = tuple(
         structs.replace(p, min_instances=0, max_instances=len(p.numbers)) for p in found.policy.profiles
     )
-    followed = policy_of(found.trace, structs.replace(found.policy, profiles=profiles))
-    outcome = run_rival(
-        AS_RECORDED,
-        found.trace,
-        followed,
-        partial(AsRecorded, sizes=found.sizes, seen=seen),
-        progress,
-    )
-    errors = {
-        name: _error(
-            _recorded(found.ages.get(name, ()), target),
-            ages[name].waits(),
-            found.jobs_sigma.get(name, 0.0),
-        )
-        for name, target in targets.items()
-    }
+    policy = policy_of(found.trace, structs.replace(found.policy, profiles=profiles))
+    make = partial(AsRecorded, found=found, ages=ages)
+    outcome = run_rival(AS_RECORDED, found.trace, policy, make, progress)
+    errors = {}
+    for name, target in targets.items():
+        recorded = Ages(target)
+        for (second, age), (after, _) in pairwise(found.ages.get(name, ())):
+            recorded.add(age, min(READING_SECONDS_MAX, after - second))
+        errors[name] = queue_error(recorded.waits(), ages[name].waits(), found.jobs_sigma.get(name, 0.0))
     return outcome, errors
 
 
@@ -218,38 +190,26 @@ def fleet_error(found: Reconstruction, current: Outcome) -> FleetError | None:
 def run_under(found: Reconstruction, policy: Policy, name: str, progress: Progress | None = None) -> Outcome:
     """fleetd under this policy. Raises ConfigError for a queue that it does not serve."""
     trace = under(found.trace, policy)
-
-    def told(_policy: str, share: float) -> None:
-        if progress is not None:
-            progress(name, share)
-
-    outcome, _ = run_fleetd(trace, policy_of(trace, policy), told)
-    return structs.replace(outcome, policy=name)
+    return run_fleetd(trace, policy_of(trace, policy), progress, name)[0]
 
 
-def _recorded(points: Points, target_seconds: float) -> Waits:
-    ages = Ages(target_seconds)
-    for (second, age), (after, _) in pairwise(points):
-        ages.add(age, min(LOOK_SECONDS_MAX, after - second))
-    return ages.waits()
+def queue_error(recorded: Waits, rebuilt: Waits, jobs_sigma: float) -> QueueError:
+    """How far the rebuilt waits are off, and whether that is too far."""
 
+    def is_off(recorded_seconds: float, rebuilt_seconds: float, least_seconds: float) -> bool:
+        return abs(recorded_seconds - rebuilt_seconds) > max(least_seconds, TRUSTED_SHARE * recorded_seconds)
 
-def _error(was: Waits, here: Waits, jobs_sigma: float) -> QueueError:
     off: dict[Doubt, bool] = {
         "jobs": jobs_sigma > TRUSTED_JOBS_SIGMA,
-        "p95": _off(was.p95_seconds, here.p95_seconds, TRUSTED_P95_SECONDS),
-        "longest": _off(was.longest_seconds, here.longest_seconds, TRUSTED_LONGEST_SECONDS),
-        "late": _off(was.late_seconds, here.late_seconds, TRUSTED_LATE_SECONDS),
+        "p95": is_off(recorded.p95_seconds, rebuilt.p95_seconds, TRUSTED_P95_SECONDS),
+        "longest": is_off(recorded.longest_seconds, rebuilt.longest_seconds, TRUSTED_LONGEST_SECONDS),
+        "late": is_off(recorded.late_seconds, rebuilt.late_seconds, TRUSTED_LATE_SECONDS),
     }
-    doubts = tuple(about for about, is_off in off.items() if is_off)
+    doubts = tuple(about for about, doubted in off.items() if doubted)
     return QueueError(
-        recorded=was,
-        reconstructed=here,
+        recorded=recorded,
+        reconstructed=rebuilt,
         jobs_factor=round(exp(jobs_sigma), 2),
         doubts=doubts,
         trusted=not doubts,
     )
-
-
-def _off(recorded: float, here: float, least: float) -> bool:
-    return abs(recorded - here) > max(least, TRUSTED_SHARE * recorded)

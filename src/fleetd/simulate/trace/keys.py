@@ -31,6 +31,7 @@ def _curve(example: str) -> Meta:
 
 
 Points = tuple[tuple[float, float], ...]
+Source = Literal["redis", "postgres", "systemd"]
 At = Annotated[float, Meta(ge=0, le=DURATION_SECONDS_MAX)]
 ArrivalPoint = Annotated[
     tuple[At, Annotated[float, Meta(ge=0, le=RATE_MAX_PER_SECOND)]],
@@ -72,7 +73,7 @@ class TraceProfileSection(Section, frozen=True, kw_only=True):
     weights: dict[str, Annotated[int, Meta(ge=1, le=100)]] | None = None
     threads: Threads = 25
     db_pool: Pool | None = None
-    instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] | None = None
+    instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 8
     min: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] | None = None
 
 
@@ -90,7 +91,7 @@ class HostSection(Section, frozen=True, kw_only=True):
 class FaultSection(Section, frozen=True, kw_only=True):
     at: Annotated[float, Meta(ge=0, le=DURATION_SECONDS_MAX, examples=["4000"])] | None = None
     for_seconds: Annotated[float, Meta(ge=1, le=DURATION_SECONDS_MAX, examples=["120"])] | None = None
-    source: Annotated[Literal["redis", "postgres", "systemd"], Meta(examples=['"redis"'])] | None = None
+    source: Annotated[Source, Meta(examples=['"redis"'])] | None = None
     kill_instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX, examples=["3"])] | None = None
 
 

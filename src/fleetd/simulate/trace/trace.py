@@ -7,28 +7,17 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
 
 from msgspec import structs
 
 from fleetd.config.profiles import build_profiles
 from fleetd.config.schema import ProfileSection
-from fleetd.config.tables import join, section
+from fleetd.config.tables import section
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy, Profile
 from fleetd.errors import ConfigError, ConfigProblem
-from fleetd.simulate.trace.checks import (
-    NO_PROFILES,
-    check_bursts,
-    check_fault,
-    check_initial,
-    check_points,
-    check_size,
-    check_whole,
-    misfits,
-    told,
-)
-from fleetd.simulate.trace.keys import BEAT_SECONDS, FaultSection, Points, QueueSection, TraceFile
+from fleetd.simulate.trace.checks import NO_PROFILES, is_known, misfits, problems_of, too_many_initial
+from fleetd.simulate.trace.keys import BEAT_SECONDS, Points, Source, TraceFile
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 
@@ -41,9 +30,6 @@ class QueueTraffic(Value, frozen=True, kw_only=True):
     bursts: Points  # (at, jobs at once)
     service_mean_seconds: float
     service_sigma: float  # of the logarithm
-
-
-Source = Literal["redis", "postgres", "systemd"]
 
 
 class Fault(Value, frozen=True, kw_only=True):
@@ -122,28 +108,44 @@ def _parsed(text: str, file: str) -> tuple[Trace, list[ConfigProblem]]:
 
 
 def _trace(file: TraceFile, problems: list[ConfigProblem]) -> Trace:
-    duration = file.duration_seconds or 0.0
-    check_whole(file, problems)
+    problems += problems_of(file, problems)
     profiles = _profiles(file, problems)
     if profiles:
         problems += misfits(file.queues, file.targets, profiles)
     return Trace(
         name=file.name,
         seed=file.seed,
-        duration_seconds=duration,
+        duration_seconds=file.duration_seconds or 0.0,
         tick_seconds=file.tick_seconds,
         boot_seconds=file.boot_seconds,
         beat_seconds=file.beat_seconds,
         initial_instances=file.initial_instances,
         targets_seconds=file.targets,
-        queues=tuple(_queue(name, queue, duration, problems) for name, queue in file.queues.items()),
+        queues=tuple(
+            QueueTraffic(
+                name=name,
+                arrivals_per_second=queue.arrivals_per_second,
+                bursts=queue.bursts,
+                service_mean_seconds=queue.service_seconds.mean or 1.0,
+                service_sigma=queue.service_seconds.sigma,
+            )
+            for name, queue in file.queues.items()
+        ),
         profiles=profiles,
         max_connections=file.database.max_connections,
         others=file.database.others,
         knee_busy_threads=file.database.knee_busy_threads,
         memory_bytes=file.host.memory_bytes,
         instance_memory_bytes=file.host.instance_memory_bytes,
-        faults=tuple(_fault(i, fault, duration, problems) for i, fault in enumerate(file.faults)),
+        faults=tuple(
+            Fault(
+                at_seconds=fault.at or 0.0,
+                until_seconds=(fault.at or 0.0) + (fault.for_seconds or 0.0),
+                source=fault.source,
+                kill_instances=fault.kill_instances or 0,
+            )
+            for fault in file.faults
+        ),
     )
 
 
@@ -152,50 +154,18 @@ def _profiles(file: TraceFile, problems: list[ConfigProblem]) -> tuple[Profile, 
     sections: dict[str, ProfileSection] = {}
     first = 1
     for name, given in file.profiles.items():
-        count = given.instances if given.instances is not None else 8
-        low = min(count, given.min if given.min is not None else file.initial_instances)
-        check_size(name, given.min, count, problems)
-        sections[name] = ProfileSection(
-            order=given.order,
-            queues=given.queues,
-            weights=given.weights,
-            threads=given.threads,
-            db_pool=given.db_pool,
-            instances=tuple(range(first, first + count)),
-            min=low,
-            max=count,
-        )
+        count = given.instances
+        low = min(count, file.initial_instances if given.min is None else given.min)
+        keys = structs.asdict(given) | {
+            "instances": tuple(range(first, first + count)),
+            "min": low,
+            "max": count,
+        }
+        sections[name] = ProfileSection(**keys)
         first += count
-    check_initial(file.initial_instances, {n: s.max or 0 for n, s in sections.items()}, problems)
+    counts = {name: given.instances for name, given in file.profiles.items()}
+    problems += too_many_initial(file.initial_instances, counts)
     return build_profiles(sections, problems) if sections else ()
-
-
-def _queue(name: str, queue: QueueSection, duration: float, problems: list[ConfigProblem]) -> QueueTraffic:
-    path = join("queues", name)
-    check_points(f"{path}.arrivals_per_second", queue.arrivals_per_second, duration, problems)
-    check_bursts(f"{path}.bursts", queue.bursts, duration, problems)
-    mean = queue.service_seconds.mean
-    if mean is None and not told(problems, f"{path}.service_seconds"):
-        cure = "Write e.g. service_seconds = { mean = 0.2, sigma = 1.0 }."
-        problems.append(ConfigProblem(f"{path}.service_seconds", "says no mean", cure))
-    return QueueTraffic(
-        name=name,
-        arrivals_per_second=queue.arrivals_per_second,
-        bursts=queue.bursts,
-        service_mean_seconds=mean or 1.0,
-        service_sigma=queue.service_seconds.sigma,
-    )
-
-
-def _fault(index: int, fault: FaultSection, duration: float, problems: list[ConfigProblem]) -> Fault:
-    check_fault(f"faults[{index}]", fault, duration, problems)
-    at = fault.at or 0.0
-    return Fault(
-        at_seconds=at,
-        until_seconds=at + (fault.for_seconds or 0.0),
-        source=fault.source,
-        kill_instances=fault.kill_instances or 0,
-    )
 
 
 def value_at(points: Points, at: float) -> float:
@@ -220,14 +190,14 @@ def configured(
 
     `without_min`: profiles whose min is the default. Theirs is what the trace begins with, as of its own profiles.
     """
-    if trace.profiles or told(problems, "profiles"):
+    if trace.profiles or is_known(problems, "profiles"):
         return policy
     if policy is None:
         problems.append(NO_PROFILES)
         return None
     problems += misfits([queue.name for queue in trace.queues], trace.targets_seconds, policy.profiles)
     initial = trace.initial_instances
-    check_initial(initial, {p.name: p.max_instances for p in policy.profiles}, problems)
+    problems += too_many_initial(initial, {p.name: p.max_instances for p in policy.profiles})
     profiles = tuple(
         structs.replace(p, min_instances=min(initial, p.max_instances)) if p.name in without_min else p
         for p in policy.profiles

@@ -16,7 +16,7 @@ from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
-from fleetd.simulate.trace.trace import Source
+from fleetd.simulate.trace.keys import Source
 from fleetd.simulate.world.readings import Readings
 from fleetd.simulate.world.world import World
 
