@@ -1,7 +1,7 @@
 """From a TOML table to a typed section, key by key, so that every problem is found and not only the first.
 
-msgspec converts and checks each leaf; this walks the tables around them and words the complaints. A value
-that may be a secret is never repeated.
+msgspec converts and checks each single value; this module walks the tables around them and words the problems. A
+value that may be a secret is never repeated.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a boot starts, and in which order (law 5: also without a working fleetd).
+"""What a boot starts, and in which order (law 5: without a working fleetd too).
 
-The links in mastodon-workers-boot.target.wants/ are those that `systemctl enable` and `disable` make; the target
-itself is never started, or all would boot at once. mastodon-workers-boot.service starts what is linked in the order
-of `boot.list`, which also remembers what was linked by us: a link that is gone since was removed by a person (law 6).
+The links in mastodon-workers-boot.target.wants/ are those that `systemctl enable` and `disable` make. The target itself
+is never started, or all workers would boot at once: mastodon-workers-boot.service starts what is linked, in the order
+of `boot.list`. The list also remembers what we linked, so a link that is missing was removed by a person (law 6).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fleetd.adapters.host.files import sync_directory
+from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.rendering.rendered_files import (
-    SETTINGS_DIRECTORY,
     RenderError,
     below,
     replace_if_changed,
@@ -50,7 +50,7 @@ class BootLinks:
         return _numbers_in(self._wants)
 
     def listed(self) -> tuple[Number, ...]:
-        """The numbers that the last render wanted a boot to start."""
+        """The numbers that a boot should start, as of the last render."""
         try:
             lines = self._list.read_text().splitlines()
         except FileNotFoundError:
@@ -58,10 +58,10 @@ class BootLinks:
         return tuple(_number(match) for match in map(_OUR_UNIT.fullmatch, lines) if match)
 
     def write_list(self, numbers: Sequence[Number], at_once: int) -> None:
-        """Write the order. After the links: a crash in between must not look like a person's `disable`."""
+        """Write the order. Do this after linking: a crash in between must not look like a person's `disable`."""
         lines = [
-            "# By fleetd-render: what mastodon-workers-boot.service starts, in this order, so many at the same time.",
-            "# Only what is enabled as well: systemctl enable or disable mastodon-sidekiq@N.",
+            "# Written by fleetd-render: what mastodon-workers-boot.service starts, in this order, at_once at a time.",
+            "# It starts only what is enabled as well: systemctl enable or disable mastodon-sidekiq@N.",
             f"at_once {at_once}",
             *map(unit_name, numbers),
         ]
@@ -77,7 +77,7 @@ class BootLinks:
         _sync(self._wants)
 
     def unlink(self, numbers: Iterable[Number]) -> None:
-        """Remove their links; what runs is not touched."""
+        """Remove their links; running units are not touched."""
         for number in numbers:
             (self._wants / unit_name(number)).unlink(missing_ok=True)
         _sync(self._wants)
@@ -94,7 +94,7 @@ class BootLinks:
         for directory in UNIT_DIRECTORIES:
             if (below(self._root, directory) / unit).is_file():
                 return directory / unit
-        raise RenderError(f"{unit} is not installed; run units/install.sh, then fleetd-render.")
+        raise RenderError(f"{unit} is not installed: run units/install.sh, then fleetd-render.")
 
 
 def _numbers_in(wants: Path) -> tuple[Number, ...]:

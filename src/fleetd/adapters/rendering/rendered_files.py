@@ -1,7 +1,7 @@
-"""Root's files for the workers: environment files, the stamp of Mastodon's code, drop-ins for units of ours (law 5).
+"""Root's files for the workers: environment files, the stamp of Mastodon's code, drop-ins for our units (law 5).
 
-Every file is replaced whole, so that a worker that starts in the middle sees the old settings or the new ones, and a
-full disk or a power cut leaves the old. Nothing here starts, stops or signals a unit.
+Every file is replaced as a whole: a worker that starts meanwhile sees the old settings or the new ones, and a full disk
+or a power cut leaves the old ones. Nothing here starts, stops or signals a unit.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from pathlib import Path
 import msgspec
 
 from fleetd.adapters.host.files import replace_file
+from fleetd.adapters.host.readings import CODE_FILE, SETTINGS_DIRECTORY
 from fleetd.core.model.decision import SCHEDULER_UNIT, instance_unit
 from fleetd.core.model.facts import CodeStamp
 from fleetd.core.model.worker_settings import Number, settings_file_name
 from fleetd.errors import FleetdError
 
-SETTINGS_DIRECTORY = Path("/var/lib/mastodon-sidekiq")
-#: What fleetd reads of Mastodon's code, which it can't read itself.
-CODE_FILE = "code.json"
 _SETTINGS_FILE = re.compile(r"(scheduler|[1-9][0-9]{0,3})\.env")
 _LOCK_SECONDS = 10.0
 _SYSTEMCTL_SECONDS = 30.0
@@ -47,7 +45,7 @@ class RenderedFiles:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second render out for the time of the block; raises RenderError after 10 s."""
+        """Keep a second fleetd-render out meanwhile. Raises RenderError when one runs for more than 10 s."""
         self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         deadline = time.monotonic() + _LOCK_SECONDS
@@ -58,14 +56,14 @@ class RenderedFiles:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise RenderError("Another fleetd-render is at work; try again.") from None
+                        raise RenderError("Another fleetd-render is running: try again.") from None
                     time.sleep(0.05)
             yield
         finally:
             os.close(descriptor)
 
     def write(self, number: Number, text: str) -> bool:
-        """Replace the settings of one number, readable by everyone; False: they were so already."""
+        """Replace the settings of one number, readable for everyone; False: they were so already."""
         return replace_if_changed(self._directory / settings_file_name(number), text)
 
     def numbers(self) -> tuple[Number, ...]:
@@ -78,7 +76,7 @@ class RenderedFiles:
         (self._directory / settings_file_name(number)).unlink(missing_ok=True)
 
     def runs(self, number: Number) -> bool:
-        """Whether the unit is up or on its way; where systemd does not answer, it may be."""
+        """Whether the unit is up or changing; True as well where systemd does not answer."""
         if not self._systemd_runs:
             return False
         state = _systemctl("show", "--property=ActiveState", "--value", unit_name(number))
@@ -94,7 +92,7 @@ class RenderedFiles:
         return replace_if_changed(path, msgspec.json.encode(stamp).decode() + "\n")
 
     def set_env_file(self, path: str, default: str) -> bool:
-        """Let systemd hand another .env.production than the unit's own to fleetd; False: it does so already."""
+        """Let systemd hand another .env.production to fleetd than the unit says; False: it does so already."""
         load = f"LoadCredential=env.production:{path.replace('%', '%%')}\n" if path else ""
         lines = (
             f"# From mastodon.env_file in fleetd.toml, by fleetd-render.\n[Service]\nLoadCredential=\n{load}"
@@ -102,9 +100,10 @@ class RenderedFiles:
         return self._set_dropin("fleetd.service.d/50-env-file.conf", None if path == default else lines)
 
     def set_directory(self, path: str, default: str, watched: Iterable[str]) -> bool:
-        """Let systemd watch another directory of Mastodon's than the units' own; False: it does so already.
+        """Let systemd watch another directory of Mastodon's than the units say; False: it does so already.
 
-        `watched`: paths below it. Its parent as well: a watch on a symbolic link does not see that it is replaced.
+        `watched`: paths below it. Its parent is watched as well, because a watch on a symbolic link does not see that
+        the link is replaced.
         """
         origin = "# From mastodon.directory in fleetd.toml, by fleetd-render.\n"
         specified = path.replace("%", "%%")
@@ -138,7 +137,7 @@ class RenderedFiles:
 
 
 def replace_if_changed(path: Path, text: str) -> bool:
-    """Replace a file that everybody may read; False: it was so already."""
+    """Replace a file that everyone may read; False: it was so already."""
     content = text.encode()
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == content and stat.S_IMODE(path.stat().st_mode) == 0o644:
