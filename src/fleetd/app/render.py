@@ -63,14 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
     """Bring the files and links up to date with the settings; returns what was done, as sentences."""
-    said = [f"Warning: {warning}" for warning in settings.warnings]
+    sentences = [f"Warning: {warning}" for warning in settings.warnings]
     to_postgres = route(
         settings, read_env_file(below(root, Path(settings.env_file))) if settings.env_file else None
     )
-    said += [to_postgres.unnamed_reason] if to_postgres.unnamed_reason else []
+    sentences += [to_postgres.unnamed_reason] if to_postgres.unnamed_reason else []
     with files.locked():
         # Files before links: what a boot starts must have its settings.
-        said += _write(settings, files, to_postgres.named)
+        sentences += _write(settings, files, to_postgres.named)
         links, linked = _link(settings, boot)
         usual = MastodonSection().env_file
         stale = [
@@ -79,33 +79,33 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED),
         ]
         stamped = _stamp(settings, files, root)
-    said += links + stamped
+    sentences += links + stamped
     if any(stale) and not files.reload_systemd():
-        said.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
+        sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
     if not boot.boot_starts_target():
-        said.append(
+        sentences.append(
             f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it."
         )
-    return said
+    return sentences
 
 
 def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:
     """Write the settings of every configured number; remove those of numbers that are gone and do not run."""
     wanted = all_settings(settings.policy, name_connections=named)
     written = [worker.number for worker in wanted if files.write(worker.number, worker.text)]
-    said = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
+    sentences = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
     gone = [number for number in files.numbers() if number not in {worker.number for worker in wanted}]
     for number in gone:
         # Without its settings a running one would fail when systemd restarts it, whatever we want.
         if files.runs(number):
-            said.append(
+            sentences.append(
                 f"Warning: instance {number} is no longer configured but runs; its settings stay until it has "
                 f"stopped. Stop it with `systemctl stop mastodon-sidekiq@{number}`, then run fleetd-render again."
             )
         else:
             files.remove(number)
-            said.append(f"Removed the settings of {number}, which is no longer configured.")
-    return said
+            sentences.append(f"Removed the settings of {number}, which is no longer configured.")
+    return sentences
 
 
 def _link(settings: Settings, boot: BootLinks) -> tuple[list[str], bool]:
@@ -114,7 +114,7 @@ def _link(settings: Settings, boot: BootLinks) -> tuple[list[str], bool]:
     What a person enabled or disabled since the last render stays so (law 6), except for a scheduler that does not
     belong here (law 1) and numbers that are no longer configured. Returns sentences, and whether a link changed.
     """
-    wanted, said = _wanted_at_boot(settings, boot)
+    wanted, sentences = _wanted_at_boot(settings, boot)
     linked, listed = boot.linked(), boot.listed()
     kept_off = [number for number in wanted if number in listed and number not in linked]
     more = [number for number in wanted if number not in linked and number not in listed]
@@ -124,17 +124,17 @@ def _link(settings: Settings, boot: BootLinks) -> tuple[list[str], bool]:
     ]
     if more:
         boot.link(more)
-        said.append(f"A boot starts {_list(more)} from now on.")
+        sentences.append(f"A boot starts {_list(more)} from now on.")
     if less:
         boot.unlink(less)
-        said.append(f"A boot no longer starts {_list(less)}.")
+        sentences.append(f"A boot no longer starts {_list(less)}.")
     for number in kept_off:
-        said.append(
+        sentences.append(
             f"A boot does not start {_list([number])}, which was disabled by hand; to undo that: "
             f"systemctl enable {unit_name(number)}"
         )
     boot.write_list(wanted, settings.policy.pace.booting_max)
-    return said, bool(more or less)
+    return sentences, bool(more or less)
 
 
 def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[Number], list[str]]:
@@ -153,10 +153,10 @@ def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[Number], 
 def _stamp(settings: Settings, files: RenderedFiles, root: Path) -> list[str]:
     """Stamp Mastodon's code, as fleetd-stamp.service will do from now on; a failure does not stop the rendering."""
     try:
-        said = stamp(Path(settings.directory), files, root)
+        change = stamp(Path(settings.directory), files, root)
     except CodeUnreadableError as error:
         return [f"Warning: {error}"]
-    return [said] if said else []
+    return [change] if change else []
 
 
 def _list(numbers: Sequence[Number]) -> str:

@@ -31,7 +31,7 @@ _NOTICE, _ERROR = "<5>", "<3>"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Stamp and exit: 0 done, 1 the code can't be read or the stamp can't be written (the old one stays)."""
     parser = argparse.ArgumentParser(
-        prog="fleetd-stamp", description="Write down which code of Mastodon's lies on disk."
+        prog="fleetd-stamp", description="Write down which version of Mastodon's code is on disk."
     )
     parser.add_argument("directory", type=Path, help="Mastodon's directory")
     parser.add_argument("--dir", type=Path, default=SETTINGS_DIRECTORY, help="where the stamp goes")
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         stamp_until_quiet(options.directory, files, options.root)
     except FleetdError as error:
-        _say(_ERROR, str(error))
+        _print(_ERROR, str(error))
         sys.exit(1)
     except OSError as error:
-        _say(_ERROR, f"{error.filename or options.dir}: {error.strerror}. The last stamp stays.")
+        _print(_ERROR, f"{error.filename or options.dir}: {error.strerror}. The last stamp stays.")
         sys.exit(1)
 
 
@@ -54,10 +54,10 @@ def stamp_until_quiet(directory: Path, files: RenderedFiles, root: Path = Path("
     changed: float | None = None
     while True:
         with files.locked():
-            said = stamp(directory, files, root)
+            change = stamp(directory, files, root)
         now = time.monotonic()
-        if said:
-            _say(_NOTICE, said)
+        if change:
+            _print(_NOTICE, change)
             changed = now
         if changed is None or now - changed >= QUIET_SECONDS or now - began >= LOOKING_SECONDS_MAX:
             return
@@ -74,7 +74,7 @@ def stamp(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> str 
     return f"Mastodon's code on disk: {code.version or 'version unknown'} ({code.digest})."
 
 
-def _say(priority: str, sentence: str) -> None:
+def _print(priority: str, sentence: str) -> None:
     print((priority if "JOURNAL_STREAM" in os.environ else "") + sentence, file=sys.stderr)
 
 

@@ -48,8 +48,8 @@ class UnitFiles:
         contents = [_content(path) for path in (fragment, *self.drop_ins(unit))]
         if not contents[0] or any(content is None for content in contents):
             return ""
-        said = b"\0".join(content for content in contents if content)
-        return hashlib.sha256(said).hexdigest()[:_DIGEST_LETTERS]
+        whole = b"\0".join(content for content in contents if content)
+        return hashlib.sha256(whole).hexdigest()[:_DIGEST_LETTERS]
 
     def drop_ins(self, unit: str) -> tuple[Path, ...]:
         """What systemd would add to the unit file, in systemd's order and with the paths of its DropInPaths."""
