@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from fleetd.adapters.host.files import read_small_file
-from fleetd.adapters.host.unit_files import UNIT_FILES, UnitFiles
+from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedInstance, SystemdFacts
 from fleetd.core.model.identity import parse_tag
 from fleetd.core.model.worker_settings import parse_settings, read_rendered
@@ -23,7 +23,6 @@ from fleetd.errors import SourceUnavailableError
 SETTINGS_DIRECTORY = Path("/var/lib/mastodon-sidekiq")  # root's: fleetd-render and fleetd-stamp write there
 CODE_FILE = "code.json"
 _RENDERED_MAX = 512
-_ENTRIES_MAX = 4096
 
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
 _STAT = re.compile(rb"^(file|shmem) (\d{1,19})$", re.MULTILINE)
@@ -136,7 +135,7 @@ class LinuxHost:
         So a half-written file is never reported, and systemd is read in between, which says need_daemon_reload.
         """
         before = self._digests_read
-        self._digests_read = {unit: self._unit_files.digest(unit) for unit in UNIT_FILES}
+        self._digests_read = self._unit_files.digests()
         return {
             unit: digest
             for unit, digest in self._digests_read.items()
@@ -144,12 +143,9 @@ class LinuxHost:
         }
 
     def _rendered(self) -> dict[int, RenderedInstance]:
-        try:
-            with os.scandir(self._settings_directory) as entries:
-                names = sorted(entry.name for entry in islice(entries, _ENTRIES_MAX))
-        except OSError:
-            return {}  # never rendered: the core lets nothing start then
-        numbers = [int(found[1]) for name in names if (found := _INSTANCE_FILE.fullmatch(name))]
+        """Empty when nothing was ever rendered; then the core lets nothing start."""
+        names = (path.name for path in self._settings_directory.glob("*.env"))
+        numbers = sorted(int(found[1]) for name in names if (found := _INSTANCE_FILE.fullmatch(name)))
         read = (read_rendered(n, self._settings(f"{n}.env")) for n in numbers[:_RENDERED_MAX])
         return {instance.number: instance for instance in read if instance is not None}
 

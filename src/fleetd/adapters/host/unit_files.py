@@ -11,15 +11,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from fleetd.adapters.host.files import read_small_file
 from fleetd.core.model.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
 
 UNIT_FILES = (TEMPLATE_UNIT, SCHEDULER_UNIT)
-DROP_INS_MAX = 64  # of a unit; more are ignored
-_ENTRIES_MAX = 512
 _DIGEST_LETTERS = 16
 
 #: The highest precedence first. Root's, and readable for everyone.
@@ -55,9 +52,9 @@ class UnitFiles:
         """What systemd would add to the unit file, in systemd's order and with the paths of its DropInPaths."""
         found: dict[str, Path] = {}
         for directory in self._drop_in_directories(unit):
-            for name in _drop_in_names(directory):
-                found.setdefault(name, directory / name)
-        return tuple(path for _, path in sorted(found.items()))[:DROP_INS_MAX]
+            for path in directory.glob("[!.]*.conf"):
+                found.setdefault(path.name, path)
+        return tuple(path for _, path in sorted(found.items()))
 
     def lacks(self, unit: str, loaded: Iterable[str]) -> bool:
         """Whether there is a drop-in of this unit that systemd has not loaded, given its DropInPaths.
@@ -71,10 +68,9 @@ class UnitFiles:
         missing = (path for path in self.drop_ins(unit) if path not in known and path.name not in elsewhere)
         return any(_content(path) != b"" for path in missing)
 
-    def signature(self) -> tuple[object, ...]:
-        """Equal as long as no file was added, removed, replaced or written; cheaper than the digest."""
-        paths = [path for unit in UNIT_FILES for path in (self._fragment(unit), *self.drop_ins(unit))]
-        return tuple((path, _stamp(path)) for path in paths if path is not None)
+    def digests(self) -> dict[str, str]:
+        """The digest of each unit."""
+        return {unit: self.digest(unit) for unit in UNIT_FILES}
 
     def _fragment(self, unit: str) -> Path | None:
         return next((d / unit for d in self._directories if os.path.lexists(d / unit)), None)
@@ -97,15 +93,6 @@ def _drop_in_owners(unit: str) -> Iterator[str]:
         yield f"{prefix}-.service"
 
 
-def _drop_in_names(directory: Path) -> list[str]:
-    try:
-        with os.scandir(directory) as entries:
-            names = [entry.name for entry in islice(entries, _ENTRIES_MAX)]
-    except OSError:
-        return []
-    return [name for name in names if name.endswith(".conf") and not name.startswith(".")]
-
-
 def _content(path: Path) -> bytes | None:
     """The file without comments and blank lines; empty: masked or gone; None: it can't be read."""
     try:
@@ -120,11 +107,3 @@ def _content(path: Path) -> bytes | None:
         return None
     lines = (line.strip() for line in content.splitlines())
     return b"\n".join(line for line in lines if line and not line.startswith((b"#", b";")))
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_ino, about.st_mtime_ns, about.st_size

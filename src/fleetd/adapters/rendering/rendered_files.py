@@ -84,12 +84,8 @@ class RenderedFiles:
 
     def write_code(self, stamp: CodeStamp | None) -> bool:
         """Replace the stamp of Mastodon's code, or remove it; False: it was so already."""
-        path = self._directory / CODE_FILE
-        if stamp is None:
-            existed = path.exists()
-            path.unlink(missing_ok=True)
-            return existed
-        return replace_if_changed(path, msgspec.json.encode(stamp).decode() + "\n")
+        text = None if stamp is None else msgspec.json.encode(stamp).decode() + "\n"
+        return _replace_or_remove(self._directory / CODE_FILE, text)
 
     def set_env_file(self, path: str, default: str) -> bool:
         """Let systemd hand another .env.production to fleetd than the unit says; False: it does so already."""
@@ -124,16 +120,22 @@ class RenderedFiles:
 
     def _set_dropin(self, name: str, text: str | None) -> bool:
         path = self._dropins / name
-        if text is None:
-            existed = path.exists()
-            path.unlink(missing_ok=True)
-            return existed
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return replace_if_changed(path, text)
+        if text is not None:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return _replace_or_remove(path, text)
 
     def reload_systemd(self) -> bool:
         """`systemctl daemon-reload`, where systemd runs; False: it failed."""
         return not self._systemd_runs or _systemctl("daemon-reload") is not None
+
+
+def _replace_or_remove(path: Path, text: str | None) -> bool:
+    """As replace_if_changed; None: remove it."""
+    if text is not None:
+        return replace_if_changed(path, text)
+    existed = path.exists()
+    path.unlink(missing_ok=True)
+    return existed
 
 
 def replace_if_changed(path: Path, text: str) -> bool:

@@ -89,7 +89,7 @@ class SystemdUnits:
             str, int
         ] = {}  # by unit: the signal that ended its last main process; 0: it exited
         self._unit_files = unit_files or UnitFiles()
-        self._files_seen: tuple[object, ...] = ()
+        self._unit_digests: dict[str, str] = {}
         self._full_reading_at_seconds = 0.0
         self._finished: deque[FinishedJob] = deque(maxlen=_FINISHED_JOBS_MAX)
         self._link = SystemdLink(
@@ -159,8 +159,8 @@ class SystemdUnits:
     async def _read(self) -> SystemdFacts:
         rows = await self._list(_UNIT_PATTERNS)
         now = self._monotonic_seconds()
-        if self._files_seen != (files := self._unit_files.signature()):
-            self._files_seen = files
+        if self._unit_digests != (digests := self._unit_files.digests()):
+            self._unit_digests = digests
             self._all_outdated = True
         if self._all_outdated or now - self._full_reading_at_seconds >= _FULL_READING_SECONDS:
             self._all_outdated = False
