@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import CodeUnreadableError
 from fleetd.adapters.rendering.boot_links import BootLinks
 from fleetd.adapters.rendering.rendered_files import (
-    SETTINGS_DIRECTORY,
     RenderedFiles,
     RenderError,
 )

@@ -9,7 +9,7 @@ import pytest
 
 from fleetd.adapters.mastodon.code import CodeUnreadableError
 from fleetd.adapters.rendering.rendered_files import RenderedFiles
-from fleetd.app.stamp import LOOKING_SECONDS_MAX, QUIET_SECONDS, look_on, main
+from fleetd.app.stamp import LOOKING_SECONDS_MAX, QUIET_SECONDS, main, stamp_until_quiet
 from fleetd.core.model.facts import CodeStamp
 
 DIRECTORY = Path("/home/mastodon/live")
@@ -85,14 +85,14 @@ def test_what_changes_while_it_looks_is_seen(
         return CodeStamp(digest=next(checkout, "c") * 16, version="4.5.3")
 
     monkeypatch.setattr("fleetd.app.stamp.read_code", code)
-    look_on(DIRECTORY, RenderedFiles(root), root)
+    stamp_until_quiet(DIRECTORY, RenderedFiles(root), root)
     assert json.loads(written(root).read_text())["digest"] == "c" * 16
     assert capsys.readouterr().err.count("Mastodon's code on disk: 4.5.3") == 3
     assert clock.now == 5 * 0.5 + QUIET_SECONDS
 
 
 def test_it_ends_at_once_when_nothing_changed(root: Path, clock: Clock) -> None:
-    look_on(DIRECTORY, RenderedFiles(root), root)
+    stamp_until_quiet(DIRECTORY, RenderedFiles(root), root)
     assert clock.now == 0
 
 
@@ -102,7 +102,7 @@ def test_it_ends_although_the_code_never_rests(
     """Law 7."""
     count = iter(range(1000))
     monkeypatch.setattr("fleetd.app.stamp.read_code", lambda _: CodeStamp(digest=f"{next(count):016x}"))
-    look_on(DIRECTORY, RenderedFiles(root), root)
+    stamp_until_quiet(DIRECTORY, RenderedFiles(root), root)
     assert clock.now == LOOKING_SECONDS_MAX
 
 

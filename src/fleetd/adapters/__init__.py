@@ -1,4 +1,4 @@
-"""The outside world: everything that speaks a protocol, reads a file of the system or calls a library with a server.
+"""The outside world: everything that speaks a protocol, reads a file of the system or calls a client library.
 
-Each adapter stands behind a port (ports.py) and knows nothing of the daemon, and no rule of sizing is decided here.
+Each adapter implements a port (ports.py). It knows nothing of the daemon, and no decision about sizes is taken here.
 """

@@ -1,4 +1,4 @@
-"""The one place that wires real adapters together: `fleetd`, and root's `fleetd-render` and `fleetd-stamp`.
+"""Wires the real adapters together: the programs `fleetd`, and root's `fleetd-render` and `fleetd-stamp`.
 
-Nothing is decided here that a test without real parts could not see.
+No decision is taken here that a test without real servers could not reach.
 """

@@ -1,7 +1,7 @@
-"""fleetd-render: root writes what the workers are started with, and what a boot starts (law 5).
+"""fleetd-render: root writes what workers are started with, and what a boot starts (law 5).
 
-A bad configuration changes nothing: the last good files stay. It starts and stops no worker; a running one keeps what
-it was started with until fleetd replaces it.
+A bad configuration changes nothing: the last good files stay. No worker is started or stopped; a running one keeps the
+settings it was started with until fleetd replaces it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import WATCHED, CodeUnreadableError
 from fleetd.adapters.mastodon.env import read_env_file
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
-from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, below
+from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
@@ -26,7 +27,7 @@ from fleetd.errors import ConfigError, FleetdError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Render and exit: 0 done, 1 the configuration or the disk does not allow it (no file is half written)."""
+    """Render and exit: 0 done, 1 the configuration or the disk does not allow it. No file is left half written."""
     parser = argparse.ArgumentParser(
         prog="fleetd-render", description="Write the settings of Mastodon's workers."
     )
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     root: Path = options.root.resolve()
     if root == Path("/") and os.geteuid() != 0:
-        _complain("fleetd-render writes files of root: run it as root, or `systemctl start fleetd-render`.")
+        _print_error("fleetd-render writes root's files: run it as root, or `systemctl start fleetd-render`.")
         sys.exit(1)
     try:
         settings = load(options.config)
@@ -48,29 +49,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for sentence in render(settings, files, boot, root):
             print(sentence)
     except ConfigError as error:
-        _complain(str(error))
-        _complain("Nothing was changed: the workers keep the last good settings.")
+        _print_error(str(error))
+        _print_error("Nothing was changed: the workers keep the last good settings.")
         sys.exit(1)
     except FleetdError as error:
-        _complain(str(error))
+        _print_error(str(error))
         sys.exit(1)
     except OSError as error:
-        _complain(
+        _print_error(
             f"{error.filename or options.dir}: {error.strerror}. Settings not yet written stay as they were."
         )
         sys.exit(1)
 
 
 def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
-    """Make the files and links say what the settings say; returns what was done, as sentences."""
-    said = [f"Warning: {warning}" for warning in settings.warnings]
+    """Bring the files and links up to date with the settings; returns what was done, as sentences."""
+    sentences = [f"Warning: {warning}" for warning in settings.warnings]
     to_postgres = route(
         settings, read_env_file(below(root, Path(settings.env_file))) if settings.env_file else None
     )
-    said += [to_postgres.unnamed_reason] if to_postgres.unnamed_reason else []
+    sentences += [to_postgres.unnamed_reason] if to_postgres.unnamed_reason else []
     with files.locked():
         # Files before links: what a boot starts must have its settings.
-        said += _write(settings, files, to_postgres.named)
+        sentences += _write(settings, files, to_postgres.named)
         links, linked = _link(settings, boot)
         usual = MastodonSection().env_file
         stale = [
@@ -79,43 +80,41 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED),
         ]
         stamped = _stamp(settings, files, root)
-    said += links + stamped
+    sentences += links + stamped
     if any(stale) and not files.reload_systemd():
-        said.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
+        sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
     if not boot.boot_starts_target():
-        said.append(
+        sentences.append(
             f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it."
         )
-    return said
+    return sentences
 
 
 def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:
-    """Write the settings of every configured number; remove those of numbers that are gone and don't run."""
+    """Write the settings of every configured number; remove those of numbers that are gone and do not run."""
     wanted = all_settings(settings.policy, name_connections=named)
     written = [worker.key for worker in wanted if files.write(worker.key, worker.text)]
-    said = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
+    sentences = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
     for key in sorted(set(files.keys()) - {worker.key for worker in wanted}):
-        # A running one would fail at its next restart without them: systemd's restart is no affair of ours.
+        # Without its settings a running one would fail when systemd restarts it, whatever we want.
         if files.runs(key):
-            said.append(
+            sentences.append(
                 f"Warning: {unit_name(key)} is no longer configured but runs; its settings stay until it has "
                 f"stopped. Stop it with `systemctl stop {unit_name(key)}`, then run fleetd-render again."
             )
         else:
             files.remove(key)
-            said.append(f"Removed the settings of {unit_name(key)}, which is no longer configured.")
-    return said
+            sentences.append(f"Removed the settings of {unit_name(key)}, which is no longer configured.")
+    return sentences
 
 
 def _link(settings: Settings, boot: BootLinks) -> tuple[list[str], bool]:
-    """Enable the scheduler, where it belongs here, and each profile's lowest `min` numbers; disable the rest.
+    """Enable the scheduler, if it belongs here, and each profile's lowest `min` numbers; disable the rest.
 
-    Returns what to say of it, and whether a link changed.
-
-    What a person enabled or disabled since the last render stays so (law 6), but for a scheduler that does not
-    belong here (law 1) and numbers that are no longer configured.
+    What a person enabled or disabled since the last render stays so (law 6), except for a scheduler that does not
+    belong here (law 1) and numbers that are no longer configured. Returns sentences, and whether a link changed.
     """
-    wanted, said = _wanted_at_boot(settings, boot)
+    wanted, sentences = _wanted_at_boot(settings, boot)
     linked, listed = boot.linked(), boot.listed()
     kept_off = [key for key in wanted if key in listed and key not in linked]
     more = [key for key in wanted if key not in linked and key not in listed]
@@ -123,21 +122,21 @@ def _link(settings: Settings, boot: BootLinks) -> tuple[list[str], bool]:
     less = [key for key in linked if key not in wanted and (key in listed or key not in configured)]
     if more:
         boot.link(more)
-        said.append(f"A boot starts {_list(more)} from now on.")
+        sentences.append(f"A boot starts {_list(more)} from now on.")
     if less:
         boot.unlink(less)
-        said.append(f"A boot no longer starts {_list(less)}.")
+        sentences.append(f"A boot no longer starts {_list(less)}.")
     for key in kept_off:
-        said.append(
+        sentences.append(
             f"A boot does not start {_list([key])}, which was disabled by hand; to undo that: "
             f"systemctl enable {unit_name(key)}"
         )
     boot.write_list(wanted, settings.policy.pace.booting_max)
-    return said, bool(more or less)
+    return sentences, bool(more or less)
 
 
 def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[InstanceKey], list[str]]:
-    """In the order of the boot: the scheduler, then the profiles by importance."""
+    """What a boot should start, in order: the scheduler, then the profiles by importance; and warnings."""
     instances: list[InstanceKey] = list(min_numbers(settings.policy))
     if settings.policy.scheduler.place != "here":
         return instances, []
@@ -150,12 +149,12 @@ def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[InstanceK
 
 
 def _stamp(settings: Settings, files: RenderedFiles, root: Path) -> list[str]:
-    """Stamp Mastodon's code, as fleetd-stamp.service does from now on; its trouble is no reason not to render."""
+    """Stamp Mastodon's code, as fleetd-stamp.service will do from now on; a failure does not stop the rendering."""
     try:
-        said = stamp(Path(settings.directory), files, root)
+        change = stamp(Path(settings.directory), files, root)
     except CodeUnreadableError as error:
         return [f"Warning: {error}"]
-    return [said] if said else []
+    return [change] if change else []
 
 
 def _list(keys: Sequence[InstanceKey]) -> str:
@@ -163,8 +162,8 @@ def _list(keys: Sequence[InstanceKey]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _complain(text: str) -> None:
-    """To stderr; in the journal each line with the priority of an error."""
+def _print_error(text: str) -> None:
+    """To stderr, as errors if that is the journal."""
     prefix = "<3>" if "JOURNAL_STREAM" in os.environ else ""
     for line in text.splitlines():
         print(prefix + line, file=sys.stderr)

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.adapters.host.readings import LinuxHost
-from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints
@@ -32,9 +31,7 @@ def numbers(policy: Policy) -> list[InstanceKey]:
 
 def open_sources(settings: Settings, endpoints: Endpoints, clock: Clock) -> tuple[Sources, SystemdUnits]:
     """All sources that are watched; connects to nothing yet."""
-    units = SystemdUnits(
-        numbers(settings.policy), unit_files=UnitFiles(), read_deadline_seconds=READING_SECONDS_MAX
-    )
+    units = SystemdUnits(numbers(settings.policy), read_deadline_seconds=READING_SECONDS_MAX)
     sources = Sources(
         _sidekiq(settings, endpoints),
         _database(settings, endpoints),

@@ -1,7 +1,7 @@
-"""fleetd-stamp: root writes down which code of Mastodon's lies on disk, because fleetd itself can't see it.
+"""fleetd-stamp: root writes down which version of Mastodon's code is on disk, because fleetd itself can't see it.
 
-The directory is an argument, not read from the configuration: a configuration that can't be used must not keep an
-upgrade from being noticed.
+The directory is an argument and does not come from the configuration: a configuration that can't be used must not keep
+an upgrade from being noticed.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import read_code
-from fleetd.adapters.rendering.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, below
+from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
 from fleetd.errors import FleetdError
 
-#: An upgrade changes one file after the other. systemd starts nothing anew for what changes while this runs, so it
-#: looks on until nothing has changed for this long.
+#: An upgrade changes one file after the other, and systemd does not start this program again for what changes while it
+#: runs. So it looks again until nothing has changed for this long.
 QUIET_SECONDS = 3.0
-#: An upgrade that goes on for longer is for the next start: less than TimeoutStartSec.
+#: An upgrade that takes longer is left to the next start. Less than TimeoutStartSec.
 LOOKING_SECONDS_MAX = 20.0
 _PAUSE_SECONDS = 0.5
-#: Priorities for the journal; fleetd-stamp.service lets nothing below a notice through.
+#: Priorities for the journal; fleetd-stamp.service drops everything below a notice.
 _NOTICE, _ERROR = "<5>", "<3>"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Stamp and exit: 0 done, 1 the code can't be read or the stamp not be written (the old one stays)."""
+    """Stamp and exit: 0 done, 1 the code can't be read or the stamp can't be written (the old one stays)."""
     parser = argparse.ArgumentParser(
-        prog="fleetd-stamp", description="Write down which code of Mastodon's lies on disk."
+        prog="fleetd-stamp", description="Write down which version of Mastodon's code is on disk."
     )
     parser.add_argument("directory", type=Path, help="Mastodon's directory")
     parser.add_argument("--dir", type=Path, default=SETTINGS_DIRECTORY, help="where the stamp goes")
@@ -38,42 +39,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     files = RenderedFiles(options.root.resolve(), options.dir)
     try:
-        look_on(options.directory, files, options.root)
+        stamp_until_quiet(options.directory, files, options.root)
     except FleetdError as error:
-        _say(_ERROR, str(error))
+        _print(_ERROR, str(error))
         sys.exit(1)
     except OSError as error:
-        _say(_ERROR, f"{error.filename or options.dir}: {error.strerror}. The last stamp stays.")
+        _print(_ERROR, f"{error.filename or options.dir}: {error.strerror}. The last stamp stays.")
         sys.exit(1)
 
 
-def look_on(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> None:
-    """Stamp; where that is news, go on until it rests. Says each change."""
+def stamp_until_quiet(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> None:
+    """Stamp; if the code changed, look again until it is quiet. Prints each change."""
     began = time.monotonic()
     changed: float | None = None
     while True:
         with files.locked():
-            said = stamp(directory, files, root)
+            change = stamp(directory, files, root)
         now = time.monotonic()
-        if said:
-            _say(_NOTICE, said)
+        if change:
+            _print(_NOTICE, change)
             changed = now
         if changed is None or now - changed >= QUIET_SECONDS or now - began >= LOOKING_SECONDS_MAX:
             return
         time.sleep(_PAUSE_SECONDS)
 
 
-def stamp(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> str:
-    """Write what lies in Mastodon's directory; a sentence when that is something else than before, else ""."""
+def stamp(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> str | None:
+    """Write which code is in Mastodon's directory; a sentence if it changed, else None."""
     code = read_code(below(root, directory))
     if not files.write_code(code):
-        return ""
+        return None
     if code is None:
         return f"{directory} holds no code of Mastodon's."
     return f"Mastodon's code on disk: {code.version or 'version unknown'} ({code.digest})."
 
 
-def _say(priority: str, sentence: str) -> None:
+def _print(priority: str, sentence: str) -> None:
     print((priority if "JOURNAL_STREAM" in os.environ else "") + sentence, file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""The configuration floor: TOML to settings and policy, all errors at once."""
+"""From fleetd.toml to settings and policy, with all errors at once. What the values are used for is not known here."""
 
 from fleetd.config.settings import ENV_FILE_MISSING, HttpAddress, Settings, load, parse
 

@@ -1,7 +1,7 @@
 """[redis], [postgres], [pgbouncer] and [replica]: how to reach them, as plain values that never show a secret.
 
-A table replaces Mastodon's settings whole: nothing is mixed from two files. A problem names the key and never the
-address: it may hold a password.
+A table replaces all of Mastodon's settings: nothing is mixed from two files. A problem names the key and never the
+address, which may hold a password.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class RedisSettings(_WithSecrets, frozen=True, kw_only=True):
 
 
 class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
-    """Mastodon's Postgres, or the PgBouncer before it. None where libpq's own default holds."""
+    """Mastodon's Postgres, or the PgBouncer in front of it. None: libpq's own default."""
 
     host: str | None = "localhost"  # a path: directory of the unix socket
     port: int | None = 5432
@@ -85,7 +85,7 @@ _RESERVED = "percent-encode reserved characters in the password (@ as %40, / as 
 
 
 def whole_number(text: str, key: str, low: int, high: int, problems: list[ConfigProblem]) -> int | None:
-    """The number in `text` if it lies in low…high; otherwise a problem is added and None returned."""
+    """The number in `text` if it is from low to high; else a problem is added and None returned."""
     digits = text.strip()
     if digits.isascii() and digits.isdigit() and len(digits) <= 9 and low <= int(digits) <= high:
         return int(digits)
@@ -114,7 +114,7 @@ def sentinel_addresses(
 def redis_from_url(
     url: str, key: str, namespace: str | None, problems: list[ConfigProblem]
 ) -> RedisSettings | None:
-    """Settings of a Redis address, as redis-client reads it; None when a problem was added."""
+    """The settings in a Redis address, as redis-client reads it; None when a problem was added."""
     parts = _split(url, key, _REDIS_CURE, problems)
     if parts is None:
         return None
@@ -152,7 +152,7 @@ def redis_from_url(
 def postgres_from_url(
     url: str, key: str, base: PostgresSettings, problems: list[ConfigProblem]
 ) -> PostgresSettings | None:
-    """`base` with each part that the address gives replaced, as ActiveRecord merges DATABASE_URL."""
+    """`base`, of which the address replaces each part that it has, as ActiveRecord merges DATABASE_URL."""
     parts = _split(url, key, _POSTGRES_CURE, problems)
     if parts is None:
         return None
@@ -192,13 +192,13 @@ def _split(url: str, key: str, cure: str, problems: list[ConfigProblem]) -> Spli
         problems.append(ConfigProblem(key, "is not a valid address", f"{cure[:-1]}; {_RESERVED}."))
         return None
     if parts.fragment:
-        problems.append(ConfigProblem(key, "has a # in it", f"{cure[:-1]}; {_RESERVED}."))
+        problems.append(ConfigProblem(key, "contains a #", f"{cure[:-1]}; {_RESERVED}."))
         return None
     return parts
 
 
 def redis_settings(section: RedisSection | None, problems: list[ConfigProblem]) -> RedisSettings | None:
-    """The Redis the file names; None when it leaves that to .env.production."""
+    """The Redis that the file names; None when it leaves that to .env.production."""
     given = _given(section)
     if section is None or not given:
         return None

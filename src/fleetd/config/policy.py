@@ -25,8 +25,8 @@ from fleetd.core.model.policy import (
 )
 from fleetd.errors import ConfigProblem
 
-#: The longest wait wanted per queue, in seconds. Mastodon's admins alert at 30 s; `default` is what people see
-#: (their own home feed), `pull` and `fasp` fetch what nobody waits for.
+#: The longest a job should wait in each queue. Mastodon's admins alert at 30 s; `default` is what people see (their own
+#: home feed); nobody waits for what `pull` and `fasp` fetch.
 DEFAULT_TARGETS_SECONDS = {
     "default": 5.0,
     "push": 30.0,
@@ -98,13 +98,13 @@ def _check_memory(memory: MemoryPolicy, problems: list[ConfigProblem]) -> None:
 
 
 def _claims(policy: Policy) -> int:
-    """Database connections of every profile's min and the scheduler, where this host may run it."""
+    """Database connections of every profile's min, and of the scheduler if this host may run it."""
     scheduler = 0 if policy.scheduler.place == "elsewhere" else policy.scheduler.claim_connections
     return scheduler + sum(p.min_instances * p.claim_connections for p in policy.profiles)
 
 
 def _refuse_min_over_budget(policy: Policy, problems: list[ConfigProblem]) -> None:
-    """A stated limit below what a boot starts anyway can't be kept (law 2 against law 5): the file must decide."""
+    """A limit below what a boot starts in any case can't be kept (law 2 against law 5): the admin must decide."""
     limit = policy.connections.limit
     if limit is None:
         return

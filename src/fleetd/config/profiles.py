@@ -1,4 +1,4 @@
-"""Queue profiles: from the words of the file to the values that deciding uses (law 1: none serves `scheduler`)."""
+"""Queue profiles: from the words of the file to the core's values (law 1: none serves `scheduler`)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _profile(name: str, section: ProfileSection, problems: list[ConfigProblem]) 
 
 
 def check_pool(path: str, threads: int, db_pool: int, problems: list[ConfigProblem]) -> None:
-    """A pool smaller than the threads makes jobs fail, not wait: ActiveRecord gives up after 5 s."""
+    """With fewer connections than threads jobs fail: ActiveRecord gives up waiting after 5 s."""
     if db_pool < threads:
         what = (
             f"{db_pool} is less than threads = {threads}: threads would wait for a connection and jobs fail"
@@ -75,7 +75,7 @@ def check_pool(path: str, threads: int, db_pool: int, problems: list[ConfigProbl
 
 
 def _order(section: ProfileSection) -> str:
-    """The order that is stated or, without one, follows from the other keys."""
+    """The order that is written or else follows from the other keys."""
     if section.order is not None:
         return section.order
     if section.weights is not None:
@@ -140,7 +140,7 @@ def _check_queue_names(path: str, queues: Iterable[str], problems: list[ConfigPr
 def _numbers(
     value: int | str | tuple[int, ...] | None, path: str, problems: list[ConfigProblem]
 ) -> tuple[int, ...]:
-    """Instance numbers from 4, "1-6", "1-3,7" or [1, 2, 7]; ascending."""
+    """Ascending instance numbers from 4, "1-6", "1-3,7" or [1, 2, 7]."""
     cure = 'Write the numbers N of mastodon-sidekiq@N that it owns here, from 1 to 9999: "1-6", "1-3,7" or [1, 2, 7].'
     if value is None:
         if not any(problem.path == path for problem in problems):
@@ -161,7 +161,7 @@ def _numbers(
 
 
 def parse_numbers(value: int | str | tuple[int, ...]) -> tuple[int, ...]:
-    """Ascending instance numbers; raises ValueError that says what can't be read."""
+    """Ascending instance numbers. Raises ValueError, which says what can't be read."""
     parts = (
         value.split(",")
         if isinstance(value, str)
@@ -184,7 +184,7 @@ def parse_numbers(value: int | str | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _sizes(path: str, section: ProfileSection, count: int, problems: list[ConfigProblem]) -> tuple[int, int]:
-    """(min, max) instances, within the numbers there are."""
+    """(min, max) instances; at most as many as there are numbers."""
     high = section.max if section.max is not None else count
     low = section.min if section.min is not None else min(1, high)
     if count and high > count:

@@ -115,7 +115,7 @@ class ProfileSection(Section, frozen=True, kw_only=True):
 
 
 class ConnectionsSection(ConnectionPolicy, frozen=True, kw_only=True):
-    """The policy's keys, and those that are said in another form here."""
+    """The policy's keys, and those that have another form in the policy."""
 
     others: Connections = 0
     claims: tuple[DeclaredClaim, ...] = ()

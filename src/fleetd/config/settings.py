@@ -25,7 +25,7 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
-#: More than any real file; a slip such as `--config /dev/zero` ends here.
+#: More than any real file has; a slip such as `--config /dev/zero` ends here.
 FILE_BYTES_MAX = 1024 * 1024
 
 #: What fleetd.service gives as the credential `env.production` when Mastodon's file could not be read.
@@ -81,7 +81,7 @@ def load(path: str | Path) -> Settings:
         problem = ConfigProblem("", "larger than 1 MiB", "Name a configuration file with --config.")
         raise ConfigError(str(path), [problem])
     try:
-        text = content.decode("utf-8-sig")  # some editors begin a file with a mark
+        text = content.decode("utf-8-sig")  # some editors put a byte order mark in front
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         problem = ConfigProblem("", f"line {line} is not UTF-8", "Save the file as UTF-8.")
@@ -90,14 +90,14 @@ def load(path: str | Path) -> Settings:
 
 
 def parse(text: str, file: str = "fleetd.toml", *, machine_host: str | None = None) -> Settings:
-    """The settings in a TOML text; `machine_host` stands in for this machine's host name.
+    """The settings in a TOML text. `machine_host`: instead of this machine's host name.
 
     Raises ConfigError with every problem, each with key path, value (never a secret's) and cure.
     """
     try:
         table = tomllib.loads(text)
     except ValueError as error:  # also of numbers with thousands of digits
-        cure = "Mend that line; texts need quotes, tables look like [redis]."
+        cure = "Correct that line; texts need quotes, tables look like [redis]."
         raise ConfigError(file, [ConfigProblem("", f"not TOML: {_on_one_line(str(error))}", cure)]) from None
     except RecursionError:
         raise ConfigError(file, [ConfigProblem("", "nested too deeply", "Use plain tables.")]) from None
@@ -135,7 +135,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
 
 
 def _directory(mastodon: MastodonSection) -> str:
-    """By default where .env.production is: Mastodon reads it from its own directory."""
+    """By default where .env.production is, because Mastodon reads it from its own directory."""
     return str(Path(mastodon.directory or Path(mastodon.env_file or MastodonSection().env_file).parent))
 
 

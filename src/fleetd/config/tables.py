@@ -1,7 +1,7 @@
 """From a TOML table to a typed section, key by key, so that every problem is found and not only the first.
 
-msgspec converts and checks each leaf; this walks the tables around them and words the complaints. A value
-that may be a secret is never repeated.
+msgspec converts and checks each single value; this module walks the tables around them and words the problems. A
+value that may be a secret is never repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 #: Tables whose values are never repeated: a password is easily written into the wrong key of them.
 SECRET_TABLES = ("redis", "postgres", "pgbouncer", "replica")
-#: This many wrong entries of one list are told one by one.
+#: This many wrong entries of one list are named one by one.
 ENTRIES_TOLD_MAX = 5
 #: Entries of a list that are shown; the text is cut to a line anyway.
 _SHOWN_MAX = 20
@@ -58,16 +58,14 @@ def describe(hint: Any) -> str:
 def example(hint: Any) -> str | None:
     """What a key may look like, where its type says so."""
     kind = msgspec.inspect.type_info(hint)
-    said = (
-        (kind.extra_json_schema or {}).get("examples") if isinstance(kind, msgspec.inspect.Metadata) else None
-    )
-    return str(said[0]) if said else None
+    schema = kind.extra_json_schema if isinstance(kind, msgspec.inspect.Metadata) else None
+    return str(schema["examples"][0]) if schema and "examples" in schema else None
 
 
 def _describe(kind: msgspec.inspect.Type) -> str:
     if isinstance(kind, msgspec.inspect.Metadata):
-        said = (kind.extra_json_schema or {}).get("description")
-        return str(said) if said else _describe(kind.type)
+        description = (kind.extra_json_schema or {}).get("description")
+        return str(description) if description else _describe(kind.type)
     if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         noun = "a whole number" if isinstance(kind, msgspec.inspect.IntType) else "a number"
         return noun + _range(kind.ge, kind.le)
@@ -281,8 +279,9 @@ def _item_of(hint: Any) -> Any:
 
 def _mismatch(hint: Any, raw: Any, path: str, cure: str) -> ConfigProblem:
     shown = "the value (not shown)" if path.startswith(SECRET_TABLES) else show(raw)
-    said = example(hint)
-    return ConfigProblem(path, f"{shown} is not {describe(hint)}", f"Write e.g. {said}." if said else cure)
+    written = example(hint)
+    cure = f"Write e.g. {written}." if written else cure
+    return ConfigProblem(path, f"{shown} is not {describe(hint)}", cure)
 
 
 def _is_table(raw: Any, path: str, problems: list[ConfigProblem]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleetd.adapters.host.unit_files import DROP_INS_MAX, UnitFiles
+from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 
 ETC, RUN = "etc/systemd/system", "run/systemd/system"
@@ -168,13 +168,6 @@ def test_linked_files_and_directories_count(root: Path) -> None:
     assert drop_ins(root) == ["opt/ours/x.conf"]  # as systemd names it
 
 
-def test_the_number_of_drop_ins_is_bounded(root: Path) -> None:
-    for number in range(600):
-        write(root, f"{ETC}/{TEMPLATE_UNIT}.d/{number}.conf", "[Service]\n")
-    assert len(drop_ins(root)) == DROP_INS_MAX
-    assert digest(root)
-
-
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(unit=st.binary(max_size=200), drop_in=st.binary(max_size=200))
 def test_no_content_raises(root: Path, unit: bytes, drop_in: bytes) -> None:
@@ -202,24 +195,3 @@ def test_what_systemd_loads_from_elsewhere_is_not_missed(root: Path) -> None:
     assert not files.lacks(one, [f"/etc/systemd/system.control/{one}.d/50-CPUWeight.conf"])
     write(root, f"{ETC}/{TEMPLATE_UNIT}.d/empty.conf", "# nothing\n")
     assert not files.lacks(one, [f"/etc/systemd/system.control/{one}.d/50-CPUWeight.conf", "/run/x.conf"])
-
-
-def test_the_signature_tells_every_change_of_files(root: Path) -> None:
-    files = UnitFiles(root)
-    seen = [files.signature()]
-    assert files.signature() == seen[0]
-
-    def changed() -> bool:
-        seen.append(files.signature())
-        return seen[-1] not in seen[:-1]
-
-    write(root, f"{LIB}/{TEMPLATE_UNIT}", UNIT + "Nice=5\n")
-    assert changed()
-    os.utime(root / LIB / TEMPLATE_UNIT, (1, 1))
-    assert changed()
-    drop_in = write(root, f"{ETC}/{TEMPLATE_UNIT}.d/x.conf", "")
-    assert changed()
-    drop_in.rename(drop_in.with_name("y.conf"))
-    assert changed()
-    write(root, f"{ETC}/{SCHEDULER_UNIT}", UNIT)
-    assert changed()

@@ -165,7 +165,10 @@ def test_a_changed_unit_file_makes_us_ask_at_once(bus: PrivateBus, tmp_path: Pat
 
 
 def test_a_drop_in_that_systemd_overlooks(bus: PrivateBus, tmp_path: Path) -> None:
-    drop_in = tmp_path / "etc/systemd/system/mastodon-sidekiq@.service.d/memory.conf"
+    directory = tmp_path / "etc/systemd/system"
+    directory.mkdir(parents=True)
+    (directory / "mastodon-sidekiq@.service").write_text("[Service]\n")
+    drop_in = directory / "mastodon-sidekiq@.service.d/memory.conf"
 
     async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.systemd.units import SystemdUnits
@@ -47,7 +48,7 @@ def play(
         units = SystemdUnits(
             [InstanceKey(n) for n in (1, 2, 3)],
             bus_address=bus.address,
-            unit_files=unit_files,
+            unit_files=unit_files or UnitFiles(Path("/none")),
             monotonic_seconds=clock or Clock(),
             read_deadline_seconds=deadline_seconds,
             step_deadline_seconds=deadline_seconds,

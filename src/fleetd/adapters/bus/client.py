@@ -1,4 +1,4 @@
-"""The asking side of `org.fleetd1`, for fleetctl: blocking calls with a deadline, errors as sentences."""
+"""The client side of `org.fleetd1`, for fleetctl: blocking calls with a deadline, errors as sentences."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fleetd.errors import FleetdError, SourceUnavailableError
 
 
 def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None) -> str:
-    """The daemon's status as JSON of core.status.Status, for fleetctl.
+    """The daemon's status, as JSON of core.model.status.Status.
 
-    Raises SourceUnavailableError when it can't be had, with the reason for the admin.
+    Raises SourceUnavailableError with the reason when it can't be had.
     """
     try:
         [status] = _ask_fleetd("Status", timeout_seconds, bus_address)
@@ -27,9 +27,9 @@ def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None
 
 
 def give_order(order: Order, timeout_seconds: float = 35.0, *, bus_address: str | None = None) -> str:
-    """Have the daemon obey; returns its answer, a sentence for the admin.
+    """Have the daemon obey an order; returns its answer, a sentence for the admin.
 
-    Raises SourceUnavailableError when it can't be asked, FleetdError with the reason when it refuses.
+    Raises SourceUnavailableError when it can't be reached, FleetdError with the reason when it refuses.
     """
     method, arguments = call_of(order)
     [answer] = _ask_fleetd(method, timeout_seconds, bus_address, *arguments)

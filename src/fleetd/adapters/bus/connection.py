@@ -1,14 +1,14 @@
-"""One D-Bus connection: dbus-next 0.2.3 with its faults cured. Nothing else touches the library's insides.
+"""One D-Bus connection: dbus-next 0.2.3 with its faults worked around. Nothing else touches the library's internals.
 
-What was feared, each seen with 0.2.3:
-- a server that hangs up during authentication sends the library into a loop that never yields;
-- a full socket buffer (EAGAIN) counts as a broken connection;
-- a call has no deadline and waits for ever once the connection is gone;
-- 200 calls at once break the connection, and dbus-daemon itself allows 128 pending replies;
-- a lost connection keeps its file descriptor open, and a late write registers the *number* of it again, which
-  may by then belong to somebody else;
-- connecting blocks the event loop when the server's backlog is full;
-- error replies carry tracebacks.
+What was feared; each was seen with 0.2.3:
+- A server that hangs up during authentication sends the library into a loop that never yields.
+- A full socket buffer (EAGAIN) counts as a broken connection.
+- A call has no deadline, and waits for ever once the connection is gone.
+- 200 calls at once break the connection, and dbus-daemon itself allows 128 pending replies.
+- A lost connection keeps its file descriptor open. A late write then registers its number again, which may belong to
+  another file by then.
+- Connecting blocks the event loop when the server's backlog is full.
+- Error replies carry tracebacks.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class BusLostError(Exception):
     """There is no connection, or it broke under the call."""
 
 
-class _PatientSocket:
-    """What dbus-next writes to: a full buffer is "nothing sent yet", not an error."""
+class _NonBlockingSocket:
+    """What dbus-next writes to: with a full buffer nothing is sent, and that is no error."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -59,14 +59,14 @@ class _PatientSocket:
             return 0
 
 
-class _CuredMessageBus(MessageBus):
-    """The library's class with the faults named above removed."""
+class _MessageBus(MessageBus):
+    """The library's class without the faults named above."""
 
     def __init__(self, address: str | None) -> None:
-        super().__init__(bus_address=address, bus_type=BusType.SYSTEM)  # type: ignore[arg-type]  # None is fine
-        self._writer.sock = _PatientSocket(self._sock)
-        # The library leaves the reason of a disconnect in a future nobody asks.
-        self._disconnect_future.add_done_callback(_look_at_exception)
+        super().__init__(bus_address=address, bus_type=BusType.SYSTEM)  # type: ignore[arg-type]  # it takes None
+        self._writer.sock = _NonBlockingSocket(self._sock)
+        # The library leaves the reason for a disconnect in a future that nobody awaits.
+        self._disconnect_future.add_done_callback(_retrieve_exception)
 
     def _setup_socket(self) -> None:
         error: Exception = OSError("no unix: address in the bus address")
@@ -75,7 +75,7 @@ class _CuredMessageBus(MessageBus):
             if transport != "unix" or not path:
                 continue
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._sock.setblocking(False)  # a full backlog is an error at once instead of a wait
+            self._sock.setblocking(False)  # then a full backlog is an error, not a wait
             try:
                 self._sock.connect(path)
             except OSError as refused:
@@ -100,11 +100,11 @@ class _CuredMessageBus(MessageBus):
         if self._disconnected or self._writer.messages.qsize() >= UNSENT_MESSAGES_MAX:
             self._finalize(ConnectionResetError("the bus takes no more messages"))
             gone: asyncio.Future[None] = self._loop.create_future()
-            gone.add_done_callback(_look_at_exception)
+            gone.add_done_callback(_retrieve_exception)
             gone.set_exception(ConnectionResetError("the bus connection is gone"))
             return gone
         sent: asyncio.Future[None] = super().send(msg)
-        sent.add_done_callback(_look_at_exception)
+        sent.add_done_callback(_retrieve_exception)
         return sent
 
     def _finalize(self, err: Exception | None = None) -> None:
@@ -120,21 +120,21 @@ class _CuredMessageBus(MessageBus):
         self._finalize(None)
 
 
-def _look_at_exception(future: asyncio.Future[Any]) -> None:
+def _retrieve_exception(future: asyncio.Future[Any]) -> None:
     if not future.cancelled():
         future.exception()
 
 
 class Connection:
-    """A connection to a bus; once lost it stays lost, and its owner opens a new one.
+    """A connection to a bus. Once lost it stays lost, and its owner opens a new one.
 
-    `on_signal` gets every signal. `on_call` gets every method call and returns the reply, or None when it
-    will send one later with :meth:`send`. Neither may raise.
+    `on_signal` gets every signal. `on_call` gets every method call and returns the reply, or None when it will send
+    one later with `send`. Neither may raise.
     """
 
     def __init__(
         self,
-        bus: _CuredMessageBus,
+        bus: _MessageBus,
         on_signal: Callable[[Message], None] | None,
         on_call: Callable[[Message], Message | None] | None,
     ) -> None:
@@ -157,7 +157,7 @@ class Connection:
         Raises BusLostError when it can't be reached within `timeout_seconds`.
         """
         try:
-            bus = _CuredMessageBus(address)
+            bus = _MessageBus(address)
         except (OSError, ValueError) as error:
             raise BusLostError(f"the bus can't be reached ({error})") from error
         connection = cls(bus, on_signal, on_call)
@@ -187,7 +187,7 @@ class Connection:
         self._bus.disconnect()
 
     def send(self, message: Message) -> None:
-        """Send a reply or a signal; nothing happens when the connection is gone."""
+        """Send a reply or a signal; does nothing when the connection is gone."""
         if self._bus.connected:
             self._bus.send(message)
 
@@ -204,10 +204,10 @@ class Connection:
     ) -> list[Any]:
         """The body of the reply.
 
-        Raises BusCallError for an error reply (also for one of another signature than `reply_signature`),
-        BusLostError when the connection is or goes away, TimeoutError after `timeout_seconds`. A call that is
-        given up on ends the connection: its reply would pile up, and what still waits in its queue must not
-        happen later, when nobody counts on it any more.
+        Raises BusCallError for an error reply, or a reply of another signature than `reply_signature`; BusLostError
+        when the connection is gone or breaks; TimeoutError after `timeout_seconds`. A call that times out or is
+        cancelled ends the connection: a message that still waits to be sent must not take effect later, when nobody
+        expects it any more.
         """
         message = Message(
             destination=destination,
@@ -227,7 +227,7 @@ class Connection:
             self.close()
             raise
         except (OSError, EOFError, ValueError) as error:
-            if self._bus.connected:  # not the connection: our own message was wrong
+            if self._bus.connected:  # then our own message was wrong
                 raise
             raise BusLostError(f"the bus connection broke ({str(error) or type(error).__name__})") from error
         if reply is None:
@@ -249,7 +249,7 @@ class Connection:
                 self._on_signal(message)
             return True
         if message.message_type is not MessageType.METHOD_CALL:
-            return None  # a reply: the library hands it to its caller
+            return None  # a reply: the library hands it to the caller
         if self._on_call is None:
             reply: Message | None = Message.new_error(message, UNKNOWN_METHOD, "nothing is offered here")
         else:

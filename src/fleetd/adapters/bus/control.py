@@ -1,11 +1,11 @@
 """fleetd on the bus: `org.fleetd1`, for `fleetctl`, `busctl` and `systemctl service-log-level`.
 
-Owning the name is also what keeps two fleetds off one host. Reading is open to everyone, changing to root and
-the members of the group fleetd (`admin_uid`). The bus policy in units/org.fleetd1.conf says so too, but one that is
-missing or too wide opens nothing.
+Only one process can own the name, which also keeps a second fleetd off the host. Everyone may read; root and the
+members of the group fleetd may change things (`admin_uid`). The bus policy in units/org.fleetd1.conf says the same, but
+fleetd checks by itself, so a policy that is missing or too wide opens nothing.
 
-Replies never carry a traceback. What an unprivileged user can cause is bounded: pending changes by
-_PENDING_MAX, unsent replies by the connection, and the status is encoded once per tick, not once per call.
+Replies never carry a traceback. What an unprivileged user can cause is bounded: pending changes by _PENDING_MAX, unsent
+replies by the connection, and the status is encoded once per tick, not once per call.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import grp
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
@@ -41,17 +40,17 @@ _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER = 1
 _ALREADY_OWNER = 4
 
-#: Does something for the user with this id, and returns the answer if there is one.
-_Change = Callable[[int], Coroutine[Any, Any, str | None]]
+#: Changes something for the user with this id; returns the answer, if there is one.
+_Change = Callable[[int], Awaitable[str | None]]
 
 
 class ControlBus:
-    """The service side. Call :meth:`ensure` each tick.
+    """The service side. Call `ensure` before each tick.
 
     `status`: the last tick's status, None before the first. `reload`: read the configuration again; raises
-    FleetdError with the reasons when it is refused. `order`: carry out what a person wants; returns the answer,
-    raises FleetdError with the reason when it is refused. `log_level`, `set_log_level`: one of
-    interface.LOG_LEVELS. `admin_group`: who may change things, besides root.
+    FleetdError with the reasons when it is refused. `order`: obey a person; returns the answer, raises FleetdError
+    with the reason when the order is refused. `log_level`, `set_log_level`: one of interface.LOG_LEVELS.
+    `admin_group`: who may change things, besides root.
     """
 
     def __init__(
@@ -85,9 +84,9 @@ class ControlBus:
         self._encoded: tuple[Status, str] | None = None
 
     async def ensure(self) -> None:
-        """Be on the bus: connects and takes the name where that is not so; else costs nothing.
+        """Connect and take the name, if that is not done yet.
 
-        Raises SourceUnavailableError while the bus can't be reached (try again next tick) and FleetdError when
+        Raises SourceUnavailableError while the bus can't be reached (try again next tick), and FleetdError when
         fleetd must not run: another one owns the name, or the bus policy does not let this user own it.
         """
         if self._connection is not None and self._connection.connected:
@@ -112,7 +111,7 @@ class ControlBus:
             raise SourceUnavailableError(f"the bus refused: {error.text} ({error.name})") from error
 
     async def close(self) -> None:
-        """Leave the bus, which gives up the name."""
+        """Leave the bus, and with it the name."""
         for change in list(self._changes):
             change.cancel()
         await asyncio.gather(*self._changes, return_exceptions=True)
@@ -176,7 +175,7 @@ class ControlBus:
                 values = {name: Variant("s", get()) for name, get in self._properties_of(message).items()}
                 return Message.new_method_return(message, "a{sv}", [values])
             case "Reload":
-                self._change(message, self._carry_out_reload)
+                self._change(message, lambda _uid: self._reload())
             case "Set":
                 level = self._log_level_to_set(message)
                 self._change(message, lambda _uid: self._carry_out_log_level(level))
@@ -200,7 +199,7 @@ class ControlBus:
     def _properties_of(self, message: Message) -> dict[str, Callable[[], str]]:
         here = {offered.MANAGER_PATH: offered.MANAGER, offered.LOG_CONTROL_PATH: offered.LOG_CONTROL}
         interface = message.body[0]
-        if interface == "":  # any: an object has one interface with properties
+        if interface == "":  # any; each of our objects has one interface with properties
             interface = here.get(message.path, "")
         if interface != here.get(message.path):
             raise CallRefusedError(
@@ -232,8 +231,8 @@ class ControlBus:
             raise CallRefusedError(offered.ERROR_INVALID_ARGS, str(error)) from error
 
     async def _carry_out_order(self, uid: int, order: Order) -> str:
-        """One line says who ordered what, and what became of it."""
-        outcome = "given up"
+        """Logs one line: who ordered what, and what became of it."""
+        outcome = "not finished in time"
         try:
             outcome = answer = await self._order(order)
         except FleetdError as refused:
@@ -243,14 +242,11 @@ class ControlBus:
             _log.info(f"ordered by uid {uid}: {orders.described(order)} — {outcome}", by_uid=uid)
         return answer
 
-    async def _carry_out_reload(self, _uid: int) -> None:
-        await self._reload()
-
     async def _carry_out_log_level(self, level: str) -> None:
         self._set_log_level(level)
 
     def _change(self, message: Message, change: _Change) -> None:
-        """Carry out a change and reply later: who sent it must be asked first."""
+        """Carry out a change and reply later: the bus must be asked first who sent it."""
         if len(self._changes) >= _PENDING_MAX:
             raise CallRefusedError(offered.ERROR_LIMITS, "too many changes at once; try again")
         if self._connection is None:
@@ -270,9 +266,9 @@ class ControlBus:
         except FleetdError as refused:
             reply = Message.new_error(message, offered.ERROR_REFUSED, str(refused))
         except (BusCallError, BusLostError):
-            return  # the sender or the bus has gone: nobody to tell
+            return  # the sender or the bus is gone: nobody waits for the reply
         except TimeoutError:
-            sentence = f"not finished within {_CHANGE_DEADLINE_SECONDS:g} s; the journal tells how it went"
+            sentence = f"not finished within {_CHANGE_DEADLINE_SECONDS:g} s; the journal says how it went"
             reply = Message.new_error(message, offered.ERROR_TIMEOUT, sentence)
         except Exception:
             _log.exception("a change over the bus failed", member=message.member)
@@ -283,9 +279,10 @@ class ControlBus:
 
 
 async def admin_uid(connection: Connection, sender: str, group: str) -> int:
-    """The uid of `sender`, who is root or in `group`; raises CallRefusedError for anybody else.
+    """The uid of `sender`, who is root or in `group`. Raises CallRefusedError for anybody else.
 
-    The groups are those of the process itself, so no directory is asked. Raises BusCallError when the sender has gone.
+    The groups are those of the process itself, so no user database is asked. Raises BusCallError when the sender is
+    gone.
     """
     [credentials] = await connection.call_bus("GetConnectionCredentials", "s", sender)
     uid = int(credentials["UnixUserID"].value)

@@ -1,23 +1,24 @@
 """PgBouncer's client slots and pools, read from its admin console (port PgBouncerSource).
 
-The console is the database `pgbouncer` for users in `stats_users` or `admin_users`. It knows the simple query
-protocol only, one command a query ("SHOW LISTS; SHOW POOLS" is an invalid command), so a reading is three round trips:
-LISTS, POOLS and DATABASES; what changes with a reload only, CONFIG and USERS, is asked on connecting and once a
-minute. Each takes PgBouncer 0.1 to 0.3 ms (benchmarks/connections_watch.md).
+The console is the database `pgbouncer`, for users in `stats_users` or `admin_users`. It takes only the simple query
+protocol, with one command in each query ("SHOW LISTS; SHOW POOLS" is invalid), so a reading is three round trips:
+LISTS, POOLS and DATABASES. CONFIG and USERS, which change only with a reload, are read on connecting and once a minute.
+Each command takes PgBouncer 0.1 to 0.3 ms (benchmarks/connections_watch.md).
 
 What was feared:
-- Reading the server behind it instead: a query through PgBouncer takes a server connection from Mastodon's pool, and
-  waits in line for it just when the line is the news.
-- The console is let in beyond `max_client_conn`, so being let in says nothing about room: the numbers do.
+- A query to the server behind PgBouncer instead: it takes a server connection from Mastodon's pool, and waits in line
+  for one just when the line is what must be known.
+- PgBouncer lets the console in beyond `max_client_conn`, so a login that succeeds does not mean headroom: only the
+  numbers do.
 - Load, a hung server, secrets: see connection.py.
 
-What its rows say:
-- SHOW LISTS `used_clients` counts every client, those of the console too; SHOW CONFIG `max_client_conn` limits it for
-  everybody but the console.
-- The most a pool may hold (server.c, objects.c): the user's `pool_size` where SHOW USERS has one (1.23), else the
-  database's; and `reserve_pool` (1.24: `reserve_pool_size`) unless `reserve_pool_timeout` is 0; never more than the
-  database's `max_connections` and the user's `max_user_connections`, of which 0 is none.
-- 1.24 limits clients by database (`max_client_connections`) and by user (`max_user_client_connections`), too.
+What its rows mean:
+- `used_clients` of SHOW LISTS counts every client, those of the console too; `max_client_conn` of SHOW CONFIG limits it
+  for all but the console.
+- The most a pool may hold (server.c, objects.c): the user's `pool_size` if SHOW USERS has one (1.23), else the
+  database's; plus `reserve_pool` (1.24: `reserve_pool_size`) unless `reserve_pool_timeout` is 0; but never more than
+  the database's `max_connections` and the user's `max_user_connections`, where 0 means no limit.
+- 1.24 limits clients by database (`max_client_connections`) and by user (`max_user_client_connections`) as well.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ from fleetd.core.model.facts import PgBouncerFacts, PoolFacts, Value
 from fleetd.errors import SourceUnavailableError
 
 SETTINGS_SECONDS = 60.0
+#: A wildcard database may make any number of pools; Mastodon's own is always kept.
+POOLS_MAX = 256
+NAME_LENGTH_MAX = 128  # PgBouncer's own limit
 _NO_CONSOLE = (
     "{where} does not answer as the console of PgBouncer 1.18 to 1.25 does{lacking}: is that PgBouncer? If Mastodon "
     'reaches Postgres directly, set connections.through = "postgres"'
@@ -101,7 +105,7 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
         user = self._login.user
         if "not allowed" in text and "connections" not in text:
             raise SourceUnavailableError(
-                f"{self._login.where} lets {user} not look at its console: add it in pgbouncer.ini, stats_users = "
+                f"{self._login.where} does not let {user} use its console: add it in pgbouncer.ini, stats_users = "
                 f"'{user}', and RELOAD; or name another user, who also needs a line in auth_file, under [pgbouncer]"
             )
         if "does not exist" in text:
@@ -125,13 +129,8 @@ async def _show(connection: Connection, what: str) -> list[Row]:
         return await cursor.fetchall()
 
 
-#: Bounds for what a wildcard may bring; Mastodon's own pool is always kept.
-POOLS_MAX = 256
-NAME_LENGTH_MAX = 128  # theirs
-
-
 class ConsoleSettings(Value, frozen=True, kw_only=True):
-    """What changes with a reload of PgBouncer only: SHOW CONFIG and SHOW USERS."""
+    """What changes only when PgBouncer reloads: SHOW CONFIG and SHOW USERS."""
 
     config: dict[str, str]
     users: dict[str, Row]
@@ -142,7 +141,7 @@ class ConsoleSettings(Value, frozen=True, kw_only=True):
 
 
 def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
-    """Raises KeyError or ValueError for what is no answer of PgBouncer's console."""
+    """Raises KeyError or ValueError when this is not the answer of PgBouncer's console."""
     settings = ConsoleSettings(
         config={row["key"]: str(row["value"] if row["value"] is not None else "") for row in config},
         users={row["name"]: row for row in users},
@@ -159,7 +158,7 @@ def facts_from(
     databases: list[Row],
     mastodon: tuple[str, str],
 ) -> PgBouncerFacts:
-    """Raises KeyError, TypeError or ValueError for what is no answer of PgBouncer's console."""
+    """Raises KeyError, TypeError or ValueError when this is not the answer of PgBouncer's console."""
     known = {row["name"]: row for row in databases}
     database, login = mastodon
     # `user=` in [databases] makes every client of the database use one pool, of that user.
@@ -194,7 +193,7 @@ def _pool(settings: ConsoleSettings, row: Row, database: Row) -> PoolFacts:
 
 
 def _size(settings: ConsoleSettings, database: Row, user: Row) -> int:
-    """The most server connections a pool may hold; where nothing bounds it, one a client."""
+    """The most server connections a pool may hold; 0: as many as it has clients."""
     size = _first(database, "pool_size", default=settings.number("default_pool_size"))
     # 1.23 to 1.25 repeat the row above for a user without a size of its own, so this only ever lowers it.
     size = _least(size, _first(user, "pool_size", default=0))
@@ -212,10 +211,10 @@ def _size(settings: ConsoleSettings, database: Row, user: Row) -> int:
 def _client_limit(
     settings: ConsoleSettings, used: int, pools: list[PoolFacts], database: Row, mastodon: tuple[str, str]
 ) -> int:
-    """max_client_conn, or what Mastodon's database and user may have, in terms of all clients: outsiders on top."""
+    """The limit of all clients: max_client_conn, or what Mastodon may have besides the clients of others."""
     name, login = mastodon
     of_database = _first(database, "current_client_connections", default=0)
-    # Clients count for the user they log in as; a pool of a forced user doesn't name that, so in doubt it is this one.
+    # Clients count for the user they log in as. The pool of a forced user does not name it: in doubt it is this one.
     of_user = sum(pool.client_connections for pool in pools if login == pool.user or name == pool.database)
     user = settings.users.get(login, {})
     limits = [settings.number("max_client_conn")]
@@ -237,7 +236,7 @@ def _client_limit(
 
 
 def _least(*limits: int) -> int:
-    """The least of those that are set; 0: none is."""
+    """The least of the limits that are set; 0: none is."""
     return min((limit for limit in limits if limit), default=0)
 
 
@@ -246,7 +245,7 @@ def _shown(name: str) -> str:
 
 
 def _first(row: Row, *names: str, default: int) -> int:
-    """The first of these columns that is there and filled (1.24 pads some with blanks)."""
+    """The first of these columns that exists and is filled (1.24 pads some with blanks)."""
     for name in names:
         value = row.get(name)
         if value is not None and str(value).strip():

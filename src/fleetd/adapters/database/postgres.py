@@ -1,21 +1,21 @@
 """Connections of a Postgres cluster, read over one kept connection (port DatabaseSource): the primary, or a replica.
 
 What was feared, and where it is met:
-- A reading that looks like room and is none. Rows of other roles are counted as clients when Postgres hides their
-  kind (see QUERY): never an undercount. The numbers of a standby where the primary is meant, or of a missing role,
-  are refused.
-- "Too many clients" (SQLSTATE 53300) is an answer, not a failure: headroom is zero.
+- A reading that shows headroom where there is none. When Postgres hides the kind of other roles' rows, they count as
+  clients (see QUERY), so the count is never too low. The numbers of a standby where the primary is meant, or of a
+  missing role, are refused.
+- "Too many clients" (SQLSTATE 53300) taken for a failure. It is an answer: headroom is zero.
 - Load, a hung server, secrets: see connection.py.
 
-Who takes a slot of max_connections: client backends (walsenders, autovacuum and background workers have slots of
-their own since PostgreSQL 12). What counts towards rolconnlimit and datconnlimit: walsenders, and for the database
-autovacuum workers, too (procarray.c, CountUserBackends and CountDBConnections: all but background workers).
+Client backends take slots of max_connections (since PostgreSQL 12 walsenders, autovacuum and background workers have
+slots of their own). Walsenders count towards rolconnlimit as well, and towards datconnlimit so do autovacuum workers
+(procarray.c, CountUserBackends and CountDBConnections: all but background workers).
 
-Privileges: `datid`, `usename` and `application_name` of every row are shown to every role; `backend_type`, `state`
-and `client_addr` of other roles' rows only with pg_monitor or pg_read_all_stats. A filter on those undercounts in
-silence. So a row that has a database and hides its kind is counted as a client: an upper bound, too high by other
-roles' parallel workers and logical walsenders at most, and exact with the privilege. A client still logging in is not
-in the view at all (up to PostgreSQL 17): that is what `reserve` is for.
+Privileges: every role sees `datid`, `usename` and `application_name` of every row, but `backend_type`, `state` and
+`client_addr` of other roles' rows only with pg_monitor or pg_read_all_stats. A filter on those would silently count too
+few. So a row with a database and a hidden kind counts as a client. That is an upper bound, too high by other roles'
+parallel workers and logical walsenders at most, and exact with the privilege. A client that is still logging in is not
+in the view at all (up to PostgreSQL 17); `reserve` is for these.
 """
 
 from __future__ import annotations
@@ -37,8 +37,13 @@ from fleetd.errors import SourceUnavailableError
 _log = structlog.get_logger("fleetd.postgres")
 
 _TOO_MANY_CONNECTIONS = "53300"
+#: Names of our workers that are listed; further workers count as others, which errs on the safe side.
+WORKER_NAMES_MAX = 512
+#: Other clients that are listed, most connections first; the rest is one more entry.
+CONSUMERS_MAX = 12
+CONSUMER_WORD_LENGTH_MAX = 40
 
-#: Before the first good reading there are no numbers; `refused` alone counts then.
+#: For a refusal before the first good reading; only `refused` means anything in it.
 _NEVER_COUNTED = DatabaseFacts(
     max_connections=0,
     reserved_connections=0,
@@ -115,12 +120,6 @@ class PostgresConnections(ConnectionSource[DatabaseFacts]):
             )
         return True
 
-
-#: Names of ours that are told apart; workers beyond that count as others, which is the careful side.
-WORKER_NAMES_MAX = 512
-#: Others that are told apart, most connections first; the rest is one more.
-CONSUMERS_MAX = 12
-CONSUMER_WORD_LENGTH_MAX = 40
 
 #: One round trip. SET LOCAL inside a transaction, and no startup option: PgBouncer refuses those, and a plain SET
 #: through it would stick to a server connection that Mastodon uses next.
@@ -235,7 +234,7 @@ def facts_from(row: Row, where: str, *, standby: bool) -> DatabaseFacts:
 
 
 def consumers_from(groups: list[list[Any]], others_connections: int) -> tuple[Consumer, ...]:
-    """Named [role, address, application name, connections]; what they leave of all others is one more."""
+    """From [role, address, application name, connections]; the rest of all others' connections is one more entry."""
     named = [Consumer(name=_consumer(*words), connections=count) for *words, count in groups]
     rest = others_connections - sum(consumer.connections for consumer in named)
     return (*named, *([Consumer(name="others", connections=rest)] if rest > 0 else []))

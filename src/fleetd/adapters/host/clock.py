@@ -11,17 +11,17 @@ _MARK_CHARACTERS_MAX = 64
 
 
 class BoottimeClock:
-    """CLOCK_BOOTTIME; times of two boots can't be compared, which is what the boot id is for.
+    """CLOCK_BOOTTIME. Times of two boots can't be compared; the boot id tells them apart.
 
-    `runtime_directory`: one below /run, which every boot empties. A mark left there tells boots of a system container
-    apart: those have one kernel, and so one kernel boot id.
+    `runtime_directory`: one below /run, which every boot empties. A mark in it tells boots of a system container apart,
+    which all have the boot id of the same kernel.
     """
 
     def __init__(self, boot_id_file: Path = _KERNEL_FILE, runtime_directory: Path | None = None) -> None:
         try:
             self._boot_id = boot_id_file.read_text(encoding="ascii").strip()
         except (OSError, ValueError):
-            self._boot_id = ""  # then nothing remembered counts as of this boot
+            self._boot_id = ""  # then nothing that is remembered is of this boot
         if self._boot_id and runtime_directory is not None:
             self._boot_id += _mark(runtime_directory / "boot")
 
@@ -29,12 +29,12 @@ class BoottimeClock:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def boot_id(self) -> str:
-        """The kernel's random id of this boot, and the mark's; empty when the kernel's can't be read."""
+        """The kernel's random id of this boot with the mark; empty when the kernel's can't be read."""
         return self._boot_id
 
 
 def _mark(path: Path) -> str:
-    """What the first start of this boot left; without one that can be kept the kernel's id has to do."""
+    """What the first start of this boot wrote; empty where nothing can be written, then the kernel's id must do."""
     try:
         if not path.exists():
             path.write_text(uuid.uuid4().hex, encoding="ascii")

@@ -1,8 +1,8 @@
-"""The workers' unit files as they lie on disk: what systemd would load, and a digest of what it says.
+"""The workers' unit files as they are on disk: what systemd would load, and a digest of it.
 
 Where systemd looks and what takes precedence: systemd.unit(5), "Unit File Load Path"; which of two drop-ins of the
-same name wins, and that it loads them by name, as systemd 252 does it. Not looked at: drop-ins of a single instance,
-and what `systemctl set-property` writes, which changes what runs and needs no restart.
+same name wins, and their order, as systemd 252 does it. Left out are drop-ins of a single instance, and what
+`systemctl set-property` writes, which applies to what runs and needs no restart.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 
 from fleetd.adapters.host.files import read_small_file
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 
 UNIT_FILES = (TEMPLATE_UNIT, SCHEDULER_UNIT)
-DROP_INS_MAX = 64  # of a unit; those beyond are not looked at
-_ENTRIES_MAX = 512
 _DIGEST_LETTERS = 16
 
-#: The highest first. Root's, and open to everyone.
+#: The highest precedence first. Root's, and readable for everyone.
 _DIRECTORIES = (
     "etc/systemd/system",
     "run/systemd/system",
@@ -32,15 +29,15 @@ _DIRECTORIES = (
 
 
 class UnitFiles:
-    """The files of `UNIT_FILES` below `root` ("/" but in tests). Read anew each time: some 0.3 ms for all."""
+    """The files of `UNIT_FILES` below `root` ("/" but in tests). Each call reads them anew: about 0.3 ms for all."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._directories = [root / directory for directory in _DIRECTORIES]
 
     def digest(self, unit: str) -> str:
-        """Of what the unit file and its drop-ins say, 16 hex digits; "": there is no such unit, or it can't be told.
+        """Of what the unit file and its drop-ins say, 16 hex digits; "": there is no such unit, or it can't be read.
 
-        Only what counts: an edited comment, a file copied over itself or moved to another directory is no change.
+        An edited comment, or a file that is copied over itself or moved to another directory, changes nothing.
         """
         fragment = self._fragment(unit)
         if fragment is None:
@@ -48,35 +45,32 @@ class UnitFiles:
         contents = [_content(path) for path in (fragment, *self.drop_ins(unit))]
         if not contents[0] or any(content is None for content in contents):
             return ""
-        said = b"\0".join(content for content in contents if content)
-        return hashlib.sha256(said).hexdigest()[:_DIGEST_LETTERS]
+        whole = b"\0".join(content for content in contents if content)
+        return hashlib.sha256(whole).hexdigest()[:_DIGEST_LETTERS]
 
     def drop_ins(self, unit: str) -> tuple[Path, ...]:
-        """What systemd would add to the unit file, in its order, named as in its DropInPaths."""
+        """What systemd would add to the unit file, in systemd's order and with the paths of its DropInPaths."""
         found: dict[str, Path] = {}
         for directory in self._drop_in_directories(unit):
-            for name in _drop_in_names(directory):
-                found.setdefault(name, directory / name)
-        return tuple(path for _, path in sorted(found.items()))[:DROP_INS_MAX]
+            for path in directory.glob("[!.]*.conf"):
+                found.setdefault(path.name, path)
+        return tuple(path for _, path in sorted(found.items()))
 
     def lacks(self, unit: str, loaded: Iterable[str]) -> bool:
-        """Whether a drop-in of this unit lies there that systemd has not loaded, given its DropInPaths.
+        """Whether there is a drop-in of this unit that systemd has not loaded, given its DropInPaths.
 
-        NeedDaemonReload is false (systemd 252) while a drop-in lies in a directory that was not there when systemd
-        looked last, as after `mkdir …@.service.d` and a copy into it.
+        NeedDaemonReload stays false (systemd 252) for a drop-in in a directory that did not exist when systemd looked
+        last, as after `mkdir …@.service.d` and a copy into it.
         """
         known = [Path(path) for path in loaded]
         searched = set(self._drop_in_directories(unit))
-        replaced = {
-            path.name for path in known if path.parent not in searched
-        }  # by what is not looked at here
-        missing = (path for path in self.drop_ins(unit) if path not in known and path.name not in replaced)
+        elsewhere = {path.name for path in known if path.parent not in searched}  # these win over ours
+        missing = (path for path in self.drop_ins(unit) if path not in known and path.name not in elsewhere)
         return any(_content(path) != b"" for path in missing)
 
-    def signature(self) -> tuple[object, ...]:
-        """Equal as long as no file was added, removed, replaced or written; says nothing about their content."""
-        paths = [path for unit in UNIT_FILES for path in (self._fragment(unit), *self.drop_ins(unit))]
-        return tuple((path, _stamp(path)) for path in paths if path is not None)
+    def digests(self) -> dict[str, str]:
+        """The digest of each unit."""
+        return {unit: self.digest(unit) for unit in UNIT_FILES}
 
     def _fragment(self, unit: str) -> Path | None:
         return next((d / unit for d in self._directories if os.path.lexists(d / unit)), None)
@@ -89,7 +83,7 @@ class UnitFiles:
 
 
 def _drop_in_owners(unit: str) -> Iterator[str]:
-    """The unit, its template, then each name that ends in a dash and stands for all that begin so."""
+    """The unit, its template, then each name with a dash at its end, which stands for all units that begin so."""
     yield unit
     prefix, _, instance = unit.removesuffix(".service").partition("@")
     if instance:
@@ -99,17 +93,8 @@ def _drop_in_owners(unit: str) -> Iterator[str]:
         yield f"{prefix}-.service"
 
 
-def _drop_in_names(directory: Path) -> list[str]:
-    try:
-        with os.scandir(directory) as entries:
-            names = [entry.name for entry in islice(entries, _ENTRIES_MAX)]
-    except OSError:
-        return []
-    return [name for name in names if name.endswith(".conf") and not name.startswith(".")]
-
-
 def _content(path: Path) -> bytes | None:
-    """What a file says without comments and blank lines; empty: masked or gone; None: it can't be read."""
+    """The file without comments and blank lines; empty: masked or gone; None: it can't be read."""
     try:
         if stat.S_ISCHR(path.stat().st_mode):  # a link to /dev/null
             return b""
@@ -122,11 +107,3 @@ def _content(path: Path) -> bytes | None:
         return None
     lines = (line.strip() for line in content.splitlines())
     return b"\n".join(line for line in lines if line and not line.startswith((b"#", b";")))
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        about = path.stat()
-    except OSError:
-        return None
-    return about.st_ino, about.st_mtime_ns, about.st_size

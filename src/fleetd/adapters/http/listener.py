@@ -1,8 +1,8 @@
 """The one HTTP listener: a table of routes, read-only, in threads of its own (docs/decisions/0003-http-listener.md).
 
-What was feared: that a scrape slows a tick, that a hung event loop takes /healthz down with it, and that a client
-which is slow, many or hostile costs more than its connection. So: few connections at once, one request each, a
-deadline for the whole of it, and bounded lines and headers; further clients are turned away with 503.
+What was feared: a scrape that slows a tick; a hung event loop that takes /healthz down with it; clients that are slow,
+hostile or many. So there are few connections at once, with one request each, a deadline for the whole exchange, and
+bounded lines and headers. Further clients are turned away with 503.
 """
 
 from __future__ import annotations
@@ -40,24 +40,25 @@ _TEXT = "text/plain; charset=utf-8"
 
 
 class Answer(Value, frozen=True, kw_only=True):
-    """What a route says: status code and body."""
+    """What a route answers: status code and body."""
 
     body: bytes
     status: int = 200
     content_type: str = _TEXT
 
 
-#: Called in a thread of the listener, at most CONNECTIONS_MAX at once; takes no argument: nothing can be changed here.
+#: Called in a thread of the listener, at most CONNECTIONS_MAX at once. It takes no argument, so that nothing can be
+#: changed over HTTP.
 Route = Callable[[], Answer]
 
 
 def metrics_route(registry: CollectorRegistry) -> Route:
-    """Prometheus's text format of everything in `registry`."""
+    """Everything in `registry`, in Prometheus's text format."""
     return lambda: Answer(body=generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
 def health_route(last_tick_age_seconds: Callable[[], float | None], limit_seconds: float) -> Route:
-    """200 while the last tick is younger than `limit_seconds`, else 503; None: no tick yet."""
+    """200 while the last tick is younger than `limit_seconds`, else 503. An age of None: no tick yet."""
 
     def answer() -> Answer:
         age = last_tick_age_seconds()
@@ -149,11 +150,11 @@ class HttpListener:
 
     @property
     def port(self) -> int:
-        """The port listened on; 0 before start()."""
+        """The port it listens on; 0 before start()."""
         return 0 if self._server is None else int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Ends listening and every request under way; takes at most about a second."""
+        """End listening and every request under way; takes about a second at most."""
         if self._server is None or self._thread is None:
             return
         self._server.shutdown()
@@ -180,7 +181,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         super().__init__(address, _Exchange)
 
     def server_bind(self) -> None:
-        # HTTPServer's own looks the host's name up, which may wait for a DNS server.
+        # HTTPServer's own method looks up the host's name, which may wait for a DNS server.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -194,7 +195,7 @@ class _Server(ThreadingMixIn, HTTPServer):
             self._deadlines[request] = time.monotonic() + self._request_seconds_max
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # no thread to be had
+        except RuntimeError:  # the host, or TasksMax=, allows no more threads
             self._done(request)
             self._turn_away(request)
 
@@ -205,7 +206,7 @@ class _Server(ThreadingMixIn, HTTPServer):
             self._done(request)
 
     def service_actions(self) -> None:
-        """Each poll: connections past their deadline end, also those that trickle a byte now and then."""
+        """At each poll: end connections past their deadline, even those that send a byte now and then."""
         now = time.monotonic()
         with self._lock:
             for request, deadline in self._deadlines.items():
@@ -218,7 +219,7 @@ class _Server(ThreadingMixIn, HTTPServer):
                 _end(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or was ended; what a route raises is met in _Exchange."""
+        """Nothing: the client went away or was ended. What a route raises is handled in _Exchange."""
 
     def _done(self, request: Any) -> None:
         with self._lock:
@@ -263,11 +264,11 @@ class _Exchange(BaseHTTPRequestHandler):
         route = self.server.routes.get(urlsplit(self.path).path)
         if route is None:
             known = " ".join(sorted(self.server.routes))
-            answer = _sentence(HTTPStatus.NOT_FOUND, f"nothing here; there is: {known}")
+            answer = _sentence(HTTPStatus.NOT_FOUND, f"there is nothing here, only: {known}")
         else:
             try:
                 answer = route()
-            except Exception as error:  # a page that fails must not take the listener along
+            except Exception as error:  # a page that fails must not take the listener down
                 _log.error(f"{self.path[:100]} could not be answered: {type(error).__name__}: {error}")
                 answer = _sentence(
                     HTTPStatus.INTERNAL_SERVER_ERROR, "this page failed: journalctl -u fleetd says why"
@@ -282,7 +283,7 @@ class _Exchange(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        if code == HTTPStatus.NOT_IMPLEMENTED:  # http.server's word for a method without a do_
+        if code == HTTPStatus.NOT_IMPLEMENTED:  # what http.server says to a method without a do_
             code, message = HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD: nothing can be changed here"
         super().send_error(code, message, explain)
 
@@ -291,7 +292,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
 
 class _Bounded:
-    """A request's stream that ends after _REQUEST_BYTES_MAX, as if the client had closed it."""
+    """The stream of a request; it ends after _REQUEST_BYTES_MAX as if the client had closed it."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

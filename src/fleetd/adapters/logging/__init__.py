@@ -1,4 +1,4 @@
 """Log lines to the journal or a terminal, with secrets taken out.
 
-What is worth a line is decided in the daemon, never here.
+What is worth logging is decided in the daemon, never here.
 """

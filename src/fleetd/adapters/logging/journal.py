@@ -1,8 +1,8 @@
-"""Logging: one way for fleetd's own sentences (structlog) and for what libraries say (stdlib logging).
+"""Logging: one way out for fleetd's own sentences (structlog) and for what libraries log (stdlib logging).
 
-Every line passes the same stations: level, exception text, secrets out, control characters out, bounds, output.
-Control characters go because queue names are other people's: a terminal obeys them, and journalctl shows a message
-with one as "blob data".
+Every line goes through the same steps: level, exception text, secrets out, control characters out, bounds, output.
+Control characters are taken out because queue names come from other people: a terminal obeys them, and journalctl shows
+a message with one as "blob data".
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ALIASES = {"error": "err", "critical": "crit", "warn": "warning"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _KEY_LENGTH_MAX = 40
-#: Libraries are heard from here on; below, psycopg alone writes a dozen lines per connection.
+#: Libraries log from this level on; below it, psycopg alone writes a dozen lines for each connection.
 _LIBRARIES_FROM = logging.WARNING
 _LIBRARIES_FROM_WHEN_DEBUGGING = logging.INFO
 
@@ -40,7 +40,7 @@ _EventDict = MutableMapping[str, Any]
 
 
 class _State:
-    """Process-wide, as logging is."""
+    """Of the whole process, as logging is."""
 
     output: Output | None = None
     priority_max = 6
@@ -49,7 +49,7 @@ class _State:
 def configure(
     level: str = "info", *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ
 ) -> None:
-    """Route all logging of this process; `stream` (stderr) and JOURNAL_STREAM in `environ` say where to."""
+    """Route all logging of this process; `stream` (default: stderr) and JOURNAL_STREAM in `environ` say where to."""
     _State.output = output_for(stream or sys.stderr, environ)
     structlog.configure(
         processors=[
@@ -72,9 +72,9 @@ def configure(
 
 
 def set_level(level: str) -> None:
-    """Say everything from `level` on: a word of `systemctl service-log-level` or of the configuration.
+    """Log everything from `level` on: a word of `systemctl service-log-level` or of the configuration.
 
-    Raises ValueError for another word.
+    Raises ValueError for any other word.
     """
     word = _ALIASES.get(level, level)
     if word not in _LEVEL_WORDS:
@@ -89,7 +89,7 @@ def level() -> str:
 
 
 class _Logger:
-    """What structlog.get_logger(name) logs to in the end."""
+    """What loggers of structlog.get_logger(name) write to."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -103,7 +103,7 @@ class _Logger:
 
 
 class _FromLibraries(logging.Handler):
-    """Records of stdlib logging on the same way as ours."""
+    """Writes the records of stdlib logging like our own."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -114,7 +114,7 @@ class _FromLibraries(logging.Handler):
             }
             if record.exc_info:
                 event["exception"] = logging.Formatter().formatException(record.exc_info)
-        except Exception:  # a library's wrong arguments to its own log line
+        except Exception:  # a library may pass wrong arguments to its own log line
             event = {"event": f"{record.name}: {record.msg!r}", "level": "warning"}
         if PRIORITIES.get(event["level"], 6) <= _State.priority_max:
             _write(event)
@@ -136,7 +136,7 @@ def _write(event: _EventDict) -> None:
 
 
 def finished(event: Mapping[str, Any]) -> dict[str, str]:
-    """The line as it goes out: strings only, without secrets and control characters, bounded in number and size."""
+    """The line as it is written: strings only, without secrets and control characters, bounded in number and size."""
     line = {
         "event": _text(event.get("event", ""), MESSAGE_BYTES_MAX),
         "level": _text(event.get("level", "info"), _KEY_LENGTH_MAX),
@@ -145,7 +145,7 @@ def finished(event: Mapping[str, Any]) -> dict[str, str]:
         if key in line or len(line) >= FIELDS_MAX:
             continue
         if key == "exception":
-            text = without_secrets(str(value))[-MESSAGE_BYTES_MAX:]  # the end says what happened
+            text = without_secrets(str(value))[-MESSAGE_BYTES_MAX:]  # its end says what happened
             line[key] = _CONTROL_BUT_LINES.sub("�", text)
         elif value and names_secret(key):
             line[key] = HIDDEN

@@ -1,7 +1,8 @@
-"""Where a log line goes: the journal's socket with fields, a terminal for reading, or lines with a priority.
+"""Where a log line goes: to the journal's socket with fields, to a terminal, or to a stream with a priority in front.
 
 Format of the journal's datagrams: systemd, "Native Journal Protocol". Nothing here raises, and nothing waits for a
-journald that stands still: a line that can't be sent is counted, and the next one that can says how many are missing.
+journald that does not read: a line that can't be sent is counted, and the next one that is sent says how many are
+missing.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Output(Protocol):
 
 
 def output_for(stream: TextIO, environ: Mapping[str, str], journal_socket: str = JOURNAL_SOCKET) -> Output:
-    """The journal when `stream` leads to it, a terminal when it is one, else lines with priorities."""
+    """The journal when `stream` leads there, a terminal when `stream` is one, else lines with priorities."""
     if _leads_to_journal(stream, environ) and os.access(journal_socket, os.W_OK):
         return Journal(journal_socket)
     try:
@@ -54,7 +55,7 @@ def output_for(stream: TextIO, environ: Mapping[str, str], journal_socket: str =
 
 
 def _leads_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """systemd.exec(5): JOURNAL_STREAM is device:inode of what stderr was; it may have been redirected since."""
+    """systemd.exec(5): JOURNAL_STREAM is device:inode of the first stderr; it may have been redirected since."""
     try:
         stat = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -107,13 +108,13 @@ def _fields(line: Line) -> list[tuple[str, str]]:
 def _encoded(name: str, value: str) -> bytes:
     limit = MESSAGE_BYTES_MAX if name == "MESSAGE" else FIELD_BYTES_MAX
     data = value.encode(errors="replace")[:limit]
-    if b"\n" in data:  # a line break would begin a field of the writer's choice
+    if b"\n" in data:  # after NAME= a line break would begin another field
         return name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n"
     return name.encode() + b"=" + data + b"\n"
 
 
 class Terminal:
-    """For a person: time, level, sentence, fields; with colours where they are wanted."""
+    """For a person: time, level, sentence, fields; in colour if wanted."""
 
     def __init__(self, stream: TextIO, *, colours: bool) -> None:
         self._stream = stream
@@ -126,7 +127,7 @@ class Terminal:
 
 
 class Prefixed:
-    """`<N>` before each line, as sd-daemon(3) has it: a service manager or a log collector reads the priority."""
+    """`<N>` in front of each line, as in sd-daemon(3), from which a service manager reads the priority."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

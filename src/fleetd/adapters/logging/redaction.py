@@ -1,6 +1,6 @@
 """Takes secrets out of text and of log fields, whatever library wrote them.
 
-A net, not a licence: who builds a message leaves secrets out to begin with.
+This is the last line of defence: whoever builds a message leaves secrets out in the first place.
 """
 
 from __future__ import annotations

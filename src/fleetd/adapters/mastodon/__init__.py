@@ -1,4 +1,4 @@
-"""Mastodon's own files: the settings in `.env.production`, and which version of its code lies on disk.
+"""Mastodon's own files: the settings in `.env.production`, and which version of its code is on disk.
 
-Nothing here writes in Mastodon's directory.
+Nothing here writes to Mastodon's directory.
 """

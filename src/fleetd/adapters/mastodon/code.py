@@ -1,7 +1,7 @@
-"""Mastodon's code on disk as one digest: an upgrade in place changes it under the running workers.
+"""Mastodon's code on disk as one digest, which an upgrade in place changes under the running workers.
 
-Root reads here what belongs to somebody else, who may be hostile: nothing is executed, no symbolic link below the
-directory is followed (its text counts instead), every file is bounded, and nothing that blocks is read.
+Root reads files of somebody else here, who may be hostile: nothing is executed, no symbolic link below the directory is
+followed (the digest takes the link's text), every file is bounded, and nothing that blocks is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from fleetd.core.model.facts import CodeStamp
 from fleetd.errors import FleetdError
 
-#: What an upgrade changes, whether it comes by git, an archive or a release directory.
+#: What an upgrade changes, whether by git, an archive or a release directory.
 FILES = (
     "lib/mastodon/version.rb",
     "Gemfile.lock",
@@ -25,7 +25,7 @@ FILES = (
     "config/sidekiq.yml",
     ".ruby-version",
 )
-#: Where systemd watches: there, and what git writes. A pull leaves HEAD alone but adds a line to its log.
+#: What systemd watches: these files, and what git writes. A pull leaves HEAD alone but adds a line to its log.
 WATCHED = (*FILES, ".git/HEAD", ".git/logs/HEAD", ".git/packed-refs")
 _HEAD = ".git/HEAD"
 
@@ -35,7 +35,7 @@ _DIGEST_LETTERS = 16
 
 _REF = re.compile(rb"ref: (refs/[A-Za-z0-9._/@+-]{1,200})")
 _COMMIT = re.compile(rb"[0-9a-f]{40,64}")
-#: `def major` with a number for its body; before 4.2 `flags`, since then `default_prerelease`, with a text.
+#: `def major` and the like with a number as the body; `flags` before 4.2 and `default_prerelease` since, with a text.
 _PART = re.compile(
     rb"^[ \t]*def[ \t]+(major|minor|patch|default_prerelease|flags)\s+"
     rb"""(\d{1,4}|(['"])([0-9A-Za-z.-]{0,40})\3)[ \t]*(?:#.*)?\s+end""",
@@ -44,14 +44,14 @@ _PART = re.compile(
 
 
 class CodeUnreadableError(FleetdError):
-    """Whether the code changed can't be said."""
+    """It is unknown whether the code changed."""
 
 
 def read_code(directory: Path) -> CodeStamp | None:
-    """What lies in Mastodon's directory now; None: nothing of Mastodon's.
+    """The code in Mastodon's directory; None: there is none of Mastodon's.
 
-    The directory itself may be a symbolic link, as a release directory is. Raises CodeUnreadableError where
-    something is there that can't be read: that is unknown, not absent.
+    The directory itself may be a symbolic link, as with release directories. Raises CodeUnreadableError for something
+    that is there and can't be read: then the code is unknown, not absent.
     """
     try:
         folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -76,9 +76,9 @@ def read_code(directory: Path) -> CodeStamp | None:
 
 
 def version_in(source: bytes) -> str:
-    """The version that Mastodon's lib/mastodon/version.rb says, such as "4.5.3" or "4.6.0-alpha.4"; "": can't tell.
+    """The version in Mastodon's lib/mastodon/version.rb, such as "4.5.3" or "4.6.0-alpha.4"; "": unknown.
 
-    What it takes from the environment (nightly builds, forks' metadata) is left out.
+    What version.rb takes from the environment (nightly builds, forks' metadata) is left out.
     """
     parts: dict[bytes, str] = {}
     for match in _PART.finditer(source):
@@ -90,13 +90,13 @@ def version_in(source: bytes) -> str:
     return ".".join(numbers) + (f"-{before_release}" if before_release else parts.get(b"flags", ""))
 
 
-#: What was found under a name: of which kind, and its content.
+#: What was found under a name: its kind and its content.
 _Entry = tuple[str, bytes]
 _MISSING: _Entry = ("missing", b"")
 
 
 def _entry(folder: int, path: str, bytes_max: int = FILE_BYTES_MAX) -> _Entry:
-    """What is at a path below an open directory. Raises OSError where it is there and can't be read."""
+    """What is at a path below an open directory. Raises OSError when it is there and can't be read."""
     *parents, name = path.split("/")
     opened: list[int] = []
     try:
@@ -135,7 +135,7 @@ def _file(name: str, folder: int, bytes_max: int) -> _Entry:
 
 
 def _link(name: str, folder: int) -> _Entry:
-    """The text of a symbolic link; a file where a directory should be counts as nothing there."""
+    """The text of a symbolic link; missing when it is none, such as a file in place of a directory."""
     try:
         return "link", os.readlink(name.encode(), dir_fd=folder)
     except OSError:
@@ -143,7 +143,7 @@ def _link(name: str, folder: int) -> _Entry:
 
 
 def _commit(folder: int) -> _Entry:
-    """What git has checked out. The same commit by another name, or packed, is the same code."""
+    """The commit that git has checked out, so that the same commit under another name, or packed, is the same code."""
     kind, head = _entry(folder, _HEAD)
     head = head.strip()
     named = _REF.fullmatch(head)
@@ -165,6 +165,6 @@ def _commit(folder: int) -> _Entry:
 
 def _unreadable(path: Path, error: OSError) -> CodeUnreadableError:
     return CodeUnreadableError(
-        f"{path}: {error.strerror}. Whether Mastodon's code changed can't be told; the last stamp stays. Let root "
-        "read that directory, or name another one as mastodon.directory in fleetd.toml."
+        f"{path}: {error.strerror}. It is unknown whether Mastodon's code changed, so the last stamp stays. Let root "
+        "read that directory, or set mastodon.directory in fleetd.toml to another one."
     )

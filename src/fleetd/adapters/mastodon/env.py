@@ -1,8 +1,8 @@
-"""Mastodon's `.env.production` to connection settings, with Mastodon's own precedence.
+"""From Mastodon's `.env.production` to connection settings, with Mastodon's own precedence.
 
-Sources: Mastodon `lib/mastodon/redis_configuration.rb` and `config/database.yml`; dotenv-ruby `parser.rb` and
-`substitutions/variable.rb` for what a value means where python-dotenv, which finds the bindings, differs.
-The process environment is neither read nor changed, and no problem repeats a value.
+Sources: Mastodon's `lib/mastodon/redis_configuration.rb` and `config/database.yml`. python-dotenv finds the bindings;
+what a value means is taken from dotenv-ruby's `parser.rb` and `substitutions/variable.rb`, which differ. The process
+environment is neither read nor changed, and no problem repeats a value.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def read_env(text: str) -> tuple[dict[str, str], list[ConfigProblem]]:
     problems: list[ConfigProblem] = []
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
-            # A line about something else is none of our business.
+            # Other lines may be as they like: fleetd does not need them.
             if name := _OURS.search(binding.original.string):
                 what = f"line {binding.original.line} can't be understood"
                 problems.append(ConfigProblem(name[0], what, "Write NAME=value, with both quotes or none."))
@@ -62,7 +62,7 @@ def read_env(text: str) -> tuple[dict[str, str], list[ConfigProblem]]:
 
 
 def _value(binding: Binding, env: dict[str, str], problems: list[ConfigProblem]) -> str:
-    """What dotenv-ruby makes of a value: it expands $NAME, and cuts an unquoted value at any #."""
+    """A value as dotenv-ruby reads it: it expands $NAME, and cuts an unquoted value at any #."""
     match = _VALUE.match(binding.original.string)
     raw = match[1] if match else ""
     if raw.startswith("'"):
@@ -86,7 +86,7 @@ def _variable(match: re.Match[str], env: dict[str, str]) -> str:
 
 
 def redis_settings(env: dict[str, str], problems: list[ConfigProblem]) -> RedisSettings | None:
-    """Sidekiq's Redis: everything with the prefix SIDEKIQ_, or else everything without; never a mixture."""
+    """Sidekiq's Redis: all settings with the prefix SIDEKIQ_, or else all without it; never a mixture."""
     before = len(problems)
     for prefix in ("SIDEKIQ_", ""):
         settings = _redis(env, f"{prefix}REDIS_", problems)
@@ -98,7 +98,7 @@ def redis_settings(env: dict[str, str], problems: list[ConfigProblem]) -> RedisS
 
 
 def _redis(env: dict[str, str], prefix: str, problems: list[ConfigProblem]) -> RedisSettings | None:
-    """Settings of one prefix; None when it sets neither address, Sentinels nor host, or a problem was added."""
+    """The settings with one prefix; None when there is no address, Sentinel or host, or a problem was added."""
     if url := env.get(f"{prefix}URL"):
         return redis_from_url(url, f"{prefix}URL", env.get("REDIS_NAMESPACE") or None, problems)
     if env.get(f"{prefix}SENTINEL_MASTER") and env.get(f"{prefix}SENTINELS", "").strip(", "):
@@ -147,15 +147,15 @@ def _redis_by_sentinel(
 
 
 def postgres_settings(env: dict[str, str], problems: list[ConfigProblem]) -> PostgresSettings | None:
-    """Mastodon's database: DB_*, over which DATABASE_URL goes part by part, as in ActiveRecord."""
+    """Mastodon's database: DB_*, of which DATABASE_URL replaces each part that it has, as in ActiveRecord."""
     return _postgres(env, ("DB_",), "DATABASE_URL", problems)
 
 
 def replica_settings(env: dict[str, str], problems: list[ConfigProblem]) -> PostgresSettings | None:
-    """The replica that Mastodon reads from; None: it uses none, or a problem was added.
+    """The replica that Mastodon reads from; None: there is none, or a problem was added.
 
-    It does with REPLICA_DB_NAME or REPLICA_DATABASE_URL alone (app/helpers/database_helper.rb); REPLICA_DB_HOST by
-    itself changes nothing. What REPLICA_DB_* does not say, DB_* does.
+    REPLICA_DB_NAME or REPLICA_DATABASE_URL make Mastodon use one (app/helpers/database_helper.rb); REPLICA_DB_HOST by
+    itself changes nothing. What REPLICA_DB_* leaves out comes from DB_*.
     """
     if not (env.get("REPLICA_DB_NAME") or env.get("REPLICA_DATABASE_URL")):
         return None
@@ -163,7 +163,7 @@ def replica_settings(env: dict[str, str], problems: list[ConfigProblem]) -> Post
 
 
 def without_prepared_statements(env: dict[str, str]) -> bool:
-    """As Mastodon's documentation has it for PgBouncer in transaction mode."""
+    """Whether prepared statements are off, as Mastodon's documentation asks for PgBouncer in transaction mode."""
     return env.get("PREPARED_STATEMENTS", "").lower() in ("false", "no", "off") or (
         "prepared_statements=false" in env.get("DATABASE_URL", "")
     )
@@ -172,7 +172,7 @@ def without_prepared_statements(env: dict[str, str]) -> bool:
 def _postgres(
     env: dict[str, str], prefixes: tuple[str, ...], url_key: str, problems: list[ConfigProblem]
 ) -> PostgresSettings | None:
-    """A DB_HOST or DB_PORT that is set but empty means libpq's own default, which for the host is the local socket."""
+    """A DB_HOST or DB_PORT that is set but empty means libpq's default, which is the local socket for the host."""
 
     def key(name: str) -> str:
         return next((prefix + name for prefix in prefixes if prefix + name in env), prefixes[-1] + name)

@@ -1,8 +1,8 @@
-"""What a boot starts, and in which order (law 5: also without a working fleetd).
+"""What a boot starts, and in which order (law 5: without a working fleetd too).
 
-The links in mastodon-workers-boot.target.wants/ are those that `systemctl enable` and `disable` make; the target
-itself is never started, or all would boot at once. mastodon-workers-boot.service starts what is linked in the order
-of `boot.list`, which also remembers what was linked by us: a link that is gone since was removed by a person (law 6).
+The links in mastodon-workers-boot.target.wants/ are those that `systemctl enable` and `disable` make. The target itself
+is never started, or all workers would boot at once: mastodon-workers-boot.service starts what is linked, in the order
+of `boot.list`. The list also remembers what we linked, so a link that is missing was removed by a person (law 6).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fleetd.adapters.host.files import sync_directory
+from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.rendering.rendered_files import (
-    SETTINGS_DIRECTORY,
     RenderError,
     below,
     replace_if_changed,
@@ -51,7 +51,7 @@ class BootLinks:
         return _ours(sorted(entry.name for entry in self._wants.iterdir())) if self._wants.is_dir() else ()
 
     def listed(self) -> tuple[InstanceKey, ...]:
-        """What the last render wanted a boot to start."""
+        """What a boot should start, as of the last render."""
         try:
             lines = self._list.read_text().splitlines()
         except FileNotFoundError:
@@ -59,10 +59,10 @@ class BootLinks:
         return _ours(lines)
 
     def write_list(self, keys: Sequence[InstanceKey], at_once: int) -> None:
-        """Write the order. After the links: a crash in between must not look like a person's `disable`."""
+        """Write the order. Do this after linking: a crash in between must not look like a person's `disable`."""
         lines = [
-            "# By fleetd-render: what mastodon-workers-boot.service starts, in this order, so many at the same time.",
-            "# Only what is enabled as well: systemctl enable or disable mastodon-sidekiq@N.",
+            "# Written by fleetd-render: what mastodon-workers-boot.service starts, in this order, at_once at a time.",
+            "# It starts only what is enabled as well: systemctl enable or disable mastodon-sidekiq@N.",
             f"at_once {at_once}",
             *map(unit_of, keys),
         ]
@@ -78,7 +78,7 @@ class BootLinks:
         _sync(self._wants)
 
     def unlink(self, keys: Iterable[InstanceKey]) -> None:
-        """Remove their links; what runs is not touched."""
+        """Remove their links; running units are not touched."""
         for key in keys:
             (self._wants / unit_of(key)).unlink(missing_ok=True)
         _sync(self._wants)
@@ -95,7 +95,7 @@ class BootLinks:
         for directory in UNIT_DIRECTORIES:
             if (below(self._root, directory) / unit).is_file():
                 return directory / unit
-        raise RenderError(f"{unit} is not installed; run units/install.sh, then fleetd-render.")
+        raise RenderError(f"{unit} is not installed: run units/install.sh, then fleetd-render.")
 
 
 def _ours(units: Iterable[str]) -> tuple[InstanceKey, ...]:

@@ -1,7 +1,7 @@
-"""Root's files for the workers: environment files, the stamp of Mastodon's code, drop-ins for units of ours (law 5).
+"""Root's files for the workers: environment files, the stamp of Mastodon's code, drop-ins for our units (law 5).
 
-Every file is replaced whole, so that a worker that starts in the middle sees the old settings or the new ones, and a
-full disk or a power cut leaves the old. Nothing here starts, stops or signals a unit.
+Every file is replaced as a whole: a worker that starts meanwhile sees the old settings or the new ones, and a full disk
+or a power cut leaves the old ones. Nothing here starts, stops or signals a unit.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from pathlib import Path
 import msgspec
 
 from fleetd.adapters.host.files import replace_file
+from fleetd.adapters.host.readings import CODE_FILE, SETTINGS_DIRECTORY
 from fleetd.core.model.facts import CodeStamp
 from fleetd.core.model.identity import InstanceKey, key_of, unit_of
 from fleetd.core.model.worker_settings import settings_file_name
 from fleetd.errors import FleetdError
 
-SETTINGS_DIRECTORY = Path("/var/lib/mastodon-sidekiq")
-#: What fleetd reads of Mastodon's code, which it can't read itself.
-CODE_FILE = "code.json"
 _LOCK_SECONDS = 10.0
 _SYSTEMCTL_SECONDS = 30.0
 
@@ -45,7 +43,7 @@ class RenderedFiles:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep a second render out for the time of the block; raises RenderError after 10 s."""
+        """Keep a second fleetd-render out meanwhile. Raises RenderError when one runs for more than 10 s."""
         self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         deadline = time.monotonic() + _LOCK_SECONDS
@@ -56,14 +54,14 @@ class RenderedFiles:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise RenderError("Another fleetd-render is at work; try again.") from None
+                        raise RenderError("Another fleetd-render is running: try again.") from None
                     time.sleep(0.05)
             yield
         finally:
             os.close(descriptor)
 
     def write(self, key: InstanceKey, text: str) -> bool:
-        """Replace the settings of one unit, readable by everyone; False: they were so already."""
+        """Replace the settings of one unit, readable for everyone; False: they were so already."""
         return replace_if_changed(self._directory / settings_file_name(key), text)
 
     def keys(self) -> tuple[InstanceKey, ...]:
@@ -77,7 +75,7 @@ class RenderedFiles:
         (self._directory / settings_file_name(key)).unlink(missing_ok=True)
 
     def runs(self, key: InstanceKey) -> bool:
-        """Whether the unit is up or on its way; where systemd does not answer, it may be."""
+        """Whether the unit is up or changing; True as well where systemd does not answer."""
         if not self._systemd_runs:
             return False
         state = _systemctl("show", "--property=ActiveState", "--value", unit_of(key))
@@ -85,15 +83,11 @@ class RenderedFiles:
 
     def write_code(self, stamp: CodeStamp | None) -> bool:
         """Replace the stamp of Mastodon's code, or remove it; False: it was so already."""
-        path = self._directory / CODE_FILE
-        if stamp is None:
-            existed = path.exists()
-            path.unlink(missing_ok=True)
-            return existed
-        return replace_if_changed(path, msgspec.json.encode(stamp).decode() + "\n")
+        text = None if stamp is None else msgspec.json.encode(stamp).decode() + "\n"
+        return _replace_or_remove(self._directory / CODE_FILE, text)
 
     def set_env_file(self, path: str, default: str) -> bool:
-        """Let systemd hand another .env.production than the unit's own to fleetd; False: it does so already."""
+        """Let systemd hand another .env.production to fleetd than the unit says; False: it does so already."""
         load = f"LoadCredential=env.production:{path.replace('%', '%%')}\n" if path else ""
         lines = (
             f"# From mastodon.env_file in fleetd.toml, by fleetd-render.\n[Service]\nLoadCredential=\n{load}"
@@ -101,9 +95,10 @@ class RenderedFiles:
         return self._set_dropin("fleetd.service.d/50-env-file.conf", None if path == default else lines)
 
     def set_directory(self, path: str, default: str, watched: Iterable[str]) -> bool:
-        """Let systemd watch another directory of Mastodon's than the units' own; False: it does so already.
+        """Let systemd watch another directory of Mastodon's than the units say; False: it does so already.
 
-        `watched`: paths below it. Its parent as well: a watch on a symbolic link does not see that it is replaced.
+        `watched`: paths below it. Its parent is watched as well, because a watch on a symbolic link does not see that
+        the link is replaced.
         """
         origin = "# From mastodon.directory in fleetd.toml, by fleetd-render.\n"
         specified = path.replace("%", "%%")
@@ -124,20 +119,26 @@ class RenderedFiles:
 
     def _set_dropin(self, name: str, text: str | None) -> bool:
         path = self._dropins / name
-        if text is None:
-            existed = path.exists()
-            path.unlink(missing_ok=True)
-            return existed
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return replace_if_changed(path, text)
+        if text is not None:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return _replace_or_remove(path, text)
 
     def reload_systemd(self) -> bool:
         """`systemctl daemon-reload`, where systemd runs; False: it failed."""
         return not self._systemd_runs or _systemctl("daemon-reload") is not None
 
 
+def _replace_or_remove(path: Path, text: str | None) -> bool:
+    """As replace_if_changed; None: remove it."""
+    if text is not None:
+        return replace_if_changed(path, text)
+    existed = path.exists()
+    path.unlink(missing_ok=True)
+    return existed
+
+
 def replace_if_changed(path: Path, text: str) -> bool:
-    """Replace a file that everybody may read; False: it was so already."""
+    """Replace a file that everyone may read; False: it was so already."""
     content = text.encode()
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == content and stat.S_IMODE(path.stat().st_mode) == 0o644:

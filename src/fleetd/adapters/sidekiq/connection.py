@@ -24,8 +24,8 @@ _CLOSE_SECONDS = 1.0
 class RedisConnection:
     """One client, made when first used and thrown away after any failure.
 
-    Thrown away, because a reply that comes after its deadline would be read as the next command's, and because
-    a new connection asks the Sentinels anew.
+    It is thrown away because a reply that comes after its deadline would be read as the next command's, and because a
+    new connection asks the Sentinels anew.
     """
 
     def __init__(self, settings: RedisSettings, *, timeout_seconds: float) -> None:
@@ -46,7 +46,7 @@ class RedisConnection:
         return self._client
 
     async def drop(self) -> None:
-        """Close every connection, also one that waits for a reply; bounded, and never raises."""
+        """Close every connection, even one that waits for a reply; takes a second at most, and never raises."""
         clients = [client for client in (self._client, *self._sentinel_clients) if client is not None]
         self._client, self._sentinel_clients = None, ()
         for client in clients:
@@ -91,53 +91,49 @@ class RedisConnection:
         }
 
 
+#: redis-py strips the codes of these replies and keeps them as classes.
+_CODES = {
+    exceptions.AuthenticationError: "NOAUTH",
+    exceptions.AuthorizationError: "NOAUTH",
+    exceptions.BusyLoadingError: "LOADING",
+    exceptions.MasterDownError: "MASTERDOWN",
+    exceptions.NoPermissionError: "NOPERM",
+    exceptions.NoScriptError: "NOSCRIPT",
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.ReadOnlyError: "READONLY",
+}
+_WORDS = {
+    "NOAUTH": "refuses the login; check user and password",
+    "NOPERM": "does not let this user read; give it the rights that Sidekiq's user has, scripts included",
+    "LOADING": "is still loading its data",
+    "BUSY": "is busy with another script",
+    "MASTERDOWN": "is a replica that has lost its primary",
+    "READONLY": "has become a replica; looking for the primary again",
+}
+
+
 def sentence(error: BaseException, settings: RedisSettings, timeout_seconds: float) -> str:
     """What is wrong and what to do. Redis's own words are not repeated: they can quote what was sent to it."""
-    place = f"Redis at {settings.endpoint}"
-    known = {
-        MasterNotFoundError: f"No Sentinel names a primary for '{settings.sentinel_master}': "
-        "check that they run, the name, and their password",
-        exceptions.AuthenticationError: f"{place} refuses the login; check user and password",
-        exceptions.AuthorizationError: f"{place} refuses the login; check user and password",
-        exceptions.BusyLoadingError: f"{place} is still loading its data",
-        exceptions.ReadOnlyError: f"{place} has become a replica; looking for the primary again",
-        exceptions.TimeoutError: f"{place} did not answer within {timeout_seconds:g} s",
-        TimeoutError: f"{place} did not answer within {timeout_seconds:g} s",
-    }
+    server = f"Redis at {settings.endpoint}"
     for cause in _causes(error):  # while it connects, redis-py wraps what Redis said
-        for kind, words in known.items():
-            if isinstance(cause, kind):
-                return words
-        if isinstance(cause, exceptions.ResponseError):
-            return _refusal(cause, place)
-    return f"{place} can't be reached: {_reason(error)}"
+        if isinstance(cause, MasterNotFoundError):
+            return (
+                f"No Sentinel names a primary for '{settings.sentinel_master}': check that they run, the name, and "
+                "their password"
+            )
+        if isinstance(cause, exceptions.TimeoutError | TimeoutError):
+            return f"{server} did not answer within {timeout_seconds:g} s"
+        if isinstance(cause, (exceptions.ResponseError, *_CODES)):
+            code = error_code(cause)
+            return f"{server} {_WORDS.get(code, f'answers with an error ({code})')}"
+    return f"{server} can't be reached: {_reason(error)}"
 
 
-def _refusal(error: exceptions.ResponseError, place: str) -> str:
-    words = {
-        "NOAUTH": "wants a password; set it where Mastodon has it",
-        "WRONGPASS": "refuses the login; check user and password",
-        "NOPERM": "does not let this user read; give it the rights that Sidekiq's user has, scripts included",
-        "LOADING": "is still loading its data",
-        "BUSY": "is busy with another script",
-        "MASTERDOWN": "is a replica that has lost its primary",
-    }
-    code = refusal_code(error)
-    return f"{place} {words.get(code, f'answers with an error ({code})')}"
-
-
-def refusal_code(error: Exception) -> str:
-    """The first word of an error reply, such as READONLY; redis-py strips some and keeps them as classes."""
+def error_code(error: BaseException) -> str:
+    """The first word of an error reply, such as READONLY."""
     if scripts_lack_rights(str(error)):
         return "NOPERM"
-    classes = {
-        exceptions.ReadOnlyError: "READONLY",
-        exceptions.OutOfMemoryError: "OOM",
-        exceptions.NoPermissionError: "NOPERM",
-        exceptions.NoScriptError: "NOSCRIPT",
-        exceptions.BusyLoadingError: "LOADING",
-    }
-    for kind, code in classes.items():
+    for kind, code in _CODES.items():
         if isinstance(error, kind):
             return code
     word = str(error).split(" ", 1)[0]
@@ -145,17 +141,17 @@ def refusal_code(error: Exception) -> str:
 
 
 def scripts_lack_rights(why: str) -> bool:
-    """Redis 7.0 says so in a sentence where 7.2 says NOPERM."""
+    """Redis 7.0 says so in a sentence, later ones with NOPERM."""
     return "user executing the script can't" in why
 
 
 def _reason(error: BaseException) -> str:
-    """The operating system's words for what lies under a client library's error."""
+    """The operating system's words for what is behind the client library's error."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its TLS certificate is not accepted ({cause.verify_message})"
         if isinstance(cause, ssl.SSLError):
-            return "no TLS there, or another version"
+            return "it does not speak TLS, or another version of it"
         if isinstance(cause, socket.gaierror):
             return "its name can't be resolved"
         if isinstance(cause, OSError) and cause.errno:

@@ -1,8 +1,8 @@
-"""What Sidekiq 6.4 to 8.1 writes into Redis, from bytes to facts: pure, and nothing in a key makes it raise.
+"""What Sidekiq 6.4 to 8.1 writes into Redis, from bytes to facts; no I/O.
 
 Formats: Sidekiq's `launcher.rb` (heartbeats), `processor.rb` (running jobs) and `client.rb` (jobs) of 6.4.1, 6.5.12,
-7.0, 7.3.9, 8.0.9 and 8.1.6. What can't be understood is left out and named as a KeyFault whose words depend on the
-fault only, so that a log can say it once.
+7.0, 7.3.9, 8.0.9 and 8.1.6. What can't be understood raises a WireError. Its words depend on the fault alone and not on
+the content of the key, so that a log can say it once.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import msgspec
 
 from fleetd.core.model.facts import ProcessFacts
 
-#: A time above this is in milliseconds (Sidekiq 8), below it in seconds (up to 7): 5138 AD or 1973.
+#: A time above this is in milliseconds (Sidekiq 8), below it in seconds (up to 7). It is the year 5138 in seconds and
+#: 1973 in milliseconds.
 _MILLISECONDS_FROM = 1e11
 _TIME_KEYS = (b'"enqueued_at":', b'"created_at":')
-_TRIES_MAX = 32  # nested objects with a job's names; each try reads at most the tail the script sends
+_TRIES_MAX = 32  # nested objects with the same keys; each try reads at most the tail that the script sends
 _DIGITS_MAX = 18
-_JID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # 24 hex digits, but people may bring their own
+_JID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # Sidekiq makes 24 hex digits, but people may set their own
 
-#: Everything that decoding hostile JSON may raise: msgspec counts nesting by Python's recursion limit.
+#: Everything that decoding hostile JSON may raise; RecursionError is msgspec's for deep nesting.
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
 
 
 class WireError(Exception):
-    """A key does not hold what Sidekiq writes; the text says how, without its content."""
+    """A key does not hold what Sidekiq writes; the text says what is wrong, without its content."""
 
 
 class _Times(msgspec.Struct):
@@ -36,7 +37,7 @@ class _Times(msgspec.Struct):
 
 
 class RunningEntry(NamedTuple):
-    """One running job: its queue, since when (a Sidekiq time), and its id; "" where that can't be told."""
+    """One running job: its queue, its begin (a Sidekiq time), and its id; "": the id could not be read."""
 
     queue: str
     run_at: float
@@ -80,10 +81,10 @@ _INFO = msgspec.json.Decoder(_Info)
 
 
 def job_age_seconds(job: bytes, *, cut: bool, now_seconds: float) -> float:
-    """How long the job at the fetching end of a queue has waited; 0.0 when it says no time, as Sidekiq has it.
+    """How long the next job of a queue has waited; 0.0 when it has no time, as in Sidekiq's own latency.
 
-    `cut`: only the end of the job is there, from the first key on that is named like one of its times. It is the
-    job's own key, not one of a nested object, exactly if the rest closes one object and nothing more.
+    `cut`: only the end of the job is there, from the first key that is named like one of its times. That key is the
+    job's own, and not one of a nested object, exactly if what follows it closes one object and nothing more.
     """
     times = _times_of_tail(job) if cut else _decode(_TIMES, job)
     value = times.enqueued_at if times.enqueued_at is not None else times.created_at
@@ -100,7 +101,7 @@ def _times_of_tail(tail: bytes) -> _Times:
             return _TIMES.decode(b"{" + tail[min(found) :])
         except _UNREADABLE:
             position = min(found) + 1
-    raise WireError("the oldest job does not say near its end since when it waits")
+    raise WireError("the oldest job has no time of its own near its end")
 
 
 def age_seconds(time: float, now_seconds: float) -> float:
@@ -111,9 +112,9 @@ def age_seconds(time: float, now_seconds: float) -> float:
 
 
 def work_entry(entry: list[Any] | bytes) -> RunningEntry:
-    """A running job: what the script told of it, or its JSON where that did not look as usual.
+    """A running job, from what the script extracted, or from its JSON where that did not look as usual.
 
-    An id that can't be read is no error: the thread is busy all the same.
+    An id that can't be read is no error: the thread is busy either way.
     """
     if isinstance(entry, list):
         queue, run_at, jid = text(entry[0]), _number(entry[1]), _plain_jid(entry[2].decode(errors="replace"))
@@ -142,7 +143,7 @@ def _plain_jid(jid: str) -> str:
 
 
 def heartbeat(identity: str, fields: list[bytes | None], now_seconds: float) -> ProcessFacts:
-    """A process from its hash: info, busy, beat, quiet, rss, concurrency, in this order."""
+    """A process from the fields of its hash: info, busy, beat, quiet, rss, concurrency, in this order."""
     info_json, busy, beat, quiet, rss, concurrency = fields
     if info_json is None or busy is None or beat is None or quiet is None:
         raise WireError("the heartbeat lacks a field")
@@ -171,7 +172,7 @@ def heartbeat(identity: str, fields: list[bytes | None], now_seconds: float) -> 
 
 
 def _queues(info: _Info) -> frozenset[str]:
-    """All queues of a process: from its capsules, else their weights, else the plain list."""
+    """All queues of a process: from its capsules, else from the weights, else from the plain list."""
     if info.capsules:
         queues = frozenset(name for capsule in info.capsules.values() for name in capsule.weights)
     elif info.weights:
@@ -185,7 +186,7 @@ def _queues(info: _Info) -> frozenset[str]:
 
 
 def text(value: bytes) -> str:
-    """UTF-8, or a WireError."""
+    """The bytes as UTF-8. Raises WireError for anything else."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -193,7 +194,7 @@ def text(value: bytes) -> str:
 
 
 def count(value: bytes) -> int:
-    """A counter: digits only, so that neither signs, spaces nor other alphabets' digits pass."""
+    """A counter. Raises WireError for anything but ASCII digits, such as signs and spaces, which int() would take."""
     if not value.isdigit() or len(value) > _DIGITS_MAX:
         raise WireError("a count is not a number")
     return int(value)
@@ -211,5 +212,5 @@ def _decode(decoder: msgspec.json.Decoder[Any], json: bytes) -> Any:
     try:
         return decoder.decode(json)
     except _UNREADABLE:
-        # msgspec's own words may quote the content.
+        # msgspec's own message may quote the content.
         raise WireError("it is not the JSON that Sidekiq writes") from None

@@ -1,8 +1,8 @@
--- One reading of everything Sidekiq keeps in Redis, for formats.py. It writes nothing.
+-- One reading of everything Sidekiq keeps in Redis, for reading.py. It writes nothing.
 --
--- It runs inside Redis so that one round trip is enough although which keys to read stands in other keys, and so
--- that a job of 10 MB costs a copy in memory and not the network: only the end of its JSON is sent.
--- Understanding what was read is the reader's work; here are only reading, cutting and bounds.
+-- It runs inside Redis for two reasons: other keys say which keys to read, and one round trip is still enough; and a
+-- job of 10 MB costs a copy in memory but no network, because only the end of its JSON is sent.
+-- This script reads, cuts and bounds. What the content means is for reading.py and formats.py to find out.
 --
 -- ARGV: key prefix, most queues, most processes, most running jobs of a process, most bytes of running jobs,
 --       then the names of the configured queues.
@@ -10,9 +10,9 @@
 --   time SECONDS MICROSECONDS | queue NAME LENGTH JOB-or-nil CUT(0|1) | counter NAME VALUE-or-nil
 --   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY | work IDENTITY KEY {ENTRY...}
 --   An ENTRY is a list {QUEUE, RUN_AT, JID}, or the JSON itself where it does not look as Sidekiq writes it. A list
---   with an empty JID goes on with the JSON, if that is short, for a reader that understands all of it.
+--   with an empty JID is followed by the JSON, if that is short, so that the reader can parse all of it.
 --   fault ABOUT OWNER KEY WHY | cut ABOUT OWNER KEY LIMIT
---   ABOUT says what is unknown then: queues, queue, processes, work (of process OWNER) or counter.
+--   ABOUT says what is unknown because of it: queues, queue, processes, work (of process OWNER) or counter.
 --   JOB is whole, or when CUT what follows the first key in its tail that looks like a time.
 
 local prefix = ARGV[1]
@@ -26,17 +26,17 @@ local JID_MAX = 64
 local JID_TRIES_MAX = 8 -- nested objects that have an id as well
 
 local records = {}
-local function tell(...) records[#records + 1] = {...} end
+local function record(...) records[#records + 1] = {...} end
 
 local about, owner = '', ''
-local function tell_fault(key, why) tell('fault', about, owner, prefix .. key, why) end
-local function tell_cut(key, limit) tell('cut', about, owner, prefix .. key, limit) end
+local function record_fault(key, why) record('fault', about, owner, prefix .. key, why) end
+local function record_cut(key, limit) record('cut', about, owner, prefix .. key, limit) end
 
--- The reply (false: no such thing), or nil after telling a fault.
+-- The reply (false: no such thing), or nil after recording a fault.
 local function ask(command, key, ...)
   local reply = redis.pcall(command, prefix .. key, ...)
   if type(reply) == 'table' and reply.err then
-    tell_fault(key, reply.err)
+    record_fault(key, reply.err)
     return nil
   end
   return reply
@@ -49,14 +49,14 @@ local function members(key, limit)
   local all
   if size <= limit then
     all = ask('SMEMBERS', key) or {}
-  else -- never a walk through a set of any size
-    tell_cut(key, limit)
+  else -- never reads a whole set of unknown size
+    record_cut(key, limit)
     all = (ask('SSCAN', key, '0', 'COUNT', limit) or {'0', {}})[2]
   end
   local names = {}
   for _, name in ipairs(all) do
     if #name > NAME_MAX then
-      tell_fault(key, 'LONGNAME')
+      record_fault(key, 'LONGNAME')
     elseif #names < limit then
       names[#names + 1] = name
     end
@@ -81,16 +81,16 @@ local function read_queue(name)
     job = first < #job and string.sub(job, first) or ''
     cut = 1
   end
-  tell('queue', name, length, job, cut)
+  record('queue', name, length, job, cut)
 end
 
--- Sidekiq's id of a job, or ''. The job is JSON in a string here, its last brace at `close`. Its own quotes are
--- escaped once and those inside its strings twice, so this can only be a key; and one that has no other brace between
--- itself and the last is no nested object's. Sidekiq writes it after the arguments.
+-- Sidekiq's id of a job, or ''. The job is JSON in a string here, its last brace at `close`. Quotes of its keys are
+-- escaped once and those inside its strings twice, so what is found can only be a key. It is the job's own, and not one
+-- of a nested object, if there is no other brace between it and the last. Sidekiq writes it after the arguments.
 local function job_id(json, close)
   local at = math.max(1, #json - TAIL_MAX)
   for _ = 1, JID_TRIES_MAX do
-    local from, to = string.find(json, 'jid\\":\\"', at, true) -- begins with a rare letter: found 40 times faster
+    local from, to = string.find(json, 'jid\\":\\"', at, true) -- j is a rare letter: found 40 times faster than with the quote before it
     if not from then return '' end
     if string.find(json, '}', to, true) == close and string.find(json, '^[,{]\\"', from - 3) then
       local jid = string.match(json, '^([%w_.:-]+)\\"', to + 1)
@@ -120,32 +120,32 @@ local function read_work(identity)
     tids = ask('HLEN', key)
   end
   if not tids or tids == 0 then return end
-  if tids > work_max then return tell_cut(key, work_max) end
+  if tids > work_max then return record_cut(key, work_max) end
   local entries = {}
   for _, tid in ipairs(ask('HKEYS', key) or {}) do
     local size = ask('HSTRLEN', key, tid) or 0
     work_bytes = work_bytes - size
-    -- A running job's whole payload stands in there, and HGET has no range.
+    -- It holds the job's whole payload, and HGET can't read a part of it.
     local json = work_bytes >= 0 and ask('HGET', key, tid)
     entries[#entries + 1] = json and work_entry(json) or ''
   end
-  tell('work', identity, prefix .. key, entries)
+  record('work', identity, prefix .. key, entries)
 end
 
 local function read_process(identity)
   about = 'processes'
   local size = ask('HSTRLEN', identity, 'info')
   if not size then return end
-  if size > INFO_MAX then return tell_fault(identity, 'LONGINFO') end
+  if size > INFO_MAX then return record_fault(identity, 'LONGINFO') end
   local beat = ask('HMGET', identity, 'info', 'busy', 'beat', 'quiet', 'rss', 'concurrency')
   if not beat then return end
-  if not (beat[1] or beat[2] or beat[3]) then return end -- expired: it died, nobody has cleaned up yet
-  tell('process', identity, unpack(beat, 1, 6))
+  if not (beat[1] or beat[2] or beat[3]) then return end -- it died, its hash expired, and nobody has cleaned up yet
+  record('process', identity, unpack(beat, 1, 6))
   read_work(identity)
 end
 
 local now = redis.call('TIME')
-tell('time', now[1], now[2])
+record('time', now[1], now[2])
 
 local seen = {}
 for index = 6, #ARGV do
@@ -161,7 +161,7 @@ end
 about = 'counter'
 for _, name in ipairs({'processed', 'failed'}) do
   local value = ask('GET', 'stat:' .. name)
-  if value ~= nil then tell('counter', name, value) end
+  if value ~= nil then record('counter', name, value) end
 end
 
 return records

@@ -1,9 +1,9 @@
 """Sidekiq's bookkeeping, read from Redis in one round trip a tick (docs/decisions/0002-one-round-trip-reading.md).
 
-reading.lua gathers records inside Redis; `Reading` puts them together to facts, without any I/O.
+reading.lua collects records inside Redis; `Reading` makes facts of them, without any I/O.
 
-Laws 1 and 3 could break here: a heartbeat that was not understood must not pass for an absent one, and a queue
-that was not understood must not pass for an empty one.
+Laws 1 and 3 could break here: a heartbeat that was not understood must not be taken for an absent one, and a queue that
+was not understood must not be taken for an empty one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import msgspec
 from redis import exceptions
 from redis.asyncio import Redis
 
-from fleetd.adapters.sidekiq.connection import RedisConnection, refusal_code, scripts_lack_rights, sentence
+from fleetd.adapters.sidekiq.connection import RedisConnection, error_code, scripts_lack_rights, sentence
 from fleetd.adapters.sidekiq.formats import (
     WireError,
     age_seconds,
@@ -43,7 +43,7 @@ from fleetd.errors import SourceUnavailableError
 _SCRIPT = Path(__file__).with_name("reading.lua").read_text(encoding="utf-8")
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()  # Redis's name for it
 
-#: Bounds of one reading (law 7); beyond them it says that it was cut.
+#: Bounds of one reading (law 7); what is beyond them is a fault of the reading.
 QUEUES_MAX = 200
 PROCESSES_MAX = 500
 RUNNING_JOBS_MAX = 1000  # of one process
@@ -51,6 +51,16 @@ RUNNING_BYTES_MAX = 64 * 1024 * 1024  # payloads of all running jobs, copied ins
 
 PROBE_KEY = "fleetd:probe"
 PROBE_SECONDS = 60
+#: Sidekiq writes the begin of a job in whole seconds, rounded down: half a second too early on average.
+RUN_AT_SECONDS = 0.5
+FAULTS_MAX = 100
+_KEY_SHOWN_MAX = 160
+_WHY = {
+    "WRONGTYPE": "holds another type of value than Sidekiq writes",
+    "NOPERM": "may not be read by this Redis user",
+    "LONGNAME": "has a member that is too long for a name",
+    "LONGINFO": "has a heartbeat that is too long to be Sidekiq's",
+}
 
 
 class SidekiqRedis:
@@ -74,7 +84,7 @@ class SidekiqRedis:
         self._arguments = (settings.key_prefix, *limits, *dict.fromkeys(queues))
 
     async def read(self, *, check_writes: bool) -> SidekiqFacts:
-        """One reading; raises SourceUnavailableError when there is none, and the next call connects anew."""
+        """One reading. Raises SourceUnavailableError when there is none; the next call then connects anew."""
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 records, info, probe = await self._round_trip(self._connection.client(), check_writes)
@@ -105,7 +115,7 @@ class SidekiqRedis:
         pipeline.execute_command(command, script, 0, *self._arguments)
         pipeline.execute_command("INFO", "server")
         if check_writes:
-            # Sidekiq pushes unfinished jobs back with a write, so only a write tells whether that would work.
+            # Sidekiq pushes unfinished jobs back with a write, so only a write shows whether that would work.
             pipeline.execute_command("SET", self._settings.key_prefix + PROBE_KEY, "1", "EX", PROBE_SECONDS)
         replies = await pipeline.execute(raise_on_error=False)
         return replies[0], replies[1], replies[2] if check_writes else None
@@ -116,31 +126,18 @@ class SidekiqRedis:
             reading.take(record)
         run_id = info.get("run_id", "") if isinstance(info, dict) else ""
         if not run_id:
-            reading.fault("INFO", "does not tell Redis's run_id, so a failover can't be noticed")
+            reading.fault("INFO", "does not give Redis's run_id, so a failover can't be noticed")
         if isinstance(probe, Exception):
             reading.fault(
                 self._settings.key_prefix + PROBE_KEY,
-                f"can't be written: Redis answers {refusal_code(probe)}",
+                f"can't be written: Redis answers {error_code(probe)}",
             )
         writable = None if probe is None else not isinstance(probe, Exception)
         return reading.facts(redis_run_id=str(run_id), writable=writable)
 
 
-FAULTS_MAX = 100
-#: Sidekiq writes whole seconds, rounded down: half a second too old on average.
-RUN_AT_SECONDS = 0.5
-_KEY_SHOWN_MAX = 160
-
-_WHY = {
-    "WRONGTYPE": "holds another type of value than Sidekiq writes",
-    "NOPERM": "may not be read by this Redis user",
-    "LONGNAME": "has a member that is too long for a name",
-    "LONGINFO": "has a heartbeat that is too long to be Sidekiq's",
-}
-
-
 class Reading:
-    """Takes records one by one; `facts` is what they say together."""
+    """Takes the script's records one by one; `facts` is what they say together."""
 
     def __init__(self, key_prefix: str) -> None:
         self._prefix = key_prefix

@@ -1,4 +1,4 @@
-"""systemd over D-Bus: our units' states, start, stop and quiet; and what fleetd tells systemd of itself.
+"""systemd over D-Bus: our units' states, start, stop and quiet; and what fleetd tells systemd about itself.
 
-The only place from which a unit is started or stopped. It never sends SIGKILL.
+Units are started and stopped from nowhere else. It never sends SIGKILL.
 """

@@ -1,8 +1,10 @@
-"""The way to systemd over the bus: connected, subscribed, following; and found again after it went away.
+"""Calls to systemd over the bus and signals from it; connects and subscribes again after either went away.
 
-What was feared: a restart of dbus-daemon loses the connection, every match rule and the subscription; a
-daemon-reexec changes systemd's unique name and answers calls in flight with NoReply; a call while nobody owns
-the name must fail and not be queued for an activation that never comes; signals forged by another user.
+What was feared:
+- A restart of dbus-daemon loses the connection, every match rule and the subscription.
+- A daemon-reexec changes systemd's unique name and answers calls under way with NoReply.
+- A call while nobody owns the name must fail, not wait for an activation that never comes.
+- Another user may forge signals.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ MANAGER: Final = "org.freedesktop.systemd1.Manager"
 SERVICE: Final = "org.freedesktop.systemd1.Service"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 
-_ATTEMPTS = 3  # a restart of the bus shows twice: the connection is lost, then systemd is not there yet
+_ATTEMPTS = 3  # a restart of the bus fails two: the connection is lost, then systemd is not on the bus yet
 _FOLLOWED_PATHS_MAX = 200  # dbus-daemon allows a connection 512 match rules
 
-#: Error names that say: systemd re-executes itself, or the bus has only just been restarted.
+#: Errors while systemd re-executes itself or the bus has only just been restarted.
 SYSTEMD_GONE: Final = frozenset(
     {
         NAME_HAS_NO_OWNER,
@@ -38,10 +40,10 @@ T = TypeVar("T")
 
 
 class SystemdLink:
-    """Calls to systemd and signals from it.
+    """One connection for both.
 
-    `on_signal` gets JobRemoved and Reloading of the manager and PropertiesChanged of the followed paths, each
-    checked to come from systemd. `on_new_systemd` is called when what was known may be of another systemd.
+    `on_signal` gets JobRemoved and Reloading of the manager and PropertiesChanged of the followed paths, once they are
+    known to come from systemd. `on_new_systemd` is called when signals may have been missed.
     """
 
     def __init__(
@@ -59,14 +61,14 @@ class SystemdLink:
         self._paths: tuple[str, ...] = ()
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
-        self._owner = ""  # systemd's unique name on the bus; "": it is not there
+        self._owner: str | None = None  # systemd's unique name on the bus; None: it is not there
         self._owner_came = asyncio.Event()
         self._subscribed = False
 
     @property
     def systemd_present(self) -> bool:
-        """Whether systemd was on the bus when we last heard."""
-        return bool(self._owner)
+        """Whether systemd was on the bus as far as is known."""
+        return self._owner is not None
 
     def follow(self, unit_paths: Iterable[str]) -> None:
         """Follow these units from the next call on; beyond 200, only by JobRemoved and full readings."""
@@ -78,13 +80,13 @@ class SystemdLink:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
-        self._owner_changed("")
+        self._owner_changed(None)
 
     async def asking(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Ask, and again when systemd or the bus went away under the question, at most three times in all.
+        """Ask; ask again if systemd or the bus goes away meanwhile, three times at most.
 
-        For questions only: an order must not be given twice. Waits for systemd to come back, so the caller sets
-        the deadline. Raises BusLostError, BusCallError.
+        For questions only: an order must not be given twice. Waits for systemd to come back, so the caller sets the
+        deadline. Raises BusLostError, BusCallError.
         """
         for _ in range(_ATTEMPTS - 1):
             try:
@@ -124,7 +126,7 @@ class SystemdLink:
             connection = self._connection
             if connection is None or not connection.connected:
                 connection = await self._connect()
-            if not self._owner:
+            if self._owner is None:
                 raise BusCallError(NAME_HAS_NO_OWNER, "systemd is not on the bus")
             if not self._subscribed:
                 await self._subscribe(connection)
@@ -163,7 +165,7 @@ class SystemdLink:
         ]
 
     async def _subscribe(self, connection: Connection) -> None:
-        self._subscribed = True  # before the call, so that an owner that changes during it wins
+        self._subscribed = True  # before the call: an owner that changes during it sets this to False again
         try:
             await connection.call(
                 SYSTEMD, SYSTEMD_PATH, MANAGER, "Subscribe", timeout_seconds=self._timeout_seconds
@@ -177,12 +179,11 @@ class SystemdLink:
     def _signal_came(self, message: Message) -> None:
         if message.sender == DBUS:
             if message.member == "NameOwnerChanged" and message.body[0] == SYSTEMD:
-                self._owner_changed(message.body[2])
-        elif self._owner and message.sender == self._owner:
+                self._owner_changed(message.body[2] or None)
+        elif message.sender == self._owner:  # anybody may send us a signal that looks like systemd's
             self._on_signal(message)
-        # else: anybody may send a signal straight to us that looks like systemd's
 
-    def _owner_changed(self, owner: str) -> None:
+    def _owner_changed(self, owner: str | None) -> None:
         self._owner = owner
         self._subscribed = False
         if owner:

@@ -1,7 +1,7 @@
-"""What fleetd tells systemd of itself: datagrams to NOTIFY_SOCKET, by hand as sd_notify(3) advises.
+"""What fleetd tells systemd about itself: datagrams to NOTIFY_SOCKET, as in sd_notify(3).
 
-Nothing here raises or waits: without a service manager every call does nothing, and a datagram that can't be
-delivered now is dropped (the next watchdog ping comes soon enough).
+Nothing here raises or waits: without a service manager every call does nothing, and a datagram that can't be delivered
+at once is dropped (the next watchdog ping comes soon enough).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PATH_BYTES_MAX = 107  # sockaddr_un
 
 
 class SdNotify:
-    """Port ServiceManager. `environ`: where NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are."""
+    """Port ServiceManager. `environ`: has NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
@@ -39,7 +39,7 @@ class SdNotify:
         return self._watchdog_interval_seconds
 
     def reloading(self) -> None:
-        """A reload begins; ready() ends it. Type=notify-reload wants the time with it."""
+        """A reload begins; ready() ends it. Type=notify-reload needs the time with it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
@@ -57,7 +57,7 @@ class SdNotify:
 
 
 def _address(path: str) -> bytes | None:
-    """A path, or with @ before it a name in the abstract namespace; None: no socket of a kind that is known."""
+    """A path, or after an @ a name in the abstract namespace; None: no socket, or none of these kinds."""
     encoded = os.fsencode(path)
     if not encoded or len(encoded) > _PATH_BYTES_MAX or encoded[:1] not in (b"/", b"@") or b"\0" in encoded:
         return None
@@ -74,5 +74,5 @@ def _watchdog_interval_seconds(environ: Mapping[str, str]) -> float | None:
 
 
 def _one_line(sentence: str) -> str:
-    """A line break would begin another assignment: READY=1 from a queue's name."""
+    """A line break would begin another assignment, so a queue's name could say READY=1."""
     return "".join(c if c.isprintable() else " " for c in sentence)[:_STATUS_LENGTH_MAX]

@@ -1,4 +1,4 @@
-"""What systemd says about one unit, and how it says no, as values and sentences.
+"""What systemd says about one unit, as values, and how it refuses a step, as sentences.
 
 Sources: org.freedesktop.systemd1(5), interfaces Manager, Unit and Service; systemd's bus-common-errors.h.
 """
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fleetd.adapters.bus.connection import BusCallError
+from fleetd.adapters.bus.connection import BusCallError, BusLostError
 from fleetd.adapters.systemd.link import SYSTEMD_GONE, SYSTEMD_PATH
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import UnitFacts
@@ -18,14 +18,14 @@ from fleetd.core.model.facts import UnitFacts
 UnitRow = list[Any]
 UNIT_ROWS_SIGNATURE: Final = "a(ssssssouso)"
 
-#: The unit was unloaded between the list and the question: it is inactive.
+#: Errors for a unit that was unloaded after it was listed: it is inactive.
 UNIT_UNLOADED: Final = frozenset(
     {"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.systemd1.NoSuchUnit"}
 )
 
 
 def unit_path(name: str) -> str:
-    """The object path of a unit: all but ASCII letters and digits become _xx (sd_bus_path_encode)."""
+    """The object path of a unit: every byte but ASCII letters and digits becomes _xx (sd_bus_path_encode)."""
     escaped = "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):02x}" for c in name)
     return f"{SYSTEMD_PATH}/unit/{escaped}"
 
@@ -36,9 +36,9 @@ _SIGNAL_MAX: Final = 64
 
 
 def ending(code: object, status: object) -> int | None:
-    """The signal that ended a main process, 0: none, it exited; None: it has not ended (or this is nonsense).
+    """The signal that ended the latest main process, from ExecMainCode and ExecMainStatus.
 
-    From ExecMainCode and ExecMainStatus, which tell of the latest main process.
+    0: it exited by itself. None: it has not ended, or the values make no sense.
     """
     if not isinstance(code, int) or not isinstance(status, int) or code <= 0:
         return None
@@ -46,14 +46,14 @@ def ending(code: object, status: object) -> int | None:
 
 
 class SeenUnit(msgspec.Struct, frozen=True):
-    """A unit's properties as last read; only its age grows until something changes."""
+    """A unit's properties as they were last read; until something changes, only the age of its state grows."""
 
     facts: UnitFacts
     changed_seconds: float  # CLOCK_MONOTONIC
 
     @classmethod
     def from_properties(cls, name: str, properties: dict[str, Any]) -> SeenUnit:
-        """From a GetAll of all interfaces; raises LookupError, TypeError or ValueError on nonsense."""
+        """From a GetAll of all interfaces. Raises LookupError, TypeError or ValueError for nonsense."""
         facts = UnitFacts(
             name=name,
             load_state=str(properties["LoadState"]),
@@ -96,15 +96,21 @@ _REFUSALS = {
 }
 
 
-def refusal(step: Step, error: BusCallError) -> StepResult:
-    """An error reply to a step as a sentence for the operator."""
-    what = f"{step.verb} {step.unit}"
+def failure(step: Step, error: Exception) -> StepResult:
+    """What became of a step that `error` ended, with a sentence for the admin."""
+    what, unknown = f"{step.verb} {step.unit}", "the next readings show whether it happened"
+    if isinstance(error, TimeoutError):
+        sentence = f"{what}: systemd did not answer in time; {unknown}"
+        return StepResult(step=step, result="timeout", sentence=sentence)
+    if isinstance(error, BusLostError):
+        return StepResult(step=step, result="failed", sentence=f"{what}: {error}; {unknown}")
+    if not isinstance(error, BusCallError):
+        sentence = f"{what}: systemd's answer can't be understood ({error})"
+        return StepResult(step=step, result="failed", sentence=sentence)
     if error.name in _REFUSALS:
         sentence = f"{what}: {_REFUSALS[error.name]}. systemd says: {error.text}"
         return StepResult(step=step, result="refused", sentence=sentence)
     if error.name in SYSTEMD_GONE:
-        sentence = f"{what}: systemd went away; the next readings show whether it happened"
-        return StepResult(step=step, result="failed", sentence=sentence)
-    return StepResult(
-        step=step, result="failed", sentence=f"{what}: systemd says: {error.text} ({error.name})"
-    )
+        return StepResult(step=step, result="failed", sentence=f"{what}: systemd went away; {unknown}")
+    sentence = f"{what}: systemd says: {error.text} ({error.name})"
+    return StepResult(step=step, result="failed", sentence=sentence)

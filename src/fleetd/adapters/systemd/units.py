@@ -1,19 +1,18 @@
 """systemd over D-Bus: what our units are doing, and start, stop and quiet for them.
 
 Laws that this module could break:
-- law 4 (no job is lost): the only signal it can send is SIGTSTP, only to the main process, and only once the
-  unit is active, because a process that still boots loses it. A stop is systemd's ordinary stop with the unit's
-  own timeout. A start never cancels a stop that runs (mode "fail").
-- law 6 (only ours): every unit name comes from the configured numbers; any other is refused before the bus is
-  asked, and none but ours is ever reported.
+- Law 4 (no job is lost): the only signal it can send is SIGTSTP, only to the main process, and only once the unit is
+  active, because a process that still boots would lose it. A stop is systemd's ordinary stop with the unit's own
+  timeout. A start never cancels a stop under way (mode "fail").
+- Law 6 (only ours): every unit name comes from the configured numbers. Any other is refused before the bus is asked,
+  and no other is ever reported.
 
-How it follows: each reading is one ListUnitsByPatterns, which is the truth about states, so that no lost signal
-can hide one. The costlier properties are read again for a unit whose state differs from what we saw or that a
-signal named (a quick restart looks the same in the list), and for all after daemon-reload and daemon-reexec, every
-60 s, and when a unit file changed on disk, because only they say that systemd has not read it yet. How a main process
-ended is gone from them once systemd has started the next, so the signal that told it is remembered. UnitNew and
-UnitRemoved are left alone on purpose: reading the properties of an unloaded unit loads and unloads it, and following
-that would go round for ever.
+How it reads: states come from one ListUnitsByPatterns in each reading, so a lost signal can't hide one. The properties
+cost more. They are read again for a unit whose state is not the last seen one, or that a signal named (a quick restart
+looks the same in the list). They are read again for all units after daemon-reload and daemon-reexec, every 60 s, and
+when a unit file changed on disk, because only they say that systemd has not read it yet. How a main process ended is
+gone from them once systemd has started the next, so the signal that told it is remembered. UnitNew and UnitRemoved are
+ignored on purpose: reading the properties of an unloaded unit loads and unloads it, which sends both again.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from fleetd.adapters.systemd.unit_properties import (
     SeenUnit,
     UnitRow,
     ending,
-    refusal,
+    failure,
     unit_path,
 )
 from fleetd.core.model.decision import Step, StepResult
@@ -66,7 +65,7 @@ class SystemdUnits:
 
     `numbers`: the configured instances; the scheduler's unit is always ours as well.
     `monotonic_seconds`: CLOCK_MONOTONIC, the clock of systemd's own timestamps. `unit_files`: those that this systemd
-    loads; None: its word on them is all there is.
+    loads; by default this host's.
     """
 
     def __init__(
@@ -87,10 +86,11 @@ class SystemdUnits:
         self._seen: dict[str, SeenUnit] = {}
         self._outdated: set[str] = set()  # units whose properties must be read again
         self._all_outdated = True
-        # By unit: the signal that ended its last main process; 0: it exited.
-        self._endings: dict[str, int] = {}
-        self._unit_files = unit_files
-        self._files_seen: tuple[object, ...] = ()
+        self._endings: dict[
+            str, int
+        ] = {}  # by unit: the signal that ended its last main process; 0: it exited
+        self._unit_files = unit_files or UnitFiles()
+        self._unit_digests: dict[str, str] = {}
         self._full_reading_at_seconds = 0.0
         self._finished: deque[FinishedJob] = deque(maxlen=_FINISHED_JOBS_MAX)
         self._link = SystemdLink(
@@ -102,7 +102,7 @@ class SystemdUnits:
         self.reconfigure(numbers)
 
     def reconfigure(self, numbers: Iterable[InstanceKey]) -> None:
-        """Take other instance numbers; the next reading has those."""
+        """Use other instance numbers from the next reading on."""
         self._units = {unit_of(key): key for key in (SCHEDULER, *sorted(set(numbers)))}
         self._names_by_path = {unit_path(name): name for name in self._units}
         self._link.follow(self._names_by_path)
@@ -110,8 +110,8 @@ class SystemdUnits:
     async def read(self) -> SystemdFacts:
         """Our units as systemd has them now.
 
-        Rides out a daemon-reload, a daemon-reexec and a restart of the bus where they fit into the read
-        deadline; else raises SourceUnavailableError.
+        Waits out a daemon-reload, a daemon-reexec and a restart of the bus within the read deadline; after that it
+        raises SourceUnavailableError.
         """
         try:
             async with asyncio.timeout(self._read_deadline_seconds):
@@ -132,33 +132,23 @@ class SystemdUnits:
             ) from error
 
     async def carry_out(self, step: Step) -> StepResult:
-        """Hand one step to systemd: "done" once systemd took it, not once it is finished. Raises nothing."""
+        """Hand one step to systemd: "done" once systemd has taken it, not once it is finished. Raises nothing."""
         unit = step.unit
         if unit not in self._units:
-            sentence = f"{unit} is not a unit that the configuration names; fleetd touches no other"
+            sentence = f"{unit} is not a unit of the configuration; fleetd touches no other"
             return StepResult(step=step, result="refused", sentence=sentence)
         self._outdated.add(unit)
         try:
             async with asyncio.timeout(self._step_deadline_seconds):
                 return await self._carry_out(step)
-        except TimeoutError:
+        except TimeoutError as error:
             self._link.drop()
-            sentence = (
-                f"{step.verb} {unit}: systemd did not answer within {self._step_deadline_seconds:g} s;"
-                " the next readings show whether it happened"
-            )
-            return StepResult(step=step, result="timeout", sentence=sentence)
-        except BusCallError as error:
-            return refusal(step, error)
-        except BusLostError as error:
-            sentence = f"{step.verb} {unit}: {error}; the next readings show whether it happened"
-            return StepResult(step=step, result="failed", sentence=sentence)
-        except _NONSENSE as error:
-            sentence = f"{step.verb} {unit}: systemd's answer can't be understood ({error})"
-            return StepResult(step=step, result="failed", sentence=sentence)
+            return failure(step, error)
+        except (BusCallError, BusLostError, *_NONSENSE) as error:
+            return failure(step, error)
 
     def finished_jobs(self) -> tuple[FinishedJob, ...]:
-        """The jobs on our units that ended since this was last asked, oldest first, the last 256 at most."""
+        """The jobs on our units that ended since the last call, oldest first, the last 256 at most."""
         jobs = tuple(self._finished)
         self._finished.clear()
         return jobs
@@ -169,8 +159,8 @@ class SystemdUnits:
     async def _read(self) -> SystemdFacts:
         rows = await self._list(_UNIT_PATTERNS)
         now = self._monotonic_seconds()
-        if self._unit_files is not None and self._files_seen != (files := self._unit_files.signature()):
-            self._files_seen = files
+        if self._unit_digests != (digests := self._unit_files.digests()):
+            self._unit_digests = digests
             self._all_outdated = True
         if self._all_outdated or now - self._full_reading_at_seconds >= _FULL_READING_SECONDS:
             self._all_outdated = False
@@ -189,7 +179,7 @@ class SystemdUnits:
         return SystemdFacts(units={self._units[name]: unit.at(now) for name, unit in seen.items()})
 
     async def _list(self, patterns: list[str]) -> dict[str, UnitRow]:
-        """Those of our units that are loaded, by name."""
+        """The rows of our units that are loaded, by name."""
         [rows] = await self._link.call(
             SYSTEMD_PATH,
             MANAGER,
@@ -202,11 +192,11 @@ class SystemdUnits:
         return {row[0]: row for row in rows if row[0] in self._units}
 
     async def _properties(self, name: str, row: UnitRow) -> SeenUnit | None:
-        self._outdated.discard(name)  # before the question, so that a signal during it marks the unit again
+        self._outdated.discard(name)  # before the call, so that a signal during it marks the unit again
         try:
             [variants] = await self._link.call(row[6], PROPERTIES, "GetAll", "s", "", reply_signature="a{sv}")
             unit = self._unit(name, {key: variant.value for key, variant in variants.items()})
-            self._seen[name] = unit  # now, because this reading may still fail at the next unit
+            self._seen[name] = unit  # at once, because this reading may still fail at the next unit
             return unit
         except BusCallError as error:
             if error.name in UNIT_UNLOADED:
@@ -220,7 +210,7 @@ class SystemdUnits:
     def _unit(self, name: str, properties: dict[str, Any]) -> SeenUnit:
         unit = SeenUnit.from_properties(name, properties)
         self._note_ending(name, properties["ExecMainCode"], properties["ExecMainStatus"])
-        unread = self._unit_files is not None and self._unit_files.lacks(name, properties["DropInPaths"])
+        unread = self._unit_files.lacks(name, properties["DropInPaths"])
         facts = msgspec.structs.replace(
             unit.facts,
             killed_by_signal=self._endings.get(name, 0),
@@ -237,33 +227,34 @@ class SystemdUnits:
         unit = step.unit
         rows = await self._link.asking(lambda: self._list([unit]))
         state = rows[unit][3] if unit in rows else "inactive"
-        if step.verb == "start":
-            if state in ("active", "activating", "reloading"):
-                return StepResult(step=step, result="skipped", sentence=f"{unit} is {state} already")
-            if state == "failed":
-                # Past its start limit systemd would refuse it, and its result does not always say so.
-                await self._order("ResetFailedUnit", "s", unit)
-            await self._order("StartUnit", "ss", unit, "fail")
-        elif step.verb == "stop":
-            if state in ("inactive", "failed"):
-                return StepResult(step=step, result="skipped", sentence=f"{unit} does not run")
-            await self._order("StopUnit", "ss", unit, "replace")  # ends a boot under way, too
-        elif step.verb == "quiet":
-            if state not in ("active", "reloading"):
-                sentence = f"{unit} is {state}; a quiet before it serves would be lost"
+        match step.verb:
+            case "start":
+                if state in ("active", "activating", "reloading"):
+                    return StepResult(step=step, result="skipped", sentence=f"{unit} is {state} already")
+                if state == "failed":
+                    # systemd refuses a start past the start limit, and the unit's result does not always say so.
+                    await self._order("ResetFailedUnit", "s", unit)
+                await self._order("StartUnit", "ss", unit, "fail")
+            case "stop":
+                if state in ("inactive", "failed"):
+                    return StepResult(step=step, result="skipped", sentence=f"{unit} does not run")
+                await self._order("StopUnit", "ss", unit, "replace")  # also ends a boot under way
+            case "quiet":
+                if state not in ("active", "reloading"):
+                    sentence = f"{unit} is {state}; a quiet before it serves would be lost"
+                    return StepResult(step=step, result="refused", sentence=sentence)
+                await self._order("KillUnit", "ssi", unit, "main", int(signal.SIGTSTP))
+            case _:
+                sentence = f"fleetd does not {step.verb} units"
                 return StepResult(step=step, result="refused", sentence=sentence)
-            await self._order("KillUnit", "ssi", unit, "main", int(signal.SIGTSTP))
-        else:
-            sentence = f"{step.verb!r} is nothing that fleetd does to a unit"
-            return StepResult(step=step, result="refused", sentence=sentence)
         return StepResult(step=step, result="done", sentence=f"systemd took the {step.verb} of {unit}")
 
     async def _order(self, method: str, signature: str, *arguments: object) -> None:
-        """One change, asked for once: a reading tells whether one without an answer was carried out."""
+        """One change, asked for once: if there is no answer, the next reading shows whether it happened."""
         await self._link.call(SYSTEMD_PATH, MANAGER, method, signature, *arguments)
 
     def _signal_came(self, message: Message) -> None:
-        """Only notes what to read again, so that no storm of signals costs more than one reading."""
+        """Only notes what to read again, so that a storm of signals costs one reading."""
         if message.member == "JobRemoved" and message.signature == "uoss":
             _, _, unit, result = message.body
             if unit in self._units:
@@ -276,12 +267,9 @@ class SystemdUnits:
                 changed = {key: variant.value for key, variant in message.body[1].items()}
                 self._note_ending(name, changed.get("ExecMainCode"), changed.get("ExecMainStatus"))
         elif message.member == "Reloading":
-            self._everything_outdated()
+            self._all_outdated = True
 
     def _follow_anew(self) -> None:
         """Signals may have been missed."""
         self._endings.clear()
-        self._everything_outdated()
-
-    def _everything_outdated(self) -> None:
         self._all_outdated = True

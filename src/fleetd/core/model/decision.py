@@ -111,7 +111,7 @@ class Clamps:
         before: int | None = None,
         after: int | None = None,
     ) -> None:
-        """Add one. Two in a row that change a profile's count become one, from the first `before` to the last `after`."""
+        """Add one. Two in a row that change a profile's count become one, from the first before to the last after."""
         clamp = Clamp(reason=reason, profile=profile, before_instances=before, after_instances=after)
         last = next((c for c in reversed(self._found) if c.profile == profile), None)
         if last is not None and last.code == clamp.code and last.before_instances is not None:
