@@ -33,7 +33,7 @@ def carry_out(
         return decision
     valid = plan if plan is not None and plan.expires_at_seconds > tick.now_seconds else None
     if valid is None:
-        decision.reasons.add(PlanExpired())
+        decision.clamps.add(PlanExpired())
     go_on_draining(tick, decision)
     end_stuck(tick, decision)
     end_or_start_scheduler(tick, scheduler, decision)

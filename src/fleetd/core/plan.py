@@ -76,7 +76,7 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
         admitted = admit(tick, desired, needed, limits, memory.scarcity, clamps)
         memory = _remembered(tick, memory, windows, admitted, limits.saturation)
         counts = _counts(tick, needed, desired, admitted)
-        why = wanted(tick, counts, needed, clamps.all())
+        why = wanted(tick, counts, needed, tuple(clamps))
     memory = structs.replace(memory, epoch=memory.epoch + 1)
     return FleetDecision(
         plan=Plan(
@@ -85,7 +85,7 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
             profiles={tick.policy.host: counts},
             claims_connections=limits.claims.total_connections + _growth(tick, counts),
         ),
-        clamps=clamps.all(),
+        clamps=tuple(clamps),
         memory=memory,
         needed=needed,
         budget=limits.budget,

@@ -12,12 +12,10 @@ from fleetd.core.instances.health import memory_max_bytes
 from fleetd.core.instances.host_memory import Failure, RolloutPhase
 from fleetd.core.instances.lifecycle import InstanceView, Pin
 from fleetd.core.instances.start import start_failed
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Profile
-from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.model.reasons.counts import CodeChanged, HoldReason, Paused
-from fleetd.core.model.reasons.units import PinKind, ReplaceCause
 from fleetd.core.model.status import (
     ClampStatus,
     Event,
@@ -195,7 +193,11 @@ def _pin_words(pin: Pin) -> str:
     """What a pin keeps, and who ordered it."""
     if pin.by == "hand":
         return PINNED_BY_HAND[pin.wants]
-    kept = {PinKind.RUN: "running", PinKind.STOPPED: "stopped", PinKind.QUIET: "quiet"}
+    kept = {
+        reasons.PinKind.RUN: "running",
+        reasons.PinKind.STOPPED: "stopped",
+        reasons.PinKind.QUIET: "quiet",
+    }
     return f"kept {kept[pin.wants]} by fleetctl"
 
 
@@ -205,11 +207,13 @@ def _failure_words(view: InstanceView, failure: Failure, result: TickResult) -> 
     return failed(start_failed((view.key,), result.host.memory, result.tick.now_seconds))
 
 
-def _replace_words(cause: ReplaceCause, result: TickResult) -> str:
-    if cause == ReplaceCause.MEMORY and result.tick.machine is not None:
+def _replace_words(cause: reasons.ReplaceCause, result: TickResult) -> str:
+    if cause == reasons.ReplaceCause.MEMORY and result.tick.machine is not None:
         limit = memory_max_bytes(result.tick.policy, result.tick.machine)
         return f"holds more than {limit // 2**20} MiB: to be replaced"
-    return "to be restarted" if cause == ReplaceCause.RESTART else "its settings changed: to be replaced"
+    return (
+        "to be restarted" if cause == reasons.ReplaceCause.RESTART else "its settings changed: to be replaced"
+    )
 
 
 def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
@@ -224,10 +228,10 @@ def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
     )
 
 
-def _hold_kind(reason: HoldReason) -> Literal["pause", "upgrade", "quieted"]:
-    if isinstance(reason, Paused):
+def _hold_kind(reason: reasons.HoldReason) -> Literal["pause", "upgrade", "quieted"]:
+    if isinstance(reason, reasons.Paused):
         return "pause"
-    return "upgrade" if isinstance(reason, CodeChanged) else "quieted"
+    return "upgrade" if isinstance(reason, reasons.CodeChanged) else "quieted"
 
 
 def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:
@@ -276,20 +280,20 @@ def _rollout(result: TickResult) -> RolloutStatus | None:
 
 #: What keeps a fleet from growing, most urgent first, for the sentence on what comes next.
 _GROWTH = (
-    ClampCode.CONNECTIONS,
-    ClampCode.OTHERS_UNATTRIBUTABLE,
-    ClampCode.DATABASE_SATURATED,
-    ClampCode.MEMORY,
-    ClampCode.HEADROOM_UNKNOWN,
-    ClampCode.LATENCY_UNKNOWN,
-    ClampCode.OOM_KILLED,
-    ClampCode.HOST_PRESSURE,
-    ClampCode.START_FAILED,
-    ClampCode.UNDRAINABLE,
-    ClampCode.NOT_RENDERED,
-    ClampCode.MAX,
-    ClampCode.YIELD,
-    ClampCode.HOLD_WINDOW,
+    reasons.ClampCode.CONNECTIONS,
+    reasons.ClampCode.OTHERS_UNATTRIBUTABLE,
+    reasons.ClampCode.DATABASE_SATURATED,
+    reasons.ClampCode.MEMORY,
+    reasons.ClampCode.HEADROOM_UNKNOWN,
+    reasons.ClampCode.LATENCY_UNKNOWN,
+    reasons.ClampCode.OOM_KILLED,
+    reasons.ClampCode.HOST_PRESSURE,
+    reasons.ClampCode.START_FAILED,
+    reasons.ClampCode.UNDRAINABLE,
+    reasons.ClampCode.NOT_RENDERED,
+    reasons.ClampCode.MAX,
+    reasons.ClampCode.YIELD,
+    reasons.ClampCode.HOLD_WINDOW,
 )
 _LEAVING = frozenset({InstanceState.QUIETING, InstanceState.DRAINING, InstanceState.UNDRAINABLE})
 

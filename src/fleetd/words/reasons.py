@@ -11,26 +11,24 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.core.model.reasons import counts, replies, units
-from fleetd.core.model.reasons.base import Reason
-from fleetd.core.model.reasons.units import PinKind, ReplaceCause
 from fleetd.words.figures import CONNECTION_SOURCES
 
 REPLACE_CAUSES = {
-    ReplaceCause.RESTART: "restarted by fleetctl",
-    ReplaceCause.OUTDATED: "its settings changed",
-    ReplaceCause.MEMORY: "holds too much memory",
+    reasons.ReplaceCause.RESTART: "restarted by fleetctl",
+    reasons.ReplaceCause.OUTDATED: "its settings changed",
+    reasons.ReplaceCause.MEMORY: "holds too much memory",
 }
 PINNED_BY_HAND = {
-    PinKind.RUN: "started by hand",
-    PinKind.STOPPED: "stopped by hand",
-    PinKind.QUIET: "quieted by hand",
+    reasons.PinKind.RUN: "started by hand",
+    reasons.PinKind.STOPPED: "stopped by hand",
+    reasons.PinKind.QUIET: "quieted by hand",
 }
 _KEPT = {
-    PinKind.RUN: "runs and is kept running",
-    PinKind.STOPPED: "is stopped and kept so",
-    PinKind.QUIET: "is kept quiet",
+    reasons.PinKind.RUN: "runs and is kept running",
+    reasons.PinKind.STOPPED: "is stopped and kept so",
+    reasons.PinKind.QUIET: "is kept quiet",
 }
 #: systemd.exec(5), $SERVICE_RESULT.
 _SYSTEMD_RESULTS = {
@@ -69,7 +67,7 @@ def often(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def sentence(reason: Reason) -> str:
+def sentence(reason: reasons.Reason) -> str:
     """The reason as a sentence."""
     said = _SENTENCES[type(reason)]
     if not isinstance(said, str):
@@ -99,18 +97,18 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _paused(r: counts.Paused) -> str:
+def _paused(r: reasons.Paused) -> str:
     return f"paused by fleetctl{f': {r.note}' if r.note else ''}; `fleetctl resume` ends it"
 
 
-def _code_changed(r: counts.CodeChanged) -> str:
+def _code_changed(r: reasons.CodeChanged) -> str:
     return (
         f"Mastodon's code on disk{f' ({r.version})' if r.version else ''} is not what runs: nothing starts or stops "
         "until `fleetctl restart` (one at a time) or `fleetctl resume`"
     )
 
 
-def _headroom_unknown(r: counts.HeadroomUnknown) -> str:
+def _headroom_unknown(r: reasons.HeadroomUnknown) -> str:
     unread = "; ".join(f"{CONNECTION_SOURCES[u.source]} can't be read: {u.why}" for u in r.unread)
     return f"connection headroom is unknown: nothing grows above min ({unread})"
 
@@ -120,12 +118,12 @@ def _of(source: str) -> str:
     return "" if source == "postgres" else f" of {CONNECTION_SOURCES[source]}"
 
 
-def _clients_refused(r: counts.ClientsRefused) -> str:
+def _clients_refused(r: reasons.ClientsRefused) -> str:
     name = CONNECTION_SOURCES[r.source]
     return f"{name[:1].upper()}{name[1:]} refuses new clients (too many already): no connection is free"
 
 
-def _no_connections_left(r: counts.NoConnectionsLeft) -> str:
+def _no_connections_left(r: reasons.NoConnectionsLeft) -> str:
     return (
         f"one more needs {r.needed_connections} connections, {r.left_connections} are left{_of(r.source)}: limit "
         f"{r.limit_connections} − reserve {r.reserve_connections} − others {r.others_connections} − claimed "
@@ -133,14 +131,14 @@ def _no_connections_left(r: counts.NoConnectionsLeft) -> str:
     )
 
 
-def _claims_above_budget(r: counts.ClaimsAboveBudget) -> str:
+def _claims_above_budget(r: reasons.ClaimsAboveBudget) -> str:
     return (
         f"all claims are {r.claimed_connections} connections, the budget{_of(r.source)} is {r.budget_connections}: "
         "giving way"
     )
 
 
-def _unattributable(r: counts.OthersUnattributable) -> str:
+def _unattributable(r: reasons.OthersUnattributable) -> str:
     who = f"our workers on {CONNECTION_SOURCES[r.source]}, where they have no names"
     if r.foreign_hosts:
         who = f"a Sidekiq process that fleetd did not render ({', '.join(r.foreign_hosts)})"
@@ -151,7 +149,7 @@ def _unattributable(r: counts.OthersUnattributable) -> str:
     )
 
 
-def _clients_wait(r: counts.ClientsWait) -> str:
+def _clients_wait(r: reasons.ClientsWait) -> str:
     who = "1 client waits" if r.waiting_clients == 1 else f"{r.waiting_clients} clients wait"
     return (
         f"more workers would not help: {who} for one of the {r.pool_connections} connections of PgBouncer's pool, "
@@ -159,23 +157,23 @@ def _clients_wait(r: counts.ClientsWait) -> str:
     )
 
 
-def _throughput_stays(r: counts.ThroughputStays) -> str:
+def _throughput_stays(r: reasons.ThroughputStays) -> str:
     jobs = f", {r.jobs_per_second:.1f} jobs a second" if r.jobs_per_second is not None else ""
     return f"more workers would not help: more threads brought no more throughput{jobs}, most sit in the database"
 
 
-def _one_at_a_time(r: counts.OneAtATime) -> str:
+def _one_at_a_time(r: reasons.OneAtATime) -> str:
     why = "the database was the bottleneck"
     if r.strained is not None:
         why = _queries_wait(r.strained)
     return f"{why}: one more at a time, to see what it brings"
 
 
-def _queries_wait(r: counts.QueriesWait) -> str:
+def _queries_wait(r: reasons.QueriesWait) -> str:
     return f"{r.stalled_queries} of {r.active_queries} queries in Postgres wait for locks or I/O"
 
 
-def _queue_needs(r: counts.QueueNeeds) -> str:
+def _queue_needs(r: reasons.QueueNeeds) -> str:
     takes = "would never catch up" if r.lasts_seconds is None else f"would take {r.lasts_seconds:,.0f} s"
     jobs = f"{r.length_jobs:,} {'job waits' if r.length_jobs == 1 else 'jobs wait'}"
     return (
@@ -184,14 +182,14 @@ def _queue_needs(r: counts.QueueNeeds) -> str:
     )
 
 
-def _keeps_busy(r: counts.KeepsBusy) -> str:
+def _keeps_busy(r: reasons.KeepsBusy) -> str:
     if not r.threads:
         return "its queues keep hardly a thread busy"
     said = ", ".join(f"{queue} {threads:.0f}" for queue, threads in r.threads)
     return f"threads kept busy: {said}{f', others {r.rest_threads:.0f}' if r.rest_threads >= 0.5 else ''}"
 
 
-def _wanted(r: counts.Wanted) -> str:
+def _wanted(r: reasons.Wanted) -> str:
     head = f"{r.admitted_instances} wanted, {r.running_instances} run"
     clamp = sentence(r.clamp) if r.clamp is not None else ""
     if r.need is None:
@@ -200,7 +198,7 @@ def _wanted(r: counts.Wanted) -> str:
     return f"{head}: {sentence(r.need)}{but}"
 
 
-def _systemd_result(r: units.SystemdResult) -> str:
+def _systemd_result(r: reasons.SystemdResult) -> str:
     return _SYSTEMD_RESULTS.get(r.result, f"systemd says {r.result or 'nothing'}")
 
 
@@ -209,12 +207,12 @@ def _none_runs(keys: tuple[InstanceKey, ...]) -> str:
     return ": NO SCHEDULER RUNS" if SCHEDULER in keys else ""
 
 
-def _not_rendered(r: units.NotRendered) -> str:
+def _not_rendered(r: reasons.NotRendered) -> str:
     cure = "run `systemctl start fleetd-render`"
     return f"{names(r.keys)} not rendered as configured{_none_runs(r.keys)}: {cure}"
 
 
-def failed(r: units.StartFailed) -> str:
+def failed(r: reasons.StartFailed) -> str:
     """What became of their starts, and what comes next; without their names."""
     if r.tried_key is None:
         return "would fail like the others: held"
@@ -228,18 +226,18 @@ def failed(r: units.StartFailed) -> str:
     )
 
 
-def _fewer_than_admitted(r: units.FewerThanAdmitted) -> str:
+def _fewer_than_admitted(r: reasons.FewerThanAdmitted) -> str:
     said = f"{r.profile} has {r.running_instances} of {r.admitted_instances} wanted"
     if not r.instead_of:
         return said
     return f"{said}; takes over for {names(r.instead_of)}, stopped by hand, because min is {r.min_instances}"
 
 
-def _replaced(r: units.Replaced) -> str:
+def _replaced(r: reasons.Replaced) -> str:
     return REPLACE_CAUSES[r.cause] + (": started again once it is gone" if r.scheduler else "")
 
 
-def _drains(r: units.Drains) -> str:
+def _drains(r: reasons.Drains) -> str:
     left = "" if r.busy_threads is None else f", {r.busy_threads} jobs left"
     return f"{short_name(r.key)} drains{left}"
 
@@ -251,14 +249,14 @@ _UNREADABLE = {
 }
 
 
-def _rollout_ended(r: units.RolloutEnded) -> str:
+def _rollout_ended(r: reasons.RolloutEnded) -> str:
     done = f"{r.done_instances} of {r.total_instances}"
     if r.given_up is None:
         return f"{r.cause}: {done} replaced"
     return f"{r.cause} given up after {done}: {sentence(r.given_up)}"
 
 
-def _pause_taken(r: replies.PauseTaken) -> str:
+def _pause_taken(r: reasons.PauseTaken) -> str:
     more = f"; {r.drains_going_on} drain(s) under way go on, because quiet can't be undone"
     return (
         f"Paused for {span(r.for_seconds)}: nothing starts or stops of its own accord"
@@ -266,7 +264,7 @@ def _pause_taken(r: replies.PauseTaken) -> str:
     )
 
 
-def _resume_taken(r: replies.ResumeTaken) -> str:
+def _resume_taken(r: reasons.ResumeTaken) -> str:
     ended = ["the pause has ended"] if r.pause_ended else []
     if r.code_accepted:
         version = f" ({r.version})" if r.version else ""
@@ -277,7 +275,7 @@ def _resume_taken(r: replies.ResumeTaken) -> str:
     return f"Resumed: {'; '.join(ended)}."
 
 
-def _set_taken(r: replies.SetTaken) -> str:
+def _set_taken(r: reasons.SetTaken) -> str:
     low = f" That is below min ({r.min_instances})." if r.instances < r.min_instances else ""
     return (
         f"{r.profile} is set to {r.instances} for {span(r.for_seconds)}, as far as connections and memory "
@@ -285,7 +283,7 @@ def _set_taken(r: replies.SetTaken) -> str:
     )
 
 
-def _release_taken(r: replies.ReleaseTaken) -> str:
+def _release_taken(r: reasons.ReleaseTaken) -> str:
     said = "fleetd decides about it again"
     if r.is_drained:
         said = "it is drained now, because quiet can't be undone"
@@ -298,11 +296,11 @@ def _release(key: InstanceKey) -> str:
     return f"`fleetctl release {'scheduler' if key == SCHEDULER else key}`"
 
 
-def _pin_taken(r: replies.PinTaken) -> str:
+def _pin_taken(r: reasons.PinTaken) -> str:
     return f"{unit_name(r.key)} {_KEPT[r.wants]} for {span(r.for_seconds)}; {_release(r.key)} ends it."
 
 
-def _drain_taken(r: replies.DrainTaken) -> str:
+def _drain_taken(r: reasons.DrainTaken) -> str:
     busy = "" if r.busy_threads is None else f", {r.busy_threads} jobs to finish"
     return (
         f"{unit_name(r.key)} is drained{busy}: stopped once idle, at the latest after "
@@ -310,7 +308,7 @@ def _drain_taken(r: replies.DrainTaken) -> str:
     )
 
 
-def _restart_taken(r: replies.RestartTaken) -> str:
+def _restart_taken(r: reasons.RestartTaken) -> str:
     more = (
         " The code on disk is accepted for all profiles: what else starts has it, too."
         if r.code_for_all
@@ -322,177 +320,177 @@ def _restart_taken(r: replies.RestartTaken) -> str:
     return f"{r.instances} to restart, one at a time, each once its jobs are done.{more}"
 
 
-_SENTENCES: dict[type[Reason], str | Callable[[Any], str]] = {
+_SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     # how many
-    counts.AtMin: "min is {min_instances}",
-    counts.AtMax: "max is {max_instances}",
-    counts.WithinTolerance: "no more than {tolerance:.0%} above what runs",
-    counts.ShrinksByTheMean: "going down, the mean of the last minutes and {tolerance:.0%} above it count",
-    counts.LatencyUnknown: "queue latency is unknown: nothing stops, nothing grows above min",
-    counts.SetWhileLatencyUnknown: "queue latency is unknown: nothing stops",
-    counts.QueuesUnreadable: "nothing of it stops while {queues:list} can't be read",
-    counts.HeartbeatsMissing: "nothing of it stops while {keys:keys} sent no heartbeat to Redis",
-    counts.HeartbeatGarbled: "a process's heartbeat in Redis can't be understood, so what it does is unknown",
-    counts.QueuesLate: "nothing of it stops while {queues:list} waits longer than its target",
-    counts.JustGrew: "it has just grown: nothing of it stops for {left_seconds:.0f} s",
-    counts.WithinHoldWindow: (
+    reasons.AtMin: "min is {min_instances}",
+    reasons.AtMax: "max is {max_instances}",
+    reasons.WithinTolerance: "no more than {tolerance:.0%} above what runs",
+    reasons.ShrinksByTheMean: "going down, the mean of the last minutes and {tolerance:.0%} above it count",
+    reasons.LatencyUnknown: "queue latency is unknown: nothing stops, nothing grows above min",
+    reasons.SetWhileLatencyUnknown: "queue latency is unknown: nothing stops",
+    reasons.QueuesUnreadable: "nothing of it stops while {queues:list} can't be read",
+    reasons.HeartbeatsMissing: "nothing of it stops while {keys:keys} sent no heartbeat to Redis",
+    reasons.HeartbeatGarbled: "a process's heartbeat in Redis can't be understood, so what it does is unknown",
+    reasons.QueuesLate: "nothing of it stops while {queues:list} waits longer than its target",
+    reasons.JustGrew: "it has just grown: nothing of it stops for {left_seconds:.0f} s",
+    reasons.WithinHoldWindow: (
         "needed within the hold window of {window_seconds:.0f} s, {left_seconds:.0f} s left"
     ),
-    counts.SetByPeople: "set to {instances} by fleetctl",
-    counts.TakenAwayByHand: "{instances} stopped or quieted by hand: kept so and not replaced",
-    counts.AddedByHand: "{instances} started by hand: kept so, and no other ends for it",
-    counts.QueueNeeds: _queue_needs,
-    counts.KeepsBusy: _keeps_busy,
-    counts.OverflowsHere: "work for {threads:.0f} threads comes here that {from_profiles:list} can't carry",
-    counts.Wanted: _wanted,
+    reasons.SetByPeople: "set to {instances} by fleetctl",
+    reasons.TakenAwayByHand: "{instances} stopped or quieted by hand: kept so and not replaced",
+    reasons.AddedByHand: "{instances} started by hand: kept so, and no other ends for it",
+    reasons.QueueNeeds: _queue_needs,
+    reasons.KeepsBusy: _keeps_busy,
+    reasons.OverflowsHere: "work for {threads:.0f} threads comes here that {from_profiles:list} can't carry",
+    reasons.Wanted: _wanted,
     # what holds the host
-    counts.Paused: _paused,
-    counts.CodeChanged: _code_changed,
-    counts.MostQuietedByHand: (
+    reasons.Paused: _paused,
+    reasons.CodeChanged: _code_changed,
+    reasons.MostQuietedByHand: (
         "{quieted_instances} of {present_instances} instances were quieted by hand: nothing starts or stops"
     ),
-    counts.OomHold: "an instance was killed for memory: nothing is added on this host for {left_seconds:.0f} s",
-    counts.MemoryStalled: (
+    reasons.OomHold: "an instance was killed for memory: nothing is added on this host for {left_seconds:.0f} s",
+    reasons.MemoryStalled: (
         "this host stood still for memory {share:.0%} of the last minute (pressure.memory_max {limit:.0%})"
     ),
-    counts.MemoryBelowReserve: (
+    reasons.MemoryBelowReserve: (
         "{available_bytes:mib} of memory are available on this host (memory.reserve {reserve_bytes:mib})"
     ),
-    counts.CoresShort: "work waited for a core {share:.0%} of the last minute (pressure.cpu_max {limit:.0%})",
-    counts.LoadHigh: (
+    reasons.CoresShort: "work waited for a core {share:.0%} of the last minute (pressure.cpu_max {limit:.0%})",
+    reasons.LoadHigh: (
         "the load average is {load_per_core:.1f} a core (at most {limit:.0f}; this kernel tells no pressure)"
     ),
     # what is left for more
-    counts.SystemdUnknown: "systemd can't be read: nothing starts or stops",
-    counts.HeadroomUnknown: _headroom_unknown,
-    counts.HostMemoryUnknown: "this host's memory can't be read: nothing grows above min",
-    counts.NoMemoryLeft: "no memory left for one more instance",
-    counts.ClientsRefused: _clients_refused,
-    counts.NoConnectionsLeft: _no_connections_left,
-    counts.ClaimsAboveBudget: _claims_above_budget,
-    counts.OthersUnattributable: _unattributable,
-    counts.RoomKeptFor: "what room there is is kept for {profile}, which is more important and late",
-    counts.GivesWay: "{to_profile} is more important and late: one of {profile} gives way to it",
-    counts.ShedForMemory: "{shortage:why}, and that for a minute and more: the least important goes",
-    counts.ClientsWait: _clients_wait,
-    counts.QueriesWait: lambda r: f"more workers would not help: {_queries_wait(r)}",
-    counts.ThroughputStays: _throughput_stays,
-    counts.ThreadsDoLess: (
+    reasons.SystemdUnknown: "systemd can't be read: nothing starts or stops",
+    reasons.HeadroomUnknown: _headroom_unknown,
+    reasons.HostMemoryUnknown: "this host's memory can't be read: nothing grows above min",
+    reasons.NoMemoryLeft: "no memory left for one more instance",
+    reasons.ClientsRefused: _clients_refused,
+    reasons.NoConnectionsLeft: _no_connections_left,
+    reasons.ClaimsAboveBudget: _claims_above_budget,
+    reasons.OthersUnattributable: _unattributable,
+    reasons.RoomKeptFor: "what room there is is kept for {profile}, which is more important and late",
+    reasons.GivesWay: "{to_profile} is more important and late: one of {profile} gives way to it",
+    reasons.ShedForMemory: "{shortage:why}, and that for a minute and more: the least important goes",
+    reasons.ClientsWait: _clients_wait,
+    reasons.QueriesWait: lambda r: f"more workers would not help: {_queries_wait(r)}",
+    reasons.ThroughputStays: _throughput_stays,
+    reasons.ThreadsDoLess: (
         "more workers would not help: {threads:.0f} threads do what {useful_threads:.0f} did while fewer ran, most "
         "sit in the database"
     ),
-    counts.GrowthTriedAgain: (
+    reasons.GrowthTriedAgain: (
         "the database was the bottleneck: growth is tried again in {left_seconds:.0f} s"
     ),
-    counts.OneAtATime: _one_at_a_time,
-    counts.ThroughputComesBack: (
+    reasons.OneAtATime: _one_at_a_time,
+    reasons.ThroughputComesBack: (
         "throughput went with the one that was let go: it comes back, and no more than it"
     ),
-    counts.SteppedBack: "{saturated:why}: the least important goes",
-    counts.PoolNearlyAtWork: (
+    reasons.SteppedBack: "{saturated:why}: the least important goes",
+    reasons.PoolNearlyAtWork: (
         "PgBouncer's pool of {pool_connections} is nearly at work: one more would need about "
         "{needed_connections:.0f} of it, {left_connections:.0f} are left"
     ),
     # why a unit failed
-    units.SystemdResult: _systemd_result,
-    units.StartHadNoEffect: "systemd showed no effect of the start",
-    units.NeverHeardOf: "was up for {up_seconds:.0f} s without a heartbeat, while others beat",
-    units.DiedTooOften: "died {deaths} times in {seconds:.0f} s, never came to a heartbeat",
-    units.BootTooLong: "did not get ready within {seconds:.0f} s",
+    reasons.SystemdResult: _systemd_result,
+    reasons.StartHadNoEffect: "systemd showed no effect of the start",
+    reasons.NeverHeardOf: "was up for {up_seconds:.0f} s without a heartbeat, while others beat",
+    reasons.DiedTooOften: "died {deaths} times in {seconds:.0f} s, never came to a heartbeat",
+    reasons.BootTooLong: "did not get ready within {seconds:.0f} s",
     # starting
-    units.PlanExpired: "no valid plan: nothing moves but up to min",
-    units.StartsPaced: "at most {starts_per_tick} starts a tick and {booting_max} booting at once",
-    units.StoppedByHand: lambda r: f"{names(r.keys)} stopped by hand and kept so{_none_runs(r.keys)}",
-    units.NotRendered: _not_rendered,
-    units.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
-    units.NoNumberFree: "every other number is in use or draining",
-    units.FewerThanAdmitted: _fewer_than_admitted,
-    units.InPlaceOf: "in place of {old_key:key}, which is drained once this one serves: {cause:cause}",
+    reasons.PlanExpired: "no valid plan: nothing moves but up to min",
+    reasons.StartsPaced: "at most {starts_per_tick} starts a tick and {booting_max} booting at once",
+    reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by hand and kept so{_none_runs(r.keys)}",
+    reasons.NotRendered: _not_rendered,
+    reasons.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
+    reasons.NoNumberFree: "every other number is in use or draining",
+    reasons.FewerThanAdmitted: _fewer_than_admitted,
+    reasons.InPlaceOf: "in place of {old_key:key}, which is drained once this one serves: {cause:cause}",
     # letting go
-    units.MoreThanAdmitted: "more of {profile} than is wanted",
-    units.DrainedByPeople: "drained by fleetctl",
-    units.KeptStoppedByPeople: "kept stopped by fleetctl",
-    units.FoundQuiet: "found quiet; quiet can't be undone",
-    units.Replaced: _replaced,
-    units.Unresponsive: "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout",
-    units.EndedAsFailed: "{cause:why}: counted as a failure",
-    units.SchedulerSurplus: "another process on {host} serves scheduler: ours is ended",
-    units.TooManyRun: "{profile} has {running_instances} of {admitted_instances} wanted",
-    units.StillBoots: "{cause:why}; it still boots",
-    units.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
-    units.QuietAndIdle: "quiet and idle: {cause:why}",
-    units.NotIdleInTime: "not idle after {drain_seconds_max:.0f} s; Sidekiq pushes back what is unfinished",
-    units.KeptByPeople: "{instances} started or pinned by hand and kept",
-    units.DrainsPaced: "at most {drains_per_tick} drain(s) begin in one tick",
-    units.QuietsUnconfirmed: (
+    reasons.MoreThanAdmitted: "more of {profile} than is wanted",
+    reasons.DrainedByPeople: "drained by fleetctl",
+    reasons.KeptStoppedByPeople: "kept stopped by fleetctl",
+    reasons.FoundQuiet: "found quiet; quiet can't be undone",
+    reasons.Replaced: _replaced,
+    reasons.Unresponsive: "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout",
+    reasons.EndedAsFailed: "{cause:why}: counted as a failure",
+    reasons.SchedulerSurplus: "another process on {host} serves scheduler: ours is ended",
+    reasons.TooManyRun: "{profile} has {running_instances} of {admitted_instances} wanted",
+    reasons.StillBoots: "{cause:why}; it still boots",
+    reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
+    reasons.QuietAndIdle: "quiet and idle: {cause:why}",
+    reasons.NotIdleInTime: "not idle after {drain_seconds_max:.0f} s; Sidekiq pushes back what is unfinished",
+    reasons.KeptByPeople: "{instances} started or pinned by hand and kept",
+    reasons.DrainsPaced: "at most {drains_per_tick} drain(s) begin in one tick",
+    reasons.QuietsUnconfirmed: (
         "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"
     ),
-    units.IgnoresQuiet: (
+    reasons.IgnoresQuiet: (
         "{key:key} was told to quiet, but beats on as before: see that its ExecStart passes on signals"
     ),
-    units.FinishesPushedBackJob: (
+    reasons.FinishesPushedBackJob: (
         "{key:key} is past its drain deadline, but runs a job that was pushed back before: it may finish"
     ),
-    units.WaitsForRedisWrites: (
+    reasons.WaitsForRedisWrites: (
         "{key:key} is past its drain deadline, but Redis takes no writes: jobs would be lost, so it waits"
     ),
-    units.Silent: "{key:key} has sent no heartbeat for {silent_seconds:.0f} s while others do",
-    units.NoHeartbeatYet: "{key:key} is up, but has sent no heartbeat yet while others do: it is no capacity",
-    units.HangsInPushedBackJob: (
+    reasons.Silent: "{key:key} has sent no heartbeat for {silent_seconds:.0f} s while others do",
+    reasons.NoHeartbeatYet: "{key:key} is up, but has sent no heartbeat yet while others do: it is no capacity",
+    reasons.HangsInPushedBackJob: (
         "{key:key} hangs in a job that was pushed back before, so it is left: see the job, then "
         "`systemctl restart {key:unit}`"
     ),
     # a rollout
-    units.BeingReplaced: "{key:key} is being replaced: {cause:cause}",
-    units.NoSpare: "replaced by stop, then start, because {refusal:why}",
-    units.Held: "held: {hold:why}",
-    units.ReplacementMissing: (
+    reasons.BeingReplaced: "{key:key} is being replaced: {cause:cause}",
+    reasons.NoSpare: "replaced by stop, then start, because {refusal:why}",
+    reasons.Held: "held: {hold:why}",
+    reasons.ReplacementMissing: (
         "{profile} has {running_instances} of {wanted_instances}: one is started in place of the one before"
     ),
-    units.ReplacementBoots: "{keys:keys} boots in place of the one before",
-    units.Drains: _drains,
-    units.DrainUnwatchable: "Redis can't be read, so a drain could not be watched",
-    units.SettlesFirst: "{keys:keys} {what} first",
-    units.SpareBoots: "{spare_key:key} boots to replace {old_key:key}",
-    units.SpareWentAway: "the replacement of {old_key:key} went away",
-    units.StartsFirst: "{profile} has fewer instances than wanted: one is started first",
-    units.NotWhileLate: "not while {queues:list} waits longer than its target",
-    units.NoConnectionForNext: "no connection is known to be free for what comes after {old_key:key}",
-    units.NextNotRendered: "{old_key:key} is not rendered as configured, so nothing could come after it",
-    units.SchedulerTooYoung: (
+    reasons.ReplacementBoots: "{keys:keys} boots in place of the one before",
+    reasons.Drains: _drains,
+    reasons.DrainUnwatchable: "Redis can't be read, so a drain could not be watched",
+    reasons.SettlesFirst: "{keys:keys} {what} first",
+    reasons.SpareBoots: "{spare_key:key} boots to replace {old_key:key}",
+    reasons.SpareWentAway: "the replacement of {old_key:key} went away",
+    reasons.StartsFirst: "{profile} has fewer instances than wanted: one is started first",
+    reasons.NotWhileLate: "not while {queues:list} waits longer than its target",
+    reasons.NoConnectionForNext: "no connection is known to be free for what comes after {old_key:key}",
+    reasons.NextNotRendered: "{old_key:key} is not rendered as configured, so nothing could come after it",
+    reasons.SchedulerTooYoung: (
         "the scheduler is replaced every {age_seconds_min:span} at most: {left_seconds:.0f} s left"
     ),
-    units.SchedulerBetween: "the scheduler is ended, and started once no other is live",
-    units.RolloutGivenUp: (
+    reasons.SchedulerBetween: "the scheduler is ended, and started once no other is live",
+    reasons.RolloutGivenUp: (
         "{key:unit} {cause:why}: the others run on as they are; cure it, then `fleetctl restart`"
     ),
     # the scheduler
-    units.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
-    units.SchedulerRuns: "runs on {hosts:list}",
-    units.SchedulerElsewhere: "served by a process on {hosts:list}, so none is started here",
-    units.SchedulerNeverHere: "NONE RUNS; this host is configured never to start it",
-    units.SchedulerAbsent: (
+    reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
+    reasons.SchedulerRuns: "runs on {hosts:list}",
+    reasons.SchedulerElsewhere: "served by a process on {hosts:list}, so none is started here",
+    reasons.SchedulerNeverHere: "NONE RUNS; this host is configured never to start it",
+    reasons.SchedulerAbsent: (
         "none seen for {absent_seconds:.0f} s; this host starts it after {needed_seconds:.0f} s without one"
     ),
-    units.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
-    units.SchedulerStarted: "none runs: started on {host}",
-    units.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
+    reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
+    reasons.SchedulerStarted: "none runs: started on {host}",
+    reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
-    units.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before are forgotten",
-    units.ResetByHand: "{key:unit} was reset by hand: tried again",
-    units.RestartedByHand: "{key:unit} was restarted by hand",
-    units.PinnedByHand: "{key:unit} was {wants:by_hand}: kept so for {kept_seconds:span}",
-    units.OomKilled: (
+    reasons.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before are forgotten",
+    reasons.ResetByHand: "{key:unit} was reset by hand: tried again",
+    reasons.RestartedByHand: "{key:unit} was restarted by hand",
+    reasons.PinnedByHand: "{key:unit} was {wants:by_hand}: kept so for {kept_seconds:span}",
+    reasons.OomKilled: (
         "{key:unit} was killed for memory: one is taken to need {grown_bytes:mib} now; nothing is added"
     ),
-    units.RolloutEnded: _rollout_ended,
+    reasons.RolloutEnded: _rollout_ended,
     # answers to orders
-    replies.PauseTaken: _pause_taken,
-    replies.ResumeTaken: _resume_taken,
-    replies.SetTaken: _set_taken,
-    replies.AutoTaken: "{profile}: its queues decide again.",
-    replies.PinTaken: _pin_taken,
-    replies.ReleaseTaken: _release_taken,
-    replies.DrainTaken: _drain_taken,
-    replies.RestartTaken: _restart_taken,
+    reasons.PauseTaken: _pause_taken,
+    reasons.ResumeTaken: _resume_taken,
+    reasons.SetTaken: _set_taken,
+    reasons.AutoTaken: "{profile}: its queues decide again.",
+    reasons.PinTaken: _pin_taken,
+    reasons.ReleaseTaken: _release_taken,
+    reasons.DrainTaken: _drain_taken,
+    reasons.RestartTaken: _restart_taken,
 }

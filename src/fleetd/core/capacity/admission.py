@@ -20,25 +20,10 @@ from fleetd.core.capacity.claims import Claims
 from fleetd.core.capacity.saturation import Saturation
 from fleetd.core.demand.needed import Needed, home
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps, InstanceState
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy, Profile
-from fleetd.core.model.reasons.base import ClampCode, ClampReason
-from fleetd.core.model.reasons.counts import (
-    ClaimsAboveBudget,
-    ClientsRefused,
-    GivesWay,
-    HeadroomUnknown,
-    HostMemoryUnknown,
-    NoConnectionsLeft,
-    NoMemoryLeft,
-    OthersUnattributable,
-    PoolNearlyAtWork,
-    RoomKeptFor,
-    ShedForMemory,
-    SteppedBack,
-)
-from fleetd.core.model.reasons.units import NoSpare
 
 #: A started instance is taken to have grown to its size after this long.
 GROWN_SECONDS = 600.0
@@ -46,7 +31,9 @@ GROWN_SECONDS = 600.0
 STARVING_SECONDS = 60.0
 YIELD_EVERY_SECONDS = 120.0
 #: What is refused for these another instance could give back.
-_SCARCE = frozenset({ClampCode.CONNECTIONS, ClampCode.OTHERS_UNATTRIBUTABLE, ClampCode.MEMORY})
+_SCARCE = frozenset(
+    {reasons.ClampCode.CONNECTIONS, reasons.ClampCode.OTHERS_UNATTRIBUTABLE, reasons.ClampCode.MEMORY}
+)
 
 
 class Limits(Value, frozen=True, kw_only=True):
@@ -97,10 +84,10 @@ def admit(
         admission.give_way()
     if tick.sidekiq is not None and tick.held is None:
         if constraints.shed is not None:
-            admission.let_one_go(ShedForMemory(shortage=constraints.shed))
+            admission.let_one_go(reasons.ShedForMemory(shortage=constraints.shed))
         why = saturation.holds or saturation.sign
         if saturation.step_back and why is not None:
-            stepped_back = admission.let_one_go(SteppedBack(saturated=why))
+            stepped_back = admission.let_one_go(reasons.SteppedBack(saturated=why))
         if may_yield(scarcity, tick.now_seconds) and admission.yield_one(scarcity.profile or ""):
             scarcity = structs.replace(scarcity, yielded_seconds=tick.now_seconds)
     return Admitted(
@@ -126,9 +113,9 @@ def may_yield(memory: ScarcityMemory, now_seconds: float) -> bool:
     return last is None or not 0.0 <= now_seconds - last < YIELD_EVERY_SECONDS
 
 
-def unattributable(source: SourceBudget, foreign_hosts: tuple[str, ...]) -> OthersUnattributable:
+def unattributable(source: SourceBudget, foreign_hosts: tuple[str, ...]) -> reasons.OthersUnattributable:
     """Why others' connections can't be told from the workers'."""
-    return OthersUnattributable(
+    return reasons.OthersUnattributable(
         source=source.source,
         foreign_hosts=foreign_hosts,
         bound_connections=source.bound_connections,
@@ -177,7 +164,9 @@ class _Admission:
                 while self.counts[name] < goal:
                     grows = self.counts[name] >= self.running[name]
                     if starving is not None and not to_min and grows:
-                        self._cut(RoomKeptFor(profile=starving.name), name, desired, self.counts[name])
+                        self._cut(
+                            reasons.RoomKeptFor(profile=starving.name), name, desired, self.counts[name]
+                        )
                         break
                     refused = self._take(profile)
                     if refused is None:
@@ -188,10 +177,10 @@ class _Admission:
                     break
         return starving.name if starving is not None else None
 
-    def _cut(self, reason: ClampReason, name: str, before: int, after: int) -> None:
+    def _cut(self, reason: reasons.ClampReason, name: str, before: int, after: int) -> None:
         self._clamps.add(reason, name, before=before, after=after)
 
-    def _take(self, profile: Profile) -> ClampCode | None:
+    def _take(self, profile: Profile) -> reasons.ClampCode | None:
         """Take the room of one more instance; else the code of why there is none."""
         count, name = self.counts[profile.name], profile.name
         refusal = self._refusal(profile, below_min=count < profile.min_instances)
@@ -228,7 +217,7 @@ class _Admission:
         refusal = self._refusal(spare, below_min=False)
         if refusal is None:
             return spare.name
-        self._clamps.add(NoSpare(refusal=refusal))
+        self._clamps.add(reasons.NoSpare(refusal=refusal))
         return None
 
     def _headroom(self) -> int | None:
@@ -238,20 +227,20 @@ class _Admission:
         left = self._headroom()
         return left is not None and left < profile.claim_connections
 
-    def _refusal(self, profile: Profile, *, below_min: bool) -> ClampReason | None:
+    def _refusal(self, profile: Profile, *, below_min: bool) -> reasons.ClampReason | None:
         if self._lacks_connections(profile):
             return self._short_of_connections(profile, below_min=below_min)
         if below_min:
             return None
         if self._budget.unread:
-            return HeadroomUnknown(unread=self._budget.unread)
+            return reasons.HeadroomUnknown(unread=self._budget.unread)
         if self._left_bytes is None:
-            return HostMemoryUnknown()
+            return reasons.HostMemoryUnknown()
         if self._left_bytes < self._grown_bytes[profile.name]:
-            return NoMemoryLeft()
+            return reasons.NoMemoryLeft()
         return self.tick.constraints.refusal or self._saturated(profile)
 
-    def _saturated(self, profile: Profile) -> ClampReason | None:
+    def _saturated(self, profile: Profile) -> reasons.ClampReason | None:
         saturation = self._saturation
         if saturation.holds is not None:
             return saturation.holds
@@ -262,22 +251,22 @@ class _Admission:
         threads = profile.threads * saturation.servers_per_thread
         if self._pool_left >= (threads / 2.0 if self._pool_trial else threads):
             return None
-        return PoolNearlyAtWork(
+        return reasons.PoolNearlyAtWork(
             pool_connections=saturation.pool_connections,
             needed_connections=threads,
             left_connections=max(0.0, self._pool_left),
         )
 
-    def _short_of_connections(self, profile: Profile, *, below_min: bool) -> ClampReason | None:
+    def _short_of_connections(self, profile: Profile, *, below_min: bool) -> reasons.ClampReason | None:
         source = self._budget.tightest(self._claimed)
         if source is None:
             return None
         if source.refused:
-            return ClientsRefused(source=source.source)
+            return reasons.ClientsRefused(source=source.source)
         surely = source.budget_connections - self._claimed
         if surely >= profile.claim_connections:  # the conservative bound is for growth above min
             return None if below_min else unattributable(source, self._budget.foreign_hosts)
-        return NoConnectionsLeft(
+        return reasons.NoConnectionsLeft(
             source=source.source,
             needed_connections=profile.claim_connections,
             left_connections=max(0, surely),
@@ -316,10 +305,10 @@ class _Admission:
         yielding = self._yielding(starving) if starving is not None else []
         if not yielding or self._one_goes_already():
             return False
-        self._let_go(yielding[0], GivesWay(profile=yielding[0].name, to_profile=name))
+        self._let_go(yielding[0], reasons.GivesWay(profile=yielding[0].name, to_profile=name))
         return True
 
-    def let_one_go(self, reason: ClampReason) -> bool:
+    def let_one_go(self, reason: reasons.ClampReason) -> bool:
         """The least important instance goes, where none is going already."""
         above = [p for p in reversed(self.policy.profiles) if self.counts[p.name] > p.min_instances]
         if not above or self._one_goes_already():
@@ -327,7 +316,7 @@ class _Admission:
         self._let_go(above[0], reason)
         return True
 
-    def _let_go(self, profile: Profile, reason: ClampReason) -> None:
+    def _let_go(self, profile: Profile, reason: reasons.ClampReason) -> None:
         before = self.counts[profile.name]
         self.counts[profile.name] = before - 1
         self._cut(reason, profile.name, before, before - 1)
@@ -351,7 +340,7 @@ class _Admission:
                 staying -= profile.claim_connections
             source = self._budget.tightest(total)
             if self.counts[name] < before and source is not None:
-                reason = ClaimsAboveBudget(
+                reason = reasons.ClaimsAboveBudget(
                     source=source.source,
                     claimed_connections=total,
                     budget_connections=source.budget_connections,

@@ -26,17 +26,8 @@ from fleetd.core.capacity.throughput import (
     too_many_instances,
 )
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model import reasons
 from fleetd.core.model.facts import DatabaseFacts, Known, PoolFacts, SidekiqFacts, Snapshot, Value
-from fleetd.core.model.reasons.counts import (
-    ClientsWait,
-    GrowthTriedAgain,
-    OneAtATime,
-    QueriesWait,
-    SaturationSign,
-    ThreadsDoLess,
-    ThroughputComesBack,
-    ThroughputStays,
-)
 
 #: Postgres: of at least so many queries under way, this share waits.
 ACTIVE_MIN = 8
@@ -85,9 +76,11 @@ class SaturationMemory(Value, frozen=True, kw_only=True):
 class Saturation(Value, frozen=True, kw_only=True):
     """What this tick is told of the database, and what is left of PgBouncer's pool."""
 
-    sign: SaturationSign | None = None  # that the database is what everyone waits for, now
-    holds: SaturationSign | GrowthTriedAgain | None = None  # why nothing grows above min
-    careful: OneAtATime | ThroughputComesBack | None = None  # why growth is one instance at a time
+    sign: reasons.SaturationSign | None = None  # that the database is what everyone waits for, now
+    holds: reasons.SaturationSign | reasons.GrowthTriedAgain | None = None  # why nothing grows above min
+    careful: reasons.OneAtATime | reasons.ThroughputComesBack | None = (
+        None  # why growth is one instance at a time
+    )
     trial: bool = True  # if so, whether the next may come
     step_back: bool = False  # one instance goes
     going_instances: int = 0  # those that go with it, in the next ticks
@@ -102,20 +95,22 @@ def assess_saturation(tick: HostTick, memory: SaturationMemory) -> tuple[Saturat
     sign, memory = _remember(tick, memory)
     now, since = tick.now_seconds, memory.waits_since_seconds
     lasts = now - since if sign is not None and since is not None else -1.0
-    at_once = isinstance(sign, ClientsWait)
-    holds: SaturationSign | GrowthTriedAgain | None = sign if at_once or lasts >= LASTS_SECONDS else None
+    at_once = isinstance(sign, reasons.ClientsWait)
+    holds: reasons.SaturationSign | reasons.GrowthTriedAgain | None = (
+        sign if at_once or lasts >= LASTS_SECONDS else None
+    )
     if holds is None and now < memory.hold_until_seconds:
-        holds = GrowthTriedAgain(left_seconds=memory.hold_until_seconds - now)
+        holds = reasons.GrowthTriedAgain(left_seconds=memory.hold_until_seconds - now)
     going = memory.going_instances if sign is not None else 0
     due = sign is not None and not going and _step_is_due(memory, sign, lasts, now)
     capacity = [v for v in tick.active if v.profile is not None and v.is_capacity]
     coming_threads = sum(v.threads for v in capacity if not v.serves)
     strained = _strained(tick.snapshot)
-    careful: OneAtATime | ThroughputComesBack | None = None
+    careful: reasons.OneAtATime | reasons.ThroughputComesBack | None = None
     if strained is not None or memory.stepped_seconds is not None:
-        careful = OneAtATime(strained=strained)
+        careful = reasons.OneAtATime(strained=strained)
     if sign is None and holds is not None and _missed(memory, len(capacity)):
-        holds, careful = None, ThroughputComesBack()
+        holds, careful = None, reasons.ThroughputComesBack()
     grew, pool, per_thread = memory.grew_seconds, _pool(tick.snapshot), _servers_per_thread(memory)
     return Saturation(
         sign=sign,
@@ -131,7 +126,9 @@ def assess_saturation(tick: HostTick, memory: SaturationMemory) -> tuple[Saturat
     ), memory
 
 
-def _remember(tick: HostTick, memory: SaturationMemory) -> tuple[SaturationSign | None, SaturationMemory]:
+def _remember(
+    tick: HostTick, memory: SaturationMemory
+) -> tuple[reasons.SaturationSign | None, SaturationMemory]:
     """Fold in one snapshot. What can't be read leaves its part as it was: no sign is no proof of calm."""
     snapshot, now = tick.snapshot, tick.now_seconds
     memory = _means(snapshot, tick.sidekiq, memory)
@@ -182,11 +179,11 @@ def _pool(snapshot: Snapshot) -> PoolFacts | None:
     return bouncer.value.mastodon_pool if isinstance(bouncer, Known) else None
 
 
-def _sign(tick: HostTick, throughput: ThroughputMemory) -> SaturationSign | None:
+def _sign(tick: HostTick, throughput: ThroughputMemory) -> reasons.SaturationSign | None:
     """What is waited for; None: no sign."""
     pool, database = _pool(tick.snapshot), tick.snapshot.database
     if pool is not None and pool.waiting_clients > 0:
-        return ClientsWait(
+        return reasons.ClientsWait(
             waiting_clients=pool.waiting_clients,
             pool_connections=pool.size_connections,
             longest_wait_seconds=pool.longest_wait_seconds,
@@ -197,19 +194,21 @@ def _sign(tick: HostTick, throughput: ThroughputMemory) -> SaturationSign | None
     return _stalled(database.value, STALLED_SHARE)
 
 
-def _stalled(facts: DatabaseFacts, share: float) -> QueriesWait | None:
+def _stalled(facts: DatabaseFacts, share: float) -> reasons.QueriesWait | None:
     active, stalled = facts.active_backends, facts.stalled_backends
     if active is None or stalled is None or active < ACTIVE_MIN or stalled < share * active:
         return None
-    return QueriesWait(stalled_queries=stalled, active_queries=active)
+    return reasons.QueriesWait(stalled_queries=stalled, active_queries=active)
 
 
-def _strained(snapshot: Snapshot) -> QueriesWait | None:
+def _strained(snapshot: Snapshot) -> reasons.QueriesWait | None:
     """That a third of the queries wait; None: they don't, or nobody knows."""
     return _stalled(snapshot.database.value, STRAINED_SHARE) if isinstance(snapshot.database, Known) else None
 
 
-def _no_gain(tick: HostTick, throughput: ThroughputMemory) -> ThroughputStays | ThreadsDoLess | None:
+def _no_gain(
+    tick: HostTick, throughput: ThroughputMemory
+) -> reasons.ThroughputStays | reasons.ThreadsDoLess | None:
     sidekiq, snapshot, verdict = tick.sidekiq, tick.snapshot, throughput.verdict
     if throughput.efficient or sidekiq is None:
         return None
@@ -227,17 +226,17 @@ def _no_gain(tick: HostTick, throughput: ThroughputMemory) -> ThroughputStays | 
         return None  # threads wait for something else: other servers, a mail relay
     pace, useful = throughput.pace, throughput.useful_threads
     if too_many and pace is not None and useful is not None:
-        return ThreadsDoLess(threads=pace.threads, useful_threads=useful)
-    return ThroughputStays(jobs_per_second=pace.jobs_per_second if pace is not None else None)
+        return reasons.ThreadsDoLess(threads=pace.threads, useful_threads=useful)
+    return reasons.ThroughputStays(jobs_per_second=pace.jobs_per_second if pace is not None else None)
 
 
-def _step_is_due(memory: SaturationMemory, sign: SaturationSign, lasts: float, now: float) -> bool:
+def _step_is_due(memory: SaturationMemory, sign: reasons.SaturationSign, lasts: float, now: float) -> bool:
     """Whether the sign has lasted long enough, and the step before it is long enough ago."""
     grew = memory.grew_seconds is not None and 0.0 <= now - memory.grew_seconds < GREW_SECONDS
     patience = STEP_BACK_SECONDS
-    if isinstance(sign, QueriesWait):
+    if isinstance(sign, reasons.QueriesWait):
         patience = STEP_BACK_WHILE_STALLED_SECONDS
-    elif grew and isinstance(sign, ClientsWait):
+    elif grew and isinstance(sign, reasons.ClientsWait):
         patience = STEP_BACK_AFTER_GROWTH_SECONDS
     stepped = memory.stepped_seconds
     return lasts >= patience and (stepped is None or now - stepped >= 2.0 * patience or now < stepped)

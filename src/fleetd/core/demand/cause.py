@@ -10,23 +10,22 @@ import math
 from fleetd.core.demand.backlog import capacity_of, hardest
 from fleetd.core.demand.needed import Needed, at_home, overflows_of
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, ProfilePlan
 from fleetd.core.model.facts import SidekiqFacts
 from fleetd.core.model.policy import Profile
-from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.model.reasons.counts import KeepsBusy, Need, OverflowsHere, QueueNeeds, Wanted
 
 #: Queues named at most, the busiest first.
 NAMED_MAX = 2
 #: A queue that keeps fewer threads busy is not worth naming.
 NAMED_THREADS = 0.5
 #: What these say is all there is to say: no need of a queue had a part in it.
-_ALONE = frozenset({ClampCode.SET, ClampCode.LATENCY_UNKNOWN})
+_ALONE = frozenset({reasons.ClampCode.SET, reasons.ClampCode.LATENCY_UNKNOWN})
 
 
 def wanted(
     tick: HostTick, counts: dict[str, ProfilePlan], needed: Needed | None, clamps: tuple[Clamp, ...]
-) -> dict[str, Wanted]:
+) -> dict[str, reasons.Wanted]:
     """By profile, where as many are not admitted as run."""
     found = {}
     for profile in tick.policy.profiles:
@@ -41,14 +40,16 @@ def wanted(
     return found
 
 
-def wanted_because(planned: ProfilePlan, running: int, need: Need | None, clamps: list[Clamp]) -> Wanted:
+def wanted_because(
+    planned: ProfilePlan, running: int, need: reasons.Need | None, clamps: list[Clamp]
+) -> reasons.Wanted:
     """With the clamp that made the count what it is, if one did. `clamps`: of this profile."""
     admitted = planned.admitted_instances
     moved = [c for c in clamps if c.after_instances is not None and c.after_instances != c.before_instances]
     last = next((c for c in reversed(moved) if c.after_instances == admitted), moved[-1] if moved else None)
     alone = last is not None and (need is None or last.code in _ALONE)
     clamped = alone or (last is not None and planned.needed_instances != admitted)
-    return Wanted(
+    return reasons.Wanted(
         admitted_instances=admitted,
         running_instances=running,
         needed_instances=planned.needed_instances,
@@ -57,7 +58,7 @@ def wanted_because(planned: ProfilePlan, running: int, need: Need | None, clamps
     )
 
 
-def need_of(tick: HostTick, profile: Profile, needed: Needed, sidekiq: SidekiqFacts) -> Need:
+def need_of(tick: HostTick, profile: Profile, needed: Needed, sidekiq: SidekiqFacts) -> reasons.Need:
     """One queue that waits, or what keeps the threads busy, or what overflows from other profiles."""
     utilisation = tick.policy.pace.utilisation
     waiting = at_home(tick.policy, profile, needed.waiting)
@@ -68,16 +69,16 @@ def need_of(tick: HostTick, profile: Profile, needed: Needed, sidekiq: SidekiqFa
         full = [one for one, other in overflows_of(tick.policy.profiles) if other == profile.name]
         if full:
             threads = needed.profile_threads[profile.name] - own
-            return OverflowsHere(threads=threads, from_profiles=tuple(full[:NAMED_MAX]))
+            return reasons.OverflowsHere(threads=threads, from_profiles=tuple(full[:NAMED_MAX]))
     if found is None or found[0] * utilisation < sum(load.values()):
         named = sorted((q for q in load if load[q] >= NAMED_THREADS), key=lambda q: -load[q])
-        return KeepsBusy(
+        return reasons.KeepsBusy(
             threads=tuple((queue, load[queue]) for queue in named[:NAMED_MAX]),
             rest_threads=sum(load[queue] for queue in named[NAMED_MAX:]),
         )
     _, hard, lasts_seconds = found
     facts = sidekiq.queues[hard.queue]
-    return QueueNeeds(
+    return reasons.QueueNeeds(
         queue=hard.queue,
         length_jobs=facts.length_jobs,
         latency_seconds=facts.latency_seconds,

@@ -15,29 +15,11 @@ import math
 
 from fleetd.core.demand.needed import Needed
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import PacePolicy, Profile
-from fleetd.core.model.reasons.base import ClampReason
-from fleetd.core.model.reasons.counts import (
-    AddedByHand,
-    AtMax,
-    AtMin,
-    HeartbeatGarbled,
-    HeartbeatsMissing,
-    JustGrew,
-    LatencyUnknown,
-    QueuesLate,
-    QueuesUnreadable,
-    SetByPeople,
-    SetWhileLatencyUnknown,
-    ShrinksByTheMean,
-    TakenAwayByHand,
-    WithinHoldWindow,
-    WithinTolerance,
-)
-from fleetd.core.model.reasons.units import PinKind
 
 #: Readings further apart than this many ticks leave a gap, in which nobody watched what was desired.
 GAP_TICKS = 6
@@ -106,7 +88,7 @@ def desired_instances(
         elif name in constraints.set_instances:
             desired[name] = _as_set(profile, needed, running, constraints.set_instances[name], clamps)
         elif needed is None:
-            clamps.add(LatencyUnknown(), name)
+            clamps.add(reasons.LatencyUnknown(), name)
             desired[name] = _Count(profile, running, running, clamps).at_least_min().count
         else:
             running += constraints.unavailable_in == name  # it comes back: no reason to do with one less
@@ -119,9 +101,9 @@ def desired_instances(
 def _as_set(profile: Profile, needed: Needed | None, running: int, set_to: int, clamps: Clamps) -> int:
     """A person's count; but while Redis is unknown nothing stops, because a drain could not be watched."""
     before = needed.instances[profile.name] if needed else running
-    clamps.add(SetByPeople(instances=set_to), profile.name, before=before, after=set_to)
+    clamps.add(reasons.SetByPeople(instances=set_to), profile.name, before=before, after=set_to)
     if needed is None and set_to < running:
-        clamps.add(SetWhileLatencyUnknown(), profile.name, before=set_to, after=running)
+        clamps.add(reasons.SetWhileLatencyUnknown(), profile.name, before=set_to, after=running)
         return running
     return set_to
 
@@ -144,8 +126,8 @@ def _by_need(
     gap = GAP_TICKS * pace.tick_seconds
     window = keep_highest(before, count.count, now, pace.hold_down_seconds, gap)
     count.held_down(pace, window, now)
-    count.not_replaced(len(pins) - pins.count(PinKind.RUN)).at_most_max()
-    count.not_made_up_for(pins.count(PinKind.RUN))
+    count.not_replaced(len(pins) - pins.count(reasons.PinKind.RUN)).at_most_max()
+    count.not_made_up_for(pins.count(reasons.PinKind.RUN))
     return count.count, window
 
 
@@ -158,7 +140,7 @@ class _Count:
         self.running = running
         self._clamps = clamps
 
-    def _becomes(self, count: int, reason: ClampReason) -> _Count:
+    def _becomes(self, count: int, reason: reasons.ClampReason) -> _Count:
         if count != self.count:
             self._clamps.add(reason, self.profile.name, before=self.count, after=count)
             self.count = count
@@ -171,7 +153,7 @@ class _Count:
         if self.count > self.running:
             near = load <= self.running * (1 + pace.tolerance)
             after = self.running if near else self.count
-            return self._becomes(after, WithinTolerance(tolerance=pace.tolerance))
+            return self._becomes(after, reasons.WithinTolerance(tolerance=pace.tolerance))
         # A load that falls counts at once, a peak in a steady one does not.
         steady = needed.steady_threads[name] / full
         roomy = math.ceil(min(load, steady) * (1 + pace.tolerance) - 1e-9)
@@ -179,34 +161,34 @@ class _Count:
             load / (1 + pace.tolerance) - 1e-9
         )  # with less, the next tick would start one
         after = min(self.running, max(roomy, started_again))
-        return self._becomes(after, ShrinksByTheMean(tolerance=pace.tolerance))
+        return self._becomes(after, reasons.ShrinksByTheMean(tolerance=pace.tolerance))
 
     def at_least_min(self) -> _Count:
         low = self.profile.min_instances
-        return self._becomes(max(self.count, low), AtMin(min_instances=low))
+        return self._becomes(max(self.count, low), reasons.AtMin(min_instances=low))
 
     def at_most_max(self) -> _Count:
         high = self.profile.max_instances
-        return self._becomes(min(self.count, high), AtMax(max_instances=high))
+        return self._becomes(min(self.count, high), reasons.AtMax(max_instances=high))
 
     def known(self, needed: Needed, silent: tuple[InstanceKey, ...]) -> _Count:
         """What waits or is at work where nothing can be read is unknown, so nothing stops for it."""
         unread = tuple(sorted(q for q, _ in self.profile.queues if q in needed.unread_queues))
         if self.count < self.running and unread:
-            self._becomes(self.running, QueuesUnreadable(queues=unread))
+            self._becomes(self.running, reasons.QueuesUnreadable(queues=unread))
         elif self.count < self.running and silent:
-            self._becomes(self.running, HeartbeatsMissing(keys=silent))
+            self._becomes(self.running, reasons.HeartbeatsMissing(keys=silent))
         if needed.complete:
             return self
         # A process whose heartbeat is garbled may carry half the work, or none: nothing moves but up to min.
-        return self._becomes(max(self.running, self.profile.min_instances), HeartbeatGarbled())
+        return self._becomes(max(self.running, self.profile.min_instances), reasons.HeartbeatGarbled())
 
     def in_time(self, needed: Needed) -> _Count:
         """What helps a queue that waits too long is not let go, however small its need looks."""
         late = tuple(queue for queue, _ in self.profile.queues if queue in needed.late_queues)
         if self.count >= self.running or not late:
             return self
-        return self._becomes(self.running, QueuesLate(queues=late))
+        return self._becomes(self.running, reasons.QueuesLate(queues=late))
 
     def held_down(self, pace: PacePolicy, window: HoldWindow, now_seconds: float) -> _Count:
         """What was desired within the hold window stays, and what has just been started."""
@@ -214,11 +196,11 @@ class _Count:
             return self
         grew, settles = window.grew_seconds, SETTLES_HOLDS * pace.hold_down_seconds
         if grew is not None and 0.0 <= now_seconds - grew <= settles:
-            return self._becomes(self.running, JustGrew(left_seconds=settles - (now_seconds - grew)))
+            return self._becomes(self.running, reasons.JustGrew(left_seconds=settles - (now_seconds - grew)))
         seconds = pace.hold_down_seconds
         held = min(self.running, window.highest) if window.covers(now_seconds, seconds) else self.running
         left = window.seconds_left(now_seconds, seconds, held)
-        reason = WithinHoldWindow(window_seconds=seconds, left_seconds=left)
+        reason = reasons.WithinHoldWindow(window_seconds=seconds, left_seconds=left)
         return self._becomes(max(self.count, held), reason)
 
     def not_replaced(self, by_hand: int) -> _Count:
@@ -226,9 +208,9 @@ class _Count:
         if not by_hand or self.count <= self.running:
             return self
         after = min(self.count, max(self.running, self.profile.min_instances, self.count - by_hand))
-        return self._becomes(after, TakenAwayByHand(instances=by_hand))
+        return self._becomes(after, reasons.TakenAwayByHand(instances=by_hand))
 
     def not_made_up_for(self, by_hand: int) -> _Count:
         """What people started comes on top of what is needed."""
         after = max(self.count, min(self.running, self.count + by_hand))
-        return self._becomes(after, AddedByHand(instances=by_hand))
+        return self._becomes(after, reasons.AddedByHand(instances=by_hand))

@@ -15,22 +15,11 @@ from msgspec import structs
 from fleetd.core.instances.host_memory import Failure, HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain, DrainPhase, Pin
+from fleetd.core.model import reasons
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Profile
-from fleetd.core.model.reasons.base import Reason
-from fleetd.core.model.reasons.units import (
-    FoundQuiet,
-    KeptStoppedByPeople,
-    OrdersForgotten,
-    PinKind,
-    PinnedByHand,
-    ResetByHand,
-    RestartedByHand,
-    StartHadNoEffect,
-    SystemdResult,
-)
 
 #: Down and up again by hand within this time is a restart, not an order to keep it down or up.
 RESTART_SECONDS = 180.0
@@ -49,14 +38,14 @@ _T = TypeVar("_T")
 _UP = frozenset({"active", "activating", "reloading"})
 
 
-def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Reason]]:
+def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[reasons.Reason]]:
     """Fold this tick's units into the memory; returns it with what people did."""
-    noticed: list[Reason] = []
+    noticed: list[reasons.Reason] = []
     snapshot, systemd = tick.snapshot, tick.systemd
     if memory.boot_id != snapshot.boot_id:
         people = memory.people
         if people.pins or people.pause or people.sets:
-            noticed.append(OrdersForgotten())
+            noticed.append(reasons.OrdersForgotten())
         memory = HostMemory(
             boot_id=snapshot.boot_id,
             boot_seconds=memory.boot_seconds,
@@ -94,7 +83,7 @@ class _UnitChanges:
         self.pins = dict(memory.people.pins)
         self.seen = dict(memory.units.seen)
         self.failures = dict(memory.units.failures)
-        self.noticed: list[Reason] = []
+        self.noticed: list[reasons.Reason] = []
         sidekiq = tick.sidekiq
         self.beats = heartbeats_by_key(sidekiq.processes, tick.policy.host) if sidekiq is not None else {}
 
@@ -131,13 +120,13 @@ class _UnitChanges:
             self.failures[key] = Failure(
                 count=self.failures[key].count + 1 if key in self.failures else 1,
                 last_seconds=self.now,
-                cause=SystemdResult(result=result) if died else StartHadNoEffect(),
+                cause=reasons.SystemdResult(result=result) if died else reasons.StartHadNoEffect(),
                 ordered=ordered is not None,
             )
             self.starts.pop(key, None)
         elif before == "failed" and state == "inactive" and ordered is None and key in self.failures:
             del self.failures[key]  # `systemctl reset-failed`: a person has cured it
-            self.noticed.append(ResetByHand(key=key))
+            self.noticed.append(reasons.ResetByHand(key=key))
         if unit is not None and state == "active" and unit.state_age_seconds > FORGIVEN_SECONDS:
             self.failures.pop(key, None)
         elif state == "active" and key in self.failures:
@@ -149,18 +138,18 @@ class _UnitChanges:
         if key in self.before.starts or late:
             if pin is not None and pin.by == "hand":
                 del self.pins[key]
-            elif pin is not None and pin.wants == PinKind.STOPPED and key not in self.drains:
+            elif pin is not None and pin.wants == reasons.PinKind.STOPPED and key not in self.drains:
                 # Ordered by a person before our start was shown: it is not to stay.
-                self.drains[key] = Drain(since_seconds=self.now, cause=KeptStoppedByPeople())
+                self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
         elif (
             pin is not None
-            and pin.wants == PinKind.STOPPED
+            and pin.wants == reasons.PinKind.STOPPED
             and self.now - pin.since_seconds < RESTART_SECONDS
         ):
             del self.pins[key]
-            self.noticed.append(RestartedByHand(key=key))
+            self.noticed.append(reasons.RestartedByHand(key=key))
         elif not self._started_by_the_boot(key):
-            self._pin(key, PinKind.RUN)
+            self._pin(key, reasons.PinKind.RUN)
 
     def _started_by_the_boot(self, key: InstanceKey) -> bool:
         since = self.before.since_seconds
@@ -174,7 +163,7 @@ class _UnitChanges:
         """Not by our stop, so by a person's; what systemd restarts by itself never comes by here."""
         if not self._stopped_by_us(key):
             self.drains.pop(key, None)
-            self._pin(key, PinKind.STOPPED)
+            self._pin(key, reasons.PinKind.STOPPED)
 
     def _stopped_by_us(self, key: InstanceKey) -> bool:
         drain = self.drains.get(key)
@@ -187,29 +176,35 @@ class _UnitChanges:
         if process is None:
             return
         pin = self.pins.get(key)
-        kept_quiet = pin is not None and pin.wants == PinKind.QUIET
+        kept_quiet = pin is not None and pin.wants == reasons.PinKind.QUIET
         if not process.quiet:
             if kept_quiet:  # quiet can't be undone, so this is a new process
                 del self.pins[key]
         elif adopted or (pin is not None and kept_quiet and self.now >= pin.until_seconds):
             # A quiet that nobody remembers, or was kept long enough, can't be undone: the drain goes on.
-            self.drains[key] = Drain(since_seconds=self.now, quiet_sent_seconds=self.now, cause=FoundQuiet())
+            self.drains[key] = Drain(
+                since_seconds=self.now, quiet_sent_seconds=self.now, cause=reasons.FoundQuiet()
+            )
         elif not kept_quiet:
-            self._pin(key, PinKind.QUIET)
+            self._pin(key, reasons.PinKind.QUIET)
 
-    def _pin(self, key: InstanceKey, wants: PinKind) -> None:
+    def _pin(self, key: InstanceKey, wants: reasons.PinKind) -> None:
         kept = self.policy.pace.pin_seconds
         self.pins[key] = Pin(wants=wants, since_seconds=self.now, until_seconds=self.now + kept)
-        self.noticed.append(PinnedByHand(key=key, wants=wants, kept_seconds=kept))
+        self.noticed.append(reasons.PinnedByHand(key=key, wants=wants, kept_seconds=kept))
 
     def _is_kept(self, key: InstanceKey, pin: Pin) -> bool:
         """An expired pin on a quiet process stays until a heartbeat lets its drain go on."""
         if key in self.drains:
-            return pin.wants == PinKind.STOPPED and self.now < pin.until_seconds
-        return self.now < pin.until_seconds or (pin.wants == PinKind.QUIET and self.seen.get(key) in _UP)
+            return pin.wants == reasons.PinKind.STOPPED and self.now < pin.until_seconds
+        return self.now < pin.until_seconds or (
+            pin.wants == reasons.PinKind.QUIET and self.seen.get(key) in _UP
+        )
 
     def _still_stands_in(self, key: InstanceKey, stopped: tuple[InstanceKey, ...]) -> bool:
-        kept = any((pin := self.pins.get(n)) is not None and pin.wants == PinKind.STOPPED for n in stopped)
+        kept = any(
+            (pin := self.pins.get(n)) is not None and pin.wants == reasons.PinKind.STOPPED for n in stopped
+        )
         return kept and (key in self.starts or self.seen.get(key) in _UP)
 
     def result(self, keys: dict[InstanceKey, None]) -> HostMemory:

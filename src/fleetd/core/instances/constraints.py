@@ -13,21 +13,9 @@ from fleetd.core.instances.host_memory import HostMemory, Shortage
 from fleetd.core.instances.host_tick import Hold, HostConstraints, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.rollout import spare_for, spare_in
+from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts
 from fleetd.core.model.policy import Policy
-from fleetd.core.model.reasons.base import ClampReason
-from fleetd.core.model.reasons.counts import (
-    CodeChanged,
-    CoresShort,
-    LoadHigh,
-    MemoryBelowReserve,
-    MemoryShortage,
-    MemoryStalled,
-    MostQuietedByHand,
-    OomHold,
-    Paused,
-)
-from fleetd.core.model.reasons.units import PinKind
 
 #: Memory pressure that lasts this long sheds the least important instance, and one more each such time.
 PRESSED_SECONDS = 60.0
@@ -89,19 +77,19 @@ def _holds(tick: HostTick, memory: HostMemory) -> tuple[Hold, ...]:
     found: list[Hold] = []
     pause = memory.people.paused(tick.now_seconds)
     if pause is not None:
-        found.append(Hold(reason=Paused(note=pause.note), until_seconds=pause.until_seconds))
+        found.append(Hold(reason=reasons.Paused(note=pause.note), until_seconds=pause.until_seconds))
     code = memory.code_changed  # also while the host can't be read: unknown code is no accepted code
     if code is not None:
-        found.append(Hold(reason=CodeChanged(version=code.version or None)))
+        found.append(Hold(reason=reasons.CodeChanged(version=code.version or None)))
     present = [v for v in tick.active if v.profile is not None and v.is_present]
-    quieted = sum(1 for v in present if v.pinned == PinKind.QUIET)
+    quieted = sum(1 for v in present if v.pinned == reasons.PinKind.QUIET)
     if quieted >= 2 and 2 * quieted > len(present):
-        reason = MostQuietedByHand(quieted_instances=quieted, present_instances=len(present))
+        reason = reasons.MostQuietedByHand(quieted_instances=quieted, present_instances=len(present))
         found.append(Hold(reason=reason))
     return tuple(found)
 
 
-def _shed(tick: HostTick, shortage: Shortage) -> MemoryShortage | None:
+def _shed(tick: HostTick, shortage: Shortage) -> reasons.MemoryShortage | None:
     """Why the least important goes: the host has long been short of memory. Unknown pressure sheds nobody (law 3)."""
     now, pressed, shed = tick.now_seconds, shortage.pressed_since_seconds, shortage.shed_seconds
     if tick.machine is None or pressed is None or now - pressed < PRESSED_SECONDS:
@@ -110,34 +98,34 @@ def _shed(tick: HostTick, shortage: Shortage) -> MemoryShortage | None:
     return _memory_shortage(tick.policy, tick.machine) if again else None
 
 
-def _refusal(tick: HostTick, shortage: Shortage) -> ClampReason | None:
+def _refusal(tick: HostTick, shortage: Shortage) -> reasons.ClampReason | None:
     if shortage.oom_seconds is not None:
         left = shortage.oom_seconds + OOM_HOLD_SECONDS - tick.now_seconds
         if left > 0:
-            return OomHold(left_seconds=left)
+            return reasons.OomHold(left_seconds=left)
     if tick.machine is None:
         return None
     return _memory_shortage(tick.policy, tick.machine) or _core_shortage(tick.policy, tick.machine)
 
 
-def _memory_shortage(policy: Policy, machine: HostFacts) -> MemoryShortage | None:
+def _memory_shortage(policy: Policy, machine: HostFacts) -> reasons.MemoryShortage | None:
     """How this host is short of memory. A kernel that reclaims fast tells no pressure until the end."""
     share = machine.pressure.memory_stalled_share if machine.pressure is not None else 0.0
     if share > policy.pressure.memory_max:
-        return MemoryStalled(share=share, limit=policy.pressure.memory_max)
+        return reasons.MemoryStalled(share=share, limit=policy.pressure.memory_max)
     available, reserve = machine.memory_available_bytes, policy.memory.reserve_bytes
     if available < reserve:
-        return MemoryBelowReserve(available_bytes=available, reserve_bytes=reserve)
+        return reasons.MemoryBelowReserve(available_bytes=available, reserve_bytes=reserve)
     return None
 
 
-def _core_shortage(policy: Policy, machine: HostFacts) -> CoresShort | LoadHigh | None:
+def _core_shortage(policy: Policy, machine: HostFacts) -> reasons.CoresShort | reasons.LoadHigh | None:
     limit, load = policy.pressure.cpu_max, machine.load_per_core
     if machine.pressure is not None:
         share = machine.pressure.cpu_waiting_share
-        return CoresShort(share=share, limit=limit) if share > limit else None
+        return reasons.CoresShort(share=share, limit=limit) if share > limit else None
     if (
         load is not None and load > LOAD_PER_CORE_MAX and limit < 1.0
     ):  # by and large the same; 1 switches both off
-        return LoadHigh(load_per_core=load, limit=LOAD_PER_CORE_MAX)
+        return reasons.LoadHigh(load_per_core=load, limit=LOAD_PER_CORE_MAX)
     return None

@@ -19,26 +19,9 @@ from msgspec import structs
 
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.policy import Profile
-from fleetd.core.model.reasons.base import Reason
-from fleetd.core.model.reasons.units import (
-    DrainCause,
-    DrainsPaced,
-    FinishesPushedBackJob,
-    IgnoresQuiet,
-    KeptByPeople,
-    MoreThanAdmitted,
-    NotIdleInTime,
-    PinKind,
-    QuietAndIdle,
-    QuietNotConfirmed,
-    QuietsUnconfirmed,
-    ReplaceCause,
-    StillBoots,
-    TooManyRun,
-    WaitsForRedisWrites,
-)
 
 #: A quiet that no heartbeat confirms is sent again after this long (three beats).
 QUIET_AGAIN_SECONDS = 30.0
@@ -55,9 +38,9 @@ STOP_AGAIN_SECONDS = 30.0
 DRAIN_ORDERS_MAX = 8
 
 _REPLACED_FIRST = {
-    ReplaceCause.OUTDATED: 0,
-    ReplaceCause.RESTART: 0,
-    ReplaceCause.MEMORY: 1,
+    reasons.ReplaceCause.OUTDATED: 0,
+    reasons.ReplaceCause.RESTART: 0,
+    reasons.ReplaceCause.MEMORY: 1,
     None: 2,
 }
 
@@ -72,26 +55,26 @@ def begin_drains(
     decision: HostDecision,
 ) -> int:
     """Begin to let go of those whose loss costs least; returns how many drains were begun."""
-    now, reasons = tick.now_seconds, decision.reasons
-    candidates = [v for v in own if v.is_capacity and v.pinned != PinKind.RUN]
+    now = tick.now_seconds
+    candidates = [v for v in own if v.is_capacity and v.pinned != reasons.PinKind.RUN]
     reachable = max(admitted, running - len(candidates))
     if reachable > admitted:
-        kept = KeptByPeople(instances=reachable - admitted)
-        reasons.add(kept, profile.name, before=admitted, after=reachable)
+        kept = reasons.KeptByPeople(instances=reachable - admitted)
+        decision.clamps.add(kept, profile.name, before=admitted, after=reachable)
     if decision.memory.undrainable(now):
         candidates = [v for v in candidates if v.is_booting]
         left = max(reachable, running - len(candidates))
         if left > reachable:
-            reasons.add(QuietsUnconfirmed(), profile.name, before=reachable, after=left)
+            decision.clamps.add(reasons.QuietsUnconfirmed(), profile.name, before=reachable, after=left)
         reachable = left
     count = min(running - reachable, drains_left)
     if count < running - reachable:
-        paced = DrainsPaced(drains_per_tick=tick.policy.pace.drains_per_tick)
-        reasons.add(paced, profile.name, before=reachable, after=running - count)
+        paced = reasons.DrainsPaced(drains_per_tick=tick.policy.pace.drains_per_tick)
+        decision.clamps.add(paced, profile.name, before=reachable, after=running - count)
     candidates.sort(key=lambda v: _cost(v, decision, now))
-    why = TooManyRun(profile=profile.name, running_instances=running, admitted_instances=admitted)
+    why = reasons.TooManyRun(profile=profile.name, running_instances=running, admitted_instances=admitted)
     for victim in candidates[:count]:
-        let_go(victim, MoreThanAdmitted(profile=profile.name), now, decision, why=why)
+        let_go(victim, reasons.MoreThanAdmitted(profile=profile.name), now, decision, why=why)
     return count
 
 
@@ -116,12 +99,12 @@ def _cost(
 
 def let_go(
     view: InstanceView,
-    cause: DrainCause,
+    cause: reasons.DrainCause,
     now_seconds: float,
     decision: HostDecision,
     *,
     by_rollout: bool = False,
-    why: TooManyRun | None = None,
+    why: reasons.TooManyRun | None = None,
 ) -> None:
     """Begin a drain: quiet what serves, stop what still boots.
 
@@ -129,7 +112,7 @@ def let_go(
     """
     drain = Drain(since_seconds=now_seconds, cause=cause, by_rollout=by_rollout)
     if view.is_booting:
-        decision.order("stop", view, StillBoots(cause=why or cause))
+        decision.order("stop", view, reasons.StillBoots(cause=why or cause))
         drain = structs.replace(drain, stop_sent_seconds=now_seconds)
     elif view.state == InstanceState.STARTING:
         return  # READY but no heartbeat yet: it comes within seconds, then a quiet can be watched
@@ -158,7 +141,7 @@ def _stop_booting(tick: HostTick, view: InstanceView, drain: Drain, decision: Ho
     """systemd restarted it in mid-drain, or our stop of a booting one got lost."""
     # While Redis is unknown nothing stops (law 3): should it get READY meanwhile, it could not push jobs back.
     if tick.sidekiq is not None and not _stop_is_under_way(drain, tick.now_seconds):
-        _stop(view, drain, StillBoots(cause=drain.cause), tick.now_seconds, decision)
+        _stop(view, drain, reasons.StillBoots(cause=drain.cause), tick.now_seconds, decision)
 
 
 def _next_order(tick: HostTick, view: InstanceView, drain: Drain, decision: HostDecision) -> None:
@@ -173,11 +156,13 @@ def _next_order(tick: HostTick, view: InstanceView, drain: Drain, decision: Host
         sent is not None and view.beat_age_seconds is not None and now - view.beat_age_seconds > sent
     )
     if view.quiet and view.busy_threads == 0 and beat_after_order:
-        _stop(view, drain, QuietAndIdle(cause=drain.cause), now, decision)
+        _stop(view, drain, reasons.QuietAndIdle(cause=drain.cause), now, decision)
     elif sent is not None and now - drain.since_seconds > tick.policy.pace.drain_seconds_max:
         _stop_past_deadline(tick, view, drain, decision)
     elif tick.sidekiq is not None and not view.quiet and (sent is None or now - sent > QUIET_AGAIN_SECONDS):
-        decision.order("quiet", view, drain.cause if sent is None else QuietNotConfirmed(cause=drain.cause))
+        decision.order(
+            "quiet", view, drain.cause if sent is None else reasons.QuietNotConfirmed(cause=drain.cause)
+        )
         again = structs.replace(drain, quiet_sent_seconds=now, stop_sent_seconds=None)
         if sent is None:  # ordered while Redis was away, or for the process before: its time begins now
             again = structs.replace(again, since_seconds=now, unconfirmed=False)
@@ -203,7 +188,7 @@ def _confirmed_or_not(view: InstanceView, drain: Drain, now_seconds: float, deci
     elif not drain.unconfirmed and now_seconds - beat < sent + HEED_SECONDS:
         return drain  # the quiet before may have been lost with a fleetd that died: no beat tells of the latest yet
     elif now_seconds - drain.since_seconds > UNCONFIRMED_SECONDS:
-        decision.reasons.add(IgnoresQuiet(key=view.key), view.profile)
+        decision.clamps.add(reasons.IgnoresQuiet(key=view.key), view.profile)
         if not drain.unconfirmed:
             decision.memory = structs.replace(decision.memory, undrainable_seconds=now_seconds)
     else:
@@ -221,16 +206,18 @@ def _stop_past_deadline(tick: HostTick, view: InstanceView, drain: Drain, decisi
     """An ordinary stop makes Sidekiq push unfinished jobs back, which needs a Redis that takes writes."""
     now = tick.now_seconds
     if decision.memory.holds_pushed_back(view.job_ids, now):
-        decision.reasons.add(FinishesPushedBackJob(key=view.key), view.profile)
+        decision.clamps.add(reasons.FinishesPushedBackJob(key=view.key), view.profile)
     elif tick.sidekiq is not None and tick.sidekiq.writable is True:
         decision.memory = decision.memory.with_pushed_back(view.job_ids, now)
-        why = NotIdleInTime(drain_seconds_max=tick.policy.pace.drain_seconds_max)
+        why = reasons.NotIdleInTime(drain_seconds_max=tick.policy.pace.drain_seconds_max)
         _stop(view, drain, why, now, decision)
     else:
-        decision.reasons.add(WaitsForRedisWrites(key=view.key), view.profile)
+        decision.clamps.add(reasons.WaitsForRedisWrites(key=view.key), view.profile)
 
 
-def _stop(view: InstanceView, drain: Drain, why: Reason, now_seconds: float, decision: HostDecision) -> None:
+def _stop(
+    view: InstanceView, drain: Drain, why: reasons.Reason, now_seconds: float, decision: HostDecision
+) -> None:
     decision.order("stop", view, why)
     stopped = structs.replace(drain, stop_sent_seconds=now_seconds)
     decision.memory = decision.memory.with_drain(view.key, stopped)

@@ -12,10 +12,10 @@ from enum import StrEnum
 from msgspec import structs
 
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
+from fleetd.core.model import reasons
 from fleetd.core.model.facts import CodeStamp, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
-from fleetd.core.model.reasons.units import FailureCause, PinKind, ReplaceCause, RolloutWait
 
 #: Pauses before a unit that systemd gave up on is tried again; the last one repeats.
 RETRY_SECONDS = (15.0, 30.0, 60.0, 120.0, 300.0)
@@ -34,7 +34,7 @@ class Failure(Value, frozen=True, kw_only=True):
 
     count: int
     last_seconds: float
-    cause: FailureCause
+    cause: reasons.FailureCause
     ordered: bool = False  # it was our start that failed, so what still comes of it is ours
     ended: bool = False  # by us, so systemd calls it inactive; until it is active again
 
@@ -113,7 +113,7 @@ class PeoplesOrders(Value, frozen=True, kw_only=True):
         wanted = self.sets.get(profile)
         return wanted.instances if wanted is not None and now_seconds < wanted.until_seconds else None
 
-    def pinned(self, key: InstanceKey, wants: PinKind, now_seconds: float) -> bool:
+    def pinned(self, key: InstanceKey, wants: reasons.PinKind, now_seconds: float) -> bool:
         pin = self.pins.get(key)
         return pin is not None and pin.wants == wants and now_seconds < pin.until_seconds
 
@@ -127,7 +127,7 @@ class RolloutPhase(StrEnum):
 class Rollout(Value, frozen=True, kw_only=True):
     """A replacement of instances, one at a time (rollout.py)."""
 
-    cause: ReplaceCause
+    cause: reasons.ReplaceCause
     left: dict[InstanceKey, str]  # still to be replaced, in order: to the invocation that is to go
     total_instances: int
     since_seconds: float
@@ -138,7 +138,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     unavailable_in: str | None = None
     available_instances: int = 0
     code_before: str = ""  # of Mastodon: what a restart that is given up goes back to holding for
-    waits: RolloutWait | None = None  # what it does or waits for, or why it was given up
+    waits: reasons.RolloutWait | None = None  # what it does or waits for, or why it was given up
     phase: RolloutPhase = RolloutPhase.UNDER_WAY
     ended_seconds: float = 0.0
 
@@ -241,7 +241,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
         return at is not None and now_seconds - at < UNDRAINABLE_SECONDS
 
     def by_instance(
-        self, now_seconds: float, replace: Mapping[InstanceKey, ReplaceCause]
+        self, now_seconds: float, replace: Mapping[InstanceKey, reasons.ReplaceCause]
     ) -> dict[InstanceKey, InstanceMemory]:
         """What is remembered of each instance, where anything is. `replace`: those that are to be replaced."""
         pins = {k: p.wants for k, p in self.people.pins.items() if now_seconds < p.until_seconds}

@@ -6,18 +6,17 @@ from msgspec import structs
 
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.model.decision import Clamp, Clamps, Step, Verb
+from fleetd.core.model import reasons
+from fleetd.core.model.decision import Clamps, Step, Verb
 from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
-from fleetd.core.model.reasons.base import ClampReason, Reason
-from fleetd.core.model.reasons.counts import HoldReason, MemoryShortage
 
 
 class Hold(Value, frozen=True, kw_only=True):
     """Nothing moves of its own accord, and why."""
 
-    reason: HoldReason
+    reason: reasons.HoldReason
     until_seconds: float | None = None  # None: until somebody acts
 
 
@@ -33,8 +32,8 @@ class HostConstraints(Value, frozen=True, kw_only=True):
     set_instances: dict[str, int] = {}  # by profile: as many as a person wants
     grown_bytes: dict[str, int] = {}  # by profile: what one instance grows to
     boot_seconds: dict[str, float] = {}  # by profile: learnt
-    refusal: ClampReason | None = None  # why nothing is added above min
-    shed: MemoryShortage | None = None  # long enough that the least important goes
+    refusal: reasons.ClampReason | None = None  # why nothing is added above min
+    shed: reasons.MemoryShortage | None = None  # long enough that the least important goes
     spare_for: str | None = None
     spare_in: str | None = None
     unavailable_in: str | None = None
@@ -106,12 +105,8 @@ class HostDecision:
 
     def __init__(self, memory: HostMemory) -> None:
         self.steps: list[Step] = []
-        self.reasons = Clamps()
+        self.clamps = Clamps()
         self.memory = memory
 
-    @property
-    def clamps(self) -> tuple[Clamp, ...]:
-        return self.reasons.all()
-
-    def order(self, verb: Verb, view: InstanceView, why: Reason) -> None:
+    def order(self, verb: Verb, view: InstanceView, why: reasons.Reason) -> None:
         self.steps.append(Step(verb=verb, key=view.key, profile=view.profile, why=why))

@@ -15,12 +15,12 @@ from typing import Literal
 
 from msgspec import structs
 
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import HostFacts, ProcessFacts, UnitFacts, Value
 from fleetd.core.model.heartbeats import claim_of
 from fleetd.core.model.identity import InstanceKey, parse_tag
 from fleetd.core.model.policy import Policy, Profile
-from fleetd.core.model.reasons.units import DrainCause, PinKind, ReplaceCause
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 
 #: After READY the first heartbeat comes within one beat (10 s). One without is no capacity, nor any later, unless
@@ -45,7 +45,7 @@ class Drain(Value, frozen=True, kw_only=True):
     """A drain under way: quiet, watch, stop. Times are CLOCK_BOOTTIME."""
 
     since_seconds: float
-    cause: DrainCause
+    cause: reasons.DrainCause
     quiet_sent_seconds: float | None = None
     stop_sent_seconds: float | None = None
     unconfirmed: bool = False
@@ -61,7 +61,7 @@ class Drain(Value, frozen=True, kw_only=True):
 class Pin(Value, frozen=True, kw_only=True):
     """A person's order, kept for a while (law 6)."""
 
-    wants: PinKind
+    wants: reasons.PinKind
     since_seconds: float
     until_seconds: float
     by: Literal["hand", "fleetctl"] = "hand"
@@ -72,8 +72,8 @@ class InstanceMemory(Value, frozen=True, kw_only=True):
 
     drain: Drain | None = None
     start_ordered: bool = False
-    pinned: PinKind | None = None
-    replace: ReplaceCause | None = None
+    pinned: reasons.PinKind | None = None
+    replace: reasons.ReplaceCause | None = None
     unresponsive: bool = False
     unheard: bool = False  # READY for long, and never a heartbeat while others on this host beat
     failed: bool = False  # we ended it, because it did not come up
@@ -93,8 +93,8 @@ class InstanceView(Value, frozen=True, kw_only=True):
     state_age_seconds: float = 0.0
     beat_age_seconds: float | None = None
     unit: UnitFacts | None = None
-    pinned: PinKind | None = None
-    replace: ReplaceCause | None = None
+    pinned: reasons.PinKind | None = None
+    replace: reasons.ReplaceCause | None = None
     oldest_run_age_seconds: float | None = None
     job_ids: frozenset[str] = frozenset()  # of its running jobs, those that could be read
     digest: str | None = None  # of the settings it was started with; None: unknown
@@ -105,7 +105,7 @@ class InstanceView(Value, frozen=True, kw_only=True):
         """Whether it has a process, or is about to."""
         if self.state in _GONE:
             return False
-        return self.pinned != PinKind.STOPPED or self.state != InstanceState.PINNED
+        return self.pinned != reasons.PinKind.STOPPED or self.state != InstanceState.PINNED
 
     @property
     def is_ready(self) -> bool:
@@ -120,7 +120,7 @@ class InstanceView(Value, frozen=True, kw_only=True):
     @property
     def is_capacity(self) -> bool:
         """Whether it is capacity, now or soon."""
-        kept_running = self.pinned == PinKind.RUN and self.state == InstanceState.PINNED
+        kept_running = self.pinned == reasons.PinKind.RUN and self.state == InstanceState.PINNED
         return self.state in _CAPACITY or kept_running
 
     @property
@@ -148,7 +148,7 @@ def state_of(
     if unit is None or unit.active_state == "inactive":
         if memory.start_ordered:
             return InstanceState.STARTING if memory.drain is None else InstanceState.STOPPING
-        if memory.pinned == PinKind.STOPPED:
+        if memory.pinned == reasons.PinKind.STOPPED:
             return InstanceState.PINNED
         return InstanceState.FAILED if memory.failed else InstanceState.STOPPED
     if unit.active_state == "failed":
@@ -161,15 +161,15 @@ def state_of(
     if memory.drain is not None:
         return _leaving(memory.drain, process)
     if process is not None and process.quiet:
-        return InstanceState.PINNED if memory.pinned == PinKind.QUIET else InstanceState.DRAINING
+        return InstanceState.PINNED if memory.pinned == reasons.PinKind.QUIET else InstanceState.DRAINING
     young = unit.state_age_seconds < FIRST_BEAT_SECONDS
     if process is None and sidekiq_known and (young or memory.unheard):
         return InstanceState.STARTING
     if memory.unresponsive:
         return InstanceState.UNRESPONSIVE
-    if memory.pinned == PinKind.RUN:
+    if memory.pinned == reasons.PinKind.RUN:
         return InstanceState.PINNED
-    outdated = memory.replace == ReplaceCause.OUTDATED
+    outdated = memory.replace == reasons.ReplaceCause.OUTDATED
     return InstanceState.OUTDATED if outdated else InstanceState.SERVING
 
 

@@ -17,22 +17,11 @@ from fleetd.core.instances.host_memory import HostMemory, PauseInForce, Rollout,
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain, InstanceView, Pin
 from fleetd.core.instances.rollout import begin
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.core.model.policy import Profile
-from fleetd.core.model.reasons.replies import (
-    AutoTaken,
-    DrainTaken,
-    PauseTaken,
-    PinTaken,
-    ReleaseTaken,
-    Reply,
-    RestartTaken,
-    ResumeTaken,
-    SetTaken,
-)
-from fleetd.core.model.reasons.units import DrainedByPeople, PinKind, ReplaceCause
 from fleetd.errors import OrderRefusedError
 
 #: No order lasts longer: a week.
@@ -93,7 +82,7 @@ class Situation:
     def drains(self, view: InstanceView) -> bool:
         return view.key in self.memory.drains or view.state == InstanceState.STOPPING
 
-    def with_pin(self, key: InstanceKey, wants: PinKind, for_seconds: float) -> HostMemory:
+    def with_pin(self, key: InstanceKey, wants: reasons.PinKind, for_seconds: float) -> HostMemory:
         until = self.now + for_seconds
         pin = Pin(wants=wants, since_seconds=self.now, until_seconds=until, by="fleetctl")
         return self.memory.with_pins({**self.people.pins, key: pin})
@@ -112,7 +101,7 @@ class Order(Value, frozen=True, kw_only=True, tag=True):
     summary: ClassVar[str]
     examples: ClassVar[tuple[str, ...]] = ()
 
-    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         """The memory with this order in it, and what to answer. Raises OrderRefusedError."""
         raise NotImplementedError
 
@@ -134,7 +123,7 @@ class Pause(Order, frozen=True, kw_only=True):
     for_seconds: float = 0.0
     reason: str = ""
 
-    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         seconds, note = now.seconds(self.for_seconds), " ".join(self.reason.split())
         if len(note) > NOTE_CHARACTERS_MAX or not note.isprintable():
             raise OrderRefusedError(
@@ -142,7 +131,7 @@ class Pause(Order, frozen=True, kw_only=True):
             )
         pause = PauseInForce(until_seconds=now.now + seconds, note=note or None)
         going_on = sum(1 for d in now.memory.drains.values() if d.stop_sent_seconds is None)
-        return now.with_people(pause=pause), PauseTaken(for_seconds=seconds, drains_going_on=going_on)
+        return now.with_people(pause=pause), reasons.PauseTaken(for_seconds=seconds, drains_going_on=going_on)
 
 
 class Resume(Order, frozen=True, kw_only=True):
@@ -156,7 +145,7 @@ class Resume(Order, frozen=True, kw_only=True):
     summary = "End a pause; take Mastodon's code as it is now."
     examples = ("fleetctl resume",)
 
-    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         paused, code = now.people.paused(now.now) is not None, now.memory.code_changed
         if not paused and code is None:
             raise OrderRefusedError("nothing to resume: fleetd is not paused, and no upgrade holds it")
@@ -164,7 +153,7 @@ class Resume(Order, frozen=True, kw_only=True):
         if code is not None:
             memory = structs.replace(memory, code=code.digest)
         version = code.version or None if code is not None else None
-        reply = ResumeTaken(pause_ended=paused, code_accepted=code is not None, version=version)
+        reply = reasons.ResumeTaken(pause_ended=paused, code_accepted=code is not None, version=version)
         return memory, reply
 
 
@@ -185,20 +174,20 @@ class SetInstances(Order, frozen=True, kw_only=True):
     instances: int | None  # None: by its queues again
     for_seconds: float = 0.0
 
-    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         profile, seconds = now.profile(self.profile), now.seconds(self.for_seconds)
         if self.instances is None:
             if now.people.set_instances(profile.name, now.now) is None:
                 raise OrderRefusedError(f"{profile.name} is not set to a number: its queues decide already")
             sets = {name: kept for name, kept in now.people.sets.items() if name != profile.name}
-            return now.with_people(sets=sets), AutoTaken(profile=profile.name)
+            return now.with_people(sets=sets), reasons.AutoTaken(profile=profile.name)
         if not 0 <= self.instances <= profile.max_instances:
             raise OrderRefusedError(
                 f"{profile.name} has 0 to {profile.max_instances} instances here (max in fleetd.toml), "
                 f"not {self.instances}"
             )
         wanted = SetInForce(instances=self.instances, until_seconds=now.now + seconds)
-        return now.with_people(sets={**now.people.sets, profile.name: wanted}), SetTaken(
+        return now.with_people(sets={**now.people.sets, profile.name: wanted}), reasons.SetTaken(
             profile=profile.name,
             instances=self.instances,
             for_seconds=seconds,
@@ -222,15 +211,15 @@ class PinInstance(Order, frozen=True, kw_only=True):
     key: InstanceKey
     for_seconds: float = 0.0
 
-    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         view, seconds = now.settled(self.key), now.seconds(self.for_seconds)
         if now.drains(view):
             raise OrderRefusedError(
                 f"{unit_name(view.key)} is being drained, which can't be undone: let it end, or start another"
             )
-        wants = PinKind.RUN if view.is_present else PinKind.STOPPED
-        wants = PinKind.QUIET if view.quiet else wants
-        reply = PinTaken(key=view.key, wants=wants, for_seconds=seconds)
+        wants = reasons.PinKind.RUN if view.is_present else reasons.PinKind.STOPPED
+        wants = reasons.PinKind.QUIET if view.quiet else wants
+        reply = reasons.PinTaken(key=view.key, wants=wants, for_seconds=seconds)
         return now.with_pin(view.key, wants, seconds), reply
 
 
@@ -245,7 +234,7 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
     examples = ("fleetctl release 3", "fleetctl release scheduler")
     key: InstanceKey
 
-    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         key = now.view(self.key).key
         pin, failure = now.people.pins.get(key), now.memory.units.failures.get(key)
         if pin is None and failure is None:
@@ -253,12 +242,12 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
                 f"{unit_name(key)} is not pinned and has not failed: there is nothing to release"
             )
         pins = {k: p for k, p in now.people.pins.items() if k != key}
-        quiet = pin is not None and pin.wants == PinKind.QUIET
+        quiet = pin is not None and pin.wants == reasons.PinKind.QUIET
         if pin is not None and quiet:  # quiet can't be undone: the next tick drains it
             pins[key] = structs.replace(pin, until_seconds=now.now)
         failures = {k: f for k, f in now.memory.units.failures.items() if k != key}
         count = failure.count if failure is not None else 0
-        reply = ReleaseTaken(key=key, is_drained=quiet, forgotten_failures=count)
+        reply = reasons.ReleaseTaken(key=key, is_drained=quiet, forgotten_failures=count)
         return now.memory.with_pins(pins).with_failures(failures), reply
 
 
@@ -274,7 +263,7 @@ class DrainInstance(Order, frozen=True, kw_only=True):
     key: InstanceKey
     for_seconds: float = 0.0
 
-    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         if self.key == SCHEDULER:
             raise OrderRefusedError(
                 "the scheduler is not drained, for then nothing would be scheduled: fleetctl restart replaces it, "
@@ -288,14 +277,14 @@ class DrainInstance(Order, frozen=True, kw_only=True):
             )
         if now.drains(view):
             raise OrderRefusedError(f"{name} is being drained already")
-        drain = Drain(since_seconds=now.now, cause=DrainedByPeople())
-        reply = DrainTaken(
+        drain = Drain(since_seconds=now.now, cause=reasons.DrainedByPeople())
+        reply = reasons.DrainTaken(
             key=view.key,
             busy_threads=view.busy_threads,
             drain_seconds_max=now.policy.pace.drain_seconds_max,
             for_seconds=seconds,
         )
-        return now.with_pin(view.key, PinKind.STOPPED, seconds).with_drain(view.key, drain), reply
+        return now.with_pin(view.key, reasons.PinKind.STOPPED, seconds).with_drain(view.key, drain), reply
 
 
 class Restart(Order, frozen=True, kw_only=True):
@@ -314,11 +303,11 @@ class Restart(Order, frozen=True, kw_only=True):
     )
     profile: str = ""  # "": of all, the scheduler's too
 
-    def obey(self, now: Situation) -> tuple[HostMemory, Reply]:
+    def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         if self.profile:
             now.profile(self.profile)
         rollout = now.memory.rollout_under_way
-        restarts = rollout is not None and rollout.cause == ReplaceCause.RESTART
+        restarts = rollout is not None and rollout.cause == reasons.ReplaceCause.RESTART
         if rollout is not None and restarts and now.memory.code_changed is None:
             raise OrderRefusedError(
                 f"a restart is under way, {rollout.done_instances} of {rollout.total_instances} done: "
@@ -336,14 +325,14 @@ class Restart(Order, frozen=True, kw_only=True):
         failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
         code = now.memory.code_on_disk
-        fresh = begin(now.policy, chosen, ReplaceCause.RESTART, now.now)
+        fresh = begin(now.policy, chosen, reasons.ReplaceCause.RESTART, now.now)
         fresh = structs.replace(fresh, code_before=now.memory.code)
         memory = structs.replace(
             now.memory.with_failures(failures).with_pins(pins),
             code=code.digest if code is not None else now.memory.code,
             rollout=_goes_on_from(rollout, fresh) if rollout is not None else fresh,
         )
-        return memory, RestartTaken(
+        return memory, reasons.RestartTaken(
             instances=len(chosen),
             code_for_all=now.memory.code_changed is not None and bool(self.profile),
             tried_again=failed,

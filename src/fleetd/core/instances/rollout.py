@@ -18,36 +18,11 @@ from fleetd.core.instances.host_memory import HostMemory, Rollout, RolloutPhase
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.start import free_numbers, is_rendered
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState, Plan
 from fleetd.core.model.facts import HostFacts, Known
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy import Policy, Profile
-from fleetd.core.model.reasons.base import Reason
-from fleetd.core.model.reasons.units import (
-    BeingReplaced,
-    Drains,
-    DrainUnwatchable,
-    Held,
-    InPlaceOf,
-    NextNotRendered,
-    NoConnectionForNext,
-    NotWhileLate,
-    PinKind,
-    QuietsUnconfirmed,
-    ReplaceCause,
-    Replaced,
-    ReplacementBoots,
-    ReplacementMissing,
-    RolloutEnded,
-    RolloutGivenUp,
-    RolloutWait,
-    SchedulerBetween,
-    SchedulerTooYoung,
-    SettlesFirst,
-    SpareBoots,
-    SpareWentAway,
-    StartsFirst,
-)
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 
 #: Over its memory limit for this long before it is replaced.
@@ -58,24 +33,24 @@ SCHEDULER_AGE_SECONDS_MIN = 600.0
 SHOWN_SECONDS = 3600.0
 
 
-def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, ReplaceCause]:
+def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reasons.ReplaceCause]:
     """Which instances are to be replaced, and why. What a person pinned to run is left alone, except by `restart`."""
-    found: dict[InstanceKey, ReplaceCause] = {}
+    found: dict[InstanceKey, reasons.ReplaceCause] = {}
     rollout, never_here = memory.rollout_under_way, tick.policy.scheduler.place == "elsewhere"
-    restart = rollout if rollout is not None and rollout.cause == ReplaceCause.RESTART else None
+    restart = rollout if rollout is not None and rollout.cause == reasons.ReplaceCause.RESTART else None
     for view in tick.active:
         watch = memory.units.watches.get(view.key)
         if not view.is_ready or watch is None or (view.key == SCHEDULER and never_here):
             continue  # a scheduler that a person started where it belongs elsewhere would not be started again
         heavy = watch.heavy_since_seconds
         if restart is not None and view.key in (*restart.left, restart.current):
-            found[view.key] = ReplaceCause.RESTART
+            found[view.key] = reasons.ReplaceCause.RESTART
         elif tick.machine is not None and outdated_for(tick.policy, view, tick.machine, memory) is not None:
-            found[view.key] = ReplaceCause.OUTDATED
+            found[view.key] = reasons.ReplaceCause.OUTDATED
         elif tick.machine is None or heavy is None:
             continue  # what it weighs now is unknown (law 3)
         elif tick.now_seconds - heavy >= HEAVY_SECONDS:
-            found[view.key] = ReplaceCause.MEMORY
+            found[view.key] = reasons.ReplaceCause.MEMORY
     return found
 
 
@@ -103,7 +78,7 @@ def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory:
     return None if memory.units.replaced.get(view.key) == target else target
 
 
-def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Reason]]:
+def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[reasons.Reason]]:
     """How far the rollout is, and what comes next; begins one where something is to be replaced."""
     if tick.instances is None:
         return memory, []
@@ -125,15 +100,15 @@ def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, li
         key = next(iter(rollout.left))
         rollout = structs.replace(rollout, current=key, spare=None, waits=None)
         memory = _mark_replaced(tick, memory, key)
-    noticed: list[Reason] = []
+    noticed: list[reasons.Reason] = []
     if rollout.current is None and not rollout.left and rollout.unavailable_in is None:
         rollout = structs.replace(rollout, phase=RolloutPhase.DONE, ended_seconds=now, waits=None)
         noticed = [_ended(rollout)]
     return (memory if rollout == before else structs.replace(memory, rollout=rollout)), noticed
 
 
-def _ended(rollout: Rollout, given_up: RolloutGivenUp | None = None) -> RolloutEnded:
-    return RolloutEnded(
+def _ended(rollout: Rollout, given_up: reasons.RolloutGivenUp | None = None) -> reasons.RolloutEnded:
+    return reasons.RolloutEnded(
         cause=rollout.cause,
         done_instances=rollout.done_instances,
         total_instances=rollout.total_instances,
@@ -143,18 +118,20 @@ def _ended(rollout: Rollout, given_up: RolloutGivenUp | None = None) -> RolloutE
 
 def _begin(tick: HostTick) -> Rollout | None:
     """A rollout of our own: all that is outdated, the least important first, or the heaviest one."""
-    due = [v for v in tick.active if v.replace and v.is_capacity and v.pinned != PinKind.RUN]
-    outdated = [v for v in due if v.replace == ReplaceCause.OUTDATED]
-    heavy = [v for v in due if v.replace == ReplaceCause.MEMORY]
+    due = [v for v in tick.active if v.replace and v.is_capacity and v.pinned != reasons.PinKind.RUN]
+    outdated = [v for v in due if v.replace == reasons.ReplaceCause.OUTDATED]
+    heavy = [v for v in due if v.replace == reasons.ReplaceCause.MEMORY]
     if outdated:
-        return begin(tick.policy, outdated, ReplaceCause.OUTDATED, tick.now_seconds)
+        return begin(tick.policy, outdated, reasons.ReplaceCause.OUTDATED, tick.now_seconds)
     if heavy:
         heaviest = max(heavy, key=lambda v: v.resident_bytes or 0)
-        return begin(tick.policy, [heaviest], ReplaceCause.MEMORY, tick.now_seconds)
+        return begin(tick.policy, [heaviest], reasons.ReplaceCause.MEMORY, tick.now_seconds)
     return None
 
 
-def begin(policy: Policy, chosen: list[InstanceView], cause: ReplaceCause, now_seconds: float) -> Rollout:
+def begin(
+    policy: Policy, chosen: list[InstanceView], cause: reasons.ReplaceCause, now_seconds: float
+) -> Rollout:
     """A rollout of these: the least important profile is the canary, the scheduler comes last."""
     rank = {p.name: index for index, p in enumerate(policy.profiles)}
     order = sorted(chosen, key=lambda v: (v.profile is None, -rank.get(v.profile or "", 0), v.key))
@@ -185,7 +162,7 @@ def _progress(tick: HostTick, rollout: Rollout, *, handover: bool) -> Rollout:
         if fresh and not (key == SCHEDULER and handover):
             del left[key]
             done += 1
-        elif view is not None and view.pinned in {PinKind.RUN, PinKind.QUIET}:
+        elif view is not None and view.pinned in {reasons.PinKind.RUN, reasons.PinKind.QUIET}:
             del left[key]
             total -= 1
     current = rollout.current if rollout.current in left else None
@@ -210,13 +187,13 @@ def _mark_replaced(tick: HostTick, memory: HostMemory, key: InstanceKey) -> Host
     return structs.replace(memory, units=structs.replace(memory.units, replaced=replaced))
 
 
-def _give_up(tick: HostTick, memory: HostMemory, rollout: Rollout) -> tuple[HostMemory, list[Reason]]:
+def _give_up(tick: HostTick, memory: HostMemory, rollout: Rollout) -> tuple[HostMemory, list[reasons.Reason]]:
     for key in rollout.left:
         memory = _mark_replaced(tick, memory, key)
     key, failure = max(memory.units.failures.items(), key=lambda item: item[1].last_seconds)
-    why = RolloutGivenUp(key=key, cause=failure.cause)
+    why = reasons.RolloutGivenUp(key=key, cause=failure.cause)
     if (
-        rollout.cause == ReplaceCause.RESTART and rollout.code_before
+        rollout.cause == reasons.ReplaceCause.RESTART and rollout.code_before
     ):  # new code that does not boot: hold again
         memory = structs.replace(memory, code=rollout.code_before)
     ended = structs.replace(
@@ -277,7 +254,7 @@ def _set(decision: HostDecision, rollout: Rollout, **changes: object) -> None:
 
 def _missing(
     tick: HostTick, plan: Plan | None, rollout: Rollout, decision: HostDecision
-) -> RolloutWait | None:
+) -> reasons.RolloutWait | None:
     """What the replacement of one that was let go first waits for; None: it serves, or is not wanted any more."""
     name = rollout.unavailable_in or ""
     own = [v for v in tick.of(name) if v.is_capacity]
@@ -289,63 +266,65 @@ def _missing(
         _set(decision, rollout, unavailable_in=None, available_instances=0)
         return None
     if tick.held is not None:
-        return Held(hold=tick.held.reason)
+        return reasons.Held(hold=tick.held.reason)
     booting = tuple(v.key for v in own if not v.serves)
     if booting:
-        return ReplacementBoots(keys=booting)
-    return ReplacementMissing(profile=name, running_instances=len(own), wanted_instances=enough)
+        return reasons.ReplacementBoots(keys=booting)
+    return reasons.ReplacementMissing(profile=name, running_instances=len(own), wanted_instances=enough)
 
 
 def _waits_for(
     tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDecision
-) -> RolloutWait | None:
+) -> reasons.RolloutWait | None:
     """What keeps this replacement from its next step; None: nothing."""
     memory = decision.memory
     if memory.scheduler_handover and old.key == SCHEDULER and SCHEDULER not in memory.drains:
-        return SchedulerBetween()
+        return reasons.SchedulerBetween()
     if old.key in memory.drains or not old.is_capacity:
-        return Drains(key=old.key, busy_threads=old.busy_threads)
+        return reasons.Drains(key=old.key, busy_threads=old.busy_threads)
     if tick.held is not None:
-        return Held(hold=tick.held.reason)
+        return reasons.Held(hold=tick.held.reason)
     if tick.sidekiq is None or plan is None:
-        return DrainUnwatchable()
+        return reasons.DrainUnwatchable()
     if memory.undrainable(tick.now_seconds):
-        return QuietsUnconfirmed()
+        return reasons.QuietsUnconfirmed()
     before = tuple(
         v.key
         for v in tick.active
         if v.is_present and (drain := memory.drains.get(v.key)) is not None and drain.by_rollout
     )
     if before:  # of a rollout that was given up meanwhile
-        return SettlesFirst(keys=before, what="drains")
+        return reasons.SettlesFirst(keys=before, what="drains")
     if old.key == SCHEDULER:
         left = SCHEDULER_AGE_SECONDS_MIN - old.state_age_seconds
-        too_young = SchedulerTooYoung(age_seconds_min=SCHEDULER_AGE_SECONDS_MIN, left_seconds=left)
+        too_young = reasons.SchedulerTooYoung(age_seconds_min=SCHEDULER_AGE_SECONDS_MIN, left_seconds=left)
         return too_young if left > 0 else None
     rollout = memory.rollout
     if rollout is not None and rollout.spare is not None:
         spare = tick.view(rollout.spare)
         boots = spare is not None and not spare.serves and spare.is_present
-        return SpareBoots(spare_key=rollout.spare, old_key=old.key) if boots else None
+        return reasons.SpareBoots(spare_key=rollout.spare, old_key=old.key) if boots else None
     return _unsettled(tick, old, plan, decision)
 
 
-def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDecision) -> RolloutWait | None:
+def _unsettled(
+    tick: HostTick, old: InstanceView, plan: Plan, decision: HostDecision
+) -> reasons.RolloutWait | None:
     """Capacity is kept: the replacement before this one serves, and nothing else of the profile is on its way."""
     name = old.profile or ""
     own, planned = tick.of(name), plan.of(tick.policy.host, name)
-    leaving = [v for v in own if v.is_present and not v.is_capacity and v.pinned != PinKind.QUIET]
+    leaving = [v for v in own if v.is_present and not v.is_capacity and v.pinned != reasons.PinKind.QUIET]
     booting = [v for v in own if v.is_capacity and not v.serves]
     if leaving or booting:
         keys = tuple(v.key for v in (*leaving, *booting))
-        return SettlesFirst(keys=keys, what="drains" if leaving else "boots")
+        return reasons.SettlesFirst(keys=keys, what="drains" if leaving else "boots")
     few = planned is None or sum(1 for v in own if v.is_capacity) < planned.admitted_instances
     if few and _may_come(tick, name, decision):
-        return StartsFirst(profile=name)
+        return reasons.StartsFirst(profile=name)
     rollout, profile = decision.memory.rollout, tick.policy.profile(name)
-    if rollout is not None and rollout.cause == ReplaceCause.MEMORY and profile is not None:
+    if rollout is not None and rollout.cause == reasons.ReplaceCause.MEMORY and profile is not None:
         late = _late_queues(tick, profile)
-        return NotWhileLate(queues=late) if late else None
+        return reasons.NotWhileLate(queues=late) if late else None
     return None
 
 
@@ -371,22 +350,24 @@ def _late_queues(tick: HostTick, profile: Profile) -> tuple[str, ...]:
     )
 
 
-def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDecision) -> RolloutWait | None:
+def _step(
+    tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDecision
+) -> reasons.RolloutWait | None:
     """Start the spare, or let the old one go; what is waited for then."""
     memory, now, rollout = decision.memory, tick.now_seconds, decision.memory.rollout
     if rollout is None:
         return None
     if old.key == SCHEDULER:
-        let_go(old, Replaced(cause=rollout.cause, scheduler=True), now, decision, by_rollout=True)
+        let_go(old, reasons.Replaced(cause=rollout.cause, scheduler=True), now, decision, by_rollout=True)
         decision.memory = structs.replace(decision.memory, scheduler_handover=True)
-        return SchedulerBetween()
+        return reasons.SchedulerBetween()
     if rollout.spare is not None:
         spare = tick.view(rollout.spare)
         if spare is None or not spare.serves:  # it went away again, without a failure
             _set(decision, rollout, spare=None)
-            return SpareWentAway(old_key=old.key)
-        let_go(old, Replaced(cause=rollout.cause), now, decision, by_rollout=True)
-        return Drains(key=old.key, busy_threads=old.busy_threads)
+            return reasons.SpareWentAway(old_key=old.key)
+        let_go(old, reasons.Replaced(cause=rollout.cause), now, decision, by_rollout=True)
+        return reasons.Drains(key=old.key, busy_threads=old.busy_threads)
     profile = tick.policy.profile(old.profile or "")
     planned = plan.of(tick.policy.host, old.profile or "") if plan is not None else None
     if profile is not None and planned is not None and planned.spare:
@@ -394,23 +375,25 @@ def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDe
         free = free_numbers(tick, profile, own, memory).free
         fresh = next((v for v in own if v.key in free and v.key not in memory.units.failures), None)
         if fresh is not None:
-            decision.order("start", fresh, InPlaceOf(old_key=old.key, cause=rollout.cause))
+            decision.order("start", fresh, reasons.InPlaceOf(old_key=old.key, cause=rollout.cause))
             decision.memory = memory.with_start(fresh.key, now)
             _set(decision, rollout, spare=fresh.key)
-            decision.reasons.add(BeingReplaced(key=old.key, cause=rollout.cause))
-            return SpareBoots(spare_key=fresh.key, old_key=old.key)
+            decision.clamps.add(reasons.BeingReplaced(key=old.key, cause=rollout.cause))
+            return reasons.SpareBoots(spare_key=fresh.key, old_key=old.key)
     return _let_go_first(tick, old, rollout, decision)
 
 
-def _let_go_first(tick: HostTick, old: InstanceView, rollout: Rollout, decision: HostDecision) -> RolloutWait:
+def _let_go_first(
+    tick: HostTick, old: InstanceView, rollout: Rollout, decision: HostDecision
+) -> reasons.RolloutWait:
     """Without a spare: one of its profile is unavailable until what comes after it serves."""
     own = [v for v in tick.of(old.profile or "") if v.is_capacity]
     profile, database = tick.policy.profile(old.profile or ""), tick.snapshot.database
     above_min = profile is not None and len(own) > profile.min_instances
     if database.value.refused if isinstance(database, Known) else above_min:
-        return NoConnectionForNext(old_key=old.key)
+        return reasons.NoConnectionForNext(old_key=old.key)
     if profile is not None and not is_rendered(tick.machine, profile, old.key):
-        return NextNotRendered(old_key=old.key)
-    let_go(old, Replaced(cause=rollout.cause), tick.now_seconds, decision, by_rollout=True)
+        return reasons.NextNotRendered(old_key=old.key)
+    let_go(old, reasons.Replaced(cause=rollout.cause), tick.now_seconds, decision, by_rollout=True)
     _set(decision, rollout, unavailable_in=old.profile, available_instances=len(own))
-    return Drains(key=old.key, busy_threads=old.busy_threads)
+    return reasons.Drains(key=old.key, busy_threads=old.busy_threads)

@@ -19,27 +19,12 @@ from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.start import start_failed
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, parse_tag
 from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
-from fleetd.core.model.reasons.base import ClampReason, Reason
-from fleetd.core.model.reasons.counts import Paused
-from fleetd.core.model.reasons.units import (
-    NotRendered,
-    PinKind,
-    SchedulerAbsent,
-    SchedulerElsewhere,
-    SchedulerHeld,
-    SchedulerNeverHere,
-    SchedulerOverBudget,
-    SchedulerRuns,
-    SchedulerStarted,
-    SchedulerSurplus,
-    SchedulerUnreadable,
-    StoppedByHand,
-)
 
 #: Even the host named in the configuration waits two beats: after an outage live heartbeats come back one by one.
 SETTLE_SECONDS = 20.0
@@ -50,16 +35,16 @@ GHOST_SECONDS = 75.0
 class SchedulerDecision(Value, frozen=True, kw_only=True):
     """What is to become of this host's scheduler unit; `state`: what is so, and why."""
 
-    state: Reason
+    state: reasons.Reason
     start: bool = False
-    surplus: SchedulerSurplus | None = None  # ours is to be ended
+    surplus: reasons.SchedulerSurplus | None = None  # ours is to be ended
     live_processes: int | None = None  # None: unknown
     hosts: tuple[str, ...] = ()
 
     @property
     def clamp(self) -> Clamp | None:
         """What keeps ours from being started, or ends it."""
-        return Clamp(reason=self.state) if isinstance(self.state, ClampReason) else None
+        return Clamp(reason=self.state) if isinstance(self.state, reasons.ClampReason) else None
 
 
 def decide_scheduler(
@@ -73,7 +58,7 @@ def decide_scheduler(
     absence = remember_absence(tick, memory.scheduler, own, process)
     decision = _decide(tick, own, process, absence, memory, within_budget=within_budget)
     back = own is not None and own.serves and SCHEDULER not in memory.drains
-    taken = isinstance(decision.state, SchedulerElsewhere)
+    taken = isinstance(decision.state, reasons.SchedulerElsewhere)
     handover = memory.scheduler_handover and not (back or taken)
     return decision, structs.replace(memory, scheduler=absence, scheduler_handover=handover)
 
@@ -132,32 +117,34 @@ def _decide(
     within_budget: bool,
 ) -> SchedulerDecision:
     if own is None:
-        return SchedulerDecision(state=SchedulerUnreadable(what="systemd"))
+        return SchedulerDecision(state=reasons.SchedulerUnreadable(what="systemd"))
     if tick.sidekiq is None:
-        return SchedulerDecision(state=SchedulerUnreadable(what="redis"))
+        return SchedulerDecision(state=reasons.SchedulerUnreadable(what="redis"))
     policy = tick.policy
     others = live_elsewhere(policy, tick.sidekiq, own, own_process)
     hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if own.is_present else set())))
     live = len(others) + (1 if own.is_present else 0)
     if own.is_present and _ours_is_surplus(others, own_process):
-        surplus = SchedulerSurplus(host=others[0].hostname)
+        surplus = reasons.SchedulerSurplus(host=others[0].hostname)
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
     if own.is_present or others:
-        state = SchedulerRuns(hosts=hosts) if own.is_present else SchedulerElsewhere(hosts=hosts)
+        state = (
+            reasons.SchedulerRuns(hosts=hosts) if own.is_present else reasons.SchedulerElsewhere(hosts=hosts)
+        )
         return SchedulerDecision(state=state, live_processes=live, hosts=hosts)
     if policy.scheduler.place == "elsewhere":
-        return SchedulerDecision(state=SchedulerNeverHere(), live_processes=0)
+        return SchedulerDecision(state=reasons.SchedulerNeverHere(), live_processes=0)
     if not tick.sidekiq.processes_complete:
-        return SchedulerDecision(state=SchedulerUnreadable(what="heartbeat"))
+        return SchedulerDecision(state=reasons.SchedulerUnreadable(what="heartbeat"))
     needed = SETTLE_SECONDS  # nobody else need be waited for where it belongs here, or ours was ended to start afresh
     if policy.scheduler.place != "here" and not memory.scheduler_handover:
         needed = max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)
     if absence.absent_seconds < needed:
-        absent = SchedulerAbsent(absent_seconds=absence.absent_seconds, needed_seconds=needed)
+        absent = reasons.SchedulerAbsent(absent_seconds=absence.absent_seconds, needed_seconds=needed)
         return SchedulerDecision(state=absent, live_processes=0)
     if not within_budget:
-        return SchedulerDecision(state=SchedulerOverBudget(), live_processes=0)
-    return SchedulerDecision(state=SchedulerStarted(host=policy.host), start=True, live_processes=0)
+        return SchedulerDecision(state=reasons.SchedulerOverBudget(), live_processes=0)
+    return SchedulerDecision(state=reasons.SchedulerStarted(host=policy.host), start=True, live_processes=0)
 
 
 def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None) -> bool:
@@ -186,15 +173,15 @@ def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decisio
         return
     # What we ended to start it afresh is started in a pause too, as a drain under way goes on.
     holds = tick.constraints.holds
-    under_way = memory.scheduler_handover and all(isinstance(h.reason, Paused) for h in holds)
+    under_way = memory.scheduler_handover and all(isinstance(h.reason, reasons.Paused) for h in holds)
     if tick.held is not None and not under_way:
-        decision.reasons.add(SchedulerHeld(hold=tick.held.reason))
-    elif memory.people.pinned(SCHEDULER, PinKind.STOPPED, now):
-        decision.reasons.add(StoppedByHand(keys=(SCHEDULER,)))
+        decision.clamps.add(reasons.SchedulerHeld(hold=tick.held.reason))
+    elif memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, now):
+        decision.clamps.add(reasons.StoppedByHand(keys=(SCHEDULER,)))
     elif tick.machine is not None and SCHEDULER not in tick.machine.rendered:
-        decision.reasons.add(NotRendered(keys=(SCHEDULER,)))
+        decision.clamps.add(reasons.NotRendered(keys=(SCHEDULER,)))
     elif not memory.units.may_retry(SCHEDULER, now):
-        decision.reasons.add(start_failed((SCHEDULER,), memory, now))
+        decision.clamps.add(start_failed((SCHEDULER,), memory, now))
     else:
         decision.order("start", own, scheduler.state)
         decision.memory = memory.with_start(SCHEDULER, now)

@@ -13,20 +13,11 @@ from msgspec import structs
 from fleetd.core.instances.host_memory import Failure, HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import HostFacts, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Profile
-from fleetd.core.model.reasons.base import ClampReason
-from fleetd.core.model.reasons.units import (
-    FewerThanAdmitted,
-    NoNumberFree,
-    NotRendered,
-    PinKind,
-    StartFailed,
-    StartsPaced,
-    StoppedByHand,
-)
 from fleetd.core.model.worker_settings import instance_digest
 
 _IDLE = frozenset({InstanceState.STOPPED, InstanceState.FAILED, InstanceState.PINNED})
@@ -40,12 +31,12 @@ class FreeNumbers(Value, frozen=True, kw_only=True):
     not_rendered: tuple[InstanceKey, ...] = ()
     failed: tuple[InstanceKey, ...] = ()
 
-    def blocked(self, memory: HostMemory, now_seconds: float) -> Iterator[tuple[ClampReason, int]]:
+    def blocked(self, memory: HostMemory, now_seconds: float) -> Iterator[tuple[reasons.ClampReason, int]]:
         """Why the others may not, and how many those are."""
         if self.stopped_by_hand:
-            yield StoppedByHand(keys=self.stopped_by_hand), len(self.stopped_by_hand)
+            yield reasons.StoppedByHand(keys=self.stopped_by_hand), len(self.stopped_by_hand)
         if self.not_rendered:
-            yield NotRendered(keys=self.not_rendered), len(self.not_rendered)
+            yield reasons.NotRendered(keys=self.not_rendered), len(self.not_rendered)
         if self.failed:
             yield start_failed(self.failed, memory, now_seconds), len(self.failed)
 
@@ -67,11 +58,11 @@ def start_up_to(
     count = min(admitted - running, starts_left, free)
     if count < min(admitted - running, free):
         pace = tick.policy.pace
-        reason = StartsPaced(starts_per_tick=pace.starts_per_tick, booting_max=pace.booting_max)
+        reason = reasons.StartsPaced(starts_per_tick=pace.starts_per_tick, booting_max=pace.booting_max)
         before = min(admitted, running + free)
-        decision.reasons.add(reason, profile.name, before=before, after=running + count)
+        decision.clamps.add(reason, profile.name, before=before, after=running + count)
     stands_in = numbers.stopped_by_hand if admitted <= profile.min_instances else ()
-    why = FewerThanAdmitted(
+    why = reasons.FewerThanAdmitted(
         profile=profile.name,
         running_instances=running,
         admitted_instances=admitted,
@@ -98,7 +89,7 @@ def free_numbers(
     for view in own:
         if view.state not in _IDLE or view.is_present:
             continue  # a start ordered a moment ago counts as starting, so it isn't given twice
-        if view.pinned == PinKind.STOPPED:
+        if view.pinned == reasons.PinKind.STOPPED:
             found["by_hand"].append(view.key)
         elif not is_rendered(tick.machine, profile, view.key):
             found["not_rendered"].append(view.key)
@@ -151,26 +142,28 @@ def _add_blocked(
     left = admitted
     for reason, count in numbers.blocked(decision.memory, now_seconds):
         after = max(reachable, left - count)
-        decision.reasons.add(reason, profile.name, before=left, after=after)
+        decision.clamps.add(reason, profile.name, before=left, after=after)
         left = after
     if left > reachable:
-        decision.reasons.add(NoNumberFree(), profile.name, before=left, after=reachable)
+        decision.clamps.add(reasons.NoNumberFree(), profile.name, before=left, after=reachable)
 
 
-def start_failed(keys: tuple[InstanceKey, ...], memory: HostMemory, now_seconds: float) -> StartFailed:
+def start_failed(
+    keys: tuple[InstanceKey, ...], memory: HostMemory, now_seconds: float
+) -> reasons.StartFailed:
     """Why these are not started now, and what comes next."""
     failures = {k: f for k in keys if (f := memory.units.failures.get(k)) is not None}
     given_up = [k for k in keys if memory.units.given_up(k)]
     if given_up:
-        return StartFailed(keys=keys, tried_key=given_up[0], given_up=True)
+        return reasons.StartFailed(keys=keys, tried_key=given_up[0], given_up=True)
     if not failures:
-        return StartFailed(keys=keys)
+        return reasons.StartFailed(keys=keys)
 
     def retry_at(item: tuple[InstanceKey, Failure]) -> float:
         return item[1].retry_at_seconds
 
     key, failure = min(failures.items(), key=retry_at)
-    return StartFailed(
+    return reasons.StartFailed(
         keys=keys,
         tried_key=key,
         failures=failure.count,

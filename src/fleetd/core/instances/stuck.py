@@ -13,19 +13,9 @@ from fleetd.core.instances.health import boot_seconds_max
 from fleetd.core.instances.host_memory import Failure, Watch
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.identity import SCHEDULER
-from fleetd.core.model.reasons.units import (
-    BootTooLong,
-    DiedTooOften,
-    EndedAsFailed,
-    FailureCause,
-    HangsInPushedBackJob,
-    NeverHeardOf,
-    NoHeartbeatYet,
-    Silent,
-    Unresponsive,
-)
 
 #: So many deaths before the first heartbeat are a failure, but not before systemd's own limit (StartLimitIntervalSec
 #: of the unit) has had its time: it gives up on what dies at once, never on what takes 7 s and more to die.
@@ -51,14 +41,14 @@ def end_stuck(tick: HostTick, decision: HostDecision) -> None:
     failing = ((v, c) for v in tick.active if (c := _failure(v, now, decision, writable=writable)))
     view, cause = next(failing, (None, None))
     if view is not None and cause is not None:
-        _end(view, EndedAsFailed(cause=cause), now, decision)
+        _end(view, reasons.EndedAsFailed(cause=cause), now, decision)
         failures = decision.memory.units.failures
         before = failures.get(view.key)
         count = before.count + 1 if before else 1
         failure = Failure(count=count, last_seconds=now, cause=cause, ended=True)
         decision.memory = decision.memory.with_failures({**failures, view.key: failure})
     elif hung and writable:
-        _end(hung[0], Unresponsive(), now, decision)
+        _end(hung[0], reasons.Unresponsive(), now, decision)
 
 
 def _say_silent(tick: HostTick, decision: HostDecision) -> None:
@@ -68,9 +58,9 @@ def _say_silent(tick: HostTick, decision: HostDecision) -> None:
             continue
         if view.state == InstanceState.UNRESPONSIVE:
             seconds = watch.silent_seconds + HEARTBEAT_LIVES_SECONDS
-            decision.reasons.add(Silent(key=view.key, silent_seconds=seconds), view.profile)
+            decision.clamps.add(reasons.Silent(key=view.key, silent_seconds=seconds), view.profile)
         elif _is_unheard(view, watch):
-            decision.reasons.add(NoHeartbeatYet(key=view.key), view.profile)
+            decision.clamps.add(reasons.NoHeartbeatYet(key=view.key), view.profile)
 
 
 def _is_unheard(view: InstanceView, watch: Watch) -> bool:
@@ -80,7 +70,7 @@ def _is_unheard(view: InstanceView, watch: Watch) -> bool:
 
 def _failure(
     view: InstanceView, now_seconds: float, decision: HostDecision, *, writable: bool
-) -> FailureCause | None:
+) -> reasons.FailureCause | None:
     """Why this boot is not waited for any longer; None: it is.
 
     Not by the age of its state: that is young again after each restart by systemd.
@@ -90,17 +80,17 @@ def _failure(
         return None
     if _is_unheard(view, watch):  # it may be at work, so its stop must be able to push jobs back
         over = watch.silent_seconds >= UNHEARD_SECONDS and writable
-        return NeverHeardOf(up_seconds=watch.silent_seconds + FIRST_BEAT_SECONDS) if over else None
+        return reasons.NeverHeardOf(up_seconds=watch.silent_seconds + FIRST_BEAT_SECONDS) if over else None
     if unit.active_state != "activating":
         return None
     dead = unit.sub_state == "auto-restart"
     begun, first = None if dead else watch.begun_seconds, watch.first_boot_seconds
     deaths = unit.restarts - watch.first_boot_restarts
     if first is not None and now_seconds - first > DIES_SECONDS and deaths >= DEATHS_MAX:
-        return DiedTooOften(deaths=deaths, seconds=now_seconds - first)
+        return reasons.DiedTooOften(deaths=deaths, seconds=now_seconds - first)
     limit = boot_seconds_max(decision.memory, view)
     took = now_seconds - min((at for at in (begun, first) if at is not None), default=now_seconds)
-    return BootTooLong(seconds=took) if limit is not None and took > limit else None
+    return reasons.BootTooLong(seconds=took) if limit is not None and took > limit else None
 
 
 def _starts_over_again(view: InstanceView, now_seconds: float, decision: HostDecision) -> bool:
@@ -108,7 +98,7 @@ def _starts_over_again(view: InstanceView, now_seconds: float, decision: HostDec
     job_ids = frozenset(decision.memory.units.watches[view.key].job_ids)
     again = decision.memory.holds_pushed_back(job_ids, now_seconds)
     if again:
-        decision.reasons.add(HangsInPushedBackJob(key=view.key), view.profile)
+        decision.clamps.add(reasons.HangsInPushedBackJob(key=view.key), view.profile)
     return again
 
 
@@ -126,7 +116,10 @@ def _one_is_ending(tick: HostTick, decision: HostDecision) -> bool:
 
 
 def _end(
-    view: InstanceView, cause: EndedAsFailed | Unresponsive, now_seconds: float, decision: HostDecision
+    view: InstanceView,
+    cause: reasons.EndedAsFailed | reasons.Unresponsive,
+    now_seconds: float,
+    decision: HostDecision,
 ) -> None:
     decision.order("stop", view, cause)
     drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, cause=cause)

@@ -7,15 +7,15 @@ decided. So an admin can read from need to decision without a gap.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Literal
 
 from msgspec import structs
 
+from fleetd.core.model import reasons
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import InstanceKey, unit_of
-from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
-from fleetd.core.model.reasons.units import SchedulerHeld
 
 Verb = Literal["start", "quiet", "stop"]
 
@@ -25,7 +25,7 @@ class Step(Value, frozen=True, kw_only=True):
 
     verb: Verb
     key: InstanceKey
-    why: Reason
+    why: reasons.Reason
     profile: str | None = None  # None: the scheduler's
 
     @property
@@ -86,15 +86,15 @@ class Plan(Value, frozen=True, kw_only=True):
 class Clamp(Value, frozen=True, kw_only=True):
     """One thing that changed a number, from what to what, and why; or that kept something from being done."""
 
-    reason: ClampReason | SchedulerHeld
+    reason: reasons.ClampReason | reasons.SchedulerHeld
     profile: str | None = None  # None: not about one profile
     before_instances: int | None = None
     after_instances: int | None = None
 
     @property
-    def code(self) -> ClampCode:
+    def code(self) -> reasons.ClampCode:
         """What it is counted under."""
-        return self.reason.hold.code if isinstance(self.reason, SchedulerHeld) else self.reason.code
+        return self.reason.hold.code if isinstance(self.reason, reasons.SchedulerHeld) else self.reason.code
 
 
 class Clamps:
@@ -105,7 +105,7 @@ class Clamps:
 
     def add(
         self,
-        reason: ClampReason | SchedulerHeld,
+        reason: reasons.ClampReason | reasons.SchedulerHeld,
         profile: str | None = None,
         *,
         before: int | None = None,
@@ -119,5 +119,5 @@ class Clamps:
             clamp = structs.replace(clamp, before_instances=last.before_instances)
         self._found.append(clamp)
 
-    def all(self) -> tuple[Clamp, ...]:
-        return tuple(self._found)
+    def __iter__(self) -> Iterator[Clamp]:
+        return iter(self._found)
