@@ -113,7 +113,7 @@ def test_metrics_say_the_same() -> None:
     assert found["fleetd_database_saturated", ()] == 1
     assert found["fleetd_others_unattributable", ()] == 1
     assert found["fleetd_claim_connections", (("host", "w1"), ("profile", "default-first"))] == 7
-    assert found["fleetd_instances_affordable_more", (("profile", "default-first"),)] == 7
+    assert found["fleetd_instances_headroom", (("profile", "default-first"),)] == 7
     assert ("fleetd_source_up", (("source", "postgres"),)) not in found, "not watched"
 
 

@@ -183,7 +183,7 @@ def no_invented_numbers(fleet: Fleet, sources: set[str]) -> None:
     assert ("fleetd_connections_headroom" in found) == ("postgres" not in sources)
     assert ("fleetd_connections_open" in found) == ("postgres" not in sources)
     assert ("fleetd_scheduler_processes" in found) == (not sources & {"redis", "systemd"})
-    assert ('fleetd_instances_wanted{profile="local"}' in found) == ("systemd" not in sources)
+    assert ('fleetd_instances_admitted{profile="local"}' in found) == ("systemd" not in sources)
 
 
 def says_why(fleet: Fleet, sources: set[str]) -> None:

@@ -15,7 +15,7 @@ from fleetd.cli.commands.check_config import check_config
 from fleetd.cli.commands.connections import connections
 from fleetd.cli.commands.explain import explain
 from fleetd.cli.commands.history import history, trace
-from fleetd.cli.commands.orders import ORDERS
+from fleetd.cli.commands.orders import COMMANDS
 from fleetd.cli.commands.replay import replay
 from fleetd.cli.commands.simulate import simulate
 from fleetd.cli.commands.status import status
@@ -74,7 +74,7 @@ cli.add_command(history)
 cli.add_command(replay)
 cli.add_command(trace)
 cli.add_command(simulate)
-for order in ORDERS:
+for order in COMMANDS:
     cli.add_command(order)
 
 
