@@ -2,7 +2,7 @@
 # make demo   a real daemon on real Redis, Postgres, systemd and Sidekiq, three minutes (asks for sudo)
 # make help   the rest
 
-.PHONY: help test lint test-unit test-long demo install prepare clean
+.PHONY: help test lint test-unit test-long demo install prepare venv clean
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -14,23 +14,26 @@ help:
 	@echo "make test       everything: lint, types, import contracts, unit, property and lab tests"
 	@echo "make demo       watch fleetd through a surge, on real Redis, Postgres, systemd and Sidekiq (ARGS=--keep: leave it running)"
 	@echo "make lint       ruff, mypy --strict, import-linter"
-	@echo "make test-unit  what needs no virtual hosts, in a minute"
+	@echo "make test-unit  what needs no virtual hosts, in a few minutes, without sudo"
 	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"
 	@echo "make install    install on this worker VM: /opt/fleetd, units, polkit rule, bus policy (root)"
 
 prepare:
-	@scripts/prepare.sh $(MAKECMDGOALS)
+	@scripts/prepare.sh lab $(MAKECMDGOALS)
+
+venv:
+	@scripts/prepare.sh python $(MAKECMDGOALS)
 
 test: prepare lint
 	@$(PYTEST) -m "not long" -n 3 --dist loadfile
 
-test-unit: prepare lint
+test-unit: venv lint
 	@$(PYTHON) -m pytest -m "not long and not lab" -n 2 --dist loadfile
 
 test-long: prepare
 	@$(PYTEST) -m long -n 2 --dist loadfile -rP
 
-lint: prepare
+lint: venv
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy

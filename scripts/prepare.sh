@@ -1,9 +1,12 @@
 #!/bin/sh
-# Makes this checkout ready for `make test` and `make demo`: Debian packages (as root, without starting their
-# services) and the virtual environment in .venv. Does nothing the second time. Prints each step. Its arguments are what
-# make was asked for, to be repeated to whoever has to run it in another way.
+# Makes this checkout ready: `prepare.sh python` the virtual environment in .venv, which needs no root where Python is
+# there; `prepare.sh lab` also the Debian packages that `make test` and `make demo` need, as root, without starting their
+# services. Does nothing the second time. Prints each step. Further arguments are what make was asked for, to be
+# repeated to whoever has to run it in another way.
 set -eu
 cd "$(dirname "$0")/.."
+what="$1"
+shift
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -11,24 +14,33 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
-    say "fleetd: this boots virtual hosts with a systemd of their own, which needs root, and sudo is not installed."
-    say "        Run it as root: su -c 'make ${*:-prepare}'"
-    exit 1
-fi
-if [ "$(id -u)" -ne 0 ]; then
-    say "fleetd: sudo is needed to install Debian packages and to boot virtual hosts (own namespaces, own systemd)."
-fi
+is_root_within_reach() {
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null 2>&1
+}
 
-if ! command -v apt-get >/dev/null 2>&1; then
-    say "fleetd: this is not Debian or Ubuntu. The lab needs, from your distribution:"
-    say "        python >= 3.11 with venv, systemd 252+, dbus, polkit 0.106+, iproute2, redis (server, sentinel), postgresql 15+,"
-    say "        pgbouncer, ruby with sidekiq 6.4, activerecord 6.1, pg, rufus-scheduler, dotenv, and prometheus (promtool)."
-    exit 1
+if [ "$what" = lab ]; then
+    if ! is_root_within_reach; then
+        say "fleetd: this boots virtual hosts with a systemd of their own, which needs root, and sudo is not installed."
+        say "        Run it as root: su -c 'make ${*:-prepare}'. What needs no hosts: make test-unit"
+        exit 1
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        say "fleetd: sudo is needed to install Debian packages and to boot virtual hosts (own namespaces, own systemd)."
+    fi
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "fleetd: this is not Debian or Ubuntu. The lab needs, from your distribution:"
+        say "        python >= 3.11 with venv, systemd 252+, dbus, polkit 0.106+, iproute2, redis (server, sentinel), postgresql 15+,"
+        say "        pgbouncer, ruby with sidekiq 6.4, activerecord 6.1, pg, rufus-scheduler, dotenv, and prometheus (promtool)."
+        exit 1
+    fi
 fi
 
 # Python itself first: the rest of the list is in lab/packages.py.
 if ! /usr/bin/python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
+    if ! command -v apt-get >/dev/null 2>&1 || ! is_root_within_reach; then
+        say "fleetd: python3 with venv is missing (Debian: apt-get install python3-venv)."
+        exit 1
+    fi
     say "fleetd: installing python3 and python3-venv"
     as_root apt-get update -q >/dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3 python3-venv >/dev/null
@@ -37,7 +49,9 @@ if ! /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; the
     say "fleetd: Python 3.11 or newer is needed; this is $(/usr/bin/python3 --version). Debian 12 and Ubuntu 24.04 have it."
     exit 1
 fi
-as_root /usr/bin/python3 -B -m lab packages
+if [ "$what" = lab ]; then
+    as_root /usr/bin/python3 -B -m lab packages
+fi
 
 wanted="$(sha256sum pyproject.toml | cut -d' ' -f1) $(pwd)"
 if [ "$(cat .venv/.prepared 2>/dev/null)" != "$wanted" ]; then
