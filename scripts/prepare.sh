@@ -21,7 +21,8 @@ is_root_within_reach() {
 if [ "$what" = lab ]; then
     if ! is_root_within_reach; then
         say "fleetd: this boots virtual hosts with a systemd of their own, which needs root, and sudo is not installed."
-        say "        Run it as root: su -c 'make ${*:-prepare}'. What needs no hosts: make test-unit"
+        say "        Run it as root: su -c 'make ${*:-prepare}'"
+        say "        Without root there is: make test-unit"
         exit 1
     fi
     if [ "$(id -u)" -ne 0 ]; then
