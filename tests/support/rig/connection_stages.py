@@ -1,4 +1,4 @@
-"""The stages of `contracts_connections.py` with a real Postgres and a real PgBouncer."""
+"""The stages of contracts/connections.py with a real Postgres and a real PgBouncer."""
 
 from __future__ import annotations
 
@@ -57,17 +57,16 @@ class RealPostgres:
 
 class RealPgBouncer:
     max_clients = MAX_CLIENTS
+    mastodon = ("mastodon", "mastodon")
 
     def __init__(self, bouncer: PgBouncer, stack: contextlib.ExitStack) -> None:
         self._bouncer = bouncer
         self._stack = stack
         self._clock = Ticker()
-        self.source = PgBouncerConsole(
-            bouncer.settings(), mastodon=("mastodon", "mastodon"), monotonic=self._clock
-        )
+        self.source = PgBouncerConsole(bouncer.settings(), mastodon=self.mastodon, monotonic=self._clock)
 
-    def connect(self, count: int, pool: tuple[str, str] = ("mastodon", "mastodon")) -> None:
-        database, user = pool
+    def connect(self, count: int, pool: tuple[str, str] | None = None) -> None:
+        database, user = pool or self.mastodon
         self._stack.enter_context(self._bouncer.clients(count, user, database))
 
     def crowd(self) -> None:

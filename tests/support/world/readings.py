@@ -7,6 +7,7 @@ from collections import Counter
 from fleetd.core.model.decision import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.facts import (
     CodeStamp,
+    Consumer,
     DatabaseFacts,
     HostFacts,
     ProcessFacts,
@@ -92,6 +93,8 @@ def database_facts(world: World) -> DatabaseFacts:
         else:
             foreign += process.opened
     clients = world.other_clients + foreign + sum(workers.values()) + 1
+    others = world.other_clients + foreign
+    web = Consumer(name="mastodon from 10.0.0.1 (puma)", connections=others)
     return DatabaseFacts(
         max_connections=world.max_connections,
         reserved_connections=3,
@@ -103,6 +106,7 @@ def database_facts(world: World) -> DatabaseFacts:
         worker_connections=workers,
         own_connections=1,
         refused=world.postgres_refuses,
+        consumers=(web,) if others else (),
         active_backends=world.active_backends,
         stalled_backends=world.stalled_backends,
     )
