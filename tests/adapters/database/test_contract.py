@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,20 +16,9 @@ from tests.support.contracts.connections import (
 from tests.support.rig.connection_stages import MAX_CLIENTS, POOL_SIZE, RealPgBouncer, RealPostgres
 from tests.support.rig.pgbouncer_server import PgBouncer
 from tests.support.rig.postgres_cluster import Cluster
-from tests.support.rig.postgres_stage import running_cluster, with_limits_restored
 from tests.support.world.pgbouncer import MASTODON, FakePgBouncer
 from tests.support.world.ports import FakeDatabase, policy
 from tests.support.world.world import World
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cluster]:
-    yield from running_cluster()
-
-
-@pytest.fixture
-def cluster(running: Cluster) -> Iterator[Cluster]:
-    yield from with_limits_restored(running)
 
 
 @pytest.mark.parametrize("check", database_source_contract, ids=lambda check: check.__name__)

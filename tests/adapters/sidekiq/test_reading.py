@@ -11,7 +11,7 @@ import redis
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import SidekiqFacts
-from tests.support.rig.redis_proxy import Turnstile
+from tests.support.rig.redis_proxy import HoldingProxy
 from tests.support.rig.redis_server import RedisServer
 from tests.support.rig.sidekiq_keys import SidekiqKeys, compact
 from tests.support.rig.sidekiq_source import read, source_at
@@ -58,14 +58,14 @@ def test_one_round_trip_in_the_steady_state(
     """Redis hears of a reading only once all of its commands were sent; each is sent once."""
 
     async def second_reading() -> tuple[SidekiqFacts, list[str]]:
-        async with Turnstile(shared_redis.socket, tmp_path / "turnstile.sock").open() as turnstile:
-            source = SidekiqRedis(RedisSettings(unix_socket=str(turnstile.path)), queues=("default",))
+        async with HoldingProxy(shared_redis.socket, tmp_path / "proxy.sock").open() as proxy:
+            source = SidekiqRedis(RedisSettings(unix_socket=str(proxy.path)), queues=("default",))
             await source.read(check_writes=check_writes)  # connects, sends the script
-            turnstile.commands.clear()
-            turnstile.group = len(commands)
+            proxy.commands.clear()
+            proxy.group = len(commands)
             facts = await source.read(check_writes=check_writes)
             await source.close()
-        return facts, turnstile.commands
+        return facts, proxy.commands
 
     facts, sent = asyncio.run(second_reading())
     assert sent == commands
