@@ -22,9 +22,9 @@ from psycopg import AsyncClientCursor, AsyncConnection, ClientCursor
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import QUERY, PostgresConnections, query_parameters
 from fleetd.config.connections import PostgresSettings
+from tests.support.rig.mastodon_postgres import running_cluster, settings
 from tests.support.rig.pgbouncer_server import PgBouncer
 from tests.support.rig.postgres_cluster import Cluster
-from tests.support.rig.postgres_stage import running_cluster, settings
 
 MAX_CONNECTIONS = 720
 OPEN = 700

@@ -1,4 +1,4 @@
-"""One redis-server for all tests of this directory, empty at the start of each."""
+"""Servers that the tests of several adapters talk to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from tests.support.rig.private_bus import PrivateBus, private_bus
 from tests.support.rig.redis_server import RedisServer, admin, redis_server
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    """A dbus-daemon of the test's own."""
+    with private_bus() as bus:
+        yield bus
 
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
+    """One redis-server for all tests; `client` empties it before each."""
     with redis_server() as server:
         yield server
 

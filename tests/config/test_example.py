@@ -82,7 +82,7 @@ def test_every_default_in_it_is_the_real_one(table: str) -> None:
             assert getattr(shown, field) == real, f"{table}.{key}"
 
 
-def test_the_profile_and_scheduler_defaults_that_follow_from_others_are_the_real_ones() -> None:
+def test_the_defaults_that_follow_from_other_keys_are_the_real_ones() -> None:
     tables = _uncommented()
     shown = "\n".join(f"{key} = {_toml(value)}" for key, value in tables["profiles"][PROFILE].items())
     text = f"[profiles.{PROFILE}]\n{shown}\n[scheduler]\ndb_pool = {tables['scheduler']['db_pool']}\n"

@@ -129,3 +129,17 @@ def test_no_test_module_imports_from_another(path: Path) -> None:
 @pytest.mark.parametrize("folder", sorted({p.parent for p in sources() if p.parts[-2] != "lab"}), ids=name)
 def test_no_folder_is_crowded(folder: Path) -> None:
     assert len(list(folder.glob("*.py"))) <= FOLDER_FILES_MAX, "too many subjects in one room"
+
+
+def test_every_port_has_a_contract() -> None:
+    """A fake that differs from the real adapter lets tests pass that prove nothing."""
+    ports = ast.parse((PROJECT / "src/fleetd/ports.py").read_text())
+    names = [
+        re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.name).lower().replace("pg_bouncer", "pgbouncer")
+        for node in ports.body
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "Protocol" for base in node.bases)
+    ]
+    contracts = "".join(path.read_text() for path in (PROJECT / "tests/support/contracts").glob("*.py"))
+    found = set(re.findall(r"^(\w+)_contract: tuple", contracts, re.MULTILINE))
+    assert len(names) > 10
+    assert [name for name in names if not {name, name.removesuffix("_source")} & found] == []

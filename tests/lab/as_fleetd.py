@@ -9,11 +9,12 @@ import asyncio
 import json
 import sys
 
+from fleetd.core.model.commands import Command
+
 from fleetd.adapters.bus.connection import BusCallError
 from fleetd.adapters.bus.control import ControlBus
 from fleetd.adapters.systemd.link import MANAGER, SYSTEMD_PATH
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.core.model.commands import Command
 from fleetd.core.model.decision import Step, Verb
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from typing import cast
 
 import msgspec
@@ -14,43 +13,37 @@ import pytest
 from fleetd.adapters.bus.client import fetch_status
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
-from tests.support.rig.control_story import Daemon, play, status_of
-from tests.support.rig.private_bus import PrivateBus, private_bus
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        yield bus
+from tests.support.rig.bus_daemon import BusDaemon, status_of, with_daemon
+from tests.support.rig.private_bus import PrivateBus
 
 
 def test_status_is_the_json_of_the_last_tick(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         for host in ("worker1", "worker2"):
             daemon.status = status_of(host)
             text = await asyncio.to_thread(fetch_status, bus_address=bus.address)
             assert msgspec.json.decode(text, type=Status) == daemon.status
             assert json.loads(text)["host"] == host
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_status_before_the_first_tick(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         daemon.status = None
         with pytest.raises(SourceUnavailableError, match="no tick is finished yet"):
             await asyncio.to_thread(fetch_status, bus_address=bus.address)
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_a_status_that_cannot_be_told_is_no_traceback(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         daemon.status = cast("Status", object())
         with pytest.raises(SourceUnavailableError, match="its journal says why"):
             await asyncio.to_thread(fetch_status, bus_address=bus.address)
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_status_without_a_daemon_or_a_bus(bus: PrivateBus) -> None:
@@ -66,8 +59,8 @@ def test_status_without_a_daemon_or_a_bus(bus: PrivateBus) -> None:
 
 
 def test_two_fleetds_cannot_be_on_one_host(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
-        second = Daemon(bus.address)
+    async def scenario(daemon: BusDaemon) -> None:
+        second = BusDaemon(bus.address)
         with pytest.raises(
             FleetdError, match=rf"another fleetd runs on this host \(pid {os.getpid()}\)"
         ) as no:
@@ -77,11 +70,11 @@ def test_two_fleetds_cannot_be_on_one_host(bus: PrivateBus) -> None:
         await second.control.ensure()
         await second.control.close()
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_comes_back_after_a_restart_of_the_bus(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         bus.stop()
         await asyncio.sleep(0)  # as between two ticks
         for _ in range(100):
@@ -97,4 +90,4 @@ def test_comes_back_after_a_restart_of_the_bus(bus: PrivateBus) -> None:
         await daemon.control.ensure()
         assert "worker1" in await asyncio.to_thread(fetch_status, bus_address=bus.address)
 
-    play(bus, story)
+    with_daemon(bus, scenario)

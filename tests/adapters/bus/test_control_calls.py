@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import grp
 import os
-from collections.abc import Iterator
 
 import pytest
 from dbus_next.constants import MessageFlag
@@ -14,44 +13,38 @@ from dbus_next.signature import Variant
 
 from fleetd.adapters.bus.client import fetch_status
 from fleetd.adapters.bus.connection import BusCallError, Connection
-from tests.support.rig.control_story import (
+from tests.support.rig.bus_daemon import (
     ADMINS,
     LOG_CONTROL,
     LOG_CONTROL_PATH,
     PROPERTIES,
-    Daemon,
+    BusDaemon,
     busctl,
     call,
-    play,
     status_of,
+    with_daemon,
 )
-from tests.support.rig.private_bus import PrivateBus, private_bus
+from tests.support.rig.private_bus import PrivateBus
 
 RELOAD = ("/org/fleetd1", "org.fleetd1.Manager", "Reload")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes need root, and strangers need another user")
 
 
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        yield bus
-
-
 @as_root
 def test_reload_by_root(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         await call(bus, *RELOAD)
         assert daemon.reloads == 1
         daemon.refusal = "/etc/fleetd/fleetd.toml: 1 problem(s)"
         with pytest.raises(BusCallError, match="1 problem"):
             await call(bus, *RELOAD)
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 @as_root
 def test_a_bug_gives_no_traceback_and_the_service_lives(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         daemon.refusal = "bug"
         with pytest.raises(BusCallError, match="its journal says why") as told:
             await call(bus, *RELOAD)
@@ -59,7 +52,7 @@ def test_a_bug_gives_no_traceback_and_the_service_lives(bus: PrivateBus) -> None
         daemon.status = status_of("worker1")
         assert await asyncio.to_thread(fetch_status, bus_address=bus.address)
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 @as_root
@@ -68,7 +61,7 @@ def test_only_root_and_the_admin_group_change_things(bus: PrivateBus) -> None:
     level = ("org.fleetd1", LOG_CONTROL_PATH, LOG_CONTROL, "LogLevel")
     admins = grp.getgrnam(ADMINS).gr_gid
 
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         assert "worker1" in await busctl(bus, "call", *manager, "Status", groups=[])
         assert await busctl(bus, "get-property", *level, groups=[]) == 's "info"\n'
         assert "Access denied" in await busctl(bus, "call", *manager, "Reload", groups=[])
@@ -78,12 +71,12 @@ def test_only_root_and_the_admin_group_change_things(bus: PrivateBus) -> None:
         assert await busctl(bus, "set-property", *level, "s", "debug", groups=[admins]) == ""
         assert (daemon.reloads, daemon.level) == (1, "debug")
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 @as_root
 def test_log_level_as_systemctl_sets_it(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         where = ["org.fleetd1", LOG_CONTROL_PATH, LOG_CONTROL]
         assert await busctl(bus, "get-property", *where, "LogLevel") == 's "info"\n'
         assert await busctl(bus, "get-property", *where, "SyslogIdentifier") == 's "fleetd"\n'
@@ -93,11 +86,11 @@ def test_log_level_as_systemctl_sets_it(bus: PrivateBus) -> None:
         assert "LogTarget can't be set" in await busctl(bus, "set-property", *where, "LogTarget", "s", "kmsg")
         assert daemon.level == "debug"
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_busctl_finds_everything(bus: PrivateBus) -> None:
-    async def story(_: Daemon) -> None:
+    async def scenario(_: BusDaemon) -> None:
         tree = await busctl(bus, "tree", "org.fleetd1")
         assert "/org/fleetd1" in tree
         assert LOG_CONTROL_PATH in tree
@@ -108,7 +101,7 @@ def test_busctl_finds_everything(bus: PrivateBus) -> None:
         ping = ["org.fleetd1", "/org/fleetd1", "org.freedesktop.DBus.Peer", "Ping"]
         assert await busctl(bus, "call", *ping) == ""
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +141,7 @@ def test_busctl_finds_everything(bus: PrivateBus) -> None:
 def test_nonsense_gets_a_plain_error(
     bus: PrivateBus, path: str, interface: str, member: str, rest: tuple[object, ...], error: str
 ) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         with pytest.raises(BusCallError) as refused:
             await call(bus, path, interface, member, *rest)
         assert refused.value.name == f"org.freedesktop.DBus.Error.{error}"
@@ -156,11 +149,11 @@ def test_nonsense_gets_a_plain_error(
         await daemon.control.ensure()
         assert "worker1" in await asyncio.to_thread(fetch_status, bus_address=bus.address)
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_a_crowd_of_readers_does_not_break_the_connection(bus: PrivateBus) -> None:
-    async def story(_: Daemon) -> None:
+    async def scenario(_: BusDaemon) -> None:
         clients = [await Connection.open(bus.address) for _ in range(5)]
         try:
             ask = ("org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager", "Status")
@@ -170,11 +163,11 @@ def test_a_crowd_of_readers_does_not_break_the_connection(bus: PrivateBus) -> No
             for client in clients:
                 client.close()
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_a_call_that_wants_no_reply_gets_none(bus: PrivateBus) -> None:
-    async def story(_: Daemon) -> None:
+    async def scenario(_: BusDaemon) -> None:
         client = await Connection.open(bus.address)
         try:
             for member in ("Status", "Reload", "Nonsense"):
@@ -192,4 +185,4 @@ def test_a_call_that_wants_no_reply_gets_none(bus: PrivateBus) -> None:
         finally:
             client.close()
 
-    play(bus, story)
+    with_daemon(bus, scenario)

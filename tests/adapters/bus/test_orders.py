@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import grp
 import os
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -33,8 +32,8 @@ from fleetd.errors import FleetdError, OrderRefusedError, SourceUnavailableError
 from fleetd.words.reasons import sentence
 from tests.support.builders.readings import fleet, sidekiq, snapshot, tick_of
 from tests.support.project import PROJECT
-from tests.support.rig.control_story import ADMINS, Daemon, busctl, call, play
-from tests.support.rig.private_bus import PrivateBus, private_bus
+from tests.support.rig.bus_daemon import ADMINS, BusDaemon, busctl, call, with_daemon
+from tests.support.rig.private_bus import PrivateBus
 from tests.support.world.ports import policy
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="orders need root, and strangers need another user")
@@ -58,21 +57,15 @@ EXAMPLES: list[Order] = [
 ]
 
 
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        yield bus
-
-
 @as_root
 def test_every_order_arrives_as_it_was_given_and_is_answered(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         for order in EXAMPLES:
             answer = await asyncio.to_thread(give_order, order, bus_address=bus.address)
             assert answer == "it is done – ünïcode too"
         assert daemon.orders == EXAMPLES
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_every_kind_of_order_has_a_method() -> None:
@@ -82,7 +75,7 @@ def test_every_kind_of_order_has_a_method() -> None:
 
 @as_root
 def test_a_refusal_is_told_in_the_words_of_the_daemon(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         daemon.refusal = "there is no instance 12: the configuration names 1-6"
         with pytest.raises(FleetdError, match=f"^{daemon.refusal}$") as refused:
             await asyncio.to_thread(give_order, DrainInstance(key=InstanceKey(12)), bus_address=bus.address)
@@ -92,14 +85,14 @@ def test_a_refusal_is_told_in_the_words_of_the_daemon(bus: PrivateBus) -> None:
             await asyncio.to_thread(give_order, Resume(), bus_address=bus.address)
         assert "secret" not in str(bug.value)
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 @as_root
 def test_only_root_and_the_admin_group_give_orders(bus: PrivateBus) -> None:
     admins = grp.getgrnam(ADMINS).gr_gid
 
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         assert "Access denied" in await busctl(bus, *PAUSE, groups=[])
         for method in ORDERS:
             values = {"d": "1", "s": "3", "i": "1"}
@@ -111,12 +104,12 @@ def test_only_root_and_the_admin_group_give_orders(bus: PrivateBus) -> None:
         assert 's "it is done' in await busctl(bus, *PAUSE, groups=[admins])
         assert daemon.orders == [Pause(for_seconds=3600.0, reason="disk swap")]
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 @as_root
 def test_the_log_says_who_ordered_what_and_how_it_went(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         with structlog.testing.capture_logs() as lines:
             await busctl(bus, *PAUSE)
             daemon.refusal = "no profile is called x"
@@ -126,7 +119,7 @@ def test_the_log_says_who_ordered_what_and_how_it_went(bus: PrivateBus) -> None:
             "ordered by uid 0: SetInstances profile x instances 4 — refused: no profile is called x",
         ]
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +134,7 @@ def test_what_names_no_instance_is_refused_with_a_sentence(text: str) -> None:
 
 @as_root
 def test_garbage_on_the_bus_reaches_nobody(bus: PrivateBus) -> None:
-    async def story(daemon: Daemon) -> None:
+    async def scenario(daemon: BusDaemon) -> None:
         for arguments in (("s", "x"), ("dsd", 1.0, "", 1.0), ("ss", "1", ""), ()):
             with pytest.raises(BusCallError) as refused:
                 await call(bus, *MANAGER[1:], "Pause", *arguments)
@@ -150,20 +143,20 @@ def test_garbage_on_the_bus_reaches_nobody(bus: PrivateBus) -> None:
         await asyncio.to_thread(give_order, Resume(), bus_address=bus.address)
         assert daemon.orders == [Resume()]
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_busctl_shows_every_order_with_its_arguments(bus: PrivateBus) -> None:
-    async def story(_: Daemon) -> None:
+    async def scenario(_: BusDaemon) -> None:
         shown = [line.split() for line in (await busctl(bus, "introspect", *MANAGER)).splitlines()]
         for method in ORDERS:
             assert [f".{method}", "method", signature_of(method) or "-", "s"] in [row[:4] for row in shown]
 
-    play(bus, story)
+    with_daemon(bus, scenario)
 
 
 def test_a_daemon_that_knows_no_orders_is_an_old_one(bus: PrivateBus) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         older = await Connection.open(bus.address)
         try:
             await older.call_bus("RequestName", "su", "org.fleetd1", 4)
@@ -172,7 +165,7 @@ def test_a_daemon_that_knows_no_orders_is_an_old_one(bus: PrivateBus) -> None:
         finally:
             older.close()
 
-    asyncio.run(asyncio.wait_for(story(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_a_stranger_is_told_what_would_help() -> None:

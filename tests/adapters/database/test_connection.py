@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 
 import msgspec
@@ -14,26 +13,14 @@ import pytest
 
 from fleetd.config.connections import PostgresSettings
 from fleetd.errors import SourceUnavailableError
-from tests.support.rig.postgres_cluster import Cluster, free_port
-from tests.support.rig.postgres_stage import (
-    Ticker,
+from tests.support.rig.manual_clock import ManualClock
+from tests.support.rig.mastodon_postgres import (
     read_once,
-    running_cluster,
     settings,
     source,
     tcp,
-    with_limits_restored,
 )
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cluster]:
-    yield from running_cluster()
-
-
-@pytest.fixture
-def cluster(running: Cluster) -> Iterator[Cluster]:
-    yield from with_limits_restored(running)
+from tests.support.rig.postgres_cluster import Cluster, free_port
 
 
 def test_one_connection_is_kept(cluster: Cluster) -> None:
@@ -68,7 +55,7 @@ def test_a_dropped_connection_is_renewed_within_the_read(cluster: Cluster) -> No
 
 def test_killed_server_is_unknown_and_attempts_pause(cluster: Cluster) -> None:
     async def go() -> None:
-        clock = Ticker()
+        clock = ManualClock()
         async with source(settings(cluster), clock=clock) as database:
             await database.read()
             cluster.stop(signal.SIGQUIT)
@@ -88,7 +75,7 @@ def test_pauses_grow_and_are_bounded() -> None:
     attempts: list[float] = []
 
     async def go() -> None:
-        clock = Ticker()
+        clock = ManualClock()
 
         def turned_away(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             attempts.append(clock.seconds)
@@ -113,7 +100,7 @@ def test_pauses_grow_and_are_bounded() -> None:
 def test_hung_server_ends_at_the_deadline_and_leaves_no_connection(
     cluster: Cluster, *, cancelled: bool
 ) -> None:
-    async def go(clock: Ticker) -> float:
+    async def go(clock: ManualClock) -> float:
         async with source(settings(cluster), clock=clock, deadline_seconds=0.6) as database:
             await database.read()
             pid = cluster.value("SELECT pid FROM pg_stat_activity WHERE application_name = 'fleetd'")
@@ -137,7 +124,7 @@ def test_hung_server_ends_at_the_deadline_and_leaves_no_connection(
                 for process in frozen:
                     os.kill(process, signal.SIGCONT)
 
-    assert asyncio.run(go(Ticker())) < 1.5
+    assert asyncio.run(go(ManualClock())) < 1.5
     cluster.wait_for("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fleetd'", 0)
 
 

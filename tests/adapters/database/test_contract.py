@@ -1,10 +1,9 @@
-"""The real PostgresConnections and PgBouncerConsole keep the contracts of their ports."""
+"""PostgresConnections, PgBouncerConsole and their fakes keep the contracts of DatabaseSource and PgBouncerSource."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,27 +16,19 @@ from tests.support.contracts.connections import (
 from tests.support.rig.connection_stages import MAX_CLIENTS, POOL_SIZE, RealPgBouncer, RealPostgres
 from tests.support.rig.pgbouncer_server import PgBouncer
 from tests.support.rig.postgres_cluster import Cluster
-from tests.support.rig.postgres_stage import running_cluster, with_limits_restored
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cluster]:
-    yield from running_cluster()
-
-
-@pytest.fixture
-def cluster(running: Cluster) -> Iterator[Cluster]:
-    yield from with_limits_restored(running)
+from tests.support.world.pgbouncer import MASTODON, FakePgBouncer
+from tests.support.world.ports import FakeDatabase, policy
+from tests.support.world.world import World
 
 
 @pytest.mark.parametrize("check", database_source_contract, ids=lambda check: check.__name__)
-def test_postgres(cluster: Cluster, check: DatabaseCheck) -> None:
+def test_real_database(cluster: Cluster, check: DatabaseCheck) -> None:
     with contextlib.ExitStack() as stack:
         asyncio.run(check(RealPostgres(cluster, stack)))
 
 
 @pytest.mark.parametrize("check", pgbouncer_source_contract, ids=lambda check: check.__name__)
-def test_pgbouncer(cluster: Cluster, check: PgBouncerCheck) -> None:
+def test_real_pgbouncer(cluster: Cluster, check: PgBouncerCheck) -> None:
     bouncer = PgBouncer(
         cluster,
         options={"max_client_conn": MAX_CLIENTS, "default_pool_size": POOL_SIZE},
@@ -49,3 +40,63 @@ def test_pgbouncer(cluster: Cluster, check: PgBouncerCheck) -> None:
             asyncio.run(check(RealPgBouncer(bouncer, stack)))
     finally:
         bouncer.stop()
+
+
+class _Faked:
+    """What both fakes have in common: a world with nobody in it, and what refuses or breaks them."""
+
+    def __init__(self) -> None:
+        self.world = World(policy())
+        self.world.other_clients = 0
+
+    def turn_away(self) -> None:
+        self.world.postgres_refuses = True
+
+    def break_connection(self) -> None:
+        self.world.postgres_up = False
+
+    def heal_connection(self) -> None:
+        self.world.postgres_refuses, self.world.postgres_up = False, True
+
+
+class FakedDatabase(_Faked):
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = FakeDatabase(self.world)
+        self.max_connections = self.world.max_connections
+
+    def connect(self, count: int, application_name: str = "puma") -> None:
+        if application_name == "puma":
+            self.world.other_clients += count
+            return
+        worker = self.world.appear("w1", "default")
+        worker.name, worker.opened = application_name, count
+
+
+class FakedPgBouncer(_Faked):
+    mastodon = MASTODON
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.pool_size = POOL_SIZE
+        self.source = FakePgBouncer(self.world)
+        self.max_clients = self.world.max_connections
+
+    def connect(self, count: int, pool: tuple[str, str] | None = None) -> None:
+        if pool is None:
+            self.world.other_clients += count
+        else:
+            self.source.foreign[pool] = count
+
+    def crowd(self) -> None:
+        self.world.other_clients = self.world.web_servers = 3
+
+
+@pytest.mark.parametrize("check", database_source_contract, ids=lambda check: check.__name__)
+def test_fake_database(check: DatabaseCheck) -> None:
+    asyncio.run(check(FakedDatabase()))
+
+
+@pytest.mark.parametrize("check", pgbouncer_source_contract, ids=lambda check: check.__name__)
+def test_fake_pgbouncer(check: PgBouncerCheck) -> None:
+    asyncio.run(check(FakedPgBouncer()))

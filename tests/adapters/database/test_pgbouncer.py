@@ -20,16 +20,11 @@ from fleetd.core.model.facts import PgBouncerFacts
 from fleetd.errors import SourceUnavailableError
 from tests.support.builders.pgbouncer_rows import RECORDED, VERSIONS, recorded
 from tests.support.rig.connection_stages import crowded, fatal
+from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.pgbouncer_server import PASSWORD, PgBouncer
 from tests.support.rig.postgres_cluster import Cluster, free_port
-from tests.support.rig.postgres_stage import Ticker, running_cluster
 
 MASTODON = ("mastodon", "mastodon")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    yield from running_cluster()
 
 
 @contextmanager
@@ -51,7 +46,7 @@ def bouncer(cluster: Cluster) -> Iterator[PgBouncer]:
 
 @asynccontextmanager
 async def source(of: PostgresSettings, **options: Any) -> AsyncIterator[PgBouncerConsole]:
-    given = {"monotonic": Ticker(), "mastodon": MASTODON, **options}
+    given = {"monotonic": ManualClock(), "mastodon": MASTODON, **options}
     made = PgBouncerConsole(of, **given)
     try:
         yield made
@@ -113,7 +108,7 @@ def test_a_wildcard_database(cluster: Cluster) -> None:
 
 
 def test_one_connection_is_kept_and_a_reload_is_noticed(bouncer: PgBouncer) -> None:
-    clock = Ticker()
+    clock = ManualClock()
 
     async def go() -> None:
         async with source(bouncer.settings(), monotonic=clock) as console:
@@ -132,7 +127,7 @@ def test_one_connection_is_kept_and_a_reload_is_noticed(bouncer: PgBouncer) -> N
 
 
 def test_killed_and_restarted(bouncer: PgBouncer) -> None:
-    clock = Ticker()
+    clock = ManualClock()
 
     async def go() -> None:
         async with source(bouncer.settings(), monotonic=clock) as console:

@@ -17,25 +17,13 @@ from structlog.testing import capture_logs
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.facts import DatabaseFacts
 from fleetd.errors import SourceUnavailableError
-from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster, free_port, service_user
-from tests.support.rig.postgres_stage import (
-    Ticker,
+from tests.support.rig.manual_clock import ManualClock
+from tests.support.rig.mastodon_postgres import (
     read_once,
-    running_cluster,
     settings,
     source,
-    with_limits_restored,
 )
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cluster]:
-    yield from running_cluster()
-
-
-@pytest.fixture
-def cluster(running: Cluster) -> Iterator[Cluster]:
-    yield from with_limits_restored(running)
+from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster, free_port, service_user
 
 
 @pytest.mark.parametrize("user", ["mastodon", "watcher", "stranger", "postgres"])
@@ -125,7 +113,7 @@ def test_full_cluster_is_refused_not_unknown(cluster: Cluster) -> None:
 
 def test_full_cluster_keeps_the_last_good_numbers_and_recovers(cluster: Cluster) -> None:
     async def go() -> None:
-        clock = Ticker()
+        clock = ManualClock()
         async with source(settings(cluster), clock=clock) as database:
             good = await database.read()
             await database.close()  # the connection is lost and the crowd takes its place

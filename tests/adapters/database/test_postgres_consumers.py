@@ -13,21 +13,15 @@ import pytest
 from fleetd.adapters.database.postgres import CONSUMERS_MAX, consumers_from
 from fleetd.core.model.facts import Consumer
 from fleetd.errors import SourceUnavailableError
+from tests.support.rig.mastodon_postgres import (
+    read_once,
+    settings,
+    tcp,
+)
 from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, Cluster
-from tests.support.rig.postgres_stage import read_once, running_cluster, settings, tcp, with_limits_restored
 
 HERE = "the local socket"
 MASTODON = {"mastodon_role": "mastodon", "mastodon_database": "mastodon"}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Cluster]:
-    yield from running_cluster()
-
-
-@pytest.fixture
-def cluster(running: Cluster) -> Iterator[Cluster]:
-    yield from with_limits_restored(running)
 
 
 def test_others_are_named_by_role_address_and_application(cluster: Cluster) -> None:

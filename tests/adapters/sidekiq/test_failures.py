@@ -136,7 +136,7 @@ def test_a_cancelled_reading_leaves_no_reply_behind(shared_redis: RedisServer, c
     )
 
 
-def test_a_restart_between_two_ticks_changes_the_run_id_and_costs_at_most_one_reading() -> None:
+def test_a_restart_changes_the_run_id_and_costs_one_reading_at_most() -> None:
     async def story(server: RedisServer) -> tuple[str, str]:
         source = source_at(server)
         before = (await source.read(check_writes=False)).redis_run_id

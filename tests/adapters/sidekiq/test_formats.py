@@ -163,7 +163,7 @@ def process_record(name: str = "process-7.3.9.json", identity: bytes = b"p:1:a")
     return [b"process", identity, *fields_of(name)]
 
 
-def test_an_unreadable_heartbeat_makes_the_processes_incomplete_and_still_counts_its_work() -> None:
+def test_an_unreadable_heartbeat_is_incomplete_and_its_work_still_counts() -> None:
     work = [b"work", b"p:2:b", b"p:2:b:work", [[b"pull", b"1759999990", b"b4"]]]
     bad = process_record(identity=b"p:2:b")
     bad[2] = b"\xff"

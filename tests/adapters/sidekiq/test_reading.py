@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,50 +11,12 @@ import redis
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import SidekiqFacts
-from tests.support.contracts.sidekiq import SECRET, SidekiqCheck, sidekiq_source_contract
-from tests.support.rig.redis_proxy import Turnstile
-from tests.support.rig.redis_server import RedisServer, admin, redis_server
+from tests.support.rig.redis_proxy import HoldingProxy
+from tests.support.rig.redis_server import RedisServer
 from tests.support.rig.sidekiq_keys import SidekiqKeys, compact
 from tests.support.rig.sidekiq_source import read, source_at
 
 ME = "worker1:4711:5f0c"
-
-
-class RealStage:
-    """A redis-server of its own behind the source."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self._server = server
-        self.source = source_at(server, password=SECRET)
-
-    @contextlib.contextmanager
-    def _keys(self) -> Iterator[SidekiqKeys]:
-        with admin(self._server, SECRET) as client:
-            yield SidekiqKeys(client)
-
-    def enqueue(self, queue: str, jobs: int, latency_seconds: float) -> None:
-        with self._keys() as keys:
-            keys.enqueue(queue, jobs, age_seconds=latency_seconds)
-
-    def beat(self, identity: str) -> None:
-        with self._keys() as keys:
-            keys.beat(identity)
-
-    def refuse_writes(self) -> None:
-        with admin(self._server, SECRET) as client:
-            client.config_set("maxmemory", "1")
-
-    def break_connection(self) -> None:
-        self._server.stop()
-
-    def heal_connection(self) -> None:
-        self._server.start()
-
-
-@pytest.mark.parametrize("check", sidekiq_source_contract, ids=lambda check: str(check.__name__))
-def test_contract(check: SidekiqCheck) -> None:
-    with redis_server("--requirepass", SECRET) as server:
-        asyncio.run(check(RealStage(server)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("namespace", [None, "social"])
@@ -98,14 +58,14 @@ def test_one_round_trip_in_the_steady_state(
     """Redis hears of a reading only once all of its commands were sent; each is sent once."""
 
     async def second_reading() -> tuple[SidekiqFacts, list[str]]:
-        async with Turnstile(shared_redis.socket, tmp_path / "turnstile.sock").open() as turnstile:
-            source = SidekiqRedis(RedisSettings(unix_socket=str(turnstile.path)), queues=("default",))
+        async with HoldingProxy(shared_redis.socket, tmp_path / "proxy.sock").open() as proxy:
+            source = SidekiqRedis(RedisSettings(unix_socket=str(proxy.path)), queues=("default",))
             await source.read(check_writes=check_writes)  # connects, sends the script
-            turnstile.commands.clear()
-            turnstile.group = len(commands)
+            proxy.commands.clear()
+            proxy.group = len(commands)
             facts = await source.read(check_writes=check_writes)
             await source.close()
-        return facts, turnstile.commands
+        return facts, proxy.commands
 
     facts, sent = asyncio.run(second_reading())
     assert sent == commands

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,9 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from fleetd.adapters.bus.connection import NAME_HAS_NO_OWNER, BusCallError, BusLostError, Connection
-from tests.support.rig.private_bus import PrivateBus, private_bus
+from tests.support.rig.private_bus import PrivateBus
 
 NAME = "org.example.Echo"
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        yield bus
 
 
 def open_sockets() -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from dbus_next.message import Message
 
@@ -12,18 +10,12 @@ from fleetd.adapters.systemd.units import FinishedJob, SystemdUnits
 from fleetd.core.model.decision import Step, Verb
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey
 from tests.support.rig.fake_systemd import MANAGER, PATH, FakeSystemd
-from tests.support.rig.private_bus import PrivateBus, private_bus
-from tests.support.rig.systemd_story import ONE, WHY, play, result_of
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        yield bus
+from tests.support.rig.private_bus import PrivateBus
+from tests.support.rig.systemd_units import ONE, WHY, result_of, with_systemd
 
 
 def test_start_boots_and_stop_stops(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         assert (await result_of(units, "start", 1)).result == "done"
         assert (await units.read()).units[InstanceKey(1)].active_state == "activating"
         assert (await result_of(units, "start", 1)).result == "skipped"
@@ -38,20 +30,20 @@ def test_start_boots_and_stop_stops(bus: PrivateBus) -> None:
         assert units.finished_jobs() == (FinishedJob(ONE, "done"), FinishedJob(ONE, "done"))
         assert units.finished_jobs() == ()
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_the_scheduler_is_started_by_its_own_unit(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         step = Step(verb="start", key=SCHEDULER, why=WHY)
         assert (await units.carry_out(step)).result == "done"
         assert systemd.units[SCHEDULER_UNIT].active == "activating"
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_start_never_cancels_a_stop(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         await result_of(units, "stop", 1)
         result = await result_of(units, "start", 1)
@@ -59,30 +51,30 @@ def test_a_start_never_cancels_a_stop(bus: PrivateBus) -> None:
         assert "does not cancel a stop" in result.sentence
         assert systemd.units[ONE].active == "deactivating"
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_stop_ends_a_boot(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         await result_of(units, "start", 1)
         assert (await result_of(units, "stop", 1)).result == "done"
         assert systemd.units[ONE].active == "deactivating"
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_unit_past_its_start_limit_starts(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.unit(ONE).starts_left = 0
         systemd.fail(ONE)  # its result does not tell of the limit
         assert (await result_of(units, "start", 1)).result == "done"
         assert systemd.units[ONE].active == "activating"
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_quiet_sends_tstp_to_a_unit_that_serves_and_only_then(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         assert (await result_of(units, "quiet", 1)).result == "refused"
         await result_of(units, "start", 1)
         refused = await result_of(units, "quiet", 1)
@@ -94,29 +86,29 @@ def test_quiet_sends_tstp_to_a_unit_that_serves_and_only_then(bus: PrivateBus) -
         assert (await result_of(units, "quiet", 1)).result == "refused"
         assert systemd.units[ONE].signals == [20]
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "quiet"])
 @pytest.mark.parametrize("number", [9, -1, 9999])
 def test_law_6_units_that_are_not_ours_are_not_touched(bus: PrivateBus, verb: Verb, number: int) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(f"mastodon-sidekiq@{number}.service")
         result = await result_of(units, verb, number)
         assert result.result == "refused"
         assert f"mastodon-sidekiq@{number}.service is not a unit" in result.sentence
         assert systemd.changes_asked == 0
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_verb_that_is_none_is_refused(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         result = await result_of(units, "kill", 1)  # type: ignore[arg-type]
         assert (result.result, systemd.changes_asked) == ("refused", 0)
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +123,7 @@ def test_a_verb_that_is_none_is_refused(bus: PrivateBus) -> None:
     ],
 )
 def test_a_refusal_says_what_to_do(bus: PrivateBus, error: str, said: str) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.errors = {"StartUnit": (error, "as systemd puts it")}
         result = await result_of(units, "start", 1)
         assert result.result == "refused"
@@ -139,11 +131,11 @@ def test_a_refusal_says_what_to_do(bus: PrivateBus, error: str, said: str) -> No
         assert said in result.sentence
         assert "as systemd puts it" in result.sentence
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_an_order_is_given_once_when_systemd_goes_away_under_it(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.die_on = {"StartUnit"}
         result = await result_of(units, "start", 1)
         assert (result.result, systemd.changes_asked) == ("failed", 0)
@@ -151,11 +143,11 @@ def test_an_order_is_given_once_when_systemd_goes_away_under_it(bus: PrivateBus)
         assert (await units.read()).units == {}
         assert (await result_of(units, "start", 1)).result == "done"
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_forged_signals_are_not_believed(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         await units.read()
         forger = await Connection.open(bus.address)
@@ -175,4 +167,4 @@ def test_forged_signals_are_not_believed(bus: PrivateBus) -> None:
         finally:
             forger.close()
 
-    play(bus, story)
+    with_systemd(bus, scenario)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,12 @@ from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.identity import InstanceKey
 from tests.support.rig.fake_systemd import FakeSystemd, path_of
-from tests.support.rig.private_bus import PrivateBus, private_bus
-from tests.support.rig.systemd_story import ONE, TWO, Clock, play
+from tests.support.rig.manual_clock import ManualClock
+from tests.support.rig.private_bus import PrivateBus
+from tests.support.rig.systemd_units import ONE, TWO, with_systemd
 
 SIGKILL, SIGABRT = 9, 6
 EXITED, KILLED, DUMPED = 1, 2, 3
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        yield bus
 
 
 async def first(units: SystemdUnits) -> UnitFacts:
@@ -42,7 +36,7 @@ def test_how_the_last_main_process_ended(
 ) -> None:
     """Also once systemd has started another, which no reading may have been between."""
 
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         assert (await first(units)).killed_by_signal == 0
         systemd.end_main_process(ONE, code, status)
@@ -52,11 +46,11 @@ def test_how_the_last_main_process_ended(
         again = await first(units)
         assert (again.active_state, again.main_pid, again.killed_by_signal) == ("active", 2, killed_by_signal)
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_an_end_between_two_readings_and_the_next_one_after_it(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await first(units)
         systemd.end_main_process(ONE, KILLED, SIGKILL)
@@ -67,11 +61,11 @@ def test_an_end_between_two_readings_and_the_next_one_after_it(bus: PrivateBus) 
         systemd.run(ONE, pid=3)
         assert (await first(units)).killed_by_signal == 0
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_failed_unit_tells_how_it_ended_and_a_stopped_one_is_forgotten(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         unit = systemd.run(ONE, pid=1)
         unit.exec_main_code, unit.exec_main_status = KILLED, SIGKILL
         systemd.fail(ONE, "start-limit-hit")
@@ -81,11 +75,11 @@ def test_a_failed_unit_tells_how_it_ended_and_a_stopped_one_is_forgotten(bus: Pr
         systemd.run(ONE, pid=2)
         assert (await first(units)).killed_by_signal == 0
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_after_a_gap_in_the_signals_nothing_old_is_told(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await first(units)
         systemd.end_main_process(ONE, KILLED, SIGKILL)
@@ -94,11 +88,11 @@ def test_after_a_gap_in_the_signals_nothing_old_is_told(bus: PrivateBus) -> None
         await systemd.reexec()
         assert (await first(units)).killed_by_signal == 0
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_nonsense_in_a_signal_is_no_ending(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await first(units)
         service, changed = "org.freedesktop.systemd1.Service", "PropertiesChanged"
@@ -120,7 +114,7 @@ def test_nonsense_in_a_signal_is_no_ending(bus: PrivateBus) -> None:
             systemd.signal("org.freedesktop.DBus.Properties", path_of(ONE), changed, signature, body)
         assert (await first(units)).killed_by_signal == 0
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 @given(code=st.none() | st.integers() | st.text(), status=st.none() | st.integers() | st.text())
@@ -129,16 +123,16 @@ def test_an_ending_is_a_signal_or_none(code: object, status: object) -> None:
 
 
 def test_systemds_word_on_unread_unit_files(bus: PrivateBus) -> None:
-    clock = Clock()
+    clock = ManualClock(100.0)
 
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         assert (await first(units)).need_daemon_reload is False
         systemd.units[ONE].need_daemon_reload = True  # no signal tells it
         clock.seconds += 60
         assert (await first(units)).need_daemon_reload is True
 
-    play(bus, story, clock=clock)
+    with_systemd(bus, scenario, clock=clock)
 
 
 def test_a_changed_unit_file_makes_us_ask_at_once(bus: PrivateBus, tmp_path: Path) -> None:
@@ -147,7 +141,7 @@ def test_a_changed_unit_file_makes_us_ask_at_once(bus: PrivateBus, tmp_path: Pat
     directory.mkdir(parents=True)
     (directory / "mastodon-sidekiq@.service").write_text("[Service]\n")
 
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         for name in (ONE, TWO):
             systemd.run(name)
         await units.read()
@@ -161,7 +155,7 @@ def test_a_changed_unit_file_makes_us_ask_at_once(bus: PrivateBus, tmp_path: Pat
         await units.read()
         assert systemd.properties_read == 4
 
-    play(bus, story, unit_files=UnitFiles(tmp_path))
+    with_systemd(bus, scenario, unit_files=UnitFiles(tmp_path))
 
 
 def test_a_drop_in_that_systemd_overlooks(bus: PrivateBus, tmp_path: Path) -> None:
@@ -170,7 +164,7 @@ def test_a_drop_in_that_systemd_overlooks(bus: PrivateBus, tmp_path: Path) -> No
     (directory / "mastodon-sidekiq@.service").write_text("[Service]\n")
     drop_in = directory / "mastodon-sidekiq@.service.d/memory.conf"
 
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         assert (await first(units)).need_daemon_reload is False
         drop_in.parent.mkdir(parents=True)
@@ -180,4 +174,4 @@ def test_a_drop_in_that_systemd_overlooks(bus: PrivateBus, tmp_path: Path) -> No
         systemd.reload()
         assert (await first(units)).need_daemon_reload is False
 
-    play(bus, story, unit_files=UnitFiles(tmp_path))
+    with_systemd(bus, scenario, unit_files=UnitFiles(tmp_path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,18 +10,13 @@ from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey
 from fleetd.errors import SourceUnavailableError
 from tests.support.rig.fake_systemd import FakeSystemd
-from tests.support.rig.private_bus import PrivateBus, private_bus
-from tests.support.rig.systemd_story import NINE, ONE, TWO, Clock, play, start
-
-
-@pytest.fixture
-def bus() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        yield bus
+from tests.support.rig.manual_clock import ManualClock
+from tests.support.rig.private_bus import PrivateBus
+from tests.support.rig.systemd_units import NINE, ONE, TWO, start, with_systemd
 
 
 def test_reads_our_units_with_their_properties(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.now_microseconds = 90_000_000
         systemd.run(ONE, pid=4711)
         systemd.run(SCHEDULER_UNIT, pid=4712)
@@ -40,11 +34,11 @@ def test_reads_our_units_with_their_properties(bus: PrivateBus) -> None:
         )
         assert facts.units[SCHEDULER].main_pid == 4712
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_other_units_are_never_reported(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         for name in (NINE, "mastodon-sidekiq@01.service", "mastodon-sidekiq@evil.service", "cron.service"):
             systemd.run(name)
         facts = await units.read()
@@ -52,11 +46,11 @@ def test_other_units_are_never_reported(bus: PrivateBus) -> None:
         units.reconfigure([InstanceKey(9)])
         assert set((await units.read()).units) == {9}
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_changed_state_is_seen_without_any_signal(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         assert (await units.read()).units == {}
         systemd.run(ONE, announce=False)
         assert (await units.read()).units[InstanceKey(1)].active_state == "active"
@@ -65,35 +59,35 @@ def test_a_changed_state_is_seen_without_any_signal(bus: PrivateBus) -> None:
         systemd.units[ONE].active = "inactive"
         assert (await units.read()).units == {}
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_quick_restart_is_seen_by_its_signal(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         assert (await units.read()).units[InstanceKey(1)].main_pid == 1
         systemd.restart_quietly(ONE, pid=2)
         facts = await units.read()
         assert (facts.units[InstanceKey(1)].main_pid, facts.units[InstanceKey(1)].restarts) == (2, 1)
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_restart_by_a_job_is_seen_by_the_end_of_the_job(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await units.read()
         systemd.units[ONE].main_pid = 2
         systemd.announce_job(ONE, "done")
         assert (await units.read()).units[InstanceKey(1)].main_pid == 2
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_properties_are_read_only_when_something_changed_or_a_minute_passed(bus: PrivateBus) -> None:
-    clock = Clock()
+    clock = ManualClock(100.0)
 
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         for name in (ONE, TWO):
             systemd.run(name)
         await units.read()
@@ -108,11 +102,11 @@ def test_properties_are_read_only_when_something_changed_or_a_minute_passed(bus:
         assert (await units.read()).units[InstanceKey(1)].main_pid == 77
         assert systemd.properties_read == 4
 
-    play(bus, story, clock=clock)
+    with_systemd(bus, scenario, clock=clock)
 
 
 def test_an_unloaded_unit_is_not_read_round_and_round(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         await units.read()
         systemd.finish_stop(ONE)
@@ -121,22 +115,22 @@ def test_an_unloaded_unit_is_not_read_round_and_round(bus: PrivateBus) -> None:
             assert (await units.read()).units == {}
         assert systemd.properties_read == before
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_daemon_reload(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await units.read()
         systemd.units[ONE].main_pid = 2
         systemd.reload()
         assert (await units.read()).units[InstanceKey(1)].main_pid == 2
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_daemon_reexec_between_readings_and_under_one(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await units.read()
         systemd.restart_quietly(ONE, pid=2)
@@ -147,20 +141,20 @@ def test_daemon_reexec_between_readings_and_under_one(bus: PrivateBus) -> None:
         systemd.restart_quietly(ONE, pid=3)  # followed again: only a subscriber is told
         assert (await units.read()).units[InstanceKey(1)].main_pid == 3
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_already_subscribed_is_success(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.already_subscribed = True
         systemd.run(ONE)
         assert 1 in (await units.read()).units
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_restart_of_the_bus(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await units.read()
         bus.stop()
@@ -177,11 +171,11 @@ def test_a_restart_of_the_bus(bus: PrivateBus) -> None:
         assert (await units.read()).units[InstanceKey(1)].main_pid == 2
         assert (await units.carry_out(start(2))).result == "done"
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_restart_of_the_bus_under_a_reading(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await units.read()
         systemd.silent = {"ListUnitsByPatterns"}
@@ -193,11 +187,11 @@ def test_a_restart_of_the_bus_under_a_reading(bus: PrivateBus) -> None:
         await systemd.start()
         assert (await reading).units[InstanceKey(1)].main_pid == 1
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 def test_a_silent_systemd_and_a_frozen_bus_end_at_the_deadline(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         systemd.silent = {"ListUnitsByPatterns"}
         with pytest.raises(SourceUnavailableError, match="did not answer for"):
@@ -216,16 +210,16 @@ def test_a_silent_systemd_and_a_frozen_bus_end_at_the_deadline(bus: PrivateBus) 
             bus.thaw()
         assert 1 in (await units.read()).units
 
-    play(bus, story, deadline_seconds=0.5)
+    with_systemd(bus, scenario, deadline_seconds=0.5)
 
 
 def test_no_systemd_on_the_bus_is_said(bus: PrivateBus) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.stop()
         with pytest.raises(SourceUnavailableError, match="was not on the bus"):
             await units.read()
 
-    play(bus, story, deadline_seconds=0.3)
+    with_systemd(bus, scenario, deadline_seconds=0.3)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +236,7 @@ def test_no_systemd_on_the_bus_is_said(bus: PrivateBus) -> None:
 def test_nonsense_is_unknown_and_does_not_stick(
     bus: PrivateBus, method: str, signature: str, body: list[object]
 ) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         systemd.nonsense = {method: (signature, body)}
         with pytest.raises(SourceUnavailableError):
@@ -250,12 +244,12 @@ def test_nonsense_is_unknown_and_does_not_stick(
         systemd.nonsense = {}
         assert 1 in (await units.read()).units
 
-    play(bus, story)
+    with_systemd(bus, scenario)
 
 
 @pytest.mark.parametrize("unreadable", [ONE, TWO])
 def test_a_failed_reading_hides_no_change_from_the_next(bus: PrivateBus, unreadable: str) -> None:
-    async def story(systemd: FakeSystemd, units: SystemdUnits) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         for name in (ONE, TWO):
             systemd.run(name, pid=1)
         await units.read()
@@ -268,4 +262,4 @@ def test_a_failed_reading_hides_no_change_from_the_next(bus: PrivateBus, unreada
         facts = await units.read()
         assert [unit.main_pid for unit in facts.units.values()] == [2, 2]
 
-    play(bus, story)
+    with_systemd(bus, scenario)

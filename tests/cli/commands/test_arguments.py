@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 from click.shell_completion import ShellComplete
+from fleetd.core.model.commands import ORDER_SECONDS_MAX
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetd.cli.client import Reach
 from fleetd.cli.commands.arguments import number_of, past_seconds_of, seconds_of
 from fleetd.cli.main import cli
-from fleetd.core.model.commands import ORDER_SECONDS_MAX
 from fleetd.errors import SourceUnavailableError
 from tests.support.builders import status_bad_nights as statuses
 from tests.support.fleetctl import answering, gone

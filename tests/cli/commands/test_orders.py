@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner, Result
-
-from fleetd.cli.client import Reach
-from fleetd.cli.main import cli
 from fleetd.core.model.commands import (
     Command,
     DrainInstance,
@@ -17,6 +14,9 @@ from fleetd.core.model.commands import (
     Resume,
     SetInstances,
 )
+
+from fleetd.cli.client import Reach
+from fleetd.cli.main import cli
 from fleetd.errors import FleetdError, SourceUnavailableError
 from tests.support.fleetctl import gone
 

@@ -1,7 +1,4 @@
-"""What every DatabaseSource and PgBouncerSource promises, checked against the real adapters and against fakes.
-
-Used as `contracts.py` says: a stage arranges the world behind a source, and each check is run on a new stage.
-"""
+"""What every DatabaseSource and PgBouncerSource promises, checked against the real adapters and against the fakes."""
 
 from __future__ import annotations
 
@@ -46,7 +43,12 @@ class DatabaseStage(Stage, Protocol):
 
 
 class PgBouncerStage(Stage, Protocol):
-    """A PgBouncer whose database and user `mastodon` have a pool of 2; the source is meant for that pool."""
+    """A PgBouncer whose database and user `mastodon` have a pool of 2, for which the source is meant."""
+
+    @property
+    def mastodon(self) -> tuple[str, str]:
+        """Database and user of that pool."""
+        ...
 
     @property
     def source(self) -> PgBouncerSource: ...
@@ -54,8 +56,8 @@ class PgBouncerStage(Stage, Protocol):
     @property
     def max_clients(self) -> int: ...
 
-    def connect(self, count: int, pool: tuple[str, str] = ("mastodon", "mastodon")) -> None:
-        """So many clients more of the pool `mastodon` or `("shop", "other")`, all idle."""
+    def connect(self, count: int, pool: tuple[str, str] | None = None) -> None:
+        """So many clients more of Mastodon's pool, or of `("shop", "other")`, all idle."""
         ...
 
     def crowd(self) -> None:
@@ -125,7 +127,7 @@ async def closing_twice_is_allowed(stage: Any) -> None:
 
 async def an_unused_pool_is_none(stage: PgBouncerStage) -> None:
     facts = await stage.source.read()
-    assert facts.mastodon == ("mastodon", "mastodon")
+    assert facts.mastodon == stage.mastodon
     assert facts.mastodon_pool is None
     assert facts.client_limit_connections == stage.max_clients
     assert facts.client_connections == facts.own_connections == 1
@@ -139,7 +141,7 @@ async def each_pool_has_its_own_clients(stage: PgBouncerStage) -> None:
     facts = await stage.source.read()
     assert facts.client_connections == 3 + 2 + facts.own_connections
     assert {(p.database, p.user): p.client_connections for p in facts.pools} == {
-        ("mastodon", "mastodon"): 3,
+        stage.mastodon: 3,
         ("shop", "other"): 2,
     }
     pool = facts.mastodon_pool

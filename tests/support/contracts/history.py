@@ -1,7 +1,4 @@
-"""What every History and HistorySource promises, checked against the real adapters and against the fake.
-
-Used as `contracts.py` says: a stage arranges the world behind them, and each check is run on a new stage.
-"""
+"""What every History and HistorySource promises, checked against the real adapters and against the fake."""
 
 from __future__ import annotations
 

@@ -1,24 +1,25 @@
-"""What every SidekiqSource promises, checked against the real adapter and against fakes.
+"""What every SidekiqSource promises, checked against the real adapter and against the fake.
 
-A stage arranges the world behind a source; `sidekiq_source_contract` lists the checks. Each is run on a new stage:
+As in each module here, a stage arranges the world behind a port, and the contract is a tuple of checks. Each is run on
+a new stage, the real one and the fake:
 
     @pytest.mark.parametrize("check", sidekiq_source_contract, ids=lambda check: check.__name__)
-    def test_contract(check: SidekiqCheck) -> None:
+    def test_real(check: SidekiqCheck) -> None:
         with my_stage() as stage:
             asyncio.run(check(stage))
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 import pytest
 
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import SidekiqSource
 
-SECRET = "s3cret-of-the-stage"
+SECRET = "s3cret-of-the-stage"  # that a source logs in with
 
 
 class SidekiqStage(Protocol):
@@ -44,7 +45,7 @@ class SidekiqStage(Protocol):
         ...
 
 
-SidekiqCheck = Callable[[SidekiqStage], Awaitable[None]]
+SidekiqCheck = Callable[[SidekiqStage], Coroutine[Any, Any, None]]
 
 
 async def empty_world_is_known_and_empty(stage: SidekiqStage) -> None:

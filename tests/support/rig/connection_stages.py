@@ -1,4 +1,4 @@
-"""The stages of `contracts_connections.py` with a real Postgres and a real PgBouncer."""
+"""The stages of contracts/connections.py with a real Postgres and a real PgBouncer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import psycopg
 
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
+from tests.support.rig.manual_clock import ManualClock
+from tests.support.rig.mastodon_postgres import settings
 from tests.support.rig.pgbouncer_server import PgBouncer
 from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster
-from tests.support.rig.postgres_stage import Ticker, settings
 
 POOL_SIZE = 2
 MAX_CLIENTS = 20
@@ -29,7 +30,7 @@ class RealPostgres:
     def __init__(self, cluster: Cluster, stack: contextlib.ExitStack) -> None:
         self._cluster = cluster
         self._stack = stack
-        self._clock = Ticker()
+        self._clock = ManualClock()
         self.source = PostgresConnections(settings(cluster), monotonic=self._clock)
 
     def connect(self, count: int, application_name: str = "puma") -> None:
@@ -57,17 +58,16 @@ class RealPostgres:
 
 class RealPgBouncer:
     max_clients = MAX_CLIENTS
+    mastodon = ("mastodon", "mastodon")
 
     def __init__(self, bouncer: PgBouncer, stack: contextlib.ExitStack) -> None:
         self._bouncer = bouncer
         self._stack = stack
-        self._clock = Ticker()
-        self.source = PgBouncerConsole(
-            bouncer.settings(), mastodon=("mastodon", "mastodon"), monotonic=self._clock
-        )
+        self._clock = ManualClock()
+        self.source = PgBouncerConsole(bouncer.settings(), mastodon=self.mastodon, monotonic=self._clock)
 
-    def connect(self, count: int, pool: tuple[str, str] = ("mastodon", "mastodon")) -> None:
-        database, user = pool
+    def connect(self, count: int, pool: tuple[str, str] | None = None) -> None:
+        database, user = pool or self.mastodon
         self._stack.enter_context(self._bouncer.clients(count, user, database))
 
     def crowd(self) -> None:

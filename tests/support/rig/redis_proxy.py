@@ -1,4 +1,4 @@
-"""A stand between a client and Redis that can hold commands until all are there, and writes down each one."""
+"""A proxy between a client and Redis that notes each command, and can hold commands back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 
-class Turnstile:
-    """Redis hears nothing until `group` commands are here: who waits for a reply in between waits in vain."""
+class HoldingProxy:
+    """Passes commands on once `group` of them have come: a client that waits for a reply in between gets none."""
 
     def __init__(self, redis_socket: str, path: Path) -> None:
         self.path = path
@@ -19,7 +19,7 @@ class Turnstile:
         self._served: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Turnstile]:
+    async def open(self) -> AsyncIterator[HoldingProxy]:
         server = await asyncio.start_unix_server(self._client, self.path)
         try:
             yield self

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 
+from msgspec import structs
+
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
@@ -92,18 +94,22 @@ class FakeUnits:
         if self.world.systemd_hangs:
             await asyncio.sleep(HANG_SECONDS)
         if not self.world.systemd_up:
-            raise SourceUnavailableError("systemd can't be reached over D-Bus")
+            return StepResult(step=step, result="failed", sentence="systemd can't be reached over D-Bus")
         self.orders.append((self.world.now, step))
+        state = self.world.units[step.key].state
         if step.verb == "start":
-            result = self.world.start(step.key)
+            result = "refused" if state == "deactivating" else self.world.start(step.key)
         elif step.verb == "quiet":
-            result = self.world.quiet(step.key)
+            result = self.world.quiet(step.key) if state == "active" else "refused"
         else:
-            result = self.world.stop(step.key, by="fleetd")
+            idle = state in {"inactive", "failed"}
+            result = "skipped" if idle else self.world.stop(step.key, by="fleetd")
         if result == "done":
             return StepResult(step=step, result="done")
         if result == "skipped":
-            return StepResult(step=step, result="skipped", sentence="it runs already")
+            return StepResult(step=step, result="skipped", sentence=f"it is {state} already")
+        if result == "refused":
+            return StepResult(step=step, result="refused", sentence=f"it is {state}")
         return StepResult(step=step, result="failed", sentence=f"systemd said: {result}")
 
     async def close(self) -> None: ...
@@ -117,7 +123,10 @@ class FakeHost:
     async def read(self, systemd: SystemdFacts | None) -> HostFacts:
         if not self.readable:
             raise SourceUnavailableError("/proc/meminfo can't be read")
-        return host_facts(self.world)
+        facts = host_facts(self.world)
+        if systemd is None:  # then nobody says where a unit's memory is accounted
+            return structs.replace(facts, instance_resident_bytes={}, scheduler_resident_bytes=None)
+        return facts
 
 
 class FakeClock:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from fleetd.core.model.facts import (
     CodeStamp,
+    Consumer,
     DatabaseFacts,
     HostFacts,
     ProcessFacts,
@@ -92,6 +93,8 @@ def database_facts(world: World) -> DatabaseFacts:
         else:
             foreign += process.opened
     clients = world.other_clients + foreign + sum(workers.values()) + 1
+    others = world.other_clients + foreign
+    web = Consumer(name="mastodon from 10.0.0.1 (puma)", connections=others)
     return DatabaseFacts(
         max_connections=world.max_connections,
         reserved_connections=3,
@@ -103,6 +106,7 @@ def database_facts(world: World) -> DatabaseFacts:
         worker_connections=workers,
         own_connections=1,
         refused=world.postgres_refuses,
+        consumers=(web,) if others else (),
         active_backends=world.active_backends,
         stalled_backends=world.stalled_backends,
     )
@@ -129,8 +133,10 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
 
 
 def host_facts(world: World) -> HostFacts:
-    digest = scheduler_digest(world.rendered_policy.scheduler)
-    rendered = {SCHEDULER: RenderedSettings(profile=SCHEDULER_PROFILE, digest=digest)}
+    rendered = {}
+    if SCHEDULER in world.rendered:
+        digest = scheduler_digest(world.rendered_policy.scheduler)
+        rendered[SCHEDULER] = RenderedSettings(profile=SCHEDULER_PROFILE, digest=digest)
     for profile in world.rendered_policy.profiles:
         for n in profile.numbers:
             if n in world.rendered:

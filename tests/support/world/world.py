@@ -44,7 +44,7 @@ class World:
         self.boot_seconds = 20.0
         self.start_job_seconds = 0.0  # how long a starved systemd lets a start job wait, unseen
         self.broken: set[int] = set()  # these die while they boot
-        self.rendered: set[int] = set(numbers)
+        self.rendered: set[int] = {*numbers, SCHEDULER}
         self.rendered_policy = policy  # what fleetd-render last wrote
         self.unit_file = "unit-1"
         self.code, self.code_broken = "code-1", False  # Mastodon's; broken: what boots on it dies
@@ -283,7 +283,7 @@ class World:
         unit.restarts, unit.begun = 0, []
         if self.start_job_seconds:
             unit.restart_at = self.now + self.start_job_seconds
-        elif number != SCHEDULER and number not in self.rendered:
+        elif number not in self.rendered:
             unit.become("failed", self.now)
         else:
             self._boot(unit)

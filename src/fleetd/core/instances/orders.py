@@ -177,7 +177,9 @@ class SetInstances(Order, frozen=True, kw_only=True):
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         profile, seconds = now.profile(self.profile), now.seconds(self.for_seconds)
         if self.instances is None and self.for_seconds:
-            raise OrderRefusedError("auto is how it is without an order, so it has no end: leave the time out")
+            raise OrderRefusedError(
+                "auto is how it is without an order, so it has no end: leave the time out"
+            )
         if self.instances is None:
             if now.people.set_instances(profile.name, now.now) is None:
                 raise OrderRefusedError(f"{profile.name} is not set to a number: its queues decide already")

@@ -1,4 +1,4 @@
-"""Plays a story with a fake systemd and a SystemdUnits on a private bus."""
+"""SystemdUnits and a fake systemd on a private bus."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fleetd.core.model.decision import Step, StepResult, Verb
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.units import DrainedByPeople
 from tests.support.rig.fake_systemd import FakeSystemd
+from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.private_bus import PrivateBus
 
 ONE = "mastodon-sidekiq@1.service"
@@ -21,26 +22,18 @@ NINE = "mastodon-sidekiq@9.service"
 WHY = DrainedByPeople()
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
+Scenario = Callable[[FakeSystemd, SystemdUnits], Awaitable[None]]
 
 
-Story = Callable[[FakeSystemd, SystemdUnits], Awaitable[None]]
-
-
-def play(
+def with_systemd(
     bus: PrivateBus,
-    story: Story,
+    scenario: Scenario,
     *,
-    clock: Clock | None = None,
+    clock: ManualClock | None = None,
     deadline_seconds: float = 5.0,
     unit_files: UnitFiles | None = None,
 ) -> None:
-    """Run a story with a fake systemd and a SystemdUnits for the numbers 1 to 3 and the scheduler."""
+    """Run a scenario with a fake systemd and a SystemdUnits for the numbers 1 to 3 and the scheduler."""
 
     async def run() -> None:
         systemd = FakeSystemd(bus.address)
@@ -49,12 +42,12 @@ def play(
             [InstanceKey(n) for n in (1, 2, 3)],
             bus_address=bus.address,
             unit_files=unit_files or UnitFiles(Path("/none")),
-            monotonic_seconds=clock or Clock(),
+            monotonic_seconds=clock or ManualClock(100.0),
             read_deadline_seconds=deadline_seconds,
             step_deadline_seconds=deadline_seconds,
         )
         try:
-            await asyncio.wait_for(story(systemd, units), 20)
+            await asyncio.wait_for(scenario(systemd, units), 20)
         finally:
             await units.close()
             systemd.stop()

@@ -10,6 +10,7 @@ from typing import Any
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.facts import DatabaseFacts
+from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.postgres_cluster import Cluster
 
 PASSWORD = "hünter2 =&'@:/"
@@ -44,16 +45,6 @@ def with_limits_restored(running: Cluster) -> Iterator[Cluster]:
     running.wait_for("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fleetd'", 0)
 
 
-class Ticker:
-    """A monotonic clock that moves when it is told."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 def settings(cluster: Cluster, user: str = "mastodon", dbname: str = "mastodon") -> PostgresSettings:
     return PostgresSettings(host=str(cluster.directory), port=cluster.port, dbname=dbname, user=user)
 
@@ -67,7 +58,7 @@ def tcp(cluster: Cluster, **changes: str | None) -> PostgresSettings:
 async def source(
     of: PostgresSettings, *, clock: Callable[[], float] | None = None, **options: Any
 ) -> AsyncIterator[PostgresConnections]:
-    made = PostgresConnections(of, monotonic=clock or Ticker(), **options)
+    made = PostgresConnections(of, monotonic=clock or ManualClock(), **options)
     try:
         yield made
     finally:

@@ -1,4 +1,4 @@
-"""Plays a story with a daemon's ControlBus on a private bus."""
+"""A daemon's ControlBus on a private bus, without the rest of the daemon."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def status_of(host: str) -> Status:
     )
 
 
-class Daemon:
+class BusDaemon:
     """What a daemon hands to its ControlBus."""
 
     def __init__(self, address: str) -> None:
@@ -89,12 +89,12 @@ class Daemon:
         self.level = level
 
 
-def play(bus: PrivateBus, story: Callable[[Daemon], Awaitable[None]]) -> None:
+def with_daemon(bus: PrivateBus, scenario: Callable[[BusDaemon], Awaitable[None]]) -> None:
     async def run() -> None:
-        daemon = Daemon(bus.address)
+        daemon = BusDaemon(bus.address)
         try:
             await daemon.control.ensure()
-            await asyncio.wait_for(story(daemon), 20)
+            await asyncio.wait_for(scenario(daemon), 20)
         finally:
             await daemon.control.close()
 

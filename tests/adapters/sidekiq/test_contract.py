@@ -1,0 +1,88 @@
+"""SidekiqRedis and its fake keep the contract of SidekiqSource."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.contracts.sidekiq import SECRET, SidekiqCheck, sidekiq_source_contract
+from tests.support.rig.redis_server import RedisServer, admin, redis_server
+from tests.support.rig.sidekiq_keys import SidekiqKeys
+from tests.support.rig.sidekiq_source import source_at
+from tests.support.world.parts import Job
+from tests.support.world.ports import FakeSidekiq, policy, strict
+from tests.support.world.world import World
+
+
+class RealSidekiq:
+    """A redis-server of its own behind the source."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self.source = source_at(server, password=SECRET)
+
+    @contextlib.contextmanager
+    def _keys(self) -> Iterator[SidekiqKeys]:
+        with admin(self._server, SECRET) as client:
+            yield SidekiqKeys(client)
+
+    def enqueue(self, queue: str, jobs: int, latency_seconds: float) -> None:
+        with self._keys() as keys:
+            keys.enqueue(queue, jobs, age_seconds=latency_seconds)
+
+    def beat(self, identity: str) -> None:
+        with self._keys() as keys:
+            keys.beat(identity)
+
+    def refuse_writes(self) -> None:
+        with admin(self._server, SECRET) as client:
+            client.config_set("maxmemory", "1")
+
+    def break_connection(self) -> None:
+        self._server.stop()
+
+    def heal_connection(self) -> None:
+        self._server.start()
+
+
+class FakedSidekiq:
+    """FakeSidekiq on a world."""
+
+    def __init__(self) -> None:
+        self._world = World(policy(strict(queues="default pull")))
+        self.source = FakeSidekiq(self._world)
+
+    def enqueue(self, queue: str, jobs: int, latency_seconds: float) -> None:
+        waiting = self._world.queues.setdefault(queue, deque())
+        waiting.extend(Job(queue, self._world.now - latency_seconds) for _ in range(jobs))
+
+    def beat(self, identity: str) -> None:
+        process = self._world.appear("worker1", "default push ingress mailers pull", threads=60)
+        process.identity = identity
+        process.jobs = [Job("default", self._world.now, finish_at=math.inf) for _ in range(17)]
+        self._world.advance(10.0)
+
+    def refuse_writes(self) -> None:
+        self._world.redis_writable = False
+
+    def break_connection(self) -> None:
+        self._world.redis_up = False
+
+    def heal_connection(self) -> None:
+        self._world.redis_up = True
+
+
+@pytest.mark.parametrize("check", sidekiq_source_contract, ids=lambda check: check.__name__)
+def test_real(check: SidekiqCheck) -> None:
+    with redis_server("--requirepass", SECRET) as server:
+        asyncio.run(check(RealSidekiq(server)))
+
+
+@pytest.mark.parametrize("check", sidekiq_source_contract, ids=lambda check: check.__name__)
+def test_fake(check: SidekiqCheck) -> None:
+    asyncio.run(check(FakedSidekiq()))

@@ -1,0 +1,85 @@
+"""What every HostSource and Clock promises, checked against the real adapters and against the fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import pytest
+
+from fleetd.core.model.facts import RenderedSettings, SystemdFacts
+from fleetd.core.model.policy import Policy
+from fleetd.core.model.worker_settings import instance_digest
+from fleetd.errors import SourceUnavailableError
+from fleetd.ports import Clock, HostSource
+
+
+class HostStage(Protocol):
+    """A host on which nothing is rendered and nothing runs."""
+
+    @property
+    def source(self) -> HostSource: ...
+
+    @property
+    def policy(self) -> Policy:
+        """What is rendered is rendered from this; it has the instance 1."""
+        ...
+
+    def render(self, number: int) -> None: ...
+
+    def run(self, number: int, resident_bytes: int) -> SystemdFacts:
+        """Have an instance running that holds so much memory; what systemd says of it."""
+        ...
+
+    def hide_memory(self) -> None:
+        """From now on the host does not say how much memory is available."""
+        ...
+
+
+HostCheck = Callable[[HostStage], Coroutine[Any, Any, None]]
+
+
+async def memory_is_what_a_reading_needs(stage: HostStage) -> None:
+    facts = await stage.source.read(None)
+    assert 0 < facts.memory_available_bytes <= facts.memory_total_bytes
+    stage.hide_memory()
+    with pytest.raises(SourceUnavailableError) as raised:
+        await stage.source.read(None)
+    assert "meminfo" in str(raised.value)
+
+
+async def what_is_rendered_is_read(stage: HostStage) -> None:
+    assert (await stage.source.read(None)).rendered == {}
+    stage.render(1)
+    profile = stage.policy.profiles[0]
+    rendered = RenderedSettings(profile=profile.name, digest=instance_digest(profile))
+    assert (await stage.source.read(None)).rendered == {1: rendered}
+
+
+async def memory_of_instances_is_known_where_systemd_is(stage: HostStage) -> None:
+    systemd = stage.run(1, 400 * 1024 * 1024)
+    assert (await stage.source.read(systemd)).resident_bytes == {1: 400 * 1024 * 1024}
+    assert (await stage.source.read(None)).resident_bytes == {}
+
+
+host_source_contract: tuple[HostCheck, ...] = (
+    memory_is_what_a_reading_needs,
+    what_is_rendered_is_read,
+    memory_of_instances_is_known_where_systemd_is,
+)
+
+ClockCheck = Callable[[Clock], None]
+
+
+def time_does_not_go_back(clock: Clock) -> None:
+    times = [clock.now_seconds() for _ in range(100)]
+    assert times == sorted(times)
+    assert times[0] >= 0.0
+
+
+def a_boot_has_one_id(clock: Clock) -> None:
+    assert clock.boot_id()
+    assert clock.boot_id() == clock.boot_id()
+
+
+clock_contract: tuple[ClockCheck, ...] = (time_does_not_go_back, a_boot_has_one_id)

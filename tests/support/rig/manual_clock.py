@@ -1,0 +1,11 @@
+"""A monotonic clock that moves when it is told."""
+
+from __future__ import annotations
+
+
+class ManualClock:
+    def __init__(self, seconds: float = 1000.0) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
