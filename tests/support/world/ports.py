@@ -125,7 +125,7 @@ class FakeHost:
             raise SourceUnavailableError("/proc/meminfo can't be read")
         facts = host_facts(self.world)
         if systemd is None:  # then nobody says where a unit's memory is accounted
-            return structs.replace(facts, instance_resident_bytes={}, scheduler_resident_bytes=None)
+            return structs.replace(facts, resident_bytes={})
         return facts
 
 
