@@ -5,7 +5,7 @@ from __future__ import annotations
 from fleetd.cli.advice.verdict import CALM_CLAMPS
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.core.model.status import Status
-from fleetd.words.figures import UNKNOWN, count, duration, sentence
+from fleetd.words.formatting import UNKNOWN, count, duration, sentence
 from lab.demo.samples import Sample
 from lab.demo.screen import Scene, clock
 from lab.demo.story import TARGETS_SECONDS

@@ -18,7 +18,7 @@ from fleetd.cli.terminal.symbols import QUIET, Symbols, sign
 from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.policy import SCHEDULER_QUEUE
 from fleetd.core.model.status import Status
-from fleetd.words.figures import sentence
+from fleetd.words.formatting import sentence
 from lab.demo.graph import graph
 from lab.demo.samples import Sample
 from lab.demo.story import SHORTENED, Progress

@@ -21,7 +21,7 @@ from fleetd.cli.commands.simulate import simulate
 from fleetd.cli.commands.status import status
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.errors import FleetdError
-from fleetd.words.figures import nearest
+from fleetd.words.formatting import nearest
 
 
 class Commands(click.Group):

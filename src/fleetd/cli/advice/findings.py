@@ -20,7 +20,7 @@ from fleetd.cli.advice.verdict import (
 )
 from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.status import Status
-from fleetd.words.figures import CONNECTION_SOURCES, capitalised, duration, sentence, times
+from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, duration, sentence, times
 
 #: A tick is due every few seconds; after this long fleetd is stuck, whatever its last words say.
 TICK_AGE_SECONDS_MAX = 30.0

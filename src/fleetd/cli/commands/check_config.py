@@ -14,7 +14,7 @@ import click
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.core.model.policy import Policy, Profile
 from fleetd.errors import ConfigError
-from fleetd.words.figures import numbers, size
+from fleetd.words.formatting import numbers, size
 
 if TYPE_CHECKING:
     from fleetd.config import Settings

@@ -8,7 +8,7 @@ import msgspec
 from fleetd.cli.client import loose, reach_of, tell_json
 from fleetd.cli.commands.status import EXIT_CODES
 from fleetd.core.model.status import Status
-from fleetd.words.figures import CONNECTION_SOURCES
+from fleetd.words.formatting import CONNECTION_SOURCES
 
 
 @click.command(

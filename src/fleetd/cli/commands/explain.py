@@ -13,7 +13,7 @@ from fleetd.cli.commands.arguments import complete_profile
 from fleetd.cli.commands.status import EXIT_CODES
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.core.model.status import Status
-from fleetd.words.figures import nearest
+from fleetd.words.formatting import nearest
 
 
 @click.command(

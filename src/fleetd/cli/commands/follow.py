@@ -25,7 +25,7 @@ from fleetd.core.model.decision import instance_unit
 from fleetd.core.model.facts import Value
 from fleetd.core.model.status import InstanceStatus, Status
 from fleetd.errors import SourceUnavailableError
-from fleetd.words.figures import duration, sentence, times
+from fleetd.words.formatting import duration, sentence, times
 
 POLL_SECONDS = 1.0
 #: So long without a new tick (they are a minute apart at most, and fleetd may be restarted meanwhile): no use.

@@ -17,7 +17,7 @@ from fleetd.cli.client import EXIT_ERROR
 from fleetd.cli.commands.arguments import to_past_seconds
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.errors import FleetdError
-from fleetd.words.figures import duration
+from fleetd.words.formatting import duration
 
 if TYPE_CHECKING:
     from fleetd.core.model.history import Recording

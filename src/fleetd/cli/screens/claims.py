@@ -8,7 +8,7 @@ from fleetd.cli.screens.sheet import Sheet
 from fleetd.cli.terminal.lines import Lines, hanging, left, right
 from fleetd.cli.terminal.symbols import QUIET
 from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, Status
-from fleetd.words.figures import count, times
+from fleetd.words.formatting import count, times
 
 CONSUMERS_MAX = 12
 CLAIMS_MAX = 40

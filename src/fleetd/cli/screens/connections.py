@@ -22,7 +22,7 @@ from fleetd.cli.terminal.lines import NBSP, Lines, hanging, left
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, SEGMENT_STYLES, STYLES, Symbols, sign
 from fleetd.core.model.status import ConnectionSourceStatus, SourceStatus, Status
-from fleetd.words.figures import CONNECTION_SOURCES, UNKNOWN, capitalised, count, duration, sentence, times
+from fleetd.words.formatting import CONNECTION_SOURCES, UNKNOWN, capitalised, count, duration, sentence, times
 
 _WIDTH_MAX = 120  # sentences and tables, not bars, are what is read here
 

@@ -13,7 +13,7 @@ from fleetd.cli.advice.verdict import Level
 from fleetd.cli.terminal.lines import Lines, hanging
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, sign
-from fleetd.words.figures import duration, numbers, sentence, times
+from fleetd.words.formatting import duration, numbers, sentence, times
 
 _TEMPLATE = "mastodon-sidekiq@"
 _UP = ("active", "reloading", "activating")

@@ -16,7 +16,7 @@ from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, sign
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.status import ProfileStatus, Status
-from fleetd.words.figures import UNKNOWN, duration, sentence
+from fleetd.words.formatting import UNKNOWN, duration, sentence
 
 _WIDTH_MAX = 120
 _NUMBER_CELLS = 7

@@ -13,7 +13,7 @@ from fleetd.cli.terminal.lines import Lines, hanging
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, Symbols, sign
 from fleetd.core.model.history import Entry, Recording, TimeSpan
-from fleetd.words.figures import capitalised, duration, numbers, sentence, times
+from fleetd.words.formatting import capitalised, duration, numbers, sentence, times
 
 #: Repeats are looked for so many lines back, and within this time after the last one.
 REPEATS_BACK, REPEAT_SECONDS = 4, 3600.0

@@ -9,7 +9,7 @@ from fleetd.cli.screens.sheet import Sheet
 from fleetd.cli.terminal.lines import Lines, fit, hanging, left
 from fleetd.cli.terminal.symbols import QUIET, STYLES, bar, sign
 from fleetd.core.model.status import OverrideStatus, RolloutStatus, Status
-from fleetd.words.figures import duration, sentence
+from fleetd.words.formatting import duration, sentence
 
 
 def people_lines(status: Status, sheet: Sheet) -> Lines:

@@ -11,7 +11,7 @@ from fleetd.cli.terminal.safe_text import clean
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, STYLES, bar, sign
 from fleetd.core.model.decision import Clamp, instance_unit
 from fleetd.core.model.status import InstanceStatus, ProfileStatus, Status
-from fleetd.words.figures import UNKNOWN, duration, numbers, sentence, size
+from fleetd.words.formatting import UNKNOWN, duration, numbers, sentence, size
 
 
 def profile_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines:

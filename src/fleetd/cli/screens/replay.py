@@ -12,7 +12,7 @@ from fleetd.cli.advice.verdict import Level
 from fleetd.cli.terminal.output import symbols_for
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.cli.terminal.symbols import sign
-from fleetd.words.figures import count, duration
+from fleetd.words.formatting import count, duration
 
 if TYPE_CHECKING:
     from fleetd.simulate.replay.reconstruct import Reconstruction

@@ -10,7 +10,7 @@ from fleetd.cli.advice.verdict import Level, binding
 from fleetd.cli.terminal.lines import NBSP
 from fleetd.cli.terminal.symbols import QUIET, SEGMENT_STYLES, STYLES, Symbols, stacked
 from fleetd.core.model.status import ConnectionSourceStatus, Status
-from fleetd.words.figures import count
+from fleetd.words.formatting import count
 
 
 @dataclass(frozen=True)

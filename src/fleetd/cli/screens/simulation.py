@@ -13,7 +13,7 @@ from fleetd.cli.terminal.output import show as show_lines
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.cli.terminal.symbols import Symbols, sign
 from fleetd.cli.terminal.tables import Column, table
-from fleetd.words.figures import duration
+from fleetd.words.formatting import duration
 
 if TYPE_CHECKING:
     from fleetd.simulate.scoring.outcome import Outcome

@@ -27,7 +27,7 @@ from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import BANNER_STYLE, QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.decision import SCHEDULER_UNIT, ClampCode
 from fleetd.core.model.status import QueueStatus, Status
-from fleetd.words.figures import CONNECTION_SOURCES, UNKNOWN, count, duration, sentence, size
+from fleetd.words.formatting import CONNECTION_SOURCES, UNKNOWN, count, duration, sentence, size
 
 _TWO_PANES_CELLS = 150
 _WIDTH_MAX = 220  # wider lines are not read, they are searched
