@@ -177,6 +177,7 @@ def _profile(profile: Profile, policy: Policy, told: TickResult, clamps: tuple[C
         min_instances=profile.min_instances,
         max_instances=profile.max_instances,
         clamps=tuple(c for c in clamps if c.profile == profile.name),
+        clamps_before_admission=sum(1 for c in told.fleet.clamps if c.profile == profile.name),
     )
 
 

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fleetd.cli.client import Reach
-from fleetd.cli.commands.follow import SILENT_POLLS_MAX, Progress, progress_lines
+from fleetd.cli.client import Client
+from fleetd.cli.commands import follow
+from fleetd.cli.commands.follow import SILENT_POLLS_MAX, Ended, Progress, progress_lines
 from fleetd.cli.main import cli
+from fleetd.cli.terminal.lines import Page
 from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 from fleetd.core.model.status import InstanceStatus, RolloutStatus, Status
 from fleetd.errors import SourceUnavailableError
-from tests.support.builders.status_calm import calm, instance
+from tests.support.builders.status_healthy import healthy, instance
 
 
 def rolling(done: int, sentence: str = "", *, current: str = "@3", total: int = 3) -> RolloutStatus:
@@ -35,7 +37,7 @@ def ended(done: int, sentence: str, how: str = "done") -> RolloutStatus:
 
 def ticks(*rolls: RolloutStatus | None) -> list[Status | None]:
     """One status a tick; the first is of a tick before the order."""
-    return [replace(calm(), ticks_total=n, rollout=roll) for n, roll in enumerate(rolls, 100)]
+    return [replace(healthy(), ticks_total=n, rollout=roll) for n, roll in enumerate(rolls, 100)]
 
 
 def fleetctl(*arguments: str, answers: Sequence[Status | None], interrupt_after: int | None = None) -> Result:
@@ -53,8 +55,8 @@ def fleetctl(*arguments: str, answers: Sequence[Status | None], interrupt_after:
         if next(polls, None) is None:
             raise KeyboardInterrupt
 
-    reach = Reach(fetch=fetch, order=lambda _: "Restarts 3 instances.", sleep=sleep)
-    return CliRunner().invoke(cli, list(arguments), obj=reach, prog_name="fleetctl")
+    client = Client(fetch=fetch, order=lambda _: "Restarts 3 instances.", sleep=sleep)
+    return CliRunner().invoke(cli, list(arguments), obj=client, prog_name="fleetctl")
 
 
 def test_a_restart_is_told_line_by_line_to_its_end() -> None:
@@ -71,17 +73,27 @@ def test_a_restart_is_told_line_by_line_to_its_end() -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "Restarts 3 instances.",
-        "restart: 0 of 3 instances; @3: drains, 2 jobs left.",
-        "restart: 0 of 3 instances; @3: drains, 1 job left.",
-        "restart: 1 of 3 instances; @4: boots.",
+        "restart: 0 of 3 instances, at @3; drains, 2 jobs left.",
+        "restart: 1 of 3 instances, at @4; boots.",
         "restart: 3 of 3 instances; all 3 run the new code.",
     ]
 
 
-def test_figures_that_count_down_do_not_fill_a_log() -> None:
+def test_numbers_that_count_down_do_not_fill_a_log() -> None:
     rolls = [rolling(0, f"drains, stopped in {n} s") for n in range(500, 0, -1)]
     result = fleetctl("restart", answers=ticks(None, *rolls, ended(3, "done")))
     assert len(result.stdout.splitlines()) == 3
+
+
+def test_a_stage_that_goes_on_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PLAIN_LINE_SECONDS", 0.0)
+    rolls = [rolling(0, f"drains, {n} jobs left") for n in (3, 2, 2)]
+    result = fleetctl("restart", answers=ticks(None, *rolls, ended(3, "all 3")))
+    assert [line.partition("; ")[2] for line in result.stdout.splitlines()[1:]] == [
+        "drains, 3 jobs left.",
+        "drains, 2 jobs left.",
+        "all 3.",
+    ]
 
 
 def test_a_restart_that_was_given_up_is_an_error_with_its_reason() -> None:
@@ -103,7 +115,7 @@ def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
 def test_it_says_something_where_fleetd_does_not() -> None:
     result = fleetctl("restart", answers=ticks(None, rolling(1, ""), ended(3, "")))
     assert result.stdout.splitlines()[1:] == [
-        "restart: 1 of 3 instances; @3: is being replaced.",
+        "restart: 1 of 3 instances, at @3; Being replaced.",
         "restart: 3 of 3 instances; All of them are replaced.",
     ]
 
@@ -119,7 +131,7 @@ def test_ctrl_c_ends_the_watching_only_and_says_how_to_stop_the_restart() -> Non
 
 def test_fleetd_may_be_restarted_meanwhile() -> None:
     answers = [*ticks(None, rolling(1)), None, None, None]
-    answers += [replace(calm(), ticks_total=1, rollout=rolling(2)), *ticks(ended(3, "all"))]
+    answers += [replace(healthy(), ticks_total=1, rollout=rolling(2)), *ticks(ended(3, "all"))]
     assert fleetctl("restart", answers=answers).exit_code == 0
 
 
@@ -128,7 +140,7 @@ def test_fleetd_may_be_restarted_meanwhile() -> None:
     [
         ([*ticks(None, rolling(1)), None], "nothing new for 3 min (fleetd is not on the bus)"),
         (ticks(None, rolling(1)), "nothing new for 3 min (no tick of it ended)"),
-        (ticks(None, None, None, None), "fleetd tells of no restart any more"),
+        (ticks(None, None, None, None), "fleetd knows of no restart any more"),
     ],
     ids=["gone", "stuck", "forgotten"],
 )
@@ -146,7 +158,7 @@ def one(
 
 
 def drains(*of: InstanceStatus) -> list[Status | None]:
-    return [replace(calm(), ticks_total=n, instances=(i,)) for n, i in enumerate(of, 100)]
+    return [replace(healthy(), ticks_total=n, instances=(i,)) for n, i in enumerate(of, 100)]
 
 
 def test_a_drain_is_told_to_its_end() -> None:
@@ -164,9 +176,9 @@ def test_a_drain_is_told_to_its_end() -> None:
     )
     assert result.exit_code == 0
     assert result.stdout.splitlines()[1:] == [
-        "drain of @3: 0 of 30 jobs; quieting: 30 jobs left.",
-        "drain of @3: 28 of 30 jobs; draining: 2 jobs left, stop at the latest in 590 s.",
-        "drain of @3: 30 of 30 jobs; stopping: ? jobs left.",
+        "drain of @3: 0 of 30 jobs, quieting; 30 jobs left.",
+        "drain of @3: 28 of 30 jobs, draining; 2 jobs left, stop at the latest in 590 s.",
+        "drain of @3: 30 of 30 jobs, stopping; ? jobs left.",
         "drain of @3: 30 of 30 jobs; mastodon-sidekiq@3 is stopped.",
     ]
 
@@ -174,7 +186,7 @@ def test_a_drain_is_told_to_its_end() -> None:
 def test_a_drain_of_an_idle_instance_counts_nothing() -> None:
     idle = [one(3, 0, "quieting"), one(3, 0, "draining"), one(3, None, "stopped", megabytes=None)]
     assert fleetctl("drain", "3", "--wait", answers=drains(*idle)).stdout.splitlines()[1:] == [
-        "drain of @3: draining: 0 jobs left.",
+        "drain of @3: draining; 0 jobs left.",
         "drain of @3: mastodon-sidekiq@3 is stopped.",
     ]
 
@@ -202,17 +214,26 @@ def test_a_drain_of_what_the_configuration_no_longer_names() -> None:
 def test_the_bar_fits_any_terminal(
     done: int, total: int, sentence: str, width: int, symbols: Symbols
 ) -> None:
-    for how in ("", "done", "given_up"):
+    endings: tuple[Ended | None, ...] = (None, "done", "given_up")
+    for how in endings:
         progress = Progress(
-            what="restart", done=min(done, total), total=total, unit="instance", sentence=sentence, ended=how
+            what="restart",
+            done=min(done, total),
+            total=total,
+            unit="instance",
+            stage="at @4",
+            sentence=sentence,
+            ended=how,
         )
-        for line in progress_lines(progress, "2 min", width=width, symbols=symbols):
+        for line in progress_lines(progress, "2 min", Page(width, symbols)):
             assert line.cell_len <= width
 
 
 def test_the_bar_says_how_far_it_is_and_what_it_waits_for() -> None:
-    progress = Progress(what="restart", done=3, total=8, unit="instance", sentence="@4: drains, 2 jobs left.")
-    head, below = progress_lines(progress, "2 min", width=80, symbols=UNICODE)
+    progress = Progress(
+        what="restart", done=3, total=8, unit="instance", stage="at @4", sentence="drains, 2 jobs left."
+    )
+    head, below = progress_lines(progress, "2 min", Page(80, UNICODE))
     assert head.plain.startswith("» restart  ━━━━")
-    assert head.plain.endswith("─  3 of 8 instances  2 min")
-    assert below.plain == "  @4: drains, 2 jobs left."
+    assert head.plain.endswith("─  3 of 8 instances, at @4  2 min")
+    assert below.plain == "  drains, 2 jobs left."

@@ -8,12 +8,11 @@ from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.status import (
     ClaimStatus,
     ConnectionSourceStatus,
-    ConnectionStatus,
     ConsumerStatus,
     SourceStatus,
     Status,
 )
-from tests.support.builders.status_calm import calm, instance, queue
+from tests.support.builders.status_healthy import connections_of, healthy, instance, queue
 
 CLAIMS = (
     ClaimStatus(host="worker1", profile="default-first", instances=4, connections=248),
@@ -109,17 +108,10 @@ REPLICA = ConnectionSourceStatus(
 
 def connected(base: Status, *sources: ConnectionSourceStatus, **more: object) -> Status:
     """With these sources; the binding one, if any, in the first fields."""
-    tightest = next((source for source in sources if source.binds), None)
-    connections = ConnectionStatus(
-        limit_connections=tightest.limit_connections if tightest else None,
-        reserve_connections=tightest.reserve_connections if tightest else None,
-        others_connections=tightest.others_connections if tightest else None,
-        claims_connections=372,
-        headroom_connections=tightest.headroom_connections if tightest else None,
-        open_connections=tightest.open_connections if tightest else None,
-        sources=sources,
+    connections = replace(
+        connections_of(*sources, claims=372),
         claims=CLAIMS,
-        more_instances={"default-first": 2, "pull-first": 0} if tightest else {},
+        more_instances={"default-first": 2, "pull-first": 0} if any(s.binds for s in sources) else {},
         claim_per_instance={"default-first": 62, "pull-first": 27},
     )
     known = {source.name for source in base.sources}
@@ -133,7 +125,7 @@ def connected(base: Status, *sources: ConnectionSourceStatus, **more: object) ->
 
 def direct() -> Status:
     """Workers reach Postgres directly; web and streaming are declared."""
-    base = calm()
+    base = healthy()
     first = replace(
         base.profiles[0], running_instances=4, serving_instances=4, admitted_instances=4, needed_instances=4
     )

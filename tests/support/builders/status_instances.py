@@ -7,14 +7,14 @@ from msgspec.structs import replace
 from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.facts import HostPressure
 from fleetd.core.model.status import Event, HoldStatus, OverrideStatus, RolloutStatus, Status
-from tests.support.builders.status_calm import calm, instance, queue
+from tests.support.builders.status_healthy import healthy, instance, queue
 
 HOUR = 3600.0
 
 
 def paused() -> Status:
     """Somebody works on the database and wants quiet; two more orders are kept beside that."""
-    base = calm()
+    base = healthy()
     sentence = "paused by fleetctl: moving the database; `fleetctl resume` ends it"
     clamps = tuple(
         Clamp(
@@ -64,7 +64,7 @@ def paused() -> Status:
 
 def upgrade() -> Status:
     """Mastodon's code was replaced under the running workers while a queue grows late."""
-    base = calm()
+    base = healthy()
     sentence = (
         "Mastodon's code on disk (4.5.3) is not what runs: nothing starts or stops until `fleetctl restart` (one at"
         " a time) or `fleetctl resume`"
@@ -89,7 +89,7 @@ def upgrade() -> Status:
 
 def rolling() -> Status:
     """`fleetctl restart` is at its third of five, with a spare beside it; one is still outdated."""
-    base = calm()
+    base = healthy()
     return replace(
         base,
         rollout=RolloutStatus(
@@ -120,7 +120,7 @@ def rolling() -> Status:
 
 def sick() -> Status:
     """A bad deployment on a starved host: one fails at each start, one is silent, one won't quiet."""
-    base = calm()
+    base = healthy()
     clamps = (
         Clamp(
             code=ClampCode.START_FAILED,
@@ -188,7 +188,7 @@ def sick() -> Status:
 def rolled() -> Status:
     """The restart ended well a while ago."""
     return replace(
-        calm(),
+        healthy(),
         rollout=RolloutStatus(
             cause="restart",
             total_instances=5,

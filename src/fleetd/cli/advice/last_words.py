@@ -1,7 +1,7 @@
-"""What failed units said last: read from the journal by fleetctl itself, with the rights of whoever looks.
+"""What failed units said last. fleetctl itself reads it from the journal, with the rights of whoever looks.
 
-fleetd may not read the journal, and needs not: only a person can do something with a Ruby error. What a worker
-writes may hold a database URL, so secrets are taken out as from fleetd's own log.
+fleetd may not read the journal, and need not: only a person can do something about a Ruby error. What a worker writes
+may hold a database URL, so secrets are taken out as they are from fleetd's own log.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from fleetd.core.model.status import Status
 
 UNITS_MAX = 3
 LINES_MAX = 3
-#: Read this many to find those that say something among systemd's reports and Ruby's backtraces.
-_READ_LINES = 40
+#: Enough to hold the error among systemd's reports and Ruby's backtraces.
+_LINES_READ = 40
 _LINE_CHARACTERS_MAX = 400
 _NOISE = re.compile(
     r"\s*from |"
@@ -28,26 +28,26 @@ _NOISE = re.compile(
 
 
 class LastWords(Value, frozen=True, kw_only=True):
-    """The last lines of one unit, oldest first; none and `why` when they can't be read."""
+    """The last lines of one unit, oldest first; where there are none, why."""
 
     lines: tuple[str, ...] = ()
     why: str = ""
 
 
 def failed_units(status: Status) -> tuple[str, ...]:
-    """Units whose last words would help, the scheduler's first; as many as a screen has room for."""
+    """Units whose last words would help, the scheduler's first; at most `UNITS_MAX`."""
     failed = [SCHEDULER_UNIT] if status.scheduler.unit_state == "failed" else []
     failed += [instance_unit(i.number) for i in status.instances if i.state == "failed"]
     return tuple(failed[:UNITS_MAX])
 
 
 def last_words(status: Status, run: Run) -> dict[str, LastWords]:
-    """Of each unit that failed; asks nobody when none did."""
-    return {unit: _of(unit, run) for unit in failed_units(status)}
+    """Of each unit that failed, by unit; journalctl is not run where none did."""
+    return {unit: _last_words(unit, run) for unit in failed_units(status)}
 
 
-def _of(unit: str, run: Run) -> LastWords:
-    lines, why = journal_lines(run, f"--unit={unit}", f"--lines={_READ_LINES}", "--output=cat")
+def _last_words(unit: str, run: Run) -> LastWords:
+    lines, why = journal_lines(run, f"--unit={unit}", f"--lines={_LINES_READ}", "--output=cat")
     if not lines:
         return LastWords(why=why or "the journal has nothing of it")
     telling = [line for line in lines if not _NOISE.match(line)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from fleetd.cli.client import EXIT_INTERRUPTED, Reach, reach_of
+from fleetd.cli.client import EXIT_INTERRUPTED, Client, client_of
 from fleetd.cli.commands.arguments import complete_number, complete_profile, to_count, to_number, to_seconds
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.core.model.commands import (
@@ -53,18 +53,18 @@ def _examples(*lines: str, exit_codes: str = EXIT_CODES) -> str:
     return exit_codes + "\n\b\nExamples:\n" + "".join(f"  {line}\n" for line in lines)
 
 
-def give(context: click.Context, command: Command) -> Reach:
+def give(context: click.Context, command: Command) -> Client:
     """Have fleetd obey and print its answer; raises FleetdError with the reason when it doesn't."""
-    reach = reach_of(context)
+    client = client_of(context)
     try:
-        answer = reach.order(command)
+        answer = client.order(command)
     except KeyboardInterrupt:
         click.echo(
             "fleetctl: interrupted before fleetd answered; fleetctl status shows if it obeys", err=True
         )
         context.exit(EXIT_INTERRUPTED)
     click.echo(printable(answer))
-    return reach
+    return client
 
 
 @click.command(
@@ -180,11 +180,11 @@ def drain(context: click.Context, number: Number, for_seconds: float, wait: bool
             "The scheduler is not drained, for then nothing would be scheduled. fleetctl restart replaces it;"
             " systemctl stop mastodon-sidekiq-scheduler stops it."
         )
-    reach = give(context, DrainInstance(number=number, for_seconds=for_seconds))
+    client = give(context, DrainInstance(number=number, for_seconds=for_seconds))
     if wait:
         from fleetd.cli.commands.follow import follow_drain
 
-        context.exit(follow_drain(reach, number))
+        context.exit(follow_drain(client, number))
 
 
 @click.command(
@@ -205,11 +205,11 @@ def restart(context: click.Context, profile: str, no_wait: bool) -> None:
     Each one is drained, stopped and started before the next, so that never more than one is missing. Ctrl-C ends
     only the watching: fleetctl pause holds the restart, fleetctl resume lets it go on.
     """
-    reach = give(context, Restart(profile=profile))
+    client = give(context, Restart(profile=profile))
     if not no_wait:
         from fleetd.cli.commands.follow import follow_restart
 
-        context.exit(follow_restart(reach))
+        context.exit(follow_restart(client))
 
 
 ORDERS = (pause, resume, set_instances, pin, release, drain, restart)

@@ -1,4 +1,4 @@
-"""What a person sees: each screen, and each part of one, as lines that fit its width.
+"""What a person sees: each screen takes a value and a Page, and gives lines.
 
-Whether something is good or bad is judged in advice, never here.
+What is good or bad about the value is judged in advice, never here.
 """
