@@ -201,7 +201,7 @@ def test_differences_within_fleetds_own_error_are_marked(
     coarse = FleetError(instance_seconds_share=-0.9, starts=-40)
     monkeypatch.setattr("fleetd.simulate.replay.replay.fleet_error", lambda *_: coarse)
     said = words(fleetctl("replay", "--file", file, "--config", new))
-    assert "comes out 90% below the instance-hours it truly used, with 40 starts fewer" in said
+    assert "comes out 90% below the instance-hours it truly used, with 40 fewer starts" in said
     assert "(means nothing)" in said
     assert " ~" in said
     monkeypatch.setattr("fleetd.simulate.replay.replay.fleet_error", lambda *_: None)

@@ -268,26 +268,26 @@ def test_a_sick_instance_shows_its_state_its_note_and_its_last_words() -> None:
     assert re.search(r"✖ 3 unresponsive +for 7 min +no heartbeat for 7 min", text)
     assert re.search(r"✖ 4 failed +for 70 s +exit status 1, 3 times in a row", text)
     below = text.split("✖ 4 failed")[1].splitlines()[1:4]
-    assert [line.strip() for line in below] == ["│ one", "│ two", "│ cannot load such file -- rails\\x1b[2J"]
+    assert [line.strip() for line in below] == ["┃ one", "┃ two", "┃ cannot load such file -- rails\\x1b[2J"]
     assert "32.0 GB, stalled 14%, CPU short 66%" in text
     assert "▲ given up at 1 of 5" in text
     dense = printed(status_instances.sick(), 80, 20, words=WORDS)
-    assert "│ one" not in dense
-    assert "│ cannot load such file" in dense
+    assert "┃ one" not in dense
+    assert "┃ cannot load such file" in dense
 
 
 @pytest.mark.parametrize("height", [None, 10])
 def test_a_journal_that_may_not_be_read_says_what_would_help(height: int | None) -> None:
     words = {"mastodon-sidekiq@4.service": LastWords(why="the journal is not readable for you: use sudo")}
     text = printed(status_instances.sick(), height=height, words=words)
-    assert "│ the journal is not readable for you: use sudo" in text
+    assert "┃ the journal is not readable for you: use sudo" in text
 
 
 def test_a_failed_scheduler_shows_its_last_words() -> None:
     base = healthy()
     status = replace(base, scheduler=replace(base.scheduler, processes=0, unit_state="failed"))
     text = printed(status, words={"mastodon-sidekiq-scheduler.service": LastWords(lines=("no such table",))})
-    assert re.search(r"Unit here: failed\.\n +│ no such table", text)
+    assert re.search(r"Unit here: failed\.\n +┃ no such table", text)
 
 
 def test_two_schedulers_are_named_with_their_hosts() -> None:

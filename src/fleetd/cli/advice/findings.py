@@ -34,7 +34,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
     Holds come before everything but a fleetd that is stuck: nobody should take what a hold keeps still for a fault.
     """
     found = [
-        *_problems(status),
+        *(Finding(Level.BAD, sentence(problem)) for problem in status.problems),
         *_failed_steps(status),
         *_lost_sources(status, _LOST),
         *_queues(status),
@@ -78,10 +78,6 @@ def _holds(status: Status) -> list[Finding]:
         left = "" if hold.seconds_left is None else f", {duration(hold.seconds_left)} left"
         found.append(Finding(Level.WARN, sentence(hold.sentence), banner=hold.kind.upper() + left))
     return found
-
-
-def _problems(status: Status) -> list[Finding]:
-    return [Finding(Level.BAD, sentence(problem)) for problem in status.problems]
 
 
 _STEP_RESULTS = {"failed": "failed", "refused": "was refused", "timeout": "took too long"}

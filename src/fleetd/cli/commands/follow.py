@@ -73,7 +73,7 @@ def follow_drain(client: Client, number: int) -> int:
     """Watch the drain of one instance to its end; returns the exit status."""
     return _follow(
         client,
-        _DrainOf(number),
+        _drain_of(number),
         absent=f"fleetd knows of no instance {number}",
         goes_on=f"The drain goes on: a quiet instance takes no new jobs. fleetctl status shows it, fleetctl release"
         f" {number} lets fleetd start it again.",
@@ -96,29 +96,29 @@ def _restart_in(status: Status) -> Progress | None:
     )
 
 
-class _DrainOf:
-    """Looks at one instance; the jobs it ran when first seen are the whole."""
+def _drain_of(number: int) -> Look:
+    """Looks at one instance; the jobs it runs when first seen are the whole."""
+    jobs = 0
 
-    def __init__(self, number: int) -> None:
-        self._number = number
-        self._jobs = 0
-
-    def __call__(self, status: Status) -> Progress | None:
-        found = next((i for i in status.instances if i.number == self._number), None)
+    def look(status: Status) -> Progress | None:
+        nonlocal jobs
+        found = next((i for i in status.instances if i.number == number), None)
         if found is None:
             return None
         left = found.busy_threads or 0
-        self._jobs = max(self._jobs, left)
+        jobs = max(jobs, left)
         ended, said = _drain_state(found)
         return Progress(
-            what=f"drain of @{self._number}",
-            done=self._jobs if ended == "done" else self._jobs - left,
-            total=self._jobs,
+            what=f"drain of @{number}",
+            done=jobs if ended == "done" else jobs - left,
+            total=jobs,
             unit="job",
             stage="" if ended else found.state,
             sentence=said,
             ended=ended,
         )
+
+    return look
 
 
 def _drain_state(found: InstanceStatus) -> tuple[Ended | None, str]:

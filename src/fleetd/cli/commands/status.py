@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -14,6 +15,9 @@ from fleetd.cli.commands.arguments import complete_profile
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.core.model.status import Status
 from fleetd.words.formatting import CONNECTION_SOURCES, nearest
+
+if TYPE_CHECKING:
+    from fleetd.cli.terminal.lines import Lines, Page
 
 _EXIT_CODES = """\b
 Exit status (as of systemctl status):
@@ -107,9 +111,13 @@ def connections(context: click.Context, as_json: bool, watch: bool) -> None:
     """
     if as_json:
         _exit_with_json(context, _connections_document, watch=watch)
-    from fleetd.cli.commands.watch import connection_view, draw
+    from fleetd.cli.commands.watch import draw
+    from fleetd.cli.screens.connections import connection_screen
 
-    context.exit(draw(client_of(context), connection_view, again=watch))
+    def view(status: Status, page: Page, _height: int | None, clock: str) -> Lines:
+        return connection_screen(status, page, clock=clock)
+
+    context.exit(draw(client_of(context), view, again=watch))
 
 
 def _connections_document(answer: str, status: Status) -> str:
@@ -155,9 +163,12 @@ def explain(context: click.Context, profile: str | None, as_json: bool) -> None:
 
     if as_json:
         _exit_with_json(context, document, watch=False)
-    from fleetd.cli.commands.watch import draw, explain_view
+    from fleetd.cli.commands.watch import draw
+    from fleetd.cli.screens.explain import explain_screen
 
-    view = explain_view(lambda status: _known_profile(status, profile))
+    def view(status: Status, page: Page, _height: int | None, _clock: str) -> Lines:
+        return explain_screen(status, page, profile=_known_profile(status, profile))
+
     context.exit(draw(client_of(context), view, again=False))
 
 

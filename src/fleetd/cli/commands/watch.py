@@ -12,9 +12,7 @@ from rich.console import Console
 from fleetd.cli.advice import postmortem
 from fleetd.cli.advice.last_words import LastWords, failed_units, last_words
 from fleetd.cli.client import Client, exit_code
-from fleetd.cli.screens.connections import connection_screen
 from fleetd.cli.screens.down import down_screen, message_screen
-from fleetd.cli.screens.explain import explain_screen
 from fleetd.cli.screens.status import cropped, status_screen
 from fleetd.cli.terminal.lines import Lines, Page
 from fleetd.cli.terminal.output import can_redraw, open_console, redrawn, show
@@ -68,39 +66,13 @@ def _frame(client: Client, view: View, page: Page, height: int | None, clock: st
 
 def status_view(client: Client) -> View:
     """`fleetctl status`, with the last words of what failed."""
-    journal = _Journal(client.run)
+    read: dict[tuple[str, ...], tuple[float, dict[str, LastWords]]] = {}  # by units: when, and what they said
 
     def view(status: Status, page: Page, height: int | None, clock: str) -> Lines:
-        words = journal.last_words(status)
-        return status_screen(status, page, height=height, clock=clock, last_words=words)
+        units, now = failed_units(status), time.monotonic()
+        if units not in read or now - read[units][0] >= JOURNAL_SECONDS:
+            read.clear()
+            read[units] = now, last_words(status, client.run)
+        return status_screen(status, page, height=height, clock=clock, last_words=read[units][1])
 
     return view
-
-
-def connection_view(status: Status, page: Page, _height: int | None, clock: str) -> Lines:
-    """`fleetctl connections`."""
-    return connection_screen(status, page, clock=clock)
-
-
-def explain_view(choose: Callable[[Status], str | None]) -> View:
-    """`fleetctl explain`; `choose`: which profile, for only a status tells which there are."""
-    return lambda status, page, _height, clock: explain_screen(
-        status, page, profile=choose(status), clock=clock
-    )
-
-
-class _Journal:
-    """The last words of what failed, kept for a few frames."""
-
-    def __init__(self, run: postmortem.Run) -> None:
-        self._run = run
-        self._units: tuple[str, ...] = ()
-        self._words: dict[str, LastWords] = {}
-        self._read_at_seconds = 0.0
-
-    def last_words(self, status: Status) -> dict[str, LastWords]:
-        units, now = failed_units(status), time.monotonic()
-        if units != self._units or now - self._read_at_seconds >= JOURNAL_SECONDS:
-            self._units, self._words = units, last_words(status, self._run)
-            self._read_at_seconds = time.monotonic()
-        return self._words

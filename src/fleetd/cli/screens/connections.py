@@ -34,7 +34,6 @@ from fleetd.words.formatting import (
 )
 
 WIDTH_MAX = 120  # sentences and tables, not bars, are what is read here
-CONSUMERS_MAX, CLAIMS_MAX = 12, 40
 _BAR_CELLS_MAX = 100
 
 
@@ -52,13 +51,12 @@ def connection_screen(status: Status, page: Page, *, clock: str = "") -> Lines:
             *(_lost_lines(source, page) for source in lost),
             _claim_lines(status, page),
             _more_lines(status, page),
-            _doubt_lines(status, page),
             _key_lines(known, page),
         ]
     )
 
 
-def origin_lines(status: Status, page: Page, clock: str) -> Lines:
+def origin_lines(status: Status, page: Page, clock: str = "") -> Lines:
     """Whose answer this is, and how old."""
     said = [
         *([clock] if clock else []),
@@ -115,12 +113,17 @@ def _legend(source: ConnectionSourceStatus, page: Page) -> Text:
     legend = Text()
     for i, (name, connections) in enumerate(_parts(source)):
         if connections or i != 1:  # where nothing is withheld, that segment needs no explanation
-            legend.append(page.symbols.segments[i], SEGMENT_STYLES[i])
-            legend.append(f"{NBSP}{name} ".replace(" ", NBSP)).append(count(connections), "bold").append("  ")
+            legend.append_text(_segment(i, name, page)).append(f"{NBSP}{count(connections)}", "bold").append(
+                "  "
+            )
     legend.append(f"open{NBSP}{count(source.open_connections)}", QUIET)
     if not source.exact:
         legend.append("  GRANT pg_monitor TO fleetd's role for an exact count", QUIET)
     return legend
+
+
+def _segment(i: int, name: str, page: Page) -> Text:
+    return Text.assemble((page.symbols.segments[i], SEGMENT_STYLES[i]), f" {name}".replace(" ", NBSP))
 
 
 def _head(status: Status, page: Page) -> Lines:
@@ -130,6 +133,9 @@ def _head(status: Status, page: Page) -> Lines:
     for finding in found:
         style = f"bold {STYLES[finding.level]}" if finding is found[0] else ""
         lines += page.item(finding.level, Text(finding.sentence, style))
+    doubt = status.connections.unattributable
+    if doubt and not doubt_costs(status):  # how to tell others apart, which is not among what is wrong
+        lines += page.wrap("  ", Text(sentence(capitalised(doubt)), QUIET))
     return lines
 
 
@@ -247,15 +253,11 @@ def _consumer_lines(source: ConnectionSourceStatus, page: Page) -> Lines:
     title = "CLIENTS, OURS AMONG THEM" if source.name == "pgbouncer" else "OTHERS"
     nothing = page.symbols.minus
     rows = []
-    for consumer in source.consumers[:CONSUMERS_MAX]:
+    for consumer in source.consumers:
         numbers = (consumer.observed_connections, consumer.declared_connections)
         rows.append([f"  {consumer.name}", *(nothing if n is None else count(n) for n in numbers)])
     columns = (Column(f"  {title}", left=True, cells_min=10), Column("SEEN"), Column("DECLARED"))
-    return table(columns, rows, page) + _and_more(len(source.consumers) - CONSUMERS_MAX, page)
-
-
-def _and_more(left_out: int, page: Page) -> Lines:
-    return page.wrap("    ", Text(f"and {left_out} more", QUIET)) if left_out > 0 else []
+    return table(columns, rows, page)
 
 
 def _lost_lines(source: SourceStatus, page: Page) -> Lines:
@@ -272,7 +274,7 @@ def _claim_lines(status: Status, page: Page) -> Lines:
     if not claims:
         return []
     rows: list[Row] = []
-    for claim in claims[:CLAIMS_MAX]:
+    for claim in claims:
         host = {"": "unknown", "more": "other hosts"}.get(claim.host, claim.host)
         numbers = (claim.instances, claim.connections, claim.connections / max(claim.instances, 1))
         rows.append([host, claim.profile or "its own", *map(count, numbers)])
@@ -285,7 +287,7 @@ def _claim_lines(status: Status, page: Page) -> Lines:
         Column("CLAIMS"),
         Column("EACH"),
     )
-    return table(columns, [*rows, total], page) + _and_more(len(claims) - CLAIMS_MAX, page)
+    return table(columns, [*rows, total], page)
 
 
 def _more_lines(status: Status, page: Page) -> Lines:
@@ -307,20 +309,9 @@ def _more_lines(status: Status, page: Page) -> Lines:
     return page.wrap("  ", text.append("."))
 
 
-def _doubt_lines(status: Status, page: Page) -> Lines:
-    """How to tell others apart, where that is not among what is wrong."""
-    doubt = status.connections.unattributable
-    if not doubt or doubt_costs(status):
-        return []
-    return page.wrap("  ", Text(sentence(capitalised(doubt)), QUIET))
-
-
 def _key_lines(sources: list[ConnectionSourceStatus], page: Page) -> Lines:
     """What the segments of the bars are, in their order."""
     withheld = sorted({parts[1][0] for parts in map(_parts, sources) if parts[1][1]})
     names = ("others", " or ".join(withheld), "claims", "headroom", "reserve")
-    text = Text()
-    for name, segment, style in zip(names, page.symbols.segments, SEGMENT_STYLES, strict=True):
-        if name:
-            text.append(segment, style).append(f"{NBSP}{name}  ".replace(" ", NBSP, name.count(" ")), QUIET)
-    return page.wrap("  ", text) if sources else []
+    key = Text("  ").join(_segment(i, name, page) for i, name in enumerate(names) if name)
+    return page.wrap("  ", key) if sources else []

@@ -7,13 +7,13 @@ from dataclasses import replace
 from msgspec import structs
 from rich.text import Text
 
-from fleetd.cli.advice.explanation import WHAT_TO_DO, Reason, host_reasons
+from fleetd.cli.advice.explanation import WHAT_TO_DO, host_reasons
 from fleetd.cli.advice.findings import stuck
 from fleetd.cli.advice.verdict import Level, clamp_level, codes_told_for_all, late_queues, profile_level
 from fleetd.cli.screens.connections import origin_lines
 from fleetd.cli.terminal.lines import Lines, Page, fit, right
 from fleetd.cli.terminal.safe_text import cleaned
-from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, sign
+from fleetd.cli.terminal.symbols import QUIET, STYLES, sign
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.status import ProfileStatus, Status
 from fleetd.words.formatting import UNKNOWN, count, duration, sentence
@@ -22,7 +22,7 @@ WIDTH_MAX = 120
 _NUMBER_CELLS = 7
 
 
-def explain_screen(status: Status, page: Page, *, profile: str | None = None, clock: str = "") -> Lines:
+def explain_screen(status: Status, page: Page, *, profile: str | None = None) -> Lines:
     """The whole screen, of one profile or of all."""
     if profile is not None:
         status = structs.replace(status, profiles=tuple(p for p in status.profiles if p.name == profile))
@@ -33,7 +33,7 @@ def explain_screen(status: Status, page: Page, *, profile: str | None = None, cl
         head += page.item(finding.level, Text(finding.sentence, f"bold {STYLES[finding.level]}"))
     return page.joined(
         [
-            head + origin_lines(status, page, clock),
+            head + origin_lines(status, page),
             *(_ladder(status, p, page) for p in status.profiles),
             _host_lines(status, page),
             page.wrap(Text("Next  ", "bold"), sentence(status.next_sentence) or UNKNOWN),
@@ -90,25 +90,14 @@ def _running(status: Status, profile: ProfileStatus) -> Text:
 
 def _clamp_lines(status: Status, clamp: Clamp, page: Page) -> Lines:
     """From what to what, the code, why, and what to do about it."""
-    level, below = clamp_level(clamp), clamp.code in codes_told_for_all(status)
     moved = ""
     if clamp.before_instances is not None and clamp.after_instances is not None:
         moved = f"{clamp.before_instances}{page.symbols.arrow}{clamp.after_instances}"
-    moved = right(moved, _NUMBER_CELLS, page.symbols)
-    head = Text.assemble("  ", _mark(level, page.symbols), " ", (moved, "bold"), "  ")
-    said = " (see below)" if below else f": {sentence(clamp.sentence)}"
-    lines = page.wrap(head, Text.assemble((clamp.code.value.replace("_", " "), "bold"), said))
-    advice = "" if below or level == Level.OK else WHAT_TO_DO.get(clamp.code, "")
-    return lines + _advice_lines(advice, head.cell_len, page)
-
-
-def _mark(level: Level, symbols: Symbols) -> tuple[str, str]:
-    return (symbols.dot, QUIET) if level == Level.OK else sign(level, symbols)
-
-
-def _advice_lines(advice: str, indent: int, page: Page) -> Lines:
-    head = Text.assemble(" " * indent, ("do: ", "bold cyan"))
-    return page.wrap(head, advice) if advice else []
+    head = Text(f"{right(moved, _NUMBER_CELLS, page.symbols)}  ", "bold")
+    if clamp.code in codes_told_for_all(status):
+        return _reason_lines(clamp_level(clamp), head, clamp.code, " (see below)", "", page)
+    advice = WHAT_TO_DO.get(clamp.code, "")
+    return _reason_lines(clamp_level(clamp), head, clamp.code, f": {sentence(clamp.sentence)}", advice, page)
 
 
 def _host_lines(status: Status, page: Page) -> Lines:
@@ -116,12 +105,16 @@ def _host_lines(status: Status, page: Page) -> Lines:
     reasons = host_reasons(status)
     lines: Lines = [Text("The whole host", "bold")] if reasons else []
     for level, reason in reasons:
-        lines += _reason_lines(level, reason, page)
+        said = f": {sentence(reason.sentence)}"
+        lines += _reason_lines(level, Text(), reason.code, said, reason.what_to_do, page)
     return lines
 
 
-def _reason_lines(level: Level, reason: Reason, page: Page) -> Lines:
-    head = Text.assemble("  ", _mark(level, page.symbols), " ")
-    text = Text.assemble((reason.code.replace("_", " "), "bold"), f": {sentence(reason.sentence)}")
-    advice = reason.what_to_do if level > Level.OK else ""
-    return page.wrap(head, text) + _advice_lines(advice, head.cell_len, page)
+def _reason_lines(level: Level, head: Text, code: str, said: str, advice: str, page: Page) -> Lines:
+    """A sign, `head`, the code with what is said of it, and below that what to do if anything is wrong."""
+    mark = (page.symbols.dot, QUIET) if level == Level.OK else sign(level, page.symbols)
+    head = Text.assemble("  ", mark, " ", head)
+    lines = page.wrap(head, Text.assemble((code.replace("_", " "), "bold"), said))
+    if not advice or level == Level.OK:
+        return lines
+    return lines + page.wrap(Text.assemble(" " * head.cell_len, ("do: ", "bold cyan")), advice)

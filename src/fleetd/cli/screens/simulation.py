@@ -41,37 +41,37 @@ def simulation_screen(trace: Trace, outcomes: list[Outcome], page: Page) -> Line
     return page.joined(blocks)
 
 
+#: What is told of every run.
+_COLUMNS = (
+    Column("run", left=True),
+    Column("late"),
+    Column("worst queue", left=True, cells_min=11),
+    Column("hours"),
+    Column("starts"),
+)
+
+
+def _row(outcome: Outcome, name: str, page: Page) -> list[Text | str]:
+    """`_COLUMNS` of a run. The sign says whether it meets the objective."""
+    score, queues = outcome.score, outcome.score.queues
+    worst = max(queues, key=lambda queue: queues[queue].late_fraction, default=None)
+    return [
+        Text.assemble(sign(Level.OK if score.meets_objective else Level.BAD, page.symbols), f" {name}"),
+        f"{score.late_fraction:.2%}",
+        # The number first: the name may be cut.
+        "" if worst is None else f"{queues[worst].late_fraction:.1%} {_clean(worst, page)}",
+        f"{score.instance_seconds / 3600:.1f}",
+        str(score.starts),
+    ]
+
+
 def _policies(outcomes: list[Outcome], page: Page) -> Lines:
-    columns = (
-        Column("policy", left=True),
-        Column("late"),
-        Column("worst queue", left=True, cells_min=11),
-        *(Column(title) for title in ("hours", "starts", "reversals", "claims", "lost")),
-    )
-    rows: list[Row] = []
+    rows = []
     for outcome in outcomes:
         score = outcome.score
-        numbers = (score.starts, score.reversals, score.connections_max, score.lost_jobs)
-        hours = f"{score.instance_seconds / 3600:.1f}"
-        rows.append(
-            [_judged(outcome, outcome.policy, page), *_late(outcome, page), hours, *map(str, numbers)]
-        )
-    return table(columns, rows, page)
-
-
-def _judged(outcome: Outcome, name: str, page: Page) -> Text:
-    """The name of a run behind the sign that says whether it meets the objective."""
-    level = Level.OK if outcome.score.meets_objective else Level.BAD
-    return Text.assemble(sign(level, page.symbols), f" {name}")
-
-
-def _late(outcome: Outcome, page: Page) -> tuple[str, str]:
-    """The share of late jobs, and the queue with the greatest; its number first, for its name may be cut."""
-    share, queues = f"{outcome.score.late_fraction:.2%}", outcome.score.queues
-    if not queues:
-        return share, ""
-    name = max(queues, key=lambda name: queues[name].late_fraction)
-    return share, f"{queues[name].late_fraction:.1%} {_clean(name, page)}"
+        more = (score.reversals, score.connections_max, score.lost_jobs)
+        rows.append([*_row(outcome, outcome.policy, page), *map(str, more)])
+    return table((*_COLUMNS, Column("reversals"), Column("claims"), Column("lost")), rows, page)
 
 
 def _queues(outcome: Outcome, page: Page) -> Lines:
@@ -128,31 +128,18 @@ def replay_screen(
 def _runs(
     found: Reconstruction, outcomes: list[Outcome], fleet_error: FleetError | None, page: Page
 ) -> Lines:
-    columns = (
-        Column("run", left=True, cells_min=12),
-        Column("late jobs"),
-        Column("late"),
-        Column("worst queue", left=True, cells_min=11),
-        Column("hours"),
-        Column("starts"),
-    )
     truly = found.use
-    rows: list[Row] = [["  recorded", "", "", "", f"{truly.instance_seconds / 3600:.1f}", str(truly.starts)]]
+    recorded: Row = ["  recorded", "", "", f"{truly.instance_seconds / 3600:.1f}", str(truly.starts), ""]
+    rows = [recorded]
     for index, outcome in enumerate(outcomes):
-        alike = (False, False)
+        row = _row(outcome, _run_name(outcome, page) if index else REBUILT, page)
         if index > 1 and fleet_error is not None:
-            alike = fleet_error.means_nothing(outcomes[1], outcome)
-        hours, starts = f"{outcome.score.instance_seconds / 3600:.1f}", str(outcome.score.starts)
-        rows.append(
-            [
-                _judged(outcome, _run_name(outcome, page) if index else REBUILT, page),
-                f"{outcome.score.late_jobs:,}",
-                *_late(outcome, page),
-                f"~{hours}" if alike[0] else hours,
-                f"~{starts}" if alike[1] else starts,
-            ]
-        )
-    return table(columns, rows, page)
+            same = fleet_error.means_nothing(outcomes[1], outcome)
+            row[3:5] = (
+                f"~{number}" if alike else number for number, alike in zip(row[3:5], same, strict=True)
+            )
+        rows.append([*row, f"{outcome.score.late_jobs:,}"])
+    return table((*_COLUMNS, Column("late jobs")), rows, page)
 
 
 def _run_name(outcome: Outcome, page: Page) -> str:
@@ -171,29 +158,30 @@ def _fleet_sentence(error: FleetError | None) -> str:
     hours = f"{abs(share):.0%} {'below' if share < 0 else 'above'}" if round(share, 2) else "at"
     return (
         f"fleetd itself (current) comes out {hours} the instance-hours it truly used, with "
-        f"{_change(error.starts, 'starts')}: differences of up to {error.share_of_nothing:.0%} of the hours, or "
+        f"{_change(error.starts, 'start')}: differences of up to {error.share_of_nothing:.0%} of the hours, or "
         f"{error.starts_of_nothing} of the starts, mean nothing (~)."
     )
 
 
 def _difference(now: Outcome, new: Outcome, error: FleetError | None, page: Page) -> str:
-    """`new.toml instead of the current configuration: 1,204 late jobs fewer, 4.8 instance-hours more, …`"""
+    """`new.toml instead of the current configuration: 1,204 fewer late jobs, 4.8 more instance-hours, …`"""
     jobs = new.score.late_jobs - now.score.late_jobs
     hours = round((new.score.instance_seconds - now.score.instance_seconds) / 3600, 1)
     starts = new.score.starts - now.score.starts
     nothing = (False, False) if error is None else error.means_nothing(now, new)
     of_hours, of_starts = (" (means nothing)" if within else "" for within in nothing)
     return (
-        f"{_run_name(new, page)} instead of the current configuration: {_change(jobs, 'late jobs')}, "
-        f"{_change(hours, 'instance-hours')}{of_hours if hours else ''}, "
-        f"{_change(starts, 'starts')}{of_starts if starts else ''}."
+        f"{_run_name(new, page)} instead of the current configuration: {_change(jobs, 'late job')}, "
+        f"{_change(hours, 'instance-hour')}{of_hours if hours else ''}, "
+        f"{_change(starts, 'start')}{of_starts if starts else ''}."
     )
 
 
 def _change(by: float, what: str) -> str:
+    """`as many starts`, `1 fewer start`, `1,204 more late jobs`."""
     if not by:
-        return f"as many {what}"
-    return f"{count(abs(by))} {what} {'more' if by > 0 else 'fewer'}"
+        return f"as many {what}s"
+    return f"{count(abs(by))} {'more' if by > 0 else 'fewer'} {what}{'' if abs(by) == 1 else 's'}"
 
 
 def _errors(errors: dict[str, QueueError], page: Page) -> Lines:

@@ -104,7 +104,7 @@ def last_words_lines(unit: str, page: Page, last_words: Mapping[str, LastWords])
         return []
     said, lines = words.lines or (words.why,), Lines()
     for line in said[-1:] if page.dense else said:
-        head = Text.assemble(" " * 6, (f"{page.symbols.quote} ", STYLES[Level.BAD]))
+        head = Text.assemble(" " * 6, (f"{page.symbols.mark} ", STYLES[Level.BAD]))
         lines += page.wrap(head, Text(clean(line, ascii_only=page.symbols.ascii_only), QUIET))
     return lines
 

@@ -27,11 +27,10 @@ class Symbols:
     fill: str
     half: str | None  # half a cell of fill; None: the terminal has none
     track: str
-    mark: str  # where the target is in a bar that goes past it
+    mark: str  # where the target is in a bar that goes past it, and before a line of the journal
     segments: tuple[str, str, str, str, str]  # others, perhaps others', claims, headroom, reserve
     dot: str
     pin: str
-    quote: str  # before a line of the journal
     ellipsis: str
     arrow: str
     minus: str
@@ -47,7 +46,6 @@ UNICODE = Symbols(
     segments=("█", "▚", "▓", "░", "▒"),
     dot="·",
     pin="◆",
-    quote="│",
     ellipsis="…",
     arrow="→",
     minus="−",
@@ -62,7 +60,6 @@ ASCII = Symbols(
     segments=("#", "?", "=", ".", "x"),
     dot="-",
     pin="=",
-    quote="|",
     ellipsis="~",
     arrow="->",
     minus="-",
