@@ -252,7 +252,7 @@ def test_a_replacement_shows_how_far_it_is_and_what_it_waits_for() -> None:
     assert re.search(rf"Restart +━+╸?─+ 2 of 5, at @2: {waits}", unwrapped(text))
     assert re.search(r"» 1 outdated ━+─+ 34/60 +1.8 GB +runs older settings", text)
     assert "fleetd 0.1.0 · Mastodon 4.5.3 · up 12 d" in text
-    assert "Restart      ✔ 5 of 5 replaced. all run Mastodon 4.5.3." in printed(
+    assert "Restart      ✔ 5 of 5 replaced: all run Mastodon 4.5.3." in printed(
         status_instances.rolled(), 100, 50
     )
 
@@ -270,7 +270,7 @@ def test_a_sick_instance_shows_its_state_its_note_and_its_last_words() -> None:
     below = text.split("✖ 4 failed")[1].splitlines()[1:4]
     assert [line.strip() for line in below] == ["┃ one", "┃ two", "┃ cannot load such file -- rails\\x1b[2J"]
     assert "32.0 GB, stalled 14%, CPU short 66%" in text
-    assert "▲ given up at 1 of 5" in text
+    assert text.count("given up at 1 of 5") == 1
     dense = printed(status_instances.sick(), 80, 20, words=WORDS)
     assert "┃ one" not in dense
     assert "┃ cannot load such file" in dense

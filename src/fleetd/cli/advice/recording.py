@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from fleetd.core.model.history import Entry, Recording, TimeSpan
 
 #: A repeat is looked for so many lines back, and within this time after the last one.
@@ -40,11 +42,7 @@ def repeats_merged(entries: tuple[Entry, ...]) -> list[Repeated]:
     lines: list[Repeated] = []
     for entry in entries:
         for line in lines[-REPEATS_BACK:]:
-            alike = (entry.kind, entry.warning, entry.sentence) == (
-                line.entry.kind,
-                line.entry.warning,
-                line.entry.sentence,
-            )
+            alike = structs.replace(entry, at_seconds=line.entry.at_seconds) == line.entry
             if alike and entry.at_seconds - line.last_seconds <= REPEAT_SECONDS:
                 line.count += 1
                 line.last_seconds = entry.at_seconds

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from rich.console import Console
 from rich.text import Text
 
 from fleetd.cli.advice.verdict import Level
@@ -17,7 +16,7 @@ from fleetd.cli.client import EXIT_ERROR, EXIT_INTERRUPTED, Client
 from fleetd.cli.terminal.lines import Lines, Page
 from fleetd.cli.terminal.output import can_redraw, open_console, redrawn, show
 from fleetd.cli.terminal.safe_text import cleaned
-from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, bar, sign
+from fleetd.cli.terminal.symbols import QUIET, STYLES, bar, sign
 from fleetd.core.model.decision import instance_unit
 from fleetd.core.model.facts import Value
 from fleetd.core.model.status import InstanceStatus, Status
@@ -134,10 +133,15 @@ def _drain_state(found: InstanceStatus) -> tuple[Ended | None, str]:
 
 def _follow(client: Client, look: Look, *, absent: str, goes_on: str) -> int:
     console, symbols = open_console()
-    page = Page(console.width, symbols)
+    page, began_seconds = Page(console.width, symbols), time.monotonic()
     try:
         with redrawn(console, full_screen=False) as draw:
-            tell = _bar_of(console, symbols, draw) if can_redraw(console) else _plain_lines(draw)
+
+            def tell_bar(progress: Progress) -> None:
+                spent = duration(time.monotonic() - began_seconds)
+                draw(progress_lines(progress, spent, Page(console.width, symbols)))
+
+            tell = tell_bar if can_redraw(console) else _plain_lines(draw)
             last = _watch(client, look, tell, absent, ascii_only=symbols.ascii_only)
     except KeyboardInterrupt:
         show(console, page.wrap("", goes_on))
@@ -181,17 +185,6 @@ def _watch(
         f"fleetd has said nothing new for {duration(SILENT_POLLS_MAX * POLL_SECONDS)} ({why}). The order goes on once"
         " fleetd does: fleetctl status"
     )
-
-
-def _bar_of(console: Console, symbols: Symbols, draw: Callable[[Lines], None]) -> Callable[[Progress], None]:
-    """Draws progress as a bar, over the one before."""
-    began_seconds = time.monotonic()
-
-    def tell(progress: Progress) -> None:
-        spent = duration(time.monotonic() - began_seconds)
-        draw(progress_lines(progress, spent, Page(console.width, symbols)))
-
-    return tell
 
 
 def progress_lines(progress: Progress, spent: str, page: Page) -> Lines:

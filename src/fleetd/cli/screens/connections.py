@@ -19,6 +19,7 @@ from fleetd.cli.advice.verdict import (
     left_connections,
     source_level,
 )
+from fleetd.cli.screens.head import finding_lines, origin_lines
 from fleetd.cli.terminal.lines import NBSP, Column, Lines, Page, Row, table
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, SEGMENT_STYLES, STYLES, Symbols, sign, stacked
@@ -46,7 +47,7 @@ def connection_screen(status: Status, page: Page, *, clock: str = "") -> Lines:
     several = len(known) + len(lost) > 1
     return page.joined(
         [
-            _head(status, page) + origin_lines(status, page, clock),
+            _head(status, page, clock),
             *(_source_lines(source, page, several) + _consumer_lines(source, page) for source in known),
             *(_lost_lines(source, page) for source in lost),
             _claim_lines(status, page),
@@ -56,30 +57,15 @@ def connection_screen(status: Status, page: Page, *, clock: str = "") -> Lines:
     )
 
 
-def origin_lines(status: Status, page: Page, clock: str = "") -> Lines:
-    """Whose answer this is, and how old."""
-    said = [
-        *([clock] if clock else []),
-        status.host,
-        f"fleetd {status.version}",
-        *([f"Mastodon {status.mastodon_version}"] if status.mastodon_version else []),
-        f"up {duration(status.uptime_seconds)}",
-        f"as of {duration(status.tick_age_seconds)} ago",
-    ]
-    parts = (part.replace(" ", NBSP) for part in said)
-    return page.wrap("  ", Text(f" {page.symbols.dot} ".join(parts), QUIET))
-
-
 def limit_lines(status: Status, page: Page) -> Lines:
     """For `fleetctl status`: the limit that binds as a bar, and its parts in numbers."""
-    source, level = binding(status), connection_level(status)
+    source, level, label = binding(status), connection_level(status), page.label("Connections")
     if source is None or level == Level.UNKNOWN:
         why = [sentence(s.why) for s in status.sources if s.name in CONNECTION_SOURCES and s.why]
-        claims = f"Our instances claim {count(status.connections.claims_connections)}."
-        head = Text.assemble(page.label("Connections"), sign(Level.UNKNOWN, page.symbols), " ")
-        return page.wrap(head, f"unknown: {' '.join(why) or 'no reading.'} {claims}")
+        claims = count(status.connections.claims_connections)
+        said = f"unknown: {' '.join(why) or 'no reading.'} Our instances claim {claims}."
+        return page.wrap(Text.assemble(label, sign(Level.UNKNOWN, page.symbols), " "), said)
     owner = "" if source.name == "postgres" else f"{CONNECTION_SOURCES[source.name]}'s "
-    label = page.label("Connections")
     tail = Text.assemble(f" of {owner}{count(source.limit_connections)} ", sign(level, page.symbols))
     return [_bar_line(source, label, tail, page), *page.wrap(" " * label.cell_len, _legend(source, page))]
 
@@ -126,17 +112,13 @@ def _segment(i: int, name: str, page: Page) -> Text:
     return Text.assemble((page.symbols.segments[i], SEGMENT_STYLES[i]), f" {name}".replace(" ", NBSP))
 
 
-def _head(status: Status, page: Page) -> Lines:
-    """What is wrong, worst first, then how many are left."""
-    found = [*stuck(status), *connection_findings(status), *_headroom(status)]
-    lines: Lines = []
-    for finding in found:
-        style = f"bold {STYLES[finding.level]}" if finding is found[0] else ""
-        lines += page.item(finding.level, Text(finding.sentence, style))
+def _head(status: Status, page: Page, clock: str) -> Lines:
+    """What is wrong, worst first, then how many are left, then whose answer this is."""
+    lines = finding_lines([*stuck(status), *connection_findings(status), *_headroom(status)], page)
     doubt = status.connections.unattributable
     if doubt and not doubt_costs(status):  # how to tell others apart, which is not among what is wrong
         lines += page.wrap("  ", Text(sentence(capitalised(doubt)), QUIET))
-    return lines
+    return lines + origin_lines(status, page, clock)
 
 
 def _headroom(status: Status) -> list[Finding]:

@@ -10,7 +10,7 @@ from rich.text import Text
 from fleetd.cli.advice.explanation import WHAT_TO_DO, host_reasons
 from fleetd.cli.advice.findings import stuck
 from fleetd.cli.advice.verdict import Level, clamp_level, codes_told_for_all, late_queues, profile_level
-from fleetd.cli.screens.connections import origin_lines
+from fleetd.cli.screens.head import finding_lines, origin_lines
 from fleetd.cli.terminal.lines import Lines, Page, fit, right
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, sign
@@ -28,12 +28,9 @@ def explain_screen(status: Status, page: Page, *, profile: str | None = None) ->
         status = structs.replace(status, profiles=tuple(p for p in status.profiles if p.name == profile))
     status = cleaned(status, ascii_only=page.symbols.ascii_only)
     page = replace(page, width=min(page.width, WIDTH_MAX))
-    head: Lines = []
-    for finding in stuck(status):
-        head += page.item(finding.level, Text(finding.sentence, f"bold {STYLES[finding.level]}"))
     return page.joined(
         [
-            head + origin_lines(status, page),
+            finding_lines(stuck(status), page) + origin_lines(status, page),
             *(_ladder(status, p, page) for p in status.profiles),
             _host_lines(status, page),
             page.wrap(Text("Next  ", "bold"), sentence(status.next_sentence) or UNKNOWN),

@@ -53,13 +53,8 @@ def local_time(at_seconds: float) -> datetime:
 
 def _entry_lines(line: Repeated, page: Page) -> Lines:
     entry = line.entry
-    mark = (" ", "")
-    if entry.warning:
-        mark = sign(Level.WARN, page.symbols)
-    elif entry.kind == "step":
-        mark = sign(Level.MOVING, page.symbols)
-    elif entry.kind == "order":
-        mark = page.symbols.pin, PIN_STYLE
+    marks = {"step": sign(Level.MOVING, page.symbols), "order": (page.symbols.pin, PIN_STYLE)}
+    mark = sign(Level.WARN, page.symbols) if entry.warning else marks.get(entry.kind, (" ", ""))
     body = Text(sentence(clean(entry.sentence, ascii_only=page.symbols.ascii_only)))
     if line.count > 1:
         body.append(f"  ({line.count} times, last {local_time(line.last_seconds):%H:%M:%S})", QUIET)

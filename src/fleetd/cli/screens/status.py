@@ -10,7 +10,8 @@ from rich.text import Text
 from fleetd.cli.advice.findings import findings, headline
 from fleetd.cli.advice.last_words import LastWords
 from fleetd.cli.advice.verdict import Level, queue_level, scheduler_level
-from fleetd.cli.screens.connections import limit_lines, origin_lines
+from fleetd.cli.screens.connections import limit_lines
+from fleetd.cli.screens.head import finding_lines, origin_lines
 from fleetd.cli.screens.status_fleet import (
     clamp_lines,
     instance_lines,
@@ -20,7 +21,7 @@ from fleetd.cli.screens.status_fleet import (
 )
 from fleetd.cli.terminal.lines import NBSP, Lines, Page, beside, left, right
 from fleetd.cli.terminal.safe_text import cleaned
-from fleetd.cli.terminal.symbols import BANNER_STYLE, QUIET, STYLES, Symbols, bar, sign
+from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.decision import SCHEDULER_UNIT, ClampCode
 from fleetd.core.model.status import QueueStatus, Status
 from fleetd.words.formatting import UNKNOWN, count, duration, sentence, size
@@ -45,14 +46,19 @@ def status_screen(
 
     `clock`: when it is drawn again and again, the time. `last_words`: of failed units, by unit.
     """
-    status = cleaned(status, ascii_only=page.symbols.ascii_only)
+    ascii_only = page.symbols.ascii_only
+    status = cleaned(status, ascii_only=ascii_only)
+    words = {unit: cleaned(said, ascii_only=ascii_only) for unit, said in (last_words or {}).items()}
     page = replace(page, width=min(page.width, WIDTH_MAX))
     lines: Lines = []
     for dense, origin in ((False, True), (True, True), (True, bool(clock))):
         drawn_on = replace(page, dense=dense)
-        head = _finding_lines(status, drawn_on)
+        found = findings(status) or (headline(status),)
+        head = finding_lines(found, drawn_on)
+        if not dense and all(finding.banner for finding in found):
+            head += page.item(Level.OK, "Every queue waits less than its target.")
         head += origin_lines(status, page, clock) if origin else []
-        lines = drawn_on.joined(_blocks(status, drawn_on, head, last_words or {}))
+        lines = drawn_on.joined(_blocks(status, drawn_on, head, words))
         if height is None or len(lines) <= height:
             break
     return lines
@@ -88,20 +94,6 @@ def _fleet_lines(status: Status, page: Page, last_words: Mapping[str, LastWords]
     strays = [instance for instance in status.instances if instance.profile not in known]
     if strays:
         lines += [Text("? of no profile", "bold"), *instance_lines(strays, page, last_words)]
-    return lines
-
-
-def _finding_lines(status: Status, page: Page) -> Lines:
-    """The verdict, and whatever else is wrong."""
-    found = findings(status) or (headline(status),)
-    lines: Lines = []
-    for finding in found:
-        text = Text(finding.sentence, f"bold {STYLES[finding.level]}" if finding is found[0] else "")
-        if finding.banner:  # loud: nothing else explains why nothing moves
-            text = Text.assemble((f" {finding.banner} ", BANNER_STYLE), " ", text)
-        lines += page.item(finding.level, text)
-    if not page.dense and all(finding.banner for finding in found):
-        lines += page.item(Level.OK, "Every queue waits less than its target.")
     return lines
 
 
@@ -190,9 +182,9 @@ def _memory(status: Status, symbols: Symbols) -> Text:
     scarce = any(clamp.code in _SCARCE for clamp in status.clamps)
     amount = f"{size(status.memory_available_bytes)} available of {size(status.memory_total_bytes)}"
     if status.pressure is not None:
-        stalled, waiting = status.pressure.memory_stalled_share, status.pressure.cpu_waiting_share
+        stalled, short = status.pressure.memory_stalled_share, status.pressure.cpu_waiting_share
         amount += f", stalled {stalled:.0%}" if stalled >= _PRESSURE_SHOWN_SHARE else ""
-        amount += f", CPU short {waiting:.0%}" if waiting >= _PRESSURE_SHOWN_SHARE else ""
+        amount += f", CPU short {short:.0%}" if short >= _PRESSURE_SHOWN_SHARE else ""
     return Text.assemble(sign(Level.WARN if scarce else Level.OK, symbols), f" {amount}")
 
 

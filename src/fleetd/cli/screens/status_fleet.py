@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich.text import Text
 
 from fleetd.cli.advice.last_words import LastWords
 from fleetd.cli.advice.verdict import Level, clamp_level, codes_told_for_all, profile_level
-from fleetd.cli.terminal.lines import NBSP, Lines, Page, columns, fit, left, right
-from fleetd.cli.terminal.safe_text import clean
+from fleetd.cli.terminal.lines import NBSP, Lines, Page, columns, right
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.decision import Clamp, instance_unit
 from fleetd.core.model.status import InstanceStatus, OverrideStatus, ProfileStatus, RolloutStatus, Status
@@ -19,15 +18,19 @@ from fleetd.words.formatting import count, duration, numbers, sentence, size
 def profile_lines(
     status: Status, profile: ProfileStatus, page: Page, last_words: Mapping[str, LastWords] | None = None
 ) -> Lines:
-    """How many run, each clamp that changed that number, and the profile's instances. `last_words`: by unit."""
+    """How many run, each clamp that changed that number, and the profile's instances. `last_words`: by unit.
+
+    A clamp has no line of its own where its reason is told for the whole host, or in a dense page if it is fleetd's
+    ordinary work; `fleetctl explain` has every reason.
+    """
     instances = [instance for instance in status.instances if instance.profile == profile.name]
     level, told = profile_level(profile), codes_told_for_all(status)
     short = [c for c in profile.clamps if c.code in told or (page.dense and clamp_level(c) == Level.OK)]
     running = f"{count(profile.running_instances)} of {count(profile.admitted_instances)} running"
-    head = Text.assemble((fit(profile.name, 24, page.symbols), "bold"), "  ")
+    head = Text.assemble((profile.name, "bold"), "  ")
     head.append(running.replace(" ", NBSP), f"bold {STYLES[level]}" if level > Level.OK else "")
-    for fact, quiet in _facts(profile, instances, short, page.symbols):
-        head.append(", ").append(fact.replace(" ", NBSP), QUIET if quiet else "")
+    for fact in _facts(profile, instances, short, page.symbols):
+        head.append(f", {fact.replace(' ', NBSP)}")
     queues = " ".join(profile.queues)
     if not page.dense or head.cell_len + len(queues) + 4 <= page.width:
         head.append(f"  {queues}", QUIET)
@@ -40,27 +43,22 @@ def profile_lines(
 
 def _facts(
     profile: ProfileStatus, instances: list[InstanceStatus], short: list[Clamp], symbols: Symbols
-) -> list[tuple[str, bool]]:
-    """What else there is to say of a profile, the most important first; with whether it may be drawn dim.
-
-    `short`: clamps without a line of their own, for their reason is told elsewhere or `fleetctl explain` has it.
-    """
-    facts = []
+) -> Iterator[str]:
+    """What else there is to say of a profile, the most important first."""
     if profile.needed_instances is None:
-        facts.append(("need unknown", False))
+        yield "need unknown"
     elif profile.needed_instances != profile.admitted_instances:
-        facts.append((f"{profile.needed_instances} needed", False))
-    facts += [(_change(clamp, symbols), False) for clamp in short]
+        yield f"{profile.needed_instances} needed"
+    yield from (_change(clamp, symbols) for clamp in short)
     if profile.serving_instances != profile.running_instances:
-        facts.append((f"{profile.serving_instances} serving", False))
+        yield f"{profile.serving_instances} serving"
     leaving = sum(1 for i in instances if i.state in ("quieting", "draining", "undrainable", "stopping"))
     if leaving:
-        facts.append((f"{leaving} leaving", False))
-    facts.append((f"min {profile.min_instances} max {profile.max_instances}", True))
+        yield f"{leaving} leaving"
+    yield f"min {profile.min_instances} max {profile.max_instances}"
     stopped = [i.number for i in instances if i.state == "stopped" and not i.note]
     if stopped:
-        facts.append((f"stopped: {numbers(stopped)}", True))
-    return facts
+        yield f"stopped: {numbers(stopped)}"
 
 
 def clamp_lines(clamp: Clamp, page: Page) -> Lines:
@@ -105,7 +103,7 @@ def last_words_lines(unit: str, page: Page, last_words: Mapping[str, LastWords])
     said, lines = words.lines or (words.why,), Lines()
     for line in said[-1:] if page.dense else said:
         head = Text.assemble(" " * 6, (f"{page.symbols.mark} ", STYLES[Level.BAD]))
-        lines += page.wrap(head, Text(clean(line, ascii_only=page.symbols.ascii_only), QUIET))
+        lines += page.wrap(head, Text(line, QUIET))
     return lines
 
 
@@ -159,32 +157,27 @@ def people_lines(status: Status, page: Page) -> Lines:
     A pause is left out where it is told as a hold. A dense page has the orders in a row, and leaves out pins that the
     note of their instance tells.
     """
-    told = {"pause"} if any(hold.kind == "pause" for hold in status.holds) else set()
-    orders = [order for order in status.overrides if order.kind not in told]
-    lines = [] if status.rollout is None else _rollout_lines(status.rollout, page)
+    held, rollout = {hold.kind for hold in status.holds}, status.rollout
+    orders = [order for order in status.overrides if order.kind not in held]
+    lines = [] if rollout is None or rollout.ended == "given_up" else _rollout_lines(rollout, page)
     if page.dense:
         noted = {f"@{instance.number}" for instance in status.instances if instance.note}
-        row = Text("; ").join(_order(o, page) for o in orders if o.kind != "pin" or o.what not in noted)
+        row = Text("; ").join(_order(o) for o in orders if o.kind != "pin" or o.what not in noted)
         return lines + (page.labelled("Orders", row) if row else [])
     for order in orders:
-        body = _order(order, page).append(f"  {_ended_by(order)}".replace(" ", NBSP), QUIET)
+        body = _order(order).append(f"  {_ended_by(order)}".replace(" ", NBSP), QUIET)
         lines += page.labelled("Orders" if order is orders[0] else "", body)
     return lines
 
 
 def _rollout_lines(rollout: RolloutStatus, page: Page) -> Lines:
-    """How far it is and what it waits for; for an hour, how it ended. That it was given up, a finding tells as well."""
+    """How far it is and what it waits for; for an hour, that it ended. That it was given up is a finding."""
     label = page.label("Restart" if rollout.cause == "restart" else "Replacing")
     done = f"{rollout.done_instances} of {rollout.total_instances}"
-    if rollout.ended == "given_up":
-        return (
-            []
-            if page.dense
-            else [Text.assemble(label, sign(Level.WARN, page.symbols), f" given up at {done}")]
-        )
     if rollout.ended:
         head = Text.assemble(label, sign(Level.OK, page.symbols), " ")
-        return page.wrap(head, Text(f"{done} replaced. {sentence(rollout.sentence)}".rstrip(), QUIET))
+        said = sentence(f"{done} replaced: {rollout.sentence}".rstrip(": "))
+        return page.wrap(head, Text(said, QUIET))
     head = label
     if not page.dense:
         share = rollout.done_instances / max(rollout.total_instances, 1)
@@ -193,10 +186,9 @@ def _rollout_lines(rollout: RolloutStatus, page: Page) -> Lines:
     return page.wrap(head, f"{done}{at}: {sentence(rollout.sentence) or 'being replaced.'}")
 
 
-def _order(order: OverrideStatus, page: Page) -> Text:
-    what = left(order.what, min(len(order.what), 20), page.symbols)
+def _order(order: OverrideStatus) -> Text:
     said = f"{order.sentence.rstrip('.')}, {duration(order.seconds_left)} left"
-    return Text.assemble((what, "bold"), f" {said}")
+    return Text.assemble((order.what, "bold"), f" {said}")
 
 
 def _ended_by(order: OverrideStatus) -> str:

@@ -168,9 +168,8 @@ def _table_row(columns: Sequence[Column], row: Lines, widths: list[int], page: P
     line = Text(" " * _TABLE_INDENT)
     for column, text, cells in zip(columns, row, widths, strict=True):
         shown = _cut(text, cells, page)
-        space = " " * (cells - shown.cell_len)
-        parts = (shown, space) if column.left else (space, shown)
-        line = Text.assemble(line, *parts, " " * _TABLE_GAP)
+        shown.align("left" if column.left else "right", cells)
+        line = Text.assemble(line, shown, " " * _TABLE_GAP)
     line.rstrip()
     return line
 
