@@ -1,6 +1,6 @@
-"""The one way from fleetctl to fleetd: its answer over the bus as a value, orders, and exit statuses.
+"""How fleetctl reaches fleetd: the status and orders over the bus, and the exit statuses that follow.
 
-When nobody answers, systemd and the journal are asked instead (advice/postmortem.py).
+When fleetd does not answer, systemd and the journal are asked instead (advice/postmortem.py).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def order_over_bus(command: Command) -> str:
 
 @dataclass(frozen=True)
 class Client:
-    """How fleetd, programs and the clock are reached; tests put others in their place."""
+    """How fleetd, other programs and the clock are reached; tests replace them."""
 
     fetch: Callable[[float], str] = fetch_from_bus
     order: Callable[[Command], str] = order_over_bus
@@ -53,17 +53,17 @@ class Client:
     sleep: Callable[[float], None] = time.sleep
 
     def status(self, timeout_seconds: float = ANSWER_SECONDS_MAX) -> Status:
-        """fleetd's answer. Raises SourceUnavailableError when there is none, AnswerError as `read_status`."""
+        """fleetd's status. Raises SourceUnavailableError if it does not answer, AnswerError as read_status does."""
         return read_status(self.fetch(timeout_seconds))
 
 
 def client_of(context: click.Context) -> Client:
-    """The one that main() was given, else one that asks over the bus."""
+    """The client that main() was given, else one that asks over the bus."""
     return context.obj if isinstance(context.obj, Client) else Client()
 
 
 def read_status(text: str) -> Status:
-    """fleetd's answer as a value; fields that only a newer fleetd has are ignored. Raises AnswerError."""
+    """Parses fleetd's answer; fields of a newer fleetd are ignored. Raises AnswerError if it is no status."""
     try:
         return msgspec.json.decode(text, type=Status)
     except msgspec.ValidationError as error:
@@ -83,7 +83,7 @@ def read_status(text: str) -> Status:
 
 
 def fields_of(text: str) -> dict[str, object]:
-    """All fields of an answer, whether they are a Status or not; none when it is no JSON object."""
+    """The fields of an answer of any version; none if it is no JSON object."""
     try:
         answer = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -92,12 +92,12 @@ def fields_of(text: str) -> dict[str, object]:
 
 
 def exit_code(found: postmortem.Postmortem) -> int:
-    """As of systemctl status: 3 when fleetd is not running."""
+    """As systemctl status has it: 3 if fleetd does not run."""
     return EXIT_ERROR if found.running else EXIT_NOT_RUNNING
 
 
 def tell_json(client: Client, document: Callable[[str, Status], str]) -> int:
-    """Write one JSON document, made of fleetd's answer or of why there is none; returns the exit status."""
+    """Write one JSON document, made from fleetd's answer or of why there is none; returns the exit status."""
     try:
         answer = client.fetch(ANSWER_SECONDS_MAX)
         answer = document(answer, read_status(answer))
@@ -113,7 +113,7 @@ def tell_json(client: Client, document: Callable[[str, Status], str]) -> int:
 
 
 def write_json(document: str) -> None:
-    """To standard output, with characters that could steer a terminal as JSON's own escapes."""
+    """Write to standard output; characters that could steer a terminal become JSON's own escapes."""
     safe = re.sub(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", document.strip())
     sys.stdout.flush()
     sys.stdout.buffer.write(safe.encode("utf-8", "replace") + b"\n")

@@ -1,4 +1,4 @@
-"""fleetctl: the command line of fleetd, as systemctl is systemd's."""
+"""fleetctl: the command line of fleetd, as systemctl is that of systemd."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ for command in (status, connections, explain, check_config, history, replay, tra
 
 
 def main(client: Client | None = None) -> None:
-    """Run fleetctl. What can be foreseen ends as a sentence and an exit status, never as a traceback.
+    """Run fleetctl. Any foreseeable error ends as a sentence and an exit status, never as a traceback.
 
     `client`: how fleetd and systemd are reached; None: over the bus.
     """
@@ -88,7 +88,7 @@ def main(client: Client | None = None) -> None:
         code = 1
     except OSError as error:
         code = 1
-        if error.errno != errno.EPIPE:  # the reader went away: nothing to tell anyone
+        if error.errno != errno.EPIPE:  # the reader is gone, as in `fleetctl status | head`
             click.echo(f"fleetctl: {clean(error.strerror or str(error), ascii_only=True)}", err=True)
     _leave(code if isinstance(code, int) else 0)
 

@@ -102,7 +102,7 @@ def test_a_restart_that_was_given_up_is_an_error_with_its_reason() -> None:
         answers=ticks(None, rolling(1), ended(1, "@4 failed three times", "given_up")),
     )
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[-1] == "restart: 1 of 3 instances; Given up: @4 failed three times."
+    assert result.stdout.splitlines()[-1] == "restart: 1 of 3 instances; given up: @4 failed three times."
 
 
 def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
@@ -115,8 +115,8 @@ def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
 def test_it_says_something_where_fleetd_does_not() -> None:
     result = fleetctl("restart", answers=ticks(None, rolling(1, ""), ended(3, "")))
     assert result.stdout.splitlines()[1:] == [
-        "restart: 1 of 3 instances, at @3; Being replaced.",
-        "restart: 3 of 3 instances; All of them are replaced.",
+        "restart: 1 of 3 instances, at @3; being replaced.",
+        "restart: 3 of 3 instances; all of them are replaced.",
     ]
 
 

@@ -50,7 +50,7 @@ def test_reasons_that_led_to_nothing_are_counted_and_shown_when_asked_for() -> N
     said = "\n".join(drawn(*entries))
     assert "(min)" not in said
     assert "(hold_window)" not in said
-    for shown in ("2 wanted, 1 run", "@2.service", "(pace)", "redis can't", "2 reasons", "--all"):
+    for shown in ("2 wanted, 1 run", "@2.service", "(pace)", "redis can't", "Left out: 2 reasons", "--all"):
         assert shown in said
     everything = "\n".join(drawn(*entries, everything=True))
     assert "(min)" in everything

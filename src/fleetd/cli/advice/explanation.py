@@ -1,6 +1,6 @@
-"""What `fleetctl explain` says, as values: from what is needed to what runs, what concerns the whole host, what to do.
+"""The content of `fleetctl explain`: why each number of instances changed, what concerns the whole host, what to do.
 
-docs/operations.md has the same advice for each code in its tables; a test compares them.
+docs/operations.md gives the same advice for each code in its tables; a test compares them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Reason(Value, frozen=True, kw_only=True):
 
 
 class ProfileReasons(Value, frozen=True, kw_only=True):
-    """The chain of one profile; None: unknown."""
+    """The numbers of one profile, and each clamp that changed them. None: unknown."""
 
     needed_instances: int | None
     admitted_instances: int | None
@@ -73,7 +73,7 @@ class Explanation(Value, frozen=True, kw_only=True):
 
 
 def explain_status(status: Status, profile: str | None = None) -> Explanation:
-    """Of one profile, or of all."""
+    """The document for one profile, or for all of them."""
     return Explanation(
         profiles={
             p.name: ProfileReasons(
@@ -91,7 +91,7 @@ def explain_status(status: Status, profile: str | None = None) -> Explanation:
 
 
 def reason_of(clamp: Clamp) -> Reason:
-    """The clamp with what to do about it."""
+    """A clamp with what to do about it."""
     return Reason(
         code=clamp.code.value,
         sentence=clamp.sentence,
@@ -101,7 +101,7 @@ def reason_of(clamp: Clamp) -> Reason:
     )
 
 
-#: The code that a source's loss clamps with; the sources of connections: HEADROOM_UNKNOWN.
+#: The code of the clamp that a lost source causes. A lost source of connections causes HEADROOM_UNKNOWN.
 _LOST_CODES = {
     "redis": ClampCode.LATENCY_UNKNOWN,
     "systemd": ClampCode.SYSTEMD_UNKNOWN,
@@ -121,7 +121,7 @@ def host_reasons(status: Status) -> list[tuple[Level, Reason]]:
     clamps = []
     for source in status.sources:
         code = _LOST_CODES.get(source.name, ClampCode.HEADROOM_UNKNOWN)
-        # The sentence of HEADROOM_UNKNOWN names every source that is lost, and why.
+        # The sentence of a HEADROOM_UNKNOWN clamp already names every lost source of connections.
         if not source.ok and not (code == ClampCode.HEADROOM_UNKNOWN and code in told):
             sentence = f"{source.name} can't be read: {source.why or 'no reading'}"
             clamps.append(Clamp(code=code, sentence=sentence))

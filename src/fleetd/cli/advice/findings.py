@@ -1,7 +1,6 @@
 """What is wrong, worst first: the headline of `fleetctl status` is the first of these.
 
-Judged from the status alone. What fleetd itself calls a problem is taken over as it is. What is wrong with the
-connections also stands alone, for `fleetctl connections`.
+Judged from the status alone. What fleetd itself reports as a problem is passed on as it is.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.status import Status
 from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, duration, sentence, times
 
-#: A tick is due every few seconds; after this long fleetd is stuck, whatever its last answer says.
+#: A tick is due every few seconds. If the last one is older than this, fleetd is stuck.
 TICK_AGE_SECONDS_MAX = 30.0
 
 
 def findings(status: Status) -> tuple[Finding, ...]:
     """Everything that is not as it should be, worst first; empty when all is well.
 
-    Holds come before everything but a fleetd that is stuck: nobody should take what a hold keeps still for a fault.
+    Holds come first, so that nobody takes what they keep still for a fault; only a stuck fleetd comes before them.
     """
     found = [
         *(Finding(Level.BAD, sentence(problem)) for problem in status.problems),
@@ -64,7 +63,7 @@ def connection_findings(status: Status) -> list[Finding]:
 
 
 def stuck(status: Status) -> list[Finding]:
-    """A fleetd that answers, but has ended no tick for long."""
+    """A finding if fleetd answers, but has not finished a tick for long."""
     age = status.tick_age_seconds
     if age <= TICK_AGE_SECONDS_MAX:
         return []
@@ -93,7 +92,7 @@ def _failed_steps(status: Status) -> list[Finding]:
     return found
 
 
-#: What follows from a source that can't be read.
+#: What a lost source means for the fleet.
 _LOST = {
     "redis": "How long jobs wait is unknown, so nothing is stopped",
     "systemd": "What runs is unknown, so nothing is started or stopped",
@@ -157,7 +156,7 @@ _OBSTACLES = {
 
 
 def _remedy(status: Status) -> str:
-    """What is done about late queues, or what keeps fleetd from it."""
+    """What fleetd does about late queues, or what keeps it from doing anything."""
     codes = {clamp.code for profile in status.profiles for clamp in profile.clamps if _blocks_growth(clamp)}
     if codes:
         obstacles = sorted(_OBSTACLES.get(code, code.value.replace("_", " ")) for code in codes)
@@ -190,7 +189,7 @@ def _rollout(status: Status) -> list[Finding]:
     return [Finding(Level.WARN, sentence(said))]
 
 
-#: States that need a look, worst first: what is said of one, of several, and where fleetd adds no note.
+#: States that need a look, worst first: the words for one instance, for several, and the reason if fleetd gives none.
 _SICK = {
     "failed": (Level.BAD, "has failed", "have failed", "see journalctl -u mastodon-sidekiq@{number}"),
     "unresponsive": (Level.BAD, "is unresponsive", "are unresponsive", "alive, but no heartbeat for long"),

@@ -1,7 +1,7 @@
 """What systemd and the journal know when fleetd itself does not answer.
 
-Their own programs are asked, each with a deadline. None of them is needed: without systemd, with a journal that may not
-be read or a systemctl that hangs, that part is left out, with the reason.
+systemctl and journalctl are run, each with a deadline. If one is missing, hangs or may not read the journal, its part
+is left out, with the reason.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _CLD_EXITED, _CLD_DUMPED = 1, 3  # ExecMainCode, see waitid(2)
 
 
 class Output(Value, frozen=True, kw_only=True):
-    """What a program printed. `status` None: it could not be run or took too long; `error` says why."""
+    """What a program printed. `status` is None if it could not be run or took too long; `error` says why."""
 
     status: int | None
     text: str = ""
     error: str = ""
 
 
-#: Runs a program, given with its arguments.
+#: Runs a program with its arguments.
 Run = Callable[[tuple[str, ...]], Output]
 
 
@@ -47,7 +47,7 @@ class UnitState(Value, frozen=True, kw_only=True):
     exit_status: int | None
     killed: bool  # exit_status is the number of a signal
     restarts: int
-    since_age_seconds: float | None  # since when it has been in this state; None: systemd has forgotten
+    since_age_seconds: float | None  # how long it has been in this state; None: systemd has forgotten
 
 
 class Worker(Value, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ class Worker(Value, frozen=True, kw_only=True):
 
 
 class Postmortem(Value, frozen=True, kw_only=True):
-    """Everything known without fleetd. What can't be known is None, and its `_why` says why."""
+    """Everything that is known without fleetd. An unknown part is None, and its `_why` says why."""
 
     error: str  # why fleetd could not be asked
     unit: UnitState | None
@@ -70,7 +70,7 @@ class Postmortem(Value, frozen=True, kw_only=True):
 
     @property
     def running(self) -> bool:
-        """fleetd's process is up as far as systemd knows, and still did not answer."""
+        """Whether systemd says that fleetd runs, although it did not answer."""
         return self.unit is not None and self.unit.active_state in ("active", "reloading")
 
 
@@ -119,9 +119,9 @@ def examine(error: str, run: Run = run, *, monotonic_seconds: float | None = Non
 
 
 def _fleetd_lines(run: Run) -> tuple[tuple[str, ...] | None, str]:
-    """The last lines that fleetd wrote itself, else the last ones about its unit; None with why when not readable.
+    """fleetd's last lines, or if it wrote none, systemd's about its unit; None with why if the journal is not readable.
 
-    fleetd's own come first: systemd's reports on a service that fails at each start would push them out.
+    They are not mixed: if fleetd fails at each start, systemd's messages would push out the ones that say why.
     """
     for match in (f"_SYSTEMD_UNIT={UNIT}", f"--unit={UNIT}"):
         lines, why = journal_lines(run, match, f"--lines={JOURNAL_LINES}", "--no-hostname", "--output=short")
@@ -131,7 +131,7 @@ def _fleetd_lines(run: Run) -> tuple[tuple[str, ...] | None, str]:
 
 
 def journal_lines(run: Run, *arguments: str) -> tuple[tuple[str, ...] | None, str]:
-    """What journalctl prints for these arguments; None with why when the journal is not readable."""
+    """What journalctl prints with these arguments; None with why if the journal is not readable."""
     read = run(("journalctl", "--no-pager", *arguments))
     if read.status is None:
         return None, read.error
@@ -144,7 +144,7 @@ def journal_lines(run: Run, *arguments: str) -> tuple[tuple[str, ...] | None, st
 
 
 def _unit(text: str, monotonic_seconds: float) -> UnitState | None:
-    """From `systemctl show` (KEY=value lines); None when it isn't that."""
+    """Parses `systemctl show` (KEY=value lines); None if it is something else."""
     facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     if "ActiveState" not in facts:
         return None
@@ -167,7 +167,7 @@ def _number(facts: dict[str, str], key: str) -> int | None:
 
 
 def _workers(text: str) -> tuple[Worker, ...]:
-    """From `systemctl list-units`: UNIT LOAD ACTIVE SUB DESCRIPTION; @2 before @10."""
+    """Parses `systemctl list-units` (UNIT LOAD ACTIVE SUB DESCRIPTION). Sorted, with @2 before @10."""
     rows = [line.split() for line in text.splitlines()]
     found = [
         Worker(unit=row[0].removesuffix(".service"), active_state=row[2], sub_state=row[3])

@@ -1,4 +1,4 @@
-"""What of a recording an admin should read: the entries that led to something, repeats once, and gaps."""
+"""What an admin should read of a recording: entries that led to something, repeats only once, and gaps."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from msgspec import structs
 
 from fleetd.core.model.history import Entry, Recording, TimeSpan
 
-#: A repeat is looked for so many lines back, and within this time after the last one.
+#: A repeat is looked for this many lines back, and this long after the last one.
 REPEATS_BACK, REPEAT_SECONDS = 4, 3600.0
-#: Entries of one tick are written within this time.
+#: Entries of one tick have times at most this far apart.
 TICK_SECONDS = 1.0
-#: Samples are written up to a minute late; a shorter gap before now may be no gap.
+#: Samples are written up to a minute late, so a gap before now counts only if it is longer than this.
 LATE_SECONDS = 180.0
 
 
 @dataclass
 class Repeated:
-    """An entry, how often it came, and when it came last (Unix time)."""
+    """An entry, how often it was written, and when last (Unix time)."""
 
     entry: Entry
     last_seconds: float
@@ -27,7 +27,7 @@ class Repeated:
 
 
 def worth_reading(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """All but the reasons of ticks in which nothing was done and nothing else was wanted: hundreds a day."""
+    """Without the reasons of ticks that did nothing and wanted nothing new. There are hundreds of these a day."""
     moved = sorted(e.at_seconds for e in entries if e.kind in ("step", "want"))
 
     def led_to_something(entry: Entry) -> bool:
@@ -38,7 +38,7 @@ def worth_reading(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 
 def repeats_merged(entries: tuple[Entry, ...]) -> list[Repeated]:
-    """One line for entries that soon came again, the same to the letter, in the order in which they came first."""
+    """Entries that soon come again, the same but for their time, become one line; in the order of the first."""
     lines: list[Repeated] = []
     for entry in entries:
         for line in lines[-REPEATS_BACK:]:
@@ -53,8 +53,8 @@ def repeats_merged(entries: tuple[Entry, ...]) -> list[Repeated]:
 
 
 def gaps_of(recording: Recording, since_seconds: float, now_seconds: float) -> list[TimeSpan]:
-    """Times (Unix) of which nothing was recorded, the one before now among them; not the time before all records."""
-    # What was written while the clock was ahead must not hide a gap.
+    """Times (Unix) without any record, up to now. The time before the first record is no gap."""
+    # Records written while the clock was ahead must not hide a gap.
     watched = sorted(
         (span for span in recording.watched_spans if span.from_seconds <= now_seconds),
         key=lambda span: span.from_seconds,

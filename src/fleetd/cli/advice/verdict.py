@@ -8,10 +8,10 @@ from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.facts import Value
 from fleetd.core.model.status import ConnectionSourceStatus, ProfileStatus, QueueStatus, Status
 
-#: What people ordered, or a hold: nothing is wrong, but it may keep the fleet from growing.
+#: People's orders and holds: nothing is wrong, but they may keep the fleet from growing.
 ORDERED_CLAMPS = frozenset({ClampCode.PAUSED, ClampCode.SET, ClampCode.UPGRADE})
 
-#: fleetd at its ordinary work; an admin should look at all others.
+#: fleetd's ordinary work. Any other clamp deserves an admin's attention.
 ROUTINE_CLAMPS = ORDERED_CLAMPS | {
     ClampCode.MIN,
     ClampCode.TOLERANCE,
@@ -23,26 +23,26 @@ ROUTINE_CLAMPS = ORDERED_CLAMPS | {
     ClampCode.LONG_JOB,
     ClampCode.YIELD,
 }
-#: Something could not be read.
+#: Clamps because something could not be read.
 UNKNOWN_CLAMPS = frozenset(code for code in ClampCode if code.value.endswith("_unknown"))
 
-#: The code with which a hold of this kind clamps every profile. One of kind "quieted" uses PINNED, which says other
-#: things as well.
+#: The code with which a hold of this kind clamps every profile. A hold of kind "quieted" clamps with PINNED, which is
+#: used for other reasons too.
 HOLD_CODES = {"pause": ClampCode.PAUSED, "upgrade": ClampCode.UPGRADE}
 
 
 class Level(IntEnum):
-    """How bad; higher is worse. Unknown is worse than a warning: nobody can say how bad it is."""
+    """How bad something is; higher is worse. Unknown is worse than a warning, since it may be anything."""
 
     OK = 0
-    MOVING = 1  # something is being done: starting, draining
+    MOVING = 1  # something is under way: starting, draining
     WARN = 2
     UNKNOWN = 3
     BAD = 4
 
 
 class Finding(Value, frozen=True):
-    """One thing that an admin should know. `banner`: of a hold, its name and the time it has left."""
+    """One thing that an admin should know. `banner`: the name of a hold, and the time it has left."""
 
     level: Level
     sentence: str
@@ -50,7 +50,7 @@ class Finding(Value, frozen=True):
 
 
 def queue_level(queue: QueueStatus) -> Level:
-    """Beyond the target is bad, the last fifth before it a warning."""
+    """Bad beyond the target, a warning in the last fifth before it."""
     if queue.latency_seconds is None:
         return Level.UNKNOWN
     if queue.latency_seconds > queue.target_seconds:
@@ -59,20 +59,20 @@ def queue_level(queue: QueueStatus) -> Level:
 
 
 def late_queues(status: Status) -> list[QueueStatus]:
-    """Those that wait longer than their target, the worst first, measured in targets."""
+    """Queues that wait longer than their target, the worst first: the one that waits the most times its target."""
     late = [queue for queue in status.queues if queue_level(queue) == Level.BAD]
     return sorted(late, key=lambda q: -(q.latency_seconds or 0.0) / max(q.target_seconds, 0.001))
 
 
 def clamp_level(clamp: Clamp) -> Level:
-    """OK for fleetd's ordinary work."""
+    """OK if the clamp is fleetd's ordinary work."""
     if clamp.code in ROUTINE_CLAMPS:
         return Level.OK
     return Level.UNKNOWN if clamp.code in UNKNOWN_CLAMPS else Level.WARN
 
 
 def profile_level(profile: ProfileStatus) -> Level:
-    """A warning below `min` and where something unusual keeps it from what it needs."""
+    """A warning if fewer than `min` run, or if something out of the ordinary changed the number."""
     running, admitted = profile.running_instances, profile.admitted_instances
     if running is None or admitted is None or profile.needed_instances is None:
         return Level.UNKNOWN
@@ -82,7 +82,7 @@ def profile_level(profile: ProfileStatus) -> Level:
 
 
 def scheduler_level(status: Status) -> Level:
-    """Exactly one process is right (law 1)."""
+    """OK only if exactly one process serves it (law 1)."""
     processes = status.scheduler.processes
     if processes is None:
         return Level.UNKNOWN
@@ -96,14 +96,14 @@ def scheduler_level(status: Status) -> Level:
 
 
 def source_level(source: ConnectionSourceStatus) -> Level:
-    """Refused or over the limit is bad. A warning: nothing can grow, or clients wait in PgBouncer's line."""
+    """Bad if it refuses clients or is over its limit; a warning if nothing can grow or clients wait for PgBouncer."""
     if source.refused or left_connections(source) < 0:
         return Level.BAD
     return Level.WARN if source.headroom_connections == 0 or source.waiting_clients else Level.OK
 
 
 def connection_level(status: Status) -> Level:
-    """The level of the source that binds; a warning also where one more instance does not fit."""
+    """The level of the source that binds, or at least a warning if a profile can't get the connections it needs."""
     source = binding(status)
     if any(source.refused for source in status.connections.sources):
         return Level.BAD
@@ -114,12 +114,12 @@ def connection_level(status: Status) -> Level:
 
 
 def binding(status: Status) -> ConnectionSourceStatus | None:
-    """The source that leaves least; None: unknown."""
+    """The source with the least headroom; None: unknown."""
     return next((source for source in status.connections.sources if source.binds), None)
 
 
 def left_connections(source: ConnectionSourceStatus) -> int:
-    """limit − reserve − others − claims; below 0: so many too many."""
+    """limit − reserve − others − claims; negative if there are too many."""
     return (
         source.limit_connections
         - source.reserve_connections
@@ -129,14 +129,14 @@ def left_connections(source: ConnectionSourceStatus) -> int:
 
 
 def doubt_costs(status: Status) -> bool:
-    """Whether anything can't grow because ours can't be told from others'; if not, it is a note and no warning."""
+    """Whether something can't grow because our connections can't be told from others'."""
     headroom, claims = status.connections.headroom_connections, status.connections.claim_per_instance
     short = headroom is not None and bool(claims) and headroom < max(claims.values())
     return short or _said_of_a_profile(status, ClampCode.OTHERS_UNATTRIBUTABLE)
 
 
 def codes_told_for_all(status: Status) -> frozenset[ClampCode]:
-    """Clamps whose reason is told once for the whole host, so that the line of each profile need not repeat it."""
+    """Clamps whose reason is told once for the whole host, so that no profile needs to repeat it."""
     told = {HOLD_CODES[hold.kind] for hold in status.holds if hold.kind in HOLD_CODES}
     if status.connections.unattributable:
         told.add(ClampCode.OTHERS_UNATTRIBUTABLE)

@@ -1,4 +1,4 @@
-"""What people type after an order: how long, and which instance or profile; completed from what fleetd says."""
+"""What people type after a command: lengths of time, instances, profiles. Shells complete them from fleetd's status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SCHEDULER = re.compile(r"@?(?:mastodon-sidekiq-)?scheduler(?:\.service)?")
 
 
 def seconds_of(text: str) -> float:
-    """`90s`, `30m`, `2h`, `1h30m`, `1d` as seconds, more than 0; how long an order may last, fleetd decides.
+    """The seconds of `90s`, `30m`, `2h`, `1h30m` or `1d`; more than 0. How long an order may last is for fleetd to say.
 
     Raises click.BadParameter with a sentence for anything else.
     """

@@ -1,7 +1,7 @@
 """`fleetctl check-config`: every problem of a configuration at once, or what it adds up to.
 
-A yes to a file that fleetd then refuses would be worse than no check. So it checks what fleetd checks when it starts,
-Mastodon's own settings included, and says so where it can't.
+It must not accept a file that fleetd then refuses. So it checks all that fleetd checks when it starts, Mastodon's own
+settings included, and says so if it can't.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Examples:
 @click.argument("file", default=DEFAULT_FILE, type=click.Path())
 @click.pass_context
 def check_config(context: click.Context, file: str) -> None:
-    """Check FILE (default: /etc/fleetd/fleetd.toml). Nothing is changed, and nothing connected to.
+    """Check FILE (default: /etc/fleetd/fleetd.toml). This changes nothing and connects to nothing.
 
     Where FILE leaves Redis or Postgres to Mastodon's .env.production, that is checked as well if you may read it.
 
-    Lists every problem with its key and its cure. Where there is none, lists the profiles, what they claim of the
-    database's connections at least and at most, and what deserves a second look.
+    Lists every problem with its key and what to do about it. Where there is none, lists the profiles, the database
+    connections that they claim at least and at most, and what deserves a second look.
     """
     from fleetd.config import load
 
@@ -62,9 +62,9 @@ def check_config(context: click.Context, file: str) -> None:
 
 
 def _endpoint_lines(settings: Settings) -> list[str]:
-    """What fleetd would connect to. Raises ConfigError where it would refuse to start.
+    """What fleetd would connect to. Raises ConfigError if it would refuse to start.
 
-    Only root may read Mastodon's own settings; anybody else is told that they were not checked.
+    Usually only root may read Mastodon's settings; anybody else is told that they were not checked.
     """
     from fleetd.app.endpoints import find_endpoints
 
@@ -79,7 +79,7 @@ def _endpoint_lines(settings: Settings) -> list[str]:
 
 
 def _is_forbidden(path: str) -> bool:
-    """Whether it is only a right that is missing; what does not exist, fleetd misses as well."""
+    """Whether the file may not be read. A file that does not exist is a problem for fleetd too."""
     try:
         with Path(path).open("rb"):
             return False
@@ -90,7 +90,7 @@ def _is_forbidden(path: str) -> bool:
 
 
 def list_problems(error: ConfigError, *, err: bool = False) -> None:
-    """Every problem with its key and its cure, to standard output or standard error."""
+    """Print every problem with its key and what to do about it."""
     click.echo(printable(f"{error.file}: {times(len(error.problems), 'problem')}"), err=err)
     for problem in error.problems:
         where = f"{problem.path}: " if problem.path else ""
@@ -99,7 +99,7 @@ def list_problems(error: ConfigError, *, err: bool = False) -> None:
 
 
 def _summary_lines(policy: Policy) -> list[str]:
-    """What a valid configuration comes to: instances, claims and memory at min and at max."""
+    """What a valid configuration adds up to: instances, claims and memory at min and at max."""
     lines = [f"  host {policy.host}"]
     for p in policy.profiles:
         names = (f"{name},{weight}" if p.order == "weighted" else name for name, weight in p.queues)

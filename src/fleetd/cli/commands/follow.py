@@ -1,6 +1,6 @@
-"""Watching an order being carried out: a bar on a terminal, plain lines elsewhere.
+"""Shows how an order is carried out: as a bar on a terminal, as plain lines elsewhere.
 
-fleetd carries it out whether anybody watches or not; Ctrl-C ends the watching and nothing else.
+fleetd carries it out whether anybody watches or not; Ctrl-C only ends the watching.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from fleetd.errors import SourceUnavailableError
 from fleetd.words.formatting import duration, sentence, times
 
 POLL_SECONDS = 1.0
-#: Polls without a new tick after which it is no use: ticks are a minute apart at most, and fleetd may be restarted.
+#: Give up after this many polls without a new tick. Ticks are a minute apart at most, and fleetd may be restarted.
 SILENT_POLLS_MAX = 180
-#: Ticks that tell nothing of the order, after which it is not there (any more).
+#: After this many ticks that say nothing of the order, it does not exist (any more).
 TICKS_WITHOUT_MAX = 3
-#: Plain lines come no faster while the stage stays the same.
+#: While the stage stays the same, plain lines are at least this far apart.
 PLAIN_LINE_SECONDS = 30.0
 _BAR_CELLS_MIN, _BAR_CELLS_MAX = 6, 40
 
@@ -36,13 +36,13 @@ Ended: TypeAlias = Literal["done", "given_up"]
 
 
 class Progress(Value, frozen=True, kw_only=True):
-    """How far an order is. `total` 0: there is nothing to count."""
+    """How far an order is. `total` is 0 if there is nothing to count."""
 
     what: str  # "restart", "drain of @3"
     done: int
     total: int
     unit: str  # of done and total: "instance", "job"
-    stage: str  # "at @4", "draining"; it is news when it changes. "": the order has ended
+    stage: str  # "at @4", "draining"; a change is worth a line. "": the order has ended
     sentence: str  # what happens now, or how it ended
     ended: Ended | None = None
 
@@ -53,7 +53,7 @@ class Progress(Value, frozen=True, kw_only=True):
         return ", ".join(part for part in (counted, self.stage) if part)
 
 
-#: What a status tells of an order; None: nothing.
+#: Finds an order in a status; None: the status says nothing of it.
 Look = Callable[[Status], Progress | None]
 
 
@@ -83,20 +83,20 @@ def _restart_in(status: Status) -> Progress | None:
     rollout = status.rollout
     if rollout is None or (rollout.ended and rollout.cause != "restart"):
         return None
-    said = sentence(rollout.sentence) or ("All of them are replaced." if rollout.ended else "Being replaced.")
+    said = sentence(rollout.sentence) or ("all of them are replaced." if rollout.ended else "being replaced.")
     return Progress(
         what="restart",
         done=rollout.done_instances,
         total=rollout.total_instances,
         unit="instance",
         stage=f"at {rollout.current}" if rollout.current else "",
-        sentence=f"Given up: {said}" if rollout.ended == "given_up" else said,
+        sentence=f"given up: {said}" if rollout.ended == "given_up" else said,
         ended=rollout.ended or None,
     )
 
 
 def _drain_of(number: int) -> Look:
-    """Looks at one instance; the jobs it runs when first seen are the whole."""
+    """Looks at one instance. The jobs that it runs at first are the total."""
     jobs = 0
 
     def look(status: Status) -> Progress | None:
@@ -155,9 +155,9 @@ def _follow(client: Client, look: Look, *, absent: str, goes_on: str) -> int:
 def _watch(
     client: Client, look: Look, tell: Callable[[Progress], None], absent: str, *, ascii_only: bool
 ) -> Progress | str:
-    """Until the order ended; or why there is nothing to be seen of it.
+    """Poll until the order has ended; or return why there is nothing to see of it.
 
-    The first status may be of a tick before the order, so only one of a later tick counts.
+    The first status may be from a tick before the order, so only later ticks count.
     """
     ticks: int | None = None
     silent_polls = ticks_without = 0
@@ -166,7 +166,7 @@ def _watch(
         status = None
         try:
             status = client.status()
-        except SourceUnavailableError as error:  # restarted, perhaps: the order outlives that
+        except SourceUnavailableError as error:  # fleetd may be restarting: it keeps the order
             why = str(error)
         if status is not None and ticks is not None and status.ticks_total != ticks:
             silent_polls = 0
@@ -188,7 +188,7 @@ def _watch(
 
 
 def progress_lines(progress: Progress, spent: str, page: Page) -> Lines:
-    """The bar with its numbers, and below it what happens now. `spent`: how long it has been watched."""
+    """The bar with its numbers, and below it what happens now. `spent`: how long this has been watched."""
     level = {None: Level.MOVING, "done": Level.OK, "given_up": Level.BAD}[progress.ended]
     head = Text.assemble(sign(level, page.symbols), f" {progress.what}  ")
     tail = Text.assemble(f"  {progress.position}" if progress.position else "", (f"  {spent}", QUIET))

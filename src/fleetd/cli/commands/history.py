@@ -1,6 +1,6 @@
-"""`fleetctl history` and `fleetctl trace`: what fleetd did and why, and the traffic it met, from its recordings.
+"""`fleetctl history` and `fleetctl trace`: what fleetd did and why, and the traffic that it recorded.
 
-Both read the history file themselves, so they work when fleetd is down.
+Both read the history file, so they work when fleetd is down.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def since_option(default: str) -> Callable[[Any], Any]:
 
 file_option = click.option(
     "--file",
-    type=click.Path(readable=False),  # a file that may not be read gets fleetd's own message
+    type=click.Path(readable=False),  # read_history says what to do about a file that may not be read
     default=DEFAULT_FILE,
     show_default=True,
     help="Another history, such as a copy of another host's.",
@@ -58,7 +58,7 @@ file_option = click.option(
 
 
 def read_history(file: str, since_seconds: float, *, samples: bool, apart_seconds: float = 0.0) -> Recording:
-    """What is kept of the last `since_seconds`; of samples closer than `apart_seconds` only the first.
+    """What was recorded in the last `since_seconds`, with samples at least `apart_seconds` apart.
 
     Raises SourceUnavailableError with the reason.
     """
@@ -85,7 +85,7 @@ The signs: an arrow is a step, a triangle a warning, a diamond a person's order.
 )
 @since_option("2h")
 @file_option
-@click.option("--all", "everything", is_flag=True, help="Also reasons that led to no step.")
+@click.option("--all", "everything", is_flag=True, help="Also reasons that led to nothing.")
 @click.option(
     "--json",
     "as_json",
@@ -95,8 +95,8 @@ The signs: an arrow is a step, a triangle a warning, a diamond a person's order.
 )
 @click.pass_context
 def history(context: click.Context, since_seconds: float, file: str, everything: bool, as_json: bool) -> None:
-    """How many instances were wanted and why, each step, people's orders, what could not be read: the sentences of the
-    log, in local time. Reads the file that fleetd writes, so it works when fleetd is down.
+    """Show how many instances were wanted and why, what was done, what people ordered and what could not be read: the
+    sentences of fleetd's log, in local time. Reads the file that fleetd writes, so it works when fleetd is down.
     """
     now_seconds = time.time()
     try:
@@ -150,7 +150,8 @@ docs/traces.md explains the format, and what a reconstruction can't know.
 @since_option("1d")
 @file_option
 def trace(since_seconds: float, file: str) -> None:
-    """Write a TOML file of incoming jobs, the instances' profiles, others' connections and outages to standard output.
+    """Write the recorded traffic to standard output as a TOML file: incoming jobs, the instances' profiles, others'
+    connections and outages.
 
     Comments at its top say what could not be reconstructed. fleetctl replay says how far its waits are off.
     """
@@ -165,7 +166,7 @@ def trace(since_seconds: float, file: str) -> None:
 
 
 def reconstructed(file: str, since_seconds: float) -> Reconstruction:
-    """The recorded time as traffic. Raises FleetdError where there is nothing to make it of."""
+    """The traffic of the recorded time. Raises FleetdError if there are too few samples."""
     from fleetd.simulate.replay.reconstruct import reconstruct
     from fleetd.simulate.replay.timeline import EARLIER_SECONDS_MAX, apart_seconds, from_calm
 

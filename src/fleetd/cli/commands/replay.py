@@ -33,9 +33,9 @@ Examples:
   fleetctl replay --since 24h --config new.toml
   fleetctl replay --since 24h --config new.toml --json | jq '.runs[].late_jobs'
 
-"current" is the configuration that fleetd last ran with. Nothing is touched and nothing connected to. A day takes up to
-a minute and some 100 MB, a week several times that: where memory is short, copy the history to another host (--file).
-docs/traces.md says what a reconstruction can't know.
+"current" is the configuration that fleetd last ran with. This changes nothing and connects to nothing. A day takes up
+to a minute and some 100 MB of memory, a week several times that: where memory is short, copy the history to another
+host and use --file. docs/traces.md says what a reconstruction can't know.
 """,
 )
 @since_option("1d")
@@ -53,7 +53,7 @@ docs/traces.md says what a reconstruction can't know.
 def replay(
     context: click.Context, since_seconds: float, config: str | None, file: str, as_json: bool
 ) -> None:
-    """Turn the recorded time into traffic, say how far that is off from what was recorded, run it through the daemon's
+    """Rebuild the traffic of the recorded time, say how far it is from what was recorded, run it through the daemon's
     own decisions, and compare late jobs, instance-hours and starts.
     """
     from fleetd.config import load

@@ -30,7 +30,7 @@ _watch = click.option("--watch", is_flag=True, help="Draw it again every 2 s unt
 
 
 def _exit_with_json(context: click.Context, document: Callable[[str, Status], str], *, watch: bool) -> None:
-    """Write one document, made of fleetd's answer, and end."""
+    """Write one document, made from fleetd's answer, and exit."""
     if watch:
         raise click.UsageError("--json writes one document: leave --watch out, or call it repeatedly.")
     context.exit(tell_json(client_of(context), document))
@@ -46,7 +46,7 @@ Examples:
   fleetctl status --watch
   fleetctl status --json | jq -r '.queues[] | [.name, .latency_seconds] | @tsv'
 
-The signs: a tick is well, an arrow under way, a triangle a warning, a cross wrong, ? unknown (+ > ! X ? where the
+The signs: a tick means well, an arrow under way, a triangle a warning, a cross a fault, ? unknown (+ > ! X ? where the
 terminal can't draw them). NO_COLOR=1 turns colours off.
 """,
 )
@@ -60,7 +60,7 @@ terminal can't draw them). NO_COLOR=1 turns colours off.
 @_watch
 @click.pass_context
 def status(context: click.Context, as_json: bool, watch: bool) -> None:
-    """What fleetd sees, what it decided, did last and does next, on one screen.
+    """What fleetd sees, has decided, did last and does next, on one screen.
 
     When fleetd is down: what systemd and the journal know about it.
     """
@@ -107,7 +107,7 @@ def connections(context: click.Context, as_json: bool, watch: bool) -> None:
     """Each limit on connections, the tightest first, with its arithmetic: limit, reserve, others, claims, headroom.
 
     Then who the others are, what our instances may open by host and profile, and how many more instances of each
-    profile the headroom is enough for.
+    profile fit.
     """
     if as_json:
         _exit_with_json(context, _connections_document, watch=watch)
@@ -121,7 +121,7 @@ def connections(context: click.Context, as_json: bool, watch: bool) -> None:
 
 
 def _connections_document(answer: str, status: Status) -> str:
-    """Made from the answer itself, so that fields of a newer fleetd are passed on."""
+    """Taken from the answer itself, so that fields of a newer fleetd are passed on."""
     document = {
         "host": status.host,
         "tick_age_seconds": status.tick_age_seconds,
@@ -154,8 +154,8 @@ docs/operations.md has every code, what it means and what to do.
 )
 @click.pass_context
 def explain(context: click.Context, profile: str | None, as_json: bool) -> None:
-    """For PROFILE, or for each one: how many instances its queues need, what changed that number step by step, how many
-    were admitted, how many run. Then what concerns the whole host, and what fleetd does next.
+    """For PROFILE, or for each one, show how many instances its queues need, what changed that number step by step, how
+    many were admitted and how many run. Then what concerns the whole host, and what fleetd does next.
     """
 
     def document(_answer: str, status: Status) -> str:
@@ -173,7 +173,7 @@ def explain(context: click.Context, profile: str | None, as_json: bool) -> None:
 
 
 def _known_profile(status: Status, typed: str | None) -> str | None:
-    """As typed; a UsageError where there is no such profile."""
+    """The name as typed; raises UsageError if there is no such profile."""
     known = [profile.name for profile in status.profiles]
     if typed is not None and typed not in known:
         hint = clean(nearest(typed, known), ascii_only=True) if known else "None is configured."

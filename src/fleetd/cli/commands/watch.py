@@ -1,4 +1,4 @@
-"""Draws a screen of fleetd's status once, or again and again. Loads rich: a person is looking."""
+"""Draws a screen of fleetd's status, once or again and again. Importing this imports rich."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 WATCH_SECONDS = 2.0
-#: The journal is asked again after this long, not for every frame: a big one takes its time.
+#: The journal is read again after this long, not for every frame: reading a big one is slow.
 JOURNAL_SECONDS = 10.0
 
-#: A screen of a status on a page. The height of the terminal, in lines, is None where there is none; the clock is ""
-#: where the screen is drawn once.
+#: Draws a status on a page. The height of the terminal in lines is None where lines can scroll away; the clock is ""
+#: where the screen is drawn only once.
 View: TypeAlias = Callable[[Status, Page, int | None, str], Lines]
 
 
 def draw(client: Client, view: View, *, again: bool) -> int:
-    """Print the screen; returns the exit status. `again`: draw it until Ctrl-C, also while fleetd is down."""
+    """Print the screen; returns the exit status. `again`: draw it until Ctrl-C, even while fleetd is down."""
     console, symbols = open_console()
     if not again:
-        height = max(console.height - 1, 5) if can_redraw(console) else None  # less the prompt
+        height = max(console.height - 1, 5) if can_redraw(console) else None  # the prompt takes one
         lines, code = _frame(client, view, Page(console.width, symbols), height)
         show(console, lines)
         return code
@@ -55,7 +55,7 @@ def _watched_frame(client: Client, view: View, console: Console, symbols: Symbol
 
 
 def _frame(client: Client, view: View, page: Page, height: int | None, clock: str = "") -> tuple[Lines, int]:
-    """What there is to show now, and the exit status that goes with it."""
+    """What to show now, and the exit status that goes with it."""
     try:
         status = client.status()
     except SourceUnavailableError as error:
@@ -66,7 +66,8 @@ def _frame(client: Client, view: View, page: Page, height: int | None, clock: st
 
 def status_view(client: Client) -> View:
     """`fleetctl status`, with the last words of what failed."""
-    read: dict[tuple[str, ...], tuple[float, dict[str, LastWords]]] = {}  # by units: when, and what they said
+    # By failed units: when the journal was read, and what it had of them.
+    read: dict[tuple[str, ...], tuple[float, dict[str, LastWords]]] = {}
 
     def view(status: Status, page: Page, height: int | None, clock: str) -> Lines:
         units, now = failed_units(status), time.monotonic()

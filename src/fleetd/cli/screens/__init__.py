@@ -1,4 +1,4 @@
-"""What a person sees: each screen takes a value and a Page, and gives lines.
+"""What a person sees. Each screen turns a value into the lines of a Page.
 
-What is good or bad about the value is judged in advice, never here.
+Whether something is good or bad is judged in advice, never here.
 """

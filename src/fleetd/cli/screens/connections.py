@@ -1,6 +1,6 @@
 """The screen of `fleetctl connections`: each limit as a bar with its arithmetic, the tightest first, and who has what.
 
-The bar of the limit that binds is also a part of `fleetctl status`.
+`fleetctl status` shows the limit that binds.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from fleetd.words.formatting import (
     times,
 )
 
-WIDTH_MAX = 120  # sentences and tables, not bars, are what is read here
+WIDTH_MAX = 120  # sentences in longer lines are hard to read
 _BAR_CELLS_MAX = 100
 
 
 def connection_screen(status: Status, page: Page, *, clock: str = "") -> Lines:
-    """The whole screen. `clock`: when it is drawn again and again, the time."""
+    """The whole screen. `clock`: the time, if it is drawn again and again."""
     status = cleaned(status, ascii_only=page.symbols.ascii_only)
     page = replace(page, width=min(page.width, WIDTH_MAX))
     known = sorted(status.connections.sources, key=lambda source: not source.binds)
@@ -58,7 +58,7 @@ def connection_screen(status: Status, page: Page, *, clock: str = "") -> Lines:
 
 
 def limit_lines(status: Status, page: Page) -> Lines:
-    """For `fleetctl status`: the limit that binds as a bar, and its parts in numbers."""
+    """The limit that binds, as a bar and in numbers, for `fleetctl status`."""
     source, level, label = binding(status), connection_level(status), page.label("Connections")
     if source is None or level == Level.UNKNOWN:
         why = [sentence(s.why) for s in status.sources if s.name in CONNECTION_SOURCES and s.why]
@@ -77,7 +77,7 @@ def _bar_line(source: ConnectionSourceStatus, head: Text, tail: Text, page: Page
 
 
 def _parts(source: ConnectionSourceStatus) -> tuple[tuple[str, int], ...]:
-    """What the limit is made of, in the order of the bar's segments. Claims over the limit leave the bar full."""
+    """The parts of the limit, in the order of the bar's segments."""
     others, claims = source.others_connections, source.claims_connections
     headroom, reserve = source.headroom_connections, source.reserve_connections
     withheld = max(0, source.limit_connections - others - claims - headroom - reserve)
@@ -91,14 +91,14 @@ def _parts(source: ConnectionSourceStatus) -> tuple[tuple[str, int], ...]:
 
 
 def _carries_pools(source: ConnectionSourceStatus) -> bool:
-    """Postgres behind a PgBouncer whose pools fit into it whole: their sizes count there, not the workers' claims."""
+    """Whether this is Postgres behind a PgBouncer: then its pools are counted there, and not the workers' claims."""
     return source.name == "postgres" and source.pool_connections is not None
 
 
 def _legend(source: ConnectionSourceStatus, page: Page) -> Text:
     legend = Text()
     for i, (name, connections) in enumerate(_parts(source)):
-        if connections or i != 1:  # where nothing is withheld, that segment needs no explanation
+        if connections or i != 1:  # the second segment is seldom there
             legend.append_text(_segment(i, name, page)).append(f"{NBSP}{count(connections)}", "bold").append(
                 "  "
             )
@@ -113,16 +113,16 @@ def _segment(i: int, name: str, page: Page) -> Text:
 
 
 def _head(status: Status, page: Page, clock: str) -> Lines:
-    """What is wrong, worst first, then how many are left, then whose answer this is."""
+    """What is wrong, worst first; how many are left; which fleetd says so."""
     lines = finding_lines([*stuck(status), *connection_findings(status), *_headroom(status)], page)
     doubt = status.connections.unattributable
-    if doubt and not doubt_costs(status):  # how to tell others apart, which is not among what is wrong
+    if doubt and not doubt_costs(status):  # not among what is wrong, but worth a note
         lines += page.wrap("  ", Text(sentence(capitalised(doubt)), QUIET))
     return lines + origin_lines(status, page, clock)
 
 
 def _headroom(status: Status) -> list[Finding]:
-    """How many connections are left where it binds, and whether that is enough for one more instance."""
+    """How many connections the source that binds has left, and whether one more instance fits."""
     connections, source = status.connections, binding(status)
     if source is None:
         lost = any(not s.ok for s in status.sources if s.name in CONNECTION_SOURCES)
@@ -141,7 +141,7 @@ def _headroom(status: Status) -> list[Finding]:
 
 
 def _source_lines(source: ConnectionSourceStatus, page: Page, several: bool) -> Lines:
-    """Its bar, its arithmetic, where the number of others comes from, and PgBouncer's pool."""
+    """The bar of one source, its arithmetic, where the number of others comes from, and PgBouncer's pool."""
     tail = Text(f" of {count(source.limit_connections)}")
     tail.append(", binds" if source.binds and several else "", "bold")
     lines = [_bar_line(source, _name(source.name, source_level(source), page), tail, page)]
@@ -194,7 +194,7 @@ def _arithmetic(source: ConnectionSourceStatus, symbols: Symbols) -> Text:
 
 
 def _others(source: ConnectionSourceStatus) -> Text:
-    """Which of the numbers counts: what is seen and soon to come, the peak, or what is declared."""
+    """Where the number of others comes from: what is seen now and a rise, a fading peak, or a declaration."""
     seen = f"{source.others_seen_connections:,} seen now"
     if source.others_bound_connections > source.others_connections:
         seen += " beyond all our claims"
@@ -219,7 +219,7 @@ def _others(source: ConnectionSourceStatus) -> Text:
 
 
 def _pool(source: ConnectionSourceStatus) -> Text:
-    """PgBouncer's connections to Postgres, and who waits for one."""
+    """PgBouncer's connections to Postgres, and the clients that wait for one."""
     at_work = UNKNOWN if source.active_servers is None else count(source.active_servers)
     text = Text(f"{count(source.pool_connections)} connections to Postgres, {at_work} at work, ")
     if not source.waiting_clients:
@@ -229,7 +229,7 @@ def _pool(source: ConnectionSourceStatus) -> Text:
 
 
 def _consumer_lines(source: ConnectionSourceStatus, page: Page) -> Lines:
-    """Others of one source: what is seen of each, and what is declared."""
+    """Who the others of one source are: what is seen of each, and what is declared."""
     if not source.consumers:
         return []
     title = "CLIENTS, OURS AMONG THEM" if source.name == "pgbouncer" else "OTHERS"
@@ -243,7 +243,7 @@ def _consumer_lines(source: ConnectionSourceStatus, page: Page) -> Lines:
 
 
 def _lost_lines(source: SourceStatus, page: Page) -> Lines:
-    """A source that can't be read; why is told at the top."""
+    """A source that can't be read. The reason is among what is wrong."""
     age = "never read" if source.age_seconds is None else f"last read {duration(source.age_seconds)} ago"
     errors = f", {times(source.errors_total, 'error')}" if source.errors_total else ""
     text = Text(f"unknown, {age}{errors}; nothing grows above min", STYLES[Level.UNKNOWN])
@@ -292,7 +292,7 @@ def _more_lines(status: Status, page: Page) -> Lines:
 
 
 def _key_lines(sources: list[ConnectionSourceStatus], page: Page) -> Lines:
-    """What the segments of the bars are, in their order."""
+    """What the segments of the bars mean."""
     withheld = sorted({parts[1][0] for parts in map(_parts, sources) if parts[1][1]})
     names = ("others", " or ".join(withheld), "claims", "headroom", "reserve")
     key = Text("  ").join(_segment(i, name, page) for i, name in enumerate(names) if name)

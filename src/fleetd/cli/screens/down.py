@@ -38,7 +38,7 @@ def down_screen(postmortem: Postmortem, page: Page) -> Lines:
 
 
 def message_screen(text: str, page: Page) -> Lines:
-    """One error, and nothing else to show."""
+    """One error, if there is nothing else to show."""
     return page.item(Level.BAD, clean(text, ascii_only=page.symbols.ascii_only))
 
 
@@ -60,19 +60,19 @@ def _headline(postmortem: Postmortem) -> str:
         return f"fleetd has been stopping{since}."
     if unit.active_state == "failed":
         return f"fleetd has failed{_how_it_ended(unit)}, down{since}{restarts}."
-    if unit.since_age_seconds is None:  # systemd forgets a unit that nothing keeps loaded
+    if unit.since_age_seconds is None:  # systemd has forgotten: nothing keeps the unit loaded
         return "fleetd is not running: it was stopped, or not started since boot."
     return f"fleetd is not running: it was stopped {duration(unit.since_age_seconds)} ago."
 
 
-#: What systemd itself ends a service with before its program runs (systemd.exec(5), "Process Exit Codes").
+#: Exit statuses of systemd itself, from before the program runs (systemd.exec(5), "Process Exit Codes").
 _EXIT_STATUSES = {
     203: "its program can't be run",
     217: "its user does not exist",
     226: "its sandbox could not be set up",
     243: "a credential could not be loaded",
 }
-#: systemd's Result= of a unit, but for those that the exit status tells better.
+#: What Result= of a unit means (systemd.service(5)). For other results the exit status says more.
 _RESULTS = {
     "exec-condition": "a condition of its unit does not hold",
     "oom-kill": "out of memory",

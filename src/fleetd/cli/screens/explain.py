@@ -59,7 +59,7 @@ def _rung(number: int | None, text: Text, page: Page) -> Lines:
 
 
 def _needed(status: Status, profile: ProfileStatus) -> Text:
-    """Which of the profile's queues are late, the worst first."""
+    """What is needed, and which of the profile's queues are late, the worst first."""
     if profile.needed_instances is None:
         return Text("needed: how long jobs wait is unknown")
     names = {queue.partition(",")[0] for queue in profile.queues}
@@ -73,7 +73,7 @@ def _needed(status: Status, profile: ProfileStatus) -> Text:
 
 
 def _running(status: Status, profile: ProfileStatus) -> Text:
-    """The states of those that are not stopped, where they do not all serve."""
+    """What runs; if not all of it serves, in which states."""
     if profile.running_instances is None:
         return Text("running: systemd can't be read", "bold")
     states: dict[str, int] = {}
@@ -108,7 +108,7 @@ def _host_lines(status: Status, page: Page) -> Lines:
 
 
 def _reason_lines(level: Level, head: Text, code: str, said: str, advice: str, page: Page) -> Lines:
-    """A sign, `head`, the code with what is said of it, and below that what to do if anything is wrong."""
+    """A sign, `head`, the code and why; below that, if something is wrong, what to do."""
     mark = (page.symbols.dot, QUIET) if level == Level.OK else sign(level, page.symbols)
     head = Text.assemble("  ", mark, " ", head)
     lines = page.wrap(head, Text.assemble((code.replace("_", " "), "bold"), said))

@@ -1,4 +1,4 @@
-"""The head of every screen of a status: what is wrong, and whose answer it is."""
+"""The head of each screen of a status: what is wrong, and which fleetd says so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fleetd.words.formatting import duration
 
 
 def finding_lines(found: Sequence[Finding], page: Page) -> Lines:
-    """Each finding with its sign, the first one bold. A hold has a banner: nothing else explains why nothing moves."""
+    """Each finding with its sign, the first one bold, a hold with a banner."""
     lines: Lines = []
     for finding in found:
         text = Text(finding.sentence, f"bold {STYLES[finding.level]}" if finding is found[0] else "")
@@ -25,7 +25,7 @@ def finding_lines(found: Sequence[Finding], page: Page) -> Lines:
 
 
 def origin_lines(status: Status, page: Page, clock: str = "") -> Lines:
-    """Whose answer this is, and how old."""
+    """Which fleetd says this, and how old its answer is. `clock`: the time, if the screen is drawn again and again."""
     said = [
         *([clock] if clock else []),
         status.host,

@@ -1,4 +1,4 @@
-"""The screen of `fleetctl history`: a day's date, then times with what happened, the newest last."""
+"""The screen of `fleetctl history`: for each day its date, then what happened at which time, the newest last."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from fleetd.words.formatting import duration, sentence, times
 def history_screen(
     recording: Recording, since_seconds: float, now_seconds: float, page: Page, *, everything: bool = False
 ) -> Lines:
-    """All since then (Unix time), in local time; reasons that led to nothing are counted, unless `everything`."""
+    """What happened between two Unix times, in local time. Reasons that led to nothing are only counted, unless
+    `everything`."""
     entries = recording.entries if everything else worth_reading(recording.entries)
     rows = [(line.entry.at_seconds, _entry_lines(line, page)) for line in repeats_merged(entries)]
     gaps = gaps_of(recording, since_seconds, now_seconds)
@@ -32,7 +33,7 @@ def history_screen(
         lines, day = lines + row, at.date()
     hidden = len(recording.entries) - len(entries)
     if hidden:
-        said = f"{times(hidden, 'reason')} changed without a step or another number wanted: --all shows them."
+        said = f"Left out: {times(hidden, 'reason')} that led to nothing. --all shows them too."
         lines += page.wrap("  ", Text(said, QUIET))
     if not recording.entries:
         lines += page.wrap("", _nothing(recording, since_seconds, now_seconds))
@@ -72,7 +73,7 @@ def _gap_lines(gap: TimeSpan, now_seconds: float, page: Page) -> Lines:
 
 
 def _nothing(recording: Recording, since_seconds: float, now_seconds: float) -> str:
-    """Why there is no entry."""
+    """Why nothing is shown."""
     if recording.watched_spans:
         past = duration(now_seconds - since_seconds)
         return f"Nothing happened in the last {past}: fleetd ran, and changed nothing."

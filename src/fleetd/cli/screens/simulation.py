@@ -1,4 +1,4 @@
-"""The screens of `fleetctl simulate` and `fleetctl replay`: what runs would have cost, as tables."""
+"""The screens of `fleetctl simulate` and `fleetctl replay`: tables of late jobs, instance-hours and starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _clean(text: str, page: Page) -> str:
 
 
 def simulation_screen(trace: Trace, outcomes: list[Outcome], page: Page) -> Lines:
-    """A row for each policy; of a policy alone, its queues as well."""
+    """A row for each policy; if there is only one, a row for each of its queues as well."""
     title = Text.assemble(
         (_clean(trace.name, page), "bold"), f"  {duration(trace.duration_seconds)}, seed {trace.seed}"
     )
@@ -41,7 +41,7 @@ def simulation_screen(trace: Trace, outcomes: list[Outcome], page: Page) -> Line
     return page.joined(blocks)
 
 
-#: What is told of every run.
+#: For every run.
 _COLUMNS = (
     Column("run", left=True),
     Column("late"),
@@ -52,7 +52,7 @@ _COLUMNS = (
 
 
 def _row(outcome: Outcome, name: str, page: Page) -> list[Text | str]:
-    """`_COLUMNS` of a run. The sign says whether it meets the objective."""
+    """The cells of `_COLUMNS`. The sign says whether the run meets the objective."""
     score, queues = outcome.score, outcome.score.queues
     worst = max(queues, key=lambda queue: queues[queue].late_fraction, default=None)
     return [
@@ -98,7 +98,7 @@ def replay_screen(
     fleet_error: FleetError | None,
     page: Page,
 ) -> Lines:
-    """What was recorded, the runs, what changes between the last two, and how far all of it can be trusted."""
+    """What was recorded, the runs, what the new configuration changes, and how far all of it can be trusted."""
     errors = {_clean(name, page): error for name, error in errors.items()}
     title = f"{_clean(found.trace.name, page)}, {duration(found.trace.duration_seconds)}"
     well = page.symbols.signs[Level.OK]
@@ -143,7 +143,7 @@ def _runs(
 
 
 def _run_name(outcome: Outcome, page: Page) -> str:
-    """A configuration's file without its folder."""
+    """The file name of a configuration, without its folder."""
     return _clean(outcome.policy.rpartition("/")[2], page)
 
 

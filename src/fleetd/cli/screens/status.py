@@ -26,7 +26,7 @@ from fleetd.core.model.decision import SCHEDULER_UNIT, ClampCode
 from fleetd.core.model.status import QueueStatus, Status
 from fleetd.words.formatting import UNKNOWN, count, duration, sentence, size
 
-WIDTH_MAX = 220  # longer lines can't be followed by eye
+WIDTH_MAX = 220  # the eye loses longer lines
 _TWO_PANES_CELLS = 150
 _EVENTS_AIRY, _EVENTS_DENSE = 5, 1
 
@@ -39,12 +39,13 @@ def status_screen(
     clock: str = "",
     last_words: Mapping[str, LastWords] | None = None,
 ) -> Lines:
-    """The whole screen. `height`: lines of the terminal, None where it can't be too high.
+    """The whole screen.
 
-    Where it does not fit it becomes dense, then loses the line that says whose answer it is. What is still too high is
-    left to scroll: a dense screen says less about each thing, but leaves none out.
+    If it is higher than `height` (lines; None: any height will do) it is drawn dense, and if need be without the line
+    that says which fleetd this is. If it is still higher, it scrolls: a dense screen says less about each thing, but
+    leaves nothing out.
 
-    `clock`: when it is drawn again and again, the time. `last_words`: of failed units, by unit.
+    `clock`: the time, if it is drawn again and again. `last_words`: of failed units, by unit.
     """
     ascii_only = page.symbols.ascii_only
     status = cleaned(status, ascii_only=ascii_only)
@@ -65,7 +66,7 @@ def status_screen(
 
 
 def cropped(lines: Lines, height: int, symbols: Symbols) -> Lines:
-    """For a screen that can't scroll: the first lines, and how many are missing."""
+    """The first lines, and how many more there are; for a screen that can't scroll."""
     if len(lines) <= height:
         return lines
     missing = len(lines) - height + 1
@@ -98,7 +99,7 @@ def _fleet_lines(status: Status, page: Page, last_words: Mapping[str, LastWords]
 
 
 def queue_lines(status: Status, page: Page) -> Lines:
-    """Of each queue: how long its oldest job waits and may wait, the jobs that wait, threads busy and needed."""
+    """For each queue: the age of its oldest job, its target, the jobs that wait, busy threads and needed ones."""
     symbols, width = page.symbols, page.width
     name_cells = min(max([10, *(len(q.name) for q in status.queues)]), 12 if width < 60 else 20)
     room = width - 2 - name_cells - 9 - 8
@@ -124,7 +125,7 @@ def queue_lines(status: Status, page: Page) -> Lines:
 
 
 def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) -> Text:
-    """The wait as a share of the target, and beyond the target how many times it. Unknown: why."""
+    """The wait as a share of the target, beyond it as a multiple; or why it is unknown."""
     if queue.latency_seconds is None:
         lost = any(source.name == "redis" and not source.ok for source in status.sources)
         why = "Redis can't be read" if lost else "see the log: unreadable key"
@@ -132,7 +133,7 @@ def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) 
     share = queue.latency_seconds / queue.target_seconds if queue.target_seconds > 0 else 0.0
     style = STYLES[queue_level(queue)]
     drawn, factor = bar(share, cells, style, symbols), ""
-    if share > 1:  # the whole bar is the wait, with a mark where the target is
+    if share > 1:  # then the whole bar is the wait, with a mark at the target
         at = min(max(round(cells / share), 0), cells - 1)
         rest = symbols.fill * (cells - at - 1)
         drawn = Text.assemble((symbols.fill * at, style), (symbols.mark, "bold"), (rest, style))
@@ -141,7 +142,7 @@ def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) 
     return Text.assemble("  ", drawn, " ", (left(factor, 6, symbols), f"bold {style}"))
 
 
-#: In a dense page, the Scheduler's line and the one of the rollout say these.
+#: The lines of the scheduler and of the rollout say the same, which will do for a dense page.
 _SAID_ELSEWHERE = frozenset({ClampCode.SCHEDULER_LIVE, ClampCode.ROLLING})
 
 
@@ -168,7 +169,7 @@ def _host_lines(status: Status, page: Page, last_words: Mapping[str, LastWords])
     return lines
 
 
-#: Less pressure than this share of the last minute is usual.
+#: Less pressure than this is usual.
 _PRESSURE_SHOWN_SHARE = 0.05
 _SCARCE = frozenset(
     {ClampCode.MEMORY, ClampCode.MEMORY_UNKNOWN, ClampCode.HOST_PRESSURE, ClampCode.OOM_KILLED}
@@ -189,7 +190,7 @@ def _memory(status: Status, symbols: Symbols) -> Text:
 
 
 def _sources(status: Status, symbols: Symbols) -> Text:
-    """Each source that can't be read, with the age of its last reading; the others in few words."""
+    """Each source that can't be read, with the age of its last reading; then how old the other readings are."""
     lost = [source for source in status.sources if not source.ok]
     read_ages = [source.age_seconds or 0.0 for source in status.sources if source.ok]
     text = Text()

@@ -20,8 +20,8 @@ def profile_lines(
 ) -> Lines:
     """How many run, each clamp that changed that number, and the profile's instances. `last_words`: by unit.
 
-    A clamp has no line of its own where its reason is told for the whole host, or in a dense page if it is fleetd's
-    ordinary work; `fleetctl explain` has every reason.
+    A clamp gets no line of its own if its reason is told for the whole host, or on a dense page if it is fleetd's
+    ordinary work. `fleetctl explain` has every reason.
     """
     instances = [instance for instance in status.instances if instance.profile == profile.name]
     level, told = profile_level(profile), codes_told_for_all(status)
@@ -44,7 +44,7 @@ def profile_lines(
 def _facts(
     profile: ProfileStatus, instances: list[InstanceStatus], short: list[Clamp], symbols: Symbols
 ) -> Iterator[str]:
-    """What else there is to say of a profile, the most important first."""
+    """More about a profile, the most important first. `short`: clamps without a line of their own."""
     if profile.needed_instances is None:
         yield "need unknown"
     elif profile.needed_instances != profile.admitted_instances:
@@ -80,7 +80,7 @@ def _change(clamp: Clamp, symbols: Symbols) -> str:
 
 
 def instance_lines(instances: list[InstanceStatus], page: Page, last_words: Mapping[str, LastWords]) -> Lines:
-    """Those with a note or last words get a line each; the others share lines."""
+    """Instances with a note or last words get a line each; the others share lines."""
     noted = [i for i in instances if i.note or instance_unit(i.number) in last_words]
     digits = max([1, *(len(str(instance.number)) for instance in instances)])
     cells = [_instance_cell(i, digits, page) for i in instances if i not in noted]
@@ -96,7 +96,7 @@ def instance_lines(instances: list[InstanceStatus], page: Page, last_words: Mapp
 
 
 def last_words_lines(unit: str, page: Page, last_words: Mapping[str, LastWords]) -> Lines:
-    """What a failed unit said last, as far as whoever looks may read the journal; in a dense page its last line."""
+    """What a failed unit wrote last, or why that can't be read. A dense page has only its very last line."""
     words = last_words.get(unit)
     if words is None:
         return []
@@ -120,14 +120,14 @@ _STATE_LEVELS = {
     "undrainable": Level.WARN,
     "unresponsive": Level.BAD,
 }
-#: States in which nothing works, so that since when says more than how busy.
+#: In these states no job is run, so their age says more than the load.
 _IDLE_STATES = ("stopped", "failed", "starting", "unresponsive")
-#: The longest state but for those that take the place of the bar.
+#: A longer state takes the place of the bar.
 _STATE_CELLS, _BAR_CELLS = 8, 7
 
 
 def _instance_cell(instance: InstanceStatus, digits: int, page: Page) -> Text:
-    """Its sign, number, state and load; in a dense page the load of one that serves, the state of any other."""
+    """Sign, number, state and load of an instance. A dense page has only the load if it serves, else only the state."""
     symbols, state, busy_threads = page.symbols, instance.state, instance.busy_threads
     level = _STATE_LEVELS.get(state, Level.UNKNOWN)
     idle = state in _IDLE_STATES or (state == "pinned" and busy_threads is None)
@@ -152,10 +152,10 @@ def _instance_cell(instance: InstanceStatus, digits: int, page: Page) -> Text:
 
 
 def people_lines(status: Status, page: Page) -> Lines:
-    """The replacement under way first, for it moves; then each order with the time it has left.
+    """The rollout under way, then each order with the time it has left.
 
-    A pause is left out where it is told as a hold. A dense page has the orders in a row, and leaves out pins that the
-    note of their instance tells.
+    A pause is left out if it is told as a hold. A dense page has all orders in a row, without the pins that are told as
+    notes of instances.
     """
     held, rollout = {hold.kind for hold in status.holds}, status.rollout
     orders = [order for order in status.overrides if order.kind not in held]
@@ -171,7 +171,7 @@ def people_lines(status: Status, page: Page) -> Lines:
 
 
 def _rollout_lines(rollout: RolloutStatus, page: Page) -> Lines:
-    """How far it is and what it waits for; for an hour, that it ended. That it was given up is a finding."""
+    """How far a rollout is and what it waits for; or that it is done. One that was given up is among the findings."""
     label = page.label("Restart" if rollout.cause == "restart" else "Replacing")
     done = f"{rollout.done_instances} of {rollout.total_instances}"
     if rollout.ended:
@@ -192,7 +192,7 @@ def _order(order: OverrideStatus) -> Text:
 
 
 def _ended_by(order: OverrideStatus) -> str:
-    """The command that ends it before its time."""
+    """The command that ends an order early."""
     if order.kind == "pin":
         return f"fleetctl release {order.what.removeprefix('@')}"
     return "fleetctl resume" if order.kind == "pause" else f"fleetctl set {order.what} auto"

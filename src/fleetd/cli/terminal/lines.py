@@ -1,6 +1,6 @@
 """Text laid out to a width, so that the lines of a screen can be counted before they are shown.
 
-rich would wrap and crop when it prints; `fleetctl status` has to know before that whether a layout fits the terminal.
+rich wraps and crops while it prints. `fleetctl status` has to know before that whether a layout fits the terminal.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fleetd.cli.terminal.symbols import QUIET, Symbols, sign
 Lines: TypeAlias = list[Text]
 Row: TypeAlias = Sequence[Text | str]
 
-_CONSOLE = Console(file=StringIO(), width=80)  # rich asks it for tab stops when it wraps
+_CONSOLE = Console(file=StringIO(), width=80)  # rich asks it for tab stops while it wraps
 #: Keeps two words on one line while wrapping, then becomes a space. rich breaks lines at the real no-break space; this
 #: private character can't come from elsewhere, since safe_text.clean escapes it.
 NBSP = "\ue000"
-#: Beside a head that leaves less than this a body is hard to read, so it goes below.
+#: A body narrower than this is hard to read, so it goes below its head.
 _BODY_CELLS_MIN = 16
 _LABEL_CELLS = 13
 _TABLE_INDENT, _TABLE_GAP = 2, 2
@@ -32,7 +32,7 @@ _TABLE_INDENT, _TABLE_GAP = 2, 2
 
 @dataclass(frozen=True)
 class Page:
-    """What a screen is drawn on: its width in cells and the symbols of the terminal. `dense`: in few lines."""
+    """What a screen is drawn on: the width in cells and the symbols of the terminal. `dense`: use few lines."""
 
     width: int
     symbols: Symbols
@@ -43,19 +43,19 @@ class Page:
         return hanging(Text(head) if isinstance(head, str) else head, body, self.width, symbols=self.symbols)
 
     def labelled(self, label: str, body: Text | str) -> Lines:
-        """A row of the left column's width: a bold label, and what it labels."""
+        """A bold label in the left column, and `body` wrapped beside it."""
         return self.wrap(self.label(label), body)
 
     def label(self, text: str) -> Text:
-        """A bold text in the left column."""
+        """A bold text as wide as the left column."""
         return Text(left(text, _LABEL_CELLS if self.width >= 50 else _LABEL_CELLS - 1, self.symbols), "bold")
 
     def item(self, level: Level, body: Text | str, *, indent: int = 0) -> Lines:
-        """A level's sign, and what is said beside it."""
+        """The sign of a level, and `body` wrapped beside it."""
         return self.wrap(Text.assemble(" " * indent, sign(level, self.symbols), " "), body)
 
     def joined(self, blocks: Iterable[Lines]) -> Lines:
-        """The blocks one below the other, with an empty line between them unless `dense`. No line is too wide."""
+        """The blocks one below the other, with an empty line between them unless dense. Lines too wide are cut."""
         lines: Lines = []
         for block in blocks:
             lines += [Text(), *block] if lines and block and not self.dense else block
@@ -74,13 +74,13 @@ def fit(text: str, cells: int, symbols: Symbols) -> str:
 
 
 def left(text: str, cells: int, symbols: Symbols) -> str:
-    """Cut or filled up to `cells`, at the left."""
+    """Aligned to the left of `cells`, and cut if need be."""
     text = fit(text, cells, symbols)
     return text + " " * (cells - cell_len(text))
 
 
 def right(text: str, cells: int, symbols: Symbols) -> str:
-    """Cut or filled up to `cells`, at the right."""
+    """Aligned to the right of `cells`, and cut if need be."""
     text = fit(text, cells, symbols)
     return " " * (cells - cell_len(text)) + text
 
@@ -88,7 +88,7 @@ def right(text: str, cells: int, symbols: Symbols) -> str:
 def hanging(
     head: Text, body: Text | str, width: int, *, symbols: Symbols, lines_max: int | None = None
 ) -> Lines:
-    """`head`, then `body` wrapped beside it; where it takes more than `lines_max` lines it ends in an ellipsis."""
+    """`head`, and `body` wrapped beside it; with `lines_max`, cut after so many lines with an ellipsis."""
     indent = head.cell_len
     if width - indent < _BODY_CELLS_MIN and indent > 2:
         above = [head] if head.plain.strip() else []
@@ -135,7 +135,7 @@ def columns(cells: Lines, page: Page, *, indent: int) -> Lines:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table. `cells_min`: its texts may be cut to so many cells; None: never, they are numbers."""
+    """A column of a table. `cells_min`: its texts may be cut to this many cells; None: never, they are numbers."""
 
     title: str
     left: bool = False
@@ -143,8 +143,10 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Row], page: Page) -> Lines:
-    """A line of titles and a line for each row. No number is cut: names are, and where that is not enough each row
-    becomes a block of lines, one for each column."""
+    """A line of titles, and a line for each row.
+
+    If the page is too narrow, names are cut. If that is not enough, each row becomes a block, a line for each column.
+    """
     texts = [[Text.assemble(cell) for cell in row] for row in rows]
     widths = [
         max([len(column.title), *(row[i].cell_len for row in texts)]) for i, column in enumerate(columns)
@@ -175,7 +177,7 @@ def _table_row(columns: Sequence[Column], row: Lines, widths: list[int], page: P
 
 
 def _block(columns: Sequence[Column], row: Lines, page: Page) -> Lines:
-    """The first cell, then a line for each other one; a title that leaves its number no room is cut."""
+    """The first cell, then a line for each other one. A title is cut if it leaves its number no room."""
     lines = [Text.assemble(" " * _TABLE_INDENT, _cut(row[0], page.width - _TABLE_INDENT, page))]
     titles = max(len(column.title) for column in columns)
     indent = 2 * _TABLE_INDENT

@@ -1,4 +1,4 @@
-"""Standard output: what the terminal can draw, its size, drawing again and again, and leaving it as it was."""
+"""Standard output: what the terminal can draw, printing once, drawing again and again, leaving it as it was."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def symbols_for(encoding: str | None, terminal: str) -> Symbols:
-    """Unicode if it can be written and drawn; the Linux console's font lacks most of the signs."""
+    """Unicode if it can be written and drawn. The font of the Linux console lacks most signs."""
     can_write = (encoding or "").lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig")
     return UNICODE if can_write and terminal != "linux" else ASCII
 
@@ -33,12 +33,12 @@ def open_console() -> tuple[Console, Symbols]:
 
 
 def can_redraw(console: Console) -> bool:
-    """Whether what was drawn can be drawn over: it is a terminal, and no dumb one."""
+    """Whether lines can be drawn over: only on a terminal, and not on a dumb one."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 def show(console: Console, lines: Lines) -> None:
-    """Print lines that are laid out already: nothing is wrapped or cut again."""
+    """Print lines that are laid out already, without wrapping or cutting them again."""
     for line in lines:
         console.print(line, no_wrap=True, overflow="ignore", crop=False, soft_wrap=True)
     console.file.flush()
@@ -54,9 +54,9 @@ def show_screen(screen: Callable[[Page], Lines]) -> None:
 
 @contextlib.contextmanager
 def redrawn(console: Console, *, full_screen: bool) -> Iterator[Callable[[Lines], None]]:
-    """Gives a function that draws lines over those it drew before, or, where that can't be done, below them.
+    """Yields a function that draws lines over those it drew before; if that can't be done, it prints them.
 
-    `full_screen`: on the terminal's alternate screen, which vanishes at the end.
+    `full_screen`: use the terminal's alternate screen, which vanishes at the end.
     """
     with ends_cleanly():
         if not can_redraw(console):

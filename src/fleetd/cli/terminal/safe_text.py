@@ -35,14 +35,14 @@ def clean(text: str, *, ascii_only: bool = False) -> str:
 
 
 def printable(line: str) -> str:
-    """A line safe to print in the encoding of standard output; its leading spaces stay."""
+    """A line that is safe to print in the encoding of standard output. Its indent stays."""
     text = line.lstrip(" ")
     encoding = (sys.stdout.encoding or "").lower()
     return " " * (len(line) - len(text)) + clean(text, ascii_only="utf" not in encoding)
 
 
 def cleaned(value: T, *, ascii_only: bool) -> T:
-    """The same value with every string in it made safe: done once for a whole screen, so that none is forgotten."""
+    """The same value with every string in it cleaned. Done once for a whole screen, so that none is forgotten."""
 
     def walk(part: Any) -> Any:
         if isinstance(part, str):

@@ -1,4 +1,4 @@
-"""Signs and bars. Each level has a sign of its own: colours may be off, and some people can't tell them apart."""
+"""Signs and bars. Each level has its own sign, since colours may be off and some people can't tell them apart."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SEGMENT_STYLES = ("blue", "magenta", "cyan", "green", "yellow")
 
 
 def bar(share: float, cells: int, style: str, symbols: Symbols) -> Text:
-    """`share` of `cells` filled. Only 0 and less looks empty, only 1 and more looks full."""
+    """A bar of `cells`, filled to `share`. It looks empty only at 0 or less, and full only at 1 or more."""
     share = min(max(share, 0.0), 1.0)
     halves = round(share * cells * 2)
     if 0 < share < 1:
@@ -84,7 +84,7 @@ def bar(share: float, cells: int, style: str, symbols: Symbols) -> Text:
 
 
 def stacked(shares: tuple[int, ...], cells: int, symbols: Symbols) -> Text:
-    """Segments that fill `cells` exactly, in proportion; each one above 0 gets at least one cell if there is room."""
+    """A bar of `cells`, divided in proportion. Each share above 0 gets at least one cell if there is room."""
     total = sum(shares)
     if total <= 0 or cells <= 0:
         return Text(symbols.track * cells, QUIET)
