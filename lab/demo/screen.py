@@ -11,7 +11,7 @@ from rich.text import Text
 from fleetd.cli.advice.verdict import ROUTINE_CLAMPS, Level, scheduler_level
 from fleetd.cli.screens.connections import limit_lines
 from fleetd.cli.screens.status import event_lines, queue_lines
-from fleetd.cli.screens.status_fleet import profile_lines
+from fleetd.cli.screens.status_instances import profile_lines
 from fleetd.cli.terminal.lines import Lines, Page, beside, hanging
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, Symbols, sign

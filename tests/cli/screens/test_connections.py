@@ -42,7 +42,7 @@ def test_the_arithmetic_is_written_out_and_says_where_others_come_from() -> None
     assert text.splitlines()[0] == "✔ 155 connections are left of Postgres's 697."
     assert re.search(r"✔ Postgres +█+▓+░+▒ of 697$", text, re.MULTILINE)
     assert "697 limit − 10 reserve − 160 others − 372 claims = 155 headroom" in text
-    others = "160: the greatest of 138 seen now, 151 fading peak, 160 declared (+ foreign Sidekiq)"
+    others = "160: the greatest of 138 seen now, 151 fading peak, 160 declared (foreign Sidekiq included)"
     assert others in words(status_connections.direct())
     assert "▚" not in text, "nothing is in doubt here"
 

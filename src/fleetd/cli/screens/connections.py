@@ -202,7 +202,7 @@ def _others(source: ConnectionSourceStatus) -> Text:
     told = [
         (source.others_seen_connections, seen),
         (peak, f"{peak:,} fading peak"),
-        (declared, f"{declared:,} declared (+ foreign Sidekiq)" if declared else "nothing declared"),
+        (declared, f"{declared:,} declared (foreign Sidekiq included)" if declared else "nothing declared"),
     ]
     total = source.others_connections
     text = Text(f"{total:,}: ")

@@ -12,7 +12,7 @@ from fleetd.cli.advice.last_words import LastWords
 from fleetd.cli.advice.verdict import Level, queue_level, scheduler_level
 from fleetd.cli.screens.connections import limit_lines
 from fleetd.cli.screens.head import finding_lines, origin_lines
-from fleetd.cli.screens.status_fleet import (
+from fleetd.cli.screens.status_instances import (
     clamp_lines,
     instance_lines,
     last_words_lines,
