@@ -52,7 +52,7 @@ class Reason(Value, frozen=True, kw_only=True):
     sentence: str
     before_instances: int | None = None
     after_instances: int | None = None
-    what_to_do: str = ""
+    what_to_do: str | None = None
 
 
 class ProfileReasons(Value, frozen=True, kw_only=True):
@@ -97,7 +97,7 @@ def reason_of(clamp: Clamp) -> Reason:
         sentence=clamp.sentence,
         before_instances=clamp.before_instances,
         after_instances=clamp.after_instances,
-        what_to_do=WHAT_TO_DO.get(clamp.code, ""),
+        what_to_do=WHAT_TO_DO.get(clamp.code),
     )
 
 
@@ -114,7 +114,7 @@ def host_reasons(status: Status) -> list[tuple[Level, Reason]]:
     found = []
     for hold in status.holds:
         code = HOLD_CODES.get(hold.kind)
-        what_to_do = "" if code is None else WHAT_TO_DO[code]
+        what_to_do = None if code is None else WHAT_TO_DO[code]
         reason = Reason(code=code or hold.kind, sentence=hold.sentence, what_to_do=what_to_do)
         found.append((Level.WARN, reason))
     told = {clamp.code for profile in status.profiles for clamp in profile.clamps}

@@ -31,7 +31,7 @@ class LastWords(Value, frozen=True, kw_only=True):
     """The last lines of one unit, oldest first; if there are none, why."""
 
     lines: tuple[str, ...] = ()
-    why: str = ""
+    why: str | None = None
 
 
 def failed_units(status: Status) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def connections(context: click.Context, as_json: bool, watch: bool) -> None:
     from fleetd.cli.commands.watch import draw
     from fleetd.cli.screens.connections import connection_screen
 
-    def view(status: Status, page: Page, _height: int | None, clock: str) -> Lines:
+    def view(status: Status, page: Page, _height: int | None, clock: str | None) -> Lines:
         return connection_screen(status, page, clock=clock)
 
     context.exit(draw(client_of(context), view, again=watch))
@@ -166,7 +166,7 @@ def explain(context: click.Context, profile: str | None, as_json: bool) -> None:
     from fleetd.cli.commands.watch import draw
     from fleetd.cli.screens.explain import explain_screen
 
-    def view(status: Status, page: Page, _height: int | None, _clock: str) -> Lines:
+    def view(status: Status, page: Page, _height: int | None, _clock: str | None) -> Lines:
         return explain_screen(status, page, profile=_known_profile(status, profile))
 
     context.exit(draw(client_of(context), view, again=False))

@@ -24,9 +24,9 @@ WATCH_SECONDS = 2.0
 #: The journal is read again after this long, not for every frame: reading a big one is slow.
 JOURNAL_SECONDS = 10.0
 
-#: Draws a status on a page. The height of the terminal in lines is None where lines can scroll away; the clock is ""
+#: Draws a status on a page. The height of the terminal in lines is None where lines can scroll away; the time is None
 #: where the screen is drawn only once.
-View: TypeAlias = Callable[[Status, Page, int | None, str], Lines]
+View: TypeAlias = Callable[[Status, Page, int | None, str | None], Lines]
 
 
 def draw(client: Client, view: View, *, again: bool) -> int:
@@ -54,7 +54,9 @@ def _watched_frame(client: Client, view: View, console: Console, symbols: Symbol
     return [*lines, *page.wrap("", "")] if height is None else cropped(lines, height, symbols)
 
 
-def _frame(client: Client, view: View, page: Page, height: int | None, clock: str = "") -> tuple[Lines, int]:
+def _frame(
+    client: Client, view: View, page: Page, height: int | None, clock: str | None = None
+) -> tuple[Lines, int]:
     """What to show now, and the exit status that goes with it."""
     try:
         status = client.status()
@@ -69,7 +71,7 @@ def status_view(client: Client) -> View:
     # By failed units: when the journal was read, and what it had of them.
     read: dict[tuple[str, ...], tuple[float, dict[str, LastWords]]] = {}
 
-    def view(status: Status, page: Page, height: int | None, clock: str) -> Lines:
+    def view(status: Status, page: Page, height: int | None, clock: str | None) -> Lines:
         units, now = failed_units(status), time.monotonic()
         if units not in read or now - read[units][0] >= JOURNAL_SECONDS:
             read.clear()

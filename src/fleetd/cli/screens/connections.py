@@ -38,7 +38,7 @@ WIDTH_MAX = 120  # sentences in longer lines are hard to read
 _BAR_CELLS_MAX = 100
 
 
-def connection_screen(status: Status, page: Page, *, clock: str = "") -> Lines:
+def connection_screen(status: Status, page: Page, *, clock: str | None = None) -> Lines:
     """The whole screen. `clock`: the time, if it is drawn again and again."""
     status = cleaned(status, ascii_only=page.symbols.ascii_only)
     page = replace(page, width=min(page.width, WIDTH_MAX))
@@ -112,7 +112,7 @@ def _segment(i: int, name: str, page: Page) -> Text:
     return Text.assemble((page.symbols.segments[i], SEGMENT_STYLES[i]), f" {name}".replace(" ", NBSP))
 
 
-def _head(status: Status, page: Page, clock: str) -> Lines:
+def _head(status: Status, page: Page, clock: str | None) -> Lines:
     """What is wrong, worst first; how many are left; which fleetd says so."""
     lines = finding_lines([*stuck(status), *connection_findings(status), *_headroom(status)], page)
     doubt = status.connections.unattributable
@@ -210,12 +210,9 @@ def _others(source: ConnectionSourceStatus) -> Text:
         rise = total - source.others_seen_connections
         text.append(f"{seen}, {rise:,} more soon as they rise", "bold")
         return text.append(f" ({', '.join(word for _, word in told[1:])})", QUIET)
-    text.append("the greatest of ")
     winner = max(told, key=lambda part: part[0])
-    for part in told:
-        text.append("" if part is told[0] else ", ")
-        text.append(part[1], "bold" if part is winner and total else QUIET)
-    return text
+    words = [Text(part[1], "bold" if part is winner and total else QUIET) for part in told]
+    return text.append("the greatest of ").append_text(Text(", ").join(words))
 
 
 def _pool(source: ConnectionSourceStatus) -> Text:
@@ -281,14 +278,13 @@ def _more_lines(status: Status, page: Page) -> Lines:
     if not any(more.values()):
         each = ", ".join(f"{profile} {claim}" for profile, claim in connections.claim_per_instance.items())
         return page.wrap("  ", f"One more instance claims: {each}.")
-    text = Text("Room for ")
+    words = []
     for profile, instances in more.items():
         claim = connections.claim_per_instance.get(profile, 0)
         at_max = ", at its max" if claim and headroom // claim > instances else ""
-        text.append("" if profile == next(iter(more)) else " or ")
-        text.append(f"{instances or 'no'} more {profile}", "bold" if instances else "")
-        text.append(f" ({claim} each{at_max})" if claim else "", QUIET)
-    return page.wrap("  ", text.append("."))
+        word = Text(f"{instances or 'no'} more {profile}", "bold" if instances else "")
+        words.append(word.append(f" ({claim} each{at_max})" if claim else "", f"not bold {QUIET}"))
+    return page.wrap("  ", Text.assemble("Room for ", Text(" or ").join(words), "."))
 
 
 def _key_lines(sources: list[ConnectionSourceStatus], page: Page) -> Lines:

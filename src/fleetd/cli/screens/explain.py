@@ -92,8 +92,8 @@ def _clamp_lines(status: Status, clamp: Clamp, page: Page) -> Lines:
         moved = f"{clamp.before_instances}{page.symbols.arrow}{clamp.after_instances}"
     head = Text(f"{right(moved, _NUMBER_CELLS, page.symbols)}  ", "bold")
     if clamp.code in codes_told_for_all(status):
-        return _reason_lines(clamp_level(clamp), head, clamp.code, " (see below)", "", page)
-    advice = WHAT_TO_DO.get(clamp.code, "")
+        return _reason_lines(clamp_level(clamp), head, clamp.code, " (see below)", None, page)
+    advice = WHAT_TO_DO.get(clamp.code)
     return _reason_lines(clamp_level(clamp), head, clamp.code, f": {sentence(clamp.sentence)}", advice, page)
 
 
@@ -107,11 +107,11 @@ def _host_lines(status: Status, page: Page) -> Lines:
     return lines
 
 
-def _reason_lines(level: Level, head: Text, code: str, said: str, advice: str, page: Page) -> Lines:
+def _reason_lines(level: Level, head: Text, code: str, said: str, advice: str | None, page: Page) -> Lines:
     """A sign, `head`, the code and why; below that, if something is wrong, what to do."""
     mark = (page.symbols.dot, QUIET) if level == Level.OK else sign(level, page.symbols)
     head = Text.assemble("  ", mark, " ", head)
     lines = page.wrap(head, Text.assemble((code.replace("_", " "), "bold"), said))
-    if not advice or level == Level.OK:
+    if advice is None or level == Level.OK:
         return lines
     return lines + page.wrap(Text.assemble(" " * head.cell_len, ("do: ", "bold cyan")), advice)

@@ -24,7 +24,7 @@ def finding_lines(found: Sequence[Finding], page: Page) -> Lines:
     return lines
 
 
-def origin_lines(status: Status, page: Page, clock: str = "") -> Lines:
+def origin_lines(status: Status, page: Page, clock: str | None = None) -> Lines:
     """Which fleetd says this, and how old its answer is. `clock`: the time, if the screen is drawn again and again."""
     said = [
         *([clock] if clock else []),

@@ -36,7 +36,7 @@ def status_screen(
     page: Page,
     *,
     height: int | None,
-    clock: str = "",
+    clock: str | None = None,
     last_words: Mapping[str, LastWords] | None = None,
 ) -> Lines:
     """The whole screen.

@@ -100,7 +100,7 @@ def last_words_lines(unit: str, page: Page, last_words: Mapping[str, LastWords])
     words = last_words.get(unit)
     if words is None:
         return []
-    said, lines = words.lines or (words.why,), Lines()
+    said, lines = words.lines if words.why is None else (words.why,), Lines()
     for line in said[-1:] if page.dense else said:
         head = Text.assemble(" " * 6, (f"{page.symbols.mark} ", STYLES[Level.BAD]))
         lines += page.wrap(head, Text(line, QUIET))
