@@ -12,7 +12,7 @@ from fleetd.cli.advice.verdict import ROUTINE_CLAMPS, Level, scheduler_level
 from fleetd.cli.screens.connections import limit_lines
 from fleetd.cli.screens.status import event_lines, queue_lines
 from fleetd.cli.screens.status_instances import profile_lines
-from fleetd.cli.terminal.lines import Lines, Page, beside, hanging
+from fleetd.cli.terminal.lines import Lines, Page, hanging, side_by_side
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, Symbols, sign
 from fleetd.core.model.decision import Clamp, ClampCode
@@ -162,7 +162,7 @@ def _graphs(scene: Scene, page: Page, rows: int) -> Lines:
         style="yellow",
         symbols=symbols,
     )
-    return beside(one, two, half, 2)
+    return side_by_side(one, two, half, 2)
 
 
 def telling(status: Status, number: int) -> list[Clamp]:

@@ -108,7 +108,7 @@ def test_everything_wrong_with_a_trace_is_said(trace: Path) -> None:
     assert "queues.default.arrivals_per_second[0]" in result.stderr
     assert "queues.default.service_seconds.mean" in result.stderr
     assert "    Write e.g. [3600, 90.0]." in result.stderr.splitlines(), (
-        "each with its cure, on a line of its own"
+        "each with what to do, on a line of its own"
     )
 
 

@@ -183,7 +183,7 @@ def rows_of_operations() -> dict[str, str]:
     sections = re.findall(ends, text, re.MULTILINE | re.DOTALL)
     assert len(sections) == 2
     rows = re.findall(r"^\| `(\w+)` \| .+? \| (.*?) \|$", "".join(sections), re.MULTILINE)
-    return {code: cure.replace("`", "") for code, cure in rows}
+    return {code: advice.replace("`", "") for code, advice in rows}
 
 
 def test_every_code_is_in_the_operations_guide() -> None:
@@ -193,5 +193,5 @@ def test_every_code_is_in_the_operations_guide() -> None:
 
 def test_the_guide_and_explain_give_the_same_advice() -> None:
     rows = rows_of_operations()
-    for code, cure in WHAT_TO_DO.items():
-        assert rows[code.value] == cure, code
+    for code, advice in WHAT_TO_DO.items():
+        assert rows[code.value] == advice, code

@@ -19,7 +19,7 @@ from fleetd.cli.screens.status_instances import (
     people_lines,
     profile_lines,
 )
-from fleetd.cli.terminal.lines import NBSP, Lines, Page, beside, left, right
+from fleetd.cli.terminal.lines import NBSP, Lines, Page, left, right, side_by_side
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.decision import SCHEDULER_UNIT, ClampCode
@@ -84,7 +84,7 @@ def _blocks(status: Status, page: Page, head: Lines, last_words: Mapping[str, La
     host = limit_lines(status, pane) + _host_lines(status, pane, last_words)
     left_pane = pane.joined([queue_lines(status, pane), host])
     right_pane = _fleet_lines(status, pane, last_words)
-    return [head, people, beside(left_pane, right_pane, pane.width, 4), events]
+    return [head, people, side_by_side(left_pane, right_pane, pane.width, 4), events]
 
 
 def _fleet_lines(status: Status, page: Page, last_words: Mapping[str, LastWords]) -> Lines:

@@ -107,7 +107,7 @@ def hanging(
     return [Text.assemble(head if i == 0 else " " * indent, line) for i, line in enumerate(wrapped)]
 
 
-def beside(one: Lines, two: Lines, one_width: int, gap: int) -> Lines:
+def side_by_side(one: Lines, two: Lines, one_width: int, gap: int) -> Lines:
     """Two blocks next to each other."""
     joined = []
     for i in range(max(len(one), len(two))):
