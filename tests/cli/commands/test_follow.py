@@ -23,25 +23,25 @@ from fleetd.errors import SourceUnavailableError
 from tests.support.builders.status_healthy import healthy, instance
 
 
-def rolling(done: int, sentence: str = "", *, current: str = "@3", total: int = 3) -> RolloutStatus:
+def under_way(done: int, sentence: str = "", *, current: str = "@3", total: int = 3) -> RolloutStatus:
     return RolloutStatus(
         cause="restart", total_instances=total, done_instances=done, current=current, sentence=sentence
     )
 
 
-def ended(done: int, sentence: str, how: str = "done") -> RolloutStatus:
+def ended_restart(done: int, sentence: str, how: str = "done") -> RolloutStatus:
     return msgspec.convert(
-        {**msgspec.to_builtins(rolling(done, sentence, current="")), "ended": how}, RolloutStatus
+        {**msgspec.to_builtins(under_way(done, sentence, current="")), "ended": how}, RolloutStatus
     )
 
 
-def ticks(*rolls: RolloutStatus | None) -> list[Status | None]:
-    """One status a tick; the first is of a tick before the order."""
+def restart_ticks(*rolls: RolloutStatus | None) -> list[Status | None]:
+    """A status for each tick; the first tick is from before the order."""
     return [replace(healthy(), ticks_total=n, rollout=roll) for n, roll in enumerate(rolls, 100)]
 
 
-def fleetctl(*arguments: str, answers: Sequence[Status | None], interrupt_after: int | None = None) -> Result:
-    """Each poll gets the next answer (None: nobody answers), and the last one again and again."""
+def followed(*arguments: str, answers: Sequence[Status | None], interrupt_after: int | None = None) -> Result:
+    """fleetctl with an answer for each poll (None: nobody answers); the last one is given again and again."""
     left: Iterator[Status | None] = chain(answers, repeat(answers[-1]))
     polls = iter(range(interrupt_after or 10_000))
 
@@ -60,14 +60,14 @@ def fleetctl(*arguments: str, answers: Sequence[Status | None], interrupt_after:
 
 
 def test_a_restart_is_told_line_by_line_to_its_end() -> None:
-    result = fleetctl(
+    result = followed(
         "restart",
-        answers=ticks(
+        answers=restart_ticks(
             None,
-            rolling(0, "drains, 2 jobs left"),
-            rolling(0, "drains, 1 job left"),
-            rolling(1, "boots", current="@4"),
-            ended(3, "all 3 run the new code"),
+            under_way(0, "drains, 2 jobs left"),
+            under_way(0, "drains, 1 job left"),
+            under_way(1, "boots", current="@4"),
+            ended_restart(3, "all 3 run the new code"),
         ),
     )
     assert result.exit_code == 0
@@ -80,15 +80,15 @@ def test_a_restart_is_told_line_by_line_to_its_end() -> None:
 
 
 def test_numbers_that_count_down_do_not_fill_a_log() -> None:
-    rolls = [rolling(0, f"drains, stopped in {n} s") for n in range(500, 0, -1)]
-    result = fleetctl("restart", answers=ticks(None, *rolls, ended(3, "done")))
+    rolls = [under_way(0, f"drains, stopped in {n} s") for n in range(500, 0, -1)]
+    result = followed("restart", answers=restart_ticks(None, *rolls, ended_restart(3, "done")))
     assert len(result.stdout.splitlines()) == 3
 
 
 def test_a_stage_that_goes_on_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "PLAIN_LINE_SECONDS", 0.0)
-    rolls = [rolling(0, f"drains, {n} jobs left") for n in (3, 2, 2)]
-    result = fleetctl("restart", answers=ticks(None, *rolls, ended(3, "all 3")))
+    rolls = [under_way(0, f"drains, {n} jobs left") for n in (3, 2, 2)]
+    result = followed("restart", answers=restart_ticks(None, *rolls, ended_restart(3, "all 3")))
     assert [line.partition("; ")[2] for line in result.stdout.splitlines()[1:]] == [
         "drains, 3 jobs left.",
         "drains, 2 jobs left.",
@@ -97,23 +97,26 @@ def test_a_stage_that_goes_on_is_told_now_and_then(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_restart_that_was_given_up_is_an_error_with_its_reason() -> None:
-    result = fleetctl(
+    result = followed(
         "restart",
-        answers=ticks(None, rolling(1), ended(1, "@4 failed three times", "given_up")),
+        answers=restart_ticks(None, under_way(1), ended_restart(1, "@4 failed three times", "given_up")),
     )
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == "restart: 1 of 3 instances; given up: @4 failed three times."
 
 
 def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
-    earlier, now = ended(8, "all 8 run the new code"), rolling(0, "drains")
-    result = fleetctl("restart", answers=[*ticks(earlier, now)[:1], *ticks(earlier, now, ended(3, "all 3"))])
+    earlier, now = ended_restart(8, "all 8 run the new code"), under_way(0, "drains")
+    result = followed(
+        "restart",
+        answers=[*restart_ticks(earlier, now)[:1], *restart_ticks(earlier, now, ended_restart(3, "all 3"))],
+    )
     assert "8" not in result.stdout
     assert result.stdout.splitlines()[-1].endswith("all 3.")
 
 
 def test_it_says_something_where_fleetd_does_not() -> None:
-    result = fleetctl("restart", answers=ticks(None, rolling(1, ""), ended(3, "")))
+    result = followed("restart", answers=restart_ticks(None, under_way(1, ""), ended_restart(3, "")))
     assert result.stdout.splitlines()[1:] == [
         "restart: 1 of 3 instances, at @3; being replaced.",
         "restart: 3 of 3 instances; all of them are replaced.",
@@ -121,7 +124,7 @@ def test_it_says_something_where_fleetd_does_not() -> None:
 
 
 def test_ctrl_c_ends_the_watching_only_and_says_how_to_stop_the_restart() -> None:
-    result = fleetctl("restart", answers=ticks(None, rolling(1, "drains")), interrupt_after=5)
+    result = followed("restart", answers=restart_ticks(None, under_way(1, "drains")), interrupt_after=5)
     assert result.exit_code == 130
     said = " ".join(result.stdout.split())
     assert "The restart goes on" in said
@@ -130,48 +133,51 @@ def test_ctrl_c_ends_the_watching_only_and_says_how_to_stop_the_restart() -> Non
 
 
 def test_fleetd_may_be_restarted_meanwhile() -> None:
-    answers = [*ticks(None, rolling(1)), None, None, None]
-    answers += [replace(healthy(), ticks_total=1, rollout=rolling(2)), *ticks(ended(3, "all"))]
-    assert fleetctl("restart", answers=answers).exit_code == 0
+    answers = [*restart_ticks(None, under_way(1)), None, None, None]
+    answers += [
+        replace(healthy(), ticks_total=1, rollout=under_way(2)),
+        *restart_ticks(ended_restart(3, "all")),
+    ]
+    assert followed("restart", answers=answers).exit_code == 0
 
 
 @pytest.mark.parametrize(
     ("answers", "words"),
     [
-        ([*ticks(None, rolling(1)), None], "nothing new for 3 min (fleetd is not on the bus)"),
-        (ticks(None, rolling(1)), "nothing new for 3 min (no tick of it ended)"),
-        (ticks(None, None, None, None), "fleetd knows of no restart any more"),
+        ([*restart_ticks(None, under_way(1)), None], "nothing new for 3 min (fleetd is not on the bus)"),
+        (restart_ticks(None, under_way(1)), "nothing new for 3 min (no tick of it ended)"),
+        (restart_ticks(None, None, None, None), "fleetd knows of no restart any more"),
     ],
     ids=["gone", "stuck", "forgotten"],
 )
 def test_without_news_it_does_not_wait_for_ever(answers: Sequence[Status | None], words: str) -> None:
-    result = fleetctl("restart", answers=answers, interrupt_after=2 * SILENT_POLLS_MAX)
+    result = followed("restart", answers=answers, interrupt_after=2 * SILENT_POLLS_MAX)
     assert result.exit_code == 1
     assert words in " ".join(result.stdout.split())
     assert "fleetctl status" in result.stdout
 
 
-def one(
+def in_state(
     number: int, busy: int | None, state: str, note: str = "", megabytes: int | None = 700
 ) -> InstanceStatus:
     return instance(number, "default-first", busy, state=state, note=note, megabytes=megabytes)
 
 
-def drains(*of: InstanceStatus) -> list[Status | None]:
+def drain_ticks(*of: InstanceStatus) -> list[Status | None]:
     return [replace(healthy(), ticks_total=n, instances=(i,)) for n, i in enumerate(of, 100)]
 
 
 def test_a_drain_is_told_to_its_end() -> None:
-    result = fleetctl(
+    result = followed(
         "drain",
         "3",
         "--wait",
-        answers=drains(
-            one(3, 30, "serving"),
-            one(3, 30, "quieting"),
-            one(3, 2, "draining", "2 jobs left, stop at the latest in 590 s"),
-            one(3, None, "stopping"),
-            one(3, None, "pinned", "drained by order", megabytes=None),
+        answers=drain_ticks(
+            in_state(3, 30, "serving"),
+            in_state(3, 30, "quieting"),
+            in_state(3, 2, "draining", "2 jobs left, stop at the latest in 590 s"),
+            in_state(3, None, "stopping"),
+            in_state(3, None, "pinned", "drained by order", megabytes=None),
         ),
     )
     assert result.exit_code == 0
@@ -184,22 +190,26 @@ def test_a_drain_is_told_to_its_end() -> None:
 
 
 def test_a_drain_of_an_idle_instance_counts_nothing() -> None:
-    idle = [one(3, 0, "quieting"), one(3, 0, "draining"), one(3, None, "stopped", megabytes=None)]
-    assert fleetctl("drain", "3", "--wait", answers=drains(*idle)).stdout.splitlines()[1:] == [
+    idle = [
+        in_state(3, 0, "quieting"),
+        in_state(3, 0, "draining"),
+        in_state(3, None, "stopped", megabytes=None),
+    ]
+    assert followed("drain", "3", "--wait", answers=drain_ticks(*idle)).stdout.splitlines()[1:] == [
         "drain of @3: draining; 0 jobs left.",
         "drain of @3: mastodon-sidekiq@3 is stopped.",
     ]
 
 
 def test_a_drain_that_is_stuck_is_an_error() -> None:
-    stuck = one(3, 2, "undrainable", "it took no notice of three orders to quiet")
-    result = fleetctl("drain", "3", "--wait", answers=drains(one(3, 2, "quieting"), stuck))
+    stuck = in_state(3, 2, "undrainable", "it took no notice of three orders to quiet")
+    result = followed("drain", "3", "--wait", answers=drain_ticks(in_state(3, 2, "quieting"), stuck))
     assert result.exit_code == 1
     assert "mastodon-sidekiq@3 is undrainable: it took no notice" in result.stdout
 
 
 def test_a_drain_of_what_the_configuration_no_longer_names() -> None:
-    result = fleetctl("drain", "7", "--wait", answers=drains(*[one(3, 2, "serving")] * 5))
+    result = followed("drain", "7", "--wait", answers=drain_ticks(*[in_state(3, 2, "serving")] * 5))
     assert result.exit_code == 1
     assert "no instance 7" in result.stdout
 
