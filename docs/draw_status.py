@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from fleetd.cli.screens.connections import connection_screen  # noqa: E402
-from fleetd.cli.screens.status import status_lines  # noqa: E402
-from fleetd.cli.terminal.lines import Lines  # noqa: E402
+from fleetd.cli.screens.status import status_screen  # noqa: E402
+from fleetd.cli.terminal.lines import Lines, Page  # noqa: E402
 from fleetd.cli.terminal.symbols import UNICODE  # noqa: E402
-from tests.support.builders import status_bad_nights as statuses  # noqa: E402
+from tests.support.builders import status_examples  # noqa: E402
 
 WIDTH, HEIGHT = 100, 34
 
@@ -77,8 +77,10 @@ def draw(command: str, lines: Lines, width: int) -> str:
 
 
 if __name__ == "__main__":
-    surge = status_lines(statuses.surge(), width=WIDTH, height=HEIGHT, symbols=UNICODE)
-    shares = connection_screen(statuses.ALL["direct"](), width=WIDTH, symbols=UNICODE)
-    for command, lines in (("status", surge), ("connections", shares)):
+    page = Page(WIDTH, UNICODE)
+    for command, lines in (
+        ("status", status_screen(status_examples.surge(), page, height=HEIGHT)),
+        ("connections", connection_screen(status_examples.ALL["direct"](), page)),
+    ):
         picture = draw(f"fleetctl {command}", lines, WIDTH)
         (ROOT / "docs" / f"fleetctl-{command}.svg").write_text(picture, encoding="utf-8")

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fleetd.cli.terminal.lines import Lines, fit, right
 from fleetd.cli.terminal.symbols import QUIET, Symbols
-from fleetd.words.figures import count
+from fleetd.words.formatting import count
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _AXIS_CELLS = 7

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fleetd.cli.advice.verdict import CALM_CLAMPS
+from fleetd.cli.advice.verdict import ROUTINE_CLAMPS
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.core.model.status import Status
-from fleetd.words.figures import UNKNOWN, count, duration, sentence
+from fleetd.words.formatting import UNKNOWN, count, duration, sentence
 from lab.demo.samples import Sample
 from lab.demo.screen import Scene, clock
 from lab.demo.story import TARGETS_SECONDS
@@ -60,6 +60,6 @@ def news(before: Status | None, now: Status) -> list[str]:
     told = [
         f"{clamp.profile or 'fleet'} {clamp.before_instances}→{clamp.after_instances}, {clamp.code}: {clamp.sentence}"
         for clamp in clamps
-        if clamp.code not in CALM_CLAMPS and clamp.before_instances is not None
+        if clamp.code not in ROUTINE_CLAMPS and clamp.before_instances is not None
     ]
     return [f"fleetd: {sentence(text)}" for text in [*fresh, *told]]

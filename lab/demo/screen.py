@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from msgspec import structs
 from rich.text import Text
 
-from fleetd.cli.advice.verdict import CALM_CLAMPS, Level, scheduler_level
-from fleetd.cli.screens.profiles import profile_lines
-from fleetd.cli.screens.sheet import Sheet
-from fleetd.cli.screens.status import connection_lines, queue_lines, story_lines
-from fleetd.cli.terminal.lines import Lines, beside, hanging
+from fleetd.cli.advice.verdict import ROUTINE_CLAMPS, Level, scheduler_level
+from fleetd.cli.screens.connections import limit_lines
+from fleetd.cli.screens.status import event_lines, queue_lines
+from fleetd.cli.screens.status_instances import profile_lines
+from fleetd.cli.terminal.lines import Lines, Page, hanging, side_by_side
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, Symbols, sign
 from fleetd.core.model.policy import SCHEDULER_QUEUE
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Status
-from fleetd.words.figures import sentence
+from fleetd.words.formatting import sentence
 from lab.demo.graph import graph
 from lab.demo.samples import Sample
 from lab.demo.story import SHORTENED, Progress
@@ -47,26 +47,22 @@ class _Layout:
     """How much of everything; the first that fits is taken."""
 
     clamps: int = 1
-    events: int = 1
     blank_lines: bool = False
     instances: bool = False
     """Whether each instance has a cell of its own."""
     watch_rows: int = 2
-    wrap_rows: int = 2
     footer: bool = True
 
 
 _LAYOUTS = (
-    _Layout(clamps=4, events=6, blank_lines=True, instances=True),
-    _Layout(clamps=4, events=3, blank_lines=True, instances=True),
-    _Layout(clamps=3, events=2, blank_lines=True, instances=True),
-    _Layout(clamps=2, events=1, blank_lines=True, instances=True),
-    _Layout(clamps=2, events=2, instances=True),
-    _Layout(clamps=2, events=2),
+    _Layout(clamps=4, blank_lines=True, instances=True),
+    _Layout(clamps=3, blank_lines=True, instances=True),
+    _Layout(clamps=2, blank_lines=True, instances=True),
+    _Layout(clamps=2, instances=True),
+    _Layout(clamps=2),
     _Layout(),
-    _Layout(wrap_rows=1),
-    _Layout(wrap_rows=1, footer=False),
-    _Layout(wrap_rows=1, footer=False, watch_rows=1),
+    _Layout(footer=False),
+    _Layout(footer=False, watch_rows=1),
 )
 
 
@@ -85,14 +81,9 @@ def screen_lines(scene: Scene, *, width: int, height: int, symbols: Symbols) -> 
     lines: Lines = []
     footer: Lines = []
     for layout in _LAYOUTS:
-        sheet = replace(
-            Sheet(width=width, symbols=symbols),
-            events=layout.events,
-            wrap_lines=layout.wrap_rows,
-            blank_lines=layout.blank_lines,
-        )
-        lines = _compose(scene, status, sheet, layout, rows)
-        footer = _footer(scene, sheet) if layout.footer else []
+        page = Page(width, symbols, dense=not layout.blank_lines)
+        lines = _compose(scene, status, page, layout, rows)
+        footer = _footer(scene, page) if layout.footer else []
         if len(lines) + len(footer) <= height:
             break
     lines = lines[: height - len(footer)]
@@ -108,17 +99,15 @@ def _shown(status: Status, symbols: Symbols) -> Status:
     return structs.replace(status, queues=tuple(q for q in status.queues if q.name != SCHEDULER_QUEUE))
 
 
-def _compose(scene: Scene, status: Status | None, sheet: Sheet, layout: _Layout, rows: int) -> Lines:
-    blocks = [_headline(scene, sheet, layout)]
+def _compose(scene: Scene, status: Status | None, page: Page, layout: _Layout, rows: int) -> Lines:
+    blocks = [_headline(scene, page, layout)]
     if status is None:
-        blocks.append(_graphs(scene, sheet, rows))
+        blocks.append(_graphs(scene, page, rows))
     else:
-        blocks.append(queue_lines(status, sheet))
-        blocks.append(_graphs(scene, sheet, rows))
-        blocks.append(_fleet(status, sheet, layout))
-        blocks.append(
-            [*connection_lines(status, sheet), *_scheduler(status, sheet), *story_lines(status, sheet)]
-        )
+        blocks.append(queue_lines(status, page))
+        blocks.append(_graphs(scene, page, rows))
+        blocks.append(_fleet(status, page, layout))
+        blocks.append([*limit_lines(status, page), *_scheduler(status, page), *event_lines(status, page)])
     lines: Lines = []
     for block in blocks:
         if block and lines and layout.blank_lines:
@@ -127,7 +116,7 @@ def _compose(scene: Scene, status: Status | None, sheet: Sheet, layout: _Layout,
     return lines
 
 
-def _headline(scene: Scene, sheet: Sheet, layout: _Layout) -> Lines:
+def _headline(scene: Scene, page: Page, layout: _Layout) -> Lines:
     progress = scene.progress
     style = _STYLES.get(progress.phase.name, "green")
     head = Text.assemble(
@@ -136,25 +125,25 @@ def _headline(scene: Scene, sheet: Sheet, layout: _Layout) -> Lines:
         (f"   part {progress.number} of {progress.total}", QUIET),
     )
     tail = Text.assemble(("fleetd's demo  ", QUIET), (clock(progress.story_seconds), "bold"))
-    gap = sheet.width - head.cell_len - tail.cell_len
+    gap = page.width - head.cell_len - tail.cell_len
     if gap > 0:
         head.append(" " * gap)
         head.append_text(tail)
     lines = hanging(
-        Text(), progress.phase.watch, sheet.width, lines_max=layout.watch_rows, symbols=sheet.symbols
+        Text(), progress.phase.watch, page.width, lines_max=layout.watch_rows, symbols=page.symbols
     )
     if scene.silence:
-        mark = Text.assemble(sign(Level.UNKNOWN, sheet.symbols), " ")
-        lines += hanging(mark, scene.silence, sheet.width, lines_max=2, symbols=sheet.symbols)
+        mark = Text.assemble(sign(Level.UNKNOWN, page.symbols), " ")
+        lines += hanging(mark, scene.silence, page.width, lines_max=2, symbols=page.symbols)
     return [head, *lines]
 
 
-def _graphs(scene: Scene, sheet: Sheet, rows: int) -> Lines:
+def _graphs(scene: Scene, page: Page, rows: int) -> Lines:
     """Two series side by side, both seen by the demo itself."""
-    half = (sheet.width - 2) // 2
+    half = (page.width - 2) // 2
     instances = [sample.running_instances for sample in scene.samples]
     waiting = [sample.waiting_total for sample in scene.samples]
-    symbols = sheet.symbols
+    symbols = page.symbols
     one = graph(
         "Instances (systemd)",
         instances,
@@ -173,7 +162,7 @@ def _graphs(scene: Scene, sheet: Sheet, rows: int) -> Lines:
         style="yellow",
         symbols=symbols,
     )
-    return beside(one, two, half, 2)
+    return side_by_side(one, two, half, 2)
 
 
 def telling(status: Status, number: int) -> list[ClampStatus]:
@@ -182,32 +171,32 @@ def telling(status: Status, number: int) -> list[ClampStatus]:
     def weight(clamp: ClampStatus) -> int:
         if clamp.code == ClampCode.CONNECTIONS:
             return 0
-        return 1 if clamp.code not in CALM_CLAMPS else 2 if clamp.code == ClampCode.HOLD_WINDOW else 3
+        return 1 if clamp.code not in ROUTINE_CLAMPS else 2 if clamp.code == ClampCode.HOLD_WINDOW else 3
 
     every = [clamp for profile in status.profiles for clamp in profile.clamps]
     return sorted(every, key=weight)[:number]
 
 
-def _fleet(status: Status, sheet: Sheet, layout: _Layout) -> Lines:
+def _fleet(status: Status, page: Page, layout: _Layout) -> Lines:
     """The profiles as fleetctl shows them, with the most telling clamps only."""
     shown = telling(status, layout.clamps)
     seen = status if layout.instances else structs.replace(status, instances=())
     lines: Lines = []
     for profile in status.profiles:
         clamps = tuple(clamp for clamp in profile.clamps if clamp in shown)
-        lines += profile_lines(seen, structs.replace(profile, clamps=clamps), sheet)
+        lines += profile_lines(seen, structs.replace(profile, clamps=clamps), page)
     return lines
 
 
-def _scheduler(status: Status, sheet: Sheet) -> Lines:
-    head = Text.assemble(sheet.label("Scheduler"), sign(scheduler_level(status), sheet.symbols), " ")
+def _scheduler(status: Status, page: Page) -> Lines:
+    head = Text.assemble(page.label("Scheduler"), sign(scheduler_level(status), page.symbols), " ")
     said = sentence(status.scheduler.sentence)
-    return hanging(head, said, sheet.width, lines_max=1, symbols=sheet.symbols)
+    return hanging(head, said, page.width, lines_max=1, symbols=page.symbols)
 
 
-def _footer(scene: Scene, sheet: Sheet) -> Lines:
+def _footer(scene: Scene, page: Page) -> Lines:
     end = "It stays up." if scene.keep else "Ctrl-C ends it."
-    return hanging(Text(), Text(f"{end} {SHORTENED}", QUIET), sheet.width, lines_max=2, symbols=sheet.symbols)
+    return hanging(Text(), Text(f"{end} {SHORTENED}", QUIET), page.width, lines_max=2, symbols=page.symbols)
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ from fleetd.cli.advice.verdict import Level
 from fleetd.cli.terminal.lines import Lines, fit, hanging, left
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, sign
-from fleetd.words.figures import UNKNOWN, count, duration, times
+from fleetd.words.formatting import UNKNOWN, count, duration, times
 from lab.demo.graph import graph
 from lab.demo.samples import Sample, known
 from lab.demo.story import INSTANCES_MIN, TARGETS_SECONDS

@@ -9,29 +9,30 @@ import asyncio
 import json
 import sys
 
-from fleetd.core.model.commands import Command
-
 from fleetd.adapters.bus.connection import BusCallError
 from fleetd.adapters.bus.control import ControlBus
 from fleetd.adapters.systemd.link import MANAGER, SYSTEMD_PATH
 from fleetd.adapters.systemd.units import SystemdUnits
+from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step, Verb
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.reasons.units import DrainedByPeople
 
 
 async def main() -> None:
     results: dict[str, str] = {}
-    units = SystemdUnits([7, 8])
+    units = SystemdUnits([InstanceKey(7), InstanceKey(8)])
 
     async def until(number: int, state: str) -> None:
         async with asyncio.timeout(15):
             while True:
-                unit = (await units.read()).instances.get(number)
+                unit = (await units.read()).units.get(InstanceKey(number))
                 if (unit.active_state if unit else "inactive") == state:
                     return
                 await asyncio.sleep(0.02)
 
     async def carry_out(verb: Verb, number: int) -> str:
-        result = await units.carry_out(Step(verb=verb, number=number))
+        result = await units.carry_out(Step(verb=verb, key=InstanceKey(number), why=DrainedByPeople()))
         return result.result if result.result == "done" else result.sentence
 
     results["start"] = await carry_out("start", 7)
@@ -55,7 +56,7 @@ async def main() -> None:
 
     async def reload() -> None: ...
 
-    async def order(_command: Command) -> str:
+    async def order(_order: Order) -> str:
         return "obeyed"
 
     control = ControlBus(

@@ -11,11 +11,12 @@ import msgspec
 from fleetd.adapters.host.readings import LinuxHost
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.systemd.units import SystemdUnits
+from fleetd.core.model.identity import InstanceKey
 
 
 async def main() -> None:
     folder = Path(os.environ["RUNTIME_DIRECTORY"])
-    units, host = SystemdUnits([1], unit_files=UnitFiles()), LinuxHost()
+    units, host = SystemdUnits([InstanceKey(1)], unit_files=UnitFiles()), LinuxHost()
     while True:
         systemd = await units.read()
         machine = await host.read(systemd)

@@ -13,8 +13,8 @@ from lab.demo.plain import news, plain_line
 from lab.demo.samples import Sample
 from lab.demo.screen import Scene, screen_lines
 from lab.demo.story import Progress, phases
-from tests.support.builders import status_bad_nights as statuses
-from tests.support.builders.status_calm import calm
+from tests.support.builders import status_examples
+from tests.support.builders.status_healthy import healthy
 
 PHASES = {phase.name: phase for phase in phases()}
 SAMPLE = Sample(
@@ -32,7 +32,7 @@ SAMPLE = Sample(
 
 
 def scene(phase: str = "surge", samples: tuple[Sample, ...] = (SAMPLE,)) -> Scene:
-    return Scene(Progress(PHASES[phase], 2, 5, 43, 63), samples, statuses.surge())
+    return Scene(Progress(PHASES[phase], 2, 5, 43, 63), samples, status_examples.surge())
 
 
 def text(lines: list[Text]) -> str:
@@ -43,7 +43,7 @@ def text(lines: list[Text]) -> str:
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 60), (60, 18), (40, 10)])
 @pytest.mark.parametrize("phase", list(PHASES))
 def test_the_screen_fits(width: int, height: int, phase: str, symbols: Symbols) -> None:
-    for status in (None, calm(), statuses.surge()):
+    for status in (None, healthy(), status_examples.surge()):
         shown = replace(scene(phase), status=status, silence="fleetd does not answer: " + "x" * 300)
         lines = screen_lines(shown, width=width, height=height, symbols=symbols)
         assert len(lines) == height
@@ -75,7 +75,7 @@ def test_a_daemon_that_says_nothing_is_no_reason_to_show_nothing() -> None:
 
 
 def test_a_name_from_redis_cannot_steer_the_terminal() -> None:
-    status = statuses.surge()
+    status = status_examples.surge()
     evil = structs.replace(status.queues[0], name="\x1b[2Jdefault")
     shown = replace(scene(), status=structs.replace(status, queues=(evil, *status.queues[1:])))
     assert "\x1b" not in text(screen_lines(shown, width=80, height=24, symbols=UNICODE))
@@ -119,7 +119,7 @@ def test_a_line_for_a_pipe() -> None:
 
 
 def test_news_are_told_once() -> None:
-    usual = calm()
+    usual = healthy()
     events = (Event(age_seconds=9, sentence="a"), Event(age_seconds=5, sentence="b"))
     before = structs.replace(usual, last_events=events, clamps=())
     assert news(None, before) == ["fleetd: a.", "fleetd: b."]
@@ -130,7 +130,7 @@ def test_news_are_told_once() -> None:
 
 
 def test_a_clamp_is_told_when_it_comes_up() -> None:
-    surge = statuses.surge()
+    surge = status_examples.surge()
     clamps = tuple(clamp for profile in surge.profiles for clamp in profile.clamps)
     quiet, loud = structs.replace(surge, clamps=()), structs.replace(surge, clamps=clamps)
     told = [line for line in news(quiet, loud) if "connections:" in line]

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from fleetd.core.model.facts import CodeStamp, HostFacts, SystemdFacts, UnitFacts
+from fleetd.core.model.identity import InstanceKey
 from lab import Host, Lab, install
 
 pytestmark = pytest.mark.lab
@@ -49,7 +50,7 @@ def wait_for(host: Host, what: str, check: Callable[[UnitFacts | None, HostFacts
         if not host.path("/run/facts/facts.json").exists():
             return False
         systemd, machine = facts(host)
-        return check(systemd.instances.get(1), machine)
+        return check(systemd.units.get(InstanceKey(1)), machine)
 
     try:
         host.wait_until(what, holds, 15)
@@ -80,10 +81,10 @@ def test_a_killed_process_is_known_before_and_after_its_restart(host: Host) -> N
     wait_for(host, "it runs", lambda unit, _: unit is not None and unit.active_state == "active")
     host.kill("mastodon-sidekiq@1")
     wait_for(host, "systemd waits", lambda unit, _: unit is not None and unit.sub_state == "auto-restart")
-    instance = facts(host)[0].instances[1]
+    instance = facts(host)[0].units[InstanceKey(1)]
     assert (instance.sub_state, instance.killed_by_signal, instance.result) == ("auto-restart", 9, "signal")
     wait_for(host, "it runs again", lambda unit, _: unit is not None and unit.active_state == "active")
-    instance = facts(host)[0].instances[1]
+    instance = facts(host)[0].units[InstanceKey(1)]
     assert (instance.killed_by_signal, instance.restarts, instance.result) == (9, 1, "success")
     host.stop("mastodon-sidekiq@1")
     host.start("mastodon-sidekiq@1")
@@ -100,7 +101,7 @@ def test_unit_files_that_systemd_has_not_read(host: Host) -> None:
     host.write(_DROP_IN, "[Service]\nNice=5\n")
     assert host.unit("mastodon-sidekiq@1").properties["NeedDaemonReload"] == "no"
     wait_for(host, "the change is told", lambda _, m: m.unit_digests.get(_TEMPLATE, before) != before)
-    assert facts(host)[0].instances[1].need_daemon_reload
+    assert facts(host)[0].units[InstanceKey(1)].need_daemon_reload
     host.reload_systemd()
     wait_for(host, "systemd has read it", lambda unit, _: unit is not None and not unit.need_daemon_reload)
     host.write(_DROP_IN, "[Service]\nNice=6\n")

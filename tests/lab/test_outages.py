@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from fleetd.core.model.decision import ClampCode
+from fleetd.core.model.reasons.base import ClampCode
 from tests.lab.fleet import Fleet
 from tests.lab.outages import (
     down,

@@ -13,8 +13,10 @@ import pytest
 from fleetd.adapters.systemd.units import FinishedJob, SystemdUnits
 from fleetd.core.model.decision import Step, StepResult, Verb
 from fleetd.core.model.facts import UnitFacts
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.errors import SourceUnavailableError
 from lab import Host, Lab, install
+from tests.support.rig.systemd_units import WHY
 
 pytestmark = pytest.mark.lab
 
@@ -58,7 +60,7 @@ def play(host: Host, numbers: list[int], story: Callable[[SystemdUnits], Awaitab
     async def run() -> None:
         # The bus of the host, by way of the host's file tree; we are root there as well.
         address = f"unix:path=/proc/{host.pid}/root/run/dbus/system_bus_socket"
-        units = SystemdUnits(numbers, bus_address=address)
+        units = SystemdUnits(map(InstanceKey, numbers), bus_address=address)
         try:
             await asyncio.wait_for(story(units), 60)
         finally:
@@ -68,7 +70,7 @@ def play(host: Host, numbers: list[int], story: Callable[[SystemdUnits], Awaitab
 
 
 async def carry_out(units: SystemdUnits, verb: Verb, number: int) -> StepResult:
-    return await units.carry_out(Step(verb=verb, number=number))
+    return await units.carry_out(Step(verb=verb, key=InstanceKey(number), why=WHY))
 
 
 async def until(
@@ -77,7 +79,7 @@ async def until(
     """Read until the instance is in this state; its facts, or None for one that is not loaded."""
     async with asyncio.timeout(timeout_seconds):
         while True:
-            unit = (await units.read()).instances.get(number)
+            unit = (await units.read()).units.get(InstanceKey(number))
             if (unit.active_state if unit else "inactive") == state:
                 return unit
             await asyncio.sleep(0.02)
@@ -132,7 +134,7 @@ def test_a_crash_shows_as_another_process_and_a_restart(host: Host) -> None:
         host.kill("mastodon-sidekiq@3")
         async with asyncio.timeout(10):
             while True:
-                unit = (await units.read()).instances[3]
+                unit = (await units.read()).units[InstanceKey(3)]
                 if unit.active_state == "active" and unit.restarts == 1:
                     break
                 await asyncio.sleep(0.02)
@@ -164,7 +166,7 @@ def test_law_6_units_that_are_not_ours_go_on(host: Host) -> None:
         verbs: tuple[Verb, ...] = ("start", "quiet", "stop")
         for verb in verbs:
             assert (await carry_out(units, verb, 9)).result == "refused"
-        assert (await units.read()).instances == {}
+        assert (await units.read()).units == {}
         assert host.unit("mastodon-sidekiq@9").active
         assert not host.path("/run/quiet-9").exists()
 
@@ -176,9 +178,9 @@ def test_masked_and_missing_units_are_said(host: Host) -> None:
     async def story(units: SystemdUnits) -> None:
         masked = await carry_out(units, "start", 5)
         assert (masked.result, "systemctl unmask" in masked.sentence) == ("refused", True)
-        missing = await units.carry_out(Step(verb="start", number="scheduler"))
+        missing = await units.carry_out(Step(verb="start", key=SCHEDULER, why=WHY))
         assert (missing.result, "daemon-reload" in missing.sentence) == ("refused", True)
-        assert (await units.read()).scheduler is None
+        assert SCHEDULER not in (await units.read()).units
 
     scheduler = "/usr/local/lib/systemd/system/mastodon-sidekiq-scheduler.service"
     there = host.read(scheduler)
@@ -206,7 +208,7 @@ def test_readings_stay_true_or_unknown_while(host: Host, upset: list[str]) -> No
         readings = 0
         while not going_on.done() or readings < 10:
             try:
-                unit = (await units.read()).instances[6]
+                unit = (await units.read()).units[InstanceKey(6)]
             except SourceUnavailableError:
                 continue  # unknown is honest; wrong is not
             assert (unit.active_state, unit.main_pid) == ("active", before.main_pid)
@@ -215,7 +217,7 @@ def test_readings_stay_true_or_unknown_while(host: Host, upset: list[str]) -> No
         host.kill("mastodon-sidekiq@6")  # and it still follows
         async with asyncio.timeout(10):
             while True:
-                unit = (await units.read()).instances[6]
+                unit = (await units.read()).units[InstanceKey(6)]
                 if unit.active_state == "active" and unit.main_pid != before.main_pid:
                     break
                 await asyncio.sleep(0.02)

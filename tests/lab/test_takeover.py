@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fleetd.core.model.decision import ClampCode
+from fleetd.core.model.reasons.base import ClampCode
 from lab import mastodon, records
 from tests.lab.fleet import Fleet, booted
 from tests.lab.schedulers import Watch, watching

@@ -8,7 +8,7 @@ import msgspec
 from click.testing import CliRunner, Result
 
 from fleetd.cli.advice.postmortem import Run
-from fleetd.cli.client import Reach
+from fleetd.cli.client import Client
 from fleetd.cli.main import cli
 from fleetd.core.model.status import Status
 from fleetd.errors import SourceUnavailableError
@@ -35,5 +35,5 @@ def fleetctl(
         if next(left, None) is None:
             raise KeyboardInterrupt
 
-    reach = Reach(fetch=fetch, run=run, sleep=sleep)
-    return CliRunner().invoke(cli, list(arguments), obj=reach, prog_name="fleetctl")
+    client = Client(fetch=fetch, run=run, sleep=sleep)
+    return CliRunner().invoke(cli, list(arguments), obj=client, prog_name="fleetctl")

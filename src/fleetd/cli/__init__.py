@@ -1,4 +1,4 @@
-"""fleetctl: parse what people type, ask fleetd, show its answer, leave with an exit status.
+"""fleetctl: parses the command line, asks fleetd, shows the answer and ends with an exit status.
 
-What is decided or measured is decided and measured in the daemon; here it is only read.
+The daemon measures and decides; nothing here does.
 """

@@ -1,6 +1,6 @@
-"""The one way from fleetctl to fleetd: the answer over the bus as a value, orders, and exit statuses.
+"""How fleetctl reaches fleetd: the status and orders over the bus, and the exit statuses that follow.
 
-When nobody answers, what systemd and the journal know is asked for instead (advice/postmortem.py).
+When fleetd does not answer, systemd and the journal are asked instead (advice/postmortem.py).
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import click
 import msgspec
 
 from fleetd import __version__
 from fleetd.cli.advice import postmortem
-from fleetd.core.model.commands import Command
+from fleetd.core.instances.orders import Order
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 ANSWER_SECONDS_MAX = 5.0
-WATCH_SECONDS = 2.0
 EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_INTERRUPTED = 1, 3, 130
 
 
 class AnswerError(FleetdError):
-    """fleetd answered, but not what this fleetctl understands."""
+    """fleetd answered, but this fleetctl does not understand the answer."""
 
 
 def fetch_from_bus(timeout_seconds: float) -> str:
@@ -37,46 +36,54 @@ def fetch_from_bus(timeout_seconds: float) -> str:
     return fetch_status(timeout_seconds)
 
 
-def order_over_bus(command: Command) -> str:
-    """Have fleetd obey; returns its answer, raises FleetdError with the reason when it doesn't."""
+def order_over_bus(order: Order) -> str:
+    """Give fleetd an order; returns its answer, raises FleetdError with the reason when it refuses."""
     from fleetd.adapters.bus.client import give_order
 
-    return give_order(command)
+    return give_order(order)
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How the outside is reached; tests put something else here."""
+class Client:
+    """How fleetd, other programs and the clock are reached; tests replace them."""
 
     fetch: Callable[[float], str] = fetch_from_bus
-    order: Callable[[Command], str] = order_over_bus
+    order: Callable[[Order], str] = order_over_bus
     run: postmortem.Run = postmortem.run
-    sleep: Callable[[float], None] = field(default=time.sleep)
+    sleep: Callable[[float], None] = time.sleep
+
+    def status(self, timeout_seconds: float = ANSWER_SECONDS_MAX) -> Status:
+        """fleetd's status. Raises SourceUnavailableError if it does not answer, AnswerError as read_status does."""
+        return read_status(self.fetch(timeout_seconds))
 
 
-def reach_of(context: click.Context) -> Reach:
-    return context.obj if isinstance(context.obj, Reach) else Reach()
+def client_of(context: click.Context) -> Client:
+    """The client that main() was given, else one that asks over the bus."""
+    return context.obj if isinstance(context.obj, Client) else Client()
 
 
 def read_status(text: str) -> Status:
-    """The answer as a value. Unknown fields of a newer fleetd are passed over; anything else raises AnswerError."""
+    """Parses fleetd's answer; fields of a newer fleetd are ignored. Raises AnswerError if it is no status."""
     try:
         return msgspec.json.decode(text, type=Status)
     except msgspec.ValidationError as error:
+        said = fields_of(text)
+        version, summary = said.get("version"), said.get("summary")
+        who = f"fleetd {version[:40]}" if isinstance(version, str) else "fleetd"
+        its_summary = f" Its summary: {summary[:300]}" if isinstance(summary, str) and summary else ""
         raise AnswerError(
-            f"{_said_by(text)} answers in a form that this fleetctl {__version__} does not know ({error}). "
-            "If fleetd was upgraded or downgraded, run what is installed: systemctl restart fleetd (workers keep "
-            f"running).{_summary(text)}"
+            f"{who} answers in a form that this fleetctl {__version__} does not know ({error}). After an upgrade or "
+            f"downgrade, restart fleetd: systemctl restart fleetd (workers keep running).{its_summary}"
         ) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise AnswerError(
-            "What answered as org.fleetd1 did not send JSON, so it is not fleetd or it is broken: see "
+            "What answered as org.fleetd1 did not send JSON: it is not fleetd, or it is broken. See "
             "journalctl -u fleetd, then systemctl restart fleetd (workers keep running)."
         ) from None
 
 
-def loose(text: str) -> dict[str, object]:
-    """Whatever fields an answer has that isn't a Status."""
+def fields_of(text: str) -> dict[str, object]:
+    """The fields of an answer of any version; none if it is no JSON object."""
     try:
         answer = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -84,28 +91,18 @@ def loose(text: str) -> dict[str, object]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _said_by(text: str) -> str:
-    version = loose(text).get("version")
-    return f"fleetd {version[:40]}" if isinstance(version, str) else "fleetd"
-
-
-def _summary(text: str) -> str:
-    """The one sentence that is in every version's answer, if it is."""
-    summary = loose(text).get("summary")
-    return f" It says: {summary[:300]}" if isinstance(summary, str) and summary else ""
-
-
 def exit_code(found: postmortem.Postmortem) -> int:
+    """As systemctl status has it: 3 if fleetd does not run."""
     return EXIT_ERROR if found.running else EXIT_NOT_RUNNING
 
 
-def tell_json(reach: Reach, document: Callable[[str, Status], str]) -> int:
-    """Standard output gets exactly one JSON document, made of fleetd's answer, or of why there is none."""
+def tell_json(client: Client, document: Callable[[str, Status], str]) -> int:
+    """Write one JSON document, made from fleetd's answer or of why there is none; returns the exit status."""
     try:
-        answer = reach.fetch(ANSWER_SECONDS_MAX)
+        answer = client.fetch(ANSWER_SECONDS_MAX)
         answer = document(answer, read_status(answer))
     except SourceUnavailableError as error:
-        found = postmortem.examine(str(error), reach.run)
+        found = postmortem.examine(str(error), client.run)
         write_json(msgspec.json.encode(found).decode())
         return exit_code(found)
     except FleetdError as error:
@@ -116,7 +113,7 @@ def tell_json(reach: Reach, document: Callable[[str, Status], str]) -> int:
 
 
 def write_json(document: str) -> None:
-    """Control characters of the 8-bit kind as JSON's own escapes: the same document, but none steers a terminal."""
+    """Write to standard output; characters that could steer a terminal become JSON's own escapes."""
     safe = re.sub(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", document.strip())
     sys.stdout.flush()
     sys.stdout.buffer.write(safe.encode("utf-8", "replace") + b"\n")

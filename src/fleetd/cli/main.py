@@ -1,4 +1,4 @@
-"""fleetctl: the command line of fleetd, as systemctl is systemd's."""
+"""fleetctl: the command line of fleetd, as systemctl is that of systemd."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from pathlib import Path
 import click
 
 from fleetd import __version__
-from fleetd.cli.client import EXIT_INTERRUPTED, Reach
+from fleetd.cli.client import EXIT_INTERRUPTED, Client
 from fleetd.cli.commands.check_config import check_config
-from fleetd.cli.commands.connections import connections
-from fleetd.cli.commands.explain import explain
 from fleetd.cli.commands.history import history, trace
 from fleetd.cli.commands.orders import COMMANDS
 from fleetd.cli.commands.replay import replay
 from fleetd.cli.commands.simulate import simulate
-from fleetd.cli.commands.status import status
+from fleetd.cli.commands.status import connections, explain, status
 from fleetd.cli.terminal.safe_text import clean
 from fleetd.errors import FleetdError
-from fleetd.words.figures import nearest
+from fleetd.words.formatting import nearest
 
 
 class Commands(click.Group):
-    """Names the nearest command for one that doesn't exist."""
+    """A group that names the nearest command for one that doesn't exist."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -44,9 +42,9 @@ Examples:
   fleetctl status                 the one screen to look at first
   fleetctl status --watch         the same, live
   fleetctl explain                why so many instances run, and not more
-  fleetctl connections            whose the database's connections are, and how many are left
-  fleetctl history --since 8h     what it did and why, also when it does not run any more
-  fleetctl replay --config NEW    yesterday's traffic under another configuration, before you dare it
+  fleetctl connections            who has the database's connections, and how many are left
+  fleetctl history --since 8h     what it did and why, even if it is down now
+  fleetctl replay --config NEW    yesterday's traffic under another configuration, before you use it
   fleetctl pause --for 2h         leave the fleet as it is while you work on something
   fleetctl restart                replace every worker one by one, after an upgrade of Mastodon
   fleetctl check-config           after an edit, before systemctl reload fleetd
@@ -60,33 +58,25 @@ Completion of commands, options, profiles and instances:
 )
 @click.version_option(__version__, prog_name="fleetctl", message="%(prog)s %(version)s")
 def cli() -> None:
-    """See what fleetd does with this host's Sidekiq processes, and why; and have it do something else.
+    """See what fleetd does with this host's Sidekiq processes, and why; and tell it to do something else.
 
-    Looking is for everybody, giving orders for root and the members of the group fleetd. Every order ends by itself.
+    Anybody may look; root and members of the group fleetd may give orders. Every order ends by itself.
     """
 
 
-cli.add_command(status)
-cli.add_command(connections)
-cli.add_command(explain)
-cli.add_command(check_config)
-cli.add_command(history)
-cli.add_command(replay)
-cli.add_command(trace)
-cli.add_command(simulate)
-for order in COMMANDS:
-    cli.add_command(order)
+for command in (status, connections, explain, check_config, history, replay, trace, simulate, *COMMANDS):
+    cli.add_command(command)
 
 
-def main(reach: Reach | None = None) -> None:
-    """Run fleetctl; whatever can be foreseen ends as a sentence and an exit status, never a traceback.
+def main(client: Client | None = None) -> None:
+    """Run fleetctl. Any foreseeable error ends as a sentence and an exit status, never as a traceback.
 
-    `reach`: how the daemon and systemd are asked, where not as usual.
+    `client`: how fleetd and systemd are reached; None: over the bus.
     """
     if sys.stdout is None or sys.stderr is None:  # closed by the caller: `fleetctl status >&-`
         _reopen()
     try:
-        code = cli.main(prog_name="fleetctl", standalone_mode=False, obj=reach)
+        code = cli.main(prog_name="fleetctl", standalone_mode=False, obj=client)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -98,7 +88,7 @@ def main(reach: Reach | None = None) -> None:
         code = 1
     except OSError as error:
         code = 1
-        if error.errno != errno.EPIPE:  # the reader went away: nothing to tell anyone
+        if error.errno != errno.EPIPE:  # the reader is gone, as in `fleetctl status | head`
             click.echo(f"fleetctl: {clean(error.strerror or str(error), ascii_only=True)}", err=True)
     _leave(code if isinstance(code, int) else 0)
 
@@ -109,7 +99,7 @@ def _reopen() -> None:
 
 
 def _leave(code: int) -> None:
-    """End without Python's own complaint about output that nobody takes any more."""
+    """Exit without Python's own message about output that nobody reads any more."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -136,6 +136,7 @@ def _profile(profile: Profile, result: TickResult, clamps: tuple[ClampStatus, ..
         min_instances=profile.min_instances,
         max_instances=profile.max_instances,
         clamps=tuple(c for c in clamps if c.profile == profile.name),
+        clamps_before_admission=sum(1 for c in result.fleet.clamps if c.profile == profile.name),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.words.figures import CONNECTION_SOURCES
+from fleetd.words.formatting import CONNECTION_SOURCES
 
 REPLACE_CAUSES = {
     reasons.ReplaceCause.RESTART: "restarted by fleetctl",

@@ -4,26 +4,24 @@ from msgspec.structs import replace
 
 from fleetd.cli.advice.findings import findings, headline
 from fleetd.cli.advice.verdict import Level
-from fleetd.core.model.decision import Clamp, ClampCode, Step, StepResult
-from fleetd.core.model.status import SchedulerStatus, Status
-from tests.support.builders import status_bad_nights as statuses
-from tests.support.builders import status_connections as databases
-from tests.support.builders import status_instances as lives
-from tests.support.builders.status_calm import calm, instance
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.status import ClampStatus, SchedulerStatus, Status, StepStatus
+from tests.support.builders import status_connections, status_examples, status_instances
+from tests.support.builders.status_healthy import connections_of, healthy, instance, postgres
 
 
 def said(status: Status) -> str:
     return " ".join(finding.sentence for finding in findings(status))
 
 
-def test_calm_is_well_and_nothing_else_is_said() -> None:
-    assert headline(calm()).sentence == "All is well: every queue waits less than its target."
-    assert headline(calm()).level == Level.OK
-    assert findings(calm()) == ()
+def test_a_quiet_afternoon_is_well_and_nothing_else_is_said() -> None:
+    assert headline(healthy()).sentence == "All is well: every queue waits less than its target."
+    assert headline(healthy()).level == Level.OK
+    assert findings(healthy()) == ()
 
 
 def test_a_surge_names_the_worst_queues_and_what_stands_in_the_way() -> None:
-    first = headline(statuses.surge())
+    first = headline(status_examples.surge())
     assert first.level == Level.BAD
     assert first.sentence == (
         "3 queues wait too long: default 94 s (target 15 s), pull 21 min (target 5 min) and 1 more; "
@@ -32,7 +30,7 @@ def test_a_surge_names_the_worst_queues_and_what_stands_in_the_way() -> None:
 
 
 def test_a_surge_that_is_being_dealt_with_says_so() -> None:
-    surge = statuses.surge()
+    surge = status_examples.surge()
     growing = replace(
         surge,
         clamps=(),
@@ -44,64 +42,65 @@ def test_a_surge_that_is_being_dealt_with_says_so() -> None:
 
 
 def test_a_lost_source_is_told_once_with_its_reason_and_its_consequence() -> None:
-    found = findings(statuses.redis_down())
+    found = findings(status_examples.redis_down())
     assert [finding.level for finding in found] == [Level.UNKNOWN]
     assert "nothing is stopped" in found[0].sentence
     assert "refused the connection" in found[0].sentence
 
 
 def test_a_queue_that_is_unknown_alone_is_named() -> None:
-    base = calm()
+    base = healthy()
     odd = replace(base, queues=(replace(base.queues[0], latency_seconds=None), *base.queues[1:]))
     assert headline(odd).sentence == "How long default waits is unknown."
 
 
 def test_old_news_comes_before_everything() -> None:
-    stuck = replace(statuses.surge(), tick_age_seconds=95.0)
-    assert headline(stuck).sentence.startswith("fleetd is stuck: it last looked 95 s ago")
+    stuck = replace(status_examples.surge(), tick_age_seconds=95.0)
+    assert headline(stuck).sentence.startswith("fleetd is stuck: its last tick ended 95 s ago")
 
 
 def test_two_schedulers_are_wrong_none_is_wrong_and_unknown_is_unknown() -> None:
     for processes, level in ((2, Level.BAD), (0, Level.BAD), (None, Level.UNKNOWN)):
         scheduler = SchedulerStatus(processes=processes, where=("a", "b"), sentence="as it is")
-        assert headline(replace(calm(), scheduler=scheduler)).level == level
+        assert headline(replace(healthy(), scheduler=scheduler)).level == level
 
 
 def test_a_takeover_that_waits_is_a_warning() -> None:
-    assert headline(statuses.scheduler_held()).level == Level.WARN
+    assert headline(status_examples.scheduler_held()).level == Level.WARN
 
 
 def test_what_fleetd_calls_a_problem_and_steps_that_failed_are_said() -> None:
-    step = StepResult(step=Step(verb="start", number=4), result="refused", sentence="polkit said no")
-    status = replace(calm(), problems=("the new configuration was refused",), step_results=(step,))
+    step = StepStatus(
+        verb="start", unit="mastodon-sidekiq@4.service", result="refused", why="", sentence="polkit said no"
+    )
+    status = replace(healthy(), problems=("the new configuration was refused",), step_results=(step,))
     assert "the new configuration was refused." in said(status)
     assert "start mastodon-sidekiq@4.service was refused: polkit said no." in said(status)
     assert findings(status)[0].level == Level.BAD
 
 
 def test_claims_over_the_limit_say_by_how_many() -> None:
-    base = calm()
     over = replace(
-        base, connections=replace(base.connections, claims_connections=482, headroom_connections=0)
+        healthy(), connections=connections_of(postgres(others=224, claims=482, headroom=0, open_now=431))
     )
     assert "exceed its limit of 700 by 19" in headline(over).sentence
 
 
 def test_a_hold_comes_first_and_what_is_wrong_beside_it_after_it() -> None:
-    first, second = findings(lives.upgrade())
+    first, second = findings(status_instances.upgrade())
     assert (first.banner, first.level) == ("UPGRADE", Level.WARN)
     assert second.sentence == (
         "1 queue waits too long: default 21 s (target 15 s); the fleet can't grow because of the upgrade."
     )
-    assert headline(lives.paused()).banner == "PAUSE, 1.8 h left"
-    stuck = replace(lives.paused(), tick_age_seconds=95.0)
+    assert headline(status_instances.paused()).banner == "PAUSE, 1.8 h left"
+    stuck = replace(status_instances.paused(), tick_age_seconds=95.0)
     assert headline(stuck).sentence.startswith("fleetd is stuck"), "then the hold may be old news"
 
 
 def test_a_count_that_people_set_is_in_the_way_only_where_it_is_too_small() -> None:
-    surge = statuses.surge()
+    surge = status_examples.surge()
     for granted, blamed in ((2, True), (12, False)):
-        clamp = Clamp(
+        clamp = ClampStatus(
             code=ClampCode.SET,
             profile="default-first",
             before_instances=9,
@@ -114,72 +113,69 @@ def test_a_count_that_people_set_is_in_the_way_only_where_it_is_too_small() -> N
 
 
 def test_every_sickness_is_named_with_its_reason_worst_first() -> None:
-    assert [(f.level, f.sentence.split(":")[0]) for f in findings(lives.sick())] == [
-        (Level.BAD, "Instance 4 failed"),
+    assert [(f.level, f.sentence.split(":")[0]) for f in findings(status_instances.sick())] == [
+        (Level.BAD, "Instance 4 has failed"),
         (Level.BAD, "Instance 3 is unresponsive"),
         (Level.WARN, "The restart was given up at 1 of 5"),
         (Level.WARN, "Instance 2 is undrainable"),
     ]
 
 
-def test_a_note_that_begins_with_the_state_is_not_said_twice() -> None:
-    ill = (
-        instance(
-            2, "default-first", None, state="failed", note="failed 2 times: killed; tried again in 15 s"
-        ),
-    )
-    assert headline(replace(calm(), instances=ill)).sentence == (
-        "Instance 2 failed 2 times: killed; tried again in 15 s."
+def test_a_sick_instance_is_told_with_its_note() -> None:
+    note = "failed 2 times: killed; tried again in 15 s"
+    ill = (instance(2, "default-first", None, state="failed", note=note),)
+    assert headline(replace(healthy(), instances=ill)).sentence == (
+        "Instance 2 has failed: failed 2 times: killed; tried again in 15 s."
     )
 
 
 def test_many_in_the_same_state_are_one_finding() -> None:
     ill = tuple(instance(n, "default-first", None, state="unresponsive", note="x") for n in range(1, 9))
-    [found] = findings(replace(calm(), instances=ill))
+    [found] = findings(replace(healthy(), instances=ill))
     assert found.sentence == (
-        "Instances 1, 2, 3, 4 and 4 more are unresponsive: it runs, but has sent no heartbeat for long."
+        "Instances 1, 2, 3, 4 and 4 more are unresponsive: alive, but no heartbeat for long."
     )
 
 
 def test_a_restart_under_way_or_done_is_no_finding() -> None:
-    assert findings(lives.rolling()) == ()
-    assert findings(lives.rolled()) == ()
+    assert findings(status_instances.rolling()) == ()
+    assert findings(status_instances.rolled()) == ()
 
 
 def test_failed_instances_are_named_with_where_to_look() -> None:
-    base = calm()
+    base = healthy()
     status = replace(base, instances=(replace(base.instances[0], state="failed"), *base.instances[1:]))
-    assert headline(status).sentence == "Instance 1 failed: journalctl -u mastodon-sidekiq@1 says why."
+    assert headline(status).sentence == "Instance 1 has failed: see journalctl -u mastodon-sidekiq@1."
 
 
 def test_what_the_connections_have_to_say_is_said_as_sentences() -> None:
-    assert "Others can't be told from our workers on PgBouncer" in said(databases.behind_pgbouncer())
-    assert headline(databases.behind_pgbouncer()).level == Level.WARN
-    late, more = findings(databases.saturation())
+    assert "Others can't be told from our workers on PgBouncer" in said(status_connections.behind_pgbouncer())
+    assert headline(status_connections.behind_pgbouncer()).level == Level.WARN
+    late, more = findings(status_connections.saturation())
     assert late.sentence.endswith("the fleet can't grow because of the database, which is the bottleneck.")
     assert more.level == Level.WARN
     assert more.sentence.startswith("More workers would not help: 14 clients wait")
 
 
 def test_clients_that_are_refused_are_the_headline() -> None:
-    first = headline(databases.refused())
+    first = headline(status_connections.refused())
     assert first.level == Level.BAD
     assert first.sentence.startswith("Postgres refuses new clients, too many already:")
 
 
 def test_a_lost_replica_or_pgbouncer_says_that_nothing_grows() -> None:
-    assert headline(databases.replica_lost()).sentence == (
+    assert headline(status_connections.replica_lost()).sentence == (
         "The replica's connections are unknown, so nothing grows above min: 10.0.0.7:5432 refused the connection."
     )
-    base = databases.behind_pgbouncer()
+    base = status_connections.behind_pgbouncer()
     lost = tuple(replace(s, ok=False, why="down") for s in base.sources if s.name == "pgbouncer")
     assert "PgBouncer's connections are unknown" in headline(replace(base, sources=lost)).sentence
 
 
-def test_one_that_gives_way_to_a_more_important_one_is_calm() -> None:
-    clamp = databases.saturation().clamps[1]
+def test_a_profile_that_gives_way_is_no_fault() -> None:
+    clamp = status_connections.saturation().clamps[1]
     assert clamp.code == ClampCode.YIELD
-    base = calm()
+    base = healthy()
     status = replace(base, profiles=(base.profiles[0], replace(base.profiles[1], clamps=(clamp,))))
     assert headline(status).level == Level.OK
     assert headline(status).sentence.startswith("All is well")

@@ -10,21 +10,21 @@ import pytest
 from fleetd import __version__
 from fleetd.cli.advice.postmortem import Run
 from fleetd.errors import FleetdError
-from tests.support.builders import status_bad_nights as statuses
-from tests.support.builders.status_calm import calm
+from tests.support.builders import status_examples
+from tests.support.builders.status_healthy import healthy
 from tests.support.builders.systemd_answers import Systemd, no_systemd, with_facts
 from tests.support.fleetctl import NOBODY, answering, fleetctl, gone
 
 
 def test_status_of_a_running_daemon() -> None:
-    result = fleetctl("status", fetch=answering(statuses.surge()))
+    result = fleetctl("status", fetch=answering(status_examples.surge()))
     assert result.exit_code == 0
     assert "3 queues wait too long" in result.stdout
     assert "\x1b" not in result.stdout
 
 
 def test_json_is_what_the_daemon_said_with_what_this_version_does_not_know() -> None:
-    said = json.loads(msgspec.json.encode(calm())) | {"invented_later": {"a": [1]}}
+    said = json.loads(msgspec.json.encode(healthy())) | {"invented_later": {"a": [1]}}
     said["queues"][0]["also_new"] = 1
     result = fleetctl("status", "--json", fetch=answering(json.dumps(said)))
     assert result.exit_code == 0
@@ -33,7 +33,7 @@ def test_json_is_what_the_daemon_said_with_what_this_version_does_not_know() -> 
 
 
 def test_json_holds_no_character_that_steers_a_terminal() -> None:
-    status = msgspec.structs.replace(calm(), host="a\x9b2J\x7f\u202eb\x1b[")
+    status = msgspec.structs.replace(healthy(), host="a\x9b2J\x7f\u202eb\x1b[")
     result = fleetctl("status", "--json", fetch=answering(status))
     assert json.loads(result.stdout)["host"] == "a\x9b2J\x7f\u202eb\x1b["
     assert not set(result.stdout) & set("\x1b\x9b\x7f\u202e")
@@ -76,7 +76,7 @@ def test_nonsense_is_a_sentence(answer: str) -> None:
 
 
 def test_an_older_daemon_is_named_and_its_summary_passed_on() -> None:
-    said = json.loads(msgspec.json.encode(calm())) | {"version": "0.0.9"}
+    said = json.loads(msgspec.json.encode(healthy())) | {"version": "0.0.9"}
     del said["scheduler"]
     result = fleetctl("status", "--json", fetch=answering(json.dumps(said)))
     assert result.exit_code == 1
@@ -84,11 +84,11 @@ def test_an_older_daemon_is_named_and_its_summary_passed_on() -> None:
     assert "fleetd 0.0.9 answers in a form" in error
     assert "missing required field `scheduler`" in error
     assert "systemctl restart fleetd" in error
-    assert error.endswith("It says: 6 queues within target; 5 instances")
+    assert error.endswith("Its summary: 6 queues within target; 5 instances")
 
 
 def test_watch_draws_again_goes_on_while_the_daemon_is_away_and_ends_well() -> None:
-    answers = iter([answering(calm()), gone, answering("{"), answering(statuses.surge())])
+    answers = iter([answering(healthy()), gone, answering("{"), answering(status_examples.surge())])
 
     def fetch(timeout_seconds: float) -> str:
         return next(answers)(timeout_seconds)

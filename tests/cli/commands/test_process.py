@@ -9,23 +9,27 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from fleetd.adapters.history.writer import SqliteHistory
+from fleetd.core.model.history import Batch
+from tests.support.builders.history import entry
 from tests.support.project import PROJECT
 
 START = """
 import sys
 import msgspec
-from tests.support.builders import status_bad_nights as statuses
+from tests.support.builders import status_examples
 from fleetd.cli.main import main
-from fleetd.cli.client import Reach
-reach = Reach(fetch=lambda seconds: msgspec.json.encode(statuses.surge()).decode())
+from fleetd.cli.client import Client
+client = Client(fetch=lambda seconds: msgspec.json.encode(status_examples.surge()).decode())
 """
 DEADLINE_SECONDS = 20.0
 
 
-def command(*arguments: str, after: str = "main(reach)") -> list[str]:
+def command(*arguments: str, after: str = "main(client)") -> list[str]:
     return [sys.executable, "-c", START + after, *arguments]
 
 
@@ -73,16 +77,23 @@ def test_a_terminal_without_unicode_gets_ascii(encoding: str, name: str, words: 
     assert b"\x1b" not in done.stdout
 
 
-@pytest.mark.parametrize("name", ["status", "connections", "explain"])
-def test_json_loads_no_terminal_library(name: str) -> None:
-    after = "\ntry: main(reach)\nfinally: print('rich' in sys.modules, file=sys.stderr)"
+@pytest.mark.parametrize("name", ["status", "connections", "explain", "history"])
+def test_json_loads_no_terminal_library(name: str, tmp_path: Path) -> None:
+    after = "\ntry: main(client)\nfinally: print('rich' in sys.modules, file=sys.stderr)"
+    more = []
+    if name == "history":
+        writer = SqliteHistory(tmp_path / "history.sqlite", days=14, bytes_max=64 * 1024 * 1024)
+        writer.append(Batch(entries=(entry(time.time() - 60.0, "a step"),)))
+        writer.close()
+        more = ["--file", str(tmp_path / "history.sqlite")]
     done = subprocess.run(
-        command(name, "--json", after=after),
+        command(name, "--json", *more, after=after),
         capture_output=True,
         env=environment(),
         timeout=DEADLINE_SECONDS,
         check=True,
     )
+    assert done.stdout.startswith(b"{")
     assert done.stderr.strip() == b"False"
 
 
@@ -158,20 +169,20 @@ def test_colours_only_where_they_are_wanted(
 FOLLOW = """
 import itertools, time
 from msgspec.structs import replace
-from tests.support.builders import status_instances as lives
+from tests.support.builders import status_instances
 ticks = itertools.count()
-reach = Reach(
-    fetch=lambda seconds: msgspec.json.encode(replace(lives.rolling(), ticks_total=next(ticks))).decode(),
+client = Client(
+    fetch=lambda seconds: msgspec.json.encode(replace(status_instances.rolling(), ticks_total=next(ticks))).decode(),
     order=lambda command: "Replaces 5 instances.",
     sleep=lambda seconds: time.sleep(0.02),
 )
-main(reach)
+main(client)
 """
 
 
 @pytest.mark.parametrize(
     ("number", "code", "said"),
-    [(signal.SIGINT, 130, b"fleetctl pause holds it"), (signal.SIGTERM, 143, b""), (signal.SIGHUP, 129, b"")],
+    [(signal.SIGINT, 130, b"fleetctl pause holds"), (signal.SIGTERM, 143, b""), (signal.SIGHUP, 129, b"")],
 )
 def test_a_restart_is_watched_in_place_and_goes_on_unwatched(
     number: signal.Signals, code: int, said: bytes
@@ -203,7 +214,7 @@ def test_a_restart_is_watched_in_place_and_goes_on_unwatched(
 
 def test_orders_load_no_terminal_library_unless_somebody_watches() -> None:
     after = FOLLOW.replace(
-        "main(reach)", "try: main(reach)\nfinally: print('rich' in sys.modules, file=sys.stderr)"
+        "main(client)", "try: main(client)\nfinally: print('rich' in sys.modules, file=sys.stderr)"
     )
     for arguments in (["pause", "--for", "1h"], ["restart", "--no-wait"]):
         done = subprocess.run(

@@ -54,7 +54,7 @@ def test_a_table_of_the_policy_and_of_its_queues(trace: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", ["30", "60", "80", "200"])
-def test_no_line_is_too_long_and_no_figure_cut(trace: Path, columns: str) -> None:
+def test_no_line_is_too_long_and_no_number_cut(trace: Path, columns: str) -> None:
     result = CliRunner(env={"COLUMNS": columns}).invoke(cli, ["simulate", str(trace), "--policy", "all"])
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= int(columns)
@@ -63,7 +63,7 @@ def test_no_line_is_too_long_and_no_figure_cut(trace: Path, columns: str) -> Non
         policy["instance_seconds"] / 3600 for policy in told(trace, "--policy", "all")["policies"].values()
     ]
     assert all(f"{h:.1f}" in result.stdout.split() for h in hours)
-    assert len([line for line in lines if line.startswith((" ✔ ", " ✖ "))]) == len(hours)
+    assert len([line for line in lines if line.startswith(("  ✔ ", "  ✖ "))]) == len(hours)
 
 
 def told(trace: Path, *arguments: str | Path) -> Any:
@@ -108,14 +108,15 @@ def test_everything_wrong_with_a_trace_is_said(trace: Path) -> None:
     assert "queues.default.arrivals_per_second[0]" in result.stderr
     assert "queues.default.service_seconds.mean" in result.stderr
     assert "    Write e.g. [3600, 90.0]." in result.stderr.splitlines(), (
-        "each with its cure, on a line of its own"
+        "each with what to do, on a line of its own"
     )
 
 
 def test_an_unknown_policy_and_a_trace_that_is_not_there(trace: Path, tmp_path: Path) -> None:
     wrong = fleetctl(trace, "--policy", "hpb")
     assert wrong.exit_code == 2
-    assert "did you mean hpa? there are: fleetd, static, hpa" in wrong.stderr
+    assert "There is no policy 'hpb'. Did you mean hpa?" in wrong.stderr
+    assert "There are: fleetd, static, hpa" in fleetctl(trace, "--policy", "zzz").stderr
     missing = fleetctl(tmp_path / "none.toml")
     assert missing.exit_code == 1
     assert "No such file" in missing.stderr
@@ -132,7 +133,7 @@ def test_everything_wrong_with_all_of_it_is_said_at_once(trace: Path, tmp_path: 
         "duration_seconds: missing",
         "pace.tick_secods",
         f"{picture}: 1 problem",
-        "did you mean hpa?",
+        "Did you mean hpa?",
     ):
         assert said in wrong.stderr, said
     bare = fleetctl(trace)

@@ -7,7 +7,8 @@ import pytest
 
 from fleetd.cli.advice import postmortem
 from fleetd.cli.advice.postmortem import Output, Run, examine
-from fleetd.cli.screens.down import down_lines
+from fleetd.cli.screens.down import down_screen
+from fleetd.cli.terminal.lines import Page
 from fleetd.cli.terminal.symbols import ASCII, UNICODE
 from tests.support.builders.systemd_answers import Systemd, no_systemd, with_facts
 
@@ -16,17 +17,17 @@ NOBODY = "fleetd is not on the bus: nobody owns org.fleetd1"
 
 def drawn(run: Run, width: int = 100) -> str:
     found = examine(NOBODY, run, monotonic_seconds=1000.0)
-    lines = down_lines(found, width=width, symbols=UNICODE)
+    lines = down_screen(found, Page(width, UNICODE))
     assert max(line.cell_len for line in lines) <= width
     return "\n".join(line.plain for line in lines)
 
 
-def test_a_failed_daemon_tells_how_since_when_its_last_words_who_still_works_and_the_cure() -> None:
+def test_a_failed_daemon_tells_how_and_when_its_last_words_and_what_to_do() -> None:
     text = drawn(Systemd())
     assert text.startswith(
         "✖ fleetd has failed (exit status 1), down for 4 min; systemd restarted it 5 times."
     )
-    assert "what runs goes on" in text
+    assert "workers go on, and so do their jobs" in text
     assert "pace.tick_seconds: 0 is not a number of 1 to 60" in text
     assert "✔ 5 active (running): mastodon-sidekiq@N for N = 1-3, 10, mastodon-sidekiq-scheduler" in text
     assert "✖ 1 failed (failed): mastodon-sidekiq@4" in text
@@ -60,22 +61,25 @@ def test_a_failed_daemon_tells_how_since_when_its_last_words_who_still_works_and
         ),
         (
             {"ActiveState": "inactive", "StateChangeTimestampMonotonic": "0"},
-            "fleetd is not running: it was stopped, or never started since boot.",
+            "fleetd is not running: it was stopped, or not started since boot.",
         ),
         (
             {"ActiveState": "failed", "Result": "start-limit-hit"},
             "fleetd has failed (too many starts in a row)",
         ),
-        ({"ActiveState": "active", "SubState": "running"}, "fleetd runs for 4 min but gives no status."),
+        (
+            {"ActiveState": "active", "SubState": "running"},
+            "fleetd has been running for 4 min, but does not answer.",
+        ),
         (
             {"LoadState": "not-found", "ActiveState": "inactive"},
             "fleetd is not installed as a service on this host",
         ),
         (
             {"ActiveState": "activating", "SubState": "start", "NRestarts": "0"},
-            "fleetd is starting for 4 min and does not answer yet.",
+            "fleetd has been starting for 4 min, and does not answer yet.",
         ),
-        ({"ActiveState": "deactivating", "SubState": "stop-sigterm"}, "fleetd is stopping for 4 min."),
+        ({"ActiveState": "deactivating", "SubState": "stop-sigterm"}, "fleetd has been stopping for 4 min."),
     ],
 )
 def test_every_state_of_the_unit_has_its_sentence(facts: dict[str, str], headline: str) -> None:
@@ -112,11 +116,11 @@ def test_a_journal_that_may_not_be_read_says_how_to_read_it() -> None:
         assert "not readable for you: use sudo, or join the group systemd-journal" in drawn(
             Systemd(journal=refused)
         )
-    assert "none in the journal" in drawn(Systemd(journal="-- No entries --\n"))
+    assert "in the journal\n  none\n" in drawn(Systemd(journal="-- No entries --\n"))
 
 
 def test_no_worker_at_all_is_said_loudly() -> None:
-    assert "✖ none runs: no job of any queue is done by this host" in drawn(Systemd(workers=""))
+    assert "✖ none runs: this host does no jobs" in drawn(Systemd(workers=""))
 
 
 def test_foreign_text_is_harmless_and_every_width_works() -> None:
@@ -128,7 +132,7 @@ def test_foreign_text_is_harmless_and_every_width_works() -> None:
         assert "\u202e" not in text
         assert drawn(Systemd(), width)
     found = examine("…", Systemd(journal="naïve —\n"), monotonic_seconds=1000.0)
-    assert "".join(line.plain for line in down_lines(found, width=80, symbols=ASCII)).isascii()
+    assert "".join(line.plain for line in down_screen(found, Page(80, ASCII))).isascii()
 
 
 def test_a_program_that_hangs_or_is_missing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`fleetctl explain`: the chain from what is needed to what runs, and the cures that go with it (law 8)."""
+"""`fleetctl explain`: the chain from what is needed to what runs, and what to do about each step (law 8)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import re
 import pytest
 from msgspec.structs import replace
 
-from fleetd.cli.advice.explanation import CURES
+from fleetd.cli.advice.explanation import WHAT_TO_DO
 from fleetd.cli.screens.explain import explain_screen
+from fleetd.cli.terminal.lines import Page
 from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
-from fleetd.core.model.decision import Clamp, ClampCode
-from fleetd.core.model.status import Status
-from tests.support.builders import status_bad_nights as statuses
-from tests.support.builders import status_connections as databases
-from tests.support.builders import status_instances as lives
-from tests.support.builders.status_calm import calm, instance
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.status import ClampStatus, Status
+from tests.support.builders import status_connections, status_examples, status_instances
+from tests.support.builders.status_healthy import healthy, instance
 from tests.support.fleetctl import answering, fleetctl
 from tests.support.project import PROJECT
 
@@ -33,31 +32,29 @@ SELF_EXPLAINING = {
 }
 
 
-def drawn(status: Status, profile: str = "", width: int = 100, symbols: Symbols = UNICODE) -> str:
-    return "\n".join(
-        line.plain for line in explain_screen(status, width=width, symbols=symbols, profile=profile)
-    )
+def drawn(status: Status, profile: str | None = None, width: int = 100, symbols: Symbols = UNICODE) -> str:
+    return "\n".join(line.plain for line in explain_screen(status, Page(width, symbols), profile=profile))
 
 
-def words(status: Status, profile: str = "") -> str:
+def words(status: Status, profile: str | None = None) -> str:
     return " ".join(drawn(status, profile).split())
 
 
 @pytest.mark.parametrize("symbols", [UNICODE, ASCII], ids=["unicode", "ascii"])
 @pytest.mark.parametrize("width", [20, 33, 60, 100, 400])
-@pytest.mark.parametrize("name", list(statuses.ALL))
+@pytest.mark.parametrize("name", list(status_examples.ALL))
 def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symbols) -> None:
-    lines = explain_screen(statuses.ALL[name](), width=width, symbols=symbols)
+    lines = explain_screen(status_examples.ALL[name](), Page(width, symbols))
     assert max(line.cell_len for line in lines) <= width
     if symbols is ASCII:
         assert "".join(line.plain for line in lines).isascii()
 
 
 def test_the_chain_goes_from_what_is_needed_to_what_runs() -> None:
-    text = words(statuses.surge(), "default-first")
+    text = words(status_examples.surge(), "default-first")
     assert re.search(
         r"▲ default-first min 2 max 6 9 needed: default waits 94 s \(target 15 s\), .* ▲ 9→6 connections: an instance "
-        r"claims 62 connections .* do: raise the limit that binds .* 6 granted 6 running: 5 serving, 1 starting",
+        r"claims 62 connections .* do: raise the limit that binds .* 6 admitted 6 running: 5 serving, 1 starting",
         text,
     )
     assert "pull-first" not in text
@@ -67,7 +64,7 @@ def test_the_chain_goes_from_what_is_needed_to_what_runs() -> None:
 
 
 def test_every_profile_and_every_clamp_is_there() -> None:
-    for name, build in statuses.ALL.items():
+    for name, build in status_examples.ALL.items():
         status = build()
         text = drawn(status)
         for profile in status.profiles:
@@ -76,10 +73,12 @@ def test_every_profile_and_every_clamp_is_there() -> None:
                 assert f"{clamp.code.value.replace('_', ' ')}" in text, name
 
 
-def test_what_keeps_granted_ones_from_running_stands_below_the_grant() -> None:
-    base = calm()
+def test_what_keeps_admitted_ones_from_running_stands_below() -> None:
+    base = healthy()
     clamps = tuple(
-        Clamp(code=code, profile="default-first", before_instances=a, after_instances=b, sentence=code.value)
+        ClampStatus(
+            code=code, profile="default-first", before_instances=a, after_instances=b, sentence=code.value
+        )
         for code, a, b in (
             (ClampCode.PINNED, 9, 8),
             (ClampCode.MAX, 8, 6),
@@ -88,16 +87,21 @@ def test_what_keeps_granted_ones_from_running_stands_below_the_grant() -> None:
         )
     )
     profile = replace(
-        base.profiles[0], needed_instances=9, admitted_instances=6, running_instances=4, clamps=clamps
+        base.profiles[0],
+        needed_instances=9,
+        admitted_instances=6,
+        running_instances=4,
+        clamps=clamps,
+        clamps_before_admission=2,
     )
     text = words(replace(base, profiles=(profile,)))
-    places = [text.index(part) for part in ("9→8 ", "8→6 ", "6 granted", "6→5 ", "5→4 ", "4 running")]
+    places = [text.index(part) for part in ("9→8 ", "8→6 ", "6 admitted", "6→5 ", "5→4 ", "4 running")]
     assert places == sorted(places)
 
 
 def test_what_is_stopped_by_hand_is_not_told_as_running() -> None:
-    assert "3 running: 2 serving, 1 pinned" in words(lives.paused())
-    base = calm()
+    assert "3 running: 2 serving, 1 pinned" in words(status_instances.paused())
+    base = healthy()
     failed = replace(
         base, instances=(*base.instances[:3], instance(4, "default-first", None, state="failed"))
     )
@@ -106,55 +110,63 @@ def test_what_is_stopped_by_hand_is_not_told_as_running() -> None:
 
 def test_what_concerns_the_whole_host_is_said_once_after_the_profiles() -> None:
     for status, sentence in (
-        (databases.saturation(), "More workers would not help: 14 clients wait"),
-        (databases.behind_pgbouncer(), "others can't be told from our workers"),
-        (lives.paused(), "paused by fleetctl: moving the database"),
-        (lives.upgrade(), "Mastodon's code on disk (4.5.3) is not what runs"),
+        (status_connections.saturation(), "More workers would not help: 14 clients wait"),
+        (status_connections.behind_pgbouncer(), "others can't be told from our workers"),
+        (status_instances.paused(), "paused by fleetctl: moving the database"),
+        (status_instances.upgrade(), "Mastodon's code on disk (4.5.3) is not what runs"),
     ):
         text = words(status)
         assert text.lower().count(sentence.lower()) == 1
         assert text.index("The whole host") < text.lower().index(sentence.lower()) < text.index("Next ")
-    assert "scheduler takeover: main's was seen 42 s ago" in words(statuses.scheduler_held())
+    assert "scheduler takeover: main's was seen 42 s ago" in words(status_examples.scheduler_held())
     assert "? latency unknown: redis can't be read: redis at 10.0.0.5:6379 refused" in words(
-        statuses.redis_down()
+        status_examples.redis_down()
     )
-    assert "The whole host" not in words(calm())
-    assert words(databases.replica_lost()).count("10.0.0.7:5432 refused the connection") == 1
-    assert "replica can't be read: 10.0.0.7:5432 refused" in words(databases.replica_lost(), "pull-first")
+    assert "The whole host" not in words(healthy())
+    assert words(status_connections.replica_lost()).count("10.0.0.7:5432 refused the connection") == 1
+    assert "replica can't be read: 10.0.0.7:5432 refused" in words(
+        status_connections.replica_lost(), "pull-first"
+    )
 
 
-def test_calm_clamps_come_without_advice() -> None:
-    text = words(databases.saturation(), "pull-first")
+def test_ordinary_clamps_come_without_advice() -> None:
+    text = words(status_connections.saturation(), "pull-first")
     assert "· 2→1 yield: default-first is more important and late: one of pull-first gives way to it." in text
-    assert CURES[ClampCode.YIELD] not in text
+    assert WHAT_TO_DO[ClampCode.YIELD] not in text
 
 
 def test_unknown_is_a_question_mark() -> None:
-    text = words(statuses.everything_down())
+    text = words(status_examples.everything_down())
     assert "? needed: how long jobs wait is unknown" in text
     assert "? running: systemd can't be read" in text
-    assert not re.search(r"\b0 (needed|granted|running)", text)
+    assert not re.search(r"\b0 (needed|admitted|running)", text)
 
 
 def test_old_news_are_called_old() -> None:
-    assert drawn(replace(calm(), tick_age_seconds=95.0)).startswith("✖ fleetd is stuck")
+    assert drawn(replace(healthy(), tick_age_seconds=95.0)).startswith("✖ fleetd is stuck")
 
 
 def test_json_has_the_chain_the_host_and_what_comes_next() -> None:
-    result = fleetctl("explain", "--json", fetch=answering(databases.saturation()))
+    result = fleetctl("explain", "--json", fetch=answering(status_connections.saturation()))
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert set(document) == {"profiles", "host", "next"}
     first = document["profiles"]["default-first"]
-    assert (first["raw"], first["granted"], first["running"]) == (6, 4, 4)
-    assert [(c["code"], c["wanted"], c["granted"]) for c in first["clamps"]] == [("database_saturated", 6, 4)]
+    numbers = [first[f"{name}_instances"] for name in ("needed", "admitted", "running")]
+    assert numbers == [6, 4, 4]
+    [clamp] = first["clamps"]
+    assert (clamp["code"], clamp["before_instances"], clamp["after_instances"]) == (
+        "database_saturated",
+        6,
+        4,
+    )
     assert [reason["code"] for reason in document["host"]] == ["database_saturated"]
     assert document["host"][0]["what_to_do"].startswith("look at Postgres and PgBouncer")
     assert document["next"] == "default-first: more workers would not help"
 
 
 def test_one_profile_alone_and_one_that_is_not_there() -> None:
-    fetch = answering(databases.saturation())
+    fetch = answering(status_connections.saturation())
     one = fleetctl("explain", "pull-first", "--json", fetch=fetch)
     assert list(json.loads(one.stdout)["profiles"]) == ["pull-first"]
     assert "default-first  min" not in fleetctl("explain", "pull-first", fetch=fetch).stdout
@@ -173,7 +185,7 @@ def rows_of_operations() -> dict[str, str]:
     sections = re.findall(ends, text, re.MULTILINE | re.DOTALL)
     assert len(sections) == 2
     rows = re.findall(r"^\| `(\w+)` \| .+? \| (.*?) \|$", "".join(sections), re.MULTILINE)
-    return {code: cure.replace("`", "") for code, cure in rows}
+    return {code: advice.replace("`", "") for code, advice in rows}
 
 
 def test_every_code_is_in_the_operations_guide() -> None:
@@ -183,5 +195,5 @@ def test_every_code_is_in_the_operations_guide() -> None:
 
 def test_the_guide_and_explain_give_the_same_advice() -> None:
     rows = rows_of_operations()
-    for code, cure in CURES.items():
-        assert rows[code.value] == cure, code
+    for code, advice in WHAT_TO_DO.items():
+        assert rows[code.value] == advice, code

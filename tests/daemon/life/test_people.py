@@ -341,6 +341,7 @@ REFUSED: tuple[tuple[Order, str], ...] = (
     (SetInstances(profile="default-first", instances=5), "has 0 to 4 instances"),
     (SetInstances(profile="default-first", instances=-1), "has 0 to 4 instances"),
     (SetInstances(profile="default-first", instances=None), "is not set to a number"),
+    (SetInstances(profile="default-first", instances=None, for_seconds=60.0), "leave the time out"),
     (PinInstance(key=InstanceKey(77)), "no profile of fleetd.toml owns @77"),
     (PinInstance(key=InstanceKey(1), for_seconds=ORDER_SECONDS_MAX + 1), "at most 7 days"),
     (Pause(for_seconds=-1.0), "can't hold for -1 s: at most 7 days"),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import (
     ClaimStatus,
+    ClampStatus,
     ConnectionSourceStatus,
-    ConnectionStatus,
     ConsumerStatus,
     SourceStatus,
     Status,
 )
-from tests.support.builders.status_calm import calm, instance, queue
+from tests.support.builders.status_healthy import connections_of, healthy, instance, queue
 
 CLAIMS = (
     ClaimStatus(host="worker1", profile="default-first", instances=4, connections=248),
@@ -109,17 +109,10 @@ REPLICA = ConnectionSourceStatus(
 
 def connected(base: Status, *sources: ConnectionSourceStatus, **more: object) -> Status:
     """With these sources; the binding one, if any, in the first fields."""
-    tightest = next((source for source in sources if source.binds), None)
-    connections = ConnectionStatus(
-        limit_connections=tightest.limit_connections if tightest else None,
-        reserve_connections=tightest.reserve_connections if tightest else None,
-        others_connections=tightest.others_connections if tightest else None,
-        claims_connections=372,
-        headroom_connections=tightest.headroom_connections if tightest else None,
-        open_connections=tightest.open_connections if tightest else None,
-        sources=sources,
+    connections = replace(
+        connections_of(*sources, claims=372),
         claims=CLAIMS,
-        more_instances={"default-first": 2, "pull-first": 0} if tightest else {},
+        more_instances={"default-first": 2, "pull-first": 0} if any(s.binds for s in sources) else {},
         claim_per_instance={"default-first": 62, "pull-first": 27},
     )
     known = {source.name for source in base.sources}
@@ -133,7 +126,7 @@ def connected(base: Status, *sources: ConnectionSourceStatus, **more: object) ->
 
 def direct() -> Status:
     """Workers reach Postgres directly; web and streaming are declared."""
-    base = calm()
+    base = healthy()
     first = replace(
         base.profiles[0], running_instances=4, serving_instances=4, admitted_instances=4, needed_instances=4
     )
@@ -148,7 +141,7 @@ def behind_pgbouncer() -> Status:
         ' others\', at least 71 are. Declare what web and streaming may take: [[connections.claims]] name = "web",'
         " connections = …"
     )
-    clamp = Clamp(
+    clamp = ClampStatus(
         code=ClampCode.OTHERS_UNATTRIBUTABLE,
         profile="default-first",
         before_instances=6,
@@ -168,14 +161,14 @@ def saturation() -> Status:
         "more workers would not help: 14 clients wait for one of the 80 connections of PgBouncer's pool, the longest"
         " for 2.3 s"
     )
-    yielded = Clamp(
+    yielded = ClampStatus(
         code=ClampCode.YIELD,
         profile="pull-first",
         before_instances=2,
         after_instances=1,
         sentence="default-first is more important and late: one of pull-first gives way to it",
     )
-    held = Clamp(
+    held = ClampStatus(
         code=ClampCode.DATABASE_SATURATED,
         profile="default-first",
         before_instances=6,
@@ -207,7 +200,7 @@ def saturation() -> Status:
 def refused() -> Status:
     """Sorry, too many clients already."""
     full = replace(POSTGRES, headroom_connections=0, refused=True, open_connections=688)
-    clamp = Clamp(
+    clamp = ClampStatus(
         code=ClampCode.CONNECTIONS,
         profile="default-first",
         before_instances=6,
@@ -245,7 +238,7 @@ def replica_lost() -> Status:
         errors_total=19,
     )
     status = connected(direct(), replace(PGBOUNCER, binds=False), BEHIND)
-    clamp = Clamp(
+    clamp = ClampStatus(
         code=ClampCode.HEADROOM_UNKNOWN,
         profile="default-first",
         before_instances=6,

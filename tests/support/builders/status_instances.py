@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.facts import HostPressure
-from fleetd.core.model.status import Event, HoldStatus, OverrideStatus, RolloutStatus, Status
-from tests.support.builders.status_calm import calm, instance, queue
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.units import ReplaceCause
+from fleetd.core.model.status import ClampStatus, Event, HoldStatus, OverrideStatus, RolloutStatus, Status
+from tests.support.builders.status_healthy import healthy, instance, queue
 
 HOUR = 3600.0
 
 
 def paused() -> Status:
     """Somebody works on the database and wants quiet; two more orders are kept beside that."""
-    base = calm()
+    base = healthy()
     sentence = "paused by fleetctl: moving the database; `fleetctl resume` ends it"
     clamps = tuple(
-        Clamp(
+        ClampStatus(
             code=ClampCode.PAUSED,
             profile=p.name,
             before_instances=n,
@@ -64,12 +65,12 @@ def paused() -> Status:
 
 def upgrade() -> Status:
     """Mastodon's code was replaced under the running workers while a queue grows late."""
-    base = calm()
+    base = healthy()
     sentence = (
         "Mastodon's code on disk (4.5.3) is not what runs: nothing starts or stops until `fleetctl restart` (one at"
         " a time) or `fleetctl resume`"
     )
-    clamp = Clamp(
+    clamp = ClampStatus(
         code=ClampCode.UPGRADE,
         profile="default-first",
         before_instances=5,
@@ -89,11 +90,11 @@ def upgrade() -> Status:
 
 def rolling() -> Status:
     """`fleetctl restart` is at its third of five, with a spare beside it; one is still outdated."""
-    base = calm()
+    base = healthy()
     return replace(
         base,
         rollout=RolloutStatus(
-            cause="restart",
+            cause=ReplaceCause.RESTART,
             total_instances=5,
             done_instances=2,
             current="@2",
@@ -109,7 +110,7 @@ def rolling() -> Status:
             *base.instances[4:],
         ),
         clamps=(
-            Clamp(code=ClampCode.ROLLING, sentence="mastodon-sidekiq@2 is being replaced: restart"),
+            ClampStatus(code=ClampCode.ROLLING, sentence="mastodon-sidekiq@2 is being replaced: restart"),
             *base.clamps,
         ),
         mastodon_version="4.5.3",
@@ -120,16 +121,16 @@ def rolling() -> Status:
 
 def sick() -> Status:
     """A bad deployment on a starved host: one fails at each start, one is silent, one won't quiet."""
-    base = calm()
+    base = healthy()
     clamps = (
-        Clamp(
+        ClampStatus(
             code=ClampCode.START_FAILED,
             profile="default-first",
             before_instances=4,
             after_instances=3,
             sentence="@4 failed 3 times: tried again in 8 min",
         ),
-        Clamp(
+        ClampStatus(
             code=ClampCode.HOST_PRESSURE,
             profile="pull-first",
             before_instances=3,
@@ -172,7 +173,7 @@ def sick() -> Status:
             *base.instances[4:],
         ),
         rollout=RolloutStatus(
-            cause="restart",
+            cause=ReplaceCause.RESTART,
             total_instances=5,
             done_instances=1,
             current="",
@@ -188,9 +189,9 @@ def sick() -> Status:
 def rolled() -> Status:
     """The restart ended well a while ago."""
     return replace(
-        calm(),
+        healthy(),
         rollout=RolloutStatus(
-            cause="restart",
+            cause=ReplaceCause.RESTART,
             total_instances=5,
             done_instances=5,
             current="",

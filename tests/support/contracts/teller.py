@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fleetd.ports import Teller
-from tests.support.builders.status_bad_nights import crowd, everything_down, surge
-from tests.support.builders.status_calm import calm
 from tests.support.builders.status_connections import behind_pgbouncer, refused
+from tests.support.builders.status_examples import crowd, everything_down, surge
+from tests.support.builders.status_healthy import healthy
 from tests.support.builders.status_instances import paused, sick
 
 TellerCheck = Callable[[Teller], None]
-STATUSES = (calm, surge, everything_down, crowd, behind_pgbouncer, refused, paused, sick)
+STATUSES = (healthy, surge, everything_down, crowd, behind_pgbouncer, refused, paused, sick)
 
 
 def it_takes_any_status_after_any_other(teller: Teller) -> None:
@@ -20,7 +20,7 @@ def it_takes_any_status_after_any_other(teller: Teller) -> None:
 
 
 def it_takes_the_same_status_again(teller: Teller) -> None:
-    status = calm()
+    status = healthy()
     for _ in range(3):
         teller.tell(status)
 

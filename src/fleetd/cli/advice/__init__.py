@@ -1,4 +1,5 @@
-"""How bad a thing is, and what to do about it: judged from a status, or from systemd where there is none.
+"""What an admin should know: how bad each thing is, why, and what to do about it.
 
-Values only: nothing here knows of a terminal.
+Judged from a status, from a recording, or from systemd when fleetd is down. These are values: nothing here draws or
+imports rich.
 """

@@ -1,16 +1,16 @@
-"""What `fleetctl explain` says, as values: from what is wanted to what runs, what concerns the whole host, what to do.
+"""The content of `fleetctl explain`: why each number of instances changed, what concerns the whole host, what to do.
 
-docs/operations.md says the same about each code in its tables, and a test compares them.
+docs/operations.md gives the same advice for each code in its tables; a test compares them.
 """
 
 from __future__ import annotations
 
-from fleetd.cli.advice.verdict import CALM_CLAMPS, Level
-from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.cli.advice.verdict import HOLD_CODES, Level, clamp_level
 from fleetd.core.model.facts import Value
-from fleetd.core.model.status import ProfileStatus, Status
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.status import ClampStatus, Status
 
-CURES = {
+WHAT_TO_DO = {
     ClampCode.MAX: "raise max and instances of the profile, if connections and memory allow",
     ClampCode.CONNECTIONS: (
         "raise the limit that binds (max_connections, max_client_conn), give web or streaming smaller pools, or a"
@@ -45,40 +45,22 @@ CURES = {
 }
 
 
-#: What the host's decision says after the fleet's; each of these may keep what runs below what was granted.
-_AFTER_THE_GRANT = frozenset(
-    {
-        ClampCode.PACE,
-        ClampCode.PINNED,
-        ClampCode.NOT_RENDERED,
-        ClampCode.START_FAILED,
-        ClampCode.NO_NUMBER_FREE,
-        ClampCode.ROLLING,
-        ClampCode.LONG_JOB,
-        ClampCode.REDIS_NOT_WRITABLE,
-        ClampCode.UNRESPONSIVE,
-        ClampCode.UNDRAINABLE,
-        ClampCode.PLAN_EXPIRED,
-    }
-)
-
-
 class Reason(Value, frozen=True, kw_only=True):
     """One thing that changed a number or concerns the host."""
 
     code: str
     sentence: str
-    wanted: int | None = None
-    granted: int | None = None
-    what_to_do: str = ""
+    before_instances: int | None = None
+    after_instances: int | None = None
+    what_to_do: str | None = None
 
 
 class ProfileReasons(Value, frozen=True, kw_only=True):
-    """The chain of one profile; None: unknown."""
+    """The numbers of one profile, and each clamp that changed them. None: unknown."""
 
-    raw: int | None
-    granted: int | None
-    running: int | None
+    needed_instances: int | None
+    admitted_instances: int | None
+    running_instances: int | None
     clamps: tuple[Reason, ...]
 
 
@@ -90,87 +72,63 @@ class Explanation(Value, frozen=True, kw_only=True):
     next: str
 
 
-def explain_status(status: Status, profile: str = "") -> Explanation:
-    """Of one profile or of all."""
+def explain_status(status: Status, profile: str | None = None) -> Explanation:
+    """The document for one profile, or for all of them."""
     return Explanation(
         profiles={
             p.name: ProfileReasons(
-                raw=p.needed_instances,
-                granted=p.admitted_instances,
-                running=p.running_instances,
+                needed_instances=p.needed_instances,
+                admitted_instances=p.admitted_instances,
+                running_instances=p.running_instances,
                 clamps=tuple(reason_of(clamp) for clamp in p.clamps),
             )
             for p in status.profiles
-            if profile in ("", p.name)
+            if profile in (None, p.name)
         },
         host=tuple(reason for _, reason in host_reasons(status)),
         next=status.next_sentence,
     )
 
 
-def reason_of(clamp: Clamp) -> Reason:
+def reason_of(clamp: ClampStatus) -> Reason:
+    """A clamp with what to do about it."""
     return Reason(
         code=clamp.code.value,
         sentence=clamp.sentence,
-        wanted=clamp.before_instances,
-        granted=clamp.after_instances,
-        what_to_do=CURES.get(clamp.code, ""),
+        before_instances=clamp.before_instances,
+        after_instances=clamp.after_instances,
+        what_to_do=WHAT_TO_DO.get(clamp.code),
     )
 
 
-_HOLD_CODES = {"pause": ClampCode.PAUSED, "upgrade": ClampCode.UPGRADE}
+#: The code of the clamp that a lost source causes. A lost source of connections causes HEADROOM_UNKNOWN.
 _LOST_CODES = {
     "redis": ClampCode.LATENCY_UNKNOWN,
     "systemd": ClampCode.SYSTEMD_UNKNOWN,
     "host": ClampCode.MEMORY_UNKNOWN,
 }
-_UNKNOWN_CODES = frozenset(code for code in ClampCode if code.value.endswith("unknown"))
 
 
 def host_reasons(status: Status) -> list[tuple[Level, Reason]]:
-    """Holds, what can't be read, what is said of no profile, what the connections have to say; nothing twice."""
+    """Holds, what can't be read, clamps of no profile, and what is wrong with the connections."""
     found = []
     for hold in status.holds:
-        code = _HOLD_CODES.get(hold.kind)
-        reason = Reason(
-            code=code.value if code else hold.kind,
-            sentence=hold.sentence,
-            what_to_do=CURES.get(code, "") if code else "",
-        )
+        code = HOLD_CODES.get(hold.kind)
+        what_to_do = None if code is None else WHAT_TO_DO[code]
+        reason = Reason(code=code or hold.kind, sentence=hold.sentence, what_to_do=what_to_do)
         found.append((Level.WARN, reason))
-    shown = [clamp for profile in status.profiles for clamp in profile.clamps]
+    told = {clamp.code for profile in status.profiles for clamp in profile.clamps}
+    clamps = []
     for source in status.sources:
-        if not source.ok and not any(source.why and source.why in clamp.sentence for clamp in shown):
-            code = _LOST_CODES.get(source.name, ClampCode.HEADROOM_UNKNOWN)
+        code = _LOST_CODES.get(source.name, ClampCode.HEADROOM_UNKNOWN)
+        # The sentence of a HEADROOM_UNKNOWN clamp already names every lost source of connections.
+        if not source.ok and not (code == ClampCode.HEADROOM_UNKNOWN and code in told):
             sentence = f"{source.name} can't be read: {source.why or 'no reading'}"
-            found.append((Level.UNKNOWN, reason_of(Clamp(code=code, sentence=sentence))))
-    told = (
+            clamps.append(ClampStatus(code=code, sentence=sentence))
+    clamps += [clamp for clamp in status.clamps if not clamp.profile]
+    for code, sentence in (
         (ClampCode.OTHERS_UNATTRIBUTABLE, status.connections.unattributable),
         (ClampCode.DATABASE_SATURATED, status.connections.saturation),
-    )
-    said = [Clamp(code=code, sentence=sentence) for code, sentence in told if sentence]
-    sentences = {reason.sentence for _, reason in found} | {clamp.sentence for clamp in said}
-    plain = [clamp for clamp in status.clamps if not clamp.profile and clamp.sentence not in sentences]
-    return found + [(clamp_level(clamp), reason_of(clamp)) for clamp in (*plain, *said)]
-
-
-def clamp_level(clamp: Clamp) -> Level:
-    if clamp.code in CALM_CLAMPS:
-        return Level.OK
-    return Level.UNKNOWN if clamp.code in _UNKNOWN_CODES else Level.WARN
-
-
-def split_at_grant(profile: ProfileStatus) -> tuple[tuple[Clamp, ...], tuple[Clamp, ...]]:
-    """The clamps before what was granted, and those that keep what runs from it."""
-    clamps, granted = profile.clamps, profile.admitted_instances
-    at = len(clamps)
-    while at > 0 and _is_after(clamps[at - 1], granted):
-        at -= 1
-    return clamps[:at], clamps[at:]
-
-
-def _is_after(clamp: Clamp, granted: int | None) -> bool:
-    if clamp.code not in _AFTER_THE_GRANT:
-        return False
-    wanted, got = clamp.before_instances, clamp.after_instances
-    return wanted is None or got is None or granted is None or got < wanted <= granted
+    ):
+        clamps += [ClampStatus(code=code, sentence=sentence)] if sentence else []
+    return found + [(clamp_level(clamp), reason_of(clamp)) for clamp in clamps]

@@ -1,44 +1,46 @@
 """What is wrong, worst first: the headline of `fleetctl status` is the first of these.
 
-Judged from the status alone; what fleetd itself calls a problem is taken over as it is. What is wrong with the
-connections also stands alone, for `fleetctl connections`.
+Judged from the status alone. What fleetd itself reports as a problem is passed on as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 from fleetd.cli.advice.verdict import (
-    CALM_CLAMPS,
     ORDERED_CLAMPS,
     Finding,
     Level,
     binding,
-    connection_level,
+    clamp_level,
     doubt_costs,
+    late_queues,
+    left_connections,
     queue_level,
     scheduler_level,
-    used_connections,
 )
-from fleetd.core.model.decision import Clamp, ClampCode
-from fleetd.core.model.status import Status
-from fleetd.words.figures import CONNECTION_SOURCES, capitalised, duration, sentence, times
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.status import ClampStatus, Status
+from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, duration, sentence, times
 
-#: A tick is due every few seconds; after this long fleetd is stuck, whatever its last words say.
+#: A tick is due every few seconds. If the last one is older than this, fleetd is stuck.
 TICK_AGE_SECONDS_MAX = 30.0
 
 
 def findings(status: Status) -> tuple[Finding, ...]:
     """Everything that is not as it should be, worst first; empty when all is well.
 
-    Holds come before all else but a fleetd that is stuck: who looks must not take what they keep still for a fault.
+    Holds come first, so that nobody takes what they keep still for a fault; only a stuck fleetd comes before them.
     """
     found = [
-        *_problems(status),
-        *_sources(status),
+        *(Finding(Level.BAD, sentence(problem)) for problem in status.problems),
+        *_failed_steps(status),
+        *_lost_sources(status, _LOST),
         *_queues(status),
         *_scheduler(status),
-        *_roll(status),
+        *_rollout(status),
         *_instances(status),
-        *connection_findings(status),
+        *_connections(status),
     ]
     return (*stuck(status), *_holds(status), *sorted(found, key=lambda finding: -finding.level))
 
@@ -48,109 +50,103 @@ def headline(status: Status) -> Finding:
     found = findings(status)
     if found:
         return found[0]
-    clamped = [p.name for p in status.profiles if any(c.code not in CALM_CLAMPS for c in p.clamps)]
+    clamped = [p.name for p in status.profiles if any(clamp_level(c) > Level.OK for c in p.clamps)]
     if clamped:
-        return Finding(
-            level=Level.OK,
-            sentence=f"Queues are within their targets, but {' and '.join(clamped)} can't grow further.",
-        )
-    return Finding(level=Level.OK, sentence="All is well: every queue waits less than its target.")
+        said = f"Queues are within their targets, but {' and '.join(clamped)} can't grow further."
+        return Finding(Level.OK, said)
+    return Finding(Level.OK, "All is well: every queue waits less than its target.")
+
+
+def connection_findings(status: Status) -> list[Finding]:
+    """What is wrong with the connections, worst first."""
+    return sorted(_connections(status), key=lambda finding: -finding.level)
 
 
 def stuck(status: Status) -> list[Finding]:
-    if status.tick_age_seconds <= TICK_AGE_SECONDS_MAX:
+    """A finding if fleetd answers, but has not finished a tick for long."""
+    age = status.tick_age_seconds
+    if age <= TICK_AGE_SECONDS_MAX:
         return []
-    return [
-        Finding(
-            level=Level.BAD,
-            sentence=f"fleetd is stuck: it last looked {duration(status.tick_age_seconds)} ago, and all"
-            " below is as old. Its log says more: journalctl -u fleetd",
-        )
-    ]
+    said = f"fleetd is stuck: its last tick ended {duration(age)} ago, and everything below is as old."
+    return [Finding(Level.BAD, f"{said} See its log: journalctl -u fleetd")]
 
 
 def _holds(status: Status) -> list[Finding]:
-    return [
-        Finding(
-            level=Level.WARN,
-            banner=hold.kind.upper()
-            if hold.seconds_left is None
-            else f"{hold.kind.upper()}, {duration(hold.seconds_left)} left",
-            sentence=sentence(hold.sentence),
-        )
-        for hold in status.holds
-    ]
-
-
-def _problems(status: Status) -> list[Finding]:
-    found = [Finding(level=Level.BAD, sentence=sentence(problem)) for problem in status.problems]
-    for result in status.step_results:
-        if result.result in ("failed", "refused", "timeout"):
-            why = f": {result.sentence}" if result.sentence else ""
-            found.append(
-                Finding(
-                    level=Level.WARN,
-                    sentence=sentence(f"{result.step.verb} {result.step.unit} {_went(result.result)}{why}"),
-                )
-            )
+    found = []
+    for hold in status.holds:
+        left = "" if hold.seconds_left is None else f", {duration(hold.seconds_left)} left"
+        found.append(Finding(Level.WARN, sentence(hold.sentence), banner=hold.kind.upper() + left))
     return found
 
 
-def _went(result: str) -> str:
-    return {"failed": "failed", "refused": "was refused", "timeout": "took too long"}[result]
+_STEP_RESULTS = {"failed": "failed", "refused": "was refused", "timeout": "took too long"}
 
 
+def _failed_steps(status: Status) -> list[Finding]:
+    found = []
+    for result in status.step_results:
+        if result.result in _STEP_RESULTS:
+            why = f": {result.sentence}" if result.sentence else ""
+            said = f"{result.verb} {result.unit} {_STEP_RESULTS[result.result]}{why}"
+            found.append(Finding(Level.WARN, sentence(said)))
+    return found
+
+
+#: What a lost source means for the fleet.
 _LOST = {
     "redis": "How long jobs wait is unknown, so nothing is stopped",
     "systemd": "What runs is unknown, so nothing is started or stopped",
     "host": "Memory is unknown, so nothing grows above min",
 }
+_LOST_CONNECTIONS = {
+    "postgres": "Connections are unknown, so nothing grows above min",
+    "pgbouncer": "PgBouncer's connections are unknown, so nothing grows above min",
+    "replica": "The replica's connections are unknown, so nothing grows above min",
+}
 
 
-def _sources(status: Status) -> list[Finding]:
+def _lost_sources(status: Status, consequences: dict[str, str]) -> list[Finding]:
     return [
         Finding(
-            level=Level.UNKNOWN,
-            sentence=f"{_LOST[source.name]}: {sentence(source.why or source.name + ' gave no reading')}",
+            Level.UNKNOWN, f"{consequences[s.name]}: {sentence(s.why or f'there is no reading of {s.name}')}"
         )
-        for source in status.sources
-        if not source.ok and source.name in _LOST
+        for s in status.sources
+        if not s.ok and s.name in consequences
     ]
 
 
-def _redis_is_down(status: Status) -> bool:
+def _redis_is_lost(status: Status) -> bool:
     return any(not source.ok and source.name == "redis" for source in status.sources)
 
 
 def _queues(status: Status) -> list[Finding]:
     found = []
-    late = [queue for queue in status.queues if queue_level(queue) == Level.BAD]
+    late = late_queues(status)
     if late:
-        worst = sorted(late, key=lambda q: (q.latency_seconds or 0.0) / max(q.target_seconds, 0.001))[::-1]
         named = ", ".join(
-            f"{q.name} {duration(q.latency_seconds)} (target {duration(q.target_seconds)})" for q in worst[:2]
+            f"{q.name} {duration(q.latency_seconds)} (target {duration(q.target_seconds)})" for q in late[:2]
         )
-        rest = f" and {len(late) - 2} more" if len(late) > 2 else ""
-        subject = "1 queue waits" if len(late) == 1 else f"{len(late)} queues wait"
-        found.append(
-            Finding(level=Level.BAD, sentence=f"{subject} too long: {named}{rest}{_remedy(status)}.")
-        )
-    if _redis_is_down(status):
-        return found  # said once, with its reason
+        subject = times(len(late), "queue waits", "queues wait")
+        said = f"{subject} too long: {named}{_and_more(late, 2)}{_remedy(status)}."
+        found.append(Finding(Level.BAD, said))
     unknown = [queue.name for queue in status.queues if queue_level(queue) == Level.UNKNOWN]
-    if unknown:
-        subject = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
-        found.append(Finding(level=Level.UNKNOWN, sentence=f"How long {subject} waits is unknown."))
+    if unknown and not _redis_is_lost(status):
+        said = f"How long {', '.join(unknown[:3])}{_and_more(unknown, 3)} waits is unknown."
+        found.append(Finding(Level.UNKNOWN, said))
     return found
 
 
-def _blocks(clamp: Clamp) -> bool:
+def _and_more(all_of_them: Sized, named: int) -> str:
+    return f" and {len(all_of_them) - named} more" if len(all_of_them) > named else ""
+
+
+def _blocks_growth(clamp: ClampStatus) -> bool:
     if clamp.code in ORDERED_CLAMPS:  # people may also order more than is needed
         return (clamp.after_instances or 0) < (clamp.before_instances or 0)
-    return clamp.code not in CALM_CLAMPS
+    return clamp_level(clamp) > Level.OK
 
 
-_BLOCK_WORDS = {
+_OBSTACLES = {
     ClampCode.PAUSED: "the pause",
     ClampCode.SET: "fleetctl set",
     ClampCode.UPGRADE: "the upgrade",
@@ -160,11 +156,11 @@ _BLOCK_WORDS = {
 
 
 def _remedy(status: Status) -> str:
-    """What is done against a long wait, or what stands in its way."""
-    blocks = {clamp.code for profile in status.profiles for clamp in profile.clamps if _blocks(clamp)}
-    if blocks:
-        words = sorted(_BLOCK_WORDS.get(code, code.value.replace("_", " ")) for code in blocks)
-        return "; the fleet can't grow because of " + " and ".join(words)
+    """What fleetd does about late queues, or what keeps it from doing anything."""
+    codes = {clamp.code for profile in status.profiles for clamp in profile.clamps if _blocks_growth(clamp)}
+    if codes:
+        obstacles = sorted(_OBSTACLES.get(code, code.value.replace("_", " ")) for code in codes)
+        return "; the fleet can't grow because of " + " and ".join(obstacles)
     booting = sum(1 for instance in status.instances if instance.state == "starting")
     coming = sum(max(0, (p.admitted_instances or 0) - (p.running_instances or 0)) for p in status.profiles)
     return f"; {times(booting + coming, 'more instance')} on the way" if booting + coming else ""
@@ -172,111 +168,86 @@ def _remedy(status: Status) -> str:
 
 def _scheduler(status: Status) -> list[Finding]:
     level = scheduler_level(status)
-    if level == Level.UNKNOWN and _redis_is_down(status):
-        return []  # said once, with its reason
-    if level < Level.WARN:
+    if level < Level.WARN or (level == Level.UNKNOWN and _redis_is_lost(status)):
         return []
-    return [Finding(level=level, sentence=f"Scheduler: {sentence(status.scheduler.sentence)}")]
+    return [Finding(level, f"Scheduler: {sentence(status.scheduler.sentence)}")]
 
 
-def _roll(status: Status) -> list[Finding]:
-    roll = status.rollout
-    if roll is None or roll.ended != "given_up":
+_ROLLOUTS = {
+    "restart": "The restart",
+    "outdated": "Replacing outdated instances",
+    "memory": "Replacing instances that hold too much memory",
+}
+
+
+def _rollout(status: Status) -> list[Finding]:
+    rollout = status.rollout
+    if rollout is None or rollout.ended != "given_up":
         return []
-    what = "The restart" if roll.cause == "restart" else "Replacing what is outdated"
-    if roll.cause == "memory":
-        what = "Replacing what holds too much memory"
-    far = f"{roll.done_instances} of {roll.total_instances}"
-    return [Finding(level=Level.WARN, sentence=sentence(f"{what} was given up at {far}: {roll.sentence}"))]
+    done = f"{rollout.done_instances} of {rollout.total_instances}"
+    said = f"{_ROLLOUTS[rollout.cause]} was given up at {done}: {rollout.sentence}"
+    return [Finding(Level.WARN, sentence(said))]
 
 
-#: States that need a look, worst first, and what they mean where fleetd adds no note.
+#: States that need a look, worst first: the words for one instance, for several, and the reason if fleetd gives none.
 _SICK = {
-    "failed": (Level.BAD, ""),
-    "unresponsive": (Level.BAD, "it runs, but has sent no heartbeat for long"),
-    "undrainable": (Level.WARN, "it was told to take no more jobs and goes on"),
+    "failed": (Level.BAD, "has failed", "have failed", "see journalctl -u mastodon-sidekiq@{number}"),
+    "unresponsive": (Level.BAD, "is unresponsive", "are unresponsive", "alive, but no heartbeat for long"),
+    "undrainable": (
+        Level.WARN,
+        "is undrainable",
+        "are undrainable",
+        "told to take no more jobs, and goes on",
+    ),
 }
 
 
 def _instances(status: Status) -> list[Finding]:
-    """One finding a state, however many instances are in it."""
+    """One finding for each state, however many instances are in it."""
     found = []
-    for state, (level, meaning) in _SICK.items():
+    for state, (level, one, several, meaning) in _SICK.items():
         sick = [instance for instance in status.instances if instance.state == state]
-        if not sick:
-            continue
-        subject = ("Instance " if len(sick) == 1 else "Instances ") + ", ".join(
-            str(instance.number) for instance in sick[:4]
-        )
-        rest = f" and {len(sick) - 4} more" if len(sick) > 4 else ""
-        verb = " failed" if state == "failed" else f" {'is' if len(sick) == 1 else 'are'} {state}"
-        why = (sick[0].note if len(sick) == 1 else "") or meaning
-        if not why:
-            why = f"journalctl -u mastodon-sidekiq@{sick[0].number} says why"
-        said = f" {why}" if why.startswith(state) else f"{verb}: {why}"
-        found.append(Finding(level=level, sentence=sentence(f"{subject}{rest}{said}")))
+        why = meaning.format(number=sick[0].number) if sick else ""
+        if len(sick) == 1:
+            found.append(Finding(level, sentence(f"Instance {sick[0].number} {one}: {sick[0].note or why}")))
+        elif sick:
+            numbers = ", ".join(str(instance.number) for instance in sick[:4])
+            found.append(
+                Finding(level, sentence(f"Instances {numbers}{_and_more(sick, 4)} {several}: {why}"))
+            )
     return found
 
 
-_LOST_CONNECTIONS = {
-    "postgres": "Connections are unknown, so nothing grows above min",
-    "pgbouncer": "PgBouncer's connections are unknown, so nothing grows above min",
-    "replica": "The replica's connections are unknown, so nothing grows above min",
-}
-
-
-def connection_findings(status: Status) -> list[Finding]:
-    """What can't be read, who refuses, what doesn't fit, what can't be told apart, where more would not help."""
+def _connections(status: Status) -> list[Finding]:
     doubt = status.connections.unattributable if doubt_costs(status) else ""
     told = (doubt, status.connections.saturation)
     return [
-        *_lost(status),
+        *_lost_sources(status, _LOST_CONNECTIONS),
         *_refused(status),
-        *_over(status),
-        *(Finding(level=Level.WARN, sentence=sentence(capitalised(text))) for text in told if text),
-    ]
-
-
-def _lost(status: Status) -> list[Finding]:
-    return [
-        Finding(
-            level=Level.UNKNOWN,
-            sentence=f"{_LOST_CONNECTIONS[source.name]}: {sentence(source.why or source.name + ' gave no reading')}",
-        )
-        for source in status.sources
-        if not source.ok and source.name in _LOST_CONNECTIONS
+        *_over_the_limit(status),
+        *(Finding(Level.WARN, sentence(capitalised(text))) for text in told if text),
     ]
 
 
 def _refused(status: Status) -> list[Finding]:
+    consequence = "web and workers that need a connection fail now, and nothing is started"
     return [
         Finding(
-            level=Level.BAD,
-            sentence=f"{capitalised(CONNECTION_SOURCES[source.name])} refuses new clients, too many already: web and"
-            " workers that need a connection fail now, and nothing is started.",
+            Level.BAD,
+            f"{capitalised(CONNECTION_SOURCES[s.name])} refuses new clients, too many already: {consequence}.",
         )
-        for source in status.connections.sources
-        if source.refused
+        for s in status.connections.sources
+        if s.refused
     ]
 
 
-def _over(status: Status) -> list[Finding]:
-    connections, source = status.connections, binding(status)
-    used = used_connections(status)
-    if connection_level(status) != Level.BAD or connections.limit_connections is None or used is None:
+def _over_the_limit(status: Status) -> list[Finding]:
+    source = binding(status)
+    if source is None or left_connections(source) >= 0:
         return []
-    over = used - connections.limit_connections
-    if over <= 0:
-        return []
-    who = (
-        capitalised(CONNECTION_SOURCES[source.name])
-        if source and source.name != "postgres"
-        else "The database"
+    who, over = capitalised(CONNECTION_SOURCES[source.name]), -left_connections(source)
+    said = (
+        f"{who} may run out of connections: others, claims and reserve exceed its limit of "
+        f"{source.limit_connections:,} by {over:,}. fleetd drains until they fit."
     )
-    return [
-        Finding(
-            level=Level.BAD,
-            sentence=f"{who} may run out of connections: claims and reserve exceed its limit of "
-            f"{connections.limit_connections:,} by {over:,}. fleetd drains until they fit.",
-        )
-    ]
+    return [Finding(Level.BAD, said)]

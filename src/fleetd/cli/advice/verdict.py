@@ -1,18 +1,18 @@
-"""How bad each thing is: a queue, the scheduler, the connections, a clamp."""
+"""How bad each thing is: a queue, a profile, the scheduler, the connections, a clamp."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-from fleetd.core.model.decision import Clamp, ClampCode
 from fleetd.core.model.facts import Value
-from fleetd.core.model.status import ConnectionSourceStatus, QueueStatus, Status
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.status import ClampStatus, ConnectionSourceStatus, ProfileStatus, QueueStatus, Status
 
-#: What people ordered, or a hold that is told at the top: nothing wrong, but it may keep the fleet from growing.
+#: People's orders and holds: nothing is wrong, but they may keep the fleet from growing.
 ORDERED_CLAMPS = frozenset({ClampCode.PAUSED, ClampCode.SET, ClampCode.UPGRADE})
 
-#: Clamps that are fleetd at its ordinary work; all others are worth an admin's look.
-CALM_CLAMPS = ORDERED_CLAMPS | {
+#: fleetd's ordinary work. Any other clamp deserves an admin's attention.
+ROUTINE_CLAMPS = ORDERED_CLAMPS | {
     ClampCode.MIN,
     ClampCode.TOLERANCE,
     ClampCode.HOLD_WINDOW,
@@ -23,28 +23,34 @@ CALM_CLAMPS = ORDERED_CLAMPS | {
     ClampCode.LONG_JOB,
     ClampCode.YIELD,
 }
+#: Clamps because something could not be read.
+UNKNOWN_CLAMPS = frozenset(code for code in ClampCode if code.value.endswith("_unknown"))
+
+#: The code with which a hold of this kind clamps every profile. A hold of kind "quieted" clamps with PINNED, which is
+#: used for other reasons too.
+HOLD_CODES = {"pause": ClampCode.PAUSED, "upgrade": ClampCode.UPGRADE}
 
 
 class Level(IntEnum):
-    """How bad; higher is worse. Unknown outranks a warning: nobody can say how bad it is."""
+    """How bad something is; higher is worse. Unknown is worse than a warning, since it may be anything."""
 
     OK = 0
-    MOVING = 1  # something is being done: starting, draining
+    MOVING = 1  # something is under way: starting, draining
     WARN = 2
     UNKNOWN = 3
     BAD = 4
 
 
-class Finding(Value, frozen=True, kw_only=True):
-    """One thing an admin should know."""
+class Finding(Value, frozen=True):
+    """One thing that an admin should know. `banner`: the name of a hold, and the time it has left."""
 
     level: Level
     sentence: str
-    banner: str = ""  # of a hold: its name, loud
+    banner: str | None = None
 
 
 def queue_level(queue: QueueStatus) -> Level:
-    """Over the target is bad, the last fifth before it a warning."""
+    """Bad beyond the target, a warning in the last fifth before it."""
     if queue.latency_seconds is None:
         return Level.UNKNOWN
     if queue.latency_seconds > queue.target_seconds:
@@ -52,8 +58,31 @@ def queue_level(queue: QueueStatus) -> Level:
     return Level.WARN if queue.latency_seconds > 0.8 * queue.target_seconds else Level.OK
 
 
+def late_queues(status: Status) -> list[QueueStatus]:
+    """Queues that wait longer than their target, the worst first: the one that waits the most times its target."""
+    late = [queue for queue in status.queues if queue_level(queue) == Level.BAD]
+    return sorted(late, key=lambda q: -(q.latency_seconds or 0.0) / max(q.target_seconds, 0.001))
+
+
+def clamp_level(clamp: ClampStatus) -> Level:
+    """OK if the clamp is fleetd's ordinary work."""
+    if clamp.code in ROUTINE_CLAMPS:
+        return Level.OK
+    return Level.UNKNOWN if clamp.code in UNKNOWN_CLAMPS else Level.WARN
+
+
+def profile_level(profile: ProfileStatus) -> Level:
+    """A warning if fewer than `min` run, or if something out of the ordinary changed the number."""
+    running, admitted = profile.running_instances, profile.admitted_instances
+    if running is None or admitted is None or profile.needed_instances is None:
+        return Level.UNKNOWN
+    if running < profile.min_instances or any(clamp_level(clamp) > Level.OK for clamp in profile.clamps):
+        return Level.WARN
+    return Level.OK if running == admitted else Level.MOVING
+
+
 def scheduler_level(status: Status) -> Level:
-    """Exactly one process is right (law 1)."""
+    """OK only if exactly one process serves it (law 1)."""
     processes = status.scheduler.processes
     if processes is None:
         return Level.UNKNOWN
@@ -62,33 +91,35 @@ def scheduler_level(status: Status) -> Level:
     if processes > 1:
         return Level.BAD
     coming = status.scheduler.unit_state in ("activating", "starting")
-    held = any(clamp.code == ClampCode.SCHEDULER_TAKEOVER for clamp in status.clamps)
-    return Level.WARN if coming or held else Level.BAD
-
-
-def connection_level(status: Status) -> Level:
-    """Refused or over the limit is bad; no headroom is a warning, since then nothing can grow."""
-    connections = status.connections
-    used = used_connections(status)
-    if any(source.refused for source in connections.sources):
-        return Level.BAD
-    if connections.limit_connections is None or used is None:
-        return Level.UNKNOWN
-    if used > connections.limit_connections:
-        return Level.BAD
-    short = any(clamp.code == ClampCode.CONNECTIONS for clamp in _all_clamps(status))
-    return Level.WARN if short or connections.headroom_connections == 0 else Level.OK
+    waiting = any(clamp.code == ClampCode.SCHEDULER_TAKEOVER for clamp in status.clamps)
+    return Level.WARN if coming or waiting else Level.BAD
 
 
 def source_level(source: ConnectionSourceStatus) -> Level:
-    """Of one source: as above, and a warning where clients wait in PgBouncer's line."""
+    """Bad if it refuses clients or is over its limit; a warning if nothing can grow or clients wait for PgBouncer."""
     if source.refused or left_connections(source) < 0:
         return Level.BAD
     return Level.WARN if source.headroom_connections == 0 or source.waiting_clients else Level.OK
 
 
+def connection_level(status: Status) -> Level:
+    """The level of the source that binds, or at least a warning if a profile can't get the connections it needs."""
+    source = binding(status)
+    if any(source.refused for source in status.connections.sources):
+        return Level.BAD
+    if source is None or status.connections.claims_connections is None:
+        return Level.UNKNOWN
+    short = _said_of_a_profile(status, ClampCode.CONNECTIONS)
+    return max(source_level(source), Level.WARN if short else Level.OK)
+
+
+def binding(status: Status) -> ConnectionSourceStatus | None:
+    """The source with the least headroom; None: unknown."""
+    return next((source for source in status.connections.sources if source.binds), None)
+
+
 def left_connections(source: ConnectionSourceStatus) -> int:
-    """The arithmetic as it stands; below 0: so many too many."""
+    """limit − reserve − others − claims; negative if there are too many."""
     return (
         source.limit_connections
         - source.reserve_connections
@@ -97,30 +128,22 @@ def left_connections(source: ConnectionSourceStatus) -> int:
     )
 
 
-def binding(status: Status) -> ConnectionSourceStatus | None:
-    """The source that leaves least; None: unknown, or a fleetd that tells of one only."""
-    return next((source for source in status.connections.sources if source.binds), None)
-
-
 def doubt_costs(status: Status) -> bool:
-    """Whether not telling ours from others' keeps anything from growing; if not, it is a note, no warning."""
+    """Whether something can't grow because our connections can't be told from others'."""
     headroom, claims = status.connections.headroom_connections, status.connections.claim_per_instance
     short = headroom is not None and bool(claims) and headroom < max(claims.values())
-    return short or any(clamp.code == ClampCode.OTHERS_UNATTRIBUTABLE for clamp in _all_clamps(status))
+    return short or _said_of_a_profile(status, ClampCode.OTHERS_UNATTRIBUTABLE)
 
 
-def told_above(status: Status) -> frozenset[str]:
-    """Sentences about the connections that stand among what is wrong: a clamp need not repeat them."""
-    return frozenset({status.connections.unattributable, status.connections.saturation} - {""})
+def codes_told_for_all(status: Status) -> frozenset[ClampCode]:
+    """Clamps whose reason is told once for the whole host, so that no profile needs to repeat it."""
+    told = {HOLD_CODES[hold.kind] for hold in status.holds if hold.kind in HOLD_CODES}
+    if status.connections.unattributable:
+        told.add(ClampCode.OTHERS_UNATTRIBUTABLE)
+    if status.connections.saturation:
+        told.add(ClampCode.DATABASE_SATURATED)
+    return frozenset(told)
 
 
-def used_connections(status: Status) -> int | None:
-    """Others', claimed and kept free; None while any of them is unknown."""
-    c = status.connections
-    if c.others_connections is None or c.claims_connections is None or c.reserve_connections is None:
-        return None
-    return c.others_connections + c.claims_connections + c.reserve_connections
-
-
-def _all_clamps(status: Status) -> list[Clamp]:
-    return [*status.clamps, *(clamp for profile in status.profiles for clamp in profile.clamps)]
+def _said_of_a_profile(status: Status, code: ClampCode) -> bool:
+    return any(clamp.code == code for profile in status.profiles for clamp in profile.clamps)

@@ -1,4 +1,4 @@
-"""The commands of fleetctl, a file each: options, help texts, examples, exit statuses.
+"""The commands of fleetctl: options, help texts, examples, exit statuses.
 
-How something looks is in screens, never here.
+How something looks is decided in screens, never here.
 """

@@ -1,4 +1,4 @@
-"""What people type after an order: how long, and which instance or profile; completed from what fleetd says."""
+"""What people type after a command: lengths of time, instances, profiles. Shells complete them from fleetd's status."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetd.cli.client import reach_of, read_status
+from fleetd.cli.client import client_of
 from fleetd.cli.terminal.safe_text import clean
-from fleetd.core.model.commands import ORDER_SECONDS_MAX
+from fleetd.core.model.identity import InstanceKey, key_of, key_of_unit
 from fleetd.errors import FleetdError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from fleetd.core.model.commands import InstanceKey
     from fleetd.core.model.status import Status
 
 #: Nobody waits longer for a suggestion.
@@ -25,59 +24,40 @@ PAST_SECONDS_MIN, PAST_SECONDS_MAX = 60.0, 31 * 86_400.0
 _TYPED_CHARACTERS_MAX = 200
 _UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _LENGTH = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,6}}){unit})?" for unit in _UNIT_SECONDS))
-_INSTANCE = re.compile(r"(?:(?:mastodon-sidekiq)?@)?([1-9][0-9]{0,3})(?:\.service)?")
-_SCHEDULER = re.compile(r"@?(?:mastodon-sidekiq-)?scheduler(?:\.service)?")
 
 
 def seconds_of(text: str) -> float:
-    """`90s`, `30m`, `2h`, `1h30m`, `1d` as seconds, more than 0 and at most a week.
+    """The seconds of `90s`, `30m`, `2h`, `1h30m` or `1d`; more than 0. How long an order may last is for fleetd to say.
 
-    Raises ValueError with a sentence for anything else.
+    Raises click.BadParameter with a sentence for anything else.
     """
-    seconds = _length_of(text)
-    if seconds == 0:
-        raise ValueError(f"'{_shortened(text)}' is no time at all. Leave --for out for the default.")
-    if seconds > ORDER_SECONDS_MAX:
-        raise ValueError(f"'{_shortened(text)}' is too long: no order lasts more than 7d.")
-    return seconds
-
-
-def past_seconds_of(text: str) -> float:
-    """How far back `--since` goes: written as for orders, from a minute to 31 days.
-
-    Raises ValueError with a sentence for anything else.
-    """
-    seconds = _length_of(text)
-    if not PAST_SECONDS_MIN <= seconds <= PAST_SECONDS_MAX:
-        raise ValueError(f"'{_shortened(text)}' is out of range: write 1m to 31d, e.g. 2h or 1d.")
-    return seconds
-
-
-def _length_of(text: str) -> float:
     typed = "".join(text[:_TYPED_CHARACTERS_MAX].lower().split()).replace("min", "m")
     match = _LENGTH.fullmatch(typed)
-    named = "" if match is None else "".join(part for part in match.groups() if part)
-    shown = f"'{_shortened(text)}'"
-    if match is None or not named:
+    seconds = 0
+    if match is not None:
+        seconds = sum(_UNIT_SECONDS[unit] * int(part) for unit, part in match.groupdict("0").items())
+    if seconds == 0:
         unit = " without a unit" if re.fullmatch(r"[0-9]+", typed) else ""
-        raise ValueError(f"{shown} is no length of time{unit}. Write it as 90s, 30m, 2h, 1h30m or 1d.")
-    return float(sum(_UNIT_SECONDS[unit] * int(part) for unit, part in match.groupdict().items() if part))
+        raise click.BadParameter(
+            f"'{_shortened(text)}' is no length of time{unit}. Write it as 90s, 30m, 2h, 1h30m or 1d."
+        )
+    return float(seconds)
 
 
-def number_of(text: str) -> InstanceKey:
+def key_typed(text: str) -> InstanceKey:
     """`3`, `@3`, `mastodon-sidekiq@3`, with `.service` or without; `scheduler`.
 
     Raises ValueError with a sentence for anything else.
     """
-    typed = text.strip()[:_TYPED_CHARACTERS_MAX]
-    if _SCHEDULER.fullmatch(typed):
-        return "scheduler"
-    match = _INSTANCE.fullmatch(typed)
-    if match is None:
+    name = text.strip()[:_TYPED_CHARACTERS_MAX].removesuffix(".service")
+    key = key_of(name.removeprefix("@"))
+    if key is None:
+        key = key_of_unit(f"{name}.service")
+    if key is None:
         raise ValueError(
             f"'{_shortened(text)}' is no instance. Write 3, @3 or mastodon-sidekiq@3 for an instance, or scheduler."
         )
-    return int(match[1])
+    return key
 
 
 def _shortened(text: str) -> str:
@@ -87,24 +67,21 @@ def _shortened(text: str) -> str:
 
 def to_seconds(_context: click.Context, _parameter: click.Parameter, typed: str | None) -> float:
     """For click's callback: the seconds of --for; 0.0, the default, when it is left out."""
-    try:
-        return 0.0 if typed is None else seconds_of(typed)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+    return 0.0 if typed is None else seconds_of(typed)
 
 
 def to_past_seconds(_context: click.Context, _parameter: click.Parameter, typed: str) -> float:
-    """For click's callback: the seconds of --since."""
-    try:
-        return past_seconds_of(typed)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+    """For click's callback: how far back --since goes, in seconds, from a minute to 31 days."""
+    seconds = seconds_of(typed)
+    if not PAST_SECONDS_MIN <= seconds <= PAST_SECONDS_MAX:
+        raise click.BadParameter(f"'{_shortened(typed)}' is out of range: write 1m to 31d, e.g. 2h or 1d.")
+    return seconds
 
 
-def to_number(_context: click.Context, _parameter: click.Parameter, typed: str) -> InstanceKey:
+def to_key(_context: click.Context, _parameter: click.Parameter, typed: str) -> InstanceKey:
     """For click's callback: which instance."""
     try:
-        return number_of(typed)
+        return key_typed(typed)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -118,7 +95,7 @@ def to_count(_context: click.Context, _parameter: click.Parameter, typed: str) -
     return int(typed)
 
 
-def complete_number(
+def complete_key(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Instances, in the way in which one is being typed."""
@@ -141,7 +118,7 @@ def complete_profile(
 
 def _status(context: click.Context) -> Status | None:
     try:
-        return read_status(reach_of(context).fetch(COMPLETION_SECONDS_MAX))
+        return client_of(context).status(COMPLETION_SECONDS_MAX)
     except FleetdError:  # a shell that completes has no place for it
         return None
 

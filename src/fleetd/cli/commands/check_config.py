@@ -1,7 +1,7 @@
 """`fleetctl check-config`: every problem of a configuration at once, or what it adds up to.
 
-What was feared: a yes to what fleetd then refuses. So it asks what fleetd asks at its start, Mastodon's own settings
-included, and says so where it can't.
+It must not accept a file that fleetd then refuses. So it checks all that fleetd checks when it starts, Mastodon's own
+settings included, and says so if it can't.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetd.cli.terminal.safe_text import printable
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError
-from fleetd.words.figures import numbers, size
+from fleetd.words.formatting import numbers, size, times
 
 if TYPE_CHECKING:
     from fleetd.config import Settings
@@ -40,119 +40,91 @@ Examples:
 @click.argument("file", default=DEFAULT_FILE, type=click.Path())
 @click.pass_context
 def check_config(context: click.Context, file: str) -> None:
-    """Check FILE (default: /etc/fleetd/fleetd.toml) without touching anything or connecting to anything.
+    """Check FILE (default: /etc/fleetd/fleetd.toml). This changes nothing and connects to nothing.
 
     Where FILE leaves Redis or Postgres to Mastodon's .env.production, that is checked as well if you may read it.
 
-    Lists every problem with its key and its cure, or, when there is none, the profiles, the database connections
-    that they claim at least and at most, and what is worth a second look.
+    Lists every problem with its key and what to do about it. Where there is none, lists the profiles, the database
+    connections that they claim at least and at most, and what deserves a second look.
     """
     from fleetd.config import load
 
     try:
         settings = load(file)
+        endpoints = _endpoint_lines(settings)
     except ConfigError as error:
         list_problems(error)
         context.exit(1)
-    watched, looks, problems = _watched(settings)
-    if problems is not None:
-        list_problems(problems)
-        context.exit(1)
     click.echo(printable(f"{file}: fleetd takes this configuration"))
-    for line in summary_lines(settings.policy, (*settings.warnings, *looks), watched):
+    looks = [f"  look: {warning}" for warning in settings.warnings]
+    for line in (*_summary_lines(settings.policy), *looks, *endpoints):
         click.echo(printable(line))
 
 
-def _watched(settings: Settings) -> tuple[str, tuple[str, ...], ConfigError | None]:
-    """Where fleetd would look, what is worth a second look there, and what it would refuse.
+def _endpoint_lines(settings: Settings) -> list[str]:
+    """What fleetd would connect to. Raises ConfigError if it would refuse to start.
 
-    Mastodon's own settings are read by root alone: somebody else is told no more than that.
+    Usually only root may read Mastodon's settings; anybody else is told that they were not checked.
     """
     from fleetd.app.endpoints import find_endpoints
 
     try:
-        endpoints = find_endpoints(settings, {})
-    except ConfigError as error:
-        if settings.env_file and not _readable(settings.env_file):
-            look = f"not checked: {settings.env_file}, which you may not read: sudo fleetctl check-config checks it too"
-            return "", (look,), None
-        return "", (), error
-    return endpoints.sentence, endpoints.warnings, None
+        found = find_endpoints(settings, {})
+    except ConfigError:
+        if not settings.env_file or not _is_forbidden(settings.env_file):
+            raise
+        how = "which you may not read: sudo fleetctl check-config checks it too"
+        return [f"  look: not checked: {settings.env_file}, {how}"]
+    return [f"  {found.sentence}", *(f"  look: {warning}" for warning in found.warnings)]
+
+
+def _is_forbidden(path: str) -> bool:
+    """Whether the file may not be read. A file that does not exist is a problem for fleetd too."""
+    try:
+        with Path(path).open("rb"):
+            return False
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def list_problems(error: ConfigError, *, err: bool = False) -> None:
-    """Every problem with its key and its cure."""
-    click.echo(printable(f"{error.file}: {len(error.problems)} {_problems(len(error.problems))}"), err=err)
+    """Print every problem with its key and what to do about it."""
+    click.echo(printable(f"{error.file}: {times(len(error.problems), 'problem')}"), err=err)
     for problem in error.problems:
         where = f"{problem.path}: " if problem.path else ""
         click.echo(printable(f"  {where}{problem.what}"), err=err)
         click.echo(printable(f"    {problem.cure}"), err=err)
 
 
-def _readable(path: str) -> bool:
-    """False only where others may read it: what is missing, fleetd misses as well."""
-    try:
-        with Path(path).open("rb"):
-            return True
-    except PermissionError:
-        return False
-    except OSError:
-        return True
-
-
-def _problems(count: int) -> str:
-    return "problem" if count == 1 else "problems"
-
-
-def summary_lines(policy: Policy, warnings: tuple[str, ...], watched: str = "") -> list[str]:
-    """What a valid configuration comes to: instances, claims and memory at min and at max."""
+def _summary_lines(policy: Policy) -> list[str]:
+    """What a valid configuration adds up to: instances, claims and memory at min and at max."""
     lines = [f"  host {policy.host}"]
-    for profile in policy.profiles:
-        lines.append(_profile_line(profile))
-        lines.append(f"    queues {' '.join(_queue_words(profile))}")
-    scheduler = policy.scheduler
-    claims = 0 if scheduler.place == "elsewhere" else scheduler.claim_connections
-    lines.append(f"  scheduler: {scheduler.place}" + (f", claims {claims} connections" if claims else ""))
-    for word, sizes in (
-        ("min", [profile.min_instances for profile in policy.profiles]),
-        ("max", [profile.max_instances for profile in policy.profiles]),
-    ):
-        lines.append(f"  at {word}: {_arithmetic(policy, sizes, claims)}")
-    lines.append(_budget_line(policy))
-    lines += [f"  {watched}"] if watched else []
-    return lines + [f"  look: {warning}" for warning in warnings]
-
-
-def _profile_line(profile: Profile) -> str:
-    owned = numbers(list(profile.numbers))
-    return (
-        f"  {profile.name}: {profile.min_instances} to {profile.max_instances} instances of {owned}, "
-        f"{profile.threads} threads, pool {profile.db_pool}, claims {profile.claim_connections} connections each"
-    )
-
-
-def _queue_words(profile: Profile) -> list[str]:
-    if profile.order == "weighted":
-        return [f"{name},{weight}" for name, weight in profile.queues]
-    return [name for name, _ in profile.queues]
-
-
-def _arithmetic(policy: Policy, sizes: list[int], scheduler_claims: int) -> str:
-    """`2 instances, 2 × 62 + 12 = 136 connections, 2.0 GB`."""
-    pairs = list(zip(sizes, policy.profiles, strict=True))
-    terms = [f"{n} × {profile.claim_connections}" for n, profile in pairs if n]
-    terms += [str(scheduler_claims)] if scheduler_claims else []
-    total = sum(n * profile.claim_connections for n, profile in pairs) + scheduler_claims
-    instances = sum(sizes)
-    claims = f"{' + '.join(terms)} = {total}" if len(terms) > 1 or "×" in "".join(terms) else str(total)
-    memory = size(instances * policy.memory.instance_bytes)
-    word = "instance" if instances == 1 else "instances"
-    return f"{instances} {word}, {claims} connections, about {memory} of memory"
-
-
-def _budget_line(policy: Policy) -> str:
+    for p in policy.profiles:
+        names = (f"{name},{weight}" if p.order == "weighted" else name for name, weight in p.queues)
+        lines += [
+            f"  {p.name}: {p.min_instances} to {p.max_instances} instances of {numbers(p.numbers)}, "
+            f"{p.threads} threads, pool {p.db_pool}, claims {p.claim_connections} connections each",
+            f"    queues {' '.join(names)}",
+        ]
+    place = policy.scheduler.place
+    claims = 0 if place == "elsewhere" else policy.scheduler.claim_connections
+    lines.append(f"  scheduler: {place}" + (f", claims {claims} connections" if claims else ""))
+    lines.append(f"  at min: {_arithmetic(policy, [p.min_instances for p in policy.profiles], claims)}")
+    lines.append(f"  at max: {_arithmetic(policy, [p.max_instances for p in policy.profiles], claims)}")
     connections = policy.connections
     declared = connections.declared_connections("database")
     others = f"others at least {declared}" if declared else "others as observed"
     limit = "the limit of what is watched" if connections.limit is None else f"limit {connections.limit}"
-    return f"  budget: {limit}, less reserve {connections.reserve}, less {others}"
+    return [*lines, f"  budget: {limit}, less reserve {connections.reserve}, less {others}"]
+
+
+def _arithmetic(policy: Policy, sizes: list[int], scheduler_claims: int) -> str:
+    """`2 instances, 2 × 62 + 12 = 136 connections, about 2.0 GB of memory`."""
+    parts = [(n, p.claim_connections) for n, p in zip(sizes, policy.profiles, strict=True) if n]
+    total = sum(n * claim for n, claim in parts) + scheduler_claims
+    sums = [f"{n} × {claim}" for n, claim in parts] + ([str(scheduler_claims)] if scheduler_claims else [])
+    claims = f"{' + '.join(sums)} = {total}" if parts else str(total)
+    memory = size(sum(sizes) * policy.memory.instance_bytes)
+    return f"{times(sum(sizes), 'instance')}, {claims} connections, about {memory} of memory"

@@ -1,160 +1,163 @@
-"""Watching an order being carried out: a bar on a terminal, plain lines elsewhere.
+"""Shows how an order is carried out: as a bar on a terminal, as plain lines elsewhere.
 
-fleetd carries it out whether anybody watches or not; Ctrl-C ends the watching and nothing else.
+fleetd carries it out whether anybody watches or not; Ctrl-C only ends the watching.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from rich.console import Console, Group
-from rich.live import Live
 from rich.text import Text
 
 from fleetd.cli.advice.verdict import Level
-from fleetd.cli.client import ANSWER_SECONDS_MAX, EXIT_ERROR, EXIT_INTERRUPTED, Reach, read_status
-from fleetd.cli.terminal.lines import Lines, hanging
-from fleetd.cli.terminal.output import ends_cleanly, open_console, show
+from fleetd.cli.client import EXIT_ERROR, EXIT_INTERRUPTED, Client
+from fleetd.cli.terminal.lines import Lines, Page
+from fleetd.cli.terminal.output import can_redraw, open_console, redrawn, show
 from fleetd.cli.terminal.safe_text import cleaned
-from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, bar, sign
-from fleetd.core.model.decision import instance_unit
+from fleetd.cli.terminal.symbols import QUIET, STYLES, bar, sign
 from fleetd.core.model.facts import Value
+from fleetd.core.model.identity import InstanceKey, unit_of
 from fleetd.core.model.status import InstanceStatus, Status
 from fleetd.errors import SourceUnavailableError
-from fleetd.words.figures import duration, sentence, times
+from fleetd.words.formatting import duration, sentence, times
 
 POLL_SECONDS = 1.0
-#: So long without a new tick (they are a minute apart at most, and fleetd may be restarted meanwhile): no use.
+#: Give up after this many polls without a new tick. Ticks are a minute apart at most, and fleetd may be restarted.
 SILENT_POLLS_MAX = 180
-#: So many ticks that say nothing of the order: it is not there (any more).
+#: After this many ticks that say nothing of the order, it does not exist (any more).
 TICKS_WITHOUT_MAX = 3
-#: Plain lines whose figures alone changed come no faster.
+#: While the stage stays the same, plain lines are at least this far apart.
 PLAIN_LINE_SECONDS = 30.0
-_BAR_CELLS_MAX = 40
+_BAR_CELLS_MIN, _BAR_CELLS_MAX = 6, 40
+
+Ended: TypeAlias = Literal["done", "given_up"]
 
 
 class Progress(Value, frozen=True, kw_only=True):
-    """How far it is; a total of 0 means that there is nothing to count."""
+    """How far an order is. `total` is 0 if there is nothing to count."""
 
     what: str  # "restart", "drain of @3"
     done: int
     total: int
     unit: str  # of done and total: "instance", "job"
+    stage: str  # "at @4", "draining"; a change is worth a line. "": the order has ended
     sentence: str  # what happens now, or how it ended
-    ended: Literal["", "done", "given_up"] = ""
+    ended: Ended | None = None
 
     @property
-    def far(self) -> str:
-        return f"{self.done} of {times(self.total, self.unit)}" if self.total else ""
+    def position(self) -> str:
+        """`2 of 5 instances, at @4`."""
+        counted = f"{self.done} of {times(self.total, self.unit)}" if self.total else ""
+        return ", ".join(part for part in (counted, self.stage) if part)
 
 
-Look = Callable[[Status], Progress | None]  # None: this status says nothing of it
+#: Finds an order in a status; None: the status says nothing of it.
+Look = Callable[[Status], Progress | None]
 
 
-def follow_restart(reach: Reach) -> int:
+def follow_restart(client: Client) -> int:
     """Watch a restart to its end; returns the exit status."""
     return _follow(
-        reach,
+        client,
         _restart_in,
-        absent="fleetd tells of no restart any more: fleetctl status shows what it does",
-        goes_on="The restart goes on without being watched, and fleetctl status shows it. To stop it: fleetctl pause"
-        " holds it after the instance it is at, fleetctl resume lets it go on.",
+        absent="fleetd knows of no restart any more: fleetctl status shows what it does",
+        goes_on="The restart goes on; fleetctl status shows how far it is. fleetctl pause holds it after the instance"
+        " it is at, fleetctl resume lets it go on.",
     )
 
 
-def follow_drain(reach: Reach, number: int) -> int:
+def follow_drain(client: Client, number: int) -> int:
     """Watch the drain of one instance to its end; returns the exit status."""
     return _follow(
-        reach,
-        _DrainOf(number),
-        absent=f"fleetd tells of no instance {number}",
-        goes_on=f"The drain goes on without being watched: what is quiet takes no new jobs. fleetctl status shows"
-        f" it, fleetctl release {number} lets fleetd start it again.",
+        client,
+        _drain_of(number),
+        absent=f"fleetd knows of no instance {number}",
+        goes_on=f"The drain goes on: a quiet instance takes no new jobs. fleetctl status shows it, fleetctl release"
+        f" {number} lets fleetd start it again.",
     )
 
 
 def _restart_in(status: Status) -> Progress | None:
-    roll = status.rollout
-    if roll is None or (roll.ended and roll.cause != "restart"):
+    rollout = status.rollout
+    if rollout is None or (rollout.ended and rollout.cause != "restart"):
         return None
-    said = sentence(roll.sentence)
-    if roll.ended:
-        said = f"Given up: {said}" if roll.ended == "given_up" else said or "All of them are replaced."
-    elif roll.current and roll.current not in said:
-        said = f"{roll.current}: {said or 'is being replaced.'}"
+    said = sentence(rollout.sentence) or ("all of them are replaced." if rollout.ended else "being replaced.")
     return Progress(
         what="restart",
-        done=roll.done_instances,
-        total=roll.total_instances,
+        done=rollout.done_instances,
+        total=rollout.total_instances,
         unit="instance",
-        sentence=said,
-        ended=roll.ended,
+        stage=f"at {rollout.current}" if rollout.current else "",
+        sentence=f"given up: {said}" if rollout.ended == "given_up" else said,
+        ended=rollout.ended or None,
     )
 
 
-class _DrainOf:
-    """Looks at one instance; what it was busy with when first seen is the whole."""
+def _drain_of(number: int) -> Look:
+    """Looks at one instance. The jobs that it runs at first are the total."""
+    jobs = 0
 
-    def __init__(self, number: int) -> None:
-        self._number = number
-        self._jobs = 0
-
-    def __call__(self, status: Status) -> Progress | None:
-        found = next((i for i in status.instances if i.number == self._number), None)
+    def look(status: Status) -> Progress | None:
+        nonlocal jobs
+        found = next((i for i in status.instances if i.number == number), None)
         if found is None:
             return None
         left = found.busy_threads or 0
-        self._jobs = max(self._jobs, left)
+        jobs = max(jobs, left)
         ended, said = _drain_state(found)
         return Progress(
-            what=f"drain of @{self._number}",
-            done=self._jobs if ended == "done" else self._jobs - left,
-            total=self._jobs,
+            what=f"drain of @{number}",
+            done=jobs if ended == "done" else jobs - left,
+            total=jobs,
             unit="job",
+            stage="" if ended else found.state,
             sentence=said,
             ended=ended,
         )
 
+    return look
 
-def _drain_state(found: InstanceStatus) -> tuple[Literal["", "done", "given_up"], str]:
-    unit, note = instance_unit(found.number).removesuffix(".service"), found.note
+
+def _drain_state(found: InstanceStatus) -> tuple[Ended | None, str]:
+    unit, note = unit_of(InstanceKey(found.number)).removesuffix(".service"), found.note
     gone = found.busy_threads is None and found.resident_bytes is None
     if found.state == "stopped" or (found.state == "pinned" and gone):
         return "done", f"{unit} is stopped."
     if found.state in ("failed", "undrainable", "unresponsive"):
         return "given_up", sentence(f"{unit} is {found.state}{': ' + note if note else ''}")
     jobs = "? jobs" if found.busy_threads is None else times(found.busy_threads, "job")
-    return "", sentence(f"{found.state}: {note or jobs + ' left'}")
+    return None, sentence(note or f"{jobs} left")
 
 
-def _follow(reach: Reach, look: Look, *, absent: str, goes_on: str) -> int:
+def _follow(client: Client, look: Look, *, absent: str, goes_on: str) -> int:
     console, symbols = open_console()
-    screen: _Bar | _Plain = _Plain(console, symbols)
-    if console.is_terminal and not console.is_dumb_terminal:
-        screen = _Bar(console, symbols)
+    page, began_seconds = Page(console.width, symbols), time.monotonic()
     try:
-        with ends_cleanly(), screen.open():
-            last = _watch(reach, look, screen.show, absent, symbols)
+        with redrawn(console, full_screen=False) as draw:
+
+            def tell_bar(progress: Progress) -> None:
+                spent = duration(time.monotonic() - began_seconds)
+                draw(progress_lines(progress, spent, Page(console.width, symbols)))
+
+            tell = tell_bar if can_redraw(console) else _plain_lines(draw)
+            last = _watch(client, look, tell, absent, ascii_only=symbols.ascii_only)
     except KeyboardInterrupt:
-        show(console, _paragraph(goes_on, console, symbols))
+        show(console, page.wrap("", goes_on))
         return EXIT_INTERRUPTED
     if isinstance(last, str):
-        level = Text.assemble(sign(Level.UNKNOWN, symbols), " ")
-        show(console, hanging(level, sentence(last), console.width, lines_max=6, symbols=symbols))
+        show(console, page.item(Level.UNKNOWN, sentence(last)))
         return EXIT_ERROR
     return 0 if last.ended == "done" else EXIT_ERROR
 
 
 def _watch(
-    reach: Reach, look: Look, show_progress: Callable[[Progress], None], absent: str, symbols: Symbols
+    client: Client, look: Look, tell: Callable[[Progress], None], absent: str, *, ascii_only: bool
 ) -> Progress | str:
-    """Until it ended, or until there is nothing to be seen of it: then why.
+    """Poll until the order has ended; or return why there is nothing to see of it.
 
-    The first status may be of a tick before the order, so only one of a later tick counts.
+    The first status may be from a tick before the order, so only later ticks count.
     """
     ticks: int | None = None
     silent_polls = ticks_without = 0
@@ -162,82 +165,51 @@ def _watch(
     while silent_polls < SILENT_POLLS_MAX:
         status = None
         try:
-            status = read_status(reach.fetch(ANSWER_SECONDS_MAX))
-        except SourceUnavailableError as error:  # restarted, perhaps: the order outlives that
+            status = client.status()
+        except SourceUnavailableError as error:  # fleetd may be restarting: it keeps the order
             why = str(error)
         if status is not None and ticks is not None and status.ticks_total != ticks:
             silent_polls = 0
-            progress = look(cleaned(status, ascii_only=symbols.ascii_only))
+            progress = look(cleaned(status, ascii_only=ascii_only))
             ticks_without = ticks_without + 1 if progress is None else 0
             if progress is not None:
-                show_progress(progress)
+                tell(progress)
                 if progress.ended:
                     return progress
             elif ticks_without >= TICKS_WITHOUT_MAX:
                 return absent
         ticks = ticks if status is None else status.ticks_total
         silent_polls += 1
-        reach.sleep(POLL_SECONDS)
+        client.sleep(POLL_SECONDS)
     return (
-        f"fleetd has said nothing new for {duration(SILENT_POLLS_MAX * POLL_SECONDS)} ({why}). It goes on once"
+        f"fleetd has said nothing new for {duration(SILENT_POLLS_MAX * POLL_SECONDS)} ({why}). The order goes on once"
         " fleetd does: fleetctl status"
     )
 
 
-class _Bar:
-    """Drawn anew in place."""
-
-    def __init__(self, console: Console, symbols: Symbols) -> None:
-        self._console, self._symbols = console, symbols
-        self._live = Live(console=console, auto_refresh=False)
-        self._since_seconds = time.monotonic()
-
-    def open(self) -> AbstractContextManager[object]:
-        return self._live
-
-    def show(self, progress: Progress) -> None:
-        spent = duration(time.monotonic() - self._since_seconds)
-        lines = progress_lines(progress, spent, width=self._console.width, symbols=self._symbols)
-        self._live.update(Group(*lines), refresh=True)
-
-
-def progress_lines(progress: Progress, spent: str, *, width: int, symbols: Symbols) -> Lines:
-    """The bar with its figures, and below it what happens now."""
-    level = {"": Level.MOVING, "done": Level.OK, "given_up": Level.BAD}[progress.ended]
-    head = Text.assemble(sign(level, symbols), f" {progress.what}  ")
-    tail = Text(f"  {progress.far}" if progress.far else "")
-    tail.append(f"  {spent}", QUIET)
-    cells = min(width - head.cell_len - tail.cell_len, _BAR_CELLS_MAX)
+def progress_lines(progress: Progress, spent: str, page: Page) -> Lines:
+    """The bar with its numbers, and below it what happens now. `spent`: how long this has been watched."""
+    level = {None: Level.MOVING, "done": Level.OK, "given_up": Level.BAD}[progress.ended]
+    head = Text.assemble(sign(level, page.symbols), f" {progress.what}  ")
+    tail = Text.assemble(f"  {progress.position}" if progress.position else "", (f"  {spent}", QUIET))
+    cells = min(page.width - head.cell_len - tail.cell_len, _BAR_CELLS_MAX)
     share = progress.done / progress.total if progress.total else float(progress.ended == "done")
-    line = Text.assemble(head, bar(share, cells, STYLES[level], symbols) if cells >= 6 else "", tail)
-    line.truncate(width)
+    drawn = bar(share, cells, STYLES[level], page.symbols) if cells >= _BAR_CELLS_MIN else Text()
     below = Text(progress.sentence, STYLES[level] if level == Level.BAD else "")
-    return [line, *hanging(Text("  "), below, width, lines_max=4, symbols=symbols)]
+    return page.joined([[Text.assemble(head, drawn, tail), *page.wrap("  ", below)]])
 
 
-class _Plain:
-    """A line when something happened, for a log; figures that only count down are news now and then."""
+def _plain_lines(draw: Callable[[Lines], None]) -> Callable[[Progress], None]:
+    """Writes a line when the stage changes, and now and then when something else does."""
+    last_line, last_stage, last_seconds = "", "", 0.0
 
-    def __init__(self, console: Console, symbols: Symbols) -> None:
-        self._console, self._symbols = console, symbols
-        self._said: tuple[int, str] | None = None
-        self._line = ""
-        self._said_at_seconds = 0.0
+    def tell(progress: Progress) -> None:
+        nonlocal last_line, last_stage, last_seconds
+        position = f"{progress.position}; " if progress.position else ""
+        line, now = f"{progress.what}: {position}{progress.sentence}", time.monotonic()
+        news = progress.stage != last_stage or now - last_seconds >= PLAIN_LINE_SECONDS
+        if progress.ended or (news and line != last_line):
+            last_line, last_stage, last_seconds = line, progress.stage, now
+            draw([Text(line)])
 
-    def open(self) -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def show(self, progress: Progress) -> None:
-        said = progress.done, re.sub("[0-9.]+", "", progress.sentence) + progress.ended
-        line = f"{progress.what}: {progress.far}{'; ' if progress.far else ''}{progress.sentence}"
-        now = time.monotonic()
-        due = line != self._line and now - self._said_at_seconds >= PLAIN_LINE_SECONDS
-        if said == self._said and not due:
-            return
-        self._said, self._line, self._said_at_seconds = said, line, now
-        self._console.print(Text(line), no_wrap=True, overflow="ignore", crop=False, soft_wrap=True)
-        self._console.file.flush()
-
-
-def _paragraph(text: str, console: Console, symbols: Symbols) -> Lines:
-    return hanging(Text(), text, console.width, lines_max=8, symbols=symbols)
+    return tell

@@ -1,10 +1,11 @@
-"""`fleetctl history` and `fleetctl trace`: what fleetd did and why, and the traffic it met, from what it recorded.
+"""`fleetctl history` and `fleetctl trace`: what fleetd did and why, and the traffic that it recorded.
 
-Both read the file itself, so they work as well when fleetd is down or gone.
+Both read the history file, so they work when fleetd is down.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleetd.cli.client import EXIT_ERROR
+from fleetd.cli.advice.recording import gaps_of
+from fleetd.cli.client import EXIT_ERROR, write_json
 from fleetd.cli.commands.arguments import to_past_seconds
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.errors import FleetdError
-from fleetd.words.figures import duration
+from fleetd.words.formatting import duration
 
 if TYPE_CHECKING:
     from fleetd.core.model.history import Recording
@@ -34,6 +36,7 @@ Exit status:
 
 
 def since_option(default: str) -> Callable[[Any], Any]:
+    """--since, as seconds."""
     return click.option(
         "--since",
         "since_seconds",
@@ -47,17 +50,17 @@ def since_option(default: str) -> Callable[[Any], Any]:
 
 file_option = click.option(
     "--file",
-    type=click.Path(readable=False),  # whoever may not read it is told what to do
+    type=click.Path(readable=False),  # read_history says what to do about a file that may not be read
     default=DEFAULT_FILE,
     show_default=True,
-    help="The history, if it is elsewhere, such as a copy of another host's.",
+    help="Another history, such as a copy of another host's.",
 )
 
 
 def read_history(file: str, since_seconds: float, *, samples: bool, apart_seconds: float = 0.0) -> Recording:
-    """What is kept of the last so many seconds. Raises SourceUnavailableError with the reason.
+    """What was recorded in the last `since_seconds`, with samples at least `apart_seconds` apart.
 
-    `apart_seconds`: samples that are nearer to the last one than this are left out.
+    Raises SourceUnavailableError with the reason.
     """
     from fleetd.adapters.history.reader import SqliteHistorySource
 
@@ -82,7 +85,7 @@ The signs: an arrow is a step, a triangle a warning, a diamond a person's order.
 )
 @since_option("2h")
 @file_option
-@click.option("--all", "everything", is_flag=True, help="Also what changed without a step or another want.")
+@click.option("--all", "everything", is_flag=True, help="Also reasons that led to nothing.")
 @click.option(
     "--json",
     "as_json",
@@ -92,64 +95,44 @@ The signs: an arrow is a step, a triangle a warning, a diamond a person's order.
 )
 @click.pass_context
 def history(context: click.Context, since_seconds: float, file: str, everything: bool, as_json: bool) -> None:
-    """What was wanted and why, steps, orders of people, what could not be read, what else changed: the sentences of the
-    log, repeats drawn together, in local time. Reads the file that fleetd writes, so it works when fleetd does not run.
+    """Show how many instances were wanted and why, what was done, what people ordered and what could not be read: the
+    sentences of fleetd's log, in local time. Reads the file that fleetd writes, so it works when fleetd is down.
     """
-    now = time.time()
+    now_seconds = time.time()
     try:
         recording = read_history(file, since_seconds, samples=False)
     except FleetdError as error:
         if not as_json:
             raise
-        _write_json({"error": str(error)})
+        write_json(json.dumps({"error": str(error)}))
         context.exit(EXIT_ERROR)
     if as_json:
-        _write_json(_document(recording, now - since_seconds, now))
+        write_json(json.dumps(_document(recording, now_seconds - since_seconds, now_seconds)))
         return
-    from fleetd.cli.screens.history import history_lines
-    from fleetd.cli.terminal.output import open_console, show
+    from fleetd.cli.screens.history import history_screen
+    from fleetd.cli.terminal.output import show_screen
 
-    console, symbols = open_console()
-    show(
-        console,
-        history_lines(
-            recording,
-            now - since_seconds,
-            now,
-            width=console.width,
-            symbols=symbols,
-            everything=everything,
-        ),
-    )
+    since = now_seconds - since_seconds
+    show_screen(lambda page: history_screen(recording, since, now_seconds, page, everything=everything))
 
 
-def _document(recording: Recording, since: float, now: float) -> dict[str, object]:
-    from fleetd.cli.screens.history import gaps_of
-
+def _document(recording: Recording, since_seconds: float, now_seconds: float) -> dict[str, object]:
+    gaps = gaps_of(recording, since_seconds, now_seconds)
     return {
-        "since": utc(since),
-        "until": utc(now),
+        "since": _utc(since_seconds),
+        "until": _utc(now_seconds),
         "entries": [
-            {"at": utc(e.at_seconds), "kind": e.kind, "sentence": e.sentence, "warning": e.warning}
+            {"at": _utc(e.at_seconds), "kind": e.kind, "sentence": e.sentence, "warning": e.warning}
             for e in recording.entries
         ],
-        "gaps": [
-            {"from": utc(gap.from_seconds), "to": utc(gap.to_seconds)}
-            for gap in gaps_of(recording, since, now)
-        ],
+        "gaps": [{"from": _utc(gap.from_seconds), "to": _utc(gap.to_seconds)} for gap in gaps],
         "unreadable_rows": recording.unreadable_rows,
     }
 
 
-def utc(at_seconds: float) -> str:
+def _utc(at_seconds: float) -> str:
     """Unix time as ISO 8601."""
     return datetime.fromtimestamp(at_seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def _write_json(document: dict[str, object]) -> None:
-    import json
-
-    click.echo(json.dumps(document))
 
 
 @click.command(
@@ -167,23 +150,23 @@ docs/traces.md explains the format, and what a reconstruction can't know.
 @since_option("1d")
 @file_option
 def trace(since_seconds: float, file: str) -> None:
-    """Write a TOML file of what came in, the instances' profiles, others' connections and outages to standard output.
+    """Write the recorded traffic to standard output as a TOML file: incoming jobs, the instances' profiles, others'
+    connections and outages.
 
-    What is not as it was stands in comments at its top. `fleetctl replay` states how far its waits are off.
+    Comments at its top say what could not be reconstructed. fleetctl replay says how far its waits are off.
     """
     from fleetd.simulate.replay.reconstruct import with_policy
     from fleetd.simulate.trace.text import trace_text
 
     found = reconstructed(file, since_seconds)
     head = f"{found.trace.name}, by fleetctl trace: {duration(found.trace.duration_seconds)}"
-    text = trace_text(with_policy(found.trace, found.policy), (head, *found.notes))
-    click.echo(text, nl=False)
+    click.echo(trace_text(with_policy(found.trace, found.policy), (head, *found.notes)), nl=False)
     for note in found.notes:
         click.echo(printable(f"note: {note}"), err=True)
 
 
 def reconstructed(file: str, since_seconds: float) -> Reconstruction:
-    """Raises FleetdError where there is nothing to make a trace of."""
+    """The traffic of the recorded time. Raises FleetdError if there are too few samples."""
     from fleetd.simulate.replay.reconstruct import reconstruct
     from fleetd.simulate.replay.timeline import EARLIER_SECONDS_MAX, apart_seconds, from_calm
 
@@ -192,10 +175,7 @@ def reconstructed(file: str, since_seconds: float) -> Reconstruction:
         read_history(file, since_seconds + EARLIER_SECONDS_MAX, samples=True, apart_seconds=apart), since
     )
     if apart:
-        notes = (
-            *notes,
-            f"so long a time is taken from samples {apart:.0f} s apart: short bursts are blurred",
-        )
+        notes += (f"of so long a time only samples {apart:.0f} s apart are used: short bursts are blurred",)
     begun = recording.samples[0].at_seconds if recording.samples else time.time()
     local = datetime.fromtimestamp(begun, UTC).astimezone()
     return reconstruct(recording, f"recorded from {local:%Y-%m-%d %H:%M}", notes)

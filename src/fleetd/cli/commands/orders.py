@@ -12,8 +12,8 @@ from typing import Any, Final
 import click
 import msgspec
 
-from fleetd.cli.client import EXIT_INTERRUPTED, Reach, reach_of
-from fleetd.cli.commands.arguments import complete_number, complete_profile, to_count, to_number, to_seconds
+from fleetd.cli.client import EXIT_INTERRUPTED, Client, client_of
+from fleetd.cli.commands.arguments import complete_key, complete_profile, to_count, to_key, to_seconds
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.core.instances import orders
 from fleetd.core.instances.orders import NOTE_CHARACTERS_MAX, DrainInstance, Order, Restart
@@ -44,7 +44,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> click.Parameter:
     """How a field of an order is typed."""
     match field.name:
         case "key":
-            return click.Argument(["key"], callback=to_number, shell_complete=complete_number, metavar="N")
+            return click.Argument(["key"], callback=to_key, shell_complete=complete_key, metavar="N")
         case "profile":
             default = "" if field.default == "" else None
             return click.Argument(
@@ -83,32 +83,33 @@ def _command(order: type[Order]) -> click.Command:
 
 
 def _give(order: type[Order], watched: click.Option | None) -> Callable[..., None]:
-    @click.pass_context
-    def callback(context: click.Context, **typed: Any) -> None:
+    def callback(**typed: Any) -> None:
+        context = click.get_current_context()
         waits = watched is not None and typed.pop(watched.name) == (watched is _WAIT)
         given = order(**typed)
-        reach = give(context, given)
+        client = give(context, given)
         if waits:
             from fleetd.cli.commands.follow import follow_drain, follow_restart
 
-            drains = isinstance(given, DrainInstance)
-            context.exit(follow_drain(reach, given.key) if drains else follow_restart(reach))
+            if isinstance(given, DrainInstance):
+                context.exit(follow_drain(client, given.key))
+            context.exit(follow_restart(client))
 
     return callback
 
 
-def give(context: click.Context, order: Order) -> Reach:
+def give(context: click.Context, order: Order) -> Client:
     """Have fleetd obey and print its answer; raises FleetdError with the reason when it doesn't."""
-    reach = reach_of(context)
+    client = client_of(context)
     try:
-        answer = reach.order(order)
+        answer = client.order(order)
     except KeyboardInterrupt:
         click.echo(
             "fleetctl: interrupted before fleetd answered; fleetctl status shows if it obeys", err=True
         )
         context.exit(EXIT_INTERRUPTED)
     click.echo(printable(answer))
-    return reach
+    return client
 
 
 COMMANDS: Final = tuple(map(_command, orders.ORDERS))

@@ -1,4 +1,4 @@
-"""`fleetctl replay`: the recorded traffic once more, under the configuration of now and under another one."""
+"""`fleetctl replay`: the recorded traffic again, under the current configuration and under another one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ import msgspec
 from fleetd.cli.client import EXIT_ERROR, write_json
 from fleetd.cli.commands.check_config import list_problems
 from fleetd.cli.commands.history import EXIT_CODES, file_option, reconstructed, since_option
-from fleetd.cli.commands.simulate import shown_progress
-from fleetd.cli.terminal.safe_text import printable
+from fleetd.cli.commands.simulate import shown_progress, tell_broken_laws
 from fleetd.errors import ConfigError, FleetdError
 
 if TYPE_CHECKING:
     from fleetd.core.model.policy import Policy
     from fleetd.simulate.replay.reconstruct import Reconstruction
-    from fleetd.simulate.replay.replay import FleetError, QueueError
+    from fleetd.simulate.replay.replay import QueueError
     from fleetd.simulate.scoring.outcome import Outcome
 
 CURRENT = "current"
 
 
 @click.command(
-    short_help="The recorded traffic under another configuration, before you dare it.",
+    short_help="The recorded traffic under another configuration, before you use it.",
     epilog=EXIT_CODES
     + """
 \b
@@ -34,9 +33,9 @@ Examples:
   fleetctl replay --since 24h --config new.toml
   fleetctl replay --since 24h --config new.toml --json | jq '.runs[].late_jobs'
 
-"current" is the configuration that fleetd ran with last. Nothing is touched and nothing connected to. A day takes up to
-a minute and some 100 MB, a week several of both: where memory is short, copy the history to another host (--file).
-docs/traces.md says what a reconstruction can't know.
+"current" is the configuration that fleetd last ran with. This changes nothing and connects to nothing. A day takes up
+to a minute and some 100 MB of memory, a week several times that: where memory is short, copy the history to another
+host and use --file. docs/traces.md says what a reconstruction can't know.
 """,
 )
 @since_option("1d")
@@ -47,21 +46,23 @@ docs/traces.md says what a reconstruction can't know.
     "as_json",
     is_flag=True,
     help='One JSON document: "recorded", what truly ran; "runs" ("as recorded", which is rebuilt, "current", and the'
-    ' new one by its path), each as fleetctl simulate has them; "fleet_error", of instance-hours and starts;'
+    ' new one by its path), each as in fleetctl simulate; "fleet_error", of instance-hours and starts;'
     ' "reconstruction", its error by queue; "trusted"; "notes"; or {"error": ...}.',
 )
 @click.pass_context
 def replay(
     context: click.Context, since_seconds: float, config: str | None, file: str, as_json: bool
 ) -> None:
-    """Turn the recorded time into traffic, say how far it is off from what was recorded, run it through the daemon's
+    """Rebuild the traffic of the recorded time, say how far it is from what was recorded, run it through the daemon's
     own decisions, and compare late jobs, instance-hours and starts.
     """
+    from fleetd.config import load
+    from fleetd.simulate.replay.replay import fleet_error
+
     try:
-        new = _policy(config)
+        new = None if config is None else load(config).policy
         found = reconstructed(file, since_seconds)
         outcomes, errors = _run(found, config, new)
-        off = _fleet_error(found, outcomes)
     except FleetdError as error:
         if as_json:
             write_json(msgspec.json.encode({"error": str(error)}).decode())
@@ -70,24 +71,25 @@ def replay(
         else:
             raise
         context.exit(EXIT_ERROR)
+    off = fleet_error(found, outcomes[1])
     if as_json:
-        write_json(_document(found, outcomes, errors, off))
+        document = {
+            "trace": found.trace.name,
+            "duration_seconds": found.trace.duration_seconds,
+            "notes": found.notes,
+            "trusted": all(error.trusted for error in errors.values()),
+            "reconstruction": errors,
+            "recorded": found.use,
+            "fleet_error": off,
+            "runs": {outcome.policy: outcome.score for outcome in outcomes},
+        }
+        write_json(msgspec.json.encode(document).decode())
     else:
-        from fleetd.cli.screens.replay import show_replay
+        from fleetd.cli.screens.simulation import replay_screen
+        from fleetd.cli.terminal.output import show_screen
 
-        show_replay(found, outcomes, errors, off)
-    broken = [sentence for outcome in outcomes for sentence in outcome.breaks]
-    for sentence in broken:
-        click.echo(printable(f"fleetctl: {sentence}"), err=True)
-    context.exit(EXIT_ERROR if broken else 0)
-
-
-def _policy(config: str | None) -> Policy | None:
-    if config is None:
-        return None
-    from fleetd.config import load
-
-    return load(config).policy
+        show_screen(lambda page: replay_screen(found, outcomes, errors, off, page))
+    context.exit(tell_broken_laws(outcomes))
 
 
 def _run(
@@ -106,28 +108,3 @@ def _run(
             except ConfigError as error:  # about queues that were recorded and that it leaves out
                 raise ConfigError(config, error.problems) from None
     return outcomes, errors
-
-
-def _fleet_error(found: Reconstruction, outcomes: list[Outcome]) -> FleetError | None:
-    from fleetd.simulate.replay.replay import fleet_error
-
-    return fleet_error(found, outcomes[1])
-
-
-def _document(
-    found: Reconstruction,
-    outcomes: list[Outcome],
-    errors: dict[str, QueueError],
-    off: FleetError | None,
-) -> str:
-    document = {
-        "trace": found.trace.name,
-        "duration_seconds": found.trace.duration_seconds,
-        "notes": found.notes,
-        "trusted": all(error.trusted for error in errors.values()),
-        "reconstruction": errors,
-        "recorded": found.use,
-        "fleet_error": off,
-        "runs": {outcome.policy: outcome.score for outcome in outcomes},
-    }
-    return msgspec.json.encode(document).decode()

@@ -1,9 +1,10 @@
-"""`fleetctl simulate`: what fleetd, or a rival, would have done with a trace of traffic."""
+"""`fleetctl simulate`: what fleetd, or another autoscaler, would do with a trace of traffic."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,9 @@ import click
 
 from fleetd.cli.client import EXIT_ERROR, write_json
 from fleetd.cli.commands.check_config import list_problems
-from fleetd.cli.terminal.safe_text import printable
-from fleetd.config.tables import nearest
+from fleetd.cli.terminal.safe_text import clean, printable
 from fleetd.errors import ConfigError, ConfigProblem, FleetdError
+from fleetd.words.formatting import nearest
 
 if TYPE_CHECKING:
     from fleetd.core.model.policy import Policy
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="What fleetd, or a rival, would do with a trace of traffic.",
+    short_help="What fleetd, or another autoscaler, would do with a trace of traffic.",
     epilog="""\b
 Exit status:
   0  it ran
-  1  the trace, the configuration or a law is broken; every problem is listed
+  1  the trace or the configuration has problems, or a run broke a law; all are listed
   2  the command line is wrong
 
 \b
@@ -43,7 +44,7 @@ Examples:
 @click.option(
     "--config",
     type=click.Path(),
-    help="Profiles, targets and paces of this fleetd.toml; the trace's own win.",
+    help="Take profiles, targets and paces from this fleetd.toml, where the trace does not set them.",
 )
 @click.option("--policy", "policy_name", default="fleetd", show_default=True, help="A policy's name, or all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -54,8 +55,8 @@ def simulate(
 ) -> None:
     """Run the daemon's own decisions on TRACE, a TOML file of traffic, without any server.
 
-    The same seed gives the same run. After every tick the laws are checked against the truth of the simulated world.
-    The trace's format is in docs/traces.md.
+    The same seed gives the same run. After every tick the laws are checked against the simulated world. docs/traces.md
+    explains the trace's format.
     """
     from fleetd.simulate import run
 
@@ -67,21 +68,27 @@ def simulate(
 
         write_json(document(loaded, outcomes))
     else:
-        from fleetd.cli.screens.simulation import show
+        from fleetd.cli.screens.simulation import simulation_screen
+        from fleetd.cli.terminal.output import show_screen
 
-        show(loaded, outcomes)
+        show_screen(lambda page: simulation_screen(loaded, outcomes, page))
     if plot is not None:
         _draw(plot, loaded, run.policy_of(loaded, configured), outcomes)
+    context.exit(tell_broken_laws(outcomes))
+
+
+def tell_broken_laws(outcomes: list[Outcome]) -> int:
+    """Each law that a run broke, to standard error; returns the exit status."""
     broken = [sentence for outcome in outcomes for sentence in outcome.breaks]
     for sentence in broken:
         click.echo(printable(f"fleetctl: {sentence}"), err=True)
-    context.exit(EXIT_ERROR if broken else 0)
+    return EXIT_ERROR if broken else 0
 
 
 def _checked(
     context: click.Context, trace: str, config: str | None, policy_name: str, plot: str | None
 ) -> tuple[Trace, Policy | None, tuple[str, ...]]:
-    """What is to be run; ends here, before hours of simulation, when any of it can't be, and tells all of that."""
+    """What is to be run. Ends here, before anything runs, with everything that is wrong."""
     from fleetd.simulate.run import POLICIES
 
     errors: list[ConfigError] = []
@@ -91,16 +98,15 @@ def _checked(
     for error in errors:
         list_problems(error, err=True)
     if policy_name not in (*POLICIES, "all"):
-        meant = nearest(policy_name, (*POLICIES, "all"))
-        hint = f"did you mean {meant}? " if meant else ""
-        raise click.BadParameter(f"{hint}there are: {', '.join(POLICIES)}, all", param_hint="--policy")
+        hint = nearest(policy_name, (*POLICIES, "all"))
+        raise click.BadParameter(f"There is no policy '{clean(policy_name)}'. {hint}", param_hint="--policy")
     if errors or loaded is None:
         context.exit(EXIT_ERROR)
     return loaded, configured, POLICIES if policy_name == "all" else (policy_name,)
 
 
 def _inputs(trace: str, config: str | None, errors: list[ConfigError]) -> tuple[Trace | None, Policy | None]:
-    """The trace and the policy it is given; what is wrong with either, and between them, goes to `errors`."""
+    """The trace and the policy it runs under; what is wrong with either, or between them, is added to `errors`."""
     from fleetd.config import load
     from fleetd.simulate.trace.trace import configured, read_trace
 
@@ -113,9 +119,8 @@ def _inputs(trace: str, config: str | None, errors: list[ConfigError]) -> tuple[
         settings = load(config) if config is not None else None
     except ConfigError as error:
         errors.append(error)
-    policy = settings.policy if settings is not None else None
+    policy, without_min = (settings.policy, settings.profiles_without_min) if settings else (None, ())
     if loaded is not None and (settings is not None or config is None):
-        without_min = settings.profiles_without_min if settings is not None else ()
         policy = configured(loaded, policy, without_min, problems)
     if problems:
         errors.insert(0, ConfigError(trace, problems))
@@ -123,9 +128,9 @@ def _inputs(trace: str, config: str | None, errors: list[ConfigError]) -> tuple[
 
 
 def _not_writable(path: str) -> tuple[str, str] | None:
-    """Why a picture can't be written there, and the cure. What is there stays as it is."""
+    """Why a picture can't be written there, and what to do. What is there stays as it is."""
     if path == "-":
-        return "standard output has the figures", "Name a file for the picture; ./- for one of this name."
+        return "standard output has the table", "Name a file for the picture; ./- for one of this name."
     file = Path(path)
     try:
         new = not file.exists()
@@ -133,10 +138,8 @@ def _not_writable(path: str) -> tuple[str, str] | None:
         if new:
             Path(os.path.realpath(file)).unlink()  # what a dangling link names, not the link
     except (OSError, ValueError) as error:
-        return (
-            f"can't be written: {getattr(error, 'strerror', None) or error}",
-            "Name another file with --plot.",
-        )
+        why = getattr(error, "strerror", None) or error
+        return f"can't be written: {why}", "Name another file with --plot."
     return None
 
 
@@ -152,22 +155,20 @@ def _draw(path: str, trace: Trace, policy: Policy, outcomes: list[Outcome]) -> N
 
 @contextlib.contextmanager
 def shown_progress() -> Iterator[Progress | None]:
-    """A bar on a terminal, nothing elsewhere."""
-    import sys
-
+    """A function that draws a bar for each run on a terminal; None where standard error is none."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:12}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def tell(name: str, share: float) -> None:
             if name not in tasks:
                 tasks[name] = shown.add_task(printable(name), total=1.0)
-            shown.update(tasks[name], completed=share)  # type: ignore[arg-type]
+            shown.update(tasks[name], completed=share)
 
         yield tell

@@ -1,4 +1,4 @@
-"""What a person sees: each screen, and each part of one, as lines that fit its width.
+"""What a person sees. Each screen turns a value into the lines of a Page.
 
 Whether something is good or bad is judged in advice, never here.
 """

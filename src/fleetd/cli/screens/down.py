@@ -1,59 +1,45 @@
-"""The screen when fleetd doesn't answer: what happened, what still runs, what to do."""
+"""The screen when fleetd does not answer: what happened, what still runs, what to do."""
 
 from __future__ import annotations
 
 import signal
-from typing import Any
+from dataclasses import replace
 
-import msgspec
 from rich.text import Text
 
 from fleetd.cli.advice.postmortem import Postmortem, UnitState, Worker
 from fleetd.cli.advice.verdict import Level
-from fleetd.cli.terminal.lines import Lines, hanging
-from fleetd.cli.terminal.safe_text import clean
-from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, sign
-from fleetd.words.figures import duration, numbers, sentence, times
+from fleetd.cli.terminal.lines import Lines, Page
+from fleetd.cli.terminal.safe_text import clean, cleaned
+from fleetd.cli.terminal.symbols import QUIET, STYLES
+from fleetd.words.formatting import duration, numbers, sentence, times
 
+WIDTH_MAX = 160
 _TEMPLATE = "mastodon-sidekiq@"
 _UP = ("active", "reloading", "activating")
 
 
-def down_lines(postmortem: Postmortem, *, width: int, symbols: Symbols) -> Lines:
-    """All of it; the journal's lines are cut to the width, sentences are wrapped."""
-    width = max(20, min(width, 160))
-    postmortem = _cleaned(postmortem, symbols)
+def down_screen(postmortem: Postmortem, page: Page) -> Lines:
+    """The whole screen."""
+    postmortem = cleaned(postmortem, ascii_only=page.symbols.ascii_only)
+    page = replace(page, width=min(page.width, WIDTH_MAX))
     unit = postmortem.unit
     level = Level.UNKNOWN if unit is None else Level.BAD
-    head = Text.assemble(sign(level, symbols), " ")
-    style = f"bold {STYLES[level]}"
-    lines = hanging(head, Text(_headline(postmortem), style), width, lines_max=4, symbols=symbols)
-    lines += hanging(Text("  "), Text(_consequence(postmortem), ""), width, lines_max=4, symbols=symbols)
+    head = page.item(level, Text(_headline(postmortem), f"bold {STYLES[level]}"))
+    head += page.wrap("  ", _consequence(unit))
     if unit is None or postmortem.running:
-        lines += hanging(
-            Text("  "), Text(sentence(postmortem.error), QUIET), width, lines_max=6, symbols=symbols
-        )
-    for title, block in (
-        ("Last words of fleetd", _journal(postmortem, width, symbols)),
-        ("Workers, which outlive fleetd", _workers(postmortem, width, symbols)),
-        ("What to do", _cures(postmortem, width, symbols)),
-    ):
-        if block:
-            lines += [Text(), Text(title, "bold"), *block]
-    for line in lines:
-        line.truncate(width)
-    return lines
+        head += page.wrap("  ", Text(sentence(postmortem.error), QUIET))
+    blocks = (
+        ("fleetd's last lines in the journal", _journal_lines(postmortem, page)),
+        ("Workers, which run on without fleetd", _worker_lines(postmortem, page)),
+        ("What to do", _advice_lines(postmortem, page)),
+    )
+    return page.joined([head, *([Text(title, "bold"), *lines] for title, lines in blocks if lines)])
 
 
-def _cleaned(postmortem: Postmortem, symbols: Symbols) -> Postmortem:
-    def walk(value: Any) -> Any:
-        if isinstance(value, str):
-            return clean(value, ascii_only=symbols.ascii_only)
-        if isinstance(value, list | tuple):
-            return [walk(item) for item in value]
-        return {key: walk(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-    return msgspec.convert(walk(msgspec.to_builtins(postmortem)), Postmortem)
+def message_screen(text: str, page: Page) -> Lines:
+    """One error, if there is nothing else to show."""
+    return page.item(Level.BAD, clean(text, ascii_only=page.symbols.ascii_only))
 
 
 def _headline(postmortem: Postmortem) -> str:
@@ -64,136 +50,122 @@ def _headline(postmortem: Postmortem) -> str:
         return "fleetd is not installed as a service on this host: systemd knows no fleetd.service."
     since = f" for {duration(unit.since_age_seconds)}" if unit.since_age_seconds is not None else ""
     if postmortem.running:
-        return f"fleetd runs{since} but gives no status."
+        return f"fleetd has been running{since}, but does not answer."
     restarts = f"; systemd restarted it {times(unit.restarts, 'time')}" if unit.restarts else ""
-    how = _ending(unit)
     if unit.active_state == "activating" and unit.sub_state.startswith("auto-restart"):
-        return f"fleetd keeps ending{how}{restarts} and tries again."
+        return f"fleetd keeps ending{_how_it_ended(unit)}{restarts} and tries again."
     if unit.active_state == "activating":
-        return f"fleetd is starting{since} and does not answer yet{restarts}."
+        return f"fleetd has been starting{since}, and does not answer yet{restarts}."
     if unit.active_state == "deactivating":
-        return f"fleetd is stopping{since}."
+        return f"fleetd has been stopping{since}."
     if unit.active_state == "failed":
-        return f"fleetd has failed{how}, down{since}{restarts}."
-    if unit.since_age_seconds is None:  # systemd forgets a unit that nothing keeps loaded
-        return "fleetd is not running: it was stopped, or never started since boot."
+        return f"fleetd has failed{_how_it_ended(unit)}, down{since}{restarts}."
+    if unit.since_age_seconds is None:  # systemd has forgotten: nothing keeps the unit loaded
+        return "fleetd is not running: it was stopped, or not started since boot."
     return f"fleetd is not running: it was stopped {duration(unit.since_age_seconds)} ago."
 
 
-#: What systemd itself ends a service with before its program runs (systemd.exec(5), "Process Exit Codes").
+#: Exit statuses of systemd itself, from before the program runs (systemd.exec(5), "Process Exit Codes").
 _EXIT_STATUSES = {
     203: "its program can't be run",
     217: "its user does not exist",
     226: "its sandbox could not be set up",
     243: "a credential could not be loaded",
 }
+#: What Result= of a unit means (systemd.service(5)). For other results the exit status says more.
+_RESULTS = {
+    "exec-condition": "a condition of its unit does not hold",
+    "oom-kill": "out of memory",
+    "protocol": "it never said that it was ready",
+    "resources": "systemd could not set it up, often because a file is missing",
+    "start-limit-hit": "too many starts in a row",
+    "timeout": "it took too long",
+    "watchdog": "it hung, and its watchdog timed out",
+}
 
 
-def _ending(unit: UnitState) -> str:
-    """How its last process ended."""
-    known = {
-        "exec-condition": "a condition of its unit does not hold",
-        "oom-kill": "out of memory",
-        "protocol": "it never said that it was ready",
-        "resources": "systemd could not set it up, often a missing file",
-        "start-limit-hit": "too many starts in a row",
-        "timeout": "it took too long",
-        "watchdog": "its watchdog was not fed: it hung",
-    }
-    if unit.result in known:
-        return f" ({known[unit.result]})"
-    if unit.killed and unit.exit_status:
-        try:
-            name = signal.Signals(unit.exit_status).name
-        except ValueError:
-            name = str(unit.exit_status)
-        return f" (killed by {name})"
+def _how_it_ended(unit: UnitState) -> str:
+    if unit.result in _RESULTS:
+        return f" ({_RESULTS[unit.result]})"
     if not unit.exit_status:
         return ""
+    if unit.killed:
+        known = {s.value: s.name for s in signal.Signals}
+        return f" (killed by {known.get(unit.exit_status, f'signal {unit.exit_status}')})"
     meaning = _EXIT_STATUSES.get(unit.exit_status)
     return f" (exit status {unit.exit_status}{': ' + meaning if meaning else ''})"
 
 
-def _consequence(postmortem: Postmortem) -> str:
-    if postmortem.unit is not None and postmortem.unit.load_state == "not-found":
-        return "Whatever Sidekiq runs here is run by hand."
-    return (
-        "Until it is back nothing is started, drained or stopped by it; what runs goes on, and jobs with it."
-    )
+def _consequence(unit: UnitState | None) -> str:
+    if unit is not None and unit.load_state == "not-found":
+        return "Sidekiq processes on this host are not fleetd's."
+    return "Until it is back, fleetd starts, drains and stops nothing; workers go on, and so do their jobs."
 
 
-def _journal(postmortem: Postmortem, width: int, symbols: Symbols) -> Lines:
+def _journal_lines(postmortem: Postmortem, page: Page) -> Lines:
     if postmortem.unit is None or postmortem.unit.load_state == "not-found":
         return []
     if postmortem.journal is None:
-        head = Text.assemble("  ", sign(Level.UNKNOWN, symbols), " ")
-        return hanging(head, sentence(postmortem.journal_why), width, lines_max=3, symbols=symbols)
+        return page.item(Level.UNKNOWN, sentence(postmortem.journal_why), indent=2)
     if not postmortem.journal:
-        return [Text("  none in the journal", QUIET)]
-    lines: Lines = []
-    for line in postmortem.journal:
-        lines += hanging(Text("  "), line, width, lines_max=2, symbols=symbols)
-    return lines
+        return [Text("  none", QUIET)]
+    return [row for line in postmortem.journal for row in page.wrap("  ", line)]
 
 
-def _workers(postmortem: Postmortem, width: int, symbols: Symbols) -> Lines:
+def _worker_lines(postmortem: Postmortem, page: Page) -> Lines:
     if postmortem.workers is None:
-        return [Text("  ? systemd can't say", STYLES[Level.UNKNOWN])] if postmortem.unit else []
+        return page.item(Level.UNKNOWN, "systemd can't say", indent=2) if postmortem.unit else []
     if not postmortem.workers:
-        line = Text.assemble(
-            "  ", sign(Level.BAD, symbols), " none runs: no job of any queue is done by this host"
-        )
-        line.truncate(width)
-        return [line]
+        return page.item(Level.BAD, "none runs: this host does no jobs", indent=2)
     groups: dict[tuple[str, str], list[Worker]] = {}
     for worker in postmortem.workers:
         groups.setdefault((worker.active_state, worker.sub_state), []).append(worker)
     lines: Lines = []
     for (active, sub), workers in groups.items():
         level = Level.BAD if active == "failed" else Level.OK if active in _UP else Level.MOVING
-        head = Text.assemble("  ", sign(level, symbols), f" {len(workers)} {active} ({sub}): ")
-        lines += hanging(head, _named(workers), width, lines_max=3, symbols=symbols)
+        lines += page.item(level, f"{len(workers)} {active} ({sub}): {_named(workers)}", indent=2)
     return lines
 
 
 def _named(workers: list[Worker]) -> str:
-    instances = [w.unit.removeprefix(_TEMPLATE) for w in workers if w.unit.startswith(_TEMPLATE)]
-    plain = [int(number) for number in instances if number.isdecimal() and len(number) <= 4]
-    names = (
-        [f"{_TEMPLATE}N for N = {numbers(plain)}"] if len(plain) > 2 else [f"{_TEMPLATE}{n}" for n in plain]
-    )
-    odd = [w.unit for w in workers if w.unit.removeprefix(_TEMPLATE) not in map(str, plain)]
-    return ", ".join(names + odd)
+    """`mastodon-sidekiq@N for N = 1-3, mastodon-sidekiq-scheduler`."""
+    units = [worker.unit for worker in workers]
+    numbered = {u: u.removeprefix(_TEMPLATE) for u in units if u.startswith(_TEMPLATE)}
+    plain = {u: int(n) for u, n in numbered.items() if n.isdecimal() and len(n) <= 4}
+    if len(plain) <= 2:
+        return ", ".join(units)
+    others = [unit for unit in units if unit not in plain]
+    return ", ".join([f"{_TEMPLATE}N for N = {numbers(list(plain.values()))}", *others])
 
 
-def _cures(postmortem: Postmortem, width: int, symbols: Symbols) -> Lines:
-    unit = postmortem.unit
-    log = ("journalctl -u fleetd -e", "its whole log")
-    check = ("fleetctl check-config", "every mistake in its configuration")
-    by_hand = (f"systemctl start {_TEMPLATE}N", "a worker by hand, kept for a while")
-    allow = ("systemctl reset-failed fleetd", "forget how often it failed")
-    restart = ("systemctl restart fleetd", "workers keep running")
-    if unit is None:
-        cures = [("ps -C fleetd,sidekiq", "what runs without systemd")]
-    elif unit.load_state == "not-found":
-        cures = [("systemctl list-unit-files 'fleetd*'", "what is installed")]
-    elif postmortem.running:
-        cures = [("systemctl status dbus", "the bus that fleetd answers on"), log, restart]
-    elif unit.active_state == "inactive":
-        cures = [("systemctl start fleetd", "it adopts what runs"), by_hand]
-    elif unit.active_state in ("activating", "deactivating") and not unit.restarts:
-        cures = [("fleetctl status --watch", "see it come")]
-    else:
-        cures = [log, check, allow, restart, by_hand]
+def _advice_lines(postmortem: Postmortem, page: Page) -> Lines:
+    advice = _advice(postmortem.unit, running=postmortem.running)
+    cells = max(len(command) for command, _ in advice)
     lines: Lines = []
-    cells = max(len(command) for command, _ in cures)
-    for command, why in cures:
-        head = Text.assemble("  ", (command, "bold cyan"), " " * (cells - len(command) + 2))
-        lines += hanging(head, Text(why, QUIET), width, lines_max=2, symbols=symbols)
+    for command, why in advice:
+        lines += page.wrap(Text.assemble("  ", (f"{command:<{cells}}", "bold cyan"), "  "), Text(why, QUIET))
     return lines
 
 
-def sentence_lines(text: str, *, width: int, symbols: Symbols) -> Lines:
-    """One thing that went wrong and nothing else to show."""
-    head = Text.assemble(sign(Level.BAD, symbols), " ")
-    return hanging(head, clean(text, ascii_only=symbols.ascii_only), width, lines_max=20, symbols=symbols)
+def _advice(unit: UnitState | None, *, running: bool) -> list[tuple[str, str]]:
+    """Commands, and what each is for."""
+    log = ("journalctl -u fleetd -e", "its whole log")
+    by_hand = (f"systemctl start {_TEMPLATE}N", "start a worker by hand; fleetd keeps it for a while")
+    restart = ("systemctl restart fleetd", "workers keep running")
+    if unit is None:
+        return [("ps -C fleetd,sidekiq", "what runs without systemd")]
+    if unit.load_state == "not-found":
+        return [("systemctl list-unit-files 'fleetd*'", "what is installed")]
+    if running:
+        return [("systemctl status dbus", "the bus over which fleetd answers"), log, restart]
+    if unit.active_state == "inactive":
+        return [("systemctl start fleetd", "it adopts the workers that run"), by_hand]
+    if unit.active_state in ("activating", "deactivating") and not unit.restarts:
+        return [("fleetctl status --watch", "wait until it answers")]
+    return [
+        log,
+        ("fleetctl check-config", "every mistake in its configuration"),
+        ("systemctl reset-failed fleetd", "let systemd start it again after too many failures"),
+        restart,
+        by_hand,
+    ]

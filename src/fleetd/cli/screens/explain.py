@@ -1,140 +1,116 @@
-"""The screen of `fleetctl explain`: a ladder for each profile, from what its queues need to what runs."""
+"""The screen of `fleetctl explain`: for each profile a ladder from what its queues need to what runs."""
 
 from __future__ import annotations
 
-from msgspec.structs import replace
+from dataclasses import replace
+
+from msgspec import structs
 from rich.text import Text
 
-from fleetd.cli.advice.explanation import CURES, Reason, clamp_level, host_reasons, split_at_grant
+from fleetd.cli.advice.explanation import WHAT_TO_DO, host_reasons
 from fleetd.cli.advice.findings import stuck
-from fleetd.cli.advice.verdict import Level, queue_level, told_above
-from fleetd.cli.screens.profiles import profile_level
-from fleetd.cli.screens.sheet import Sheet
-from fleetd.cli.screens.status import origin_line
-from fleetd.cli.terminal.lines import Lines, fit, hanging, right
+from fleetd.cli.advice.verdict import Level, clamp_level, codes_told_for_all, late_queues, profile_level
+from fleetd.cli.screens.head import finding_lines, origin_lines
+from fleetd.cli.terminal.lines import Lines, Page, fit, right
 from fleetd.cli.terminal.safe_text import cleaned
-from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, sign
-from fleetd.core.model.decision import Clamp
-from fleetd.core.model.status import ProfileStatus, Status
-from fleetd.words.figures import UNKNOWN, duration, sentence
+from fleetd.cli.terminal.symbols import QUIET, STYLES, sign
+from fleetd.core.model.status import ClampStatus, ProfileStatus, Status
+from fleetd.words.formatting import UNKNOWN, count, duration, sentence
 
-_WIDTH_MAX = 120
+WIDTH_MAX = 120
 _NUMBER_CELLS = 7
 
 
-def explain_screen(
-    status: Status, *, width: int, symbols: Symbols, profile: str = "", clock: str = ""
-) -> Lines:
-    """The whole screen as lines of at most `width` cells; `profile` "": all."""
-    if profile:
-        status = replace(status, profiles=tuple(p for p in status.profiles if p.name == profile))
-    status = cleaned(status, ascii_only=symbols.ascii_only)
-    sheet = Sheet(width=max(20, min(width, _WIDTH_MAX)), symbols=symbols)
-    lines: Lines = []
-    for finding in stuck(status):
-        head = Text.assemble(sign(finding.level, symbols), " ")
-        text = Text(finding.sentence, f"bold {STYLES[finding.level]}")
-        lines += hanging(head, text, sheet.width, lines_max=4, symbols=symbols)
-    lines.append(origin_line(status, sheet, clock))
-    for one in status.profiles:
-        lines += [Text(), *ladder_lines(status, one, sheet)]
-    host = _host_lines(status, sheet)
-    lines += [Text(), *host] if host else []
-    said = sentence(status.next_sentence) or UNKNOWN
-    lines += [Text(), *hanging(Text("Next  ", "bold"), said, sheet.width, lines_max=4, symbols=symbols)]
-    for line in lines:
-        line.truncate(width)
-    return lines
-
-
-def ladder_lines(status: Status, profile: ProfileStatus, sheet: Sheet) -> Lines:
-    """`9 needed`, each clamp `9→6`, `6 granted`, `6 running`."""
-    symbols, level = sheet.symbols, profile_level(profile)
-    ends = f"min {profile.min_instances} max {profile.max_instances}"
-    head = Text.assemble(
-        sign(level, symbols), " ", (fit(profile.name, 24, symbols), "bold"), (f"  {ends}", QUIET)
+def explain_screen(status: Status, page: Page, *, profile: str | None = None) -> Lines:
+    """The whole screen, of one profile or of all."""
+    if profile is not None:
+        status = structs.replace(status, profiles=tuple(p for p in status.profiles if p.name == profile))
+    status = cleaned(status, ascii_only=page.symbols.ascii_only)
+    page = replace(page, width=min(page.width, WIDTH_MAX))
+    return page.joined(
+        [
+            finding_lines(stuck(status), page) + origin_lines(status, page),
+            *(_ladder(status, p, page) for p in status.profiles),
+            _host_lines(status, page),
+            page.wrap(Text("Next  ", "bold"), sentence(status.next_sentence) or UNKNOWN),
+        ]
     )
-    before, after = split_at_grant(profile)
-    lines = [head, *_rung(profile.needed_instances, _need(status, profile), sheet)]
-    for clamp in before:
-        lines += _clamp_lines(status, clamp, sheet)
-    lines += _rung(profile.admitted_instances, Text("granted", "bold"), sheet)
-    for clamp in after:
-        lines += _clamp_lines(status, clamp, sheet)
-    return lines + _rung(profile.running_instances, _running(status, profile), sheet)
 
 
-def _rung(number: int | None, text: Text, sheet: Sheet) -> Lines:
-    shown = right(UNKNOWN if number is None else str(number), _NUMBER_CELLS, sheet.symbols)
+def _ladder(status: Status, profile: ProfileStatus, page: Page) -> Lines:
+    """`9 needed`, each clamp as `9→6`, `6 admitted`, `6 running`."""
+    bounds = f"  min {profile.min_instances} max {profile.max_instances}"
+    name = Text.assemble((fit(profile.name, 24, page.symbols), "bold"), (bounds, QUIET))
+    clamps = [_clamp_lines(status, clamp, page) for clamp in profile.clamps]
+    at = len(clamps) if profile.clamps_before_admission is None else profile.clamps_before_admission
+    lines = page.item(profile_level(profile), name)
+    lines += _rung(profile.needed_instances, _needed(status, profile), page)
+    lines += [line for clamp in clamps[:at] for line in clamp]
+    lines += _rung(profile.admitted_instances, Text("admitted", "bold"), page)
+    lines += [line for clamp in clamps[at:] for line in clamp]
+    return lines + _rung(profile.running_instances, _running(status, profile), page)
+
+
+def _rung(number: int | None, text: Text, page: Page) -> Lines:
     style = "bold" if number is not None else f"bold {STYLES[Level.UNKNOWN]}"
-    head = Text.assemble("    ", (shown, style), "  ")
-    return hanging(head, text, sheet.width, lines_max=4, symbols=sheet.symbols)
+    head = Text.assemble("    ", (right(count(number), _NUMBER_CELLS, page.symbols), style), "  ")
+    return page.wrap(head, text)
 
 
-def _need(status: Status, profile: ProfileStatus) -> Text:
-    """What the queues ask for, and which of them are late."""
+def _needed(status: Status, profile: ProfileStatus) -> Text:
+    """What is needed, and which of the profile's queues are late, the worst first."""
     if profile.needed_instances is None:
         return Text("needed: how long jobs wait is unknown")
-    names = {name.split(",")[0] for name in profile.queues}
-    late = [q for q in status.queues if q.name in names and queue_level(q) == Level.BAD]
-    worst = sorted(late, key=lambda q: (q.latency_seconds or 0.0) / max(q.target_seconds, 0.001))[::-1]
-    said = ", ".join(
+    names = {queue.partition(",")[0] for queue in profile.queues}
+    late = [
         f"{q.name} waits {duration(q.latency_seconds)} (target {duration(q.target_seconds)})"
-        for q in worst[:3]
-    )
+        for q in late_queues(status)
+        if q.name in names
+    ]
     rest = f" and {len(late) - 3} more queues" if len(late) > 3 else ""
-    return Text.assemble(("needed", "bold"), f": {said}{rest}" if said else " by its queues")
+    return Text.assemble(("needed", "bold"), f": {', '.join(late[:3])}{rest}" if late else " by its queues")
 
 
 def _running(status: Status, profile: ProfileStatus) -> Text:
+    """What runs; if not all of it serves, in which states."""
+    if profile.running_instances is None:
+        return Text("running: systemd can't be read", "bold")
     states: dict[str, int] = {}
-    for instance in status.instances:
-        stopped = instance.state == "stopped" or (
-            instance.state == "pinned" and instance.busy_threads is None
-        )
-        if instance.profile == profile.name and not stopped:
-            states[instance.state] = states.get(instance.state, 0) + 1
+    for i in status.instances:
+        stopped = i.state == "stopped" or (i.state == "pinned" and i.busy_threads is None)
+        if i.profile == profile.name and not stopped:
+            states[i.state] = states.get(i.state, 0) + 1
     said = ", ".join(f"{number} {state}" for state, number in states.items())
-    words = "running" if profile.running_instances is not None else "running: systemd can't be read"
-    return Text.assemble((words, "bold"), f": {said}" if said and set(states) != {"serving"} else "")
+    return Text.assemble(("running", "bold"), f": {said}" if said and set(states) != {"serving"} else "")
 
 
-def _clamp_lines(status: Status, clamp: Clamp, sheet: Sheet) -> Lines:
-    """From what to what, by which code and why, and what to do about it."""
-    symbols, level = sheet.symbols, clamp_level(clamp)
+def _clamp_lines(status: Status, clamp: ClampStatus, page: Page) -> Lines:
+    """From what to what, the code, why, and what to do about it."""
     moved = ""
     if clamp.before_instances is not None and clamp.after_instances is not None:
-        moved = f"{clamp.before_instances}{symbols.arrow}{clamp.after_instances}"
-    mark = (symbols.dot, QUIET) if level == Level.OK else sign(level, symbols)
-    head = Text.assemble("  ", mark, " ", (right(moved, _NUMBER_CELLS, symbols), "bold"), "  ")
-    below = told_above(status) | {hold.sentence for hold in status.holds}
-    said = " (see below)" if clamp.sentence in below else f": {sentence(clamp.sentence)}"
-    text = Text.assemble((clamp.code.value.replace("_", " "), "bold"), said)
-    lines = hanging(head, text, sheet.width, lines_max=6, symbols=symbols)
-    cure = "" if clamp.sentence in below or level == Level.OK else CURES.get(clamp.code, "")
-    return lines + _cure_lines(cure, head.cell_len, sheet)
+        moved = f"{clamp.before_instances}{page.symbols.arrow}{clamp.after_instances}"
+    head = Text(f"{right(moved, _NUMBER_CELLS, page.symbols)}  ", "bold")
+    if clamp.code in codes_told_for_all(status):
+        return _reason_lines(clamp_level(clamp), head, clamp.code, " (see below)", None, page)
+    advice = WHAT_TO_DO.get(clamp.code)
+    return _reason_lines(clamp_level(clamp), head, clamp.code, f": {sentence(clamp.sentence)}", advice, page)
 
 
-def _cure_lines(cure: str, indent_cells: int, sheet: Sheet) -> Lines:
-    if not cure:
-        return []
-    head = Text.assemble(" " * indent_cells, ("do: ", "bold cyan"))
-    return hanging(head, cure, sheet.width, lines_max=4, symbols=sheet.symbols)
-
-
-def _host_lines(status: Status, sheet: Sheet) -> Lines:
-    """What concerns every profile here."""
+def _host_lines(status: Status, page: Page) -> Lines:
+    """What concerns every profile of this host."""
     reasons = host_reasons(status)
     lines: Lines = [Text("The whole host", "bold")] if reasons else []
     for level, reason in reasons:
-        lines += _host_line(level, reason, sheet)
+        said = f": {sentence(reason.sentence)}"
+        lines += _reason_lines(level, Text(), reason.code, said, reason.what_to_do, page)
     return lines
 
 
-def _host_line(level: Level, reason: Reason, sheet: Sheet) -> Lines:
-    symbols = sheet.symbols
-    mark = (symbols.dot, QUIET) if level == Level.OK else sign(level, symbols)
-    head = Text.assemble("  ", mark, " ")
-    text = Text.assemble((reason.code.replace("_", " "), "bold"), f": {sentence(reason.sentence)}")
-    lines = hanging(head, text, sheet.width, lines_max=6, symbols=symbols)
-    return lines + _cure_lines(reason.what_to_do if level > Level.OK else "", head.cell_len, sheet)
+def _reason_lines(level: Level, head: Text, code: str, said: str, advice: str | None, page: Page) -> Lines:
+    """A sign, `head`, the code and why; below that, if something is wrong, what to do."""
+    mark = (page.symbols.dot, QUIET) if level == Level.OK else sign(level, page.symbols)
+    head = Text.assemble("  ", mark, " ", head)
+    lines = page.wrap(head, Text.assemble((code.replace("_", " "), "bold"), said))
+    if advice is None or level == Level.OK:
+        return lines
+    return lines + page.wrap(Text.assemble(" " * head.cell_len, ("do: ", "bold cyan")), advice)

@@ -1,4 +1,4 @@
-"""Signs, lines and tables in so many cells, and text from elsewhere made safe.
+"""Drawing on a terminal: signs, bars, wrapped lines, tables, and text from elsewhere made safe.
 
 Nothing here knows what fleetd is.
 """

@@ -1,4 +1,4 @@
-"""Where the output goes: what it can draw, how big it is, and how it is left as it was."""
+"""Standard output: what the terminal can draw, printing once, drawing again and again, leaving it as it was."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,37 +15,63 @@ from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fleetd.cli.terminal.lines import Lines
+    from fleetd.cli.terminal.lines import Lines, Page
 
 
 def symbols_for(encoding: str | None, terminal: str) -> Symbols:
-    """Unicode only where it can be written and drawn: the Linux console's font lacks most of the signs."""
+    """Unicode if it can be written and drawn. The font of the Linux console lacks most signs."""
     can_write = (encoding or "").lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig")
     return UNICODE if can_write and terminal != "linux" else ASCII
 
 
 def open_console() -> tuple[Console, Symbols]:
-    """rich on standard output; it keeps to NO_COLOR, dumb terminals and pipes by itself."""
+    """rich on standard output. It heeds NO_COLOR, TERM=dumb and pipes by itself."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
     return console, symbols_for(getattr(sys.stdout, "encoding", None), os.environ.get("TERM", ""))
 
 
-def height_of(console: Console) -> int | None:
-    """Lines of a screen that a person looks at, less one for the prompt; None: it isn't a screen."""
-    return max(console.height - 1, 5) if console.is_terminal and not console.is_dumb_terminal else None
+def can_redraw(console: Console) -> bool:
+    """Whether lines can be drawn over: only on a terminal, and not on a dumb one."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def show(console: Console, lines: Lines) -> None:
-    """Print lines that were laid out to the width: nothing is wrapped or cut again."""
+    """Print lines that are laid out already, without wrapping or cutting them again."""
     for line in lines:
         console.print(line, no_wrap=True, overflow="ignore", crop=False, soft_wrap=True)
+    console.file.flush()
+
+
+def show_screen(screen: Callable[[Page], Lines]) -> None:
+    """Print a screen once, drawn to the width of standard output."""
+    from fleetd.cli.terminal.lines import Page
+
+    console, symbols = open_console()
+    show(console, screen(Page(console.width, symbols)))
+
+
+@contextlib.contextmanager
+def redrawn(console: Console, *, full_screen: bool) -> Iterator[Callable[[Lines], None]]:
+    """Yields a function that draws lines over those it drew before; if that can't be done, it prints them.
+
+    `full_screen`: use the terminal's alternate screen, which vanishes at the end.
+    """
+    with ends_cleanly():
+        if not can_redraw(console):
+            yield lambda lines: show(console, lines)
+            return
+        from rich.console import Group
+        from rich.live import Live
+
+        with Live(console=console, auto_refresh=False, screen=full_screen) as live:
+            yield lambda lines: live.update(Group(*lines), refresh=True)
 
 
 @contextlib.contextmanager
 def ends_cleanly() -> Iterator[None]:
-    """SIGTERM and SIGHUP leave by way of `finally`, so that the terminal gets its old screen and cursor back."""
+    """Turns SIGTERM and SIGHUP into SystemExit, so that the terminal gets its old screen and cursor back."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -54,5 +80,5 @@ def ends_cleanly() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)

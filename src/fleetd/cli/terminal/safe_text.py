@@ -4,66 +4,53 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from fleetd.core.model.status import Status
+from fleetd.core.model.facts import Value
 
-_LONGEST_STRING = 600  # a sentence; whatever is longer was not written for a screen
-_ASCII = str.maketrans(
-    {
-        "–": "-",
-        "—": "-",
-        "−": "-",
-        "…": "...",
-        "×": "x",
-        "≥": ">=",
-        "≤": "<=",
-        "→": "->",
-        "·": "-",
-        "‘": "'",
-        "’": "'",
-        "“": '"',
-        "”": '"',
-        "Σ": "sum",
-    }
-)
+T = TypeVar("T", bound=Value)
+
+#: Longer than any sentence of fleetd's.
+_CHARACTERS_MAX = 600
+#: What fleetd's own sentences use beyond ASCII.
+_ASCII = str.maketrans("–—−×·‘’“”", "---x-''\"\"") | {ord("…"): "...", ord("→"): "->"}
 
 
 def clean(text: str, *, ascii_only: bool = False) -> str:
-    """Text from elsewhere that can't steer a terminal: what is not printable is shown as its escape.
+    """Text from elsewhere in one printable line of at most 600 characters; what is not printable is escaped.
 
-    Queue names, tags and error texts come from Redis and other programs; an escape sequence or a
-    right-to-left override in one would rewrite the screen an admin decides from.
+    Queue names, tags and error messages come from Redis and other programs. An escape sequence or a right-to-left
+    override in one of them could rewrite the screen that an admin decides by.
     """
-    text = re.sub(r"[ \t\r\n\u00a0\u2009\u202f]+", " ", text[: 2 * _LONGEST_STRING])
+    text = re.sub(r"[ \t\r\n\u00a0\u2009\u202f]+", " ", text[: 2 * _CHARACTERS_MAX])
     if ascii_only:
         text = text.translate(_ASCII)
     text = "".join(
         c if c.isprintable() and (c.isascii() or not ascii_only) else c.encode("unicode_escape").decode()
         for c in text
     )
-    return text if len(text) <= _LONGEST_STRING else text[: _LONGEST_STRING - 3] + "..."
+    return text if len(text) <= _CHARACTERS_MAX else text[: _CHARACTERS_MAX - 3] + "..."
 
 
 def printable(line: str) -> str:
-    """Safe for a terminal and writable in the encoding of standard output; the leading spaces stay."""
+    """A line that is safe to print in the encoding of standard output. Its indent stays."""
     text = line.lstrip(" ")
     encoding = (sys.stdout.encoding or "").lower()
     return " " * (len(line) - len(text)) + clean(text, ascii_only="utf" not in encoding)
 
 
-def cleaned(status: Status, *, ascii_only: bool) -> Status:
-    """The same status with every string made safe, in one place so that none is forgotten."""
+def cleaned(value: T, *, ascii_only: bool) -> T:
+    """The same value with every string in it cleaned. Done once for a whole screen, so that none is forgotten."""
 
-    def walk(value: Any) -> Any:
-        if isinstance(value, str):
-            return clean(value, ascii_only=ascii_only)
-        if isinstance(value, list | tuple):
-            return [walk(item) for item in value]
-        if isinstance(value, dict):
-            return {key: walk(item) for key, item in value.items()}
-        return value
+    def walk(part: Any) -> Any:
+        if isinstance(part, str):
+            return clean(part, ascii_only=ascii_only)
+        if isinstance(part, list | tuple):
+            return [walk(item) for item in part]
+        if isinstance(part, dict):
+            return {key: walk(item) for key, item in part.items()}
+        return part
 
-    return msgspec.convert(walk(msgspec.to_builtins(status)), Status)
+    return msgspec.convert(walk(msgspec.to_builtins(value)), type(value))

@@ -1,4 +1,4 @@
-"""Signs and bars; each level has a sign of its own, so that nothing hangs on colour alone."""
+"""Signs and bars. Each level has its own sign, since colours may be off and some people can't tell them apart."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ QUIET = "dim"
 
 @dataclass(frozen=True)
 class Symbols:
-    """What the terminal can draw."""
+    """The characters that a terminal can draw."""
 
     ascii_only: bool
     signs: dict[Level, str]
     fill: str
-    half: str  # half a cell of fill; "" where there is none
+    half: str | None  # half a cell of fill; None: the terminal has none
     track: str
-    mark: str  # where the target is in a bar that goes beyond it
+    mark: str  # where the target is in a bar that goes past it, and before a line of the journal
     segments: tuple[str, str, str, str, str]  # others, perhaps others', claims, headroom, reserve
     dot: str
     pin: str
-    quote: str  # before what another program said
     ellipsis: str
     arrow: str
     minus: str
-    at_most: str
 
 
 UNICODE = Symbols(
@@ -48,27 +46,23 @@ UNICODE = Symbols(
     segments=("█", "▚", "▓", "░", "▒"),
     dot="·",
     pin="◆",
-    quote="│",
     ellipsis="…",
     arrow="→",
     minus="−",
-    at_most="≤",
 )
 ASCII = Symbols(
     ascii_only=True,
     signs={Level.OK: "+", Level.MOVING: ">", Level.WARN: "!", Level.UNKNOWN: "?", Level.BAD: "X"},
     fill="#",
-    half="",
+    half=None,
     track=".",
     mark="|",
     segments=("#", "?", "=", ".", "x"),
     dot="-",
     pin="=",
-    quote="|",
     ellipsis="~",
     arrow="->",
     minus="-",
-    at_most="<=",
 )
 
 BANNER_STYLE = "bold reverse yellow"
@@ -77,21 +71,20 @@ SEGMENT_STYLES = ("blue", "magenta", "cyan", "green", "yellow")
 
 
 def bar(share: float, cells: int, style: str, symbols: Symbols) -> Text:
-    """`share` of `cells` filled; anything above 0 shows at least a trace, only 1 and more is full."""
+    """A bar of `cells`, filled to `share`. It looks empty only at 0 or less, and full only at 1 or more."""
     share = min(max(share, 0.0), 1.0)
     halves = round(share * cells * 2)
     if 0 < share < 1:
         halves = min(max(halves, 1), cells * 2 - 1)
     full, half = divmod(halves, 2)
-    if half and not symbols.half:
-        full, half = (full + 1, 0) if full == 0 else (full, 0)
-    return Text.assemble(
-        (symbols.fill * full + symbols.half * half, style), (symbols.track * (cells - full - half), QUIET)
-    )
+    if half and symbols.half is None:
+        full, half = max(full, 1), 0
+    filled = symbols.fill * full + (symbols.half or "") * half
+    return Text.assemble((filled, style), (symbols.track * (cells - full - half), QUIET))
 
 
 def stacked(shares: tuple[int, ...], cells: int, symbols: Symbols) -> Text:
-    """Segments that fill `cells` exactly, in proportion; one above 0 gets a cell of its own if there is room."""
+    """A bar of `cells`, divided in proportion. Each share above 0 gets at least one cell if there is room."""
     total = sum(shares)
     if total <= 0 or cells <= 0:
         return Text(symbols.track * cells, QUIET)
@@ -111,5 +104,5 @@ def stacked(shares: tuple[int, ...], cells: int, symbols: Symbols) -> Text:
 
 
 def sign(level: Level, symbols: Symbols) -> tuple[str, str]:
-    """The sign with its style, ready for Text.assemble."""
+    """The level's sign and style, for Text.assemble."""
     return symbols.signs[level], f"bold {STYLES[level]}"

@@ -74,6 +74,9 @@ class ProfileStatus(Value, frozen=True, kw_only=True):
     min_instances: int
     max_instances: int
     clamps: tuple[ClampStatus, ...]
+    clamps_before_admission: int | None = (
+        None  # so many led to admitted_instances; the rest keep running below it
+    )
 
 
 class ConsumerStatus(Value, frozen=True, kw_only=True):

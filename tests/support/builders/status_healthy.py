@@ -1,11 +1,13 @@
-"""A realistic status of one worker VM on a calm day, and the builders for others."""
+"""A realistic status of one worker VM on a quiet afternoon, when all is well, and the builders for other statuses."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from fleetd.core.model.decision import Clamp, ClampCode
+from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import (
+    ClampStatus,
+    ConnectionSourceStatus,
     ConnectionStatus,
     Event,
     InstanceStatus,
@@ -63,7 +65,39 @@ def instance(
     )
 
 
-def calm() -> Status:
+def postgres(others: int, claims: int, headroom: int, open_now: int) -> ConnectionSourceStatus:
+    """Postgres with a limit of 700, of which 13 are the reserve; it binds."""
+    return ConnectionSourceStatus(
+        name="postgres",
+        limit_connections=700,
+        reserve_connections=13,
+        others_connections=others,
+        others_seen_connections=others,
+        others_peak_connections=others,
+        others_declared_connections=0,
+        others_bound_connections=others,
+        claims_connections=claims,
+        headroom_connections=headroom,
+        open_connections=open_now,
+        binds=True,
+    )
+
+
+def connections_of(*sources: ConnectionSourceStatus, claims: int | None = None) -> ConnectionStatus:
+    """These sources; the numbers of the one that binds, if any, in the first fields. `claims`: where none binds."""
+    tightest = next((source for source in sources if source.binds), None)
+    return ConnectionStatus(
+        limit_connections=tightest.limit_connections if tightest else None,
+        reserve_connections=tightest.reserve_connections if tightest else None,
+        others_connections=tightest.others_connections if tightest else None,
+        claims_connections=tightest.claims_connections if tightest else claims,
+        headroom_connections=tightest.headroom_connections if tightest else None,
+        open_connections=tightest.open_connections if tightest else None,
+        sources=sources,
+    )
+
+
+def healthy() -> Status:
     """A quiet afternoon: 6 queues, 2 profiles, 8 instances of which 5 run."""
     return Status(
         version="0.1.0",
@@ -105,7 +139,7 @@ def calm() -> Status:
                 min_instances=1,
                 max_instances=2,
                 clamps=(
-                    Clamp(
+                    ClampStatus(
                         code=ClampCode.HOLD_WINDOW,
                         profile="pull-first",
                         before_instances=1,
@@ -125,14 +159,7 @@ def calm() -> Status:
             instance(7, "pull-first", 13, threads=25, megabytes=655),
             instance(8, "pull-first", 12, threads=25, megabytes=610),
         ),
-        connections=ConnectionStatus(
-            limit_connections=700,
-            reserve_connections=13,
-            others_connections=224,
-            claims_connections=240,
-            headroom_connections=223,
-            open_connections=431,
-        ),
+        connections=connections_of(postgres(others=224, claims=240, headroom=223, open_now=431)),
         scheduler=SchedulerStatus(processes=1, where=("main",), sentence="one process serves it, on main"),
         memory_available_bytes=21 * GIGA,
         memory_total_bytes=32 * GIGA,

@@ -1,15 +1,19 @@
-"""Numbers as a tired person reads them; unknown is `?`, never 0."""
+"""Numbers, times and names as a person reads them at a glance; what is unknown is `?`, never 0."""
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 
 UNKNOWN = "?"
 
+#: The sources of connections, as an admin calls them.
+CONNECTION_SOURCES = {"postgres": "Postgres", "pgbouncer": "PgBouncer", "replica": "the replica"}
+
 
 def duration(seconds: float | None) -> str:
-    """`0.3 s`, `42 s`, `3.5 min`, `5 h`, `12 d`: two digits say enough at a glance."""
+    """A length of time in two digits and one unit: `<0.1 s`, `0.3 s`, `42 s`, `3.5 min`, `5 h`, `12 d`."""
     if seconds is None or math.isnan(seconds):
         return UNKNOWN
     if seconds <= 0:
@@ -31,7 +35,7 @@ def duration(seconds: float | None) -> str:
 
 
 def size(size_bytes: int | None) -> str:
-    """Binary multiples under the names people use for memory: `712 MB`, `1.2 GB`."""
+    """An amount of memory: `712 MB`, `1.2 GB`. Powers of 1024, under the names that `free -h` users know."""
     if size_bytes is None:
         return UNKNOWN
     mega = max(0, size_bytes) / 1024**2
@@ -42,7 +46,7 @@ def size(size_bytes: int | None) -> str:
 
 
 def count(number: float | None) -> str:
-    """`14`, `16.2`, `8,412`, `1.3 M`."""
+    """How many: `14`, `16.2`, `8,412`, `1.3 M`."""
     if number is None or math.isnan(number):
         return UNKNOWN
     if abs(number) >= 1_000_000:
@@ -52,20 +56,20 @@ def count(number: float | None) -> str:
     return f"{number:,.0f}"
 
 
-def times(number: int, singular: str, plural: str = "") -> str:
-    """`1 instance`, `2 instances`."""
+def times(number: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun: `1 instance`, `2 instances`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def numbers(values: list[int]) -> str:
-    """`1-4, 7`: instance numbers, ranges drawn together."""
-    parts: list[list[int]] = []
+def numbers(values: Sequence[int]) -> str:
+    """Instance numbers, sorted, three or more in a row as a range: `1-4, 7`."""
+    runs: list[list[int]] = []
     for value in sorted(set(values)):
-        if parts and value == parts[-1][-1] + 1:
-            parts[-1].append(value)
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
         else:
-            parts.append([value])
-    return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 2 else ", ".join(map(str, p)) for p in parts)
+            runs.append([value])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def sentence(text: str) -> str:
@@ -75,17 +79,11 @@ def sentence(text: str) -> str:
 
 
 def capitalised(text: str) -> str:
-    """As a sentence begins; `string.capitalize` would lower the rest."""
+    """With a capital first letter; unlike `str.capitalize`, the rest stays as it is."""
     return text[:1].upper() + text[1:]
 
 
 def nearest(typed: str, known: Sequence[str]) -> str:
-    """What somebody may have meant, as a sentence; else what there is."""
-    import difflib
-
+    """A hint for a name that is not known: the one that was probably meant, else all that there are."""
     near = difflib.get_close_matches(typed.lower(), known, n=1, cutoff=0.5)
     return f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
-
-
-#: The sources of connections, as an admin calls them.
-CONNECTION_SOURCES = {"postgres": "Postgres", "pgbouncer": "PgBouncer", "replica": "the replica"}

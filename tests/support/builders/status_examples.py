@@ -1,31 +1,31 @@
-"""Realistic statuses: what the daemon of one worker VM would say on bad nights.
+"""Realistic statuses: what the daemon of one worker VM would say on bad nights; `ALL` has every one there is.
 
-calm.py: on a calm day; lives.py: what happens to instances; databases.py: what limits its connections.
+status_healthy: when all is well; status_instances: what happens to instances; status_connections: what limits them.
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fleetd.core.model.decision import Clamp, ClampCode
-from fleetd.core.model.status import ConnectionStatus, Event, SchedulerStatus, SourceStatus, Status
-from tests.support.builders import status_connections as databases
-from tests.support.builders.status_calm import GIGA, calm, instance, queue
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.status import ClampStatus, Event, SchedulerStatus, SourceStatus, Status
+from tests.support.builders import status_connections
+from tests.support.builders.status_healthy import GIGA, connections_of, healthy, instance, postgres, queue
 from tests.support.builders.status_instances import paused, rolled, rolling, sick, upgrade
 
 
 def surge() -> Status:
     """Three in the morning: a relay floods, the fleet grew until the connections ended it."""
-    base = calm()
+    base = healthy()
     clamps = (
-        Clamp(
+        ClampStatus(
             code=ClampCode.CONNECTIONS,
             profile="default-first",
             before_instances=9,
             after_instances=6,
             sentence="an instance claims 62 connections and 37 are left of 700 (others 224, reserve 13)",
         ),
-        Clamp(
+        ClampStatus(
             code=ClampCode.MAX,
             profile="pull-first",
             before_instances=4,
@@ -64,14 +64,7 @@ def surge() -> Status:
             instance(7, "pull-first", 25, threads=25, megabytes=655),
             instance(8, "pull-first", 25, threads=25, megabytes=610),
         ),
-        connections=ConnectionStatus(
-            limit_connections=700,
-            reserve_connections=13,
-            others_connections=224,
-            claims_connections=426,
-            headroom_connections=37,
-            open_connections=612,
-        ),
+        connections=connections_of(postgres(others=224, claims=426, headroom=37, open_now=612)),
         memory_available_bytes=17 * GIGA,
         clamps=clamps,
         last_events=(
@@ -86,9 +79,9 @@ def surge() -> Status:
 
 def redis_down() -> Status:
     """Redis doesn't answer: nothing is known about queues, so nothing is stopped."""
-    base = calm()
+    base = healthy()
     clamps = tuple(
-        Clamp(
+        ClampStatus(
             code=ClampCode.LATENCY_UNKNOWN,
             profile=profile.name,
             sentence="how long jobs wait is unknown; what runs stays",
@@ -128,7 +121,7 @@ def redis_down() -> Status:
 
 def scheduler_held() -> Status:
     """The scheduler's host vanished; taking over waits until it surely does not come back."""
-    base = calm()
+    base = healthy()
     return replace(
         base,
         scheduler=SchedulerStatus(
@@ -139,7 +132,7 @@ def scheduler_held() -> Status:
         ),
         clamps=(
             *base.profiles[1].clamps,
-            Clamp(
+            ClampStatus(
                 code=ClampCode.SCHEDULER_TAKEOVER, sentence="main's was seen 42 s ago, it may only restart"
             ),
         ),
@@ -149,7 +142,7 @@ def scheduler_held() -> Status:
 
 def draining() -> Status:
     """The surge is over; one instance drains, one is pinned by a person."""
-    base = calm()
+    base = healthy()
     first = replace(base.profiles[0], running_instances=3, serving_instances=3, admitted_instances=3)
     return replace(
         base,
@@ -167,7 +160,7 @@ def draining() -> Status:
             instance(4, "default-first", 30, note="pinned by hand until 07:12 (fleetctl release 4)"),
             *base.instances[4:],
         ),
-        connections=replace(base.connections, claims_connections=302, headroom_connections=161),
+        connections=connections_of(postgres(others=224, claims=302, headroom=161, open_now=431)),
         last_events=(Event(age_seconds=38.0, sentence="Quieted mastodon-sidekiq@3: 3 instances do."),),
         next_sentence="stops mastodon-sidekiq@3 once its 2 jobs are done",
     )
@@ -187,14 +180,7 @@ def everything_down() -> Status:
             replace(i, state="unknown", busy_threads=None, resident_bytes=None, state_age_seconds=None)
             for i in base.instances
         ),
-        connections=ConnectionStatus(
-            limit_connections=None,
-            reserve_connections=None,
-            others_connections=None,
-            claims_connections=None,
-            headroom_connections=None,
-            open_connections=None,
-        ),
+        connections=connections_of(),
         memory_available_bytes=None,
         memory_total_bytes=None,
         last_events=(),
@@ -213,7 +199,7 @@ def crowd() -> Status:
 
 
 ALL = {
-    "calm": calm,
+    "healthy": healthy,
     "surge": surge,
     "redis_down": redis_down,
     "scheduler_held": scheduler_held,
@@ -225,5 +211,5 @@ ALL = {
     "rolling": rolling,
     "rolled": rolled,
     "sick": sick,
-    **databases.ALL,
+    **status_connections.ALL,
 }

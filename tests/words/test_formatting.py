@@ -1,11 +1,10 @@
+"""Numbers, times and names in words."""
+
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fleetd.cli.terminal.safe_text import clean
-from fleetd.words.figures import count, duration, numbers, size
+from fleetd.words.formatting import capitalised, count, duration, nearest, numbers, sentence, size, times
 
 
 @pytest.mark.parametrize(
@@ -57,19 +56,21 @@ def test_counts(number: float | None, words: str) -> None:
     assert count(number) == words
 
 
-def test_instance_numbers_are_drawn_together() -> None:
+def test_three_instance_numbers_in_a_row_are_a_range() -> None:
     assert numbers([4, 1, 2, 3, 9, 7, 8, 12, 13]) == "1-4, 7-9, 12, 13"
     assert numbers([]) == ""
 
 
-def test_what_could_steer_a_terminal_is_shown_as_its_escape() -> None:
-    assert clean("a\x1b[2Jb\rc\x9b31m") == "a\\x1b[2Jb c\\x9b31m"
-    assert clean("gnp.\u202egpj") == "gnp.\\u202egpj"
-    assert clean("\ud800") == "\\ud800"
+def test_nouns_follow_their_number() -> None:
+    assert [times(n, "job") for n in (0, 1, 2000)] == ["0 jobs", "1 job", "2,000 jobs"]
+    assert times(2, "client waits", "clients wait") == "2 clients wait"
 
 
-@given(st.text())
-def test_cleaned_text_is_printable_and_bounded(text: str) -> None:
-    assert clean(text).isprintable()
-    assert len(clean(text)) <= 600
-    assert clean(text, ascii_only=True).isascii()
+def test_a_sentence_ends_once_and_keeps_its_inner_capitals() -> None:
+    assert [sentence(text) for text in ("a", "a.", " why? ", "")] == ["a.", "a.", "why?", ""]
+    assert capitalised("the VM") == "The VM"
+
+
+def test_a_mistyped_name_gets_the_nearest_or_all_of_them() -> None:
+    assert nearest("Stauts", ["status", "set"]) == "Did you mean status?"
+    assert nearest("x", ["status", "set"]) == "There are: status, set."

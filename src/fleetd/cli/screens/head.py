@@ -1,0 +1,38 @@
+"""The head of each screen of a status: what is wrong, and which fleetd says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from fleetd.cli.advice.verdict import Finding
+from fleetd.cli.terminal.lines import NBSP, Lines, Page
+from fleetd.cli.terminal.symbols import BANNER_STYLE, QUIET, STYLES
+from fleetd.core.model.status import Status
+from fleetd.words.formatting import duration
+
+
+def finding_lines(found: Sequence[Finding], page: Page) -> Lines:
+    """Each finding with its sign, the first one bold, a hold with a banner."""
+    lines: Lines = []
+    for finding in found:
+        text = Text(finding.sentence, f"bold {STYLES[finding.level]}" if finding is found[0] else "")
+        if finding.banner:
+            text = Text.assemble((f" {finding.banner} ", BANNER_STYLE), " ", text)
+        lines += page.item(finding.level, text)
+    return lines
+
+
+def origin_lines(status: Status, page: Page, clock: str | None = None) -> Lines:
+    """Which fleetd says this, and how old its answer is. `clock`: the time, if the screen is drawn again and again."""
+    said = [
+        *([clock] if clock else []),
+        status.host,
+        f"fleetd {status.version}",
+        *([f"Mastodon {status.mastodon_version}"] if status.mastodon_version else []),
+        f"up {duration(status.uptime_seconds)}",
+        f"as of {duration(status.tick_age_seconds)} ago",
+    ]
+    parts = (part.replace(" ", NBSP) for part in said)
+    return page.wrap("  ", Text(f" {page.symbols.dot} ".join(parts), QUIET))
