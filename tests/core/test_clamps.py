@@ -204,11 +204,11 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.MAX: (lambda: decide(policy(), busy=40).clamps, "max is 6"),
     ClampCode.TOLERANCE: (
         lambda: decide(policy(), running=2, busy=8, memory=nearly()).clamps,
-        "no more than 10% above what runs",
+        "what is needed is within 10% of what runs, so nothing changes",
     ),
     ClampCode.HOLD_WINDOW: (
         lambda: decide(policy(), running=4, memory=watched(4)).clamps,
-        "needed within the hold window of 300 s, 295 s left",
+        "needed within the last 300 s: kept for another 295 s",
     ),
     ClampCode.PACE: (lambda: done(6), "at most 2 starts a tick and 4 booting at once"),
     ClampCode.CONNECTIONS: (
@@ -237,7 +237,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.PINNED: (
         lambda: done(6, hosts=pinned({2: PinKind.STOPPED})),
-        "@2 stopped by hand and kept so",
+        "@2 stopped by hand and left so",
     ),
     ClampCode.NOT_RENDERED: (
         lambda: done(1, shot=NOTHING_RENDERED),
@@ -250,7 +250,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.REDIS_NOT_WRITABLE: (
         past_its_deadline,
-        "@1 is past its drain deadline, but Redis takes no writes: jobs would be lost, so it waits",
+        "@1 is past its drain deadline, but Redis takes no writes, so its jobs would be lost: it waits",
     ),
     ClampCode.SCHEDULER_LIVE: (
         lambda: scheduler(STOCK),
@@ -262,7 +262,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.SCHEDULER_SURPLUS: (
         lambda: scheduler(STOCK, units=systemd(scheduler=unit())),
-        "another process on main serves scheduler: ours is ended",
+        "another process on main serves the scheduler queue: ours is stopped",
     ),
     ClampCode.SCHEDULER_UNKNOWN: (
         lambda: scheduler(redis=False),
@@ -270,7 +270,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.PLAN_EXPIRED: (
         lambda: done(3, wanted=planned(3, expires=NOW)),
-        "no valid plan: nothing moves but up to min",
+        "no valid plan: nothing changes except back up to min",
     ),
     ClampCode.PAUSED: (
         lambda: under(held(Paused(note="moving the database"))),
@@ -292,7 +292,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.UNDRAINABLE: (
         unconfirmed,
-        "@1 was told to quiet, but beats on as before: see that its ExecStart passes on signals",
+        "@1 was told to quiet, but its heartbeat does not say so: does its ExecStart pass signals on?",
     ),
     ClampCode.UNRESPONSIVE: (hung, "@2 has sent no heartbeat for 121 s while others do"),
     ClampCode.HOST_PRESSURE: (
@@ -317,7 +317,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.LONG_JOB: (
         never_ending,
-        "@1 is past its drain deadline, but runs a job that was pushed back before: it may finish",
+        "@1 is past its drain deadline, but runs a job that was pushed back before, so it may finish",
     ),
 }
 

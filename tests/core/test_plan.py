@@ -161,7 +161,7 @@ def test_an_instance_without_a_heartbeat_keeps_its_profile_and_no_other(age: flo
     assert counts(decision) == {"default-first": 3, "mail": 1}
     reason = clamp(decision, ClampCode.LATENCY_UNKNOWN).reason
     assert reason == HeartbeatsMissing(keys=(InstanceKey(2),))
-    assert "@2 sent no heartbeat" in sentence(reason)
+    assert "@2 has no heartbeat" in sentence(reason)
     # What it was busy with is not forgotten either.
     assert decision.memory.demand.busy_mean_threads["default"] == 4.0
 
@@ -330,7 +330,7 @@ def test_an_instance_that_a_person_stopped_is_not_replaced() -> None:
     assert counts(decision) == {"default-first": 2}
     reason = clamp(decision, ClampCode.PINNED).reason
     assert reason == TakenAwayByHand(instances=1)
-    assert sentence(reason) == "1 stopped or quieted by hand: kept so and not replaced"
+    assert sentence(reason) == "1 stopped or quieted by hand: left so, and not replaced"
 
 
 def test_a_persons_stop_is_no_reason_to_end_another_instance() -> None:
@@ -355,7 +355,7 @@ def test_a_persons_start_is_not_made_up_for_by_ending_another() -> None:
     assert counts(decision) == {"default-first": 2}
     reason = clamp(decision, ClampCode.PINNED).reason
     assert reason == AddedByHand(instances=1)
-    assert sentence(reason) == "1 started by hand: kept so, and no other ends for it"
+    assert sentence(reason) == "1 started by hand: kept, and no other is stopped in exchange"
 
 
 def test_an_instance_that_a_person_started_stays_even_above_max() -> None:

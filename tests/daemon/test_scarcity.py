@@ -34,7 +34,7 @@ def test_a_less_important_profile_yields_to_one_that_starves_slowly() -> None:
     begun = rig.world.now
     told = rig.run(STARVING_SECONDS)
     assert rig.ordered("quiet") == [], "not at once: it may pass"
-    assert "what room there is is kept for local, which is more important and late" in said(told[-1])
+    assert "what is left is kept for local, which is more important and late" in said(told[-1])
     rig.run(900.0)
     assert rig.serving("local") >= 4
     quiets = [at for at, step in rig.units.orders if step.verb == "quiet" and step.profile == "bulk"]

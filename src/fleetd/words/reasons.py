@@ -13,7 +13,7 @@ from typing import Any
 
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.words.formatting import CONNECTION_SOURCES
+from fleetd.words.formatting import CONNECTION_SOURCES, times
 
 REPLACE_CAUSES = {
     reasons.ReplaceCause.RESTART: "restarted by fleetctl",
@@ -159,7 +159,7 @@ def _clients_wait(r: reasons.ClientsWait) -> str:
 
 def _throughput_stays(r: reasons.ThroughputStays) -> str:
     jobs = f", {r.jobs_per_second:.1f} jobs a second" if r.jobs_per_second is not None else ""
-    return f"more workers would not help: more threads brought no more throughput{jobs}, most sit in the database"
+    return f"more workers would not help: more threads brought no more throughput{jobs}, most wait in the database"
 
 
 def _one_at_a_time(r: reasons.OneAtATime) -> str:
@@ -217,7 +217,7 @@ def failed(r: reasons.StartFailed) -> str:
     if r.tried_key is None:
         return "would fail like the others: held"
     if r.given_up:
-        return f"failed too often, so it is given up: cure it, then {_release(r.tried_key)}"
+        return f"failed too often, so it is given up: mend it, then {_release(r.tried_key)}"
     more = " (the others wait for it)" if len(r.keys) > 1 else ""
     cause = sentence(r.cause) if r.cause is not None else ""
     return (
@@ -257,7 +257,8 @@ def _rollout_ended(r: reasons.RolloutEnded) -> str:
 
 
 def _pause_taken(r: reasons.PauseTaken) -> str:
-    more = f"; {r.drains_going_on} drain(s) under way go on, because quiet can't be undone"
+    drains = times(r.drains_going_on, "drain under way goes on", "drains under way go on")
+    more = f"; {drains}, because quiet can't be undone"
     return (
         f"Paused for {span(r.for_seconds)}: nothing starts or stops of its own accord"
         f"{more if r.drains_going_on else ''}."
@@ -310,13 +311,13 @@ def _drain_taken(r: reasons.DrainTaken) -> str:
 
 def _restart_taken(r: reasons.RestartTaken) -> str:
     more = (
-        " The code on disk is accepted for all profiles: what else starts has it, too."
+        " The code on disk is accepted for all profiles, so whatever starts runs it."
         if r.code_for_all
         else ""
     )
     if r.tried_again:
         more += f" What failed before is tried again: {', '.join(map(unit_name, r.tried_again))}."
-    more += f" {r.pins_ended} pin(s) on them end." if r.pins_ended else ""
+    more += f" {times(r.pins_ended, 'pin on them ends', 'pins on them end')}." if r.pins_ended else ""
     return f"{r.instances} to restart, one at a time, each once its jobs are done.{more}"
 
 
@@ -324,24 +325,24 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     # how many
     reasons.AtMin: "min is {min_instances}",
     reasons.AtMax: "max is {max_instances}",
-    reasons.WithinTolerance: "no more than {tolerance:.0%} above what runs",
-    reasons.ShrinksByTheMean: "going down, the mean of the last minutes and {tolerance:.0%} above it count",
+    reasons.WithinTolerance: "what is needed is within {tolerance:.0%} of what runs, so nothing changes",
+    reasons.ShrinksByTheMean: "for going down, the mean of the last minutes plus {tolerance:.0%} is what counts",
     reasons.LatencyUnknown: "queue latency is unknown: nothing stops, nothing grows above min",
     reasons.SetWhileLatencyUnknown: "queue latency is unknown: nothing stops",
-    reasons.QueuesUnreadable: "nothing of it stops while {queues:list} can't be read",
-    reasons.HeartbeatsMissing: "nothing of it stops while {keys:keys} sent no heartbeat to Redis",
-    reasons.HeartbeatGarbled: "a process's heartbeat in Redis can't be understood, so what it does is unknown",
-    reasons.QueuesLate: "nothing of it stops while {queues:list} waits longer than its target",
-    reasons.JustGrew: "it has just grown: nothing of it stops for {left_seconds:.0f} s",
+    reasons.QueuesUnreadable: "none of it stops while {queues:list} can't be read",
+    reasons.HeartbeatsMissing: "none of it stops while {keys:keys} has no heartbeat in Redis",
+    reasons.HeartbeatGarbled: "a heartbeat in Redis can't be understood, so what its process does is unknown",
+    reasons.QueuesLate: "none of it stops while {queues:list} waits longer than its target",
+    reasons.JustGrew: "it has just grown: none of it stops for another {left_seconds:.0f} s",
     reasons.WithinHoldWindow: (
-        "needed within the hold window of {window_seconds:.0f} s, {left_seconds:.0f} s left"
+        "needed within the last {window_seconds:.0f} s: kept for another {left_seconds:.0f} s"
     ),
     reasons.SetByPeople: "set to {instances} by fleetctl",
-    reasons.TakenAwayByHand: "{instances} stopped or quieted by hand: kept so and not replaced",
-    reasons.AddedByHand: "{instances} started by hand: kept so, and no other ends for it",
+    reasons.TakenAwayByHand: "{instances} stopped or quieted by hand: left so, and not replaced",
+    reasons.AddedByHand: "{instances} started by hand: kept, and no other is stopped in exchange",
     reasons.QueueNeeds: _queue_needs,
     reasons.KeepsBusy: _keeps_busy,
-    reasons.OverflowsHere: "work for {threads:.0f} threads comes here that {from_profiles:list} can't carry",
+    reasons.OverflowsHere: "{from_profiles:list} can't carry all of its work: {threads:.0f} threads of it come here",
     reasons.Wanted: _wanted,
     # what holds the host
     reasons.Paused: _paused,
@@ -369,38 +370,36 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.NoConnectionsLeft: _no_connections_left,
     reasons.ClaimsAboveBudget: _claims_above_budget,
     reasons.OthersUnattributable: _unattributable,
-    reasons.RoomKeptFor: "what room there is is kept for {profile}, which is more important and late",
+    reasons.RoomKeptFor: "what is left is kept for {profile}, which is more important and late",
     reasons.GivesWay: "{to_profile} is more important and late: one of {profile} gives way to it",
-    reasons.ShedForMemory: "{shortage:why}, and that for a minute and more: the least important goes",
+    reasons.ShedForMemory: "{shortage:why}, for over a minute: the least important instance goes",
     reasons.ClientsWait: _clients_wait,
     reasons.QueriesWait: lambda r: f"more workers would not help: {_queries_wait(r)}",
     reasons.ThroughputStays: _throughput_stays,
     reasons.ThreadsDoLess: (
         "more workers would not help: {threads:.0f} threads do what {useful_threads:.0f} did while fewer ran, most "
-        "sit in the database"
+        "wait in the database"
     ),
     reasons.GrowthTriedAgain: (
         "the database was the bottleneck: growth is tried again in {left_seconds:.0f} s"
     ),
     reasons.OneAtATime: _one_at_a_time,
-    reasons.ThroughputComesBack: (
-        "throughput went with the one that was let go: it comes back, and no more than it"
-    ),
-    reasons.SteppedBack: "{saturated:why}: the least important goes",
+    reasons.ThroughputComesBack: ("throughput fell when one was let go, so that one comes back, and no more"),
+    reasons.SteppedBack: "{saturated:why}: the least important instance goes",
     reasons.PoolNearlyAtWork: (
-        "PgBouncer's pool of {pool_connections} is nearly at work: one more would need about "
+        "PgBouncer's pool of {pool_connections} is nearly all in use: one more would need about "
         "{needed_connections:.0f} of it, {left_connections:.0f} are left"
     ),
     # why a unit failed
     reasons.SystemdResult: _systemd_result,
-    reasons.StartHadNoEffect: "systemd showed no effect of the start",
+    reasons.StartHadNoEffect: "systemd was told to start it, and nothing happened",
     reasons.NeverHeardOf: "was up for {up_seconds:.0f} s without a heartbeat, while others beat",
     reasons.DiedTooOften: "died {deaths} times in {seconds:.0f} s, never came to a heartbeat",
     reasons.BootTooLong: "did not get ready within {seconds:.0f} s",
     # starting
-    reasons.PlanExpired: "no valid plan: nothing moves but up to min",
+    reasons.PlanExpired: "no valid plan: nothing changes except back up to min",
     reasons.StartsPaced: "at most {starts_per_tick} starts a tick and {booting_max} booting at once",
-    reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by hand and kept so{_none_runs(r.keys)}",
+    reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by hand and left so{_none_runs(r.keys)}",
     reasons.NotRendered: _not_rendered,
     reasons.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
     reasons.NoNumberFree: "every other number is in use or draining",
@@ -414,30 +413,30 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.Replaced: _replaced,
     reasons.Unresponsive: "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout",
     reasons.EndedAsFailed: "{cause:why}: counted as a failure",
-    reasons.SchedulerSurplus: "another process on {host} serves scheduler: ours is ended",
+    reasons.SchedulerSurplus: "another process on {host} serves the scheduler queue: ours is stopped",
     reasons.TooManyRun: "{profile} has {running_instances} of {admitted_instances} wanted",
     reasons.StillBoots: "{cause:why}; it still boots",
     reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
     reasons.QuietAndIdle: "quiet and idle: {cause:why}",
-    reasons.NotIdleInTime: "not idle after {drain_seconds_max:.0f} s; Sidekiq pushes back what is unfinished",
-    reasons.KeptByPeople: "{instances} started or pinned by hand and kept",
+    reasons.NotIdleInTime: "not idle after {drain_seconds_max:.0f} s: stopped, and Sidekiq pushes unfinished jobs back",
+    reasons.KeptByPeople: "{instances} started or pinned by hand: kept",
     reasons.DrainsPaced: "at most {drains_per_tick} drain(s) begin in one tick",
     reasons.QuietsUnconfirmed: (
         "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"
     ),
     reasons.IgnoresQuiet: (
-        "{key:key} was told to quiet, but beats on as before: see that its ExecStart passes on signals"
+        "{key:key} was told to quiet, but its heartbeat does not say so: does its ExecStart pass signals on?"
     ),
     reasons.FinishesPushedBackJob: (
-        "{key:key} is past its drain deadline, but runs a job that was pushed back before: it may finish"
+        "{key:key} is past its drain deadline, but runs a job that was pushed back before, so it may finish"
     ),
     reasons.WaitsForRedisWrites: (
-        "{key:key} is past its drain deadline, but Redis takes no writes: jobs would be lost, so it waits"
+        "{key:key} is past its drain deadline, but Redis takes no writes, so its jobs would be lost: it waits"
     ),
     reasons.Silent: "{key:key} has sent no heartbeat for {silent_seconds:.0f} s while others do",
-    reasons.NoHeartbeatYet: "{key:key} is up, but has sent no heartbeat yet while others do: it is no capacity",
+    reasons.NoHeartbeatYet: "{key:key} is up, but has sent no heartbeat yet while others do: it does not count as capacity",
     reasons.HangsInPushedBackJob: (
-        "{key:key} hangs in a job that was pushed back before, so it is left: see the job, then "
+        "{key:key} hangs in a job that was pushed back before, so it is left alone: see to the job, then "
         "`systemctl restart {key:unit}`"
     ),
     # a rollout
@@ -458,11 +457,11 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.NoConnectionForNext: "no connection is known to be free for what comes after {old_key:key}",
     reasons.NextNotRendered: "{old_key:key} is not rendered as configured, so nothing could come after it",
     reasons.SchedulerTooYoung: (
-        "the scheduler is replaced every {age_seconds_min:span} at most: {left_seconds:.0f} s left"
+        "the scheduler is replaced at most every {age_seconds_min:span}: {left_seconds:.0f} s left"
     ),
-    reasons.SchedulerBetween: "the scheduler is ended, and started once no other is live",
+    reasons.SchedulerBetween: "the scheduler is stopped, and started again once none is live",
     reasons.RolloutGivenUp: (
-        "{key:unit} {cause:why}: the others run on as they are; cure it, then `fleetctl restart`"
+        "{key:unit} {cause:why}: the others are left as they are; mend it, then `fleetctl restart`"
     ),
     # the scheduler
     reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
@@ -476,12 +475,12 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerStarted: "none runs: started on {host}",
     reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
-    reasons.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before are forgotten",
-    reasons.ResetByHand: "{key:unit} was reset by hand: tried again",
+    reasons.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before no longer hold",
+    reasons.ResetByHand: "{key:unit} was reset by hand, so it is tried again",
     reasons.RestartedByHand: "{key:unit} was restarted by hand",
-    reasons.PinnedByHand: "{key:unit} was {wants:by_hand}: kept so for {kept_seconds:span}",
+    reasons.PinnedByHand: "{key:unit} was {wants:by_hand}: left so for {kept_seconds:span}",
     reasons.OomKilled: (
-        "{key:unit} was killed for memory: one is taken to need {grown_bytes:mib} now; nothing is added"
+        "{key:unit} was killed for memory: an instance is now taken to need {grown_bytes:mib}, and none is added"
     ),
     reasons.RolloutEnded: _rollout_ended,
     # answers to orders

@@ -211,7 +211,7 @@ def test_threads_that_each_do_less_are_too_many_only_while_postgres_is_strained(
     assert isinstance(less, ThreadsDoLess)
     assert (less.threads, round(less.useful_threads, 1)) == (40, 28.8)
     assert sentence(less) == (
-        "more workers would not help: 40 threads do what 29 did while fewer ran, most sit in the database"
+        "more workers would not help: 40 threads do what 29 did while fewer ran, most wait in the database"
     )
     assert any(t.step_back for t in told)
     calm = Watch(hindered, running=4, busy=5)
@@ -233,7 +233,7 @@ def test_an_instance_that_is_missed_comes_back_and_no_other_with_it() -> None:
     told = watch.tick(postgres=stalled(16, 0))
     assert (told.holds, told.trial) == (None, True)
     assert told.careful == ThroughputComesBack()
-    assert sentence(told.careful).startswith("throughput went with the one that was let go")
+    assert sentence(told.careful).startswith("throughput fell when one was let go")
     watch.running = 4
     assert isinstance(watch.tick(postgres=stalled(16, 0)).holds, GrowthTriedAgain)
 

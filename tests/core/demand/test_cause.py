@@ -93,7 +93,7 @@ def test_overflow_names_where_it_comes_from() -> None:
     rules = policy(strict(high=1), weighted(weights="default:4 push:2 pull:1"))
     need = wanted(decide(rules, busy=20), "weighted").need
     assert need == OverflowsHere(threads=16.0, from_profiles=("default-first",))
-    assert sentence(need) == "work for 16 threads comes here that default-first can't carry"
+    assert sentence(need) == "default-first can't carry all of its work: 16 threads of it come here"
 
 
 def test_where_what_runs_is_what_is_wanted_there_is_nothing_to_say() -> None:

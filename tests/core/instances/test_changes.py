@@ -101,7 +101,7 @@ def test_a_start_by_hand_is_a_pin_for_as_long_as_configured() -> None:
     host.look(1005.0, unit("activating"))
     assert host.pin() == PinKind.RUN
     assert host.noticed == [PinnedByHand(key=ONE, wants=PinKind.RUN, kept_seconds=4 * HOUR)]
-    assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was started by hand: kept so for 4.0 h"
+    assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was started by hand: left so for 4.0 h"
     people = host.memory.people
     assert people.pinned(ONE, PinKind.RUN, 1005.0 + 4 * HOUR - 1)
     assert not people.pinned(ONE, PinKind.RUN, 1005.0 + 4 * HOUR)
@@ -147,7 +147,7 @@ def test_a_start_that_does_nothing_counts_as_a_failure() -> None:
     assert host.memory.starts == {}
     failure = host.memory.units.failures[ONE]
     assert failure == Failure(count=1, last_seconds=1030.0, ordered=True, cause=StartHadNoEffect())
-    assert sentence(failure.cause) == "systemd showed no effect of the start"
+    assert sentence(failure.cause) == "systemd was told to start it, and nothing happened"
 
 
 def test_a_stop_by_hand_is_a_pin_from_its_first_sign() -> None:
@@ -339,7 +339,7 @@ def test_one_that_is_given_up_stays_so_until_a_person_resets_it() -> None:
     host.look(100.0)  # systemctl reset-failed
     assert host.memory.units.may_retry(ONE, 100.0)
     assert host.noticed == [ResetByHand(key=ONE)]
-    assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was reset by hand: tried again"
+    assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was reset by hand, so it is tried again"
 
 
 def test_ten_minutes_of_service_forgive_failures() -> None:

@@ -157,7 +157,7 @@ def test_restart_takes_what_runs_the_scheduler_last_and_ends_their_pins() -> Non
     assert list(after.rollout.left) == [ONE, TWO, SCHEDULER]
     assert after.people.pins == {}
     assert reply == RestartTaken(instances=3, code_for_all=False, tried_again=(), pins_ended=1)
-    assert "1 pin(s) on them end" in sentence(reply)
+    assert "1 pin on them ends" in sentence(reply)
 
 
 def test_restart_of_one_profile_leaves_out_the_scheduler() -> None:

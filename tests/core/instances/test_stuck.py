@@ -140,7 +140,7 @@ def test_one_that_came_to_no_heartbeat_is_ended_and_has_failed(seconds: float, s
     unheard_of = NoHeartbeatYet(key=ONE)
     assert said(decision, ClampCode.UNRESPONSIVE) == [unheard_of]
     assert sentence(unheard_of) == (
-        "@1 is up, but has sent no heartbeat yet while others do: it is no capacity"
+        "@1 is up, but has sent no heartbeat yet while others do: it does not count as capacity"
     )
 
 

@@ -157,7 +157,7 @@ def test_law_6_a_persons_stop_of_the_scheduler_is_kept_and_said() -> None:
     assert rig.ordered("start").count(SCHEDULER) == 1
     [clamp] = told[-1].host.clamps
     assert clamp.reason == StoppedByHand(keys=(SCHEDULER,))
-    assert sentence(clamp.reason) == "the scheduler stopped by hand and kept so: NO SCHEDULER RUNS"
+    assert sentence(clamp.reason) == "the scheduler stopped by hand and left so: NO SCHEDULER RUNS"
 
 
 def test_law_6_units_that_are_not_configured_are_never_in_a_step() -> None:

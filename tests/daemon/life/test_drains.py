@@ -43,7 +43,7 @@ def test_a_job_once_pushed_back_is_not_pushed_back_again() -> None:
     rig.run(60.0)  # a second one takes them up
     rig.order(SetInstances(profile="default-first", instances=0))
     told = rig.run(300.0)
-    assert any("was pushed back before: it may finish" in said(t) for t in told)
+    assert any("was pushed back before, so it may finish" in said(t) for t in told)
     told = rig.run(HOUR)
     assert rig.world.lost == 0
     assert rig.world.done == 5, (
@@ -70,7 +70,7 @@ def test_a_quiet_that_does_not_arrive_is_said_and_no_further_victim_is_chosen() 
     shrink(rig)
     told = rig.run(120.0)
     assert states(told[-1])[3] == "undrainable"
-    assert "@3 was told to quiet, but beats on as before" in said(told[-1])
+    assert "@3 was told to quiet, but its heartbeat does not say so" in said(told[-1])
     assert {n for n in rig.ordered("quiet") if n != 3} <= {2}, "one begun before it was known, at most"
     assert rig.world.units[1].state == "active"
 

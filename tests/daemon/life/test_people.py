@@ -70,7 +70,7 @@ def test_pinned_stopped_it_is_not_started_though_needed() -> None:
     rig.world.enqueue("default", 20_000)
     told = rig.run(300.0)
     assert set(rig.ordered("start")) == {4}
-    assert "@3 stopped by hand and kept so" in said(told[-1])
+    assert "@3 stopped by hand and left so" in said(told[-1])
     assert states(told[-1])[3] == "pinned"
     rig.order(ReleaseInstance(key=InstanceKey(3)))
     rig.run(30.0)
@@ -276,7 +276,7 @@ def test_drains_under_way_go_on_in_a_pause() -> None:
     rig.order(SetInstances(profile="default-first", instances=1))
     rig.run(10.0)
     [quieted] = rig.ordered("quiet")
-    assert "1 drain(s) under way go on" in rig.order(Pause())
+    assert "1 drain under way goes on" in rig.order(Pause())
     rig.units.orders.clear()
     rig.run(120.0)
     assert [(s.verb, s.key) for _, s in rig.units.orders] == [("stop", quieted)]
@@ -394,5 +394,5 @@ def test_orders_end_at_a_reboot_and_that_is_said() -> None:
     rig.world.reboot(at_boot=(1,))
     rig.kill_fleetd()
     told = rig.tick()
-    assert "rebooted: pins, pauses and set counts from before are forgotten" in noticed(told)
+    assert "rebooted: pins, pauses and set counts from before no longer hold" in noticed(told)
     assert told.tick.constraints.holds == ()

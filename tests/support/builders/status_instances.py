@@ -177,7 +177,7 @@ def sick() -> Status:
             total_instances=5,
             done_instances=1,
             current="",
-            sentence="mastodon-sidekiq@4 failed: the others run on as they are; cure it, then `fleetctl restart`",
+            sentence="mastodon-sidekiq@4 failed: the others are left as they are; mend it, then `fleetctl restart`",
             ended="given_up",
         ),
         clamps=clamps,
