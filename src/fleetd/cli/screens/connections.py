@@ -99,9 +99,8 @@ def _legend(source: ConnectionSourceStatus, page: Page) -> Text:
     legend = Text()
     for i, (name, connections) in enumerate(_parts(source)):
         if connections or i != 1:  # the second segment is seldom there
-            legend.append_text(_segment(i, name, page)).append(f"{NBSP}{count(connections)}", "bold").append(
-                "  "
-            )
+            legend.append_text(_segment(i, name, page))
+            legend.append(f"{NBSP}{count(connections)}", "bold").append("  ")
     legend.append(f"open{NBSP}{count(source.open_connections)}", QUIET)
     if not source.exact:
         legend.append("  GRANT pg_monitor TO fleetd's role for an exact count", QUIET)

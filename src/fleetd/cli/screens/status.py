@@ -52,10 +52,9 @@ def status_screen(
     status = cleaned(status, ascii_only=ascii_only)
     words = {unit: cleaned(said, ascii_only=ascii_only) for unit, said in (last_words or {}).items()}
     page = replace(page, width=min(page.width, WIDTH_MAX))
-    lines: Lines = []
-    for dense, origin in ((False, True), (True, True), (True, bool(clock))):
+    found, lines = findings(status) or (headline(status),), Lines()
+    for dense, origin in ((False, True), (True, True), (True, clock is not None)):
         drawn_on = replace(page, dense=dense)
-        found = findings(status) or (headline(status),)
         head = finding_lines(found, drawn_on)
         if not dense and all(finding.banner for finding in found):
             head += page.item(Level.OK, "Every queue waits less than its target.")
