@@ -21,8 +21,7 @@ from fleetd.simulate.scoring.outcome import Outcome, Recorder
 from fleetd.simulate.trace.checks import NO_PROFILES, misfits
 from fleetd.simulate.trace.trace import Trace
 from fleetd.simulate.world.daemon import SimulatedDaemon
-from fleetd.simulate.world.readings import HOST
-from fleetd.simulate.world.world import World
+from fleetd.simulate.world.world import HOST, World
 
 POLICIES = ("fleetd", *RIVALS, "reactive", "oracle")
 Progress = Callable[[str, float], None]  # policy, share done

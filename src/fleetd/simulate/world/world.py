@@ -20,6 +20,7 @@ from fleetd.simulate.trace.trace import Trace, value_at
 from fleetd.simulate.world.fleet import DiscreteJob, Group, Instance, UnitState, serve_together
 from fleetd.simulate.world.queues import SimQueue
 
+HOST = "simulated"
 #: The instances that serve at the begin have done so for this long.
 RUN_BEFORE_SECONDS = 3600
 RESTART_SECONDS = 5  # RestartSec
