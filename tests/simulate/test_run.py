@@ -11,8 +11,7 @@ from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS
 from fleetd.simulate.run import POLICIES, SimulationError, policy_of, run_fleetd, run_oracle, simulate
-from fleetd.simulate.scoring.outcome import Recorder, document
-from fleetd.simulate.scoring.score import reversals
+from fleetd.simulate.scoring.outcome import Recorder, document, reversals
 from fleetd.simulate.trace.trace import Trace
 from fleetd.simulate.world.daemon import SimulatedDaemon
 from tests.support.builders.traces import PROFILE, queue, trace, world_of

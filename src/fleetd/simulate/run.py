@@ -12,8 +12,7 @@ from msgspec import structs
 
 from fleetd.core.model.policy import Policy, SchedulerPolicy
 from fleetd.errors import ConfigError, FleetdError
-from fleetd.simulate.policies.rival import Rival
-from fleetd.simulate.policies.rivals import RIVALS
+from fleetd.simulate.policies.rivals import RIVALS, Rival
 from fleetd.simulate.policies.scaling import Scaler
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS, Oracle, Reactive
 from fleetd.simulate.scoring.laws import OF_EVERYONE, OF_FLEETD, LawWatch

@@ -12,11 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.simulate.plot.picture import PROFILE_COLOURS, QUEUE_COLOURS, draw
-from fleetd.simulate.plot.svg import INK, PAPER
+from fleetd.simulate.plot.picture import INK, PAPER, PROFILE_COLOURS, QUEUE_COLOURS, draw
 from fleetd.simulate.run import POLICIES, policy_of, simulate
-from fleetd.simulate.scoring.outcome import Curve, Outcome, Spread
-from fleetd.simulate.scoring.score import QueueScore, Score
+from fleetd.simulate.scoring.outcome import Curve, Outcome, QueueScore, Score, Spread
 from fleetd.simulate.trace.trace import Trace
 from tests.support.builders.traces import queue, trace
 

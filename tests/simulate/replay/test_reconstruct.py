@@ -14,7 +14,7 @@ from fleetd.simulate.replay.reconstruct import Reconstruction, reconstruct, with
 from fleetd.simulate.replay.replay import run_as_recorded, run_under, under
 from fleetd.simulate.replay.timeline import RecordingError
 from fleetd.simulate.run import policy_of
-from fleetd.simulate.scoring.score import queue_scores
+from fleetd.simulate.scoring.outcome import queue_scores
 from fleetd.simulate.trace.arrivals import arrivals
 from fleetd.simulate.trace.text import trace_text
 from fleetd.simulate.trace.trace import Trace, parse_trace, value_at

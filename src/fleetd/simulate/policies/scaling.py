@@ -7,7 +7,7 @@ each tick.
 from __future__ import annotations
 
 from fleetd.core.model.decision import Step, Verb
-from fleetd.simulate.policies.rival import Rival
+from fleetd.simulate.policies.rivals import Rival
 from fleetd.simulate.world.fleet import Instance, UnitState
 from fleetd.simulate.world.world import World
 

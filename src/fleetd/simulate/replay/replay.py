@@ -17,7 +17,7 @@ from msgspec import structs
 
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy
-from fleetd.simulate.policies.rival import Rival
+from fleetd.simulate.policies.rivals import Rival
 from fleetd.simulate.replay.reconstruct import Reconstruction
 from fleetd.simulate.run import Progress, policy_of, run_fleetd, run_rival
 from fleetd.simulate.scoring.outcome import Outcome
