@@ -19,8 +19,8 @@ def served(world: World) -> int:
 
 def test_arrivals_are_poisson_around_their_curve_and_the_same_for_the_same_seed() -> None:
     ramp = trace(queue("default", "[[0, 10], [600, 30]]", bursts="[[300, 500]]"))
-    counts = arrivals(ramp, ramp.queues[0])
-    assert counts == arrivals(ramp, ramp.queues[0])
+    counts = arrivals(ramp, "default")
+    assert counts == arrivals(ramp, "default")
     assert sum(counts) == pytest.approx(600 * 20 + 500, rel=0.03)
     assert sum(counts[:100]) == pytest.approx(100 * (10 + 20 / 12), rel=0.1)
     assert counts[300] > 500

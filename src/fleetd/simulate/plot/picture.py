@@ -23,7 +23,7 @@ from fleetd.simulate.scoring.outcome import (
     step_seconds_of,
 )
 from fleetd.simulate.trace.arrivals import arrivals
-from fleetd.simulate.trace.trace import QueueTraffic, Trace
+from fleetd.simulate.trace.trace import Trace
 
 INK, FAINT, PAPER = "#57606a", "#d8dee4", "#f6f8fa"
 #: The widest a letter of this picture's 11 px sans-serif is on average.
@@ -63,7 +63,7 @@ Entry = tuple[str, str, str]  # of a legend: colour, dashes, name
 
 def draw(trace: Trace, policy: Policy, outcomes: list[Outcome]) -> str:
     """The picture."""
-    queues = _coloured([queue.name for queue in trace.queues], QUEUE_COLOURS)
+    queues = _coloured(list(trace.queues), QUEUE_COLOURS)
     profiles = _coloured([profile.name for profile in policy.profiles], PROFILE_COLOURS)
     parts = [_title(trace)]
     y = TEXT_TOP + 26
@@ -120,7 +120,7 @@ def _legend(left: int, top: int, heading: str, entries: list[Entry], width: int)
 
 def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
     """Jobs a second of each queue; above it the faults, and the largest bursts."""
-    rates = [_rates(trace, queue) for queue in trace.queues]
+    rates = [_rates(trace, name) for name in trace.queues]
     some = [rate for of_queue in rates for rate in of_queue if rate is not None] or [1.0]
     most = 10.0 ** math.ceil(math.log10(max(some)))
     least = 10.0 ** math.floor(math.log10(max(min(some), most / 10.0**DECADES_MAX)))
@@ -132,19 +132,15 @@ def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
     ]
     texts: list[tuple[float, str, str]] = []  # x, text, colour
     for fault in trace.faults:
-        x = panel.x(fault.at_seconds)
+        x = panel.x(fault.at)
         if fault.source is None:
             texts.append((x, f"{fault.kill_instances} killed", FAULT_COLOUR))
             parts.append(stroke(f"M{x:.1f},{panel.top}V{panel.bottom}", FAULT_COLOUR, 1.0, "2 3"))
         else:
             texts.append((x, f"{fault.source} away", FAULT_COLOUR))
-            end = max(x + 1.0, panel.x(fault.until_seconds))
+            end = max(x + 1.0, panel.x(fault.until))
             parts.append(fill(box(x, end, panel.top, panel.bottom), INK, 0.15))
-    bursts = [
-        (jobs, at, entry)
-        for queue, entry in zip(trace.queues, queues, strict=True)
-        for at, jobs in queue.bursts
-    ]
+    bursts = [(jobs, at, entry) for entry in queues for at, jobs in trace.queues[entry[2]].bursts]
     for jobs, at, (colour, _, name) in sorted(bursts, reverse=True):
         if jobs and not _is_away(trace, int(at), int(at)):
             x = panel.x(at)
@@ -154,10 +150,10 @@ def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
     return frame(panel, decade_marks(panel.least, panel.most), "".join([*parts, *_above(panel, texts)]))
 
 
-def _rates(trace: Trace, queue: QueueTraffic) -> list[float | None]:
+def _rates(trace: Trace, queue: str) -> list[float | None]:
     """Jobs a second in each step, without the bursts; None: nothing came in."""
     counts, step = list(arrivals(trace, queue)), step_seconds_of(trace)
-    for at, jobs in queue.bursts:
+    for at, jobs in trace.queues[queue].bursts:
         if at < len(counts):
             counts[int(at)] -= round(jobs)
     return [
@@ -168,10 +164,7 @@ def _rates(trace: Trace, queue: QueueTraffic) -> list[float | None]:
 
 def _is_away(trace: Trace, first: int, last: int) -> bool:
     """Whether Redis is in any of these seconds, so that nothing can come in."""
-    return any(
-        fault.source == "redis" and fault.at_seconds <= last and first < fault.until_seconds
-        for fault in trace.faults
-    )
+    return any(fault.source == "redis" and fault.at <= last and first < fault.until for fault in trace.faults)
 
 
 def _above(panel: Panel, texts: list[tuple[float, str, str]]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
-from fleetd.simulate.trace.keys import Source
+from fleetd.simulate.trace.trace import Source
 from fleetd.simulate.world.fleet import Instance
 from fleetd.simulate.world.world import HOST, World
 
@@ -132,9 +132,9 @@ class SimulatedDatabase(_Port):
         }
         clients = world.other_connections() + sum(workers.values()) + OWN_CONNECTIONS
         busy = round(world.busy_threads)
-        knee = world.trace.knee_busy_threads
+        knee = world.trace.database.knee_busy_threads
         return DatabaseFacts(
-            max_connections=world.trace.max_connections + RESERVED_CONNECTIONS,
+            max_connections=world.trace.database.max_connections + RESERVED_CONNECTIONS,
             reserved_connections=RESERVED_CONNECTIONS,
             role_limit_connections=None,
             database_limit_connections=None,
@@ -189,7 +189,7 @@ class SimulatedHost(_Port):
         resident = {i.number: world.resident_bytes(i) for group in world.groups for i in group.present}
         return HostFacts(
             memory_available_bytes=world.memory_available_bytes(),
-            memory_total_bytes=int(world.trace.memory_bytes),
+            memory_total_bytes=int(world.trace.host.memory_bytes),
             instance_resident_bytes=resident,
             rendered=self._rendered,
         )
