@@ -22,16 +22,16 @@ from lab.load import CLASSES, Job, Load, Loader
 def jobs_of(trace: Trace) -> list[Job]:
     """All jobs of a trace in the order they come; the same every time, under new jids."""
     drawn: list[tuple[float, str, float]] = []
-    for traffic in trace.queues:
-        counts = arrivals(trace, traffic)
-        line = SimQueue(traffic, counts, trace.seed)
-        chance = random.Random(f"{trace.seed}/moments/{traffic.name}")
+    for name, traffic in trace.queues.items():
+        counts = arrivals(trace, name)
+        line = SimQueue(name, traffic.service_seconds, counts, trace.seed)
+        chance = random.Random(f"{trace.seed}/moments/{name}")
         moments = [
             moment
             for second, jobs in enumerate(counts)
             for moment in sorted(second + chance.random() for _ in range(jobs))
         ]
-        drawn += [(moment, traffic.name, line.sample_service_seconds()) for moment in moments]
+        drawn += [(moment, name, line.sample_service_seconds()) for moment in moments]
     return [
         Job(moment, queue, CLASSES[queue][0][0], number, seconds, 0.0, secrets.token_hex(12))
         for number, (moment, queue, seconds) in enumerate(sorted(drawn))

@@ -94,29 +94,35 @@ def as_it_was(trace: Trace, real: Played) -> Trace:
     Jobs that the simulator draws one by one keep their lengths in proportion; of the others it takes the mean.
     """
     drawn = mean_by_queue((job.queue, job.seconds) for job in traffic.jobs_of(trace))
-    queues = []
-    for queue in trace.queues:
-        mean = real.run_seconds[queue.name]
-        if queue.service_mean_seconds >= DISCRETE_FROM_SECONDS:
-            mean *= queue.service_mean_seconds / drawn[queue.name]
-        queues.append(structs.replace(queue, service_mean_seconds=mean))
+    means = dict(real.run_seconds)
+    for name, queue in trace.queues.items():
+        if queue.service_seconds.mean >= DISCRETE_FROM_SECONDS:
+            means[name] *= queue.service_seconds.mean / drawn[name]
     boots = real.boot_seconds or trace.boot_seconds
-    return structs.replace(trace, queues=tuple(queues), boot_seconds=(min(boots), max(boots)))
+    return structs.replace(with_means(trace, means), boot_seconds=(min(boots), max(boots)))
 
 
 def slower(trace: Trace, times: float) -> Trace:
     """The same trace with jobs that take so many times as long."""
-    queues = tuple(
-        structs.replace(queue, service_mean_seconds=queue.service_mean_seconds * times)
-        for queue in trace.queues
-    )
+    means = {name: queue.service_seconds.mean * times for name, queue in trace.queues.items()}
+    return with_means(trace, means)
+
+
+def with_means(trace: Trace, means_seconds: dict[str, float]) -> Trace:
+    """The same trace with these mean service times."""
+    queues = {
+        name: structs.replace(
+            queue, service_seconds=structs.replace(queue.service_seconds, mean=means_seconds[name])
+        )
+        for name, queue in trace.queues.items()
+    }
     return structs.replace(trace, queues=queues)
 
 
 def told(trace: Trace, real: Played) -> str:
     """What the simulator is told of the machine, beside what the trace says."""
     boots, (low, high) = real.boot_seconds or [0.0], trace.boot_seconds
-    mean = {queue.name: queue.service_mean_seconds for queue in trace.queues}
+    mean = {name: queue.service_seconds.mean for name, queue in trace.queues.items()}
     jobs = ", ".join(
         f"{queue} {seconds:.2f} s ({mean[queue]:g})" for queue, seconds in real.run_seconds.items()
     )

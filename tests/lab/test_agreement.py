@@ -108,7 +108,7 @@ def test_the_jobs_of_a_trace_come_when_and_are_as_long_as_simulated() -> None:
     jobs = traffic.jobs_of(trace)
     assert [job.due for job in jobs] == sorted(job.due for job in jobs)
     for queue in trace.queues:
-        own = [job for job in jobs if job.queue == queue.name]
+        own = [job for job in jobs if job.queue == queue]
         counts = arrivals(trace, queue)
         assert [sum(1 for job in own if int(job.due) == second) for second in range(60)] == list(counts)
     push = [job.seconds for job in jobs if job.queue == "push"]
@@ -124,7 +124,7 @@ def test_the_simulator_is_told_how_long_boots_and_jobs_took() -> None:
     drawn = honest.mean_by_queue((job.queue, job.seconds) for job in traffic.jobs_of(trace))
     took = {queue: seconds * 1.1 for queue, seconds in drawn.items()}
     told = honest.as_it_was(trace, honest.Played(COURSE, [7.0, 9.0, 8.0], took, ""))
-    means = {queue.name: queue.service_mean_seconds for queue in told.queues}
+    means = {name: queue.service_seconds.mean for name, queue in told.queues.items()}
     assert told.boot_seconds == (7.0, 9.0)
     assert means["push"] == pytest.approx(took["push"]), "in counts: the mean of what there was"
     assert means["pull"] == pytest.approx(1.5 * 1.1), "one by one: each as drawn, and a tenth longer"

@@ -13,8 +13,7 @@ from fleetd.errors import ConfigError
 from fleetd.simulate.policies.scaling import ByRival
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS
 from fleetd.simulate.run import POLICIES, SimulationError, policy_of, run_fleetd, run_oracle, simulate
-from fleetd.simulate.scoring.outcome import Recorder, document
-from fleetd.simulate.scoring.score import reversals
+from fleetd.simulate.scoring.outcome import Recorder, document, reversals
 from fleetd.simulate.trace.trace import Trace
 from fleetd.simulate.world.daemon import SimulatedDaemon
 from tests.support.builders.traces import PROFILE, queue, trace, world_of
@@ -158,7 +157,9 @@ def test_a_trace_without_profiles_takes_the_configurations_and_needs_them() -> N
     made = trace("[targets]\n" + SURGE, seconds=2400, profile="")
     with pytest.raises(ConfigError, match=r"Add \[profiles.local\] to the trace, or name a fleetd.toml"):
         policy_of(made, None)
-    configured = Policy(host="x", profiles=surge().profiles, targets_seconds={"default": 7.0})
+    configured = Policy(
+        host="x", profiles=policy_of(surge(), None).profiles, targets_seconds={"default": 7.0}
+    )
     assert policy_of(made, configured).target_seconds("default") == 7.0
     other = trace(queue("unserved", "[[0, 1]]"), profile="")
     with pytest.raises(ConfigError, match="no profile serves this queue"):

@@ -11,18 +11,15 @@ from typing import Protocol, TypeAlias
 from msgspec import structs
 
 from fleetd.core.model.policy import Policy, SchedulerPolicy
-from fleetd.errors import ConfigError, FleetdError
-from fleetd.simulate.policies.rival import Rival
-from fleetd.simulate.policies.rivals import RIVALS
+from fleetd.errors import ConfigError, ConfigProblem, FleetdError
+from fleetd.simulate.policies.rivals import RIVALS, Rival
 from fleetd.simulate.policies.scaling import Scaler
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS, Oracle, Reactive
 from fleetd.simulate.scoring.laws import OF_EVERYONE, OF_FLEETD, LawWatch
 from fleetd.simulate.scoring.outcome import Outcome, Recorder
-from fleetd.simulate.trace.checks import NO_PROFILES, misfits
-from fleetd.simulate.trace.trace import Trace
+from fleetd.simulate.trace.trace import NO_PROFILES, Trace, misfits, profiles_of
 from fleetd.simulate.world.daemon import SimulatedDaemon
-from fleetd.simulate.world.readings import HOST
-from fleetd.simulate.world.world import World
+from fleetd.simulate.world.world import HOST, World
 
 POLICIES = ("fleetd", *RIVALS, "reactive", "oracle")
 Progress = Callable[[str, float], None]  # policy, share done
@@ -44,17 +41,16 @@ class Controller(Protocol):
 def policy_of(trace: Trace, configured: Policy | None) -> Policy:
     """The policy a trace runs under: its own profiles and targets over the configuration's; raises ConfigError."""
     base = configured or Policy(host=HOST, profiles=(), targets_seconds={})
-    profiles = trace.profiles or base.profiles
-    if not profiles:
-        raise ConfigError(trace.name, [NO_PROFILES])
-    problems = misfits([queue.name for queue in trace.queues], trace.targets_seconds, profiles)
+    problems: list[ConfigProblem] = []
+    profiles = profiles_of(trace, problems) or base.profiles
+    problems += misfits(trace.queues, trace.targets, profiles) if profiles else [NO_PROFILES]
     if problems:
         raise ConfigError(trace.name, problems)
     return structs.replace(
         base,
         host=HOST,
         profiles=profiles,
-        targets_seconds={**base.targets_seconds, **trace.targets_seconds},
+        targets_seconds={**base.targets_seconds, **trace.targets},
         scheduler=SchedulerPolicy(place="elsewhere"),
         connections=structs.replace(base.connections, limit=None, declared=()),
         pace=structs.replace(base.pace, tick_seconds=trace.tick_seconds),

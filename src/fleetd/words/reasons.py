@@ -434,7 +434,9 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "{key:key} is past its drain deadline, but Redis takes no writes, so its jobs would be lost: it waits"
     ),
     reasons.Silent: "{key:key} has sent no heartbeat for {silent_seconds:.0f} s while others do",
-    reasons.NoHeartbeatYet: "{key:key} is up, but has sent no heartbeat yet while others do: it does not count as capacity",
+    reasons.NoHeartbeatYet: (
+        "{key:key} is up, but has sent no heartbeat yet while others do: it does not count as capacity"
+    ),
     reasons.HangsInPushedBackJob: (
         "{key:key} hangs in a job that was pushed back before, so it is left alone: see to the job, then "
         "`systemctl restart {key:unit}`"

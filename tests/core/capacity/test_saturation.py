@@ -152,7 +152,7 @@ def test_growth_in_vain_counts_only_while_the_threads_sit_in_the_database() -> N
     stays = ThroughputStays(jobs_per_second=80.0)
     assert told[-1].holds == stays
     assert sentence(stays) == (
-        "more workers would not help: more threads brought no more throughput, 80.0 jobs a second, most sit "
+        "more workers would not help: more threads brought no more throughput, 80.0 jobs a second, most wait "
         "in the database"
     )
     elsewhere = Watch(in_vain, running=4, busy=5)

@@ -12,11 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.simulate.plot.picture import PROFILE_COLOURS, QUEUE_COLOURS, draw
-from fleetd.simulate.plot.svg import INK, PAPER
+from fleetd.simulate.plot.picture import INK, PAPER, PROFILE_COLOURS, QUEUE_COLOURS, draw
 from fleetd.simulate.run import POLICIES, policy_of, simulate
-from fleetd.simulate.scoring.outcome import Curve, Outcome, Spread
-from fleetd.simulate.scoring.score import QueueScore, Score
+from fleetd.simulate.scoring.outcome import Curve, Outcome, QueueScore, Score, Spread
 from fleetd.simulate.trace.trace import Trace
 from tests.support.builders.traces import queue, trace
 
@@ -90,7 +88,7 @@ def outcome(
         ),
         curve=Curve(
             step_seconds=math.ceil(made.duration_seconds / len(sizes)),
-            instances={profile.name: sizes for profile in made.profiles},
+            instances=dict.fromkeys(made.profiles, sizes),
             ages=ages,
             claims=[Spread(10 * s.lowest, 10 * s.highest, 10 * s.mean) for s in sizes],
             budget=[150] * len(sizes),
@@ -212,8 +210,7 @@ def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
 def test_no_name_breaks_the_picture(name: str, queue_name: str, policy: str) -> None:
     made = trace(queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
-    named = msgspec.structs.replace(made.queues[0], name=queue_name)
-    hostile = msgspec.structs.replace(made, name=name, queues=(named,))
+    hostile = msgspec.structs.replace(made, name=name, queues={queue_name: made.queues["default"]})
     one = outcome(made, ages={queue_name: [9.0]}, sizes=[Spread(1, 1, 1)], policy=policy, late=0.1)
     text = draw(hostile, policy_of(made, None), [one])
     picture = Picture(text)

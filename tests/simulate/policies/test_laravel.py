@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.simulate.policies.laravel import Laravel, Pool, drain_workers
+from fleetd.simulate.policies.rivals import Laravel, Pool, drain_workers
 from fleetd.simulate.world.world import World
 from tests.support.builders.traces import queue, trace, world_of
 

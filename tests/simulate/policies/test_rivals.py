@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.simulate.policies.laravel import Laravel
-from fleetd.simulate.policies.rival import Rival, arrival_rate
-from fleetd.simulate.policies.rivals import Hpa, Judoscale, KedaLength, Nomad, Static
+from fleetd.simulate.policies.rivals import (
+    Hpa,
+    Judoscale,
+    KedaLength,
+    Laravel,
+    Nomad,
+    Rival,
+    Static,
+    arrival_rate,
+)
 from fleetd.simulate.world.world import World
 from tests.support.builders.traces import queue, trace, world_of
 

@@ -14,10 +14,10 @@ from fleetd.simulate.replay.reconstruct import Reconstruction, reconstruct, with
 from fleetd.simulate.replay.replay import run_as_recorded, run_under, under
 from fleetd.simulate.replay.timeline import RecordingError
 from fleetd.simulate.run import policy_of
-from fleetd.simulate.scoring.score import queue_scores
+from fleetd.simulate.scoring.outcome import queue_scores
 from fleetd.simulate.trace.arrivals import arrivals
 from fleetd.simulate.trace.text import trace_text
-from fleetd.simulate.trace.trace import Trace, parse_trace, value_at
+from fleetd.simulate.trace.trace import Trace, parse_trace, profiles_of, value_at
 from fleetd.simulate.world.world import World
 from tests.support.builders.recordings import BEGIN, recorded
 from tests.support.builders.traces import queue, trace
@@ -45,7 +45,7 @@ def found(day: tuple[Trace, Recording, World]) -> Reconstruction:
 
 def test_as_many_jobs_come(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
     truly = {name: sum(q.arrivals) for name, q in day[2].queues.items()}
-    again = {q.name: sum(arrivals(found.trace, q)) for q in found.trace.queues}
+    again = {name: sum(arrivals(found.trace, name)) for name in found.trace.queues}
     assert sum(again.values()) == pytest.approx(sum(truly.values()), rel=0.03)
     for name, jobs in truly.items():
         assert again[name] == pytest.approx(jobs, rel=0.2), name
@@ -53,30 +53,29 @@ def test_as_many_jobs_come(day: tuple[Trace, Recording, World], found: Reconstru
 
 
 def test_service_times_come_out(found: Reconstruction) -> None:
-    for traffic in found.trace.queues:
-        assert traffic.service_mean_seconds == pytest.approx(SERVICE_SECONDS[traffic.name], rel=0.2)
+    for name, traffic in found.trace.queues.items():
+        assert traffic.service_seconds.mean == pytest.approx(SERVICE_SECONDS[name], rel=0.2)
 
 
 def test_the_burst_is_found_to_the_second(found: Reconstruction) -> None:
-    push = next(q for q in found.trace.queues if q.name == "push")
-    at, jobs = max(push.bursts, key=lambda burst: burst[1])
+    at, jobs = max(found.trace.queues["push"].bursts, key=lambda burst: burst[1])
     assert at == pytest.approx(1200, abs=6)
     assert jobs == pytest.approx(6000, rel=0.05)
-    assert sum(len(q.bursts) for q in found.trace.queues) <= 6
+    assert sum(len(q.bursts) for q in found.trace.queues.values()) <= 6
 
 
 def test_the_world_around_is_the_same(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
     made, again = day[0], found.trace
     assert again.duration_seconds == pytest.approx(made.duration_seconds, abs=6)
-    assert again.max_connections == 300
+    assert again.database.max_connections == 300
     for at in range(0, 7200, 300):
-        assert value_at(again.others, at) == pytest.approx(value_at(made.others, at), abs=2)
+        assert value_at(again.database.others, at) == pytest.approx(value_at(made.database.others, at), abs=2)
     low, high = again.boot_seconds
     assert 9 <= low <= high <= 25, "as watched, every 5 s, of 10 to 20"
-    assert again.memory_bytes == made.memory_bytes
+    assert again.host.memory_bytes == made.host.memory_bytes
     assert again.faults == ()
     assert found.notes == ()
-    assert found.policy.profiles == made.profiles
+    assert found.policy.profiles == profiles_of(made, [])
 
 
 def test_waits_are_alike_and_the_error_says_so(
@@ -118,9 +117,12 @@ def test_what_a_configuration_says_of_its_world_counts(found: Reconstruction) ->
         pace=structs.replace(found.policy.pace, tick_seconds=10.0),
     )
     limited = under(found.trace, tight)
-    assert limited.max_connections == 120
+    assert limited.database.max_connections == 120
     assert limited.tick_seconds == 10.0
-    assert {min(count for _, count in limited.others), max(count for _, count in limited.others)} == {
+    assert {
+        min(count for _, count in limited.database.others),
+        max(count for _, count in limited.database.others),
+    } == {
         70.0,
         90.0,
     }
@@ -133,7 +135,7 @@ def test_its_file_is_a_trace_and_the_same_one(found: Reconstruction) -> None:
 
 
 def test_a_trace_made_of_a_recorded_trace_is_small(found: Reconstruction) -> None:
-    assert sum(len(q.arrivals_per_second) for q in found.trace.queues) < 300
+    assert sum(len(q.arrivals_per_second) for q in found.trace.queues.values()) < 300
 
 
 OUTAGES = "".join(
@@ -147,10 +149,10 @@ def test_outages_become_faults() -> None:
     again = reconstruct(recorded(made)[0], "again").trace
     assert [f.source for f in again.faults] == ["redis", "postgres", "systemd"]
     for fault, meant in zip(again.faults, made.faults, strict=True):
-        assert fault.at_seconds == pytest.approx(meant.at_seconds, abs=6)
-        assert fault.until_seconds == pytest.approx(meant.until_seconds, abs=6)
+        assert fault.at == pytest.approx(meant.at, abs=6)
+        assert fault.until == pytest.approx(meant.until, abs=6)
     jobs = 20 * (2400 - 120)
-    total = sum(sum(arrivals(again, q)) for q in again.queues)
+    total = sum(sum(arrivals(again, name)) for name in again.queues)
     assert total == pytest.approx(jobs, rel=0.06)
 
 
@@ -174,7 +176,7 @@ def test_a_gap_is_said_and_short_ones_keep_their_jobs(gap_seconds: int, says: st
     assert any(says in note for note in again.notes)
     lasts = 4800 if gap_seconds == 600 else 4800 - gap_seconds
     assert again.trace.duration_seconds == pytest.approx(lasts, abs=15)
-    jobs = sum(sum(arrivals(again.trace, q)) for q in again.trace.queues)
+    jobs = sum(sum(arrivals(again.trace, name)) for name in again.trace.queues)
     assert jobs == pytest.approx(20 * lasts, rel=0.05)
     assert again.unwatched == ((1195.0, 1195.0 + gap_seconds + 5),) if gap_seconds == 600 else True
     run_as_recorded(again)
@@ -195,7 +197,7 @@ def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
         for i, s in enumerate(history.samples)
     )
     again = reconstruct(structs.replace(history, samples=strange), "again")
-    assert [q.name for q in again.trace.queues] == ["default", "pull", "push"]
+    assert list(again.trace.queues) == ["default", "pull", "push"]
     assert any("odd" in note for note in again.notes)
     assert any("25 threads of other processes" in note for note in again.notes)
 
@@ -294,4 +296,6 @@ def test_whatever_is_recorded_becomes_a_sound_trace_or_a_sentence(made: tuple[Sa
         return
     whole = with_policy(again.trace, again.policy)
     assert parse_trace(trace_text(whole, again.notes)) == whole
-    assert all(rate >= 0 and math.isfinite(rate) for q in whole.queues for _, rate in q.arrivals_per_second)
+    assert all(
+        rate >= 0 and math.isfinite(rate) for q in whole.queues.values() for _, rate in q.arrivals_per_second
+    )

@@ -20,7 +20,7 @@ def test_jobs_of_a_minute_are_as_many_as_they_were() -> None:
     )
     history, truly = recorded(trace(body, seconds=3600))
     again = reconstruct(history, "again")
-    jobs = {q.name: sum(arrivals(again.trace, q)) for q in again.trace.queues}
+    jobs = {name: sum(arrivals(again.trace, name)) for name in again.trace.queues}
     assert jobs["pull"] == pytest.approx(truly.queues["pull"].jobs, rel=0.2), (
         "a counter alone makes 15 times as many"
     )

@@ -6,15 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fleetd.config.schema import ProfileSection
-from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Profile
 from fleetd.simulate.trace.text import trace_text
-from fleetd.simulate.trace.trace import Fault, QueueTraffic, Trace, load_trace, parse_trace
+from fleetd.simulate.trace.trace import (
+    Database,
+    Fault,
+    Host,
+    QueueTraffic,
+    ServiceSeconds,
+    Trace,
+    TraceProfile,
+    load_trace,
+    parse_trace,
+)
 from tests.support.builders.traces import DOCUMENTED
 from tests.support.project import PROJECT
 
 names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,20}", fullmatch=True).filter(lambda n: n != "scheduler")
+profile_names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)
 positive = st.floats(0.1, 1e4)
 
 
@@ -29,19 +37,16 @@ def points(duration: float, most: float = 1e5) -> st.SearchStrategy[tuple[tuple[
 def traces(draw: st.DrawFn) -> Trace:
     duration = draw(st.floats(60, 1e6))
     queues = draw(st.lists(names, min_size=1, max_size=4, unique=True))
-    whole = draw(st.booleans())
     at = draw(st.floats(0, duration, exclude_max=True))
-    lasts = draw(st.integers(1, 10_000))
-    order = draw(st.sampled_from(["strict", "weighted"]))
-    profile = Profile(
-        name=draw(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)),
-        order="weighted" if order == "weighted" else "strict",
-        queues=tuple((q, draw(st.integers(1, 100)) if order == "weighted" else 1) for q in queues),
+    weighted = draw(st.booleans())
+    profile = TraceProfile(
+        order=draw(st.just("weighted" if weighted else "strict") | st.none()),
+        queues=None if weighted else tuple(queues),
+        weights={queue: draw(st.integers(1, 100)) for queue in queues} if weighted else None,
         threads=20,
-        db_pool=draw(st.integers(20, 30)),
-        numbers=(InstanceKey(1), InstanceKey(2), InstanceKey(3)),
-        min_instances=draw(st.integers(0, 3)),
-        max_instances=3,
+        db_pool=draw(st.none() | st.integers(20, 30)),
+        instances=3,
+        min=draw(st.none() | st.integers(0, 3)),
     )
     low = draw(positive)
     return Trace(
@@ -52,29 +57,33 @@ def traces(draw: st.DrawFn) -> Trace:
         boot_seconds=(low, low + draw(positive)),
         beat_seconds=draw(st.integers(1, 30)),
         initial_instances=draw(st.integers(0, 3)),
-        targets_seconds={q: draw(st.floats(0.1, 86_400)) for q in queues} if draw(st.booleans()) else {},
-        queues=tuple(
-            QueueTraffic(
-                name=q,
+        targets={queue: draw(st.floats(0.1, 86_400)) for queue in queues} if draw(st.booleans()) else {},
+        queues={
+            queue: QueueTraffic(
                 arrivals_per_second=draw(points(duration, 200)),
                 bursts=tuple((at, float(int(jobs))) for at, jobs in draw(points(duration)) if at < duration),
-                service_mean_seconds=draw(st.floats(0.0001, 86_400)),
-                service_sigma=draw(st.floats(0, 4)),
+                service_seconds=ServiceSeconds(
+                    mean=draw(st.floats(0.0001, 86_400)), sigma=draw(st.floats(0, 4))
+                ),
             )
-            for q in queues
+            for queue in queues
+        },
+        profiles=draw(st.just({}) | st.dictionaries(profile_names, st.just(profile), max_size=2)),
+        database=Database(
+            max_connections=draw(st.integers(1, 100_000)),
+            others=draw(points(duration)),
+            knee_busy_threads=draw(st.none() | st.floats(1, 1e4)),
         ),
-        profiles=(profile,) if whole else (),
-        max_connections=draw(st.integers(1, 100_000)),
-        others=draw(points(duration)),
-        knee_busy_threads=draw(st.none() | st.floats(1, 1e4)),
-        memory_bytes=draw(st.floats(1e6, 1e13)),
-        instance_memory_bytes=(300e6, draw(st.floats(300e6, 1e12))),
+        host=Host(
+            memory_bytes=draw(st.floats(1e6, 1e13)),
+            instance_memory_bytes=(300e6, draw(st.floats(300e6, 1e12))),
+        ),
         faults=draw(
             st.sampled_from(
                 [
                     (),
-                    (Fault(at_seconds=at, until_seconds=at, kill_instances=2),),
-                    (Fault(at_seconds=float(int(at)), until_seconds=float(int(at) + lasts), source="redis"),),
+                    (Fault(at=at, kill_instances=2),),
+                    (Fault(at=at, for_seconds=draw(st.floats(1, 1e4)), source="redis"),),
                 ]
             )
         ),
@@ -95,8 +104,6 @@ def test_the_documented_trace_and_those_of_the_benchmark_too() -> None:
         assert parse_trace(trace_text(loaded)) == loaded, path.name
 
 
-def test_a_profiles_size_is_what_a_section_says() -> None:
-    assert ProfileSection().threads == 25
-    documented = parse_trace(DOCUMENTED)
-    bare = structs.replace(documented, profiles=(), targets_seconds={})
+def test_a_trace_without_profiles_and_targets_is_one_too() -> None:
+    bare = structs.replace(parse_trace(DOCUMENTED), profiles={}, targets={})
     assert parse_trace(trace_text(bare)) == bare

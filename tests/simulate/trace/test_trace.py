@@ -18,19 +18,19 @@ from tests.support.project import PROJECT
 def test_every_documented_key_is_read() -> None:
     trace = parse_trace(DOCUMENTED)
     assert (trace.name, trace.seed, trace.duration_seconds, trace.tick_seconds) == ("influx", 7, 21600, 5)
-    assert [(p.name, p.min_instances, p.max_instances, p.numbers[0]) for p in trace.profiles] == [
+    assert list(trace.queues) == ["default", "push"]
+    assert [(f.at, f.until, f.source, f.kill_instances) for f in trace.faults] == [
+        (4000, 4120, "redis", None),
+        (9000, 9000, None, 3),
+    ]
+    policy = policy_of(trace, None)
+    assert [(p.name, p.min_instances, p.max_instances, p.numbers[0]) for p in policy.profiles] == [
         ("local", 2, 12, 1),  # min is initial_instances unless given
         ("even", 1, 3, 13),
     ]
-    assert trace.profiles[1].queues == (("default", 4), ("push", 2))
-    assert [q.name for q in trace.queues] == ["default", "push"]
-    assert [(f.at_seconds, f.until_seconds, f.source, f.kill_instances) for f in trace.faults] == [
-        (4000, 4120, "redis", 0),
-        (9000, 9000, None, 3),
-    ]
-    rules = policy_of(trace, None)
-    assert rules.target_seconds("push") == 30
-    assert rules.target_seconds("something") == 60
+    assert policy.profiles[1].queues == (("default", 4), ("push", 2))
+    assert policy.target_seconds("push") == 30
+    assert policy.target_seconds("something") == 60
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "benchmarks/traces").glob("*.toml")), ids=lambda p: p.stem)
@@ -180,8 +180,8 @@ def example_of_the_docs() -> str:
 def test_the_example_of_the_docs_has_every_key_and_runs() -> None:
     text = example_of_the_docs()
     trace = parse_trace(text)
-    assert trace.targets_seconds["push"] == 30, "of a queue that a profile serves and that has no traffic"
-    assert [queue.name for queue in trace.queues] == ["default"]
+    assert trace.targets["push"] == 30, "of a queue that a profile serves and that has no traffic"
+    assert list(trace.queues) == ["default"]
     outcome, _ = run_fleetd(trace, policy_of(trace, None))
     assert outcome.breaks == ()
     jobs = outcome.score.queues["default"].jobs  # the two ramps, the burst and the level end

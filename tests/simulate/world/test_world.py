@@ -9,7 +9,7 @@ import pytest
 
 from fleetd.core.model.identity import InstanceKey
 from fleetd.simulate.trace.arrivals import arrivals, poisson
-from fleetd.simulate.world.readings import Readings
+from fleetd.simulate.world.daemon import SimulatedSidekiq
 from fleetd.simulate.world.world import World
 from tests.support.builders.traces import PROFILE, queue, trace, world_of
 
@@ -20,8 +20,8 @@ def served(world: World) -> int:
 
 def test_arrivals_are_poisson_around_their_curve_and_the_same_for_the_same_seed() -> None:
     ramp = trace(queue("default", "[[0, 10], [600, 30]]", bursts="[[300, 500]]"))
-    counts = arrivals(ramp, ramp.queues[0])
-    assert counts == arrivals(ramp, ramp.queues[0])
+    counts = arrivals(ramp, "default")
+    assert counts == arrivals(ramp, "default")
     assert sum(counts) == pytest.approx(600 * 20 + 500, rel=0.03)
     assert sum(counts[:100]) == pytest.approx(100 * (10 + 20 / 12), rel=0.1)
     assert counts[300] > 500
@@ -96,13 +96,13 @@ def test_readings_are_up_to_a_beat_old_and_staggered() -> None:
     many = trace(queue("default", "[[0, 100]]"), head="initial_instances = 4")
     world = world_of(many)
     world.advance_to(40)
-    ages = {p.beat_age_seconds for p in Readings(world).sidekiq().processes}
+    ages = {p.beat_age_seconds for p in SimulatedSidekiq(world).facts().processes}
     assert len(ages) > 1
     assert max(ages) <= 10
     totals = []
     for second in range(41, 81):
         world.advance_to(second)
-        totals.append(Readings(world).sidekiq().processed_jobs_total or 0)
+        totals.append(SimulatedSidekiq(world).facts().processed_jobs_total or 0)
     steps = [b - a for a, b in pairwise(totals)]
     assert 0 in steps, "counters move with heartbeats"
     assert sum(steps) == pytest.approx(40 * 100, rel=0.35)
@@ -125,9 +125,8 @@ def test_an_instance_boots_is_quieted_idles_and_ends() -> None:
     world.advance_to(45)
     assert len(world.instances[InstanceKey(2)].jobs) == running, "a quiet one finishes what it has"
     world.advance_to(90)
-    beat = next(
-        p for p in Readings(world).sidekiq().processes if p.pid == world.instances[InstanceKey(2)].pid
-    )
+    sidekiq, instance = SimulatedSidekiq(world), world.instances[InstanceKey(2)]
+    beat = next(p for p in sidekiq.facts().processes if p.pid == instance.pid)
     assert beat.quiet
     assert beat.busy_threads == 0
     world.stop(InstanceKey(2))
@@ -177,13 +176,13 @@ def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
     before = served(world)
     world.advance_to(240)
     threads = sum(i.threads for i in world.instances.values() if i.present)
-    seen = Readings(world).sidekiq()
+    seen = SimulatedSidekiq(world).facts()
     assert sum(p.busy_threads for p in seen.processes) == threads, "Sidekiq shows them at work"
     assert not any(q.young_threads for q in seen.queues.values()), "for more than 10 s"
     assert threads / 2 < served(world) - before <= threads, "one each, beside what was under way"
     world.advance_to(400)
     assert world.queues["default"].waiting == 0
-    assert sum(p.busy_threads for p in Readings(world).sidekiq().processes) < threads
+    assert sum(p.busy_threads for p in SimulatedSidekiq(world).facts().processes) < threads
     flushed_later = sum(group.unflushed_jobs for group in world.groups)
     under_way = sum(len(i.jobs) for i in world.instances.values())
     assert world.processed_jobs + flushed_later + under_way == pytest.approx(served(world)), (

@@ -8,32 +8,33 @@ all to be seen. Every value stands for one step of the outcome's curves.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 from itertools import pairwise
 from statistics import fmean
+from typing import NamedTuple
 
 from fleetd.core.model.policy import Policy
-from fleetd.simulate.plot.svg import (
-    CHARACTER_PIXELS,
-    INK,
-    NAME_CHARACTERS_MAX,
-    Panel,
-    bars,
-    box,
-    count_marks,
-    decade_marks,
-    fill,
-    frame,
-    label,
-    shown,
-    stepped,
-    stroke,
+from fleetd.simulate.scoring.outcome import (
+    LATE_SHARE_MAX,
+    QUEUE_LATE_SHARE_MAX,
+    Outcome,
+    Spread,
+    step_seconds_of,
 )
-from fleetd.simulate.scoring.outcome import Outcome, Spread, step_seconds_of
-from fleetd.simulate.scoring.score import LATE_SHARE_MAX, QUEUE_LATE_SHARE_MAX
 from fleetd.simulate.trace.arrivals import arrivals
-from fleetd.simulate.trace.trace import QueueTraffic, Trace
+from fleetd.simulate.trace.trace import Trace
 
+INK, FAINT, PAPER = "#57606a", "#d8dee4", "#f6f8fa"
+#: The widest a letter of this picture's 11 px sans-serif is on average.
+CHARACTER_PIXELS = 6.6
+#: A longer name is cut: it would run into its neighbour.
+NAME_CHARACTERS_MAX = 40
+#: At most so many marks on the axis of time, and so many steps on one of counts.
+TIME_MARKS_MAX, COUNT_STEPS_MAX = 6, 4
+TIME_STEPS_SECONDS = (
+    *(60, 300, 600, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800),
+)
 MARGIN, LEFT, GAP = 16, 46, 58
 PANEL_WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 400, 96, 148
 ALL_PANELS_WIDTH = 3 * PANEL_WIDTH + 2 * GAP
@@ -56,12 +57,13 @@ APART_PIXELS = 2.0
 #: The highest value of a panel lies so far below its top.
 HEADROOM = 1.06
 
+Mark = tuple[float, str]  # value, label
 Entry = tuple[str, str, str]  # of a legend: colour, dashes, name
 
 
 def draw(trace: Trace, policy: Policy, outcomes: list[Outcome]) -> str:
     """The picture."""
-    queues = _coloured([queue.name for queue in trace.queues], QUEUE_COLOURS)
+    queues = _coloured(list(trace.queues), QUEUE_COLOURS)
     profiles = _coloured([profile.name for profile in policy.profiles], PROFILE_COLOURS)
     parts = [_title(trace)]
     y = TEXT_TOP + 26
@@ -118,7 +120,7 @@ def _legend(left: int, top: int, heading: str, entries: list[Entry], width: int)
 
 def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
     """Jobs a second of each queue; above it the faults, and the largest bursts."""
-    rates = [_rates(trace, queue) for queue in trace.queues]
+    rates = [_rates(trace, name) for name in trace.queues]
     some = [rate for of_queue in rates for rate in of_queue if rate is not None] or [1.0]
     most = 10.0 ** math.ceil(math.log10(max(some)))
     least = 10.0 ** math.floor(math.log10(max(min(some), most / 10.0**DECADES_MAX)))
@@ -130,19 +132,15 @@ def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
     ]
     texts: list[tuple[float, str, str]] = []  # x, text, colour
     for fault in trace.faults:
-        x = panel.x(fault.at_seconds)
+        x = panel.x(fault.at)
         if fault.source is None:
             texts.append((x, f"{fault.kill_instances} killed", FAULT_COLOUR))
             parts.append(stroke(f"M{x:.1f},{panel.top}V{panel.bottom}", FAULT_COLOUR, 1.0, "2 3"))
         else:
             texts.append((x, f"{fault.source} away", FAULT_COLOUR))
-            end = max(x + 1.0, panel.x(fault.until_seconds))
+            end = max(x + 1.0, panel.x(fault.until))
             parts.append(fill(box(x, end, panel.top, panel.bottom), INK, 0.15))
-    bursts = [
-        (jobs, at, entry)
-        for queue, entry in zip(trace.queues, queues, strict=True)
-        for at, jobs in queue.bursts
-    ]
+    bursts = [(jobs, at, entry) for entry in queues for at, jobs in trace.queues[entry[2]].bursts]
     for jobs, at, (colour, _, name) in sorted(bursts, reverse=True):
         if jobs and not _is_away(trace, int(at), int(at)):
             x = panel.x(at)
@@ -152,10 +150,10 @@ def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
     return frame(panel, decade_marks(panel.least, panel.most), "".join([*parts, *_above(panel, texts)]))
 
 
-def _rates(trace: Trace, queue: QueueTraffic) -> list[float | None]:
+def _rates(trace: Trace, queue: str) -> list[float | None]:
     """Jobs a second in each step, without the bursts; None: nothing came in."""
     counts, step = list(arrivals(trace, queue)), step_seconds_of(trace)
-    for at, jobs in queue.bursts:
+    for at, jobs in trace.queues[queue].bursts:
         if at < len(counts):
             counts[int(at)] -= round(jobs)
     return [
@@ -166,10 +164,7 @@ def _rates(trace: Trace, queue: QueueTraffic) -> list[float | None]:
 
 def _is_away(trace: Trace, first: int, last: int) -> bool:
     """Whether Redis is in any of these seconds, so that nothing can come in."""
-    return any(
-        fault.source == "redis" and fault.at_seconds <= last and first < fault.until_seconds
-        for fault in trace.faults
-    )
+    return any(fault.source == "redis" and fault.at <= last and first < fault.until for fault in trace.faults)
 
 
 def _above(panel: Panel, texts: list[tuple[float, str, str]]) -> Iterator[str]:
@@ -258,3 +253,127 @@ def _connections(outcome: Outcome, panel: Panel) -> str:
     claims = _spread(panel, outcome.curve.claims, (CLAIMS_COLOUR, "", "claimed"), 1.6)
     budget = stroke(stepped(panel, outcome.curve.budget), BUDGET_COLOUR, 1.4, "4 3", "budget")
     return frame(panel, count_marks(panel.most), claims + budget)
+
+
+class Panel(NamedTuple):
+    """Where one diagram lies, and what its axes stand for: time from 0, and values from `least` to `most`."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    seconds: float
+    step_seconds: float  # from one value of a series to the next
+    most: float
+    least: float = 0.0
+    logarithmic: bool = False
+
+    @property
+    def right(self) -> float:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
+
+    def x(self, second: float) -> float:
+        return self.left + self.width * min(1.0, second / self.seconds)
+
+    def y(self, value: float) -> float:
+        """Where a value lies; one beyond the axis lies on its end."""
+        if self.logarithmic:
+            share = math.log(max(value, self.least) / self.least) / math.log(self.most / self.least)
+        else:
+            share = (value - self.least) / (self.most - self.least)
+        return self.bottom - self.height * min(1.0, max(0.0, share))
+
+
+def shown(name: str, characters_max: int = NAME_CHARACTERS_MAX) -> str:
+    """A name from a trace as XML may hold it: no markup, and no control or other invisible character."""
+    cut = name if len(name) <= characters_max else name[: characters_max - 1] + "…"
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut))
+
+
+def label(x: float, y: float, text: str, attributes: str = f'fill="{INK}"') -> str:
+    """A text that is safe already (see `shown`)."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{text}</text>'
+
+
+def stroke(path: str, colour: str, width: float, dashes: str = "", name: str = "") -> str:
+    """A line; `name` is shown where the pointer rests on it."""
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return _path(path, f'fill="none" stroke="{colour}" stroke-width="{width:.1f}"{dashed}', name)
+
+
+def fill(path: str, colour: str, opacity: float, name: str = "") -> str:
+    """An area, named alike."""
+    return _path(path, f'fill="{colour}" fill-opacity="{opacity}"', name)
+
+
+def _path(path: str, attributes: str, name: str) -> str:
+    title = f"<title>{shown(name)}</title>" if name else ""
+    return f'<path d="{path}" {attributes}>{title}</path>' if path else ""
+
+
+def box(left: float, right: float, top: float, bottom: float) -> str:
+    """A path around a rectangle."""
+    return f"M{left:.1f},{top:.1f}H{right:.1f}V{bottom:.1f}H{left:.1f}z"
+
+
+def stepped(panel: Panel, values: Iterable[float | None]) -> str:
+    """A path that is level for each step, and broken where there is no value."""
+    parts: list[str] = []
+    before: float | None = None
+    for index, value in enumerate(values):
+        if value is not None:
+            start = f"M{panel.x(index * panel.step_seconds):.1f}," if before is None else "V"
+            end = panel.x((index + 1) * panel.step_seconds)
+            parts.append(f"{start}{panel.y(value):.1f}H{end:.1f}")
+        before = value
+    return "".join(parts)
+
+
+def bars(panel: Panel, heights: Sequence[tuple[float, float]]) -> str:
+    """A path around a box for each step, from its top to its bottom; those of no height are left out."""
+    step = panel.step_seconds
+    return "".join(
+        box(panel.x(index * step), panel.x((index + 1) * step), top, bottom)
+        for index, (top, bottom) in enumerate(heights)
+        if bottom - top >= 0.1
+    )
+
+
+def frame(panel: Panel, marks: Iterable[Mark], content: str) -> str:
+    """The paper, its marks, time below, and what is drawn on it."""
+    parts = [fill(box(panel.left, panel.right, panel.top, panel.bottom), PAPER, 1.0)]
+    for value, text in marks:
+        y = panel.y(value)
+        parts.append(stroke(f"M{panel.left},{y:.1f}H{panel.right}", FAINT, 1.0))
+        parts.append(label(panel.left - 5, y + 4, text, f'text-anchor="end" fill="{INK}"'))
+    for second, text in time_marks(panel.seconds):
+        x = panel.x(second)
+        anchor = "start" if second == 0.0 else "end" if second > 0.97 * panel.seconds else "middle"
+        parts.append(stroke(f"M{x:.1f},{panel.top}V{panel.bottom}", FAINT, 1.0))
+        parts.append(label(x, panel.bottom + 13, text, f'text-anchor="{anchor}" fill="{INK}"'))
+    return f"{''.join(parts)}{content}"
+
+
+def time_marks(seconds: float) -> Iterator[Mark]:
+    """Hours, or minutes where there are few of them."""
+    step = next((s for s in TIME_STEPS_SECONDS if seconds / s <= TIME_MARKS_MAX), TIME_STEPS_SECONDS[-1])
+    for at in range(0, math.floor(seconds) + 1, step):
+        yield float(at), "0" if at == 0 else f"{at / 3600:g} h" if step >= 1800 else f"{at / 60:g} min"
+
+
+def count_marks(most: float) -> list[Mark]:
+    """0 and a few whole, round numbers, none above the top."""
+    size = 10.0 ** math.floor(math.log10(max(1.0, most)))
+    steps = [size * share for share in (0.2, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0)]
+    step = next(s for s in steps if s.is_integer() and most / s <= COUNT_STEPS_MAX)
+    return [(step * n, f"{step * n:.0f}") for n in range(math.floor(most / step) + 1)]
+
+
+def decade_marks(least: float, most: float) -> list[Mark]:
+    """Every power of ten from `least` to `most`."""
+    decades = range(round(math.log10(least)), round(math.log10(most)) + 1)
+    return [(10.0**n, f"{10.0**n:.{max(0, -n)}f}") for n in decades]

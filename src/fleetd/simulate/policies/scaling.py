@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fleetd.core.model.decision import Step, Verb
 from fleetd.core.model.reasons.base import Reason
-from fleetd.simulate.policies.rival import Rival
+from fleetd.simulate.policies.rivals import Rival
 from fleetd.simulate.world.fleet import Instance, UnitState
 from fleetd.simulate.world.world import World
 
@@ -66,10 +66,10 @@ class Scaler:
 
     def _memory_fits_one_more(self) -> bool:
         """Whether memory still suffices when the instances that run, and one more, have grown for a day."""
-        trace, policy = self.world.trace, self.world.policy
-        usable_bytes = trace.memory_bytes * 0.95 - policy.memory.reserve_bytes
+        host = self.world.trace.host
+        usable_bytes = host.memory_bytes * 0.95 - self.world.policy.memory.reserve_bytes
         present = sum(len(group.present) for group in self.world.groups)
-        return (present + 1) * trace.instance_memory_bytes[1] <= usable_bytes
+        return (present + 1) * host.instance_memory_bytes[1] <= usable_bytes
 
     def _give_way(self, excess_connections: int) -> None:
         """The budget has shrunk: drain down to each min, the least important profile first, until claims fit."""

@@ -17,7 +17,7 @@ from array import array
 from collections import deque
 
 from fleetd.core.demand.needed import home
-from fleetd.simulate.policies.rival import Rival, arrival_rate
+from fleetd.simulate.policies.rivals import Rival, arrival_rate
 from fleetd.simulate.world.fleet import Group
 from fleetd.simulate.world.world import World
 

@@ -12,14 +12,11 @@ from fleetd.core.model.history import InstanceSample, Sample
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy import Policy
 from fleetd.simulate.replay.timeline import Moment, Reading, outages
-from fleetd.simulate.trace.keys import Points
-from fleetd.simulate.trace.trace import Fault
+from fleetd.simulate.trace.trace import Database, Fault, Host, Points
 
 BOOT_SECONDS_PRIOR = (12.0, 30.0)
 #: Over a longer time without a sample no boot is watched.
 WATCHED_SECONDS_MAX = 15.0
-MAX_CONNECTIONS_PRIOR = 700
-MEMORY_BYTES_PRIOR = 32 * 1024.0**3
 MEBIBYTE = 1024.0 * 1024.0
 #: Of others' connections the highest of so long a time counts.
 OTHERS_SECONDS = 60.0
@@ -97,7 +94,7 @@ def unwatched(read: list[Reading]) -> tuple[tuple[float, float], ...]:
     return tuple((a.second, b.second) for a, b in pairwise(read) if b.second - a.second > UNWATCHED_SECONDS)
 
 
-def connections(moments: list[Moment]) -> tuple[int, Points]:
+def database(moments: list[Moment]) -> Database:
     """The highest limit that was seen, and everyone else's connections below it, one point a minute at most."""
     seen = [
         (moment.second, moment.sample.limit_connections, moment.sample.others_connections)
@@ -105,7 +102,7 @@ def connections(moments: list[Moment]) -> tuple[int, Points]:
         if moment.sample.limit_connections is not None and moment.sample.others_connections is not None
     ]
     if not seen:
-        return MAX_CONNECTIONS_PRIOR, ()
+        return Database()
     highest_limit = max(1, *(limit for _, limit, _ in seen))
     step = max(OTHERS_SECONDS, moments[-1].second / 2000)
     highest: dict[int, float] = {}
@@ -121,7 +118,7 @@ def connections(moments: list[Moment]) -> tuple[int, Points]:
         if points and at - 1.0 > points[-1][0]:  # a curve is linear between its points, a count is level
             points.append((round(at - 1.0, 1), points[-1][1]))
         points.append((at, most))
-    return highest_limit, tuple(points)
+    return Database(max_connections=highest_limit, others=tuple(points))
 
 
 def boot_seconds(moments: list[Moment]) -> tuple[float, float]:
@@ -152,30 +149,29 @@ def _watched_boots(moments: list[Moment]) -> list[float]:
     return sorted(found)[len(found) // 20 : len(found) - len(found) // 20]
 
 
-def memory_bytes(moments: list[Moment]) -> float:
+def host(moments: list[Moment], policy: Policy) -> Host:
+    """Memory; of an instance after boot and after a day: the small and the large ones that were seen serving."""
     known = [m.sample.memory_total_mebibytes for m in moments if m.sample.memory_total_mebibytes]
-    return max(1e6, known[-1] * MEBIBYTE) if known else MEMORY_BYTES_PRIOR
-
-
-def instance_memory_bytes(moments: list[Moment], policy: Policy) -> tuple[float, float]:
-    """After boot and after a day: the small and the large ones of those that were seen serving."""
     seen = [
         i.resident_mebibytes
         for moment in moments
         for i in moment.sample.instances or ()
         if i.resident_mebibytes and i.state == InstanceState.SERVING
     ]
-    if len(seen) < 2:
-        return 0.3 * policy.memory.instance_bytes, float(policy.memory.instance_bytes)
-    marks = quantiles(seen, n=20)
-    return round(marks[0] * MEBIBYTE), round(max(marks[0], marks[-1]) * MEBIBYTE)
+    sizes = 0.3 * policy.memory.instance_bytes, float(policy.memory.instance_bytes)
+    if len(seen) >= 2:
+        marks = quantiles(seen, n=20)
+        sizes = round(marks[0] * MEBIBYTE), round(max(marks[0], marks[-1]) * MEBIBYTE)
+    if not known:
+        return Host(instance_memory_bytes=sizes)
+    return Host(memory_bytes=max(1e6, known[-1] * MEBIBYTE), instance_memory_bytes=sizes)
 
 
 def faults(moments: list[Moment], read: list[Reading]) -> tuple[list[Fault], list[str]]:
     """The world's outages; those in which the workers went on are fleetd's alone, and are notes instead."""
     found, shut_out_seconds = [], dict[str, float]()
     for outage in outages(moments):
-        lasted = outage.until_seconds - outage.at_seconds
+        lasted = outage.until - outage.at
         if outage.source != "systemd" and not _stood_still(outage, read):
             source = str(outage.source)
             shut_out_seconds[source] = shut_out_seconds.get(source, 0.0) + lasted
@@ -189,13 +185,13 @@ def faults(moments: list[Moment], read: list[Reading]) -> tuple[list[Fault], lis
 
 def _stood_still(outage: Fault, read: list[Reading]) -> bool:
     """Whether the counter stood still meanwhile, compared with as long a time before."""
-    after = next((r for r in read if r.second >= outage.until_seconds), None)
-    at_begin = _processed_jobs(read, outage.at_seconds)
+    after = next((r for r in read if r.second >= outage.until), None)
+    at_begin = _processed_jobs(read, outage.at)
     if after is None or at_begin is None:
         return True
-    lasted = after.second - outage.at_seconds
+    lasted = after.second - outage.at
     compared = max(30.0, lasted)
-    before = _processed_jobs(read, outage.at_seconds - compared)
+    before = _processed_jobs(read, outage.at - compared)
     if before is None or at_begin <= before:
         return True
     usual = (at_begin - before) * (lasted / compared)

@@ -15,7 +15,7 @@ from msgspec import structs
 from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS
 from fleetd.core.model.facts import Value
 from fleetd.core.model.history import Recording, Sample
-from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy, Profile
+from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
 from fleetd.simulate.replay import environment
 from fleetd.simulate.replay.service_fit import Fit, fitted
 from fleetd.simulate.replay.timeline import (
@@ -39,10 +39,13 @@ from fleetd.simulate.replay.traffic import (
     windows,
     young_shares,
 )
-from fleetd.simulate.trace.keys import Points
-from fleetd.simulate.trace.trace import QueueTraffic, Trace
-
-SIGMA_PRIOR = 1.0
+from fleetd.simulate.trace.trace import (
+    Points,
+    QueueTraffic,
+    ServiceSeconds,
+    Trace,
+    TraceProfile,
+)
 
 
 class Reconstruction(Value, frozen=True, kw_only=True):
@@ -79,30 +82,21 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
     )
     if not served:
         raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
-    limit, others = environment.connections(moments)
     trace = Trace(
         name=name,
-        seed=1,
         duration_seconds=duration_seconds,
         tick_seconds=policy.pace.tick_seconds,
         boot_seconds=environment.boot_seconds(moments),
         initial_instances=environment.initial_instances(moments, policy),
-        targets_seconds={},
-        queues=tuple(
-            _queue(queue, pieces_of(queue, parts, jobs, faults), read, fit, duration_seconds)
+        queues={
+            queue: _queue(queue, pieces_of(queue, parts, jobs, faults), read, fit, duration_seconds)
             for queue in served
-        ),
-        profiles=(),
-        max_connections=limit,
-        others=others,
-        knee_busy_threads=None,
-        memory_bytes=environment.memory_bytes(moments),
-        instance_memory_bytes=environment.instance_memory_bytes(moments, policy),
+        },
+        database=environment.database(moments),
+        host=environment.host(moments, policy),
         faults=tuple(
-            structs.replace(
-                f, at_seconds=float(int(f.at_seconds)), until_seconds=float(round(f.until_seconds))
-            )
-            for f in sorted(faults, key=lambda fault: fault.at_seconds)
+            structs.replace(f, at=float(int(f.at)), for_seconds=float(round(f.until)) - float(int(f.at)))
+            for f in sorted(faults, key=lambda fault: fault.at)
         ),
     )
     return Reconstruction(
@@ -119,20 +113,24 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
 
 
 def with_policy(trace: Trace, policy: Policy) -> Trace:
-    """The same with profiles and targets of its own, numbered as a trace numbers them."""
-    profiles: list[Profile] = []
-    first = 1
+    """The same with profiles and targets of its own."""
+    profiles = {}
     for profile in policy.profiles:
-        count = max(1, profile.max_instances)
-        numbers = tuple(range(first, first + count))
-        low = min(profile.min_instances, count)
-        profiles.append(structs.replace(profile, numbers=numbers, min_instances=low, max_instances=count))
-        first += count
+        weighted, count = profile.order == "weighted", max(1, profile.max_instances)
+        profiles[profile.name] = TraceProfile(
+            order=profile.order,
+            queues=None if weighted else tuple(queue for queue, _ in profile.queues),
+            weights=dict(profile.queues) if weighted else None,
+            threads=profile.threads,
+            db_pool=profile.db_pool,
+            instances=count,
+            min=min(profile.min_instances, count),
+        )
     return structs.replace(
         trace,
-        profiles=tuple(profiles),
-        targets_seconds={queue.name: policy.target_seconds(queue.name) for queue in trace.queues},
-        initial_instances=min([trace.initial_instances, *(p.max_instances for p in profiles)]),
+        profiles=profiles,
+        targets={queue: policy.target_seconds(queue) for queue in trace.queues},
+        initial_instances=min([trace.initial_instances, *(p.instances for p in profiles.values())]),
     )
 
 
@@ -147,14 +145,12 @@ def _queue(name: str, pieces: Pieces, read: list[Reading], fit: Fit, duration_se
     last = duration_seconds - 1.0  # of what comes at the very end nothing would be seen
     service_seconds = fit.seconds.get(name, PRIOR_SECONDS.get(name, PRIOR_OTHER_SECONDS))
     return QueueTraffic(
-        name=name,
         arrivals_per_second=steps_of(rest, duration_seconds),
         bursts=(
             *([(0.0, float(waiting))] if waiting else []),
             *((min(at, last), jobs) for at, jobs in bursts),
         ),
-        service_mean_seconds=round(service_seconds, 4),
-        service_sigma=SIGMA_PRIOR,
+        service_seconds=ServiceSeconds(mean=round(service_seconds, 4)),
     )
 
 

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy
-from fleetd.simulate.policies.rival import Rival
+from fleetd.simulate.policies.rivals import Rival
 from fleetd.simulate.replay.reconstruct import Reconstruction
 from fleetd.simulate.run import Progress, policy_of, run_fleetd, run_rival
 from fleetd.simulate.scoring.outcome import Outcome
@@ -144,22 +144,22 @@ class AsRecorded(Rival):
 
 def under(trace: Trace, policy: Policy) -> Trace:
     """The trace with what this policy says of its world: how often fleetd ticks, limits, what others may take."""
-    connections = policy.connections
-    limit = trace.max_connections if connections.limit is None else connections.limit
+    database, connections = trace.database, policy.connections
+    limit = database.max_connections if connections.limit is None else connections.limit
     declared = float(connections.declared_connections("database"))
-    return structs.replace(
-        trace,
-        tick_seconds=policy.pace.tick_seconds,
-        max_connections=min(trace.max_connections, limit),
-        others=tuple((at, max(count, declared)) for at, count in trace.others) or ((0.0, declared),),
+    database = structs.replace(
+        database,
+        max_connections=min(database.max_connections, limit),
+        others=tuple((at, max(count, declared)) for at, count in database.others) or ((0.0, declared),),
     )
+    return structs.replace(trace, tick_seconds=policy.pace.tick_seconds, database=database)
 
 
 def run_as_recorded(
     found: Reconstruction, progress: Progress | None = None
 ) -> tuple[Outcome, dict[str, QueueError]]:
     """What the recorded counts make of the reconstructed traffic, and how its waits compare."""
-    targets = {queue.name: found.policy.target_seconds(queue.name) for queue in found.trace.queues}
+    targets = {queue: found.policy.target_seconds(queue) for queue in found.trace.queues}
     ages = {name: Ages(target) for name, target in targets.items()}
     # Its own bounds must not get in the way of what truly ran.
     profiles = tuple(

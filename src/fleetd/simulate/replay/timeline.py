@@ -17,8 +17,7 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.history import QueueSample, Recording, Sample
 from fleetd.core.model.policy import SCHEDULER_QUEUE
 from fleetd.errors import FleetdError
-from fleetd.simulate.trace.keys import Source
-from fleetd.simulate.trace.trace import Fault
+from fleetd.simulate.trace.trace import Fault, Source
 
 #: So much more is read before the time that was asked for, to find a calm moment in.
 EARLIER_SECONDS_MAX = 3600.0
@@ -151,7 +150,7 @@ def outages(moments: list[Moment]) -> list[Fault]:
         for is_unread, run in groupby(moments, partial(_is_unread, source)):
             seconds = [moment.second for moment in run]
             if is_unread and seconds[-1] > seconds[0]:
-                found.append(Fault(at_seconds=seconds[0], until_seconds=seconds[-1], source=source))
+                found.append(Fault(at=seconds[0], for_seconds=seconds[-1] - seconds[0], source=source))
     return found
 
 

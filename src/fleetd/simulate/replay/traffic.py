@@ -19,8 +19,7 @@ from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS
 from fleetd.core.model.facts import Value
 from fleetd.simulate.replay.service_fit import BEAT_SECONDS, Window, YoungShare
 from fleetd.simulate.replay.timeline import Moment, Reading
-from fleetd.simulate.trace.keys import Points
-from fleetd.simulate.trace.trace import Fault
+from fleetd.simulate.trace.trace import Fault, Points
 
 #: Service times are fitted to windows of this length: short enough for a burst of one queue to stand out.
 WINDOW_SECONDS = 60.0
@@ -205,7 +204,7 @@ def _around(
 
 def pieces_of(queue: str, found: list[Interval], jobs: list[dict[str, float]], faults: list[Fault]) -> Pieces:
     """One queue's jobs. While Redis is down nobody enqueues: what is found after an outage came after it."""
-    ends = [fault.until_seconds for fault in faults if fault.source == "redis"]
+    ends = [fault.until for fault in faults if fault.source == "redis"]
     return [
         (
             max([i.from_second, *(end for end in ends if i.from_second < end < i.to_second)]),

@@ -27,24 +27,24 @@ def poisson(mean: float, chance: random.Random) -> int:
     return count
 
 
-def arrivals(trace: Trace, queue: QueueTraffic) -> array[int]:
+def arrivals(trace: Trace, queue: str) -> array[int]:
     """Jobs that arrive within each second of the trace, bursts included; nobody changes them."""
-    return _drawn(trace.seed, math.ceil(trace.duration_seconds), queue)
+    return _sample(trace.seed, math.ceil(trace.duration_seconds), queue, trace.queues[queue])
 
 
 @lru_cache(maxsize=16)  # for the next policy of the same run
-def _drawn(seed: int, seconds: int, queue: QueueTraffic) -> array[int]:
-    chance = random.Random(f"{seed}/arrivals/{queue.name}")
+def _sample(seed: int, seconds: int, name: str, queue: QueueTraffic) -> array[int]:
+    chance = random.Random(f"{seed}/arrivals/{name}")
     counts = array("l", bytes(8 * seconds))
     points = queue.arrivals_per_second
-    place = 0
+    index = 0
     for second in range(seconds if points else 0):
         at = second + 0.5
-        while place + 1 < len(points) and points[place + 1][0] <= at:
-            place += 1
-        began, rate = points[place]
-        if at > began and place + 1 < len(points):
-            ended, later = points[place + 1]
+        while index + 1 < len(points) and points[index + 1][0] <= at:
+            index += 1
+        began, rate = points[index]
+        if at > began and index + 1 < len(points):
+            ended, later = points[index + 1]
             rate += (later - rate) * (at - began) / (ended - began)
         counts[second] = poisson(rate, chance)
     for at, jobs in queue.bursts:

@@ -1,65 +1,152 @@
 """A trace: a time of traffic, the world it meets, and what goes wrong in it, as a TOML file says.
 
-Every problem of a file is found at once, with its key path and a cure. The format is documented in docs/traces.md.
+docs/traces.md explains every key. All problems of a file are found at once, each with its key path and a cure. Times
+are seconds since the begin of the trace.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from msgspec import structs
+from msgspec import Meta, structs
 
 from fleetd.config.profiles import build_profiles
-from fleetd.config.schema import ProfileSection
-from fleetd.config.tables import section
-from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.config.schema import ProfileSection, Section
+from fleetd.config.tables import ENTRIES_TOLD_MAX, join, nearest, section, show
+from fleetd.core.model.policy import INSTANCES_MAX, QUEUES_MAX, Policy, Pool, Profile, QueueName, Threads
 from fleetd.errors import ConfigError, ConfigProblem
-from fleetd.simulate.trace.checks import NO_PROFILES, is_known, misfits, problems_of, too_many_initial
-from fleetd.simulate.trace.keys import BEAT_SECONDS, Points, Source, TraceFile
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
+DAY_SECONDS = 86_400.0
+DURATION_SECONDS_MAX = 31 * DAY_SECONDS
+#: The simulator keeps each second of each queue: about 150 bytes where jobs wait.
+QUEUE_DAYS_MAX = 200
+POINTS_MAX = 200_000
+#: Of a whole trace, all queues together.
+JOBS_MAX = 1_000_000_000
+RATE_MAX_PER_SECOND = 1_000_000
+CONNECTIONS_MAX = 100_000
+BYTES_MAX = 1e15
+NO_PROFILES = ConfigProblem(
+    "profiles",
+    "none, and no configuration is given",
+    "Add [profiles.local] to the trace, or name a fleetd.toml with --config.",
+)
 
 
-class QueueTraffic(Value, frozen=True, kw_only=True):
+def _shape(description: str, example: str) -> Meta:
+    return Meta(extra_json_schema={"description": description}, examples=[example])
+
+
+def _curve(example: str) -> Meta:
+    return Meta(max_length=POINTS_MAX, examples=[example])
+
+
+Points = tuple[tuple[float, float], ...]
+Source = Literal["redis", "postgres", "systemd"]
+At = Annotated[float, Meta(ge=0, le=DURATION_SECONDS_MAX, examples=["4000"])]
+ArrivalPoint = Annotated[
+    tuple[At, Annotated[float, Meta(ge=0, le=RATE_MAX_PER_SECOND)]],
+    _shape(f"[at, rate]: from 0 s on, 0 to {RATE_MAX_PER_SECOND:,} jobs a second", "[3600, 90.0]"),
+]
+Burst = Annotated[
+    tuple[At, Annotated[float, Meta(ge=0, le=JOBS_MAX)]],
+    _shape(f"[at, jobs]: from 0 s on, 0 to {JOBS_MAX:,} jobs at once", "[1800, 20000]"),
+]
+OthersPoint = Annotated[
+    tuple[At, Annotated[float, Meta(ge=0, le=CONNECTIONS_MAX)]],
+    _shape(f"[at, connections]: from 0 s on, 0 to {CONNECTIONS_MAX:,} connections", "[5000, 230]"),
+]
+BootSeconds = Annotated[float, Meta(ge=0.1, le=86_400)]
+BootRange = Annotated[
+    tuple[BootSeconds, BootSeconds], _shape("[fastest, slowest], each 0.1 to 86400 seconds", "[12, 30]")
+]
+InstanceBytes = Annotated[float, Meta(ge=1, le=BYTES_MAX)]
+InstanceMemory = Annotated[
+    tuple[InstanceBytes, InstanceBytes],
+    _shape("[after boot, after a day], each 1 to 1e15 bytes", "[300e6, 1000e6]"),
+]
+
+
+class ServiceSeconds(Section, frozen=True, kw_only=True):
+    """How long a job takes: lognormal; `sigma` is of the logarithm."""
+
+    mean: Annotated[float, Meta(ge=0.0001, le=86_400, examples=["0.2"])] = 1.0  # required
+    sigma: Annotated[float, Meta(ge=0, le=4)] = 1.0
+
+
+class QueueTraffic(Section, frozen=True, kw_only=True):
     """What arrives on one queue, and how long its jobs take."""
 
-    name: str
-    arrivals_per_second: Points  # piecewise linear, mean rate of a Poisson process
-    bursts: Points  # (at, jobs at once)
-    service_mean_seconds: float
-    service_sigma: float  # of the logarithm
+    arrivals_per_second: Annotated[
+        tuple[ArrivalPoint, ...], _curve("[[0, 12.0], [3600, 90.0]]")
+    ] = ()  # Poisson
+    bursts: Annotated[tuple[Burst, ...], _curve("[[1800, 20000]]")] = ()
+    service_seconds: ServiceSeconds = ServiceSeconds()
 
 
-class Fault(Value, frozen=True, kw_only=True):
-    """A source that is away from `at` to `until`, or instances that are killed."""
+class TraceProfile(Section, frozen=True, kw_only=True):
+    """A profile without numbers; they are given out in order."""
 
-    at_seconds: float
-    until_seconds: float
-    source: Source | None = None
-    kill_instances: int = 0
+    order: str | None = None
+    queues: Annotated[tuple[QueueName, ...], Meta(min_length=1)] | None = None
+    weights: dict[str, Annotated[int, Meta(ge=1, le=100)]] | None = None
+    threads: Threads = 25
+    db_pool: Pool | None = None
+    instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 8
+    min: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] | None = None  # None: initial_instances
 
 
-class Trace(Value, frozen=True, kw_only=True):
-    """A trace as the simulator runs it. Times are seconds since its begin."""
+class Database(Section, frozen=True, kw_only=True):
+    """Where the connections end: `others` are everyone else's; beyond the knee every job slows down."""
 
-    name: str
-    seed: int
-    duration_seconds: float
-    tick_seconds: float
-    boot_seconds: tuple[float, float]
-    beat_seconds: int = BEAT_SECONDS  # between two heartbeats of a process
-    initial_instances: int
-    targets_seconds: dict[str, float]
-    queues: tuple[QueueTraffic, ...]
-    profiles: tuple[Profile, ...]  # (): the configuration's
-    max_connections: int
-    others: Points
-    knee_busy_threads: float | None
-    memory_bytes: float
-    instance_memory_bytes: tuple[float, float]
-    faults: tuple[Fault, ...]
+    max_connections: Annotated[int, Meta(ge=1, le=CONNECTIONS_MAX)] = 700
+    others: Annotated[tuple[OthersPoint, ...], _curve("[[0, 150], [5000, 230]]")] = ()
+    knee_busy_threads: Annotated[float, Meta(ge=1, le=CONNECTIONS_MAX)] | None = None
+
+
+class Host(Section, frozen=True, kw_only=True):
+    """The memory of the worker host, and that of an instance after its boot and after a day."""
+
+    memory_bytes: Annotated[float, Meta(ge=1e6, le=BYTES_MAX)] = 32 * 1024.0**3
+    instance_memory_bytes: InstanceMemory = (300e6, 1000e6)
+
+
+class Fault(Section, frozen=True, kw_only=True):
+    """A source that is away for a time, or instances that are killed."""
+
+    at: At = 0.0  # required
+    for_seconds: Annotated[float, Meta(ge=1, le=DURATION_SECONDS_MAX, examples=["120"])] | None = None
+    source: Annotated[Source, Meta(examples=['"redis"'])] | None = None
+    kill_instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX, examples=["3"])] | None = None
+
+    @property
+    def until(self) -> float:
+        return self.at + (self.for_seconds or 0.0)
+
+
+class Trace(Section, frozen=True, kw_only=True):
+    """A trace, key by key as in its file. A required key has a default only to go on with the file without it."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)] = "unnamed"
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1
+    duration_seconds: Annotated[float, Meta(ge=60, le=DURATION_SECONDS_MAX, examples=["21600"])] = (
+        DURATION_SECONDS_MAX  # required
+    )
+    tick_seconds: Annotated[float, Meta(ge=1, le=60)] = 5.0
+    boot_seconds: BootRange = (12.0, 30.0)
+    beat_seconds: Annotated[int, Meta(ge=1, le=30)] = 10  # of Sidekiq from 7 on; up to 6.5 it is 5 s
+    initial_instances: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] = 1
+    targets: dict[str, Annotated[float, Meta(ge=0.1, le=86_400)]] = {}  # seconds
+    queues: dict[str, QueueTraffic] = {}
+    profiles: dict[str, TraceProfile] = {}  # none: the configuration's
+    database: Database = Database()
+    host: Host = Host()
+    faults: tuple[Fault, ...] = ()
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -103,59 +190,23 @@ def _parsed(text: str, file: str) -> tuple[Trace, list[ConfigProblem]]:
         cure = "Mend that line; tables look like [queues.default]."
         raise ConfigError(file, [ConfigProblem("", f"not TOML: {error}", cure)]) from None
     problems: list[ConfigProblem] = []
-    contents = section(TraceFile, table, "", problems)
-    return _trace(contents, problems), problems
-
-
-def _trace(file: TraceFile, problems: list[ConfigProblem]) -> Trace:
-    problems += problems_of(file, problems)
-    profiles = _profiles(file, problems)
+    trace = section(Trace, table, "", problems)
+    problems += [*_missing(table), *_impossible(trace)]
+    if not problems:
+        problems += _too_much(trace)
+    profiles = profiles_of(trace, problems)
     if profiles:
-        problems += misfits(file.queues, file.targets, profiles)
-    return Trace(
-        name=file.name,
-        seed=file.seed,
-        duration_seconds=file.duration_seconds or 0.0,
-        tick_seconds=file.tick_seconds,
-        boot_seconds=file.boot_seconds,
-        beat_seconds=file.beat_seconds,
-        initial_instances=file.initial_instances,
-        targets_seconds=file.targets,
-        queues=tuple(
-            QueueTraffic(
-                name=name,
-                arrivals_per_second=queue.arrivals_per_second,
-                bursts=queue.bursts,
-                service_mean_seconds=queue.service_seconds.mean or 1.0,
-                service_sigma=queue.service_seconds.sigma,
-            )
-            for name, queue in file.queues.items()
-        ),
-        profiles=profiles,
-        max_connections=file.database.max_connections,
-        others=file.database.others,
-        knee_busy_threads=file.database.knee_busy_threads,
-        memory_bytes=file.host.memory_bytes,
-        instance_memory_bytes=file.host.instance_memory_bytes,
-        faults=tuple(
-            Fault(
-                at_seconds=fault.at or 0.0,
-                until_seconds=(fault.at or 0.0) + (fault.for_seconds or 0.0),
-                source=fault.source,
-                kill_instances=fault.kill_instances or 0,
-            )
-            for fault in file.faults
-        ),
-    )
+        problems += misfits(trace.queues, trace.targets, profiles)
+    return trace, problems
 
 
-def _profiles(file: TraceFile, problems: list[ConfigProblem]) -> tuple[Profile, ...]:
-    """Numbers are given out in order; max is `instances`, min `initial_instances` unless given."""
+def profiles_of(trace: Trace, problems: list[ConfigProblem]) -> tuple[Profile, ...]:
+    """The trace's own profiles, with numbers; what is wrong with them goes to `problems`."""
     sections: dict[str, ProfileSection] = {}
     first = 1
-    for name, given in file.profiles.items():
+    for name, given in trace.profiles.items():
         count = given.instances
-        low = min(count, file.initial_instances if given.min is None else given.min)
+        low = min(count, trace.initial_instances if given.min is None else given.min)
         keys = structs.asdict(given) | {
             "instances": tuple(range(first, first + count)),
             "min": low,
@@ -163,9 +214,31 @@ def _profiles(file: TraceFile, problems: list[ConfigProblem]) -> tuple[Profile, 
         }
         sections[name] = ProfileSection(**keys)
         first += count
-    counts = {name: given.instances for name, given in file.profiles.items()}
-    problems += too_many_initial(file.initial_instances, counts)
+    counts = {name: given.instances for name, given in trace.profiles.items()}
+    problems += _too_many_initial(trace.initial_instances, counts)
     return build_profiles(sections, problems) if sections else ()
+
+
+def configured(
+    trace: Trace, policy: Policy | None, without_min: tuple[str, ...], problems: list[ConfigProblem]
+) -> Policy | None:
+    """The configuration's policy for a trace; what does not fit goes to `problems`.
+
+    `without_min`: profiles whose min is the default. Theirs is what the trace begins with, as of its own profiles.
+    """
+    if trace.profiles or any(problem.path.startswith("profiles") for problem in problems):
+        return policy
+    if policy is None:
+        problems.append(NO_PROFILES)
+        return None
+    problems += misfits(trace.queues, trace.targets, policy.profiles)
+    initial = trace.initial_instances
+    problems += _too_many_initial(initial, {p.name: p.max_instances for p in policy.profiles})
+    profiles = tuple(
+        structs.replace(p, min_instances=min(initial, p.max_instances)) if p.name in without_min else p
+        for p in policy.profiles
+    )
+    return structs.replace(policy, profiles=profiles)
 
 
 def value_at(points: Points, at: float) -> float:
@@ -183,23 +256,144 @@ def value_at(points: Points, at: float) -> float:
     return before[1]
 
 
-def configured(
-    trace: Trace, policy: Policy | None, without_min: tuple[str, ...], problems: list[ConfigProblem]
-) -> Policy | None:
-    """The configuration's policy for a trace; what does not fit goes to `problems`.
+def _missing(table: Mapping[str, Any]) -> Iterator[ConfigProblem]:
+    """Required keys that are not in the file. What is there and of another kind is told by its type already."""
+    if "duration_seconds" not in table:
+        yield ConfigProblem("duration_seconds", "missing", "Say how long it lasts, e.g. 21600.")
+    queues, faults = table.get("queues", {}), table.get("faults", [])
+    if queues == {}:
+        yield ConfigProblem("queues", "none, so nothing would happen", "Add [queues.default].")
+    for name, queue in queues.items() if isinstance(queues, dict) else ():
+        service = queue.get("service_seconds", {}) if isinstance(queue, dict) else None
+        if isinstance(service, dict) and "mean" not in service:
+            cure = "Write e.g. service_seconds = { mean = 0.2, sigma = 1.0 }."
+            yield ConfigProblem(join("queues", name) + ".service_seconds", "says no mean", cure)
+    for index, fault in enumerate(faults if isinstance(faults, list) else ()):
+        if isinstance(fault, dict):
+            yield from _missing_in_fault(f"faults[{index}]", fault)
 
-    `without_min`: profiles whose min is the default. Theirs is what the trace begins with, as of its own profiles.
-    """
-    if trace.profiles or is_known(problems, "profiles"):
-        return policy
-    if policy is None:
-        problems.append(NO_PROFILES)
-        return None
-    problems += misfits([queue.name for queue in trace.queues], trace.targets_seconds, policy.profiles)
-    initial = trace.initial_instances
-    problems += too_many_initial(initial, {p.name: p.max_instances for p in policy.profiles})
-    profiles = tuple(
-        structs.replace(p, min_instances=min(initial, p.max_instances)) if p.name in without_min else p
-        for p in policy.profiles
+
+def _missing_in_fault(path: str, fault: Mapping[str, Any]) -> Iterator[ConfigProblem]:
+    """One source for a time, or one kill; and when."""
+    if "at" not in fault:
+        yield ConfigProblem(f"{path}.at", "missing", "Say when, in seconds from the begin.")
+    if ("source" in fault) == ("kill_instances" in fault):
+        cure = 'Write either source = "redis" with for_seconds, or kill_instances = 3.'
+        yield ConfigProblem(path, "is neither one source nor one kill", cure)
+    elif "source" in fault and "for_seconds" not in fault:
+        yield ConfigProblem(f"{path}.for_seconds", "missing", "Say for how long it is away.")
+    elif "kill_instances" in fault and "for_seconds" in fault:
+        what = "a kill takes no time: systemd boots the instances again"
+        yield ConfigProblem(f"{path}.for_seconds", what, "Remove it.")
+
+
+def _impossible(trace: Trace) -> Iterator[ConfigProblem]:
+    end = trace.duration_seconds
+    if not trace.name.isprintable():
+        what = f"{show(trace.name)} has characters that can't be shown"
+        yield ConfigProblem("name", what, "Use letters, digits, spaces and the like.")
+    fastest, slowest = trace.boot_seconds
+    if fastest > slowest:
+        what = f"{fastest:g} is more than {slowest:g}; it is [fastest, slowest]"
+        yield ConfigProblem("boot_seconds", what, "Write e.g. [12, 30].")
+    small, large = trace.host.instance_memory_bytes
+    if small > large:
+        what = f"{small:g} is more than {large:g}; it is [after boot, after a day]"
+        yield ConfigProblem("host.instance_memory_bytes", what, "Write e.g. [300e6, 1000e6].")
+    for name, profile in trace.profiles.items():
+        if profile.min is not None and profile.min > profile.instances:
+            what = f"{profile.min} is more than instances = {profile.instances}"
+            yield ConfigProblem(join("profiles", name) + ".min", what, "Lower it, or raise instances.")
+    yield from _misplaced("database.others", trace.database.others, end)
+    for name, queue in trace.queues.items():
+        path = join("queues", name)
+        yield from _misplaced(f"{path}.arrivals_per_second", queue.arrivals_per_second, end)
+        yield from _misplaced(f"{path}.bursts", queue.bursts, end, before_end=True)
+        for index, (_, jobs) in enumerate(queue.bursts):
+            if jobs != int(jobs):
+                what = f"{jobs:g} jobs"
+                yield ConfigProblem(f"{path}.bursts[{index}]", what, "Write a whole number of jobs.")
+                break
+    for index, fault in enumerate(trace.faults):
+        if fault.at >= end:
+            yield _after_the_end(f"faults[{index}].at", fault.at, end)
+
+
+def _misplaced(path: str, points: Points, end: float, *, before_end: bool = False) -> Iterator[ConfigProblem]:
+    """The first point that is not in the order of time, or too late."""
+    last = 0.0
+    for index, (at, _) in enumerate(points):
+        here = f"{path}[{index}]"
+        if at < last:
+            what = f"{at:g} s comes after {last:g} s"
+            yield ConfigProblem(here, what, "Put the points in the order of their times, from 0.")
+            return
+        if at > end or (before_end and at == end):
+            yield _after_the_end(here, at, end)
+            return
+        last = at
+
+
+def _after_the_end(path: str, at: float, end: float) -> ConfigProblem:
+    where = "at" if at == end else "after"
+    what = f"{at:g} s is {where} the end of the trace ({end:g} s)"
+    return ConfigProblem(path, what, "Move it, or make the trace longer.")
+
+
+def _too_much(trace: Trace) -> Iterator[ConfigProblem]:
+    """What would take all memory, or for ever."""
+    if len(trace.queues) > QUEUES_MAX:
+        yield ConfigProblem("queues", f"{len(trace.queues)} queues", f"Use at most {QUEUES_MAX}.")
+    days = trace.duration_seconds / DAY_SECONDS
+    if days * len(trace.queues) > QUEUE_DAYS_MAX:
+        what = f"{days:.1f} days of {len(trace.queues)} queues are too much to simulate at once"
+        cure = f"Days times queues may be {QUEUE_DAYS_MAX}: make it shorter, or leave queues out."
+        yield ConfigProblem("duration_seconds", what, cure)
+    jobs = sum(
+        _area(queue.arrivals_per_second, trace.duration_seconds) + sum(count for _, count in queue.bursts)
+        for queue in trace.queues.values()
     )
-    return structs.replace(policy, profiles=profiles)
+    if jobs > JOBS_MAX:
+        cure = f"At most {JOBS_MAX:,} can be simulated: lower rates or bursts, or make it shorter."
+        yield ConfigProblem("queues", f"{jobs:,.0f} jobs in all", cure)
+
+
+def _area(points: Points, until: float) -> float:
+    """Below a curve that is level before its first point and after its last."""
+    if not points:
+        return 0.0
+    whole = ((0.0, points[0][1]), *points, (max(until, points[-1][0]), points[-1][1]))
+    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2.0 for a, b in pairwise(whole))
+
+
+def _too_many_initial(initial: int, instances: Mapping[str, int]) -> list[ConfigProblem]:
+    """Whether more serve at the begin than a profile has `instances`."""
+    short = [f"{name} has {count}" for name, count in instances.items() if count < initial]
+    if not short:
+        return []
+    what = f"{initial} of each profile are more than there are: {', '.join(short[:ENTRIES_TOLD_MAX])}"
+    return [ConfigProblem("initial_instances", what, "Lower it, or give the profile more instances.")]
+
+
+def misfits(
+    queues: Collection[str], targets: Iterable[str], profiles: tuple[Profile, ...]
+) -> list[ConfigProblem]:
+    """Queues whose jobs nobody would ever fetch, and targets of queues that nobody knows."""
+    served = {queue for profile in profiles for queue, _ in profile.queues}
+    found = [
+        ConfigProblem(
+            join("queues", queue),
+            "no profile serves this queue: its jobs would wait for ever",
+            "Add it to a profile's queues or weights.",
+        )
+        for queue in queues
+        if queue not in served
+    ]
+    known = served | set(queues)
+    for queue in targets:
+        if queue not in known:
+            meant = nearest(queue, sorted(known))
+            cure = f"Did you mean {meant}?" if meant else "Remove it, or name the queue it is for."
+            what = "neither the trace nor a profile has this queue"
+            found.append(ConfigProblem(join("targets", queue), what, cure))
+    return found

@@ -1,7 +1,8 @@
-"""fleetd in the simulated world: the daemon's own Ticker between ports that read the world."""
+"""fleetd in the simulated world: the daemon's own Ticker between ports that show what Sidekiq, Postgres, … would."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable
 from contextlib import nullcontext
 from statistics import fmean
@@ -11,25 +12,37 @@ import msgspec
 
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
+from fleetd.core.model.facts import (
+    DatabaseFacts,
+    HostFacts,
+    ProcessFacts,
+    QueueFacts,
+    RenderedSettings,
+    SidekiqFacts,
+    SystemdFacts,
+    UnitFacts,
+)
+from fleetd.core.model.identity import WorkerTag, application_name, unit_of
+from fleetd.core.model.worker_settings import instance_digest
 from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import SourceUnavailableError
-from fleetd.simulate.trace.keys import Source
-from fleetd.simulate.world.readings import Readings
-from fleetd.simulate.world.world import World
+from fleetd.simulate.trace.trace import Source
+from fleetd.simulate.world.fleet import Instance
+from fleetd.simulate.world.world import HOST, World
 
 #: The host has been up for long: nothing is taken for a boot of it.
 BOOTTIME_SECONDS = 1_000_000.0
+#: Superusers' reserve and fleetd's own connection are outside of what a trace calls max_connections and others.
+RESERVED_CONNECTIONS, OWN_CONNECTIONS = 3, 1
 
 
 class _Port:
-    """What all ports share: the world, its readings, and the faults of its sources."""
+    """A port into the world, which can't be reached while a fault takes its source away."""
 
-    def __init__(self, readings: Readings) -> None:
-        self.readings = readings
-        self.world = readings.world
+    def __init__(self, world: World) -> None:
+        self.world = world
 
     def reach(self, source: Source) -> None:
         if source in self.world.down:
@@ -38,35 +51,148 @@ class _Port:
     async def close(self) -> None: ...
 
 
-class _Sidekiq(_Port):
+class SimulatedSidekiq(_Port):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._served = {p.name: frozenset(q for q, _ in p.queues) for p in world.policy.profiles}
+        self._tags = {
+            n: str(WorkerTag(host=HOST, key=n, db_pool=p.db_pool, digest=instance_digest(p)))
+            for p in world.policy.profiles
+            for n in p.numbers
+        }
+        # A queue that the trace does not name is there and empty.
+        self._empty = {
+            name: QueueFacts(name=name, length_jobs=0, latency_seconds=0.0, busy_threads=0)
+            for p in world.policy.profiles
+            for name, _ in p.queues
+            if name not in world.queues
+        }
+
     async def read(self, *, check_writes: bool) -> SidekiqFacts:
         self.reach("redis")
-        return self.readings.sidekiq()
+        return self.facts()
+
+    def facts(self) -> SidekiqFacts:
+        world, now = self.world, self.world.now
+        busy: Counter[str] = Counter()
+        young: Counter[str] = Counter()
+        processes = []
+        for group in world.groups:
+            for instance in group.present:
+                if instance.beat_at is not None:
+                    busy.update(instance.beat_busy)
+                    young.update(instance.beat_young)
+                    processes.append(self._process(instance, now - instance.beat_at))
+        queues = {
+            name: QueueFacts(
+                name=name,
+                length_jobs=queue.waiting,
+                latency_seconds=queue.latency_seconds(now),
+                busy_threads=busy[name],
+                young_threads=young[name],
+            )
+            for name, queue in world.queues.items()
+        }
+        return SidekiqFacts(
+            queues={**self._empty, **queues},
+            processes=tuple(processes),
+            processed_jobs_total=int(world.processed_jobs),
+            failed_jobs_total=0,
+            redis_run_id="simulated",
+            writable=True,
+        )
+
+    def _process(self, instance: Instance, beat_age_seconds: int) -> ProcessFacts:
+        now = self.world.now
+        return ProcessFacts(
+            identity=f"{HOST}:{instance.pid}:0",
+            hostname=HOST,
+            pid=instance.pid,
+            tag=self._tags[instance.key],
+            version="8.0.9",
+            threads=instance.threads,
+            busy_threads=instance.beat_busy.total(),
+            quiet=instance.beat_quiet,
+            queues=self._served[instance.group.profile.name],
+            beat_age_seconds=float(beat_age_seconds),
+            started_age_seconds=float(now - instance.state_since if instance.quieted_at is None else now),
+            resident_bytes=None,
+        )
 
 
-class _Database(_Port):
+class SimulatedDatabase(_Port):
     async def read(self) -> DatabaseFacts:
         self.reach("postgres")
-        return self.readings.database()
+        world = self.world
+        workers = {
+            application_name(i.key, HOST): i.open_connections
+            for group in world.groups
+            for i in group.present
+            if i.open_connections
+        }
+        clients = world.other_connections() + sum(workers.values()) + OWN_CONNECTIONS
+        busy = round(world.busy_threads)
+        knee = world.trace.database.knee_busy_threads
+        return DatabaseFacts(
+            max_connections=world.trace.database.max_connections + RESERVED_CONNECTIONS,
+            reserved_connections=RESERVED_CONNECTIONS,
+            role_limit_connections=None,
+            database_limit_connections=None,
+            client_connections=clients,
+            role_connections=clients,
+            database_connections=clients,
+            worker_connections=workers,
+            own_connections=OWN_CONNECTIONS,
+            # Up to the knee a job is half in the database; beyond it, all the time that is added.
+            active_backends=None if knee is None else round(busy - 0.5 * min(float(busy), knee)),
+            stalled_backends=None if knee is None else round(max(0.0, busy - knee)),
+        )
 
 
-class _Units(_Port):
+class SimulatedUnits(_Port):
     async def read(self) -> SystemdFacts:
         self.reach("systemd")
-        return self.readings.systemd()
+        now = self.world.now
+        units = {
+            instance.key: UnitFacts(
+                name=unit_of(instance.key),
+                load_state="loaded",
+                active_state=instance.state.value,
+                sub_state=instance.state.value,
+                main_pid=instance.pid,
+                state_age_seconds=float(now - instance.state_since),
+                invocation_id=str(instance.invocation),
+            )
+            for group in self.world.groups
+            for instance in group.present
+        }
+        return SystemdFacts(units=units)
 
     async def carry_out(self, step: Step) -> StepResult:
         self.reach("systemd")
         return StepResult(step=step, result=self.world.carry_out(step))
 
 
-class _Host(_Port):
+class SimulatedHost(_Port):
+    """The host with its clock, and a state directory that fleetd starts with and that keeps nothing."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._rendered = {
+            n: RenderedSettings(profile=p.name, digest=instance_digest(p))
+            for p in world.policy.profiles
+            for n in p.numbers
+        }
+
     async def read(self, systemd: SystemdFacts | None) -> HostFacts:
-        return self.readings.host()
-
-
-class _ClockAndStore(_Port):
-    """The clock, and a state directory that fleetd starts with and that keeps nothing."""
+        world = self.world
+        resident = {i.key: world.resident_bytes(i) for group in world.groups for i in group.present}
+        return HostFacts(
+            memory_available_bytes=world.memory_available_bytes(),
+            memory_total_bytes=int(world.trace.host.memory_bytes),
+            resident_bytes=resident,
+            rendered=self._rendered,
+        )
 
     def now_seconds(self) -> float:
         return BOOTTIME_SECONDS + self.world.now
@@ -93,20 +219,19 @@ class SimulatedDaemon:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        readings = Readings(world)
-        clock = _ClockAndStore(readings)
+        host = SimulatedHost(world)
         sources = Sources(
-            _Sidekiq(readings),
-            _Database(readings),
-            _Units(readings),
-            _Host(readings),
-            clock,
+            SimulatedSidekiq(world),
+            SimulatedDatabase(world),
+            SimulatedUnits(world),
+            host,
+            host,
             deadline_seconds=2.0,
         )
         sources.together = _one_by_one
         no_deadline = nullcontext()
         sources.timeout = lambda _deadline_seconds: no_deadline
-        self.ticker = Ticker(world.policy, sources, LocalLedger(), clock)
+        self.ticker = Ticker(world.policy, sources, LocalLedger(), host)
 
     async def tick(self) -> TickResult:
         return await self.ticker.tick()

@@ -9,7 +9,7 @@ import random
 from array import array
 from collections import Counter, deque
 
-from fleetd.simulate.trace.trace import QueueTraffic
+from fleetd.simulate.trace.trace import ServiceSeconds
 
 #: Jobs that take at least this long on average are discrete: each holds a thread until it ends.
 DISCRETE_FROM_SECONDS = 1.0
@@ -18,11 +18,11 @@ DISCRETE_FROM_SECONDS = 1.0
 class SimQueue:
     """One queue with its waits. Times are whole seconds since the begin of the trace."""
 
-    def __init__(self, traffic: QueueTraffic, arrivals: array[int], seed: int) -> None:
-        self.name = traffic.name
-        self.mean_seconds = traffic.service_mean_seconds
-        self.sigma = traffic.service_sigma
-        self.discrete = traffic.service_mean_seconds >= DISCRETE_FROM_SECONDS
+    def __init__(self, name: str, service: ServiceSeconds, arrivals: array[int], seed: int) -> None:
+        self.name = name
+        self.mean_seconds = service.mean
+        self.sigma = service.sigma
+        self.discrete = service.mean >= DISCRETE_FROM_SECONDS
         self.arrivals = arrivals
         self.batches: deque[list[int]] = deque()  # [second, jobs], oldest first
         self.waiting = 0
@@ -31,7 +31,7 @@ class SimQueue:
         self.waits: Counter[int] = Counter()  # whole seconds waited to jobs
         self.jobs = 0
         self.carry = 0.0  # the fraction of a job that was served
-        self._chance = random.Random(f"{seed}/service/{traffic.name}")
+        self._chance = random.Random(f"{seed}/service/{name}")
 
     def enqueue(self, second: int, jobs: int) -> None:
         if jobs:

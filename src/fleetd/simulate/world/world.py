@@ -21,6 +21,7 @@ from fleetd.simulate.trace.trace import Trace, value_at
 from fleetd.simulate.world.fleet import DiscreteJob, Group, Instance, UnitState, serve_together
 from fleetd.simulate.world.queues import SimQueue
 
+HOST = "simulated"
 #: The instances that serve at the begin have done so for this long.
 RUN_BEFORE_SECONDS = 3600
 RESTART_SECONDS = 5  # RestartSec
@@ -38,7 +39,10 @@ class World:
         self.trace = trace
         self.policy = policy
         self.now = 0
-        self.queues = {q.name: SimQueue(q, arrivals(trace, q), trace.seed) for q in trace.queues}
+        self.queues = {
+            name: SimQueue(name, queue.service_seconds, arrivals(trace, name), trace.seed)
+            for name, queue in trace.queues.items()
+        }
         self.groups = [Group(profile, self.queues) for profile in policy.profiles]
         self.instances = {i.key: i for group in self.groups for i in group.instances}
         self.down: set[str] = set()  # sources that can't be reached
@@ -54,7 +58,7 @@ class World:
         self._events_total = 0
         self._discrete_jobs: list[DiscreteJob] = []  # under way; a heap by their ends
         self._database_seconds = 0.0  # the time that queries take; it slows down beyond the knee
-        self._faults = sorted(trace.faults, key=lambda f: f.at_seconds)
+        self._faults = sorted(trace.faults, key=lambda fault: fault.at)
         self._booted_at, self._boots_now = -1, 0
         for group in self.groups:
             for instance in group.instances[: trace.initial_instances]:
@@ -134,7 +138,7 @@ class World:
         group.open_connections()
 
     def _slowdown(self) -> float:
-        knee = self.trace.knee_busy_threads
+        knee = self.trace.database.knee_busy_threads
         return 1.0 if knee is None else max(1.0, self.busy_threads / knee)
 
     def _finish(self) -> None:
@@ -256,13 +260,11 @@ class World:
 
     def _apply_faults(self) -> None:
         now = self.now
-        while self._faults and self._faults[0].at_seconds <= now:
+        while self._faults and self._faults[0].at <= now:
             fault = self._faults.pop(0)
             if fault.kill_instances:
                 self._kill(fault.kill_instances)
-        self.down = {
-            f.source for f in self.trace.faults if f.source and f.at_seconds <= now < f.until_seconds
-        }
+        self.down = {f.source for f in self.trace.faults if f.source and f.at <= now < f.until}
 
     def _kill(self, count: int) -> None:
         """The OOM killer: jobs in flight are lost, systemd boots the instances again."""
@@ -281,11 +283,13 @@ class World:
 
     def other_connections(self) -> int:
         """Everyone else's connections."""
-        return round(value_at(self.trace.others, float(self.now)))
+        return round(value_at(self.trace.database.others, float(self.now)))
 
     def budget_connections(self) -> int:
         """What instances may claim now; every policy is held to it."""
-        return self.trace.max_connections - self.policy.connections.reserve - self.other_connections()
+        return (
+            self.trace.database.max_connections - self.policy.connections.reserve - self.other_connections()
+        )
 
     def claims_connections(self) -> int:
         """What the instances that are present may open."""
@@ -293,10 +297,10 @@ class World:
 
     def resident_bytes(self, instance: Instance) -> int:
         """A process grows towards its size of a day, half the way in four hours."""
-        first, last = self.trace.instance_memory_bytes
+        first, last = self.trace.host.instance_memory_bytes
         age = self.now - instance.started_at
         return int(first + (last - first) * (1.0 - 0.5 ** (age / 14_400.0)))
 
     def memory_available_bytes(self) -> int:
         used = sum(self.resident_bytes(i) for group in self.groups for i in group.present)
-        return max(0, int(self.trace.memory_bytes * 0.95) - used)
+        return max(0, int(self.trace.host.memory_bytes * 0.95) - used)
