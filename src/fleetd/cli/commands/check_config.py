@@ -73,8 +73,9 @@ def _watched(settings: Settings) -> tuple[str, tuple[str, ...], ConfigError | No
     try:
         endpoints = find_endpoints(settings, {})
     except ConfigError as error:
-        if settings.env_file and not _readable(settings.env_file):
-            look = f"not checked: {settings.env_file}, which you may not read: sudo fleetctl check-config checks it too"
+        file = settings.mastodon.env_file
+        if file and not _readable(file):
+            look = f"not checked: {file}, which you may not read: sudo fleetctl check-config checks it too"
             return "", (look,), None
         return "", (), error
     return endpoints.sentence, endpoints.warnings, None
