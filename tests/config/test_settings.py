@@ -213,7 +213,7 @@ def _inline(value: Any) -> str:
 
 def test_history_has_bounds_that_an_admin_understands() -> None:
     kept = parse('[history]\ndays = 0\nsize = "1 GiB"\n[profiles.a]\ninstances = 1\n')
-    assert (kept.history_days, kept.history_bytes_max) == (0, 1024**3)
+    assert (kept.history.days, kept.history.size_bytes) == (0, 1024**3)
     for size, what in (
         ('"10 KiB"', "is not a size from 1 MiB to 16 GiB"),
         ('"1 MB"', "is not a size"),

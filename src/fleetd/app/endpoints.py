@@ -74,17 +74,17 @@ def route(settings: Settings, env_text: str | None) -> Route:
         through = "postgres"
 
     unnamed: str | None = None
-    if settings.name_connections is not None:
-        named = settings.name_connections
+    if settings.mastodon.name_connections is not None:
+        named = settings.mastodon.name_connections
     else:
         if through == "pgbouncer":
             unnamed = f"Workers reach Postgres through PgBouncer, {_UNNAMED}"
         elif env_text is None:
-            unnamed = f"{settings.env_file or 'mastodon.env_file'} can't be read, {_UNNAMED}"
+            unnamed = f"{settings.mastodon.env_file or 'mastodon.env_file'} can't be read, {_UNNAMED}"
         elif "PGOPTIONS" in env:
             unnamed = f".env.production uses PGOPTIONS itself, {_UNNAMED}"
         elif database is None:
-            unnamed = f"{settings.env_file} does not say how workers reach Postgres, {_UNNAMED}"
+            unnamed = f"{settings.mastodon.env_file} does not say how workers reach Postgres, {_UNNAMED}"
         named = unnamed is None
     return Route(through=through, reason=reason, named=named, unnamed_reason=unnamed)
 
@@ -121,7 +121,7 @@ def _env_text(settings: Settings, environment: Mapping[str, str]) -> str | None:
     if directory and (Path(directory) / CREDENTIAL).is_file():
         text = read_env_file(Path(directory) / CREDENTIAL)
     else:
-        text = read_env_file(Path(settings.env_file)) if settings.env_file else None
+        text = read_env_file(Path(settings.mastodon.env_file)) if settings.mastodon.env_file else None
     return None if text is not None and text.strip() == ENV_FILE_MISSING else text
 
 
@@ -153,7 +153,7 @@ class _Search:
         if self._problems or redis is None:
             # Each problem once: Postgres and its replica share most of Mastodon's settings.
             problems = {str(problem): problem for problem in self._problems}
-            raise ConfigError(settings.env_file or "fleetd.toml", list(problems.values()))
+            raise ConfigError(settings.mastodon.env_file or "fleetd.toml", list(problems.values()))
         return Endpoints(
             redis=redis,
             postgres=postgres,
@@ -168,7 +168,7 @@ class _Search:
 
     def _from_env(self, table: str, read: _Reader[T]) -> T | None:
         if self._env is None:
-            file = self._settings.env_file or ".env.production"
+            file = self._settings.mastodon.env_file or ".env.production"
             cure = f"Write a [{table}] table, or let mastodon.env_file name the file; then restart fleetd."
             problem = ConfigProblem(table, f"not configured, and Mastodon's {file} can't be read", cure)
             self._problems.append(problem)
@@ -187,11 +187,14 @@ class _Search:
         """By Mastodon's names: PgBouncer may know the database by another name than Postgres."""
         if self._mastodons is not None:
             return self._mastodons.dbname, self._mastodons.user
-        for key, given in (("database", self._settings.database), ("role", self._settings.role)):
+        for key, given in (
+            ("database", self._settings.mastodon.database),
+            ("role", self._settings.mastodon.role),
+        ):
             if given is None and self._env is None:
                 what = "needed to find Mastodon's pool in PgBouncer, because .env.production can't be read"
                 self._problems.append(ConfigProblem(f"mastodon.{key}", what, f"Set mastodon.{key}."))
-        return self._settings.database or "", self._settings.role or ""
+        return self._settings.mastodon.database or "", self._settings.mastodon.role or ""
 
     def _sentence(
         self,
@@ -240,8 +243,8 @@ class _Search:
         return [
             f"{table} logs in with {what} {own}, Mastodon with {its}, whose limits are not known: set mastodon.{what}."
             for what, own, its, given in (
-                ("role", login.user, mastodons.user, self._settings.role),
-                ("database", login.dbname, mastodons.dbname, self._settings.database),
+                ("role", login.user, mastodons.user, self._settings.mastodon.role),
+                ("database", login.dbname, mastodons.dbname, self._settings.mastodon.database),
             )
             if own != its and given is None
         ]

@@ -65,9 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
     """Bring the files and links up to date with the settings; returns what was done, as sentences."""
     sentences = [f"Warning: {warning}" for warning in settings.warnings]
-    to_postgres = route(
-        settings, read_env_file(below(root, Path(settings.env_file))) if settings.env_file else None
-    )
+    env_file = settings.mastodon.env_file
+    to_postgres = route(settings, read_env_file(below(root, Path(env_file))) if env_file else None)
     sentences += [to_postgres.unnamed_reason] if to_postgres.unnamed_reason else []
     with files.locked():
         # Files before links: what a boot starts must have its settings.
@@ -76,7 +75,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         usual = MastodonSection().env_file
         stale = [
             linked,
-            files.set_env_file(settings.env_file, usual),
+            files.set_env_file(env_file, usual),
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED),
         ]
         stamped = _stamp(settings, files, root)

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _run(config: Path) -> None:
     settings = load(config)
-    journal.set_level(settings.log_level)
+    journal.set_level(settings.log.level)
     runtime = os.environ.get("RUNTIME_DIRECTORY")
     clock = BoottimeClock(runtime_directory=Path(runtime) if runtime else None)
     endpoints = find_endpoints(settings, os.environ)
@@ -103,13 +103,13 @@ class Daemon:
         self._service = SdNotify()
         self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
         self._history = SqliteHistory(
-            history_path(settings.state_directory),
-            days=settings.history_days,
-            bytes_max=settings.history_bytes_max,
+            history_path(settings.state.directory),
+            days=settings.history.days,
+            bytes_max=settings.history.size_bytes,
         )
         self._recorder = Recorder(self._history, time.time)
         self._tick_log = TickLog(_log.info, _log.warning, self._recorder.note)
-        store = StateFile(Path(settings.state_directory) / "host.json")
+        store = StateFile(Path(settings.state.directory) / "host.json")
         self._loop = Loop(
             Ticker(endpoints.policy(settings.policy), sources, LocalLedger(), store),
             clock,
@@ -254,11 +254,11 @@ class Daemon:
         for close in closes:
             await close()
         before, self._settings, self._endpoints = self._settings, settings, endpoints
-        if settings.log_level != before.log_level:  # one set by service-log-level stays
-            journal.set_level(settings.log_level)
-        if (settings.http, settings.state_directory) != (before.http, before.state_directory):
+        if settings.log.level != before.log.level:  # one set by service-log-level stays
+            journal.set_level(settings.log.level)
+        if (settings.http, settings.state.directory) != (before.http, before.state.directory):
             _log.warning("http.listen and state.directory change with a restart of fleetd, not with a reload")
-        self._history.keep(days=settings.history_days, bytes_max=settings.history_bytes_max)
+        self._history.keep(days=settings.history.days, bytes_max=settings.history.size_bytes)
 
 
 def _log_problems(error: ConfigError) -> None:

@@ -75,7 +75,7 @@ def _sidekiq(settings: Settings, endpoints: Endpoints) -> SidekiqRedis:
 def _database(settings: Settings, endpoints: Endpoints) -> PostgresConnections | None:
     if endpoints.postgres is None:
         return None
-    return _postgres(endpoints.postgres, settings.role, settings.database, standby=False)
+    return _postgres(endpoints.postgres, settings.mastodon.role, settings.mastodon.database, standby=False)
 
 
 def _replica(settings: Settings, endpoints: Endpoints) -> PostgresConnections | None:
@@ -84,7 +84,7 @@ def _replica(settings: Settings, endpoints: Endpoints) -> PostgresConnections | 
     # With Mastodon's own login its own limits bind; mastodon.role is for a login of fleetd's.
     if endpoints.replica_login_is_mastodons:
         return _postgres(endpoints.replica, None, None, standby=True)
-    return _postgres(endpoints.replica, settings.role, settings.database, standby=True)
+    return _postgres(endpoints.replica, settings.mastodon.role, settings.mastodon.database, standby=True)
 
 
 def _postgres(

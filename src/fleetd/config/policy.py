@@ -20,7 +20,6 @@ from fleetd.core.model.policy import (
     MemoryPolicy,
     Policy,
     PolicyTables,
-    Profile,
     SchedulerPolicy,
 )
 from fleetd.errors import ConfigProblem
@@ -134,16 +133,13 @@ def _warnings(policy: Policy, targets: dict[str, float]) -> tuple[str, ...]:
                 f"{join('targets', queue)}: no profile here serves this queue and Mastodon has none of this name"
                 + (f"; did you mean {meant}?" if meant else ".")
             )
-    sentences += [_unusual_queues(profile) for profile in policy.profiles if _unknown_queues(profile)]
+    for profile in policy.profiles:
+        unusual = [queue for queue, _ in profile.queues if queue not in QUEUES_BY_IMPORTANCE]
+        guesses = sorted({m for q in unusual if (m := nearest(q, QUEUES_BY_IMPORTANCE))})
+        hint = f" (did you mean {', '.join(guesses)}?)" if guesses else ""
+        if unusual:
+            names = ", ".join(unusual)
+            sentences.append(
+                f"Profile {profile.name} serves {names}, which stock Mastodon does not have{hint}."
+            )
     return tuple(sentences)
-
-
-def _unknown_queues(profile: Profile) -> list[str]:
-    return [queue for queue, _ in profile.queues if queue not in QUEUES_BY_IMPORTANCE]
-
-
-def _unusual_queues(profile: Profile) -> str:
-    queues = _unknown_queues(profile)
-    guesses = sorted({m for q in queues if (m := nearest(q, QUEUES_BY_IMPORTANCE))})
-    hint = f" (did you mean {', '.join(guesses)}?)" if guesses else ""
-    return f"Profile {profile.name} serves {', '.join(queues)}, which stock Mastodon does not have{hint}."

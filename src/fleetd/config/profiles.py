@@ -131,9 +131,6 @@ def _check_queue_names(path: str, queues: Iterable[str], problems: list[ConfigPr
         elif queue in seen:
             cure = "Name it once; to serve it more often use weights."
             problems.append(ConfigProblem(path, f"{show(queue)} twice", cure))
-        elif not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}", queue):
-            cure = "Use letters, digits, _ . : and - (it goes onto Sidekiq's command line)."
-            problems.append(ConfigProblem(path, f"{show(queue)} is not a queue name", cure))
         seen.add(queue)
 
 

@@ -106,7 +106,7 @@ class PostgresSection(Section, frozen=True, kw_only=True):
 class ProfileSection(Section, frozen=True, kw_only=True):
     order: str | None = None
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1, max_length=QUEUES_MAX)] | None = None
-    weights: dict[str, Annotated[int, Meta(ge=1, le=100)]] | None = None
+    weights: dict[QueueName, Annotated[int, Meta(ge=1, le=100)]] | None = None
     threads: Threads = 25
     db_pool: Pool | None = None
     instances: Annotated[int | str | tuple[int, ...], Meta(examples=['"1-4"'])] | None = None

@@ -19,7 +19,7 @@ from fleetd.config.connections import (
     redis_settings,
 )
 from fleetd.config.policy import build_policy
-from fleetd.config.schema import File, MastodonSection
+from fleetd.config.schema import File, HistorySection, LogSection, MastodonSection, StateSection
 from fleetd.config.tables import section, show
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy import Policy
@@ -52,18 +52,12 @@ class Settings(Value, frozen=True, kw_only=True):
     replica: PostgresSettings | None  # None: likewise
     through: Literal["auto", "postgres", "pgbouncer"]  # what the workers connect to
     watch_replica: bool  # where there is one
-    env_file: str  # Mastodon's .env.production; "": none
+    mastodon: MastodonSection
     directory: str  # where Mastodon's code is
-    role: str | None  # the role Mastodon connects with, where fleetd uses another; None: the same
-    database: str | None  # likewise its database
-    name_connections: (
-        bool | None
-    )  # None: only where workers reach Postgres directly, as .env.production shows
     http: HttpAddress | None  # None: off
-    log_level: str
-    state_directory: str
-    history_days: float  # 0: none is kept
-    history_bytes_max: int
+    log: LogSection
+    state: StateSection
+    history: HistorySection
     profiles_without_min: tuple[str, ...]  # whose min is the default
     warnings: tuple[str, ...]  # sentences: nothing is refused for these
 
@@ -119,16 +113,12 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         replica=postgres_settings(contents.replica, problems, "replica"),
         through=contents.connections.through,
         watch_replica=contents.connections.replica == "auto",
-        env_file=contents.mastodon.env_file,
+        mastodon=contents.mastodon,
         directory=_directory(contents.mastodon),
-        role=contents.mastodon.role,
-        database=contents.mastodon.database,
-        name_connections=contents.mastodon.name_connections,
         http=_http_address(contents.http.listen, problems),
-        log_level=contents.log.level,
-        state_directory=contents.state.directory,
-        history_days=contents.history.days,
-        history_bytes_max=contents.history.size_bytes,
+        log=contents.log,
+        state=contents.state,
+        history=contents.history,
         profiles_without_min=tuple(name for name, p in contents.profiles.items() if p.min is None),
         warnings=warnings,
     )

@@ -206,8 +206,10 @@ def _value(
     if origin is dict:
         if not _is_table(raw, path, problems):
             return UNSET
+        wrong = [key for key in raw if not _fits(arguments[0], key)]
+        problems += [_mismatch(arguments[0], key, path, "Write one.") for key in wrong]
         values = {k: _value(arguments[1], v, join(path, k), _LEAVE_OUT, problems) for k, v in raw.items()}
-        return {k: value for k, value in values.items() if value is not UNSET}
+        return UNSET if wrong else {k: value for k, value in values.items() if value is not UNSET}
     if origin is tuple and _is_section(arguments[0]):
         return _list_of_sections(arguments[0], raw, path, problems)
     return _leaf(hint, raw, path, cure, problems)

@@ -85,6 +85,7 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(path: Path, at: float
     history.close()
     assert len(said) == 1, "said once"
     assert "a new history has begun" in said[0]["event"]
+    assert history.problem == said[0]["event"], "shown for a while"
     assert sentences(path) == [said[0]["event"], "after", "later"], "and kept where the others are"
     aside = [p.name for p in path.parent.iterdir() if p != path and not p.name.endswith("-journal")]
     assert aside in (["history.sqlite.damaged"], ["history.sqlite.other"])

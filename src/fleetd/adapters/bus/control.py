@@ -26,6 +26,7 @@ from fleetd.adapters.bus import interface as offered
 from fleetd.adapters.bus import orders
 from fleetd.adapters.bus.connection import BusCallError, BusLostError, Connection
 from fleetd.adapters.bus.interface import CallRefusedError
+from fleetd.adapters.logging.journal import LEVELS
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
@@ -49,7 +50,7 @@ class ControlBus:
 
     `status`: the last tick's status, None before the first. `reload`: read the configuration again; raises
     FleetdError with the reasons when it is refused. `order`: obey a person; returns the answer, raises FleetdError
-    with the reason when the order is refused. `log_level`, `set_log_level`: one of interface.LOG_LEVELS.
+    with the reason when the order is refused. `log_level`, `set_log_level`: one of journal.LEVELS.
     `admin_group`: who may change things, besides root.
     """
 
@@ -218,10 +219,8 @@ class ControlBus:
         if name != "LogLevel":
             raise CallRefusedError(offered.ERROR_READ_ONLY, f"{name} can't be set")
         level = message.body[2].value
-        if message.body[2].signature != "s" or level not in offered.LOG_LEVELS:
-            raise CallRefusedError(
-                offered.ERROR_INVALID_ARGS, f"LogLevel is one of {', '.join(offered.LOG_LEVELS)}"
-            )
+        if message.body[2].signature != "s" or level not in LEVELS:
+            raise CallRefusedError(offered.ERROR_INVALID_ARGS, f"LogLevel is one of {', '.join(LEVELS)}")
         return str(level)
 
     def _order_of(self, message: Message) -> Order:

@@ -41,9 +41,6 @@ class CallRefusedError(Exception):
         super().__init__(sentence)
 
 
-#: systemd's words for syslog levels.
-LOG_LEVELS: Final = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
-
 #: Interface and member to the signature of its arguments.
 METHODS: Final = {
     (MANAGER, "Status"): "",

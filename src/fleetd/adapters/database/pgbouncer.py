@@ -139,6 +139,11 @@ class ConsoleSettings(Value, frozen=True, kw_only=True):
         """A whole number of the configuration; 0 where this version lacks it (1.25: `12.5` for some times)."""
         return math.ceil(float(self.config.get(key) or 0))
 
+    def limit(self, row: Row, column: str, key: str) -> int:
+        """What a database or a user may have: by its own row, else by the configuration; 0: no limit."""
+        own = _number(row, column)
+        return self.number(key) if own is None else own
+
 
 def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
     """Raises KeyError or ValueError when this is not the answer of PgBouncer's console."""
@@ -169,9 +174,7 @@ def facts_from(
     ]
     read.sort(key=lambda pool: ((pool.database, pool.user) != (database, user), -pool.client_connections))
     return PgBouncerFacts(
-        client_limit_connections=_client_limit(
-            settings, used, read, known.get(database, {}), (database, login)
-        ),
+        client_limit_connections=_client_limit(settings, used, read, known.get(database, {}), mastodon),
         client_connections=used,
         own_connections=1,
         pools=tuple(read[:POOLS_MAX]),
@@ -193,18 +196,16 @@ def _pool(settings: ConsoleSettings, row: Row, database: Row) -> PoolFacts:
 
 
 def _size(settings: ConsoleSettings, database: Row, user: Row) -> int:
-    """The most server connections a pool may hold; 0: as many as it has clients."""
-    size = _first(database, "pool_size", default=settings.number("default_pool_size"))
-    # 1.23 to 1.25 repeat the row above for a user without a size of its own, so this only ever lowers it.
-    size = _least(size, _first(user, "pool_size", default=0))
+    """The most server connections a pool may hold; where nothing limits it, as many as there may be clients."""
+    # 1.23 to 1.25 repeat the database's size for a user without one of its own, so this only ever lowers it.
+    size = _least(settings.limit(database, "pool_size", "default_pool_size"), _number(user, "pool_size") or 0)
     if size and settings.number("reserve_pool_timeout"):
-        size += _first(
-            database, "reserve_pool_size", "reserve_pool", default=settings.number("reserve_pool_size")
-        )
+        column = "reserve_pool_size" if "reserve_pool_size" in database else "reserve_pool"
+        size += settings.limit(database, column, "reserve_pool_size")
     return _least(
         size,
-        _first(database, "max_connections", default=settings.number("max_db_connections")),
-        _first(user, "max_user_connections", default=settings.number("max_user_connections")),
+        settings.limit(database, "max_connections", "max_db_connections"),
+        settings.limit(user, "max_user_connections", "max_user_connections"),
     ) or settings.number("max_client_conn")
 
 
@@ -213,26 +214,16 @@ def _client_limit(
 ) -> int:
     """The limit of all clients: max_client_conn, or what Mastodon may have besides the clients of others."""
     name, login = mastodon
-    of_database = _first(database, "current_client_connections", default=0)
+    user = settings.users.get(login, {})
     # Clients count for the user they log in as. The pool of a forced user does not name it: in doubt it is this one.
     of_user = sum(pool.client_connections for pool in pools if login == pool.user or name == pool.database)
-    user = settings.users.get(login, {})
-    limits = [settings.number("max_client_conn")]
-    for limit, counted in (
-        (
-            _first(database, "max_client_connections", default=settings.number("max_db_client_connections")),
-            of_database,
-        ),
-        (
-            _first(
-                user, "max_user_client_connections", default=settings.number("max_user_client_connections")
-            ),
-            of_user,
-        ),
-    ):
-        if limit:
-            limits.append(limit + max(0, used - counted))
-    return min(limits)
+    of_database = _number(database, "current_client_connections") or 0
+    limits = (
+        (settings.limit(database, "max_client_connections", "max_db_client_connections"), of_database),
+        (settings.limit(user, "max_user_client_connections", "max_user_client_connections"), of_user),
+    )
+    of_mastodon = [limit + max(0, used - counted) for limit, counted in limits if limit]
+    return min([settings.number("max_client_conn"), *of_mastodon])
 
 
 def _least(*limits: int) -> int:
@@ -244,10 +235,7 @@ def _shown(name: str) -> str:
     return printable(name, NAME_LENGTH_MAX)
 
 
-def _first(row: Row, *names: str, default: int) -> int:
-    """The first of these columns that exists and is filled (1.24 pads some with blanks)."""
-    for name in names:
-        value = row.get(name)
-        if value is not None and str(value).strip():
-            return int(value)
-    return default
+def _number(row: Row, column: str) -> int | None:
+    """None: there is no such column, or it is not filled (1.24 pads some with blanks)."""
+    value = row.get(column)
+    return int(value) if value is not None and str(value).strip() else None

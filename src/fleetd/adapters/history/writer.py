@@ -28,6 +28,8 @@ QUEUE_MAX = 32
 #: Rows that wait for the file to be writable again: some hours of samples, or a bad day's sentences.
 WAITING_ROWS_MAX = 500
 CLOSE_SECONDS_MAX = 3.0
+#: That a file was moved aside is shown in status for this long; the new history says it for good.
+MOVED_SHOWN_SECONDS = 3600.0
 #: The whole file is checked for damage with the first write, and then this often.
 CHECK_SECONDS = 86_400.0
 
@@ -43,14 +45,16 @@ class SqliteHistory:
         self._batches: queue.Queue[Batch | None] = queue.Queue(QUEUE_MAX)
         self._waiting: deque[Row] = deque()
         self._thread: threading.Thread | None = None
-        self._problem = ""
+        self._problem = self._moved = ""
+        self._moved_seconds = 0.0
         self._checked_seconds: float | None = None
         self._closed = False
 
     @property
     def problem(self) -> str:
-        """Why the history is not being kept now; "": it is."""
-        return self._problem
+        """Why the history is not being kept now, or that a file was moved aside not long ago; "": all is well."""
+        recently = time.monotonic() - self._moved_seconds < MOVED_SHOWN_SECONDS
+        return self._problem or (self._moved if recently else "")
 
     def keep(self, *, days: float, bytes_max: int) -> None:
         """Other bounds, from the next write on."""
@@ -109,6 +113,7 @@ class SqliteHistory:
             self._checked_seconds = now
         if moved:
             _log.warning(moved)
+            self._moved, self._moved_seconds = moved, now
         if self._problem:
             _log.info("the history is kept again")
         self._problem = ""

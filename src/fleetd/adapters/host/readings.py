@@ -39,7 +39,7 @@ class LinuxHost:
         self._root = root
         self._settings_directory = root / SETTINGS_DIRECTORY.relative_to("/")
         self._unit_files = UnitFiles(root)
-        self._digests_read: dict[str, str] = {}  # by unit file; "": it had none
+        self._digests_read: dict[str, str | None] = {}  # by unit file
 
     async def read(self, systemd: SystemdFacts | None) -> HostFacts:
         """All of it now, with the resident bytes of those units in `systemd` whose cgroups say them.

@@ -34,17 +34,17 @@ class UnitFiles:
     def __init__(self, root: Path = Path("/")) -> None:
         self._directories = [root / directory for directory in _DIRECTORIES]
 
-    def digest(self, unit: str) -> str:
-        """Of what the unit file and its drop-ins say, 16 hex digits; "": there is no such unit, or it can't be read.
+    def digest(self, unit: str) -> str | None:
+        """Of what the unit file and its drop-ins say, 16 hex digits; None: there is no such unit, or it can't be read.
 
         An edited comment, or a file that is copied over itself or moved to another directory, changes nothing.
         """
         fragment = self._fragment(unit)
         if fragment is None:
-            return ""
+            return None
         contents = [_content(path) for path in (fragment, *self.drop_ins(unit))]
         if not contents[0] or any(content is None for content in contents):
-            return ""
+            return None
         whole = b"\0".join(content for content in contents if content)
         return hashlib.sha256(whole).hexdigest()[:_DIGEST_LETTERS]
 
@@ -68,7 +68,7 @@ class UnitFiles:
         missing = (path for path in self.drop_ins(unit) if path not in known and path.name not in elsewhere)
         return any(_content(path) != b"" for path in missing)
 
-    def digests(self) -> dict[str, str]:
+    def digests(self) -> dict[str, str | None]:
         """The digest of each unit."""
         return {unit: self.digest(unit) for unit in UNIT_FILES}
 

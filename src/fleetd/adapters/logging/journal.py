@@ -27,7 +27,7 @@ from fleetd.adapters.logging.outputs import (
 from fleetd.adapters.logging.redaction import HIDDEN, names_secret, without_secrets
 
 #: systemd's words for priorities 0 to 7, as `systemctl service-log-level` has them.
-_LEVEL_WORDS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
+LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 _ALIASES = {"error": "err", "critical": "crit", "warn": "warning"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -77,15 +77,15 @@ def set_level(level: str) -> None:
     Raises ValueError for any other word.
     """
     word = _ALIASES.get(level, level)
-    if word not in _LEVEL_WORDS:
-        raise ValueError(f"{level!r} is no log level: {', '.join(_LEVEL_WORDS)}")
-    _State.priority_max = _LEVEL_WORDS.index(word)
+    if word not in LEVELS:
+        raise ValueError(f"{level!r} is no log level: {', '.join(LEVELS)}")
+    _State.priority_max = LEVELS.index(word)
     logging.getLogger().setLevel(_LIBRARIES_FROM_WHEN_DEBUGGING if word == "debug" else _LIBRARIES_FROM)
 
 
 def level() -> str:
     """The level in force, in systemd's words."""
-    return _LEVEL_WORDS[_State.priority_max]
+    return LEVELS[_State.priority_max]
 
 
 class _Logger:

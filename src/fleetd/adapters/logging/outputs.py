@@ -35,7 +35,8 @@ PRIORITIES = {
     "debug": 7,
 }
 
-#: A finished line: `event` (the sentence), `level`, perhaps `logger`, `exception`, and fields of its own; all strings.
+#: A finished line: `event` (the sentence), `level`, perhaps `logger`, `exception`, and fields of its own; all strings,
+#: and bounded in number and length.
 Line = Mapping[str, str]
 
 
@@ -76,18 +77,13 @@ class Journal:
         fields = _fields(line)
         if self._missing:
             fields.append(("FLEETD_LINES_MISSING_BEFORE", str(self._missing)))
-        if self._send(b"".join(_encoded(name, value) for name, value in fields)):
-            self._missing = 0
-        else:
-            self._missing += 1
-
-    def _send(self, datagram: bytes) -> bool:
-        """The bounds of a line keep it below the system's limit for a datagram (208 KiB by default)."""
+        # Their bounds keep a line below the system's limit for a datagram (208 KiB by default).
+        datagram = b"".join(_encoded(name, value) for name, value in fields)
         try:
             self._socket.sendto(datagram, self._path)
+            self._missing = 0
         except OSError:
-            return False
-        return True
+            self._missing += 1
 
 
 def _fields(line: Line) -> list[tuple[str, str]]:
@@ -100,7 +96,7 @@ def _fields(line: Line) -> list[tuple[str, str]]:
         ("SYSLOG_IDENTIFIER", "fleetd"),
     ]
     for key, value in line.items():
-        if key not in ("event", "level", "exception") and len(fields) < FIELDS_MAX:
+        if key not in ("event", "level", "exception"):
             fields.append((f"FLEETD_{_NOT_IN_A_NAME.sub('_', key.upper())}"[:64], value))
     return fields
 
@@ -134,13 +130,12 @@ class Prefixed:
 
     def write(self, line: Line) -> None:
         rest = [f"{k}={v}" for k, v in line.items() if k not in ("event", "level", "exception", "logger")]
-        text = " ".join([line["event"], *rest[:FIELDS_MAX]])
+        text = " ".join([line["event"], *rest])
         if "exception" in line:
             text = f"{text}\n{line['exception']}"
         prefix = f"<{PRIORITIES.get(line['level'], 6)}>"
-        _print(
-            self._stream, "\n".join(prefix + part for part in text[:MESSAGE_BYTES_MAX].splitlines() or [""])
-        )
+        lines = text[:MESSAGE_BYTES_MAX].splitlines() or [""]
+        _print(self._stream, "\n".join(prefix + part for part in lines))
 
 
 def _print(stream: TextIO, text: str) -> None:

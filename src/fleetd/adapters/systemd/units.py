@@ -90,7 +90,7 @@ class SystemdUnits:
             str, int
         ] = {}  # by unit: the signal that ended its last main process; 0: it exited
         self._unit_files = unit_files or UnitFiles()
-        self._unit_digests: dict[str, str] = {}
+        self._unit_digests: dict[str, str | None] = {}
         self._full_reading_at_seconds = 0.0
         self._finished: deque[FinishedJob] = deque(maxlen=_FINISHED_JOBS_MAX)
         self._link = SystemdLink(

@@ -71,10 +71,10 @@ def _endpoint_lines(settings: Settings) -> list[str]:
     try:
         found = find_endpoints(settings, {})
     except ConfigError:
-        if not settings.env_file or not _is_forbidden(settings.env_file):
+        if not settings.mastodon.env_file or not _is_forbidden(settings.mastodon.env_file):
             raise
         how = "which you may not read: sudo fleetctl check-config checks it too"
-        return [f"  look: not checked: {settings.env_file}, {how}"]
+        return [f"  look: not checked: {settings.mastodon.env_file}, {how}"]
     return [f"  {found.sentence}", *(f"  look: {warning}" for warning in found.warnings)]
 
 

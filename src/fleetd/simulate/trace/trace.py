@@ -94,7 +94,7 @@ class TraceProfile(Section, frozen=True, kw_only=True):
 
     order: str | None = None
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1)] | None = None
-    weights: dict[str, Annotated[int, Meta(ge=1, le=100)]] | None = None
+    weights: dict[QueueName, Annotated[int, Meta(ge=1, le=100)]] | None = None
     threads: Threads = 25
     db_pool: Pool | None = None
     instances: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 8
