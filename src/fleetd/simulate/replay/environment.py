@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from itertools import pairwise
-from statistics import fmean, quantiles
+from statistics import quantiles
 
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
@@ -71,12 +71,6 @@ def sizes(moments: list[Moment], policy: Policy) -> dict[str, Points]:
                 if not points or points[-1][1] != counts[name]:
                     points.append((moment.second, float(counts[name])))
     return {name: tuple(points) for name, points in found.items()}
-
-
-def initial_instances(moments: list[Moment], policy: Policy) -> int:
-    """One number for all profiles, as a trace has it: the mean of what ran at the begin."""
-    first = [points[0][1] for points in sizes(moments, policy).values() if points]
-    return round(fmean(first)) if first else 1
 
 
 def ages(read: list[Reading]) -> dict[str, Points]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import pairwise
+from statistics import fmean
 
 from msgspec import structs
 
 from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS
 from fleetd.core.model.facts import Value
-from fleetd.core.model.history import Recording, Sample
+from fleetd.core.model.history import Recording
 from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
 from fleetd.simulate.replay import environment
 from fleetd.simulate.replay.service_fit import Fit, fitted
@@ -69,7 +70,9 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
     policy = recording.policies[-1].policy
     samples = environment.since_its_profiles(recording.samples, policy)
     if len(samples) < len(recording.samples):
-        notes += (_left_out(recording.samples, len(samples)),)
+        begin, end = recording.samples[0], (samples or recording.samples[-1:])[0]
+        left_out = f"the first {(end.at_seconds - begin.at_seconds) / 60:.0f} min: that time is left out"
+        notes += (f"instances of profiles that are no more ran in {left_out}",)
     moments = timeline(samples)
     read = readings(moments)
     faults, shut_out = environment.faults(moments, read)
@@ -82,12 +85,14 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
     )
     if not served:
         raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
+    sizes = environment.sizes(moments, policy)
+    first = [points[0][1] for points in sizes.values() if points]
     trace = Trace(
         name=name,
         duration_seconds=duration_seconds,
         tick_seconds=policy.pace.tick_seconds,
         boot_seconds=environment.boot_seconds(moments),
-        initial_instances=environment.initial_instances(moments, policy),
+        initial_instances=round(fmean(first)) if first else 1,  # one number for all profiles
         queues={
             queue: _queue(queue, pieces_of(queue, parts, jobs, faults), read, fit, duration_seconds)
             for queue in served
@@ -102,7 +107,7 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
     return Reconstruction(
         trace=trace,
         policy=policy,
-        sizes=environment.sizes(moments, policy),
+        sizes=sizes,
         ages=environment.ages(read),
         unwatched=environment.unwatched(read),
         notes=(*notes, *_time_notes(moments, recording), *_work_notes(moments, policy, jobs), *shut_out),
@@ -151,15 +156,6 @@ def _queue(name: str, pieces: Pieces, read: list[Reading], fit: Fit, duration_se
             *((min(at, last), jobs) for at, jobs in bursts),
         ),
         service_seconds=ServiceSeconds(mean=round(service_seconds, 4)),
-    )
-
-
-def _left_out(samples: tuple[Sample, ...], kept: int) -> str:
-    """About those before the last `kept`."""
-    end = samples[-kept].at_seconds if kept else samples[-1].at_seconds
-    return (
-        f"instances of profiles that are no more ran in the first {(end - samples[0].at_seconds) / 60:.0f} min: that "
-        "time is left out"
     )
 
 

@@ -11,6 +11,7 @@ more than chance are one step: a trace draws its own chance anew, and must not h
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from statistics import median
@@ -125,28 +126,25 @@ def windows(read: list[Reading]) -> list[Window]:
 
 
 def _thread_seconds(looks: list[Reading], lasted_seconds: float) -> dict[str, float]:
-    busy: dict[str, float] = {}
+    busy: dict[str, float] = defaultdict(float)
     for look in looks:
         for name, queue in look.queues.items():
             if queue.busy_threads:
-                busy[name] = busy.get(name, 0.0) + queue.busy_threads * lasted_seconds / len(looks)
+                busy[name] += queue.busy_threads * lasted_seconds / len(looks)
     return busy
 
 
 def young_shares(read: list[Reading]) -> dict[str, YoungShare]:
     """Of each queue for which it is recorded."""
-    found: dict[str, YoungShare] = {}
+    busy: dict[str, float] = defaultdict(float)
+    young: dict[str, float] = defaultdict(float)
     for before, after in pairwise(read):
         seconds = min(CLOSE_SECONDS, after.second - before.second)
         for name, queue in after.queues.items():
             if queue.young_threads is not None and queue.busy_threads:
-                young = min(queue.young_threads, queue.busy_threads)
-                so_far = found.get(name, YoungShare(0.0, 0.0))
-                found[name] = YoungShare(
-                    so_far.busy_thread_seconds + queue.busy_threads * seconds,
-                    so_far.young_thread_seconds + young * seconds,
-                )
-    return found
+                busy[name] += queue.busy_threads * seconds
+                young[name] += min(queue.young_threads, queue.busy_threads) * seconds
+    return {name: YoungShare(busy[name], young[name]) for name in busy}
 
 
 def arrivals(found: list[Interval], service_seconds: dict[str, float]) -> list[dict[str, float]]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from msgspec import structs
-
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
 from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Value
@@ -68,19 +66,12 @@ def one_scheduler(truth: Truth) -> Iterator[str]:
 
 def within_budget(truth: Truth) -> Iterator[str]:
     """Law 2: after a start all claims fit the budget of that moment."""
-    started = any(step.verb == "start" for step in truth.orders)
-    if started and truth.database_refuses:
+    if not any(step.verb == "start" for step in truth.orders):
+        return
+    if truth.database_refuses:
         yield "started while the database refuses clients"
-    excess = truth.claims_connections - (truth.budget_connections or 0)
-    if started and truth.budget_connections is not None and excess > 0:
-        yield f"started with claims {excess} above the budget"
-
-
-def growth_within_budget(truth: Truth) -> Iterator[str]:
-    """Law 2 through PgBouncer, which has no names for our clients: only growth above min is held to the budget."""
-    started = truth.starts()
-    grown = any(truth.capacity[p.name] > p.min_instances for p in truth.policy.profiles if started[p.name])
-    yield from within_budget(truth if grown else structs.replace(truth, budget_connections=None))
+    if truth.budget_connections is not None and truth.claims_connections > truth.budget_connections:
+        yield f"started with claims {truth.claims_connections - truth.budget_connections} above the budget"
 
 
 def min_is_kept(truth: Truth) -> Iterator[str]:

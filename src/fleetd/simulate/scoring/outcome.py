@@ -97,7 +97,6 @@ class Recorder:
         self.world = world
         self.over_budget_seconds = 0
         self.sizes = {group.profile.name: array("l") for group in world.groups}  # instances by second
-        self._sizes = [(self.sizes[group.profile.name], group) for group in world.groups]
         self._step_seconds = step_seconds_of(world.trace)
         self._ages: dict[str, list[float]] = {name: [] for name in world.queues}
         self._highest_ages = dict.fromkeys(world.queues, 0.0)  # since the last point: a peak is short
@@ -115,8 +114,8 @@ class Recorder:
             claims, budget = world.claims_connections(), world.budget_connections()
             self._claims.append(claims)
             self._count_over_budget(claims, budget)
-            for sizes, group in self._sizes:
-                sizes.append(group.capacity)
+            for group in world.groups:
+                self.sizes[group.profile.name].append(group.capacity)
             for queue in world.queues.values():
                 if queue.batches:
                     age = queue.latency_seconds(world.now)

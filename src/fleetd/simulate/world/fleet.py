@@ -101,6 +101,11 @@ class Instance:
         spread = math.sqrt(mean * (1.0 - share))
         return min(free, max(0, round(chance.gauss(mean, spread))))
 
+    def quiet(self, now: int) -> None:
+        if self.quieted_at is None:
+            self.quieted_at = now
+            self.group.refresh()
+
     def become(self, state: UnitState, now: int) -> None:
         if state is not self.state:
             self.state = state

@@ -83,7 +83,8 @@ class World:
             _, _, instance, invocation, act = heapq.heappop(self._events)
             if instance.invocation == invocation:
                 act(instance)
-        slowdown = self._slowdown()
+        knee = self.trace.database.knee_busy_threads
+        slowdown = max(1.0, self.busy_threads / knee) if knee else 1.0
         redis_up, postgres_up = "redis" not in self.down, "postgres" not in self.down
         if postgres_up:
             self._database_seconds += 1.0 / slowdown
@@ -135,10 +136,6 @@ class World:
         for job in group.started:
             heapq.heappush(self._discrete_jobs, job)
         group.open_connections()
-
-    def _slowdown(self) -> float:
-        knee = self.trace.database.knee_busy_threads
-        return 1.0 if knee is None else max(1.0, self.busy_threads / knee)
 
     def _finish(self) -> None:
         """End the discrete jobs whose time is over."""
@@ -238,22 +235,17 @@ class World:
         instance = self.instances[number]
         if instance.state is not UnitState.ACTIVE:
             return "failed"
-        self._quiet(instance)
-        instance.group.refresh()
+        instance.quiet(self.now)
         return "done"
 
     def stop(self, number: int) -> StepOutcome:
         instance = self.instances[number]
-        if instance.state is UnitState.ACTIVE:
-            self._quiet(instance)
         if instance.state in {UnitState.ACTIVE, UnitState.ACTIVATING}:
+            if instance.state is UnitState.ACTIVE:
+                instance.quiet(self.now)
             instance.become(UnitState.DEACTIVATING, self.now)
             self._schedule(SHUTDOWN_SECONDS if instance.jobs else EXIT_SECONDS, instance, self._exit)
         return "done"
-
-    def _quiet(self, instance: Instance) -> None:
-        if instance.quieted_at is None:
-            instance.quieted_at = self.now
 
     # -- faults
 
