@@ -1,4 +1,4 @@
-"""Runs a policy through a trace, and several of them side by side."""
+"""Runs policies through a trace: fleetd, rivals and yardsticks."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Sizes: TypeAlias = "dict[str, array[int]]"  # instances of each profile by secon
 
 
 class Controller(Protocol):
-    """Acts in a world: fleetd, or what carries out a rival."""
+    """What gives orders in a world: fleetd, or the scaler that carries out a rival."""
 
     async def act(self) -> int:
-        """Look at the world and give orders; the second at which to act again."""
+        """Give the orders of this second; returns the second at which to act again."""
         ...
 
 
 def policy_of(trace: Trace, configured: Policy | None) -> Policy:
-    """The policy a trace runs under: its own profiles and targets over the configuration's; raises ConfigError."""
+    """The policy a trace runs under: its own profiles and targets before those configured. Raises ConfigError."""
     base = configured or Policy(host=HOST, profiles=(), targets_seconds={})
     problems: list[ConfigProblem] = []
     profiles = profiles_of(trace, problems) or base.profiles
@@ -57,7 +57,7 @@ def policy_of(trace: Trace, configured: Policy | None) -> Policy:
 def run_fleetd(
     trace: Trace, policy: Policy, progress: Progress | None = None, name: str = "fleetd"
 ) -> tuple[Outcome, Sizes]:
-    """fleetd itself; also its instances by second, for `reactive`."""
+    """fleetd itself; also its instances by second, which `reactive` needs."""
     world = World(trace, policy)
     return asyncio.run(_run(name, SimulatedDaemon(world), LawWatch(world, OF_FLEETD), progress))
 
@@ -89,7 +89,7 @@ async def _run(
 
 
 def run_oracle(trace: Trace, policy: Policy, progress: Progress | None = None) -> Outcome:
-    """The cheapest of its margins that meets the objective; else the one with the fewest late jobs."""
+    """The oracle with the smallest margin that meets the objective, else the one with the fewest late jobs."""
     found: list[Outcome] = []
 
     def tell(name: str, share: float) -> None:
