@@ -12,7 +12,7 @@ from fleetd.core.model.policy import Policy
 from fleetd.errors import ConfigError
 from fleetd.simulate.policies.scaling import ByRival
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS
-from fleetd.simulate.run import POLICIES, SimulationError, policy_of, run_fleetd, run_oracle, simulate
+from fleetd.simulate.run import POLICIES, policy_of, run_fleetd, run_oracle, simulate
 from fleetd.simulate.scoring.outcome import Recorder, document, reversals
 from fleetd.simulate.trace.trace import Trace
 from fleetd.simulate.world.daemon import SimulatedDaemon
@@ -182,11 +182,6 @@ def test_the_oracles_progress_never_goes_back(world: str, tries_all: bool) -> No
     assert told == sorted(told)
     assert told[-1] == 1.0
     assert (5 / len(ORACLE_MARGINS) in told) is tries_all
-
-
-def test_an_unknown_policy_is_named() -> None:
-    with pytest.raises(SimulationError, match="there is no policy hpb; there are: fleetd, static"):
-        list(simulate(surge(), None, ("hpb",)))
 
 
 def test_the_curve_covers_every_second_with_the_fewest_the_most_and_the_mean() -> None:

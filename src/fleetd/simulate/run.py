@@ -1,4 +1,4 @@
-"""Runs a policy through a trace, and several of them side by side."""
+"""Runs policies through a trace: fleetd, rivals and yardsticks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 from msgspec import structs
 
 from fleetd.core.model.policy import Policy, SchedulerPolicy
-from fleetd.errors import ConfigError, ConfigProblem, FleetdError
+from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.simulate.policies.rivals import RIVALS, Rival
 from fleetd.simulate.policies.scaling import Scaler
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS, Oracle, Reactive
@@ -23,23 +23,20 @@ from fleetd.simulate.world.world import HOST, World
 
 POLICIES = ("fleetd", *RIVALS, "reactive", "oracle")
 Progress = Callable[[str, float], None]  # policy, share done
+MakeRival = Callable[[World], Rival]
 Sizes: TypeAlias = "dict[str, array[int]]"  # instances of each profile by second
 
 
-class SimulationError(FleetdError):
-    """A simulation that can't be run."""
-
-
 class Controller(Protocol):
-    """Acts in a world: fleetd, or what carries out a rival."""
+    """What gives orders in a world: fleetd, or the scaler that carries out a rival."""
 
     async def act(self) -> int:
-        """Look at the world and give orders; the second at which to act again."""
+        """Give the orders of this second; returns the second at which to act again."""
         ...
 
 
 def policy_of(trace: Trace, configured: Policy | None) -> Policy:
-    """The policy a trace runs under: its own profiles and targets over the configuration's; raises ConfigError."""
+    """The policy a trace runs under: its own profiles and targets before those configured. Raises ConfigError."""
     base = configured or Policy(host=HOST, profiles=(), targets_seconds={})
     problems: list[ConfigProblem] = []
     profiles = profiles_of(trace, problems) or base.profiles
@@ -60,46 +57,39 @@ def policy_of(trace: Trace, configured: Policy | None) -> Policy:
 def run_fleetd(
     trace: Trace, policy: Policy, progress: Progress | None = None, name: str = "fleetd"
 ) -> tuple[Outcome, Sizes]:
-    """fleetd itself; also its instances by second, for `reactive`."""
+    """fleetd itself; also its instances by second, which `reactive` needs."""
     world = World(trace, policy)
-    return _run(name, world, SimulatedDaemon(world), LawWatch(world, OF_FLEETD), progress)
+    return asyncio.run(_run(name, SimulatedDaemon(world), LawWatch(world, OF_FLEETD), progress))
 
 
 def run_rival(
-    name: str,
-    trace: Trace,
-    policy: Policy,
-    make: Callable[[World], Rival],
-    progress: Progress | None = None,
+    name: str, trace: Trace, policy: Policy, make: MakeRival, progress: Progress | None = None
 ) -> Outcome:
     """One rival."""
     world = World(trace, policy)
     scaler = Scaler(world, make(world))
-    return _run(name, world, scaler, LawWatch(world, OF_EVERYONE), progress)[0]
+    return asyncio.run(_run(name, scaler, LawWatch(world, OF_EVERYONE), progress))[0]
 
 
-def _run(
-    name: str, world: World, controller: Controller, watch: LawWatch, progress: Progress | None
+async def _run(
+    name: str, controller: Controller, watch: LawWatch, progress: Progress | None
 ) -> tuple[Outcome, Sizes]:
+    world = watch.world
     recorder = Recorder(world)
-
-    async def run() -> None:
-        while world.now < world.end:
-            watch.begin_tick()
-            acts_at = await controller.act()
-            watch.end_tick()
-            recorder.advance_to(acts_at)
-            if progress is not None:
-                progress(name, world.now / world.end)
-
-    asyncio.run(run())
+    while world.now < world.end:
+        watch.begin_tick()
+        acts_at = await controller.act()
+        watch.end_tick()
+        recorder.advance_to(acts_at)
+        if progress is not None:
+            progress(name, world.now / world.end)
     watch.begin_tick()
     watch.end_tick()  # jobs that were lost since the last tick
     return recorder.outcome(name, watch), recorder.sizes
 
 
 def run_oracle(trace: Trace, policy: Policy, progress: Progress | None = None) -> Outcome:
-    """The cheapest of its margins that meets the objective; else the one with the fewest late jobs."""
+    """The oracle with the smallest margin that meets the objective, else the one with the fewest late jobs."""
     found: list[Outcome] = []
 
     def tell(name: str, share: float) -> None:
@@ -107,27 +97,24 @@ def run_oracle(trace: Trace, policy: Policy, progress: Progress | None = None) -
             progress(name, (len(found) + share) / len(ORACLE_MARGINS))
 
     for margin in ORACLE_MARGINS:
-        found.append(run_rival("oracle", trace, policy, partial(Oracle, margin=margin), tell))
-        if found[-1].score.meets_objective:
-            if progress is not None:
-                progress("oracle", 1.0)
-            return found[-1]
+        outcome = run_rival("oracle", trace, policy, partial(Oracle, margin=margin), tell)
+        if outcome.score.meets_objective:
+            tell("oracle", float(len(ORACLE_MARGINS) - len(found)))
+            return outcome
+        found.append(outcome)
     return min(found, key=lambda outcome: outcome.score.late_jobs)
 
 
 def simulate(
     trace: Trace, configured: Policy | None, names: tuple[str, ...], progress: Progress | None = None
 ) -> Iterator[Outcome]:
-    """The outcomes of these policies, one after the other. Raises ConfigError and SimulationError."""
-    for name in names:
-        if name not in POLICIES:
-            raise SimulationError(f"there is no policy {name}; there are: {', '.join(POLICIES)}")
+    """The outcomes of these of the POLICIES, one after the other. Raises ConfigError as `policy_of`."""
     policy = policy_of(trace, configured)
     fleetd: Outcome | None = None
     sizes: Sizes = {}
-    if "fleetd" in names or "reactive" in names:
-        fleetd, sizes = run_fleetd(trace, policy, progress)
     for name in names:
+        if name in ("fleetd", "reactive") and fleetd is None:
+            fleetd, sizes = run_fleetd(trace, policy, progress)
         if name == "fleetd" and fleetd is not None:
             yield fleetd
         elif name == "oracle":

@@ -20,7 +20,6 @@ from fleetd.simulate.scoring.laws import (
     Stop,
     Truth,
     bounded,
-    growth_within_budget,
     min_is_kept,
     no_growth_on_a_guess,
     no_job_lost,
@@ -72,18 +71,6 @@ def stop(*, draining_seconds: float = 30.0, idle: bool = True, unresponsive: boo
         (within_budget, {"orders": (START,)}, {"claims_connections": 104}, "claims 4 above the budget"),
         (within_budget, {"orders": (START,)}, {"database_refuses": True}, "database refuses"),
         (within_budget, {"claims_connections": 104}, {"orders": (START,)}, "claims 4 above the budget"),
-        (
-            growth_within_budget,
-            {"orders": (START,), "claims_connections": 104, "capacity": {"local": 1}},
-            {"capacity": {"local": 2}},
-            "claims 4 above the budget",
-        ),
-        (
-            growth_within_budget,
-            {"orders": (START,), "capacity": {"local": 1}},
-            {"database_refuses": True},
-            "database refuses",
-        ),
         (
             min_is_kept,
             {"orders": (QUIET,), "capacity": {"local": 1}},

@@ -15,7 +15,6 @@ from fleetd.core.plan import FleetMemory, plan
 from fleetd.daemon.tick import TickResult
 from fleetd.simulate.scoring.laws import (
     bounded,
-    growth_within_budget,
     no_growth_on_a_guess,
     no_job_lost,
     one_scheduler,
@@ -142,10 +141,14 @@ class WithinClientSlots(Check):
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         world = storm.world
-        usable = world.max_connections - world.policy.connections.reserve - world.other_clients
-        budget = usable if world.postgres_up else None
         truth = truth_of(storm, before, told, orders)
-        hold(growth_within_budget, msgspec.structs.replace(truth, budget_connections=budget))
+        started = truth.starts()
+        grown = any(
+            started[p.name] and truth.capacity[p.name] > p.min_instances for p in world.policy.profiles
+        )
+        usable = world.max_connections - world.policy.connections.reserve - world.other_clients
+        budget = usable if grown and world.postgres_up else None
+        hold(within_budget, msgspec.structs.replace(truth, budget_connections=budget))
 
 
 class UnknownHolds(Check):

@@ -1,4 +1,4 @@
 """A picture of a simulation, as SVG text.
 
-No figure is computed here that the scores do not have.
+It shows figures and computes none that are not in the scores.
 """

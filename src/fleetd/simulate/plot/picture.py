@@ -1,8 +1,8 @@
 """A picture of a simulation as SVG: the arrivals, and for each policy a row of waits, instances and connections.
 
-All rows share their scales, so that policies can be compared by eye. Arrivals and waits are on logarithmic scales: a
-queue of one job a minute and one of a hundred a second, a queue that is just late and one that is late by hours, are
-all to be seen. Every value stands for one step of the outcome's curves.
+All rows share their scales, so that policies can be compared by eye. Arrivals and waits are on logarithmic scales, so
+that one picture shows one job a minute and a hundred a second, and waits of seconds and of hours. Every value stands
+for one step of the outcome's curves.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from fleetd.simulate.trace.arrivals import arrivals
 from fleetd.simulate.trace.trace import Trace
 
 INK, FAINT, PAPER = "#57606a", "#d8dee4", "#f6f8fa"
-#: The widest a letter of this picture's 11 px sans-serif is on average.
+#: The width of an average letter of this picture's 11 px sans-serif, rounded up.
 CHARACTER_PIXELS = 6.6
-#: A longer name is cut: it would run into its neighbour.
+#: A longer name would run into its neighbour and is cut.
 NAME_CHARACTERS_MAX = 40
-#: At most so many marks on the axis of time, and so many steps on one of counts.
+#: The most marks on the time axis, and steps on an axis of counts.
 TIME_MARKS_MAX, COUNT_STEPS_MAX = 6, 4
 TIME_STEPS_SECONDS = (
     *(60, 300, 600, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800),
@@ -40,21 +40,21 @@ PANEL_WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 400, 96, 148
 ALL_PANELS_WIDTH = 3 * PANEL_WIDTH + 2 * GAP
 ARRIVALS_HEIGHT = 150
 LEGEND_LINE, TEXT_TOP = 16, 46
-#: Told apart also by who can't tell red from green, each dark enough to be seen on the paper; the second set is the
-#: darker, so no profile is taken for a queue.
+#: Can be told apart without telling red from green, and are dark enough on the paper. The second set is the darker one,
+#: so that no profile is taken for a queue.
 QUEUE_COLOURS = (
     "#4269d0", "#c77700", "#f0503c", "#1f9e8a", "#3c8f2f", "#dd4f93", "#9a4ff0", "#4a90e2", "#9c6b4e", "#7d828a",
 )  # fmt: skip
 PROFILE_COLOURS = ("#14397d", "#c2410c", "#0f766e", "#86198f", "#854d0e", "#334155", "#be123c", "#3f6212")
 CLAIMS_COLOUR, BUDGET_COLOUR = "#0969da", "#cf222e"
 IN_TIME_COLOUR, LATE_COLOUR, FAULT_COLOUR = "#1a7f37", "#cf222e", "#cf222e"
-#: Rates that are rarer than the highest by more than this lie on the bottom.
+#: Rates lower than the highest by more decades than this lie on the bottom.
 DECADES_MAX = 5
-#: Waits are drawn between these shares of a target; less is left out, more lies on the top.
+#: Waits are drawn between these shares of a target. Shorter ones are left out, longer ones end at the top.
 SHARE_MIN, SHARE_MAX = 0.1, 100.0
-#: Bars of two queues that wait alike end so far from each other.
+#: The tops of two queues' bars are at least this far apart, so that both can be seen.
 APART_PIXELS = 2.0
-#: The highest value of a panel lies so far below its top.
+#: A panel's axis ends this much above its highest value.
 HEADROOM = 1.06
 
 Mark = tuple[float, str]  # value, label
@@ -99,14 +99,14 @@ def _title(trace: Trace) -> str:
 
 
 def _coloured(names: list[str], colours: tuple[str, ...]) -> list[Entry]:
-    """Past the last colour the first comes again, dashed."""
+    """After the last colour, the first comes again, dashed."""
     return [
         (colours[i % len(colours)], "" if i < len(colours) else "2 2", name) for i, name in enumerate(names)
     ]
 
 
 def _legend(left: int, top: int, heading: str, entries: list[Entry], width: int) -> tuple[str, int]:
-    """What a column shows and what its colours mean; and where its panels may begin."""
+    """A column's heading and what its colours mean, and the y at which its panels may start."""
     parts, x, y = [label(left, top, heading, 'font-weight="bold"')], 0.0, top + 18
     for colour, dashes, name in entries:
         entry_width = 34 + CHARACTER_PIXELS * min(len(name), NAME_CHARACTERS_MAX)
@@ -119,7 +119,7 @@ def _legend(left: int, top: int, heading: str, entries: list[Entry], width: int)
 
 
 def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
-    """Jobs a second of each queue; above it the faults, and the largest bursts."""
+    """Jobs a second of each queue; above them, faults and the largest bursts."""
     rates = [_rates(trace, name) for name in trace.queues]
     some = [rate for of_queue in rates for rate in of_queue if rate is not None] or [1.0]
     most = 10.0 ** math.ceil(math.log10(max(some)))
@@ -151,24 +151,24 @@ def _arrivals(trace: Trace, top: float, queues: list[Entry]) -> str:
 
 
 def _rates(trace: Trace, queue: str) -> list[float | None]:
-    """Jobs a second in each step, without the bursts; None: nothing came in."""
+    """Jobs a second in each step, without the bursts. None: nothing arrived."""
     counts, step = list(arrivals(trace, queue)), step_seconds_of(trace)
     for at, jobs in trace.queues[queue].bursts:
         if at < len(counts):
             counts[int(at)] -= round(jobs)
     return [
-        None if _is_away(trace, begin, begin + step - 1) else fmean(counts[begin : begin + step]) or None
-        for begin in range(0, len(counts), step)
+        None if _is_away(trace, start, start + step - 1) else fmean(counts[start : start + step]) or None
+        for start in range(0, len(counts), step)
     ]
 
 
 def _is_away(trace: Trace, first: int, last: int) -> bool:
-    """Whether Redis is in any of these seconds, so that nothing can come in."""
+    """Whether Redis is away in any of these seconds, so that nothing can arrive."""
     return any(fault.source == "redis" and fault.at <= last and first < fault.until for fault in trace.faults)
 
 
 def _above(panel: Panel, texts: list[tuple[float, str, str]]) -> Iterator[str]:
-    """Texts above a panel; one that would touch an earlier one is left out."""
+    """Texts above a panel. One that would touch an earlier one is left out."""
     taken: list[tuple[float, float]] = []
     for x, text, colour in texts:
         half = CHARACTER_PIXELS * min(len(text), NAME_CHARACTERS_MAX) / 2.0
@@ -179,7 +179,7 @@ def _above(panel: Panel, texts: list[tuple[float, str, str]]) -> Iterator[str]:
 
 
 def _rows(policy: Policy, outcomes: list[Outcome], top: float, seconds: float) -> Iterator[str]:
-    """What each policy did."""
+    """A row for each policy."""
     curves = [outcome.curve for outcome in outcomes]
     sizes = [spread.highest for curve in curves for spreads in curve.instances.values() for spread in spreads]
     connections = [spread.highest for curve in curves for spread in curve.claims]
@@ -210,7 +210,7 @@ def _heading(outcome: Outcome, y: float) -> str:
 
 
 def _waits(outcome: Outcome, policy: Policy, panel: Panel) -> str:
-    """Bars; one begins where the next lower one ends, so that no queue hides another."""
+    """Bars. Each starts where the next lower one ends, so that no queue hides another."""
     ages = outcome.curve.ages
     heights: dict[str, list[tuple[float, float]]] = {queue: [] for queue in ages}
     for i in range(len(outcome.curve.budget)):
@@ -231,7 +231,7 @@ def _waits(outcome: Outcome, policy: Policy, panel: Panel) -> str:
 
 
 def _spread(panel: Panel, spreads: list[Spread], entry: Entry, width: float) -> str:
-    """The mean as a line, before a pale band from the fewest to the most: what flaps is no solid block."""
+    """The mean as a line on a pale band from the fewest to the most, so that flapping can be seen."""
     colour, dashes, name = entry
     band = bars(panel, [(panel.y(spread.highest), panel.y(spread.lowest)) for spread in spreads])
     line = stepped(panel, [spread.mean for spread in spreads])
@@ -239,7 +239,7 @@ def _spread(panel: Panel, spreads: list[Spread], entry: Entry, width: float) -> 
 
 
 def _instances(outcome: Outcome, panel: Panel) -> str:
-    """Lines that lie on each other stay visible: the first is the broadest, the last the thinnest."""
+    """The first line is the broadest and the last the thinnest, so that equal ones can be seen."""
     curves = outcome.curve.instances
     entries = _coloured(list(curves), PROFILE_COLOURS)
     lines = [
@@ -280,7 +280,7 @@ class Panel(NamedTuple):
         return self.left + self.width * min(1.0, second / self.seconds)
 
     def y(self, value: float) -> float:
-        """Where a value lies; one beyond the axis lies on its end."""
+        """The y of a value. One beyond the axis lies on its end."""
         if self.logarithmic:
             share = math.log(max(value, self.least) / self.least) / math.log(self.most / self.least)
         else:
@@ -289,24 +289,24 @@ class Panel(NamedTuple):
 
 
 def shown(name: str, characters_max: int = NAME_CHARACTERS_MAX) -> str:
-    """A name from a trace as XML may hold it: no markup, and no control or other invisible character."""
+    """A name from a trace, safe in XML: no markup, and no control or other invisible characters."""
     cut = name if len(name) <= characters_max else name[: characters_max - 1] + "…"
     return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut))
 
 
 def label(x: float, y: float, text: str, attributes: str = f'fill="{INK}"') -> str:
-    """A text that is safe already (see `shown`)."""
+    """A text, which must be safe already (see `shown`)."""
     return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{text}</text>'
 
 
 def stroke(path: str, colour: str, width: float, dashes: str = "", name: str = "") -> str:
-    """A line; `name` is shown where the pointer rests on it."""
+    """A line. `name` is shown when the pointer rests on it."""
     dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
     return _path(path, f'fill="none" stroke="{colour}" stroke-width="{width:.1f}"{dashed}', name)
 
 
 def fill(path: str, colour: str, opacity: float, name: str = "") -> str:
-    """An area, named alike."""
+    """An area. `name` as for `stroke`."""
     return _path(path, f'fill="{colour}" fill-opacity="{opacity}"', name)
 
 
@@ -321,7 +321,7 @@ def box(left: float, right: float, top: float, bottom: float) -> str:
 
 
 def stepped(panel: Panel, values: Iterable[float | None]) -> str:
-    """A path that is level for each step, and broken where there is no value."""
+    """A path that is level within each step, and broken where there is no value."""
     parts: list[str] = []
     before: float | None = None
     for index, value in enumerate(values):
@@ -334,7 +334,7 @@ def stepped(panel: Panel, values: Iterable[float | None]) -> str:
 
 
 def bars(panel: Panel, heights: Sequence[tuple[float, float]]) -> str:
-    """A path around a box for each step, from its top to its bottom; those of no height are left out."""
+    """A path around a box for each step, from its top to its bottom. Boxes without height are left out."""
     step = panel.step_seconds
     return "".join(
         box(panel.x(index * step), panel.x((index + 1) * step), top, bottom)
@@ -344,7 +344,7 @@ def bars(panel: Panel, heights: Sequence[tuple[float, float]]) -> str:
 
 
 def frame(panel: Panel, marks: Iterable[Mark], content: str) -> str:
-    """The paper, its marks, time below, and what is drawn on it."""
+    """A panel: paper, marks, the time axis, and its content on top."""
     parts = [fill(box(panel.left, panel.right, panel.top, panel.bottom), PAPER, 1.0)]
     for value, text in marks:
         y = panel.y(value)
@@ -359,14 +359,14 @@ def frame(panel: Panel, marks: Iterable[Mark], content: str) -> str:
 
 
 def time_marks(seconds: float) -> Iterator[Mark]:
-    """Hours, or minutes where there are few of them."""
+    """Marks of the time axis, in hours, or in minutes if it is short."""
     step = next((s for s in TIME_STEPS_SECONDS if seconds / s <= TIME_MARKS_MAX), TIME_STEPS_SECONDS[-1])
     for at in range(0, math.floor(seconds) + 1, step):
         yield float(at), "0" if at == 0 else f"{at / 3600:g} h" if step >= 1800 else f"{at / 60:g} min"
 
 
 def count_marks(most: float) -> list[Mark]:
-    """0 and a few whole, round numbers, none above the top."""
+    """0 and a few round whole numbers up to `most`."""
     size = 10.0 ** math.floor(math.log10(max(1.0, most)))
     steps = [size * share for share in (0.2, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0)]
     step = next(s for s in steps if s.is_integer() and most / s <= COUNT_STEPS_MAX)

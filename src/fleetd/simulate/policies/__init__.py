@@ -1,4 +1,4 @@
 """What fleetd is compared with: how others decide, and two yardsticks that know more than any daemon can.
 
-fleetd's own decisions are the core's; nothing of them is written again here.
+fleetd's own decisions are made by the core and are not repeated here.
 """

@@ -27,7 +27,7 @@ SCALE_DOWN_SHARE = 0.25
 
 
 class Rival:
-    """A policy that says, every `interval_seconds`, how many instances of each profile there should be."""
+    """A policy that is evaluated every `interval_seconds`: how many instances should each profile have?"""
 
     interval_seconds = 15
 
@@ -44,21 +44,21 @@ class Rival:
         return self.desired
 
     def desired_instances(self, group: Group, current: int) -> int:
-        """What it wants of a profile that has `current` instances."""
+        """The desired count of a profile that has `current` instances."""
         raise NotImplementedError
 
     def latency_ratio(self, group: Group) -> float:
-        """The greatest age / target of the profile's queues; above 1.0 a job is late."""
+        """The greatest age / target of the profile's queues. Above 1.0 a job is late."""
         second, target_seconds = self.world.now, self.world.policy.target_seconds
         return max((q.latency_seconds(second) / target_seconds(q.name) for q in group.queues), default=0.0)
 
     def waiting_jobs(self, group: Group) -> int:
-        """In all of the profile's queues."""
+        """The jobs that wait in all of the profile's queues."""
         return sum(queue.waiting for queue in group.queues)
 
 
 def arrival_rate(world: World, name: str, seconds: int = 60) -> float:
-    """Jobs a second that truly came in lately, which only a simulator knows."""
+    """Jobs a second that truly arrived in the last `seconds`. Only a simulator knows this."""
     end = min(world.now, len(world.queues[name].arrivals))
     begin = max(0, end - seconds)
     return sum(world.queues[name].arrivals[begin:end]) / max(1, end - begin)
@@ -78,8 +78,8 @@ class Hpa(Rival):
     ceil(current × metric / target), nothing within ±10 %; scale-up at most the greater of +100 % and +4 pods per 15 s;
     scale-down to the highest recommendation of the last 300 s, at most −100 % per 15 s. The first of these
     recommendations is the size it finds (recordInitialRecommendation in
-    https://github.com/kubernetes/kubernetes/blob/master/pkg/controller/podautoscaler/horizontal.go): nothing goes in
-    the first 300 s.
+    https://github.com/kubernetes/kubernetes/blob/master/pkg/controller/podautoscaler/horizontal.go): it scales nothing
+    down in the first 300 s.
 
     At 0 replicas with a min above 0 it is disabled ("implicit maintenance-mode deactivation"). With min = 0 it goes
     to 0 and comes back with ceil(metric / target), whatever the tolerance: so from v1.37 on, before that it needs a
@@ -97,7 +97,7 @@ class Hpa(Rival):
         }
 
     def recommended_instances(self, group: Group, current: int) -> int:
-        """By the metric alone."""
+        """What the metric alone asks for."""
         ratio = self.latency_ratio(group)
         if not current:
             return math.ceil(ratio)
@@ -154,7 +154,7 @@ class KedaLength(Hpa):
         return max(1, super().desired_instances(group, current))
 
     def _idle_seconds(self, group: Group) -> int:
-        """From the last poll that found a job to the last one; one that never found any is idle."""
+        """From the last poll that found a job to the latest poll; the cooldown if none ever did."""
         name, second = group.profile.name, self.world.now
         if second - self._polled_at.get(name, -self.poll_seconds) >= self.poll_seconds:
             self._polled_at[name] = second
@@ -235,16 +235,16 @@ class Laravel(Rival):
     Source: https://github.com/cboxdk/laravel-queue-autoscale v3.11.1 (commit 4128ad9): README, config/, and in src/
     Scaling/Strategies/HybridStrategy.php, Scaling/Calculators/, Policies/, Manager/AutoscaleManager.php.
 
-    - Every 5 s: workers = max(λ·S, drain); the drain as in `drain_workers`, over the target less a mean boot.
-    - Saturated (90 % of threads busy) and no more needed: one worker more than serve.
-    - Down by one worker an evaluation while throughput is steady; never by more than a quarter of what there is.
-    - For 60 s after an action none in the other direction, but up at once when a job is past its target. More of the
-      same direction is never held. (Its docs/algorithms/ tell of a pause after any action; the manager has none.)
+    - Every 5 s: workers = max(λ·S, drain), with the drain of `drain_workers` over the target less a mean boot.
+    - If 90 % of the threads are busy and no more are needed: one worker more than serve.
+    - Down by one worker an evaluation while throughput is steady, and never by more than a quarter at once.
+    - For 60 s after an action none in the other direction, but up at once when a job is past its target. An action in
+      the same direction never waits. (Its docs/algorithms/ describe a pause after any action; the manager has none.)
 
-    A worker is a thread here, and instances are what carries them. It is given the true arrival rate of the last
-    minute and the true service and boot times, in place of its estimates, forecast, retry correction and p95 of waits.
-    A profile is one of its groups. A group has one target, so each queue's need is worked out by itself and summed; a
-    queue may be in one group only: its home. Its limits by CPU and memory have no meaning here: all share one budget.
+    A worker is a thread here; as many instances are desired as hold the workers. It is given the true arrival rate of
+    the last minute and the true service and boot times, in place of its estimates, forecast, retry correction and p95
+    of waits. A profile is one of its groups. A group has one target, so each queue's need is worked out by itself and
+    summed; a queue can be in one group only: its home. Its CPU and memory limits do not apply: all share one budget.
     """
 
     interval_seconds = 5
@@ -293,7 +293,7 @@ class Laravel(Rival):
 
 
 class Pool:
-    """What the package remembers of one group of workers."""
+    """What the package remembers about one group of workers."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -311,7 +311,7 @@ class Pool:
         return float(done_jobs - self._done[0][1])
 
     def smoothed(self, target: int, jobs_a_minute: float) -> int:
-        """One less than the last target at most, while throughput is steady."""
+        """The target, but at most one less than the last one while throughput is steady."""
         self._throughputs.append(jobs_a_minute)
         if self._target is not None and target < self._target and self._steady():
             target = max(target, self._target - 1)
@@ -338,9 +338,9 @@ class Pool:
 
 
 def drain_workers(waiting: int, age_seconds: int, sla_seconds: float, service_seconds: float) -> float:
-    """Workers that drain a backlog in time (BacklogDrainCalculator), more the nearer the oldest job is to its target.
+    """Workers that drain a backlog in time (BacklogDrainCalculator), more of them the older the oldest job is.
 
-    Nothing before half of the time has passed; but an age of 0 means to it that the driver can't tell.
+    None before half of that time has passed; but an age of 0 means to it that the queue driver can't tell.
     """
     if not waiting:
         return 0.0
@@ -350,7 +350,7 @@ def drain_workers(waiting: int, age_seconds: int, sla_seconds: float, service_se
     if share < BREACH_SHARE:
         return 0.0
     left_seconds = sla_seconds - age_seconds
-    jobs_each = left_seconds / service_seconds if left_seconds > 0 else service_seconds  # as it has it
+    jobs_each = left_seconds / service_seconds if left_seconds > 0 else service_seconds  # sic
     base = waiting / max(jobs_each, 1.0 if left_seconds > 0 else 0.1)
     return base * min(5.0, 1.0 + 8.0 * (share - 0.5) ** 2)
 

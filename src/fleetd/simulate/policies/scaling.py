@@ -1,7 +1,7 @@
-"""Carries out what a rival desires: the same budget for everyone, starts at once, drains that lose nothing.
+"""Carries out what a rival desires: within the budget that binds everyone, by drains that lose no job.
 
-A rival is evaluated at its own interval, whatever the trace's tick; its desired counts are carried out there and at
-each tick.
+A rival is evaluated at its own interval, whatever the trace's tick. Its desired counts are carried out right after each
+evaluation and again at each tick.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Scaler:
         self._next_evaluation = self._next_tick = 0
 
     async def act(self) -> int:
-        """Evaluate the rival when it is due, and scale; the second to act again."""
+        """Evaluate the rival if it is due, and scale; returns the second at which to act again."""
         if self.world.now == self._next_evaluation:
             self.rival.evaluate()
             self._next_evaluation += self.rival.interval_seconds
@@ -37,11 +37,13 @@ class Scaler:
         return min(self._next_evaluation, self._next_tick)
 
     def scale(self, desired: dict[str, int]) -> None:
-        """Go on with the drains, then move each profile, the most important first, as far as the budget allows."""
+        """Go on with the drains, then scale each profile, the most important first, as far as the budget allows."""
         world = self.world
         if "systemd" in world.down:
             return
-        readable = "redis" not in world.down  # else no heartbeat says what is idle, and nothing is let go
+        readable = (
+            "redis" not in world.down
+        )  # without heartbeats nobody knows what is idle, so nothing is drained
         if readable:
             self._stop_drained()
         free_connections = world.budget_connections() - world.claims_connections()
@@ -65,14 +67,14 @@ class Scaler:
             self._give_way(-free_connections)
 
     def _memory_fits_one_more(self) -> bool:
-        """Whether memory still suffices when the instances that run, and one more, have grown for a day."""
+        """Whether memory suffices for one more instance once it and those that run have grown for a day."""
         host = self.world.trace.host
         usable_bytes = host.memory_bytes * 0.95 - self.world.policy.memory.reserve_bytes
         present = sum(len(group.present) for group in self.world.groups)
         return (present + 1) * host.instance_memory_bytes[1] <= usable_bytes
 
     def _give_way(self, excess_connections: int) -> None:
-        """The budget has shrunk: drain down to each min, the least important profile first, until claims fit."""
+        """The budget has shrunk: until claims fit, drain down to each min, the least important profile first."""
         excess_connections -= sum(
             group.profile.claim_connections
             for group in self.world.groups
@@ -87,7 +89,7 @@ class Scaler:
                 excess_connections -= group.profile.claim_connections
 
     def _drain(self, capacity: list[Instance], surplus: int) -> None:
-        """Those that still boot first, then the least busy."""
+        """Let go of as many: those that still boot first, then the least busy."""
         capacity = sorted(capacity, key=lambda i: (i.state is UnitState.ACTIVE, len(i.jobs), -i.key))
         for instance in capacity[: max(0, surplus)]:
             if instance.state is UnitState.ACTIVATING:
@@ -96,7 +98,7 @@ class Scaler:
                 self._order("quiet", instance)
 
     def _stop_drained(self) -> None:
-        """Stop what a heartbeat calls quiet and idle, and what is past its deadline: that pushes its jobs back."""
+        """Stop instances that a heartbeat calls quiet and idle, and those past their deadline, whose jobs go back."""
         deadline_seconds = self.world.policy.pace.drain_seconds_max
         for instance in self.world.instances.values():
             quieted_at = instance.quieted_at

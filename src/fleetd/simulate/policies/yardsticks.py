@@ -22,7 +22,7 @@ from fleetd.simulate.world.fleet import Group
 from fleetd.simulate.world.world import World
 
 ORACLE_MARGINS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.6)
-#: Work is spread over this share of a target.
+#: Work is spread over this share of its target.
 SPREAD_SHARE = 0.9
 #: A drain takes until the next heartbeat, and the stop after it.
 DRAIN_SECONDS = 30
@@ -31,7 +31,7 @@ OVERTIME_SECONDS = 5
 
 
 class Reactive(Rival):
-    """`sizes`: fleetd's own instances of each profile, by second."""
+    """Knows the present. `sizes`: the instances of each profile that fleetd had, by second."""
 
     def __init__(self, world: World, sizes: dict[str, array[int]]) -> None:
         super().__init__(world)
@@ -49,7 +49,7 @@ class Reactive(Rival):
 
 
 class Oracle(Rival):
-    """`margin`: share of threads on top of the even spread."""
+    """Knows the future. `margin`: a share of threads on top of the even spread."""
 
     interval_seconds = 1
 
@@ -64,7 +64,7 @@ class Oracle(Rival):
 
 
 def schedule(world: World, margin: float) -> dict[str, tuple[array[int], array[int]]]:
-    """Of each profile, by second: instances that must have been ordered, and how many of these must be kept."""
+    """For each profile, by second: how many instances must have been ordered, and how many must be kept."""
     policy, seconds = world.policy, math.ceil(world.trace.duration_seconds)
     needed_threads = {p.name: array("d", bytes(8 * seconds)) for p in policy.profiles}
     for name, queue in world.queues.items():
@@ -85,7 +85,7 @@ def schedule(world: World, margin: float) -> dict[str, tuple[array[int], array[i
 
 
 def _highest(counts: array[int], ahead_seconds: int) -> array[int]:
-    """At each second the highest count from `OVERTIME_SECONDS` ago to so far ahead."""
+    """At each second, the highest count from `OVERTIME_SECONDS` ago to `ahead_seconds` from now."""
     ahead: deque[int] = deque()
     plan = array("l", bytes(counts.itemsize * len(counts)))
     for second in range(len(counts) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""Recorded traffic once more: a trace rebuilt from the history, run again, and how far off that is.
+"""Recorded traffic again: a trace rebuilt from a recording, run once more, and how far off that is.
 
-Reading the history file is no part of it: a Recording comes in.
+The history file is read elsewhere: a Recording comes in.
 """

@@ -1,10 +1,10 @@
-"""What a recording says of the world around the queues: instances, connections, memory, boots, outages."""
+"""What a recording tells about the world around the queues: instances, connections, memory, boots, outages."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from itertools import pairwise
-from statistics import fmean, quantiles
+from statistics import quantiles
 
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
@@ -15,25 +15,25 @@ from fleetd.simulate.replay.timeline import Moment, Reading, outages
 from fleetd.simulate.trace.trace import Database, Fault, Host, Points
 
 BOOT_SECONDS_PRIOR = (12.0, 30.0)
-#: Over a longer time without a sample no boot is watched.
+#: A boot does not count if samples are further apart than this.
 WATCHED_SECONDS_MAX = 15.0
 MEBIBYTE = 1024.0 * 1024.0
-#: Of others' connections the highest of so long a time counts.
+#: Others' connections are the highest count in each period of this length.
 OTHERS_SECONDS = 60.0
 UNWATCHED_SECONDS = 30.0
-#: If less than this share of the work that was to be expected was done, the workers stood still.
+#: Workers stood still if they did less than this share of the work that was to be expected.
 STANDSTILL_SHARE = 0.3
 
 
 class FleetUse(Value, frozen=True, kw_only=True):
-    """What the instances of this host came to."""
+    """What the instances of this host cost."""
 
     instance_seconds: float
     starts: int
 
 
 def use(moments: list[Moment]) -> FleetUse:
-    """What truly ran: every instance that was there, and those that appeared."""
+    """What truly ran. An instance that appears counts as a start."""
     present = [
         (moment.second, {instance.number for instance in moment.sample.instances})
         for moment in moments
@@ -46,7 +46,7 @@ def use(moments: list[Moment]) -> FleetUse:
 
 
 def profile_name(instance: InstanceSample, policy: Policy) -> str | None:
-    """Of the policy's: the one of that name, for numbers may have been given out anew; else the one of its number."""
+    """The policy's profile of that name, because numbers may have moved; else the one that owns its number."""
     if policy.profile(instance.profile) is not None:
         return instance.profile
     profile = policy.profile_of(InstanceKey(instance.number))
@@ -54,16 +54,16 @@ def profile_name(instance: InstanceSample, policy: Policy) -> str | None:
 
 
 def since_its_profiles(samples: tuple[Sample, ...], policy: Policy) -> tuple[Sample, ...]:
-    """From when all that was capacity belonged to a profile that the policy still has."""
-    begin = 0
+    """The samples after the last one with an instance of a profile that the policy no longer has."""
+    start = 0
     for index, sample in enumerate(samples):
         if any(i.counts and profile_name(i, policy) is None for i in sample.instances or ()):
-            begin = index + 1
-    return samples[begin:]
+            start = index + 1
+    return samples[start:]
 
 
 def sizes(moments: list[Moment], policy: Policy) -> dict[str, Points]:
-    """Instances of each profile that were capacity, from each moment at which that changed on."""
+    """Instances of each profile that were capacity: a point for each change."""
     found: dict[str, list[tuple[float, float]]] = {profile.name: [] for profile in policy.profiles}
     for moment in moments:
         if moment.sample.instances is not None:
@@ -74,28 +74,24 @@ def sizes(moments: list[Moment], policy: Policy) -> dict[str, Points]:
     return {name: tuple(points) for name, points in found.items()}
 
 
-def initial_instances(moments: list[Moment], policy: Policy) -> int:
-    """One number for all profiles, as a trace has it: the mean of what ran at the begin."""
-    first = [points[0][1] for points in sizes(moments, policy).values() if points]
-    return round(fmean(first)) if first else 1
-
-
-def ages(read: list[Reading]) -> dict[str, Points]:
+def ages(readings: list[Reading]) -> dict[str, Points]:
     """The oldest job's age in each queue, at each reading."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for reading in read:
+    for reading in readings:
         for name, queue in reading.queues.items():
             found[name].append((reading.second, queue.latency_milliseconds / 1000.0))
     return {name: tuple(points) for name, points in found.items()}
 
 
-def unwatched(read: list[Reading]) -> tuple[tuple[float, float], ...]:
+def unwatched(readings: list[Reading]) -> tuple[tuple[float, float], ...]:
     """The times between readings that are far apart."""
-    return tuple((a.second, b.second) for a, b in pairwise(read) if b.second - a.second > UNWATCHED_SECONDS)
+    return tuple(
+        (a.second, b.second) for a, b in pairwise(readings) if b.second - a.second > UNWATCHED_SECONDS
+    )
 
 
 def database(moments: list[Moment]) -> Database:
-    """The highest limit that was seen, and everyone else's connections below it, one point a minute at most."""
+    """The highest limit that was seen, and everyone else's connections, at most one point a minute."""
     seen = [
         (moment.second, moment.sample.limit_connections, moment.sample.others_connections)
         for moment in moments
@@ -107,7 +103,7 @@ def database(moments: list[Moment]) -> Database:
     step = max(OTHERS_SECONDS, moments[-1].second / 2000)
     highest: dict[int, float] = {}
     for second, limit, others in seen:
-        # While the limit was lower, somebody else had the rest.
+        # While the limit was lower, somebody else had the difference.
         index = int(second / step)
         highest[index] = max(highest.get(index, 0.0), float(max(0, others + highest_limit - limit)))
     points: list[tuple[float, float]] = []
@@ -115,14 +111,14 @@ def database(moments: list[Moment]) -> Database:
         at = round(index * step, 1)
         if points and points[-1][1] == most:
             continue
-        if points and at - 1.0 > points[-1][0]:  # a curve is linear between its points, a count is level
+        if points and at - 1.0 > points[-1][0]:  # a curve is linear between its points, but a count is level
             points.append((round(at - 1.0, 1), points[-1][1]))
         points.append((at, most))
     return Database(max_connections=highest_limit, others=tuple(points))
 
 
 def boot_seconds(moments: list[Moment]) -> tuple[float, float]:
-    """From the fastest to the slowest boot that was watched; else about what was learnt; else a usual range."""
+    """The fastest and the slowest boot that was watched; else 20 % around what was learnt; else a usual range."""
     watched = _watched_boots(moments)
     if len(watched) >= 2:
         return round(max(0.5, min(watched)), 1), round(max(watched), 1)
@@ -134,7 +130,7 @@ def boot_seconds(moments: list[Moment]) -> tuple[float, float]:
 
 
 def _watched_boots(moments: list[Moment]) -> list[float]:
-    """Without the shortest and the longest twentieth."""
+    """How long boots took, sorted, without the shortest and the longest twentieth."""
     began: dict[int, float] = {}
     found: list[float] = []
     last = 0.0
@@ -150,7 +146,7 @@ def _watched_boots(moments: list[Moment]) -> list[float]:
 
 
 def host(moments: list[Moment], policy: Policy) -> Host:
-    """Memory; of an instance after boot and after a day: the small and the large ones that were seen serving."""
+    """Memory. After boot and after a day, an instance is as large as the small and the large ones that served."""
     known = [m.sample.memory_total_mebibytes for m in moments if m.sample.memory_total_mebibytes]
     seen = [
         i.resident_mebibytes
@@ -167,12 +163,12 @@ def host(moments: list[Moment], policy: Policy) -> Host:
     return Host(memory_bytes=max(1e6, known[-1] * MEBIBYTE), instance_memory_bytes=sizes)
 
 
-def faults(moments: list[Moment], read: list[Reading]) -> tuple[list[Fault], list[str]]:
-    """The world's outages; those in which the workers went on are fleetd's alone, and are notes instead."""
+def faults(moments: list[Moment], readings: list[Reading]) -> tuple[list[Fault], list[str]]:
+    """Outages, and notes about those in which only fleetd was shut out while the workers went on."""
     found, shut_out_seconds = [], dict[str, float]()
     for outage in outages(moments):
         lasted = outage.until - outage.at
-        if outage.source != "systemd" and not _stood_still(outage, read):
+        if outage.source != "systemd" and not _stood_still(outage, readings):
             source = str(outage.source)
             shut_out_seconds[source] = shut_out_seconds.get(source, 0.0) + lasted
         elif lasted >= 1.0:
@@ -183,21 +179,21 @@ def faults(moments: list[Moment], read: list[Reading]) -> tuple[list[Fault], lis
     ]
 
 
-def _stood_still(outage: Fault, read: list[Reading]) -> bool:
-    """Whether the counter stood still meanwhile, compared with as long a time before."""
-    after = next((r for r in read if r.second >= outage.until), None)
-    at_begin = _processed_jobs(read, outage.at)
+def _stood_still(outage: Fault, readings: list[Reading]) -> bool:
+    """Whether the counter stood still during an outage, compared with as long a time before it."""
+    after = next((r for r in readings if r.second >= outage.until), None)
+    at_begin = _processed_jobs(readings, outage.at)
     if after is None or at_begin is None:
         return True
     lasted = after.second - outage.at
     compared = max(30.0, lasted)
-    before = _processed_jobs(read, outage.at - compared)
+    before = _processed_jobs(readings, outage.at - compared)
     if before is None or at_begin <= before:
         return True
     usual = (at_begin - before) * (lasted / compared)
     return after.processed_jobs_total - at_begin < STANDSTILL_SHARE * usual
 
 
-def _processed_jobs(read: list[Reading], second: float) -> int | None:
-    """The counter at the last reading until then."""
-    return next((r.processed_jobs_total for r in reversed(read) if r.second <= second), None)
+def _processed_jobs(readings: list[Reading], second: float) -> int | None:
+    """The counter at the last reading up to a second."""
+    return next((r.processed_jobs_total for r in reversed(readings) if r.second <= second), None)

@@ -1,20 +1,20 @@
 """A trace from a recording: the traffic that was, the world it met, and what went wrong in it.
 
-The trace has no profiles and no targets: those are the policy's that it is run under (replay.py), or are written into
-it (`with_policy`). What is not recorded keeps its default: sigma of the service times, the database's knee, which jobs
-ran when an instance died.
+The trace has no profiles and no targets: it is run under a policy that has them (replay.py), or they are written into
+it (`with_policy`). What is not recorded keeps its default: sigma of the service times, and the database's knee.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from itertools import pairwise
+from statistics import fmean
 
 from msgspec import structs
 
 from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS
 from fleetd.core.model.facts import Value
-from fleetd.core.model.history import Recording, Sample
+from fleetd.core.model.history import Recording
 from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
 from fleetd.simulate.replay import environment
 from fleetd.simulate.replay.service_fit import Fit, fitted
@@ -25,7 +25,7 @@ from fleetd.simulate.replay.timeline import (
     Reading,
     RecordingError,
     elapsed_seconds,
-    readings,
+    readings_of,
     timeline,
 )
 from fleetd.simulate.replay.traffic import (
@@ -49,47 +49,51 @@ from fleetd.simulate.trace.trace import (
 
 
 class Reconstruction(Value, frozen=True, kw_only=True):
-    """The trace, and what it is to be compared with. Seconds are the trace's."""
+    """The trace, and the recorded figures to compare its runs with. Seconds are the trace's."""
 
     trace: Trace
     policy: Policy  # that was in force at the end
-    sizes: dict[str, Points]  # of each profile: instances that were capacity, from then on
-    ages: dict[str, Points]  # of each queue: the oldest job's age, where it was watched
-    unwatched: tuple[tuple[float, float], ...]  # times in which nobody knows how long jobs waited
-    notes: tuple[str, ...]  # what is not as it was, as sentences
-    jobs_sigma: dict[str, float]  # of each queue: of the logarithm of how many jobs there were
+    sizes: dict[str, Points]  # of each profile: instances that were capacity, a point for each change
+    ages: dict[str, Points]  # of each queue: the oldest job's age at each reading
+    unwatched: tuple[tuple[float, float], ...]  # times between readings that are far apart
+    notes: tuple[str, ...]  # sentences about what differs from the recorded time
+    jobs_sigma: dict[str, float]  # of the logarithm of each queue's number of jobs
     use: environment.FleetUse  # what truly ran
-    one_policy: bool  # all the time
+    one_policy: bool  # whether one policy was in force all the time
 
 
 def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) -> Reconstruction:
-    """`notes`: what is to be said already. Raises RecordingError where there is too little to make a trace of."""
+    """The trace of a recording. `notes` go before its own. Raises RecordingError if there is too little of it."""
     if not recording.policies:
         raise RecordingError("no configuration is recorded with it: nothing can be made of it")
     policy = recording.policies[-1].policy
     samples = environment.since_its_profiles(recording.samples, policy)
     if len(samples) < len(recording.samples):
-        notes += (_left_out(recording.samples, len(samples)),)
+        start, end = recording.samples[0], (samples or recording.samples[-1:])[0]
+        left_out = f"the first {(end.at_seconds - start.at_seconds) / 60:.0f} min: that time is left out"
+        notes += (f"instances of profiles that are no more ran in {left_out}",)
     moments = timeline(samples)
-    read = readings(moments)
-    faults, shut_out = environment.faults(moments, read)
-    fit = fitted(windows(read), young_shares(read), learnt_seconds(moments))
-    parts = intervals(read)
+    readings = readings_of(moments)
+    faults, shut_out = environment.faults(moments, readings)
+    fit = fitted(windows(readings), young_shares(readings), learnt_seconds(moments))
+    parts = intervals(readings)
     jobs = arrivals(parts, fit.seconds)
     duration_seconds = round(moments[-1].second, 1)
     served = sorted(
-        {q for reading in read for q in reading.queues if any(p.serves(q) for p in policy.profiles)}
+        {q for reading in readings for q in reading.queues if any(p.serves(q) for p in policy.profiles)}
     )
     if not served:
         raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
+    sizes = environment.sizes(moments, policy)
+    first = [points[0][1] for points in sizes.values() if points]
     trace = Trace(
         name=name,
         duration_seconds=duration_seconds,
         tick_seconds=policy.pace.tick_seconds,
         boot_seconds=environment.boot_seconds(moments),
-        initial_instances=environment.initial_instances(moments, policy),
+        initial_instances=round(fmean(first)) if first else 1,  # one number for all profiles
         queues={
-            queue: _queue(queue, pieces_of(queue, parts, jobs, faults), read, fit, duration_seconds)
+            queue: _queue(queue, pieces_of(queue, parts, jobs, faults), readings, fit, duration_seconds)
             for queue in served
         },
         database=environment.database(moments),
@@ -102,9 +106,9 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
     return Reconstruction(
         trace=trace,
         policy=policy,
-        sizes=environment.sizes(moments, policy),
-        ages=environment.ages(read),
-        unwatched=environment.unwatched(read),
+        sizes=sizes,
+        ages=environment.ages(readings),
+        unwatched=environment.unwatched(readings),
         notes=(*notes, *_time_notes(moments, recording), *_work_notes(moments, policy, jobs), *shut_out),
         jobs_sigma=fit.jobs_sigma,
         use=environment.use(moments),
@@ -113,7 +117,7 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
 
 
 def with_policy(trace: Trace, policy: Policy) -> Trace:
-    """The same with profiles and targets of its own."""
+    """The trace with this policy's profiles and targets."""
     profiles = {}
     for profile in policy.profiles:
         weighted, count = profile.order == "weighted", max(1, profile.max_instances)
@@ -134,15 +138,17 @@ def with_policy(trace: Trace, policy: Policy) -> Trace:
     )
 
 
-def _queue(name: str, pieces: Pieces, read: list[Reading], fit: Fit, duration_seconds: float) -> QueueTraffic:
+def _queue(
+    name: str, pieces: Pieces, readings: list[Reading], fit: Fit, duration_seconds: float
+) -> QueueTraffic:
     idle_ages = {
         after.second: after.queues[name].latency_milliseconds / 1000.0
-        for before, after in pairwise(read)
+        for before, after in pairwise(readings)
         if name in before.queues and name in after.queues and not before.queues[name].length_jobs
     }
     bursts, rest = bursts_of(pieces, idle_ages)
-    waiting = next((r.queues[name].length_jobs for r in read if name in r.queues), 0)
-    last = duration_seconds - 1.0  # of what comes at the very end nothing would be seen
+    waiting = next((r.queues[name].length_jobs for r in readings if name in r.queues), 0)
+    last = duration_seconds - 1.0  # a burst at the very end would not be simulated
     service_seconds = fit.seconds.get(name, PRIOR_SECONDS.get(name, PRIOR_OTHER_SECONDS))
     return QueueTraffic(
         arrivals_per_second=steps_of(rest, duration_seconds),
@@ -151,15 +157,6 @@ def _queue(name: str, pieces: Pieces, read: list[Reading], fit: Fit, duration_se
             *((min(at, last), jobs) for at, jobs in bursts),
         ),
         service_seconds=ServiceSeconds(mean=round(service_seconds, 4)),
-    )
-
-
-def _left_out(samples: tuple[Sample, ...], kept: int) -> str:
-    """About those before the last `kept`."""
-    end = samples[-kept].at_seconds if kept else samples[-1].at_seconds
-    return (
-        f"instances of profiles that are no more ran in the first {(end - samples[0].at_seconds) / 60:.0f} min: that "
-        "time is left out"
     )
 
 

@@ -1,7 +1,7 @@
-"""A recorded time run again: as it was, for the error of the reconstruction, and under other policies, to compare.
+"""A recorded time run again: as it was, to measure the error, and under other policies, to compare them.
 
-As it was: a rival that follows the recorded counts. What its waits and the recorded ones differ by is the
-reconstruction's own error; a difference between two configurations that is not well above it means nothing.
+As it was: a rival follows the recorded counts. Its waits differ from the recorded ones by the reconstruction's own
+error. A difference between two configurations means nothing unless it is well above that error.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ WAITED_SECONDS = 0.5
 #: A reading stands for the time to the next, at most for this.
 READING_SECONDS_MAX = 30.0
 #: A rebuilt figure may be off by so much of the recorded one; where that is little, by so many seconds: the 95th
-#: percentile, the longest wait, which was looked at every 5 s, and the time late.
+#: percentile, the longest wait, which is known to 5 s only, and the time late.
 TRUSTED_SHARE = 0.25
 TRUSTED_P95_SECONDS, TRUSTED_LONGEST_SECONDS, TRUSTED_LATE_SECONDS = 3.0, 5.0, 15.0
-#: A queue's jobs are known to about 25 %, or not well enough.
+#: A queue's jobs must be known to about 25 %.
 TRUSTED_JOBS_SIGMA = 0.25
 #: Differences in instance-hours and starts that chance alone makes, however well all fits.
 NOTHING_SHARE_MIN, NOTHING_STARTS_MIN = 0.02, 1
@@ -53,11 +53,11 @@ class Waits(Value, frozen=True, kw_only=True):
 
 
 class QueueError(Value, frozen=True, kw_only=True):
-    """What was recorded of a queue, and what the reconstruction makes of it."""
+    """A queue's waits as recorded and as rebuilt, and whether the latter can be trusted."""
 
     recorded: Waits
     reconstructed: Waits
-    jobs_factor: float  # how many there were is known to this factor, about
+    jobs_factor: float  # the number of jobs is known to about this factor
     doubts: tuple[Doubt, ...]
     trusted: bool
 
@@ -65,12 +65,12 @@ class QueueError(Value, frozen=True, kw_only=True):
 class FleetError(Value, frozen=True, kw_only=True):
     """How far fleetd, run again under its own policy, is off from what it truly used."""
 
-    instance_seconds_share: float  # −0.15: 15 % below
+    instance_seconds_share: float  # −0.15: 15 % fewer
     starts: int  # more
 
     @property
     def share_of_nothing(self) -> float:
-        """A difference in instance-hours up to this share of them means nothing."""
+        """Differences up to this share of the instance-hours mean nothing."""
         return max(NOTHING_SHARE_MIN, abs(self.instance_seconds_share))
 
     @property
@@ -78,7 +78,7 @@ class FleetError(Value, frozen=True, kw_only=True):
         return max(NOTHING_STARTS_MIN, abs(self.starts))
 
     def means_nothing(self, now: Outcome, new: Outcome) -> tuple[bool, bool]:
-        """Of the difference in instance-hours and in starts: whether it is within the error."""
+        """Whether the differences in instance-hours and in starts are within the error."""
         seconds = abs(new.score.instance_seconds - now.score.instance_seconds)
         return (
             seconds <= self.share_of_nothing * now.score.instance_seconds,
@@ -87,7 +87,7 @@ class FleetError(Value, frozen=True, kw_only=True):
 
 
 class Ages:
-    """The oldest job's age over the time. Arrays, because a recording may be a week long."""
+    """The age of a queue's oldest job over time, in arrays, because a recording may be a week long."""
 
     def __init__(self, target_seconds: float) -> None:
         self._target_seconds = target_seconds
@@ -120,7 +120,7 @@ class Ages:
 
 
 class AsRecorded(Rival):
-    """Wants what was recorded at that second, and notes how long the oldest jobs have waited then."""
+    """Follows the recorded counts, and notes the ages of the oldest jobs meanwhile."""
 
     def __init__(self, world: World, found: Reconstruction, ages: dict[str, Ages]) -> None:
         super().__init__(world)
@@ -143,7 +143,7 @@ class AsRecorded(Rival):
 
 
 def under(trace: Trace, policy: Policy) -> Trace:
-    """The trace with what this policy says of its world: how often fleetd ticks, limits, what others may take."""
+    """The trace with what this policy says about its world: the tick, the limit, and what others may take."""
     database, connections = trace.database, policy.connections
     limit = database.max_connections if connections.limit is None else connections.limit
     declared = float(connections.declared_connections("database"))
@@ -158,10 +158,10 @@ def under(trace: Trace, policy: Policy) -> Trace:
 def run_as_recorded(
     found: Reconstruction, progress: Progress | None = None
 ) -> tuple[Outcome, dict[str, QueueError]]:
-    """What the recorded counts make of the reconstructed traffic, and how its waits compare."""
+    """The rebuilt traffic under the recorded counts, and how its waits compare with the recorded ones."""
     targets = {queue: found.policy.target_seconds(queue) for queue in found.trace.queues}
     ages = {name: Ages(target) for name, target in targets.items()}
-    # Its own bounds must not get in the way of what truly ran.
+    # The policy's own bounds must not change what truly ran.
     profiles = tuple(
         structs.replace(p, min_instances=0, max_instances=len(p.numbers)) for p in found.policy.profiles
     )
@@ -178,7 +178,7 @@ def run_as_recorded(
 
 
 def fleet_error(found: Reconstruction, current: Outcome) -> FleetError | None:
-    """None: another policy was in force for a part of the time, or nothing ran, so nothing can be compared."""
+    """None if nothing can be compared: another policy was in force for some of the time, or nothing ran."""
     if not found.one_policy or found.use.instance_seconds <= 0.0:
         return None
     return FleetError(
@@ -194,7 +194,7 @@ def run_under(found: Reconstruction, policy: Policy, name: str, progress: Progre
 
 
 def queue_error(recorded: Waits, rebuilt: Waits, jobs_sigma: float) -> QueueError:
-    """How far the rebuilt waits are off, and whether that is too far."""
+    """How far the rebuilt waits are off, and which figures are off too far to be trusted."""
 
     def is_off(recorded_seconds: float, rebuilt_seconds: float, least_seconds: float) -> bool:
         return abs(recorded_seconds - rebuilt_seconds) > max(least_seconds, TRUSTED_SHARE * recorded_seconds)

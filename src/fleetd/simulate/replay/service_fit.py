@@ -2,16 +2,16 @@
 
 In each window the jobs done should be the sum over the queues of busy thread-seconds / service time. Heartbeats show
 busy threads only every 10 s, so the thread-seconds are themselves uncertain, and least squares that took them for exact
-would pull all queues towards one service time. So each window has two sets of looks whose errors are independent, and
-one is the instrument of the other (Fuller, Measurement Error Models, 1987, 2.4). The equations are weighted by how much
-they scatter (Hansen, Econometrica 50(4), 1982), anew at each step of the fit.
+would pull all queues towards one service time. So each window has two sets of readings whose errors are independent,
+and one is the instrument of the other (Fuller, Measurement Error Models, 1987, 2.4). The equations are weighted by
+their scatter (Hansen, Econometrica 50(4), 1982), anew at each step of the fit.
 
-A job that lasts is seen again at the next beat, however few of them end. Of the threads that are busy at a heartbeat,
-those whose job began less than 10 s before it are E[min(S, 10 s)] / E[S] of all (renewal theory: Cox, Renewal Theory,
-1962, 5.2). Of jobs of a minute that is 10 s / E[S], whatever their distribution; of jobs of a few seconds it depends on
-it as well, and a lognormal one with sigma 1 is taken; of shorter ones it says nothing but that they are short.
+Few long jobs end, but their ages tell how long they are. Of the threads that are busy at a heartbeat, a share of
+E[min(S, 10 s)] / E[S] has a job that started less than 10 s before it (Cox, Renewal Theory, 1962, 5.2). For jobs of a
+minute that is 10 s / E[S], whatever their distribution. For jobs of a few seconds it depends on the distribution, and
+a lognormal one with sigma 1 is assumed. For shorter ones it only says that they are short.
 
-A lognormal prior holds what neither tells: where two queues were always busy alike only their sum is known, and the
+A lognormal prior holds what neither tells: of two queues that were always equally busy only the sum is known, and the
 sigmas say so.
 """
 
@@ -24,18 +24,18 @@ from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS, 
 from fleetd.core.model.facts import YOUNG_SECONDS, Value
 
 BEAT_SECONDS = 10.0
-#: Of the logarithm of service times that are not known otherwise.
+#: Of the logarithm of service times, as assumed.
 SIGMA = 1.0
-#: What a sigma of 0.5 or 1.5 in place of 1 makes of the share is about this, and no share says how short a job is.
+#: How far off the share is, about, if sigma is 0.5 or 1.5 in place of 1; and no share says how short a job is.
 SHAPE_FACTOR, SHAPE_POWER, SHORT_SHARE = 2.5, 4, 0.02
 #: Sigma of the logarithm of the prior.
 PRIOR_SIGMA = 0.5
-#: No queue's jobs are known better than this: windows are not all alike.
+#: No queue's jobs are known better than this, because service times change over a day.
 MODEL_SIGMA = 0.05
 ROUNDS, STEP_MAX, STEP_MIN = 25, 0.5, 1e-5
-#: Windows are weighted by the counter, not by the looks: else the looks' errors would come in twice.
+#: Windows are weighted by the counter and not by the readings, whose errors would count twice.
 WEIGHT_JOBS = 20.0
-#: Of a queue that was busy for less than this in all, no sigma is told: it had next to no jobs.
+#: No sigma is given for a queue that was busy for less than this in all: it had next to no jobs.
 THREAD_SECONDS_MIN = 20.0
 
 Matrix = list[list[float]]
@@ -45,7 +45,7 @@ Row = tuple[
 
 
 class YoungShare(NamedTuple):
-    """Of one queue: thread-seconds that were busy, and those with a job that had just begun."""
+    """Of one queue: busy thread-seconds, and those of them with a job younger than YOUNG_SECONDS."""
 
     busy_thread_seconds: float
     young_thread_seconds: float
@@ -56,15 +56,15 @@ class YoungShare(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """By chance, each job counted once, and because the distribution isn't known."""
-        looks = max(1.0, self.busy_thread_seconds / YOUNG_SECONDS)
+        """Of the share: by chance, as each job counts once, and because the distribution is not known."""
+        jobs = max(1.0, self.busy_thread_seconds / YOUNG_SECONDS)
         share = self.share
         shape = SHAPE_FACTOR * share**SHAPE_POWER * (1.0 - share + SHORT_SHARE)
-        return (share * (1.0 - share) + 1.0 / looks) / looks + shape * shape
+        return (share * (1.0 - share) + 1.0 / jobs) / jobs + shape * shape
 
 
 class Window(Value, frozen=True, kw_only=True):
-    """Jobs done, and busy thread-seconds of each queue by two sets of looks at other heartbeats."""
+    """Jobs done, and busy thread-seconds of each queue by two sets of readings of different heartbeats."""
 
     done_jobs: float
     first: dict[str, float]
@@ -72,14 +72,14 @@ class Window(Value, frozen=True, kw_only=True):
 
 
 class Fit(Value, frozen=True, kw_only=True):
-    """Of each queue that was ever busy. Sigmas are of the logarithm: 0.2 is about 20 %."""
+    """For each queue that was ever busy. Sigmas are of the logarithm: 0.2 is about 20 %."""
 
-    seconds: dict[str, float]  # a job takes, on average
-    jobs_sigma: dict[str, float]  # of how many jobs it did
+    seconds: dict[str, float]  # that a job takes on average
+    jobs_sigma: dict[str, float]  # of the number of jobs
 
 
 def share_and_slope(mean_seconds: float) -> tuple[float, float]:
-    """The share that is young, and its derivative by the logarithm of the mean."""
+    """The share of young jobs for a mean service time, and its derivative by the logarithm of the mean."""
     cut = YOUNG_SECONDS / mean_seconds
     above = (math.log(cut) + SIGMA * SIGMA / 2.0) / SIGMA
     longer = _normal(-above)
@@ -92,7 +92,7 @@ def _normal(x: float) -> float:
 
 
 def fitted(windows: list[Window], young: dict[str, YoungShare], learnt: dict[str, float]) -> Fit:
-    """`learnt`: the prior of queues that are not Mastodon's own."""
+    """Service times and how well they are known. `learnt`: the prior of queues that are not Mastodon's own."""
     names = sorted({name for window in windows for name in (*window.first, *window.second)})
     low, high = SERVICE_SECONDS_RANGE
     prior = [
@@ -122,7 +122,7 @@ def fitted(windows: list[Window], young: dict[str, YoungShare], learnt: dict[str
 
 
 def _fit(rows: list[Row], prior: list[float], young: list[YoungShare | None]) -> tuple[list[float], Matrix]:
-    """The logarithms of the service times, by Gauss-Newton, and their covariance. `prior`: logarithms, too."""
+    """The logarithms of the service times, by Gauss-Newton, and their covariance. `prior` has logarithms, too."""
     low, high = (math.log(bound) for bound in SERVICE_SECONDS_RANGE)
     logs = prior
     hessian: Matrix = []
@@ -147,7 +147,7 @@ def _add_beliefs(
     prior: list[float],
     young: list[YoungShare | None],
 ) -> None:
-    """Add the prior, and what the ages of jobs say."""
+    """Add the prior, and what the ages of jobs tell."""
     for i, (log, believed, ages) in enumerate(zip(logs, prior, young, strict=True)):
         hessian[i][i] += 1.0 / PRIOR_SIGMA**2
         gradient[i] += (believed - log) / PRIOR_SIGMA**2
@@ -160,8 +160,8 @@ def _add_beliefs(
 def _moments(rows: list[Row], rates: list[float]) -> tuple[list[float], Matrix, Matrix]:
     """Sums that are 0 where the rates are right, their slopes by the logarithms of the times, and how they scatter.
 
-    `rates`: jobs a thread does a second. The scatter is the covariance of jobs that end and are looked at by chance,
-    and what is seen on top: few windows do not tell it well, and chance alone is too little where looks are worse.
+    `rates`: jobs that a thread does in a second. The scatter is the covariance that chance causes plus the one that is
+    seen: few windows do not show it well, and chance alone is too little if readings are worse than that.
     """
     count = len(rates)
     sums, slopes, scatter = [0.0] * count, _zeros(count), _zeros(count)
@@ -171,7 +171,7 @@ def _moments(rows: list[Row], rates: list[float]) -> tuple[list[float], Matrix, 
         jobs = [(a + b) / 2.0 for a, b in zip(ones, others, strict=True)]
         weight = 1.0 / (max(0.0, done) + WEIGHT_JOBS)
         chance = weight**2 * sum(n * (1.0 + BEAT_SECONDS * rate) for n, rate in zip(jobs, rates, strict=True))
-        # What one set of looks leaves unexplained of the jobs done, by what the other saw.
+        # The jobs done that one set of readings leaves unexplained, times what the other set says.
         left_ones, left_others, half = done - sum(ones), done - sum(others), 0.5 * weight
         moment = [-half * (a * left_others + b * left_ones) for a, b in zip(ones, others, strict=True)]
         for i, (a, b) in enumerate(zip(ones, others, strict=True)):
@@ -186,7 +186,7 @@ def _moments(rows: list[Row], rates: list[float]) -> tuple[list[float], Matrix, 
 
 
 def _jobs_sigmas(jobs: list[float], covariance: Matrix) -> list[float]:
-    """All jobs together are counted; how uncertain is each queue's part of them."""
+    """How uncertain each queue's number of jobs is; the sum over all queues is known, because it is counted."""
     whole = sum(jobs) or 1.0
     shares = [part / whole for part in jobs]
     found = []
@@ -202,7 +202,7 @@ def _zeros(count: int) -> Matrix:
 
 
 def solved(matrix: Matrix, right: list[float]) -> list[float]:
-    """x of matrix · x = right, by Gauss with pivots; zeros where there is no one solution."""
+    """x of matrix · x = right, by Gaussian elimination with pivoting; zeros if there is no single solution."""
     count = len(right)
     rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
     for i in range(count):
@@ -221,7 +221,7 @@ def solved(matrix: Matrix, right: list[float]) -> list[float]:
 
 
 def inverse(matrix: Matrix) -> Matrix:
-    """Of a symmetric matrix, so columns are rows."""
+    """The inverse of a symmetric matrix, so its columns are its rows."""
     count = len(matrix)
     return [solved(matrix, [1.0 if i == j else 0.0 for j in range(count)]) for i in range(count)]
 

@@ -1,7 +1,7 @@
-"""The recording on one line of time: seconds since its begin, with gaps bridged or cut out.
+"""The recording on one timeline: seconds since its start, with gaps bridged or cut out.
 
-It begins where nothing waits, for a trace can't begin with old jobs; of more than a day samples lie further apart. Time
-passes as CLOCK_BOOTTIME did, so a step of the wall clock is none here; over a reboot only the wall clock knows.
+It starts where nothing waits, because a trace can't start with old jobs. Of more than a day, samples are taken further
+apart. Time passes as CLOCK_BOOTTIME did, so steps of the wall clock do not matter; it is used over a reboot only.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from fleetd.core.model.policy import SCHEDULER_QUEUE
 from fleetd.errors import FleetdError
 from fleetd.simulate.trace.trace import Fault, Source
 
-#: So much more is read before the time that was asked for, to find a calm moment in.
+#: This much more is read before the time that was asked for, to find a calm moment.
 EARLIER_SECONDS_MAX = 3600.0
-#: A moment is calm if no queue's oldest job is older than this.
+#: A moment is calm if no job is older than this.
 CALM_AGE_SECONDS = 5.0
-#: A day is taken whole; of more, samples further apart, as far as heartbeats and gaps allow.
+#: Up to a day all samples are taken; of a longer time only some, to bound memory and time.
 WHOLE_SECONDS, APART_SECONDS_MAX, SAMPLE_SECONDS = 86_400.0, 30.0, 5.0
-#: Samples further apart than this are a gap. Up to the second one Sidekiq's counters tell how much was done meanwhile;
-#: in a longer one nobody knows what happened when.
+#: Samples further apart than the first are a gap. Up to the second, Sidekiq's counters bridge it. Nobody knows what
+#: happened when in a longer one, so it is cut out.
 GAP_SECONDS, BRIDGE_SECONDS_MAX = 60.0, 1800.0
-#: A gap that is cut out leaves this much time.
+#: A gap that is cut out still takes this long.
 CUT_SECONDS = 5.0
 RECORDED_SECONDS_MIN = 60.0
 
 
 class RecordingError(FleetdError):
-    """A recording that no trace can be made of."""
+    """A recording that can't be made into a trace."""
 
 
 class Moment(Value, frozen=True, kw_only=True):
-    """A sample at its time on the line."""
+    """A sample at its second of the timeline."""
 
     second: float
     sample: Sample
-    stretch: int  # how many gaps before it were cut out
+    stretch: int  # the number of gaps before it that were cut out
 
 
 class Reading(Value, frozen=True, kw_only=True):
@@ -55,14 +55,14 @@ class Reading(Value, frozen=True, kw_only=True):
 
 
 def apart_seconds(since_seconds: float) -> float:
-    """How far apart the samples of so long a time are taken, to bound memory and time; 0: all of them."""
+    """How far apart the samples of such a time are taken. 0.0: all of them."""
     if since_seconds <= WHOLE_SECONDS:
         return 0.0
     return min(APART_SECONDS_MAX, SAMPLE_SECONDS * ceil(since_seconds / WHOLE_SECONDS))
 
 
 def from_calm(recording: Recording, since_seconds: float) -> tuple[Recording, tuple[str, ...]]:
-    """The recording from that Unix time on, or from the last calm moment before it; and what to say about that."""
+    """The recording from that Unix time on, or from the last calm moment before it, and notes about that."""
     samples = recording.samples
     asked = next((i for i, s in enumerate(samples) if s.at_seconds >= since_seconds), len(samples))
     known = next((s for s in samples[asked:] if s.queues is not None), None)
@@ -73,7 +73,7 @@ def from_calm(recording: Recording, since_seconds: float) -> tuple[Recording, tu
         jobs = sum(queue.length_jobs for queue in (known.queues or {}).values())
         return _from(recording, asked), (
             f"it begins inside a backlog: {jobs:,} jobs waited already, the oldest for "
-            f"{_oldest_seconds(known):.0f} s; here they come at the begin, so they are late less than they were",
+            f"{_oldest_seconds(known):.0f} s; here they come at the start, so they are late less than they were",
         )
     earlier = since_seconds - samples[calm].at_seconds
     return _from(recording, calm), (
@@ -82,7 +82,7 @@ def from_calm(recording: Recording, since_seconds: float) -> tuple[Recording, tu
 
 
 def _oldest_seconds(sample: Sample) -> float:
-    """The age of the oldest job; unknown is as old as can be."""
+    """The age of the oldest job; infinite if Redis could not be read."""
     if sample.queues is None:
         return float("inf")
     ages = (q.latency_milliseconds for name, q in sample.queues.items() if name != SCHEDULER_QUEUE)
@@ -90,16 +90,16 @@ def _oldest_seconds(sample: Sample) -> float:
 
 
 def _from(recording: Recording, first: int) -> Recording:
-    """The recording without the samples before the first, and the policies that ended before it."""
+    """The recording from a sample on, with the policy in force then and those after it."""
     samples = recording.samples[first:]
-    begin = samples[0].at_seconds if samples else float("inf")
-    in_force = [change for change in recording.policies if change.at_seconds <= begin][-1:]
-    later = [change for change in recording.policies if change.at_seconds > begin]
+    start = samples[0].at_seconds if samples else float("inf")
+    in_force = [change for change in recording.policies if change.at_seconds <= start][-1:]
+    later = [change for change in recording.policies if change.at_seconds > start]
     return structs.replace(recording, samples=samples, policies=(*in_force, *later))
 
 
 def timeline(samples: Sequence[Sample]) -> list[Moment]:
-    """The samples in their order; none that goes back in time. Raises RecordingError where there is too little."""
+    """The samples as moments, without those that go back in time. Raises RecordingError if there are too few."""
     moments: list[Moment] = []
     for sample in samples:
         if not moments:
@@ -110,9 +110,7 @@ def timeline(samples: Sequence[Sample]) -> list[Moment]:
         if elapsed > BRIDGE_SECONDS_MAX:
             second = last.second + CUT_SECONDS
             moments.append(Moment(second=second, sample=sample, stretch=last.stretch + 1))
-        elif (
-            elapsed > 0.0
-        ):  # else the wall clock was set back over a reboot, or it is the same sample once more
+        elif elapsed > 0.0:  # else a reboot set the wall clock back, or the sample is there twice
             moments.append(Moment(second=last.second + elapsed, sample=sample, stretch=last.stretch))
     if not moments or moments[-1].second < RECORDED_SECONDS_MIN:
         raise RecordingError("less than a minute is recorded of that time: nothing can be made of it")
@@ -125,8 +123,8 @@ def elapsed_seconds(before: Sample, after: Sample) -> float:
     return after.at_seconds - before.at_seconds
 
 
-def readings(moments: list[Moment]) -> list[Reading]:
-    """The moments at which Sidekiq's numbers were all there. Raises RecordingError where there are too few."""
+def readings_of(moments: list[Moment]) -> list[Reading]:
+    """The moments at which all of Sidekiq's numbers are known. Raises RecordingError if there are too few."""
     found = [
         Reading(
             second=moment.second,
@@ -143,7 +141,7 @@ def readings(moments: list[Moment]) -> list[Reading]:
 
 
 def outages(moments: list[Moment]) -> list[Fault]:
-    """Times in which fleetd ran and could not read a source, from the first to the last such moment."""
+    """Times in which fleetd ran but could not read a source, from the first to the last such moment."""
     found: list[Fault] = []
     sources: tuple[Source, ...] = ("redis", "postgres", "systemd")
     for source in sources:

@@ -1,16 +1,17 @@
-"""What came in, from lengths, busy threads and one counter for all queues; and that as rates and bursts of a trace.
+"""Arrivals, from queue lengths, busy threads and one counter for all queues; and from them a trace's rates and bursts.
 
-The counter says how many jobs were done, the busy threads on whose behalf: a queue's part of it goes by its busy
-thread-seconds / service time (service_fit.py). A length's growth is exact; so a surge that backs up is found to the
-second, and one that does not is as sharp as the counter.
+The counter says how many jobs were done. A queue's share of them is its busy thread-seconds / service time
+(service_fit.py). The growth of a length is exact, so a surge that backs up is found to the second; one that does not is
+as sharp as the counter.
 
-Rates are steps, level between two points, so that as many jobs come as were seen to come. Neighbours that differ by no
-more than chance are one step: a trace draws its own chance anew, and must not have it twice.
+Rates are level steps, so that as many jobs arrive as were seen to arrive. Neighbours that differ by no more than chance
+become one step: a trace adds its own chance, and would have it twice.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from statistics import median
@@ -23,21 +24,21 @@ from fleetd.simulate.trace.trace import Fault, Points
 
 #: Service times are fitted to windows of this length: short enough for a burst of one queue to stand out.
 WINDOW_SECONDS = 60.0
-LOOKS_MIN, SLACK_SECONDS = 4, 0.5
-#: Readings further apart say little of what was busy in between.
+WINDOW_READINGS_MIN, SLACK_SECONDS = 4, 0.5
+#: Readings further apart than this say little about the time in between.
 CLOSE_SECONDS = 60.0
-#: Heartbeats flush the counter every 10 s: over less than this to both sides it swings.
+#: The counter is averaged over this long to both sides: heartbeats flush it every 10 s, so it moves in lumps.
 COUNTER_SECONDS = 15.0
-#: Each queue's share of the work is taken from so many thread-seconds around, within these times to both sides: where
-#: few threads are busy, which queue they are busy on is chance for longer.
+#: Each queue's share of the work is averaged over this many thread-seconds, but not further than this to both sides. If
+#: few threads are busy, it is chance for longer which queue they are busy on.
 SHARE_THREAD_SECONDS, SHARE_SECONDS_MAX = 1500.0, 180.0
-#: A step is at least this long, and there are at most so many; the longer a recording, the coarser.
+#: Steps are at least this long, and longer if a recording would have more than BINS_MAX.
 BIN_SECONDS_MIN, BINS_MAX = 30.0, 2880
-#: Steps are joined up to this length: a slow rise must not become one.
+#: Steps are joined up to this length only, or a slow rise would become one step.
 STEP_SECONDS_MAX = 600.0
-#: How far from what is expected is chance. Chance is more than Poisson's: heartbeats flush the counter in lumps.
+#: Differences up to SIGMAS are chance. Its variance is larger than Poisson's, because the counter moves in lumps.
 SIGMAS, EXCESS_VARIANCE = 2.0, 3.0
-#: A burst: so many more at once than the intervals before and after have, and no chance.
+#: A burst has at least this many jobs more than the intervals before and after it, and more than chance makes.
 BURST_JOBS_MIN, BURST_SIGMAS, NEIGHBOURS = 20.0, 6.0, 6
 
 Pieces = list[tuple[float, float, float]]  # from, to, jobs
@@ -53,10 +54,10 @@ class Interval(Value, frozen=True, kw_only=True):
     growth_jobs: dict[str, int]  # of the queues' lengths
 
 
-def intervals(read: list[Reading]) -> list[Interval]:
-    """A counter that went back (Redis lost it) says nothing: 0 there, and where a gap was cut out."""
+def intervals(readings: list[Reading]) -> list[Interval]:
+    """No job counts as done where the counter went back (Redis lost it) or a gap was cut out."""
     found = []
-    for before, after in pairwise(read):
+    for before, after in pairwise(readings):
         seconds = after.second - before.second
         both = {
             name: (before.queues[name], queue)
@@ -80,83 +81,77 @@ def intervals(read: list[Reading]) -> list[Interval]:
 
 
 def learnt_seconds(moments: list[Moment]) -> dict[str, float]:
-    """Service times as fleetd had learnt them at the end."""
+    """Service times as fleetd had learnt them by the end of the recording."""
     learnt = [m.sample.service_milliseconds for m in moments if m.sample.service_milliseconds]
     return {name: ms / 1000.0 for name, ms in learnt[-1].items()} if learnt else {}
 
 
-def windows(read: list[Reading]) -> list[Window]:
-    """Jobs done and busy thread-seconds over a minute each; what was not watched closely is left out.
+def windows(readings: list[Reading]) -> list[Window]:
+    """Jobs done and busy thread-seconds of a minute each, wherever readings are close enough.
 
-    Looks are taken a beat apart, so none sees a heartbeat that another saw, and go to the two sets in turn.
+    Readings a heartbeat apart are taken, so that no two see the same heartbeat, and go to the two sets in turn.
     """
     found: list[Window] = []
-    begin: Reading | None = None
-    last = read[0]
-    looks: list[Reading] = []
-    for reading in read[1:]:
+    start: Reading | None = None
+    last = readings[0]
+    taken: list[Reading] = []
+    for reading in readings[1:]:
         passed = reading.second - last.second
         if passed < BEAT_SECONDS - SLACK_SECONDS:
             continue
         counts_on = reading.processed_jobs_total >= last.processed_jobs_total
         if reading.stretch != last.stretch or passed > CLOSE_SECONDS or not counts_on:
-            begin, looks, last = (
-                None,
-                [],
-                reading,
-            )  # this look is left out, too: its heartbeats are from before
+            # Leave this reading out, too: its heartbeats are from before.
+            start, taken, last = None, [], reading
             continue
         last = reading
-        if begin is None:
-            begin = reading
+        if start is None:
+            start = reading
             continue
-        looks.append(reading)
-        lasted = reading.second - begin.second
-        if lasted >= WINDOW_SECONDS and len(looks) >= LOOKS_MIN:
+        taken.append(reading)
+        lasted = reading.second - start.second
+        if lasted >= WINDOW_SECONDS and len(taken) >= WINDOW_READINGS_MIN:
             found.append(
                 Window(
-                    done_jobs=float(reading.processed_jobs_total - begin.processed_jobs_total),
-                    first=_thread_seconds(looks[::2], lasted),
-                    second=_thread_seconds(looks[1::2], lasted),
+                    done_jobs=float(reading.processed_jobs_total - start.processed_jobs_total),
+                    first=_thread_seconds(taken[::2], lasted),
+                    second=_thread_seconds(taken[1::2], lasted),
                 )
             )
-            begin, looks = reading, []
+            start, taken = reading, []
     return found
 
 
-def _thread_seconds(looks: list[Reading], lasted_seconds: float) -> dict[str, float]:
-    busy: dict[str, float] = {}
-    for look in looks:
-        for name, queue in look.queues.items():
+def _thread_seconds(taken: list[Reading], lasted_seconds: float) -> dict[str, float]:
+    busy: dict[str, float] = defaultdict(float)
+    for reading in taken:
+        for name, queue in reading.queues.items():
             if queue.busy_threads:
-                busy[name] = busy.get(name, 0.0) + queue.busy_threads * lasted_seconds / len(looks)
+                busy[name] += queue.busy_threads * lasted_seconds / len(taken)
     return busy
 
 
-def young_shares(read: list[Reading]) -> dict[str, YoungShare]:
-    """Of each queue for which it is recorded."""
-    found: dict[str, YoungShare] = {}
-    for before, after in pairwise(read):
+def young_shares(readings: list[Reading]) -> dict[str, YoungShare]:
+    """The share of young jobs in each queue for which it is recorded."""
+    busy: dict[str, float] = defaultdict(float)
+    young: dict[str, float] = defaultdict(float)
+    for before, after in pairwise(readings):
         seconds = min(CLOSE_SECONDS, after.second - before.second)
         for name, queue in after.queues.items():
             if queue.young_threads is not None and queue.busy_threads:
-                young = min(queue.young_threads, queue.busy_threads)
-                so_far = found.get(name, YoungShare(0.0, 0.0))
-                found[name] = YoungShare(
-                    so_far.busy_thread_seconds + queue.busy_threads * seconds,
-                    so_far.young_thread_seconds + young * seconds,
-                )
-    return found
+                busy[name] += queue.busy_threads * seconds
+                young[name] += min(queue.young_threads, queue.busy_threads) * seconds
+    return {name: YoungShare(busy[name], young[name]) for name in busy}
 
 
 def arrivals(found: list[Interval], service_seconds: dict[str, float]) -> list[dict[str, float]]:
-    """What came in on each queue in each interval: growth of its length, and its share of what was done.
+    """Jobs that arrived on each queue in each interval: the growth of its length, and its share of the jobs done.
 
-    Noise may make one a little negative.
+    Noise may make one slightly negative.
     """
     spent = _running(sum(interval.busy_thread_seconds.values()) for interval in found)
     done = _running(interval.done_jobs for interval in found)
-    worked = {  # jobs of each queue that its busy threads should have done
+    worked = {  # jobs that each queue's busy threads should have done
         name: _running(
             interval.busy_thread_seconds.get(name, 0.0) / service_seconds.get(name, PRIOR_OTHER_SECONDS)
             for interval in found
@@ -170,7 +165,7 @@ def arrivals(found: list[Interval], service_seconds: dict[str, float]) -> list[d
         total = rate * (interval.to_second - interval.from_second)
         first, last = _around(found, index, spent, SHARE_THREAD_SECONDS, SHARE_SECONDS_MAX)
         shares = {name: sums[last] - sums[first] for name, sums in worked.items()}
-        if not any(shares.values()):  # heartbeats saw nobody at work, while the counter went on
+        if not any(shares.values()):  # no heartbeat showed a busy thread, but the counter went on
             shares = {name: sums[-1] for name, sums in worked.items()}
         whole = sum(shares.values())
         jobs.append(
@@ -183,14 +178,14 @@ def arrivals(found: list[Interval], service_seconds: dict[str, float]) -> list[d
 
 
 def _running(values: Iterable[float]) -> list[float]:
-    """Running sums: the sum of the values i to j (without j) is sums[j] − sums[i]."""
+    """Running sums: the values from i up to, but not including, j add up to sums[j] − sums[i]."""
     return list(accumulate(values, initial=0.0))
 
 
 def _around(
     found: list[Interval], index: int, spent: list[float], thread_seconds: float, seconds_max: float
 ) -> tuple[int, int]:
-    """The intervals around this one: within the time, and no more than hold so many thread-seconds."""
+    """The slice of intervals around this one that holds so many thread-seconds, within a time to both sides."""
     middle = (found[index].from_second + found[index].to_second) / 2.0
     first, last = index, index + 1
     while spent[last] - spent[first] < thread_seconds:
@@ -203,7 +198,7 @@ def _around(
 
 
 def pieces_of(queue: str, found: list[Interval], jobs: list[dict[str, float]], faults: list[Fault]) -> Pieces:
-    """One queue's jobs. While Redis is down nobody enqueues: what is found after an outage came after it."""
+    """One queue's arrivals. Nobody can enqueue while Redis is down, so jobs found after an outage came after it."""
     ends = [fault.until for fault in faults if fault.source == "redis"]
     return [
         (
@@ -217,29 +212,29 @@ def pieces_of(queue: str, found: list[Interval], jobs: list[dict[str, float]], f
 
 
 def bursts_of(pieces: Pieces, idle_ages: dict[float, float]) -> tuple[Points, Pieces]:
-    """Jobs that came at once, and what is left without them.
+    """Jobs that arrived at once, and the pieces without them.
 
-    `idle_ages`: of the pieces at whose begin the queue was empty, by their ends: the age of the oldest job then. That
-    is when they came.
+    `idle_ages`: for pieces that start with an empty queue, the age of the oldest job at their end, by that end. It
+    tells when a burst arrived.
     """
-    rates = [jobs / max(end - begin, 1e-9) for begin, end, jobs in pieces]
+    rates = [jobs / max(end - start, 1e-9) for start, end, jobs in pieces]
     bursts: list[tuple[float, float]] = []
     left: Pieces = []
-    for index, (begin, end, jobs) in enumerate(pieces):
+    for index, (start, end, jobs) in enumerate(pieces):
         before, after = rates[max(0, index - NEIGHBOURS) : index], rates[index + 1 : index + 1 + NEIGHBOURS]
-        usual = max(median(before) if before else 0.0, median(after) if after else 0.0, 0.0) * (end - begin)
+        usual = max(median(before) if before else 0.0, median(after) if after else 0.0, 0.0) * (end - start)
         more = float(round(jobs - usual))
         if more >= max(BURST_JOBS_MIN, BURST_SIGMAS * math.sqrt(usual + 1.0)):
-            age = idle_ages.get(end, (end - begin) / 2.0)
-            bursts.append((round(min(end, max(begin, end - age)), 1), more))
+            age = idle_ages.get(end, (end - start) / 2.0)
+            bursts.append((round(min(end, max(start, end - age)), 1), more))
         else:
             more = 0.0
-        left.append((begin, end, jobs - more))
+        left.append((start, end, jobs - more))
     return tuple(bursts), left
 
 
 def steps_of(pieces: Pieces, duration_seconds: float) -> Points:
-    """The rates as points: two for each step; () for a queue on which nothing came."""
+    """The rates as points, two for each step; () if nothing arrived."""
     width = max(BIN_SECONDS_MIN, duration_seconds / BINS_MAX)
     steps: list[tuple[int, float]] = []  # bins, jobs
     for jobs in _binned(pieces, duration_seconds, width):
@@ -249,15 +244,15 @@ def steps_of(pieces: Pieces, duration_seconds: float) -> Points:
         else:
             steps.append((1, jobs))
     points: list[tuple[float, float]] = []
-    begin = 0.0
+    start = 0.0
     for bins, jobs in steps:
-        end = min(begin + bins * width, duration_seconds)
-        rate = round(jobs / max(end - begin, 1e-9), 4)
-        points += [(round(begin, 1), rate), (round(end, 1), rate)]
-        begin = end
+        end = min(start + bins * width, duration_seconds)
+        rate = round(jobs / max(end - start, 1e-9), 4)
+        points += [(round(start, 1), rate), (round(end, 1), rate)]
+        start = end
     if all(rate == 0.0 for _, rate in points):
         return ()
-    kept = [points[0]]  # and no point on the line between its neighbours
+    kept = [points[0]]  # without points on the line between their neighbours
     for here, after in pairwise(points[1:]):
         if not (kept[-1][1] == here[1] == after[1]):
             kept.append(here)
@@ -265,13 +260,13 @@ def steps_of(pieces: Pieces, duration_seconds: float) -> Points:
 
 
 def _binned(pieces: Pieces, duration_seconds: float, width: float) -> list[float]:
-    """Jobs of each bin, none below 0: what noise takes from one, its neighbour gives."""
+    """Jobs in each bin. What is negative by noise is taken from the next bins."""
     counts = [0.0] * max(1, math.ceil(duration_seconds / width - 1e-9))
-    for begin, end, jobs in pieces:
-        first, last = int(begin / width), min(len(counts) - 1, int((end - 1e-9) / width))
+    for start, end, jobs in pieces:
+        first, last = int(start / width), min(len(counts) - 1, int((end - 1e-9) / width))
         for index in range(first, last + 1):
-            overlap = min(end, (index + 1) * width) - max(begin, index * width)
-            counts[index] += jobs * max(0.0, overlap) / max(end - begin, 1e-9)
+            overlap = min(end, (index + 1) * width) - max(start, index * width)
+            counts[index] += jobs * max(0.0, overlap) / max(end - start, 1e-9)
     owed = 0.0
     for index, jobs in enumerate(counts):
         owed += jobs
@@ -281,6 +276,6 @@ def _binned(pieces: Pieces, duration_seconds: float, width: float) -> list[float
 
 
 def _is_chance(jobs: float, mean_jobs: float, bins: int) -> bool:
-    """Whether a bin could have the same rate as the mean of so many bins before it."""
+    """Whether a bin may well have the same rate as the mean of the bins before it."""
     spread = math.sqrt(EXCESS_VARIANCE * max(mean_jobs, 1.0) * (1.0 + 1.0 / bins))
     return abs(jobs - mean_jobs) <= SIGMAS * spread

@@ -1,4 +1,4 @@
-"""What came of a run: late jobs, instance-hours, reversals, and laws that were broken.
+"""The result of a run: late jobs, instance-hours, reversals, and broken laws.
 
 Nothing here changes what happens in the world.
 """

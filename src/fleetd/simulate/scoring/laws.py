@@ -1,17 +1,15 @@
-"""The laws, checked after every tick against what is true: by the simulator for every policy, by the tests for fleetd.
+"""The laws, checked after every tick: by the simulator for every policy, by the tests' storms for fleetd.
 
-Each world fills in a `Truth`; a law is a function from it to what is broken, as sentences. Nothing here asks what a
-policy believes. The laws bind every policy: one scheduler (1), claims within the budget and no profile drained below
-its min (2), no order on what can't be read (3), no job lost (4). fleetd alone promises more: no growth on a guess (3),
-and a bounded number of orders (7).
+Each world fills in a `Truth`: what is true, whatever the policy believes. A law is a function that yields a sentence
+for each thing that breaks it. Every policy is bound by: one scheduler (1), claims within the budget and no drain below
+min (2), no order on what can't be read (3), no job lost (4). fleetd alone promises more: no growth on a guess (3), and
+a bounded number of orders (7).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-
-from msgspec import structs
 
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
 from fleetd.core.model.decision import Step
@@ -23,36 +21,36 @@ from fleetd.simulate.world.world import World
 
 
 class Stop(Value, frozen=True, kw_only=True):
-    """The stop of a process that takes jobs; one that still boots has none to lose."""
+    """The stop of a process that serves. One that still boots has no job to lose and is not listed."""
 
     key: InstanceKey
     draining_seconds: float  # since its drain was ordered
-    idle_since_quiet: bool  # a heartbeat that was sent after the quiet says quiet and idle
-    unresponsive: bool = False  # silent for so long that it may be stopped without a drain
+    idle_since_quiet: bool  # a heartbeat that was sent after the quiet says so
+    unresponsive: bool = False  # silent for so long that no drain is needed
 
 
 class Truth(Value, frozen=True, kw_only=True):
-    """What is true right after a tick. Instances are counted by profile; those that are quiet do not count."""
+    """What is true right after a tick. Instances are counted by profile; quiet ones do not count."""
 
     policy: Policy
     orders: tuple[Step, ...]  # given to systemd in this tick
     capacity_before: Mapping[str, int]  # instances that served or booted before the tick
     capacity: Mapping[str, int]
-    ordered_instances: Mapping[str, int] = {}  # counts that people have ordered
+    ordered_instances: Mapping[str, int] = {}  # by people
     booting: int  # instances, of all profiles
     schedulers_elsewhere: int
     systemd_known: bool
     sidekiq_known: bool
-    headroom_known: bool  # whether it could be known how many connections are left
+    headroom_known: bool  # whether anybody could know how many connections are left
     claims_connections: int  # what all known processes may open
-    budget_connections: int | None  # what they may claim; None: nobody could know it
+    budget_connections: int | None  # what these may add up to; None: nobody could know it
     database_refuses: bool = False  # it takes no more clients, whatever its limit
-    pushes_back: bool  # Redis takes what a stopping process pushes back
+    pushes_back: bool  # whether Redis takes the jobs that a stopping process pushes back
     stops: tuple[Stop, ...]
-    lost_jobs: int  # by stops, since the tick before
+    lost_jobs: int  # by stops, since the last tick
 
     def starts(self) -> Counter[str]:
-        """By profile; the scheduler's is left out."""
+        """Starts by profile, without the scheduler's."""
         return Counter(s.profile for s in self.orders if s.verb == "start" and s.profile is not None)
 
 
@@ -60,30 +58,23 @@ Law = Callable[[Truth], Iterator[str]]
 
 
 def one_scheduler(truth: Truth) -> Iterator[str]:
-    """Law 1: none is started beside a live one."""
+    """Law 1: no scheduler is started beside a live one."""
     if truth.schedulers_elsewhere and any(s.verb == "start" and s.key == SCHEDULER for s in truth.orders):
         yield "started a scheduler beside a live one"
 
 
 def within_budget(truth: Truth) -> Iterator[str]:
-    """Law 2: after a start all claims fit the budget of that moment."""
-    started = any(step.verb == "start" for step in truth.orders)
-    if started and truth.database_refuses:
+    """Law 2: after a start, all claims fit the budget of that moment."""
+    if not any(step.verb == "start" for step in truth.orders):
+        return
+    if truth.database_refuses:
         yield "started while the database refuses clients"
-    excess = truth.claims_connections - (truth.budget_connections or 0)
-    if started and truth.budget_connections is not None and excess > 0:
-        yield f"started with claims {excess} above the budget"
-
-
-def growth_within_budget(truth: Truth) -> Iterator[str]:
-    """Law 2 through PgBouncer, which has no names for our clients: only growth above min is held to the budget."""
-    started = truth.starts()
-    grown = any(truth.capacity[p.name] > p.min_instances for p in truth.policy.profiles if started[p.name])
-    yield from within_budget(truth if grown else structs.replace(truth, budget_connections=None))
+    if truth.budget_connections is not None and truth.claims_connections > truth.budget_connections:
+        yield f"started with claims {truth.claims_connections - truth.budget_connections} above the budget"
 
 
 def min_is_kept(truth: Truth) -> Iterator[str]:
-    """Law 2: drains stop at min, however small the budget."""
+    """Law 2: drains stop at min, however small the budget is."""
     quieted = {step.profile for step in truth.orders if step.verb == "quiet"}
     for profile in truth.policy.profiles:
         if profile.name in quieted and truth.capacity[profile.name] < profile.min_instances:
@@ -91,7 +82,7 @@ def min_is_kept(truth: Truth) -> Iterator[str]:
 
 
 def unknown_holds(truth: Truth) -> Iterator[str]:
-    """Law 3: no order while systemd is unknown, and nothing is let go while Sidekiq is."""
+    """Law 3: no order while systemd is unknown, and no quiet or stop while Sidekiq is."""
     if truth.orders and not truth.systemd_known:
         yield "an order while systemd can't be read"
     if not truth.sidekiq_known and any(step.verb != "start" for step in truth.orders):
@@ -99,7 +90,7 @@ def unknown_holds(truth: Truth) -> Iterator[str]:
 
 
 def no_growth_on_a_guess(truth: Truth) -> Iterator[str]:
-    """Law 3: while a reading is unknown, a profile grows only up to its min, or to what a person has ordered."""
+    """Law 3: while a reading is unknown, a profile grows up to its min at most, or to what a person ordered."""
     if truth.sidekiq_known and truth.headroom_known:
         return
     started = truth.starts()
@@ -110,7 +101,7 @@ def no_growth_on_a_guess(truth: Truth) -> Iterator[str]:
 
 
 def no_job_lost(truth: Truth) -> Iterator[str]:
-    """Law 4: a process is stopped when it is idle, or past its drain's deadline while jobs can be pushed back."""
+    """Law 4: a process is stopped once it is idle, or past its deadline if its jobs can be pushed back."""
     if truth.lost_jobs:
         yield f"{truth.lost_jobs} jobs lost by a stop"
     for stop in truth.stops:
@@ -124,7 +115,7 @@ def no_job_lost(truth: Truth) -> Iterator[str]:
 
 
 def bounded(truth: Truth) -> Iterator[str]:
-    """Law 7: a tick gives as many orders as its pace allows, and one for the scheduler where it may run here."""
+    """Law 7: a tick gives no more orders than its pace allows, and one more if the scheduler may run here."""
     pace = truth.policy.pace
     most = DRAIN_ORDERS_MAX + pace.starts_per_tick + pace.drains_per_tick
     most += truth.policy.scheduler.place != "elsewhere"
@@ -146,7 +137,7 @@ OF_FLEETD: tuple[tuple[int, Law], ...] = (*OF_EVERYONE, (3, no_growth_on_a_guess
 
 
 class LawWatch:
-    """Holds one policy in the simulated world to the laws: call `begin_tick` before each tick, `end_tick` after it."""
+    """Checks one policy in the simulated world. Call `begin_tick` before each tick and `end_tick` after it."""
 
     BREAKS_KEPT_MAX = 20
 
@@ -166,7 +157,7 @@ class LawWatch:
         world = self.world
         lost_jobs = world.lost_by_stops_jobs - self._lost_jobs
         if len(world.orders) == self._orders_total and not lost_jobs:
-            return  # no law can be broken by nothing
+            return  # nothing was ordered, so nothing can be broken
         self._lost_jobs += lost_jobs
         truth = self._truth(lost_jobs)
         for number, law in self.laws:
@@ -186,7 +177,7 @@ class LawWatch:
             capacity_before=self._capacity,
             capacity={group.profile.name: group.capacity for group in world.groups},
             booting=sum(i.state is UnitState.ACTIVATING for group in world.groups for i in group.present),
-            schedulers_elsewhere=1,  # a trace has none on this host
+            schedulers_elsewhere=1,  # in a trace the scheduler always runs elsewhere
             systemd_known="systemd" not in world.down,
             sidekiq_known="redis" not in world.down,
             headroom_known="postgres" not in world.down,

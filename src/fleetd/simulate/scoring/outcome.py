@@ -1,4 +1,4 @@
-"""What came of one policy on one trace: its score, its curves for the plot, and the laws that it broke.
+"""The outcome of one policy on one trace: its score, its curves for the plot, and the laws that it broke.
 
 A policy is held to one objective: at most 1 % of all jobs late, and no queue above 5 %.
 """
@@ -25,12 +25,12 @@ PLOT_POINTS = 200
 
 
 def step_seconds_of(trace: Trace) -> int:
-    """From one point of the plot to the next."""
+    """Seconds from one point of the plot to the next."""
     return max(1, math.ceil(trace.duration_seconds / PLOT_POINTS))
 
 
 class QueueScore(Value, frozen=True, kw_only=True):
-    """One queue: `wait_seconds` from coming in to the fetch."""
+    """One queue. A wait lasts from the arrival to the fetch."""
 
     jobs: int
     wait_seconds: dict[str, float]  # p50 p95 p99 max
@@ -64,7 +64,7 @@ class Score(Value, frozen=True, kw_only=True):
 
 
 class Spread(NamedTuple):
-    """A count, second by second, since the last point: a rival that flaps has many sizes in one."""
+    """A count over one step of the plot: a rival that flaps has many sizes in one step."""
 
     lowest: int
     highest: int
@@ -72,11 +72,11 @@ class Spread(NamedTuple):
 
 
 class Curve(Value, frozen=True, kw_only=True):
-    """What the plot shows of one policy: a point each `step_seconds`; the last one may come sooner."""
+    """What the plot shows of one policy: a point every `step_seconds`; the last one may come sooner."""
 
     step_seconds: int
     instances: dict[str, list[Spread]]  # of each profile
-    ages: dict[str, list[float]]  # of each queue: the highest age of its oldest job since the last point
+    ages: dict[str, list[float]]  # of each queue: the highest age of its oldest job in the step, in seconds
     claims: list[Spread]
     budget: list[int]
 
@@ -91,32 +91,31 @@ class Outcome(Value, frozen=True, kw_only=True):
 
 
 class Recorder:
-    """Lets the world run, and counts what is the same for every policy."""
+    """Lets the world run, and records what is the same for every policy."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.over_budget_seconds = 0
         self.sizes = {group.profile.name: array("l") for group in world.groups}  # instances by second
-        self._sizes = [(self.sizes[group.profile.name], group) for group in world.groups]
         self._step_seconds = step_seconds_of(world.trace)
         self._ages: dict[str, list[float]] = {name: [] for name in world.queues}
-        self._highest_ages = dict.fromkeys(world.queues, 0.0)  # since the last point: a peak is short
+        self._highest_ages = dict.fromkeys(world.queues, 0.0)  # since the last point, because a peak is short
         self._claims = array("l")
         self._budget: list[int] = []
         self._budget_before = world.budget_connections()
-        claims = world.claims_connections()  # no policy is to blame for what serves at the begin
+        claims = world.claims_connections()  # no policy is to blame for the instances that serve at the start
         self._forgiven_claims = claims if claims > self._budget_before else 0
 
     def advance_to(self, second: int) -> None:
-        """Let the world run up to a second of the trace, at most to its end."""
+        """Let the world run up to a second of the trace, but not past its end."""
         world = self.world
         while world.now < min(second, world.end):
             world.advance_to(world.now + 1)
             claims, budget = world.claims_connections(), world.budget_connections()
             self._claims.append(claims)
             self._count_over_budget(claims, budget)
-            for sizes, group in self._sizes:
-                sizes.append(group.capacity)
+            for group in world.groups:
+                self.sizes[group.profile.name].append(group.capacity)
             for queue in world.queues.values():
                 if queue.batches:
                     age = queue.latency_seconds(world.now)
@@ -130,7 +129,7 @@ class Recorder:
     def _count_over_budget(self, claims: int, budget: int) -> None:
         """Count this second if claims are over the budget, and not only because it shrank.
 
-        The drains that a shrink causes take their time: what was claimed at the shrink is forgiven as it goes down.
+        Drains take time, so claims that were within the budget when it shrank are forgiven while they go down.
         """
         if claims > budget and budget < self._budget_before and not self._forgiven_claims:
             self._forgiven_claims = min(claims, self._budget_before)
@@ -174,7 +173,7 @@ class Recorder:
 
 
 def queue_scores(world: World) -> dict[str, QueueScore]:
-    """A wait ends at the fetch. A job that still waits at the end is late if it is past its target by then."""
+    """Waits end at the fetch. A job that still waits at the end of the trace is late if it is past its target then."""
     scores = {}
     for name, queue in world.queues.items():
         waits = Counter(queue.waits)
@@ -204,9 +203,9 @@ def _percentiles(waits: Counter[int]) -> dict[str, float]:
 
 
 def reversals(orders: list[tuple[int, Step]]) -> int:
-    """Starts within 10 min after a stop in the same profile, or the other way round; each of them counted once.
+    """Starts within 10 min after a stop in the same profile, and stops as soon after a start.
 
-    `orders`: with their seconds. A stop counts at the quiet, when its drain begins; that of a booting instance at once.
+    `orders`: each with its second. A drain counts as one stop, at the quiet.
     """
     found = 0
     last: dict[tuple[str | None, str], int] = {}
@@ -214,7 +213,7 @@ def reversals(orders: list[tuple[int, Step]]) -> int:
     for at, step in orders:
         if step.verb == "stop" and step.key in quieted:
             quieted.discard(step.key)
-            continue  # the end of a drain that was counted when it began
+            continue  # the end of a drain, which was counted at its quiet
         way, other = ("up", "down") if step.verb == "start" else ("down", "up")
         if step.verb == "quiet":
             quieted.add(step.key)

@@ -1,4 +1,4 @@
-"""Arrivals of a trace, second by second: drawn once, the same for every policy."""
+"""Arrivals of a trace, second by second: sampled once, and the same for every policy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from fleetd.simulate.trace.trace import QueueTraffic, Trace
 
-#: Above this mean a Poisson count is drawn as a rounded normal, whose error is far below the count's own spread.
+#: Above this mean a Poisson count is sampled as a rounded normal; the error is far below the count's own spread.
 NORMAL_FROM_JOBS = 30.0
 
 
@@ -28,7 +28,7 @@ def poisson(mean: float, chance: random.Random) -> int:
 
 
 def arrivals(trace: Trace, queue: str) -> array[int]:
-    """Jobs that arrive within each second of the trace, bursts included; nobody changes them."""
+    """Jobs that arrive in each second of the trace, bursts included. The array is shared: do not change it."""
     return _sample(trace.seed, math.ceil(trace.duration_seconds), queue, trace.queues[queue])
 
 

@@ -1,4 +1,4 @@
-"""A trace as TOML, as trace.py reads it: what is read back is the same trace."""
+"""A trace as TOML text. trace.py reads back the same trace."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def _value(value: Any) -> str:
         return _quoted(value)
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_key(key)} = {_value(entry)}" for key, entry in value.items()) + " }"
-    if not isinstance(
-        value, list | tuple
-    ):  # a number: exactly, and without a point where there is no fraction
+    if not isinstance(value, list | tuple):  # a number: exact, and without a point if it has no fraction
         return str(int(value)) if value == int(value) else repr(value)
     entries = [_value(entry) for entry in value]
     if len(entries) <= POINTS_A_LINE or isinstance(value[0], str):
@@ -54,7 +52,7 @@ def _value(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string; JSON's escapes are TOML's, but for DEL, which TOML wants escaped."""
+    """A TOML basic string. JSON's escapes are valid in TOML, but TOML wants DEL escaped as well."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

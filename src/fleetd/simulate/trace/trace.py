@@ -1,14 +1,13 @@
-"""A trace: a time of traffic, the world it meets, and what goes wrong in it, as a TOML file says.
+"""A trace: a stretch of traffic, the world it meets, and what goes wrong in it, read from a TOML file.
 
 docs/traces.md explains every key. All problems of a file are found at once, each with its key path and a cure. Times
-are seconds since the begin of the trace.
+are seconds since the start of the trace.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,11 +22,10 @@ from fleetd.errors import ConfigError, ConfigProblem
 FILE_BYTES_MAX = 16 * 1024 * 1024
 DAY_SECONDS = 86_400.0
 DURATION_SECONDS_MAX = 31 * DAY_SECONDS
-#: The simulator keeps each second of each queue: about 150 bytes where jobs wait.
+#: The simulator keeps every second of every queue: about 150 bytes while jobs wait.
 QUEUE_DAYS_MAX = 200
 POINTS_MAX = 200_000
-#: Of a whole trace, all queues together.
-JOBS_MAX = 1_000_000_000
+BURST_JOBS_MAX = 1_000_000_000
 RATE_MAX_PER_SECOND = 1_000_000
 CONNECTIONS_MAX = 100_000
 BYTES_MAX = 1e15
@@ -48,14 +46,15 @@ def _curve(example: str) -> Meta:
 
 Points = tuple[tuple[float, float], ...]
 Source = Literal["redis", "postgres", "systemd"]
+Duration = Annotated[float, Meta(ge=60, le=DURATION_SECONDS_MAX, examples=["21600"])]
 At = Annotated[float, Meta(ge=0, le=DURATION_SECONDS_MAX, examples=["4000"])]
 ArrivalPoint = Annotated[
     tuple[At, Annotated[float, Meta(ge=0, le=RATE_MAX_PER_SECOND)]],
     _shape(f"[at, rate]: from 0 s on, 0 to {RATE_MAX_PER_SECOND:,} jobs a second", "[3600, 90.0]"),
 ]
 Burst = Annotated[
-    tuple[At, Annotated[float, Meta(ge=0, le=JOBS_MAX)]],
-    _shape(f"[at, jobs]: from 0 s on, 0 to {JOBS_MAX:,} jobs at once", "[1800, 20000]"),
+    tuple[At, Annotated[float, Meta(ge=0, le=BURST_JOBS_MAX)]],
+    _shape(f"[at, jobs]: from 0 s on, 0 to {BURST_JOBS_MAX:,} jobs at once", "[1800, 20000]"),
 ]
 OthersPoint = Annotated[
     tuple[At, Annotated[float, Meta(ge=0, le=CONNECTIONS_MAX)]],
@@ -80,7 +79,7 @@ class ServiceSeconds(Section, frozen=True, kw_only=True):
 
 
 class QueueTraffic(Section, frozen=True, kw_only=True):
-    """What arrives on one queue, and how long its jobs take."""
+    """Arrivals on one queue, and how long its jobs take."""
 
     arrivals_per_second: Annotated[
         tuple[ArrivalPoint, ...], _curve("[[0, 12.0], [3600, 90.0]]")
@@ -90,7 +89,7 @@ class QueueTraffic(Section, frozen=True, kw_only=True):
 
 
 class TraceProfile(Section, frozen=True, kw_only=True):
-    """A profile without numbers; they are given out in order."""
+    """A profile; instance numbers are given out in the order of the profiles."""
 
     order: str | None = None
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1)] | None = None
@@ -102,7 +101,7 @@ class TraceProfile(Section, frozen=True, kw_only=True):
 
 
 class Database(Section, frozen=True, kw_only=True):
-    """Where the connections end: `others` are everyone else's; beyond the knee every job slows down."""
+    """Connections: `others` are everyone else's. With more busy threads than the knee, every job slows down."""
 
     max_connections: Annotated[int, Meta(ge=1, le=CONNECTIONS_MAX)] = 700
     others: Annotated[tuple[OthersPoint, ...], _curve("[[0, 150], [5000, 230]]")] = ()
@@ -110,14 +109,14 @@ class Database(Section, frozen=True, kw_only=True):
 
 
 class Host(Section, frozen=True, kw_only=True):
-    """The memory of the worker host, and that of an instance after its boot and after a day."""
+    """Memory of the worker host, and of an instance after its boot and after a day."""
 
     memory_bytes: Annotated[float, Meta(ge=1e6, le=BYTES_MAX)] = 32 * 1024.0**3
     instance_memory_bytes: InstanceMemory = (300e6, 1000e6)
 
 
 class Fault(Section, frozen=True, kw_only=True):
-    """A source that is away for a time, or instances that are killed."""
+    """Either a source that is away for a time, or instances that are killed."""
 
     at: At = 0.0  # required
     for_seconds: Annotated[float, Meta(ge=1, le=DURATION_SECONDS_MAX, examples=["120"])] | None = None
@@ -130,13 +129,11 @@ class Fault(Section, frozen=True, kw_only=True):
 
 
 class Trace(Section, frozen=True, kw_only=True):
-    """A trace, key by key as in its file. A required key has a default only to go on with the file without it."""
+    """A trace, key by key as in its file. Required keys have defaults so that a file without them can be checked."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)] = "unnamed"
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1
-    duration_seconds: Annotated[float, Meta(ge=60, le=DURATION_SECONDS_MAX, examples=["21600"])] = (
-        DURATION_SECONDS_MAX  # required
-    )
+    duration_seconds: Duration = DURATION_SECONDS_MAX  # required
     tick_seconds: Annotated[float, Meta(ge=1, le=60)] = 5.0
     boot_seconds: BootRange = (12.0, 30.0)
     beat_seconds: Annotated[int, Meta(ge=1, le=30)] = 10  # of Sidekiq from 7 on; up to 6.5 it is 5 s
@@ -150,12 +147,12 @@ class Trace(Section, frozen=True, kw_only=True):
 
 
 def load_trace(path: str | Path) -> Trace:
-    """The trace in a file; raises ConfigError with every problem in it."""
+    """The trace in a file. Raises ConfigError with every problem in it."""
     return _sound(str(path), *read_trace(path))
 
 
 def parse_trace(text: str, file: str = "trace.toml") -> Trace:
-    """The trace in a TOML text; raises ConfigError with every problem."""
+    """The trace in a TOML text. Raises ConfigError with every problem in it."""
     return _sound(file, *_parsed(text, file))
 
 
@@ -166,7 +163,7 @@ def _sound(file: str, trace: Trace, problems: list[ConfigProblem]) -> Trace:
 
 
 def read_trace(path: str | Path) -> tuple[Trace, list[ConfigProblem]]:
-    """The trace, with defaults for what is wrong, and what that is; raises ConfigError where it is no TOML file."""
+    """The trace with defaults for wrong keys, and all that is wrong. Raises ConfigError if it is no TOML file."""
     try:
         with Path(path).open("rb") as stream:
             content = stream.read(FILE_BYTES_MAX + 1)
@@ -177,7 +174,7 @@ def read_trace(path: str | Path) -> tuple[Trace, list[ConfigProblem]]:
     if len(content) > FILE_BYTES_MAX:
         raise ConfigError(str(path), [ConfigProblem("", "larger than 16 MiB", "Name a trace file.")])
     try:
-        text = content.decode("utf-8-sig")  # some editors begin a file with a mark
+        text = content.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError:
         raise ConfigError(str(path), [ConfigProblem("", "is not UTF-8", "Save it as UTF-8.")]) from None
     return _parsed(text, str(path))
@@ -201,7 +198,7 @@ def _parsed(text: str, file: str) -> tuple[Trace, list[ConfigProblem]]:
 
 
 def profiles_of(trace: Trace, problems: list[ConfigProblem]) -> tuple[Profile, ...]:
-    """The trace's own profiles, with numbers; what is wrong with them goes to `problems`."""
+    """The trace's own profiles. What is wrong with them is added to `problems`."""
     sections: dict[str, ProfileSection] = {}
     first = 1
     for name, given in trace.profiles.items():
@@ -222,9 +219,9 @@ def profiles_of(trace: Trace, problems: list[ConfigProblem]) -> tuple[Profile, .
 def configured(
     trace: Trace, policy: Policy | None, without_min: tuple[str, ...], problems: list[ConfigProblem]
 ) -> Policy | None:
-    """The configuration's policy for a trace; what does not fit goes to `problems`.
+    """The configuration's policy for a trace. What does not fit is added to `problems`.
 
-    `without_min`: profiles whose min is the default. Theirs is what the trace begins with, as of its own profiles.
+    `without_min`: profiles without a min of their own. As with the trace's profiles, it is `initial_instances`.
     """
     if trace.profiles or any(problem.path.startswith("profiles") for problem in problems):
         return policy
@@ -242,7 +239,7 @@ def configured(
 
 
 def value_at(points: Points, at: float) -> float:
-    """A piecewise linear curve at a time; before its first point and after its last it is level; () is 0."""
+    """A piecewise linear curve at a time. It is level before its first point and after its last; () is 0 everywhere."""
     if not points:
         return 0.0
     before = points[0]
@@ -257,7 +254,7 @@ def value_at(points: Points, at: float) -> float:
 
 
 def _missing(table: Mapping[str, Any]) -> Iterator[ConfigProblem]:
-    """Required keys that are not in the file. What is there and of another kind is told by its type already."""
+    """Required keys that are not in the file. Those of a wrong type are problems already."""
     if "duration_seconds" not in table:
         yield ConfigProblem("duration_seconds", "missing", "Say how long it lasts, e.g. 21600.")
     queues, faults = table.get("queues", {}), table.get("faults", [])
@@ -274,9 +271,9 @@ def _missing(table: Mapping[str, Any]) -> Iterator[ConfigProblem]:
 
 
 def _missing_in_fault(path: str, fault: Mapping[str, Any]) -> Iterator[ConfigProblem]:
-    """One source for a time, or one kill; and when."""
+    """A fault is one source for a time or one kill, and has a time."""
     if "at" not in fault:
-        yield ConfigProblem(f"{path}.at", "missing", "Say when, in seconds from the begin.")
+        yield ConfigProblem(f"{path}.at", "missing", "Say when, in seconds from the start.")
     if ("source" in fault) == ("kill_instances" in fault):
         cure = 'Write either source = "redis" with for_seconds, or kill_instances = 3.'
         yield ConfigProblem(path, "is neither one source nor one kill", cure)
@@ -320,7 +317,7 @@ def _impossible(trace: Trace) -> Iterator[ConfigProblem]:
 
 
 def _misplaced(path: str, points: Points, end: float, *, before_end: bool = False) -> Iterator[ConfigProblem]:
-    """The first point that is not in the order of time, or too late."""
+    """The first point that is out of order, or after the end."""
     last = 0.0
     for index, (at, _) in enumerate(points):
         here = f"{path}[{index}]"
@@ -341,7 +338,7 @@ def _after_the_end(path: str, at: float, end: float) -> ConfigProblem:
 
 
 def _too_much(trace: Trace) -> Iterator[ConfigProblem]:
-    """What would take all memory, or for ever."""
+    """What would take too much memory. The number of jobs does not matter: threads limit how many are served."""
     if len(trace.queues) > QUEUES_MAX:
         yield ConfigProblem("queues", f"{len(trace.queues)} queues", f"Use at most {QUEUES_MAX}.")
     days = trace.duration_seconds / DAY_SECONDS
@@ -349,25 +346,10 @@ def _too_much(trace: Trace) -> Iterator[ConfigProblem]:
         what = f"{days:.1f} days of {len(trace.queues)} queues are too much to simulate at once"
         cure = f"Days times queues may be {QUEUE_DAYS_MAX}: make it shorter, or leave queues out."
         yield ConfigProblem("duration_seconds", what, cure)
-    jobs = sum(
-        _area(queue.arrivals_per_second, trace.duration_seconds) + sum(count for _, count in queue.bursts)
-        for queue in trace.queues.values()
-    )
-    if jobs > JOBS_MAX:
-        cure = f"At most {JOBS_MAX:,} can be simulated: lower rates or bursts, or make it shorter."
-        yield ConfigProblem("queues", f"{jobs:,.0f} jobs in all", cure)
-
-
-def _area(points: Points, until: float) -> float:
-    """Below a curve that is level before its first point and after its last."""
-    if not points:
-        return 0.0
-    whole = ((0.0, points[0][1]), *points, (max(until, points[-1][0]), points[-1][1]))
-    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2.0 for a, b in pairwise(whole))
 
 
 def _too_many_initial(initial: int, instances: Mapping[str, int]) -> list[ConfigProblem]:
-    """Whether more serve at the begin than a profile has `instances`."""
+    """Profiles that have fewer instances than shall serve at the start."""
     short = [f"{name} has {count}" for name, count in instances.items() if count < initial]
     if not short:
         return []
@@ -378,7 +360,7 @@ def _too_many_initial(initial: int, instances: Mapping[str, int]) -> list[Config
 def misfits(
     queues: Collection[str], targets: Iterable[str], profiles: tuple[Profile, ...]
 ) -> list[ConfigProblem]:
-    """Queues whose jobs nobody would ever fetch, and targets of queues that nobody knows."""
+    """Queues that no profile serves, and targets of unknown queues."""
     served = {queue for profile in profiles for queue, _ in profile.queues}
     found = [
         ConfigProblem(

@@ -1,4 +1,4 @@
 """The simulated world: queues, instances, database and host by the second, and fleetd's ports into it.
 
-No policy decides anything here.
+Nothing is decided here; policies give orders from outside.
 """

@@ -1,4 +1,4 @@
-"""fleetd in the simulated world: the daemon's own Ticker between ports that show what Sidekiq, Postgres, … would."""
+"""fleetd in the simulated world: the daemon's own Ticker, with ports that show what Redis, Postgres, … would."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from fleetd.simulate.trace.trace import Source
 from fleetd.simulate.world.fleet import Instance
 from fleetd.simulate.world.world import HOST, World
 
-#: The host has been up for long: nothing is taken for a boot of it.
+#: The host has been up for long, so nothing is taken for a reboot.
 BOOTTIME_SECONDS = 1_000_000.0
 #: Superusers' reserve and fleetd's own connection are outside of what a trace calls max_connections and others.
 RESERVED_CONNECTIONS, OWN_CONNECTIONS = 3, 1
 
 
 class _Port:
-    """A port into the world, which can't be reached while a fault takes its source away."""
+    """A port into the world. Its source can't be reached during an outage."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -60,7 +60,7 @@ class SimulatedSidekiq(_Port):
             for p in world.policy.profiles
             for n in p.numbers
         }
-        # A queue that the trace does not name is there and empty.
+        # A queue that the trace does not name exists and is empty.
         self._empty = {
             name: QueueFacts(name=name, length_jobs=0, latency_seconds=0.0, busy_threads=0)
             for p in world.policy.profiles
@@ -143,7 +143,7 @@ class SimulatedDatabase(_Port):
             database_connections=clients,
             worker_connections=workers,
             own_connections=OWN_CONNECTIONS,
-            # Up to the knee a job is half in the database; beyond it, all the time that is added.
+            # Up to the knee a job spends half of its time in the database; beyond it, all of the extra time.
             active_backends=None if knee is None else round(busy - 0.5 * min(float(busy), knee)),
             stalled_backends=None if knee is None else round(max(0.0, busy - knee)),
         )
@@ -174,7 +174,7 @@ class SimulatedUnits(_Port):
 
 
 class SimulatedHost(_Port):
-    """The host with its clock, and a state directory that fleetd starts with and that keeps nothing."""
+    """The host, its clock, and a state directory that is read once and keeps nothing."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -201,7 +201,7 @@ class SimulatedHost(_Port):
         return "simulated"
 
     def load(self) -> bytes:
-        """fleetd started what serves at the begin, so it knows how long a boot takes."""
+        """fleetd started the instances that serve at the start, so it knows how long a boot takes."""
         learnt = fmean(self.world.trace.boot_seconds)
         booted = {group.profile.name: learnt for group in self.world.groups if group.present}
         return msgspec.json.encode(HostMemory(boot_id=self.boot_id(), boot_seconds=booted))
@@ -210,12 +210,12 @@ class SimulatedHost(_Port):
 
 
 async def _one_by_one(*readings: Awaitable[Any]) -> list[Any]:
-    """No reading waits for anything here, so none needs a task of its own."""
+    """No reading waits for anything here, so none needs its own task."""
     return [await reading for reading in readings]
 
 
 class SimulatedDaemon:
-    """Ticks when the daemon would."""
+    """The daemon's ticks, at the times at which it would tick."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -241,6 +241,6 @@ class SimulatedDaemon:
         return max(1, round(self.ticker.pause_seconds()))
 
     async def act(self) -> int:
-        """One tick; the second of the next one."""
+        """Tick; returns the second of the next tick."""
         await self.tick()
         return self.world.now + self.pause_seconds()

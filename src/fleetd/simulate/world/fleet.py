@@ -1,7 +1,7 @@
 """The instances of the simulated host: their units and heartbeats, and one second's work of all that share a profile.
 
 Queues are served in the profile's own order. A fluid queue takes `jobs × mean service` of the free thread-seconds. A
-discrete job takes a thread until it is done, and a waiting one takes the thread over at that moment, not at the next
+discrete job holds a thread until it ends, and a waiting one takes the thread over at that moment, not at the next
 whole second. Beyond the database's knee every job takes `busy / knee` times as long, so a second holds less work.
 """
 
@@ -20,7 +20,7 @@ from fleetd.simulate.world.queues import SimQueue
 
 
 class UnitState(StrEnum):
-    """systemd's ActiveState, as far as a worker's unit has it here."""
+    """The values of systemd's ActiveState that a worker's unit has here."""
 
     INACTIVE = "inactive"
     ACTIVATING = "activating"
@@ -30,9 +30,9 @@ class UnitState(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class DiscreteJob:
-    """A job of a discrete queue under way."""
+    """A running job of a discrete queue."""
 
-    ends_at: float  # in the database's own time
+    ends_at: float  # in database seconds: see World
     instance: Instance
     queue: SimQueue
     fetched_at: int
@@ -43,7 +43,7 @@ class DiscreteJob:
 
 @dataclass(slots=True, eq=False)
 class Instance:
-    """One number: its unit, and its process unless the unit is inactive. Times are seconds of the trace."""
+    """One instance number: its unit, and its process unless the unit is inactive. Times are seconds of the trace."""
 
     key: InstanceKey
     group: Group
@@ -51,17 +51,19 @@ class Instance:
     state: UnitState = UnitState.INACTIVE
     state_since: int = 0
     started_at: int = 0
-    invocation: int = 0  # another one for each process
+    invocation: int = 0  # a new one for each process
     pid: int = 0
     quieted_at: int | None = None
     jobs: dict[DiscreteJob, None] = field(
         default_factory=dict
-    )  # each holds a thread; in the order of fetches
+    )  # each holds a thread; in the order they were fetched
     open_connections: int = 0
     beat_at: int | None = None  # None: no heartbeat yet
     beat_quiet: bool = False
     beat_busy: Counter[str] = field(default_factory=Counter)  # threads by queue
-    beat_young: Counter[str] = field(default_factory=Counter)  # of these: with a job that had just begun
+    beat_young: Counter[str] = field(
+        default_factory=Counter
+    )  # of these: with a job younger than YOUNG_SECONDS
 
     @property
     def fetches(self) -> bool:
@@ -94,13 +96,18 @@ class Instance:
         self.beat_busy, self.beat_young = busy, young
 
     def _sample_busy_threads(self, mean: float, free: int, chance: random.Random) -> int:
-        """Busy threads at one moment, at most `free`; they scatter less the fewer threads are idle."""
+        """Busy threads at one moment, at most `free`. The fewer threads are idle, the less this scatters."""
         available = self.threads - len(self.jobs)
         if available <= 0 or free <= 0:
             return 0
         share = min(1.0, mean / available)
         spread = math.sqrt(mean * (1.0 - share))
         return min(free, max(0, round(chance.gauss(mean, spread))))
+
+    def quiet(self, now: int) -> None:
+        if self.quieted_at is None:
+            self.quieted_at = now
+            self.group.refresh()
 
     def become(self, state: UnitState, now: int) -> None:
         if state is not self.state:
@@ -112,7 +119,7 @@ class Instance:
 class Group:
     """All instances of one profile. Their free threads are one pool, given out anew each second.
 
-    What `refresh` finds is kept, because each second needs it and it changes a few times an hour.
+    `refresh` caches what each second needs, because it changes only a few times an hour.
     """
 
     def __init__(self, profile: Profile, queues: dict[str, SimQueue]) -> None:
@@ -126,8 +133,8 @@ class Group:
         self._weights = dict(profile.queues)
         self.fluid_busy: dict[str, float] = {}  # mean busy threads of each fluid queue in the last second
         self.busy_threads = 0.0  # their sum
-        self.unflushed_jobs = 0.0  # done, and in no heartbeat's counter yet
-        self._hung_jobs = 0  # fetched while Postgres is down, not done yet
+        self.unflushed_jobs = 0.0  # done, and not yet counted by a heartbeat
+        self._hung_jobs = 0  # fetched while Postgres was down, and not done yet
         self._turn = 0  # the instance that fetched last
         self.freed: deque[tuple[float, Instance]] = (
             deque()
@@ -138,14 +145,14 @@ class Group:
         self._database_seconds = 0.0
 
     def refresh(self) -> None:
-        """To be called when an instance's state changed, or when it was quieted."""
+        """Call this when an instance's state has changed, or when it was quieted."""
         self.present = [i for i in self.instances if i.present]
         self.fetching = [i for i in self.present if i.fetches]
         self.capacity = sum(1 for i in self.present if i.quieted_at is None)
         self.claims_connections = len(self.present) * self.profile.claim_connections
 
     def begin_second(self, slowdown: float, database_seconds: float) -> None:
-        """All threads that no discrete job holds are free."""
+        """Free all threads that no discrete job holds."""
         self.free = float(sum([i.threads - len(i.jobs) for i in self.fetching]))
         self._slowdown = slowdown
         self._database_seconds = database_seconds
@@ -155,7 +162,7 @@ class Group:
         self._hung_jobs = 0
 
     def serve(self, now: int) -> None:
-        """Fetch what the free threads can do in this second of the jobs on offer, and do it."""
+        """Fetch as many of the offered jobs as the free threads can do in this second, and do them."""
         if self.profile.order == "weighted":
             self._serve_by_weight(now)
             return
@@ -166,7 +173,7 @@ class Group:
                 self._take(queue, self._jobs_that_fit(queue, self.free), now)
 
     def _serve_by_weight(self, now: int) -> None:
-        """Each fetch picks a queue with work by weight; what one queue does not need, the others get."""
+        """Each fetch picks a queue with work by weight. What one queue does not need, the others get."""
         left = [(q, self._weights[q.name], self._cost(q)) for q in self.queues if q.offered]
         while left and self.free > 1e-9:
             rounds = self.free / sum([weight * cost for _, weight, cost in left])
@@ -186,7 +193,7 @@ class Group:
             return
 
     def hang(self, now: int) -> None:
-        """Postgres answers no query: each free thread fetches a job and hangs in it, and so does what was running."""
+        """Postgres answers no query: running jobs hang, and each free thread fetches a job that hangs, too."""
         self.started = []
         if not self.fetching:
             self.idle()
@@ -210,7 +217,7 @@ class Group:
         self.fluid_busy, self.busy_threads = {}, 0.0
 
     def open_connections(self) -> None:
-        """After a second's work: connections are opened lazily and kept."""
+        """After a second's work: connections are opened when they are first needed, and kept."""
         if not self.fetching:
             return
         self.busy_threads = sum(self.fluid_busy.values())
@@ -225,7 +232,7 @@ class Group:
         return 1.0 if queue.discrete else queue.mean_seconds * self._slowdown
 
     def _jobs_that_fit(self, queue: SimQueue, thread_seconds: float) -> int:
-        """Whole jobs; the fraction of one that is begun is carried into the next second."""
+        """Whole jobs; the fraction of a started one is carried into the next second."""
         fits = thread_seconds / self._cost(queue) + queue.carry
         if fits >= queue.offered:
             queue.carry = 0.0
@@ -249,7 +256,7 @@ class Group:
         self.unflushed_jobs += jobs
 
     def _start(self, queue: SimQueue, threads: int, now: int) -> None:
-        """Fetch discrete jobs until so many threads are held; those that are over by now hold none."""
+        """Fetch discrete jobs until so many threads are held. A job that has ended by now holds none."""
         held = 0
         while held < threads and queue.offered > 0:
             begins_at, instance = self._next_thread(queue.waiting > 0)
@@ -266,7 +273,7 @@ class Group:
         self.free -= held
 
     def _next_thread(self, waited: bool) -> tuple[float, Instance]:
-        """Who fetches a job, and since when: for one that waited a thread just freed, else the next in turn."""
+        """Who fetches a job, and when: a waiting one goes to a thread just freed, others to the next instance."""
         fetching = self.fetching
         while waited and self.freed:
             freed_at, instance = self.freed.popleft()

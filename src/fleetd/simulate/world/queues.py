@@ -1,6 +1,6 @@
-"""Queues of the simulated Redis: batches of jobs by the second they came in, and how long each job waited.
+"""Queues of the simulated Redis: batches of jobs by the second they arrived in, and how long each job waited.
 
-Fluid queues (mean service below a second) are served in counts. Of discrete ones each job is an event of its own.
+Fluid queues (mean service time below a second) are served in counts. In discrete ones each job is an event.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DISCRETE_FROM_SECONDS = 1.0
 
 
 class SimQueue:
-    """One queue with its waits. Times are whole seconds since the begin of the trace."""
+    """One queue with its waits. Times are whole seconds since the start of the trace."""
 
     def __init__(self, name: str, service: ServiceSeconds, arrivals: array[int], seed: int) -> None:
         self.name = name
@@ -26,8 +26,8 @@ class SimQueue:
         self.arrivals = arrivals
         self.batches: deque[list[int]] = deque()  # [second, jobs], oldest first
         self.waiting = 0
-        self.fresh = 0  # came within this second, not fetched yet
-        self.offered = 0  # of both: what the threads that fetch now may take
+        self.fresh = 0  # arrived in this second, and not fetched yet
+        self.offered = 0  # of both: how many the threads that fetch now may take
         self.waits: Counter[int] = Counter()  # whole seconds waited to jobs
         self.jobs = 0
         self.carry = 0.0  # the fraction of a job that was served
@@ -40,12 +40,12 @@ class SimQueue:
             self.jobs += jobs
 
     def push_back(self, second: int, jobs: int) -> None:
-        """A stopping process returns jobs to the head of the queue; they were fetched before and count once."""
+        """A stopping process returns jobs to the head of the queue. They were counted when they arrived."""
         self.batches.appendleft([second, jobs])
         self.waiting += jobs
 
     def take(self, jobs: int, now: int) -> None:
-        """Fetch so many, those that wait first, then those of this second."""
+        """Fetch so many: first those that wait, then those of this second."""
         self.offered -= jobs
         old = min(jobs, self.waiting)
         self.waiting -= old
@@ -65,7 +65,7 @@ class SimQueue:
             self.waits[0] += jobs
 
     def end_second(self, now: int) -> None:
-        """Jobs that came within this second and found no thread wait from now on."""
+        """Jobs that arrived in this second and found no thread wait from now on."""
         self.enqueue(now, self.fresh)
         self.fresh = 0
 

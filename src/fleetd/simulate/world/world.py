@@ -1,7 +1,7 @@
 """The simulated world: queues, instances, the database and the host, in steps of a second.
 
-It does not flatter a policy: service is not preemptive, heartbeats are as old as Sidekiq's and staggered, counters are
-flushed with them, boots take their time, a quiet instance keeps its threads until its jobs are done.
+It does not flatter a policy: service is not preemptive, heartbeats are staggered and as old as Sidekiq's, counters move
+only with them, boots take time, and a quiet instance keeps its threads until its jobs are done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fleetd.simulate.world.fleet import DiscreteJob, Group, Instance, UnitState,
 from fleetd.simulate.world.queues import SimQueue
 
 HOST = "simulated"
-#: The instances that serve at the begin have done so for this long.
+#: The instances that serve at the start have done so for this long.
 RUN_BEFORE_SECONDS = 3600
 RESTART_SECONDS = 5  # RestartSec
 #: From the stop of an idle process until it is gone.
@@ -33,7 +33,7 @@ StepOutcome = Literal["done", "skipped", "failed"]
 
 
 class World:
-    """Everything outside a policy. `now` counts whole seconds from the begin of the trace."""
+    """Everything outside a policy. `now` counts whole seconds from the start of the trace."""
 
     def __init__(self, trace: Trace, policy: Policy) -> None:
         self.trace = trace
@@ -46,18 +46,18 @@ class World:
         self.groups = [Group(profile, self.queues) for profile in policy.profiles]
         self.instances = {i.key: i for group in self.groups for i in group.instances}
         self.down: set[str] = set()  # sources that can't be reached
-        self.orders: list[tuple[int, Step]] = []  # of the policy, with the second
+        self.orders: list[tuple[int, Step]] = []  # the policy's, each with its second
         self.processed_jobs = 0.0  # as the flushed counters say
         self.lost_jobs = 0
         self.lost_by_stops_jobs = 0  # of these: pushed back while Redis was down
         self.instance_seconds = 0
-        self.busy_threads = 0.0  # the true ones of the last second
+        self.busy_threads = 0.0  # in the last second, whatever heartbeats say
         self.end = math.ceil(trace.duration_seconds)
         self._chance = random.Random(f"{trace.seed}/world")
         self._events: list[tuple[float, int, Instance, int, Callable[[Instance], None]]] = []
         self._events_total = 0
-        self._discrete_jobs: list[DiscreteJob] = []  # under way; a heap by their ends
-        self._database_seconds = 0.0  # the time that queries take; it slows down beyond the knee
+        self._discrete_jobs: list[DiscreteJob] = []  # running; a heap by their ends
+        self._database_seconds = 0.0  # time as jobs spend it: it runs slower beyond the database's knee
         self._faults = sorted(trace.faults, key=lambda fault: fault.at)
         self._booted_at, self._boots_now = -1, 0
         for group in self.groups:
@@ -84,7 +84,8 @@ class World:
             _, _, instance, invocation, act = heapq.heappop(self._events)
             if instance.invocation == invocation:
                 act(instance)
-        slowdown = self._slowdown()
+        knee = self.trace.database.knee_busy_threads
+        slowdown = max(1.0, self.busy_threads / knee) if knee else 1.0
         redis_up, postgres_up = "redis" not in self.down, "postgres" not in self.down
         if postgres_up:
             self._database_seconds += 1.0 / slowdown
@@ -95,7 +96,7 @@ class World:
                 self._serve(now, slowdown)
             else:
                 self._hang(now)
-        elif postgres_up:  # running jobs are finished, and nobody fetches
+        elif postgres_up:  # running jobs end, and nobody fetches
             for group in self.groups:
                 group.idle()
         for queue in self.queues.values():
@@ -137,12 +138,8 @@ class World:
             heapq.heappush(self._discrete_jobs, job)
         group.open_connections()
 
-    def _slowdown(self) -> float:
-        knee = self.trace.database.knee_busy_threads
-        return 1.0 if knee is None else max(1.0, self.busy_threads / knee)
-
     def _finish(self) -> None:
-        """End the discrete jobs whose time is over."""
+        """End the discrete jobs whose time has come."""
         jobs = self._discrete_jobs
         for group in self.groups:
             group.freed.clear()
@@ -160,7 +157,7 @@ class World:
     # -- processes
 
     def _schedule(self, seconds: float, instance: Instance, act: Callable[[Instance], None]) -> None:
-        """Something will happen to this process, unless it is gone by then."""
+        """Let something happen to this process later, unless it is gone by then."""
         self._events_total += 1
         heapq.heappush(
             self._events, (self.now + seconds, self._events_total, instance, instance.invocation, act)
@@ -174,7 +171,7 @@ class World:
         instance.open_connections, instance.beat_at = 0, None
         instance.jobs, instance.beat_busy, instance.beat_young = {}, Counter(), Counter()
         instance.become(UnitState.ACTIVATING, self.now)
-        # The first start of a second takes as long under every policy, so does the next: none is lucky.
+        # The first boot of a second takes as long under every policy, and so does the next: no policy is lucky.
         self._boots_now = self._boots_now + 1 if self._booted_at == self.now else 0
         self._booted_at = self.now
         chance = random.Random(f"{self.trace.seed}/boot/{self.now}/{self._boots_now}")
@@ -221,7 +218,7 @@ class World:
     # -- orders to systemd
 
     def carry_out(self, step: Step) -> StepOutcome:
-        """Do what a policy orders, and remember it for the score."""
+        """Do what a policy orders, and keep the order for the score."""
         self.orders.append((self.now, step))
         act = {"start": self.start, "quiet": self.quiet, "stop": self.stop}[step.verb]
         return act(step.key)
@@ -239,22 +236,17 @@ class World:
         instance = self.instances[key]
         if instance.state is not UnitState.ACTIVE:
             return "failed"
-        self._quiet(instance)
-        instance.group.refresh()
+        instance.quiet(self.now)
         return "done"
 
     def stop(self, key: InstanceKey) -> StepOutcome:
         instance = self.instances[key]
-        if instance.state is UnitState.ACTIVE:
-            self._quiet(instance)
         if instance.state in {UnitState.ACTIVE, UnitState.ACTIVATING}:
+            if instance.state is UnitState.ACTIVE:
+                instance.quiet(self.now)
             instance.become(UnitState.DEACTIVATING, self.now)
             self._schedule(SHUTDOWN_SECONDS if instance.jobs else EXIT_SECONDS, instance, self._exit)
         return "done"
-
-    def _quiet(self, instance: Instance) -> None:
-        if instance.quieted_at is None:
-            instance.quieted_at = self.now
 
     # -- faults
 
@@ -267,7 +259,7 @@ class World:
         self.down = {f.source for f in self.trace.faults if f.source and f.at <= now < f.until}
 
     def _kill(self, count: int) -> None:
-        """The OOM killer: jobs in flight are lost, systemd boots the instances again."""
+        """The OOM killer: running jobs are lost, and systemd boots the instances again."""
         serving = [i for i in self.instances.values() if i.state is UnitState.ACTIVE]
         for instance in self._chance.sample(serving, min(count, len(serving))):
             group = instance.group
@@ -279,24 +271,24 @@ class World:
             instance.beat_at = None
             self._schedule(RESTART_SECONDS, instance, self._boot)
 
-    # -- what there is for workers
+    # -- connections and memory
 
     def other_connections(self) -> int:
         """Everyone else's connections."""
         return round(value_at(self.trace.database.others, float(self.now)))
 
     def budget_connections(self) -> int:
-        """What instances may claim now; every policy is held to it."""
+        """What instances may claim now. Every policy is held to it."""
         return (
             self.trace.database.max_connections - self.policy.connections.reserve - self.other_connections()
         )
 
     def claims_connections(self) -> int:
-        """What the instances that are present may open."""
+        """The connections that all present instances may open."""
         return sum([group.claims_connections for group in self.groups])
 
     def resident_bytes(self, instance: Instance) -> int:
-        """A process grows towards its size of a day, half the way in four hours."""
+        """A process grows towards its size after a day, and is half-way there after four hours."""
         first, last = self.trace.host.instance_memory_bytes
         age = self.now - instance.started_at
         return int(first + (last - first) * (1.0 - 0.5 ** (age / 14_400.0)))
