@@ -74,7 +74,7 @@ def processes(host: Host) -> list[Process]:
 
 def _exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
     """By unit: when its main process ended, and whether by SIGKILL."""
-    shown = host.run(["journalctl", "--no-pager", "-o", "json", _EXITED]).stdout
+    shown = host.journalctl("-o", "json", _EXITED)
     found: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for line in shown.splitlines():
         entry = json.loads(line)

@@ -85,9 +85,7 @@ def upgrade(fleet: Fleet, broken_seconds: float) -> Upgrade:
     return Upgrade(
         noticed_seconds=noticed,
         starts_meanwhile=len(starts),
-        failed_boots=fleet.worker.run(["journalctl", "-o", "cat", "--no-pager"]).stdout.count(
-            "locally installed gems"
-        ),
+        failed_boots=fleet.worker.journalctl("-o", "cat").count("locally installed gems"),
         replaced_seconds=replaced,
         least_serving=life.least_serving(told, began_at, time.time()),
         tally=fleet.tally(),
