@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleetd.adapters.boot_links import TARGET, BootLinks
-from fleetd.adapters.mastodon_code import WATCHED, CodeUnreadableError
+from fleetd.adapters.mastodon_code import WATCHED, WATCHED_GIT, CodeUnreadableError
 from fleetd.adapters.rendered_files import SETTINGS_DIRECTORY, RenderedFiles, unit_name
 from fleetd.app.route import route
 from fleetd.app.stamp import stamp
@@ -73,7 +73,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
             linked,
             boot.drop_old_links(),
             files.set_env_file(settings.env_file, usual),
-            files.set_directory(settings.directory, str(Path(usual).parent), WATCHED),
+            files.set_directory(settings.directory, str(Path(usual).parent), WATCHED, WATCHED_GIT),
         ]
         stamped = _stamp(settings, files, root)
     said += links + stamped
