@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +46,7 @@ class Lab:
         self._holder: subprocess.Popen[str] | None = None
         self._inner = 0
         self._running: list[namespaces.Process] = []
+        self._recording = threading.Lock()
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
@@ -114,8 +116,9 @@ class Lab:
         state = {"holder": self._holder.pid, "inner": self._inner, "hosts": hosts}
         path = holder.STATE / self.name / "lab.json"
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(state))
-        draft.replace(path)
+        with self._recording:  # hosts that boot at the same time are up at the same time
+            draft.write_text(json.dumps(state))
+            draft.replace(path)
 
     @property
     def inner(self) -> int:

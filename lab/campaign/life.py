@@ -53,11 +53,11 @@ def processes(host: Host) -> list[Process]:
         for life in lives
         if unit.startswith("mastodon-sidekiq@")
     )
-    exits = _exits(host)
+    ends = exits(host)
     found: list[Process] = []
     for index, (up_at, unit, pid, life) in enumerate(told):
         next_up = min((up for up, other, *_ in told[index + 1 :] if other == unit), default=float("inf"))
-        ended = next(((at, killed) for at, killed in exits[unit] if up_at < at < next_up), None)
+        ended = next(((at, killed) for at, killed in ends[unit] if up_at < at < next_up), None)
         found.append(
             Process(
                 unit=unit,
@@ -72,7 +72,7 @@ def processes(host: Host) -> list[Process]:
     return found
 
 
-def _exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
+def exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
     """By unit: when its main process ended, and whether by SIGKILL."""
     shown = host.journalctl("-o", "json", _EXITED)
     found: dict[str, list[tuple[float, bool]]] = defaultdict(list)
