@@ -15,7 +15,7 @@ import psycopg
 from fleetd.adapters.pgbouncer import PgBouncerConsole
 from fleetd.adapters.postgres import PostgresConnections
 from tests.adapters.pgbouncer_server import PgBouncer
-from tests.adapters.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster
+from tests.adapters.postgres_cluster import MAX_CONNECTIONS, RESERVED, WAIT_SECONDS, Cluster
 from tests.adapters.postgres_stage import Ticker, settings
 
 POOL_SIZE = 2
@@ -30,7 +30,9 @@ class RealPostgres:
         self._cluster = cluster
         self._stack = stack
         self._clock = Ticker()
-        self.source = PostgresConnections(settings(cluster), monotonic=self._clock)
+        self.source = PostgresConnections(
+            settings(cluster), monotonic=self._clock, deadline_seconds=WAIT_SECONDS
+        )
 
     def connect(self, count: int, application_name: str = "puma") -> None:
         self._stack.enter_context(self._cluster.clients(count, application_name))
@@ -63,7 +65,10 @@ class RealPgBouncer:
         self._stack = stack
         self._clock = Ticker()
         self.source = PgBouncerConsole(
-            bouncer.settings(), mastodon=("mastodon", "mastodon"), monotonic=self._clock
+            bouncer.settings(),
+            mastodon=("mastodon", "mastodon"),
+            monotonic=self._clock,
+            deadline_seconds=WAIT_SECONDS,
         )
 
     def connect(self, count: int, pool: tuple[str, str] = ("mastodon", "mastodon")) -> None:
@@ -98,7 +103,7 @@ def crowded(bouncer: PgBouncer, size: int) -> Iterator[None]:
         for client in clients[:size]:
             client.execute("SELECT 1")  # begins a transaction, and keeps its server connection
         clients[size].pgconn.send_query(b"SELECT 1")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT_SECONDS
         while not any(row["cl_waiting"] and row["maxwait_us"] for row in bouncer.console("SHOW POOLS")):
             assert time.monotonic() < deadline, "nobody waits"
             time.sleep(0.02)
@@ -119,7 +124,7 @@ def fatal(port: int, message: str) -> Iterator[None]:
                 with contextlib.suppress(TimeoutError, OSError):
                     client, _ = server.accept()
                     with client:
-                        client.settimeout(5)
+                        client.settimeout(WAIT_SECONDS)
                         client.recv(4096)
                         client.sendall(answer)
 
@@ -129,4 +134,4 @@ def fatal(port: int, message: str) -> Iterator[None]:
             yield
         finally:
             ended.set()
-            thread.join(10)
+            thread.join()

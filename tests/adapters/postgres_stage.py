@@ -10,7 +10,7 @@ from typing import Any
 from fleetd.adapters.postgres import PostgresConnections
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.facts import DatabaseFacts
-from tests.adapters.postgres_cluster import Cluster
+from tests.adapters.postgres_cluster import WAIT_SECONDS, Cluster
 
 PASSWORD = "hünter2 =&'@:/"
 
@@ -67,7 +67,8 @@ def tcp(cluster: Cluster, **changes: str | None) -> PostgresSettings:
 async def source(
     of: PostgresSettings, *, clock: Callable[[], float] | None = None, **options: Any
 ) -> AsyncIterator[PostgresConnections]:
-    made = PostgresConnections(of, monotonic=clock or Ticker(), **options)
+    given = {"deadline_seconds": WAIT_SECONDS, **options}
+    made = PostgresConnections(of, monotonic=clock or Ticker(), **given)
     try:
         yield made
     finally:

@@ -8,11 +8,16 @@ from typing import Any
 from fleetd.adapters.sidekiq_redis import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.facts import SidekiqFacts
-from tests.adapters.redis_server import RedisServer
+from tests.adapters.redis_server import WAIT_SECONDS, RedisServer
 
 
 def source_at(server: RedisServer, **settings: Any) -> SidekiqRedis:
-    return SidekiqRedis(RedisSettings(unix_socket=server.socket, **settings), queues=("default", "pull"))
+    return SidekiqRedis(
+        RedisSettings(unix_socket=server.socket, **settings),
+        queues=("default", "pull"),
+        connect_timeout_seconds=WAIT_SECONDS,
+        read_timeout_seconds=WAIT_SECONDS,
+    )
 
 
 def read(source: SidekiqRedis, *, check_writes: bool = False) -> SidekiqFacts:

@@ -33,7 +33,7 @@ def play(
     story: Story,
     *,
     clock: Clock | None = None,
-    deadline_seconds: float = 5.0,
+    deadline_seconds: float = 60.0,
     unit_files: UnitFiles | None = None,
 ) -> None:
     """Run a story with a fake systemd and a SystemdUnits for the numbers 1 to 3 and the scheduler."""
@@ -50,7 +50,7 @@ def play(
             step_deadline_seconds=deadline_seconds,
         )
         try:
-            await asyncio.wait_for(story(systemd, units), 20)
+            await asyncio.wait_for(story(systemd, units), 90)
         finally:
             await units.close()
             systemd.stop()

@@ -83,7 +83,7 @@ class FakeStage:
 
 def settle(history: SqliteHistory) -> None:
     """The thread has taken everything, and is done with it."""
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 90.0
     while time.monotonic() < end:
         if history._batches.empty() and history._idle.is_set():
             return
@@ -326,7 +326,7 @@ def test_a_disk_that_hangs_stops_nothing(path: Path, at: float, monkeypatch: pyt
     thaw = threading.Event()
 
     def hang(*_: object, **__: object) -> str:
-        thaw.wait(30)
+        thaw.wait(90)
         return ""
 
     monkeypatch.setattr(history_file, "store", hang)
@@ -337,7 +337,7 @@ def test_a_disk_that_hangs_stops_nothing(path: Path, at: float, monkeypatch: pyt
         for n in range(3 * history_sqlite.QUEUE_MAX):
             history.append(minute(at + n))
         history.close()
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 60.0, "it was not waited for"
     assert "does not answer" in history.problem
     assert len(said) == 1
     thaw.set()

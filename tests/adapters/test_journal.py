@@ -49,7 +49,7 @@ class Journald:
         self.path = str(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
-        self.socket.settimeout(5)
+        self.socket.settimeout(60)
 
     def entry(self) -> dict[str, str]:
         data, control, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(4))
@@ -70,7 +70,7 @@ class Journald:
         except BlockingIOError:
             return False
         finally:
-            self.socket.settimeout(5)
+            self.socket.settimeout(60)
 
 
 def parsed(data: bytes) -> dict[str, str]:

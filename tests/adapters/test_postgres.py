@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.facts import DatabaseFacts
 from fleetd.errors import SourceUnavailableError
-from tests.adapters.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster, free_port, service_user
+from tests.adapters.postgres_cluster import MAX_CONNECTIONS, RESERVED, WAIT_SECONDS, Cluster, service_user
 from tests.adapters.postgres_stage import (
     Ticker,
     read_once,
@@ -26,6 +26,7 @@ from tests.adapters.postgres_stage import (
     source,
     with_limits_restored,
 )
+from tests.free_ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,7 @@ def test_through_pgbouncer_nothing_sticks_to_the_server_connection(cluster: Clus
 
 
 def _wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

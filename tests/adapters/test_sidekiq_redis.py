@@ -17,7 +17,7 @@ from fleetd.adapters.sidekiq_redis import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.facts import SidekiqFacts
 from tests.adapters.contracts import SECRET, SidekiqCheck, sidekiq_source_contract
-from tests.adapters.redis_server import RedisServer, admin, redis_server
+from tests.adapters.redis_server import WAIT_SECONDS, RedisServer, admin, redis_server
 from tests.adapters.sidekiq_keys import SidekiqKeys, compact
 from tests.adapters.sidekiq_source import read, source_at
 from tests.adapters.turnstile import Turnstile
@@ -102,7 +102,11 @@ def test_one_round_trip_in_the_steady_state(
 
     async def second_reading() -> tuple[SidekiqFacts, list[str]]:
         async with Turnstile(shared_redis.socket, tmp_path / "turnstile.sock").open() as turnstile:
-            source = SidekiqRedis(RedisSettings(unix_socket=str(turnstile.path)), queues=("default",))
+            source = SidekiqRedis(
+                RedisSettings(unix_socket=str(turnstile.path)),
+                queues=("default",),
+                read_timeout_seconds=WAIT_SECONDS,
+            )
             await source.read(check_writes=check_writes)  # connects, sends the script
             turnstile.commands.clear()
             turnstile.group = len(commands)

@@ -24,9 +24,10 @@ from fleetd.core.status import Status
 from fleetd.daemon.observe import Sources
 from fleetd.errors import ConfigError, FleetdError
 from tests.fakes import FakeDatabase, FakeHost, FakeSidekiq, FakeUnits, policy
+from tests.free_ports import free_port
 from tests.world import World
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 90.0
 CONFIG = """
 [redis]
 host = "127.0.0.1"
@@ -49,7 +50,7 @@ directory = "{state}"
 @pytest.fixture
 def other() -> Iterator[socket.socket]:
     """Another program's port."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
         yield taken
 
 
@@ -102,7 +103,7 @@ def test_a_name_that_nobody_resolves_holds_up_no_tick(monkeypatch: pytest.Monkey
         loop = asyncio.get_running_loop()
         here = Listening(cast(HttpListener, Slow()))
         for _ in range(3):
-            await asyncio.wait_for(here.ensure(), 5)
+            await asyncio.wait_for(here.ensure(), WAIT_SECONDS)
             assert "not resolved yet" in here.problem
         assert began == 1
         resolved.set()
@@ -138,7 +139,7 @@ def daemon_at(port: int, directory: Path) -> Daemon:
     settings, world, clock = load(file), World(policy()), BoottimeClock(runtime_directory=None)
     units = Units(world)
     sources = Sources(
-        FakeSidekiq(world), FakeDatabase(world), units, FakeHost(world), clock, deadline_seconds=2.0
+        FakeSidekiq(world), FakeDatabase(world), units, FakeHost(world), clock, deadline_seconds=WAIT_SECONDS
     )
     places = find_places(settings, {})
     return Daemon(file, settings, places, sources, cast(SystemdUnits, units), clock)
@@ -155,7 +156,7 @@ def test_the_daemon_goes_on_and_status_says_so(
         return daemon._loop.status
 
     def ask() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=WAIT_SECONDS) as answer:
             return str(answer.read().decode())
 
     async def story() -> None:

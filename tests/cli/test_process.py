@@ -22,7 +22,7 @@ from fleetd.cli.status import Reach
 reach = Reach(fetch=lambda seconds: msgspec.json.encode(statuses.surge()).decode())
 """
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 90.0
 
 
 def command(*arguments: str, after: str = "main(reach)") -> list[str]:
