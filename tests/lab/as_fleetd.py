@@ -19,10 +19,10 @@ from fleetd.core.decision import Step, Verb
 
 async def main() -> None:
     results: dict[str, str] = {}
-    units = SystemdUnits([7, 8])
+    units = SystemdUnits([7, 8], read_deadline_seconds=60, step_deadline_seconds=60)
 
     async def until(number: int, state: str) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 unit = (await units.read()).instances.get(number)
                 if (unit.active_state if unit else "inactive") == state:

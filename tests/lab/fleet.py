@@ -154,7 +154,7 @@ class Fleet:
         """What became of all jobs."""
         return records.tally(self.main)
 
-    def settled(self) -> records.Tally:
+    def settled(self, timeout: float = PATIENCE_SECONDS) -> records.Tally:
         """What became of all jobs, at a moment at which none waits or runs."""
         found: list[records.Tally] = []
 
@@ -162,7 +162,7 @@ class Fleet:
             found[:] = [self.tally()]
             return found[0].settled
 
-        self.worker.wait_until("no job waits or runs", passed)
+        self.worker.wait_until("no job waits or runs", passed, timeout)
         return found[0]
 
     def story(self) -> str:

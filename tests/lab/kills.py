@@ -19,6 +19,7 @@ from lab.campaign import life
 from lab.lengths import Lengths
 from lab.load import Load, Phase
 from lab.unit import Unit
+from lab.waiting import PATIENCE_SECONDS
 from tests.lab import ticks
 from tests.lab.fleet import Fleet, started
 
@@ -235,4 +236,4 @@ def _counted_right(told: list[life.Process], before: ticks.Tick, tick: ticks.Tic
 
 def count(fleet: Fleet) -> records.Tally:
     """Every job, once none is left."""
-    return fleet.settled()
+    return fleet.settled(4 * PATIENCE_SECONDS)

@@ -15,7 +15,7 @@ from fleetd.adapters.unit_files import UnitFiles
 
 async def main() -> None:
     folder = Path(os.environ["RUNTIME_DIRECTORY"])
-    units, host = SystemdUnits([1], unit_files=UnitFiles()), LinuxHost()
+    units, host = SystemdUnits([1], unit_files=UnitFiles(), read_deadline_seconds=60), LinuxHost()
     while True:
         systemd = await units.read()
         machine = await host.read(systemd)

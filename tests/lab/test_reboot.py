@@ -43,6 +43,9 @@ AT_BOOT = {
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     with booted(CONFIG) as fleet:
+        # What is tried here does not depend on the pause before systemd starts fleetd again.
+        fleet.worker.write("/etc/systemd/system/fleetd.service.d/test.conf", "[Service]\nRestartSec=1\n")
+        fleet.worker.reload_systemd()
         fleet.worker.start("fleetd-render")
         fleet.start()
         all_up(fleet)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import Host, load, mastodon, services
+from lab.waiting import PATIENCE_SECONDS
 from tests.lab.fleet import Fleet, started
 
 pytestmark = pytest.mark.lab
@@ -138,7 +139,8 @@ def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
 
 def test_a_restart_is_watched_to_its_end(fleet: Fleet) -> None:
     fleet.wait("an instance that serves", lambda s: any(i.state == "serving" for i in s.instances))
-    done = try_as(fleet.worker, "oncall", "timeout", "240", FLEETCTL, "restart", "local")
+    restart = [FLEETCTL, "restart", "local"]
+    done = fleet.worker.run(restart, user="oncall", timeout=4 * PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("restart: 1 of 1 instance; ")
 

@@ -61,6 +61,7 @@ def test_not_taken_over_while_it_restarts_slowly(fleet: Fleet, watch: Watch) -> 
     status = fleet.wait("fleetd counts", lambda s: ClampCode.SCHEDULER_TAKEOVER in {c.code for c in s.clamps})
     assert status.scheduler.processes == 0
     assert f"after {TAKEOVER_SECONDS:.0f} s without one" in status.scheduler.sentence
+    fleet.main.wait_until("its heartbeat is gone", lambda: watch.live == [])
     fleet.main.wait_until("it serves again", lambda: watch.live == ["main"])
     assert watch.none_seconds(since=restarted) > 20  # long enough for an impatient one
     fleet.wait("fleetd sees it again", lambda s: s.scheduler.where == ("main",))
