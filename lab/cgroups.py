@@ -51,7 +51,7 @@ def processes(group: Path) -> list[int]:
         return []
 
 
-def remove(group: Path, timeout_seconds: float = 5.0) -> bool:
+def remove(group: Path, timeout_seconds: float = 30.0) -> bool:
     """End whatever still runs in a group, remove it with all below it, and say whether it is gone."""
     deadline = time.monotonic() + timeout_seconds
     while group.exists():

@@ -93,7 +93,7 @@ def inner_pid(unshare: int) -> int:
 
 def main() -> None:
     name = sys.argv[1]
-    held = lock(name, wait_seconds=1.0)  # a sweep may hold it for a moment
+    held = lock(name, wait_seconds=10.0)  # a sweep may hold it for a moment
     if held is None:
         sys.exit(
             f"A lab named {name!r} runs already. See `python -m lab list`; `python -m lab down {name}` ends it."

@@ -4,19 +4,21 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from lab import cgroups, disk, holder, namespaces
+from lab import booting, cgroups, disk, holder, namespaces
 from lab.errors import LabError
 from lab.launch import launch
 from lab.unit import Unit, unit_from, unit_name
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from lab.lab import Lab
+
+BOOT_SECONDS = 2 * PATIENCE_SECONDS
+"""A boot may start a whole fleet of workers, a few at a time, beside other hosts that boot."""
 
 
 class Host:
@@ -60,15 +62,14 @@ class Host:
 
     # Boot and shutdown
 
-    def boot(self, timeout: float = 60.0) -> None:
+    def boot(self, timeout: float = BOOT_SECONDS) -> None:
         """Boot, and wait until systemd has started everything that it is to start."""
-        deadline = time.monotonic() + timeout
         self.lab.say(f"{self.name}: booting systemd")
         group = cgroups.create(self.lab.name, self.name)
         self._launcher, self.pid = launch(
             self.lab.inner, group, [str(self._folder / "root"), self.name, self.address], self._plug_in
         )
-        self._wait_for_systemd(deadline)
+        booting.wait_for_systemd(self, timeout)
         self.lab.record()
         self.lab.say(f"{self.name}: up at {self.address}")
 
@@ -77,22 +78,12 @@ class Host:
         self.lab.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         self.lab.ip("link", "set", port, "master", "lab0", "up")
 
-    def _wait_for_systemd(self, deadline: float) -> None:
-        def bus_is_up() -> bool:
-            if not self.running:
-                raise LabError(f"{self.name}: systemd ended while it booted.")
-            return (self.root / "run/systemd/private").exists()
-
-        wait_until(f"systemd of {self.name} answers", bus_is_up, deadline - time.monotonic(), every=0.02)
-        left = max(deadline - time.monotonic(), 1.0)
-        self.run(["systemctl", "is-system-running", "--wait"], timeout=left, check=False)
-
     def failed_units(self) -> list[str]:
         """Names of the units in state `failed`."""
         listed = self.run(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--full"])
         return [line.split()[0] for line in listed.stdout.splitlines()]
 
-    def shut_down(self, timeout: float = 60.0) -> None:
+    def shut_down(self, timeout: float = BOOT_SECONDS) -> None:
         """Shut down in order, as `systemctl poweroff` does; every service is stopped."""
         self.run(["systemctl", "poweroff", "--no-block"], check=False)
         self._wait_for_end(timeout)
@@ -101,9 +92,9 @@ class Host:
         """Pull the plug: everything on the host dies at once."""
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
-        self._wait_for_end(10)
+        self._wait_for_end(PATIENCE_SECONDS)
 
-    def reboot(self, timeout: float = 90.0, *, power_cut: bool = False) -> None:
+    def reboot(self, timeout: float = BOOT_SECONDS, *, power_cut: bool = False) -> None:
         """Shut down (or, with `power_cut`, die at once) and boot again."""
         if power_cut:
             self.power_off()
@@ -127,7 +118,7 @@ class Host:
         if kept:
             self._launcher.returncode = 0  # it lives on without us
         else:
-            self._wait_for_end(10)
+            self._wait_for_end(PATIENCE_SECONDS)
         self._launcher = None
 
     # Commands
@@ -137,7 +128,7 @@ class Host:
         command: Sequence[str],
         *,
         user: str | None = None,
-        timeout: float = 30.0,
+        timeout: float = PATIENCE_SECONDS,
         check: bool = True,
         stdin: str | None = None,
         env: Mapping[str, str] | None = None,
@@ -217,15 +208,15 @@ class Host:
         listed = self.run(["systemctl", "list-units", states, "--plain", "--no-legend", "--full", pattern])
         return [line.split()[0] for line in listed.stdout.splitlines()]
 
-    def start(self, unit: str, timeout: float = 60.0) -> None:
+    def start(self, unit: str, timeout: float = PATIENCE_SECONDS) -> None:
         """Start a unit and wait until it is up."""
         self.run(["systemctl", "start", unit_name(unit)], timeout=timeout)
 
-    def stop(self, unit: str, timeout: float = 60.0) -> None:
+    def stop(self, unit: str, timeout: float = PATIENCE_SECONDS) -> None:
         """Stop a unit and wait until it is down."""
         self.run(["systemctl", "stop", unit_name(unit)], timeout=timeout)
 
-    def restart(self, unit: str, timeout: float = 90.0) -> None:
+    def restart(self, unit: str, timeout: float = 2 * PATIENCE_SECONDS) -> None:
         """Restart a unit and wait until it is up."""
         self.run(["systemctl", "restart", unit_name(unit)], timeout=timeout)
 
@@ -252,9 +243,12 @@ class Host:
     def journal(self, unit: str | None = None, lines: int = 200) -> str:
         """The latest lines of the journal, of one unit or of all."""
         of_unit = [] if unit is None else ["--unit", unit_name(unit)]
-        return self.run(
-            ["journalctl", "--no-pager", "-o", "short-precise", f"--lines={lines}", *of_unit]
-        ).stdout
+        return self.journalctl("-o", "short-precise", f"--lines={lines}", *of_unit)
+
+    def journalctl(self, *arguments: str) -> str:
+        """What `journalctl` prints. Nothing that was written before is missing: journald is told to catch up first."""
+        script = 'journalctl --sync && exec journalctl --no-pager "$@"'
+        return self.run(["sh", "-c", script, "sh", *arguments]).stdout
 
     # Network and freezing
 
@@ -266,11 +260,11 @@ class Host:
         """Undo `cut`."""
         self.lab.ip("link", "set", self._port, "up")
 
-    def freeze(self, timeout: float = 10.0) -> None:
+    def freeze(self, timeout: float = PATIENCE_SECONDS) -> None:
         """Stop every process of the host where it is, as a paused VM does (its clocks go on)."""
         self._set_frozen("1", timeout)
 
-    def thaw(self, timeout: float = 10.0) -> None:
+    def thaw(self, timeout: float = PATIENCE_SECONDS) -> None:
         """Undo `freeze`."""
         self._set_frozen("0", timeout)
 
@@ -284,6 +278,6 @@ class Host:
             every=0.01,
         )
 
-    def wait_until(self, what: str, check: Callable[[], bool], timeout: float = 30.0) -> None:
+    def wait_until(self, what: str, check: Callable[[], bool], timeout: float = PATIENCE_SECONDS) -> None:
         """Wait until `check` is true, at most `timeout` seconds; LabError otherwise."""
         wait_until(f"{self.name}: {what}", check, timeout)

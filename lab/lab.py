@@ -8,6 +8,7 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +16,9 @@ from typing import Self
 
 from lab import holder, namespaces
 from lab.errors import LabError
-from lab.host import Host
+from lab.host import BOOT_SECONDS, Host
 from lab.namespaces import piped
+from lab.waiting import PATIENCE_SECONDS
 
 Progress = Callable[[str], None]
 """Is told, in a short sentence, what the lab does next."""
@@ -44,6 +46,7 @@ class Lab:
         self._holder: subprocess.Popen[str] | None = None
         self._inner = 0
         self._running: list[namespaces.Process] = []
+        self._recording = threading.Lock()
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
@@ -63,7 +66,7 @@ class Lab:
         )
         word, _, pid = piped(self._holder.stdout).readline().partition(" ")
         if word != "ready":
-            self._holder.wait(timeout=10)
+            self._holder.wait(timeout=PATIENCE_SECONDS)
             raise LabError(f"The lab did not start: {piped(self._holder.stderr).read().strip()}")
         self._inner = int(pid)
         return self
@@ -83,9 +86,9 @@ class Lab:
         with contextlib.suppress(BrokenPipeError):
             piped(self._holder.stdin).close()
         if not self.kept:
-            self._holder.wait(timeout=30)
+            self._holder.wait(timeout=PATIENCE_SECONDS)
             for process in self._running:
-                process.communicate(timeout=10)
+                process.communicate(timeout=PATIENCE_SECONDS)
         for host in self.hosts.values():
             host.forget(kept=self.kept)
         for pipe in (self._holder.stdout, self._holder.stderr):
@@ -113,8 +116,9 @@ class Lab:
         state = {"holder": self._holder.pid, "inner": self._inner, "hosts": hosts}
         path = holder.STATE / self.name / "lab.json"
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(state))
-        draft.replace(path)
+        with self._recording:  # hosts that boot at the same time are up at the same time
+            draft.write_text(json.dumps(state))
+            draft.replace(path)
 
     @property
     def inner(self) -> int:
@@ -133,7 +137,7 @@ class Lab:
         self.hosts[name] = host
         return host
 
-    def boot(self, timeout: float = 60.0) -> None:
+    def boot(self, timeout: float = BOOT_SECONDS) -> None:
         """Boot all hosts that are not running, at the same time, and wait till each systemd is up."""
         self.write_hosts_files()
         waiting = [host for host in self.hosts.values() if not host.running]
@@ -154,7 +158,7 @@ class Lab:
         return namespaces.network_of(self.inner)
 
     def run(
-        self, command: Sequence[str], *, timeout: float = 30.0, check: bool = True
+        self, command: Sequence[str], *, timeout: float = PATIENCE_SECONDS, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of this machine in the lab's network (not in a host), from the directory /."""
         return namespaces.run([*self._in_network(), *command], "lab", command, timeout=timeout, check=check)

@@ -25,6 +25,7 @@ from lab.errors import LabError
 from lab.host import Host
 from lab.lengths import Lengths
 from lab.resp import Connection, RedisError
+from lab.waiting import PATIENCE_SECONDS
 
 CLASSES: Mapping[str, Sequence[tuple[str, float, float]]] = {
     "default": (
@@ -183,7 +184,7 @@ class Loader:
         """Whether there is more to come."""
         return self._process.poll() is None
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float = PATIENCE_SECONDS) -> int:
         """Wait for its end and return how many jobs it enqueued."""
         try:
             out, err = self._process.communicate(timeout=timeout)
@@ -197,7 +198,7 @@ class Loader:
     def stop(self) -> None:
         """End it now; what it enqueued stays enqueued and written down."""
         self._process.terminate()
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=PATIENCE_SECONDS)
 
 
 def start(main: Host, load: Load) -> Loader:
@@ -229,8 +230,7 @@ def enqueue(main: Host, queue: str, seconds: Iterable[float], load: Load | None 
         Job(0.0, queue, name, number, length, length * load.query_share, secrets.token_hex(12))
         for number, length in enumerate(seconds)
     ]
-    redis = connect(main, load.password)
-    with redis as connection, _record(main).open("w") as record:
+    with connect(main, load.password) as connection, _record(main).open("w") as record:
         for batch in range(0, len(jobs), 1000):
             push(connection, jobs[batch : batch + 1000], load, record)
     return [job.jid for job in jobs]
@@ -267,7 +267,7 @@ def run(address: str, load: Load, jobs: Iterator[Job], record: IO[str]) -> int:
             coming = next(jobs, None)
         if waiting:
             try:
-                connection = connection or Connection(address, password=load.password, timeout=2)
+                connection = connection or Connection(address, password=load.password, timeout=10)
             except (OSError, RedisError):
                 time.sleep(_RETRY_SECONDS)
                 continue

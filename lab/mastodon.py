@@ -13,6 +13,7 @@ from lab.host import Host
 LIVE = "/home/mastodon/live"
 RUNS = f"{LIVE}/log/runs.jsonl"
 LIFE = f"{LIVE}/log/life.jsonl"
+LET_GO = f"{LIVE}/log/let-go"
 QUEUES = ("default", "push", "ingress", "mailers", "pull", "scheduler", "fasp")
 STOCK_UNIT = "mastodon-sidekiq.service"
 
@@ -95,6 +96,16 @@ def install_gems(host: Host) -> None:
     locked = host.read(f"{LIVE}/Gemfile.lock").splitlines()
     installed = "".join(f"{line.strip()}\n" for line in locked if line.startswith("    "))
     host.write(f"{LIVE}/vendor/installed", installed, owner="mastodon")
+
+
+def let_go(host: Host) -> None:
+    """End at once all jobs that would take half a minute or more, those under way and those to come, until `hold`."""
+    host.write(LET_GO, "")
+
+
+def hold(host: Host) -> None:
+    """Undo `let_go`: long jobs take their time again."""
+    host.remove(LET_GO)
 
 
 def run_with_stand_in(host: Host, unit: str) -> None:

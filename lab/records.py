@@ -14,6 +14,8 @@ from lab.host import Host
 from lab.lab import Lab
 from lab.resp import strings
 
+_TAKEN_SECONDS = 3.0
+
 
 @dataclass(frozen=True)
 class Run:
@@ -108,6 +110,14 @@ def enqueued(lab: Lab) -> dict[str, dict[str, Any]]:
 
 def tally(main: Host, *, password: str = "", namespace: str = "") -> Tally:
     """Count what became of the jobs. Redis on `main` has to answer; exact once nothing is under way."""
+    # A job that was just taken is in no queue and has not begun: it is lost only if nobody begins it.
+    deadline = time.monotonic() + _TAKEN_SECONDS
+    while (counted := _count(main, password, namespace)).lost and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return counted
+
+
+def _count(main: Host, password: str, namespace: str) -> Tally:
     lab = main.lab
     # Redis first: a job that moves on meanwhile is then counted where it went, not lost on the way.
     in_redis = _jids_in_redis(main, password, namespace)

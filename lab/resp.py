@@ -5,6 +5,8 @@ import socket
 from collections.abc import Sequence
 from typing import Self
 
+from lab.waiting import PATIENCE_SECONDS
+
 Value = str | int | None | list["Value"]
 
 
@@ -16,7 +18,13 @@ class Connection:
     """One connection to a Redis; every answer is awaited for at most `timeout` seconds. Raises OSError, RedisError."""
 
     def __init__(
-        self, host: str, port: int = 6379, *, password: str = "", db: int = 0, timeout: float = 5.0
+        self,
+        host: str,
+        port: int = 6379,
+        *,
+        password: str = "",
+        db: int = 0,
+        timeout: float = PATIENCE_SECONDS,
     ) -> None:
         self._socket = socket.create_connection((host, port), timeout)
         self._reader = self._socket.makefile("rb")

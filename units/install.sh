@@ -19,7 +19,7 @@ if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
 fi
 
 for unit in fleetd.service fleetd-render.service \
-    fleetd-stamp.service fleetd-stamp-again.service fleetd-stamp.path fleetd-stamp.timer \
+    fleetd-stamp.service fleetd-stamp-again.service fleetd-stamp.path fleetd-stamp-git.path fleetd-stamp.timer \
     mastodon-sidekiq.target mastodon-workers-boot.target mastodon-workers-boot.service \
     mastodon-workers-shutdown.service mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
     put /usr/local/lib/systemd/system "$unit"

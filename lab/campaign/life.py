@@ -28,6 +28,8 @@ class Process:
     """systemd sees it die; an orderly end leaves this None."""
     killed: bool
     """Whether by SIGKILL, so that what it was doing is lost."""
+    told_at: float | None
+    """fleetd told it to stop fetching; a busy machine lets it obey later."""
 
     @property
     def served_until(self) -> float | None:
@@ -53,11 +55,12 @@ def processes(host: Host) -> list[Process]:
         for life in lives
         if unit.startswith("mastodon-sidekiq@")
     )
-    exits = _exits(host)
+    ends, told_quiet = exits(host), _quieted(host)
     found: list[Process] = []
     for index, (up_at, unit, pid, life) in enumerate(told):
         next_up = min((up for up, other, *_ in told[index + 1 :] if other == unit), default=float("inf"))
-        ended = next(((at, killed) for at, killed in exits[unit] if up_at < at < next_up), None)
+        ended = next(((at, killed) for at, killed in ends[unit] if up_at < at < next_up), None)
+        orders = [at for at in told_quiet[unit] if up_at < at < next_up]
         found.append(
             Process(
                 unit=unit,
@@ -67,14 +70,24 @@ def processes(host: Host) -> list[Process]:
                 down_at=life.get("down"),
                 ended_at=None if ended is None else ended[0],
                 killed=ended is not None and ended[1],
+                told_at=min(orders, default=None),
             )
         )
     return found
 
 
-def _exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
+def _quieted(host: Host) -> dict[str, list[float]]:
+    """By unit: when fleetd told it to stop fetching."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for line in host.journalctl("-o", "json", "-u", "fleetd", "FLEETD_STEP=quiet").splitlines():
+        entry = json.loads(line)
+        found[entry["FLEETD_UNIT"]].append(int(entry["__REALTIME_TIMESTAMP"]) / 1e6)
+    return found
+
+
+def exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
     """By unit: when its main process ended, and whether by SIGKILL."""
-    shown = host.run(["journalctl", "--no-pager", "-o", "json", _EXITED]).stdout
+    shown = host.journalctl("-o", "json", _EXITED)
     found: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for line in shown.splitlines():
         entry = json.loads(line)

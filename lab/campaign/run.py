@@ -11,9 +11,10 @@ from lab.host import Host
 from lab.lab import Lab, Progress
 from lab.resp import strings
 from lab.topologies import TwoHosts
+from lab.waiting import PATIENCE_SECONDS
 
 _SETTLE_SECONDS = 300.0
-_SLACK_SECONDS = 0.5  # the deadline counts from the order, the record from when Sidekiq obeyed
+_SLACK_SECONDS = 0.5  # the deadline counts from the decision, which is a moment older than the order
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Outcome:
 def _past_deadline(process: life.Process | None) -> bool:
     if process is None or process.quiet_at is None or process.down_at is None:
         return False
-    return process.down_at - process.quiet_at >= stage.DRAIN_SECONDS_MAX - _SLACK_SECONDS
+    told_at = process.quiet_at if process.told_at is None else min(process.told_at, process.quiet_at)
+    return process.down_at - told_at >= stage.DRAIN_SECONDS_MAX - _SLACK_SECONDS
 
 
 def play(campaign: Campaign, *, stock: bool, boot_seconds: float, say: Progress = lambda _: None) -> Outcome:
@@ -73,7 +75,7 @@ def play(campaign: Campaign, *, stock: bool, boot_seconds: float, say: Progress 
             happened += 1
             refused += bool(why_not)
             say(f"{event.at_seconds:4.0f} s: {event.kind}{': ' + why_not if why_not else ''}")
-        loader.wait(timeout=campaign.seconds)
+        loader.wait(timeout=campaign.seconds + PATIENCE_SECONDS)
         ended_at = time.time()
         say(f"{ended_at - began_at:4.0f} s: no more jobs come")
         hosts.worker.wait_until("no job is left", lambda: _idle(hosts), timeout=_SETTLE_SECONDS)

@@ -78,8 +78,8 @@ def build(lab: Lab, *, stock: bool, boot_seconds: float) -> TwoHosts:
     worker.start("fleetd-render")
     units = ["mastodon-sidekiq.target"] if stock else ["mastodon-sidekiq.target", "fleetd"]
     for unit in units:
-        worker.start(unit, timeout=90)
-    worker.wait_until("the first instances are up", lambda: len(up(worker)) >= INSTANCES_MIN, timeout=60)
+        worker.start(unit)
+    worker.wait_until("the first instances are up", lambda: len(up(worker)) >= INSTANCES_MIN)
     hosts.main.wait_until("Postgres answers", lambda: _database_answers(hosts.main))
     return hosts
 

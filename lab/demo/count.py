@@ -95,7 +95,7 @@ def _refusals(hosts: TwoHosts) -> int | None:
 
 
 def _restarts(hosts: TwoHosts) -> int:
-    said = hosts.worker.run(["journalctl", "--no-pager", "-o", "cat", "-u", "mastodon-sidekiq*"]).stdout
+    said = hosts.worker.journalctl("-o", "cat", "-u", "mastodon-sidekiq*")
     return sum("Scheduled restart job" in line for line in said.splitlines())
 
 

@@ -323,7 +323,9 @@ def test_another_directory_is_watched(machine: Machine, key: str) -> None:
     watched = machine.dropin("fleetd-stamp.path.d/50-directory.conf")
     here = '/srv/my 100%%/"a"'
     assert watched[1:4] == ["[Path]", "PathChanged=", "PathChanged=/srv/my 100%%"]
-    assert f"PathChanged={here}/lib/mastodon/version.rb" in watched
+    assert watched[4:] == [f"PathChanged={here}{name}" for name in ("", "/lib/mastodon", "/db", "/config")]
+    git = machine.dropin("fleetd-stamp-git.path.d/50-directory.conf")
+    assert git[1:] == ["[Path]", "PathChanged=", f"PathChanged={here}/.git"]
     for service in ("fleetd-stamp", "fleetd-stamp-again"):
         stamped = machine.dropin(f"{service}.service.d/50-directory.conf")
         assert stamped[1:] == ["[Service]", 'Environment="MASTODON_DIRECTORY=/srv/my 100%%/\\"a\\""']

@@ -19,10 +19,11 @@ from fleetd.config import load
 from fleetd.core.model.status import Status
 from fleetd.daemon.observe import Sources
 from fleetd.errors import ConfigError
+from tests.support.rig.free_port import free_port
 from tests.support.world.ports import FakeDatabase, FakeHost, FakeSidekiq, FakeUnits, policy
 from tests.support.world.world import World
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 90.0
 CONFIG = """
 [redis]
 host = "127.0.0.1"
@@ -45,7 +46,7 @@ directory = "{state}"
 @pytest.fixture
 def taken_port() -> Iterator[socket.socket]:
     """Another program's."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
         yield taken
 
 
@@ -69,7 +70,7 @@ def daemon_at(port: int, directory: Path) -> Daemon:
     settings, world, clock = load(file), World(policy()), BoottimeClock(runtime_directory=None)
     units = Units(world)
     sources = Sources(
-        FakeSidekiq(world), FakeDatabase(world), units, FakeHost(world), clock, deadline_seconds=2.0
+        FakeSidekiq(world), FakeDatabase(world), units, FakeHost(world), clock, deadline_seconds=WAIT_SECONDS
     )
     endpoints = find_endpoints(settings, {})
     return Daemon(file, settings, endpoints, sources, cast(SystemdUnits, units), clock)
@@ -86,7 +87,7 @@ def test_a_taken_port_costs_the_metrics_and_never_the_queues(
         return daemon._loop.status
 
     def ask() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=WAIT_SECONDS) as answer:
             return str(answer.read().decode())
 
     async def story() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.mastodon.code import WATCHED
+from fleetd.adapters.mastodon.code import FILES, WATCHED, WATCHED_GIT
 from fleetd.config import ENV_FILE_MISSING
 from fleetd.config.schema import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
@@ -24,6 +24,7 @@ FLEETD = (
     "fleetd-stamp.service",
     "fleetd-stamp-again.service",
     "fleetd-stamp.path",
+    "fleetd-stamp-git.path",
     "fleetd-stamp.timer",
 )
 TARGETS = ("mastodon-sidekiq.target", "mastodon-workers-boot.target")
@@ -193,25 +194,30 @@ def test_a_boot_needs_no_program_of_fleetd_s() -> None:
 
 
 def test_the_watch_has_what_the_stamp_reads_and_does_not_give_up() -> None:
-    directory = str(Path(MastodonSection().env_file).parent)
-    paths = [str(Path(directory).parent), *(f"{directory}/{name}" for name in WATCHED)]
-    assert sorted(values("fleetd-stamp.path", "PathChanged", "Path")) == sorted(paths)
+    directory = Path(MastodonSection().env_file).parent
+    watched = [str(path) for path in (directory.parent, directory, *(directory / name for name in WATCHED))]
+    assert values("fleetd-stamp.path", "PathChanged", "Path") == watched
+    assert {str((directory / name).parent) for name in FILES} <= set(watched)
+    assert values("fleetd-stamp-git.path", "PathChanged", "Path") == [str(directory / WATCHED_GIT)]
     assert values("fleetd-stamp.service", "Environment") == [f"MASTODON_DIRECTORY={directory}"]
-    for unit in ("fleetd-stamp.path", "fleetd-stamp.service", "fleetd-stamp-again.service"):
-        assert values(unit, "StartLimitIntervalSec", "Unit") == ["0"]
-    assert {"fleetd-stamp.path", "fleetd-stamp.timer"} <= set(
-        values("fleetd.service", "Wants", "Unit")[0].split()
-    )
+    for suffix in (".path", "-git.path", ".timer", ".service", "-again.service"):
+        assert values(f"fleetd-stamp{suffix}", "StartLimitIntervalSec", "Unit") == ["0"]
+    watches = {"fleetd-stamp.path", "fleetd-stamp-git.path"}
+    assert watches | {"fleetd-stamp.timer"} <= set(values("fleetd.service", "Wants", "Unit")[0].split())
+    assert set(values("fleetd-stamp.service", "Wants", "Unit")[0].split()) == watches
 
 
 def test_the_second_look_comes_while_the_watch_is_there_again() -> None:
-    """And is the same look; a look each minute must not be what keeps the watch from seeing."""
+    """And is the same look, after one of the timer's as well: while that runs the watch sees nothing either."""
     again = "fleetd-stamp-again.service"
     assert read(again)["Service"] == read("fleetd-stamp.service")["Service"]
     assert values("fleetd-stamp.service", "OnSuccess", "Unit") == [again]
     assert values(again, "OnSuccess", "Unit") == []  # or it would never end
-    assert values("fleetd-stamp.timer", "Unit", "Timer") == [again]
-    assert values("fleetd-stamp.path", "Unit", "Path") == []
+    assert values("fleetd-stamp.path", "Unit", "Path") == values("fleetd-stamp.timer", "Unit", "Timer") == []
+    assert values("fleetd-stamp-git.path", "Unit", "Path") == ["fleetd-stamp.service"]
+    # A watch that was stopped must not come back by the look that was under way.
+    assert values(again, "Requisite", "Unit") == values(again, "After", "Unit") == ["fleetd-stamp.path"]
+    assert values(again, "Wants", "Unit") == []
 
 
 def test_an_instance_that_fails_at_once_is_given_up_and_a_failing_boot_is_not() -> None:

@@ -21,10 +21,10 @@ from fleetd.core.model.reasons.units import DrainedByPeople
 
 async def main() -> None:
     results: dict[str, str] = {}
-    units = SystemdUnits([InstanceKey(7), InstanceKey(8)])
+    units = SystemdUnits([InstanceKey(7), InstanceKey(8)], read_deadline_seconds=60, step_deadline_seconds=60)
 
     async def until(number: int, state: str) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 unit = (await units.read()).units.get(InstanceKey(number))
                 if (unit.active_state if unit else "inactive") == state:

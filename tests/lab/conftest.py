@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab import Lab, records, topologies
+from lab import Lab, mastodon, records, topologies
 from lab.topologies import TwoHosts
 
 LabFactory = Callable[[], Lab]
@@ -38,8 +38,10 @@ def shared_two_hosts() -> Iterator[TwoHosts]:
 @pytest.fixture
 def two_hosts(shared_two_hosts: TwoHosts) -> Iterator[TwoHosts]:
     """The shared hosts; afterwards no worker runs, services and network are up, Redis and the records are empty."""
-    yield shared_two_hosts
     worker, main = shared_two_hosts.worker, shared_two_hosts.main
+    shared_two_hosts.lab.boot()  # what a failed test left down must not fail all others
+    yield shared_two_hosts
+    shared_two_hosts.lab.boot()
     for host in (worker, main):
         host.thaw()
         host.join()
@@ -49,4 +51,5 @@ def two_hosts(shared_two_hosts: TwoHosts) -> Iterator[TwoHosts]:
     for service in main.services:
         main.start(service)
     main.run(["redis-cli", "flushall"])
+    mastodon.hold(worker)
     records.forget(shared_two_hosts.lab)

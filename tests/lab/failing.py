@@ -63,11 +63,14 @@ def orders(fleet: Fleet, number: int) -> list[float]:
 
 def says_why(fleet: Fleet) -> None:
     """The status of fleetctl has the state, the cause and the unit's own last words."""
-    status = fleet.status()
-    clamp = next(c for c in profile(status, "broken").clamps if c.code == "start_failed")
-    assert "@5" in clamp.sentence
-    assert "failed" in shown(fleet)
-    assert LAST_WORDS in shown(fleet)
+    # Not while it is just being tried again.
+    fleet.wait(
+        "it is said",
+        lambda s: any(c.code == "start_failed" and "@5" in c.sentence for c in profile(s, "broken").clamps),
+    )
+    fleet.worker.wait_until(
+        "fleetctl says it", lambda: all(words in shown(fleet) for words in ("failed", LAST_WORDS))
+    )
 
 
 def shown(fleet: Fleet) -> str:

@@ -17,7 +17,7 @@ from fleetd.simulate.run import policy_of, run_fleetd
 from fleetd.simulate.trace.trace import Trace, load_trace
 from fleetd.simulate.world.queues import DISCRETE_FROM_SECONDS
 from lab import records, traffic
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.lab.agreement import (
     HEAD,
     Course,
@@ -37,7 +37,7 @@ SHORT = "surge"
 #: What the stand-in's own gems take beside the sleep that stands for Rails's.
 GEMS_SECONDS = 1.5
 #: Jobs of the end and drains under way are over after this long.
-SETTLE_SECONDS_MAX = 120.0
+SETTLE_SECONDS_MAX = 4 * PATIENCE_SECONDS
 #: A simulator that takes jobs for so many times as long as they are must not pass.
 WRONG_TIMES = 1.5
 
@@ -139,7 +139,7 @@ def played(name: str) -> Played:
     with started(CONFIG.read_text(), boot_seconds=rails_seconds) as fleet:
         begin = _a_tick(fleet, trace.tick_seconds)
         loader = traffic.start(fleet.main, _path(name).read_text(), begin)
-        jobs = loader.wait(timeout=trace.duration_seconds + 30.0)
+        jobs = loader.wait(timeout=trace.duration_seconds + PATIENCE_SECONDS)
 
         def over() -> bool:
             tally = fleet.tally()

@@ -19,6 +19,7 @@ from fleetd.core.model.status import Status
 from lab import load, services
 from lab.lengths import Lengths
 from lab.load import Load, Phase
+from lab.waiting import PATIENCE_SECONDS
 from tests.lab.fleet import Fleet
 
 MAX_CONNECTIONS = 60
@@ -69,7 +70,7 @@ class NoisyWeb(threading.Thread):
                         dbname=services.DATABASE,
                         user="mastodon",
                         password=services.DB_PASSWORD,
-                        connect_timeout=5,
+                        connect_timeout=int(PATIENCE_SECONDS),
                     )
                 )
         except psycopg.OperationalError as error:
@@ -98,7 +99,7 @@ class NoisyWeb(threading.Thread):
         """End it, started or not."""
         self._over.set()
         if self.is_alive():
-            self.join(timeout=30)
+            self.join()
         self.leave()
 
 
@@ -151,7 +152,6 @@ def noisy_time(fleet: Fleet, seconds: float, seed: int = 1) -> tuple[Seen, Noisy
         fleet.wait(
             "it has grown to what fits",
             lambda s: (s.profiles[0].serving_instances or 0) >= (MAX_CONNECTIONS - 3 - 10 - LOW) // CLAIM,
-            timeout=60,
         )
         web.start()
         end = time.monotonic() + seconds

@@ -9,6 +9,7 @@ from lab import load, records
 from lab.campaign import life
 from lab.lengths import Lengths
 from lab.load import Load, Phase
+from lab.waiting import PATIENCE_SECONDS
 from tests.lab.fleet import Fleet
 
 THREADS = 5
@@ -55,12 +56,14 @@ def restart(fleet: Fleet, instances: int) -> Roll:
     fleet.wait("all are busy", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= enough)
     old = life.processes(fleet.worker)
     began, began_at = time.monotonic(), time.time()
-    said = fleet.worker.run(["/opt/fleetd/bin/fleetctl", "restart"], timeout=instances * 60).stdout
+    said = fleet.worker.run(
+        ["/opt/fleetd/bin/fleetctl", "restart"], timeout=instances * PATIENCE_SECONDS
+    ).stdout
     seconds = time.monotonic() - began
     fleet.wait("all serve", lambda s: s.profiles[0].serving_instances == instances)
     ended_at = time.time()
     loader.stop()
-    fleet.worker.wait_until("no job is left", lambda: fleet.tally().settled, timeout=60)
+    tally = fleet.settled(4 * PATIENCE_SECONDS)
     known = {(p.unit, p.pid) for p in old}
     told = life.processes(fleet.worker)
     return Roll(
@@ -68,7 +71,7 @@ def restart(fleet: Fleet, instances: int) -> Roll:
         least_serving=life.least_serving(told, began_at, ended_at),
         old=tuple(p for p in told if (p.unit, p.pid) in known),
         fresh=tuple(p for p in told if (p.unit, p.pid) not in known),
-        tally=fleet.tally(),
+        tally=tally,
         pushed_back=sum(r.result != "done" for r in records.runs([fleet.worker])),
         said=said,
     )

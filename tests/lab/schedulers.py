@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 from lab import Host, load
 from lab.resp import Connection, RedisError, strings
@@ -33,13 +34,17 @@ class Watch:
         return max((len(hosts) for _, hosts in self.samples), default=0)
 
     @property
-    def both_seconds(self) -> float:
-        """For how long there was more than one, in all."""
-        return _EVERY_SECONDS * sum(1 for _, hosts in self.samples if len(hosts) > 1)
+    def last_live(self) -> float:
+        """The Unix time at which one was last seen."""
+        return max(at for at, hosts in self.samples if hosts)
 
     def none_seconds(self, since: float) -> float:
-        """For how long there was none, in all, since a Unix time."""
-        return _EVERY_SECONDS * sum(1 for at, hosts in self.samples if at >= since and not hosts)
+        """For how long there was none, in all, since a Unix time: from look to look where neither found one."""
+        return sum(
+            later - at
+            for (at, hosts), (later, then) in pairwise(self.samples)
+            if at >= since and not hosts and not then
+        )
 
     def run(self, main: Host) -> None:
         redis: Connection | None = None
@@ -72,4 +77,4 @@ def watching(main: Host) -> Iterator[Watch]:
         yield watch
     finally:
         watch.end.set()
-        thread.join(10)
+        thread.join()

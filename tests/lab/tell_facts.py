@@ -16,7 +16,8 @@ from fleetd.core.model.identity import InstanceKey
 
 async def main() -> None:
     folder = Path(os.environ["RUNTIME_DIRECTORY"])
-    units, host = SystemdUnits([InstanceKey(1)], unit_files=UnitFiles()), LinuxHost()
+    units = SystemdUnits([InstanceKey(1)], unit_files=UnitFiles(), read_deadline_seconds=60)
+    host = LinuxHost()
     while True:
         systemd = await units.read()
         machine = await host.read(systemd)

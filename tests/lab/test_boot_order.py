@@ -63,7 +63,7 @@ def worker(fleet: Fleet) -> Iterator[Host]:
 
 def down(host: Host) -> None:
     host.stop("fleetd")
-    host.run(["systemctl", "stop", TARGET, "mastodon-sidekiq*.service"], timeout=60)
+    host.run(["systemctl", "stop", TARGET, "mastodon-sidekiq*.service"])
     host.run(["systemctl", "reset-failed"])
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.lab
 _UNITS = "/usr/local/lib/systemd/system"
 _DROP_IN = "/etc/systemd/system/mastodon-sidekiq@.service.d/test.conf"
 _TEMPLATE = "mastodon-sidekiq@.service"
-_WORKER = "[Service]\nExecStart=/bin/sleep infinity\nRestart=always\nRestartSec=2\n"
+_WORKER = "[Service]\nExecStart=/bin/sleep infinity\nRestart=always\nRestartSec=4\n"
 _TELL_FACTS = Path(__file__).with_name("tell_facts.py")
 #: All of fleetd.service that is not its confinement.
 _NOT_KEPT = r"^(Wants|After|Type|BusName|ExecReload|WatchdogSec|Restart\w*|LoadCredential|SetCredential)=.*\n"
@@ -45,17 +45,24 @@ def facts(host: Host) -> tuple[SystemdFacts, HostFacts]:
     return msgspec.json.decode(content, type=tuple[SystemdFacts, HostFacts])
 
 
-def wait_for(host: Host, what: str, check: Callable[[UnitFacts | None, HostFacts], bool]) -> None:
+def wait_for(
+    host: Host, what: str, check: Callable[[UnitFacts | None, HostFacts], bool]
+) -> tuple[UnitFacts | None, HostFacts]:
+    """Wait for facts that pass `check`, and return them: the next ones may be others."""
+    last: list[tuple[UnitFacts | None, HostFacts]] = []
+
     def holds() -> bool:
         if not host.path("/run/facts/facts.json").exists():
             return False
         systemd, machine = facts(host)
-        return check(systemd.units.get(InstanceKey(1)), machine)
+        last[:] = [(systemd.units.get(InstanceKey(1)), machine)]
+        return check(*last[0])
 
     try:
-        host.wait_until(what, holds, 15)
+        host.wait_until(what, holds)
     except Exception as error:
         raise AssertionError(f"{error} Journal: {host.journal('facts', 20)}") from error
+    return last[0]
 
 
 def test_the_confined_daemon_sees_all_that_it_needs(host: Host) -> None:
@@ -66,8 +73,7 @@ def test_the_confined_daemon_sees_all_that_it_needs(host: Host) -> None:
         "invisible",
         "strict",
     )
-    wait_for(host, "the stamp is read", lambda _, machine: machine.code is not None)
-    _, machine = facts(host)
+    _, machine = wait_for(host, "the stamp is read", lambda _, machine: machine.code is not None)
     assert machine.code == CodeStamp(digest="0a1b2c3d4e5f6071", version="4.5.3")
     assert machine.oom_kills_total is not None
     if Path("/proc/pressure/memory").exists():
@@ -80,12 +86,16 @@ def test_a_killed_process_is_known_before_and_after_its_restart(host: Host) -> N
     host.start("mastodon-sidekiq@1")
     wait_for(host, "it runs", lambda unit, _: unit is not None and unit.active_state == "active")
     host.kill("mastodon-sidekiq@1")
-    wait_for(host, "systemd waits", lambda unit, _: unit is not None and unit.sub_state == "auto-restart")
-    instance = facts(host)[0].units[InstanceKey(1)]
-    assert (instance.sub_state, instance.killed_by_signal, instance.result) == ("auto-restart", 9, "signal")
-    wait_for(host, "it runs again", lambda unit, _: unit is not None and unit.active_state == "active")
-    instance = facts(host)[0].units[InstanceKey(1)]
-    assert (instance.killed_by_signal, instance.restarts, instance.result) == (9, 1, "success")
+    dead, _ = wait_for(
+        host, "systemd waits", lambda unit, _: unit is not None and unit.sub_state == "auto-restart"
+    )
+    assert dead is not None
+    assert (dead.killed_by_signal, dead.result) == (9, "signal")
+    again, _ = wait_for(
+        host, "it runs again", lambda unit, _: unit is not None and unit.active_state == "active"
+    )
+    assert again is not None
+    assert (again.killed_by_signal, again.restarts, again.result) == (9, 1, "success")
     host.stop("mastodon-sidekiq@1")
     host.start("mastodon-sidekiq@1")
     wait_for(host, "a clean life", lambda unit, _: unit is not None and unit.killed_by_signal in {0, 15})
@@ -95,13 +105,19 @@ def test_a_killed_process_is_known_before_and_after_its_restart(host: Host) -> N
 def test_unit_files_that_systemd_has_not_read(host: Host) -> None:
     """Also a drop-in in a directory that is new, of which systemd 252 says: no need to reload."""
     host.start("mastodon-sidekiq@1")
-    wait_for(host, "it runs", lambda unit, _: unit is not None and not unit.need_daemon_reload)
-    before = facts(host)[1].unit_digests[_TEMPLATE]
+    _, machine = wait_for(host, "it runs", lambda unit, _: unit is not None and not unit.need_daemon_reload)
+    before = machine.unit_digests[_TEMPLATE]
 
     host.write(_DROP_IN, "[Service]\nNice=5\n")
     assert host.unit("mastodon-sidekiq@1").properties["NeedDaemonReload"] == "no"
-    wait_for(host, "the change is told", lambda _, m: m.unit_digests.get(_TEMPLATE, before) != before)
-    assert facts(host)[0].units[InstanceKey(1)].need_daemon_reload
+    # The units are read a moment before the digests.
+    wait_for(
+        host,
+        "the change is told",
+        lambda unit, m: (
+            unit is not None and unit.need_daemon_reload and m.unit_digests.get(_TEMPLATE, before) != before
+        ),
+    )
     host.reload_systemd()
     wait_for(host, "systemd has read it", lambda unit, _: unit is not None and not unit.need_daemon_reload)
     host.write(_DROP_IN, "[Service]\nNice=6\n")

@@ -9,6 +9,7 @@ import pytest
 from fleetd.core.model.status import Status
 from lab import load, records
 from lab.load import Load, Phase
+from lab.waiting import PATIENCE_SECONDS
 from tests.lab.fleet import started
 
 pytestmark = pytest.mark.lab
@@ -66,15 +67,14 @@ def test_a_surge_comes_and_goes_and_no_job_is_lost() -> None:
                 most[profile.name] = max(most[profile.name], profile.serving_instances or 0)
             return not any(loader.running for loader in loaders) and idle(status)
 
-        fleet.wait("every job is done", through, timeout=150)
-        assert sum(loader.wait(timeout=1) for loader in loaders) == JOBS
+        fleet.wait("every job is done", through, timeout=6 * PATIENCE_SECONDS)
+        assert sum(loader.wait() for loader in loaders) == JOBS
         assert min(most.values()) > 1, f"each profile grew, both strict and weighted: {dict(most)}"
 
-        fleet.wait("back to min", at_min, timeout=90)
+        fleet.wait("back to min", at_min, timeout=2 * PATIENCE_SECONDS)
         assert len(fleet.up()) == 2
 
-        fleet.worker.wait_until("the last cron job is done", lambda: fleet.tally().settled)
-        tally = fleet.tally()
+        tally = fleet.settled()
         assert tally.done == tally.enqueued >= JOBS
         assert (tally.lost, tally.repeated) == ((), ())
         assert len(tally.done_by_unit) > 2

@@ -77,8 +77,8 @@ def test_a_reload_renders_new_numbers_first(fleet: Fleet) -> None:
 def test_a_reload_lets_go_of_what_is_no_longer_wanted(fleet: Fleet) -> None:
     fleet.configure(configuration("1-4", 1))
     fleet.worker.run(["systemctl", "reload", "fleetd"])
-    fleet.wait("one is left", lambda s: s.profiles[0].running_instances == 1, timeout=60)
-    fleet.worker.wait_until("systemd agrees", lambda: fleet.up() == {1}, timeout=30)
+    fleet.wait("one is left", lambda s: s.profiles[0].running_instances == 1)
+    fleet.worker.wait_until("systemd agrees", lambda: fleet.up() == {1})
 
 
 @pytest.mark.parametrize("how", ["systemctl reload", "SIGHUP"])

@@ -9,7 +9,7 @@ import pytest
 
 from lab import LabError, load
 from lab.load import Load, Phase
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.lab.fleet import CONFIG, Fleet, started
 
 pytestmark = pytest.mark.lab
@@ -24,7 +24,7 @@ SURGE = Phase(30, {"default": 300, "push": 100})
 def fleet() -> Iterator[Fleet]:
     with started(CONFIG) as fleet:
         load.start(fleet.main, Load([SURGE], "seconds", job_scale=1.0, limit=3000, seed=1))
-        fleet.wait("it grows", lambda s: sum(p.serving_instances or 0 for p in s.profiles) > 2, timeout=60)
+        fleet.wait("it grows", lambda s: sum(p.serving_instances or 0 for p in s.profiles) > 2)
         yield fleet
 
 
@@ -46,7 +46,6 @@ def test_everybody_can_read_what_it_did_and_why(fleet: Fleet) -> None:
     wait_until(
         "the start is in the history",
         lambda: any(e["kind"] == "step" and e["sentence"].startswith("start ") for e in entries(fleet)),
-        30,
         every=1.0,
     )
     shown = fleetctl(fleet, "history", "--since", "10m")
@@ -58,11 +57,11 @@ def test_everybody_can_read_what_it_did_and_why(fleet: Fleet) -> None:
 def test_a_file_that_cannot_be_written_is_said_and_over_when_it_can(fleet: Fleet) -> None:
     fleet.worker.run(["sh", "-c", f"mv {HISTORY} {HISTORY}.away; mkdir {HISTORY}"])
     write_soon(fleet)
-    fleet.wait("it says so", lambda s: any("the history is not kept" in p for p in s.problems), timeout=30)
+    fleet.wait("it says so", lambda s: any("the history is not kept" in p for p in s.problems))
     assert "the history is not kept" in " ".join(fleet.worker.run([FLEETCTL, "status"]).stdout.split())
     fleet.worker.run(["sh", "-c", f"rmdir {HISTORY}; mv {HISTORY}.away {HISTORY}"])
     write_soon(fleet)
-    fleet.wait("it is over", lambda s: not any("not kept" in p for p in s.problems), timeout=30)
+    fleet.wait("it is over", lambda s: not any("not kept" in p for p in s.problems))
     written = [e["sentence"] for e in entries(fleet) if e["kind"] == "order"]
     assert len(written) == 2, "what could not be written was kept"
 
@@ -76,7 +75,7 @@ def test_the_surge_is_a_trace_and_can_be_replayed(fleet: Fleet) -> None:
             return False
         return True
 
-    wait_until("a minute is recorded", traced, 100, every=3.0)
+    wait_until("a minute is recorded", traced, 60 + PATIENCE_SECONDS, every=3.0)
     told = json.loads(fleet.worker.run([FLEETCTL, "simulate", "/tmp/mine.toml", "--json"]).stdout)
     jobs = told["policies"]["fleetd"]["queues"]
     assert sum(queue["jobs"] for queue in jobs.values()) > 500

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from lab import Host, Lab, LabError, cgroups, holder
+from lab.host import BOOT_SECONDS
 from lab.topologies import TwoHosts
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.lab.conftest import LabFactory
 
 pytestmark = pytest.mark.lab
@@ -47,25 +48,29 @@ def test_same_named_units_of_two_hosts_are_two_units(two_hosts: TwoHosts) -> Non
     two_hosts.worker.stop("same@1")
 
 
+def answers(host: Host, seconds: str = "60") -> bool:
+    """Whether the Redis of `main` answers a host within so many seconds."""
+    ping = ["timeout", seconds, "redis-cli", "-h", "main", "ping"]
+    return host.run(ping, check=False).stdout.strip() == "PONG"
+
+
 def test_cut_and_join(two_hosts: TwoHosts) -> None:
-    ping = ["timeout", "2", "redis-cli", "-h", "main", "ping"]
+    assert answers(two_hosts.worker)
     two_hosts.worker.cut()
-    assert two_hosts.worker.run(ping, check=False).stdout.strip() != "PONG"
-    assert two_hosts.main.run(ping).stdout.strip() == "PONG"
+    assert not answers(two_hosts.worker, "2")
+    assert answers(two_hosts.main)
     two_hosts.worker.join()
-    two_hosts.worker.wait_until(
-        "Redis answers again", lambda: "PONG" in two_hosts.worker.run(ping, check=False).stdout
-    )
+    assert answers(two_hosts.worker)
 
 
 def test_freeze_and_thaw(two_hosts: TwoHosts) -> None:
-    ping = ["timeout", "0.5", "redis-cli", "-h", "main", "ping"]
+    assert answers(two_hosts.worker)
     two_hosts.main.freeze()
     try:
-        assert two_hosts.worker.run(ping, check=False).stdout.strip() != "PONG"
+        assert not answers(two_hosts.worker, "0.5")
     finally:
         two_hosts.main.thaw()
-    assert two_hosts.worker.run(ping).stdout.strip() == "PONG"
+    assert answers(two_hosts.worker)
 
 
 @pytest.mark.parametrize("power_cut", [False, True])
@@ -121,7 +126,9 @@ def test_it_runs_on_a_machine_with_systemd_and_cgroup2_alone(lab_factory: LabFac
         "    lab.boot()\n"
         "    print(host.run(['systemctl', 'is-system-running']).stdout)\n"
     )
-    shown = machine.run(["/usr/bin/python3", "-c", script], env={"PYTHONPATH": "/opt/project"}, timeout=60)
+    shown = machine.run(
+        ["/usr/bin/python3", "-c", script], env={"PYTHONPATH": "/opt/project"}, timeout=2 * BOOT_SECONDS
+    )
     assert shown.stdout.strip() == "running"
     assert machine.failed_units() == []
     assert not list(machine.path("/sys/fs/cgroup").glob("fleetd-lab-*"))
@@ -169,11 +176,11 @@ def test_nothing_outlives_its_program(end: str) -> None:
         if end.startswith("SIG"):
             process.send_signal(signal.Signals[end])
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()  # leaving the block waits for it
             raise
-    wait_until(f"lab {name} is gone", lambda: gone(name, pid), timeout=10)
+    wait_until(f"lab {name} is gone", lambda: gone(name, pid))
 
 
 def test_a_killed_holder_takes_the_hosts_with_it_and_the_next_lab_sweeps() -> None:
@@ -184,7 +191,7 @@ def test_a_killed_holder_takes_the_hosts_with_it_and_the_next_lab_sweeps() -> No
         unshare = Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[1]
         holder_pid = int(Path(f"/proc/{unshare}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(holder_pid, signal.SIGKILL)
-        wait_until("the host died", lambda: not Path(f"/proc/{pid}").exists(), timeout=10)
+        wait_until("the host died", lambda: not Path(f"/proc/{pid}").exists())
         process.kill()
     with Lab():
         assert gone(name, pid)
@@ -196,17 +203,21 @@ def test_a_kept_lab_lives_on_until_it_is_ended() -> None:
     with leave(name, "keep") as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline().split()[0])
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=PATIENCE_SECONDS) == 0
     try:
         with Lab():  # does not sweep what lives
             entered = [*python, "enter", "victim", "--lab", name, "--", "systemctl", "is-system-running"]
             shown = subprocess.run(
-                entered, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=30
+                entered, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
             )
             assert shown.stdout.strip() == "running"
     finally:
         subprocess.run(
-            [*python, "down", name], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL, timeout=60
+            [*python, "down", name],
+            cwd=PROJECT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=PATIENCE_SECONDS,
         )
     assert gone(name, pid)
 

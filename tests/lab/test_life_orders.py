@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from fleetd.core.model.status import InstanceStatus, Status
-from lab import load
+from lab import load, mastodon
 from lab.resp import strings
 from tests.lab.fleet import Fleet, started
 
@@ -56,6 +57,7 @@ def kept(status: Status) -> dict[tuple[str, str], float]:
 
 
 def test_orders_outlive_a_restart_and_hold_in_a_surge(fleet: Fleet) -> None:
+    began = time.monotonic()
     order(fleet, "set", "only", "2", "--for", "1h")
     fleet.wait("two serve", lambda s: s.profiles[0].serving_instances == 2)
     order(fleet, "pin", "2", "--for", "30m")
@@ -67,11 +69,16 @@ def test_orders_outlive_a_restart_and_hold_in_a_surge(fleet: Fleet) -> None:
     status = fleet.wait("it decides again", lambda s: s.profiles[0].serving_instances == 2)
     after = kept(status)
     assert set(after) == set(before)
-    assert all(before[key] - 60 < left <= before[key] for key, left in after.items()), (before, after)
+    gone = time.monotonic() - began
+    assert all(before[key] - gone <= left <= before[key] for key, left in after.items()), (
+        before,
+        after,
+        gone,
+    )
     assert [h.kind for h in status.holds] == ["pause"]
     assert "moving the database" in status.holds[0].sentence
 
-    load.enqueue(fleet.main, "default", [1.0] * 200)
+    load.enqueue(fleet.main, "default", [600.0] * 200)
     fleet.wait("the surge is there", lambda s: any((q.length_jobs or 0) > 100 for q in s.queues))
     ticks_later(fleet, 5)
     assert fleet.up() == {1, 2}, "paused"
@@ -82,10 +89,11 @@ def test_orders_outlive_a_restart_and_hold_in_a_surge(fleet: Fleet) -> None:
     order(fleet, "release", "2")
     status = fleet.wait("it grows again", lambda s: (s.profiles[0].serving_instances or 0) > 2)
     assert kept(status) == {}
+    mastodon.let_go(fleet.worker)
 
 
 def test_a_quiet_from_sidekiqs_web_page_is_kept_until_released(fleet: Fleet) -> None:
-    fleet.worker.wait_until("no surge any more", lambda: len(fleet.up()) == 1, timeout=60)
+    fleet.worker.wait_until("no surge any more", lambda: len(fleet.up()) == 1)
     (number,) = fleet.up()
     pid = fleet.worker.unit(f"mastodon-sidekiq@{number}").main_pid
     with load.connect(fleet.main) as redis:
@@ -99,7 +107,7 @@ def test_a_quiet_from_sidekiqs_web_page_is_kept_until_released(fleet: Fleet) -> 
     assert number in fleet.up()
     load.enqueue(fleet.main, "default", [0.1] * 20)
     fleet.worker.wait_until(
-        "another number serves, because min would be broken", lambda: fleet.tally().settled, 30
+        "another number serves, because min would be broken", lambda: fleet.tally().settled
     )
 
     order(fleet, "release", str(number))

@@ -43,6 +43,9 @@ AT_BOOT = {
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     with booted(CONFIG) as fleet:
+        # What is tried here does not depend on the pause before systemd starts fleetd again.
+        fleet.worker.write("/etc/systemd/system/fleetd.service.d/test.conf", "[Service]\nRestartSec=1\n")
+        fleet.worker.reload_systemd()
         fleet.worker.start("fleetd-render")
         fleet.start()
         all_up(fleet)
@@ -71,7 +74,7 @@ def of_workers(found: Runs) -> Runs:
 
 def said_since_boot(fleet: Fleet, unit: str) -> list[tuple[str, str]]:
     """(priority, message) of what a unit's own programs said since the host booted."""
-    shown = fleet.worker.run(["journalctl", "-b", "-u", unit, "-o", "json", "--no-pager"]).stdout
+    shown = fleet.worker.journalctl("-b", "-u", unit, "-o", "json")
     entries = [json.loads(line) for line in shown.splitlines()]
     return [(e["PRIORITY"], e["MESSAGE"]) for e in entries if e.get("_COMM") != "systemd"]
 
@@ -162,6 +165,7 @@ def purge(fleet: Fleet) -> None:
         "fleetd-stamp.service",
         "fleetd-stamp-again.service",
         "fleetd-stamp.path",
+        "fleetd-stamp-git.path",
         "fleetd-stamp.timer",
     ):
         fleet.worker.remove(f"/usr/local/lib/systemd/system/{unit}")

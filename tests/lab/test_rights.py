@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import Host, load, mastodon, services
+from lab.waiting import PATIENCE_SECONDS
 from tests.lab.fleet import Fleet, started
 
 pytestmark = pytest.mark.lab
@@ -129,7 +130,7 @@ def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
     fleet.wait("the pause", lambda s: [hold.kind for hold in s.holds] == ["pause"])
     assert "PAUSE, " in try_as(worker, "nobody", FLEETCTL, "status").stdout.splitlines()[0]
     uid = worker.run(["id", "-u", "oncall"]).stdout.strip()
-    journal = worker.run(["journalctl", "-u", "fleetd", "-o", "cat"]).stdout
+    journal = worker.journalctl("-u", "fleetd", "-o", "cat")
     assert f"ordered by uid {uid}: Pause for 600 s reason disk swap" in journal
     assert "no profile" in refused(worker, "oncall", FLEETCTL, "set", "nonsense", "1")
     worker.run([FLEETCTL, "resume"], user="oncall")
@@ -138,7 +139,8 @@ def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
 
 def test_a_restart_is_watched_to_its_end(fleet: Fleet) -> None:
     fleet.wait("an instance that serves", lambda s: any(i.state == "serving" for i in s.instances))
-    done = try_as(fleet.worker, "oncall", "timeout", "240", FLEETCTL, "restart", "local")
+    restart = [FLEETCTL, "restart", "local"]
+    done = fleet.worker.run(restart, user="oncall", timeout=4 * PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("restart: 1 of 1 instance; ")
 
@@ -206,7 +208,7 @@ def test_the_journal_has_fields(fleet: Fleet) -> None:
     fleet.worker.run([FLEETCTL, "set", "local", str(len(fleet.up()) + 1)])
     fleet.wait("one more", lambda s: free in {i.number for i in s.instances if i.state == "serving"})
     fleet.worker.run([FLEETCTL, "set", "local", "auto"])
-    lines = fleet.worker.run(["journalctl", "-u", "fleetd", "-o", "json", "--no-pager"]).stdout.splitlines()
+    lines = fleet.worker.journalctl("-u", "fleetd", "-o", "json").splitlines()
     [*_, last] = [entry for entry in map(json.loads, lines) if entry.get("FLEETD_STEP") == "start"]
     assert last["FLEETD_UNIT"] == f"mastodon-sidekiq@{free}.service"
     assert last["MESSAGE"].startswith(f"start mastodon-sidekiq@{free}.service: ")
@@ -306,5 +308,5 @@ def said_everywhere(fleet: Fleet) -> list[str]:
     found.append(host.run(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]).stdout)
     found.append(try_as(host, None, FLEETCTL, "status").stdout)
     found.append(host.run([FLEETCTL, "status", "--json"]).stdout)
-    found.append(host.run(["journalctl", "--no-pager", "-o", "export"]).stdout)
+    found.append(host.journalctl("-o", "export"))
     return found

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
 
+from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.reasons.base import ClampCode
 from lab import mastodon, records
+from tests.lab import ticks
 from tests.lab.fleet import Fleet, booted
 from tests.lab.schedulers import Watch, watching
 
@@ -60,6 +63,12 @@ def scheduler_steps(fleet: Fleet, verb: str) -> list[float]:
     return [at for at, number in fleet.steps(verb) if number == "scheduler"]
 
 
+def obeyed(fleet: Fleet) -> float:
+    """When our scheduler last obeyed a quiet, by its own word: a busy machine hands it the signal late."""
+    entries = map(json.loads, fleet.worker.read(mastodon.LIFE).splitlines())
+    return max(float(e["at"]) for e in entries if (e["unit"], e["event"]) == (OURS, "quiet"))
+
+
 def stays_ended(fleet: Fleet) -> None:
     status = fleet.wait("only the stock unit's is left", lambda s: s.scheduler.where == ("main",))
     assert status.scheduler.processes == 1
@@ -76,7 +85,6 @@ def test_not_started_beside_a_stock_unit(fleet: Fleet, watch: Watch) -> None:
     status = fleet.wait(
         "well past the time after which a lone host would start its own",
         lambda s: s.uptime_seconds > SETTLE_SECONDS + 10 * TICK_SECONDS,
-        timeout=60,
     )
     [clamp] = [c for c in status.clamps if c.code == ClampCode.SCHEDULER_LIVE]
     assert "main" in clamp.sentence
@@ -88,11 +96,12 @@ def test_not_started_beside_a_stock_unit(fleet: Fleet, watch: Watch) -> None:
 
 
 def test_one_started_by_hand_beside_it_is_ended_and_stays_ended(fleet: Fleet, watch: Watch) -> None:
-    begun = time.time()
-    fleet.worker.run(["systemctl", "start", "--no-block", OURS])
-    fleet.worker.wait_until("fleetd ends it", lambda: bool(scheduler_steps(fleet, "stop")))
+    with ticks.watching(fleet) as seen:
+        fleet.worker.run(["systemctl", "start", "--no-block", OURS])
+        begun = time.time()
+        ended = seen.wait("fleetd ends it", ticks.did("stop", SCHEDULER))
     # It is seen while it boots, so it never serves.
-    assert scheduler_steps(fleet, "stop")[0] - begun < 2 * TICK_SECONDS + 1
+    assert seen.since(begun, ended) <= 2
     fleet.worker.wait_until("it is down", lambda: fleet.worker.unit(OURS).active_state == "inactive")
     stays_ended(fleet)
     assert watch.live == ["main"]
@@ -101,37 +110,37 @@ def test_one_started_by_hand_beside_it_is_ended_and_stays_ended(fleet: Fleet, wa
 
 def test_with_none_left_ours_is_started_and_cron_jobs_run_once(fleet: Fleet, watch: Watch) -> None:
     fleet.main.stop(STOCK)
-    gone = time.time()
-    fleet.main.wait_until("its heartbeat is gone", lambda: watch.live == [], 15)
-    status = fleet.wait("ours runs", lambda s: s.scheduler.unit_state == "serving", timeout=60)
+    fleet.main.wait_until("its heartbeat is gone", lambda: watch.live == [])
+    gone = watch.last_live
+    status = fleet.wait("ours runs", lambda s: s.scheduler.unit_state == "serving")
     assert (status.scheduler.processes, status.scheduler.where) == (1, ("worker1",))
-    fleet.main.wait_until("its heartbeat", lambda: watch.live == ["worker1"], 15)
+    fleet.main.wait_until("its heartbeat", lambda: watch.live == ["worker1"])
     [begun] = scheduler_steps(fleet, "start")
     assert begun - gone >= SETTLE_SECONDS
-    fleet.worker.wait_until(
-        "it enqueued five times", lambda: len(pushes_by_unit(fleet, gone)[OURS]) >= 5, 10 * CRON_SECONDS
-    )
-    by_unit = pushes_by_unit(fleet, gone)
+    fleet.worker.wait_until("it enqueued five times", lambda: len(pushes_by_unit(fleet, begun)[OURS]) >= 5)
+    by_unit = pushes_by_unit(fleet, begun)
     assert set(by_unit) == {OURS}
-    gaps = [later - earlier for earlier, later in zip(by_unit[OURS], by_unit[OURS][1:], strict=False)]
-    assert min(gaps) > 0.7 * CRON_SECONDS  # two schedulers would halve them
-    fleet.worker.wait_until("all of them ran", lambda: fleet.tally().settled)
-    tally = fleet.tally()
+    # Two schedulers would halve it. A single one may come late, and the next is on time all the same.
+    mean_gap = (by_unit[OURS][-1] - by_unit[OURS][0]) / (len(by_unit[OURS]) - 1)
+    assert mean_gap > 0.7 * CRON_SECONDS
+    tally = fleet.settled()
     assert (tally.lost, tally.repeated) == ((), ())
     assert watch.most == 1
 
 
 def test_ours_yields_to_a_stock_unit_that_somebody_starts(fleet: Fleet, watch: Watch) -> None:
     """Ours serves by then, so it is quieted, which ends its scheduling at once, and stopped when idle."""
-    fleet.main.start(STOCK)
-    fleet.main.wait_until("two are live", lambda: watch.live == ["main", "worker1"])
-    seen = time.time()
-    fleet.worker.wait_until("fleetd quiets it", lambda: bool(scheduler_steps(fleet, "quiet")))
-    assert scheduler_steps(fleet, "quiet")[0] - seen < 2 * TICK_SECONDS + 1
+    with ticks.watching(fleet) as seen:
+        fleet.main.start(STOCK)
+        fleet.main.wait_until("two are live", lambda: watch.live == ["main", "worker1"])
+        both = time.time()
+        quieted = seen.wait("fleetd quiets it", ticks.did("quiet", SCHEDULER))
+        stopped = seen.wait("fleetd stops it", ticks.did("stop", SCHEDULER))
+    assert seen.since(both, quieted) <= 2
+    # A heartbeat says that it is quiet, another one that it is idle.
+    assert stopped.number - quieted.number <= 2 + 2 * BEAT_SECONDS / TICK_SECONDS
     fleet.worker.wait_until("it is down", lambda: fleet.worker.unit(OURS).active_state == "inactive")
     assert scheduler_steps(fleet, "stop")[-1] > scheduler_steps(fleet, "quiet")[0]
     stays_ended(fleet)
     assert watch.live == ["main"]
-    assert watch.both_seconds <= 2 * TICK_SECONDS + 2 * BEAT_SECONDS + 1
-    late = scheduler_steps(fleet, "quiet")[0] + 1
-    assert set(pushes_by_unit(fleet, late)) <= {STOCK}
+    assert set(pushes_by_unit(fleet, obeyed(fleet) + 1)) <= {STOCK}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.errors import SourceUnavailableError
 from lab import Host, Lab, install
+from lab.waiting import PATIENCE_SECONDS
 from tests.support.rig.systemd_units import WHY
 
 pytestmark = pytest.mark.lab
@@ -60,9 +62,14 @@ def play(host: Host, numbers: list[int], story: Callable[[SystemdUnits], Awaitab
     async def run() -> None:
         # The bus of the host, by way of the host's file tree; we are root there as well.
         address = f"unix:path=/proc/{host.pid}/root/run/dbus/system_bus_socket"
-        units = SystemdUnits(map(InstanceKey, numbers), bus_address=address)
+        units = SystemdUnits(
+            map(InstanceKey, numbers),
+            bus_address=address,
+            read_deadline_seconds=PATIENCE_SECONDS,
+            step_deadline_seconds=PATIENCE_SECONDS,
+        )
         try:
-            await asyncio.wait_for(story(units), 60)
+            await asyncio.wait_for(story(units), 3 * PATIENCE_SECONDS)
         finally:
             await units.close()
 
@@ -74,7 +81,7 @@ async def carry_out(units: SystemdUnits, verb: Verb, number: int) -> StepResult:
 
 
 async def until(
-    units: SystemdUnits, number: int, state: str, timeout_seconds: float = 15
+    units: SystemdUnits, number: int, state: str, timeout_seconds: float = PATIENCE_SECONDS
 ) -> UnitFacts | None:
     """Read until the instance is in this state; its facts, or None for one that is not loaded."""
     async with asyncio.timeout(timeout_seconds):
@@ -91,16 +98,17 @@ def test_start_serve_quiet_stop(host: Host) -> None:
         assert (await carry_out(units, "start", 1)).result == "done"
         await until(units, 1, "activating")
         assert (await carry_out(units, "quiet", 1)).result == "refused"
+        ready = time.monotonic()
         host.remove("/run/boot-1")
         serving = await until(units, 1, "active")
         assert serving is not None
         assert serving.main_pid == host.unit("mastodon-sidekiq@1").main_pid
-        assert serving.state_age_seconds < 5
+        assert 0 <= serving.state_age_seconds <= time.monotonic() - ready
         assert "mastodon-sidekiq@1.service" in serving.control_group
         assert not host.path("/run/quiet-1").exists()
         assert (await carry_out(units, "quiet", 1)).result == "done"
         quieted = host.path("/run/quiet-1").exists
-        await asyncio.to_thread(host.wait_until, "the process got its TSTP", quieted, 10)
+        await asyncio.to_thread(host.wait_until, "the process got its TSTP", quieted)
         assert (await carry_out(units, "stop", 1)).result == "done"
         await until(units, 1, "inactive")
         done = FinishedJob("mastodon-sidekiq@1.service", "done")
@@ -132,7 +140,7 @@ def test_a_crash_shows_as_another_process_and_a_restart(host: Host) -> None:
         await carry_out(units, "start", 3)
         first = await until(units, 3, "active")
         host.kill("mastodon-sidekiq@3")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 unit = (await units.read()).units[InstanceKey(3)]
                 if unit.active_state == "active" and unit.restarts == 1:
@@ -215,7 +223,7 @@ def test_readings_stay_true_or_unknown_while(host: Host, upset: list[str]) -> No
             readings += 1
         await going_on
         host.kill("mastodon-sidekiq@6")  # and it still follows
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 unit = (await units.read()).units[InstanceKey(6)]
                 if unit.active_state == "active" and unit.main_pid != before.main_pid:
@@ -266,5 +274,5 @@ def test_as_user_fleetd_through_polkit_and_the_bus_policy(host: Host) -> None:
     assert host.run([*level, "info"], user="nobody", check=False).returncode != 0
     owning = ["busctl", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "RequestName", "su"]
     assert host.run([*owning, "org.fleetd1", "0"], user="nobody", check=False).returncode != 0
-    daemon.communicate(timeout=10)
+    daemon.communicate(timeout=PATIENCE_SECONDS)
     assert daemon.returncode == 0

@@ -10,6 +10,7 @@ from lab import load, mastodon, records
 from lab.campaign import life
 from lab.lengths import Lengths
 from lab.load import Load, Phase
+from lab.waiting import PATIENCE_SECONDS
 from tests.lab.fleet import Fleet
 
 FEW, MANY = 2, 4
@@ -32,6 +33,7 @@ tick_seconds = 1
 hold_down_seconds = 600
 """
 JOBS = Lengths(median_seconds=0.2, sigma=1.3, shortest_seconds=0.001, longest_seconds=5.0)
+CALM_JOBS_PER_SECOND = FEW * THREADS * 0.4 / JOBS.mean_seconds
 SURGE_JOBS_PER_SECOND = FEW * THREADS * 1.3 / JOBS.mean_seconds
 """A third more than the few can do, all the time."""
 
@@ -55,11 +57,15 @@ class Upgrade:
 def upgrade(fleet: Fleet, broken_seconds: float) -> Upgrade:
     """Play it: hold, gems, migration, `fleetctl restart`, and the fleet that grows at last."""
     fleet.wait("the code is known", lambda s: s.mastodon_version == OLD)
-    loader = load.start(fleet.main, Load([Phase(3600, {"default": SURGE_JOBS_PER_SECOND})], lengths=JOBS))
+    # What the few can do. The rest comes once the hold is there: until then growth would be right.
+    calm = load.start(fleet.main, Load([Phase(3600, {"default": CALM_JOBS_PER_SECOND})], lengths=JOBS))
+    fleet.wait("they are at work", lambda s: sum(i.busy_threads or 0 for i in s.instances) > 0)
     began, began_at = time.monotonic(), time.time()
     mastodon.upgrade(fleet.worker, NEW)
     fleet.wait("it holds", _held)
     noticed = time.monotonic() - began
+    rest = SURGE_JOBS_PER_SECOND - CALM_JOBS_PER_SECOND
+    surge = load.start(fleet.main, Load([Phase(3600, {"default": rest})], lengths=JOBS, seed=2))
     fleet.wait("the surge is there", lambda s: any((q.latency_seconds or 0) > 2 for q in s.queues))
     while time.monotonic() - began < broken_seconds:
         assert _held(fleet.status())
@@ -68,29 +74,27 @@ def upgrade(fleet: Fleet, broken_seconds: float) -> Upgrade:
     mastodon.install_gems(fleet.worker)
     schema = f"{mastodon.LIVE}/db/schema.rb"
     fleet.worker.write(schema, fleet.worker.read(schema).replace("2025", "2026"), owner="mastodon")
-    time.sleep(3)  # not for luck: nothing is to happen meanwhile
-    assert _held(fleet.wait("it decides", lambda s: bool(s.ticks_total)))
+    assert _held(fleet.wait("it has decided some times", lambda s: s.ticks_total > 3))
     starts = [at for at, _ in fleet.steps("start") if at > began_at]
     old = life.processes(fleet.worker)
     assert {p.served_until for p in old} == {None}, "nobody was touched"
 
     ordered = time.monotonic()
-    fleet.worker.run(["/opt/fleetd/bin/fleetctl", "restart"], timeout=180)
+    fleet.worker.run(["/opt/fleetd/bin/fleetctl", "restart"], timeout=4 * PATIENCE_SECONDS)
     replaced = time.monotonic() - ordered
-    fleet.wait("it grows, the hold is over", lambda s: (s.profiles[0].serving_instances or 0) > FEW, 60)
-    loader.stop()
-    fleet.worker.wait_until("no job is left", lambda: fleet.tally().settled, timeout=90)
+    fleet.wait("it grows, the hold is over", lambda s: (s.profiles[0].serving_instances or 0) > FEW)
+    calm.stop()
+    surge.stop()
+    tally = fleet.settled(4 * PATIENCE_SECONDS)
     told = life.processes(fleet.worker)
     assert all(p.down_at is not None for p in told if p in _same(told, old)), "each old one is gone"
     return Upgrade(
         noticed_seconds=noticed,
         starts_meanwhile=len(starts),
-        failed_boots=fleet.worker.run(["journalctl", "-o", "cat", "--no-pager"]).stdout.count(
-            "locally installed gems"
-        ),
+        failed_boots=fleet.worker.journalctl("-o", "cat").count("locally installed gems"),
         replaced_seconds=replaced,
         least_serving=life.least_serving(told, began_at, time.time()),
-        tally=fleet.tally(),
+        tally=tally,
         cut_off=sum(r.result != "done" for r in records.runs([fleet.worker])),
     )
 

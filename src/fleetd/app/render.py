@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
-from fleetd.adapters.mastodon.code import WATCHED, CodeUnreadableError
+from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
 from fleetd.adapters.mastodon.env import read_env_file
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
 from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
@@ -76,7 +76,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         stale = [
             linked,
             files.set_env_file(env_file, usual),
-            files.set_directory(settings.directory, str(Path(usual).parent), WATCHED),
+            files.set_directory(settings.directory, str(Path(usual).parent), WATCHED, WATCHED_GIT),
         ]
         stamped = _stamp(settings, files, root)
     sentences += links + stamped

@@ -38,7 +38,7 @@ async def echo_service(address: str) -> Connection:
 
 
 async def echo(client: Connection, text: str) -> str:
-    [reply] = await client.call(NAME, "/echo", NAME, "Say", "s", text)
+    [reply] = await client.call(NAME, "/echo", NAME, "Say", "s", text, timeout_seconds=60)
     return str(reply)
 
 
@@ -61,7 +61,7 @@ def test_a_server_that_hangs_up_or_babbles_during_authentication(tmp_path: Path,
         server = await asyncio.start_unix_server(hang_up, tmp_path / "bus")
         try:
             with pytest.raises(BusLostError):
-                await asyncio.wait_for(Connection.open(f"unix:path={tmp_path}/bus"), 5)
+                await asyncio.wait_for(Connection.open(f"unix:path={tmp_path}/bus", timeout_seconds=90), 60)
         finally:
             server.close()
 
@@ -101,11 +101,11 @@ def test_a_call_ends_when_the_bus_dies_under_it(bus: PrivateBus) -> None:
     async def run() -> None:
         service = await echo_service(bus.address)
         client = await Connection.open(bus.address)
-        waiting = asyncio.ensure_future(client.call(NAME, "/echo", NAME, "Silence"))
+        waiting = asyncio.ensure_future(client.call(NAME, "/echo", NAME, "Silence", timeout_seconds=90))
         assert await echo(client, "a") == "a"  # so that the call before it is under way
         bus.stop()
         with pytest.raises(BusLostError):
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 60)
         assert not client.connected
         with pytest.raises(BusLostError):
             await echo(client, "b")

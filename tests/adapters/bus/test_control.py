@@ -77,7 +77,7 @@ def test_comes_back_after_a_restart_of_the_bus(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         bus.stop()
         await asyncio.sleep(0)  # as between two ticks
-        for _ in range(100):
+        for _ in range(6000):
             try:
                 await daemon.control.ensure()
             except SourceUnavailableError as error:

@@ -165,7 +165,7 @@ def test_a_daemon_that_knows_no_orders_is_an_old_one(bus: PrivateBus) -> None:
         finally:
             older.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 90))
 
 
 def test_a_stranger_is_told_what_would_help() -> None:

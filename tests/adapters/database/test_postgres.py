@@ -17,13 +17,14 @@ from structlog.testing import capture_logs
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.facts import DatabaseFacts
 from fleetd.errors import SourceUnavailableError
+from tests.support.rig.free_port import free_port
 from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.mastodon_postgres import (
     read_once,
     settings,
     source,
 )
-from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster, free_port, service_user
+from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, RESERVED, WAIT_SECONDS, Cluster, service_user
 
 
 @pytest.mark.parametrize("user", ["mastodon", "watcher", "stranger", "postgres"])
@@ -200,7 +201,7 @@ def test_through_pgbouncer_nothing_sticks_to_the_server_connection(cluster: Clus
 
 
 def _wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -218,7 +218,7 @@ def test_a_disk_that_hangs_stops_nothing(path: Path, at: float, monkeypatch: pyt
     thaw = threading.Event()
 
     def hang(*_: object, **__: object) -> None:
-        thaw.wait(30)
+        thaw.wait(90)
 
     monkeypatch.setattr(writer, "store", hang)
     monkeypatch.setattr(writer, "CLOSE_SECONDS_MAX", 0.1)
@@ -228,7 +228,7 @@ def test_a_disk_that_hangs_stops_nothing(path: Path, at: float, monkeypatch: pyt
         for n in range(3 * writer.QUEUE_MAX):
             history.append(minute(at + n))
         history.close()
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 60.0, "it was not waited for"
     assert "does not answer" in history.problem
     assert len(said) == 1
     thaw.set()

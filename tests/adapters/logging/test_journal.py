@@ -48,7 +48,7 @@ class Journald:
         self.path = str(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
-        self.socket.settimeout(5)
+        self.socket.settimeout(60)
 
     def entry(self) -> dict[str, str]:
         return parsed(self.socket.recv(1 << 20))
@@ -60,7 +60,7 @@ class Journald:
         except BlockingIOError:
             return False
         finally:
-            self.socket.settimeout(5)
+            self.socket.settimeout(60)
 
 
 def parsed(data: bytes) -> dict[str, str]:

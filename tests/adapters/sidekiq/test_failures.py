@@ -16,7 +16,8 @@ from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import KeyFault, SidekiqFacts
 from fleetd.errors import SourceUnavailableError
 from tests.support.contracts.sidekiq import SECRET
-from tests.support.rig.redis_server import RedisServer, admin, command, free_port, redis_server, wait_until
+from tests.support.rig.free_port import free_port
+from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer, admin, command, redis_server, wait_until
 from tests.support.rig.sidekiq_keys import SidekiqKeys
 from tests.support.rig.sidekiq_source import read, source_at
 
@@ -99,13 +100,13 @@ def test_a_stopped_redis_times_out_and_no_stale_reply_is_read() -> None:
     """SIGSTOP: the connection stands and says nothing; the late reply must not answer the next question."""
 
     async def story(server: RedisServer, client: redis.Redis) -> None:
-        source = SidekiqRedis(
-            RedisSettings(unix_socket=server.socket), queues=("default",), read_timeout_seconds=0.3
-        )
+        source = source_at(server)
         await source.read(check_writes=False)
         server.signal(signal.SIGSTOP)
+        source._deadline_seconds = 0.3
         with pytest.raises(SourceUnavailableError, match=r"did not answer within 0\.3 s"):
             await source.read(check_writes=True)
+        source._deadline_seconds = WAIT_SECONDS
         server.signal(signal.SIGCONT)
         SidekiqKeys(client).enqueue("default", 5)
         facts = await source.read(check_writes=False)
@@ -180,24 +181,21 @@ def test_a_failover_is_followed() -> None:
         first = stack.enter_context(redis_server(port=ports[0]))
         second = stack.enter_context(redis_server("--replicaof", f"127.0.0.1 {ports[0]}", port=ports[1]))
         client = stack.enter_context(admin(second))
-        wait_until(
-            lambda: client.info("replication")["master_link_status"] == "up", "the replica to follow", 30.0
-        )
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica to follow")
         sentinel_port = free_port()
         sentinel = RedisServer(port=sentinel_port, sentinel_config=sentinel_conf(ports[0]))
         stack.callback(sentinel.close)
         sentinel.start()
         asker = stack.enter_context(admin(sentinel))
-        wait_until(
-            lambda: "'slaves': 1" in str(asker.info("sentinel")), "the Sentinel to see the replica", 30.0
-        )
+        wait_until(lambda: "'slaves': 1" in str(asker.info("sentinel")), "the Sentinel to see the replica")
         settings = RedisSettings(sentinel_master="mastodon", sentinels=(("127.0.0.1", sentinel_port),))
         asyncio.run(failover_story(first, client, settings))
 
 
 def sentinel_conf(port: int) -> str:
     return (
-        f"sentinel monitor mastodon 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mastodon 500\n"
+        # Long enough that no primary counts as gone that is only kept waiting by a busy machine.
+        f"sentinel monitor mastodon 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mastodon 2000\n"
         "sentinel failover-timeout mastodon 4000\n"
     )
 
@@ -216,13 +214,13 @@ async def failover_story(first: RedisServer, second: redis.Redis, settings: Redi
         except redis.ConnectionError:  # Sentinel ends the clients of the one it promotes
             return False
 
-    await asyncio.to_thread(wait_until, promoted, "the failover", 30.0)
+    await asyncio.to_thread(wait_until, promoted, "the failover")
     facts: list[SidekiqFacts] = []
-    for _ in range(100):
-        with contextlib.suppress(SourceUnavailableError):
-            facts.append(await source.read(check_writes=True))
-            break
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not facts:
+            with contextlib.suppress(SourceUnavailableError):
+                facts.append(await source.read(check_writes=True))
+            await asyncio.sleep(0.1)
     assert facts[0].writable is True
     assert facts[0].redis_run_id == second.info("server")["run_id"] != before.redis_run_id
     await source.close()

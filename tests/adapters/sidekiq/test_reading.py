@@ -12,7 +12,7 @@ from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import SidekiqFacts
 from tests.support.rig.redis_proxy import HoldingProxy
-from tests.support.rig.redis_server import RedisServer
+from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer
 from tests.support.rig.sidekiq_keys import SidekiqKeys, compact
 from tests.support.rig.sidekiq_source import read, source_at
 
@@ -59,7 +59,11 @@ def test_one_round_trip_in_the_steady_state(
 
     async def second_reading() -> tuple[SidekiqFacts, list[str]]:
         async with HoldingProxy(shared_redis.socket, tmp_path / "proxy.sock").open() as proxy:
-            source = SidekiqRedis(RedisSettings(unix_socket=str(proxy.path)), queues=("default",))
+            source = SidekiqRedis(
+                RedisSettings(unix_socket=str(proxy.path)),
+                queues=("default",),
+                read_timeout_seconds=WAIT_SECONDS,
+            )
             await source.read(check_writes=check_writes)  # connects, sends the script
             proxy.commands.clear()
             proxy.group = len(commands)

@@ -31,8 +31,8 @@ class RealUnits:
             [InstanceKey(n) for n in (1, 2, 3)],
             bus_address=bus.address,
             unit_files=UnitFiles(Path("/none")),
-            read_deadline_seconds=1.0,
-            step_deadline_seconds=1.0,
+            read_deadline_seconds=60.0,
+            step_deadline_seconds=60.0,
         )
 
     async def serve(self, number: int) -> None:

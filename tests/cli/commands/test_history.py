@@ -6,6 +6,7 @@ import json
 import re
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ from tests.support.builders.traces import queue, trace
 from tests.support.rig.history_file import settle
 
 SECONDS = 900
+
+
+@pytest.fixture(autouse=True)
+def noon() -> Iterator[None]:
+    """It is about noon here: what is listed by the hour of the day, and under one date, does not span a midnight."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", f"HERE{time.gmtime().tm_hour - 12:+d}")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture(scope="module")

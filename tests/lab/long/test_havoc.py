@@ -201,7 +201,8 @@ def pushed_back_too_soon(
         if run.result == "done" or process is None or process.down_at is None:
             continue
         down = process.down_at
-        drained = process.quiet_at is not None and down - process.quiet_at >= stage.DRAIN_SECONDS_MAX - 0.5
+        quiets = [at for at in (process.told_at, process.quiet_at) if at is not None]
+        drained = bool(quiets) and down - min(quiets) >= stage.DRAIN_SECONDS_MAX - 0.5
         stopped = any(unit == run.unit and abs(down - at) < HAND_SECONDS for at, unit in by_hand)
         if not drained and not stopped:
             found.append(run)

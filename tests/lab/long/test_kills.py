@@ -15,7 +15,7 @@ KILLS = 50
 SEED = 1
 #: RestartSec of the template unit.
 RESTART_SECONDS = 5.0
-BOOT_SECONDS = 5.0
+CHECKS_SECONDS = 5.0
 
 
 def test_fifty_deaths_of_fleetd_come_to_the_same() -> None:
@@ -60,4 +60,4 @@ def test_eight_deaths_of_workers_are_counted_right() -> None:
         )
         assert wrong == 0, [death for death in deaths if death.wrong]
         assert not fleet.steps("quiet")
-        assert slowest < RESTART_SECONDS + BOOT_SECONDS
+        assert max(death.pause_seconds for death in deaths) < RESTART_SECONDS + CHECKS_SECONDS

@@ -94,7 +94,7 @@ def with_daemon(bus: PrivateBus, scenario: Callable[[BusDaemon], Awaitable[None]
         daemon = BusDaemon(bus.address)
         try:
             await daemon.control.ensure()
-            await asyncio.wait_for(scenario(daemon), 20)
+            await asyncio.wait_for(scenario(daemon), 90)
         finally:
             await daemon.control.close()
 
@@ -113,7 +113,7 @@ async def busctl(bus: PrivateBus, *arguments: str, groups: list[int] | None = No
         group=None if groups is None else NOBODY,
         extra_groups=groups,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 10)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
     return output.decode()
 
 

@@ -17,7 +17,7 @@ from fleetd.adapters.database.postgres import PostgresConnections
 from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.mastodon_postgres import settings
 from tests.support.rig.pgbouncer_server import PgBouncer
-from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, RESERVED, Cluster
+from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, RESERVED, WAIT_SECONDS, Cluster
 
 POOL_SIZE = 2
 MAX_CLIENTS = 20
@@ -31,7 +31,9 @@ class RealPostgres:
         self._cluster = cluster
         self._stack = stack
         self._clock = ManualClock()
-        self.source = PostgresConnections(settings(cluster), monotonic=self._clock)
+        self.source = PostgresConnections(
+            settings(cluster), monotonic=self._clock, deadline_seconds=WAIT_SECONDS
+        )
 
     def connect(self, count: int, application_name: str = "puma") -> None:
         self._stack.enter_context(self._cluster.clients(count, application_name))
@@ -64,7 +66,12 @@ class RealPgBouncer:
         self._bouncer = bouncer
         self._stack = stack
         self._clock = ManualClock()
-        self.source = PgBouncerConsole(bouncer.settings(), mastodon=self.mastodon, monotonic=self._clock)
+        self.source = PgBouncerConsole(
+            bouncer.settings(),
+            mastodon=self.mastodon,
+            monotonic=self._clock,
+            deadline_seconds=WAIT_SECONDS,
+        )
 
     def connect(self, count: int, pool: tuple[str, str] | None = None) -> None:
         database, user = pool or self.mastodon
@@ -98,7 +105,7 @@ def crowded(bouncer: PgBouncer, size: int) -> Iterator[None]:
         for client in clients[:size]:
             client.execute("SELECT 1")  # begins a transaction, and keeps its server connection
         clients[size].pgconn.send_query(b"SELECT 1")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WAIT_SECONDS
         while not any(row["cl_waiting"] and row["maxwait_us"] for row in bouncer.console("SHOW POOLS")):
             assert time.monotonic() < deadline, "nobody waits"
             time.sleep(0.02)
@@ -119,7 +126,7 @@ def fatal(port: int, message: str) -> Iterator[None]:
                 with contextlib.suppress(TimeoutError, OSError):
                     client, _ = server.accept()
                     with client:
-                        client.settimeout(5)
+                        client.settimeout(WAIT_SECONDS)
                         client.recv(4096)
                         client.sendall(answer)
 
@@ -129,4 +136,4 @@ def fatal(port: int, message: str) -> Iterator[None]:
             yield
         finally:
             ended.set()
-            thread.join(10)
+            thread.join()

@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 def settle(history: SqliteHistory) -> None:
     """The thread has taken everything, and is done with it."""
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 90.0
     while time.monotonic() < end:
         if not history._batches.unfinished_tasks:
             return

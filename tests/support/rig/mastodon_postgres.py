@@ -11,7 +11,7 @@ from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.facts import DatabaseFacts
 from tests.support.rig.manual_clock import ManualClock
-from tests.support.rig.postgres_cluster import Cluster
+from tests.support.rig.postgres_cluster import WAIT_SECONDS, Cluster
 
 PASSWORD = "hünter2 =&'@:/"
 
@@ -58,7 +58,8 @@ def tcp(cluster: Cluster, **changes: str | None) -> PostgresSettings:
 async def source(
     of: PostgresSettings, *, clock: Callable[[], float] | None = None, **options: Any
 ) -> AsyncIterator[PostgresConnections]:
-    made = PostgresConnections(of, monotonic=clock or ManualClock(), **options)
+    given = {"deadline_seconds": WAIT_SECONDS, **options}
+    made = PostgresConnections(of, monotonic=clock or ManualClock(), **given)
     try:
         yield made
     finally:

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from fleetd.config.connections import PostgresSettings
-from tests.support.rig.postgres_cluster import WAIT_SECONDS, Cluster, free_port, service_user
+from tests.support.rig.free_port import free_port
+from tests.support.rig.postgres_cluster import WAIT_SECONDS, Cluster, service_user
 
 PASSWORD = "bouncer's hünter2 =&@:/"
 #: Who may log in to PgBouncer; `stats` alone may look at the console, `boss` may also change it.
@@ -109,7 +110,7 @@ class PgBouncer:
             user=user,
             dbname=dbname,
             password=PASSWORD,
-            connect_timeout=5,
+            connect_timeout=int(WAIT_SECONDS),
             prepare_threshold=None,
             **more,
         )

@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,15 +17,11 @@ from typing import Any
 import psycopg
 import pytest
 
-WAIT_SECONDS = 20.0
+from tests.support.rig.free_port import free_port
+
+WAIT_SECONDS = 90.0
 MAX_CONNECTIONS = 20
 RESERVED = 3
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def service_user() -> dict[str, Any]:
@@ -134,7 +129,7 @@ class Cluster:
             user="postgres",
             dbname=dbname,
             autocommit=True,
-            connect_timeout=5,
+            connect_timeout=int(WAIT_SECONDS),
         )
 
     def sql(self, *statements: str) -> None:

@@ -25,7 +25,7 @@ class HoldingProxy:
             yield self
         finally:
             server.close()
-            await asyncio.wait_for(asyncio.gather(*self._served), 10)
+            await asyncio.wait_for(asyncio.gather(*self._served), 60)
 
     def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._served.add(asyncio.create_task(self._serve(reader, writer)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,13 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-WAIT_SECONDS = 15.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+WAIT_SECONDS = 90.0
 
 
 def _client(socket_path: str, password: str | None = None) -> redis.Redis:

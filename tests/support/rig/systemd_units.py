@@ -30,7 +30,7 @@ def with_systemd(
     scenario: Scenario,
     *,
     clock: ManualClock | None = None,
-    deadline_seconds: float = 5.0,
+    deadline_seconds: float = 60.0,
     unit_files: UnitFiles | None = None,
 ) -> None:
     """Run a scenario with a fake systemd and a SystemdUnits for the numbers 1 to 3 and the scheduler."""
@@ -47,7 +47,7 @@ def with_systemd(
             step_deadline_seconds=deadline_seconds,
         )
         try:
-            await asyncio.wait_for(scenario(systemd, units), 20)
+            await asyncio.wait_for(scenario(systemd, units), 90)
         finally:
             await units.close()
             systemd.stop()

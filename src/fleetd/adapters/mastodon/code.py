@@ -25,8 +25,10 @@ FILES = (
     "config/sidekiq.yml",
     ".ruby-version",
 )
-#: What systemd watches: these files, and what git writes. A pull leaves HEAD alone but adds a line to its log.
-WATCHED = (*FILES, ".git/HEAD", ".git/logs/HEAD", ".git/packed-refs")
+#: Where systemd watches, beside Mastodon's directory itself: see fleetd-stamp.path.
+WATCHED = ("lib/mastodon", "db", "config")
+#: And with a unit of its own, because it may be missing.
+WATCHED_GIT = ".git"
 _HEAD = ".git/HEAD"
 
 FILE_BYTES_MAX = 1024 * 1024

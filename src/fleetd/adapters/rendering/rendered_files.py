@@ -94,20 +94,21 @@ class RenderedFiles:
         )
         return self._set_dropin("fleetd.service.d/50-env-file.conf", None if path == default else lines)
 
-    def set_directory(self, path: str, default: str, watched: Iterable[str]) -> bool:
+    def set_directory(self, path: str, default: str, watched: Iterable[str], git: str) -> bool:
         """Let systemd watch another directory of Mastodon's than the units say; False: it does so already.
 
-        `watched`: paths below it. Its parent is watched as well, because a watch on a symbolic link does not see that
-        the link is replaced.
+        `watched`: directories below it; `git`: one that may be missing, so it has its own unit. Its parent is watched
+        as well, because a watch on a symbolic link does not see that the link is replaced.
         """
         origin = "# From mastodon.directory in fleetd.toml, by fleetd-render.\n"
         specified = path.replace("%", "%%")
-        parent = str(Path(specified).parent)
-        paths = "".join(f"PathChanged={name}\n" for name in (parent, *(f"{specified}/{n}" for n in watched)))
+        above = (str(Path(specified).parent), specified)
+        paths = "".join(f"PathChanged={name}\n" for name in (*above, *(f"{specified}/{n}" for n in watched)))
         quoted = specified.replace("\\", "\\\\").replace('"', '\\"')
         service = f'{origin}[Service]\nEnvironment="MASTODON_DIRECTORY={quoted}"\n'
         dropins = {
             "fleetd-stamp.path": f"{origin}[Path]\nPathChanged=\n{paths}",
+            "fleetd-stamp-git.path": f"{origin}[Path]\nPathChanged=\nPathChanged={specified}/{git}\n",
             "fleetd-stamp.service": service,
             "fleetd-stamp-again.service": service,
         }
