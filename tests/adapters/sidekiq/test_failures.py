@@ -81,7 +81,7 @@ def test_a_user_without_rights_is_told_so() -> None:
 def test_a_failed_reading_leaves_no_connection_behind() -> None:
     """What a failure left half read must not be there for the next reading."""
 
-    async def scenario(server: RedisServer, client: redis.Redis) -> None:
+    async def story(server: RedisServer, client: redis.Redis) -> None:
         source = source_at(server, username="narrow", password=SECRET)
         with pytest.raises(SourceUnavailableError):
             await source.read(check_writes=False)
@@ -92,13 +92,13 @@ def test_a_failed_reading_leaves_no_connection_behind() -> None:
 
     with redis_server() as server, admin(server) as client:
         command(client, "ACL", "SETUSER", "narrow", "on", f">{SECRET}", "~*", "+@read", "+client", "+info")
-        asyncio.run(scenario(server, client))
+        asyncio.run(story(server, client))
 
 
 def test_a_stopped_redis_times_out_and_no_stale_reply_is_read() -> None:
     """SIGSTOP: the connection stands and says nothing; the late reply must not answer the next question."""
 
-    async def scenario(server: RedisServer, client: redis.Redis) -> None:
+    async def story(server: RedisServer, client: redis.Redis) -> None:
         source = SidekiqRedis(
             RedisSettings(unix_socket=server.socket), queues=("default",), read_timeout_seconds=0.3
         )
@@ -114,11 +114,11 @@ def test_a_stopped_redis_times_out_and_no_stale_reply_is_read() -> None:
         await source.close()
 
     with redis_server() as server, admin(server) as client:
-        asyncio.run(scenario(server, client))
+        asyncio.run(story(server, client))
 
 
 def test_a_cancelled_reading_leaves_no_reply_behind(shared_redis: RedisServer, client: redis.Redis) -> None:
-    async def scenario() -> None:
+    async def story() -> None:
         source = source_at(shared_redis)
         await source.read(check_writes=False)
         for _ in range(20):
@@ -130,14 +130,14 @@ def test_a_cancelled_reading_leaves_no_reply_behind(shared_redis: RedisServer, c
         assert (await source.read(check_writes=False)).writable is None
         await source.close()
 
-    asyncio.run(scenario())
+    asyncio.run(story())
     wait_until(
         lambda: [c for c in client.client_list() if c["name"] == "fleetd"] == [], "no connection to be left"
     )
 
 
 def test_a_restart_changes_the_run_id_and_costs_one_reading_at_most() -> None:
-    async def scenario(server: RedisServer) -> tuple[str, str]:
+    async def story(server: RedisServer) -> tuple[str, str]:
         source = source_at(server)
         before = (await source.read(check_writes=False)).redis_run_id
         server.stop()
@@ -150,7 +150,7 @@ def test_a_restart_changes_the_run_id_and_costs_one_reading_at_most() -> None:
         return before, facts.redis_run_id
 
     with redis_server() as server:
-        before, after = asyncio.run(scenario(server))
+        before, after = asyncio.run(story(server))
     assert before
     assert after
     assert before != after
@@ -192,7 +192,7 @@ def test_a_failover_is_followed() -> None:
             lambda: "'slaves': 1" in str(asker.info("sentinel")), "the Sentinel to see the replica", 30.0
         )
         settings = RedisSettings(sentinel_master="mastodon", sentinels=(("127.0.0.1", sentinel_port),))
-        asyncio.run(failover_scenario(first, client, settings))
+        asyncio.run(failover_story(first, client, settings))
 
 
 def sentinel_conf(port: int) -> str:
@@ -202,7 +202,7 @@ def sentinel_conf(port: int) -> str:
     )
 
 
-async def failover_scenario(first: RedisServer, second: redis.Redis, settings: RedisSettings) -> None:
+async def failover_story(first: RedisServer, second: redis.Redis, settings: RedisSettings) -> None:
     source = SidekiqRedis(settings, queues=("default",))
     before = await source.read(check_writes=True)
     assert before.writable is True
