@@ -56,8 +56,8 @@ class UnitControl(Protocol):
     async def carry_out(self, step: Step) -> StepResult:
         """Do one step: start, stop (systemd's ordinary stop), or quiet (SIGTSTP to the main process).
 
-        Returns once systemd has taken the job, not once it is finished: a boot or a drain takes long, and the
-        next readings tell how it went.
+        Returns once systemd has taken the job, not once it is finished: a boot or a drain takes long, and the next
+        readings show how it went. Raises nothing foreseeable: what went wrong is in the result.
         """
         ...
 
@@ -67,7 +67,9 @@ class UnitControl(Protocol):
 class HostSource(Protocol):
     """This host's memory and what is rendered on it."""
 
-    async def read(self, systemd: SystemdFacts | None) -> HostFacts: ...
+    async def read(self, systemd: SystemdFacts | None) -> HostFacts:
+        """One reading. `systemd` says which units there are; None: unknown, then so is the memory of each."""
+        ...
 
 
 class LedgerView(Value, frozen=True, kw_only=True):

@@ -90,7 +90,7 @@ def test_a_taken_port_costs_the_metrics_and_never_the_queues(
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=WAIT_SECONDS) as answer:
             return str(answer.read().decode())
 
-    async def story() -> None:
+    async def scenario() -> None:
         running = asyncio.create_task(daemon.run())
         await until(lambda: running.done() or ((now := status()) and now.ticks_total >= 2))
         assert not running.done(), running.exception()
@@ -110,4 +110,4 @@ def test_a_taken_port_costs_the_metrics_and_never_the_queues(
         daemon._loop.stop()
         await asyncio.wait_for(running, WAIT_SECONDS)
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -263,7 +263,7 @@ def test_a_taken_port_is_said_once_and_tried_until_it_is_free() -> None:
     taken = socket.create_server(("127.0.0.1", free_port()))
     port = int(taken.getsockname()[1])
 
-    async def story() -> None:
+    async def scenario() -> None:
         listener = HttpListener(local(port), {})
         for _ in range(3):
             await listener.ensure()
@@ -279,7 +279,7 @@ def test_a_taken_port_is_said_once_and_tried_until_it_is_free() -> None:
         listener.stop()
 
     with capture_logs() as said:
-        asyncio.run(story())
+        asyncio.run(scenario())
     assert len(warnings(said)) == 1
     assert f"127.0.0.1:{port} can't be listened on" in warnings(said)[0]
 
@@ -296,7 +296,7 @@ def test_a_name_that_nobody_resolves_holds_up_no_tick(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
 
-    async def story() -> None:
+    async def scenario() -> None:
         listener = HttpListener(HttpAddress(host="gone.lab", port=1), {})
         for _ in range(3):
             await asyncio.wait_for(listener.ensure(), WAIT_SECONDS)
@@ -308,11 +308,11 @@ def test_a_name_that_nobody_resolves_holds_up_no_tick(monkeypatch: pytest.Monkey
                 await listener.ensure()
         assert "Name or service not known" in str(listener.problem)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_an_attempt_that_succeeds_between_two_ticks_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         listener = HttpListener(local(0), {"/hello": hello})
         with monkeypatch.context() as patch:
             patch.setattr(listener_module, "ATTEMPT_SECONDS", 0.0)
@@ -323,7 +323,7 @@ def test_an_attempt_that_succeeds_between_two_ticks_is_noticed(monkeypatch: pyte
         assert (await asyncio.to_thread(ask, listener, "/hello"))[0] == 200
         listener.stop()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_ipv6_loopback() -> None:
