@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 
 from fleetd.core.model.decision import Plan, Step, StepResult
-from fleetd.errors import FleetdError
 from fleetd.ports import Clock, UnitControl
 
 #: systemd answers a job request in milliseconds; a host that boots workers may take seconds.
@@ -53,5 +52,3 @@ async def _one(step: Step, units: UnitControl) -> StepResult:
             result="timeout",
             sentence=f"systemd gave no answer within {STEP_DEADLINE_SECONDS:.0f} s",
         )
-    except FleetdError as error:
-        return StepResult(step=step, result="failed", sentence=str(error))
