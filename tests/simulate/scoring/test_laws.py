@@ -12,8 +12,8 @@ from fleetd.simulate.policies.rivals import Rival, Static
 from fleetd.simulate.policies.scaling import Scaler
 from fleetd.simulate.run import policy_of, run_rival
 from fleetd.simulate.scoring.laws import (
-    OF_EVERYONE,
-    OF_FLEETD,
+    LAWS_FOR_ALL,
+    LAWS_FOR_FLEETD,
     Law,
     LawWatch,
     Stop,
@@ -139,7 +139,7 @@ def busy_trace(*, faults: str = "", seconds: int = 600) -> Trace:
     return small_trace(imports + faults, seconds=seconds, head=TWO_RUN)
 
 
-def watch_at(trace: Trace, second: int, laws: tuple[tuple[int, Law], ...] = OF_EVERYONE) -> LawWatch:
+def watch_at(trace: Trace, second: int, laws: tuple[tuple[int, Law], ...] = LAWS_FOR_ALL) -> LawWatch:
     world = world_of(trace)
     world.advance_to(second)
     return LawWatch(world, laws)
@@ -194,6 +194,13 @@ def test_a_stop_is_lawful_once_a_heartbeat_says_quiet_and_idle() -> None:
         assert watch.breaks_total == breaks
 
 
+def test_a_scheduler_started_in_a_trace_is_a_second_one() -> None:
+    watch = watch_at(busy_trace(), 5)
+    watch.world.carry_out(SCHEDULER)
+    watch.end_tick()
+    assert watch.breaks == ["law 1, test seed 1 at 5 s: started a scheduler beside a live one"]
+
+
 def test_one_that_still_boots_may_be_stopped() -> None:
     watch = watch_at(busy_trace(), 5)
     give_orders(watch, "start", 3)
@@ -219,11 +226,11 @@ def test_jobs_that_a_stop_loses_are_a_break_and_those_of_the_killed_are_not() ->
 @pytest.mark.parametrize(
     ("source", "verb", "numbers", "laws", "says"),
     [
-        ("systemd", "start", (3,), OF_EVERYONE, "an order while systemd can't be read"),
-        ("redis", "quiet", (1,), OF_EVERYONE, "something was stopped while latency is unknown"),
-        ("postgres", "start", (3,), OF_FLEETD, "local grew above min while a reading is unknown"),
-        ("redis", "start", (3,), OF_FLEETD, "local grew above min while a reading is unknown"),
-        ("postgres", "start", (3,), OF_EVERYONE, None),
+        ("systemd", "start", (3,), LAWS_FOR_ALL, "an order while systemd can't be read"),
+        ("redis", "quiet", (1,), LAWS_FOR_ALL, "something was stopped while latency is unknown"),
+        ("postgres", "start", (3,), LAWS_FOR_FLEETD, "local grew above min while a reading is unknown"),
+        ("redis", "start", (3,), LAWS_FOR_FLEETD, "local grew above min while a reading is unknown"),
+        ("postgres", "start", (3,), LAWS_FOR_ALL, None),
     ],
 )
 def test_unknown_readings(
@@ -235,7 +242,7 @@ def test_unknown_readings(
 
 
 def test_more_orders_than_the_pace_allows_are_fleetds_fault_alone() -> None:
-    for laws, breaks in ((OF_FLEETD, 1), (OF_EVERYONE, 0)):
+    for laws, breaks in ((LAWS_FOR_FLEETD, 1), (LAWS_FOR_ALL, 0)):
         watch = watch_at(busy_trace(), 5, laws)
         give_orders(watch, "start", *(n % 6 + 1 for n in range(26)))
         assert watch.breaks_total == breaks
