@@ -2,8 +2,8 @@
 
     python -m benchmarks.connections_watch      needs PostgreSQL and PgBouncer; starts its own, half a minute
 
-Each is compared with the cheapest question that the same server can be asked over the same connection, in turns, so
-that the ratio says something on any machine.
+Each is compared, in turns, with the cheapest query to the same server over the same connection, so that the ratio means
+something on any machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.rig.postgres_cluster import Cluster
 MAX_CONNECTIONS = 720
 OPEN = 700
 ROUNDS = 300
-#: A large instance: 8 workers of 60 threads, web, streaming, and 60 programs that come alone.
+#: A large instance: 8 workers of 60 threads, web, streaming, and 60 programs with one connection each.
 SHARES = (
     *((f"mastodon-sidekiq@{n}.worker1", 60) for n in range(1, 9)),
     ("puma", 120),
@@ -95,7 +95,7 @@ async def postgres(cluster: Cluster) -> None:
 
 
 def plan(cluster: Cluster) -> str:
-    """EXPLAIN ANALYZE of the one query, without what each node says of itself."""
+    """EXPLAIN ANALYZE of the one query: its nodes and times only."""
     query = next(part for part in QUERY.split(";\n") if "WITH target" in part)
     place = {"host": str(cluster.directory), "port": cluster.port, "user": "watcher", "dbname": "mastodon"}
     with psycopg.connect(**place, cursor_factory=ClientCursor) as connection:  # type: ignore[arg-type]

@@ -11,13 +11,13 @@ from fleetd.simulate.scoring.outcome import Outcome
 from fleetd.simulate.trace.trace import load_trace
 
 TRACES = Path(__file__).with_name("traces")
-#: Who has fewer late jobs counts as better only if it takes no more than this times fleetd's instance-hours.
-ALIKE = 1.25
-#: They know the future, or pay for everything always.
-BEYOND = ("static", "oracle")
+#: A policy with fewer late jobs counts as better only up to this many times fleetd's instance-hours.
+INSTANCE_HOURS_RATIO_MAX = 1.25
+#: Not compared: they know the future, or run everything all the time.
+NOT_COMPARED = ("static", "oracle")
 
 
-def both(name: str) -> tuple[str, list[str]]:
+def summary_and_table(name: str) -> tuple[str, list[str]]:
     """One trace: its line of the summary, and its table."""
     trace = load_trace(TRACES / f"{name}.toml")
     outcomes = {o.policy: o for o in simulate(trace, None, POLICIES)}
@@ -25,7 +25,7 @@ def both(name: str) -> tuple[str, list[str]]:
 
 
 def summary(name: str, outcomes: dict[str, Outcome]) -> str:
-    """What fleetd is held to on this trace, and who does better."""
+    """How fleetd does on this trace, and which policies do better."""
     own = outcomes["fleetd"].score
     others = {policy: o.score for policy, o in outcomes.items() if policy != "fleetd"}
     in_time = {policy: s.instance_seconds for policy, s in others.items() if s.meets_objective}
@@ -36,9 +36,9 @@ def summary(name: str, outcomes: dict[str, Outcome]) -> str:
     fewer = [
         f"{policy} ({s.late_fraction:.2%} at {s.instance_seconds / own.instance_seconds:.2f})"
         for policy, s in others.items()
-        if policy not in BEYOND
+        if policy not in NOT_COMPARED
         and s.late_jobs < own.late_jobs
-        and s.instance_seconds <= ALIKE * own.instance_seconds
+        and s.instance_seconds <= INSTANCE_HOURS_RATIO_MAX * own.instance_seconds
     ]
     late = f"{own.late_fraction:.2%}" + ("" if own.meets_objective else " ✗")
     beaten = "" if own.meets_objective else ", ".join(fewer) or "nobody"
@@ -73,7 +73,7 @@ def table(name: str, outcomes: dict[str, Outcome]) -> list[str]:
 def main() -> None:
     names = sys.argv[1:] or sorted(path.stem for path in TRACES.glob("*.toml"))
     with ProcessPoolExecutor(2) as pool:
-        done = list(pool.map(both, names))
+        done = list(pool.map(summary_and_table, names))
     print(
         "| trace | fleetd late | hours, of the cheapest in time | fewer late at up to 1.25 × | reversals: fleetd, "
         "laravel, hpa |\n|---|---|---|---|---|"

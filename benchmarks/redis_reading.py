@@ -2,7 +2,7 @@
 
     python -m benchmarks.redis_reading          needs redis-server; starts its own on a unix socket, 1-2 minutes
 
-The pipeline is given every advantage: it knows all queues and processes beforehand, so it too is one round trip,
+The pipeline gets every advantage: it knows all queues and processes beforehand, so it needs one round trip as well,
 and it parses nothing. `server` is the CPU time of Redis with its writing to the socket (INFO cpu), `client` the CPU
 time of this process (median), `received` what came over the socket.
 """
@@ -57,7 +57,7 @@ class Cost:
 
 
 def running_job(size_bytes: int) -> dict[str, object]:
-    """As Mastodon's workers get an activity of a remote server: JSON as an argument within a job's JSON."""
+    """A job as Mastodon's workers get a remote server's activity: JSON as an argument within a job's JSON."""
     activity = compact({"id": "https://remote.example/users/someone/statuses/1", "type": "Create"})
     return {
         "retry": 8,

@@ -1,9 +1,9 @@
-"""What a simulated day costs of one core: CPU seconds, and as a ratio to a loop that is timed beside it.
+"""What a simulated day costs on one core: CPU seconds, and their ratio to a loop that is timed beside it.
 
     python -m benchmarks.simulate_speed [TRACE …]          a few minutes
 
-The loop makes what the simulator is made of: small objects, calls, dictionaries. It is timed before and after each run,
-so that a machine that is slow, or busy with something else, is so for both: compare the ratios, not the seconds.
+The loop does what the simulator does most: small objects, calls, dictionaries. It is timed before and after each run,
+so that a slow or busy machine affects both alike. Compare the ratios, not the seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Item:
 
 
 def loop_seconds() -> float:
-    """CPU seconds of the loop that everything is measured by."""
+    """CPU seconds of the loop."""
     begun = time.process_time()
     found: dict[int, Item] = {}
     for number in range(LOOP_ROUNDS):
@@ -44,7 +44,7 @@ def loop_seconds() -> float:
 
 
 def row(name: str, policy: str) -> str:
-    """One trace under one policy."""
+    """A row of the table: one trace under one policy."""
     trace = load_trace(TRACES / f"{name}.toml")
     before, begun = loop_seconds(), time.process_time()
     for outcome in simulate(trace, None, (policy,)):

@@ -1,4 +1,4 @@
-"""Whole runs: fleetd and its rivals through a small trace, scores, and the laws watched meanwhile."""
+"""Whole runs of fleetd and its rivals through a small trace: scores, curves, and broken laws."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from fleetd.simulate.run import POLICIES, policy_of, run_fleetd, run_oracle, sim
 from fleetd.simulate.scoring.outcome import Recorder, document, reversals
 from fleetd.simulate.trace.trace import Trace
 from fleetd.simulate.world.daemon import SimulatedDaemon
-from tests.support.builders.traces import PROFILE, queue, trace, world_of
+from tests.support.builders.traces import PROFILE, queue_toml, small_trace, world_of
 
-SURGE = queue("default", "[[0, 10], [600, 10], [900, 150], [1200, 150], [1220, 10]]") + queue(
+SURGE = queue_toml("default", "[[0, 10], [600, 10], [900, 150], [1200, 150], [1220, 10]]") + queue_toml(
     "push", "[[0, 2]]", 0.4
 )
 
 
-def surge(more: str = "") -> Trace:
-    return trace("[targets]\ndefault = 5\npush = 30\n" + SURGE, seconds=2400, profile=PROFILE + more)
+def surge_trace(more: str = "") -> Trace:
+    return small_trace("[targets]\ndefault = 5\npush = 30\n" + SURGE, seconds=2400, profile=PROFILE + more)
 
 
 def test_the_same_seed_replays_exactly() -> None:
-    first, second = (document(surge(), list(simulate(surge(), None, ("fleetd",)))) for _ in range(2))
+    first, second = (
+        document(surge_trace(), list(simulate(surge_trace(), None, ("fleetd",)))) for _ in range(2)
+    )
     assert first == second
 
 
 def test_fleetd_carries_a_surge_in_time_breaks_no_law_and_loses_nothing() -> None:
-    made = surge()
-    outcome, sizes = run_fleetd(made, policy_of(made, None))
+    trace = surge_trace()
+    outcome, sizes = run_fleetd(trace, policy_of(trace, None))
     score = outcome.score
     assert score.meets_objective
     assert (score.lost_jobs, score.law_breaks, score.over_budget_seconds, score.reversals) == (0, 0, 0, 0)
@@ -45,7 +47,7 @@ def test_fleetd_carries_a_surge_in_time_breaks_no_law_and_loses_nothing() -> Non
 
 
 def test_every_policy_runs_and_the_document_has_every_field() -> None:
-    told = json.loads(document(surge(), list(simulate(surge(), None, POLICIES))))
+    told = json.loads(document(surge_trace(), list(simulate(surge_trace(), None, POLICIES))))
     assert set(told["policies"]) == set(POLICIES)
     for scores in told["policies"].values():
         assert set(scores) == {
@@ -76,54 +78,60 @@ def test_every_policy_runs_and_the_document_has_every_field() -> None:
 
 
 def test_the_budget_is_everyones() -> None:
-    made = surge("[database]\nmax_connections = 60\nothers = [[0, 10]]\n")  # 60 − 10 − 10 carry three of 12
-    for outcome in simulate(made, None, ("fleetd", "static", "laravel", "keda-length")):
+    trace = surge_trace(
+        "[database]\nmax_connections = 60\nothers = [[0, 10]]\n"
+    )  # 60 − 10 − 10 carry three of 12
+    for outcome in simulate(trace, None, ("fleetd", "static", "laravel", "keda-length")):
         assert outcome.score.connections_max <= 40, outcome.policy
         assert outcome.score.over_budget_seconds == 0
 
 
 def test_claims_over_the_budget_are_counted_for_as_long_as_they_are() -> None:
-    made = surge("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n")
-    sim = world_of(made)
-    recorder = Recorder(sim)
+    trace = surge_trace("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n")
+    world = world_of(trace)
+    recorder = Recorder(world)
     for number in range(2, 4):  # three claim 36 of 40
-        sim.start(InstanceKey(number))
+        world.start(InstanceKey(number))
     recorder.advance_to(100)
     assert recorder.over_budget_seconds == 0
-    sim.start(InstanceKey(4))
+    world.start(InstanceKey(4))
     recorder.advance_to(150)
     assert recorder.over_budget_seconds == 50
-    sim.stop(InstanceKey(4))
+    world.stop(InstanceKey(4))
     recorder.advance_to(590)
     over = recorder.over_budget_seconds
     assert over < 60
     recorder.advance_to(700)  # the budget has shrunk to 20: what was claimed then is forgiven
     assert recorder.over_budget_seconds == over
-    sim.stop(InstanceKey(3))
+    world.stop(InstanceKey(3))
     recorder.advance_to(720)
-    sim.start(InstanceKey(3))
+    world.start(InstanceKey(3))
     recorder.advance_to(730)
     assert recorder.over_budget_seconds == over + 10, "and what comes after that is not"
 
 
 def test_a_shrink_forgives_no_claims_that_were_over_the_budget_before() -> None:
-    sim = world_of(surge("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n"))
-    recorder = Recorder(sim)
+    world = world_of(
+        surge_trace("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n")
+    )
+    recorder = Recorder(world)
     for number in range(2, 5):
-        sim.start(InstanceKey(number))
+        world.start(InstanceKey(number))
     recorder.advance_to(700)
     assert recorder.over_budget_seconds == 700
-    sim = world_of(surge("[database]\nmax_connections = 30\nothers = [[0, 10]]\n"))  # not even for one
-    recorder = Recorder(sim)
+    world = world_of(
+        surge_trace("[database]\nmax_connections = 30\nothers = [[0, 10]]\n")
+    )  # not even for one
+    recorder = Recorder(world)
     recorder.advance_to(100)
-    assert recorder.over_budget_seconds == 0, "what serves at the begin is nobody's doing"
+    assert recorder.over_budget_seconds == 0, "no policy is to blame for what serves at the start"
 
 
-def test_what_serves_at_the_begin_has_taught_how_long_a_boot_takes() -> None:
-    sim = world_of(trace(SURGE, head="initial_instances = 2", seconds=2400))
-    assert SimulatedDaemon(sim).ticker.host_memory.boot_seconds == {"local": 15.0}
-    sim = world_of(trace(SURGE, head="initial_instances = 0", seconds=2400))
-    assert SimulatedDaemon(sim).ticker.host_memory.boot_seconds == {}
+def test_what_serves_at_the_start_has_taught_how_long_a_boot_takes() -> None:
+    world = world_of(small_trace(SURGE, head="initial_instances = 2", seconds=2400))
+    assert SimulatedDaemon(world).ticker.host_memory.boot_seconds == {"local": 15.0}
+    world = world_of(small_trace(SURGE, head="initial_instances = 0", seconds=2400))
+    assert SimulatedDaemon(world).ticker.host_memory.boot_seconds == {}
 
 
 def test_outages_of_every_source_break_no_law() -> None:
@@ -131,8 +139,8 @@ def test_outages_of_every_source_break_no_law() -> None:
         f'[[faults]]\nat = {at}\nfor_seconds = 120\nsource = "{source}"\n'
         for at, source in ((500, "redis"), (700, "postgres"), (900, "systemd"))
     )
-    made = surge(faults + "[[faults]]\nat = 1100\nkill_instances = 2\n")
-    outcome, _ = run_fleetd(made, policy_of(made, None))
+    trace = surge_trace(faults + "[[faults]]\nat = 1100\nkill_instances = 2\n")
+    outcome, _ = run_fleetd(trace, policy_of(trace, None))
     assert outcome.breaks == ()
     assert outcome.score.law_breaks == 0
     assert outcome.score.lost_jobs > 0, "those of the killed"
@@ -154,14 +162,14 @@ def test_a_reversal_is_a_start_soon_after_a_stop_or_the_other_way_round() -> Non
 
 
 def test_a_trace_without_profiles_takes_the_configurations_and_needs_them() -> None:
-    made = trace("[targets]\n" + SURGE, seconds=2400, profile="")
+    trace = small_trace("[targets]\n" + SURGE, seconds=2400, profile="")
     with pytest.raises(ConfigError, match=r"Add \[profiles.local\] to the trace, or name a fleetd.toml"):
-        policy_of(made, None)
+        policy_of(trace, None)
     configured = Policy(
-        host="x", profiles=policy_of(surge(), None).profiles, targets_seconds={"default": 7.0}
+        host="x", profiles=policy_of(surge_trace(), None).profiles, targets_seconds={"default": 7.0}
     )
-    assert policy_of(made, configured).target_seconds("default") == 7.0
-    other = trace(queue("unserved", "[[0, 1]]"), profile="")
+    assert policy_of(trace, configured).target_seconds("default") == 7.0
+    other = small_trace(queue_toml("unserved", "[[0, 1]]"), profile="")
     with pytest.raises(ConfigError, match="no profile serves this queue"):
         policy_of(other, configured)
 
@@ -177,16 +185,16 @@ def test_the_oracles_progress_never_goes_back(world: str, tries_all: bool) -> No
     def tell(_: str, share: float) -> None:
         told.append(share)
 
-    made = surge(world)
-    run_oracle(made, policy_of(made, None), tell)
+    trace = surge_trace(world)
+    run_oracle(trace, policy_of(trace, None), tell)
     assert told == sorted(told)
     assert told[-1] == 1.0
     assert (5 / len(ORACLE_MARGINS) in told) is tries_all
 
 
 def test_the_curve_covers_every_second_with_the_fewest_the_most_and_the_mean() -> None:
-    made = trace("[targets]\ndefault = 5\npush = 30\n" + SURGE, seconds=2410)
-    outcome, sizes = run_fleetd(made, policy_of(made, None))
+    trace = small_trace("[targets]\ndefault = 5\npush = 30\n" + SURGE, seconds=2410)
+    outcome, sizes = run_fleetd(trace, policy_of(trace, None))
     step = outcome.curve.step_seconds
     parts = [sizes["local"][at : at + step] for at in range(0, 2410, step)]
     assert [tuple(spread) for spread in outcome.curve.instances["local"]] == [

@@ -15,7 +15,7 @@ from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.simulate.policies.rivals import RIVALS, Rival
 from fleetd.simulate.policies.scaling import Scaler
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS, Oracle, Reactive
-from fleetd.simulate.scoring.laws import OF_EVERYONE, OF_FLEETD, LawWatch
+from fleetd.simulate.scoring.laws import LAWS_FOR_ALL, LAWS_FOR_FLEETD, LawWatch
 from fleetd.simulate.scoring.outcome import Outcome, Recorder
 from fleetd.simulate.trace.trace import NO_PROFILES, Trace, misfits, profiles_of
 from fleetd.simulate.world.daemon import SimulatedDaemon
@@ -59,7 +59,7 @@ def run_fleetd(
 ) -> tuple[Outcome, Sizes]:
     """fleetd itself; also its instances by second, which `reactive` needs."""
     world = World(trace, policy)
-    return asyncio.run(_run(name, SimulatedDaemon(world), LawWatch(world, OF_FLEETD), progress))
+    return asyncio.run(_run(name, SimulatedDaemon(world), LawWatch(world, LAWS_FOR_FLEETD), progress))
 
 
 def run_rival(
@@ -68,7 +68,7 @@ def run_rival(
     """One rival."""
     world = World(trace, policy)
     scaler = Scaler(world, make(world))
-    return asyncio.run(_run(name, scaler, LawWatch(world, OF_EVERYONE), progress))[0]
+    return asyncio.run(_run(name, scaler, LawWatch(world, LAWS_FOR_ALL), progress))[0]
 
 
 async def _run(

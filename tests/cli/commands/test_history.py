@@ -19,7 +19,7 @@ from fleetd.core.model.history import Batch
 from fleetd.simulate.replay.replay import FleetError
 from tests.support.builders.history import entry
 from tests.support.builders.recordings import recorded
-from tests.support.builders.traces import queue, trace
+from tests.support.builders.traces import queue_toml, small_trace
 from tests.support.rig.history_file import settle
 
 SECONDS = 900
@@ -38,8 +38,10 @@ def noon() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A quarter of an hour with a surge, that ended just now."""
-    body = "[targets]\n" + queue("default", "[[0, 20], [300, 20], [330, 120], [500, 120], [520, 20]]", 0.2)
-    history, _ = recorded(trace(body, seconds=SECONDS))
+    body = "[targets]\n" + queue_toml(
+        "default", "[[0, 20], [300, 20], [330, 120], [500, 120], [520, 20]]", 0.2
+    )
+    history, _ = recorded(small_trace(body, seconds=SECONDS))
     shift = time.time() - 2.0 - history.samples[-1].at_seconds
     path = tmp_path_factory.mktemp("state") / "history.sqlite"
     writer = SqliteHistory(path, days=14, bytes_max=64 * 1024 * 1024)

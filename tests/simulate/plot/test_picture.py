@@ -1,4 +1,4 @@
-"""The picture: read back from its XML, by the labels of its own axes."""
+"""The picture is read back from its XML, by the labels of its axes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fleetd.simulate.plot.picture import INK, PAPER, PROFILE_COLOURS, QUEUE_COLO
 from fleetd.simulate.run import POLICIES, policy_of, simulate
 from fleetd.simulate.scoring.outcome import Curve, Outcome, QueueScore, Score, Spread
 from fleetd.simulate.trace.trace import Trace
-from tests.support.builders.traces import queue, trace
+from tests.support.builders.traces import queue_toml, small_trace
 
 SVG = "{http://www.w3.org/2000/svg}"
 Point = tuple[float, float]
 
 
 class Picture:
-    """An SVG of this house, taken apart."""
+    """An SVG as `draw` makes it, parsed."""
 
     def __init__(self, text: str) -> None:
         self.root = ET.fromstring(text)  # noqa: S314 (our own)
@@ -37,7 +37,7 @@ class Picture:
         return [e for e in self.root.iter(f"{SVG}path") if e.findtext(f"{SVG}title") == name]
 
     def at(self, said: str, *, place: int = 0) -> Point:
-        """Where a text stands; of several alike the one at `place`, as drawn."""
+        """Where a text stands. Of several equal ones, the one at `place` in the order drawn."""
         return [point for point, text in self.texts.items() if text == said][place]
 
     def line_y(self, said: str, *, place: int = 0) -> float:
@@ -56,20 +56,20 @@ def corners(path: str) -> list[Point]:
 
 
 def height_at(path: str, x: float) -> float:
-    """How high a stepped line lies there."""
+    """The y of a stepped line at an x."""
     points = corners(path)
     return next(a[1] for a, b in pairwise(points) if a[0] <= x < b[0] and a[1] == b[1])
 
 
-def outcome(
-    made: Trace,
+def outcome_by_hand(
+    trace: Trace,
     *,
     ages: dict[str, list[float]],
     sizes: list[Spread],
     policy: str = "fleetd",
     late: float = 0.0,
 ) -> Outcome:
-    """One made by hand; claims are ten for each instance."""
+    """An outcome made by hand, with ten claims for each instance."""
     score = QueueScore(jobs=1000, wait_seconds={}, late_jobs=round(1000 * late), late_fraction=late)
     return Outcome(
         policy=policy,
@@ -87,8 +87,8 @@ def outcome(
             law_breaks=0,
         ),
         curve=Curve(
-            step_seconds=math.ceil(made.duration_seconds / len(sizes)),
-            instances=dict.fromkeys(made.profiles, sizes),
+            step_seconds=math.ceil(trace.duration_seconds / len(sizes)),
+            instances=dict.fromkeys(trace.profiles, sizes),
             ages=ages,
             claims=[Spread(10 * s.lowest, 10 * s.highest, 10 * s.mean) for s in sizes],
             budget=[150] * len(sizes),
@@ -96,15 +96,15 @@ def outcome(
     )
 
 
-def drawn(made: Trace, *outcomes: Outcome) -> Picture:
-    return Picture(draw(made, policy_of(made, None), list(outcomes)))
+def picture_of(trace: Trace, *outcomes: Outcome) -> Picture:
+    return Picture(draw(trace, policy_of(trace, None), list(outcomes)))
 
 
 def test_it_heads_each_policy_with_its_share_of_late_jobs() -> None:
-    made = trace("[targets]\ndefault = 5\n" + queue("default", "[[0, 20]]"), seconds=900)
-    outcomes = list(simulate(made, None, ("fleetd", "static")))
-    picture = drawn(
-        made, *outcomes, outcome(made, ages={"default": [0.0]}, sizes=[Spread(1, 1, 1)], late=0.3)
+    trace = small_trace("[targets]\ndefault = 5\n" + queue_toml("default", "[[0, 20]]"), seconds=900)
+    outcomes = list(simulate(trace, None, ("fleetd", "static")))
+    picture = picture_of(
+        trace, *outcomes, outcome_by_hand(trace, ages={"default": [0.0]}, sizes=[Spread(1, 1, 1)], late=0.3)
     )
     heads = [text for text in picture.texts.values() if "instance-hours" in text]
     assert heads[0].startswith(f"✔ fleetd · {outcomes[0].score.late_fraction:.2%} late")
@@ -113,13 +113,13 @@ def test_it_heads_each_policy_with_its_share_of_late_jobs() -> None:
 
 
 def test_arrivals_of_each_queue_land_on_their_rate_and_their_time() -> None:
-    made = trace(
-        queue("default", "[[0, 100], [3599, 100], [3600, 10]]")
-        + queue("pull", "[[0, 1]]")
-        + queue("push", "[]"),
+    trace = small_trace(
+        queue_toml("default", "[[0, 100], [3599, 100], [3600, 10]]")
+        + queue_toml("pull", "[[0, 1]]")
+        + queue_toml("push", "[]"),
         seconds=7200,
     )
-    picture = drawn(made)
+    picture = picture_of(trace)
     (default,), (pull,) = picture.paths("default"), picture.paths("pull")
     one, ten, hundred = (picture.line_y(said) for said in ("1", "10", "100"))
     assert one - ten == pytest.approx(ten - hundred, abs=0.2), "logarithmic"
@@ -135,8 +135,8 @@ def test_arrivals_of_each_queue_land_on_their_rate_and_their_time() -> None:
 
 def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
     bursts = "[[3600, 25000], [3601, 1000], [5400, 700]]"
-    made = trace(queue("push", "[[0, 4]]", bursts=bursts), seconds=7200)
-    picture = drawn(made)
+    trace = small_trace(queue_toml("push", "[[0, 4]]", bursts=bursts), seconds=7200)
+    picture = picture_of(trace)
     rates, *arrows = picture.paths("push")
     assert picture.at("+25 000 push")[0] == pytest.approx(picture.at("1 h")[0], abs=0.5)
     assert "+1 000 push" not in picture.texts.values(), "it would lie on the larger one's"
@@ -150,8 +150,8 @@ def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
 def test_nothing_comes_in_while_redis_is_away() -> None:
     fault = '[[faults]]\nat = 1800\nfor_seconds = 600\nsource = "redis"\n'
     bursts = "[[1800, 500], [2399, 500], [2400, 700]]"
-    made = trace(fault + queue("default", "[[0, 20]]", bursts=bursts), seconds=3600)
-    picture = drawn(made)
+    trace = small_trace(fault + queue_toml("default", "[[0, 20]]", bursts=bursts), seconds=3600)
+    picture = picture_of(trace)
     rates, *arrows = picture.paths("default")
     before, after = (corners(f"M{part}") for part in rates.get("d", "").split("M")[1:])
     begin, end = picture.at("30 min")[0], picture.at("40 min")[0]
@@ -163,15 +163,16 @@ def test_nothing_comes_in_while_redis_is_away() -> None:
 
 
 def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_another() -> None:
-    made = trace(
-        "[targets]\ndefault = 5\npush = 30\npull = 300\n" + "".join(map(queue, ("default", "push", "pull")))
+    trace = small_trace(
+        "[targets]\ndefault = 5\npush = 30\npull = 300\n"
+        + "".join(map(queue_toml, ("default", "push", "pull")))
     )
     waits = {
         "default": [50.0, 0.0, 5.0, 0.1],
         "push": [30.0, 0.0, 30.0, 0.1],
         "pull": [0.0, 3000.0, 300.0, 0.1],
     }
-    picture = drawn(made, outcome(made, ages=waits, sizes=[Spread(1, 1, 1)] * 4))
+    picture = picture_of(trace, outcome_by_hand(trace, ages=waits, sizes=[Spread(1, 1, 1)] * 4))
     bars = {
         name: [corners(bar) for bar in picture.paths(name)[0].get("d", "").split("z")[:-1]] for name in waits
     }
@@ -191,11 +192,11 @@ def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_anoth
 
 
 def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
-    made = trace(queue("default"))
-    flapping = outcome(
-        made, ages={"default": [0.0] * 3}, sizes=[Spread(5, 5, 5), Spread(0, 10, 5), Spread(5, 5, 5)]
+    trace = small_trace(queue_toml("default"))
+    flapping = outcome_by_hand(
+        trace, ages={"default": [0.0] * 3}, sizes=[Spread(5, 5, 5), Spread(0, 10, 5), Spread(5, 5, 5)]
     )
-    picture = drawn(made, flapping)
+    picture = picture_of(trace, flapping)
     (line,) = picture.paths("local")
     # After those of the panels before.
     none, ten = picture.line_y("0", place=2), picture.line_y("10", place=1)
@@ -209,23 +210,25 @@ def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
 
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
 def test_no_name_breaks_the_picture(name: str, queue_name: str, policy: str) -> None:
-    made = trace(queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
-    hostile = msgspec.structs.replace(made, name=name, queues={queue_name: made.queues["default"]})
-    one = outcome(made, ages={queue_name: [9.0]}, sizes=[Spread(1, 1, 1)], policy=policy, late=0.1)
-    text = draw(hostile, policy_of(made, None), [one])
+    trace = small_trace(queue_toml("default", "[[0, 9]]", bursts="[[100, 900]]"))
+    hostile = msgspec.structs.replace(trace, name=name, queues={queue_name: trace.queues["default"]})
+    one = outcome_by_hand(trace, ages={queue_name: [9.0]}, sizes=[Spread(1, 1, 1)], policy=policy, late=0.1)
+    text = draw(hostile, policy_of(trace, None), [one])
     picture = Picture(text)
     text.encode()
-    assert len(list(picture.root.iter(f"{SVG}text"))) == len(list(drawn_plainly().root.iter(f"{SVG}text")))
+    assert len(list(picture.root.iter(f"{SVG}text"))) == len(list(plain_picture().root.iter(f"{SVG}text")))
 
 
-def drawn_plainly() -> Picture:
-    made = trace(queue("default", "[[0, 9]]", bursts="[[100, 900]]"))
-    return drawn(made, outcome(made, ages={"default": [9.0]}, sizes=[Spread(1, 1, 1)], late=0.1))
+def plain_picture() -> Picture:
+    trace = small_trace(queue_toml("default", "[[0, 9]]", bursts="[[100, 900]]"))
+    return picture_of(
+        trace, outcome_by_hand(trace, ages={"default": [9.0]}, sizes=[Spread(1, 1, 1)], late=0.1)
+    )
 
 
 def test_markup_in_a_name_is_shown_as_it_is_and_what_is_invisible_is_marked() -> None:
-    made = trace(queue("default"))
-    picture = drawn(msgspec.structs.replace(made, name="</text><b>&amp;\x00\x1b[2J\u202e"))
+    trace = small_trace(queue_toml("default"))
+    picture = picture_of(msgspec.structs.replace(trace, name="</text><b>&amp;\x00\x1b[2J\u202e"))
     assert "</text><b>&amp;��[2J�" in picture.texts.values()
 
 
@@ -233,20 +236,20 @@ def test_two_days_of_every_policy_flapping_stay_below_a_megabyte() -> None:
     names = [f"queue{i}" for i in range(7)]
     served = 'order = "strict"\nqueues = ' + str(names).replace("'", '"') + "\ninstances = 12\n"
     profiles = "".join(f"[profiles.{name}]\n{served}" for name in ("local", "federation", "background"))
-    body = "".join(queue(name, f"[[0, {10 + i}]]") for i, name in enumerate(names))
-    made = trace(body, seconds=172_800, profile=profiles)
+    body = "".join(queue_toml(name, f"[[0, {10 + i}]]") for i, name in enumerate(names))
+    trace = small_trace(body, seconds=172_800, profile=profiles)
     ages = {name: [7.0 * (i + 1) * (n % 13) for n in range(200)] for i, name in enumerate(names)}
     sizes = [Spread(1, 2 + n % 11, 1.5 + n % 7) for n in range(200)]
-    outcomes = [outcome(made, ages=ages, sizes=sizes, policy=name) for name in POLICIES]
-    assert 100_000 < len(draw(made, policy_of(made, None), outcomes).encode()) < 1_000_000
+    outcomes = [outcome_by_hand(trace, ages=ages, sizes=sizes, policy=name) for name in POLICIES]
+    assert 100_000 < len(draw(trace, policy_of(trace, None), outcomes).encode()) < 1_000_000
 
 
 def test_colours_stand_out_from_the_paper() -> None:
-    assert contrast(INK) >= 4.5, "text"
-    assert min(map(contrast, (*QUEUE_COLOURS, *PROFILE_COLOURS))) >= 3.0, "lines"
+    assert contrast_ratio(INK) >= 4.5, "text"
+    assert min(map(contrast_ratio, (*QUEUE_COLOURS, *PROFILE_COLOURS))) >= 3.0, "lines"
 
 
-def contrast(colour: str) -> float:
+def contrast_ratio(colour: str) -> float:
     """WCAG 2.1, relative luminance and contrast ratio."""
 
     def luminance(hexed: str) -> float:

@@ -1,4 +1,4 @@
-"""laravel-queue-autoscale, on the examples of its own tests (v3.11.1, tests/Unit) and on a small world."""
+"""laravel-queue-autoscale, with the examples of its own tests (v3.11.1, tests/Unit) and in a small world."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from fleetd.simulate.policies.rivals import Laravel, Pool, drain_workers
 from fleetd.simulate.world.world import World
-from tests.support.builders.traces import queue, trace, world_of
+from tests.support.builders.traces import queue_toml, small_trace, world_of
 
 PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 10\ninstances = 20\nmin = 1\n'
 
@@ -70,11 +70,11 @@ def test_the_other_direction_waits_a_minute_unless_a_job_is_late_and_the_same_ne
     assert pool.workers == 40
 
 
-def served(rate: float, target: int = 40) -> tuple[World, Laravel]:
+def after_two_minutes(rate: float, target: int = 40) -> tuple[World, Laravel]:
     """After two minutes of jobs of 0.5 s with 3 × 10 threads; boots take 15 s on average."""
     world = world_of(
-        trace(
-            f"[targets]\ndefault = {target}\n" + queue("default", f"[[0, {rate}]]", 0.5),
+        small_trace(
+            f"[targets]\ndefault = {target}\n" + queue_toml("default", f"[[0, {rate}]]", 0.5),
             profile=PROFILE,
             head="initial_instances = 3",
         )
@@ -83,14 +83,14 @@ def served(rate: float, target: int = 40) -> tuple[World, Laravel]:
     return world, Laravel(world)
 
 
-def test_what_comes_in_times_what_it_takes_in_whole_instances() -> None:
+def test_arrivals_times_service_time_in_whole_instances() -> None:
     # 30/s × 0.5 s = 15 threads; but a quarter of 30 at once: 22, 16 or so, then what is needed.
-    _, rival = served(30.0)
+    _, rival = after_two_minutes(30.0)
     assert [rival.evaluate()["local"] for _ in range(4)] == [3, 2, 2, 2]
 
 
 def test_a_saturated_group_that_wants_no_more_gets_one_worker_more() -> None:
-    world, rival = served(
+    world, rival = after_two_minutes(
         120.0, target=1000
     )  # 60 threads would be needed: all 30 are busy, and no job has waited for half of its target
     world.queues["default"].arrivals[60:120] = type(world.queues["default"].arrivals)("l", [0] * 60)
@@ -98,7 +98,7 @@ def test_a_saturated_group_that_wants_no_more_gets_one_worker_more() -> None:
 
 
 def test_a_backlog_is_drained_within_the_target_less_a_boot() -> None:
-    world, rival = served(0.0)
+    world, rival = after_two_minutes(0.0)
     world.queues["default"].enqueue(world.now - 20, 200)
     # 20 of 25 s have passed: 200 jobs / (5 s / 0.5 s) × (1 + 8 × 0.3²) = 34.4 threads.
     assert rival.evaluate()["local"] == 4

@@ -1,4 +1,4 @@
-"""Rivals as their own documentation has them, on numbers worked out by hand."""
+"""Rivals do what their documentation says, in numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fleetd.simulate.policies.rivals import (
     arrival_rate,
 )
 from fleetd.simulate.world.world import World
-from tests.support.builders.traces import queue, trace, world_of
+from tests.support.builders.traces import queue_toml, small_trace, world_of
 
 PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 10\ninstances = 20\nmin = 1\n'
 
@@ -25,8 +25,8 @@ def world_with(
 ) -> World:
     """A world at a second of its trace whose queue has so many jobs, the oldest so old; its target is 10 s."""
     world = world_of(
-        trace(
-            "[targets]\ndefault = 10\n" + queue("default", "[]", 0.5),
+        small_trace(
+            "[targets]\ndefault = 10\n" + queue_toml("default", "[]", 0.5),
             seconds=6000,
             profile=PROFILE.replace("min = 1", f"min = {min_instances}"),
             head=f"initial_instances = {initial}",
@@ -47,12 +47,12 @@ def set_queue(world: World, age: int, waiting: int) -> None:
         default.enqueue(world.now - age, waiting)
 
 
-def desired(kind: type[Rival], *, age: int = 0, waiting: int = 0, initial: int = 2) -> int:
+def desired_by(kind: type[Rival], *, age: int = 0, waiting: int = 0, initial: int = 2) -> int:
     return kind(world_with(age=age, waiting=waiting, initial=initial)).evaluate()["local"]
 
 
 def test_static_is_its_maximum() -> None:
-    assert desired(Static) == 20
+    assert desired_by(Static) == 20
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_static_is_its_maximum() -> None:
     ],
 )
 def test_hpa(initial: int, age: int, wanted: int) -> None:
-    assert desired(Hpa, age=age, waiting=5, initial=initial) == wanted
+    assert desired_by(Hpa, age=age, waiting=5, initial=initial) == wanted
 
 
 def test_hpa_halves_at_half_the_value_once_the_size_it_found_is_five_minutes_old() -> None:
@@ -103,7 +103,7 @@ def test_hpa_goes_down_to_the_highest_of_five_minutes() -> None:
 
 @pytest.mark.parametrize(("waiting", "wanted"), [(10, 2), (11, 3), (30, 6), (1000, 6)])
 def test_keda_wants_a_replica_for_five_jobs(waiting: int, wanted: int) -> None:
-    assert desired(KedaLength, waiting=waiting) == wanted
+    assert desired_by(KedaLength, waiting=waiting) == wanted
 
 
 def test_keda_polls_every_30_s_at_zero_and_goes_back_after_5_min_without_a_job() -> None:
@@ -170,6 +170,6 @@ def test_without_redis_everybody_keeps_what_it_has() -> None:
 
 
 def test_the_true_rate_is_that_of_the_last_minute() -> None:
-    world = world_of(trace(queue("default", "[[0, 20]]")))
+    world = world_of(small_trace(queue_toml("default", "[[0, 20]]")))
     world.advance_to(120)
     assert arrival_rate(world, "default") == pytest.approx(20, rel=0.15)

@@ -1,4 +1,4 @@
-"""A known trace, run under fleetd while it records, and made a trace again: it must come out close."""
+"""A known trace is run under fleetd while it records, and rebuilt from the recording: it must come out close."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ from fleetd.simulate.trace.text import trace_text
 from fleetd.simulate.trace.trace import Trace, parse_trace, profiles_of, value_at
 from fleetd.simulate.world.world import World
 from tests.support.builders.recordings import BEGIN, recorded
-from tests.support.builders.traces import queue, trace
+from tests.support.builders.traces import queue_toml, small_trace
 
 #: Times that are not what Mastodon's usually are: believing them would not do.
 SERVICE_SECONDS = {"default": 0.1, "push": 0.6, "pull": 0.7}
 DAY = (
     "[targets]\ndefault = 5\npush = 30\npull = 300\n"
-    + queue("default", "[[0, 20], [1800, 20], [2400, 90], [3600, 90], [3900, 25]]", 0.1)
-    + queue("push", "[[0, 3], [4500, 3], [4600, 30], [5400, 30], [5500, 4]]", 0.6, bursts="[[1200, 6000]]")
-    + queue("pull", "[[0, 2], [5700, 2], [5800, 20], [6600, 20], [6700, 2]]", 0.7)
+    + queue_toml("default", "[[0, 20], [1800, 20], [2400, 90], [3600, 90], [3900, 25]]", 0.1)
+    + queue_toml(
+        "push", "[[0, 3], [4500, 3], [4600, 30], [5400, 30], [5500, 4]]", 0.6, bursts="[[1200, 6000]]"
+    )
+    + queue_toml("pull", "[[0, 2], [5700, 2], [5800, 20], [6600, 20], [6700, 2]]", 0.7)
 )
 
 
 @pytest.fixture(scope="module")
 def day() -> tuple[Trace, Recording, World]:
-    made = trace(DAY + "[database]\nmax_connections = 300\nothers = [[0, 50], [3600, 90]]\n", seconds=7200)
-    return made, *recorded(made)
+    trace = small_trace(
+        DAY + "[database]\nmax_connections = 300\nothers = [[0, 50], [3600, 90]]\n", seconds=7200
+    )
+    return trace, *recorded(trace)
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +69,19 @@ def test_the_burst_is_found_to_the_second(found: Reconstruction) -> None:
 
 
 def test_the_world_around_is_the_same(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
-    made, again = day[0], found.trace
-    assert again.duration_seconds == pytest.approx(made.duration_seconds, abs=6)
+    trace, again = day[0], found.trace
+    assert again.duration_seconds == pytest.approx(trace.duration_seconds, abs=6)
     assert again.database.max_connections == 300
     for at in range(0, 7200, 300):
-        assert value_at(again.database.others, at) == pytest.approx(value_at(made.database.others, at), abs=2)
+        assert value_at(again.database.others, at) == pytest.approx(
+            value_at(trace.database.others, at), abs=2
+        )
     low, high = again.boot_seconds
     assert 9 <= low <= high <= 25, "as watched, every 5 s, of 10 to 20"
-    assert again.host.memory_bytes == made.host.memory_bytes
+    assert again.host.memory_bytes == trace.host.memory_bytes
     assert again.faults == ()
     assert found.notes == ()
-    assert found.policy.profiles == profiles_of(made, [])
+    assert found.policy.profiles == profiles_of(trace, [])
 
 
 def test_waits_are_alike_and_the_error_says_so(
@@ -145,10 +151,10 @@ OUTAGES = "".join(
 
 
 def test_outages_become_faults() -> None:
-    made = trace(queue("default", "[[0, 20]]", 0.2) + OUTAGES, seconds=2400)
-    again = reconstruct(recorded(made)[0], "again").trace
+    trace = small_trace(queue_toml("default", "[[0, 20]]", 0.2) + OUTAGES, seconds=2400)
+    again = reconstruct(recorded(trace)[0], "again").trace
     assert [f.source for f in again.faults] == ["redis", "postgres", "systemd"]
-    for fault, meant in zip(again.faults, made.faults, strict=True):
+    for fault, meant in zip(again.faults, trace.faults, strict=True):
         assert fault.at == pytest.approx(meant.at, abs=6)
         assert fault.until == pytest.approx(meant.until, abs=6)
     jobs = 20 * (2400 - 120)
@@ -157,8 +163,8 @@ def test_outages_become_faults() -> None:
 
 
 def test_a_reading_that_failed_while_the_workers_went_on_is_no_fault() -> None:
-    made = trace(queue("default", "[[0, 20]]", 0.2), seconds=1200)
-    history, _ = recorded(made)
+    trace = small_trace(queue_toml("default", "[[0, 20]]", 0.2), seconds=1200)
+    history, _ = recorded(trace)
     samples = tuple(
         structs.replace(s, queues=None, processed_jobs_total=None) if 400 <= i * 5 < 500 else s
         for i, s in enumerate(history.samples)
@@ -170,8 +176,8 @@ def test_a_reading_that_failed_while_the_workers_went_on_is_no_fault() -> None:
 
 @pytest.mark.parametrize(("gap_seconds", "says"), [(600, "bridged evenly"), (2400, "cut out")])
 def test_a_gap_is_said_and_short_ones_keep_their_jobs(gap_seconds: int, says: str) -> None:
-    made = trace(queue("default", "[[0, 20]]", 0.2), seconds=4800)
-    history, _ = recorded(made, lambda second: not 1200 <= second < 1200 + gap_seconds)
+    trace = small_trace(queue_toml("default", "[[0, 20]]", 0.2), seconds=4800)
+    history, _ = recorded(trace, lambda second: not 1200 <= second < 1200 + gap_seconds)
     again = reconstruct(history, "again")
     assert any(says in note for note in again.notes)
     lasts = 4800 if gap_seconds == 600 else 4800 - gap_seconds
@@ -183,8 +189,8 @@ def test_a_gap_is_said_and_short_ones_keep_their_jobs(gap_seconds: int, says: st
 
 
 def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
-    made = trace(queue("default", "[[0, 5]]", 0.2), seconds=300)
-    history, _ = recorded(made)
+    trace = small_trace(queue_toml("default", "[[0, 5]]", 0.2), seconds=300)
+    history, _ = recorded(trace)
     strange = tuple(
         structs.replace(
             s,
@@ -203,8 +209,8 @@ def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
 
 
 def test_too_little_is_a_sentence() -> None:
-    made = trace(queue("default", "[[0, 5]]", 0.2), seconds=300)
-    history, _ = recorded(made)
+    trace = small_trace(queue_toml("default", "[[0, 5]]", 0.2), seconds=300)
+    history, _ = recorded(trace)
     for nothing, why in (
         (structs.replace(history, samples=()), "less than a minute"),
         (structs.replace(history, samples=history.samples[:5]), "less than a minute"),
@@ -223,8 +229,8 @@ def test_too_little_is_a_sentence() -> None:
 
 
 def test_a_reboot_and_a_clock_that_was_set_do_no_harm() -> None:
-    made = trace(queue("default", "[[0, 20]]", 0.2), seconds=1200)
-    history, _ = recorded(made)
+    trace = small_trace(queue_toml("default", "[[0, 20]]", 0.2), seconds=1200)
+    history, _ = recorded(trace)
     half = len(history.samples) // 2
     rebooted = tuple(
         structs.replace(s, boot="other", now_seconds=s.now_seconds - 1_000_500.0) if i >= half else s
@@ -240,13 +246,63 @@ def test_a_reboot_and_a_clock_that_was_set_do_no_harm() -> None:
     assert again.duration_seconds == pytest.approx(1195, abs=6), "time is CLOCK_BOOTTIME within a boot"
 
 
+def test_jobs_of_a_minute_are_as_many_as_they_were() -> None:
+    body = queue_toml("default", "[[0, 30], [1800, 60], [3600, 30]]", 0.15) + queue_toml(
+        "pull", "[[0, 0.2]]", 60.0, sigma=0.3, bursts="[[1000, 200]]"
+    )
+    history, truly = recorded(small_trace(body, seconds=3600))
+    again = reconstruct(history, "again")
+    jobs = {name: sum(arrivals(again.trace, name)) for name in again.trace.queues}
+    assert jobs["pull"] == pytest.approx(truly.queues["pull"].jobs, rel=0.2), (
+        "a counter alone makes 15 times as many"
+    )
+    old = tuple(
+        structs.replace(
+            s, queues={n: structs.replace(q, young_threads=None) for n, q in (s.queues or {}).items()}
+        )
+        for s in history.samples
+    )
+    before = reconstruct(structs.replace(history, samples=old), "recorded before")
+    assert before.jobs_sigma["pull"] > again.jobs_sigma["pull"]
+
+
+def test_profiles_are_known_by_name_when_their_numbers_move() -> None:
+    trace = small_trace(queue_toml("default", "[[0, 40]]", 0.2), seconds=1200)
+    history, _ = recorded(trace)
+    (profile,) = history.policies[-1].policy.profiles
+    moved = structs.replace(profile, numbers=tuple(range(21, 27)))
+    renamed = structs.replace(profile, name="other", numbers=tuple(range(21, 27)))
+    for now, kept in ((moved, True), (renamed, False)):
+        policy = structs.replace(history.policies[-1].policy, profiles=(now,))
+        late = history.samples[-30:]
+        number = now.numbers[0]
+        samples = history.samples[:-30] + tuple(
+            structs.replace(
+                s,
+                instances=tuple(
+                    structs.replace(i, number=number + k, profile=now.name)
+                    for k, i in enumerate(s.instances or ())
+                ),
+            )
+            for s in late
+        )
+        change = PolicyChange(at_seconds=late[0].at_seconds, policy=policy)
+        again = reconstruct(
+            structs.replace(history, samples=samples, policies=(*history.policies, change)), "again"
+        )
+        assert not again.one_policy
+        assert any("profiles that are no more" in note for note in again.notes) is not kept
+        assert again.trace.duration_seconds == pytest.approx(1195 if kept else 145, abs=6)
+        assert max(count for _, count in again.sizes[now.name]) >= 1
+
+
 numbers = st.integers(0, 2000)
 
 
 @st.composite
-def samples(draw: st.DrawFn) -> tuple[Sample, ...]:
+def broken_samples(draw: st.DrawFn) -> tuple[Sample, ...]:
     """Whatever a broken world may show: unknown readings, counters that go back, queues that come and go."""
-    made: list[Sample] = []
+    found: list[Sample] = []
     at = 0.0
     for _ in range(draw(st.integers(2, 40))):
         at += draw(st.sampled_from([5.0, 5.0, 5.0, 7.3, 0.0, -3.0, 200.0, 4000.0]))
@@ -262,7 +318,7 @@ def samples(draw: st.DrawFn) -> tuple[Sample, ...]:
                 ),
             )
         )
-        made.append(
+        found.append(
             Sample(
                 at_seconds=BEGIN + at,
                 now_seconds=1000.0 + at,
@@ -282,14 +338,14 @@ def samples(draw: st.DrawFn) -> tuple[Sample, ...]:
                 boot_milliseconds=draw(st.dictionaries(st.just("local"), numbers, max_size=1)),
             )
         )
-    return tuple(made)
+    return tuple(found)
 
 
 @settings(max_examples=60, deadline=None)
-@given(made=samples())
-def test_whatever_is_recorded_becomes_a_sound_trace_or_a_sentence(made: tuple[Sample, ...]) -> None:
-    policy = policy_of(trace(queue("default"), seconds=300), None)
-    recording = Recording(samples=made, policies=(PolicyChange(at_seconds=BEGIN, policy=policy),))
+@given(samples=broken_samples())
+def test_whatever_is_recorded_becomes_a_sound_trace_or_a_sentence(samples: tuple[Sample, ...]) -> None:
+    policy = policy_of(small_trace(queue_toml("default"), seconds=300), None)
+    recording = Recording(samples=samples, policies=(PolicyChange(at_seconds=BEGIN, policy=policy),))
     try:
         again = reconstruct(recording, "again")
     except RecordingError:

@@ -1,4 +1,4 @@
-"""How long jobs take, from looks at heartbeats and a counter: made-up windows whose truth is known."""
+"""How long jobs take, from heartbeats and a counter, in made-up windows whose truth is known."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_exact_readings_give_exact_times() -> None:
         assert fit.jobs_sigma[name] < 0.1
 
 
-def noisy(true: dict[str, float], alike: bool, seed: int) -> Fit:
-    """Two queues over 800 minutes, seen by two sets of looks with independent errors of a fifth each."""
+def fit_of_noisy_readings(true: dict[str, float], alike: bool, seed: int) -> Fit:
+    """Two queues over 800 minutes, seen by two sets of readings with independent errors of 20 % each."""
     chance = random.Random(seed)
     windows = []
     for i in range(800):
@@ -58,16 +58,16 @@ def noisy(true: dict[str, float], alike: bool, seed: int) -> Fit:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_errors_of_the_looks_pull_no_two_queues_towards_one_time(seed: int) -> None:
+def test_errors_of_readings_pull_no_two_queues_towards_one_time(seed: int) -> None:
     true = {"default": 0.1, "push": 1.0}
-    fit = noisy(true, alike=False, seed=seed)
+    fit = fit_of_noisy_readings(true, alike=False, seed=seed)
     for name, seconds in true.items():
         assert fit.seconds[name] == pytest.approx(seconds, rel=0.3), name
     assert fit.jobs_sigma["default"] < 0.15
 
 
 def test_queues_that_are_always_busy_alike_are_not_known_and_said_so() -> None:
-    fit = noisy({"default": 0.3, "push": 0.2}, alike=True, seed=1)
+    fit = fit_of_noisy_readings({"default": 0.3, "push": 0.2}, alike=True, seed=1)
     assert fit.jobs_sigma["push"] > 0.25
     both = 2.0 / fit.seconds["default"] + 1.0 / fit.seconds["push"]
     assert both == pytest.approx(2.0 / 0.3 + 1.0 / 0.2, rel=0.05), "their sum is known"
@@ -75,7 +75,7 @@ def test_queues_that_are_always_busy_alike_are_not_known_and_said_so() -> None:
 
 @pytest.mark.parametrize("seconds", [30.0, 60.0, 110.0])
 def test_ages_tell_long_jobs_that_the_counter_can_not(seconds: float) -> None:
-    """Of jobs of a minute the counter sees few among all: believing what is usual would make twenty times as many."""
+    """The counter sees few jobs of a minute among all others. The usual time alone would make twenty times as many."""
     share, _ = share_and_slope(seconds)
     ages = {"pull": YoungShare(busy_thread_seconds=1e5, young_thread_seconds=1e5 * share)}
     busy = [{"default": 600.0 + 10.0 * (i % 20), "pull": 900.0} for i in range(100)]

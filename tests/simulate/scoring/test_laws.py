@@ -1,4 +1,4 @@
-"""Each law broken on purpose, in the values that any world fills in and in the simulated one; and who is watched."""
+"""Each law is broken on purpose: in the values that any world fills in, and in the simulated world."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fleetd.simulate.policies.rivals import Rival, Static
 from fleetd.simulate.policies.scaling import ByRival, Scaler
 from fleetd.simulate.run import policy_of, run_rival
 from fleetd.simulate.scoring.laws import (
-    OF_EVERYONE,
-    OF_FLEETD,
+    LAWS_FOR_ALL,
+    LAWS_FOR_FLEETD,
     Law,
     LawWatch,
     Stop,
@@ -28,10 +28,11 @@ from fleetd.simulate.scoring.laws import (
     within_budget,
 )
 from fleetd.simulate.trace.trace import Trace
-from tests.support.builders.traces import queue, trace, world_of
+from tests.support.builders.traces import queue_toml, small_trace, world_of
 
 TWO_RUN = "initial_instances = 2"
-POLICY = policy_of(trace(queue("default"), head=TWO_RUN), None)  # a profile of 1 to 6 instances, "local"
+#: A profile of 1 to 6 instances, "local".
+POLICY = policy_of(small_trace(queue_toml("default"), head=TWO_RUN), None)
 START, QUIET, STOP = (
     Step(verb=v, key=InstanceKey(3), profile="local", why=ByRival()) for v in ("start", "quiet", "stop")
 )
@@ -55,7 +56,7 @@ CALM = Truth(
 )
 
 
-def stop(*, draining_seconds: float = 30.0, idle: bool = True, unresponsive: bool = False) -> Stop:
+def stop_of(*, draining_seconds: float = 30.0, idle: bool = True, unresponsive: bool = False) -> Stop:
     return Stop(
         key=InstanceKey(3),
         draining_seconds=draining_seconds,
@@ -98,9 +99,19 @@ def stop(*, draining_seconds: float = 30.0, idle: bool = True, unresponsive: boo
             "grew above min",
         ),
         (no_job_lost, {}, {"lost_jobs": 7}, "7 jobs lost by a stop"),
-        (no_job_lost, {"stops": (stop(),)}, {"stops": (stop(idle=False),)}, "before it was quiet and idle"),
-        (no_job_lost, {"stops": (stop(idle=False, draining_seconds=601.0),)}, {"pushes_back": False}, "back"),
-        (no_job_lost, {"stops": (stop(unresponsive=True),)}, {"pushes_back": False}, "back"),
+        (
+            no_job_lost,
+            {"stops": (stop_of(),)},
+            {"stops": (stop_of(idle=False),)},
+            "before it was quiet and idle",
+        ),
+        (
+            no_job_lost,
+            {"stops": (stop_of(idle=False, draining_seconds=601.0),)},
+            {"pushes_back": False},
+            "back",
+        ),
+        (no_job_lost, {"stops": (stop_of(unresponsive=True),)}, {"pushes_back": False}, "back"),
         (
             bounded,
             {"orders": (QUIET,) * (DRAIN_ORDERS_MAX + 17)},
@@ -120,7 +131,7 @@ def test_a_law_tells_the_lawful_from_the_broken(
 
 
 def test_an_idle_process_may_be_stopped_while_redis_is_read_only() -> None:
-    assert list(no_job_lost(structs.replace(CALM, stops=(stop(),), pushes_back=False))) == []
+    assert list(no_job_lost(structs.replace(CALM, stops=(stop_of(),), pushes_back=False))) == []
 
 
 def test_a_scheduler_of_its_own_is_one_more_order() -> None:
@@ -129,19 +140,19 @@ def test_a_scheduler_of_its_own_is_one_more_order() -> None:
     assert list(bounded(truth)) == []
 
 
-def busy(*, faults: str = "", seconds: int = 600) -> Trace:
+def busy_trace(*, faults: str = "", seconds: int = 600) -> Trace:
     """Imports of ten minutes keep two instances of 10 threads busy; min is 1."""
-    imports = queue("pull", "[]", 600.0, sigma=0.0, bursts="[[0, 100]]")
-    return trace(imports + faults, seconds=seconds, head=TWO_RUN)
+    imports = queue_toml("pull", "[]", 600.0, sigma=0.0, bursts="[[0, 100]]")
+    return small_trace(imports + faults, seconds=seconds, head=TWO_RUN)
 
 
-def watched(made: Trace, second: int, laws: tuple[tuple[int, Law], ...] = OF_EVERYONE) -> LawWatch:
-    world = world_of(made)
+def watch_at(trace: Trace, second: int, laws: tuple[tuple[int, Law], ...] = LAWS_FOR_ALL) -> LawWatch:
+    world = world_of(trace)
     world.advance_to(second)
     return LawWatch(world, laws)
 
 
-def order(watch: LawWatch, verb: Verb, *numbers: int) -> None:
+def give_orders(watch: LawWatch, verb: Verb, *numbers: int) -> None:
     """A tick that gives these orders."""
     watch.begin_tick()
     for number in numbers:
@@ -149,65 +160,72 @@ def order(watch: LawWatch, verb: Verb, *numbers: int) -> None:
     watch.end_tick()
 
 
-def outage(source: str) -> str:
+def outage_toml(source: str) -> str:
     return f'[[faults]]\nat = 5\nfor_seconds = 300\nsource = "{source}"\n'
 
 
-SCARCE = trace(queue("default") + "[database]\nmax_connections = 30\n", seconds=60)
+SCARCE = small_trace(queue_toml("default") + "[database]\nmax_connections = 30\n", seconds=60)
 
 
 def test_a_start_above_the_budget_is_told_with_seed_and_second() -> None:
-    watch = watched(SCARCE, 5)
-    order(watch, "start", 2)
+    watch = watch_at(SCARCE, 5)
+    give_orders(watch, "start", 2)
     assert watch.breaks == ["law 2, test seed 1 at 5 s: started with claims 4 above the budget"]
 
 
 def test_what_is_quieted_below_min_is_a_break() -> None:
-    watch = watched(busy(), 5)
-    order(watch, "quiet", 1)
+    watch = watch_at(busy_trace(), 5)
+    give_orders(watch, "quiet", 1)
     assert watch.breaks == []
-    order(watch, "quiet", 2)
+    give_orders(watch, "quiet", 2)
     assert watch.breaks == ["law 2, test seed 1 at 5 s: local was brought below min"]
 
 
 def test_jobs_in_flight_are_left_alone_until_the_deadline() -> None:
     for second, broken in ((200, True), (606, False)):
-        watch = watched(busy(seconds=1200), 5)
-        order(watch, "quiet", 1)
+        watch = watch_at(busy_trace(seconds=1200), 5)
+        give_orders(watch, "quiet", 1)
         assert len(watch.world.instances[InstanceKey(1)].jobs) == 10
         watch.world.now = second
-        order(watch, "stop", 1)
+        give_orders(watch, "stop", 1)
         assert ["before its deadline" in sentence for sentence in watch.breaks] == [True] * broken
 
 
 def test_a_stop_is_lawful_once_a_heartbeat_says_quiet_and_idle() -> None:
     for waits_for_beat, breaks in ((False, 1), (True, 0)):
-        watch = watched(trace(queue("default", "[[0, 5]]"), head=TWO_RUN), 50)
-        order(watch, "quiet", 1)
+        watch = watch_at(small_trace(queue_toml("default", "[[0, 5]]"), head=TWO_RUN), 50)
+        give_orders(watch, "quiet", 1)
         while waits_for_beat and not watch.world.instances[InstanceKey(1)].idle_since_quiet:
             watch.world.advance_to(watch.world.now + 1)
-        order(watch, "stop", 1)
+        give_orders(watch, "stop", 1)
         assert watch.breaks_total == breaks
 
 
+def test_a_scheduler_started_in_a_trace_is_a_second_one() -> None:
+    watch = watch_at(busy_trace(), 5)
+    watch.world.carry_out(START_SCHEDULER)
+    watch.end_tick()
+    assert watch.breaks == ["law 1, test seed 1 at 5 s: started a scheduler beside a live one"]
+
+
 def test_one_that_still_boots_may_be_stopped() -> None:
-    watch = watched(busy(), 5)
-    order(watch, "start", 3)
-    order(watch, "stop", 3)
+    watch = watch_at(busy_trace(), 5)
+    give_orders(watch, "start", 3)
+    give_orders(watch, "stop", 3)
     assert watch.breaks == []
 
 
 def test_jobs_that_a_stop_loses_are_a_break_and_those_of_the_killed_are_not() -> None:
-    watch = watched(busy(faults=outage("redis")), 4)
+    watch = watch_at(busy_trace(faults=outage_toml("redis")), 4)
     watch.world.stop(InstanceKey(1))  # its 25 s end while nobody takes what is pushed back
     watch.world.advance_to(40)
-    order(watch, "stop")
+    give_orders(watch, "stop")
     assert watch.breaks == ["law 4, test seed 1 at 40 s: 10 jobs lost by a stop"]
-    order(watch, "stop")
+    give_orders(watch, "stop")
     assert watch.breaks_total == 1, "told once"
 
-    watch = watched(busy(faults="[[faults]]\nat = 5\nkill_instances = 1\n"), 10)
-    order(watch, "stop")
+    watch = watch_at(busy_trace(faults="[[faults]]\nat = 5\nkill_instances = 1\n"), 10)
+    give_orders(watch, "stop")
     assert watch.world.lost_jobs == 10
     assert watch.breaks == []
 
@@ -215,32 +233,32 @@ def test_jobs_that_a_stop_loses_are_a_break_and_those_of_the_killed_are_not() ->
 @pytest.mark.parametrize(
     ("source", "verb", "numbers", "laws", "says"),
     [
-        ("systemd", "start", (3,), OF_EVERYONE, "an order while systemd can't be read"),
-        ("redis", "quiet", (1,), OF_EVERYONE, "something was stopped while latency is unknown"),
-        ("postgres", "start", (3,), OF_FLEETD, "local grew above min while a reading is unknown"),
-        ("redis", "start", (3,), OF_FLEETD, "local grew above min while a reading is unknown"),
-        ("postgres", "start", (3,), OF_EVERYONE, None),
+        ("systemd", "start", (3,), LAWS_FOR_ALL, "an order while systemd can't be read"),
+        ("redis", "quiet", (1,), LAWS_FOR_ALL, "something was stopped while latency is unknown"),
+        ("postgres", "start", (3,), LAWS_FOR_FLEETD, "local grew above min while a reading is unknown"),
+        ("redis", "start", (3,), LAWS_FOR_FLEETD, "local grew above min while a reading is unknown"),
+        ("postgres", "start", (3,), LAWS_FOR_ALL, None),
     ],
 )
 def test_unknown_readings(
     source: str, verb: Verb, numbers: tuple[int, ...], laws: tuple[tuple[int, Law], ...], says: str | None
 ) -> None:
-    watch = watched(busy(faults=outage(source)), 10, laws)
-    order(watch, verb, *numbers)
+    watch = watch_at(busy_trace(faults=outage_toml(source)), 10, laws)
+    give_orders(watch, verb, *numbers)
     assert watch.breaks == ([] if says is None else [f"law 3, test seed 1 at 10 s: {says}"])
 
 
 def test_more_orders_than_the_pace_allows_are_fleetds_fault_alone() -> None:
-    for laws, breaks in ((OF_FLEETD, 1), (OF_EVERYONE, 0)):
-        watch = watched(busy(), 5, laws)
-        order(watch, "start", *(n % 6 + 1 for n in range(26)))
+    for laws, breaks in ((LAWS_FOR_FLEETD, 1), (LAWS_FOR_ALL, 0)):
+        watch = watch_at(busy_trace(), 5, laws)
+        give_orders(watch, "start", *(n % 6 + 1 for n in range(26)))
         assert watch.breaks_total == breaks
 
 
 def test_of_many_breaks_the_first_are_kept_and_all_are_counted() -> None:
-    watch = watched(SCARCE, 5)
+    watch = watch_at(SCARCE, 5)
     for _ in range(30):
-        order(watch, "start", 2)
+        give_orders(watch, "start", 2)
     assert (len(watch.breaks), watch.breaks_total) == (LawWatch.BREAKS_KEPT_MAX, 30)
 
 
@@ -270,6 +288,6 @@ def test_a_rival_is_evaluated_at_its_own_interval_whatever_the_tick(tick: int, i
             evaluated.append(self.world.now)
             return self.desired
 
-    made = trace(queue("default"), seconds=120, head=f"tick_seconds = {tick}")
-    run_rival("probe", made, policy_of(made, None), Probe)
+    trace = small_trace(queue_toml("default"), seconds=120, head=f"tick_seconds = {tick}")
+    run_rival("probe", trace, policy_of(trace, None), Probe)
     assert evaluated == list(range(0, 120, interval))

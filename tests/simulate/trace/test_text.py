@@ -1,4 +1,4 @@
-"""A trace as text: what is read back is the same trace, whatever is in it."""
+"""A trace as text: what is read back is the same trace."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def traces(draw: st.DrawFn) -> Trace:
 
 
 @settings(max_examples=100, deadline=None)
-@given(made=traces(), comment=st.text(max_size=40))
-def test_what_is_read_back_is_the_same(made: Trace, comment: str) -> None:
-    assert parse_trace(trace_text(made, (comment,))) == made
+@given(trace=traces(), comment=st.text(max_size=40))
+def test_what_is_read_back_is_the_same(trace: Trace, comment: str) -> None:
+    assert parse_trace(trace_text(trace, (comment,))) == trace
 
 
 def test_the_documented_trace_and_those_of_the_benchmark_too() -> None:

@@ -1,4 +1,4 @@
-"""Traces: what is read, and everything that is wrong with one at once, with path and cure."""
+"""Traces: what is read, and all that is wrong with one at once, with path and cure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_trace_of_the_benchmark_is_sound_and_named_as_its_file(path: Path)
     assert policy_of(trace, None).profiles
 
 
-def problems(change: str, instead: str) -> str:
+def problems_with(change: str, instead: str) -> str:
     assert change in DOCUMENTED
     with pytest.raises(ConfigError) as raised:
         policy_of(parse_trace(DOCUMENTED.replace(change, instead)), None)
@@ -102,7 +102,7 @@ def problems(change: str, instead: str) -> str:
     ],
 )
 def test_what_is_wrong_is_said_with_path_and_cure(change: str, instead: str, path: str, says: str) -> None:
-    found = problems(change, instead)
+    found = problems_with(change, instead)
     assert f"  {path}: " in found
     assert says in found
 
@@ -121,11 +121,11 @@ def test_what_is_wrong_is_said_with_path_and_cure(change: str, instead: str, pat
 def test_no_curve_takes_what_can_be_neither_a_time_nor_an_amount(change: str, path: str, amount: str) -> None:
     at, value = change.strip("[]").split(", ")
     for entry in (f"[{at}, {amount}]", f"[{amount}, {value}]", amount, "[1]"):
-        assert f"  {path}: " in problems(change, entry)
+        assert f"  {path}: " in problems_with(change, entry)
 
 
 def test_of_a_long_list_the_first_wrong_entries_are_told_and_how_many_more() -> None:
-    found = problems("[1800, 20000]", ", ".join(["[1800, -1]"] * 50))
+    found = problems_with("[1800, 20000]", ", ".join(["[1800, -1]"] * 50))
     assert "bursts[4]: " in found
     assert "bursts[5]: " not in found
     assert "queues.default.bursts: 45 more entries are wrong" in found
@@ -171,14 +171,14 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     assert load_trace(tmp_path / "marked.toml") == parse_trace(DOCUMENTED)
 
 
-def example_of_the_docs() -> str:
+def documented_example() -> str:
     found = re.findall(r"```toml\n(.*?)```", (PROJECT / "docs/traces.md").read_text(), re.DOTALL)
     assert len(found) == 1
     return str(found[0])
 
 
 def test_the_example_of_the_docs_has_every_key_and_runs() -> None:
-    text = example_of_the_docs()
+    text = documented_example()
     trace = parse_trace(text)
     assert trace.targets["push"] == 30, "of a queue that a profile serves and that has no traffic"
     assert list(trace.queues) == ["default"]
@@ -214,7 +214,7 @@ JUNK = (
 
 @pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
 def test_whatever_stands_for_a_value_is_read_or_refused_in_a_sentence(junk: str) -> None:
-    lines = example_of_the_docs().splitlines()
+    lines = documented_example().splitlines()
     for number, line in enumerate(lines):
         key, equals, _ = line.partition(" = ")
         if not equals:

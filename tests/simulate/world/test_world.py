@@ -1,4 +1,4 @@
-"""The simulated world does not flatter: service, heartbeats, boots, faults, lost jobs."""
+"""The simulated world does not flatter a policy: service, heartbeats, boots, faults, lost jobs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fleetd.core.model.identity import InstanceKey
 from fleetd.simulate.trace.arrivals import arrivals, poisson
 from fleetd.simulate.world.daemon import SimulatedSidekiq
 from fleetd.simulate.world.world import World
-from tests.support.builders.traces import PROFILE, queue, trace, world_of
+from tests.support.builders.traces import PROFILE, queue_toml, small_trace, world_of
 
 
-def served(world: World) -> int:
+def served_jobs(world: World) -> int:
     return sum(q.jobs - q.waiting for q in world.queues.values())
 
 
 def test_arrivals_are_poisson_around_their_curve_and_the_same_for_the_same_seed() -> None:
-    ramp = trace(queue("default", "[[0, 10], [600, 30]]", bursts="[[300, 500]]"))
+    ramp = small_trace(queue_toml("default", "[[0, 10], [600, 30]]", bursts="[[300, 500]]"))
     counts = arrivals(ramp, "default")
     assert counts == arrivals(ramp, "default")
     assert sum(counts) == pytest.approx(600 * 20 + 500, rel=0.03)
@@ -37,15 +37,17 @@ def test_poisson_counts_have_their_mean_and_their_variance(mean: float) -> None:
 
 
 def test_one_instance_serves_what_its_threads_can_and_the_rest_waits() -> None:
-    world = world_of(trace(queue("default", "[[0, 100]]")))  # 20 threads of work, 10 there
+    world = world_of(small_trace(queue_toml("default", "[[0, 100]]")))  # 20 threads of work, 10 there
     world.advance_to(100)
-    assert served(world) == pytest.approx(100 * 10 / 0.2, rel=0.02)
+    assert served_jobs(world) == pytest.approx(100 * 10 / 0.2, rel=0.02)
     assert world.queues["default"].latency_seconds(100) == pytest.approx(50, abs=3)
     assert world.busy_threads == pytest.approx(10.0)
 
 
 def test_a_strict_order_gives_to_later_queues_only_what_earlier_ones_leave() -> None:
-    world = world_of(trace(queue("default", "[[0, 40]]") + queue("push", "[[0, 40]]")))  # 8 + 8 threads
+    world = world_of(
+        small_trace(queue_toml("default", "[[0, 40]]") + queue_toml("push", "[[0, 40]]"))
+    )  # 8 + 8 threads
     world.advance_to(200)
     assert world.queues["default"].waiting < 20
     assert world.queues["push"].waiting == pytest.approx(200 * 40 * (1 - 2 / 8), rel=0.15)
@@ -53,21 +55,23 @@ def test_a_strict_order_gives_to_later_queues_only_what_earlier_ones_leave() -> 
 
 def test_a_weighted_order_shares_by_weight_and_gives_away_what_is_not_needed() -> None:
     shares = '[profiles.even]\norder = "weighted"\nweights = { default = 3, push = 1 }\nthreads = 10\ninstances = 2\n'
-    both = queue("default", "[]", bursts="[[0, 90000]]") + queue("push", "[]", bursts="[[0, 90000]]")
-    world = world_of(trace(both, profile=shares))
+    both = queue_toml("default", "[]", bursts="[[0, 90000]]") + queue_toml(
+        "push", "[]", bursts="[[0, 90000]]"
+    )
+    world = world_of(small_trace(both, profile=shares))
     world.advance_to(200)
     done = {name: q.jobs - q.waiting for name, q in world.queues.items()}
     assert done["default"] / done["push"] == pytest.approx(3.0, rel=0.05)
-    idle = queue("default", "[[0, 1]]") + queue("push", "[]", bursts="[[0, 90000]]")
-    world = world_of(trace(idle, profile=shares))
+    idle = queue_toml("default", "[[0, 1]]") + queue_toml("push", "[]", bursts="[[0, 90000]]")
+    world = world_of(small_trace(idle, profile=shares))
     world.advance_to(200)
     assert world.queues["push"].jobs - world.queues["push"].waiting == pytest.approx(200 * 10 / 0.2, rel=0.05)
 
 
 def test_service_is_not_preemptive() -> None:
-    """Threads held by long imports make `default` wait, although by the sum of the work there is room."""
-    long = queue("default", "[[0, 20]]") + queue("pull", "[]", 60.0, sigma=0.1, bursts="[[20, 10]]")
-    world = world_of(trace(long))
+    """Long imports hold threads, so `default` waits although all work together would fit."""
+    long = queue_toml("default", "[[0, 20]]") + queue_toml("pull", "[]", 60.0, sigma=0.1, bursts="[[20, 10]]")
+    world = world_of(small_trace(long))
     world.advance_to(50)
     assert world.queues["default"].latency_seconds(50) > 5
     world.advance_to(200)
@@ -75,15 +79,17 @@ def test_service_is_not_preemptive() -> None:
 
 
 def test_a_thread_goes_on_with_the_next_job_when_one_ends_not_when_the_second_does() -> None:
-    world = world_of(trace(queue("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900))
+    world = world_of(
+        small_trace(queue_toml("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900)
+    )
     world.advance_to(900)  # 10 threads
-    assert served(world) == pytest.approx(900 * 10 / 1.3, rel=0.05)
+    assert served_jobs(world) == pytest.approx(900 * 10 / 1.3, rel=0.05)
     assert all(len(i.jobs) <= i.threads for i in world.instances.values())
 
 
 @pytest.mark.parametrize("seconds", [5, 10])
 def test_a_process_beats_as_often_as_the_trace_says(seconds: int) -> None:
-    world = world_of(trace(queue("default", "[[0, 10]]"), head=f"beat_seconds = {seconds}"))
+    world = world_of(small_trace(queue_toml("default", "[[0, 10]]"), head=f"beat_seconds = {seconds}"))
     [instance] = [i for i in world.instances.values() if i.present]
     beats = set()
     for second in range(1, 101):
@@ -93,7 +99,7 @@ def test_a_process_beats_as_often_as_the_trace_says(seconds: int) -> None:
 
 
 def test_readings_are_up_to_a_beat_old_and_staggered() -> None:
-    many = trace(queue("default", "[[0, 100]]"), head="initial_instances = 4")
+    many = small_trace(queue_toml("default", "[[0, 100]]"), head="initial_instances = 4")
     world = world_of(many)
     world.advance_to(40)
     ages = {p.beat_age_seconds for p in SimulatedSidekiq(world).facts().processes}
@@ -110,7 +116,9 @@ def test_readings_are_up_to_a_beat_old_and_staggered() -> None:
 
 def test_an_instance_boots_is_quieted_idles_and_ends() -> None:
     world = world_of(
-        trace(queue("default", "[[0, 5]]") + queue("pull", "[]", 30.0, sigma=0.1, bursts="[[30, 4]]"))
+        small_trace(
+            queue_toml("default", "[[0, 5]]") + queue_toml("pull", "[]", 30.0, sigma=0.1, bursts="[[30, 4]]")
+        )
     )
     assert world.start(InstanceKey(2)) == "done"
     assert world.start(InstanceKey(2)) == "skipped"
@@ -136,7 +144,7 @@ def test_an_instance_boots_is_quieted_idles_and_ends() -> None:
 
 
 def test_a_stop_pushes_back_what_is_unfinished() -> None:
-    world = world_of(trace(queue("pull", "[]", 500.0, sigma=0.1, bursts="[[5, 6]]")))
+    world = world_of(small_trace(queue_toml("pull", "[]", 500.0, sigma=0.1, bursts="[[5, 6]]")))
     world.advance_to(10)
     world.stop(InstanceKey(1))
     world.advance_to(60)
@@ -150,7 +158,7 @@ def test_faults_take_sources_away_and_kill() -> None:
         '[[faults]]\nat = 200\nfor_seconds = 50\nsource = "postgres"\n'
         "[[faults]]\nat = 300\nkill_instances = 1\n"
     )
-    world = world_of(trace(queue("default", "[[0, 20]]"), profile=PROFILE + faults))
+    world = world_of(small_trace(queue_toml("default", "[[0, 20]]"), profile=PROFILE + faults))
     world.advance_to(120)
     assert world.down == {"redis"}
     at_outage = world.queues["default"].jobs
@@ -169,39 +177,39 @@ def test_faults_take_sources_away_and_kill() -> None:
 
 
 def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
-    body = queue("default", "[[0, 20]]") + queue("pull", "[[0, 0.2]]", 2.0)
+    body = queue_toml("default", "[[0, 20]]") + queue_toml("pull", "[[0, 0.2]]", 2.0)
     fault = '[[faults]]\nat = 200\nfor_seconds = 60\nsource = "postgres"\n'
-    world = world_of(trace(body, head="initial_instances = 2", profile=PROFILE + fault))
+    world = world_of(small_trace(body, head="initial_instances = 2", profile=PROFILE + fault))
     world.advance_to(200)
-    before = served(world)
+    before = served_jobs(world)
     world.advance_to(240)
     threads = sum(i.threads for i in world.instances.values() if i.present)
     seen = SimulatedSidekiq(world).facts()
     assert sum(p.busy_threads for p in seen.processes) == threads, "Sidekiq shows them at work"
     assert not any(q.young_threads for q in seen.queues.values()), "for more than 10 s"
-    assert threads / 2 < served(world) - before <= threads, "one each, beside what was under way"
+    assert threads / 2 < served_jobs(world) - before <= threads, "one each, beside what was under way"
     world.advance_to(400)
     assert world.queues["default"].waiting == 0
     assert sum(p.busy_threads for p in SimulatedSidekiq(world).facts().processes) < threads
     flushed_later = sum(group.unflushed_jobs for group in world.groups)
     under_way = sum(len(i.jobs) for i in world.instances.values())
-    assert world.processed_jobs + flushed_later + under_way == pytest.approx(served(world)), (
+    assert world.processed_jobs + flushed_later + under_way == pytest.approx(served_jobs(world)), (
         "and all are counted"
     )
 
 
 def test_beyond_the_knee_jobs_get_slower() -> None:
     knee = "[database]\nknee_busy_threads = 20\n"
-    body = queue("default", "[]", bursts="[[0, 90000]]")
-    alike = world_of(trace(body, head="initial_instances = 2", profile=PROFILE + knee))
-    double = world_of(trace(body, head="initial_instances = 4", profile=PROFILE + knee))
+    body = queue_toml("default", "[]", bursts="[[0, 90000]]")
+    alike = world_of(small_trace(body, head="initial_instances = 2", profile=PROFILE + knee))
+    double = world_of(small_trace(body, head="initial_instances = 4", profile=PROFILE + knee))
     alike.advance_to(200)
     double.advance_to(200)
-    assert served(double) == pytest.approx(served(alike), rel=0.1)
+    assert served_jobs(double) == pytest.approx(served_jobs(alike), rel=0.1)
 
 
 def test_no_job_vanishes() -> None:
-    world = world_of(trace(queue("default", "[[0, 30]]") + queue("pull", "[[0, 0.3]]", 5.0)))
+    world = world_of(small_trace(queue_toml("default", "[[0, 30]]") + queue_toml("pull", "[[0, 0.3]]", 5.0)))
     for second in range(10, 600, 10):
         world.advance_to(second)
         for q in world.queues.values():

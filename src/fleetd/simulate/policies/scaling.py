@@ -41,9 +41,8 @@ class Scaler:
         world = self.world
         if "systemd" in world.down:
             return
-        readable = (
-            "redis" not in world.down
-        )  # without heartbeats nobody knows what is idle, so nothing is drained
+        # Without heartbeats nobody knows what is idle, so nothing is drained.
+        readable = "redis" not in world.down
         if readable:
             self._stop_drained()
         free_connections = world.budget_connections() - world.claims_connections()

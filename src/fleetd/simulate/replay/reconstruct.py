@@ -79,11 +79,6 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
     parts = intervals(readings)
     jobs = arrivals(parts, fit.seconds)
     duration_seconds = round(moments[-1].second, 1)
-    served = sorted(
-        {q for reading in readings for q in reading.queues if any(p.serves(q) for p in policy.profiles)}
-    )
-    if not served:
-        raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
     sizes = environment.sizes(moments, policy)
     first = [points[0][1] for points in sizes.values() if points]
     trace = Trace(
@@ -94,7 +89,7 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
         initial_instances=round(fmean(first)) if first else 1,  # one number for all profiles
         queues={
             queue: _queue(queue, pieces_of(queue, parts, jobs, faults), readings, fit, duration_seconds)
-            for queue in served
+            for queue in _served(readings, policy)
         },
         database=environment.database(moments),
         host=environment.host(moments, policy),
@@ -136,6 +131,15 @@ def with_policy(trace: Trace, policy: Policy) -> Trace:
         targets={queue: policy.target_seconds(queue) for queue in trace.queues},
         initial_instances=min([trace.initial_instances, *(p.instances for p in profiles.values())]),
     )
+
+
+def _served(readings: list[Reading], policy: Policy) -> list[str]:
+    """The queues that were seen and that a profile serves, sorted."""
+    seen = {queue for reading in readings for queue in reading.queues}
+    served = sorted(queue for queue in seen if any(profile.serves(queue) for profile in policy.profiles))
+    if not served:
+        raise RecordingError("no queue that a profile serves was seen in it: nothing can be made of it")
+    return served
 
 
 def _queue(

@@ -126,14 +126,14 @@ def bounded(truth: Truth) -> Iterator[str]:
 
 
 #: By the law's number in README.md.
-OF_EVERYONE: tuple[tuple[int, Law], ...] = (
+LAWS_FOR_ALL: tuple[tuple[int, Law], ...] = (
     (1, one_scheduler),
     (2, within_budget),
     (2, min_is_kept),
     (3, unknown_holds),
     (4, no_job_lost),
 )
-OF_FLEETD: tuple[tuple[int, Law], ...] = (*OF_EVERYONE, (3, no_growth_on_a_guess), (7, bounded))
+LAWS_FOR_FLEETD: tuple[tuple[int, Law], ...] = (*LAWS_FOR_ALL, (3, no_growth_on_a_guess), (7, bounded))
 
 
 class LawWatch:
@@ -170,7 +170,7 @@ class LawWatch:
     def _truth(self, lost_jobs: int) -> Truth:
         world = self.world
         orders = tuple(step for _, step in world.orders[self._orders_total :])
-        stopped = [world.instances[step.key] for step in orders if step.verb == "stop"]
+        stopped = [world.instances[s.key] for s in orders if s.verb == "stop" and s.key != SCHEDULER]
         return Truth(
             policy=world.policy,
             orders=orders,

@@ -54,16 +54,14 @@ class Instance:
     invocation: int = 0  # a new one for each process
     pid: int = 0
     quieted_at: int | None = None
-    jobs: dict[DiscreteJob, None] = field(
-        default_factory=dict
-    )  # each holds a thread; in the order they were fetched
+    #: Each holds a thread; in the order they were fetched.
+    jobs: dict[DiscreteJob, None] = field(default_factory=dict)
     open_connections: int = 0
     beat_at: int | None = None  # None: no heartbeat yet
     beat_quiet: bool = False
-    beat_busy: Counter[str] = field(default_factory=Counter)  # threads by queue
-    beat_young: Counter[str] = field(
-        default_factory=Counter
-    )  # of these: with a job younger than YOUNG_SECONDS
+    #: Busy threads by queue, and those of them with a job younger than YOUNG_SECONDS.
+    beat_busy: Counter[str] = field(default_factory=Counter)
+    beat_young: Counter[str] = field(default_factory=Counter)
 
     @property
     def fetches(self) -> bool:
@@ -136,9 +134,8 @@ class Group:
         self.unflushed_jobs = 0.0  # done, and not yet counted by a heartbeat
         self._hung_jobs = 0  # fetched while Postgres was down, and not done yet
         self._turn = 0  # the instance that fetched last
-        self.freed: deque[tuple[float, Instance]] = (
-            deque()
-        )  # when threads became free in this second, and whose
+        #: When threads became free in this second, and whose.
+        self.freed: deque[tuple[float, Instance]] = deque()
         self.started: list[DiscreteJob] = []  # in this second
         self.free = 0.0  # threads
         self._slowdown = 1.0

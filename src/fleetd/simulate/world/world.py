@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from fleetd.core.model.decision import Step
-from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy import Policy
 from fleetd.simulate.trace.arrivals import arrivals
 from fleetd.simulate.trace.trace import Trace, value_at
@@ -220,8 +220,9 @@ class World:
     def carry_out(self, step: Step) -> StepOutcome:
         """Do what a policy orders, and keep the order for the score."""
         self.orders.append((self.now, step))
-        act = {"start": self.start, "quiet": self.quiet, "stop": self.stop}[step.verb]
-        return act(step.key)
+        if step.key == SCHEDULER:
+            return "skipped"  # in a trace it runs elsewhere
+        return {"start": self.start, "quiet": self.quiet, "stop": self.stop}[step.verb](step.key)
 
     def start(self, key: InstanceKey) -> StepOutcome:
         instance = self.instances[key]
