@@ -131,7 +131,7 @@ def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
     assert "PAUSE, " in try_as(worker, "nobody", FLEETCTL, "status").stdout.splitlines()[0]
     uid = worker.run(["id", "-u", "oncall"]).stdout.strip()
     journal = worker.journalctl("-u", "fleetd", "-o", "cat")
-    assert f"ordered by uid {uid}: Pause for 600 s reason disk swap" in journal
+    assert f"ordered by uid {uid}: Pause for_seconds 600 reason disk swap" in journal
     assert "no profile" in refused(worker, "oncall", FLEETCTL, "set", "nonsense", "1")
     worker.run([FLEETCTL, "resume"], user="oncall")
     fleet.wait("the end of the pause", lambda s: not s.holds)
