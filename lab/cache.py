@@ -36,8 +36,16 @@ def once(name: str, make: Callable[[Path], None], keep: int = 3) -> Path:
         draft.mkdir()
         make(draft)
         draft.rename(path)
-        kin = sorted(CACHE.glob(f"{name.rpartition('-')[0]}-*"), key=lambda one: one.stat().st_mtime)
+        kin = sorted(CACHE.glob(f"{name.rpartition('-')[0]}-*"), key=_wanted)
         for old in kin[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
             (CACHE / f".{old.name}.lock").unlink(missing_ok=True)
     return path
+
+
+def _wanted(path: Path) -> float:
+    """When a directory was last wanted; one that somebody else removes just now: never."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

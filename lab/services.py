@@ -25,6 +25,12 @@ GRANT pg_monitor TO fleetd;
 CREATE ROLE replication LOGIN REPLICATION PASSWORD '{REPLICATION_PASSWORD}';
 CREATE DATABASE {DATABASE} OWNER mastodon TEMPLATE template0;
 """
+#: Debian's unit waits for two seconds to be sure of what Postgres itself tells systemd at once.
+_STARTED = """[Service]
+Type=notify
+ExecStart=
+ExecStart=/usr/bin/pg_ctlcluster --skip-systemctl-redirect --foreground --stdlog %i start
+"""
 _TABLES = """
 CREATE TABLE accounts (id bigserial PRIMARY KEY, username text NOT NULL, statuses_count bigint NOT NULL DEFAULT 0);
 INSERT INTO accounts (username) SELECT 'user' || number FROM generate_series(1, 1000) number;
@@ -103,9 +109,13 @@ log_timezone = UTC
 timezone = UTC
 {more}"""
     files = {"postgresql.conf": settings, "pg_hba.conf": _HBA, "pg_ident.conf": "", "start.conf": "auto\n"}
-    files |= {"environment": "", "pg_ctl.conf": "pg_ctl_options = ''\n"}
+    files |= {
+        "environment": "NOTIFY_SOCKET = '/run/systemd/notify'\n",
+        "pg_ctl.conf": "pg_ctl_options = ''\n",
+    }
     for name, text in files.items():
         host.write(f"/etc/postgresql/{version}/main/{name}", text, mode=0o640, owner="postgres")
+    host.write("/etc/systemd/system/postgresql@.service.d/50-lab.conf", _STARTED)
     for etc in (f"etc/postgresql/{version}", f"etc/postgresql/{version}/main"):
         shutil.chown(host.disk / etc, uid, gid)
     return data

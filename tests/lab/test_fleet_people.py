@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from fleetd.core.model.status import InstanceStatus, Status
-from lab import load, mastodon
+from lab import load
 from tests.lab.fleet import Fleet, started
 
 pytestmark = pytest.mark.lab
@@ -83,7 +83,7 @@ def test_what_a_person_stops_is_kept_even_in_a_surge(fleet: Fleet) -> None:
     seen = fleet.wait("it is down", lambda s: instance(s, 1).state == "pinned")
     assert instance(seen, 1).note == "stopped by hand, kept 4.0 h more"
 
-    load.enqueue(fleet.main, "default", [600.0] * 400)
+    load.enqueue(fleet.main, "default", [600.0] * 400)  # until the end of this file
     fleet.wait("the surge wants every number", lambda s: (s.profiles[0].needed_instances or 0) >= 4)
     later = ticks_later(fleet, 8)
     assert instance(later, 1).state == "pinned"
@@ -92,7 +92,6 @@ def test_what_a_person_stops_is_kept_even_in_a_surge(fleet: Fleet) -> None:
     assert "by hand" in clamps[0].sentence
     assert 1 not in {number for _, number in fleet.steps("start")[starts:]}
     assert 1 not in fleet.up()
-    mastodon.let_go(fleet.worker)
 
 
 def test_a_restart_by_hand_is_no_order_to_stay_down(fleet: Fleet) -> None:
