@@ -15,7 +15,7 @@ from fleetd.cli.screens.status_instances import profile_lines
 from fleetd.cli.terminal.lines import Lines, Page, hanging, side_by_side
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, Symbols, sign
-from fleetd.core.model.policy import SCHEDULER_QUEUE
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Status
 from fleetd.words.formatting import sentence

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from fleetd.config import parse
-from fleetd.config.schema import File, ProfileSection
-from fleetd.config.tables import keys_of, section
-from fleetd.core.model.policy import PolicyTables
+from fleetd.config.access_tables import File, ProfileSection
+from fleetd.config.toml_reader import keys_of, section
+from fleetd.core.model.policy_tables import PolicyTables
 from fleetd.errors import ConfigProblem
 from tests.support.project import PROJECT
 

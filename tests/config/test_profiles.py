@@ -4,7 +4,7 @@ import pytest
 
 from fleetd.config import parse
 from fleetd.config.profiles import MASTODON_WEIGHTS, parse_numbers
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 from tests.support.builders.config import problems
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetd.config import HttpAddress, load, parse
-from fleetd.config.schema import File
-from fleetd.core.model.policy import PacePolicy, Policy
+from fleetd.config.access_tables import File
+from fleetd.core.model.policy_tables import PacePolicy, Policy
 from fleetd.errors import ConfigError
 from tests.support.builders.config import PROFILE, problems
 

@@ -13,7 +13,7 @@ from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Plan, Step
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import PacePolicy, Policy
+from fleetd.core.model.policy_tables import PacePolicy, Policy
 from fleetd.core.model.reasons.units import (
     MoreThanAdmitted,
     PinKind,

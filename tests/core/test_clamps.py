@@ -17,7 +17,7 @@ from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
 from fleetd.core.model.decision import Clamp, Clamps, Plan
 from fleetd.core.model.facts import ProcessFacts, RunningJob, Snapshot, SystemdFacts, Unknown
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.counts import (
     AddedByHand,

@@ -14,7 +14,7 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import ConnectionPolicy
+from fleetd.core.model.policy_tables import ConnectionPolicy
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.counts import (
     AddedByHand,

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from fleetd.core.model.identity import SCHEDULER
-from fleetd.core.model.policy import PacePolicy, SchedulerPolicy
+from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
 from fleetd.words.reasons import sentence
 from tests.support.world.ports import Rig, policy, strict, weighted
 from tests.support.world.world import World

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from fleetd.core.capacity.admission import STARVING_SECONDS, YIELD_EVERY_SECONDS
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from tests.support.world.fleets import said
 from tests.support.world.ports import Rig, policy, strict
 from tests.support.world.world import World

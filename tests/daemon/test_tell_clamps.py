@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.core.model.reasons.base import ClampCode
 from tests.support.world.ports import Rig, policy, strict
 from tests.support.world.world import World

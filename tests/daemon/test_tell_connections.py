@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fleetd.core.model.facts import Consumer
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import ConnectionPolicy, DeclaredClaim, PacePolicy, SchedulerPolicy
+from fleetd.core.model.policy_tables import ConnectionPolicy, DeclaredClaim, PacePolicy, SchedulerPolicy
 from fleetd.core.model.status import ClaimStatus, ConnectionStatus, ConsumerStatus
 from fleetd.daemon.metrics import Metrics
 from tests.support.world.fleets import surge, tight

@@ -11,7 +11,7 @@ import pytest
 
 from fleetd.adapters.mastodon.code import FILES, WATCHED, WATCHED_GIT
 from fleetd.config import ENV_FILE_MISSING
-from fleetd.config.schema import MastodonSection
+from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
 from fleetd.core.model.worker_settings import SHUTDOWN_SECONDS, settings_file_name
 from tests.support.project import PROJECT

@@ -8,7 +8,7 @@ import pytest
 
 from fleetd.core.model.decision import Step, Verb
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError
 from fleetd.simulate.policies.scaling import ByRival
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS

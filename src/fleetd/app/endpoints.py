@@ -22,7 +22,7 @@ from fleetd.adapters.mastodon.env import (
 from fleetd.config import ENV_FILE_MISSING, Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
 from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
 #: The credential's name in fleetd.service.

@@ -20,7 +20,7 @@ from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
-from fleetd.config.schema import MastodonSection
+from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.core.model.worker_settings import all_settings, min_numbers
 from fleetd.errors import ConfigError, FleetdError

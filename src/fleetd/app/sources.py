@@ -14,7 +14,7 @@ from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.daemon.observe import Sources
 from fleetd.ports import Clock
 

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, unquote_plus, urlsplit
 
 import msgspec
 
-from fleetd.config.schema import DATABASES_MAX, PostgresSection, RedisSection, Section, SslMode
+from fleetd.config.access_tables import DATABASES_MAX, PostgresSection, RedisSection, Section, SslMode
 from fleetd.core.model.facts import Value
 from fleetd.errors import ConfigProblem
 

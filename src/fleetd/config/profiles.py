@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from fleetd.config.schema import PROFILES_MAX, ProfileSection
-from fleetd.config.tables import join, nearest, show
+from fleetd.config.access_tables import PROFILES_MAX, ProfileSection
+from fleetd.config.toml_reader import join, nearest, show
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import (
+from fleetd.core.model.policy_tables import (
     CLAIM_MARGIN_CONNECTIONS,
     INSTANCES_MAX,
     QUEUES_BY_IMPORTANCE,

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
+from fleetd.config.access_tables import File, HistorySection, LogSection, MastodonSection, StateSection
 from fleetd.config.connections import (
     PostgresSettings,
     RedisSettings,
@@ -18,11 +19,10 @@ from fleetd.config.connections import (
     postgres_settings,
     redis_settings,
 )
-from fleetd.config.policy import build_policy
-from fleetd.config.schema import File, HistorySection, LogSection, MastodonSection, StateSection
-from fleetd.config.tables import section, show
+from fleetd.config.cross_checks import build_policy
+from fleetd.config.toml_reader import section, show
 from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
 #: More than any real file has; a slip such as `--config /dev/zero` ends here.

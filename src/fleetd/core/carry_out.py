@@ -20,7 +20,7 @@ from fleetd.core.instances.start import start_up_to
 from fleetd.core.instances.stuck import end_stuck
 from fleetd.core.model.decision import InstanceState, Plan
 from fleetd.core.model.identity import SCHEDULER
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.reasons.units import PlanExpired
 
 

@@ -20,7 +20,7 @@ from fleetd.core.model.history import (
     Sample,
 )
 from fleetd.core.model.identity import SCHEDULER, parse_tag
-from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 from fleetd.daemon.tick import TickResult
 from fleetd.ports import History
 

@@ -15,7 +15,7 @@ from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.status import (
     ClampStatus,
     Event,

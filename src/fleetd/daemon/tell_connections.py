@@ -10,7 +10,7 @@ from fleetd.core.capacity.budget import ConnectionBudget, SourceBudget
 from fleetd.core.capacity.claims import Claims
 from fleetd.core.model.facts import Consumer, DatabaseFacts, Known, PgBouncerFacts, Snapshot
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import ConnectionPolicy, Policy
+from fleetd.core.model.policy_tables import ConnectionPolicy, Policy
 from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, ConnectionStatus, ConsumerStatus
 from fleetd.daemon.tick import TickResult
 from fleetd.words.reasons import sentence

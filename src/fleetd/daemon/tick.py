@@ -14,7 +14,7 @@ from fleetd.core.instances.orders import Order, Situation
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.facts import Snapshot
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.plan import FleetDecision, FleetMemory, plan

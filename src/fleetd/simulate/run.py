@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec import structs
 
-from fleetd.core.model.policy import Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import Policy, SchedulerPolicy
 from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.simulate.policies.rivals import RIVALS, Rival
 from fleetd.simulate.policies.scaling import Scaler

@@ -12,7 +12,7 @@ from fleetd.adapters.host.readings import LinuxHost
 from fleetd.adapters.host.state_file import StateFile
 from fleetd.core.model.facts import SystemdFacts, UnitFacts
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import instance_settings
 from tests.support.contracts.host import ClockCheck, HostCheck, clock_contract, host_source_contract
 from tests.support.contracts.memory_store import MemoryCheck, memory_store_contract

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fleetd.adapters.host.readings import LinuxHost
 from fleetd.core.model.facts import RenderedSettings, SystemdFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import (
     instance_digest,
     instance_settings,

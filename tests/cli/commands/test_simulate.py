@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from fleetd.cli.main import cli
 from fleetd.config import parse
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigProblem
 from fleetd.simulate.run import policy_of
 from fleetd.simulate.trace.trace import configured, parse_trace

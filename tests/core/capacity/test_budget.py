@@ -16,7 +16,7 @@ from fleetd.core.capacity.budget import (
 from fleetd.core.capacity.claims import Claims, ProcessClaims
 from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts, Unknown
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import ConnectionPolicy, DeclaredClaim, MemoryPolicy, Policy, Profile
+from fleetd.core.model.policy_tables import ConnectionPolicy, DeclaredClaim, MemoryPolicy, Policy, Profile
 from fleetd.core.model.reasons.counts import UnreadSource
 from tests.support.builders.readings import AWAY, MIB, bouncer, database, machine, snapshot
 from tests.support.world.ports import policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleetd.core.capacity.claims import TAGGED_NAMES_MAX, ProcessClaims, count_claims, remember_processes
 from fleetd.core.model.facts import ProcessFacts
-from fleetd.core.model.policy import SchedulerPolicy
+from fleetd.core.model.policy_tables import SchedulerPolicy
 from tests.support.builders.readings import database, process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy, strict
 

@@ -14,7 +14,7 @@ from fleetd.core.capacity.saturation import (
 from fleetd.core.capacity.throughput import Pace, SizeVerdict, ThroughputMemory
 from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts, Unknown
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.counts import (
     ClientsWait,
     GrowthTriedAgain,

@@ -9,7 +9,7 @@ import pytest
 from fleetd.core.demand.needed import DemandMemory, Needed, home, needed_instances, remember
 from fleetd.core.demand.service_time import ServiceMemory
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts
-from fleetd.core.model.policy import PacePolicy, Policy
+from fleetd.core.model.policy_tables import PacePolicy, Policy
 from tests.support.builders.readings import process, queue, sidekiq, snapshot, tag, tick_of
 from tests.support.world.ports import policy, strict, weighted
 

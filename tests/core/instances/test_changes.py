@@ -17,7 +17,7 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.model.facts import ProcessFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import (
     FoundQuiet,

@@ -16,7 +16,7 @@ from fleetd.core.instances.host_memory import HostMemory, Watch
 from fleetd.core.instances.lifecycle import InstanceMemory
 from fleetd.core.model.facts import ProcessFacts, RunningJob, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import MemoryPolicy, PacePolicy
+from fleetd.core.model.policy_tables import MemoryPolicy, PacePolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import OomKilled
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE

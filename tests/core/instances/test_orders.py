@@ -20,7 +20,7 @@ from fleetd.core.instances.orders import (
 )
 from fleetd.core.model.facts import CodeStamp
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import SchedulerPolicy
+from fleetd.core.model.policy_tables import SchedulerPolicy
 from fleetd.core.model.reasons.replies import (
     AutoTaken,
     DrainTaken,

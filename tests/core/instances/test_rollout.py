@@ -14,7 +14,7 @@ from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Plan
 from fleetd.core.model.facts import HostFacts, RunningJob, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, TEMPLATE_UNIT, InstanceKey
-from fleetd.core.model.policy import PacePolicy, SchedulerPolicy
+from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
 from fleetd.core.model.reasons.units import ReplaceCause, SchedulerNeverHere
 from fleetd.core.model.worker_settings import instance_digest
 from tests.support.builders.decisions import planned

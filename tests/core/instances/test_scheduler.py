@@ -9,7 +9,7 @@ from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
 from fleetd.core.instances.scheduler import GHOST_SECONDS, SchedulerDecision, decide_scheduler
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER
-from fleetd.core.model.policy import PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.units import (
     SchedulerNeverHere,
     SchedulerOverBudget,

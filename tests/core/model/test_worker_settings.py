@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fleetd.core.model.facts import RenderedSettings
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, parse_tag
-from fleetd.core.model.policy import Policy, Profile, SchedulerPolicy
+from fleetd.core.model.policy_tables import Policy, Profile, SchedulerPolicy
 from fleetd.core.model.worker_settings import (
     SHUTDOWN_SECONDS,
     WorkerSettings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.core.model.reasons.units import SchedulerOverBudget
 from tests.support.laws.laws import WithinBudget
 from tests.support.storm.storm import Storm

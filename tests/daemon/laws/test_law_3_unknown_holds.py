@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from tests.support.world.fleets import (
     HOUR,
     QUICK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from tests.support.world.fleets import (
     HOUR,
     QUICK,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from tests.support.laws.laws import EveryClampSpeaks, Notes
 from tests.support.storm.storm import Storm
 from tests.support.world.fleets import QUICK, tight

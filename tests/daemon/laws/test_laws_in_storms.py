@@ -6,7 +6,7 @@ import random
 
 from hypothesis import given
 
-from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from tests.support.laws.laws import (
     Bounded,
     EveryClampSpeaks,

@@ -6,7 +6,7 @@ import pytest
 
 from fleetd.core.instances.orders import DrainInstance, SetInstances
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.daemon.tick import TickResult
 from fleetd.words.reasons import sentence
 from tests.support.world.fleets import (

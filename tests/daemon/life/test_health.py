@@ -10,7 +10,7 @@ from fleetd.core.instances.host_memory import RETRIES_MAX
 from fleetd.core.instances.orders import DrainInstance, Pause
 from fleetd.core.model.facts import HostPressure
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import MemoryPolicy, PacePolicy
+from fleetd.core.model.policy_tables import MemoryPolicy, PacePolicy
 from fleetd.core.model.reasons.units import NeverHeardOf, NotWhileLate, OomKilled
 from tests.support.world.fleets import HOUR, QUICK, loaded, said, serving_true, settled, states
 from tests.support.world.ports import Rig, policy, strict, weighted

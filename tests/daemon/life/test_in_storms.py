@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 
 from fleetd.core.instances.host_memory import RolloutPhase
-from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import BootTooLong, DiedTooOften, NeverHeardOf, ReplaceCause
 from tests.support.laws.laws import (

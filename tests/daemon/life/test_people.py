@@ -17,7 +17,7 @@ from fleetd.core.instances.orders import (
     SetInstances,
 )
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import PacePolicy
+from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.errors import OrderRefusedError
 from fleetd.words.reasons import sentence
 from tests.support.world.fleets import HOUR, QUICK, busy_fleet, loaded, noticed, said, settled, states, tight

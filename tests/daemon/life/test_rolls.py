@@ -10,7 +10,7 @@ from fleetd.core.instances.host_memory import Failure, RolloutPhase, Shortage
 from fleetd.core.instances.orders import DrainInstance, Pause, PinInstance, Restart, Resume
 from fleetd.core.model.facts import HostPressure
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import CodeChanged
 from fleetd.core.model.reasons.units import NextNotRendered, ReplaceCause, RolloutEnded, SystemdResult

@@ -113,7 +113,7 @@ def test_a_smaller_fleet_is_later_and_cheaper(found: Reconstruction) -> None:
 
 
 def test_what_a_configuration_says_of_its_world_counts(found: Reconstruction) -> None:
-    from fleetd.core.model.policy import DeclaredClaim
+    from fleetd.core.model.policy_tables import DeclaredClaim
 
     tight = structs.replace(
         found.policy,

@@ -8,7 +8,7 @@ from msgspec import structs
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
 from fleetd.core.model.decision import Step, Verb
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import SchedulerPolicy
+from fleetd.core.model.policy_tables import SchedulerPolicy
 from fleetd.simulate.policies.rivals import Rival, Static
 from fleetd.simulate.policies.scaling import ByRival, Scaler
 from fleetd.simulate.run import policy_of, run_rival

@@ -13,7 +13,7 @@ from fleetd.core.model.facts import (
     SystemdFacts,
 )
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.units import PinKind
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from tests.support.builders.readings import (

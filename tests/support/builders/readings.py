@@ -21,7 +21,7 @@ from fleetd.core.model.facts import (
     Unknown,
 )
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE, instance_digest
 
 MIB = 1024 * 1024

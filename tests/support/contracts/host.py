@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from fleetd.core.model.facts import RenderedSettings, SystemdFacts
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import instance_digest
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Clock, HostSource

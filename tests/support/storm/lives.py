@@ -19,7 +19,7 @@ from fleetd.core.instances.orders import (
 )
 from fleetd.core.model.facts import HostPressure
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.daemon.tick import TickResult
 from fleetd.errors import OrderRefusedError
 from fleetd.words.reasons import sentence

@@ -17,7 +17,7 @@ from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.daemon.tick import TickResult
 from tests.support.world.ports import Rig
 from tests.support.world.world import World

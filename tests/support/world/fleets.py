@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.daemon.tick import TickResult
 from fleetd.words.reasons import sentence
 from tests.support.world.ports import BY_HAND, Rig, policy, strict

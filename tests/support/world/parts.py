@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import CLAIM_MARGIN_CONNECTIONS
+from fleetd.core.model.policy_tables import CLAIM_MARGIN_CONNECTIONS
 
 
 @dataclass

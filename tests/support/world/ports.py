@@ -11,7 +11,7 @@ from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import (
+from fleetd.core.model.policy_tables import (
     ConnectionPolicy,
     MemoryPolicy,
     PacePolicy,

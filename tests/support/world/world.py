@@ -13,7 +13,7 @@ from collections import Counter, deque
 
 from fleetd.core.model.facts import HostPressure
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 from tests.support.world.parts import Job, Process, Unit
 

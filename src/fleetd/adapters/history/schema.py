@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from fleetd.core.model.history import Sample
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 
 #: "fled" in ASCII: tells the file from any other of SQLite's.
 APPLICATION_ID = 0x666C6564

@@ -14,6 +14,7 @@ from pathlib import Path
 from dotenv.parser import Binding, parse_stream
 
 from fleetd.adapters.host.files import read_small_file
+from fleetd.config.access_tables import DATABASES_MAX
 from fleetd.config.connections import (
     SENTINEL_PORT,
     SSL_MODES,
@@ -24,7 +25,6 @@ from fleetd.config.connections import (
     sentinel_addresses,
     whole_number,
 )
-from fleetd.config.schema import DATABASES_MAX
 from fleetd.errors import ConfigProblem
 
 _OURS = re.compile(

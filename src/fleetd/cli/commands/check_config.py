@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetd.cli.terminal.safe_text import printable
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError
 from fleetd.words.formatting import numbers, size, times
 

@@ -14,7 +14,7 @@ from fleetd.cli.commands.simulate import shown_progress, tell_broken_laws
 from fleetd.errors import ConfigError, FleetdError
 
 if TYPE_CHECKING:
-    from fleetd.core.model.policy import Policy
+    from fleetd.core.model.policy_tables import Policy
     from fleetd.simulate.replay.reconstruct import Reconstruction
     from fleetd.simulate.replay.replay import QueueError
     from fleetd.simulate.scoring.outcome import Outcome

@@ -18,7 +18,7 @@ from fleetd.errors import ConfigError, ConfigProblem, FleetdError
 from fleetd.words.formatting import nearest
 
 if TYPE_CHECKING:
-    from fleetd.core.model.policy import Policy
+    from fleetd.core.model.policy_tables import Policy
     from fleetd.simulate.run import Progress
     from fleetd.simulate.scoring.outcome import Outcome
     from fleetd.simulate.trace.trace import Trace

@@ -23,7 +23,7 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps, InstanceState
 from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.policy_tables import Policy, Profile
 
 #: A started instance is taken to have grown to its size after this long.
 GROWN_SECONDS = 600.0

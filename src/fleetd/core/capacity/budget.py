@@ -18,7 +18,7 @@ from msgspec import structs
 from fleetd.core.capacity.claims import Claims, ProcessClaims
 from fleetd.core.capacity.others import OthersMemory, remember_others
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, Known, PgBouncerFacts, Snapshot, Unknown, Value
-from fleetd.core.model.policy import ConnectionPolicy, Policy
+from fleetd.core.model.policy_tables import ConnectionPolicy, Policy
 from fleetd.core.model.reasons.base import ConnectionSource
 from fleetd.core.model.reasons.counts import UnreadSource
 

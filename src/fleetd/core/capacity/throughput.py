@@ -11,7 +11,7 @@ from enum import StrEnum
 from msgspec import structs
 
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
-from fleetd.core.model.policy import SCHEDULER_QUEUE
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE
 
 WINDOW_SECONDS = 60.0
 #: A window this much shorter holds a flush too few, and shows a loss where there is none.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 
 #: What a new instance takes until it helps, until that was learnt.
 INSTANCE_BOOT_SECONDS = 20.0

@@ -13,7 +13,7 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, ProfilePlan
 from fleetd.core.model.facts import SidekiqFacts
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 
 #: Queues named at most, the busiest first.
 NAMED_MAX = 2

@@ -19,7 +19,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import PacePolicy, Profile
+from fleetd.core.model.policy_tables import PacePolicy, Profile
 
 #: Readings further apart than this many ticks leave a gap, in which nobody watched what was desired.
 GAP_TICKS = 6

@@ -24,7 +24,7 @@ from fleetd.core.demand.service_time import ServiceMemory, remember_service
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.facts import QueueFacts, SidekiqFacts, Value
 from fleetd.core.model.identity import parse_tag
-from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy, Profile
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy, Profile
 
 #: Time constant of the mean of busy threads; heartbeats are 5 to 10 s old, so several are averaged.
 BUSY_MEAN_SECONDS = 20.0

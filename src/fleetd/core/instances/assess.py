@@ -18,7 +18,7 @@ from fleetd.core.instances.rollout import remember_rollout, replace_causes
 from fleetd.core.model.facts import Known, Snapshot, Value
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 
 

@@ -19,7 +19,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 
 #: Down and up again by hand within this time is a restart, not an order to keep it down or up.
 RESTART_SECONDS = 180.0

@@ -15,7 +15,7 @@ from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.rollout import spare_for, spare_in
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 
 #: Memory pressure that lasts this long sheds the least important instance, and one more each such time.
 PRESSED_SECONDS = 60.0

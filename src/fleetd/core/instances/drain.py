@@ -21,7 +21,7 @@ from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 
 #: A quiet that no heartbeat confirms is sent again after this long (three beats).
 QUIET_AGAIN_SECONDS = 30.0

@@ -14,7 +14,7 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, InstanceView
 from fleetd.core.model.facts import HostFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import OomKilled
 

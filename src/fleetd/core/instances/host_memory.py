@@ -15,7 +15,7 @@ from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import CodeStamp, Value
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 
 #: Pauses before a unit that systemd gave up on is tried again; the last one repeats.
 RETRY_SECONDS = (15.0, 30.0, 60.0, 120.0, 300.0)

@@ -10,7 +10,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps, Step, Verb
 from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Value
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 
 
 class Hold(Value, frozen=True, kw_only=True):

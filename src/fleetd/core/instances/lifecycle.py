@@ -20,7 +20,7 @@ from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import HostFacts, ProcessFacts, UnitFacts, Value
 from fleetd.core.model.heartbeats import claim_of
 from fleetd.core.model.identity import InstanceKey, parse_tag
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 
 #: After READY the first heartbeat comes within one beat (10 s). One without is no capacity, nor any later, unless

@@ -21,7 +21,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 from fleetd.errors import OrderRefusedError
 
 #: No order lasts longer: a week.

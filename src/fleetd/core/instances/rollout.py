@@ -22,7 +22,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState, Plan
 from fleetd.core.model.facts import HostFacts, Known
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey
-from fleetd.core.model.policy import Policy, Profile
+from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 
 #: Over its memory limit for this long before it is replaced.

@@ -24,7 +24,7 @@ from fleetd.core.model.decision import Clamp, InstanceState
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, parse_tag
-from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 
 #: Even the host named in the configuration waits two beats: after an outage live heartbeats come back one by one.
 SETTLE_SECONDS = 20.0

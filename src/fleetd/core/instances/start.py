@@ -17,7 +17,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import HostFacts, Value
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.worker_settings import instance_digest
 
 _IDLE = frozenset({InstanceState.STOPPED, InstanceState.FAILED, InstanceState.PINNED})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fleetd.core.model.facts import ProcessFacts, UnitFacts
 from fleetd.core.model.identity import InstanceKey, parse_tag
-from fleetd.core.model.policy import CLAIM_MARGIN_CONNECTIONS
+from fleetd.core.model.policy_tables import CLAIM_MARGIN_CONNECTIONS
 
 #: Sidekiq notes its start a moment before systemd hears READY.
 START_SLACK_SECONDS = 15.0

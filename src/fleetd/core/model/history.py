@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 
 #: An entry's sentence is cut to this.
 SENTENCE_CHARACTERS_MAX = 1000

@@ -22,7 +22,7 @@ from fleetd.core.model.identity import (
     parse_tag,
     unit_name,
 )
-from fleetd.core.model.policy import Policy, Profile, SchedulerPolicy
+from fleetd.core.model.policy_tables import Policy, Profile, SchedulerPolicy
 
 #: Sidekiq's `-t`: how long a stopping process lets jobs finish before it pushes them back. TimeoutStopSec of the
 #: units is longer by its 3 s for the push and Mastodon's exit hooks (law 4).

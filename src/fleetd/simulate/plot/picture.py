@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.scoring.outcome import (
     LATE_SHARE_MAX,
     QUEUE_LATE_SHARE_MAX,

@@ -10,7 +10,7 @@ from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
 from fleetd.core.model.history import InstanceSample, Sample
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.replay.timeline import Moment, Reading, outages
 from fleetd.simulate.trace.trace import Database, Fault, Host, Points
 

@@ -15,7 +15,7 @@ from msgspec import structs
 from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS
 from fleetd.core.model.facts import Value
 from fleetd.core.model.history import Recording
-from fleetd.core.model.policy import SCHEDULER_QUEUE, Policy
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 from fleetd.simulate.replay import environment
 from fleetd.simulate.replay.service_fit import Fit, fitted
 from fleetd.simulate.replay.timeline import (

@@ -16,7 +16,7 @@ from typing import Literal
 from msgspec import structs
 
 from fleetd.core.model.facts import Value
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.policies.rivals import Rival
 from fleetd.simulate.replay.reconstruct import Reconstruction
 from fleetd.simulate.run import Progress, policy_of, run_fleetd, run_rival

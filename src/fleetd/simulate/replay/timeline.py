@@ -15,7 +15,7 @@ from msgspec import structs
 
 from fleetd.core.model.facts import Value
 from fleetd.core.model.history import QueueSample, Recording, Sample
-from fleetd.core.model.policy import SCHEDULER_QUEUE
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE
 from fleetd.errors import FleetdError
 from fleetd.simulate.trace.trace import Fault, Source
 

@@ -15,7 +15,7 @@ from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
 from fleetd.core.model.decision import Step
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.world.fleet import UnitState
 from fleetd.simulate.world.world import World
 

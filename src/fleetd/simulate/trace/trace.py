@@ -13,10 +13,18 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, structs
 
+from fleetd.config.access_tables import ProfileSection, Section
 from fleetd.config.profiles import build_profiles
-from fleetd.config.schema import ProfileSection, Section
-from fleetd.config.tables import ENTRIES_TOLD_MAX, join, nearest, section, show
-from fleetd.core.model.policy import INSTANCES_MAX, QUEUES_MAX, Policy, Pool, Profile, QueueName, Threads
+from fleetd.config.toml_reader import ENTRIES_TOLD_MAX, join, nearest, section, show
+from fleetd.core.model.policy_tables import (
+    INSTANCES_MAX,
+    QUEUES_MAX,
+    Policy,
+    Pool,
+    Profile,
+    QueueName,
+    Threads,
+)
 from fleetd.errors import ConfigError, ConfigProblem
 
 FILE_BYTES_MAX = 16 * 1024 * 1024

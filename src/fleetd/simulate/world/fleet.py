@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from fleetd.core.model.facts import YOUNG_SECONDS
 from fleetd.core.model.identity import InstanceKey
-from fleetd.core.model.policy import Profile
+from fleetd.core.model.policy_tables import Profile
 from fleetd.simulate.world.queues import SimQueue
 
 

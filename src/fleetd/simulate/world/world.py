@@ -15,7 +15,7 @@ from typing import Literal
 
 from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy import Policy
+from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.trace.arrivals import arrivals
 from fleetd.simulate.trace.trace import Trace, value_at
 from fleetd.simulate.world.fleet import DiscreteJob, Group, Instance, UnitState, serve_together

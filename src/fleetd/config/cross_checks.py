@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from fleetd.config.access_tables import POOL_FROM_THREADS, ConnectionsSection, File
 from fleetd.config.profiles import build_profiles, check_pool
-from fleetd.config.schema import POOL_FROM_THREADS, ConnectionsSection, File
-from fleetd.config.tables import join, nearest, show
-from fleetd.core.model.policy import (
+from fleetd.config.toml_reader import join, nearest, show
+from fleetd.core.model.policy_tables import (
     CLAIM_MARGIN_CONNECTIONS,
     QUEUES_BY_IMPORTANCE,
     SCHEDULER_QUEUE,

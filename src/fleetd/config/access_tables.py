@@ -1,7 +1,7 @@
-"""Every key of the configuration file: its type, range and default. config.example.toml explains each.
+"""The tables of the configuration file: what fleetd reaches, where it keeps things, and the file as a whole.
 
-The tables that are policy as they stand come from core/model/policy.py. Where a default is None it follows from other
-keys, which the example states.
+Each key has its type, range and default here; config.example.toml explains it. The tables that say how to decide are in
+core/model/policy_tables.py. Where a default is None it follows from other keys, which the example states.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from fleetd.core.model.policy import (
+from fleetd.core.model.policy_tables import (
     INSTANCES_MAX,
     QUEUES_MAX,
     ConnectionPolicy,
