@@ -30,9 +30,7 @@ def summary(name: str, outcomes: dict[str, Outcome]) -> str:
     others = {policy: o.score for policy, o in outcomes.items() if policy != "fleetd"}
     in_time = {policy: s.instance_seconds for policy, s in others.items() if s.meets_objective}
     cheapest = min(in_time, key=lambda policy: in_time[policy], default="")
-    dearer = (
-        f"{own.instance_seconds / in_time[cheapest]:.2f} × {cheapest}" if cheapest else "nobody is in time"
-    )
+    dearer = f"{own.instance_seconds / in_time[cheapest]:.2f} × {cheapest}" if cheapest else "nobody is in time"
     fewer = [
         f"{policy} ({s.late_fraction:.2%} at {s.instance_seconds / own.instance_seconds:.2f})"
         for policy, s in others.items()

@@ -76,9 +76,7 @@ def arrange(client: redis.Redis, world: World) -> list[str]:
     keys = SidekiqKeys(client)
     for queue in QUEUES:
         for start in range(0, world.queue_jobs, 10_000):
-            keys.enqueue(
-                queue, min(10_000, world.queue_jobs - start), age_seconds=5, payload_bytes=world.job_bytes
-            )
+            keys.enqueue(queue, min(10_000, world.queue_jobs - start), age_seconds=5, payload_bytes=world.job_bytes)
     identities = [f"worker{n}:{4711 + n}:5f0c3a9d2b1e" for n in range(PROCESSES)]
     for identity in identities:
         keys.beat(identity, version="7.3.9")
@@ -155,18 +153,14 @@ def row(world: World, script: Cost, pipeline: Cost) -> str:
 
 
 def main() -> None:
-    print(
-        f"{len(QUEUES)} queues, {PROCESSES} processes of {THREADS} busy threads; script / pipeline (ratio)\n"
-    )
+    print(f"{len(QUEUES)} queues, {PROCESSES} processes of {THREADS} busy threads; script / pipeline (ratio)\n")
     print("| world | wall ms | client CPU ms | server CPU ms | received kB |\n|---|---|---|---|---|")
     with redis_server() as server, admin(server) as admin_client:
         for world in WORLDS:
             script, pipeline = asyncio.run(compare(server, admin_client, world))
             print(row(world, script, pipeline))
             sys.stdout.flush()
-        lua = admin_client.info("memory").get(
-            "used_memory_vm_eval", admin_client.info("memory").get("used_memory_lua")
-        )
+        lua = admin_client.info("memory").get("used_memory_vm_eval", admin_client.info("memory").get("used_memory_lua"))
         print(f"\nMemory of Redis's Lua afterwards: {int(lua or 0) / 1e6:.0f} MB")
 
 

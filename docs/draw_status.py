@@ -68,9 +68,7 @@ FRAME = """\
 
 def draw(command: str, lines: Lines, width: int) -> str:
     """The picture of a screen."""
-    console = Console(
-        file=StringIO(), record=True, width=width, force_terminal=True, color_system="truecolor"
-    )
+    console = Console(file=StringIO(), record=True, width=width, force_terminal=True, color_system="truecolor")
     for line in lines:
         console.print(line)
     return console.export_svg(title=command, theme=THEME, code_format=FRAME, unique_id="fleetctl")

@@ -29,11 +29,7 @@ def labs() -> dict[str, dict[str, Any]]:
 def find_host(name: str, lab: str | None) -> dict[str, Any]:
     """The state of a host, in the one lab that has it."""
     known = labs()
-    found = {
-        at: state["hosts"][name]
-        for at, state in known.items()
-        if name in state["hosts"] and lab in (None, at)
-    }
+    found = {at: state["hosts"][name] for at, state in known.items() if name in state["hosts"] and lab in (None, at)}
     if len(found) > 1:
         raise LabError(f"Several labs have a host {name!r}: name one with --lab: {', '.join(found)}")
     if not found:
@@ -70,15 +66,11 @@ def show() -> None:
     for name, state in labs().items():
         print(name)
         for host, told in state["hosts"].items():
-            print(
-                f"  {host:<12} {told['address']:<12} sudo {Path(sys.executable)} -m lab enter {host} --lab {name}"
-            )
+            print(f"  {host:<12} {told['address']:<12} sudo {Path(sys.executable)} -m lab enter {host} --lab {name}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m lab", description="Virtual hosts with a real systemd each."
-    )
+    parser = argparse.ArgumentParser(prog="python -m lab", description="Virtual hosts with a real systemd each.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("list", help="labs and hosts that run")
     into = verbs.add_parser("enter", help="a shell in a host, or `-- COMMAND`")

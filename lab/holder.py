@@ -95,9 +95,7 @@ def main() -> None:
     name = sys.argv[1]
     held = lock(name, wait_seconds=10.0)  # a sweep may hold it for a moment
     if held is None:
-        sys.exit(
-            f"A lab named {name!r} runs already. See `python -m lab list`; `python -m lab down {name}` ends it."
-        )
+        sys.exit(f"A lab named {name!r} runs already. See `python -m lab list`; `python -m lab down {name}` ends it.")
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C is for the program that made the lab
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -135,9 +135,7 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the host to its end, at most `timeout` seconds, as root or as `user`."""
         prefix = self._prefix(user, env)
-        return namespaces.run(
-            [*prefix, *command], self.name, command, timeout=timeout, check=check, stdin=stdin
-        )
+        return namespaces.run([*prefix, *command], self.name, command, timeout=timeout, check=check, stdin=stdin)
 
     def popen(
         self,
@@ -151,9 +149,7 @@ class Host:
     ) -> namespaces.Process:
         """Start a command in the host; it is ended with the lab at the latest."""
         prefix = self._prefix(user, env)
-        return self.lab.end_with_lab(
-            namespaces.Process([*prefix, *command], stdin=stdin, stdout=stdout, stderr=stderr)
-        )
+        return self.lab.end_with_lab(namespaces.Process([*prefix, *command], stdin=stdin, stdout=stdout, stderr=stderr))
 
     def _prefix(self, user: str | None, env: Mapping[str, str] | None) -> list[str]:
         if not self.running:

@@ -106,9 +106,7 @@ def _contents() -> Iterator[str | bytes]:
 
 
 def _sh(command: list[str], what: str, timeout: float = 60) -> str:
-    clean = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
-    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, env=clean)
     if done.returncode != 0:
         raise LabError(f"Could not {what}: {(done.stderr or done.stdout).strip()[-3000:]}")

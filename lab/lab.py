@@ -50,9 +50,7 @@ class Lab:
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
-            raise LabError(
-                "The lab makes namespaces, mounts and cgroups, so it needs root: run it with sudo."
-            )
+            raise LabError("The lab makes namespaces, mounts and cgroups, so it needs root: run it with sudo.")
         holder.sweep()
         self._holder = subprocess.Popen(
             [sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "lab.holder", self.name],

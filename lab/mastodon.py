@@ -85,9 +85,7 @@ def upgrade(host: Host, version: str, *, gems_missing: bool = True) -> None:
         source = re.sub(rf"(def {name}\n +)[0-9]+", rf"\g<1>{number}", source)
     host.write(f"{LIVE}/lib/mastodon/version.rb", source, owner="mastodon")
     if gems_missing:
-        locked = (
-            (_APP / "Gemfile.lock").read_text().replace("    rails (8.0.3)", f"    rails (8.0.3.{version})")
-        )
+        locked = (_APP / "Gemfile.lock").read_text().replace("    rails (8.0.3)", f"    rails (8.0.3.{version})")
         host.write(f"{LIVE}/Gemfile.lock", locked, owner="mastodon")
 
 
@@ -126,9 +124,7 @@ def install_stock_unit(host: Host, *, enable: bool = True) -> None:
         host.enable(STOCK_UNIT)
 
 
-def write_instance(
-    host: Host, name: str, arguments: str, pool: int, extra: Mapping[str, str] | None = None
-) -> None:
+def write_instance(host: Host, name: str, arguments: str, pool: int, extra: Mapping[str, str] | None = None) -> None:
     """Write the settings of `mastodon-sidekiq@NAME` by hand, for tests that do without fleetd-render."""
     settings = {"SIDEKIQ_ARGS": arguments, "DB_POOL": str(pool), **(extra or {})}
     text = "".join(f'{key}="{value}"\n' for key, value in settings.items())

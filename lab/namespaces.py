@@ -103,9 +103,7 @@ def run(
     An end by the time limit is always an error; an exit code other than 0 only with `check`.
     """
     pipe = subprocess.PIPE
-    process = Process(
-        command, stdin=subprocess.DEVNULL if stdin is None else pipe, stdout=pipe, stderr=pipe, env=env
-    )
+    process = Process(command, stdin=subprocess.DEVNULL if stdin is None else pipe, stdout=pipe, stderr=pipe, env=env)
     with process:
         try:
             out, err = process.communicate(stdin, timeout=timeout)

@@ -167,11 +167,7 @@ def postgres_unit() -> str:
 
 def postgres_version() -> str:
     """The newest PostgreSQL installed, such as "15"."""
-    found = [
-        int(path.name)
-        for path in Path("/usr/lib/postgresql").glob("[0-9]*")
-        if (path / "bin/initdb").exists()
-    ]
+    found = [int(path.name) for path in Path("/usr/lib/postgresql").glob("[0-9]*") if (path / "bin/initdb").exists()]
     if not found:
         raise LabError("PostgreSQL is not installed. `python -m lab packages` installs what the lab needs.")
     return str(max(found))
@@ -201,6 +197,4 @@ def _as_postgres(command: list[str], stdin: str = "") -> None:
         [*prefix, *command], input=stdin, capture_output=True, text=True, cwd="/", check=False, timeout=120
     )
     if done.returncode != 0:
-        raise LabError(
-            f"The lab's database could not be made: {(done.stderr or done.stdout).strip()[-2000:]}"
-        )
+        raise LabError(f"The lab's database could not be made: {(done.stderr or done.stdout).strip()[-2000:]}")

@@ -54,9 +54,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m lab.demo",
         description="Boots two virtual hosts and shows fleetd through a surge of jobs: about four minutes.",
     )
-    parser.add_argument(
-        "--keep", action="store_true", help="leave the hosts running, and say how to look around"
-    )
+    parser.add_argument("--keep", action="store_true", help="leave the hosts running, and say how to look around")
     parser.add_argument("--plain", action="store_true", help="lines instead of the live screen, as in a pipe")
     parser.add_argument(
         "--seconds-scale",
@@ -76,16 +74,12 @@ def _scale(text: str) -> float:
 
 
 def _run(options: argparse.Namespace, console: Console, symbols: Symbols, *, plain: bool) -> int:
-    print(
-        "fleetd's demo: two virtual hosts, main (Redis, Postgres, PgBouncer) and worker1 (fleetd, Sidekiq)."
-    )
+    print("fleetd's demo: two virtual hosts, main (Redis, Postgres, PgBouncer) and worker1 (fleetd, Sidekiq).")
     print(f"{SHORTENED}\n", flush=True)
     with Steps(console, symbols, plain=plain) as steps, Lab(NAME, steps.detail) as lab, _undisturbed_end():
         hosts = stage.build(lab, steps.begin)
         steps.end()
-        told = tell.tell(
-            hosts, console, symbols, seconds_scale=options.seconds_scale, keep=options.keep, plain=plain
-        )
+        told = tell.tell(hosts, console, symbols, seconds_scale=options.seconds_scale, keep=options.keep, plain=plain)
         steps.begin("Counting every job")
         groups = judge(count.figures(hosts, told))
         steps.end()

@@ -57,9 +57,7 @@ def figures(hosts: TwoHosts, told: TickResult) -> Figures:
         refusals=_refusals(hosts),
         restarts=_restarts(hosts),
         failed_units=failed_units,
-        cron_doubles=doubles(
-            ((at, name) for at, name, *_ in records.cron_pushes([main, worker])), CRON_SECONDS
-        ),
+        cron_doubles=doubles(((at, name) for at, name, *_ in records.cron_pushes([main, worker])), CRON_SECONDS),
         stopped_by_budget=told.stopped_by_budget,
         overdue_phases=told.overdue_phases,
     )

@@ -44,9 +44,7 @@ class Steps:
         if self._plain:
             print(f"{self._step_began - self._began:6.1f} s  {step}", flush=True)
             return
-        self._live = Live(
-            console=self._console, get_renderable=self._under_way, refresh_per_second=8, transient=True
-        )
+        self._live = Live(console=self._console, get_renderable=self._under_way, refresh_per_second=8, transient=True)
         self._live.start()
 
     def end(self) -> None:

@@ -68,9 +68,7 @@ _LAYOUTS = (
 
 def graph_rows(height: int) -> int:
     """By the height of the terminal only, so that nothing jumps while the story goes on."""
-    return next(
-        rows for least, rows in ((50, 8), (36, 5), (30, 4), (26, 3), (22, 2), (0, 1)) if height >= least
-    )
+    return next(rows for least, rows in ((50, 8), (36, 5), (30, 4), (26, 3), (22, 2), (0, 1)) if height >= least)
 
 
 def screen_lines(scene: Scene, *, width: int, height: int, symbols: Symbols) -> Lines:
@@ -129,9 +127,7 @@ def _headline(scene: Scene, page: Page, layout: _Layout) -> Lines:
     if gap > 0:
         head.append(" " * gap)
         head.append_text(tail)
-    lines = hanging(
-        Text(), progress.phase.watch, page.width, lines_max=layout.watch_rows, symbols=page.symbols
-    )
+    lines = hanging(Text(), progress.phase.watch, page.width, lines_max=layout.watch_rows, symbols=page.symbols)
     if scene.silence:
         mark = Text.assemble(sign(Level.UNKNOWN, page.symbols), " ")
         lines += hanging(mark, scene.silence, page.width, lines_max=2, symbols=page.symbols)

@@ -75,9 +75,7 @@ def _install_web(hosts: TwoHosts) -> None:
     main = hosts.main
     main.write(_WEB_PROGRAM, Path(__file__).with_name("web.rb").read_text())
     main.write(_WEB_PASSWORD, f"{services.DB_PASSWORD}\n", mode=0o600, owner="postgres")
-    command = (
-        f"{shutil.which('ruby') or '/usr/bin/ruby'} {_WEB_PROGRAM} {WEB_CONNECTIONS} {services.DATABASE}"
-    )
+    command = f"{shutil.which('ruby') or '/usr/bin/ruby'} {_WEB_PROGRAM} {WEB_CONNECTIONS} {services.DATABASE}"
     main.write(
         f"/etc/systemd/system/{WEB_UNIT}",
         "[Unit]\nDescription=Mastodon's web, as far as the database sees it\nAfter=postgresql.service\n"

@@ -69,8 +69,7 @@ def recovered(samples: Sequence[Sample]) -> bool:
     """For three samples in a row every queue was within its target and hardly a job waited."""
     last = _last(samples, 3)
     return bool(last) and all(
-        within_targets(sample) and sample.waiting_total is not None and sample.waiting_total < 50
-        for sample in last
+        within_targets(sample) and sample.waiting_total is not None and sample.waiting_total < 50 for sample in last
     )
 
 

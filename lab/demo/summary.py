@@ -77,9 +77,7 @@ def _records(figures: Figures) -> Group:
     unfinished = tally.waiting + tally.running
     processed = count(tally.done) + (f", {times(unfinished, 'job')} not finished" if unfinished else "")
     lost = f"{len(tally.lost)}" + (f" ({', '.join(tally.lost[:3])} …)" if tally.lost else "")
-    waits = [
-        f"{queue} {duration(tally.waits[queue].longest)}" for queue in TARGETS_SECONDS if queue in tally.waits
-    ]
+    waits = [f"{queue} {duration(tally.waits[queue].longest)}" for queue in TARGETS_SECONDS if queue in tally.waits]
     return Group(
         "Job records: every enqueuing, start and end, written down where it happened",
         (
@@ -96,9 +94,7 @@ def _records(figures: Figures) -> Group:
 def _redis(figures: Figures) -> Group:
     processed, failed = figures.redis_processed_jobs, figures.redis_failed_jobs
     late = [name for name in figures.overdue_phases if name in ("recovery", "count")]
-    after = (
-        "every queue back within its target" if not late else "not every queue came back within its target"
-    )
+    after = "every queue back within its target" if not late else "not every queue came back within its target"
     seen = known([sample.schedulers for sample in figures.samples])
     schedulers = f"{min(seen)} at least, {max(seen)} at most" if seen else UNKNOWN
     return Group(
@@ -148,9 +144,7 @@ def _fleetd(figures: Figures) -> Group:
     return Group("fleetd", (Line("what stopped growth", said or "not the connections", bool(said)),))
 
 
-def summary_lines(
-    groups: Sequence[Group], samples: Sequence[Sample], *, width: int, symbols: Symbols
-) -> Lines:
+def summary_lines(groups: Sequence[Group], samples: Sequence[Sample], *, width: int, symbols: Symbols) -> Lines:
     """The summary for a terminal or a pipe, `width` cells wide."""
     width = min(max(width, 40), 120)
     running = [sample.running_instances for sample in samples]

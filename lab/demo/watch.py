@@ -76,9 +76,7 @@ class Watcher:
         """One sample; what can't be read stays unknown."""
         units = self._units() or {}
         queues = self._queues() or {}
-        return Sample(
-            at_seconds=time.monotonic() - self._began, connections=self._connections(), **units, **queues
-        )
+        return Sample(at_seconds=time.monotonic() - self._began, connections=self._connections(), **units, **queues)
 
     def _units(self) -> dict[str, Any] | None:
         try:

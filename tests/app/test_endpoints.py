@@ -42,9 +42,7 @@ def wrong(credentials: Path, env: str | None, config: str = "") -> dict[str, str
 
 def test_direct_postgres(credentials: Path) -> None:
     found = endpoints_of(credentials, DIRECT)
-    assert found.postgres == PostgresSettings(
-        host="10.0.0.2", dbname="mastodon", user="masto", password="Geheim7"
-    )
+    assert found.postgres == PostgresSettings(host="10.0.0.2", dbname="mastodon", user="masto", password="Geheim7")
     assert (found.pgbouncer, found.replica) == (None, None)
     assert found.countable is True
     assert found.sentence == (
@@ -62,9 +60,7 @@ def test_direct_postgres(credentials: Path) -> None:
         (DIRECT, '[connections]\nthrough = "pgbouncer"\n', "connections.through says so"),
     ],
 )
-def test_pgbouncer_alone_and_how_it_was_endpoints_of(
-    credentials: Path, env: str, config: str, why: str
-) -> None:
+def test_pgbouncer_alone_and_how_it_was_endpoints_of(credentials: Path, env: str, config: str, why: str) -> None:
     found = endpoints_of(credentials, env, config)
     assert found.postgres is None
     assert found.pgbouncer is not None

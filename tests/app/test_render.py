@@ -64,10 +64,7 @@ class Machine:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
     def links(self) -> set[str]:
-        return {
-            path.name.removeprefix("mastodon-sidekiq").removesuffix(".service")
-            for path in self.wants.iterdir()
-        }
+        return {path.name.removeprefix("mastodon-sidekiq").removesuffix(".service") for path in self.wants.iterdir()}
 
     def env_file(self, text: str, path: str = "home/mastodon/live/.env.production") -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -171,9 +168,7 @@ def test_rendering_again_changes_nothing(machine: Machine) -> None:
     machine.render()
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in machine.settings.iterdir()}
     assert "All settings are up to date." in machine.render()
-    assert before == {
-        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in machine.settings.iterdir()
-    }
+    assert before == {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in machine.settings.iterdir()}
 
 
 def test_only_what_changed_is_written(machine: Machine) -> None:
@@ -248,18 +243,14 @@ def test_a_bad_configuration_changes_nothing(machine: Machine, capsys: pytest.Ca
     assert machine.links() == {"@1", "@2", "@5", "-scheduler"}
 
 
-def test_a_directory_that_cannot_be_written_is_a_sentence(
-    machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_directory_that_cannot_be_written_is_a_sentence(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     machine.settings.parent.mkdir(parents=True)
     machine.settings.write_text("a file in its place")
     assert machine.main(CONFIG) == 1
     assert "mastodon-sidekiq" in capsys.readouterr().err
 
 
-def test_units_that_are_not_installed_are_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_units_that_are_not_installed_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Machine(tmp_path).main(CONFIG) == 1
     assert "run units/install.sh" in capsys.readouterr().err
 

@@ -103,9 +103,7 @@ def test_a_taken_port_costs_the_metrics_and_never_the_queues(
             await daemon.reload()
         await until(lambda: (now := status()) and len(now.problems) == 2)
         taken_port.close()
-        await until(
-            lambda: (now := status()) and [p[:29] for p in now.problems] == ["the configuration was refused"]
-        )
+        await until(lambda: (now := status()) and [p[:29] for p in now.problems] == ["the configuration was refused"])
         assert "ok" in await asyncio.to_thread(ask)
         daemon._loop.stop()
         await asyncio.wait_for(running, WAIT_SECONDS)

@@ -96,9 +96,7 @@ def test_it_ends_at_once_when_nothing_changed(root: Path, clock: Clock) -> None:
     assert clock.now == 0
 
 
-def test_it_ends_although_the_code_never_rests(
-    root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_ends_although_the_code_never_rests(root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 7."""
     count = iter(range(1000))
     monkeypatch.setattr("fleetd.app.stamp.read_code", lambda _: CodeStamp(digest=f"{next(count):016x}"))

@@ -47,15 +47,11 @@ def test_postgres_by_url_and_by_parts() -> None:
 
 
 def test_pgbouncer_and_replica_take_the_keys_of_postgres() -> None:
-    got = parse(
-        f'{PROFILE}[pgbouncer]\nhost = "h"\nuser = "stats"\n[replica]\nurl = "postgresql://u:Geheim7@r:1/d"'
-    )
+    got = parse(f'{PROFILE}[pgbouncer]\nhost = "h"\nuser = "stats"\n[replica]\nurl = "postgresql://u:Geheim7@r:1/d"')
     assert got.pgbouncer == PostgresSettings(host="h", port=6432, dbname="pgbouncer", user="stats")
     assert got.replica == PostgresSettings(host="r", port=1, dbname="d", user="u", password=SECRET)
     by_url = parse(f'{PROFILE}[pgbouncer]\nurl = "postgresql://stats@h?sslmode=require"').pgbouncer
-    assert by_url == PostgresSettings(
-        host="h", port=6432, dbname="pgbouncer", user="stats", sslmode="require"
-    )
+    assert by_url == PostgresSettings(host="h", port=6432, dbname="pgbouncer", user="stats", sslmode="require")
 
 
 def test_pgbouncer_and_replica_are_mastodon_s_by_default() -> None:
@@ -103,9 +99,7 @@ def test_a_secret_is_in_no_problem(table: str, path: str) -> None:
 
 
 def test_a_secret_is_not_in_the_settings_as_text() -> None:
-    got = parse(
-        PROFILE + '[redis]\nurl = "redis://:Geheim7@h"\n[postgres]\nurl = "postgresql://u:Geheim7@h/d"'
-    )
+    got = parse(PROFILE + '[redis]\nurl = "redis://:Geheim7@h"\n[postgres]\nurl = "postgresql://u:Geheim7@h/d"')
     assert got.redis is not None
     assert got.redis.password == SECRET
     assert SECRET not in f"{got!r} {got}"

@@ -55,11 +55,7 @@ def test_the_minimal_configuration_warns_of_nothing() -> None:
 @pytest.mark.parametrize(
     ("table", "key"),
     [(table, key) for table, kind in _kinds().items() for key in keys_of(kind)]
-    + [
-        (f"profiles.{PROFILE}", key)
-        for key in ProfileSection.__struct_fields__
-        if key not in ("queues", "weights")
-    ]
+    + [(f"profiles.{PROFILE}", key) for key in ProfileSection.__struct_fields__ if key not in ("queues", "weights")]
     + [("profiles.bulk", "queues"), ("profiles.even", "weights")]
     + [("targets", queue) for queue in ("default", "push", "ingress", "mailers", "pull", "fasp")],
 )
@@ -96,8 +92,7 @@ def test_the_targets_in_it_are_the_real_ones() -> None:
 def test_all_its_profiles_together_are_a_good_configuration() -> None:
     profiles = _uncommented()["profiles"]
     rows = [
-        f"[profiles.{name}]\n" + "\n".join(f"{k} = {_toml(v)}" for k, v in p.items())
-        for name, p in profiles.items()
+        f"[profiles.{name}]\n" + "\n".join(f"{k} = {_toml(v)}" for k, v in p.items()) for name, p in profiles.items()
     ]
     policy = parse("\n".join(rows)).policy
     assert [p.name for p in policy.profiles] == ["default-first", "push-first", "bulk", "even"]

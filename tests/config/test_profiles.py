@@ -40,9 +40,7 @@ def test_weighted_orders() -> None:
 )
 def test_no_profile_serves_the_scheduler_queue(body: str) -> None:
     """Law 1."""
-    assert any(
-        "enqueue every cron job twice" in s for s in problems(f"[profiles.a]\ninstances = 1\n{body}").values()
-    )
+    assert any("enqueue every cron job twice" in s for s in problems(f"[profiles.a]\ninstances = 1\n{body}").values())
 
 
 @pytest.mark.parametrize(

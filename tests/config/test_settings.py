@@ -137,9 +137,7 @@ def test_the_http_side_can_be_off_or_elsewhere() -> None:
 
 
 def test_warnings_refuse_nothing() -> None:
-    got = parse(
-        '[profiles.a]\nqueues = ["default", "pushh"]\ninstances = 1\n[targets]\nmailer = 5\n'
-    ).warnings
+    got = parse('[profiles.a]\nqueues = ["default", "pushh"]\ninstances = 1\n[targets]\nmailer = 5\n').warnings
     said = "\n".join(got)
     for queue in ("push", "ingress", "mailers", "pull", "fasp"):
         assert f"serves the queue {queue}:" in said
@@ -174,11 +172,7 @@ _leaf = st.one_of(
     st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=3),
 )
 _keys = sorted(
-    {
-        k
-        for t in File.__struct_fields__
-        for k in (t, "url", "password", "instances", "order", "weights", "x y")
-    }
+    {k for t in File.__struct_fields__ for k in (t, "url", "password", "instances", "order", "weights", "x y")}
 )
 
 

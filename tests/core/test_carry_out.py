@@ -58,9 +58,7 @@ def did(decision: HostDecision) -> list[tuple[str, int]]:
     return [(step.verb, step.key) for step in decision.steps]
 
 
-def serving(
-    *numbers: int, busy: dict[int, int] | None = None
-) -> tuple[dict[int, UnitFacts], list[ProcessFacts]]:
+def serving(*numbers: int, busy: dict[int, int] | None = None) -> tuple[dict[int, UnitFacts], list[ProcessFacts]]:
     units = {n: unit(pid=100 + n) for n in numbers}
     return units, [process(tag(n), pid=100 + n, busy=(busy or {}).get(n, 0)) for n in numbers]
 

@@ -287,8 +287,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.ROLLING: (
         lambda: under(HostConstraints(spare_for="default-first", refusal=BUSY), busy=3),
-        "replaced by stop, then start, because work waited for a core 90% of the last minute "
-        "(pressure.cpu_max 80%)",
+        "replaced by stop, then start, because work waited for a core 90% of the last minute (pressure.cpu_max 80%)",
     ),
     ClampCode.UNDRAINABLE: (
         unconfirmed,

@@ -131,16 +131,12 @@ def test_an_unreadable_queue_keeps_its_profiles_and_no_other() -> None:
     beats = tuple(process(tag(n), pid=n) for n in units.units)
     long_ago = HoldWindow(since_seconds=0.0, entries=((NOW - 5.0, 0),))
     memory = FleetMemory(windows={"default-first": long_ago, "mail": long_ago})
-    readable = sidekiq(
-        *(queue(q) for q in ["default", "push", "ingress", "pull", "fasp", "mailers"]), processes=beats
-    )
+    readable = sidekiq(*(queue(q) for q in ["default", "push", "ingress", "pull", "fasp", "mailers"]), processes=beats)
     assert counts(decide(rules, units=units, redis=readable, memory=memory)) == {
         "default-first": 1,
         "mail": 1,
     }
-    without_pull = sidekiq(
-        *(queue(q) for q in ["default", "push", "ingress", "fasp", "mailers"]), processes=beats
-    )
+    without_pull = sidekiq(*(queue(q) for q in ["default", "push", "ingress", "fasp", "mailers"]), processes=beats)
     assert counts(decide(rules, units=units, redis=without_pull, memory=memory)) == {
         "default-first": 3,
         "mail": 1,
@@ -345,9 +341,7 @@ def test_min_stands_above_a_persons_stop() -> None:
 
 
 def test_a_large_surge_grows_beyond_a_persons_stop() -> None:
-    assert counts(decide(policy(), running=2, busy=40, hosts=pinned({3: PinKind.STOPPED}))) == {
-        "default-first": 6
-    }
+    assert counts(decide(policy(), running=2, busy=40, hosts=pinned({3: PinKind.STOPPED}))) == {"default-first": 6}
 
 
 def test_a_persons_start_is_not_made_up_for_by_ending_another() -> None:

@@ -151,9 +151,7 @@ def test_clamps_are_shown_by_reason_and_counted() -> None:
     assert value(metrics, "fleetd_clamps_active", reason="connections") == 0
     assert value(metrics, "fleetd_clamps_total", reason="connections") == 3
     assert value(told(status(1, clamps=(clamp, other))), "fleetd_clamps_active", reason="connections") == 2
-    assert {labels[0][1] for name, labels in samples(metrics) if name == "fleetd_clamps_active"} == set(
-        ClampCode
-    )
+    assert {labels[0][1] for name, labels in samples(metrics) if name == "fleetd_clamps_active"} == set(ClampCode)
 
 
 def test_steps_are_counted_once_a_tick() -> None:
@@ -237,9 +235,7 @@ def test_orders_are_bounded() -> None:
 
 
 def test_a_replacement_shows_how_far_it_is() -> None:
-    roll = RolloutStatus(
-        cause=ReplaceCause.RESTART, total_instances=8, done_instances=3, current="@4", sentence=""
-    )
+    roll = RolloutStatus(cause=ReplaceCause.RESTART, total_instances=8, done_instances=3, current="@4", sentence="")
     metrics = told(status(rollout=roll))
     assert value(metrics, "fleetd_rollout_instances", state="total") == 8
     assert value(metrics, "fleetd_rollout_instances", state="done") == 3
@@ -305,9 +301,7 @@ def test_promtool_has_nothing_to_say() -> None:
         clamps=(clamp,),
         holds=(HoldStatus(kind="upgrade", sentence=""),),
         overrides=(OverrideStatus(kind="set", what="default-first", sentence="", seconds_left=1.0),),
-        rollout=RolloutStatus(
-            cause=ReplaceCause.MEMORY, total_instances=1, done_instances=0, current="", sentence=""
-        ),
+        rollout=RolloutStatus(cause=ReplaceCause.MEMORY, total_instances=1, done_instances=0, current="", sentence=""),
         pressure=HostPressure(memory_stalled_share=0.1, cpu_waiting_share=0.2),
     )
     for metrics in (told(everything), Metrics(version="1", now_seconds=Clock())):

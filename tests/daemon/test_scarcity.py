@@ -15,9 +15,7 @@ PACE = PacePolicy(hold_down_seconds=60.0)
 
 def rivals(*, low: int = 1) -> Rig:
     """Room for six: one `local` and five `bulk`, which have all the work there is."""
-    rules = policy(
-        strict("local", "1-6", queues="default"), strict("bulk", "11-16", queues="pull", low=low), pace=PACE
-    )
+    rules = policy(strict("local", "1-6", queues="default"), strict("bulk", "11-16", queues="pull", low=low), pace=PACE)
     rig = Rig(World(rules))
     rig.world.max_connections = 3 + 10 + 20 + 6 * 7
     rig.world.rates = {"pull": 12.5}  # 25 threads of 2 s each: all that is left, and more

@@ -23,9 +23,7 @@ def test_the_chain_up_to_admission_ends_at_what_was_admitted() -> None:
         if before and before[-1].after_instances is not None:
             assert before[-1].after_instances == profile.admitted_instances
         for clamp in after:
-            assert clamp.before_instances is None or clamp.before_instances <= (
-                profile.admitted_instances or 0
-            )
+            assert clamp.before_instances is None or clamp.before_instances <= (profile.admitted_instances or 0)
     assert ClampCode.CONNECTIONS in seen_before
     assert ClampCode.PACE in seen_after
     assert not seen_before & seen_after

@@ -94,11 +94,7 @@ def test_every_module_opens_with_what_it_is_for(path: Path) -> None:
 @pytest.mark.parametrize(("module", "laws"), list(LAWS.items()), ids=list(LAWS))
 def test_a_module_that_could_break_a_law_names_it(module: str, laws: set[int]) -> None:
     opening = ast.get_docstring(ast.parse((PROJECT / "src/fleetd" / module).read_text())) or ""
-    named = {
-        int(n)
-        for words in re.findall(r"[Ll]aws?\s+([0-9, and]+)", opening)
-        for n in re.findall("[0-9]", words)
-    }
+    named = {int(n) for words in re.findall(r"[Ll]aws?\s+([0-9, and]+)", opening) for n in re.findall("[0-9]", words)}
     assert laws <= named, f"names {sorted(named)}, should name {sorted(laws)}"
 
 

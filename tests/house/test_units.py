@@ -87,9 +87,7 @@ def test_systemd_finds_nothing_to_complain_of(root: Path) -> None:
 
 
 def test_the_verification_would_notice(root: Path) -> None:
-    (root / "usr/local/lib/systemd/system/fleetd.service").write_text(
-        "[Service]\nExecStart=/nowhere\nMemoryMx=1\n"
-    )
+    (root / "usr/local/lib/systemd/system/fleetd.service").write_text("[Service]\nExecStart=/nowhere\nMemoryMx=1\n")
     complaint = analyze(root, "verify", "fleetd.service").stderr
     assert "/nowhere is not executable" in complaint
     assert "MemoryMx" in complaint
@@ -138,9 +136,7 @@ def test_a_check_that_refuses_is_no_success(unit: str) -> None:
     checks = values(unit, "ExecStartPre")
     assert checks
     for check in checks:
-        done = subprocess.run(
-            shlex.split(check.replace("%i", "scheduler")), env={"SIDEKIQ_ARGS": ""}, check=False
-        )
+        done = subprocess.run(shlex.split(check.replace("%i", "scheduler")), env={"SIDEKIQ_ARGS": ""}, check=False)
         assert done.returncode not in (0, *(int(status) for status in clean if status.isdigit())), check
 
 
@@ -230,9 +226,7 @@ def test_an_instance_that_fails_at_once_is_given_up_and_a_failing_boot_is_not() 
 
 def test_units_and_settings_agree_on_names() -> None:
     directory = "/var/lib/mastodon-sidekiq/"
-    assert values(WORKERS[0], "EnvironmentFile") == [
-        directory + settings_file_name(InstanceKey(1)).replace("1", "%i")
-    ]
+    assert values(WORKERS[0], "EnvironmentFile") == [directory + settings_file_name(InstanceKey(1)).replace("1", "%i")]
     assert values(WORKERS[1], "EnvironmentFile") == [directory + settings_file_name(SCHEDULER)]
     assert (unit_of(InstanceKey(1)).replace("1", ""), SCHEDULER_UNIT) == WORKERS
 
@@ -266,16 +260,12 @@ def test_a_reload_of_fleetd_renders_first_and_always_tells_fleetd() -> None:
 
 
 def test_everything_in_units_is_installed(root: Path) -> None:
-    installed = {
-        path.read_bytes() for path in root.rglob("*") if path.is_file() and "usr/lib/" not in str(path)
-    }
+    installed = {path.read_bytes() for path in root.rglob("*") if path.is_file() and "usr/lib/" not in str(path)}
     for file in UNITS.iterdir():
         assert file.name == "install.sh" or file.read_bytes() in installed, file.name
 
 
-@pytest.mark.skipif(
-    shutil.which("node") is None, reason="no node to run the rule in; the lab asks polkit itself"
-)
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the rule in; the lab asks polkit itself")
 @pytest.mark.parametrize(
     ("user", "action", "unit", "verb", "result"),
     [

@@ -65,8 +65,7 @@ def counts_of(lives: list[Life], seconds: int) -> list[int]:
 def instance_seconds_of(lives: list[Life], seconds: int) -> float:
     """Seconds of all lives together that lie within the trace."""
     return sum(
-        max(0.0, min(seconds, seconds if life.gone is None else life.gone) - max(0.0, life.started))
-        for life in lives
+        max(0.0, min(seconds, seconds if life.gone is None else life.gone) - max(0.0, life.started)) for life in lives
     )
 
 
@@ -92,9 +91,7 @@ def disagreements(real: Course, simulated: Course) -> list[str]:
         if abs(waited - simulated.p95_wait_seconds[queue]) > max(SECONDS_MAX, SHARE_MAX * waited)
     ]
     if abs(real.instance_seconds - simulated.instance_seconds) > SHARE_MAX * real.instance_seconds:
-        found.append(
-            f"instance-seconds: {real.instance_seconds:.0f}, simulated {simulated.instance_seconds:.0f}"
-        )
+        found.append(f"instance-seconds: {real.instance_seconds:.0f}, simulated {simulated.instance_seconds:.0f}")
     if counts_differ(real, simulated) > SHARE_MAX:
         found.append(f"instance counts are {counts_differ(real, simulated):.0%} of their mean apart")
     return found

@@ -68,9 +68,7 @@ def says_why(fleet: Fleet) -> None:
         "it is said",
         lambda s: any(c.code == "start_failed" and "@5" in c.sentence for c in profile(s, "broken").clamps),
     )
-    fleet.worker.wait_until(
-        "fleetctl says it", lambda: all(words in shown(fleet) for words in ("failed", LAST_WORDS))
-    )
+    fleet.worker.wait_until("fleetctl says it", lambda: all(words in shown(fleet) for words in ("failed", LAST_WORDS)))
 
 
 def shown(fleet: Fleet) -> str:

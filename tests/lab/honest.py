@@ -111,9 +111,7 @@ def slower(trace: Trace, times: float) -> Trace:
 def with_means(trace: Trace, means_seconds: dict[str, float]) -> Trace:
     """The same trace with these mean service times."""
     queues = {
-        name: structs.replace(
-            queue, service_seconds=structs.replace(queue.service_seconds, mean=means_seconds[name])
-        )
+        name: structs.replace(queue, service_seconds=structs.replace(queue.service_seconds, mean=means_seconds[name]))
         for name, queue in trace.queues.items()
     }
     return structs.replace(trace, queues=queues)
@@ -123,9 +121,7 @@ def told(trace: Trace, real: Played) -> str:
     """What the simulator is told of the machine, beside what the trace says."""
     boots, (low, high) = real.boot_seconds or [0.0], trace.boot_seconds
     mean = {name: queue.service_seconds.mean for name, queue in trace.queues.items()}
-    jobs = ", ".join(
-        f"{queue} {seconds:.2f} s ({mean[queue]:g})" for queue, seconds in real.run_seconds.items()
-    )
+    jobs = ", ".join(f"{queue} {seconds:.2f} s ({mean[queue]:g})" for queue, seconds in real.run_seconds.items())
     return f"boots of {min(boots):.1f} to {max(boots):.1f} s ({low:g} to {high:g}), jobs of {jobs}"
 
 

@@ -199,9 +199,7 @@ def kill_worker(fleet: Fleet, number: int) -> Death:
         fleet.worker.kill(name, signal.SIGKILL)
         seen.wait(
             "it serves again",
-            lambda s: (
-                s.profiles[0].serving_instances == MANY and life.processes(fleet.worker)[-1].up_at > killed_at
-            ),
+            lambda s: s.profiles[0].serving_instances == MANY and life.processes(fleet.worker)[-1].up_at > killed_at,
         )
     told = life.processes(fleet.worker)
     died, fresh = next(p for p in told if p.pid == pid), told[-1]

@@ -93,9 +93,7 @@ def wait_for_local(fleet: Fleet, count: int) -> None:
     """Wait for this many instances of `local`, all serving, with all the work that they are for."""
 
     def there(status: Status) -> bool:
-        busy = [
-            i.busy_threads or 0 for i in status.instances if i.profile == "local" and i.state == "serving"
-        ]
+        busy = [i.busy_threads or 0 for i in status.instances if i.profile == "local" and i.state == "serving"]
         return len(busy) == count and sum(busy) == count * JOBS
 
     fleet.wait(f"{count} busy instances of local", there)
@@ -137,10 +135,7 @@ def ticks(fleet: Fleet) -> int:
 def moves(fleet: Fleet, since: float) -> list[tuple[str, float, int | str]]:
     """Every step of fleetd since a Unix time."""
     return [
-        (verb, at, number)
-        for verb in ("start", "quiet", "stop")
-        for at, number in fleet.steps(verb)
-        if at >= since
+        (verb, at, number) for verb in ("start", "quiet", "stop") for at, number in fleet.steps(verb) if at >= since
     ]
 
 

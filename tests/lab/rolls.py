@@ -56,9 +56,7 @@ def restart(fleet: Fleet, instances: int) -> Roll:
     fleet.wait("all are busy", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= enough)
     old = life.processes(fleet.worker)
     began, began_at = time.monotonic(), time.time()
-    said = fleet.worker.run(
-        ["/opt/fleetd/bin/fleetctl", "restart"], timeout=instances * PATIENCE_SECONDS
-    ).stdout
+    said = fleet.worker.run(["/opt/fleetd/bin/fleetctl", "restart"], timeout=instances * PATIENCE_SECONDS).stdout
     seconds = time.monotonic() - began
     fleet.wait("all serve", lambda s: s.profiles[0].serving_instances == instances)
     ended_at = time.time()

@@ -59,9 +59,7 @@ def test_how_far_counts_are_apart() -> None:
     assert counts_differ(COURSE, other) == 3 / 8
     assert worst_count(COURSE, other) == (3, 3, 5)
     assert steps_told(COURSE.counts) == "1, at 1 s 2, at 3 s 3"
-    assert rows("day", COURSE, other) == [
-        "| day | push | 100 | 20.0 s | 20 s | 0.028 | 0.028 | 38% | 3 to 5, at 3 s |"
-    ]
+    assert rows("day", COURSE, other) == ["| day | push | 100 | 20.0 s | 20 s | 0.028 | 0.028 | 38% | 3 to 5, at 3 s |"]
 
 
 def test_what_is_near_agrees() -> None:
@@ -114,9 +112,7 @@ def test_the_jobs_of_a_trace_come_when_and_are_as_long_as_simulated() -> None:
     push = [job.seconds for job in jobs if job.queue == "push"]
     assert sum(push) / len(push) == pytest.approx(0.5, rel=0.15)
     assert [job.seconds for job in traffic.jobs_of(trace)] == [job.seconds for job in jobs]
-    assert [job.seconds for job in traffic.jobs_of(structs.replace(trace, seed=1))] != [
-        j.seconds for j in jobs
-    ]
+    assert [job.seconds for job in traffic.jobs_of(structs.replace(trace, seed=1))] != [j.seconds for j in jobs]
 
 
 def test_the_simulator_is_told_how_long_boots_and_jobs_took() -> None:

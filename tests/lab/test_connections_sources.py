@@ -44,9 +44,7 @@ instance = "100 MiB"
 [pace]
 tick_seconds = 1
 """
-REPLICA = (
-    f'\n[replica]\nurl = "postgresql://fleetd:{services.MONITOR_PASSWORD}@replica/{services.DATABASE}"\n'
-)
+REPLICA = f'\n[replica]\nurl = "postgresql://fleetd:{services.MONITOR_PASSWORD}@replica/{services.DATABASE}"\n'
 POSTGRES = f'\n[postgres]\nurl = "postgresql://fleetd:{services.MONITOR_PASSWORD}@main/{services.DATABASE}"\n'
 CONSOLE = f'\n[pgbouncer]\nurl = "postgresql://fleetd_stats:{services.STATS_PASSWORD}@main"\n'
 

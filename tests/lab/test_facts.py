@@ -86,14 +86,10 @@ def test_a_killed_process_is_known_before_and_after_its_restart(host: Host) -> N
     host.start("mastodon-sidekiq@1")
     wait_for(host, "it runs", lambda unit, _: unit is not None and unit.active_state == "active")
     host.kill("mastodon-sidekiq@1")
-    dead, _ = wait_for(
-        host, "systemd waits", lambda unit, _: unit is not None and unit.sub_state == "auto-restart"
-    )
+    dead, _ = wait_for(host, "systemd waits", lambda unit, _: unit is not None and unit.sub_state == "auto-restart")
     assert dead is not None
     assert (dead.killed_by_signal, dead.result) == (9, "signal")
-    again, _ = wait_for(
-        host, "it runs again", lambda unit, _: unit is not None and unit.active_state == "active"
-    )
+    again, _ = wait_for(host, "it runs again", lambda unit, _: unit is not None and unit.active_state == "active")
     assert again is not None
     assert (again.killed_by_signal, again.restarts, again.result) == (9, 1, "success")
     host.stop("mastodon-sidekiq@1")

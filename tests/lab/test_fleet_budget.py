@@ -153,9 +153,7 @@ def test_it_gives_way_within_two_ticks(fleet: Fleet, others: Others) -> None:
         quieted = watched.wait("a drain begins", ticks.did("quiet"))
     seen = tick.status
     [clamp] = [c for c in seen.clamps if c.code == "connections"]
-    assert clamp.sentence == (
-        f"all claims are {3 * CLAIM} connections, the budget is {budget(seen)}: giving way"
-    )
+    assert clamp.sentence == (f"all claims are {3 * CLAIM} connections, the budget is {budget(seen)}: giving way")
     assert clamp.after_instances == 2
     assert watched.since(came, quieted) <= 2
 
@@ -180,22 +178,16 @@ def test_a_full_postgres_starts_nothing_and_stops_nothing(fleet: Fleet, others: 
         # Stopped meanwhile, so that its next look is at a database that refuses it.
         fleet.worker.kill("fleetd", signal.SIGSTOP)
         afterwards.callback(fleet.worker.kill, "fleetd", signal.SIGCONT)
-        gone = (
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'fleetd'"
-        )
+        gone = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'fleetd'"
         assert fleet.postgres(gone) == "1"
         others.take_all()
     refused = fleet.wait(
         "it is refused",
         lambda s: any("Postgres refuses" in c.sentence for c in s.clamps if c.code == "connections"),
     )
-    assert [s.ok for s in refused.sources if s.name == "postgres"] == [True], (
-        "no headroom is a known headroom"
-    )
+    assert [s.ok for s in refused.sources if s.name == "postgres"] == [True], "no headroom is a known headroom"
     assert refused.connections.headroom_connections == 0
-    assert too_many_clients(fleet) > 0, (
-        "refusals are in Postgres's log, so their absence above says something"
-    )
+    assert too_many_clients(fleet) > 0, "refusals are in Postgres's log, so their absence above says something"
     held = fleet.wait("six ticks more", ticks_from(fleet, 6))
     assert any("Postgres refuses" in c.sentence for c in held.clamps)
     assert fleet.up() == up

@@ -98,9 +98,7 @@ def see_the_drain_end(fleet: Fleet, victim: int, before: dict[int, tuple[int, in
     assert quieted < last_job < stopped
     assert not [line.message for line in own if "Pushed" in line.message]
     for number, (pid, _) in stayed.items():
-        told = [
-            line.message for line in fleet.said(f"mastodon-sidekiq@{number}") if f"pid={pid} " in line.message
-        ]
+        told = [line.message for line in fleet.said(f"mastodon-sidekiq@{number}") if f"pid={pid} " in line.message]
         assert not [m for m in told if SIDEKIQ_QUIET in m or SIDEKIQ_STOP in m]
 
 

@@ -107,9 +107,7 @@ def test_a_bad_configuration_is_refused_whole(fleet: Fleet, how: str) -> None:
         (p.name, p.min_instances, p.max_instances) for p in before.profiles
     ]
     assert fleet.up() == {1}
-    assert rendered == {
-        p.name: p.read_text() for p in fleet.worker.path("/var/lib/mastodon-sidekiq").iterdir()
-    }
+    assert rendered == {p.name: p.read_text() for p in fleet.worker.path("/var/lib/mastodon-sidekiq").iterdir()}
 
     fleet.configure(configuration("1-4", 1))
     fleet.worker.run(["systemctl", "reload", "fleetd"])

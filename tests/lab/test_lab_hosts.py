@@ -25,9 +25,7 @@ def test_a_host_is_a_machine_of_its_own(two_hosts: TwoHosts) -> None:
     for host in (main, worker):
         assert host.run(["systemctl", "is-system-running"]).stdout.strip() == "running"
         assert host.run(["hostname"]).stdout.strip() == host.name
-        assert (
-            host.run(["cat", "/proc/1/cgroup"]).stdout.strip().splitlines()[-1].startswith("0::/init.scope")
-        )
+        assert host.run(["cat", "/proc/1/cgroup"]).stdout.strip().splitlines()[-1].startswith("0::/init.scope")
     ids = {host.read("/etc/machine-id") for host in (main, worker)} | {Path("/etc/machine-id").read_text()}
     assert len(ids) == 3
     assert main.run(["redis-cli", "-h", "main", "ping"]).stdout.strip() == "PONG"
@@ -100,9 +98,7 @@ def test_commands_have_deadlines_and_failures_say_where(two_hosts: TwoHosts) -> 
         worker.run(["false"])
     with pytest.raises(LabError, match=r"worker1: `sleep 321` did not end within 0\.2 s"):
         worker.run(["sleep", "321"], timeout=0.2)
-    worker.wait_until(
-        "the sleep is gone", lambda: worker.run(["pgrep", "-f", "sleep 321"], check=False).stdout == ""
-    )
+    worker.wait_until("the sleep is gone", lambda: worker.run(["pgrep", "-f", "sleep 321"], check=False).stdout == "")
     assert worker.run(["id", "-un"], user="mastodon").stdout.strip() == "mastodon"
     assert worker.run(["sh", "-c", "echo $WORD; cat"], env={"WORD": "a"}, stdin="b").stdout == "a\nb"
 
@@ -162,9 +158,7 @@ def leave(name: str, how: str) -> subprocess.Popen[str]:
 
 
 def gone(name: str, pid: int) -> bool:
-    return not (
-        Path(f"/proc/{pid}").exists() or cgroups.of_lab(name).exists() or (holder.STATE / name).exists()
-    )
+    return not (Path(f"/proc/{pid}").exists() or cgroups.of_lab(name).exists() or (holder.STATE / name).exists())
 
 
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "SIGINT", "raise", "normal"])
@@ -224,7 +218,5 @@ def test_a_kept_lab_lives_on_until_it_is_ended() -> None:
 
 def test_without_root_it_says_so() -> None:
     script = "import os\nfrom lab import Lab\nos.setuid(65534)\nLab().__enter__()"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert "needs root: run it with sudo" in done.stderr

@@ -17,9 +17,7 @@ LONG_SECONDS = 600.0
 ALL_BUT_SCHEDULER = "-q default -q ingress -q push -q mailers -q pull -q fasp"
 
 
-def start_worker(
-    hosts: TwoHosts, number: int, queues: str = ALL_BUT_SCHEDULER, threads: int = 10, **more: str
-) -> str:
+def start_worker(hosts: TwoHosts, number: int, queues: str = ALL_BUT_SCHEDULER, threads: int = 10, **more: str) -> str:
     """`more`: further variables of its environment."""
     unit = f"mastodon-sidekiq@{number}"
     named = {"PGOPTIONS": f"-c application_name={unit}", **more}
@@ -45,9 +43,7 @@ def test_jobs_are_run_and_recorded(two_hosts: TwoHosts, timestamps: str) -> None
     two_hosts.main.wait_until("it is in Redis", lambda: len(processes(two_hosts)) == 1)
     assert processes(two_hosts)[0].split(":")[1] == str(two_hosts.worker.unit(unit).main_pid)
     rates = {"default": 30.0, "push": 10.0, "ingress": 10.0, "mailers": 5.0, "pull": 2.0, "fasp": 5.0}
-    work = Load(
-        [Phase(3, rates)], timestamps="seconds" if timestamps == "seconds" else "milliseconds", job_scale=0.2
-    )
+    work = Load([Phase(3, rates)], timestamps="seconds" if timestamps == "seconds" else "milliseconds", job_scale=0.2)
     began = time.time()
     count = load.start(two_hosts.main, work).wait()
     assert count == len(list(load.jobs_of(work))) > 100
@@ -55,9 +51,7 @@ def test_jobs_are_run_and_recorded(two_hosts: TwoHosts, timestamps: str) -> None
     after = records.tally(two_hosts.main)
     assert (after.done, after.lost, after.repeated) == (count, (), ())
     assert set(after.waits) >= set(rates)
-    assert after.waits["default"].longest < time.time() - began, (
-        "in seconds, whatever the jobs' own times are in"
-    )
+    assert after.waits["default"].longest < time.time() - began, "in seconds, whatever the jobs' own times are in"
     assert 1 <= connections(two_hosts, unit) <= 12
 
 
@@ -106,9 +100,7 @@ def test_a_kill_loses_jobs_and_a_stop_does_not(two_hosts: TwoHosts) -> None:
 def quiet(hosts: TwoHosts) -> bool:
     with load.connect(hosts.main) as redis:
         members = strings(redis.command("SMEMBERS", "processes"))
-        return any(
-            redis.command("HGET", name, "quiet") == "true" for name in members if name.startswith("worker1:")
-        )
+        return any(redis.command("HGET", name, "quiet") == "true" for name in members if name.startswith("worker1:"))
 
 
 def test_two_schedulers_double_every_cron_job(two_hosts: TwoHosts) -> None:
@@ -140,9 +132,7 @@ def both_enqueue_until_one_is_quiet(hosts: TwoHosts) -> None:
     hosts.worker.kill("mastodon-sidekiq@1", signal.SIGTSTP)
     hosts.worker.wait_until("it says that it is quiet", lambda: quiet(hosts))
     quieted = pushes()
-    hosts.main.wait_until(
-        "the other goes on", lambda: pushes()["main", jobs[0]] >= quieted["main", jobs[0]] + 3
-    )
+    hosts.main.wait_until("the other goes on", lambda: pushes()["main", jobs[0]] >= quieted["main", jobs[0]] + 3)
     assert all(pushes()["worker1", name] == quieted["worker1", name] for name in jobs)
 
 

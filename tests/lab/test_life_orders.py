@@ -106,9 +106,7 @@ def test_a_quiet_from_sidekiqs_web_page_is_kept_until_released(fleet: Fleet) -> 
     assert instance(status, number).state == "pinned"
     assert number in fleet.up()
     load.enqueue(fleet.main, "default", [0.1] * 20)
-    fleet.worker.wait_until(
-        "another number serves, because min would be broken", lambda: fleet.tally().settled
-    )
+    fleet.worker.wait_until("another number serves, because min would be broken", lambda: fleet.tally().settled)
 
     order(fleet, "release", str(number))
     fleet.wait("it is drained, since quiet can't be undone", lambda s: instance(s, number).state == "stopped")

@@ -104,9 +104,7 @@ def test_a_reboot_with_a_broken_configuration(fleet: Fleet, watch: Watch) -> Non
     unit = fleet.worker.unit("fleetd")
     assert (unit.active_state, unit.properties["ExecMainStatus"], unit.restarts) == ("failed", "78", 0)
     for program in ("fleetd", "fleetd-render"):
-        errors = "\n".join(
-            message for priority, message in said_since_boot(fleet, program) if priority == "3"
-        )
+        errors = "\n".join(message for priority, message in said_since_boot(fleet, program) if priority == "3")
         for key in ("profiles.local.min", "scheduler.place", "pace.tick_secs"):
             assert key in errors, f"{program} does not name {key}: {errors}"
         assert "Traceback" not in errors

@@ -272,10 +272,7 @@ def test_no_secret_is_ever_said(fleet: Fleet) -> None:
     """At log level debug, with right and wrong passwords, and with one in a configuration that is refused."""
     worker = fleet.worker
     worker.run(["systemctl", "service-log-level", "fleetd", "debug"])
-    bad = (
-        CONFIG
-        + '[redis]\nurl = "redis://:horse-in-the-config@main:6379/zero"\nbogus = "horse-in-the-config"\n'
-    )
+    bad = CONFIG + '[redis]\nurl = "redis://:horse-in-the-config@main:6379/zero"\nbogus = "horse-in-the-config"\n'
     fleet.configure(bad)
     assert "bogus" in try_as(worker, None, *RELOAD).stderr
     shown = try_as(worker, None, FLEETCTL, "check-config", "/etc/fleetd/fleetd.toml").stdout
@@ -295,10 +292,7 @@ def test_no_secret_is_ever_said(fleet: Fleet) -> None:
 def said_everywhere(fleet: Fleet) -> list[str]:
     """All that fleetd's programs wrote, keep, show or were started with."""
     host = fleet.worker
-    found = [
-        host.run(["curl", "-s", f"http://127.0.0.1:9849/{path}"]).stdout
-        for path in ("metrics", "healthz", "")
-    ]
+    found = [host.run(["curl", "-s", f"http://127.0.0.1:9849/{path}"]).stdout for path in ("metrics", "healthz", "")]
     for unit in ("fleetd", "fleetd-render"):
         found.append(try_as(host, None, "systemctl", "status", "--full", "--no-pager", unit).stdout)
         found.append(host.run(["systemctl", "show", unit]).stdout)

@@ -8,9 +8,7 @@ from lab import Host, Lab, install, load, mastodon, records, services, topologie
 
 pytestmark = pytest.mark.lab
 
-CONFIG = (
-    '[profiles.default-first]\ninstances = "1-2"\nmin = 1\nthreads = 6\n[scheduler]\nplace = "elsewhere"\n'
-)
+CONFIG = '[profiles.default-first]\ninstances = "1-2"\nmin = 1\nthreads = 6\n[scheduler]\nplace = "elsewhere"\n'
 #: As Debian's wg-quick@.service: no order of its own with anything but what comes before network-online.target.
 VPN = """[Unit]
 After=network-online.target nss-lookup.target

@@ -92,6 +92,4 @@ def test_taken_over_when_it_is_gone_for_good(fleet: Fleet, watch: Watch) -> None
     )
     assert watch.most == 1
     owners = [unit for _, _, _, unit in records.cron_pushes([fleet.main, fleet.worker])]
-    assert owners == sorted(
-        owners, key=[mastodon.STOCK_UNIT, OURS].index
-    )  # first all of one, then of the other
+    assert owners == sorted(owners, key=[mastodon.STOCK_UNIT, OURS].index)  # first all of one, then of the other

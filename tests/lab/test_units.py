@@ -98,9 +98,7 @@ def test_a_restart_without_settings_ends_and_a_start_with_them_works(worker: Hos
     worker.start("mastodon-sidekiq@7")
     worker.remove(f"{SETTINGS}/7.env")
     worker.kill("mastodon-sidekiq@7")
-    worker.wait_until(
-        "it has ended", lambda: worker.unit("mastodon-sidekiq@7").active_state in ("inactive", "failed")
-    )
+    worker.wait_until("it has ended", lambda: worker.unit("mastodon-sidekiq@7").active_state in ("inactive", "failed"))
     worker.write(f"{SETTINGS}/7.env", text)
     worker.start("mastodon-sidekiq@7")
 

@@ -74,8 +74,7 @@ def did(verb: Verb, key: InstanceKey | None = None) -> Callable[[Status], bool]:
     """Whether a tick carried out such a step."""
     unit = None if key is None else unit_of(key)
     return lambda status: any(
-        step.verb == verb and step.result == "done" and unit in (None, step.unit)
-        for step in status.step_results
+        step.verb == verb and step.result == "done" and unit in (None, step.unit) for step in status.step_results
     )
 
 

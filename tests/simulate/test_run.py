@@ -28,9 +28,7 @@ def surge_trace(more: str = "") -> Trace:
 
 
 def test_the_same_seed_replays_exactly() -> None:
-    first, second = (
-        document(surge_trace(), list(simulate(surge_trace(), None, ("fleetd",)))) for _ in range(2)
-    )
+    first, second = (document(surge_trace(), list(simulate(surge_trace(), None, ("fleetd",)))) for _ in range(2))
     assert first == second
 
 
@@ -70,17 +68,11 @@ def test_every_policy_runs_and_the_document_has_every_field() -> None:
     jobs = {name: scores["queues"]["default"]["jobs"] for name, scores in told["policies"].items()}
     assert len(set(jobs.values())) == 1, "all meet the same traffic"
     cheap = told["policies"]["oracle"]["instance_seconds"]
-    assert (
-        cheap
-        <= told["policies"]["fleetd"]["instance_seconds"]
-        <= told["policies"]["static"]["instance_seconds"]
-    )
+    assert cheap <= told["policies"]["fleetd"]["instance_seconds"] <= told["policies"]["static"]["instance_seconds"]
 
 
 def test_the_budget_is_everyones() -> None:
-    trace = surge_trace(
-        "[database]\nmax_connections = 60\nothers = [[0, 10]]\n"
-    )  # 60 − 10 − 10 carry three of 12
+    trace = surge_trace("[database]\nmax_connections = 60\nothers = [[0, 10]]\n")  # 60 − 10 − 10 carry three of 12
     for outcome in simulate(trace, None, ("fleetd", "static", "laravel", "keda-length")):
         assert outcome.score.connections_max <= 40, outcome.policy
         assert outcome.score.over_budget_seconds == 0
@@ -111,17 +103,13 @@ def test_claims_over_the_budget_are_counted_for_as_long_as_they_are() -> None:
 
 
 def test_a_shrink_forgives_no_claims_that_were_over_the_budget_before() -> None:
-    world = world_of(
-        surge_trace("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n")
-    )
+    world = world_of(surge_trace("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n"))
     recorder = Recorder(world)
     for number in range(2, 5):
         world.start(InstanceKey(number))
     recorder.advance_to(700)
     assert recorder.over_budget_seconds == 700
-    world = world_of(
-        surge_trace("[database]\nmax_connections = 30\nothers = [[0, 10]]\n")
-    )  # not even for one
+    world = world_of(surge_trace("[database]\nmax_connections = 30\nothers = [[0, 10]]\n"))  # not even for one
     recorder = Recorder(world)
     recorder.advance_to(100)
     assert recorder.over_budget_seconds == 0, "no policy is to blame for what serves at the start"
@@ -165,9 +153,7 @@ def test_a_trace_without_profiles_takes_the_configurations_and_needs_them() -> N
     trace = small_trace("[targets]\n" + SURGE, seconds=2400, profile="")
     with pytest.raises(ConfigError, match=r"Add \[profiles.local\] to the trace, or name a fleetd.toml"):
         policy_of(trace, None)
-    configured = Policy(
-        host="x", profiles=policy_of(surge_trace(), None).profiles, targets_seconds={"default": 7.0}
-    )
+    configured = Policy(host="x", profiles=policy_of(surge_trace(), None).profiles, targets_seconds={"default": 7.0})
     assert policy_of(trace, configured).target_seconds("default") == 7.0
     other = small_trace(queue_toml("unserved", "[[0, 1]]"), profile="")
     with pytest.raises(ConfigError, match="no profile serves this queue"):

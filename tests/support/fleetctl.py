@@ -26,9 +26,7 @@ def answering(status: Status | str) -> Callable[[float], str]:
     return lambda _timeout_seconds: text
 
 
-def fleetctl(
-    *arguments: str, fetch: Callable[[float], str] = gone, run: Run = no_systemd, frames: int = 2
-) -> Result:
+def fleetctl(*arguments: str, fetch: Callable[[float], str] = gone, run: Run = no_systemd, frames: int = 2) -> Result:
     left = iter(range(frames - 1))
 
     def sleep(_seconds: float) -> None:

@@ -95,9 +95,7 @@ class Endpoints(Value, frozen=True, kw_only=True):
     redis: RedisSettings
     postgres: PostgresSettings | None
     pgbouncer: PostgresSettings | None
-    mastodon_pool: tuple[
-        str, str
-    ]  # database and user that the workers connect with; of use with `pgbouncer` only
+    mastodon_pool: tuple[str, str]  # database and user that the workers connect with; of use with `pgbouncer` only
     replica: PostgresSettings | None
     replica_login_is_mastodons: bool
     countable: bool  # Postgres shows which connections are our workers' (application_name)
@@ -214,9 +212,7 @@ class _Search:
             parts.append(f"the replica at {_address(replica)}, as {source} says")
         return f"Database connections are watched at: {'; '.join(parts)}."
 
-    def _warnings(
-        self, postgres: PostgresSettings | None, replica: PostgresSettings | None
-    ) -> tuple[str, ...]:
+    def _warnings(self, postgres: PostgresSettings | None, replica: PostgresSettings | None) -> tuple[str, ...]:
         settings, pgbouncer = self._settings, self._route.through == "pgbouncer"
         warnings = []
         if pgbouncer and postgres is None:

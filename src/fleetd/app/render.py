@@ -28,16 +28,10 @@ from fleetd.errors import ConfigError, FleetdError
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Render and exit: 0 done, 1 the configuration or the disk does not allow it. No file is left half written."""
-    parser = argparse.ArgumentParser(
-        prog="fleetd-render", description="Write the settings of Mastodon's workers."
-    )
-    parser.add_argument(
-        "--config", type=Path, default=Path("/etc/fleetd/fleetd.toml"), help="the configuration"
-    )
+    parser = argparse.ArgumentParser(prog="fleetd-render", description="Write the settings of Mastodon's workers.")
+    parser.add_argument("--config", type=Path, default=Path("/etc/fleetd/fleetd.toml"), help="the configuration")
     parser.add_argument("--dir", type=Path, default=SETTINGS_DIRECTORY, help="where the settings go")
-    parser.add_argument(
-        "--root", type=Path, default=Path("/"), help="another root directory (systemd is left alone)"
-    )
+    parser.add_argument("--root", type=Path, default=Path("/"), help="another root directory (systemd is left alone)")
     options = parser.parse_args(arguments)
     root: Path = options.root.resolve()
     if root == Path("/") and os.geteuid() != 0:
@@ -56,9 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_error(str(error))
         sys.exit(1)
     except OSError as error:
-        _print_error(
-            f"{error.filename or options.dir}: {error.strerror}. Settings not yet written stay as they were."
-        )
+        _print_error(f"{error.filename or options.dir}: {error.strerror}. Settings not yet written stay as they were.")
         sys.exit(1)
 
 
@@ -83,9 +75,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     if any(stale) and not files.reload_systemd():
         sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
     if not boot.boot_starts_target():
-        sentences.append(
-            f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it."
-        )
+        sentences.append(f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it.")
     return sentences
 
 

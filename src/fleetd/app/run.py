@@ -51,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="fleetd", description="Runs as many Sidekiq processes for Mastodon as its queues need."
     )
-    parser.add_argument(
-        "--config", type=Path, default=Path("/etc/fleetd/fleetd.toml"), help="the configuration (TOML)"
-    )
+    parser.add_argument("--config", type=Path, default=Path("/etc/fleetd/fleetd.toml"), help="the configuration (TOML)")
     parser.add_argument("--version", action="version", version=f"fleetd {__version__}")
     options = parser.parse_args(arguments)
     journal.configure("info")
@@ -174,9 +172,7 @@ class Daemon:
             await asyncio.to_thread(self._history.close)
 
     def _log_start(self) -> None:
-        profiles = ", ".join(
-            f"{p.name} {p.min_instances}-{p.max_instances}" for p in self._settings.policy.profiles
-        )
+        profiles = ", ".join(f"{p.name} {p.min_instances}-{p.max_instances}" for p in self._settings.policy.profiles)
         _log.info(f"fleetd {__version__} on {self._settings.policy.host}: {profiles}")
         self._recorder.note("daemon", f"fleetd {__version__} started: {profiles}")
         self._log_endpoints()
@@ -193,9 +189,7 @@ class Daemon:
         """
         for job in self._units.finished_jobs():
             if job.result not in {"done", "skipped"}:
-                _log.warning(
-                    f"systemd's job on {job.unit} ended as {job.result}: systemctl status {job.unit}"
-                )
+                _log.warning(f"systemd's job on {job.unit} ended as {job.result}: systemctl status {job.unit}")
         if self._http is not None:
             await self._http.ensure()
         self._show_problems()

@@ -87,9 +87,7 @@ def _replica(settings: Settings, endpoints: Endpoints) -> PostgresConnections | 
     return _postgres(endpoints.replica, settings.mastodon.role, settings.mastodon.database, standby=True)
 
 
-def _postgres(
-    login: PostgresSettings, role: str | None, database: str | None, *, standby: bool
-) -> PostgresConnections:
+def _postgres(login: PostgresSettings, role: str | None, database: str | None, *, standby: bool) -> PostgresConnections:
     return PostgresConnections(
         login,
         monotonic=time.monotonic,

@@ -54,17 +54,14 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 class FleetSection(Section, frozen=True, kw_only=True):
     host: (
-        Annotated[
-            str, _text(r"^[A-Za-z0-9._-]{1,64}\Z", "1 to 64 letters, digits, dots, dashes or underscores")
-        ]
-        | None
+        Annotated[str, _text(r"^[A-Za-z0-9._-]{1,64}\Z", "1 to 64 letters, digits, dots, dashes or underscores")] | None
     ) = None
 
 
 class MastodonSection(Section, frozen=True, kw_only=True):
-    env_file: Annotated[
-        str, _text(r"^(/[^\x00-\x1f\x7f:]{1,250})?\Z", 'an absolute path, or "" for none')
-    ] = "/home/mastodon/live/.env.production"
+    env_file: Annotated[str, _text(r"^(/[^\x00-\x1f\x7f:]{1,250})?\Z", 'an absolute path, or "" for none')] = (
+        "/home/mastodon/live/.env.production"
+    )
     directory: AbsolutePath | None = None
     name_connections: bool | None = None
     role: Annotated[str, Meta(max_length=63)] | None = None

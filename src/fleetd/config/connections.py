@@ -111,9 +111,7 @@ def sentinel_addresses(
     return tuple(addresses)
 
 
-def redis_from_url(
-    url: str, key: str, namespace: str | None, problems: list[ConfigProblem]
-) -> RedisSettings | None:
+def redis_from_url(url: str, key: str, namespace: str | None, problems: list[ConfigProblem]) -> RedisSettings | None:
     """The settings in a Redis address, as redis-client reads it; None when a problem was added."""
     parts = _split(url, key, _REDIS_CURE, problems)
     if parts is None:
@@ -122,9 +120,7 @@ def redis_from_url(
         problems.append(ConfigProblem(key, "does not begin with redis://, rediss:// or unix://", _REDIS_CURE))
         return None
     # Without a colon the part before @ is the password: redis-client reads it so.
-    user, password = (
-        (parts.username, parts.password) if parts.password is not None else (None, parts.username)
-    )
+    user, password = (parts.username, parts.password) if parts.password is not None else (None, parts.username)
     username, secret = unquote(user) if user else None, unquote_plus(password) if password else None
     unix = parts.scheme == "unix"
     if unix and not parts.path:
@@ -162,9 +158,7 @@ def postgres_from_url(
     query = dict(parse_qsl(parts.query.replace("+", "%2B")))
     sslmode = query.get("sslmode", base.sslmode)
     if sslmode not in SSL_MODES:
-        problems.append(
-            ConfigProblem(f"{key}'s sslmode", "is not one of libpq's", f"One of {', '.join(SSL_MODES)}.")
-        )
+        problems.append(ConfigProblem(f"{key}'s sslmode", "is not one of libpq's", f"One of {', '.join(SSL_MODES)}."))
         return None
     port: int | None = parts.port or base.port
     if "port" in query:
@@ -225,9 +219,7 @@ def postgres_settings(
     return _settings(section, table, PostgresSettings(), problems)
 
 
-def pgbouncer_settings(
-    section: PostgresSection | None, problems: list[ConfigProblem]
-) -> PostgresSettings | None:
+def pgbouncer_settings(section: PostgresSection | None, problems: list[ConfigProblem]) -> PostgresSettings | None:
     """The console that [pgbouncer] names; None when it leaves that to .env.production."""
     base = PostgresSettings(port=PGBOUNCER_PORT, dbname=CONSOLE)
     settings = _settings(section, "pgbouncer", base, problems)
@@ -251,9 +243,7 @@ def _settings(
         base = msgspec.structs.replace(base, **certificates)
         return postgres_from_url(section.url, f"{table}.url", base, problems)
     if section.host is None:
-        problems.append(
-            _nowhere(table, {"pgbouncer": "PgBouncer", "replica": "the replica"}.get(table, "Postgres"))
-        )
+        problems.append(_nowhere(table, {"pgbouncer": "PgBouncer", "replica": "the replica"}.get(table, "Postgres")))
     return msgspec.structs.replace(base, **given)
 
 
@@ -264,18 +254,12 @@ def _given(section: Section | None) -> dict[str, Any]:
 
 
 def _nowhere(table: str, what: str) -> ConfigProblem:
-    cure = (
-        f"Set {table}.url or {table}.host, or remove the table to use what Mastodon's .env.production says."
-    )
+    cure = f"Set {table}.url or {table}.host, or remove the table to use what Mastodon's .env.production says."
     return ConfigProblem(table, f"does not say where {what} is", cure)
 
 
-def _refuse_beside(
-    table: str, given: dict[str, Any], fitting: set[str], problems: list[ConfigProblem]
-) -> None:
+def _refuse_beside(table: str, given: dict[str, Any], fitting: set[str], problems: list[ConfigProblem]) -> None:
     for key in sorted(given.keys() - fitting):
         problems.append(
-            ConfigProblem(
-                f"{table}.{key}", f"given beside {table}.url", "Say it in the url, or drop the url."
-            )
+            ConfigProblem(f"{table}.{key}", f"given beside {table}.url", "Say it in the url, or drop the url.")
         )

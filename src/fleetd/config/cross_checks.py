@@ -36,9 +36,7 @@ DEFAULT_TARGETS_SECONDS = {
 }
 
 
-def build_policy(
-    file: File, machine_host: str, problems: list[ConfigProblem]
-) -> tuple[Policy, tuple[str, ...]]:
+def build_policy(file: File, machine_host: str, problems: list[ConfigProblem]) -> tuple[Policy, tuple[str, ...]]:
     """The policy and the warnings; what is wrong goes to `problems`."""
     if not file.profiles and not any(p.path.startswith("profiles") for p in problems):
         cure = 'Add at least one, e.g. [profiles.default-first] with instances = "1-4".'
@@ -77,9 +75,7 @@ def _scheduler(section: SchedulerPolicy, problems: list[ConfigProblem]) -> Sched
         problems.append(ConfigProblem("scheduler.queues", what, 'Add "scheduler", first.'))
     if len(set(section.queues)) != len(section.queues):
         problems.append(
-            ConfigProblem(
-                "scheduler.queues", f"{show(list(section.queues))} names a queue twice", "Name it once."
-            )
+            ConfigProblem("scheduler.queues", f"{show(list(section.queues))} names a queue twice", "Name it once.")
         )
     return section
 
@@ -139,7 +135,5 @@ def _warnings(policy: Policy, targets: dict[str, float]) -> tuple[str, ...]:
         hint = f" (did you mean {', '.join(guesses)}?)" if guesses else ""
         if unusual:
             names = ", ".join(unusual)
-            sentences.append(
-                f"Profile {profile.name} serves {names}, which stock Mastodon does not have{hint}."
-            )
+            sentences.append(f"Profile {profile.name} serves {names}, which stock Mastodon does not have{hint}.")
     return tuple(sentences)

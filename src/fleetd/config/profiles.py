@@ -33,9 +33,7 @@ _NO_SCHEDULER = (
 def build_profiles(sections: dict[str, ProfileSection], problems: list[ConfigProblem]) -> tuple[Profile, ...]:
     """The profiles in the order of the file; what is wrong goes to `problems`."""
     if len(sections) > PROFILES_MAX:
-        problems.append(
-            ConfigProblem("profiles", f"{len(sections)} profiles", f"Use at most {PROFILES_MAX}.")
-        )
+        problems.append(ConfigProblem("profiles", f"{len(sections)} profiles", f"Use at most {PROFILES_MAX}."))
     profiles = [_profile(name, section, problems) for name, section in sections.items()]
     _refuse_shared_numbers(profiles, problems)
     return tuple(profiles)
@@ -68,9 +66,7 @@ def _profile(name: str, section: ProfileSection, problems: list[ConfigProblem]) 
 def check_pool(path: str, threads: int, db_pool: int, problems: list[ConfigProblem]) -> None:
     """With fewer connections than threads jobs fail: ActiveRecord gives up waiting after 5 s."""
     if db_pool < threads:
-        what = (
-            f"{db_pool} is less than threads = {threads}: threads would wait for a connection and jobs fail"
-        )
+        what = f"{db_pool} is less than threads = {threads}: threads would wait for a connection and jobs fail"
         problems.append(ConfigProblem(f"{path}.db_pool", what, f"Use {threads} or more, or lower threads."))
 
 
@@ -134,9 +130,7 @@ def _check_queue_names(path: str, queues: Iterable[str], problems: list[ConfigPr
         seen.add(queue)
 
 
-def _numbers(
-    value: int | str | tuple[int, ...] | None, path: str, problems: list[ConfigProblem]
-) -> tuple[int, ...]:
+def _numbers(value: int | str | tuple[int, ...] | None, path: str, problems: list[ConfigProblem]) -> tuple[int, ...]:
     """Ascending instance numbers from 4, "1-6", "1-3,7" or [1, 2, 7]."""
     cure = 'Write the numbers N of mastodon-sidekiq@N that it owns here, from 1 to 9999: "1-6", "1-3,7" or [1, 2, 7].'
     if value is None:
@@ -186,9 +180,7 @@ def _sizes(path: str, section: ProfileSection, count: int, problems: list[Config
     low = section.min if section.min is not None else min(1, high)
     if count and high > count:
         what = f"{high} is more than the {count} number(s) of instances"
-        problems.append(
-            ConfigProblem(f"{path}.max", what, f"Use at most {count}, or give the profile more numbers.")
-        )
+        problems.append(ConfigProblem(f"{path}.max", what, f"Use at most {count}, or give the profile more numbers."))
     if low > high and (count or section.max is not None):
         what = f"{low} is more than max = {high}"
         problems.append(ConfigProblem(f"{path}.min", what, f"Use at most {high}, or raise max."))
@@ -204,9 +196,7 @@ def _refuse_shared_numbers(profiles: Iterable[Profile], problems: list[ConfigPro
         total += len(profile.numbers)
         if shared:
             what = f"{', '.join(map(str, shared))} already belong(s) to profile {owner[shared[0]]}"
-            problems.append(
-                ConfigProblem(path, what, "A number says the profile: give each number to one profile.")
-            )
+            problems.append(ConfigProblem(path, what, "A number says the profile: give each number to one profile."))
         owner.update(dict.fromkeys(profile.numbers, profile.name))
     if total > INSTANCES_MAX:
         problems.append(

@@ -153,9 +153,7 @@ def _values(
         if key in table:
             default = getattr(defaults, field, None)
             cure = _LEAVE_OUT if default is None else "Write one, or leave the key out for its default."
-            values[field] = _value(
-                _without_none(hints[field]), table[key], join(path, key), cure, problems, default
-            )
+            values[field] = _value(_without_none(hints[field]), table[key], join(path, key), cure, problems, default)
     return {field: value for field, value in values.items() if value is not UNSET}
 
 
@@ -196,9 +194,7 @@ def _refuse_unknown(
         problems.append(ConfigProblem(join(path, key), "no such key", cure))
 
 
-def _value(
-    hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem], default: Any = None
-) -> Any:
+def _value(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProblem], default: Any = None) -> Any:
     """The value of one key, whose type may be a section, a table of them, a list of them, or a leaf; UNSET: wrong."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if _is_section(hint):
@@ -247,11 +243,7 @@ def _leaf(hint: Any, raw: Any, path: str, cure: str, problems: list[ConfigProble
     if _fits(hint, raw):
         return msgspec.convert(raw, hint)
     item = _item_of(hint)
-    wrong = (
-        []
-        if item is None or not isinstance(raw, list)
-        else [i for i, e in enumerate(raw) if not _fits(item, e)]
-    )
+    wrong = [] if item is None or not isinstance(raw, list) else [i for i, e in enumerate(raw) if not _fits(item, e)]
     for index in wrong[:ENTRIES_TOLD_MAX]:
         problems.append(_mismatch(item, raw[index], f"{path}[{index}]", "Write one."))
     if len(wrong) > ENTRIES_TOLD_MAX:

@@ -24,9 +24,7 @@ from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.reasons.units import PlanExpired
 
 
-def carry_out(
-    tick: HostTick, plan: Plan | None, scheduler: SchedulerDecision, memory: HostMemory
-) -> HostDecision:
+def carry_out(tick: HostTick, plan: Plan | None, scheduler: SchedulerDecision, memory: HostMemory) -> HostDecision:
     """Steps for this host. `memory` has already seen this tick (instances/assess.py)."""
     decision = HostDecision(memory)
     if tick.instances is None:
@@ -59,9 +57,7 @@ def _start_and_drain(tick: HostTick, plan: Plan | None, decision: HostDecision) 
         if admitted > running:
             starts_left -= start_up_to(tick, profile, own, running, admitted, starts_left, decision)
             continue
-        leaving = sum(
-            1 for v in tick.active if v.profile == profile.name and v.is_capacity and v.key in moved
-        )
+        leaving = sum(1 for v in tick.active if v.profile == profile.name and v.is_capacity and v.key in moved)
         running -= max(0, leaving - (constraints.spare_in == profile.name))
         if admitted < running:
             begun = begin_drains(tick, profile, own, running, admitted, drains_left, decision)

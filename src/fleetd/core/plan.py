@@ -151,8 +151,7 @@ def _counts(
 def _growth(tick: HostTick, counts: dict[str, ProfilePlan]) -> int:
     """Connections that what is still to be started will claim."""
     return sum(
-        (max(0, counts[p.name].admitted_instances - tick.running[p.name]) + counts[p.name].spare)
-        * p.claim_connections
+        (max(0, counts[p.name].admitted_instances - tick.running[p.name]) + counts[p.name].spare) * p.claim_connections
         for p in tick.policy.profiles
         if p.name in counts
     )

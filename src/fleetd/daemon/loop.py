@@ -141,11 +141,7 @@ class Loop:
         if self.status is None:
             return None
         age = float(int(self.tick_age_seconds()))
-        if (
-            self._answer is None
-            or self._answer[0] is not self.status
-            or self._answer[1].tick_age_seconds != age
-        ):
+        if self._answer is None or self._answer[0] is not self.status or self._answer[1].tick_age_seconds != age:
             self._answer = self.status, msgspec.structs.replace(self.status, tick_age_seconds=age)
         return self._answer[1]
 

@@ -301,12 +301,9 @@ def _aged(status: Status, seconds: float) -> Status:
         tick_age_seconds=status.tick_age_seconds + seconds,
         uptime_seconds=status.uptime_seconds + seconds,
         sources=tuple(
-            replace(s, age_seconds=None if s.age_seconds is None else s.age_seconds + seconds)
-            for s in status.sources
+            replace(s, age_seconds=None if s.age_seconds is None else s.age_seconds + seconds) for s in status.sources
         ),
-        overrides=tuple(
-            replace(o, seconds_left=max(0.0, o.seconds_left - seconds)) for o in status.overrides
-        ),
+        overrides=tuple(replace(o, seconds_left=max(0.0, o.seconds_left - seconds)) for o in status.overrides),
     )
 
 

@@ -212,9 +212,7 @@ def _replace_words(cause: reasons.ReplaceCause, result: TickResult) -> str:
     if cause == reasons.ReplaceCause.MEMORY and result.tick.machine is not None:
         limit = memory_max_bytes(result.tick.policy, result.tick.machine)
         return f"holds more than {limit // 2**20} MiB: to be replaced"
-    return (
-        "to be restarted" if cause == reasons.ReplaceCause.RESTART else "its settings changed: to be replaced"
-    )
+    return "to be restarted" if cause == reasons.ReplaceCause.RESTART else "its settings changed: to be replaced"
 
 
 def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
@@ -329,8 +327,7 @@ def _next(result: TickResult) -> str:
 def _summary(status: Status) -> str:
     """One sentence for `systemctl status` and the log."""
     fleet = ", ".join(
-        f"{p.name} {_or_unknown(p.running_instances)}/{_or_unknown(p.admitted_instances)}"
-        for p in status.profiles
+        f"{p.name} {_or_unknown(p.running_instances)}/{_or_unknown(p.admitted_instances)}" for p in status.profiles
     )
     down = [s.name for s in status.sources if not s.ok]
     if down:

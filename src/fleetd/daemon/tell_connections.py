@@ -34,9 +34,7 @@ def connection_status(result: TickResult) -> ConnectionStatus:
         claims_connections=total if known else None,
         headroom_connections=_headroom(tightest, total) if tightest else None,
         open_connections=tightest.open_connections + 1 if tightest else None,
-        sources=tuple(
-            _source(policy.connections, result.snapshot, s, total, s is tightest) for s in budget.sources
-        ),
+        sources=tuple(_source(policy.connections, result.snapshot, s, total, s is tightest) for s in budget.sources),
         claims=_claims(policy, claims) if known else (),
         more_instances=_more(result) if known and not budget.unread else {},
         claim_per_instance={p.name: p.claim_connections for p in policy.profiles},
@@ -82,9 +80,7 @@ def _source(
     )
 
 
-def _consumers(
-    policy: ConnectionPolicy, snapshot: Snapshot, source: SourceBudget
-) -> tuple[ConsumerStatus, ...]:
+def _consumers(policy: ConnectionPolicy, snapshot: Snapshot, source: SourceBudget) -> tuple[ConsumerStatus, ...]:
     """Who is seen, most first, then what is declared; a declaration is matched to nobody by guessing."""
     reading = {"postgres": snapshot.database, "replica": snapshot.replica}.get(source.source)
     seen: tuple[Consumer, ...] = ()
@@ -97,14 +93,8 @@ def _consumers(
     direct = source.source != "postgres" or snapshot.pgbouncer is None
     declared = [claim for claim in policy.declared if claim.on == on and direct]
     return (
-        *(
-            ConsumerStatus(name=c.name, observed_connections=c.connections, declared_connections=None)
-            for c in seen
-        ),
-        *(
-            ConsumerStatus(name=d.name, observed_connections=None, declared_connections=d.connections)
-            for d in declared
-        ),
+        *(ConsumerStatus(name=c.name, observed_connections=c.connections, declared_connections=None) for c in seen),
+        *(ConsumerStatus(name=d.name, observed_connections=None, declared_connections=d.connections) for d in declared),
     )
 
 

@@ -123,9 +123,7 @@ class Ticker:
     def order(self, order: Order) -> Reply:
         """Obey a person between two ticks; what to answer them. Raises OrderRefusedError with the reason."""
         if self._last is None:
-            raise OrderRefusedError(
-                "fleetd has just started: no tick is finished yet; try again in a few seconds"
-            )
+            raise OrderRefusedError("fleetd has just started: no tick is finished yet; try again in a few seconds")
         tick = msgspec.structs.replace(self._last.tick, policy=self.policy)
         now = self.sources.clock.now_seconds()
         memory, reply = order.obey(Situation(tick, self.host_memory, now))

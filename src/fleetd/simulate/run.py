@@ -62,18 +62,14 @@ def run_fleetd(
     return asyncio.run(_run(name, SimulatedDaemon(world), LawWatch(world, LAWS_FOR_FLEETD), progress))
 
 
-def run_rival(
-    name: str, trace: Trace, policy: Policy, make: MakeRival, progress: Progress | None = None
-) -> Outcome:
+def run_rival(name: str, trace: Trace, policy: Policy, make: MakeRival, progress: Progress | None = None) -> Outcome:
     """One rival."""
     world = World(trace, policy)
     scaler = Scaler(world, make(world))
     return asyncio.run(_run(name, scaler, LawWatch(world, LAWS_FOR_ALL), progress))[0]
 
 
-async def _run(
-    name: str, controller: Controller, watch: LawWatch, progress: Progress | None
-) -> tuple[Outcome, Sizes]:
+async def _run(name: str, controller: Controller, watch: LawWatch, progress: Progress | None) -> tuple[Outcome, Sizes]:
     world = watch.world
     recorder = Recorder(world)
     while world.now < world.end:

@@ -28,9 +28,7 @@ def duration(seconds: float | None) -> str:
     ):
         number = seconds / unit_seconds
         if number < until:
-            return (
-                f"{number:.1f}".removesuffix(".0") + f" {unit}" if number < 9.95 else f"{number:.0f} {unit}"
-            )
+            return f"{number:.1f}".removesuffix(".0") + f" {unit}" if number < 9.95 else f"{number:.0f} {unit}"
     return ">9999 d"
 
 

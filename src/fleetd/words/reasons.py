@@ -310,11 +310,7 @@ def _drain_taken(r: reasons.DrainTaken) -> str:
 
 
 def _restart_taken(r: reasons.RestartTaken) -> str:
-    more = (
-        " The code on disk is accepted for all profiles, so whatever starts runs it."
-        if r.code_for_all
-        else ""
-    )
+    more = " The code on disk is accepted for all profiles, so whatever starts runs it." if r.code_for_all else ""
     if r.tried_again:
         more += f" What failed before is tried again: {', '.join(map(unit_name, r.tried_again))}."
     more += f" {times(r.pins_ended, 'pin on them ends', 'pins on them end')}." if r.pins_ended else ""
@@ -334,9 +330,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.HeartbeatGarbled: "a heartbeat in Redis can't be understood, so what its process does is unknown",
     reasons.QueuesLate: "none of it stops while {queues:list} waits longer than its target",
     reasons.JustGrew: "it has just grown: none of it stops for another {left_seconds:.0f} s",
-    reasons.WithinHoldWindow: (
-        "needed within the last {window_seconds:.0f} s: kept for another {left_seconds:.0f} s"
-    ),
+    reasons.WithinHoldWindow: ("needed within the last {window_seconds:.0f} s: kept for another {left_seconds:.0f} s"),
     reasons.SetByPeople: "set to {instances} by fleetctl",
     reasons.TakenAwayByHand: "{instances} stopped or quieted by hand: left so, and not replaced",
     reasons.AddedByHand: "{instances} started by hand: kept, and no other is stopped in exchange",
@@ -380,9 +374,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "more workers would not help: {threads:.0f} threads do what {useful_threads:.0f} did while fewer ran, most "
         "wait in the database"
     ),
-    reasons.GrowthTriedAgain: (
-        "the database was the bottleneck: growth is tried again in {left_seconds:.0f} s"
-    ),
+    reasons.GrowthTriedAgain: ("the database was the bottleneck: growth is tried again in {left_seconds:.0f} s"),
     reasons.OneAtATime: _one_at_a_time,
     reasons.ThroughputComesBack: ("throughput fell when one was let go, so that one comes back, and no more"),
     reasons.SteppedBack: "{saturated:why}: the least important instance goes",

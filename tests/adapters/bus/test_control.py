@@ -61,9 +61,7 @@ def test_status_without_a_daemon_or_a_bus(bus: PrivateBus) -> None:
 def test_two_fleetds_cannot_be_on_one_host(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         second = BusDaemon(bus.address)
-        with pytest.raises(
-            FleetdError, match=rf"another fleetd runs on this host \(pid {os.getpid()}\)"
-        ) as no:
+        with pytest.raises(FleetdError, match=rf"another fleetd runs on this host \(pid {os.getpid()}\)") as no:
             await second.control.ensure()
         assert not isinstance(no.value, SourceUnavailableError)
         await daemon.control.close()

@@ -122,9 +122,7 @@ def test_the_log_says_who_ordered_what_and_how_it_went(bus: PrivateBus) -> None:
     with_daemon(bus, scenario)
 
 
-@pytest.mark.parametrize(
-    "text", ["0", "03", "³", "-3", "12345", "", "mastodon-sidekiq@3", "9" * 100_000, "\x1b[2J"]
-)
+@pytest.mark.parametrize("text", ["0", "03", "³", "-3", "12345", "", "mastodon-sidekiq@3", "9" * 100_000, "\x1b[2J"])
 def test_what_names_no_instance_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(BadOrderError, match="is no instance: a number of 1 to 9999, or scheduler") as refused:
         order_of("ReleaseInstance", [text])
@@ -191,9 +189,7 @@ KINDS: dict[str, st.SearchStrategy[object]] = {
 
 
 @given(st.sampled_from(sorted(ORDERS)), st.data())
-def test_whatever_arrives_is_obeyed_or_refused_in_words_that_can_be_printed(
-    method: str, data: st.DataObject
-) -> None:
+def test_whatever_arrives_is_obeyed_or_refused_in_words_that_can_be_printed(method: str, data: st.DataObject) -> None:
     arguments = [data.draw(KINDS[kind]) for kind in signature_of(method)]
     units, beats = fleet(3)
     rules = policy()

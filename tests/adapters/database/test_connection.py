@@ -30,9 +30,7 @@ def test_one_connection_is_kept(cluster: Cluster) -> None:
         async with source(settings(cluster)) as database:
             for _ in range(5):
                 await asyncio.gather(database.read(), database.read())
-                pids.add(
-                    cluster.value("SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'fleetd'")
-                )
+                pids.add(cluster.value("SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'fleetd'"))
                 assert (await database.read()).own_connections == 1
         return pids
 
@@ -43,9 +41,7 @@ def test_a_dropped_connection_is_renewed_within_the_read(cluster: Cluster) -> No
     async def go() -> None:
         async with source(settings(cluster)) as database:
             await database.read()
-            cluster.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fleetd'"
-            )
+            cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'fleetd'")
             assert (await database.read()).own_connections == 1
             cluster.stop()
             cluster.start()
@@ -98,9 +94,7 @@ def test_pauses_grow_and_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_hung_server_ends_at_the_deadline_and_leaves_no_connection(
-    cluster: Cluster, *, cancelled: bool
-) -> None:
+def test_hung_server_ends_at_the_deadline_and_leaves_no_connection(cluster: Cluster, *, cancelled: bool) -> None:
     async def go(clock: ManualClock) -> float:
         async with source(settings(cluster), clock=clock) as database:
             await database.read()
@@ -126,9 +120,7 @@ def test_hung_server_ends_at_the_deadline_and_leaves_no_connection(
                 for process in frozen:
                     os.kill(process, signal.SIGCONT)
 
-    assert asyncio.run(go(ManualClock())) < 4.0, (
-        "psycopg's own way out waits 5 s for an answer to its cancelling"
-    )
+    assert asyncio.run(go(ManualClock())) < 4.0, "psycopg's own way out waits 5 s for an answer to its cancelling"
     cluster.wait_for("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fleetd'", 0)
 
 

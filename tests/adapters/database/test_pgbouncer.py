@@ -144,9 +144,7 @@ def test_killed_and_restarted(bouncer: PgBouncer) -> None:
             bouncer.stop(signal.SIGKILL)
             bouncer.options["max_client_conn"] = 8
             bouncer.start()
-            facts = (
-                await console.read()
-            )  # a connection that broke is renewed at once, and its settings are asked again
+            facts = await console.read()  # a connection that broke is renewed at once, and its settings are asked again
             assert facts.client_limit_connections == 8
 
     asyncio.run(go())
@@ -160,9 +158,7 @@ def test_hung(bouncer: PgBouncer) -> None:
             os.kill(bouncer.pid, signal.SIGSTOP)
             started = time.monotonic()
             try:
-                with pytest.raises(
-                    SourceUnavailableError, match=r"PgBouncer .* did not answer within 0\.5 s"
-                ):
+                with pytest.raises(SourceUnavailableError, match=r"PgBouncer .* did not answer within 0\.5 s"):
                     await console.read()
                 assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing lingers"
                 return time.monotonic() - started
@@ -236,9 +232,7 @@ def test_tls(cluster: Cluster) -> None:
 def test_a_wildcard_of_bytes_that_are_no_text_does_not_spoil_the_reading(cluster: Cluster) -> None:
     with running(cluster, options={"auth_type": "any"}, databases={"*": "user=mastodon"}) as bouncer:
         place = [b"-h", b"127.0.0.1", b"-p", str(bouncer.port).encode(), b"-U", b"mastodon"]
-        subprocess.run(
-            [b"psql", *place, b"-d", b"b\xffd", b"-c", b"SELECT 1"], capture_output=True, check=False
-        )
+        subprocess.run([b"psql", *place, b"-d", b"b\xffd", b"-c", b"SELECT 1"], capture_output=True, check=False)
         with pytest.raises(UnicodeDecodeError):
             bouncer.console("SHOW DATABASES")
         assert read_once(bouncer.settings()).refused is False

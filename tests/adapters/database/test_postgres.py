@@ -81,9 +81,7 @@ def test_limits_of_role_and_database(cluster: Cluster) -> None:
     assert (of_mastodon.role_limit_connections, of_mastodon.database_limit_connections) == (9, 11)
     own_role = read_once(settings(cluster, "watcher", "postgres"))
     assert (own_role.role_limit_connections, own_role.database_limit_connections) == (None, None)
-    named = read_once(
-        settings(cluster, "watcher", "postgres"), mastodon_role="mastodon", mastodon_database="mastodon"
-    )
+    named = read_once(settings(cluster, "watcher", "postgres"), mastodon_role="mastodon", mastodon_database="mastodon")
     assert (named.role_limit_connections, named.database_limit_connections) == (9, 11)
 
 
@@ -91,9 +89,7 @@ def test_limits_of_role_and_database(cluster: Cluster) -> None:
     ("options", "named"),
     [({"mastodon_role": "nobody'; --"}, "nobody'; --"), ({"mastodon_database": 'no"ne'}, 'no"ne')],
 )
-def test_a_role_or_database_that_is_not_there_is_unknown(
-    cluster: Cluster, options: dict[str, str], named: str
-) -> None:
+def test_a_role_or_database_that_is_not_there_is_unknown(cluster: Cluster, options: dict[str, str], named: str) -> None:
     with pytest.raises(SourceUnavailableError, match="check the configured Mastodon") as raised:
         read_once(settings(cluster), **options)
     assert named in str(raised.value)
@@ -151,9 +147,7 @@ def test_mastodons_own_limit_reached_is_refused(cluster: Cluster, what: str) -> 
 
 def test_limit_of_fleetds_own_role_says_nothing_about_mastodon(cluster: Cluster) -> None:
     cluster.sql("ALTER ROLE watcher CONNECTION LIMIT 0")
-    with pytest.raises(
-        SourceUnavailableError, match="fleetd's own login, whose role is at its connection limit"
-    ):
+    with pytest.raises(SourceUnavailableError, match="fleetd's own login, whose role is at its connection limit"):
         read_once(settings(cluster, "watcher"), mastodon_role="mastodon")
 
 
@@ -183,9 +177,7 @@ def test_through_pgbouncer_nothing_sticks_to_the_server_connection(cluster: Clus
     process = subprocess.Popen(["pgbouncer", "-q", str(bouncer)], cwd=cluster.directory, **service_user())
     try:
         _wait_for_port(port)
-        through = PostgresSettings(
-            host="127.0.0.1", port=port, dbname="mastodon", user="mastodon", sslmode="disable"
-        )
+        through = PostgresSettings(host="127.0.0.1", port=port, dbname="mastodon", user="mastodon", sslmode="disable")
         facts = read_once(through)
         assert facts.max_connections == MAX_CONNECTIONS
         with psycopg.connect(

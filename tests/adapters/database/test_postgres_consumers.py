@@ -147,9 +147,7 @@ def at_work(cluster: Cluster, user: str = "mastodon") -> Iterator[None]:
     cluster.wait_for("SELECT count(*) FROM pg_stat_activity WHERE datname = 'mastodon'", 0)
 
 
-@pytest.mark.parametrize(
-    ("user", "expected"), [("mastodon", (2, 1)), ("watcher", (2, 1)), ("stranger", (None, None))]
-)
+@pytest.mark.parametrize(("user", "expected"), [("mastodon", (2, 1)), ("watcher", (2, 1)), ("stranger", (None, None))])
 def test_what_is_at_work_and_what_is_stalled(
     cluster: Cluster, user: str, expected: tuple[int | None, int | None]
 ) -> None:

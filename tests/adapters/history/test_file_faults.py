@@ -234,9 +234,7 @@ def test_a_disk_that_hangs_stops_nothing(path: Path, at: float, monkeypatch: pyt
     thaw.set()
 
 
-def test_a_host_without_room_for_a_thread_stops_nothing(
-    path: Path, at: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_without_room_for_a_thread_stops_nothing(path: Path, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -67,9 +67,7 @@ def test_memory(root: Path) -> None:
     assert facts.memory_available_bytes == 8192000 * 1024
 
 
-@pytest.mark.parametrize(
-    "content", [None, "", "MemTotal: 5 kB\n", "MemTotal: x kB\nMemAvailable: 3\n", "\0" * 99]
-)
+@pytest.mark.parametrize("content", [None, "", "MemTotal: 5 kB\n", "MemTotal: x kB\nMemAvailable: 3\n", "\0" * 99])
 def test_memory_that_is_not_said_is_unknown(root: Path, content: str | None) -> None:
     meminfo = root / "proc/meminfo"
     meminfo.unlink()

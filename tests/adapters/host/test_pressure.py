@@ -26,20 +26,14 @@ def pressure(root: Path, **files: str) -> None:
         (root / "proc/pressure" / name).write_text(content)
 
 
-MEMORY_PRESSURE = (
-    "some avg10=9.00 avg60=8.00 avg300=7.00 total=1\nfull avg10=30.01 avg60=20.50 avg300=1.00 total=9\n"
-)
-CPU_PRESSURE = (
-    "some avg10=99.00 avg60=87.25 avg300=7.00 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
-)
+MEMORY_PRESSURE = "some avg10=9.00 avg60=8.00 avg300=7.00 total=1\nfull avg10=30.01 avg60=20.50 avg300=1.00 total=9\n"
+CPU_PRESSURE = "some avg10=99.00 avg60=87.25 avg300=7.00 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 
 
 def test_pressure_is_shares_of_the_last_minute(root: Path) -> None:
     pressure(root, memory=MEMORY_PRESSURE, cpu=CPU_PRESSURE.splitlines(keepends=True)[0])  # before Linux 5.13
     assert read(root).pressure == HostPressure(memory_stalled_share=0.205, cpu_waiting_share=0.8725)
-    pressure(
-        root, memory=MEMORY_PRESSURE.replace("20.50", "100.00"), cpu=CPU_PRESSURE.replace("87.25", "0.00")
-    )
+    pressure(root, memory=MEMORY_PRESSURE.replace("20.50", "100.00"), cpu=CPU_PRESSURE.replace("87.25", "0.00"))
     assert read(root).pressure == HostPressure(memory_stalled_share=1.0, cpu_waiting_share=0.0)
 
 
@@ -56,9 +50,7 @@ def test_pressure_is_shares_of_the_last_minute(root: Path) -> None:
         (MEMORY_PRESSURE, CPU_PRESSURE.replace("avg60=", "avg61=")),
     ],
 )
-def test_pressure_that_is_not_told_is_none_and_not_calm(
-    root: Path, memory: str | None, cpu: str | None
-) -> None:
+def test_pressure_that_is_not_told_is_none_and_not_calm(root: Path, memory: str | None, cpu: str | None) -> None:
     told = {"memory": memory, "cpu": cpu}
     pressure(root, **{name: content for name, content in told.items() if content is not None})
     assert read(root).pressure is None

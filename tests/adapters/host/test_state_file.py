@@ -85,9 +85,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         assert list(disk.path.iterdir()) == []
 
 
-def test_a_failure_after_the_replacement_is_not_taken_for_success(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_after_the_replacement_is_not_taken_for_success(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new file is in place then, so what is believed to be there must be forgotten."""
     state = StateFile(path)
     state.save(b"old")

@@ -64,9 +64,7 @@ def test_comments_blank_lines_time_and_place_are_no_change(root: Path, same: str
     assert digest(root) == before
 
 
-@pytest.mark.parametrize(
-    "changed", [UNIT + "Nice=5\n", UNIT.replace("always", "no"), UNIT.replace("$ARGS", "#")]
-)
+@pytest.mark.parametrize("changed", [UNIT + "Nice=5\n", UNIT.replace("always", "no"), UNIT.replace("$ARGS", "#")])
 def test_a_setting_is_a_change(root: Path, changed: str) -> None:
     before = digest(root)
     write(root, f"{LIB}/{TEMPLATE_UNIT}", changed)

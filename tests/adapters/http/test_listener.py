@@ -162,9 +162,7 @@ def holding(listener: HttpListener, count: int) -> Iterator[list[socket.socket]]
     with contextlib.ExitStack() as stack:
         clients = []
         for _ in range(count):
-            client = stack.enter_context(
-                socket.create_connection(("127.0.0.1", listener.port), timeout=WAIT_SECONDS)
-            )
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", listener.port), timeout=WAIT_SECONDS))
             client.sendall(b"GET /hello HTTP/1.1\r\nX-Slow:")
             clients.append(client)
         yield clients
@@ -175,9 +173,7 @@ def test_connections_are_bounded_and_recover() -> None:
         with holding(listener, CONNECTIONS_MAX):
             answer = raw(listener, b"GET /hello HTTP/1.1\r\n\r\n")
             assert answer.startswith(b"HTTP/1.0 503 ")
-            assert (
-                _threads("process_request_thread") <= CONNECTIONS_MAX + 1
-            )  # the refused one may still be going
+            assert _threads("process_request_thread") <= CONNECTIONS_MAX + 1  # the refused one may still be going
         _until(lambda: ask(listener, "/hello")[0] == 200)
 
 
@@ -347,10 +343,7 @@ def listener() -> Iterator[HttpListener]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    data=st.binary(max_size=400)
-    | st.from_regex(rb"[A-Z]{1,6} /\S{0,20} HTTP/\d\.\d\r\n(.{0,9}:.{0,9}\r\n)*\r\n")
-)
+@given(data=st.binary(max_size=400) | st.from_regex(rb"[A-Z]{1,6} /\S{0,20} HTTP/\d\.\d\r\n(.{0,9}:.{0,9}\r\n)*\r\n"))
 def test_any_bytes_are_survived(listener: HttpListener, data: bytes) -> None:
     raw(listener, data)
     assert ask(listener, "/hello")[2] == "hello\n"

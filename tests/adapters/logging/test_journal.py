@@ -133,9 +133,7 @@ def test_a_queue_name_can_not_forge_fields_or_colours(to_journal: Journald) -> N
     entry = to_journal.entry()
     assert entry["MESSAGE"] == "queue a\\nPRIORITY=0\\x1b[31m"
     assert entry["PRIORITY"] == "6"
-    assert all(
-        name in {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"} or name.startswith("FLEETD_") for name in entry
-    )
+    assert all(name in {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"} or name.startswith("FLEETD_") for name in entry)
 
 
 def test_size_and_number_of_fields_are_bounded(to_journal: Journald) -> None:
@@ -246,9 +244,7 @@ def test_libraries_take_the_same_way() -> None:
     configure(stream=stream, environ={})
     logging.getLogger("redis.connection").warning("lost redis://:hunter2@main:6379/0\nand more")
     logging.getLogger("psycopg").info("connection attempt")
-    logging.getLogger("asyncio").error(
-        "Task exception: %s", "x", exc_info=(ValueError, ValueError("y"), None)
-    )
+    logging.getLogger("asyncio").error("Task exception: %s", "x", exc_info=(ValueError, ValueError("y"), None))
     logging.getLogger("broken").warning("%d", "not a number")
     text = stream.getvalue()
     assert "<4>lost redis://[hidden]@main:6379/0\\nand more\n" in text
@@ -256,9 +252,7 @@ def test_libraries_take_the_same_way() -> None:
     assert "<3>ValueError: y" in text
     assert "broken: '%d'" in text
     configure(stream=io.StringIO(), environ={})
-    ours = [
-        h for h in logging.getLogger().handlers if type(h).__module__ == "fleetd.adapters.logging.journal"
-    ]
+    ours = [h for h in logging.getLogger().handlers if type(h).__module__ == "fleetd.adapters.logging.journal"]
     assert len(ours) == 1, "configured twice, heard once"
 
 

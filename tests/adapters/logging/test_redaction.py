@@ -55,11 +55,7 @@ def test_ordinary_sentences_are_left_alone(sentence: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.dictionaries(
-        st.text(max_size=20), st.text() | st.binary() | st.floats() | st.lists(st.text()), max_size=8
-    )
-)
+@given(st.dictionaries(st.text(max_size=20), st.text() | st.binary() | st.floats() | st.lists(st.text()), max_size=8))
 def test_any_event_can_be_sent(event: dict[str, object]) -> None:
     line = finished(event)
     assert all(type(value) is str for value in line.values())
@@ -75,9 +71,7 @@ def test_in_a_process_of_its_own() -> None:
         "structlog.get_logger('fleetd').info('up', password='hunter2')\n"
         "import warnings; warnings.warn('careful')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert lines[0] == "<6>up password=[hidden]"

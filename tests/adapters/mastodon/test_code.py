@@ -152,9 +152,7 @@ def test_no_link_inside_is_followed(live: Path, tmp_path: Path) -> None:
     assert digest(live) != before, "the link itself counts"
 
 
-@pytest.mark.parametrize(
-    "head", ["ref: refs/../../secret\n", "ref: refs/heads//x\n", "ref: /etc/passwd\n", "\0"]
-)
+@pytest.mark.parametrize("head", ["ref: refs/../../secret\n", "ref: refs/heads//x\n", "ref: /etc/passwd\n", "\0"])
 def test_a_head_that_leads_astray_is_not_followed(live: Path, tmp_path: Path, head: str) -> None:
     (live / ".git").mkdir()
     (live / ".git/HEAD").write_text(head)

@@ -253,11 +253,7 @@ KEYS = (
 VALUES = st.text(max_size=30) | st.from_regex(r"\A(redis|rediss|unix|postgres)://[a-z:@/?#\[\]%0-9]{0,20}\Z")
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([*KEYS, "DB_PORT", "DB_HOST", "export REDIS_HOST"]), VALUES), max_size=5
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from([*KEYS, "DB_PORT", "DB_HOST", "export REDIS_HOST"]), VALUES), max_size=5))
 def test_no_file_raises_anything_but_problems(lines: list[tuple[str, str]]) -> None:
     redis, _, problems = read("\n".join(f"{key}={value}" for key, value in lines))
     assert problems if redis is None else 1 <= redis.port <= 65535

@@ -70,9 +70,7 @@ def test_a_user_without_rights_is_told_so() -> None:
         sentence = unavailable(source_at(server, username="narrow", password=SECRET))
         assert "does not let this user read" in sentence
         with admin(server) as client:
-            command(
-                client, "ACL", "SETUSER", "narrow", "+@scripting", "resetkeys", "~queue*", "~stat:*", "~j|*"
-            )
+            command(client, "ACL", "SETUSER", "narrow", "+@scripting", "resetkeys", "~queue*", "~stat:*", "~j|*")
         facts = read(source_at(server, username="narrow", password=SECRET), check_writes=True)
         assert not facts.processes_complete
         assert KeyFault(key="processes", why="may not be read by this Redis user") in facts.faults
@@ -86,9 +84,7 @@ def test_a_failed_reading_leaves_no_connection_behind() -> None:
         source = source_at(server, username="narrow", password=SECRET)
         with pytest.raises(SourceUnavailableError):
             await source.read(check_writes=False)
-        wait_until(
-            lambda: not [c for c in client.client_list() if c["name"] == "fleetd"], "the connection to end"
-        )
+        wait_until(lambda: not [c for c in client.client_list() if c["name"] == "fleetd"], "the connection to end")
         await source.close()
 
     with redis_server() as server, admin(server) as client:
@@ -132,9 +128,7 @@ def test_a_cancelled_reading_leaves_no_reply_behind(shared_redis: RedisServer, c
         await source.close()
 
     asyncio.run(story())
-    wait_until(
-        lambda: [c for c in client.client_list() if c["name"] == "fleetd"] == [], "no connection to be left"
-    )
+    wait_until(lambda: [c for c in client.client_list() if c["name"] == "fleetd"] == [], "no connection to be left")
 
 
 def test_a_restart_changes_the_run_id_and_costs_one_reading_at_most() -> None:

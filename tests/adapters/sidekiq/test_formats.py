@@ -89,9 +89,7 @@ def test_nonsense_in_a_heartbeat_is_an_error(index: int, value: bytes) -> None:
 
 @pytest.mark.parametrize("job", fixture("jobs.json")["jobs"], ids=lambda job: str(job["of"]))
 def test_ages_of_jobs(job: dict[str, Any]) -> None:
-    assert job_age_seconds(job["json"].encode(), cut=False, now_seconds=NOW) == pytest.approx(
-        job["age_seconds"]
-    )
+    assert job_age_seconds(job["json"].encode(), cut=False, now_seconds=NOW) == pytest.approx(job["age_seconds"])
 
 
 @pytest.mark.parametrize("job", fixture("jobs.json")["jobs"], ids=lambda job: str(job["of"]))
@@ -167,9 +165,7 @@ def test_an_unreadable_heartbeat_is_incomplete_and_its_work_still_counts() -> No
     work = [b"work", b"p:2:b", b"p:2:b:work", [[b"pull", b"1759999990", b"b4"]]]
     bad = process_record(identity=b"p:2:b")
     bad[2] = b"\xff"
-    facts = take(process_record(), bad, [b"queue", b"pull", 0, None, 0], work).facts(
-        redis_run_id="", writable=None
-    )
+    facts = take(process_record(), bad, [b"queue", b"pull", 0, None, 0], work).facts(redis_run_id="", writable=None)
     assert [process.identity for process in facts.processes] == ["p:1:a"]
     assert not facts.processes_complete
     assert facts.faults == (KeyFault(key="p:2:b", why="it is not the JSON that Sidekiq writes"),)
@@ -194,9 +190,7 @@ def test_the_running_jobs_of_a_process_oldest_first() -> None:
         b"",
         [b"pull", b"1759999970", b""],
     ]
-    readings = take(
-        process_record(), process_record(identity=b"p:2:b"), [b"work", b"p:1:a", b"p:1:a:work", entries]
-    )
+    readings = take(process_record(), process_record(identity=b"p:2:b"), [b"work", b"p:1:a", b"p:1:a:work", entries])
     busy, idle = readings.facts(redis_run_id="", writable=None).processes
     assert [(job.jid, job.run_age_seconds) for job in busy.jobs] == [("c5", 50), ("", 30), ("b4", 10)]
     assert busy.oldest_run_age_seconds == 50
@@ -229,14 +223,10 @@ mangled = st.sampled_from(fields_of("process-8.1.6.json") + fields_of("process-6
 records = st.one_of(
     st.tuples(st.just(b"queue"), texts, st.integers(0), maybe, st.sampled_from([0, 1])),
     st.tuples(st.just(b"process"), texts, *[mangled] * 6),
-    st.tuples(
-        st.just(b"work"), texts, texts, st.lists(texts | st.lists(texts, min_size=3, max_size=4), max_size=4)
-    ),
+    st.tuples(st.just(b"work"), texts, texts, st.lists(texts | st.lists(texts, min_size=3, max_size=4), max_size=4)),
     st.tuples(st.just(b"counter"), st.sampled_from([b"processed", b"failed"]), maybe),
     st.tuples(st.just(b"fault"), st.sampled_from([b"queue", b"processes", b"work"]), texts, texts, texts),
-    st.tuples(
-        st.just(b"cut"), st.sampled_from([b"queues", b"processes", b"work"]), texts, texts, st.integers(0)
-    ),
+    st.tuples(st.just(b"cut"), st.sampled_from([b"queues", b"processes", b"work"]), texts, texts, st.integers(0)),
 )
 
 

@@ -25,9 +25,7 @@ def test_no_host_name_hides_an_unreadable_heartbeat(
     assert [fault.key for fault in facts.faults] == [f"{hostname}:1:a"]
 
 
-def test_a_large_job_without_a_time_near_its_end_is_unknown(
-    shared_redis: RedisServer, client: redis.Redis
-) -> None:
+def test_a_large_job_without_a_time_near_its_end_is_unknown(shared_redis: RedisServer, client: redis.Redis) -> None:
     client.lpush("queue:default", compact({"enqueued_at": 5, "args": ["x" * 99_000]}))
     client.lpush("queue:pull", compact({"args": ["x" * 99_000]}))
     facts = read(source_at(shared_redis))
@@ -73,18 +71,14 @@ def test_wrong_types_everywhere_are_named_once_each_and_nothing_raises(
     assert facts.faults[-1].why
 
 
-def test_what_is_not_a_set_of_processes_is_not_an_empty_one(
-    shared_redis: RedisServer, client: redis.Redis
-) -> None:
+def test_what_is_not_a_set_of_processes_is_not_an_empty_one(shared_redis: RedisServer, client: redis.Redis) -> None:
     client.set("processes", "x")
     facts = read(source_at(shared_redis))
     assert not facts.processes_complete
     assert facts.faults == (KeyFault(key="processes", why="holds another type of value than Sidekiq writes"),)
 
 
-def test_too_many_queues_and_processes_are_cut_and_said(
-    shared_redis: RedisServer, client: redis.Redis
-) -> None:
+def test_too_many_queues_and_processes_are_cut_and_said(shared_redis: RedisServer, client: redis.Redis) -> None:
     client.sadd("queues", *[f"q{n}" for n in range(5000)])
     client.sadd("processes", *[f"p:{n}:a" for n in range(5000)])
     facts = read(source_at(shared_redis))

@@ -21,9 +21,7 @@ ME = "worker1:4711:5f0c"
 
 @pytest.mark.parametrize("namespace", [None, "social"])
 @pytest.mark.parametrize("version", ["6.4.1", "6.5.12", "7.0.0", "7.3.9", "8.0.9", "8.1.6"])
-def test_a_whole_reading(
-    shared_redis: RedisServer, client: redis.Redis, version: str, namespace: str | None
-) -> None:
+def test_a_whole_reading(shared_redis: RedisServer, client: redis.Redis, version: str, namespace: str | None) -> None:
     keys = SidekiqKeys(client, f"{namespace}:" if namespace else "")
     keys.enqueue("default", 3, age_seconds=42)
     keys.enqueue("mailers", age_seconds=7)
@@ -96,9 +94,7 @@ def test_a_dead_process_is_skipped_and_not_a_fault(shared_redis: RedisServer, cl
 
 
 @pytest.mark.parametrize("payload_bytes", [0, 1_000, 3_000, 100_000, 5_000_000])
-def test_the_age_of_a_job_of_any_size(
-    shared_redis: RedisServer, client: redis.Redis, payload_bytes: int
-) -> None:
+def test_the_age_of_a_job_of_any_size(shared_redis: RedisServer, client: redis.Redis, payload_bytes: int) -> None:
     SidekiqKeys(client).enqueue("default", age_seconds=99, payload_bytes=payload_bytes)
     facts = read(source_at(shared_redis))
     assert facts.faults == ()

@@ -39,9 +39,7 @@ def job(*arguments: object, **after: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("work", fixture("work.json")["work"], ids=lambda work: str(work["of"]))
-def test_the_id_of_every_version(
-    shared_redis: RedisServer, client: redis.Redis, work: dict[str, Any]
-) -> None:
+def test_the_id_of_every_version(shared_redis: RedisServer, client: redis.Redis, work: dict[str, Any]) -> None:
     (running,) = jobs_of(shared_redis, client, work["json"])
     assert running.jid == work["jid"]
 
@@ -99,18 +97,14 @@ def test_a_large_job_whose_id_is_not_found_cheaply_has_none(
     assert running.jid == ""
 
 
-def test_a_payload_that_is_no_job_is_a_busy_thread_all_the_same(
-    shared_redis: RedisServer, client: redis.Redis
-) -> None:
+def test_a_payload_that_is_no_job_is_a_busy_thread_all_the_same(shared_redis: RedisServer, client: redis.Redis) -> None:
     payloads = [b'"\xff\xfe"', b'"' + b"[" * 100_000 + b'"', b"[]", b'{"jid":7}', b'"jid\\":\\"b4\\"}"', b"}"]
     entries = [b'{"queue":"pull","payload":' + p + b',"run_at":1760000000}' for p in payloads]
     jobs = jobs_of(shared_redis, client, *entries)
     assert [running.jid for running in jobs] == [""] * len(payloads)
 
 
-texts = st.text(st.sampled_from('jid":,{}[]\\ ü'), max_size=12) | st.sampled_from(
-    ['"jid":"no"', 'x,"jid', "jid"]
-)
+texts = st.text(st.sampled_from('jid":,{}[]\\ ü'), max_size=12) | st.sampled_from(['"jid":"no"', 'x,"jid', "jid"])
 arguments = st.recursive(
     st.none() | st.integers() | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner | st.just("no"), max_size=3),

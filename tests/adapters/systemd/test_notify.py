@@ -17,9 +17,7 @@ from fleetd.adapters.systemd.notify import SdNotify
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.settimeout(60)
-    name = (
-        str(tmp_path / "notify") if request.param == "path" else f"@fleetd-test-{os.getpid()}-{id(receiver)}"
-    )
+    name = str(tmp_path / "notify") if request.param == "path" else f"@fleetd-test-{os.getpid()}-{id(receiver)}"
     receiver.bind("\0" + name[1:] if name.startswith("@") else name)
     yield name, receiver
     receiver.close()

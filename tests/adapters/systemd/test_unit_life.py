@@ -31,9 +31,7 @@ async def first(units: SystemdUnits) -> UnitFacts:
     ("code", "status", "killed_by_signal"),
     [(KILLED, SIGKILL, SIGKILL), (DUMPED, SIGABRT, SIGABRT), (EXITED, SIGKILL, 0), (EXITED, 0, 0)],
 )
-def test_how_the_last_main_process_ended(
-    bus: PrivateBus, code: int, status: int, killed_by_signal: int
-) -> None:
+def test_how_the_last_main_process_ended(bus: PrivateBus, code: int, status: int, killed_by_signal: int) -> None:
     """Also once systemd has started another, which no reading may have been between."""
 
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:

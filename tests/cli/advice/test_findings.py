@@ -80,9 +80,7 @@ def test_what_fleetd_calls_a_problem_and_steps_that_failed_are_said() -> None:
 
 
 def test_claims_over_the_limit_say_by_how_many() -> None:
-    over = replace(
-        healthy(), connections=connections_of(postgres(others=224, claims=482, headroom=0, open_now=431))
-    )
+    over = replace(healthy(), connections=connections_of(postgres(others=224, claims=482, headroom=0, open_now=431)))
     assert "exceed its limit of 700 by 19" in headline(over).sentence
 
 
@@ -132,9 +130,7 @@ def test_a_sick_instance_is_told_with_its_note() -> None:
 def test_many_in_the_same_state_are_one_finding() -> None:
     ill = tuple(instance(n, "default-first", None, state="unresponsive", note="x") for n in range(1, 9))
     [found] = findings(replace(healthy(), instances=ill))
-    assert found.sentence == (
-        "Instances 1, 2, 3, 4 and 4 more are unresponsive: alive, but no heartbeat for long."
-    )
+    assert found.sentence == ("Instances 1, 2, 3, 4 and 4 more are unresponsive: alive, but no heartbeat for long.")
 
 
 def test_a_restart_under_way_or_done_is_no_finding() -> None:

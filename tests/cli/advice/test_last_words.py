@@ -63,11 +63,7 @@ def test_the_error_is_found_among_backtraces_and_reports_of_systemd() -> None:
 
 
 def test_what_systemd_says_counts_where_the_program_never_ran() -> None:
-    assert (
-        words(Journal(NO_FILE))
-        .lines[0]
-        .endswith("Failed to load environment files: No such file or directory")
-    )
+    assert words(Journal(NO_FILE)).lines[0].endswith("Failed to load environment files: No such file or directory")
     only_noise = words(Journal("mastodon-sidekiq@4.service: Start request repeated too quickly.\n"))
     assert only_noise.lines == ("mastodon-sidekiq@4.service: Start request repeated too quickly.",)
 
@@ -77,9 +73,7 @@ def test_what_each_try_says_again_is_shown_once() -> None:
 
 
 def test_secrets_are_taken_out_and_lines_are_bounded() -> None:
-    said = words(
-        Journal("connect postgres://mastodon:hunter2@db/x failed\npassword=hunter2\n" + "x" * 90_000)
-    )
+    said = words(Journal("connect postgres://mastodon:hunter2@db/x failed\npassword=hunter2\n" + "x" * 90_000))
     assert "hunter2" not in "".join(said.lines)
     assert "postgres://[hidden]@db/x failed" in said.lines[0]
     assert max(map(len, said.lines)) <= 400

@@ -24,10 +24,7 @@ def test_what_soon_comes_again_to_the_letter_is_one_line() -> None:
 def test_what_differs_in_a_number_or_comes_late_is_a_line_of_its_own() -> None:
     versions = (entry(0.0, "fleetd 0.1.0 starts", "daemon"), entry(60.0, "fleetd 0.2.0 starts", "daemon"))
     assert len(repeats_merged(versions)) == 2
-    failed = [
-        entry(60.0 * i, f"start mastodon-sidekiq@{i + 1}.service: x — failed: y", warning=True)
-        for i in range(3)
-    ]
+    failed = [entry(60.0 * i, f"start mastodon-sidekiq@{i + 1}.service: x — failed: y", warning=True) for i in range(3)]
     assert len(repeats_merged(tuple(failed))) == 3
     assert len(repeats_merged((entry(0.0, "a", "reason"), entry(7200.0, "a", "reason")))) == 2
     assert len(repeats_merged((entry(0.0, "a", "reason"), entry(1.0, "a", "reason", warning=True)))) == 2

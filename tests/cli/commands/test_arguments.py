@@ -90,9 +90,7 @@ def test_every_length_can_be_written(seconds: int) -> None:
     assert seconds_of(f"{days}d{hours}h{minutes}m{rest}s") == seconds
 
 
-@pytest.mark.parametrize(
-    "text", ["3", "@3", "mastodon-sidekiq@3", "mastodon-sidekiq@3.service", " 3 ", "@3.service"]
-)
+@pytest.mark.parametrize("text", ["3", "@3", "mastodon-sidekiq@3", "mastodon-sidekiq@3.service", " 3 ", "@3.service"])
 def test_names_of_an_instance(text: str) -> None:
     assert key_typed(text) == 3
 

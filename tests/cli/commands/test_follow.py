@@ -35,9 +35,7 @@ def under_way(done: int, sentence: str = "", *, current: str = "@3", total: int 
 
 
 def ended_restart(done: int, sentence: str, how: str = "done") -> RolloutStatus:
-    return msgspec.convert(
-        {**msgspec.to_builtins(under_way(done, sentence, current="")), "ended": how}, RolloutStatus
-    )
+    return msgspec.convert({**msgspec.to_builtins(under_way(done, sentence, current="")), "ended": how}, RolloutStatus)
 
 
 def restart_ticks(*rolls: RolloutStatus | None) -> list[Status | None]:
@@ -162,9 +160,7 @@ def test_without_news_it_does_not_wait_for_ever(answers: Sequence[Status | None]
     assert "fleetctl status" in result.stdout
 
 
-def in_state(
-    number: int, busy: int | None, state: str, note: str = "", megabytes: int | None = 700
-) -> InstanceStatus:
+def in_state(number: int, busy: int | None, state: str, note: str = "", megabytes: int | None = 700) -> InstanceStatus:
     return instance(number, "default-first", busy, state=state, note=note, megabytes=megabytes)
 
 
@@ -226,9 +222,7 @@ def test_a_drain_of_what_the_configuration_no_longer_names() -> None:
     width=st.integers(20, 200),
     symbols=st.sampled_from([UNICODE, ASCII]),
 )
-def test_the_bar_fits_any_terminal(
-    done: int, total: int, sentence: str, width: int, symbols: Symbols
-) -> None:
+def test_the_bar_fits_any_terminal(done: int, total: int, sentence: str, width: int, symbols: Symbols) -> None:
     endings: tuple[Ended | None, ...] = (None, "done", "given_up")
     for how in endings:
         progress = Progress(

@@ -38,9 +38,7 @@ def noon() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A quarter of an hour with a surge, that ended just now."""
-    body = "[targets]\n" + queue_toml(
-        "default", "[[0, 20], [300, 20], [330, 120], [500, 120], [520, 20]]", 0.2
-    )
+    body = "[targets]\n" + queue_toml("default", "[[0, 20], [300, 20], [330, 120], [500, 120], [520, 20]]", 0.2)
     history, _ = recorded(small_trace(body, seconds=SECONDS))
     shift = time.time() - 2.0 - history.samples[-1].at_seconds
     path = tmp_path_factory.mktemp("state") / "history.sqlite"
@@ -126,9 +124,7 @@ def test_trace_is_one_that_simulate_takes(file: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text(result.stdout)
     told = json.loads(fleetctl("simulate", mine, "--json").stdout)
-    assert told["policies"]["fleetd"]["queues"]["default"]["jobs"] == pytest.approx(
-        900 * 20 + 190 * 100, rel=0.1
-    )
+    assert told["policies"]["fleetd"]["queues"]["default"]["jobs"] == pytest.approx(900 * 20 + 190 * 100, rel=0.1)
 
 
 NEW = '[profiles.local]\nqueues = ["default", "push", "pull"]\nthreads = 10\ninstances = "1-2"\nmin = 2\n'

@@ -101,9 +101,7 @@ def test_a_wrong_command_line_orders_nothing(arguments: list[str], words: str) -
     assert daemon.orders == []
 
 
-@pytest.mark.parametrize(
-    "arguments", [["pause"], ["pin", "3"], ["drain", "3", "--wait"], ["restart"]], ids=typed
-)
+@pytest.mark.parametrize("arguments", [["pause"], ["pin", "3"], ["drain", "3", "--wait"], ["restart"]], ids=typed)
 def test_a_refusal_is_an_error_with_its_reason(arguments: list[str]) -> None:
     for refusal in (
         FleetdError("no profile is called x"),

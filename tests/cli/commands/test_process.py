@@ -34,11 +34,7 @@ def command(*arguments: str, after: str = "main(client)") -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")
-    }
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
     return {**kept, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}", "PYTHONUTF8": "1", **more}
 
 
@@ -112,9 +108,7 @@ def _read_until(terminal: int, words: bytes) -> bytes:
     return got
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_watch_gives_the_terminal_back(number: signal.Signals, code: int) -> None:
     outer, inner = pty.openpty()
     process = subprocess.Popen(
@@ -147,9 +141,7 @@ def test_watch_gives_the_terminal_back(number: signal.Signals, code: int) -> Non
         ({"TERM": "dumb"}, False, False),
     ],
 )
-def test_colours_only_where_they_are_wanted(
-    variables: dict[str, str], colored: bool, own_screen: bool
-) -> None:
+def test_colours_only_where_they_are_wanted(variables: dict[str, str], colored: bool, own_screen: bool) -> None:
     outer, inner = pty.openpty()
     process = subprocess.Popen(
         command("status", "--watch"), stdin=inner, stdout=inner, stderr=inner, env=environment(**variables)
@@ -184,9 +176,7 @@ main(client)
     ("number", "code", "said"),
     [(signal.SIGINT, 130, b"fleetctl pause holds"), (signal.SIGTERM, 143, b""), (signal.SIGHUP, 129, b"")],
 )
-def test_a_restart_is_watched_in_place_and_goes_on_unwatched(
-    number: signal.Signals, code: int, said: bytes
-) -> None:
+def test_a_restart_is_watched_in_place_and_goes_on_unwatched(number: signal.Signals, code: int, said: bytes) -> None:
     outer, inner = pty.openpty()
     process = subprocess.Popen(
         command("restart", after=FOLLOW),
@@ -213,9 +203,7 @@ def test_a_restart_is_watched_in_place_and_goes_on_unwatched(
 
 
 def test_orders_load_no_terminal_library_unless_somebody_watches() -> None:
-    after = FOLLOW.replace(
-        "main(client)", "try: main(client)\nfinally: print('rich' in sys.modules, file=sys.stderr)"
-    )
+    after = FOLLOW.replace("main(client)", "try: main(client)\nfinally: print('rich' in sys.modules, file=sys.stderr)")
     for arguments in (["pause", "--for", "1h"], ["restart", "--no-wait"]):
         done = subprocess.run(
             command(*arguments, after=after),

@@ -59,9 +59,7 @@ def test_no_line_is_too_long_and_no_number_cut(trace: Path, columns: str) -> Non
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= int(columns)
     assert "…" not in result.stdout
-    hours = [
-        policy["instance_seconds"] / 3600 for policy in told(trace, "--policy", "all")["policies"].values()
-    ]
+    hours = [policy["instance_seconds"] / 3600 for policy in told(trace, "--policy", "all")["policies"].values()]
     assert all(f"{h:.1f}" in result.stdout.split() for h in hours)
     assert len([line for line in lines if line.startswith(("  ✔ ", "  ✖ "))]) == len(hours)
 
@@ -107,9 +105,7 @@ def test_everything_wrong_with_a_trace_is_said(trace: Path) -> None:
     assert result.exit_code == 1
     assert "queues.default.arrivals_per_second[0]" in result.stderr
     assert "queues.default.service_seconds.mean" in result.stderr
-    assert "    Write e.g. [3600, 90.0]." in result.stderr.splitlines(), (
-        "each with what to do, on a line of its own"
-    )
+    assert "    Write e.g. [3600, 90.0]." in result.stderr.splitlines(), "each with what to do, on a line of its own"
 
 
 def test_an_unknown_policy_and_a_trace_that_is_not_there(trace: Path, tmp_path: Path) -> None:
@@ -193,9 +189,7 @@ def test_a_trace_under_a_configuration(tmp_path: Path) -> None:
     assert problems == []
     assert [policy.target_seconds(q) for q in ("default", "pull", "push", "x")] == [5.0, 900.0, 30.0, 60.0]
     assert [(p.name, p.min_instances) for p in policy.profiles] == [("mine", 3), ("other", 1)]
-    _, problems = under(
-        text.replace("initial_instances = 3", "initial_instances = 4") + "[queues.x]\n" + SERVICE
-    )
+    _, problems = under(text.replace("initial_instances = 3", "initial_instances = 4") + "[queues.x]\n" + SERVICE)
     assert len(problems) == 2
     assert "initial_instances: 4 of each profile are more than there are: other has 3" in problems[1]
     assert "queues.x: no profile serves this queue" in problems[0]

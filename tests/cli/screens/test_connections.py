@@ -129,9 +129,7 @@ def test_clients_that_are_refused_are_loud() -> None:
 
 def test_claims_that_do_not_fit_say_by_how_many_and_what_a_rise_adds() -> None:
     text = words(status_connections.overrun())
-    assert (
-        "697 limit − 10 reserve − 352 others − 372 claims = −37: 37 too many, instances are drained" in text
-    )
+    assert "697 limit − 10 reserve − 352 others − 372 claims = −37: 37 too many, instances are drained" in text
     assert "352: 330 seen now, 22 more soon as they rise (330 fading peak, 160 declared" in text
 
 

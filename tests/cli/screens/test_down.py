@@ -24,17 +24,13 @@ def drawn(run: Run, width: int = 100) -> str:
 
 def test_a_failed_daemon_tells_how_and_when_its_last_words_and_what_to_do() -> None:
     text = drawn(Systemd())
-    assert text.startswith(
-        "✖ fleetd has failed (exit status 1), down for 4 min; systemd restarted it 5 times."
-    )
+    assert text.startswith("✖ fleetd has failed (exit status 1), down for 4 min; systemd restarted it 5 times.")
     assert "workers go on, and so do their jobs" in text
     assert "pace.tick_seconds: 0 is not a number of 1 to 60" in text
     assert "✔ 5 active (running): mastodon-sidekiq@N for N = 1-3, 10, mastodon-sidekiq-scheduler" in text
     assert "✖ 1 failed (failed): mastodon-sidekiq@4" in text
     assert "@5" not in text
-    assert re.search(
-        r"systemctl reset-failed fleetd .*\n +systemctl restart fleetd +workers keep running", text
-    )
+    assert re.search(r"systemctl reset-failed fleetd .*\n +systemctl restart fleetd +workers keep running", text)
     assert "fleetctl check-config" in text
 
 
@@ -90,9 +86,7 @@ def test_a_service_that_never_got_to_speak_has_systemds_words_instead() -> None:
     def run(arguments: tuple[str, ...]) -> Output:
         if arguments[:2] == ("journalctl", "_SYSTEMD_UNIT=fleetd.service"):
             return Output(status=0, text="-- No entries --\n")
-        return Systemd(with_facts(ExecMainStatus="203"), journal="Nov 23 systemd[1]: Failed at step EXEC\n")(
-            arguments
-        )
+        return Systemd(with_facts(ExecMainStatus="203"), journal="Nov 23 systemd[1]: Failed at step EXEC\n")(arguments)
 
     text = drawn(run)
     assert "Failed at step EXEC" in text
@@ -101,9 +95,7 @@ def test_a_service_that_never_got_to_speak_has_systemds_words_instead() -> None:
 
 def test_without_systemd_it_says_that() -> None:
     text = drawn(no_systemd)
-    assert text.startswith(
-        "? fleetd does not answer, and systemd can't be asked about it: System has not been booted"
-    )
+    assert text.startswith("? fleetd does not answer, and systemd can't be asked about it: System has not been booted")
     assert NOBODY in text
 
 
@@ -113,9 +105,7 @@ def test_a_journal_that_may_not_be_read_says_how_to_read_it() -> None:
         Output(status=1, text="", error="No journal files were opened due to insufficient permissions."),
         Output(status=0, text="-- No entries --\n", error=hint),
     ):
-        assert "not readable for you: use sudo, or join the group systemd-journal" in drawn(
-            Systemd(journal=refused)
-        )
+        assert "not readable for you: use sudo, or join the group systemd-journal" in drawn(Systemd(journal=refused))
     assert "in the journal\n  none\n" in drawn(Systemd(journal="-- No entries --\n"))
 
 

@@ -58,9 +58,7 @@ def test_the_chain_goes_from_what_is_needed_to_what_runs() -> None:
         text,
     )
     assert "pull-first" not in text
-    assert text.endswith(
-        "Next waits for mastodon-sidekiq@6 to serve; nothing more fits into the connections."
-    )
+    assert text.endswith("Next waits for mastodon-sidekiq@6 to serve; nothing more fits into the connections.")
 
 
 def test_every_profile_and_every_clamp_is_there() -> None:
@@ -76,9 +74,7 @@ def test_every_profile_and_every_clamp_is_there() -> None:
 def test_what_keeps_admitted_ones_from_running_stands_below() -> None:
     base = healthy()
     clamps = tuple(
-        ClampStatus(
-            code=code, profile="default-first", before_instances=a, after_instances=b, sentence=code.value
-        )
+        ClampStatus(code=code, profile="default-first", before_instances=a, after_instances=b, sentence=code.value)
         for code, a, b in (
             (ClampCode.PINNED, 9, 8),
             (ClampCode.MAX, 8, 6),
@@ -102,9 +98,7 @@ def test_what_keeps_admitted_ones_from_running_stands_below() -> None:
 def test_what_is_stopped_by_hand_is_not_told_as_running() -> None:
     assert "3 running: 2 serving, 1 pinned" in words(status_instances.paused())
     base = healthy()
-    failed = replace(
-        base, instances=(*base.instances[:3], instance(4, "default-first", None, state="failed"))
-    )
+    failed = replace(base, instances=(*base.instances[:3], instance(4, "default-first", None, state="failed")))
     assert "3 running: 3 serving, 1 failed" in words(failed)
 
 
@@ -124,9 +118,7 @@ def test_what_concerns_the_whole_host_is_said_once_after_the_profiles() -> None:
     )
     assert "The whole host" not in words(healthy())
     assert words(status_connections.replica_lost()).count("10.0.0.7:5432 refused the connection") == 1
-    assert "replica can't be read: 10.0.0.7:5432 refused" in words(
-        status_connections.replica_lost(), "pull-first"
-    )
+    assert "replica can't be read: 10.0.0.7:5432 refused" in words(status_connections.replica_lost(), "pull-first")
 
 
 def test_ordinary_clamps_come_without_advice() -> None:

@@ -28,9 +28,7 @@ def test_a_repeat_says_how_often_and_when_last() -> None:
 
 
 def test_each_step_is_a_line_under_its_days_date() -> None:
-    day, *lines = drawn(
-        *[entry(100.0, f"start mastodon-sidekiq@{n}.service: more is needed") for n in (2, 3)]
-    )
+    day, *lines = drawn(*[entry(100.0, f"start mastodon-sidekiq@{n}.service: more is needed") for n in (2, 3)])
     assert day.endswith("1970")
     assert [line.partition("» ")[2] for line in lines] == [
         "start mastodon-sidekiq@2.service: more is needed.",

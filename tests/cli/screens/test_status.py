@@ -72,9 +72,7 @@ def told(status: Status) -> list[str]:
     texts += [c.sentence for c in status.clamps if not c.profile and c.code not in elsewhere]
     texts += [f" {i.number} " for i in status.instances if i.state != "stopped"]
     texts += [i.note for i in status.instances]
-    texts += [
-        order.sentence for order in status.overrides if order.kind != "pause"
-    ]  # a pause is told as a hold
+    texts += [order.sentence for order in status.overrides if order.kind != "pause"]  # a pause is told as a hold
     if status.rollout is not None and status.rollout.ended != "given_up":  # else it is a finding
         texts.append(status.rollout.sentence)
     return texts
@@ -98,9 +96,7 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symb
 def test_nothing_is_cut_off_or_left_out_at_any_size(name: str, width: int, height: int | None) -> None:
     status = status_examples.ALL[name]()
     screen = printed(status, width, height)
-    assert UNICODE.ellipsis not in screen.replace(
-        "connections = …", ""
-    )  # the ellipsis of a sentence of fleetd's
+    assert UNICODE.ellipsis not in screen.replace("connections = …", "")  # the ellipsis of a sentence of fleetd's
     words = unwrapped(screen).lower()
     assert [text for text in told(status) if unwrapped(text).rstrip(".").lower() not in f" {words} "] == []
 
@@ -128,9 +124,7 @@ def test_an_ordinary_host_fits_a_classic_terminal(name: str, width: int, height:
     below_prompt = height - 1
     lines = status_screen(status_examples.ALL[name](), Page(width, UNICODE), height=below_prompt)
     assert len(lines) <= below_prompt
-    watched = status_screen(
-        status_examples.ALL[name](), Page(width, UNICODE), height=height, clock="03:12:44"
-    )
+    watched = status_screen(status_examples.ALL[name](), Page(width, UNICODE), height=height, clock="03:12:44")
     assert len(watched) <= height
     assert "03:12:44" in "\n".join(line.plain for line in watched)
 
@@ -172,9 +166,7 @@ def test_unknown_is_a_question_mark_with_a_reason_and_never_a_zero() -> None:
     for line in queues:
         assert re.search(r"\? +(15 s|5 min) +Redis can't be read +\? +\? +\?$", line)
     assert "? of ? running, need unknown" in text
-    assert re.search(
-        r"Connections +\? unknown: postgres gave no answer in 2 s\. Our instances claim \?\.", text
-    )
+    assert re.search(r"Connections +\? unknown: postgres gave no answer in 2 s\. Our instances claim \?\.", text)
     assert re.search(r"Memory +\? unknown: host gave no answer in 2 s\.", text)
     assert "1 unknown" in text
     assert " 0 s" not in text
@@ -253,9 +245,7 @@ def test_a_replacement_shows_how_far_it_is_and_what_it_waits_for() -> None:
     assert re.search(rf"Restart +━+╸?─+ 2 of 5, at @2: {waits}", unwrapped(text))
     assert re.search(r"» 1 outdated ━+─+ 34/60 +1.8 GB +runs older settings", text)
     assert "fleetd 0.1.0 · Mastodon 4.5.3 · up 12 d" in text
-    assert "Restart      ✔ 5 of 5 replaced: all run Mastodon 4.5.3." in printed(
-        status_instances.rolled(), 100, 50
-    )
+    assert "Restart      ✔ 5 of 5 replaced: all run Mastodon 4.5.3." in printed(status_instances.rolled(), 100, 50)
 
 
 WORDS = {
@@ -351,9 +341,7 @@ def test_signs_tell_without_any_colour_what_the_colours_tell() -> None:
 
 
 def test_an_empty_status_is_no_error() -> None:
-    empty = replace(
-        healthy(), queues=(), profiles=(), instances=(), last_events=(), sources=(), next_sentence=""
-    )
+    empty = replace(healthy(), queues=(), profiles=(), instances=(), last_events=(), sources=(), next_sentence="")
     text = printed(empty)
     assert "no queue is known yet" in text
     assert "nothing since it started" in text

@@ -18,9 +18,7 @@ COLUMNS = (
     Column("late"),
 )
 numbers = st.integers(0, 10**9).map(str)
-rows = st.lists(
-    st.tuples(st.from_regex(r"[a-z_]{1,64}", fullmatch=True), numbers, numbers, numbers), min_size=1
-)
+rows = st.lists(st.tuples(st.from_regex(r"[a-z_]{1,64}", fullmatch=True), numbers, numbers, numbers), min_size=1)
 
 
 @given(rows=rows, width=st.integers(20, 120))

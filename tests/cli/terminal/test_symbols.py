@@ -10,9 +10,7 @@ SYMBOLS = st.sampled_from([ASCII, UNICODE])
 
 
 @given(st.floats(-1, 3), st.integers(2, 80), SYMBOLS)
-def test_a_bar_has_its_width_and_only_the_ends_look_like_the_ends(
-    share: float, cells: int, symbols: Symbols
-) -> None:
+def test_a_bar_has_its_width_and_only_the_ends_look_like_the_ends(share: float, cells: int, symbols: Symbols) -> None:
     text = bar(share, cells, "red", symbols).plain
     assert len(text) == cells
     assert (text == symbols.fill * cells) == (share >= 1)

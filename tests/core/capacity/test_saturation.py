@@ -143,9 +143,7 @@ def test_waiting_queries_cause_a_step_back_only_if_they_last_long() -> None:
 
 def test_growth_in_vain_counts_only_while_the_threads_sit_in_the_database() -> None:
     in_vain = SaturationMemory(
-        throughput=ThroughputMemory(
-            verdict=SizeVerdict.GROWTH_IN_VAIN, pace=Pace(threads=100, jobs_per_second=80.0)
-        )
+        throughput=ThroughputMemory(verdict=SizeVerdict.GROWTH_IN_VAIN, pace=Pace(threads=100, jobs_per_second=80.0))
     )
     in_queries = Watch(in_vain, running=4, busy=5)  # 20 busy threads
     told = [in_queries.tick(postgres=stalled(16, 0)) for _ in range(5)]
@@ -249,9 +247,7 @@ def test_after_a_bottleneck_growth_stays_careful_until_threads_are_idle_again() 
     assert sentence(careful) == ("the database was the bottleneck: one more at a time, to see what it brings")
     paid = structs.replace(watch.memory.throughput, verdict=SizeVerdict.GROWTH_PAID)
     watch.memory = structs.replace(watch.memory, throughput=paid)
-    assert watch.tick(postgres=stalled(16, 0)).careful == careful, (
-        "one that paid is no reason for ten at once"
-    )
+    assert watch.tick(postgres=stalled(16, 0)).careful == careful, "one that paid is no reason for ten at once"
     assert watch.memory.hold_seconds == HOLD_SECONDS, "but the next that does not pay is tried again soon"
     # Calm is what ends it, and time alone is not.
     since = watch.now

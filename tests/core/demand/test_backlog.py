@@ -20,12 +20,8 @@ from tests.support.world.ports import policy, strict, weighted
 LOCAL = strict(queues="default push pull")
 
 
-def waiting(
-    name: str, work: float, left: float = 60.0, *, load: float = 0.0, service: float = 0.2
-) -> Waiting:
-    return Waiting(
-        queue=name, load_threads=load, work_seconds=work, left_seconds=left, service_seconds=service
-    )
+def waiting(name: str, work: float, left: float = 60.0, *, load: float = 0.0, service: float = 0.2) -> Waiting:
+    return Waiting(queue=name, load_threads=load, work_seconds=work, left_seconds=left, service_seconds=service)
 
 
 def test_work_that_present_threads_finish_in_time_needs_no_more() -> None:

@@ -21,9 +21,7 @@ def after(policy_: Policy, *readings: tuple[float, int, int, int]) -> DemandMemo
     memory = DemandMemory()
     for at, busy, all_busy, total in readings:
         beats = (process(tag(1), busy=all_busy),)
-        memory = remember(
-            policy_, memory, sidekiq(queue("default", busy=busy), processes=beats, total=total), at
-        )
+        memory = remember(policy_, memory, sidekiq(queue("default", busy=busy), processes=beats, total=total), at)
     return memory
 
 
@@ -94,9 +92,7 @@ def test_load_alone_makes_instances_at_the_planned_utilisation() -> None:
 
 
 def test_load_that_fits_exactly_needs_no_further_instance() -> None:
-    assert needed(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).instances == {
-        "default-first": 2
-    }
+    assert needed(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).instances == {"default-first": 2}
 
 
 def test_with_nothing_to_do_nothing_is_needed() -> None:
@@ -157,9 +153,7 @@ def test_load_beyond_a_profiles_maximum_overflows_into_another() -> None:
 
 def test_the_planned_utilisation_is_the_policys() -> None:
     full = policy(pace=PacePolicy(utilisation=1.0))
-    assert needed(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).instances == {
-        "default-first": 2
-    }
+    assert needed(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).instances == {"default-first": 2}
 
 
 def test_overflow_goes_to_profiles_that_serve_the_queue_the_important_first() -> None:

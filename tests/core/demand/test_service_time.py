@@ -74,9 +74,7 @@ def test_a_counter_that_swings_with_the_heartbeats_is_averaged() -> None:
         facts = sidekiq(queue("push", busy=20), total=int(total))
         memory = remember_service(memory, facts, QUEUES, now)
         now += 5.0
-        total += (
-            5.0 * 20 / 0.5 * chance.choice((0.0, 2.0) if tick % 2 else (1.0,))
-        )  # late, or twice the truth
+        total += 5.0 * 20 / 0.5 * chance.choice((0.0, 2.0) if tick % 2 else (1.0,))  # late, or twice the truth
     assert memory.service_seconds("push") == pytest.approx(0.5, rel=0.5)
 
 

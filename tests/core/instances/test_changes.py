@@ -73,9 +73,7 @@ class Host:
         self.memory = self.memory.with_start(ONE, at)
 
     def orders_drain(self, *, quieted: float | None = None, stopped: float | None = None) -> None:
-        drain = Drain(
-            since_seconds=900.0, cause=SURPLUS, quiet_sent_seconds=quieted, stop_sent_seconds=stopped
-        )
+        drain = Drain(since_seconds=900.0, cause=SURPLUS, quiet_sent_seconds=quieted, stop_sent_seconds=stopped)
         self.memory = self.memory.with_drain(ONE, drain)
 
     def pin(self) -> PinKind | None:

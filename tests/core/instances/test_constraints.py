@@ -46,14 +46,11 @@ def host(*, memory: float = 0.0, cpu: float = 0.0, code: CodeStamp | None = None
     return structs.replace(machine(RULES), pressure=pressure, code=code)
 
 
-def look(
-    facts: HostFacts, memory: HostMemory, *, at: float = NOW, count: int = 3, quieted: int = 0
-) -> HostTick:
+def look(facts: HostFacts, memory: HostMemory, *, at: float = NOW, count: int = 3, quieted: int = 0) -> HostTick:
     """`count` instances serve, the first `quieted` of them quiet."""
     units, beats = fleet(count)
     beats = tuple(
-        structs.replace(b, quiet=(mark := parse_tag(b.tag)) is not None and mark.key <= quieted)
-        for b in beats
+        structs.replace(b, quiet=(mark := parse_tag(b.tag)) is not None and mark.key <= quieted) for b in beats
     )
     shot = snapshot(RULES, now=at, redis=sidekiq(processes=beats), units=units, host=facts)
     return tick_of(RULES, shot, memory)
@@ -110,9 +107,7 @@ def test_it_is_remembered_since_when_memory_is_short() -> None:
     assert eased.shortage.pressed_since_seconds is None
 
 
-def holds(
-    memory: HostMemory, facts: HostFacts | None = None, *, count: int = 3, quieted: int = 0
-) -> list[HoldReason]:
+def holds(memory: HostMemory, facts: HostFacts | None = None, *, count: int = 3, quieted: int = 0) -> list[HoldReason]:
     tick = look(facts or host(), memory, count=count, quieted=quieted)
     return [h.reason for h in constraints_of(tick, memory).holds]
 
@@ -133,9 +128,7 @@ def test_where_nothing_is_stamped_nothing_holds() -> None:
 
 def test_the_hold_ends_once_everything_serves_with_the_new_code() -> None:
     def watches(*ran: str, served: bool = True) -> HostMemory:
-        started = {
-            InstanceKey(n): Watch(invocation_id="", served=served, code=c) for n, c in enumerate(ran, 1)
-        }
+        started = {InstanceKey(n): Watch(invocation_id="", served=served, code=c) for n, c in enumerate(ran, 1)}
         return HostMemory(code="old", units=UnitMemory(watches=started))
 
     assert remembered(watches("new", "new", "new"), host(code=NEW)).code == "new"

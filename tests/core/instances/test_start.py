@@ -45,9 +45,7 @@ def test_one_that_failed_waits_the_others_do_not() -> None:
     assert free(failed({1: failure(15.0)}), {1: unit("failed")}) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    ("count", "pause"), [(1, 15.0), (2, 30.0), (3, 60.0), (4, 120.0), (5, 300.0), (9, 300.0)]
-)
+@pytest.mark.parametrize(("count", "pause"), [(1, 15.0), (2, 30.0), (3, 60.0), (4, 120.0), (5, 300.0), (9, 300.0)])
 def test_the_pauses_grow_with_each_failure(count: int, pause: float) -> None:
     assert 1 not in free(failed({1: failure(pause - 1.0, count)}))
     assert 1 in free(failed({1: failure(pause, count)}))

@@ -33,9 +33,7 @@ NOW = 10_000.0
 RULES = policy()
 HELD = HostConstraints(holds=(Hold(reason=Paused(note=None)),))
 ONE, TWO, SIX = (InstanceKey(n) for n in (1, 2, 6))
-STOPPING = Drain(
-    since_seconds=NOW - 5.0, stop_sent_seconds=NOW - 5.0, cause=MoreThanAdmitted(profile="default-first")
-)
+STOPPING = Drain(since_seconds=NOW - 5.0, stop_sent_seconds=NOW - 5.0, cause=MoreThanAdmitted(profile="default-first"))
 
 
 def watching(watches: dict[InstanceKey, Watch]) -> HostMemory:
@@ -75,9 +73,7 @@ def said(decision: HostDecision, code: ClampCode) -> list[Reason]:
 def test_one_of_two_is_ended_and_the_other_is_told() -> None:
     decision = ended(silent(ONE, TWO), {1: unit(), 2: unit()})
     assert steps(decision) == [("stop", ONE)]
-    assert decision.memory.drains == {
-        ONE: Drain(since_seconds=NOW, stop_sent_seconds=NOW, cause=Unresponsive())
-    }
+    assert decision.memory.drains == {ONE: Drain(since_seconds=NOW, stop_sent_seconds=NOW, cause=Unresponsive())}
     other = Silent(key=TWO, silent_seconds=120.0)
     assert other in said(decision, ClampCode.UNRESPONSIVE)
     assert sentence(other) == "@2 has sent no heartbeat for 120 s while others do"
@@ -98,10 +94,7 @@ def test_none_is_ended_while_another_is_ending() -> None:
 
 def at_work(*keys: InstanceKey, pushed_back: bool = False) -> HostMemory:
     """Silent ones that were last heard to run a job each."""
-    watches = {
-        key: Watch(invocation_id="", silent_seconds=60.0, served=True, job_ids=(f"job-{key}",))
-        for key in keys
-    }
+    watches = {key: Watch(invocation_id="", silent_seconds=60.0, served=True, job_ids=(f"job-{key}",)) for key in keys}
     return structs.replace(watching(watches), pushed_back={"job-1": NOW - 3600.0} if pushed_back else {})
 
 

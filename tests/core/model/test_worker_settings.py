@@ -47,9 +47,7 @@ def policy(*profiles: Profile) -> Policy:
 
 def by_shell(settings: WorkerSettings) -> dict[str, str]:
     """The variables as a shell reads the file."""
-    script = (
-        f'{settings.text}\nfor n in SIDEKIQ_ARGS DB_POOL FLEETD_PROFILE PGOPTIONS; do eval "echo \\$$n"; done'
-    )
+    script = f'{settings.text}\nfor n in SIDEKIQ_ARGS DB_POOL FLEETD_PROFILE PGOPTIONS; do eval "echo \\$$n"; done'
     done = subprocess.run(["sh", "-c", script], env={}, capture_output=True, text=True, check=True)
     names = ("SIDEKIQ_ARGS", "DB_POOL", "FLEETD_PROFILE", "PGOPTIONS")
     return dict(zip(names, done.stdout.splitlines(), strict=True))
@@ -69,9 +67,9 @@ def test_an_instance_serves_its_queues_in_order_and_says_who_it_is() -> None:
 
 def test_every_queue_of_a_weighted_profile_has_its_weight() -> None:
     weighted = profile(order="weighted", queues=(("default", 4), ("push", 1)))
-    assert by_shell(instance_settings(policy(), weighted, FIVE, name_connections=False))[
-        "SIDEKIQ_ARGS"
-    ].startswith("-q default,4 -q push,1 -c ")
+    assert by_shell(instance_settings(policy(), weighted, FIVE, name_connections=False))["SIDEKIQ_ARGS"].startswith(
+        "-q default,4 -q push,1 -c "
+    )
 
 
 def test_through_pgbouncer_connections_have_no_names() -> None:
@@ -98,9 +96,7 @@ def test_no_settings_leave_sidekiq_to_its_own_list_of_queues() -> None:
 
 
 def test_the_stop_timeout_of_sidekiq_is_stated() -> None:
-    assert (
-        f"-t {SHUTDOWN_SECONDS} " in instance_settings(policy(), profile(), FIVE, name_connections=True).text
-    )
+    assert f"-t {SHUTDOWN_SECONDS} " in instance_settings(policy(), profile(), FIVE, name_connections=True).text
 
 
 @pytest.mark.parametrize(
@@ -153,9 +149,7 @@ def test_nonsense_in_a_settings_file_is_no_settings(text: str) -> None:
 
 def test_a_boot_starts_the_lowest_numbers_of_each_profile() -> None:
     """Law 5."""
-    both = policy(
-        profile(), profile("b", numbers=(1, 9), min_instances=1), profile("c", numbers=(2,), min_instances=0)
-    )
+    both = policy(profile(), profile("b", numbers=(1, 9), min_instances=1), profile("c", numbers=(2,), min_instances=0))
     assert min_numbers(both) == (5, 6, 1)
 
 

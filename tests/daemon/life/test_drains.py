@@ -46,9 +46,7 @@ def test_a_job_once_pushed_back_is_not_pushed_back_again() -> None:
     assert any("was pushed back before, so it may finish" in said(t) for t in told)
     told = rig.run(HOUR)
     assert rig.world.lost == 0
-    assert rig.world.done == 5, (
-        "those that we had made start over were let finish, the others start over once"
-    )
+    assert rig.world.done == 5, "those that we had made start over were let finish, the others start over once"
     assert all(job.pushed_back <= 1 for job in again)
 
 

@@ -228,9 +228,7 @@ def test_after_half_an_hour_it_may_grow_by_the_new_estimate() -> None:
     rig.run(10.0)
     rig.world.oom_kill(2)
     rig.run(1810.0)
-    rig.world.memory_available_bytes = int(
-        8.6 * GIB
-    )  # 0.8 are used, 0.5 kept: room for one of 3.75, not for two
+    rig.world.memory_available_bytes = int(8.6 * GIB)  # 0.8 are used, 0.5 kept: room for one of 3.75, not for two
     rig.world.enqueue("default", 50_000)
     told = rig.run(300.0)
     assert rig.serving() == 3

@@ -209,6 +209,4 @@ def test_storms_of_life_blow() -> None:
     assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}
     assert {cause for cause, _ in rolls} == set(ReplaceCause)
     assert {end for _, end in rolls} == set(RolloutPhase)
-    assert failures >= {DiedTooOften, BootTooLong, NeverHeardOf}, (
-        "each way to fail that fleetd ends by itself"
-    )
+    assert failures >= {DiedTooOften, BootTooLong, NeverHeardOf}, "each way to fail that fleetd ends by itself"

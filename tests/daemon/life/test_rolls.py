@@ -38,9 +38,7 @@ def fleet(count: int = 3, numbers: str = "1-4", *, pace: PacePolicy = QUICK, hig
 
 
 def other_threads(rig: Rig, threads: int = 6, *, rendered: bool = True) -> None:
-    profiles = tuple(
-        structs.replace(p, threads=threads, db_pool=threads + 2) for p in rig.world.policy.profiles
-    )
+    profiles = tuple(structs.replace(p, threads=threads, db_pool=threads + 2) for p in rig.world.policy.profiles)
     configured(rig, structs.replace(rig.world.policy, profiles=profiles), rendered=rendered)
 
 

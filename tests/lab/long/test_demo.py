@@ -67,8 +67,7 @@ def test_the_whole_story_is_as_promised() -> None:
     )
     assert re.search(r"^✔ jobs lost +0$", told, re.MULTILINE)
     enqueued, processed = (
-        re.search(rf"^✔ {label} +([0-9,]+)$", told, re.MULTILINE)
-        for label in ("jobs enqueued", "jobs processed")
+        re.search(rf"^✔ {label} +([0-9,]+)$", told, re.MULTILINE) for label in ("jobs enqueued", "jobs processed")
     )
     assert enqueued is not None
     assert processed is not None

@@ -190,9 +190,7 @@ def calm(hosts: TwoHosts) -> None:
     )
 
 
-def pushed_back_too_soon(
-    worker: Host, told: list[life.Process], by_hand: list[tuple[float, str]]
-) -> list[records.Run]:
+def pushed_back_too_soon(worker: Host, told: list[life.Process], by_hand: list[tuple[float, str]]) -> list[records.Run]:
     """Jobs that were cut off though neither a drain's deadline nor a person's stop explains it."""
     processes = {(p.unit, p.pid): p for p in told}
     found = []

@@ -83,9 +83,7 @@ def test_one_silent_is_stopped_and_replaced(fleet: Fleet) -> None:
     replaced = life.processes(fleet.worker)[-1]
     assert replaced.unit == f"mastodon-sidekiq@{victim}.service"
     assert {n: _pid(fleet, n) for n in others} == others, "the others were left alone"
-    assert any("mastodon-sidekiq@2" in s.message and "heartbeat" in s.message for s in fleet.said()), (
-        "and why"
-    )
+    assert any("mastodon-sidekiq@2" in s.message and "heartbeat" in s.message for s in fleet.said()), "and why"
     ends = [r.result for r in records.runs([fleet.worker]) if r.pid == pid]
     print(
         f"one silent: replaced {replaced.up_at - stopped_at:.0f} s after it fell silent; of its {len(ends)} jobs "

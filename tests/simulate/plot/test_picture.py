@@ -164,8 +164,7 @@ def test_nothing_comes_in_while_redis_is_away() -> None:
 
 def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_another() -> None:
     trace = small_trace(
-        "[targets]\ndefault = 5\npush = 30\npull = 300\n"
-        + "".join(map(queue_toml, ("default", "push", "pull")))
+        "[targets]\ndefault = 5\npush = 30\npull = 300\n" + "".join(map(queue_toml, ("default", "push", "pull")))
     )
     waits = {
         "default": [50.0, 0.0, 5.0, 0.1],
@@ -173,13 +172,9 @@ def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_anoth
         "pull": [0.0, 3000.0, 300.0, 0.1],
     }
     picture = picture_of(trace, outcome_by_hand(trace, ages=waits, sizes=[Spread(1, 1, 1)] * 4))
-    bars = {
-        name: [corners(bar) for bar in picture.paths(name)[0].get("d", "").split("z")[:-1]] for name in waits
-    }
+    bars = {name: [corners(bar) for bar in picture.paths(name)[0].get("d", "").split("z")[:-1]] for name in waits}
     one, ten, least = (picture.line_y(said) for said in ("1 ×", "10 ×", "0.1 ×"))
-    heights = {
-        name: [(min(y for _, y in bar), max(y for _, y in bar)) for bar in of] for name, of in bars.items()
-    }
+    heights = {name: [(min(y for _, y in bar), max(y for _, y in bar)) for bar in of] for name, of in bars.items()}
     near = pytest.approx
     assert heights["default"][0] == near((ten, one), abs=0.2), "from where push ends"
     assert heights["push"][0] == near((one, least), abs=0.2)
@@ -221,9 +216,7 @@ def test_no_name_breaks_the_picture(name: str, queue_name: str, policy: str) -> 
 
 def plain_picture() -> Picture:
     trace = small_trace(queue_toml("default", "[[0, 9]]", bursts="[[100, 900]]"))
-    return picture_of(
-        trace, outcome_by_hand(trace, ages={"default": [9.0]}, sizes=[Spread(1, 1, 1)], late=0.1)
-    )
+    return picture_of(trace, outcome_by_hand(trace, ages={"default": [9.0]}, sizes=[Spread(1, 1, 1)], late=0.1))
 
 
 def test_markup_in_a_name_is_shown_as_it_is_and_what_is_invisible_is_marked() -> None:

@@ -20,9 +20,7 @@ from tests.support.builders.traces import queue_toml, small_trace, world_of
 PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 10\ninstances = 20\nmin = 1\n'
 
 
-def world_with(
-    *, second: int = 0, age: int = 0, waiting: int = 0, initial: int = 2, min_instances: int = 1
-) -> World:
+def world_with(*, second: int = 0, age: int = 0, waiting: int = 0, initial: int = 2, min_instances: int = 1) -> World:
     """A world at a second of its trace whose queue has so many jobs, the oldest so old; its target is 10 s."""
     world = world_of(
         small_trace(

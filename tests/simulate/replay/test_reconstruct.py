@@ -27,18 +27,14 @@ SERVICE_SECONDS = {"default": 0.1, "push": 0.6, "pull": 0.7}
 DAY = (
     "[targets]\ndefault = 5\npush = 30\npull = 300\n"
     + queue_toml("default", "[[0, 20], [1800, 20], [2400, 90], [3600, 90], [3900, 25]]", 0.1)
-    + queue_toml(
-        "push", "[[0, 3], [4500, 3], [4600, 30], [5400, 30], [5500, 4]]", 0.6, bursts="[[1200, 6000]]"
-    )
+    + queue_toml("push", "[[0, 3], [4500, 3], [4600, 30], [5400, 30], [5500, 4]]", 0.6, bursts="[[1200, 6000]]")
     + queue_toml("pull", "[[0, 2], [5700, 2], [5800, 20], [6600, 20], [6700, 2]]", 0.7)
 )
 
 
 @pytest.fixture(scope="module")
 def day() -> tuple[Trace, Recording, World]:
-    trace = small_trace(
-        DAY + "[database]\nmax_connections = 300\nothers = [[0, 50], [3600, 90]]\n", seconds=7200
-    )
+    trace = small_trace(DAY + "[database]\nmax_connections = 300\nothers = [[0, 50], [3600, 90]]\n", seconds=7200)
     return trace, *recorded(trace)
 
 
@@ -73,9 +69,7 @@ def test_the_world_around_is_the_same(day: tuple[Trace, Recording, World], found
     assert again.duration_seconds == pytest.approx(trace.duration_seconds, abs=6)
     assert again.database.max_connections == 300
     for at in range(0, 7200, 300):
-        assert value_at(again.database.others, at) == pytest.approx(
-            value_at(trace.database.others, at), abs=2
-        )
+        assert value_at(again.database.others, at) == pytest.approx(value_at(trace.database.others, at), abs=2)
     low, high = again.boot_seconds
     assert 9 <= low <= high <= 25, "as watched, every 5 s, of 10 to 20"
     assert again.host.memory_bytes == trace.host.memory_bytes
@@ -84,9 +78,7 @@ def test_the_world_around_is_the_same(day: tuple[Trace, Recording, World], found
     assert found.policy.profiles == profiles_of(trace, [])
 
 
-def test_waits_are_alike_and_the_error_says_so(
-    day: tuple[Trace, Recording, World], found: Reconstruction
-) -> None:
+def test_waits_are_alike_and_the_error_says_so(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
     outcome, errors = run_as_recorded(found)
     assert errors["push"].trusted, errors["push"]
     assert errors["push"].recorded.late_seconds > 30, "its burst was late"
@@ -253,13 +245,9 @@ def test_jobs_of_a_minute_are_as_many_as_they_were() -> None:
     history, truly = recorded(small_trace(body, seconds=3600))
     again = reconstruct(history, "again")
     jobs = {name: sum(arrivals(again.trace, name)) for name in again.trace.queues}
-    assert jobs["pull"] == pytest.approx(truly.queues["pull"].jobs, rel=0.2), (
-        "a counter alone makes 15 times as many"
-    )
+    assert jobs["pull"] == pytest.approx(truly.queues["pull"].jobs, rel=0.2), "a counter alone makes 15 times as many"
     old = tuple(
-        structs.replace(
-            s, queues={n: structs.replace(q, young_threads=None) for n, q in (s.queues or {}).items()}
-        )
+        structs.replace(s, queues={n: structs.replace(q, young_threads=None) for n, q in (s.queues or {}).items()})
         for s in history.samples
     )
     before = reconstruct(structs.replace(history, samples=old), "recorded before")
@@ -280,16 +268,13 @@ def test_profiles_are_known_by_name_when_their_numbers_move() -> None:
             structs.replace(
                 s,
                 instances=tuple(
-                    structs.replace(i, number=number + k, profile=now.name)
-                    for k, i in enumerate(s.instances or ())
+                    structs.replace(i, number=number + k, profile=now.name) for k, i in enumerate(s.instances or ())
                 ),
             )
             for s in late
         )
         change = PolicyChange(at_seconds=late[0].at_seconds, policy=policy)
-        again = reconstruct(
-            structs.replace(history, samples=samples, policies=(*history.policies, change)), "again"
-        )
+        again = reconstruct(structs.replace(history, samples=samples, policies=(*history.policies, change)), "again")
         assert not again.one_policy
         assert any("profiles that are no more" in note for note in again.notes) is not kept
         assert again.trace.duration_seconds == pytest.approx(1195 if kept else 145, abs=6)
@@ -326,9 +311,7 @@ def broken_samples(draw: st.DrawFn) -> tuple[Sample, ...]:
                 queues=queues,
                 processed_jobs_total=draw(st.none() | numbers),
                 failed_jobs_total=None,
-                service_milliseconds=draw(
-                    st.dictionaries(st.sampled_from(["default", "odd"]), numbers, max_size=2)
-                ),
+                service_milliseconds=draw(st.dictionaries(st.sampled_from(["default", "odd"]), numbers, max_size=2)),
                 instances=draw(st.none() | st.just(())),
                 foreign_threads=0,
                 limit_connections=draw(st.none() | numbers),
@@ -352,6 +335,4 @@ def test_whatever_is_recorded_becomes_a_sound_trace_or_a_sentence(samples: tuple
         return
     whole = with_policy(again.trace, again.policy)
     assert parse_trace(trace_text(whole, again.notes)) == whole
-    assert all(
-        rate >= 0 and math.isfinite(rate) for q in whole.queues.values() for _, rate in q.arrivals_per_second
-    )
+    assert all(rate >= 0 and math.isfinite(rate) for q in whole.queues.values() for _, rate in q.arrivals_per_second)

@@ -22,9 +22,7 @@ def window(done: float, busy: dict[str, float], again: dict[str, float] | None =
     busy=st.lists(st.lists(st.floats(0.0, 3000.0), min_size=4, max_size=4), max_size=40),
     young=st.floats(0.0, 1.0),
 )
-def test_fitted_times_are_finite_and_in_range(
-    rates: list[float], busy: list[list[float]], young: float
-) -> None:
+def test_fitted_times_are_finite_and_in_range(rates: list[float], busy: list[list[float]], young: float) -> None:
     windows = [
         window(sum(b * r for b, r in zip(row, rates, strict=False)), {f"q{i}": b for i, b in enumerate(row)})
         for row in busy

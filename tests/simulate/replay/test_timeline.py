@@ -12,9 +12,7 @@ from tests.support.builders.traces import queue_toml, small_trace
 def test_a_recording_starts_where_nothing_waits_or_says_so() -> None:
     body = queue_toml("push", "[[0, 2]]", 0.6, bursts="[[600, 20000]]")
     history, _ = recorded(small_trace(body, seconds=1800))
-    inside = next(
-        s.at_seconds for s in history.samples if (s.queues or {})["push"].latency_milliseconds > 60_000
-    )
+    inside = next(s.at_seconds for s in history.samples if (s.queues or {})["push"].latency_milliseconds > 60_000)
     found, notes = from_calm(history, inside)
     assert found.samples[0].at_seconds < inside
     assert (found.samples[0].queues or {})["push"].latency_milliseconds <= 5000

@@ -62,9 +62,7 @@ def traces(draw: st.DrawFn) -> Trace:
             queue: QueueTraffic(
                 arrivals_per_second=draw(points(duration, 200)),
                 bursts=tuple((at, float(int(jobs))) for at, jobs in draw(points(duration)) if at < duration),
-                service_seconds=ServiceSeconds(
-                    mean=draw(st.floats(0.0001, 86_400)), sigma=draw(st.floats(0, 4))
-                ),
+                service_seconds=ServiceSeconds(mean=draw(st.floats(0.0001, 86_400)), sigma=draw(st.floats(0, 4))),
             )
             for queue in queues
         },

@@ -107,9 +107,7 @@ def test_what_is_wrong_is_said_with_path_and_cure(change: str, instead: str, pat
     assert says in found
 
 
-@pytest.mark.parametrize(
-    "amount", ["nan", "inf", "-inf", "1e300", "1e400", "9223372036854775807", "-1", '"12"']
-)
+@pytest.mark.parametrize("amount", ["nan", "inf", "-inf", "1e300", "1e400", "9223372036854775807", "-1", '"12"'])
 @pytest.mark.parametrize(
     ("change", "path"),
     [
@@ -136,10 +134,7 @@ def test_days_times_queues_are_bounded() -> None:
     text = f"duration_seconds = {30 * 86400}\n{queues}"
     with pytest.raises(ConfigError, match=r"duration_seconds: 30.0 days of 9 queues are too much"):
         parse_trace(text)
-    assert (
-        len(parse_trace(text.replace("[queues.q", "[queues.r", 1).replace(f"{30 * 86400}", "86400")).queues)
-        == 9
-    )
+    assert len(parse_trace(text.replace("[queues.q", "[queues.r", 1).replace(f"{30 * 86400}", "86400")).queues) == 9
 
 
 def test_everything_wrong_is_said_at_once() -> None:

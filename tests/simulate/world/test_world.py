@@ -45,9 +45,7 @@ def test_one_instance_serves_what_its_threads_can_and_the_rest_waits() -> None:
 
 
 def test_a_strict_order_gives_to_later_queues_only_what_earlier_ones_leave() -> None:
-    world = world_of(
-        small_trace(queue_toml("default", "[[0, 40]]") + queue_toml("push", "[[0, 40]]"))
-    )  # 8 + 8 threads
+    world = world_of(small_trace(queue_toml("default", "[[0, 40]]") + queue_toml("push", "[[0, 40]]")))  # 8 + 8 threads
     world.advance_to(200)
     assert world.queues["default"].waiting < 20
     assert world.queues["push"].waiting == pytest.approx(200 * 40 * (1 - 2 / 8), rel=0.15)
@@ -55,9 +53,7 @@ def test_a_strict_order_gives_to_later_queues_only_what_earlier_ones_leave() -> 
 
 def test_a_weighted_order_shares_by_weight_and_gives_away_what_is_not_needed() -> None:
     shares = '[profiles.even]\norder = "weighted"\nweights = { default = 3, push = 1 }\nthreads = 10\ninstances = 2\n'
-    both = queue_toml("default", "[]", bursts="[[0, 90000]]") + queue_toml(
-        "push", "[]", bursts="[[0, 90000]]"
-    )
+    both = queue_toml("default", "[]", bursts="[[0, 90000]]") + queue_toml("push", "[]", bursts="[[0, 90000]]")
     world = world_of(small_trace(both, profile=shares))
     world.advance_to(200)
     done = {name: q.jobs - q.waiting for name, q in world.queues.items()}
@@ -79,9 +75,7 @@ def test_service_is_not_preemptive() -> None:
 
 
 def test_a_thread_goes_on_with_the_next_job_when_one_ends_not_when_the_second_does() -> None:
-    world = world_of(
-        small_trace(queue_toml("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900)
-    )
+    world = world_of(small_trace(queue_toml("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900))
     world.advance_to(900)  # 10 threads
     assert served_jobs(world) == pytest.approx(900 * 10 / 1.3, rel=0.05)
     assert all(len(i.jobs) <= i.threads for i in world.instances.values())
@@ -116,9 +110,7 @@ def test_readings_are_up_to_a_beat_old_and_staggered() -> None:
 
 def test_an_instance_boots_is_quieted_idles_and_ends() -> None:
     world = world_of(
-        small_trace(
-            queue_toml("default", "[[0, 5]]") + queue_toml("pull", "[]", 30.0, sigma=0.1, bursts="[[30, 4]]")
-        )
+        small_trace(queue_toml("default", "[[0, 5]]") + queue_toml("pull", "[]", 30.0, sigma=0.1, bursts="[[30, 4]]"))
     )
     assert world.start(InstanceKey(2)) == "done"
     assert world.start(InstanceKey(2)) == "skipped"
@@ -193,9 +185,7 @@ def test_while_postgres_is_away_every_thread_hangs_in_a_job() -> None:
     assert sum(p.busy_threads for p in SimulatedSidekiq(world).facts().processes) < threads
     flushed_later = sum(group.unflushed_jobs for group in world.groups)
     under_way = sum(len(i.jobs) for i in world.instances.values())
-    assert world.processed_jobs + flushed_later + under_way == pytest.approx(served_jobs(world)), (
-        "and all are counted"
-    )
+    assert world.processed_jobs + flushed_later + under_way == pytest.approx(served_jobs(world)), "and all are counted"
 
 
 def test_beyond_the_knee_jobs_get_slower() -> None:

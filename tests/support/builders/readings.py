@@ -159,9 +159,7 @@ def systemd(units: dict[int, UnitFacts] | None = None, scheduler: UnitFacts | No
     return SystemdFacts(units=found if scheduler is None else {**found, SCHEDULER: scheduler})
 
 
-def machine(
-    policy: Policy, *, available: int = 64 * 1024 * MIB, without: set[int] | None = None
-) -> HostFacts:
+def machine(policy: Policy, *, available: int = 64 * 1024 * MIB, without: set[int] | None = None) -> HostFacts:
     rendered = {
         n: RenderedSettings(profile=p.name, digest=instance_digest(p))
         for p in policy.profiles

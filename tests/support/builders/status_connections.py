@@ -34,9 +34,7 @@ POSTGRES = ConnectionSourceStatus(
     headroom_connections=155,
     open_connections=431,
     consumers=(
-        ConsumerStatus(
-            name="mastodon from 10.0.0.4 (puma)", observed_connections=104, declared_connections=None
-        ),
+        ConsumerStatus(name="mastodon from 10.0.0.4 (puma)", observed_connections=104, declared_connections=None),
         ConsumerStatus(name="mastodon from 10.0.0.4", observed_connections=31, declared_connections=None),
         ConsumerStatus(
             name="postgres from the local socket (pg_dump)", observed_connections=3, declared_connections=None
@@ -59,12 +57,8 @@ PGBOUNCER = ConnectionSourceStatus(
     headroom_connections=0,
     open_connections=291,
     consumers=(
-        ConsumerStatus(
-            name="mastodon in mastodon_production", observed_connections=286, declared_connections=None
-        ),
-        ConsumerStatus(
-            name="grafana in mastodon_production", observed_connections=4, declared_connections=None
-        ),
+        ConsumerStatus(name="mastodon in mastodon_production", observed_connections=286, declared_connections=None),
+        ConsumerStatus(name="grafana in mastodon_production", observed_connections=4, declared_connections=None),
     ),
     binds=True,
     pool_connections=80,
@@ -85,9 +79,7 @@ BEHIND = ConnectionSourceStatus(
     headroom_connections=90,
     open_connections=71,
     consumers=(
-        ConsumerStatus(
-            name="postgres from 10.0.0.9 (psql)", observed_connections=9, declared_connections=None
-        ),
+        ConsumerStatus(name="postgres from 10.0.0.9 (psql)", observed_connections=9, declared_connections=None),
     ),
     pool_connections=85,
 )
@@ -117,9 +109,7 @@ def connected(base: Status, *sources: ConnectionSourceStatus, **more: object) ->
     )
     known = {source.name for source in base.sources}
     watched = tuple(
-        SourceStatus(name=source.name, ok=True, age_seconds=1.8)
-        for source in sources
-        if source.name not in known
+        SourceStatus(name=source.name, ok=True, age_seconds=1.8) for source in sources if source.name not in known
     )
     return replace(base, connections=replace(connections, **more), sources=(*base.sources, *watched))
 
@@ -247,9 +237,7 @@ def replica_lost() -> Status:
         " refused the connection)",
     )
     first = replace(status.profiles[0], needed_instances=6, clamps=(clamp,))
-    return replace(
-        status, sources=(*status.sources, lost), profiles=(first, status.profiles[1]), clamps=(clamp,)
-    )
+    return replace(status, sources=(*status.sources, lost), profiles=(first, status.profiles[1]), clamps=(clamp,))
 
 
 ALL = {

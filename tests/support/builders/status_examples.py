@@ -132,9 +132,7 @@ def scheduler_held() -> Status:
         ),
         clamps=(
             *base.profiles[1].clamps,
-            ClampStatus(
-                code=ClampCode.SCHEDULER_TAKEOVER, sentence="main's was seen 42 s ago, it may only restart"
-            ),
+            ClampStatus(code=ClampCode.SCHEDULER_TAKEOVER, sentence="main's was seen 42 s ago, it may only restart"),
         ),
         next_sentence="starts mastodon-sidekiq-scheduler here in 258 s if none appears",
     )

@@ -31,9 +31,7 @@ def paused() -> Status:
         base,
         holds=(HoldStatus(kind="pause", sentence=sentence, seconds_left=1.8 * HOUR),),
         overrides=(
-            OverrideStatus(
-                kind="pause", what="fleet", sentence="moving the database", seconds_left=1.8 * HOUR
-            ),
+            OverrideStatus(kind="pause", what="fleet", sentence="moving the database", seconds_left=1.8 * HOUR),
             OverrideStatus(kind="set", what="pull-first", sentence="2 instances", seconds_left=2500.0),
             OverrideStatus(kind="pin", what="@3", sentence="started by hand", seconds_left=3.2 * HOUR),
             OverrideStatus(kind="pin", what="@6", sentence="stopped by hand", seconds_left=3.9 * HOUR),
@@ -102,9 +100,7 @@ def rolling() -> Status:
         ),
         instances=(
             instance(1, "default-first", 34, state="outdated", megabytes=1812, note="runs older settings"),
-            instance(
-                2, "default-first", 3, state="draining", note="3 jobs left, stop at the latest in 540 s"
-            ),
+            instance(2, "default-first", 3, state="draining", note="3 jobs left, stop at the latest in 540 s"),
             instance(3, "default-first", 29, megabytes=424, age=240.0),
             instance(4, "default-first", 31, megabytes=310, age=40.0),
             *base.instances[4:],

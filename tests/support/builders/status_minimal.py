@@ -14,9 +14,7 @@ from fleetd.core.model.status import (
 )
 
 
-def queue(
-    name: str = "default", latency_seconds: float | None = 1.5, length_jobs: int | None = 7
-) -> QueueStatus:
+def queue(name: str = "default", latency_seconds: float | None = 1.5, length_jobs: int | None = 7) -> QueueStatus:
     return QueueStatus(
         name=name,
         latency_seconds=latency_seconds,
@@ -42,9 +40,7 @@ def profile(name: str = "default-first", wanted: int | None = 2) -> ProfileStatu
     )
 
 
-def instance(
-    number: int, state: str = InstanceState.SERVING, profile: str = "default-first"
-) -> InstanceStatus:
+def instance(number: int, state: str = InstanceState.SERVING, profile: str = "default-first") -> InstanceStatus:
     return InstanceStatus(
         number=number,
         profile=profile,

@@ -18,14 +18,10 @@ min = 1
 
 def small_trace(body: str, *, seconds: int = 600, head: str = "", profile: str = PROFILE) -> Trace:
     """A trace of these tables, with `head` for keys outside of tables."""
-    return parse_trace(
-        f'name = "test"\nduration_seconds = {seconds}\nboot_seconds = [10, 20]\n{head}\n{body}{profile}'
-    )
+    return parse_trace(f'name = "test"\nduration_seconds = {seconds}\nboot_seconds = [10, 20]\n{head}\n{body}{profile}')
 
 
-def queue_toml(
-    name: str, arrivals: str = "[]", mean: float = 0.2, *, sigma: float = 1.0, bursts: str = "[]"
-) -> str:
+def queue_toml(name: str, arrivals: str = "[]", mean: float = 0.2, *, sigma: float = 1.0, bursts: str = "[]") -> str:
     """A queue as TOML; `mean` and `sigma` are of its service seconds."""
     return (
         f"[queues.{name}]\narrivals_per_second = {arrivals}\nbursts = {bursts}\n"

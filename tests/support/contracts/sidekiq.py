@@ -51,9 +51,7 @@ SidekiqCheck = Callable[[SidekiqStage], Coroutine[Any, Any, None]]
 async def empty_world_is_known_and_empty(stage: SidekiqStage) -> None:
     facts = await stage.source.read(check_writes=False)
     assert set(facts.queues) == {"default", "pull"}
-    assert all(
-        (q.length_jobs, q.latency_seconds, q.busy_threads) == (0, 0.0, 0) for q in facts.queues.values()
-    )
+    assert all((q.length_jobs, q.latency_seconds, q.busy_threads) == (0, 0.0, 0) for q in facts.queues.values())
     assert facts.processes == ()
     assert facts.processes_complete
     assert facts.faults == ()

@@ -102,9 +102,7 @@ class WithinBudget(Check):
     def budget(self, world: World) -> int:
         facts = database_facts(world)
         foreign = sum(p.claim for p in world.elsewhere if not p.tag) if world.redis_up else 0
-        others = max(
-            facts.others_connections, world.policy.connections.declared_connections("database") + foreign
-        )
+        others = max(facts.others_connections, world.policy.connections.declared_connections("database") + foreign)
         limit = facts.max_connections - facts.reserved_connections
         return limit - world.policy.connections.reserve - others
 
@@ -131,9 +129,7 @@ class GivesWay(Check):
             > p.min_instances
         ]
         failed = any(r.result not in {"done", "skipped"} for r in told.results)
-        assert leaving or not above_min or failed, (
-            f"claims are above the budget and none of {above_min} leaves"
-        )
+        assert leaving or not above_min or failed, f"claims are above the budget and none of {above_min} leaves"
 
 
 class WithinClientSlots(Check):
@@ -143,9 +139,7 @@ class WithinClientSlots(Check):
         world = storm.world
         truth = truth_of(storm, before, told, orders)
         started = truth.starts()
-        grown = any(
-            started[p.name] and truth.capacity[p.name] > p.min_instances for p in world.policy.profiles
-        )
+        grown = any(started[p.name] and truth.capacity[p.name] > p.min_instances for p in world.policy.profiles)
         usable = world.max_connections - world.policy.connections.reserve - world.other_clients
         budget = usable if grown and world.postgres_up else None
         hold(within_budget, msgspec.structs.replace(truth, budget_connections=budget))
@@ -228,13 +222,9 @@ class PeopleFirst(Check):
                 self.wants.pop(step.key, None)
             elif want and world.now - at < pin_seconds - 10.0:
                 if want == "stopped":
-                    assert step.verb != "start", (
-                        f"{unit_name(step.key)} was started though a person stopped it"
-                    )
+                    assert step.verb != "start", f"{unit_name(step.key)} was started though a person stopped it"
                 else:
-                    assert step.verb == "start", (
-                        f"{unit_name(step.key)}: {step.verb} though a person wants {want}"
-                    )
+                    assert step.verb == "start", f"{unit_name(step.key)}: {step.verb} though a person wants {want}"
 
 
 class Bounded(Check):

@@ -229,12 +229,8 @@ class OrdersExpire(Check):
 
     def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
         now = storm.world.now
-        assert told.tick.constraints.set_instances == {
-            name: n for name, (n, until) in self.sets.items() if now < until
-        }
-        assert any(isinstance(h.reason, Paused) for h in told.tick.constraints.holds) == (
-            now < self.paused_until
-        )
+        assert told.tick.constraints.set_instances == {name: n for name, (n, until) in self.sets.items() if now < until}
+        assert any(isinstance(h.reason, Paused) for h in told.tick.constraints.holds) == (now < self.paused_until)
         if told.tick.instances is None or not isinstance(told.snapshot.sidekiq, Known):
             return
         for key, pin in told.host.memory.people.pins.items():
@@ -243,9 +239,7 @@ class OrdersExpire(Check):
                 v.key == key and v.beat_age_seconds is None for v in told.tick.instances
             )
             assert now < pin.until_seconds or expired, f"the pin on @{key} has expired"
-            assert pin.until_seconds <= by_order or pin.wants == "quiet", (
-                f"the pin on @{key} outlasts its order"
-            )
+            assert pin.until_seconds <= by_order or pin.wants == "quiet", f"the pin on @{key} outlasts its order"
         for view in told.tick.instances:
             if view.pinned:
                 assert view.key in told.host.memory.people.pins

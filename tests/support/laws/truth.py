@@ -28,9 +28,7 @@ def truth_of(storm: Storm, before: Before, told: TickResult, orders: list[Step])
     return Truth(
         policy=world.policy,
         orders=tuple(orders),
-        capacity_before={
-            p.name: before.counting[p.name] - len(no_capacity.intersection(p.numbers)) for p in profiles
-        },
+        capacity_before={p.name: before.counting[p.name] - len(no_capacity.intersection(p.numbers)) for p in profiles},
         capacity={p.name: storm.rig.serving(p.name) for p in profiles},
         ordered_instances=told.tick.constraints.set_instances if world.postgres_up else {},
         booting=sum(u.state == "activating" and u.restart_at is None for u in world.units.values()),

@@ -31,9 +31,7 @@ class RealPostgres:
         self._cluster = cluster
         self._stack = stack
         self._clock = ManualClock()
-        self.source = PostgresConnections(
-            settings(cluster), monotonic=self._clock, deadline_seconds=WAIT_SECONDS
-        )
+        self.source = PostgresConnections(settings(cluster), monotonic=self._clock, deadline_seconds=WAIT_SECONDS)
 
     def connect(self, count: int, application_name: str = "puma") -> None:
         self._stack.enter_context(self._cluster.clients(count, application_name))

@@ -173,17 +173,13 @@ class FakeSystemd:
 
     def _properties_changed(self, unit: FakeUnit) -> None:
         body = ["org.freedesktop.systemd1.Unit", {"ActiveState": Variant("s", unit.active)}, []]
-        self.signal(
-            "org.freedesktop.DBus.Properties", path_of(unit.name), "PropertiesChanged", "sa{sv}as", body
-        )
+        self.signal("org.freedesktop.DBus.Properties", path_of(unit.name), "PropertiesChanged", "sa{sv}as", body)
 
     def _main_process_changed(self, unit: FakeUnit) -> None:
         names = ("MainPID", "NRestarts", "Result", "ExecMainCode", "ExecMainStatus")
         changed = {name: value for name, value in unit.properties().items() if name in names}
         body = ["org.freedesktop.systemd1.Service", changed, ["ExecStart"]]
-        self.signal(
-            "org.freedesktop.DBus.Properties", path_of(unit.name), "PropertiesChanged", "sa{sv}as", body
-        )
+        self.signal("org.freedesktop.DBus.Properties", path_of(unit.name), "PropertiesChanged", "sa{sv}as", body)
 
     def _call_came(self, message: Message) -> Message | None:
         member = message.member

@@ -8,9 +8,7 @@ from pathlib import Path
 from fleetd.adapters.host.readings import LinuxHost
 from fleetd.core.model.facts import HostFacts, SystemdFacts
 
-MEMINFO = (
-    "MemTotal:       16384000 kB\nMemFree:          100 kB\nMemAvailable:    8192000 kB\nHugePages_Total: 0\n"
-)
+MEMINFO = "MemTotal:       16384000 kB\nMemFree:          100 kB\nMemAvailable:    8192000 kB\nHugePages_Total: 0\n"
 
 
 def made_up_root(directory: Path) -> Path:

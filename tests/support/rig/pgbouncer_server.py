@@ -101,9 +101,7 @@ class PgBouncer:
         }
         return PostgresSettings(**{"user": user, "password": PASSWORD, **given})
 
-    def client(
-        self, user: str = "mastodon", dbname: str = "mastodon", **more: Any
-    ) -> psycopg.Connection[Any]:
+    def client(self, user: str = "mastodon", dbname: str = "mastodon", **more: Any) -> psycopg.Connection[Any]:
         return psycopg.connect(
             host="127.0.0.1",
             port=self.port,

@@ -150,9 +150,7 @@ class Cluster:
             time.sleep(0.02)
 
     @contextlib.contextmanager
-    def clients(
-        self, count: int, name: str = "", user: str = "mastodon", dbname: str = "mastodon"
-    ) -> Iterator[None]:
+    def clients(self, count: int, name: str = "", user: str = "mastodon", dbname: str = "mastodon") -> Iterator[None]:
         """`count` open connections of another program."""
         with contextlib.ExitStack() as stack:
             for _ in range(count):

@@ -122,9 +122,7 @@ class LifeStorm(Storm):
     def _other_threads(self, detail: int) -> None:
         """A new configuration is loaded; `rendered` writes it out."""
         threads = 4 + detail % 3
-        profiles = tuple(
-            structs.replace(p, threads=threads, db_pool=threads + 2) for p in self.world.policy.profiles
-        )
+        profiles = tuple(structs.replace(p, threads=threads, db_pool=threads + 2) for p in self.world.policy.profiles)
         policy = structs.replace(self.world.policy, profiles=profiles)
         self.world.policy = self.rig.ticker.policy = policy
 
@@ -191,9 +189,7 @@ class LifeStorm(Storm):
 
     def _order_set(self, detail: int) -> None:
         self.order(
-            SetInstances(
-                profile=self._profile(detail), instances=detail // 2 % 5, for_seconds=60.0 + 30 * detail
-            )
+            SetInstances(profile=self._profile(detail), instances=detail // 2 % 5, for_seconds=60.0 + 30 * detail)
         )
 
     def _order_set_auto(self, detail: int) -> None:

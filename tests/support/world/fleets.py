@@ -15,9 +15,7 @@ HOUR = 3600.0
 QUICK = structs.replace(BY_HAND, hold_down_seconds=30.0, drain_seconds_max=60.0)
 
 
-def with_scheduler(
-    place: str, *, takeover: float = 300.0, connections: ConnectionPolicy | None = None
-) -> Policy:
+def with_scheduler(place: str, *, takeover: float = 300.0, connections: ConnectionPolicy | None = None) -> Policy:
     return policy(
         strict(numbers="1-4"),
         scheduler=SchedulerPolicy(place=place, takeover_seconds=takeover, threads=5, db_pool=7),  # type: ignore[arg-type]

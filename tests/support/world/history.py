@@ -34,9 +34,7 @@ class FakeHistory:
         watched_spans: list[TimeSpan] = []
         for sample in found:
             if watched_spans and sample.at_seconds - watched_spans[-1].to_seconds <= 90.0:
-                watched_spans[-1] = TimeSpan(
-                    from_seconds=watched_spans[-1].from_seconds, to_seconds=sample.at_seconds
-                )
+                watched_spans[-1] = TimeSpan(from_seconds=watched_spans[-1].from_seconds, to_seconds=sample.at_seconds)
             else:
                 watched_spans.append(TimeSpan(from_seconds=sample.at_seconds, to_seconds=sample.at_seconds))
         return Recording(

@@ -38,9 +38,7 @@ class Process:
     stop_at: float | None = None  # TERM taken: when it pushes back what is unfinished
     quiet_since: float | None = None
     stopped_by: str = ""
-    untold: frozenset[str] = (
-        frozenset()
-    )  # its jobs that no heartbeat had named before it hung: nobody could know
+    untold: frozenset[str] = frozenset()  # its jobs that no heartbeat had named before it hung: nobody could know
     jobs: list[Job] = field(default_factory=list)
     opened: int = 0  # database connections, lazily
     beat_at: float | None = None

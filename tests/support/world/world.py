@@ -93,9 +93,7 @@ class World:
             self._step_unit(unit)
         for process in self.processes():
             self._step_process(process)
-        self.ghosts = [
-            g for g in self.ghosts if g.beat_at is not None and self.now - g.beat_at < GHOST_SECONDS
-        ]
+        self.ghosts = [g for g in self.ghosts if g.beat_at is not None and self.now - g.beat_at < GHOST_SECONDS]
 
     def _step_unit(self, unit: Unit) -> None:
         if unit.restart_at is not None and self.now >= unit.restart_at:
@@ -389,6 +387,4 @@ class World:
 
     def accounted(self) -> bool:
         """Whether every job is somewhere."""
-        return (
-            self.enqueued == self.done + self.waiting() + self.in_flight() + self.lost + self.lost_otherwise
-        )
+        return self.enqueued == self.done + self.waiting() + self.in_flight() + self.lost + self.lost_otherwise

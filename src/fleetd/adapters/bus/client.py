@@ -36,9 +36,7 @@ def give_order(order: Order, timeout_seconds: float = 35.0, *, bus_address: str 
     return str(answer)
 
 
-def _ask_fleetd(
-    member: str, timeout_seconds: float, bus_address: str | None, *arguments: object
-) -> list[Any]:
+def _ask_fleetd(member: str, timeout_seconds: float, bus_address: str | None, *arguments: object) -> list[Any]:
     async def ask() -> list[Any]:
         async with asyncio.timeout(timeout_seconds):
             connection = await Connection.open(bus_address, timeout_seconds=timeout_seconds)

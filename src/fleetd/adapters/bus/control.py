@@ -98,8 +98,7 @@ class ControlBus:
                 self._connection = await self._own_name()
         except TimeoutError as error:
             raise SourceUnavailableError(
-                f"the system bus did not answer within {_CONNECT_DEADLINE_SECONDS:g} s;"
-                " see systemctl status dbus"
+                f"the system bus did not answer within {_CONNECT_DEADLINE_SECONDS:g} s; see systemctl status dbus"
             ) from error
         except BusLostError as error:
             raise SourceUnavailableError(f"{error}; see systemctl status dbus") from error
@@ -145,9 +144,7 @@ class ControlBus:
             return Message.new_error(message, refused.name, str(refused))
         except Exception:
             _log.exception("a call on the bus could not be answered", member=message.member)
-            return Message.new_error(
-                message, offered.ERROR_FAILED, "fleetd could not answer; its journal says why"
-            )
+            return Message.new_error(message, offered.ERROR_FAILED, "fleetd could not answer; its journal says why")
 
     def _answer(self, message: Message) -> Message | None:
         """The reply, or None for one that comes later."""
@@ -190,9 +187,7 @@ class ControlBus:
     def _status_json(self) -> str:
         status = self._status()
         if status is None:
-            raise CallRefusedError(
-                offered.ERROR_NOT_READY, "fleetd has just started: no tick is finished yet"
-            )
+            raise CallRefusedError(offered.ERROR_NOT_READY, "fleetd has just started: no tick is finished yet")
         if self._encoded is None or self._encoded[0] is not status:
             self._encoded = (status, msgspec.json.encode(status).decode())
         return self._encoded[1]

@@ -78,9 +78,7 @@ _WITH_PROPERTIES = """
 
 def _order_xml(method: str) -> str:
     """It answers with a sentence for whoever gave the order."""
-    taken = "".join(
-        f'<arg name="{name}" type="{kind}" direction="in"/>' for name, kind in arguments_of(method)
-    )
+    taken = "".join(f'<arg name="{name}" type="{kind}" direction="in"/>' for name, kind in arguments_of(method))
     return f'\n  <method name="{method}">{taken}<arg name="answer" type="s" direction="out"/></method>'
 
 

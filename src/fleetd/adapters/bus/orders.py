@@ -71,9 +71,7 @@ def call_of(order: Order) -> tuple[str, tuple[object, ...]]:
 def order_of(method: str, arguments: list[Any]) -> Order:
     """The order that a call of `method` (of ORDERS, arguments of its signature) gives; raises BadOrderError."""
     fields = msgspec.structs.fields(ORDERS[method])
-    return ORDERS[method](
-        **{f.name: _WIRES[f.type].received(a) for f, a in zip(fields, arguments, strict=True)}
-    )
+    return ORDERS[method](**{f.name: _WIRES[f.type].received(a) for f, a in zip(fields, arguments, strict=True)})
 
 
 def described(order: Order) -> str:

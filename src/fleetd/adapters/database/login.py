@@ -52,9 +52,7 @@ _MESSAGE_LENGTH_MAX = 300
 class Login:
     """Connection parameters for libpq, and the words for the server they lead to."""
 
-    def __init__(
-        self, settings: PostgresSettings, deadline_seconds: float, *, kind: Kind = "postgres"
-    ) -> None:
+    def __init__(self, settings: PostgresSettings, deadline_seconds: float, *, kind: Kind = "postgres") -> None:
         self._kind = kind
         self._parameters = _parameters(settings)
         self._parameters.update(

@@ -88,9 +88,7 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
             return facts_from(settings, lists, pools, databases, self._mastodon)
         except (KeyError, TypeError, ValueError, StopIteration, psycopg.ProgrammingError) as error:
             lacking = f" ({error})" if isinstance(error, KeyError) else ""
-            raise SourceUnavailableError(
-                _NO_CONSOLE.format(where=self._login.where, lacking=lacking)
-            ) from None
+            raise SourceUnavailableError(_NO_CONSOLE.format(where=self._login.where, lacking=lacking)) from None
 
     async def _current_settings(self, connection: Connection) -> ConsoleSettings:
         now = self._monotonic()
@@ -169,9 +167,7 @@ def facts_from(
     # `user=` in [databases] makes every client of the database use one pool, of that user.
     user = known.get(database, {}).get("force_user") or login
     used = next(int(row["items"]) for row in lists if row["list"] == "used_clients")
-    read = [
-        _pool(settings, row, known.get(row["database"], {})) for row in pools if row["database"] != CONSOLE
-    ]
+    read = [_pool(settings, row, known.get(row["database"], {})) for row in pools if row["database"] != CONSOLE]
     read.sort(key=lambda pool: ((pool.database, pool.user) != (database, user), -pool.client_connections))
     return PgBouncerFacts(
         client_limit_connections=_client_limit(settings, used, read, known.get(database, {}), mastodon),

@@ -224,9 +224,7 @@ def facts_from(row: Row, where: str, *, standby: bool) -> DatabaseFacts:
         database_connections=row["of_database"],
         worker_connections=workers,
         own_connections=row["own"],
-        consumers=consumers_from(
-            json.loads(row["consumers"]), row["clients"] - sum(workers.values()) - row["own"]
-        ),
+        consumers=consumers_from(json.loads(row["consumers"]), row["clients"] - sum(workers.values()) - row["own"]),
         exact=row["hidden"] == 0,
         active_backends=row["active"],
         stalled_backends=row["stalled"],

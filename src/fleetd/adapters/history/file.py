@@ -131,9 +131,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _create_tables(connection: sqlite3.Connection) -> None:
     """Make the tables in an empty file; any other must have them already."""
-    version, application = (
-        number(connection, f"PRAGMA {name}") for name in ("user_version", "application_id")
-    )
+    version, application = (number(connection, f"PRAGMA {name}") for name in ("user_version", "application_id"))
     if (version, application) == (VERSION, APPLICATION_ID):
         return
     if (version, application) != (0, 0) or number(connection, "SELECT count(*) FROM sqlite_schema"):

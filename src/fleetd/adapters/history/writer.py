@@ -105,9 +105,7 @@ class SqliteHistory:
         _shorten(self._waiting)
         now, checked = time.monotonic(), self._checked_seconds
         check = checked is None or now - checked >= CHECK_SECONDS
-        moved = store(
-            self._path, list(self._waiting), days=self._days, bytes_max=self._bytes_max, check=check
-        )
+        moved = store(self._path, list(self._waiting), days=self._days, bytes_max=self._bytes_max, check=check)
         self._waiting.clear()
         if check:
             self._checked_seconds = now

@@ -65,9 +65,7 @@ class LinuxHost:
         )
 
     def _memory_bytes(self) -> tuple[int, int]:
-        found = {
-            name: int(kilobytes) * 1024 for name, kilobytes in _MEMINFO.findall(self._read("proc/meminfo"))
-        }
+        found = {name: int(kilobytes) * 1024 for name, kilobytes in _MEMINFO.findall(self._read("proc/meminfo"))}
         try:
             return found[b"MemTotal"], found[b"MemAvailable"]
         except KeyError:
@@ -114,9 +112,7 @@ class LinuxHost:
     def _code(self) -> CodeStamp | None:
         """The stamp of Mastodon's code; None: there is none, or fleetd-stamp did not write it."""
         try:
-            stamp = msgspec.json.decode(
-                read_small_file(self._settings_directory / CODE_FILE) or b"", type=CodeStamp
-            )
+            stamp = msgspec.json.decode(read_small_file(self._settings_directory / CODE_FILE) or b"", type=CodeStamp)
         except (msgspec.MsgspecError, RecursionError, ValueError):
             return None
         sound = _CODE_DIGEST.fullmatch(stamp.digest) and _CODE_VERSION.fullmatch(stamp.version)
@@ -130,9 +126,7 @@ class LinuxHost:
         before = self._digests_read
         self._digests_read = self._unit_files.digests()
         return {
-            unit: digest
-            for unit, digest in self._digests_read.items()
-            if digest and before.get(unit, digest) == digest
+            unit: digest for unit, digest in self._digests_read.items() if digest and before.get(unit, digest) == digest
         }
 
     def _rendered(self) -> dict[InstanceKey, RenderedSettings]:

@@ -139,9 +139,7 @@ class HttpListener:
                 "what listens there (ss -ltnp)"
             ) from None
         if not _is_loopback(str(server.server_address[0])):
-            _log.warning(
-                f"{self._address} is open to the network: anyone who reaches it can read the metrics"
-            )
+            _log.warning(f"{self._address} is open to the network: anyone who reaches it can read the metrics")
         self._thread = threading.Thread(
             target=server.serve_forever, args=(_POLL_SECONDS,), name="fleetd-http", daemon=True
         )
@@ -169,9 +167,7 @@ class _Server(ThreadingMixIn, HTTPServer):
     block_on_close = False
     request_queue_size = 2 * CONNECTIONS_MAX
 
-    def __init__(
-        self, family: int, address: Any, routes: Mapping[str, Route], request_seconds_max: float
-    ) -> None:
+    def __init__(self, family: int, address: Any, routes: Mapping[str, Route], request_seconds_max: float) -> None:
         self.address_family = family
         self.routes = routes
         self._request_seconds_max = request_seconds_max
@@ -270,9 +266,7 @@ class _Exchange(BaseHTTPRequestHandler):
                 answer = route()
             except Exception as error:  # a page that fails must not take the listener down
                 _log.error(f"{self.path[:100]} could not be answered: {type(error).__name__}: {error}")
-                answer = _sentence(
-                    HTTPStatus.INTERNAL_SERVER_ERROR, "this page failed: journalctl -u fleetd says why"
-                )
+                answer = _sentence(HTTPStatus.INTERNAL_SERVER_ERROR, "this page failed: journalctl -u fleetd says why")
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))

@@ -46,9 +46,7 @@ class _State:
     priority_max = 6
 
 
-def configure(
-    level: str = "info", *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ
-) -> None:
+def configure(level: str = "info", *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
     """Route all logging of this process; `stream` (default: stderr) and JOURNAL_STREAM in `environ` say where to."""
     _State.output = output_for(stream or sys.stderr, environ)
     structlog.configure(

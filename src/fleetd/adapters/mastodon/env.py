@@ -27,9 +27,7 @@ from fleetd.config.connections import (
 )
 from fleetd.errors import ConfigProblem
 
-_OURS = re.compile(
-    r"\b(?:SIDEKIQ_)?REDIS_[A-Z_]+|\b(?:REPLICA_)?DB_[A-Z]+|\b(?:REPLICA_)?DATABASE_URL|\bPGSSL[A-Z]+"
-)
+_OURS = re.compile(r"\b(?:SIDEKIQ_)?REDIS_[A-Z_]+|\b(?:REPLICA_)?DB_[A-Z]+|\b(?:REPLICA_)?DATABASE_URL|\bPGSSL[A-Z]+")
 _VALUE = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=[^\S\r\n]*(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"(\\)?\$(?!\()\{?([A-Za-z0-9_]+)?\}?")
 _COMMAND = re.compile(r"(?<!\\)\$\(")
@@ -123,9 +121,7 @@ def _redis_by_host(env: dict[str, str], prefix: str, problems: list[ConfigProble
     )
 
 
-def _redis_by_sentinel(
-    env: dict[str, str], prefix: str, problems: list[ConfigProblem]
-) -> RedisSettings | None:
+def _redis_by_sentinel(env: dict[str, str], prefix: str, problems: list[ConfigProblem]) -> RedisSettings | None:
     before = len(problems)
     port_key, list_key = f"{prefix}SENTINEL_PORT", f"{prefix}SENTINELS"
     default_port = whole_number(env.get(port_key) or str(SENTINEL_PORT), port_key, 1, 65535, problems)
@@ -182,9 +178,7 @@ def _postgres(
     port = whole_number(port_text, key("PORT"), 1, 65535, problems) if port_text else None
     sslmode = env.get("DB_SSLMODE") or "prefer"
     if sslmode not in SSL_MODES:
-        problems.append(
-            ConfigProblem("DB_SSLMODE", "is not one of libpq's", f"One of {', '.join(SSL_MODES)}.")
-        )
+        problems.append(ConfigProblem("DB_SSLMODE", "is not one of libpq's", f"One of {', '.join(SSL_MODES)}."))
     if len(problems) > before:
         return None
     settings = PostgresSettings(

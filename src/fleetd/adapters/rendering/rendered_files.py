@@ -89,9 +89,7 @@ class RenderedFiles:
     def set_env_file(self, path: str, default: str) -> bool:
         """Let systemd hand another .env.production to fleetd than the unit says; False: it does so already."""
         load = f"LoadCredential=env.production:{path.replace('%', '%%')}\n" if path else ""
-        lines = (
-            f"# From mastodon.env_file in fleetd.toml, by fleetd-render.\n[Service]\nLoadCredential=\n{load}"
-        )
+        lines = f"# From mastodon.env_file in fleetd.toml, by fleetd-render.\n[Service]\nLoadCredential=\n{load}"
         return self._set_dropin("fleetd.service.d/50-env-file.conf", None if path == default else lines)
 
     def set_directory(self, path: str, default: str, watched: Iterable[str], git: str) -> bool:

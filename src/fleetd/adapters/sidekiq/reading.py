@@ -108,9 +108,7 @@ class SidekiqRedis:
             raise records
         return records, info, probe
 
-    async def _send(
-        self, client: Redis, check_writes: bool, command: str, script: str
-    ) -> tuple[Any, Any, Any]:
+    async def _send(self, client: Redis, check_writes: bool, command: str, script: str) -> tuple[Any, Any, Any]:
         pipeline = client.pipeline(transaction=False)
         pipeline.execute_command(command, script, 0, *self._arguments)
         pipeline.execute_command("INFO", "server")

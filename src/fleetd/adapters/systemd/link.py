@@ -158,18 +158,13 @@ class SystemdLink:
             f"type='signal',sender='{DBUS}',interface='{DBUS}',member='NameOwnerChanged',arg0='{SYSTEMD}'",
             f"{systemd},interface='{MANAGER}',member='JobRemoved'",
             f"{systemd},interface='{MANAGER}',member='Reloading'",
-            *(
-                f"{systemd},interface='{PROPERTIES}',member='PropertiesChanged',path='{path}'"
-                for path in self._paths
-            ),
+            *(f"{systemd},interface='{PROPERTIES}',member='PropertiesChanged',path='{path}'" for path in self._paths),
         ]
 
     async def _subscribe(self, connection: Connection) -> None:
         self._subscribed = True  # before the call: an owner that changes during it sets this to False again
         try:
-            await connection.call(
-                SYSTEMD, SYSTEMD_PATH, MANAGER, "Subscribe", timeout_seconds=self._timeout_seconds
-            )
+            await connection.call(SYSTEMD, SYSTEMD_PATH, MANAGER, "Subscribe", timeout_seconds=self._timeout_seconds)
         except BaseException as error:
             if isinstance(error, BusCallError) and error.name == "org.freedesktop.systemd1.AlreadySubscribed":
                 return

@@ -19,9 +19,7 @@ UnitRow = list[Any]
 UNIT_ROWS_SIGNATURE: Final = "a(ssssssouso)"
 
 #: Errors for a unit that was unloaded after it was listed: it is inactive.
-UNIT_UNLOADED: Final = frozenset(
-    {"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.systemd1.NoSuchUnit"}
-)
+UNIT_UNLOADED: Final = frozenset({"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.systemd1.NoSuchUnit"})
 
 
 def unit_path(name: str) -> str:

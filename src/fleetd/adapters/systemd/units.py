@@ -86,9 +86,7 @@ class SystemdUnits:
         self._seen: dict[str, SeenUnit] = {}
         self._outdated: set[str] = set()  # units whose properties must be read again
         self._all_outdated = True
-        self._endings: dict[
-            str, int
-        ] = {}  # by unit: the signal that ended its last main process; 0: it exited
+        self._endings: dict[str, int] = {}  # by unit: the signal that ended its last main process; 0: it exited
         self._unit_files = unit_files or UnitFiles()
         self._unit_digests: dict[str, str | None] = {}
         self._full_reading_at_seconds = 0.0

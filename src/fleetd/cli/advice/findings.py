@@ -107,9 +107,7 @@ _LOST_CONNECTIONS = {
 
 def _lost_sources(status: Status, consequences: dict[str, str]) -> list[Finding]:
     return [
-        Finding(
-            Level.UNKNOWN, f"{consequences[s.name]}: {sentence(s.why or f'there is no reading of {s.name}')}"
-        )
+        Finding(Level.UNKNOWN, f"{consequences[s.name]}: {sentence(s.why or f'there is no reading of {s.name}')}")
         for s in status.sources
         if not s.ok and s.name in consequences
     ]
@@ -212,9 +210,7 @@ def _instances(status: Status) -> list[Finding]:
             found.append(Finding(level, sentence(f"Instance {sick[0].number} {one}: {sick[0].note or why}")))
         elif sick:
             numbers = ", ".join(str(instance.number) for instance in sick[:4])
-            found.append(
-                Finding(level, sentence(f"Instances {numbers}{_and_more(sick, 4)} {several}: {why}"))
-            )
+            found.append(Finding(level, sentence(f"Instances {numbers}{_and_more(sick, 4)} {several}: {why}")))
     return found
 
 

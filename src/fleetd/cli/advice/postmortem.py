@@ -19,8 +19,7 @@ COMMAND_SECONDS_MAX = 2.0
 JOURNAL_LINES = 5
 _OUTPUT_CHARACTERS_MAX = 100_000
 _PROPERTIES = (
-    "LoadState,ActiveState,SubState,StateChangeTimestampMonotonic"
-    ",Result,ExecMainStatus,ExecMainCode,NRestarts"
+    "LoadState,ActiveState,SubState,StateChangeTimestampMonotonic,Result,ExecMainStatus,ExecMainCode,NRestarts"
 )
 _CLD_EXITED, _CLD_DUMPED = 1, 3  # ExecMainCode, see waitid(2)
 
@@ -136,9 +135,7 @@ def journal_lines(run: Run, *arguments: str) -> tuple[tuple[str, ...] | None, st
     if read.status is None:
         return None, read.error
     lines = tuple(line for line in read.text.splitlines() if line and not line.startswith("-- "))
-    if not lines and (
-        read.status != 0 or read.error
-    ):  # e.g. "You are currently not seeing messages from other users"
+    if not lines and (read.status != 0 or read.error):  # e.g. "You are currently not seeing messages from other users"
         return None, "the journal is not readable for you: use sudo, or join the group systemd-journal"
     return lines, ""
 

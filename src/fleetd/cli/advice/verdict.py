@@ -120,12 +120,7 @@ def binding(status: Status) -> ConnectionSourceStatus | None:
 
 def left_connections(source: ConnectionSourceStatus) -> int:
     """limit − reserve − others − claims; negative if there are too many."""
-    return (
-        source.limit_connections
-        - source.reserve_connections
-        - source.others_connections
-        - source.claims_connections
-    )
+    return source.limit_connections - source.reserve_connections - source.others_connections - source.claims_connections
 
 
 def doubt_costs(status: Status) -> bool:

@@ -95,9 +95,7 @@ def to_count(_context: click.Context, _parameter: click.Parameter, typed: str) -
     return int(typed)
 
 
-def complete_key(
-    context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+def complete_key(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Instances, in the way in which one is being typed."""
     status = _status(context)
     known = {} if status is None else {str(i.number): f"{i.profile}, {i.state}" for i in status.instances}
@@ -107,9 +105,7 @@ def complete_key(
     return _items({before + name: about for name, about in known.items()}, incomplete)
 
 
-def complete_profile(
-    context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+def complete_profile(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Profiles, with their queues."""
     status = _status(context)
     profiles = () if status is None else status.profiles

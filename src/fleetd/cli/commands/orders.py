@@ -32,9 +32,7 @@ Exit status:
   2    the command line is wrong
   130  Ctrl-C: it goes on without being watched
 """
-_WAIT: Final = click.Option(
-    ["--wait"], is_flag=True, help="Watch until it is stopped. Ctrl-C ends only the watching."
-)
+_WAIT: Final = click.Option(["--wait"], is_flag=True, help="Watch until it is stopped. Ctrl-C ends only the watching.")
 _NO_WAIT: Final = click.Option(["--no-wait"], is_flag=True, help="Only order it; do not watch.")
 #: What can be watched to its end, and the option that says whether it is.
 _WATCHED: Final[dict[type[Order], click.Option]] = {DrainInstance: _WAIT, Restart: _NO_WAIT}
@@ -57,9 +55,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> click.Parameter:
                 "How long it is kept: 90s, 30m, 2h, 1h30m, 1d; at most 7d. Else pace.pin_seconds of the "
                 "configuration, 4h unless changed."
             )
-            return click.Option(
-                ["--for", "for_seconds"], callback=to_seconds, default=None, metavar="TIME", help=text
-            )
+            return click.Option(["--for", "for_seconds"], callback=to_seconds, default=None, metavar="TIME", help=text)
         case _:  # a word for other people
             text = f"Shown to everybody who looks; at most {NOTE_CHARACTERS_MAX} characters."
             return click.Option([f"--{field.name}"], default="", metavar="TEXT", help=text)
@@ -104,9 +100,7 @@ def give(context: click.Context, order: Order) -> Client:
     try:
         answer = client.order(order)
     except KeyboardInterrupt:
-        click.echo(
-            "fleetctl: interrupted before fleetd answered; fleetctl status shows if it obeys", err=True
-        )
+        click.echo("fleetctl: interrupted before fleetd answered; fleetctl status shows if it obeys", err=True)
         context.exit(EXIT_INTERRUPTED)
     click.echo(printable(answer))
     return client

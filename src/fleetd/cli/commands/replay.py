@@ -50,9 +50,7 @@ host and use --file. docs/traces.md says what a reconstruction can't know.
     ' "reconstruction", its error by queue; "trusted"; "notes"; or {"error": ...}.',
 )
 @click.pass_context
-def replay(
-    context: click.Context, since_seconds: float, config: str | None, file: str, as_json: bool
-) -> None:
+def replay(context: click.Context, since_seconds: float, config: str | None, file: str, as_json: bool) -> None:
     """Rebuild the traffic of the recorded time, say how far it is from what was recorded, run it through the daemon's
     own decisions, and compare late jobs, instance-hours and starts.
     """
@@ -92,9 +90,7 @@ def replay(
     context.exit(tell_broken_laws(outcomes))
 
 
-def _run(
-    found: Reconstruction, config: str | None, new: Policy | None
-) -> tuple[list[Outcome], dict[str, QueueError]]:
+def _run(found: Reconstruction, config: str | None, new: Policy | None) -> tuple[list[Outcome], dict[str, QueueError]]:
     """As recorded, under the current configuration, and under the new one."""
     from fleetd.simulate.replay.replay import AS_RECORDED, run_as_recorded, run_under
 

@@ -54,9 +54,7 @@ def _watched_frame(client: Client, view: View, console: Console, symbols: Symbol
     return [*lines, *page.wrap("", "")] if height is None else cropped(lines, height, symbols)
 
 
-def _frame(
-    client: Client, view: View, page: Page, height: int | None, clock: str | None = None
-) -> tuple[Lines, int]:
+def _frame(client: Client, view: View, page: Page, height: int | None, clock: str | None = None) -> tuple[Lines, int]:
     """What to show now, and the exit status that goes with it."""
     try:
         status = client.status()

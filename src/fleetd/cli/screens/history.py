@@ -67,9 +67,7 @@ def _gap_lines(gap: TimeSpan, now_seconds: float, page: Page) -> Lines:
     lasted = duration(gap.to_seconds - gap.from_seconds)
     said = f"Nothing was recorded until {end} ({lasted}): fleetd did not run, or could not write."
     mark = (page.symbols.signs[Level.UNKNOWN], f"bold {STYLES[Level.UNKNOWN]}")
-    return page.wrap(
-        Text.assemble(f"{local_time(gap.from_seconds):%H:%M:%S}  ", mark, " "), Text(said, QUIET)
-    )
+    return page.wrap(Text.assemble(f"{local_time(gap.from_seconds):%H:%M:%S}  ", mark, " "), Text(said, QUIET))
 
 
 def _nothing(recording: Recording, since_seconds: float, now_seconds: float) -> str:

@@ -125,9 +125,7 @@ def replay_screen(
     )
 
 
-def _runs(
-    found: Reconstruction, outcomes: list[Outcome], fleet_error: FleetError | None, page: Page
-) -> Lines:
+def _runs(found: Reconstruction, outcomes: list[Outcome], fleet_error: FleetError | None, page: Page) -> Lines:
     truly = found.use
     recorded: Row = ["  recorded", "", "", f"{truly.instance_seconds / 3600:.1f}", str(truly.starts), ""]
     rows = [recorded]
@@ -135,9 +133,7 @@ def _runs(
         row = _row(outcome, _run_name(outcome, page) if index else REBUILT, page)
         if index > 1 and fleet_error is not None:
             same = fleet_error.means_nothing(outcomes[1], outcome)
-            row[3:5] = (
-                f"~{number}" if alike else number for number, alike in zip(row[3:5], same, strict=True)
-            )
+            row[3:5] = (f"~{number}" if alike else number for number, alike in zip(row[3:5], same, strict=True))
         rows.append([*row, f"{outcome.score.late_jobs:,}"])
     return table((*_COLUMNS, Column("late jobs")), rows, page)
 

@@ -171,9 +171,7 @@ def _host_lines(status: Status, page: Page, last_words: Mapping[str, LastWords])
 
 #: Less pressure than this is usual.
 _PRESSURE_SHOWN_SHARE = 0.05
-_SCARCE = frozenset(
-    {ClampCode.MEMORY, ClampCode.MEMORY_UNKNOWN, ClampCode.HOST_PRESSURE, ClampCode.OOM_KILLED}
-)
+_SCARCE = frozenset({ClampCode.MEMORY, ClampCode.MEMORY_UNKNOWN, ClampCode.HOST_PRESSURE, ClampCode.OOM_KILLED})
 
 
 def _memory(status: Status, symbols: Symbols) -> Text:

@@ -85,9 +85,7 @@ def right(text: str, cells: int, symbols: Symbols) -> str:
     return " " * (cells - cell_len(text)) + text
 
 
-def hanging(
-    head: Text, body: Text | str, width: int, *, symbols: Symbols, lines_max: int | None = None
-) -> Lines:
+def hanging(head: Text, body: Text | str, width: int, *, symbols: Symbols, lines_max: int | None = None) -> Lines:
     """`head`, and `body` wrapped beside it; with `lines_max`, cut after so many lines with an ellipsis."""
     indent = head.cell_len
     if width - indent < _BODY_CELLS_MIN and indent > 2:
@@ -148,9 +146,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], page: Page) -> Lines:
     If the page is too narrow, names are cut. If that is not enough, each row becomes a block, a line for each column.
     """
     texts = [[Text.assemble(cell) for cell in row] for row in rows]
-    widths = [
-        max([len(column.title), *(row[i].cell_len for row in texts)]) for i, column in enumerate(columns)
-    ]
+    widths = [max([len(column.title), *(row[i].cell_len for row in texts)]) for i, column in enumerate(columns)]
     over = _TABLE_INDENT + sum(widths) + _TABLE_GAP * (len(columns) - 1) - page.width
     while over > 0:
         spare = [

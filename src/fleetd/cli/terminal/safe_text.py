@@ -28,8 +28,7 @@ def clean(text: str, *, ascii_only: bool = False) -> str:
     if ascii_only:
         text = text.translate(_ASCII)
     text = "".join(
-        c if c.isprintable() and (c.isascii() or not ascii_only) else c.encode("unicode_escape").decode()
-        for c in text
+        c if c.isprintable() and (c.isascii() or not ascii_only) else c.encode("unicode_escape").decode() for c in text
     )
     return text if len(text) <= _CHARACTERS_MAX else text[: _CHARACTERS_MAX - 3] + "..."
 

@@ -93,9 +93,7 @@ def stacked(shares: tuple[int, ...], cells: int, symbols: Symbols) -> Text:
     while sum(widths) > cells:
         widths[widths.index(max(widths))] -= 1
     while sum(widths) < cells:
-        short = [
-            width - have if share else -1.0 for width, have, share in zip(exact, widths, shares, strict=True)
-        ]
+        short = [width - have if share else -1.0 for width, have, share in zip(exact, widths, shares, strict=True)]
         widths[short.index(max(short))] += 1
     line = Text()
     for width, glyph, style in zip(widths, symbols.segments, SEGMENT_STYLES, strict=True):

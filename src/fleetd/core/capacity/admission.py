@@ -31,9 +31,7 @@ GROWN_SECONDS = 600.0
 STARVING_SECONDS = 60.0
 YIELD_EVERY_SECONDS = 120.0
 #: What is refused for these another instance could give back.
-_SCARCE = frozenset(
-    {reasons.ClampCode.CONNECTIONS, reasons.ClampCode.OTHERS_UNATTRIBUTABLE, reasons.ClampCode.MEMORY}
-)
+_SCARCE = frozenset({reasons.ClampCode.CONNECTIONS, reasons.ClampCode.OTHERS_UNATTRIBUTABLE, reasons.ClampCode.MEMORY})
 
 
 class Limits(Value, frozen=True, kw_only=True):
@@ -72,9 +70,7 @@ def admit(
     """One instance at a time, first every profile's min, then by importance, while there is room; the spare last."""
     constraints, saturation = tick.constraints, limits.saturation
     admission = _Admission(tick, desired, limits, clamps)
-    back = tick.policy.profile(
-        constraints.replacement_due_in or ""
-    )  # first of all what was there a moment ago
+    back = tick.policy.profile(constraints.replacement_due_in or "")  # first of all what was there a moment ago
     if back is not None and admission.counts[back.name] < desired[back.name]:
         admission.counts[back.name] += admission.take_back(back)
     starving = admission.grow(needed)
@@ -164,9 +160,7 @@ class _Admission:
                 while self.counts[name] < goal:
                     grows = self.counts[name] >= self.running[name]
                     if starving is not None and not to_min and grows:
-                        self._cut(
-                            reasons.RoomKeptFor(profile=starving.name), name, desired, self.counts[name]
-                        )
+                        self._cut(reasons.RoomKeptFor(profile=starving.name), name, desired, self.counts[name])
                         break
                     refused = self._take(profile)
                     if refused is None:
@@ -332,10 +326,7 @@ class _Admission:
             staying -= going * profile.claim_connections
         for profile in reversed(self.policy.profiles):
             before, name = self.counts[profile.name], profile.name
-            while (
-                self._budget.excess_connections(total, staying) > 0
-                and self.counts[name] > profile.min_instances
-            ):
+            while self._budget.excess_connections(total, staying) > 0 and self.counts[name] > profile.min_instances:
                 self.counts[name] -= 1
                 staying -= profile.claim_connections
             source = self._budget.tightest(total)

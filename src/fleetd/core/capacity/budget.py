@@ -59,22 +59,16 @@ class SourceBudget(Value, frozen=True, kw_only=True):
             return 0
         if self.pool_connections is not None:
             return None
-        return max(
-            0, self.limit_connections - self.reserve_connections - self.bound_connections - claims_connections
-        )
+        return max(0, self.limit_connections - self.reserve_connections - self.bound_connections - claims_connections)
 
     def excess_connections(self, claims_connections: int, staying_connections: int) -> int:
         """By how much what stays is above the budget; what leaves still counts as open where names are missing."""
-        if (
-            self.refused or self.pool_connections is not None
-        ):  # numbers of a refused reading are the last good
+        if self.refused or self.pool_connections is not None:  # numbers of a refused reading are the last good
             return 0
         over = staying_connections - self.budget_connections
         if not self.told_apart:
             leaving = claims_connections - staying_connections
-            over = max(
-                over, self.open_connections - leaving - (self.limit_connections - self.reserve_connections)
-            )
+            over = max(over, self.open_connections - leaving - (self.limit_connections - self.reserve_connections))
         return max(0, over)
 
     def carries(self, claims_connections: int) -> bool:
@@ -123,9 +117,7 @@ def connection_limit(limit: int | None, facts: DatabaseFacts) -> int:
     limits = [
         facts.max_connections - facts.reserved_connections,
         _limit_with_outsiders(facts.role_limit_connections, facts.client_connections, facts.role_connections),
-        _limit_with_outsiders(
-            facts.database_limit_connections, facts.client_connections, facts.database_connections
-        ),
+        _limit_with_outsiders(facts.database_limit_connections, facts.client_connections, facts.database_connections),
         limit,
     ]
     return max(0, min(limit for limit in limits if limit is not None))
@@ -193,9 +185,7 @@ class _SourceBudgets:
         limit = connection_limit(self.policy.limit if on == "database" else None, facts)
         every = max(0, facts.client_connections - facts.own_connections)
         seen = facts.others_connections if named else max(0, every - self.claims)
-        self._found(
-            source, limit, seen, every=every, named=named, on=on, refused=facts.refused, exact=facts.exact
-        )
+        self._found(source, limit, seen, every=every, named=named, on=on, refused=facts.refused, exact=facts.exact)
 
     def pgbouncer(self, reading: Known[PgBouncerFacts] | Unknown) -> None:
         if not isinstance(reading, Known):

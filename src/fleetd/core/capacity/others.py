@@ -66,7 +66,6 @@ def remember_others(
     return OthersMemory(
         at_seconds=now_seconds,
         seen_connections=seen_connections,
-        peak_connections=seen_connections
-        + max(0.0, memory.peak_connections - seen_connections) * 0.5**halvings,
+        peak_connections=seen_connections + max(0.0, memory.peak_connections - seen_connections) * 0.5**halvings,
         recent=recent,
     )

@@ -78,9 +78,7 @@ class Saturation(Value, frozen=True, kw_only=True):
 
     sign: reasons.SaturationSign | None = None  # that the database is what everyone waits for, now
     holds: reasons.SaturationSign | reasons.GrowthTriedAgain | None = None  # why nothing grows above min
-    careful: reasons.OneAtATime | reasons.ThroughputComesBack | None = (
-        None  # why growth is one instance at a time
-    )
+    careful: reasons.OneAtATime | reasons.ThroughputComesBack | None = None  # why growth is one instance at a time
     trial: bool = True  # if so, whether the next may come
     step_back: bool = False  # one instance goes
     going_instances: int = 0  # those that go with it, in the next ticks
@@ -126,9 +124,7 @@ def assess_saturation(tick: HostTick, memory: SaturationMemory) -> tuple[Saturat
     ), memory
 
 
-def _remember(
-    tick: HostTick, memory: SaturationMemory
-) -> tuple[reasons.SaturationSign | None, SaturationMemory]:
+def _remember(tick: HostTick, memory: SaturationMemory) -> tuple[reasons.SaturationSign | None, SaturationMemory]:
     """Fold in one snapshot. What can't be read leaves its part as it was: no sign is no proof of calm."""
     snapshot, now = tick.snapshot, tick.now_seconds
     memory = _means(snapshot, tick.sidekiq, memory)
@@ -163,9 +159,7 @@ def _means(snapshot: Snapshot, sidekiq: SidekiqFacts | None, memory: SaturationM
     elapsed = snapshot.now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
     before = memory.active_servers_mean
     if before is None or not 0.0 <= elapsed <= READING_GAP_SECONDS_MAX:
-        return structs.replace(
-            memory, active_servers_mean=float(pool.active_servers), busy_threads_mean=float(busy)
-        )
+        return structs.replace(memory, active_servers_mean=float(pool.active_servers), busy_threads_mean=float(busy))
     keep = math.exp(-elapsed / MEAN_SECONDS)
     return structs.replace(
         memory,
@@ -206,9 +200,7 @@ def _strained(snapshot: Snapshot) -> reasons.QueriesWait | None:
     return _stalled(snapshot.database.value, STRAINED_SHARE) if isinstance(snapshot.database, Known) else None
 
 
-def _no_gain(
-    tick: HostTick, throughput: ThroughputMemory
-) -> reasons.ThroughputStays | reasons.ThreadsDoLess | None:
+def _no_gain(tick: HostTick, throughput: ThroughputMemory) -> reasons.ThroughputStays | reasons.ThreadsDoLess | None:
     sidekiq, snapshot, verdict = tick.sidekiq, tick.snapshot, throughput.verdict
     if throughput.efficient or sidekiq is None:
         return None

@@ -93,9 +93,7 @@ def _serving(sidekiq: SidekiqFacts) -> list[ProcessFacts]:
     return [p for p in sidekiq.processes if not p.quiet and p.queues != {SCHEDULER_QUEUE}]
 
 
-def remember_throughput(
-    memory: ThroughputMemory, sidekiq: SidekiqFacts, now_seconds: float
-) -> ThroughputMemory:
+def remember_throughput(memory: ThroughputMemory, sidekiq: SidekiqFacts, now_seconds: float) -> ThroughputMemory:
     """Fold in one reading."""
     judged = memory.judged_seconds
     if judged is not None and not 0.0 <= now_seconds - judged <= VERDICT_SECONDS:

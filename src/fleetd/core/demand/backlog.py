@@ -56,9 +56,7 @@ class Waiting(Value, frozen=True, kw_only=True):
     doubt: float = 1.0  # by which lateness multiplied the work
 
 
-def capacity_of(
-    profile: Profile, instances: tuple[InstanceView, ...], boot_seconds: dict[str, float]
-) -> Capacity:
+def capacity_of(profile: Profile, instances: tuple[InstanceView, ...], boot_seconds: dict[str, float]) -> Capacity:
     """What runs of a profile."""
     boot = boot_seconds.get(profile.name, INSTANCE_BOOT_SECONDS)
     ours = [v for v in instances if v.profile == profile.name and v.is_capacity]
@@ -76,9 +74,7 @@ def threads_in_time(profile: Profile, queues: list[Waiting], capacity: Capacity)
     return max((threads for threads, _, _, _ in _asked(profile, queues, capacity)), default=0.0)
 
 
-def hardest(
-    profile: Profile, queues: list[Waiting], capacity: Capacity
-) -> tuple[float, Waiting, float] | None:
+def hardest(profile: Profile, queues: list[Waiting], capacity: Capacity) -> tuple[float, Waiting, float] | None:
     """The queue that asks for most threads, with these, and how many seconds those there are would take.
 
     Infinite: for ever. None: they do it in time.

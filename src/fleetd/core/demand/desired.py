@@ -92,9 +92,7 @@ def desired_instances(
             desired[name] = _Count(profile, running, running, clamps).at_least_min().count
         else:
             running += constraints.unavailable_in == name  # it comes back: no reason to do with one less
-            desired[name], new_windows[name] = _by_need(
-                tick, profile, needed, running, windows.get(name), clamps
-            )
+            desired[name], new_windows[name] = _by_need(tick, profile, needed, running, windows.get(name), clamps)
     return desired, new_windows
 
 
@@ -157,9 +155,7 @@ class _Count:
         # A load that falls counts at once, a peak in a steady one does not.
         steady = needed.steady_threads[name] / full
         roomy = math.ceil(min(load, steady) * (1 + pace.tolerance) - 1e-9)
-        started_again = math.ceil(
-            load / (1 + pace.tolerance) - 1e-9
-        )  # with less, the next tick would start one
+        started_again = math.ceil(load / (1 + pace.tolerance) - 1e-9)  # with less, the next tick would start one
         after = min(self.running, max(roomy, started_again))
         return self._becomes(after, reasons.ShrinksByTheMean(tolerance=pace.tolerance))
 

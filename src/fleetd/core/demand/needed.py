@@ -71,13 +71,9 @@ def remember(
     Nor does any while a heartbeat can't be understood.
     """
     elapsed = now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
-    watched = frozenset(
-        queue for profile in policy.profiles for queue, _ in profile.queues
-    )  # bounded (law 7)
+    watched = frozenset(queue for profile in policy.profiles for queue, _ in profile.queues)  # bounded (law 7)
     kept = watched if not sidekiq.processes_complete else silent_queues
-    loads = {
-        name: _offered(memory, queue, elapsed) for name, queue in sidekiq.queues.items() if name in watched
-    }
+    loads = {name: _offered(memory, queue, elapsed) for name, queue in sidekiq.queues.items() if name in watched}
 
     def means(before: dict[str, float], constant_seconds: float) -> dict[str, float]:
         keep = math.exp(-elapsed / constant_seconds) if elapsed >= 0.0 else 0.0
@@ -144,8 +140,7 @@ def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory
         profile_threads=threads,
         steady_threads=_profile_threads(policy, sidekiq, steady),
         instances={
-            p.name: math.ceil(threads[p.name] / (p.threads * policy.pace.utilisation) - 1e-9)
-            for p in policy.profiles
+            p.name: math.ceil(threads[p.name] / (p.threads * policy.pace.utilisation) - 1e-9) for p in policy.profiles
         },
         waiting=waiting,
         unread_queues=frozenset(queue for queue in waiting if queue not in sidekiq.queues),
@@ -216,8 +211,7 @@ def overflows_of(profiles: tuple[Profile, ...]) -> tuple[tuple[str, str], ...]:
         (profile.name, other.name)
         for profile in profiles
         for other in profiles
-        if other is not profile
-        and any(_home(profiles, q).name == profile.name and other.serves(q) for q in queues)
+        if other is not profile and any(_home(profiles, q).name == profile.name and other.serves(q) for q in queues)
     )
 
 

@@ -47,9 +47,7 @@ def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment
     return Assessment(tick=tick, memory=memory, noticed=(*noticed, *killed, *ended))
 
 
-def instance_views(
-    tick: HostTick, memories: dict[InstanceKey, InstanceMemory]
-) -> tuple[InstanceView, ...] | None:
+def instance_views(tick: HostTick, memories: dict[InstanceKey, InstanceMemory]) -> tuple[InstanceView, ...] | None:
     """Every instance number the configuration names, in order, and the scheduler last; None: systemd is unknown."""
     policy, systemd, redis = tick.policy, tick.systemd, tick.snapshot.sidekiq
     if systemd is None:

@@ -107,9 +107,7 @@ class _UnitChanges:
             self.drains.pop(key, None)  # while our start is not shown yet, what is to end it must be kept
         self._quiet_by_hand(key, unit, adopted=before is None)
 
-    def _count_failures(
-        self, key: InstanceKey, state: str, before: str | None, unit: UnitFacts | None
-    ) -> None:
+    def _count_failures(self, key: InstanceKey, state: str, before: str | None, unit: UnitFacts | None) -> None:
         ordered = self.starts.get(key)
         lost = ordered is not None and state == "inactive" and self.now - ordered >= ORDER_SECONDS
         died = state == "failed" and (before is None or before in _UP or ordered is not None)
@@ -142,9 +140,7 @@ class _UnitChanges:
                 # Ordered by a person before our start was shown: it is not to stay.
                 self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
         elif (
-            pin is not None
-            and pin.wants == reasons.PinKind.STOPPED
-            and self.now - pin.since_seconds < RESTART_SECONDS
+            pin is not None and pin.wants == reasons.PinKind.STOPPED and self.now - pin.since_seconds < RESTART_SECONDS
         ):
             del self.pins[key]
             self.noticed.append(reasons.RestartedByHand(key=key))
@@ -182,9 +178,7 @@ class _UnitChanges:
                 del self.pins[key]
         elif adopted or (pin is not None and kept_quiet and self.now >= pin.until_seconds):
             # A quiet that nobody remembers, or was kept long enough, can't be undone: the drain goes on.
-            self.drains[key] = Drain(
-                since_seconds=self.now, quiet_sent_seconds=self.now, cause=reasons.FoundQuiet()
-            )
+            self.drains[key] = Drain(since_seconds=self.now, quiet_sent_seconds=self.now, cause=reasons.FoundQuiet())
         elif not kept_quiet:
             self._pin(key, reasons.PinKind.QUIET)
 
@@ -197,14 +191,10 @@ class _UnitChanges:
         """An expired pin on a quiet process stays until a heartbeat lets its drain go on."""
         if key in self.drains:
             return pin.wants == reasons.PinKind.STOPPED and self.now < pin.until_seconds
-        return self.now < pin.until_seconds or (
-            pin.wants == reasons.PinKind.QUIET and self.seen.get(key) in _UP
-        )
+        return self.now < pin.until_seconds or (pin.wants == reasons.PinKind.QUIET and self.seen.get(key) in _UP)
 
     def _still_stands_in(self, key: InstanceKey, stopped: tuple[InstanceKey, ...]) -> bool:
-        kept = any(
-            (pin := self.pins.get(n)) is not None and pin.wants == reasons.PinKind.STOPPED for n in stopped
-        )
+        kept = any((pin := self.pins.get(n)) is not None and pin.wants == reasons.PinKind.STOPPED for n in stopped)
         return kept and (key in self.starts or self.seen.get(key) in _UP)
 
     def result(self, keys: dict[InstanceKey, None]) -> HostMemory:

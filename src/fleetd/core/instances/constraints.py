@@ -124,8 +124,6 @@ def _core_shortage(policy: Policy, machine: HostFacts) -> reasons.CoresShort | r
     if machine.pressure is not None:
         share = machine.pressure.cpu_waiting_share
         return reasons.CoresShort(share=share, limit=limit) if share > limit else None
-    if (
-        load is not None and load > LOAD_PER_CORE_MAX and limit < 1.0
-    ):  # by and large the same; 1 switches both off
+    if load is not None and load > LOAD_PER_CORE_MAX and limit < 1.0:  # by and large the same; 1 switches both off
         return reasons.LoadHigh(load_per_core=load, limit=LOAD_PER_CORE_MAX)
     return None

@@ -78,9 +78,7 @@ def begin_drains(
     return count
 
 
-def _cost(
-    view: InstanceView, decision: HostDecision, now_seconds: float
-) -> tuple[int, int, bool, bool, int, int]:
+def _cost(view: InstanceView, decision: HostDecision, now_seconds: float) -> tuple[int, int, bool, bool, int, int]:
     """What its loss costs: one that boots serves nobody, outdated ones go anyway; then long jobs, busy threads.
 
     One that is READY without a heartbeat for long comes last: a quiet could not be watched, so it would not go.
@@ -152,17 +150,13 @@ def _next_order(tick: HostTick, view: InstanceView, drain: Drain, decision: Host
     sent = _quiet_sent(view, drain, now)
     if sent is None and view.quiet:  # by hand, before its drain was ordered: there is nothing left to send
         sent = drain.since_seconds
-    beat_after_order = (
-        sent is not None and view.beat_age_seconds is not None and now - view.beat_age_seconds > sent
-    )
+    beat_after_order = sent is not None and view.beat_age_seconds is not None and now - view.beat_age_seconds > sent
     if view.quiet and view.busy_threads == 0 and beat_after_order:
         _stop(view, drain, reasons.QuietAndIdle(cause=drain.cause), now, decision)
     elif sent is not None and now - drain.since_seconds > tick.policy.pace.drain_seconds_max:
         _stop_past_deadline(tick, view, drain, decision)
     elif tick.sidekiq is not None and not view.quiet and (sent is None or now - sent > QUIET_AGAIN_SECONDS):
-        decision.order(
-            "quiet", view, drain.cause if sent is None else reasons.QuietNotConfirmed(cause=drain.cause)
-        )
+        decision.order("quiet", view, drain.cause if sent is None else reasons.QuietNotConfirmed(cause=drain.cause))
         again = structs.replace(drain, quiet_sent_seconds=now, stop_sent_seconds=None)
         if sent is None:  # ordered while Redis was away, or for the process before: its time begins now
             again = structs.replace(again, since_seconds=now, unconfirmed=False)
@@ -215,9 +209,7 @@ def _stop_past_deadline(tick: HostTick, view: InstanceView, drain: Drain, decisi
         decision.clamps.add(reasons.WaitsForRedisWrites(key=view.key), view.profile)
 
 
-def _stop(
-    view: InstanceView, drain: Drain, why: reasons.Reason, now_seconds: float, decision: HostDecision
-) -> None:
+def _stop(view: InstanceView, drain: Drain, why: reasons.Reason, now_seconds: float, decision: HostDecision) -> None:
     decision.order("stop", view, why)
     stopped = structs.replace(drain, stop_sent_seconds=now_seconds)
     decision.memory = decision.memory.with_drain(view.key, stopped)

@@ -63,9 +63,7 @@ def remember_health(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, lis
     elapsed = punctual(tick.policy, memory.ticked_seconds, now)
     machine, sidekiq = tick.machine, tick.sidekiq
     complete = sidekiq is not None and sidekiq.processes_complete
-    others_beat = any(
-        v.beat_age_seconds is not None and v.beat_age_seconds < FRESH_BEAT_SECONDS for v in tick.active
-    )
+    others_beat = any(v.beat_age_seconds is not None and v.beat_age_seconds < FRESH_BEAT_SECONDS for v in tick.active)
     memory, killed = _oom_kills(tick, memory)
     heavy_bytes = memory_max_bytes(tick.policy, machine) if machine is not None else None
     watches = {}
@@ -151,9 +149,7 @@ def memory_max_bytes(policy: Policy, machine: HostFacts) -> int:
     return max(share, policy.memory.instance_bytes * 3 // 2)
 
 
-def _heavy_since(
-    watch: Watch, view: InstanceView, heavy_bytes: int | None, now_seconds: float
-) -> float | None:
+def _heavy_since(watch: Watch, view: InstanceView, heavy_bytes: int | None, now_seconds: float) -> float | None:
     if heavy_bytes is None or view.resident_bytes is None:
         return watch.heavy_since_seconds  # unknown is not light
     if view.resident_bytes <= heavy_bytes:

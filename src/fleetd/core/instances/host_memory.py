@@ -197,9 +197,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
         if rollout is not None and rollout.phase == RolloutPhase.UNDER_WAY:
             rollout = structs.replace(rollout, waits=None)
         units = structs.replace(self.units, watches=watches)
-        return structs.replace(
-            self, scheduler=AbsenceMemory(), ticked_seconds=None, units=units, rollout=rollout
-        )
+        return structs.replace(self, scheduler=AbsenceMemory(), ticked_seconds=None, units=units, rollout=rollout)
 
     @property
     def code_changed(self) -> CodeStamp | None:

@@ -94,8 +94,7 @@ class HostTick(Value, frozen=True, kw_only=True):
         """The same tick under these constraints."""
         capacity = [v.profile for v in self.active if v.is_capacity]
         running = {
-            p.name: max(0, capacity.count(p.name) - (constraints.spare_in == p.name))
-            for p in self.policy.profiles
+            p.name: max(0, capacity.count(p.name) - (constraints.spare_in == p.name)) for p in self.policy.profiles
         }
         return structs.replace(self, constraints=constraints, running=running)
 

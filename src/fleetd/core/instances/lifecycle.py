@@ -191,9 +191,7 @@ class SeenUnit(Value, frozen=True, kw_only=True):
     memory: InstanceMemory
 
 
-def view_of(
-    policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_seconds: float | None
-) -> InstanceView:
+def view_of(policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_seconds: float | None) -> InstanceView:
     """One instance in its state. `redis_age_seconds`: of the reading of Redis; None: that is unknown."""
     profile = policy.profile_of(seen.key)
     unit, process, sizes = seen.unit, seen.process, profile or policy.scheduler

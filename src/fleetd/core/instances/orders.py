@@ -66,9 +66,7 @@ class Situation:
         """This instance, unless an order of ours to start it has not been shown by a tick yet."""
         view = self.view(key)
         if key in self.memory.starts and not view.is_present:
-            raise OrderRefusedError(
-                f"{unit_name(key)} is being started at this moment: try again in a few seconds"
-            )
+            raise OrderRefusedError(f"{unit_name(key)} is being started at this moment: try again in a few seconds")
         return view
 
     def view(self, key: InstanceKey) -> InstanceView:
@@ -177,9 +175,7 @@ class SetInstances(Order, frozen=True, kw_only=True):
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         profile, seconds = now.profile(self.profile), now.seconds(self.for_seconds)
         if self.instances is None and self.for_seconds:
-            raise OrderRefusedError(
-                "auto is how it is without an order, so it has no end: leave the time out"
-            )
+            raise OrderRefusedError("auto is how it is without an order, so it has no end: leave the time out")
         if self.instances is None:
             if now.people.set_instances(profile.name, now.now) is None:
                 raise OrderRefusedError(f"{profile.name} is not set to a number: its queues decide already")
@@ -242,9 +238,7 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
         key = now.view(self.key).key
         pin, failure = now.people.pins.get(key), now.memory.units.failures.get(key)
         if pin is None and failure is None:
-            raise OrderRefusedError(
-                f"{unit_name(key)} is not pinned and has not failed: there is nothing to release"
-            )
+            raise OrderRefusedError(f"{unit_name(key)} is not pinned and has not failed: there is nothing to release")
         pins = {k: p for k, p in now.people.pins.items() if k != key}
         quiet = pin is not None and pin.wants == reasons.PinKind.QUIET
         if pin is not None and quiet:  # quiet can't be undone: the next tick drains it
@@ -276,9 +270,7 @@ class DrainInstance(Order, frozen=True, kw_only=True):
         view, seconds = now.settled(self.key), now.seconds(self.for_seconds)
         name = unit_name(view.key)
         if not view.is_present:
-            raise OrderRefusedError(
-                f"{name} does not run, so there is nothing to drain; `fleetctl pin` keeps it so"
-            )
+            raise OrderRefusedError(f"{name} does not run, so there is nothing to drain; `fleetctl pin` keeps it so")
         if now.drains(view):
             raise OrderRefusedError(f"{name} is being drained already")
         drain = Drain(since_seconds=now.now, cause=reasons.DrainedByPeople())
@@ -321,9 +313,7 @@ class Restart(Order, frozen=True, kw_only=True):
         meant = [v for v in now.instances() if self._means(v, scheduler=scheduler)]
         chosen = [v for v in meant if v.is_present and not v.quiet and v.key not in now.memory.drains]
         if not chosen:
-            raise OrderRefusedError(
-                f"no instance of {self.profile or 'any profile'} runs: nothing to restart"
-            )
+            raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart")
         # Who restarts has cured what failed, and takes Mastodon's code as it is on disk.
         failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
         failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
@@ -351,9 +341,7 @@ class Restart(Order, frozen=True, kw_only=True):
 
 def _goes_on_from(before: Rollout, fresh: Rollout) -> Rollout:
     """A restart ordered in mid-rollout waits for the one that is on its way out, and for what is still to come back."""
-    fresh = structs.replace(
-        fresh, unavailable_in=before.unavailable_in, available_instances=before.available_instances
-    )
+    fresh = structs.replace(fresh, unavailable_in=before.unavailable_in, available_instances=before.available_instances)
     leaving = before.current
     if leaving is None or leaving in fresh.left or leaving not in before.left:
         return fresh

@@ -129,9 +129,7 @@ def _begin(tick: HostTick) -> Rollout | None:
     return None
 
 
-def begin(
-    policy: Policy, chosen: list[InstanceView], cause: reasons.ReplaceCause, now_seconds: float
-) -> Rollout:
+def begin(policy: Policy, chosen: list[InstanceView], cause: reasons.ReplaceCause, now_seconds: float) -> Rollout:
     """A rollout of these: the least important profile is the canary, the scheduler comes last."""
     rank = {p.name: index for index, p in enumerate(policy.profiles)}
     order = sorted(chosen, key=lambda v: (v.profile is None, -rank.get(v.profile or "", 0), v.key))
@@ -192,9 +190,7 @@ def _give_up(tick: HostTick, memory: HostMemory, rollout: Rollout) -> tuple[Host
         memory = _mark_replaced(tick, memory, key)
     key, failure = max(memory.units.failures.items(), key=lambda item: item[1].last_seconds)
     why = reasons.RolloutGivenUp(key=key, cause=failure.cause)
-    if (
-        rollout.cause == reasons.ReplaceCause.RESTART and rollout.code_before
-    ):  # new code that does not boot: hold again
+    if rollout.cause == reasons.ReplaceCause.RESTART and rollout.code_before:  # new code that does not boot: hold again
         memory = structs.replace(memory, code=rollout.code_before)
     ended = structs.replace(
         rollout, phase=RolloutPhase.GIVEN_UP, ended_seconds=tick.now_seconds, current=None, waits=why
@@ -216,10 +212,7 @@ def spare_for(tick: HostTick, memory: HostMemory) -> str | None:
     current = _current_profile(tick.policy, memory)
     if current is None or current[1].spare is not None or current[1].current in memory.drains:
         return None
-    free = (
-        v.state == InstanceState.STOPPED and v.key not in memory.units.failures
-        for v in tick.of(current[0].name)
-    )
+    free = (v.state == InstanceState.STOPPED and v.key not in memory.units.failures for v in tick.of(current[0].name))
     return current[0].name if any(free) else None
 
 
@@ -252,9 +245,7 @@ def _set(decision: HostDecision, rollout: Rollout, **changes: object) -> None:
     decision.memory = structs.replace(decision.memory, rollout=structs.replace(rollout, **changes))
 
 
-def _missing(
-    tick: HostTick, plan: Plan | None, rollout: Rollout, decision: HostDecision
-) -> reasons.RolloutWait | None:
+def _missing(tick: HostTick, plan: Plan | None, rollout: Rollout, decision: HostDecision) -> reasons.RolloutWait | None:
     """What the replacement of one that was let go first waits for; None: it serves, or is not wanted any more."""
     name = rollout.unavailable_in or ""
     own = [v for v in tick.of(name) if v.is_capacity]
@@ -307,9 +298,7 @@ def _waits_for(
     return _unsettled(tick, old, plan, decision)
 
 
-def _unsettled(
-    tick: HostTick, old: InstanceView, plan: Plan, decision: HostDecision
-) -> reasons.RolloutWait | None:
+def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDecision) -> reasons.RolloutWait | None:
     """Capacity is kept: the replacement before this one serves, and nothing else of the profile is on its way."""
     name = old.profile or ""
     own, planned = tick.of(name), plan.of(tick.policy.host, name)
@@ -350,9 +339,7 @@ def _late_queues(tick: HostTick, profile: Profile) -> tuple[str, ...]:
     )
 
 
-def _step(
-    tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDecision
-) -> reasons.RolloutWait | None:
+def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDecision) -> reasons.RolloutWait | None:
     """Start the spare, or let the old one go; what is waited for then."""
     memory, now, rollout = decision.memory, tick.now_seconds, decision.memory.rollout
     if rollout is None:
@@ -383,9 +370,7 @@ def _step(
     return _let_go_first(tick, old, rollout, decision)
 
 
-def _let_go_first(
-    tick: HostTick, old: InstanceView, rollout: Rollout, decision: HostDecision
-) -> reasons.RolloutWait:
+def _let_go_first(tick: HostTick, old: InstanceView, rollout: Rollout, decision: HostDecision) -> reasons.RolloutWait:
     """Without a spare: one of its profile is unavailable until what comes after it serves."""
     own = [v for v in tick.of(old.profile or "") if v.is_capacity]
     profile, database = tick.policy.profile(old.profile or ""), tick.snapshot.database

@@ -128,9 +128,7 @@ def _decide(
         surplus = reasons.SchedulerSurplus(host=others[0].hostname)
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
     if own.is_present or others:
-        state = (
-            reasons.SchedulerRuns(hosts=hosts) if own.is_present else reasons.SchedulerElsewhere(hosts=hosts)
-        )
+        state = reasons.SchedulerRuns(hosts=hosts) if own.is_present else reasons.SchedulerElsewhere(hosts=hosts)
         return SchedulerDecision(state=state, live_processes=live, hosts=hosts)
     if policy.scheduler.place == "elsewhere":
         return SchedulerDecision(state=reasons.SchedulerNeverHere(), live_processes=0)

@@ -81,9 +81,7 @@ def start_up_to(
     return count
 
 
-def free_numbers(
-    tick: HostTick, profile: Profile, own: list[InstanceView], memory: HostMemory
-) -> FreeNumbers:
+def free_numbers(tick: HostTick, profile: Profile, own: list[InstanceView], memory: HostMemory) -> FreeNumbers:
     """Which of these may be started now."""
     found: dict[str, list[InstanceKey]] = {"free": [], "by_hand": [], "not_rendered": [], "failed": []}
     for view in own:
@@ -115,11 +113,7 @@ def is_rendered(machine: HostFacts | None, profile: Profile, key: InstanceKey) -
     if machine is None:
         return True  # systemd tells: the unit asserts that there are settings
     settings = machine.rendered.get(key)
-    return (
-        settings is not None
-        and settings.profile == profile.name
-        and settings.digest == instance_digest(profile)
-    )
+    return settings is not None and settings.profile == profile.name and settings.digest == instance_digest(profile)
 
 
 def _all_fail(own: list[InstanceView], memory: HostMemory, now_seconds: float) -> bool:
@@ -148,9 +142,7 @@ def _add_blocked(
         decision.clamps.add(reasons.NoNumberFree(), profile.name, before=left, after=reachable)
 
 
-def start_failed(
-    keys: tuple[InstanceKey, ...], memory: HostMemory, now_seconds: float
-) -> reasons.StartFailed:
+def start_failed(keys: tuple[InstanceKey, ...], memory: HostMemory, now_seconds: float) -> reasons.StartFailed:
     """Why these are not started now, and what comes next."""
     failures = {k: f for k in keys if (f := memory.units.failures.get(k)) is not None}
     given_up = [k for k in keys if memory.units.given_up(k)]

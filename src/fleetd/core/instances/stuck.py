@@ -124,9 +124,7 @@ def _end(
     decision.order("stop", view, cause)
     drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, cause=cause)
     watch = decision.memory.units.watches.get(view.key)
-    if (
-        watch is not None and not view.is_booting
-    ):  # systemd's stop may wake it, and then it pushes its jobs back
+    if watch is not None and not view.is_booting:  # systemd's stop may wake it, and then it pushes its jobs back
         decision.memory = decision.memory.with_pushed_back(frozenset(watch.job_ids), now_seconds)
     decision.memory = decision.memory.with_drain(view.key, drain)
     if view.key == SCHEDULER:

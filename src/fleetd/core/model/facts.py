@@ -98,9 +98,7 @@ class SidekiqFacts(Value, frozen=True, kw_only=True):
     processes: tuple[ProcessFacts, ...]
     processed_jobs_total: int | None
     failed_jobs_total: int | None
-    processes_complete: bool = (
-        True  # False: some heartbeat was unreadable, so "nobody serves X" can't be said
-    )
+    processes_complete: bool = True  # False: some heartbeat was unreadable, so "nobody serves X" can't be said
     faults: tuple[KeyFault, ...] = ()
     redis_run_id: str = ""  # changes on restart and failover
     writable: bool | None = None  # None: not asked; see law 4
@@ -127,13 +125,9 @@ class DatabaseFacts(Value, frozen=True, kw_only=True):
     client_connections: int  # all client backends of the cluster
     role_connections: int
     database_connections: int
-    worker_connections: dict[
-        str, int
-    ]  # application_name of ours (mastodon-sidekiq@N[.host]) to open connections
+    worker_connections: dict[str, int]  # application_name of ours (mastodon-sidekiq@N[.host]) to open connections
     own_connections: int  # fleetd's
-    refused: bool = (
-        False  # SQLSTATE 53300: headroom is zero, not unknown; the numbers above are then the last good
-    )
+    refused: bool = False  # SQLSTATE 53300: headroom is zero, not unknown; the numbers above are then the last good
     consumers: tuple[Consumer, ...] = ()  # of others' connections, most first, bounded
     exact: bool = True  # False: this role is not shown every row's kind, so clients are an upper bound
     active_backends: int | None = None  # of Mastodon's role, within a query; None: hidden
@@ -161,9 +155,7 @@ class PoolFacts(Value, frozen=True, kw_only=True):
 class PgBouncerFacts(Value, frozen=True, kw_only=True):
     """PgBouncer's client slots and the pools behind them (its admin console)."""
 
-    client_limit_connections: (
-        int  # max_client_conn, or what Mastodon's database and user may have, if that is less
-    )
+    client_limit_connections: int  # max_client_conn, or what Mastodon's database and user may have, if that is less
     client_connections: int  # used_clients, fleetd's own among them
     own_connections: int
     pools: tuple[PoolFacts, ...]  # but the console's own

@@ -13,9 +13,7 @@ from fleetd.core.model.policy_tables import CLAIM_MARGIN_CONNECTIONS
 START_SLACK_SECONDS = 15.0
 
 
-def heartbeats_by_key(
-    processes: tuple[ProcessFacts, ...], host: str
-) -> dict[InstanceKey, list[ProcessFacts]]:
+def heartbeats_by_key(processes: tuple[ProcessFacts, ...], host: str) -> dict[InstanceKey, list[ProcessFacts]]:
     """Heartbeats of this host's units, those of processes that have ended lately included."""
     found: dict[InstanceKey, list[ProcessFacts]] = {}
     for process in processes:

@@ -74,9 +74,7 @@ class ProfileStatus(Value, frozen=True, kw_only=True):
     min_instances: int
     max_instances: int
     clamps: tuple[ClampStatus, ...]
-    clamps_before_admission: int | None = (
-        None  # so many led to admitted_instances; the rest keep running below it
-    )
+    clamps_before_admission: int | None = None  # so many led to admitted_instances; the rest keep running below it
 
 
 class ConsumerStatus(Value, frozen=True, kw_only=True):
@@ -131,9 +129,7 @@ class ConnectionStatus(Value, frozen=True, kw_only=True):
     open_connections: int | None  # all clients, as Postgres counts them now
     sources: tuple[ConnectionSourceStatus, ...] = ()
     claims: tuple[ClaimStatus, ...] = ()
-    more_instances: dict[
-        str, int
-    ] = {}  # by profile: how many more its headroom buys, were it all for that one
+    more_instances: dict[str, int] = {}  # by profile: how many more its headroom buys, were it all for that one
     claim_per_instance: dict[str, int] = {}  # by profile
     unattributable: str = ""  # why ours can't be told from others', and the line to declare
     saturation: str = ""  # why more workers would not help; "": they would

@@ -64,9 +64,7 @@ def scheduler_digest(scheduler: SchedulerPolicy) -> str:
     return _digest(_arguments([("-q", q) for q in scheduler.queues], scheduler.threads), scheduler.db_pool)
 
 
-def instance_settings(
-    policy: Policy, profile: Profile, key: InstanceKey, *, name_connections: bool
-) -> WorkerSettings:
+def instance_settings(policy: Policy, profile: Profile, key: InstanceKey, *, name_connections: bool) -> WorkerSettings:
     """The settings of one instance of the profile."""
     arguments = _arguments(_queue_arguments(profile), profile.threads)
     return _settings(policy.host, key, arguments, profile.db_pool, profile.name, name_connections)
@@ -76,9 +74,7 @@ def scheduler_settings(policy: Policy, *, name_connections: bool) -> WorkerSetti
     """The settings of mastodon-sidekiq-scheduler."""
     scheduler = policy.scheduler
     arguments = _arguments([("-q", queue) for queue in scheduler.queues], scheduler.threads)
-    return _settings(
-        policy.host, SCHEDULER, arguments, scheduler.db_pool, SCHEDULER_PROFILE, name_connections
-    )
+    return _settings(policy.host, SCHEDULER, arguments, scheduler.db_pool, SCHEDULER_PROFILE, name_connections)
 
 
 def all_settings(policy: Policy, *, name_connections: bool) -> tuple[WorkerSettings, ...]:

@@ -32,9 +32,7 @@ CHARACTER_PIXELS = 6.6
 NAME_CHARACTERS_MAX = 40
 #: The most marks on the time axis, and steps on an axis of counts.
 TIME_MARKS_MAX, COUNT_STEPS_MAX = 6, 4
-TIME_STEPS_SECONDS = (
-    *(60, 300, 600, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800),
-)
+TIME_STEPS_SECONDS = (*(60, 300, 600, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800),)
 MARGIN, LEFT, GAP = 16, 46, 58
 PANEL_WIDTH, PANEL_HEIGHT, ROW_HEIGHT = 400, 96, 148
 ALL_PANELS_WIDTH = 3 * PANEL_WIDTH + 2 * GAP
@@ -100,9 +98,7 @@ def _title(trace: Trace) -> str:
 
 def _coloured(names: list[str], colours: tuple[str, ...]) -> list[Entry]:
     """After the last colour, the first comes again, dashed."""
-    return [
-        (colours[i % len(colours)], "" if i < len(colours) else "2 2", name) for i, name in enumerate(names)
-    ]
+    return [(colours[i % len(colours)], "" if i < len(colours) else "2 2", name) for i, name in enumerate(names)]
 
 
 def _legend(left: int, top: int, heading: str, entries: list[Entry], width: int) -> tuple[str, int]:

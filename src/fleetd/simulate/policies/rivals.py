@@ -253,9 +253,7 @@ class Laravel(Rival):
         super().__init__(world)
         self._boot_seconds = sum(world.trace.boot_seconds) / 2.0
         self._queues = {
-            profile.name: [
-                q for q in world.queues.values() if home(world.policy, q.name).name == profile.name
-            ]
+            profile.name: [q for q in world.queues.values() if home(world.policy, q.name).name == profile.name]
             for profile in world.policy.profiles
         }
         self._pools = {g.profile.name: Pool(g.capacity * g.profile.threads) for g in world.groups}
@@ -263,9 +261,7 @@ class Laravel(Rival):
     def desired_instances(self, group: Group, current: int) -> int:
         profile, pool = group.profile, self._pools[group.profile.name]
         queues, threads, second = self._queues[profile.name], profile.threads, self.world.now
-        pool.workers = (
-            min(max(pool.workers, (current - 1) * threads + 1), current * threads) if current else 0
-        )
+        pool.workers = min(max(pool.workers, (current - 1) * threads + 1), current * threads) if current else 0
         needed = sum(self._needed_workers(queue) for queue in queues)
         serving = min(pool.workers, len(group.fetching) * threads)
         if self._saturated(group) and needed <= serving:

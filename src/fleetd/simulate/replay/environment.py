@@ -85,9 +85,7 @@ def ages(readings: list[Reading]) -> dict[str, Points]:
 
 def unwatched(readings: list[Reading]) -> tuple[tuple[float, float], ...]:
     """The times between readings that are far apart."""
-    return tuple(
-        (a.second, b.second) for a, b in pairwise(readings) if b.second - a.second > UNWATCHED_SECONDS
-    )
+    return tuple((a.second, b.second) for a, b in pairwise(readings) if b.second - a.second > UNWATCHED_SECONDS)
 
 
 def database(moments: list[Moment]) -> Database:

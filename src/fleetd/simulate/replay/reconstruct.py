@@ -142,9 +142,7 @@ def _served(readings: list[Reading], policy: Policy) -> list[str]:
     return served
 
 
-def _queue(
-    name: str, pieces: Pieces, readings: list[Reading], fit: Fit, duration_seconds: float
-) -> QueueTraffic:
+def _queue(name: str, pieces: Pieces, readings: list[Reading], fit: Fit, duration_seconds: float) -> QueueTraffic:
     idle_ages = {
         after.second: after.queues[name].latency_milliseconds / 1000.0
         for before, after in pairwise(readings)
@@ -198,7 +196,5 @@ def _work_notes(moments: list[Moment], policy: Policy, jobs: list[dict[str, floa
         notes.append(f"no profile serves these queues, so they are left out: {', '.join(names[:5])}")
     foreign = max(moment.sample.foreign_threads for moment in moments)
     if foreign:
-        notes.append(
-            f"up to {foreign} threads of other processes worked too: here this host's instances do all of it"
-        )
+        notes.append(f"up to {foreign} threads of other processes worked too: here this host's instances do all of it")
     return notes

@@ -155,16 +155,12 @@ def under(trace: Trace, policy: Policy) -> Trace:
     return structs.replace(trace, tick_seconds=policy.pace.tick_seconds, database=database)
 
 
-def run_as_recorded(
-    found: Reconstruction, progress: Progress | None = None
-) -> tuple[Outcome, dict[str, QueueError]]:
+def run_as_recorded(found: Reconstruction, progress: Progress | None = None) -> tuple[Outcome, dict[str, QueueError]]:
     """The rebuilt traffic under the recorded counts, and how its waits compare with the recorded ones."""
     targets = {queue: found.policy.target_seconds(queue) for queue in found.trace.queues}
     ages = {name: Ages(target) for name, target in targets.items()}
     # The policy's own bounds must not change what truly ran.
-    profiles = tuple(
-        structs.replace(p, min_instances=0, max_instances=len(p.numbers)) for p in found.policy.profiles
-    )
+    profiles = tuple(structs.replace(p, min_instances=0, max_instances=len(p.numbers)) for p in found.policy.profiles)
     policy = policy_of(found.trace, structs.replace(found.policy, profiles=profiles))
     make = partial(AsRecorded, found=found, ages=ages)
     outcome = run_rival(AS_RECORDED, found.trace, policy, make, progress)

@@ -39,9 +39,7 @@ WEIGHT_JOBS = 20.0
 THREAD_SECONDS_MIN = 20.0
 
 Matrix = list[list[float]]
-Row = tuple[
-    float, list[float], list[float]
-]  # of a window: jobs done, thread-seconds of each queue by both sets
+Row = tuple[float, list[float], list[float]]  # of a window: jobs done, thread-seconds of each queue by both sets
 
 
 class YoungShare(NamedTuple):
@@ -96,8 +94,7 @@ def fitted(windows: list[Window], young: dict[str, YoungShare], learnt: dict[str
     names = sorted({name for window in windows for name in (*window.first, *window.second)})
     low, high = SERVICE_SECONDS_RANGE
     prior = [
-        math.log(min(high, max(low, PRIOR_SECONDS.get(name, learnt.get(name, PRIOR_OTHER_SECONDS)))))
-        for name in names
+        math.log(min(high, max(low, PRIOR_SECONDS.get(name, learnt.get(name, PRIOR_OTHER_SECONDS))))) for name in names
     ]
     rows = [
         (

@@ -76,9 +76,7 @@ def from_calm(recording: Recording, since_seconds: float) -> tuple[Recording, tu
             f"{_oldest_seconds(known):.0f} s; here they come at the start, so they are late less than they were",
         )
     earlier = since_seconds - samples[calm].at_seconds
-    return _from(recording, calm), (
-        f"it begins {earlier / 60:.0f} min earlier than asked, where nothing waited yet",
-    )
+    return _from(recording, calm), (f"it begins {earlier / 60:.0f} min earlier than asked, where nothing waited yet",)
 
 
 def _oldest_seconds(sample: Sample) -> float:

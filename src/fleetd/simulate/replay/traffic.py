@@ -59,11 +59,7 @@ def intervals(readings: list[Reading]) -> list[Interval]:
     found = []
     for before, after in pairwise(readings):
         seconds = after.second - before.second
-        both = {
-            name: (before.queues[name], queue)
-            for name, queue in after.queues.items()
-            if name in before.queues
-        }
+        both = {name: (before.queues[name], queue) for name, queue in after.queues.items() if name in before.queues}
         done = after.processed_jobs_total - before.processed_jobs_total
         found.append(
             Interval(
@@ -71,8 +67,7 @@ def intervals(readings: list[Reading]) -> list[Interval]:
                 to_second=after.second,
                 done_jobs=float(max(0, done)) if before.stretch == after.stretch else 0.0,
                 busy_thread_seconds={
-                    name: (was.busy_threads + now.busy_threads) / 2.0 * seconds
-                    for name, (was, now) in both.items()
+                    name: (was.busy_threads + now.busy_threads) / 2.0 * seconds for name, (was, now) in both.items()
                 },
                 growth_jobs={name: now.length_jobs - was.length_jobs for name, (was, now) in both.items()},
             )

@@ -89,9 +89,7 @@ class ServiceSeconds(Section, frozen=True, kw_only=True):
 class QueueTraffic(Section, frozen=True, kw_only=True):
     """Arrivals on one queue, and how long its jobs take."""
 
-    arrivals_per_second: Annotated[
-        tuple[ArrivalPoint, ...], _curve("[[0, 12.0], [3600, 90.0]]")
-    ] = ()  # Poisson
+    arrivals_per_second: Annotated[tuple[ArrivalPoint, ...], _curve("[[0, 12.0], [3600, 90.0]]")] = ()  # Poisson
     bursts: Annotated[tuple[Burst, ...], _curve("[[1800, 20000]]")] = ()
     service_seconds: ServiceSeconds = ServiceSeconds()
 
@@ -365,9 +363,7 @@ def _too_many_initial(initial: int, instances: Mapping[str, int]) -> list[Config
     return [ConfigProblem("initial_instances", what, "Lower it, or give the profile more instances.")]
 
 
-def misfits(
-    queues: Collection[str], targets: Iterable[str], profiles: tuple[Profile, ...]
-) -> list[ConfigProblem]:
+def misfits(queues: Collection[str], targets: Iterable[str], profiles: tuple[Profile, ...]) -> list[ConfigProblem]:
     """Queues that no profile serves, and targets of unknown queues."""
     served = {queue for profile in profiles for queue, _ in profile.queues}
     found = [

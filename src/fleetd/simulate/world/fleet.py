@@ -284,9 +284,7 @@ class Group:
         return self._database_seconds, instance
 
 
-def serve_together(
-    fetching: list[Group], queues: dict[str, SimQueue], chance: random.Random, now: int
-) -> None:
+def serve_together(fetching: list[Group], queues: dict[str, SimQueue], chance: random.Random, now: int) -> None:
     """Idle threads of all groups fetch alike: each group serves its part of every queue before any serves the rest."""
     chance.shuffle(fetching)
     parts: dict[tuple[str, str], int] = {}

@@ -159,9 +159,7 @@ class World:
     def _schedule(self, seconds: float, instance: Instance, act: Callable[[Instance], None]) -> None:
         """Let something happen to this process later, unless it is gone by then."""
         self._events_total += 1
-        heapq.heappush(
-            self._events, (self.now + seconds, self._events_total, instance, instance.invocation, act)
-        )
+        heapq.heappush(self._events, (self.now + seconds, self._events_total, instance, instance.invocation, act))
 
     def _boot(self, instance: Instance) -> None:
         instance.invocation += 1
@@ -280,9 +278,7 @@ class World:
 
     def budget_connections(self) -> int:
         """What instances may claim now. Every policy is held to it."""
-        return (
-            self.trace.database.max_connections - self.policy.connections.reserve - self.other_connections()
-        )
+        return self.trace.database.max_connections - self.policy.connections.reserve - self.other_connections()
 
     def claims_connections(self) -> int:
         """The connections that all present instances may open."""
