@@ -129,11 +129,7 @@ async def measure(admin_client: redis.Redis, rounds: int, read: Callable[[], Awa
 async def compare(server: RedisServer, admin_client: redis.Redis, world: World) -> tuple[Cost, Cost]:
     identities = arrange(admin_client, world)
     rounds = 10 if world.job_bytes > 1_000_000 or world.running_bytes > 50_000 else 100
-    source = SidekiqRedis(
-        RedisSettings(unix_socket=server.socket),
-        queues=QUEUES,
-        read_timeout_seconds=30,
-    )
+    source = SidekiqRedis(RedisSettings(unix_socket=server.socket), queues=QUEUES, read_timeout_seconds=30)
     client = Redis(unix_socket_path=server.socket)
     try:
         script = await measure(admin_client, rounds, lambda: source.read(check_writes=False))

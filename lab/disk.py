@@ -49,12 +49,7 @@ def prepare(root: Path, hostname: str, run: tuple[str, ...]) -> None:
     if unknown:
         raise LabError(f"The lab knows no service {sorted(unknown)[0]!r}; it knows: {', '.join(SERVICES)}.")
     etc = root / "etc"
-    for name, text in (
-        ("machine-id", uuid.uuid4().hex),
-        ("hostname", hostname),
-        ("fstab", ""),
-        ("crypttab", ""),
-    ):
+    for name, text in (("machine-id", uuid.uuid4().hex), ("hostname", hostname), ("fstab", ""), ("crypttab", "")):
         _replace(etc / name, f"{text}\n" if text else "")
     _replace(etc / "resolv.conf", "")  # no name server: unknown names fail at once
     _replace(etc / "systemd/journald.conf", "[Journal]\nStorage=persistent\nAudit=no\nRateLimitBurst=0\n")

@@ -103,10 +103,7 @@ def main() -> None:
     disks.mkdir(exist_ok=True)
     unshare = ["unshare", "--pid", "--mount", "--net", "--fork", "--kill-child", "--"]
     inner = subprocess.Popen(
-        [*unshare, "sh", "-c", INNER, "sh", str(disks)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [*unshare, "sh", "-c", INNER, "sh", str(disks)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         if namespaces.piped(inner.stdout).readline() != "ready\n":

@@ -56,10 +56,7 @@ def environment() -> Path:
     base = cache.digest(*sorted(needs), _sh([PYTHON, "-VV"], "ask for Python's version"))
 
     def build(folder: Path) -> None:
-        _at_home(
-            folder,
-            f"cp -a '{_dependencies(base, needs)}/.' {HOME}/ && {_pip()} --no-build-isolation --no-deps .",
-        )
+        _at_home(folder, f"cp -a '{_dependencies(base, needs)}/.' {HOME}/ && {_pip()} --no-build-isolation --no-deps .")
 
     return cache.once(f"fleetd-{cache.digest(source, base)}", build)
 

@@ -28,19 +28,11 @@ from lab.resp import Connection, RedisError
 from lab.waiting import PATIENCE_SECONDS
 
 CLASSES: Mapping[str, Sequence[tuple[str, float, float]]] = {
-    "default": (
-        ("FeedInsertWorker", 6, 0.03),
-        ("LocalNotificationWorker", 3, 0.05),
-        ("DistributionWorker", 1, 0.1),
-    ),
+    "default": (("FeedInsertWorker", 6, 0.03), ("LocalNotificationWorker", 3, 0.05), ("DistributionWorker", 1, 0.1)),
     "push": (("ActivityPub::DeliveryWorker", 1, 0.3),),
     "ingress": (("ActivityPub::ProcessingWorker", 1, 0.15),),
     "mailers": (("ActionMailer::MailDeliveryJob", 1, 0.4),),
-    "pull": (
-        ("ThreadResolveWorker", 6, 0.8),
-        ("RemoteAccountRefreshWorker", 3, 0.6),
-        ("ImportWorker", 0.1, 3.0),
-    ),
+    "pull": (("ThreadResolveWorker", 6, 0.8), ("RemoteAccountRefreshWorker", 3, 0.6), ("ImportWorker", 0.1, 3.0)),
     "fasp": (("Fasp::AnnounceContentLifecycleEventWorker", 1, 0.2),),
 }
 """Per queue: worker, how often among the queue's jobs, median duration in seconds."""

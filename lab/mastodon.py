@@ -23,12 +23,7 @@ PROGRAM = "/usr/bin/sidekiq -r ./app.rb"
 
 
 def environment(
-    main: str,
-    *,
-    boot_seconds: float = 3.0,
-    cron_seconds: float = 10.0,
-    redis_password: str = "",
-    port: int = 5432,
+    main: str, *, boot_seconds: float = 3.0, cron_seconds: float = 10.0, redis_password: str = "", port: int = 5432
 ) -> dict[str, str]:
     """The `.env.production` of a Mastodon whose Redis and database are on the host `main`."""
     settings = {

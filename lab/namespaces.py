@@ -64,13 +64,7 @@ class Process(subprocess.Popen[str]):
     ) -> None:
         # A session of its own: a Ctrl-C on the terminal is for the program that made the lab.
         super().__init__(
-            list(command),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=env,
-            text=True,
-            start_new_session=True,
+            list(command), stdin=stdin, stdout=stdout, stderr=stderr, env=env, text=True, start_new_session=True
         )
 
     def send_signal(self, sig: int) -> None:

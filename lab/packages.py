@@ -64,11 +64,7 @@ def install(say: Callable[[str], None]) -> None:
 
 
 def _apt(arguments: list[str], say: Callable[[str], None]) -> None:
-    environment = {
-        "DEBIAN_FRONTEND": "noninteractive",
-        "LC_ALL": "C.UTF-8",
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    }
+    environment = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     command = ["apt-get", "--quiet", "-o", "Dpkg::Use-Pty=0", *arguments]
     last: list[str] = []
     pipe = subprocess.PIPE

@@ -18,13 +18,7 @@ class Connection:
     """One connection to a Redis; every answer is awaited for at most `timeout` seconds. Raises OSError, RedisError."""
 
     def __init__(
-        self,
-        host: str,
-        port: int = 6379,
-        *,
-        password: str = "",
-        db: int = 0,
-        timeout: float = PATIENCE_SECONDS,
+        self, host: str, port: int = 6379, *, password: str = "", db: int = 0, timeout: float = PATIENCE_SECONDS
     ) -> None:
         self._socket = socket.create_connection((host, port), timeout)
         self._reader = self._socket.makefile("rb")

@@ -109,10 +109,7 @@ log_timezone = UTC
 timezone = UTC
 {more}"""
     files = {"postgresql.conf": settings, "pg_hba.conf": _HBA, "pg_ident.conf": "", "start.conf": "auto\n"}
-    files |= {
-        "environment": "NOTIFY_SOCKET = '/run/systemd/notify'\n",
-        "pg_ctl.conf": "pg_ctl_options = ''\n",
-    }
+    files |= {"environment": "NOTIFY_SOCKET = '/run/systemd/notify'\n", "pg_ctl.conf": "pg_ctl_options = ''\n"}
     for name, text in files.items():
         host.write(f"/etc/postgresql/{version}/main/{name}", text, mode=0o640, owner="postgres")
     host.write("/etc/systemd/system/postgresql@.service.d/50-lab.conf", _STARTED)

@@ -33,10 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console, symbols = open_console()
     plain = options.plain or not console.is_terminal or console.is_dumb_terminal
     if os.geteuid() != 0:
-        print(
-            "The demo boots virtual hosts, which needs root: run  make demo  or put sudo before it.",
-            file=sys.stderr,
-        )
+        print("The demo boots virtual hosts, which needs root: run  make demo  or put sudo before it.", file=sys.stderr)
         return 1
     try:
         with ends_cleanly():

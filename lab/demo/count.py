@@ -23,11 +23,7 @@ _LIMIT = (
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
     " - coalesce(current_setting('reserved_connections', true)::int, 0)"
 )
-_REFUSALS = (
-    "too many clients already",
-    "too many connections for",
-    "remaining connection slots are reserved",
-)
+_REFUSALS = ("too many clients already", "too many connections for", "remaining connection slots are reserved")
 
 
 @dataclass(frozen=True)

@@ -141,22 +141,10 @@ def _graphs(scene: Scene, page: Page, rows: int) -> Lines:
     waiting = [sample.waiting_total for sample in scene.samples]
     symbols = page.symbols
     one = graph(
-        "Instances (systemd)",
-        instances,
-        width=half,
-        rows=rows,
-        span=SPAN_SECONDS,
-        style="cyan",
-        symbols=symbols,
+        "Instances (systemd)", instances, width=half, rows=rows, span=SPAN_SECONDS, style="cyan", symbols=symbols
     )
     two = graph(
-        "Jobs waiting (Redis)",
-        waiting,
-        width=half,
-        rows=rows,
-        span=SPAN_SECONDS,
-        style="yellow",
-        symbols=symbols,
+        "Jobs waiting (Redis)", waiting, width=half, rows=rows, span=SPAN_SECONDS, style="yellow", symbols=symbols
     )
     return side_by_side(one, two, half, 2)
 

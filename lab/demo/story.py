@@ -15,14 +15,7 @@ MAX_CONNECTIONS = 100
 HOLD_SECONDS = 20
 """`hold_down_seconds` in fleetd.toml."""
 SHORTENED = f"Shortened for the demo: fleetd shrinks after {HOLD_SECONDS} s, not 5 min."
-TARGETS_SECONDS: Mapping[str, float] = {
-    "default": 5,
-    "push": 15,
-    "ingress": 15,
-    "mailers": 30,
-    "pull": 60,
-    "fasp": 60,
-}
+TARGETS_SECONDS: Mapping[str, float] = {"default": 5, "push": 15, "ingress": 15, "mailers": 30, "pull": 60, "fasp": 60}
 """As in fleetd.toml."""
 
 Rates = Mapping[str, float]

@@ -21,15 +21,7 @@ from lab.topologies import TwoHosts
 EVERY_SECONDS = 1.0
 _ANSWER_SECONDS = 3.0
 _STATUS = ("busctl", "--json=short", "call", "org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager", "Status")
-_UNITS = (
-    "systemctl",
-    "list-units",
-    "--all",
-    "--plain",
-    "--no-legend",
-    "--full",
-    "mastodon-sidekiq@*.service",
-)
+_UNITS = ("systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", "mastodon-sidekiq@*.service")
 
 
 class Watcher:

@@ -10,14 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fleetd.core.model.decision import Plan, Step, StepResult
-from fleetd.core.model.facts import (
-    DatabaseFacts,
-    HostFacts,
-    PgBouncerFacts,
-    SidekiqFacts,
-    SystemdFacts,
-    Value,
-)
+from fleetd.core.model.facts import DatabaseFacts, HostFacts, PgBouncerFacts, SidekiqFacts, SystemdFacts, Value
 from fleetd.core.model.history import Batch, Recording
 from fleetd.core.model.status import Status
 

@@ -185,20 +185,14 @@ class _Search:
         """By Mastodon's names: PgBouncer may know the database by another name than Postgres."""
         if self._mastodons is not None:
             return self._mastodons.dbname, self._mastodons.user
-        for key, given in (
-            ("database", self._settings.mastodon.database),
-            ("role", self._settings.mastodon.role),
-        ):
+        for key, given in (("database", self._settings.mastodon.database), ("role", self._settings.mastodon.role)):
             if given is None and self._env is None:
                 what = "needed to find Mastodon's pool in PgBouncer, because .env.production can't be read"
                 self._problems.append(ConfigProblem(f"mastodon.{key}", what, f"Set mastodon.{key}."))
         return self._settings.mastodon.database or "", self._settings.mastodon.role or ""
 
     def _sentence(
-        self,
-        console: PostgresSettings | None,
-        postgres: PostgresSettings | None,
-        replica: PostgresSettings | None,
+        self, console: PostgresSettings | None, postgres: PostgresSettings | None, replica: PostgresSettings | None
     ) -> str:
         settings = self._settings
         parts = []

@@ -101,9 +101,7 @@ class Daemon:
         self._service = SdNotify()
         self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
         self._history = SqliteHistory(
-            history_path(settings.state.directory),
-            days=settings.history.days,
-            bytes_max=settings.history.size_bytes,
+            history_path(settings.state.directory), days=settings.history.days, bytes_max=settings.history.size_bytes
         )
         self._recorder = Recorder(self._history, time.time)
         self._tick_log = TickLog(_log.info, _log.warning, self._recorder.note)

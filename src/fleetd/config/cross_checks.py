@@ -26,14 +26,7 @@ from fleetd.errors import ConfigProblem
 
 #: The longest a job should wait in each queue. Mastodon's admins alert at 30 s; `default` is what people see (their own
 #: home feed); nobody waits for what `pull` and `fasp` fetch.
-DEFAULT_TARGETS_SECONDS = {
-    "default": 5.0,
-    "push": 30.0,
-    "ingress": 30.0,
-    "mailers": 60.0,
-    "pull": 300.0,
-    "fasp": 300.0,
-}
+DEFAULT_TARGETS_SECONDS = {"default": 5.0, "push": 30.0, "ingress": 30.0, "mailers": 60.0, "pull": 300.0, "fasp": 300.0}
 
 
 def build_policy(file: File, machine_host: str, problems: list[ConfigProblem]) -> tuple[Policy, tuple[str, ...]]:
@@ -42,10 +35,7 @@ def build_policy(file: File, machine_host: str, problems: list[ConfigProblem]) -
         cure = 'Add at least one, e.g. [profiles.default-first] with instances = "1-4".'
         problems.append(ConfigProblem("profiles", "no profile, so there is nothing to run", cure))
     tables: dict[str, Any] = {name: getattr(file, name) for name in PolicyTables.__struct_fields__}
-    tables |= {
-        "scheduler": _scheduler(file.scheduler, problems),
-        "connections": _connections(file.connections),
-    }
+    tables |= {"scheduler": _scheduler(file.scheduler, problems), "connections": _connections(file.connections)}
     policy = Policy(
         host=_host(file.fleet.host, machine_host, problems),
         profiles=build_profiles(file.profiles, problems),

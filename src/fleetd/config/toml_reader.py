@@ -126,11 +126,7 @@ def join(path: str, key: str) -> str:
 
 
 def section(
-    kind: type[S],
-    table: Mapping[str, Any],
-    path: str,
-    problems: list[ConfigProblem],
-    default: S | None = None,
+    kind: type[S], table: Mapping[str, Any], path: str, problems: list[ConfigProblem], default: S | None = None
 ) -> S:
     """The section, `default` where the table says nothing; what is wrong goes to `problems` and keeps its default."""
     base = kind() if default is None else default

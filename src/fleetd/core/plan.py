@@ -11,12 +11,7 @@ from msgspec import structs
 from fleetd.core.capacity.admission import Admitted, Limits, ScarcityMemory, admit
 from fleetd.core.capacity.budget import BudgetMemory, ConnectionBudget, connection_budget
 from fleetd.core.capacity.claims import Claims, count_claims, remember_processes
-from fleetd.core.capacity.saturation import (
-    Saturation,
-    SaturationMemory,
-    assess_saturation,
-    stepped_back,
-)
+from fleetd.core.capacity.saturation import Saturation, SaturationMemory, assess_saturation, stepped_back
 from fleetd.core.demand.cause import wanted
 from fleetd.core.demand.desired import HoldWindow, desired_instances
 from fleetd.core.demand.needed import DemandMemory, Needed, needed_instances, remember
@@ -117,11 +112,7 @@ def _limits(tick: HostTick, memory: FleetMemory) -> tuple[Limits, FleetMemory]:
 
 
 def _remembered(
-    tick: HostTick,
-    memory: FleetMemory,
-    windows: dict[str, HoldWindow],
-    admitted: Admitted,
-    saturation: Saturation,
+    tick: HostTick, memory: FleetMemory, windows: dict[str, HoldWindow], admitted: Admitted, saturation: Saturation
 ) -> FleetMemory:
     now, running = tick.now_seconds, tick.running
     if admitted.stepped_back:

@@ -48,7 +48,5 @@ async def _one(step: Step, units: UnitControl) -> StepResult:
         return await asyncio.wait_for(units.carry_out(step), STEP_DEADLINE_SECONDS)
     except TimeoutError:
         return StepResult(
-            step=step,
-            result="timeout",
-            sentence=f"systemd gave no answer within {STEP_DEADLINE_SECONDS:.0f} s",
+            step=step, result="timeout", sentence=f"systemd gave no answer within {STEP_DEADLINE_SECONDS:.0f} s"
         )

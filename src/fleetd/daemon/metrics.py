@@ -16,13 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args, get_type_hints
 
 from msgspec.structs import replace
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -63,16 +57,8 @@ _STATUS: Columns[Status] = (
         "1: others' connections can't be told from the workers'; declare them.",
         lambda s: bool(s.connections.unattributable),
     ),
-    (
-        "scheduler_processes",
-        "Live processes on the scheduler queue; there must be 1.",
-        lambda s: s.scheduler.processes,
-    ),
-    (
-        "memory_available_bytes",
-        "What can be had without swapping (MemAvailable).",
-        lambda s: s.memory_available_bytes,
-    ),
+    ("scheduler_processes", "Live processes on the scheduler queue; there must be 1.", lambda s: s.scheduler.processes),
+    ("memory_available_bytes", "What can be had without swapping (MemAvailable).", lambda s: s.memory_available_bytes),
     ("memory_total_bytes", "Memory of this host.", lambda s: s.memory_total_bytes),
     (
         "host_memory_stalled_ratio",
@@ -231,13 +217,7 @@ TABLES = (
         _CLAIM,
     ),
     Table("fleetd_override_", ("kind", "what"), lambda s: s.overrides, lambda o: (o.kind, o.what), _OVERRIDE),
-    Table(
-        "fleetd_instances",
-        ("profile", "state"),
-        _instances,
-        _counted,
-        _one("Instances of this host by state."),
-    ),
+    Table("fleetd_instances", ("profile", "state"), _instances, _counted, _one("Instances of this host by state.")),
     Table(
         "fleetd_instances_headroom",
         ("profile",),
@@ -245,13 +225,7 @@ TABLES = (
         _counted,
         _one("Instances that the connections left would carry, were they all for this profile."),
     ),
-    Table(
-        "fleetd_clamps_active",
-        ("reason",),
-        _clamps_active,
-        _counted,
-        _one("Clamps in force at the last tick."),
-    ),
+    Table("fleetd_clamps_active", ("reason",), _clamps_active, _counted, _one("Clamps in force at the last tick.")),
     Table("fleetd_hold", ("kind",), _holds, _counted, _one("1: for this nothing moves of its own accord.")),
     Table(
         "fleetd_rollout_instances",

@@ -16,14 +16,7 @@ from msgspec import structs
 from fleetd.core.model.facts import HostFacts, Known, Snapshot, SystemdFacts, Unknown
 from fleetd.core.model.status import SourceStatus
 from fleetd.errors import FleetdError
-from fleetd.ports import (
-    Clock,
-    DatabaseSource,
-    HostSource,
-    PgBouncerSource,
-    SidekiqSource,
-    UnitControl,
-)
+from fleetd.ports import Clock, DatabaseSource, HostSource, PgBouncerSource, SidekiqSource, UnitControl
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -138,11 +131,7 @@ class Sources:
         return tuple(self._status(name) for name in self._names())
 
     def _names(self) -> list[Name]:
-        watched: dict[Name, object] = {
-            "postgres": self.database,
-            "pgbouncer": self.pgbouncer,
-            "replica": self.replica,
-        }
+        watched: dict[Name, object] = {"postgres": self.database, "pgbouncer": self.pgbouncer, "replica": self.replica}
         return ["redis", *(name for name, source in watched.items() if source is not None), "systemd", "host"]
 
     def _status(self, name: Name) -> SourceStatus:

@@ -83,11 +83,7 @@ def status_of(
 def _step(done: StepResult) -> StepStatus:
     step = done.step
     return StepStatus(
-        verb=step.verb,
-        unit=step.unit,
-        result=done.result,
-        why=sentence(step.why),
-        sentence=done.sentence,
+        verb=step.verb, unit=step.unit, result=done.result, why=sentence(step.why), sentence=done.sentence
     )
 
 
@@ -194,11 +190,7 @@ def _pin_words(pin: Pin) -> str:
     """What a pin keeps, and who ordered it."""
     if pin.by == "hand":
         return PINNED_BY_HAND[pin.wants]
-    kept = {
-        reasons.PinKind.RUN: "running",
-        reasons.PinKind.STOPPED: "stopped",
-        reasons.PinKind.QUIET: "quiet",
-    }
+    kept = {reasons.PinKind.RUN: "running", reasons.PinKind.STOPPED: "stopped", reasons.PinKind.QUIET: "quiet"}
     return f"kept {kept[pin.wants]} by fleetctl"
 
 

@@ -129,10 +129,7 @@ def _claims(policy: Policy, claims: Claims) -> tuple[ClaimStatus, ...]:
     keys = sorted(instances, key=lambda k: (k[0] != policy.host, k[0], rank.get(k[1], len(rank)), k[1]))
     return tuple(
         ClaimStatus(
-            host=host,
-            profile=profile,
-            instances=instances[host, profile],
-            connections=connections[host, profile],
+            host=host, profile=profile, instances=instances[host, profile], connections=connections[host, profile]
         )
         for host, profile in keys
     )

@@ -20,12 +20,7 @@ def duration(seconds: float | None) -> str:
         return "0 s"
     if seconds < 0.05:
         return "<0.1 s"
-    for unit_seconds, unit, until in (
-        (1.0, "s", 119.5),
-        (60.0, "min", 89.5),
-        (3600.0, "h", 35.5),
-        (86400.0, "d", 1e4),
-    ):
+    for unit_seconds, unit, until in ((1.0, "s", 119.5), (60.0, "min", 89.5), (3600.0, "h", 35.5), (86400.0, "d", 1e4)):
         number = seconds / unit_seconds
         if number < until:
             return f"{number:.1f}".removesuffix(".0") + f" {unit}" if number < 9.95 else f"{number:.0f} {unit}"

@@ -64,10 +64,7 @@ def _ask_fleetd(member: str, timeout_seconds: float, bus_address: str | None, *a
 
 
 def _client_error(error: BusCallError) -> FleetdError:
-    if error.name in (
-        "org.freedesktop.DBus.Error.NameHasNoOwner",
-        "org.freedesktop.DBus.Error.ServiceUnknown",
-    ):
+    if error.name in ("org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.ServiceUnknown"):
         return SourceUnavailableError(
             f"fleetd is not on the bus: nobody owns {offered.BUS_NAME}. See systemctl status fleetd"
         )

@@ -155,11 +155,7 @@ def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
 
 
 def facts_from(
-    settings: ConsoleSettings,
-    lists: list[Row],
-    pools: list[Row],
-    databases: list[Row],
-    mastodon: tuple[str, str],
+    settings: ConsoleSettings, lists: list[Row], pools: list[Row], databases: list[Row], mastodon: tuple[str, str]
 ) -> PgBouncerFacts:
     """Raises KeyError, TypeError or ValueError when this is not the answer of PgBouncer's console."""
     known = {row["name"]: row for row in databases}

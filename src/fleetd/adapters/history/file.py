@@ -14,14 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleetd.adapters.history.retention import (
-    FULL_SHARE,
-    PAGE_BYTES,
-    drop_aged,
-    make_room,
-    number,
-    pages_used,
-)
+from fleetd.adapters.history.retention import FULL_SHARE, PAGE_BYTES, drop_aged, make_room, number, pages_used
 from fleetd.adapters.history.schema import APPLICATION_ID, SQLITE_ERRORS, TABLES, VERSION, Row, code_of
 
 #: How long a write waits for somebody else's lock.

@@ -20,12 +20,7 @@ UNIT_FILES = (TEMPLATE_UNIT, SCHEDULER_UNIT)
 _DIGEST_LETTERS = 16
 
 #: The highest precedence first. Root's, and readable for everyone.
-_DIRECTORIES = (
-    "etc/systemd/system",
-    "run/systemd/system",
-    "usr/local/lib/systemd/system",
-    "usr/lib/systemd/system",
-)
+_DIRECTORIES = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
 
 
 class UnitFiles:

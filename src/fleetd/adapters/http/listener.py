@@ -81,11 +81,7 @@ class HttpListener:
     """
 
     def __init__(
-        self,
-        address: HttpAddress,
-        routes: Mapping[str, Route],
-        *,
-        request_seconds_max: float = REQUEST_SECONDS_MAX,
+        self, address: HttpAddress, routes: Mapping[str, Route], *, request_seconds_max: float = REQUEST_SECONDS_MAX
     ) -> None:
         self._address = address
         self._routes = dict(routes)

@@ -105,11 +105,7 @@ class _FromLibraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            event: _EventDict = {
-                "event": record.getMessage(),
-                "level": record.levelname.lower(),
-                "logger": record.name,
-            }
+            event: _EventDict = {"event": record.getMessage(), "level": record.levelname.lower(), "logger": record.name}
             if record.exc_info:
                 event["exception"] = logging.Formatter().formatException(record.exc_info)
         except Exception:  # a library may pass wrong arguments to its own log line

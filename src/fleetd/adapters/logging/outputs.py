@@ -24,16 +24,7 @@ MESSAGE_BYTES_MAX = 16 * 1024
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Z0-9_]")
 #: sd-daemon(3): priorities of syslog, by structlog's level names.
-PRIORITIES = {
-    "critical": 2,
-    "exception": 3,
-    "error": 3,
-    "warning": 4,
-    "warn": 4,
-    "notice": 5,
-    "info": 6,
-    "debug": 7,
-}
+PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "warn": 4, "notice": 5, "info": 6, "debug": 7}
 
 #: A finished line: `event` (the sentence), `level`, perhaps `logger`, `exception`, and fields of its own; all strings,
 #: and bounded in number and length.

@@ -17,14 +17,7 @@ from fleetd.core.model.facts import CodeStamp
 from fleetd.errors import FleetdError
 
 #: What an upgrade changes, whether by git, an archive or a release directory.
-FILES = (
-    "lib/mastodon/version.rb",
-    "Gemfile.lock",
-    "REVISION",
-    "db/schema.rb",
-    "config/sidekiq.yml",
-    ".ruby-version",
-)
+FILES = ("lib/mastodon/version.rb", "Gemfile.lock", "REVISION", "db/schema.rb", "config/sidekiq.yml", ".ruby-version")
 #: Where systemd watches, beside Mastodon's directory itself: see fleetd-stamp.path.
 WATCHED = ("lib/mastodon", "db", "config")
 #: And with a unit of its own, because it may be missing.

@@ -13,28 +13,13 @@ from pathlib import Path
 
 from fleetd.adapters.host.files import sync_directory
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
-from fleetd.adapters.rendering.rendered_files import (
-    RenderError,
-    below,
-    replace_if_changed,
-)
-from fleetd.core.model.identity import (
-    SCHEDULER,
-    SCHEDULER_UNIT,
-    TEMPLATE_UNIT,
-    InstanceKey,
-    key_of_unit,
-    unit_of,
-)
+from fleetd.adapters.rendering.rendered_files import RenderError, below, replace_if_changed
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, key_of_unit, unit_of
 
 TARGET = "mastodon-sidekiq.target"
 BOOT_TARGET = "mastodon-workers-boot.target"
 STOCK_UNIT = "mastodon-sidekiq.service"
-UNIT_DIRECTORIES = (
-    Path("/etc/systemd/system"),
-    Path("/usr/local/lib/systemd/system"),
-    Path("/usr/lib/systemd/system"),
-)
+UNIT_DIRECTORIES = (Path("/etc/systemd/system"), Path("/usr/local/lib/systemd/system"), Path("/usr/lib/systemd/system"))
 
 
 class BootLinks:

@@ -70,10 +70,7 @@ class RedisConnection:
                 "password": settings.sentinel_password,
             }
             sentinel = Sentinel(  # type: ignore[no-untyped-call]
-                list(settings.sentinels),
-                sentinel_kwargs=sentinel_options | self._tls(),
-                **options,
-                **self._tls(),
+                list(settings.sentinels), sentinel_kwargs=sentinel_options | self._tls(), **options, **self._tls()
             )
             self._sentinel_clients = tuple(sentinel.sentinels)
             client: Redis = sentinel.master_for(settings.sentinel_master)

@@ -20,24 +20,9 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from fleetd.adapters.sidekiq.connection import RedisConnection, error_code, scripts_lack_rights, sentence
-from fleetd.adapters.sidekiq.formats import (
-    WireError,
-    age_seconds,
-    count,
-    heartbeat,
-    job_age_seconds,
-    text,
-    work_entry,
-)
+from fleetd.adapters.sidekiq.formats import WireError, age_seconds, count, heartbeat, job_age_seconds, text, work_entry
 from fleetd.config.connections import RedisSettings
-from fleetd.core.model.facts import (
-    YOUNG_SECONDS,
-    KeyFault,
-    ProcessFacts,
-    QueueFacts,
-    RunningJob,
-    SidekiqFacts,
-)
+from fleetd.core.model.facts import YOUNG_SECONDS, KeyFault, ProcessFacts, QueueFacts, RunningJob, SidekiqFacts
 from fleetd.errors import SourceUnavailableError
 
 _SCRIPT = Path(__file__).with_name("reading.lua").read_text(encoding="utf-8")
@@ -66,13 +51,7 @@ _WHY = {
 class SidekiqRedis:
     """Sidekiq's queues, processes and counters (ports.SidekiqSource)."""
 
-    def __init__(
-        self,
-        settings: RedisSettings,
-        *,
-        queues: Iterable[str],
-        read_timeout_seconds: float = 3.0,
-    ) -> None:
+    def __init__(self, settings: RedisSettings, *, queues: Iterable[str], read_timeout_seconds: float = 3.0) -> None:
         """`queues`: the configured ones, read even while Redis does not know them yet.
 
         `read_timeout_seconds` bounds one whole reading, connecting included.
@@ -126,10 +105,7 @@ class SidekiqRedis:
         if not run_id:
             reading.fault("INFO", "does not give Redis's run_id, so a failover can't be noticed")
         if isinstance(probe, Exception):
-            reading.fault(
-                self._settings.key_prefix + PROBE_KEY,
-                f"can't be written: Redis answers {error_code(probe)}",
-            )
+            reading.fault(self._settings.key_prefix + PROBE_KEY, f"can't be written: Redis answers {error_code(probe)}")
         writable = None if probe is None else not isinstance(probe, Exception)
         return reading.facts(redis_run_id=str(run_id), writable=writable)
 
@@ -170,8 +146,7 @@ class Reading:
         for queue in self._unknown_busy():
             if self._lengths.pop(queue, None) is not None:
                 self.fault(
-                    f"{self._prefix}queue:{queue}",
-                    "has running jobs that could not be read: busy threads unknown",
+                    f"{self._prefix}queue:{queue}", "has running jobs that could not be read: busy threads unknown"
                 )
         faults = sorted(self._faults, key=lambda fault: (fault.key, fault.why))
         if len(faults) > FAULTS_MAX:

@@ -179,13 +179,7 @@ class SystemdUnits:
     async def _list(self, patterns: list[str]) -> dict[str, UnitRow]:
         """The rows of our units that are loaded, by name."""
         [rows] = await self._link.call(
-            SYSTEMD_PATH,
-            MANAGER,
-            "ListUnitsByPatterns",
-            "asas",
-            [],
-            patterns,
-            reply_signature=UNIT_ROWS_SIGNATURE,
+            SYSTEMD_PATH, MANAGER, "ListUnitsByPatterns", "asas", [], patterns, reply_signature=UNIT_ROWS_SIGNATURE
         )
         return {row[0]: row for row in rows if row[0] in self._units}
 

@@ -191,12 +191,7 @@ def _rollout(status: Status) -> list[Finding]:
 _SICK = {
     "failed": (Level.BAD, "has failed", "have failed", "see journalctl -u mastodon-sidekiq@{number}"),
     "unresponsive": (Level.BAD, "is unresponsive", "are unresponsive", "alive, but no heartbeat for long"),
-    "undrainable": (
-        Level.WARN,
-        "is undrainable",
-        "are undrainable",
-        "told to take no more jobs, and goes on",
-    ),
+    "undrainable": (Level.WARN, "is undrainable", "are undrainable", "told to take no more jobs, and goes on"),
 }
 
 

@@ -68,10 +68,7 @@ def _command(order: type[Order]) -> click.Command:
     return click.Command(
         order.command,
         callback=_give(order, watched),
-        params=[
-            *map(_parameter, msgspec.structs.fields(order)),
-            *([watched] if watched is not None else []),
-        ],
+        params=[*map(_parameter, msgspec.structs.fields(order)), *([watched] if watched is not None else [])],
         help=inspect.cleandoc(order.__doc__ or ""),
         short_help=order.summary,
         epilog=f"{exit_codes}\n\b\nExamples:\n{examples}",

@@ -24,15 +24,7 @@ from fleetd.cli.terminal.lines import NBSP, Column, Lines, Page, Row, table
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, SEGMENT_STYLES, STYLES, Symbols, sign, stacked
 from fleetd.core.model.status import ConnectionSourceStatus, SourceStatus, Status
-from fleetd.words.formatting import (
-    CONNECTION_SOURCES,
-    UNKNOWN,
-    capitalised,
-    count,
-    duration,
-    sentence,
-    times,
-)
+from fleetd.words.formatting import CONNECTION_SOURCES, UNKNOWN, capitalised, count, duration, sentence, times
 
 WIDTH_MAX = 120  # sentences in longer lines are hard to read
 _BAR_CELLS_MAX = 100

@@ -8,13 +8,7 @@ from rich.text import Text
 
 from fleetd.cli.advice.verdict import Level
 
-STYLES = {
-    Level.OK: "green",
-    Level.MOVING: "cyan",
-    Level.WARN: "yellow",
-    Level.UNKNOWN: "magenta",
-    Level.BAD: "red",
-}
+STYLES = {Level.OK: "green", Level.MOVING: "cyan", Level.WARN: "yellow", Level.UNKNOWN: "magenta", Level.BAD: "red"}
 QUIET = "dim"
 
 

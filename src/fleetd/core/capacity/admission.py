@@ -86,12 +86,7 @@ def admit(
             stepped_back = admission.let_one_go(reasons.SteppedBack(saturated=why))
         if may_yield(scarcity, tick.now_seconds) and admission.yield_one(scarcity.profile or ""):
             scarcity = structs.replace(scarcity, yielded_seconds=tick.now_seconds)
-    return Admitted(
-        counts=admission.counts,
-        spare=admission.spare(),
-        scarcity=scarcity,
-        stepped_back=stepped_back,
-    )
+    return Admitted(counts=admission.counts, spare=admission.spare(), scarcity=scarcity, stepped_back=stepped_back)
 
 
 def remember_starving(memory: ScarcityMemory, profile: str | None, now_seconds: float) -> ScarcityMemory:
@@ -332,8 +327,6 @@ class _Admission:
             source = self._budget.tightest(total)
             if self.counts[name] < before and source is not None:
                 reason = reasons.ClaimsAboveBudget(
-                    source=source.source,
-                    claimed_connections=total,
-                    budget_connections=source.budget_connections,
+                    source=source.source, claimed_connections=total, budget_connections=source.budget_connections
                 )
                 self._cut(reason, name, before, self.counts[name])

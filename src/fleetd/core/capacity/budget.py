@@ -145,9 +145,7 @@ def connection_budget(
     if snapshot.replica is not None:
         found.postgres(snapshot.replica, "replica", named=policy.connections.named and bouncer is None)
     budget = ConnectionBudget(
-        sources=tuple(found.budgets),
-        unread=tuple(found.unread),
-        foreign_hosts=memory.processes.foreign_hosts,
+        sources=tuple(found.budgets), unread=tuple(found.unread), foreign_hosts=memory.processes.foreign_hosts
     )
     return budget, structs.replace(memory, others=found.others)
 
@@ -171,11 +169,7 @@ class _SourceBudgets:
         self.unread.append(UnreadSource(source=source, why=why))
 
     def postgres(
-        self,
-        reading: Known[DatabaseFacts] | Unknown | None,
-        source: Literal["postgres", "replica"],
-        *,
-        named: bool,
+        self, reading: Known[DatabaseFacts] | Unknown | None, source: Literal["postgres", "replica"], *, named: bool
     ) -> None:
         if not isinstance(reading, Known):
             self.miss(source, reading)

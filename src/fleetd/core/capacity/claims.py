@@ -64,9 +64,7 @@ def remember_processes(memory: ProcessClaims, sidekiq: SidekiqFacts) -> ProcessC
         else:
             tagged["(more)"] = tagged.get("(more)", 0) + claim_of(process)
     found = ProcessClaims(
-        foreign_connections=foreign,
-        foreign_hosts=tuple(sorted(hosts)[:_HOSTS_MAX]),
-        tagged_connections=tagged,
+        foreign_connections=foreign, foreign_hosts=tuple(sorted(hosts)[:_HOSTS_MAX]), tagged_connections=tagged
     )
     return found if sidekiq.processes_complete else _most(memory, found)
 

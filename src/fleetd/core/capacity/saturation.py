@@ -19,12 +19,7 @@ import math
 
 from msgspec import structs
 
-from fleetd.core.capacity.throughput import (
-    SizeVerdict,
-    ThroughputMemory,
-    remember_throughput,
-    too_many_instances,
-)
+from fleetd.core.capacity.throughput import SizeVerdict, ThroughputMemory, remember_throughput, too_many_instances
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import DatabaseFacts, Known, PoolFacts, SidekiqFacts, Snapshot, Value

@@ -63,9 +63,7 @@ def keep_highest(
     kept = [e for e in window.entries if now_seconds - e[0] < window_seconds and e[1] > count]
     kept = kept[: WINDOW_ENTRIES_MAX - 1]  # the highest stay
     return HoldWindow(
-        since_seconds=window.since_seconds,
-        entries=(*kept, (now_seconds, count)),
-        grew_seconds=window.grew_seconds,
+        since_seconds=window.since_seconds, entries=(*kept, (now_seconds, count)), grew_seconds=window.grew_seconds
     )
 
 
@@ -107,12 +105,7 @@ def _as_set(profile: Profile, needed: Needed | None, running: int, set_to: int, 
 
 
 def _by_need(
-    tick: HostTick,
-    profile: Profile,
-    needed: Needed,
-    running: int,
-    before: HoldWindow | None,
-    clamps: Clamps,
+    tick: HostTick, profile: Profile, needed: Needed, running: int, before: HoldWindow | None, clamps: Clamps
 ) -> tuple[int, HoldWindow]:
     pace, now = tick.policy.pace, tick.now_seconds
     own = [v for v in tick.active if v.profile == profile.name]

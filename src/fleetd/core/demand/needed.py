@@ -13,13 +13,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from fleetd.core.demand.backlog import (
-    CATCH_UP_SECONDS,
-    INSTANCE_BOOT_SECONDS,
-    Waiting,
-    capacity_of,
-    threads_in_time,
-)
+from fleetd.core.demand.backlog import CATCH_UP_SECONDS, INSTANCE_BOOT_SECONDS, Waiting, capacity_of, threads_in_time
 from fleetd.core.demand.service_time import ServiceMemory, remember_service
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.facts import QueueFacts, SidekiqFacts, Value

@@ -7,13 +7,7 @@ from fleetd.core.instances.constraints import constraints_of, remember_host
 from fleetd.core.instances.health import remember_health
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
-from fleetd.core.instances.lifecycle import (
-    InstanceMemory,
-    InstanceView,
-    SeenUnit,
-    all_stopped,
-    view_of,
-)
+from fleetd.core.instances.lifecycle import InstanceMemory, InstanceView, SeenUnit, all_stopped, view_of
 from fleetd.core.instances.rollout import remember_rollout, replace_causes
 from fleetd.core.model.facts import Known, Snapshot, Value
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
@@ -59,10 +53,7 @@ def instance_views(tick: HostTick, memories: dict[InstanceKey, InstanceMemory]) 
     def view(key: InstanceKey) -> InstanceView:
         unit = systemd.units.get(key)
         seen = SeenUnit(
-            key=key,
-            unit=unit,
-            process=present_heartbeat(beats.get(key, []), unit),
-            memory=memories.get(key, nothing),
+            key=key, unit=unit, process=present_heartbeat(beats.get(key, []), unit), memory=memories.get(key, nothing)
         )
         return view_of(policy, seen, tick.machine, age)
 

@@ -234,11 +234,7 @@ def all_stopped(profiles: tuple[Profile, ...], redis_known: bool) -> dict[Instan
     """Every number in order, as it is where nothing runs and nothing was ordered: most of them, most of the time."""
     found = {
         key: InstanceView(
-            key=key,
-            profile=profile.name,
-            state=InstanceState.STOPPED,
-            threads=profile.threads,
-            redis_known=redis_known,
+            key=key, profile=profile.name, state=InstanceState.STOPPED, threads=profile.threads, redis_known=redis_known
         )
         for profile in profiles
         for key in profile.numbers

@@ -188,10 +188,7 @@ class SetInstances(Order, frozen=True, kw_only=True):
             )
         wanted = SetInForce(instances=self.instances, until_seconds=now.now + seconds)
         return now.with_people(sets={**now.people.sets, profile.name: wanted}), reasons.SetTaken(
-            profile=profile.name,
-            instances=self.instances,
-            for_seconds=seconds,
-            min_instances=profile.min_instances,
+            profile=profile.name, instances=self.instances, for_seconds=seconds, min_instances=profile.min_instances
         )
 
 
@@ -350,12 +347,4 @@ def _goes_on_from(before: Rollout, fresh: Rollout) -> Rollout:
 
 
 #: Every order, in the order of fleetctl's help.
-ORDERS: tuple[type[Order], ...] = (
-    Pause,
-    Resume,
-    SetInstances,
-    PinInstance,
-    ReleaseInstance,
-    DrainInstance,
-    Restart,
-)
+ORDERS: tuple[type[Order], ...] = (Pause, Resume, SetInstances, PinInstance, ReleaseInstance, DrainInstance, Restart)

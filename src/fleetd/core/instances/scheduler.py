@@ -151,10 +151,7 @@ def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts
         if parse_tag(other.tag) is None or own_process is None:
             return True
         # Both hosts read the same heartbeats, so both find the same older one; of twins one must yield.
-        if (other.started_age_seconds, other.identity) > (
-            own_process.started_age_seconds,
-            own_process.identity,
-        ):
+        if (other.started_age_seconds, other.identity) > (own_process.started_age_seconds, own_process.identity):
             return True
     return False
 

@@ -126,12 +126,7 @@ def _all_fail(own: list[InstanceView], memory: HostMemory, now_seconds: float) -
 
 
 def _add_blocked(
-    profile: Profile,
-    numbers: FreeNumbers,
-    admitted: int,
-    reachable: int,
-    decision: HostDecision,
-    now_seconds: float,
+    profile: Profile, numbers: FreeNumbers, admitted: int, reachable: int, decision: HostDecision, now_seconds: float
 ) -> None:
     left = admitted
     for reason, count in numbers.blocked(decision.memory, now_seconds):

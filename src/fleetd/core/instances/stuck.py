@@ -116,10 +116,7 @@ def _one_is_ending(tick: HostTick, decision: HostDecision) -> bool:
 
 
 def _end(
-    view: InstanceView,
-    cause: reasons.EndedAsFailed | reasons.Unresponsive,
-    now_seconds: float,
-    decision: HostDecision,
+    view: InstanceView, cause: reasons.EndedAsFailed | reasons.Unresponsive, now_seconds: float, decision: HostDecision
 ) -> None:
     decision.order("stop", view, cause)
     drain = Drain(since_seconds=now_seconds, stop_sent_seconds=now_seconds, cause=cause)

@@ -25,12 +25,7 @@ QUEUES_MAX = 64
 
 def size(low_bytes: int, high_bytes: int, words: str) -> Meta:
     """A field in bytes named X_bytes; in the file it is the key X, written as "512 MiB"."""
-    return Meta(
-        ge=low_bytes,
-        le=high_bytes,
-        extra={"size": True},
-        extra_json_schema={"description": f"a size {words}"},
-    )
+    return Meta(ge=low_bytes, le=high_bytes, extra={"size": True}, extra_json_schema={"description": f"a size {words}"})
 
 
 #: Of a field that is no key of the file.

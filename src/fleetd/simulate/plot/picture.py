@@ -15,13 +15,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from fleetd.core.model.policy_tables import Policy
-from fleetd.simulate.scoring.outcome import (
-    LATE_SHARE_MAX,
-    QUEUE_LATE_SHARE_MAX,
-    Outcome,
-    Spread,
-    step_seconds_of,
-)
+from fleetd.simulate.scoring.outcome import LATE_SHARE_MAX, QUEUE_LATE_SHARE_MAX, Outcome, Spread, step_seconds_of
 from fleetd.simulate.trace.arrivals import arrivals
 from fleetd.simulate.trace.trace import Trace
 

@@ -39,13 +39,7 @@ from fleetd.simulate.replay.traffic import (
     windows,
     young_shares,
 )
-from fleetd.simulate.trace.trace import (
-    Points,
-    QueueTraffic,
-    ServiceSeconds,
-    Trace,
-    TraceProfile,
-)
+from fleetd.simulate.trace.trace import Points, QueueTraffic, ServiceSeconds, Trace, TraceProfile
 
 
 class Reconstruction(Value, frozen=True, kw_only=True):
@@ -154,10 +148,7 @@ def _queue(name: str, pieces: Pieces, readings: list[Reading], fit: Fit, duratio
     service_seconds = fit.seconds.get(name, PRIOR_SECONDS.get(name, PRIOR_OTHER_SECONDS))
     return QueueTraffic(
         arrivals_per_second=steps_of(rest, duration_seconds),
-        bursts=(
-            *([(0.0, float(waiting))] if waiting else []),
-            *((min(at, last), jobs) for at, jobs in bursts),
-        ),
+        bursts=(*([(0.0, float(waiting))] if waiting else []), *((min(at, last), jobs) for at, jobs in bursts)),
         service_seconds=ServiceSeconds(mean=round(service_seconds, 4)),
     )
 

@@ -138,11 +138,7 @@ def _fit(rows: list[Row], prior: list[float], young: list[YoungShare | None]) ->
 
 
 def _add_beliefs(
-    hessian: Matrix,
-    gradient: list[float],
-    logs: list[float],
-    prior: list[float],
-    young: list[YoungShare | None],
+    hessian: Matrix, gradient: list[float], logs: list[float], prior: list[float], young: list[YoungShare | None]
 ) -> None:
     """Add the prior, and what the ages of jobs tell."""
     for i, (log, believed, ages) in enumerate(zip(logs, prior, young, strict=True)):

@@ -196,11 +196,7 @@ def pieces_of(queue: str, found: list[Interval], jobs: list[dict[str, float]], f
     """One queue's arrivals. Nobody can enqueue while Redis is down, so jobs found after an outage came after it."""
     ends = [fault.until for fault in faults if fault.source == "redis"]
     return [
-        (
-            max([i.from_second, *(end for end in ends if i.from_second < end < i.to_second)]),
-            i.to_second,
-            came[queue],
-        )
+        (max([i.from_second, *(end for end in ends if i.from_second < end < i.to_second)]), i.to_second, came[queue])
         for i, came in zip(found, jobs, strict=True)
         if queue in came
     ]

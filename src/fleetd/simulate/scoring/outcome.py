@@ -182,10 +182,7 @@ def queue_scores(world: World) -> dict[str, QueueScore]:
         target = world.policy.target_seconds(name)
         late = sum(jobs for wait, jobs in waits.items() if wait > target)
         scores[name] = QueueScore(
-            jobs=queue.jobs,
-            wait_seconds=_percentiles(waits),
-            late_jobs=late,
-            late_fraction=late / max(1, queue.jobs),
+            jobs=queue.jobs, wait_seconds=_percentiles(waits), late_jobs=late, late_fraction=late / max(1, queue.jobs)
         )
     return scores
 

@@ -16,15 +16,7 @@ from msgspec import Meta, structs
 from fleetd.config.access_tables import ProfileSection, Section
 from fleetd.config.profiles import build_profiles
 from fleetd.config.toml_reader import ENTRIES_TOLD_MAX, join, nearest, section, show
-from fleetd.core.model.policy_tables import (
-    INSTANCES_MAX,
-    QUEUES_MAX,
-    Policy,
-    Pool,
-    Profile,
-    QueueName,
-    Threads,
-)
+from fleetd.core.model.policy_tables import INSTANCES_MAX, QUEUES_MAX, Policy, Pool, Profile, QueueName, Threads
 from fleetd.errors import ConfigError, ConfigProblem
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
@@ -74,8 +66,7 @@ BootRange = Annotated[
 ]
 InstanceBytes = Annotated[float, Meta(ge=1, le=BYTES_MAX)]
 InstanceMemory = Annotated[
-    tuple[InstanceBytes, InstanceBytes],
-    _shape("[after boot, after a day], each 1 to 1e15 bytes", "[300e6, 1000e6]"),
+    tuple[InstanceBytes, InstanceBytes], _shape("[after boot, after a day], each 1 to 1e15 bytes", "[300e6, 1000e6]")
 ]
 
 
@@ -210,11 +201,7 @@ def profiles_of(trace: Trace, problems: list[ConfigProblem]) -> tuple[Profile, .
     for name, given in trace.profiles.items():
         count = given.instances
         low = min(count, trace.initial_instances if given.min is None else given.min)
-        keys = structs.asdict(given) | {
-            "instances": tuple(range(first, first + count)),
-            "min": low,
-            "max": count,
-        }
+        keys = structs.asdict(given) | {"instances": tuple(range(first, first + count)), "min": low, "max": count}
         sections[name] = ProfileSection(**keys)
         first += count
     counts = {name: given.instances for name, given in trace.profiles.items()}

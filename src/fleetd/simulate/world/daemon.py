@@ -221,12 +221,7 @@ class SimulatedDaemon:
         self.world = world
         host = SimulatedHost(world)
         sources = Sources(
-            SimulatedSidekiq(world),
-            SimulatedDatabase(world),
-            SimulatedUnits(world),
-            host,
-            host,
-            deadline_seconds=2.0,
+            SimulatedSidekiq(world), SimulatedDatabase(world), SimulatedUnits(world), host, host, deadline_seconds=2.0
         )
         sources.together = _one_by_one
         no_deadline = nullcontext()
