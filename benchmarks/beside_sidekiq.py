@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.lab import honest
-from tests.lab.agreement import HEAD, disagreements, rows
+from tests.support.lab import simulated_twin as honest
+from tests.support.lab.agreement import HEAD, disagreements, rows
 
 FILE = Path(__file__).with_name("policies.md")
 HEADING = "## Simulation beside real Sidekiq"

@@ -10,9 +10,9 @@ Everything is gone when the block ends, however it ends. Needs root on Debian or
 """
 
 from lab.errors import LabError
-from lab.host import Host
+from lab.hosts.host import Host
+from lab.hosts.namespaces import Process
+from lab.hosts.unit import Unit
 from lab.lab import Lab
-from lab.namespaces import Process
-from lab.unit import Unit
 
 __all__ = ["Host", "Lab", "LabError", "Process", "Unit"]

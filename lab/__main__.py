@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab import holder, namespaces, packages
 from lab.errors import LabError
+from lab.hosts import holder, namespaces
+from lab.setup import packages
 
 
 def labs() -> dict[str, dict[str, Any]]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lab import holder, namespaces
 from lab.errors import LabError
-from lab.host import BOOT_SECONDS, Host
-from lab.namespaces import piped
+from lab.hosts import holder, namespaces
+from lab.hosts.host import BOOT_SECONDS, Host
+from lab.hosts.namespaces import piped
 from lab.waiting import PATIENCE_SECONDS
 
 Progress = Callable[[str], None]
@@ -53,7 +53,7 @@ class Lab:
             raise LabError("The lab makes namespaces, mounts and cgroups, so it needs root: run it with sudo.")
         holder.sweep()
         self._holder = subprocess.Popen(
-            [sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "lab.holder", self.name],
+            [sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "lab.hosts.holder", self.name],
             env={**os.environ, "PYTHONPATH": str(_PROJECT)},
             cwd="/",
             stdin=subprocess.PIPE,

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from lab import install, mastodon, services
-from lab.host import Host
+from lab.hosts.host import Host
 from lab.lab import Lab
+from lab.setup import install, mastodon, services
 
 
 @dataclass(frozen=True)

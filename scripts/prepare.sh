@@ -36,7 +36,7 @@ if [ "$what" = lab ]; then
     fi
 fi
 
-# Python itself first: the rest of the list is in lab/packages.py.
+# Python itself first: the rest of the list is in lab/setup/packages.py.
 if ! /usr/bin/python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
     if ! command -v apt-get >/dev/null 2>&1 || ! is_root_within_reach; then
         say "fleetd: python3 with venv is missing (Debian: apt-get install python3-venv)."

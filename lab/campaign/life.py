@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lab import mastodon
-from lab.host import Host
+from lab.hosts.host import Host
+from lab.setup import mastodon
 
 _EXITED = "MESSAGE_ID=98e322203f7a4ed290d09fe03c09fe15"  # systemd: a process of a unit has ended
 _SIGKILL = "9"

@@ -4,12 +4,13 @@ import json
 import time
 from dataclasses import dataclass
 
-from lab import load, mastodon, records
 from lab.campaign import life, stage, ways
 from lab.campaign.schedule import Campaign
-from lab.host import Host
+from lab.hosts.host import Host
+from lab.jobs import load, records
+from lab.jobs.resp import strings
 from lab.lab import Lab, Progress
-from lab.resp import strings
+from lab.setup import mastodon
 from lab.topologies import TwoHosts
 from lab.waiting import PATIENCE_SECONDS
 

@@ -4,8 +4,8 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.lengths import Lengths
-from lab.load import Load, Phase
+from lab.jobs.lengths import Lengths
+from lab.jobs.load import Load, Phase
 
 LENGTHS = Lengths(median_seconds=0.044, sigma=2.0, shortest_seconds=0.001, longest_seconds=20.0)
 """1 ms to 20 s, 0.3 s on average. One job in 300 is longer than 10 s; a fifth of all thread time goes into those."""

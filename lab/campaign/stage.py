@@ -1,8 +1,8 @@
 """The hosts of a campaign: up to nine instances, under the project's units or with upstream's settings."""
 
-from lab import mastodon, services
-from lab.host import Host
+from lab.hosts.host import Host
 from lab.lab import Lab
+from lab.setup import mastodon, services
 from lab.topologies import TwoHosts, two_hosts
 
 INSTANCES_MAX = 9

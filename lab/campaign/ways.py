@@ -4,7 +4,7 @@ from typing import Protocol
 
 from lab.campaign import stage
 from lab.campaign.schedule import Event
-from lab.host import Host
+from lab.hosts.host import Host
 
 FLEETCTL = "/opt/fleetd/bin/fleetctl"
 _DOWN_SECONDS = 30

@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lab import load, records
 from lab.demo.samples import Sample
 from lab.demo.summary import Figures
 from lab.errors import LabError
-from lab.resp import RedisError
+from lab.jobs import load, records
+from lab.jobs.resp import RedisError
 from lab.topologies import TwoHosts
 from lab.waiting import wait_until
 

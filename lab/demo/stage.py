@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import services
 from lab.demo.story import INSTANCES_MIN, MAX_CONNECTIONS, WEB_CONNECTIONS
 from lab.errors import LabError
-from lab.host import Host
+from lab.hosts.host import Host
 from lab.lab import Lab
+from lab.setup import services
 from lab.topologies import TwoHosts, two_hosts
 
 WEB_UNIT = "mastodon-web.service"

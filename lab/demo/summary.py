@@ -15,7 +15,7 @@ from fleetd.words.formatting import UNKNOWN, count, duration, times
 from lab.demo.graph import graph
 from lab.demo.samples import Sample, known
 from lab.demo.story import INSTANCES_MIN, TARGETS_SECONDS
-from lab.records import Tally
+from lab.jobs.records import Tally
 
 _LABEL_CELLS = 21
 

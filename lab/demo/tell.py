@@ -13,7 +13,6 @@ from rich.live import Live
 from fleetd.cli.terminal.symbols import Symbols
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import Status
-from lab import load
 from lab.demo.count import TickResult
 from lab.demo.plain import news, plain_line
 from lab.demo.samples import Sample, Samples
@@ -21,6 +20,7 @@ from lab.demo.screen import Scene, screen_lines
 from lab.demo.story import CALM, JOB_SCALE, SURGE, Phase, Progress, phases
 from lab.demo.watch import Watcher
 from lab.errors import LabError
+from lab.jobs import load
 from lab.topologies import TwoHosts
 
 _FRAME_SECONDS = 0.5

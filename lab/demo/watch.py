@@ -13,9 +13,9 @@ import psycopg
 import redis
 
 from fleetd.core.model.status import Status
-from lab import mastodon, services
 from lab.demo.samples import Sample
 from lab.errors import LabError
+from lab.setup import mastodon, services
 from lab.topologies import TwoHosts
 
 EVERY_SECONDS = 1.0

@@ -122,7 +122,9 @@ def test_no_test_module_imports_from_another(path: Path) -> None:
     assert not [m for m in modules if m.startswith("tests.") and m.rpartition(".")[2].startswith("test_")]
 
 
-@pytest.mark.parametrize("folder", sorted({p.parent for p in sources() if p.parts[-2] != "lab"}), ids=name)
+@pytest.mark.parametrize(
+    "folder", sorted({p.parent for p in [*sources(), *(PROJECT / "tests").rglob("*.py")]}), ids=name
+)
 def test_no_folder_is_crowded(folder: Path) -> None:
     assert len(list(folder.glob("*.py"))) <= FOLDER_FILES_MAX, "too many subjects in one room"
 

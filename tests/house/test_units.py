@@ -1,4 +1,4 @@
-"""The unit files: what systemd thinks of them, and the traps they must avoid (tests/lab/test_units.py tries them)."""
+"""The unit files: what systemd thinks of them, and the traps they must avoid, which tests/lab/systemd tries."""
 
 import json
 import re

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lab import Lab, mastodon, records, topologies
+from lab import Lab, topologies
+from lab.jobs import records
+from lab.setup import mastodon
 from lab.topologies import TwoHosts
 
 LabFactory = Callable[[], Lab]

@@ -10,6 +10,17 @@ from fleetd.core.instances.host_memory import RolloutPhase
 from fleetd.core.model.policy_tables import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import BootTooLong, DiedTooOften, NeverHeardOf, ReplaceCause
+from tests.support.laws.instance_laws import (
+    HeldAsTold,
+    NamedStates,
+    OneReplacedAtATime,
+    OnlyDeafOnes,
+    OrdersExpire,
+    PushedBackOnce,
+    RollKeepsCapacity,
+    StartsNothingWhileHeld,
+    TriesAreBounded,
+)
 from tests.support.laws.laws import (
     Bounded,
     EveryClampSpeaks,
@@ -21,18 +32,7 @@ from tests.support.laws.laws import (
     UnknownHolds,
     WithinBudget,
 )
-from tests.support.laws.lives import (
-    HeldAsTold,
-    NamedStates,
-    OneReplacedAtATime,
-    OnlyDeafOnes,
-    OrdersExpire,
-    PushedBackOnce,
-    RollKeepsCapacity,
-    StartsNothingWhileHeld,
-    TriesAreBounded,
-)
-from tests.support.storm.lives import BOOTS, CHANGES, CODE, HANGS, HEAVY, HOST, ORDERS, PRESSURE, LifeStorm
+from tests.support.storm.instance_events import BOOTS, CHANGES, CODE, HANGS, HEAVY, HOST, ORDERS, PRESSURE, LifeStorm
 from tests.support.storm.storm import (
     DATABASE,
     MISHAPS,

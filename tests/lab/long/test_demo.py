@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import cgroups, holder
 from lab.demo.__main__ import NAME
+from lab.hosts import cgroups, holder
+from tests.support.project import PROJECT
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
-PROJECT = Path(__file__).parents[3]
 #: The story takes four minutes, and ends by itself after eight at the latest.
 STORY_SECONDS_MAX = 600.0
 #: In the environment of every process that the demo starts on this machine.

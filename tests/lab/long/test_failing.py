@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS
-from tests.lab import failing
+from tests.support.lab import failing_profile as failing
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

@@ -12,12 +12,13 @@ from contextlib import suppress
 
 import pytest
 
-from lab import Lab, LabError, load, records
+from lab import Lab, LabError
 from lab.campaign import life, schedule, stage, ways
-from lab.host import Host
-from lab.load import Load, Phase
+from lab.hosts.host import Host
+from lab.jobs import load, records
+from lab.jobs.load import Load, Phase
 from lab.topologies import TwoHosts
-from tests.lab.fleet import Fleet
+from tests.support.lab.fleet import Fleet
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

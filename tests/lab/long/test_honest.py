@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab import honest
+from tests.support.lab import simulated_twin as honest
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

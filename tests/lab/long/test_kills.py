@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from lab import load, records
-from tests.lab import kills
+from lab.jobs import load, records
+from tests.support.lab import fleetd_kills as kills
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

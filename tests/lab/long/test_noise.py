@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lab.waiting import wait_until
-from tests.lab import noisy
-from tests.lab.fleet import started
+from tests.support.lab import noisy_web as noisy
+from tests.support.lab.fleet import started
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

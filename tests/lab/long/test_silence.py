@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from fleetd.core.model.status import Status
-from lab import load, records
 from lab.campaign import life
-from tests.lab.fleet import Fleet, started
+from lab.jobs import load, records
+from tests.support.lab.fleet import Fleet, started
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

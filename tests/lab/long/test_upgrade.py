@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab import upgrades
-from tests.lab.fleet import started
+from tests.support.lab import upgrades
+from tests.support.lab.fleet import started
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

@@ -1,0 +1,279 @@
+"""One virtual host: its disk, its systemd, its network, and how to reach in."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lab.errors import LabError
+from lab.hosts import booting, cgroups, disk, holder, namespaces
+from lab.hosts.launch import launch
+from lab.hosts.unit import Unit, unit_from, unit_name
+from lab.waiting import PATIENCE_SECONDS, wait_until
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
+
+BOOT_SECONDS = 2 * PATIENCE_SECONDS
+"""A boot may start a whole fleet of workers, a few at a time, beside other hosts that boot."""
+
+
+class Host:
+    """A virtual host. Made by `Lab.add_host`; its disk exists from then on, its systemd from `boot` on.
+
+    Files and directories of its disk may be read and written at any time, commands need it running. What is
+    written to the disk survives `reboot`; /run, /tmp and /dev don't.
+    """
+
+    def __init__(self, lab: "Lab", name: str, number: int, run: tuple[str, ...]) -> None:
+        self.lab = lab
+        self.name = name
+        self.address = f"{holder.NETWORK}.0.{number + 10}"
+        self.services = run
+        self.pid = 0
+        self._port = f"port{number}"
+        self._folder = holder.STATE / lab.name / "hosts" / name
+        self._launcher: subprocess.Popen[str] | None = None
+        disk.mount(self._folder, lab.inner)
+        disk.prepare(self.disk, name, run)
+        for service in run:
+            self.enable(service)
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {self.address}{'' if self.running else ', not running'}>"
+
+    @property
+    def running(self) -> bool:
+        """Whether the host is booted (its PID 1 lives)."""
+        return self._launcher is not None and self._launcher.poll() is None
+
+    @property
+    def disk(self) -> Path:
+        """The host's disk as seen from this machine, whether it runs or not. Mind absolute symbolic links."""
+        return namespaces.root_of(self.lab.inner) / self._folder.relative_to("/") / "root"
+
+    @property
+    def root(self) -> Path:
+        """The host's whole file tree: with /run and /tmp while it runs, else only its disk."""
+        return namespaces.root_of(self.pid) if self.running else self.disk
+
+    # Boot and shutdown
+
+    def boot(self, timeout: float = BOOT_SECONDS) -> None:
+        """Boot, and wait until systemd has started everything that it is to start."""
+        self.lab.say(f"{self.name}: booting systemd")
+        group = cgroups.create(self.lab.name, self.name)
+        self._launcher, self.pid = launch(
+            self.lab.inner, group, [str(self._folder / "root"), self.name, self.address], self._plug_in
+        )
+        booting.wait_for_systemd(self, timeout)
+        self.lab.record()
+        self.lab.say(f"{self.name}: up at {self.address}")
+
+    def _plug_in(self, namespace: str) -> None:
+        port = self._port
+        self.lab.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        self.lab.ip("link", "set", port, "master", "lab0", "up")
+
+    def failed_units(self) -> list[str]:
+        """Names of the units in state `failed`."""
+        listed = self.run(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--full"])
+        return [line.split()[0] for line in listed.stdout.splitlines()]
+
+    def shut_down(self, timeout: float = BOOT_SECONDS) -> None:
+        """Shut down in order, as `systemctl poweroff` does; every service is stopped."""
+        self.run(["systemctl", "poweroff", "--no-block"], check=False)
+        self._wait_for_end(timeout)
+
+    def power_off(self) -> None:
+        """Pull the plug: everything on the host dies at once."""
+        if self.running:
+            os.kill(self.pid, signal.SIGKILL)
+        self._wait_for_end(PATIENCE_SECONDS)
+
+    def reboot(self, timeout: float = BOOT_SECONDS, *, power_cut: bool = False) -> None:
+        """Shut down (or, with `power_cut`, die at once) and boot again."""
+        if power_cut:
+            self.power_off()
+        else:
+            self.shut_down(timeout)
+        self.boot(timeout)
+
+    def _wait_for_end(self, timeout: float) -> None:
+        if self._launcher is None:
+            return
+        try:
+            self._launcher.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{self.name} did not shut down within {timeout:g} s.") from None
+        self._launcher, self.pid = None, 0
+
+    def forget(self, *, kept: bool) -> None:
+        """Called by the lab when it has ended (or, `kept`, is let go)."""
+        if self._launcher is None:
+            return
+        if kept:
+            self._launcher.returncode = 0  # it lives on without us
+        else:
+            self._wait_for_end(PATIENCE_SECONDS)
+        self._launcher = None
+
+    # Commands
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        user: str | None = None,
+        timeout: float = PATIENCE_SECONDS,
+        check: bool = True,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the host to its end, at most `timeout` seconds, as root or as `user`."""
+        prefix = self._prefix(user, env)
+        return namespaces.run([*prefix, *command], self.name, command, timeout=timeout, check=check, stdin=stdin)
+
+    def popen(
+        self,
+        command: Sequence[str],
+        *,
+        user: str | None = None,
+        stdin: int | IO[Any] | None = subprocess.DEVNULL,
+        stdout: int | IO[Any] | None = subprocess.DEVNULL,
+        stderr: int | IO[Any] | None = subprocess.DEVNULL,
+        env: Mapping[str, str] | None = None,
+    ) -> namespaces.Process:
+        """Start a command in the host; it is ended with the lab at the latest."""
+        prefix = self._prefix(user, env)
+        return self.lab.end_with_lab(namespaces.Process([*prefix, *command], stdin=stdin, stdout=stdout, stderr=stderr))
+
+    def _prefix(self, user: str | None, env: Mapping[str, str] | None) -> list[str]:
+        if not self.running:
+            raise LabError(f"{self.name} is not running: call lab.boot() or host.boot() first.")
+        prefix = namespaces.enter(self.pid)
+        if user is not None:
+            uid, gid = disk.account(self.root, user)
+            prefix += ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--init-groups", "--reset-env"]
+            prefix += ["env"] if env else []
+        return prefix + [f"{name}={value}" for name, value in (env or {}).items()]
+
+    # Files
+
+    def path(self, path: str | Path) -> Path:
+        """Where a path of the host is found from this machine. Mind absolute symbolic links in it."""
+        return self.root / str(path).lstrip("/")
+
+    def read(self, path: str | Path) -> str:
+        """The text of a file."""
+        return self.path(path).read_text()
+
+    def write(self, path: str | Path, text: str, *, mode: int = 0o644, owner: str = "root") -> None:
+        """Write a file as a whole, making its directories. `owner` is a user of the host."""
+        target = self.path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.new")
+        draft.touch(mode=0o600)
+        draft.write_text(text)
+        uid, gid = disk.account(self.root, owner)
+        os.chown(draft, uid, gid)
+        draft.chmod(mode)
+        draft.replace(target)
+
+    def remove(self, path: str | Path) -> None:
+        """Remove a file or a directory with all in it, if it is there."""
+        target = self.path(path)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    # Services
+
+    def unit(self, name: str) -> Unit:
+        """What systemd says of a unit now."""
+        shown = self.run(["systemctl", "show", "--all", unit_name(name)]).stdout
+        return unit_from(shown)
+
+    def units(self, pattern: str) -> list[str]:
+        """Names of the loaded units that match a pattern and are active or on their way (not failed or inactive)."""
+        states = "--state=active,activating,deactivating,reloading"
+        listed = self.run(["systemctl", "list-units", states, "--plain", "--no-legend", "--full", pattern])
+        return [line.split()[0] for line in listed.stdout.splitlines()]
+
+    def start(self, unit: str, timeout: float = PATIENCE_SECONDS) -> None:
+        """Start a unit and wait until it is up."""
+        self.run(["systemctl", "start", unit_name(unit)], timeout=timeout)
+
+    def stop(self, unit: str, timeout: float = PATIENCE_SECONDS) -> None:
+        """Stop a unit and wait until it is down."""
+        self.run(["systemctl", "stop", unit_name(unit)], timeout=timeout)
+
+    def restart(self, unit: str, timeout: float = 2 * PATIENCE_SECONDS) -> None:
+        """Restart a unit and wait until it is up."""
+        self.run(["systemctl", "restart", unit_name(unit)], timeout=timeout)
+
+    def kill(self, unit: str, sig: int = signal.SIGKILL, *, whole_unit: bool = False) -> None:
+        """Send a signal to a unit's main process, or to every process of the unit."""
+        whom = "all" if whole_unit else "main"
+        number = signal.Signals(sig).name
+        self.run(["systemctl", "kill", f"--kill-who={whom}", f"--signal={number}", unit_name(unit)])
+
+    def reload_systemd(self) -> None:
+        """Let systemd read its unit files again (`systemctl daemon-reload`)."""
+        self.run(["systemctl", "daemon-reload"])
+
+    def enable(self, unit: str) -> None:
+        """Start a unit at every boot from the next one on."""
+        for verb in ("unmask", "enable"):
+            self.on_disk("systemctl", "--quiet", verb, unit_name(unit))
+
+    def on_disk(self, program: str, *arguments: str) -> None:
+        """Let a program of this machine that knows `--root=` work on the host's disk (it need not run)."""
+        # In the lab's mount namespace: these programs resolve the /proc/PID/root of `disk` to this machine's own /.
+        self.lab.run([program, f"--root={self._folder / 'root'}", *arguments])
+
+    def journal(self, unit: str | None = None, lines: int = 200) -> str:
+        """The latest lines of the journal, of one unit or of all."""
+        of_unit = [] if unit is None else ["--unit", unit_name(unit)]
+        return self.journalctl("-o", "short-precise", f"--lines={lines}", *of_unit)
+
+    def journalctl(self, *arguments: str) -> str:
+        """What `journalctl` prints. Nothing that was written before is missing: journald is told to catch up first."""
+        script = 'journalctl --sync && exec journalctl --no-pager "$@"'
+        return self.run(["sh", "-c", script, "sh", *arguments]).stdout
+
+    # Network and freezing
+
+    def cut(self) -> None:
+        """Cut the host off the lab's network: packets vanish, connections hang."""
+        self.lab.ip("link", "set", self._port, "down")
+
+    def join(self) -> None:
+        """Undo `cut`."""
+        self.lab.ip("link", "set", self._port, "up")
+
+    def freeze(self, timeout: float = PATIENCE_SECONDS) -> None:
+        """Stop every process of the host where it is, as a paused VM does (its clocks go on)."""
+        self._set_frozen("1", timeout)
+
+    def thaw(self, timeout: float = PATIENCE_SECONDS) -> None:
+        """Undo `freeze`."""
+        self._set_frozen("0", timeout)
+
+    def _set_frozen(self, frozen: str, timeout: float) -> None:
+        group = cgroups.of_lab(self.lab.name) / self.name
+        (group / "cgroup.freeze").write_text(frozen)
+        wait_until(
+            f"{self.name} is {'frozen' if frozen == '1' else 'thawed'}",
+            lambda: f"frozen {frozen}" in (group / "cgroup.events").read_text(),
+            timeout,
+            every=0.01,
+        )
+
+    def wait_until(self, what: str, check: Callable[[], bool], timeout: float = PATIENCE_SECONDS) -> None:
+        """Wait until `check` is true, at most `timeout` seconds; LabError otherwise."""
+        wait_until(f"{self.name}: {what}", check, timeout)

@@ -1,0 +1,291 @@
+"""Enqueues jobs for the stand-in Mastodon in Sidekiq's own format, and writes down what it enqueued.
+
+`start` runs a loader beside the program that calls it, at given rates per queue; `enqueue` puts jobs in at once. The
+same `Load` gives the same jobs at the same offsets every time, under new jids.
+
+As a program (`python -m lab.jobs.load ADDRESS RECORD`, a Load as JSON on standard input) this module is that loader.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import random
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from lab.errors import LabError
+from lab.hosts import holder, namespaces
+from lab.hosts.host import Host
+from lab.jobs.lengths import Lengths
+from lab.jobs.resp import Connection, RedisError
+from lab.waiting import PATIENCE_SECONDS
+
+CLASSES: Mapping[str, Sequence[tuple[str, float, float]]] = {
+    "default": (("FeedInsertWorker", 6, 0.03), ("LocalNotificationWorker", 3, 0.05), ("DistributionWorker", 1, 0.1)),
+    "push": (("ActivityPub::DeliveryWorker", 1, 0.3),),
+    "ingress": (("ActivityPub::ProcessingWorker", 1, 0.15),),
+    "mailers": (("ActionMailer::MailDeliveryJob", 1, 0.4),),
+    "pull": (("ThreadResolveWorker", 6, 0.8), ("RemoteAccountRefreshWorker", 3, 0.6), ("ImportWorker", 0.1, 3.0)),
+    "fasp": (("Fasp::AnnounceContentLifecycleEventWorker", 1, 0.2),),
+}
+"""Per queue: worker, how often among the queue's jobs, median duration in seconds."""
+
+SPREAD = 0.8
+"""Sigma of the lognormal durations: half of all jobs lie within a factor of about 1.7 of the median."""
+
+_BATCH_SECONDS = 0.02
+_RETRY_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A time with constant mean rates: jobs per second per queue, arriving at random (Poisson)."""
+
+    seconds: float
+    rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to enqueue. `timestamps` as Sidekiq up to 7 writes them (float seconds) or from 8.0 (integer milliseconds).
+
+    `job_scale` multiplies the durations; `query_share` is the part of each that is spent within a query on Postgres.
+    `lengths` replaces the queues' own durations.
+    """
+
+    phases: Sequence[Phase]
+    timestamps: Literal["seconds", "milliseconds"] = "seconds"
+    job_scale: float = 1.0
+    query_share: float = 0.0
+    seed: int = 1
+    limit: int = 100_000
+    namespace: str = ""
+    password: str = ""
+    lengths: Lengths | None = None
+
+    def mean_threads(self, phase: Phase) -> float:
+        """Threads that this phase keeps busy on average (Little's law: rate × mean duration)."""
+        own = None if self.lengths is None else self.lengths.mean_seconds
+        means = {queue: own or mean_seconds(queue) for queue in phase.rates}
+        return sum(rate * means[queue] * self.job_scale for queue, rate in phase.rates.items())
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: when it is due (seconds after the start), and what it is."""
+
+    due: float
+    queue: str
+    job_class: str
+    number: int
+    seconds: float
+    query_seconds: float
+    jid: str
+
+
+def mean_seconds(queue: str) -> float:
+    """Mean duration of a queue's jobs (of a lognormal: median × exp(sigma² / 2))."""
+    classes = CLASSES[queue]
+    weights = sum(weight for _, weight, _ in classes)
+    return sum(weight * median for _, weight, median in classes) / weights * math.exp(SPREAD**2 / 2)
+
+
+def jobs_of(load: Load) -> Iterator[Job]:
+    """All jobs of a load in the order they are due, `limit` at most."""
+    numbers = itertools.count()
+    begin = 0.0
+    made = 0
+    for index, phase in enumerate(load.phases):
+        due: list[tuple[float, str]] = []
+        for queue, rate in phase.rates.items():
+            chance = random.Random(f"{load.seed}/{index}/{queue}")
+            at = chance.expovariate(rate) if rate > 0 else math.inf
+            bound = len(due) + load.limit  # for each queue: the latest are left out below, not the last queue
+            while at < phase.seconds and len(due) < bound:
+                due.append((begin + at, queue))
+                at += chance.expovariate(rate)
+        chance = random.Random(f"{load.seed}/{index}")
+        for at, queue in sorted(due):
+            if made >= load.limit:
+                return
+            made += 1
+            yield _job(load, at, queue, next(numbers), chance)
+        begin += phase.seconds
+
+
+def _job(load: Load, due: float, queue: str, number: int, chance: random.Random) -> Job:
+    classes = CLASSES[queue]
+    name, _, median = chance.choices(classes, [weight for _, weight, _ in classes])[0]
+    lengths = load.lengths or Lengths(median, SPREAD)
+    seconds = lengths.draw(chance) * load.job_scale
+    return Job(due, queue, name, number, seconds, seconds * load.query_share, secrets.token_hex(12))
+
+
+def payload(job: Job, now: float, timestamps: Literal["seconds", "milliseconds"]) -> str:
+    """A job as Sidekiq's client writes it into a queue."""
+    stamp = now if timestamps == "seconds" else int(now * 1000)
+    return json.dumps(
+        {
+            "retry": True,
+            "queue": job.queue,
+            "class": job.job_class,
+            "args": [job.number, round(job.seconds, 4), round(job.query_seconds, 4)],
+            "jid": job.jid,
+            "created_at": stamp,
+            "enqueued_at": stamp,
+        },
+        separators=(",", ":"),
+    )
+
+
+def push(connection: Connection, jobs: Sequence[Job], load: Load, record: IO[str]) -> None:
+    """Enqueue jobs in one transaction and write them down. If no answer comes they are written down as unsure."""
+    prefix = f"{load.namespace}:" if load.namespace else ""
+    now = time.time()
+    commands: list[Sequence[str]] = [("MULTI",)]
+    for job in jobs:
+        commands.append(("SADD", f"{prefix}queues", job.queue))
+        commands.append(("LPUSH", f"{prefix}queue:{job.queue}", payload(job, now, load.timestamps)))
+    sure = False
+    try:
+        connection.pipeline([*commands, ("EXEC",)])
+        sure = True
+    finally:
+        for job in jobs:
+            entry = {"jid": job.jid, "queue": job.queue, "class": job.job_class, "at": now, "sure": sure}
+            record.write(json.dumps(entry) + "\n")
+        record.flush()
+
+
+class Loader:
+    """A loader under way."""
+
+    def __init__(self, process: namespaces.Process, record: Path) -> None:
+        self._process = process
+        self.record = record
+
+    @property
+    def running(self) -> bool:
+        """Whether there is more to come."""
+        return self._process.poll() is None
+
+    def wait(self, timeout: float = PATIENCE_SECONDS) -> int:
+        """Wait for its end and return how many jobs it enqueued."""
+        try:
+            out, err = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise LabError(f"The loader did not end within {timeout:g} s; it was stopped.") from None
+        if self._process.returncode != 0:
+            raise LabError(f"The loader failed: {err.strip()[-2000:]}")
+        return int(out)
+
+    def stop(self) -> None:
+        """End it now; what it enqueued stays enqueued and written down."""
+        self._process.terminate()
+        self._process.communicate(timeout=PATIENCE_SECONDS)
+
+
+def start(main: Host, load: Load) -> Loader:
+    """Start enqueuing into the Redis of host `main`."""
+    return launch(main, "lab.jobs.load", [], json.dumps(dataclasses.asdict(load)))
+
+
+def launch(main: Host, program: str, arguments: Sequence[str], text: str) -> Loader:
+    """Start a module of the lab as a loader: ADDRESS RECORD and `arguments`, `text` on its standard input."""
+    record = _record(main)
+    process = main.lab.popen(
+        [sys.executable, "-m", program, main.address, str(record), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    with namespaces.piped(process.stdin) as told:
+        told.write(text)
+    process.stdin = None
+    return Loader(process, record)
+
+
+def enqueue(main: Host, queue: str, seconds: Iterable[float], load: Load | None = None) -> list[str]:
+    """Enqueue one job on a queue for each duration, now, and return their jids."""
+    load = load or Load(phases=())
+    name = CLASSES[queue][0][0]
+    jobs = [
+        Job(0.0, queue, name, number, length, length * load.query_share, secrets.token_hex(12))
+        for number, length in enumerate(seconds)
+    ]
+    with connect(main, load.password) as connection, _record(main).open("w") as record:
+        for batch in range(0, len(jobs), 1000):
+            push(connection, jobs[batch : batch + 1000], load, record)
+    return [job.jid for job in jobs]
+
+
+def connect(main: Host, password: str = "") -> Connection:
+    """A connection to the Redis of host `main`, from this program."""
+    with main.lab.network():
+        return Connection(main.address, password=password)
+
+
+def _record(main: Host) -> Path:
+    folder = holder.STATE / main.lab.name / "enqueued"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{time.monotonic_ns()}.jsonl"
+    path.touch(exist_ok=False)
+    return path
+
+
+def run(address: str, load: Load, jobs: Iterator[Job], record: IO[str]) -> int:
+    """Enqueue these jobs as each is due and return the number of jobs.
+
+    Jobs that are due while Redis is away are enqueued as soon as it is back.
+    """
+    begin = time.monotonic()
+    connection: Connection | None = None
+    waiting: list[Job] = []
+    count = 0
+    coming = next(jobs, None)
+    while coming is not None or waiting:
+        now = time.monotonic() - begin
+        while coming is not None and coming.due <= now and len(waiting) < 1000:
+            waiting.append(coming)
+            coming = next(jobs, None)
+        if waiting:
+            try:
+                connection = connection or Connection(address, password=load.password, timeout=10)
+            except (OSError, RedisError):
+                time.sleep(_RETRY_SECONDS)
+                continue
+            try:
+                push(connection, waiting, load, record)
+                count += len(waiting)
+            except (OSError, RedisError):
+                connection.close()
+                connection = None
+            waiting = []
+        if coming is not None:
+            time.sleep(min(max(coming.due - now, _BATCH_SECONDS), 0.5))
+    if connection is not None:
+        connection.close()
+    return count
+
+
+def main() -> None:
+    address, path = sys.argv[1:]
+    told = json.load(sys.stdin)
+    phases = [Phase(**phase) for phase in told["phases"]]
+    lengths = None if told["lengths"] is None else Lengths(**told["lengths"])
+    load = Load(**{**told, "phases": phases, "lengths": lengths})
+    with Path(path).open("w") as record:
+        print(run(address, load, jobs_of(load), record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""What became of the jobs: every run on every host against what was enqueued."""
+
+import contextlib
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab.hosts import holder
+from lab.hosts.host import Host
+from lab.jobs import load
+from lab.jobs.resp import strings
+from lab.lab import Lab
+from lab.setup import mastodon
+
+_TAKEN_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One try at one job. `result` is done, failed or pushed_back; None = it has not ended: running, or died."""
+
+    jid: str
+    job_class: str
+    queue: str
+    enqueued_at: float
+    host: str
+    unit: str
+    pid: int
+    started_at: float
+    ended_at: float | None
+    result: str | None
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How long jobs of a queue waited for their first run, in seconds."""
+
+    count: int
+    p50: float
+    p95: float
+    longest: float
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The count of all jobs that loaders and cron jobs enqueued for certain.
+
+    `enqueued` = done + waiting + running + lost. `repeated` were done more than once.
+    """
+
+    enqueued: int
+    done: int
+    waiting: int
+    """In a queue, or to be tried again (retry, schedule, dead)."""
+    running: int
+    lost: tuple[str, ...]
+    repeated: tuple[str, ...]
+    waits: Mapping[str, Waits]
+    done_by_unit: Mapping[tuple[str, str], int]
+    """(host, unit) → jobs done."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is waiting or running any more."""
+        return self.waiting == 0 and self.running == 0
+
+
+def runs(hosts: Iterable[Host]) -> list[Run]:
+    """All runs recorded on these hosts, by start."""
+    found: list[Run] = []
+    for host in hosts:
+        begun: dict[tuple[str, int], dict[str, Any]] = {}
+        for entry in _entries(host):
+            if entry["event"] == "enqueue":
+                continue
+            key = (entry["jid"], entry["pid"])
+            if entry["event"] == "start":
+                if key in begun:  # the same pid again after a reboot
+                    found.append(_run(host, begun[key], None))
+                begun[key] = entry
+            else:
+                found.append(_run(host, begun.pop(key), entry))
+        found += [_run(host, start, None) for start in begun.values()]
+    return sorted(found, key=lambda run: run.started_at)
+
+
+def cron_pushes(hosts: Iterable[Host]) -> list[tuple[float, str, str, str]]:
+    """What schedulers enqueued: (Unix time, job class, host, unit), by time. Two schedulers show here as doubles."""
+    return sorted(
+        (entry["at"], entry["class"], host.name, entry["unit"])
+        for host in hosts
+        for entry in _entries(host)
+        if entry["event"] == "enqueue"
+    )
+
+
+def enqueued(lab: Lab) -> dict[str, dict[str, Any]]:
+    """By jid, what loaders enqueued (`sure`: Redis confirmed it) and what cron jobs did."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted((holder.STATE / lab.name / "enqueued").glob("*.jsonl")):
+        found |= {entry["jid"]: entry for entry in _lines(path.read_text())}
+    for host in lab.hosts.values():
+        for entry in _entries(host):
+            if entry["event"] == "enqueue":
+                found[entry["jid"]] = {**entry, "sure": True}
+    return found
+
+
+def tally(main: Host, *, password: str = "", namespace: str = "") -> Tally:
+    """Count what became of the jobs. Redis on `main` has to answer; exact once nothing is under way."""
+    # A job that was just taken is in no queue and has not begun: it is lost only if nobody begins it.
+    deadline = time.monotonic() + _TAKEN_SECONDS
+    while (counted := _count(main, password, namespace)).lost and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return counted
+
+
+def _count(main: Host, password: str, namespace: str) -> Tally:
+    lab = main.lab
+    # Redis first: a job that moves on meanwhile is then counted where it went, not lost on the way.
+    in_redis = _jids_in_redis(main, password, namespace)
+    known = {jid for jid, entry in enqueued(lab).items() if entry["sure"]}
+    all_runs = runs(lab.hosts.values())
+    done: dict[str, int] = defaultdict(int)
+    by_unit: dict[tuple[str, str], int] = defaultdict(int)
+    running: set[str] = set()
+    for run in all_runs:
+        if run.result == "done":
+            done[run.jid] += 1
+            by_unit[run.host, run.unit] += 1
+        elif run.result is None and _alive(lab.hosts[run.host], run):
+            running.add(run.jid)
+    open_jobs = known - done.keys()
+    running &= open_jobs
+    waiting = open_jobs & (in_redis - running)
+    if open_jobs - waiting - running:  # lost, or pushed back or failed since
+        waiting |= (open_jobs - running) & _jids_in_redis(main, password, namespace)
+    return Tally(
+        enqueued=len(known),
+        done=len(known & done.keys()),
+        waiting=len(waiting),
+        running=len(running),
+        lost=tuple(sorted(open_jobs - waiting - running)),
+        repeated=tuple(sorted(jid for jid, times in done.items() if times > 1)),
+        waits=_waits(all_runs),
+        done_by_unit=dict(by_unit),
+    )
+
+
+def forget(lab: Lab) -> None:
+    """Begin anew: remove all records. No Sidekiq and no loader may run."""
+    for path in (holder.STATE / lab.name / "enqueued").glob("*.jsonl"):
+        path.unlink()
+    for host in lab.hosts.values():
+        host.remove(mastodon.RUNS)
+        host.remove(mastodon.LIFE)
+
+
+def _waits(all_runs: Iterable[Run]) -> dict[str, Waits]:
+    first: dict[str, Run] = {}
+    for run in all_runs:
+        first.setdefault(run.jid, run)
+    by_queue: dict[str, list[float]] = defaultdict(list)
+    for run in first.values():
+        by_queue[run.queue].append(max(run.started_at - run.enqueued_at, 0.0))
+    result = {}
+    for queue, waited in sorted(by_queue.items()):
+        waited.sort()
+        last = len(waited) - 1
+        result[queue] = Waits(len(waited), waited[last // 2], waited[round(last * 0.95)], waited[last])
+    return result
+
+
+def _jids_in_redis(main: Host, password: str, namespace: str) -> set[str]:
+    prefix = f"{namespace}:" if namespace else ""
+    with load.connect(main, password) as redis:
+        names = strings(redis.command("SMEMBERS", f"{prefix}queues"))
+        commands = [("LRANGE", f"{prefix}queue:{name}", "0", "-1") for name in names]
+        commands += [("ZRANGE", f"{prefix}{name}", "0", "-1") for name in ("retry", "schedule", "dead")]
+        return {json.loads(job)["jid"] for jobs in redis.pipeline(commands) for job in strings(jobs)}
+
+
+def _alive(host: Host, run: Run) -> bool:
+    """Whether the process of a run that has not ended still lives (and is not another with its number)."""
+    try:
+        stat = host.path(f"/proc/{run.pid}/stat").read_text()
+    except OSError:
+        return False
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    started = booted + int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return host.running and started <= run.started_at + 1
+
+
+def _run(host: Host, start: Mapping[str, Any], end: Mapping[str, Any] | None) -> Run:
+    stamp = start["enqueued_at"]
+    return Run(
+        jid=start["jid"],
+        job_class=start["class"],
+        queue=start["queue"],
+        enqueued_at=stamp / 1000 if isinstance(stamp, int) else stamp,
+        host=host.name,
+        unit=start["unit"],
+        pid=start["pid"],
+        started_at=start["at"],
+        ended_at=None if end is None else end["at"],
+        result=None if end is None else end["result"],
+    )
+
+
+def _entries(host: Host) -> list[dict[str, Any]]:
+    with contextlib.suppress(FileNotFoundError):  # a host without Mastodon, or one that ran no job yet
+        return _lines((host.disk / mastodon.RUNS.lstrip("/")).read_text())
+    return []
+
+
+def _lines(text: str) -> list[dict[str, Any]]:
+    whole = text[: text.rfind("\n") + 1]  # the last line may be half written
+    return [json.loads(line) for line in whole.splitlines()]

@@ -1,0 +1,110 @@
+"""fleetd on a host: its programs in /opt/fleetd, its units as units/install.sh puts them, its user.
+
+The environment is built once for each state of the source, with the machine's own /usr/bin/python3, in a mount
+namespace where it lies at /opt/fleetd already (programs of a Python environment carry their own path). Its
+dependencies are a layer of their own, so that a change of the source costs seconds.
+"""
+
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.hosts.host import Host
+from lab.setup import cache
+
+PROJECT = Path(__file__).resolve().parents[2]
+HOME = "/opt/fleetd"
+PYTHON = "/usr/bin/python3"  # the one on a developer's PATH may live in a home, which units don't see
+
+
+def install(host: Host) -> None:
+    """Install fleetd as it is in this project now, on a host that runs or not. Starts nothing."""
+    place_programs(host)
+    place_units(host)
+    if host.running:
+        host.run(["systemd-sysusers", "fleetd.conf"])
+        host.run(["systemd-tmpfiles", "--create", "fleetd.conf"])
+        host.reload_systemd()
+        host.run(["busctl", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "ReloadConfig"])
+
+
+def place_programs(host: Host) -> None:
+    """Copy fleetd's environment to /opt/fleetd of a host."""
+    target = host.disk / HOME.lstrip("/")
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sh(["cp", "-a", str(environment()), str(target)], "copy fleetd's programs")
+    target.chmod(0o755)
+
+
+def place_units(host: Host) -> None:
+    """Install units, policies, user and directories with the project's own script."""
+    _sh(["sh", str(PROJECT / "units/install.sh"), str(host.disk)], "install fleetd's units")
+    host.on_disk("systemd-sysusers", "fleetd.conf")
+    host.on_disk("systemd-tmpfiles", "--create", "fleetd.conf")
+
+
+def environment() -> Path:
+    """The environment with fleetd as it is in this project now; about 2 s after a change of the source."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    source = cache.digest(*_contents())
+    needs = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    base = cache.digest(*sorted(needs), _sh([PYTHON, "-VV"], "ask for Python's version"))
+
+    def build(folder: Path) -> None:
+        _at_home(folder, f"cp -a '{_dependencies(base, needs)}/.' {HOME}/ && {_pip()} --no-build-isolation --no-deps .")
+
+    return cache.once(f"fleetd-{cache.digest(source, base)}", build)
+
+
+def _dependencies(base: str, needs: list[str]) -> Path:
+    quoted = " ".join(f"'{need}'" for need in needs)
+
+    def build(folder: Path) -> None:
+        _at_home(folder, f"{PYTHON} -m venv {HOME} && {_pip()} {quoted}")
+
+    return cache.once(f"dependencies-{base}", build)
+
+
+def _pip() -> str:
+    return f"{HOME}/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore"
+
+
+def _at_home(folder: Path, script: str) -> None:
+    """Run a script in a copy of the project with `folder` at /opt/fleetd, seen by no one else."""
+    # /opt/fleetd need not exist here, and one that does is not touched: /opt gets an overlay for the time being,
+    # and the folder, by then below it or not, is reached through a descriptor.
+    mounts = (
+        'exec 4<"$1"; mount -t tmpfs tmpfs "$3"; mkdir "$3/upper" "$3/work" "$3/source"; '
+        'mount -t overlay -o "lowerdir=/opt,upperdir=$3/upper,workdir=$3/work" overlay /opt; '
+        f"mkdir -p {HOME}; mount --bind /proc/self/fd/4 {HOME}"
+    )
+    copy = 'cp -R "$2/pyproject.toml" "$2/src" "$2/README.md" "$3/source/"; cd "$3/source"'
+    scratch = folder.with_name(f"{folder.name}.source")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        unshare = ["unshare", "--mount", "--", "sh", "-ec", f"{mounts}\n{copy}\n{script}", "sh"]
+        _sh([*unshare, str(folder), str(PROJECT), str(scratch)], "build fleetd's environment", timeout=600)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _contents() -> Iterator[str | bytes]:
+    yield (PROJECT / "pyproject.toml").read_bytes()
+    for path in sorted((PROJECT / "src").rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield str(path.relative_to(PROJECT))
+            yield path.read_bytes()
+
+
+def _sh(command: list[str], what: str, timeout: float = 60) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout, env=clean)
+    if done.returncode != 0:
+        raise LabError(f"Could not {what}: {(done.stderr or done.stdout).strip()[-3000:]}")
+    return done.stdout

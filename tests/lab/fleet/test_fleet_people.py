@@ -1,0 +1,101 @@
+"""Law 6: what people do by hand is kept and shown; what systemd restarts by itself is nobody's order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from fleetd.core.model.status import InstanceStatus, Status
+from lab.jobs import load
+from tests.support.lab.fleet import Fleet, started
+
+pytestmark = pytest.mark.lab
+
+CONFIG = """
+[scheduler]
+place = "elsewhere"
+
+[profiles.only]
+order = "default-first"
+threads = 4
+instances = "1-4"
+min = 1
+
+[memory]
+instance = "100 MiB"
+
+[pace]
+tick_seconds = 1
+hold_down_seconds = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with started(CONFIG) as fleet:
+        yield fleet
+
+
+def instance(status: Status, number: int) -> InstanceStatus:
+    return next(i for i in status.instances if i.number == number)
+
+
+def ticks_later(fleet: Fleet, ticks: int) -> Status:
+    """The status after so many more decisions."""
+    target = fleet.status().ticks_total + ticks
+    return fleet.wait(f"{ticks} more ticks", lambda s: s.ticks_total >= target)
+
+
+def test_a_killed_worker_is_systemds_business(fleet: Fleet) -> None:
+    orders = [fleet.steps(verb) for verb in ("start", "quiet", "stop")]
+    old = fleet.worker.unit("mastodon-sidekiq@1").main_pid
+    fleet.worker.kill("mastodon-sidekiq@1", signal.SIGKILL)
+    gone = fleet.wait("fleetd sees that it serves no more", lambda s: s.profiles[0].serving_instances == 0)
+    assert instance(gone, 1).state == "starting"
+    assert gone.profiles[0].running_instances == 1, "it comes back, so it needs no substitute"
+
+    back = fleet.wait("it serves again", lambda s: s.profiles[0].serving_instances == 1)
+    unit = fleet.worker.unit("mastodon-sidekiq@1")
+    assert (unit.active, unit.restarts) == (True, 1)
+    assert unit.main_pid != old
+    assert instance(back, 1).note == "", "no person's order"
+    assert back.profiles[0].running_instances == 1
+    assert fleet.up() == {1}
+    assert [fleet.steps(verb) for verb in ("start", "quiet", "stop")] == orders, "fleetd did nothing extra"
+
+
+def test_what_a_person_starts_is_kept(fleet: Fleet) -> None:
+    fleet.worker.start("mastodon-sidekiq@3")
+    seen = fleet.wait("it is shown", lambda s: "started by hand" in instance(s, 3).note)
+    assert instance(seen, 3).note == "started by hand, kept 4.0 h more"
+    # Longer than the hold window and a drain would take: nobody needs it, but it was ordered.
+    later = ticks_later(fleet, 8)
+    assert fleet.up() == {1, 3}
+    assert [c for c in later.profiles[0].clamps if c.code == "pinned"], "and why it runs is said"
+    assert not fleet.steps("quiet")
+
+
+def test_what_a_person_stops_is_kept_even_in_a_surge(fleet: Fleet) -> None:
+    starts = len(fleet.steps("start"))
+    fleet.worker.stop("mastodon-sidekiq@1")
+    seen = fleet.wait("it is down", lambda s: instance(s, 1).state == "pinned")
+    assert instance(seen, 1).note == "stopped by hand, kept 4.0 h more"
+
+    load.enqueue(fleet.main, "default", [600.0] * 400)  # until the end of this file
+    fleet.wait("the surge wants every number", lambda s: (s.profiles[0].needed_instances or 0) >= 4)
+    later = ticks_later(fleet, 8)
+    assert instance(later, 1).state == "pinned"
+    clamps = [c for c in later.profiles[0].clamps if c.code == "pinned"]
+    assert clamps
+    assert "by hand" in clamps[0].sentence
+    assert 1 not in {number for _, number in fleet.steps("start")[starts:]}
+    assert 1 not in fleet.up()
+
+
+def test_a_restart_by_hand_is_no_order_to_stay_down(fleet: Fleet) -> None:
+    fleet.worker.start("mastodon-sidekiq@1")
+    back = fleet.wait("it serves", lambda s: instance(s, 1).state == "serving")
+    assert instance(back, 1).note == ""
+    assert any("restarted by hand" in line.message for line in fleet.said())

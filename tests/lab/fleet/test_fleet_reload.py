@@ -1,0 +1,114 @@
+"""A new configuration without a restart: a good one is lived at once, a bad one changes nothing and is said aloud."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.lab.fleet import Fleet, started
+
+pytestmark = pytest.mark.lab
+
+SECRET = "correct-horse-battery"
+
+
+def configuration(instances: str, least: int) -> str:
+    return f"""
+[scheduler]
+place = "elsewhere"
+
+[profiles.only]
+order = "default-first"
+threads = 3
+instances = "{instances}"
+min = {least}
+
+[memory]
+instance = "100 MiB"
+
+[pace]
+tick_seconds = 1
+hold_down_seconds = 1
+"""
+
+
+#: Four mistakes of four kinds.
+BAD = f"""
+[profiles.only]
+order = "default-first"
+thread = 3
+instances = "1-3"
+min = 5
+
+[profiles.second]
+queues = ["pull", "scheduler"]
+instances = "3-4"
+
+[redis]
+url = "redis://:{SECRET}@main:port/0"
+"""
+MISTAKES = ("profiles.only.thread", "profiles.only.min", "profiles.second.queues", "redis.url")
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with started(configuration("1-3", 1)) as fleet:
+        yield fleet
+
+
+def test_sighup_reads_a_good_configuration(fleet: Fleet) -> None:
+    daemon = fleet.worker.unit("fleetd").main_pid
+    fleet.configure(configuration("1-3", 2))
+    fleet.worker.kill("fleetd", signal.SIGHUP)
+    fleet.wait("the new min runs", lambda s: s.profiles[0].serving_instances == 2)
+    assert fleet.up() == {1, 2}
+    assert fleet.worker.unit("fleetd").main_pid == daemon
+
+
+def test_a_reload_renders_new_numbers_first(fleet: Fleet) -> None:
+    fleet.configure(configuration("1-4", 4))
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    fleet.wait("all four run", lambda s: s.profiles[0].serving_instances == 4)
+    assert fleet.up() == {1, 2, 3, 4}
+
+
+def test_a_reload_lets_go_of_what_is_no_longer_wanted(fleet: Fleet) -> None:
+    fleet.configure(configuration("1-4", 1))
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    fleet.wait("one is left", lambda s: s.profiles[0].running_instances == 1)
+    fleet.worker.wait_until("systemd agrees", lambda: fleet.up() == {1})
+
+
+@pytest.mark.parametrize("how", ["systemctl reload", "SIGHUP"])
+def test_a_bad_configuration_is_refused_whole(fleet: Fleet, how: str) -> None:
+    before, already = fleet.status(), len(fleet.said())
+    daemon = fleet.worker.unit("fleetd").main_pid
+    rendered = {p.name: p.read_text() for p in fleet.worker.path("/var/lib/mastodon-sidekiq").iterdir()}
+    fleet.configure(BAD)
+    if how == "SIGHUP":
+        fleet.worker.kill("fleetd", signal.SIGHUP)
+    else:
+        assert fleet.worker.run(["systemctl", "reload", "fleetd"], check=False).returncode != 0
+    fleet.wait("status shows the problem", lambda s: bool(s.problems))
+    errors = "\n".join(line.message for line in fleet.said()[already:] if line.error)
+    for mistake in MISTAKES:
+        assert mistake in errors
+    told = fleet.status()
+    assert "refused" in told.problems[0]
+    everything = errors + fleet.worker.run(["/opt/fleetd/bin/fleetctl", "status"]).stdout + str(told)
+    assert SECRET not in everything
+
+    target = told.ticks_total + 4
+    after = fleet.wait("it goes on with the old one", lambda s: s.ticks_total >= target)
+    assert fleet.worker.unit("fleetd").main_pid == daemon
+    assert [(p.name, p.min_instances, p.max_instances) for p in after.profiles] == [
+        (p.name, p.min_instances, p.max_instances) for p in before.profiles
+    ]
+    assert fleet.up() == {1}
+    assert rendered == {p.name: p.read_text() for p in fleet.worker.path("/var/lib/mastodon-sidekiq").iterdir()}
+
+    fleet.configure(configuration("1-4", 1))
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    fleet.wait("a good one ends the problem", lambda s: not s.problems)

@@ -1,0 +1,13 @@
+"""A surge on real Sidekiq goes as the simulator says, within 25 % or 1 s; longer ones: long/test_honest.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.lab import simulated_twin as honest
+
+pytestmark = pytest.mark.lab
+
+
+def test_a_surge_goes_as_simulated() -> None:
+    honest.goes_as_simulated(honest.SHORT)

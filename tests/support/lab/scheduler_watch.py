@@ -1,0 +1,81 @@
+"""Watches which processes say in Redis that they serve the queue `scheduler`, every half second."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+from lab import Host
+from lab.jobs import load
+from lab.jobs.resp import Connection, RedisError, strings
+
+_EVERY_SECONDS = 0.5
+
+
+class Watch:
+    """What was seen. A process is live while it is in `processes` and has a heartbeat."""
+
+    def __init__(self) -> None:
+        self.samples: list[tuple[float, list[str]]] = []
+        """(Unix time, host names of live schedulers, sorted)"""
+        self.end = threading.Event()
+
+    @property
+    def live(self) -> list[str]:
+        """Hosts of the live schedulers at the latest look."""
+        return self.samples[-1][1] if self.samples else []
+
+    @property
+    def most(self) -> int:
+        """The most that were ever seen at once."""
+        return max((len(hosts) for _, hosts in self.samples), default=0)
+
+    @property
+    def last_live(self) -> float:
+        """The Unix time at which one was last seen."""
+        return max(at for at, hosts in self.samples if hosts)
+
+    def none_seconds(self, since: float) -> float:
+        """For how long there was none, in all, since a Unix time: from look to look where neither found one."""
+        return sum(
+            later - at
+            for (at, hosts), (later, then) in pairwise(self.samples)
+            if at >= since and not hosts and not then
+        )
+
+    def run(self, main: Host) -> None:
+        redis: Connection | None = None
+        while not self.end.wait(_EVERY_SECONDS):
+            try:
+                redis = redis or load.connect(main)
+                self.samples.append((time.time(), _schedulers(redis)))
+            except (OSError, RedisError):  # an outage that the test makes
+                if redis is not None:
+                    redis.close()
+                redis = None
+        if redis is not None:
+            redis.close()
+
+
+def _schedulers(redis: Connection) -> list[str]:
+    members = strings(redis.command("SMEMBERS", "processes"))
+    infos = redis.pipeline([("HGET", member, "info") for member in members]) if members else []
+    found = [json.loads(info) for info in infos if isinstance(info, str)]
+    return sorted(info["hostname"] for info in found if "scheduler" in info["queues"])
+
+
+@contextmanager
+def watching(main: Host) -> Iterator[Watch]:
+    """Watch for the time of the block."""
+    watch = Watch()
+    thread = threading.Thread(target=watch.run, args=[main], daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        watch.end.set()
+        thread.join()
