@@ -92,11 +92,13 @@ def test_a_damaged_file_is_put_aside_under_a_running_daemon(fleet: Fleet) -> Non
     before = fleet.status().ticks_total
     fleet.worker.run(["sh", "-c", f"head -c 20000 /dev/urandom > {HISTORY}"])
     write_soon(fleet)
-    status = fleet.wait("it says so", lambda s: any("a new history has begun" in p for p in s.problems), timeout=30)
+    begun = "a new history has begun"
+    status = fleet.wait("it says so", lambda s: any(begun in p for p in s.problems), timeout=30)
     assert status.ticks_total > before
+    assert begun in entries(fleet)[0]["sentence"]
     assert fleet.worker.unit("fleetd").restarts == 0
     fleet.worker.run(["test", "-s", f"{HISTORY}.damaged"])
-    assert sum("a new history has begun" in line.message for line in fleet.said()) == 1
+    assert sum(begun in line.message for line in fleet.said()) == 1
 
 
 def test_it_is_there_when_fleetd_is_not(fleet: Fleet) -> None:
