@@ -18,7 +18,7 @@ from lab.waiting import wait_until
 
 CRON_SECONDS = 10.0
 """How often each cron job is due, on one scheduler."""
-_SETTLE_SECONDS = 15.0
+_SETTLE_SECONDS = 60.0
 _LIMIT = (
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
     " - coalesce(current_setting('reserved_connections', true)::int, 0)"

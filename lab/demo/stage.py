@@ -43,13 +43,13 @@ def build(lab: Lab, step: Step) -> TwoHosts:
     _systemctl(hosts.worker, "start", "fleetd-render.service")
     _systemctl(hosts.worker, "enable", "--now", "mastodon-sidekiq.target", "fleetd.service")
     step(f"Waiting for {INSTANCES_MIN} Sidekiq instances and the scheduler")
-    hosts.worker.wait_until("the first instances serve", lambda: _serving(hosts), timeout=90)
+    hosts.worker.wait_until("the first instances serve", lambda: _serving(hosts))
     return hosts
 
 
 def _systemctl(worker: Host, *arguments: str) -> None:
     """Or say what the journal knows."""
-    if worker.run(["systemctl", *arguments], timeout=90, check=False).returncode != 0:
+    if worker.run(["systemctl", *arguments], check=False).returncode != 0:
         said = worker.journal("fleetd", 8) + worker.journal("fleetd-render", 8)
         raise LabError(f"`systemctl {' '.join(arguments)}` failed on {worker.name}. The journal:\n{said}")
 

@@ -88,7 +88,7 @@ def test_ctrl_c_in_mid_surge_leaves_nothing() -> None:
         time.sleep(5)
         assert left_behind() != [], "or the look at what is left sees nothing"
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all in its foreground
-        _, complaints = process.communicate(timeout=60)
+        _, complaints = process.communicate(timeout=90)
     assert process.returncode == 130, complaints
     assert complaints == "Stopped. Both hosts are gone, and nothing of them is left.\n"
     assert left_behind() == []
