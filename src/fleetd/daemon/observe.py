@@ -120,7 +120,7 @@ class Sources:
     def _unknown(self, name: Name, why: str) -> Unknown:
         self._errors[name] += 1
         self._why[name] = why
-        return Unknown(why=why, last_good_age_seconds=self._age(name))
+        return Unknown(why=why)
 
     def _age(self, name: Name) -> float | None:
         last = self._last_good.get(name)

@@ -22,6 +22,7 @@ from fleetd.core.model.worker_settings import (
     read_rendered,
     scheduler_digest,
     scheduler_settings,
+    settings_file_name,
 )
 
 FIVE = InstanceKey(5)
@@ -62,7 +63,7 @@ def test_an_instance_serves_its_queues_in_order_and_says_who_it_is() -> None:
         "FLEETD_PROFILE": "push-first",
         "PGOPTIONS": "-c application_name=mastodon-sidekiq@5.worker1",
     }
-    assert got.file_name == "5.env"
+    assert settings_file_name(got.key) == "5.env"
 
 
 def test_every_queue_of_a_weighted_profile_has_its_weight() -> None:
@@ -82,7 +83,7 @@ def test_the_scheduler_serves_its_queue_and_nothing_else() -> None:
     shell = by_shell(got)
     assert shell["SIDEKIQ_ARGS"] == f"-q scheduler -c 10 -t 25 -g fleetd:worker1:scheduler:p12:{got.digest}"
     assert shell["PGOPTIONS"] == "-c application_name=mastodon-sidekiq-scheduler.worker1"
-    assert got.file_name == "scheduler.env"
+    assert settings_file_name(got.key) == "scheduler.env"
     assert got.digest == scheduler_digest(SchedulerPolicy())
 
 

@@ -256,9 +256,9 @@ def _pool_left(pool: PoolFacts | None, memory: SaturationMemory, coming: float) 
     return POOL_FULL_SHARE * pool.size_connections - at_work - coming
 
 
-def stepped_back(memory: SaturationMemory, told: Saturation, now_seconds: float) -> SaturationMemory:
+def stepped_back(memory: SaturationMemory, saturation: Saturation, now_seconds: float) -> SaturationMemory:
     """One was let go as told: growth waits, twice as long each time."""
-    left = told.going_instances
+    left = saturation.going_instances
     if memory.going_instances > left:  # it belongs to the step before
         return structs.replace(memory, going_instances=left)
     first = memory.stepped_seconds is None

@@ -173,13 +173,13 @@ def _oom_kills(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Rea
     killed: list[Reason] = []
     for view in tick.instances or ():
         unit, before = view.unit, watches.get(view.key)
-        if unit is None or before is None or before.oom_told or not _ended(before, unit):
+        if unit is None or before is None or before.oom_noticed or not _ended(before, unit):
             continue
         if unit.result != "oom-kill" and not (counted and unit.killed_by_signal == SIGKILL):
             continue
         had = max(before.resident_bytes, tick.policy.memory.instance_bytes)
         sizes[view.learnt_under] = max(sizes.get(view.learnt_under, 0), int(had * OOM_FACTOR))
-        watches[view.key] = structs.replace(before, oom_told=True)
+        watches[view.key] = structs.replace(before, oom_noticed=True)
         shortage = structs.replace(shortage, oom_seconds=now)
         killed.append(OomKilled(key=view.key, grown_bytes=sizes[view.learnt_under]))
     units = structs.replace(memory.units, watches=watches)

@@ -59,7 +59,7 @@ class Watch(Value, frozen=True, kw_only=True):
     heavy_since_seconds: float | None = None  # over its memory limit
     resident_bytes: int = 0  # as last seen
     job_ids: tuple[str, ...] = ()  # of the jobs in its last heartbeat
-    oom_told: bool = False  # its OOM kill is known
+    oom_noticed: bool = False  # its OOM kill is known
     unit_digest: str = ""  # of the unit file it was started by; "": unknown
     code: str = ""  # of Mastodon, as it was on disk when it was started; "": unknown
 

@@ -77,7 +77,6 @@ class Plan(Value, frozen=True, kw_only=True):
     expires_at_seconds: float  # CLOCK_BOOTTIME of the host that reads it
     profiles: dict[str, dict[str, ProfilePlan]]  # host to profile name to count
     claims_connections: int  # claims this plan grants, over all hosts
-    scheduler_host: str | None = None  # None: no decision to start one anywhere
 
     def of(self, host: str, profile: str) -> ProfilePlan | None:
         return self.profiles.get(host, {}).get(profile)

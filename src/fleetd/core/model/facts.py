@@ -33,10 +33,9 @@ class Known(Value, Generic[T], frozen=True, kw_only=True, tag="known"):
 
 
 class Unknown(Value, frozen=True, kw_only=True, tag="unknown"):
-    """No reading: why, as a sentence for the operator (no secrets), and how long the last good one is ago."""
+    """No reading: why, as a sentence for the operator (no secrets)."""
 
     why: str
-    last_good_age_seconds: float | None = None
 
 
 #: A job that began at most so long before a heartbeat is young there. As long as Sidekiq's beat: so each job that

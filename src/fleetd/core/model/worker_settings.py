@@ -39,10 +39,6 @@ class WorkerSettings(Value, frozen=True, kw_only=True):
     digest: str
     text: str
 
-    @property
-    def file_name(self) -> str:
-        return settings_file_name(self.key)
-
 
 def settings_file_name(key: InstanceKey) -> str:
     """The environment file that the unit names."""
