@@ -40,7 +40,7 @@ from fleetd.core.model.reasons.units import (
     SystemdResult,
 )
 from fleetd.errors import OrderRefusedError
-from fleetd.words.reasons import sentence, span
+from fleetd.words.reasons import sentence
 from tests.support.builders.decisions import pinned
 from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy, strict, weighted
@@ -184,13 +184,6 @@ def test_a_second_restart_is_taken_only_where_the_code_has_changed_again() -> No
     assert after.rollout.current == TWO, "the one on its way out comes first"
     assert list(after.rollout.left) == [TWO, ONE, SCHEDULER]
     assert after.rollout.total_instances == 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(90.0, "90 s"), (120.0, "2 min"), (7200.0, "2.0 h"), (172800.0, "2.0 days")]
-)
-def test_a_length_of_time_is_written_in_a_unit_that_fits(seconds: float, text: str) -> None:
-    assert span(seconds) == text
 
 
 def test_a_restart_forgets_the_failures_of_what_it_is_for() -> None:
