@@ -20,6 +20,11 @@ REPLACE_CAUSES = {
     reasons.ReplaceCause.OUTDATED: "its settings changed",
     reasons.ReplaceCause.MEMORY: "holds too much memory",
 }
+_ROLLOUTS = {
+    reasons.ReplaceCause.RESTART: "restart",
+    reasons.ReplaceCause.OUTDATED: "rollout of changed settings",
+    reasons.ReplaceCause.MEMORY: "replacement for memory",
+}
 PINNED_BY_HAND = {
     reasons.PinKind.RUN: "started by hand",
     reasons.PinKind.STOPPED: "stopped by hand",
@@ -92,6 +97,7 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "span": span,
     "why": sentence,
     "source": CONNECTION_SOURCES.__getitem__,
+    "often": often,
     "cause": REPLACE_CAUSES.__getitem__,
     "by_hand": PINNED_BY_HAND.__getitem__,
 }
@@ -238,7 +244,7 @@ def _replaced(r: reasons.Replaced) -> str:
 
 
 def _drains(r: reasons.Drains) -> str:
-    left = "" if r.busy_threads is None else f", {r.busy_threads} jobs left"
+    left = "" if r.busy_threads is None else f", {times(r.busy_threads, 'job')} left"
     return f"{short_name(r.key)} drains{left}"
 
 
@@ -251,9 +257,10 @@ _UNREADABLE = {
 
 def _rollout_ended(r: reasons.RolloutEnded) -> str:
     done = f"{r.done_instances} of {r.total_instances}"
+    rollout = _ROLLOUTS[r.cause]
     if r.given_up is None:
-        return f"{r.cause}: {done} replaced"
-    return f"{r.cause} given up after {done}: {sentence(r.given_up)}"
+        return f"{rollout}: {done} replaced"
+    return f"{rollout} given up after {done}: {sentence(r.given_up)}"
 
 
 def _pause_taken(r: reasons.PauseTaken) -> str:
@@ -289,7 +296,7 @@ def _release_taken(r: reasons.ReleaseTaken) -> str:
     if r.is_drained:
         said = "it is drained now, because quiet can't be undone"
     if r.forgotten_failures:
-        said += f"; its {r.forgotten_failures} failures are forgotten, so it may be tried again"
+        said += f"; {times(r.forgotten_failures, 'failure is', 'failures are')} forgotten, so it may be tried again"
     return f"{unit_name(r.key)} is released: {said}."
 
 
@@ -302,7 +309,7 @@ def _pin_taken(r: reasons.PinTaken) -> str:
 
 
 def _drain_taken(r: reasons.DrainTaken) -> str:
-    busy = "" if r.busy_threads is None else f", {r.busy_threads} jobs to finish"
+    busy = "" if r.busy_threads is None else f", {times(r.busy_threads, 'job')} to finish"
     return (
         f"{unit_name(r.key)} is drained{busy}: stopped once idle, at the latest after "
         f"{span(r.drain_seconds_max)}, and kept stopped for {span(r.for_seconds)}; {_release(r.key)} ends that."
@@ -326,7 +333,11 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.LatencyUnknown: "queue latency is unknown: nothing stops, nothing grows above min",
     reasons.SetWhileLatencyUnknown: "queue latency is unknown: nothing stops",
     reasons.QueuesUnreadable: "none of it stops while {queues:list} can't be read",
-    reasons.HeartbeatsMissing: "none of it stops while {keys:keys} has no heartbeat in Redis",
+    reasons.HeartbeatsMissing: (
+        lambda r: (
+            f"none of it stops while {names(r.keys)} {'has' if len(r.keys) == 1 else 'have'} no heartbeat in Redis"
+        )
+    ),
     reasons.HeartbeatGarbled: "a heartbeat in Redis can't be understood, so what its process does is unknown",
     reasons.QueuesLate: "none of it stops while {queues:list} waits longer than its target",
     reasons.JustGrew: "it has just grown: none of it stops for another {left_seconds:.0f} s",
@@ -386,11 +397,13 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SystemdResult: _systemd_result,
     reasons.StartHadNoEffect: "systemd was told to start it, and nothing happened",
     reasons.NeverHeardOf: "was up for {up_seconds:.0f} s without a heartbeat, while others beat",
-    reasons.DiedTooOften: "died {deaths} times in {seconds:.0f} s, never came to a heartbeat",
+    reasons.DiedTooOften: "died {deaths:often} in {seconds:.0f} s, never came to a heartbeat",
     reasons.BootTooLong: "did not get ready within {seconds:.0f} s",
     # starting
     reasons.PlanExpired: "no valid plan: nothing changes except back up to min",
-    reasons.StartsPaced: "at most {starts_per_tick} starts a tick and {booting_max} booting at once",
+    reasons.StartsPaced: (
+        lambda r: f"at most {times(r.starts_per_tick, 'start')} a tick and {r.booting_max} booting at once"
+    ),
     reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by hand and left so{_none_runs(r.keys)}",
     reasons.NotRendered: _not_rendered,
     reasons.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
@@ -412,7 +425,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.QuietAndIdle: "quiet and idle: {cause:why}",
     reasons.NotIdleInTime: "not idle after {drain_seconds_max:.0f} s: stopped, and Sidekiq pushes unfinished jobs back",
     reasons.KeptByPeople: "{instances} started or pinned by hand: kept",
-    reasons.DrainsPaced: "at most {drains_per_tick} drain(s) begin in one tick",
+    reasons.DrainsPaced: lambda r: f"at most {times(r.drains_per_tick, 'drain begins', 'drains begin')} in one tick",
     reasons.QuietsUnconfirmed: (
         "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"
     ),
@@ -440,10 +453,10 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.ReplacementMissing: (
         "{profile} has {running_instances} of {wanted_instances}: one is started in place of the one before"
     ),
-    reasons.ReplacementBoots: "{keys:keys} boots in place of the one before",
+    reasons.ReplacementBoots: "waits until {keys:keys} is up, in place of the one before",
     reasons.Drains: _drains,
     reasons.DrainUnwatchable: "Redis can't be read, so a drain could not be watched",
-    reasons.SettlesFirst: "{keys:keys} {what} first",
+    reasons.SettlesFirst: lambda r: f"waits until {names(r.keys)} {'has drained' if r.what == 'drains' else 'is up'}",
     reasons.SpareBoots: "{spare_key:key} boots to replace {old_key:key}",
     reasons.SpareWentAway: "the replacement of {old_key:key} went away",
     reasons.StartsFirst: "{profile} has fewer instances than wanted: one is started first",
@@ -455,7 +468,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.SchedulerBetween: "the scheduler is stopped, and started again once none is live",
     reasons.RolloutGivenUp: (
-        "{key:unit} {cause:why}: the others are left as they are; mend it, then `fleetctl restart`"
+        "{key:unit} failed ({cause:why}): the others are left as they are; mend it, then `fleetctl restart`"
     ),
     # the scheduler
     reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],

@@ -192,6 +192,21 @@ def test_a_restart_of_the_bus_under_a_reading(bus: PrivateBus) -> None:
     with_systemd(bus, scenario)
 
 
+def test_a_restart_of_the_bus_while_a_reading_waits_for_systemd(bus: PrivateBus) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(ONE, pid=1)
+        await units.read()
+        systemd.stop()
+        reading = asyncio.ensure_future(units.read())
+        await asyncio.sleep(0.1)  # it waits for systemd, on a bus that can't tell of its return
+        bus.stop()
+        bus.start()
+        await systemd.start()
+        assert (await reading).units[InstanceKey(1)].main_pid == 1
+
+    with_systemd(bus, scenario)
+
+
 def test_a_silent_systemd_and_a_frozen_bus_end_at_the_deadline(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)

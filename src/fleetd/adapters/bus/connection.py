@@ -62,8 +62,9 @@ class _NonBlockingSocket:
 class _MessageBus(MessageBus):
     """The library's class without the faults named above."""
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, on_lost: Callable[[], None]) -> None:
         super().__init__(bus_address=address, bus_type=BusType.SYSTEM)  # type: ignore[arg-type]  # it takes None
+        self._on_lost = on_lost
         self._writer.sock = _NonBlockingSocket(self._sock)
         # The library leaves the reason for a disconnect in a future that nobody awaits.
         self._disconnect_future.add_done_callback(_retrieve_exception)
@@ -114,6 +115,7 @@ class _MessageBus(MessageBus):
         with contextlib.suppress(OSError):
             self._stream.close()
         self._sock.close()
+        self._on_lost()
 
     def disconnect(self) -> None:
         self._user_disconnect = True
@@ -129,7 +131,7 @@ class Connection:
     """A connection to a bus. Once lost it stays lost, and its owner opens a new one.
 
     `on_signal` gets every signal. `on_call` gets every method call and returns the reply, or None when it will send
-    one later with `send`. Neither may raise.
+    one later with `send`. `on_lost` is called once, when it is lost or closed. None of them may raise.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class Connection:
         *,
         on_signal: Callable[[Message], None] | None = None,
         on_call: Callable[[Message], Message | None] | None = None,
+        on_lost: Callable[[], None] = lambda: None,
         timeout_seconds: float = 5.0,
     ) -> Connection:
         """Connect to the bus at `address`; None: the system bus.
@@ -157,7 +160,7 @@ class Connection:
         Raises BusLostError when it can't be reached within `timeout_seconds`.
         """
         try:
-            bus = _MessageBus(address)
+            bus = _MessageBus(address, on_lost)
         except (OSError, ValueError) as error:
             raise BusLostError(f"the bus can't be reached ({error})") from error
         connection = cls(bus, on_signal, on_call)

@@ -62,7 +62,7 @@ class SystemdLink:
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._owner: str | None = None  # systemd's unique name on the bus; None: it is not there
-        self._owner_came = asyncio.Event()
+        self._worth_asking = asyncio.Event()  # systemd came, or the bus was lost, so that only a new connection can tell
         self._subscribed = False
 
     @property
@@ -96,7 +96,7 @@ class SystemdLink:
             except BusCallError as error:
                 if error.name not in SYSTEMD_GONE:
                     raise
-                await self._owner_came.wait()
+                await self._worth_asking.wait()
         return await question()
 
     async def call(
@@ -135,7 +135,10 @@ class SystemdLink:
     async def _connect(self) -> Connection:
         self.drop()
         connection = await Connection.open(
-            self._bus_address, on_signal=self._signal_came, timeout_seconds=self._timeout_seconds
+            self._bus_address,
+            on_signal=self._signal_came,
+            on_lost=self._worth_asking.set,
+            timeout_seconds=self._timeout_seconds,
         )
         try:
             for rule in self._match_rules():
@@ -182,7 +185,7 @@ class SystemdLink:
         self._owner = owner
         self._subscribed = False
         if owner:
-            self._owner_came.set()
+            self._worth_asking.set()
         else:
-            self._owner_came.clear()
+            self._worth_asking.clear()
         self._on_new_systemd()

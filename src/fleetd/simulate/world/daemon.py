@@ -169,7 +169,10 @@ class SimulatedUnits(_Port):
         return SystemdFacts(units=units)
 
     async def carry_out(self, step: Step) -> StepResult:
-        self.reach("systemd")
+        try:
+            self.reach("systemd")
+        except SourceUnavailableError as error:
+            return StepResult(step=step, result="failed", sentence=str(error))
         return StepResult(step=step, result=self.world.carry_out(step))
 
 
