@@ -62,7 +62,9 @@ class SystemdLink:
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._owner: str | None = None  # systemd's unique name on the bus; None: it is not there
-        self._worth_asking = asyncio.Event()  # systemd came, or the bus was lost, so that only a new connection can tell
+        self._worth_asking = (
+            asyncio.Event()
+        )  # systemd came, or the bus was lost, so that only a new connection can tell
         self._subscribed = False
 
     @property
