@@ -1,4 +1,4 @@
-"""Tell: from a tick to one Status, from which alone `fleetctl`, the metrics and the log are made."""
+"""Tell: from a tick to the one Status from which `fleetctl`, the metrics and the log are made."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What fleetd reports: one Status per tick, from which `fleetctl status`, the metrics and the log are made.
 
-They have no other source, so they always say the same (law 8).
+All three are made from this value, so they always say the same (law 8).
 """
 
 from __future__ import annotations
