@@ -1,7 +1,7 @@
-"""What an operator can be told.
+"""Errors that are shown to an operator.
 
-Every foreseeable failure ends here as a sentence that says what is wrong, where, and what to do. A message
-never holds a secret: whoever raises one names the setting, not its value.
+Every foreseeable failure is one of these, with a sentence that says what is wrong, where, and what to do. A message
+never contains a secret: it names the setting, not its value.
 """
 
 from __future__ import annotations
@@ -39,4 +39,4 @@ class SourceUnavailableError(FleetdError):
 
 
 class OrderRefusedError(FleetdError):
-    """What a person ordered can't be done; the sentence says why, and what could be."""
+    """A person's order can't be carried out; the sentence says why, and what is possible instead."""

@@ -1,8 +1,8 @@
 """Protocols: what the daemon needs from the outside.
 
-The real adapters and the fakes in the tests pass the same contract tests. Every call has a deadline of its own
-inside the adapter. A reading that can't be had raises SourceUnavailableError with a sentence for the operator (never a
-secret); nothing else foreseeable is raised.
+The real adapters and the fakes in the tests pass the same contract tests. Every call has its own deadline inside the
+adapter. A reading that fails raises SourceUnavailableError with a sentence for the operator (never a secret); nothing
+else foreseeable is raised.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class UnitControl(Protocol):
 
 
 class HostSource(Protocol):
-    """This host's memory and what is rendered on it."""
+    """This host's memory, and the settings rendered on it."""
 
     async def read(self, systemd: SystemdFacts | None) -> HostFacts:
-        """One reading. `systemd` says which units there are; None: unknown, then so is the memory of each."""
+        """One reading. `systemd` says which units there are; None: unknown, and so is the memory of each."""
         ...
 
 
@@ -77,11 +77,11 @@ class Ledger(Protocol):
     """Where the plan and the fleet's memory live; in-process for a single host."""
 
     async def beat(self, now_seconds: float) -> LedgerView:
-        """Take or renew the lease, and see what is written."""
+        """Take or renew the lease, and read what is written."""
         ...
 
     async def commit(self, plan: Plan, fleet_memory: bytes, token: int) -> bool:
-        """Write the plan if `token` still holds and its epoch grows; False: it was refused."""
+        """Write the plan if `token` still holds and the plan's epoch is higher than the last; False: it was refused."""
         ...
 
 
@@ -89,39 +89,39 @@ class MemoryStore(Protocol):
     """Host memory in the StateDirectory: small, written atomically."""
 
     def load(self) -> bytes | None:
-        """What was saved last; None: nothing, or nothing that can be trusted."""
+        """What was saved last; None: nothing was, or it can't be trusted."""
         ...
 
     def save(self, content: bytes) -> None:
-        """Write it, so that after a crash either it or what was there before is found.
+        """Write it atomically: after a crash, either it or the content before it is found.
 
-        Raises FleetdError with a sentence, each time anew, when it can't be written: the caller must try again.
+        Raises FleetdError with a sentence each time it can't be written; the caller must try again.
         """
         ...
 
 
 class History(Protocol):
-    """Where samples and sentences go. Losing them loses nothing else, so nothing here raises or blocks a tick."""
+    """Where samples and sentences are kept. Nothing depends on them, so no call raises or blocks a tick."""
 
     @property
     def problem(self) -> str:
-        """Why it is not being kept now, as a short sentence; "": it is."""
+        """Why the history is not kept now, as a short sentence; "": it is."""
         ...
 
     def append(self, batch: Batch) -> None:
-        """Take it to be written soon; when that can't be done for long, the oldest that waits is dropped."""
+        """Queue a batch to be written soon. If writing fails for long, the oldest that wait are dropped."""
         ...
 
     def close(self) -> None:
-        """Write what waits, within a few seconds, or drop it."""
+        """Write what still waits within a few seconds, or drop it."""
         ...
 
 
 class HistorySource(Protocol):
-    """What was kept, for people who ask later, whether fleetd runs or not."""
+    """Reads the history for people who ask later, whether fleetd runs or not."""
 
     def read(self, since_seconds: float, *, samples: bool) -> Recording:
-        """All since this Unix time, `samples` only if asked for. Raises SourceUnavailableError with the reason."""
+        """Everything since this Unix time; samples only if `samples`. Raises SourceUnavailableError with the reason."""
         ...
 
 
@@ -134,7 +134,7 @@ class Clock(Protocol):
 
 
 class Teller(Protocol):
-    """Where a tick is told: metrics, log, bus, service manager."""
+    """Gets the Status of each tick, to show it; such as the metrics."""
 
     def tell(self, status: Status) -> None: ...
 

@@ -1,1 +1,1 @@
-"""Values in, values out: no clock, no I/O, no randomness (law 9)."""
+"""All decisions, as pure functions of plain values: no clock, no I/O, no randomness (law 9)."""

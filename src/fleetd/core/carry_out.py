@@ -1,10 +1,11 @@
-"""The host's decision: which numbers to start, whom to drain.
+"""The host's decision: which instances to start and which to drain.
 
-Law 6 (only ours, and people first) lives here and in instances/changes.py: a step names a number of the configuration
-or the scheduler, what a person stopped is not started, what a person started is not drained. Law 4 lives in drain.py.
+Law 6 (only our own units, and people first) is kept here and in instances/changes.py: a step names only a configured
+instance or the scheduler, an instance that a person stopped is not started, and one that a person started is not
+drained. Law 4 is kept in drain.py.
 
-The memory handed back already holds the orders of this tick and is saved before they are carried out, so that a
-crash in between leaves an order that was never given, never a move of ours that looks like a person's.
+The returned memory already holds this tick's orders, and is saved before they are carried out. A crash in between
+leaves an order that was remembered but never given; it never leaves a start or stop of ours that looks like a person's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from fleetd.core.model.reasons.units import PlanExpired
 
 
 def carry_out(tick: HostTick, plan: Plan | None, scheduler: SchedulerDecision, memory: HostMemory) -> HostDecision:
-    """Steps for this host. `memory` has already seen this tick (instances/assess.py)."""
+    """Decide this host's steps. `memory` must already include this tick (instances/assess.py)."""
     decision = HostDecision(memory)
     if tick.instances is None:
         return decision
@@ -41,13 +42,13 @@ def carry_out(tick: HostTick, plan: Plan | None, scheduler: SchedulerDecision, m
 
 
 def _start_and_drain(tick: HostTick, plan: Plan | None, decision: HostDecision) -> None:
-    """Towards the admitted count of each profile, the most important first."""
+    """Move each profile towards its admitted count, the most important profile first."""
     pace, constraints = tick.policy.pace, tick.constraints
     booting = sum(1 for v in tick.active if v.state == InstanceState.STARTING)
     booting += sum(1 for s in decision.steps if s.verb == "start" and s.key != SCHEDULER)
     starts_left = min(pace.starts_per_tick, max(0, pace.booting_max - booting))
     drains_left = pace.drains_per_tick
-    moved = {s.key for s in decision.steps}  # what stuck.py and a rollout have just let go, or started
+    moved = {s.key for s in decision.steps}  # units that an earlier step of this tick already acts on
     for profile in tick.policy.profiles:
         running = tick.running[profile.name]
         admitted = _admitted(tick, plan, profile, running)
@@ -68,7 +69,7 @@ def _start_and_drain(tick: HostTick, plan: Plan | None, decision: HostDecision) 
 
 
 def _admitted(tick: HostTick, plan: Plan | None, profile: Profile, running: int) -> int:
-    """What this host goes for; without a plan nothing moves but up to min."""
+    """The count this host moves towards. Without a plan it only goes up to `min`, and not while something is held."""
     if plan is None:
         return max(running, profile.min_instances) if tick.held is None else running
     planned = plan.of(tick.policy.host, profile.name)

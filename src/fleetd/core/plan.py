@@ -1,7 +1,7 @@
-"""The fleet's decision: how many instances of each profile, and what connections that claims.
+"""The fleet's decision: how many instances each profile gets, and how many connections they claim.
 
-Law 3 lives here and in demand/desired.py: with systemd unknown there is no decision at all, because a count of what
-runs that came from nowhere would read as zero. Law 2 lives in capacity/, law 8 in model/decision.py.
+Law 3 is kept here and in demand/desired.py: while systemd is unknown nothing is decided, because an unknown number of
+running instances would look like zero. Law 2 is kept in capacity/, law 8 in model/decision.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fleetd.core.model.decision import Clamp, Clamps, Plan, ProfilePlan
 from fleetd.core.model.facts import Value
 from fleetd.core.model.reasons.counts import SystemdUnknown, Wanted
 
-#: A plan is worth this many ticks; then nothing more is started on it.
+#: A plan expires after this many ticks; then nothing more is started on it.
 PLAN_TICKS = 4
 
 
@@ -36,7 +36,7 @@ class FleetMemory(Value, frozen=True, kw_only=True):
 
 
 class FleetDecision(Value, frozen=True, kw_only=True):
-    """A plan with everything that led to it."""
+    """A plan, with everything that led to it."""
 
     plan: Plan
     clamps: tuple[Clamp, ...]
@@ -45,7 +45,7 @@ class FleetDecision(Value, frozen=True, kw_only=True):
     budget: ConnectionBudget
     claims: Claims
     saturation: Saturation = Saturation()
-    wanted: dict[str, Wanted] = {}  # by profile: why so many, where that is not what runs
+    wanted: dict[str, Wanted] = {}  # by profile: why the admitted count, where it differs from what runs
 
     @property
     def claims_connections(self) -> int:
@@ -53,12 +53,12 @@ class FleetDecision(Value, frozen=True, kw_only=True):
 
     @property
     def within_budget(self) -> bool:
-        """Whether all claims, the scheduler's set aside among them, fit the budget; unknown counts as yes."""
+        """Whether all claims fit the budget, the scheduler's reserved claim included. Unread sources count as yes."""
         return self.budget.carries(self.claims_connections)
 
 
 def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
-    """Decide for the fleet, from one tick of its host."""
+    """Decide for the fleet, from one tick of its only host."""
     needed, memory = _needed(tick, memory)
     limits, memory = _limits(tick, memory)
     clamps = Clamps()
@@ -100,7 +100,7 @@ def _needed(tick: HostTick, memory: FleetMemory) -> tuple[Needed | None, FleetMe
 
 
 def _limits(tick: HostTick, memory: FleetMemory) -> tuple[Limits, FleetMemory]:
-    """What there is to give, and the memory with this snapshot."""
+    """The limits on growth, and the memory with this snapshot."""
     kept = memory.budget
     if tick.sidekiq is not None:
         kept = structs.replace(kept, processes=remember_processes(kept.processes, tick.sidekiq))
@@ -140,7 +140,7 @@ def _counts(
 
 
 def _growth(tick: HostTick, counts: dict[str, ProfilePlan]) -> int:
-    """Connections that what is still to be started will claim."""
+    """Connections that the instances still to be started will claim, a spare included."""
     return sum(
         (max(0, counts[p.name].admitted_instances - tick.running[p.name]) + counts[p.name].spare) * p.claim_connections
         for p in tick.policy.profiles

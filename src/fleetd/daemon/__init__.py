@@ -1,4 +1,4 @@
-"""The loop and what a tick is made of: observe, the core's decisions, act, tell.
+"""The loop and the parts of a tick: observe, the core's decisions, act, tell.
 
-What to decide is the core's; how a server is reached is the adapters', which this floor does not see.
+The core decides, and the adapters reach the servers. This package imports no adapter.
 """

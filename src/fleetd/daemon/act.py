@@ -1,7 +1,7 @@
-"""Act: steps through the port, one by one, each with a deadline, the plan's validity rechecked before each start.
+"""Act: carry out the steps one by one, each with a deadline. Before each start, the plan's expiry is checked again.
 
-A follower that was frozen between deciding and acting must not start on a plan that others no longer count on
-(law 2); ending things on an old plan is safe, starting is not.
+A host that was frozen between deciding and acting must not start instances on a plan that others no longer count on
+(law 2). Stopping on an old plan is safe, starting is not.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import asyncio
 from fleetd.core.model.decision import Plan, Step, StepResult
 from fleetd.ports import Clock, UnitControl
 
-#: systemd answers a job request in milliseconds; a host that boots workers may take seconds.
+#: systemd answers a job request in milliseconds; on a host that boots workers it may take seconds.
 STEP_DEADLINE_SECONDS = 10.0
-#: A boot-time decision is not worth carrying out after this long without a plan either.
+#: Without a plan, a decision to start is no longer carried out after this long.
 DECISION_SECONDS_MAX = 30.0
 
 
@@ -22,8 +22,8 @@ async def act(
 ) -> list[StepResult]:
     """Carry out the steps in order; a failed one does not keep the others from being tried.
 
-    `plan`: the valid plan behind the steps; None: there is none, so all that starts is `min`. When systemd gives no
-    answer the rest is left for a later tick, so that a tick takes one deadline and not one for each step (law 7).
+    `plan`: the valid plan behind the steps; None: there is none, so only `min` is started. When systemd gives no answer
+    the other steps are left for a later tick, so that a tick takes one deadline and not one for each step (law 7).
     """
     limit = plan.expires_at_seconds if plan is not None else decided_seconds + DECISION_SECONDS_MAX
     results: list[StepResult] = []

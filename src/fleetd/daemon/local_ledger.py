@@ -1,4 +1,4 @@
-"""The ledger of a single host: in memory, always ours, fenced by epoch like the one for many hosts."""
+"""The ledger of a single host: in memory, with the lease always ours, and fenced by epoch like one for many hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TOKEN = 1
 
 
 class LocalLedger:
-    """A ports.Ledger for one host. Lost with the process: windows begin anew, nothing else."""
+    """A ports.Ledger for one host. It is lost with the process: then windows begin anew, and nothing else happens."""
 
     def __init__(self) -> None:
         self._plan: Plan | None = None

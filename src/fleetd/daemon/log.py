@@ -1,6 +1,6 @@
-"""What is worth a line in the log: a sentence when something changed, silence otherwise (law 7, law 8).
+"""The log: a line when something changed, silence otherwise (law 7, law 8).
 
-Every fault, source and clamp is named when it comes and when it goes, not every tick.
+Every fault, source and clamp is logged when it comes and when it goes, not every tick.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from fleetd.words.reasons import sentence
 
 #: Sentences kept for `fleetctl status`.
 EVENTS_MAX = 50
-#: Faulty keys named at most; a broken Redis could have thousands.
+#: Most faulty keys logged; a broken Redis could have thousands.
 FAULTS_MAX = 50
 
 Say = Callable[..., None]
-#: Where a sentence is kept beyond the log: its kind, itself, and whether it is a warning.
+#: Keeps a sentence beyond the log: its kind, the sentence, and whether it is a warning.
 Keep = Callable[[EntryKind, str, bool], None]
 
 
@@ -30,7 +30,7 @@ def _nowhere(_kind: EntryKind, _sentence: str, _warning: bool) -> None: ...
 
 
 class TickLog:
-    """Compares each tick with the one before and says what is new."""
+    """Compares each tick with the one before, and logs what is new."""
 
     def __init__(self, say: Say, warn: Say, keep: Keep = _nowhere) -> None:
         self._say = say
@@ -45,7 +45,7 @@ class TickLog:
         self._trouble = ""
 
     def note(self, now_seconds: float, said: str, kind: EntryKind = "daemon") -> None:
-        """Something beside a tick: a reload, a refused configuration, a person's order."""
+        """Keep a sentence about something outside the ticks: a reload, a refused configuration, a person's order."""
         self._events.append((now_seconds, said))
         self._keep(kind, said, False)
 
@@ -71,7 +71,7 @@ class TickLog:
         self._report_scheduler(result.scheduler.state)
 
     def _tell(self, kind: EntryKind, said: str, *, warning: bool = False, **fields: str) -> None:
-        """`fields`: of the log line, beside the sentence."""
+        """Log and keep a sentence. `fields`: what the log line has besides it."""
         say = self._warn if warning else self._say
         say(said, **fields)
         self._keep(kind, said, warning)
@@ -86,16 +86,16 @@ class TickLog:
         self._scheduler = state.alike()
 
     def _report_trouble(self, now_seconds: float, trouble: str) -> None:
-        """That the host's memory can't be saved, once; and that it can again."""
+        """Log once that the host's memory can't be saved, and once that it can again."""
         if trouble and trouble != self._trouble:
-            said = f"what fleetd did can't be remembered over a restart: {trouble}"
+            said = f"fleetd's memory can't be saved, so a restart would lose it: {trouble}"
             self._event(now_seconds, said, "noticed")
         elif self._trouble and not trouble:
-            self._event(now_seconds, "what fleetd did can be remembered again", "noticed")
+            self._event(now_seconds, "fleetd's memory can be saved again", "noticed")
         self._trouble = trouble
 
     def _report_wanted(self, result: TickResult) -> None:
-        """Before the steps, which say how many are wanted but not why."""
+        """Log why counts changed. This comes before the steps, which say how many are wanted but not why."""
         planned = result.fleet.plan.profiles.get(result.tick.policy.host, {})
         for name, why in result.fleet.wanted.items():
             if self._admitted.get(name) != planned[name].admitted_instances:
@@ -123,7 +123,7 @@ class TickLog:
         self._faults = frozenset(faults)
 
     def _report_clamps(self, result: TickResult, status: Status) -> None:
-        """One line when the set of reasons changed; the numbers in them may move without one."""
+        """Log one line when the set of reasons changed, but not when only the numbers in them did."""
         now = frozenset(map(_alike, result.clamps))
         new = [c for c in result.clamps if _alike(c) not in self._clamps]
         gone = len(self._clamps - now)

@@ -1,6 +1,6 @@
 """The loop: a tick every few seconds, the watchdog fed from the event loop, reload and stop when asked.
 
-Law 5: stopping fleetd touches no worker. There is no code on the way out that could.
+Law 5: stopping fleetd touches no worker, because no code that runs on the way out could.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
 from fleetd.words.reasons import sentence
 
-#: Beside a tick, a look at the bus may take this long.
+#: How long `before_tick`, a look at the bus, may take.
 BEFORE_TICK_SECONDS = 10.0
-#: A tick that is not over after this long hangs in something without a deadline: the watchdog is fed no more, so
-#: systemd restarts fleetd. Every deadline of a tick together is far below it.
+#: A tick that takes longer hangs in something without a deadline. The watchdog is then fed no more, so systemd restarts
+#: fleetd. All deadlines of a tick together are far below this.
 STUCK_SECONDS = 120.0
 
 
@@ -60,7 +60,7 @@ class Loop:
         self._wake = asyncio.Event()
 
     def stop(self) -> None:
-        """End after the tick under way; workers run on."""
+        """End after the tick under way. Workers go on running."""
         self._stop.set()
         self._wake.set()
 
@@ -73,7 +73,7 @@ class Loop:
         return answer
 
     def soon(self) -> None:
-        """Let the next tick come at once (after a reload)."""
+        """Run the next tick at once (after a reload or an order)."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -105,7 +105,7 @@ class Loop:
         self._ticked_seconds = now
         status = self._status(result, now)
         self.log.report(result, status)
-        # Once more: what was just reported belongs to the events of this status.
+        # Made again, because what was just reported belongs to the events of this status.
         self.status = self._status(result, now)
         for teller in self.tellers:
             teller.tell(self.status)
@@ -128,7 +128,7 @@ class Loop:
             await asyncio.wait_for(self._wake.wait(), max(0.0, left))
 
     async def _feed_watchdog(self) -> None:
-        """From the event loop, so that a loop that stands still is noticed, and so is a tick that never ends."""
+        """Feed it from the event loop, so that systemd notices a blocked loop, and a tick that never ends."""
         interval = self.service.watchdog_interval_seconds()
         slowest = STUCK_SECONDS + self.ticker.policy.pace.tick_seconds
         while interval is not None:
@@ -137,7 +137,7 @@ class Loop:
             await asyncio.sleep(interval)
 
     def status_now(self) -> Status | None:
-        """The last tick's status with its age now; one value a second, so that asking often costs nothing."""
+        """The last tick's status with its age now. It is made once a second, so that asking often costs nothing."""
         if self.status is None:
             return None
         age = float(int(self.tick_age_seconds()))
@@ -146,5 +146,5 @@ class Loop:
         return self._answer[1]
 
     def tick_age_seconds(self) -> float:
-        """Since the last whole tick."""
+        """Seconds since the last complete tick."""
         return self.clock.now_seconds() - self._ticked_seconds

@@ -1,10 +1,10 @@
 """Metrics: a Prometheus registry that shows the last tick's Status (law 8: the same as status and log say).
 
-A new gauge is a line in a table below: the end of its name, its help and where its value is in the Status.
+A new gauge is a line in a table below: the end of its name, its help, and where its value is in the Status.
 
-An unknown reading has no sample: it is never shown as zero, and an alert on it is `absent()` or
-`fleetd_source_up == 0`. Series of a queue, profile or instance that is gone go with it. Closed sets (reasons, steps,
-states, sources) are always there in full, at zero, so that a rate begins at the first event.
+An unknown reading has no sample. It is never shown as zero, and an alert on it is `absent()` or
+`fleetd_source_up == 0`. When a queue, profile or instance goes, its series go too. Closed sets (reasons, steps, states,
+sources) are always complete and begin at zero, so that a rate sees the first event.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _RESULTS: tuple[str, ...] = get_args(get_type_hints(StepStatus)["result"])
 _HOLDS: tuple[str, ...] = get_args(get_type_hints(HoldStatus)["kind"])
 
 Row = TypeVar("Row")
-#: The end of the name, the help, and the value of a row; None: unknown, which is no sample.
+#: The end of the name, the help, and the value of a row; None: unknown, so there is no sample.
 Columns: TypeAlias = Sequence[tuple[str, str, Callable[[Row], float | None]]]
 #: Labels and a value.
 Count: TypeAlias = tuple[tuple[str, ...], float]
@@ -54,11 +54,11 @@ _STATUS: Columns[Status] = (
     ("database_saturated", "1: more workers would not help.", lambda s: bool(s.connections.saturation)),
     (
         "others_unattributable",
-        "1: others' connections can't be told from the workers'; declare them.",
+        "1: others' connections can't be told from the workers', so they should be declared.",
         lambda s: bool(s.connections.unattributable),
     ),
     ("scheduler_processes", "Live processes on the scheduler queue; there must be 1.", lambda s: s.scheduler.processes),
-    ("memory_available_bytes", "What can be had without swapping (MemAvailable).", lambda s: s.memory_available_bytes),
+    ("memory_available_bytes", "Memory free without swapping (MemAvailable).", lambda s: s.memory_available_bytes),
     ("memory_total_bytes", "Memory of this host.", lambda s: s.memory_total_bytes),
     (
         "host_memory_stalled_ratio",
@@ -75,7 +75,7 @@ _STATUS: Columns[Status] = (
     ("tick_age_seconds", "Time since the last tick ended.", lambda s: s.tick_age_seconds),
     ("uptime_seconds", "Time since fleetd started.", lambda s: s.uptime_seconds),
 )
-_CONNECTIONS: Columns[Status] = (  # of the source that has the fewest left
+_CONNECTIONS: Columns[Status] = (  # of the tightest source
     (
         "limit",
         "Connections an ordinary role can reach, or fewer by configuration.",
@@ -85,7 +85,7 @@ _CONNECTIONS: Columns[Status] = (  # of the source that has the fewest left
     ("others", "Connections set aside for everybody else.", lambda s: s.connections.others_connections),
     ("claims", "Connections that running instances may open.", lambda s: s.connections.claims_connections),
     ("headroom", "Connections that may still be claimed.", lambda s: s.connections.headroom_connections),
-    ("open", "Clients now, all of them.", lambda s: s.connections.open_connections),
+    ("open", "All clients now.", lambda s: s.connections.open_connections),
 )
 _QUEUE: Columns[QueueStatus] = (
     ("latency_seconds", "How long the oldest job has waited; 0: empty.", lambda q: q.latency_seconds),
@@ -95,15 +95,15 @@ _QUEUE: Columns[QueueStatus] = (
     ("need_threads", "Threads the queue needs, as estimated.", lambda q: q.need_threads),
 )
 _PROFILE: Columns[ProfileStatus] = (
-    ("admitted", "Instances this host goes for, after every clamp.", lambda p: p.admitted_instances),
+    ("admitted", "Instances this host should have, after every clamp.", lambda p: p.admitted_instances),
     ("needed", "Instances the queues need, before any clamp.", lambda p: p.needed_instances),
-    ("min", "Instances the configuration wants at least.", lambda p: p.min_instances),
-    ("max", "Instances the configuration allows at most.", lambda p: p.max_instances),
+    ("min", "Fewest instances, as configured.", lambda p: p.min_instances),
+    ("max", "Most instances, as configured.", lambda p: p.max_instances),
 )
 _INSTANCE: Columns[InstanceStatus] = (
     ("resident_bytes", "Memory an instance holds.", lambda i: i.resident_bytes),
     ("busy_threads", "Threads of an instance at work.", lambda i: i.busy_threads),
-    ("threads", "Threads of an instance.", lambda i: i.threads),
+    ("threads", "All threads of an instance.", lambda i: i.threads),
 )
 _SOURCE: Columns[SourceStatus] = (
     ("up", "1: the last reading succeeded; 0: it is unknown, and the log says why.", lambda s: s.ok),
@@ -111,31 +111,31 @@ _SOURCE: Columns[SourceStatus] = (
 )
 _CONNECTION_SOURCE: Columns[ConnectionSourceStatus] = (
     ("limit", "Connections an ordinary role can reach, or client slots.", lambda s: s.limit_connections),
-    ("others", "Set aside for everybody else.", lambda s: s.others_connections),
-    ("others_seen", "Of everybody else, as seen now.", lambda s: s.others_seen_connections),
-    ("others_peak", "The highest of that lately; it fades.", lambda s: s.others_peak_connections),
+    ("others", "Connections set aside for everybody else.", lambda s: s.others_connections),
+    ("others_seen", "Everybody else's connections, as seen now.", lambda s: s.others_seen_connections),
+    ("others_peak", "The fading peak of everybody else's connections.", lambda s: s.others_peak_connections),
     (
         "others_declared",
-        "Declared by configuration, with Sidekiq processes that fleetd did not render.",
+        "Declared connections, plus what Sidekiq processes that fleetd did not render may open.",
         lambda s: s.others_declared_connections,
     ),
     (
         "others_bound",
-        "What growth is held against: more than others where ours can't be told from theirs.",
+        "What growth is checked against: more than others where ours can't be told from theirs.",
         lambda s: s.others_bound_connections,
     ),
-    ("claims", "What all that fleetd rendered may open there.", lambda s: s.claims_connections),
-    ("headroom", "What may still be claimed.", lambda s: s.headroom_connections),
-    ("open", "Clients now, all of them.", lambda s: s.open_connections),
+    ("claims", "Connections that all rendered processes may open there.", lambda s: s.claims_connections),
+    ("headroom", "Connections that may still be claimed.", lambda s: s.headroom_connections),
+    ("open", "All clients now.", lambda s: s.open_connections),
     ("refused", "1: it takes no more clients.", lambda s: s.refused),
     ("pool", "Size of PgBouncer's pool for Mastodon.", lambda s: s.pool_connections),
     ("pool_active", "Server connections of that pool at work.", lambda s: s.active_servers),
-    ("waiting_clients", "Clients that wait for one of them.", lambda s: s.waiting_clients),
-    ("longest_wait_seconds", "The longest such wait.", lambda s: s.longest_wait_seconds),
+    ("waiting_clients", "Clients that wait for a server connection of that pool.", lambda s: s.waiting_clients),
+    ("longest_wait_seconds", "The longest wait for a server connection.", lambda s: s.longest_wait_seconds),
 )
-_CLAIM: Columns[ClaimStatus] = (("connections", "What its instances may open.", lambda c: c.connections),)
+_CLAIM: Columns[ClaimStatus] = (("connections", "Connections its instances may open.", lambda c: c.connections),)
 _OVERRIDE: Columns[OverrideStatus] = (
-    ("left_seconds", "For how long a person's order is still kept.", lambda o: o.seconds_left),
+    ("left_seconds", "How long a person's order still holds.", lambda o: o.seconds_left),
 )
 
 
@@ -223,16 +223,16 @@ TABLES = (
         ("profile",),
         _headroom,
         _counted,
-        _one("Instances that the connections left would carry, were they all for this profile."),
+        _one("Instances that the headroom allows if this profile gets all of it."),
     ),
     Table("fleetd_clamps_active", ("reason",), _clamps_active, _counted, _one("Clamps in force at the last tick.")),
-    Table("fleetd_hold", ("kind",), _holds, _counted, _one("1: for this nothing moves of its own accord.")),
+    Table("fleetd_hold", ("kind",), _holds, _counted, _one("1: in force, so nothing moves of its own accord.")),
     Table(
         "fleetd_rollout_instances",
         ("state",),
         _rollout,
         _counted,
-        _one("Instances to be replaced one by one, and how many are; gone an hour after the end."),
+        _one("Instances of the rollout, and how many of them are done; absent an hour after its end."),
     ),
 )
 
@@ -269,7 +269,7 @@ def _counters(status: Status) -> Iterator[Metric]:
 
 
 def _aged(status: Status, seconds: float) -> Status:
-    """The same, told so long ago."""
+    """The same Status, `seconds` later."""
     return replace(
         status,
         tick_age_seconds=status.tick_age_seconds + seconds,
@@ -284,7 +284,7 @@ def _aged(status: Status, seconds: float) -> Status:
 class Metrics(Collector):
     """A Teller: each tick's Status becomes what a scrape of `registry` shows.
 
-    `now_seconds`: the clock of the ticks; ages go on growing between ticks, also when no tick comes any more.
+    `now_seconds`: the clock of the ticks. Ages go on growing between ticks, even if no more ticks come.
     Scrapes may come from another thread.
     """
 
@@ -294,16 +294,16 @@ class Metrics(Collector):
         self._version = version
         self._now_seconds = now_seconds
         self._lock = threading.Lock()
-        self._last: tuple[Status, float] | None = None  # and when it was told
+        self._last: tuple[Status, float] | None = None  # and when it came
         self._clamps = Counter(
             "fleetd_clamps",
-            "Times a reason changed a count, counted anew each tick it lasts.",
+            "Clamps by reason, counted again in each tick they last.",
             ["reason"],
             registry=registry,
         )
         self._steps = Counter(
             "fleetd_steps",
-            "Steps taken on units of this host, by how they went.",
+            "Steps on units of this host, by how they went.",
             ["verb", "result"],
             registry=registry,
         )
@@ -327,7 +327,7 @@ class Metrics(Collector):
             before = self._last[0] if self._last is not None else None
             self._last = status, self._now_seconds()
         if before is not None and before.ticks_total == status.ticks_total:
-            return  # the same tick once more: nothing new to count
+            return  # the same tick again: nothing new to count
         for clamp in status.clamps:
             self._clamps.labels(clamp.code.value).inc()
         for done in status.step_results:

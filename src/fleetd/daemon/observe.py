@@ -1,6 +1,8 @@
-"""Observe: ports to a snapshot (law 3: what can't be read now is Unknown with its reason, never an old number).
+"""Observe: read the ports into a snapshot.
 
-The sources are read at once, each with a deadline: a slow database must not delay the look at systemd.
+Law 3 is kept here: what can't be read now is Unknown with its reason, never an old number.
+
+The sources are read concurrently, each with a deadline, so that a slow database does not delay the reading of systemd.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Name = Literal["redis", "postgres", "pgbouncer", "replica", "systemd", "host"]
-#: A reading that took, or waited for the others, longer than this many deadlines did so because we were frozen.
+#: If a reading took, or waited for the others, longer than this many deadlines, fleetd was frozen meanwhile.
 FROZEN_DEADLINES = 2.5
 
 
@@ -31,7 +33,7 @@ class _Source(Protocol[T_co]):
 
 
 class Sources:
-    """The ports that are read, and how each has fared."""
+    """The ports that are read, and how the readings of each went."""
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class Sources:
         self.machine = machine
         self.clock = clock
         self.deadline_seconds = deadline_seconds
-        # Both for a world in which no reading waits: the simulator has its own.
+        # The simulator replaces both, because none of its readings waits.
         self.together: Callable[..., Awaitable[Any]] = asyncio.gather
         self.timeout: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
         self._last_good: dict[Name, float] = {}
@@ -83,12 +85,12 @@ class Sources:
         )
 
     def _aged(self, name: Name, reading: Known[T] | Unknown, now_seconds: float) -> Known[T] | Unknown:
-        """Its age at the moment of the snapshot; too old when we were frozen while the others were read."""
+        """The reading with its age at the snapshot; Unknown if it is too old, because we were frozen meanwhile."""
         if isinstance(reading, Unknown):
             return reading
         age = now_seconds - self._last_good[name]
         if age == 0.0:
-            return reading  # as it came
+            return reading
         if age > FROZEN_DEADLINES * self.deadline_seconds:
             return self._unknown(name, f"the reading of {name} is {age:.0f} s old: this host stood still")
         return structs.replace(reading, age_seconds=max(0.0, age))
@@ -111,7 +113,7 @@ class Sources:
         except TimeoutError:
             return self._unknown(name, f"no answer from {name} within {self.deadline_seconds:.0f} s")
         now = self.clock.now_seconds()
-        if now - begun > FROZEN_DEADLINES * self.deadline_seconds:  # frozen in between: what it says is old
+        if now - begun > FROZEN_DEADLINES * self.deadline_seconds:  # we were frozen meanwhile, so it is old
             return self._unknown(name, f"the reading of {name} took {now - begun:.0f} s")
         self._last_good[name] = now
         self._why.pop(name, None)
@@ -127,7 +129,7 @@ class Sources:
         return None if last is None else max(0.0, self.clock.now_seconds() - last)
 
     def status(self) -> tuple[SourceStatus, ...]:
-        """How each source fares now, for telling."""
+        """The status of each source now."""
         return tuple(self._status(name) for name in self._names())
 
     def _names(self) -> list[Name]:

@@ -1,7 +1,7 @@
 """Record: from ticks to what the history keeps of them.
 
-Law 7: a sample every few seconds however often fleetd looks, handed on once a minute; sentences at once, for they are
-what is asked for after a crash. A burst of sentences is cut off, and that is said.
+Law 7: a sample is taken every 5 s, however often fleetd ticks, and handed on once a minute. Sentences are handed on at
+once, because they are what people ask for after a crash. A burst of sentences is cut off, and the last one says so.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 from fleetd.daemon.tick import TickResult
 from fleetd.ports import History
 
-#: Hurried ticks and short ones tell little more than this.
+#: Time between samples: more of them, from hurried or short ticks, would show little more.
 SAMPLE_SECONDS = 5.0
 #: Ticks come a little early or late.
 SLACK_SECONDS = 0.5
 FLUSH_SECONDS = 60.0
-#: Sentences of one tick at most.
+#: Most sentences of one tick.
 ENTRIES_MAX = 100
-#: Queues of one sample at most: those of the profiles, and what else is in Redis.
+#: Most queues of one sample: those of the profiles, and others in Redis.
 QUEUES_MAX = 128
 _BOOT_CHARACTERS = 8
 _MEBIBYTE = 1024 * 1024
 
 
 class Recorder:
-    """Collects, and hands batches to a History. `wall`: Unix time in seconds."""
+    """Collects samples and sentences, and hands batches to a History. `wall`: gives Unix time in seconds."""
 
     def __init__(self, history: History, wall: Callable[[], float]) -> None:
         self._history = history
@@ -50,11 +50,11 @@ class Recorder:
         self._flushed_seconds: float | None = None
 
     def note(self, kind: EntryKind, sentence: str, warning: bool = False) -> None:
-        """A sentence of the log; it goes out with the next tick."""
+        """Keep a sentence of the log; it is handed on with the next tick."""
         if len(self._entries) > ENTRIES_MAX:
             return
         if len(self._entries) == ENTRIES_MAX:
-            kind, sentence, warning = "daemon", "more happened at once than is kept: see the log", True
+            kind, sentence, warning = "daemon", "more happened at once than the history keeps: see the log", True
         self._entries.append(
             Entry(
                 at_seconds=round(self._wall(), 3),
@@ -65,11 +65,11 @@ class Recorder:
         )
 
     def record(self, result: TickResult) -> None:
-        """Keep of one tick what is worth it."""
+        """Keep what is worth keeping of one tick."""
         policy, now = result.tick.policy, result.tick.now_seconds
         changes: tuple[PolicyChange, ...] = ()
         if policy != self._policy:
-            self._flush()  # what was taken under the old one stands before the change
+            self._flush()  # samples taken under the old policy come before the change
             changes = (PolicyChange(at_seconds=self._wall(), policy=policy),)
             self._policy = policy
         if self._sampled_seconds is None or now - self._sampled_seconds >= SAMPLE_SECONDS - SLACK_SECONDS:
@@ -81,7 +81,7 @@ class Recorder:
             self._flushed_seconds = now
 
     def flush(self) -> None:
-        """Hand on what there is, before the end."""
+        """Hand on what is left, before fleetd ends."""
         self._flush()
 
     def _flush(self, changes: tuple[PolicyChange, ...] = ()) -> None:
@@ -147,7 +147,7 @@ def _instances(views: tuple[InstanceView, ...] | None) -> tuple[InstanceSample, 
 
 
 def _foreign_threads(result: TickResult) -> int:
-    """Threads on this Mastodon's queues that are not this host's instances'."""
+    """Threads of Sidekiq processes that are neither instances of this host nor a scheduler, nor quiet."""
     if result.tick.sidekiq is None:
         return 0
     threads = 0
@@ -160,7 +160,7 @@ def _foreign_threads(result: TickResult) -> int:
 
 
 def _connections(result: TickResult) -> tuple[int | None, int | None]:
-    """The tightest source's limit, and all that is not this host's instances'."""
+    """The limit of the tightest source, and its connections other than this host's instances'; None: unknown."""
     budget, claims = result.fleet.budget, result.fleet.claims.total_connections
     source = budget.tightest(claims) if not budget.unread else None
     if source is None or result.tick.instances is None:

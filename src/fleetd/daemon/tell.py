@@ -1,4 +1,4 @@
-"""Tell: from a tick to one Status, the only thing that `fleetctl`, the metrics and the log are made of."""
+"""Tell: from a tick to the one Status from which `fleetctl`, the metrics and the log are made."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def status_of(
     uptime_seconds: float,
     ticks_total: int,
 ) -> Status:
-    """Everything of one tick as one value."""
+    """Everything that is shown of one tick, as one value."""
     policy, machine = result.tick.policy, result.tick.machine
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
     if result.trouble:
-        problems = (*problems, f"what fleetd did can't be remembered over a restart: {result.trouble}")
+        problems = (*problems, f"fleetd's memory can't be saved, so a restart would lose it: {result.trouble}")
     status = Status(
         version=__version__,
         host=policy.host,
@@ -160,7 +160,7 @@ def _instance(view: InstanceView, result: TickResult) -> InstanceStatus:
 
 
 def _notes(view: InstanceView, result: TickResult) -> list[str]:
-    """What a person would want to know about this instance."""
+    """What a person wants to know about this instance."""
     memory, now, key = result.host.memory, result.tick.now_seconds, view.key
     people, notes = memory.people, []
     if key in people.pins:
@@ -269,7 +269,7 @@ def _rollout(result: TickResult) -> RolloutStatus | None:
     )
 
 
-#: What keeps a fleet from growing, most urgent first, for the sentence on what comes next.
+#: What keeps a fleet from growing, the most urgent first; the first in force says what comes next.
 _GROWTH = (
     reasons.ClampCode.CONNECTIONS,
     reasons.ClampCode.OTHERS_UNATTRIBUTABLE,
@@ -312,7 +312,7 @@ def _next(result: TickResult) -> str:
                 return f"{clamp.profile or 'fleet'}: {sentence(clamp.reason)}"
     late = sorted(result.fleet.needed.late_queues) if result.fleet.needed else []
     if late:
-        return f"watch {', '.join(late)}: late, but by its need what runs is enough to catch up"
+        return f"watch {', '.join(late)}: late, but enough instances run to catch up"
     return "nothing: the fleet fits its work"
 
 

@@ -1,4 +1,4 @@
-"""Connections for telling: each source with its arithmetic, who takes what, and what the headroom buys."""
+"""The connections in the Status: each source with its arithmetic, who takes what, and what the headroom allows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, Connec
 from fleetd.daemon.tick import TickResult
 from fleetd.words.reasons import sentence
 
-#: What `application_name` writes.
+#: The names that `application_name` writes.
 _NAME = re.compile(r"mastodon-sidekiq(?:@([1-9][0-9]{0,3})|(-scheduler))(?:\.(.*))?")
 #: Hosts told apart in the claims; the rest share a row.
 HOSTS_MAX = 32
@@ -44,7 +44,7 @@ def connection_status(result: TickResult) -> ConnectionStatus:
 
 
 def _headroom(source: SourceBudget, claims: int) -> int:
-    """What growth may take; where all of PgBouncer's pool fits, what is left beside it."""
+    """Connections that may still be claimed. Behind PgBouncer, if all its pools fit: what is left beside them."""
     headroom = source.headroom_connections(claims)
     if headroom is not None:
         return headroom
@@ -81,7 +81,7 @@ def _source(
 
 
 def _consumers(policy: ConnectionPolicy, snapshot: Snapshot, source: SourceBudget) -> tuple[ConsumerStatus, ...]:
-    """Who is seen, most first, then what is declared; a declaration is matched to nobody by guessing."""
+    """Consumers as seen, the largest first, then the declared ones. The two are not matched: that would be a guess."""
     reading = {"postgres": snapshot.database, "replica": snapshot.replica}.get(source.source)
     seen: tuple[Consumer, ...] = ()
     if isinstance(reading, Known):
@@ -99,7 +99,7 @@ def _consumers(policy: ConnectionPolicy, snapshot: Snapshot, source: SourceBudge
 
 
 def _pools(facts: PgBouncerFacts) -> tuple[Consumer, ...]:
-    """Clients of each pool, our workers among those of Mastodon's: PgBouncer does not tell them apart."""
+    """Clients of each pool. Mastodon's include our workers, because PgBouncer does not tell them apart."""
     pools = sorted(facts.pools, key=lambda pool: -pool.client_connections)[:12]
     return tuple(
         Consumer(name=f"{pool.user} in {pool.database}", connections=pool.client_connections)
@@ -109,7 +109,7 @@ def _pools(facts: PgBouncerFacts) -> tuple[Consumer, ...]:
 
 
 def _claims(policy: Policy, claims: Claims) -> tuple[ClaimStatus, ...]:
-    """By host and profile, this host first; other hosts' numbers are not known to be of a profile here."""
+    """Claims by host and profile, this host first. The profiles of other hosts' numbers are unknown here."""
     instances: Counter[tuple[str, str]] = Counter()
     connections: Counter[tuple[str, str]] = Counter()
     for name, count in claims.connections.items():
@@ -136,7 +136,7 @@ def _claims(policy: Policy, claims: Claims) -> tuple[ClaimStatus, ...]:
 
 
 def _more(result: TickResult) -> dict[str, int]:
-    """Instances of each profile that the headroom buys, were all of it for that one; at most its free numbers."""
+    """How many more instances of each profile the headroom allows if it gets all of it; at most its free numbers."""
     headroom = result.fleet.budget.headroom_connections(result.fleet.claims_connections)
     present = Counter(v.profile for v in result.tick.active if v.is_present)
     return {
@@ -149,7 +149,7 @@ def _more(result: TickResult) -> dict[str, int]:
 
 
 def _unattributable(budget: ConnectionBudget, claims: int) -> str:
-    """Why growth is held against more than is surely others', where it is."""
+    """Why growth is checked against more than what is certainly others'; "": it is not."""
     source = budget.tightest(claims)
     if source is None or source.bound_connections <= source.others_connections:
         return ""

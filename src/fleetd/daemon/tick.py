@@ -27,7 +27,7 @@ _S = TypeVar("_S", HostMemory, FleetMemory)
 
 
 class TickResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything of one tick, for telling."""
+    """Everything that one tick read, decided and did."""
 
     tick: HostTick
     fleet: FleetDecision
@@ -49,12 +49,12 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
         return (*self.fleet.clamps, *([scheduler] if scheduler is not None else []), *self.host.clamps)
 
 
-#: While connections run short the next look comes sooner: others may take one a second.
+#: While connections run short the next tick comes after this time: others may take one a second.
 HURRIED_SECONDS = 1.0
 
 
 class Ticker:
-    """The ports and the memory that one tick hands to the next."""
+    """Runs ticks: has the ports, and the memory that one tick hands to the next."""
 
     def __init__(self, policy: Policy, sources: Sources, ledger: Ledger, store: MemoryStore) -> None:
         self.policy = policy
@@ -64,7 +64,7 @@ class Ticker:
         self.host_memory = _decoded(store.load(), HostMemory)
         self._last: TickResult | None = None
         self._saved: HostMemory | None = None
-        self._committed = (b"", FleetMemory())  # as written to the ledger, and what that says
+        self._committed = (b"", FleetMemory())  # as written to the ledger, and the same decoded
         self._trouble = ""
 
     async def tick(self) -> TickResult:
@@ -105,7 +105,7 @@ class Ticker:
         return self._last
 
     def pause_seconds(self) -> float:
-        """Until the next tick: less while others' connections rise, or one is drained because they did."""
+        """Seconds until the next tick: fewer while others' connections rise, or a drain gives connections back."""
         usual = self.policy.pace.tick_seconds
         if self._last is None:
             return usual
@@ -121,7 +121,7 @@ class Ticker:
         return bool(memory.drains) or any(w.silent_seconds > 0.0 for w in memory.units.watches.values())
 
     def order(self, order: Order) -> Reply:
-        """Obey a person between two ticks; what to answer them. Raises OrderRefusedError with the reason."""
+        """Obey a person between two ticks; returns the answer. Raises OrderRefusedError with the reason."""
         if self._last is None:
             raise OrderRefusedError("fleetd has just started: no tick is finished yet; try again in a few seconds")
         tick = msgspec.structs.replace(self._last.tick, policy=self.policy)
@@ -131,9 +131,9 @@ class Ticker:
         return reply
 
     def _fleet_memory(self, view: LedgerView) -> FleetMemory:
-        """As committed; when it can't be understood a fresh one, whose epoch still grows."""
+        """The memory as committed; if it can't be understood, a fresh one whose epoch still grows."""
         written, memory = self._committed
-        if view.fleet_memory != written:  # another host's, or of before this start
+        if view.fleet_memory != written:  # written by another host, or before this start of fleetd
             memory = _decoded(view.fleet_memory, FleetMemory)
         if view.plan is not None and view.plan.epoch > memory.epoch:
             return msgspec.structs.replace(memory, epoch=view.plan.epoch)
@@ -147,14 +147,14 @@ class Ticker:
             return
         try:
             self.store.save(msgspec.json.encode(kept))
-        except FleetdError as error:  # a full disk must not leave the queues alone
+        except FleetdError as error:  # a full disk must not keep the queues from being served
             self._trouble = str(error)
         else:
             self._saved, self._trouble = kept, ""
 
 
 def _decoded(content: bytes | None, kind: type[_S]) -> _S:
-    """Memory as it was written; a fresh one when there is none or it can't be understood."""
+    """The memory that was written; a fresh one if there is none, or it can't be understood."""
     if content is None:
         return kind()
     try:

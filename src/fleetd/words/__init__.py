@@ -1,4 +1,4 @@
 """Values in plain English: the one place where numbers, reasons and states become words.
 
-What is decided never hangs on what is said here.
+No decision depends on what is said here.
 """

@@ -66,17 +66,17 @@ def numbers(values: Sequence[int]) -> str:
 
 
 def sentence(text: str) -> str:
-    """With the full stop that a sentence ends in, so that another can follow."""
+    """The text with a full stop at its end, so that another sentence can follow."""
     text = text.strip()
     return text if not text or text.endswith((".", "!", "?", ":", "…")) else text + "."
 
 
 def capitalised(text: str) -> str:
-    """With a capital first letter; unlike `str.capitalize`, the rest stays as it is."""
+    """The text with a capital first letter; unlike with `str.capitalize`, the rest stays as it is."""
     return text[:1].upper() + text[1:]
 
 
 def nearest(typed: str, known: Sequence[str]) -> str:
-    """A hint for a name that is not known: the one that was probably meant, else all that there are."""
+    """A hint for an unknown name: the one that was probably meant, else all known names."""
     near = difflib.get_close_matches(typed.lower(), known, n=1, cutoff=0.5)
     return f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."

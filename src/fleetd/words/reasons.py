@@ -1,8 +1,8 @@
 """Reasons in words: the one table of every sentence that says why, for status, explain, log and history alike.
 
-A template's fields are the reason's own; how each is written stands after the colon. A few reasons need a little more
-than a template: they are functions below. Sentences begin small and end without a full stop, so that they can stand
-after a colon.
+The fields of a template are those of its reason; the format of each follows the colon. Reasons that need more than a
+template have a function below. Sentences begin with a small letter and end without a full stop, so that they can follow
+a colon.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _headroom_unknown(r: reasons.HeadroomUnknown) -> str:
 
 
 def _of(source: str) -> str:
-    """Postgres is meant where nothing else is named."""
+    """` of PgBouncer`; nothing for Postgres, which is meant if no source is named."""
     return "" if source == "postgres" else f" of {CONNECTION_SOURCES[source]}"
 
 
@@ -209,7 +209,7 @@ def _systemd_result(r: reasons.SystemdResult) -> str:
 
 
 def _none_runs(keys: tuple[InstanceKey, ...]) -> str:
-    """Without a scheduler nothing scheduled is done, which nobody may overlook."""
+    """A loud warning if the scheduler is among them: without it nothing scheduled is done."""
     return ": NO SCHEDULER RUNS" if SCHEDULER in keys else ""
 
 
@@ -219,7 +219,7 @@ def _not_rendered(r: reasons.NotRendered) -> str:
 
 
 def failed(r: reasons.StartFailed) -> str:
-    """What became of their starts, and what comes next; without their names."""
+    """How their starts failed, and what comes next; without their names."""
     if r.tried_key is None:
         return "would fail like the others: held"
     if r.given_up:

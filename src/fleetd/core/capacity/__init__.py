@@ -1,4 +1,4 @@
-"""What there is to give: connections, memory, and how much more the database can take; and who gets it.
+"""What limits growth: connections, memory, and how much more the database can take; and which profile goes first.
 
-The only package that turns a desired count down for want of something.
+No other package lowers a desired count for lack of a resource.
 """

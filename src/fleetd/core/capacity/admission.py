@@ -1,14 +1,14 @@
-"""From the counts desired to the counts admitted: database connections, memory, who is more important.
+"""From desired to admitted counts: what connections, memory and the database allow, and which profile goes first.
 
-Law 2: a count never rises above what the budget known at this moment carries, not even to `min`; when the budget is
-below the claims, the counts fall at once, the least important profile first, down to `min`. Law 3: with the headroom
-unknown nothing grows above `min`; with the latency unknown nothing stops, for the budget's sake neither, because a
-drain could not be watched. Law 8: what is refused is refused with a reason.
+Law 2: a count never rises above what the budget known now allows, not even to `min`. When claims exceed the budget, the
+counts fall at once, the least important profile first, down to `min`. Law 3: while the headroom is unknown nothing
+grows above `min`. While the latency is unknown nothing stops, not even to fit the budget, because a drain could not be
+watched. Law 8: every refusal has a reason.
 
-When not everyone can have what they want, queues in order of importance win, slowly. A profile starves while a queue it
-is there for waits longer than its target and connections or memory refuse it one more. After a minute of that the least
-important profile that has more than its min gives one instance up, and one more every two minutes. Meanwhile none that
-is less important grows, or what was freed would go back and forth.
+When there is not enough for all, the more important profile wins, but slowly. A profile starves while a queue whose
+home it is waits longer than its target, and connections or memory refuse it another instance. After 60 s of that, the
+least important profile above its `min` gives up one instance, then one more every 120 s. Meanwhile no less important
+profile grows, or the freed resources would go back and forth.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from fleetd.core.model.decision import Clamps, InstanceState
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy_tables import Policy, Profile
 
-#: A started instance is taken to have grown to its size after this long.
+#: An instance is assumed to have grown to its full size this long after its start.
 GROWN_SECONDS = 600.0
-#: A profile starves for so long before another gives way, and one more gives way every so often.
+#: How long a profile starves before another one gives up an instance, and how long until the next.
 STARVING_SECONDS = 60.0
 YIELD_EVERY_SECONDS = 120.0
-#: What is refused for these another instance could give back.
+#: Refusals for lack of something that another instance could give back.
 _SCARCE = frozenset({reasons.ClampCode.CONNECTIONS, reasons.ClampCode.OTHERS_UNATTRIBUTABLE, reasons.ClampCode.MEMORY})
 
 
 class Limits(Value, frozen=True, kw_only=True):
-    """What there is to give, beside the host's own constraints."""
+    """The limits on growth, besides the host's own constraints."""
 
     budget: ConnectionBudget
     claims: Claims
@@ -43,7 +43,7 @@ class Limits(Value, frozen=True, kw_only=True):
 
 
 class ScarcityMemory(Value, frozen=True, kw_only=True):
-    """Which profile starves, since when, and when another last gave way for it."""
+    """Which profile starves, since when, and when another profile last gave up an instance."""
 
     profile: str | None = None
     since_seconds: float = 0.0
@@ -51,7 +51,7 @@ class ScarcityMemory(Value, frozen=True, kw_only=True):
 
 
 class Admitted(Value, frozen=True, kw_only=True):
-    """Counts, and the profile that gets a spare for start-before-stop."""
+    """The admitted counts, and the profile that may start a spare."""
 
     counts: dict[str, int]
     spare: str | None
@@ -67,16 +67,16 @@ def admit(
     scarcity: ScarcityMemory,
     clamps: Clamps,
 ) -> Admitted:
-    """One instance at a time, first every profile's min, then by importance, while there is room; the spare last."""
+    """Admit one instance at a time: first every profile's `min`, then the rest by importance, the spare last."""
     constraints, saturation = tick.constraints, limits.saturation
     admission = _Admission(tick, desired, limits, clamps)
-    back = tick.policy.profile(constraints.replacement_due_in or "")  # first of all what was there a moment ago
+    back = tick.policy.profile(constraints.replacement_due_in or "")  # a missing replacement comes before all growth
     if back is not None and admission.counts[back.name] < desired[back.name]:
         admission.counts[back.name] += admission.take_back(back)
     starving = admission.grow(needed)
     scarcity = remember_starving(scarcity, starving, tick.now_seconds)
     stepped_back = False
-    if tick.sidekiq is not None:  # a drain that can't be watched is not begun
+    if tick.sidekiq is not None:  # else a drain could not be watched
         admission.give_way()
     if tick.sidekiq is not None and tick.held is None:
         if constraints.shed is not None:
@@ -90,14 +90,14 @@ def admit(
 
 
 def remember_starving(memory: ScarcityMemory, profile: str | None, now_seconds: float) -> ScarcityMemory:
-    """Fold in who starves now. Over a step back of the clock it begins anew."""
+    """Fold in which profile starves now. If the clock has stepped back, its time begins anew."""
     if profile == memory.profile and now_seconds >= memory.since_seconds:
         return memory
     return ScarcityMemory(profile=profile, since_seconds=now_seconds, yielded_seconds=memory.yielded_seconds)
 
 
 def may_yield(memory: ScarcityMemory, now_seconds: float) -> bool:
-    """Whether it is time for another profile to give one up."""
+    """Whether it is time for another profile to give up an instance."""
     if memory.profile is None or now_seconds - memory.since_seconds < STARVING_SECONDS:
         return False
     last = memory.yielded_seconds
@@ -115,7 +115,7 @@ def unattributable(source: SourceBudget, foreign_hosts: tuple[str, ...]) -> reas
 
 
 class _Admission:
-    """The counts while they are admitted, and what is left to give meanwhile."""
+    """The counts admitted so far, and the connections, memory and pool still left."""
 
     def __init__(self, tick: HostTick, desired: dict[str, int], limits: Limits, clamps: Clamps) -> None:
         self.tick = tick
@@ -146,7 +146,7 @@ class _Admission:
         return memory_left_bytes(self.policy, self.tick.machine, to_come)
 
     def grow(self, needed: Needed | None) -> str | None:
-        """Every profile's min, then the rest by importance; the most important that starves."""
+        """Grow every profile to `min`, then the rest by importance. Returns the most important profile that starves."""
         starving: Profile | None = None
         for to_min in (True, False):
             for profile in self.policy.profiles:
@@ -170,7 +170,7 @@ class _Admission:
         self._clamps.add(reason, name, before=before, after=after)
 
     def _take(self, profile: Profile) -> reasons.ClampCode | None:
-        """Take the room of one more instance; else the code of why there is none."""
+        """Set aside what one more instance takes. Returns the code of the refusal; None: it was admitted."""
         count, name = self.counts[profile.name], profile.name
         refusal = self._refusal(profile, below_min=count < profile.min_instances)
         if refusal is None:
@@ -189,15 +189,15 @@ class _Admission:
             self._pool_trial = False
 
     def take_back(self, profile: Profile) -> bool:
-        """Take the room of one that was let go to be replaced: no growth, so memory and cores are not asked."""
+        """Set aside what a replacement takes. It is no growth, so memory and cores are not checked."""
         unknown = bool(self._budget.unread) and self.counts[profile.name] >= profile.min_instances
         if unknown or self._lacks_connections(profile):
-            return False  # the reason is given where its profile's turn comes
+            return False  # `grow` records the reason when it comes to this profile
         self._taken(profile)
         return True
 
     def spare(self) -> str | None:
-        """The profile in which one more fits for as long as it takes to drain the one that it replaces."""
+        """The profile that may run one more until the instance it replaces is drained; None: none may."""
         spare = self.policy.profile(self.tick.constraints.spare_for or "")
         if spare is None or self.tick.held is not None:
             return None
@@ -253,7 +253,7 @@ class _Admission:
         if source.refused:
             return reasons.ClientsRefused(source=source.source)
         surely = source.budget_connections - self._claimed
-        if surely >= profile.claim_connections:  # the conservative bound is for growth above min
+        if surely >= profile.claim_connections:  # only the upper bound of others refuses it, which `min` ignores
             return None if below_min else unattributable(source, self._budget.foreign_hosts)
         return reasons.NoConnectionsLeft(
             source=source.source,
@@ -266,7 +266,7 @@ class _Admission:
         )
 
     def _starves(self, profile: Profile, needed: Needed | None) -> bool:
-        """Whether a queue it serves best is late, and what less important ones could give back would help."""
+        """Whether a queue whose home it is is late, and less important profiles could free enough connections."""
         late = needed.late_queues if needed is not None else frozenset[str]()
         others = self._yielding(profile)
         if not others or not any(home(self.policy, q).name == profile.name for q in late):
@@ -276,7 +276,7 @@ class _Admission:
         return left is None or left + given >= profile.claim_connections
 
     def _yielding(self, starving: Profile) -> list[Profile]:
-        """Profiles that could give one up for it, the least important first; not those whose counts people have set."""
+        """Less important profiles that could give up an instance, the least important first; none set by a person."""
         fixed = self.tick.constraints.set_instances
         below = self.policy.profiles[self.policy.profiles.index(starving) + 1 :]
         return [
@@ -289,7 +289,7 @@ class _Admission:
         return any(self.counts[name] < self.running[name] for name in self.counts)
 
     def yield_one(self, name: str) -> bool:
-        """One of the least important gives way to the profile that starves."""
+        """Let the least important profile give up an instance for the starving one. Returns whether one does."""
         starving = self.policy.profile(name)
         yielding = self._yielding(starving) if starving is not None else []
         if not yielding or self._one_goes_already():
@@ -298,7 +298,7 @@ class _Admission:
         return True
 
     def let_one_go(self, reason: reasons.ClampReason) -> bool:
-        """The least important instance goes, where none is going already."""
+        """Let the least important instance go, unless one is going already. Returns whether it does."""
         above = [p for p in reversed(self.policy.profiles) if self.counts[p.name] > p.min_instances]
         if not above or self._one_goes_already():
             return False
@@ -311,10 +311,10 @@ class _Admission:
         self._cut(reason, profile.name, before, before - 1)
 
     def give_way(self) -> None:
-        """Claims above the budget: let go of the least important until those that stay fit, but keep min."""
+        """If claims exceed the budget, let the least important instances go until the rest fits, down to `min`."""
         total = self._claims.total_connections
         if self._budget.excess_connections(total, total) <= 0:
-            return  # they fit even if all of them stay
+            return
         staying = self._claims.staying_connections(self.tick)
         for profile in self.policy.profiles:
             going = max(0, self.running[profile.name] - self.counts[profile.name])

@@ -1,12 +1,12 @@
-"""Budget: the connections that may be claimed, on each source that limits them (law 2).
+"""The budget: how many connections may be claimed on each source that limits them (law 2).
 
-Budget = limit − reserve − others. The sources are what the workers connect to (Postgres, or PgBouncer's client slots),
-Postgres behind PgBouncer, and a replica that Mastodon reads from; the tightest binds.
+Budget = limit − reserve − others. The sources are the one that workers connect to (Postgres, or PgBouncer's client
+slots), Postgres behind PgBouncer, and a replica that Mastodon reads from. The tightest one binds.
 
-Where ours can't be told from others' connections (through PgBouncer, which has no names for us, or beside a Sidekiq
-process that fleetd did not render) there are two numbers. Others are surely what is seen beyond all our claims: when
-claims don't fit beside that, fleetd gives way. They may be all that is seen: growth is held against that, unless the
-configuration declares what others take.
+Our connections can't always be told from others': through PgBouncer they have no names, and a Sidekiq process that
+fleetd did not render may hold some. Then there are two numbers for others. The lower bound is what is seen beyond all
+our claims: when our claims don't fit beside it, fleetd gives way. The upper bound is everything that is seen: growth is
+checked against it, unless the configuration declares what others take.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from fleetd.core.model.reasons.counts import UnreadSource
 
 
 class BudgetMemory(Value, frozen=True, kw_only=True):
-    """Others on each source, and what heartbeats claimed."""
+    """Others' connections on each source, and the claims last read from heartbeats."""
 
     others: dict[str, OthersMemory] = {}
     processes: ProcessClaims = ProcessClaims()
 
 
 class SourceBudget(Value, frozen=True, kw_only=True):
-    """What one source carries, and the arithmetic behind it."""
+    """The budget of one source, with the numbers it is made of."""
 
     source: ConnectionSource
     limit_connections: int
     reserve_connections: int
-    others_connections: int  # surely others'
-    bound_connections: int  # what may be others': growth is held against this
+    others_connections: int  # the lower bound: certainly others'
+    bound_connections: int  # the upper bound: growth is checked against it
     seen_connections: int
     peak_connections: int
-    declared_connections: int  # with Sidekiq processes that fleetd did not render
+    declared_connections: int  # plus what Sidekiq processes that fleetd did not render may open
     open_connections: int
     rising: bool
     refused: bool
     exact: bool = True
     told_apart: bool = True
-    #: Of a Postgres that carries PgBouncer's whole pool: what that pool may open.
+    #: Postgres behind PgBouncer, if all pools fit: what they may open, so claims are not limited here. Else None.
     pool_connections: int | None = None
 
     @property
@@ -54,7 +54,7 @@ class SourceBudget(Value, frozen=True, kw_only=True):
         return max(0, self.limit_connections - self.reserve_connections - self.others_connections)
 
     def headroom_connections(self, claims_connections: int) -> int | None:
-        """Connections that may still be claimed; none while clients are refused; None: not limited by this one."""
+        """Connections that may still be claimed; 0 while clients are refused; None: this source sets no limit."""
         if self.refused:
             return 0
         if self.pool_connections is not None:
@@ -62,8 +62,11 @@ class SourceBudget(Value, frozen=True, kw_only=True):
         return max(0, self.limit_connections - self.reserve_connections - self.bound_connections - claims_connections)
 
     def excess_connections(self, claims_connections: int, staying_connections: int) -> int:
-        """By how much what stays is above the budget; what leaves still counts as open where names are missing."""
-        if self.refused or self.pool_connections is not None:  # numbers of a refused reading are the last good
+        """By how many connections the claims that stay exceed the budget.
+
+        Where ours can't be told from others', the open connections without those that leave must fit as well.
+        """
+        if self.refused or self.pool_connections is not None:  # a refused reading repeats the last good numbers
             return 0
         over = staying_connections - self.budget_connections
         if not self.told_apart:
@@ -72,21 +75,21 @@ class SourceBudget(Value, frozen=True, kw_only=True):
         return max(0, over)
 
     def carries(self, claims_connections: int) -> bool:
-        """Whether such claims, already counted, may be opened now."""
+        """Whether all of these claims may be opened now."""
         if self.refused or self.pool_connections is not None:
             return not self.refused
         return claims_connections <= self.budget_connections
 
 
 class ConnectionBudget(Value, frozen=True, kw_only=True):
-    """All sources that could be read; while one that is watched is unread, nothing grows above min."""
+    """The budgets of all sources that could be read. While a watched source is unread, nothing grows above `min`."""
 
     sources: tuple[SourceBudget, ...]
     unread: tuple[UnreadSource, ...] = ()
     foreign_hosts: tuple[str, ...] = ()
 
     def headroom_connections(self, claims_connections: int) -> int | None:
-        """Connections that may still be claimed; None: nothing is known that limits them."""
+        """Connections that may still be claimed; None: no source that was read limits them."""
         left = [s.headroom_connections(claims_connections) for s in self.sources]
         return min((n for n in left if n is not None), default=None)
 
@@ -98,7 +101,7 @@ class ConnectionBudget(Value, frozen=True, kw_only=True):
         return all(s.carries(claims_connections) for s in self.sources)
 
     def tightest(self, claims_connections: int) -> SourceBudget | None:
-        """The one with the least room; of equals the one that workers connect to."""
+        """The source with the least headroom; of equals the one that workers connect to. None: none was read."""
 
         def left(source: SourceBudget) -> int:
             room = source.headroom_connections(claims_connections)
@@ -110,7 +113,7 @@ class ConnectionBudget(Value, frozen=True, kw_only=True):
 
 
 def connection_limit(limit: int | None, facts: DatabaseFacts) -> int:
-    """What an ordinary role can reach: max_connections − reserved, capped by role, database and configuration.
+    """The connections an ordinary role can reach: max_connections − reserved, capped by role, database and `limit`.
 
     Source: PostgreSQL documentation, "Connections and Authentication".
     """
@@ -124,14 +127,14 @@ def connection_limit(limit: int | None, facts: DatabaseFacts) -> int:
 
 
 def _limit_with_outsiders(limit: int | None, all_clients: int, counted_clients: int) -> int | None:
-    """A role's or database's limit, in terms of all clients: those it doesn't count are added on both sides."""
+    """A role's or database's limit, as a limit on all clients: those that it does not count are added to it."""
     return None if limit is None else limit + max(0, all_clients - counted_clients)
 
 
 def connection_budget(
     policy: Policy, snapshot: Snapshot, claims: Claims, memory: BudgetMemory
 ) -> tuple[ConnectionBudget, BudgetMemory]:
-    """The budget of this moment, and the memory with this reading."""
+    """The budget now, and the memory with this reading."""
     found = _SourceBudgets(policy.connections, claims.total_connections, memory, snapshot.now_seconds)
     bouncer = snapshot.pgbouncer
     if bouncer is None:
@@ -151,7 +154,7 @@ def connection_budget(
 
 
 class _SourceBudgets:
-    """The budget of each source, as far as it can be read."""
+    """Collects the budgets of the sources, and which sources could not be read."""
 
     def __init__(
         self, policy: ConnectionPolicy, claims_connections: int, memory: BudgetMemory, now_seconds: float
@@ -193,7 +196,7 @@ class _SourceBudgets:
         self._found("pgbouncer", limit, seen, every=every, named=False, on="database", refused=facts.refused)
 
     def behind(self, reading: Known[DatabaseFacts] | Unknown, bouncer: PgBouncerFacts) -> None:
-        """Postgres behind PgBouncer: the pools' size is what all clients together can open there."""
+        """Add Postgres behind PgBouncer: all of PgBouncer's clients can open no more there than the pools' size."""
         if not isinstance(reading, Known):
             self.miss("postgres", reading)
             return
@@ -242,7 +245,7 @@ class _SourceBudgets:
         declared = self.policy.declared_connections(on)
         sure = max(others.expected_connections, declared + self.foreign)
         bound = sure
-        if not told_apart and not declared:  # what a foreign process has open stands in what is seen as well
+        if not told_apart and not declared:  # counts what a foreign process has open twice: it is an upper bound
             bound = max(sure, (others.expected_connections if named else every) + self.foreign)
         self.budgets.append(
             SourceBudget(
@@ -264,7 +267,7 @@ class _SourceBudgets:
 
     def _remembered(self, key: str, seen: int, refused: bool) -> OthersMemory:
         before = self.others.get(key)
-        if before is not None and refused:  # its numbers are the last good ones, already seen
+        if before is not None and refused:  # it repeats the last good numbers, which are remembered already
             return before
         memory = remember_others(before, seen, self.now, self.policy.others_peak_half_life_seconds)
         if not refused:
@@ -273,5 +276,5 @@ class _SourceBudgets:
 
 
 def memory_left_bytes(policy: Policy, machine: HostFacts, to_come_bytes: list[int]) -> int:
-    """Memory that new instances may grow into; `to_come_bytes`: what each of those just started will still take."""
+    """Memory that new instances may use. `to_come_bytes`: how much each young instance will still grow."""
     return max(0, machine.memory_available_bytes - policy.memory.reserve_bytes - sum(to_come_bytes))

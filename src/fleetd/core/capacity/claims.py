@@ -1,8 +1,8 @@
-"""Claims: what everything of Sidekiq may open, counted by what each process was started with (law 2).
+"""Claims: how many connections Sidekiq processes may open, by what each was started with (law 2).
 
-Rails opens connections lazily, so a fleet counted by open connections overruns the database an hour after it looked
-fine. Law 3: while heartbeats can't be read what they said last counts, and the most of old and new while one of them
-can't be understood.
+Rails opens connections lazily, so a fleet counted by open connections looks fine at first and overruns the database an
+hour later. Law 3: while heartbeats can't be read, the last claims read from them count. While one of them can't be
+understood, the greater of the old and the new claim counts.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from fleetd.core.model.facts import Known, SidekiqFacts, Value
 from fleetd.core.model.heartbeats import claim_of
 from fleetd.core.model.identity import SCHEDULER, application_name, parse_tag
 
-#: Worker names remembered from heartbeats; INSTANCES_MAX of the configuration on four hosts.
+#: Worker names remembered from heartbeats: enough for four hosts with INSTANCES_MAX instances each.
 TAGGED_NAMES_MAX = 256
 
 
 class ProcessClaims(Value, frozen=True, kw_only=True):
-    """What Sidekiq's heartbeats claimed when last readable."""
+    """The claims in Sidekiq's heartbeats, when they could last be read."""
 
     foreign_connections: int = 0  # of processes that fleetd did not render
-    foreign_hosts: tuple[str, ...] = ()  # where those are, a few of them
-    tagged_connections: dict[str, int] = {}  # application_name of those it did, on every host, to connections
+    foreign_hosts: tuple[str, ...] = ()  # host names of those, three at most
+    tagged_connections: dict[str, int] = {}  # by application_name: of processes it rendered, on every host
 
 
 class Claims(Value, frozen=True, kw_only=True):
-    """Connections that everything fleetd rendered may open, by application_name, on every host."""
+    """Connections that the processes fleetd rendered may open, by application_name, on every host."""
 
     connections: dict[str, int]
 
@@ -36,19 +36,19 @@ class Claims(Value, frozen=True, kw_only=True):
         return sum(self.connections.values())
 
     def staying_connections(self, tick: HostTick) -> int:
-        """Without those of this host's instances that are on their way out or gone."""
+        """The total without this host's instances that are leaving or gone."""
         staying = {v.key for v in tick.active if v.is_capacity}
         numbers = (n for profile in tick.policy.profiles for n in profile.numbers)
         leaving = {application_name(n, tick.policy.host) for n in numbers if n not in staying}
         return sum(n for name, n in self.connections.items() if name not in leaving)
 
 
-#: Host names kept for a sentence.
+#: Host names kept, to be named in a sentence.
 _HOSTS_MAX = 3
 
 
 def remember_processes(memory: ProcessClaims, sidekiq: SidekiqFacts) -> ProcessClaims:
-    """What every process may open, by its heartbeat."""
+    """Fold in what every process may open, by its heartbeat."""
     tagged: dict[str, int] = {}
     foreign, hosts = 0, set[str]()
     for process in sidekiq.processes:
@@ -57,7 +57,7 @@ def remember_processes(memory: ProcessClaims, sidekiq: SidekiqFacts) -> ProcessC
             foreign += claim_of(process)
             hosts.add(process.hostname)
             continue
-        # Law 7: names beyond a bound share one entry, which counts them all.
+        # Law 7: names beyond the bound share one entry.
         name = application_name(tag.key, tag.host)
         if name in tagged or len(tagged) < TAGGED_NAMES_MAX:
             tagged[name] = max(tagged.get(name, 0), claim_of(process))
@@ -80,11 +80,11 @@ def _most(old: ProcessClaims, new: ProcessClaims) -> ProcessClaims:
 
 
 def count_claims(tick: HostTick, processes: ProcessClaims) -> Claims:
-    """What everything fleetd rendered may open now: starting, draining and strays included, on every host.
+    """What the processes fleetd rendered may open now, on every host, including those that start, drain or are stray.
 
-    The most of three counts for each name: what this host's systemd says is there or coming, what a heartbeat says
-    (`processes` has already seen it), what Postgres or a replica sees open, also after the unit is gone. The
-    scheduler's claim is set aside on a host that may have to start it.
+    For each name the greatest of three counts: the claim of a unit that runs or starts on this host, the claim in its
+    heartbeat (`processes` must already include this reading), and the connections that Postgres or a replica sees open,
+    even after the unit is gone. A host that may have to start the scheduler always includes the scheduler's claim.
     """
     policy, snapshot = tick.policy, tick.snapshot
     by_name = {application_name(v.key, policy.host): v.claim_connections for v in tick.active}

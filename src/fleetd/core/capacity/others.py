@@ -1,10 +1,12 @@
 """Everyone else's connections on one source: what is seen, a peak that fades, and a rise that goes on.
 
-Others are the greater of two: the highest that was seen, whose distance to what is seen now halves every
-`others_peak_half_life_seconds` (300 s), so that a moment's dip is no room and a nightly dump is forgotten within the
-hour; and, while they rise from one reading to the next and on to the one after, what they will be in 15 s at the slower
-of these two paces. That is about what a drain takes: who waits until the connections are gone gives way too late. A
-single jump is no rise, it is there at once and counts in full.
+Others are the greater of two numbers:
+
+- The highest number seen. Its distance to what is seen now halves every `others_peak_half_life_seconds` (300 s), so a
+  short dip is not taken for headroom, and a nightly dump is forgotten within the hour.
+- If they rose in each of the last two steps between readings: what they will be in 15 s, at the slower of the two
+  paces. A drain takes about 15 s, so waiting until the connections are gone would give way too late. A single jump is
+  no rise: it is seen at once and counts in full.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ import math
 
 from fleetd.core.model.facts import Value
 
-#: How far ahead a rise is taken to go on.
+#: How far ahead a rise is assumed to go on: about as long as a drain takes.
 RISE_AHEAD_SECONDS = 15.0
-#: Readings that a rise is told by lie at least this far apart, and at most that far.
+#: The least and the most time between two readings that show a rise.
 RISE_STEP_SECONDS, RISE_STEP_SECONDS_MAX = 4.0, 30.0
 
 
@@ -25,7 +27,7 @@ class OthersMemory(Value, frozen=True, kw_only=True):
     at_seconds: float
     seen_connections: int
     peak_connections: float
-    #: (at, seen) of the last three readings that are a step apart, oldest first.
+    #: (time, connections seen) of the last three readings that are a step apart, oldest first.
     recent: tuple[tuple[float, int], ...]
 
     @property
@@ -34,7 +36,7 @@ class OthersMemory(Value, frozen=True, kw_only=True):
 
     @property
     def rise_connections(self) -> int:
-        """What is to come on top of what is seen, if they go on as in the last two steps."""
+        """How many more than are seen to expect, if the rise of the last two steps goes on; 0: no rise."""
         if len(self.recent) < 3 or self.recent[-1][1] <= self.recent[-2][1]:
             return 0
         paces = []

@@ -1,16 +1,21 @@
-"""More workers would not help: the database is what everyone waits for.
+"""Saturation: more workers would not help, because everyone waits for the database.
 
-The vicious circle that was feared: queues late, so more workers, so a slower database, so later queues. Three signs:
-clients wait for a server connection of PgBouncer's pool; queries of Mastodon's wait for locks or I/O in Postgres; more
-threads brought no throughput, or do less each while a third of the queries wait, and most of them sit in the database.
-The first sign holds growth at once, the others once they last. If it lasts, one instance goes (the least important,
-never below min), sooner when clients wait and the fleet has just grown; then nothing grows for twelve minutes, twice as
-long after each further time, an hour at most, before it is tried again. Where throughput went with the one that was let
-go, that was one too many: it comes back.
+The vicious circle that was feared: queues are late, so more workers start, so the database slows down, so the queues
+get later. There are three signs of saturation:
 
-Before that, growth is careful: while a third of the queries wait, one instance at a time, a while apart, to see what it
-brings. And growth takes no more of PgBouncer's pool than is free: as many server connections a thread as are at work
-for each busy thread now. Web's are in that, so where half of this is free one instance at a time is tried.
+- Clients wait for a server connection of PgBouncer's pool.
+- Mastodon's queries wait for locks or I/O in Postgres.
+- More threads brought no more throughput, or each thread does less while a third of the queries wait; and most busy
+  threads are in the database.
+
+The first sign stops growth at once, the others after 15 s. If a sign lasts, one instance goes (the least important,
+never below `min`), sooner when clients wait and the fleet has just grown. Then nothing grows for 12 minutes; each
+further time doubles that, up to an hour. If throughput fell with the instance that went, it comes back.
+
+Growth is careful even before that. While a third of the queries wait, instances start one at a time, some time apart,
+to see what each brings. Growth also takes no more of PgBouncer's pool than is free: a new thread is assumed to need as
+many server connections as are at work per busy thread now. Web's connections are in that figure, so it may be too high:
+where half of the need is free, one instance at a time is tried.
 """
 
 from __future__ import annotations
@@ -24,28 +29,31 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import DatabaseFacts, Known, PoolFacts, SidekiqFacts, Snapshot, Value
 
-#: Postgres: of at least so many queries under way, this share waits.
+#: Queries count as waiting if at least this many are under way, and at least this share of them is stalled.
 ACTIVE_MIN = 8
 STALLED_SHARE = 0.5
-#: From this share on the database is strained; and how long one more is watched before the next.
+#: From this stalled share on the database is strained; and how long each new instance is then watched.
 STRAINED_SHARE = 0.33
 TRIAL_SECONDS = 90.0
-#: Most of the busy threads are within a query, or most of the pool is at work: then throughput is the database's.
+#: The database limits throughput if this share of the busy threads is in a query, or this share of the pool is at work.
 DATABASE_SHARE = 0.5
 POOL_FULL_SHARE = 0.9
-#: How long signs other than PgBouncer's must last to hold growth.
+#: How long signs other than PgBouncer's must last to stop growth.
 LASTS_SECONDS = 15.0
-#: A wait lasts: after our own growth, and otherwise; and the time between two steps back.
+#: How long a sign must last before an instance goes: while clients wait after our own growth, and otherwise. The next
+#: one goes after twice as long at the earliest.
 STEP_BACK_AFTER_GROWTH_SECONDS = 10.0
 STEP_BACK_SECONDS = 60.0
-#: Queries that wait for the disk are everyday on a database larger than its memory: they hold growth, and only where it
-#: goes on for long does one step back.
+#: The same while queries wait. On a database larger than its memory it is normal that queries wait for the disk: that
+#: stops growth, but an instance goes only if it lasts long.
 STEP_BACK_WHILE_STALLED_SECONDS = 300.0
-#: Of far too many this share goes: what a thread does was learnt from other jobs and may be wrong.
+#: If far too many run, at most this share goes in one step: the estimate comes from other jobs and may be wrong.
 STEP_BACK_SHARE_MAX = 0.25
+#: How long our own growth counts as recent.
 GREW_SECONDS = 300.0
+#: How long nothing grows after an instance went; doubled each further time, up to the second figure.
 HOLD_SECONDS, HOLD_SECONDS_MAX = 720.0, 3600.0
-#: Time constant of the means of what is at work.
+#: Time constant of the means of server connections at work and of busy threads.
 MEAN_SECONDS = 20.0
 SERVERS_PER_THREAD_MIN = 0.05
 READING_GAP_SECONDS_MAX = 60.0
@@ -62,29 +70,29 @@ class SaturationMemory(Value, frozen=True, kw_only=True):
     grew_seconds: float | None = None
     instances: int | None = None
     stepped_from_instances: int = 0  # how many there were before the last step back
-    going_instances: int = 0  # of that step, those still to be let go
-    active_servers_mean: float | None = None  # at work of Mastodon's pool
+    going_instances: int = 0  # how many that step has still to let go
+    active_servers_mean: float | None = None  # server connections at work in Mastodon's pool
     busy_threads_mean: float = 0.0
     throughput: ThroughputMemory = ThroughputMemory()
 
 
 class Saturation(Value, frozen=True, kw_only=True):
-    """What this tick is told of the database, and what is left of PgBouncer's pool."""
+    """This tick's verdict on the database, and what is left of PgBouncer's pool."""
 
-    sign: reasons.SaturationSign | None = None  # that the database is what everyone waits for, now
+    sign: reasons.SaturationSign | None = None  # what shows saturation now; None: nothing does
     holds: reasons.SaturationSign | reasons.GrowthTriedAgain | None = None  # why nothing grows above min
     careful: reasons.OneAtATime | reasons.ThroughputComesBack | None = None  # why growth is one instance at a time
-    trial: bool = True  # if so, whether the next may come
+    trial: bool = True  # whether careful growth may start the next one now
     step_back: bool = False  # one instance goes
-    going_instances: int = 0  # those that go with it, in the next ticks
+    going_instances: int = 0  # how many more go in the next ticks
     servers_per_thread: float = 1.0
     pool_connections: int = 0
     pool_left_connections: float | None = None  # None: no pool, or nobody has used it yet
-    pool_trial: bool = False  # none is coming: one more may be tried where half of what it needs is free
+    pool_trial: bool = False  # none is booting, so one may be tried where half of what it needs is free
 
 
 def assess_saturation(tick: HostTick, memory: SaturationMemory) -> tuple[Saturation, SaturationMemory]:
-    """The verdict of this tick, and the memory with its snapshot."""
+    """This tick's verdict, and the memory with its snapshot."""
     sign, memory = _remember(tick, memory)
     now, since = tick.now_seconds, memory.waits_since_seconds
     lasts = now - since if sign is not None and since is not None else -1.0
@@ -120,7 +128,7 @@ def assess_saturation(tick: HostTick, memory: SaturationMemory) -> tuple[Saturat
 
 
 def _remember(tick: HostTick, memory: SaturationMemory) -> tuple[reasons.SaturationSign | None, SaturationMemory]:
-    """Fold in one snapshot. What can't be read leaves its part as it was: no sign is no proof of calm."""
+    """Fold in one snapshot. A source that can't be read changes nothing: a missing sign does not prove calm."""
     snapshot, now = tick.snapshot, tick.now_seconds
     memory = _means(snapshot, tick.sidekiq, memory)
     if tick.sidekiq is not None:
@@ -139,7 +147,7 @@ def _remember(tick: HostTick, memory: SaturationMemory) -> tuple[reasons.Saturat
         memory = structs.replace(memory, waits_since_seconds=now)
     stepped = memory.stepped_seconds
     over = stepped is not None and now - stepped > HOLD_SECONDS_MAX + memory.hold_seconds
-    if over and not memory.throughput.flat_out:  # with all threads busy, what brought it about goes on
+    if over and not memory.throughput.flat_out:  # while all threads are busy, the cause goes on
         memory = structs.replace(memory, hold_seconds=HOLD_SECONDS, stepped_seconds=None)
     elif memory.throughput.verdict == SizeVerdict.GROWTH_PAID and now >= memory.hold_until_seconds:
         memory = structs.replace(memory, hold_seconds=HOLD_SECONDS)
@@ -169,7 +177,7 @@ def _pool(snapshot: Snapshot) -> PoolFacts | None:
 
 
 def _sign(tick: HostTick, throughput: ThroughputMemory) -> reasons.SaturationSign | None:
-    """What is waited for; None: no sign."""
+    """The sign of saturation in this tick; None: there is none."""
     pool, database = _pool(tick.snapshot), tick.snapshot.database
     if pool is not None and pool.waiting_clients > 0:
         return reasons.ClientsWait(
@@ -191,7 +199,7 @@ def _stalled(facts: DatabaseFacts, share: float) -> reasons.QueriesWait | None:
 
 
 def _strained(snapshot: Snapshot) -> reasons.QueriesWait | None:
-    """That a third of the queries wait; None: they don't, or nobody knows."""
+    """The reason that a third of the queries wait; None: they don't, or that is unknown."""
     return _stalled(snapshot.database.value, STRAINED_SHARE) if isinstance(snapshot.database, Known) else None
 
 
@@ -210,7 +218,7 @@ def _no_gain(tick: HostTick, throughput: ThroughputMemory) -> reasons.Throughput
     active = database.value.active_backends if isinstance(database, Known) else None
     within = active is not None and active >= ACTIVE_MIN and active >= DATABASE_SHARE * busy
     if not (full or within):
-        return None  # threads wait for something else: other servers, a mail relay
+        return None  # threads wait for something else, such as other servers or a mail relay
     pace, useful = throughput.pace, throughput.useful_threads
     if too_many and pace is not None and useful is not None:
         return reasons.ThreadsDoLess(threads=pace.threads, useful_threads=useful)
@@ -218,7 +226,7 @@ def _no_gain(tick: HostTick, throughput: ThroughputMemory) -> reasons.Throughput
 
 
 def _step_is_due(memory: SaturationMemory, sign: reasons.SaturationSign, lasts: float, now: float) -> bool:
-    """Whether the sign has lasted long enough, and the step before it is long enough ago."""
+    """Whether the sign has lasted long enough, and the last step back was long enough ago."""
     grew = memory.grew_seconds is not None and 0.0 <= now - memory.grew_seconds < GREW_SECONDS
     patience = STEP_BACK_SECONDS
     if isinstance(sign, reasons.QueriesWait):
@@ -230,7 +238,7 @@ def _step_is_due(memory: SaturationMemory, sign: reasons.SaturationSign, lasts: 
 
 
 def _step(tick: HostTick, memory: SaturationMemory) -> int:
-    """How many go one after the other: one, or of far too many in a strained database a quarter of all."""
+    """How many instances go in this step, one a tick: one, or up to a quarter if far too many strain the database."""
     if tick.sidekiq is None or _strained(tick.snapshot) is None or not memory.throughput.flat_out:
         return 1
     too_many = too_many_instances(memory.throughput, tick.sidekiq)
@@ -238,13 +246,13 @@ def _step(tick: HostTick, memory: SaturationMemory) -> int:
 
 
 def _missed(memory: SaturationMemory, running: int) -> bool:
-    """Whether the last step back was one too many, and nothing has come in its place yet."""
+    """Whether the last step back cost throughput, and nothing has replaced what went."""
     costly = memory.throughput.verdict == SizeVerdict.SHRINK_COSTLY
     return costly and running < memory.stepped_from_instances
 
 
 def _servers_per_thread(memory: SaturationMemory) -> float:
-    """Server connections at work for each busy thread; web's are in it too, which is the careful side."""
+    """Server connections at work per busy thread, at most 1. Web's are included, which errs on the careful side."""
     at_work, busy = memory.active_servers_mean or 0.0, memory.busy_threads_mean
     return min(1.0, max(SERVERS_PER_THREAD_MIN, (at_work + 1.0) / (busy + 1.0)))
 
@@ -257,13 +265,13 @@ def _pool_left(pool: PoolFacts | None, memory: SaturationMemory, coming: float) 
 
 
 def stepped_back(memory: SaturationMemory, saturation: Saturation, now_seconds: float) -> SaturationMemory:
-    """One was let go as told: growth waits, twice as long each time."""
+    """Remember that one instance was let go, and stop growth for a time that doubles with each step."""
     left = saturation.going_instances
-    if memory.going_instances > left:  # it belongs to the step before
+    if memory.going_instances > left:  # one more of the same step
         return structs.replace(memory, going_instances=left)
     first = memory.stepped_seconds is None
     seconds = HOLD_SECONDS if first else memory.hold_seconds
-    going_on = not first and now_seconds < memory.hold_until_seconds  # the same bottleneck, still
+    going_on = not first and now_seconds < memory.hold_until_seconds  # still the same bottleneck
     return structs.replace(
         memory,
         stepped_seconds=now_seconds,

@@ -1,7 +1,8 @@
-"""Whether more threads bring more throughput: jobs a minute before and after the fleet grew, both flat out.
+"""Whether more threads bring more throughput: jobs per second before and after the fleet grew, both flat out.
 
-Sidekiq's counters are flushed every beat and swing between nothing and twice the truth over a tick; over a minute they
-hold. A comparison counts only where all threads were busy in both minutes, else the throughput was what came in.
+Sidekiq flushes its counter every beat, so over one tick it shows anything from zero to twice the truth; over a minute
+it is reliable. Two minutes are compared only if all threads were busy in both, because otherwise the throughput only
+shows how many jobs came in.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE
 
 WINDOW_SECONDS = 60.0
-#: A window this much shorter holds a flush too few, and shows a loss where there is none.
+#: The least share of a window that must be covered: a shorter one misses a flush, and shows a loss that is not there.
 WHOLE_SHARE = 0.95
 SAMPLES_MAX = 16
 SAMPLE_EVERY_SECONDS = 4.0
-#: Flat out: this share of the threads was busy.
+#: Flat out: at least this share of the threads was busy.
 FLAT_OUT_SHARE = 0.85
-#: The fleet was of one size: no sample differs more than this from the mean.
+#: The fleet kept its size if no sample differs by more than this share from the mean.
 STEADY_SHARE = 0.08
-#: A change of size that can tell something, and the share of it that throughput must follow.
+#: The smallest change of size that is judged, and the share of it by which throughput must follow.
 CHANGE_SHARE = 0.15
 GAIN_SHARE_MIN = 0.25
-#: One that was let go was one too many only if clearly missed: single minutes differ by a twentieth by chance.
+#: Shrinking was costly only if throughput followed by this share: single minutes differ by a twentieth by chance.
 COSTLY_SHARE_MIN = 0.5
-#: What the last change of size showed says nothing of the jobs that come later.
+#: A verdict is forgotten after this long, because later jobs may be different.
 VERDICT_SECONDS = 300.0
-#: Threads that do this share of the most that one was ever seen to do are at work, not in each other's way.
+#: Threads are efficient, and not in each other's way, if each does this share of the most that was ever seen.
 EFFICIENT_SHARE = 0.87
-#: The most that was seen is forgotten slowly, for jobs change: by this share a window.
+#: The most that was seen shrinks by this share with each flat-out sample, because jobs change.
 FORGOTTEN_SHARE = 0.0005
 
 
@@ -52,7 +53,7 @@ class Sample(Value, frozen=True, kw_only=True):
 
 
 class Pace(Value, frozen=True, kw_only=True):
-    """What a fleet of this size did, flat out."""
+    """The throughput of a fleet of this size, flat out."""
 
     threads: float
     jobs_per_second: float
@@ -60,28 +61,28 @@ class Pace(Value, frozen=True, kw_only=True):
 
 class ThroughputMemory(Value, frozen=True, kw_only=True):
     samples: tuple[Sample, ...] = ()  # of the last WINDOW_SECONDS, oldest first
-    pace: Pace | None = None  # of the last minute in which all were busy
-    flat_out: bool = False  # that was this one
+    pace: Pace | None = None  # of the last flat-out window
+    flat_out: bool = False  # whether that is the present window
     verdict: SizeVerdict | None = None
     judged_seconds: float | None = None  # when the last change of size was judged
-    best_jobs_per_thread_second: float = 0.0  # flat out
+    best_jobs_per_thread_second: float = 0.0  # the most that was seen, flat out
 
     @property
     def useful_threads(self) -> float | None:
-        """So many, each doing the most one was seen to do, would do what all did at the last pace; None: not known."""
+        """How many threads at their best would reach the last pace; None: unknown."""
         if self.pace is None or not self.best_jobs_per_thread_second:
             return None
         return self.pace.jobs_per_second / self.best_jobs_per_thread_second
 
     @property
     def efficient(self) -> bool:
-        """Whether at the last pace the threads did about as much as they ever do."""
+        """Whether at the last pace each thread did about as much as was ever seen."""
         useful = self.useful_threads
         return self.pace is not None and useful is not None and useful >= EFFICIENT_SHARE * self.pace.threads
 
 
 def too_many_instances(memory: ThroughputMemory, sidekiq: SidekiqFacts) -> int:
-    """Instances without which as much would be done, if each thread did what one was seen to do."""
+    """How many instances could go without a loss of throughput, if each thread left worked at its best."""
     useful, pace = memory.useful_threads, memory.pace
     sizes = [p.threads for p in _serving(sidekiq) if p.threads]
     if pace is None or useful is None or not sizes:
@@ -125,7 +126,7 @@ def remember_throughput(memory: ThroughputMemory, sidekiq: SidekiqFacts, now_sec
 
 
 def _pace(samples: tuple[Sample, ...]) -> Pace | None:
-    """What this window shows; None: too short, not flat out, or of changing size."""
+    """The pace in this window; None: it is too short, not flat out, or the fleet changed its size."""
     seconds = samples[-1].at_seconds - samples[0].at_seconds
     threads = sum(s.threads for s in samples) / len(samples)
     if seconds < WHOLE_SHARE * WINDOW_SECONDS or threads <= 0:
@@ -139,7 +140,7 @@ def _pace(samples: tuple[Sample, ...]) -> Pace | None:
 
 
 def _judged(memory: ThroughputMemory, before: Pace | None, pace: Pace) -> ThroughputMemory:
-    """What a change of size since the last pace shows; of the same size there is nothing to judge."""
+    """The memory with a verdict on the change of size since the last pace, if there was one."""
     if before is None or before.jobs_per_second <= 0.0:
         return memory
     change = pace.threads / before.threads - 1.0

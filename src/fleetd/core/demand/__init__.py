@@ -1,4 +1,4 @@
-"""From waiting jobs to the number of instances: threads that the queues need, instances that makes, what is desired.
+"""From waiting jobs to instances: the threads that the queues need, the instances for them, and the desired counts.
 
 Nothing here asks whether connections or memory are left: that is `capacity`.
 """

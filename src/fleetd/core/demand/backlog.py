@@ -1,10 +1,11 @@
-"""Catching up: how many threads clear what waits in time, given what is at work and what still boots.
+"""Catching up: how many threads clear a backlog in time, given the threads at work and those that still boot.
 
-A new instance helps only once it has booted. So each queue's work is held against what the threads there are, and those
-that are coming, do until its oldest job would be late; only what is left over asks for more, and those have that time
-less a boot. Without this a backlog whose instances still boot looks more urgent each second, and starts far too many.
+A new instance helps only once it has booted. So the work of each queue is compared with what serving and booting
+threads get done until its oldest job would be late. Only work that is left over asks for more threads, and those have
+that time less a boot. Without this, a backlog whose instances still boot would look more urgent each second, and far
+too many instances would be started.
 
-A strict order gives to later queues what earlier ones leave; among weights a queue has its share of the fetches.
+In a strict order, later queues get what earlier ones leave. In a weighted order, each queue gets its share of fetches.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy_tables import Profile
 
-#: What a new instance takes until it helps, until that was learnt.
+#: How long an instance boots, until that was learnt.
 INSTANCE_BOOT_SECONDS = 20.0
-#: What can't be in time any more is planned to be gone this soon after a boot; sooner, and every ripple would start an
-#: instance. Where it is more than the threads there are do in half a minute, each second makes many more late: then
-#: sooner in proportion.
+#: A backlog that can't be cleared in time is to be cleared this soon after a boot. If that were shorter, every ripple
+#: would start an instance. A backlog larger than what the present threads do in LARGE_SECONDS makes many more jobs late
+#: each second, so it is to be cleared sooner in proportion, down to the second figure.
 CATCH_UP_SECONDS, CATCH_UP_SECONDS_MIN = 10.0, 3.0
 LARGE_SECONDS = 30.0
-#: One that takes longer to boot than was learnt is expected this soon.
+#: An instance that already boots for longer than was learnt is expected after this time.
 OVERDUE_SECONDS = 5.0
 
 
 class Capacity(Value, frozen=True, kw_only=True):
-    """The threads of one profile: at work, and coming with the seconds until they are."""
+    """The threads of one profile."""
 
     serving_threads: float
-    coming: tuple[tuple[float, float], ...] = ()
+    coming: tuple[tuple[float, float], ...] = ()  # (threads of a booting instance, seconds until they serve)
     boot_seconds: float = INSTANCE_BOOT_SECONDS
 
     @property
@@ -39,25 +40,25 @@ class Capacity(Value, frozen=True, kw_only=True):
         return self.serving_threads + sum(threads for threads, _ in self.coming)
 
     def does(self, seconds: float) -> float:
-        """Thread-seconds that it does from now on in so many seconds."""
+        """Thread-seconds of work that it gets done in the next `seconds`."""
         coming = sum(threads * max(0.0, seconds - ready) for threads, ready in self.coming)
         return self.serving_threads * seconds + coming
 
 
 class Waiting(Value, frozen=True, kw_only=True):
-    """One queue: what comes in, what waits, and for how long it may."""
+    """One queue: its load, its backlog, and how long that may still wait."""
 
     queue: str
     load_threads: float
-    work_seconds: float  # thread-seconds that wait
+    work_seconds: float  # the backlog, in thread-seconds
     left_seconds: float  # until the oldest job is late
     service_seconds: float
-    jobs: float = math.inf  # that wait: more threads than these serve nobody
-    doubt: float = 1.0  # by which lateness multiplied the work
+    jobs: float = math.inf  # waiting jobs; more threads than these would have nothing to do
+    doubt: float = 1.0  # the factor by which lateness raised the work
 
 
 def capacity_of(profile: Profile, instances: tuple[InstanceView, ...], boot_seconds: dict[str, float]) -> Capacity:
-    """What runs of a profile."""
+    """The serving and booting threads of a profile."""
     boot = boot_seconds.get(profile.name, INSTANCE_BOOT_SECONDS)
     ours = [v for v in instances if v.profile == profile.name and v.is_capacity]
     return Capacity(
@@ -70,14 +71,14 @@ def capacity_of(profile: Profile, instances: tuple[InstanceView, ...], boot_seco
 
 
 def threads_in_time(profile: Profile, queues: list[Waiting], capacity: Capacity) -> float:
-    """Threads with which each of these queues is caught up in time; 0.0: those there are do it."""
+    """Threads that clear each of these queues in time; 0.0: the present ones suffice."""
     return max((threads for threads, _, _, _ in _asked(profile, queues, capacity)), default=0.0)
 
 
 def hardest(profile: Profile, queues: list[Waiting], capacity: Capacity) -> tuple[float, Waiting, float] | None:
-    """The queue that asks for most threads, with these, and how many seconds those there are would take.
+    """The queue that asks for the most threads: these threads, the queue, and the seconds that present threads take.
 
-    Infinite: for ever. None: they do it in time.
+    Infinite seconds: they never catch up. None: the present threads clear every queue in time.
     """
     asked = max(_asked(profile, queues, capacity), key=lambda one: one[0], default=None)
     if asked is None:
@@ -92,7 +93,7 @@ def hardest(profile: Profile, queues: list[Waiting], capacity: Capacity) -> tupl
 def _asked(
     profile: Profile, queues: list[Waiting], capacity: Capacity
 ) -> Iterator[tuple[float, list[Waiting], float, float]]:
-    """Threads for a queue that is not done in time; it with those before it; their share; threads that others hold."""
+    """For each queue not cleared in time: threads needed; it and those before it; their share; what the others hold."""
     weights = dict(profile.queues)
     ordered = sorted(queues, key=lambda w: w.left_seconds) if profile.order == "weighted" else queues
     for place, waiting in enumerate(ordered):
@@ -106,7 +107,7 @@ def _asked(
             share = fetched / (fetched + rivals)
         else:
             share = 1.0
-        # Long jobs of the others keep their threads; short ones give them back at once.
+        # Long jobs of the other queues keep their threads; short ones free them at once.
         held = sum(w.load_threads * min(1.0, w.service_seconds / seconds) for w in later)
         work = sum(w.work_seconds + w.load_threads * seconds for w in first)
         left_over = work - share * max(0.0, capacity.does(seconds) - held * seconds)

@@ -1,6 +1,6 @@
-"""What of the queues asks for a profile's instances, with the numbers it came from (law 8).
+"""Which queues ask for a profile's instances, with the numbers behind it (law 8).
 
-Found only where what is admitted is not what runs, so an ordinary tick pays nothing for it.
+Computed only where the admitted count differs from what runs, so an ordinary tick pays nothing for it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from fleetd.core.model.policy_tables import Profile
 
 #: Queues named at most, the busiest first.
 NAMED_MAX = 2
-#: A queue that keeps fewer threads busy is not worth naming.
+#: A queue that keeps fewer threads busy is not named.
 NAMED_THREADS = 0.5
-#: What these say is all there is to say: no need of a queue had a part in it.
+#: Clamps that explain a count alone: the queues' need played no part in it.
 _ALONE = frozenset({reasons.ClampCode.SET, reasons.ClampCode.LATENCY_UNKNOWN})
 
 
 def wanted(
     tick: HostTick, counts: dict[str, ProfilePlan], needed: Needed | None, clamps: tuple[Clamp, ...]
 ) -> dict[str, reasons.Wanted]:
-    """By profile, where as many are not admitted as run."""
+    """Why a profile's admitted count differs from what runs, for each profile where it does."""
     found = {}
     for profile in tick.policy.profiles:
         planned, running = counts[profile.name], tick.running[profile.name]
@@ -43,7 +43,7 @@ def wanted(
 def wanted_because(
     planned: ProfilePlan, running: int, need: reasons.Need | None, clamps: list[Clamp]
 ) -> reasons.Wanted:
-    """With the clamp that made the count what it is, if one did. `clamps`: of this profile."""
+    """Why one profile's count is what it is, with the clamp that set it, if one did. `clamps`: of this profile."""
     admitted = planned.admitted_instances
     moved = [c for c in clamps if c.after_instances is not None and c.after_instances != c.before_instances]
     last = next((c for c in reversed(moved) if c.after_instances == admitted), moved[-1] if moved else None)
@@ -59,7 +59,7 @@ def wanted_because(
 
 
 def need_of(tick: HostTick, profile: Profile, needed: Needed, sidekiq: SidekiqFacts) -> reasons.Need:
-    """One queue that waits, or what keeps the threads busy, or what overflows from other profiles."""
+    """What the need comes from: a queue that waits, queues that keep threads busy, or overflow from other profiles."""
     utilisation = tick.policy.pace.utilisation
     waiting = at_home(tick.policy, profile, needed.waiting)
     found = hardest(profile, waiting, capacity_of(profile, tick.active, tick.constraints.boot_seconds))

@@ -1,12 +1,12 @@
-"""From what the queues need to the count desired of each profile: tolerance, hold window, pins, min and max.
+"""From needed to desired counts: tolerance, hold window, pins, min and max.
 
-Law 3 lives here: with the latency unknown nothing is desired but what runs, or `min`; a queue that can't be read, or an
-instance that runs without a heartbeat, keeps its profiles from shrinking: what waits or is at work there is unknown and
-not zero. So does law 6: what a person stopped or quieted is not replaced by another number, unless `min` would be
-broken, and what a person started is not made up for by ending another.
+Law 3 is kept here: while the latency is unknown, the desired count is what runs, or `min` if that is more. A queue that
+can't be read, or an instance that runs without a heartbeat, keeps its profiles from shrinking: the work there is
+unknown, not zero. Law 6 is kept here too: an instance that a person stopped or quieted is not replaced by another,
+unless the count would fall below `min`, and one that a person started does not make another one stop.
 
-The hold window is the highest count desired in the last minutes, so that a fleet goes down slower than up: the
-stabilisation window of the Kubernetes HPA (autoscaling/v2, `behavior.scaleDown`).
+The hold window keeps the highest count desired in the last minutes, so that a fleet shrinks more slowly than it grows.
+It is the stabilisation window of the Kubernetes HPA (autoscaling/v2, `behavior.scaleDown`).
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, Profile
 
-#: Readings further apart than this many ticks leave a gap, in which nobody watched what was desired.
+#: Readings further apart than this many ticks leave a gap: what was desired meanwhile is unknown.
 GAP_TICKS = 6
-#: What was started stays for so many hold windows: a boot is dear, and the next wave often comes soon.
+#: A profile that has grown does not shrink for this many hold windows: a boot is expensive, and the next wave often
+#: comes soon.
 SETTLES_HOLDS = 2.0
-#: Entries kept of a window; it is a monotonic queue of falling counts, so it is rarely longer than a few.
+#: Entries kept of a window. It is a monotonic queue of falling counts, so it rarely has more than a few.
 WINDOW_ENTRIES_MAX = 64
 
 
 class HoldWindow(Value, frozen=True, kw_only=True):
-    """Falling counts with the time each was last desired, newest last, and since when the window watches."""
+    """Falling counts, each with the time it was last desired, newest last."""
 
-    since_seconds: float
-    entries: tuple[tuple[float, int], ...]
-    grew_seconds: float | None = None  # when the profile was last to grow
+    since_seconds: float  # when the window began
+    entries: tuple[tuple[float, int], ...]  # (time, count)
+    grew_seconds: float | None = None  # when the profile last grew
 
     @property
     def highest(self) -> int:
@@ -45,7 +46,7 @@ class HoldWindow(Value, frozen=True, kw_only=True):
         return now_seconds - self.since_seconds >= window_seconds
 
     def seconds_left(self, now_seconds: float, window_seconds: float, held: int) -> float:
-        """Until the count may fall below `held`."""
+        """Seconds until the count may fall below `held`."""
         last = max((at for at, count in self.entries if count >= held), default=self.since_seconds)
         return max(0.0, max(last, self.since_seconds) + window_seconds - now_seconds)
 
@@ -53,15 +54,15 @@ class HoldWindow(Value, frozen=True, kw_only=True):
 def keep_highest(
     window: HoldWindow | None, count: int, now_seconds: float, window_seconds: float, gap_seconds_max: float
 ) -> HoldWindow:
-    """Add one count; forget those older than the window or no higher than it.
+    """Add a count, and drop entries that are older than the window or no higher than the count.
 
-    After a gap (a freeze of the host, an outage) or a step back of the clock the window begins anew: what was desired
+    After a gap (the host froze, an outage) or a step back of the clock the window begins anew: what was desired
     meanwhile is unknown, and unknown is not low (law 3).
     """
     if window is None or not 0.0 <= now_seconds - window.entries[-1][0] <= gap_seconds_max:
         return HoldWindow(since_seconds=now_seconds, entries=((now_seconds, count),))
     kept = [e for e in window.entries if now_seconds - e[0] < window_seconds and e[1] > count]
-    kept = kept[: WINDOW_ENTRIES_MAX - 1]  # the highest stay
+    kept = kept[: WINDOW_ENTRIES_MAX - 1]  # keeps the highest
     return HoldWindow(
         since_seconds=window.since_seconds, entries=(*kept, (now_seconds, count)), grew_seconds=window.grew_seconds
     )
@@ -70,9 +71,10 @@ def keep_highest(
 def desired_instances(
     tick: HostTick, needed: Needed | None, windows: dict[str, HoldWindow], clamps: Clamps
 ) -> tuple[dict[str, int], dict[str, HoldWindow]]:
-    """Desired counts and the new windows. `needed` None: the latency is unknown.
+    """The desired counts and the new hold windows, by profile. `needed` None: the latency is unknown.
 
-    Then no window is handed back: it begins anew, so nothing goes down right after an outage.
+    A profile that is not decided by its need (held, set by a person, latency unknown) gets no window. So the window
+    begins anew, and nothing shrinks right after an outage.
     """
     constraints = tick.constraints
     desired: dict[str, int] = {}
@@ -89,7 +91,7 @@ def desired_instances(
             clamps.add(reasons.LatencyUnknown(), name)
             desired[name] = _Count(profile, running, running, clamps).at_least_min().count
         else:
-            running += constraints.unavailable_in == name  # it comes back: no reason to do with one less
+            running += constraints.unavailable_in == name  # its replacement will come, so it counts as running
             desired[name], new_windows[name] = _by_need(tick, profile, needed, running, windows.get(name), clamps)
     return desired, new_windows
 
@@ -123,7 +125,7 @@ def _by_need(
 
 
 class _Count:
-    """The count of one profile on its way from needed to desired; each method may change it, and says why."""
+    """The count of one profile on its way from needed to desired. Each method may change it, and adds a clamp if so."""
 
     def __init__(self, profile: Profile, count: int, running: int, clamps: Clamps) -> None:
         self.profile = profile
@@ -138,17 +140,17 @@ class _Count:
         return self
 
     def within_tolerance(self, pace: PacePolicy, needed: Needed) -> _Count:
-        """Within the band around the present size nothing moves."""
+        """Keep the present size while the need is within the tolerance band around it."""
         name, full = self.profile.name, self.profile.threads * pace.utilisation
         load = needed.profile_threads[name] / full
         if self.count > self.running:
             near = load <= self.running * (1 + pace.tolerance)
             after = self.running if near else self.count
             return self._becomes(after, reasons.WithinTolerance(tolerance=pace.tolerance))
-        # A load that falls counts at once, a peak in a steady one does not.
+        # The lower of both means decides shrinking: a falling load counts at once, a short peak does not count.
         steady = needed.steady_threads[name] / full
         roomy = math.ceil(min(load, steady) * (1 + pace.tolerance) - 1e-9)
-        started_again = math.ceil(load / (1 + pace.tolerance) - 1e-9)  # with less, the next tick would start one
+        started_again = math.ceil(load / (1 + pace.tolerance) - 1e-9)  # with fewer, the next tick would start one
         after = min(self.running, max(roomy, started_again))
         return self._becomes(after, reasons.ShrinksByTheMean(tolerance=pace.tolerance))
 
@@ -161,7 +163,7 @@ class _Count:
         return self._becomes(min(self.count, high), reasons.AtMax(max_instances=high))
 
     def known(self, needed: Needed, silent: tuple[InstanceKey, ...]) -> _Count:
-        """What waits or is at work where nothing can be read is unknown, so nothing stops for it."""
+        """Don't shrink while a queue or a heartbeat can't be read: the work there is unknown."""
         unread = tuple(sorted(q for q, _ in self.profile.queues if q in needed.unread_queues))
         if self.count < self.running and unread:
             self._becomes(self.running, reasons.QueuesUnreadable(queues=unread))
@@ -169,18 +171,18 @@ class _Count:
             self._becomes(self.running, reasons.HeartbeatsMissing(keys=silent))
         if needed.complete:
             return self
-        # A process whose heartbeat is garbled may carry half the work, or none: nothing moves but up to min.
+        # A process whose heartbeat is garbled may do half the work, or none: nothing moves except up to min.
         return self._becomes(max(self.running, self.profile.min_instances), reasons.HeartbeatGarbled())
 
     def in_time(self, needed: Needed) -> _Count:
-        """What helps a queue that waits too long is not let go, however small its need looks."""
+        """Don't shrink while a queue of the profile is late, however small its need looks."""
         late = tuple(queue for queue, _ in self.profile.queues if queue in needed.late_queues)
         if self.count >= self.running or not late:
             return self
         return self._becomes(self.running, reasons.QueuesLate(queues=late))
 
     def held_down(self, pace: PacePolicy, window: HoldWindow, now_seconds: float) -> _Count:
-        """What was desired within the hold window stays, and what has just been started."""
+        """Don't shrink below what was desired within the hold window, nor soon after the profile has grown."""
         if self.count >= self.running:
             return self
         grew, settles = window.grew_seconds, SETTLES_HOLDS * pace.hold_down_seconds
@@ -193,13 +195,13 @@ class _Count:
         return self._becomes(max(self.count, held), reason)
 
     def not_replaced(self, by_hand: int) -> _Count:
-        """What people took away is not replaced; what still runs is not taken away for it either."""
+        """Don't replace instances that people stopped or quieted. Don't stop others because of them either."""
         if not by_hand or self.count <= self.running:
             return self
         after = min(self.count, max(self.running, self.profile.min_instances, self.count - by_hand))
         return self._becomes(after, reasons.TakenAwayByHand(instances=by_hand))
 
     def not_made_up_for(self, by_hand: int) -> _Count:
-        """What people started comes on top of what is needed."""
+        """Add instances that people started to what is needed."""
         after = max(self.count, min(self.running, self.count + by_hand))
         return self._becomes(after, reasons.AddedByHand(instances=by_hand))

@@ -1,11 +1,11 @@
 """Needed: from waiting jobs to threads, and from threads to instances of each profile.
 
-Offered load (Little's law, Operations Research 9(3), 1961): the mean number of busy threads on a queue that is
-not backed up *is* the number it needs. While a backlog shrinks, so much less comes in than is worked off. A backlog
-adds what clears it before it is late (backlog.py; in the direction of the one-step answer of DS2, Kalavri et al.,
+The offered load of a queue without a backlog is its mean number of busy threads (Little's law, Operations Research
+9(3), 1961). While a backlog shrinks, the load is lower than that by what is worked off beyond what comes in. A backlog
+adds the threads that clear it before it is late (backlog.py; similar to the one-step answer of DS2, Kalavri et al.,
 OSDI 2018). Threads become instances at a planned utilisation.
 
-Law 3: a queue whose reading is unknown keeps the load it was last known to have; it is never read as idle.
+Law 3: a queue that can't be read keeps its last known load; it never counts as idle.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from fleetd.core.model.facts import QueueFacts, SidekiqFacts, Value
 from fleetd.core.model.identity import parse_tag
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy, Profile
 
-#: Time constant of the mean of busy threads; heartbeats are 5 to 10 s old, so several are averaged.
+#: Time constant of the mean load. Heartbeats are 5 to 10 s old, so several are averaged.
 BUSY_MEAN_SECONDS = 20.0
-#: Time constant of the mean that says what may go. The faster one scatters by the root of the load: its peaks would
-#: keep an instance that is never needed.
+#: Time constant of the slower mean, by which a profile shrinks. The faster one scatters by the square root of the load,
+#: so its peaks would keep an instance that is never needed.
 STEADY_MEAN_SECONDS = 120.0
-#: The most by which lateness multiplies what a backlog needs.
+#: The largest factor by which lateness raises the work of a backlog.
 DOUBT_MAX = 4.0
 
 
@@ -33,21 +33,21 @@ class DemandMemory(Value, frozen=True, kw_only=True):
     """What demand remembers between ticks."""
 
     at_seconds: float | None = None  # of the last known reading
-    busy_mean_threads: dict[str, float] = {}  # offered load: busy, less by what a backlog shrinks
+    busy_mean_threads: dict[str, float] = {}  # offered load: busy threads, corrected by the change of the backlog
     steady_mean_threads: dict[str, float] = {}  # the slower mean
     waiting_jobs: dict[str, int] = {}  # of the last reading
     service: ServiceMemory = ServiceMemory()
 
 
 class Needed(Value, frozen=True, kw_only=True):
-    """Threads each queue needs now, and the instances of each profile that makes, before any clamp."""
+    """Threads that each queue needs now, and the instances of each profile for them, before any clamp."""
 
     queue_threads: dict[str, float]
-    profile_threads: dict[str, float]  # with what overflows into it from others
+    profile_threads: dict[str, float]  # with overflow from other profiles
     steady_threads: dict[str, float] = {}  # the same by the slower mean
     instances: dict[str, int]
     waiting: dict[str, Waiting] = {}  # what waits in each queue
-    unread_queues: frozenset[str] = frozenset()  # keys that could not be understood this time
+    unread_queues: frozenset[str] = frozenset()  # whose keys could not be understood this time
     late_queues: frozenset[str] = frozenset()  # whose oldest job has waited longer than its target
     complete: bool = True  # False: a process's heartbeat could not be understood, so its work is unknown
 
@@ -59,10 +59,10 @@ def remember(
     now_seconds: float,
     silent_queues: frozenset[str] = frozenset(),
 ) -> DemandMemory:
-    """Fold one reading into the means. The same reading twice at one time changes nothing.
+    """Fold one reading into the means. Folding it in a second time at the same moment changes nothing.
 
-    `silent_queues`: those that instances without a heartbeat serve; their threads may be busy, so no mean goes down.
-    Nor does any while a heartbeat can't be understood.
+    `silent_queues`: queues served by instances without a heartbeat. Those threads may be busy, so the means of these
+    queues don't fall. While a heartbeat can't be understood, no mean falls.
     """
     elapsed = now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
     watched = frozenset(queue for profile in policy.profiles for queue, _ in profile.queues)  # bounded (law 7)
@@ -93,9 +93,10 @@ def remember(
 
 
 def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float) -> float:
-    """Threads that what comes in now would keep busy: busy ones, and what the backlog grows or shrinks by.
+    """Threads that incoming jobs would keep busy: the busy threads, plus or minus the change of the backlog.
 
-    A jump is no rate: growth counts up to what is busy, or was usual where an earlier queue takes all threads.
+    A jump of the backlog is no rate. So its growth counts at most as much as the busy threads, or as the usual load
+    where an earlier queue takes all threads.
     """
     busy, before = float(queue.busy_threads), memory.waiting_jobs.get(queue.name)
     if before is None or elapsed_seconds <= 0.0:
@@ -106,9 +107,9 @@ def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float) ->
 
 
 def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory) -> Needed:
-    """Threads and instances needed now; `memory` has already seen this reading.
+    """Threads and instances needed now. `memory` must already include this reading.
 
-    Where systemd is unknown so is what runs, and no credit is given for it.
+    While systemd is unknown it is unknown what runs, so nothing that runs is counted against the backlog.
     """
     policy = tick.policy
     waiting = {
@@ -144,7 +145,7 @@ def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory
 
 
 def at_home(policy: Policy, profile: Profile, waiting: dict[str, Waiting]) -> list[Waiting]:
-    """What waits in the queues that this profile is there for."""
+    """The backlogs of the queues whose home is this profile."""
     return [waiting[name] for name, _ in profile.queues if home(policy, name).name == profile.name]
 
 
@@ -164,7 +165,7 @@ def _waiting(policy: Policy, name: str, facts: QueueFacts | None, memory: Demand
 
 
 def _backlog_threads(waiting: Waiting) -> float:
-    """Threads that clear what waits before it is late."""
+    """Threads that clear the backlog before it is late, without counting what already runs."""
     catch_up = max(CATCH_UP_SECONDS, waiting.left_seconds - INSTANCE_BOOT_SECONDS)
     return waiting.jobs * waiting.service_seconds * waiting.doubt / catch_up
 
@@ -172,15 +173,15 @@ def _backlog_threads(waiting: Waiting) -> float:
 def _profile_threads(
     policy: Policy, sidekiq: SidekiqFacts, need: dict[str, float], catching: dict[str, float] | None = None
 ) -> dict[str, float]:
-    """Threads for each profile: what home can't carry goes where it can be carried.
+    """Threads for each profile. What a queue's home can't carry goes to other profiles that serve the queue.
 
-    First to what the minima of others leave idle, which fetches there anyway; the rest makes home grow, and beyond its
-    maximum others.
+    It goes first to threads that idle in the others' `min`, because they fetch it anyway. The rest makes the home grow,
+    and beyond its `max` the others.
     """
     threads = dict.fromkeys((p.name for p in policy.profiles), 0.0)
     for queue, need_threads in need.items():
         threads[home(policy, queue).name] += need_threads
-    for name, in_time in (catching or {}).items():  # a backlog keeps every thread busy
+    for name, in_time in (catching or {}).items():  # a backlog keeps all threads busy, so it needs no spare share
         threads[name] = max(threads[name], in_time * policy.pace.utilisation)
     _leave_to_foreign_processes(policy, sidekiq, threads)
     full = {p.name: p.threads * policy.pace.utilisation for p in policy.profiles}
@@ -190,7 +191,7 @@ def _profile_threads(
         excess = {name: max(0.0, threads[name] - carries[name]) for name in threads}
         for name, other in overflows:
             moved = min(excess[name], threads[name], max(0.0, carries[other] - threads[other]))
-            if limit == "min_instances":  # beyond the maximum, what is wanted is still said
+            if limit == "min_instances":  # beyond max the whole need of the home stays visible
                 threads[name] -= moved
             threads[other] += moved
             excess[name] -= moved
@@ -199,7 +200,7 @@ def _profile_threads(
 
 @lru_cache(maxsize=16)
 def overflows_of(profiles: tuple[Profile, ...]) -> tuple[tuple[str, str], ...]:
-    """(profile, another that serves a queue whose home is the first), by importance."""
+    """Pairs of a profile and another one that serves a queue whose home is the first, by importance."""
     queues = dict.fromkeys(queue for profile in profiles for queue, _ in profile.queues)
     return tuple(
         (profile.name, other.name)
@@ -210,9 +211,9 @@ def overflows_of(profiles: tuple[Profile, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def home(policy: Policy, queue: str) -> Profile:
-    """The profile that is there for this queue: where fewest others come before it.
+    """The home of a queue: the profile in which the fewest other queues come before it.
 
-    In a strict order those are the earlier ones, among weights the heavier ones.
+    In a strict order those are the earlier queues, in a weighted order the heavier ones.
     """
     return _home(policy.profiles, queue)
 
@@ -228,11 +229,11 @@ def _home(profiles: tuple[Profile, ...], queue: str) -> Profile:
         own = dict(profile.queues)[queue]
         return sum(1 for _, weight in profile.queues if weight > own)
 
-    return min(profiles, key=before)  # the first of equals: the more important
+    return min(profiles, key=before)  # of equals the first, which is the most important
 
 
 def _leave_to_foreign_processes(policy: Policy, sidekiq: SidekiqFacts, threads: dict[str, float]) -> None:
-    """Processes fleetd did not render (a stock unit elsewhere) serve too: their threads need not be ours."""
+    """Subtract the threads of processes that fleetd did not render (a stock unit elsewhere): they serve queues too."""
     for process in sidekiq.processes:
         if parse_tag(process.tag) is not None or process.quiet or process.queues == {SCHEDULER_QUEUE}:
             continue

@@ -1,4 +1,4 @@
-"""One host's instances: the state of each, what people and systemd did to it, and how it is started, drained, replaced.
+"""One host's instances: the state of each, what people and systemd did to it, how it is started, drained and replaced.
 
-How many there should be is never decided here: that is `demand` and `capacity`.
+How many there should be is never decided here, but in `demand` and `capacity`.
 """

@@ -1,4 +1,4 @@
-"""Assess this host: what happened to its units, how they fare, what is to be replaced, on what terms to plan."""
+"""Assess this host: what happened to its units, how they fare, what to replace, and under which constraints to plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fleetd.core.model.reasons.base import Reason
 
 
 class Assessment(Value, frozen=True, kw_only=True):
-    """What deciding begins with."""
+    """What all decisions of a tick start from."""
 
     tick: HostTick
     memory: HostMemory
@@ -25,7 +25,7 @@ class Assessment(Value, frozen=True, kw_only=True):
 
 
 def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment:
-    """Fold this tick into the host's memory, and see every instance in its named state."""
+    """Fold this tick into the host's memory, and derive the state of every instance."""
     tick = HostTick(policy=policy, snapshot=snapshot)
     memory, noticed = remember_units(tick, memory)
     before = memory.by_instance(tick.now_seconds, {})
@@ -42,7 +42,7 @@ def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment
 
 
 def instance_views(tick: HostTick, memories: dict[InstanceKey, InstanceMemory]) -> tuple[InstanceView, ...] | None:
-    """Every instance number the configuration names, in order, and the scheduler last; None: systemd is unknown."""
+    """Every configured instance in the order of numbers, then the scheduler; None: systemd is unknown."""
     policy, systemd, redis = tick.policy, tick.systemd, tick.snapshot.sidekiq
     if systemd is None:
         return None
@@ -57,7 +57,7 @@ def instance_views(tick: HostTick, memories: dict[InstanceKey, InstanceMemory]) 
         )
         return view_of(policy, seen, tick.machine, age)
 
-    found = dict(all_stopped(policy.profiles, age is not None))  # in the order of numbers
+    found = dict(all_stopped(policy.profiles, age is not None))
     for key in found.keys() & (systemd.units.keys() | memories.keys()):
         found[key] = view(key)
     return (*found.values(), view(SCHEDULER))

@@ -1,7 +1,7 @@
-"""What people and systemd did to our units since the last look, folded into the host's memory (law 6).
+"""What people and systemd did to our units since the last tick, folded into the host's memory (law 6).
 
-A move that we did not order is a person's, and is kept for a while as a pin. What systemd restarts by itself is
-neither: it never passes through `inactive`.
+A start, stop or quiet that we did not order was a person's, and is kept for a while as a pin. A restart by systemd is
+told apart because it never passes through `inactive`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Profile
 
-#: Down and up again by hand within this time is a restart, not an order to keep it down or up.
+#: A stop and a start by hand within this time are a restart, not an order to keep the unit stopped or running.
 RESTART_SECONDS = 180.0
-#: After a boot systemd starts each profile's `min` and the scheduler itself, before or after fleetd's first look:
-#: so many at a time, and one that hangs holds up the next ones for this much longer.
+#: After a boot of the host systemd itself starts each profile's `min` and the scheduler, before or after fleetd's first
+#: tick. It starts `pace.booting_max` at a time, and a boot that hangs delays the next ones by the second figure.
 HOST_BOOT_SECONDS = 300.0
 HOST_BOOT_ROUND_SECONDS = 120.0
-#: Serving this long forgives earlier failures.
+#: The earlier failures of a unit that has been active for this long are forgotten.
 FORGIVEN_SECONDS = 600.0
 #: An order that systemd does not show within this time had no effect.
 ORDER_SECONDS = 30.0
-#: What comes up this long after such an order was ours after all: a starved systemd, not a person.
+#: If the unit comes up within this time after such an order, the order took effect late; it was not a person.
 LATE_SECONDS = 300.0
 
 _T = TypeVar("_T")
@@ -39,7 +39,7 @@ _UP = frozenset({"active", "activating", "reloading"})
 
 
 def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[reasons.Reason]]:
-    """Fold this tick's units into the memory; returns it with what people did."""
+    """Fold this tick's units into the memory. Returns the memory, and a reason for each thing noticed."""
     noticed: list[reasons.Reason] = []
     snapshot, systemd = tick.snapshot, tick.systemd
     if memory.boot_id != snapshot.boot_id:
@@ -70,7 +70,7 @@ def _ours(profiles: tuple[Profile, ...]) -> dict[InstanceKey, None]:
 
 
 class _UnitChanges:
-    """One tick's units on their way into the memory."""
+    """Folds one tick's units into the memory."""
 
     def __init__(self, tick: HostTick, memory: HostMemory) -> None:
         self.policy = tick.policy
@@ -86,7 +86,7 @@ class _UnitChanges:
         self.beats = heartbeats_by_key(sidekiq.processes, tick.policy.host) if sidekiq is not None else {}
 
     def at_rest(self) -> set[InstanceKey]:
-        """Units that can't have changed as long as they are not loaded: most of them, most of the time."""
+        """Inactive units without an order of ours: as long as systemd does not list them, nothing has changed."""
         inactive = {key for key, state in self.seen.items() if state == "inactive"}
         return inactive - self.starts.keys() - self.drains.keys()
 
@@ -102,7 +102,7 @@ class _UnitChanges:
         if state in _UP:
             self.starts.pop(key, None)
         if state == "failed" or (state == "inactive" and key not in self.starts):
-            self.drains.pop(key, None)  # while our start is not shown yet, what is to end it must be kept
+            self.drains.pop(key, None)  # but a drain ordered before our start is shown must be kept
         self._quiet_by_hand(key, unit, adopted=before is None)
 
     def _count_failures(self, key: InstanceKey, state: str, before: str | None, unit: UnitFacts | None) -> None:
@@ -110,7 +110,7 @@ class _UnitChanges:
         lost = ordered is not None and state == "inactive" and self.now - ordered >= ORDER_SECONDS
         died = state == "failed" and (before is None or before in _UP or ordered is not None)
         if lost and self._stopped_by_us(key):
-            self.starts.pop(key, None)  # called off before it was shown
+            self.starts.pop(key, None)  # our start was called off before systemd showed it
         elif lost or (died and not self._stopped_by_us(key)):
             result = unit.result if unit is not None else ""
             self.failures[key] = Failure(
@@ -121,7 +121,7 @@ class _UnitChanges:
             )
             self.starts.pop(key, None)
         elif before == "failed" and state == "inactive" and ordered is None and key in self.failures:
-            del self.failures[key]  # `systemctl reset-failed`: a person has cured it
+            del self.failures[key]  # `systemctl reset-failed`: a person has fixed it
             self.noticed.append(reasons.ResetByHand(key=key))
         if unit is not None and state == "active" and unit.state_age_seconds > FORGIVEN_SECONDS:
             self.failures.pop(key, None)
@@ -135,7 +135,7 @@ class _UnitChanges:
             if pin is not None and pin.by == "hand":
                 del self.pins[key]
             elif pin is not None and pin.wants == reasons.PinKind.STOPPED and key not in self.drains:
-                # Ordered by a person before our start was shown: it is not to stay.
+                # A person ordered it stopped before our start was shown, so it is drained.
                 self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
         elif (
             pin is not None and pin.wants == reasons.PinKind.STOPPED and self.now - pin.since_seconds < RESTART_SECONDS
@@ -154,7 +154,7 @@ class _UnitChanges:
         return key == SCHEDULER or key in at_boot
 
     def _went_down(self, key: InstanceKey) -> None:
-        """Not by our stop, so by a person's; what systemd restarts by itself never comes by here."""
+        """If we did not order this stop, a person did: pin the unit. Restarts by systemd never get here."""
         if not self._stopped_by_us(key):
             self.drains.pop(key, None)
             self._pin(key, reasons.PinKind.STOPPED)
@@ -175,7 +175,7 @@ class _UnitChanges:
             if kept_quiet:  # quiet can't be undone, so this is a new process
                 del self.pins[key]
         elif adopted or (pin is not None and kept_quiet and self.now >= pin.until_seconds):
-            # A quiet that nobody remembers, or was kept long enough, can't be undone: the drain goes on.
+            # Quiet can't be undone: one found at the first look, or whose pin has expired, goes on as a drain.
             self.drains[key] = Drain(since_seconds=self.now, quiet_sent_seconds=self.now, cause=reasons.FoundQuiet())
         elif not kept_quiet:
             self._pin(key, reasons.PinKind.QUIET)
@@ -186,7 +186,7 @@ class _UnitChanges:
         self.noticed.append(reasons.PinnedByHand(key=key, wants=wants, kept_seconds=kept))
 
     def _is_kept(self, key: InstanceKey, pin: Pin) -> bool:
-        """An expired pin on a quiet process stays until a heartbeat lets its drain go on."""
+        """Whether to keep a pin. An expired one on a quiet process stays until a heartbeat lets its drain begin."""
         if key in self.drains:
             return pin.wants == reasons.PinKind.STOPPED and self.now < pin.until_seconds
         return self.now < pin.until_seconds or (pin.wants == reasons.PinKind.QUIET and self.seen.get(key) in _UP)
@@ -216,5 +216,5 @@ class _UnitChanges:
 
 
 def _only(found: dict[InstanceKey, _T], keys: dict[InstanceKey, None]) -> dict[InstanceKey, _T]:
-    """Without what is not ours, or not any more."""
+    """Without units that the configuration does not name (any more)."""
     return found if found.keys() <= keys.keys() else {k: v for k, v in found.items() if k in keys}

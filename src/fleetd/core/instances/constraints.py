@@ -1,8 +1,8 @@
-"""On what terms the plan may use this host: holds, people's counts, what its memory and cores carry, a rollout's spare.
+"""The constraints under which the plan may use this host: holds, people's counts, memory and cores, a rollout's spare.
 
 Law 3: a host that is short of memory or cores adds nothing. Law 6: people's orders come first. A pause, an upgrade of
-Mastodon's code under running workers, or a fleet quieted by hand hold everything that would move of its own accord;
-what the database's budget takes back (law 2) and a surplus scheduler (law 1) are ended all the same.
+Mastodon's code under running workers, or a fleet mostly quieted by hand hold everything that would move of its own
+accord. Instances beyond the database's budget (law 2) and a surplus scheduler (law 1) are stopped even then.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts
 from fleetd.core.model.policy_tables import Policy
 
-#: Memory pressure that lasts this long sheds the least important instance, and one more each such time.
+#: How long memory is short before the least important instance is shed, and how long until the next one.
 PRESSED_SECONDS = 60.0
 SHED_EVERY_SECONDS = 120.0
 #: After an OOM kill nothing is added on this host for this long.
 OOM_HOLD_SECONDS = 1800.0
-#: Where the kernel tells no pressure of the cores (no PSI): nothing is added above this load average.
+#: Where the kernel shows no pressure (no PSI): nothing is added above this load average per core.
 LOAD_PER_CORE_MAX = 2.0
 
 
 def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
-    """The constraints of this tick; `memory` has already seen it."""
+    """The constraints of this tick. `memory` must already include it."""
     now, people, rollout = tick.now_seconds, memory.people, memory.rollout_under_way
     sets = {name: people.set_instances(name, now) for name in people.sets}
     unavailable = rollout.unavailable_in if rollout is not None else None
@@ -47,7 +47,7 @@ def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
 
 
 def remember_host(tick: HostTick, memory: HostMemory) -> HostMemory:
-    """Since when the host is short of memory, and which code of Mastodon instances may be started with."""
+    """Remember since when the host is short of memory, and which of Mastodon's code instances may be started with."""
     machine, shortage = tick.machine, memory.shortage
     if machine is None:
         return memory
@@ -67,18 +67,18 @@ def remember_host(tick: HostTick, memory: HostMemory) -> HostMemory:
 
 
 def _all_run(digest: str, active: tuple[InstanceView, ...], memory: HostMemory) -> bool:
-    """Whether every instance was started with this code and serves: people have restarted them all."""
+    """Whether every instance was started with this code and serves, so people have restarted them all."""
     watches = [memory.units.watches.get(v.key) for v in active if v.is_present]
     return bool(watches) and all(w is not None and w.served and w.code == digest for w in watches)
 
 
 def _holds(tick: HostTick, memory: HostMemory) -> tuple[Hold, ...]:
-    """What keeps everything from moving of its own accord, the first to be told first."""
+    """Everything that keeps this host from moving of its own accord, the most important to show first."""
     found: list[Hold] = []
     pause = memory.people.paused(tick.now_seconds)
     if pause is not None:
         found.append(Hold(reason=reasons.Paused(note=pause.note), until_seconds=pause.until_seconds))
-    code = memory.code_changed  # also while the host can't be read: unknown code is no accepted code
+    code = memory.code_changed  # also while the host can't be read: unknown code is not accepted
     if code is not None:
         found.append(Hold(reason=reasons.CodeChanged(version=code.version or None)))
     present = [v for v in tick.active if v.profile is not None and v.is_present]
@@ -90,7 +90,7 @@ def _holds(tick: HostTick, memory: HostMemory) -> tuple[Hold, ...]:
 
 
 def _shed(tick: HostTick, shortage: Shortage) -> reasons.MemoryShortage | None:
-    """Why the least important goes: the host has long been short of memory. Unknown pressure sheds nobody (law 3)."""
+    """Why the least important instance goes: memory has long been short. Unknown memory sheds nothing (law 3)."""
     now, pressed, shed = tick.now_seconds, shortage.pressed_since_seconds, shortage.shed_seconds
     if tick.machine is None or pressed is None or now - pressed < PRESSED_SECONDS:
         return None
@@ -109,7 +109,10 @@ def _refusal(tick: HostTick, shortage: Shortage) -> reasons.ClampReason | None:
 
 
 def _memory_shortage(policy: Policy, machine: HostFacts) -> reasons.MemoryShortage | None:
-    """How this host is short of memory. A kernel that reclaims fast tells no pressure until the end."""
+    """How this host is short of memory; None: it is not.
+
+    Available memory is checked too, because a kernel that reclaims fast shows no pressure until the end.
+    """
     share = machine.pressure.memory_stalled_share if machine.pressure is not None else 0.0
     if share > policy.pressure.memory_max:
         return reasons.MemoryStalled(share=share, limit=policy.pressure.memory_max)
@@ -124,6 +127,6 @@ def _core_shortage(policy: Policy, machine: HostFacts) -> reasons.CoresShort | r
     if machine.pressure is not None:
         share = machine.pressure.cpu_waiting_share
         return reasons.CoresShort(share=share, limit=limit) if share > limit else None
-    if load is not None and load > LOAD_PER_CORE_MAX and limit < 1.0:  # by and large the same; 1 switches both off
+    if load is not None and load > LOAD_PER_CORE_MAX and limit < 1.0:  # instead of pressure; 1 switches both off
         return reasons.LoadHigh(load_per_core=load, limit=LOAD_PER_CORE_MAX)
     return None

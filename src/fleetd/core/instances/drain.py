@@ -1,16 +1,15 @@
 """How an instance is let go: quiet, watch, stop.
 
-Law 4 (no job is lost) lives here. What serves is quieted (SIGTSTP, which can't be undone), watched until one heartbeat
-given after the order says quiet and idle, then stopped. Past a deadline it gets an ordinary stop, but only while Redis
-takes writes, because Sidekiq then pushes unfinished jobs back and would lose them otherwise. Before READY it is
-stopped, not quieted: a TSTP during boot is lost, and no job has been fetched. Nothing sends SIGKILL: there is no such
-step.
+Law 4 (no job is lost) is kept here. An instance that serves is quieted (SIGTSTP, which can't be undone) and watched. It
+is stopped once a heartbeat sent after the order says quiet and idle. Past a deadline it gets an ordinary stop, but only
+while Redis takes writes: Sidekiq then pushes unfinished jobs back, and would lose them otherwise. Before READY it is
+stopped, not quieted: a SIGTSTP during boot is lost, and no job has been fetched yet. No step sends SIGKILL.
 
-A job that our stop pushed back once is not pushed back again: a two-hour export finishes although the fleet shrinks
-every evening. A quiet that three beats do not confirm is said, and no further victim is chosen: what loses the signal
-(a wrapper that does not pass it on) would lose the next one too.
+A job that our stop pushed back once is not pushed back again, so a two-hour export finishes although the fleet shrinks
+every evening. A quiet that three heartbeats do not confirm is reported, and no further instance is chosen: whatever
+loses the signal (such as a wrapper that does not pass it on) would lose the next one too.
 
-An order may get lost (fleetd died between remembering and giving it, systemd did not answer): it is given again.
+An order may get lost (fleetd died between remembering and giving it, or systemd did not answer), so it is given again.
 """
 
 from __future__ import annotations
@@ -25,16 +24,17 @@ from fleetd.core.model.policy_tables import Profile
 
 #: A quiet that no heartbeat confirms is sent again after this long (three beats).
 QUIET_AGAIN_SECONDS = 30.0
-#: Three beats (10 s each) and a tick without a word of quiet; the last beat must be this young to say so.
+#: A quiet is unconfirmed after three beats (10 s each) and a tick, if the last beat is at most CONFIRMING_BEAT_SECONDS
+#: old and does not say quiet.
 UNCONFIRMED_SECONDS = 35.0
 CONFIRMING_BEAT_SECONDS = 15.0
-#: Sidekiq takes a moment to heed the signal, a starved one longer.
+#: Sidekiq takes a moment to act on the signal; a starved process takes longer.
 HEED_SECONDS = 2.0
-#: An instance with a job that has run this long stays, where another can go instead.
+#: An instance with a job that has run this long stays if another one can go instead.
 OLD_RUN_SECONDS = 60.0
 #: A stop that systemd does not show is sent again after this long.
 STOP_AGAIN_SECONDS = 30.0
-#: Orders for drains under way in one tick at most (law 7); the others come in the next.
+#: Most orders per tick to drains under way (law 7); the others come in the next tick.
 DRAIN_ORDERS_MAX = 8
 
 _REPLACED_FIRST = {
@@ -54,7 +54,7 @@ def begin_drains(
     drains_left: int,
     decision: HostDecision,
 ) -> int:
-    """Begin to let go of those whose loss costs least; returns how many drains were begun."""
+    """Begin to drain the instances whose loss costs least. Returns how many were chosen."""
     now = tick.now_seconds
     candidates = [v for v in own if v.is_capacity and v.pinned != reasons.PinKind.RUN]
     reachable = max(admitted, running - len(candidates))
@@ -79,9 +79,11 @@ def begin_drains(
 
 
 def _cost(view: InstanceView, decision: HostDecision, now_seconds: float) -> tuple[int, int, bool, bool, int, int]:
-    """What its loss costs: one that boots serves nobody, outdated ones go anyway; then long jobs, busy threads.
+    """What the loss of an instance costs, as a sort key.
 
-    One that is READY without a heartbeat for long comes last: a quiet could not be watched, so it would not go.
+    First go those that boot, then those to be replaced anyway, without pushed-back jobs, without long jobs, the least
+    busy, the highest number. One that has long been READY without a heartbeat comes last: its quiet could not be
+    watched, so it would not go.
     """
     starting = view.state == InstanceState.STARTING
     unheard = starting and view.is_ready and view.state_age_seconds >= FIRST_BEAT_SECONDS
@@ -104,16 +106,16 @@ def let_go(
     by_rollout: bool = False,
     why: reasons.TooManyRun | None = None,
 ) -> None:
-    """Begin a drain: quiet what serves, stop what still boots.
+    """Begin a drain: quiet an instance that serves, stop one that still boots.
 
-    `why`: the same with numbers that will be stale when the drain ends, for this step only.
+    `why`: the cause with numbers, for this step only, because they will be stale when the drain ends.
     """
     drain = Drain(since_seconds=now_seconds, cause=cause, by_rollout=by_rollout)
     if view.is_booting:
         decision.order("stop", view, reasons.StillBoots(cause=why or cause))
         drain = structs.replace(drain, stop_sent_seconds=now_seconds)
     elif view.state == InstanceState.STARTING:
-        return  # READY but no heartbeat yet: it comes within seconds, then a quiet can be watched
+        return  # READY but no heartbeat yet: one comes within seconds, then a quiet can be watched
     else:
         decision.order("quiet", view, why or cause)
         drain = structs.replace(drain, quiet_sent_seconds=now_seconds)
@@ -121,12 +123,12 @@ def let_go(
 
 
 def go_on_draining(tick: HostTick, decision: HostDecision) -> None:
-    """The next order of each drain under way, where one is due."""
+    """Give the next order of each drain under way, where one is due."""
     for view in tick.active if decision.memory.drains else ():
         drain = decision.memory.drains.get(view.key)
         active = view.unit is not None and view.unit.active_state in {"active", "activating", "reloading"}
         if drain is None or view.unit is None or not active:
-            continue  # not there any more, or systemd is stopping it
+            continue  # it is gone, or systemd is stopping it
         if len(decision.steps) >= DRAIN_ORDERS_MAX:
             break
         if view.unit.active_state == "activating":
@@ -136,8 +138,8 @@ def go_on_draining(tick: HostTick, decision: HostDecision) -> None:
 
 
 def _stop_booting(tick: HostTick, view: InstanceView, drain: Drain, decision: HostDecision) -> None:
-    """systemd restarted it in mid-drain, or our stop of a booting one got lost."""
-    # While Redis is unknown nothing stops (law 3): should it get READY meanwhile, it could not push jobs back.
+    """Stop an instance that boots in mid-drain: systemd restarted it, or our stop of its boot got lost."""
+    # While Redis is unknown nothing stops (law 3): if it got READY meanwhile, it could not push jobs back.
     if tick.sidekiq is not None and not _stop_is_under_way(drain, tick.now_seconds):
         _stop(view, drain, reasons.StillBoots(cause=drain.cause), tick.now_seconds, decision)
 
@@ -148,7 +150,7 @@ def _next_order(tick: HostTick, view: InstanceView, drain: Drain, decision: Host
         return
     drain = _confirmed_or_not(view, drain, now, decision)
     sent = _quiet_sent(view, drain, now)
-    if sent is None and view.quiet:  # by hand, before its drain was ordered: there is nothing left to send
+    if sent is None and view.quiet:  # quieted by hand before its drain was ordered: there is nothing to send
         sent = drain.since_seconds
     beat_after_order = sent is not None and view.beat_age_seconds is not None and now - view.beat_age_seconds > sent
     if view.quiet and view.busy_threads == 0 and beat_after_order:
@@ -158,29 +160,29 @@ def _next_order(tick: HostTick, view: InstanceView, drain: Drain, decision: Host
     elif tick.sidekiq is not None and not view.quiet and (sent is None or now - sent > QUIET_AGAIN_SECONDS):
         decision.order("quiet", view, drain.cause if sent is None else reasons.QuietNotConfirmed(cause=drain.cause))
         again = structs.replace(drain, quiet_sent_seconds=now, stop_sent_seconds=None)
-        if sent is None:  # ordered while Redis was away, or for the process before: its time begins now
+        if sent is None:  # the drain began while Redis was away, or with an earlier process: its time begins now
             again = structs.replace(again, since_seconds=now, unconfirmed=False)
         decision.memory = decision.memory.with_drain(view.key, again)
 
 
 def _quiet_sent(view: InstanceView, drain: Drain, now_seconds: float) -> float | None:
-    """When this process was told to quiet; None: never, only the one before it, which systemd has restarted."""
+    """When this process was told to quiet; None: never, or only the process before systemd restarted it."""
     sent = drain.quiet_sent_seconds
     return sent if sent is not None and sent >= now_seconds - view.state_age_seconds else None
 
 
 def _confirmed_or_not(view: InstanceView, drain: Drain, now_seconds: float, decision: HostDecision) -> Drain:
-    """Note whether the quiet has arrived, once enough beats have come to tell."""
+    """Remember whether the quiet has arrived, once enough heartbeats have come to tell."""
     beat = view.beat_age_seconds
     lost, sent = decision.memory.undrainable_seconds, _quiet_sent(view, drain, now_seconds)
     if view.quiet:
-        # One that was quiet before that says nothing of the next signal.
+        # A quiet sent before the unconfirmed one does not show that signals arrive now.
         if drain.unconfirmed or (lost is not None and sent is not None and sent > lost):
             decision.memory = structs.replace(decision.memory, undrainable_seconds=None)
     elif sent is None or beat is None or beat > CONFIRMING_BEAT_SECONDS:
         return drain
     elif not drain.unconfirmed and now_seconds - beat < sent + HEED_SECONDS:
-        return drain  # the quiet before may have been lost with a fleetd that died: no beat tells of the latest yet
+        return drain  # the first quiet may have been lost when fleetd died, and no beat has come since the latest
     elif now_seconds - drain.since_seconds > UNCONFIRMED_SECONDS:
         decision.clamps.add(reasons.IgnoresQuiet(key=view.key), view.profile)
         if not drain.unconfirmed:
@@ -197,7 +199,7 @@ def _stop_is_under_way(drain: Drain, now_seconds: float) -> bool:
 
 
 def _stop_past_deadline(tick: HostTick, view: InstanceView, drain: Drain, decision: HostDecision) -> None:
-    """An ordinary stop makes Sidekiq push unfinished jobs back, which needs a Redis that takes writes."""
+    """Order an ordinary stop, unless Redis takes no writes for unfinished jobs, or one was pushed back before."""
     now = tick.now_seconds
     if decision.memory.holds_pushed_back(view.job_ids, now):
         decision.clamps.add(reasons.FinishesPushedBackJob(key=view.key), view.profile)

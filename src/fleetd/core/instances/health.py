@@ -1,8 +1,8 @@
-"""How each instance's present process fares: boot time, silence, weight, what it was started with, OOM kills.
+"""How each instance's present process fares: boot time, silence, memory, what it was started with, OOM kills.
 
-Law 3 lives here: silence counts only while Redis is readable, others on this host beat and our own ticks are punctual.
-All silent together is an unknown reading, and nothing is stopped for it. So does law 4: a boot that is ended is stopped
-before READY, when it has fetched no job.
+Law 3 is kept here: silence counts only while Redis can be read, other instances on this host beat, and our own ticks
+are punctual. If all are silent together, that is an unknown reading, and nothing is stopped for it. Law 4 is kept here
+too: a boot that takes too long is stopped before READY, when it has fetched no job.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import OomKilled
 
-#: A pause between ticks longer than this was a freeze; what happened meanwhile nobody watched.
+#: A gap between ticks that is longer than both of these was a freeze, and nobody watched what happened meanwhile.
 PUNCTUAL_SECONDS_MAX = 20.0
 PUNCTUAL_TICKS = 2.5
-#: A heartbeat younger than this says that its process is well (Sidekiq beats every 5 or 10 s).
+#: A process whose heartbeat is younger than this is well (Sidekiq beats every 5 or 10 s).
 FRESH_BEAT_SECONDS = 30.0
-#: A boot that takes this many times as long as learnt has gone wrong; but never ended before the second figure.
+#: A boot that takes this many times the learnt time has failed, but not before the second figure.
 BOOT_FACTOR = 4.0
 BOOT_SECONDS_MIN = 120.0
-#: How much of a learnt boot time a shorter one leaves; a longer one counts at once.
+#: The weight of the learnt boot time against a shorter one. A longer boot replaces it at once.
 BOOT_KEEP = 0.8
-#: After an OOM kill an instance is taken to grow to this many times what it had.
+#: After an OOM kill an instance is assumed to grow to this many times what it had.
 OOM_FACTOR = 1.25
 SIGKILL = 9
-#: Jobs that are remembered of one instance, for when it falls silent.
+#: Most running jobs remembered per instance, for when it falls silent.
 JOB_IDS_MAX = 64
-#: In place of the digest of a unit file that is no longer on disk.
+#: Stands for the digest of a unit file that is no longer on disk.
 UNIT_FILE_BEFORE = "replaced before it was loaded"
 
 
 def punctual(policy: Policy, since_seconds: float | None, now_seconds: float) -> float | None:
-    """Seconds since the last tick; None where that is too long: nobody watched what happened since."""
+    """Seconds since the last tick; None: there was none, or it was so long ago that nobody watched meanwhile."""
     if since_seconds is None:
         return None
     gap = now_seconds - since_seconds
@@ -47,15 +47,16 @@ def punctual(policy: Policy, since_seconds: float | None, now_seconds: float) ->
 
 
 def boot_seconds_max(memory: HostMemory, view: InstanceView) -> float | None:
-    """How long its boot may take; None: nothing learnt yet, so systemd's TimeoutStartSec decides."""
+    """How long this instance's boot may take; None: nothing learnt yet, so systemd's TimeoutStartSec decides."""
     learnt = memory.boot_seconds.get(view.learnt_under)
     return None if learnt is None else max(BOOT_SECONDS_MIN, BOOT_FACTOR * learnt)
 
 
 def remember_health(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Reason]]:
-    """Fold this tick into the watches; returns the memory with each OOM kill.
+    """Fold this tick into the watches. Returns the memory, and a reason for each OOM kill.
 
-    `tick` with the instances as they look before this; `memory` has already seen this tick's units (changes.py).
+    `tick` has the instances in their states before this call. `memory` must already include this tick's units
+    (changes.py).
     """
     now = tick.now_seconds
     if tick.instances is None:
@@ -92,15 +93,15 @@ def remember_health(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, lis
 def _watch(
     before: Watch | None, view: InstanceView, unit: UnitFacts, machine: HostFacts | None, now_seconds: float
 ) -> Watch:
-    """The watch over this process: the one before, or a fresh one where systemd has started another."""
+    """The watch over the present process: the remembered one, or a new one if systemd has started a new process."""
     if before is not None and before.invocation_id == unit.invocation_id:
         return before
     begun = now_seconds - unit.state_age_seconds if unit.active_state == "activating" else None
-    # systemd's own count tells its restarts from a person's, and has those that fell between two ticks.
+    # systemd's own count tells its restarts from a person's, and includes those between two ticks.
     again = before is not None and not before.served and unit.restarts > before.first_boot_restarts
     file = SCHEDULER_UNIT if view.key == SCHEDULER else TEMPLATE_UNIT
     unit_digest = machine.unit_digests.get(file, "") if machine else ""
-    if unit.need_daemon_reload:  # systemd started it by the file that was there before
+    if unit.need_daemon_reload:  # systemd started it from the file that was there before
         unit_digest = before.unit_digest if before is not None and before.unit_digest else UNIT_FILE_BEFORE
     return Watch(
         invocation_id=unit.invocation_id,
@@ -113,9 +114,9 @@ def _watch(
 
 
 def _count_boots(watch: Watch, unit: UnitFacts, now_seconds: float, *, complete: bool) -> Watch:
-    """Since when, and from which restart on, it boots without ever coming to a heartbeat.
+    """Remember since when, and since which restart, it boots without ever sending a heartbeat.
 
-    While Redis can't be read the count begins anew: what dies because Redis is away has not failed.
+    While Redis can't be read the count begins anew: a process that dies because Redis is away has not failed.
     """
     if watch.served or not complete:
         known = watch.first_boot_seconds is not None
@@ -128,7 +129,7 @@ def _count_boots(watch: Watch, unit: UnitFacts, now_seconds: float, *, complete:
 def _learn_boot(boots: dict[str, float], view: InstanceView, watch: Watch, now_seconds: float) -> None:
     if watch.begun_seconds is None:
         return
-    # Until READY: that no heartbeat got through after it (Redis was away, fleetd was dead) is no slow boot.
+    # A boot ends at READY. If the heartbeat came late after that (Redis or fleetd was away), it was no slow boot.
     took = max(0.0, now_seconds - view.state_age_seconds - watch.begun_seconds)
     before = boots.get(view.learnt_under, took)
     boots[view.learnt_under] = max(took, before * BOOT_KEEP + took * (1.0 - BOOT_KEEP))
@@ -141,7 +142,7 @@ def _job_ids(view: InstanceView, watch: Watch) -> tuple[str, ...]:
 
 
 def memory_max_bytes(policy: Policy, machine: HostFacts) -> int:
-    """What one instance may hold: as configured, else its share of the host, at least 1.5 of what it is to grow to."""
+    """The memory one instance may hold: `memory.max`, else its share of the host, at least 1.5 × `memory.instance`."""
     if policy.memory.max_bytes is not None:
         return policy.memory.max_bytes
     instances = max(1, sum(p.max_instances for p in policy.profiles))
@@ -151,14 +152,14 @@ def memory_max_bytes(policy: Policy, machine: HostFacts) -> int:
 
 def _heavy_since(watch: Watch, view: InstanceView, heavy_bytes: int | None, now_seconds: float) -> float | None:
     if heavy_bytes is None or view.resident_bytes is None:
-        return watch.heavy_since_seconds  # unknown is not light
+        return watch.heavy_since_seconds  # unknown does not mean within the limit
     if view.resident_bytes <= heavy_bytes:
         return None
     return watch.heavy_since_seconds if watch.heavy_since_seconds is not None else now_seconds
 
 
 def _oom_kills(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Reason]]:
-    """Who died for memory since the last tick: systemd's word, or a SIGKILL while the kernel counted one more."""
+    """Find OOM kills since the last tick: systemd says so, or a SIGKILL came while the kernel's count grew."""
     now, shortage = tick.now_seconds, memory.shortage
     total = tick.machine.oom_kills_total if tick.machine is not None else None
     known = shortage.oom_kills_total
@@ -166,7 +167,7 @@ def _oom_kills(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Rea
         shortage = structs.replace(shortage, oom_counted_seconds=now)
     if total is not None:
         shortage = structs.replace(shortage, oom_kills_total=total)
-    # The kernel counts at once; systemd may tell a tick later.
+    # The kernel counts at once; systemd may show it a tick later.
     at = shortage.oom_counted_seconds
     counted = at is not None and now - at <= PUNCTUAL_SECONDS_MAX
     watches, sizes = dict(memory.units.watches), dict(memory.instance_bytes)

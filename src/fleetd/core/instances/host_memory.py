@@ -1,7 +1,7 @@
 """What one host remembers: its own orders, drains under way, failures, people's orders (law 6), what it learnt.
 
-The memory is small, written before the orders it holds are carried out, and belongs to one boot: after a reboot
-windows begin anew, pins and overrides are forgotten, and that is said.
+The memory is small, and is written before the orders it holds are carried out. It belongs to one boot of the host:
+after a reboot it begins anew, except for what was learnt. That people's orders are forgotten is reported.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from fleetd.core.model.facts import CodeStamp, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
 
-#: Pauses before a unit that systemd gave up on is tried again; the last one repeats.
+#: Pauses before a unit that failed is tried again; the last one repeats.
 RETRY_SECONDS = (15.0, 30.0, 60.0, 120.0, 300.0)
 RETRIES_MAX = 10
-#: A quiet that was never confirmed keeps further victims from being chosen this long, or until one is confirmed.
+#: After an unconfirmed quiet no further instance is chosen for this long, or until a quiet is confirmed.
 UNDRAINABLE_SECONDS = 3600.0
-#: A job that we had pushed back is known again this long; as many at most.
+#: How long, and how many of, the jobs that we had pushed back are remembered.
 PUSHED_BACK_SECONDS = 86400.0
 PUSHED_BACK_MAX = 512
-#: Without a heartbeat this long, while others beat: unresponsive. Its last heartbeat was in Redis for 60 s more.
+#: An instance without a heartbeat in Redis for this long, while others beat, is unresponsive. Its last heartbeat stayed
+#: in Redis for 60 s before that.
 UNRESPONSIVE_SECONDS = 60.0
 
 
 class Failure(Value, frozen=True, kw_only=True):
-    """How often in a row a unit ended as failed, or a start had no effect, and when last."""
+    """How often in a row a unit failed or its start had no effect, and when it last did."""
 
     count: int
     last_seconds: float
     cause: reasons.FailureCause
-    ordered: bool = False  # it was our start that failed, so what still comes of it is ours
-    ended: bool = False  # by us, so systemd calls it inactive; until it is active again
+    ordered: bool = False  # our start failed, so if the unit comes up late, we started it
+    ended: bool = False  # we stopped it, so systemd calls it inactive; until it is active again
 
     @property
     def retry_at_seconds(self) -> float:
@@ -51,16 +52,16 @@ class Watch(Value, frozen=True, kw_only=True):
     """What was seen of an instance's present process (health.py)."""
 
     invocation_id: str
-    begun_seconds: float | None = None  # of its boot, where that was watched
-    first_boot_seconds: float | None = None  # of the first of the boots in a row that came to no heartbeat
+    begun_seconds: float | None = None  # when its boot began, if that was watched
+    first_boot_seconds: float | None = None  # when the first of the boots in a row without a heartbeat began
     first_boot_restarts: int = 0  # how often systemd had restarted it by then
     served: bool = False  # its heartbeat was seen
     silent_seconds: float = 0.0  # without a heartbeat while others beat, in punctual ticks
-    heavy_since_seconds: float | None = None  # over its memory limit
+    heavy_since_seconds: float | None = None  # since when it is over its memory limit
     resident_bytes: int = 0  # as last seen
     job_ids: tuple[str, ...] = ()  # of the jobs in its last heartbeat
-    oom_noticed: bool = False  # its OOM kill is known
-    unit_digest: str = ""  # of the unit file it was started by; "": unknown
+    oom_noticed: bool = False  # its OOM kill was reported
+    unit_digest: str = ""  # of the unit file it was started from; "": unknown
     code: str = ""  # of Mastodon, as it was on disk when it was started; "": unknown
 
 
@@ -70,46 +71,46 @@ class UnitMemory(Value, frozen=True, kw_only=True):
     seen: dict[InstanceKey, str] = {}  # ActiveState as last seen; absent: never looked
     failures: dict[InstanceKey, Failure] = {}
     watches: dict[InstanceKey, Watch] = {}
-    replaced: dict[InstanceKey, str] = {}  # the digest an instance was last replaced for: once for each
+    replaced: dict[InstanceKey, str] = {}  # the digest each was last replaced for, so it happens once per digest
 
     def given_up(self, key: InstanceKey) -> bool:
-        """Whether a unit failed so often that only a person makes fleetd try it again."""
+        """Whether a unit failed so often that fleetd tries it again only when a person says so."""
         failure = self.failures.get(key)
         return failure is not None and failure.given_up
 
     def may_retry(self, key: InstanceKey, now_seconds: float) -> bool:
-        """Whether a unit that failed may be tried again: growing pauses, a bounded number of times."""
+        """Whether a unit may be started: after each failure only after a growing pause, a bounded number of times."""
         failure = self.failures.get(key)
         return failure is None or (not failure.given_up and now_seconds >= failure.retry_at_seconds)
 
 
 class PauseInForce(Value, frozen=True, kw_only=True):
-    """Nothing moves of its own accord."""
+    """A pause: nothing moves of its own accord."""
 
     until_seconds: float
-    note: str | None = None
+    note: str | None = None  # what the person wrote
 
 
 class SetInForce(Value, frozen=True, kw_only=True):
-    """A person wants so many instances of a profile."""
+    """A person's count for a profile."""
 
     instances: int
     until_seconds: float
 
 
 class PeoplesOrders(Value, frozen=True, kw_only=True):
-    """What people ordered, by hand or over fleetctl, and is kept for a while."""
+    """What people ordered, by hand or with fleetctl; each order is kept for a while."""
 
     pause: PauseInForce | None = None
     sets: dict[str, SetInForce] = {}  # by profile
     pins: dict[InstanceKey, Pin] = {}
-    stands_in: dict[InstanceKey, tuple[InstanceKey, ...]] = {}  # which was started for which, stopped by hand
+    stands_in: dict[InstanceKey, tuple[InstanceKey, ...]] = {}  # by instance: those stopped by hand that it replaces
 
     def paused(self, now_seconds: float) -> PauseInForce | None:
         return self.pause if self.pause is not None and now_seconds < self.pause.until_seconds else None
 
     def set_instances(self, profile: str, now_seconds: float) -> int | None:
-        """What a person set, if it still holds."""
+        """The count a person set for this profile; None: none holds."""
         wanted = self.sets.get(profile)
         return wanted.instances if wanted is not None and now_seconds < wanted.until_seconds else None
 
@@ -128,27 +129,27 @@ class Rollout(Value, frozen=True, kw_only=True):
     """A replacement of instances, one at a time (rollout.py)."""
 
     cause: reasons.ReplaceCause
-    left: dict[InstanceKey, str]  # still to be replaced, in order: to the invocation that is to go
+    left: dict[InstanceKey, str]  # still to be replaced, in order, each with the invocation id that must go
     total_instances: int
     since_seconds: float
     done_instances: int = 0
     current: InstanceKey | None = None
     spare: InstanceKey | None = None  # started for the current one; None: it is replaced by stop, then start
-    #: Profile of one that was let go before its replacement, until that one serves; and how many it had before.
+    #: The profile of an instance that was let go before its replacement, until that serves; how many it had before.
     unavailable_in: str | None = None
     available_instances: int = 0
-    code_before: str = ""  # of Mastodon: what a restart that is given up goes back to holding for
+    code_before: str = ""  # Mastodon's code that was accepted before a restart, and is again if that is given up
     waits: reasons.RolloutWait | None = None  # what it does or waits for, or why it was given up
     phase: RolloutPhase = RolloutPhase.UNDER_WAY
     ended_seconds: float = 0.0
 
 
 class Shortage(Value, frozen=True, kw_only=True):
-    """How this host was short of memory."""
+    """When this host was short of memory."""
 
     pressed_since_seconds: float | None = None
     shed_seconds: float | None = None  # when an instance was last let go for it
-    oom_seconds: float | None = None  # of the last OOM kill of ours
+    oom_seconds: float | None = None  # when an instance of ours was last OOM-killed
     oom_kills_total: int | None = None
     oom_counted_seconds: float | None = None  # when the kernel's count last grew
 
@@ -162,10 +163,10 @@ class AbsenceMemory(Value, frozen=True, kw_only=True):
 
 
 class HostMemory(Value, frozen=True, kw_only=True):
-    """Times are CLOCK_BOOTTIME of this boot."""
+    """Everything a host remembers. Times are CLOCK_BOOTTIME of this boot."""
 
     boot_id: str = ""
-    since_seconds: float | None = None  # of the first look at systemd in this boot
+    since_seconds: float | None = None  # when systemd was first read in this boot
     ticked_seconds: float | None = None  # of the last tick
     drains: dict[InstanceKey, Drain] = {}
     starts: dict[InstanceKey, float] = {}  # our start orders that systemd has not shown yet
@@ -176,20 +177,20 @@ class HostMemory(Value, frozen=True, kw_only=True):
     rollout: Rollout | None = None
     shortage: Shortage = Shortage()
     boot_seconds: dict[str, float] = {}  # learnt, by InstanceView.learnt_under
-    instance_bytes: dict[str, int] = {}  # likewise: what one may grow to, where an OOM kill taught more
+    instance_bytes: dict[str, int] = {}  # likewise: what one may grow to, where an OOM kill showed it
     code: str = ""  # digest of Mastodon's code that instances may be started with; "": none seen yet
     code_on_disk: CodeStamp | None = None  # as last read; None: not stamped
     scheduler: AbsenceMemory = AbsenceMemory()
-    scheduler_handover: bool = False  # we ended ours to start it afresh
+    scheduler_handover: bool = False  # we stopped ours in order to start it again
 
     def worth_keeping(self) -> HostMemory:
-        """Without what changes every tick and begins anew after a restart of fleetd: not worth a write each time."""
+        """The memory to save: without what changes every tick and begins anew after a restart of fleetd anyway."""
         watches = {
             key: structs.replace(
                 watch,
                 silent_seconds=0.0,
                 resident_bytes=0,
-                job_ids=watch.job_ids if watch.silent_seconds else (),  # no others will be heard of
+                job_ids=watch.job_ids if watch.silent_seconds else (),  # of others the next heartbeat has them
             )
             for key, watch in self.units.watches.items()
         }
@@ -201,7 +202,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
 
     @property
     def code_changed(self) -> CodeStamp | None:
-        """Mastodon's code on disk, where it is not what instances may be started with."""
+        """Mastodon's code on disk, if instances may not be started with it; None: they may, or it is unknown."""
         code = self.code_on_disk
         return code if code is not None and self.code not in {"", code.digest} else None
 
@@ -223,25 +224,25 @@ class HostMemory(Value, frozen=True, kw_only=True):
         return structs.replace(self, people=structs.replace(self.people, pins=pins))
 
     def with_pushed_back(self, job_ids: frozenset[str], now_seconds: float) -> HostMemory:
-        """Jobs that are about to start over by our stop; the oldest are forgotten (law 7)."""
+        """Remember jobs that our stop makes start over; the oldest are forgotten (law 7)."""
         kept = {j: at for j, at in self.pushed_back.items() if now_seconds - at < PUSHED_BACK_SECONDS}
         kept |= dict.fromkeys(sorted(job_ids), now_seconds)
         newest = sorted(kept.items(), key=lambda item: -item[1])[:PUSHED_BACK_MAX]
         return structs.replace(self, pushed_back=dict(newest))
 
     def holds_pushed_back(self, job_ids: frozenset[str], now_seconds: float) -> bool:
-        """Whether one of these jobs started over because of us already."""
+        """Whether one of these jobs was already pushed back by a stop of ours."""
         return any(now_seconds - self.pushed_back.get(j, -1e12) < PUSHED_BACK_SECONDS for j in job_ids)
 
     def undrainable(self, now_seconds: float) -> bool:
-        """Whether a quiet was lately not confirmed, so that no further victim is chosen."""
+        """Whether a recent quiet was not confirmed, so that no further instance is chosen."""
         at = self.undrainable_seconds
         return at is not None and now_seconds - at < UNDRAINABLE_SECONDS
 
     def by_instance(
         self, now_seconds: float, replace: Mapping[InstanceKey, reasons.ReplaceCause]
     ) -> dict[InstanceKey, InstanceMemory]:
-        """What is remembered of each instance, where anything is. `replace`: those that are to be replaced."""
+        """What is remembered of each instance, without those of which nothing is. `replace`: those to be replaced."""
         pins = {k: p.wants for k, p in self.people.pins.items() if now_seconds < p.until_seconds}
         watches = self.units.watches.items()
         silent = {k for k, w in watches if w.served and w.silent_seconds >= UNRESPONSIVE_SECONDS}
@@ -261,5 +262,5 @@ class HostMemory(Value, frozen=True, kw_only=True):
         }
 
     def grown_bytes(self, policy: Policy, profile: str) -> int:
-        """What an instance of this profile grows to: as configured, or more where an OOM kill taught it."""
+        """What an instance of this profile grows to: as configured, or more if an OOM kill showed it."""
         return max(policy.memory.instance_bytes, self.instance_bytes.get(profile, 0))

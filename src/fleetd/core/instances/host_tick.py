@@ -1,4 +1,4 @@
-"""One tick on one host: what every decision of it is handed, and what the host's decision is put into."""
+"""One tick on one host: the input of all its decisions (HostTick), and the host's decision (HostDecision)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fleetd.core.model.policy_tables import Policy
 
 
 class Hold(Value, frozen=True, kw_only=True):
-    """Nothing moves of its own accord, and why."""
+    """Why nothing moves of its own accord, and until when."""
 
     reason: reasons.HoldReason
     until_seconds: float | None = None  # None: until somebody acts
 
 
 class HostConstraints(Value, frozen=True, kw_only=True):
-    """On what terms the plan may use this host (constraints.py).
+    """The constraints under which the plan may use this host (constraints.py).
 
-    The last four name a profile. `spare_for`: it could use one more, to be started before the old one goes. `spare_in`:
-    such a spare runs beside the one that it replaces. `unavailable_in`: one was let go before its replacement.
-    `replacement_due_in`: the same, once that one has ended; its replacement is no growth.
+    The last four each name a profile. `spare_for`: the rollout could start a spare there. `spare_in`: a spare runs
+    beside the instance it replaces. `unavailable_in`: an instance was let go before its replacement.
+    `replacement_due_in`: the same, once that instance has ended; its replacement is no growth.
     """
 
     holds: tuple[Hold, ...] = ()
@@ -33,7 +33,7 @@ class HostConstraints(Value, frozen=True, kw_only=True):
     grown_bytes: dict[str, int] = {}  # by profile: what one instance grows to
     boot_seconds: dict[str, float] = {}  # by profile: learnt
     refusal: reasons.ClampReason | None = None  # why nothing is added above min
-    shed: reasons.MemoryShortage | None = None  # long enough that the least important goes
+    shed: reasons.MemoryShortage | None = None  # why the least important instance goes
     spare_for: str | None = None
     spare_in: str | None = None
     unavailable_in: str | None = None
@@ -49,12 +49,12 @@ class HostTick(Value, frozen=True, kw_only=True):
 
     policy: Policy
     snapshot: Snapshot
-    #: Every number of the configuration, in order, and the scheduler last; None: systemd is unknown.
+    #: Every configured instance in the order of numbers, then the scheduler; None: systemd is unknown.
     instances: tuple[InstanceView, ...] | None = None
-    #: Those that are present, or that a person's order keeps as they are; the other numbers are merely free.
+    #: The instances that are present or pinned; all other numbers are free.
     active: tuple[InstanceView, ...] = ()
     constraints: HostConstraints = HostConstraints()
-    #: Instances of each profile that are capacity, now or soon; a spare and the one it replaces are one.
+    #: Instances of each profile that are capacity, now or soon; a spare and the one it replaces count as one.
     running: dict[str, int] = {}
 
     @property
@@ -82,7 +82,7 @@ class HostTick(Value, frozen=True, kw_only=True):
         return next((v for v in self.instances or () if v.key == key), None)
 
     def of(self, profile: str) -> list[InstanceView]:
-        """Every number of a profile, free ones included."""
+        """Every instance of a profile, free numbers included."""
         return [v for v in self.instances or () if v.profile == profile]
 
     def seeing(self, instances: tuple[InstanceView, ...] | None) -> HostTick:
@@ -100,7 +100,7 @@ class HostTick(Value, frozen=True, kw_only=True):
 
 
 class HostDecision:
-    """What one host does now, why not more, and what it is to remember of it; filled by carry_out.py."""
+    """What one host does now, why not more, and what it will remember; filled by carry_out.py."""
 
     def __init__(self, memory: HostMemory) -> None:
         self.steps: list[Step] = []

@@ -1,10 +1,10 @@
 """The state of each instance, derived from systemd, heartbeats and our own memory of orders.
 
-Law 4 needs it right: before READY an instance is stopped, not quieted, because a TSTP during boot is lost; and
-only a heartbeat that says quiet *and* idle, given after our order, proves that nothing is lost by a stop.
+Law 4 depends on it: before READY an instance is stopped, not quieted, because a SIGTSTP during boot is lost; and only a
+heartbeat that says quiet *and* idle, sent after our order, proves that a stop loses nothing.
 
-Which state may follow which is a table at the end, and not code: `state_of` derives each state afresh from facts, so
-nothing enforces the order. The storms of the tests check every step against it, and the documentation draws it.
+The table at the end says which state may follow which. No code enforces it: `state_of` derives each state from facts
+alone. The tests' storms check every transition against the table, and docs/instances.md draws it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from fleetd.core.model.identity import InstanceKey, parse_tag
 from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 
-#: After READY the first heartbeat comes within one beat (10 s). One without is no capacity, nor any later, unless
-#: nobody on this host beats: then it is Redis that does not know.
+#: The first heartbeat comes within one beat (10 s) after READY. Without it an instance is no capacity, not even after
+#: this time, unless no instance on this host beats: then Redis has lost the heartbeats.
 FIRST_BEAT_SECONDS = 30.0
 
-#: Sets that are asked for every instance many times a tick, so they are made once.
+#: Sets that are needed for every instance many times a tick, so they are made once.
 _GONE = frozenset({InstanceState.STOPPED, InstanceState.FAILED})
 _CAPACITY = frozenset({InstanceState.STARTING, InstanceState.SERVING, InstanceState.OUTDATED})
 _READY = frozenset({"active", "reloading"})
 
 
 class DrainPhase(StrEnum):
-    """How far a drain is."""
+    """How far a drain has come."""
 
     QUIETING = "quieting"  # SIGTSTP is ordered, no heartbeat has said quiet yet
     UNCONFIRMED = "unconfirmed"  # three beats have come since, and none says quiet
@@ -49,7 +49,7 @@ class Drain(Value, frozen=True, kw_only=True):
     quiet_sent_seconds: float | None = None
     stop_sent_seconds: float | None = None
     unconfirmed: bool = False
-    by_rollout: bool = False  # the next rollout waits for it, whatever becomes of this one
+    by_rollout: bool = False  # the next rollout waits for it, even if this one is given up
 
     @property
     def phase(self) -> DrainPhase:
@@ -75,18 +75,18 @@ class InstanceMemory(Value, frozen=True, kw_only=True):
     pinned: reasons.PinKind | None = None
     replace: reasons.ReplaceCause | None = None
     unresponsive: bool = False
-    unheard: bool = False  # READY for long, and never a heartbeat while others on this host beat
-    failed: bool = False  # we ended it, because it did not come up
+    unheard: bool = False  # long READY, but has sent no heartbeat yet while others on this host beat
+    failed: bool = False  # we stopped it because it did not come up
 
 
 class InstanceView(Value, frozen=True, kw_only=True):
-    """One instance as deciding sees it."""
+    """One instance, as the decisions see it."""
 
     key: InstanceKey
     profile: str | None  # None: the scheduler
     state: InstanceState
     threads: int
-    claim_connections: int = 0  # 0 where no process is there or coming
+    claim_connections: int = 0  # 0 without a process, now or soon
     busy_threads: int | None = None  # None: unknown
     quiet: bool = False
     resident_bytes: int | None = None
@@ -96,7 +96,7 @@ class InstanceView(Value, frozen=True, kw_only=True):
     pinned: reasons.PinKind | None = None
     replace: reasons.ReplaceCause | None = None
     oldest_run_age_seconds: float | None = None
-    job_ids: frozenset[str] = frozenset()  # of its running jobs, those that could be read
+    job_ids: frozenset[str] = frozenset()  # of its running jobs, as far as they could be read
     digest: str | None = None  # of the settings it was started with; None: unknown
     redis_known: bool = True
 
@@ -114,7 +114,7 @@ class InstanceView(Value, frozen=True, kw_only=True):
 
     @property
     def is_booting(self) -> bool:
-        """Before READY: systemd says activating, or does not show yet what we ordered."""
+        """Whether it is before READY: systemd says activating, or does not show our start yet."""
         return self.state == InstanceState.STARTING and not self.is_ready
 
     @property
@@ -125,26 +125,26 @@ class InstanceView(Value, frozen=True, kw_only=True):
 
     @property
     def serves(self) -> bool:
-        """Whether it is capacity now: its heartbeat is there, or Redis can't be asked for it."""
+        """Whether it is capacity now: its heartbeat is there, or Redis can't be read."""
         heard = self.beat_age_seconds is not None or not self.redis_known
         return self.is_capacity and self.state != InstanceState.STARTING and heard
 
     @property
     def lacks_heartbeat(self) -> bool:
-        """Runs, but no heartbeat tells what it is busy with: not yet, or Redis has lost them all."""
+        """Whether it runs without a heartbeat, so its work is unknown: none came yet, or Redis has lost them all."""
         running = self.is_capacity or self.state == InstanceState.UNRESPONSIVE
         return running and not self.is_booting and self.beat_age_seconds is None
 
     @property
     def learnt_under(self) -> str:
-        """Under which name boot time and size are learnt: its profile's, or SCHEDULER_PROFILE."""
+        """The name under which its boot time and size are learnt: its profile's, or SCHEDULER_PROFILE."""
         return self.profile or SCHEDULER_PROFILE
 
 
 def state_of(
     unit: UnitFacts | None, process: ProcessFacts | None, memory: InstanceMemory, *, sidekiq_known: bool
 ) -> InstanceState:
-    """The named state. A start we ordered that systemd does not show yet counts as starting: it has its claim."""
+    """The named state. A start of ours that systemd does not show yet counts as starting, so that it has its claim."""
     if unit is None or unit.active_state == "inactive":
         if memory.start_ordered:
             return InstanceState.STARTING if memory.drain is None else InstanceState.STOPPING
@@ -156,7 +156,7 @@ def state_of(
     if unit.active_state == "deactivating":
         return InstanceState.STOPPING
     if unit.active_state == "activating":
-        # Restarted by systemd in mid-drain: it is on its way out all the same, and no capacity.
+        # Restarted by systemd in mid-drain: it still leaves, so it is no capacity.
         return InstanceState.STARTING if memory.drain is None else InstanceState.STOPPING
     if memory.drain is not None:
         return _leaving(memory.drain, process)
@@ -183,7 +183,7 @@ def _leaving(drain: Drain, process: ProcessFacts | None) -> InstanceState:
 
 
 class SeenUnit(Value, frozen=True, kw_only=True):
-    """What was read of one unit: systemd's word, its present process's heartbeat, the host's memory of it."""
+    """What is known of one unit: systemd's facts, its present process's heartbeat, the host's memory of it."""
 
     key: InstanceKey
     unit: UnitFacts | None
@@ -192,7 +192,7 @@ class SeenUnit(Value, frozen=True, kw_only=True):
 
 
 def view_of(policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_seconds: float | None) -> InstanceView:
-    """One instance in its state. `redis_age_seconds`: of the reading of Redis; None: that is unknown."""
+    """One instance in its state. `redis_age_seconds`: age of the reading of Redis; None: Redis is unknown."""
     profile = policy.profile_of(seen.key)
     unit, process, sizes = seen.unit, seen.process, profile or policy.scheduler
     redis_known = redis_age_seconds is not None
@@ -207,9 +207,9 @@ def view_of(policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_se
         replace=seen.memory.replace,
         redis_known=redis_known,
     )
-    if not view.is_present:  # systemd's word outranks the 60 s that a dead process's heartbeat lives on
+    if not view.is_present:  # systemd outranks a heartbeat, which outlives its process by 60 s
         return view
-    # Of its cgroup, ffmpeg and the like included; else what the heartbeat says of the process.
+    # Memory of its cgroup, ffmpeg and the like included; else the heartbeat's, of the process alone.
     resident = host.resident_bytes.get(seen.key) if host is not None else None
     if process is None:
         return structs.replace(view, claim_connections=sizes.claim_connections, resident_bytes=resident)
@@ -231,7 +231,7 @@ def view_of(policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_se
 
 @lru_cache(maxsize=8)
 def all_stopped(profiles: tuple[Profile, ...], redis_known: bool) -> dict[InstanceKey, InstanceView]:
-    """Every number in order, as it is where nothing runs and nothing was ordered: most of them, most of the time."""
+    """Every configured instance in the order of numbers, as if all were stopped: most of them are, most of the time."""
     found = {
         key: InstanceView(
             key=key, profile=profile.name, state=InstanceState.STOPPED, threads=profile.threads, redis_known=redis_known
@@ -243,14 +243,14 @@ def all_stopped(profiles: tuple[Profile, ...], redis_known: bool) -> dict[Instan
 
 
 S = InstanceState  # for the table
-#: What can come of any process: it ends (stopped, by a person: pinned), dies and is restarted, or has died too often.
+#: What may happen to any process: it is stopped (by a person: pinned), dies and is restarted, or has died too often.
 _ENDS = frozenset({S.STOPPING, S.STOPPED, S.PINNED, S.STARTING, S.FAILED})
-#: How one that serves is on its way out.
+#: How an instance that serves leaves.
 _LEAVES = frozenset({S.QUIETING, S.DRAINING})
 
-#: Which state may follow which from one punctual tick to the next. A tick sees the world every few seconds, so a state
-#: that passed in between is stepped over (serving to draining: quieted and confirmed at once). What people and systemd
-#: do at any time is in every row.
+#: Which state may follow which from one punctual tick to the next. A state that lasts less than a tick may be skipped
+#: (serving to draining: quieted, and confirmed within the tick). What people and systemd may do at any time is in every
+#: row.
 TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     S.STOPPED: frozenset({S.STARTING, S.PINNED, S.FAILED}),
     S.FAILED: frozenset({S.STARTING, S.STOPPED, S.PINNED}),
@@ -259,10 +259,10 @@ TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     S.OUTDATED: frozenset({S.SERVING, S.UNRESPONSIVE}) | _LEAVES | _ENDS,
     S.PINNED: frozenset({S.SERVING, S.OUTDATED, S.UNRESPONSIVE}) | _LEAVES | _ENDS,
     S.UNRESPONSIVE: frozenset({S.SERVING, S.OUTDATED}) | _LEAVES | _ENDS,
-    # Quiet can't be undone: from here no way leads back to serving but through a fresh process.
+    # Quiet can't be undone: only a new process leads back to serving.
     S.QUIETING: frozenset({S.DRAINING, S.UNDRAINABLE}) | _ENDS,
     S.UNDRAINABLE: frozenset({S.DRAINING}) | _ENDS,
     S.DRAINING: _ENDS,
-    # Back to quieting: the stop of a boot got lost, and it serves.
+    # Back to quieting: our stop of a boot got lost, and the instance serves.
     S.STOPPING: _LEAVES | _ENDS - {S.STOPPING},
 }

@@ -1,9 +1,9 @@
-"""People's orders: what each may hold, what it changes, when it is refused, what people are told about it.
+"""People's orders: the arguments of each, what it changes, when it is refused, and its help.
 
-A new order is one class here, named in ORDERS: the bus offers it as a method of its name with its fields as arguments,
-and fleetctl as a command with its docstring as help. Each order expires (law 7) and outranks what fleetd would do
-(law 6). It moves nothing itself: it changes the host's memory, and the next tick acts on that, within the laws. What is
-impossible is refused with the reason, and then nothing is changed.
+A new order is one class here, listed in ORDERS. The bus offers it as a method of that name with its fields as
+arguments, and fleetctl as a command with its docstring as help. Each order expires (law 7) and outranks what fleetd
+would do by itself (law 6). It starts and stops nothing: it changes the host's memory, and the next tick acts on that,
+within the laws. An impossible order is refused with the reason, and changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.core.model.policy_tables import Profile
 from fleetd.errors import OrderRefusedError
 
-#: No order lasts longer: a week.
+#: No order lasts longer than a week.
 ORDER_SECONDS_MAX = 7 * 86400.0
 NOTE_CHARACTERS_MAX = 200
 
@@ -32,7 +32,7 @@ _NO_SYSTEMD = "systemd can't be read now, so it is not known what runs: try agai
 
 
 class Situation:
-    """What an order is judged by: the last tick, under the policy of now, and the memory of now."""
+    """What an order is judged by: the last tick with the present policy, and the present memory."""
 
     def __init__(self, tick: HostTick, memory: HostMemory, now_seconds: float) -> None:
         self.tick = tick
@@ -42,7 +42,7 @@ class Situation:
         self.now = now_seconds
 
     def seconds(self, for_seconds: float) -> float:
-        """How long an order holds; 0: as long as what people do by hand."""
+        """How long an order holds; 0: `pace.pin_seconds`, as for what people do by hand. Refused beyond a week."""
         if not (math.isfinite(for_seconds) and 0.0 <= for_seconds <= ORDER_SECONDS_MAX):
             days = ORDER_SECONDS_MAX / 86400
             raise OrderRefusedError(
@@ -63,7 +63,7 @@ class Situation:
         return self.tick.instances
 
     def settled(self, key: InstanceKey) -> InstanceView:
-        """This instance, unless an order of ours to start it has not been shown by a tick yet."""
+        """This instance. Refused while no tick has shown our order to start it yet."""
         view = self.view(key)
         if key in self.memory.starts and not view.is_present:
             raise OrderRefusedError(f"{unit_name(key)} is being started at this moment: try again in a few seconds")
@@ -100,15 +100,15 @@ class Order(Value, frozen=True, kw_only=True, tag=True):
     examples: ClassVar[tuple[str, ...]] = ()
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
-        """The memory with this order in it, and what to answer. Raises OrderRefusedError."""
+        """The memory with this order in it, and the answer. Raises OrderRefusedError."""
         raise NotImplementedError
 
 
 class Pause(Order, frozen=True, kw_only=True):
     """Leave the fleet as it is.
 
-    What fails is still restarted by systemd, drains under way go on to their end, and what you order yourself is
-    done.
+    systemd still restarts what fails, drains under way go on to their end, and your own orders are still carried
+    out.
     """
 
     command = "pause"
@@ -116,7 +116,7 @@ class Pause(Order, frozen=True, kw_only=True):
     examples = (
         'fleetctl pause --for 2h --reason "moving the database"',
         "fleetctl pause                      for 4h, unless configured otherwise",
-        "fleetctl resume                     ends it before its time",
+        "fleetctl resume                     ends it early",
     )
     for_seconds: float = 0.0
     reason: str = ""
@@ -125,7 +125,7 @@ class Pause(Order, frozen=True, kw_only=True):
         seconds, note = now.seconds(self.for_seconds), " ".join(self.reason.split())
         if len(note) > NOTE_CHARACTERS_MAX or not note.isprintable():
             raise OrderRefusedError(
-                f"the reason stands on everybody's screen: at most {NOTE_CHARACTERS_MAX} characters that can be printed"
+                f"the reason is shown to everybody: at most {NOTE_CHARACTERS_MAX} characters, all printable"
             )
         pause = PauseInForce(until_seconds=now.now + seconds, note=note or None)
         going_on = sum(1 for d in now.memory.drains.values() if d.stop_sent_seconds is None)
@@ -133,14 +133,14 @@ class Pause(Order, frozen=True, kw_only=True):
 
 
 class Resume(Order, frozen=True, kw_only=True):
-    """Let fleetd go on: after a pause, or where it holds because Mastodon's code on disk changed.
+    """Let fleetd go on after a pause, or after Mastodon's code on disk has changed.
 
-    After an upgrade this says that the code is whole and may be started. What runs keeps the old code until it is
-    restarted: fleetctl restart does both.
+    After an upgrade this says that the new code is complete and may be started. Running instances keep the old code
+    until they are restarted. fleetctl restart does both.
     """
 
     command = "resume"
-    summary = "End a pause; take Mastodon's code as it is now."
+    summary = "End a pause; accept Mastodon's code as it is now."
     examples = ("fleetctl resume",)
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
@@ -156,26 +156,26 @@ class Resume(Order, frozen=True, kw_only=True):
 
 
 class SetInstances(Order, frozen=True, kw_only=True):
-    """Run N instances of PROFILE for a while; auto: as many as its queues need, again.
+    """Run N instances of PROFILE for a while. With auto, its queues decide again.
 
-    The database's connections and the host's memory still have the last word; fleetctl status says when they do.
+    There may be fewer if the database's connections or the host's memory don't allow N; fleetctl status says so.
     """
 
     command = "set"
-    summary = "So many instances of a profile, whatever its queues need."
+    summary = "Run a fixed number of instances of a profile, whatever its queues need."
     examples = (
         "fleetctl set default-first 6 --for 1h      before an announcement",
         "fleetctl set pull-first 0 --for 30m        give its connections to others",
-        "fleetctl set pull-first auto               by its queues again, before the time is over",
+        "fleetctl set pull-first auto               its queues decide again, before the time is over",
     )
     profile: str
-    instances: int | None  # None: by its queues again
+    instances: int | None  # None: auto
     for_seconds: float = 0.0
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         profile, seconds = now.profile(self.profile), now.seconds(self.for_seconds)
         if self.instances is None and self.for_seconds:
-            raise OrderRefusedError("auto is how it is without an order, so it has no end: leave the time out")
+            raise OrderRefusedError("auto ends an order and has no end of its own: leave the time out")
         if self.instances is None:
             if now.people.set_instances(profile.name, now.now) is None:
                 raise OrderRefusedError(f"{profile.name} is not set to a number: its queues decide already")
@@ -195,7 +195,7 @@ class SetInstances(Order, frozen=True, kw_only=True):
 class PinInstance(Order, frozen=True, kw_only=True):
     """Keep instance N as it is now.
 
-    What you start, stop or quiet with systemctl is pinned without this.
+    An instance that you start, stop or quiet with systemctl is pinned without this.
     """
 
     command = "pin"
@@ -203,7 +203,7 @@ class PinInstance(Order, frozen=True, kw_only=True):
     examples = (
         "fleetctl pin 3 --for 1d        @3, mastodon-sidekiq@3 and mastodon-sidekiq@3.service are the same",
         "fleetctl pin scheduler",
-        "fleetctl release 3             ends it before its time",
+        "fleetctl release 3             ends it early",
     )
     key: InstanceKey
     for_seconds: float = 0.0
@@ -261,7 +261,7 @@ class DrainInstance(Order, frozen=True, kw_only=True):
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         if self.key == SCHEDULER:
             raise OrderRefusedError(
-                "the scheduler is not drained, for then nothing would be scheduled: fleetctl restart replaces it, "
+                "the scheduler can't be drained, or nothing would be scheduled: fleetctl restart replaces it, "
                 "systemctl stop mastodon-sidekiq-scheduler stops it"
             )
         view, seconds = now.settled(self.key), now.seconds(self.for_seconds)
@@ -281,10 +281,10 @@ class DrainInstance(Order, frozen=True, kw_only=True):
 
 
 class Restart(Order, frozen=True, kw_only=True):
-    """Replace every running instance of PROFILE, or of all profiles, and show how far it is.
+    """Replace every running instance of PROFILE, or of all profiles, and show the progress.
 
-    Each one is drained, stopped and started before the next, so that never more than one is missing. Ctrl-C ends
-    only the watching: fleetctl pause holds the restart, fleetctl resume lets it go on.
+    They are drained and replaced one at a time, so that never more than one is missing. Ctrl-C ends only the
+    watching: fleetctl pause holds the restart, fleetctl resume lets it go on.
     """
 
     command = "restart"
@@ -292,7 +292,7 @@ class Restart(Order, frozen=True, kw_only=True):
     examples = (
         "fleetctl restart                    everything, the scheduler last; after an upgrade of Mastodon",
         "fleetctl restart default-first      one profile",
-        "fleetctl restart --no-wait          fleetctl status shows how far it is",
+        "fleetctl restart --no-wait          fleetctl status shows the progress",
     )
     profile: str = ""  # "": of all, the scheduler's too
 
@@ -311,7 +311,7 @@ class Restart(Order, frozen=True, kw_only=True):
         chosen = [v for v in meant if v.is_present and not v.quiet and v.key not in now.memory.drains]
         if not chosen:
             raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart")
-        # Who restarts has cured what failed, and takes Mastodon's code as it is on disk.
+        # A person who restarts has fixed what failed, and accepts Mastodon's code as it is on disk.
         failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
         failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
@@ -337,7 +337,7 @@ class Restart(Order, frozen=True, kw_only=True):
 
 
 def _goes_on_from(before: Rollout, fresh: Rollout) -> Rollout:
-    """A restart ordered in mid-rollout waits for the one that is on its way out, and for what is still to come back."""
+    """A restart ordered in mid-rollout waits for the instance that drains, and for a replacement still to come."""
     fresh = structs.replace(fresh, unavailable_in=before.unavailable_in, available_instances=before.available_instances)
     leaving = before.current
     if leaving is None or leaving in fresh.left or leaving not in before.left:

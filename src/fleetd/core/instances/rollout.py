@@ -1,12 +1,12 @@
-"""Rolling replacement: outdated settings, too much memory, or `fleetctl restart`; one at a time, capacity kept.
+"""Rolling replacement for outdated settings, too much memory, or `fleetctl restart`: one at a time, capacity kept.
 
-Where the budget carries one more, a fresh instance starts on a free number first, and the old one is drained once the
-new one's heartbeat is there; else the old one goes first, and only while all others of its profile serve. A
-replacement that does not come up ends the rollout: what still runs is left alone, whatever it was started with. An
-instance is replaced at most once per digest, so a setting that never takes effect makes no loop.
+If the budget carries one more, a spare starts on a free number first, and the old instance is drained once the spare's
+heartbeat is there. Otherwise the old one goes first, and only while all others of its profile serve. A replacement that
+does not come up ends the rollout, and the instances left keep running with their old settings. An instance is replaced
+at most once per digest, so a setting that never takes effect causes no loop.
 
-The scheduler is last, and replaced only by stop, gone, start (law 1). Law 2: a spare is started only where the plan
-granted its claim. Law 4: the old one is let go as any other, by drain.py.
+The scheduler is last. Its replacement starts only after the old process is stopped and gone (law 1). Law 2: a spare is
+started only if the plan granted its claim. Law 4: the old instance is drained like any other, by drain.py.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT,
 from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 
-#: Over its memory limit for this long before it is replaced.
+#: An instance is replaced once it is over its memory limit for this long.
 HEAVY_SECONDS = 300.0
-#: Interval jobs begin anew at each boot of the scheduler: one that boots oftener never runs its slower ones.
+#: The scheduler's interval jobs begin anew at each boot: one that boots more often never runs its slower ones.
 SCHEDULER_AGE_SECONDS_MIN = 600.0
-#: How long the end of a rollout is shown, and keeps a failed one from being tried again by itself.
+#: How long the end of a rollout is shown. Until then a rollout that was given up is not tried again by itself.
 SHOWN_SECONDS = 3600.0
 
 
 def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reasons.ReplaceCause]:
-    """Which instances are to be replaced, and why. What a person pinned to run is left alone, except by `restart`."""
+    """Which instances are to be replaced, and why."""
     found: dict[InstanceKey, reasons.ReplaceCause] = {}
     rollout, never_here = memory.rollout_under_way, tick.policy.scheduler.place == "elsewhere"
     restart = rollout if rollout is not None and rollout.cause == reasons.ReplaceCause.RESTART else None
     for view in tick.active:
         watch = memory.units.watches.get(view.key)
         if not view.is_ready or watch is None or (view.key == SCHEDULER and never_here):
-            continue  # a scheduler that a person started where it belongs elsewhere would not be started again
+            continue  # with place = "elsewhere", a scheduler that a person started would not be started again
         heavy = watch.heavy_since_seconds
         if restart is not None and view.key in (*restart.left, restart.current):
             found[view.key] = reasons.ReplaceCause.RESTART
         elif tick.machine is not None and outdated_for(tick.policy, view, tick.machine, memory) is not None:
             found[view.key] = reasons.ReplaceCause.OUTDATED
         elif tick.machine is None or heavy is None:
-            continue  # what it weighs now is unknown (law 3)
+            continue  # within its memory limit, or its memory is unknown (law 3)
         elif tick.now_seconds - heavy >= HEAVY_SECONDS:
             found[view.key] = reasons.ReplaceCause.MEMORY
     return found
 
 
 def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory: HostMemory) -> str | None:
-    """The digest that this instance should run with and does not; None: it does, or that can't be said.
+    """The digest that this instance should run with and does not; None: it does, or that is unknown.
 
-    Configuration that is not what is rendered is a hold: nothing is replaced by what would be outdated again.
+    Nothing is outdated while its rendered settings are not as configured: a replacement would be outdated again.
     """
     watch, settings, profile = (
         memory.units.watches.get(view.key),
@@ -79,7 +79,10 @@ def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory:
 
 
 def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[reasons.Reason]]:
-    """How far the rollout is, and what comes next; begins one where something is to be replaced."""
+    """Update how far the rollout is and what comes next, or begin one if something is to be replaced.
+
+    Returns the memory, and a reason if the rollout ended.
+    """
     if tick.instances is None:
         return memory, []
     now, rollout = tick.now_seconds, memory.rollout
@@ -117,7 +120,10 @@ def _ended(rollout: Rollout, given_up: reasons.RolloutGivenUp | None = None) -> 
 
 
 def _begin(tick: HostTick) -> Rollout | None:
-    """A rollout of our own: all that is outdated, the least important first, or the heaviest one."""
+    """A rollout begun by fleetd: of all outdated instances, else of the heaviest one over its memory limit.
+
+    What a person pinned to run is left out; only `restart` replaces it. None: nothing is due.
+    """
     due = [v for v in tick.active if v.replace and v.is_capacity and v.pinned != reasons.PinKind.RUN]
     outdated = [v for v in due if v.replace == reasons.ReplaceCause.OUTDATED]
     heavy = [v for v in due if v.replace == reasons.ReplaceCause.MEMORY]
@@ -130,7 +136,7 @@ def _begin(tick: HostTick) -> Rollout | None:
 
 
 def begin(policy: Policy, chosen: list[InstanceView], cause: reasons.ReplaceCause, now_seconds: float) -> Rollout:
-    """A rollout of these: the least important profile is the canary, the scheduler comes last."""
+    """A rollout of these instances: the least important profile first, as the canary, and the scheduler last."""
     rank = {p.name: index for index, p in enumerate(policy.profiles)}
     order = sorted(chosen, key=lambda v: (v.profile is None, -rank.get(v.profile or "", 0), v.key))
     left = {v.key: v.unit.invocation_id if v.unit is not None else "" for v in order}
@@ -138,7 +144,7 @@ def begin(policy: Policy, chosen: list[InstanceView], cause: reasons.ReplaceCaus
 
 
 def _has_failed(policy: Policy, memory: HostMemory, rollout: Rollout) -> bool:
-    """Whether something of the profiles it concerns has failed since it began: replacements don't come up."""
+    """Whether an instance of the profiles it concerns has failed since it began, so replacements don't come up."""
     meant = {*rollout.left, rollout.current}
     names = {p.name for p in policy.profiles if meant & {*p.numbers}} | {rollout.unavailable_in}
     keys = {n for p in policy.profiles if p.name in names for n in p.numbers} | ({SCHEDULER} & meant)
@@ -147,9 +153,9 @@ def _has_failed(policy: Policy, memory: HostMemory, rollout: Rollout) -> bool:
 
 
 def _progress(tick: HostTick, rollout: Rollout, *, handover: bool) -> Rollout:
-    """Take off what has gone or was started afresh, by us or by whomever; our scheduler once it is back.
+    """Remove instances that are gone or were started again, by us or anyone; our scheduler only once it is back.
 
-    And what a person has pinned since: the later order holds.
+    Instances that a person has pinned since are removed too, because the later order holds.
     """
     present = {v.key: v for v in tick.active if v.is_present}
     left = dict(rollout.left)
@@ -199,7 +205,7 @@ def _give_up(tick: HostTick, memory: HostMemory, rollout: Rollout) -> tuple[Host
 
 
 def _current_profile(policy: Policy, memory: HostMemory) -> tuple[Profile, Rollout] | None:
-    """The profile of the one that is being replaced; None: nothing is, or it is the scheduler."""
+    """The profile of the instance that is being replaced, and the rollout; None: none is, or it is the scheduler."""
     rollout = memory.rollout_under_way
     if rollout is None or rollout.current is None:
         return None
@@ -208,7 +214,7 @@ def _current_profile(policy: Policy, memory: HostMemory) -> tuple[Profile, Rollo
 
 
 def spare_for(tick: HostTick, memory: HostMemory) -> str | None:
-    """The profile that could use one more instance now, and has a number free for it."""
+    """The profile that could start a spare now, because it has a number free for it."""
     current = _current_profile(tick.policy, memory)
     if current is None or current[1].spare is not None or current[1].current in memory.drains:
         return None
@@ -217,7 +223,7 @@ def spare_for(tick: HostTick, memory: HostMemory) -> str | None:
 
 
 def spare_in(tick: HostTick, memory: HostMemory) -> str | None:
-    """The profile in which a spare runs, or boots, beside the one that it replaces."""
+    """The profile in which a spare runs or boots beside the instance that it replaces."""
     current = _current_profile(tick.policy, memory)
     if current is None or current[1].spare is None or current[1].current in memory.drains:
         return None
@@ -226,7 +232,7 @@ def spare_in(tick: HostTick, memory: HostMemory) -> str | None:
 
 
 def go_on_with_rollout(tick: HostTick, plan: Plan | None, decision: HostDecision) -> None:
-    """The next step of the rollout, or what it waits for. `plan`: a valid one, or None."""
+    """Order the next step of the rollout, or remember what it waits for. `plan`: a valid one, or None."""
     rollout = decision.memory.rollout_under_way
     if rollout is None:
         return
@@ -246,7 +252,7 @@ def _set(decision: HostDecision, rollout: Rollout, **changes: object) -> None:
 
 
 def _missing(tick: HostTick, plan: Plan | None, rollout: Rollout, decision: HostDecision) -> reasons.RolloutWait | None:
-    """What the replacement of one that was let go first waits for; None: it serves, or is not wanted any more."""
+    """What an instance that was let go first still lacks; None: its replacement serves, or is not wanted any more."""
     name = rollout.unavailable_in or ""
     own = [v for v in tick.of(name) if v.is_capacity]
     planned = plan.of(tick.policy.host, name) if plan is not None else None
@@ -267,7 +273,7 @@ def _missing(tick: HostTick, plan: Plan | None, rollout: Rollout, decision: Host
 def _waits_for(
     tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDecision
 ) -> reasons.RolloutWait | None:
-    """What keeps this replacement from its next step; None: nothing."""
+    """What keeps the replacement of `old` from its next step; None: nothing does."""
     memory = decision.memory
     if memory.scheduler_handover and old.key == SCHEDULER and SCHEDULER not in memory.drains:
         return reasons.SchedulerBetween()
@@ -284,7 +290,7 @@ def _waits_for(
         for v in tick.active
         if v.is_present and (drain := memory.drains.get(v.key)) is not None and drain.by_rollout
     )
-    if before:  # of a rollout that was given up meanwhile
+    if before:  # drains of an earlier rollout that was given up
         return reasons.SettlesFirst(keys=before, what="drains")
     if old.key == SCHEDULER:
         left = SCHEDULER_AGE_SECONDS_MIN - old.state_age_seconds
@@ -299,7 +305,7 @@ def _waits_for(
 
 
 def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDecision) -> reasons.RolloutWait | None:
-    """Capacity is kept: the replacement before this one serves, and nothing else of the profile is on its way."""
+    """What must settle before `old` may go, so that capacity is kept; None: nothing."""
     name = old.profile or ""
     own, planned = tick.of(name), plan.of(tick.policy.host, name)
     leaving = [v for v in own if v.is_present and not v.is_capacity and v.pinned != reasons.PinKind.QUIET]
@@ -318,9 +324,9 @@ def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDeci
 
 
 def _may_come(tick: HostTick, name: str, decision: HostDecision) -> bool:
-    """Whether one more of a profile is started soon, or once it is rendered.
+    """Whether one more of a profile may start soon: on a free number, once rendered, or when a failed one is retried.
 
-    What is given up, or kept stopped, is not waited for.
+    Numbers that are given up or kept stopped are not waited for.
     """
     profile, units = tick.policy.profile(name), decision.memory.units
     if profile is None:
@@ -340,7 +346,7 @@ def _late_queues(tick: HostTick, profile: Profile) -> tuple[str, ...]:
 
 
 def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDecision) -> reasons.RolloutWait | None:
-    """Start the spare, or let the old one go; what is waited for then."""
+    """Start the spare, or let the old instance go. Returns what is waited for then."""
     memory, now, rollout = decision.memory, tick.now_seconds, decision.memory.rollout
     if rollout is None:
         return None
@@ -350,7 +356,7 @@ def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDe
         return reasons.SchedulerBetween()
     if rollout.spare is not None:
         spare = tick.view(rollout.spare)
-        if spare is None or not spare.serves:  # it went away again, without a failure
+        if spare is None or not spare.serves:  # it went away without a failure
             _set(decision, rollout, spare=None)
             return reasons.SpareWentAway(old_key=old.key)
         let_go(old, reasons.Replaced(cause=rollout.cause), now, decision, by_rollout=True)
@@ -371,7 +377,7 @@ def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDe
 
 
 def _let_go_first(tick: HostTick, old: InstanceView, rollout: Rollout, decision: HostDecision) -> reasons.RolloutWait:
-    """Without a spare: one of its profile is unavailable until what comes after it serves."""
+    """Without a spare: let the old instance go, so its profile has one less until the replacement serves."""
     own = [v for v in tick.of(old.profile or "") if v.is_capacity]
     profile, database = tick.policy.profile(old.profile or ""), tick.snapshot.database
     above_min = profile is not None and len(own) > profile.min_instances

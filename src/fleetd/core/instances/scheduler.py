@@ -1,12 +1,12 @@
 """Law 1: exactly one process in the whole fleet serves the `scheduler` queue.
 
-With two, `every` jobs are pushed twice and nothing deduplicates them; with none, nothing is enqueued and there is
-no catch-up. Two is worse to undo than none for a few minutes, so every doubt means: do not start.
+With two, `every` jobs are pushed twice and nothing deduplicates them. With none, nothing is enqueued and there is no
+catch-up. Two are harder to undo than none for a few minutes, so in doubt none is started.
 
-Live is what Redis says (a heartbeat that lists the queue) or what systemd says of our own unit. A stock unit that
-restarts looks absent for as long as Rails boots: taking over from elsewhere takes `takeover_seconds` of absence
-in healthy readings. An unknown reading begins that count anew, because after an outage of Redis every heartbeat
-looks absent until its next beat.
+A scheduler is live if Redis has a heartbeat that lists the queue, or if systemd says that our own unit runs. A stock
+unit that restarts looks absent while Rails boots. So taking over from another host takes `takeover_seconds` of absence
+in healthy readings. An unknown reading restarts that count, because after an outage of Redis every heartbeat looks
+absent until its next beat.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, parse_tag
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 
-#: Even the host named in the configuration waits two beats: after an outage live heartbeats come back one by one.
+#: Even a host with place = "here" waits two beats: after an outage live heartbeats come back one by one.
 SETTLE_SECONDS = 20.0
-#: A heartbeat lives 60 s after its last beat (Sidekiq's Launcher); so much later none of an ended process is left.
+#: A heartbeat lives 60 s after its last beat (Sidekiq's Launcher). After this time none of an ended process is left.
 GHOST_SECONDS = 75.0
 
 
 class SchedulerDecision(Value, frozen=True, kw_only=True):
-    """What is to become of this host's scheduler unit; `state`: what is so, and why."""
+    """What to do with this host's scheduler unit. `state`: the situation, with its reason."""
 
     state: reasons.Reason
     start: bool = False
-    surplus: reasons.SchedulerSurplus | None = None  # ours is to be ended
+    surplus: reasons.SchedulerSurplus | None = None  # why ours is to be stopped
     live_processes: int | None = None  # None: unknown
     hosts: tuple[str, ...] = ()
 
     @property
     def clamp(self) -> Clamp | None:
-        """What keeps ours from being started, or ends it."""
+        """What keeps ours from being started, or stops it; None: nothing."""
         return Clamp(reason=self.state) if isinstance(self.state, reasons.ClampReason) else None
 
 
 def decide_scheduler(
     tick: HostTick, memory: HostMemory, *, within_budget: bool
 ) -> tuple[SchedulerDecision, HostMemory]:
-    """Start ours, end ours, or leave it; and the memory with this reading.
+    """Start ours, stop ours, or leave it; and the memory with this reading.
 
-    `within_budget`: whether the database carries all claims, ours set aside among them (law 2).
+    `within_budget`: whether all claims fit the budget, including the one reserved for ours (law 2).
     """
     own, process = tick.view(SCHEDULER), _own_process(tick)
     absence = remember_absence(tick, memory.scheduler, own, process)
@@ -75,9 +75,10 @@ def live_elsewhere(
 ) -> tuple[ProcessFacts, ...]:
     """Live processes on the queue that are not this host's scheduler unit.
 
-    A heartbeat outlives its process by up to 60 s. While our unit runs, one with our own tag beside it is taken for
-    that ghost; once our unit has run longer than a ghost can last, it is a rival: a cloned host has our name too.
-    While our unit does not run, every heartbeat counts as live: to wait a minute costs less than a second scheduler.
+    A heartbeat outlives its process by up to 60 s. So while our unit runs, another heartbeat with our own tag is taken
+    for that of an earlier process. Once our unit has run for longer than that can last, it is a rival's: a cloned host
+    has our name too. While our unit does not run, every heartbeat counts as live, because waiting a minute costs less
+    than a second scheduler.
     """
     found = []
     for process in sidekiq.processes:
@@ -95,7 +96,7 @@ def live_elsewhere(
 def remember_absence(
     tick: HostTick, memory: AbsenceMemory, own: InstanceView | None, own_process: ProcessFacts | None
 ) -> AbsenceMemory:
-    """Count absence: only known, complete readings of the same Redis, close enough together, add to it."""
+    """Count how long none was live. Only complete readings of the same Redis, close enough together, add to it."""
     sidekiq, now = tick.sidekiq, tick.now_seconds
     if sidekiq is None or own is None or not sidekiq.processes_complete:
         return AbsenceMemory(redis_run_id=memory.redis_run_id)
@@ -134,7 +135,7 @@ def _decide(
         return SchedulerDecision(state=reasons.SchedulerNeverHere(), live_processes=0)
     if not tick.sidekiq.processes_complete:
         return SchedulerDecision(state=reasons.SchedulerUnreadable(what="heartbeat"))
-    needed = SETTLE_SECONDS  # nobody else need be waited for where it belongs here, or ours was ended to start afresh
+    needed = SETTLE_SECONDS  # if it belongs here, or we stopped ours to start it again, no other host is waited for
     if policy.scheduler.place != "here" and not memory.scheduler_handover:
         needed = max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)
     if absence.absent_seconds < needed:
@@ -146,18 +147,18 @@ def _decide(
 
 
 def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None) -> bool:
-    """Ours yields to what we can't end (a stock unit), and to an older one of another fleetd host."""
+    """Whether ours yields: to a process that we can't stop (a stock unit), or to an older one of another host."""
     for other in others:
         if parse_tag(other.tag) is None or own_process is None:
             return True
-        # Both hosts read the same heartbeats, so both find the same older one; of twins one must yield.
+        # Both hosts read the same heartbeats, so both find the same older one. If equally old, the identity decides.
         if (other.started_age_seconds, other.identity) > (own_process.started_age_seconds, own_process.identity):
             return True
     return False
 
 
 def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decision: HostDecision) -> None:
-    """Do what was decided, as far as holds, people's orders and earlier failures let it."""
+    """Stop our scheduler if it is surplus, or start it unless a hold, a person or earlier failures prevent that."""
     own, now, memory = tick.view(SCHEDULER), tick.now_seconds, decision.memory
     if own is None:
         return
@@ -166,7 +167,7 @@ def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decisio
         let_go(own, scheduler.surplus, now, decision)
     if not scheduler.start:
         return
-    # What we ended to start it afresh is started in a pause too, as a drain under way goes on.
+    # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on.
     holds = tick.constraints.holds
     under_way = memory.scheduler_handover and all(isinstance(h.reason, reasons.Paused) for h in holds)
     if tick.held is not None and not under_way:

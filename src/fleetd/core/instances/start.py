@@ -1,7 +1,7 @@
-"""Which numbers may be started, and what keeps the others from it.
+"""Which numbers may be started, and why the others may not.
 
-Law 6: what a person stopped is not started. A number that failed waits with growing pauses and is given up after a
-bounded number of tries; a profile whose instances all fail is held, and only one of them is tried at a time.
+Law 6: an instance that a person stopped is not started. A number that failed is tried again after growing pauses, and
+given up after a bounded number of tries. If all instances of a profile fail, only one of them is tried at a time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FreeNumbers(Value, frozen=True, kw_only=True):
     failed: tuple[InstanceKey, ...] = ()
 
     def blocked(self, memory: HostMemory, now_seconds: float) -> Iterator[tuple[reasons.ClampReason, int]]:
-        """Why the others may not, and how many those are."""
+        """Why the other numbers may not be started, and how many each reason concerns."""
         if self.stopped_by_hand:
             yield reasons.StoppedByHand(keys=self.stopped_by_hand), len(self.stopped_by_hand)
         if self.not_rendered:
@@ -50,7 +50,7 @@ def start_up_to(
     starts_left: int,
     decision: HostDecision,
 ) -> int:
-    """Start the lowest free numbers; returns how many. `own`: the profile's numbers that nothing else has moved."""
+    """Start the lowest free numbers; returns how many. `own`: the profile's instances without a step in this tick."""
     numbers, now = free_numbers(tick, profile, own, decision.memory), tick.now_seconds
     free = len(numbers.free)
     if running + free < admitted:
@@ -82,7 +82,7 @@ def start_up_to(
 
 
 def free_numbers(tick: HostTick, profile: Profile, own: list[InstanceView], memory: HostMemory) -> FreeNumbers:
-    """Which of these may be started now."""
+    """Which of `own` may be started now, and why the others may not."""
     found: dict[str, list[InstanceKey]] = {"free": [], "by_hand": [], "not_rendered": [], "failed": []}
     for view in own:
         if view.state not in _IDLE or view.is_present:
@@ -109,15 +109,15 @@ def free_numbers(tick: HostTick, profile: Profile, own: list[InstanceView], memo
 
 
 def is_rendered(machine: HostFacts | None, profile: Profile, key: InstanceKey) -> bool:
-    """Whether a start would use what is configured; else it would run with old settings, or not at all."""
+    """Whether a start would use the configured settings; otherwise it would use old ones, or fail."""
     if machine is None:
-        return True  # systemd tells: the unit asserts that there are settings
+        return True  # unknown; a start without settings fails, because the unit asserts that they exist
     settings = machine.rendered.get(key)
     return settings is not None and settings.profile == profile.name and settings.digest == instance_digest(profile)
 
 
 def _all_fail(own: list[InstanceView], memory: HostMemory, now_seconds: float) -> bool:
-    """Two numbers failed, and none has come up since: the next would fail as well."""
+    """Whether two numbers failed and none has come up since: then the next one would fail as well."""
     failures = memory.units.failures
     failed = [failures[v.key].last_seconds for v in own if v.key in failures]
     if len(failed) < 2:

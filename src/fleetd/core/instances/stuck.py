@@ -1,8 +1,9 @@
-"""What hangs: a boot that takes far too long or dies over and over, and an instance whose heartbeat is long gone.
+"""Stop what hangs: a boot that takes far too long or dies again and again, and an instance that has gone silent.
 
-Law 3: only with Redis readable, and health.py counts silence only while others beat. Law 4: a boot is stopped before
-READY, when it has fetched no job; one that is unresponsive, or was never heard of after READY, gets systemd's ordinary
-stop, with the unit's own timeout, only while Redis takes writes. One at a time, so that a mistake costs one.
+Law 3: it acts only while Redis can be read, and health.py counts silence only while others beat. Law 4: a boot is
+stopped before READY, when it has fetched no job. An instance that is unresponsive, or has sent no heartbeat since
+READY, gets systemd's ordinary stop with the unit's own timeout, and only while Redis takes writes. It is one at a time,
+so that a mistake costs only one.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.identity import SCHEDULER
 
-#: So many deaths before the first heartbeat are a failure, but not before systemd's own limit (StartLimitIntervalSec
-#: of the unit) has had its time: it gives up on what dies at once, never on what takes 7 s and more to die.
+#: This many deaths before the first heartbeat are a failure, but only after this time, so that systemd's own limit
+#: (StartLimitIntervalSec of the unit) comes first. That limit stops what dies at once, but never what dies after 7 s or
+#: more.
 DEATHS_MAX = 3
 DIES_SECONDS = 60.0
-#: Past FIRST_BEAT_SECONDS, while others beat, a boot that never came to a heartbeat is waited for so much longer. Ended
-#: again and again (its unit may ignore the tag) it is given up like any other that fails.
+#: How much longer than FIRST_BEAT_SECONDS to wait for the first heartbeat after READY while others beat. An instance
+#: that is stopped for this again and again (its unit may ignore the tag) is given up like any other that fails.
 UNHEARD_SECONDS = 90.0
-#: A heartbeat stays in Redis for so long after its last beat.
+#: How long a heartbeat stays in Redis after its last beat.
 HEARTBEAT_LIVES_SECONDS = 60.0
 
 
 def end_stuck(tick: HostTick, decision: HostDecision) -> None:
-    """Stop one that hangs; says which others wait for their turn, and why nothing is done."""
+    """Stop one instance that hangs, and report all that are silent."""
     if tick.sidekiq is None:
         return
     _say_silent(tick, decision)
@@ -73,7 +75,7 @@ def _failure(
 ) -> reasons.FailureCause | None:
     """Why this boot is not waited for any longer; None: it is.
 
-    Not by the age of its state: that is young again after each restart by systemd.
+    The age of the unit's state can't decide it, because each restart by systemd resets it.
     """
     unit, watch = view.unit, decision.memory.units.watches.get(view.key)
     if unit is None or watch is None or view.key in decision.memory.drains:
@@ -94,7 +96,7 @@ def _failure(
 
 
 def _starts_over_again(view: InstanceView, now_seconds: float, decision: HostDecision) -> bool:
-    """Whether its stop would push a job back a second time. What hangs each process that runs it goes no further."""
+    """Whether its stop would push a job back a second time. A job that hangs every process must not go to another."""
     job_ids = frozenset(decision.memory.units.watches[view.key].job_ids)
     again = decision.memory.holds_pushed_back(job_ids, now_seconds)
     if again:
@@ -103,7 +105,7 @@ def _starts_over_again(view: InstanceView, now_seconds: float, decision: HostDec
 
 
 def _one_is_ending(tick: HostTick, decision: HostDecision) -> bool:
-    """Whether one that was not drained first is on its way out; a stop may make it beat again."""
+    """Whether an instance that was not quieted first is being stopped. It may beat again during the stop."""
     drains = decision.memory.drains
     return any(
         v.state == InstanceState.STOPPING

@@ -1,4 +1,4 @@
-"""The values that everything else speaks in: what was read, what is configured, what was decided, what is told.
+"""The values that everything else works with: readings, configuration, decisions, and what is shown of them.
 
-No rule of sizing, starting or stopping lives here, and nothing here imports a package of the core beside it.
+No rule about sizing, starting or stopping lives here, and nothing here imports another package of the core.
 """

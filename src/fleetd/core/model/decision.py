@@ -1,8 +1,8 @@
 """What was decided: steps, plans, clamps, and the states of instances.
 
-Law 8 lives here: whatever changes a number is a Clamp with a reason. For each profile they form a chain: the first
-one's `before` is what the queues need, each one's `after` is the next one's `before`, the last one's `after` is what is
-decided. So an admin can read from need to decision without a gap.
+Law 8 is kept here: every change of a count is a Clamp with a reason. The clamps of a profile form a chain: the first
+`before` is what the queues need, each `after` is the next `before`, and the last `after` is the decision. So an admin
+can follow the count from need to decision without a gap.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Step(Value, frozen=True, kw_only=True):
 
 
 class StepResult(Value, frozen=True, kw_only=True):
-    """How a step went. `sentence`: what systemd or the adapter said of it."""
+    """How a step went. `sentence`: what systemd or the adapter said about it."""
 
     step: Step
     result: Literal["done", "failed", "refused", "timeout", "skipped"]
@@ -61,7 +61,7 @@ class ProfilePlan(Value, frozen=True, kw_only=True):
     """How many instances of one profile should run on one host: needed, then desired, then admitted.
 
     needed: by its queues, before any clamp. desired: after tolerance, hold window, people's orders, min and max.
-    admitted: what connections, memory and the database leave of that; this is what the host goes for.
+    admitted: what connections, memory and the database allow of that; the host moves towards this count.
     """
 
     needed_instances: int
@@ -76,14 +76,14 @@ class Plan(Value, frozen=True, kw_only=True):
     epoch: int
     expires_at_seconds: float  # CLOCK_BOOTTIME of the host that reads it
     profiles: dict[str, dict[str, ProfilePlan]]  # host to profile name to count
-    claims_connections: int  # claims this plan grants, over all hosts
+    claims_connections: int  # all claims under this plan, over all hosts
 
     def of(self, host: str, profile: str) -> ProfilePlan | None:
         return self.profiles.get(host, {}).get(profile)
 
 
 class Clamp(Value, frozen=True, kw_only=True):
-    """One thing that changed a number, from what to what, and why; or that kept something from being done."""
+    """One change of a count, from what to what, and why; or something that is not done, and why."""
 
     reason: reasons.ClampReason | reasons.SchedulerHeld
     profile: str | None = None  # None: not about one profile
@@ -92,12 +92,12 @@ class Clamp(Value, frozen=True, kw_only=True):
 
     @property
     def code(self) -> reasons.ClampCode:
-        """What it is counted under."""
+        """The code it is counted under in the metrics."""
         return self.reason.hold.code if isinstance(self.reason, reasons.SchedulerHeld) else self.reason.code
 
 
 class Clamps:
-    """Collects clamps, in the order of what they did."""
+    """Collects clamps, in the order in which they changed the counts."""
 
     def __init__(self) -> None:
         self._found: list[Clamp] = []
@@ -110,7 +110,7 @@ class Clamps:
         before: int | None = None,
         after: int | None = None,
     ) -> None:
-        """Add one. Two in a row that change a profile's count become one, from the first before to the last after."""
+        """Add one. Two in a row with one code and profile become one, from the first `before` to the last `after`."""
         clamp = Clamp(reason=reason, profile=profile, before_instances=before, after_instances=after)
         last = next((c for c in reversed(self._found) if c.profile == profile), None)
         if last is not None and last.code == clamp.code and last.before_instances is not None:

@@ -1,10 +1,10 @@
-"""What we saw: readings of Sidekiq, the database, systemd and the host, as plain values.
+"""What was read: readings of Sidekiq, the database, systemd and the host, as plain values.
 
-Law 3 lives here: a reading is ``Known`` with its age, or ``Unknown`` with the reason. Absent is never zero and
-old is unknown, so nothing below has a default that could pass for a measurement.
+Law 3 is kept here: a reading is ``Known`` with its age, or ``Unknown`` with the reason. Absent is never zero and old is
+unknown, so nothing below has a default that could pass for a measurement.
 
-All times are seconds. ``*_age_seconds`` count back from the moment of the snapshot; ``now_seconds`` is the
-host's CLOCK_BOOTTIME, so it runs through a suspend and never jumps with the wall clock.
+All times are seconds. ``*_age_seconds`` count back from the moment of the snapshot; ``now_seconds`` is the host's
+CLOCK_BOOTTIME, so it goes on during a suspend and never jumps with the wall clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Base of all plain values: immutable, named fields, JSON by msgspec.
 
-    Not watched by the garbage collector: what can't be changed once it is made is never part of a circle.
+    Not tracked by the garbage collector: an immutable value is never part of a reference cycle.
     """
 
 
@@ -38,8 +38,8 @@ class Unknown(Value, frozen=True, kw_only=True, tag="unknown"):
     why: str
 
 
-#: A job that began at most so long before a heartbeat is young there. As long as Sidekiq's beat: so each job that
-#: lasts is young in one of them.
+#: A job is young in a heartbeat if it began less than this before it. This is the time between two of Sidekiq's beats,
+#: so each job that runs that long is young in one heartbeat.
 YOUNG_SECONDS = 10.0
 
 
@@ -50,7 +50,7 @@ class QueueFacts(Value, frozen=True, kw_only=True):
     length_jobs: int
     latency_seconds: float  # by Redis's own clock; 0.0 when the queue is empty
     busy_threads: int  # threads working on a job of this queue, over all processes, at their last beat
-    #: Of those, with a job that had begun less than YOUNG_SECONDS before that beat; None: not told.
+    #: How many of those have a job that began less than YOUNG_SECONDS before that beat; None: unknown.
     young_threads: int | None = None
 
 
@@ -81,7 +81,7 @@ class ProcessFacts(Value, frozen=True, kw_only=True):
 
 
 class KeyFault(Value, frozen=True, kw_only=True):
-    """A Redis key that could not be understood; what it would have said is unknown."""
+    """A Redis key that could not be understood, so what it says is unknown."""
 
     key: str
     why: str
@@ -104,7 +104,7 @@ class SidekiqFacts(Value, frozen=True, kw_only=True):
 
 
 class Consumer(Value, frozen=True, kw_only=True):
-    """Clients that a person would recognise as one: same role, address and application name, or same pool."""
+    """Clients that are shown as one: with the same role, address and application name, or in the same pool."""
 
     name: str  # "mastodon from 10.0.0.1 (puma)"
     connections: int
@@ -128,7 +128,7 @@ class DatabaseFacts(Value, frozen=True, kw_only=True):
     own_connections: int  # fleetd's
     refused: bool = False  # SQLSTATE 53300: headroom is zero, not unknown; the numbers above are then the last good
     consumers: tuple[Consumer, ...] = ()  # of others' connections, most first, bounded
-    exact: bool = True  # False: this role is not shown every row's kind, so clients are an upper bound
+    exact: bool = True  # False: this role may not see the kind of every backend, so clients are an upper bound
     active_backends: int | None = None  # of Mastodon's role, within a query; None: hidden
     stalled_backends: int | None = None  # those of them that wait for a lock, I/O or a buffer; None: hidden
 
@@ -144,7 +144,7 @@ class PoolFacts(Value, frozen=True, kw_only=True):
     database: str
     user: str
     client_connections: int  # cl_active + cl_waiting
-    waiting_clients: int  # cl_waiting: want a server connection and have none
+    waiting_clients: int  # cl_waiting: they wait for a server connection
     longest_wait_seconds: float  # maxwait + maxwait_us
     active_servers: int  # sv_active: lent to a client now
     server_connections: int  # all that PgBouncer holds to Postgres for this pool
@@ -157,7 +157,7 @@ class PgBouncerFacts(Value, frozen=True, kw_only=True):
     client_limit_connections: int  # max_client_conn, or what Mastodon's database and user may have, if that is less
     client_connections: int  # used_clients, fleetd's own among them
     own_connections: int
-    pools: tuple[PoolFacts, ...]  # but the console's own
+    pools: tuple[PoolFacts, ...]  # without the console's own
     mastodon: tuple[str, str]  # database and user of Mastodon's pool, which is in `pools` once it was used
     refused: bool = False  # no more clients: headroom is zero; the numbers above are then the last good
 
@@ -178,20 +178,20 @@ class UnitFacts(Value, frozen=True, kw_only=True):
     main_pid: int = 0
     restarts: int = 0
     state_age_seconds: float = 0.0  # since the last state change
-    invocation_id: str = ""  # of the last start; restarts by systemd have a new one
+    invocation_id: str = ""  # of the last start; each restart by systemd has a new one
     control_group: str = ""
     killed_by_signal: int = 0  # how the last main process ended; 0: it did not end by a signal
     need_daemon_reload: bool = False  # its unit file on disk is not the one that systemd has loaded
 
 
 class SystemdFacts(Value, frozen=True, kw_only=True):
-    """Our units as systemd has them; one that is not listed is not loaded, which is: inactive."""
+    """Our units as systemd shows them. A unit that is not listed is not loaded, and so is inactive."""
 
     units: dict[InstanceKey, UnitFacts]
 
 
 class RenderedSettings(Value, frozen=True, kw_only=True):
-    """What fleetd-render wrote for one unit: what its next start will use."""
+    """What fleetd-render wrote for one unit; its next start will use it."""
 
     profile: str  # SCHEDULER_PROFILE for the scheduler
     digest: str
@@ -208,7 +208,7 @@ class CodeStamp(Value, frozen=True, kw_only=True):
     """Mastodon's code on disk, as root's fleetd-stamp read it."""
 
     digest: str
-    version: str = ""  # "4.5.3"; "": could not be told
+    version: str = ""  # "4.5.3"; "": unknown
 
 
 class HostFacts(Value, frozen=True, kw_only=True):
@@ -218,11 +218,11 @@ class HostFacts(Value, frozen=True, kw_only=True):
     memory_total_bytes: int
     resident_bytes: dict[InstanceKey, int]  # of our units; absent: unknown, or it does not run
     rendered: dict[InstanceKey, RenderedSettings]
-    pressure: HostPressure | None = None  # None: this kernel does not tell
+    pressure: HostPressure | None = None  # None: this kernel has no PSI
     load_per_core: float | None = None  # load average of the last minute; None: unknown
     oom_kills_total: int | None = None  # processes the kernel killed for memory since boot; None: unknown
     code: CodeStamp | None = None  # None: not stamped
-    #: Unit file (mastodon-sidekiq@.service) to the digest of it and its drop-ins.
+    #: By unit file (mastodon-sidekiq@.service): the digest of it and its drop-ins.
     unit_digests: dict[str, str] = {}
 
 

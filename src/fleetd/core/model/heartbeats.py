@@ -1,6 +1,6 @@
-"""Whose heartbeat is whose: which of Sidekiq's processes is a unit's present one, and what it may open.
+"""Which heartbeat is of a unit's present process, and how many connections that process may open.
 
-A heartbeat outlives its process by up to 60 s, so a number may have several; the others are ghosts of those before.
+A heartbeat outlives its process by up to 60 s, so a unit may have several; the others are of processes that have ended.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from fleetd.core.model.facts import ProcessFacts, UnitFacts
 from fleetd.core.model.identity import InstanceKey, parse_tag
 from fleetd.core.model.policy_tables import CLAIM_MARGIN_CONNECTIONS
 
-#: Sidekiq notes its start a moment before systemd hears READY.
+#: Sidekiq notes its start up to this long before systemd hears READY.
 START_SLACK_SECONDS = 15.0
 
 
 def heartbeats_by_key(processes: tuple[ProcessFacts, ...], host: str) -> dict[InstanceKey, list[ProcessFacts]]:
-    """Heartbeats of this host's units, those of processes that have ended lately included."""
+    """Heartbeats of this host's units, by unit. Those of processes that ended lately are included."""
     found: dict[InstanceKey, list[ProcessFacts]] = {}
     for process in processes:
         tag = parse_tag(process.tag)
@@ -24,13 +24,13 @@ def heartbeats_by_key(processes: tuple[ProcessFacts, ...], host: str) -> dict[In
 
 
 def present_heartbeat(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:
-    """Which of one unit's heartbeats is of its present process; None: none is."""
+    """The heartbeat of a unit's present process, out of all of the unit's; None: it has none."""
     if not own or unit is None:
         return None
     if len(own) == 1 and own[0].pid == unit.main_pid:
         return own[0]
     exact = [p for p in own if p.pid == unit.main_pid]
-    # Behind a wrapper the pid differs; a process older than the unit's start is a ghost of the one before.
+    # Behind a wrapper the pid differs. A process older than the unit's present state is an earlier one.
     fresh = [p for p in own if p.started_age_seconds <= unit.state_age_seconds + START_SLACK_SECONDS]
     return min(exact or fresh, key=lambda p: p.started_age_seconds, default=None)
 

@@ -1,7 +1,7 @@
-"""What is kept of the past: samples of what was read, enough for a trace, and sentences of what was done and why.
+"""What the history keeps: samples of the readings, enough for a trace, and sentences about what was done and why.
 
-No secret is in a policy or a sample; sentences have theirs taken out before they are written. Samples are arrays on
-disk, so a field is only ever added at the end, with a default.
+Policies and samples contain no secrets, and secrets are taken out of sentences before they are written. Samples are
+arrays on disk, so a new field goes to the end, with a default.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from fleetd.core.model.policy_tables import Policy
 #: An entry's sentence is cut to this.
 SENTENCE_CHARACTERS_MAX = 1000
 
-#: step: something was started, quieted or stopped. want: how many of a profile are wanted changed, and why. order: by a
-#: person, over fleetctl. noticed: what people and systemd did, what went wrong. reading: a source went away or came
-#: back. reason: what cut a want down changed. daemon: fleetd itself started, stopped, read its configuration.
+#: step: a unit was started, quieted or stopped. want: a profile's admitted count changed, and why. order: a person's,
+#: through fleetctl. noticed: what people and systemd did, or what went wrong. reading: a source went away or came back.
+#: reason: the clamps changed. scheduler: its situation changed. daemon: fleetd started, stopped or read its
+#: configuration.
 EntryKind = Literal["step", "want", "order", "noticed", "reading", "reason", "scheduler", "daemon"]
 
 
@@ -35,11 +36,11 @@ class QueueSample(Value, frozen=True, kw_only=True, array_like=True):
     length_jobs: int
     latency_milliseconds: int
     busy_threads: int  # over all processes
-    young_threads: int | None = None  # of those: see QueueFacts; None: recorded before that was known
+    young_threads: int | None = None  # of those: see QueueFacts; None: recorded before this field existed
 
 
 class InstanceSample(Value, frozen=True, kw_only=True, array_like=True):
-    """One instance that was there, at one moment."""
+    """One instance that was present, at one moment."""
 
     number: int
     profile: str
@@ -50,33 +51,33 @@ class InstanceSample(Value, frozen=True, kw_only=True, array_like=True):
 
 
 class Sample(Value, frozen=True, kw_only=True, array_like=True):
-    """One look. None: it could not be read then."""
+    """The readings of one moment. None: it could not be read then."""
 
     at_seconds: float  # Unix time
     now_seconds: float  # CLOCK_BOOTTIME; it can be compared within one boot
-    boot: str  # which one
+    boot: str  # the start of the boot id
     queues: dict[str, QueueSample] | None  # without those whose keys could not be understood
     processed_jobs_total: int | None
     failed_jobs_total: int | None
-    service_milliseconds: dict[str, int]  # learnt: how long a job takes
+    service_milliseconds: dict[str, int]  # by queue: how long a job takes, as learnt
     instances: tuple[InstanceSample, ...] | None
-    foreign_threads: int  # of processes that are no instances of this host, the scheduler's left out
-    limit_connections: int | None  # of the source that was tightest
-    others_connections: int | None  # there: everyone's but what this host's instances claim
+    foreign_threads: int  # of processes that are neither instances of this host nor a scheduler
+    limit_connections: int | None  # of the tightest source
+    others_connections: int | None  # on that source: all but what this host's instances claim
     memory_available_mebibytes: int | None
     memory_total_mebibytes: int | None
     boot_milliseconds: dict[str, int]  # by profile: learnt
 
 
 class PolicyChange(Value, frozen=True, kw_only=True):
-    """The policy that was in force from a moment on."""
+    """A policy, and when it came into force."""
 
     at_seconds: float
     policy: Policy
 
 
 class Batch(Value, frozen=True, kw_only=True):
-    """What is written at once: samples in the order they were taken, in one process of fleetd."""
+    """What is written at once. Samples are in the order they were taken, all by one process of fleetd."""
 
     samples: tuple[Sample, ...] = ()
     entries: tuple[Entry, ...] = ()
@@ -95,15 +96,15 @@ class TimeSpan(Value, frozen=True, kw_only=True):
 
 
 class Recording(Value, frozen=True, kw_only=True):
-    """What a part of the past left, oldest first.
+    """What the history has of a part of the past, oldest first.
 
-    `policies` begins with the one in force at its begin; `watched_spans`: when samples were kept; `unreadable_rows`:
-    damaged.
+    `policies` begins with the one that was in force at the start. `watched_spans`: when samples were kept.
+    `unreadable_rows`: how many rows are damaged.
     """
 
     samples: tuple[Sample, ...] = ()
     entries: tuple[Entry, ...] = ()
     policies: tuple[PolicyChange, ...] = ()
     watched_spans: tuple[TimeSpan, ...] = ()
-    newest_seconds: float | None = None  # of all that is kept, also before; None: nothing is
+    newest_seconds: float | None = None  # of all that is kept, even from before this part; None: nothing is kept
     unreadable_rows: int = 0

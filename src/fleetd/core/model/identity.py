@@ -1,4 +1,4 @@
-"""Rendered settings carry an identity: Sidekiq's tag (``-g``) says which unit a heartbeat belongs to.
+"""The identity in rendered settings: Sidekiq's tag (``-g``) says which unit a heartbeat belongs to.
 
 Host names and pids are not trusted for that: containers and cloned machines break both. Format:
 ``fleetd:HOST:NUMBER:pPOOL:DIGEST``; NUMBER is the instance number or ``scheduler``; DIGEST is the first 8 hex
@@ -20,7 +20,7 @@ NUMBER_MAX: Final = 9999
 
 SCHEDULER_UNIT: Final = "mastodon-sidekiq-scheduler.service"
 TEMPLATE_UNIT: Final = "mastodon-sidekiq@.service"
-#: Every application_name of ours begins so.
+#: Every application_name of ours begins with this.
 APPLICATION_NAME_PREFIX: Final = "mastodon-sidekiq"
 
 _KEY = re.compile(r"scheduler|[1-9][0-9]{0,3}")
@@ -29,12 +29,12 @@ _TAG = re.compile(rf"fleetd:([A-Za-z0-9._-]{{1,64}}):({_KEY.pattern}):p([0-9]{{1
 
 
 def key_text(key: InstanceKey) -> str:
-    """`3`, or `scheduler`: as it stands in tags, file names and orders."""
+    """`3`, or `scheduler`: as it is written in tags, file names and orders."""
     return "scheduler" if key == SCHEDULER else str(key)
 
 
 def key_of(text: str) -> InstanceKey | None:
-    """What `key_text` wrote; None for anything else, such as a number 0, which no unit of ours has."""
+    """The key for which `key_text` writes this; None for anything else, such as 0, which no unit of ours has."""
     if _KEY.fullmatch(text) is None:
         return None
     return SCHEDULER if text == "scheduler" else InstanceKey(int(text))
@@ -51,7 +51,7 @@ def unit_of(key: InstanceKey) -> str:
 
 
 def key_of_unit(unit: str) -> InstanceKey | None:
-    """What `unit_of` wrote; None for any other unit."""
+    """The key for which `unit_of` writes this; None for any other unit."""
     match = _UNIT.fullmatch(unit)
     return None if match is None else key_of(match[1] or match[2])
 

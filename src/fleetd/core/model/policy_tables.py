@@ -1,8 +1,8 @@
 """What the admin wants: profiles, targets, limits and paces, as the configuration states them.
 
-Each field of the tables says its type, default and range once: the configuration reads `[scheduler]`, `[connections]`,
+The type, default and range of a key are stated only here: the configuration reads `[scheduler]`, `[connections]`,
 `[memory]`, `[pressure]` and `[pace]` straight into these structs. A new key is a line here and a paragraph in
-config.example.toml, a new table a struct and a field of PolicyTables. Ranges keep slips of the finger out (a target of
+config.example.toml; a new table is a struct here and a field of PolicyTables. Ranges catch typing errors (a target of
 0, 600 threads); they are not advice.
 """
 
@@ -28,10 +28,10 @@ def size(low_bytes: int, high_bytes: int, words: str) -> Meta:
     return Meta(ge=low_bytes, le=high_bytes, extra={"size": True}, extra_json_schema={"description": f"a size {words}"})
 
 
-#: Of a field that is no key of the file.
+#: Marks a field that is not a key of the file.
 NOT_IN_FILE = Meta(extra={"in_file": False})
 
-#: A queue's name goes onto Sidekiq's command line: no space, comma, quote or dollar can pass.
+#: A queue's name goes onto Sidekiq's command line, so spaces, commas, quotes and dollar signs are refused.
 QueueName = Annotated[
     str,
     Meta(
@@ -44,12 +44,12 @@ Threads = Annotated[int, Meta(ge=1, le=200)]
 Pool = Annotated[int, Meta(ge=1, le=1000)]
 Connections = Annotated[int, Meta(ge=0, le=100_000)]
 Share = Annotated[float, Meta(ge=0.01, le=1.0)]
-#: No machine has more than 64 TiB; keeps a slip of the finger from planning without a limit.
+#: No machine has more than 64 TiB, so a typing error can't switch the limit off.
 Size = Annotated[int, size(0, 64 * 1024**4, "from 0 to 64 TiB")]
 
 
 class Profile(Value, frozen=True, kw_only=True):
-    """A queue order with its size and the instance numbers it owns on this host."""
+    """A queue order with its threads, its min and max, and the instance numbers it owns on this host."""
 
     name: str
     order: Literal["strict", "weighted"]
@@ -69,7 +69,7 @@ class Profile(Value, frozen=True, kw_only=True):
         return any(name == queue for name, _ in self.queues)
 
 
-#: Connections beside the worker threads': Sidekiq's own threads lease one now and then (measured: at most 2).
+#: Connections besides the worker threads': Sidekiq's own threads use one now and then (measured: at most 2).
 CLAIM_MARGIN_CONNECTIONS = 2
 
 
@@ -93,7 +93,7 @@ class SchedulerPolicy(Value, frozen=True, kw_only=True):
 
 
 class DeclaredClaim(Value, frozen=True, kw_only=True):
-    """What the configuration says somebody else takes at most."""
+    """The most that somebody else takes, as declared in the configuration."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     connections: Annotated[int, Meta(ge=1, le=100_000)]
@@ -103,13 +103,13 @@ class DeclaredClaim(Value, frozen=True, kw_only=True):
 class ConnectionPolicy(Value, frozen=True, kw_only=True):
     """The database connections fleetd may claim: limit − reserve − others (law 2)."""
 
-    #: None: what the source says; a number lowers it, never raises it. Not of a replica.
+    #: None: the source's own limit. A number can only lower it, and does not apply to a replica.
     limit: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     reserve: Connections = 10  # kept free for people with psql, backups, migrations; on each source
     others_peak_half_life_seconds: Seconds = 300.0
-    #: Web, streaming, …: `others` and `claims` of the file. The observed fading peak counts if it is more.
+    #: `others` and `claims` of the file: web, streaming, …. If more connections are observed, those count.
     declared: Annotated[tuple[DeclaredClaim, ...], NOT_IN_FILE] = ()
-    #: Our workers can be told by application_name, where they reach Postgres directly.
+    #: Whether our workers can be told by application_name. They can where they reach Postgres directly.
     named: Annotated[bool, NOT_IN_FILE] = True
 
     def declared_connections(self, on: Literal["database", "replica"]) -> int:
@@ -119,24 +119,24 @@ class ConnectionPolicy(Value, frozen=True, kw_only=True):
 class MemoryPolicy(Value, frozen=True, kw_only=True):
     """Memory of this host that workers may use."""
 
-    reserve_bytes: Size = 512 * 1024 * 1024  # MemAvailable never planned below this
+    reserve_bytes: Size = 512 * 1024 * 1024  # MemAvailable is never planned to fall below this
     instance_bytes: Size = 1024 * 1024 * 1024  # what one instance grows to within a day
-    max_bytes: Size | None = None  # one that holds more for long is replaced; None: its share of the host
+    max_bytes: Size | None = None  # an instance that holds more for 5 min is replaced; None: its share of the host
 
 
 class PressurePolicy(Value, frozen=True, kw_only=True):
-    """Shares of the last minute in which this host was short of something; above them nothing is added here."""
+    """Limits for the share of the last minute in which this host was short of something; above, nothing is added."""
 
     memory_max: Share = 0.1  # every task waited for memory
     cpu_max: Share = 0.8  # a task that could run waited for a core
 
 
 class PacePolicy(Value, frozen=True, kw_only=True):
-    """How fast the fleet may change; the defaults hold everywhere."""
+    """How fast the fleet may change; the defaults suit any fleet."""
 
     tick_seconds: Annotated[float, Meta(ge=1, le=60)] = 5.0
     starts_per_tick: Annotated[int, Meta(ge=1, le=16)] = 16
-    #: Each boot of Rails eats a core; the configuration's default is the host's cores.
+    #: Each boot of Rails keeps a core busy; the configuration's default is the number of the host's cores.
     booting_max: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 16
     drains_per_tick: Annotated[int, Meta(ge=1, le=16)] = 1
     hold_down_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
@@ -158,7 +158,7 @@ class PolicyTables(Value, frozen=True, kw_only=True):
 
 
 class Policy(PolicyTables, frozen=True, kw_only=True):
-    """All that deciding needs from the configuration of one host."""
+    """Everything that decisions need from the configuration of one host."""
 
     host: str
     profiles: tuple[Profile, ...]  # in order of importance
@@ -171,5 +171,5 @@ class Policy(PolicyTables, frozen=True, kw_only=True):
         return next((p for p in self.profiles if p.name == name), None)
 
     def profile_of(self, key: InstanceKey) -> Profile | None:
-        """The profile that owns this instance; its number says it, so there is nothing to remember."""
+        """The profile that owns this instance's number; None: no profile does, as for the scheduler."""
         return next((p for p in self.profiles if key in p.numbers), None)

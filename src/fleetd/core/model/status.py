@@ -1,6 +1,6 @@
-"""What fleetd tells: one value per tick from which `fleetctl status`, the metrics and the log are made.
+"""What fleetd reports: one Status per tick, from which `fleetctl status`, the metrics and the log are made.
 
-Saying the same everywhere is the point (law 8), so nothing else is told.
+All three are made from this value, so they always say the same (law 8).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class QueueStatus(Value, frozen=True, kw_only=True):
     target_seconds: float
     length_jobs: int | None
     busy_threads: int | None
-    need_threads: float | None  # demand
+    need_threads: float | None  # as estimated; None: unknown
 
 
 class InstanceStatus(Value, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class InstanceStatus(Value, frozen=True, kw_only=True):
 
 
 class ClampStatus(Value, frozen=True, kw_only=True):
-    """One thing that changed a number: from what, to what, and a sentence that says why."""
+    """One change of a count: from what, to what, and a sentence that says why."""
 
     code: ClampCode
     sentence: str
@@ -74,11 +74,11 @@ class ProfileStatus(Value, frozen=True, kw_only=True):
     min_instances: int
     max_instances: int
     clamps: tuple[ClampStatus, ...]
-    clamps_before_admission: int | None = None  # so many led to admitted_instances; the rest keep running below it
+    clamps_before_admission: int | None = None  # this many led to admitted_instances; the rest keep running below it
 
 
 class ConsumerStatus(Value, frozen=True, kw_only=True):
-    """Somebody else's share of one source: what is seen of it, and what the configuration declares."""
+    """Somebody else's connections on one source: as seen, or as the configuration declares."""
 
     name: str
     observed_connections: int | None  # None: a declaration that can't be matched to what is seen
@@ -86,7 +86,10 @@ class ConsumerStatus(Value, frozen=True, kw_only=True):
 
 
 class ClaimStatus(Value, frozen=True, kw_only=True):
-    """What instances of one profile on one host may open; `profile` "scheduler", or "other host's" where unknown."""
+    """What instances of one profile on one host may open.
+
+    `profile`: "scheduler"; "not configured" for a number of this host that no profile owns; "": unknown.
+    """
 
     host: str
     profile: str
@@ -100,16 +103,16 @@ class ConnectionSourceStatus(Value, frozen=True, kw_only=True):
     name: Literal["postgres", "pgbouncer", "replica"]
     limit_connections: int
     reserve_connections: int
-    others_connections: int  # as counted: the greatest of the next three and what the rise adds
+    others_connections: int  # as counted: the greatest of seen plus its rise, peak and declared
     others_seen_connections: int
-    others_peak_connections: int  # fades
-    others_declared_connections: int  # with processes of Sidekiq's that fleetd did not render
-    others_bound_connections: int  # what growth is checked against, where ours can't be told from others'
+    others_peak_connections: int  # the fading peak
+    others_declared_connections: int  # plus what Sidekiq processes that fleetd did not render may open
+    others_bound_connections: int  # growth is checked against it, where ours can't be told from others'
     claims_connections: int
     headroom_connections: int
     open_connections: int  # all clients, now
     consumers: tuple[ConsumerStatus, ...] = ()
-    binds: bool = False  # the tightest of all
+    binds: bool = False  # whether this is the tightest source
     refused: bool = False
     exact: bool = True  # False: the count of others is an upper bound
     pool_connections: int | None = None  # PgBouncer's pool for Mastodon: its size …
@@ -121,15 +124,15 @@ class ConnectionSourceStatus(Value, frozen=True, kw_only=True):
 class ConnectionStatus(Value, frozen=True, kw_only=True):
     """The tightest source in the first fields; all of them in `sources`."""
 
-    limit_connections: int | None
-    reserve_connections: int | None  # None, as all of these: unknown now
+    limit_connections: int | None  # None, here and below: unknown now
+    reserve_connections: int | None
     others_connections: int | None
     claims_connections: int | None
     headroom_connections: int | None  # limit − reserve − others − claims, not below 0
     open_connections: int | None  # all clients, as Postgres counts them now
     sources: tuple[ConnectionSourceStatus, ...] = ()
     claims: tuple[ClaimStatus, ...] = ()
-    more_instances: dict[str, int] = {}  # by profile: how many more its headroom buys, were it all for that one
+    more_instances: dict[str, int] = {}  # by profile: how many more the headroom allows if it gets all of it
     claim_per_instance: dict[str, int] = {}  # by profile
     unattributable: str = ""  # why ours can't be told from others', and the line to declare
     saturation: str = ""  # why more workers would not help; "": they would
@@ -143,7 +146,7 @@ class SchedulerStatus(Value, frozen=True, kw_only=True):
 
 
 class HoldStatus(Value, frozen=True, kw_only=True):
-    """Why nothing moves of its own accord, loudly."""
+    """Why nothing moves of its own accord."""
 
     kind: Literal["pause", "upgrade", "quieted"]
     sentence: str  # what, why, and how it ends
@@ -151,7 +154,7 @@ class HoldStatus(Value, frozen=True, kw_only=True):
 
 
 class OverrideStatus(Value, frozen=True, kw_only=True):
-    """An order of a person that is being kept; each one expires (law 7)."""
+    """A person's order in force; each one expires (law 7)."""
 
     kind: Literal["pause", "set", "pin"]
     what: str  # "fleet", a profile's name, "@3" or "scheduler"
@@ -160,7 +163,7 @@ class OverrideStatus(Value, frozen=True, kw_only=True):
 
 
 class RolloutStatus(Value, frozen=True, kw_only=True):
-    """A replacement of instances one by one, under way or ended within the last hour."""
+    """A replacement of instances one by one: under way, or ended within the last hour."""
 
     cause: ReplaceCause
     total_instances: int
@@ -171,7 +174,7 @@ class RolloutStatus(Value, frozen=True, kw_only=True):
 
 
 class Event(Value, frozen=True, kw_only=True):
-    """Something fleetd did or noticed, newest last in a bounded list."""
+    """Something fleetd did or noticed."""
 
     age_seconds: float
     sentence: str
@@ -194,12 +197,12 @@ class Status(Value, frozen=True, kw_only=True):
     scheduler: SchedulerStatus
     memory_available_bytes: int | None
     memory_total_bytes: int | None
-    clamps: tuple[ClampStatus, ...]  # all, those without a profile too
+    clamps: tuple[ClampStatus, ...]  # all, including those without a profile
     step_results: tuple[StepStatus, ...]  # of this tick
-    last_events: tuple[Event, ...]
+    last_events: tuple[Event, ...]  # bounded, newest last
     next_sentence: str  # what it will do next, or what it waits for
     summary: str  # the STATUS line: one sentence
-    problems: tuple[str, ...] = ()  # loud things: configuration refused at reload, …
+    problems: tuple[str, ...] = ()  # things that need a person: a configuration refused at reload, …
     holds: tuple[HoldStatus, ...] = ()
     overrides: tuple[OverrideStatus, ...] = ()
     rollout: RolloutStatus | None = None

@@ -1,9 +1,9 @@
 """What a worker is started with: the text of its environment file, its digest and its tag.
 
-Law 1 lives here too: every instance gets an explicit `-q`, so Sidekiq never falls back to Mastodon's own list of
-queues, which holds `scheduler`. Rendered by root (fleetd-render), read back by fleetd, which can't write it.
+Law 1 is kept here too: every instance gets an explicit `-q`, so Sidekiq never falls back to Mastodon's own list of
+queues, which includes `scheduler`. Root (fleetd-render) writes the file; fleetd can only read it.
 
-Format: systemd's EnvironmentFile (systemd.exec(5)), which a shell reads the same way: NAME="value" a line.
+Format: systemd's EnvironmentFile (systemd.exec(5)), one NAME="value" per line, which a shell reads the same way.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from fleetd.core.model.identity import (
 )
 from fleetd.core.model.policy_tables import Policy, Profile, SchedulerPolicy
 
-#: Sidekiq's `-t`: how long a stopping process lets jobs finish before it pushes them back. TimeoutStopSec of the
-#: units is longer by its 3 s for the push and Mastodon's exit hooks (law 4).
+#: Sidekiq's `-t`: how long a stopping process lets jobs finish before it pushes them back. TimeoutStopSec of the units
+#: is longer, for Sidekiq's 3 s to push jobs back and for Mastodon's exit hooks (law 4).
 SHUTDOWN_SECONDS = 25
 #: FLEETD_PROFILE of the scheduler's settings; the configuration gives no profile this name.
 SCHEDULER_PROFILE = "scheduler"
@@ -49,7 +49,7 @@ def settings_file_name(key: InstanceKey) -> str:
 def instance_digest(profile: Profile) -> str:
     """The digest of what an instance of this profile runs with.
 
-    The profile's name and the connection's name are left out: a new name is no reason to replace what runs.
+    The names of the profile and of the connections are left out: a new name is no reason to replace an instance.
     """
     return _digest(_arguments(_queue_arguments(profile), profile.threads), profile.db_pool)
 
@@ -87,7 +87,7 @@ def all_settings(policy: Policy, *, name_connections: bool) -> tuple[WorkerSetti
 
 
 def min_numbers(policy: Policy) -> tuple[InstanceKey, ...]:
-    """The instances that a boot starts even without fleetd: each profile's lowest `min` numbers (law 5)."""
+    """The instances that a boot of the host starts even without fleetd: each profile's lowest `min` numbers (law 5)."""
     return tuple(n for profile in policy.profiles for n in profile.numbers[: profile.min_instances])
 
 
@@ -113,7 +113,7 @@ def parse_settings(text: str) -> dict[str, str]:
 
 def _queue_arguments(profile: Profile) -> list[tuple[str, str]]:
     weighted = profile.order == "weighted"
-    # Sidekiq takes any `,WEIGHT` for random order, even `,1`, and none at all for strict order.
+    # Any `,WEIGHT`, even `,1`, makes Sidekiq use random order; without weights it uses strict order.
     return [("-q", f"{queue},{weight}" if weighted else queue) for queue, weight in profile.queues]
 
 
@@ -139,13 +139,13 @@ def _settings(
         _line("FLEETD_PROFILE", profile),
     ]
     if name_connections:
-        # Mastodon sets an empty application_name; this one wins over it and makes our connections countable.
+        # Mastodon sets an empty application_name; this overrides it, so that our connections can be counted.
         lines.append(_line("PGOPTIONS", f"-c application_name={application_name(key, host)}"))
     return WorkerSettings(key=key, tag=tag, digest=digest, text="\n".join(lines) + "\n")
 
 
 def _line(name: str, value: str) -> str:
-    """One line; the configuration lets no character through that systemd would read as more than itself."""
+    """One line. Raises ValueError for a character with a meaning to systemd; the configuration refuses those before."""
     if any(character in "\"\\$`%'" or not character.isprintable() for character in value):
         raise ValueError(f"{name} holds a character that an environment file can't")
     return f'{name}="{value}"'

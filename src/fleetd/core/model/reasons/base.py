@@ -1,4 +1,4 @@
-"""What a reason is, and the codes under which reasons that change a number are counted."""
+"""What a reason is, and the codes under which reasons that change a count are counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fleetd.core.model.facts import Value
 
 
 class ClampCode(StrEnum):
-    """What can cut a count down (or up): the label of metrics, and the row of the tables in docs/operations.md."""
+    """What can change a count: the labels of metrics, and the rows of the tables in docs/operations.md."""
 
     MIN = "min"
     MAX = "max"
@@ -53,7 +53,7 @@ class Reason(Value, frozen=True, kw_only=True, tag=True):
     """Base of all reasons."""
 
     def alike(self) -> tuple[object, ...]:
-        """What makes it another one than a tick ago: its kind and the names in it, not the numbers that always move."""
+        """Equal for two reasons of one kind with the same names in them, whatever their numbers, which always move."""
         return (type(self), *(_alike(name, getattr(self, name)) for name in self.__struct_fields__))
 
 
@@ -65,6 +65,6 @@ def _alike(name: str, value: object) -> object:
 
 
 class ClampReason(Reason, frozen=True, kw_only=True):
-    """A reason that changes a number, with the code it is counted under."""
+    """A reason that changes a count, with the code it is counted under."""
 
     code: ClassVar[ClampCode]

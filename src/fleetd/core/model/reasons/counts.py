@@ -1,4 +1,4 @@
-"""Why a profile has so many instances: what the queues need, what holds the count, what is left for more."""
+"""Why a profile has this many instances: what its queues need, what holds the count, what is left for more."""
 
 from __future__ import annotations
 
@@ -267,11 +267,11 @@ class PoolNearlyAtWork(ClampReason, frozen=True, kw_only=True):
     left_connections: float
 
 
-# What of the queues asks for threads (demand/cause.py).
+# Which queues ask for threads (demand/cause.py).
 
 
 class QueueNeeds(Reason, frozen=True, kw_only=True):
-    """`lasts_seconds`: how long what runs would take; None: for ever."""
+    """`lasts_seconds`: how long the running instances would take to catch up; None: they never would."""
 
     queue: str
     length_jobs: int
@@ -281,7 +281,7 @@ class QueueNeeds(Reason, frozen=True, kw_only=True):
 
 
 class KeepsBusy(Reason, frozen=True, kw_only=True):
-    """Threads by queue, the busiest; `rest_threads`: of the queues that are not named."""
+    """`threads`: by queue, the busiest ones only; `rest_threads`: of all other queues."""
 
     threads: tuple[tuple[str, float], ...]
     rest_threads: float
@@ -296,7 +296,7 @@ Need = QueueNeeds | KeepsBusy | OverflowsHere
 
 
 class Wanted(Reason, frozen=True, kw_only=True):
-    """`clamp`: the last thing that changed the count; `need` None: no queue had a part in it."""
+    """`clamp`: the last thing that changed the count; `need` None: no queue played a part in it."""
 
     admitted_instances: int
     running_instances: int

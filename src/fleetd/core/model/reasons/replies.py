@@ -1,4 +1,4 @@
-"""What a person is answered who gave an order that fleetd took (instances/orders.py)."""
+"""Answers to a person whose order fleetd has taken (instances/orders.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why units are started, let go, replaced or left alone; why they failed; and what was noticed of them."""
+"""Why units are started, let go, replaced or left alone; why they failed; and what was noticed about them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class NotRendered(ClampReason, frozen=True, kw_only=True):
 
 
 class StartFailed(ClampReason, frozen=True, kw_only=True):
-    """`tried_key`: the one that is tried next, or was given up; None: these would fail like the others."""
+    """`tried_key`: the one that is tried next, or was given up; None: none, because they would fail like the others."""
 
     code = ClampCode.START_FAILED
     keys: tuple[InstanceKey, ...]
@@ -94,7 +94,7 @@ class NoNumberFree(ClampReason, frozen=True, kw_only=True):
 
 
 class FewerThanAdmitted(Reason, frozen=True, kw_only=True):
-    """`instead_of`: those stopped by hand for which another is started, to keep min."""
+    """`instead_of`: instances stopped by hand for which others are started, to keep `min`."""
 
     profile: str
     running_instances: int
@@ -357,7 +357,7 @@ class SchedulerStarted(Reason, frozen=True, kw_only=True):
 
 
 class SchedulerHeld(Reason, frozen=True, kw_only=True):
-    """Counted under its hold's code."""
+    """It is counted under the code of its hold."""
 
     hold: HoldReason
 
