@@ -7,13 +7,14 @@ import pytest
 from fleetd.core.carry_out import carry_out
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
 from fleetd.core.instances.host_memory import Failure, HostMemory, UnitMemory, Watch
-from fleetd.core.instances.host_tick import HostDecision
+from fleetd.core.instances.host_tick import HostConstraints, HostDecision
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Plan, Step
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, Policy
+from fleetd.core.model.reasons.counts import MemoryStalled
 from fleetd.core.model.reasons.units import (
     MoreThanAdmitted,
     PinKind,
@@ -41,6 +42,7 @@ def host(
     writable: bool | None = None,
     redis: bool = True,
     without: set[int] | None = None,
+    constraints: HostConstraints | None = None,
 ) -> HostDecision:
     rules, memory = rules or policy(), memory or HostMemory()
     reading: SidekiqFacts | None = sidekiq(processes=beats, writable=writable) if redis else None
@@ -51,7 +53,7 @@ def host(
         units=systemd(units, own_scheduler),
         host=machine(rules, without=without),
     )
-    return carry_out(tick_of(rules, shot, memory), plan, scheduler, memory)
+    return carry_out(tick_of(rules, shot, memory, constraints), plan, scheduler, memory)
 
 
 def did(decision: HostDecision) -> list[tuple[str, int]]:
@@ -143,6 +145,17 @@ def test_the_first_heartbeat_of_a_ready_instance_is_waited_for() -> None:
     units, beats = serving(1, 2)
     decision = host({**units, 3: unit(age=2.0, pid=103)}, *beats, plan=planned(2))
     assert did(decision) == []
+
+
+def test_only_a_drain_that_begins_counts_as_shed_for_memory() -> None:
+    short = HostConstraints(shed=MemoryStalled(share=0.5, limit=0.1))
+    units, beats = serving(1, 2)
+    sheds = host(units, *beats, plan=planned(1), constraints=short)
+    assert did(sheds) == [("quiet", 2)]
+    assert sheds.memory.shortage.shed_seconds == NOW
+    waits = host({**units, 3: unit(age=2.0, pid=103)}, *beats, plan=planned(2), constraints=short)
+    assert did(waits) == []
+    assert waits.memory.shortage.shed_seconds is None
 
 
 def test_drains_are_paced() -> None:

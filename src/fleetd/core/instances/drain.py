@@ -54,7 +54,7 @@ def begin_drains(
     drains_left: int,
     decision: HostDecision,
 ) -> int:
-    """Begin to drain the instances whose loss costs least. Returns how many were chosen."""
+    """Begin to drain the instances whose loss costs least. Returns how many drains began."""
     now = tick.now_seconds
     candidates = [v for v in own if v.is_capacity and v.pinned != reasons.PinKind.RUN]
     reachable = max(admitted, running - len(candidates))
@@ -73,9 +73,8 @@ def begin_drains(
         decision.clamps.add(paced, profile.name, before=reachable, after=running - count)
     candidates.sort(key=lambda v: _cost(v, decision, now))
     why = reasons.TooManyRun(profile=profile.name, running_instances=running, admitted_instances=admitted)
-    for victim in candidates[:count]:
-        let_go(victim, reasons.MoreThanAdmitted(profile=profile.name), now, decision, why=why)
-    return count
+    more = reasons.MoreThanAdmitted(profile=profile.name)
+    return sum(let_go(victim, more, now, decision, why=why) for victim in candidates[:count])
 
 
 def _cost(view: InstanceView, decision: HostDecision, now_seconds: float) -> tuple[int, int, bool, bool, int, int]:
@@ -105,8 +104,8 @@ def let_go(
     *,
     by_rollout: bool = False,
     why: reasons.TooManyRun | None = None,
-) -> None:
-    """Begin a drain: quiet an instance that serves, stop one that still boots.
+) -> bool:
+    """Begin a drain: quiet an instance that serves, stop one that still boots. Returns whether it began.
 
     `why`: the cause with numbers, for this step only, because they will be stale when the drain ends.
     """
@@ -115,11 +114,12 @@ def let_go(
         decision.order("stop", view, reasons.StillBoots(cause=why or cause))
         drain = structs.replace(drain, stop_sent_seconds=now_seconds)
     elif view.state == InstanceState.STARTING:
-        return  # READY but no heartbeat yet: one comes within seconds, then a quiet can be watched
+        return False  # READY but no heartbeat yet: one comes within seconds, then a quiet can be watched
     else:
         decision.order("quiet", view, why or cause)
         drain = structs.replace(drain, quiet_sent_seconds=now_seconds)
     decision.memory = decision.memory.with_drain(view.key, drain)
+    return True
 
 
 def go_on_draining(tick: HostTick, decision: HostDecision) -> None:
