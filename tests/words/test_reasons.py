@@ -15,7 +15,8 @@ from fleetd.core.model import reasons
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.words import reasons as words
-from fleetd.words.reasons import sentence, span
+from fleetd.words.formatting import span
+from fleetd.words.reasons import sentence
 
 #: What a reason is made of; combinations of a reason's fields beyond this many are left out.
 PLAIN: dict[Any, tuple[Any, ...]] = {

@@ -32,7 +32,8 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tick import TickResult
-from fleetd.words.reasons import PINNED_BY_HAND, failed, names, often, sentence, span
+from fleetd.words.formatting import often, span
+from fleetd.words.reasons import PINNED_BY_HAND, failed, names, sentence
 
 
 def status_of(

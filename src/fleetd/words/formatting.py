@@ -27,6 +27,17 @@ def duration(seconds: float | None) -> str:
     return ">9999 d"
 
 
+def span(seconds: float) -> str:
+    """A length of time inside a sentence: `90 s`, `30 min`, `4.0 h`, `2.0 days`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172800:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
 def size(size_bytes: int | None) -> str:
     """An amount of memory: `712 MB`, `1.2 GB`. Powers of 1024, under the names that `free -h` users know."""
     if size_bytes is None:
@@ -52,6 +63,11 @@ def count(number: float | None) -> str:
 def times(number: int, singular: str, plural: str | None = None) -> str:
     """A number with its noun: `1 instance`, `2 instances`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def often(count: int) -> str:
+    """How many times: `once`, `2 times`."""
+    return "once" if count == 1 else f"{count} times"
 
 
 def numbers(values: Sequence[int]) -> str:

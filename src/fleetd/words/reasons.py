@@ -13,7 +13,7 @@ from typing import Any
 
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.words.formatting import CONNECTION_SOURCES, times
+from fleetd.words.formatting import CONNECTION_SOURCES, often, span, times
 
 REPLACE_CAUSES = {
     reasons.ReplaceCause.RESTART: "restarted by fleetctl",
@@ -55,21 +55,6 @@ def short_name(key: InstanceKey) -> str:
 
 def names(keys: Sequence[InstanceKey]) -> str:
     return ", ".join(map(short_name, keys))
-
-
-def span(seconds: float) -> str:
-    """A length of time for people: "90 s", "30 min", "4.0 h", "2.0 days"."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.1f} days"
-
-
-def often(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 def sentence(reason: reasons.Reason) -> str:
