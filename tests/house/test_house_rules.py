@@ -41,7 +41,7 @@ LAWS = {
     "daemon/loop.py": {5},
     "core/instances/host_memory.py": {6},
     "core/carry_out.py": {6},
-    "core/instances/changes.py": {6},
+    "core/instances/manual_changes.py": {6},
     "core/instances/orders.py": {6, 7},
     "core/instances/start.py": {6},
     "core/instances/health.py": {3, 4},

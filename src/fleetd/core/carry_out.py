@@ -1,11 +1,8 @@
 """The host's decision: which instances to start and which to drain.
 
-Law 6 (only our own units, and people first) is kept here and in instances/changes.py: a step names only a configured
-instance or the scheduler, an instance that a person stopped is not started, and one that a person started is not
-drained. Law 4 is kept in drain.py.
-
-The returned memory already holds this tick's orders, and is saved before they are carried out. A crash in between
-leaves an order that was remembered but never given; it never leaves a start or stop of ours that looks like a person's.
+Law 6 (only our own units, and people first) is kept here and in instances/manual_changes.py: a step names only a
+configured instance or the scheduler, an instance that a person stopped is not started, and one that a person started
+is not drained. Law 4 is kept in drain.py.
 """
 
 from __future__ import annotations

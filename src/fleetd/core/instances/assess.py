@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fleetd.core.instances.changes import remember_units
 from fleetd.core.instances.constraints import constraints_of, remember_host
 from fleetd.core.instances.health import remember_health
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import InstanceMemory, InstanceView, SeenUnit, all_stopped, view_of
+from fleetd.core.instances.manual_changes import remember_units
 from fleetd.core.instances.rollout import remember_rollout, replace_causes
 from fleetd.core.model.facts import Known, Snapshot, Value
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat

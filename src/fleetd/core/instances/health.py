@@ -56,7 +56,7 @@ def remember_health(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, lis
     """Fold this tick into the watches. Returns the memory, and a reason for each OOM kill.
 
     `tick` has the instances in their states before this call. `memory` must already include this tick's units
-    (changes.py).
+    (manual_changes.py).
     """
     now = tick.now_seconds
     if tick.instances is None:

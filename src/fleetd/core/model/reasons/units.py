@@ -362,7 +362,7 @@ class SchedulerHeld(Reason, frozen=True, kw_only=True):
     hold: HoldReason
 
 
-# What was noticed (changes.py, health.py, rollout.py).
+# What was noticed (manual_changes.py, health.py, rollout.py).
 
 
 class OrdersForgotten(Reason, frozen=True, kw_only=True): ...

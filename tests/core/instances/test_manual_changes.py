@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from fleetd.core.instances.changes import HOST_BOOT_ROUND_SECONDS, HOST_BOOT_SECONDS, remember_units
 from fleetd.core.instances.host_memory import (
     RETRIES_MAX,
     RETRY_SECONDS,
@@ -15,6 +14,7 @@ from fleetd.core.instances.host_memory import (
 )
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.instances.manual_changes import HOST_BOOT_ROUND_SECONDS, HOST_BOOT_SECONDS, remember_units
 from fleetd.core.model.facts import ProcessFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy

@@ -1,4 +1,4 @@
-"""What people and systemd did to our units since the last tick, folded into the host's memory (law 6).
+"""Which changes of our units were made by hand and which by systemd, folded into the host's memory (law 6).
 
 A start, stop or quiet that we did not order was a person's, and is kept for a while as a pin. A restart by systemd is
 told apart because it never passes through `inactive`.
