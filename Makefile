@@ -1,20 +1,20 @@
 # make test   everything: lint, types, import contracts, unit, property and lab tests (asks for sudo)
-# make demo   a real daemon on real Redis, Postgres, systemd and Sidekiq, three minutes (asks for sudo)
-# make help   the rest
+# make demo   fleetd with real Redis, Postgres, systemd and Sidekiq, three minutes (asks for sudo)
+# make help   all targets
 
 .PHONY: help test lint test-unit test-long demo install prepare venv clean
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
-# Root must leave no files of its own in somebody's checkout.
+# Tests run as root must not leave root's files in the checkout.
 PYTEST := $(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider
 
 help:
 	@echo "make test       everything: lint, types, import contracts, unit, property and lab tests"
-	@echo "make demo       watch fleetd through a surge, on real Redis, Postgres, systemd and Sidekiq (ARGS=--keep: leave it running)"
+	@echo "make demo       watch fleetd handle a surge, with real Redis, Postgres, systemd and Sidekiq (ARGS=--keep: leave it running)"
 	@echo "make lint       ruff, mypy --strict, import-linter"
-	@echo "make test-unit  what needs no virtual hosts, in a few minutes, without sudo"
+	@echo "make test-unit  the tests that need no virtual hosts, in a few minutes, without sudo"
 	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"
 	@echo "make install    install on this worker VM: /opt/fleetd, units, polkit rule, bus policy (root)"
 

@@ -2,8 +2,8 @@
 
     sudo env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m benchmarks.beside_sidekiq
 
-Takes a quarter of an hour on virtual hosts of the lab. Plays each trace on real Sidekiq and in the simulator, writes
-the table into the file and leaves the rest of it alone.
+Takes a quarter of an hour on virtual hosts of the lab. Plays each trace on real Sidekiq and in the simulator, and
+writes the table into the file without changing the rest of it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from tests.support.lab.agreement import HEAD, disagreements, rows
 FILE = Path(__file__).with_name("policies.md")
 HEADING = "## Simulation beside real Sidekiq"
 INTRODUCTION = """\
-Made by `python -m benchmarks.beside_sidekiq` as root; `make test-long` plays the same, and fails where a p95
-wait is apart by more than 25 % and more than 1 s, or the instances (summed up over time, or on average of all seconds)
-by more than 25 %. The traces are two of those above, cut to minutes and to what two cores carry:
-`benchmarks/traces/lab/`, whose `fleetd.toml` both worlds read. Both get the same number of jobs in the same seconds,
-drawn from the same lengths; the real ones sleep. Real waits last from `enqueued_at` to the run; real instances are
-those of fleetd's steps and of systemd's journal."""
+Made by `python -m benchmarks.beside_sidekiq` as root; `make test-long` plays the same traces. It fails if a p95 wait
+differs by more than 25 % and more than 1 s, or the instances (summed over time, or averaged over all seconds) by more
+than 25 %. The traces are two of those above, shortened to minutes and to what two cores can do:
+`benchmarks/traces/lab/`, whose `fleetd.toml` both use. Both get the same number of jobs in the same seconds, with
+lengths from the same distributions; the real jobs sleep. Real waits last from `enqueued_at` to the run; real instances
+are counted from fleetd's steps and systemd's journal."""
 TOLD = """\
-How long boots and jobs took the simulator was told as measured (in brackets: what the trace says); the load of the
-machine was {load:.0f} on {cores} cores, other work included:"""
+The simulator was given the boot and job times that were measured (in brackets: those in the trace). The load of the
+machine was {load:.0f} on {cores} cores, including other work:"""
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def replaced(text: str, section: str) -> str:
-    """The file with this section in place of the one with its heading, or at the end."""
+    """The file's text with this section replacing the one with the same heading, or added at the end."""
     before, found, after = text.partition(f"{HEADING}\n")
     _, more, rest = after.partition("\n## ") if found else ("", "", "")
     return f"{before.rstrip()}\n\n{section}{more}{rest}"

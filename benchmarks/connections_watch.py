@@ -1,4 +1,4 @@
-"""What the watcher of connections costs: one reading of Postgres, and one of PgBouncer's console.
+"""What watching connections costs: one reading of Postgres, and one of PgBouncer's console.
 
     python -m benchmarks.connections_watch      needs PostgreSQL and PgBouncer; starts its own, half a minute
 
@@ -95,7 +95,7 @@ async def postgres(cluster: Cluster) -> None:
 
 
 def plan(cluster: Cluster) -> str:
-    """EXPLAIN ANALYZE of the one query: its nodes and times only."""
+    """EXPLAIN ANALYZE of the query: only its nodes and times."""
     query = next(part for part in QUERY.split(";\n") if "WITH target" in part)
     place = {"host": str(cluster.directory), "port": cluster.port, "user": "watcher", "dbname": "mastodon"}
     with psycopg.connect(**place, cursor_factory=ClientCursor) as connection:  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from fleetd.simulate.scoring.outcome import Outcome
 from fleetd.simulate.trace.trace import load_trace
 
 TRACES = Path(__file__).with_name("traces")
-#: A policy with fewer late jobs counts as better only up to this many times fleetd's instance-hours.
+#: A policy with fewer late jobs counts as better only if it takes at most this many times fleetd's instance-hours.
 INSTANCE_HOURS_RATIO_MAX = 1.25
 #: Not compared: they know the future, or run everything all the time.
 NOT_COMPARED = ("static", "oracle")

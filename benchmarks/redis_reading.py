@@ -4,7 +4,7 @@
 
 The pipeline gets every advantage: it knows all queues and processes beforehand, so it needs one round trip as well,
 and it parses nothing. `server` is the CPU time of Redis with its writing to the socket (INFO cpu), `client` the CPU
-time of this process (median), `received` what came over the socket.
+time of this process (median), `received` the bytes that came over the socket.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Cost:
 
 
 def running_job(size_bytes: int) -> dict[str, object]:
-    """A job as Mastodon's workers get a remote server's activity: JSON as an argument within a job's JSON."""
+    """A job with a remote server's activity, as Mastodon's workers get it: JSON inside the job's JSON."""
     activity = compact({"id": "https://remote.example/users/someone/statuses/1", "type": "Create"})
     return {
         "retry": 8,

@@ -1,4 +1,4 @@
-"""What a simulated day costs on one core: CPU seconds, and their ratio to a loop that is timed beside it.
+"""What a simulated day costs on one core: CPU seconds, and their ratio to a loop that is timed next to it.
 
     python -m benchmarks.simulate_speed [TRACE …]          a few minutes
 

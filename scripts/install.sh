@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 say() { printf '%s\n' "$*"; }
 
 [ "$(id -u)" -eq 0 ] || { say "fleetd: installing into /opt/fleetd and /etc needs root: run  sudo make install" >&2; exit 1; }
-[ -d /run/systemd/system ] || { say "fleetd: this machine was not booted with systemd" >&2; exit 1; }
+[ -d /run/systemd/system ] || { say "fleetd: this machine is not running systemd" >&2; exit 1; }
 if ! /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     say "fleetd: Python 3.11 or newer with venv is needed: run  apt-get install python3-venv" >&2
     exit 1
@@ -16,9 +16,9 @@ fi
 units/install.sh / > /dev/null
 if [ ! -e /etc/fleetd/fleetd.toml ]; then
     install -o root -g fleetd -m 0640 config.example.toml /etc/fleetd/fleetd.toml
-    say "fleetd: /etc/fleetd/fleetd.toml is a copy of the example: change it to your queues and sizes, then"
+    say "fleetd: /etc/fleetd/fleetd.toml is a copy of the example: adapt it to your queues and sizes, then"
 else
-    say "fleetd: /etc/fleetd/fleetd.toml was left as it is; then"
+    say "fleetd: /etc/fleetd/fleetd.toml was left unchanged; now run"
 fi
 ln -sf /opt/fleetd/bin/fleetctl /usr/local/bin/fleetctl
 say "    fleetctl check-config"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes this checkout ready: `prepare.sh python` the virtual environment in .venv, which needs no root where Python is
-# there; `prepare.sh lab` also the Debian packages that `make test` and `make demo` need, as root, without starting their
-# services. Does nothing the second time. Prints each step. Further arguments are what make was asked for, to be
-# repeated to whoever has to run it in another way.
+# Prepares this checkout. `prepare.sh python` creates the virtual environment in .venv, which needs no root if Python is
+# installed. `prepare.sh lab` also installs, as root, the Debian packages that `make test` and `make demo` need, without
+# starting their services. Does nothing the second time. Prints each step. Further arguments are the targets make was
+# asked for, to be named in messages.
 set -eu
 cd "$(dirname "$0")/.."
 what="$1"
@@ -20,13 +20,13 @@ is_root_within_reach() {
 
 if [ "$what" = lab ]; then
     if ! is_root_within_reach; then
-        say "fleetd: this boots virtual hosts with a systemd of their own, which needs root, and sudo is not installed."
+        say "fleetd: this boots virtual hosts, each with its own systemd, which needs root, and sudo is not installed."
         say "        Run it as root: su -c 'make ${*:-prepare}'"
-        say "        Without root there is: make test-unit"
+        say "        Without root you can run: make test-unit"
         exit 1
     fi
     if [ "$(id -u)" -ne 0 ]; then
-        say "fleetd: sudo is needed to install Debian packages and to boot virtual hosts (own namespaces, own systemd)."
+        say "fleetd: sudo is needed to install Debian packages and to boot virtual hosts (namespaces, each with its own systemd)."
     fi
     if ! command -v apt-get >/dev/null 2>&1; then
         say "fleetd: this is not Debian or Ubuntu. The lab needs, from your distribution:"
@@ -36,7 +36,7 @@ if [ "$what" = lab ]; then
     fi
 fi
 
-# Python itself first: the rest of the list is in lab/setup/packages.py.
+# Python first; the other packages are listed in lab/setup/packages.py.
 if ! /usr/bin/python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
     if ! command -v apt-get >/dev/null 2>&1 || ! is_root_within_reach; then
         say "fleetd: python3 with venv is missing (Debian: apt-get install python3-venv)."
@@ -56,7 +56,7 @@ fi
 
 wanted="$(sha256sum pyproject.toml | cut -d' ' -f1) $(pwd)"
 if [ "$(cat .venv/.prepared 2>/dev/null)" != "$wanted" ]; then
-    say "fleetd: making the virtual environment in .venv"
+    say "fleetd: creating the virtual environment in .venv"
     rm -rf .venv
     /usr/bin/python3 -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[dev]' >&2

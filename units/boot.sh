@@ -1,13 +1,13 @@
 #!/bin/sh
-# What mastodon-workers-boot.service and mastodon-workers-shutdown.service run. Plain sh and nothing of fleetd's: a
-# host without a working fleetd boots its workers all the same (law 5).
+# Run by mastodon-workers-boot.service and mastodon-workers-shutdown.service. Plain sh without any program of fleetd's,
+# so that a host without a working fleetd still boots its workers (law 5).
 set -u
 export LC_ALL=C
 list=/var/lib/mastodon-sidekiq/boot.list
 links=/etc/systemd/system/mastodon-workers-boot.target.wants
-seconds=120 # then the next one starts, and this one boots on
+seconds=120 # after this the next one starts, while this one continues to boot
 
-units() { # what is enabled: by fleetd-render in its order, then by hand
+units() { # the enabled units: first those of fleetd-render in its order, then those enabled by hand
     { cat "$list"; ls "$links"; } 2>/dev/null |
         grep -E '^mastodon-sidekiq(@[1-9][0-9]{0,3}|-scheduler)\.service$' |
         awk '!seen[$0]++' |
@@ -17,16 +17,16 @@ units() { # what is enabled: by fleetd-render in its order, then by hand
 case $1 in
 start)
     at_once=$(sed -n 's/^at_once \([1-9][0-9]\{0,3\}\)$/\1/p' "$list" 2>/dev/null | head -n 1)
-    # `systemctl start` ends when the worker is READY or has failed; what is masked or given up fails at once.
+    # `systemctl start` returns when the worker is READY or has failed; a masked or given-up unit fails at once.
     # shellcheck disable=SC2016
     units | xargs -r -n 1 -P "${at_once:-4}" sh -c '
         timeout "$1" systemctl start "$2"
-        [ $? -ne 124 ] || echo "<4>$2 is not up after $1 s and boots on; the next one starts."
+        [ $? -ne 124 ] || echo "<4>$2 is not up after $1 s and continues to boot; the next one starts."
     ' boot "$seconds"
-    exit 0 # a worker that fails says so itself
+    exit 0 # a worker that fails reports it itself
     ;;
 stopped)
-    # Stopped in the middle, with the target: a start that was under way to systemd just then is taken back.
+    # Stopped in the middle, with the target: stops a worker whose start was on its way to systemd at that moment.
     [ "${EXIT_CODE:-exited}" != exited ] || exit 0
     [ "$(systemctl show --property=ActiveState --value mastodon-sidekiq.target)" = inactive ] || exit 0
     [ -z "$(systemctl list-jobs --no-legend mastodon-sidekiq.target)" ] || exit 0

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Installs fleetd's units, polkit rule, bus policy, user and directories: units/install.sh [DESTDIR]
-# With a DESTDIR the files are only copied there; without one (or with /) they are put to use as well. Starts
-# nothing and touches no worker. The programs themselves belong in /opt/fleetd/bin (see the README).
+# With a DESTDIR the files are only copied there; without one (or with /) they are also activated. Starts nothing and
+# touches no worker. The programs themselves belong in /opt/fleetd/bin (see the README).
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=${1:-}
 root=${root%/}
 
-put() { # put FOLDER FILE [NAME]: a directory that exists keeps its owner and mode
+put() { # put FOLDER FILE [NAME]: an existing directory keeps its owner and mode
     [ -d "$root$1" ] || install -d -m 0755 "$root$1"
     install -m 0644 "$here/$2" "$root$1/${3:-$(basename -- "$2")}"
 }
@@ -37,7 +37,7 @@ systemd-sysusers fleetd.conf
 systemd-tmpfiles --create fleetd.conf
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
-    # dbus-daemon watches its directories too; this makes the new policy certain before the first start.
+    # dbus-daemon watches its directories too; this makes sure that the new policy is loaded before the first start.
     busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
 fi
 echo "Installed. Next: write /etc/fleetd/fleetd.toml (see /usr/local/share/fleetd/config.example.toml), then"
