@@ -18,8 +18,8 @@ from fleetd.core.model.status import Status
 class SidekiqSource(Protocol):
     """Sidekiq's own bookkeeping in Redis."""
 
-    async def read(self, *, check_writes: bool) -> SidekiqFacts:
-        """One reading; with `check_writes`, also whether Redis accepts writes now (law 4)."""
+    async def read(self) -> SidekiqFacts:
+        """One reading, with a write that shows whether others can write now (laws 1 and 4)."""
         ...
 
     async def close(self) -> None: ...

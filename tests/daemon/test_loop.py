@@ -56,10 +56,10 @@ class Slow:
 
 
 class SlowSidekiq(Slow):
-    async def read(self, *, check_writes: bool) -> SidekiqFacts:
+    async def read(self) -> SidekiqFacts:
         await asyncio.sleep(self.seconds)
         assert isinstance(self.source, FakeSidekiq)
-        return await self.source.read(check_writes=check_writes)
+        return await self.source.read()
 
     async def close(self) -> None: ...
 

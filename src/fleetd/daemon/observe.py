@@ -62,10 +62,10 @@ class Sources:
         self._errors: Counter[Name] = Counter()
         self._why: dict[Name, str] = {}
 
-    async def observe(self, host: str, *, check_writes: bool) -> Snapshot:
-        """One snapshot. `check_writes`: a drain may need to know whether Redis takes writes (law 4)."""
+    async def observe(self, host: str) -> Snapshot:
+        """One snapshot."""
         sidekiq, database, pgbouncer, replica, (systemd, machine) = await self.together(
-            self._read("redis", self.sidekiq.read(check_writes=check_writes)),
+            self._read("redis", self.sidekiq.read()),
             self._read_if("postgres", self.database),
             self._read_if("pgbouncer", self.pgbouncer),
             self._read_if("replica", self.replica),

@@ -106,6 +106,7 @@ def sample_of(result: TickResult, at_seconds: float) -> Sample:
                 young_threads=queue.young_threads,
             )
             for name, queue in list(sidekiq.queues.items())[:QUEUES_MAX]
+            if queue.latency_seconds is not None and queue.busy_threads is not None
         }
     return Sample(
         at_seconds=round(at_seconds, 3),

@@ -71,7 +71,7 @@ class Ticker:
         """Run one tick. Raises nothing foreseeable: what can't be read or done is in the result."""
         clock = self.sources.clock
         begun = clock.now_seconds()
-        snapshot = await self.sources.observe(self.policy.host, check_writes=self._needs_write_probe())
+        snapshot = await self.sources.observe(self.policy.host)
         now = snapshot.now_seconds
         assessed = assess(self.policy, snapshot, self.host_memory)
         tick = assessed.tick
@@ -114,11 +114,6 @@ class Ticker:
         drained = short and any(v.state in leaving for v in self._last.tick.active)
         hurried = drained or any(source.rising for source in fleet.budget.sources)
         return min(usual, HURRIED_SECONDS) if hurried else usual
-
-    def _needs_write_probe(self) -> bool:
-        """Whether this tick may stop something, and so has to know that Redis takes writes (law 4)."""
-        memory = self.host_memory
-        return bool(memory.drains) or any(w.silent_seconds > 0.0 for w in memory.units.watches.values())
 
     def order(self, order: Order) -> Reply:
         """Obey a person between two ticks; returns the answer. Raises OrderRefusedError with the reason."""

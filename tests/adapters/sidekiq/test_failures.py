@@ -22,9 +22,9 @@ from tests.support.rig.sidekiq_keys import SidekiqKeys
 from tests.support.rig.sidekiq_source import read, source_at
 
 
-def unavailable(source: SidekiqRedis, *, check_writes: bool = False) -> str:
+def unavailable(source: SidekiqRedis) -> str:
     with pytest.raises(SourceUnavailableError) as raised:
-        read(source, check_writes=check_writes)
+        read(source)
     assert raised.value.__cause__ is None
     return str(raised.value)
 
@@ -71,10 +71,10 @@ def test_a_user_without_rights_is_told_so() -> None:
         assert "does not let this user read" in sentence
         with admin(server) as client:
             command(client, "ACL", "SETUSER", "narrow", "+@scripting", "resetkeys", "~queue*", "~stat:*", "~j|*")
-        facts = read(source_at(server, username="narrow", password=SECRET), check_writes=True)
+        facts = read(source_at(server, username="narrow", password=SECRET))
         assert not facts.processes_complete
         assert KeyFault(key="processes", why="may not be read by this Redis user") in facts.faults
-        assert facts.writable is False
+        assert facts.writable is None, "which says nothing of Redis"
 
 
 def test_a_failed_reading_leaves_no_connection_behind() -> None:
@@ -83,7 +83,7 @@ def test_a_failed_reading_leaves_no_connection_behind() -> None:
     async def story(server: RedisServer, client: redis.Redis) -> None:
         source = source_at(server, username="narrow", password=SECRET)
         with pytest.raises(SourceUnavailableError):
-            await source.read(check_writes=False)
+            await source.read()
         wait_until(lambda: not [c for c in client.client_list() if c["name"] == "fleetd"], "the connection to end")
         await source.close()
 
@@ -97,17 +97,17 @@ def test_a_stopped_redis_times_out_and_no_stale_reply_is_read() -> None:
 
     async def story(server: RedisServer, client: redis.Redis) -> None:
         source = source_at(server)
-        await source.read(check_writes=False)
+        await source.read()
         server.signal(signal.SIGSTOP)
         source._deadline_seconds = 0.3
         with pytest.raises(SourceUnavailableError, match=r"did not answer within 0\.3 s"):
-            await source.read(check_writes=True)
+            await source.read()
         source._deadline_seconds = WAIT_SECONDS
         server.signal(signal.SIGCONT)
         SidekiqKeys(client).enqueue("default", 5)
-        facts = await source.read(check_writes=False)
+        facts = await source.read()
         assert facts.queues["default"].length_jobs == 5
-        assert facts.writable is None
+        assert facts.writable is True
         await source.close()
 
     with redis_server() as server, admin(server) as client:
@@ -117,14 +117,14 @@ def test_a_stopped_redis_times_out_and_no_stale_reply_is_read() -> None:
 def test_a_cancelled_reading_leaves_no_reply_behind(shared_redis: RedisServer, client: redis.Redis) -> None:
     async def story() -> None:
         source = source_at(shared_redis)
-        await source.read(check_writes=False)
+        await source.read()
         for _ in range(20):
-            task = asyncio.create_task(source.read(check_writes=True))
+            task = asyncio.create_task(source.read())
             await asyncio.sleep(0)
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        assert (await source.read(check_writes=False)).writable is None
+        assert (await source.read()).writable is True
         await source.close()
 
     asyncio.run(story())
@@ -134,13 +134,13 @@ def test_a_cancelled_reading_leaves_no_reply_behind(shared_redis: RedisServer, c
 def test_a_restart_changes_the_run_id_and_costs_one_reading_at_most() -> None:
     async def story(server: RedisServer) -> tuple[str, str]:
         source = source_at(server)
-        before = (await source.read(check_writes=False)).redis_run_id
+        before = (await source.read()).redis_run_id
         server.stop()
         server.start()
         try:
-            facts = await source.read(check_writes=False)
+            facts = await source.read()
         except SourceUnavailableError:
-            facts = await source.read(check_writes=False)
+            facts = await source.read()
         await source.close()
         return before, facts.redis_run_id
 
@@ -155,12 +155,12 @@ def test_a_replica_and_a_full_redis_refuse_writes() -> None:
     with redis_server() as server, admin(server) as client:
         SidekiqKeys(client).enqueue("default", 2)
         command(client, "REPLICAOF", "127.0.0.1", str(free_port()))
-        replica = read(source_at(server), check_writes=True)
+        replica = read(source_at(server))
         command(client, "REPLICAOF", "NO", "ONE")
         client.config_set("maxmemory", "1")
-        full = read(source_at(server), check_writes=True)
+        full = read(source_at(server))
         client.config_set("maxmemory", "0")
-        free = read(source_at(server), check_writes=True)
+        free = read(source_at(server))
     assert (replica.writable, full.writable, free.writable) == (False, False, True)
     assert replica.queues["default"].length_jobs == full.queues["default"].length_jobs == 2
     assert KeyFault(key="fleetd:probe", why="can't be written: Redis answers READONLY") in replica.faults
@@ -196,11 +196,11 @@ def sentinel_conf(port: int) -> str:
 
 async def failover_story(first: RedisServer, second: redis.Redis, settings: RedisSettings) -> None:
     source = SidekiqRedis(settings, queues=("default",))
-    before = await source.read(check_writes=True)
+    before = await source.read()
     assert before.writable is True
     first.stop()
     with pytest.raises(SourceUnavailableError):
-        await source.read(check_writes=True)
+        await source.read()
 
     def promoted() -> bool:
         try:
@@ -213,7 +213,7 @@ async def failover_story(first: RedisServer, second: redis.Redis, settings: Redi
     async with asyncio.timeout(WAIT_SECONDS):
         while not facts:
             with contextlib.suppress(SourceUnavailableError):
-                facts.append(await source.read(check_writes=True))
+                facts.append(await source.read())
             await asyncio.sleep(0.1)
     assert facts[0].writable is True
     assert facts[0].redis_run_id == second.info("server")["run_id"] != before.redis_run_id
@@ -232,9 +232,9 @@ def test_no_sentinel_is_a_sentence() -> None:
 def test_a_flushed_script_is_sent_again(shared_redis: RedisServer, client: redis.Redis) -> None:
     async def ticks() -> bool | None:
         source = source_at(shared_redis)
-        await source.read(check_writes=False)
+        await source.read()
         client.script_flush()
-        facts = await source.read(check_writes=True)
+        facts = await source.read()
         await source.close()
         return facts.writable
 

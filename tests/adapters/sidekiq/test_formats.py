@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -235,5 +236,4 @@ def test_no_nonsense_raises_or_changes_its_words(nonsense: list[list[Any]]) -> N
     first, second = (take(*nonsense).facts(redis_run_id="", writable=None) for _ in range(2))
     assert first == second
     assert all(fault.why and fault.key is not None for fault in first.faults)
-    assert all(queue.latency_seconds >= 0 for queue in first.queues.values())
-    assert all(process.beat_age_seconds >= 0 for process in first.processes)
+    assert all(queue.latency_seconds is None or math.isfinite(queue.latency_seconds) for queue in first.queues.values())

@@ -9,7 +9,6 @@ from fleetd.core.instances.health import (
     JOB_IDS_MAX,
     boot_seconds_max,
     memory_max_bytes,
-    punctual,
     remember_health,
 )
 from fleetd.core.instances.host_memory import HostMemory, Watch
@@ -148,11 +147,11 @@ def test_the_last_known_jobs_of_a_silent_one_outlive_a_restart_of_fleetd() -> No
 
 def test_ticks_may_be_set_far_apart() -> None:
     slow = policy(pace=PacePolicy(tick_seconds=30.0))
-    assert punctual(slow, 100.0, 175.0) == 75.0
-    assert punctual(slow, 100.0, 176.0) is None
-    assert punctual(RULES, 100.0, 120.0) == 20.0
-    assert punctual(RULES, 100.0, 121.0) is None
-    assert punctual(RULES, None, 121.0) is None
+    assert slow.pace.punctual(100.0, 175.0) == 75.0
+    assert slow.pace.punctual(100.0, 176.0) is None
+    assert RULES.pace.punctual(100.0, 120.0) == 20.0
+    assert RULES.pace.punctual(100.0, 121.0) is None
+    assert RULES.pace.punctual(None, 121.0) is None
 
 
 def test_boots_are_learnt_up_to_ready_longer_at_once_shorter_slowly() -> None:

@@ -46,7 +46,6 @@ def victim(
     beat = structs.replace(
         process(tag(key), pid=key, busy=busy),
         jobs=jobs,
-        oldest_run_age_seconds=max((j.run_age_seconds for j in jobs), default=None),
     )
     shot = snapshot(RULES, redis=sidekiq(processes=(beat,)), units=systemd({key: unit(pid=key)}))
     return structs.replace(view_in(tick_of(RULES, shot), key), replace=replace)

@@ -62,6 +62,7 @@ def process(
         beat_age_seconds=beat,
         started_age_seconds=started,
         resident_bytes=None,
+        busy_by_queue={queues.split()[0]: busy} if busy else {},
     )
 
 

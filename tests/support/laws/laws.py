@@ -48,7 +48,7 @@ class OneScheduler(Check):
         others = [p for p in world.schedulers() if p in world.elsewhere]
         hold(one_scheduler, truth_of(storm, before, told, orders))
         listed = world.redis_up and any(
-            "scheduler" in p.queues for p in sidekiq_facts(world, check_writes=False).processes
+            "scheduler" in p.queues for p in sidekiq_facts(world).processes
         )
         frozen = world.now - self.last_tick > 20.0
         up = before.states[SCHEDULER] not in {"inactive", "failed"}

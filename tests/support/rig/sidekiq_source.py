@@ -19,10 +19,10 @@ def source_at(server: RedisServer, **settings: Any) -> SidekiqRedis:
     )
 
 
-def read(source: SidekiqRedis, *, check_writes: bool = False) -> SidekiqFacts:
+def read(source: SidekiqRedis) -> SidekiqFacts:
     async def once() -> SidekiqFacts:
         try:
-            return await source.read(check_writes=check_writes)
+            return await source.read()
         finally:
             await source.close()
 

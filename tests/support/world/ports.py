@@ -44,13 +44,11 @@ atexit.register(_LOOP.close)
 class FakeSidekiq:
     def __init__(self, world: World) -> None:
         self.world = world
-        self.asked_for_writes: list[bool] = []
 
-    async def read(self, *, check_writes: bool) -> SidekiqFacts:
-        self.asked_for_writes.append(check_writes)
+    async def read(self) -> SidekiqFacts:
         if not self.world.redis_up:
             raise SourceUnavailableError("Redis at 127.0.0.1:6379 refuses connections")
-        return sidekiq_facts(self.world, check_writes=check_writes)
+        return sidekiq_facts(self.world)
 
     async def close(self) -> None: ...
 

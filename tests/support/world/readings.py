@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from fleetd.core.model.facts import (
     CodeStamp,
     Consumer,
@@ -23,34 +21,30 @@ from tests.support.world.parts import Process, Unit
 from tests.support.world.world import GHOST_SECONDS, MIB, World
 
 
-def sidekiq_facts(world: World, *, check_writes: bool) -> SidekiqFacts:
+def sidekiq_facts(world: World) -> SidekiqFacts:
     processes = tuple(
         _heartbeat(world, p)
         for p in (*world.processes(), *world.ghosts)
         if _is_listed(world, p) and not (world.garbled and p in world.elsewhere)
     )
-    busy: Counter[str] = Counter()
-    for process in (*world.processes(), *world.ghosts):
-        if _is_listed(world, process):
-            busy.update(process.beat_work)
     queues = {
         name: QueueFacts(
             name=name,
             length_jobs=len(queue),
             latency_seconds=world.now - queue[0].enqueued_at if queue else 0.0,
-            busy_threads=busy[name],
         )
         for name, queue in world.queues.items()
         if name not in world.unreadable
     }
     return SidekiqFacts(
+        now_seconds=world.now,
         queues=queues,
         processes=processes,
         processed_jobs_total=world.done,
         failed_jobs_total=0,
         redis_run_id=world.run_id,
         processes_complete=not (world.garbled and world.elsewhere),
-        writable=world.redis_writable if check_writes else None,
+        writable=world.redis_writable,
     )
 
 
@@ -75,8 +69,8 @@ def _heartbeat(world: World, process: Process) -> ProcessFacts:
         beat_age_seconds=world.now - process.beat_at,
         started_age_seconds=world.now - max(process.started_at, process.ready_at - 1.0),
         resident_bytes=_resident(world, process),
-        oldest_run_age_seconds=max((job.run_age_seconds for job in jobs), default=None),
         jobs=jobs,
+        busy_by_queue=process.beat_work,
     )
 
 

@@ -105,10 +105,10 @@ def _times_of_tail(tail: bytes) -> _Times:
 
 
 def age_seconds(time: float, now_seconds: float) -> float:
-    """Age of a Sidekiq time in seconds or milliseconds, not below 0: another machine's clock may run ahead."""
+    """Age of a Sidekiq time in seconds or milliseconds; below 0 where another machine's clock runs ahead."""
     if not math.isfinite(time) or time < 0:
         raise WireError("a time is not a time")
-    return max(0.0, now_seconds - (time / 1000.0 if time >= _MILLISECONDS_FROM else time))
+    return now_seconds - (time / 1000.0 if time >= _MILLISECONDS_FROM else time)
 
 
 def work_entry(entry: list[Any] | bytes) -> RunningEntry:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -62,11 +61,11 @@ class SidekiqRedis:
         limits = (QUEUES_MAX, PROCESSES_MAX, RUNNING_JOBS_MAX, RUNNING_BYTES_MAX)
         self._arguments = (settings.key_prefix, *limits, *dict.fromkeys(queues))
 
-    async def read(self, *, check_writes: bool) -> SidekiqFacts:
+    async def read(self) -> SidekiqFacts:
         """One reading. Raises SourceUnavailableError when there is none; the next call then connects anew."""
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                records, info, probe = await self._round_trip(self._connection.client(), check_writes)
+                records, info, probe = await self._round_trip(self._connection.client())
         except (exceptions.RedisError, OSError, TimeoutError) as error:
             await self._connection.drop()
             why = sentence(error, self._settings, self._deadline_seconds)
@@ -79,23 +78,22 @@ class SidekiqRedis:
     async def close(self) -> None:
         await self._connection.drop()
 
-    async def _round_trip(self, client: Redis, check_writes: bool) -> tuple[list[Any], Any, Any]:
-        records, info, probe = await self._send(client, check_writes, "EVALSHA", _SHA)
+    async def _round_trip(self, client: Redis) -> tuple[list[Any], Any, Any]:
+        records, info, probe = await self._send(client, "EVALSHA", _SHA)
         if isinstance(records, exceptions.NoScriptError):  # a new Redis, a failover or SCRIPT FLUSH
-            records, info, probe = await self._send(client, check_writes, "EVAL", _SCRIPT)
+            records, info, probe = await self._send(client, "EVAL", _SCRIPT)
         if isinstance(records, Exception):
             raise records
         return records, info, probe
 
-    async def _send(self, client: Redis, check_writes: bool, command: str, script: str) -> tuple[Any, Any, Any]:
+    async def _send(self, client: Redis, command: str, script: str) -> tuple[Any, Any, Any]:
         pipeline = client.pipeline(transaction=False)
         pipeline.execute_command(command, script, 0, *self._arguments)
         pipeline.execute_command("INFO", "server")
-        if check_writes:
-            # Sidekiq pushes unfinished jobs back with a write, so only a write shows whether that would work.
-            pipeline.execute_command("SET", self._settings.key_prefix + PROBE_KEY, "1", "EX", PROBE_SECONDS)
-        replies = await pipeline.execute(raise_on_error=False)
-        return replies[0], replies[1], replies[2] if check_writes else None
+        # Only a write shows whether others can write now: heartbeats, and jobs that are pushed back.
+        pipeline.execute_command("SET", self._settings.key_prefix + PROBE_KEY, "1", "EX", PROBE_SECONDS)
+        records, info, probe = await pipeline.execute(raise_on_error=False)
+        return records, info, probe
 
     def _facts(self, records: list[Any], info: Any, probe: Any) -> SidekiqFacts:
         reading = Reading(self._settings.key_prefix)
@@ -106,8 +104,29 @@ class SidekiqRedis:
             reading.fault("INFO", "does not give Redis's run_id, so a failover can't be noticed")
         if isinstance(probe, Exception):
             reading.fault(self._settings.key_prefix + PROBE_KEY, f"can't be written: Redis answers {error_code(probe)}")
-        writable = None if probe is None else not isinstance(probe, Exception)
+        # A user without the right to write learns nothing of Redis itself.
+        refused = isinstance(probe, Exception)
+        writable = None if refused and error_code(probe) == "NOPERM" else not refused
         return reading.facts(redis_run_id=str(run_id), writable=writable)
+
+
+class _Work:
+    """The running jobs of one process."""
+
+    def __init__(self) -> None:
+        self.busy: dict[str, int] = {}  # by queue
+        self.young: dict[str, int] = {}  # by queue
+        self.jobs: list[RunningJob] = []
+        self.complete = True  # False: some could not be read
+
+    def of(self, process: ProcessFacts) -> ProcessFacts:
+        """The process with its running jobs, oldest first."""
+        return msgspec.structs.replace(
+            process,
+            jobs=tuple(sorted(self.jobs, key=lambda job: (-job.run_age_seconds, job.jid))),
+            busy_by_queue=self.busy if self.complete else None,
+            young_by_queue=self.young,
+        )
 
 
 class Reading:
@@ -116,13 +135,10 @@ class Reading:
     def __init__(self, key_prefix: str) -> None:
         self._prefix = key_prefix
         self._now_seconds = 0.0
-        self._lengths: dict[str, tuple[int, float]] = {}  # queue to length and oldest age
+        self._queues: dict[str, QueueFacts] = {}
         self._processes: dict[bytes, ProcessFacts] = {}  # by identity
         self._complete = True
-        self._busy: Counter[str] = Counter()  # by queue
-        self._young: Counter[str] = Counter()  # by queue
-        self._jobs: dict[bytes, list[RunningJob]] = {}  # by identity
-        self._unattributed: set[bytes] = set()  # identities whose running jobs are not all understood
+        self._work: dict[bytes, _Work] = {}  # by identity
         self._counters: dict[str, int] = {}
         self._faults: dict[KeyFault, None] = {}
 
@@ -143,28 +159,15 @@ class Reading:
         self._faults[KeyFault(key=key, why=why)] = None
 
     def facts(self, *, redis_run_id: str, writable: bool | None) -> SidekiqFacts:
-        for queue in self._unknown_busy():
-            if self._lengths.pop(queue, None) is not None:
-                self.fault(
-                    f"{self._prefix}queue:{queue}", "has running jobs that could not be read: busy threads unknown"
-                )
         faults = sorted(self._faults, key=lambda fault: (fault.key, fault.why))
         if len(faults) > FAULTS_MAX:
             faults[FAULTS_MAX:] = [KeyFault(key="…", why="and more keys that could not be understood")]
+        idle = _Work()
         return SidekiqFacts(
-            queues={
-                name: QueueFacts(
-                    name=name,
-                    length_jobs=length,
-                    latency_seconds=age,
-                    busy_threads=self._busy[name],
-                    young_threads=self._young[name],
-                )
-                for name, (length, age) in self._lengths.items()
-            },
+            now_seconds=self._now_seconds,
+            queues=self._queues,
             processes=tuple(
-                _with_jobs(process, self._jobs.get(identity, []))
-                for identity, process in sorted(self._processes.items())
+                self._work.get(identity, idle).of(process) for identity, process in sorted(self._processes.items())
             ),
             processed_jobs_total=self._counters.get("processed"),
             failed_jobs_total=self._counters.get("failed"),
@@ -174,22 +177,22 @@ class Reading:
             writable=writable,
         )
 
-    def _unknown_busy(self) -> set[str]:
-        """Queues on which a thread may be busy that was counted nowhere."""
-        owners = (self._processes.get(identity) for identity in self._unattributed)
-        return {queue for owner in owners if owner for queue in owner.queues}
-
     def _take_time(self, seconds: bytes, microseconds: bytes) -> None:
         self._now_seconds = int(seconds) + int(microseconds) / 1e6
 
     def _take_queue(self, name: bytes, length: int, job: bytes | None, cut: int) -> None:
+        age: float | None = 0.0
         try:
-            age = 0.0
+            queue = text(name)
+        except WireError as error:
+            return self.fault(f"{self._prefix}queue:{_shown(name)}", str(error))
+        try:
             if job is not None:
                 age = job_age_seconds(job, cut=bool(cut), now_seconds=self._now_seconds)
-            self._lengths[text(name)] = (length, age)
         except WireError as error:
+            age = None
             self.fault(f"{self._prefix}queue:{_shown(name)}", str(error))
+        self._queues[queue] = QueueFacts(name=queue, length_jobs=length, latency_seconds=age)
 
     def _take_process(self, identity: bytes, *fields: bytes | None) -> None:
         try:
@@ -201,17 +204,18 @@ class Reading:
     def _take_work(self, identity: bytes, key: bytes, entries: list[Any]) -> None:
         process = self._processes.get(identity)
         young_seconds = YOUNG_SECONDS + RUN_AT_SECONDS + (process.beat_age_seconds if process else 0.0)
+        work = self._work.setdefault(identity, _Work())
         for entry in entries:
             try:
                 queue, run_at, jid = work_entry(entry)
                 age = age_seconds(run_at, self._now_seconds)
             except WireError as error:
-                self._unattributed.add(identity)
+                work.complete = False
                 self.fault(_shown(key), str(error))
                 continue
-            self._busy[queue] += 1
-            self._young[queue] += age < young_seconds
-            self._jobs.setdefault(identity, []).append(RunningJob(jid=jid, run_age_seconds=age))
+            work.busy[queue] = work.busy.get(queue, 0) + 1
+            work.young[queue] = work.young.get(queue, 0) + (age < young_seconds)
+            work.jobs.append(RunningJob(jid=jid, run_age_seconds=age))
 
     def _take_counter(self, name: bytes, value: bytes | None) -> None:
         counter = name.decode()
@@ -235,13 +239,7 @@ class Reading:
         if about == b"processes":
             self._complete = False
         elif about == b"work":
-            self._unattributed.add(owner)
-
-
-def _with_jobs(process: ProcessFacts, jobs: list[RunningJob]) -> ProcessFacts:
-    oldest_first = tuple(sorted(jobs, key=lambda job: (-job.run_age_seconds, job.jid)))
-    oldest = oldest_first[0].run_age_seconds if oldest_first else None
-    return msgspec.structs.replace(process, oldest_run_age_seconds=oldest, jobs=oldest_first)
+            self._work.setdefault(owner, _Work()).complete = False
 
 
 def _shown(key: bytes) -> str:

@@ -47,7 +47,7 @@ class Needed(Value, frozen=True, kw_only=True):
     steady_threads: dict[str, float] = {}  # the same by the slower mean
     instances: dict[str, int]
     waiting: dict[str, Waiting] = {}  # what waits in each queue
-    unread_queues: frozenset[str] = frozenset()  # whose keys could not be understood this time
+    unread_queues: frozenset[str] = frozenset()  # of which something could not be read this time
     late_queues: frozenset[str] = frozenset()  # whose oldest job has waited longer than its target
     complete: bool = True  # False: a process's heartbeat could not be understood, so its work is unknown
 
@@ -79,6 +79,10 @@ def remember(
                     found[name] = start
                 continue
             busy = loads[name]
+            if busy is None:  # the threads at work are unknown, so they are taken to be as many as before
+                if start is not None:
+                    found[name] = start
+                continue
             mean = busy if start is None else start * keep + busy * (1.0 - keep)
             found[name] = max(mean, start) if start is not None and name in kept else mean
         return found
@@ -92,12 +96,16 @@ def remember(
     )
 
 
-def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float) -> float:
+def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float) -> float | None:
     """Threads that incoming jobs would keep busy: the busy threads, plus or minus the change of the backlog.
+
+    None: the busy threads are unknown.
 
     A jump of the backlog is no rate. So its growth counts at most as much as the busy threads, or as the usual load
     where an earlier queue takes all threads.
     """
+    if queue.busy_threads is None:
+        return None
     busy, before = float(queue.busy_threads), memory.waiting_jobs.get(queue.name)
     if before is None or elapsed_seconds <= 0.0:
         return busy
@@ -138,10 +146,14 @@ def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory
             p.name: math.ceil(threads[p.name] / (p.threads * policy.pace.utilisation) - 1e-9) for p in policy.profiles
         },
         waiting=waiting,
-        unread_queues=frozenset(queue for queue in waiting if queue not in sidekiq.queues),
+        unread_queues=frozenset(queue for queue in waiting if not _is_read(sidekiq.queues.get(queue))),
         late_queues=frozenset(queue for queue, w in waiting.items() if w.left_seconds < 0.0),
         complete=sidekiq.processes_complete,
     )
+
+
+def _is_read(queue: QueueFacts | None) -> bool:
+    return queue is not None and queue.latency_seconds is not None and queue.busy_threads is not None
 
 
 def at_home(policy: Policy, profile: Profile, waiting: dict[str, Waiting]) -> list[Waiting]:
@@ -151,7 +163,8 @@ def at_home(policy: Policy, profile: Profile, waiting: dict[str, Waiting]) -> li
 
 def _waiting(policy: Policy, name: str, facts: QueueFacts | None, memory: DemandMemory) -> Waiting:
     target = policy.target_seconds(name)
-    latency, jobs = (facts.latency_seconds, facts.length_jobs) if facts is not None else (0.0, 0)
+    # Of a queue that can't be read nothing is known to wait; `unread_queues` keeps its profiles from shrinking.
+    latency, jobs = (facts.latency_seconds or 0.0, facts.length_jobs) if facts is not None else (0.0, 0)
     doubt = min(DOUBT_MAX, max(1.0, latency / target))  # a late queue means job time was underestimated
     return Waiting(
         queue=name,

@@ -1,7 +1,10 @@
-"""Assess this host: what happened to its units, how they fare, what to replace, and under which constraints to plan."""
+"""Assess this host: what its readings prove, what happened to its units, how they fare, what to replace, and under which constraints to plan."""
 
 from __future__ import annotations
 
+from msgspec import structs
+
+from fleetd.core.evidence.weigh import weigh
 from fleetd.core.instances.constraints import constraints_of, remember_host
 from fleetd.core.instances.health import remember_health
 from fleetd.core.instances.host_memory import HostMemory
@@ -26,7 +29,9 @@ class Assessment(Value, frozen=True, kw_only=True):
 
 def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment:
     """Fold this tick into the host's memory, and derive the state of every instance."""
-    tick = HostTick(policy=policy, snapshot=snapshot)
+    weighed = weigh(policy, snapshot, memory.evidence)
+    memory = structs.replace(memory, evidence=weighed.memory)
+    tick = HostTick(policy=policy, snapshot=weighed.snapshot, evidence=weighed.evidence)
     memory, noticed = remember_units(tick, memory)
     before = memory.by_instance(tick.now_seconds, {})
     tick = tick.seeing(instance_views(tick, before))

@@ -14,13 +14,10 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, InstanceView
 from fleetd.core.model.facts import HostFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT
-from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.policy_tables import PUNCTUAL_SECONDS_MAX, Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import OomKilled
 
-#: A gap between ticks that is longer than both of these was a freeze, and nobody watched what happened meanwhile.
-PUNCTUAL_SECONDS_MAX = 20.0
-PUNCTUAL_TICKS = 2.5
 #: A process whose heartbeat is younger than this is well (Sidekiq beats every 5 or 10 s).
 FRESH_BEAT_SECONDS = 30.0
 #: A boot that takes this many times the learnt time has failed, but not before the second figure.
@@ -35,15 +32,6 @@ SIGKILL = 9
 JOB_IDS_MAX = 64
 #: Stands for the digest of a unit file that is no longer on disk.
 UNIT_FILE_BEFORE = "replaced before it was loaded"
-
-
-def punctual(policy: Policy, since_seconds: float | None, now_seconds: float) -> float | None:
-    """Seconds since the last tick; None: there was none, or it was so long ago that nobody watched meanwhile."""
-    if since_seconds is None:
-        return None
-    gap = now_seconds - since_seconds
-    longest = max(PUNCTUAL_SECONDS_MAX, PUNCTUAL_TICKS * policy.pace.tick_seconds)
-    return gap if 0.0 <= gap <= longest else None
 
 
 def boot_seconds_max(memory: HostMemory, view: InstanceView) -> float | None:
@@ -61,7 +49,7 @@ def remember_health(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, lis
     now = tick.now_seconds
     if tick.instances is None:
         return structs.replace(memory, ticked_seconds=now), []
-    elapsed = punctual(tick.policy, memory.ticked_seconds, now)
+    elapsed = tick.policy.pace.punctual(memory.ticked_seconds, now)
     machine, sidekiq = tick.machine, tick.sidekiq
     complete = sidekiq is not None and sidekiq.processes_complete
     others_beat = any(v.beat_age_seconds is not None and v.beat_age_seconds < FRESH_BEAT_SECONDS for v in tick.active)

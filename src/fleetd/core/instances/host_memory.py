@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from msgspec import structs
 
+from fleetd.core.evidence.weigh import EvidenceMemory
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import CodeStamp, Value
@@ -180,6 +181,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     instance_bytes: dict[str, int] = {}  # likewise: what one may grow to, where an OOM kill showed it
     code: str = ""  # digest of Mastodon's code that instances may be started with; "": none seen yet
     code_on_disk: CodeStamp | None = None  # as last read; None: not stamped
+    evidence: EvidenceMemory = EvidenceMemory()
     scheduler: AbsenceMemory = AbsenceMemory()
     scheduler_handover: bool = False  # we stopped ours in order to start it again
 
@@ -198,7 +200,14 @@ class HostMemory(Value, frozen=True, kw_only=True):
         if rollout is not None and rollout.phase == RolloutPhase.UNDER_WAY:
             rollout = structs.replace(rollout, waits=None)
         units = structs.replace(self.units, watches=watches)
-        return structs.replace(self, scheduler=AbsenceMemory(), ticked_seconds=None, units=units, rollout=rollout)
+        return structs.replace(
+            self,
+            evidence=EvidenceMemory(),
+            scheduler=AbsenceMemory(),
+            ticked_seconds=None,
+            units=units,
+            rollout=rollout,
+        )
 
     @property
     def code_changed(self) -> CodeStamp | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.evidence.weigh import Evidence
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.model import reasons
@@ -48,7 +49,8 @@ class HostTick(Value, frozen=True, kw_only=True):
     """Policy, readings, and this host's instances in their states; made by assess.py."""
 
     policy: Policy
-    snapshot: Snapshot
+    snapshot: Snapshot  # weighed: its processes all live, and its ages are by one clock
+    evidence: Evidence = Evidence()
     #: Every configured instance in the order of numbers, then the scheduler; None: systemd is unknown.
     instances: tuple[InstanceView, ...] | None = None
     #: The instances that are present or pinned; all other numbers are free.

@@ -47,7 +47,10 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
         if people.pins or people.pause or people.sets:
             noticed.append(reasons.OrdersForgotten())
         memory = HostMemory(
-            boot_id=snapshot.boot_id, boot_seconds=memory.boot_seconds, instance_bytes=memory.instance_bytes
+            boot_id=snapshot.boot_id,
+            boot_seconds=memory.boot_seconds,
+            instance_bytes=memory.instance_bytes,
+            evidence=memory.evidence,
         )
     if systemd is None:
         return memory, noticed

@@ -341,7 +341,7 @@ def _late_queues(tick: HostTick, profile: Profile) -> tuple[str, ...]:
     return tuple(
         name
         for name, _ in profile.queues
-        if name in queues and queues[name].latency_seconds > tick.policy.target_seconds(name)
+        if name in queues and (queues[name].latency_seconds or 0.0) > tick.policy.target_seconds(name)
     )
 
 

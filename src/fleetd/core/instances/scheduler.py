@@ -14,7 +14,6 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.instances.drain import let_go
-from fleetd.core.instances.health import punctual
 from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
@@ -82,7 +81,7 @@ def live_elsewhere(
     """
     found = []
     for process in sidekiq.processes:
-        if SCHEDULER_QUEUE not in process.queues:
+        if SCHEDULER_QUEUE not in process.queues or process.quiet:  # a quiet one schedules nothing any more
             continue
         tag = parse_tag(process.tag)
         if own.is_present and tag is not None and tag.host == policy.host and tag.key == SCHEDULER:
@@ -96,15 +95,20 @@ def live_elsewhere(
 def remember_absence(
     tick: HostTick, memory: AbsenceMemory, own: InstanceView | None, own_process: ProcessFacts | None
 ) -> AbsenceMemory:
-    """Count how long none was live. Only complete readings of the same Redis, close enough together, add to it."""
+    """Count how long none was live.
+
+    Only complete readings of the same Redis add to it, and only the time for which they prove that others could write:
+    a scheduler that can't write its heartbeat looks absent as well.
+    """
     sidekiq, now = tick.sidekiq, tick.now_seconds
     if sidekiq is None or own is None or not sidekiq.processes_complete:
         return AbsenceMemory(redis_run_id=memory.redis_run_id)
     run_id = sidekiq.redis_run_id
     if own.is_present or live_elsewhere(tick.policy, sidekiq, own, own_process):
         return AbsenceMemory(redis_run_id=run_id)  # the first reading without one begins the count
-    gap = punctual(tick.policy, memory.at_seconds, now) if run_id == memory.redis_run_id else None
-    absent = memory.absent_seconds + gap if gap is not None else 0.0
+    since = memory.at_seconds if run_id == memory.redis_run_id else None
+    gap = tick.policy.pace.punctual(since, now)
+    absent = memory.absent_seconds + min(tick.evidence.proved_seconds, gap) if gap is not None else 0.0
     return AbsenceMemory(at_seconds=now, absent_seconds=absent, redis_run_id=run_id)
 
 

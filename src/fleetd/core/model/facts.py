@@ -44,12 +44,17 @@ YOUNG_SECONDS = 10.0
 
 
 class QueueFacts(Value, frozen=True, kw_only=True):
-    """One Sidekiq queue: the list ``queue:<name>``."""
+    """One Sidekiq queue: the list ``queue:<name>``. Each field is unknown for itself.
+
+    A source gives length and age. The threads are counted from the processes that live (core/evidence).
+    """
 
     name: str
     length_jobs: int
-    latency_seconds: float  # by Redis's own clock; 0.0 when the queue is empty
-    busy_threads: int  # threads working on a job of this queue, over all processes, at their last beat
+    #: How long the oldest job has waited, by Redis's clock; 0.0: the queue is empty; None: unknown. As a source gives
+    #: it, it is below 0 where the clock of the host that enqueued the job runs ahead.
+    latency_seconds: float | None
+    busy_threads: int | None = None  # at work on a job of this queue, over all processes, at their last beat
     #: How many of those have a job that began less than YOUNG_SECONDS before that beat; None: unknown.
     young_threads: int | None = None
 
@@ -58,11 +63,12 @@ class RunningJob(Value, frozen=True, kw_only=True):
     """One job that a process works on, as of its last beat."""
 
     jid: str  # Sidekiq's id of the job, kept when it is pushed back; "": could not be read
-    run_age_seconds: float
+    run_age_seconds: float  # by the process's clock until core/evidence has set it right
+    job_class: str = ""  # the name of the job's class; "": could not be read
 
 
 class ProcessFacts(Value, frozen=True, kw_only=True):
-    """One live Sidekiq process, from its heartbeat hash."""
+    """One Sidekiq process, from its heartbeat. Ages are by its own clock, until core/evidence has set them right."""
 
     identity: str  # hostname:pid:nonce
     hostname: str
@@ -76,8 +82,15 @@ class ProcessFacts(Value, frozen=True, kw_only=True):
     beat_age_seconds: float
     started_age_seconds: float
     resident_bytes: int | None  # None: this version does not say
-    oldest_run_age_seconds: float | None = None  # of its running jobs; None: idle or unknown
     jobs: tuple[RunningJob, ...] = ()  # those that could be read, oldest first
+    #: Threads at work on each queue at the last beat; None: not all of its running jobs could be read.
+    busy_by_queue: dict[str, int] | None = None
+    young_by_queue: dict[str, int] = {}  # see QueueFacts.young_threads
+
+    @property
+    def oldest_run_age_seconds(self) -> float | None:
+        """Of its running jobs; None: it is idle, or none could be read."""
+        return self.jobs[0].run_age_seconds if self.jobs else None
 
 
 class KeyFault(Value, frozen=True, kw_only=True):
@@ -90,9 +103,10 @@ class KeyFault(Value, frozen=True, kw_only=True):
 class SidekiqFacts(Value, frozen=True, kw_only=True):
     """One reading of everything Sidekiq keeps in Redis.
 
-    ``queues`` lacks a queue whose keys could not be understood (then ``faults`` names it): unknown, not empty.
+    ``queues`` lacks a queue whose length could not be read (then ``faults`` names it): unknown, not empty.
     """
 
+    now_seconds: float = 0.0  # Redis's clock, Unix time
     queues: dict[str, QueueFacts]
     processes: tuple[ProcessFacts, ...]
     processed_jobs_total: int | None
@@ -100,7 +114,9 @@ class SidekiqFacts(Value, frozen=True, kw_only=True):
     processes_complete: bool = True  # False: some heartbeat was unreadable, so "nobody serves X" can't be said
     faults: tuple[KeyFault, ...] = ()
     redis_run_id: str = ""  # changes on restart and failover
-    writable: bool | None = None  # None: not asked; see law 4
+    writable: bool | None = None  # whether Redis takes writes; None: this user may not write. See law 4
+    #: Of the last job that sidekiq-scheduler enqueued, by Redis's clock; None: it keeps no record, or that can't be read.
+    scheduled_age_seconds: float | None = None
 
 
 class Consumer(Value, frozen=True, kw_only=True):

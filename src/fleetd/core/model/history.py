@@ -56,7 +56,7 @@ class Sample(Value, frozen=True, kw_only=True, array_like=True):
     at_seconds: float  # Unix time
     now_seconds: float  # CLOCK_BOOTTIME; it can be compared within one boot
     boot: str  # the start of the boot id
-    queues: dict[str, QueueSample] | None  # without those whose keys could not be understood
+    queues: dict[str, QueueSample] | None  # without those of which something is unknown
     processed_jobs_total: int | None
     failed_jobs_total: int | None
     service_milliseconds: dict[str, int]  # by queue: how long a job takes, as learnt

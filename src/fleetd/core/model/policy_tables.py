@@ -131,6 +131,11 @@ class PressurePolicy(Value, frozen=True, kw_only=True):
     cpu_max: Share = 0.8  # a task that could run waited for a core
 
 
+#: A gap between ticks that is longer than both of these was a freeze, and nobody watched what happened meanwhile.
+PUNCTUAL_SECONDS_MAX = 20.0
+PUNCTUAL_TICKS = 2.5
+
+
 class PacePolicy(Value, frozen=True, kw_only=True):
     """How fast the fleet may change; the defaults suit any fleet."""
 
@@ -145,6 +150,13 @@ class PacePolicy(Value, frozen=True, kw_only=True):
     drain_seconds_max: Annotated[float, Meta(ge=1, le=86_400)] = 600.0  # then an ordinary stop
     #: How long a person's start, stop or quiet is kept.
     pin_seconds: Annotated[float, Meta(ge=0, le=7 * 86_400)] = 4 * 3600.0
+
+    def punctual(self, since_seconds: float | None, now_seconds: float) -> float | None:
+        """Seconds since the last tick; None: there was none, or it was so long ago that nobody watched meanwhile."""
+        if since_seconds is None:
+            return None
+        gap = now_seconds - since_seconds
+        return gap if 0.0 <= gap <= max(PUNCTUAL_SECONDS_MAX, PUNCTUAL_TICKS * self.tick_seconds) else None
 
 
 class PolicyTables(Value, frozen=True, kw_only=True):

@@ -62,38 +62,31 @@ class SimulatedSidekiq(_Port):
         }
         # A queue that the trace does not name exists and is empty.
         self._empty = {
-            name: QueueFacts(name=name, length_jobs=0, latency_seconds=0.0, busy_threads=0)
+            name: QueueFacts(name=name, length_jobs=0, latency_seconds=0.0)
             for p in world.policy.profiles
             for name, _ in p.queues
             if name not in world.queues
         }
 
-    async def read(self, *, check_writes: bool) -> SidekiqFacts:
+    async def read(self) -> SidekiqFacts:
         self.reach("redis")
         return self.facts()
 
     def facts(self) -> SidekiqFacts:
         world, now = self.world, self.world.now
-        busy: Counter[str] = Counter()
-        young: Counter[str] = Counter()
         processes = []
         for group in world.groups:
             for instance in group.present:
                 if instance.beat_at is not None:
-                    busy.update(instance.beat_busy)
-                    young.update(instance.beat_young)
                     processes.append(self._process(instance, now - instance.beat_at))
         queues = {
             name: QueueFacts(
-                name=name,
-                length_jobs=queue.waiting,
-                latency_seconds=queue.latency_seconds(now),
-                busy_threads=busy[name],
-                young_threads=young[name],
+                name=name, length_jobs=queue.waiting, latency_seconds=queue.latency_seconds(now)
             )
             for name, queue in world.queues.items()
         }
         return SidekiqFacts(
+            now_seconds=float(now),
             queues={**self._empty, **queues},
             processes=tuple(processes),
             processed_jobs_total=int(world.processed_jobs),
@@ -117,6 +110,8 @@ class SimulatedSidekiq(_Port):
             beat_age_seconds=float(beat_age_seconds),
             started_age_seconds=float(now - instance.state_since if instance.quieted_at is None else now),
             resident_bytes=None,
+            busy_by_queue=instance.beat_busy,
+            young_by_queue=instance.beat_young,
         )
 
 
