@@ -83,9 +83,9 @@ def test_the_budget_ends_growth_with_a_reason_and_goes_on_when_it_grows() -> Non
     rig = Rig(World(policy()))
     rig.world.max_connections, rig.world.other_clients = 61, 20  # 28: four
     rig.world.enqueue("default", 50_000)
-    told = rig.run(200.0)
+    ticks = rig.run(200.0)
     assert rig.serving() == 4
-    status = rig.status(told[-1])
+    status = rig.status(ticks[-1])
     assert status.next_sentence.startswith("default-first: one more needs 7 connections, 0 are left")
     assert status.connections.headroom_connections == 0
     rig.world.max_connections += 14
@@ -129,14 +129,14 @@ def test_a_failing_number_is_retried_with_growing_pauses_and_given_up() -> None:
     rig = Rig(World(policy(strict(numbers="1-1"))))
     rig.world.broken.add(1)
     rig.world.boot_seconds = 2.0
-    told = rig.run(4 * HOUR)
+    ticks = rig.run(4 * HOUR)
     tries = [at for at, s in rig.units.orders if s.verb == "start"]
     pauses = [later - earlier for earlier, later in pairwise(tries)]
     assert len(tries) == 11
     assert pauses == sorted(pauses)
     assert pauses[0] < 90.0
     assert 300.0 <= pauses[-1] <= 360.0  # a try takes systemd 42 s
-    assert any("is given up: mend it" in sentence(c.reason) for c in told[-1].host.clamps)
+    assert any("is given up: mend it" in sentence(c.reason) for c in ticks[-1].host.clamps)
 
 
 def test_cured_and_reset_by_hand_it_runs_again() -> None:
@@ -200,19 +200,19 @@ def test_memory_pressure_stops_growth() -> None:
     rig = Rig(World(policy()))
     rig.world.memory_available_bytes = 3 * 1024**3
     rig.world.enqueue("default", 20_000)
-    told = rig.run(200.0)
+    ticks = rig.run(200.0)
     assert rig.serving() == 2
-    assert any(c.code.value == "memory" for c in told[-1].fleet.clamps)
+    assert any(c.code.value == "memory" for c in ticks[-1].fleet.clamps)
 
 
 def test_a_number_that_is_not_rendered_is_passed_over_and_said() -> None:
     rig = Rig(World(policy(strict(numbers="1-3"))))
     rig.world.rendered.discard(2)
     rig.world.enqueue("default", 20_000)
-    told = rig.run(120.0)
+    ticks = rig.run(120.0)
     assert rig.serving() == 2
     assert 2 not in rig.ordered("start")
-    assert any("@2 not rendered as configured" in sentence(c.reason) for c in told[-1].host.clamps)
+    assert any("@2 not rendered as configured" in sentence(c.reason) for c in ticks[-1].host.clamps)
 
 
 def test_a_scheduler_boots_while_the_fleet_grows() -> None:
@@ -229,7 +229,7 @@ def test_status_of_every_tick_can_be_made() -> None:
     for source in (None, "redis_up", "postgres_up", "systemd_up"):
         if source:
             setattr(rig.world, source, False)
-        for told in rig.run(60.0):
-            status = rig.status(told)
+        for result in rig.run(60.0):
+            status = rig.status(result)
             assert status.summary
             assert status.next_sentence

@@ -237,8 +237,8 @@ def test_a_silent_systemd_costs_one_deadline_for_all_steps() -> None:
         world.enqueue("default", 5000)
         daemon = Daemon(world)
         daemon.ticker.sources.units = MuteUnits(world)
-        told = await daemon.ticker.tick()
-        return asyncio.get_running_loop().time(), [r.result for r in told.results]
+        result = await daemon.ticker.tick()
+        return asyncio.get_running_loop().time(), [r.result for r in result.results]
 
     took, results = run(live())
     assert took == pytest.approx(10.0)
@@ -299,8 +299,8 @@ def test_a_freeze_between_readings_makes_the_earlier_one_unknown() -> None:
         task = asyncio.create_task(daemon.ticker.tick())
         await asyncio.sleep(0.5)
         daemon.clock.asleep_seconds = 3600.0  # the host slept for an hour; Redis had been read before
-        told = await task
-        return isinstance(told.snapshot.sidekiq, Known) or isinstance(told.snapshot.database, Known)
+        result = await task
+        return isinstance(result.snapshot.sidekiq, Known) or isinstance(result.snapshot.database, Known)
 
     assert run(live()) is False
 

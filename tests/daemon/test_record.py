@@ -27,9 +27,9 @@ class Recorded(Rig):
     def live(self, seconds: float, every: float = 5.0) -> None:
         end = self.world.now + seconds
         while self.world.now < end:
-            told = self.tick()
-            self.journalist.report(told, self.status(told))
-            self.recorder.record(told)
+            result = self.tick()
+            self.journalist.report(result, self.status(result))
+            self.recorder.record(result)
             self.world.advance(every)
 
 

@@ -30,9 +30,9 @@ def test_a_less_important_profile_yields_to_one_that_starves_slowly() -> None:
     rig = rivals()
     rig.world.rates["default"] = 8.0  # 16 threads: four instances
     begun = rig.world.now
-    told = rig.run(STARVING_SECONDS)
+    ticks = rig.run(STARVING_SECONDS)
     assert rig.ordered("quiet") == [], "not at once: it may pass"
-    assert "what is left is kept for local, which is more important and late" in said(told[-1])
+    assert "what is left is kept for local, which is more important and late" in said(ticks[-1])
     rig.run(900.0)
     assert rig.serving("local") >= 4
     quiets = [at for at, step in rig.units.orders if step.verb == "quiet" and step.profile == "bulk"]

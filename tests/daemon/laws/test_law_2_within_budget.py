@@ -60,8 +60,8 @@ def test_law_2_a_drain_begins_at_the_tick_after_the_budget_shrank() -> None:
     rig.run(300.0)
     assert rig.serving() == 6
     rig.world.other_clients += 14
-    told = rig.tick()
-    assert [s.verb for s in told.host.steps] == ["quiet"]
+    result = rig.tick()
+    assert [s.verb for s in result.host.steps] == ["quiet"]
     rig.world.advance(5.0)
     rig.run(300.0)
     assert rig.serving() == 4
@@ -83,9 +83,9 @@ def test_law_2_not_even_the_scheduler_starts_while_claims_are_above_the_budget()
     rig.run(60.0)
     rig.world.max_connections, rig.world.other_clients = 60, 40  # 7 for @1, none for the scheduler's 7
     rig.world.vanish(stock)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert SCHEDULER not in rig.ordered("start")
-    assert isinstance(told[-1].scheduler.state, SchedulerOverBudget)
+    assert isinstance(ticks[-1].scheduler.state, SchedulerOverBudget)
     rig.world.max_connections += 10
     rig.run(60.0)
     assert len(rig.world.schedulers()) == 1

@@ -16,8 +16,8 @@ from tests.support.world.world import World
 def test_law_3_latency_unknown_stops_nothing_and_grows_nothing_above_min() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6", low=2), pace=QUICK), 4)
     rig.world.redis_up = False
-    told = rig.run(HOUR)
-    assert steps(told) == []
+    ticks = rig.run(HOUR)
+    assert steps(ticks) == []
     for number in (2, 3, 4):
         rig.world.units[number].state, rig.world.units[number].process = "inactive", None
     rig.store.content = None  # type: ignore[attr-defined]
@@ -81,6 +81,6 @@ def test_law_3_systemd_unknown_moves_nothing() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6", low=2), pace=QUICK), 1)
     rig.world.systemd_up = False
     rig.world.enqueue("default", 10_000)
-    told = rig.run(300.0)
-    assert steps(told) == []
-    assert all(t.fleet.plan.profiles == {"w1": {}} for t in told)
+    ticks = rig.run(300.0)
+    assert steps(ticks) == []
+    assert all(t.fleet.plan.profiles == {"w1": {}} for t in ticks)

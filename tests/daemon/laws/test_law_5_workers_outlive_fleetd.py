@@ -82,6 +82,6 @@ def test_law_5_a_full_disk_stops_nothing_and_is_said_once() -> None:
     rig = Rig(World(policy(pace=QUICK)))
     rig.store.full = True  # type: ignore[attr-defined]
     rig.world.enqueue("default", 2000)
-    told = rig.run(100.0)
-    assert {t.trouble for t in told} == {"/var/lib/fleetd: no space left on device"}
+    ticks = rig.run(100.0)
+    assert {t.trouble for t in ticks} == {"/var/lib/fleetd: no space left on device"}
     assert rig.serving() == 6

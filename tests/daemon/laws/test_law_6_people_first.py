@@ -128,9 +128,9 @@ def test_law_6_what_systemd_restarts_is_no_pin() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6", low=2), pace=QUICK), 2)
     rig.run(400.0)
     rig.world.kill_worker(1)
-    told = rig.run(60.0)
+    ticks = rig.run(60.0)
     assert rig.ticker.host_memory.people.pins == {}
-    assert steps(told) == []
+    assert steps(ticks) == []
 
 
 @pytest.mark.parametrize("fleetd_first", [True, False])
@@ -153,9 +153,9 @@ def test_law_6_a_persons_stop_of_the_scheduler_is_kept_and_said() -> None:
     rig = Rig(World(with_scheduler("here")))
     rig.run(120.0)
     rig.world.stop(SCHEDULER)
-    told = rig.run(600.0)
+    ticks = rig.run(600.0)
     assert rig.ordered("start").count(SCHEDULER) == 1
-    [clamp] = told[-1].host.clamps
+    [clamp] = ticks[-1].host.clamps
     assert clamp.reason == StoppedByHand(keys=(SCHEDULER,))
     assert sentence(clamp.reason) == "the scheduler stopped by hand and left so: NO SCHEDULER RUNS"
 

@@ -82,6 +82,6 @@ def test_law_8(trouble: Callable[[World], None], code: str) -> None:
 def test_law_8_pace_is_said_while_it_holds_back() -> None:
     storm = Storm(policy(pace=PacePolicy(starts_per_tick=1)), EveryClampSpeaks)
     storm.world.enqueue("default", 3000)
-    told = storm.tick()
-    [pace] = [c for c in told.host.clamps if c.code.value == "pace"]
+    result = storm.tick()
+    [pace] = [c for c in result.host.clamps if c.code.value == "pace"]
     assert (pace.before_instances, pace.after_instances) == (6, 1)

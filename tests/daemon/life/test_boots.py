@@ -16,8 +16,8 @@ from tests.support.world.world import World
 def test_it_counts_as_capacity_only_once_its_heartbeat_is_there() -> None:
     rig = Rig(World(policy()))
     seen = []
-    for told in rig.run(60.0):
-        [view] = [v for v in told.tick.instances or () if v.key == 1]
+    for result in rig.run(60.0):
+        [view] = [v for v in result.tick.instances or () if v.key == 1]
         heard = view.beat_age_seconds is not None
         assert view.serves == heard
         seen.append(view.state.value)
@@ -124,8 +124,8 @@ def test_a_replacement_that_fails_slowly_ends_the_restart() -> None:
     rig = settled(policy(strict(numbers="1-3", low=2), pace=QUICK), 2)
     rig.world.broken.add(3)
     rig.order(Restart())
-    told = rig.run(200.0)
-    roll = told[-1].host.memory.rollout
+    ticks = rig.run(200.0)
+    roll = ticks[-1].host.memory.rollout
     assert roll is not None
     assert roll.phase == RolloutPhase.GIVEN_UP
     assert isinstance(roll.waits, RolloutGivenUp)
@@ -153,12 +153,12 @@ def test_of_a_profile_that_fails_as_a_whole_one_at_a_time_is_tried() -> None:
     rig.run(120.0)
     tried = set(rig.ordered("start"))
     for _ in range(1440):
-        told = rig.tick()
+        result = rig.tick()
         booting = [n for n, u in rig.world.units.items() if u.state == "activating"]
         assert len(booting) <= 1, f"{booting} at once"
         rig.world.advance(5.0)
     assert set(rig.ordered("start")) == tried, "the others were tried although all fail"
-    assert "would fail like the others: held" in said(told) or "given up" in said(told)
+    assert "would fail like the others: held" in said(result) or "given up" in said(result)
     assert len(rig.ordered("start")) <= len(tried) * (RETRIES_MAX + 1)
 
 
@@ -176,8 +176,8 @@ def test_release_tries_again_what_was_given_up() -> None:
     rig = Rig(World(policy(strict(numbers="1-1"))))
     rig.world.broken.add(1)
     rig.world.boot_seconds = 2.0
-    told = rig.run(4 * HOUR)[-1]
-    assert "`fleetctl release 1`" in said(told)
+    result = rig.run(4 * HOUR)[-1]
+    assert "`fleetctl release 1`" in said(result)
     rig.world.broken.clear()
     assert "may be tried again" in rig.order(ReleaseInstance(key=InstanceKey(1)))
     rig.run(30.0)

@@ -42,9 +42,9 @@ def test_a_job_once_pushed_back_is_not_pushed_back_again() -> None:
     rig.order(SetInstances(profile="default-first", instances=2))
     rig.run(60.0)  # a second one takes them up
     rig.order(SetInstances(profile="default-first", instances=0))
-    told = rig.run(300.0)
-    assert any("was pushed back before, so it may finish" in said(t) for t in told)
-    told = rig.run(HOUR)
+    ticks = rig.run(300.0)
+    assert any("was pushed back before, so it may finish" in said(t) for t in ticks)
+    ticks = rig.run(HOUR)
     assert rig.world.lost == 0
     assert rig.world.done == 5, "those that we had made start over were let finish, the others start over once"
     assert all(job.pushed_back <= 1 for job in again)
@@ -66,9 +66,9 @@ def test_a_quiet_that_does_not_arrive_is_said_and_no_further_victim_is_chosen() 
     rig = settled(policy(strict(numbers="1-4", low=3), pace=PacePolicy()), 3)
     rig.world.deaf.add(3)
     shrink(rig)
-    told = rig.run(120.0)
-    assert states(told[-1])[3] == "undrainable"
-    assert "@3 was told to quiet, but its heartbeat does not say so" in said(told[-1])
+    ticks = rig.run(120.0)
+    assert states(ticks[-1])[3] == "undrainable"
+    assert "@3 was told to quiet, but its heartbeat does not say so" in said(ticks[-1])
     assert {n for n in rig.ordered("quiet") if n != 3} <= {2}, "one begun before it was known, at most"
     assert rig.world.units[1].state == "active"
 
@@ -85,10 +85,10 @@ def deaf_first() -> Rig:
 def test_while_undrainable_nothing_else_is_drained() -> None:
     rig = deaf_first()
     shrink(rig, 0)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert set(rig.ordered("quiet")) == {3}
     assert rig.ordered("stop") == []
-    assert "nothing more is drained until one is" in said(told[-1])
+    assert "nothing more is drained until one is" in said(ticks[-1])
 
 
 def test_undrainable_ends_after_an_hour_too() -> None:
@@ -135,8 +135,8 @@ def test_a_quiet_sent_late_has_three_beats_to_be_confirmed_all_the_same() -> Non
     rig.order(DrainInstance(key=InstanceKey(2)))
     rig.run(120.0)
     rig.world.redis_up = True
-    told = rig.run(60.0)
-    assert not any("undrainable" in states(t).values() for t in told)
+    ticks = rig.run(60.0)
+    assert not any("undrainable" in states(t).values() for t in ticks)
     assert rig.world.units[2].state == "inactive"
 
 
@@ -159,10 +159,10 @@ def test_what_drains_counts_for_connections_and_not_as_capacity() -> None:
     rig, quieted = in_mid_drain()
     rig.world.max_connections = 58  # limit 55, others 30, reserve 10: room for two of them, and no more
     rig.world.enqueue("default", 3000)
-    told = rig.run(20.0)
+    ticks = rig.run(20.0)
     assert rig.ordered("start") == [], "its connections are not free yet"
-    assert told[-1].fleet.claims_connections == 14
-    status = rig.status(told[-1])
+    assert ticks[-1].fleet.claims_connections == 14
+    status = rig.status(ticks[-1])
     assert status.profiles[0].running_instances == 1
     rig.run(100.0)
     assert rig.world.units[quieted].state != "active" or quieted in rig.ordered("start")
@@ -202,8 +202,8 @@ def test_the_outdated_one_goes_first_where_one_is_too_many() -> None:
     assert all(u.process is None or u.process.threads == 6 for u in rig.world.units.values())
 
 
-def called_undrainable(told: list[TickResult]) -> list[str]:
-    return [sentence(c.reason) for t in told for c in t.host.clamps if c.code.value == "undrainable"]
+def called_undrainable(ticks: list[TickResult]) -> list[str]:
+    return [sentence(c.reason) for t in ticks for c in t.host.clamps if c.code.value == "undrainable"]
 
 
 @pytest.mark.parametrize("later", range(0, 10, 2))
@@ -215,8 +215,8 @@ def test_a_quiet_that_died_with_fleetd_is_not_called_unheeded_as_it_is_sent_agai
         rig.units.dies_after_steps = 0
         rig.run(5.0)
     assert rig.ordered("quiet") == [], "remembered, never given"
-    told = rig.run(90.0)
-    assert called_undrainable(told) == []
+    ticks = rig.run(90.0)
+    assert called_undrainable(ticks) == []
     assert rig.serving() == 2
 
 
@@ -228,7 +228,7 @@ def test_a_fresh_process_in_mid_drain_has_its_own_three_beats() -> None:
     rig.run(60.0)
     rig.world.redis_up = True
     rig.world.advance(3.0)  # it beats once more before it is told
-    told = rig.run(60.0)
-    assert called_undrainable(told) == []
+    ticks = rig.run(60.0)
+    assert called_undrainable(ticks) == []
     assert rig.ordered("quiet") == [number, number]
     assert rig.world.units[number].state == "inactive"

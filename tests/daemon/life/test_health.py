@@ -32,10 +32,10 @@ def fleet(count: int = 4, *, numbers: str = "1-6") -> Rig:
 def test_one_that_is_silent_while_others_beat_is_stopped_and_replaced() -> None:
     rig = fleet()
     rig.world.hang(2)
-    told = rig.run(180.0)
+    ticks = rig.run(180.0)
     assert rig.ordered("stop") == [2]
     assert rig.ordered("quiet") == []
-    assert any("@2 has sent no heartbeat for" in said(t) for t in told)
+    assert any("@2 has sent no heartbeat for" in said(t) for t in ticks)
     rig.run(120.0)
     assert serving_true(rig.world) == 4
 
@@ -53,9 +53,9 @@ def test_the_jobs_of_one_that_hangs_start_over_once() -> None:
     rig.run(60.0)
     assert rig.world.in_flight() == 10, "they run again"
     rig.order(DrainInstance(key=InstanceKey(2)))
-    told = rig.run(150.0)
+    ticks = rig.run(150.0)
     assert rig.world.pushed_back == 5
-    assert "runs a job that was pushed back before" in said(told[-1])
+    assert "runs a job that was pushed back before" in said(ticks[-1])
 
 
 def test_one_that_is_stuck_for_good_is_killed_by_systemd_and_replaced() -> None:
@@ -142,9 +142,9 @@ def test_nobody_is_ended_as_unresponsive_while_redis_takes_no_writes() -> None:
     rig = fleet()
     rig.world.hang(2)
     rig.world.redis_writable = False
-    told = rig.run(400.0)
+    ticks = rig.run(400.0)
     assert rig.ordered("stop") == []
-    assert states(told[-1])[2] == "unresponsive"
+    assert states(ticks[-1])[2] == "unresponsive"
 
 
 def test_one_that_is_never_heard_of_is_no_capacity_and_is_ended() -> None:
@@ -152,9 +152,9 @@ def test_one_that_is_never_heard_of_is_no_capacity_and_is_ended() -> None:
     rig = fleet()
     rig.world.mute.add(2)
     rig.world.kill_worker(2)
-    told = rig.run(100.0)
-    assert states(told[-1])[2] == "starting"
-    assert "@2 is up, but has sent no heartbeat yet" in said(told[-1])
+    ticks = rig.run(100.0)
+    assert states(ticks[-1])[2] == "starting"
+    assert "@2 is up, but has sent no heartbeat yet" in said(ticks[-1])
     assert rig.ordered("stop") == []
     rig.run(100.0)
     assert rig.ordered("stop") == [2]
@@ -196,8 +196,8 @@ def test_a_dead_workers_heartbeat_does_not_stand_in_for_it() -> None:
     rig = settled(policy(strict(numbers="1-3", low=2), pace=QUICK), 2)
     rig.world.boot_seconds = 40.0
     rig.world.kill_worker(2)
-    for told in rig.run(30.0):
-        [view] = [v for v in told.tick.instances or () if v.key == 2]
+    for result in rig.run(30.0):
+        [view] = [v for v in result.tick.instances or () if v.key == 2]
         assert view.state.value == "starting"
         assert not view.serves
     rig.run(60.0)
@@ -212,14 +212,14 @@ def test_an_oom_kill_raises_the_estimate_and_is_not_answered_with_one_more() -> 
     before = len(rig.units.orders)
     rig.world.oom_kill(2)
     rig.world.enqueue("default", 3000)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert [s.verb for _, s in rig.units.orders[before:]] == []
     assert rig.serving() == 3
     memory = rig.ticker.host_memory
     assert memory.instance_bytes["default-first"] == int(3 * GIB * 1.25)
-    killed = [s for t in told for s in t.noticed if isinstance(s, OomKilled)]
+    killed = [s for t in ticks for s in t.noticed if isinstance(s, OomKilled)]
     assert killed == [OomKilled(key=InstanceKey(2), grown_bytes=int(3 * GIB * 1.25))]
-    assert any(c.code.value == "oom_killed" for c in told[-1].fleet.clamps)
+    assert any(c.code.value == "oom_killed" for c in ticks[-1].fleet.clamps)
 
 
 def test_after_half_an_hour_it_may_grow_by_the_new_estimate() -> None:
@@ -230,9 +230,9 @@ def test_after_half_an_hour_it_may_grow_by_the_new_estimate() -> None:
     rig.run(1810.0)
     rig.world.memory_available_bytes = int(8.6 * GIB)  # 0.8 are used, 0.5 kept: room for one of 3.75, not for two
     rig.world.enqueue("default", 50_000)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert rig.serving() == 3
-    assert "no memory left for one more instance" in said(told[-1])
+    assert "no memory left for one more instance" in said(ticks[-1])
 
 
 def test_a_worker_that_crashes_is_no_oom_kill() -> None:
@@ -288,9 +288,9 @@ def test_not_for_a_moment_over_the_limit() -> None:
 def test_not_while_its_queues_are_late() -> None:
     rig = heavy()
     rig.world.rates = {"default": 30.0}  # more than all can do
-    told = rig.run(900.0)
+    ticks = rig.run(900.0)
     assert not any(s.key == 2 for _, s in rig.units.orders if s.verb != "start")
-    assert any(isinstance(t.host.memory.rollout.waits, NotWhileLate) for t in told if t.host.memory.rollout)
+    assert any(isinstance(t.host.memory.rollout.waits, NotWhileLate) for t in ticks if t.host.memory.rollout)
     rig.world.rates = {}
     rig.world.queues["default"].clear()
     rig.world.enqueued -= rig.world.enqueued - rig.world.done - rig.world.in_flight()
@@ -325,9 +325,9 @@ def test_pressure_stops_growth_and_says_so(pressure: HostPressure) -> None:
     rig = fleet(2)
     rig.world.pressure = pressure
     rig.world.enqueue("default", 20_000)
-    told = rig.run(200.0)
+    ticks = rig.run(200.0)
     assert rig.ordered("start") == []
-    assert any(c.code.value == "host_pressure" for c in told[-1].fleet.clamps)
+    assert any(c.code.value == "host_pressure" for c in ticks[-1].fleet.clamps)
     rig.world.pressure = None
     rig.run(60.0)
     assert rig.serving() > 2
@@ -358,12 +358,12 @@ def test_little_memory_sheds_down_to_min_and_says_so() -> None:
     rig.run(200.0)
     assert rig.serving() == 4
     rig.world.memory_available_bytes = 4 * 400 * MIB + 100 * MIB
-    told = rig.run(50.0)
+    ticks = rig.run(50.0)
     assert rig.serving() == 4
     rig.world.resident_bytes = 420 * MIB  # what is shed does not help: the others grow
-    told += rig.run(40.0)
+    ticks += rig.run(40.0)
     assert rig.serving() == 3
-    assert any("20 MiB of memory are available on this host" in said(t) for t in told)
+    assert any("20 MiB of memory are available on this host" in said(t) for t in ticks)
     rig.world.memory_available_bytes = 0
     rig.run(900.0)
     assert rig.serving() == 2

@@ -11,15 +11,15 @@ from fleetd.core.model.policy_tables import ConnectionPolicy, PacePolicy, Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import BootTooLong, DiedTooOften, NeverHeardOf, ReplaceCause
 from tests.support.laws.instance_laws import (
-    HeldAsTold,
+    HoldsAreKept,
     NamedStates,
+    NoneIsUndrainable,
     OneReplacedAtATime,
-    OnlyDeafOnes,
     OrdersExpire,
     PushedBackOnce,
+    RetriesAreBounded,
     RollKeepsCapacity,
     StartsNothingWhileHeld,
-    TriesAreBounded,
 )
 from tests.support.laws.laws import (
     Bounded,
@@ -91,7 +91,7 @@ def test_every_instance_is_in_one_state_and_comes_to_it_as_the_table_allows(sche
 @steady(20)
 @given(storms(WORK, CODE, CODE, PEOPLE, ORDERS, MISHAPS, BOOTS, HOST, SCHEDULERS))
 def test_nothing_is_started_while_held(schedule: Schedule) -> None:
-    LifeStorm(rules("here"), StartsNothingWhileHeld, HeldAsTold).run(schedule)
+    LifeStorm(rules("here"), StartsNothingWhileHeld, HoldsAreKept).run(schedule)
 
 
 @steady(25)
@@ -161,13 +161,13 @@ def test_people_first_and_their_orders_expire(schedule: Schedule) -> None:
     )
 )
 def test_tries_are_bounded(schedule: Schedule) -> None:
-    LifeStorm(rules(low=2), TriesAreBounded).run(schedule, then_ticks=120)
+    LifeStorm(rules(low=2), RetriesAreBounded).run(schedule, then_ticks=120)
 
 
 @steady(15)
 @given(storms(WORK, CHANGES, PEOPLE, ORDERS, BOOTS, REDIS))
 def test_killed_after_every_tick_fleetd_keeps_its_word(schedule: Schedule) -> None:
-    checks = (NamedStates, HeldAsTold, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost)
+    checks = (NamedStates, HoldsAreKept, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost)
     LifeStorm(rules(), *checks, killed=True).run(schedule)
 
 
@@ -175,7 +175,7 @@ def test_killed_after_every_tick_fleetd_keeps_its_word(schedule: Schedule) -> No
 @given(storms(WORK, CHANGES, PEOPLE, ORDERS, BOOTS, REDIS, ("kill_worker", "long_jobs")))
 def test_killed_at_every_step_fleetd_keeps_its_word(schedule: Schedule) -> None:
     """Orders that were remembered and never given, and orders given twice."""
-    checks = (NamedStates, HeldAsTold, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost, OnlyDeafOnes)
+    checks = (NamedStates, HoldsAreKept, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost, NoneIsUndrainable)
     LifeStorm(rules(), *checks, in_mid_tick=True).run(schedule)
 
 
@@ -200,10 +200,10 @@ def test_storms_of_life_blow() -> None:
         storm = LifeStorm(rules("here"), Notes, NamedStates)
         for _ in range(350):
             for _ in range(dice.randint(1, 16)):
-                told = storm.tick()
-                seen |= {v.state.value for v in told.tick.instances or ()}
-                failures |= {type(f.cause) for f in told.host.memory.units.failures.values()}
-                roll = told.host.memory.rollout
+                result = storm.tick()
+                seen |= {v.state.value for v in result.tick.instances or ()}
+                failures |= {type(f.cause) for f in result.host.memory.units.failures.values()}
+                roll = result.host.memory.rollout
                 rolls |= {(roll.cause, roll.phase)} if roll is not None else set()
             storm.apply((dice.choice(names), dice.randint(0, 19)))
     assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}

@@ -68,10 +68,10 @@ def test_pinned_stopped_it_is_not_started_though_needed() -> None:
     rig = fleet()
     assert "is stopped and kept so" in rig.order(PinInstance(key=InstanceKey(3)))
     rig.world.enqueue("default", 20_000)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert set(rig.ordered("start")) == {4}
-    assert "@3 stopped by hand and left so" in said(told[-1])
-    assert states(told[-1])[3] == "pinned"
+    assert "@3 stopped by hand and left so" in said(ticks[-1])
+    assert states(ticks[-1])[3] == "pinned"
     rig.order(ReleaseInstance(key=InstanceKey(3)))
     rig.run(30.0)
     assert 3 in rig.ordered("start")
@@ -110,19 +110,19 @@ def test_quieted_by_hand_and_then_drained_by_order_it_is_stopped() -> None:
 def test_a_stop_by_hand_lets_another_number_take_over_only_for_min_and_says_for_which() -> None:
     rig = fleet(count=2, numbers="1-4", low=2)
     rig.world.stop(1)
-    told = rig.run(120.0)
+    ticks = rig.run(120.0)
     [step] = [s for _, s in rig.units.orders]
     assert (step.verb, step.key) == ("start", 3)
     assert "takes over for @1, stopped by hand, because min is 2" in sentence(step.why)
-    notes = {i.number: i.note for i in rig.status(told[-1]).instances}
+    notes = {i.number: i.note for i in rig.status(ticks[-1]).instances}
     assert "stopped by hand" in notes[1]
     assert notes[3] == "stands in for @1, stopped by hand"
     rig.kill_fleetd()
-    told = rig.run(10.0)
-    assert "stands in" in {i.number: i.note for i in rig.status(told[-1]).instances}[3]
+    ticks = rig.run(10.0)
+    assert "stands in" in {i.number: i.note for i in rig.status(ticks[-1]).instances}[3]
     rig.order(ReleaseInstance(key=InstanceKey(1)))
-    told = rig.run(10.0)
-    assert "stands in" not in {i.number: i.note for i in rig.status(told[-1]).instances}[3]
+    ticks = rig.run(10.0)
+    assert "stands in" not in {i.number: i.note for i in rig.status(ticks[-1]).instances}[3]
 
 
 def test_started_by_hand_it_is_kept_though_the_fleet_shrinks() -> None:
@@ -195,9 +195,9 @@ def test_the_last_one_may_be_drained_and_another_takes_over_for_min() -> None:
 def test_set_up_and_its_end() -> None:
     rig = fleet(count=1)
     rig.order(SetInstances(profile="default-first", instances=4, for_seconds=600.0))
-    told = rig.run(60.0)
+    ticks = rig.run(60.0)
     assert rig.serving() == 4
-    assert "set to 4 by fleetctl" in said(told[-1])
+    assert "set to 4 by fleetctl" in said(ticks[-1])
     rig.kill_fleetd()
     rig.run(500.0)
     assert rig.serving() == 4
@@ -222,9 +222,9 @@ def test_set_beyond_what_connections_allow_goes_as_far_as_they_do() -> None:
     rig = fleet(count=1)
     rig.world.max_connections, rig.world.other_clients = tight(15)
     rig.order(SetInstances(profile="default-first", instances=4))
-    told = rig.run(200.0)
+    ticks = rig.run(200.0)
     assert rig.serving() == 2
-    assert "one more needs 7 connections" in said(told[-1])
+    assert "one more needs 7 connections" in said(ticks[-1])
 
 
 def test_set_while_redis_is_away_stops_nothing() -> None:
@@ -232,9 +232,9 @@ def test_set_while_redis_is_away_stops_nothing() -> None:
     rig.world.redis_up = False
     rig.tick()
     rig.order(SetInstances(profile="default-first", instances=1))
-    told = rig.run(120.0)
+    ticks = rig.run(120.0)
     assert rig.units.orders == []
-    assert "queue latency is unknown: nothing stops" in said(told[-1])
+    assert "queue latency is unknown: nothing stops" in said(ticks[-1])
 
 
 # -- pause
@@ -244,9 +244,9 @@ def test_a_pause_holds_growth_and_shrinking_and_is_loud() -> None:
     rig = fleet(count=3)
     rig.order(Pause(for_seconds=900.0, reason="migration"))
     rig.world.enqueue("default", 5000)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert rig.units.orders == []
-    status = rig.status(told[-1])
+    status = rig.status(ticks[-1])
     assert status.holds[0].kind == "pause"
     assert "migration" in status.holds[0].sentence
     assert "paused by fleetctl: migration" in status.summary
@@ -318,18 +318,18 @@ def test_most_of_the_fleet_quieted_by_hand_is_a_hold() -> None:
     for number in (1, 2, 3, 4):
         rig.world.quiet(number)
     rig.world.advance(12.0)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert rig.units.orders == []
-    assert "were quieted by hand: nothing starts or stops" in said(told[-1])
-    assert rig.status(told[-1]).holds[0].kind == "quieted"
+    assert "were quieted by hand: nothing starts or stops" in said(ticks[-1])
+    assert rig.status(ticks[-1]).holds[0].kind == "quieted"
 
 
 def test_one_of_many_quieted_by_hand_is_a_pin_only() -> None:
     rig = fleet(count=4, numbers="1-6", low=1)
     rig.world.quiet(3)
-    told = rig.run(30.0)
-    assert told[-1].tick.constraints.holds == ()
-    assert rig.status(told[-1]).overrides[0].what == "@3"
+    ticks = rig.run(30.0)
+    assert ticks[-1].tick.constraints.holds == ()
+    assert rig.status(ticks[-1]).overrides[0].what == "@3"
 
 
 # -- what is refused
@@ -393,6 +393,6 @@ def test_orders_end_at_a_reboot_and_that_is_said() -> None:
     rig.order(Pause())
     rig.world.reboot(at_boot=(1,))
     rig.kill_fleetd()
-    told = rig.tick()
-    assert "rebooted: pins, pauses and set counts from before no longer hold" in noticed(told)
-    assert told.tick.constraints.holds == ()
+    result = rig.tick()
+    assert "rebooted: pins, pauses and set counts from before no longer hold" in noticed(result)
+    assert result.tick.constraints.holds == ()

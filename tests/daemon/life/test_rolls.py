@@ -96,9 +96,9 @@ def test_without_connections_for_a_spare_one_is_away_at_a_time() -> None:
 def test_what_is_not_rendered_is_a_hold() -> None:
     rig = fleet()
     other_threads(rig, rendered=False)
-    told = rig.run(HOUR)
+    ticks = rig.run(HOUR)
     assert rig.units.orders == []
-    assert told[-1].host.memory.rollout is None
+    assert ticks[-1].host.memory.rollout is None
     rig.world.rendered_policy = rig.world.policy
     rig.run(600.0)
     assert threads(rig) == [6, 6, 6]
@@ -136,7 +136,7 @@ def test_a_setting_that_never_takes_effect_makes_no_loop() -> None:
     old = rig.world.policy
     other_threads(rig)
     for _ in range(800):
-        told = rig.tick()
+        result = rig.tick()
         for unit in rig.world.units.values():  # as if SIDEKIQ_ARGS were ignored
             if unit.process is not None and unit.process.threads == 6:
                 unit.process.threads = 5
@@ -145,7 +145,7 @@ def test_a_setting_that_never_takes_effect_makes_no_loop() -> None:
     assert max(rig.ordered("start").count(n) for n in (1, 2, 3, 4)) <= 2
     assert len(rig.ordered("start")) <= 5
     assert serving_true(rig.world) == 3
-    assert told.host.memory.rollout is None or told.host.memory.rollout.phase == RolloutPhase.DONE
+    assert result.host.memory.rollout is None or result.host.memory.rollout.phase == RolloutPhase.DONE
 
 
 def _tag_of(old: Policy, tag: str) -> str:
@@ -168,8 +168,8 @@ def test_what_a_person_pinned_is_not_rolled_by_itself() -> None:
     rig.tick()
     rig.order(PinInstance(key=InstanceKey(2)))
     other_threads(rig)
-    told = rig.run(HOUR)
-    assert [s for t in told for s in t.noticed if isinstance(s, RolloutEnded)] == [
+    ticks = rig.run(HOUR)
+    assert [s for t in ticks for s in t.noticed if isinstance(s, RolloutEnded)] == [
         RolloutEnded(cause=ReplaceCause.OUTDATED, done_instances=2, total_instances=2, given_up=None)
     ]
     assert 2 not in rig.ordered("quiet")
@@ -327,9 +327,9 @@ def test_an_upgrade_holds_loudly_and_starts_nothing_until_restart() -> None:
     upgraded(rig, broken=True)
     rig.world.enqueue("default", 5000)
     rig.world.slow_boots.clear()
-    told = rig.run(600.0)
+    ticks = rig.run(600.0)
     assert rig.units.orders == []
-    status = rig.status(told[-1])
+    status = rig.status(ticks[-1])
     assert [h.kind for h in status.holds] == ["upgrade"]
     assert "HELD (upgrade)" in status.summary
     rig.world.stop(1)  # not even for min
@@ -379,8 +379,8 @@ def test_broken_code_ends_the_restart_at_the_first_with_capacity_intact() -> Non
     assert phase(rig) == RolloutPhase.GIVEN_UP
     assert rig.ordered("quiet") == []
     assert {p.code for p in rig.world.processes()} == {"code-1"}
-    told = rig.tick()
-    assert held_by(told) == [CodeChanged], "a restart that fails goes back to holding"
+    result = rig.tick()
+    assert held_by(result) == [CodeChanged], "a restart that fails goes back to holding"
 
 
 def test_broken_code_without_a_spare_costs_one() -> None:
@@ -452,9 +452,9 @@ def test_a_second_upgrade_in_mid_restart_holds_and_a_new_restart_is_taken() -> N
     rig.run(60.0)
     rig.world.code = "code-3"  # gems, a while after the code
     orders = len(rig.units.orders)
-    told = rig.run(100.0)
+    ticks = rig.run(100.0)
     assert [s.verb for _, s in rig.units.orders[orders:] if s.verb == "start"] == []
-    assert held_by(told[-1]) == [CodeChanged]
+    assert held_by(ticks[-1]) == [CodeChanged]
     rig.order(Restart())
     assert least_serving(rig, 900.0) == 3
     assert {p.code for p in rig.world.processes()} == {"code-3"}
@@ -623,8 +623,8 @@ def test_a_restart_waits_for_what_a_roll_before_it_let_go() -> None:
     while phase(rig) != RolloutPhase.GIVEN_UP:
         rig.run(5.0)
     rig.order(Restart(profile="default-first"))
-    for told in rig.run(900.0):
-        assert sum(1 for d in told.host.memory.drains.values() if d.by_rollout) <= 1
+    for result in rig.run(900.0):
+        assert sum(1 for d in result.host.memory.drains.values() if d.by_rollout) <= 1
     assert any(n in {1, 2} for n in rig.ordered("quiet")), "and then goes on"
 
 
@@ -684,7 +684,7 @@ def test_status_tells_of_a_roll() -> None:
     rig = fleet()
     rig.tick()
     rig.order(Restart())
-    told = rig.run(40.0)
-    sentences = [rig.status(t).rollout.sentence for t in told if rig.status(t).rollout is not None]  # type: ignore[union-attr]
+    ticks = rig.run(40.0)
+    sentences = [rig.status(t).rollout.sentence for t in ticks if rig.status(t).rollout is not None]  # type: ignore[union-attr]
     assert any("boots to replace" in s for s in sentences)
-    assert "restart" in said(told[0]) or "replaced" in said(told[0])
+    assert "restart" in said(ticks[0]) or "replaced" in said(ticks[0])
