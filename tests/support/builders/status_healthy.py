@@ -84,7 +84,7 @@ def postgres(others: int, claims: int, headroom: int, open_now: int) -> Connecti
 
 
 def connections_of(*sources: ConnectionSourceStatus, claims: int | None = None) -> ConnectionStatus:
-    """These sources. The one that binds, if any, gives the first fields their numbers; `claims` is for when none does."""
+    """These sources. The first fields have the numbers of the one that binds; `claims` is for when none does."""
     tightest = next((source for source in sources if source.binds), None)
     return ConnectionStatus(
         limit_connections=tightest.limit_connections if tightest else None,
