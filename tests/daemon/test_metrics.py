@@ -1,4 +1,4 @@
-"""What a scrape shows of a Status, read back by Prometheus's own parser and judged by promtool."""
+"""What a scrape shows of a Status, parsed by Prometheus's own parser and checked by promtool."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_values_of_a_tick() -> None:
     assert {key: got.get(key) for key in expected} == expected
 
 
-def test_unknown_is_absent_never_zero() -> None:
+def test_what_is_unknown_is_absent_and_never_zero() -> None:
     got = samples(
         metrics_of(
             status(
@@ -137,7 +137,7 @@ def test_known_zero_is_shown() -> None:
     assert value(metrics, "fleetd_queue_latency_seconds", queue="default") == 0
 
 
-def test_series_of_what_is_gone_disappear() -> None:
+def test_series_of_things_that_are_gone_disappear() -> None:
     metrics = metrics_of(status(1, queues=(queue("default"), queue("fasp"))), status(2, profiles=(), instances=()))
     assert value(metrics, "fleetd_queue_latency_seconds", queue="fasp") is None
     assert value(metrics, "fleetd_queue_latency_seconds", queue="default") == 1.5
@@ -199,7 +199,7 @@ def test_every_state_is_counted_and_no_other() -> None:
     assert counts == dict.fromkeys(map(str, InstanceState), 1)
 
 
-def test_instances_are_unknown_while_systemd_is() -> None:
+def test_instances_are_unknown_while_systemd_is_unknown() -> None:
     blind = replace(profile(), running_instances=None)
     names = {name for name, _ in samples(metrics_of(status(instances=(), profiles=(blind,))))}
     assert "fleetd_instances" not in names
@@ -217,7 +217,7 @@ def test_holds_are_a_closed_set() -> None:
     assert value(upgrade, "fleetd_hold", kind="upgrade") == 1
 
 
-def test_orders_of_people_count_down_and_disappear() -> None:
+def test_peoples_orders_count_down_and_disappear() -> None:
     clock = Clock()
     pin = OverrideStatus(kind="pin", what="@3", sentence="stopped by hand", seconds_left=100.0)
     metrics = metrics_of(status(1, overrides=(pin,)), clock=clock)
@@ -234,7 +234,7 @@ def test_orders_are_bounded() -> None:
     assert sum(name == "fleetd_override_left_seconds" for name, _ in got) == ROWS_MAX
 
 
-def test_a_replacement_shows_how_far_it_is() -> None:
+def test_a_rollout_shows_its_progress() -> None:
     roll = RolloutStatus(cause=ReplaceCause.RESTART, total_instances=8, done_instances=3, current="@4", sentence="")
     metrics = metrics_of(status(rollout=roll))
     assert value(metrics, "fleetd_rollout_instances", state="total") == 8
@@ -242,7 +242,7 @@ def test_a_replacement_shows_how_far_it_is() -> None:
     assert value(metrics_of(status()), "fleetd_rollout_instances", state="total") is None
 
 
-def test_pressure_of_the_host_where_its_kernel_tells() -> None:
+def test_host_pressure_is_shown_if_the_kernel_reports_it() -> None:
     pressure = HostPressure(memory_stalled_share=0.0, cpu_waiting_share=0.66)
     metrics = metrics_of(status(pressure=pressure))
     assert value(metrics, "fleetd_host_memory_stalled_ratio") == 0
@@ -250,7 +250,7 @@ def test_pressure_of_the_host_where_its_kernel_tells() -> None:
     assert value(metrics_of(status()), "fleetd_host_cpu_waiting_ratio") is None
 
 
-def test_before_the_first_tick() -> None:
+def test_before_the_first_tick_only_what_is_known_is_shown() -> None:
     names = {name for name, _ in samples(Metrics(version="1", now_seconds=Clock()))}
     assert "fleetd_build_info" in names
     assert "fleetd_steps_total" in names
@@ -261,7 +261,7 @@ def test_before_the_first_tick() -> None:
 @settings(max_examples=50, deadline=None)
 @given(names=st.lists(st.text(st.characters(), max_size=300), max_size=6))
 def test_any_queue_name_gives_a_readable_scrape(names: list[str]) -> None:
-    """Also names with line breaks, quotes, lone surrogates, or alike in their first 128 characters."""
+    """Including names with line breaks, quotes or lone surrogates, and names with the same first 128 characters."""
     metrics = metrics_of(status(queues=tuple(queue(name) for name in [*names, "x" * 200, "x" * 201, "\udcff"])))
     families = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
     latencies = next(f for f in families if f.name == "fleetd_queue_latency_seconds").samples
@@ -269,7 +269,7 @@ def test_any_queue_name_gives_a_readable_scrape(names: list[str]) -> None:
     assert len(labels) == len(set(labels))
 
 
-def test_scrapes_during_ticks_are_whole() -> None:
+def test_a_scrape_during_a_tick_is_consistent() -> None:
     metrics = metrics_of(status(1))
     stop = threading.Event()
     failures: list[BaseException] = []
@@ -295,7 +295,7 @@ def test_scrapes_during_ticks_are_whole() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_promtool_has_nothing_to_say() -> None:
+def test_promtool_finds_nothing_wrong() -> None:
     clamp = ClampStatus(code=ClampCode.MAX, sentence="")
     everything = status(
         clamps=(clamp,),

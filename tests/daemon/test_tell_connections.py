@@ -1,4 +1,4 @@
-"""What status and metrics say of connections, on the simulated world; and when the next look comes sooner."""
+"""What status and metrics say about connections in the simulated world, and when the next tick comes sooner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def connections(rig: Rig, seconds: float = 60.0) -> ConnectionStatus:
     return rig.status(rig.run(seconds)[-1]).connections
 
 
-def test_the_arithmetic_adds_up_and_says_what_headroom_buys() -> None:
+def test_the_numbers_add_up_and_headroom_is_shown_as_instances() -> None:
     rig = surge(policy(strict(numbers="1-6"), strict("spare", "7-9", queues="pull", low=0)), 30)
     status = connections(rig)
     assert status.limit_connections is not None
@@ -42,7 +42,7 @@ def test_the_arithmetic_adds_up_and_says_what_headroom_buys() -> None:
     assert (source.name, source.headroom_connections, source.others_seen_connections) == ("postgres", 2, 20)
 
 
-def test_claims_are_told_by_host_and_profile() -> None:
+def test_claims_are_shown_by_host_and_profile() -> None:
     scheduler = SchedulerPolicy(place="here", threads=5, db_pool=7)
     rig = Rig(World(policy(strict(numbers="1-2"), scheduler=scheduler)))
     rig.world.appear("w2", "default", key=InstanceKey(1))
@@ -58,7 +58,7 @@ def test_claims_are_told_by_host_and_profile() -> None:
     assert sum(c.connections for c in status.claims) == status.claims_connections
 
 
-def test_consumers_are_told_as_seen_and_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consumers_are_shown_as_seen_and_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(World(policy(connections=WEB)))
 
     async def read(self: FakeDatabase) -> object:
@@ -74,7 +74,7 @@ def test_consumers_are_told_as_seen_and_as_declared(monkeypatch: pytest.MonkeyPa
     assert (source.others_connections, source.others_declared_connections) == (30, 30)
 
 
-def test_through_pgbouncer_it_says_that_others_can_not_be_told_apart_until_they_are_declared() -> None:
+def test_through_pgbouncer_undeclared_others_are_reported_as_unattributable() -> None:
     def connections_with(rules: ConnectionPolicy | None) -> ConnectionStatus:
         world = World(policy(connections=rules))
         world.pool_size, world.max_connections = 40, 400
@@ -92,7 +92,7 @@ def test_through_pgbouncer_it_says_that_others_can_not_be_told_apart_until_they_
     assert connections_with(WEB).unattributable == ""
 
 
-def test_metrics_say_the_same() -> None:
+def test_metrics_agree_with_the_status() -> None:
     world = World(policy(strict(numbers="1-8")))
     world.pool_size, world.web_servers, world.max_connections = 10, 9, 400
     world.enqueue("default", 900)
@@ -117,7 +117,7 @@ def test_metrics_say_the_same() -> None:
     assert ("fleetd_source_up", (("source", "postgres"),)) not in found, "not watched"
 
 
-def test_the_next_look_comes_sooner_while_others_rise_or_one_gives_way() -> None:
+def test_the_next_tick_comes_sooner_while_others_rise_or_one_gives_way() -> None:
     rig = surge(policy(strict(numbers="1-6"), pace=PacePolicy(tick_seconds=5.0)), 42)
     assert rig.ticker.pause_seconds() == 5.0
     rig.run(300.0)
@@ -130,7 +130,7 @@ def test_the_next_look_comes_sooner_while_others_rise_or_one_gives_way() -> None
     assert rig.ticker.pause_seconds() == 5.0, "they have stopped, and claims fit again"
 
 
-def test_one_of_several_sources_that_binds_is_the_one_that_is_told() -> None:
+def test_of_several_sources_one_binds_and_is_shown() -> None:
     world = World(policy())
     world.max_connections, world.other_clients = tight(100)
     rig = Rig(world)

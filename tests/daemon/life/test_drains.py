@@ -1,4 +1,4 @@
-"""Draining: who goes, what is kept, what is said when a quiet does not arrive."""
+"""Drains: which instance goes, what is kept, and what is reported when a quiet has no effect."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_job_once_pushed_back_is_not_pushed_back_again() -> None:
     assert rig.world.pushed_back == 5
     assert all(job.pushed_back == 1 for job in again)
     rig.order(SetInstances(profile="default-first", instances=2))
-    rig.run(60.0)  # a second one takes them up
+    rig.run(60.0)  # a second instance takes these jobs
     rig.order(SetInstances(profile="default-first", instances=0))
     ticks = rig.run(300.0)
     assert any("was pushed back before, so it may finish" in said(t) for t in ticks)
@@ -50,7 +50,7 @@ def test_a_job_once_pushed_back_is_not_pushed_back_again() -> None:
     assert all(job.pushed_back <= 1 for job in again)
 
 
-def test_an_export_of_two_hours_finishes_although_the_fleet_shrinks_again_and_again() -> None:
+def test_an_export_of_two_hours_finishes_though_the_fleet_keeps_shrinking() -> None:
     rig = busy_fleet(1, seconds=2 * HOUR, pace=LONG)
     for _ in range(6):
         rig.tick()
@@ -62,7 +62,7 @@ def test_an_export_of_two_hours_finishes_although_the_fleet_shrinks_again_and_ag
     assert rig.world.lost == 0
 
 
-def test_a_quiet_that_does_not_arrive_is_said_and_no_further_victim_is_chosen() -> None:
+def test_a_quiet_without_effect_is_reported_and_no_further_instance_is_chosen() -> None:
     rig = settled(policy(strict(numbers="1-4", low=3), pace=PacePolicy()), 3)
     rig.world.deaf.add(3)
     shrink(rig)
@@ -91,9 +91,9 @@ def test_while_undrainable_nothing_else_is_drained() -> None:
     assert "nothing more is drained until one is" in said(ticks[-1])
 
 
-def test_undrainable_ends_after_an_hour_too() -> None:
+def test_undrainable_ends_after_an_hour_at_the_latest() -> None:
     rig = deaf_first()
-    rig.run(1500.0)  # past its deadline it was stopped
+    rig.run(1500.0)  # past its deadline it has been stopped
     assert rig.world.units[3].state == "inactive"
     shrink(rig, 1)
     rig.run(1800.0)
@@ -112,8 +112,8 @@ def test_undrainable_ends_when_a_quiet_is_confirmed() -> None:
     assert rig.serving() == 1
 
 
-def test_a_long_drain_that_was_confirmed_before_says_nothing_of_the_next_signal() -> None:
-    """Only a quiet that is confirmed later ends it: the old one shows nothing new."""
+def test_a_quiet_confirmed_earlier_is_no_evidence_for_a_later_one() -> None:
+    """An undrainable instance blocks others until a later quiet is confirmed. An earlier one is no evidence."""
     rig = busy_fleet(4, seconds=2 * HOUR, pace=PacePolicy(drain_seconds_max=HOUR))
     rig.tick()
     rig.order(DrainInstance(key=InstanceKey(4)))
@@ -128,7 +128,7 @@ def test_a_long_drain_that_was_confirmed_before_says_nothing_of_the_next_signal(
     assert set(rig.ordered("quiet")) == {4, 1}
 
 
-def test_a_quiet_sent_late_has_three_beats_to_be_confirmed_all_the_same() -> None:
+def test_a_quiet_that_is_sent_late_still_has_three_beats_to_be_confirmed() -> None:
     rig = settled(policy(strict(numbers="1-4", low=2)), 2)
     rig.world.redis_up = False
     rig.tick()
@@ -140,7 +140,7 @@ def test_a_quiet_sent_late_has_three_beats_to_be_confirmed_all_the_same() -> Non
     assert rig.world.units[2].state == "inactive"
 
 
-def test_a_drain_ordered_while_redis_was_away_has_its_time_from_the_quiet_on() -> None:
+def test_the_time_of_a_drain_ordered_while_redis_is_away_begins_with_the_quiet() -> None:
     rig = busy_fleet(2, seconds=2000.0, pace=PacePolicy())
     rig.tick()
     rig.world.redis_up = False
@@ -155,9 +155,9 @@ def test_a_drain_ordered_while_redis_was_away_has_its_time_from_the_quiet_on() -
     assert rig.ordered("stop") == [2]
 
 
-def test_what_drains_counts_for_connections_and_not_as_capacity() -> None:
+def test_a_draining_instance_has_a_claim_but_is_not_capacity() -> None:
     rig, quieted = in_mid_drain()
-    rig.world.max_connections = 58  # limit 55, others 30, reserve 10: room for two of them, and no more
+    rig.world.max_connections = 58  # limit 55, others 30, reserve 10: room for two instances
     rig.world.enqueue("default", 3000)
     ticks = rig.run(20.0)
     assert rig.ordered("start") == [], "its connections are not free yet"
@@ -169,7 +169,7 @@ def test_what_drains_counts_for_connections_and_not_as_capacity() -> None:
     assert rig.serving() == 2
 
 
-def test_a_surge_in_mid_drain_starts_a_fresh_number() -> None:
+def test_a_surge_in_mid_drain_starts_another_number() -> None:
     rig, quieted = in_mid_drain()
     rig.world.max_connections, rig.world.other_clients = 400, 20
     rig.world.enqueue("default", 3000)
@@ -181,7 +181,7 @@ def test_a_surge_in_mid_drain_starts_a_fresh_number() -> None:
 
 
 @pytest.mark.parametrize("low", [0, 1])
-def test_set_to_none_drains_them_all_and_auto_brings_them_back(low: int) -> None:
+def test_set_to_0_drains_all_and_auto_brings_them_back(low: int) -> None:
     rig = loaded(policy(strict(numbers="1-4", low=low), pace=QUICK), 2)
     shrink(rig, 0)
     rig.run(120.0)
@@ -191,7 +191,7 @@ def test_set_to_none_drains_them_all_and_auto_brings_them_back(low: int) -> None
     assert rig.serving() >= 1
 
 
-def test_the_outdated_one_goes_first_where_one_is_too_many() -> None:
+def test_an_outdated_instance_goes_first_when_there_are_too_many() -> None:
     rules = policy(strict(numbers="1-4"), pace=QUICK)
     rig = idle_fleet(rules, 3)
     rig.world.rates = {"default": 0.5}
@@ -207,9 +207,9 @@ def called_undrainable(ticks: list[TickResult]) -> list[str]:
 
 
 @pytest.mark.parametrize("later", range(0, 10, 2))
-def test_a_quiet_that_died_with_fleetd_is_not_called_unheeded_as_it_is_sent_again(later: int) -> None:
+def test_a_quiet_that_fleetd_died_before_sending_is_not_called_undrainable(later: int) -> None:
     rig = settled(policy(strict(numbers="1-4", low=3), pace=PacePolicy()), 3)
-    rig.world.advance(later)  # against the beats
+    rig.world.advance(later)  # relative to the heartbeats
     shrink(rig, 2)
     while not rig.ticker.host_memory.drains:
         rig.units.dies_after_steps = 0
@@ -220,14 +220,14 @@ def test_a_quiet_that_died_with_fleetd_is_not_called_unheeded_as_it_is_sent_agai
     assert rig.serving() == 2
 
 
-def test_a_fresh_process_in_mid_drain_has_its_own_three_beats() -> None:
-    """systemd restarted it while Redis was away, so it was not stopped as it booted."""
+def test_a_new_process_in_mid_drain_has_its_own_three_beats() -> None:
+    """systemd restarted the process while Redis was away, so it could not be stopped during its boot."""
     rig, number = in_mid_drain()
     rig.world.redis_up = False
     rig.world.kill_worker(number)
     rig.run(60.0)
     rig.world.redis_up = True
-    rig.world.advance(3.0)  # it beats once more before it is told
+    rig.world.advance(3.0)  # it beats once more before it is quieted
     ticks = rig.run(60.0)
     assert called_undrainable(ticks) == []
     assert rig.ordered("quiet") == [number, number]
