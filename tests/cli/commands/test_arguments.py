@@ -140,7 +140,7 @@ def test_completion_knows_orders_instances_and_profiles() -> None:
     assert suggested("explain", "d") == ["default-first"]
 
 
-def test_completion_is_silent_without_a_daemon_or_with_an_unknown_one() -> None:
+def test_completion_is_silent_without_a_daemon_or_a_valid_answer() -> None:
     def broken(_timeout_seconds: float) -> str:
         raise SourceUnavailableError("no bus")
 

@@ -74,7 +74,7 @@ def test_a_configured_limit_lowers_and_never_raises() -> None:
     assert connection_limit(600, database()) == 97
 
 
-def test_others_are_what_is_not_ours_by_name() -> None:
+def test_connections_without_one_of_our_names_are_others() -> None:
     facts = database(clients=50, workers={"mastodon-sidekiq@1.w1": 12})
     assert facts.others_connections == 37  # 50 − 12 − fleetd's 1
 

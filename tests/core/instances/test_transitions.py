@@ -16,7 +16,7 @@ def test_every_state_has_a_row_and_can_be_reached() -> None:
     assert set().union(*TRANSITIONS.values()) == set(InstanceState)
 
 
-def test_what_is_drawn_is_allowed() -> None:
+def test_every_drawn_transition_is_allowed() -> None:
     arrows = re.findall(r"^ +(\w+) --> (\w+)", DRAWN, re.MULTILINE)
     assert len(arrows) > 20
     for before, after in arrows:

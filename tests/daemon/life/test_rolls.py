@@ -68,7 +68,7 @@ def held_by(result: TickResult) -> list[type[Reason]]:
 # -- settings
 
 
-def test_changed_settings_are_rolled_in_one_at_a_time_with_a_spare() -> None:
+def test_changed_settings_are_rolled_out_one_at_a_time_with_a_spare() -> None:
     rig = fleet()
     other_threads(rig)
     assert least_serving(rig, 600.0) == 3
@@ -685,6 +685,7 @@ def test_status_describes_a_rollout() -> None:
     rig.tick()
     rig.order(Restart())
     ticks = rig.run(40.0)
-    sentences = [rig.status(t).rollout.sentence for t in ticks if rig.status(t).rollout is not None]  # type: ignore[union-attr]
+    rollouts = [rig.status(t).rollout for t in ticks]
+    sentences = [r.sentence for r in rollouts if r is not None]
     assert any("boots to replace" in s for s in sentences)
     assert "restart" in said(ticks[0]) or "replaced" in said(ticks[0])

@@ -48,7 +48,7 @@ def stop_where_it_is(fleet: Fleet, number: int) -> int:
     return pid
 
 
-def test_all_silent_is_an_unknown_reading(fleet: Fleet) -> None:
+def test_if_all_are_silent_the_reading_is_unknown(fleet: Fleet) -> None:
     before = life.processes(fleet.worker)
     steps = [len(fleet.steps(verb)) for verb in ("start", "quiet", "stop")]
     with load.connect(fleet.main) as redis:
@@ -66,7 +66,7 @@ def test_all_silent_is_an_unknown_reading(fleet: Fleet) -> None:
     print(f"all silent for {SILENT_SECONDS:.0f} s: 0 steps by fleetd")
 
 
-def test_one_silent_is_stopped_and_replaced(fleet: Fleet) -> None:
+def test_a_silent_instance_is_stopped_and_replaced(fleet: Fleet) -> None:
     victim = 2
     threads = INSTANCES * THREADS
     load.enqueue(fleet.main, "default", [300.0] * threads)

@@ -89,10 +89,9 @@ def test_arrivals_times_service_time_in_whole_instances() -> None:
     assert [rival.evaluate()["local"] for _ in range(4)] == [3, 2, 2, 2]
 
 
-def test_a_saturated_group_at_its_target_gets_one_more_worker() -> None:
-    world, rival = after_two_minutes(
-        120.0, target=1000
-    )  # 60 threads would be needed. All 30 are busy, and no job has waited for half of its target.
+def test_a_saturated_group_that_needs_no_more_still_gets_one_more_worker() -> None:
+    # 60 threads would be needed. All 30 are busy, and no job has waited for half of its target.
+    world, rival = after_two_minutes(120.0, target=1000)
     world.queues["default"].arrivals[60:120] = type(world.queues["default"].arrivals)("l", [0] * 60)
     assert rival.evaluate()["local"] == 4, "31 threads"
 

@@ -45,7 +45,7 @@ def test_an_instance_needed_again_within_a_drain_and_a_boot_is_kept() -> None:
     assert list(_highest(counts, 5)) == [2] * (10 + OVERTIME_SECONDS) + [1] * 20 + [2] * 15
 
 
-def test_reactive_starts_all_that_helps_at_the_next_tick_else_fleetds_count() -> None:
+def test_reactive_starts_all_that_helps_at_the_next_tick() -> None:
     for tick in (1, 7):
         trace = small_trace(TARGET + BURST, head=f"tick_seconds = {tick}", profile=PROFILE)
         sizes = {"local": array("l", [1] * 600)}
