@@ -49,7 +49,7 @@ def processes(host: Host) -> list[Process]:
         if entry["event"] == "up":
             own.append({})
         own[-1].setdefault(entry["event"], entry["at"])
-    found = sorted(
+    by_start = sorted(
         (life["up"], unit, pid, life)
         for (unit, pid), lives in runs.items()
         for life in lives
@@ -57,8 +57,8 @@ def processes(host: Host) -> list[Process]:
     )
     ends, told_quiet = exits(host), _quieted(host)
     found: list[Process] = []
-    for index, (up_at, unit, pid, life) in enumerate(found):
-        next_up = min((up for up, other, *_ in found[index + 1 :] if other == unit), default=float("inf"))
+    for index, (up_at, unit, pid, life) in enumerate(by_start):
+        next_up = min((up for up, other, *_ in by_start[index + 1 :] if other == unit), default=float("inf"))
         ended = next(((at, killed) for at, killed in ends[unit] if up_at < at < next_up), None)
         orders = [at for at in told_quiet[unit] if up_at < at < next_up]
         found.append(
@@ -97,11 +97,11 @@ def exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
     return found
 
 
-def least_serving(found: Iterable[Process], begin: float, end: float) -> int:
+def least_serving(runs: Iterable[Process], begin: float, end: float) -> int:
     """The fewest processes that fetched jobs at any moment between two Unix times."""
     changes: list[tuple[float, int]] = []
     now = 0
-    for process in found:
+    for process in runs:
         until = process.served_until
         if process.up_at > end or (until is not None and until < begin):
             continue
