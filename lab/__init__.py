@@ -6,7 +6,7 @@
         lab.boot()
         worker.run(["redis-cli", "-h", "main", "ping"])
 
-Everything is gone when the block ends, however it ends. Needs root on Debian or Ubuntu.
+When the block ends, however it ends, everything is gone. Needs root on Debian or Ubuntu.
 """
 
 from lab.errors import LabError

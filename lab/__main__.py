@@ -1,4 +1,4 @@
-"""Labs that run: look around in them, end them. See `python -m lab --help`."""
+"""Looks around in running labs, and ends them. See `python -m lab --help`."""
 
 import argparse
 import itertools
@@ -16,11 +16,11 @@ from lab.setup import packages
 
 
 def labs() -> dict[str, dict[str, Any]]:
-    """By name, the labs that live and have booted."""
+    """The labs that are alive and have booted, by name."""
     found = {}
     for path in sorted(holder.STATE.glob("*/lab.json")):
         held = holder.lock(path.parent.name)
-        if held is None:  # its holder has the lock: it lives
+        if held is None:  # its holder has the lock, so it is alive
             found[path.parent.name] = json.loads(path.read_text())
         else:
             held.close()
@@ -28,7 +28,7 @@ def labs() -> dict[str, dict[str, Any]]:
 
 
 def find_host(name: str, lab: str | None) -> dict[str, Any]:
-    """The state of a host, in the one lab that has it."""
+    """The state of a host in the only lab that has a host of this name."""
     known = labs()
     found = {at: state["hosts"][name] for at, state in known.items() if name in state["hosts"] and lab in (None, at)}
     if len(found) > 1:
@@ -40,7 +40,7 @@ def find_host(name: str, lab: str | None) -> dict[str, Any]:
 
 
 def enter(name: str, lab: str | None, command: list[str]) -> None:
-    """Become a command in a host (a shell by default)."""
+    """Replace this process with a command in a host, by default a shell."""
     pid = find_host(name, lab)["pid"]
     kept = [f"{key}={os.environ[key]}" for key in ("TERM", "COLORTERM") if key in os.environ]
     program = command or ["bash", "-l"]
@@ -66,8 +66,8 @@ def show() -> None:
     """List what runs."""
     for name, state in labs().items():
         print(name)
-        for host, told in state["hosts"].items():
-            print(f"  {host:<12} {told['address']:<12} sudo {Path(sys.executable)} -m lab enter {host} --lab {name}")
+        for host, facts in state["hosts"].items():
+            print(f"  {host:<12} {facts['address']:<12} sudo {Path(sys.executable)} -m lab enter {host} --lab {name}")
 
 
 def main() -> None:
@@ -80,18 +80,18 @@ def main() -> None:
     end = verbs.add_parser("down", help="end labs that were kept, and what dead ones left")
     end.add_argument("lab", nargs="*", help="all by default")
     verbs.add_parser("packages", help="install the Debian packages that the lab needs")
-    # By hand: argparse loses a `--` that comes after an option.
+    # Split by hand: argparse loses a `--` that comes after an option.
     own = list(itertools.takewhile(lambda word: word != "--", sys.argv[1:]))
     command = sys.argv[2 + len(own) :]
-    told = parser.parse_args(own)
-    if told.verb != "list" and os.geteuid() != 0:
+    arguments = parser.parse_args(own)
+    if arguments.verb != "list" and os.geteuid() != 0:
         sys.exit(f"This needs root: sudo {sys.executable} -m lab {' '.join(sys.argv[1:])}")
     try:
-        if told.verb == "enter":
-            enter(told.host, told.lab, command)
-        elif told.verb == "down":
-            down(told.lab)
-        elif told.verb == "packages":
+        if arguments.verb == "enter":
+            enter(arguments.host, arguments.lab, command)
+        elif arguments.verb == "down":
+            down(arguments.lab)
+        elif arguments.verb == "packages":
             packages.install(print)
             print("Everything the lab needs is installed.")
         else:

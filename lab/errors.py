@@ -1,5 +1,5 @@
-"""What the lab tells the person who runs it."""
+"""Errors for the person who runs the lab."""
 
 
 class LabError(Exception):
-    """Something in the lab did not work; the message says what, where, and what to do."""
+    """Something in the lab did not work. The message says what, where, and what to do."""

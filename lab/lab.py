@@ -1,4 +1,4 @@
-"""A lab: some virtual hosts on a network of their own, gone when the program that made them is gone."""
+"""A lab: virtual hosts on a private network, which are gone once the program that made them is gone."""
 
 import concurrent.futures
 import contextlib
@@ -21,7 +21,7 @@ from lab.hosts.namespaces import piped
 from lab.waiting import PATIENCE_SECONDS
 
 Progress = Callable[[str], None]
-"""Is told, in a short sentence, what the lab does next."""
+"""Called with a short sentence about what the lab does next."""
 
 _PROJECT = Path(__file__).resolve().parent.parent
 
@@ -31,9 +31,9 @@ def _quiet(_: str) -> None:
 
 
 class Lab:
-    """Virtual hosts on a bridge of their own. Use it as a context manager.
+    """Virtual hosts on a private bridge. Use it as a context manager.
 
-    `name` is unique by default; two labs never see each other. `progress` may be called from several threads.
+    `name` is unique by default. Two labs never see each other. `progress` may be called from several threads.
     """
 
     def __init__(self, name: str | None = None, progress: Progress | None = None) -> None:
@@ -93,28 +93,28 @@ class Lab:
             if pipe is not None:
                 pipe.close()
         if self.kept:
-            self._holder.returncode = 0  # it lives on without us
+            self._holder.returncode = 0  # it goes on without us
         self._holder = None
 
     def keep(self) -> None:
-        """Let the hosts live on when this program ends. `python -m lab down` ends them."""
+        """Leave the hosts running when this program ends. `python -m lab down` ends them."""
         if self._holder is None:
             raise LabError("The lab is not running: there is nothing to keep.")
         self.kept = True
         self.record()
-        told = piped(self._holder.stdin)
-        told.write("keep\n")
-        told.flush()
+        stdin = piped(self._holder.stdin)
+        stdin.write("keep\n")
+        stdin.flush()
 
     def record(self) -> None:
-        """Write down what `python -m lab` needs to find its way to the hosts."""
+        """Record what `python -m lab` needs to find the hosts."""
         if self._holder is None:
             return
         hosts = {host.name: {"pid": host.pid, "address": host.address} for host in self.hosts.values()}
         state = {"holder": self._holder.pid, "inner": self._inner, "hosts": hosts}
         path = holder.STATE / self.name / "lab.json"
         draft = path.with_suffix(".new")
-        with self._recording:  # hosts that boot at the same time are up at the same time
+        with self._recording:  # hosts that boot at the same time may be recorded at the same time
             draft.write_text(json.dumps(state))
             draft.replace(path)
 
@@ -128,7 +128,7 @@ class Lab:
     # Hosts
 
     def add_host(self, name: str, run: Sequence[str] = ()) -> Host:
-        """Add a host, not booted yet, that runs the services in `run` and none of the others known to the lab."""
+        """Add a host, not booted yet. It runs the services in `run` and no others of those that the lab knows."""
         if name in self.hosts:
             raise LabError(f"There is a host {name!r} already.")
         host = Host(self, name, len(self.hosts) + 1, tuple(run))
@@ -136,7 +136,7 @@ class Lab:
         return host
 
     def boot(self, timeout: float = BOOT_SECONDS) -> None:
-        """Boot all hosts that are not running, at the same time, and wait till each systemd is up."""
+        """Boot all hosts that are not running, in parallel, and wait until each systemd is up."""
         self.write_hosts_files()
         waiting = [host for host in self.hosts.values() if not host.running]
         with concurrent.futures.ThreadPoolExecutor(max_workers=max(len(waiting), 1)) as pool:
@@ -144,7 +144,7 @@ class Lab:
                 done.result()
 
     def write_hosts_files(self) -> None:
-        """Let every host know every other by name."""
+        """Write every host's name and address into every host's hosts file."""
         names = "".join(f"{host.address} {host.name}\n" for host in self.hosts.values())
         for host in self.hosts.values():
             host.write("/etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{names}")
@@ -158,7 +158,7 @@ class Lab:
     def run(
         self, command: Sequence[str], *, timeout: float = PATIENCE_SECONDS, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program of this machine in the lab's network (not in a host), from the directory /."""
+        """Run a program of this machine in the lab's network, but not in a host. Its directory is /."""
         return namespaces.run([*self._in_network(), *command], "lab", command, timeout=timeout, check=check)
 
     def popen(
@@ -170,20 +170,20 @@ class Lab:
         stderr: int | None = subprocess.DEVNULL,
         env: Mapping[str, str] | None = None,
     ) -> namespaces.Process:
-        """Start a program of this machine in the lab's network; it is ended with the lab."""
+        """Start a program of this machine in the lab's network. It ends with the lab."""
         process = namespaces.Process(
             [*self._in_network(), *command], stdin=stdin, stdout=stdout, stderr=stderr, env=env
         )
         return self.end_with_lab(process)
 
     def end_with_lab(self, process: namespaces.Process) -> namespaces.Process:
-        """Kill this process when the lab closes, at the latest."""
+        """Kill this process when the lab closes, if it still runs."""
         self._running = [known for known in self._running if known.poll() is None]
         self._running.append(process)
         return process
 
     def _in_network(self) -> list[str]:
-        # Its process namespace as well, so that nothing started here outlives the lab.
+        # In the lab's process namespace as well, so that nothing started here outlives the lab.
         return ["nsenter", "-t", str(self.inner), "-n", "-p", "-m", "--"]
 
     def ip(self, *command: str) -> None:

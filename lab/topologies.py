@@ -11,7 +11,7 @@ from lab.setup import install, mastodon, services
 class TwoHosts:
     """A main VM with Redis, PostgreSQL and PgBouncer, and a worker VM with Mastodon's code and fleetd.
 
-    `replica`: a third VM with a replica of that PostgreSQL, where one was asked for.
+    `replica`: a third VM with a replica of that PostgreSQL, if it was requested.
     """
 
     lab: Lab
@@ -35,8 +35,8 @@ def two_hosts(
 ) -> TwoHosts:
     """Prepare `main` and `worker1`; call `lab.boot()` next.
 
-    fleetd and its units are installed on worker1, not enabled and without a configuration. With
-    `stock_unit_on_main` the main VM runs upstream's unit as well, whose one process serves every queue. With
+    fleetd and its units are installed on worker1, but not enabled, and without a configuration. With
+    `stock_unit_on_main` the main VM also runs upstream's unit, whose one process serves every queue. With
     `replica` there is a third host of that name, with a replica of the database.
     """
     main = lab.add_host("main", run=("redis-server", "postgresql", "pgbouncer"))

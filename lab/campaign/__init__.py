@@ -1,5 +1,5 @@
-"""Campaigns over the life of instances: the same jobs and the same events, drawn from a seed, for fleetd and a rival.
+"""Campaigns over the life of instances: the same jobs and events, drawn from a seed, for fleetd and for a rival.
 
-`schedule` draws jobs and events, `stage` builds the hosts, `ways` carries the events out, `life` reads when each
-process served, `run` plays a whole campaign and counts. Tests play a short one, those in tests/lab/long the whole.
+`schedule` draws jobs and events, `stage` builds the hosts, `ways` carries out the events, `life` reads when each
+process served, and `run` plays a campaign and counts. Most tests play a short one; those in tests/lab/long a full one.
 """

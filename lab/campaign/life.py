@@ -1,4 +1,4 @@
-"""When each Sidekiq process served: by its own word (log/life.jsonl) and, where it died, by systemd's."""
+"""When each Sidekiq process served, from its own records (log/life.jsonl) and, if it died, from systemd's."""
 
 import json
 from collections import defaultdict
@@ -14,32 +14,32 @@ _SIGKILL = "9"
 
 @dataclass(frozen=True)
 class Process:
-    """One run of an instance; times are Unix seconds. None: not (yet), or it died before it could say so."""
+    """One run of an instance. Times are Unix seconds. None: not yet or never, or it died before it could record it."""
 
     unit: str
     pid: int
     up_at: float
-    """It begins to fetch jobs."""
+    """When it begins to fetch jobs."""
     quiet_at: float | None
-    """It stops fetching."""
+    """When it stops fetching."""
     down_at: float | None
-    """It is told to end."""
+    """When it is told to stop."""
     ended_at: float | None
-    """systemd sees it die; an orderly end leaves this None."""
+    """When systemd sees it die. None after an orderly end."""
     killed: bool
-    """Whether by SIGKILL, so that what it was doing is lost."""
+    """Whether it died by SIGKILL, so that its running jobs are lost."""
     told_at: float | None
-    """fleetd told it to stop fetching; a busy machine lets it obey later."""
+    """When fleetd told it to stop fetching. On a busy machine it obeys later."""
 
     @property
     def served_until(self) -> float | None:
-        """The end of its service; None: it still serves."""
+        """When it stopped serving. None: it still serves."""
         ends = [at for at in (self.quiet_at, self.down_at, self.ended_at) if at is not None]
         return min(ends, default=None)
 
 
 def processes(host: Host) -> list[Process]:
-    """Every instance (not the scheduler) that ever came up on a host, by the time it did."""
+    """Every process of an instance (not of the scheduler) that ever came up on a host, in order of that time."""
     runs: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
     path = host.disk / mastodon.LIFE.lstrip("/")
     text = path.read_text() if path.exists() else ""
@@ -49,7 +49,7 @@ def processes(host: Host) -> list[Process]:
         if entry["event"] == "up":
             own.append({})
         own[-1].setdefault(entry["event"], entry["at"])
-    told = sorted(
+    by_start = sorted(
         (life["up"], unit, pid, life)
         for (unit, pid), lives in runs.items()
         for life in lives
@@ -57,8 +57,8 @@ def processes(host: Host) -> list[Process]:
     )
     ends, told_quiet = exits(host), _quieted(host)
     found: list[Process] = []
-    for index, (up_at, unit, pid, life) in enumerate(told):
-        next_up = min((up for up, other, *_ in told[index + 1 :] if other == unit), default=float("inf"))
+    for index, (up_at, unit, pid, life) in enumerate(by_start):
+        next_up = min((up for up, other, *_ in by_start[index + 1 :] if other == unit), default=float("inf"))
         ended = next(((at, killed) for at, killed in ends[unit] if up_at < at < next_up), None)
         orders = [at for at in told_quiet[unit] if up_at < at < next_up]
         found.append(
@@ -77,7 +77,7 @@ def processes(host: Host) -> list[Process]:
 
 
 def _quieted(host: Host) -> dict[str, list[float]]:
-    """By unit: when fleetd told it to stop fetching."""
+    """When fleetd told each unit to stop fetching."""
     found: dict[str, list[float]] = defaultdict(list)
     for line in host.journalctl("-o", "json", "-u", "fleetd", "FLEETD_STEP=quiet").splitlines():
         entry = json.loads(line)
@@ -86,7 +86,7 @@ def _quieted(host: Host) -> dict[str, list[float]]:
 
 
 def exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
-    """By unit: when its main process ended, and whether by SIGKILL."""
+    """When each unit's main processes ended, and whether by SIGKILL."""
     shown = host.journalctl("-o", "json", _EXITED)
     found: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for line in shown.splitlines():
@@ -97,11 +97,11 @@ def exits(host: Host) -> dict[str, list[tuple[float, bool]]]:
     return found
 
 
-def least_serving(told: Iterable[Process], begin: float, end: float) -> int:
+def least_serving(runs: Iterable[Process], begin: float, end: float) -> int:
     """The fewest processes that fetched jobs at any moment between two Unix times."""
     changes: list[tuple[float, int]] = []
     now = 0
-    for process in told:
+    for process in runs:
         until = process.served_until
         if process.up_at > end or (until is not None and until < begin):
             continue

@@ -1,4 +1,4 @@
-"""Plays a campaign and counts what became of every job, from the jobs' own records, Sidekiq's and systemd's word."""
+"""Plays a campaign and counts what became of every job, from the records of jobs, Sidekiq and systemd."""
 
 import json
 import time
@@ -15,40 +15,40 @@ from lab.topologies import TwoHosts
 from lab.waiting import PATIENCE_SECONDS
 
 _SETTLE_SECONDS = 300.0
-_SLACK_SECONDS = 0.5  # the deadline counts from the decision, which is a moment older than the order
+_SLACK_SECONDS = 0.5  # the deadline counts from the decision, shortly before the order
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a campaign came to."""
+    """The outcome of a campaign."""
 
     way: str
     seconds: float
-    """From the first job to the last one's end."""
+    """From the first job to the end of the last one."""
     tally: records.Tally
     events: int
     refused: int
     processes: tuple[life.Process, ...]
     pushed_back: tuple[records.Run, ...]
-    """Runs that were cut off and whose job a stopping Sidekiq put back into its queue."""
+    """Runs that were cut off, and whose job a stopping Sidekiq put back into its queue."""
     died: int
-    """Runs that ended with their process and without a word."""
+    """Runs that ended with their process, without a record of their end."""
     least_serving: int
-    """The fewest instances that fetched jobs at any moment while jobs came."""
+    """The fewest instances that fetched jobs at any moment while jobs arrived."""
 
     @property
     def ended(self) -> int:
-        """Processes that ended."""
+        """How many processes ended."""
         return sum(process.down_at is not None or process.ended_at is not None for process in self.processes)
 
     @property
     def killed(self) -> int:
-        """Processes that systemd ended by SIGKILL."""
+        """How many processes systemd ended by SIGKILL."""
         return sum(process.killed for process in self.processes)
 
     @property
     def too_soon(self) -> list[records.Run]:
-        """Jobs pushed back by an instance that had not been given its whole drain deadline."""
+        """How many jobs were pushed back by an instance before its drain deadline."""
         by_pid = {(p.unit, p.pid): p for p in self.processes}
         return [run for run in self.pushed_back if not _past_deadline(by_pid.get((run.unit, run.pid)))]
 
@@ -61,7 +61,7 @@ def _past_deadline(process: life.Process | None) -> bool:
 
 
 def play(campaign: Campaign, *, stock: bool, boot_seconds: float, say: Progress = lambda _: None) -> Outcome:
-    """Build the hosts, let the jobs come and the events happen, wait for the last job, count."""
+    """Build the hosts, let jobs arrive and events happen, wait for the last job, and count."""
     with Lab(progress=say) as lab:
         hosts = stage.build(lab, stock=stock, boot_seconds=boot_seconds)
         way: ways.Way = ways.Stock(hosts.worker) if stock else ways.Fleetd(hosts.worker)
@@ -81,7 +81,7 @@ def play(campaign: Campaign, *, stock: bool, boot_seconds: float, say: Progress 
         say(f"{ended_at - began_at:4.0f} s: no more jobs come")
         hosts.worker.wait_until("no job is left", lambda: _idle(hosts), timeout=_SETTLE_SECONDS)
         seconds = time.monotonic() - began
-        told = life.processes(hosts.worker)
+        processes = life.processes(hosts.worker)
         runs = records.runs([hosts.worker])
         return Outcome(
             way=way.name,
@@ -89,10 +89,10 @@ def play(campaign: Campaign, *, stock: bool, boot_seconds: float, say: Progress 
             tally=records.tally(hosts.main),
             events=happened,
             refused=refused,
-            processes=tuple(told),
+            processes=tuple(processes),
             pushed_back=tuple(run for run in runs if run.result == "pushed_back"),
             died=sum(run.result is None for run in runs),
-            least_serving=life.least_serving(told, began_at, ended_at),
+            least_serving=life.least_serving(processes, began_at, ended_at),
         )
 
 
@@ -110,7 +110,7 @@ def sentence(outcome: Outcome) -> str:
 
 
 def _idle(hosts: TwoHosts) -> bool:
-    """Whether no job waits, is to be tried again, or runs in a process that lives (heartbeats tell up to 5 s late)."""
+    """Whether no job waits, is to be retried, or runs in a live process. Heartbeats are up to 5 s old."""
     with load.connect(hosts.main) as redis:
         waiting = redis.pipeline([("LLEN", f"queue:{queue}") for queue in mastodon.QUEUES])
         later = redis.pipeline([("ZCARD", name) for name in ("retry", "schedule")])
@@ -118,9 +118,9 @@ def _idle(hosts: TwoHosts) -> bool:
             return False
         busy = []
         for identity in strings(redis.command("SMEMBERS", "processes")):
-            told = strings(redis.command("HMGET", identity, "info", "busy"))
-            if told and _is_alive(hosts.worker, json.loads(told[0])["pid"]):
-                busy.append(told[-1] != "0")
+            heartbeat = strings(redis.command("HMGET", identity, "info", "busy"))
+            if heartbeat and _is_alive(hosts.worker, json.loads(heartbeat[0])["pid"]):
+                busy.append(heartbeat[-1] != "0")
     return not any(busy)
 
 

@@ -1,4 +1,4 @@
-"""What happens and when, drawn from a seed: the same seed gives the same jobs and the same events again."""
+"""What happens and when, drawn from a seed: the same seed always gives the same jobs and events."""
 
 import random
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from lab.jobs.lengths import Lengths
 from lab.jobs.load import Load, Phase
 
 LENGTHS = Lengths(median_seconds=0.044, sigma=2.0, shortest_seconds=0.001, longest_seconds=20.0)
-"""1 ms to 20 s, 0.3 s on average. One job in 300 is longer than 10 s; a fifth of all thread time goes into those."""
+"""1 ms to 20 s, 0.3 s on average. One job in 300 takes over 10 s; those use a fifth of all thread time."""
 
 SHARES = {"default": 0.4, "push": 0.2, "ingress": 0.2, "mailers": 0.05, "pull": 0.1, "fasp": 0.05}
 """Jobs per queue."""
@@ -27,12 +27,12 @@ class Event:
     at_seconds: float
     kind: Kind
     pick: float
-    """0 to 1: which instance, which profile, how many threads."""
+    """From 0 to 1; picks the instance, the profile or the number of threads."""
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """Jobs and events of one seed."""
+    """The jobs and events of one seed."""
 
     seed: int
     load: Load
@@ -40,17 +40,17 @@ class Campaign:
 
     @property
     def seconds(self) -> float:
-        """How long jobs keep coming."""
+        """How long jobs keep arriving."""
         return sum(phase.seconds for phase in self.load.phases)
 
 
 def draw(seed: int, jobs: int, event_seconds: float = 10.0) -> Campaign:
-    """A campaign of exactly so many jobs: calm times and surges, and on average so long from one event to the next."""
+    """A campaign of exactly this many jobs, in calm times and surges, with this mean time between events."""
     chance = random.Random(seed)
     phases: list[Phase] = []
     events: list[Event] = []
     expected, at = 0.0, 0.0
-    while expected < jobs * 1.1:  # the load's own limit ends it; arrivals are random, so some to spare
+    while expected < jobs * 1.1:  # the load's own limit ends it; some are to spare, as arrivals are random
         surge = len(phases) % 2 == 1
         rate = _SURGE_JOBS_PER_SECOND if surge else _CALM_JOBS_PER_SECOND
         seconds = chance.uniform(15, 30)

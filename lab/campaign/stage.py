@@ -11,7 +11,7 @@ THREADS = 20
 TEMPLATE = "mastodon-sidekiq@.service"
 DRAIN_SECONDS_MAX = 8
 PATIENCE_SECONDS = 5
-"""Sidekiq's `-t`; 25 at work. What still runs 13 s after its instance was quieted is pushed back."""
+"""Sidekiq's `-t`, which is 25 in production. What still runs 13 s after its instance was quieted is pushed back."""
 
 _CONFIG = """
 [profiles.default-first]
@@ -61,13 +61,13 @@ def config(threads: int = THREADS) -> str:
 
 
 def build(lab: Lab, *, stock: bool, boot_seconds: float) -> TwoHosts:
-    """Both hosts up. Without `stock`, fleetd runs on worker1; with it, three instances with upstream's settings do."""
+    """Boots both hosts. On worker1 runs fleetd or, with `stock`, three instances with upstream's settings."""
     hosts = two_hosts(lab, boot_seconds=boot_seconds, max_connections=(INSTANCES_MAX + 3) * (THREADS + 2))
     worker = hosts.worker
     if stock:
         worker.write(f"/etc/systemd/system/{TEMPLATE}.d/60-campaign.conf", _STOCK)
     else:
-        # An admin's own drop-in, as the lab's for its program, with a shorter -t.
+        # A drop-in as an admin would write it. Like the lab's own, but with a shorter -t.
         program = mastodon.PROGRAM
         worker.write(
             f"/etc/systemd/system/{TEMPLATE}.d/60-campaign.conf",
@@ -85,13 +85,13 @@ def build(lab: Lab, *, stock: bool, boot_seconds: float) -> TwoHosts:
 
 
 def configure(worker: Host, threads: int) -> None:
-    """Write fleetd.toml; who is to know is told by the caller."""
+    """Write fleetd.toml. The caller reloads whatever must read it."""
     worker.write("/etc/fleetd/fleetd.toml", config(threads), mode=0o640)
     worker.run(["chgrp", "fleetd", "/etc/fleetd/fleetd.toml"])
 
 
 def up(worker: Host) -> list[int]:
-    """Numbers of the instances that systemd has active, ascending."""
+    """The numbers of the instances that are active in systemd, ascending."""
     listed = worker.run(
         ["systemctl", "list-units", "--state=active", "--plain", "--no-legend", "mastodon-sidekiq@*"]
     ).stdout

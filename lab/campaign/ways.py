@@ -1,4 +1,4 @@
-"""How the events of a campaign are carried out: with fleetd, and with upstream's settings and plain systemctl."""
+"""Two ways to carry out a campaign's events: with fleetd, or with upstream's settings and plain systemctl."""
 
 from typing import Protocol
 
@@ -14,16 +14,16 @@ _CALM_INSTANCES = 4
 
 
 class Way(Protocol):
-    """Somebody who looks after the fleet."""
+    """A way to look after the fleet."""
 
     name: str
 
     def carry_out(self, event: Event) -> str:
-        """Do it, or begin to; returns why it was refused, or nothing."""
+        """Carry out the event, or begin to. Returns why it was refused, or an empty text."""
 
 
 class Fleetd:
-    """fleetd looks after surges by itself; people give it orders."""
+    """fleetd handles surges by itself; people give it orders."""
 
     name = "fleetd"
 
@@ -54,7 +54,7 @@ class Fleetd:
 
 
 class Stock:
-    """Upstream's unit settings, and something that starts and stops instances without quieting them."""
+    """Upstream's unit settings, and a script that starts and stops instances without quieting them."""
 
     name = "stock settings"
 
@@ -67,7 +67,7 @@ class Stock:
         running = stage.up(self._worker)
         if event.kind in {"drain", "restart"} and not running:
             return _NOBODY
-        if event.kind == "drain":  # in its place another one is started
+        if event.kind == "drain":  # another one is started in its place
             number = running[int(event.pick * len(running))]
             self._systemctl("stop", [number])
             running.remove(number)

@@ -1,6 +1,6 @@
-"""`python -m lab.demo`: watch fleetd through a surge, on real Redis, Postgres, systemd and Sidekiq.
+"""`python -m lab.demo`: shows fleetd in a surge, on real Redis, Postgres, systemd and Sidekiq.
 
-Exit status: 0 all as promised, 1 not (or the stage could not be built), 130 ended by Ctrl-C.
+Exit status: 0 if all promises were kept, 1 if not or if the hosts could not be built, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAME = "demo"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; returns the exit status."""
+    """Run the demo, and return the exit status."""
     options = _options(arguments)
     console, symbols = open_console()
     plain = options.plain or not console.is_terminal or console.is_dumb_terminal
@@ -76,12 +76,12 @@ def _run(options: argparse.Namespace, console: Console, symbols: Symbols, *, pla
     with Steps(console, symbols, plain=plain) as steps, Lab(NAME, steps.detail) as lab, _undisturbed_end():
         hosts = stage.build(lab, steps.begin)
         steps.end()
-        told = tell.tell(hosts, console, symbols, seconds_scale=options.seconds_scale, keep=options.keep, plain=plain)
+        seen = tell.tell(hosts, console, symbols, seconds_scale=options.seconds_scale, keep=options.keep, plain=plain)
         steps.begin("Counting every job")
-        groups = judge(count.figures(hosts, told))
+        groups = judge(count.figures(hosts, seen))
         steps.end()
         print()
-        show(console, summary_lines(groups, told.samples, width=console.width, symbols=symbols))
+        show(console, summary_lines(groups, seen.samples, width=console.width, symbols=symbols))
         print(f"\n{verdict(groups)}", flush=True)
         if options.keep:
             tell.go_on(hosts)
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace, console: Console, symbols: Symbols, *, pla
 
 @contextlib.contextmanager
 def _undisturbed_end() -> Iterator[None]:
-    """The first Ctrl-C ends the demo; another one must not break off the taking down."""
+    """The first Ctrl-C ends the demo. Further ones must not interrupt the clean-up."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Counting when the story is told: job records, Redis, systemd and Postgres, each asked itself."""
+"""The count at the end of the story, taken directly from job records, Redis, systemd and Postgres."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.topologies import TwoHosts
 from lab.waiting import wait_until
 
 CRON_SECONDS = 10.0
-"""How often each cron job is due, on one scheduler."""
+"""The interval of each cron job on a single scheduler."""
 _SETTLE_SECONDS = 60.0
 _LIMIT = (
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
@@ -27,16 +27,16 @@ _REFUSALS = ("too many clients already", "too many connections for", "remaining 
 
 
 @dataclass(frozen=True)
-class TickResult:
-    """What only the one who watched knows."""
+class Watched:
+    """What was seen only while the story ran."""
 
     samples: Sequence[Sample]
     stopped_by_budget: str
     overdue_phases: Sequence[str]
 
 
-def figures(hosts: TwoHosts, told: TickResult) -> Figures:
-    """Count everything. LabError when job records or Redis can't be read: without them nothing can be said."""
+def figures(hosts: TwoHosts, watched: Watched) -> Figures:
+    """Count everything. Raises LabError if job records or Redis can't be read: without them there is no result."""
     try:
         tally = _settled(hosts)
         processed, failed = _sidekiqs_count(hosts, tally.done)
@@ -48,19 +48,19 @@ def figures(hosts: TwoHosts, told: TickResult) -> Figures:
         tally=tally,
         redis_processed_jobs=processed,
         redis_failed_jobs=failed,
-        samples=told.samples,
+        samples=watched.samples,
         connections_limit=int(main.run(["psql", "-Atqc", _LIMIT], user="postgres").stdout),
         refusals=_refusals(hosts),
         restarts=_restarts(hosts),
         failed_units=failed_units,
         cron_doubles=doubles(((at, name) for at, name, *_ in records.cron_pushes([main, worker])), CRON_SECONDS),
-        stopped_by_budget=told.stopped_by_budget,
-        overdue_phases=told.overdue_phases,
+        stopped_by_budget=watched.stopped_by_budget,
+        overdue_phases=watched.overdue_phases,
     )
 
 
 def _settled(hosts: TwoHosts) -> records.Tally:
-    """Cron jobs go on coming, every few seconds: take a moment at which none is under way, if there is one."""
+    """Cron jobs go on every few seconds. Count at a moment at which none is under way, if there is one."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     tally = records.tally(hosts.main)
     while not tally.settled and time.monotonic() < deadline:
@@ -70,13 +70,13 @@ def _settled(hosts: TwoHosts) -> records.Tally:
 
 
 def _sidekiqs_count(hosts: TwoHosts, done: int) -> tuple[int, int]:
-    """`stat:processed` and `stat:failed`; processes add to them at each heartbeat, so wait for the last ones."""
+    """`stat:processed` and `stat:failed`. Processes add to them with each heartbeat, so wait for the last ones."""
     with load.connect(hosts.main) as redis:
 
         def read(name: str) -> int:
             return int(str(redis.command("GET", f"stat:{name}") or 0))
 
-        with contextlib.suppress(LabError):  # the figures say it
+        with contextlib.suppress(LabError):  # the figures show it
             wait_until("Sidekiq's counters", lambda: read("processed") >= done, _SETTLE_SECONDS, every=0.5)
         return read("processed"), read("failed")
 
@@ -84,7 +84,7 @@ def _sidekiqs_count(hosts: TwoHosts, done: int) -> tuple[int, int]:
 def _refusals(hosts: TwoHosts) -> int | None:
     logs = [path.read_text(errors="replace") for path in hosts.main.path("/var/log/postgresql").glob("*.log")]
     if not any("ready to accept connections" in log for log in logs):
-        return None  # not the log we meant: no line in it would prove nothing
+        return None  # not the right log: that it has no refusals proves nothing
     return sum(any(words in line for words in _REFUSALS) for log in logs for line in log.splitlines())
 
 
@@ -94,7 +94,7 @@ def _restarts(hosts: TwoHosts) -> int:
 
 
 def doubles(pushes: Iterable[tuple[float, str]], every_seconds: float) -> int:
-    """Cron jobs (time, class) that came again before two thirds of their interval had passed."""
+    """How many cron jobs (time, class) were enqueued again before two thirds of their interval had passed."""
     last: dict[str, float] = defaultdict(lambda: float("-inf"))
     found = 0
     for at, name in sorted(pushes):

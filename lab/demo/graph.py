@@ -16,9 +16,9 @@ _AXIS_CELLS = 7
 
 
 def stretched(values: Sequence[float | None], cells: int, span: int) -> list[float | None]:
-    """`cells` values for `span` of them: the greatest of each share, so that no peak is lost, None where none is known.
+    """Reduce `span` values to `cells`. Each cell has its greatest value, so no peak is lost; None: none is known.
 
-    What is still to come (`values` is shorter than `span`) is left out, so the list may be shorter.
+    Values that are still to come (`values` is shorter than `span`) are left out, so the list may be shorter.
     """
     parts = []
     for cell in range(cells):
@@ -41,9 +41,9 @@ def graph(
     symbols: Symbols,
     newest: bool = True,
 ) -> Lines:
-    """A title, with the newest value if wanted, then `rows` lines of columns beside an axis from 0 to a round maximum.
+    """A title, optionally with the newest value, then `rows` lines of columns with an axis from 0 to a round maximum.
 
-    The axis of time holds `span` values, or all there are if they are more. Everything fits in `width` cells.
+    The time axis has room for `span` values, or for all if there are more. Everything fits in `width` cells.
     """
     cells = max(width - _AXIS_CELLS - 1, 4)
     columns = stretched(values, cells, max(span, len(values), 1))
@@ -73,7 +73,7 @@ def _cell(value: float | None, row: int, rows: int, top: float, symbols: Symbols
 
 
 def _round_up(number: float) -> float:
-    """The next of 4, 6, 8, 10, 20, 40, 60, 80, 100, …"""
+    """The next higher of 4, 6, 8, 10, 20, 40, 60, 80, 100, …"""
     if number <= 4:
         return 4.0
     scale = float(10 ** math.floor(math.log10(number)))

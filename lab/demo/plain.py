@@ -12,7 +12,7 @@ from lab.demo.story import TARGETS_SECONDS
 
 
 def plain_line(scene: Scene) -> str:
-    """What was seen last, in one line."""
+    """The latest sample and status in one line."""
     head = f"{clock(scene.progress.story_seconds):>5}  {scene.progress.phase.name:<9}"
     if not scene.samples:
         return f"{head} nothing seen yet"
@@ -45,7 +45,7 @@ def _instances(sample: Sample) -> str:
 
 
 def news(before: Status | None, now: Status) -> list[str]:
-    """What fleetd did and said since `before`: its new events, and clamps that came up and are not everyday ones."""
+    """What fleetd did and reported since `before`: its new events, and new clamps that are not routine."""
     now = cleaned(now, ascii_only=False)
     seen = [event.sentence for event in cleaned(before, ascii_only=False).last_events] if before else []
     events = [event.sentence for event in now.last_events]
@@ -57,9 +57,9 @@ def news(before: Status | None, now: Status) -> list[str]:
             break
     old = {(clamp.profile, clamp.code) for clamp in before.clamps} if before else set()
     clamps = [clamp for clamp in now.clamps if (clamp.profile, clamp.code) not in old]
-    told = [
+    sentences = [
         f"{clamp.profile or 'fleet'} {clamp.before_instances}→{clamp.after_instances}, {clamp.code}: {clamp.sentence}"
         for clamp in clamps
         if clamp.code not in ROUTINE_CLAMPS and clamp.before_instances is not None
     ]
-    return [f"fleetd: {sentence(text)}" for text in [*fresh, *told]]
+    return [f"fleetd: {sentence(text)}" for text in [*fresh, *sentences]]

@@ -1,4 +1,4 @@
-"""Steps of installing and booting: a line each, with its time; on a terminal the one under way has a spinner."""
+"""Shows the steps of installing and booting, one line each with its time. A terminal gets a spinner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols
 
 
 class Steps:
-    """`begin` ends the step before. Use it as a context manager; an error inside marks the last step."""
+    """`begin` ends the previous step. Use it as a context manager; an error inside marks the last step as failed."""
 
     def __init__(self, console: Console, symbols: Symbols, *, plain: bool) -> None:
         self._console = console
@@ -38,7 +38,7 @@ class Steps:
         self._finish(well=error is None)
 
     def begin(self, step: str) -> None:
-        """What is done from now on."""
+        """Begin this step."""
         self._finish(well=True)
         self._step, self._detail, self._step_began = step, "", time.monotonic()
         if self._plain:
@@ -48,11 +48,11 @@ class Steps:
         self._live.start()
 
     def end(self) -> None:
-        """The last step for now is done."""
+        """End the current step."""
         self._finish(well=True)
 
     def detail(self, text: str) -> None:
-        """A word on the step under way."""
+        """Show a detail of the current step."""
         self._detail = text
         if self._plain and self._step:
             print(f"          {text}", flush=True)

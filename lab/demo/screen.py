@@ -1,4 +1,4 @@
-"""The live screen: the phase, fleetd's own view of queues and connections, and what Redis and systemd show."""
+"""The live screen: the phase, fleetd's view of queues and connections, and what Redis and systemd show."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from lab.demo.samples import Sample
 from lab.demo.story import SHORTENED, Progress
 
 SPAN_SECONDS = 200
-"""What the graphs show from the start on; a longer story is squeezed."""
+"""The span of the graphs. A longer story is squeezed into them."""
 
 _STYLES = {"calm": "green", "surge": "red", "recovery": "yellow", "shrink": "cyan", "count": "green"}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that one screen shows."""
+    """Everything that one screen shows."""
 
     progress: Progress
     samples: Sequence[Sample]
     status: Status | None
-    """What fleetd said last; None: nothing yet."""
+    """fleetd's latest status. None: there is none yet."""
     silence: str = ""
-    """Why there is no newer status, if there should be one."""
+    """Why there is no newer status although there should be."""
     keep: bool = False
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How much of everything; the first that fits is taken."""
+    """How much of everything is shown. The first layout that fits is used."""
 
     clamps: int = 1
     blank_lines: bool = False
     instances: bool = False
-    """Whether each instance has a cell of its own."""
+    """Whether each instance has its own cell."""
     watch_rows: int = 2
     footer: bool = True
 
@@ -67,7 +67,7 @@ _LAYOUTS = (
 
 
 def graph_rows(height: int) -> int:
-    """By the height of the terminal only, so that nothing jumps while the story goes on."""
+    """Depends only on the terminal's height, so that nothing jumps while the story goes on."""
     return next(rows for least, rows in ((50, 8), (36, 5), (30, 4), (26, 3), (22, 2), (0, 1)) if height >= least)
 
 
@@ -92,7 +92,7 @@ def screen_lines(scene: Scene, *, width: int, height: int, symbols: Symbols) -> 
 
 
 def _shown(status: Status, symbols: Symbols) -> Status:
-    """Safe to draw, and without the queue of cron jobs, which has no story here."""
+    """The status, safe to draw, and without the queue of cron jobs, which is of no interest here."""
     status = cleaned(status, ascii_only=symbols.ascii_only)
     return structs.replace(status, queues=tuple(q for q in status.queues if q.name != SCHEDULER_QUEUE))
 
@@ -135,7 +135,7 @@ def _headline(scene: Scene, page: Page, layout: _Layout) -> Lines:
 
 
 def _graphs(scene: Scene, page: Page, rows: int) -> Lines:
-    """Two series side by side, both seen by the demo itself."""
+    """Two series side by side, both measured by the demo itself."""
     half = (page.width - 2) // 2
     instances = [sample.running_instances for sample in scene.samples]
     waiting = [sample.waiting_total for sample in scene.samples]
@@ -150,7 +150,7 @@ def _graphs(scene: Scene, page: Page, rows: int) -> Lines:
 
 
 def telling(status: Status, number: int) -> list[ClampStatus]:
-    """The clamps that say most: what stops growth first, then what delays shrinking, then the rest."""
+    """The clamps by importance: those that stop growth, then those that delay shrinking, then the rest."""
 
     def weight(clamp: ClampStatus) -> int:
         if clamp.code == ClampCode.CONNECTIONS:
@@ -162,7 +162,7 @@ def telling(status: Status, number: int) -> list[ClampStatus]:
 
 
 def _fleet(status: Status, page: Page, layout: _Layout) -> Lines:
-    """The profiles as fleetctl shows them, with the most telling clamps only."""
+    """The profiles as fleetctl shows them, but only with the most important clamps."""
     shown = telling(status, layout.clamps)
     seen = status if layout.instances else structs.replace(status, instances=())
     lines: Lines = []

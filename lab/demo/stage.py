@@ -1,4 +1,4 @@
-"""Building the stage: two hosts, what runs on them, and fleetd started the way README says."""
+"""Builds the demo's two hosts with all that runs on them, and starts fleetd as the README says."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _WEB_PROGRAM = "/usr/local/lib/mastodon-web.rb"
 _WEB_PASSWORD = "/etc/mastodon-web.password"  # noqa: S105 - a path
 
 Step = Callable[[str], None]
-"""Is told what is done next."""
+"""Called with a description of the next step."""
 
 
 def build(lab: Lab, step: Step) -> TwoHosts:
-    """Prepare and boot both hosts, start fleetd on worker1, and wait until the least number of instances serves."""
+    """Prepare and boot both hosts, start fleetd on worker1, and wait until each profile's min serves."""
     step("Putting fleetd and the stand-in Mastodon on two virtual hosts")
     hosts = two_hosts(lab, max_connections=MAX_CONNECTIONS)
     _install_web(hosts)
     hosts.worker.write("/etc/fleetd/fleetd.toml", CONFIGURATION.read_text(), mode=0o640)
     (hosts.worker.disk / "usr/local/bin/fleetctl").symlink_to("/opt/fleetd/bin/fleetctl")
-    hosts.worker.on_disk("systemd-tmpfiles", "--create", "fleetd.conf")  # the group of that file
+    hosts.worker.on_disk("systemd-tmpfiles", "--create", "fleetd.conf")  # for that file's group
     step("Booting both: a systemd, a D-Bus and a journal each")
     lab.boot()
     step("Waiting for Redis, Postgres and Mastodon's web on main")
@@ -39,7 +39,7 @@ def build(lab: Lab, step: Step) -> TwoHosts:
         f"{WEB_UNIT} holds its {WEB_CONNECTIONS} connections", lambda: connections(hosts) >= WEB_CONNECTIONS
     )
     step("Starting fleetd on worker1: systemctl enable --now mastodon-sidekiq.target fleetd")
-    # Rendered first, as a boot finds it: the target then starts the least number and the scheduler by itself.
+    # Rendered first, as on a boot: then the target starts each profile's min and the scheduler by itself.
     _systemctl(hosts.worker, "start", "fleetd-render.service")
     _systemctl(hosts.worker, "enable", "--now", "mastodon-sidekiq.target", "fleetd.service")
     step(f"Waiting for {INSTANCES_MIN} Sidekiq instances and the scheduler")
@@ -48,14 +48,14 @@ def build(lab: Lab, step: Step) -> TwoHosts:
 
 
 def _systemctl(worker: Host, *arguments: str) -> None:
-    """Or say what the journal knows."""
+    """Run systemctl. If it fails, raise what the journal says."""
     if worker.run(["systemctl", *arguments], check=False).returncode != 0:
         said = worker.journal("fleetd", 8) + worker.journal("fleetd-render", 8)
         raise LabError(f"`systemctl {' '.join(arguments)}` failed on {worker.name}. The journal:\n{said}")
 
 
 def connections(hosts: TwoHosts) -> int:
-    """Client connections of Mastodon's role that Postgres has now."""
+    """The number of client connections of Mastodon's role in Postgres now."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'mastodon'"
     done = hosts.main.run(["psql", "-Atqc", query], user="postgres", check=False)
     return int(done.stdout) if done.returncode == 0 else 0

@@ -1,4 +1,4 @@
-"""The story in phases: what happens, what to watch for, when the next one begins; and how many jobs come."""
+"""The story in phases: what happens, what to watch for, when the next phase begins, and how many jobs arrive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.demo.samples import Sample
 INSTANCES_MIN = 2
 """Both profiles' `min` in fleetd.toml."""
 WEB_CONNECTIONS = 20
-"""Held by `mastodon-web.service` on main."""
+"""Connections held by `mastodon-web.service` on main."""
 MAX_CONNECTIONS = 100
 HOLD_SECONDS = 20
 """`hold_down_seconds` in fleetd.toml."""
@@ -19,28 +19,28 @@ TARGETS_SECONDS: Mapping[str, float] = {"default": 5, "push": 15, "ingress": 15,
 """As in fleetd.toml."""
 
 Rates = Mapping[str, float]
-"""Jobs a second per queue."""
+"""Jobs per second and queue."""
 
 JOB_SCALE = 2.0
-"""Jobs are a little longer than Mastodon's, so that two cores can carry the surge in Ruby."""
+"""Jobs take a little longer than Mastodon's, so that two cores are enough for the surge in Ruby."""
 CALM: Rates = {"default": 4.0, "push": 1.5, "ingress": 2.0, "mailers": 0.3, "pull": 0.5, "fasp": 0.3}
 """About 4 of the 16 threads of the smallest fleet."""
 SURGE: Rates = {"default": 50.0, "push": 50.0, "ingress": 50.0, "mailers": 5.0, "pull": 9.0, "fasp": 3.0}
-"""About 94 threads: six times the smallest fleet, twice what the database affords."""
+"""About 94 threads: six times the smallest fleet, and twice what the database has connections for."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One part of the story. It ends when `over` says so, at the latest after `seconds_max`."""
+    """One part of the story. It ends when `over` says so, or after `seconds_max`."""
 
     name: str
     watch: str
-    """What to look at now, for somebody who sees this for the first time."""
+    """What to look at now, for somebody who sees the demo for the first time."""
     seconds_max: float
     over: Callable[[Sequence[Sample]], bool]
-    """TickResult the samples of this phase."""
+    """Given the samples of this phase: whether it is over."""
     timed: bool = False
-    """Whether it is meant to last `seconds_max`; else reaching that is a promise not kept."""
+    """Whether it is meant to last `seconds_max`. Otherwise reaching that is a broken promise."""
 
 
 def _never(_: Sequence[Sample]) -> bool:
@@ -52,14 +52,14 @@ def _last(samples: Sequence[Sample], number: int) -> Sequence[Sample]:
 
 
 def within_targets(sample: Sample) -> bool:
-    """Known to have every queue's oldest job wait less than its target."""
+    """Whether it is known that every queue's oldest job has waited for less than its target."""
     if sample.waits_seconds is None:
         return False
     return all(wait <= TARGETS_SECONDS.get(queue, 60) for queue, wait in sample.waits_seconds.items())
 
 
 def recovered(samples: Sequence[Sample]) -> bool:
-    """For three samples in a row every queue was within its target and hardly a job waited."""
+    """Whether in three consecutive samples every queue was within its target and hardly any job waited."""
     last = _last(samples, 3)
     return bool(last) and all(
         within_targets(sample) and sample.waiting_total is not None and sample.waiting_total < 50 for sample in last
@@ -67,19 +67,19 @@ def recovered(samples: Sequence[Sample]) -> bool:
 
 
 def shrunk(samples: Sequence[Sample]) -> bool:
-    """For two samples in a row just the least number of instances was there."""
+    """Whether in two consecutive samples there were only as many instances as min."""
     last = _last(samples, 2)
     return bool(last) and all(sample.running_instances == INSTANCES_MIN for sample in last)
 
 
 def finished(samples: Sequence[Sample]) -> bool:
-    """For two samples in a row no job waited, ran or was put off. (Busy threads come from heartbeats, 5 s apart.)"""
+    """Whether in two consecutive samples no job waited, ran or was put off. (Heartbeats are 5 s apart.)"""
     last = _last(samples, 2)
     return bool(last) and all(sample.idle for sample in last)
 
 
 def phases(seconds_scale: float = 1.0) -> tuple[Phase, ...]:
-    """The whole story. `seconds_scale` stretches the two phases that last a set time."""
+    """The whole story. `seconds_scale` stretches the two phases with a set length."""
     return (
         Phase(
             name="calm",
@@ -121,11 +121,11 @@ def phases(seconds_scale: float = 1.0) -> tuple[Phase, ...]:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the story is."""
+    """How far the story is."""
 
     phase: Phase
     number: int
-    """From 1."""
+    """Counted from 1."""
     total: int
     phase_seconds: float
     story_seconds: float

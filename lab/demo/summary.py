@@ -1,4 +1,4 @@
-"""The summary: figures from job records, Redis, systemd and Postgres, and whether they are as promised."""
+"""The summary: figures from job records, Redis, systemd and Postgres, and whether each promise was kept."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ _LABEL_CELLS = 21
 
 @dataclass(frozen=True)
 class Figures:
-    """What was counted when the story was told; None: that source could not be read."""
+    """What was counted at the end of the story. None: that source could not be read."""
 
     tally: Tally
-    """From what loaders and schedulers wrote down, every run's record on every host, and Redis."""
+    """From the records of loaders and schedulers, the record of every run on every host, and Redis."""
     redis_processed_jobs: int | None
     """`stat:processed`, Sidekiq's own count."""
     redis_failed_jobs: int | None
     samples: Sequence[Sample]
     connections_limit: int | None
-    """What Postgres lets ordinary roles have."""
+    """How many connections Postgres has for ordinary roles."""
     refusals: int | None
     """Lines with "too many clients" or "remaining connection slots" in Postgres's log."""
     restarts: int | None
-    """Of Sidekiq's units, by systemd's journal."""
+    """Restarts of Sidekiq's units, according to systemd's journal."""
     failed_units: Sequence[str] | None
     cron_doubles: int
-    """Cron jobs that were enqueued again before their time: what two schedulers do."""
+    """Cron jobs that were enqueued again too early, as two schedulers would do."""
     stopped_by_budget: str
-    """fleetd's own sentence when connections stopped its growth; "" if it never said so."""
+    """fleetd's sentence when connections stopped growth; "" if there was none."""
     overdue_phases: Sequence[str] = ()
     """Phases that did not end by themselves."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the summary; `kept` is None where nothing was promised."""
+    """One line of the summary. `kept` is None if nothing was promised."""
 
     label: str
     figure: str
@@ -68,7 +68,7 @@ def judge(figures: Figures) -> list[Group]:
 
 
 def broken(groups: Sequence[Group]) -> list[str]:
-    """What is not as promised, as `label: figure`."""
+    """The broken promises, as `label: figure`."""
     return [f"{line.label}: {line.figure}" for group in groups for line in group.lines if line.kept is False]
 
 

@@ -1,4 +1,4 @@
-"""Telling the story: the load, the watcher, the phases one after the other, and the screen or the lines."""
+"""Runs the story: the load, the watcher, the phases one after another, and the screen or the lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.live import Live
 from fleetd.cli.terminal.symbols import Symbols
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import Status
-from lab.demo.count import TickResult
+from lab.demo.count import Watched
 from lab.demo.plain import news, plain_line
 from lab.demo.samples import Sample, Samples
 from lab.demo.screen import Scene, screen_lines
@@ -32,7 +32,7 @@ Draw = Callable[[Scene], None]
 
 
 class Seen:
-    """What the watcher's thread saw; read by the one that tells."""
+    """What the watcher's thread saw, read by the main thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,7 +43,7 @@ class Seen:
         self.stopped_by_budget = ""
 
     def take(self, sample: Sample, status: Status | None, silence: str) -> None:
-        """Called by the watcher."""
+        """Called by the watcher for each sample."""
         with self._lock:
             self._samples.add(sample)
             self._silence = silence
@@ -55,21 +55,21 @@ class Seen:
                     self.stopped_by_budget = clamp.sentence
 
     def scene(self, progress: Progress, *, keep: bool) -> Scene:
-        """All of it as a value."""
+        """Everything seen so far, as a value."""
         with self._lock:
             samples = tuple(self._samples.taken)
             return Scene(progress, samples, self._status, silence=self._silence, keep=keep)
 
     @property
     def silent_seconds(self) -> float:
-        """Since anything was heard of fleetd."""
+        """Seconds since fleetd last answered."""
         return time.monotonic() - self._heard_at
 
 
 def tell(
     hosts: TwoHosts, console: Console, symbols: Symbols, *, seconds_scale: float, keep: bool, plain: bool
-) -> TickResult:
-    """Tell the whole story; returns what was seen. LabError when the stage falls down."""
+) -> Watched:
+    """Run the whole story, and return what was seen. Raises LabError if a host fails."""
     story = phases(seconds_scale)
     seen = Seen()
     watcher = Watcher(hosts, seen.take)
@@ -94,11 +94,11 @@ def tell(
         watcher.stop()
         if loader.running:
             loader.stop()
-    return TickResult(seen.scene(progress(began), keep=keep).samples, seen.stopped_by_budget, overdue)
+    return Watched(seen.scene(progress(began), keep=keep).samples, seen.stopped_by_budget, overdue)
 
 
 def go_on(hosts: TwoHosts) -> None:
-    """A calm load for an hour more, for those who look around."""
+    """A calm load for another hour, for people who look around."""
     load.start(hosts.main, load.Load(phases=(load.Phase(3600, CALM),), job_scale=JOB_SCALE, seed=2))
 
 
@@ -113,7 +113,7 @@ def _load(story: tuple[Phase, ...]) -> load.Load:
 
 
 def _play(phase: Phase, progress: Callable[[float], Progress], seen: Seen, draw: Draw, *, keep: bool) -> bool:
-    """One phase; whether it ended as it should."""
+    """Play one phase. Returns whether it ended as it should."""
     began = time.monotonic()
     before = len(seen.scene(progress(began), keep=keep).samples)
     while True:

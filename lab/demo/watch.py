@@ -1,4 +1,4 @@
-"""Looking, once a second, from outside fleetd: Redis, systemd and Postgres; and asking fleetd what it says."""
+"""Looks once a second at Redis, systemd and Postgres, independently of fleetd, and asks fleetd for its status."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _UNITS = ("systemctl", "list-units", "--all", "--plain", "--no-legend", "--full"
 
 
 class Watcher:
-    """Takes samples in a thread of its own, which lives in the lab's network."""
+    """Takes samples in its own thread, which is in the lab's network."""
 
     def __init__(self, hosts: TwoHosts, take: Callable[[Sample, Status | None, str], None]) -> None:
-        """`take` is given each sample, fleetd's newest status and why there is none; it runs in that thread."""
+        """`take` is called in that thread with each sample, fleetd's newest status, and why there is none."""
         self._hosts = hosts
         self._take = take
         self._began = time.monotonic()
@@ -43,12 +43,12 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
     def start(self) -> None:
-        """Begin; time counts from here."""
+        """Begin. Time counts from here."""
         self._began = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
-        """End, within a few seconds."""
+        """End within a few seconds."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(timeout=4 * _ANSWER_SECONDS)
@@ -65,7 +65,7 @@ class Watcher:
             self._redis.close()
 
     def look(self) -> Sample:
-        """One sample; what can't be read stays unknown."""
+        """Take one sample. What can't be read is unknown."""
         units = self._units() or {}
         queues = self._queues() or {}
         return Sample(at_seconds=time.monotonic() - self._began, connections=self._connections(), **units, **queues)
@@ -137,7 +137,7 @@ class Watcher:
 
 
 def unit_counts(listed: str) -> dict[str, int]:
-    """What `systemctl list-units --plain` says of instances: how many serve, start, stop."""
+    """How many instances serve, start and stop, from the output of `systemctl list-units --plain`."""
     states = [fields[2] for fields in (line.split() for line in listed.splitlines()) if len(fields) > 3]
     return {
         "serving_instances": states.count("active") + states.count("reloading"),

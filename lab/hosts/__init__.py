@@ -1,4 +1,4 @@
-"""What a virtual host is made of: namespaces, a disk, cgroups, a systemd; and how to reach into it.
+"""Virtual hosts: namespaces, a disk, cgroups and a systemd, and how to run things inside.
 
-What runs on a host is not known here: that is `setup`.
+What runs on a host is not decided here but in `setup`.
 """

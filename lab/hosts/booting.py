@@ -1,4 +1,4 @@
-"""Waiting for a host's systemd to have started everything that it is to start."""
+"""Waits until a host's systemd has started everything that it should start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BOOTED = ("running", "degraded")
 
 
 def wait_for_systemd(host: Host, timeout: float) -> None:
-    """Wait until the boot of a host is over, at most `timeout` seconds; LabError says what it still waits for."""
+    """Wait until a host has booted, for at most `timeout` seconds. LabError says what it still waits for."""
     deadline = time.monotonic() + timeout
 
     def answers() -> bool:
@@ -33,8 +33,7 @@ def wait_for_systemd(host: Host, timeout: float) -> None:
 
 
 def _has_booted(host: Host) -> bool:
-    # Asked again and again, each time for a moment, and not once with --wait: that has hung on a busy machine long
-    # after the boot was over.
+    # Polled, instead of one call with --wait: on a busy machine that has hung long after the boot was over.
     if not host.running:
         raise LabError(f"{host.name}: systemd ended while it booted.")
     with contextlib.suppress(LabError):

@@ -1,7 +1,7 @@
-"""The machine's cgroup2 hierarchy: one cgroup per lab, one below it per host.
+"""The machine's cgroup2 hierarchy: one cgroup per lab, and below it one per host.
 
-Without a cgroup of its own each host's systemd would see the same cgroup root, and stopping
-`mastodon-sidekiq@1` on one host would end the unit of that name on another.
+Otherwise all hosts' systemds would share a cgroup root, and stopping `mastodon-sidekiq@1` on one host would end the
+unit of that name on another.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ PREFIX = "fleetd-lab-"
 
 
 def hierarchy() -> Path:
-    """Where cgroup2 is mounted: /sys/fs/cgroup, or below it on a machine with the older layout as well."""
+    """Where cgroup2 is mounted: at /sys/fs/cgroup or, on a machine that also has the older layout, below it."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         mount, _, source = line.partition(" - ")
         if source.startswith("cgroup2 "):
@@ -32,11 +32,11 @@ def of_lab(lab: str) -> Path:
 
 
 def create(lab: str, host: str) -> Path:
-    """Make the cgroup of one host, with every controller that the machine has to give."""
+    """Make the cgroup of one host, with every controller that the machine can give it."""
     parent = of_lab(lab)
     parent.mkdir(exist_ok=True)
     for controller in (parent / "cgroup.controllers").read_text().split():
-        with contextlib.suppress(OSError):  # not everywhere can every controller be handed down
+        with contextlib.suppress(OSError):  # some machines can't delegate every controller
             (parent / "cgroup.subtree_control").write_text(f"+{controller}")
     group = parent / host
     group.mkdir(exist_ok=True)
@@ -44,7 +44,7 @@ def create(lab: str, host: str) -> Path:
 
 
 def processes(group: Path) -> list[int]:
-    """Processes in this very group, by their ids as this process sees them."""
+    """The processes directly in this group, by their ids in this process's namespace."""
     try:
         return [int(line) for line in (group / "cgroup.procs").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
@@ -52,10 +52,10 @@ def processes(group: Path) -> list[int]:
 
 
 def remove(group: Path, timeout_seconds: float = 30.0) -> bool:
-    """End whatever still runs in a group, remove it with all below it, and say whether it is gone."""
+    """End whatever still runs in a group, remove it with all groups below, and return whether it is gone."""
     deadline = time.monotonic() + timeout_seconds
     while group.exists():
-        with contextlib.suppress(OSError):  # Linux before 5.14 has no cgroup.kill: hosts end with their PID 1
+        with contextlib.suppress(OSError):  # Linux before 5.14 has no cgroup.kill; there, hosts end with their PID 1
             (group / "cgroup.kill").write_text("1")
         for folder, _, _ in os.walk(group, topdown=False):
             with contextlib.suppress(OSError):  # a dying process keeps its group busy for a moment

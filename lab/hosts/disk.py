@@ -1,4 +1,4 @@
-"""A host's disk: an overlay of this machine's files, made fit to boot as a host of its own."""
+"""A host's disk: an overlay on this machine's files, prepared to boot as a separate host."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from lab.errors import LabError
 
 SERVICES = ("redis-server", "redis-sentinel", "postgresql", "pgbouncer", "prometheus")
-"""What a host runs only when asked to."""
+"""Services that a host runs only when asked to."""
 
 _MASKED = (
     # hardware, clock and kernel are the machine's
@@ -19,7 +19,7 @@ _MASKED = (
     "kmod-static-nodes.service", "sys-kernel-config.mount", "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount", "sys-fs-fuse-connections.mount", "dev-hugepages.mount",
     "proc-sys-fs-binfmt_misc.automount", "openipmi.service", "ipmievd.service",
-    # a host is complete, and no one logs in on a terminal
+    # a host is fully installed, and nobody logs in on a terminal
     "systemd-firstboot.service", "systemd-networkd.service", "systemd-networkd.socket",
     "systemd-resolved.service", "NetworkManager.service", "getty.target", "console-getty.service",
     "ldconfig.service", "e2scrub_reap.service",
@@ -44,18 +44,18 @@ def mount(folder: Path, inner: int) -> None:
 
 
 def prepare(root: Path, hostname: str, run: tuple[str, ...]) -> None:
-    """Make this machine's files, under an overlay, those of a host that boots what it should and nothing else."""
+    """Prepare this machine's files, seen through an overlay, so that a host boots what it should and nothing else."""
     unknown = set(run) - set(SERVICES)
     if unknown:
         raise LabError(f"The lab knows no service {sorted(unknown)[0]!r}; it knows: {', '.join(SERVICES)}.")
     etc = root / "etc"
     for name, text in (("machine-id", uuid.uuid4().hex), ("hostname", hostname), ("fstab", ""), ("crypttab", "")):
         _replace(etc / name, f"{text}\n" if text else "")
-    _replace(etc / "resolv.conf", "")  # no name server: unknown names fail at once
+    _replace(etc / "resolv.conf", "")  # no name server, so that unknown names fail at once
     _replace(etc / "systemd/journald.conf", "[Journal]\nStorage=persistent\nAudit=no\nRateLimitBurst=0\n")
     units = etc / "systemd/system"
     for wants in [*units.glob("*.wants"), *units.glob("*.requires"), *etc.glob("rc?.d"), etc / "rc.local"]:
-        _remove(wants)  # what this machine starts at boot is its own affair
+        _remove(wants)  # a host does not boot what this machine boots
     for generator in (root / "usr/lib/systemd/system-generators").iterdir():
         if not generator.name.startswith("systemd-") and generator.name not in _GENERATORS_KEPT:
             _mask(etc / "systemd/system-generators" / generator.name)
@@ -67,13 +67,13 @@ def prepare(root: Path, hostname: str, run: tuple[str, ...]) -> None:
         if service not in run:
             _mask(units / f"{service}.service")
     for cluster in (etc / "postgresql").glob("*"):
-        _remove(cluster)  # this machine's databases stay its own; postgres.py makes the lab's
+        _remove(cluster)  # not this machine's databases; setup/services.py makes the lab's
     _remove(root / "var/log/journal")
     (root / "var/log/journal").mkdir()
 
 
 def account(root: Path, name: str) -> tuple[int, int]:
-    """User and group id of an account of the host."""
+    """The user and group id of an account on the host."""
     for line in (root / "etc/passwd").read_text().splitlines():
         fields = line.split(":")
         if fields[0] == name:

@@ -1,14 +1,14 @@
-"""The process a lab hangs on: while it lives the lab lives, and nothing of the lab outlives it.
+"""The process that holds a lab: the lab lives as long as this process, and nothing of the lab outlives it.
 
-It starts one *inner* process, PID 1 of a process namespace, which owns the lab's mounts and network; every host
-is a process namespace below that one. The chain of deaths, so that no kind of end leaves hosts behind:
+It starts one *inner* process, PID 1 of a process namespace, which owns the lab's mounts and network. Every host
+is a process namespace below that one. Whatever ends, no host is left behind:
 
 - the program that made the lab ends, in whatever way: this process reads the end of its standard input (unless it
   was told `keep`), ends the inner process, and sweeps the cgroups;
-- this process is killed: the inner process reads the end of *its* standard input and exits; the kernel then kills
+- this process is killed: the inner process reads the end of *its* standard input and exits. The kernel then kills
   all processes in the namespace. The empty cgroups are swept when the next lab starts.
 
-Run as `python -m lab.hosts.holder NAME`. Speaks lines: prints `ready PID`, reads `keep` or `end`.
+Run as `python -m lab.hosts.holder NAME`. Prints the line `ready PID`, and reads the lines `keep` and `end`.
 """
 
 import contextlib
@@ -41,12 +41,12 @@ cat > /dev/null
 
 
 def lock(name: str, wait_seconds: float = 0.0) -> IO[str] | None:
-    """Hold the lock of a lab: whoever gets it knows that no holder of that lab lives."""
+    """Take the lock of a lab. Whoever gets it knows that the lab has no live holder."""
     path = STATE / name / "lock"
     deadline = time.monotonic() + wait_seconds
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):  # somebody else has it, or sweeps this very moment
+        with contextlib.suppress(OSError):  # somebody else has it, or is just sweeping
             file = path.open("a")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,8 +63,8 @@ def lock(name: str, wait_seconds: float = 0.0) -> IO[str] | None:
 def sweep() -> list[str]:
     """Remove what dead labs left: their cgroups and state. Returns their names.
 
-    Found by their state, not by cgroup: beside a container or chroot with cgroups in common and a /run of its own, a
-    cgroup without state here belongs to a lab that may well live there.
+    They are found by their state and not by their cgroup: a container or chroot may share the cgroups but have its own
+    /run. Then a cgroup without state here may belong to a lab that is alive there.
     """
     names = {folder.name for folder in STATE.iterdir() if folder.is_dir()} if STATE.is_dir() else set()
     swept = []
@@ -80,7 +80,7 @@ def sweep() -> list[str]:
 
 
 def inner_pid(unshare: int) -> int:
-    """The inner process: the only child of the unshare that made its namespaces."""
+    """The id of the inner process: the only child of the `unshare` that made its namespaces."""
     children = Path(f"/proc/{unshare}/task/{unshare}/children")
     if children.exists():
         return int(children.read_text().split()[0])

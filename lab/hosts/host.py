@@ -1,4 +1,4 @@
-"""One virtual host: its disk, its systemd, its network, and how to reach in."""
+"""One virtual host: its disk, its systemd, its network, and how to run things in it."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from lab.lab import Lab
 
 BOOT_SECONDS = 2 * PATIENCE_SECONDS
-"""A boot may start a whole fleet of workers, a few at a time, beside other hosts that boot."""
+"""A boot may start a whole fleet of workers, a few at a time, while other hosts boot as well."""
 
 
 class Host:
-    """A virtual host. Made by `Lab.add_host`; its disk exists from then on, its systemd from `boot` on.
+    """A virtual host, made by `Lab.add_host`. Its disk exists from then on, its systemd from `boot` on.
 
-    Files and directories of its disk may be read and written at any time, commands need it running. What is
-    written to the disk survives `reboot`; /run, /tmp and /dev don't.
+    Files and directories of its disk can be read and written at any time. Commands need a running host. What is
+    written to the disk survives `reboot`, except in /run, /tmp and /dev.
     """
 
     def __init__(self, lab: "Lab", name: str, number: int, run: tuple[str, ...]) -> None:
@@ -52,18 +52,18 @@ class Host:
 
     @property
     def disk(self) -> Path:
-        """The host's disk as seen from this machine, whether it runs or not. Mind absolute symbolic links."""
+        """The host's disk as seen from this machine, also while the host is down. Mind absolute symbolic links."""
         return namespaces.root_of(self.lab.inner) / self._folder.relative_to("/") / "root"
 
     @property
     def root(self) -> Path:
-        """The host's whole file tree: with /run and /tmp while it runs, else only its disk."""
+        """The host's whole file tree: with /run and /tmp while it runs, otherwise only its disk."""
         return namespaces.root_of(self.pid) if self.running else self.disk
 
     # Boot and shutdown
 
     def boot(self, timeout: float = BOOT_SECONDS) -> None:
-        """Boot, and wait until systemd has started everything that it is to start."""
+        """Boot, and wait until systemd has started everything that it should start."""
         self.lab.say(f"{self.name}: booting systemd")
         group = cgroups.create(self.lab.name, self.name)
         self._launcher, self.pid = launch(
@@ -84,7 +84,7 @@ class Host:
         return [line.split()[0] for line in listed.stdout.splitlines()]
 
     def shut_down(self, timeout: float = BOOT_SECONDS) -> None:
-        """Shut down in order, as `systemctl poweroff` does; every service is stopped."""
+        """Shut down properly, as `systemctl poweroff` does: every service is stopped."""
         self.run(["systemctl", "poweroff", "--no-block"], check=False)
         self._wait_for_end(timeout)
 
@@ -112,11 +112,11 @@ class Host:
         self._launcher, self.pid = None, 0
 
     def forget(self, *, kept: bool) -> None:
-        """Called by the lab when it has ended (or, `kept`, is let go)."""
+        """Called by the lab when it has ended or, with `kept`, when it leaves the hosts running."""
         if self._launcher is None:
             return
         if kept:
-            self._launcher.returncode = 0  # it lives on without us
+            self._launcher.returncode = 0  # it goes on without us
         else:
             self._wait_for_end(PATIENCE_SECONDS)
         self._launcher = None
@@ -133,7 +133,7 @@ class Host:
         stdin: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the host to its end, at most `timeout` seconds, as root or as `user`."""
+        """Run a command in the host to its end, for at most `timeout` seconds, as root or as `user`."""
         prefix = self._prefix(user, env)
         return namespaces.run([*prefix, *command], self.name, command, timeout=timeout, check=check, stdin=stdin)
 
@@ -147,7 +147,7 @@ class Host:
         stderr: int | IO[Any] | None = subprocess.DEVNULL,
         env: Mapping[str, str] | None = None,
     ) -> namespaces.Process:
-        """Start a command in the host; it is ended with the lab at the latest."""
+        """Start a command in the host. It ends with the lab at the latest."""
         prefix = self._prefix(user, env)
         return self.lab.end_with_lab(namespaces.Process([*prefix, *command], stdin=stdin, stdout=stdout, stderr=stderr))
 
@@ -164,7 +164,7 @@ class Host:
     # Files
 
     def path(self, path: str | Path) -> Path:
-        """Where a path of the host is found from this machine. Mind absolute symbolic links in it."""
+        """Where a path of the host is on this machine. Mind absolute symbolic links in it."""
         return self.root / str(path).lstrip("/")
 
     def read(self, path: str | Path) -> str:
@@ -172,7 +172,7 @@ class Host:
         return self.path(path).read_text()
 
     def write(self, path: str | Path, text: str, *, mode: int = 0o644, owner: str = "root") -> None:
-        """Write a file as a whole, making its directories. `owner` is a user of the host."""
+        """Write a whole file, and make its directories. `owner` is a user of the host."""
         target = self.path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.new")
@@ -194,7 +194,7 @@ class Host:
     # Services
 
     def unit(self, name: str) -> Unit:
-        """What systemd says of a unit now."""
+        """What systemd says about a unit now."""
         shown = self.run(["systemctl", "show", "--all", unit_name(name)]).stdout
         return unit_from(shown)
 
@@ -223,16 +223,16 @@ class Host:
         self.run(["systemctl", "kill", f"--kill-who={whom}", f"--signal={number}", unit_name(unit)])
 
     def reload_systemd(self) -> None:
-        """Let systemd read its unit files again (`systemctl daemon-reload`)."""
+        """Make systemd read its unit files again (`systemctl daemon-reload`)."""
         self.run(["systemctl", "daemon-reload"])
 
     def enable(self, unit: str) -> None:
-        """Start a unit at every boot from the next one on."""
+        """Start a unit at every boot, beginning with the next."""
         for verb in ("unmask", "enable"):
             self.on_disk("systemctl", "--quiet", verb, unit_name(unit))
 
     def on_disk(self, program: str, *arguments: str) -> None:
-        """Let a program of this machine that knows `--root=` work on the host's disk (it need not run)."""
+        """Run a program of this machine that has `--root=` on the host's disk. The host need not run."""
         # In the lab's mount namespace: these programs resolve the /proc/PID/root of `disk` to this machine's own /.
         self.lab.run([program, f"--root={self._folder / 'root'}", *arguments])
 
@@ -242,14 +242,14 @@ class Host:
         return self.journalctl("-o", "short-precise", f"--lines={lines}", *of_unit)
 
     def journalctl(self, *arguments: str) -> str:
-        """What `journalctl` prints. Nothing that was written before is missing: journald is told to catch up first."""
+        """What `journalctl` prints. journald is told to catch up first, so nothing written before is missing."""
         script = 'journalctl --sync && exec journalctl --no-pager "$@"'
         return self.run(["sh", "-c", script, "sh", *arguments]).stdout
 
     # Network and freezing
 
     def cut(self) -> None:
-        """Cut the host off the lab's network: packets vanish, connections hang."""
+        """Cut the host off the lab's network. Packets vanish and connections hang."""
         self.lab.ip("link", "set", self._port, "down")
 
     def join(self) -> None:
@@ -257,7 +257,7 @@ class Host:
         self.lab.ip("link", "set", self._port, "up")
 
     def freeze(self, timeout: float = PATIENCE_SECONDS) -> None:
-        """Stop every process of the host where it is, as a paused VM does (its clocks go on)."""
+        """Stop every process of the host where it is, like a paused VM. Its clocks go on."""
         self._set_frozen("1", timeout)
 
     def thaw(self, timeout: float = PATIENCE_SECONDS) -> None:
@@ -275,5 +275,5 @@ class Host:
         )
 
     def wait_until(self, what: str, check: Callable[[], bool], timeout: float = PATIENCE_SECONDS) -> None:
-        """Wait until `check` is true, at most `timeout` seconds; LabError otherwise."""
+        """Wait until `check` is true, for at most `timeout` seconds. Raises LabError otherwise."""
         wait_until(f"{self.name}: {what}", check, timeout)

@@ -1,4 +1,4 @@
-"""Starts PID 1 of a host in namespaces of its own."""
+"""Starts PID 1 of a host in its own namespaces."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ _SCRIPT = Path(__file__).with_name("host.sh")
 def launch(
     inner: int, group: Path, arguments: Sequence[str], plug_in: Callable[[str], None]
 ) -> tuple[subprocess.Popen[str], int]:
-    """Start a host's systemd below the lab's inner process and return its launcher and its process id.
+    """Start a host's systemd below the lab's inner process, and return its launcher and its process id.
 
-    The launcher lives as long as the host. `arguments` are the rest of host.sh's; `plug_in` is called with the
-    process id as the lab's own namespace counts it, when the host is ready for its network.
+    The launcher lives as long as the host. `arguments` are the remaining arguments of host.sh. `plug_in` is called when
+    the host is ready for its network, with the process id in the lab's own namespace.
     """
     lab = ["nsenter", "-t", str(inner), "-m", "-n", "-p", "--"]
     own = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--net", "--"]
@@ -30,20 +30,20 @@ def launch(
         text=True,
         start_new_session=True,
     )
-    with piped(launcher.stdin) as told, piped(launcher.stdout) as out, piped(launcher.stderr) as err:
+    with piped(launcher.stdin) as stdin, piped(launcher.stdout) as out, piped(launcher.stderr) as err:
         if out.readline() != "ready\n":
             raise LabError(f"A host did not boot: {err.read().strip()}")
         (pid,) = cgroups.processes(group)
         plug_in(_id_in_lab(pid))
-        told.write("go\n")
-        told.flush()
+        stdin.write("go\n")
+        stdin.flush()
         if out.readline() != "starting systemd\n":
             raise LabError(f"A host did not boot: {err.read().strip()}")
     return launcher, pid
 
 
 def _id_in_lab(pid: int) -> str:
-    # NSpid lists a process's ids from this namespace down to its own, where it is 1; the lab's is the one before.
+    # NSpid lists a process's ids from this namespace down to its own, where it is 1. The lab's is the one before that.
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("NSpid:"):
             return line.split()[-2]

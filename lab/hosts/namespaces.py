@@ -1,4 +1,4 @@
-"""Entering other processes' namespaces, and running commands there."""
+"""Enters other processes' namespaces and runs commands there."""
 
 import contextlib
 import ctypes
@@ -31,9 +31,9 @@ def _set_network(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def network_of(pid: int) -> Iterator[None]:
-    """Within the block this thread makes its sockets in the network namespace of another process.
+    """Within the block this thread opens its sockets in the network namespace of another process.
 
-    A socket stays where it was made, so a client that is connected inside goes on working outside.
+    A socket stays in its namespace, so a client that connects inside the block goes on working after it.
     """
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -51,7 +51,7 @@ def network_of(pid: int) -> Iterator[None]:
 
 
 class Process(subprocess.Popen[str]):
-    """A running command. A signal reaches the command itself too, not only the nsenter that waits for it."""
+    """A running command. A signal reaches the command itself and not only the nsenter that waits for it."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Process(subprocess.Popen[str]):
         stderr: int | IO[Any] | None = subprocess.DEVNULL,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        # A session of its own: a Ctrl-C on the terminal is for the program that made the lab.
+        # In its own session, so that a Ctrl-C on the terminal reaches only the program that made the lab.
         super().__init__(
             list(command), stdin=stdin, stdout=stdout, stderr=stderr, env=env, text=True, start_new_session=True
         )
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the command and all that it started (in its process group)."""
+        """Send a signal to the command's process group: the command and all that it started."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, sig)
@@ -92,9 +92,9 @@ def run(
     stdin: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end within `timeout` seconds; LabError names `where` and the command as `shown`.
+    """Run a command to its end within `timeout` seconds. LabError names `where`, and the command as `shown`.
 
-    An end by the time limit is always an error; an exit code other than 0 only with `check`.
+    Exceeding the time limit is always an error. An exit code other than 0 is one only with `check`.
     """
     pipe = subprocess.PIPE
     process = Process(command, stdin=subprocess.DEVNULL if stdin is None else pipe, stdout=pipe, stderr=pipe, env=env)

@@ -1,4 +1,4 @@
-"""What systemd says of a unit."""
+"""What systemd says about a unit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Unit:
-    """What systemd says of a unit (`systemctl show`); `properties` has all of it."""
+    """What systemd says about a unit (`systemctl show`). `properties` has all of it."""
 
     name: str
     load_state: str
@@ -14,7 +14,7 @@ class Unit:
     sub_state: str
     result: str
     main_pid: int
-    """As seen inside the host; 0 = none."""
+    """Its id inside the host. 0: there is none."""
     restarts: int
     properties: Mapping[str, str]
 

@@ -1,1 +1,1 @@
-"""Jobs for the stand-in Mastodon: how they come in, how long they take, and what became of each."""
+"""Jobs for the stand-in Mastodon: how they arrive, how long they take, and what became of each."""

@@ -1,4 +1,4 @@
-"""How long jobs take: a lognormal with its ends cut off, which is what a mixed Mastodon's jobs look like."""
+"""How long jobs take: a lognormal distribution with both ends cut off, similar to the jobs of a real Mastodon."""
 
 import math
 import random
@@ -10,7 +10,7 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Lengths:
-    """One spread of durations in seconds; what is drawn beyond an end lies on that end."""
+    """A distribution of durations in seconds. A draw beyond an end gives that end."""
 
     median_seconds: float
     sigma: float
@@ -18,13 +18,13 @@ class Lengths:
     longest_seconds: float = math.inf
 
     def draw(self, chance: random.Random) -> float:
-        """One duration."""
+        """Draw one duration."""
         seconds = self.median_seconds * chance.lognormvariate(0, self.sigma)
         return min(max(seconds, self.shortest_seconds), self.longest_seconds)
 
     @property
     def mean_seconds(self) -> float:
-        """The mean, cut ends included."""
+        """The mean, including the effect of the ends."""
         whole = self.median_seconds * math.exp(self.sigma**2 / 2)
         low, high = self._score(self.shortest_seconds), self._score(self.longest_seconds)
         mean = whole * (_NORMAL.cdf(high - self.sigma) - _NORMAL.cdf(low - self.sigma))

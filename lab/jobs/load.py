@@ -1,7 +1,7 @@
-"""Enqueues jobs for the stand-in Mastodon in Sidekiq's own format, and writes down what it enqueued.
+"""Enqueues jobs for the stand-in Mastodon in Sidekiq's own format, and records what it enqueued.
 
-`start` runs a loader beside the program that calls it, at given rates per queue; `enqueue` puts jobs in at once. The
-same `Load` gives the same jobs at the same offsets every time, under new jids.
+`start` runs a loader in the background, at given rates per queue. `enqueue` enqueues jobs at once. The same `Load`
+always gives the same jobs at the same offsets, with new jids.
 
 As a program (`python -m lab.jobs.load ADDRESS RECORD`, a Load as JSON on standard input) this module is that loader.
 """
@@ -35,10 +35,10 @@ CLASSES: Mapping[str, Sequence[tuple[str, float, float]]] = {
     "pull": (("ThreadResolveWorker", 6, 0.8), ("RemoteAccountRefreshWorker", 3, 0.6), ("ImportWorker", 0.1, 3.0)),
     "fasp": (("Fasp::AnnounceContentLifecycleEventWorker", 1, 0.2),),
 }
-"""Per queue: worker, how often among the queue's jobs, median duration in seconds."""
+"""For each queue: the worker class, its weight among the queue's jobs, and its median duration in seconds."""
 
 SPREAD = 0.8
-"""Sigma of the lognormal durations: half of all jobs lie within a factor of about 1.7 of the median."""
+"""Sigma of the lognormal durations. Half of all jobs are within a factor of about 1.7 of the median."""
 
 _BATCH_SECONDS = 0.02
 _RETRY_SECONDS = 0.2
@@ -46,7 +46,7 @@ _RETRY_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Phase:
-    """A time with constant mean rates: jobs per second per queue, arriving at random (Poisson)."""
+    """A time with constant mean rates, in jobs per second and queue. Arrivals are random (Poisson)."""
 
     seconds: float
     rates: Mapping[str, float]
@@ -54,9 +54,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Load:
-    """What to enqueue. `timestamps` as Sidekiq up to 7 writes them (float seconds) or from 8.0 (integer milliseconds).
+    """What to enqueue. `timestamps`: as up to Sidekiq 7 (float seconds) or as from 8.0 on (integer milliseconds).
 
-    `job_scale` multiplies the durations; `query_share` is the part of each that is spent within a query on Postgres.
+    `job_scale` multiplies the durations. `query_share` is the part of each that is spent in a query on Postgres.
     `lengths` replaces the queues' own durations.
     """
 
@@ -71,7 +71,7 @@ class Load:
     lengths: Lengths | None = None
 
     def mean_threads(self, phase: Phase) -> float:
-        """Threads that this phase keeps busy on average (Little's law: rate × mean duration)."""
+        """The mean number of busy threads in this phase (Little's law: rate × mean duration)."""
         own = None if self.lengths is None else self.lengths.mean_seconds
         means = {queue: own or mean_seconds(queue) for queue in phase.rates}
         return sum(rate * means[queue] * self.job_scale for queue, rate in phase.rates.items())
@@ -79,7 +79,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Job:
-    """One job: when it is due (seconds after the start), and what it is."""
+    """One job: when it is due, in seconds after the start, and what it does."""
 
     due: float
     queue: str
@@ -91,14 +91,14 @@ class Job:
 
 
 def mean_seconds(queue: str) -> float:
-    """Mean duration of a queue's jobs (of a lognormal: median × exp(sigma² / 2))."""
+    """The mean duration of a queue's jobs. For a lognormal that is median × exp(sigma² / 2)."""
     classes = CLASSES[queue]
     weights = sum(weight for _, weight, _ in classes)
     return sum(weight * median for _, weight, median in classes) / weights * math.exp(SPREAD**2 / 2)
 
 
 def jobs_of(load: Load) -> Iterator[Job]:
-    """All jobs of a load in the order they are due, `limit` at most."""
+    """The jobs of a load in the order in which they are due, at most `limit`."""
     numbers = itertools.count()
     begin = 0.0
     made = 0
@@ -107,7 +107,7 @@ def jobs_of(load: Load) -> Iterator[Job]:
         for queue, rate in phase.rates.items():
             chance = random.Random(f"{load.seed}/{index}/{queue}")
             at = chance.expovariate(rate) if rate > 0 else math.inf
-            bound = len(due) + load.limit  # for each queue: the latest are left out below, not the last queue
+            bound = len(due) + load.limit  # per queue: the limit below cuts off the latest jobs
             while at < phase.seconds and len(due) < bound:
                 due.append((begin + at, queue))
                 at += chance.expovariate(rate)
@@ -146,7 +146,7 @@ def payload(job: Job, now: float, timestamps: Literal["seconds", "milliseconds"]
 
 
 def push(connection: Connection, jobs: Sequence[Job], load: Load, record: IO[str]) -> None:
-    """Enqueue jobs in one transaction and write them down. If no answer comes they are written down as unsure."""
+    """Enqueue jobs in one transaction and record them. If there is no answer they are recorded as unsure."""
     prefix = f"{load.namespace}:" if load.namespace else ""
     now = time.time()
     commands: list[Sequence[str]] = [("MULTI",)]
@@ -165,7 +165,7 @@ def push(connection: Connection, jobs: Sequence[Job], load: Load, record: IO[str
 
 
 class Loader:
-    """A loader under way."""
+    """A running loader."""
 
     def __init__(self, process: namespaces.Process, record: Path) -> None:
         self._process = process
@@ -173,11 +173,11 @@ class Loader:
 
     @property
     def running(self) -> bool:
-        """Whether there is more to come."""
+        """Whether it has not finished."""
         return self._process.poll() is None
 
     def wait(self, timeout: float = PATIENCE_SECONDS) -> int:
-        """Wait for its end and return how many jobs it enqueued."""
+        """Wait until it has finished, and return how many jobs it enqueued."""
         try:
             out, err = self._process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -188,7 +188,7 @@ class Loader:
         return int(out)
 
     def stop(self) -> None:
-        """End it now; what it enqueued stays enqueued and written down."""
+        """End it now. What it has enqueued stays enqueued and recorded."""
         self._process.terminate()
         self._process.communicate(timeout=PATIENCE_SECONDS)
 
@@ -199,7 +199,7 @@ def start(main: Host, load: Load) -> Loader:
 
 
 def launch(main: Host, program: str, arguments: Sequence[str], text: str) -> Loader:
-    """Start a module of the lab as a loader: ADDRESS RECORD and `arguments`, `text` on its standard input."""
+    """Start a module of the lab as a loader, with ADDRESS RECORD and `arguments`, and `text` on its standard input."""
     record = _record(main)
     process = main.lab.popen(
         [sys.executable, "-m", program, main.address, str(record), *arguments],
@@ -208,14 +208,14 @@ def launch(main: Host, program: str, arguments: Sequence[str], text: str) -> Loa
         stderr=subprocess.PIPE,
         env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
     )
-    with namespaces.piped(process.stdin) as told:
-        told.write(text)
+    with namespaces.piped(process.stdin) as stdin:
+        stdin.write(text)
     process.stdin = None
     return Loader(process, record)
 
 
 def enqueue(main: Host, queue: str, seconds: Iterable[float], load: Load | None = None) -> list[str]:
-    """Enqueue one job on a queue for each duration, now, and return their jids."""
+    """Enqueue a job for each duration now, on one queue, and return their jids."""
     load = load or Load(phases=())
     name = CLASSES[queue][0][0]
     jobs = [
@@ -243,9 +243,9 @@ def _record(main: Host) -> Path:
 
 
 def run(address: str, load: Load, jobs: Iterator[Job], record: IO[str]) -> int:
-    """Enqueue these jobs as each is due and return the number of jobs.
+    """Enqueue each job when it is due, and return the number of jobs.
 
-    Jobs that are due while Redis is away are enqueued as soon as it is back.
+    Jobs that become due while Redis is away are enqueued as soon as it is back.
     """
     begin = time.monotonic()
     connection: Connection | None = None
@@ -279,10 +279,10 @@ def run(address: str, load: Load, jobs: Iterator[Job], record: IO[str]) -> int:
 
 def main() -> None:
     address, path = sys.argv[1:]
-    told = json.load(sys.stdin)
-    phases = [Phase(**phase) for phase in told["phases"]]
-    lengths = None if told["lengths"] is None else Lengths(**told["lengths"])
-    load = Load(**{**told, "phases": phases, "lengths": lengths})
+    given = json.load(sys.stdin)
+    phases = [Phase(**phase) for phase in given["phases"]]
+    lengths = None if given["lengths"] is None else Lengths(**given["lengths"])
+    load = Load(**{**given, "phases": phases, "lengths": lengths})
     with Path(path).open("w") as record:
         print(run(address, load, jobs_of(load), record))
 

@@ -1,4 +1,4 @@
-"""What became of the jobs: every run on every host against what was enqueued."""
+"""What became of the jobs: compares every run on every host with what was enqueued."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ _TAKEN_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Run:
-    """One try at one job. `result` is done, failed or pushed_back; None = it has not ended: running, or died."""
+    """One try at one job. `result` is done, failed or pushed_back. None: it still runs, or its process died."""
 
     jid: str
     job_class: str
@@ -37,7 +37,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Waits:
-    """How long jobs of a queue waited for their first run, in seconds."""
+    """How long a queue's jobs waited for their first run, in seconds."""
 
     count: int
     p50: float
@@ -47,15 +47,15 @@ class Waits:
 
 @dataclass(frozen=True)
 class Tally:
-    """The count of all jobs that loaders and cron jobs enqueued for certain.
+    """The count of all jobs that loaders and schedulers certainly enqueued.
 
-    `enqueued` = done + waiting + running + lost. `repeated` were done more than once.
+    `enqueued` = done + waiting + running + lost. `repeated` jobs were done more than once.
     """
 
     enqueued: int
     done: int
     waiting: int
-    """In a queue, or to be tried again (retry, schedule, dead)."""
+    """In a queue, or in retry, schedule or dead."""
     running: int
     lost: tuple[str, ...]
     repeated: tuple[str, ...]
@@ -70,7 +70,7 @@ class Tally:
 
 
 def runs(hosts: Iterable[Host]) -> list[Run]:
-    """All runs recorded on these hosts, by start."""
+    """All runs recorded on these hosts, in order of their start."""
     found: list[Run] = []
     for host in hosts:
         begun: dict[tuple[str, int], dict[str, Any]] = {}
@@ -89,7 +89,7 @@ def runs(hosts: Iterable[Host]) -> list[Run]:
 
 
 def cron_pushes(hosts: Iterable[Host]) -> list[tuple[float, str, str, str]]:
-    """What schedulers enqueued: (Unix time, job class, host, unit), by time. Two schedulers show here as doubles."""
+    """What schedulers enqueued: (Unix time, job class, host, unit), in order of time. Two schedulers cause doubles."""
     return sorted(
         (entry["at"], entry["class"], host.name, entry["unit"])
         for host in hosts
@@ -99,7 +99,7 @@ def cron_pushes(hosts: Iterable[Host]) -> list[tuple[float, str, str, str]]:
 
 
 def enqueued(lab: Lab) -> dict[str, dict[str, Any]]:
-    """By jid, what loaders enqueued (`sure`: Redis confirmed it) and what cron jobs did."""
+    """What loaders and cron jobs enqueued, by jid. `sure`: Redis confirmed it."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted((holder.STATE / lab.name / "enqueued").glob("*.jsonl")):
         found |= {entry["jid"]: entry for entry in _lines(path.read_text())}
@@ -111,8 +111,8 @@ def enqueued(lab: Lab) -> dict[str, dict[str, Any]]:
 
 
 def tally(main: Host, *, password: str = "", namespace: str = "") -> Tally:
-    """Count what became of the jobs. Redis on `main` has to answer; exact once nothing is under way."""
-    # A job that was just taken is in no queue and has not begun: it is lost only if nobody begins it.
+    """Count what became of the jobs. Redis on `main` must answer. The count is exact once nothing is under way."""
+    # A job that was just fetched is in no queue and has not begun. It is lost only if nobody begins it.
     deadline = time.monotonic() + _TAKEN_SECONDS
     while (counted := _count(main, password, namespace)).lost and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -121,7 +121,7 @@ def tally(main: Host, *, password: str = "", namespace: str = "") -> Tally:
 
 def _count(main: Host, password: str, namespace: str) -> Tally:
     lab = main.lab
-    # Redis first: a job that moves on meanwhile is then counted where it went, not lost on the way.
+    # Redis first: a job that moves on meanwhile is then counted where it went, and not as lost on the way.
     in_redis = _jids_in_redis(main, password, namespace)
     known = {jid for jid, entry in enqueued(lab).items() if entry["sure"]}
     all_runs = runs(lab.hosts.values())
@@ -137,7 +137,7 @@ def _count(main: Host, password: str, namespace: str) -> Tally:
     open_jobs = known - done.keys()
     running &= open_jobs
     waiting = open_jobs & (in_redis - running)
-    if open_jobs - waiting - running:  # lost, or pushed back or failed since
+    if open_jobs - waiting - running:  # lost, or pushed back or failed meanwhile
         waiting |= (open_jobs - running) & _jids_in_redis(main, password, namespace)
     return Tally(
         enqueued=len(known),
@@ -152,7 +152,7 @@ def _count(main: Host, password: str, namespace: str) -> Tally:
 
 
 def forget(lab: Lab) -> None:
-    """Begin anew: remove all records. No Sidekiq and no loader may run."""
+    """Start over: remove all records. No Sidekiq and no loader may run."""
     for path in (holder.STATE / lab.name / "enqueued").glob("*.jsonl"):
         path.unlink()
     for host in lab.hosts.values():
@@ -185,7 +185,7 @@ def _jids_in_redis(main: Host, password: str, namespace: str) -> set[str]:
 
 
 def _alive(host: Host, run: Run) -> bool:
-    """Whether the process of a run that has not ended still lives (and is not another with its number)."""
+    """Whether the process of an unfinished run still lives, and is not another one with the same pid."""
     try:
         stat = host.path(f"/proc/{run.pid}/stat").read_text()
     except OSError:

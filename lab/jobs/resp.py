@@ -1,4 +1,4 @@
-"""As much of Redis's protocol as a loader needs, without a client library: the lab runs on a bare Python."""
+"""The part of Redis's protocol that a loader needs, without a client library: the lab runs on a bare Python."""
 
 import contextlib
 import socket
@@ -15,7 +15,7 @@ class RedisError(Exception):
 
 
 class Connection:
-    """One connection to a Redis; every answer is awaited for at most `timeout` seconds. Raises OSError, RedisError."""
+    """One connection to Redis. It waits for each answer for at most `timeout` seconds. Raises OSError, RedisError."""
 
     def __init__(
         self, host: str, port: int = 6379, *, password: str = "", db: int = 0, timeout: float = PATIENCE_SECONDS
@@ -27,7 +27,7 @@ class Connection:
                 self.command("AUTH", password)
             if db:
                 self.command("SELECT", str(db))
-        except BaseException:  # a Redis on its way down takes the connection and does not answer
+        except BaseException:  # a Redis that is stopping accepts the connection but does not answer
             self.close()
             raise
 
@@ -48,7 +48,7 @@ class Connection:
         return self.pipeline([words])[0]
 
     def pipeline(self, commands: Sequence[Sequence[str]]) -> list[Value]:
-        """Send several commands at once and return their answers; the first error among them is raised."""
+        """Send several commands at once and return their answers. Raises the first error among them."""
         self._socket.sendall(b"".join(_encoded(words) for words in commands))
         answers: list[Value] = []
         wrong: RedisError | None = None
@@ -92,5 +92,5 @@ def _encoded(words: Sequence[str]) -> bytes:
 
 
 def strings(value: Value) -> list[str]:
-    """The strings of a list that Redis answered."""
+    """The strings in a list that Redis answered with."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

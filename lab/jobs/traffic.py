@@ -1,8 +1,8 @@
-"""Plays a trace of the simulator's on real Sidekiq: the very jobs that the simulator draws from it.
+"""Plays a simulator trace on real Sidekiq, with the same jobs that the simulator draws from it.
 
-Counts of each second and lengths of the jobs are the simulator's own; only where within its second a job comes is
-drawn here. As a program (`python -m lab.jobs.traffic ADDRESS RECORD BEGIN`, a trace's text on standard input) it
-enqueues them from the Unix time BEGIN on.
+The counts per second and the lengths of the jobs are the simulator's. Only the time within the second is drawn here.
+As a program (`python -m lab.jobs.traffic ADDRESS RECORD BEGIN`, a trace's text on standard input) it enqueues the jobs
+from the Unix time BEGIN on.
 """
 
 import random
@@ -20,7 +20,7 @@ from lab.jobs.load import CLASSES, Job, Load, Loader
 
 
 def jobs_of(trace: Trace) -> list[Job]:
-    """All jobs of a trace in the order they come; the same every time, under new jids."""
+    """All jobs of a trace in the order in which they arrive. They are always the same, with new jids."""
     drawn: list[tuple[float, str, float]] = []
     for name, traffic in trace.queues.items():
         counts = arrivals(trace, name)

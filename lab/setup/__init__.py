@@ -1,1 +1,1 @@
-"""What is put on hosts: Debian packages, fleetd and its units, Redis, Postgres and PgBouncer, the stand-in Mastodon."""
+"""What is installed on hosts: Debian packages, fleetd, Redis, Postgres, PgBouncer and the stand-in Mastodon."""

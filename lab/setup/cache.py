@@ -1,4 +1,4 @@
-"""Things that are slow to make and can be made once: each in /var/cache/fleetd-lab under its recipe's digest."""
+"""A cache of things that are slow to make, in /var/cache/fleetd-lab, named by the digest of their recipe."""
 
 import fcntl
 import hashlib
@@ -19,17 +19,17 @@ def digest(*parts: str | bytes) -> str:
 
 
 def once(name: str, make: Callable[[Path], None], keep: int = 3) -> Path:
-    """The cached directory `name`, made now by `make(directory)` if it is not there.
+    """The cached directory `name`. If it does not exist, `make(directory)` makes it now.
 
-    Two programs that want it at the same time make it once. Of directories whose names differ only after the
-    last "-", the `keep` most recent stay.
+    If two programs want it at the same time it is made only once. Of directories whose names differ only after the
+    last "-", the `keep` most recent ones stay.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
     path = CACHE / name
-    with (CACHE / f".{name}.lock").open("a") as lock:  # one each: what is made may need another
+    with (CACHE / f".{name}.lock").open("a") as lock:  # one lock for each name: making one may need another
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.is_dir():
-            path.touch()  # its age is when it was last wanted
+            path.touch()  # its modification time is when it was last wanted
             return path
         draft = CACHE / f".{name}.new"
         shutil.rmtree(draft, ignore_errors=True)
@@ -44,7 +44,7 @@ def once(name: str, make: Callable[[Path], None], keep: int = 3) -> Path:
 
 
 def _wanted(path: Path) -> float:
-    """When a directory was last wanted; one that somebody else removes just now: never."""
+    """When a directory was last wanted. Counts as never if somebody else is just removing it."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

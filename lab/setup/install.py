@@ -1,8 +1,8 @@
 """fleetd on a host: its programs in /opt/fleetd, its units as units/install.sh puts them, its user.
 
-The environment is built once for each state of the source, with the machine's own /usr/bin/python3, in a mount
-namespace where it lies at /opt/fleetd already (programs of a Python environment carry their own path). Its
-dependencies are a layer of their own, so that a change of the source costs seconds.
+The environment is built once for each state of the source, with the machine's own /usr/bin/python3. It is built in a
+mount namespace where it is already at /opt/fleetd, because programs of a Python environment contain their own path.
+The dependencies are a separate layer, so that a change of the source takes only seconds.
 """
 
 import os
@@ -18,11 +18,11 @@ from lab.setup import cache
 
 PROJECT = Path(__file__).resolve().parents[2]
 HOME = "/opt/fleetd"
-PYTHON = "/usr/bin/python3"  # the one on a developer's PATH may live in a home, which units don't see
+PYTHON = "/usr/bin/python3"  # the one on a developer's PATH may be in a home directory, which units don't see
 
 
 def install(host: Host) -> None:
-    """Install fleetd as it is in this project now, on a host that runs or not. Starts nothing."""
+    """Install fleetd from this project's current source. The host may be running or not. Starts nothing."""
     place_programs(host)
     place_units(host)
     if host.running:
@@ -33,7 +33,7 @@ def install(host: Host) -> None:
 
 
 def place_programs(host: Host) -> None:
-    """Copy fleetd's environment to /opt/fleetd of a host."""
+    """Copy fleetd's environment to a host's /opt/fleetd."""
     target = host.disk / HOME.lstrip("/")
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,14 +42,14 @@ def place_programs(host: Host) -> None:
 
 
 def place_units(host: Host) -> None:
-    """Install units, policies, user and directories with the project's own script."""
+    """Install units, policies, the user and directories with the project's own script."""
     _sh(["sh", str(PROJECT / "units/install.sh"), str(host.disk)], "install fleetd's units")
     host.on_disk("systemd-sysusers", "fleetd.conf")
     host.on_disk("systemd-tmpfiles", "--create", "fleetd.conf")
 
 
 def environment() -> Path:
-    """The environment with fleetd as it is in this project now; about 2 s after a change of the source."""
+    """The environment with fleetd's current source. Takes about 2 s after a change of the source."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     source = cache.digest(*_contents())
     needs = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
@@ -75,9 +75,9 @@ def _pip() -> str:
 
 
 def _at_home(folder: Path, script: str) -> None:
-    """Run a script in a copy of the project with `folder` at /opt/fleetd, seen by no one else."""
-    # /opt/fleetd need not exist here, and one that does is not touched: /opt gets an overlay for the time being,
-    # and the folder, by then below it or not, is reached through a descriptor.
+    """Run a script in a copy of the project, with `folder` at /opt/fleetd for this script only."""
+    # /opt/fleetd need not exist on this machine, and is not touched if it does: /opt gets a temporary overlay. The
+    # folder may be hidden by that, so it is reached through a descriptor.
     mounts = (
         'exec 4<"$1"; mount -t tmpfs tmpfs "$3"; mkdir "$3/upper" "$3/work" "$3/source"; '
         'mount -t overlay -o "lowerdir=/opt,upperdir=$3/upper,workdir=$3/work" overlay /opt; '

@@ -19,14 +19,14 @@ QUEUES = ("default", "push", "ingress", "mailers", "pull", "scheduler", "fasp")
 STOCK_UNIT = "mastodon-sidekiq.service"
 
 _APP = Path(__file__).with_name("app")
-_USER_ID = 1791  # free on any Debian: people start at 1000, and few machines have 791 of them
+_USER_ID = 1791  # free on almost any Debian: people's ids start at 1000
 PROGRAM = "/usr/bin/sidekiq -r ./app.rb"
 
 
 def environment(
     main: str, *, boot_seconds: float = 3.0, cron_seconds: float = 10.0, redis_password: str = "", port: int = 5432
 ) -> dict[str, str]:
-    """The `.env.production` of a Mastodon whose Redis and database are on the host `main`."""
+    """The `.env.production` of a Mastodon with its Redis and database on the host `main`."""
     settings = {
         "LOCAL_DOMAIN": "mastodon.lab",
         "REDIS_HOST": main,
@@ -43,12 +43,12 @@ def environment(
     if redis_password:
         settings["REDIS_PASSWORD"] = redis_password
     if port == 6432:
-        settings["PREPARED_STATEMENTS"] = "false"  # as Mastodon's documentation has it for PgBouncer
+        settings["PREPARED_STATEMENTS"] = "false"  # as Mastodon's documentation says for PgBouncer
     return settings
 
 
 def install(host: Host, settings: Mapping[str, str]) -> None:
-    """Put user mastodon, the app and its `.env.production` on a host."""
+    """Install the user mastodon, the app and its `.env.production` on a host."""
     _add_user(host)
     live = host.disk / LIVE.lstrip("/")
     shutil.rmtree(live, ignore_errors=True)
@@ -65,15 +65,15 @@ def install(host: Host, settings: Mapping[str, str]) -> None:
 
 
 def write_settings(host: Host, settings: Mapping[str, str]) -> None:
-    """Write `.env.production`; running processes keep what they were started with."""
+    """Write `.env.production`. Running processes keep what they were started with."""
     text = "".join(f"{name}={value}\n" for name, value in settings.items())
     host.write(f"{LIVE}/.env.production", text, mode=0o640, owner="mastodon")
 
 
 def upgrade(host: Host, version: str, *, gems_missing: bool = True) -> None:
-    """Change the code on disk under whatever runs, as `git checkout` of another version does.
+    """Change the code on disk under running processes, as `git checkout` of another version does.
 
-    With `gems_missing` the new code asks for a gem that is not there: a boot fails at once until `install_gems`.
+    With `gems_missing` the new code needs a gem that is not installed. Then boots fail at once until `install_gems`.
     """
     major, minor, patch = version.split(".")
     source = (_APP / "lib/mastodon/version.rb").read_text()
@@ -86,24 +86,24 @@ def upgrade(host: Host, version: str, *, gems_missing: bool = True) -> None:
 
 
 def install_gems(host: Host) -> None:
-    """Install what Gemfile.lock asks for, as `bundle install` does; the code boots again."""
+    """Install what Gemfile.lock needs, as `bundle install` does. Then the code boots again."""
     locked = host.read(f"{LIVE}/Gemfile.lock").splitlines()
     installed = "".join(f"{line.strip()}\n" for line in locked if line.startswith("    "))
     host.write(f"{LIVE}/vendor/installed", installed, owner="mastodon")
 
 
 def let_go(host: Host) -> None:
-    """End at once all jobs that would take half a minute or more, those under way and those to come, until `hold`."""
+    """Until `hold`, end at once all present and future jobs that would take half a minute or more."""
     host.write(LET_GO, "")
 
 
 def hold(host: Host) -> None:
-    """Undo `let_go`: long jobs take their time again."""
+    """Undo `let_go`, so that long jobs take their time again."""
     host.remove(LET_GO)
 
 
 def run_with_stand_in(host: Host, unit: str) -> None:
-    """Let a unit of Mastodon's run the stand-in: a drop-in that changes the program's path and nothing else."""
+    """Make a unit of Mastodon's run the stand-in, by a drop-in that changes only the program's path."""
     arguments = "-c 25" if unit == STOCK_UNIT else "$SIDEKIQ_ARGS"
     host.write(
         f"/etc/systemd/system/{unit}.d/50-lab.conf",
@@ -113,7 +113,7 @@ def run_with_stand_in(host: Host, unit: str) -> None:
 
 
 def install_stock_unit(host: Host, *, enable: bool = True) -> None:
-    """Install upstream's unit, whose process serves all queues, `scheduler` too."""
+    """Install upstream's unit, whose process serves all queues, including `scheduler`."""
     host.write(f"/etc/systemd/system/{STOCK_UNIT}", (_APP / STOCK_UNIT).read_text())
     run_with_stand_in(host, STOCK_UNIT)
     if enable:
@@ -121,7 +121,7 @@ def install_stock_unit(host: Host, *, enable: bool = True) -> None:
 
 
 def write_instance(host: Host, name: str, arguments: str, pool: int, extra: Mapping[str, str] | None = None) -> None:
-    """Write the settings of `mastodon-sidekiq@NAME` by hand, for tests that do without fleetd-render."""
+    """Write the settings of `mastodon-sidekiq@NAME` by hand, for tests without fleetd-render."""
     settings = {"SIDEKIQ_ARGS": arguments, "DB_POOL": str(pool), **(extra or {})}
     text = "".join(f'{key}="{value}"\n' for key, value in settings.items())
     host.write(f"/var/lib/mastodon-sidekiq/{name}.env", text)

@@ -1,4 +1,4 @@
-"""The Debian packages the lab's hosts need, and installing them without starting anything on this machine."""
+"""Installs the Debian packages that the lab's hosts need, without starting anything on this machine."""
 
 import contextlib
 import shutil
@@ -33,7 +33,7 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def missing() -> list[str]:
-    """The packages that are not installed. LabError on a system that is not Debian or Ubuntu."""
+    """The packages that are not installed. Raises LabError on a system other than Debian or Ubuntu."""
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
         raise LabError(
             "The lab was tried on Debian 12; this system has no apt. It needs what these Debian packages hold, in "
@@ -46,7 +46,7 @@ def missing() -> list[str]:
 
 
 def install(say: Callable[[str], None]) -> None:
-    """Install what is missing, telling `say` what happens. Needs root. Services it brings stay off on this machine."""
+    """Install what is missing, and report to `say`. Needs root. New services stay disabled on this machine."""
     wanted = missing()
     if not wanted:
         return
@@ -54,7 +54,7 @@ def install(say: Callable[[str], None]) -> None:
     with _nothing_starts():
         _apt(["update"], say)
         _apt(["install", "--yes", "--no-install-recommends", *wanted], say)
-    # What a package enables would start at this machine's next boot.
+    # Services that a package enables would start at this machine's next boot.
     started = [service for service in _SERVICES if service in wanted]
     if started and shutil.which("systemctl"):
         subprocess.run(["systemctl", "--quiet", "disable", *started], check=False, capture_output=True)
@@ -79,7 +79,7 @@ def _apt(arguments: list[str], say: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def _nothing_starts() -> Iterator[None]:
-    """Debian's own way to keep packages from starting services: policy-rc.d. One that is there already stays."""
+    """Keeps packages from starting services with Debian's policy-rc.d. An existing policy-rc.d is kept."""
     ours = not _POLICY.exists()
     if ours:
         _POLICY.write_text("#!/bin/sh\nexit 101\n")

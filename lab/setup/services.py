@@ -1,6 +1,6 @@
-"""What a main or database VM runs: Debian's own Redis, PostgreSQL and PgBouncer, configured for the lab.
+"""The services of a main or database VM: Debian's Redis, PostgreSQL and PgBouncer, configured for the lab.
 
-Call these before the host boots (or restart the service afterwards).
+Call these before the host boots, or restart the service afterwards.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from lab.hosts.host import Host
 from lab.setup import cache
 
 DATABASE = "mastodon_production"
-DB_PASSWORD = "lab-mastodon"  # noqa: S105 - no secret: it opens nothing outside the lab
+DB_PASSWORD = "lab-mastodon"  # noqa: S105 - not a secret: it is valid only in the lab
 MONITOR_PASSWORD = "lab-fleetd"  # noqa: S105
 STATS_PASSWORD = "lab-stats"  # noqa: S105
 REPLICATION_PASSWORD = "lab-replication"  # noqa: S105
@@ -26,7 +26,7 @@ GRANT pg_monitor TO fleetd;
 CREATE ROLE replication LOGIN REPLICATION PASSWORD '{REPLICATION_PASSWORD}';
 CREATE DATABASE {DATABASE} OWNER mastodon TEMPLATE template0;
 """
-#: Debian's unit waits for two seconds to be sure of what Postgres itself tells systemd at once.
+#: Debian's unit waits for two seconds to be sure that Postgres is up. Postgres itself tells systemd at once.
 _STARTED = """[Service]
 Type=notify
 ExecStart=
@@ -46,7 +46,7 @@ host replication replication {holder.NETWORK}.0.0/16 scram-sha-256
 
 
 def redis(host: Host, password: str | None = None) -> None:
-    """Redis for the whole lab on port 6379, which loses nothing even when it is killed."""
+    """Redis for the whole lab on port 6379. It loses nothing even when it is killed."""
     secret = "" if password is None else f"requirepass {password}\n"
     host.write(
         "/etc/redis/redis.conf",
@@ -58,10 +58,10 @@ def redis(host: Host, password: str | None = None) -> None:
 
 
 def postgres(host: Host, max_connections: int = 100) -> None:
-    """PostgreSQL on port 5432: role mastodon with its database, and role fleetd with pg_monitor.
+    """PostgreSQL on port 5432, with the role mastodon and its database, and the role fleetd with pg_monitor.
 
-    A fresh cluster of the lab's own; nothing is taken from this machine's databases. Speed over durability: data
-    survives a kill of the server, not a loss of the machine's memory (where the host's disk lives anyway).
+    It is a new cluster, with nothing from this machine's databases. It favours speed over durability: data survive a
+    kill of the server, but not the loss of the machine's memory, which is where the host's disk is anyway.
     """
     _place_cluster(host, max_connections)
 
@@ -69,8 +69,8 @@ def postgres(host: Host, max_connections: int = 100) -> None:
 def replica(host: Host, primary: str, max_connections: int = 100) -> None:
     """A streaming replica of the PostgreSQL on the host `primary`, on port 5432, with the same roles.
 
-    It begins as the same copy of the cluster as the primary does, so neither may have run before. PostgreSQL wants
-    a standby's max_connections to be no less than its primary's, nor than the 100 that the cluster was made with.
+    It begins with the same copy of the cluster as the primary, so neither may have run before. PostgreSQL requires
+    a standby's max_connections to be at least its primary's, and at least the 100 that the cluster was made with.
     """
     data = _place_cluster(
         host,
@@ -83,7 +83,7 @@ def replica(host: Host, primary: str, max_connections: int = 100) -> None:
 
 
 def _place_cluster(host: Host, max_connections: int, more: str = "") -> Path:
-    """A fresh cluster and its settings; returns where its data is, as seen from this machine."""
+    """Place a new cluster and its settings. Returns where its data is, as seen from this machine."""
     version = postgres_version()
     data = host.disk / f"var/lib/postgresql/{version}/main"
     shutil.rmtree(host.disk / "var/lib/postgresql", ignore_errors=True)
@@ -129,9 +129,9 @@ def pgbouncer(
     stats_users: str = "fleetd_stats",
     databases: Mapping[str, str] | None = None,
 ) -> None:
-    """PgBouncer on port 6432 in transaction mode; `stats_users` may read its console.
+    """PgBouncer on port 6432 in transaction mode. `stats_users` may read its console.
 
-    `databases`: further ones, name to the rest of their line, such as `{"shop": "pool_size=2 user=mastodon"}`.
+    `databases`: further databases, name to the rest of the line, such as `{"shop": "pool_size=2 user=mastodon"}`.
     """
     behind = f"host={database_host} port=5432"
     listed = {DATABASE: f"dbname={DATABASE} pool_size={pool_size}", **(databases or {})}
@@ -159,7 +159,7 @@ ignore_startup_parameters = {ignore_startup_parameters}
 
 
 def postgres_unit() -> str:
-    """The unit that is the PostgreSQL server itself (`postgresql.service` only starts and stops it)."""
+    """The unit of the PostgreSQL server itself; `postgresql.service` only starts and stops it."""
     return f"postgresql@{postgres_version()}-main.service"
 
 
@@ -172,7 +172,7 @@ def postgres_version() -> str:
 
 
 def postgres_cluster(version: str) -> Path:
-    """A fresh cluster with the lab's roles and database, made once and copied into hosts."""
+    """A new cluster with the lab's roles and database, made once and copied to the hosts."""
     recipe = cache.digest(version, _ROLES, _TABLES)
     return cache.once(f"postgres-{version}-{recipe}", lambda folder: _make_cluster(folder, version))
 
@@ -184,7 +184,7 @@ def _make_cluster(folder: Path, version: str) -> None:
     initdb = ["initdb", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth-local=peer"]
     _as_postgres([str(programs / initdb[0]), *initdb[1:], "--auth-host=scram-sha-256", "-D", str(folder)])
     for database, statements in (("postgres", _ROLES), (DATABASE, _TABLES)):
-        # Single-user mode: no server, no socket. -j: a statement ends with a semicolon and an empty line.
+        # Single-user mode needs no server and no socket. -j: a statement ends with a semicolon and an empty line.
         single = [str(programs / "postgres"), "--single", "-j", "-D", str(folder), "-c", "exit_on_error=true"]
         _as_postgres([*single, database], statements.replace(";\n", ";\n\n"))
 

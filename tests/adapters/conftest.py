@@ -1,4 +1,4 @@
-"""Servers that the tests of several adapters talk to."""
+"""Servers that the tests of several adapters use."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.rig.redis_server import RedisServer, admin, redis_server
 
 @pytest.fixture
 def bus() -> Iterator[PrivateBus]:
-    """A dbus-daemon of the test's own."""
+    """A private dbus-daemon for one test."""
     with private_bus() as bus:
         yield bus
 
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
-    """One redis-server for all tests; `client` empties it before each."""
+    """One redis-server for all tests. `client` empties it before each."""
     with redis_server() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""What is watched, how that was found, and what is said of it."""
+"""Which sources are read, how they were found, and how that is described."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_direct_postgres(credentials: Path) -> None:
         (DIRECT, '[connections]\nthrough = "pgbouncer"\n', "connections.through says so"),
     ],
 )
-def test_pgbouncer_alone_and_how_it_was_endpoints_of(credentials: Path, env: str, config: str, why: str) -> None:
+def test_pgbouncer_alone_and_how_it_was_found(credentials: Path, env: str, config: str, why: str) -> None:
     found = endpoints_of(credentials, env, config)
     assert found.postgres is None
     assert found.pgbouncer is not None
@@ -85,7 +85,7 @@ def test_pgbouncer_and_postgres_behind_it(credentials: Path) -> None:
     assert found.sentence.endswith("6432; Postgres at 10.0.0.3:5432, as [postgres] says.")
 
 
-def test_the_configuration_wins_over_what_seems_to_be(credentials: Path) -> None:
+def test_the_configuration_takes_precedence_over_what_is_detected(credentials: Path) -> None:
     found = endpoints_of(
         credentials,
         DIRECT + "PREPARED_STATEMENTS=false\n",
@@ -97,7 +97,7 @@ def test_the_configuration_wins_over_what_seems_to_be(credentials: Path) -> None
     assert found.warnings == ('[pgbouncer] is not used: connections.through is "postgres".',)
 
 
-def test_mastodon_s_pool_where_its_file_cannot_be_read(credentials: Path) -> None:
+def test_mastodons_pool_when_its_file_cannot_be_read(credentials: Path) -> None:
     redis = '[redis]\nhost = "h"\n'
     console = '[pgbouncer]\nhost = "h"\n'
     assert set(wrong(credentials, None, redis + console)) == {"mastodon.database", "mastodon.role"}
@@ -105,8 +105,8 @@ def test_mastodon_s_pool_where_its_file_cannot_be_read(credentials: Path) -> Non
     assert endpoints_of(credentials, None, redis + console + said).mastodon_pool == ("d", "r")
 
 
-def test_mastodon_s_pool_is_called_as_mastodon_calls_it(credentials: Path) -> None:
-    """The configuration names database and role of Postgres, which PgBouncer may call otherwise."""
+def test_mastodons_pool_has_the_names_that_mastodon_uses(credentials: Path) -> None:
+    """The configuration has Postgres's database and role, which may have other names in PgBouncer."""
     said = '[mastodon]\nenv_file = "/none"\ndatabase = "d"\nrole = "r"\n'
     assert endpoints_of(credentials, BOUNCER, said).mastodon_pool == ("mastodon", "masto")
 
@@ -144,12 +144,12 @@ def test_no_replica(credentials: Path, env: str, config: str, said: str | None) 
     assert len(found.warnings) == (said is not None)
 
 
-def test_a_replica_behind_pgbouncer_is_said(credentials: Path) -> None:
+def test_a_replica_behind_pgbouncer_is_reported(credentials: Path) -> None:
     found = endpoints_of(credentials, BOUNCER + "REPLICA_DB_NAME=m\n")
     assert [w for w in found.warnings if "name the replica itself under [replica]" in w]
 
 
-def test_every_problem_is_told_at_once_and_once(credentials: Path) -> None:
+def test_all_problems_are_listed_together_and_once(credentials: Path) -> None:
     env = "REDIS_PORT=x\nDB_PORT=Geheim7\nREPLICA_DB_NAME=m\nREPLICA_DATABASE_URL=Geheim7\n"
     assert set(wrong(credentials, env)) == {"REDIS_PORT", "DB_PORT"}
     assert set(wrong(credentials, env.replace("DB_PORT=Geheim7\n", ""))) == {
@@ -158,7 +158,7 @@ def test_every_problem_is_told_at_once_and_once(credentials: Path) -> None:
     }
 
 
-def test_without_mastodon_s_file_each_missing_table_is_named(credentials: Path) -> None:
+def test_without_mastodons_file_each_missing_table_is_named(credentials: Path) -> None:
     assert set(wrong(credentials, None)) == {"redis", "postgres"}
     through = '[connections]\nthrough = "pgbouncer"\n'
     got = wrong(credentials, None, through)
@@ -185,7 +185,7 @@ def test_a_file_that_is_not_needed_may_be_wrong(credentials: Path) -> None:
         (BOUNCER, "[mastodon]\nname_connections = true\n", "pgbouncer", True),
     ],
 )
-def test_names_are_given_where_workers_reach_postgres_and_count_there_only(
+def test_connection_names_are_given_and_counted_only_at_postgres(
     env: str | None, config: str, through: str, named: bool
 ) -> None:
     got = route(parse(PROFILE + config), env)

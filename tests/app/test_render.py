@@ -1,4 +1,4 @@
-"""fleetd-render on a root directory of its own: files, links, and what it leaves alone."""
+"""fleetd-render on a made-up root directory: files, links, and what it leaves alone."""
 
 import json
 import os
@@ -35,7 +35,7 @@ place = "here"
 
 
 class Machine:
-    """A root directory with the units installed, and which units "run"."""
+    """A root directory with the units installed, and a list of units that "run"."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -48,7 +48,7 @@ class Machine:
         return render(parse(config), RenderedFiles(self.root), BootLinks(self.root), self.root)
 
     def files(self) -> set[str]:
-        """Beside the list of what a boot starts."""
+        """The rendered files, without the list of what a boot starts."""
         return {path.name for path in self.settings.iterdir()} - {"boot.list"}
 
     def boot_list(self) -> list[str]:
@@ -59,7 +59,7 @@ class Machine:
         return (self.dropins / name).read_text().splitlines()
 
     def systemctl(self, *arguments: str) -> list[str]:
-        """What systemctl says, and does, of the files below the root."""
+        """What systemctl prints, and does to the files below the root."""
         command = ["systemctl", "--quiet", f"--root={self.root}", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
 
@@ -111,7 +111,7 @@ def test_a_boot_starts_min_of_each_profile_and_the_scheduler(machine: Machine) -
     assert link.readlink() == Path("/usr/local/lib/systemd/system/mastodon-sidekiq@.service")
 
 
-def test_what_systemctl_says_of_the_links_is_enabled(machine: Machine) -> None:
+def test_systemctl_calls_the_linked_units_enabled(machine: Machine) -> None:
     machine.render()
     asked = [
         f"--root={machine.root}",
@@ -135,12 +135,12 @@ def test_a_boot_starts_the_scheduler_first_and_then_by_importance(machine: Machi
 
 
 def test_systemd_itself_starts_none_of_them(machine: Machine) -> None:
-    """All would boot at the same time."""
+    """Otherwise all would boot at the same time."""
     machine.render()
     assert not (machine.root / "etc/systemd/system/mastodon-sidekiq.target.wants").exists()
 
 
-def test_what_a_person_disabled_stays_so_until_enabled(machine: Machine) -> None:
+def test_a_unit_that_a_person_disabled_stays_so_until_enabled(machine: Machine) -> None:
     """Law 6."""
     machine.render()
     machine.systemctl("disable", "mastodon-sidekiq@2", "mastodon-sidekiq-scheduler")
@@ -153,8 +153,8 @@ def test_what_a_person_disabled_stays_so_until_enabled(machine: Machine) -> None
     assert machine.links() == {"@1", "@2", "@5"}
 
 
-def test_what_a_person_enabled_stays_so_unless_it_is_a_scheduler(machine: Machine) -> None:
-    """Laws 6 and 1."""
+def test_a_unit_that_a_person_enabled_stays_so_unless_it_is_a_scheduler(machine: Machine) -> None:
+    """Law 6, except that law 1 takes precedence."""
     elsewhere = CONFIG.replace("here", "elsewhere")
     machine.render(elsewhere)
     machine.systemctl("enable", "mastodon-sidekiq@3", "mastodon-sidekiq-scheduler", "mastodon-sidekiq@4")
@@ -177,7 +177,7 @@ def test_only_what_changed_is_written(machine: Machine) -> None:
     assert "Wrote the settings of 5 and 6." in said
 
 
-def test_a_file_that_somebody_edited_or_closed_is_restored(machine: Machine) -> None:
+def test_a_file_with_changed_content_or_mode_is_restored(machine: Machine) -> None:
     machine.render()
     (machine.settings / "1.env").write_text('SIDEKIQ_ARGS=""\n')
     (machine.settings / "2.env").chmod(0o600)
@@ -197,7 +197,7 @@ def test_numbers_no_longer_configured_lose_settings_and_links(machine: Machine) 
     assert "Removed the settings of mastodon-sidekiq@5, which is no longer configured." in said
 
 
-def test_an_instance_that_runs_keeps_its_settings(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_instance_keeps_its_settings(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 5: systemd could not restart it without them."""
     machine.render()
     monkeypatch.setattr(RenderedFiles, "runs", lambda _, key: key == 5)
@@ -208,7 +208,7 @@ def test_an_instance_that_runs_keeps_its_settings(machine: Machine, monkeypatch:
 
 @pytest.mark.parametrize("place", ["auto", "elsewhere"])
 def test_a_boot_starts_the_scheduler_only_where_it_belongs(machine: Machine, place: str) -> None:
-    """Law 1."""
+    """Law 1: one scheduler."""
     machine.render()
     machine.render(CONFIG.replace("here", place))
     assert machine.links() == {"@1", "@2", "@5"}
@@ -222,7 +222,7 @@ def test_a_boot_starts_no_second_scheduler_beside_the_stock_unit(machine: Machin
     assert any("systemctl disable mastodon-sidekiq.service" in sentence for sentence in said)
 
 
-def test_it_says_when_a_boot_would_start_nothing(machine: Machine) -> None:
+def test_a_boot_that_would_start_nothing_is_reported(machine: Machine) -> None:
     assert any("mastodon-sidekiq.target is not enabled" in sentence for sentence in machine.render())
     machine.enable("mastodon-sidekiq.target")
     assert not any("is not enabled" in sentence for sentence in machine.render())
@@ -243,14 +243,16 @@ def test_a_bad_configuration_changes_nothing(machine: Machine, capsys: pytest.Ca
     assert machine.links() == {"@1", "@2", "@5", "-scheduler"}
 
 
-def test_a_directory_that_cannot_be_written_is_a_sentence(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_cannot_be_written_gives_a_sentence(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
     machine.settings.parent.mkdir(parents=True)
     machine.settings.write_text("a file in its place")
     assert machine.main(CONFIG) == 1
     assert "mastodon-sidekiq" in capsys.readouterr().err
 
 
-def test_units_that_are_not_installed_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_units_that_are_not_installed_give_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Machine(tmp_path).main(CONFIG) == 1
     assert "run units/install.sh" in capsys.readouterr().err
 
@@ -270,16 +272,14 @@ def test_units_that_are_not_installed_are_a_sentence(tmp_path: Path, capsys: pyt
         (None, False),
     ],
 )
-def test_connections_are_named_only_where_nothing_speaks_against_it(
-    machine: Machine, env: str | None, named: bool
-) -> None:
+def test_connections_are_named_only_if_nothing_prevents_it(machine: Machine, env: str | None, named: bool) -> None:
     if env is not None:
         machine.env_file(env)
     machine.render()
     assert ("PGOPTIONS" in (machine.settings / "1.env").read_text()) is named
 
 
-def test_what_the_configuration_says_of_names_wins(machine: Machine) -> None:
+def test_the_configuration_decides_about_connection_names(machine: Machine) -> None:
     machine.env_file("DB_PORT=6432\n")
     machine.render(CONFIG + "[mastodon]\nname_connections = true\n")
     assert "PGOPTIONS" in (machine.settings / "1.env").read_text()
@@ -300,7 +300,7 @@ def test_an_env_file_that_is_a_fifo_does_not_hang_root(machine: Machine) -> None
         ("", ["LoadCredential="]),
     ],
 )
-def test_another_env_file_reaches_fleetd(machine: Machine, path: str, lines: list[str]) -> None:
+def test_the_path_of_another_env_file_reaches_fleetd(machine: Machine, path: str, lines: list[str]) -> None:
     name = "fleetd.service.d/50-env-file.conf"
     machine.render(CONFIG + f'[mastodon]\nenv_file = "{path}"\n')
     assert [line for line in machine.dropin(name) if line.startswith("Load")] == lines
@@ -324,7 +324,7 @@ def test_another_directory_is_watched(machine: Machine, key: str) -> None:
     assert not list(machine.dropins.glob("*/50-directory.conf"))
 
 
-def test_rendering_stamps_mastodon_s_code(machine: Machine) -> None:
+def test_rendering_stamps_mastodons_code(machine: Machine) -> None:
     machine.env_file("")
     machine.render()
     assert not (machine.settings / "code.json").exists()
@@ -335,7 +335,7 @@ def test_rendering_stamps_mastodon_s_code(machine: Machine) -> None:
     assert not any("code on disk" in sentence for sentence in machine.render())
 
 
-def test_code_that_cannot_be_read_is_said_and_nothing_else_waits(
+def test_code_that_cannot_be_read_is_reported_and_all_else_is_rendered(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreadable(_: Path) -> None:
@@ -346,7 +346,7 @@ def test_code_that_cannot_be_read_is_said_and_nothing_else_waits(
     assert machine.links() == {"@1", "@2", "@5", "-scheduler"}
 
 
-def test_two_renders_do_not_mix(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_renders_at_the_same_time_do_not_mix(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fleetd.adapters.rendering.rendered_files._LOCK_SECONDS", 0.0)
     with RenderedFiles(machine.root).locked(), pytest.raises(RenderError, match="Another fleetd-render"):
         machine.render()

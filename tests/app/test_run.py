@@ -1,4 +1,4 @@
-"""The whole daemon but for what it reads: it goes on without its port or its bus, and says so."""
+"""The whole daemon except its sources: it goes on without its port or its bus, and reports that."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ directory = "{state}"
 
 @pytest.fixture
 def taken_port() -> Iterator[socket.socket]:
-    """Another program's."""
+    """A port that another program listens on."""
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         yield taken
 
@@ -64,7 +64,7 @@ class Units(FakeUnits):
 
 
 def daemon_at(port: int, directory: Path) -> Daemon:
-    """The real daemon, but for what it reads."""
+    """The real daemon, except its sources."""
     file = directory / "fleetd.toml"
     file.write_text(CONFIG.format(port=port, state=directory))
     settings, world, clock = load(file), World(policy()), BoottimeClock(runtime_directory=None)
@@ -76,7 +76,7 @@ def daemon_at(port: int, directory: Path) -> Daemon:
     return Daemon(file, settings, endpoints, sources, cast(SystemdUnits, units), clock)
 
 
-def test_a_taken_port_costs_the_metrics_and_never_the_queues(
+def test_with_a_taken_port_only_the_metrics_are_missing(
     taken_port: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")

@@ -1,4 +1,4 @@
-"""The real adapters are opened where the configuration says, and exchanged at a reload."""
+"""The real adapters are opened as the configuration says, and replaced on a reload."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fleetd.config import Settings, parse
 from fleetd.errors import SourceUnavailableError
 
 PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
-NOBODY = "/none"  # no socket there: whoever reads says who he is
+NOBODY = "/none"  # no socket there: each adapter's error shows which one it is
 
 
 def configured(directory: Path, env: str, more: str = "") -> tuple[Settings, Endpoints]:
@@ -48,7 +48,7 @@ def test_direct_then_pgbouncer_then_a_replica_as_well(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
-def test_a_replica_is_read_as_one(tmp_path: Path) -> None:
+def test_a_replica_is_read_as_a_replica(tmp_path: Path) -> None:
     async def go() -> None:
         sources, _ = open_sources(*configured(tmp_path, "REPLICA_DB_NAME=m\n"), BoottimeClock())
         for source, name in ((sources.replica, "replica"), (sources.database, "Postgres in")):

@@ -1,4 +1,4 @@
-"""fleetd-stamp: written when it changed, removed with the code, kept when the code can't be read."""
+"""fleetd-stamp: the stamp is written when the code changes, removed with it, and kept if it can't be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIRECTORY = Path("/home/mastodon/live")
 
 
 class Clock:
-    """Runs only while somebody sleeps."""
+    """Time passes only in `sleep`."""
 
     now = 0.0
 
@@ -53,7 +53,7 @@ def written(root: Path) -> Path:
     return root / "var/lib/mastodon-sidekiq/code.json"
 
 
-def test_it_is_written_when_it_changed_and_removed_with_the_code(
+def test_the_stamp_is_written_when_it_changes_and_removed_with_the_code(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = root / "home/mastodon/live/Gemfile.lock"
@@ -75,7 +75,7 @@ def test_it_is_written_when_it_changed_and_removed_with_the_code(
     assert "holds no code of Mastodon's" in capsys.readouterr().err
 
 
-def test_what_changes_while_it_looks_is_seen(
+def test_a_change_during_a_look_is_noticed(
     root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """systemd starts nothing for a change while the service runs."""
@@ -91,13 +91,13 @@ def test_what_changes_while_it_looks_is_seen(
     assert clock.now == 5 * 0.5 + QUIET_SECONDS
 
 
-def test_it_ends_at_once_when_nothing_changed(root: Path, clock: Clock) -> None:
+def test_a_look_ends_at_once_if_nothing_changed(root: Path, clock: Clock) -> None:
     stamp_until_quiet(DIRECTORY, RenderedFiles(root), root)
     assert clock.now == 0
 
 
-def test_it_ends_although_the_code_never_rests(root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 7."""
+def test_a_look_ends_even_if_the_code_keeps_changing(root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 7: everything is bounded."""
     count = iter(range(1000))
     monkeypatch.setattr("fleetd.app.stamp.read_code", lambda _: CodeStamp(digest=f"{next(count):016x}"))
     stamp_until_quiet(DIRECTORY, RenderedFiles(root), root)
@@ -122,7 +122,7 @@ def test_code_that_cannot_be_read_leaves_the_stamp(
     assert written(root).read_text() == before
 
 
-def test_a_full_disk_is_a_sentence(
+def test_a_full_disk_gives_a_sentence(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "home/mastodon/live/REVISION").write_text("a")

@@ -1,4 +1,4 @@
-"""[redis] and [postgres]; no secret ever leaves them in words."""
+"""[redis] and [postgres], whose secrets never appear in any text."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def postgres(body: str) -> PostgresSettings | None:
     return parse(f"{PROFILE}[postgres]\n{body}").postgres
 
 
-def test_an_empty_table_leaves_it_to_mastodon() -> None:
+def test_an_empty_table_means_mastodons_settings() -> None:
     assert redis("") is None
     assert postgres("") is None
 
@@ -54,7 +54,7 @@ def test_pgbouncer_and_replica_take_the_keys_of_postgres() -> None:
     assert by_url == PostgresSettings(host="h", port=6432, dbname="pgbouncer", user="stats", sslmode="require")
 
 
-def test_pgbouncer_and_replica_are_mastodon_s_by_default() -> None:
+def test_pgbouncer_and_replica_are_mastodons_by_default() -> None:
     got = parse(PROFILE + "[pgbouncer]\n[replica]")
     assert (got.pgbouncer, got.replica, got.through, got.watch_replica) == (None, None, "auto", True)
     got = parse(PROFILE + '[connections]\nthrough = "pgbouncer"\nreplica = "none"')
@@ -92,13 +92,13 @@ def test_pgbouncer_and_replica_are_mastodon_s_by_default() -> None:
         ('[postgres]\nhost = "h"\npassword = "Geheim7"\nsslmode = "on"', "postgres.sslmode"),
     ],
 )
-def test_a_secret_is_in_no_problem(table: str, path: str) -> None:
+def test_no_problem_contains_a_secret(table: str, path: str) -> None:
     got = problems(PROFILE + table)
     assert path in got
     assert SECRET not in "\n".join([*got, *got.values()])
 
 
-def test_a_secret_is_not_in_the_settings_as_text() -> None:
+def test_the_settings_as_text_contain_no_secret() -> None:
     got = parse(PROFILE + '[redis]\nurl = "redis://:Geheim7@h"\n[postgres]\nurl = "postgresql://u:Geheim7@h/d"')
     assert got.redis is not None
     assert got.redis.password == SECRET

@@ -1,4 +1,4 @@
-"""config.example.toml promises every key and its default; it is the page people read."""
+"""config.example.toml is what people read: it has every key, and the default of each is right."""
 
 import re
 import tomllib
@@ -18,12 +18,12 @@ from tests.support.project import PROJECT
 EXAMPLE = PROJECT / "config.example.toml"
 PROFILE = "default-first"
 MINIMAL = f'[profiles.{PROFILE}]\ninstances = "1-4"\n'
-#: Their default is no value but nothing, or follows from other keys; the example shows one that could be there.
+#: Keys without a fixed default: it is empty or follows from other keys. The example shows a possible value.
 ILLUSTRATIONS = {("connections", "claims"), ("pace", "booting_max")}
 
 
 def _uncommented() -> dict[str, dict[str, Any]]:
-    """Each table of the example with its commented keys switched on (but for the profiles shown as comments)."""
+    """The tables of the example with their commented keys enabled, but without the commented profiles."""
     lines: list[str] = []
     for line in EXAMPLE.read_text().splitlines():
         if line.startswith("#[") or re.match(r"#[a-z_]+ = ", line):
@@ -34,7 +34,7 @@ def _uncommented() -> dict[str, dict[str, Any]]:
 
 
 def _kinds() -> dict[str, Any]:
-    """Table name to section, for the plain tables of the file."""
+    """The plain tables of the file: table name to section."""
     kinds = {}
     for name, hint in typing.get_type_hints(File).items():
         options = [hint, *typing.get_args(hint)]
@@ -44,11 +44,11 @@ def _kinds() -> dict[str, Any]:
     return kinds
 
 
-def test_it_is_the_minimal_configuration() -> None:
+def test_the_example_is_the_minimal_configuration() -> None:
     assert parse(EXAMPLE.read_text(), machine_host="h") == parse(MINIMAL, machine_host="h")
 
 
-def test_the_minimal_configuration_warns_of_nothing() -> None:
+def test_the_minimal_configuration_gives_no_warnings() -> None:
     assert parse(MINIMAL, machine_host="h").warnings == ()
 
 
@@ -59,14 +59,14 @@ def test_the_minimal_configuration_warns_of_nothing() -> None:
     + [("profiles.bulk", "queues"), ("profiles.even", "weights")]
     + [("targets", queue) for queue in ("default", "push", "ingress", "mailers", "pull", "fasp")],
 )
-def test_every_key_is_in_it(table: str, key: str) -> None:
+def test_every_key_is_in_the_example(table: str, key: str) -> None:
     tables = _uncommented()
     inner = tables["profiles"][table.removeprefix("profiles.")] if "." in table else tables[table]
     assert key in inner
 
 
 @pytest.mark.parametrize("table", sorted(_kinds()))
-def test_every_default_in_it_is_the_real_one(table: str) -> None:
+def test_every_default_in_the_example_is_the_real_one(table: str) -> None:
     kind = _kinds()[table]
     problems: list[ConfigProblem] = []
     shown = section(kind, _uncommented()[table], table, problems)
@@ -85,11 +85,11 @@ def test_the_defaults_that_follow_from_other_keys_are_the_real_ones() -> None:
     assert parse(text, machine_host="h").policy == parse(MINIMAL, machine_host="h").policy
 
 
-def test_the_targets_in_it_are_the_real_ones() -> None:
+def test_the_targets_in_the_example_are_the_real_ones() -> None:
     assert _uncommented()["targets"] == parse(MINIMAL).policy.targets_seconds
 
 
-def test_all_its_profiles_together_are_a_good_configuration() -> None:
+def test_all_profiles_of_the_example_together_are_valid() -> None:
     profiles = _uncommented()["profiles"]
     rows = [
         f"[profiles.{name}]\n" + "\n".join(f"{k} = {_toml(v)}" for k, v in p.items()) for name, p in profiles.items()
@@ -111,7 +111,7 @@ def _toml(value: Any) -> str:
 
 
 def _another(hint: Any, default: object) -> Any:
-    """A value that this key may have and that is not its default."""
+    """A valid value of this key other than its default."""
     kind = msgspec.inspect.type_info(hint)
     while isinstance(kind, msgspec.inspect.Metadata):
         kind = kind.type

@@ -1,4 +1,4 @@
-"""The configuration file: everything wrong at once, each with path, value and cure; no secret; nothing else raised."""
+"""The configuration file: all problems are listed with path, value and cure, without secrets or other errors."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ def policy(text: str) -> Policy:
     return parse(text, machine_host="worker1").policy
 
 
-def test_a_profile_is_all_it_takes() -> None:
+def test_a_profile_is_all_that_is_needed() -> None:
     got = parse(PROFILE, machine_host="worker1")
     assert got.policy.host == "worker1"
     profile = got.policy.profiles[0]
@@ -33,7 +33,7 @@ def test_a_profile_is_all_it_takes() -> None:
     assert got.http == HttpAddress(host="127.0.0.1", port=9849)
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_listed_together() -> None:
     got = problems(
         '[fleet]\nhots = "x"\n[scheduler]\nplace = "there"\n[http]\nlisten = "9849"\n[memory]\nreserve = "5 GB"\n'
         '[profiles.push-first]\norder = "push-frist"\ninstances = "1-6"\nmin = 7\nthreads = 500\n'
@@ -101,7 +101,7 @@ def test_a_problem_names_the_key_and_the_cure(text: str, path: str, says: str) -
     assert says in got[path]
 
 
-def test_a_host_name_that_a_tag_cannot_hold_asks_for_another() -> None:
+def test_a_host_name_that_does_not_fit_a_tag_is_refused() -> None:
     assert "Set fleet.host" in problems(PROFILE, host="müller's vm")["fleet.host"]
     assert parse(PROFILE + '[fleet]\nhost = "vm"', machine_host="müller's vm").policy.host == "vm"
 
@@ -111,15 +111,15 @@ def test_connection_claims_by_name_are_others() -> None:
     assert policy(PROFILE + text).connections.declared_connections("database") == 129
 
 
-def test_a_stated_limit_that_min_fits_into_is_accepted() -> None:
-    # 1 × 27 for min, 12 for the scheduler, 10 reserve
+def test_a_configured_limit_that_min_fits_into_is_accepted() -> None:
+    # 1 × 27 for min, 12 for the scheduler, 10 in reserve
     assert policy(PROFILE + "[connections]\nlimit = 49").connections.limit == 49
     assert "connections.limit" in problems(PROFILE + "[connections]\nlimit = 48")
     text = PROFILE + '[connections]\nlimit = 37\n[scheduler]\nplace = "elsewhere"'
     assert policy(text).connections.limit == 37
 
 
-def test_a_table_of_the_policy_has_its_defaults_but_for_the_host_s_cores() -> None:
+def test_tables_of_the_policy_have_their_defaults_except_the_hosts_cores() -> None:
     pace = policy(PROFILE).pace
     assert pace == PacePolicy(booting_max=pace.booting_max)
     assert pace.booting_max == max(4, os.cpu_count() or 0)
@@ -131,7 +131,7 @@ def test_sizes_as_people_write_them() -> None:
     assert (memory.reserve_bytes, memory.instance_bytes) == (1610612736, 4096)
 
 
-def test_the_http_side_can_be_off_or_elsewhere() -> None:
+def test_the_http_listener_can_be_off_or_elsewhere() -> None:
     assert parse(PROFILE + '[http]\nlisten = ""').http is None
     assert parse(PROFILE + '[http]\nlisten = "[::1]:80"').http == HttpAddress(host="::1", port=80)
 
@@ -145,7 +145,7 @@ def test_warnings_refuse_nothing() -> None:
     assert "serves pushh, which stock Mastodon does not have (did you mean push?)" in said
 
 
-def test_a_file_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used_gives_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b'[log]\nlevel = "\xe4"')
     for path, says in (
         (tmp_path / "none", "No such file"),
@@ -184,7 +184,7 @@ _keys = sorted(
         max_size=5,
     )
 )
-def test_nonsense_is_refused_in_words_and_raises_nothing_else(table: dict[str, Any]) -> None:
+def test_nonsense_is_refused_with_a_sentence_and_raises_no_other_error(table: dict[str, Any]) -> None:
     rows = []
     for key, value in table.items():
         rows.append(f"{json.dumps(key)} = {_inline(value)}")
@@ -205,7 +205,7 @@ def _inline(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else str(value)
 
 
-def test_history_has_bounds_that_an_admin_understands() -> None:
+def test_the_bounds_of_history_are_given_in_days_and_sizes() -> None:
     kept = parse('[history]\ndays = 0\nsize = "1 GiB"\n[profiles.a]\ninstances = 1\n')
     assert (kept.history.days, kept.history.size_bytes) == (0, 1024**3)
     for size, what in (

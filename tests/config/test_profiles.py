@@ -1,4 +1,4 @@
-"""Profiles in the words admins use."""
+"""Profiles as admins write them."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_weighted_orders() -> None:
     ['order = "scheduler-first"', 'queues = ["default", "scheduler"]', "weights = {scheduler = 1}"],
 )
 def test_no_profile_serves_the_scheduler_queue(body: str) -> None:
-    """Law 1."""
+    """Law 1: only the scheduler's own unit serves that queue."""
     assert any("enqueue every cron job twice" in s for s in problems(f"[profiles.a]\ninstances = 1\n{body}").values())
 
 
@@ -65,12 +65,12 @@ def test_no_profile_serves_the_scheduler_queue(body: str) -> None:
         ('instances = "1-9999"', "instances", "at most 64"),
     ],
 )
-def test_what_is_wrong_with_a_profile(body: str, path: str, says: str) -> None:
+def test_problems_of_a_profile(body: str, path: str, says: str) -> None:
     got = problems(f"[profiles.a]\n{body.replace(chr(39), chr(34))}")
     assert says in got[f"profiles.a.{path}"]
 
 
-def test_a_number_has_one_profile() -> None:
+def test_a_number_belongs_to_one_profile() -> None:
     got = problems('[profiles.a]\ninstances = "1-3"\n[profiles.b]\ninstances = [3, 4]')
     assert "3 already belong(s) to profile a" in got["profiles.b.instances"]
 
@@ -80,7 +80,7 @@ def test_names_that_a_metric_label_or_unit_file_cannot_take(name: str) -> None:
     assert any(path.startswith("profiles.") for path in problems(f"[profiles.{name}]\ninstances = 1"))
 
 
-def test_min_may_be_none_at_all() -> None:
+def test_min_may_be_0() -> None:
     got = profile('instances = "1-4"\nmax = 0')
     assert (got.min_instances, got.max_instances) == (0, 0)
     assert profile('instances = "1-4"\nmin = 0').min_instances == 0
@@ -95,6 +95,6 @@ def test_instance_numbers(value: int | str | tuple[int, ...], numbers: tuple[int
 
 
 @pytest.mark.parametrize("value", [0, -1, 10000, "", "3-1", "0-2", "1,,2", "1-3,2", (), (1, 1), "١"])
-def test_what_is_no_instance_number(value: int | str | tuple[int, ...]) -> None:
+def test_invalid_instance_numbers(value: int | str | tuple[int, ...]) -> None:
     with pytest.raises(ValueError):
         parse_numbers(value)

@@ -1,4 +1,4 @@
-"""The host's steps: starting and draining (laws 4 and 6)."""
+"""The steps for this host: starts and drains (laws 4 and 6)."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def serving(*numbers: int, busy: dict[int, int] | None = None) -> tuple[dict[int
 
 
 def failed(key: int, seconds_ago: float) -> HostMemory:
-    """A unit that failed once, so long ago."""
+    """A unit that failed once, this long ago."""
     cause = SystemdResult(result="exit-code")
     failure = Failure(count=1, last_seconds=NOW - seconds_ago, cause=cause)
     return HostMemory().with_failures({InstanceKey(key): failure})
 
 
-def test_starts_the_lowest_free_numbers_and_remembers_it() -> None:
+def test_the_lowest_free_numbers_are_started_and_remembered() -> None:
     units, beats = serving(2)
     decision = host(units, *beats, plan=planned(3))
     assert did(decision) == [("start", 1), ("start", 3)]
@@ -126,7 +126,7 @@ def test_the_least_busy_and_then_the_highest_is_quieted_first() -> None:
     assert decision.memory.drains[InstanceKey(3)].quiet_sent_seconds == NOW
 
 
-def test_an_instance_that_boots_goes_first_and_by_a_stop() -> None:
+def test_an_instance_that_boots_goes_first_and_is_stopped_at_once() -> None:
     units, beats = serving(1, 2)
     decision = host({**units, 3: unit("activating", age=5.0)}, *beats, plan=planned(2))
     assert did(decision) == [("stop", 3)]
@@ -181,7 +181,7 @@ def test_an_instance_that_a_person_started_is_not_drained() -> None:
 
 
 def draining(*, since: float = 20.0, sent: float | None = 20.0, stopped: float | None = None) -> HostMemory:
-    """@1, ages of the orders in seconds."""
+    """@1 drains. The arguments are the ages of the orders, in seconds."""
     drain = Drain(
         since_seconds=NOW - since,
         cause=CAUSE,
@@ -229,7 +229,7 @@ def test_a_quiet_that_no_heartbeat_confirms_is_sent_again() -> None:
     ("writable", "redis", "steps"),
     [(True, True, [("stop", 1)]), (False, True, []), (None, True, []), (True, False, [])],
 )
-def test_past_the_deadline_it_is_stopped_only_while_redis_takes_writes(
+def test_past_the_deadline_an_instance_is_stopped_only_if_redis_takes_writes(
     writable: bool | None, redis: bool, steps: list[tuple[str, int]]
 ) -> None:
     memory = draining(since=601.0, sent=601.0)
@@ -252,11 +252,11 @@ def test_a_stop_that_got_lost_is_given_again() -> None:
     assert goes_on(draining(since=60.0, sent=60.0, stopped=31.0), busy=2) == []
 
 
-def test_while_systemd_stops_it_nothing_is_ordered() -> None:
+def test_while_systemd_stops_an_instance_nothing_is_ordered() -> None:
     assert goes_on(draining(since=9000.0, sent=9000.0), busy=2, writable=True, state="deactivating") == []
 
 
-def test_restarted_by_systemd_in_mid_drain_it_is_stopped_before_it_is_ready() -> None:
+def test_a_draining_instance_that_systemd_restarts_is_stopped_during_its_boot() -> None:
     assert goes_on(draining(), state="activating") == [("stop", 1)]
 
 
@@ -292,7 +292,7 @@ def test_a_scheduler_that_failed_is_not_tried_again_before_its_pause_ends() -> N
     assert did(host({}, plan=planned(0), scheduler=START, memory=memory)) == []
 
 
-def test_a_surplus_scheduler_is_quieted_or_while_it_boots_stopped() -> None:
+def test_a_surplus_scheduler_is_quieted_or_stopped_if_it_boots() -> None:
     own = process(tag(SCHEDULER), queues="scheduler", pid=9)
     ended = host({}, own, plan=planned(0), scheduler=END, own_scheduler=unit(pid=9))
     assert did(ended) == [("quiet", SCHEDULER)]

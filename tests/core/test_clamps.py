@@ -1,4 +1,4 @@
-"""Every clamp has its words (law 8): each code is produced once, with its sentence."""
+"""Every clamp has a sentence (law 8): each code is produced once, with its sentence."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def done(
     shot: Snapshot | None = None,
     wanted: Plan | None = None,
 ) -> tuple[Clamp, ...]:
-    """What the host says when `count` are planned."""
+    """The host's clamps when `count` are planned."""
     rules, hosts = rules or policy(), hosts or HostMemory()
     units, beats = fleet(running)
     shot = shot or snapshot(rules, now=NOW, redis=sidekiq(processes=beats), units=units)
@@ -80,7 +80,7 @@ def scheduler(
     redis: bool = True,
     units: SystemdFacts | None = None,
 ) -> tuple[Clamp, ...]:
-    """What is said of the scheduler on a host that may take over."""
+    """The scheduler's clamps on a host that may take over."""
     rules = policy(scheduler=SchedulerPolicy(place="auto"))
     found = sidekiq(processes=beats)
     shot = snapshot(rules, redis=found if redis else None, units=units or systemd())
@@ -97,7 +97,7 @@ def without_machine(rules: Policy) -> tuple[Clamp, ...]:
 
 
 def draining(*, since: float, sent: float) -> HostMemory:
-    """@1, ages of the orders in seconds."""
+    """@1 drains. The arguments are the ages of the orders, in seconds."""
     cause = MoreThanAdmitted(profile="default-first")
     drain = Drain(since_seconds=NOW - since, quiet_sent_seconds=NOW - sent, cause=cause)
     return HostMemory().with_drain(InstanceKey(1), drain)
@@ -129,7 +129,7 @@ FAILED = Failure(count=1, last_seconds=NOW - 5.0, cause=SystemdResult(result="st
 
 
 def under(constraints: HostConstraints, *, busy: int = 40) -> tuple[Clamp, ...]:
-    """What the plan says under these constraints, with one instance of six and work for more."""
+    """The plan's clamps under these constraints: one of six instances runs, and there is work for more."""
     rules = policy()
     units, beats = fleet(1)
     reading = sidekiq(queue("default", busy=busy), processes=beats)
@@ -138,7 +138,7 @@ def under(constraints: HostConstraints, *, busy: int = 40) -> tuple[Clamp, ...]:
 
 
 def unconfirmed() -> tuple[Clamp, ...]:
-    """@1 was first told to quiet 40 s ago, and beats on as before."""
+    """@1 was first told to quiet 40 s ago, but goes on beating as if it had not been."""
     rules = policy()
     hosts = draining(since=40.0, sent=10.0)
     units, beats = fleet(1)
@@ -146,7 +146,7 @@ def unconfirmed() -> tuple[Clamp, ...]:
 
 
 def hung() -> tuple[Clamp, ...]:
-    """@1 beats, @2 has not for long."""
+    """@1 beats. @2 has not for a long time."""
     watch = Watch(invocation_id="", served=True, silent_seconds=61.0)
     rules = policy()
     units, beats = fleet(2)
@@ -169,7 +169,7 @@ def held(reason: HoldReason) -> HostConstraints:
 
 
 def unattributable() -> tuple[Clamp, ...]:
-    """A stock process of 30 threads beside ours: 22 may be web's or its own."""
+    """A stock process of 30 threads beside ours. 22 connections may be web's or its own."""
     stock = process("", threads=30, queues="pull", hostname="main")
     rules = policy()
     units, beats = fleet(1)
@@ -179,7 +179,7 @@ def unattributable() -> tuple[Clamp, ...]:
 
 
 def yields() -> tuple[Clamp, ...]:
-    """Two profiles, the more important late and refused for a minute."""
+    """Two profiles. The more important one is late, and has been refused an instance for a minute."""
     rules = policy(strict(numbers="1-4"), strict("bulk", "5-8", queues="pull", low=0))
     units = systemd({n: unit(pid=100 + n) for n in (1, 5, 6)})
     beats = tuple(process(tag(n), pid=100 + n, busy=5) for n in (1, 5, 6))
@@ -336,7 +336,7 @@ def test_a_held_scheduler_is_counted_under_the_code_of_its_hold() -> None:
     assert clamp.code == ClampCode.PAUSED
 
 
-def test_the_same_code_twice_in_a_row_is_one_clamp_from_first_to_last() -> None:
+def test_consecutive_clamps_with_the_same_code_are_merged() -> None:
     clamps = Clamps()
     clamps.add(ClientsRefused(source="postgres"), "a", before=9, after=5)
     clamps.add(ClientsRefused(source="postgres"), "b", before=3, after=2)
@@ -346,7 +346,7 @@ def test_the_same_code_twice_in_a_row_is_one_clamp_from_first_to_last() -> None:
     assert [(c.reason, c.before_instances, c.after_instances) for c in found] == [(last, 9, 4)]
 
 
-def test_the_same_code_again_after_another_stays_a_clamp_of_its_own() -> None:
+def test_clamps_with_the_same_code_are_not_merged_across_another() -> None:
     clamps = Clamps()
     clamps.add(TakenAwayByHand(instances=4), "a", before=9, after=5)
     clamps.add(AtMax(max_instances=2), "a", before=5, after=2)

@@ -1,7 +1,7 @@
-"""The plan: need, admit, give way; numbers worked out by hand.
+"""The plan: needed, desired, admitted, and what gives way. The numbers are worked out by hand.
 
-The policy of most tests: one strict profile of @1 to @6, 5 threads, 7 connections each, min 1; 4 threads of each are
-planned to be busy.
+The policy of most tests: one strict profile of @1 to @6, each with 5 threads, 7 connections, min 1. In each instance 4
+threads are planned to be busy.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def codes(decision: FleetDecision) -> list[str]:
     return [c.code.value for c in decision.clamps]
 
 
-def test_growth_to_what_is_needed_at_once() -> None:
+def test_the_fleet_grows_at_once_to_what_is_needed() -> None:
     decision = decide(policy(), busy=17)  # 17 / 4 = 4.25
     assert counts(decision) == {"default-first": 5}
     assert codes(decision) == []
 
 
-def test_min_is_kept_and_said() -> None:
+def test_min_is_kept_and_given_as_the_reason() -> None:
     decision = decide(policy(strict(low=2)), running=2)
     assert counts(decision) == {"default-first": 2}
     assert codes(decision) == ["min"]
@@ -77,7 +77,7 @@ def test_max_is_kept() -> None:
 
 
 def test_within_the_tolerance_nothing_grows() -> None:
-    # 2 run: 8 planned threads. 8.8 is 10 % more, 9 is beyond.
+    # 2 run, with 8 threads planned to be busy. 8.8 is 10 % more; 9 is beyond that.
     assert counts(decide(policy(), running=2, busy=8)) == {"default-first": 2}
     rules = policy()
     memory = FleetMemory(demand=DemandMemory(at_seconds=NOW, busy_mean_threads={"default": 8.8}))
@@ -92,30 +92,30 @@ def test_nothing_goes_down_before_the_window_has_been_watched() -> None:
     assert clamp(decision, ClampCode.HOLD_WINDOW).after_instances == 4
 
 
-def test_it_goes_down_to_the_highest_count_of_the_window() -> None:
+def test_the_count_goes_down_to_the_highest_of_the_window() -> None:
     assert counts(decide(policy(), running=5, memory=watched(3))) == {"default-first": 3}
 
 
-def test_it_goes_down_to_min_when_nothing_was_needed_in_the_window() -> None:
+def test_the_count_goes_down_to_min_if_nothing_was_needed_in_the_window() -> None:
     decision = decide(policy(), running=5, memory=watched(0))
     assert counts(decision) == {"default-first": 1}
     assert codes(decision) == ["min"]
 
 
-def test_latency_unknown_keeps_what_runs_and_restores_min() -> None:
+def test_unknown_latency_keeps_what_runs_and_restores_min() -> None:
     decision = decide(policy(), running=4, no_redis=True, memory=watched(0))
     assert counts(decision) == {"default-first": 4}
     assert counts(decide(policy(strict(low=3)), running=1, no_redis=True)) == {"default-first": 3}
-    assert decision.memory.windows == {}  # it begins anew
+    assert decision.memory.windows == {}  # the window starts again
 
 
-def test_headroom_unknown_grows_to_min_only() -> None:
+def test_with_unknown_headroom_only_min_is_restored() -> None:
     decision = decide(policy(strict(low=2)), running=1, busy=40, postgres=None)
     assert counts(decision) == {"default-first": 2}
     assert clamp(decision, ClampCode.HEADROOM_UNKNOWN).after_instances == 2
 
 
-def test_systemd_unknown_decides_nothing() -> None:
+def test_with_systemd_unknown_nothing_is_decided() -> None:
     rules = policy()
     shot = snapshot(rules, redis=sidekiq(queue("default", busy=40)), postgres=ROOMY)
     before = watched(3)
@@ -125,7 +125,7 @@ def test_systemd_unknown_decides_nothing() -> None:
     assert decision.memory.windows == before.windows
 
 
-def test_an_unreadable_queue_keeps_its_profiles_and_no_other() -> None:
+def test_an_unreadable_queue_holds_only_the_profiles_that_serve_it() -> None:
     rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
     units = systemd({n: unit(pid=n) for n in (1, 2, 3, 5, 6)})
     beats = tuple(process(tag(n), pid=n) for n in units.units)
@@ -144,8 +144,8 @@ def test_an_unreadable_queue_keeps_its_profiles_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("age", [5.0, 5000.0])
-def test_an_instance_without_a_heartbeat_keeps_its_profile_and_no_other(age: float) -> None:
-    # As after a loss of Redis's data: every queue is empty, and what is at work is unknown until the next beat.
+def test_an_instance_without_a_heartbeat_holds_only_its_own_profile(age: float) -> None:
+    # As after Redis lost its data: all queues are empty, and which jobs run is unknown until the next beat.
     rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
     units = systemd({n: unit(pid=n, age=age) for n in (1, 2, 3, 5, 6)})
     long_ago = HoldWindow(since_seconds=0.0, entries=((NOW - 5.0, 0),))
@@ -158,7 +158,7 @@ def test_an_instance_without_a_heartbeat_keeps_its_profile_and_no_other(age: flo
     reason = clamp(decision, ClampCode.LATENCY_UNKNOWN).reason
     assert reason == HeartbeatsMissing(keys=(InstanceKey(2),))
     assert "@2 has no heartbeat" in sentence(reason)
-    # What it was busy with is not forgotten either.
+    # Its load is not forgotten either.
     assert decision.memory.demand.busy_mean_threads["default"] == 4.0
 
 
@@ -184,7 +184,7 @@ def test_a_profile_keeps_its_size_while_a_queue_of_it_waits_too_long() -> None:
     assert counts(with_pull_waiting(target - 1.0)) == {"default-first": 1, "mail": 1}
 
 
-def test_connections_stop_growth_at_the_last_that_fits() -> None:
+def test_growth_stops_at_the_last_instance_whose_connections_fit() -> None:
     # limit 50 − 3 − reserve 10 − others 9 = 28 = 4 × 7.
     decision = decide(policy(), running=1, busy=40, postgres=database(maximum=50, clients=10))
     assert counts(decision) == {"default-first": 4}
@@ -199,8 +199,8 @@ def test_connections_stop_growth_at_the_last_that_fits() -> None:
     )
 
 
-def test_the_reason_names_claims_above_the_budget_as_they_are() -> None:
-    # limit 30 − 3 − reserve 10 − others 9 = 8, which is less than the 7 × 2 that run.
+def test_the_reason_names_claims_that_are_above_the_budget() -> None:
+    # limit 30 − 3 − reserve 10 − others 9 = 8, which is less than the 2 × 7 that run.
     decision = decide(policy(strict(low=2)), running=2, busy=40, postgres=database(maximum=30, clients=10))
     assert clamp(decision, ClampCode.CONNECTIONS).reason == NoConnectionsLeft(
         source="postgres",
@@ -213,32 +213,32 @@ def test_the_reason_names_claims_above_the_budget_as_they_are() -> None:
     )
 
 
-def test_one_connection_short_is_one_instance_less() -> None:
+def test_one_missing_connection_means_one_instance_fewer() -> None:
     decision = decide(policy(), running=1, busy=40, postgres=database(maximum=49, clients=10))
     assert counts(decision) == {"default-first": 3}
 
 
-def test_not_even_min_beyond_the_budget() -> None:
+def test_not_even_min_is_started_beyond_the_budget() -> None:
     decision = decide(policy(strict(low=3)), running=1, postgres=database(maximum=36, clients=10))
     assert counts(decision) == {"default-first": 2}  # 36 − 3 − 10 − 9 = 14
     assert clamp(decision, ClampCode.CONNECTIONS).after_instances == 2
 
 
-def test_min_of_all_comes_before_more_of_the_important() -> None:
+def test_min_of_all_profiles_comes_before_more_of_the_most_important() -> None:
     rules = policy(strict(numbers="1-6"), strict("mail", "7-8", queues="mailers", low=2))
     decision = decide(rules, running=1, busy=40, postgres=database(maximum=50, clients=10))
     assert counts(decision) == {"default-first": 2, "mail": 2}
 
 
-def test_an_instance_ordered_a_moment_ago_has_its_claim() -> None:
-    # @1 and @2 serve, @3 was ordered and systemd does not show it yet: 21 of 28.
+def test_an_instance_ordered_a_moment_ago_has_a_claim() -> None:
+    # @1 and @2 serve. @3 was ordered but systemd does not show it yet. That makes 21 of 28.
     hosts = HostMemory().with_start(InstanceKey(3), NOW - 1.0)
     decision = decide(policy(), running=2, busy=40, hosts=hosts, postgres=database(maximum=50, clients=10))
     assert decision.claims_connections == 21
     assert counts(decision) == {"default-first": 4}  # 3 count, one more fits
 
 
-def test_draining_instances_and_those_of_other_hosts_have_their_claims() -> None:
+def test_draining_instances_and_those_of_other_hosts_have_claims() -> None:
     _, beats = fleet(2)
     units = systemd({n: unit(pid=100 + n) for n in (1, 2, 3)})
     quiet = process(tag(3), pid=103, quiet=True)
@@ -260,7 +260,7 @@ def test_instances_of_other_hosts_still_count_while_redis_is_unknown() -> None:
 
 
 def test_instances_give_way_at_once_when_the_budget_shrinks() -> None:
-    # 5 run (35), the budget is 21: two must go, at once, however much is wanted.
+    # 5 run (35) and the budget is 21. Two must go at once, however many are needed.
     decision = decide(policy(), running=5, busy=40, postgres=database(maximum=43, clients=10))
     assert counts(decision) == {"default-first": 3}
     above = clamp(decision, ClampCode.CONNECTIONS)
@@ -282,7 +282,7 @@ def test_the_least_important_profile_gives_way_first() -> None:
 
 
 def test_an_instance_that_drains_already_counts_as_given_back() -> None:
-    # @1-@5 run and drain: claims 35 of 28; @5 is quiet, so the other four fit.
+    # @1-@5 claim 35 of 28. @5 is already quiet and draining, and the other four fit.
     _, beats = fleet(4)
     units = systemd({n: unit(pid=100 + n) for n in range(1, 6)})
     redis = sidekiq(queue("default", busy=40), processes=(*beats, process(tag(5), pid=105, quiet=True)))
@@ -290,8 +290,8 @@ def test_an_instance_that_drains_already_counts_as_given_back() -> None:
     assert counts(decision) == {"default-first": 4}
 
 
-def test_nothing_gives_way_for_connections_of_an_instance_that_just_left() -> None:
-    # @5's unit is gone, Postgres still shows 7 of its connections: 28 + 7, but those end by themselves.
+def test_nothing_gives_way_for_connections_of_an_instance_that_has_just_ended() -> None:
+    # @5's unit is gone, but Postgres still shows its 7 connections: 28 + 7. Those end by themselves.
     postgres = database(maximum=50, clients=17, workers={"mastodon-sidekiq@5.w1": 7})
     assert counts(decide(policy(), running=4, busy=40, postgres=postgres)) == {"default-first": 4}
 
@@ -301,7 +301,7 @@ def test_nothing_gives_way_while_latency_is_unknown() -> None:
     assert counts(decision) == {"default-first": 5}
 
 
-def test_refusing_postgres_stops_growth_and_ends_nothing() -> None:
+def test_when_postgres_refuses_growth_stops_and_nothing_is_ended() -> None:
     decision = decide(policy(), running=3, busy=40, postgres=database(refused=True))
     assert counts(decision) == {"default-first": 3}
     reason = clamp(decision, ClampCode.CONNECTIONS).reason
@@ -310,7 +310,7 @@ def test_refusing_postgres_stops_growth_and_ends_nothing() -> None:
 
 
 def test_memory_stops_growth_but_not_min() -> None:
-    # 3 GiB − 512 MiB reserve carry two more.
+    # 3 GiB − 512 MiB of reserve are enough for two more.
     assert counts(decide(policy(), running=1, busy=40, available=3 * 1024 * MIB)) == {"default-first": 3}
     assert counts(decide(policy(strict(low=4)), running=1, busy=40, available=0)) == {"default-first": 4}
 
@@ -318,11 +318,11 @@ def test_memory_stops_growth_but_not_min() -> None:
 def test_memory_is_set_aside_for_an_instance_that_boots() -> None:
     units = systemd({1: unit(), 2: unit("activating", age=5.0)})
     decision = decide(policy(), units=units, busy=40, available=3 * 1024 * MIB)
-    assert counts(decision) == {"default-first": 3}  # 2.5 GiB, 1 GiB of it to come for @2: one more
+    assert counts(decision) == {"default-first": 3}  # 2.5 GiB, of which @2 will still take 1 GiB: one more fits
 
 
 def test_an_instance_that_a_person_stopped_is_not_replaced() -> None:
-    decision = decide(policy(), running=2, busy=12, hosts=pinned({3: PinKind.STOPPED}))  # 3 wanted
+    decision = decide(policy(), running=2, busy=12, hosts=pinned({3: PinKind.STOPPED}))  # 3 are needed
     assert counts(decision) == {"default-first": 2}
     reason = clamp(decision, ClampCode.PINNED).reason
     assert reason == TakenAwayByHand(instances=1)
@@ -330,21 +330,21 @@ def test_an_instance_that_a_person_stopped_is_not_replaced() -> None:
 
 
 def test_a_persons_stop_is_no_reason_to_end_another_instance() -> None:
-    # The two that still run are needed: the pin is no reason to end one of them.
+    # The two that still run are needed. The pin is no reason to end one of them.
     decision = decide(policy(), running=2, busy=8, hosts=pinned({3: PinKind.STOPPED}), memory=watched(2))
     assert counts(decision) == {"default-first": 2}
 
 
-def test_min_stands_above_a_persons_stop() -> None:
+def test_min_takes_precedence_over_a_persons_stop() -> None:
     decision = decide(policy(strict(low=3)), running=2, busy=0, hosts=pinned({3: PinKind.STOPPED}))
     assert counts(decision) == {"default-first": 3}
 
 
-def test_a_large_surge_grows_beyond_a_persons_stop() -> None:
+def test_in_a_large_surge_the_fleet_grows_despite_a_persons_stop() -> None:
     assert counts(decide(policy(), running=2, busy=40, hosts=pinned({3: PinKind.STOPPED}))) == {"default-first": 6}
 
 
-def test_a_persons_start_is_not_made_up_for_by_ending_another() -> None:
+def test_no_instance_is_ended_in_exchange_for_one_that_a_person_started() -> None:
     decision = decide(policy(), running=3, hosts=pinned({3: PinKind.RUN}), memory=watched(1))
     assert counts(decision) == {"default-first": 2}
     reason = clamp(decision, ClampCode.PINNED).reason
@@ -357,20 +357,20 @@ def test_an_instance_that_a_person_started_stays_even_above_max() -> None:
     assert counts(decision) == {"default-first": 3}
 
 
-def test_for_one_that_a_person_started_others_give_way_to_the_budget() -> None:
+def test_others_give_way_to_the_budget_before_one_that_a_person_started() -> None:
     hosts = pinned({5: PinKind.RUN})
     decision = decide(policy(), running=5, busy=40, hosts=hosts, postgres=database(maximum=43, clients=10))
     assert counts(decision) == {"default-first": 3}
 
 
-def test_overflow_is_not_eaten_by_the_tolerance_band() -> None:
-    # 14 busy on default: @1-@2 carry 8, the other 6 need two of weighted, of which one runs.
+def test_the_tolerance_band_does_not_swallow_overflow() -> None:
+    # 14 are busy on default. @1-@2 carry 8; the other 6 need two of weighted, of which one runs.
     rules = policy(strict(numbers="1-2"), weighted(numbers="3-6"))
     units = systemd({n: unit() for n in (1, 2, 3)})
     assert counts(decide(rules, units=units, busy=14)) == {"default-first": 2, "weighted": 2}
 
 
-def test_claims_of_the_plan_include_what_it_starts() -> None:
+def test_the_plans_claims_include_what_it_starts() -> None:
     decision = decide(policy(), running=1, busy=17)
     assert decision.plan.claims_connections == 7 + 4 * 7
 
@@ -381,7 +381,7 @@ def test_the_epoch_grows_and_the_plan_expires() -> None:
     assert decision.plan.expires_at_seconds == NOW + 4 * 5.0
 
 
-def test_within_budget_tells_whether_the_scheduler_may_start() -> None:
+def test_within_budget_says_whether_the_scheduler_may_start() -> None:
     assert decide(policy(), running=4, postgres=database(maximum=50, clients=10)).within_budget
     assert not decide(policy(), running=4, postgres=database(maximum=49, clients=10)).within_budget
     assert decide(policy(), running=4, postgres=None).within_budget
@@ -395,4 +395,4 @@ def test_a_unit_that_is_not_configured_has_no_claim() -> None:
         running=0,
         units=systemd({9: UnitFacts(name="x", load_state="loaded", active_state="active", sub_state="")}),
     )
-    assert decision.claims_connections == 0  # @9 is not configured and tells nothing of itself
+    assert decision.claims_connections == 0  # @9 is not configured and does not say what it was started with

@@ -1,4 +1,4 @@
-"""What an admin sees over minutes and hours: surges, calm, noise, trouble. Virtual time, the daemon's own tick."""
+"""What an admin sees over minutes and hours: surges, calm, noise, trouble. Runs the daemon's tick in virtual time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_starts_are_spread_over_ticks_and_boots() -> None:
     assert rig.serving() == 10
 
 
-def test_calm_shrinks_after_the_hold_window_and_not_soon_after_it_grew() -> None:
+def test_in_calm_the_fleet_shrinks_only_after_the_hold_window() -> None:
     rig = Rig(World(policy(pace=PacePolicy(hold_down_seconds=300.0))))
     rig.world.enqueue("default", 600)
     while rig.world.waiting():
@@ -59,15 +59,15 @@ def test_calm_shrinks_after_the_hold_window_and_not_soon_after_it_grew() -> None
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_steady_noise_does_not_flap(seed: int) -> None:
+def test_under_steady_noise_the_fleet_does_not_flap(seed: int) -> None:
     rig = Rig(World(policy(), seed=seed))
     rig.world.job_seconds = (0.5, 6.0)
     rig.world.rates = {"default": 3.1, "push": 0.7}
-    rig.run(900.0)  # from nothing to its size
+    rig.run(900.0)  # it grows from nothing to its size
     orders = len(rig.units.orders)
     rig.run(2 * HOUR)
     moves = [(s.verb, s.key) for _, s in rig.units.orders[orders:]]
-    assert len(moves) <= 9, moves  # a start, a quiet and a stop are one swing: no more than one in 40 min
+    assert len(moves) <= 9, moves  # one swing is a start, a quiet and a stop: at most one in 40 min
     assert rig.world.waiting() < 60
 
 
@@ -79,13 +79,13 @@ def test_bursts_within_the_window_keep_the_fleet() -> None:
     assert rig.ordered("quiet") == []
 
 
-def test_the_budget_ends_growth_with_a_reason_and_goes_on_when_it_grows() -> None:
+def test_the_budget_ends_growth_with_a_reason_and_growth_follows_the_budget() -> None:
     rig = Rig(World(policy()))
-    rig.world.max_connections, rig.world.other_clients = 61, 20  # 28: four
+    rig.world.max_connections, rig.world.other_clients = 61, 20  # 28: four instances
     rig.world.enqueue("default", 50_000)
-    told = rig.run(200.0)
+    ticks = rig.run(200.0)
     assert rig.serving() == 4
-    status = rig.status(told[-1])
+    status = rig.status(ticks[-1])
     assert status.next_sentence.startswith("default-first: one more needs 7 connections, 0 are left")
     assert status.connections.headroom_connections == 0
     rig.world.max_connections += 14
@@ -98,7 +98,7 @@ def test_two_profiles_share_the_work() -> None:
     rig.world.enqueue("default", 3000)
     rig.run(60.0)
     assert rig.serving("default-first") == 3
-    assert rig.serving("weighted") == 3  # what the first can't carry
+    assert rig.serving("weighted") == 3  # what the first profile can't carry
     rig.run(HOUR)
     assert (rig.serving("default-first"), rig.serving("weighted")) == (1, 1)
     assert rig.world.done == 3000
@@ -129,17 +129,17 @@ def test_a_failing_number_is_retried_with_growing_pauses_and_given_up() -> None:
     rig = Rig(World(policy(strict(numbers="1-1"))))
     rig.world.broken.add(1)
     rig.world.boot_seconds = 2.0
-    told = rig.run(4 * HOUR)
+    ticks = rig.run(4 * HOUR)
     tries = [at for at, s in rig.units.orders if s.verb == "start"]
     pauses = [later - earlier for earlier, later in pairwise(tries)]
     assert len(tries) == 11
     assert pauses == sorted(pauses)
     assert pauses[0] < 90.0
     assert 300.0 <= pauses[-1] <= 360.0  # a try takes systemd 42 s
-    assert any("is given up: mend it" in sentence(c.reason) for c in told[-1].host.clamps)
+    assert any("is given up: mend it" in sentence(c.reason) for c in ticks[-1].host.clamps)
 
 
-def test_cured_and_reset_by_hand_it_runs_again() -> None:
+def test_a_failed_instance_runs_again_once_fixed_and_reset_by_hand() -> None:
     rig = Rig(World(policy(strict(numbers="1-1"))))
     rig.world.broken.add(1)
     rig.world.boot_seconds = 2.0
@@ -158,7 +158,7 @@ def test_another_number_stands_in_for_one_that_fails() -> None:
     assert [rig.world.units[n].state for n in (2, 3)] == ["active", "active"]
 
 
-def test_a_worker_that_dies_is_systemds_to_restart() -> None:
+def test_a_worker_that_dies_is_left_to_systemd_to_restart() -> None:
     rig = Rig(World(policy(strict(low=2))))
     rig.run(120.0)
     orders = len(rig.units.orders)
@@ -171,10 +171,10 @@ def test_a_worker_that_dies_is_systemds_to_restart() -> None:
 @pytest.mark.parametrize("source", ["redis_up", "postgres_up", "systemd_up"])
 def test_an_outage_leaves_the_fleet_as_it_was(source: str) -> None:
     rig = Rig(World(policy(strict(low=2))))
-    rig.world.job_seconds, rig.world.rates = (2.0, 2.0), {"default": 5.5}  # 11 threads, 4 on each
+    rig.world.job_seconds, rig.world.rates = (2.0, 2.0), {"default": 5.5}  # 11 threads, 4 per instance
     rig.run(1800.0)
     orders = len(rig.units.orders)
-    assert rig.serving() in {3, 4}  # 2.75, and 10 % above it before one more goes
+    assert rig.serving() in {3, 4}  # 2.75 are needed; 4 stay while that is within 10 % of 3
     setattr(rig.world, source, False)
     rig.run(300.0)
     assert rig.units.orders[orders:] == []
@@ -185,7 +185,7 @@ def test_an_outage_leaves_the_fleet_as_it_was(source: str) -> None:
     assert rig.world.lost == 0
 
 
-def test_after_a_reboot_it_begins_from_what_the_boot_started() -> None:
+def test_after_a_reboot_fleetd_begins_with_what_the_boot_started() -> None:
     rig = Rig(World(policy(strict(low=2))))
     rig.world.enqueue("default", 400)
     rig.run(300.0)
@@ -200,19 +200,19 @@ def test_memory_pressure_stops_growth() -> None:
     rig = Rig(World(policy()))
     rig.world.memory_available_bytes = 3 * 1024**3
     rig.world.enqueue("default", 20_000)
-    told = rig.run(200.0)
+    ticks = rig.run(200.0)
     assert rig.serving() == 2
-    assert any(c.code.value == "memory" for c in told[-1].fleet.clamps)
+    assert any(c.code.value == "memory" for c in ticks[-1].fleet.clamps)
 
 
-def test_a_number_that_is_not_rendered_is_passed_over_and_said() -> None:
+def test_a_number_that_is_not_rendered_is_skipped_and_reported() -> None:
     rig = Rig(World(policy(strict(numbers="1-3"))))
     rig.world.rendered.discard(2)
     rig.world.enqueue("default", 20_000)
-    told = rig.run(120.0)
+    ticks = rig.run(120.0)
     assert rig.serving() == 2
     assert 2 not in rig.ordered("start")
-    assert any("@2 not rendered as configured" in sentence(c.reason) for c in told[-1].host.clamps)
+    assert any("@2 not rendered as configured" in sentence(c.reason) for c in ticks[-1].host.clamps)
 
 
 def test_a_scheduler_boots_while_the_fleet_grows() -> None:
@@ -223,13 +223,13 @@ def test_a_scheduler_boots_while_the_fleet_grows() -> None:
     assert len(rig.world.schedulers()) == 1
 
 
-def test_status_of_every_tick_can_be_made() -> None:
+def test_a_status_can_be_made_of_every_tick() -> None:
     rig = Rig(World(policy(strict(numbers="1-3"), weighted(numbers="4-6"))))
     rig.world.enqueue("default", 500)
     for source in (None, "redis_up", "postgres_up", "systemd_up"):
         if source:
             setattr(rig.world, source, False)
-        for told in rig.run(60.0):
-            status = rig.status(told)
+        for result in rig.run(60.0):
+            status = rig.status(result)
             assert status.summary
             assert status.next_sentence

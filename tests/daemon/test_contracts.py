@@ -1,4 +1,4 @@
-"""What the daemon itself puts behind ports keeps their contracts: LocalLedger is a Ledger, Metrics a Teller."""
+"""The daemon's own implementations of ports keep their contracts: LocalLedger is a Ledger, Metrics is a Teller."""
 
 from __future__ import annotations
 

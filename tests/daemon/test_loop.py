@@ -1,4 +1,4 @@
-"""The loop on virtual time: the real Loop, Ticker and TickLog between fakes."""
+"""The loop in virtual time: the real Loop, Ticker and TickLog on fakes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LoopClock:
 
 
 class Slow:
-    """A source that answers after so long, or never."""
+    """A source that answers after a given time, or never."""
 
     def __init__(self, source: FakeSidekiq | FakeDatabase, seconds: float) -> None:
         self.source = source
@@ -85,7 +85,7 @@ async def nothing() -> None: ...
 
 
 class Daemon:
-    """Everything the program wires, with fakes; made inside the running loop."""
+    """The daemon as the program wires it, on fakes. It is made inside the running loop."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Daemon:
         self.world = world
         self.clock = LoopClock(world)
         self.units = FakeUnits(world)
-        self.service, self.told, self.store = FakeService(watchdog_seconds), HeardStatuses(), FakeStore()
+        self.service, self.heard, self.store = FakeService(watchdog_seconds), HeardStatuses(), FakeStore()
         self.lines: list[str] = []
         sources = Sources(
             SlowSidekiq(FakeSidekiq(world), sidekiq_seconds),
@@ -115,13 +115,13 @@ class Daemon:
             self.ticker,
             self.clock,
             TickLog(say, say),
-            (self.told,),
+            (self.heard,),
             self.service,
             before_tick=before_tick,
         )
 
     async def run(self, seconds: float) -> None:
-        """Run for so long beside a world whose time goes on, then stop."""
+        """Run for this long while the world's time goes on, then stop."""
         world_time = asyncio.create_task(self._world_goes_on())
         daemon = asyncio.create_task(self.loop.run())
         await asyncio.sleep(seconds)
@@ -140,7 +140,7 @@ class Daemon:
 
 
 def lived(seconds: float, **options: object) -> Daemon:
-    """A daemon after so long."""
+    """A daemon that has run for this long."""
     made: list[Daemon] = []
 
     async def live() -> None:
@@ -160,13 +160,13 @@ def test_ready_comes_after_the_first_tick_and_once() -> None:
 
 def test_ready_waits_for_a_slow_first_tick() -> None:
     daemon = lived(1.0, sidekiq_seconds=HANG_SECONDS)
-    assert daemon.service.said[0] == "READY"  # after the deadline of 2 s, when stop was asked already
-    assert daemon.told.statuses[0][0] == pytest.approx(2.0)
+    assert daemon.service.said[0] == "READY"  # after the deadline of 2 s, when the stop had already been requested
+    assert daemon.heard.statuses[0][0] == pytest.approx(2.0)
 
 
 def test_ticks_come_every_five_seconds() -> None:
     daemon = lived(22.0)
-    assert [at for at, _ in daemon.told.statuses] == [0.0, 5.0, 10.0, 15.0, 20.0]
+    assert [at for at, _ in daemon.heard.statuses] == [0.0, 5.0, 10.0, 15.0, 20.0]
 
 
 def test_status_is_a_sentence_a_person_can_read() -> None:
@@ -190,7 +190,7 @@ def test_watchdog_is_fed_while_sources_hang() -> None:
     assert daemon.service.said.count("WATCHDOG") >= 10
 
 
-def test_watchdog_starves_when_a_tick_never_ends() -> None:
+def test_watchdog_is_not_fed_when_a_tick_never_ends() -> None:
     class StuckLedger(LocalLedger):
         async def beat(self, now_seconds: float) -> object:  # type: ignore[override]
             await asyncio.sleep(HANG_SECONDS)
@@ -209,21 +209,21 @@ def test_watchdog_starves_when_a_tick_never_ends() -> None:
     assert run(live()) <= (STUCK_SECONDS + 10.0) / 10.0 + 1
 
 
-def test_a_hanging_source_delays_a_tick_by_its_deadline_and_not_more() -> None:
+def test_a_hanging_source_delays_a_tick_by_no_more_than_its_deadline() -> None:
     daemon = lived(21.0, database_seconds=HANG_SECONDS)
-    assert [at for at, _ in daemon.told.statuses] == [2.0, 9.0, 16.0, 23.0][: len(daemon.told.statuses)]
-    status = daemon.told.statuses[-1][1]
+    assert [at for at, _ in daemon.heard.statuses] == [2.0, 9.0, 16.0, 23.0][: len(daemon.heard.statuses)]
+    status = daemon.heard.statuses[-1][1]
     postgres = next(s for s in status.sources if s.name == "postgres")
     assert not postgres.ok
     assert postgres.why == "no answer from postgres within 2 s"
     assert next(s for s in status.sources if s.name == "redis").ok
 
 
-def test_all_sources_hanging_delay_a_tick_by_two_deadlines_at_most() -> None:
+def test_if_all_sources_hang_a_tick_is_delayed_by_at_most_two_deadlines() -> None:
     world = World(policy())
     world.systemd_hangs = True
     daemon = lived(20.0, world=world, sidekiq_seconds=HANG_SECONDS, database_seconds=HANG_SECONDS)
-    assert daemon.told.statuses[0][0] <= 4.0
+    assert daemon.heard.statuses[0][0] <= 4.0
 
 
 def test_a_silent_systemd_costs_one_deadline_for_all_steps() -> None:
@@ -237,26 +237,26 @@ def test_a_silent_systemd_costs_one_deadline_for_all_steps() -> None:
         world.enqueue("default", 5000)
         daemon = Daemon(world)
         daemon.ticker.sources.units = MuteUnits(world)
-        told = await daemon.ticker.tick()
-        return asyncio.get_running_loop().time(), [r.result for r in told.results]
+        result = await daemon.ticker.tick()
+        return asyncio.get_running_loop().time(), [r.result for r in result.results]
 
     took, results = run(live())
     assert took == pytest.approx(10.0)
     assert results == ["timeout", "skipped"]
 
 
-def test_what_hangs_before_a_tick_does_not_stop_the_ticks() -> None:
+def test_a_hang_before_a_tick_does_not_stop_the_ticks() -> None:
     async def hang() -> None:
         await asyncio.sleep(HANG_SECONDS)
 
     async def fail() -> None:
         raise SourceUnavailableError("no bus")
 
-    assert len(lived(31.0, before_tick=hang).told.statuses) >= 2
-    assert len(lived(31.0, before_tick=fail).told.statuses) == 7
+    assert len(lived(31.0, before_tick=hang).heard.statuses) >= 2
+    assert len(lived(31.0, before_tick=fail).heard.statuses) == 7
 
 
-def test_stop_leaves_the_workers() -> None:
+def test_stop_leaves_the_workers_running() -> None:
     world = World(policy())
     world.rates = {"default": 2.0}
     daemon = lived(120.0, world=world)
@@ -274,12 +274,12 @@ def test_stop_in_mid_tick_ends_after_that_tick() -> None:
         await asyncio.sleep(0.5)
         daemon.loop.stop()
         await task
-        return asyncio.get_running_loop().time(), len(daemon.told.statuses)
+        return asyncio.get_running_loop().time(), len(daemon.heard.statuses)
 
     assert run(live()) == (1.0, 1)
 
 
-def test_soon_brings_the_next_tick_at_once() -> None:
+def test_soon_makes_the_next_tick_come_at_once() -> None:
     async def live() -> list[float]:
         daemon = Daemon(World(policy()))
         task = asyncio.create_task(daemon.loop.run())
@@ -288,7 +288,7 @@ def test_soon_brings_the_next_tick_at_once() -> None:
         await asyncio.sleep(1.0)
         daemon.loop.stop()
         await task
-        return [at for at, _ in daemon.told.statuses]
+        return [at for at, _ in daemon.heard.statuses]
 
     assert run(live()) == [0.0, 2.0]
 
@@ -298,14 +298,14 @@ def test_a_freeze_between_readings_makes_the_earlier_one_unknown() -> None:
         daemon = Daemon(World(policy()), database_seconds=1.0)
         task = asyncio.create_task(daemon.ticker.tick())
         await asyncio.sleep(0.5)
-        daemon.clock.asleep_seconds = 3600.0  # the host slept for an hour; Redis had been read before
-        told = await task
-        return isinstance(told.snapshot.sidekiq, Known) or isinstance(told.snapshot.database, Known)
+        daemon.clock.asleep_seconds = 3600.0  # the host slept for an hour after Redis was read
+        result = await task
+        return isinstance(result.snapshot.sidekiq, Known) or isinstance(result.snapshot.database, Known)
 
     assert run(live()) is False
 
 
-def test_a_start_is_not_given_on_a_plan_that_expired_meanwhile() -> None:
+def test_nothing_is_started_on_a_plan_that_has_expired_meanwhile() -> None:
     async def live() -> list[str]:
         daemon = Daemon(World(policy()))
 
@@ -321,7 +321,7 @@ def test_a_start_is_not_given_on_a_plan_that_expired_meanwhile() -> None:
     assert run(live()) == ["skipped"]
 
 
-def test_the_log_says_a_thing_once() -> None:
+def test_the_log_repeats_nothing() -> None:
     world = World(policy())
     world.postgres_up = False
     daemon = lived(300.0, world=world)

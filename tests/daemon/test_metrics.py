@@ -1,4 +1,4 @@
-"""What a scrape shows of a Status, read back by Prometheus's own parser and judged by promtool."""
+"""What a scrape shows of a Status, parsed by Prometheus's own parser and checked by promtool."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Clock:
         return self.seconds
 
 
-def told(*statuses: Status, clock: Clock | None = None) -> Metrics:
+def metrics_of(*statuses: Status, clock: Clock | None = None) -> Metrics:
     metrics = Metrics(version="1.2.3", now_seconds=clock or Clock())
     for one in statuses:
         metrics.tell(one)
@@ -61,7 +61,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def test_values_of_a_tick() -> None:
-    got = samples(told(status()))
+    got = samples(metrics_of(status()))
     expected = {
         ("fleetd_build_info", (("version", "1.2.3"),)): 1,
         ("fleetd_queue_latency_seconds", (("queue", "default"),)): 1.5,
@@ -95,9 +95,9 @@ def test_values_of_a_tick() -> None:
     assert {key: got.get(key) for key in expected} == expected
 
 
-def test_unknown_is_absent_never_zero() -> None:
+def test_what_is_unknown_is_absent_and_never_zero() -> None:
     got = samples(
-        told(
+        metrics_of(
             status(
                 queues=(queue(latency_seconds=None, length_jobs=None),),
                 profiles=(profile(wanted=None),),
@@ -133,12 +133,12 @@ def test_unknown_is_absent_never_zero() -> None:
 
 
 def test_known_zero_is_shown() -> None:
-    metrics = told(status(queues=(queue(latency_seconds=0.0, length_jobs=0),)))
+    metrics = metrics_of(status(queues=(queue(latency_seconds=0.0, length_jobs=0),)))
     assert value(metrics, "fleetd_queue_latency_seconds", queue="default") == 0
 
 
-def test_series_of_what_is_gone_disappear() -> None:
-    metrics = told(status(1, queues=(queue("default"), queue("fasp"))), status(2, profiles=(), instances=()))
+def test_series_of_things_that_are_gone_disappear() -> None:
+    metrics = metrics_of(status(1, queues=(queue("default"), queue("fasp"))), status(2, profiles=(), instances=()))
     assert value(metrics, "fleetd_queue_latency_seconds", queue="fasp") is None
     assert value(metrics, "fleetd_queue_latency_seconds", queue="default") == 1.5
     assert not [name for name, _ in samples(metrics) if name.startswith("fleetd_instance")]
@@ -147,10 +147,10 @@ def test_series_of_what_is_gone_disappear() -> None:
 def test_clamps_are_shown_by_reason_and_counted() -> None:
     clamp = ClampStatus(code=ClampCode.CONNECTIONS, sentence="headroom 5", profile="default-first")
     other = ClampStatus(code=ClampCode.CONNECTIONS, sentence="headroom 5", profile="push-first")
-    metrics = told(status(1, clamps=(clamp, other)), status(2, clamps=(clamp,)), status(3))
+    metrics = metrics_of(status(1, clamps=(clamp, other)), status(2, clamps=(clamp,)), status(3))
     assert value(metrics, "fleetd_clamps_active", reason="connections") == 0
     assert value(metrics, "fleetd_clamps_total", reason="connections") == 3
-    assert value(told(status(1, clamps=(clamp, other))), "fleetd_clamps_active", reason="connections") == 2
+    assert value(metrics_of(status(1, clamps=(clamp, other))), "fleetd_clamps_active", reason="connections") == 2
     assert {labels[0][1] for name, labels in samples(metrics) if name == "fleetd_clamps_active"} == set(ClampCode)
 
 
@@ -158,14 +158,14 @@ def test_steps_are_counted_once_a_tick() -> None:
     done = StepStatus(verb="start", unit="mastodon-sidekiq@3.service", result="done", why="")
     refused = StepStatus(verb="stop", unit="mastodon-sidekiq@2.service", result="refused", why="")
     first = status(1, step_results=(done, done, refused))
-    metrics = told(first, first, status(2, step_results=(done,)))
+    metrics = metrics_of(first, first, status(2, step_results=(done,)))
     assert value(metrics, "fleetd_steps_total", verb="start", result="done") == 3
     assert value(metrics, "fleetd_steps_total", verb="stop", result="refused") == 1
     assert value(metrics, "fleetd_steps_total", verb="quiet", result="timeout") == 0
 
 
 def test_tick_duration_histogram() -> None:
-    metrics = told(*(status(n, tick_duration_seconds=d) for n, d in enumerate((0.001, 0.05, 0.3, 60.0), 1)))
+    metrics = metrics_of(*(status(n, tick_duration_seconds=d) for n, d in enumerate((0.001, 0.05, 0.3, 60.0), 1)))
     assert value(metrics, "fleetd_tick_duration_seconds_bucket", le="0.01") == 1
     assert value(metrics, "fleetd_tick_duration_seconds_bucket", le="0.05") == 2
     assert value(metrics, "fleetd_tick_duration_seconds_bucket", le="10.0") == 3
@@ -176,7 +176,7 @@ def test_tick_duration_histogram() -> None:
 
 def test_ages_grow_when_no_tick_comes() -> None:
     clock = Clock()
-    metrics = told(status(), clock=clock)
+    metrics = metrics_of(status(), clock=clock)
     clock.seconds += 90
     assert value(metrics, "fleetd_tick_age_seconds") == 90
     assert value(metrics, "fleetd_source_age_seconds", source="redis") == pytest.approx(90.1)
@@ -186,7 +186,7 @@ def test_ages_grow_when_no_tick_comes() -> None:
 def test_label_sets_are_bounded() -> None:
     queues = tuple(queue(f"q{n}") for n in range(5000))
     instances = tuple(instance(n, profile=f"p{n}") for n in range(5000))
-    got = samples(told(status(queues=queues, instances=instances)))
+    got = samples(metrics_of(status(queues=queues, instances=instances)))
     assert sum(name == "fleetd_queue_latency_seconds" for name, _ in got) == ROWS_MAX
     assert sum(name == "fleetd_instances" for name, _ in got) == ROWS_MAX * len(InstanceState)
     assert len(got) < 10_000
@@ -194,33 +194,33 @@ def test_label_sets_are_bounded() -> None:
 
 def test_every_state_is_counted_and_no_other() -> None:
     every = tuple(instance(n, state) for n, state in enumerate(InstanceState))
-    got = samples(told(status(instances=(*every, instance(99, "hovering")))))
+    got = samples(metrics_of(status(instances=(*every, instance(99, "hovering")))))
     counts = {dict(labels)["state"]: n for (name, labels), n in got.items() if name == "fleetd_instances"}
     assert counts == dict.fromkeys(map(str, InstanceState), 1)
 
 
-def test_instances_are_unknown_while_systemd_is() -> None:
+def test_instances_are_unknown_while_systemd_is_unknown() -> None:
     blind = replace(profile(), running_instances=None)
-    names = {name for name, _ in samples(told(status(instances=(), profiles=(blind,))))}
+    names = {name for name, _ in samples(metrics_of(status(instances=(), profiles=(blind,))))}
     assert "fleetd_instances" not in names
     assert "fleetd_instances_min" in names
 
 
 def test_holds_are_a_closed_set() -> None:
     pause = HoldStatus(kind="pause", sentence="disk swap", seconds_left=60.0)
-    metrics = told(status(holds=(pause,)))
+    metrics = metrics_of(status(holds=(pause,)))
     assert value(metrics, "fleetd_paused") == 1
     held = {kind: value(metrics, "fleetd_hold", kind=kind) for kind in ("pause", "upgrade", "quieted")}
     assert held == {"pause": 1, "upgrade": 0, "quieted": 0}
-    upgrade = told(status(holds=(HoldStatus(kind="upgrade", sentence=""),)))
+    upgrade = metrics_of(status(holds=(HoldStatus(kind="upgrade", sentence=""),)))
     assert value(upgrade, "fleetd_paused") == 0
     assert value(upgrade, "fleetd_hold", kind="upgrade") == 1
 
 
-def test_orders_of_people_count_down_and_disappear() -> None:
+def test_peoples_orders_count_down_and_disappear() -> None:
     clock = Clock()
     pin = OverrideStatus(kind="pin", what="@3", sentence="stopped by hand", seconds_left=100.0)
-    metrics = told(status(1, overrides=(pin,)), clock=clock)
+    metrics = metrics_of(status(1, overrides=(pin,)), clock=clock)
     assert value(metrics, "fleetd_override_left_seconds", kind="pin", what="@3") == 100
     clock.seconds += 130
     assert value(metrics, "fleetd_override_left_seconds", kind="pin", what="@3") == 0
@@ -230,27 +230,27 @@ def test_orders_of_people_count_down_and_disappear() -> None:
 
 def test_orders_are_bounded() -> None:
     pins = tuple(OverrideStatus(kind="pin", what=f"@{n}", sentence="", seconds_left=1.0) for n in range(5000))
-    got = samples(told(status(overrides=pins)))
+    got = samples(metrics_of(status(overrides=pins)))
     assert sum(name == "fleetd_override_left_seconds" for name, _ in got) == ROWS_MAX
 
 
-def test_a_replacement_shows_how_far_it_is() -> None:
+def test_a_rollout_shows_its_progress() -> None:
     roll = RolloutStatus(cause=ReplaceCause.RESTART, total_instances=8, done_instances=3, current="@4", sentence="")
-    metrics = told(status(rollout=roll))
+    metrics = metrics_of(status(rollout=roll))
     assert value(metrics, "fleetd_rollout_instances", state="total") == 8
     assert value(metrics, "fleetd_rollout_instances", state="done") == 3
-    assert value(told(status()), "fleetd_rollout_instances", state="total") is None
+    assert value(metrics_of(status()), "fleetd_rollout_instances", state="total") is None
 
 
-def test_pressure_of_the_host_where_its_kernel_tells() -> None:
+def test_host_pressure_is_shown_if_the_kernel_reports_it() -> None:
     pressure = HostPressure(memory_stalled_share=0.0, cpu_waiting_share=0.66)
-    metrics = told(status(pressure=pressure))
+    metrics = metrics_of(status(pressure=pressure))
     assert value(metrics, "fleetd_host_memory_stalled_ratio") == 0
     assert value(metrics, "fleetd_host_cpu_waiting_ratio") == 0.66
-    assert value(told(status()), "fleetd_host_cpu_waiting_ratio") is None
+    assert value(metrics_of(status()), "fleetd_host_cpu_waiting_ratio") is None
 
 
-def test_before_the_first_tick() -> None:
+def test_before_the_first_tick_only_what_is_known_is_shown() -> None:
     names = {name for name, _ in samples(Metrics(version="1", now_seconds=Clock()))}
     assert "fleetd_build_info" in names
     assert "fleetd_steps_total" in names
@@ -261,16 +261,16 @@ def test_before_the_first_tick() -> None:
 @settings(max_examples=50, deadline=None)
 @given(names=st.lists(st.text(st.characters(), max_size=300), max_size=6))
 def test_any_queue_name_gives_a_readable_scrape(names: list[str]) -> None:
-    """Also names with line breaks, quotes, lone surrogates, or alike in their first 128 characters."""
-    metrics = told(status(queues=tuple(queue(name) for name in [*names, "x" * 200, "x" * 201, "\udcff"])))
+    """Including names with line breaks, quotes or lone surrogates, and names with the same first 128 characters."""
+    metrics = metrics_of(status(queues=tuple(queue(name) for name in [*names, "x" * 200, "x" * 201, "\udcff"])))
     families = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
     latencies = next(f for f in families if f.name == "fleetd_queue_latency_seconds").samples
     labels = [s.labels["queue"] for s in latencies]
     assert len(labels) == len(set(labels))
 
 
-def test_scrapes_during_ticks_are_whole() -> None:
-    metrics = told(status(1))
+def test_a_scrape_during_a_tick_is_consistent() -> None:
+    metrics = metrics_of(status(1))
     stop = threading.Event()
     failures: list[BaseException] = []
 
@@ -295,7 +295,7 @@ def test_scrapes_during_ticks_are_whole() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-def test_promtool_has_nothing_to_say() -> None:
+def test_promtool_finds_nothing_wrong() -> None:
     clamp = ClampStatus(code=ClampCode.MAX, sentence="")
     everything = status(
         clamps=(clamp,),
@@ -304,7 +304,7 @@ def test_promtool_has_nothing_to_say() -> None:
         rollout=RolloutStatus(cause=ReplaceCause.MEMORY, total_instances=1, done_instances=0, current="", sentence=""),
         pressure=HostPressure(memory_stalled_share=0.1, cpu_waiting_share=0.2),
     )
-    for metrics in (told(everything), Metrics(version="1", now_seconds=Clock())):
+    for metrics in (metrics_of(everything), Metrics(version="1", now_seconds=Clock())):
         checked = subprocess.run(
             ["promtool", "check", "metrics"],
             input=generate_latest(metrics.registry),

@@ -1,4 +1,4 @@
-"""What of the ticks is kept: sentences as the log has them, samples enough for a trace, bounded."""
+"""What is recorded of the ticks: the log's sentences, and samples that suffice for a trace, all bounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.world.world import World
 
 
 class Recorded(Rig):
-    """A rig whose ticks are reported and recorded, as the daemon's loop does."""
+    """A rig whose ticks are reported and recorded as in the daemon's loop."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -27,9 +27,9 @@ class Recorded(Rig):
     def live(self, seconds: float, every: float = 5.0) -> None:
         end = self.world.now + seconds
         while self.world.now < end:
-            told = self.tick()
-            self.journalist.report(told, self.status(told))
-            self.recorder.record(told)
+            result = self.tick()
+            self.journalist.report(result, self.status(result))
+            self.recorder.record(result)
             self.world.advance(every)
 
 
@@ -39,7 +39,7 @@ def busy_world() -> World:
     return world
 
 
-def test_the_sentences_are_the_logs() -> None:
+def test_recorded_sentences_are_those_of_the_log() -> None:
     rig = Recorded(busy_world())
     rig.live(120)
     rig.world.redis_up = False
@@ -55,7 +55,7 @@ def test_the_sentences_are_the_logs() -> None:
     assert next(e for e in kept if e.kind == "step").sentence.startswith("start mastodon-sidekiq@1.service: ")
 
 
-def test_a_want_is_said_once_and_before_the_steps_it_leads_to() -> None:
+def test_a_change_of_the_count_is_reported_once_and_before_its_steps() -> None:
     rig = Recorded(busy_world())
     rig.live(120)
     kept = rig.history.read(0.0, samples=False).entries
@@ -67,7 +67,7 @@ def test_a_want_is_said_once_and_before_the_steps_it_leads_to() -> None:
     assert all(e.sentence in rig.lines for e in wants)
 
 
-def test_a_stop_tells_no_numbers_of_when_its_drain_began() -> None:
+def test_the_reason_of_a_stop_has_no_outdated_numbers() -> None:
     world = busy_world()
     rig = Recorded(world)
     rig.live(300)
@@ -98,7 +98,7 @@ def test_a_sample_has_what_a_trace_needs() -> None:
     assert last.memory_available_mebibytes
 
 
-def test_what_could_not_be_read_is_not_zero() -> None:
+def test_what_could_not_be_read_is_not_recorded_as_zero() -> None:
     rig = Recorded(busy_world())
     rig.live(60)
     rig.world.redis_up = rig.world.postgres_up = rig.world.systemd_up = False
@@ -107,7 +107,7 @@ def test_what_could_not_be_read_is_not_zero() -> None:
     assert (last.limit_connections, last.others_connections) == (None, None)
 
 
-def test_hurried_ticks_give_no_more_samples_and_a_minute_is_one_batch() -> None:
+def test_hurried_ticks_add_no_samples_and_a_minute_is_one_batch() -> None:
     rig = Recorded(busy_world())
     rig.live(120)
     before = len(rig.history.batches)
@@ -118,7 +118,7 @@ def test_hurried_ticks_give_no_more_samples_and_a_minute_is_one_batch() -> None:
     assert all(len(b.samples) >= 12 for b in quiet)
 
 
-def test_a_flood_of_sentences_is_cut_off_and_that_is_said() -> None:
+def test_a_flood_of_sentences_is_cut_off_and_that_is_recorded() -> None:
     rig = Recorded(busy_world())
     for n in range(10 * ENTRIES_MAX):
         rig.recorder.note("noticed", f"{n}")
@@ -128,7 +128,7 @@ def test_a_flood_of_sentences_is_cut_off_and_that_is_said() -> None:
     assert "more happened at once" in kept[-1].sentence
 
 
-def test_another_policy_is_kept_with_its_time_and_the_same_is_not() -> None:
+def test_a_changed_policy_is_recorded_with_its_time_and_an_equal_one_is_not() -> None:
     rig = Recorded(busy_world())
     rig.live(60)
     rig.world.policy = rig.ticker.policy = structs.replace(rig.world.policy, targets_seconds={"default": 7.0})
@@ -139,7 +139,7 @@ def test_another_policy_is_kept_with_its_time_and_the_same_is_not() -> None:
     assert [s.now_seconds for s in found.samples] == sorted(s.now_seconds for s in found.samples)
 
 
-def test_a_full_disk_stops_no_tick() -> None:
+def test_a_full_disk_does_not_stop_the_ticks() -> None:
     rig = Recorded(busy_world())
     rig.history.full = True
     rig.live(120)

@@ -1,4 +1,4 @@
-"""With PgBouncer's pool as the bottleneck: the fleet grows into what is free, and waits no longer than a few ticks."""
+"""PgBouncer's pool is the bottleneck: the fleet grows only into its free part, so clients hardly ever wait."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def through_pgbouncer(pool: int, *, web: int = 2) -> Rig:
     return rig
 
 
-def test_our_own_growth_makes_nobody_wait_for_more_than_a_few_ticks() -> None:
-    rig = through_pgbouncer(10)  # half a server for each busy thread: 3 of 8 instances keep it busy
+def test_our_own_growth_makes_clients_wait_for_a_few_ticks_at_most() -> None:
+    rig = through_pgbouncer(10)  # half a server per busy thread: 3 of 8 instances keep the pool busy
     ticks_waited = most = 0
     for _ in range(240):
         rig.run(5.0)
@@ -28,16 +28,16 @@ def test_our_own_growth_makes_nobody_wait_for_more_than_a_few_ticks() -> None:
     assert 2 <= rig.serving() <= 4
 
 
-def test_it_says_so_and_does_not_flap() -> None:
+def test_saturation_is_reported_and_the_fleet_does_not_flap() -> None:
     rig = through_pgbouncer(10)
-    told = rig.run(1800.0)
-    assert any(c.code.value == "database_saturated" for c in told[-1].fleet.clamps)
+    ticks = rig.run(1800.0)
+    assert any(c.code.value == "database_saturated" for c in ticks[-1].fleet.clamps)
     assert len(rig.ordered("start")) <= 8
-    held = any(isinstance(c.reason, PoolNearlyAtWork) for c in told[-1].fleet.clamps)
-    assert held or rig.status(told[-1]).connections.saturation
+    held = any(isinstance(c.reason, PoolNearlyAtWork) for c in ticks[-1].fleet.clamps)
+    assert held or rig.status(ticks[-1]).connections.saturation
 
 
-def test_where_web_fills_the_pool_the_fleet_steps_back_slowly_and_not_below_min() -> None:
+def test_if_web_fills_the_pool_the_fleet_steps_back_slowly_and_not_below_min() -> None:
     rig = through_pgbouncer(40)
     rig.run(300.0)
     assert rig.serving() == 8
@@ -58,9 +58,9 @@ def test_queries_that_wait_for_locks_hold_growth() -> None:
     world.active_backends, world.stalled_backends = 20, 18
     rig.run(30.0)
     world.enqueue("default", 30_000)
-    told = rig.run(120.0)
+    ticks = rig.run(120.0)
     assert rig.serving() == 1
-    assert told[-1].fleet.saturation.sign == QueriesWait(stalled_queries=18, active_queries=20)
+    assert ticks[-1].fleet.saturation.sign == QueriesWait(stalled_queries=18, active_queries=20)
     world.stalled_backends = 0
     rig.run(60.0)
     assert rig.serving() > 4

@@ -1,4 +1,4 @@
-"""When not everyone can have what they want: importance wins, slowly, never below min, never back and forth."""
+"""Scarce connections: a more important profile takes from a less important one, slowly and never below its min."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PACE = PacePolicy(hold_down_seconds=60.0)
 
 
 def rivals(*, low: int = 1) -> Rig:
-    """Room for six: one `local` and five `bulk`, which have all the work there is."""
+    """Room for six: one `local` and five `bulk`. Only `bulk` has work."""
     rules = policy(strict("local", "1-6", queues="default"), strict("bulk", "11-16", queues="pull", low=low), pace=PACE)
     rig = Rig(World(rules))
     rig.world.max_connections = 3 + 10 + 20 + 6 * 7
-    rig.world.rates = {"pull": 12.5}  # 25 threads of 2 s each: all that is left, and more
+    rig.world.rates = {"pull": 12.5}  # 25 busy threads at 2 s a job: all that is left, and more
     rig.world.enqueue("pull", 20_000)
     rig.run(120.0)
     assert (rig.serving("local"), rig.serving("bulk")) == (1, 5)
@@ -26,13 +26,13 @@ def rivals(*, low: int = 1) -> Rig:
     return rig
 
 
-def test_a_less_important_profile_yields_to_one_that_starves_slowly() -> None:
+def test_a_less_important_profile_slowly_yields_to_one_that_starves() -> None:
     rig = rivals()
     rig.world.rates["default"] = 8.0  # 16 threads: four instances
     begun = rig.world.now
-    told = rig.run(STARVING_SECONDS)
+    ticks = rig.run(STARVING_SECONDS)
     assert rig.ordered("quiet") == [], "not at once: it may pass"
-    assert "what is left is kept for local, which is more important and late" in said(told[-1])
+    assert "what is left is kept for local, which is more important and late" in said(ticks[-1])
     rig.run(900.0)
     assert rig.serving("local") >= 4
     quiets = [at for at, step in rig.units.orders if step.verb == "quiet" and step.profile == "bulk"]
@@ -41,7 +41,7 @@ def test_a_less_important_profile_yields_to_one_that_starves_slowly() -> None:
     assert rig.world.accounted()
 
 
-def test_it_never_yields_below_its_min() -> None:
+def test_a_profile_never_yields_below_its_min() -> None:
     rig = rivals(low=4)
     rig.world.rates["default"] = 30.0
     rig.run(1800.0)
@@ -49,7 +49,7 @@ def test_it_never_yields_below_its_min() -> None:
     assert rig.serving("local") == 2
 
 
-def test_what_was_yielded_does_not_go_back_and_forth() -> None:
+def test_yielded_instances_do_not_go_back_and_forth() -> None:
     rig = rivals()
     rig.world.rates["default"] = 8.0
     rig.run(900.0)
@@ -60,14 +60,14 @@ def test_what_was_yielded_does_not_go_back_and_forth() -> None:
     assert rig.units.orders == []
 
 
-def test_nobody_yields_to_one_that_is_not_late() -> None:
+def test_no_profile_yields_to_one_that_is_not_late() -> None:
     rig = rivals()
-    rig.world.rates["default"] = 2.0  # 4 threads: what one has
+    rig.world.rates["default"] = 2.0  # 4 threads: what one instance carries
     rig.run(900.0)
     assert rig.ordered("quiet") == []
 
 
-def test_nobody_yields_where_all_of_it_would_not_carry_one_more() -> None:
+def test_no_profile_yields_if_that_would_not_make_room_for_one_more() -> None:
     rules = policy(
         strict("local", "1-3", queues="default", threads=30),
         strict("bulk", "11-12", queues="pull", low=1),

@@ -1,4 +1,4 @@
-"""Which clamps of a profile led to what was admitted, and which keep less than that running."""
+"""Which of a profile's clamps led to the admitted count, and which are why fewer than that run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tests.support.world.ports import Rig, policy, strict
 from tests.support.world.world import World
 
 
-def test_the_chain_up_to_admission_ends_at_what_was_admitted() -> None:
+def test_the_chain_of_clamps_up_to_admission_ends_at_the_admitted_count() -> None:
     rig = Rig(World(policy(strict(numbers="1-10"), pace=PacePolicy(starts_per_tick=1, booting_max=2))))
-    rig.world.max_connections, rig.world.other_clients = 61, 20  # four of them fit
+    rig.world.max_connections, rig.world.other_clients = 61, 20  # room for four
     rig.world.enqueue("default", 50_000)
     seen_before, seen_after = set[ClampCode](), set[ClampCode]()
     for result in rig.run(60.0):

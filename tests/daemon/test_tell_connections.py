@@ -1,4 +1,4 @@
-"""What status and metrics say of connections, on the simulated world; and when the next look comes sooner."""
+"""What status and metrics say about connections in the simulated world, and when the next tick comes sooner."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ def connections(rig: Rig, seconds: float = 60.0) -> ConnectionStatus:
     return rig.status(rig.run(seconds)[-1]).connections
 
 
-def test_the_arithmetic_adds_up_and_says_what_headroom_buys() -> None:
+def test_the_numbers_add_up_and_headroom_is_shown_as_instances() -> None:
     rig = surge(policy(strict(numbers="1-6"), strict("spare", "7-9", queues="pull", low=0)), 30)
-    told = connections(rig)
-    assert told.limit_connections is not None
-    assert told.reserve_connections is not None
-    assert told.others_connections is not None
-    assert told.claims_connections == 28
-    left = told.limit_connections - told.reserve_connections - told.others_connections - 28
-    assert told.headroom_connections == left == 2
-    assert told.more_instances == {"default-first": 0, "spare": 0}
-    assert told.claim_per_instance == {"default-first": 7, "spare": 7}
+    status = connections(rig)
+    assert status.limit_connections is not None
+    assert status.reserve_connections is not None
+    assert status.others_connections is not None
+    assert status.claims_connections == 28
+    left = status.limit_connections - status.reserve_connections - status.others_connections - 28
+    assert status.headroom_connections == left == 2
+    assert status.more_instances == {"default-first": 0, "spare": 0}
+    assert status.claim_per_instance == {"default-first": 7, "spare": 7}
     rig.world.max_connections += 7
     assert connections(rig, 5.0).more_instances == {"default-first": 1, "spare": 1}
-    [source] = told.sources
+    [source] = status.sources
     assert source.binds
     assert (source.name, source.headroom_connections, source.others_seen_connections) == ("postgres", 2, 20)
 
 
-def test_claims_are_told_by_host_and_profile() -> None:
+def test_claims_are_shown_by_host_and_profile() -> None:
     scheduler = SchedulerPolicy(place="here", threads=5, db_pool=7)
     rig = Rig(World(policy(strict(numbers="1-2"), scheduler=scheduler)))
     rig.world.appear("w2", "default", key=InstanceKey(1))
     rig.world.appear("w2", "default", key=InstanceKey(2))
     rig.world.appear("w1", "default", key=InstanceKey(77))
-    told = connections(rig)
-    assert told.claims == (
+    status = connections(rig)
+    assert status.claims == (
         ClaimStatus(host="w1", profile="default-first", instances=1, connections=7),
         ClaimStatus(host="w1", profile="not configured", instances=1, connections=7),
         ClaimStatus(host="w1", profile="scheduler", instances=1, connections=7),
         ClaimStatus(host="w2", profile="", instances=2, connections=14),
     )
-    assert sum(c.connections for c in told.claims) == told.claims_connections
+    assert sum(c.connections for c in status.claims) == status.claims_connections
 
 
-def test_consumers_are_told_as_seen_and_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consumers_are_shown_as_seen_and_as_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(World(policy(connections=WEB)))
 
     async def read(self: FakeDatabase) -> object:
@@ -74,32 +74,32 @@ def test_consumers_are_told_as_seen_and_as_declared(monkeypatch: pytest.MonkeyPa
     assert (source.others_connections, source.others_declared_connections) == (30, 30)
 
 
-def test_through_pgbouncer_it_says_that_others_can_not_be_told_apart_until_they_are_declared() -> None:
-    def told(rules: ConnectionPolicy | None) -> ConnectionStatus:
+def test_through_pgbouncer_undeclared_others_are_reported_as_unattributable() -> None:
+    def connections_with(rules: ConnectionPolicy | None) -> ConnectionStatus:
         world = World(policy(connections=rules))
         world.pool_size, world.max_connections = 40, 400
         rig = Rig(world)
         world.enqueue("default", 5000)
         return connections(rig)
 
-    blind = told(None)
+    blind = connections_with(None)
     assert "Declare what web and streaming may take: [[connections.claims]]" in blind.unattributable
     [source] = blind.sources
     assert source.name == "pgbouncer"
     assert source.others_bound_connections > source.others_connections
     assert source.pool_connections == 40
     assert source.waiting_clients == 0
-    assert told(WEB).unattributable == ""
+    assert connections_with(WEB).unattributable == ""
 
 
-def test_metrics_say_the_same() -> None:
+def test_metrics_agree_with_the_status() -> None:
     world = World(policy(strict(numbers="1-8")))
     world.pool_size, world.web_servers, world.max_connections = 10, 9, 400
     world.enqueue("default", 900)
     rig = Rig(world)
-    told = rig.run(60.0)[-1]
+    result = rig.run(60.0)[-1]
     metrics = Metrics(version="1", now_seconds=lambda: world.now)
-    metrics.tell(rig.status(told))
+    metrics.tell(rig.status(result))
     found = {
         (s.name, tuple(sorted(s.labels.items()))): s.value
         for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
@@ -117,7 +117,7 @@ def test_metrics_say_the_same() -> None:
     assert ("fleetd_source_up", (("source", "postgres"),)) not in found, "not watched"
 
 
-def test_the_next_look_comes_sooner_while_others_rise_or_one_gives_way() -> None:
+def test_the_next_tick_comes_sooner_while_others_rise_or_one_gives_way() -> None:
     rig = surge(policy(strict(numbers="1-6"), pace=PacePolicy(tick_seconds=5.0)), 42)
     assert rig.ticker.pause_seconds() == 5.0
     rig.run(300.0)
@@ -130,14 +130,14 @@ def test_the_next_look_comes_sooner_while_others_rise_or_one_gives_way() -> None
     assert rig.ticker.pause_seconds() == 5.0, "they have stopped, and claims fit again"
 
 
-def test_one_of_several_sources_that_binds_is_the_one_that_is_told() -> None:
+def test_of_several_sources_one_binds_and_is_shown() -> None:
     world = World(policy())
     world.max_connections, world.other_clients = tight(100)
     rig = Rig(world)
     rig.sources.replica = FakeDatabase(world)
-    told = connections(rig, 20.0)
-    assert [s.name for s in told.sources] == ["postgres", "replica"]
-    assert sum(s.binds for s in told.sources) == 1
+    status = connections(rig, 20.0)
+    assert [s.name for s in status.sources] == ["postgres", "replica"]
+    assert sum(s.binds for s in status.sources) == 1
     world.postgres_up = False
     unknown = connections(rig, 5.0)
     assert unknown.headroom_connections is None

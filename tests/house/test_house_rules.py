@@ -1,4 +1,4 @@
-"""Rules about the code itself: sizes, names, and who says which law they could break."""
+"""Rules about the code itself: sizes, names, and which modules name which laws."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS_NOT_USED = {
     "common",
 }
 
-#: Modules whose mistakes break a law, and the laws each names in its opening comment.
+#: Modules in which a mistake could break a law, and the laws that each names in its docstring.
 LAWS = {
     "core/instances/scheduler.py": {1},
     "core/model/worker_settings.py": {1},
@@ -85,7 +85,7 @@ def test_names_of_modules_say_what_is_in_them(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sources(), ids=name)
-def test_every_module_opens_with_what_it_is_for(path: Path) -> None:
+def test_every_module_has_a_docstring(path: Path) -> None:
     text = path.read_text()
     if text.strip():
         assert ast.get_docstring(ast.parse(text)), "no opening docstring"
@@ -99,7 +99,7 @@ def test_a_module_that_could_break_a_law_names_it(module: str, laws: set[int]) -
 
 
 def test_no_module_that_orders_units_is_left_out() -> None:
-    """Whoever orders a step or calls the port that carries it out could break law 4 or 6."""
+    """A module that orders a step, or calls the port that carries it out, could break law 4 or 6."""
     found = {
         str(path.relative_to(PROJECT / "src/fleetd"))
         for path in (PROJECT / "src/fleetd").rglob("*.py")
@@ -112,7 +112,7 @@ def test_no_module_that_orders_units_is_left_out() -> None:
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "tests").rglob("test_*.py")), ids=name)
 def test_no_test_module_imports_from_another(path: Path) -> None:
-    """What two need is in tests/support, where it has a name that says what it gives."""
+    """What two of them need is in tests/support, under a name that says what it gives."""
     modules = [
         module
         for node in ast.walk(ast.parse(path.read_text()))
@@ -125,12 +125,12 @@ def test_no_test_module_imports_from_another(path: Path) -> None:
 @pytest.mark.parametrize(
     "folder", sorted({p.parent for p in [*sources(), *(PROJECT / "tests").rglob("*.py")]}), ids=name
 )
-def test_no_folder_is_crowded(folder: Path) -> None:
+def test_no_folder_has_too_many_files(folder: Path) -> None:
     assert len(list(folder.glob("*.py"))) <= FOLDER_FILES_MAX, "too many subjects in one room"
 
 
 def test_every_port_has_a_contract() -> None:
-    """A fake that differs from the real adapter lets tests pass that prove nothing."""
+    """If a fake differed from the real adapter, tests on it would prove nothing."""
     ports = ast.parse((PROJECT / "src/fleetd/ports.py").read_text())
     names = [
         re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.name).lower().replace("pg_bouncer", "pgbouncer")

@@ -1,4 +1,4 @@
-"""The pages that say where things are tell the truth: files exist, names are defined in them, links lead somewhere."""
+"""The pages about where things are must be right: files exist, names are defined in them, links have targets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 def located(path: str) -> Path:
-    """A file of the page: below src/fleetd, or of the checkout."""
+    """A file named on the page: below src/fleetd or, if it is not there, below the checkout."""
     own = PROJECT / "src/fleetd" / path
     return own if own.exists() else PROJECT / path
 
@@ -38,7 +38,7 @@ def rows() -> list[Row]:
 
 
 def defined_in(path: Path) -> set[str]:
-    """Classes, functions and constants of a module."""
+    """The classes, functions and constants of a module."""
     names = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -80,7 +80,7 @@ def test_there_are_twelve_everyday_changes() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
+def test_links_between_pages_have_targets(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         if not re.match("[a-z]+:", target):
             assert (page.parent / target).exists(), target
@@ -92,11 +92,11 @@ def test_every_decision_is_linked_from_the_architecture_page() -> None:
 
 
 def test_files_that_pages_name_exist() -> None:
-    """In backticks, with a folder: `core/plan.py`."""
+    """Files are recognised by backticks and a folder, as in `core/plan.py`."""
     lost = []
     for page in PAGES:
         if page.name == "CHANGELOG.md":
-            continue  # of its time
+            continue  # it names files of its time
         for name in re.findall(r"`((?:[a-z_]+/)+[a-z_0-9@.-]+\.(?:py|lua|sh|toml|service))`", page.read_text()):
             if not located(name).exists() and not (page.parent / name).exists():
                 lost.append(f"{page.name}: {name}")

@@ -1,4 +1,4 @@
-"""What scripts/prepare.sh says to a newcomer, on machines that stand-ins for `id`, `sudo` and `apt-get` pretend."""
+"""What scripts/prepare.sh tells a newcomer, on machines simulated by stand-ins for `id`, `sudo` and `apt-get`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from tests.support.project import PROJECT
 
-#: The first thing that is done as root ends it here: nothing is installed by a test.
+#: Ends the script at its first step as root, so that no test installs anything.
 SUDO = 'echo "[sudo $*]" >&2; exit 3'
 
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A directory to be the whole PATH: only what the script needs to find its place."""
+    """A directory for use as the whole PATH. It has only what the script needs to find its own place."""
     dirname = shutil.which("dirname")
     assert dirname is not None
     (tmp_path / "dirname").symlink_to(dirname)
@@ -40,8 +40,8 @@ def run(programs: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_root_and_sudo_it_says_the_very_command(programs: Path) -> None:
-    """Through make, which knows what was asked for."""
+def test_without_root_and_sudo_the_exact_command_is_shown(programs: Path) -> None:
+    """Through make, which knows the target."""
     make = shutil.which("make")
     assert make is not None
     stub(programs, "id", "echo 1000")
@@ -52,7 +52,7 @@ def test_without_root_and_sudo_it_says_the_very_command(programs: Path) -> None:
     assert "Run it as root: su -c 'make demo'\n" in done.stderr
 
 
-def test_on_another_system_it_says_what_is_needed(programs: Path) -> None:
+def test_on_another_system_the_requirements_are_shown(programs: Path) -> None:
     stub(programs, "id", "echo 0")
     done = run(programs, "scripts/prepare.sh", "lab", "test")
     assert done.returncode == 1
@@ -61,7 +61,7 @@ def test_on_another_system_it_says_what_is_needed(programs: Path) -> None:
     assert "sudo" not in done.stderr, "root needs none"
 
 
-def test_it_says_what_sudo_is_for_before_it_asks(programs: Path) -> None:
+def test_the_purpose_of_sudo_is_shown_before_it_asks(programs: Path) -> None:
     stub(programs, "id", "echo 1000")
     stub(programs, "sudo", SUDO)
     stub(programs, "apt-get", "exit 3")
@@ -73,7 +73,7 @@ def test_it_says_what_sudo_is_for_before_it_asks(programs: Path) -> None:
 
 
 def test_the_virtual_environment_alone_needs_neither_root_nor_debian(programs: Path) -> None:
-    """On a machine that is prepared already, as this one is when it runs this."""
+    """On a machine that is already prepared, as this one must be to run this test."""
     for name in ("sha256sum", "cut", "cat"):
         program = shutil.which(name)
         assert program is not None

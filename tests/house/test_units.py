@@ -1,4 +1,4 @@
-"""The unit files: what systemd thinks of them, and the traps they must avoid, which tests/lab/systemd tries."""
+"""The unit files: systemd's own verification, and the pitfalls that tests/lab/systemd tries for real."""
 
 import json
 import re
@@ -28,9 +28,9 @@ FLEETD = (
     "fleetd-stamp.timer",
 )
 TARGETS = ("mastodon-sidekiq.target", "mastodon-workers-boot.target")
-#: What starts and stops workers without fleetd.
+#: The units that start and stop workers without fleetd.
 BOOT, SHUTDOWN = "mastodon-workers-boot.service", "mastodon-workers-shutdown.service"
-#: Programs that the units name, which a test machine has not.
+#: Programs that the units name and that a test machine does not have.
 PROGRAMS = (
     "opt/fleetd/bin/fleetd",
     "opt/fleetd/bin/fleetd-render",
@@ -42,7 +42,7 @@ Settings = list[tuple[str, str]]
 
 
 def read(unit: str) -> dict[str, Settings]:
-    """Section to its settings, in order."""
+    """The settings of each section, in order."""
     sections: dict[str, Settings] = {}
     current: Settings = []
     for line in (UNITS / unit).read_text().splitlines():
@@ -66,7 +66,7 @@ def seconds(text: str) -> int:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root directory as units/install.sh leaves it, with this machine's own units and stand-ins for programs."""
+    """A root directory as units/install.sh leaves it, with this machine's own units, and stand-ins for programs."""
     subprocess.run([UNITS / "install.sh", tmp_path], check=True, capture_output=True)
     for program in (*PROGRAMS, "usr/bin/test", "bin/kill", "bin/sh"):
         (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
@@ -81,12 +81,12 @@ def analyze(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_systemd_finds_nothing_to_complain_of(root: Path) -> None:
+def test_systemd_finds_nothing_wrong(root: Path) -> None:
     done = analyze(root, "verify", *FLEETD, *TARGETS, BOOT, SHUTDOWN, unit_of(InstanceKey(1)), SCHEDULER_UNIT)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_verification_would_notice(root: Path) -> None:
+def test_the_verification_notices_mistakes(root: Path) -> None:
     (root / "usr/local/lib/systemd/system/fleetd.service").write_text("[Service]\nExecStart=/nowhere\nMemoryMx=1\n")
     complaint = analyze(root, "verify", "fleetd.service").stderr
     assert "/nowhere is not executable" in complaint
@@ -114,14 +114,14 @@ def test_hardening_is_not_lost(root: Path, unit: str, exposure: float) -> None:
 
 
 @pytest.mark.parametrize("unit", WORKERS)
-def test_a_worker_avoids_the_traps_of_its_kind(unit: str) -> None:
+def test_a_worker_unit_avoids_the_known_pitfalls(unit: str) -> None:
     (settings,) = values(unit, "EnvironmentFile")
-    assert not settings.startswith("-")  # missing settings: every queue, the scheduler's included
+    assert not settings.startswith("-")  # without settings it would serve every queue, including the scheduler's
     assert values(unit, "AssertPathExists", "Unit") == [settings]  # fails before it uses up a restart
     assert values(unit, "Type") == ["notify"]
     assert values(unit, "NotifyAccess") == ["all"]
-    assert values(unit, "WatchdogSec") == []  # would abort a starved busy worker
-    assert values(unit, "KillMode") == ["mixed"]  # ffmpeg is not signalled under its job's feet
+    assert values(unit, "WatchdogSec") == []  # would abort a busy worker that is starved
+    assert values(unit, "KillMode") == ["mixed"]  # ffmpeg gets no signal while its job still runs
     assert values(unit, "OOMPolicy") == ["continue"]
     assert values(unit, "Restart") == ["always"]
     assert values(unit, "StartLimitIntervalSec", "Unit")
@@ -130,8 +130,8 @@ def test_a_worker_avoids_the_traps_of_its_kind(unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", WORKERS)
-def test_a_check_that_refuses_is_no_success(unit: str) -> None:
-    """Law 1: an exit status that SuccessExitStatus= lists, from a check, would start what it is to refuse."""
+def test_a_check_that_refuses_does_not_count_as_success(unit: str) -> None:
+    """Law 1: a check that exits with a status from SuccessExitStatus= would start what it should refuse."""
     clean = " ".join(values(unit, "SuccessExitStatus")).split()
     checks = values(unit, "ExecStartPre")
     assert checks
@@ -148,22 +148,22 @@ def test_a_stopping_worker_has_time_to_push_its_jobs_back(unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", WORKERS)
-def test_a_starved_boot_has_time(unit: str) -> None:
+def test_a_starved_boot_has_enough_time(unit: str) -> None:
     (start,) = values(unit, "TimeoutStartSec")
     assert seconds(start) >= 300  # a starved boot of Rails takes minutes
 
 
 @pytest.mark.parametrize("unit", WORKERS)
 def test_a_worker_stops_before_the_servers_it_needs(unit: str) -> None:
-    """Law 4: a worker that stops after Redis loses what it would push back."""
+    """Law 4: a worker that stops after Redis loses the jobs that it would push back."""
     after = " ".join(values(unit, "After", "Unit")).split()
     assert {"network.target", "redis-server.service", "postgresql.service", "pgbouncer.service"} <= set(after)
     assert "fleetd.service" not in " ".join(value for _, value in read(unit)["Unit"])  # law 5
 
 
 @pytest.mark.parametrize("unit", WORKERS)
-def test_a_worker_has_what_keeps_a_vpn_up_until_it_has_stopped(unit: str) -> None:
-    """Law 4: a VPN has no order of its own with the workers. And a start must not wait for all of a boot."""
+def test_a_vpn_stays_up_until_the_workers_have_stopped(unit: str) -> None:
+    """Law 4: a VPN has no ordering of its own with workers. Also, a start must not wait for the whole boot."""
     assert SHUTDOWN in " ".join(values(unit, "Wants", "Unit")).split()
     assert SHUTDOWN not in " ".join(values(unit, "After", "Unit")).split()
     assert values(SHUTDOWN, "After", "Unit") == ["multi-user.target"]
@@ -171,19 +171,19 @@ def test_a_worker_has_what_keeps_a_vpn_up_until_it_has_stopped(unit: str) -> Non
     assert seconds(mine) > seconds(workers)
 
 
-def test_a_boot_starts_nothing_all_at_the_same_time() -> None:
+def test_a_boot_does_not_start_all_workers_at_the_same_time() -> None:
     for unit in WORKERS:
         assert values(unit, "WantedBy", "Install") == ["mastodon-workers-boot.target"]
         before_and_after = values(unit, "After", "Unit") + values(unit, "Before", "Unit")
-        # Waiting for each other would make a start of fleetd's wait, and a shutdown take one after the other.
+        # If they waited for each other, starts by fleetd would wait as well, and a shutdown would stop them one by one.
         assert not re.search("mastodon-(sidekiq|workers)", " ".join(before_and_after))
     assert values("mastodon-workers-boot.target", "RefuseManualStart", "Unit") == ["yes"]
     assert BOOT in values("mastodon-sidekiq.target", "Wants", "Unit")[0].split()
     assert values(BOOT, "PartOf", "Unit") == ["mastodon-sidekiq.target"]
 
 
-def test_a_boot_needs_no_program_of_fleetd_s() -> None:
-    """Law 5."""
+def test_a_boot_needs_no_program_of_fleetd() -> None:
+    """Law 5: a boot works without fleetd."""
     for unit in (*WORKERS, *TARGETS, BOOT, SHUTDOWN):
         assert "/opt/fleetd" not in (UNITS / unit).read_text()
     assert "/opt/fleetd" not in (UNITS / "boot.sh").read_text()
@@ -203,15 +203,15 @@ def test_the_watch_has_what_the_stamp_reads_and_does_not_give_up() -> None:
     assert set(values("fleetd-stamp.service", "Wants", "Unit")[0].split()) == watches
 
 
-def test_the_second_look_comes_while_the_watch_is_there_again() -> None:
-    """And is the same look, after one of the timer's as well: while that runs the watch sees nothing either."""
+def test_the_second_look_comes_once_the_watch_is_back() -> None:
+    """It also follows a look of the timer's, during which the watch sees nothing either."""
     again = "fleetd-stamp-again.service"
     assert read(again)["Service"] == read("fleetd-stamp.service")["Service"]
     assert values("fleetd-stamp.service", "OnSuccess", "Unit") == [again]
-    assert values(again, "OnSuccess", "Unit") == []  # or it would never end
+    assert values(again, "OnSuccess", "Unit") == []  # otherwise it would never end
     assert values("fleetd-stamp.path", "Unit", "Path") == values("fleetd-stamp.timer", "Unit", "Timer") == []
     assert values("fleetd-stamp-git.path", "Unit", "Path") == ["fleetd-stamp.service"]
-    # A watch that was stopped must not come back by the look that was under way.
+    # A look that is under way must not start a watch again that has been stopped.
     assert values(again, "Requisite", "Unit") == values(again, "After", "Unit") == ["fleetd-stamp.path"]
     assert values(again, "Wants", "Unit") == []
 
@@ -231,7 +231,7 @@ def test_units_and_settings_agree_on_names() -> None:
     assert (unit_of(InstanceKey(1)).replace("1", ""), SCHEDULER_UNIT) == WORKERS
 
 
-def test_the_scheduler_is_an_instance_but_for_its_settings() -> None:
+def test_the_schedulers_unit_is_an_instance_with_other_settings() -> None:
     instance, scheduler = read(WORKERS[0])["Service"], read(WORKERS[1])["Service"]
     differing = {key for key, _ in set(instance) ^ set(scheduler)}
     assert differing == {"EnvironmentFile", "ExecStartPre"}
@@ -246,14 +246,14 @@ def test_no_worker_belongs_to_fleetd() -> None:
         assert f"\n{key}=" not in text
 
 
-def test_fleetd_starts_without_mastodon_s_settings() -> None:
+def test_fleetd_starts_without_mastodons_settings() -> None:
     env_file = MastodonSection().env_file
     assert values("fleetd.service", "LoadCredential") == [f"env.production:{env_file}"]
     (fallback,) = values("fleetd.service", "SetCredential")
     assert fallback.removeprefix("env.production:").replace(r"\x20", " ") == ENV_FILE_MISSING
 
 
-def test_a_reload_of_fleetd_renders_first_and_always_tells_fleetd() -> None:
+def test_a_reload_renders_first_and_always_signals_fleetd() -> None:
     (reload,) = values("fleetd.service", "ExecReload")
     render = values("fleetd-render.service", "ExecStart")[0]
     assert reload == f"+/bin/sh -c '{render}; result=$$?; kill -HUP $$MAINPID; exit $$result'"

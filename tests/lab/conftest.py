@@ -1,4 +1,4 @@
-"""Labs for the tests that need hosts. Booting takes seconds, so tests that leave a lab as they found it share one."""
+"""Labs for tests that need hosts. Booting takes seconds, so tests that leave a lab as they found it share one."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,7 +14,7 @@ LabFactory = Callable[[], Lab]
 
 @pytest.fixture
 def lab_factory() -> Iterator[LabFactory]:
-    """Makes labs of a test's own; they end with the test."""
+    """Makes private labs for a test. They end with the test."""
     labs: list[Lab] = []
 
     def make() -> Lab:
@@ -30,7 +30,7 @@ def lab_factory() -> Iterator[LabFactory]:
 
 @pytest.fixture(scope="session")
 def shared_two_hosts() -> Iterator[TwoHosts]:
-    """`main` and `worker1`, booted, shared by all tests: leave nothing running, nothing stopped, nothing cut off."""
+    """`main` and `worker1`, booted and shared by all tests. Leave nothing running, stopped or cut off."""
     with Lab() as lab:
         hosts = topologies.two_hosts(lab, boot_seconds=0.5)
         lab.boot()
@@ -39,9 +39,9 @@ def shared_two_hosts() -> Iterator[TwoHosts]:
 
 @pytest.fixture
 def two_hosts(shared_two_hosts: TwoHosts) -> Iterator[TwoHosts]:
-    """The shared hosts; afterwards no worker runs, services and network are up, Redis and the records are empty."""
+    """The shared hosts. After the test no worker runs, services and network are up, Redis and the records are empty."""
     worker, main = shared_two_hosts.worker, shared_two_hosts.main
-    shared_two_hosts.lab.boot()  # what a failed test left down must not fail all others
+    shared_two_hosts.lab.boot()  # a failed test may have left a host down, which must not fail all others
     yield shared_two_hosts
     shared_two_hosts.lab.boot()
     for host in (worker, main):

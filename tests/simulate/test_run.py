@@ -1,4 +1,4 @@
-"""Whole runs of fleetd and its rivals through a small trace: scores, curves, and broken laws."""
+"""Whole runs of fleetd and its rivals on a small trace: scores, curves and broken laws."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_same_seed_replays_exactly() -> None:
     assert first == second
 
 
-def test_fleetd_carries_a_surge_in_time_breaks_no_law_and_loses_nothing() -> None:
+def test_fleetd_handles_a_surge_in_time_breaks_no_law_and_loses_no_job() -> None:
     trace = surge_trace()
     outcome, sizes = run_fleetd(trace, policy_of(trace, None))
     score = outcome.score
@@ -71,18 +71,20 @@ def test_every_policy_runs_and_the_document_has_every_field() -> None:
     assert cheap <= told["policies"]["fleetd"]["instance_seconds"] <= told["policies"]["static"]["instance_seconds"]
 
 
-def test_the_budget_is_everyones() -> None:
-    trace = surge_trace("[database]\nmax_connections = 60\nothers = [[0, 10]]\n")  # 60 − 10 − 10 carry three of 12
+def test_the_budget_applies_to_every_policy() -> None:
+    trace = surge_trace(
+        "[database]\nmax_connections = 60\nothers = [[0, 10]]\n"
+    )  # 60 − 10 − 10 have room for three of 12
     for outcome in simulate(trace, None, ("fleetd", "static", "laravel", "keda-length")):
         assert outcome.score.connections_max <= 40, outcome.policy
         assert outcome.score.over_budget_seconds == 0
 
 
-def test_claims_over_the_budget_are_counted_for_as_long_as_they_are() -> None:
+def test_claims_over_the_budget_are_counted_for_as_long_as_they_last() -> None:
     trace = surge_trace("[database]\nmax_connections = 60\nothers = [[0, 10], [599, 10], [600, 30]]\n")
     world = world_of(trace)
     recorder = Recorder(world)
-    for number in range(2, 4):  # three claim 36 of 40
+    for number in range(2, 4):  # three instances claim 36 of 40
         world.start(InstanceKey(number))
     recorder.advance_to(100)
     assert recorder.over_budget_seconds == 0
@@ -93,7 +95,7 @@ def test_claims_over_the_budget_are_counted_for_as_long_as_they_are() -> None:
     recorder.advance_to(590)
     over = recorder.over_budget_seconds
     assert over < 60
-    recorder.advance_to(700)  # the budget has shrunk to 20: what was claimed then is forgiven
+    recorder.advance_to(700)  # the budget has shrunk to 20; claims from before that are forgiven
     assert recorder.over_budget_seconds == over
     world.stop(InstanceKey(3))
     recorder.advance_to(720)
@@ -109,13 +111,13 @@ def test_a_shrink_forgives_no_claims_that_were_over_the_budget_before() -> None:
         world.start(InstanceKey(number))
     recorder.advance_to(700)
     assert recorder.over_budget_seconds == 700
-    world = world_of(surge_trace("[database]\nmax_connections = 30\nothers = [[0, 10]]\n"))  # not even for one
+    world = world_of(surge_trace("[database]\nmax_connections = 30\nothers = [[0, 10]]\n"))  # room for not even one
     recorder = Recorder(world)
     recorder.advance_to(100)
     assert recorder.over_budget_seconds == 0, "no policy is to blame for what serves at the start"
 
 
-def test_what_serves_at_the_start_has_taught_how_long_a_boot_takes() -> None:
+def test_boot_times_of_instances_that_serve_at_the_start_are_known() -> None:
     world = world_of(small_trace(SURGE, head="initial_instances = 2", seconds=2400))
     assert SimulatedDaemon(world).ticker.host_memory.boot_seconds == {"local": 15.0}
     world = world_of(small_trace(SURGE, head="initial_instances = 0", seconds=2400))
@@ -142,9 +144,9 @@ def test_a_reversal_is_a_start_soon_after_a_stop_or_the_other_way_round() -> Non
         (0, step("start", 1)),
         (100, step("quiet", 1)),  # 100 s after the start
         (130, step("stop", 1)),  # the end of the same drain
-        (900, step("start", 2)),  # 800 s after it began: no reversal
+        (900, step("start", 2)),  # 800 s after that began, so no reversal
         (950, step("start", 3)),
-        (1000, step("stop", 3)),  # of one that still boots
+        (1000, step("stop", 3)),  # stops an instance that still boots
     ]
     assert reversals(steps) == 2
 

@@ -1,4 +1,4 @@
-"""fleetctl run in the test's own process, with answers made up for it."""
+"""Runs fleetctl in the test's own process, with made-up answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: what would sleep an hour takes a moment, and the same every time."""
+"""An event loop whose clock jumps: an hour of sleep takes a moment, and every run is the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Never waits; tells the loop how long it would have."""
+    """Never waits, but tells the loop how long it would have waited."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Time begins at 0 and moves only when nothing else is to be done."""
+    """Time begins at 0 and moves only when there is nothing else to do."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -41,6 +41,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """asyncio.run on virtual time."""
+    """asyncio.run in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(coroutine)

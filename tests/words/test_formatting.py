@@ -1,4 +1,4 @@
-"""Numbers, times and names in words."""
+"""Numbers, times and names in sentences."""
 
 from __future__ import annotations
 

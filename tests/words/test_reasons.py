@@ -1,4 +1,4 @@
-"""Every reason has a sentence, whatever its numbers are; nothing else has one."""
+"""Every reason has a sentence, whatever its numbers are. Nothing else has one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fleetd.words import reasons as words
 from fleetd.words.formatting import span
 from fleetd.words.reasons import sentence
 
-#: What a reason is made of; combinations of a reason's fields beyond this many are left out.
+#: At most this many combinations of a reason's fields are tried.
 PLAIN: dict[Any, tuple[Any, ...]] = {
     str: ("default",),
     int: (1, 7),
@@ -31,7 +31,7 @@ COMBINATIONS_MAX = 64
 
 
 def kinds() -> list[type[reasons.Reason]]:
-    """Every reason that is not only a base of others."""
+    """All reasons, except those that are only bases of others."""
 
     def below(kind: type[reasons.Reason]) -> Iterator[type[reasons.Reason]]:
         for child in kind.__subclasses__():
@@ -43,7 +43,7 @@ def kinds() -> list[type[reasons.Reason]]:
 
 
 def samples(hint: Any) -> tuple[Any, ...]:
-    """Values of a field's type, one for each form that it may have."""
+    """Values of a field's type, one for each form that it can have."""
     if hint in PLAIN:
         return PLAIN[hint]
     origin, arguments = get_origin(hint), get_args(hint)
@@ -66,7 +66,7 @@ def samples(hint: Any) -> tuple[Any, ...]:
 
 
 def made(kind: type[Value]) -> Iterator[Any]:
-    """A reason with each combination of its fields' samples, a bounded number of them."""
+    """A reason with the combinations of its fields' samples, up to a limit."""
     fields = msgspec.structs.fields(kind)
     for values in islice(product(*(samples(field.type) for field in fields)), COMBINATIONS_MAX):
         yield kind(**dict(zip((field.name for field in fields), values, strict=True)))

@@ -1,4 +1,4 @@
-"""The bus connection: dbus-next's faults stay cured (each test hung, or broke the connection, without the cure)."""
+"""The bus connection works around faults of dbus-next. Without the workaround each test hangs or loses the bus."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_sockets() -> int:
 
 
 async def echo_service(address: str) -> Connection:
-    """Replies to Say with the string it got, to Silence never."""
+    """Replies to Say with the string it got. Never replies to Silence."""
 
     def answer(message: Message) -> Message | None:
         if message.member == "Silence":
@@ -42,7 +42,7 @@ async def echo(client: Connection, text: str) -> str:
     return str(reply)
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def test_an_address_where_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(BusLostError, match="can't be reached"):
         asyncio.run(Connection.open(f"unix:path={tmp_path}/nothing"))
     with pytest.raises(BusLostError):
@@ -52,7 +52,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"REJECTED EXTERNAL\r\n", b"x" * 4000, b"\xff\xff\r\n"])
-def test_a_server_that_hangs_up_or_babbles_during_authentication(tmp_path: Path, answer: bytes) -> None:
+def test_a_server_that_hangs_up_or_sends_nonsense_during_authentication(tmp_path: Path, answer: bytes) -> None:
     async def run() -> None:
         async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(answer)
@@ -75,7 +75,7 @@ def test_a_server_that_says_nothing(tmp_path: Path) -> None:
         address = f"unix:path={tmp_path}/bus"
         with pytest.raises(BusLostError, match="did not answer within"):
             asyncio.run(Connection.open(address, timeout_seconds=0.1))
-        # That one still fills the backlog: an error at once, where the library would block the event loop.
+        # The first client still fills the backlog. So this is an error at once; the library would block the event loop.
         with pytest.raises(BusLostError, match="can't be reached"):
             asyncio.run(Connection.open(address, timeout_seconds=0.1))
 
@@ -102,7 +102,7 @@ def test_a_call_ends_when_the_bus_dies_under_it(bus: PrivateBus) -> None:
         service = await echo_service(bus.address)
         client = await Connection.open(bus.address)
         waiting = asyncio.ensure_future(client.call(NAME, "/echo", NAME, "Silence", timeout_seconds=90))
-        assert await echo(client, "a") == "a"  # so that the call before it is under way
+        assert await echo(client, "a") == "a"  # so that the earlier call is under way
         bus.stop()
         with pytest.raises(BusLostError):
             await asyncio.wait_for(waiting, 60)
@@ -139,7 +139,7 @@ def test_an_unknown_name_is_an_error_at_once_and_the_connection_lives(bus: Priva
     asyncio.run(run())
 
 
-def test_a_client_offers_nothing_and_tells_no_traceback(bus: PrivateBus) -> None:
+def test_a_client_offers_no_methods_and_reveals_no_traceback(bus: PrivateBus) -> None:
     async def run() -> None:
         quiet = await Connection.open(bus.address)
         client = await Connection.open(bus.address)
@@ -161,7 +161,7 @@ def test_a_client_offers_nothing_and_tells_no_traceback(bus: PrivateBus) -> None
     asyncio.run(run())
 
 
-def test_lost_connections_leave_no_file_open(bus: PrivateBus) -> None:
+def test_lost_connections_leave_no_descriptor_open(bus: PrivateBus) -> None:
     async def run() -> None:
         for _ in range(5):
             client = await Connection.open(bus.address)

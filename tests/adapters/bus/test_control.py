@@ -37,7 +37,7 @@ def test_status_before_the_first_tick(bus: PrivateBus) -> None:
     with_daemon(bus, scenario)
 
 
-def test_a_status_that_cannot_be_told_is_no_traceback(bus: PrivateBus) -> None:
+def test_a_status_that_cannot_be_encoded_gives_no_traceback(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         daemon.status = cast("Status", object())
         with pytest.raises(SourceUnavailableError, match="its journal says why"):
@@ -58,7 +58,7 @@ def test_status_without_a_daemon_or_a_bus(bus: PrivateBus) -> None:
         fetch_status(bus_address=bus.address)
 
 
-def test_two_fleetds_cannot_be_on_one_host(bus: PrivateBus) -> None:
+def test_a_second_fleetd_cannot_run_on_the_same_host(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         second = BusDaemon(bus.address)
         with pytest.raises(FleetdError, match=rf"another fleetd runs on this host \(pid {os.getpid()}\)") as no:
@@ -71,7 +71,7 @@ def test_two_fleetds_cannot_be_on_one_host(bus: PrivateBus) -> None:
     with_daemon(bus, scenario)
 
 
-def test_comes_back_after_a_restart_of_the_bus(bus: PrivateBus) -> None:
+def test_the_name_comes_back_after_a_restart_of_the_bus(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         bus.stop()
         await asyncio.sleep(0)  # as between two ticks

@@ -1,4 +1,4 @@
-"""Who may change what over org.fleetd1, and what nonsense gets."""
+"""Who may change what over org.fleetd1, and how nonsense is answered."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_reload_by_root(bus: PrivateBus) -> None:
 
 
 @as_root
-def test_a_bug_gives_no_traceback_and_the_service_lives(bus: PrivateBus) -> None:
+def test_a_bug_gives_no_traceback_and_the_service_survives(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         daemon.refusal = "bug"
         with pytest.raises(BusCallError, match="its journal says why") as told:

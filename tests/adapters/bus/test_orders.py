@@ -1,4 +1,4 @@
-"""People's orders over org.fleetd1: they arrive as they were given, from those who may, or not at all."""
+"""People's orders over org.fleetd1: they arrive exactly as given, from those who may give them, or not at all."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_every_kind_of_order_has_a_method() -> None:
 
 
 @as_root
-def test_a_refusal_is_told_in_the_words_of_the_daemon(bus: PrivateBus) -> None:
+def test_a_refusal_has_the_daemons_own_sentence(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         daemon.refusal = "there is no instance 12: the configuration names 1-6"
         with pytest.raises(FleetdError, match=f"^{daemon.refusal}$") as refused:
@@ -108,7 +108,7 @@ def test_only_root_and_the_admin_group_give_orders(bus: PrivateBus) -> None:
 
 
 @as_root
-def test_the_log_says_who_ordered_what_and_how_it_went(bus: PrivateBus) -> None:
+def test_the_log_says_who_ordered_what_and_the_outcome(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         with structlog.testing.capture_logs() as lines:
             await busctl(bus, *PAUSE)
@@ -123,7 +123,7 @@ def test_the_log_says_who_ordered_what_and_how_it_went(bus: PrivateBus) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "03", "³", "-3", "12345", "", "mastodon-sidekiq@3", "9" * 100_000, "\x1b[2J"])
-def test_what_names_no_instance_is_refused_with_a_sentence(text: str) -> None:
+def test_a_name_that_is_no_instance_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(BadOrderError, match="is no instance: a number of 1 to 9999, or scheduler") as refused:
         order_of("ReleaseInstance", [text])
     assert str(refused.value).isprintable()
@@ -131,7 +131,7 @@ def test_what_names_no_instance_is_refused_with_a_sentence(text: str) -> None:
 
 
 @as_root
-def test_garbage_on_the_bus_reaches_nobody(bus: PrivateBus) -> None:
+def test_garbage_on_the_bus_never_reaches_the_daemon(bus: PrivateBus) -> None:
     async def scenario(daemon: BusDaemon) -> None:
         for arguments in (("s", "x"), ("dsd", 1.0, "", 1.0), ("ss", "1", ""), ()):
             with pytest.raises(BusCallError) as refused:
@@ -153,7 +153,7 @@ def test_busctl_shows_every_order_with_its_arguments(bus: PrivateBus) -> None:
     with_daemon(bus, scenario)
 
 
-def test_a_daemon_that_knows_no_orders_is_an_old_one(bus: PrivateBus) -> None:
+def test_a_daemon_without_orders_is_taken_for_an_old_version(bus: PrivateBus) -> None:
     async def scenario() -> None:
         older = await Connection.open(bus.address)
         try:
@@ -166,13 +166,13 @@ def test_a_daemon_that_knows_no_orders_is_an_old_one(bus: PrivateBus) -> None:
     asyncio.run(asyncio.wait_for(scenario(), 90))
 
 
-def test_a_stranger_is_told_what_would_help() -> None:
+def test_a_user_without_rights_is_told_what_would_help() -> None:
     said = 'Rejected send message, 1 matched rules; type="method_call", sender=":1.7" (uid=65534 pid=7 ...)'
     error = _client_error(BusCallError("org.freedesktop.DBus.Error.AccessDenied", said))
     assert str(error) == "only root and members of the group fleetd may do this: try sudo"
 
 
-def test_the_bus_policy_lets_strangers_read_only() -> None:
+def test_the_bus_policy_lets_other_users_only_read() -> None:
     policy = (PROJECT / "units/org.fleetd1.conf").read_text()
     strangers = policy.split('<policy context="default">')[1].split("</policy>")[0]
     assert '<deny send_destination="org.fleetd1"/>' in strangers
@@ -189,7 +189,7 @@ KINDS: dict[str, st.SearchStrategy[object]] = {
 
 
 @given(st.sampled_from(sorted(ORDERS)), st.data())
-def test_whatever_arrives_is_obeyed_or_refused_in_words_that_can_be_printed(method: str, data: st.DataObject) -> None:
+def test_whatever_arrives_is_obeyed_or_refused_with_a_printable_sentence(method: str, data: st.DataObject) -> None:
     arguments = [data.draw(KINDS[kind]) for kind in signature_of(method)]
     units, beats = fleet(3)
     rules = policy()
@@ -198,7 +198,7 @@ def test_whatever_arrives_is_obeyed_or_refused_in_words_that_can_be_printed(meth
     try:
         order = order_of(method, arguments)
         assert described(order).isprintable()
-        assert repr(order_of(*unpacked(order))) == repr(order), "there and back"  # nan is not nan
+        assert repr(order_of(*unpacked(order))) == repr(order), "there and back"  # as text, because nan != nan
         _, reply = order.obey(Situation(tick, memory, tick.now_seconds))
         answer = sentence(reply)
     except (BadOrderError, OrderRefusedError) as refused:

@@ -12,11 +12,11 @@ from tests.support.rig.postgres_cluster import Cluster
 
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[Cluster]:
-    """Running, with Mastodon's roles and databases."""
+    """A running cluster with Mastodon's roles and databases."""
     yield from running_cluster()
 
 
 @pytest.fixture
 def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
-    """The same, with the connection limits put back after the test."""
+    """The shared cluster. Its connection limits are restored after the test."""
     yield from with_limits_restored(shared_cluster)

@@ -1,4 +1,4 @@
-"""PostgresConnections against a real PostgreSQL: logging in, keeping the connection, and losing it."""
+"""PostgresConnections on a real PostgreSQL: logging in, keeping the connection, losing it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_dropped_connection_is_renewed_within_the_read(cluster: Cluster) -> No
     asyncio.run(go())
 
 
-def test_killed_server_is_unknown_and_attempts_pause(cluster: Cluster) -> None:
+def test_a_killed_server_is_unknown_and_attempts_pause(cluster: Cluster) -> None:
     async def go() -> None:
         clock = ManualClock()
         async with source(settings(cluster), clock=clock) as database:
@@ -61,7 +61,7 @@ def test_killed_server_is_unknown_and_attempts_pause(cluster: Cluster) -> None:
             assert str(cluster.directory) in str(first.value)
             cluster.start()
             with pytest.raises(SourceUnavailableError, match="is it running"):
-                await database.read()  # within the pause: no attempt
+                await database.read()  # within the pause, so nothing is tried
             clock.seconds += 1.0
             assert (await database.read()).refused is False
 
@@ -94,13 +94,13 @@ def test_pauses_grow_and_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_hung_server_ends_at_the_deadline_and_leaves_no_connection(cluster: Cluster, *, cancelled: bool) -> None:
+def test_a_read_from_a_hung_server_ends_in_time_and_leaves_no_connection(cluster: Cluster, *, cancelled: bool) -> None:
     async def go(clock: ManualClock) -> float:
         async with source(settings(cluster), clock=clock) as database:
             await database.read()
             database._deadline_seconds = 0.6
             pid = cluster.value("SELECT pid FROM pg_stat_activity WHERE application_name = 'fleetd'")
-            frozen = (pid, cluster.pid)  # the whole server: it answers no request to cancel either
+            frozen = (pid, cluster.pid)  # the whole server, which then does not answer requests to cancel either
             for process in frozen:
                 os.kill(process, signal.SIGSTOP)
             started = time.monotonic()
@@ -124,8 +124,8 @@ def test_hung_server_ends_at_the_deadline_and_leaves_no_connection(cluster: Clus
     cluster.wait_for("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fleetd'", 0)
 
 
-def test_dead_network_gets_no_second_connection(cluster: Cluster) -> None:
-    """Asking a server that does not answer to cancel would open another connection to it, and wait for that."""
+def test_no_second_connection_is_tried_over_a_dead_network(cluster: Cluster) -> None:
+    """A request to cancel would open another connection to a server that does not answer, and wait for it."""
     accepted: list[asyncio.StreamWriter] = []
     dead = asyncio.Event()
 
@@ -155,8 +155,8 @@ def test_dead_network_gets_no_second_connection(cluster: Cluster) -> None:
     assert len(accepted) == 1
 
 
-def test_server_that_accepts_and_says_nothing(cluster: Cluster) -> None:
-    """A black hole: the read ends in time, and its socket is closed."""
+def test_a_server_that_accepts_and_says_nothing(cluster: Cluster) -> None:
+    """The read ends in time, and its socket is closed."""
 
     async def go() -> bytes:
         ended: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -177,7 +177,7 @@ def test_server_that_accepts_and_says_nothing(cluster: Cluster) -> None:
     assert asyncio.run(go()) != b""
 
 
-def test_nonsense_from_the_other_side_is_unknown() -> None:
+def test_nonsense_from_the_server_is_unknown() -> None:
     async def go(answer: bytes) -> None:
         async def liar(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(8)
@@ -200,7 +200,7 @@ def test_nonsense_from_the_other_side_is_unknown() -> None:
         asyncio.run(go(answer))
 
 
-def test_wrong_password_is_said_without_it(cluster: Cluster) -> None:
+def test_a_wrong_password_is_reported_without_the_password(cluster: Cluster) -> None:
     with pytest.raises(SourceUnavailableError, match="DB_PASS") as raised:
         read_once(tcp(cluster, password="s3cr3t-of-mine"))
     assert "s3cr3t-of-mine" not in str(raised.value)
@@ -237,6 +237,6 @@ def test_tls_modes(cluster: Cluster) -> None:
         read_once(tcp(cluster, sslmode="nonsense"))
 
 
-def test_host_that_has_no_name() -> None:
+def test_a_host_name_that_does_not_resolve() -> None:
     with pytest.raises(SourceUnavailableError, match=r"does-not-exist\.invalid"):
         read_once(PostgresSettings(host="does-not-exist.invalid"))

@@ -43,7 +43,7 @@ def test_real_pgbouncer(cluster: Cluster, check: PgBouncerCheck) -> None:
 
 
 class _Faked:
-    """What both fakes have in common: a world with nobody in it, and what refuses or breaks them."""
+    """Shared by both fakes: an empty world, and how it refuses or breaks."""
 
     def __init__(self) -> None:
         self.world = World(policy())

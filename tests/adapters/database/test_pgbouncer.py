@@ -1,4 +1,4 @@
-"""PgBouncerConsole against a real PgBouncer before a real PostgreSQL."""
+"""PgBouncerConsole on a real PgBouncer in front of a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_stats_and_admin_users_may_look(bouncer: PgBouncer, user: str) -> None:
     assert read_once(bouncer.settings(user)).client_connections == 1
 
 
-def test_waiting_clients_and_for_how_long(bouncer: PgBouncer) -> None:
+def test_waiting_clients_and_how_long_they_wait(bouncer: PgBouncer) -> None:
     with crowded(bouncer, 1):
         pool = read_once(bouncer.settings()).mastodon_pool
     assert pool is not None
@@ -87,7 +87,7 @@ def test_waiting_clients_and_for_how_long(bouncer: PgBouncer) -> None:
 
 
 def test_the_console_still_answers_when_no_more_clients_are_allowed(bouncer: PgBouncer) -> None:
-    """It is let in beyond max_client_conn, so the numbers say it and not a refusal."""
+    """The console is let in beyond max_client_conn. So the numbers show that it is full, not a refusal."""
     with bouncer.clients(6):
         facts = read_once(bouncer.settings())
     assert facts.client_connections - facts.own_connections == facts.client_limit_connections == 6
@@ -138,13 +138,13 @@ def test_killed_and_restarted(bouncer: PgBouncer) -> None:
                 await console.read()
             bouncer.start()
             with pytest.raises(SourceUnavailableError, match="is it running"):
-                await console.read()  # within the pause: no attempt
+                await console.read()  # within the pause, so nothing is tried
             clock.seconds += 1.0
             assert (await console.read()).client_connections == 1
             bouncer.stop(signal.SIGKILL)
             bouncer.options["max_client_conn"] = 8
             bouncer.start()
-            facts = await console.read()  # a connection that broke is renewed at once, and its settings are asked again
+            facts = await console.read()  # a broken connection is renewed at once, and its settings are read again
             assert facts.client_limit_connections == 8
 
     asyncio.run(go())
@@ -168,12 +168,12 @@ def test_hung(bouncer: PgBouncer) -> None:
     assert asyncio.run(go()) < 4.0, "psycopg's own way out waits 5 s for an answer to its cancelling"
 
 
-def test_who_may_not_look_is_told_the_cure(bouncer: PgBouncer) -> None:
+def test_a_user_who_may_not_look_is_told_how_to_change_that(bouncer: PgBouncer) -> None:
     with pytest.raises(SourceUnavailableError, match="stats_users = 'stranger', and RELOAD"):
         read_once(bouncer.settings("stranger"))
 
 
-def test_wrong_password_is_said_without_it(bouncer: PgBouncer) -> None:
+def test_a_wrong_password_is_reported_without_the_password(bouncer: PgBouncer) -> None:
     with pytest.raises(SourceUnavailableError, match=r"the password is wrong.*\[pgbouncer\]") as raised:
         read_once(bouncer.settings(password="s3cr3t-of-mine"))
     assert "s3cr3t-of-mine" not in str(raised.value)
@@ -193,7 +193,7 @@ def test_wrong_password_is_said_without_it(bouncer: PgBouncer) -> None:
         ("pgbouncer cannot connect to server", MASTODON, "pgbouncer cannot connect to server"),
     ],
 )
-def test_ways_of_turning_away(message: str, mastodon: tuple[str, str], expected: bool | str) -> None:
+def test_all_ways_of_turning_a_client_away(message: str, mastodon: tuple[str, str], expected: bool | str) -> None:
     port = free_port()
     of = PostgresSettings(host="127.0.0.1", port=port, user="stats", sslmode="disable")
     with fatal(port, message):
@@ -205,7 +205,7 @@ def test_ways_of_turning_away(message: str, mastodon: tuple[str, str], expected:
                 read_once(of, mastodon=mastodon)
 
 
-def test_postgres_itself_is_no_console(cluster: Cluster) -> None:
+def test_postgres_itself_is_not_taken_for_a_console(cluster: Cluster) -> None:
     cluster.sql("CREATE DATABASE pgbouncer")
     try:
         of = PostgresSettings(host=str(cluster.directory), port=cluster.port, user="stranger")
@@ -229,7 +229,7 @@ def test_tls(cluster: Cluster) -> None:
             read_once(bouncer.settings(sslmode="disable"))
 
 
-def test_a_wildcard_of_bytes_that_are_no_text_does_not_spoil_the_reading(cluster: Cluster) -> None:
+def test_a_wildcard_database_with_invalid_text_does_not_break_the_reading(cluster: Cluster) -> None:
     with running(cluster, options={"auth_type": "any"}, databases={"*": "user=mastodon"}) as bouncer:
         place = [b"-h", b"127.0.0.1", b"-p", str(bouncer.port).encode(), b"-U", b"mastodon"]
         subprocess.run([b"psql", *place, b"-d", b"b\xffd", b"-c", b"SELECT 1"], capture_output=True, check=False)
@@ -238,8 +238,8 @@ def test_a_wildcard_of_bytes_that_are_no_text_does_not_spoil_the_reading(cluster
         assert read_once(bouncer.settings()).refused is False
 
 
-def test_the_recording_is_of_the_real_one(bouncer: PgBouncer) -> None:
-    """Where the installed PgBouncer is one that was recorded, its columns are still those."""
+def test_the_recording_matches_the_installed_pgbouncer(bouncer: PgBouncer) -> None:
+    """If the installed PgBouncer has the recorded version, its columns are the recorded ones."""
     said = subprocess.run(["pgbouncer", "--version"], capture_output=True, text=True, check=True).stdout
     version = re.findall(r"PgBouncer ([0-9.]+)", said)[0]
     if version not in VERSIONS:

@@ -1,4 +1,4 @@
-"""Rows of PgBouncer's console, recorded from 1.18 and written after the columns of newer versions, to facts."""
+"""From rows of PgBouncer's console to facts: rows recorded from 1.18, and rows with the columns of newer versions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_generation_of_the_console_is_there() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_version_says_the_same_of_clients_and_servers(version: str) -> None:
+def test_every_version_gives_the_same_clients_and_servers(version: str) -> None:
     read = facts(recorded(version))
     assert read.client_connections == 7
     assert read.own_connections == 1
@@ -50,14 +50,14 @@ def test_every_version_says_the_same_of_clients_and_servers(version: str) -> Non
 @pytest.mark.parametrize(
     ("version", "client_limit", "sizes"),
     [
-        # pool_size 3 + reserve 1; shop's 10 are cut by max_db_connections 2
+        # pool_size 3 + reserve 1. shop's 10 are limited by max_db_connections 2.
         ("1.18.0", 50, [4, 2]),
         ("1.21.0", 50, [4, 2]),
-        # SHOW USERS repeats boss's pool_size 2 for mastodon: then the lower of both
+        # SHOW USERS repeats boss's pool_size 2 for mastodon. The lower of both counts.
         ("1.23.1", 50, [3, 2]),
-        # mastodon's user may have 5 clients and has 4 of all 7; its database may have 6
+        # mastodon's user may have 5 clients and has 4 of all 7. Its database may have 6.
         ("1.24.1", 5 + 3, [4, 2]),
-        # pool_size 0 and nothing else that bounds it: a server connection for each client
+        # pool_size 0 and no other bound: one server connection for each client
         ("1.25.1", 50, [50, 2]),
     ],
 )
@@ -67,20 +67,20 @@ def test_limits_by_version(version: str, client_limit: int, sizes: list[int]) ->
     assert [p.size_connections for p in read.pools] == sizes
 
 
-def test_the_database_s_client_limit_binds_where_it_is_lower() -> None:
+def test_the_databases_client_limit_binds_if_it_is_lower() -> None:
     rows = recorded("1.24.1")
     rows["DATABASES"][0]["max_client_connections"] = 4
     assert facts(rows).client_limit_connections == 4 + 3
 
 
-def test_global_limits_are_those_of_whoever_has_none_of_his_own() -> None:
+def test_global_limits_apply_to_users_without_their_own() -> None:
     rows = recorded("1.18.0")
     assert pool(configure(rows, max_user_connections="2")).size_connections == 2
     assert pool(configure(rows, reserve_pool_timeout="0")).size_connections == 3, "then the reserve is off"
     assert pool(configure(rows, reserve_pool_timeout="0.5")).size_connections == 4
 
 
-def test_a_wildcard_database_has_a_row_only_once_it_was_used() -> None:
+def test_a_wildcard_database_has_a_row_only_once_it_has_been_used() -> None:
     rows = configure(recorded("1.18.0"), default_pool_size="7", reserve_pool_size="2")
     rows["DATABASES"] = [row for row in rows["DATABASES"] if row["name"] != "mastodon"]
     assert pool(rows).size_connections == 9
@@ -88,18 +88,18 @@ def test_a_wildcard_database_has_a_row_only_once_it_was_used() -> None:
     assert facts(rows).mastodon_pool is None
 
 
-def test_a_database_with_a_user_of_its_own_has_that_user_s_pool() -> None:
+def test_a_database_with_a_forced_user_has_that_users_pool() -> None:
     assert facts(recorded("1.18.0"), ("shop", "mastodon")).mastodon == ("shop", "other")
     assert pool(recorded("1.18.0"), ("shop", "mastodon")).client_connections == 2
 
 
-def test_a_user_s_client_limit_never_seems_larger_behind_a_forced_user() -> None:
+def test_a_users_client_limit_never_seems_larger_behind_a_forced_user() -> None:
     rows = recorded("1.24.1")
-    # 5 for mastodon, whose clients of shop hide behind the pool of `other`: all 2 of those count
+    # 5 for mastodon. Its clients of shop are shown in the pool of `other`, so both of those count.
     assert facts(rows, ("shop", "mastodon")).client_limit_connections == 5 + 7 - (4 + 2)
 
 
-def test_pools_are_bounded_and_mastodon_s_is_among_them() -> None:
+def test_the_list_of_pools_is_bounded_and_always_has_mastodons() -> None:
     rows = recorded("1.18.0")
     [mastodon] = [row for row in rows["POOLS"] if row["database"] == "mastodon"]
     crowd = [{**mastodon, "database": f"d{n}", "cl_active": 1000} for n in range(POOLS_MAX + 10)]
@@ -115,6 +115,6 @@ def test_foreign_names_cannot_write_on_a_terminal() -> None:
 
 
 @pytest.mark.parametrize("what", ["CONFIG", "LISTS"])
-def test_what_is_no_console_of_pgbouncer_is_no_reading(what: str) -> None:
+def test_answers_that_are_not_from_a_pgbouncer_console_are_no_reading(what: str) -> None:
     with pytest.raises((KeyError, StopIteration)):
         facts({**recorded("1.18.0"), what: []})

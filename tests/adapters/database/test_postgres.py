@@ -1,4 +1,4 @@
-"""PostgresConnections against a real PostgreSQL: what it counts, and when it says zero or unknown."""
+"""PostgresConnections on a real PostgreSQL: what it counts, and when a count is zero or unknown."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.support.rig.postgres_cluster import MAX_CONNECTIONS, RESERVED, WAIT_S
 
 
 @pytest.mark.parametrize("user", ["mastodon", "watcher", "stranger", "postgres"])
-def test_every_role_counts_every_client(cluster: Cluster, user: str) -> None:
-    """Other roles' connections are never missed, with pg_monitor and without."""
+def test_every_role_sees_every_client(cluster: Cluster, user: str) -> None:
+    """Other roles' connections are always counted, with pg_monitor and without."""
     with (
         cluster.clients(3, "mastodon-sidekiq@1.w1"),
         cluster.clients(2, "mastodon-sidekiq@2.w1"),
@@ -43,7 +43,7 @@ def test_every_role_counts_every_client(cluster: Cluster, user: str) -> None:
     assert facts.worker_connections == {"mastodon-sidekiq@1.w1": 3, "mastodon-sidekiq@2.w1": 2}
     assert facts.own_connections == 1
     assert facts.client_connections == 3 + 2 + 2 + 4 + 1 + 1
-    # Another Mastodon's workers are others: our claims don't contain them.
+    # Another Mastodon's workers count as others, because our claims don't contain them.
     assert facts.others_connections == 2 + 4 + 1
     assert facts.role_connections == 7 + (user == "mastodon")
     assert facts.database_connections == 8
@@ -62,7 +62,7 @@ def test_walsenders_and_own_processes_take_no_client_slot(cluster: Cluster) -> N
             assert facts.client_connections == 1, user
 
 
-def test_ordinary_role_says_once_that_its_count_is_an_upper_bound(cluster: Cluster) -> None:
+def test_an_ordinary_role_reports_once_that_its_count_is_an_upper_bound(cluster: Cluster) -> None:
     async def go(user: str) -> None:
         async with source(settings(cluster, user)) as database:
             await database.read()
@@ -89,7 +89,9 @@ def test_limits_of_role_and_database(cluster: Cluster) -> None:
     ("options", "named"),
     [({"mastodon_role": "nobody'; --"}, "nobody'; --"), ({"mastodon_database": 'no"ne'}, 'no"ne')],
 )
-def test_a_role_or_database_that_is_not_there_is_unknown(cluster: Cluster, options: dict[str, str], named: str) -> None:
+def test_a_role_or_database_that_does_not_exist_is_unknown(
+    cluster: Cluster, options: dict[str, str], named: str
+) -> None:
     with pytest.raises(SourceUnavailableError, match="check the configured Mastodon") as raised:
         read_once(settings(cluster), **options)
     assert named in str(raised.value)
@@ -101,19 +103,19 @@ def full(cluster: Cluster) -> Iterator[None]:
         yield
 
 
-def test_full_cluster_is_refused_not_unknown(cluster: Cluster) -> None:
+def test_a_full_cluster_is_refused_and_not_unknown(cluster: Cluster) -> None:
     with full(cluster):
         facts = read_once(settings(cluster))
     assert facts.refused is True
     assert facts.max_connections == 0, "nothing was ever counted"
 
 
-def test_full_cluster_keeps_the_last_good_numbers_and_recovers(cluster: Cluster) -> None:
+def test_with_a_full_cluster_the_last_good_numbers_are_kept(cluster: Cluster) -> None:
     async def go() -> None:
         clock = ManualClock()
         async with source(settings(cluster), clock=clock) as database:
             good = await database.read()
-            await database.close()  # the connection is lost and the crowd takes its place
+            await database.close()  # the connection is lost, and other clients take its place
             with full(cluster):
                 refused = await database.read()
                 assert refused.refused is True
@@ -126,7 +128,7 @@ def test_full_cluster_keeps_the_last_good_numbers_and_recovers(cluster: Cluster)
     asyncio.run(go())
 
 
-def test_kept_connection_counts_a_full_cluster(cluster: Cluster) -> None:
+def test_a_kept_connection_still_counts_in_a_full_cluster(cluster: Cluster) -> None:
     async def go() -> DatabaseFacts:
         async with source(settings(cluster)) as database:
             await database.read()
@@ -139,19 +141,19 @@ def test_kept_connection_counts_a_full_cluster(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("what", ["ROLE", "DATABASE"])
-def test_mastodons_own_limit_reached_is_refused(cluster: Cluster, what: str) -> None:
+def test_reaching_mastodons_own_limit_is_refused(cluster: Cluster, what: str) -> None:
     cluster.sql(f"ALTER {what} mastodon CONNECTION LIMIT 2")
     with cluster.clients(2, "puma"):
         assert read_once(settings(cluster)).refused is True
 
 
-def test_limit_of_fleetds_own_role_says_nothing_about_mastodon(cluster: Cluster) -> None:
+def test_a_limit_of_fleetds_own_role_says_nothing_about_mastodon(cluster: Cluster) -> None:
     cluster.sql("ALTER ROLE watcher CONNECTION LIMIT 0")
     with pytest.raises(SourceUnavailableError, match="fleetd's own login, whose role is at its connection limit"):
         read_once(settings(cluster, "watcher"), mastodon_role="mastodon")
 
 
-def test_standby_is_not_the_primary(cluster: Cluster) -> None:
+def test_a_standby_is_not_taken_for_the_primary(cluster: Cluster) -> None:
     cluster.stop()
     marker = Path(cluster.data / "standby.signal")
     marker.touch()
@@ -165,8 +167,8 @@ def test_standby_is_not_the_primary(cluster: Cluster) -> None:
         cluster.start()
 
 
-def test_through_pgbouncer_nothing_sticks_to_the_server_connection(cluster: Cluster) -> None:
-    """Transaction pooling hands the server connection to Mastodon next: no SET may survive."""
+def test_through_pgbouncer_no_setting_stays_on_the_server_connection(cluster: Cluster) -> None:
+    """Transaction pooling gives the server connection to Mastodon next, so no SET may survive."""
     port = free_port()
     bouncer = cluster.directory / "pgbouncer.ini"
     bouncer.write_text(

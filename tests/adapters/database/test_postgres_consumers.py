@@ -1,4 +1,4 @@
-"""PostgresConnections against a real PostgreSQL: who the others are, what is at work, and a replica."""
+"""PostgresConnections on a real PostgreSQL: who the others are, how many are at work, and a replica."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_others_are_named_by_role_address_and_application(cluster: Cluster) -> N
     assert facts.exact is True
 
 
-def test_addresses_that_are_hidden_are_said_to_be_unknown(cluster: Cluster) -> None:
+def test_hidden_addresses_are_reported_as_unknown(cluster: Cluster) -> None:
     with cluster.clients(2, "puma"):
         hidden = read_once(settings(cluster, "stranger"), **MASTODON)
         own = read_once(settings(cluster))
@@ -57,7 +57,7 @@ def test_addresses_that_are_hidden_are_said_to_be_unknown(cluster: Cluster) -> N
     assert own.exact is True, "nobody else is connected"
 
 
-def test_the_greatest_are_told_apart_and_the_rest_is_one(cluster: Cluster) -> None:
+def test_the_largest_consumers_are_listed_and_the_rest_is_summed_up(cluster: Cluster) -> None:
     connections = []
     try:
         for count in range(CONSUMERS_MAX + 2):
@@ -89,7 +89,7 @@ def test_foreign_names_cannot_write_on_a_terminal() -> None:
 
 @contextmanager
 def latin_client(cluster: Cluster) -> Iterator[None]:
-    """A client whose role was made in a LATIN1 database: elsewhere its name is no UTF-8."""
+    """A client whose role was created in a LATIN1 database. In other databases its name is not valid UTF-8."""
     cluster.sql("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
     with cluster.admin("latin") as admin:
         admin.execute('CREATE ROLE "müller" LOGIN')
@@ -110,7 +110,7 @@ def latin_client(cluster: Cluster) -> Iterator[None]:
         cluster.sql("DROP DATABASE latin")
 
 
-def test_a_role_whose_name_is_no_utf8_does_not_spoil_the_reading(cluster: Cluster) -> None:
+def test_a_role_whose_name_is_not_utf8_does_not_break_the_reading(cluster: Cluster) -> None:
     name = 'back\\slash "quote" \\x41'
     with latin_client(cluster), cluster.clients(1, name, "other", "shop"):
         facts = read_once(settings(cluster, "watcher"), **MASTODON)
@@ -122,7 +122,7 @@ def test_a_role_whose_name_is_no_utf8_does_not_spoil_the_reading(cluster: Cluste
 
 @contextmanager
 def at_work(cluster: Cluster, user: str = "mastodon") -> Iterator[None]:
-    """Mastodon's: one idle, one in a query, one that waits for a lock (and its holder, idle in transaction)."""
+    """Mastodon's clients: one idle, one in a query, one waiting for a lock, and the lock's idle holder."""
     with contextlib.ExitStack() as stack:
         opened = []
         for _ in range(4):
@@ -148,7 +148,7 @@ def at_work(cluster: Cluster, user: str = "mastodon") -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("user", "expected"), [("mastodon", (2, 1)), ("watcher", (2, 1)), ("stranger", (None, None))])
-def test_what_is_at_work_and_what_is_stalled(
+def test_active_and_stalled_backends_are_counted(
     cluster: Cluster, user: str, expected: tuple[int | None, int | None]
 ) -> None:
     with at_work(cluster):
@@ -156,13 +156,13 @@ def test_what_is_at_work_and_what_is_stalled(
     assert (facts.active_backends, facts.stalled_backends) == expected
 
 
-def test_others_at_work_are_no_concern_of_ours(cluster: Cluster) -> None:
+def test_other_roles_backends_at_work_are_not_counted(cluster: Cluster) -> None:
     with at_work(cluster, "postgres"):
         facts = read_once(settings(cluster, "watcher"), **MASTODON)
     assert (facts.active_backends, facts.stalled_backends) == (0, 0)
 
 
-def test_a_server_that_does_not_track_activities_tells_nothing_of_it(cluster: Cluster) -> None:
+def test_without_track_activities_backends_at_work_are_unknown(cluster: Cluster) -> None:
     cluster.sql("ALTER ROLE mastodon SET track_activities = off")
     try:
         with cluster.clients(1, "puma"):
@@ -186,7 +186,7 @@ def in_recovery(cluster: Cluster) -> Iterator[None]:
         cluster.start()
 
 
-def test_a_replica_is_counted_as_a_primary_is(cluster: Cluster) -> None:
+def test_a_replica_is_counted_like_a_primary(cluster: Cluster) -> None:
     cluster.sql("ALTER ROLE mastodon CONNECTION LIMIT 9")
     with in_recovery(cluster), cluster.clients(3, "mastodon-sidekiq@1.w1"), cluster.clients(2, "puma"):
         facts = read_once(settings(cluster), standby=True)
@@ -198,11 +198,11 @@ def test_a_replica_is_counted_as_a_primary_is(cluster: Cluster) -> None:
     assert facts.others_connections == 2
 
 
-def test_a_replica_that_is_not_in_recovery_is_read_too(cluster: Cluster) -> None:
+def test_a_replica_that_is_not_in_recovery_is_read(cluster: Cluster) -> None:
     assert read_once(settings(cluster), standby=True).max_connections == MAX_CONNECTIONS
 
 
-def test_a_replica_is_called_so_in_its_errors(cluster: Cluster) -> None:
+def test_errors_of_a_replica_name_the_replica(cluster: Cluster) -> None:
     with pytest.raises(SourceUnavailableError, match=r"replica at 127\.0\.0\.1.*REPLICA_DB_PASS"):
         read_once(tcp(cluster, password="wrong-one"), standby=True)
     with pytest.raises(SourceUnavailableError, match=r"replica .*has no role nobody"):

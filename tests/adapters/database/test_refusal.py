@@ -1,4 +1,4 @@
-"""Postgres's refusals for want of connections are told apart from its other failures."""
+"""Refusals of Postgres for lack of connections are told apart from its other failures."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ from fleetd.adapters.database.login import refusal
         ("tut mir leid, schon zu viele Verbindungen", None),
     ],
 )
-def test_whose_limit_is_reached(message: str, whose: str | None) -> None:
+def test_the_limit_that_was_reached_is_recognised(message: str, whose: str | None) -> None:
     assert refusal(psycopg.OperationalError(f"connection failed: FATAL:  {message}")) == whose

@@ -1,4 +1,4 @@
-"""What the history keeps, and for how long: age, size, wrong clocks, floods of sentences, a disk that is away."""
+"""What the history keeps and for how long: retention, size, wrong clocks, floods of sentences, a missing disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def at() -> float:
     return time.time() - 3600.0
 
 
-def test_a_fortnight_fits_several_times(path: Path, at: float) -> None:
+def test_two_weeks_fit_several_times(path: Path, at: float) -> None:
     history = opened(path)
     for n in range(60):
         history.append(minute(at + 60 * n, "an entry of usual length, a step or a reason, twice an hour" * 2))
@@ -38,7 +38,7 @@ def test_a_fortnight_fits_several_times(path: Path, at: float) -> None:
     assert path.stat().st_size / 60 * 1440 * 14 < 48 * MIB
 
 
-def test_what_is_too_old_goes(path: Path, at: float) -> None:
+def test_what_is_too_old_is_removed(path: Path, at: float) -> None:
     history = opened(path, days=0.5)
     history.append(minute(at - 86_400.0, "yesterday"))
     history.append(minute(at, "today"))
@@ -47,7 +47,7 @@ def test_what_is_too_old_goes(path: Path, at: float) -> None:
     assert sentences(path) == ["today", "now"]
 
 
-def test_it_never_grows_beyond_its_size_and_keeps_the_newest(path: Path, at: float) -> None:
+def test_the_file_never_exceeds_its_size_and_keeps_the_newest(path: Path, at: float) -> None:
     history = opened(path, mebibytes=1)
     for n in range(40):
         batch = Batch(
@@ -79,7 +79,7 @@ def test_a_smaller_size_takes_effect(path: Path, at: float) -> None:
     assert sentences(path)[-1] == "more"
 
 
-def test_no_days_keep_nothing(path: Path, at: float) -> None:
+def test_a_retention_of_0_days_keeps_nothing(path: Path, at: float) -> None:
     history = opened(path, days=0)
     history.append(minute(at, "one"))
     history.close()
@@ -87,7 +87,7 @@ def test_no_days_keep_nothing(path: Path, at: float) -> None:
 
 
 @pytest.mark.parametrize("jump_days", [40, -20_000])
-def test_a_clock_that_is_wrong_for_a_while_costs_little(
+def test_a_clock_that_is_wrong_for_a_while_loses_little(
     path: Path, at: float, monkeypatch: pytest.MonkeyPatch, jump_days: float
 ) -> None:
     history = opened(path)
@@ -111,7 +111,7 @@ def test_a_clock_that_is_wrong_for_a_while_costs_little(
     assert sum(s.at_seconds < at for s in found.samples) >= 12 * kept
 
 
-def test_a_shorter_time_takes_effect_little_by_little(path: Path, at: float) -> None:
+def test_a_shorter_retention_takes_effect_gradually(path: Path, at: float) -> None:
     history = opened(path)
     for n in range(30):
         history.append(minute(at - 86_400 + n, "yesterday"))
@@ -124,7 +124,7 @@ def test_a_shorter_time_takes_effect_little_by_little(path: Path, at: float) -> 
     assert set(sentences(path)) == {"today"}
 
 
-def test_a_flood_of_sentences_costs_no_samples(path: Path, at: float) -> None:
+def test_a_flood_of_sentences_does_not_push_out_samples(path: Path, at: float) -> None:
     history = opened(path, mebibytes=1)
     for n in range(100):
         history.append(minute(at + 60 * n, "before"))
@@ -152,7 +152,7 @@ def test_samples_leave_the_newest_sentences_their_share(path: Path, at: float) -
     assert sentences(path) == [f"{n}" for n in range(60)]
 
 
-def test_policies_are_bounded_too(path: Path, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_policies_are_bounded(path: Path, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "POLICIES_MAX", 5)
     history = opened(path)
     for n in range(20):
@@ -165,7 +165,7 @@ def test_policies_are_bounded_too(path: Path, at: float, monkeypatch: pytest.Mon
     assert found[-1].at_seconds == at + 19
 
 
-def test_what_waits_is_bounded(path: Path, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_to_be_written_is_bounded(path: Path, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "WAITING_ROWS_MAX", 10)
     (path.parent / "gone").mkdir()
     lost = opened(path.parent / "gone" / "history.sqlite")
@@ -182,7 +182,7 @@ def test_what_waits_is_bounded(path: Path, at: float, monkeypatch: pytest.Monkey
     assert sentences(path.parent / "gone" / "history.sqlite") == [*map(str, range(21, 30)), "99"]
 
 
-def test_a_bomb_does_not_unpack() -> None:
+def test_a_decompression_bomb_is_not_unpacked() -> None:
     with pytest.raises(ValueError):
         unpacked_samples(zlib.compress(bytes(500 * MIB)))
     assert unpacked_samples(packed_samples((sample(1.0),))) == (sample(1.0),)

@@ -1,4 +1,4 @@
-"""Everything that may be wrong with the history file while fleetd runs or somebody reads it."""
+"""Everything that can be wrong with the history file while fleetd runs or somebody reads it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def at() -> float:
     return time.time() - 3600.0
 
 
-def test_everyone_may_read_it_and_a_person_with_sqlite3_too(path: Path, at: float) -> None:
+def test_everyone_may_read_it_also_with_sqlite3(path: Path, at: float) -> None:
     before = os.umask(0o027)
     try:
         history = opened(path)
@@ -58,7 +58,7 @@ def test_secrets_are_taken_out(path: Path, at: float) -> None:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "half", "pages", "no table", "foreign"])
-def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(path: Path, at: float, damage: str) -> None:
+def test_a_damaged_file_is_moved_aside_and_a_new_one_is_begun(path: Path, at: float, damage: str) -> None:
     history = opened(path)
     for n in range(30):
         history.append(minute(at + 60 * n, "before"))
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_moved_aside_and_a_new_one_begun(path: Path, at: float
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(where=st.floats(0, 1), length=st.integers(1, 5000), seed=st.randoms())
-def test_no_damage_makes_it_fail(tmp_path: Path, where: float, length: int, seed: object) -> None:
+def test_no_damage_raises_an_error(tmp_path: Path, where: float, length: int, seed: object) -> None:
     path, now = tmp_path / "history.sqlite", time.time() - 60
     path.unlink(missing_ok=True)
     history = opened(path)
@@ -114,7 +114,7 @@ def test_no_damage_makes_it_fail(tmp_path: Path, where: float, length: int, seed
 
 @pytest.fixture
 def damaged_in_the_middle(path: Path, at: float) -> Path:
-    """Ten hours in a file, and a page of the samples that is nothing any more."""
+    """A file of ten hours in which a page of the samples is destroyed."""
     rows = []
     for n in range(600):
         rows += writer._rows(minute(at + 60 * n, f"minute {n} " + "of a usual length " * 4))
@@ -162,7 +162,7 @@ def test_damage_that_no_write_touches_is_found_at_start_and_daily(
     assert sentences(path)[1:] == ["a day later"]
 
 
-def test_another_versions_file_is_moved_aside_and_its_reader_is_told(path: Path, at: float) -> None:
+def test_another_versions_file_is_moved_aside_and_its_reader_is_informed(path: Path, at: float) -> None:
     first = opened(path)
     first.append(minute(at, "newer"))
     first.close()
@@ -178,7 +178,7 @@ def test_another_versions_file_is_moved_aside_and_its_reader_is_told(path: Path,
     assert path.with_name("history.sqlite.other").exists()
 
 
-def test_a_person_who_holds_a_lock_delays_it_and_loses_nothing(
+def test_a_lock_held_by_a_person_delays_writes_and_loses_nothing(
     path: Path, at: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_file, "BUSY_SECONDS", 0.1)
@@ -202,7 +202,7 @@ def test_a_person_who_holds_a_lock_delays_it_and_loses_nothing(
     assert sentences(path) == ["one", "two", "two", "two", "three"]
 
 
-def test_a_reader_in_the_middle_waits_for_nobody(path: Path, at: float) -> None:
+def test_a_reader_does_not_wait_for_the_writer(path: Path, at: float) -> None:
     history = opened(path)
     history.append(minute(at, "one"))
     settle(history)
@@ -214,7 +214,7 @@ def test_a_reader_in_the_middle_waits_for_nobody(path: Path, at: float) -> None:
     history.close()
 
 
-def test_a_disk_that_hangs_stops_nothing(path: Path, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_hangs_does_not_stop_fleetd(path: Path, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
     thaw = threading.Event()
 
     def hang(*_: object, **__: object) -> None:
@@ -234,7 +234,9 @@ def test_a_disk_that_hangs_stops_nothing(path: Path, at: float, monkeypatch: pyt
     thaw.set()
 
 
-def test_a_host_without_room_for_a_thread_stops_nothing(path: Path, at: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_can_start_no_thread_does_not_stop_fleetd(
+    path: Path, at: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -252,7 +254,7 @@ def test_a_host_without_room_for_a_thread_stops_nothing(path: Path, at: float, m
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "link to nothing"])
-def test_something_else_in_its_place_is_said(path: Path, at: float, kind: str) -> None:
+def test_something_else_in_its_place_is_reported(path: Path, at: float, kind: str) -> None:
     if kind == "directory":
         path.mkdir()
     elif kind == "fifo":
@@ -269,7 +271,7 @@ def test_something_else_in_its_place_is_said(path: Path, at: float, kind: str) -
         sentences(path)
 
 
-def test_a_file_that_was_removed_is_made_anew(path: Path, at: float) -> None:
+def test_a_file_that_was_removed_is_created_again(path: Path, at: float) -> None:
     history = opened(path)
     history.append(minute(at, "one"))
     settle(history)
@@ -281,7 +283,7 @@ def test_a_file_that_was_removed_is_made_anew(path: Path, at: float) -> None:
 
 @pytest.fixture
 def somebodys_path() -> Iterator[Path]:
-    """A place of somebody who is not root, as whom the test then runs."""
+    """A directory of a user other than root. The test then runs as that user."""
     with tempfile.TemporaryDirectory() as place:
         before = os.geteuid()
         if before == 0:
@@ -291,7 +293,7 @@ def somebodys_path() -> Iterator[Path]:
         os.seteuid(before)
 
 
-def test_read_only_and_unreadable(somebodys_path: Path, at: float) -> None:
+def test_a_read_only_or_unreadable_file_is_reported(somebodys_path: Path, at: float) -> None:
     path = somebodys_path
     history = opened(path)
     history.append(minute(at, "one"))
@@ -312,11 +314,11 @@ def test_read_only_and_unreadable(somebodys_path: Path, at: float) -> None:
     assert sentences(path) == ["one", "two", "three"]
 
 
-def test_a_journal_of_a_killed_fleetd_keeps_nobody_from_reading(path: Path, at: float) -> None:
+def test_the_journal_of_a_killed_fleetd_does_not_prevent_reading(path: Path, at: float) -> None:
     history = opened(path)
     history.append(minute(at, "one"))
     history.close()
-    # A hot journal: valid header, nobody holds the lock. Its content is nonsense, as after a power cut.
+    # A hot journal: its header is valid and nobody holds the lock. The content is nonsense, as after a power cut.
     path.with_name(path.name + "-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504))
     path.parent.chmod(0o555)
     try:
@@ -325,7 +327,7 @@ def test_a_journal_of_a_killed_fleetd_keeps_nobody_from_reading(path: Path, at: 
         path.parent.chmod(0o755)
 
 
-def test_no_history_and_no_right_are_sentences(tmp_path: Path) -> None:
+def test_missing_history_and_missing_rights_give_sentences(tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailableError, match="There is no history at"):
         sentences(tmp_path / "history.sqlite")
     (tmp_path / "text").write_text("not a database, but long enough to be looked at " * 20)

@@ -12,12 +12,12 @@ def test_boottime() -> None:
     assert before <= clock.now_seconds() <= clock.now_seconds() <= time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def test_boot_id_is_the_kernels() -> None:
+def test_the_boot_id_comes_from_the_kernel() -> None:
     assert BoottimeClock().boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert len(BoottimeClock().boot_id()) == 36
 
 
-def test_boot_id_that_can_not_be_read_matches_nothing(tmp_path: Path) -> None:
+def test_a_boot_id_that_cannot_be_read_matches_nothing(tmp_path: Path) -> None:
     assert BoottimeClock(tmp_path / "none").boot_id() == ""
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     assert BoottimeClock(tmp_path / "bytes").boot_id() == ""
@@ -33,7 +33,7 @@ def test_boots_of_a_container_are_told_apart(tmp_path: Path) -> None:
     assert booted.startswith(BoottimeClock().boot_id())
 
 
-def test_without_a_place_for_the_mark_the_kernels_id_has_to_do(tmp_path: Path) -> None:
+def test_if_no_mark_can_be_written_the_kernels_id_is_used(tmp_path: Path) -> None:
     kernels = BoottimeClock().boot_id()
     assert BoottimeClock(runtime_directory=tmp_path / "none").boot_id() == kernels
     (tmp_path / "boot").write_bytes(b"\xff")

@@ -49,7 +49,7 @@ PROFILE = POLICY.profiles[0]
 
 
 def rendered_text(key: int) -> str:
-    """What fleetd-render writes."""
+    """A settings file as fleetd-render writes it."""
     if key == SCHEDULER:
         return scheduler_settings(POLICY, name_connections=True).text
     return instance_settings(POLICY, PROFILE, InstanceKey(key), name_connections=True).text
@@ -68,7 +68,7 @@ def test_memory(root: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "MemTotal: 5 kB\n", "MemTotal: x kB\nMemAvailable: 3\n", "\0" * 99])
-def test_memory_that_is_not_said_is_unknown(root: Path, content: str | None) -> None:
+def test_memory_that_the_kernel_does_not_report_is_unknown(root: Path, content: str | None) -> None:
     meminfo = root / "proc/meminfo"
     meminfo.unlink()
     if content is not None:
@@ -131,7 +131,7 @@ def test_a_file_that_fleetd_render_did_not_write_is_not_rendered(root: Path, con
     assert set(read(root).rendered) == {2}
 
 
-def test_names_that_are_no_instance_and_things_that_are_no_file(root: Path) -> None:
+def test_names_that_are_no_instance_and_entries_that_are_no_file(root: Path) -> None:
     for name in ("01.env", "-1.env", "12345.env", "1.env.bak", "x.env", "1", "²..env"):
         env(root, name, rendered_text(1))
     directory = root / "var/lib/mastodon-sidekiq"
@@ -146,7 +146,7 @@ def test_scheduler_settings_of_an_instance_are_not_the_schedulers(root: Path) ->
     assert read(root).rendered == {}
 
 
-def test_nothing_rendered_at_all(root: Path) -> None:
+def test_a_host_where_nothing_is_rendered(root: Path) -> None:
     (root / "var/lib/mastodon-sidekiq").rmdir()
     assert read(root).rendered == {}
 
@@ -162,7 +162,7 @@ def test_number_of_rendered_instances_is_bounded(root: Path) -> None:
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary(max_size=300))
-def test_no_content_raises(root: Path, content: bytes) -> None:
+def test_no_file_content_raises(root: Path, content: bytes) -> None:
     env(root, "1.env", content)
     env(root, "scheduler.env", content)
     env(root, "code.json", content)
@@ -174,7 +174,7 @@ def test_no_content_raises(root: Path, content: bytes) -> None:
     assert (facts.rendered, facts.pressure, facts.code) == ({}, None, None)
 
 
-def test_this_machine() -> None:
+def test_this_real_machine_can_be_read() -> None:
     facts = asyncio.run(LinuxHost().read(None))
     assert 0 < facts.memory_available_bytes <= facts.memory_total_bytes
     assert facts.oom_kills_total is not None

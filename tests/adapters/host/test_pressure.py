@@ -1,4 +1,4 @@
-"""What the kernel and root tell LinuxHost besides memory: pressure, OOM kills, Mastodon's code, unit files."""
+"""What LinuxHost reads besides memory: pressure, OOM kills, the stamp of Mastodon's code, unit files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEMORY_PRESSURE = "some avg10=9.00 avg60=8.00 avg300=7.00 total=1\nfull avg10=30
 CPU_PRESSURE = "some avg10=99.00 avg60=87.25 avg300=7.00 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 
 
-def test_pressure_is_shares_of_the_last_minute(root: Path) -> None:
+def test_pressure_is_given_as_shares_of_the_last_minute(root: Path) -> None:
     pressure(root, memory=MEMORY_PRESSURE, cpu=CPU_PRESSURE.splitlines(keepends=True)[0])  # before Linux 5.13
     assert read(root).pressure == HostPressure(memory_stalled_share=0.205, cpu_waiting_share=0.8725)
     pressure(root, memory=MEMORY_PRESSURE.replace("20.50", "100.00"), cpu=CPU_PRESSURE.replace("87.25", "0.00"))
@@ -50,7 +50,7 @@ def test_pressure_is_shares_of_the_last_minute(root: Path) -> None:
         (MEMORY_PRESSURE, CPU_PRESSURE.replace("avg60=", "avg61=")),
     ],
 )
-def test_pressure_that_is_not_told_is_none_and_not_calm(root: Path, memory: str | None, cpu: str | None) -> None:
+def test_pressure_that_is_not_reported_is_none_and_not_calm(root: Path, memory: str | None, cpu: str | None) -> None:
     told = {"memory": memory, "cpu": cpu}
     pressure(root, **{name: content for name, content in told.items() if content is not None})
     assert read(root).pressure is None
@@ -130,7 +130,7 @@ def test_a_unit_file_that_changes_is_unknown_until_two_readings_agree(root: Path
     before = digests()
     assert set(before) == {TEMPLATE_UNIT, SCHEDULER_UNIT}
     assert before[TEMPLATE_UNIT] != before[SCHEDULER_UNIT]
-    assert before == read(root).unit_digests  # a start of fleetd needs no second reading
+    assert before == read(root).unit_digests  # a fleetd that has just started needs no second reading
     unit_file(root, TEMPLATE_UNIT, "[Service]\nEnviron")
     assert set(digests()) == {SCHEDULER_UNIT}
     unit_file(root, TEMPLATE_UNIT, "[Service]\nEnvironment=A=1\n")
@@ -140,7 +140,7 @@ def test_a_unit_file_that_changes_is_unknown_until_two_readings_agree(root: Path
     assert set(digests()) == set(digests()) == {SCHEDULER_UNIT}
 
 
-def test_the_load_of_the_last_minute_by_core(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_load_of_the_last_minute_per_core(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(root).load_per_core is None
     (root / "proc/loadavg").write_text("6.50 3.00 1.00 2/345 6789\n")
     monkeypatch.setattr(os, "cpu_count", lambda: 4)

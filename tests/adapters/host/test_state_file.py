@@ -1,4 +1,4 @@
-"""StateFile: what is found again after saves, crashes and damage."""
+"""StateFile: what is read back after saves, crashes and damage."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "host.json"
 
 
-def test_nothing_saved_is_nothing_and_is_not_complained_of(path: Path) -> None:
+def test_a_missing_file_is_no_memory_and_not_reported(path: Path) -> None:
     with capture_logs() as said:
         assert StateFile(path).load() is None
     assert said == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\0\xff\n" * 100, b"x" * SIZE_BYTES_MAX])
-def test_what_was_saved_is_found(path: Path, content: bytes) -> None:
+def test_what_was_saved_is_read_back(path: Path, content: bytes) -> None:
     StateFile(path).save(b"older")
     StateFile(path).save(content)
     assert StateFile(path).load() == content
@@ -41,7 +41,7 @@ def test_what_was_saved_is_found(path: Path, content: bytes) -> None:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_damage_is_no_memory_never_a_wrong_one(path: Path, data: st.DataObject) -> None:
+def test_a_damaged_file_gives_no_memory_and_never_a_wrong_one(path: Path, data: st.DataObject) -> None:
     StateFile(path).save(b'{"pins": [1, 2, 3]}')
     whole = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
@@ -68,7 +68,7 @@ def test_something_else_in_its_place(path: Path, kind: str) -> None:
     assert len(said) == 1
 
 
-def test_too_much_is_refused_and_the_old_stays(path: Path) -> None:
+def test_too_large_a_memory_is_refused_and_the_old_one_stays(path: Path) -> None:
     state = StateFile(path)
     state.save(b"old")
     with pytest.raises(FleetdError, match="may not have more than"):
@@ -86,7 +86,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_failure_after_the_replacement_is_not_taken_for_success(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new file is in place then, so what is believed to be there must be forgotten."""
+    """The new file is already in place then. So what fleetd believes to be there must be forgotten."""
     state = StateFile(path)
     state.save(b"old")
 
@@ -110,12 +110,12 @@ def test_read_only_disk(tmp_path: Path) -> None:
             StateFile(disk.path / "host.json").save(b"x")
 
 
-def test_missing_directory_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_directory_gives_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FleetdError, match=r"can't be written .* look at"):
         StateFile(tmp_path / "gone" / "host.json").save(b"x")
 
 
-def test_an_order_given_on_a_full_disk_outlives_a_restart_once_it_is_free(tmp_path: Path) -> None:
+def test_an_order_given_on_a_full_disk_is_saved_once_there_is_room(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         path = disk.path / "host.json"
         rig = Rig(World(policy()), store=StateFile(path))
@@ -132,7 +132,7 @@ def test_an_order_given_on_a_full_disk_outlives_a_restart_once_it_is_free(tmp_pa
     assert "moving the database" in status.holds[0].sentence
 
 
-def test_the_same_again_is_not_written(path: Path) -> None:
+def test_an_unchanged_memory_is_not_written_again(path: Path) -> None:
     state = StateFile(path)
     state.save(b"a")
     first = path.stat().st_ino

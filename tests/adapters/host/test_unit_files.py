@@ -1,4 +1,4 @@
-"""Which files of a unit count, in whose order, and what is a change of what they say."""
+"""Which files of a unit count, in what order, and which edits change the digest."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def drop_ins(root: Path, unit: str = TEMPLATE_UNIT) -> list[str]:
     return [str(path.relative_to(root)) for path in UnitFiles(root).drop_ins(unit)]
 
 
-def test_no_unit_no_digest(root: Path) -> None:
+def test_without_a_unit_there_is_no_digest(root: Path) -> None:
     assert len(digest(root) or "") == 16
     assert digest(root, SCHEDULER_UNIT) is None
     write(root, f"{ETC}/{SCHEDULER_UNIT}.d/x.conf", "[Service]\nNice=1\n")
@@ -55,7 +55,7 @@ def test_no_unit_no_digest(root: Path) -> None:
         UNIT.replace("\n", "  \r\n"),
     ],
 )
-def test_comments_blank_lines_time_and_place_are_no_change(root: Path, same: str) -> None:
+def test_comments_blank_lines_times_and_directories_are_no_change(root: Path, same: str) -> None:
     before = digest(root)
     write(root, f"{LIB}/{TEMPLATE_UNIT}", same)
     os.utime(root / LIB / TEMPLATE_UNIT, (1, 1))
@@ -82,7 +82,7 @@ def test_the_highest_directory_wins(root: Path) -> None:
 
 
 def test_drop_ins_in_systemds_order(root: Path) -> None:
-    """By name, whatever the directory; of the same name the one of the higher directory, then of the longer name."""
+    """By name, whatever the directory. For equal names the higher directory wins, then the longer unit name."""
     for path in (
         f"{LIB}/{TEMPLATE_UNIT}.d/20-b.conf",
         f"{RUN}/{TEMPLATE_UNIT}.d/10-a.conf",
@@ -110,7 +110,7 @@ def test_drop_ins_in_systemds_order(root: Path) -> None:
     assert f"{ETC}/mastodon-sidekiq-.service.d/50-dash.conf" in drop_ins(root, SCHEDULER_UNIT)
 
 
-def test_a_drop_in_is_a_change_and_one_that_says_nothing_is_none(root: Path) -> None:
+def test_a_drop_in_is_a_change_unless_it_is_empty(root: Path) -> None:
     before = digest(root)
     write(root, f"{ETC}/{TEMPLATE_UNIT}.d/empty.conf", "# Nothing.\n\n")
     (root / ETC / f"{TEMPLATE_UNIT}.d/null.conf").symlink_to("/dev/null")
@@ -119,14 +119,14 @@ def test_a_drop_in_is_a_change_and_one_that_says_nothing_is_none(root: Path) -> 
     write(root, f"{LIB}/{TEMPLATE_UNIT}.d/x.conf", "[Service]\nNice=5\n")
     with_drop_in = digest(root)
     assert with_drop_in != before
-    (root / ETC / f"{TEMPLATE_UNIT}.d/x.conf").symlink_to("/dev/null")  # masks that of the package
+    (root / ETC / f"{TEMPLATE_UNIT}.d/x.conf").symlink_to("/dev/null")  # masks the package's drop-in
     assert digest(root) == before
     (root / ETC / f"{TEMPLATE_UNIT}.d/x.conf").unlink()
     assert digest(root) == with_drop_in
 
 
-def test_settings_do_not_wander_between_files_unnoticed(root: Path) -> None:
-    """A section ends with its file."""
+def test_a_setting_that_moves_to_another_file_is_a_change(root: Path) -> None:
+    """A section ends with its file, so a setting in another file is another setting."""
     write(root, f"{ETC}/{TEMPLATE_UNIT}.d/a.conf", "[Service]\nNice=1\n")
     write(root, f"{ETC}/{TEMPLATE_UNIT}.d/b.conf", "[Unit]\nNice=2\n")
     before = digest(root)
@@ -135,8 +135,8 @@ def test_settings_do_not_wander_between_files_unnoticed(root: Path) -> None:
     assert digest(root) != before
 
 
-def test_what_can_not_be_read_is_unknown(root: Path) -> None:
-    """Not another digest: nothing may be replaced because a file can't be read for a while."""
+def test_an_unreadable_file_makes_the_digest_unknown(root: Path) -> None:
+    """It is not another digest: nothing may be replaced because a file can't be read for a while."""
     big = write(root, f"{ETC}/{TEMPLATE_UNIT}.d/big.conf", "#" * 70_000)
     assert digest(root) is None
     big.unlink()
@@ -157,18 +157,18 @@ def test_a_masked_unit_has_no_digest(root: Path) -> None:
     assert digest(root) is None
 
 
-def test_linked_files_and_directories_count(root: Path) -> None:
+def test_symlinked_files_and_directories_count(root: Path) -> None:
     before = digest(root)
     elsewhere = write(root, "opt/ours/x.conf", "[Service]\nNice=5\n")
     (root / ETC).mkdir(parents=True)
     (root / ETC / f"{TEMPLATE_UNIT}.d").symlink_to(elsewhere.parent)
     assert digest(root) != before
-    assert drop_ins(root) == ["opt/ours/x.conf"]  # as systemd names it
+    assert drop_ins(root) == ["opt/ours/x.conf"]  # named as systemd names it
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(unit=st.binary(max_size=200), drop_in=st.binary(max_size=200))
-def test_no_content_raises(root: Path, unit: bytes, drop_in: bytes) -> None:
+def test_no_file_content_raises(root: Path, unit: bytes, drop_in: bytes) -> None:
     write(root, f"{ETC}/{TEMPLATE_UNIT}", unit)
     write(root, f"{ETC}/{TEMPLATE_UNIT}.d/x.conf", drop_in)
     assert len(digest(root) or "") in (0, 16)
@@ -180,14 +180,14 @@ def test_a_drop_in_that_systemd_has_not_loaded(root: Path) -> None:
     path = write(root, f"{ETC}/{TEMPLATE_UNIT}.d/override.conf", "[Service]\nNice=5\n")
     assert files.lacks(one, [])
     assert not files.lacks(one, [str(path)])
-    own = write(root, f"{ETC}/{one}.d/override.conf", "[Service]\nNice=6\n")  # replaces it, for one instance
+    own = write(root, f"{ETC}/{one}.d/override.conf", "[Service]\nNice=6\n")  # replaces the drop-in for one instance
     assert not files.lacks(one, [str(own)])
     assert files.lacks(one, [str(path)])
     assert not files.lacks("mastodon-sidekiq@2.service", [str(path)])
 
 
-def test_what_systemd_loads_from_elsewhere_is_not_missed(root: Path) -> None:
-    """Generators and `set-property` have directories of a higher rank; empty files and masks are not listed by all."""
+def test_a_drop_in_that_systemd_loads_from_elsewhere_is_not_missing(root: Path) -> None:
+    """Generators and `set-property` use higher directories. Not every systemd lists empty files and masks."""
     files, one = UnitFiles(root), "mastodon-sidekiq@1.service"
     write(root, f"{ETC}/{TEMPLATE_UNIT}.d/50-CPUWeight.conf", "[Service]\nCPUWeight=5\n")
     assert not files.lacks(one, [f"/etc/systemd/system.control/{one}.d/50-CPUWeight.conf"])

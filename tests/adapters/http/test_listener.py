@@ -1,4 +1,4 @@
-"""The listener, spoken to over real sockets: what it answers, and what it does with bad company."""
+"""The listener, tested over real sockets: what it answers, and how it treats bad clients."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def ask(
 
 
 def raw(listener: HttpListener, data: bytes) -> bytes:
-    """What comes back for these bytes, until the listener closes."""
+    """Send these bytes, and return all that comes back until the listener closes."""
     with socket.create_connection(("127.0.0.1", listener.port), timeout=WAIT_SECONDS) as client:
         with contextlib.suppress(OSError):
             client.sendall(data)
@@ -124,14 +124,14 @@ def test_unknown_path_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
-def test_nothing_can_be_changed(method: str) -> None:
+def test_no_method_can_change_anything(method: str) -> None:
     with serving({"/hello": hello}) as listener:
         status, _, body = ask(listener, "/hello", method)
     assert status == 405
     assert "only GET and HEAD" in body
 
 
-def test_a_page_that_fails_says_nothing_of_its_inside_and_the_next_works() -> None:
+def test_a_page_that_fails_reveals_nothing_and_the_next_one_works() -> None:
     def broken() -> Answer:
         raise RuntimeError("password=hunter2")
 
@@ -168,22 +168,22 @@ def holding(listener: HttpListener, count: int) -> Iterator[list[socket.socket]]
         yield clients
 
 
-def test_connections_are_bounded_and_recover() -> None:
+def test_connections_are_bounded_and_become_free_again() -> None:
     with serving({"/hello": hello}) as listener:
         with holding(listener, CONNECTIONS_MAX):
             answer = raw(listener, b"GET /hello HTTP/1.1\r\n\r\n")
             assert answer.startswith(b"HTTP/1.0 503 ")
-            assert _threads("process_request_thread") <= CONNECTIONS_MAX + 1  # the refused one may still be going
+            assert _threads("process_request_thread") <= CONNECTIONS_MAX + 1  # a refused one may still be ending
         _until(lambda: ask(listener, "/hello")[0] == 200)
 
 
-def test_a_request_that_trickles_ends_at_the_deadline() -> None:
+def test_a_request_that_trickles_in_ends_at_the_deadline() -> None:
     with serving({"/hello": hello}, request_seconds_max=0.5) as listener, holding(listener, 1) as [slow]:
         assert _trickle(slow), "it was let go on for as long as it liked"
 
 
 def _trickle(slow: socket.socket) -> bool:
-    """Send a byte now and then; whether the listener ended that."""
+    """Send a byte now and then. Returns whether the listener ended the connection."""
     end = time.monotonic() + WAIT_SECONDS
     slow.settimeout(0.05)
     with contextlib.suppress(ConnectionError):
@@ -241,7 +241,7 @@ def test_stop_ends_requests_and_frees_the_port() -> None:
     again.stop()
 
 
-def test_taken_port_and_bad_addresses_are_said() -> None:
+def test_a_taken_port_and_bad_addresses_are_reported() -> None:
     with serving({}) as listener:
         second = HttpListener(local(listener.port), {})
         with pytest.raises(FleetdError, match=r"http\.listen: 127\.0\.0\.1:\d+ can't be listened on"):
@@ -255,7 +255,7 @@ def warnings(said: list[Any]) -> list[str]:
     return [line["event"] for line in said if line["log_level"] == "warning"]
 
 
-def test_a_taken_port_is_said_once_and_tried_until_it_is_free() -> None:
+def test_a_taken_port_is_reported_once_and_tried_until_it_is_free() -> None:
     taken = socket.create_server(("127.0.0.1", free_port()))
     port = int(taken.getsockname()[1])
 
@@ -270,7 +270,7 @@ def test_a_taken_port_is_said_once_and_tried_until_it_is_free() -> None:
         assert listener.problem is None
         with pytest.raises(OSError, match="in use"):
             socket.create_server(("127.0.0.1", port))
-        await listener.ensure()  # listening already: nothing to try
+        await listener.ensure()  # it listens already, so there is nothing to try
         assert listener.problem is None
         listener.stop()
 
@@ -280,8 +280,8 @@ def test_a_taken_port_is_said_once_and_tried_until_it_is_free() -> None:
     assert f"127.0.0.1:{port} can't be listened on" in warnings(said)[0]
 
 
-def test_a_name_that_nobody_resolves_holds_up_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does each tick begin a look-up of its own."""
+def test_a_slow_name_lookup_delays_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also, the ticks don't each begin a look-up."""
     monkeypatch.setattr(listener_module, "ATTEMPT_SECONDS", 0.05)
     resolved, lookups = threading.Event(), []
 
@@ -344,6 +344,6 @@ def listener() -> Iterator[HttpListener]:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.binary(max_size=400) | st.from_regex(rb"[A-Z]{1,6} /\S{0,20} HTTP/\d\.\d\r\n(.{0,9}:.{0,9}\r\n)*\r\n"))
-def test_any_bytes_are_survived(listener: HttpListener, data: bytes) -> None:
+def test_the_listener_survives_any_bytes(listener: HttpListener, data: bytes) -> None:
     raw(listener, data)
     assert ask(listener, "/hello")[2] == "hello\n"

@@ -1,4 +1,4 @@
-"""Log lines as they arrive: at a journal's socket, on a terminal, on a pipe; and what must never arrive."""
+"""Log lines as they arrive at a journal's socket, on a terminal and on a pipe, and what must never arrive."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Journald:
 
 
 def parsed(data: bytes) -> dict[str, str]:
-    """systemd's Native Journal Protocol, from the text of its specification."""
+    """Parses systemd's Native Journal Protocol, following its specification."""
     fields: dict[str, str] = {}
     while data:
         line, _, rest = data.partition(b"\n")
@@ -120,7 +120,7 @@ def test_priorities(to_journal: Journald, method: str, priority: str) -> None:
     assert to_journal.entry()["PRIORITY"] == priority
 
 
-def test_an_exception_is_told_with_its_line_breaks(to_journal: Journald) -> None:
+def test_an_exception_keeps_its_line_breaks(to_journal: Journald) -> None:
     error = RuntimeError("broken: postgresql://u:hunter2@db/x")
     log.error("tick failed", exc_info=error)
     message = to_journal.entry()["MESSAGE"]
@@ -128,7 +128,7 @@ def test_an_exception_is_told_with_its_line_breaks(to_journal: Journald) -> None
     assert "hunter2" not in message
 
 
-def test_a_queue_name_can_not_forge_fields_or_colours(to_journal: Journald) -> None:
+def test_a_queue_name_cannot_forge_fields_or_colours(to_journal: Journald) -> None:
     log.info("queue a\nPRIORITY=0\x1b[31m", **{"x\ny": "1\nMESSAGE=forged", "_PID": "1", "é=": "2"})
     entry = to_journal.entry()
     assert entry["MESSAGE"] == "queue a\\nPRIORITY=0\\x1b[31m"
@@ -144,7 +144,7 @@ def test_size_and_number_of_fields_are_bounded(to_journal: Journald) -> None:
     assert sum(map(len, entry.values())) < 200_000
 
 
-def test_a_journal_that_stands_still_is_not_waited_for(to_journal: Journald) -> None:
+def test_a_journal_that_hangs_is_not_waited_for(to_journal: Journald) -> None:
     for n in range(2000):
         log.info(f"line {n}")
     received = 0
@@ -171,7 +171,7 @@ def test_a_journal_that_restarts_is_found_again(to_journal: Journald, tmp_path: 
     again.socket.close()
 
 
-def test_where_lines_go(journald: Journald, tmp_path: Path) -> None:
+def test_lines_go_to_the_journal_the_terminal_or_the_pipe(journald: Journald, tmp_path: Path) -> None:
     with (tmp_path / "stderr").open("w") as stream:
         stat = os.fstat(stream.fileno())
         ours = {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
@@ -179,7 +179,7 @@ def test_where_lines_go(journald: Journald, tmp_path: Path) -> None:
         assert isinstance(to_journal, Journal)
         to_journal._socket.close()
         assert isinstance(output_for(stream, ours, str(tmp_path / "no-socket")), Prefixed)
-        # Inherited by a program whose stderr was redirected since:
+        # Inherited by a program whose stderr has been redirected since:
         assert isinstance(output_for(stream, {"JOURNAL_STREAM": "1:2"}, journald.path), Prefixed)
         assert isinstance(output_for(stream, {}, journald.path), Prefixed)
     assert isinstance(output_for(io.StringIO(), ours, journald.path), Prefixed)
@@ -204,7 +204,7 @@ def test_prefixed_lines() -> None:
     assert all(line.startswith("<3>") for line in lines[2:])
 
 
-def test_terminal_is_for_reading() -> None:
+def test_lines_on_a_terminal_are_made_for_reading() -> None:
     stream = io.StringIO()
     Terminal(stream, colours=False).write(finished({"event": "fleetd is up", "level": "info", "workers": 3}))
     shown = stream.getvalue()
@@ -217,12 +217,12 @@ def test_terminal_is_for_reading() -> None:
 
 
 @pytest.mark.parametrize("word", ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"])
-def test_level_is_what_was_set(word: str) -> None:
+def test_each_level_can_be_set(word: str) -> None:
     set_level(word)
     assert level() == word
 
 
-def test_level_at_run_time() -> None:
+def test_the_level_can_be_changed_at_run_time() -> None:
     stream = io.StringIO()
     configure("warning", stream=stream, environ={})
     log.info("one")
@@ -238,8 +238,8 @@ def test_level_at_run_time() -> None:
     assert level() == "err"
 
 
-def test_libraries_take_the_same_way() -> None:
-    logging.getLogger().handlers.clear()  # pytest's own would trip over a library's wrong log call
+def test_log_lines_of_libraries_take_the_same_way() -> None:
+    logging.getLogger().handlers.clear()  # pytest's own handler would fail on a library's wrong log call
     stream = io.StringIO()
     configure(stream=stream, environ={})
     logging.getLogger("redis.connection").warning("lost redis://:hunter2@main:6379/0\nand more")
@@ -256,7 +256,7 @@ def test_libraries_take_the_same_way() -> None:
     assert len(ours) == 1, "configured twice, heard once"
 
 
-def test_a_closed_stream_stops_nothing() -> None:
+def test_a_closed_stream_raises_no_error() -> None:
     stream = io.StringIO()
     configure(stream=stream, environ={})
     stream.close()

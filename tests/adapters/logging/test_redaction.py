@@ -1,4 +1,4 @@
-"""Secrets never get out, ordinary sentences stay whole, and any event can be sent."""
+"""Secrets are never logged, ordinary sentences stay as they are, and any event can be logged."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_ordinary_sentences_are_left_alone(sentence: str) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.text(max_size=20), st.text() | st.binary() | st.floats() | st.lists(st.text()), max_size=8))
-def test_any_event_can_be_sent(event: dict[str, object]) -> None:
+def test_any_event_can_be_logged(event: dict[str, object]) -> None:
     line = finished(event)
     assert all(type(value) is str for value in line.values())
     stream = io.StringIO()
@@ -64,8 +64,8 @@ def test_any_event_can_be_sent(event: dict[str, object]) -> None:
         output.write(line)
 
 
-def test_in_a_process_of_its_own() -> None:
-    """As the daemon does it: stderr is a pipe, so lines carry their priority."""
+def test_redaction_in_a_separate_process() -> None:
+    """As in the daemon: stderr is a pipe, so lines carry their priority."""
     program = (
         "import structlog\nfrom fleetd.adapters.logging import journal\njournal.configure()\n"
         "structlog.get_logger('fleetd').info('up', password='hunter2')\n"

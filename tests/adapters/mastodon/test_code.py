@@ -1,4 +1,4 @@
-"""The stamp of Mastodon's code: what changes it, what does not, and a directory of somebody hostile."""
+"""The stamp of Mastodon's code: what changes it, what does not, and a hostile directory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def digest(live: Path) -> str:
 
 
 def git(live: Path, *arguments: str) -> None:
-    """As an admin at work: no configuration of this machine's, an author, quiet."""
+    """Runs git as an admin would, without this machine's configuration."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(live), "GIT_CONFIG_NOSYSTEM": "1"}
     author = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
     subprocess.run(["git", *author, *arguments], cwd=live, env=environment, check=True, capture_output=True)
@@ -63,7 +63,7 @@ def live(tmp_path: Path) -> Path:
     return live
 
 
-def test_it_says_the_version_and_a_digest(live: Path) -> None:
+def test_the_stamp_has_the_version_and_a_digest(live: Path) -> None:
     code = read_code(live)
     assert code is not None
     assert code.version == "4.5.3"
@@ -73,7 +73,7 @@ def test_it_says_the_version_and_a_digest(live: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_file_counts_and_so_does_its_absence(live: Path, name: str) -> None:
+def test_each_file_counts_as_does_its_absence(live: Path, name: str) -> None:
     before = digest(live)
     text = (live / name).read_text()
     (live / name).write_text(text + "#\n")
@@ -86,7 +86,7 @@ def test_each_file_counts_and_so_does_its_absence(live: Path, name: str) -> None
     assert digest(live) == before
 
 
-def test_what_an_upgrade_leaves_alone_does_not_count(live: Path) -> None:
+def test_files_that_no_upgrade_changes_do_not_count(live: Path) -> None:
     before = digest(live)
     (live / "log").mkdir()
     (live / "log/production.log").write_text("x")
@@ -94,14 +94,14 @@ def test_what_an_upgrade_leaves_alone_does_not_count(live: Path) -> None:
     assert digest(live) == before
 
 
-def test_nothing_of_mastodon_s_is_none(tmp_path: Path) -> None:
+def test_a_directory_without_mastodon_has_no_stamp(tmp_path: Path) -> None:
     assert read_code(tmp_path) is None
     assert read_code(tmp_path / "missing") is None
     (tmp_path / "file").write_text("")
     assert read_code(tmp_path / "file") is None
 
 
-def test_a_checkout_changes_it_and_housekeeping_does_not(live: Path) -> None:
+def test_a_checkout_changes_the_stamp_and_housekeeping_does_not(live: Path) -> None:
     git(live, "init")
     git(live, "add", ".")
     git(live, "commit", "-m", "one")
@@ -135,7 +135,7 @@ def test_a_release_directory_is_followed(live: Path, tmp_path: Path) -> None:
 
 
 def test_no_link_inside_is_followed(live: Path, tmp_path: Path) -> None:
-    """Root would else tell in a digest what only root may read."""
+    """Otherwise root would reveal, in a digest, what only root may read."""
     secret = tmp_path / "secret"
     secret.write_text("one")
     (live / "REVISION").unlink()
@@ -153,7 +153,7 @@ def test_no_link_inside_is_followed(live: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", ["ref: refs/../../secret\n", "ref: refs/heads//x\n", "ref: /etc/passwd\n", "\0"])
-def test_a_head_that_leads_astray_is_not_followed(live: Path, tmp_path: Path, head: str) -> None:
+def test_a_head_that_points_outside_is_not_followed(live: Path, tmp_path: Path, head: str) -> None:
     (live / ".git").mkdir()
     (live / ".git/HEAD").write_text(head)
     before = digest(live)
@@ -162,7 +162,7 @@ def test_a_head_that_leads_astray_is_not_followed(live: Path, tmp_path: Path, he
     assert digest(live) == before
 
 
-def test_what_is_no_file_neither_hangs_nor_fails(live: Path) -> None:
+def test_an_entry_that_is_no_file_neither_hangs_nor_fails(live: Path) -> None:
     (live / "REVISION").unlink()
     os.mkfifo(live / "REVISION")
     (live / "Gemfile.lock").unlink()
@@ -179,8 +179,8 @@ def test_a_huge_file_is_not_read(live: Path) -> None:
     assert digest(live) == digest(live)
 
 
-def test_what_cannot_be_read_is_not_absent(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 3: a stale mount is no uninstalled Mastodon."""
+def test_an_unreadable_file_is_not_taken_for_absent(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 3: a stale mount does not mean that Mastodon is gone."""
     really = os.open
 
     def stale(path: str, *arguments: int, **more: int) -> int:

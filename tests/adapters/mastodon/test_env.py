@@ -38,7 +38,7 @@ def problems_of(text: str) -> list[str]:
 
 
 def test_values_are_those_of_dotenv_ruby() -> None:
-    """The expected values were printed by Ruby's dotenv for the same file."""
+    """The expected values are what Ruby's dotenv printed for the same file."""
     env, problems = read_env((FIXTURES / "quoting.env").read_text())
     assert problems == []
     assert env == {
@@ -107,7 +107,7 @@ def test_the_process_environment_is_neither_read_nor_changed(monkeypatch: pytest
                 "sentinel_password": "sp",
             },
         ),
-        # half a Sentinel is none
+        # an incomplete Sentinel does not count
         ("REDIS_SENTINEL_MASTER=m\nREDIS_HOST=r", {"host": "r"}),
         ("SIDEKIQ_REDIS_SENTINEL_MASTER=m\nREDIS_HOST=r", {"host": "r"}),
     ],
@@ -153,7 +153,7 @@ def test_which_postgres(text: str, expected: dict[str, Any] | None) -> None:
     ("text", "expected"),
     [
         ("DB_HOST=h", None),
-        ("DB_HOST=h\nREPLICA_DB_HOST=r", None),  # Mastodon asks for the name, or for an address
+        ("DB_HOST=h\nREPLICA_DB_HOST=r", None),  # Mastodon checks for the name or for an address
         ("REPLICA_DB_NAME=n", {"dbname": "n"}),
         (
             "DB_HOST=h\nDB_PORT=5433\nDB_USER=u\nDB_PASS=p\nDB_SSLMODE=require\nREPLICA_DB_NAME=n",
@@ -186,7 +186,7 @@ def test_which_replica(text: str, expected: dict[str, Any] | None) -> None:
         ("REPLICA_DATABASE_URL=hunter2", "REPLICA_DATABASE_URL"),
     ],
 )
-def test_what_is_wrong_with_a_replica_names_the_key_and_no_value(text: str, key: str) -> None:
+def test_problems_of_a_replica_name_the_key_and_no_value(text: str, key: str) -> None:
     env, problems = read_env(text)
     assert replica_settings(env, problems) is None
     assert [problem.path for problem in problems] == [key]
@@ -229,7 +229,7 @@ def test_all_problems_at_once() -> None:
     assert problems_of(text) == ["DB_PASS", "REDIS_PORT", "REDIS_DB", "DB_PORT", "DB_SSLMODE"]
 
 
-def test_a_line_about_something_else_may_be_anything() -> None:
+def test_lines_about_other_things_may_be_anything() -> None:
     assert redis_of("SMTP_PASSWORD='half\nREDIS_HOST=r").host == "r"
     assert redis_of("LOCAL_DOMAIN=$(hostname)\nREDIS_HOST=r").host == "r"
 
@@ -254,6 +254,6 @@ VALUES = st.text(max_size=30) | st.from_regex(r"\A(redis|rediss|unix|postgres):/
 
 
 @given(st.lists(st.tuples(st.sampled_from([*KEYS, "DB_PORT", "DB_HOST", "export REDIS_HOST"]), VALUES), max_size=5))
-def test_no_file_raises_anything_but_problems(lines: list[tuple[str, str]]) -> None:
+def test_any_file_gives_settings_or_problems(lines: list[tuple[str, str]]) -> None:
     redis, _, problems = read("\n".join(f"{key}={value}" for key, value in lines))
     assert problems if redis is None else 1 <= redis.port <= 65535

@@ -20,7 +20,7 @@ from tests.support.world.world import World
 
 
 class RealSidekiq:
-    """A redis-server of its own behind the source."""
+    """The source, with a private redis-server behind it."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
@@ -51,7 +51,7 @@ class RealSidekiq:
 
 
 class FakedSidekiq:
-    """FakeSidekiq on a world."""
+    """FakeSidekiq on a simulated world."""
 
     def __init__(self) -> None:
         self._world = World(policy(strict(queues="default pull")))

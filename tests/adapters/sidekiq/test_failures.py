@@ -1,4 +1,4 @@
-"""A Redis that refuses, hangs, dies, fails over: a sentence, and the next reading goes on."""
+"""A Redis that refuses, hangs, dies or fails over: it gives a sentence, and later readings work again."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def unavailable(source: SidekiqRedis) -> str:
 
 
 @pytest.mark.parametrize("password", [None, "wr0ng-s3cret"])
-def test_a_refused_login_is_a_sentence_without_the_password(password: str | None) -> None:
+def test_a_refused_login_gives_a_sentence_without_the_password(password: str | None) -> None:
     with redis_server("--requirepass", SECRET) as server:
         sentence = unavailable(source_at(server, password=password))
     assert "password" in sentence or "login" in sentence
     assert "wr0ng" not in sentence
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_a_redis_that_does_not_listen(tmp_path: Path) -> None:
     port = free_port()
     source = SidekiqRedis(RedisSettings(host="127.0.0.1", port=port), queues=("default",))
     assert f"127.0.0.1:{port} can't be reached: Connection refused" in unavailable(source)
@@ -78,7 +78,7 @@ def test_a_user_without_rights_is_told_so() -> None:
 
 
 def test_a_failed_reading_leaves_no_connection_behind() -> None:
-    """What a failure left half read must not be there for the next reading."""
+    """What a failure left half read must not reach the next reading."""
 
     async def story(server: RedisServer, client: redis.Redis) -> None:
         source = source_at(server, username="narrow", password=SECRET)
@@ -93,7 +93,7 @@ def test_a_failed_reading_leaves_no_connection_behind() -> None:
 
 
 def test_a_stopped_redis_times_out_and_no_stale_reply_is_read() -> None:
-    """SIGSTOP: the connection stands and says nothing; the late reply must not answer the next question."""
+    """SIGSTOP: the connection stays open but silent. The late reply must not be taken for the next reading's."""
 
     async def story(server: RedisServer, client: redis.Redis) -> None:
         source = source_at(server)
@@ -169,7 +169,7 @@ def test_a_replica_and_a_full_redis_refuse_writes() -> None:
 
 
 def test_a_failover_is_followed() -> None:
-    """Two real servers and a real Sentinel: the primary dies, the next readings come from the other."""
+    """Two real servers and a real Sentinel. The primary dies, and the next readings come from the other server."""
     ports = free_port(), free_port()
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(redis_server(port=ports[0]))
@@ -188,7 +188,7 @@ def test_a_failover_is_followed() -> None:
 
 def sentinel_conf(port: int) -> str:
     return (
-        # Long enough that no primary counts as gone that is only kept waiting by a busy machine.
+        # Long enough not to take a primary for gone that is only slow on a busy machine.
         f"sentinel monitor mastodon 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mastodon 2000\n"
         "sentinel failover-timeout mastodon 4000\n"
     )
@@ -205,7 +205,7 @@ async def failover_story(first: RedisServer, second: redis.Redis, settings: Redi
     def promoted() -> bool:
         try:
             return bool(second.info("replication")["role"] == "master")
-        except redis.ConnectionError:  # Sentinel ends the clients of the one it promotes
+        except redis.ConnectionError:  # Sentinel disconnects the clients of the server that it promotes
             return False
 
     await asyncio.to_thread(wait_until, promoted, "the failover")
@@ -220,7 +220,7 @@ async def failover_story(first: RedisServer, second: redis.Redis, settings: Redi
     await source.close()
 
 
-def test_no_sentinel_is_a_sentence() -> None:
+def test_without_a_sentinel_there_is_a_sentence() -> None:
     settings = RedisSettings(
         sentinel_master="mastodon", sentinels=(("127.0.0.1", free_port()),), sentinel_password=SECRET
     )
@@ -242,7 +242,7 @@ def test_a_flushed_script_is_sent_again(shared_redis: RedisServer, client: redis
 
 
 def test_tls_is_verified(tmp_path: Path) -> None:
-    """rediss://: with the right authority it reads, with the system's it says what is not accepted."""
+    """rediss://: with the right authority the reading works. With the system's, the sentence says what was rejected."""
     certificate, key = tmp_path / "redis.crt", tmp_path / "redis.key"
     subprocess.run(
         [

@@ -47,7 +47,7 @@ def test_heartbeats_of_every_version(version: str, said: str, quiet: bool, queue
 
 
 def test_a_capsule_without_the_deprecated_lists_still_names_its_queues() -> None:
-    """Sidekiq 9 is announced to drop `queues` and `weights`; a scheduler must not vanish then (law 1)."""
+    """Sidekiq 9 is announced to drop `queues` and `weights`. A scheduler must not vanish then (law 1)."""
     fields = fields_of("process-8.1.6.json")
     info = json.loads(fields[0] or b"")
     del info["queues"], info["weights"]
@@ -94,8 +94,8 @@ def test_ages_of_jobs(job: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("job", fixture("jobs.json")["jobs"], ids=lambda job: str(job["of"]))
-def test_ages_of_jobs_of_which_only_the_end_is_there(job: dict[str, Any]) -> None:
-    """Whatever looks like a time before the job's own (ActiveJob nests one) must not be taken for it."""
+def test_ages_of_jobs_of_which_only_the_end_was_read(job: dict[str, Any]) -> None:
+    """Something that looks like a time but comes before the job's own (ActiveJob nests one) must not be used."""
     text = job["json"]
     starts = [at for at in (text.find('"created_at":'), text.find('"enqueued_at":')) if at >= 0]
     if job["of"] == "neither":
@@ -117,7 +117,7 @@ json_values = st.recursive(
 
 
 @given(before=st.dictionaries(st.sampled_from(["args", "b", 'q"uo\\te']), json_values), after=json_values)
-def test_the_end_of_a_job_says_the_same_as_the_whole(before: dict[str, Any], after: Any) -> None:
+def test_the_end_of_a_job_gives_the_same_as_the_whole(before: dict[str, Any], after: Any) -> None:
     job = compact(before | {"created_at": NOW - 9, "enqueued_at": NOW - 7, "error_message": after}).encode()
     starts = [job.find(key) for key in (b'"created_at":', b'"enqueued_at":') if key in job]
     assert job_age_seconds(job, cut=False, now_seconds=NOW) == pytest.approx(7)
@@ -140,14 +140,14 @@ def test_running_jobs(entry: Any) -> None:
 
 @pytest.mark.parametrize("work", fixture("work.json")["work"], ids=lambda work: str(work["of"]))
 def test_the_id_of_a_running_job_of_every_version(work: dict[str, Any]) -> None:
-    """Its own and not one of its arguments': a job once pushed back is known again by it."""
+    """The job's own id, not one in its arguments: by it, a job that was pushed back is recognised."""
     json = work["json"].encode()
     assert work_entry(json) == (work["queue"], work["run_at"], work["jid"])
     assert work_entry([b"pull", b"5", b"", json]) == ("pull", 5.0, work["jid"])
 
 
 @pytest.mark.parametrize("jid", [b"\xff", b"a b", b"a" * 65, b"\n", b"b4\n"])
-def test_an_id_that_is_none_leaves_the_job_counted(jid: bytes) -> None:
+def test_a_job_with_an_invalid_id_is_still_counted(jid: bytes) -> None:
     assert work_entry([b"pull", b"5", jid]) == ("pull", 5.0, "")
 
 
@@ -173,8 +173,8 @@ def test_an_unreadable_heartbeat_is_incomplete_and_its_work_still_counts() -> No
     assert facts.queues["pull"].busy_threads == 1
 
 
-def test_unreadable_running_jobs_leave_out_the_queues_of_that_process() -> None:
-    """Busy threads that nobody counted would read as idle capacity, and somebody would be stopped (law 3)."""
+def test_unreadable_running_jobs_make_the_queues_of_their_process_unknown() -> None:
+    """Otherwise busy threads would look like idle capacity, and an instance would be stopped (law 3)."""
     queues = [[b"queue", name, 0, None, 0] for name in (b"pull", b"elsewhere")]
     facts = take(*queues, process_record(), [b"work", b"p:1:a", b"p:1:a:work", [b""]]).facts(
         redis_run_id="", writable=None
@@ -232,7 +232,7 @@ records = st.one_of(
 
 
 @given(st.lists(records.map(list), max_size=12))
-def test_no_nonsense_raises_or_changes_its_words(nonsense: list[list[Any]]) -> None:
+def test_no_nonsense_raises_or_changes_the_sentence(nonsense: list[list[Any]]) -> None:
     first, second = (take(*nonsense).facts(redis_run_id="", writable=None) for _ in range(2))
     assert first == second
     assert all(fault.why and fault.key is not None for fault in first.faults)

@@ -1,4 +1,4 @@
-"""Keys that hold something else than Sidekiq writes, in a real Redis: left out, named, bounded."""
+"""Redis keys that hold something other than Sidekiq writes: left out, named and bounded. On a real Redis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ME = "worker1:4711:5f0c"
 
 
 @pytest.mark.parametrize("hostname", ["queue-vm", "job-vm", "stat:x", "default", "processes"])
-def test_no_host_name_hides_an_unreadable_heartbeat(
+def test_an_unreadable_heartbeat_counts_whatever_its_host_name(
     shared_redis: RedisServer, client: redis.Redis, hostname: str
 ) -> None:
     client.sadd("processes", f"{hostname}:1:a")
@@ -41,7 +41,7 @@ def test_too_large_running_jobs_make_their_queues_unknown(
     keys.beat(ME)
     keys.work(ME, "default", payload="x" * 2000)
     facts = read(source_at(shared_redis))
-    assert facts.queues == {}  # the process serves both that are read
+    assert facts.queues == {}  # the process serves both queues that are read
     assert facts.processes_complete
     assert {fault.key for fault in facts.faults} == {f"{ME}:work", "queue:default", "queue:pull"}
 
@@ -71,14 +71,16 @@ def test_wrong_types_everywhere_are_named_once_each_and_nothing_raises(
     assert facts.faults[-1].why
 
 
-def test_what_is_not_a_set_of_processes_is_not_an_empty_one(shared_redis: RedisServer, client: redis.Redis) -> None:
+def test_a_wrong_type_of_processes_is_not_taken_for_an_empty_set(
+    shared_redis: RedisServer, client: redis.Redis
+) -> None:
     client.set("processes", "x")
     facts = read(source_at(shared_redis))
     assert not facts.processes_complete
     assert facts.faults == (KeyFault(key="processes", why="holds another type of value than Sidekiq writes"),)
 
 
-def test_too_many_queues_and_processes_are_cut_and_said(shared_redis: RedisServer, client: redis.Redis) -> None:
+def test_too_many_queues_and_processes_are_cut_off_and_reported(shared_redis: RedisServer, client: redis.Redis) -> None:
     client.sadd("queues", *[f"q{n}" for n in range(5000)])
     client.sadd("processes", *[f"p:{n}:a" for n in range(5000)])
     facts = read(source_at(shared_redis))

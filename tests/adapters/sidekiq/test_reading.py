@@ -1,4 +1,4 @@
-"""SidekiqRedis against a real redis-server."""
+"""SidekiqRedis on a real redis-server."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_whole_reading(shared_redis: RedisServer, client: redis.Redis, version
 
 
 def test_one_round_trip_in_the_steady_state(shared_redis: RedisServer, tmp_path: Path) -> None:
-    """Redis hears of a reading only once all of its commands were sent; each is sent once."""
+    """The proxy passes a reading's commands on only once all were sent. Each is sent once."""
 
     commands = ["EVALSHA", "INFO", "SET"]
 
@@ -71,13 +71,13 @@ def test_one_round_trip_in_the_steady_state(shared_redis: RedisServer, tmp_path:
     assert facts.writable is True
 
 
-def test_the_probe_goes_by_itself(shared_redis: RedisServer, client: redis.Redis) -> None:
+def test_the_probe_expires_by_itself(shared_redis: RedisServer, client: redis.Redis) -> None:
     read(source_at(shared_redis))
     assert client.ttl("fleetd:probe") in range(1, 61)
 
 
 def test_the_probe_stays_inside_the_namespace(shared_redis: RedisServer, client: redis.Redis) -> None:
-    """A Redis shared by several Mastodons may let each user write below its own prefix only."""
+    """In a Redis shared by several Mastodons, each user may be allowed to write only below its own prefix."""
     assert read(source_at(shared_redis, namespace="social")).writable is True
     assert client.keys("*") == [b"social:fleetd:probe"]
 
@@ -98,7 +98,7 @@ def test_the_age_of_a_job_of_any_size(shared_redis: RedisServer, client: redis.R
     assert facts.queues["default"].latency_seconds == pytest.approx(99, abs=5)
 
 
-def test_a_failed_job_has_much_after_its_times(shared_redis: RedisServer, client: redis.Redis) -> None:
+def test_the_age_of_a_failed_job_with_a_lot_after_its_times(shared_redis: RedisServer, client: redis.Redis) -> None:
     job = {"class": "A", "args": ["x" * 99_000, {"enqueued_at": "2025-01-01"}], "created_at": 1.0}
     job |= {"enqueued_at": SidekiqKeys(client).now() - 5, "error_message": 'ü"\\' * 3_333, "retry_count": 3}
     client.lpush("queue:default", compact(job))

@@ -1,4 +1,4 @@
-"""The ids of running jobs, found by the script inside a real Redis in whatever their arguments are."""
+"""The ids of running jobs, which a script inside a real Redis finds whatever their arguments are."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def entry(job: object, *, run_at: int = 1_760_000_000) -> str:
 
 
 def job(*arguments: object, **after: object) -> dict[str, object]:
-    """As Sidekiq's client writes it: the id after the arguments, then whatever middleware adds."""
+    """A job as Sidekiq's client writes it: the id after the arguments, then whatever middleware adds."""
     written = {"retry": True, "queue": "pull", "class": "A", "args": arguments, "jid": JID, "created_at": 1.5}
     return written | after | {"enqueued_at": 2.5}
 
@@ -92,12 +92,12 @@ def test_the_id_of_a_large_job(
 def test_a_large_job_whose_id_is_not_found_cheaply_has_none(
     shared_redis: RedisServer, client: redis.Redis, arguments: list[object], after: dict[str, object]
 ) -> None:
-    """Better none than that of another: its thread is counted, and its time is known."""
+    """No id is better than a wrong one. The thread is still counted, and its time is known."""
     (running,) = jobs_of(shared_redis, client, entry(job(*arguments, **after)))
     assert running.jid == ""
 
 
-def test_a_payload_that_is_no_job_is_a_busy_thread_all_the_same(shared_redis: RedisServer, client: redis.Redis) -> None:
+def test_a_payload_that_is_no_job_still_counts_as_a_busy_thread(shared_redis: RedisServer, client: redis.Redis) -> None:
     payloads = [b'"\xff\xfe"', b'"' + b"[" * 100_000 + b'"', b"[]", b'{"jid":7}', b'"jid\\":\\"b4\\"}"', b"}"]
     entries = [b'{"queue":"pull","payload":' + p + b',"run_at":1760000000}' for p in payloads]
     jobs = jobs_of(shared_redis, client, *entries)
@@ -119,7 +119,7 @@ others = st.dictionaries(texts.filter(lambda key: key != "jid"), arguments, max_
     padding=st.sampled_from(["", "x" * 3000]),
     has_id=st.booleans(),
 )
-def test_never_the_id_of_anything_nested(
+def test_the_id_is_never_one_of_a_nested_value(
     shared_redis: RedisServer,
     client: redis.Redis,
     jobs: list[tuple[dict[str, object], object, dict[str, object]]],

@@ -52,7 +52,7 @@ class RealUnits:
 
     async def lose_systemd(self) -> None:
         self.systemd.stop()
-        self._deadlines(0.5)  # near only where they are to pass: a busy machine has all the time it needs
+        self._deadlines(0.5)  # short only where they must pass; otherwise a busy machine may take its time
 
     async def bring_systemd_back(self) -> None:
         self._deadlines(60.0)

@@ -23,7 +23,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
     receiver.close()
 
 
-def test_what_is_said(manager: tuple[str, socket.socket]) -> None:
+def test_messages_arrive_as_they_were_sent(manager: tuple[str, socket.socket]) -> None:
     name, receiver = manager
     service = SdNotify({"NOTIFY_SOCKET": name})
     for call, expected in (
@@ -46,7 +46,7 @@ def test_reloading_carries_the_monotonic_time(manager: tuple[str, socket.socket]
     assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
 
 
-def test_a_status_can_not_forge_another_word(manager: tuple[str, socket.socket]) -> None:
+def test_a_status_cannot_forge_another_message(manager: tuple[str, socket.socket]) -> None:
     name, receiver = manager
     service = SdNotify({"NOTIFY_SOCKET": name})
     service.status("queue a\nSTOPPING=1\r\n\x1b\udcff" + "x" * 5000)

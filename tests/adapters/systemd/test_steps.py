@@ -1,4 +1,4 @@
-"""What SystemdUnits does to units and what it refuses, with a fake systemd on a real dbus-daemon."""
+"""The steps that SystemdUnits carries out and those it refuses, on a fake systemd on a real dbus-daemon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.rig.private_bus import PrivateBus
 from tests.support.rig.systemd_units import ONE, WHY, result_of, with_systemd
 
 
-def test_start_boots_and_stop_stops(bus: PrivateBus) -> None:
+def test_start_boots_a_unit_and_stop_stops_it(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         assert (await result_of(units, "start", 1)).result == "done"
         assert (await units.read()).units[InstanceKey(1)].active_state == "activating"
@@ -66,14 +66,14 @@ def test_a_stop_ends_a_boot(bus: PrivateBus) -> None:
 def test_a_unit_past_its_start_limit_starts(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.unit(ONE).starts_left = 0
-        systemd.fail(ONE)  # its result does not tell of the limit
+        systemd.fail(ONE)  # its result does not mention the limit
         assert (await result_of(units, "start", 1)).result == "done"
         assert systemd.units[ONE].active == "activating"
 
     with_systemd(bus, scenario)
 
 
-def test_quiet_sends_tstp_to_a_unit_that_serves_and_only_then(bus: PrivateBus) -> None:
+def test_quiet_sends_tstp_only_to_a_unit_that_serves(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         assert (await result_of(units, "quiet", 1)).result == "refused"
         await result_of(units, "start", 1)
@@ -102,7 +102,7 @@ def test_law_6_units_that_are_not_ours_are_not_touched(bus: PrivateBus, verb: Ve
     with_systemd(bus, scenario)
 
 
-def test_a_verb_that_is_none_is_refused(bus: PrivateBus) -> None:
+def test_an_unknown_verb_is_refused(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         result = await result_of(units, "kill", 1)  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ def test_a_refusal_says_what_to_do(bus: PrivateBus, error: str, said: str) -> No
     with_systemd(bus, scenario)
 
 
-def test_an_order_is_given_once_when_systemd_goes_away_under_it(bus: PrivateBus) -> None:
+def test_a_step_is_given_only_once_if_systemd_goes_away_during_it(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.die_on = {"StartUnit"}
         result = await result_of(units, "start", 1)
@@ -146,7 +146,7 @@ def test_an_order_is_given_once_when_systemd_goes_away_under_it(bus: PrivateBus)
     with_systemd(bus, scenario)
 
 
-def test_forged_signals_are_not_believed(bus: PrivateBus) -> None:
+def test_forged_signals_are_ignored(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         await units.read()
@@ -158,7 +158,7 @@ def test_forged_signals_are_not_believed(bus: PrivateBus) -> None:
                     forged = Message.new_signal(PATH, MANAGER, "JobRemoved", "uoss", [1, PATH, ONE, "failed"])
                     forged.destination = name
                     forger.send(forged)
-            await forger.call_bus("GetId")  # so that the bus has passed them on
+            await forger.call_bus("GetId")  # so that the bus has passed the signals on
             await units.read()
             assert units.finished_jobs() == ()
             systemd.finish_start(ONE)

@@ -1,4 +1,4 @@
-"""How a main process ended, and whether systemd has read the unit files: what SystemdUnits tells of both."""
+"""What SystemdUnits reports about how a main process ended, and about unit files that systemd has not read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def first(units: SystemdUnits) -> UnitFacts:
     [(KILLED, SIGKILL, SIGKILL), (DUMPED, SIGABRT, SIGABRT), (EXITED, SIGKILL, 0), (EXITED, 0, 0)],
 )
 def test_how_the_last_main_process_ended(bus: PrivateBus, code: int, status: int, killed_by_signal: int) -> None:
-    """Also once systemd has started another, which no reading may have been between."""
+    """Also after systemd has started the next process, even if there was no reading in between."""
 
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
@@ -62,7 +62,7 @@ def test_an_end_between_two_readings_and_the_next_one_after_it(bus: PrivateBus) 
     with_systemd(bus, scenario)
 
 
-def test_a_failed_unit_tells_how_it_ended_and_a_stopped_one_is_forgotten(bus: PrivateBus) -> None:
+def test_how_a_unit_ended_is_kept_if_it_failed_and_not_if_it_was_stopped(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         unit = systemd.run(ONE, pid=1)
         unit.exec_main_code, unit.exec_main_status = KILLED, SIGKILL
@@ -76,7 +76,7 @@ def test_a_failed_unit_tells_how_it_ended_and_a_stopped_one_is_forgotten(bus: Pr
     with_systemd(bus, scenario)
 
 
-def test_after_a_gap_in_the_signals_nothing_old_is_told(bus: PrivateBus) -> None:
+def test_after_a_gap_in_the_signals_no_old_ending_is_reported(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await first(units)
@@ -116,25 +116,25 @@ def test_nonsense_in_a_signal_is_no_ending(bus: PrivateBus) -> None:
 
 
 @given(code=st.none() | st.integers() | st.text(), status=st.none() | st.integers() | st.text())
-def test_an_ending_is_a_signal_or_none(code: object, status: object) -> None:
+def test_an_ending_is_a_valid_signal_or_none(code: object, status: object) -> None:
     assert ending(code, status) in {None, *range(65)}
 
 
-def test_systemds_word_on_unread_unit_files(bus: PrivateBus) -> None:
+def test_unit_files_that_systemd_has_not_read_are_reported(bus: PrivateBus) -> None:
     clock = ManualClock(100.0)
 
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         assert (await first(units)).need_daemon_reload is False
-        systemd.units[ONE].need_daemon_reload = True  # no signal tells it
+        systemd.units[ONE].need_daemon_reload = True  # no signal announces it
         clock.seconds += 60
         assert (await first(units)).need_daemon_reload is True
 
     with_systemd(bus, scenario, clock=clock)
 
 
-def test_a_changed_unit_file_makes_us_ask_at_once(bus: PrivateBus, tmp_path: Path) -> None:
-    """Else its digest would be news a minute before we hear that systemd would still start the old one."""
+def test_a_changed_unit_file_makes_us_ask_systemd_at_once(bus: PrivateBus, tmp_path: Path) -> None:
+    """Otherwise we would see the new digest a minute before we learn that systemd would still start the old unit."""
     directory = tmp_path / "etc/systemd/system"
     directory.mkdir(parents=True)
     (directory / "mastodon-sidekiq@.service").write_text("[Service]\n")
@@ -156,7 +156,7 @@ def test_a_changed_unit_file_makes_us_ask_at_once(bus: PrivateBus, tmp_path: Pat
     with_systemd(bus, scenario, unit_files=UnitFiles(tmp_path))
 
 
-def test_a_drop_in_that_systemd_overlooks(bus: PrivateBus, tmp_path: Path) -> None:
+def test_a_drop_in_that_systemd_has_not_noticed(bus: PrivateBus, tmp_path: Path) -> None:
     directory = tmp_path / "etc/systemd/system"
     directory.mkdir(parents=True)
     (directory / "mastodon-sidekiq@.service").write_text("[Service]\n")

@@ -1,4 +1,4 @@
-"""What SystemdUnits reads and survives, with a fake systemd on a real dbus-daemon."""
+"""What SystemdUnits reads, and the faults that it survives, on a fake systemd on a real dbus-daemon."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_quick_restart_is_seen_by_its_signal(bus: PrivateBus) -> None:
     with_systemd(bus, scenario)
 
 
-def test_a_restart_by_a_job_is_seen_by_the_end_of_the_job(bus: PrivateBus) -> None:
+def test_a_restart_by_a_job_is_seen_when_the_job_ends(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await units.read()
@@ -98,8 +98,8 @@ def test_properties_are_read_only_when_something_changed_or_a_minute_passed(bus:
             clock.seconds += 10
             age = (await units.read()).units[InstanceKey(1)].state_age_seconds
         assert systemd.properties_read == 2
-        assert age == pytest.approx(clock.seconds - 1.0)  # it grows although nothing is read
-        systemd.units[ONE].main_pid = 77  # no signal told of it
+        assert age == pytest.approx(clock.seconds - 1.0)  # it grows without another reading
+        systemd.units[ONE].main_pid = 77  # no signal announced it
         clock.seconds += 10
         assert (await units.read()).units[InstanceKey(1)].main_pid == 77
         assert systemd.properties_read == 4
@@ -107,7 +107,7 @@ def test_properties_are_read_only_when_something_changed_or_a_minute_passed(bus:
     with_systemd(bus, scenario, clock=clock)
 
 
-def test_an_unloaded_unit_is_not_read_round_and_round(bus: PrivateBus) -> None:
+def test_an_unloaded_unit_is_not_read_over_and_over(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE)
         await units.read()
@@ -131,7 +131,7 @@ def test_daemon_reload(bus: PrivateBus) -> None:
     with_systemd(bus, scenario)
 
 
-def test_daemon_reexec_between_readings_and_under_one(bus: PrivateBus) -> None:
+def test_daemon_reexec_between_and_during_readings(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await units.read()
@@ -140,7 +140,7 @@ def test_daemon_reexec_between_readings_and_under_one(bus: PrivateBus) -> None:
         assert (await units.read()).units[InstanceKey(1)].main_pid == 2
         systemd.die_on = {"ListUnitsByPatterns"}
         assert (await units.read()).units[InstanceKey(1)].main_pid == 2
-        systemd.restart_quietly(ONE, pid=3)  # followed again: only a subscriber is told
+        systemd.restart_quietly(ONE, pid=3)  # shows that we follow again: only subscribers get this signal
         assert (await units.read()).units[InstanceKey(1)].main_pid == 3
 
     with_systemd(bus, scenario)
@@ -165,7 +165,7 @@ def test_a_restart_of_the_bus(bus: PrivateBus) -> None:
         result = await units.carry_out(start(2))
         assert result.result == "failed"
         bus.start()
-        reading = asyncio.ensure_future(units.read())  # begins before systemd is back on the bus
+        reading = asyncio.ensure_future(units.read())  # this reading begins before systemd is back on the bus
         await asyncio.sleep(0.1)
         await systemd.start()
         assert (await reading).units[InstanceKey(1)].main_pid == 1
@@ -176,7 +176,7 @@ def test_a_restart_of_the_bus(bus: PrivateBus) -> None:
     with_systemd(bus, scenario)
 
 
-def test_a_restart_of_the_bus_under_a_reading(bus: PrivateBus) -> None:
+def test_a_restart_of_the_bus_during_a_reading(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
         await units.read()
@@ -198,7 +198,7 @@ def test_a_restart_of_the_bus_while_a_reading_waits_for_systemd(bus: PrivateBus)
         await units.read()
         systemd.stop()
         reading = asyncio.ensure_future(units.read())
-        await asyncio.sleep(0.1)  # it waits for systemd, on a bus that can't tell of its return
+        await asyncio.sleep(0.1)  # the reading waits for systemd, on a bus that can't announce its return
         bus.stop()
         bus.start()
         await systemd.start()
@@ -234,7 +234,7 @@ def test_a_silent_systemd_and_a_frozen_bus_end_at_the_deadline(bus: PrivateBus) 
 
 @contextmanager
 def soon(units: SystemdUnits) -> Iterator[None]:
-    """Deadlines are near within the block. Outside of it a busy machine has all the time it needs."""
+    """Deadlines are short within the block. Outside of it a busy machine may take its time."""
     before = units._read_deadline_seconds, units._step_deadline_seconds
     units._read_deadline_seconds = units._step_deadline_seconds = 0.5
     try:
@@ -243,7 +243,7 @@ def soon(units: SystemdUnits) -> Iterator[None]:
         units._read_deadline_seconds, units._step_deadline_seconds = before
 
 
-def test_no_systemd_on_the_bus_is_said(bus: PrivateBus) -> None:
+def test_a_bus_without_systemd_is_reported(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.stop()
         with pytest.raises(SourceUnavailableError, match="was not on the bus"):
@@ -263,7 +263,7 @@ def test_no_systemd_on_the_bus_is_said(bus: PrivateBus) -> None:
         ("GetAll", "", []),
     ],
 )
-def test_nonsense_is_unknown_and_does_not_stick(
+def test_nonsense_is_unknown_and_the_next_reading_works(
     bus: PrivateBus, method: str, signature: str, body: list[object]
 ) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
@@ -278,7 +278,7 @@ def test_nonsense_is_unknown_and_does_not_stick(
 
 
 @pytest.mark.parametrize("unreadable", [ONE, TWO])
-def test_a_failed_reading_hides_no_change_from_the_next(bus: PrivateBus, unreadable: str) -> None:
+def test_after_a_failed_reading_no_change_is_missed(bus: PrivateBus, unreadable: str) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         for name in (ONE, TWO):
             systemd.run(name, pid=1)

@@ -14,7 +14,7 @@ def said(status: Status) -> str:
     return " ".join(finding.sentence for finding in findings(status))
 
 
-def test_a_quiet_afternoon_is_well_and_nothing_else_is_said() -> None:
+def test_on_a_quiet_afternoon_only_all_well_is_reported() -> None:
     assert headline(healthy()).sentence == "All is well: every queue waits less than its target."
     assert headline(healthy()).level == Level.OK
     assert findings(healthy()) == ()
@@ -29,7 +29,7 @@ def test_a_surge_names_the_worst_queues_and_what_stands_in_the_way() -> None:
     )
 
 
-def test_a_surge_that_is_being_dealt_with_says_so() -> None:
+def test_a_surge_that_fleetd_is_handling_is_reported_as_such() -> None:
     surge = status_examples.surge()
     growing = replace(
         surge,
@@ -41,25 +41,25 @@ def test_a_surge_that_is_being_dealt_with_says_so() -> None:
     assert headline(growing).sentence.endswith("and 1 more; 3 more instances on the way.")
 
 
-def test_a_lost_source_is_told_once_with_its_reason_and_its_consequence() -> None:
+def test_a_lost_source_is_reported_once_with_its_reason_and_consequence() -> None:
     found = findings(status_examples.redis_down())
     assert [finding.level for finding in found] == [Level.UNKNOWN]
     assert "nothing is stopped" in found[0].sentence
     assert "refused the connection" in found[0].sentence
 
 
-def test_a_queue_that_is_unknown_alone_is_named() -> None:
+def test_a_single_unknown_queue_is_named() -> None:
     base = healthy()
     odd = replace(base, queues=(replace(base.queues[0], latency_seconds=None), *base.queues[1:]))
     assert headline(odd).sentence == "How long default waits is unknown."
 
 
-def test_old_news_comes_before_everything() -> None:
+def test_an_outdated_status_is_reported_before_everything_else() -> None:
     stuck = replace(status_examples.surge(), tick_age_seconds=95.0)
     assert headline(stuck).sentence.startswith("fleetd is stuck: its last tick ended 95 s ago")
 
 
-def test_two_schedulers_are_wrong_none_is_wrong_and_unknown_is_unknown() -> None:
+def test_two_schedulers_or_none_are_wrong_and_unknown_is_unknown() -> None:
     for processes, level in ((2, Level.BAD), (0, Level.BAD), (None, Level.UNKNOWN)):
         scheduler = SchedulerStatus(processes=processes, where=("a", "b"), sentence="as it is")
         assert headline(replace(healthy(), scheduler=scheduler)).level == level
@@ -69,7 +69,7 @@ def test_a_takeover_that_waits_is_a_warning() -> None:
     assert headline(status_examples.scheduler_held()).level == Level.WARN
 
 
-def test_what_fleetd_calls_a_problem_and_steps_that_failed_are_said() -> None:
+def test_fleetds_problems_and_failed_steps_are_reported() -> None:
     step = StepStatus(
         verb="start", unit="mastodon-sidekiq@4.service", result="refused", why="", sentence="polkit said no"
     )
@@ -84,7 +84,7 @@ def test_claims_over_the_limit_say_by_how_many() -> None:
     assert "exceed its limit of 700 by 19" in headline(over).sentence
 
 
-def test_a_hold_comes_first_and_what_is_wrong_beside_it_after_it() -> None:
+def test_a_hold_comes_first_and_other_problems_after_it() -> None:
     first, second = findings(status_instances.upgrade())
     assert (first.banner, first.level) == ("UPGRADE", Level.WARN)
     assert second.sentence == (
@@ -95,7 +95,7 @@ def test_a_hold_comes_first_and_what_is_wrong_beside_it_after_it() -> None:
     assert headline(stuck).sentence.startswith("fleetd is stuck"), "then the hold may be old news"
 
 
-def test_a_count_that_people_set_is_in_the_way_only_where_it_is_too_small() -> None:
+def test_a_count_that_people_set_is_reported_only_if_it_is_too_small() -> None:
     surge = status_examples.surge()
     for granted, blamed in ((2, True), (12, False)):
         clamp = ClampStatus(
@@ -110,7 +110,7 @@ def test_a_count_that_people_set_is_in_the_way_only_where_it_is_too_small() -> N
         assert ("because of fleetctl set" in headline(status).sentence) == blamed
 
 
-def test_every_sickness_is_named_with_its_reason_worst_first() -> None:
+def test_every_sick_instance_is_named_with_its_reason_worst_first() -> None:
     assert [(f.level, f.sentence.split(":")[0]) for f in findings(status_instances.sick())] == [
         (Level.BAD, "Instance 4 has failed"),
         (Level.BAD, "Instance 3 is unresponsive"),
@@ -119,7 +119,7 @@ def test_every_sickness_is_named_with_its_reason_worst_first() -> None:
     ]
 
 
-def test_a_sick_instance_is_told_with_its_note() -> None:
+def test_a_sick_instance_is_reported_with_its_note() -> None:
     note = "failed 2 times: killed; tried again in 15 s"
     ill = (instance(2, "default-first", None, state="failed", note=note),)
     assert headline(replace(healthy(), instances=ill)).sentence == (
@@ -133,7 +133,7 @@ def test_many_in_the_same_state_are_one_finding() -> None:
     assert found.sentence == ("Instances 1, 2, 3, 4 and 4 more are unresponsive: alive, but no heartbeat for long.")
 
 
-def test_a_restart_under_way_or_done_is_no_finding() -> None:
+def test_a_restart_that_is_under_way_or_done_is_no_finding() -> None:
     assert findings(status_instances.rolling()) == ()
     assert findings(status_instances.rolled()) == ()
 
@@ -144,7 +144,7 @@ def test_failed_instances_are_named_with_where_to_look() -> None:
     assert headline(status).sentence == "Instance 1 has failed: see journalctl -u mastodon-sidekiq@1."
 
 
-def test_what_the_connections_have_to_say_is_said_as_sentences() -> None:
+def test_findings_about_connections_are_sentences() -> None:
     assert "Others can't be told from our workers on PgBouncer" in said(status_connections.behind_pgbouncer())
     assert headline(status_connections.behind_pgbouncer()).level == Level.WARN
     late, more = findings(status_connections.saturation())
@@ -153,7 +153,7 @@ def test_what_the_connections_have_to_say_is_said_as_sentences() -> None:
     assert more.sentence.startswith("More workers would not help: 14 clients wait")
 
 
-def test_clients_that_are_refused_are_the_headline() -> None:
+def test_refused_clients_are_the_headline() -> None:
     first = headline(status_connections.refused())
     assert first.level == Level.BAD
     assert first.sentence.startswith("Postgres refuses new clients, too many already:")
@@ -168,7 +168,7 @@ def test_a_lost_replica_or_pgbouncer_says_that_nothing_grows() -> None:
     assert "PgBouncer's connections are unknown" in headline(replace(base, sources=lost)).sentence
 
 
-def test_a_profile_that_gives_way_is_no_fault() -> None:
+def test_a_profile_that_gives_way_is_no_problem() -> None:
     clamp = status_connections.saturation().clamps[1]
     assert clamp.code == ClampCode.YIELD
     base = healthy()

@@ -1,4 +1,4 @@
-"""What failed units said last, as journalctl tells it."""
+"""The last lines of failed units, from journalctl."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.builders.status_healthy import healthy, instance
 from tests.support.fleetctl import answering, fleetctl
 
 AT_4 = "mastodon-sidekiq@4.service"
-# A worker that can't load a gem, as Debian 12's journal has it with --output=cat.
+# A worker that can't load a gem, from Debian 12's journal with --output=cat.
 RUBY = """\
 Starting mastodon-sidekiq@4.service - Mastodon Sidekiq 4...
 bundler: failed to load command: sidekiq (/home/mastodon/.rbenv/versions/3.4.1/bin/sidekiq)
@@ -62,13 +62,13 @@ def test_the_error_is_found_among_backtraces_and_reports_of_systemd() -> None:
     )
 
 
-def test_what_systemd_says_counts_where_the_program_never_ran() -> None:
+def test_systemds_messages_are_used_if_the_program_never_ran() -> None:
     assert words(Journal(NO_FILE)).lines[0].endswith("Failed to load environment files: No such file or directory")
     only_noise = words(Journal("mastodon-sidekiq@4.service: Start request repeated too quickly.\n"))
     assert only_noise.lines == ("mastodon-sidekiq@4.service: Start request repeated too quickly.",)
 
 
-def test_what_each_try_says_again_is_shown_once() -> None:
+def test_lines_that_each_try_repeats_are_shown_once() -> None:
     assert words(Journal("a\nb\nc\n" * 5 + "d\nc\n")).lines == ("b", "d", "c")
 
 
@@ -91,13 +91,13 @@ def test_secrets_are_taken_out_and_lines_are_bounded() -> None:
         (Journal("-- No entries --\n"), "has nothing of it"),
     ],
 )
-def test_without_rights_or_answers_it_says_so(journal: Journal, why: str) -> None:
+def test_missing_rights_and_missing_answers_are_reported(journal: Journal, why: str) -> None:
     said = words(journal)
     assert said.lines == ()
     assert why in str(said.why)
 
 
-def test_journalctl_is_asked_for_the_failed_only_and_for_few_of_them() -> None:
+def test_journalctl_is_called_only_for_failed_units_and_only_for_a_few() -> None:
     journal = Journal()
     last_words(healthy(), journal)
     assert journal.asked == []
@@ -124,19 +124,19 @@ def test_a_program_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     assert "no answer" in str(words[AT_4].why)
 
 
-def test_the_screen_shows_them() -> None:
+def test_the_screen_shows_last_words() -> None:
     shown = fleetctl("status", fetch=answering(status_instances.sick()), run=Journal())
     assert shown.exit_code == 0
     assert "cannot load such file -- rails/all" in " ".join(shown.stdout.split())
 
 
-def test_watching_does_not_ask_the_journal_for_every_frame() -> None:
+def test_watching_does_not_read_the_journal_for_every_frame() -> None:
     journal = Journal()
     fleetctl("status", "--watch", fetch=answering(status_instances.sick()), run=journal, frames=5)
     assert len(journal.asked) == 1
 
 
-def test_json_has_them_beside_what_fleetd_said() -> None:
+def test_json_has_last_words_beside_fleetds_status() -> None:
     said = json.loads(msgspec.json.encode(status_instances.sick())) | {"invented_later": 1}
     told = fleetctl("status", "--json", fetch=answering(json.dumps(said)), run=Journal())
     assert told.exit_code == 0

@@ -61,7 +61,7 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
         ("\x1b[2J", "\\x1b"),
     ],
 )
-def test_what_is_no_length_of_time_gets_a_sentence(text: str, words: str) -> None:
+def test_an_invalid_length_of_time_gets_a_sentence(text: str, words: str) -> None:
     with pytest.raises(click.BadParameter) as refused:
         seconds_of(text)
     assert words in refused.value.message
@@ -106,7 +106,7 @@ def test_names_of_the_scheduler(text: str) -> None:
     "text",
     ["", "0", "03", "-3", "3x", "x@3", "12345", "mastodon-sidekiq3", "mastodon-sidekiq", "³", "3 4", "\x1b3"],
 )
-def test_what_is_no_instance_gets_a_sentence(text: str) -> None:
+def test_an_invalid_instance_gets_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"is no instance\. Write 3, @3 or") as refused:
         key_typed(text)
     assert str(refused.value).isprintable()
@@ -117,13 +117,13 @@ def test_any_text_is_an_instance_or_a_sentence(text: str) -> None:
     try:
         key = key_typed(text)
     except ValueError as refused:
-        assert str(refused).isprintable()  # noqa: PT017 (most texts are none)
+        assert str(refused).isprintable()  # noqa: PT017 (most texts are refused)
     else:
         assert 0 <= key <= 9999
 
 
 def suggested(*words: str, client: Client | None = None) -> list[str]:
-    """What the shell offers for the last word."""
+    """What the shell suggests for the last word."""
     client = client or Client(fetch=answering(status_examples.draining()))
     completion = ShellComplete(cli, {"obj": client}, "fleetctl", "_FLEETCTL_COMPLETE")
     return [item.value for item in completion.get_completions(list(words[:-1]), words[-1])]
@@ -140,7 +140,7 @@ def test_completion_knows_orders_instances_and_profiles() -> None:
     assert suggested("explain", "d") == ["default-first"]
 
 
-def test_completion_is_silent_without_a_daemon_or_with_a_strange_one() -> None:
+def test_completion_is_silent_without_a_daemon_or_a_valid_answer() -> None:
     def broken(_timeout_seconds: float) -> str:
         raise SourceUnavailableError("no bus")
 
@@ -149,7 +149,7 @@ def test_completion_is_silent_without_a_daemon_or_with_a_strange_one() -> None:
 
 
 @pytest.mark.parametrize("typed", ["0s", "59s", "32d", "2", "yesterday", ""])
-def test_the_past_reaches_from_a_minute_to_31_days(typed: str, tmp_path: Path) -> None:
+def test_since_takes_from_a_minute_to_31_days(typed: str, tmp_path: Path) -> None:
     missing = str(tmp_path / "history.sqlite")
     for good in ("1m", "31d"):
         assert fleetctl("history", "--file", missing, "--since", good).exit_code != 2

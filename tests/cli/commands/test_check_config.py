@@ -43,7 +43,7 @@ def check(file: Path) -> Result:
     return CliRunner().invoke(cli, ["check-config", str(file)], prog_name="fleetctl")
 
 
-def test_a_good_file_is_summed_up(tmp_path: Path) -> None:
+def test_a_valid_file_is_summed_up(tmp_path: Path) -> None:
     file = tmp_path / "fleetd.toml"
     file.write_text(GOOD + REDIS + POSTGRES)
     result = check(file)
@@ -64,7 +64,7 @@ def test_queues_that_nobody_serves_are_named(tmp_path: Path) -> None:
     assert "look: No profile here serves the queue push" in result.stdout
 
 
-def test_every_problem_of_a_bad_file_is_listed_with_its_cure(tmp_path: Path) -> None:
+def test_every_problem_of_an_invalid_file_is_listed_with_its_cure(tmp_path: Path) -> None:
     file = tmp_path / "fleetd.toml"
     file.write_text(GOOD.replace("threads = 60", 'thraeds = "\\u001b[2J"').replace("min = 1", "min = -1"))
     result = check(file)
@@ -76,7 +76,7 @@ def test_every_problem_of_a_bad_file_is_listed_with_its_cure(tmp_path: Path) -> 
     assert "\x1b" not in result.stdout
 
 
-def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_file_gives_a_sentence(tmp_path: Path) -> None:
     result = check(tmp_path / "none.toml")
     assert result.exit_code == 1
     assert "No such file or directory" in result.stdout
@@ -91,7 +91,7 @@ def with_env(tmp_path: Path, env: str | None) -> Result:
     return check(file)
 
 
-def test_it_says_what_would_be_watched(tmp_path: Path) -> None:
+def test_the_sources_that_would_be_read_are_listed(tmp_path: Path) -> None:
     result = with_env(tmp_path, "DB_HOST=10.0.0.2\nDB_PORT=6432\nDB_PASS=Geheim7\n")
     assert result.exit_code == 0, result.stdout
     assert "watched at: PgBouncer at 10.0.0.2:6432, because .env.production names port 6432" in result.stdout
@@ -99,7 +99,7 @@ def test_it_says_what_would_be_watched(tmp_path: Path) -> None:
     assert "Geheim7" not in result.stdout
 
 
-def test_what_mastodon_s_own_settings_have_wrong_is_listed(tmp_path: Path) -> None:
+def test_problems_in_mastodons_own_settings_are_listed(tmp_path: Path) -> None:
     result = with_env(tmp_path, "DB_PORT=Geheim7\n")
     assert result.exit_code == 1
     assert "DB_PORT: must be a whole number" in result.stdout
@@ -107,7 +107,7 @@ def test_what_mastodon_s_own_settings_have_wrong_is_listed(tmp_path: Path) -> No
 
 
 def write(directory: Path, env: str | None, more: str = "") -> Path:
-    """A sound fleetd.toml that leaves to .env.production what `more` doesn't say."""
+    """Write a valid fleetd.toml. What `more` does not say comes from .env.production."""
     env_file = directory / "live" / ".env.production"
     env_file.parent.mkdir()
     if env is not None:
@@ -126,7 +126,7 @@ def write(directory: Path, env: str | None, more: str = "") -> Path:
     ],
     ids=["missing", "missing for one", "bad"],
 )
-def test_what_fleetd_would_refuse_of_mastodon_s_settings_is_refused(
+def test_mastodons_settings_that_fleetd_would_refuse_are_refused(
     tmp_path: Path, env: str | None, more: str, named: list[str]
 ) -> None:
     result = check(write(tmp_path, env, more))
@@ -139,7 +139,7 @@ def test_what_fleetd_would_refuse_of_mastodon_s_settings_is_refused(
 
 @contextmanager
 def nobody() -> Iterator[None]:
-    """Whoever root is not."""
+    """Run as a user other than root."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -151,8 +151,8 @@ def nobody() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("hidden", ["live/.env.production", "live"])
-def test_what_may_not_be_read_is_said_not_to_be_checked(hidden: str) -> None:
-    """The file, or (as usual) the directory that it is in."""
+def test_an_unreadable_file_is_reported_as_not_checked(hidden: str) -> None:
+    """Either the file or, as is usual, its directory may not be read."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The commands: what is printed where, and the exit status."""
+"""The commands: what they print, where, and their exit status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_status_of_a_running_daemon() -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_json_is_what_the_daemon_said_with_what_this_version_does_not_know() -> None:
+def test_json_is_the_daemons_answer_including_unknown_fields() -> None:
     said = json.loads(msgspec.json.encode(healthy())) | {"invented_later": {"a": [1]}}
     said["queues"][0]["also_new"] = 1
     result = fleetctl("status", "--json", fetch=answering(json.dumps(said)))
@@ -32,7 +32,7 @@ def test_json_is_what_the_daemon_said_with_what_this_version_does_not_know() -> 
     assert fleetctl("status", fetch=answering(json.dumps(said))).exit_code == 0
 
 
-def test_json_holds_no_character_that_steers_a_terminal() -> None:
+def test_json_has_no_character_that_controls_a_terminal() -> None:
     status = msgspec.structs.replace(healthy(), host="a\x9b2J\x7f\u202eb\x1b[")
     result = fleetctl("status", "--json", fetch=answering(status))
     assert json.loads(result.stdout)["host"] == "a\x9b2J\x7f\u202eb\x1b["
@@ -53,7 +53,7 @@ def test_a_daemon_that_does_not_answer(run: Run, code: int) -> None:
     assert (document["unit"] is None) == (run is no_systemd)
 
 
-def test_down_as_json_has_the_unit_the_journal_and_the_workers() -> None:
+def test_json_of_a_daemon_that_is_down_has_unit_journal_and_workers() -> None:
     document = json.loads(fleetctl("status", "--json", run=Systemd()).stdout)
     assert document["unit"]["active_state"] == "failed"
     assert document["unit"]["restarts"] == 5
@@ -67,7 +67,7 @@ def test_down_as_json_has_the_unit_the_journal_and_the_workers() -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "{", "[]", "nonsense", "\x1b[2J", '"x"', "[" * 100_000])
-def test_nonsense_is_a_sentence(answer: str) -> None:
+def test_a_nonsense_answer_gives_a_sentence(answer: str) -> None:
     shown = fleetctl("status", fetch=answering(answer))
     assert isinstance(shown.exception, FleetdError)
     told = fleetctl("status", "--json", fetch=answering(answer))
@@ -87,7 +87,7 @@ def test_an_older_daemon_is_named_and_its_summary_passed_on() -> None:
     assert error.endswith("Its summary: 6 queues within target; 5 instances")
 
 
-def test_watch_draws_again_goes_on_while_the_daemon_is_away_and_ends_well() -> None:
+def test_watch_redraws_goes_on_while_the_daemon_is_away_and_ends_cleanly() -> None:
     answers = iter([answering(healthy()), gone, answering("{"), answering(status_examples.surge())])
 
     def fetch(timeout_seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Watching a restart or a drain: what a log and a terminal get, how it ends, what Ctrl-C means."""
+"""Watching a restart or a drain: what is printed to a log and to a terminal, how it ends, what Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def ended_restart(done: int, sentence: str, how: str = "done") -> RolloutStatus:
 
 
 def restart_ticks(*rolls: RolloutStatus | None) -> list[Status | None]:
-    """A status for each tick; the first tick is from before the order."""
+    """A status for each tick. The first tick is from before the order."""
     return [replace(healthy(), ticks_total=n, rollout=roll) for n, roll in enumerate(rolls, 100)]
 
 
 def followed(*arguments: str, answers: Sequence[Status | None], interrupt_after: int | None = None) -> Result:
-    """fleetctl with an answer for each poll (None: nobody answers); the last one is given again and again."""
+    """fleetctl with an answer for each poll. None: no answer. The last one is repeated for ever."""
     left: Iterator[Status | None] = chain(answers, repeat(answers[-1]))
     polls = iter(range(interrupt_after or 10_000))
 
@@ -62,7 +62,7 @@ def followed(*arguments: str, answers: Sequence[Status | None], interrupt_after:
     return CliRunner().invoke(cli, list(arguments), obj=client, prog_name="fleetctl")
 
 
-def test_a_restart_is_told_line_by_line_to_its_end() -> None:
+def test_a_restart_is_reported_line_by_line_to_its_end() -> None:
     result = followed(
         "restart",
         answers=restart_ticks(
@@ -88,7 +88,7 @@ def test_numbers_that_count_down_do_not_fill_a_log() -> None:
     assert len(result.stdout.splitlines()) == 3
 
 
-def test_a_stage_that_goes_on_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_takes_long_is_reported_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "PLAIN_LINE_SECONDS", 0.0)
     rolls = [under_way(0, f"drains, {n} jobs left") for n in (3, 2, 2)]
     result = followed("restart", answers=restart_ticks(None, *rolls, ended_restart(3, "all 3")))
@@ -118,7 +118,7 @@ def test_the_end_of_an_earlier_restart_is_not_taken_for_this_one() -> None:
     assert result.stdout.splitlines()[-1].endswith("all 3.")
 
 
-def test_it_says_something_where_fleetd_does_not() -> None:
+def test_without_a_sentence_from_fleetd_there_is_still_a_line() -> None:
     result = followed("restart", answers=restart_ticks(None, under_way(1, ""), ended_restart(3, "")))
     assert result.stdout.splitlines()[1:] == [
         "restart: 1 of 3 instances, at @3; being replaced.",
@@ -126,7 +126,7 @@ def test_it_says_something_where_fleetd_does_not() -> None:
     ]
 
 
-def test_ctrl_c_ends_the_watching_only_and_says_how_to_stop_the_restart() -> None:
+def test_ctrl_c_only_ends_the_watching_and_says_how_to_stop_the_restart() -> None:
     result = followed("restart", answers=restart_ticks(None, under_way(1, "drains")), interrupt_after=5)
     assert result.exit_code == 130
     said = " ".join(result.stdout.split())
@@ -135,7 +135,7 @@ def test_ctrl_c_ends_the_watching_only_and_says_how_to_stop_the_restart() -> Non
     assert "fleetctl resume lets it go on" in said
 
 
-def test_fleetd_may_be_restarted_meanwhile() -> None:
+def test_watching_survives_a_restart_of_fleetd() -> None:
     answers = [*restart_ticks(None, under_way(1)), None, None, None]
     answers += [
         replace(healthy(), ticks_total=1, rollout=under_way(2)),
@@ -153,7 +153,7 @@ def test_fleetd_may_be_restarted_meanwhile() -> None:
     ],
     ids=["gone", "stuck", "forgotten"],
 )
-def test_without_news_it_does_not_wait_for_ever(answers: Sequence[Status | None], words: str) -> None:
+def test_without_news_watching_does_not_wait_for_ever(answers: Sequence[Status | None], words: str) -> None:
     result = followed("restart", answers=answers, interrupt_after=2 * SILENT_POLLS_MAX)
     assert result.exit_code == 1
     assert words in " ".join(result.stdout.split())
@@ -168,7 +168,7 @@ def drain_ticks(*of: InstanceStatus) -> list[Status | None]:
     return [replace(healthy(), ticks_total=n, instances=(i,)) for n, i in enumerate(of, 100)]
 
 
-def test_a_drain_is_told_to_its_end() -> None:
+def test_a_drain_is_reported_to_its_end() -> None:
     result = followed(
         "drain",
         "3",
@@ -209,7 +209,7 @@ def test_a_drain_that_is_stuck_is_an_error() -> None:
     assert "mastodon-sidekiq@3 is undrainable: it took no notice" in result.stdout
 
 
-def test_a_drain_of_what_the_configuration_no_longer_names() -> None:
+def test_a_drain_of_an_instance_that_is_no_longer_configured() -> None:
     result = followed("drain", "7", "--wait", answers=drain_ticks(*[in_state(3, 2, "serving")] * 5))
     assert result.exit_code == 1
     assert "no instance 7" in result.stdout
@@ -238,7 +238,7 @@ def test_the_bar_fits_any_terminal(done: int, total: int, sentence: str, width: 
             assert line.cell_len <= width
 
 
-def test_the_bar_says_how_far_it_is_and_what_it_waits_for() -> None:
+def test_the_bar_shows_the_progress_and_what_it_waits_for() -> None:
     progress = Progress(
         what="restart", done=3, total=8, unit="instance", stage="at @4", sentence="drains, 2 jobs left."
     )

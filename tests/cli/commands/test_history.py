@@ -1,4 +1,4 @@
-"""`fleetctl history`, `trace` and `replay` on a history file: for people, for scripts, and what can be wrong."""
+"""`fleetctl history`, `trace` and `replay` on a history file: output for people and for scripts, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECONDS = 900
 
 @pytest.fixture(autouse=True)
 def noon() -> Iterator[None]:
-    """It is about noon here: what is listed by the hour of the day, and under one date, does not span a midnight."""
+    """Make it about noon here, so that what is listed by hour and under one date does not span midnight."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", f"HERE{time.gmtime().tm_hour - 12:+d}")
         time.tzset()
@@ -37,7 +37,7 @@ def noon() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A quarter of an hour with a surge, that ended just now."""
+    """A file of a quarter of an hour with a surge that has just ended."""
     body = "[targets]\n" + queue_toml("default", "[[0, 20], [300, 20], [330, 120], [500, 120], [520, 20]]", 0.2)
     history, _ = recorded(small_trace(body, seconds=SECONDS))
     shift = time.time() - 2.0 - history.samples[-1].at_seconds
@@ -65,7 +65,7 @@ def words(result: Result) -> str:
     return " ".join(result.stdout.split())
 
 
-def test_history_lists_steps_with_their_reasons_newest_last(file: Path) -> None:
+def test_history_lists_steps_with_their_reasons_in_order_of_time(file: Path) -> None:
     result = fleetctl("history", "--file", file)
     assert result.exit_code == 0, result.output
     assert "» start mastodon-sidekiq@2.service: local has 1 of" in result.stdout
@@ -97,7 +97,7 @@ def test_a_time_after_the_last_record_says_where_that_is(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("command", ["history", "trace", "replay"])
-def test_no_history_is_a_sentence(command: str, tmp_path: Path) -> None:
+def test_without_a_history_there_is_a_sentence(command: str, tmp_path: Path) -> None:
     missing = tmp_path / "history.sqlite"
     result = fleetctl(command, "--file", missing)
     assert result.exit_code != 0
@@ -117,7 +117,7 @@ def test_since_is_a_length_of_time(typed: str, file: Path) -> None:
     assert "--since" in result.stderr
 
 
-def test_trace_is_one_that_simulate_takes(file: Path, tmp_path: Path) -> None:
+def test_trace_prints_a_trace_that_simulate_takes(file: Path, tmp_path: Path) -> None:
     result = fleetctl("trace", "--file", file)
     assert result.exit_code == 0, result.output
     assert tomllib.loads(result.stdout)["profiles"]["local"]["instances"] == 6
@@ -165,7 +165,7 @@ def test_replay_as_json(file: Path, tmp_path: Path) -> None:
     assert set(told["reconstruction"]["default"]["recorded"]) >= {"mean_seconds", "p95_seconds"}
 
 
-def test_everything_wrong_with_the_new_configuration_is_said(file: Path, tmp_path: Path) -> None:
+def test_every_problem_of_the_new_configuration_is_listed(file: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text('[profiles.a]\nqueues = ["default"]\ninstances = "1-2"\nthreds = 5\nmin = 7\n')
     result = fleetctl("replay", "--file", file, "--config", bad)
@@ -180,7 +180,7 @@ def test_everything_wrong_with_the_new_configuration_is_said(file: Path, tmp_pat
     assert "queues.default: no profile serves this queue" in unserved.stderr
 
 
-def test_who_may_not_read_it_is_told_to_use_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_who_may_not_read_the_file_is_told_to_use_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = tmp_path / "history.sqlite"
     others.touch(mode=0o600)
 
@@ -194,7 +194,7 @@ def test_who_may_not_read_it_is_told_to_use_sudo(tmp_path: Path, monkeypatch: py
         assert "use sudo" in str(result.exception), command
 
 
-def test_why_so_many_were_wanted_is_told_before_the_steps(file: Path) -> None:
+def test_the_reason_for_the_count_comes_before_the_steps(file: Path) -> None:
     told = json.loads(fleetctl("history", "--file", file, "--json").stdout)["entries"]
     kinds = [e["kind"] for e in told]
     before = told[kinds.index("step") - 1]

@@ -1,4 +1,4 @@
-"""Orders as people type them: what fleetd is told, what is printed, the exit status."""
+"""Orders as people type them: what fleetd gets, what is printed, the exit status."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ordered(*arguments: str, daemon: Daemon | None = None) -> Result:
     [
         (["pause"], Pause()),
         (["pause", "--for", "2h", "--reason", "disk swap"], Pause(for_seconds=7200.0, reason="disk swap")),
-        (["pause", "--for", "8d"], Pause(for_seconds=691_200.0)),  # too long, which fleetd refuses
+        (["pause", "--for", "8d"], Pause(for_seconds=691_200.0)),  # too long, so fleetd refuses it
         (["resume"], Resume()),
         (["set", "default-first", "4"], SetInstances(profile="default-first", instances=4)),
         (
@@ -65,13 +65,13 @@ def ordered(*arguments: str, daemon: Daemon | None = None) -> Result:
         (["release", "mastodon-sidekiq@12.service"], ReleaseInstance(key=InstanceKey(12))),
         (["drain", "@3"], DrainInstance(key=InstanceKey(3))),
         (["drain", "--for", "90s", "3"], DrainInstance(key=InstanceKey(3), for_seconds=90.0)),
-        (["drain", "scheduler"], DrainInstance(key=SCHEDULER)),  # which fleetd refuses
+        (["drain", "scheduler"], DrainInstance(key=SCHEDULER)),  # fleetd refuses this
         (["restart", "--no-wait"], Restart()),
         (["restart", "--no-wait", "pull-first"], Restart(profile="pull-first")),
     ],
     ids=typed,
 )
-def test_what_is_typed_is_what_fleetd_is_told(arguments: list[str], order: Order) -> None:
+def test_fleetd_gets_what_was_typed(arguments: list[str], order: Order) -> None:
     daemon = Daemon()
     result = ordered(*arguments, daemon=daemon)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "As you say.\n", "")
@@ -93,7 +93,7 @@ def test_what_is_typed_is_what_fleetd_is_told(arguments: list[str], order: Order
     ],
     ids=typed,
 )
-def test_a_wrong_command_line_orders_nothing(arguments: list[str], words: str) -> None:
+def test_an_invalid_command_line_gives_no_order(arguments: list[str], words: str) -> None:
     daemon = Daemon()
     result = ordered(*arguments, daemon=daemon)
     assert result.exit_code == 2
@@ -112,13 +112,13 @@ def test_a_refusal_is_an_error_with_its_reason(arguments: list[str]) -> None:
         assert result.stdout == ""
 
 
-def test_ctrl_c_before_the_answer_says_that_nobody_knows() -> None:
+def test_ctrl_c_before_the_answer_says_that_the_outcome_is_unknown() -> None:
     result = ordered("pause", daemon=Daemon(KeyboardInterrupt()))
     assert result.exit_code == 130
     assert "fleetctl status shows if it obeys" in result.stderr
 
 
-def test_an_answer_cannot_steer_the_terminal() -> None:
+def test_an_answer_cannot_control_the_terminal() -> None:
     assert ordered("resume", daemon=Daemon(answer="x\x1b[2J\u202ey")).stdout == "x\\x1b[2J\\u202ey\n"
 
 

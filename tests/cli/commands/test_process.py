@@ -1,4 +1,4 @@
-"""fleetctl as a process: pipes that close, Ctrl-C, a full disk, what is loaded."""
+"""fleetctl as a process: closed pipes, Ctrl-C, a full disk, and which modules are loaded."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_json_loads_no_terminal_library(name: str, tmp_path: Path) -> None:
 
 
 def _read_until(terminal: int, words: bytes) -> bytes:
-    """What the terminal got up to these words; fails after the deadline."""
+    """What the terminal got up to these words. Fails after the deadline."""
     got = b""
     end = time.monotonic() + DEADLINE_SECONDS
     while words not in got:
@@ -102,14 +102,14 @@ def _read_until(terminal: int, words: bytes) -> bytes:
         if select.select([terminal], [], [], 0.2)[0]:
             try:
                 got += os.read(terminal, 65536)
-            except OSError:  # the other side closed it
+            except OSError:  # the other side has closed it
                 break
     assert words in got
     return got
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_watch_gives_the_terminal_back(number: signal.Signals, code: int) -> None:
+def test_watch_restores_the_terminal(number: signal.Signals, code: int) -> None:
     outer, inner = pty.openpty()
     process = subprocess.Popen(
         command("status", "--watch"),
@@ -176,7 +176,9 @@ main(client)
     ("number", "code", "said"),
     [(signal.SIGINT, 130, b"fleetctl pause holds"), (signal.SIGTERM, 143, b""), (signal.SIGHUP, 129, b"")],
 )
-def test_a_restart_is_watched_in_place_and_goes_on_unwatched(number: signal.Signals, code: int, said: bytes) -> None:
+def test_a_restart_is_watched_in_place_and_goes_on_without_a_watcher(
+    number: signal.Signals, code: int, said: bytes
+) -> None:
     outer, inner = pty.openpty()
     process = subprocess.Popen(
         command("restart", after=FOLLOW),

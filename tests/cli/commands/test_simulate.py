@@ -1,4 +1,4 @@
-"""`fleetctl simulate`: a table, a JSON document, a picture; what is wrong is said at once."""
+"""`fleetctl simulate`: a table, a JSON document, a picture. All problems are listed together."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_ascii_pipe_gets_ascii(trace: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a [/x] b", "[bold]", "[red]x[/red] :smile:"])
-def test_a_name_is_no_markup(trace: Path, name: str) -> None:
+def test_markup_in_a_name_is_not_interpreted(trace: Path, name: str) -> None:
     trace.write_text(TRACE.replace('"small"', f'"{name}"'))
     result = fleetctl(trace)
     assert result.exit_code == 0, result.exception
@@ -99,7 +99,7 @@ def test_a_picture(trace: Path, tmp_path: Path) -> None:
     assert picture.read_text().startswith("<svg ")
 
 
-def test_everything_wrong_with_a_trace_is_said(trace: Path) -> None:
+def test_every_problem_of_a_trace_is_listed(trace: Path) -> None:
     trace.write_text(TRACE.replace("[[0, 5]]", "[[0, -5]]").replace("mean = 0.2", "mean = 0"))
     result = fleetctl(trace)
     assert result.exit_code == 1
@@ -108,7 +108,7 @@ def test_everything_wrong_with_a_trace_is_said(trace: Path) -> None:
     assert "    Write e.g. [3600, 90.0]." in result.stderr.splitlines(), "each with what to do, on a line of its own"
 
 
-def test_an_unknown_policy_and_a_trace_that_is_not_there(trace: Path, tmp_path: Path) -> None:
+def test_an_unknown_policy_and_a_missing_trace(trace: Path, tmp_path: Path) -> None:
     wrong = fleetctl(trace, "--policy", "hpb")
     assert wrong.exit_code == 2
     assert "There is no policy 'hpb'. Did you mean hpa?" in wrong.stderr
@@ -118,7 +118,7 @@ def test_an_unknown_policy_and_a_trace_that_is_not_there(trace: Path, tmp_path: 
     assert "No such file" in missing.stderr
 
 
-def test_everything_wrong_with_all_of_it_is_said_at_once(trace: Path, tmp_path: Path) -> None:
+def test_the_problems_of_all_files_are_listed_together(trace: Path, tmp_path: Path) -> None:
     trace.write_text(TRACE.partition("[profiles.local]")[0].replace("duration_seconds = 300", ""))
     config = tmp_path / "fleetd.toml"
     config.write_text("[pace]\ntick_secods = 3\n")
@@ -138,7 +138,7 @@ def test_everything_wrong_with_all_of_it_is_said_at_once(trace: Path, tmp_path: 
     assert "Add [profiles.local] to the trace, or name a fleetd.toml with --config." in bare.stderr
 
 
-def test_a_picture_that_cant_be_written_is_told_before_anything_runs(
+def test_a_picture_that_cannot_be_written_is_reported_before_anything_runs(
     trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fleetd.simulate.run.simulate", lambda *_: pytest.fail("it ran"))
@@ -148,7 +148,7 @@ def test_a_picture_that_cant_be_written_is_told_before_anything_runs(
     assert not Path("-").exists()
 
 
-def test_looking_whether_a_picture_can_be_written_leaves_what_is_there(trace: Path, tmp_path: Path) -> None:
+def test_checking_whether_a_picture_can_be_written_changes_nothing(trace: Path, tmp_path: Path) -> None:
     old, new, link = tmp_path / "old.svg", tmp_path / "new.svg", tmp_path / "link.svg"
     old.write_text("old")
     link.symlink_to(new)

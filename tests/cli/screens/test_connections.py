@@ -1,4 +1,4 @@
-"""`fleetctl connections`: the words and numbers an admin gets, and the document a script gets."""
+"""`fleetctl connections`: the text and numbers for an admin, and the document for a script."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symb
         assert "".join(line.plain for line in lines).isascii()
 
 
-def test_the_arithmetic_is_written_out_and_says_where_others_come_from() -> None:
+def test_the_calculation_is_written_out_with_the_origin_of_others() -> None:
     text = drawn(status_connections.direct())
     assert text.splitlines()[0] == "✔ 155 connections are left of Postgres's 697."
     assert re.search(r"✔ Postgres +█+▓+░+▒ of 697$", text, re.MULTILINE)
@@ -54,7 +54,7 @@ def test_others_are_listed_as_seen_and_as_declared() -> None:
     assert re.search(r"streaming +− +40", text)
 
 
-def test_claims_are_listed_by_host_and_profile_and_added_up() -> None:
+def test_claims_are_listed_by_host_and_profile_with_their_sum() -> None:
     text = drawn(status_connections.direct())
     assert re.search(r"worker1 +default-first +4 +248 +62$", text, re.MULTILINE)
     assert re.search(r"worker1 +scheduler +1 +12 +12$", text, re.MULTILINE)
@@ -62,7 +62,7 @@ def test_claims_are_listed_by_host_and_profile_and_added_up() -> None:
     assert re.search(r"all +9 +372$", text, re.MULTILINE)
 
 
-def test_the_headroom_has_room_for_so_many_more() -> None:
+def test_the_headroom_is_shown_as_further_instances() -> None:
     room = "Room for 2 more default-first (62 each) or no more pull-first (27 each, at its max)."
     assert room in words(status_connections.direct())
     assert "One more instance claims: default-first 62, pull-first 27." in words(status_connections.overrun())
@@ -80,7 +80,7 @@ def test_the_source_that_binds_comes_first_and_is_marked() -> None:
         assert sorted(heads[1:]) == [("Postgres", "197"), ("Replica", "497")]
 
 
-def test_what_may_be_others_is_kept_from_growth_and_told() -> None:
+def test_connections_that_may_be_others_are_kept_from_growth_and_reported() -> None:
     text = words(status_connections.behind_pgbouncer())
     assert text.startswith("▲ Others can't be told from our workers on PgBouncer")
     assert '[[connections.claims]] name = "web", connections = … ▲ 0 connections are left' in text
@@ -103,7 +103,7 @@ def test_a_doubt_that_costs_nothing_is_a_note() -> None:
     assert findings(status) == ()
 
 
-def test_pgbouncer_s_pool_says_who_waits() -> None:
+def test_pgbouncers_pool_shows_waiting_clients() -> None:
     idle = words(status_connections.behind_pgbouncer())
     assert "pool 80 connections to Postgres, 31 at work, no client waits" in idle
     assert "CLIENTS, OURS AMONG THEM" in idle
@@ -120,20 +120,20 @@ def test_an_upper_bound_says_what_would_make_it_exact() -> None:
     assert text.count("at most: GRANT pg_monitor TO fleetd's role") == 1
 
 
-def test_clients_that_are_refused_are_loud() -> None:
+def test_refused_clients_are_highlighted() -> None:
     text = words(status_connections.refused())
     assert text.startswith("✖ Postgres refuses new clients, too many already")
     assert "= 155, but it refuses new clients: 0 headroom" in text
     assert "✖ Postgres" in text
 
 
-def test_claims_that_do_not_fit_say_by_how_many_and_what_a_rise_adds() -> None:
+def test_claims_over_the_limit_show_by_how_many_and_what_a_rise_adds() -> None:
     text = words(status_connections.overrun())
     assert "697 limit − 10 reserve − 352 others − 372 claims = −37: 37 too many, instances are drained" in text
     assert "352: 330 seen now, 22 more soon as they rise (330 fading peak, 160 declared" in text
 
 
-def test_a_source_that_can_t_be_read_is_said_with_its_why_and_what_follows() -> None:
+def test_an_unreadable_source_is_shown_with_its_reason_and_consequence() -> None:
     text = words(status_connections.replica_lost())
     assert text.startswith(
         "? The replica's connections are unknown, so nothing grows above min: 10.0.0.7:5432 refused the connection."
@@ -144,7 +144,7 @@ def test_a_source_that_can_t_be_read_is_said_with_its_why_and_what_follows() -> 
     assert "Room for" not in text
 
 
-def test_before_the_first_reading_nothing_is_made_up() -> None:
+def test_before_the_first_reading_no_number_is_shown() -> None:
     base = status_examples.everything_down()
     young = replace(base, sources=tuple(replace(s, ok=True) for s in base.sources))
     assert words(young).startswith("? How many connections are left is unknown: nothing grows above min.")
@@ -160,7 +160,7 @@ def test_old_numbers_are_called_old() -> None:
     assert drawn(replace(status_connections.direct(), tick_age_seconds=95.0)).startswith("✖ fleetd is stuck")
 
 
-def test_names_can_steer_neither_rich_nor_the_terminal() -> None:
+def test_names_can_control_neither_rich_nor_the_terminal() -> None:
     evil = "[red]x[/red]\x1b[2J\u202e"
     seen = ConsumerStatus(name=evil, observed_connections=3, declared_connections=None)
     status = status_connections.connected(
@@ -179,7 +179,7 @@ def test_the_command_prints_the_screen() -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_json_is_the_connections_part_with_the_health_of_its_sources() -> None:
+def test_json_has_the_connections_and_the_state_of_their_sources() -> None:
     status = status_connections.replica_lost()
     said = json.loads(msgspec.json.encode(status))
     said["connections"]["invented_later"] = 1
@@ -206,7 +206,7 @@ def test_a_daemon_that_is_down_gets_a_postmortem_and_its_exit_status(name: str) 
     assert json.loads(broken.stdout)["error"]
 
 
-def test_watch_draws_again_and_is_not_for_json() -> None:
+def test_watch_redraws_and_is_not_for_json() -> None:
     result = fleetctl("connections", "--watch", fetch=answering(status_connections.direct()), frames=3)
     assert result.exit_code == 0
     assert result.stdout.count("155 connections are left") == 3

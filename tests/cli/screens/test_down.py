@@ -22,7 +22,7 @@ def drawn(run: Run, width: int = 100) -> str:
     return "\n".join(line.plain for line in lines)
 
 
-def test_a_failed_daemon_tells_how_and_when_its_last_words_and_what_to_do() -> None:
+def test_for_a_failed_daemon_cause_time_last_words_and_advice_are_shown() -> None:
     text = drawn(Systemd())
     assert text.startswith("✖ fleetd has failed (exit status 1), down for 4 min; systemd restarted it 5 times.")
     assert "workers go on, and so do their jobs" in text
@@ -82,7 +82,7 @@ def test_every_state_of_the_unit_has_its_sentence(facts: dict[str, str], headlin
     assert drawn(Systemd(with_facts(**facts))).startswith("✖ " + headline)
 
 
-def test_a_service_that_never_got_to_speak_has_systemds_words_instead() -> None:
+def test_a_service_that_never_ran_gets_systemds_messages_instead() -> None:
     def run(arguments: tuple[str, ...]) -> Output:
         if arguments[:2] == ("journalctl", "_SYSTEMD_UNIT=fleetd.service"):
             return Output(status=0, text="-- No entries --\n")
@@ -93,7 +93,7 @@ def test_a_service_that_never_got_to_speak_has_systemds_words_instead() -> None:
     assert "(exit status 203: its program can't be run)" in text
 
 
-def test_without_systemd_it_says_that() -> None:
+def test_missing_systemd_is_reported() -> None:
     text = drawn(no_systemd)
     assert text.startswith("? fleetd does not answer, and systemd can't be asked about it: System has not been booted")
     assert NOBODY in text
@@ -109,7 +109,7 @@ def test_a_journal_that_may_not_be_read_says_how_to_read_it() -> None:
     assert "in the journal\n  none\n" in drawn(Systemd(journal="-- No entries --\n"))
 
 
-def test_no_worker_at_all_is_said_loudly() -> None:
+def test_no_running_worker_is_highlighted() -> None:
     assert "✖ none runs: this host does no jobs" in drawn(Systemd(workers=""))
 
 

@@ -1,4 +1,4 @@
-"""`fleetctl explain`: the chain from what is needed to what runs, and what to do about each step (law 8)."""
+"""`fleetctl explain`: the chain from needed to running, and what to do about each clamp (law 8)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.fleetctl import answering, fleetctl
 from tests.support.project import PROJECT
 
 OPERATIONS = PROJECT / "docs" / "operations.md"
-#: Their sentences say all there is to do, or there is nothing to do.
+#: Their sentences already say what to do, or there is nothing to do.
 SELF_EXPLAINING = {
     ClampCode.LONG_JOB,
     ClampCode.PLAN_EXPIRED,
@@ -50,7 +50,7 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symb
         assert "".join(line.plain for line in lines).isascii()
 
 
-def test_the_chain_goes_from_what_is_needed_to_what_runs() -> None:
+def test_the_chain_goes_from_needed_to_running() -> None:
     text = words(status_examples.surge(), "default-first")
     assert re.search(
         r"▲ default-first min 2 max 6 9 needed: default waits 94 s \(target 15 s\), .* ▲ 9→6 connections: an instance "
@@ -61,7 +61,7 @@ def test_the_chain_goes_from_what_is_needed_to_what_runs() -> None:
     assert text.endswith("Next waits for mastodon-sidekiq@6 to serve; nothing more fits into the connections.")
 
 
-def test_every_profile_and_every_clamp_is_there() -> None:
+def test_every_profile_and_every_clamp_is_shown() -> None:
     for name, build in status_examples.ALL.items():
         status = build()
         text = drawn(status)
@@ -71,7 +71,7 @@ def test_every_profile_and_every_clamp_is_there() -> None:
                 assert f"{clamp.code.value.replace('_', ' ')}" in text, name
 
 
-def test_what_keeps_admitted_ones_from_running_stands_below() -> None:
+def test_what_keeps_admitted_instances_from_running_is_shown_below() -> None:
     base = healthy()
     clamps = tuple(
         ClampStatus(code=code, profile="default-first", before_instances=a, after_instances=b, sentence=code.value)
@@ -95,14 +95,14 @@ def test_what_keeps_admitted_ones_from_running_stands_below() -> None:
     assert places == sorted(places)
 
 
-def test_what_is_stopped_by_hand_is_not_told_as_running() -> None:
+def test_an_instance_stopped_by_hand_is_not_shown_as_running() -> None:
     assert "3 running: 2 serving, 1 pinned" in words(status_instances.paused())
     base = healthy()
     failed = replace(base, instances=(*base.instances[:3], instance(4, "default-first", None, state="failed")))
     assert "3 running: 3 serving, 1 failed" in words(failed)
 
 
-def test_what_concerns_the_whole_host_is_said_once_after_the_profiles() -> None:
+def test_clamps_of_the_whole_host_are_shown_once_after_the_profiles() -> None:
     for status, sentence in (
         (status_connections.saturation(), "More workers would not help: 14 clients wait"),
         (status_connections.behind_pgbouncer(), "others can't be told from our workers"),
@@ -127,14 +127,14 @@ def test_ordinary_clamps_come_without_advice() -> None:
     assert WHAT_TO_DO[ClampCode.YIELD] not in text
 
 
-def test_unknown_is_a_question_mark() -> None:
+def test_unknown_is_shown_as_a_question_mark() -> None:
     text = words(status_examples.everything_down())
     assert "? needed: how long jobs wait is unknown" in text
     assert "? running: systemd can't be read" in text
     assert not re.search(r"\b0 (needed|admitted|running)", text)
 
 
-def test_old_news_are_called_old() -> None:
+def test_an_outdated_status_is_called_old() -> None:
     assert drawn(replace(healthy(), tick_age_seconds=95.0)).startswith("✖ fleetd is stuck")
 
 
@@ -157,7 +157,7 @@ def test_json_has_the_chain_the_host_and_what_comes_next() -> None:
     assert document["next"] == "default-first: more workers would not help"
 
 
-def test_one_profile_alone_and_one_that_is_not_there() -> None:
+def test_a_single_profile_and_one_that_does_not_exist() -> None:
     fetch = answering(status_connections.saturation())
     one = fleetctl("explain", "pull-first", "--json", fetch=fetch)
     assert list(json.loads(one.stdout)["profiles"]) == ["pull-first"]
@@ -171,7 +171,7 @@ def test_one_profile_alone_and_one_that_is_not_there() -> None:
 
 
 def rows_of_operations() -> dict[str, str]:
-    """What docs/operations.md has to say: code to what to do."""
+    """The advice in docs/operations.md, by code."""
     text = OPERATIONS.read_text(encoding="utf-8")
     ends = r"^## Why does it not (?:start more|stop some)\?$(.*?)(?=^## )"
     sections = re.findall(ends, text, re.MULTILINE | re.DOTALL)

@@ -14,13 +14,13 @@ WATCHED = (TimeSpan(from_seconds=0.0, to_seconds=10_000.0),)
 
 
 def drawn(*entries: Entry, width: int = 80, everything: bool = False) -> list[str]:
-    """The lines of a screen of a time that was watched all along."""
+    """The lines of a screen, for a time that fleetd recorded without a gap."""
     recording = Recording(entries=entries, watched_spans=WATCHED, newest_seconds=10_000.0)
     lines = history_screen(recording, 0.0, 10_000.0, Page(width, UNICODE), everything=everything)
     return [line.plain for line in lines]
 
 
-def test_a_repeat_says_how_often_and_when_last() -> None:
+def test_a_repeat_shows_how_often_and_when_it_was_last() -> None:
     again = [entry(60.0 * i, "local 1/12 (max)", "reason") for i in range(5)]
     said = "\n".join(drawn(*again, everything=True))
     assert "(5 times, last" in said
@@ -36,7 +36,7 @@ def test_each_step_is_a_line_under_its_days_date() -> None:
     ]
 
 
-def test_reasons_that_led_to_nothing_are_counted_and_shown_when_asked_for() -> None:
+def test_reasons_without_a_step_are_counted_and_shown_on_request() -> None:
     entries = (
         entry(5.0, "queues within target; local 1/1 (min)", "reason"),
         entry(10.0, "local: 2 wanted, 1 run: threads kept busy: push 30", "want"),
@@ -56,7 +56,7 @@ def test_reasons_that_led_to_nothing_are_counted_and_shown_when_asked_for() -> N
     assert "--all" not in everything
 
 
-def test_nothing_happened_is_told_apart_from_nobody_watched() -> None:
+def test_a_time_without_events_is_told_apart_from_a_time_without_records() -> None:
     assert "Nothing happened in the last 2.8 h: fleetd ran, and changed nothing." in " ".join(drawn())
     nobody = history_screen(Recording(), 0.0, 100.0, Page(80, UNICODE))
     assert [line.plain for line in nobody] == ["Nothing has been recorded yet."]
@@ -68,7 +68,7 @@ def test_rows_that_cannot_be_read_are_counted() -> None:
     assert "3 rows of the history can't be read: the file is damaged" in lines[-1].plain
 
 
-def test_what_others_wrote_steers_no_terminal() -> None:
+def test_foreign_text_cannot_control_the_terminal() -> None:
     lines = drawn(entry(1.0, "paused: \x1b[2J\u202egnp", "order"))
     assert not any("\x1b" in line or "\u202e" in line for line in lines)
     assert "◆" in "".join(lines)

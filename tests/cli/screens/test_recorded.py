@@ -1,6 +1,6 @@
-"""Whole screens as recorded, so that a change of what people see shows up as a diff.
+"""Compares whole screens with recordings, so that a change of what people see shows up as a diff.
 
-`RECORD=1 .venv/bin/python -m pytest tests/cli/screens/test_recorded.py` records them again: read the diff before you
+`RECORD=1 .venv/bin/python -m pytest tests/cli/screens/test_recorded.py` records them again. Read the diff before you
 commit it.
 """
 

@@ -11,7 +11,7 @@ def error(*doubts: Doubt) -> QueueError:
     return QueueError(recorded=waits, reconstructed=waits, jobs_factor=1.1, doubts=doubts, trusted=not doubts)
 
 
-def test_what_can_not_be_trusted_is_said() -> None:
+def test_numbers_that_cannot_be_trusted_are_marked() -> None:
     said = error_sentence({"default": error(), "pull": error("longest"), "push": error("jobs")})
     assert "waits of pull are far from" in said
     assert "How many jobs push had is not known well" in said

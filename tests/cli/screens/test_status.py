@@ -1,4 +1,4 @@
-"""The screen of `fleetctl status`: what it says at which size, and nothing that a name could do to it."""
+"""The screen of `fleetctl status`: what it shows at each size, and that no name can break it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fleetd.core.model.status import HoldStatus, OverrideStatus, RolloutStatus, 
 from tests.support.builders import status_connections, status_examples, status_instances
 from tests.support.builders.status_healthy import healthy
 
-#: As one machine of a small Mastodon has them on most nights; the others are of big hosts and bad deployments.
+#: Typical of a single machine with a small Mastodon. The other examples are big hosts and bad deployments.
 ORDINARY = (
     *("healthy", "surge", "redis_down", "scheduler_held", "draining"),
     *("paused", "upgrade", "rolling", "rolled", *status_connections.ALL),
@@ -37,7 +37,7 @@ def printed(
     color: bool = False,
     words: dict[str, LastWords] | None = None,
 ) -> str:
-    """What a terminal gets, escape sequences included."""
+    """What a terminal gets, including escape sequences."""
     stream = StringIO()
     console = Console(
         file=stream,
@@ -58,8 +58,8 @@ def unwrapped(text: str) -> str:
     return " ".join(text.split())
 
 
-def told(status: Status) -> list[str]:
-    """What has to be on the screen whatever its size."""
+def required(status: Status) -> list[str]:
+    """The texts that must be on the screen, whatever its size."""
     texts = [finding.sentence for finding in findings(status)] + [hold.sentence for hold in status.holds]
     texts += [queue.name for queue in status.queues] + [status.next_sentence, status.scheduler.sentence]
     for profile in status.profiles:
@@ -68,12 +68,12 @@ def told(status: Status) -> list[str]:
     elsewhere = (
         ClampCode.ROLLING,
         ClampCode.SCHEDULER_LIVE,
-    )  # the lines of the rollout and the scheduler say it
+    )  # shown in the lines of the rollout and the scheduler
     texts += [c.sentence for c in status.clamps if not c.profile and c.code not in elsewhere]
     texts += [f" {i.number} " for i in status.instances if i.state != "stopped"]
     texts += [i.note for i in status.instances]
-    texts += [order.sentence for order in status.overrides if order.kind != "pause"]  # a pause is told as a hold
-    if status.rollout is not None and status.rollout.ended != "given_up":  # else it is a finding
+    texts += [order.sentence for order in status.overrides if order.kind != "pause"]  # a pause is shown as a hold
+    if status.rollout is not None and status.rollout.ended != "given_up":  # otherwise it is a finding
         texts.append(status.rollout.sentence)
     return texts
 
@@ -96,13 +96,13 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symb
 def test_nothing_is_cut_off_or_left_out_at_any_size(name: str, width: int, height: int | None) -> None:
     status = status_examples.ALL[name]()
     screen = printed(status, width, height)
-    assert UNICODE.ellipsis not in screen.replace("connections = …", "")  # the ellipsis of a sentence of fleetd's
+    assert UNICODE.ellipsis not in screen.replace("connections = …", "")  # fleetd's own sentence has an ellipsis
     words = unwrapped(screen).lower()
-    assert [text for text in told(status) if unwrapped(text).rstrip(".").lower() not in f" {words} "] == []
+    assert [text for text in required(status) if unwrapped(text).rstrip(".").lower() not in f" {words} "] == []
 
 
 @pytest.mark.parametrize("name", list(status_examples.ALL))
-def test_an_airy_screen_has_the_reason_of_every_clamp(name: str) -> None:
+def test_a_roomy_screen_has_the_reason_of_every_clamp(name: str) -> None:
     status = status_examples.ALL[name]()
     words = unwrapped(printed(status)).lower()
     clamps = [clamp for profile in status.profiles for clamp in profile.clamps]
@@ -147,7 +147,7 @@ def test_a_classic_terminal_shows_every_number_that_matters() -> None:
     assert "waits for mastodon-sidekiq@6 to serve" in text
 
 
-def test_a_higher_terminal_shows_each_instances_memory_and_more_events() -> None:
+def test_a_taller_terminal_shows_each_instances_memory_and_more_events() -> None:
     text = printed(status_examples.surge(), 100, 50)
     assert re.search(r"3 serving +━+╸ 59/60 +1.2 GB", text)
     assert "6 starting for 18 s" in text
@@ -159,7 +159,7 @@ def test_a_wide_terminal_has_two_panes() -> None:
     assert "default-first" in line
 
 
-def test_unknown_is_a_question_mark_with_a_reason_and_never_a_zero() -> None:
+def test_unknown_is_a_question_mark_with_a_reason_and_never_zero() -> None:
     text = printed(status_examples.everything_down(), 100)
     queues = [line for line in text.splitlines() if line.startswith(("? default ", "? pull "))]
     assert len(queues) == 2
@@ -202,7 +202,7 @@ def test_the_connections_line_names_what_binds_if_not_postgres() -> None:
     assert "✔ all 6 read 1.8 s ago" in text
 
 
-def test_an_upper_bound_says_quietly_how_to_make_it_exact() -> None:
+def test_an_upper_bound_says_in_passing_how_to_make_it_exact() -> None:
     status = status_connections.connected(healthy(), replace(status_connections.REPLICA, binds=True))
     text = printed(status, 100)
     assert "of the replica's 497 ✔" in text
@@ -212,7 +212,7 @@ def test_an_upper_bound_says_quietly_how_to_make_it_exact() -> None:
     assert "GRANT" not in printed(status_connections.direct(), 100)
 
 
-def test_what_is_said_at_the_top_is_not_said_again_below() -> None:
+def test_nothing_from_the_top_is_repeated_below() -> None:
     for status in (status_connections.behind_pgbouncer(), status_connections.saturation()):
         text = unwrapped(printed(status, 100))
         sentence = status.connections.unattributable or status.connections.saturation
@@ -224,7 +224,7 @@ def test_what_is_said_at_the_top_is_not_said_again_below() -> None:
         assert f"→3 {HOLD_CODES[status.holds[0].kind].value}, min 2" in text
 
 
-def test_a_hold_is_loud_in_colour_too() -> None:
+def test_a_hold_is_highlighted_in_colour() -> None:
     assert "\x1b[1;7;33m PAUSE, 1.8 h left " in printed(status_instances.paused(), color=True)
 
 
@@ -239,7 +239,7 @@ def test_orders_are_listed_with_their_time_left_and_what_ends_them() -> None:
     assert re.search(r"◆ 6 pinned +(for 5 min +)?stopped by hand, kept 3.9 h more", dense)
 
 
-def test_a_replacement_shows_how_far_it_is_and_what_it_waits_for() -> None:
+def test_a_rollout_shows_its_progress_and_what_it_waits_for() -> None:
     text = printed(status_instances.rolling(), 100, 50)
     waits = r"drains, 3 jobs left; stopped in 9 min at the latest\."
     assert re.search(rf"Restart +━+╸?─+ 2 of 5, at @2: {waits}", unwrapped(text))
@@ -296,14 +296,14 @@ def test_forty_instances_are_all_there_on_a_small_and_on_a_big_terminal() -> Non
             assert re.search(rf"✔ +{number} (serving .*?)? *{busy}/60", text), number
 
 
-def test_what_fits_no_screen_says_how_much_is_missing() -> None:
+def test_a_screen_that_is_too_small_says_how_much_is_missing() -> None:
     lines = status_screen(status_examples.crowd(), Page(80, UNICODE), height=24)
     short = cropped(lines, 20, UNICODE)
     assert len(short) == 20
     assert short[-1].plain.startswith(f"… {len(lines) - 19} more lines")
 
 
-def test_names_and_sentences_can_steer_neither_rich_nor_the_terminal() -> None:
+def test_names_and_sentences_can_control_neither_rich_nor_the_terminal() -> None:
     evil = "[red]x[/red]\x1b]0;owned\x07\x1b[2J\u202e:smile:[link=http://evil]"
     base = status_examples.surge()
     status = replace(
@@ -333,7 +333,7 @@ def test_names_and_sentences_can_steer_neither_rich_nor_the_terminal() -> None:
         assert "of no profile" in text
 
 
-def test_signs_tell_without_any_colour_what_the_colours_tell() -> None:
+def test_signs_say_the_same_as_colours() -> None:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", printed(status_examples.surge(), color=True))
     assert plain == printed(status_examples.surge())
     queues = [line for line in plain.splitlines() if re.match(r"\S (default|ingress|mailers) ", line)]

@@ -1,4 +1,4 @@
-"""Text and tables laid out to a width: no line too long, no number cut."""
+"""Text and tables fitted to a width: no line is too long, and no number is cut."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_names_are_cut_before_rows_are_stacked() -> None:
 
 
 @pytest.mark.parametrize("width", [37, 40, 50])
-def test_what_fits_is_a_line_each(width: int) -> None:
+def test_rows_that_fit_take_one_line_each(width: int) -> None:
     row = ["a_queue_of_a_long_name", "1234567", "120 s", "12.34%"]
     head, line = (line.plain for line in table(COLUMNS, [row], Page(width, UNICODE)))
     assert len(head) == len(line) <= width
@@ -56,7 +56,7 @@ def test_a_long_body_is_wrapped_beside_its_head_or_below_it() -> None:
     assert [line.plain for line in narrow] == ["a long head: ", "  one two three four"]
 
 
-def test_only_where_told_so_a_text_is_cut_with_an_ellipsis() -> None:
+def test_a_text_is_cut_with_an_ellipsis_only_on_request() -> None:
     cut = hanging(Text("> "), "one two three four", 12, symbols=UNICODE, lines_max=1)
     assert [line.plain for line in cut] == ["> one two…"]
     assert len(hanging(Text("> "), "word " * 50, 12, symbols=UNICODE)) == 25

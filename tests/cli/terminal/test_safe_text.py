@@ -1,4 +1,4 @@
-"""Text from elsewhere cannot steer a terminal."""
+"""Foreign text cannot control a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fleetd.cli.terminal.safe_text import clean
 
 
-def test_what_could_steer_a_terminal_is_shown_as_its_escape() -> None:
+def test_control_characters_are_shown_as_escapes() -> None:
     assert clean("a\x1b[2Jb\rc\x9b31m") == "a\\x1b[2Jb c\\x9b31m"
     assert clean("gnp.\u202egpj") == "gnp.\\u202egpj"
     assert clean("\ud800") == "\\ud800"

@@ -10,7 +10,7 @@ SYMBOLS = st.sampled_from([ASCII, UNICODE])
 
 
 @given(st.floats(-1, 3), st.integers(2, 80), SYMBOLS)
-def test_a_bar_has_its_width_and_only_the_ends_look_like_the_ends(share: float, cells: int, symbols: Symbols) -> None:
+def test_a_bar_has_its_width_and_looks_empty_or_full_only_if_it_is(share: float, cells: int, symbols: Symbols) -> None:
     text = bar(share, cells, "red", symbols).plain
     assert len(text) == cells
     assert (text == symbols.fill * cells) == (share >= 1)
@@ -33,7 +33,7 @@ def test_segments_fill_the_bar_in_proportion(shares: tuple[int, ...], cells: int
             assert abs(text.count(glyph) - share * cells / total) < 4
 
 
-def test_every_level_and_every_segment_has_a_sign_of_its_own() -> None:
+def test_every_level_and_every_segment_has_its_own_sign() -> None:
     for symbols in (ASCII, UNICODE):
         assert len({symbols.signs[level] for level in Level}) == len(Level)
         assert len(set(symbols.segments)) == 5

@@ -58,7 +58,7 @@ def only(budget: ConnectionBudget) -> SourceBudget:
     [
         (database(), 97),
         (database(reserved=8), 92),
-        # The role may have 40, has 30 of all 50 clients: the 20 of others stand beside it.
+        # The role may have 40. It has 30 of the 50 clients, and the other 20 come on top.
         (database(clients=50, role=30, role_limit=40), 60),
         (database(clients=50, in_database=45, database_limit=50), 55),
         (database(role_limit=0), 20),
@@ -74,12 +74,12 @@ def test_a_configured_limit_lowers_and_never_raises() -> None:
     assert connection_limit(600, database()) == 97
 
 
-def test_others_are_what_is_not_ours_by_name() -> None:
+def test_connections_without_one_of_our_names_are_others() -> None:
     facts = database(clients=50, workers={"mastodon-sidekiq@1.w1": 12})
     assert facts.others_connections == 37  # 50 − 12 − fleetd's 1
 
 
-def test_budget_is_limit_less_reserve_less_others() -> None:
+def test_budget_is_limit_minus_reserve_minus_others() -> None:
     budget = budget_of(postgres=database(clients=21))
     assert only(budget).budget_connections == 97 - 10 - 20
     assert budget.headroom_connections(60) == 7
@@ -94,7 +94,7 @@ def test_declared_others_count_when_more_than_seen() -> None:
 
 
 def test_a_large_site_has_connections_for_all_its_eight_instances() -> None:
-    """8 × 60 threads with a pool of 90, the scheduler, 700 connections, web 8 × 15, all of them open."""
+    """8 × 60 threads with a pool of 90, the scheduler, 700 connections, web with 8 × 15: all of them open."""
     big = Profile(
         name="p",
         order="strict",
@@ -120,8 +120,8 @@ def test_foreign_workers_count_by_what_they_may_open() -> None:
     assert source.others_connections == source.bound_connections == 37
 
 
-def test_beside_a_foreign_worker_growth_counts_all_that_may_belong_to_others() -> None:
-    # 20 are seen: web's, or the stock unit's, of 27 that it may open.
+def test_beside_a_foreign_worker_growth_counts_all_that_others_may_own() -> None:
+    # 20 are seen. They are web's, or belong to the stock unit, which may open 27.
     budget = budget_of(postgres=database(clients=21), processes=STOCK)
     assert only(budget).others_connections == 27
     assert only(budget).bound_connections == 20 + 27
@@ -129,7 +129,7 @@ def test_beside_a_foreign_worker_growth_counts_all_that_may_belong_to_others() -
     assert budget.carries(97 - 10 - 27), "it gives way to what is surely others' only"
 
 
-def test_through_pgbouncer_others_are_at_least_what_exceeds_our_claims_at_most_all() -> None:
+def test_through_pgbouncer_others_are_between_the_excess_over_our_claims_and_all() -> None:
     budget = budget_of(pgbouncer=bouncer(limit=200, clients=91), claims=60, watch_postgres=False)
     assert only(budget).others_connections == 30
     assert only(budget).bound_connections == 90
@@ -147,7 +147,7 @@ def test_through_pgbouncer_a_declaration_binds_unless_more_is_seen() -> None:
 
 def test_instances_give_way_when_pgbouncer_is_full_whoever_fills_it() -> None:
     budget = budget_of(pgbouncer=bouncer(limit=100, clients=96), claims=60, watch_postgres=False)
-    # 35 are surely others', so 60 fit in 100 − 10 − 35 = 55? No: 5 too many. And of 90 that are usable 95 are open.
+    # At least 35 are others', so our 60 are 5 more than 100 − 10 − 35 = 55. Also, 95 are open of the usable 90.
     assert budget.excess_connections(60, 60) == 5
     assert budget.excess_connections(60, 53) == 0, "one that leaves gives its 7 back"
 
@@ -163,7 +163,7 @@ def test_unnamed_workers_on_postgres_itself_are_treated_the_same() -> None:
 
 
 def test_postgres_behind_pgbouncer_does_not_bind_while_the_whole_pool_fits() -> None:
-    # 97 − 10 are usable; 20 servers of a pool of 20 and 10 direct clients.
+    # 97 − 10 are usable. There are 20 servers of a pool of 20, and 10 direct clients.
     budget = budget_of(postgres=database(clients=31), pgbouncer=bouncer(limit=400, clients=41), claims=30)
     behind = next(s for s in budget.sources if s.source == "postgres")
     assert behind.others_connections == 10
@@ -173,7 +173,7 @@ def test_postgres_behind_pgbouncer_does_not_bind_while_the_whole_pool_fits() -> 
 
 
 def test_postgres_behind_pgbouncer_binds_when_its_pool_can_never_be_filled() -> None:
-    # 80 clients go past PgBouncer: of 87 usable 7 are left for a pool of 20, which has 5 servers open.
+    # 80 clients bypass PgBouncer. Of the 87 usable, 7 are left for a pool of 20, which has 5 servers open.
     facts = bouncer(limit=400, clients=41, servers=5)
     budget = budget_of(declares(1), postgres=database(clients=86), pgbouncer=facts, claims=4)
     behind = next(s for s in budget.sources if s.source == "postgres")
@@ -206,7 +206,7 @@ def test_an_unreadable_source_makes_headroom_unknown_while_the_others_still_bind
     assert budget_of(postgres=database()).unread == ()
 
 
-def test_a_source_that_refuses_has_no_headroom_but_is_no_reason_to_stop() -> None:
+def test_a_source_that_refuses_has_no_headroom_but_stops_nothing() -> None:
     budget = budget_of(postgres=database(refused=True))
     assert budget.headroom_connections(0) == 0
     assert not budget.carries(0)
@@ -223,10 +223,10 @@ def test_the_numbers_of_a_refused_reading_are_not_counted_twice() -> None:
     assert kept == memory
 
 
-def test_memory_left_is_what_remains_after_what_still_grows() -> None:
+def test_memory_left_excludes_what_young_instances_will_still_take() -> None:
     rules = policy(memory=MemoryPolicy(reserve_bytes=512 * MIB, instance_bytes=1024 * MIB))
     facts = machine(rules, available=4096 * MIB)
     assert memory_left_bytes(rules, facts, []) == 3584 * MIB
-    # One just ordered (0 of 1024) and one at 600: 1024 + 424 still to come.
+    # One was just ordered (0 of 1024) and one is at 600, so 1024 + 424 are still to come.
     assert memory_left_bytes(rules, facts, [1024 * MIB, 424 * MIB]) == 2136 * MIB
     assert memory_left_bytes(rules, machine(rules, available=0), []) == 0

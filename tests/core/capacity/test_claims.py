@@ -1,4 +1,4 @@
-"""Claims: what each process was started with, on every host, until it is gone."""
+"""Claims: what each process on every host may open, by what it was started with, until it is gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def claims_of(
     on_replica: dict[str, int] | None = None,
     place: str = "elsewhere",
 ) -> dict[str, int]:
-    """@1 serves, @2 boots, @3 stops, @4 is down; 7 connections each."""
+    """@1 serves, @2 boots, @3 stops, @4 is down. Each claims 7 connections."""
     scheduler = SchedulerPolicy(place=place, threads=5, db_pool=7)  # type: ignore[arg-type]
     rules = policy(strict(numbers="1-4"), scheduler=scheduler)
     units = systemd({1: unit(), 2: unit("activating"), 3: unit("deactivating")})
@@ -30,7 +30,7 @@ def claims_of(
     return count_claims(tick_of(rules, shot), processes).connections
 
 
-def test_claims_count_what_starts_and_what_drains() -> None:
+def test_claims_include_instances_that_start_and_that_drain() -> None:
     assert claims_of() == {
         "mastodon-sidekiq@1.w1": 7,
         "mastodon-sidekiq@2.w1": 7,
@@ -39,7 +39,7 @@ def test_claims_count_what_starts_and_what_drains() -> None:
 
 
 def test_claims_come_from_what_a_process_was_started_with() -> None:
-    # Configured now: 5 threads, pool 7. It was started with 25 threads and a pool of 20.
+    # 5 threads and a pool of 7 are configured now. It was started with 25 threads and a pool of 20.
     beat = process(tag(1, pool=20), threads=25)
     assert claims_of(beat)["mastodon-sidekiq@1.w1"] == 20
 
@@ -57,7 +57,7 @@ def test_connections_still_open_under_a_name_count_after_its_unit_is_gone() -> N
     assert claims_of(on_replica={"mastodon-sidekiq@4.w1": 6})["mastodon-sidekiq@4.w1"] == 6
 
 
-def test_scheduler_is_set_aside_where_it_may_have_to_start() -> None:
+def test_room_for_the_scheduler_is_set_aside_where_it_may_have_to_start() -> None:
     assert claims_of(place="auto")["mastodon-sidekiq-scheduler.w1"] == 7
     assert claims_of(place="here")["mastodon-sidekiq-scheduler.w1"] == 7
 

@@ -1,4 +1,4 @@
-"""Everyone else's connections: a peak that fades, and a rise that goes on."""
+"""Everyone else's connections: the fading peak and the expected rise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def after(*seen: tuple[float, int], half_life: float = 300.0) -> OthersMemory:
 
 def test_the_peak_rises_at_once_and_halves_in_its_half_life() -> None:
     assert after((100.0, 20), (105.0, 80)).peak_connections == 80.0
-    # 300 s later 20 are seen: half of the 40 above them is kept.
+    # 300 s later 20 are seen. Half of the 40 above that is kept.
     assert after((100.0, 60), (400.0, 20)).peak_connections == pytest.approx(40.0)
 
 
@@ -29,8 +29,8 @@ def test_a_nightly_dump_is_forgotten_within_the_hour() -> None:
     assert after(*night).expected_connections == 41
 
 
-def test_a_rise_is_taken_to_go_on_at_the_slower_of_its_last_two_paces() -> None:
-    # 2 a second, then 1 a second: 15 more in 15 s.
+def test_a_rise_is_expected_to_go_on_at_the_slower_of_its_last_two_paces() -> None:
+    # 2 a second, then 1 a second: 15 more are expected within 15 s.
     assert after((0.0, 10), (5.0, 20), (10.0, 25)).expected_connections == 25 + 15
 
 
@@ -57,7 +57,7 @@ def test_readings_far_apart_show_no_pace() -> None:
 
 @steady(200)
 @given(st.lists(st.tuples(st.floats(0.0, 120.0), st.integers(0, 700)), min_size=1, max_size=30))
-def test_never_less_than_what_is_seen_and_the_memory_stays_bounded(steps: list[tuple[float, int]]) -> None:
+def test_at_least_what_is_seen_is_expected_and_the_memory_stays_bounded(steps: list[tuple[float, int]]) -> None:
     memory, now = None, 1000.0
     for seconds, seen in steps:
         now += seconds

@@ -1,4 +1,4 @@
-"""More workers would not help: what is a sign, what holds growth, when one steps back, when it is tried again."""
+"""Saturation: its signs, what holds growth, when to step back, and when growth is tried again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TWENTY = policy(structs.replace(strict(), numbers=tuple(map(InstanceKey, range(1
 
 
 class Watch:
-    """Ticks of 5 s with what the sources say."""
+    """Ticks 5 s apart, with readings of the sources."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class Watch:
             postgres=postgres,
             pgbouncer=pgbouncer,
         )
-        told, self.memory = assess_saturation(tick_of(self.rules, shot), self.memory)
-        if told.step_back:
-            self.memory = stepped_back(self.memory, told, self.now)
-        return told
+        saturation, self.memory = assess_saturation(tick_of(self.rules, shot), self.memory)
+        if saturation.step_back:
+            self.memory = stepped_back(self.memory, saturation, self.now)
+        return saturation
 
 
 def stalled(active: int, waiting: int) -> DatabaseFacts:
@@ -79,13 +79,13 @@ def stalled(active: int, waiting: int) -> DatabaseFacts:
 def test_waiting_clients_hold_growth_at_once_and_calm_ends_it() -> None:
     watch = Watch()
     assert watch.tick(pgbouncer=bouncer()).holds is None
-    told = watch.tick(pgbouncer=bouncer(waiting=2, active=20, wait=0.4))
-    assert told.holds == ClientsWait(waiting_clients=2, pool_connections=20, longest_wait_seconds=0.4)
-    assert sentence(told.holds) == (
+    saturation = watch.tick(pgbouncer=bouncer(waiting=2, active=20, wait=0.4))
+    assert saturation.holds == ClientsWait(waiting_clients=2, pool_connections=20, longest_wait_seconds=0.4)
+    assert sentence(saturation.holds) == (
         "more workers would not help: 2 clients wait for one of the 20 connections of PgBouncer's pool, "
         "the longest for 0.4 s"
     )
-    assert not told.step_back
+    assert not saturation.step_back
     assert watch.tick(pgbouncer=bouncer()).holds is None
 
 
@@ -103,7 +103,7 @@ def test_a_step_back_comes_soon_after_growth_and_later_otherwise() -> None:
     assert sum(steps) == 1
 
 
-def test_growth_waits_after_a_step_back_and_longer_each_time() -> None:
+def test_growth_waits_after_a_step_back_and_waits_longer_each_time() -> None:
     watch = Watch()
     watch.tick(pgbouncer=bouncer())
     watch.running = 4
@@ -111,9 +111,9 @@ def test_growth_waits_after_a_step_back_and_longer_each_time() -> None:
     assert any(watch.tick(pgbouncer=full).step_back for _ in range(3))
     first = watch.memory.hold_until_seconds - watch.now
     assert first == HOLD_SECONDS
-    told = watch.tick(pgbouncer=bouncer())
-    assert told.holds == GrowthTriedAgain(left_seconds=715.0)
-    assert sentence(told.holds) == "the database was the bottleneck: growth is tried again in 715 s"
+    saturation = watch.tick(pgbouncer=bouncer())
+    assert saturation.holds == GrowthTriedAgain(left_seconds=715.0)
+    assert sentence(saturation.holds) == "the database was the bottleneck: growth is tried again in 715 s"
     watch.now += first
     assert watch.tick(pgbouncer=bouncer()).holds is None, "tried again"
     watch.running = 5
@@ -124,9 +124,9 @@ def test_growth_waits_after_a_step_back_and_longer_each_time() -> None:
 
 def test_queries_that_wait_in_postgres_must_last_to_hold_growth() -> None:
     watch = Watch()
-    told = [watch.tick(postgres=stalled(20, 15)) for _ in range(5)]
+    ticks = [watch.tick(postgres=stalled(20, 15)) for _ in range(5)]
     waits = QueriesWait(stalled_queries=15, active_queries=20)
-    assert [t.holds for t in told] == [None, None, None, waits, waits]
+    assert [t.holds for t in ticks] == [None, None, None, waits, waits]
     said = "more workers would not help: 15 of 20 queries in Postgres wait for locks or I/O"
     assert sentence(waits) == said
     assert watch.tick(postgres=stalled(20, 5)).holds is None
@@ -146,16 +146,16 @@ def test_growth_in_vain_counts_only_while_the_threads_sit_in_the_database() -> N
         throughput=ThroughputMemory(verdict=SizeVerdict.GROWTH_IN_VAIN, pace=Pace(threads=100, jobs_per_second=80.0))
     )
     in_queries = Watch(in_vain, running=4, busy=5)  # 20 busy threads
-    told = [in_queries.tick(postgres=stalled(16, 0)) for _ in range(5)]
+    ticks = [in_queries.tick(postgres=stalled(16, 0)) for _ in range(5)]
     stays = ThroughputStays(jobs_per_second=80.0)
-    assert told[-1].holds == stays
+    assert ticks[-1].holds == stays
     assert sentence(stays) == (
         "more workers would not help: more threads brought no more throughput, 80.0 jobs a second, most wait "
         "in the database"
     )
     elsewhere = Watch(in_vain, running=4, busy=5)
-    told = [elsewhere.tick(postgres=stalled(2, 0)) for _ in range(9)]
-    assert [t.holds for t in told] == [None] * 9, "they wait for other servers"
+    ticks = [elsewhere.tick(postgres=stalled(2, 0)) for _ in range(9)]
+    assert [t.holds for t in ticks] == [None] * 9, "they wait for other servers"
 
 
 def test_an_unreadable_source_does_not_count_as_calm() -> None:
@@ -169,16 +169,16 @@ def test_an_unreadable_source_does_not_count_as_calm() -> None:
 
 
 def test_growth_takes_no_more_of_the_pool_than_is_free() -> None:
-    watch = Watch(running=2, busy=5)  # 10 busy threads with 9 servers: about one each
+    watch = Watch(running=2, busy=5)  # 10 busy threads with 9 servers: about one per thread
     for _ in range(10):
-        told = watch.tick(pgbouncer=bouncer(active=9, size=20))
-    assert told.pool_left_connections is not None
-    assert round(told.servers_per_thread, 2) == 0.91
-    assert round(told.pool_left_connections) == 18 - 9
+        saturation = watch.tick(pgbouncer=bouncer(active=9, size=20))
+    assert saturation.pool_left_connections is not None
+    assert round(saturation.servers_per_thread, 2) == 0.91
+    assert round(saturation.pool_left_connections) == 18 - 9
     assert watch.tick(postgres=database()).pool_left_connections is None
 
 
-def test_while_a_third_of_the_queries_wait_instances_come_one_at_a_time() -> None:
+def test_while_a_third_of_the_queries_wait_instances_start_one_at_a_time() -> None:
     watch = Watch()
     watch.tick(postgres=stalled(20, 2))
     assert watch.tick(postgres=stalled(20, 2)).careful is None
@@ -189,38 +189,38 @@ def test_while_a_third_of_the_queries_wait_instances_come_one_at_a_time() -> Non
         "8 of 20 queries in Postgres wait for locks or I/O: one more at a time, to see what it brings"
     )
     watch.running = 3
-    told = [watch.tick(postgres=stalled(20, 8)).trial for _ in range(20)]
-    assert told.index(True) * 5 >= 85
+    trials = [watch.tick(postgres=stalled(20, 8)).trial for _ in range(20)]
+    assert trials.index(True) * 5 >= 85
 
 
-def test_threads_that_do_as_much_as_ever_are_no_reason_to_step_back() -> None:
+def test_threads_as_productive_as_before_cause_no_step_back() -> None:
     pace = Pace(threads=100, jobs_per_second=480.0)
     busy = ThroughputMemory(verdict=SizeVerdict.GROWTH_IN_VAIN, pace=pace, best_jobs_per_thread_second=5.0)
     watch = Watch(SaturationMemory(throughput=busy), running=4, busy=5)
     assert [watch.tick(postgres=stalled(16, 0)).holds for _ in range(9)] == [None] * 9
 
 
-def test_threads_that_each_do_less_are_too_many_only_while_postgres_is_strained() -> None:
-    pace = Pace(threads=40, jobs_per_second=144.0)  # 28.8 would do it at 5.0 each
+def test_less_productive_threads_are_too_many_only_while_postgres_is_strained() -> None:
+    pace = Pace(threads=40, jobs_per_second=144.0)  # 28.8 threads would do it at 5.0 each
     hindered = SaturationMemory(throughput=ThroughputMemory(pace=pace, best_jobs_per_thread_second=5.0))
     strained = Watch(hindered, running=4, busy=5)
-    told = [strained.tick(postgres=stalled(16, 6)) for _ in range(14)]
-    less = told[3].holds
+    ticks = [strained.tick(postgres=stalled(16, 6)) for _ in range(14)]
+    less = ticks[3].holds
     assert isinstance(less, ThreadsDoLess)
     assert (less.threads, round(less.useful_threads, 1)) == (40, 28.8)
     assert sentence(less) == (
         "more workers would not help: 40 threads do what 29 did while fewer ran, most wait in the database"
     )
-    assert any(t.step_back for t in told)
+    assert any(t.step_back for t in ticks)
     calm = Watch(hindered, running=4, busy=5)
     assert [calm.tick(postgres=stalled(16, 2)).holds for _ in range(10)] == [None] * 10
-    # 7 would do it; with one of the two less there are 5.
+    # 7 threads would do it. With one of the two instances fewer there are 5.
     needed = structs.replace(hindered.throughput, pace=Pace(threads=10, jobs_per_second=35.0))
     all_needed = Watch(SaturationMemory(throughput=needed), running=4, busy=5)
     assert [all_needed.tick(postgres=stalled(16, 6)).holds for _ in range(10)] == [None] * 10
 
 
-def test_an_instance_that_is_missed_comes_back_and_no_other_with_it() -> None:
+def test_when_a_step_back_cost_throughput_one_instance_comes_back() -> None:
     watch = Watch(running=4, busy=5)
     watch.tick(postgres=stalled(16, 0))
     watch.memory = stepped_back(watch.memory, Saturation(), watch.now)
@@ -228,10 +228,10 @@ def test_an_instance_that_is_missed_comes_back_and_no_other_with_it() -> None:
     assert isinstance(watch.tick(postgres=stalled(16, 0)).holds, GrowthTriedAgain)
     costly = structs.replace(watch.memory.throughput, verdict=SizeVerdict.SHRINK_COSTLY)
     watch.memory = structs.replace(watch.memory, throughput=costly)
-    told = watch.tick(postgres=stalled(16, 0))
-    assert (told.holds, told.trial) == (None, True)
-    assert told.careful == ThroughputComesBack()
-    assert sentence(told.careful).startswith("throughput fell when one was let go")
+    saturation = watch.tick(postgres=stalled(16, 0))
+    assert (saturation.holds, saturation.trial) == (None, True)
+    assert saturation.careful == ThroughputComesBack()
+    assert sentence(saturation.careful).startswith("throughput fell when one was let go")
     watch.running = 4
     assert isinstance(watch.tick(postgres=stalled(16, 0)).holds, GrowthTriedAgain)
 
@@ -241,15 +241,15 @@ def test_after_a_bottleneck_growth_stays_careful_until_threads_are_idle_again() 
     watch.tick(postgres=stalled(16, 0))
     watch.memory = stepped_back(watch.memory, Saturation(), watch.now)
     watch.now += HOLD_SECONDS
-    told = watch.tick(postgres=stalled(16, 0))
+    saturation = watch.tick(postgres=stalled(16, 0))
     careful = OneAtATime(strained=None)
-    assert (told.holds, told.careful) == (None, careful)
+    assert (saturation.holds, saturation.careful) == (None, careful)
     assert sentence(careful) == ("the database was the bottleneck: one more at a time, to see what it brings")
     paid = structs.replace(watch.memory.throughput, verdict=SizeVerdict.GROWTH_PAID)
     watch.memory = structs.replace(watch.memory, throughput=paid)
     assert watch.tick(postgres=stalled(16, 0)).careful == careful, "one that paid is no reason for ten at once"
     assert watch.memory.hold_seconds == HOLD_SECONDS, "but the next that does not pay is tried again soon"
-    # Calm is what ends it, and time alone is not.
+    # Only calm ends it, not time alone.
     since = watch.now
     while watch.tick(postgres=stalled(16, 0)).careful is not None:
         assert watch.now < since + 7200
@@ -257,13 +257,13 @@ def test_after_a_bottleneck_growth_stays_careful_until_threads_are_idle_again() 
     assert watch.now > since + 6000
 
 
-def test_of_far_too_many_instances_a_quarter_goes_one_by_one() -> None:
+def test_with_far_too_many_instances_a_quarter_goes_one_by_one() -> None:
     seen_to_do = ThroughputMemory(best_jobs_per_thread_second=5.0)
     watch = Watch(SaturationMemory(throughput=seen_to_do), running=20, rules=TWENTY)
-    watch.jobs_per_tick = 500  # 100 threads do what 20 did
-    told = [watch.tick(postgres=stalled(80, 30)) for _ in range(40)]
-    first = next(place for place, t in enumerate(told) if t.step_back)
+    watch.jobs_per_tick = 500  # 100 threads do only what 20 did
+    ticks = [watch.tick(postgres=stalled(80, 30)) for _ in range(40)]
+    first = next(place for place, t in enumerate(ticks) if t.step_back)
     assert first * 5 >= 60
-    assert [t.step_back for t in told[first : first + 7]] == [True] * 5 + [False] * 2, "a quarter of 20"
-    held = watch.memory.hold_until_seconds - (watch.now - 5.0 * (len(told) - 1 - first))
+    assert [t.step_back for t in ticks[first : first + 7]] == [True] * 5 + [False] * 2, "a quarter of 20"
+    held = watch.memory.hold_until_seconds - (watch.now - 5.0 * (len(ticks) - 1 - first))
     assert held == HOLD_SECONDS, "one step, one hold"

@@ -1,4 +1,4 @@
-"""Whether more threads bring more throughput, told by whole minutes in which all threads were busy."""
+"""Whether more threads bring more throughput, judged by whole minutes in which all threads were busy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reading(threads: int, total: int, *, busy: int | None = None, complete: bool
 
 
 class Fleet:
-    """Minutes of a fleet of some size and throughput, one after the other."""
+    """Consecutive minutes of a fleet with a given size and throughput."""
 
     def __init__(self) -> None:
         self.memory = ThroughputMemory()
@@ -39,7 +39,7 @@ class Fleet:
         return self.memory
 
 
-def test_twice_the_threads_with_the_same_throughput_are_growth_in_vain() -> None:
+def test_twice_the_threads_with_the_same_throughput_is_growth_in_vain() -> None:
     fleet = Fleet()
     assert fleet.minutes(2, threads=50, jobs_per_second=100.0).verdict is None
     memory = fleet.minutes(3, threads=100, jobs_per_second=105.0)
@@ -54,16 +54,16 @@ def test_growth_that_brings_throughput_has_paid() -> None:
     assert fleet.minutes(3, threads=100, jobs_per_second=160.0).verdict == SizeVerdict.GROWTH_PAID
 
 
-def test_a_shrink_that_costs_nothing_is_free_and_more_may_be_too_many() -> None:
+def test_a_shrink_that_costs_no_throughput_is_free_and_more_may_be_too_many() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=50, jobs_per_second=100.0)
     fleet.minutes(3, threads=100, jobs_per_second=100.0)
-    told = fleet.minutes(3, threads=75, jobs_per_second=100.0)
-    assert told.verdict == SizeVerdict.SHRINK_FREE
+    memory = fleet.minutes(3, threads=75, jobs_per_second=100.0)
+    assert memory.verdict == SizeVerdict.SHRINK_FREE
     sizes = sidekiq(processes=tuple(process(tag(n), threads=10, busy=10) for n in (1, 2)))
-    assert too_many_instances(told, sizes) == 2, "75 do what 50 did"
-    told = fleet.minutes(3, threads=50, jobs_per_second=70.0)
-    assert told.verdict == SizeVerdict.SHRINK_COSTLY
+    assert too_many_instances(memory, sizes) == 2, "75 do what 50 did"
+    memory = fleet.minutes(3, threads=50, jobs_per_second=70.0)
+    assert memory.verdict == SizeVerdict.SHRINK_COSTLY
 
 
 def test_threads_that_are_not_all_busy_show_nothing() -> None:
@@ -95,7 +95,7 @@ def test_a_shrink_that_loses_throughput_is_costly_and_growth_that_regains_it_pay
     assert fleet.minutes(3, threads=80, jobs_per_second=95.0).verdict == SizeVerdict.GROWTH_PAID
 
 
-def test_a_twentieth_less_throughput_is_chance_and_not_a_cost() -> None:
+def test_slightly_less_throughput_is_taken_for_chance() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=100, jobs_per_second=100.0)
     assert fleet.minutes(3, threads=80, jobs_per_second=94.0).verdict is None
@@ -104,8 +104,8 @@ def test_a_twentieth_less_throughput_is_chance_and_not_a_cost() -> None:
 def test_a_verdict_is_forgotten_after_five_minutes() -> None:
     fleet = Fleet()
     fleet.minutes(2, threads=50, jobs_per_second=100.0)
-    told = fleet.minutes(5.5, threads=100, jobs_per_second=100.0)
-    assert told.verdict == SizeVerdict.GROWTH_IN_VAIN
+    memory = fleet.minutes(5.5, threads=100, jobs_per_second=100.0)
+    assert memory.verdict == SizeVerdict.GROWTH_IN_VAIN
     assert fleet.minutes(1, threads=100, jobs_per_second=100.0).verdict is None
 
 

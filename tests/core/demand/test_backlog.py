@@ -1,4 +1,4 @@
-"""What is caught up in time by what runs and what boots, and what asks for more."""
+"""How much of a backlog is cleared in time by instances that run or boot, and when more are needed."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def waiting(name: str, work: float, left: float = 60.0, *, load: float = 0.0, se
     return Waiting(queue=name, load_threads=load, work_seconds=work, left_seconds=left, service_seconds=service)
 
 
-def test_work_that_present_threads_finish_in_time_needs_no_more() -> None:
+def test_work_that_running_threads_finish_in_time_needs_no_more() -> None:
     assert threads_in_time(LOCAL, [waiting("default", 299.0)], Capacity(serving_threads=5.0)) == 0.0
 
 
 def test_work_left_over_goes_to_new_threads_in_the_time_after_their_boot() -> None:
-    # 5 threads do 300 of 500 thread-seconds in 60 s; the other 200 in the 40 s after a boot take 5 more.
+    # In 60 s, 5 threads do 300 of 500 thread-seconds. For the other 200, in the 40 s after a boot, 5 more are needed.
     needed = threads_in_time(LOCAL, [waiting("default", 500.0)], Capacity(serving_threads=5.0))
     assert needed == pytest.approx(10.0)
 
 
-def test_no_more_threads_than_jobs_are_asked_for() -> None:
-    """Two imports of ten minutes want two threads, however late they are."""
+def test_no_more_threads_than_jobs_are_needed() -> None:
+    """Two imports of ten minutes need two threads, however late they are."""
     imports = Waiting(
         queue="default",
         load_threads=5.0,
@@ -47,8 +47,8 @@ def test_no_more_threads_than_jobs_are_asked_for() -> None:
     assert threads_in_time(LOCAL, [imports], Capacity(serving_threads=5.0)) == 7.0
 
 
-def test_work_that_comes_in_meanwhile_counts() -> None:
-    # 5 threads, of which 3 are busy with what comes in: 120 of 320 are done, 200 are left over.
+def test_work_that_arrives_meanwhile_counts() -> None:
+    # Of 5 threads, 3 are busy with new work. So 120 of 320 are done and 200 are left over.
     needed = threads_in_time(LOCAL, [waiting("default", 320.0, load=3.0)], Capacity(serving_threads=5.0))
     assert needed == pytest.approx(10.0)
 
@@ -60,8 +60,8 @@ def test_an_instance_that_boots_counts_from_when_it_serves() -> None:
     assert threads_in_time(LOCAL, [waiting("default", 450.0, left=50.0)], later) == 0.0
 
 
-def test_a_backlog_gets_no_more_urgent_while_its_instances_boot() -> None:
-    """What was right at the first look is right at every further one."""
+def test_a_backlog_does_not_become_more_urgent_while_its_instances_boot() -> None:
+    """The number that was right at the first look stays right at every later one."""
     work, age, boots = 2000.0, 0.0, 0.0
     while boots < INSTANCE_BOOT_SECONDS:
         coming = ((60.0, INSTANCE_BOOT_SECONDS - boots),) if boots else ()
@@ -72,7 +72,7 @@ def test_a_backlog_gets_no_more_urgent_while_its_instances_boot() -> None:
         work, age, boots = work - 25.0, age + 5.0, boots + 5.0
 
 
-def test_a_late_backlog_is_cleared_soon_and_a_large_one_sooner() -> None:
+def test_a_late_backlog_is_cleared_soon_and_a_large_late_one_sooner() -> None:
     small = threads_in_time(LOCAL, [waiting("default", 200.0, left=-40.0)], Capacity(serving_threads=5.0))
     assert small == pytest.approx(5.0 + (200.0 - 5.0 * 30.0) / 10.0)
     large = threads_in_time(LOCAL, [waiting("default", 5150.0, left=-40.0)], Capacity(serving_threads=5.0))
@@ -102,7 +102,7 @@ def test_with_weights_a_queue_gets_its_share_of_the_fetches() -> None:
     assert threads_in_time(both, queues, capacity) >= 5.0 + (240.0 - 0.75 * 300.0) / (0.75 * 40.0)
 
 
-def test_capacity_is_what_serves_and_what_is_coming() -> None:
+def test_capacity_is_what_serves_and_what_boots() -> None:
     rules = policy()
     units, beats = fleet(2)
     tick = tick_of(rules, snapshot(rules, redis=sidekiq(processes=beats), units=units))
@@ -123,7 +123,7 @@ lefts = st.floats(-1e4, 1e4)
     st.floats(0.0, 500.0),
     st.lists(st.tuples(st.floats(1.0, 60.0), st.floats(0.0, 120.0)), max_size=4),
 )
-def test_the_need_is_finite_and_what_is_coming_never_raises_it(
+def test_the_need_is_finite_and_booting_instances_never_raise_it(
     given_queues: list[tuple[float, float, float, float]], serving: float, coming: list[tuple[float, float]]
 ) -> None:
     queues = [

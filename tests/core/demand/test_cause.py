@@ -1,6 +1,6 @@
-"""Why so many are wanted: the queue that asks for them, with its numbers, and what cut that down.
+"""Why this many are needed: the queue that needs them, with its numbers, and what reduced the count.
 
-One strict profile of @1 to @6, 5 threads, min 1; 4 threads of each are planned to be busy.
+One strict profile of @1 to @6, 5 threads, min 1. In each instance 4 threads are planned to be busy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def wanted(decision: FleetDecision, profile: str = "default-first") -> Wanted:
 
 
 def waits(*queues: QueueFacts, running: int = 1, high: int = 6, low: int = 1) -> FleetDecision:
-    """@1 to @`running`, with so much in these queues and nothing in the others."""
+    """@1 to @`running`, with this much in these queues and nothing in the others."""
     _, beats = fleet(running)
     names = {q.name for q in queues}
     others = (queue(name) for name in ("default", "push", "ingress", "mailers", "pull", "fasp"))
@@ -50,7 +50,7 @@ def test_the_queue_that_waits_is_named_with_its_numbers() -> None:
     assert said.endswith(", but max is 6")
 
 
-def test_of_several_queues_the_one_that_asks_for_most_is_named() -> None:
+def test_of_several_queues_the_one_that_needs_most_is_named() -> None:
     pushes = wanted(waits(queue("push", 5000, age=12.0), queue("pull", 3, age=1.0))).need
     assert isinstance(pushes, QueueNeeds)
     assert pushes.queue == "push"
@@ -59,7 +59,7 @@ def test_of_several_queues_the_one_that_asks_for_most_is_named() -> None:
     assert pulls.queue == "pull"
 
 
-def test_where_nothing_waits_the_queues_that_keep_threads_busy_are_named() -> None:
+def test_when_nothing_waits_the_queues_that_keep_threads_busy_are_named() -> None:
     why = wanted(waits(queue("default", busy=12), queue("push", busy=5), queue("pull", busy=1)))
     assert why == Wanted(
         admitted_instances=5,
@@ -79,7 +79,7 @@ def test_going_down_says_what_is_left_to_do() -> None:
     assert sentence(why).startswith("2 wanted, 4 run: threads kept busy: default 2; that needs 1, but ")
 
 
-def test_min_and_an_unknown_latency_speak_for_themselves() -> None:
+def test_min_and_an_unknown_latency_are_given_as_causes() -> None:
     idle = wanted(waits(low=3))
     assert idle.need == KeepsBusy(threads=(), rest_threads=0.0)
     assert (idle.needed_instances, idle.clamp) == (0, AtMin(min_instances=3))
@@ -96,7 +96,7 @@ def test_overflow_names_where_it_comes_from() -> None:
     assert sentence(need) == "default-first can't carry all of its work: 16 threads of it come here"
 
 
-def test_where_what_runs_is_what_is_wanted_there_is_nothing_to_say() -> None:
+def test_no_cause_is_given_while_the_running_count_is_right() -> None:
     assert decide(policy(), running=4, busy=16).wanted == {}
 
 
@@ -104,8 +104,8 @@ def waiting(name: str, work: float, *, load: float = 0.0) -> Waiting:
     return Waiting(queue=name, load_threads=load, work_seconds=work, left_seconds=20.0, service_seconds=0.2)
 
 
-def test_the_hardest_queue_comes_with_how_long_what_runs_would_take() -> None:
-    # 5 threads, 1 of them for what comes in: 400 thread-seconds take 100 s; 5 more from 10 s on, (400 + 50) / 9.
+def test_the_hardest_queue_is_named_with_the_time_that_it_would_take() -> None:
+    # 1 of 5 threads is for new work, so 400 thread-seconds take 100 s. With 5 more from 10 s on: (400 + 50) / 9.
     found = hardest(LOCAL, [waiting("default", 400.0, load=1.0)], Capacity(serving_threads=5.0))
     assert found is not None
     assert found[2] == pytest.approx(100.0)

@@ -1,4 +1,4 @@
-"""The hold window."""
+"""The hold window: going down waits until nothing in this time needed more."""
 
 from __future__ import annotations
 

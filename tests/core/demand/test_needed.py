@@ -17,7 +17,7 @@ POLICY = policy()
 
 
 def after(policy_: Policy, *readings: tuple[float, int, int, int]) -> DemandMemory:
-    """Memory after readings of (at, busy on default, busy in all, processed in all)."""
+    """Memory after readings of (at, busy on default, busy in total, processed in total)."""
     memory = DemandMemory()
     for at, busy, all_busy, total in readings:
         beats = (process(tag(1), busy=all_busy),)
@@ -26,16 +26,16 @@ def after(policy_: Policy, *readings: tuple[float, int, int, int]) -> DemandMemo
 
 
 def needed(rules: Policy, reading: SidekiqFacts, memory: DemandMemory) -> Needed:
-    """What is needed where systemd can't be read, so that no credit is given for what runs."""
+    """What is needed when systemd can't be read, so that running instances don't count."""
     return needed_instances(tick_of(rules, snapshot(rules, redis=reading)), reading, memory)
 
 
-def test_the_first_reading_is_taken_as_it_is() -> None:
+def test_the_first_reading_is_not_averaged() -> None:
     assert after(POLICY, (100.0, 4, 4, 0)).busy_mean_threads == {"default": 4.0}
 
 
 def test_the_mean_of_busy_threads_moves_by_its_time_constant() -> None:
-    # 20 s later, one time constant: 1/e of the old, the rest of the new.
+    # One time constant (20 s) later: 1/e of the old, the rest of the new.
     memory = after(POLICY, (100.0, 4, 4, 0), (120.0, 0, 0, 0))
     assert memory.busy_mean_threads["default"] == pytest.approx(4.0 / math.e)
 
@@ -56,7 +56,7 @@ def test_a_thousand_queue_names_leave_no_trace() -> None:
 
 @pytest.mark.parametrize(
     ("name", "age", "catch_up_seconds"),
-    # Its target, less what a boot takes and how long the oldest has waited already; at least 10 s.
+    # The target minus the boot time and minus how long the oldest job has waited; at least 10 s.
     [
         ("default", 0.0, 10.0),
         ("push", 0.0, 10.0),
@@ -65,14 +65,14 @@ def test_a_thousand_queue_names_leave_no_trace() -> None:
         ("pull", 200.0, 80.0),
     ],
 )
-def test_a_backlog_is_to_be_cleared_before_it_is_late(name: str, age: float, catch_up_seconds: float) -> None:
+def test_enough_are_needed_to_clear_a_backlog_before_it_is_late(name: str, age: float, catch_up_seconds: float) -> None:
     # 1000 jobs of 0.3 s are 300 thread seconds.
     memory = DemandMemory(service=ServiceMemory(seconds={name: 0.3}))
     found = needed(POLICY, sidekiq(queue(name, 1000, age=age)), memory)
     assert found.queue_threads[name] == pytest.approx(300.0 / catch_up_seconds)
 
 
-def test_a_queue_that_is_late_needs_more_than_its_backlog_says() -> None:
+def test_a_late_queue_needs_more_than_its_backlog_alone() -> None:
     memory = DemandMemory(service=ServiceMemory(seconds={"default": 0.3}))
     in_time, late, very = (
         needed(POLICY, sidekiq(queue("default", 100, age=age)), memory).queue_threads["default"]
@@ -83,8 +83,8 @@ def test_a_queue_that_is_late_needs_more_than_its_backlog_says() -> None:
     assert very == pytest.approx(4 * in_time)
 
 
-def test_load_alone_makes_instances_at_the_planned_utilisation() -> None:
-    # 9 busy threads; an instance of 5 threads at 80 % carries 4: 9/4 = 2.25, so 3.
+def test_load_alone_needs_instances_at_the_planned_utilisation() -> None:
+    # 9 busy threads. An instance of 5 threads at 80 % carries 4: 9/4 = 2.25, so 3.
     memory = after(POLICY, (100.0, 9, 9, 0))
     found = needed(POLICY, sidekiq(queue("default")), memory)
     assert found.profile_threads == {"default-first": 9.0}
@@ -95,7 +95,7 @@ def test_load_that_fits_exactly_needs_no_further_instance() -> None:
     assert needed(POLICY, sidekiq(queue("default")), after(POLICY, (1.0, 8, 8, 0))).instances == {"default-first": 2}
 
 
-def test_with_nothing_to_do_nothing_is_needed() -> None:
+def test_without_work_nothing_is_needed() -> None:
     assert needed(POLICY, sidekiq(queue("default")), DemandMemory()).instances == {"default-first": 0}
 
 
@@ -113,13 +113,13 @@ def test_the_home_of_a_queue_is_where_fewest_others_come_before_it() -> None:
     assert home(both, "default").name == "default-first"
     assert home(both, "pull").name == "pull-first"
     assert home(policy(strict(numbers="1-4"), strict("b", "5-6")), "default").name == "default-first"  # a tie
-    # weights 4:2:1: default has 4/7 there, and comes third in the strict order: 1/3.
+    # With weights 4:2:1 default has 4/7; as third in the strict order it has 1/3.
     third = policy(strict("s", "1-2", queues="push pull default"), weighted())
     assert home(third, "default").name == "weighted"
 
 
-def test_foreign_processes_carry_their_share() -> None:
-    # A stock unit with 5 threads carries 4 at 80 %; ours need only the other 5 of 9.
+def test_foreign_processes_carry_their_share_of_the_load() -> None:
+    # A stock unit with 5 threads carries 4 at 80 %. Ours need only carry the other 5 of 9.
     memory = after(POLICY, (100.0, 9, 9, 0))
     stock = process("", queues="default scheduler", hostname="main")
     found = needed(POLICY, sidekiq(queue("default"), processes=(stock,)), memory)
@@ -143,22 +143,22 @@ def test_bystanders_carry_nothing(bystander: ProcessFacts) -> None:
 
 
 def test_load_beyond_a_profiles_maximum_overflows_into_another() -> None:
-    # 14 threads are needed. weighted serves default too: 4 of them idle in its min, and it carries 2 of the 10 that
-    # are left, because default-first carries no more than 2 × 4.
+    # 14 threads are needed. weighted serves default too: 4 of its threads idle in its min. Of the 10 that are left it
+    # carries 2, because default-first carries no more than 2 × 4.
     both = policy(strict(numbers="1-2"), weighted(numbers="3-6"))
     found = needed(both, sidekiq(queue("default")), after(both, (100.0, 14, 14, 0)))
     assert found.instances == {"default-first": 3, "weighted": 2}
     assert found.profile_threads["weighted"] == pytest.approx(6.0)
 
 
-def test_the_planned_utilisation_is_the_policys() -> None:
+def test_the_planned_utilisation_comes_from_the_policy() -> None:
     full = policy(pace=PacePolicy(utilisation=1.0))
     assert needed(full, sidekiq(queue("default")), after(full, (1.0, 10, 10, 0))).instances == {"default-first": 2}
 
 
-def test_overflow_goes_to_profiles_that_serve_the_queue_the_important_first() -> None:
-    # pull needs 100 threads: 4 of them idle in the other's min. Its own profile carries 4 (1 × 5 × 0.8), the more
-    # important one as many more as it can.
+def test_overflow_goes_to_profiles_that_serve_the_queue_by_importance() -> None:
+    # pull needs 100 threads. 4 idle in the other's min. Its own profile carries 4 (1 × 5 × 0.8), and the more
+    # important one carries as many more as it can.
     rules = policy(strict("d", "1-8", queues="default pull"), strict("p", "11-11", queues="pull"))
     found = needed(rules, sidekiq(queue("pull")), DemandMemory(busy_mean_threads={"pull": 100.0}))
     assert found.instances == {"d": 8, "p": 24}
@@ -193,7 +193,7 @@ def test_while_a_heartbeat_is_unreadable_no_load_is_forgotten() -> None:
 
 
 def test_threads_that_work_off_a_backlog_are_not_load() -> None:
-    # Ten threads for 0.3 s jobs, 33 a second; the backlog shrinks by 100 in 5 s: 20 a second, 6 threads' worth.
+    # Ten threads do 33 jobs of 0.3 s a second. The backlog shrinks by 100 in 5 s: 20 a second, the work of 6 threads.
     memory = DemandMemory(
         at_seconds=100.0, waiting_jobs={"default": 500}, service=ServiceMemory(seconds={"default": 0.3})
     )

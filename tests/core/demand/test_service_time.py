@@ -21,7 +21,7 @@ QUEUES = frozenset({"default", "push"})
 
 
 class Counter:
-    """Ticks of 5 s in which so many threads are busy on each queue, and jobs take their true time."""
+    """Ticks of 5 s in which this many threads are busy on each queue, and jobs take their true time."""
 
     def __init__(self, true: dict[str, float]) -> None:
         self.true = true
@@ -40,7 +40,7 @@ class Counter:
         return self.memory.service_seconds(name)
 
 
-def test_priors_hold_until_something_was_seen() -> None:
+def test_priors_hold_until_something_is_seen() -> None:
     assert ServiceMemory().service_seconds("push") == PRIOR_SECONDS["push"]
     assert ServiceMemory().service_seconds("something") == 0.3
 
@@ -61,7 +61,7 @@ def test_in_a_surge_the_surging_queue_is_learnt_and_the_others_hardly_move() -> 
     assert counter.learnt("default") == pytest.approx(before, rel=0.5)
 
 
-def test_the_expected_sum_is_right_even_where_its_parts_cannot_be_told_apart() -> None:
+def test_the_expected_sum_is_right_even_if_its_parts_cannot_be_told_apart() -> None:
     counter = Counter({"default": 0.05, "push": 0.9})
     counter.run(600.0, default=10, push=10)
     expected = 10 / counter.learnt("default") + 10 / counter.learnt("push")
@@ -74,7 +74,7 @@ def test_a_counter_that_swings_with_the_heartbeats_is_averaged() -> None:
         facts = sidekiq(queue("push", busy=20), total=int(total))
         memory = remember_service(memory, facts, QUEUES, now)
         now += 5.0
-        total += 5.0 * 20 / 0.5 * chance.choice((0.0, 2.0) if tick % 2 else (1.0,))  # late, or twice the truth
+        total += 5.0 * 20 / 0.5 * chance.choice((0.0, 2.0) if tick % 2 else (1.0,))  # nothing yet, or twice as much
     assert memory.service_seconds("push") == pytest.approx(0.5, rel=0.5)
 
 
@@ -119,18 +119,18 @@ def test_estimates_stay_in_their_range_whatever_is_read(steps: list[tuple[int, i
             assert SERVICE_SECONDS_RANGE[0] <= value <= SERVICE_SECONDS_RANGE[1]
 
 
-def test_a_quiet_mix_keeps_what_a_surge_has_taught() -> None:
+def test_a_quiet_mix_keeps_what_was_learnt_in_a_surge() -> None:
     counter = Counter({"default": 0.15, "push": 1.2})
     counter.run(300.0, default=1, push=90)
     learnt = counter.learnt("push")
     assert learnt == pytest.approx(1.2, rel=0.15)
     chance = random.Random(5)
-    for _ in range(720):  # an hour of single threads, seen by chance
+    for _ in range(720):  # an hour of single busy threads that happen to be seen
         counter.run(5.0, default=chance.choice((2, 3, 4)), push=chance.choice((0, 1, 2)))
     assert counter.learnt("push") == pytest.approx(learnt, rel=0.3)
 
 
-def test_a_little_known_service_time_is_taken_as_longer_a_well_known_one_as_is() -> None:
+def test_an_uncertain_service_time_is_taken_as_longer_a_certain_one_as_it_is() -> None:
     counter = Counter({"push": 0.8})
     assert counter.memory.careful_seconds("push") > 1.9 * counter.learnt("push")
     counter.run(300.0, push=40)

@@ -1,4 +1,4 @@
-"""Holds, pressure, OOM kills: on what terms a host may be used."""
+"""Constraints: holds, pressure and OOM kills, which say on what terms a host may be used."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def host(*, memory: float = 0.0, cpu: float = 0.0, code: CodeStamp | None = None
 
 
 def look(facts: HostFacts, memory: HostMemory, *, at: float = NOW, count: int = 3, quieted: int = 0) -> HostTick:
-    """`count` instances serve, the first `quieted` of them quiet."""
+    """`count` instances run, of which the first `quieted` are quiet."""
     units, beats = fleet(count)
     beats = tuple(
         structs.replace(b, quiet=(mark := parse_tag(b.tag)) is not None and mark.key <= quieted) for b in beats
@@ -69,12 +69,12 @@ def terms(memory: HostMemory, facts: HostFacts, *, at: float = NOW) -> HostConst
         (host(cpu=0.81), CoresShort(share=0.81, limit=0.8)),
     ],
 )
-def test_pressure_refuses_growth(facts: HostFacts, refusal: ClampReason | None) -> None:
+def test_pressure_stops_growth(facts: HostFacts, refusal: ClampReason | None) -> None:
     assert terms(HostMemory(), facts).refusal == refusal
     assert refusal is None or refusal.code == ClampCode.HOST_PRESSURE
 
 
-def test_growth_is_refused_for_half_an_hour_after_an_oom_kill() -> None:
+def test_growth_stops_for_half_an_hour_after_an_oom_kill() -> None:
     memory = HostMemory(shortage=Shortage(oom_seconds=NOW))
     refusal = terms(memory, host(), at=NOW + 1799.0).refusal
     assert refusal == OomHold(left_seconds=1.0)
@@ -86,7 +86,7 @@ def test_growth_is_refused_for_half_an_hour_after_an_oom_kill() -> None:
     ("since", "shed_before", "sheds"),
     [(60.0, None, True), (59.0, None, False), (600.0, 120.0, True), (600.0, 119.0, False)],
 )
-def test_memory_pressure_sheds_after_a_minute_and_every_two(
+def test_memory_pressure_sheds_after_a_minute_and_then_every_two_minutes(
     since: float, shed_before: float | None, sheds: bool
 ) -> None:
     shed = None if shed_before is None else NOW - shed_before
@@ -99,7 +99,7 @@ def remembered(memory: HostMemory, facts: HostFacts, *, at: float = NOW) -> Host
     return remember_host(look(facts, memory, at=at), memory)
 
 
-def test_it_is_remembered_since_when_memory_is_short() -> None:
+def test_the_time_since_memory_is_short_is_remembered() -> None:
     memory = remembered(HostMemory(), host(memory=0.5))
     memory = remembered(memory, host(memory=0.5), at=NOW + 30.0)
     assert memory.shortage.pressed_since_seconds == NOW
@@ -112,7 +112,7 @@ def holds(memory: HostMemory, facts: HostFacts | None = None, *, count: int = 3,
     return [h.reason for h in constraints_of(tick, memory).holds]
 
 
-def test_code_that_is_first_seen_is_accepted_and_another_holds() -> None:
+def test_the_first_code_seen_is_accepted_and_other_code_holds() -> None:
     memory = remembered(HostMemory(), host(code=OLD))
     assert holds(memory, host(code=OLD)) == []
     memory = remembered(memory, host(code=NEW))
@@ -121,7 +121,7 @@ def test_code_that_is_first_seen_is_accepted_and_another_holds() -> None:
     assert holds(back, host(code=OLD)) == []
 
 
-def test_where_nothing_is_stamped_nothing_holds() -> None:
+def test_without_a_stamp_nothing_holds() -> None:
     memory = remembered(HostMemory(code="old", code_on_disk=NEW), host(code=None))
     assert holds(memory) == []
 
@@ -138,13 +138,13 @@ def test_the_hold_ends_once_everything_serves_with_the_new_code() -> None:
 
 
 @pytest.mark.parametrize(("quieted", "held"), [(0, False), (1, False), (2, True), (3, True)])
-def test_most_of_three_quieted_by_hand_hold_the_rest(quieted: int, held: bool) -> None:
+def test_when_most_of_three_are_quieted_by_hand_the_rest_is_held(quieted: int, held: bool) -> None:
     memory = pinned(dict.fromkeys(range(1, quieted + 1), PinKind.QUIET))
     why = MostQuietedByHand(quieted_instances=quieted, present_instances=3)
     assert holds(memory, quieted=quieted) == ([why] if held else [])
 
 
-def test_the_only_one_quieted_by_hand_is_not_most_of_a_fleet() -> None:
+def test_a_single_instance_quieted_by_hand_is_not_most_of_a_fleet() -> None:
     assert holds(pinned({1: PinKind.QUIET}), count=1, quieted=1) == []
 
 
@@ -162,7 +162,7 @@ def test_orders_hold_until_their_end() -> None:
     assert (later.set_instances, later.holds) == ({}, ())
 
 
-def test_a_pause_is_told_before_an_upgrade() -> None:
+def test_a_pause_is_reported_before_an_upgrade() -> None:
     people = PeoplesOrders(pause=PauseInForce(until_seconds=NOW + 1.0))
     memory = HostMemory(code="old", code_on_disk=NEW, people=people)
     assert holds(memory, host(code=NEW)) == [Paused(note=None), CodeChanged(version="4.5.0")]
@@ -172,7 +172,7 @@ def refusal(**facts: object) -> ClampReason | None:
     return terms(HostMemory(), structs.replace(host(), **facts)).refusal
 
 
-def test_little_memory_is_a_shortage_whatever_the_kernel_calls_pressure() -> None:
+def test_little_memory_is_a_shortage_whatever_pressure_the_kernel_reports() -> None:
     reserve = RULES.memory.reserve_bytes
     assert refusal(memory_available_bytes=reserve) is None
     why = MemoryBelowReserve(available_bytes=reserve - MIB, reserve_bytes=reserve)
@@ -182,7 +182,7 @@ def test_little_memory_is_a_shortage_whatever_the_kernel_calls_pressure() -> Non
     assert remembered(HostMemory(), little).shortage.pressed_since_seconds == NOW
 
 
-def test_without_psi_the_load_average_tells_that_cores_are_short() -> None:
+def test_without_psi_the_load_average_shows_that_cores_are_short() -> None:
     assert refusal(pressure=None, load_per_core=2.1) == LoadHigh(load_per_core=2.1, limit=2.0)
     assert refusal(pressure=None, load_per_core=2.0) is None
     assert refusal(pressure=None, load_per_core=None) is None

@@ -1,4 +1,4 @@
-"""Silence, boot times, weight and OOM kills, from one tick to the next."""
+"""What is remembered from tick to tick: silence, boot times, memory use and OOM kills."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RULES = policy(strict(numbers="1-4"), memory=MemoryPolicy(max_bytes=1024 * MIB))
 
 
 class Host:
-    """@1 under watch, with @2 that beats."""
+    """@1 is watched, while @2 beats."""
 
     def __init__(self) -> None:
         self.now = 10_000.0
@@ -81,7 +81,7 @@ class Host:
         return self.memory.units.watches[ONE]
 
     def remembered(self) -> InstanceMemory | None:
-        """What the memory says of @1; None: nothing."""
+        """What the memory has about @1. None: nothing."""
         return self.memory.by_instance(self.now, {}).get(ONE)
 
 
@@ -89,7 +89,7 @@ def up(state: str = "active", *, invocation: str = "a", age: float = 5000.0) -> 
     return structs.replace(unit(state, age=age, pid=101), invocation_id=invocation)
 
 
-def test_silence_adds_up_while_others_beat() -> None:
+def test_silence_accumulates_while_others_beat() -> None:
     host = Host().served()
     for _ in range(4):
         host.tick(up())
@@ -103,7 +103,7 @@ def test_silence_adds_up_while_others_beat() -> None:
     [{"other": False}, {"redis": False}, {"complete": False}, {"after": 60.0}, {"after": -5.0}],
     ids=str,
 )
-def test_silence_that_proves_nothing_begins_anew(trouble: dict[str, bool]) -> None:
+def test_silence_that_proves_nothing_is_counted_from_zero_again(trouble: dict[str, bool]) -> None:
     host = Host().served()
     for _ in range(4):
         host.tick(up())
@@ -111,7 +111,7 @@ def test_silence_that_proves_nothing_begins_anew(trouble: dict[str, bool]) -> No
     assert host.watch.silent_seconds == 0.0
 
 
-def test_one_that_was_never_heard_is_unheard_and_not_unresponsive() -> None:
+def test_an_instance_without_any_heartbeat_is_unheard_and_not_unresponsive() -> None:
     never = Host()
     for _ in range(30):
         never.tick(up())
@@ -132,7 +132,7 @@ def busy_with(*job_ids: str) -> ProcessFacts:
     return structs.replace(process(tag(1), pid=101), jobs=jobs)
 
 
-def test_the_last_known_jobs_of_a_silent_one_outlive_a_restart_of_fleetd() -> None:
+def test_last_known_jobs_of_a_silent_instance_survive_a_restart_of_fleetd() -> None:
     host = Host()
     host.tick(up(), busy_with("a", "b"))
     assert host.memory.worth_keeping().units.watches[ONE].job_ids == (), "no write for each heartbeat"
@@ -145,7 +145,7 @@ def test_the_last_known_jobs_of_a_silent_one_outlive_a_restart_of_fleetd() -> No
     assert len(host.watch.job_ids) == JOB_IDS_MAX
 
 
-def test_ticks_may_be_set_far_apart() -> None:
+def test_ticks_may_be_configured_far_apart() -> None:
     slow = policy(pace=PacePolicy(tick_seconds=30.0))
     assert slow.pace.punctual(100.0, 175.0) == 75.0
     assert slow.pace.punctual(100.0, 176.0) is None
@@ -154,7 +154,7 @@ def test_ticks_may_be_set_far_apart() -> None:
     assert RULES.pace.punctual(None, 121.0) is None
 
 
-def test_boots_are_learnt_up_to_ready_longer_at_once_shorter_slowly() -> None:
+def test_longer_boot_times_are_learnt_at_once_and_shorter_ones_slowly() -> None:
     host = Host()
     host.tick(up("activating", age=0.0))
     host.tick(up(age=10.0), process(tag(1), pid=101, started=10.0), after=50.0)
@@ -176,18 +176,18 @@ def first_boot(host: Host) -> tuple[float | None, int]:
     return host.watch.first_boot_seconds, host.watch.first_boot_restarts
 
 
-def test_boots_without_a_heartbeat_are_counted_from_the_first() -> None:
+def test_boots_without_a_heartbeat_are_counted_from_the_first_one() -> None:
     host = Host()
     host.tick(boot(5))
     since = host.now
     host.tick(boot(5, sub="auto-restart"))
     host.tick(boot(6))
     host.tick(structs.replace(boot(6), active_state="active"))
-    host.tick(boot(8))  # one came and went between two ticks
+    host.tick(boot(8))  # one boot came and went between two ticks
     assert first_boot(host) == (since, 5)
 
 
-def test_a_heartbeat_ends_the_count() -> None:
+def test_a_heartbeat_ends_the_count_of_boots() -> None:
     host = Host()
     host.tick(boot(5))
     host.tick(structs.replace(boot(5), active_state="active"), process(tag(1), pid=101))
@@ -195,7 +195,7 @@ def test_a_heartbeat_ends_the_count() -> None:
     assert first_boot(host) == (host.now, 6)
 
 
-def test_a_persons_restart_ends_the_count() -> None:
+def test_a_persons_restart_ends_the_count_of_boots() -> None:
     host = Host()
     host.tick(boot(5))
     host.tick(boot(0))
@@ -203,7 +203,7 @@ def test_a_persons_restart_ends_the_count() -> None:
 
 
 @pytest.mark.parametrize("trouble", [{"redis": False}, {"complete": False}], ids=str)
-def test_what_dies_while_redis_is_away_has_not_failed(trouble: dict[str, bool]) -> None:
+def test_an_instance_that_dies_while_redis_is_away_has_not_failed(trouble: dict[str, bool]) -> None:
     host = Host()
     host.tick(boot(5))
     host.tick(boot(7), **trouble)
@@ -225,7 +225,7 @@ def test_a_boot_may_take_two_minutes_or_four_times_what_was_learnt() -> None:
     assert longest_boot(SCHEDULER, {SCHEDULER_PROFILE: 45.0}) == 180.0
 
 
-def test_heavy_since_is_kept_while_unknown_and_ends_when_light() -> None:
+def test_heavy_since_is_kept_while_unknown_and_cleared_when_light() -> None:
     host = Host()
     host.tick(up(), held_bytes=1025 * MIB)
     since = host.now
@@ -236,7 +236,7 @@ def test_heavy_since_is_kept_while_unknown_and_ends_when_light() -> None:
     assert host.watch.heavy_since_seconds is None
 
 
-def test_without_a_limit_each_has_its_share_but_never_less_than_it_grows_to() -> None:
+def test_without_a_limit_each_has_its_share_but_at_least_its_usual_size() -> None:
     share = policy(strict(numbers="1-4"), memory=MemoryPolicy(reserve_bytes=0, instance_bytes=MIB))
     assert memory_max_bytes(share, machine(share)) == 64 * 1024 * MIB // 4
     grows = policy(strict(numbers="1-4"), memory=MemoryPolicy(instance_bytes=32 * 1024 * MIB))
@@ -252,7 +252,7 @@ def heavy_host() -> Host:
     return host
 
 
-def test_systemds_word_for_an_oom_kill_is_taken_and_told_once() -> None:
+def test_an_oom_kill_that_systemd_reports_is_noticed_once() -> None:
     host = heavy_host()
     host.tick(structs.replace(up("failed"), result="oom-kill"), oom_kills=7)
     assert host.memory.instance_bytes == {"default-first": 5000 * MIB}
@@ -276,7 +276,7 @@ def test_a_sigkill_while_the_kernel_counted_one_more_is_an_oom_kill() -> None:
     [(15, 8, 5.0), (0, 8, 5.0), (9, 7, 5.0), (9, None, 5.0)],
     ids=["TERM", "exited", "none", "unknown"],
 )
-def test_other_ends_are_no_oom_kills(signal: int, kills: int | None, after: float) -> None:
+def test_other_exits_are_no_oom_kills(signal: int, kills: int | None, after: float) -> None:
     host = heavy_host()
     dead = structs.replace(up("activating"), sub_state="auto-restart", killed_by_signal=signal)
     host.tick(dead, oom_kills=kills, after=after)
@@ -284,7 +284,7 @@ def test_other_ends_are_no_oom_kills(signal: int, kills: int | None, after: floa
     assert host.memory.shortage.oom_seconds is None
 
 
-def test_somebody_elses_oom_kill_long_ago_explains_nothing() -> None:
+def test_an_old_oom_kill_of_another_process_explains_nothing() -> None:
     host = heavy_host()
     host.tick(up(), process(tag(1), pid=101), oom_kills=8)
     for _ in range(6):

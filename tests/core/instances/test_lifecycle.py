@@ -1,4 +1,4 @@
-"""States of instances, and which heartbeat is whose."""
+"""States of instances, and which heartbeat belongs to which instance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STOPPED = structs.replace(DRAIN, stop_sent_seconds=5.0)
         (unit("activating"), None, DRAIN, False, "stopping"),
         (unit("deactivating"), None, DRAIN, False, "stopping"),
         (unit(age=5.0), None, None, False, "starting"),  # READY, no beat yet
-        (unit(age=31.0), None, None, False, "serving"),  # unless others beat: see below
+        (unit(age=31.0), None, None, False, "serving"),  # not if others beat: see below
         (unit(age=5.0), process(tag(1)), None, False, "serving"),
         (unit(), process(tag(1)), DRAIN, False, "quieting"),
         (unit(), process(tag(1), quiet=True), DRAIN, False, "draining"),
@@ -46,14 +46,14 @@ def test_the_state_follows_from_unit_heartbeat_drain_and_start_order(
     assert state_of(own_unit, beat, memory, sidekiq_known=True) == InstanceState(state)
 
 
-def test_one_without_a_heartbeat_while_others_beat_never_becomes_capacity() -> None:
+def test_an_instance_silent_while_others_beat_never_becomes_capacity() -> None:
     unheard = InstanceMemory(unheard=True)
     assert state_of(unit(age=3000.0), None, unheard, sidekiq_known=True) == InstanceState.STARTING
     assert state_of(unit(age=3000.0), None, unheard, sidekiq_known=False) == InstanceState.SERVING
     assert state_of(unit(), process(tag(1)), unheard, sidekiq_known=True) == InstanceState.SERVING
 
 
-def test_one_that_we_ended_because_it_did_not_come_up_has_failed() -> None:
+def test_an_instance_that_we_ended_because_it_did_not_come_up_has_failed() -> None:
     failed = InstanceMemory(failed=True)
     assert state_of(None, None, failed, sidekiq_known=True) == InstanceState.FAILED
     assert state_of(unit(), process(tag(1)), failed, sidekiq_known=True) == InstanceState.SERVING
@@ -61,7 +61,7 @@ def test_one_that_we_ended_because_it_did_not_come_up_has_failed() -> None:
     assert state_of(None, None, stopped, sidekiq_known=True) == InstanceState.PINNED
 
 
-def test_without_redis_what_is_active_serves() -> None:
+def test_without_redis_active_units_count_as_serving() -> None:
     found = state_of(unit(age=5.0), None, InstanceMemory(), sidekiq_known=False)
     assert found == InstanceState.SERVING
 
@@ -81,7 +81,7 @@ def test_a_heartbeat_is_matched_by_tag_and_pid() -> None:
     assert heard(beats, unit(age=5.0, pid=200)) is beats[1]
 
 
-def test_behind_a_wrapper_the_young_one_is_ours() -> None:
+def test_behind_a_wrapper_the_younger_heartbeat_is_ours() -> None:
     ghost, fresh = process(tag(1), pid=1, started=70.0), process(tag(1), pid=2, started=9.0)
     assert heard((ghost, fresh), unit(age=5.0, pid=999)) is fresh
     assert heard((ghost,), unit(age=5.0, pid=999)) is None
@@ -111,13 +111,13 @@ def test_every_configured_number_and_the_scheduler_are_seen() -> None:
     assert [v.claim_connections for v in found] == [0, 0, 7, 0, 0, 0, 0]
 
 
-def test_a_process_claims_one_connection_per_thread_and_a_margin_up_to_its_pool() -> None:
+def test_a_claim_is_one_connection_per_thread_plus_a_margin_up_to_the_pool() -> None:
     assert claim_of(process(tag(1, pool=7), threads=5)) == 7
     assert claim_of(process(tag(1, pool=90), threads=60)) == 62
     assert claim_of(process("", threads=25)) == 27
 
 
-def test_a_tag_is_read_as_it_was_written() -> None:
+def test_a_tag_is_read_back_as_it_was_written() -> None:
     mark = WorkerTag(host="w-1.example", key=InstanceKey(12), db_pool=90, digest="0a1b2c3d")
     assert str(mark) == "fleetd:w-1.example:12:p90:0a1b2c3d"
     assert parse_tag(str(mark)) == mark
@@ -133,7 +133,7 @@ def test_a_tag_is_read_as_it_was_written() -> None:
         "live",
         "fleetd:w1:1:p7",
         "fleetd:w1:x:p7:00000000",
-        "fleetd:w1:0:p7:00000000",  # no number of ours, and not the scheduler
+        "fleetd:w1:0:p7:00000000",  # neither one of our numbers nor the scheduler
         "fleetd:w1:1:p7:00000000 ",
         "xfleetd:w1:1:p7:00000000",
         "fleetd:w1:1:p7:0000000G",

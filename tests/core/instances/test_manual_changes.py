@@ -1,4 +1,4 @@
-"""What people did, what we ordered, what failed (law 6)."""
+"""Telling apart what people did, what we ordered and what failed (law 6)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOO_OFTEN = SystemdResult(result="start-limit-hit")
 
 
 class Host:
-    """One host's memory over several looks. It has been up for long."""
+    """One host's memory over several looks. The host has been up for a long time."""
 
     def __init__(self, *, settled: bool = True) -> None:
         self.rules = policy(strict(numbers="1-4"), pace=PacePolicy(pin_seconds=4 * HOUR))
@@ -57,7 +57,7 @@ class Host:
         redis: bool = True,
         systemd_known: bool = True,
     ) -> None:
-        """What `key` is now; the others are not loaded."""
+        """Look once, with `key` as given and no other unit loaded."""
         units = systemd({key: own} if own else {})
         shot = snapshot(
             self.rules,
@@ -82,7 +82,7 @@ class Host:
         return None if pin is None else pin.wants
 
     def failures(self) -> int:
-        """Of @1, in a row."""
+        """The consecutive failures of @1."""
         return self.memory.units.failures[ONE].count
 
 
@@ -128,7 +128,7 @@ def test_a_start_by_us_that_comes_late_is_no_pin() -> None:
     host = Host()
     host.look(1000.0)
     host.orders_start(1000.0)
-    for at in range(1005, 1050, 5):  # a starved systemd; the order is given up at 30 s
+    for at in range(1005, 1050, 5):  # a starved systemd; we stop waiting for the order at 30 s
         host.look(float(at))
     assert host.failures() == 1
     host.look(1050.0, unit("activating"))
@@ -195,7 +195,7 @@ def test_a_restart_by_hand_is_no_pin() -> None:
     assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was restarted by hand"
 
 
-def test_down_for_long_and_up_again_by_hand_is_an_order_to_run() -> None:
+def test_a_start_by_hand_after_a_long_time_down_is_a_pin_to_run() -> None:
     host = Host()
     host.look(1000.0, unit())
     host.look(1005.0)
@@ -219,22 +219,22 @@ def test_what_the_boot_starts_is_no_pin(key: InstanceKey) -> None:
     assert host.memory.people.pins == {}
 
 
-def test_long_after_the_boot_a_start_is_a_pin() -> None:
+def test_a_start_long_after_the_boot_is_a_pin() -> None:
     host = Host(settled=False)
     host.look(5.0)
-    # One of min and the scheduler: one round of booting_max.
+    # min is one instance; with the scheduler that is one round of booting_max.
     host.look(5.0 + HOST_BOOT_SECONDS + HOST_BOOT_ROUND_SECONDS, unit("activating"))
     assert host.pin() == PinKind.RUN
 
 
-def test_a_start_that_no_boot_makes_is_a_pin_even_during_the_boot() -> None:
+def test_a_start_that_the_boot_does_not_make_is_a_pin_even_during_the_boot() -> None:
     host = Host(settled=False)
     host.look(5.0)
     host.look(10.0, unit("activating"), key=THREE)
     assert host.memory.people.pins[THREE].wants == PinKind.RUN
 
 
-def test_a_new_boot_forgets() -> None:
+def test_after_a_new_boot_pins_are_forgotten() -> None:
     host = Host()
     host.look(1000.0, unit())
     host.look(1005.0)
@@ -256,7 +256,7 @@ def quiet(**changes: object) -> ProcessFacts:
     return process(tag(1), quiet=True, pid=5, **changes)  # type: ignore[arg-type]
 
 
-def test_a_quiet_by_hand_is_a_pin_and_no_drain() -> None:
+def test_a_quiet_by_hand_is_a_pin_and_not_a_drain() -> None:
     host = Host()
     host.look(1000.0, unit(pid=5), process(tag(1), pid=5))
     host.look(1005.0, unit(pid=5), quiet())
@@ -272,7 +272,7 @@ def test_a_quiet_by_us_is_no_pin() -> None:
     assert host.pin() is None
 
 
-def test_one_found_quiet_by_a_fleetd_that_knows_nothing_is_drained() -> None:
+def test_an_instance_found_quiet_by_a_new_fleetd_is_drained() -> None:
     host = Host()
     host.look(1000.0, unit(pid=5), quiet())
     drain = host.memory.drains[ONE]
@@ -283,7 +283,7 @@ def test_a_quiet_pin_ends_in_a_drain() -> None:
     host = Host()
     host.look(1000.0, unit(pid=5), process(tag(1), pid=5))
     host.look(1005.0, unit(pid=5), quiet())
-    host.look(1005.0 + 4 * HOUR, unit(pid=5), redis=False)  # Redis is away just then
+    host.look(1005.0 + 4 * HOUR, unit(pid=5), redis=False)  # Redis is away at that moment
     assert host.pin() == PinKind.QUIET
     host.look(1010.0 + 4 * HOUR, unit(pid=5), quiet())
     assert ONE in host.memory.drains
@@ -323,7 +323,7 @@ def test_one_failure_is_counted_once() -> None:
     assert host.failures() == 1
 
 
-def test_one_that_is_given_up_stays_so_until_a_person_resets_it() -> None:
+def test_an_instance_that_is_given_up_stays_so_until_a_person_resets_it() -> None:
     host = Host()
     host.look(0.0, unit("failed"))
     failure = Failure(count=RETRIES_MAX + 1, last_seconds=0.0, cause=TOO_OFTEN)
@@ -340,7 +340,7 @@ def test_one_that_is_given_up_stays_so_until_a_person_resets_it() -> None:
     assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was reset by hand, so it is tried again"
 
 
-def test_ten_minutes_of_service_forgive_failures() -> None:
+def test_failures_are_forgotten_after_ten_minutes_of_service() -> None:
     host = Host()
     failure = Failure(count=3, last_seconds=0.0, cause=TOO_OFTEN)
     host.memory = HostMemory(boot_id="boot-1").with_failures({ONE: failure})
@@ -350,7 +350,7 @@ def test_ten_minutes_of_service_forgive_failures() -> None:
     assert host.memory.units.failures == {}
 
 
-def test_our_stop_that_ends_as_failed_is_no_failure() -> None:
+def test_a_stop_by_us_that_ends_as_failed_is_not_counted_as_a_failure() -> None:
     host = Host()
     host.look(1000.0, unit())
     host.orders_drain(stopped=1000.0)
@@ -367,7 +367,7 @@ def test_numbers_no_longer_configured_are_forgotten() -> None:
     assert host.memory.starts == {}
 
 
-def test_a_reboot_forgets_no_lesson() -> None:
+def test_boot_times_and_memory_use_survive_a_reboot() -> None:
     host = Host()
     learnt = {"default-first": 3 * 2**30}
     host.memory = structs.replace(host.memory, boot_seconds={"default-first": 40.0}, instance_bytes=learnt)

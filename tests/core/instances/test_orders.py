@@ -1,4 +1,4 @@
-"""People's orders: what each leaves in the memory, what people are answered, what is refused."""
+"""People's orders: what each leaves in memory, how it is answered, and what is refused."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def given(order: Order, memory: HostMemory | None = None, *, quiet: bool = False
         (SCHEDULER, False, PinKind.RUN),
     ],
 )
-def test_a_pin_keeps_what_is(key: InstanceKey, quiet: bool, wants: PinKind) -> None:
+def test_a_pin_keeps_an_instance_as_it_is(key: InstanceKey, quiet: bool, wants: PinKind) -> None:
     after, reply = given(PinInstance(key=key, for_seconds=60.0), quiet=quiet)
     pin = after.people.pins[key]
     assert (pin.wants, pin.by, pin.until_seconds) == (wants, "fleetctl", NOW + 60.0)
@@ -98,13 +98,13 @@ def test_release_forgets_pin_and_failures() -> None:
     assert "11 failures are forgotten" in sentence(reply)
 
 
-def test_a_released_quiet_one_is_left_to_the_next_tick_to_drain() -> None:
+def test_a_released_quiet_instance_is_drained_by_the_next_tick() -> None:
     after, reply = given(ReleaseInstance(key=ONE), pinned({1: PinKind.QUIET}), quiet=True)
     assert after.people.pins[ONE].until_seconds == NOW
     assert reply == ReleaseTaken(key=ONE, is_drained=True, forgotten_failures=0)
 
 
-def test_a_drain_is_begun_and_then_kept_stopped() -> None:
+def test_a_drained_instance_is_kept_stopped() -> None:
     after, reply = given(DrainInstance(key=TWO, for_seconds=60.0))
     assert after.people.pins[TWO].wants == PinKind.STOPPED
     assert after.drains == {TWO: Drain(since_seconds=NOW, cause=DrainedByPeople())}
@@ -113,7 +113,7 @@ def test_a_drain_is_begun_and_then_kept_stopped() -> None:
     assert "2 jobs to finish" in sentence(reply)
 
 
-def test_a_set_count_is_kept_and_auto_ends_it() -> None:
+def test_a_count_that_is_set_is_kept_until_auto() -> None:
     after, reply = given(SetInstances(profile="weighted", instances=0, for_seconds=60.0))
     assert after.people.sets["weighted"].instances == 0
     assert reply == SetTaken(profile="weighted", instances=0, for_seconds=60.0, min_instances=1)
@@ -151,7 +151,7 @@ def test_resume_accepts_the_code_on_disk() -> None:
     assert "(4.5.0) is accepted" in sentence(reply)
 
 
-def test_restart_takes_what_runs_the_scheduler_last_and_ends_their_pins() -> None:
+def test_restart_takes_all_that_run_the_scheduler_last_and_ends_their_pins() -> None:
     after, reply = given(Restart(), pinned({1: PinKind.RUN}))
     assert after.rollout is not None
     assert list(after.rollout.left) == [ONE, TWO, SCHEDULER]
@@ -166,7 +166,7 @@ def test_restart_of_one_profile_leaves_out_the_scheduler() -> None:
     assert after.rollout.left == {ONE: "", TWO: ""}
 
 
-def test_restart_leaves_out_what_drains_or_is_quiet() -> None:
+def test_restart_leaves_out_instances_that_drain_or_are_quiet() -> None:
     after, _ = given(Restart(profile="default-first"), HostMemory(drains={ONE: LEAVING}))
     assert after.rollout is not None
     assert list(after.rollout.left) == [TWO]
@@ -174,7 +174,7 @@ def test_restart_leaves_out_what_drains_or_is_quiet() -> None:
         given(Restart(profile="default-first"), quiet=True)
 
 
-def test_a_second_restart_is_taken_only_where_the_code_has_changed_again() -> None:
+def test_a_second_restart_is_accepted_only_if_the_code_has_changed_again() -> None:
     with pytest.raises(OrderRefusedError, match="1 of 3 done"):
         given(Restart(), HostMemory(rollout=ROLL))
     memory = HostMemory(rollout=ROLL, code="old", code_on_disk=CodeStamp(digest="new"), drains={TWO: LEAVING})
@@ -186,7 +186,7 @@ def test_a_second_restart_is_taken_only_where_the_code_has_changed_again() -> No
     assert after.rollout.total_instances == 3
 
 
-def test_a_restart_forgets_the_failures_of_what_it_is_for() -> None:
+def test_a_restart_forgets_the_failures_of_its_instances() -> None:
     before = HostMemory().with_failures({THREE: FAILED, SEVEN: FAILED, SCHEDULER: FAILED})
     after, reply = given(Restart(profile="default-first"), before)
     assert set(after.units.failures) == {SEVEN, SCHEDULER}

@@ -1,4 +1,4 @@
-"""What is replaced, in which order, and who goes first where one is too many."""
+"""What a rollout replaces and in which order, and which instance goes first when there are too many."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def view_in(tick: HostTick, key: int) -> InstanceView:
 
 
 def stepped(views: tuple[InstanceView, ...], plan: Plan, memory: HostMemory) -> list[InstanceKey]:
-    """Whom a step is ordered for, in order, where these are all there is."""
+    """The keys for which steps are ordered, in order, when these are all the instances."""
     shot = snapshot(RULES, now=NOW, redis=sidekiq(), units=systemd())
     tick = HostTick(policy=RULES, snapshot=shot).seeing(views).under(HostConstraints())
     decision = carry_out(tick, plan, SchedulerDecision(state=SchedulerNeverHere()), memory)
     return [s.key for s in decision.steps]
 
 
-def test_the_one_whose_loss_costs_least_goes_first() -> None:
+def test_the_instance_whose_loss_costs_least_goes_first() -> None:
     old, young = RunningJob(jid="export", run_age_seconds=7000.0), RunningJob(jid="new", run_age_seconds=3.0)
     boots = snapshot(RULES, redis=sidekiq(), units=systemd({1: unit("activating", age=5.0)}))
     views = (
@@ -81,7 +81,7 @@ def test_the_one_whose_loss_costs_least_goes_first() -> None:
     assert stepped(views, planned(0), memory) == [1, 7, 6, 5, 4, 3, 2]
 
 
-def test_after_a_day_a_job_is_a_job_again() -> None:
+def test_after_a_day_a_pushed_back_job_counts_like_any_other() -> None:
     again = RunningJob(jid="again", run_age_seconds=5.0)
     views = (victim(1, busy=2), victim(2, busy=1, jobs=(again,)))
     memory = HostMemory(pushed_back={"again": NOW - 86_401.0})
@@ -91,7 +91,7 @@ def test_after_a_day_a_job_is_a_job_again() -> None:
 # -- order of a rollout
 
 
-def test_the_least_important_is_the_canary_and_the_scheduler_comes_last() -> None:
+def test_the_least_important_profile_is_the_canary_and_the_scheduler_last() -> None:
     rules = policy(strict(numbers="1-2"), weighted(numbers="7-8"), scheduler=SchedulerPolicy(place="here"))
     units = systemd({n: unit(pid=n) for n in (1, 2, 7, 8)}, unit(pid=9))
     tick = tick_of(rules, snapshot(rules, redis=sidekiq(), units=units))
@@ -131,7 +131,7 @@ WATCHED = watched(Watch(invocation_id="", unit_digest="u1", served=True))
         ("0ld0ld00", host(rendered="0ther000"), False),  # not rendered as configured
     ],
 )
-def test_outdated_is_what_runs_otherwise_than_configured_and_rendered(
+def test_an_instance_is_outdated_if_it_runs_with_other_settings_than_rendered(
     digest: str | None, facts: HostFacts, outdated: bool
 ) -> None:
     target = outdated_for(RULES, started_with(digest), facts, WATCHED)
@@ -152,7 +152,7 @@ def test_an_instance_is_outdated_only_once_for_each_digest() -> None:
     assert outdated_for(RULES, started_with("0ld0ld00"), host(unit_digest="u2"), done) is not None
 
 
-def test_five_minutes_over_the_limit_are_a_cause_unless_the_host_is_unknown() -> None:
+def test_five_minutes_over_the_limit_is_a_cause_unless_the_host_is_unknown() -> None:
     def causes(heavy_seconds: float, *, host_known: bool = True) -> dict[InstanceKey, ReplaceCause]:
         since = NOW - heavy_seconds
         memory = watched(Watch(invocation_id="", unit_digest="u1", heavy_since_seconds=since))

@@ -1,4 +1,4 @@
-"""Law 1 in examples."""
+"""Law 1, in examples: one scheduler in the whole fleet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rules(place: str = "auto", **pace: float) -> Policy:
 
 
 def ours(**changes: object) -> ProcessFacts:
-    """The heartbeat of this host's unit, where that has pid 9."""
+    """The heartbeat of this host's unit, if that has pid 9."""
     return process(tag(SCHEDULER), queues="scheduler", pid=9, **changes)  # type: ignore[arg-type]
 
 
@@ -63,11 +63,11 @@ class Watch:
         return decision
 
     def ends_ours(self, *beats: ProcessFacts, own_unit: UnitFacts) -> bool:
-        """Whether it is, at a first look."""
+        """Whether the first look ends our scheduler."""
         return self.look(0.0, *beats, own_unit=own_unit).surplus is not None
 
     def absent(self, begin: float, end: float) -> SchedulerDecision:
-        """Healthy looks without one, every 5 s."""
+        """Healthy looks every 5 s that find no scheduler."""
         decision = self.look(begin)
         at = begin
         while at < end:
@@ -76,7 +76,7 @@ class Watch:
         return decision
 
 
-def test_takeover_needs_its_time_in_healthy_readings() -> None:
+def test_takeover_waits_for_its_time_of_healthy_readings() -> None:
     watch = Watch(rules())
     assert not watch.absent(0.0, 299.0).start
     assert watch.look(300.0).start
@@ -96,7 +96,7 @@ def test_a_scheduler_that_belongs_elsewhere_is_never_started_here() -> None:
     assert sentence(state) == "NONE RUNS; this host is configured never to start it"
 
 
-def test_a_restarting_stock_unit_begins_the_count_anew() -> None:
+def test_a_restarting_stock_unit_resets_the_count() -> None:
     watch = Watch(rules())
     watch.absent(0.0, 295.0)
     assert not watch.look(300.0, STOCK).start
@@ -113,7 +113,7 @@ def test_a_restarting_stock_unit_begins_the_count_anew() -> None:
     ],
     ids=["outage", "unreadable heartbeat", "another Redis"],
 )
-def test_doubt_begins_the_count_anew(doubt: dict[str, object]) -> None:
+def test_doubt_resets_the_count(doubt: dict[str, object]) -> None:
     watch = Watch(rules())
     watch.absent(0.0, 295.0)
     assert not watch.look(300.0, **doubt).start  # type: ignore[arg-type]
@@ -121,22 +121,22 @@ def test_doubt_begins_the_count_anew(doubt: dict[str, object]) -> None:
     assert watch.absent(605.0, 610.0).start
 
 
-def test_a_freeze_is_no_time_in_which_anything_was_watched() -> None:
+def test_time_in_which_fleetd_was_frozen_does_not_count() -> None:
     watch = Watch(rules())
     watch.look(0.0)
     assert not watch.look(4000.0).start
     assert watch.absent(4005.0, 4300.0).start
 
 
-def test_ticks_set_far_apart_are_no_freeze() -> None:
+def test_ticks_configured_far_apart_are_no_freeze() -> None:
     watch = Watch(rules("auto", tick_seconds=60.0))
     for at in range(0, 300, 60):
         assert not watch.look(float(at)).start
     assert watch.look(300.0).start
 
 
-def test_our_own_ghost_counts_as_live_while_our_unit_is_down() -> None:
-    # A cloned host has our name and our tag too; a minute's wait is the price.
+def test_an_old_heartbeat_of_ours_counts_as_live_while_our_unit_is_down() -> None:
+    # A cloned host would have our name and tag as well. So we wait for a minute.
     watch = Watch(rules("here"))
     for at in range(0, 60, 5):
         assert not watch.look(float(at), ours()).start
@@ -170,7 +170,7 @@ def test_ours_without_a_heartbeat_yet_yields() -> None:
     assert Watch(rules()).ends_ours(STOCK, own_unit=unit("activating", age=3.0))
 
 
-def test_the_ghost_of_our_own_restart_is_no_rival() -> None:
+def test_the_old_heartbeat_after_our_own_restart_is_no_rival() -> None:
     ghost = ours(started=700.0)
     alive = process(tag(SCHEDULER), queues="scheduler", pid=10, started=8.0)
     assert not Watch(rules()).ends_ours(ghost, alive, own_unit=unit(age=10.0, pid=10))
@@ -188,7 +188,7 @@ def test_nothing_is_ended_while_redis_is_unknown() -> None:
     assert decision == SchedulerDecision(state=SchedulerUnreadable(what="redis"))
 
 
-def test_none_is_started_over_the_budget() -> None:
+def test_no_scheduler_is_started_over_the_budget() -> None:
     watch = Watch(rules("here"))
     watch.absent(0.0, 30.0)
     decision = watch.look(35.0, budget=False)
@@ -198,7 +198,7 @@ def test_none_is_started_over_the_budget() -> None:
     assert watch.look(40.0).start
 
 
-def test_an_outage_of_systemd_decides_nothing_and_begins_the_count_anew() -> None:
+def test_an_outage_of_systemd_decides_nothing_and_resets_the_count() -> None:
     watch = Watch(rules("here"))
     watch.absent(0.0, 15.0)
     decision = watch.look(20.0, systemd_known=False)

@@ -1,4 +1,4 @@
-"""Which numbers may be started, and what is said of the others."""
+"""Which numbers may be started, and what is reported about the others."""
 
 from __future__ import annotations
 
@@ -40,44 +40,44 @@ def test_free_numbers_come_lowest_first() -> None:
     assert free(HostMemory(), {1: unit(pid=101), 3: unit("deactivating")}, 1) == [2, 4]
 
 
-def test_one_that_failed_waits_the_others_do_not() -> None:
+def test_only_the_instance_that_failed_waits() -> None:
     assert free(failed({1: failure(14.0)}), {1: unit("failed")}) == [2, 3, 4]
     assert free(failed({1: failure(15.0)}), {1: unit("failed")}) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("count", "pause"), [(1, 15.0), (2, 30.0), (3, 60.0), (4, 120.0), (5, 300.0), (9, 300.0)])
-def test_the_pauses_grow_with_each_failure(count: int, pause: float) -> None:
+def test_the_pause_grows_with_each_failure(count: int, pause: float) -> None:
     assert 1 not in free(failed({1: failure(pause - 1.0, count)}))
     assert 1 in free(failed({1: failure(pause, count)}))
 
 
-def test_one_that_is_given_up_is_never_free_again() -> None:
+def test_an_instance_that_is_given_up_is_never_free_again() -> None:
     assert 1 in free(failed({1: failure(9e9, RETRIES_MAX)}))
     assert 1 not in free(failed({1: failure(9e9, RETRIES_MAX + 1)}))
 
 
-def test_where_two_failed_and_none_came_up_since_only_one_of_those_is_tried() -> None:
+def test_when_two_failed_and_none_came_up_since_only_one_of_them_is_tried() -> None:
     assert free(failed({1: failure(20.0), 2: failure(20.0)})) == [1]
     assert free(failed({1: failure(5.0), 2: failure(20.0)})) == [2]
     assert free(failed({1: failure(5.0), 2: failure(5.0)})) == []
 
 
-def test_none_is_tried_while_another_is_being_tried() -> None:
+def test_only_one_failed_instance_is_tried_at_a_time() -> None:
     both = failed({1: failure(20.0), 2: failure(20.0)})
     assert free(both, {1: unit("activating", age=3.0)}) == []
 
 
-def test_one_that_came_up_since_shows_that_it_can_be_done() -> None:
+def test_once_an_instance_came_up_all_may_be_tried_again() -> None:
     both = failed({1: failure(20.0), 2: failure(20.0)})
     assert free(both, {3: unit(pid=103, age=15.0)}, 3) == [1, 2, 4]
     assert free(both, {3: unit(pid=103, age=900.0)}, 3) == [1], "it has run since before"
 
 
-def test_stopped_by_hand_is_not_free() -> None:
+def test_an_instance_stopped_by_hand_is_not_free() -> None:
     assert free(pinned({2: PinKind.STOPPED})) == [1, 3, 4]
 
 
-def test_of_those_that_failed_the_one_tried_next_is_told() -> None:
+def test_of_failed_instances_the_one_to_be_tried_next_is_reported() -> None:
     memory = failed({1: failure(5.0, 2), 2: failure(0.0, 3)})
     why = start_failed((ONE, TWO), memory, NOW)
     assert why == StartFailed(keys=(ONE, TWO), tried_key=ONE, failures=2, cause=TOO_OFTEN, retry_seconds=25.0)
@@ -86,13 +86,13 @@ def test_of_those_that_failed_the_one_tried_next_is_told() -> None:
     )
 
 
-def test_those_that_would_fail_like_the_others_are_told_to_be_held() -> None:
+def test_instances_that_would_fail_like_the_others_are_reported_as_held() -> None:
     why = start_failed((THREE,), failed({1: failure(5.0, 2), 2: failure(0.0, 3)}), NOW)
     assert why == StartFailed(keys=(THREE,))
     assert sentence(why) == "@3 would fail like the others: held"
 
 
-def test_how_to_get_back_one_that_is_given_up_is_told() -> None:
+def test_the_reason_for_giving_up_names_the_command_to_release_it() -> None:
     why = start_failed((ONE,), failed({1: failure(5.0, RETRIES_MAX + 1)}), NOW)
     assert why == StartFailed(keys=(ONE,), tried_key=ONE, given_up=True)
     assert "`fleetctl release 1`" in sentence(why)

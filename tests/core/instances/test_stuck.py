@@ -1,4 +1,4 @@
-"""What hangs is ended, one at a time, and only when that is known and safe."""
+"""Hung instances are ended, one at a time, and only if it is certain that they hang and safe to end them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ended(
     terms: HostConstraints | None = None,
     scheduler: UnitFacts | None = None,
 ) -> HostDecision:
-    """@6 beats, so that silence means something."""
+    """One call of `end_stuck`. @6 beats, so that the silence of others means something."""
     reading = sidekiq(processes=(process(tag(SIX), pid=106),), writable=writable) if redis else None
     units = {SIX: unit(pid=106), **units}
     shot = snapshot(RULES, now=NOW, redis=reading, units=systemd(units, scheduler))
@@ -70,7 +70,7 @@ def said(decision: HostDecision, code: ClampCode) -> list[Reason]:
     return [c.reason for c in decision.clamps if c.code == code]
 
 
-def test_one_of_two_is_ended_and_the_other_is_told() -> None:
+def test_one_of_two_hung_instances_is_ended_and_the_other_is_reported() -> None:
     decision = ended(silent(ONE, TWO), {1: unit(), 2: unit()})
     assert steps(decision) == [("stop", ONE)]
     assert decision.memory.drains == {ONE: Drain(since_seconds=NOW, stop_sent_seconds=NOW, cause=Unresponsive())}
@@ -84,27 +84,27 @@ def test_one_of_two_is_ended_and_the_other_is_told() -> None:
     [{"writable": False}, {"writable": None}, {"redis": False}, {"terms": HELD}],
     ids=["read only", "not asked", "unknown", "held"],
 )
-def test_none_is_ended_while_that_is_not_safe(why_not: dict[str, bool]) -> None:
+def test_no_instance_is_ended_while_that_is_not_safe(why_not: dict[str, bool]) -> None:
     assert steps(ended(silent(ONE), {1: unit()}, **why_not)) == []  # type: ignore[arg-type]
 
 
-def test_none_is_ended_while_another_is_ending() -> None:
+def test_no_instance_is_ended_while_another_is_ending() -> None:
     assert steps(ended(silent(ONE), {1: unit(), 2: unit("deactivating", age=5.0)})) == []
 
 
 def at_work(*keys: InstanceKey, pushed_back: bool = False) -> HostMemory:
-    """Silent ones that were last heard to run a job each."""
+    """Silent instances, each of which was running a job when last heard of."""
     watches = {key: Watch(invocation_id="", silent_seconds=60.0, served=True, job_ids=(f"job-{key}",)) for key in keys}
     return structs.replace(watching(watches), pushed_back={"job-1": NOW - 3600.0} if pushed_back else {})
 
 
-def test_the_jobs_of_one_that_hangs_start_over_and_are_remembered() -> None:
+def test_the_jobs_of_a_hung_instance_start_over_and_are_remembered() -> None:
     decision = ended(at_work(ONE), {1: unit()})
     assert steps(decision) == [("stop", ONE)]
     assert decision.memory.pushed_back == {"job-1": NOW}
 
 
-def test_one_that_hangs_in_a_job_pushed_back_before_is_left_and_the_next_goes() -> None:
+def test_an_instance_hung_in_a_job_pushed_back_before_is_left_and_the_next_ends() -> None:
     decision = ended(at_work(ONE, pushed_back=True), {1: unit()})
     assert steps(decision) == []
     left = HangsInPushedBackJob(key=ONE)
@@ -113,7 +113,7 @@ def test_one_that_hangs_in_a_job_pushed_back_before_is_left_and_the_next_goes() 
     assert steps(ended(at_work(ONE, TWO, pushed_back=True), {1: unit(), 2: unit()})) == [("stop", TWO)]
 
 
-def test_one_that_was_woken_by_its_stop_is_ending_all_the_same() -> None:
+def test_an_instance_that_its_stop_woke_up_still_counts_as_ending() -> None:
     memory = structs.replace(silent(ONE), drains={SIX: STOPPING})
     units = {1: unit(), 6: unit("deactivating", pid=106)}
     assert steps(ended(memory, units)) == []
@@ -124,7 +124,7 @@ def unheard(seconds: float) -> HostMemory:
 
 
 @pytest.mark.parametrize(("seconds", "stops"), [(89.0, False), (90.0, True)])
-def test_one_that_came_to_no_heartbeat_is_ended_and_has_failed(seconds: float, stops: bool) -> None:
+def test_an_instance_that_never_sent_a_heartbeat_is_ended_and_has_failed(seconds: float, stops: bool) -> None:
     decision = ended(unheard(seconds), {1: unit()})
     assert steps(decision) == ([("stop", ONE)] if stops else [])
     cause = NeverHeardOf(up_seconds=120.0)
@@ -138,11 +138,11 @@ def test_one_that_came_to_no_heartbeat_is_ended_and_has_failed(seconds: float, s
 
 
 @pytest.mark.parametrize("why_not", [{"writable": False}, {"writable": None}, {"terms": HELD}], ids=str)
-def test_none_is_ended_while_its_jobs_could_not_be_pushed_back(why_not: dict[str, bool]) -> None:
+def test_no_instance_is_ended_while_its_jobs_could_not_be_pushed_back(why_not: dict[str, bool]) -> None:
     assert steps(ended(unheard(900.0), {1: unit()}, **why_not)) == []  # type: ignore[arg-type]
 
 
-def test_the_scheduler_is_started_afresh() -> None:
+def test_a_hung_scheduler_is_stopped_to_be_started_again() -> None:
     decision = ended(silent(SCHEDULER), {}, scheduler=unit())
     assert steps(decision) == [("stop", SCHEDULER)]
     assert decision.memory.scheduler_handover
@@ -151,7 +151,7 @@ def test_the_scheduler_is_started_afresh() -> None:
 def boots(
     *, begun: float | None = 0.0, first: float | None = None, deaths: int = 0, sub: str = "start"
 ) -> tuple[HostMemory, dict[int, UnitFacts]]:
-    """@1 boots since `begun` seconds, and came to no heartbeat in all boots since `first`; 40 s were learnt."""
+    """@1 has been booting for `begun` seconds, and without a heartbeat for `first`. Boots usually take 40 s."""
     watch = Watch(
         invocation_id="",
         begun_seconds=None if begun is None else NOW - begun,
@@ -164,7 +164,7 @@ def boots(
 
 
 @pytest.mark.parametrize(("age", "stops"), [(160.0, False), (161.0, True)])
-def test_a_boot_of_more_than_four_times_what_was_learnt_is_ended(age: float, stops: bool) -> None:
+def test_a_boot_that_takes_over_four_times_the_usual_is_ended(age: float, stops: bool) -> None:
     decision = ended(*boots(begun=age))
     assert steps(decision) == ([("stop", ONE)] if stops else [])
     causes = [f.cause for f in decision.memory.units.failures.values()]
@@ -172,7 +172,7 @@ def test_a_boot_of_more_than_four_times_what_was_learnt_is_ended(age: float, sto
 
 
 @pytest.mark.parametrize(("first", "stops"), [(160.0, False), (161.0, True)])
-def test_boots_that_take_so_long_together_are_ended(first: float, stops: bool) -> None:
+def test_boots_that_together_take_over_four_times_the_usual_are_ended(first: float, stops: bool) -> None:
     expected = [("stop", ONE)] if stops else []
     assert steps(ended(*boots(begun=5.0, first=first, deaths=1))) == expected
     assert steps(ended(*boots(begun=None, first=first, deaths=1, sub="auto-restart"))) == expected
@@ -183,7 +183,7 @@ def test_boots_that_take_so_long_together_are_ended(first: float, stops: bool) -
     [(2, 70.0, False), (3, 60.0, False), (3, 61.0, True)],
     ids=["too few", "systemd may still give up", "enough"],
 )
-def test_one_that_dies_over_and_over_before_its_first_heartbeat_is_ended(
+def test_an_instance_that_keeps_dying_before_its_first_heartbeat_is_ended(
     deaths: int, first: float, stops: bool
 ) -> None:
     decision = ended(*boots(first=first, deaths=deaths))

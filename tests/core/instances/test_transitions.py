@@ -1,4 +1,4 @@
-"""The table of transitions, against the drawing that people read."""
+"""The table of transitions agrees with the drawing in the docs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.support.project import PROJECT
 DRAWN = (PROJECT / "docs/instances.md").read_text()
 
 
-def test_every_state_has_its_row_and_is_reached() -> None:
+def test_every_state_has_a_row_and_can_be_reached() -> None:
     assert set(TRANSITIONS) == set(InstanceState)
     assert set().union(*TRANSITIONS.values()) == set(InstanceState)
 
 
-def test_what_is_drawn_is_allowed() -> None:
+def test_every_drawn_transition_is_allowed() -> None:
     arrows = re.findall(r"^ +(\w+) --> (\w+)", DRAWN, re.MULTILINE)
     assert len(arrows) > 20
     for before, after in arrows:
@@ -24,7 +24,7 @@ def test_what_is_drawn_is_allowed() -> None:
 
 
 def test_quiet_cannot_be_undone() -> None:
-    """From a quiet process no way leads back to serving but through a fresh process."""
+    """A quiet process never serves again. Only a new process does."""
     quiet = {InstanceState.DRAINING, InstanceState.QUIETING, InstanceState.UNDRAINABLE}
     for state in quiet:
         assert not TRANSITIONS[state] & {InstanceState.SERVING, InstanceState.OUTDATED}

@@ -1,4 +1,4 @@
-"""What a worker is started with: read back by a shell, whose quoting systemd's environment files share."""
+"""A worker's rendered settings, read back by a shell: systemd's environment files have the same quoting."""
 
 import subprocess
 from itertools import pairwise
@@ -47,7 +47,7 @@ def policy(*profiles: Profile) -> Policy:
 
 
 def by_shell(settings: WorkerSettings) -> dict[str, str]:
-    """The variables as a shell reads the file."""
+    """The variables of the file, as a shell reads them."""
     script = f'{settings.text}\nfor n in SIDEKIQ_ARGS DB_POOL FLEETD_PROFILE PGOPTIONS; do eval "echo \\$$n"; done'
     done = subprocess.run(["sh", "-c", script], env={}, capture_output=True, text=True, check=True)
     names = ("SIDEKIQ_ARGS", "DB_POOL", "FLEETD_PROFILE", "PGOPTIONS")
@@ -87,8 +87,8 @@ def test_the_scheduler_serves_its_queue_and_nothing_else() -> None:
     assert got.digest == scheduler_digest(SchedulerPolicy())
 
 
-def test_no_settings_leave_sidekiq_to_its_own_list_of_queues() -> None:
-    """Law 1: without -q Sidekiq serves every queue in Mastodon's file, the scheduler's included."""
+def test_every_rendered_file_names_the_queues_for_sidekiq() -> None:
+    """Law 1: without -q Sidekiq serves every queue in Mastodon's file, including the scheduler's."""
     for settings in all_settings(policy(profile(), profile("b", numbers=(1,))), name_connections=True):
         words = by_shell(settings)["SIDEKIQ_ARGS"].split()
         served = [word for option, word in pairwise(words) if option == "-q"]
@@ -96,7 +96,7 @@ def test_no_settings_leave_sidekiq_to_its_own_list_of_queues() -> None:
         assert ("scheduler" in served) == (settings.key == SCHEDULER)
 
 
-def test_the_stop_timeout_of_sidekiq_is_stated() -> None:
+def test_sidekiqs_stop_timeout_is_given() -> None:
     assert f"-t {SHUTDOWN_SECONDS} " in instance_settings(policy(), profile(), FIVE, name_connections=True).text
 
 
@@ -111,7 +111,7 @@ def test_the_stop_timeout_of_sidekiq_is_stated() -> None:
         ({"order": "weighted"}, False),
     ],
 )
-def test_the_digest_is_of_what_runs_and_of_nothing_else(changes: dict[str, Any], same: bool) -> None:
+def test_the_digest_covers_what_affects_the_process_and_nothing_else(changes: dict[str, Any], same: bool) -> None:
     assert (instance_digest(profile(**changes)) == instance_digest(profile())) is same
 
 
@@ -134,7 +134,7 @@ def test_rendered_settings_are_read_back() -> None:
     assert str(parse_tag(settings.tag)) == settings.tag
 
 
-def test_settings_of_another_number_or_by_hand_are_not_ours() -> None:
+def test_settings_of_another_number_or_written_by_hand_are_not_ours() -> None:
     text = instance_settings(policy(), profile(), FIVE, name_connections=True).text
     assert read_rendered(InstanceKey(6), text) is None
     assert read_rendered(FIVE, text.replace("-g ", "-G ")) is None
@@ -149,7 +149,7 @@ def test_nonsense_in_a_settings_file_is_no_settings(text: str) -> None:
 
 
 def test_a_boot_starts_the_lowest_numbers_of_each_profile() -> None:
-    """Law 5."""
+    """Law 5: workers run even if fleetd does not."""
     both = policy(profile(), profile("b", numbers=(1, 9), min_instances=1), profile("c", numbers=(2,), min_instances=0))
     assert min_numbers(both) == (5, 6, 1)
 

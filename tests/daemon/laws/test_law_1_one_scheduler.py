@@ -1,4 +1,4 @@
-"""Law 1: one scheduler. At tick level, in the situations it was written for."""
+"""Law 1: one scheduler. Tested tick by tick, in the situations that it was written for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_law_1_the_named_host_starts_its_own_and_keeps_one() -> None:
     assert len(rig.world.schedulers()) == 1
 
 
-def test_law_1_none_is_started_beside_a_stock_unit() -> None:
+def test_law_1_no_scheduler_is_started_beside_a_stock_unit() -> None:
     for place in ("here", "auto"):
         rig = Rig(World(with_scheduler(place)))
         rig.world.appear("main", "default scheduler")
@@ -30,7 +30,7 @@ def test_law_1_none_is_started_beside_a_stock_unit() -> None:
         assert SCHEDULER not in rig.ordered("start")
 
 
-def test_law_1_a_stock_unit_that_restarts_is_not_taken_over_and_one_gone_for_good_is() -> None:
+def test_law_1_takeover_if_a_stock_unit_is_gone_for_good_not_if_it_restarts() -> None:
     rig = Rig(World(with_scheduler("auto")))
     stock = rig.world.appear("main", "default scheduler")
     rig.run(60.0)
@@ -47,7 +47,7 @@ def test_law_1_a_stock_unit_that_restarts_is_not_taken_over_and_one_gone_for_goo
     assert 300.0 <= started[0] - gone <= 310.0
 
 
-def test_law_1_a_killed_stock_unit_is_live_as_long_as_its_heartbeat() -> None:
+def test_law_1_a_killed_stock_unit_counts_as_live_while_it_has_a_heartbeat() -> None:
     rig = Rig(World(with_scheduler("here")))
     stock = rig.world.appear("main", "default scheduler")
     rig.run(30.0)
@@ -59,7 +59,7 @@ def test_law_1_a_killed_stock_unit_is_live_as_long_as_its_heartbeat() -> None:
 
 
 @pytest.mark.parametrize("how", ["by hand", "after a freeze"])
-def test_law_1_a_surplus_is_ended_within_two_ticks_and_stays_ended(how: str) -> None:
+def test_law_1_a_surplus_scheduler_is_ended_within_two_ticks_and_stays_ended(how: str) -> None:
     rig = Rig(World(with_scheduler("here")))
     if how == "by hand":
         rig.world.appear("main", "default scheduler")
@@ -79,7 +79,7 @@ def test_law_1_a_surplus_is_ended_within_two_ticks_and_stays_ended(how: str) -> 
     assert orders[-2:] == ["quiet", "stop"]
 
 
-def test_law_1_an_outage_of_redis_is_no_absence() -> None:
+def test_law_1_an_outage_of_redis_does_not_count_as_absence() -> None:
     rig = Rig(World(with_scheduler("auto")))
     rig.world.appear("main", "default scheduler")
     rig.run(60.0)
@@ -91,7 +91,7 @@ def test_law_1_an_outage_of_redis_is_no_absence() -> None:
     assert SCHEDULER not in rig.ordered("start")
 
 
-def test_law_1_short_outages_are_no_time_of_absence() -> None:
+def test_law_1_short_outages_do_not_count_as_absence() -> None:
     rig = Rig(World(with_scheduler("auto")))
     for _ in range(60):
         rig.run(10.0)
@@ -101,7 +101,7 @@ def test_law_1_short_outages_are_no_time_of_absence() -> None:
     assert SCHEDULER not in rig.ordered("start")
 
 
-def test_law_1_flush_of_redis_starts_none_beside_a_live_one() -> None:
+def test_law_1_after_a_flush_of_redis_none_is_started_beside_a_live_one() -> None:
     rig = Rig(World(with_scheduler("here")))
     rig.world.appear("main", "default scheduler")
     rig.run(60.0)
@@ -113,15 +113,15 @@ def test_law_1_flush_of_redis_starts_none_beside_a_live_one() -> None:
     assert SCHEDULER not in rig.ordered("start")
 
 
-def test_law_1_two_stay_one_through_a_restart_of_fleetd_each_tick() -> None:
+def test_law_1_one_scheduler_stays_though_fleetd_restarts_each_tick() -> None:
     storm = Storm(with_scheduler("auto", takeover=120.0), OneScheduler)
     for _ in range(100):
         storm.tick()
         storm.apply(("kill_fleetd", 0))
-    assert SCHEDULER not in storm.rig.ordered("start")  # nobody watched for two minutes
+    assert SCHEDULER not in storm.rig.ordered("start")  # no fleetd watched for two minutes
 
 
-def test_law_1_a_freeze_is_no_time_of_absence() -> None:
+def test_law_1_a_freeze_does_not_count_as_absence() -> None:
     rig = Rig(World(with_scheduler("auto")))
     rig.run(60.0)
     rig.world.advance(HOUR)
@@ -131,7 +131,7 @@ def test_law_1_a_freeze_is_no_time_of_absence() -> None:
     assert rig.ordered("start").count(SCHEDULER) == 1
 
 
-def test_law_1_another_redis_begins_the_count_anew() -> None:
+def test_law_1_another_redis_resets_the_count() -> None:
     rig = Rig(World(with_scheduler("auto")))
     rig.run(250.0)
     rig.world.redis_restarts_empty()

@@ -1,4 +1,4 @@
-"""Law 2: within budget. At tick level, in the situations it was written for."""
+"""Law 2: within budget. Tested tick by tick, in the situations that it was written for."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def test_law_2_growth_ends_at_the_last_instance_that_fits() -> None:
     assert rig.serving() == 4
 
 
-def test_law_2_orders_of_a_moment_ago_count_at_once() -> None:
-    # Ticks follow each other at once: systemd shows the new units, Postgres none of their connections.
+def test_law_2_instances_ordered_a_moment_ago_count_at_once() -> None:
+    # The ticks follow each other at once: systemd shows the new units, but Postgres none of their connections.
     rig = surge(policy(strict(numbers="1-6"), pace=PacePolicy(starts_per_tick=1, booting_max=6)), 30)
     for _ in range(20):
         rig.tick()
     assert rig.serving() == 4
 
 
-def test_law_2_orders_that_a_starved_systemd_does_not_show_yet_count() -> None:
+def test_law_2_instances_that_a_starved_systemd_does_not_show_yet_count() -> None:
     rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 30)
     rig.world.start_job_seconds = 22.0
     rig.run(120.0)
@@ -39,7 +39,7 @@ def test_law_2_orders_that_a_starved_systemd_does_not_show_yet_count() -> None:
     assert rig.ticker.host_memory.people.pins == {}
 
 
-def test_law_2_idle_connections_are_lazily_opened_and_claimed_all_the_same() -> None:
+def test_law_2_connections_that_are_not_opened_yet_are_claimed() -> None:
     rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 30)
     rig.run(60.0)
     opened = sum(p.opened for p in rig.world.processes())
@@ -47,12 +47,12 @@ def test_law_2_idle_connections_are_lazily_opened_and_claimed_all_the_same() -> 
     assert rig.serving() == 4
 
 
-def test_law_2_strays_of_other_hosts_and_unconfigured_numbers_count() -> None:
+def test_law_2_processes_of_other_hosts_and_unconfigured_numbers_count() -> None:
     rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 31)
     rig.world.appear("w2", "default", key=InstanceKey(1))
     rig.world.appear("w1", "default", key=InstanceKey(77))
     rig.run(600.0)
-    assert rig.serving() == 2  # 31 − 14 carries two; of their claims 10 are open
+    assert rig.serving() == 2  # 31 − 14 has room for two, of whose claims 10 are open
 
 
 def test_law_2_a_drain_begins_at_the_tick_after_the_budget_shrank() -> None:
@@ -60,15 +60,15 @@ def test_law_2_a_drain_begins_at_the_tick_after_the_budget_shrank() -> None:
     rig.run(300.0)
     assert rig.serving() == 6
     rig.world.other_clients += 14
-    told = rig.tick()
-    assert [s.verb for s in told.host.steps] == ["quiet"]
+    result = rig.tick()
+    assert [s.verb for s in result.host.steps] == ["quiet"]
     rig.world.advance(5.0)
     rig.run(300.0)
     assert rig.serving() == 4
     assert rig.ordered("start").count(5) == 1  # not started again
 
 
-def test_law_2_down_to_min_and_no_further() -> None:
+def test_law_2_the_fleet_shrinks_to_min_and_no_further() -> None:
     rig = surge(policy(strict(numbers="1-6", low=2), pace=QUICK), 42)
     rig.run(300.0)
     rig.world.other_clients += 100
@@ -83,15 +83,15 @@ def test_law_2_not_even_the_scheduler_starts_while_claims_are_above_the_budget()
     rig.run(60.0)
     rig.world.max_connections, rig.world.other_clients = 60, 40  # 7 for @1, none for the scheduler's 7
     rig.world.vanish(stock)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert SCHEDULER not in rig.ordered("start")
-    assert isinstance(told[-1].scheduler.state, SchedulerOverBudget)
+    assert isinstance(ticks[-1].scheduler.state, SchedulerOverBudget)
     rig.world.max_connections += 10
     rig.run(60.0)
     assert len(rig.world.schedulers()) == 1
 
 
-def test_law_2_refusing_postgres_is_no_room() -> None:
+def test_law_2_when_postgres_refuses_there_is_no_room() -> None:
     rig = surge(policy(strict(numbers="1-6"), pace=QUICK), 200)
     rig.run(6.0)
     before = rig.serving()

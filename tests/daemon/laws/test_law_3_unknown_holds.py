@@ -1,4 +1,4 @@
-"""Law 3: unknown holds. At tick level, in the situations it was written for."""
+"""Law 3: unknown holds. Tested tick by tick, in the situations that it was written for."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.support.world.ports import Rig, policy, strict
 from tests.support.world.world import World
 
 
-def test_law_3_latency_unknown_stops_nothing_and_grows_nothing_above_min() -> None:
+def test_law_3_with_unknown_latency_nothing_stops_or_grows_above_min() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6", low=2), pace=QUICK), 4)
     rig.world.redis_up = False
-    told = rig.run(HOUR)
-    assert steps(told) == []
+    ticks = rig.run(HOUR)
+    assert steps(ticks) == []
     for number in (2, 3, 4):
         rig.world.units[number].state, rig.world.units[number].process = "inactive", None
     rig.store.content = None  # type: ignore[attr-defined]
@@ -26,7 +26,7 @@ def test_law_3_latency_unknown_stops_nothing_and_grows_nothing_above_min() -> No
     assert rig.serving() == 2
 
 
-def test_law_3_latency_unknown_stops_nothing_for_the_budgets_sake_either() -> None:
+def test_law_3_with_unknown_latency_nothing_stops_even_for_the_budget() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6"), pace=QUICK), 4)
     rig.world.redis_up = False
     rig.world.max_connections = 40
@@ -36,7 +36,7 @@ def test_law_3_latency_unknown_stops_nothing_for_the_budgets_sake_either() -> No
     assert rig.ordered("quiet") != []
 
 
-def test_law_3_headroom_unknown_grows_nothing_above_min() -> None:
+def test_law_3_with_unknown_headroom_nothing_grows_above_min() -> None:
     rig = Rig(World(policy(strict(numbers="1-6", low=2), pace=QUICK)))
     rig.world.postgres_up = False
     rig.world.enqueue("default", 10_000)
@@ -44,7 +44,7 @@ def test_law_3_headroom_unknown_grows_nothing_above_min() -> None:
     assert rig.serving() == 2
 
 
-def test_law_3_an_unreadable_queue_keeps_its_profiles() -> None:
+def test_law_3_an_unreadable_queue_holds_its_profiles() -> None:
     rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"), pace=QUICK)
     world = World(rules)
     for number in (1, 2, 3, 5, 6, 7):
@@ -57,7 +57,7 @@ def test_law_3_an_unreadable_queue_keeps_its_profiles() -> None:
     assert rig.serving("mail") == 1
 
 
-def test_law_3_an_outage_begins_the_hold_window_anew() -> None:
+def test_law_3_an_outage_restarts_the_hold_window() -> None:
     rig = idle_fleet(policy(strict(numbers="1-4"), pace=PacePolicy(hold_down_seconds=120.0)), 4)
     rig.run(110.0)
     rig.world.redis_up = False
@@ -69,7 +69,7 @@ def test_law_3_an_outage_begins_the_hold_window_anew() -> None:
     assert rig.ordered("quiet") != []
 
 
-def test_law_3_a_freeze_begins_the_hold_window_anew() -> None:
+def test_law_3_a_freeze_restarts_the_hold_window() -> None:
     rig = idle_fleet(policy(strict(numbers="1-4"), pace=PacePolicy(hold_down_seconds=120.0)), 4)
     rig.run(60.0)
     rig.world.advance(HOUR)
@@ -77,10 +77,10 @@ def test_law_3_a_freeze_begins_the_hold_window_anew() -> None:
     assert rig.ordered("quiet") == []
 
 
-def test_law_3_systemd_unknown_moves_nothing() -> None:
+def test_law_3_with_systemd_unknown_nothing_moves() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6", low=2), pace=QUICK), 1)
     rig.world.systemd_up = False
     rig.world.enqueue("default", 10_000)
-    told = rig.run(300.0)
-    assert steps(told) == []
-    assert all(t.fleet.plan.profiles == {"w1": {}} for t in told)
+    ticks = rig.run(300.0)
+    assert steps(ticks) == []
+    assert all(t.fleet.plan.profiles == {"w1": {}} for t in ticks)

@@ -1,4 +1,4 @@
-"""Law 4: no job is lost. At tick level, in the situations it was written for."""
+"""Law 4: no job is lost. Tested tick by tick, in the situations that it was written for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_law_4_quiet_then_idle_then_stop() -> None:
 
 
 def over_its_deadline() -> Rig:
-    """Two wait for jobs of an hour that won't end; the budget shrank, so one must go."""
+    """Two instances run jobs of an hour. The budget shrank, so one must go."""
     rig = busy_fleet(2, seconds=HOUR)
     rig.world.max_connections, rig.world.other_clients = 50, 30
     rig.run(20.0)
@@ -47,7 +47,7 @@ def test_law_4_past_the_deadline_jobs_are_pushed_back() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["down", "read only"])
-def test_law_4_past_the_deadline_it_waits_for_redis(trouble: str) -> None:
+def test_law_4_past_the_deadline_a_stop_waits_for_redis(trouble: str) -> None:
     rig = over_its_deadline()
     rig.world.redis_up = trouble != "down"
     rig.world.redis_writable = False
@@ -59,7 +59,7 @@ def test_law_4_past_the_deadline_it_waits_for_redis(trouble: str) -> None:
     assert rig.world.lost == 0
 
 
-def test_law_4_what_boots_is_stopped_and_not_quieted() -> None:
+def test_law_4_a_booting_instance_is_stopped_and_not_quieted() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6"), pace=QUICK), 1)
     rig.world.boot_seconds = 600.0
     rig.world.enqueue("default", 5_000)
@@ -71,7 +71,7 @@ def test_law_4_what_boots_is_stopped_and_not_quieted() -> None:
     assert len(rig.ordered("stop")) >= 2
 
 
-def test_law_4_killed_and_restarted_in_mid_drain_it_is_stopped_while_it_boots() -> None:
+def test_law_4_an_instance_that_restarts_in_mid_drain_is_stopped_in_its_boot() -> None:
     rig, quieted = in_mid_drain()
     rig.world.boot_seconds = 120.0
     rig.world.kill_worker(quieted)
@@ -86,7 +86,7 @@ class Killed(BaseException):
 
 
 class Assassin(FakeUnits):
-    """Kills fleetd at its nth order, right before or right after systemd took it."""
+    """Kills fleetd at its nth step, right before or right after systemd accepts it."""
 
     def __init__(self, world: World, nth: int, when: str) -> None:
         super().__init__(world)
@@ -104,7 +104,7 @@ class Assassin(FakeUnits):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("nth", range(1, 10))
-def test_law_4_and_5_killed_at_any_order_nothing_is_lost_or_taken_for_a_persons(nth: int, when: str) -> None:
+def test_law_4_and_5_fleetd_killed_at_any_step_loses_nothing_and_pins_nothing(nth: int, when: str) -> None:
     rig = Rig(World(policy(strict(numbers="1-4"), pace=QUICK)))
     rig.run(310.0)  # past the boot
     units = rig.units = Assassin(rig.world, nth, when)

@@ -1,4 +1,4 @@
-"""Law 5: workers outlive fleetd. At tick level, in the situations it was written for."""
+"""Law 5: workers outlive fleetd. Tested tick by tick, in the situations that it was written for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.world.world import World
 
 
 def day(kill_at: int | None) -> Rig:
-    """A surge, calm, a drain, with fleetd killed at one tick; 180 ticks."""
+    """180 ticks with a surge, calm and a drain. fleetd is killed at one tick."""
     rig = Rig(World(policy(strict(numbers="1-4"), pace=QUICK), seed=3))
     rig.world.job_seconds = (4.0, 12.0)
     rig.world.enqueue("default", 300)
@@ -31,7 +31,7 @@ def day(kill_at: int | None) -> Rig:
 
 
 @pytest.mark.parametrize("kill_at", [None, *range(1, 150, 6)])
-def test_law_5_killed_at_any_tick_the_end_is_the_same(kill_at: int | None) -> None:
+def test_law_5_if_fleetd_is_killed_at_any_tick_the_outcome_is_the_same(kill_at: int | None) -> None:
     rig = day(kill_at)
     assert rig.serving() == 1
     assert [u.state for u in rig.world.units.values()].count("active") == 1
@@ -41,7 +41,7 @@ def test_law_5_killed_at_any_tick_the_end_is_the_same(kill_at: int | None) -> No
     assert max(rig.ordered("start").count(n) for n in (1, 2, 3, 4)) <= 2
 
 
-def test_law_5_killed_in_mid_drain_the_drain_goes_on() -> None:
+def test_law_5_if_fleetd_is_killed_in_mid_drain_the_drain_goes_on() -> None:
     rig, quieted = in_mid_drain()
     rig.kill_fleetd()
     rig.run(120.0)
@@ -50,7 +50,7 @@ def test_law_5_killed_in_mid_drain_the_drain_goes_on() -> None:
     assert rig.world.done == 10
 
 
-def test_law_5_with_its_memory_lost_too_it_adopts_what_runs() -> None:
+def test_law_5_a_fleetd_without_memory_adopts_what_runs() -> None:
     rig, quieted = in_mid_drain()
     rig.store.content = None  # type: ignore[attr-defined]
     rig.kill_fleetd()
@@ -64,7 +64,7 @@ def test_law_5_with_its_memory_lost_too_it_adopts_what_runs() -> None:
     assert rig.world.done == 10
 
 
-def test_law_5_nonsense_in_the_memory_file_is_a_fresh_memory() -> None:
+def test_law_5_nonsense_in_the_memory_file_gives_an_empty_memory() -> None:
     for nonsense in (
         b"",
         b"\x00\xff\xfe",
@@ -78,10 +78,10 @@ def test_law_5_nonsense_in_the_memory_file_is_a_fresh_memory() -> None:
         assert rig.tick().host.steps == []
 
 
-def test_law_5_a_full_disk_stops_nothing_and_is_said_once() -> None:
+def test_law_5_a_full_disk_stops_nothing_and_is_reported_once() -> None:
     rig = Rig(World(policy(pace=QUICK)))
     rig.store.full = True  # type: ignore[attr-defined]
     rig.world.enqueue("default", 2000)
-    told = rig.run(100.0)
-    assert {t.trouble for t in told} == {"/var/lib/fleetd: no space left on device"}
+    ticks = rig.run(100.0)
+    assert {t.trouble for t in ticks} == {"/var/lib/fleetd: no space left on device"}
     assert rig.serving() == 6

@@ -1,4 +1,4 @@
-"""Law 6: only ours, and people first. At tick level, in the situations it was written for."""
+"""Law 6: only our units, and people first. Tested tick by tick, in the situations that it was written for."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.world.world import World
 PINS = structs.replace(BY_HAND, pin_seconds=HOUR)
 
 
-def test_law_6_stopped_by_hand_is_kept_for_its_time_and_not_replaced() -> None:
+def test_law_6_an_instance_stopped_by_hand_stays_so_and_is_not_replaced() -> None:
     rig = idle_fleet(
         policy(strict(numbers="1-6"), pace=PINS),
         3,
     )
-    rig.world.job_seconds, rig.world.rates = (2.0, 2.0), {"default": 4.5}  # 9 threads: 3 wanted, 2 carry it
+    rig.world.job_seconds, rig.world.rates = (2.0, 2.0), {"default": 4.5}  # 9 threads: 3 are needed, but 2 can do it
     rig.run(400.0)
     rig.world.stop(2)
     rig.run(HOUR - 20.0)
@@ -36,7 +36,7 @@ def test_law_6_stopped_by_hand_is_kept_for_its_time_and_not_replaced() -> None:
     assert rig.ordered("start") == [2]
 
 
-def test_law_6_started_by_hand_is_kept_for_its_time() -> None:
+def test_law_6_an_instance_started_by_hand_is_kept_for_its_time() -> None:
     rig = idle_fleet(
         policy(
             strict(numbers="1-6"),
@@ -53,7 +53,7 @@ def test_law_6_started_by_hand_is_kept_for_its_time() -> None:
     assert rig.ordered("quiet") == [5]
 
 
-def test_law_6_of_several_the_one_started_by_hand_is_not_the_one_that_goes() -> None:
+def test_law_6_when_the_fleet_shrinks_an_instance_started_by_hand_stays() -> None:
     rig = idle_fleet(
         policy(strict(numbers="1-6"), pace=PINS),
         3,
@@ -64,7 +64,7 @@ def test_law_6_of_several_the_one_started_by_hand_is_not_the_one_that_goes() -> 
     assert sorted(n for n, u in rig.world.units.items() if u.state == "active") == [1, 5]
 
 
-def test_law_6_stopped_by_hand_another_number_keeps_min() -> None:
+def test_law_6_after_a_stop_by_hand_another_number_keeps_min() -> None:
     rig = idle_fleet(
         policy(
             strict(numbers="1-6", low=2),
@@ -78,7 +78,7 @@ def test_law_6_stopped_by_hand_another_number_keeps_min() -> None:
     assert sorted(n for n, u in rig.world.units.items() if u.state == "active") == [2, 3]
 
 
-def test_law_6_quieted_by_hand_is_kept_and_then_drained() -> None:
+def test_law_6_an_instance_quieted_by_hand_is_kept_and_then_drained() -> None:
     rig = idle_fleet(
         policy(strict(numbers="1-6"), pace=PINS),
         2,
@@ -113,7 +113,7 @@ def test_law_6_pins_outlive_fleetd(dead: bool) -> None:
     assert rig.ordered("start") == []
 
 
-def test_law_6_restarted_by_hand_is_no_pin() -> None:
+def test_law_6_a_restart_by_hand_is_no_pin() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6"), pace=QUICK), 2)
     rig.world.rates = {"default": 2.0}
     rig.run(400.0)
@@ -124,17 +124,17 @@ def test_law_6_restarted_by_hand_is_no_pin() -> None:
     assert rig.ticker.host_memory.people.pins == {}
 
 
-def test_law_6_what_systemd_restarts_is_no_pin() -> None:
+def test_law_6_a_restart_by_systemd_is_no_pin() -> None:
     rig = idle_fleet(policy(strict(numbers="1-6", low=2), pace=QUICK), 2)
     rig.run(400.0)
     rig.world.kill_worker(1)
-    told = rig.run(60.0)
+    ticks = rig.run(60.0)
     assert rig.ticker.host_memory.people.pins == {}
-    assert steps(told) == []
+    assert steps(ticks) == []
 
 
 @pytest.mark.parametrize("fleetd_first", [True, False])
-def test_law_6_what_the_boot_starts_is_no_pin(fleetd_first: bool) -> None:
+def test_law_6_a_start_by_the_boot_is_no_pin(fleetd_first: bool) -> None:
     rig = idle_fleet(with_scheduler("here"), 1)
     rig.run(60.0)
     rig.world.reboot()
@@ -149,13 +149,13 @@ def test_law_6_what_the_boot_starts_is_no_pin(fleetd_first: bool) -> None:
     assert len(rig.world.schedulers()) == 1
 
 
-def test_law_6_a_persons_stop_of_the_scheduler_is_kept_and_said() -> None:
+def test_law_6_a_persons_stop_of_the_scheduler_is_kept_and_reported() -> None:
     rig = Rig(World(with_scheduler("here")))
     rig.run(120.0)
     rig.world.stop(SCHEDULER)
-    told = rig.run(600.0)
+    ticks = rig.run(600.0)
     assert rig.ordered("start").count(SCHEDULER) == 1
-    [clamp] = told[-1].host.clamps
+    [clamp] = ticks[-1].host.clamps
     assert clamp.reason == StoppedByHand(keys=(SCHEDULER,))
     assert sentence(clamp.reason) == "the scheduler stopped by hand and left so: NO SCHEDULER RUNS"
 

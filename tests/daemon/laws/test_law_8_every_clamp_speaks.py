@@ -1,4 +1,4 @@
-"""Law 8: every clamp speaks. At tick level: from raw want to grant without a gap, in each situation that clamps."""
+"""Law 8: every clamp has a reason. Tested tick by tick: from needed to admitted without a gap, whatever clamps."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def unreadable_queue(world: World) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_law_8(trouble: Callable[[World], None], code: str) -> None:
+def test_law_8_every_change_of_the_count_has_a_reason(trouble: Callable[[World], None], code: str) -> None:
     rules = policy(strict(numbers="1-4"), weighted(numbers="5-8", weights="default:2 push:1"), pace=QUICK)
     storm = Storm(rules, EveryClampSpeaks, Notes)
     storm.world.enqueue("default", 1000)
-    for _ in range(3):  # half grown
+    for _ in range(3):  # growth is half done
         storm.tick()
     trouble(storm.world)
     storm.world.enqueue("default", 1000)
@@ -79,9 +79,9 @@ def test_law_8(trouble: Callable[[World], None], code: str) -> None:
     assert code in notes.seen.clamps
 
 
-def test_law_8_pace_is_said_while_it_holds_back() -> None:
+def test_law_8_the_pace_of_starts_is_reported_while_it_limits_growth() -> None:
     storm = Storm(policy(pace=PacePolicy(starts_per_tick=1)), EveryClampSpeaks)
     storm.world.enqueue("default", 3000)
-    told = storm.tick()
-    [pace] = [c for c in told.host.clamps if c.code.value == "pace"]
+    result = storm.tick()
+    [pace] = [c for c in result.host.clamps if c.code.value == "pace"]
     assert (pace.before_instances, pace.after_instances) == (6, 1)

@@ -1,4 +1,4 @@
-"""Each law, in random storms of everything that happens around fleetd."""
+"""Each law, in random storms of everything that can happen around fleetd."""
 
 from __future__ import annotations
 
@@ -60,34 +60,34 @@ def two_profiles(place: str = "elsewhere", *, reserve: int = 10) -> Policy:
 
 @steady(35)
 @given(storms(SCHEDULERS, SOURCES, MISHAPS, ("redis_loses_data",)))
-def test_one_scheduler_with_takeover(schedule: Schedule) -> None:
+def test_one_scheduler_with_a_takeover(schedule: Schedule) -> None:
     Storm(two_profiles("auto"), OneScheduler).run(schedule, then_ticks=40)
 
 
 @steady(35)
 @given(storms(SCHEDULERS, SOURCES, MISHAPS, ("redis_loses_data",)))
-def test_one_scheduler_on_the_host_that_is_named(schedule: Schedule) -> None:
+def test_one_scheduler_on_the_named_host(schedule: Schedule) -> None:
     Storm(two_profiles("here"), OneScheduler).run(schedule)
 
 
 @steady(35)
 @given(storms(WORK, DATABASE, DATABASE, SOURCES, MISHAPS))
-def test_within_budget(schedule: Schedule) -> None:
+def test_claims_stay_within_the_budget(schedule: Schedule) -> None:
     Storm(two_profiles("here", reserve=60), WithinBudget).run(schedule)
 
 
 @steady(35)
 @given(storms(WORK, DATABASE, CONNECTIONS, CONNECTIONS, GARBLED, MISHAPS))
-def test_within_budget_and_gives_way_when_others_grow(schedule: Schedule) -> None:
+def test_claims_stay_within_the_budget_and_give_way_when_others_grow(schedule: Schedule) -> None:
     storm = Storm(two_profiles("here", reserve=10), WithinBudget, GivesWay)
     storm.world.max_connections = 90
-    storm.world.rates = {"default": 8.0, "pull": 3.0}  # more than is affordable
+    storm.world.rates = {"default": 8.0, "pull": 3.0}  # more than the connections allow
     storm.run(schedule)
 
 
 @steady(35)
 @given(storms(WORK, CONNECTIONS, CONNECTIONS, SOURCES, MISHAPS))
-def test_within_budget_through_pgbouncer(schedule: Schedule) -> None:
+def test_claims_stay_within_the_budget_through_pgbouncer(schedule: Schedule) -> None:
     storm = Storm(two_profiles("here", reserve=10), WithinClientSlots, GivesWay, pool_size=60)
     storm.world.max_connections = 120
     storm.world.rates = {"default": 8.0, "pull": 3.0}
@@ -96,13 +96,13 @@ def test_within_budget_through_pgbouncer(schedule: Schedule) -> None:
 
 @steady(35)
 @given(storms(WORK, SOURCES, SOURCES, REDIS, GARBLED, MISHAPS, ("others", "others")))
-def test_unknown_holds(schedule: Schedule) -> None:
+def test_what_is_unknown_holds(schedule: Schedule) -> None:
     Storm(two_profiles(reserve=60), UnknownHolds).run(schedule)
 
 
 @steady(35)
 @given(storms(("surge", "busy", "busy", "calm"), GARBLED))
-def test_unknown_holds_while_a_heartbeat_is_garbage(schedule: Schedule) -> None:
+def test_what_is_unknown_holds_while_a_heartbeat_is_garbage(schedule: Schedule) -> None:
     storm = Storm(two_profiles("here", reserve=10), UnknownHolds, WithinBudget)
     storm.world.max_connections = 110
     storm.world.rates = {"default": 4.0}
@@ -118,18 +118,18 @@ def test_no_job_is_lost(schedule: Schedule) -> None:
 
 @steady(35)
 @given(storms(WORK, PEOPLE, PEOPLE, SOURCES, ("kill_fleetd", "freeze")))
-def test_people_first(schedule: Schedule) -> None:
+def test_people_come_first(schedule: Schedule) -> None:
     Storm(two_profiles(), PeopleFirst).run(schedule)
 
 
 @steady(35)
 @given(storms(WORK, SOURCES, REDIS, DATABASE, PEOPLE, MISHAPS, SCHEDULERS))
-def test_everything_is_bounded_speaks_and_is_the_same_twice(schedule: Schedule) -> None:
+def test_everything_is_bounded_has_a_reason_and_is_reproducible(schedule: Schedule) -> None:
     Storm(two_profiles("auto", reserve=60), Bounded, EveryClampSpeaks, SameInputSameDecision).run(schedule)
 
 
-def test_storms_blow() -> None:
-    """So that no check above is green because nothing ever happened."""
+def test_every_kind_of_event_happens_in_a_storm() -> None:
+    """Makes sure that the tests above don't pass only because nothing ever happened."""
     dice = random.Random(1)
     kinds = (WORK, SOURCES, REDIS, PEOPLE, MISHAPS)
     names = [name for kind in kinds for name in kind]

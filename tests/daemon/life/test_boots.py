@@ -1,4 +1,4 @@
-"""Starting and failing: a boot that overruns, one that fails, a profile that fails as a whole."""
+"""Boots: one that takes too long, one that fails, and a profile of which every boot fails."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tests.support.world.ports import Rig, policy, strict
 from tests.support.world.world import World
 
 
-def test_it_counts_as_capacity_only_once_its_heartbeat_is_there() -> None:
+def test_an_instance_counts_as_capacity_only_from_its_first_heartbeat() -> None:
     rig = Rig(World(policy()))
     seen = []
-    for told in rig.run(60.0):
-        [view] = [v for v in told.tick.instances or () if v.key == 1]
+    for result in rig.run(60.0):
+        [view] = [v for v in result.tick.instances or () if v.key == 1]
         heard = view.beat_age_seconds is not None
         assert view.serves == heard
         seen.append(view.state.value)
     assert list(dict.fromkeys(seen)) == ["stopped", "starting", "serving"]
 
 
-def test_a_boot_that_overruns_is_ended_by_a_stop_and_counted_as_a_failure() -> None:
+def test_a_boot_that_takes_too_long_is_stopped_and_counted_as_a_failure() -> None:
     rig = loaded(policy(strict(numbers="1-4", low=2), pace=QUICK), 2)
     rig.world.slow_boots[3] = 6 * HOUR
-    rig.world.rates = {"default": 5.0}  # 10 threads: three
+    rig.world.rates = {"default": 5.0}  # 10 threads: three instances
     rig.run(240.0)
     assert rig.ordered("stop") == [3]
     assert rig.ordered("quiet").count(3) == 0
@@ -61,8 +61,8 @@ def test_no_boot_is_ended_while_redis_is_unknown() -> None:
     assert rig.ordered("stop") == [3]
 
 
-def test_an_outage_of_redis_is_no_slow_boot() -> None:
-    """READY came in time; that no heartbeat got through teaches nothing."""
+def test_an_outage_of_redis_does_not_count_as_a_slow_boot() -> None:
+    """READY came in time. The missing heartbeat says nothing about the boot time."""
     rig = settled(policy(strict(numbers="1-4", low=1)), 1)
     rig.world.enqueue("default", 100)
     rig.run(15.0)
@@ -73,7 +73,7 @@ def test_an_outage_of_redis_is_no_slow_boot() -> None:
     assert 15.0 <= rig.ticker.host_memory.boot_seconds["default-first"] <= 40.0
 
 
-def test_slow_but_within_four_times_what_was_learnt_is_waited_for() -> None:
+def test_a_slow_boot_within_four_times_the_usual_is_waited_for() -> None:
     rig = loaded(policy(strict(numbers="1-4", low=1)), 1)
     rig.world.slow_boots[2] = 90.0
     rig.world.enqueue("default", 400)
@@ -82,7 +82,7 @@ def test_slow_but_within_four_times_what_was_learnt_is_waited_for() -> None:
     assert rig.world.units[2].state == "active"
 
 
-def test_tries_are_bounded_over_restarts_of_fleetd() -> None:
+def test_retries_are_bounded_across_restarts_of_fleetd() -> None:
     rig = Rig(World(policy(strict(numbers="1-1"))))
     rig.world.broken.add(1)
     rig.world.boot_seconds = 2.0
@@ -95,8 +95,8 @@ def test_tries_are_bounded_over_restarts_of_fleetd() -> None:
     assert all(p >= least for p, least in zip(pauses, RETRY_SECONDS, strict=False))
 
 
-def test_a_boot_that_fails_slowly_is_a_failure_too() -> None:
-    """It dies after 12 s, so systemd's limit (6 starts in a minute) is never hit, and its state is always young."""
+def test_a_boot_that_fails_slowly_counts_as_a_failure() -> None:
+    """It dies after 12 s, so systemd's limit (6 starts in a minute) is never hit, and its state is always recent."""
     rig = loaded(policy(strict(numbers="1-4", low=2), pace=QUICK), 2)
     rig.world.boot_seconds = 12.0
     rig.world.broken.add(3)
@@ -110,7 +110,7 @@ def test_a_boot_that_fails_slowly_is_a_failure_too() -> None:
     assert rig.serving() == 3, "another number is taken"
 
 
-def test_one_of_min_that_fails_slowly_is_tried_a_bounded_number_of_times() -> None:
+def test_an_instance_of_min_that_fails_slowly_has_a_bounded_number_of_tries() -> None:
     rig = Rig(World(policy(strict(numbers="1-2", low=2))))
     rig.world.broken.add(2)
     rig.world.start(1)
@@ -124,15 +124,15 @@ def test_a_replacement_that_fails_slowly_ends_the_restart() -> None:
     rig = settled(policy(strict(numbers="1-3", low=2), pace=QUICK), 2)
     rig.world.broken.add(3)
     rig.order(Restart())
-    told = rig.run(200.0)
-    roll = told[-1].host.memory.rollout
+    ticks = rig.run(200.0)
+    roll = ticks[-1].host.memory.rollout
     assert roll is not None
     assert roll.phase == RolloutPhase.GIVEN_UP
     assert isinstance(roll.waits, RolloutGivenUp)
     assert rig.serving() == 2
 
 
-def test_what_dies_because_redis_is_away_is_not_given_up() -> None:
+def test_an_instance_that_dies_because_redis_is_away_is_not_given_up() -> None:
     rig = settled(policy(strict(numbers="1-2", low=2), pace=QUICK), 2)
     rig.world.broken.add(2)
     rig.world.kill_worker(2)
@@ -145,7 +145,7 @@ def test_what_dies_because_redis_is_away_is_not_given_up() -> None:
     assert states(rig.tick())[2] == "serving"
 
 
-def test_of_a_profile_that_fails_as_a_whole_one_at_a_time_is_tried() -> None:
+def test_when_a_whole_profile_fails_one_instance_at_a_time_is_tried() -> None:
     rig = Rig(World(policy(strict(numbers="1-6", low=3))))
     rig.world.broken |= {1, 2, 3, 4, 5, 6}
     rig.world.boot_seconds = 2.0
@@ -153,16 +153,16 @@ def test_of_a_profile_that_fails_as_a_whole_one_at_a_time_is_tried() -> None:
     rig.run(120.0)
     tried = set(rig.ordered("start"))
     for _ in range(1440):
-        told = rig.tick()
+        result = rig.tick()
         booting = [n for n, u in rig.world.units.items() if u.state == "activating"]
         assert len(booting) <= 1, f"{booting} at once"
         rig.world.advance(5.0)
     assert set(rig.ordered("start")) == tried, "the others were tried although all fail"
-    assert "would fail like the others: held" in said(told) or "given up" in said(told)
+    assert "would fail like the others: held" in said(result) or "given up" in said(result)
     assert len(rig.ordered("start")) <= len(tried) * (RETRIES_MAX + 1)
 
 
-def test_once_one_of_them_serves_the_others_are_tried_again() -> None:
+def test_once_one_instance_serves_the_others_are_tried_again() -> None:
     rig = Rig(World(policy(strict(numbers="1-6", low=3))))
     rig.world.broken |= {1, 2, 3, 4, 5, 6}
     rig.world.boot_seconds = 2.0
@@ -172,12 +172,12 @@ def test_once_one_of_them_serves_the_others_are_tried_again() -> None:
     assert rig.serving() == 3
 
 
-def test_release_tries_again_what_was_given_up() -> None:
+def test_release_makes_an_instance_that_was_given_up_be_tried_again() -> None:
     rig = Rig(World(policy(strict(numbers="1-1"))))
     rig.world.broken.add(1)
     rig.world.boot_seconds = 2.0
-    told = rig.run(4 * HOUR)[-1]
-    assert "`fleetctl release 1`" in said(told)
+    result = rig.run(4 * HOUR)[-1]
+    assert "`fleetctl release 1`" in said(result)
     rig.world.broken.clear()
     assert "may be tried again" in rig.order(ReleaseInstance(key=InstanceKey(1)))
     rig.run(30.0)

@@ -1,4 +1,4 @@
-"""Draining: who goes, what is kept, what is said when a quiet does not arrive."""
+"""Drains: which instance goes, what is kept, and what is reported when a quiet has no effect."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def test_a_job_once_pushed_back_is_not_pushed_back_again() -> None:
     assert rig.world.pushed_back == 5
     assert all(job.pushed_back == 1 for job in again)
     rig.order(SetInstances(profile="default-first", instances=2))
-    rig.run(60.0)  # a second one takes them up
+    rig.run(60.0)  # a second instance takes these jobs
     rig.order(SetInstances(profile="default-first", instances=0))
-    told = rig.run(300.0)
-    assert any("was pushed back before, so it may finish" in said(t) for t in told)
-    told = rig.run(HOUR)
+    ticks = rig.run(300.0)
+    assert any("was pushed back before, so it may finish" in said(t) for t in ticks)
+    ticks = rig.run(HOUR)
     assert rig.world.lost == 0
     assert rig.world.done == 5, "those that we had made start over were let finish, the others start over once"
     assert all(job.pushed_back <= 1 for job in again)
 
 
-def test_an_export_of_two_hours_finishes_although_the_fleet_shrinks_again_and_again() -> None:
+def test_an_export_of_two_hours_finishes_though_the_fleet_keeps_shrinking() -> None:
     rig = busy_fleet(1, seconds=2 * HOUR, pace=LONG)
     for _ in range(6):
         rig.tick()
@@ -62,13 +62,13 @@ def test_an_export_of_two_hours_finishes_although_the_fleet_shrinks_again_and_ag
     assert rig.world.lost == 0
 
 
-def test_a_quiet_that_does_not_arrive_is_said_and_no_further_victim_is_chosen() -> None:
+def test_a_quiet_without_effect_is_reported_and_no_further_instance_is_chosen() -> None:
     rig = settled(policy(strict(numbers="1-4", low=3), pace=PacePolicy()), 3)
     rig.world.deaf.add(3)
     shrink(rig)
-    told = rig.run(120.0)
-    assert states(told[-1])[3] == "undrainable"
-    assert "@3 was told to quiet, but its heartbeat does not say so" in said(told[-1])
+    ticks = rig.run(120.0)
+    assert states(ticks[-1])[3] == "undrainable"
+    assert "@3 was told to quiet, but its heartbeat does not say so" in said(ticks[-1])
     assert {n for n in rig.ordered("quiet") if n != 3} <= {2}, "one begun before it was known, at most"
     assert rig.world.units[1].state == "active"
 
@@ -85,15 +85,15 @@ def deaf_first() -> Rig:
 def test_while_undrainable_nothing_else_is_drained() -> None:
     rig = deaf_first()
     shrink(rig, 0)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert set(rig.ordered("quiet")) == {3}
     assert rig.ordered("stop") == []
-    assert "nothing more is drained until one is" in said(told[-1])
+    assert "nothing more is drained until one is" in said(ticks[-1])
 
 
-def test_undrainable_ends_after_an_hour_too() -> None:
+def test_undrainable_ends_after_an_hour_at_the_latest() -> None:
     rig = deaf_first()
-    rig.run(1500.0)  # past its deadline it was stopped
+    rig.run(1500.0)  # past its deadline it has been stopped
     assert rig.world.units[3].state == "inactive"
     shrink(rig, 1)
     rig.run(1800.0)
@@ -112,8 +112,8 @@ def test_undrainable_ends_when_a_quiet_is_confirmed() -> None:
     assert rig.serving() == 1
 
 
-def test_a_long_drain_that_was_confirmed_before_says_nothing_of_the_next_signal() -> None:
-    """Only a quiet that is confirmed later ends it: the old one shows nothing new."""
+def test_a_quiet_confirmed_earlier_is_no_evidence_for_a_later_one() -> None:
+    """An undrainable instance blocks others until a later quiet is confirmed. An earlier one is no evidence."""
     rig = busy_fleet(4, seconds=2 * HOUR, pace=PacePolicy(drain_seconds_max=HOUR))
     rig.tick()
     rig.order(DrainInstance(key=InstanceKey(4)))
@@ -128,19 +128,19 @@ def test_a_long_drain_that_was_confirmed_before_says_nothing_of_the_next_signal(
     assert set(rig.ordered("quiet")) == {4, 1}
 
 
-def test_a_quiet_sent_late_has_three_beats_to_be_confirmed_all_the_same() -> None:
+def test_a_quiet_that_is_sent_late_still_has_three_beats_to_be_confirmed() -> None:
     rig = settled(policy(strict(numbers="1-4", low=2)), 2)
     rig.world.redis_up = False
     rig.tick()
     rig.order(DrainInstance(key=InstanceKey(2)))
     rig.run(120.0)
     rig.world.redis_up = True
-    told = rig.run(60.0)
-    assert not any("undrainable" in states(t).values() for t in told)
+    ticks = rig.run(60.0)
+    assert not any("undrainable" in states(t).values() for t in ticks)
     assert rig.world.units[2].state == "inactive"
 
 
-def test_a_drain_ordered_while_redis_was_away_has_its_time_from_the_quiet_on() -> None:
+def test_the_time_of_a_drain_ordered_while_redis_is_away_begins_with_the_quiet() -> None:
     rig = busy_fleet(2, seconds=2000.0, pace=PacePolicy())
     rig.tick()
     rig.world.redis_up = False
@@ -155,21 +155,21 @@ def test_a_drain_ordered_while_redis_was_away_has_its_time_from_the_quiet_on() -
     assert rig.ordered("stop") == [2]
 
 
-def test_what_drains_counts_for_connections_and_not_as_capacity() -> None:
+def test_a_draining_instance_has_a_claim_but_is_not_capacity() -> None:
     rig, quieted = in_mid_drain()
-    rig.world.max_connections = 58  # limit 55, others 30, reserve 10: room for two of them, and no more
+    rig.world.max_connections = 58  # limit 55, others 30, reserve 10: room for two instances
     rig.world.enqueue("default", 3000)
-    told = rig.run(20.0)
+    ticks = rig.run(20.0)
     assert rig.ordered("start") == [], "its connections are not free yet"
-    assert told[-1].fleet.claims_connections == 14
-    status = rig.status(told[-1])
+    assert ticks[-1].fleet.claims_connections == 14
+    status = rig.status(ticks[-1])
     assert status.profiles[0].running_instances == 1
     rig.run(100.0)
     assert rig.world.units[quieted].state != "active" or quieted in rig.ordered("start")
     assert rig.serving() == 2
 
 
-def test_a_surge_in_mid_drain_starts_a_fresh_number() -> None:
+def test_a_surge_in_mid_drain_starts_another_number() -> None:
     rig, quieted = in_mid_drain()
     rig.world.max_connections, rig.world.other_clients = 400, 20
     rig.world.enqueue("default", 3000)
@@ -181,7 +181,7 @@ def test_a_surge_in_mid_drain_starts_a_fresh_number() -> None:
 
 
 @pytest.mark.parametrize("low", [0, 1])
-def test_set_to_none_drains_them_all_and_auto_brings_them_back(low: int) -> None:
+def test_set_to_0_drains_all_and_auto_brings_them_back(low: int) -> None:
     rig = loaded(policy(strict(numbers="1-4", low=low), pace=QUICK), 2)
     shrink(rig, 0)
     rig.run(120.0)
@@ -191,7 +191,7 @@ def test_set_to_none_drains_them_all_and_auto_brings_them_back(low: int) -> None
     assert rig.serving() >= 1
 
 
-def test_the_outdated_one_goes_first_where_one_is_too_many() -> None:
+def test_an_outdated_instance_goes_first_when_there_are_too_many() -> None:
     rules = policy(strict(numbers="1-4"), pace=QUICK)
     rig = idle_fleet(rules, 3)
     rig.world.rates = {"default": 0.5}
@@ -202,33 +202,33 @@ def test_the_outdated_one_goes_first_where_one_is_too_many() -> None:
     assert all(u.process is None or u.process.threads == 6 for u in rig.world.units.values())
 
 
-def called_undrainable(told: list[TickResult]) -> list[str]:
-    return [sentence(c.reason) for t in told for c in t.host.clamps if c.code.value == "undrainable"]
+def called_undrainable(ticks: list[TickResult]) -> list[str]:
+    return [sentence(c.reason) for t in ticks for c in t.host.clamps if c.code.value == "undrainable"]
 
 
 @pytest.mark.parametrize("later", range(0, 10, 2))
-def test_a_quiet_that_died_with_fleetd_is_not_called_unheeded_as_it_is_sent_again(later: int) -> None:
+def test_a_quiet_that_fleetd_died_before_sending_is_not_called_undrainable(later: int) -> None:
     rig = settled(policy(strict(numbers="1-4", low=3), pace=PacePolicy()), 3)
-    rig.world.advance(later)  # against the beats
+    rig.world.advance(later)  # relative to the heartbeats
     shrink(rig, 2)
     while not rig.ticker.host_memory.drains:
         rig.units.dies_after_steps = 0
         rig.run(5.0)
     assert rig.ordered("quiet") == [], "remembered, never given"
-    told = rig.run(90.0)
-    assert called_undrainable(told) == []
+    ticks = rig.run(90.0)
+    assert called_undrainable(ticks) == []
     assert rig.serving() == 2
 
 
-def test_a_fresh_process_in_mid_drain_has_its_own_three_beats() -> None:
-    """systemd restarted it while Redis was away, so it was not stopped as it booted."""
+def test_a_new_process_in_mid_drain_has_its_own_three_beats() -> None:
+    """systemd restarted the process while Redis was away, so it could not be stopped during its boot."""
     rig, number = in_mid_drain()
     rig.world.redis_up = False
     rig.world.kill_worker(number)
     rig.run(60.0)
     rig.world.redis_up = True
-    rig.world.advance(3.0)  # it beats once more before it is told
-    told = rig.run(60.0)
-    assert called_undrainable(told) == []
+    rig.world.advance(3.0)  # it beats once more before it is quieted
+    ticks = rig.run(60.0)
+    assert called_undrainable(ticks) == []
     assert rig.ordered("quiet") == [number, number]
     assert rig.world.units[number].state == "inactive"

@@ -1,4 +1,4 @@
-"""Unresponsive, killed, heavy: how the present process of each instance fares, and what is done about it."""
+"""The health of each instance's process: silent, killed or heavy, and what is done about it."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ SHORT_OF_CORES = HostPressure(memory_stalled_share=0.0, cpu_waiting_share=0.95)
 
 
 def fleet(count: int = 4, *, numbers: str = "1-6") -> Rig:
-    """So many at min, so nothing goes for want of work."""
+    """This many instances, which are also the min, so that none goes for lack of work."""
     return settled(policy(strict(numbers=numbers, low=count)), count)
 
 
 # -- unresponsive
 
 
-def test_one_that_is_silent_while_others_beat_is_stopped_and_replaced() -> None:
+def test_an_instance_that_is_silent_while_others_beat_is_stopped_and_replaced() -> None:
     rig = fleet()
     rig.world.hang(2)
-    told = rig.run(180.0)
+    ticks = rig.run(180.0)
     assert rig.ordered("stop") == [2]
     assert rig.ordered("quiet") == []
-    assert any("@2 has sent no heartbeat for" in said(t) for t in told)
+    assert any("@2 has sent no heartbeat for" in said(t) for t in ticks)
     rig.run(120.0)
     assert serving_true(rig.world) == 4
 
 
-def test_the_jobs_of_one_that_hangs_start_over_once() -> None:
-    """systemd's stop wakes it (SIGCONT), and it pushes them back; a drain's deadline then lets them finish."""
+def test_the_jobs_of_a_hung_instance_start_over_once() -> None:
+    """systemd's stop wakes it (SIGCONT), and it pushes its jobs back. Later drains let these jobs finish."""
     rig = settled(policy(strict(numbers="1-2", low=2), pace=QUICK), 2)
     rig.world.job_seconds = (400.0, 400.0)
     rig.world.enqueue("default", 10)
@@ -53,12 +53,12 @@ def test_the_jobs_of_one_that_hangs_start_over_once() -> None:
     rig.run(60.0)
     assert rig.world.in_flight() == 10, "they run again"
     rig.order(DrainInstance(key=InstanceKey(2)))
-    told = rig.run(150.0)
+    ticks = rig.run(150.0)
     assert rig.world.pushed_back == 5
-    assert "runs a job that was pushed back before" in said(told[-1])
+    assert "runs a job that was pushed back before" in said(ticks[-1])
 
 
-def test_one_that_is_stuck_for_good_is_killed_by_systemd_and_replaced() -> None:
+def test_an_instance_that_is_stuck_for_good_is_killed_by_systemd_and_replaced() -> None:
     rig = fleet()
     rig.world.hang(2, stuck=True)
     rig.run(300.0)
@@ -66,7 +66,7 @@ def test_one_that_is_stuck_for_good_is_killed_by_systemd_and_replaced() -> None:
     assert serving_true(rig.world) == 4
 
 
-def test_silence_of_less_than_two_minutes_is_nothing() -> None:
+def test_silence_of_less_than_two_minutes_is_ignored() -> None:
     rig = fleet()
     rig.world.hang(2)
     rig.run(100.0)
@@ -75,7 +75,7 @@ def test_silence_of_less_than_two_minutes_is_nothing() -> None:
     assert rig.ordered("stop") == []
 
 
-def test_all_silent_together_are_an_unknown_reading() -> None:
+def test_if_all_are_silent_the_reading_is_unknown() -> None:
     rig = fleet()
     for number in (1, 2, 3, 4):
         rig.world.hang(number)
@@ -83,19 +83,19 @@ def test_all_silent_together_are_an_unknown_reading() -> None:
     assert rig.units.orders == []
 
 
-def test_what_redis_forgot_is_not_silent_for_long() -> None:
+def test_after_redis_lost_its_heartbeats_no_instance_is_taken_for_silent() -> None:
     rig = fleet()
     rig.world.redis_restarts_empty()
     rig.run(300.0)
     assert rig.units.orders == []
 
 
-def test_a_freeze_of_the_host_makes_nobody_unresponsive() -> None:
+def test_a_freeze_of_the_host_makes_no_instance_unresponsive() -> None:
     rig = fleet()
     for process in rig.world.processes():
         process.hung = True
     rig.run(5.0)
-    rig.world.advance(HOUR)  # everything stood still, fleetd as well
+    rig.world.advance(HOUR)  # everything stood still, including fleetd
     for number in (1, 3, 4):
         rig.world.units[number].process.hung = False  # type: ignore[union-attr]
     rig.run(30.0)
@@ -105,7 +105,7 @@ def test_a_freeze_of_the_host_makes_nobody_unresponsive() -> None:
     assert rig.units.orders == []
 
 
-def test_ticks_that_came_late_do_not_count_as_silence() -> None:
+def test_time_between_late_ticks_does_not_count_as_silence() -> None:
     rig = fleet()
     rig.world.hang(2)
     for _ in range(20):
@@ -114,7 +114,7 @@ def test_ticks_that_came_late_do_not_count_as_silence() -> None:
     assert rig.units.orders == []
 
 
-def test_a_restart_of_fleetd_begins_to_count_anew() -> None:
+def test_a_restart_of_fleetd_resets_the_count_of_silence() -> None:
     rig = fleet()
     rig.world.hang(2)
     for _ in range(12):
@@ -125,7 +125,7 @@ def test_a_restart_of_fleetd_begins_to_count_anew() -> None:
     assert rig.ordered("stop") == [2]
 
 
-def test_of_two_silent_ones_one_at_a_time_is_ended() -> None:
+def test_of_two_silent_instances_one_is_ended_at_a_time() -> None:
     rig = fleet()
     rig.world.hang(2)
     rig.world.hang(3)
@@ -138,23 +138,23 @@ def test_of_two_silent_ones_one_at_a_time_is_ended() -> None:
     assert serving_true(rig.world) == 4
 
 
-def test_nobody_is_ended_as_unresponsive_while_redis_takes_no_writes() -> None:
+def test_no_instance_is_ended_as_unresponsive_while_redis_takes_no_writes() -> None:
     rig = fleet()
     rig.world.hang(2)
     rig.world.redis_writable = False
-    told = rig.run(400.0)
+    ticks = rig.run(400.0)
     assert rig.ordered("stop") == []
-    assert states(told[-1])[2] == "unresponsive"
+    assert states(ticks[-1])[2] == "unresponsive"
 
 
-def test_one_that_is_never_heard_of_is_no_capacity_and_is_ended() -> None:
-    """Its unit may ignore the tag. It was called serving, and a restart rolled on over such ones."""
+def test_an_instance_without_any_heartbeat_is_not_capacity_and_is_ended() -> None:
+    """Its unit may ignore the tag. If it counted as serving, a restart would go on past it."""
     rig = fleet()
     rig.world.mute.add(2)
     rig.world.kill_worker(2)
-    told = rig.run(100.0)
-    assert states(told[-1])[2] == "starting"
-    assert "@2 is up, but has sent no heartbeat yet" in said(told[-1])
+    ticks = rig.run(100.0)
+    assert states(ticks[-1])[2] == "starting"
+    assert "@2 is up, but has sent no heartbeat yet" in said(ticks[-1])
     assert rig.ordered("stop") == []
     rig.run(100.0)
     assert rig.ordered("stop") == [2]
@@ -163,7 +163,7 @@ def test_one_that_is_never_heard_of_is_no_capacity_and_is_ended() -> None:
     assert rig.world.lost == 0
 
 
-def test_what_is_never_heard_of_is_tried_a_bounded_number_of_times() -> None:
+def test_an_instance_without_any_heartbeat_is_tried_a_bounded_number_of_times() -> None:
     rig = fleet(2, numbers="1-2")
     rig.world.mute.add(2)
     rig.world.kill_worker(2)
@@ -172,7 +172,7 @@ def test_what_is_never_heard_of_is_tried_a_bounded_number_of_times() -> None:
     assert states(rig.tick()) == {1: "serving", 2: "failed", SCHEDULER: "stopped"}
 
 
-def test_where_nobody_is_heard_of_it_is_redis_that_does_not_know() -> None:
+def test_if_no_instance_has_a_heartbeat_none_is_ended() -> None:
     rig = Rig(World(policy(strict(numbers="1-2", low=2))))
     rig.world.mute |= {1, 2}
     rig.run(HOUR)
@@ -180,7 +180,7 @@ def test_where_nobody_is_heard_of_it_is_redis_that_does_not_know() -> None:
     assert set(states(rig.tick()).values()) == {"serving", "stopped"}
 
 
-def test_one_that_is_never_heard_of_is_left_while_redis_takes_no_writes() -> None:
+def test_an_instance_without_any_heartbeat_is_left_while_redis_takes_no_writes() -> None:
     rig = fleet()
     rig.world.mute.add(2)
     rig.world.kill_worker(2)
@@ -189,15 +189,15 @@ def test_one_that_is_never_heard_of_is_left_while_redis_takes_no_writes() -> Non
     assert rig.ordered("stop") == []
 
 
-# -- who died
+# -- deaths
 
 
 def test_a_dead_workers_heartbeat_does_not_stand_in_for_it() -> None:
     rig = settled(policy(strict(numbers="1-3", low=2), pace=QUICK), 2)
     rig.world.boot_seconds = 40.0
     rig.world.kill_worker(2)
-    for told in rig.run(30.0):
-        [view] = [v for v in told.tick.instances or () if v.key == 2]
+    for result in rig.run(30.0):
+        [view] = [v for v in result.tick.instances or () if v.key == 2]
         assert view.state.value == "starting"
         assert not view.serves
     rig.run(60.0)
@@ -205,39 +205,39 @@ def test_a_dead_workers_heartbeat_does_not_stand_in_for_it() -> None:
     assert rig.units.orders == [], "systemd restarts what dies"
 
 
-def test_an_oom_kill_raises_the_estimate_and_is_not_answered_with_one_more() -> None:
+def test_an_oom_kill_raises_the_estimate_and_starts_no_further_instance() -> None:
     rig = loaded(policy(strict(numbers="1-6", low=2), pace=QUICK), 3)
     rig.world.units[2].process.resident_bytes = 3 * GIB  # type: ignore[union-attr]
     rig.run(10.0)
     before = len(rig.units.orders)
     rig.world.oom_kill(2)
     rig.world.enqueue("default", 3000)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert [s.verb for _, s in rig.units.orders[before:]] == []
     assert rig.serving() == 3
     memory = rig.ticker.host_memory
     assert memory.instance_bytes["default-first"] == int(3 * GIB * 1.25)
-    killed = [s for t in told for s in t.noticed if isinstance(s, OomKilled)]
+    killed = [s for t in ticks for s in t.noticed if isinstance(s, OomKilled)]
     assert killed == [OomKilled(key=InstanceKey(2), grown_bytes=int(3 * GIB * 1.25))]
-    assert any(c.code.value == "oom_killed" for c in told[-1].fleet.clamps)
+    assert any(c.code.value == "oom_killed" for c in ticks[-1].fleet.clamps)
 
 
-def test_after_half_an_hour_it_may_grow_by_the_new_estimate() -> None:
+def test_half_an_hour_later_the_fleet_may_grow_by_the_new_estimate() -> None:
     rig = settled(policy(strict(numbers="1-6", low=2), pace=QUICK), 2)
     rig.world.units[2].process.resident_bytes = 3 * GIB  # type: ignore[union-attr]
     rig.run(10.0)
     rig.world.oom_kill(2)
     rig.run(1810.0)
-    rig.world.memory_available_bytes = int(8.6 * GIB)  # 0.8 are used, 0.5 kept: room for one of 3.75, not for two
+    rig.world.memory_available_bytes = int(8.6 * GIB)  # 0.8 used, 0.5 reserved: room for one of 3.75, not for two
     rig.world.enqueue("default", 50_000)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert rig.serving() == 3
-    assert "no memory left for one more instance" in said(told[-1])
+    assert "no memory left for one more instance" in said(ticks[-1])
 
 
-def test_a_worker_that_crashes_is_no_oom_kill() -> None:
+def test_a_crash_is_not_taken_for_an_oom_kill() -> None:
     rig = fleet()
-    rig.world.oom_kills_total += 1  # somebody else's
+    rig.world.oom_kills_total += 1  # of another process
     rig.run(60.0)
     rig.world.kill_worker(1)
     rig.run(60.0)
@@ -254,7 +254,7 @@ def heavy(*, low: int = 3, numbers: str = "1-4") -> Rig:
     return rig
 
 
-def test_a_heavy_one_is_replaced_gracefully_by_a_spare() -> None:
+def test_a_heavy_instance_is_replaced_gracefully_by_a_spare() -> None:
     rig = heavy()
     least = 3
     for _ in range(120):
@@ -270,14 +270,14 @@ def test_a_heavy_one_is_replaced_gracefully_by_a_spare() -> None:
     assert quieted - began >= 20.0, "before the new one could serve"
 
 
-def test_without_a_spare_number_it_goes_first() -> None:
+def test_without_a_spare_number_the_heavy_instance_goes_first() -> None:
     rig = heavy(numbers="1-3")
     rig.run(600.0)
     assert [(s.verb, s.key) for _, s in rig.units.orders] == [("quiet", 2), ("stop", 2), ("start", 2)]
     assert serving_true(rig.world) == 3
 
 
-def test_not_for_a_moment_over_the_limit() -> None:
+def test_an_instance_over_the_limit_for_a_moment_is_not_replaced() -> None:
     rig = heavy()
     rig.run(250.0)
     rig.world.units[2].process.resident_bytes = GIB  # type: ignore[union-attr]
@@ -285,12 +285,12 @@ def test_not_for_a_moment_over_the_limit() -> None:
     assert rig.units.orders == []
 
 
-def test_not_while_its_queues_are_late() -> None:
+def test_a_heavy_instance_is_not_replaced_while_its_queues_are_late() -> None:
     rig = heavy()
-    rig.world.rates = {"default": 30.0}  # more than all can do
-    told = rig.run(900.0)
+    rig.world.rates = {"default": 30.0}  # more than all of them can do
+    ticks = rig.run(900.0)
     assert not any(s.key == 2 for _, s in rig.units.orders if s.verb != "start")
-    assert any(isinstance(t.host.memory.rollout.waits, NotWhileLate) for t in told if t.host.memory.rollout)
+    assert any(isinstance(t.host.memory.rollout.waits, NotWhileLate) for t in ticks if t.host.memory.rollout)
     rig.world.rates = {}
     rig.world.queues["default"].clear()
     rig.world.enqueued -= rig.world.enqueued - rig.world.done - rig.world.in_flight()
@@ -298,7 +298,7 @@ def test_not_while_its_queues_are_late() -> None:
     assert 2 in rig.ordered("quiet")
 
 
-def test_two_heavy_ones_go_one_after_the_other() -> None:
+def test_two_heavy_instances_are_replaced_one_after_the_other() -> None:
     rig = heavy(numbers="1-6")
     rig.world.units[3].process.resident_bytes = 4 * GIB  # type: ignore[union-attr]
     for _ in range(200):
@@ -309,7 +309,7 @@ def test_two_heavy_ones_go_one_after_the_other() -> None:
     assert rig.ordered("quiet") == [3, 2]
 
 
-def test_an_unknown_weight_replaces_nobody() -> None:
+def test_with_unknown_memory_use_no_instance_is_replaced() -> None:
     rig = heavy()
     rig.run(290.0)
     rig.host.readable = False
@@ -321,13 +321,13 @@ def test_an_unknown_weight_replaces_nobody() -> None:
 
 
 @pytest.mark.parametrize("pressure", [SHORT_OF_MEMORY, SHORT_OF_CORES])
-def test_pressure_stops_growth_and_says_so(pressure: HostPressure) -> None:
+def test_pressure_stops_growth_and_is_reported(pressure: HostPressure) -> None:
     rig = fleet(2)
     rig.world.pressure = pressure
     rig.world.enqueue("default", 20_000)
-    told = rig.run(200.0)
+    ticks = rig.run(200.0)
     assert rig.ordered("start") == []
-    assert any(c.code.value == "host_pressure" for c in told[-1].fleet.clamps)
+    assert any(c.code.value == "host_pressure" for c in ticks[-1].fleet.clamps)
     rig.world.pressure = None
     rig.run(60.0)
     assert rig.serving() > 2
@@ -351,25 +351,25 @@ def test_lasting_memory_pressure_sheds_the_least_important_down_to_min() -> None
     assert all(b - a >= 120.0 for a, b in pairwise(at))
 
 
-def test_little_memory_sheds_down_to_min_and_says_so() -> None:
-    """MemAvailable fell below the reserve, and nothing went: the kernel told no pressure."""
+def test_little_memory_sheds_down_to_min_and_is_reported() -> None:
+    """MemAvailable falls below the reserve while the kernel reports no pressure."""
     rig = settled(policy(strict(numbers="1-4", low=2), pace=PacePolicy()), 2)
     rig.world.enqueue("default", 50_000)
     rig.run(200.0)
     assert rig.serving() == 4
     rig.world.memory_available_bytes = 4 * 400 * MIB + 100 * MIB
-    told = rig.run(50.0)
+    ticks = rig.run(50.0)
     assert rig.serving() == 4
-    rig.world.resident_bytes = 420 * MIB  # what is shed does not help: the others grow
-    told += rig.run(40.0)
+    rig.world.resident_bytes = 420 * MIB  # shedding does not help, because the others grow
+    ticks += rig.run(40.0)
     assert rig.serving() == 3
-    assert any("20 MiB of memory are available on this host" in said(t) for t in told)
+    assert any("20 MiB of memory are available on this host" in said(t) for t in ticks)
     rig.world.memory_available_bytes = 0
     rig.run(900.0)
     assert rig.serving() == 2
 
 
-def test_a_pause_keeps_what_pressure_would_shed() -> None:
+def test_in_a_pause_memory_pressure_sheds_no_instance() -> None:
     rig = loaded(policy(strict(numbers="1-6"), pace=QUICK), 3)
     rig.order(Pause())
     rig.world.pressure = SHORT_OF_MEMORY
@@ -377,7 +377,7 @@ def test_a_pause_keeps_what_pressure_would_shed() -> None:
     assert rig.units.orders == []
 
 
-def test_pressure_on_the_cores_sheds_nobody() -> None:
+def test_pressure_on_the_cores_sheds_no_instance() -> None:
     rig = loaded(policy(strict(numbers="1-6"), pace=QUICK), 3)
     before = len(rig.units.orders)
     rig.world.pressure = SHORT_OF_CORES
@@ -385,7 +385,7 @@ def test_pressure_on_the_cores_sheds_nobody() -> None:
     assert rig.units.orders[before:] == []
 
 
-def test_a_host_that_can_not_be_read_any_more_sheds_nobody() -> None:
+def test_a_host_that_can_no_longer_be_read_sheds_no_instance() -> None:
     rig = loaded(policy(strict(numbers="1-6"), pace=QUICK), 3)
     before = len(rig.units.orders)
     rig.world.pressure = SHORT_OF_MEMORY

@@ -1,4 +1,4 @@
-"""The life of instances in random storms: every state, every order, every replacement."""
+"""The life of instances in random storms: all states, all orders, all rollouts."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fleetd.core.model.policy_tables import ConnectionPolicy, PacePolicy, Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import BootTooLong, DiedTooOften, NeverHeardOf, ReplaceCause
 from tests.support.laws.instance_laws import (
-    HeldAsTold,
+    HoldsAreKept,
     NamedStates,
+    NoneIsUndrainable,
     OneReplacedAtATime,
-    OnlyDeafOnes,
     OrdersExpire,
     PushedBackOnce,
+    RetriesAreBounded,
     RollKeepsCapacity,
     StartsNothingWhileHeld,
-    TriesAreBounded,
 )
 from tests.support.laws.laws import (
     Bounded,
@@ -84,14 +84,14 @@ def rules(place: str = "elsewhere", *, low: int = 1, reserve: int = 10, takeover
 
 @steady(25)
 @given(storms(*EVERYTHING, HOST))
-def test_every_instance_is_in_one_state_and_comes_to_it_as_the_table_allows(schedule: Schedule) -> None:
+def test_every_instance_is_in_one_state_and_got_there_as_the_table_allows(schedule: Schedule) -> None:
     LifeStorm(rules("auto"), NamedStates, Bounded, EveryClampSpeaks, SameInputSameDecision).run(schedule)
 
 
 @steady(20)
 @given(storms(WORK, CODE, CODE, PEOPLE, ORDERS, MISHAPS, BOOTS, HOST, SCHEDULERS))
 def test_nothing_is_started_while_held(schedule: Schedule) -> None:
-    LifeStorm(rules("here"), StartsNothingWhileHeld, HeldAsTold).run(schedule)
+    LifeStorm(rules("here"), StartsNothingWhileHeld, HoldsAreKept).run(schedule)
 
 
 @steady(25)
@@ -106,7 +106,7 @@ def test_nothing_is_started_while_held(schedule: Schedule) -> None:
         SOURCES,
     )
 )
-def test_a_roll_keeps_capacity_one_at_a_time(schedule: Schedule) -> None:
+def test_a_rollout_replaces_one_at_a_time_and_keeps_capacity(schedule: Schedule) -> None:
     LifeStorm(rules(low=2), RollKeepsCapacity, OneReplacedAtATime).run(schedule, then_ticks=40)
 
 
@@ -136,7 +136,7 @@ def test_no_job_is_lost_and_none_starts_over_twice(schedule: Schedule) -> None:
 
 @steady(20)
 @given(storms(WORK, SOURCES, SOURCES, REDIS, CHANGES, HANGS, PRESSURE, ORDERS, HOST))
-def test_unknown_holds_whatever_else_happens(schedule: Schedule) -> None:
+def test_what_is_unknown_holds_whatever_else_happens(schedule: Schedule) -> None:
     LifeStorm(rules(reserve=60), UnknownHolds).run(schedule)
 
 
@@ -148,7 +148,7 @@ def test_one_scheduler_while_it_is_replaced(schedule: Schedule) -> None:
 
 @steady(20)
 @given(storms(WORK, PEOPLE, ORDERS, ORDERS, CHANGES, SOURCES, ("kill_fleetd", "die_in_tick", "freeze")))
-def test_people_first_and_their_orders_expire(schedule: Schedule) -> None:
+def test_people_come_first_and_their_orders_expire(schedule: Schedule) -> None:
     LifeStorm(rules(), PeopleFirst, OrdersExpire).run(schedule)
 
 
@@ -160,27 +160,27 @@ def test_people_first_and_their_orders_expire(schedule: Schedule) -> None:
         ("kill_fleetd", "die_in_tick", "order_release", "order_set"),
     )
 )
-def test_tries_are_bounded(schedule: Schedule) -> None:
-    LifeStorm(rules(low=2), TriesAreBounded).run(schedule, then_ticks=120)
+def test_retries_are_bounded(schedule: Schedule) -> None:
+    LifeStorm(rules(low=2), RetriesAreBounded).run(schedule, then_ticks=120)
 
 
 @steady(15)
 @given(storms(WORK, CHANGES, PEOPLE, ORDERS, BOOTS, REDIS))
-def test_killed_after_every_tick_fleetd_keeps_its_word(schedule: Schedule) -> None:
-    checks = (NamedStates, HeldAsTold, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost)
+def test_a_fleetd_killed_after_every_tick_keeps_orders_and_holds(schedule: Schedule) -> None:
+    checks = (NamedStates, HoldsAreKept, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost)
     LifeStorm(rules(), *checks, killed=True).run(schedule)
 
 
 @steady(20)
 @given(storms(WORK, CHANGES, PEOPLE, ORDERS, BOOTS, REDIS, ("kill_worker", "long_jobs")))
-def test_killed_at_every_step_fleetd_keeps_its_word(schedule: Schedule) -> None:
-    """Orders that were remembered and never given, and orders given twice."""
-    checks = (NamedStates, HeldAsTold, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost, OnlyDeafOnes)
+def test_a_fleetd_killed_in_mid_tick_keeps_orders_and_holds(schedule: Schedule) -> None:
+    """Steps that fleetd remembered but never gave, and steps that it gave twice."""
+    checks = (NamedStates, HoldsAreKept, OneReplacedAtATime, PeopleFirst, OrdersExpire, NoJobLost, NoneIsUndrainable)
     LifeStorm(rules(), *checks, in_mid_tick=True).run(schedule)
 
 
-def test_storms_of_life_blow() -> None:
-    """So that no check above is green because nothing ever happened."""
+def test_every_kind_of_event_happens_in_a_storm_of_life() -> None:
+    """Makes sure that the tests above don't pass only because nothing ever happened."""
     kinds = (
         WORK,
         CHANGES,
@@ -200,10 +200,10 @@ def test_storms_of_life_blow() -> None:
         storm = LifeStorm(rules("here"), Notes, NamedStates)
         for _ in range(350):
             for _ in range(dice.randint(1, 16)):
-                told = storm.tick()
-                seen |= {v.state.value for v in told.tick.instances or ()}
-                failures |= {type(f.cause) for f in told.host.memory.units.failures.values()}
-                roll = told.host.memory.rollout
+                result = storm.tick()
+                seen |= {v.state.value for v in result.tick.instances or ()}
+                failures |= {type(f.cause) for f in result.host.memory.units.failures.values()}
+                roll = result.host.memory.rollout
                 rolls |= {(roll.cause, roll.phase)} if roll is not None else set()
             storm.apply((dice.choice(names), dice.randint(0, 19)))
     assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}

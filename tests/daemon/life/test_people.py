@@ -1,4 +1,4 @@
-"""People: pins by hand and by order, drains, set counts, pauses; what is refused changes nothing."""
+"""What people do: pins by hand and by order, drains, set counts, pauses. What is refused changes nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fleet(count: int = 2, numbers: str = "1-4", *, low: int = 1, pace: PacePolic
 
 
 def refused(rig: Rig, order: Order) -> str:
-    """The reason; what is refused changes nothing."""
+    """The reason for which an order is refused. Checks that nothing was changed."""
     before = msgspec.json.encode(rig.ticker.host_memory)
     with pytest.raises(OrderRefusedError) as error:
         rig.order(order)
@@ -49,7 +49,7 @@ def refused(rig: Rig, order: Order) -> str:
 # -- pin, release
 
 
-def test_pinned_to_run_it_is_kept_over_a_restart_of_fleetd_until_its_end() -> None:
+def test_a_pin_to_run_is_kept_across_a_restart_of_fleetd_until_its_end() -> None:
     rig = fleet()
     assert "runs and is kept running for 60 min" in rig.order(PinInstance(key=InstanceKey(2)))
     rig.run(60.0)
@@ -64,20 +64,20 @@ def test_pinned_to_run_it_is_kept_over_a_restart_of_fleetd_until_its_end() -> No
     assert rig.status(rig.tick()).overrides == ()
 
 
-def test_pinned_stopped_it_is_not_started_though_needed() -> None:
+def test_an_instance_pinned_as_stopped_is_not_started_though_needed() -> None:
     rig = fleet()
     assert "is stopped and kept so" in rig.order(PinInstance(key=InstanceKey(3)))
     rig.world.enqueue("default", 20_000)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert set(rig.ordered("start")) == {4}
-    assert "@3 stopped by hand and left so" in said(told[-1])
-    assert states(told[-1])[3] == "pinned"
+    assert "@3 stopped by hand and left so" in said(ticks[-1])
+    assert states(ticks[-1])[3] == "pinned"
     rig.order(ReleaseInstance(key=InstanceKey(3)))
     rig.run(30.0)
     assert 3 in rig.ordered("start")
 
 
-def test_released_it_is_fleetds_again() -> None:
+def test_a_released_instance_is_under_fleetds_control_again() -> None:
     rig = fleet()
     rig.order(PinInstance(key=InstanceKey(2)))
     rig.run(100.0)
@@ -87,7 +87,7 @@ def test_released_it_is_fleetds_again() -> None:
     assert rig.ordered("quiet") == [2]
 
 
-def test_quieted_by_hand_and_released_it_is_drained() -> None:
+def test_an_instance_quieted_by_hand_and_released_is_drained() -> None:
     rig = fleet(count=3, numbers="1-4", low=3)
     rig.world.quiet(2)
     rig.run(60.0)
@@ -97,7 +97,7 @@ def test_quieted_by_hand_and_released_it_is_drained() -> None:
     assert rig.ordered("stop") == [2]
 
 
-def test_quieted_by_hand_and_then_drained_by_order_it_is_stopped() -> None:
+def test_an_instance_quieted_by_hand_and_then_ordered_to_drain_is_stopped() -> None:
     rig = fleet(count=3, numbers="1-4", low=3)
     rig.world.quiet(2)
     rig.run(60.0)
@@ -107,25 +107,25 @@ def test_quieted_by_hand_and_then_drained_by_order_it_is_stopped() -> None:
     assert rig.ordered("stop") == [2]
 
 
-def test_a_stop_by_hand_lets_another_number_take_over_only_for_min_and_says_for_which() -> None:
+def test_after_a_stop_by_hand_another_number_stands_in_only_for_min() -> None:
     rig = fleet(count=2, numbers="1-4", low=2)
     rig.world.stop(1)
-    told = rig.run(120.0)
+    ticks = rig.run(120.0)
     [step] = [s for _, s in rig.units.orders]
     assert (step.verb, step.key) == ("start", 3)
     assert "takes over for @1, stopped by hand, because min is 2" in sentence(step.why)
-    notes = {i.number: i.note for i in rig.status(told[-1]).instances}
+    notes = {i.number: i.note for i in rig.status(ticks[-1]).instances}
     assert "stopped by hand" in notes[1]
     assert notes[3] == "stands in for @1, stopped by hand"
     rig.kill_fleetd()
-    told = rig.run(10.0)
-    assert "stands in" in {i.number: i.note for i in rig.status(told[-1]).instances}[3]
+    ticks = rig.run(10.0)
+    assert "stands in" in {i.number: i.note for i in rig.status(ticks[-1]).instances}[3]
     rig.order(ReleaseInstance(key=InstanceKey(1)))
-    told = rig.run(10.0)
-    assert "stands in" not in {i.number: i.note for i in rig.status(told[-1]).instances}[3]
+    ticks = rig.run(10.0)
+    assert "stands in" not in {i.number: i.note for i in rig.status(ticks[-1]).instances}[3]
 
 
-def test_started_by_hand_it_is_kept_though_the_fleet_shrinks() -> None:
+def test_an_instance_started_by_hand_is_kept_though_the_fleet_shrinks() -> None:
     rig = fleet(count=3, numbers="1-4")
     rig.world.start(4)
     rig.run(600.0)
@@ -135,7 +135,7 @@ def test_started_by_hand_it_is_kept_though_the_fleet_shrinks() -> None:
 # -- drain
 
 
-def test_drained_by_order_it_is_stopped_once_idle_and_kept_so() -> None:
+def test_an_instance_drained_by_order_is_stopped_once_idle_and_stays_so() -> None:
     rig = busy_fleet(2, seconds=30.0, pace=QUICK_PINS)
     rig.tick()
     assert "is drained, 5 jobs to finish" in rig.order(DrainInstance(key=InstanceKey(1)))
@@ -149,7 +149,7 @@ def test_drained_by_order_it_is_stopped_once_idle_and_kept_so() -> None:
     assert states(rig.tick())[1] == "pinned"
 
 
-def test_drained_while_it_boots_it_is_stopped() -> None:
+def test_an_instance_ordered_to_drain_while_it_boots_is_stopped() -> None:
     rig = fleet()
     rig.world.boot_seconds = 60.0
     rig.order(SetInstances(profile="default-first", instances=3))
@@ -162,8 +162,8 @@ def test_drained_while_it_boots_it_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("late", [0.0, 12.0])
-def test_drained_right_after_it_was_ordered_to_start_it_does_not_stay(late: float) -> None:
-    """systemd does not show the start yet."""
+def test_an_instance_ordered_to_drain_right_after_its_start_does_not_stay(late: float) -> None:
+    """systemd does not show the start yet when the drain is ordered."""
     rig = fleet()
     rig.world.start_job_seconds = late
     rig.order(SetInstances(profile="default-first", instances=3))
@@ -182,7 +182,7 @@ def test_drained_right_after_it_was_ordered_to_start_it_does_not_stay(late: floa
     assert rig.ticker.host_memory.units.failures == {}
 
 
-def test_the_last_one_may_be_drained_and_another_takes_over_for_min() -> None:
+def test_the_last_instance_may_be_drained_and_another_takes_over_for_min() -> None:
     rig = fleet(count=1)
     rig.order(DrainInstance(key=InstanceKey(1)))
     rig.run(120.0)
@@ -192,12 +192,12 @@ def test_the_last_one_may_be_drained_and_another_takes_over_for_min() -> None:
 # -- set
 
 
-def test_set_up_and_its_end() -> None:
+def test_a_count_set_higher_is_kept_until_it_ends() -> None:
     rig = fleet(count=1)
     rig.order(SetInstances(profile="default-first", instances=4, for_seconds=600.0))
-    told = rig.run(60.0)
+    ticks = rig.run(60.0)
     assert rig.serving() == 4
-    assert "set to 4 by fleetctl" in said(told[-1])
+    assert "set to 4 by fleetctl" in said(ticks[-1])
     rig.kill_fleetd()
     rig.run(500.0)
     assert rig.serving() == 4
@@ -209,7 +209,7 @@ def test_set_up_and_its_end() -> None:
     assert rig.status(rig.tick()).overrides == ()
 
 
-def test_set_down_below_min_is_obeyed() -> None:
+def test_a_count_set_below_min_is_obeyed() -> None:
     rig = fleet(count=3, low=2)
     assert "That is below min (2)." in rig.order(SetInstances(profile="default-first", instances=0))
     rig.run(200.0)
@@ -218,35 +218,35 @@ def test_set_down_below_min_is_obeyed() -> None:
     assert rig.serving() == 2
 
 
-def test_set_beyond_what_connections_allow_goes_as_far_as_they_do() -> None:
+def test_a_count_set_too_high_grows_as_far_as_connections_allow() -> None:
     rig = fleet(count=1)
     rig.world.max_connections, rig.world.other_clients = tight(15)
     rig.order(SetInstances(profile="default-first", instances=4))
-    told = rig.run(200.0)
+    ticks = rig.run(200.0)
     assert rig.serving() == 2
-    assert "one more needs 7 connections" in said(told[-1])
+    assert "one more needs 7 connections" in said(ticks[-1])
 
 
-def test_set_while_redis_is_away_stops_nothing() -> None:
+def test_a_count_set_lower_while_redis_is_away_stops_nothing() -> None:
     rig = fleet(count=3)
     rig.world.redis_up = False
     rig.tick()
     rig.order(SetInstances(profile="default-first", instances=1))
-    told = rig.run(120.0)
+    ticks = rig.run(120.0)
     assert rig.units.orders == []
-    assert "queue latency is unknown: nothing stops" in said(told[-1])
+    assert "queue latency is unknown: nothing stops" in said(ticks[-1])
 
 
 # -- pause
 
 
-def test_a_pause_holds_growth_and_shrinking_and_is_loud() -> None:
+def test_a_pause_holds_growth_and_shrinking_and_is_reported() -> None:
     rig = fleet(count=3)
     rig.order(Pause(for_seconds=900.0, reason="migration"))
     rig.world.enqueue("default", 5000)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert rig.units.orders == []
-    status = rig.status(told[-1])
+    status = rig.status(ticks[-1])
     assert status.holds[0].kind == "pause"
     assert "migration" in status.holds[0].sentence
     assert "paused by fleetctl: migration" in status.summary
@@ -282,7 +282,7 @@ def test_drains_under_way_go_on_in_a_pause() -> None:
     assert [(s.verb, s.key) for _, s in rig.units.orders] == [("stop", quieted)]
 
 
-def test_a_pause_does_not_keep_connections_that_the_database_has_not_got() -> None:
+def test_in_a_pause_instances_still_give_way_to_the_connection_budget() -> None:
     rig = fleet(count=3)
     rig.order(Pause())
     rig.world.max_connections, rig.world.other_clients = tight(15)
@@ -290,7 +290,7 @@ def test_a_pause_does_not_keep_connections_that_the_database_has_not_got() -> No
     assert rig.serving() == 2
 
 
-def test_a_failed_one_is_not_started_in_a_pause() -> None:
+def test_a_failed_instance_is_not_started_in_a_pause() -> None:
     rig = fleet(count=2, low=2)
     rig.order(Pause())
     rig.world.broken.add(1)
@@ -300,7 +300,7 @@ def test_a_failed_one_is_not_started_in_a_pause() -> None:
     assert rig.units.orders == []
 
 
-def test_what_is_stopped_or_killed_by_people_in_a_pause_stays_so() -> None:
+def test_an_instance_that_people_stop_or_kill_in_a_pause_stays_down() -> None:
     rig = fleet(count=3, low=3)
     rig.order(Pause())
     rig.world.stop(1)
@@ -318,18 +318,18 @@ def test_most_of_the_fleet_quieted_by_hand_is_a_hold() -> None:
     for number in (1, 2, 3, 4):
         rig.world.quiet(number)
     rig.world.advance(12.0)
-    told = rig.run(300.0)
+    ticks = rig.run(300.0)
     assert rig.units.orders == []
-    assert "were quieted by hand: nothing starts or stops" in said(told[-1])
-    assert rig.status(told[-1]).holds[0].kind == "quieted"
+    assert "were quieted by hand: nothing starts or stops" in said(ticks[-1])
+    assert rig.status(ticks[-1]).holds[0].kind == "quieted"
 
 
-def test_one_of_many_quieted_by_hand_is_a_pin_only() -> None:
+def test_one_of_many_quieted_by_hand_is_only_a_pin() -> None:
     rig = fleet(count=4, numbers="1-6", low=1)
     rig.world.quiet(3)
-    told = rig.run(30.0)
-    assert told[-1].tick.constraints.holds == ()
-    assert rig.status(told[-1]).overrides[0].what == "@3"
+    ticks = rig.run(30.0)
+    assert ticks[-1].tick.constraints.holds == ()
+    assert rig.status(ticks[-1]).overrides[0].what == "@3"
 
 
 # -- what is refused
@@ -354,7 +354,7 @@ REFUSED: tuple[tuple[Order, str], ...] = (
 
 
 @pytest.mark.parametrize(("order", "reason"), REFUSED, ids=[f"{type(c).__name__} {r}" for c, r in REFUSED])
-def test_refused_with_the_reason_and_nothing_is_changed(order: Order, reason: str) -> None:
+def test_an_order_is_refused_with_the_reason_and_nothing_is_changed(order: Order, reason: str) -> None:
     assert reason in refused(fleet(), order)
 
 
@@ -372,7 +372,7 @@ def test_while_systemd_is_unknown_orders_about_instances_are_refused() -> None:
     rig.order(Pause())
 
 
-def test_what_drains_is_neither_pinned_nor_drained_again() -> None:
+def test_a_draining_instance_is_neither_pinned_nor_drained_again() -> None:
     rig = busy_fleet(2, seconds=50.0)
     rig.tick()
     rig.order(DrainInstance(key=InstanceKey(2)))
@@ -388,11 +388,11 @@ def test_a_second_restart_is_refused_while_one_is_under_way() -> None:
     assert "a restart is under way, 0 of 2 done" in refused(rig, Restart())
 
 
-def test_orders_end_at_a_reboot_and_that_is_said() -> None:
+def test_orders_end_at_a_reboot_and_that_is_reported() -> None:
     rig = fleet()
     rig.order(Pause())
     rig.world.reboot(at_boot=(1,))
     rig.kill_fleetd()
-    told = rig.tick()
-    assert "rebooted: pins, pauses and set counts from before no longer hold" in noticed(told)
-    assert told.tick.constraints.holds == ()
+    result = rig.tick()
+    assert "rebooted: pins, pauses and set counts from before no longer hold" in noticed(result)
+    assert result.tick.constraints.holds == ()

@@ -1,4 +1,4 @@
-"""Rolling replacement: changed settings, a changed unit file, `fleetctl restart`, an upgrade, the scheduler."""
+"""Rollouts: changed settings, a changed unit file, `fleetctl restart`, an upgrade, the scheduler."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.world.world import MIB, World
 
 
 def fleet(count: int = 3, numbers: str = "1-4", *, pace: PacePolicy = QUICK, high: int | None = None) -> Rig:
-    """So many at min, idle."""
+    """This many idle instances, which are also the min."""
     rig = settled(policy(strict(numbers=numbers, low=count, high=high), pace=pace), count)
     rig.units.orders.clear()
     return rig
@@ -43,7 +43,7 @@ def other_threads(rig: Rig, threads: int = 6, *, rendered: bool = True) -> None:
 
 
 def least_serving(rig: Rig, seconds: float, profile: str = "") -> int:
-    """Runs on, and returns the fewest that served."""
+    """Let time pass, and return the smallest number that served."""
     least = serving_true(rig.world, profile)
     for _ in range(int(seconds / 5)):
         rig.tick()
@@ -68,7 +68,7 @@ def held_by(result: TickResult) -> list[type[Reason]]:
 # -- settings
 
 
-def test_changed_settings_are_rolled_in_one_at_a_time_with_a_spare() -> None:
+def test_changed_settings_are_rolled_out_one_at_a_time_with_a_spare() -> None:
     rig = fleet()
     other_threads(rig)
     assert least_serving(rig, 600.0) == 3
@@ -77,14 +77,14 @@ def test_changed_settings_are_rolled_in_one_at_a_time_with_a_spare() -> None:
     assert rig.world.lost == rig.world.pushed_back == 0
 
 
-def test_without_room_for_a_spare_one_is_away_at_a_time() -> None:
+def test_without_room_for_a_spare_one_instance_is_away_at_a_time() -> None:
     rig = fleet(numbers="1-3")
     other_threads(rig)
     assert least_serving(rig, 600.0) == 2
     assert threads(rig) == [6, 6, 6]
 
 
-def test_without_connections_for_a_spare_one_is_away_at_a_time() -> None:
+def test_without_connections_for_a_spare_one_instance_is_away_at_a_time() -> None:
     rig = fleet(count=3, numbers="1-6")
     rig.world.unit_file = "unit-2"
     rig.world.max_connections, rig.world.other_clients = tight(23)
@@ -93,19 +93,19 @@ def test_without_connections_for_a_spare_one_is_away_at_a_time() -> None:
     assert phase(rig) == RolloutPhase.DONE
 
 
-def test_what_is_not_rendered_is_a_hold() -> None:
+def test_settings_that_are_not_rendered_hold() -> None:
     rig = fleet()
     other_threads(rig, rendered=False)
-    told = rig.run(HOUR)
+    ticks = rig.run(HOUR)
     assert rig.units.orders == []
-    assert told[-1].host.memory.rollout is None
+    assert ticks[-1].host.memory.rollout is None
     rig.world.rendered_policy = rig.world.policy
     rig.run(600.0)
     assert threads(rig) == [6, 6, 6]
 
 
-def test_a_restart_lets_nobody_go_while_what_comes_after_is_not_rendered() -> None:
-    """One was let go, nothing could be started for it, and it was missed until somebody rendered."""
+def test_a_restart_drains_nothing_while_the_replacement_is_not_rendered() -> None:
+    """If one were drained first, nothing could be started for it until somebody renders."""
     rig = fleet()
     other_threads(rig, rendered=False)
     rig.order(Restart())
@@ -118,7 +118,7 @@ def test_a_restart_lets_nobody_go_while_what_comes_after_is_not_rendered() -> No
     assert threads(rig) == [6, 6, 6]
 
 
-def test_what_is_away_is_waited_for_until_it_is_rendered() -> None:
+def test_a_rollout_waits_until_the_instance_it_drained_is_rendered() -> None:
     rig = fleet(numbers="1-3")
     rig.order(Restart())
     while not rig.ordered("quiet"):
@@ -130,13 +130,13 @@ def test_what_is_away_is_waited_for_until_it_is_rendered() -> None:
     assert threads(rig) == [6, 6, 6]
 
 
-def test_a_setting_that_never_takes_effect_makes_no_loop() -> None:
-    """ExecStart ignores the rendered settings: each number is tried once, then left alone."""
+def test_a_setting_that_never_takes_effect_is_not_rolled_out_over_and_over() -> None:
+    """ExecStart ignores the rendered settings. Each number is tried once, then left alone."""
     rig = fleet()
     old = rig.world.policy
     other_threads(rig)
     for _ in range(800):
-        told = rig.tick()
+        result = rig.tick()
         for unit in rig.world.units.values():  # as if SIDEKIQ_ARGS were ignored
             if unit.process is not None and unit.process.threads == 6:
                 unit.process.threads = 5
@@ -145,14 +145,14 @@ def test_a_setting_that_never_takes_effect_makes_no_loop() -> None:
     assert max(rig.ordered("start").count(n) for n in (1, 2, 3, 4)) <= 2
     assert len(rig.ordered("start")) <= 5
     assert serving_true(rig.world) == 3
-    assert told.host.memory.rollout is None or told.host.memory.rollout.phase == RolloutPhase.DONE
+    assert result.host.memory.rollout is None or result.host.memory.rollout.phase == RolloutPhase.DONE
 
 
 def _tag_of(old: Policy, tag: str) -> str:
     return tag.rsplit(":", 1)[0] + ":" + instance_digest(old.profiles[0])
 
 
-def test_a_changed_unit_file_rolls_and_the_same_again_does_not() -> None:
+def test_a_changed_unit_file_is_rolled_out_once() -> None:
     rig = fleet()
     before = {p.pid for p in rig.world.processes()}
     rig.world.unit_file = "unit-2"
@@ -163,20 +163,20 @@ def test_a_changed_unit_file_rolls_and_the_same_again_does_not() -> None:
     assert len(rig.units.orders) == orders
 
 
-def test_what_a_person_pinned_is_not_rolled_by_itself() -> None:
+def test_a_pinned_instance_is_not_replaced_automatically() -> None:
     rig = fleet()
     rig.tick()
     rig.order(PinInstance(key=InstanceKey(2)))
     other_threads(rig)
-    told = rig.run(HOUR)
-    assert [s for t in told for s in t.noticed if isinstance(s, RolloutEnded)] == [
+    ticks = rig.run(HOUR)
+    assert [s for t in ticks for s in t.noticed if isinstance(s, RolloutEnded)] == [
         RolloutEnded(cause=ReplaceCause.OUTDATED, done_instances=2, total_instances=2, given_up=None)
     ]
     assert 2 not in rig.ordered("quiet")
     assert sorted(threads(rig)) == [5, 6, 6]
 
 
-def test_what_a_person_pins_in_mid_roll_is_left_alone() -> None:
+def test_an_instance_pinned_in_mid_rollout_is_left_alone() -> None:
     rig = fleet()
     rig.tick()
     rig.order(Restart())
@@ -186,7 +186,7 @@ def test_what_a_person_pins_in_mid_roll_is_left_alone() -> None:
     assert phase(rig) == RolloutPhase.DONE
 
 
-def test_killed_at_any_tick_of_a_roll_fleetd_ends_it_all_the_same() -> None:
+def test_a_fleetd_killed_at_any_tick_of_a_rollout_still_completes_it() -> None:
     rig = fleet()
     other_threads(rig)
     least = 9
@@ -201,7 +201,7 @@ def test_killed_at_any_tick_of_a_roll_fleetd_ends_it_all_the_same() -> None:
     assert rig.ticker.host_memory.people.pins == {}
 
 
-def test_no_roll_begins_while_held() -> None:
+def test_no_rollout_begins_during_a_hold() -> None:
     rig = fleet()
     rig.tick()
     rig.order(Pause(for_seconds=600.0))
@@ -211,7 +211,7 @@ def test_no_roll_begins_while_held() -> None:
     assert phase(rig) == RolloutPhase.DONE
 
 
-def test_nothing_is_rolled_while_a_quiet_is_not_confirmed() -> None:
+def test_nothing_is_replaced_while_a_quiet_is_not_confirmed() -> None:
     rig = fleet(3, "1-3", pace=PacePolicy())
     rig.world.deaf.add(3)
     rig.tick()
@@ -222,7 +222,7 @@ def test_nothing_is_rolled_while_a_quiet_is_not_confirmed() -> None:
     assert set(rig.ordered("quiet")) == {3}
 
 
-def test_nothing_is_rolled_beside_another_that_is_on_its_way_out() -> None:
+def test_nothing_is_replaced_while_another_instance_is_on_its_way_out() -> None:
     rig = fleet(3, "1-6", pace=PacePolicy(drain_seconds_max=HOUR))
     rig.world.job_seconds = (900.0, 900.0)
     rig.world.enqueue("default", 15)
@@ -238,7 +238,7 @@ def test_nothing_is_rolled_beside_another_that_is_on_its_way_out() -> None:
     assert phase(rig) == RolloutPhase.DONE
 
 
-def test_nothing_is_rolled_while_redis_is_away() -> None:
+def test_nothing_is_replaced_while_redis_is_away() -> None:
     rig = fleet()
     rig.world.redis_up = False
     rig.tick()
@@ -250,11 +250,11 @@ def test_nothing_is_rolled_while_redis_is_away() -> None:
     assert phase(rig) == RolloutPhase.DONE
 
 
-# -- capacity is kept, whatever keeps the fleet from growing
+# -- capacity is kept, whatever prevents growth
 
 
 def rolled_under(trouble: str) -> int:
-    """@1-@4 of a profile whose min is 1, all needed a short while ago; restarted in that trouble: the fewest served."""
+    """Restart @1-@4 during `trouble`, and return the fewest that served. All were needed just now; min is 1."""
     rig = settled(policy(strict(numbers="1-4", low=1), pace=PacePolicy(hold_down_seconds=HOUR)), 4)
     rig.world.enqueue("default", 4000)
     while rig.world.waiting():
@@ -282,27 +282,27 @@ def rolled_under(trouble: str) -> int:
     return least
 
 
-def test_a_roll_keeps_capacity_without_work() -> None:
+def test_a_rollout_keeps_capacity_without_work() -> None:
     assert rolled_under("nothing") == 3
 
 
-def test_a_roll_keeps_capacity_while_headroom_is_unknown() -> None:
+def test_a_rollout_keeps_capacity_while_headroom_is_unknown() -> None:
     assert rolled_under("no postgres") >= 3
 
 
-def test_a_roll_keeps_capacity_while_the_host_is_unknown() -> None:
+def test_a_rollout_keeps_capacity_while_the_host_is_unknown() -> None:
     assert rolled_under("no host") >= 3
 
 
-def test_a_roll_keeps_capacity_while_the_cores_are_short() -> None:
+def test_a_rollout_keeps_capacity_while_the_cores_are_short() -> None:
     assert rolled_under("cores") >= 3
 
 
-def test_a_roll_keeps_capacity_after_an_oom_kill() -> None:
+def test_a_rollout_keeps_capacity_after_an_oom_kill() -> None:
     assert rolled_under("oom") >= 3
 
 
-def test_restart_of_eight_busy_ones_keeps_seven_and_loses_nothing() -> None:
+def test_a_restart_of_eight_busy_instances_keeps_seven_and_loses_no_job() -> None:
     rig = settled(policy(strict(numbers="1-8", low=8), pace=PacePolicy()), 8)
     rig.world.job_seconds, rig.world.rates = (2.0, 40.0), {"default": 1.5}
     rig.run(60.0)
@@ -321,25 +321,25 @@ def upgraded(rig: Rig, *, broken: bool = False) -> None:
     rig.world.code, rig.world.code_broken = "code-2", broken
 
 
-def test_an_upgrade_holds_loudly_and_starts_nothing_until_restart() -> None:
+def test_an_upgrade_holds_and_starts_nothing_until_restart() -> None:
     rig = fleet(count=2, numbers="1-6")
     rig.tick()
     upgraded(rig, broken=True)
     rig.world.enqueue("default", 5000)
     rig.world.slow_boots.clear()
-    told = rig.run(600.0)
+    ticks = rig.run(600.0)
     assert rig.units.orders == []
-    status = rig.status(told[-1])
+    status = rig.status(ticks[-1])
     assert [h.kind for h in status.holds] == ["upgrade"]
     assert "HELD (upgrade)" in status.summary
-    rig.world.stop(1)  # not even for min
+    rig.world.stop(1)  # not even min is started
     rig.run(300.0)
     rig.kill_fleetd()
     rig.run(300.0)
     assert rig.units.orders == []
 
 
-def test_restart_rolls_onto_the_new_code() -> None:
+def test_a_restart_moves_the_fleet_to_the_new_code() -> None:
     rig = fleet()
     rig.tick()
     upgraded(rig)
@@ -351,7 +351,7 @@ def test_restart_rolls_onto_the_new_code() -> None:
     assert rig.tick().tick.constraints.holds == ()
 
 
-def test_resume_accepts_the_code_and_replaces_nobody() -> None:
+def test_resume_accepts_the_code_and_replaces_no_instance() -> None:
     rig = fleet(numbers="1-6")
     rig.tick()
     upgraded(rig)
@@ -373,17 +373,17 @@ def broken_restart(count: int, numbers: str) -> Rig:
     return rig
 
 
-def test_broken_code_ends_the_restart_at_the_first_with_capacity_intact() -> None:
+def test_broken_code_ends_a_restart_at_the_first_instance_and_keeps_capacity() -> None:
     rig = broken_restart(3, "1-4")
     assert least_serving(rig, 900.0) == 3
     assert phase(rig) == RolloutPhase.GIVEN_UP
     assert rig.ordered("quiet") == []
     assert {p.code for p in rig.world.processes()} == {"code-1"}
-    told = rig.tick()
-    assert held_by(told) == [CodeChanged], "a restart that fails goes back to holding"
+    result = rig.tick()
+    assert held_by(result) == [CodeChanged], "a restart that fails goes back to holding"
 
 
-def test_broken_code_without_a_spare_costs_one() -> None:
+def test_broken_code_without_a_spare_costs_one_instance() -> None:
     rig = broken_restart(3, "1-3")
     assert least_serving(rig, 1200.0) == 2
     assert phase(rig) == RolloutPhase.GIVEN_UP
@@ -391,7 +391,7 @@ def test_broken_code_without_a_spare_costs_one() -> None:
     assert held_by(rig.tick()) == [CodeChanged]
 
 
-def test_broken_code_ends_a_restart_of_the_last_one_too() -> None:
+def test_broken_code_also_ends_a_restart_of_the_last_instance() -> None:
     rig = broken_restart(1, "1-1")
     rig.run(900.0)
     assert phase(rig) == RolloutPhase.GIVEN_UP
@@ -411,7 +411,7 @@ def two_profiles(spare: bool) -> Rig:
     return rig
 
 
-def test_broken_code_met_in_the_first_profile_spares_the_second() -> None:
+def test_broken_code_found_in_the_first_profile_spares_the_second() -> None:
     rig = two_profiles(spare=False)
     upgraded(rig, broken=True)
     rig.run(30.0)
@@ -421,7 +421,7 @@ def test_broken_code_met_in_the_first_profile_spares_the_second() -> None:
     assert len(rig.ordered("quiet")) == 1
 
 
-def test_the_last_of_a_profile_is_up_before_the_next_profile_begins() -> None:
+def test_a_profile_is_finished_before_the_next_profile_begins() -> None:
     rules = policy(strict(numbers="1-1"), weighted(numbers="7-7"), pace=QUICK)
     rig = Rig(World(rules))
     rig.run(400.0)
@@ -430,7 +430,7 @@ def test_the_last_of_a_profile_is_up_before_the_next_profile_begins() -> None:
     assert phase(rig) == RolloutPhase.DONE
 
 
-def test_a_number_that_failed_before_does_not_hide_that_the_new_code_fails() -> None:
+def test_an_earlier_failure_of_a_number_does_not_hide_that_the_new_code_fails() -> None:
     rig = two_profiles(spare=False)
     failure = Failure(
         count=5, last_seconds=rig.world.now - 500.0, cause=SystemdResult(result="exit-code"), ordered=True
@@ -443,18 +443,18 @@ def test_a_number_that_failed_before_does_not_hide_that_the_new_code_fails() -> 
     assert phase(rig) == RolloutPhase.GIVEN_UP
 
 
-def test_a_second_upgrade_in_mid_restart_holds_and_a_new_restart_is_taken() -> None:
+def test_a_second_upgrade_in_mid_restart_holds_until_a_new_restart() -> None:
     rig = fleet()
     rig.tick()
     upgraded(rig)
     rig.run(30.0)
     rig.order(Restart())
     rig.run(60.0)
-    rig.world.code = "code-3"  # gems, a while after the code
+    rig.world.code = "code-3"  # the gems arrive a while after the code
     orders = len(rig.units.orders)
-    told = rig.run(100.0)
+    ticks = rig.run(100.0)
     assert [s.verb for _, s in rig.units.orders[orders:] if s.verb == "start"] == []
-    assert held_by(told[-1]) == [CodeChanged]
+    assert held_by(ticks[-1]) == [CodeChanged]
     rig.order(Restart())
     assert least_serving(rig, 900.0) == 3
     assert {p.code for p in rig.world.processes()} == {"code-3"}
@@ -483,7 +483,7 @@ def test_restart_of_one_profile_leaves_the_other() -> None:
     assert set(rig.ordered("quiet")) == {7, 8}
 
 
-def test_while_a_spare_is_gone_again_no_other_is_started_for_it() -> None:
+def test_no_further_spare_is_started_for_one_that_is_gone() -> None:
     rig = fleet(numbers="1-6", high=6)
     rig.tick()
     rig.order(Restart())
@@ -510,7 +510,7 @@ def starts_of_scheduler(rig: Rig) -> list[float]:
     return [at for at, s in rig.units.orders if s.verb == "start" and s.key == SCHEDULER]
 
 
-def test_the_scheduler_is_replaced_last_by_stop_gone_start() -> None:
+def test_the_scheduler_is_replaced_last_and_started_only_once_it_is_gone() -> None:
     rig = scheduler_fleet()
     rig.run(600.0)
     rig.order(Restart())
@@ -537,7 +537,7 @@ def test_the_scheduler_is_not_replaced_within_ten_minutes_of_its_last_start() ->
     assert all(b - a >= 600.0 for a, b in pairwise(at))
 
 
-def test_a_scheduler_that_takes_over_is_started_afresh_without_the_takeover_window() -> None:
+def test_a_scheduler_that_took_over_is_restarted_without_the_takeover_window() -> None:
     rig = Rig(World(with_scheduler("auto")))
     rig.run(400.0)
     [first] = starts_of_scheduler(rig)
@@ -550,7 +550,7 @@ def test_a_scheduler_that_takes_over_is_started_afresh_without_the_takeover_wind
     assert first < stopped
 
 
-def test_a_scheduler_that_does_not_come_back_is_told_as_a_restart_that_failed() -> None:
+def test_a_scheduler_that_does_not_come_back_is_reported_as_a_failed_restart() -> None:
     rig = scheduler_fleet()
     rig.run(650.0)
     rig.order(Restart())
@@ -563,7 +563,7 @@ def test_a_scheduler_that_does_not_come_back_is_told_as_a_restart_that_failed() 
     assert phase(rig) == RolloutPhase.GIVEN_UP
 
 
-def test_changed_settings_of_the_scheduler_are_rolled_too() -> None:
+def test_changed_settings_of_the_scheduler_are_rolled_out() -> None:
     rig = scheduler_fleet()
     rig.run(650.0)
     scheduler = SchedulerPolicy(place="here", threads=4, db_pool=6)
@@ -573,8 +573,8 @@ def test_changed_settings_of_the_scheduler_are_rolled_too() -> None:
     assert process.threads == 4
 
 
-def test_a_heavy_scheduler_is_ended_then_started_and_not_within_ten_minutes() -> None:
-    """Its memory was nobody's care: it grew until the kernel killed it."""
+def test_a_heavy_scheduler_is_restarted_but_not_within_ten_minutes() -> None:
+    """Otherwise it would grow until the kernel kills it."""
     rig = scheduler_fleet()
     rig.world.units[SCHEDULER].process.resident_bytes = 60 * 1024 * MIB  # type: ignore[union-attr]
     rig.run(400.0)
@@ -587,7 +587,7 @@ def test_a_heavy_scheduler_is_ended_then_started_and_not_within_ten_minutes() ->
     assert phase(rig) == RolloutPhase.DONE
 
 
-def test_a_pause_ordered_between_the_schedulers_end_and_start_does_not_leave_none() -> None:
+def test_a_pause_during_the_schedulers_restart_does_not_leave_it_down() -> None:
     rig = scheduler_fleet()
     rig.run(650.0)
     rig.order(Restart())
@@ -598,7 +598,7 @@ def test_a_pause_ordered_between_the_schedulers_end_and_start_does_not_leave_non
     assert len(rig.world.schedulers()) == 1
 
 
-def test_a_hung_scheduler_is_ended_and_started_afresh() -> None:
+def test_a_hung_scheduler_is_ended_and_started_again() -> None:
     rig = scheduler_fleet()
     rig.world.hang(SCHEDULER)
     rig.run(400.0)
@@ -607,8 +607,8 @@ def test_a_hung_scheduler_is_ended_and_started_afresh() -> None:
     assert len(starts_of_scheduler(rig)) == 2
 
 
-def test_a_restart_waits_for_what_a_roll_before_it_let_go() -> None:
-    """That one was given up while its last one still drained; then two were replaced at once."""
+def test_a_restart_waits_for_the_drain_of_an_earlier_rollout() -> None:
+    """The earlier rollout is given up while its last instance still drains. Two must not be replaced at once."""
     rules = policy(strict(numbers="1-3", low=2), weighted(numbers="7-9", low=2), pace=PacePolicy())
     rig = settled(rules, 2)
     rig.run(100.0)
@@ -623,16 +623,16 @@ def test_a_restart_waits_for_what_a_roll_before_it_let_go() -> None:
     while phase(rig) != RolloutPhase.GIVEN_UP:
         rig.run(5.0)
     rig.order(Restart(profile="default-first"))
-    for told in rig.run(900.0):
-        assert sum(1 for d in told.host.memory.drains.values() if d.by_rollout) <= 1
+    for result in rig.run(900.0):
+        assert sum(1 for d in result.host.memory.drains.values() if d.by_rollout) <= 1
     assert any(n in {1, 2} for n in rig.ordered("quiet")), "and then goes on"
 
 
-# -- beside one that is given up
+# -- beside an instance that is given up
 
 
 def with_one_given_up() -> Rig:
-    """@3 is wanted, and failed so often that it is not tried any more."""
+    """@3 is needed, but has failed so often that it is no longer tried."""
     rig = fleet(count=3, numbers="1-3")
     rig.world.broken.add(3)
     rig.world.kill_worker(3)
@@ -641,8 +641,8 @@ def with_one_given_up() -> Rig:
     return rig
 
 
-def test_what_is_given_up_is_not_waited_for() -> None:
-    """A roll waited for ever, because its profile had fewer instances than wanted."""
+def test_a_rollout_does_not_wait_for_an_instance_that_is_given_up() -> None:
+    """Otherwise a rollout would wait for ever, because its profile has fewer instances than desired."""
     rig = with_one_given_up()
     other_threads(rig)
     assert least_serving(rig, 600.0) == 1
@@ -650,7 +650,7 @@ def test_what_is_given_up_is_not_waited_for() -> None:
     assert threads(rig) == [6, 6]
 
 
-def test_a_restart_tries_it_again_and_replaces_the_others_once_it_serves() -> None:
+def test_a_restart_tries_it_first_and_replaces_the_others_once_it_serves() -> None:
     rig = with_one_given_up()
     rig.world.broken.clear()
     rig.order(Restart())
@@ -659,7 +659,7 @@ def test_a_restart_tries_it_again_and_replaces_the_others_once_it_serves() -> No
     assert serving_true(rig.world) == 3
 
 
-def test_a_restart_ends_where_the_cause_is_not_cured() -> None:
+def test_a_restart_ends_if_the_cause_is_not_fixed() -> None:
     rig = with_one_given_up()
     rig.order(Restart())
     assert least_serving(rig, 300.0) == 2
@@ -680,11 +680,12 @@ def test_a_replacement_that_a_person_keeps_stopped_is_not_waited_for() -> None:
     assert serving_true(rig.world) == 2
 
 
-def test_status_tells_of_a_roll() -> None:
+def test_status_describes_a_rollout() -> None:
     rig = fleet()
     rig.tick()
     rig.order(Restart())
-    told = rig.run(40.0)
-    sentences = [rig.status(t).rollout.sentence for t in told if rig.status(t).rollout is not None]  # type: ignore[union-attr]
+    ticks = rig.run(40.0)
+    rollouts = [rig.status(t).rollout for t in ticks]
+    sentences = [r.sentence for r in rollouts if r is not None]
     assert any("boots to replace" in s for s in sentences)
-    assert "restart" in said(told[0]) or "replaced" in said(told[0])
+    assert "restart" in said(ticks[0]) or "replaced" in said(ticks[0])

@@ -1,4 +1,4 @@
-"""Law 2 beside a web that comes and goes as it likes: nobody is ever refused, and the fleet uses its share."""
+"""Law 2 beside a noisy web: no client is ever refused, and the fleet uses its share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.lab
 SECONDS = 65.0
 
 
-def test_nobody_is_refused_beside_a_noisy_web() -> None:
+def test_no_client_is_refused_beside_a_noisy_web() -> None:
     with started(noisy.CONFIG, max_connections=noisy.MAX_CONNECTIONS) as fleet:
         seen, web = noisy.noisy_time(fleet, SECONDS)
         print(seen.means(), f"at most {seen.clients_most} of {noisy.MAX_CONNECTIONS - 3} clients")
@@ -22,7 +22,7 @@ def test_nobody_is_refused_beside_a_noisy_web() -> None:
         assert max(size for _, size in seen.instances()) == 3
         assert min(size for _, size in seen.instances()) == 1, "it gave way"
         assert seen.longest_smaller_than_affordable_seconds() <= 60.0
-        # The alarm is not deaf: one more than Postgres takes is refused, and counted.
+        # Refusals do get counted: one connection more than Postgres allows is refused, and shows up.
         crowd = noisy.NoisyWeb(fleet, 0)
         for _ in range(noisy.MAX_CONNECTIONS):
             crowd.take()

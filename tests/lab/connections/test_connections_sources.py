@@ -1,6 +1,6 @@
-"""What fleetd reads of connections in each setup that admins have: Postgres, a replica, PgBouncer, both.
+"""What fleetd reads about connections in each setup that admins have: Postgres, a replica, PgBouncer, both.
 
-One fleet is led from setup to setup, in the order of this file: most of that is a reload, as it is for an admin.
+One fleet goes from setup to setup, in the order of this file. Mostly that takes a reload, as it does for an admin.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 MAX_CONNECTIONS = 80
 RESERVED = 3  # superuser_reserved_connections
 REPLICA_MAX_CONNECTIONS = 100
-MAX_CLIENTS = 100  # of the lab's PgBouncer
+MAX_CLIENTS = 100  # the lab's PgBouncer allows this many
 POOL_SIZE = 7
 RESERVE = 4
 
@@ -63,7 +63,7 @@ def configure(fleet: Fleet, more: str) -> None:
 def wait(
     fleet: Fleet, names: set[str], check: Callable[[dict[str, ConnectionSourceStatus]], bool]
 ) -> dict[str, ConnectionSourceStatus]:
-    """Until exactly these sources are read, and what they say passes `check`."""
+    """Wait until exactly these sources are read and what they say passes `check`."""
 
     def by_name(status: Status) -> dict[str, ConnectionSourceStatus]:
         return {source.name: source for source in status.connections.sources}
@@ -77,7 +77,7 @@ def wait(
 
 @contextmanager
 def clients(fleet: Fleet, count: int, host: str, port: int = 5432, name: str = "puma") -> Iterator[None]:
-    """So many connections of Mastodon's web, each of which has done something."""
+    """This many connections of Mastodon's web, each of which has run a query."""
     with ExitStack() as stack, fleet.hosts.lab.network():
         for _ in range(count):
             connection = psycopg.connect(
@@ -104,12 +104,12 @@ def said(fleet: Fleet, sentence: str) -> bool:
     return any(sentence in line.message for line in fleet.said())
 
 
-def test_direct(fleet: Fleet) -> None:
+def test_postgres_directly(fleet: Fleet) -> None:
     with clients(fleet, 6, fleet.main.address):
         read = wait(
             fleet,
             {"postgres"},
-            # An autovacuum worker counts for its moment where a role is not shown what it is.
+            # An autovacuum worker counts while it runs, if the role can't see what it is.
             lambda s: observed(s["postgres"], "puma") == s["postgres"].others_seen_connections == 6,
         )["postgres"]
     assert read.limit_connections == MAX_CONNECTIONS - RESERVED
@@ -119,7 +119,7 @@ def test_direct(fleet: Fleet) -> None:
     assert said(fleet, "watched at: Postgres at main:5432, as .env.production says.")
 
 
-def test_a_replica_beside_it(fleet: Fleet) -> None:
+def test_postgres_with_a_replica(fleet: Fleet) -> None:
     assert fleet.hosts.replica is not None
     configure(fleet, REPLICA)
     with clients(fleet, 5, fleet.hosts.replica.address):
@@ -149,8 +149,8 @@ def test_pgbouncer_and_postgres_behind_it(fleet: Fleet) -> None:
     assert said(fleet, "PgBouncer at main:6432, because there is a [pgbouncer] table; Postgres at main:5432")
 
 
-def test_pgbouncer_alone_as_mastodon_s_own_settings_show_it(fleet: Fleet) -> None:
-    """And what an admin meets first there: a user that may not look at the console."""
+def test_pgbouncer_alone_as_read_from_mastodons_own_settings(fleet: Fleet) -> None:
+    """Includes what an admin meets first there: a user that may not look at the console."""
     mastodon.write_settings(fleet.worker, mastodon.environment("main", boot_seconds=0.5, port=6432))
     configure(fleet, "")
     fleet.worker.run(["systemctl", "restart", "mastodon-sidekiq.target", "fleetd"])

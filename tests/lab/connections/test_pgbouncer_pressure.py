@@ -1,4 +1,4 @@
-"""Behind PgBouncer's pool: the fleet grows into what is free, and its own growth makes nobody wait for long."""
+"""Behind PgBouncer's pool the fleet grows into the free part, and its growth makes no client wait for long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.lab
 THREADS = 5
 POOL_SIZE = 12
 TICK_SECONDS = 2
-#: A few ticks: a sign that lasts 10 s, a heartbeat of 5 s, and the stop.
+#: A few ticks: a sign must last 10 s, then come a heartbeat of 5 s and the stop.
 WAITING_SECONDS_MAX = 25.0
 SECONDS = 50.0
 
@@ -59,12 +59,12 @@ def console(fleet: Fleet) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def test_it_grows_into_the_pool_and_nobody_waits_for_long() -> None:
+def test_the_fleet_grows_into_the_pool_and_no_client_waits_for_long() -> None:
     with (
         started(CONFIG, through_pgbouncer=True, pool_size=POOL_SIZE, max_connections=100) as fleet,
         console(fleet) as pools,
     ):
-        # Nine tenths of each job's time it holds a server connection: two instances fill most of the pool.
+        # Each job holds a server connection for nine tenths of its time, so two instances fill most of the pool.
         load.enqueue(fleet.main, "default", [0.5] * 6000, Load(phases=(), query_share=0.9))
         longest, since, sizes = 0.0, None, set()
         end = time.monotonic() + SECONDS

@@ -1,4 +1,4 @@
-"""The demo's screen and lines, drawn from values."""
+"""The demo's screen and its lines of text, drawn from values."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_the_screen_fits(width: int, height: int, phase: str, symbols: Symbols) 
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
-def test_the_screen_says_what_there_is_to_see(width: int, height: int) -> None:
+def test_the_screen_shows_the_phase_and_the_counts(width: int, height: int) -> None:
     shown = text(screen_lines(scene(), width=width, height=height, symbols=UNICODE))
     assert "SURGE" in shown
     assert "0:43" in shown
@@ -63,18 +63,18 @@ def test_the_screen_says_what_there_is_to_see(width: int, height: int) -> None:
     assert "now 1,234" in shown
     assert "Scheduler" in shown
     assert "Shortened for the demo" in shown
-    # The clamp, whole, however it is wrapped.
+    # The whole clamp, however it is wrapped.
     assert "37 are left of 700" in " ".join(shown.split())
 
 
-def test_a_daemon_that_says_nothing_is_no_reason_to_show_nothing() -> None:
+def test_without_a_status_the_screen_still_shows_the_rest() -> None:
     silent = replace(scene(), status=None, silence="fleetd does not answer: the bus is gone")
     shown = text(screen_lines(silent, width=80, height=24, symbols=UNICODE))
     assert "the bus is gone" in shown
     assert "now 4" in shown
 
 
-def test_a_name_from_redis_cannot_steer_the_terminal() -> None:
+def test_a_name_from_redis_cannot_control_the_terminal() -> None:
     status = status_examples.surge()
     evil = structs.replace(status.queues[0], name="\x1b[2Jdefault")
     shown = replace(scene(), status=structs.replace(status, queues=(evil, *status.queues[1:])))
@@ -89,7 +89,7 @@ def test_no_peak_is_lost_when_a_series_is_squeezed() -> None:
     assert max(value for value in squeezed if value is not None) == 9.0
 
 
-def test_what_is_to_come_is_left_empty_and_the_unknown_is_not_zero() -> None:
+def test_the_future_is_left_empty_and_the_unknown_is_not_drawn_as_zero() -> None:
     assert stretched([1.0, None], 4, 8) == [1.0]
     assert stretched([None, None, 3.0, None], 4, 4) == [None, None, 3.0, None]
     drawn = text(graph("x", [None, 0.0, 4.0], width=40, rows=2, span=3, style="", symbols=ASCII))
@@ -118,18 +118,18 @@ def test_a_line_for_a_pipe() -> None:
     assert "instances ?" in unknown
 
 
-def test_news_are_told_once() -> None:
+def test_each_piece_of_news_is_reported_once() -> None:
     usual = healthy()
     events = (Event(age_seconds=9, sentence="a"), Event(age_seconds=5, sentence="b"))
     before = structs.replace(usual, last_events=events, clamps=())
     assert news(None, before) == ["fleetd: a.", "fleetd: b."]
     assert news(before, before) == []
-    # The same thing twice is two pieces of news; the oldest falls off the list.
+    # The same event twice counts as two pieces of news. The oldest falls off the list.
     later = (events[1], Event(age_seconds=1, sentence="b"), Event(age_seconds=0, sentence="c"))
     assert news(before, structs.replace(before, last_events=later)) == ["fleetd: b.", "fleetd: c."]
 
 
-def test_a_clamp_is_told_when_it_comes_up() -> None:
+def test_a_clamp_is_reported_when_it_appears() -> None:
     surge = status_examples.surge()
     clamps = tuple(clamp for profile in surge.profiles for clamp in profile.clamps)
     quiet, loud = structs.replace(surge, clamps=()), structs.replace(surge, clamps=clamps)

@@ -1,4 +1,4 @@
-"""The demo's phases, its configuration, and its way of counting, from values."""
+"""The demo's phases, configuration and counting, tested on values."""
 
 from pathlib import Path
 
@@ -37,10 +37,10 @@ def test_the_story_and_its_configuration_agree() -> None:
     assert policy.scheduler.place == "here"
 
 
-def test_it_is_connections_that_end_the_growth() -> None:
+def test_connections_end_the_growth() -> None:
     policy = load_settings(Path(CONFIGURATION)).policy
     claim = policy.profiles[0].claim_connections
-    others = story.WEB_CONNECTIONS + 2  # fleetd and the demo look as well
+    others = story.WEB_CONNECTIONS + 2  # fleetd and the demo have a connection each
     superusers = 3
     room = story.MAX_CONNECTIONS - superusers - policy.connections.reserve - others
     affordable = (room - policy.scheduler.claim_connections) // claim
@@ -52,7 +52,7 @@ def test_it_is_connections_that_end_the_growth() -> None:
     assert load.mean_threads(Phase(1, story.SURGE)) > 1.5 * affordable * threads
 
 
-def test_the_fleet_has_recovered_only_when_that_lasts() -> None:
+def test_the_fleet_has_recovered_only_once_that_lasts() -> None:
     late, well = sample(waits=6.0), sample()
     assert not story.recovered([well, well])
     assert not story.recovered([well, late, well])
@@ -77,17 +77,17 @@ def test_all_is_done_only_when_nothing_waits_runs_or_is_put_off() -> None:
     assert not story.finished([sample(), sample(busy=None)])
 
 
-def test_only_calm_and_surge_last_as_long_as_told() -> None:
+def test_only_calm_and_surge_have_a_set_length() -> None:
     usual, long = story.phases(), story.phases(2.0)
     stretched = [b.name for a, b in zip(usual, long, strict=True) if b.seconds_max == 2 * a.seconds_max]
     assert stretched == ["calm", "surge"] == [phase.name for phase in usual if phase.timed]
 
 
-def test_cron_jobs_that_come_again_too_soon_are_counted() -> None:
+def test_cron_jobs_enqueued_again_too_soon_are_counted() -> None:
     one = [(float(at), name) for at in range(0, 60, 10) for name in ("a", "b")]
     assert doubles(one, 10) == 0
     assert doubles([*one, *((at + 3.0, name) for at, name in one)], 10) == 12
-    assert doubles([*one, (25.0, "a")], 10) == 2  # too soon itself, and the next comes too soon after it
+    assert doubles([*one, (25.0, "a")], 10) == 2  # it is too soon, and so is the one after it
 
 
 def test_units_are_counted_by_state() -> None:

@@ -1,4 +1,4 @@
-"""The demo's judgement: every promise that is not kept is named, and the unknown is not a kept promise."""
+"""The demo's verdict: every broken promise is named, and what is unknown does not count as kept."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def labels(figures: Figures) -> list[str]:
     return [sentence.split(":")[0] for sentence in broken(judge(figures))]
 
 
-def test_all_as_promised() -> None:
+def test_all_promises_kept() -> None:
     assert broken(judge(GOOD)) == []
     assert verdict(judge(GOOD)).startswith("As promised")
 
@@ -82,12 +82,12 @@ def test_all_as_promised() -> None:
         (replace(GOOD, samples=()), ["schedulers", "instances", "most connections"]),
     ],
 )
-def test_what_is_not_as_promised_is_named(figures: Figures, named: list[str]) -> None:
+def test_a_broken_promise_is_named(figures: Figures, named: list[str]) -> None:
     assert labels(figures) == named
     assert verdict(judge(figures)).startswith(f"Not as promised: {named[0]}")
 
 
-def test_one_look_that_failed_is_no_broken_promise() -> None:
+def test_one_failed_look_is_no_broken_promise() -> None:
     blind = Sample(at_seconds=0.0)
     assert broken(judge(replace(GOOD, samples=(SAMPLES[0], blind, *SAMPLES[1:])))) == []
 

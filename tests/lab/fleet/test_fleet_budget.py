@@ -1,4 +1,4 @@
-"""Law 2 on a nearly full Postgres: claims never pass the budget, and fleetd gives way when others come."""
+"""Law 2 on a nearly full Postgres: claims never exceed the budget, and fleetd gives way when others come."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ hold_down_seconds = 60
 
 
 class Others:
-    """Clients of the same database that have nothing to do with Sidekiq: web, streaming, a person with psql."""
+    """Other clients of the same database: web, streaming, a person with psql."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -70,7 +70,7 @@ class Others:
                 )
 
     def take_all(self) -> None:
-        """Every connection that an ordinary role can get."""
+        """Take every connection that an ordinary role can get."""
         with pytest.raises(psycopg.OperationalError, match="remaining connection slots are reserved"):
             self.come(MAX_CONNECTIONS)
 
@@ -106,7 +106,7 @@ def too_many_clients(fleet: Fleet) -> int:
 
 
 def watch_the_budget(fleet: Fleet, check: Callable[[Status], bool]) -> Callable[[Status], bool]:
-    """`check`, and with every look: claims within the budget, by fleetd's count and by systemd's."""
+    """`check`, and on every look also that claims are within the budget, by fleetd's count and by systemd's."""
 
     def look(status: Status) -> bool:
         claims = status.connections.claims_connections
@@ -119,7 +119,7 @@ def watch_the_budget(fleet: Fleet, check: Callable[[Status], bool]) -> Callable[
 
 
 def test_a_surge_grows_to_the_budget_and_not_beyond(fleet: Fleet, others: Others) -> None:
-    others.come(LIMIT - RESERVE - 3 * CLAIM - 5)  # room for two more instances and half a third
+    others.come(LIMIT - RESERVE - 3 * CLAIM - 5)  # room for two and a half more instances
     fleet.wait("fleetd counts them", lambda s: s.connections.others_connections == 18)
     load.enqueue(fleet.main, "default", [1.5] * 2000)
     check = watch_the_budget(fleet, lambda s: s.profiles[0].serving_instances == 3)
@@ -128,7 +128,7 @@ def test_a_surge_grows_to_the_budget_and_not_beyond(fleet: Fleet, others: Others
     assert (full.profiles[0].needed_instances or 0) > 3, "more are wanted"
     assert full.profiles[0].serving_instances == 3
     [clamp] = [c for c in full.clamps if c.code == "connections"]
-    # A role that is not shown the kind of an autovacuum worker counts it as a client for its moment.
+    # A role that can't see the kind of an autovacuum worker counts it as a client while it runs.
     others_now = full.connections.others_connections or 0
     assert others_now in (18, 19)
     assert clamp.sentence == (
@@ -144,12 +144,12 @@ def ticks_from(fleet: Fleet, ticks: int) -> Callable[[Status], bool]:
     return lambda s: s.ticks_total >= target
 
 
-def test_it_gives_way_within_two_ticks(fleet: Fleet, others: Others) -> None:
+def test_the_fleet_gives_way_within_two_ticks(fleet: Fleet, others: Others) -> None:
     assert fleet.up() == {1, 2, 3}
     with ticks.watching(fleet) as watched:
         others.come(8)
         came = time.time()
-        # Said while there is more to let go of than is leaving already: for the one tick in which the drain begins.
+        # Reported only while more must go than is leaving already: for the one tick in which the drain begins.
         tick = watched.wait("it gives way", lambda s: any("giving way" in c.sentence for c in s.clamps))
         quieted = watched.wait("a drain begins", ticks.did("quiet"))
     seen = tick.status
@@ -164,7 +164,7 @@ def test_it_gives_way_within_two_ticks(fleet: Fleet, others: Others) -> None:
     assert too_many_clients(fleet) == 0
 
 
-def test_it_grows_again_when_they_leave(fleet: Fleet, others: Others) -> None:
+def test_the_fleet_grows_again_when_others_leave(fleet: Fleet, others: Others) -> None:
     others.go()
     check = watch_the_budget(fleet, lambda s: s.profiles[0].serving_instances == 5)
     grown = fleet.wait("the room is used", check)
@@ -176,7 +176,7 @@ def test_a_full_postgres_starts_nothing_and_stops_nothing(fleet: Fleet, others: 
     up = fleet.up()
     orders = [fleet.steps(verb) for verb in ("start", "quiet", "stop")]
     with ExitStack() as afterwards:
-        # Stopped meanwhile, so that its next look is at a database that refuses it.
+        # fleetd is stopped meanwhile, so that the database refuses its next reading.
         fleet.worker.kill("fleetd", signal.SIGSTOP)
         afterwards.callback(fleet.worker.kill, "fleetd", signal.SIGCONT)
         gone = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'fleetd'"

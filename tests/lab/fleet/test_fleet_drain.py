@@ -1,4 +1,4 @@
-"""Laws 4 and 5: fleetd dies in the middle of a drain; workers don't notice, and the drain ends as if nothing was."""
+"""Laws 4 and 5: if fleetd dies during a drain, workers don't notice, and the drain ends as it would have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.lab.fleet import Fleet, started
 pytestmark = pytest.mark.lab
 
 THREADS = 3
-JOB_SECONDS = 600.0  # until they are let go
+JOB_SECONDS = 600.0  # or until `let_go` ends them
 SIDEKIQ_QUIET = "Received TSTP"
 SIDEKIQ_STOP = "Shutting down"
 
@@ -43,14 +43,14 @@ hold_down_seconds = 1
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     with started(configuration(3), settings={"RAILS_LOG_LEVEL": "info"}) as fleet:
-        # What is tried here does not depend on the pause before systemd starts fleetd again.
+        # The pause before systemd starts fleetd again does not matter here.
         fleet.worker.write("/etc/systemd/system/fleetd.service.d/test.conf", "[Service]\nRestartSec=1\n")
         fleet.worker.reload_systemd()
         yield fleet
 
 
 def begin_a_drain(fleet: Fleet) -> int:
-    """Three instances at work on long jobs, one of which is being drained: its number."""
+    """Begin to drain one of three instances that work on long jobs, and return its number."""
     mastodon.hold(fleet.worker)
     fleet.configure(configuration(3))
     fleet.worker.run(["systemctl", "reload", "fleetd"])
@@ -68,13 +68,13 @@ def begin_a_drain(fleet: Fleet) -> int:
 
 
 def processes(fleet: Fleet) -> dict[int, tuple[int, int]]:
-    """By number: main process and how often systemd restarted it."""
+    """By number: the main process, and how often systemd restarted it."""
     units = {number: fleet.worker.unit(f"mastodon-sidekiq@{number}") for number in fleet.up()}
     return {number: (unit.main_pid, unit.restarts) for number, unit in units.items()}
 
 
 def see_the_drain_end(fleet: Fleet, victim: int, before: dict[int, tuple[int, int]]) -> None:
-    """Only the victim goes, after its jobs; nothing is lost or repeated."""
+    """Only the victim stops, after its jobs, and no job is lost or repeated."""
     assert processes(fleet) == before, "fleetd is gone or new, the workers are the same"
     working = {r.jid for r in records.runs([fleet.worker]) if r.result is None}
     assert len(working) == 3 * THREADS, "the drain is in its middle: every job still runs"
@@ -121,7 +121,7 @@ def test_a_killed_fleetd_goes_on_with_its_drain(fleet: Fleet) -> None:
     assert not [s.message for s in fleet.said() if "by hand" in s.message], "its own orders are no person's"
 
 
-def test_without_its_memory_it_adopts_the_quiet_and_ends_it(fleet: Fleet) -> None:
+def test_a_fleetd_without_memory_adopts_the_quiet_instance_and_stops_it(fleet: Fleet) -> None:
     victim = begin_a_drain(fleet)
     before = processes(fleet)
     fleet.worker.kill("fleetd")

@@ -1,4 +1,4 @@
-"""The whole on real parts: a surge of 20,000 jobs, a fleet that grows for it and shrinks after it, nothing lost."""
+"""Everything on real parts: in a surge of 20,000 jobs the fleet grows, shrinks afterwards, and loses no job."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ tick_seconds = 1
 hold_down_seconds = 5
 """
 
-#: Two of these at a time, of jobs that take 60 ms on average, are more work than max has threads, also where a busy
-#: machine enqueues at half the rate; min has 16.
+#: Two of these at a time, with jobs of 60 ms on average, are more work than max has threads, even if a busy machine
+#: enqueues at half the rate. min has 16 threads.
 SURGE = Phase(60, {"default": 250, "push": 60, "ingress": 125, "mailers": 10, "pull": 35, "fasp": 20})
 JOB_SCALE = 0.3
 
 
 def test_a_surge_comes_and_goes_and_no_job_is_lost() -> None:
     with started(CONFIG) as fleet:
-        # Both forms of time side by side, as in an upgrade from Mastodon 4.4 to 4.5.
+        # Both forms of timestamps side by side, as in an upgrade from Mastodon 4.4 to 4.5.
         half = JOBS // 2
         loaders = [
             load.start(fleet.main, Load([SURGE], "seconds", job_scale=JOB_SCALE, limit=half, seed=1)),

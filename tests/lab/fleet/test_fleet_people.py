@@ -1,4 +1,4 @@
-"""Law 6: what people do by hand is kept and shown; what systemd restarts by itself is nobody's order."""
+"""Law 6: what people do by hand is kept and shown. A restart by systemd is not taken for an order."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def instance(status: Status, number: int) -> InstanceStatus:
 
 
 def ticks_later(fleet: Fleet, ticks: int) -> Status:
-    """The status after so many more decisions."""
+    """The status this many ticks later."""
     target = fleet.status().ticks_total + ticks
     return fleet.wait(f"{ticks} more ticks", lambda s: s.ticks_total >= target)
 
 
-def test_a_killed_worker_is_systemds_business(fleet: Fleet) -> None:
+def test_a_killed_worker_is_left_to_systemd(fleet: Fleet) -> None:
     orders = [fleet.steps(verb) for verb in ("start", "quiet", "stop")]
     old = fleet.worker.unit("mastodon-sidekiq@1").main_pid
     fleet.worker.kill("mastodon-sidekiq@1", signal.SIGKILL)
@@ -66,18 +66,18 @@ def test_a_killed_worker_is_systemds_business(fleet: Fleet) -> None:
     assert [fleet.steps(verb) for verb in ("start", "quiet", "stop")] == orders, "fleetd did nothing extra"
 
 
-def test_what_a_person_starts_is_kept(fleet: Fleet) -> None:
+def test_an_instance_that_a_person_starts_is_kept(fleet: Fleet) -> None:
     fleet.worker.start("mastodon-sidekiq@3")
     seen = fleet.wait("it is shown", lambda s: "started by hand" in instance(s, 3).note)
     assert instance(seen, 3).note == "started by hand, kept 4.0 h more"
-    # Longer than the hold window and a drain would take: nobody needs it, but it was ordered.
+    # Longer than the hold window and a drain take. The instance is not needed, but it was ordered.
     later = ticks_later(fleet, 8)
     assert fleet.up() == {1, 3}
     assert [c for c in later.profiles[0].clamps if c.code == "pinned"], "and why it runs is said"
     assert not fleet.steps("quiet")
 
 
-def test_what_a_person_stops_is_kept_even_in_a_surge(fleet: Fleet) -> None:
+def test_an_instance_that_a_person_stops_stays_down_even_in_a_surge(fleet: Fleet) -> None:
     starts = len(fleet.steps("start"))
     fleet.worker.stop("mastodon-sidekiq@1")
     seen = fleet.wait("it is down", lambda s: instance(s, 1).state == "pinned")

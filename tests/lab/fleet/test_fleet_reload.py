@@ -1,4 +1,4 @@
-"""A new configuration without a restart: a good one is lived at once, a bad one changes nothing and is said aloud."""
+"""A new configuration without a restart: a good one takes effect at once, a bad one is reported and ignored."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ hold_down_seconds = 1
 """
 
 
-#: Four mistakes of four kinds.
+#: Four mistakes, each of another kind.
 BAD = f"""
 [profiles.only]
 order = "default-first"
@@ -74,7 +74,7 @@ def test_a_reload_renders_new_numbers_first(fleet: Fleet) -> None:
     assert fleet.up() == {1, 2, 3, 4}
 
 
-def test_a_reload_lets_go_of_what_is_no_longer_wanted(fleet: Fleet) -> None:
+def test_a_reload_stops_instances_that_are_no_longer_configured(fleet: Fleet) -> None:
     fleet.configure(configuration("1-4", 1))
     fleet.worker.run(["systemctl", "reload", "fleetd"])
     fleet.wait("one is left", lambda s: s.profiles[0].running_instances == 1)
@@ -82,7 +82,7 @@ def test_a_reload_lets_go_of_what_is_no_longer_wanted(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("how", ["systemctl reload", "SIGHUP"])
-def test_a_bad_configuration_is_refused_whole(fleet: Fleet, how: str) -> None:
+def test_a_bad_configuration_is_refused_as_a_whole(fleet: Fleet, how: str) -> None:
     before, already = fleet.status(), len(fleet.said())
     daemon = fleet.worker.unit("fleetd").main_pid
     rendered = {p.name: p.read_text() for p in fleet.worker.path("/var/lib/mastodon-sidekiq").iterdir()}

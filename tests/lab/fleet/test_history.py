@@ -1,4 +1,4 @@
-"""A real fleet and what it keeps of a surge: listed, made a trace, replayed; and a file that goes bad under fleetd."""
+"""What a real fleet records of a surge: listed, turned into a trace, replayed. Also a file damaged under fleetd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lab
 
 FLEETCTL = "/opt/fleetd/bin/fleetctl"
 HISTORY = "/var/lib/fleetd/history.sqlite"
-#: Far more work than the two instances of min have threads; done within a minute by the six.
+#: Far more work than the two instances of min can do. Six do it within a minute.
 SURGE = Phase(30, {"default": 300, "push": 100})
 
 
@@ -39,11 +39,11 @@ def entries(fleet: Fleet) -> list[dict[str, str]]:
 
 
 def write_soon(fleet: Fleet) -> None:
-    """A sentence is written at once, samples once a minute. @1 serves from the first on: its pin is never refused."""
+    """Give an order, whose sentence is written at once; samples are written once a minute. @1 always serves."""
     fleet.worker.run([FLEETCTL, "pin", "1", "--for", "10m"])
 
 
-def test_everybody_can_read_what_it_did_and_why(fleet: Fleet) -> None:
+def test_everybody_can_read_what_fleetd_did_and_why(fleet: Fleet) -> None:
     wait_until(
         "the start is in the history",
         lambda: any(e["kind"] == "step" and e["sentence"].startswith("start ") for e in entries(fleet)),
@@ -55,7 +55,7 @@ def test_everybody_can_read_what_it_did_and_why(fleet: Fleet) -> None:
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_a_file_that_cannot_be_written_is_said_and_over_when_it_can(fleet: Fleet) -> None:
+def test_a_file_that_cannot_be_written_is_reported_until_it_can(fleet: Fleet) -> None:
     fleet.worker.run(["sh", "-c", f"mv {HISTORY} {HISTORY}.away; mkdir {HISTORY}"])
     write_soon(fleet)
     fleet.wait("it says so", lambda s: any("the history is not kept" in p for p in s.problems))
@@ -72,7 +72,7 @@ def test_the_surge_is_a_trace_and_can_be_replayed(fleet: Fleet) -> None:
         write_soon(fleet)
         try:
             fleet.worker.run(["sh", "-c", f"{FLEETCTL} trace --since 10m > /tmp/mine.toml"])
-        except LabError:  # less than a minute is written
+        except LabError:  # less than a minute has been written
             return False
         return True
 
@@ -101,7 +101,7 @@ def test_a_damaged_file_is_put_aside_under_a_running_daemon(fleet: Fleet) -> Non
     assert sum(begun in line.message for line in fleet.said()) == 1
 
 
-def test_it_is_there_when_fleetd_is_not(fleet: Fleet) -> None:
+def test_the_history_can_be_read_while_fleetd_is_down(fleet: Fleet) -> None:
     fleet.worker.run(["systemctl", "stop", "fleetd"])
     assert entries(fleet)[-1]["sentence"].startswith("fleetd stopped")
     assert "fleetd stopped" in fleetctl(fleet, "history")

@@ -1,4 +1,4 @@
-"""Law 4: jobs of 1 ms to 20 s while instances are drained, restarted and reconfigured at random; each one is run."""
+"""Law 4: every job of 1 ms to 20 s runs, while instances are drained, restarted and reconfigured at random."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JOBS = 5000
 SEED = 80
 
 
-def test_every_job_runs_whatever_happens_to_the_instances() -> None:
+def test_every_job_runs_whatever_happens_to_instances() -> None:
     campaign = schedule.draw(SEED, JOBS, event_seconds=4.0)
     kinds = {event.kind for event in campaign.events}
     assert kinds == {"drain", "restart", "reconfigure", "surge", "calm"}, "the seed has all of them"

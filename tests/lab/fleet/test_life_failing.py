@@ -1,4 +1,4 @@
-"""What fails at once is tried a bounded number of times, with growing pauses, and the status says why."""
+"""An instance that fails at once has a bounded number of tries with growing pauses, and the status says why."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tests.support.lab import failing_profile as failing
 
 pytestmark = pytest.mark.lab
 
-#: So that two growing pauses are over.
+#: Until two growing pauses are over.
 TRIES = 3
 #: A minute, in which systemd might have given up, the boot under way, and a margin.
 GIVES_UP_SECONDS = 60.0 + 2 * PATIENCE_SECONDS
-#: systemd gives up after one try, so that each is fleetd's.
+#: systemd gives up after one try, so that each try is fleetd's.
 ONE_TRY = "RestartSec=100ms\n[Unit]\nStartLimitBurst=1\n"
 
 
-def test_what_fails_at_once_is_tried_seldom_and_status_says_why() -> None:
+def test_an_instance_that_fails_at_once_is_tried_rarely_and_status_says_why() -> None:
     with failing.fleet_with_a_broken_profile(ONE_TRY) as fleet:
         fleet.wait(
             "both have failed",
@@ -43,8 +43,8 @@ def test_what_fails_at_once_is_tried_seldom_and_status_says_why() -> None:
         failing.says_why(fleet)
 
 
-def test_what_takes_too_long_to_fail_for_systemd_to_give_up_is_ended_by_fleetd() -> None:
-    """Ten seconds until it dies: never six starts in a minute. A start order that fleetd gave would hang for ever."""
+def test_an_instance_that_fails_too_slowly_for_systemd_is_ended_by_fleetd() -> None:
+    """It takes ten seconds to die, so there are never six starts in a minute, and a start order would never end."""
     with failing.fleet_with_a_broken_profile("RestartSec=100ms\n", lives_seconds=10) as fleet:
         number = failing.BROKEN[0]
         fleet.wait(

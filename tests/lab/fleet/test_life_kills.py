@@ -1,4 +1,4 @@
-"""Law 5, and capacity: fleetd is killed in the middle of what it does; workers are killed under its eyes."""
+"""Law 5 and capacity: fleetd is killed in the middle of its steps, and workers are killed while it watches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.lab
 RESTART_SECONDS = 5.0
 """RestartSec of the template unit."""
 CHECKS_SECONDS = 5.0
-"""More than its checks before the start take, also on a busy machine."""
+"""More than the checks before a start take, even on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def fleet() -> Iterator[Fleet]:
         yield fleet
 
 
-def test_a_fleetd_killed_at_random_comes_to_the_same(fleet: Fleet) -> None:
+def test_a_fleetd_killed_at_random_reaches_the_same_result(fleet: Fleet) -> None:
     rounds = [kills.START, kills.RESTART, kills.DRAIN]
     assert kills.play(fleet, rounds, random.Random(1)) == 6
     tally = kills.count(fleet)
@@ -34,7 +34,7 @@ def test_a_fleetd_killed_at_random_comes_to_the_same(fleet: Fleet) -> None:
     assert not [s.message for s in fleet.said() if "by hand" in s.message], "its own orders are no person's"
 
 
-def test_a_killed_worker_is_back_and_counted_right_all_along(fleet: Fleet) -> None:
+def test_a_killed_worker_comes_back_and_is_always_counted_right(fleet: Fleet) -> None:
     kills.START.give(fleet)
     fleet.wait("all serve", lambda s: s.profiles[0].serving_instances == kills.MANY)
     busy = kills.MANY * kills.THREADS

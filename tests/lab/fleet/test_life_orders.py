@@ -1,4 +1,4 @@
-"""Law 6: what people order outlives a restart of fleetd, is shown with its end, and ends when they say so."""
+"""Law 6: people's orders survive a restart of fleetd, are shown with their end, and end when people say so."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def ticks_later(fleet: Fleet, ticks: int) -> Status:
 
 
 def kept(status: Status) -> dict[tuple[str, str], float]:
-    """What is being kept, and for how long."""
+    """The orders in force, and for how long."""
     return {(o.kind, o.what): o.seconds_left for o in status.overrides}
 
 
-def test_orders_outlive_a_restart_and_hold_in_a_surge(fleet: Fleet) -> None:
+def test_orders_survive_a_restart_and_hold_in_a_surge(fleet: Fleet) -> None:
     began = time.monotonic()
     order(fleet, "set", "only", "2", "--for", "1h")
     fleet.wait("two serve", lambda s: s.profiles[0].serving_instances == 2)
@@ -100,7 +100,7 @@ def test_a_quiet_from_sidekiqs_web_page_is_kept_until_released(fleet: Fleet) -> 
     with load.connect(fleet.main) as redis:
         living = strings(redis.command("SMEMBERS", "processes"))
         (identity,) = [name for name in living if name.split(":")[1] == str(pid)]
-        redis.command("LPUSH", f"{identity}-signals", "TSTP")  # as its button "Quiet" does
+        redis.command("LPUSH", f"{identity}-signals", "TSTP")  # as the button "Quiet" does
     fleet.wait("it is shown", lambda s: "quieted by hand" in instance(s, number).note)
     fleet.worker.restart("fleetd")
     status = fleet.wait("it decides again", lambda s: "quieted by hand" in instance(s, number).note)

@@ -1,4 +1,4 @@
-"""`fleetctl restart` of busy instances: one at a time, so that never more than one is missing, and no job is lost."""
+"""`fleetctl restart` of busy instances: at most one is missing at any time, and no job is lost."""
 
 from __future__ import annotations
 

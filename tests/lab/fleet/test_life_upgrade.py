@@ -1,4 +1,4 @@
-"""Mastodon is upgraded in place in the middle of a surge: nothing is started on half-installed code, no job is lost."""
+"""An upgrade of Mastodon in a surge: nothing is started on half-installed code, and no job is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lab itself: hosts are apart from each other, and nothing outlives the program that made them."""
+"""The lab itself: hosts are separate from each other, and nothing outlives the program that made them."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from tests.support.project import PROJECT
 pytestmark = pytest.mark.lab
 
 
-def test_a_host_is_a_machine_of_its_own(two_hosts: TwoHosts) -> None:
+def test_a_host_is_separate_from_this_machine(two_hosts: TwoHosts) -> None:
     main, worker = two_hosts.main, two_hosts.worker
     for host in (main, worker):
         assert host.run(["systemctl", "is-system-running"]).stdout.strip() == "running"
@@ -47,7 +47,7 @@ def test_same_named_units_of_two_hosts_are_two_units(two_hosts: TwoHosts) -> Non
 
 
 def answers(host: Host, seconds: str = "60") -> bool:
-    """Whether the Redis of `main` answers a host within so many seconds."""
+    """Whether the Redis of `main` answers a host within this many seconds."""
     ping = ["timeout", seconds, "redis-cli", "-h", "main", "ping"]
     return host.run(ping, check=False).stdout.strip() == "PONG"
 
@@ -111,7 +111,7 @@ def test_what_a_host_writes_stays_off_this_machine(two_hosts: TwoHosts) -> None:
     assert refused.returncode != 0
 
 
-def test_it_runs_on_a_machine_with_systemd_and_cgroup2_alone(lab_factory: LabFactory) -> None:
+def test_a_lab_runs_on_a_machine_with_systemd_and_only_cgroup2(lab_factory: LabFactory) -> None:
     machine = lab_factory().add_host("laptop")  # a host of the lab is such a machine
     machine.boot()
     shutil.copytree(PROJECT / "lab", machine.path("/opt/project/lab"))
@@ -199,7 +199,7 @@ def test_a_kept_lab_lives_on_until_it_is_ended() -> None:
         pid = int(process.stdout.readline().split()[0])
         assert process.wait(timeout=PATIENCE_SECONDS) == 0
     try:
-        with Lab():  # does not sweep what lives
+        with Lab():  # does not sweep a lab that lives
             entered = [*python, "enter", "victim", "--lab", name, "--", "systemctl", "is-system-running"]
             shown = subprocess.run(
                 entered, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
@@ -216,7 +216,7 @@ def test_a_kept_lab_lives_on_until_it_is_ended() -> None:
     assert gone(name, pid)
 
 
-def test_without_root_it_says_so() -> None:
+def test_without_root_there_is_an_error() -> None:
     script = "import os\nfrom lab import Lab\nos.setuid(65534)\nLab().__enter__()"
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert "needs root: run it with sudo" in done.stderr

@@ -1,4 +1,4 @@
-"""The stand-in Mastodon: real Sidekiq under the real units, and a count of jobs that can find a loss."""
+"""The stand-in Mastodon: real Sidekiq under the real units, and a count of jobs that reveals a loss."""
 
 import signal
 import time
@@ -19,7 +19,7 @@ ALL_BUT_SCHEDULER = "-q default -q ingress -q push -q mailers -q pull -q fasp"
 
 
 def start_worker(hosts: TwoHosts, number: int, queues: str = ALL_BUT_SCHEDULER, threads: int = 10, **more: str) -> str:
-    """`more`: further variables of its environment."""
+    """Start a worker. `more`: further variables of its environment."""
     unit = f"mastodon-sidekiq@{number}"
     named = {"PGOPTIONS": f"-c application_name={unit}", **more}
     mastodon.write_instance(hosts.worker, str(number), f"{queues} -c {threads} -g lab", threads + 2, named)
@@ -33,14 +33,14 @@ def connections(hosts: TwoHosts, unit: str) -> int:
 
 
 def processes(hosts: TwoHosts) -> list[str]:
-    """Identities of all that beat in Redis: host, pid and more."""
+    """The identities (host, pid and more) of all processes with a heartbeat in Redis."""
     return hosts.main.run(["redis-cli", "smembers", "processes"]).stdout.split()
 
 
 @pytest.mark.parametrize("timestamps", ["seconds", "milliseconds"])
 def test_jobs_are_run_and_recorded(two_hosts: TwoHosts, timestamps: str) -> None:
     unit = start_worker(two_hosts, 1)
-    # Its first heartbeat comes some time after it is READY.
+    # The first heartbeat comes some time after READY.
     two_hosts.main.wait_until("it is in Redis", lambda: len(processes(two_hosts)) == 1)
     assert processes(two_hosts)[0].split(":")[1] == str(two_hosts.worker.unit(unit).main_pid)
     rates = {"default": 30.0, "push": 10.0, "ingress": 10.0, "mailers": 5.0, "pull": 2.0, "fasp": 5.0}
@@ -58,7 +58,7 @@ def test_jobs_are_run_and_recorded(two_hosts: TwoHosts, timestamps: str) -> None
 
 @pytest.mark.parametrize("by_url", [False, True], ids=["DB_HOST", "DATABASE_URL"])
 def test_the_pool_opens_lazily_and_up_to_its_size(two_hosts: TwoHosts, by_url: bool) -> None:
-    """Also where the address comes from DATABASE_URL: Rails lays it over the other settings."""
+    """Also if the address comes from DATABASE_URL, which in Rails overrides the other settings."""
     usual = mastodon.environment("main", boot_seconds=0.5)
     url = f"postgres://mastodon:{services.DB_PASSWORD}@main/{services.DATABASE}"
     without = {name: value for name, value in usual.items() if not name.startswith("DB_")}
@@ -67,7 +67,7 @@ def test_the_pool_opens_lazily_and_up_to_its_size(two_hosts: TwoHosts, by_url: b
         # Mastodon sets an empty application_name, so that PGAPPNAME does not count and PGOPTIONS does.
         unit = start_worker(two_hosts, 2, PGAPPNAME="ignored")
         assert connections(two_hosts, unit) == 0
-        # Of some length, so that all eight are under way at the same time.
+        # Long enough that all eight run at the same time.
         load.enqueue(two_hosts.main, "push", [LONG_SECONDS] * 8)
         two_hosts.worker.wait_until("eight connections", lambda: connections(two_hosts, unit) == 8)
         mastodon.let_go(two_hosts.worker)
@@ -76,8 +76,8 @@ def test_the_pool_opens_lazily_and_up_to_its_size(two_hosts: TwoHosts, by_url: b
 
 
 def test_a_kill_loses_jobs_and_a_stop_does_not(two_hosts: TwoHosts) -> None:
-    # Not less than 3 s: an idle thread waits in BRPOP for up to 2 s after a stop. With -t 1 it took the jobs that
-    # were just pushed back, and died with them (Sidekiq 6.4.1, tried).
+    # At least 3 s: after a stop an idle thread waits in BRPOP for up to 2 s. With -t 1 it took the jobs that had just
+    # been pushed back, and died with them (seen with Sidekiq 6.4.1).
     unit = start_worker(two_hosts, 3, queues="-q default -t 4")
     stopped = load.enqueue(two_hosts.main, "default", [LONG_SECONDS] * 3)
     two_hosts.worker.wait_until("they run", lambda: records.tally(two_hosts.main).running == 3)
@@ -147,7 +147,7 @@ def test_jobs_survive_a_database_outage(two_hosts: TwoHosts) -> None:
     )
     two_hosts.main.start("postgresql")
     tally = records.tally(two_hosts.main)
-    # Retried after 15 s at the earliest, which a busy machine may well have spent by now.
+    # Retries come after 15 s at the earliest, which may have passed on a busy machine.
     assert tally.waiting + tally.running + tally.done == tally.enqueued == len(jobs)
     assert tally.lost == ()
     assert two_hosts.main.unit(services.postgres_unit()).active

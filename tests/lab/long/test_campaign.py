@@ -1,4 +1,4 @@
-"""The whole campaign: 100,000 jobs while instances are drained, restarted, reconfigured and surged at random."""
+"""The full campaign: 100,000 jobs, with drains, restarts, new settings and surges at random."""
 
 from __future__ import annotations
 

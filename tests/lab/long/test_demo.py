@@ -1,4 +1,4 @@
-"""`make demo` from end to end: the whole story as it is told to a newcomer, and Ctrl-C in the middle of it."""
+"""`make demo` from end to end: the whole story as a newcomer sees it, and Ctrl-C in the middle of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.project import PROJECT
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
-#: The story takes four minutes, and ends by itself after eight at the latest.
+#: The story takes four minutes and ends by itself after at most eight.
 STORY_SECONDS_MAX = 600.0
 #: In the environment of every process that the demo starts on this machine.
 MARK = "FLEETD_DEMO_TEST"
@@ -28,7 +28,7 @@ MARK = "FLEETD_DEMO_TEST"
 
 @contextmanager
 def demo() -> Iterator[subprocess.Popen[str]]:
-    """The demo in a session of its own, as a terminal starts it; ended with the block."""
+    """Run the demo in its own session, as a terminal does, until the block ends."""
     command = [sys.executable, "-m", "lab.demo", "--plain"]
     with subprocess.Popen(
         command,
@@ -46,7 +46,7 @@ def demo() -> Iterator[subprocess.Popen[str]]:
 
 
 def left_behind() -> list[str]:
-    """What is there of a lab named as the demo's, and every process that a demo of this test started."""
+    """All that exists of a lab with the demo's name, and every process that this test's demos started."""
     mark = f"{MARK}={os.getpid()}".encode()
     found = [str(path) for path in (cgroups.of_lab(NAME), holder.STATE / NAME) if path.exists()]
     for environ in Path("/proc").glob("[0-9]*/environ"):
@@ -54,7 +54,7 @@ def left_behind() -> list[str]:
             if mark in environ.read_bytes().split(b"\0"):
                 found.append((environ.parent / "cmdline").read_text().replace("\0", " "))
         except OSError:
-            continue  # ended meanwhile
+            continue  # it has ended meanwhile
     return found
 
 
@@ -73,7 +73,7 @@ def test_the_whole_story_is_as_promised() -> None:
     assert processed is not None
     assert enqueued[1] == processed[1]
     assert int(enqueued[1].replace(",", "")) > 1000, "a surge that is none would keep every promise"
-    # While it happens and in the summary.
+    # Both while it happens and in the summary.
     assert re.search(r"fleetd: .*, connections: one more needs [0-9]+ connections, [0-9]+ are left", told)
     assert re.search(r"^✔ what stopped growth +one more needs [0-9]+ connections", told, re.MULTILINE)
     assert left_behind() == []
@@ -87,7 +87,7 @@ def test_ctrl_c_in_mid_surge_leaves_nothing() -> None:
         assert any("jobs wait" in line and "surge" in line for line in lines)
         time.sleep(5)
         assert left_behind() != [], "or the look at what is left sees nothing"
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all in its foreground
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all processes in the foreground
         _, complaints = process.communicate(timeout=90)
     assert process.returncode == 130, complaints
     assert complaints == "Stopped. Both hosts are gone, and nothing of them is left.\n"

@@ -1,4 +1,4 @@
-"""A unit that fails at once, under the unit's own settings, until fleetd gives it up: forty minutes."""
+"""A unit that fails at once, with its real settings, until fleetd gives it up. Takes forty minutes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 #: StartLimitBurst of the template unit.
 SYSTEMD_TRIES = 6
 PAUSES_SECONDS = sum(RETRY_SECONDS) + (RETRIES_MAX - len(RETRY_SECONDS)) * RETRY_SECONDS[-1]
-#: Six tries, 5 s apart, until systemd gives up, once for each of fleetd's, and a wide margin.
+#: For each of fleetd's tries, six by systemd 5 s apart until it gives up, and a wide margin.
 GIVEN_UP_SECONDS = PAUSES_SECONDS + (RETRIES_MAX + 1) * 45.0
 
 
-def test_it_is_given_up_after_a_bounded_number_of_tries() -> None:
+def test_a_failing_unit_is_given_up_after_a_bounded_number_of_tries() -> None:
     with failing.fleet_with_a_broken_profile() as fleet:
         fleet.wait(
             "both are given up",

@@ -1,6 +1,6 @@
-"""Everything at once: all orders of fleetctl, people with systemctl, new settings, and fleetd killed again and again.
+"""Everything at once: all orders of fleetctl, people with systemctl, new settings, and fleetd killed over and over.
 
-Afterwards no job is lost, nobody is stuck, and what ended a job before its time was a person's own stop.
+Afterwards no job is lost and no instance is stuck. If a job was cut off early, it was by a person's own stop.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 SECONDS = 240.0
 PAUSE_SECONDS = 2.0
-CALM, SURGE = 40.0, 130.0  # jobs a second
+CALM, SURGE = 40.0, 130.0  # jobs per second
 HAND_SECONDS = 10.0  # a stop by hand within this long explains a job that was pushed back
 NUMBERS = range(1, stage.INSTANCES_MAX + 1)
 PROFILES = {"default-first": 6, "weighted": 3}
 
 
 class Havoc:
-    """Somebody who does this and that; what is refused is fine, what is stopped by hand is noted."""
+    """Does random things to the fleet. Orders may be refused. Stops by hand are recorded."""
 
     def __init__(self, worker: Host, seed: int) -> None:
         self.worker = worker
@@ -180,9 +180,9 @@ def work(seed: int) -> Load:
 
 
 def calm(hosts: TwoHosts) -> None:
-    """Every job is done, just `min` serves, and nothing else is under way."""
+    """Wait until every job is done, only `min` serves, and nothing else is under way."""
     fleet = Fleet(hosts)
-    with suppress(LabError):  # the tally says it
+    with suppress(LabError):  # if not, the tally shows it
         hosts.worker.wait_until("no job is left", lambda: fleet.tally().settled, timeout=120)
     fleet.wait(
         "only min serves",
@@ -192,7 +192,7 @@ def calm(hosts: TwoHosts) -> None:
 
 
 def pushed_back_too_soon(worker: Host, told: list[life.Process], by_hand: list[tuple[float, str]]) -> list[records.Run]:
-    """Jobs that were cut off though neither a drain's deadline nor a person's stop explains it."""
+    """Jobs that were cut off without a drain's deadline or a person's stop to explain it."""
     processes = {(p.unit, p.pid): p for p in told}
     found = []
     for run in records.runs([worker]):

@@ -1,4 +1,4 @@
-"""Two traces on real Sidekiq go as the simulator says, within 25 % or 1 s; figures: benchmarks/policies.md."""
+"""Two traces on real Sidekiq match the simulation within 25 % or 1 s. Figures: benchmarks/policies.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fleetd killed at fifty random moments of starts, drains, restarts and surges; and eight workers one after another."""
+"""Kills fleetd at fifty random moments of starts, drains, restarts and surges, and eight workers in turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESTART_SECONDS = 5.0
 CHECKS_SECONDS = 5.0
 
 
-def test_fifty_deaths_of_fleetd_come_to_the_same() -> None:
+def test_a_fleetd_killed_fifty_times_reaches_the_same_result() -> None:
     chance = random.Random(SEED)
     with kills.fleet_of_few() as fleet:
         happened = 0
@@ -47,7 +47,7 @@ def test_eight_deaths_of_workers_are_counted_right() -> None:
         load.enqueue(fleet.main, "default", [600.0] * (busy - kills.THREADS))
         deaths = []
         for _ in range(8):
-            load.enqueue(fleet.main, "default", [600.0] * kills.THREADS)  # what died with the last one
+            load.enqueue(fleet.main, "default", [600.0] * kills.THREADS)  # replaces the jobs lost with the last one
             fleet.wait("all are at work", lambda s: sum(i.busy_threads or 0 for i in s.instances) == busy)
             deaths.append(kills.kill_worker(fleet, chance.choice(sorted(fleet.up()))))
         slowest = max(death.back_seconds for death in deaths)

@@ -1,4 +1,4 @@
-"""Ten minutes of surges beside a noisy web that nobody has declared; figures: benchmarks/connections.md."""
+"""Ten minutes of surges beside a noisy web that nobody has declared. Figures: benchmarks/connections.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fleetctl restart` of eight busy instances, without and with a number to spare."""
+"""`fleetctl restart` of eight busy instances, with and without a spare number."""
 
 from __future__ import annotations
 

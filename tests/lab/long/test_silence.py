@@ -1,4 +1,4 @@
-"""One worker falls silent, and is replaced; all fall silent, and nobody is touched (law 3)."""
+"""If one worker falls silent, it is replaced. If all fall silent, none is touched (law 3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.lab.fleet import Fleet, started
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 INSTANCES, THREADS = 3, 4
-#: Heartbeats stay in Redis for 60 s, and silence is borne for 60 s more.
+#: Heartbeats stay in Redis for 60 s, and silence is tolerated for another 60 s.
 SILENT_SECONDS = 150.0
 CONFIG = f"""
 [scheduler]
@@ -41,18 +41,18 @@ def fleet() -> Iterator[Fleet]:
 
 
 def stop_where_it_is(fleet: Fleet, number: int) -> int:
-    """SIGSTOP to the main process; returns its pid."""
+    """Send SIGSTOP to the main process, and return its pid."""
     unit = f"mastodon-sidekiq@{number}"
     pid = fleet.worker.unit(unit).main_pid
     fleet.worker.kill(unit, signal.SIGSTOP)
     return pid
 
 
-def test_all_silent_is_an_unknown_reading(fleet: Fleet) -> None:
+def test_if_all_are_silent_the_reading_is_unknown(fleet: Fleet) -> None:
     before = life.processes(fleet.worker)
     steps = [len(fleet.steps(verb)) for verb in ("start", "quiet", "stop")]
     with load.connect(fleet.main) as redis:
-        redis.command("CONFIG", "SET", "maxmemory", "1")  # reads go on, every write is refused
+        redis.command("CONFIG", "SET", "maxmemory", "1")  # reads still work, but every write is refused
     began = time.monotonic()
     while time.monotonic() - began < SILENT_SECONDS:
         assert [len(fleet.steps(verb)) for verb in ("start", "quiet", "stop")] == steps
@@ -66,7 +66,7 @@ def test_all_silent_is_an_unknown_reading(fleet: Fleet) -> None:
     print(f"all silent for {SILENT_SECONDS:.0f} s: 0 steps by fleetd")
 
 
-def test_one_silent_is_stopped_and_replaced(fleet: Fleet) -> None:
+def test_a_silent_instance_is_stopped_and_replaced(fleet: Fleet) -> None:
     victim = 2
     threads = INSTANCES * THREADS
     load.enqueue(fleet.main, "default", [300.0] * threads)
@@ -89,7 +89,7 @@ def test_one_silent_is_stopped_and_replaced(fleet: Fleet) -> None:
         f"one silent: replaced {replaced.up_at - stopped_at:.0f} s after it fell silent; of its {len(ends)} jobs "
         f"{ends.count('pushed_back')} were pushed back, {ends.count(None)} died with it"
     )
-    # systemd's stop wakes it (SIGCONT), so that it has the time to push them back.
+    # systemd's stop wakes it (SIGCONT), so it has time to push its jobs back.
     assert ends == ["pushed_back"] * THREADS
     memory = fleet.worker.read("/var/lib/fleetd/host.json").partition("\n")[2]  # below its checksum
     remembered = json.loads(memory)["pushed_back"]

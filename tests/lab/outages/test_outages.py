@@ -1,4 +1,4 @@
-"""Law 3: while Postgres or the network is away nothing moves, and it goes on by itself afterwards."""
+"""Law 3: while Postgres or the network is away nothing moves. Afterwards the fleet goes on by itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_postgres_is_stopped_and_started(fleet: Fleet) -> None:
 
 
 def test_a_surge_waits_until_the_headroom_is_known(fleet: Fleet) -> None:
-    """fleetd's own role is locked out, while the workers go on."""
+    """fleetd's own role is locked out, but the workers' role is not."""
     count, before = local(fleet), runs(fleet)
     fleet.postgres("ALTER ROLE fleetd NOLOGIN")
     fleet.postgres("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'fleetd'")

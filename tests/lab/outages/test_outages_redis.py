@@ -1,4 +1,4 @@
-"""Law 3: while Redis is away, comes back empty or holds nonsense, nothing moves; then it goes on by itself."""
+"""Law 3: while Redis is away, empty or full of nonsense nothing moves. Then the fleet goes on by itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.lab.scheduler_watch import watching
 
 pytestmark = pytest.mark.lab
 
-# In the quoting of redis-cli. The queue `default` is what half of the fleet serves.
+# Quoted for redis-cli. Half of the fleet serves the queue `default`.
 NONSENSE = r"""
 SET queue:default x
 SADD queues pull "\xff\xfe"
@@ -51,15 +51,15 @@ def fleet() -> Iterator[Fleet]:
         yield fleet
 
 
-def test_stopped_and_started(fleet: Fleet) -> None:
+def test_redis_is_stopped_and_started(fleet: Fleet) -> None:
     begin, end = (partial(act, "redis-server") for act in (fleet.main.stop, fleet.main.start))
     with watching(fleet.main) as watch:
         holds(fleet, {"redis"}, begin, end, during=lambda: says_why(fleet, {"redis"}))
     assert watch.most == 1
 
 
-def test_it_comes_back_empty(fleet: Fleet) -> None:
-    """Every heartbeat is gone for a moment, though every worker lives."""
+def test_redis_comes_back_empty(fleet: Fleet) -> None:
+    """For a moment every heartbeat is gone, although every worker lives."""
 
     def lose_everything() -> None:
         fleet.main.run(["sh", "-c", "rm -rf /var/lib/redis/*"])
@@ -86,7 +86,7 @@ def test_nonsense_is_named_once_and_moves_nothing(fleet: Fleet) -> None:
         assert 'fleetd_queue_latency_seconds{queue="push"}' in metrics(fleet)
         shown = fleet.worker.run(["/opt/fleetd/bin/fleetctl", "status"]).stdout
         assert "default" in shown
-        # Nothing may count on the missing heartbeats being somebody else's, nor on none of them being a scheduler's.
+        # fleetd may assume neither that the missing heartbeats are somebody else's nor that none is a scheduler's.
         assert moves(fleet, begun) == []
         assert runs(fleet) == before
         told = Counter(line.message for line in fleet.said() if line.at >= begun)

@@ -1,4 +1,4 @@
-"""Law 1 beside a stock unit on another VM, and alone: started, not doubled, a surplus ended."""
+"""Law 1, beside a stock unit on another VM and alone: ours is started, never doubled, and ended as a surplus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 
 TICK_SECONDS = 1.0
 BEAT_SECONDS = 5.0  # Sidekiq 6's heartbeat
-SETTLE_SECONDS = 20.0  # what the host named in the configuration waits
+SETTLE_SECONDS = 20.0  # how long the host named in the configuration waits
 CRON_SECONDS = 3.0
 OURS = "mastodon-sidekiq-scheduler.service"
 STOCK = mastodon.STOCK_UNIT
@@ -65,7 +65,7 @@ def scheduler_steps(fleet: Fleet, verb: str) -> list[float]:
 
 
 def obeyed(fleet: Fleet) -> float:
-    """When our scheduler last obeyed a quiet, by its own word: a busy machine hands it the signal late."""
+    """When our scheduler last obeyed a quiet, as it reports itself: on a busy machine the signal arrives late."""
     entries = map(json.loads, fleet.worker.read(mastodon.LIFE).splitlines())
     return max(float(e["at"]) for e in entries if (e["unit"], e["event"]) == (OURS, "quiet"))
 
@@ -78,7 +78,7 @@ def stays_ended(fleet: Fleet) -> None:
     assert fleet.main.unit(STOCK).active
 
 
-def test_not_started_beside_a_stock_unit(fleet: Fleet, watch: Watch) -> None:
+def test_ours_is_not_started_beside_a_stock_unit(fleet: Fleet, watch: Watch) -> None:
     fleet.main.wait_until("the stock unit's heartbeat", lambda: watch.live == ["main"])
     begun = time.time()
     fleet.start()
@@ -96,12 +96,12 @@ def test_not_started_beside_a_stock_unit(fleet: Fleet, watch: Watch) -> None:
     assert scheduler_steps(fleet, "start") == []
 
 
-def test_one_started_by_hand_beside_it_is_ended_and_stays_ended(fleet: Fleet, watch: Watch) -> None:
+def test_ours_started_by_hand_beside_a_stock_unit_is_ended_and_stays_down(fleet: Fleet, watch: Watch) -> None:
     with ticks.watching(fleet) as seen:
         fleet.worker.run(["systemctl", "start", "--no-block", OURS])
         begun = time.time()
         ended = seen.wait("fleetd ends it", ticks.did("stop", SCHEDULER))
-    # It is seen while it boots, so it never serves.
+    # It is noticed while it boots, so it never serves.
     assert seen.since(begun, ended) <= 2
     fleet.worker.wait_until("it is down", lambda: fleet.worker.unit(OURS).active_state == "inactive")
     stays_ended(fleet)
@@ -109,7 +109,7 @@ def test_one_started_by_hand_beside_it_is_ended_and_stays_ended(fleet: Fleet, wa
     assert watch.most == 1
 
 
-def test_with_none_left_ours_is_started_and_cron_jobs_run_once(fleet: Fleet, watch: Watch) -> None:
+def test_when_no_scheduler_is_left_ours_starts_and_cron_jobs_run_once(fleet: Fleet, watch: Watch) -> None:
     fleet.main.stop(STOCK)
     fleet.main.wait_until("its heartbeat is gone", lambda: watch.live == [])
     gone = watch.last_live
@@ -121,7 +121,7 @@ def test_with_none_left_ours_is_started_and_cron_jobs_run_once(fleet: Fleet, wat
     fleet.worker.wait_until("it enqueued five times", lambda: len(pushes_by_unit(fleet, begun)[OURS]) >= 5)
     by_unit = pushes_by_unit(fleet, begun)
     assert set(by_unit) == {OURS}
-    # Two schedulers would halve it. A single one may come late, and the next is on time all the same.
+    # Two schedulers would halve the interval. A single job may come late; the next is on time again.
     mean_gap = (by_unit[OURS][-1] - by_unit[OURS][0]) / (len(by_unit[OURS]) - 1)
     assert mean_gap > 0.7 * CRON_SECONDS
     tally = fleet.settled()
@@ -130,7 +130,7 @@ def test_with_none_left_ours_is_started_and_cron_jobs_run_once(fleet: Fleet, wat
 
 
 def test_ours_yields_to_a_stock_unit_that_somebody_starts(fleet: Fleet, watch: Watch) -> None:
-    """Ours serves by then, so it is quieted, which ends its scheduling at once, and stopped when idle."""
+    """Ours serves by then. So it is quieted, which ends its scheduling at once, and stopped once idle."""
     with ticks.watching(fleet) as seen:
         fleet.main.start(STOCK)
         fleet.main.wait_until("two are live", lambda: watch.live == ["main", "worker1"])
@@ -138,7 +138,7 @@ def test_ours_yields_to_a_stock_unit_that_somebody_starts(fleet: Fleet, watch: W
         quieted = seen.wait("fleetd quiets it", ticks.did("quiet", SCHEDULER))
         stopped = seen.wait("fleetd stops it", ticks.did("stop", SCHEDULER))
     assert seen.since(both, quieted) <= 2
-    # A heartbeat says that it is quiet, another one that it is idle.
+    # One heartbeat says that it is quiet, a later one that it is idle.
     assert stopped.number - quieted.number <= 2 + 2 * BEAT_SECONDS / TICK_SECONDS
     fleet.worker.wait_until("it is down", lambda: fleet.worker.unit(OURS).active_state == "inactive")
     assert scheduler_steps(fleet, "stop")[-1] > scheduler_steps(fleet, "quiet")[0]

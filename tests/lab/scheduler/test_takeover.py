@@ -1,4 +1,4 @@
-"""Law 1 with place = "auto": a stock unit that restarts is left its time, one that is gone for good is replaced."""
+"""Law 1 with place = "auto": a restarting stock unit gets its time, one that is gone for good is replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.lab.scheduler_watch import Watch, watching
 pytestmark = pytest.mark.lab
 
 TAKEOVER_SECONDS = 60.0  # the least that can be configured
-SLOW_BOOT_SECONDS = 25.0  # longer than what a host with place = "here" would wait
+SLOW_BOOT_SECONDS = 25.0  # longer than a host with place = "here" would wait
 TICK_SECONDS = 1.0
 OURS = "mastodon-sidekiq-scheduler.service"
 CONFIG = f"""
@@ -52,7 +52,7 @@ def starts(fleet: Fleet) -> list[float]:
     return [at for at, number in fleet.steps("start") if number == "scheduler"]
 
 
-def test_not_taken_over_while_it_restarts_slowly(fleet: Fleet, watch: Watch) -> None:
+def test_no_takeover_while_the_stock_unit_restarts_slowly(fleet: Fleet, watch: Watch) -> None:
     fleet.main.wait_until("the stock unit's heartbeat", lambda: watch.live == ["main"])
     fleet.start()
     fleet.wait("fleetd sees it", lambda s: s.scheduler.where == ("main",))
@@ -65,13 +65,13 @@ def test_not_taken_over_while_it_restarts_slowly(fleet: Fleet, watch: Watch) -> 
     assert f"after {TAKEOVER_SECONDS:.0f} s without one" in status.scheduler.sentence
     fleet.main.wait_until("its heartbeat is gone", lambda: watch.live == [])
     fleet.main.wait_until("it serves again", lambda: watch.live == ["main"])
-    assert watch.none_seconds(since=restarted) > 20  # long enough for an impatient one
+    assert watch.none_seconds(since=restarted) > 20  # long enough for a takeover that does not wait
     fleet.wait("fleetd sees it again", lambda s: s.scheduler.where == ("main",))
     assert starts(fleet) == []
     assert watch.most == 1
 
 
-def test_taken_over_when_it_is_gone_for_good(fleet: Fleet, watch: Watch) -> None:
+def test_takeover_when_the_stock_unit_is_gone_for_good(fleet: Fleet, watch: Watch) -> None:
     fleet.main.stop(mastodon.STOCK_UNIT)
     with ticks.watching(fleet) as seen:
         fleet.main.wait_until("its heartbeat is gone", lambda: watch.live == [])
@@ -93,4 +93,4 @@ def test_taken_over_when_it_is_gone_for_good(fleet: Fleet, watch: Watch) -> None
     )
     assert watch.most == 1
     owners = [unit for _, _, _, unit in records.cron_pushes([fleet.main, fleet.worker])]
-    assert owners == sorted(owners, key=[mastodon.STOCK_UNIT, OURS].index)  # first all of one, then of the other
+    assert owners == sorted(owners, key=[mastodon.STOCK_UNIT, OURS].index)  # first all of one, then all of the other

@@ -1,4 +1,4 @@
-"""The comparison of simulation and reality: its arithmetic, and that a simulator that is wrong does not pass."""
+"""The comparison of simulation and reality: its arithmetic, and that a wrong simulator does not pass."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_counts_and_seconds_lie_within_the_trace() -> None:
     assert instance_seconds_of(lives, 5) == 5.0 + 4.0
 
 
-def test_how_far_counts_are_apart() -> None:
+def test_the_difference_of_counts() -> None:
     other = replace(COURSE, counts=[1, 1, 2, 5])
     assert counts_differ(COURSE, other) == 3 / 8
     assert worst_count(COURSE, other) == (3, 3, 5)
@@ -62,7 +62,7 @@ def test_how_far_counts_are_apart() -> None:
     assert rows("day", COURSE, other) == ["| day | push | 100 | 20.0 s | 20 s | 0.028 | 0.028 | 38% | 3 to 5, at 3 s |"]
 
 
-def test_what_is_near_agrees() -> None:
+def test_small_differences_agree() -> None:
     near = replace(COURSE, p95_wait_seconds={"push": 24.9}, instance_seconds=124.0, counts=[1, 2, 3, 3])
     assert disagreements(COURSE, near) == []
     quick = replace(COURSE, p95_wait_seconds={"push": 0.1})
@@ -79,13 +79,13 @@ def test_what_is_near_agrees() -> None:
         ({"counts": [1, 2, 2, 6]}, "instance counts"),
     ],
 )
-def test_what_is_off_is_told(change: dict[str, object], told: str) -> None:
+def test_each_large_difference_is_reported(change: dict[str, object], told: str) -> None:
     [sentence] = disagreements(COURSE, replace(COURSE, **change))  # type: ignore[arg-type]
     assert sentence.startswith(told)
 
 
 @pytest.mark.parametrize("name", [*honest.LONG, honest.SHORT])
-def test_a_simulator_that_has_the_service_time_wrong_does_not_pass(name: str) -> None:
+def test_a_simulator_with_a_wrong_service_time_does_not_pass(name: str) -> None:
     trace = honest.trace_of(name)
     right = honest.simulated(trace)
     assert disagreements(right, right) == []
@@ -101,7 +101,7 @@ def test_both_worlds_run_the_same_configuration(name: str) -> None:
     assert trace.initial_instances == own.profiles[0].min_instances
 
 
-def test_the_jobs_of_a_trace_come_when_and_are_as_long_as_simulated() -> None:
+def test_the_jobs_of_a_trace_have_the_simulated_times_and_lengths() -> None:
     trace = honest.trace_of(honest.SHORT)
     jobs = traffic.jobs_of(trace)
     assert [job.due for job in jobs] == sorted(job.due for job in jobs)

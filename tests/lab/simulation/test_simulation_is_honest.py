@@ -1,4 +1,4 @@
-"""A surge on real Sidekiq goes as the simulator says, within 25 % or 1 s; longer ones: long/test_honest.py."""
+"""A surge on real Sidekiq matches the simulation within 25 % or 1 s. Longer ones: long/test_honest.py."""
 
 from __future__ import annotations
 

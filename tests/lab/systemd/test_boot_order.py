@@ -1,4 +1,4 @@
-"""The boot of a worker VM: in order of importance, a bounded number at a time, with or without fleetd."""
+"""The boot of a worker VM starts instances by importance, a bounded number at a time, with or without fleetd."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fleet() -> Iterator[Fleet]:
 
 @pytest.fixture
 def worker(fleet: Fleet) -> Iterator[Host]:
-    """No worker runs; afterwards what a boot starts is as configured."""
+    """The worker VM with no worker running. After the test, what a boot starts is as configured again."""
     host = fleet.worker
     down(host)
     script = host.read(SCRIPT)
@@ -68,7 +68,7 @@ def down(host: Host) -> None:
 
 
 def up(host: Host) -> set[str]:
-    """Workers that are READY."""
+    """The workers that are READY."""
     return {name for name in host.units("mastodon-sidekiq*.service") if host.unit(name).active}
 
 
@@ -87,12 +87,12 @@ def most_at_once(found: list[tuple[int, int, str]]) -> int:
 
 
 def in_order(found: list[tuple[int, int, str]]) -> bool:
-    """Whether each began in its turn; those that began at the same time may change places."""
+    """Whether the boots began in order. Those that began at the same time may change places."""
     return all(abs(IN_ORDER.index(name) - place) < AT_ONCE for place, (_, _, name) in enumerate(found))
 
 
 def test_a_boot_without_fleetd_is_bounded_and_in_order(worker: Host) -> None:
-    """Law 5: fleetd is not enabled, and its programs are gone."""
+    """Law 5. fleetd is not enabled, and its programs are gone."""
     worker.run(["mv", "/opt/fleetd", "/opt/away"])
     try:
         worker.reboot()
@@ -106,7 +106,7 @@ def test_a_boot_without_fleetd_is_bounded_and_in_order(worker: Host) -> None:
     assert int(multi_user) < found[0][1], "the machine does not wait for its workers"
 
 
-def test_a_boot_with_fleetd_is_bounded_too_and_all_are_nobody_s_order(fleet: Fleet, worker: Host) -> None:
+def test_a_boot_with_fleetd_is_bounded_and_pins_nothing(fleet: Fleet, worker: Host) -> None:
     worker.enable("fleetd")
     try:
         worker.reboot()
@@ -118,8 +118,8 @@ def test_a_boot_with_fleetd_is_bounded_too_and_all_are_nobody_s_order(fleet: Fle
     assert not [i.note for i in status.instances if "by hand" in i.note], fleet.story()
 
 
-def test_what_was_disabled_or_masked_stays_down(worker: Host) -> None:
-    """Law 6; also over renders."""
+def test_an_instance_that_is_disabled_or_masked_stays_down(worker: Host) -> None:
+    """Law 6, also after rendering again."""
     worker.run(["systemctl", "disable", "mastodon-sidekiq@12"])
     worker.run(["systemctl", "mask", "mastodon-sidekiq@1"])
     worker.start("fleetd-render")
@@ -129,21 +129,21 @@ def test_what_was_disabled_or_masked_stays_down(worker: Host) -> None:
     assert worker.failed_units() == []
 
 
-def test_one_that_hangs_in_its_boot_does_not_hold_up_the_rest(worker: Host) -> None:
+def test_an_instance_that_hangs_in_its_boot_does_not_delay_the_rest(worker: Host) -> None:
     worker.write(SCRIPT, worker.read(SCRIPT).replace("seconds=120", "seconds=3"))
     for unit in IN_ORDER[1:3]:
         worker.write(DROPIN.format(unit), "[Service]\nExecStart=\nExecStart=/bin/sleep infinity\n")
     worker.reload_systemd()
     worker.start(TARGET)
     hung = set(IN_ORDER[1:3])
-    # On a busy machine the others take longer than 3 s as well, and boot on after the target is up.
+    # On a busy machine the others may take longer than 3 s too, and go on booting after the target is up.
     worker.wait_until("the rest are up", lambda: up(worker) == set(IN_ORDER) - hung)
     assert {name for name in hung if worker.unit(name).active_state == "activating"} == hung
     said = worker.journal("mastodon-workers-boot")
     assert all(f"{name} is not up after 3 s and continues to boot" in said for name in hung), said
 
 
-def test_one_that_fails_does_not_hold_up_the_rest(worker: Host) -> None:
+def test_an_instance_that_fails_does_not_delay_the_rest(worker: Host) -> None:
     unit = IN_ORDER[1]
     worker.write(DROPIN.format(unit), "[Service]\nExecStart=\nExecStart=/bin/false\nRestart=no\n")
     worker.reload_systemd()
@@ -152,7 +152,7 @@ def test_one_that_fails_does_not_hold_up_the_rest(worker: Host) -> None:
     assert worker.failed_units() == [unit]
 
 
-def test_starting_the_target_again_starts_what_is_missing(worker: Host) -> None:
+def test_starting_the_target_again_starts_missing_instances(worker: Host) -> None:
     worker.start(TARGET)
     before = {name: worker.unit(name).main_pid for name in up(worker)}
     worker.stop(IN_ORDER[2])
@@ -174,7 +174,7 @@ def test_a_restart_of_the_target_reaches_all(worker: Host) -> None:
 
 @pytest.mark.parametrize("moment", [0, 2])
 def test_a_stop_in_the_middle_of_a_boot_leaves_nothing(worker: Host, moment: int) -> None:
-    # Not Ruby, which loses a TERM in its first milliseconds, just when this stop comes (docs/decisions/0006).
+    # No Ruby here: it loses a TERM in its first milliseconds, which is when this stop comes (docs/decisions/0006).
     boots = "ExecStart=/bin/sh -c 'sleep 1; systemd-notify --ready; exec sleep infinity'"
     for unit in IN_ORDER:
         worker.write(DROPIN.format(unit), f"[Service]\nExecStart=\n{boots}\n")
@@ -196,7 +196,7 @@ def test_a_stop_in_the_middle_of_a_boot_leaves_nothing(worker: Host, moment: int
     ],
 )
 def test_a_stop_in_mid_boot_leaves_no_failed_unit(worker: Host, state: str, program: str) -> None:
-    """It would alarm the admin who ordered it. TERM kills a check; Ruby, where it boots, may exit 1 for it."""
+    """It would alarm the admin who ordered the stop. TERM kills a check, and a booting Ruby may exit 1 on it."""
     unit = IN_ORDER[1]
     worker.write(DROPIN.format(unit), f"[Service]\n{program.partition('=')[0]}=\n{program}\n")
     worker.reload_systemd()

@@ -1,4 +1,4 @@
-"""What fleetd's own confinement lets the adapters see, and what systemd tells of a process that was killed."""
+"""What the adapters see under fleetd's own confinement, and what systemd says of a process that was killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DROP_IN = "/etc/systemd/system/mastodon-sidekiq@.service.d/test.conf"
 _TEMPLATE = "mastodon-sidekiq@.service"
 _WORKER = "[Service]\nExecStart=/bin/sleep infinity\nRestart=always\nRestartSec=4\n"
 _TELL_FACTS = PROJECT / "tests/support/lab/tell_facts.py"
-#: All of fleetd.service that is not its confinement.
+#: All parts of fleetd.service that are not its confinement.
 _NOT_KEPT = r"^(Wants|After|Type|BusName|ExecReload|WatchdogSec|Restart\w*|LoadCredential|SetCredential)=.*\n"
 
 
@@ -50,7 +50,7 @@ def facts(host: Host) -> tuple[SystemdFacts, HostFacts]:
 def wait_for(
     host: Host, what: str, check: Callable[[UnitFacts | None, HostFacts], bool]
 ) -> tuple[UnitFacts | None, HostFacts]:
-    """Wait for facts that pass `check`, and return them: the next ones may be others."""
+    """Wait for facts that pass `check`, and return them. Later ones may differ."""
     last: list[tuple[UnitFacts | None, HostFacts]] = []
 
     def holds() -> bool:
@@ -84,7 +84,7 @@ def test_the_confined_daemon_sees_all_that_it_needs(host: Host) -> None:
 
 
 def test_a_killed_process_is_known_before_and_after_its_restart(host: Host) -> None:
-    """systemd 252 forgets how it ended as soon as it has started the next."""
+    """systemd 252 forgets how a process ended as soon as it has started the next one."""
     host.start("mastodon-sidekiq@1")
     wait_for(host, "it runs", lambda unit, _: unit is not None and unit.active_state == "active")
     host.kill("mastodon-sidekiq@1")
@@ -101,14 +101,14 @@ def test_a_killed_process_is_known_before_and_after_its_restart(host: Host) -> N
 
 
 def test_unit_files_that_systemd_has_not_read(host: Host) -> None:
-    """Also a drop-in in a directory that is new, of which systemd 252 says: no need to reload."""
+    """Including a drop-in in a new directory, for which systemd 252 says that no reload is needed."""
     host.start("mastodon-sidekiq@1")
     _, machine = wait_for(host, "it runs", lambda unit, _: unit is not None and not unit.need_daemon_reload)
     before = machine.unit_digests[_TEMPLATE]
 
     host.write(_DROP_IN, "[Service]\nNice=5\n")
     assert host.unit("mastodon-sidekiq@1").properties["NeedDaemonReload"] == "no"
-    # The units are read a moment before the digests.
+    # Units are read a moment before digests.
     wait_for(
         host,
         "the change is told",

@@ -1,4 +1,4 @@
-"""Law 5: workers outlive fleetd, and a host boots with its workers whether fleetd can run or not."""
+"""Law 5: workers outlive fleetd, and a host boots its workers whether fleetd can run or not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ min = 1
 [pace]
 tick_seconds = 1
 """
-# Three things wrong, of three kinds.
+# Three mistakes, each of another kind.
 BROKEN = CONFIG.replace("min = 2", "min = 9").replace('place = "here"', 'place = "hier"') + "tick_secs = 2\n"
 AT_BOOT = {
     "mastodon-sidekiq@1.service",
@@ -43,7 +43,7 @@ AT_BOOT = {
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     with booted(CONFIG) as fleet:
-        # What is tried here does not depend on the pause before systemd starts fleetd again.
+        # The pause before systemd starts fleetd again does not matter here.
         fleet.worker.write("/etc/systemd/system/fleetd.service.d/test.conf", "[Service]\nRestartSec=1\n")
         fleet.worker.reload_systemd()
         fleet.worker.start("fleetd-render")
@@ -59,7 +59,7 @@ def watch(fleet: Fleet) -> Iterator[Watch]:
 
 
 def workers(fleet: Fleet) -> set[str]:
-    """The units of workers that are up, all READY."""
+    """The worker units that are up. All of them are READY."""
     names = fleet.worker.units("mastodon-sidekiq*.service")
     return {name for name in names if fleet.worker.unit(name).active}
 
@@ -73,7 +73,7 @@ def of_workers(found: Runs) -> Runs:
 
 
 def said_since_boot(fleet: Fleet, unit: str) -> list[tuple[str, str]]:
-    """(priority, message) of what a unit's own programs said since the host booted."""
+    """(priority, message) of each line that a unit's own programs have logged since the host booted."""
     shown = fleet.worker.journalctl("-b", "-u", unit, "-o", "json")
     entries = [json.loads(line) for line in shown.splitlines()]
     return [(e["PRIORITY"], e["MESSAGE"]) for e in entries if e.get("_COMM") != "systemd"]
@@ -123,7 +123,7 @@ def test_the_repaired_fleetd_adopts_what_runs(fleet: Fleet) -> None:
     assert of_workers(before).keys() == AT_BOOT
 
 
-def test_a_boot_without_postgres_serves_all_the_same(fleet: Fleet, watch: Watch) -> None:
+def test_workers_serve_after_a_boot_without_postgres(fleet: Fleet, watch: Watch) -> None:
     fleet.main.stop("postgresql")
     fleet.worker.reboot()
     all_up(fleet)
@@ -153,7 +153,7 @@ def test_workers_outlive_fleetd(fleet: Fleet, how: str) -> None:
 
 
 def purge(fleet: Fleet) -> None:
-    """What an admin may do to be rid of it: programs, state, configuration and its own units."""
+    """Remove fleetd as an admin would: programs, state, configuration and its own units."""
     fleet.worker.run(["systemctl", "disable", "--now", "fleetd"])
     for path in ("/opt/fleetd", "/var/lib/fleetd", "/etc/fleetd"):
         fleet.worker.remove(path)

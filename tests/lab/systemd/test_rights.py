@@ -1,4 +1,4 @@
-"""Who may do what: everyone may read, few may change, fleetd itself only its own units; secrets stay unsaid."""
+"""Rights: everyone may read, few may change, fleetd may touch only its own units, and secrets are never shown."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ tick_seconds = 1
 FLEETCTL = "/opt/fleetd/bin/fleetctl"
 MANAGER = ("org.fleetd1", "/org/fleetd1", "org.fleetd1.Manager")
 RELOAD = ["busctl", "call", *MANAGER, "Reload"]
-# A service of somebody else's, which runs; and the names that look most like ours.
+# A service of somebody else, which runs, and the names that look most like ours.
 OTHER = "[Service]\nExecStart=/bin/sleep infinity\n"
 OTHERS = ("other.service", "mastodon-sidekiq.service", "mastodon-sidekiq@evil.service", "fleetd.service")
 
@@ -59,14 +59,14 @@ def try_as(host: Host, user: str | None, *command: str) -> subprocess.CompletedP
 
 
 def refused(host: Host, user: str, *command: str) -> str:
-    """Why it was refused; fails when it was not."""
+    """The reason for which it was refused. Fails if it was not refused."""
     done = try_as(host, user, *command)
     assert done.returncode != 0, f"{user} could: {' '.join(command)}"
     return done.stdout + done.stderr
 
 
 def what_runs(host: Host) -> dict[str, str]:
-    """Every unit of interest, and which run of it."""
+    """Every unit of interest, and which run of it is under way."""
     names = [*OTHERS[:2], "mastodon-sidekiq@evil.service", "fleetd.service"]
     names += [f"mastodon-sidekiq@{number}.service" for number in (1, 2, 3, 4)]
     found = {}
@@ -139,7 +139,7 @@ def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
     fleet.wait("the end of the pause", lambda s: not s.holds)
 
 
-def test_a_restart_is_watched_to_its_end(fleet: Fleet) -> None:
+def test_fleetctl_watches_a_restart_to_its_end(fleet: Fleet) -> None:
     fleet.wait("an instance that serves", lambda s: any(i.state == "serving" for i in s.instances))
     restart = [FLEETCTL, "restart", "local"]
     done = fleet.worker.run(restart, user="oncall", timeout=4 * PATIENCE_SECONDS, check=False)
@@ -152,7 +152,7 @@ def test_a_member_of_the_group_may_reload(fleet: Fleet) -> None:
     fleet.configure(CONFIG.replace("[pace]", "[targets]\npull = 77\n[pace]"))
     fleet.worker.run(RELOAD, user="oncall")
     fleet.wait("the new target", lambda s: [q.target_seconds for q in s.queues if q.name == "pull"] == [77])
-    # Control of fleetd is not control of systemd.
+    # Rights over fleetd are no rights over systemd.
     refused(fleet.worker, "oncall", "systemctl", "stop", "mastodon-sidekiq@1")
     fleet.configure(CONFIG)
     fleet.worker.run(RELOAD)
@@ -170,7 +170,7 @@ def test_fleetd_may_start_quiet_and_stop_its_own(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("unit", OTHERS)
 @pytest.mark.parametrize("verb", ["start", "stop", "restart", "kill", "reload"])
-def test_fleetd_may_touch_no_unit_of_others(fleet: Fleet, verb: str, unit: str) -> None:
+def test_fleetd_may_touch_no_other_units(fleet: Fleet, verb: str, unit: str) -> None:
     before = what_runs(fleet.worker)
     why = refused(fleet.worker, "fleetd", "systemctl", verb, unit)
     assert "denied" in why or (unit == OTHERS[2] and "not loaded" in why)
@@ -270,8 +270,8 @@ def test_a_second_daemon_refuses(fleet: Fleet, user: str) -> None:
     assert fleet.status().host == "worker1"
 
 
-def test_no_secret_is_ever_said(fleet: Fleet) -> None:
-    """At log level debug, with right and wrong passwords, and with one in a configuration that is refused."""
+def test_no_secret_is_ever_shown(fleet: Fleet) -> None:
+    """At log level debug, with right and wrong passwords, and with a password in a configuration that is refused."""
     worker = fleet.worker
     worker.run(["systemctl", "service-log-level", "fleetd", "debug"])
     bad = CONFIG + '[redis]\nurl = "redis://:horse-in-the-config@main:6379/zero"\nbogus = "horse-in-the-config"\n'
@@ -288,11 +288,11 @@ def test_no_secret_is_ever_said(fleet: Fleet) -> None:
     for secret in SECRETS:
         for place, text in enumerate(everything):
             assert secret not in text, (place, next(line for line in text.splitlines() if secret in line))
-    assert "password" in everything[-1]  # what is wrong is said all the same
+    assert "password" in everything[-1]  # the mistake is still reported
 
 
 def said_everywhere(fleet: Fleet) -> list[str]:
-    """All that fleetd's programs wrote, keep, show or were started with."""
+    """Everything that fleetd's programs logged, keep, show or were started with."""
     host = fleet.worker
     found = [host.run(["curl", "-s", f"http://127.0.0.1:9849/{path}"]).stdout for path in ("metrics", "healthz", "")]
     for unit in ("fleetd", "fleetd-render"):

@@ -11,7 +11,7 @@ from lab.setup import install, mastodon, services
 pytestmark = pytest.mark.lab
 
 CONFIG = '[profiles.default-first]\ninstances = "1-2"\nmin = 1\nthreads = 6\n[scheduler]\nplace = "elsewhere"\n'
-#: As Debian's wg-quick@.service: no order of its own with anything but what comes before network-online.target.
+#: Like Debian's wg-quick@.service: ordered only by what comes before network-online.target.
 VPN = """[Unit]
 After=network-online.target nss-lookup.target
 Wants=network-online.target nss-lookup.target
@@ -27,7 +27,7 @@ SHORT, LONG = [1.0, 2.0, 3.0], [90.0, 90.0]
 
 
 def at_work(worker: Host, main: Host) -> list[str]:
-    """Let instance 1 work on some short jobs and some that no stop waits for; returns the jids of those."""
+    """Let instance 1 work on some short jobs, and on some longer than a stop waits. Returns the jids of the latter."""
     load.enqueue(main, "default", SHORT)
     jids = load.enqueue(main, "default", LONG)
     worker.wait_until("all run", lambda: len(records.runs([worker])) == len(SHORT + LONG))
@@ -35,7 +35,7 @@ def at_work(worker: Host, main: Host) -> list[str]:
 
 
 def nothing_is_lost(main: Host, long: list[str], worker: Host) -> None:
-    """All short jobs were done, all long ones are back in their queue."""
+    """All short jobs are done, and all long ones are back in their queue."""
     tally = records.tally(main)
     assert (tally.lost, tally.repeated) == ((), ())
     assert (tally.done, tally.waiting) == (len(SHORT), len(LONG))
@@ -44,7 +44,7 @@ def nothing_is_lost(main: Host, long: list[str], worker: Host) -> None:
 
 
 def test_jobs_are_pushed_back_before_the_vpn_to_redis_goes() -> None:
-    """With the real 25 s of Sidekiq's -t; and after the next boot the jobs are worked on again."""
+    """With the real 25 s of Sidekiq's -t. After the next boot the jobs run again."""
     with Lab() as lab:
         hosts = topologies.two_hosts(lab, boot_seconds=0.5)
         main, worker = hosts.main, hosts.worker

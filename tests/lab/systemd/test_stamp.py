@@ -1,4 +1,4 @@
-"""Root notices that Mastodon's code changed under running workers, however it changed, and says it once."""
+"""Root notices when Mastodon's code changes under running workers, however it changes, and logs it once."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ END = "/run/systemd/system/{}.d/99-test.conf"
 
 @pytest.fixture
 def worker(two_hosts: TwoHosts) -> Iterator[Host]:
-    """The worker VM with its code stamped and watched. The timer is a day away: who notices a change is the watch."""
+    """The worker VM with its code stamped and watched. The timer is a day away, so only the watch notices changes."""
     host = two_hosts.worker
     timer(host, "1d")
     watch(host, CONFIG)
     yield host
-    # The services too: they look on for some seconds, and what they need is removed below.
+    # The services too: they go on looking for some seconds, and what they need is removed below.
     host.run(["systemctl", "stop", *UNITS, *SERVICES])
     for path in (TIMER, WATCH, RELEASES, *(END.format(service) for service in SERVICES)):
         host.remove(path)
@@ -47,7 +47,7 @@ def worker(two_hosts: TwoHosts) -> Iterator[Host]:
 
 
 def timer(host: Host, every: str) -> None:
-    """Let the timer come that often."""
+    """Let the timer fire this often."""
     lines = ("OnActiveSec=", "OnUnitInactiveSec=", f"OnActiveSec={every}", f"OnUnitInactiveSec={every}")
     host.write(TIMER, "\n".join(["[Timer]", *lines, "AccuracySec=100ms"]) + "\n")
     host.reload_systemd()
@@ -68,10 +68,10 @@ def digest(host: Host) -> str:
 
 
 def becomes(host: Host, wanted: str) -> None:
-    """The stamp says so, and the journal, which is told after it."""
+    """Wait until the stamp has this version, and then the journal, which is written after it."""
     host.wait_until(f"the stamp says {wanted}", lambda: version(host) == wanted)
     line = f"Mastodon's code on disk: {wanted} ({digest(host)})."
-    host.wait_until(f"it is told: {line}", lambda: line in told(host))
+    host.wait_until(f"it is told: {line}", lambda: line in said_with_rendering(host))
 
 
 def git(host: Host, *arguments: str) -> None:
@@ -80,17 +80,17 @@ def git(host: Host, *arguments: str) -> None:
 
 
 def said(host: Host) -> list[str]:
-    """What the stamp and systemd about it wrote since the host was made."""
+    """What the stamp's services, and systemd about them, have logged since the host was made."""
     return host.journalctl(*(f"--unit={service}" for service in SERVICES), "-o", "cat").splitlines()
 
 
-def told(host: Host) -> list[str]:
-    """The same, and what rendering told: it stamps as well."""
+def said_with_rendering(host: Host) -> list[str]:
+    """The same, and what rendering has logged, which stamps as well."""
     units = (*SERVICES, "fleetd-render.service")
     return host.journalctl(*(f"--unit={service}" for service in units), "-o", "cat").splitlines()
 
 
-def test_everyone_can_read_it_and_fleetd_not_write_it(worker: Host) -> None:
+def test_everyone_can_read_the_stamp_and_fleetd_cannot_write_it(worker: Host) -> None:
     assert worker.run(["cat", CODE], user="fleetd").stdout == worker.read(CODE)
     assert version(worker) == "4.5.3"
     assert worker.run(["sh", "-c", f"echo > {CODE}"], user="fleetd", check=False).returncode != 0
@@ -109,8 +109,8 @@ def test_an_upgrade_in_place_is_noticed_by_the_watch(worker: Host) -> None:
 
 
 @pytest.mark.parametrize("with_git", [False, True])
-def test_each_file_is_noticed_by_itself(worker: Host, with_git: bool) -> None:
-    """Replaced as programs do it: a new file beside it takes its name. Some are missing at first."""
+def test_a_change_of_each_single_file_is_noticed(worker: Host, with_git: bool) -> None:
+    """Each file is replaced as programs do it: a new file is renamed over it. Some are missing at first."""
     if with_git:
         git(worker, "init")
     worker.wait_until("nobody looks", lambda: not set(worker.units("fleetd-stamp*")) & set(SERVICES))
@@ -118,7 +118,7 @@ def test_each_file_is_noticed_by_itself(worker: Host, with_git: bool) -> None:
         before = digest(worker)
         worker.write(f"{mastodon.LIVE}/{name}", f"another {name}\n", owner="mastodon")
         worker.wait_until(f"{name} is noticed", lambda before=before: digest(worker) != before)  # type: ignore[misc]
-        # One that is noticed because somebody looks on anyway proves nothing.
+        # A change that is noticed only because a look is still under way proves nothing.
         worker.stop("fleetd-stamp.service")
         worker.wait_until("nobody looks", lambda: not set(worker.units("fleetd-stamp*")) & set(SERVICES))
 
@@ -158,7 +158,7 @@ def test_another_release_directory_is_noticed(worker: Host) -> None:
     becomes(worker, "4.5.1")
 
 
-def test_what_the_watch_missed_is_found_later_without_a_line_each_time(worker: Host) -> None:
+def test_a_change_that_the_watch_missed_is_found_later_and_logged_once(worker: Host) -> None:
     worker.write(WATCH, "[Path]\nPathChanged=\nPathChanged=/srv\n")
     timer(worker, "1s")
     worker.run(["systemctl", "restart", *UNITS])
@@ -172,12 +172,12 @@ def test_what_the_watch_missed_is_found_later_without_a_line_each_time(worker: H
 
 
 def stamping(host: Host) -> str:
-    """Which run of what the timer starts was the last."""
+    """The latest run of the service that the timer starts."""
     return host.unit("fleetd-stamp").properties["InvocationID"]
 
 
-def test_a_change_between_the_last_look_and_its_end_is_not_left_to_the_timer(worker: Host) -> None:
-    """systemd does not watch while what it started still runs; here that is until it is told to end."""
+def test_a_change_while_a_look_ends_is_not_left_to_the_timer(worker: Host) -> None:
+    """systemd does not watch while the service that it started still runs. Here it runs until the test ends it."""
     over = "/run/look-is-over"
     worker.write(
         END.format("fleetd-stamp.service"),
@@ -195,7 +195,7 @@ def test_a_change_between_the_last_look_and_its_end_is_not_left_to_the_timer(wor
     worker.remove(over)
 
 
-def test_a_watch_that_gave_up_comes_back(worker: Host) -> None:
+def test_a_watch_that_gave_up_is_started_again(worker: Host) -> None:
     worker.run(["systemctl", "stop", *WATCHES])
     worker.start("fleetd-stamp.service")
     assert all(worker.unit(unit).active for unit in WATCHES)
@@ -204,7 +204,7 @@ def test_a_watch_that_gave_up_comes_back(worker: Host) -> None:
 
 
 def test_a_storm_of_changes_ends_with_the_last(worker: Host) -> None:
-    """A service that is started too often, or a watch triggered too often, would stay failed."""
+    """A service that is started too often, or a watch that triggers too often, would stay failed."""
     file = f"{mastodon.LIVE}/lib/mastodon/version.rb"
     change = f'sed "s/^      3$/      $i/" /tmp/v > {file}.n; mv {file}.n {file}'
     storm = f"cp {file} /tmp/v; for i in $(seq 1000 -1 0); do {change}; done"
@@ -214,7 +214,7 @@ def test_a_storm_of_changes_ends_with_the_last(worker: Host) -> None:
     assert all(worker.unit(unit).active for unit in WATCHES)
 
 
-def test_no_code_is_no_stamp(worker: Host) -> None:
+def test_without_code_there_is_no_stamp(worker: Host) -> None:
     worker.run(["mv", mastodon.LIVE, f"{mastodon.LIVE}.away"])
     worker.wait_until("the stamp is gone", lambda: not worker.path(CODE).exists())
     worker.run(["mv", f"{mastodon.LIVE}.away", mastodon.LIVE])
@@ -222,14 +222,14 @@ def test_no_code_is_no_stamp(worker: Host) -> None:
 
 
 def test_the_watch_stops_with_fleetd(worker: Host) -> None:
-    """And begins with it: see fleetd.service. A stop of fleetd leaves nothing of its own running."""
+    """It also begins with fleetd: see fleetd.service. A stop of fleetd leaves nothing of its own running."""
     worker.stop("fleetd")
     worker.wait_until("all are down", lambda: not any(worker.unit(unit).active for unit in UNITS))
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_watch_that_is_stopped_amid_a_look_does_not_come_back(worker: Host, service: str) -> None:
-    """For systemd the stop of a look is its end, after which the next one is due."""
+def test_a_watch_that_is_stopped_during_a_look_does_not_come_back(worker: Host, service: str) -> None:
+    """When a look is stopped systemd takes it for finished, and would start the next one."""
     worker.run(["systemctl", "stop", *UNITS])
     worker.write(END.format(service), "[Service]\nExecStartPost=/bin/sleep infinity\n")
     worker.reload_systemd()

@@ -1,4 +1,4 @@
-"""SystemdUnits and ControlBus against the real thing: systemd, dbus-daemon and polkit of a lab host."""
+"""SystemdUnits and ControlBus with the real systemd, dbus-daemon and polkit of a lab host."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RestartSec=0.1
 KillMode=mixed
 TimeoutStopSec=20
 """
-# /run/boot-N, /run/broken-N and /run/slow-N arrange how instance N behaves; it tells of a TSTP in /run/quiet-N.
+# /run/boot-N, /run/broken-N and /run/slow-N control how instance N behaves. It writes /run/quiet-N on a TSTP.
 _PROGRAM = """#!/bin/sh
 trap 'touch /run/quiet-$1' TSTP
 trap 'while [ -e /run/slow-$1 ]; do sleep 0.05; done; exit 0' TERM
@@ -52,7 +52,7 @@ def host() -> Iterator[Host]:
     with Lab() as lab:
         host = lab.add_host("worker1")
         install.place_units(host)
-        # Of higher rank than the units installed above: what is tested here needs no Ruby.
+        # These override the units installed above. The tests here need no Ruby.
         host.write("/etc/systemd/system/mastodon-sidekiq@.service", _TEMPLATE)
         host.write("/usr/local/bin/pretend-sidekiq", _PROGRAM, mode=0o755)
         lab.boot()
@@ -61,7 +61,7 @@ def host() -> Iterator[Host]:
 
 def play(host: Host, numbers: list[int], story: Callable[[SystemdUnits], Awaitable[None]]) -> None:
     async def run() -> None:
-        # The bus of the host, by way of the host's file tree; we are root there as well.
+        # The host's bus, reached through the host's file tree. We are root there as well.
         address = f"unix:path=/proc/{host.pid}/root/run/dbus/system_bus_socket"
         units = SystemdUnits(
             map(InstanceKey, numbers),
@@ -84,7 +84,7 @@ async def carry_out(units: SystemdUnits, verb: Verb, number: int) -> StepResult:
 async def until(
     units: SystemdUnits, number: int, state: str, timeout_seconds: float = PATIENCE_SECONDS
 ) -> UnitFacts | None:
-    """Read until the instance is in this state; its facts, or None for one that is not loaded."""
+    """Read until the instance is in this state. Returns its facts, or None if it is not loaded."""
     async with asyncio.timeout(timeout_seconds):
         while True:
             unit = (await units.read()).units.get(InstanceKey(number))
@@ -170,7 +170,7 @@ def test_an_instance_past_its_start_limit_starts_once_its_cause_is_gone(host: Ho
     play(host, [4], story)
 
 
-def test_law_6_units_that_are_not_ours_go_on(host: Host) -> None:
+def test_law_6_units_that_are_not_ours_keep_running(host: Host) -> None:
     async def story(units: SystemdUnits) -> None:
         verbs: tuple[Verb, ...] = ("start", "quiet", "stop")
         for verb in verbs:
@@ -183,7 +183,7 @@ def test_law_6_units_that_are_not_ours_go_on(host: Host) -> None:
     play(host, [1, 2], story)
 
 
-def test_masked_and_missing_units_are_said(host: Host) -> None:
+def test_masked_and_missing_units_are_reported(host: Host) -> None:
     async def story(units: SystemdUnits) -> None:
         masked = await carry_out(units, "start", 5)
         assert (masked.result, "systemctl unmask" in masked.sentence) == ("refused", True)
@@ -219,11 +219,11 @@ def test_readings_stay_true_or_unknown_while(host: Host, upset: list[str]) -> No
             try:
                 unit = (await units.read()).units[InstanceKey(6)]
             except SourceUnavailableError:
-                continue  # unknown is honest; wrong is not
+                continue  # unknown is allowed, wrong is not
             assert (unit.active_state, unit.main_pid) == ("active", before.main_pid)
             readings += 1
         await going_on
-        host.kill("mastodon-sidekiq@6")  # and it still follows
+        host.kill("mastodon-sidekiq@6")  # and the next change is still seen
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 unit = (await units.read()).units[InstanceKey(6)]
@@ -233,7 +233,7 @@ def test_readings_stay_true_or_unknown_while(host: Host, upset: list[str]) -> No
         assert (await carry_out(units, "stop", 6)).result == "done"
         await until(units, 6, "inactive")
 
-    # The restarts of each round count to one start limit.
+    # The restarts of all rounds count towards one start limit.
     host.run(["systemctl", "reset-failed", "mastodon-sidekiq@6.service"], check=False)
     play(host, [6], story)
 

@@ -1,4 +1,4 @@
-"""The traps of worker units, tried: real systemd, real polkit, real Sidekiq, the project's own unit files."""
+"""The pitfalls of worker units, tested with real systemd, polkit and Sidekiq and the project's own unit files."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ DROPIN = "/run/systemd/system/{}.service.d/99-test.conf"
 
 @pytest.fixture
 def worker(two_hosts: TwoHosts) -> Iterator[Host]:
-    """The worker VM with the settings of three instances and a scheduler rendered; afterwards as it was."""
+    """The worker VM with rendered settings of three instances and a scheduler. Restored after the test."""
     host = two_hosts.worker
     env_file = host.read(ENV_FILE)
     render(host, CONFIG)
@@ -36,7 +36,7 @@ def worker(two_hosts: TwoHosts) -> Iterator[Host]:
 
 
 def render(host: Host, config: str) -> str:
-    """Write the configuration and let root render it, as fleetd-render.service does; returns its journal."""
+    """Write the configuration and have fleetd-render.service render it. Returns its journal."""
     host.write("/etc/fleetd/fleetd.toml", config)
     host.restart("fleetd-render")
     return host.journal("fleetd-render", 20)
@@ -53,14 +53,14 @@ def attempt(host: Host, *command: str, user: str | None = None) -> bool:
 
 
 def heartbeats(host: Host) -> dict[str, set[str]]:
-    """Tag to queues of every process that Sidekiq's own bookkeeping knows."""
+    """Every process that has a heartbeat: tag to queues."""
     members = host.run(["redis-cli", "-h", "main", "smembers", "processes"]).stdout.split()
     infos = [host.run(["redis-cli", "-h", "main", "hget", member, "info"]).stdout for member in members]
     return {info["tag"]: set(info["queues"]) for info in map(json.loads, filter(str.strip, infos))}
 
 
 def environment(host: Host, pid: int) -> dict[str, str]:
-    """What a process was started with."""
+    """The environment that a process was started with."""
     lines = host.run(["cat", f"/proc/{pid}/environ"]).stdout.split("\0")
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
@@ -81,8 +81,8 @@ def test_a_worker_runs_with_what_was_rendered(worker: Host) -> None:
     assert variables["RAILS_ENV"] == "production"
 
 
-def test_a_number_never_rendered_fails_at_once_and_starts_once_it_is(worker: Host) -> None:
-    """With the settings optional it would serve all queues; with Restart= alone it would burn its starts."""
+def test_a_number_that_is_not_rendered_fails_at_once_and_starts_once_it_is(worker: Host) -> None:
+    """If settings were optional it would serve all queues. With Restart= alone it would use up its starts."""
     for _ in range(3):
         assert not attempt(worker, "systemctl", "start", "mastodon-sidekiq@7")
     assert worker.unit("mastodon-sidekiq@7").restarts == 0
@@ -111,14 +111,14 @@ def test_emptied_settings_start_nothing(worker: Host) -> None:
     assert heartbeats(worker) == {}
 
 
-def test_the_template_is_no_way_to_a_second_scheduler(worker: Host) -> None:
-    """Law 1: mastodon-sidekiq@scheduler finds scheduler.env."""
+def test_the_template_cannot_start_a_second_scheduler(worker: Host) -> None:
+    """Law 1: mastodon-sidekiq@scheduler would find scheduler.env."""
     assert not attempt(worker, "systemctl", "start", "mastodon-sidekiq@scheduler")
     worker.stop("mastodon-sidekiq@scheduler")
     assert heartbeats(worker) == {}
 
 
-def test_what_dies_comes_back_and_what_dies_at_once_is_given_up(worker: Host) -> None:
+def test_a_worker_that_dies_comes_back_and_one_that_dies_at_once_is_given_up(worker: Host) -> None:
     override(worker, "mastodon-sidekiq@8", "RestartSec=100ms")
     worker.write(f"{SETTINGS}/8.env", worker.read(f"{SETTINGS}/1.env"))
     worker.start("mastodon-sidekiq@8")
@@ -139,7 +139,7 @@ def test_what_dies_comes_back_and_what_dies_at_once_is_given_up(worker: Host) ->
 
 
 def test_the_real_limits_give_up_after_six_tries_in_half_a_minute(worker: Host) -> None:
-    """And what systemd says from then on: the cause of the last try. That the limit was hit is in its journal only."""
+    """From then on systemd reports the cause of the last try. Only its journal says that the limit was hit."""
     unit = "mastodon-sidekiq@9"
     override(worker, unit, "ExecStart=", "ExecStart=/bin/sh -c 'echo it boots; exit 1'")
     worker.write(f"{SETTINGS}/9.env", worker.read(f"{SETTINGS}/1.env"))
@@ -150,7 +150,7 @@ def test_the_real_limits_give_up_after_six_tries_in_half_a_minute(worker: Host) 
         for entry in map(json.loads, worker.journalctl("-u", unit, "-o", "json").splitlines())
         if entry["MESSAGE"] == "it boots"
     ]
-    # Half a minute, and what this machine takes for the tries themselves.
+    # Half a minute, plus what this machine needs for the tries themselves.
     assert all(5 <= later - earlier < 10 for earlier, later in pairwise(tries)), tries
     assert (worker.unit(unit).restarts, worker.unit(unit).result) == (6, "protocol")
     assert worker.journal(unit).count("it boots") == 6
@@ -165,7 +165,7 @@ def test_the_real_limits_give_up_after_six_tries_in_half_a_minute(worker: Host) 
 
 
 def test_a_stop_signals_the_main_process_and_no_child(worker: Host) -> None:
-    """ffmpeg is not to die under a job that still has its 25 s."""
+    """ffmpeg must not die under a job that still has its 25 s."""
     log = "/home/mastodon/live/log"
     child = f'trap "touch {log}/got-term" TERM; echo $$$$ > {log}/child; while :; do sleep 0.1; done'
     override(worker, "mastodon-sidekiq@7", f"ExecStartPost=/bin/sh -c 'setsid sh -c '\\''{child}'\\'' &'")
@@ -178,11 +178,11 @@ def test_a_stop_signals_the_main_process_and_no_child(worker: Host) -> None:
     assert pid in worker.run(["cat", f"/sys/fs/cgroup{group}/cgroup.procs"]).stdout.split()
     worker.stop("mastodon-sidekiq@7")
     assert not worker.path(f"{log}/got-term").exists()
-    assert not worker.path(f"/proc/{pid}").exists()  # killed at the very end, with the unit
+    assert not worker.path(f"/proc/{pid}").exists()  # killed only at the end, with the unit
 
 
-def test_systemd_has_the_settings_against_the_traps(worker: Host) -> None:
-    """Those that can't be tried here: an OOM kill needs the memory controller, starving takes minutes."""
+def test_systemd_has_the_settings_against_the_other_pitfalls(worker: Host) -> None:
+    """For pitfalls that can't be tried here: an OOM kill needs the memory controller, and starving takes minutes."""
     for unit in ("mastodon-sidekiq@1", "mastodon-sidekiq-scheduler"):
         worker.start(unit)
         has = worker.unit(unit).properties
@@ -202,7 +202,7 @@ def test_stopping_the_target_stops_all_and_starting_it_starts_min(worker: Host) 
 
 
 def test_a_boot_with_a_broken_configuration_starts_min_from_the_last_good_one(worker: Host) -> None:
-    """Law 5."""
+    """Law 5: workers outlive fleetd."""
     worker.enable("mastodon-sidekiq.target")
     worker.write("/etc/fleetd/fleetd.toml", "[profiles.default-first]\ninstances = 'x'\n[nonsense]\n")
     try:
@@ -216,7 +216,7 @@ def test_a_boot_with_a_broken_configuration_starts_min_from_the_last_good_one(wo
         worker.on_disk("systemctl", "--quiet", "disable", "mastodon-sidekiq.target")
 
 
-def test_a_running_instance_keeps_its_settings_when_its_number_goes(worker: Host) -> None:
+def test_a_running_instance_keeps_its_settings_when_its_number_is_removed(worker: Host) -> None:
     worker.start("mastodon-sidekiq@3")
     said = render(worker, CONFIG.replace('"1-3"', '"1"'))
     assert "mastodon-sidekiq@3 is no longer configured but runs" in said
@@ -228,7 +228,7 @@ def test_a_running_instance_keeps_its_settings_when_its_number_goes(worker: Host
 
 
 def stand_in_for_fleetd(worker: Host) -> None:
-    """fleetd.service with a shell for its program: tells what credential it got, and of a HUP."""
+    """fleetd.service with a shell as its program, which reports the credential that it got, and a HUP."""
     script = (
         "cat $CREDENTIALS_DIRECTORY/env.production > /run/fleetd/credential; "
         "trap 'echo x >> /run/fleetd/reloads' HUP; systemd-notify --ready; while :; do sleep 0.1; done"
@@ -247,7 +247,7 @@ def credential(worker: Host) -> str:
     return worker.read("/run/fleetd/credential")
 
 
-def test_fleetd_gets_mastodon_s_settings_and_starts_without_them(worker: Host) -> None:
+def test_fleetd_gets_mastodons_settings_and_starts_without_them(worker: Host) -> None:
     stand_in_for_fleetd(worker)
     assert credential(worker) == worker.read(ENV_FILE)
     assert not attempt(worker, "cat", ENV_FILE, user="fleetd")
@@ -277,7 +277,7 @@ def test_a_reload_renders_and_a_bad_configuration_is_refused(worker: Host) -> No
 
 
 def manager(worker: Host, *call: str) -> bool:
-    """Whether systemd does this for the user fleetd."""
+    """Whether systemd does this on behalf of the user fleetd."""
     target = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
     return attempt(worker, "busctl", "call", *target, *call, user="fleetd")
 

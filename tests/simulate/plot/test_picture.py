@@ -1,4 +1,4 @@
-"""The picture is read back from its XML, by the labels of its axes."""
+"""The picture, checked by reading its XML with the help of the axis labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Point = tuple[float, float]
 
 
 class Picture:
-    """An SVG as `draw` makes it, parsed."""
+    """A parsed SVG, as `draw` makes it."""
 
     def __init__(self, text: str) -> None:
         self.root = ET.fromstring(text)  # noqa: S314 (our own)
@@ -33,20 +33,20 @@ class Picture:
         }
 
     def paths(self, name: str) -> list[ET.Element]:
-        """Lines and areas of that name: arrivals first, then row by row."""
+        """The lines and areas of this name: arrivals first, then row by row."""
         return [e for e in self.root.iter(f"{SVG}path") if e.findtext(f"{SVG}title") == name]
 
     def at(self, said: str, *, place: int = 0) -> Point:
-        """Where a text stands. Of several equal ones, the one at `place` in the order drawn."""
+        """The position of a text. Of several equal texts, the one at `place` in drawing order."""
         return [point for point, text in self.texts.items() if text == said][place]
 
     def line_y(self, said: str, *, place: int = 0) -> float:
-        """The line that a label of an axis belongs to."""
+        """The y of the grid line that an axis label belongs to."""
         return self.at(said, place=place)[1] - 4
 
 
 def corners(path: str) -> list[Point]:
-    """Every corner of a path of M, H, V and z."""
+    """All corners of a path made of M, H, V and z."""
     found: list[Point] = []
     for verb, first, second in re.findall(r"([MHV])(-?[\d.]+)(?:,(-?[\d.]+))?", path):
         x, y = found[-1] if found else (math.nan, math.nan)
@@ -69,7 +69,7 @@ def outcome_by_hand(
     policy: str = "fleetd",
     late: float = 0.0,
 ) -> Outcome:
-    """An outcome made by hand, with ten claims for each instance."""
+    """An outcome made by hand, with ten connections claimed per instance."""
     score = QueueScore(jobs=1000, wait_seconds={}, late_jobs=round(1000 * late), late_fraction=late)
     return Outcome(
         policy=policy,
@@ -100,7 +100,7 @@ def picture_of(trace: Trace, *outcomes: Outcome) -> Picture:
     return Picture(draw(trace, policy_of(trace, None), list(outcomes)))
 
 
-def test_it_heads_each_policy_with_its_share_of_late_jobs() -> None:
+def test_each_policy_has_its_share_of_late_jobs_in_the_heading() -> None:
     trace = small_trace("[targets]\ndefault = 5\n" + queue_toml("default", "[[0, 20]]"), seconds=900)
     outcomes = list(simulate(trace, None, ("fleetd", "static")))
     picture = picture_of(
@@ -112,7 +112,7 @@ def test_it_heads_each_policy_with_its_share_of_late_jobs() -> None:
     assert heads[2].startswith("✖ fleetd · 30.00% latedefault 30.0%")
 
 
-def test_arrivals_of_each_queue_land_on_their_rate_and_their_time() -> None:
+def test_arrivals_of_each_queue_are_drawn_at_their_rate_and_time() -> None:
     trace = small_trace(
         queue_toml("default", "[[0, 100], [3599, 100], [3600, 10]]")
         + queue_toml("pull", "[[0, 1]]")
@@ -147,7 +147,7 @@ def test_a_burst_is_an_arrow_at_its_time_and_says_how_many_jobs() -> None:
     assert top > picture.line_y("10"), "no rate holds what comes at once"
 
 
-def test_nothing_comes_in_while_redis_is_away() -> None:
+def test_no_arrivals_are_drawn_while_redis_is_away() -> None:
     fault = '[[faults]]\nat = 1800\nfor_seconds = 600\nsource = "redis"\n'
     bursts = "[[1800, 500], [2399, 500], [2400, 700]]"
     trace = small_trace(fault + queue_toml("default", "[[0, 20]]", bursts=bursts), seconds=3600)
@@ -155,7 +155,7 @@ def test_nothing_comes_in_while_redis_is_away() -> None:
     rates, *arrows = picture.paths("default")
     before, after = (corners(f"M{part}") for part in rates.get("d", "").split("M")[1:])
     begin, end = picture.at("30 min")[0], picture.at("40 min")[0]
-    step = 2 * (end - begin) / 66  # 18 s of 600 s are a step; of one that is not whole nothing is drawn
+    step = 2 * (end - begin) / 66  # 600 s have steps of 18 s; an incomplete step is not drawn
     assert begin - step <= before[-1][0] <= begin
     assert end <= after[0][0] <= end + step
     assert [corners(arrow.get("d", ""))[0][0] for arrow in arrows] == [pytest.approx(end, abs=0.1)]
@@ -186,14 +186,14 @@ def test_waits_are_bars_up_to_their_share_of_the_target_and_no_queue_hides_anoth
     assert all(len(of) == 2 for of in heights.values()), "a wait that is next to none is not drawn"
 
 
-def test_what_flaps_is_a_line_of_its_mean_before_a_pale_band() -> None:
+def test_a_flapping_count_is_drawn_as_its_mean_on_a_pale_band() -> None:
     trace = small_trace(queue_toml("default"))
     flapping = outcome_by_hand(
         trace, ages={"default": [0.0] * 3}, sizes=[Spread(5, 5, 5), Spread(0, 10, 5), Spread(5, 5, 5)]
     )
     picture = picture_of(trace, flapping)
     (line,) = picture.paths("local")
-    # After those of the panels before.
+    # After those of the earlier panels.
     none, ten = picture.line_y("0", place=2), picture.line_y("10", place=1)
     assert all(y == pytest.approx(picture.line_y("5"), abs=0.2) for _, y in corners(line.get("d", "")))
     pale = [e for e in picture.root.iter(f"{SVG}path") if e.get("fill") == PROFILE_COLOURS[0]]
@@ -219,7 +219,7 @@ def plain_picture() -> Picture:
     return picture_of(trace, outcome_by_hand(trace, ages={"default": [9.0]}, sizes=[Spread(1, 1, 1)], late=0.1))
 
 
-def test_markup_in_a_name_is_shown_as_it_is_and_what_is_invisible_is_marked() -> None:
+def test_markup_in_a_name_is_shown_literally_and_invisible_text_is_marked() -> None:
     trace = small_trace(queue_toml("default"))
     picture = picture_of(msgspec.structs.replace(trace, name="</text><b>&amp;\x00\x1b[2J\u202e"))
     assert "</text><b>&amp;��[2J�" in picture.texts.values()
@@ -237,7 +237,7 @@ def test_two_days_of_every_policy_flapping_stay_below_a_megabyte() -> None:
     assert 100_000 < len(draw(trace, policy_of(trace, None), outcomes).encode()) < 1_000_000
 
 
-def test_colours_stand_out_from_the_paper() -> None:
+def test_colours_have_enough_contrast_to_the_background() -> None:
     assert contrast_ratio(INK) >= 4.5, "text"
     assert min(map(contrast_ratio, (*QUEUE_COLOURS, *PROFILE_COLOURS))) >= 3.0, "lines"
 

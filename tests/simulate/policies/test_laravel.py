@@ -1,4 +1,4 @@
-"""laravel-queue-autoscale, with the examples of its own tests (v3.11.1, tests/Unit) and in a small world."""
+"""laravel-queue-autoscale, on the examples of its own tests (v3.11.1, tests/Unit) and in a small world."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 1
     ("waiting", "age", "sla", "service", "workers"),
     [
         (0, 25, 30, 2.0, 0.0),
-        (50, 0, 30, 1.0, 50 / 30),  # no age known: within the whole target
-        (100, 10, 30, 2.0, 0.0),  # not half of it has passed
+        (50, 0, 30, 1.0, 50 / 30),  # no age is known, so the whole target is left
+        (100, 10, 30, 2.0, 0.0),  # less than half of it has passed
         (100, 15, 30, 2.0, 100 / 7.5),
         (80, 60, 100, 5.0, 10.8),
         (100, 80, 100, 2.0, 17.2),
         (100, 90, 100, 2.0, 45.6),
         (100, 30, 30, 2.0, 150.0),
-        (100, 45, 30, 2.0, 250.0),  # five times as many at most
+        (100, 45, 30, 2.0, 250.0),  # at most five times as many
     ],
 )
 def test_drain(waiting: int, age: int, sla: float, service: float, workers: float) -> None:
     assert drain_workers(waiting, age, sla, service) == pytest.approx(workers)
 
 
-def test_down_by_one_an_evaluation_while_throughput_is_steady() -> None:
+def test_down_by_one_per_evaluation_while_throughput_is_steady() -> None:
     pool = Pool(12)
     for _ in range(5):
         pool.smoothed(12, 1440.0)
@@ -53,7 +53,7 @@ def test_never_down_by_more_than_a_quarter() -> None:
     assert pool.workers == 7
 
 
-def test_the_other_direction_waits_a_minute_unless_a_job_is_late_and_the_same_never() -> None:
+def test_a_change_of_direction_waits_a_minute_unless_a_job_is_late() -> None:
     pool = Pool(10)
     pool.move(20, 0, late=False)
     pool.move(30, 5, late=False)
@@ -71,7 +71,7 @@ def test_the_other_direction_waits_a_minute_unless_a_job_is_late_and_the_same_ne
 
 
 def after_two_minutes(rate: float, target: int = 40) -> tuple[World, Laravel]:
-    """After two minutes of jobs of 0.5 s with 3 × 10 threads; boots take 15 s on average."""
+    """The policy after two minutes of 0.5 s jobs with 3 × 10 threads. Boots take 15 s on average."""
     world = world_of(
         small_trace(
             f"[targets]\ndefault = {target}\n" + queue_toml("default", f"[[0, {rate}]]", 0.5),
@@ -84,21 +84,20 @@ def after_two_minutes(rate: float, target: int = 40) -> tuple[World, Laravel]:
 
 
 def test_arrivals_times_service_time_in_whole_instances() -> None:
-    # 30/s × 0.5 s = 15 threads; but a quarter of 30 at once: 22, 16 or so, then what is needed.
+    # 30/s × 0.5 s = 15 threads. At most a quarter goes at once: from 30 to 22, then about 16, then what is needed.
     _, rival = after_two_minutes(30.0)
     assert [rival.evaluate()["local"] for _ in range(4)] == [3, 2, 2, 2]
 
 
-def test_a_saturated_group_that_wants_no_more_gets_one_worker_more() -> None:
-    world, rival = after_two_minutes(
-        120.0, target=1000
-    )  # 60 threads would be needed: all 30 are busy, and no job has waited for half of its target
+def test_a_saturated_group_that_needs_no_more_still_gets_one_more_worker() -> None:
+    # 60 threads would be needed. All 30 are busy, and no job has waited for half of its target.
+    world, rival = after_two_minutes(120.0, target=1000)
     world.queues["default"].arrivals[60:120] = type(world.queues["default"].arrivals)("l", [0] * 60)
     assert rival.evaluate()["local"] == 4, "31 threads"
 
 
-def test_a_backlog_is_drained_within_the_target_less_a_boot() -> None:
+def test_a_backlog_is_cleared_within_the_target_minus_a_boot() -> None:
     world, rival = after_two_minutes(0.0)
     world.queues["default"].enqueue(world.now - 20, 200)
-    # 20 of 25 s have passed: 200 jobs / (5 s / 0.5 s) × (1 + 8 × 0.3²) = 34.4 threads.
+    # 20 of 25 s have passed, so it needs 200 jobs / (5 s / 0.5 s) × (1 + 8 × 0.3²) = 34.4 threads.
     assert rival.evaluate()["local"] == 4

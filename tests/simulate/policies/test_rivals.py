@@ -1,4 +1,4 @@
-"""Rivals do what their documentation says, in numbers worked out by hand."""
+"""The rivals do what their documentation says, with numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROFILE = '[profiles.local]\norder = "strict"\nqueues = ["default"]\nthreads = 1
 
 
 def world_with(*, second: int = 0, age: int = 0, waiting: int = 0, initial: int = 2, min_instances: int = 1) -> World:
-    """A world at a second of its trace whose queue has so many jobs, the oldest so old; its target is 10 s."""
+    """A world at a second of its trace, with this many jobs in the queue, the oldest this old. The target is 10 s."""
     world = world_of(
         small_trace(
             "[targets]\ndefault = 10\n" + queue_toml("default", "[]", 0.5),
@@ -30,7 +30,7 @@ def world_with(*, second: int = 0, age: int = 0, waiting: int = 0, initial: int 
             head=f"initial_instances = {initial}",
         )
     )
-    world.down.add("redis")  # nobody serves: the queue stays as it is set
+    world.down.add("redis")  # nothing is served, so the queue stays as it is set
     world.advance_to(second)
     world.down.clear()
     set_queue(world, age, waiting)
@@ -58,7 +58,7 @@ def test_static_is_its_maximum() -> None:
     [
         # "if the current metric value is 200m and the desired value is 100m, the replicas will be doubled"
         (2, 20, 4),
-        (4, 5, 4),  # half the value; but the size it finds counts as its first recommendation, for 300 s
+        (4, 5, 4),  # half the value, but the initial size counts as its first recommendation for 300 s
         (3, 10, 3),
         (10, 9, 10),  # within the tolerance of 0.1
         (2, 1000, 6),  # at most +4 or +100 %, whichever is more
@@ -69,7 +69,7 @@ def test_hpa(initial: int, age: int, wanted: int) -> None:
     assert desired_by(Hpa, age=age, waiting=5, initial=initial) == wanted
 
 
-def test_hpa_halves_at_half_the_value_once_the_size_it_found_is_five_minutes_old() -> None:
+def test_hpa_halves_at_half_the_value_once_the_initial_size_is_five_minutes_old() -> None:
     world = world_with(second=1000, age=5, waiting=5, initial=4)
     rival = Hpa(world)
     for _ in range(20):
@@ -160,7 +160,7 @@ def test_nomad_takes_the_factor_as_the_new_count_at_zero() -> None:
         assert Nomad(world).evaluate()["local"] == wanted
 
 
-def test_without_redis_everybody_keeps_what_it_has() -> None:
+def test_without_redis_every_policy_keeps_its_count() -> None:
     for kind in (Hpa, KedaLength, Judoscale, Nomad, Laravel):
         world = world_with(second=1000, age=500, waiting=500, initial=3)
         world.down = {"redis"}

@@ -1,4 +1,4 @@
-"""A known trace is run under fleetd while it records, and rebuilt from the recording: it must come out close."""
+"""A known trace runs under fleetd, which records it. The trace rebuilt from the recording must be close to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fleetd.simulate.world.world import World
 from tests.support.builders.recordings import BEGIN, recorded
 from tests.support.builders.traces import queue_toml, small_trace
 
-#: Times that are not what Mastodon's usually are: believing them would not do.
+#: Unlike Mastodon's usual times, so that assuming the usual ones would fail.
 SERVICE_SECONDS = {"default": 0.1, "push": 0.6, "pull": 0.7}
 DAY = (
     "[targets]\ndefault = 5\npush = 30\npull = 300\n"
@@ -43,7 +43,7 @@ def found(day: tuple[Trace, Recording, World]) -> Reconstruction:
     return reconstruct(day[1], "again")
 
 
-def test_as_many_jobs_come(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
+def test_the_number_of_jobs_is_rebuilt(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
     truly = {name: sum(q.arrivals) for name, q in day[2].queues.items()}
     again = {name: sum(arrivals(found.trace, name)) for name in found.trace.queues}
     assert sum(again.values()) == pytest.approx(sum(truly.values()), rel=0.03)
@@ -52,7 +52,7 @@ def test_as_many_jobs_come(day: tuple[Trace, Recording, World], found: Reconstru
     assert set(again) == set(truly)
 
 
-def test_service_times_come_out(found: Reconstruction) -> None:
+def test_service_times_are_rebuilt(found: Reconstruction) -> None:
     for name, traffic in found.trace.queues.items():
         assert traffic.service_seconds.mean == pytest.approx(SERVICE_SECONDS[name], rel=0.2)
 
@@ -64,7 +64,7 @@ def test_the_burst_is_found_to_the_second(found: Reconstruction) -> None:
     assert sum(len(q.bursts) for q in found.trace.queues.values()) <= 6
 
 
-def test_the_world_around_is_the_same(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
+def test_the_surrounding_world_is_the_same(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
     trace, again = day[0], found.trace
     assert again.duration_seconds == pytest.approx(trace.duration_seconds, abs=6)
     assert again.database.max_connections == 300
@@ -78,7 +78,7 @@ def test_the_world_around_is_the_same(day: tuple[Trace, Recording, World], found
     assert found.policy.profiles == profiles_of(trace, [])
 
 
-def test_waits_are_alike_and_the_error_says_so(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
+def test_waits_are_similar_and_the_error_says_so(day: tuple[Trace, Recording, World], found: Reconstruction) -> None:
     outcome, errors = run_as_recorded(found)
     assert errors["push"].trusted, errors["push"]
     assert errors["push"].recorded.late_seconds > 30, "its burst was late"
@@ -104,7 +104,7 @@ def test_a_smaller_fleet_is_later_and_cheaper(found: Reconstruction) -> None:
     assert new.score.instance_seconds < now.score.instance_seconds
 
 
-def test_what_a_configuration_says_of_its_world_counts(found: Reconstruction) -> None:
+def test_a_configuration_can_describe_its_own_world(found: Reconstruction) -> None:
     from fleetd.core.model.policy_tables import DeclaredClaim
 
     tight = structs.replace(
@@ -127,7 +127,7 @@ def test_what_a_configuration_says_of_its_world_counts(found: Reconstruction) ->
     assert run_under(found, tight, "tight").score.connections_max <= 120 - 10 - 70
 
 
-def test_its_file_is_a_trace_and_the_same_one(found: Reconstruction) -> None:
+def test_the_trace_is_the_same_when_read_back_from_its_file(found: Reconstruction) -> None:
     whole = with_policy(found.trace, found.policy)
     assert parse_trace(trace_text(whole, ("a note", *found.notes))) == whole
 
@@ -154,7 +154,7 @@ def test_outages_become_faults() -> None:
     assert total == pytest.approx(jobs, rel=0.06)
 
 
-def test_a_reading_that_failed_while_the_workers_went_on_is_no_fault() -> None:
+def test_a_failed_reading_while_the_workers_went_on_is_no_fault() -> None:
     trace = small_trace(queue_toml("default", "[[0, 20]]", 0.2), seconds=1200)
     history, _ = recorded(trace)
     samples = tuple(
@@ -167,7 +167,7 @@ def test_a_reading_that_failed_while_the_workers_went_on_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize(("gap_seconds", "says"), [(600, "bridged evenly"), (2400, "cut out")])
-def test_a_gap_is_said_and_short_ones_keep_their_jobs(gap_seconds: int, says: str) -> None:
+def test_a_gap_is_reported_and_short_gaps_keep_their_jobs(gap_seconds: int, says: str) -> None:
     trace = small_trace(queue_toml("default", "[[0, 20]]", 0.2), seconds=4800)
     history, _ = recorded(trace, lambda second: not 1200 <= second < 1200 + gap_seconds)
     again = reconstruct(history, "again")
@@ -180,7 +180,7 @@ def test_a_gap_is_said_and_short_ones_keep_their_jobs(gap_seconds: int, says: st
     run_as_recorded(again)
 
 
-def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
+def test_queues_that_nobody_serves_and_threads_elsewhere_are_reported() -> None:
     trace = small_trace(queue_toml("default", "[[0, 5]]", 0.2), seconds=300)
     history, _ = recorded(trace)
     strange = tuple(
@@ -200,7 +200,7 @@ def test_queues_that_nobody_serves_and_threads_elsewhere_are_said() -> None:
     assert any("25 threads of other processes" in note for note in again.notes)
 
 
-def test_too_little_is_a_sentence() -> None:
+def test_too_short_a_recording_gives_a_sentence() -> None:
     trace = small_trace(queue_toml("default", "[[0, 5]]", 0.2), seconds=300)
     history, _ = recorded(trace)
     for nothing, why in (
@@ -238,7 +238,7 @@ def test_a_reboot_and_a_clock_that_was_set_do_no_harm() -> None:
     assert again.duration_seconds == pytest.approx(1195, abs=6), "time is CLOCK_BOOTTIME within a boot"
 
 
-def test_jobs_of_a_minute_are_as_many_as_they_were() -> None:
+def test_the_number_of_one_minute_jobs_is_rebuilt() -> None:
     body = queue_toml("default", "[[0, 30], [1800, 60], [3600, 30]]", 0.15) + queue_toml(
         "pull", "[[0, 0.2]]", 60.0, sigma=0.3, bursts="[[1000, 200]]"
     )
@@ -286,7 +286,7 @@ numbers = st.integers(0, 2000)
 
 @st.composite
 def broken_samples(draw: st.DrawFn) -> tuple[Sample, ...]:
-    """Whatever a broken world may show: unknown readings, counters that go back, queues that come and go."""
+    """Anything that a broken world may show: unknown readings, counters that go back, queues that come and go."""
     found: list[Sample] = []
     at = 0.0
     for _ in range(draw(st.integers(2, 40))):
@@ -326,7 +326,7 @@ def broken_samples(draw: st.DrawFn) -> tuple[Sample, ...]:
 
 @settings(max_examples=60, deadline=None)
 @given(samples=broken_samples())
-def test_whatever_is_recorded_becomes_a_sound_trace_or_a_sentence(samples: tuple[Sample, ...]) -> None:
+def test_any_recording_becomes_a_valid_trace_or_a_sentence(samples: tuple[Sample, ...]) -> None:
     policy = policy_of(small_trace(queue_toml("default"), seconds=300), None)
     recording = Recording(samples=samples, policies=(PolicyChange(at_seconds=BEGIN, policy=policy),))
     try:

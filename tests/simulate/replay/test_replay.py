@@ -1,11 +1,11 @@
-"""How far rebuilt waits are off: what is compared, and what is doubted."""
+"""The error of rebuilt waits: what is compared, and what is marked as doubtful."""
 
 from __future__ import annotations
 
 from fleetd.simulate.replay.replay import Ages, queue_error
 
 
-def test_short_bursts_are_not_hidden_by_the_calm_of_the_day() -> None:
+def test_short_bursts_are_not_averaged_away_by_a_calm_day() -> None:
     calm, late = Ages(30.0), Ages(30.0)
     for second in range(86_400):
         calm.add(0.0, 1.0)

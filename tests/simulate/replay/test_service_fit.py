@@ -1,4 +1,4 @@
-"""How long jobs take, from heartbeats and a counter, in made-up windows whose truth is known."""
+"""Service times from heartbeats and a counter, in made-up windows with known true times."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_exact_readings_give_exact_times() -> None:
 
 
 def fit_of_noisy_readings(true: dict[str, float], alike: bool, seed: int) -> Fit:
-    """Two queues over 800 minutes, seen by two sets of readings with independent errors of 20 % each."""
+    """A fit of two queues over 800 minutes, from two sets of readings with independent errors of 20 %."""
     chance = random.Random(seed)
     windows = []
     for i in range(800):
@@ -56,7 +56,7 @@ def fit_of_noisy_readings(true: dict[str, float], alike: bool, seed: int) -> Fit
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_errors_of_readings_pull_no_two_queues_towards_one_time(seed: int) -> None:
+def test_errors_of_readings_do_not_pull_two_queues_towards_the_same_time(seed: int) -> None:
     true = {"default": 0.1, "push": 1.0}
     fit = fit_of_noisy_readings(true, alike=False, seed=seed)
     for name, seconds in true.items():
@@ -64,7 +64,7 @@ def test_errors_of_readings_pull_no_two_queues_towards_one_time(seed: int) -> No
     assert fit.jobs_sigma["default"] < 0.15
 
 
-def test_queues_that_are_always_busy_alike_are_not_known_and_said_so() -> None:
+def test_queues_that_are_always_equally_busy_are_reported_as_unknown() -> None:
     fit = fit_of_noisy_readings({"default": 0.3, "push": 0.2}, alike=True, seed=1)
     assert fit.jobs_sigma["push"] > 0.25
     both = 2.0 / fit.seconds["default"] + 1.0 / fit.seconds["push"]
@@ -72,8 +72,8 @@ def test_queues_that_are_always_busy_alike_are_not_known_and_said_so() -> None:
 
 
 @pytest.mark.parametrize("seconds", [30.0, 60.0, 110.0])
-def test_ages_tell_long_jobs_that_the_counter_can_not(seconds: float) -> None:
-    """The counter sees few jobs of a minute among all others. The usual time alone would make twenty times as many."""
+def test_ages_reveal_long_jobs_that_the_counter_cannot(seconds: float) -> None:
+    """Few jobs of a minute hardly show in the counter. With the usual time there would be twenty times as many."""
     share, _ = share_and_slope(seconds)
     ages = {"pull": YoungShare(busy_thread_seconds=1e5, young_thread_seconds=1e5 * share)}
     busy = [{"default": 600.0 + 10.0 * (i % 20), "pull": 900.0} for i in range(100)]
@@ -91,6 +91,6 @@ def test_longer_jobs_have_a_lower_share_of_young_threads(seconds: float, factor:
     assert longer < share or share == pytest.approx(1.0)
 
 
-def test_of_long_jobs_the_share_is_ten_seconds_of_their_mean() -> None:
+def test_for_long_jobs_the_share_is_ten_seconds_over_their_mean() -> None:
     assert share_and_slope(110.0)[0] == pytest.approx(10.0 / 110.0, rel=0.02)
     assert share_and_slope(0.3)[0] > 0.999

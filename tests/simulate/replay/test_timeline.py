@@ -1,4 +1,4 @@
-"""The recording on one timeline: where it starts, and which samples are taken."""
+"""A recording on one timeline: where it starts, and which samples are used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.builders.recordings import recorded
 from tests.support.builders.traces import queue_toml, small_trace
 
 
-def test_a_recording_starts_where_nothing_waits_or_says_so() -> None:
+def test_a_recording_starts_where_nothing_waits_or_reports_that() -> None:
     body = queue_toml("push", "[[0, 2]]", 0.6, bursts="[[600, 20000]]")
     history, _ = recorded(small_trace(body, seconds=1800))
     inside = next(s.at_seconds for s in history.samples if (s.queues or {})["push"].latency_milliseconds > 60_000)
@@ -24,7 +24,7 @@ def test_a_recording_starts_where_nothing_waits_or_says_so() -> None:
     assert from_calm(history, history.samples[0].at_seconds)[1] == ()
 
 
-def test_of_a_week_fewer_samples_are_taken() -> None:
+def test_a_week_uses_fewer_samples() -> None:
     assert apart_seconds(86_400.0) == 0.0
     assert apart_seconds(2 * 86_400.0) == 10.0
     assert apart_seconds(14 * 86_400.0) == 30.0

@@ -1,4 +1,4 @@
-"""Each law is broken on purpose: in the values that any world fills in, and in the simulated world."""
+"""Each law is broken on purpose: in the values that a check takes, and in the simulated world."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def stop_of(*, draining_seconds: float = 30.0, idle: bool = True, unresponsive: 
         (bounded, {"orders": (START,), "booting": 17}, {"booting": 18}, "18 instances boot at once"),
     ],
 )
-def test_a_law_tells_the_lawful_from_the_broken(
+def test_each_check_passes_lawful_values_and_fails_broken_ones(
     law: Law, kept: dict[str, object], broken: dict[str, object], says: str
 ) -> None:
     lawful = structs.replace(CALM, **kept)
@@ -134,14 +134,14 @@ def test_an_idle_process_may_be_stopped_while_redis_is_read_only() -> None:
     assert list(no_job_lost(structs.replace(CALM, stops=(stop_of(),), pushes_back=False))) == []
 
 
-def test_a_scheduler_of_its_own_is_one_more_order() -> None:
+def test_a_step_for_the_scheduler_is_allowed_in_addition() -> None:
     policy = structs.replace(POLICY, scheduler=SchedulerPolicy(place="here"))
     truth = structs.replace(CALM, policy=policy, orders=(QUIET,) * (DRAIN_ORDERS_MAX + 18))
     assert list(bounded(truth)) == []
 
 
 def busy_trace(*, faults: str = "", seconds: int = 600) -> Trace:
-    """Imports of ten minutes keep two instances of 10 threads busy; min is 1."""
+    """Imports of ten minutes keep two instances of 10 threads busy. min is 1."""
     imports = queue_toml("pull", "[]", 600.0, sigma=0.0, bursts="[[0, 100]]")
     return small_trace(imports + faults, seconds=seconds, head=TWO_RUN)
 
@@ -167,13 +167,13 @@ def outage_toml(source: str) -> str:
 SCARCE = small_trace(queue_toml("default") + "[database]\nmax_connections = 30\n", seconds=60)
 
 
-def test_a_start_above_the_budget_is_told_with_seed_and_second() -> None:
+def test_a_start_above_the_budget_is_reported_with_seed_and_second() -> None:
     watch = watch_at(SCARCE, 5)
     give_orders(watch, "start", 2)
     assert watch.breaks == ["law 2, test seed 1 at 5 s: started with claims 4 above the budget"]
 
 
-def test_what_is_quieted_below_min_is_a_break() -> None:
+def test_a_quiet_below_min_is_a_break() -> None:
     watch = watch_at(busy_trace(), 5)
     give_orders(watch, "quiet", 1)
     assert watch.breaks == []
@@ -208,16 +208,16 @@ def test_a_scheduler_started_in_a_trace_is_a_second_one() -> None:
     assert watch.breaks == ["law 1, test seed 1 at 5 s: started a scheduler beside a live one"]
 
 
-def test_one_that_still_boots_may_be_stopped() -> None:
+def test_an_instance_that_still_boots_may_be_stopped() -> None:
     watch = watch_at(busy_trace(), 5)
     give_orders(watch, "start", 3)
     give_orders(watch, "stop", 3)
     assert watch.breaks == []
 
 
-def test_jobs_that_a_stop_loses_are_a_break_and_those_of_the_killed_are_not() -> None:
+def test_jobs_lost_by_a_stop_are_a_break_and_those_lost_by_a_kill_are_not() -> None:
     watch = watch_at(busy_trace(faults=outage_toml("redis")), 4)
-    watch.world.stop(InstanceKey(1))  # its 25 s end while nobody takes what is pushed back
+    watch.world.stop(InstanceKey(1))  # its 25 s end while nothing takes the jobs that it pushes back
     watch.world.advance_to(40)
     give_orders(watch, "stop")
     assert watch.breaks == ["law 4, test seed 1 at 40 s: 10 jobs lost by a stop"]
@@ -240,7 +240,7 @@ def test_jobs_that_a_stop_loses_are_a_break_and_those_of_the_killed_are_not() ->
         ("postgres", "start", (3,), LAWS_FOR_ALL, None),
     ],
 )
-def test_unknown_readings(
+def test_steps_on_unknown_readings_are_a_break(
     source: str, verb: Verb, numbers: tuple[int, ...], laws: tuple[tuple[int, Law], ...], says: str | None
 ) -> None:
     watch = watch_at(busy_trace(faults=outage_toml(source)), 10, laws)
@@ -248,7 +248,7 @@ def test_unknown_readings(
     assert watch.breaks == ([] if says is None else [f"law 3, test seed 1 at 10 s: {says}"])
 
 
-def test_more_orders_than_the_pace_allows_are_fleetds_fault_alone() -> None:
+def test_more_orders_than_the_pace_allows_are_a_break_only_for_fleetd() -> None:
     for laws, breaks in ((LAWS_FOR_FLEETD, 1), (LAWS_FOR_ALL, 0)):
         watch = watch_at(busy_trace(), 5, laws)
         give_orders(watch, "start", *(n % 6 + 1 for n in range(26)))
@@ -262,7 +262,7 @@ def test_of_many_breaks_the_first_are_kept_and_all_are_counted() -> None:
     assert (len(watch.breaks), watch.breaks_total) == (LawWatch.BREAKS_KEPT_MAX, 30)
 
 
-def test_a_rival_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_laws_are_checked_for_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
     def law_breaks() -> int:
         return run_rival("static", SCARCE, policy_of(SCARCE, None), Static).score.law_breaks
 

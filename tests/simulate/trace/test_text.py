@@ -1,4 +1,4 @@
-"""A trace as text: what is read back is the same trace."""
+"""A trace as text: reading it back gives the same trace."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ def traces(draw: st.DrawFn) -> Trace:
 
 @settings(max_examples=100, deadline=None)
 @given(trace=traces(), comment=st.text(max_size=40))
-def test_what_is_read_back_is_the_same(trace: Trace, comment: str) -> None:
+def test_a_trace_is_the_same_when_read_back(trace: Trace, comment: str) -> None:
     assert parse_trace(trace_text(trace, (comment,))) == trace
 
 
-def test_the_documented_trace_and_those_of_the_benchmark_too() -> None:
+def test_the_documented_and_the_benchmark_traces_are_read_back() -> None:
     documented = parse_trace(DOCUMENTED)
     assert parse_trace(trace_text(documented)) == documented
     for path in sorted((PROJECT / "benchmarks/traces").glob("*.toml")):
@@ -102,6 +102,6 @@ def test_the_documented_trace_and_those_of_the_benchmark_too() -> None:
         assert parse_trace(trace_text(loaded)) == loaded, path.name
 
 
-def test_a_trace_without_profiles_and_targets_is_one_too() -> None:
+def test_a_trace_without_profiles_and_targets_is_read_back() -> None:
     bare = structs.replace(parse_trace(DOCUMENTED), profiles={}, targets={})
     assert parse_trace(trace_text(bare)) == bare

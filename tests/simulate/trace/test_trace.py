@@ -1,4 +1,4 @@
-"""Traces: what is read, and all that is wrong with one at once, with path and cure."""
+"""Traces: what is read, and all problems of a trace together, each with path and cure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_documented_key_is_read() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "benchmarks/traces").glob("*.toml")), ids=lambda p: p.stem)
-def test_every_trace_of_the_benchmark_is_sound_and_named_as_its_file(path: Path) -> None:
+def test_every_benchmark_trace_is_valid_and_named_like_its_file(path: Path) -> None:
     trace = load_trace(path)
     assert trace.name == path.stem
     assert policy_of(trace, None).profiles
@@ -101,7 +101,7 @@ def problems_with(change: str, instead: str) -> str:
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_path_and_cure(change: str, instead: str, path: str, says: str) -> None:
+def test_problems_are_reported_with_path_and_cure(change: str, instead: str, path: str, says: str) -> None:
     found = problems_with(change, instead)
     assert f"  {path}: " in found
     assert says in found
@@ -116,13 +116,13 @@ def test_what_is_wrong_is_said_with_path_and_cure(change: str, instead: str, pat
         ("[0, 150]", "database.others[0]"),
     ],
 )
-def test_no_curve_takes_what_can_be_neither_a_time_nor_an_amount(change: str, path: str, amount: str) -> None:
+def test_no_curve_takes_invalid_times_or_amounts(change: str, path: str, amount: str) -> None:
     at, value = change.strip("[]").split(", ")
     for entry in (f"[{at}, {amount}]", f"[{amount}, {value}]", amount, "[1]"):
         assert f"  {path}: " in problems_with(change, entry)
 
 
-def test_of_a_long_list_the_first_wrong_entries_are_told_and_how_many_more() -> None:
+def test_of_a_long_list_the_first_wrong_entries_and_the_number_are_reported() -> None:
     found = problems_with("[1800, 20000]", ", ".join(["[1800, -1]"] * 50))
     assert "bursts[4]: " in found
     assert "bursts[5]: " not in found
@@ -137,7 +137,7 @@ def test_days_times_queues_are_bounded() -> None:
     assert len(parse_trace(text.replace("[queues.q", "[queues.r", 1).replace(f"{30 * 86400}", "86400")).queues) == 9
 
 
-def test_everything_wrong_is_said_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     text = DOCUMENTED.replace("[3600, 90.0]", "[3600, -1]").replace("seed = 7", "seed = -7")
     with pytest.raises(ConfigError) as raised:
         parse_trace(text.replace("at = 9000", "at = 99000"))
@@ -148,12 +148,12 @@ def test_everything_wrong_is_said_at_once() -> None:
     ("text", "says"),
     [("x = [", "not TOML"), ("", "queues"), ("\x00", "not TOML"), ("seed = " + "9" * 5000, "not TOML")],
 )
-def test_nonsense_is_a_sentence(text: str, says: str) -> None:
+def test_nonsense_gives_a_sentence(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_trace(text)
 
 
-def test_a_file_that_is_not_there_or_no_text_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_file_or_one_that_is_no_text_gives_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_trace(tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
@@ -183,7 +183,7 @@ def test_the_example_of_the_docs_has_every_key_and_runs() -> None:
     assert jobs == pytest.approx(3600 * 51 + 3600 * 55 + 14400 * 20 + 20000, rel=0.02)
 
 
-def test_a_target_may_be_of_any_queue_that_is_served() -> None:
+def test_any_queue_that_is_served_may_have_a_target() -> None:
     bare = DOCUMENTED.replace("[queues.push]\nservice_seconds = { mean = 0.4 }\n", "")
     trace = parse_trace(bare.replace("push = 30", "push = 30\nmailers = 90"))
     rules = policy_of(trace, None)

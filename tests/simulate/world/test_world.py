@@ -1,4 +1,4 @@
-"""The simulated world does not flatter a policy: service, heartbeats, boots, faults, lost jobs."""
+"""The simulated world is no kinder than reality: service, heartbeats, boots, faults, lost jobs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_poisson_counts_have_their_mean_and_their_variance(mean: float) -> None:
     assert sum((n - average) ** 2 for n in counts) / len(counts) == pytest.approx(mean, rel=0.15, abs=1e-9)
 
 
-def test_one_instance_serves_what_its_threads_can_and_the_rest_waits() -> None:
-    world = world_of(small_trace(queue_toml("default", "[[0, 100]]")))  # 20 threads of work, 10 there
+def test_an_instance_serves_what_its_threads_can_and_the_rest_waits() -> None:
+    world = world_of(small_trace(queue_toml("default", "[[0, 100]]")))  # work for 20 threads, of which there are 10
     world.advance_to(100)
     assert served_jobs(world) == pytest.approx(100 * 10 / 0.2, rel=0.02)
     assert world.queues["default"].latency_seconds(100) == pytest.approx(50, abs=3)
@@ -51,7 +51,7 @@ def test_a_strict_order_gives_to_later_queues_only_what_earlier_ones_leave() -> 
     assert world.queues["push"].waiting == pytest.approx(200 * 40 * (1 - 2 / 8), rel=0.15)
 
 
-def test_a_weighted_order_shares_by_weight_and_gives_away_what_is_not_needed() -> None:
+def test_a_weighted_order_shares_by_weight_and_passes_on_unused_shares() -> None:
     shares = '[profiles.even]\norder = "weighted"\nweights = { default = 3, push = 1 }\nthreads = 10\ninstances = 2\n'
     both = queue_toml("default", "[]", bursts="[[0, 90000]]") + queue_toml("push", "[]", bursts="[[0, 90000]]")
     world = world_of(small_trace(both, profile=shares))
@@ -65,7 +65,7 @@ def test_a_weighted_order_shares_by_weight_and_gives_away_what_is_not_needed() -
 
 
 def test_service_is_not_preemptive() -> None:
-    """Long imports hold threads, so `default` waits although all work together would fit."""
+    """Long imports hold threads, so `default` waits although there is room for all the work on average."""
     long = queue_toml("default", "[[0, 20]]") + queue_toml("pull", "[]", 60.0, sigma=0.1, bursts="[[20, 10]]")
     world = world_of(small_trace(long))
     world.advance_to(50)
@@ -74,7 +74,7 @@ def test_service_is_not_preemptive() -> None:
     assert world.queues["default"].waiting == 0
 
 
-def test_a_thread_goes_on_with_the_next_job_when_one_ends_not_when_the_second_does() -> None:
+def test_a_thread_takes_the_next_job_when_one_ends_not_at_the_next_second() -> None:
     world = world_of(small_trace(queue_toml("push", "[]", mean=1.3, sigma=1.0, bursts="[[0, 9000]]"), seconds=900))
     world.advance_to(900)  # 10 threads
     assert served_jobs(world) == pytest.approx(900 * 10 / 1.3, rel=0.05)
@@ -108,7 +108,7 @@ def test_readings_are_up_to_a_beat_old_and_staggered() -> None:
     assert sum(steps) == pytest.approx(40 * 100, rel=0.35)
 
 
-def test_an_instance_boots_is_quieted_idles_and_ends() -> None:
+def test_an_instance_boots_is_quieted_becomes_idle_and_ends() -> None:
     world = world_of(
         small_trace(queue_toml("default", "[[0, 5]]") + queue_toml("pull", "[]", 30.0, sigma=0.1, bursts="[[30, 4]]"))
     )
@@ -135,7 +135,7 @@ def test_an_instance_boots_is_quieted_idles_and_ends() -> None:
     assert world.lost_jobs == 0
 
 
-def test_a_stop_pushes_back_what_is_unfinished() -> None:
+def test_a_stop_pushes_unfinished_jobs_back() -> None:
     world = world_of(small_trace(queue_toml("pull", "[]", 500.0, sigma=0.1, bursts="[[5, 6]]")))
     world.advance_to(10)
     world.stop(InstanceKey(1))

@@ -1,4 +1,4 @@
-"""Texts of fleetd.toml for tests, and what is wrong with one."""
+"""Texts of fleetd.toml for tests, and the problems that fleetd finds in one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PROFILE = '[profiles.default-first]\ninstances = "1-4"\n'
 
 
 def problems(text: str, host: str = "worker1") -> dict[str, str]:
-    """Path to whole sentence of each problem in a text."""
+    """The problems in a text: path to the whole sentence."""
     with pytest.raises(ConfigError) as caught:
         parse(text, "f.toml", machine_host=host)
     return {p.path: str(p) for p in caught.value.problems}

@@ -49,7 +49,7 @@ def decide(
     no_redis: bool = False,
     available: int = 64 * 1024 * MIB,
 ) -> FleetDecision:
-    """`running` instances of long ago, `busy` threads on default in all."""
+    """`running` instances that started long ago, with `busy` threads on the queue default in total."""
     found, beats = fleet(running)
     units = units or found
     redis = redis or sidekiq(queue("default", busy=busy), *(queue(q) for q in CALM), processes=beats)
@@ -65,7 +65,7 @@ def decide(
 
 
 def watched(highest: int, *, since: float = NOW - 1000.0, at: float = NOW - 5.0) -> FleetMemory:
-    """A window that has watched long enough and saw `highest` lately."""
+    """A hold window that has watched for long enough and saw `highest` recently."""
     window = HoldWindow(since_seconds=since, entries=((at, highest),))
     demand = DemandMemory(at_seconds=NOW - 5.0)
     return FleetMemory(demand=demand, windows={"default-first": window})

@@ -1,4 +1,4 @@
-"""Pieces of history for tests."""
+"""Samples of history for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def entry(at: float, sentence: str, kind: EntryKind = "step", *, warning: bool =
 
 
 def sample(at: float, *, boot: str = "boot-1", now: float | None = None, jobs: int = 3) -> Sample:
-    """Seven queues and eight instances, as a busy VM has them."""
+    """Seven queues and eight instances, as on a busy VM."""
     names = ("default", "push", "ingress", "mailers", "pull", "fasp", "scheduler")
     return Sample(
         at_seconds=at,
@@ -48,7 +48,7 @@ def sample(at: float, *, boot: str = "boot-1", now: float | None = None, jobs: i
 
 
 def minute(at: float, *sentences: str) -> Batch:
-    """A minute of samples that begins then."""
+    """A minute of samples, beginning at `at`."""
     return Batch(
         samples=tuple(sample(at + 5 * i) for i in range(12)),
         entries=tuple(entry(at + i, sentence) for i, sentence in enumerate(sentences)),

@@ -1,4 +1,4 @@
-"""Rows of PgBouncer's console: recorded from 1.18, and written after the columns of newer versions."""
+"""Rows of PgBouncer's console: recorded from 1.18, and written by hand with the columns of newer versions."""
 
 from __future__ import annotations
 

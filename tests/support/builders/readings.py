@@ -1,4 +1,4 @@
-"""Facts written by hand, short: only what a test is about."""
+"""Short builders of facts: a test gives only what it is about."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def process(
     pid: int = 0,
     hostname: str = "w1",
 ) -> ProcessFacts:
-    """`label`: its tag; "" is a stock one."""
+    """`label`: its tag; "" is a stock unit's process."""
     return ProcessFacts(
         identity=f"{hostname}:{pid}:{label}",
         hostname=hostname,
@@ -97,7 +97,7 @@ def database(
     database_limit: int | None = None,
     in_database: int = 0,
 ) -> DatabaseFacts:
-    """`clients`: all client backends, our workers and fleetd's one among them."""
+    """`clients`: all client backends, including our workers' and fleetd's own."""
     return DatabaseFacts(
         max_connections=maximum,
         reserved_connections=reserved,
@@ -123,7 +123,7 @@ def bouncer(
     wait: float = 0.0,
     refused: bool = False,
 ) -> PgBouncerFacts:
-    """PgBouncer with Mastodon's pool alone; `clients`: all, fleetd's console among them."""
+    """PgBouncer with only Mastodon's pool; `clients`: all of them, including fleetd's console."""
     pool = PoolFacts(
         database="mastodon_production",
         user="mastodon",
@@ -187,7 +187,7 @@ def snapshot(
     pgbouncer: PgBouncerFacts | Unknown | None = None,
     replica: DatabaseFacts | Unknown | None = None,
 ) -> Snapshot:
-    """What is not given is unknown, except the machine, which has plenty."""
+    """What is not given is unknown, except the machine, which has plenty of everything."""
     return Snapshot(
         host=policy.host,
         now_seconds=now,
@@ -207,14 +207,14 @@ def tick_of(
     memory: HostMemory | None = None,
     constraints: HostConstraints | None = None,
 ) -> HostTick:
-    """The instances of a snapshot in their states, as this memory has them."""
+    """A tick with the instances of a snapshot, in the states that follow from this memory."""
     tick = HostTick(policy=policy, snapshot=shot)
     remembered = (memory or HostMemory()).by_instance(shot.now_seconds, {})
     return tick.seeing(instance_views(tick, remembered)).under(constraints or HostConstraints())
 
 
 def fleet(count: int, *, busy: int = 0) -> tuple[SystemdFacts, tuple[ProcessFacts, ...]]:
-    """Instances @1 to @count serving for long, with their heartbeats."""
+    """Instances @1 to @count that have served for a long time, with their heartbeats."""
     units = {n: unit(pid=100 + n) for n in range(1, count + 1)}
     beats = tuple(process(tag(n), pid=100 + n, busy=busy) for n in units)
     return systemd(units), beats

@@ -1,4 +1,4 @@
-"""A trace run under fleetd while the recording goes on, as it would on a real host."""
+"""A trace run under fleetd, recorded as it would be on a real host."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fleetd.simulate.world.daemon import SimulatedDaemon
 from fleetd.simulate.world.world import World
 from tests.support.world.history import FakeHistory
 
-#: Some day, in Unix seconds.
+#: An arbitrary day, in Unix seconds.
 BEGIN = 1_790_000_000.0
 
 
 def recorded(trace: Trace, watched: Callable[[int], bool] = lambda second: True) -> tuple[Recording, World]:
-    """What fleetd kept, and the world at the end. `watched`: whether fleetd runs and records at a second."""
+    """What fleetd recorded, and the world at the end. `watched`: whether fleetd runs and records at a given second."""
     return asyncio.run(_recorded(trace, watched))
 
 

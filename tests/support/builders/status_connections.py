@@ -1,4 +1,4 @@
-"""Realistic statuses of what limits connections: Postgres, PgBouncer, a replica, on good and on bad nights."""
+"""Realistic statuses of what limits connections: Postgres, PgBouncer and a replica, in good times and bad."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ REPLICA = ConnectionSourceStatus(
 
 
 def connected(base: Status, *sources: ConnectionSourceStatus, **more: object) -> Status:
-    """With these sources; the binding one, if any, in the first fields."""
+    """A status with these sources. The one that binds, if any, is in the first fields."""
     connections = replace(
         connections_of(*sources, claims=372),
         claims=CLAIMS,
@@ -125,7 +125,7 @@ def direct() -> Status:
 
 
 def behind_pgbouncer() -> Status:
-    """PgBouncer, Postgres behind it, a replica; ours can't be told from others', and nobody declared them."""
+    """PgBouncer, Postgres behind it, and a replica. Ours can't be told from others', which nobody declared."""
     sentence = (
         "others can't be told from our workers on PgBouncer, where they have no names: up to 290 are taken to be"
         ' others\', at least 71 are. Declare what web and streaming may take: [[connections.claims]] name = "web",'
@@ -146,7 +146,7 @@ def behind_pgbouncer() -> Status:
 
 
 def saturation() -> Status:
-    """PgBouncer's pool is full and clients wait for it: more workers would make it worse."""
+    """PgBouncer's pool is full and clients wait for it. More workers would make it worse."""
     sentence = (
         "more workers would not help: 14 clients wait for one of the 80 connections of PgBouncer's pool, the longest"
         " for 2.3 s"
@@ -188,7 +188,7 @@ def saturation() -> Status:
 
 
 def refused() -> Status:
-    """Sorry, too many clients already."""
+    """Postgres turns clients away: "sorry, too many clients already"."""
     full = replace(POSTGRES, headroom_connections=0, refused=True, open_connections=688)
     clamp = ClampStatus(
         code=ClampCode.CONNECTIONS,
@@ -205,7 +205,7 @@ def refused() -> Status:
 
 
 def overrun() -> Status:
-    """Somebody else took what our claims count on; their number still rises."""
+    """Others have taken connections that our claims count on, and their number still rises."""
     grown = replace(
         POSTGRES,
         others_connections=352,
@@ -219,7 +219,7 @@ def overrun() -> Status:
 
 
 def replica_lost() -> Status:
-    """One of three can't be read: then nothing is the tightest, and nothing grows above min."""
+    """One of three sources can't be read. Then none is known to be the tightest, and nothing grows above min."""
     lost = SourceStatus(
         name="replica",
         ok=False,

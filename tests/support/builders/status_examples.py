@@ -1,6 +1,6 @@
-"""Realistic statuses: what the daemon of one worker VM would say on bad nights; `ALL` has every one there is.
+"""Realistic statuses of one worker VM when things go wrong. `ALL` has every example of this and its sister modules.
 
-status_healthy: when all is well; status_instances: what happens to instances; status_connections: what limits them.
+status_healthy: when all is well. status_instances: what happens to instances. status_connections: what limits them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.support.builders.status_instances import paused, rolled, rolling, sic
 
 
 def surge() -> Status:
-    """Three in the morning: a relay floods, the fleet grew until the connections ended it."""
+    """Three in the morning: a relay floods us, and the fleet grew until it ran out of connections."""
     base = healthy()
     clamps = (
         ClampStatus(
@@ -78,7 +78,7 @@ def surge() -> Status:
 
 
 def redis_down() -> Status:
-    """Redis doesn't answer: nothing is known about queues, so nothing is stopped."""
+    """Redis doesn't answer. Nothing is known about queues, so nothing is stopped."""
     base = healthy()
     clamps = tuple(
         ClampStatus(
@@ -120,7 +120,7 @@ def redis_down() -> Status:
 
 
 def scheduler_held() -> Status:
-    """The scheduler's host vanished; taking over waits until it surely does not come back."""
+    """The scheduler's host vanished. We take over only after it has been gone for the takeover time."""
     base = healthy()
     return replace(
         base,
@@ -139,7 +139,7 @@ def scheduler_held() -> Status:
 
 
 def draining() -> Status:
-    """The surge is over; one instance drains, one is pinned by a person."""
+    """The surge is over. One instance drains, one is pinned by a person."""
     base = healthy()
     first = replace(base.profiles[0], running_instances=3, serving_instances=3, admitted_instances=3)
     return replace(
@@ -165,7 +165,7 @@ def draining() -> Status:
 
 
 def everything_down() -> Status:
-    """No reading ever arrived."""
+    """No reading has ever arrived."""
     base = redis_down()
     return replace(
         base,

@@ -1,4 +1,4 @@
-"""A realistic status of one worker VM on a quiet afternoon, when all is well, and the builders for other statuses."""
+"""A realistic status of one worker VM when all is well, and builders for other statuses."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def instance(
 
 
 def postgres(others: int, claims: int, headroom: int, open_now: int) -> ConnectionSourceStatus:
-    """Postgres with a limit of 700, of which 13 are the reserve; it binds."""
+    """Postgres with a limit of 700, of which 13 are reserved. It is the source that binds."""
     return ConnectionSourceStatus(
         name="postgres",
         limit_connections=700,
@@ -84,7 +84,7 @@ def postgres(others: int, claims: int, headroom: int, open_now: int) -> Connecti
 
 
 def connections_of(*sources: ConnectionSourceStatus, claims: int | None = None) -> ConnectionStatus:
-    """These sources; the numbers of the one that binds, if any, in the first fields. `claims`: where none binds."""
+    """These sources. The first fields have the numbers of the one that binds; `claims` is for when none does."""
     tightest = next((source for source in sources if source.binds), None)
     return ConnectionStatus(
         limit_connections=tightest.limit_connections if tightest else None,
@@ -98,7 +98,7 @@ def connections_of(*sources: ConnectionSourceStatus, claims: int | None = None) 
 
 
 def healthy() -> Status:
-    """A quiet afternoon: 6 queues, 2 profiles, 8 instances of which 5 run."""
+    """A calm afternoon: 6 queues, 2 profiles, 8 instances of which 5 run."""
     return Status(
         version="0.1.0",
         host="worker1",

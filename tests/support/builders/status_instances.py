@@ -1,4 +1,4 @@
-"""Realistic statuses of what happens to instances: holds, orders, a replacement under way, failures."""
+"""Realistic statuses of what happens to instances: holds, orders, a rollout under way, failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOUR = 3600.0
 
 
 def paused() -> Status:
-    """Somebody works on the database and wants quiet; two more orders are kept beside that."""
+    """Somebody works on the database and has paused the fleet. Two more orders are in force as well."""
     base = healthy()
     sentence = "paused by fleetctl: moving the database; `fleetctl resume` ends it"
     clamps = tuple(
@@ -62,7 +62,7 @@ def paused() -> Status:
 
 
 def upgrade() -> Status:
-    """Mastodon's code was replaced under the running workers while a queue grows late."""
+    """Mastodon's code was replaced under the running workers, while a queue becomes late."""
     base = healthy()
     sentence = (
         "Mastodon's code on disk (4.5.3) is not what runs: nothing starts or stops until `fleetctl restart` (one at"
@@ -87,7 +87,7 @@ def upgrade() -> Status:
 
 
 def rolling() -> Status:
-    """`fleetctl restart` is at its third of five, with a spare beside it; one is still outdated."""
+    """`fleetctl restart` is at the third of five instances, with a spare beside it; one is still outdated."""
     base = healthy()
     return replace(
         base,
@@ -116,7 +116,7 @@ def rolling() -> Status:
 
 
 def sick() -> Status:
-    """A bad deployment on a starved host: one fails at each start, one is silent, one won't quiet."""
+    """A bad deployment on a starved host: one instance fails at each start, one is silent, one won't quiet."""
     base = healthy()
     clamps = (
         ClampStatus(
@@ -183,7 +183,7 @@ def sick() -> Status:
 
 
 def rolled() -> Status:
-    """The restart ended well a while ago."""
+    """A restart that ended well a while ago."""
     return replace(
         healthy(),
         rollout=RolloutStatus(

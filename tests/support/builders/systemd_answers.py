@@ -1,4 +1,4 @@
-"""What systemctl and journalctl print, as taken from systemd 252."""
+"""What systemctl and journalctl print, recorded from systemd 252."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Nov 23 03:12:44 systemd[1]: fleetd.service: Failed with result 'exit-code'.
 
 
 class Systemd:
-    """Answers like systemctl and journalctl; any answer can be replaced."""
+    """Answers as systemctl and journalctl do. Any answer can be replaced."""
 
     def __init__(self, show: str = FAILED, workers: str = WORKERS, journal: Output | str = JOURNAL) -> None:
         self.show, self.workers, self.journal = show, workers, journal
@@ -44,11 +44,11 @@ class Systemd:
 
 
 def no_systemd(arguments: tuple[str, ...]) -> Output:
-    """A container without it."""
+    """A container without systemd."""
     return Output(status=1, text="", error="System has not been booted with systemd as init system (PID 1).")
 
 
 def with_facts(**facts: str) -> str:
-    """The failed unit's properties with some replaced."""
+    """The failed unit's properties, with some of them replaced."""
     lines = dict(line.split("=", 1) for line in FAILED.splitlines())
     return "\n".join(f"{key}={value}" for key, value in {**lines, **facts}.items())

@@ -1,4 +1,4 @@
-"""Traces for tests, short: only what a test is about."""
+"""Short builders of traces: a test gives only what it is about."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ min = 1
 
 
 def small_trace(body: str, *, seconds: int = 600, head: str = "", profile: str = PROFILE) -> Trace:
-    """A trace of these tables, with `head` for keys outside of tables."""
+    """A trace of these tables. `head` has the keys outside of tables."""
     return parse_trace(f'name = "test"\nduration_seconds = {seconds}\nboot_seconds = [10, 20]\n{head}\n{body}{profile}')
 
 
 def queue_toml(name: str, arrivals: str = "[]", mean: float = 0.2, *, sigma: float = 1.0, bursts: str = "[]") -> str:
-    """A queue as TOML; `mean` and `sigma` are of its service seconds."""
+    """A queue as TOML; `mean` and `sigma` describe its service seconds."""
     return (
         f"[queues.{name}]\narrivals_per_second = {arrivals}\nbursts = {bursts}\n"
         f"service_seconds = {{ mean = {mean}, sigma = {sigma} }}\n"
@@ -30,11 +30,11 @@ def queue_toml(name: str, arrivals: str = "[]", mean: float = 0.2, *, sigma: flo
 
 
 def world_of(trace: Trace) -> World:
-    """The world at the begin of a trace, under the trace's own policy."""
+    """The world at the beginning of a trace, under the trace's own policy."""
     return World(trace, policy_of(trace, None))
 
 
-#: As docs/traces.md has it, with a second profile and a second queue.
+#: The example of docs/traces.md, with a second profile and a second queue.
 DOCUMENTED = """
 name = "influx"
 seed = 7

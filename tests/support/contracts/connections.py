@@ -1,4 +1,4 @@
-"""What every DatabaseSource and PgBouncerSource promises, checked against the real adapters and against the fakes."""
+"""What every DatabaseSource and PgBouncerSource promises, checked on the real adapters and on the fakes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tests.support.contracts.sidekiq import SECRET
 
 
 class Stage(Protocol):
-    """The world behind a source; what was arranged may be gone after `turn_away` and `break_connection`."""
+    """The world behind a source. What was arranged may be gone after `turn_away` or `break_connection`."""
 
     def turn_away(self) -> None:
-        """From now on the server has no room for another client, fleetd's included."""
+        """From now on the server has no room for another client, not even for fleetd."""
         ...
 
     def break_connection(self) -> None:
-        """From now on no reading can be had."""
+        """From now on every reading fails."""
         ...
 
     def heal_connection(self) -> None:
-        """Readings can be had again, and enough time has passed to try."""
+        """Readings work again, and enough time has passed for another try."""
         ...
 
 
 class DatabaseStage(Stage, Protocol):
-    """A Postgres with the database and role `mastodon`, which the source logs in as."""
+    """A Postgres with the database `mastodon` and the role `mastodon`, as which the source logs in."""
 
     @property
     def source(self) -> DatabaseSource: ...
@@ -38,16 +38,16 @@ class DatabaseStage(Stage, Protocol):
     def max_connections(self) -> int: ...
 
     def connect(self, count: int, application_name: str = "puma") -> None:
-        """So many clients more, as the role `mastodon`."""
+        """Add this many clients, as the role `mastodon`."""
         ...
 
 
 class PgBouncerStage(Stage, Protocol):
-    """A PgBouncer whose database and user `mastodon` have a pool of 2, for which the source is meant."""
+    """A PgBouncer whose database and user `mastodon` have a pool of 2. The source reads that pool."""
 
     @property
     def mastodon(self) -> tuple[str, str]:
-        """Database and user of that pool."""
+        """The database and user of that pool."""
         ...
 
     @property
@@ -57,11 +57,11 @@ class PgBouncerStage(Stage, Protocol):
     def max_clients(self) -> int: ...
 
     def connect(self, count: int, pool: tuple[str, str] | None = None) -> None:
-        """So many clients more of Mastodon's pool, or of `("shop", "other")`, all idle."""
+        """Add this many idle clients to Mastodon's pool, or to `("shop", "other")`."""
         ...
 
     def crowd(self) -> None:
-        """Two clients of Mastodon's pool in a transaction, and one that waits for a server connection."""
+        """Put two clients of Mastodon's pool into a transaction, and have a third wait for a server connection."""
         ...
 
 

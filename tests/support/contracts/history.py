@@ -1,4 +1,4 @@
-"""What every History and HistorySource promises, checked against the real adapters and against the fake."""
+"""What every History and HistorySource promises, checked on the real adapters and on the fake."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tests.support.world.ports import policy, strict
 
 
 class HistoryStage(Protocol):
-    """One place where history is kept. `at`: a time that is not too long ago, in Unix seconds."""
+    """One place where history is kept. `at`: a time within retention, in Unix seconds."""
 
     at: float
 
     def open(self) -> History:
-        """As a new process of fleetd does."""
+        """Open it as a new fleetd process does."""
         ...
 
     @property
     def source(self) -> HistorySource: ...
 
     def settle(self, history: History) -> None:
-        """Wait until what was appended is written, or could not be."""
+        """Wait until what was appended is written or has failed to be."""
         ...
 
     def fill_disk(self) -> None: ...

@@ -1,4 +1,4 @@
-"""What every HostSource and Clock promises, checked against the real adapters and against the fakes."""
+"""What every HostSource and Clock promises, checked on the real adapters and on the fakes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from fleetd.ports import Clock, HostSource
 
 
 class HostStage(Protocol):
-    """A host on which nothing is rendered and nothing runs."""
+    """A host on which nothing is rendered and nothing runs yet."""
 
     @property
     def source(self) -> HostSource: ...
 
     @property
     def policy(self) -> Policy:
-        """What is rendered is rendered from this; it has the instance 1."""
+        """The policy that settings are rendered from. It has instance 1."""
         ...
 
     def render(self, number: int) -> None: ...
 
     def run(self, number: int, resident_bytes: int) -> SystemdFacts:
-        """Have an instance running that holds so much memory; what systemd says of it."""
+        """Run an instance that holds this much memory, and return what systemd says of it."""
         ...
 
     def hide_memory(self) -> None:
-        """From now on the host does not say how much memory is available."""
+        """From now on the available memory can't be read."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What every Ledger promises. The one for a single host is in memory, and is what the simulated hosts use as well."""
+"""What every Ledger promises. The one for a single host is in memory; the simulated hosts use the same one."""
 
 from __future__ import annotations
 

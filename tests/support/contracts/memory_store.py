@@ -1,4 +1,4 @@
-"""What every MemoryStore promises, checked against the real adapter and against the fake."""
+"""What every MemoryStore promises, checked on the real adapter and on the fake."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fleetd.ports import MemoryStore
 
 
 class MemoryStage(Protocol):
-    """One place where memory is kept."""
+    """One place where fleetd's memory is stored."""
 
     def open(self) -> MemoryStore:
-        """As a new process of fleetd does."""
+        """Open it as a new fleetd process does."""
         ...
 
     def fill_disk(self) -> None: ...

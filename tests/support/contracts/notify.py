@@ -1,4 +1,4 @@
-"""What every ServiceManager promises, checked against the real adapter and against the fake."""
+"""What every ServiceManager promises, checked on the real adapter and on the fake."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class ServiceStage(Protocol):
     """A service manager that listens."""
 
     def open(self, watchdog_seconds: float | None) -> ServiceManager:
-        """For a service with this WatchdogSec; None: without a watchdog."""
+        """Open it for a service with this WatchdogSec. None: no watchdog."""
         ...
 
     def heard(self) -> list[str]:
-        """What it was told, in order: READY, STATUS=…, WATCHDOG, RELOADING, STOPPING."""
+        """The messages it got, in order: READY, STATUS=…, WATCHDOG, RELOADING, STOPPING."""
         ...
 
 

@@ -1,7 +1,7 @@
-"""What every SidekiqSource promises, checked against the real adapter and against the fake.
+"""What every SidekiqSource promises, checked on the real adapter and on the fake.
 
-As in each module here, a stage arranges the world behind a port, and the contract is a tuple of checks. Each is run on
-a new stage, the real one and the fake:
+As in each module here, a stage arranges the world behind a port, and the contract is a tuple of checks. Each check runs
+on a new stage, once with the real adapter and once with the fake:
 
     @pytest.mark.parametrize("check", sidekiq_source_contract, ids=lambda check: check.__name__)
     def test_real(check: SidekiqCheck) -> None:
@@ -19,7 +19,7 @@ import pytest
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import SidekiqSource
 
-SECRET = "s3cret-of-the-stage"  # that a source logs in with
+SECRET = "s3cret-of-the-stage"  # the password that a source logs in with
 
 
 class SidekiqStage(Protocol):
@@ -37,11 +37,11 @@ class SidekiqStage(Protocol):
     def refuse_writes(self) -> None: ...
 
     def break_connection(self) -> None:
-        """From now on no reading can be had."""
+        """From now on every reading fails."""
         ...
 
     def heal_connection(self) -> None:
-        """Readings can be had again; what was arranged before may be gone."""
+        """Readings work again. What was arranged before may be gone."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What every Teller promises: it takes any status, again and again, and raises nothing."""
+"""What every Teller promises: it takes any status, any number of times, and never raises."""
 
 from __future__ import annotations
 

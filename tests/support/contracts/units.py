@@ -1,4 +1,4 @@
-"""What every UnitControl promises, checked against the real adapter and against the fake."""
+"""What every UnitControl promises, checked on the real adapter and on the fake."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from fleetd.ports import UnitControl
 
 
 class UnitStage(Protocol):
-    """A systemd with the instances 1 to 3 and the scheduler, all stopped, behind a source."""
+    """A systemd with instances 1 to 3 and the scheduler, all stopped, behind a source."""
 
     @property
     def units(self) -> UnitControl: ...
 
     async def serve(self, number: int) -> None:
-        """Have an instance active, with a job in its hands."""
+        """Make an instance active, running a job."""
         ...
 
     async def finish_boot(self, number: int) -> None:
-        """Have an instance active that was started."""
+        """Finish the boot of an instance that was started, so that it is active."""
         ...
 
     async def finish_stop(self, number: int) -> None: ...
 
     async def fail(self, number: int) -> None:
-        """Have systemd give up on an instance."""
+        """Make systemd give up on an instance."""
         ...
 
     def quieted(self, number: int) -> bool:
@@ -56,7 +56,7 @@ async def order(stage: UnitStage, verb: Verb, number: int) -> StepResult:
 
 
 async def state_of(stage: UnitStage, number: int) -> str:
-    """Its active state; a unit that is not listed is inactive."""
+    """The unit's active state. A unit that is not listed is inactive."""
     unit: UnitFacts | None = (await stage.units.read()).units.get(InstanceKey(number))
     return "inactive" if unit is None else unit.active_state
 

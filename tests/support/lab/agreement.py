@@ -1,4 +1,4 @@
-"""Whether the simulator tells the truth: one trace as it was simulated and as it went on real Sidekiq, compared."""
+"""Compares one trace as it was simulated with the same trace on real Sidekiq."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-#: Waits agree within the greater of these two; sizes within the share.
+#: Waits may differ by the greater of these two, sizes by the share.
 SHARE_MAX = 0.25
 SECONDS_MAX = 1.0
-#: Of the table that `rows` makes.
+#: Head of the table that `rows` fills.
 HEAD = (
     "| trace | queue | jobs | p95 wait, real | simulated | instance-hours, real | simulated | counts apart, mean | "
     "furthest apart |",
@@ -19,7 +19,7 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Course:
-    """What came of a trace in one of the two worlds."""
+    """The outcome of a trace, simulated or real."""
 
     jobs: dict[str, int]
     p95_wait_seconds: dict[str, float]
@@ -29,7 +29,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Life:
-    """One instance from its start order to its end. Seconds from the begin of the trace; None: after its end."""
+    """One instance from its start order to its end, in seconds since the trace began. None: after the trace ended."""
 
     started: float
     let_go: float | None = None  # quieted, or stopped while it booted
@@ -37,7 +37,7 @@ class Life:
 
 
 def lives_of(steps: list[tuple[float, str, int]]) -> list[Life]:
-    """Lives from what happened: (second, "start" "quiet" "stop" "gone", number), by time, of all instances."""
+    """The lives of all instances, from events in order of time: (second, "start" "quiet" "stop" or "gone", number)."""
     lives: list[Life] = []
     under_way: dict[int, Life] = {}
     for at, what, number in steps:
@@ -55,7 +55,7 @@ def lives_of(steps: list[tuple[float, str, int]]) -> list[Life]:
 
 
 def counts_of(lives: list[Life], seconds: int) -> list[int]:
-    """How many served or started in the middle of each second."""
+    """How many instances served or started in the middle of each second."""
     return [
         sum(1 for life in lives if life.started <= at and (life.let_go is None or at < life.let_go))
         for at in (second + 0.5 for second in range(seconds))
@@ -63,26 +63,26 @@ def counts_of(lives: list[Life], seconds: int) -> list[int]:
 
 
 def instance_seconds_of(lives: list[Life], seconds: int) -> float:
-    """Seconds of all lives together that lie within the trace."""
+    """The total seconds of all lives, as far as they lie within the trace."""
     return sum(
         max(0.0, min(seconds, seconds if life.gone is None else life.gone) - max(0.0, life.started)) for life in lives
     )
 
 
 def counts_differ(real: Course, simulated: Course) -> float:
-    """Mean difference of the instance counts, second by second, as a share of the real mean."""
+    """The mean difference of the instance counts, second by second, as a share of the real mean."""
     apart = [abs(one - other) for one, other in zip(real.counts, simulated.counts, strict=True)]
     return fmean(apart) / fmean(real.counts)
 
 
 def worst_count(real: Course, simulated: Course) -> tuple[int, int, int]:
-    """(second, real count, simulated count) where they are furthest apart."""
+    """(second, real count, simulated count) at the second where the counts are furthest apart."""
     both = zip(range(len(real.counts)), real.counts, simulated.counts, strict=True)
     return max(both, key=lambda moment: abs(moment[1] - moment[2]))
 
 
 def disagreements(real: Course, simulated: Course) -> list[str]:
-    """A sentence for everything in which the simulation is further from reality than it may be."""
+    """One sentence for each figure in which the simulation is further from reality than is allowed."""
     if real.jobs != simulated.jobs:
         return [f"not the same jobs: {real.jobs} were played, {simulated.jobs} simulated"]
     found = [
@@ -98,13 +98,13 @@ def disagreements(real: Course, simulated: Course) -> list[str]:
 
 
 def steps_told(counts: list[int]) -> str:
-    """A course of counts in a line: "1, at 35 s 3, at 90 s 2"."""
+    """A series of counts in one line: "1, at 35 s 3, at 90 s 2"."""
     changes = [(second + 1, later) for second, (now, later) in enumerate(pairwise(counts)) if now != later]
     return ", ".join([str(counts[0]), *(f"at {second} s {count}" for second, count in changes)])
 
 
 def rows(name: str, real: Course, simulated: Course) -> list[str]:
-    """The rows of one trace in the table of figures: one a queue, what is the same for all in the first."""
+    """The rows of one trace in the table: one per queue. What all queues share is in the first row."""
     second, there, here = worst_count(real, simulated)
     sizes = (
         f"{real.instance_seconds / 3600:.3f} | {simulated.instance_seconds / 3600:.3f} | "

@@ -1,6 +1,6 @@
-"""Runs in a lab host as user fleetd: tries what fleetd may and what it may not, then serves org.fleetd1.
+"""Runs in a lab host as user fleetd: tries what fleetd may do and what it may not, then serves org.fleetd1.
 
-Prints the results as one line of JSON, then serves until its standard input ends. Numbers: 7 is sound, 8 fails.
+Prints the results as one line of JSON, then serves until its standard input ends. Instance 7 works, instance 8 fails.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def main() -> None:
     await until(8, "failed")
     results["reset a failed one and start"] = await carry_out("start", 8)
 
-    # Past our own refusal of foreign units: polkit must refuse as well.
+    # Goes around our own refusal of foreign units: polkit must refuse them as well.
     for unit in ("cron.service", "mastodon-sidekiq@nonsense.service"):
         try:
             await units._link.call(SYSTEMD_PATH, MANAGER, "StartUnit", "ss", unit, "fail")

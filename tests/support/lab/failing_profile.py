@@ -1,4 +1,4 @@
-"""A profile whose program ends at once, beside one that is sound: what both lengths of the test share."""
+"""A profile whose program exits at once, beside one that works. Shared by the short and the long test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ tick_seconds = 1
 
 @contextmanager
 def fleet_with_a_broken_profile(more: str = "", *, lives_seconds: int = 0) -> Iterator[Fleet]:
-    """The sound profile serves; the broken one is being tried. `more`: further lines for the broken units."""
+    """A fleet whose sound profile serves while the broken one is tried. `more`: further lines for the broken units."""
     program = f"echo '{LAST_WORDS}' >&2; sleep {lives_seconds}; exit 1"
     with booted(CONFIG) as fleet:
         for number in BROKEN:
@@ -51,19 +51,19 @@ def profile(status: Status, name: str) -> ProfileStatus:
 
 
 def tries(fleet: Fleet, number: int) -> list[float]:
-    """Unix times at which the broken program ran."""
+    """The Unix times at which the broken program ran."""
     said = fleet.said(f"mastodon-sidekiq@{number}")
     return [line.at for line in said if line.message == LAST_WORDS]
 
 
 def orders(fleet: Fleet, number: int) -> list[float]:
-    """Unix times at which fleetd started it."""
+    """The Unix times at which fleetd started it."""
     return [at for at, started in fleet.steps("start") if started == number]
 
 
 def says_why(fleet: Fleet) -> None:
-    """The status of fleetctl has the state, the cause and the unit's own last words."""
-    # Not while it is just being tried again.
+    """`fleetctl status` shows the state, the cause and the unit's last lines of the journal."""
+    # Wait out a retry that is under way.
     fleet.wait(
         "it is said",
         lambda s: any(c.code == "start_failed" and "@5" in c.sentence for c in profile(s, "broken").clamps),

@@ -1,12 +1,12 @@
-"""A whole fleet for tests: `main` with Redis and Postgres, `worker1` with fleetd started the way README says.
+"""A whole fleet for tests: `main` has Redis and Postgres, `worker1` has fleetd, started as the README says.
 
     @pytest.fixture(scope="module")
     def fleet() -> Iterator[Fleet]:
         with started(CONFIG) as fleet:
             yield fleet
 
-Tests read what fleetd tells (`status`, `said`), what systemd and Postgres have (`up`, `postgres`) and what became of
-the jobs (`tally`), and wait with a bound (`wait`, `hosts.worker.wait_until`).
+Tests read what fleetd reports (`status`, `said`), what systemd and Postgres report (`up`, `postgres`) and what became
+of the jobs (`tally`). They wait with a time limit (`wait`, `hosts.worker.wait_until`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lab.setup import mastodon
 from lab.topologies import TwoHosts, two_hosts
 from lab.waiting import PATIENCE_SECONDS, wait_until
 
-#: One strict profile and one weighted one; windows are short, so that a test needn't wait for minutes.
+#: One strict profile and one weighted one. Windows are short, so that a test needn't wait for minutes.
 CONFIG = """
 [scheduler]
 place = "here"
@@ -83,19 +83,19 @@ class Fleet:
     def worker(self) -> Host:
         return self.hosts.worker
 
-    # What is there
+    # Reading
 
     def status(self) -> Status:
-        """What fleetd says now, as `fleetctl status` is told it; LabError when it does not answer."""
-        # Asked over the host's own bus, from here: polls that each start a fleetctl would take most of a small machine.
+        """The status that `fleetctl status` gets. Raises LabError when fleetd does not answer."""
+        # Asked from here, over the host's own bus: starting a fleetctl for every poll would overload a small machine.
         try:
-            told = fetch_status(_ANSWER_SECONDS, bus_address=bus_address(self.worker))
+            answer = fetch_status(_ANSWER_SECONDS, bus_address=bus_address(self.worker))
         except FleetdError as error:
             raise LabError(f"{self.worker.name}: {error}") from None
-        return msgspec.json.decode(told, type=Status)
+        return msgspec.json.decode(answer, type=Status)
 
     def wait(self, what: str, check: Callable[[Status], bool], timeout: float = PATIENCE_SECONDS) -> Status:
-        """Wait for a status that passes `check`, and return it. While fleetd does not answer none does."""
+        """Wait for a status that passes `check`, and return it. Goes on waiting while fleetd does not answer."""
         last: list[Status] = []
 
         def passed() -> bool:
@@ -114,14 +114,14 @@ class Fleet:
         return last[0]
 
     def up(self) -> set[int]:
-        """Numbers of the instances that systemd has active (READY, not stopping)."""
+        """The numbers of the instances that are active in systemd (READY, not stopping)."""
         listed = self.worker.run(
             ["systemctl", "list-units", "--state=active", "--plain", "--no-legend", "mastodon-sidekiq@*"]
         ).stdout
         return {int(line.split("@")[1].split(".")[0]) for line in listed.splitlines()}
 
     def said(self, unit: str = "fleetd") -> list[Said]:
-        """All that a unit (and systemd about it) wrote to the journal of the worker host, oldest first."""
+        """All that a unit, and systemd about it, wrote to the worker host's journal, oldest first."""
         return [
             Said(int(e["__REALTIME_TIMESTAMP"]) / 1e6, int(e.get("PRIORITY", "6")) <= 3, str(e["MESSAGE"]))
             for e in self._journal(unit)
@@ -137,7 +137,7 @@ class Fleet:
         return found
 
     def systemd_did(self, verb: str) -> list[tuple[float, int]]:
-        """(Unix time, number) of each start or stop of an instance that systemd brought to its end, oldest first."""
+        """(Unix time, number) of each start or stop of an instance that systemd completed, oldest first."""
         return [
             (int(e["__REALTIME_TIMESTAMP"]) / 1e6, int(e["UNIT"].partition("@")[2].removesuffix(".service")))
             for e in self._journal("mastodon-sidekiq@*")
@@ -149,7 +149,7 @@ class Fleet:
         return [json.loads(line) for line in lines.splitlines()]
 
     def postgres(self, query: str) -> str:
-        """The answer of Postgres on main, asked as superuser (for whom a few connections are reserved)."""
+        """What Postgres on main answers the superuser, for whom a few connections are reserved."""
         return self.main.run(["psql", "-Atqc", query, "postgres"], user="postgres").stdout.strip()
 
     def tally(self) -> records.Tally:
@@ -157,7 +157,7 @@ class Fleet:
         return records.tally(self.main)
 
     def settled(self, timeout: float = PATIENCE_SECONDS) -> records.Tally:
-        """What became of all jobs, at a moment at which none waits or runs."""
+        """What became of all jobs, once none waits or runs."""
         found: list[records.Tally] = []
 
         def passed() -> bool:
@@ -168,25 +168,25 @@ class Fleet:
         return found[0]
 
     def story(self) -> str:
-        """What a failed test needs to be understood: fleetd's own words and the latest of its journal."""
+        """For the message of a failed test: fleetd's status and the end of its journal."""
         if not self.worker.running:
             return "The worker host is not running."
         shown = self.worker.run([_FLEETCTL, "status"], check=False)
         return f"{shown.stdout}{shown.stderr}\n{self.worker.journal('fleetd', lines=60)}"
 
-    # What is done to it
+    # Acting
 
     def configure(self, config: str) -> None:
-        """Write fleetd.toml; the running fleetd learns of it by a reload.
+        """Write fleetd.toml. A running fleetd reads it on reload.
 
-        The virtual hosts share this machine's cores with the other tests: their pressure says nothing about the fleet.
+        The virtual hosts share this machine's cores with other tests, so their pressure says nothing about the fleet.
         """
         off = "" if "[pressure]" in config else "\n[pressure]\ncpu_max = 1.0\nmemory_max = 1.0\n"
         self.worker.write(_FLEETD_TOML, config + off, mode=0o640)
         self.worker.run(["chgrp", "fleetd", _FLEETD_TOML])
 
     def start(self) -> None:
-        """Start fleetd and what a boot would start, and wait until fleetd has decided for the first time."""
+        """Start fleetd and whatever a boot would start, and wait for fleetd's first decision."""
         self.worker.run(["systemctl", "enable", "--now", "mastodon-sidekiq.target", "fleetd"])
 
 
@@ -198,9 +198,9 @@ def booted(
     boot_seconds: float = 0.5,
     **hosts: Any,
 ) -> Iterator[Fleet]:
-    """Both hosts up, fleetd configured but not started. `hosts`: for `lab.topologies.two_hosts`.
+    """A fleet with both hosts up, and fleetd configured but not started. `hosts`: see `lab.topologies.two_hosts`.
 
-    `settings` change `.env.production` on the worker host, such as `{"RAILS_LOG_LEVEL": "info"}`.
+    `settings` go into `.env.production` on the worker host, such as `{"RAILS_LOG_LEVEL": "info"}`.
     """
     with Lab() as lab:
         fleet = Fleet(two_hosts(lab, boot_seconds=boot_seconds, **hosts))
@@ -214,7 +214,7 @@ def booted(
 
 @contextmanager
 def started(config: str = CONFIG, **more: Any) -> Iterator[Fleet]:
-    """As `booted`; fleetd runs, each profile's `min` serves and so does the scheduler, if it is to run here."""
+    """As `booted`, but fleetd runs, each profile's `min` serves, and so does the scheduler if it belongs here."""
     with booted(config, **more) as fleet:
         fleet.start()
         fleet.wait("each profile has its min", _calm)
@@ -222,7 +222,7 @@ def started(config: str = CONFIG, **more: Any) -> Iterator[Fleet]:
 
 
 def bus_address(host: Host) -> str:
-    """The bus of a host, by way of its file tree; whoever runs the lab is root there as well."""
+    """A host's bus, reached through its file tree. Whoever runs the lab is root there as well."""
     return f"unix:path=/proc/{host.pid}/root/run/dbus/system_bus_socket"
 
 

@@ -1,7 +1,7 @@
-"""Rounds of orders to a fleet at work, with fleetd killed in the middle of them; and workers killed under its eyes.
+"""Gives orders to a busy fleet in rounds, and kills fleetd in the middle of each. Also kills workers.
 
-Each round says how many processes it starts and ends. A fleetd that died and came back must come to the same: what it
-forgot would be started or ended once more, or not at all.
+Each round says how many processes it starts and ends. A fleetd that died and came back must reach the same numbers: if
+it forgot something, a process would be started or ended twice, or not at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.lab.fleet import Fleet, started
 THREADS = 4
 FEW, MANY = 2, 4
 JOBS = Lengths(median_seconds=0.1, sigma=1.5, shortest_seconds=0.001, longest_seconds=4.0)
-#: An order that fleetd gave as it died may still arrive, and a busy machine lets Ruby obey it late.
+#: An order that fleetd gave as it died may still arrive, and on a busy machine Ruby obeys it late.
 ORDER_ARRIVES_SECONDS = 1.0
 GONE_SECONDS = 2.0
 ROUND_SECONDS_MAX = 300.0
@@ -55,7 +55,7 @@ hold_down_seconds = 4
 
 @dataclass(frozen=True)
 class Round:
-    """An order, how many processes it starts and ends, and how many serve afterwards."""
+    """An order: how many processes it starts and ends, and how many serve afterwards."""
 
     name: str
     give: Callable[[Fleet], None]
@@ -63,7 +63,7 @@ class Round:
     ends: int
     serving: int
     lasts_seconds: float
-    """About; kills are spread over this."""
+    """Roughly. The kills are spread over this time."""
 
 
 def _resize(least: int, most: int) -> Callable[[Fleet], None]:
@@ -93,7 +93,7 @@ RESTART = Round("restart", _restart, MANY, MANY, MANY, 25)
 def fleet_of_few() -> Iterator[Fleet]:
     """The smallest number of instances."""
     with started(configuration(FEW, FEW)) as fleet:
-        # Fifty deaths in a few minutes are no reason to give up here, nor to wait for 20 s each time.
+        # Fifty deaths in a few minutes: systemd must neither give up nor wait for 20 s each time.
         fleet.worker.write(
             "/etc/systemd/system/fleetd.service.d/test.conf",
             f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec={GONE_SECONDS}\n",
@@ -103,9 +103,9 @@ def fleet_of_few() -> Iterator[Fleet]:
 
 
 def kill_fleetd(fleet: Fleet) -> None:
-    """SIGKILL; while it is gone nobody is quieted, told to end, or dies; systemd starts it again.
+    """Kill fleetd with SIGKILL. While it is gone no worker is quieted, stopped or dies. systemd starts it again.
 
-    One that begins to fetch meanwhile was ordered before: it boots for about as long as fleetd is gone.
+    A worker that begins to fetch meanwhile was ordered before: its boot takes about as long as fleetd is gone.
     """
     old = fleet.worker.unit("fleetd").main_pid
     fleet.worker.kill("fleetd", signal.SIGKILL)
@@ -118,19 +118,19 @@ def kill_fleetd(fleet: Fleet) -> None:
     died, _ = life.exits(fleet.worker)["fleetd.service"][-1]
     back = _started(fleet.worker.unit("fleetd"))
     assert back - died >= GONE_SECONDS
-    told = life.processes(fleet.worker)
-    moved = [at for p in told for at in (p.quiet_at, p.down_at, p.ended_at) if at is not None]
+    processes = life.processes(fleet.worker)
+    moved = [at for p in processes for at in (p.quiet_at, p.down_at, p.ended_at) if at is not None]
     assert not [at for at in moved if died + ORDER_ARRIVES_SECONDS < at < back]
 
 
 def _started(unit: Unit) -> float:
-    """When (Unix time) systemd started a unit's main process."""
+    """The Unix time at which systemd started a unit's main process."""
     microseconds = int(unit.properties["ExecMainStartTimestampMonotonic"])
     return time.time() - time.monotonic() + microseconds / 1e6
 
 
 def play(fleet: Fleet, rounds: list[Round], chance: random.Random) -> int:
-    """Give these orders one after another while jobs come, kill fleetd in the middle of each; returns how often."""
+    """Give these orders in turn while jobs arrive, and kill fleetd in the middle of each. Returns how often."""
     loader = load.start(fleet.main, Load([Phase(3600, {"default": 10.0})], lengths=JOBS))
     kills = 0
     for number, order in enumerate(rounds):
@@ -150,20 +150,20 @@ def play(fleet: Fleet, rounds: list[Round], chance: random.Random) -> int:
 
 
 def _moments(order: Round, chance: random.Random) -> list[float]:
-    """Pauses before each kill: one in a short order, several in a long one."""
+    """The pause before each kill: one kill in a short order, several in a long one."""
     times = max(1, round(order.lasts_seconds / 6))
     return [chance.uniform(0, order.lasts_seconds / times) for _ in range(times)]
 
 
 def _counts(fleet: Fleet) -> tuple[int, int]:
-    """How many processes were ever started, and how many ended."""
-    told = life.processes(fleet.worker)
-    return len(told), sum(p.down_at is not None for p in told)
+    """How many processes have been started so far, and how many have ended."""
+    processes = life.processes(fleet.worker)
+    return len(processes), sum(p.down_at is not None for p in processes)
 
 
 @dataclass(frozen=True)
 class _Over:
-    """Whether an order is carried out, as Sidekiq and fleetd have it."""
+    """Whether an order has been carried out, according to Sidekiq and fleetd."""
 
     fleet: Fleet
     order: Round
@@ -178,20 +178,20 @@ class _Over:
 
 @dataclass(frozen=True)
 class Death:
-    """A worker that was killed, and how it came back."""
+    """The death of a worker that was killed, and its return."""
 
     pause_seconds: float
-    """From its death to the moment at which systemd starts it again."""
+    """From its death until systemd starts it again."""
     back_seconds: float
-    """From its death to the moment at which its number fetches jobs again."""
+    """From its death until its number fetches jobs again."""
     lost_jobs: int
     samples: int
     wrong: tuple[tuple[int, int | None], ...]
-    """In which tick and how many instances fleetd took to serve, where that was not so."""
+    """The ticks in which fleetd's count of serving instances was wrong, and that count."""
 
 
 def kill_worker(fleet: Fleet, number: int) -> Death:
-    """SIGKILL to one of `MANY` that serve; what fleetd says is compared with what was so until all serve again."""
+    """Kill one of `MANY` that serve. Until all serve again, fleetd's count is compared with what was true."""
     name = f"mastodon-sidekiq@{number}"
     pid = fleet.worker.unit(name).main_pid
     killed_at = time.time()
@@ -201,8 +201,8 @@ def kill_worker(fleet: Fleet, number: int) -> Death:
             "it serves again",
             lambda s: s.profiles[0].serving_instances == MANY and life.processes(fleet.worker)[-1].up_at > killed_at,
         )
-    told = life.processes(fleet.worker)
-    died, fresh = next(p for p in told if p.pid == pid), told[-1]
+    processes = life.processes(fleet.worker)
+    died, fresh = next(p for p in processes if p.pid == pid), processes[-1]
     assert died.killed
     assert died.ended_at is not None
     assert fresh.unit == died.unit, "systemd started it, and nothing else was started"
@@ -215,23 +215,23 @@ def kill_worker(fleet: Fleet, number: int) -> Death:
         wrong=tuple(
             (tick.number, tick.status.profiles[0].serving_instances)
             for before, tick in zip(seen.seen, seen.seen[2:], strict=False)
-            if not _counted_right(told, before, tick)
+            if not _counted_right(processes, before, tick)
         ),
     )
 
 
-def _counted_right(told: list[life.Process], before: ticks.Tick, tick: ticks.Tick) -> bool:
-    """A death is seen within two ticks, a newcomer with its first heartbeat and a tick."""
+def _counted_right(processes: list[life.Process], before: ticks.Tick, tick: ticks.Tick) -> bool:
+    """A death is noticed within two ticks, a new process with its first heartbeat and one tick."""
     serving = tick.status.profiles[0].serving_instances
     if serving is None:
         return False
     until = tick.ended
-    rose = [p.up_at for p in told if before.not_begun <= p.up_at <= until]
-    most = max(life.least_serving(told, moment, moment) for moment in (before.not_begun, *rose))
+    rose = [p.up_at for p in processes if before.not_begun <= p.up_at <= until]
+    most = max(life.least_serving(processes, moment, moment) for moment in (before.not_begun, *rose))
     heard = before.not_begun - 1.5 * BEAT_SECONDS
-    return life.least_serving(told, heard, until) <= serving <= most
+    return life.least_serving(processes, heard, until) <= serving <= most
 
 
 def count(fleet: Fleet) -> records.Tally:
-    """Every job, once none is left."""
+    """Every job that ran, counted once none is left."""
     return fleet.settled(4 * PATIENCE_SECONDS)

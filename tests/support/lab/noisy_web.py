@@ -1,7 +1,7 @@
-"""A noisy web beside the fleet, on the same role and port, and what Postgres, the web and fleetd have to say of it.
+"""A noisy web beside the fleet, on the same role and port, and what Postgres, the web and fleetd report meanwhile.
 
-The web takes and leaves connections, one a second at most, between 10 and 40 of 60: first all the way up and down, then
-at random. Nobody has declared it. Jobs come in surges of more than the fleet could ever carry.
+The web opens and closes connections, at most one a second, and holds between 10 and 40 of 60: first all the way up and
+down, then at random. Nobody has declared it. Jobs come in surges that are more than the fleet could ever carry.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ min = 1
 [memory]
 instance = "100 MiB"
 """
-#: Short jobs of whose time a third is spent within a query.
+#: Short jobs that spend a third of their time in a query.
 JOBS = Lengths(0.3, 0.8, longest_seconds=3.0)
 
 
 def surges(seconds: float) -> Load:
-    """A minute of twice what fits as a rule, half a minute of little, again and again."""
+    """A minute of twice what usually fits, then half a minute of little, over and over."""
     phases: list[Phase] = []
     while sum(phase.seconds for phase in phases) < seconds:
         phases += [Phase(60.0, {"default": 75.0}), Phase(30.0, {"default": 2.0})]
@@ -51,7 +51,7 @@ def surges(seconds: float) -> Load:
 
 
 class NoisyWeb(threading.Thread):
-    """Holds between LOW and HIGH connections; `refused`: what Postgres said when it got none."""
+    """Holds between LOW and HIGH connections. `refused`: what Postgres said when it gave none."""
 
     def __init__(self, fleet: Fleet, seed: int) -> None:
         super().__init__(daemon=True)
@@ -106,7 +106,7 @@ class NoisyWeb(threading.Thread):
 
 @dataclass
 class Seen:
-    """What a noisy time showed, sampled every half second."""
+    """What was seen during a noisy time, sampled every half second."""
 
     statuses: list[tuple[float, Status]] = field(default_factory=list)
     clients_most: int = 0
@@ -115,12 +115,12 @@ class Seen:
         return [(at, s.profiles[0].running_instances or 0) for at, s in self.statuses]
 
     def longest_smaller_than_affordable_seconds(self) -> float:
-        """The longest time in which fewer ran than wanted and than limit − reserve − others affords."""
+        """The longest time in which fewer ran than were wanted, though limit − reserve − others had room for more."""
         longest, since = 0.0, None
         for at, status in self.statuses:
             c, own = status.connections, status.profiles[0]
             if c.limit_connections is None or c.reserve_connections is None or c.others_connections is None:
-                since = None  # unknown: nothing is to grow
+                since = None  # unknown: nothing may grow
                 continue
             budget = c.limit_connections - c.reserve_connections - c.others_connections
             affordable = min(own.max_instances, max(own.min_instances, budget // CLAIM))
@@ -137,13 +137,13 @@ class Seen:
 
 
 def too_many_clients(fleet: Fleet) -> int:
-    """Refusals in Postgres's own log, from anyone."""
+    """The refusals in Postgres's own log, whoever was refused."""
     log = fleet.main.read(f"/var/log/postgresql/postgresql-{services.postgres_version()}-main.log")
     return log.count("remaining connection slots are reserved") + log.count("too many clients")
 
 
 def noisy_time(fleet: Fleet, seconds: float, seed: int = 1) -> tuple[Seen, NoisyWeb]:
-    """Surges beside a noisy web, for so long."""
+    """Surges beside a noisy web, for this long."""
     web, seen = NoisyWeb(fleet, seed), Seen()
     for _ in range(LOW):
         web.take()

@@ -1,8 +1,8 @@
-"""What the tests of outages share: a fleet above its minimum, and how to see that nothing moved.
+"""Shared by the tests of outages: a fleet above its minimum, and checks that nothing moved.
 
-Long jobs keep `local` busy, four of the five threads of each instance as planned, and the hold window is shorter than
-any outage: a reading that is taken for zero begins a drain. Short jobs on another queue keep flowing meanwhile. A surge
-of four more long jobs makes the fleet grow by one instance, for good.
+Long jobs keep `local` busy: four of the five threads of each instance, as planned. The hold window is shorter than any
+outage, so a missing reading that was taken for zero would begin a drain. Short jobs on another queue keep flowing
+meanwhile. A surge of four more long jobs makes the fleet grow by one instance, for good.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from lab.setup import services
 from tests.support.lab.fleet import Fleet, booted
 
 THREADS = 5
-JOBS = 4  # for each instance: threads times utilisation
+JOBS = 4  # per instance: threads times utilisation
 HOLD_SECONDS = 4.0
 OUTAGE_SECONDS = HOLD_SECONDS + 4.0
-TICKS = 4  # of an outage at least, however slow the machine is
+TICKS = 4  # an outage lasts at least this many, however slow the machine is
 CONFIG = f"""
 [scheduler]
 place = "here"
@@ -57,9 +57,9 @@ Runs = dict[str, tuple[str, str, str]]
 
 @contextmanager
 def fleet_with_work() -> Iterator[Fleet]:
-    """Two busy instances of `local`, where one is the minimum, the scheduler, and jobs that come all the time."""
+    """A fleet with two busy instances of `local` (the minimum is one), the scheduler, and a steady flow of jobs."""
     with booted(CONFIG.replace("min = 1", "min = 2", 1), max_connections=200) as fleet:
-        # All of it runs when fleetd comes, which then knows the load from its first reading.
+        # All of it runs before fleetd starts, so that fleetd sees the load in its first reading.
         for unit in ("fleetd-render", "mastodon-sidekiq.target"):
             fleet.worker.start(unit)
         load.start(fleet.main, Load([Phase(_LONG_SECONDS, {"push": 20.0})], job_scale=0.05))
@@ -73,7 +73,7 @@ def fleet_with_work() -> Iterator[Fleet]:
 
 
 def at_work(fleet: Fleet) -> int:
-    """Busy threads on the queue default, as Sidekiq tells in Redis."""
+    """Busy threads on the queue default, as Sidekiq reports in Redis."""
     with load.connect(fleet.main) as redis:
         members = strings(redis.command("SMEMBERS", "processes"))
         found = [strings(redis.command("HVALS", f"{member}:workers")) for member in members]
@@ -81,17 +81,17 @@ def at_work(fleet: Fleet) -> int:
 
 
 def local(fleet: Fleet) -> int:
-    """Instances of `local` that run."""
+    """How many instances of `local` run."""
     return next(p.running_instances or 0 for p in fleet.status().profiles if p.name == "local")
 
 
 def surge(fleet: Fleet) -> None:
-    """Work for one instance more."""
+    """Add work for one more instance."""
     load.enqueue(fleet.main, "default", [_LONG_SECONDS] * JOBS)
 
 
 def wait_for_local(fleet: Fleet, count: int) -> None:
-    """Wait for this many instances of `local`, all serving, with all the work that they are for."""
+    """Wait until this many instances of `local` serve and all of their work is running."""
 
     def there(status: Status) -> bool:
         busy = [i.busy_threads or 0 for i in status.instances if i.profile == "local" and i.state == "serving"]
@@ -101,25 +101,25 @@ def wait_for_local(fleet: Fleet, count: int) -> None:
 
 
 def runs(fleet: Fleet) -> Runs:
-    """Which run of each unit is under way; another one after a restart."""
+    """Which run of each unit is under way. A restart makes it another one."""
     units = ["fleetd.service", *fleet.worker.units("mastodon-sidekiq*.service")]
     found: Runs = {}
     for name in units:
         unit = fleet.worker.unit(name)
-        told = unit.properties
-        found[name] = (told["InvocationID"], told["ActiveEnterTimestampMonotonic"], str(unit.main_pid))
+        properties = unit.properties
+        found[name] = (properties["InvocationID"], properties["ActiveEnterTimestampMonotonic"], str(unit.main_pid))
     return found
 
 
 def metrics(fleet: Fleet) -> dict[str, float]:
-    """What /metrics says: series to value."""
+    """The samples of /metrics: series to value."""
     text = fleet.worker.run(["curl", "-sf", "http://127.0.0.1:9849/metrics"]).stdout
     lines = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
     return {series: float(value) for series, _, value in lines}
 
 
 def down(fleet: Fleet) -> set[str]:
-    """Sources that can't be read, as the metrics have it."""
+    """The sources that can't be read, according to the metrics."""
     prefix = 'fleetd_source_up{source="'
     return {
         name[len(prefix) :].split('"')[0]
@@ -129,12 +129,12 @@ def down(fleet: Fleet) -> set[str]:
 
 
 def ticks(fleet: Fleet) -> int:
-    """How many there were, also while the bus is away."""
+    """How many ticks there were. Works without the bus."""
     return int(metrics(fleet)["fleetd_ticks_total"])
 
 
 def moves(fleet: Fleet, since: float) -> list[tuple[str, float, int | str]]:
-    """Every step of fleetd since a Unix time."""
+    """Every step that fleetd took since a Unix time."""
     return [
         (verb, at, number) for verb in ("start", "quiet", "stop") for at, number in fleet.steps(verb) if at >= since
     ]
@@ -149,9 +149,10 @@ def holds(
     during: Callable[[], object] = lambda: None,
     seconds: float = OUTAGE_SECONDS,
 ) -> None:
-    """Between `begin` and `end` these sources are down and nothing moves; then a surge makes the fleet grow.
+    """Check that nothing moves while these sources are down, and that a surge makes the fleet grow afterwards.
 
-    `during` is called once when fleetd has noticed, and the outage lasts `seconds` from then on, and some ticks.
+    The outage is from `begin` to `end`. `during` is called once fleetd has noticed; from then on the outage lasts for
+    `seconds` and a few ticks.
     """
     count, before, begun = local(fleet), runs(fleet), time.time()
     begin()
@@ -178,7 +179,7 @@ def holds(
 
 
 def no_invented_numbers(fleet: Fleet, sources: set[str]) -> None:
-    """What is unknown has no sample, least of all a zero."""
+    """What is unknown has no sample; in particular it is not 0."""
     found = metrics(fleet)
     of_redis = [name for name in found if name.startswith("fleetd_queue_") and "target" not in name]
     assert ([] if "redis" in sources else of_redis) == of_redis
@@ -189,7 +190,7 @@ def no_invented_numbers(fleet: Fleet, sources: set[str]) -> None:
 
 
 def says_why(fleet: Fleet, sources: set[str]) -> None:
-    """The status names each source that is down, and why, and still has the rest."""
+    """The status names each source that is down, with the reason, and still shows the rest."""
     status = fleet.status()
     why = {s.name: s.why for s in status.sources if not s.ok}
     assert set(why) == sources

@@ -1,4 +1,4 @@
-"""`fleetctl restart` of a busy fleet: what both lengths of the test share."""
+"""`fleetctl restart` of a busy fleet. Shared by the short and the long test."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ drain_seconds_max = 60
 
 @dataclass(frozen=True)
 class Roll:
-    """A restart of all instances as Sidekiq, systemd and the jobs tell it."""
+    """A restart of all instances, as Sidekiq, systemd and the jobs report it."""
 
     seconds: float
     least_serving: int
@@ -49,7 +49,7 @@ class Roll:
 
 
 def restart(fleet: Fleet, instances: int) -> Roll:
-    """Order it while jobs come, watch it to its end, and count."""
+    """Order a restart while jobs arrive, watch it to its end, and count."""
     rate = instances * THREADS * BUSY_SHARE / JOBS.mean_seconds
     loader = load.start(fleet.main, Load([Phase(3600, {"default": rate})], lengths=JOBS))
     enough = instances * THREADS * BUSY_SHARE / 2
@@ -63,12 +63,12 @@ def restart(fleet: Fleet, instances: int) -> Roll:
     loader.stop()
     tally = fleet.settled(4 * PATIENCE_SECONDS)
     known = {(p.unit, p.pid) for p in old}
-    told = life.processes(fleet.worker)
+    processes = life.processes(fleet.worker)
     return Roll(
         seconds=seconds,
-        least_serving=life.least_serving(told, began_at, ended_at),
-        old=tuple(p for p in told if (p.unit, p.pid) in known),
-        fresh=tuple(p for p in told if (p.unit, p.pid) not in known),
+        least_serving=life.least_serving(processes, began_at, ended_at),
+        old=tuple(p for p in processes if (p.unit, p.pid) in known),
+        fresh=tuple(p for p in processes if (p.unit, p.pid) not in known),
         tally=tally,
         pushed_back=sum(r.result != "done" for r in records.runs([fleet.worker])),
         said=said,

@@ -1,4 +1,4 @@
-"""Watches which processes say in Redis that they serve the queue `scheduler`, every half second."""
+"""Looks every half second which processes say in Redis that they serve the queue `scheduler`."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Watch:
 
     @property
     def live(self) -> list[str]:
-        """Hosts of the live schedulers at the latest look."""
+        """The hosts of the live schedulers at the latest look."""
         return self.samples[-1][1] if self.samples else []
 
     @property
     def most(self) -> int:
-        """The most that were ever seen at once."""
+        """The most schedulers seen at once."""
         return max((len(hosts) for _, hosts in self.samples), default=0)
 
     @property
     def last_live(self) -> float:
-        """The Unix time at which one was last seen."""
+        """The Unix time at which a scheduler was last seen."""
         return max(at for at, hosts in self.samples if hosts)
 
     def none_seconds(self, since: float) -> float:
-        """For how long there was none, in all, since a Unix time: from look to look where neither found one."""
+        """For how long there was none since a Unix time: the sum of times between two looks that both found none."""
         return sum(
             later - at
             for (at, hosts), (later, then) in pairwise(self.samples)
@@ -70,7 +70,7 @@ def _schedulers(redis: Connection) -> list[str]:
 
 @contextmanager
 def watching(main: Host) -> Iterator[Watch]:
-    """Watch for the time of the block."""
+    """Watch for the duration of the block."""
     watch = Watch()
     thread = threading.Thread(target=watch.run, args=[main], daemon=True)
     thread.start()

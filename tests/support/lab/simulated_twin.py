@@ -35,26 +35,26 @@ TRACES = PROJECT / "benchmarks/traces/lab"
 CONFIG = TRACES / "fleetd.toml"
 LONG = ("sawtooth", "celebrity-post")
 SHORT = "surge"
-#: What the stand-in's own gems take beside the sleep that stands for Rails's.
+#: How long the stand-in's own gems take to load, besides the sleep that stands for Rails.
 GEMS_SECONDS = 1.5
-#: Jobs of the end and drains under way are over after this long.
+#: After this long, the last jobs and the drains under way are over.
 SETTLE_SECONDS_MAX = 4 * PATIENCE_SECONDS
-#: A simulator that takes jobs for so many times as long as they are must not pass.
+#: A simulator in which jobs take this many times too long must fail the test.
 WRONG_TIMES = 1.5
 
 
 @dataclass(frozen=True)
 class Played:
-    """What happened on real Sidekiq, and what the machine made of the trace's boots and jobs."""
+    """What happened on real Sidekiq, and how long boots and jobs really took."""
 
     course: Course
-    boot_seconds: list[float]  # of each, from the start order to READY
-    run_seconds: dict[str, float]  # of a job of each queue, on average
-    story: str  # fleetd's own words at the end, for a test that failed
+    boot_seconds: list[float]  # of each boot, from the start order to READY
+    run_seconds: dict[str, float]  # the average job of each queue
+    story: str  # fleetd's status at the end, for the message of a failed test
 
 
 def goes_as_simulated(name: str) -> None:
-    """Fails where the two disagree, and where a simulator that has the service time wrong would agree as well."""
+    """Fails if the two disagree, or if a simulator with a wrong service time would agree too."""
     real = played(name)
     trace = as_it_was(trace_of(name), real)
     right = simulated(trace)
@@ -77,7 +77,7 @@ def _path(name: str) -> Path:
 
 
 def simulated(trace: Trace) -> Course:
-    """A trace in the simulator."""
+    """Runs a trace in the simulator."""
     outcome, sizes = run_fleetd(trace, policy_of(trace, config.load(CONFIG).policy))
     queues = outcome.score.queues
     [counts] = sizes.values()
@@ -90,9 +90,9 @@ def simulated(trace: Trace) -> Course:
 
 
 def as_it_was(trace: Trace, real: Played) -> Trace:
-    """The same trace with boots and jobs as long as they were: both take longer on a machine that other tests share.
+    """The same trace with boots and jobs as long as they really took: both are slower while other tests run.
 
-    Jobs that the simulator draws one by one keep their lengths in proportion; of the others it takes the mean.
+    Jobs that the simulator draws one by one keep their lengths in proportion; for the others it uses the mean.
     """
     drawn = mean_by_queue((job.queue, job.seconds) for job in traffic.jobs_of(trace))
     means = dict(real.run_seconds)
@@ -104,7 +104,7 @@ def as_it_was(trace: Trace, real: Played) -> Trace:
 
 
 def slower(trace: Trace, times: float) -> Trace:
-    """The same trace with jobs that take so many times as long."""
+    """The same trace, with jobs that take this many times as long."""
     means = {name: queue.service_seconds.mean * times for name, queue in trace.queues.items()}
     return with_means(trace, means)
 
@@ -119,7 +119,7 @@ def with_means(trace: Trace, means_seconds: dict[str, float]) -> Trace:
 
 
 def told(trace: Trace, real: Played) -> str:
-    """What the simulator is told of the machine, beside what the trace says."""
+    """What the simulator is told about the machine, in addition to the trace."""
     boots, (low, high) = real.boot_seconds or [0.0], trace.boot_seconds
     mean = {name: queue.service_seconds.mean for name, queue in trace.queues.items()}
     jobs = ", ".join(f"{queue} {seconds:.2f} s ({mean[queue]:g})" for queue, seconds in real.run_seconds.items())
@@ -130,7 +130,7 @@ def told(trace: Trace, real: Played) -> str:
 
 
 def played(name: str) -> Played:
-    """A trace under a real fleetd, in its own time."""
+    """Plays a trace under a real fleetd, in real time."""
     trace = trace_of(name)
     rails_seconds = sum(trace.boot_seconds) / 2 - GEMS_SECONDS
     with started(CONFIG.read_text(), boot_seconds=rails_seconds) as fleet:
@@ -147,7 +147,7 @@ def played(name: str) -> Played:
 
 
 def _a_tick(fleet: Fleet, tick_seconds: float) -> float:
-    """When fleetd will tick next. A simulated trace begins with a tick too, and in a burst each second counts."""
+    """When fleetd ticks next. A simulated trace begins with a tick, so the real one must as well."""
     before = fleet.status().ticks_total
     fleet.wait("a tick", lambda status: status.ticks_total > before)
     return time.time() + tick_seconds
@@ -173,7 +173,7 @@ def _played(fleet: Fleet, begin: float, seconds: int) -> Played:
 
 
 def boots_of(happened: list[tuple[float, str, int]], ready: list[tuple[float, int]]) -> list[float]:
-    """Seconds from each start order within the trace to READY, of those that came to it."""
+    """Seconds from each start order within the trace to READY, for the boots that got there."""
     boots = []
     for ordered_at, what, started_number in happened:
         if what == "start" and ordered_at > 0:

@@ -1,4 +1,4 @@
-"""Runs in a lab host, confined as fleetd.service is: writes what the adapters read to a file, over and over."""
+"""Runs in a lab host, confined like fleetd.service: writes what the adapters read to a file, over and over."""
 
 from __future__ import annotations
 

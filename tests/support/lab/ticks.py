@@ -1,4 +1,4 @@
-"""fleetd's ticks, one by one: what has to come within so many of them is counted, however slow the machine is."""
+"""Watches fleetd's ticks one by one, so that a test can set its limits in ticks, however slow the machine is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVERY_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Tick:
-    """What one tick told. It began after the Unix time `not_begun`, and had ended at the time `ended`."""
+    """The status of one tick. The tick began after the Unix time `not_begun` and had ended by `ended`."""
 
     number: int
     not_begun: float
@@ -29,14 +29,14 @@ class Tick:
 
 
 class Ticks:
-    """Those that were seen: each of them, but on a machine that kept this thread waiting for longer than a tick."""
+    """The ticks seen. All of them, unless the machine kept this thread waiting for longer than a tick."""
 
     def __init__(self) -> None:
         self.seen: list[Tick] = []
         self.end = threading.Event()
 
     def wait(self, what: str, check: Callable[[Status], bool]) -> Tick:
-        """The first tick whose status passes `check`, from the begin of the watch on."""
+        """The first tick since the watch began whose status passes `check`."""
         looked = 0
 
         def passed() -> bool:
@@ -51,7 +51,7 @@ class Ticks:
         return self.seen[looked - 1]
 
     def since(self, event: float, last: Tick) -> int:
-        """How many ticks it took from a Unix time to this one: itself, and those before it that began after `event`."""
+        """How many ticks began after the Unix time `event`, up to and including this one."""
         later = [tick.number for tick in self.seen if tick.not_begun > event and tick.number <= last.number]
         return last.number - later[0] + 1 if later else 0
 
@@ -61,17 +61,17 @@ class Ticks:
             before, asked = asked, time.time()
             try:
                 status = fleet.status()
-            except LabError:  # not yet, or not just now
+            except LabError:  # not up yet, or busy
                 continue
             if not self.seen or status.ticks_total != self.seen[-1].number:
-                # It had not ended when the last one was asked for.
+                # This tick had not ended when the previous status was asked for.
                 begun = before - status.tick_duration_seconds
                 self.seen.append(Tick(status.ticks_total, begun, time.time(), status))
             self.end.wait(_EVERY_SECONDS)
 
 
 def did(verb: Verb, key: InstanceKey | None = None) -> Callable[[Status], bool]:
-    """Whether a tick carried out such a step."""
+    """Whether a tick carried out a step like this."""
     unit = None if key is None else unit_of(key)
     return lambda status: any(
         step.verb == verb and step.result == "done" and unit in (None, step.unit) for step in status.step_results
@@ -80,7 +80,7 @@ def did(verb: Verb, key: InstanceKey | None = None) -> Callable[[Status], bool]:
 
 @contextmanager
 def watching(fleet: Fleet) -> Iterator[Ticks]:
-    """Watch for the time of the block."""
+    """Watch for the duration of the block."""
     ticks = Ticks()
     thread = threading.Thread(target=ticks.run, args=[fleet], daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""An upgrade in place under a fleet in a surge: code first, gems broken for a while, the migration last."""
+"""An upgrade in place while the fleet is in a surge: code first, gems broken for a while, then the migration."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ hold_down_seconds = 600
 JOBS = Lengths(median_seconds=0.2, sigma=1.3, shortest_seconds=0.001, longest_seconds=5.0)
 CALM_JOBS_PER_SECOND = FEW * THREADS * 0.4 / JOBS.mean_seconds
 SURGE_JOBS_PER_SECOND = FEW * THREADS * 1.3 / JOBS.mean_seconds
-"""A third more than the few can do, all the time."""
+"""A steady third more than the few instances can do."""
 
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What an upgrade came to."""
+    """The outcome of an upgrade."""
 
     noticed_seconds: float
-    """From the first changed file to a hold in the status."""
+    """From the first changed file to the hold in the status."""
     starts_meanwhile: int
-    """By fleetd, from the first changed file to `fleetctl restart`."""
+    """The starts by fleetd between the first changed file and `fleetctl restart`."""
     failed_boots: int
     replaced_seconds: float
     least_serving: int
     tally: records.Tally
     cut_off: int
-    """Runs of jobs that did not come to their end."""
+    """Job runs that did not finish."""
 
 
 def upgrade(fleet: Fleet, broken_seconds: float) -> Upgrade:
-    """Play it: hold, gems, migration, `fleetctl restart`, and the fleet that grows at last."""
+    """Play it: hold, gems, migration, `fleetctl restart`, and finally growth."""
     fleet.wait("the code is known", lambda s: s.mastodon_version == OLD)
-    # What the few can do. The rest comes once the hold is there: until then growth would be right.
+    # As much as the few can do. The surge comes once the hold is there: until then it would be right to grow.
     calm = load.start(fleet.main, Load([Phase(3600, {"default": CALM_JOBS_PER_SECOND})], lengths=JOBS))
     fleet.wait("they are at work", lambda s: sum(i.busy_threads or 0 for i in s.instances) > 0)
     began, began_at = time.monotonic(), time.time()
@@ -71,7 +71,7 @@ def upgrade(fleet: Fleet, broken_seconds: float) -> Upgrade:
     while time.monotonic() - began < broken_seconds:
         assert _held(fleet.status())
         time.sleep(1)
-    fleet.worker.restart("fleetd")  # its own restart ends no hold
+    fleet.worker.restart("fleetd")  # restarting fleetd must not end the hold
     mastodon.install_gems(fleet.worker)
     schema = f"{mastodon.LIVE}/db/schema.rb"
     fleet.worker.write(schema, fleet.worker.read(schema).replace("2025", "2026"), owner="mastodon")
@@ -87,14 +87,14 @@ def upgrade(fleet: Fleet, broken_seconds: float) -> Upgrade:
     calm.stop()
     surge.stop()
     tally = fleet.settled(4 * PATIENCE_SECONDS)
-    told = life.processes(fleet.worker)
-    assert all(p.down_at is not None for p in told if p in _same(told, old)), "each old one is gone"
+    processes = life.processes(fleet.worker)
+    assert all(p.down_at is not None for p in processes if p in _same(processes, old)), "each old one is gone"
     return Upgrade(
         noticed_seconds=noticed,
         starts_meanwhile=len(starts),
         failed_boots=fleet.worker.journalctl("-o", "cat").count("locally installed gems"),
         replaced_seconds=replaced,
-        least_serving=life.least_serving(told, began_at, time.time()),
+        least_serving=life.least_serving(processes, began_at, time.time()),
         tally=tally,
         cut_off=sum(r.result != "done" for r in records.runs([fleet.worker])),
     )
@@ -104,9 +104,9 @@ def _held(status: Status) -> bool:
     return "upgrade" in [hold.kind for hold in status.holds]
 
 
-def _same(told: list[life.Process], old: list[life.Process]) -> list[life.Process]:
+def _same(processes: list[life.Process], old: list[life.Process]) -> list[life.Process]:
     known = {(p.unit, p.pid) for p in old}
-    return [p for p in told if (p.unit, p.pid) in known]
+    return [p for p in processes if (p.unit, p.pid) in known]
 
 
 def is_safe(done: Upgrade) -> None:

@@ -1,4 +1,4 @@
-"""What must hold of instances' lives, as checks after every tick of a storm."""
+"""What must hold for the lives of instances, as checks after every tick of a storm."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from tests.support.storm.storm import Before, Check, Storm
 
 
 class NamedStates(Check):
-    """Each number is in exactly one named state, and came to it by a transition that the table allows."""
+    """Each number is in exactly one named state, and got there by a transition that the table allows."""
 
     def __init__(self) -> None:
         self.states: dict[InstanceKey, InstanceState] = {}
         self.at = -1e9
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         now = storm.world.now
-        if told.tick.instances is None:
+        if result.tick.instances is None:
             self.at = -1e9
             return
-        numbers = [v.key for v in told.tick.instances]
+        numbers = [v.key for v in result.tick.instances]
         assert numbers == [*sorted(storm.numbers), SCHEDULER]
-        states = {v.key: v.state for v in told.tick.instances}
+        states = {v.key: v.state for v in result.tick.instances}
         if now - self.at <= 5.0 and not storm.died:
             for number, state in states.items():
                 was = self.states[number]
@@ -47,7 +47,7 @@ class NamedStates(Check):
 
 
 class StartsNothingWhileHeld(Check):
-    """A pause and an upgrade that nobody has accepted yet: fleetd starts nothing at all."""
+    """During a pause, or an upgrade that nobody has accepted yet, fleetd starts nothing at all."""
 
     def __init__(self) -> None:
         self.accepted = ""
@@ -63,7 +63,7 @@ class StartsNothingWhileHeld(Check):
         if isinstance(order, Resume | Restart) and self.seen:
             self.accepted = self.seen
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         world = storm.world
         if storm.rig.host.readable:
             self.seen = world.code
@@ -72,49 +72,49 @@ class StartsNothingWhileHeld(Check):
             self.accepted = self.seen
         started = [s.key for s in orders if s.verb == "start"]
         upgrade = self.seen != self.accepted
-        roll = told.host.memory.rollout
+        roll = result.host.memory.rollout
         if roll is not None and roll.phase == RolloutPhase.GIVEN_UP and roll.code_before:
-            return  # back to the code before: told.tick.constraints says so, and what it holds is checked below
+            return  # fleetd went back to the code before; `HoldsAreKept` checks what is held
         if upgrade:
             assert not started, f"{started} started on code that nobody accepted"
         if world.now < self.paused_until:
             under_way = self.handover and started == [SCHEDULER]
             assert not started or under_way, f"{started} started in a pause"
-        self.handover = told.host.memory.scheduler_handover
+        self.handover = result.host.memory.scheduler_handover
 
 
-class HeldAsTold(Check):
-    """Whatever is told to hold does hold: also after a restart that was given up."""
+class HoldsAreKept(Check):
+    """A hold in the constraints does hold, also after a restart that was given up."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        held_by = {type(h.reason) for h in told.tick.constraints.holds}
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        held_by = {type(h.reason) for h in result.tick.constraints.holds}
         started = [s.key for s in orders if s.verb == "start"]
         if held_by:
             assert not started or (held_by == {Paused} and started == [SCHEDULER]), f"{started}: {held_by}"
 
 
 class OneReplacedAtATime(Check):
-    """Of what a roll replaces, one is on its way out at a time; and a roll begins only one spare."""
+    """A rollout drains only one instance at a time."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        memory = told.host.memory
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        memory = result.host.memory
         rolled = [k for k, d in memory.drains.items() if isinstance(d.cause, Replaced)]
         assert rolled == [k for k, d in memory.drains.items() if d.by_rollout]
         assert len(rolled) <= 1, f"{rolled} replaced at once"
 
 
-class OnlyDeafOnes(Check):
-    """What is called undrainable heeds no signal. For storms in which nobody is deaf and nobody hangs."""
+class NoneIsUndrainable(Check):
+    """No instance is called undrainable. For storms in which every process heeds signals and none hangs."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        called = [c.reason for c in told.host.clamps if c.code == ClampCode.UNDRAINABLE]
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        called = [c.reason for c in result.host.clamps if c.code == ClampCode.UNDRAINABLE]
         assert not called, f"{called}, though all heed signals"
 
 
 class RollKeepsCapacity(Check):
-    """Never more than one below what served as a roll began and is wanted still; none below where a spare is there.
+    """During a rollout at most one fewer serves than when it began, and none fewer where there is a spare.
 
-    For storms without another cause that takes instances away.
+    What is no longer wanted does not count. For storms in which nothing else takes instances away.
     """
 
     def __init__(self) -> None:
@@ -122,17 +122,17 @@ class RollKeepsCapacity(Check):
         self.since: float | None = None
         self.away: set[str] = set()
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        roll = told.host.memory.rollout
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        roll = result.host.memory.rollout
         serving = {p.name: _serving(storm, p.name) for p in storm.world.policy.profiles}
-        if told.tick.instances is None:
+        if result.tick.instances is None:
             return
         if roll is None or roll.phase != RolloutPhase.UNDER_WAY:
             self.since = None
             return
         counts = {
             name: planned.desired_instances
-            for name, planned in told.fleet.plan.profiles[storm.world.policy.host].items()
+            for name, planned in result.fleet.plan.profiles[storm.world.policy.host].items()
         }
         if self.since != roll.since_seconds:
             self.since, self.least, self.away = roll.since_seconds, dict(serving), set()
@@ -146,7 +146,7 @@ class RollKeepsCapacity(Check):
 
 
 def _serving(storm: Storm, profile: str) -> int:
-    """Those that take jobs, as the world truly is."""
+    """How many instances truly take jobs in the world."""
     return sum(
         1
         for p in storm.world.policy.profiles
@@ -157,12 +157,12 @@ def _serving(storm: Storm, profile: str) -> int:
 
 
 class PushedBackOnce(Check):
-    """No job starts over twice because of us."""
+    """fleetd makes no job start over more than once."""
 
     def __init__(self) -> None:
         self.pushed_back = 0
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         world = storm.world
         if world.pushed_back == self.pushed_back:
             return
@@ -171,10 +171,10 @@ class PushedBackOnce(Check):
             assert all(job.pushed_back <= 1 for job in queue), "a job was pushed back twice"
 
 
-class TriesAreBounded(Check):
-    """What failed is tried again after its pause, and a bounded number of times.
+class RetriesAreBounded(Check):
+    """A failed unit is tried again only after its pause, and only a bounded number of times.
 
-    For storms in which nothing but a boot that fails makes a unit fail, and no person resets it.
+    For storms in which a unit fails only by a failing boot, and no person resets it.
     """
 
     def __init__(self) -> None:
@@ -185,8 +185,8 @@ class TriesAreBounded(Check):
         if isinstance(order, ReleaseInstance):
             self.failed.pop(order.key, None)
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        if told.tick.instances is None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        if result.tick.instances is None:
             return
         world = storm.world
         for step in orders:
@@ -206,7 +206,7 @@ class TriesAreBounded(Check):
 
 
 class OrdersExpire(Check):
-    """Each order holds exactly as long as was asked, over restarts of fleetd, and then is gone."""
+    """Each order holds for exactly as long as was asked, across restarts of fleetd, and is then gone."""
 
     def __init__(self) -> None:
         self.sets: dict[str, tuple[int, float]] = {}
@@ -227,19 +227,21 @@ class OrdersExpire(Check):
             case PinInstance() | DrainInstance():
                 self.pins[order.key] = now + order.for_seconds
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         now = storm.world.now
-        assert told.tick.constraints.set_instances == {name: n for name, (n, until) in self.sets.items() if now < until}
-        assert any(isinstance(h.reason, Paused) for h in told.tick.constraints.holds) == (now < self.paused_until)
-        if told.tick.instances is None or not isinstance(told.snapshot.sidekiq, Known):
+        assert result.tick.constraints.set_instances == {
+            name: n for name, (n, until) in self.sets.items() if now < until
+        }
+        assert any(isinstance(h.reason, Paused) for h in result.tick.constraints.holds) == (now < self.paused_until)
+        if result.tick.instances is None or not isinstance(result.snapshot.sidekiq, Known):
             return
-        for key, pin in told.host.memory.people.pins.items():
+        for key, pin in result.host.memory.people.pins.items():
             by_order = self.pins.get(key, 0.0) if pin.by == "fleetctl" else now + 1e9
             expired = pin.wants == "quiet" and any(
-                v.key == key and v.beat_age_seconds is None for v in told.tick.instances
+                v.key == key and v.beat_age_seconds is None for v in result.tick.instances
             )
             assert now < pin.until_seconds or expired, f"the pin on @{key} has expired"
             assert pin.until_seconds <= by_order or pin.wants == "quiet", f"the pin on @{key} outlasts its order"
-        for view in told.tick.instances:
+        for view in result.tick.instances:
             if view.pinned:
-                assert view.key in told.host.memory.people.pins
+                assert view.key in result.host.memory.people.pins

@@ -1,4 +1,4 @@
-"""The laws as checks after every tick of a storm: each reads the truth of the world, not what fleetd believes."""
+"""The laws as checks after every tick of a storm. Each reads the true state of the world, not what fleetd believes."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from tests.support.world.world import World
 
 
 class OneScheduler(Check):
-    """Law 1, read from the truth: heartbeats in Redis and processes that push cron jobs."""
+    """Law 1, checked on the heartbeats in Redis and on the processes that push cron jobs."""
 
     def __init__(self) -> None:
-        self.absent_since: float | None = None  # in healthy readings one after another
+        self.absent_since: float | None = None  # over consecutive healthy readings
         self.last_tick = -1e9
         self.surplus_ticks = 0
-        self.replaced = False  # we ended ours to start it afresh, and nobody else has had it since
+        self.replaced = False  # we stopped ours to start it again, and nobody else has run it since
 
     def on_event(self, storm: Storm, name: str, detail: int) -> None:
         if name in {"kill_fleetd", "redis_loses_data"}:
             self.absent_since = None
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         world = storm.world
         started = [s for s in orders if s.verb == "start" and s.key == SCHEDULER]
         ended = [s for s in orders if s.verb == "stop" and s.key == SCHEDULER]
         others = [p for p in world.schedulers() if p in world.elsewhere]
-        hold(one_scheduler, truth_of(storm, before, told, orders))
+        hold(one_scheduler, truth_of(storm, before, result, orders))
         listed = world.redis_up and any(
             "scheduler" in p.queues for p in sidekiq_facts(world).processes
         )
@@ -66,7 +66,7 @@ class OneScheduler(Check):
             assert world.now - self.absent_since >= needed, "started within the takeover window"
         if ended and not others:
             self.replaced = True
-        elif others or before.states[SCHEDULER] == "active":  # it is back, or somebody else has it
+        elif others or before.states[SCHEDULER] == "active":  # it is back, or somebody else runs it
             self.replaced = False
         own = world.units[SCHEDULER].process
         both = own is not None and own.schedules(world.now) and bool(others)
@@ -77,12 +77,12 @@ class OneScheduler(Check):
 
 
 class WithinBudget(Check):
-    """Law 2: after a start, what everything known may open fits what the database gave at that moment."""
+    """Law 2: after a start, all known claims together fit into what the database has room for at that moment."""
 
     def __init__(self) -> None:
         self.strays = 0
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         world = storm.world
         if world.redis_up:
             by_name: dict[str, int] = {}
@@ -91,7 +91,7 @@ class WithinBudget(Check):
                     by_name[process.name] = max(by_name.get(process.name, 0), process.claim)
             self.strays = sum(by_name.values())
         if world.postgres_up:
-            truth = truth_of(storm, before, told, orders)
+            truth = truth_of(storm, before, result, orders)
             claims = self.strays + truth.claims_connections
             budget = self.budget(world)
             hold(
@@ -108,36 +108,36 @@ class WithinBudget(Check):
 
 
 class GivesWay(Check):
-    """Law 2: after a shrink of the budget draining begins at the next tick, until claims fit or min is left.
+    """Law 2: when the budget shrinks, draining begins at the next tick, until claims fit or only min is left.
 
-    By the budget that fleetd knows at that moment; `WithinBudget` holds that against the truth.
+    Uses the budget that fleetd knows at that moment; `WithinBudget` checks against the true one.
     """
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        if told.tick.instances is None or not isinstance(told.snapshot.sidekiq, Known):
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        if result.tick.instances is None or not isinstance(result.snapshot.sidekiq, Known):
             return  # a drain could not be watched
-        policy, budget = storm.world.policy, told.fleet.budget
-        total = told.fleet.claims.total_connections
-        staying = told.fleet.claims.staying_connections(told.tick)
+        policy, budget = storm.world.policy, result.fleet.budget
+        total = result.fleet.claims.total_connections
+        staying = result.fleet.claims.staying_connections(result.tick)
         if budget.excess_connections(total, staying) == 0:
             return
         leaving = {s.key for s in orders if s.verb in {"quiet", "stop"}}
         above_min = [
             p.name
             for p in policy.profiles
-            if sum(1 for v in told.tick.instances if v.profile == p.name and v.is_capacity and not v.pinned)
+            if sum(1 for v in result.tick.instances if v.profile == p.name and v.is_capacity and not v.pinned)
             > p.min_instances
         ]
-        failed = any(r.result not in {"done", "skipped"} for r in told.results)
+        failed = any(r.result not in {"done", "skipped"} for r in result.results)
         assert leaving or not above_min or failed, f"claims are above the budget and none of {above_min} leaves"
 
 
 class WithinClientSlots(Check):
-    """Law 2 through PgBouncer, which has no names for ours: a start above min fits beside all that is open."""
+    """Law 2 through PgBouncer, where ours have no names: a start above min fits beside all open connections."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         world = storm.world
-        truth = truth_of(storm, before, told, orders)
+        truth = truth_of(storm, before, result, orders)
         started = truth.starts()
         grown = any(started[p.name] and truth.capacity[p.name] > p.min_instances for p in world.policy.profiles)
         usable = world.max_connections - world.policy.connections.reserve - world.other_clients
@@ -146,28 +146,28 @@ class WithinClientSlots(Check):
 
 
 class UnknownHolds(Check):
-    """Law 3."""
+    """Law 3: what is unknown holds."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        truth = truth_of(storm, before, told, orders)
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        truth = truth_of(storm, before, result, orders)
         hold(unknown_holds, truth)
         hold(no_growth_on_a_guess, truth)
 
 
 class NoJobLost(Check):
-    """Law 4: every order is one that loses nothing, and every job is accounted for."""
+    """Law 4: no step to a unit loses a job, and every job is accounted for."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         world = storm.world
         assert world.accounted()
-        hold(no_job_lost, truth_of(storm, before, told, orders))
+        hold(no_job_lost, truth_of(storm, before, result, orders))
         for step in orders:
             state = before.states[step.key]
             assert step.verb != "quiet" or state == "active", f"quiet sent to a unit that is {state}"
 
 
 class PeopleFirst(Check):
-    """Law 6: what a person started, stopped or quieted stays so."""
+    """Law 6: what a person started, stopped or quieted by hand stays that way."""
 
     def __init__(self) -> None:
         self.wants: dict[InstanceKey, tuple[str, float]] = {}
@@ -184,7 +184,7 @@ class PeopleFirst(Check):
         elif name == "hand_start" and unit.state == "inactive" and self_seen == "inactive" and watched:
             pin = memory.people.pins.get(number)
             self.wants.pop(number, None)
-            if pin is None:  # else it may be a restart
+            if pin is None:  # otherwise it may be a restart
                 self.wants[number] = ("run", world.now)
         elif name == "hand_start":
             self.wants.pop(number, None)
@@ -199,13 +199,13 @@ class PeopleFirst(Check):
                 self.wants[number] = ("quiet", world.now)
 
     def on_order(self, storm: Storm, order: Order) -> None:
-        """An order is the later word; what it wants itself is checked where its end is known (life_checks.py)."""
+        """An order overrides what was done by hand. Orders themselves are checked by `OrdersExpire`."""
         if isinstance(order, PinInstance | ReleaseInstance | DrainInstance):
             self.wants.pop(order.key, None)
         elif isinstance(order, Restart):
             self.wants = {n: want for n, want in self.wants.items() if want[0] == "stopped"}
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         world = storm.world
         allowed = {*storm.numbers, SCHEDULER}
         pin_seconds = world.policy.pace.pin_seconds
@@ -218,7 +218,7 @@ class PeopleFirst(Check):
             unheard = want == "quiet" and (beat is None or not beat.quiet)
             overdue = want == "run" and step.verb == "stop" and boots and world.now - at > 60.0
             overdue = overdue or (step.verb == "stop" and step.key in before.unheard)
-            if unheard or overdue:  # nobody could know yet; or it hangs, whoever started it
+            if unheard or overdue:  # fleetd can't know yet; or it hangs, whoever started it
                 self.wants.pop(step.key, None)
             elif want and world.now - at < pin_seconds - 10.0:
                 if want == "stopped":
@@ -228,30 +228,30 @@ class PeopleFirst(Check):
 
 
 class Bounded(Check):
-    """Law 7."""
+    """Law 7: what one tick does, remembers and says is bounded."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        # A tick in which fleetd died was two: what is bounded is what each decides.
-        hold(bounded, truth_of(storm, before, told, list(told.host.steps)))
-        size = len(msgspec.json.encode(told.fleet.memory)) + len(msgspec.json.encode(told.host.memory))
-        job_ids = 60 * len(told.host.memory.pushed_back)
-        assert len(told.host.memory.pushed_back) <= PUSHED_BACK_MAX
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        # When fleetd dies in a tick there are two ticks. The bound is on what each decides.
+        hold(bounded, truth_of(storm, before, result, list(result.host.steps)))
+        size = len(msgspec.json.encode(result.fleet.memory)) + len(msgspec.json.encode(result.host.memory))
+        job_ids = 60 * len(result.host.memory.pushed_back)
+        assert len(result.host.memory.pushed_back) <= PUSHED_BACK_MAX
         assert size < 1000 * (1 + len(storm.numbers)) + job_ids, "memory grows without bound"
-        assert len(told.clamps) < 60
+        assert len(result.clamps) < 60
 
 
 class EveryClampSpeaks(Check):
-    """Law 8: from the raw want to the grant every change of the number has a reason."""
+    """Law 8: from needed to admitted, every change of the count has a reason."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
-        for clamp in told.clamps:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        for clamp in result.clamps:
             assert len(sentence(clamp.reason)) > 5
-        if told.tick.instances is None:
+        if result.tick.instances is None:
             return
         for profile in storm.world.policy.profiles:
-            decided = told.fleet.plan.profiles[storm.world.policy.host][profile.name]
+            decided = result.fleet.plan.profiles[storm.world.policy.host][profile.name]
             number = decided.needed_instances
-            for clamp in told.fleet.clamps:
+            for clamp in result.fleet.clamps:
                 if clamp.profile != profile.name or clamp.after_instances is None:
                     continue
                 assert clamp.before_instances == number, f"{clamp} does not follow from {number}"
@@ -259,35 +259,35 @@ class EveryClampSpeaks(Check):
             assert number == decided.admitted_instances, (
                 f"{profile.name}: {number} said, {decided.admitted_instances} admitted"
             )
-            self._what_is_not_done_is_said(storm, before, told, profile.name, decided.admitted_instances)
+            self._what_is_not_done_is_said(storm, before, result, profile.name, decided.admitted_instances)
 
     def _what_is_not_done_is_said(
-        self, storm: Storm, before: Before, told: TickResult, profile: str, granted: int
+        self, storm: Storm, before: Before, result: TickResult, profile: str, granted: int
     ) -> None:
-        counted = sum(1 for v in told.tick.instances or () if v.profile == profile and v.is_capacity)
-        steps = [s for s in told.host.steps if s.profile == profile]
+        counted = sum(1 for v in result.tick.instances or () if v.profile == profile and v.is_capacity)
+        steps = [s for s in result.host.steps if s.profile == profile]
         starts = sum(1 for s in steps if s.verb == "start")
         if counted + starts < granted:
-            assert any(c.profile == profile for c in told.host.clamps), f"{profile}: no word why not started"
+            assert any(c.profile == profile for c in result.host.clamps), f"{profile}: no word why not started"
 
 
 class SameInputSameDecision(Check):
-    """Law 9: planned again from the same values, the same comes out, and the values are as they were."""
+    """Law 9: planning again from the same values gives the same plan, and leaves the values unchanged."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         memory = FleetMemory()
         if before.fleet_memory is not None:
             memory = msgspec.json.decode(before.fleet_memory, type=FleetMemory)
-        as_handed = msgspec.json.encode((told.tick, memory))
-        again = plan(told.tick, memory)
-        assert again == told.fleet
-        assert plan(told.tick, memory) == again
-        assert msgspec.json.encode((told.tick, memory)) == as_handed
+        as_handed = msgspec.json.encode((result.tick, memory))
+        again = plan(result.tick, memory)
+        assert again == result.fleet
+        assert plan(result.tick, memory) == again
+        assert msgspec.json.encode((result.tick, memory)) == as_handed
 
 
 @dataclass
 class Seen:
-    """Facts of a whole storm, for tests that need to know that it blew at all."""
+    """Counts over a whole storm, for tests that must know that something happened in it."""
 
     starts: int = 0
     stops: int = 0
@@ -299,8 +299,8 @@ class Notes(Check):
     def __init__(self) -> None:
         self.seen = Seen()
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None:
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
         self.seen.starts += sum(1 for s in orders if s.verb == "start")
         self.seen.stops += sum(1 for s in orders if s.verb == "stop")
-        self.seen.unknown += not isinstance(told.snapshot.sidekiq, Known)
-        self.seen.clamps |= {c.code.value for c in told.clamps}
+        self.seen.unknown += not isinstance(result.snapshot.sidekiq, Known)
+        self.seen.clamps |= {c.code.value for c in result.clamps}

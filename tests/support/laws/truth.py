@@ -1,4 +1,4 @@
-"""What is true of the tests' world after a tick, as the laws of the simulator want it."""
+"""The true state of the tests' world after a tick, in the form that the simulator's law checks take."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from fleetd.daemon.tick import TickResult
 from fleetd.simulate.scoring.laws import Law, Stop, Truth
 from tests.support.storm.storm import Before, Storm
 
-#: A hung process is known to be so when its heartbeat is nearly this old.
+#: A process is known to hang when its heartbeat is nearly this old.
 SILENT_SECONDS = 110.0
 
 
 def hold(law: Law, truth: Truth) -> None:
-    """Fails where this breaks the law."""
+    """Fails if this breaks the law."""
     broken = list(law(truth))
     assert not broken, broken
 
 
-def truth_of(storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> Truth:
-    """What every law can ask; a check that knows a budget fills it in."""
+def truth_of(storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> Truth:
+    """All that a law can ask about. A check that knows the budget fills it in."""
     world, profiles = storm.world, storm.world.policy.profiles
     own = [unit.process for unit in world.units.values() if unit.process is not None]
-    # What hangs is no capacity, nor what a person ordered to be drained before it can be quieted.
-    no_capacity = {n for n in storm.numbers if n in told.host.memory.drains or n in before.hung}
+    # A hung process is not capacity; nor is one that a person ordered to drain and that can't be quieted yet.
+    no_capacity = {n for n in storm.numbers if n in result.host.memory.drains or n in before.hung}
     return Truth(
         policy=world.policy,
         orders=tuple(orders),
         capacity_before={p.name: before.counting[p.name] - len(no_capacity.intersection(p.numbers)) for p in profiles},
         capacity={p.name: storm.rig.serving(p.name) for p in profiles},
-        ordered_instances=told.tick.constraints.set_instances if world.postgres_up else {},
+        ordered_instances=result.tick.constraints.set_instances if world.postgres_up else {},
         booting=sum(u.state == "activating" and u.restart_at is None for u in world.units.values()),
         schedulers_elsewhere=sum(p in world.elsewhere for p in world.schedulers()),
         systemd_known=world.systemd_up,
@@ -41,7 +41,7 @@ def truth_of(storm: Storm, before: Before, told: TickResult, orders: list[Step])
         database_refuses=world.postgres_refuses,
         pushes_back=world.redis_up and world.redis_writable,
         stops=tuple(
-            _stop(storm, before, told, step.key)
+            _stop(storm, before, result, step.key)
             for step in orders
             if step.verb == "stop" and before.states[step.key] == "active"
         ),
@@ -49,14 +49,14 @@ def truth_of(storm: Storm, before: Before, told: TickResult, orders: list[Step])
     )
 
 
-def _stop(storm: Storm, before: Before, told: TickResult, key: InstanceKey) -> Stop:
+def _stop(storm: Storm, before: Before, result: TickResult, key: InstanceKey) -> Stop:
     now, beat = storm.world.now, before.beats.get(key)
     if key in before.unheard:
         return Stop(key=key, draining_seconds=0.0, idle_since_quiet=False, unresponsive=True)
     drains: dict[InstanceKey, Drain] = {
         **before.drains,
-        **told.host.memory.drains,
-    }  # one that ended at once is forgotten
+        **result.host.memory.drains,
+    }  # a drain that ended at once is not remembered
     drain = drains[key]
     quieted_at = drain.quiet_sent_seconds
     idle = beat is not None and beat.quiet and beat.busy == 0

@@ -1,4 +1,4 @@
-"""A daemon's ControlBus on a private bus, without the rest of the daemon."""
+"""The daemon's ControlBus on a private bus, without the rest of the daemon."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def status_of(host: str) -> Status:
 
 
 class BusDaemon:
-    """What a daemon hands to its ControlBus."""
+    """What the daemon hands to its ControlBus."""
 
     def __init__(self, address: str) -> None:
         self.status: Status | None = status_of("worker1")
@@ -102,7 +102,7 @@ def with_daemon(bus: PrivateBus, scenario: Callable[[BusDaemon], Awaitable[None]
 
 
 async def busctl(bus: PrivateBus, *arguments: str, groups: list[int] | None = None) -> str:
-    """What busctl says; with `groups`, as an unprivileged user who is in these."""
+    """Runs busctl. With `groups`: as an unprivileged user who is in these."""
     process = await asyncio.create_subprocess_exec(
         "busctl",
         f"--address={bus.address}",

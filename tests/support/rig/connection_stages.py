@@ -93,7 +93,7 @@ class RealPgBouncer:
 
 @contextlib.contextmanager
 def crowded(bouncer: PgBouncer, size: int) -> Iterator[None]:
-    """`size` clients of Mastodon's pool in a transaction, and one more that waits."""
+    """Have `size` clients of Mastodon's pool in a transaction, and one more that waits."""
     with contextlib.ExitStack() as stack:
         clients: list[psycopg.Connection[Any]] = []
         for _ in range(size + 1):
@@ -112,7 +112,7 @@ def crowded(bouncer: PgBouncer, size: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fatal(port: int, message: str) -> Iterator[None]:
-    """A server that turns every client away with `message`, as PgBouncer does (no SSL, no SQLSTATE of its own)."""
+    """A server that turns every client away with `message`, as PgBouncer does: no SSL, no SQLSTATE of its own."""
     fields = b"SFATAL\0C08P01\0M" + message.encode() + b"\0\0"
     answer = b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
     with socket.create_server(("127.0.0.1", port)) as server:

@@ -1,8 +1,8 @@
-"""A fake org.freedesktop.systemd1 on a private bus, with the behaviours of systemd 252 that fleetd must stand.
+"""A fake org.freedesktop.systemd1 on a private bus, with the behaviours of systemd 252 that fleetd must cope with.
 
-Units are loaded while they are not inactive. A start passes through `activating` and is finished by the test
-(:meth:`FakeSystemd.finish_start`), a stop through `deactivating` likewise. Reading the properties of an unloaded
-unit loads and unloads it, with UnitNew and UnitRemoved.
+Units are loaded while they are not inactive. A start passes through `activating` until the test finishes it
+(:meth:`FakeSystemd.finish_start`); a stop passes through `deactivating` in the same way. Reading the properties of an
+unloaded unit loads and unloads it, with UnitNew and UnitRemoved.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class FakeUnit:
 
 
 class FakeSystemd:
-    """The fake; the tests arrange its units and its misbehaviour, and look at what became of the units."""
+    """Tests set up its units and its misbehaviour, and look at what became of the units."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -81,7 +81,7 @@ class FakeSystemd:
         self.silent: set[str] = set()  # methods that never answer
         self.kept_silent = asyncio.Event()
         self.errors: dict[str, tuple[str, str]] = {}  # method to error name and text
-        self.unreadable: set[str] = set()  # units whose properties can't be had
+        self.unreadable: set[str] = set()  # units whose properties can't be read
         self.nonsense: dict[str, tuple[str, list[Any]]] = {}  # method to signature and body
         self.die_on: set[str] = set()  # methods during which it re-executes itself
         self.properties_read = 0
@@ -105,7 +105,7 @@ class FakeSystemd:
         await self.start()
 
     def reload(self) -> None:
-        """daemon-reload: hundreds of signals, and every unit keeps its state."""
+        """daemon-reload: sends hundreds of signals; every unit keeps its state."""
         self.signal(MANAGER, PATH, "Reloading", "b", [True])
         for number in range(300):
             name = f"some-{number}.service"
@@ -117,7 +117,7 @@ class FakeSystemd:
         return self.units.setdefault(name, FakeUnit(name))
 
     def run(self, name: str, *, pid: int = 1000, announce: bool = True) -> FakeUnit:
-        """Have a unit active, as if someone had started it."""
+        """Make a unit active, as if someone had started it."""
         unit = self.unit(name)
         unit.lives += 1
         unit.exec_main_code = unit.exec_main_status = 0
@@ -142,7 +142,7 @@ class FakeSystemd:
         self._become(unit, "failed", "failed")
 
     def end_main_process(self, name: str, code: int, status: int) -> None:
-        """It died and Restart= waits; told as systemd tells it."""
+        """The main process dies and Restart= waits, with the signals that systemd sends."""
         unit = self.unit(name)
         unit.exec_main_code, unit.exec_main_status, unit.main_pid = code, status, 0
         unit.result = "signal" if code > 1 else "exit-code"
@@ -150,7 +150,7 @@ class FakeSystemd:
         self._main_process_changed(unit)
 
     def restart_quietly(self, name: str, pid: int) -> None:
-        """Restart= at work: to the list the unit looks the same as before."""
+        """Restart= gives the unit a new process. In the list of units it looks the same as before."""
         unit = self.unit(name)
         unit.main_pid, unit.restarts, unit.lives = pid, unit.restarts + 1, unit.lives + 1
         unit.exec_main_code = unit.exec_main_status = 0

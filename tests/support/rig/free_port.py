@@ -1,4 +1,4 @@
-"""A port for a server of a test: taken by nobody else until this process ends."""
+"""A free port for a test's server, which nobody else takes until this process ends."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _COUNT = 10_000
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens and nobody will, but who asked for it here.
+    """A port of 127.0.0.1 on which nobody listens, and on which nobody but the caller will.
 
-    Not one of those that the kernel hands out, which a client's end of some connection may get at any moment; and
-    claimed by a name that all test processes of this machine know and that goes with the process.
+    It is outside the range from which the kernel gives ports to clients, which could take one at any moment. It is
+    claimed by a name that all test processes of this machine know, and that disappears with the process.
     """
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     candidates = list(range(max(1024, first - _COUNT), first)) or list(range(20_000, 30_000))

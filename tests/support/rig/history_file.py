@@ -1,4 +1,4 @@
-"""A real history file: waiting for its thread, and looking into it."""
+"""A real history file: waiting for its thread, and reading what is in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIB = 1024 * 1024
 
 
 def settle(history: SqliteHistory) -> None:
-    """The thread has taken everything, and is done with it."""
+    """Wait until the thread has taken everything and is done with it."""
     end = time.monotonic() + 90.0
     while time.monotonic() < end:
         if not history._batches.unfinished_tasks:

@@ -12,7 +12,7 @@ MEMINFO = "MemTotal:       16384000 kB\nMemFree:          100 kB\nMemAvailable: 
 
 
 def made_up_root(directory: Path) -> Path:
-    """The least that a reading needs."""
+    """The fewest files that a reading needs."""
     (directory / "proc").mkdir()
     (directory / "proc/meminfo").write_text(MEMINFO)
     (directory / "var/lib/mastodon-sidekiq").mkdir(parents=True)

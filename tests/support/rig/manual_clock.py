@@ -1,4 +1,4 @@
-"""A monotonic clock that moves when it is told."""
+"""A monotonic clock that moves only when a test moves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL with Mastodon's roles, and PostgresConnections to it."""
+"""A PostgreSQL with Mastodon's roles, and a PostgresConnections on it."""
 
 from __future__ import annotations
 

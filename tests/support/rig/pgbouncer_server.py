@@ -1,4 +1,4 @@
-"""A real PgBouncer before the cluster of a test: on a free loopback port, ended by pid, reconfigured at will."""
+"""A real PgBouncer in front of a test's cluster, on a free loopback port. It is ended by pid."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.support.rig.free_port import free_port
 from tests.support.rig.postgres_cluster import WAIT_SECONDS, Cluster, service_user
 
 PASSWORD = "bouncer's hünter2 =&@:/"
-#: Who may log in to PgBouncer; `stats` alone may look at the console, `boss` may also change it.
+#: Who may log in to PgBouncer. On the console `stats` may only look; `boss` may also change things.
 USERS = ("mastodon", "other", "stats", "boss", "stranger")
 
 
 class PgBouncer:
-    """Started and stopped at will; `options` are lines of [pgbouncer], `databases` of [databases]."""
+    """Can be started and stopped. `options` are lines of [pgbouncer], `databases` are lines of [databases]."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class PgBouncer:
         self._file = cluster.directory / f"pgbouncer-{self.port}.ini"
 
     def write(self) -> None:
-        """Write the configuration; `reload` or `start` puts it to use."""
+        """Write the configuration. It takes effect on `reload` or `start`."""
         users = cluster_file(self, "users", "".join(f'"{u}" "{quoted(PASSWORD)}"\n' for u in USERS))
         behind = f"host={self.cluster.directory} port={self.cluster.port}"
         listed = "".join(f"{name} = {behind} {more}\n" for name, more in self.databases.items())
@@ -91,7 +91,7 @@ class PgBouncer:
             self._process = None
 
     def settings(self, user: str = "stats", **changes: Any) -> PostgresSettings:
-        """Of the console."""
+        """The settings that the console takes."""
         given = {
             "host": "127.0.0.1",
             "port": self.port,
@@ -115,7 +115,7 @@ class PgBouncer:
 
     @contextlib.contextmanager
     def clients(self, count: int, user: str = "mastodon", dbname: str = "mastodon") -> Iterator[list[Any]]:
-        """`count` open clients that have each done one transaction."""
+        """`count` open clients, each of which has done one transaction."""
         with contextlib.ExitStack() as stack:
             opened = []
             for _ in range(count):

@@ -1,4 +1,4 @@
-"""A real PostgreSQL cluster for tests: in a directory of its own, on a free loopback port, ended by pid."""
+"""A real PostgreSQL cluster for tests, in its own directory and on a free loopback port. It is ended by pid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESERVED = 3
 
 
 def service_user() -> dict[str, Any]:
-    """Postgres and PgBouncer refuse to run as root; as anybody else they run as who runs the tests."""
+    """Who Postgres and PgBouncer run as: whoever runs the tests, except root, as which they refuse to run."""
     return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 
 
@@ -37,7 +37,7 @@ def binaries() -> Path:
 
 
 class Cluster:
-    """Started and stopped at will; `admin()` connects as superuser over the socket."""
+    """Can be started and stopped. `admin()` connects as superuser over the socket."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="fleetd-pg-"))
@@ -143,7 +143,7 @@ class Cluster:
             return None if row is None else row[0]
 
     def wait_for(self, query: str, expected: object) -> None:
-        """Polls until `query` gives `expected`: backends end a moment after their clients."""
+        """Polls until `query` gives `expected`. Backends end a moment after their clients."""
         deadline = time.monotonic() + WAIT_SECONDS
         while (got := self.value(query)) != expected:
             assert time.monotonic() < deadline, f"{query}: {got!r} instead of {expected!r}"

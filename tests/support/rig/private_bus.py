@@ -1,4 +1,4 @@
-"""A dbus-daemon of the tests' own, which can be killed, frozen and started again at the same address."""
+"""A private dbus-daemon, which can be killed, frozen and started again at the same address."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configura
 
 
 class PrivateBus:
-    """One dbus-daemon; `address` stays the same over restarts."""
+    """One dbus-daemon. `address` stays the same across restarts."""
 
     def __init__(self, folder: Path) -> None:
         folder.chmod(0o755)  # other users connect as well

@@ -1,4 +1,4 @@
-"""A proxy between a client and Redis that notes each command, and can hold commands back."""
+"""A proxy between a client and Redis that records each command, and can hold commands back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class HoldingProxy:
-    """Passes commands on once `group` of them have come: a client that waits for a reply in between gets none."""
+    """Passes commands on only once `group` of them have arrived. A client that waits for a reply earlier gets none."""
 
     def __init__(self, redis_socket: str, path: Path) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class HoldingProxy:
 
 
 async def _command(reader: asyncio.StreamReader) -> tuple[str, bytes]:
-    """The name of the next command, and it whole, as RESP has it: `*WORDS`, then `$LENGTH` and the bytes of each."""
+    """The next command's name, and the whole command in RESP: `*WORDS`, then `$LENGTH` and the bytes of each word."""
     raw = await reader.readuntil(b"\r\n")
     words: list[bytes] = []
     for _ in range(int(raw[1:])):

@@ -1,4 +1,4 @@
-"""A real redis-server (and redis-sentinel) for tests: in a directory of its own, ended by pid."""
+"""A real redis-server (and redis-sentinel) for tests, in its own directory. It is ended by pid."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WAIT_SECONDS = 90.0
 
 
 def _client(socket_path: str, password: str | None = None) -> redis.Redis:
-    """One that says at once what is wrong: redis-py's default retries for seconds."""
+    """A client that reports an error at once; by default redis-py retries for seconds."""
     return redis.Redis(unix_socket_path=socket_path, password=password, retry=Retry(NoBackoff(), 0))
 
 
 class RedisServer:
-    """Started and stopped at will; its unix socket and data stay the same."""
+    """Can be started and stopped. Its unix socket and data directory stay the same."""
 
     def __init__(self, *options: str, port: int = 0, sentinel_config: str | None = None) -> None:
         program = shutil.which("redis-server")
@@ -68,7 +68,7 @@ class RedisServer:
                     time.sleep(0.02)
 
     def stop(self) -> None:
-        """As a crash: what was written is gone."""
+        """Stop as in a crash: what was written is gone."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(WAIT_SECONDS)
@@ -103,13 +103,13 @@ def admin(server: RedisServer, password: str | None = None) -> Iterator[redis.Re
 
 
 def command(client: redis.Redis, *words: str) -> object:
-    """A command for which redis-py has no types."""
+    """Run a command for which redis-py has no types."""
     reply: object = client.execute_command(*words)  # type: ignore[no-untyped-call]
     return reply
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> None:
-    """Polls a real server, with a bound."""
+    """Polls a real server, with a time limit."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"

@@ -23,7 +23,7 @@ def compact(value: object) -> str:
 
 
 class SidekiqKeys:
-    """What a Sidekiq would have written, relative to Redis's own clock."""
+    """Writes what a Sidekiq would write. Times are relative to Redis's own clock."""
 
     def __init__(self, client: redis.Redis, prefix: str = "") -> None:
         self.client = client
@@ -45,7 +45,7 @@ class SidekiqKeys:
         self.client.lpush(f"{self.prefix}queue:{queue}", *[compact(job)] * jobs)
 
     def beat(self, identity: str = "worker1:4711:5f0c", *, version: str = "6.4.1", **changed: Any) -> None:
-        """A heartbeat as in the fixture of this version, now; `changed` replaces fields of the hash."""
+        """Write a heartbeat like the fixture of this version, as of now. `changed` replaces fields of the hash."""
         sample = fixture(f"process-{version}.json")
         info = sample["info"] | {"identity": identity, "started_at": self.now() - 3600}
         fields = sample["hash"] | {"info": compact(info), "beat": repr(self.now() - 4.5)} | changed
@@ -53,14 +53,14 @@ class SidekiqKeys:
         self.client.hset(f"{self.prefix}{identity}", mapping=fields)
 
     def running(self, identity: str, *entries: str | bytes) -> None:
-        """Running jobs as their JSON stands in the work hash."""
+        """Write running jobs into the work hash, given as JSON."""
         fields: dict[Any, Any] = {f"tid{n}": entry for n, entry in enumerate(entries)}
         self.client.hset(f"{self.prefix}{identity}:work", mapping=fields)
 
     def work(
         self, identity: str, *queues: str, key: str = "work", age_seconds: float = 30.0, payload: str = "{}"
     ) -> None:
-        """One running job on each of `queues`."""
+        """Write one running job on each of `queues`."""
         entries: dict[Any, Any] = {
             f"tid{n}": compact({"queue": queue, "payload": payload, "run_at": int(self.now() - age_seconds)})
             for n, queue in enumerate(queues)

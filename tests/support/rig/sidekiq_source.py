@@ -1,4 +1,4 @@
-"""SidekiqRedis at a real server of the tests."""
+"""SidekiqRedis on a test's real server."""
 
 from __future__ import annotations
 

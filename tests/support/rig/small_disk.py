@@ -15,7 +15,7 @@ SIZE_BYTES = 64 * 1024
 
 
 class SmallDisk:
-    """`path` is a real file system of 64 KiB where one can be mounted (`mounted`); else writes there fail on demand."""
+    """`path` is a real file system of 64 KiB if one can be mounted (`mounted`). Otherwise writes fail on demand."""
 
     def __init__(self, path: Path, *, mounted: bool) -> None:
         self.path = path
@@ -41,7 +41,7 @@ def _no_space(_: int) -> None:
 
 @contextlib.contextmanager
 def small_disk(directory: Path) -> Iterator[SmallDisk]:
-    """Mounted below `directory` where the tests' user may mount."""
+    """A small disk, mounted below `directory` if the tests' user may mount."""
     path = directory / "small"
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES}", "tmpfs", str(path)]

@@ -1,4 +1,4 @@
-"""SystemdUnits and a fake systemd on a private bus."""
+"""SystemdUnits on a fake systemd on a private bus."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.rig.private_bus import PrivateBus
 ONE = "mastodon-sidekiq@1.service"
 TWO = "mastodon-sidekiq@2.service"
 NINE = "mastodon-sidekiq@9.service"
-#: An adapter carries a step out whatever the reason.
+#: Any reason will do: adapters carry out a step whatever its reason is.
 WHY = DrainedByPeople()
 
 
@@ -33,7 +33,7 @@ def with_systemd(
     deadline_seconds: float = 60.0,
     unit_files: UnitFiles | None = None,
 ) -> None:
-    """Run a scenario with a fake systemd and a SystemdUnits for the numbers 1 to 3 and the scheduler."""
+    """Run a scenario with a fake systemd and a SystemdUnits for instances 1 to 3 and the scheduler."""
 
     async def run() -> None:
         systemd = FakeSystemd(bus.address)

@@ -47,8 +47,8 @@ HOST = ("host_unreadable", "host_readable", "host_readable")
 
 
 class LifeStorm(Storm):
-    """`killed`: fleetd dies after every tick, and the next one begins with what was stored. `in_mid_tick`: in every
-    fourth tick, before its first step, or its second, or its third."""
+    """`killed`: fleetd dies after every tick, and the next tick begins with what was stored. `in_mid_tick`: it dies in
+    every fourth tick, before its first, second or third step."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class LifeStorm(Storm):
         self.in_mid_tick = in_mid_tick
 
     def tick(self) -> TickResult:
-        if self.in_mid_tick and self.rig.ticks % 4 == 0:  # not again as it gives a lost order once more
+        if self.in_mid_tick and self.rig.ticks % 4 == 0:  # it does not die again while it repeats a lost order
             self.dies_after_steps = self.rig.ticks // 4 % 3
-        told = super().tick()
+        result = super().tick()
         if self.killed:
             self.apply(("kill_fleetd", 0))
-        return told
+        return result
 
     # -- instances
 
@@ -85,7 +85,7 @@ class LifeStorm(Storm):
         self.world.deaf.clear()
 
     def _mute(self, detail: int) -> None:
-        """From its next boot on."""
+        """Takes effect at its next boot."""
         self.world.mute.add(self._number(detail))
 
     def _speak(self, detail: int) -> None:
@@ -120,7 +120,7 @@ class LifeStorm(Storm):
     # -- settings, unit files, Mastodon's code
 
     def _other_threads(self, detail: int) -> None:
-        """A new configuration is loaded; `rendered` writes it out."""
+        """Load a new configuration. `rendered` then writes the unit settings."""
         threads = 4 + detail % 3
         profiles = tuple(structs.replace(p, threads=threads, db_pool=threads + 2) for p in self.world.policy.profiles)
         policy = structs.replace(self.world.policy, profiles=profiles)
@@ -165,12 +165,12 @@ class LifeStorm(Storm):
     # -- people's orders
 
     def order(self, order: Order) -> None:
-        """Accepted, or refused with a reason and without a trace."""
+        """Give an order. It is accepted, or refused with a reason and without a trace."""
         before = msgspec.json.encode(self.rig.ticker.host_memory)
         try:
             reply = self.rig.ticker.order(order)
         except OrderRefusedError as refused:
-            assert len(str(refused)) > 10  # noqa: PT017 (whether it is refused is not what this is about)
+            assert len(str(refused)) > 10  # noqa: PT017 (it need not be refused)
             assert msgspec.json.encode(self.rig.ticker.host_memory) == before, "refused, but not forgotten"
             return
         assert sentence(reply).endswith(".")

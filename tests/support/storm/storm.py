@@ -1,7 +1,7 @@
-"""Storms: random schedules of everything that can happen around fleetd, and the laws checked after every tick.
+"""Storms: random schedules of everything that can happen around fleetd, with the laws checked after every tick.
 
-A law's check reads the truth of the world, not what fleetd believes. Schedules come from hypothesis, derandomised, so
-that a run is the same everywhere and a failure shrinks to the few events that matter.
+A law's check reads the true state of the world, not what fleetd believes. Schedules come from hypothesis, derandomised,
+so that a run is the same everywhere and a failure shrinks to the few events that matter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Event = tuple[str, int]
 START_SECONDS = 10_000.0
 
 WORK = ("surge", "surge", "calm", "calm", "busy", "long_jobs", "short_jobs", "short_jobs")
-# Fair weather comes oftener than foul, or nothing would ever move.
+# Good events are more frequent than bad ones; otherwise nothing would ever move.
 SOURCES = ("redis_down", "postgres_down", "systemd_down", *3 * ("redis_up", "postgres_up", "systemd_up"))
 REDIS = ("redis_read_only", "redis_loses_data", "queue_unreadable", *2 * ("queue_readable",))
 CONNECTIONS = (*2 * ("others_come",), *2 * ("others_leave",), "others", "web_works")
@@ -39,20 +39,20 @@ SCHEDULERS = ("stock_scheduler", "stock_ends", "stock_dies", "hand_start_schedul
 
 
 def storms(*kinds: Sequence[str], events: int = 20) -> st.SearchStrategy[list[tuple[int, Event]]]:
-    """Schedules: ticks to wait, then an event with a number that picks its detail."""
+    """Schedules: how many ticks to wait, then an event with a number that picks its details."""
     names = [name for kind in kinds for name in kind]
     event = st.tuples(st.sampled_from(names), st.integers(0, 19))
     return st.lists(st.tuples(st.integers(1, 14), event), min_size=events - 6, max_size=events)
 
 
 def steady(examples: int) -> settings:
-    """The same examples on every machine, as many as a test run can admit."""
+    """The same examples on every machine, as many as a test run has time for."""
     phases = (Phase.explicit, Phase.generate, Phase.shrink)  # no Phase.explain: it takes minutes
     return settings(derandomize=True, max_examples=examples, deadline=None, database=None, phases=phases)
 
 
 class Beat(NamedTuple):
-    """What a process's last heartbeat says."""
+    """What a process's last heartbeat said."""
 
     at: float
     quiet: bool
@@ -61,15 +61,15 @@ class Beat(NamedTuple):
 
 @dataclass
 class Before:
-    """The truth right before a tick; orders are carried out within it."""
+    """The true state right before a tick, in which steps are then carried out."""
 
     states: dict[int, str]
     beats: dict[int, Beat]
     counting: dict[str, int]
     orders: int
     fleet_memory: bytes | None
-    hung: frozenset[int] = frozenset()  # neither beat nor heed signals
-    unheard: frozenset[int] = frozenset()  # READY for about two minutes, and never a heartbeat
+    hung: frozenset[int] = frozenset()  # they neither beat nor heed signals
+    unheard: frozenset[int] = frozenset()  # READY for about two minutes, without any heartbeat
     drains: dict[InstanceKey, Drain] = field(default_factory=dict)
 
     @staticmethod
@@ -96,14 +96,14 @@ class Before:
 
 
 class Check:
-    """One law's watch over a storm."""
+    """One law, checked throughout a storm."""
 
     def on_event(self, storm: Storm, name: str, detail: int) -> None: ...
 
     def on_order(self, storm: Storm, order: Order) -> None:
         """fleetd has accepted a person's order."""
 
-    def after_tick(self, storm: Storm, before: Before, told: TickResult, orders: list[Step]) -> None: ...
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None: ...
 
 
 class Storm:
@@ -114,8 +114,8 @@ class Storm:
         self.world.pool_size = pool_size
         self.rig = Rig(self.world)
         self.checks = [make() for make in checks]
-        self.dies_after_steps: int | None = None  # fleetd, in the next tick
-        self.died = False  # in the latest tick, which then was two in one
+        self.dies_after_steps: int | None = None  # fleetd dies after this many steps of the next tick
+        self.died = False  # fleetd died in the latest tick, which then was two in one
         self.numbers: list[InstanceKey] = [n for p in policy.profiles for n in p.numbers]
 
     def run(self, schedule: list[tuple[int, Event]], *, then_ticks: int = 20) -> None:
@@ -127,16 +127,16 @@ class Storm:
     def tick(self) -> TickResult:
         before, ticker = Before.of(self.world, self.rig), self.rig.ticker
         self.rig.units.dies_after_steps = self.dies_after_steps
-        told = self.rig.tick()
+        result = self.rig.tick()
         self.dies_after_steps = None
         self.died = self.rig.ticker is not ticker
-        if self.died:  # with one host the ledger went with it
+        if self.died:  # with one host the ledger is lost as well
             before = replace(before, fleet_memory=None)
         orders = [step for _, step in self.rig.units.orders[before.orders :]]
         for check in self.checks:
-            check.after_tick(self, before, told, orders)
+            check.after_tick(self, before, result, orders)
         self.world.advance(self.world.policy.pace.tick_seconds)
-        return told
+        return result
 
     def apply(self, event: Event) -> None:
         name, detail = event
@@ -170,7 +170,7 @@ class Storm:
     # -- sources
 
     def _redis_down(self, detail: int) -> None:
-        # An outage that begins within the 25 s of a lawful stop is fate: nobody could have known.
+        # An outage that begins within the 25 s of a proper stop can't be foreseen, so it is not tried here.
         while any(p.stop_at is not None and p.jobs for p in self.world.processes()):
             self.world.advance(1.0)
         self.world.redis_up = False

@@ -24,12 +24,12 @@ def with_scheduler(place: str, *, takeover: float = 300.0, connections: Connecti
     )
 
 
-def steps(told: list[TickResult]) -> list[tuple[str, InstanceKey]]:
-    return [(s.verb, s.key) for t in told for s in t.host.steps]
+def steps(ticks: list[TickResult]) -> list[tuple[str, InstanceKey]]:
+    return [(s.verb, s.key) for t in ticks for s in t.host.steps]
 
 
 def idle_fleet(rules: Policy, count: int) -> Rig:
-    """`count` instances that serve and that fleetd adopted, no work."""
+    """`count` instances that serve and that fleetd has adopted, without any work."""
     world = World(rules)
     for number in range(1, count + 1):
         world.start(number)
@@ -38,7 +38,7 @@ def idle_fleet(rules: Policy, count: int) -> Rig:
 
 
 def tight(budget: int, *, reserve: int = 10) -> tuple[int, int]:
-    """max_connections and others' connections for a budget: limit − 3 − reserve − others."""
+    """A world whose max_connections and others' connections make this budget: limit − 3 − reserve − others."""
     return budget + 3 + reserve + 20, 20
 
 
@@ -50,7 +50,7 @@ def surge(rules: Policy, budget: int) -> Rig:
 
 
 def busy_fleet(count: int, *, pace: PacePolicy = QUICK, seconds: float = 40.0) -> Rig:
-    """Instances in the middle of jobs that take long, then nothing more to do."""
+    """Instances in the middle of long jobs, with nothing to do after them."""
     rig = idle_fleet(policy(strict(numbers="1-6"), pace=pace), count)
     rig.world.job_seconds = (seconds, seconds)
     rig.world.enqueue("default", count * 5)
@@ -63,7 +63,7 @@ def workers(world: World) -> list[tuple[int, str, bool]]:
 
 
 def in_mid_drain() -> tuple[Rig, int]:
-    """Two with jobs of a minute; the budget shrank, so one is quiet and still busy."""
+    """Two instances with jobs of a minute. The budget shrank, so one is quiet and still busy."""
     rig = busy_fleet(2, seconds=60.0, pace=PacePolicy())
     rig.world.max_connections, rig.world.other_clients = 50, 30
     rig.run(20.0)
@@ -74,7 +74,7 @@ def in_mid_drain() -> tuple[Rig, int]:
 
 
 def settled(rules: Policy, count: int) -> Rig:
-    """As `idle_fleet`, watched by fleetd until the boot of the host is long past; how long boots take is learnt."""
+    """As `idle_fleet`, watched by fleetd until the host's boot is long past. It has learnt how long boots take."""
     rig = idle_fleet(rules, count)
     rig.run(250.0)
     rig.world.kill_worker(1)
@@ -83,7 +83,7 @@ def settled(rules: Policy, count: int) -> Rig:
 
 
 def loaded(rules: Policy, count: int) -> Rig:
-    """`count` instances that all are needed: about their planned share of threads is busy."""
+    """`count` instances that are all needed: about their planned share of threads is busy."""
     rig = settled(rules, count)
     rig.world.job_seconds = (2.0, 2.0)
     rig.world.rates = {"default": count * 5 * 0.8 / 2.0 - 0.6}
@@ -93,29 +93,29 @@ def loaded(rules: Policy, count: int) -> Rig:
 
 
 def configured(rig: Rig, rules: Policy, *, rendered: bool = True) -> None:
-    """The configuration is changed and reloaded; `rendered`: fleetd-render has written it as well."""
+    """Change and reload the configuration. `rendered`: fleetd-render has written the unit settings as well."""
     rig.world.policy = rig.ticker.policy = rules
     if rendered:
         rig.world.rendered_policy = rules
 
 
-def states(told: TickResult) -> dict[int, str]:
-    """The named state of each instance."""
-    return {v.key: v.state.value for v in told.tick.instances or ()}
+def states(result: TickResult) -> dict[int, str]:
+    """The state of each instance, by name."""
+    return {v.key: v.state.value for v in result.tick.instances or ()}
 
 
-def said(told: TickResult) -> str:
-    """All the reasons of a tick."""
-    return "\n".join(sentence(c.reason) for c in (*told.fleet.clamps, *told.host.clamps))
+def said(result: TickResult) -> str:
+    """All reasons of a tick's clamps, as sentences."""
+    return "\n".join(sentence(c.reason) for c in (*result.fleet.clamps, *result.host.clamps))
 
 
-def noticed(told: TickResult) -> str:
-    """What was noticed in a tick, in words."""
-    return "\n".join(sentence(reason) for reason in told.noticed)
+def noticed(result: TickResult) -> str:
+    """What was noticed in a tick, as sentences."""
+    return "\n".join(sentence(reason) for reason in result.noticed)
 
 
 def serving_true(world: World, profile: str = "") -> int:
-    """Instances that serve now, as the world truly is."""
+    """How many instances truly serve in the world now."""
     owner = world.policy.profile_of
     return sum(
         1

@@ -1,4 +1,4 @@
-"""A history in memory, for tests of what is written to one; it passes the contract tests of the real one."""
+"""A history in memory, for tests of what is written to history. It passes the same contract as the real one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fleetd.errors import SourceUnavailableError
 
 
 class FakeHistory:
-    """Both ports: what is appended can be read."""
+    """Both ports in one: what is appended can be read."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []

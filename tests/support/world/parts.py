@@ -16,12 +16,12 @@ class Job:
     finish_at: float = 0.0
     begun_at: float = 0.0
     jid: str = ""
-    pushed_back: int = 0  # by a stop of fleetd's
+    pushed_back: int = 0  # how often a stop by fleetd pushed it back
 
 
 @dataclass
 class Process:
-    """One Sidekiq process; `tag` "" is a stock one that fleetd did not render."""
+    """One Sidekiq process. `tag` "": a stock unit's, which fleetd did not render."""
 
     identity: str
     hostname: str
@@ -35,24 +35,26 @@ class Process:
     ready_at: float
     name: str = ""  # application_name of its connections
     quiet: bool = False
-    stop_at: float | None = None  # TERM taken: when it pushes back what is unfinished
+    stop_at: float | None = None  # after a TERM: when it pushes back unfinished jobs
     quiet_since: float | None = None
     stopped_by: str = ""
-    untold: frozenset[str] = frozenset()  # its jobs that no heartbeat had named before it hung: nobody could know
+    untold: frozenset[str] = (
+        frozenset()
+    )  # its jobs that no heartbeat had named before it hung, so that nobody could know of them
     jobs: list[Job] = field(default_factory=list)
     opened: int = 0  # database connections, lazily
     beat_at: float | None = None
     beat_quiet: bool = False
     beat_work: Counter[str] = field(default_factory=Counter)
     listed: bool = False  # whether Redis has its heartbeat
-    beat_jobs: tuple[tuple[str, float], ...] = ()  # jid and begin, as of the last beat
+    beat_jobs: tuple[tuple[str, float], ...] = ()  # jid and begin of each job, as of the last beat
     alive: bool = True
     hung: bool = False  # SIGSTOP, or stuck in C: no beat, no work, deaf to signals
-    stuck: bool = False  # the latter: systemd's stop (which sends SIGCONT, too) does not wake it
+    stuck: bool = False  # stuck in C: systemd's stop (which also sends SIGCONT) does not wake it
     mute: bool = False  # works, but beats with another tag, or not at all
-    code: str = ""  # of Mastodon, as it was on disk when it was started
+    code: str = ""  # Mastodon's code on disk when it was started
     digest: str = ""
-    resident_bytes: int | None = None  # None: as the world's others
+    resident_bytes: int | None = None  # None: the world's default
 
     @property
     def claim(self) -> int:
@@ -70,7 +72,7 @@ class Process:
 
 @dataclass
 class Unit:
-    """One unit as systemd has it."""
+    """One unit, as systemd knows it."""
 
     name: str
     key: InstanceKey
@@ -79,11 +81,11 @@ class Unit:
     process: Process | None = None
     restart_at: float | None = None
     restarts: int = 0  # by systemd, since it was last started (NRestarts)
-    begun: list[float] = field(default_factory=list)  # starts within the interval of the start limit
+    begun: list[float] = field(default_factory=list)  # times of starts within the start limit's interval
     invocation: int = 0
     result: str = "success"
     killed_by_signal: int = 0
 
     def become(self, state: str, now: float) -> None:
-        """A change of state or of sub-state: from one boot to the next it is `activating` all along, and young."""
+        """Change the state or sub-state. A unit that boots again stays `activating`, but `since` begins anew."""
         self.state, self.since = state, now

@@ -1,4 +1,4 @@
-"""PgBouncer in the simulated world: workers and web are its clients, and share one pool of server connections."""
+"""PgBouncer in the simulated world. Workers and web are its clients and share one pool of server connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fleetd.core.model.facts import PgBouncerFacts, PoolFacts
 from fleetd.errors import SourceUnavailableError
 from tests.support.world.world import World
 
-#: Share of a busy thread's time that it spends within a transaction.
+#: The share of its time that a busy thread spends within a transaction.
 WITHIN_TRANSACTION = 0.5
 
 
@@ -34,7 +34,7 @@ def pgbouncer_facts(world: World, foreign: dict[tuple[str, str], int] | None = N
 
 
 def _pool(name: tuple[str, str], clients: int, asked: int, size: int) -> PoolFacts:
-    """`asked`: clients within a transaction, or that wait for a server connection to begin one."""
+    """`asked`: clients that are in a transaction, or wait for a server connection to begin one."""
     return PoolFacts(
         database=name[0],
         user=name[1],

@@ -33,10 +33,10 @@ from tests.support.world.world import World
 
 HANG_SECONDS = 3600.0
 
-#: Round numbers for what is worked out by hand: 4 of 5 threads are planned to be busy, two starts a tick.
+#: Round numbers, for results worked out by hand: 4 of 5 threads are planned to be busy, two starts a tick.
 BY_HAND = PacePolicy(utilisation=0.8, starts_per_tick=2, booting_max=4)
 
-# One for all ticks: a new loop for each costs more than the tick.
+# One loop for all ticks: a new loop costs more than a tick does.
 _LOOP = asyncio.new_event_loop()
 atexit.register(_LOOP.close)
 
@@ -66,15 +66,15 @@ class FakeDatabase:
 
 
 class FleetdDiedError(BaseException):
-    """SIGKILL in the middle of a tick: no code of fleetd's runs any more."""
+    """SIGKILL in the middle of a tick: no more of fleetd's code runs."""
 
 
 class FakeUnits:
-    """systemd; keeps what fleetd ordered, with the time."""
+    """systemd. Records each step that fleetd ordered, with its time."""
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.dies_after_steps: int | None = None  # of the present tick; None: fleetd lives
+        self.dies_after_steps: int | None = None  # fleetd dies after this many further steps; None: it lives
         self.orders: list[tuple[float, Step]] = []
 
     async def read(self) -> SystemdFacts:
@@ -122,7 +122,7 @@ class FakeHost:
         if not self.readable:
             raise SourceUnavailableError("/proc/meminfo can't be read")
         facts = host_facts(self.world)
-        if systemd is None:  # then nobody says where a unit's memory is accounted
+        if systemd is None:  # then nothing says where a unit's memory is accounted
             return structs.replace(facts, resident_bytes={})
         return facts
 
@@ -139,7 +139,7 @@ class FakeClock:
 
 
 class FakeStore:
-    """The StateDirectory: outlives fleetd."""
+    """The StateDirectory, which outlives fleetd."""
 
     def __init__(self) -> None:
         self.content: bytes | None = None
@@ -156,7 +156,7 @@ class FakeStore:
 
 
 class FakeService:
-    """sd_notify: what was said, in order."""
+    """sd_notify. Records the messages in order."""
 
     def __init__(self, interval_seconds: float | None = None) -> None:
         self.said: list[str] = []
@@ -182,7 +182,7 @@ class FakeService:
 
 
 class Rig:
-    """fleetd on the world: the daemon's own Ticker between fakes."""
+    """fleetd on the simulated world: the daemon's own Ticker on fakes of the ports."""
 
     def __init__(self, world: World, *, store: MemoryStore | None = None) -> None:
         self.world = world
@@ -194,7 +194,7 @@ class Rig:
         self.start_fleetd()
 
     def start_fleetd(self) -> None:
-        """A new process of fleetd: only what is in the store is remembered."""
+        """Start a new fleetd process, which remembers only what is in the store."""
         through = self.world.pool_size is not None
         self.sources = Sources(
             self.sidekiq,
@@ -210,7 +210,7 @@ class Rig:
     kill_fleetd = start_fleetd
 
     def tick(self) -> TickResult:
-        """One tick now; time does not move. Where fleetd dies in it, the first tick of the next process."""
+        """One tick now; time does not move. If fleetd dies in it, returns the first tick of the next process."""
         self.ticks += 1
         try:
             return _LOOP.run_until_complete(self.ticker.tick())
@@ -222,18 +222,18 @@ class Rig:
             self.units.dies_after_steps = None
 
     def run(self, seconds: float) -> list[TickResult]:
-        """Ticks as the daemon makes them, for so long."""
+        """Tick at the daemon's pace for this long."""
         every = self.world.policy.pace.tick_seconds
-        told = []
+        ticks = []
         end = self.world.now + seconds
         while self.world.now < end:
-            told.append(self.tick())
+            ticks.append(self.tick())
             self.world.advance(every)
-        return told
+        return ticks
 
-    def status(self, told: TickResult) -> Status:
+    def status(self, result: TickResult) -> Status:
         return status_of(
-            told,
+            result,
             sources=self.sources.status(),
             events=(),
             problems=(),
@@ -242,15 +242,15 @@ class Rig:
         )
 
     def order(self, order: Order) -> str:
-        """A person orders it; what they are answered. Raises OrderRefusedError."""
+        """Give a person's order, and return the answer. Raises OrderRefusedError."""
         return sentence(self.ticker.order(order))
 
     def ordered(self, verb: str) -> list[int]:
-        """Numbers that fleetd ordered so, in order."""
+        """The numbers to which fleetd ordered this step, in order."""
         return [step.key for _, step in self.units.orders if step.verb == verb]
 
     def serving(self, profile: str = "") -> int:
-        """Instances that are there or coming, and not on their way out, as the world truly is."""
+        """How many instances truly run or boot in the world, without those that are quiet or stopping."""
         owner = self.world.policy.profile_of
         return sum(
             1
@@ -270,7 +270,7 @@ def strict(
     low: int = 1,
     high: int | None = None,
 ) -> Profile:
-    """A strict profile owning the numbers `a-b`."""
+    """A strict profile that owns the numbers `a-b`."""
     return _profile(name, "strict", tuple((q, 1) for q in queues.split()), numbers, threads, low, high)
 
 
@@ -283,7 +283,7 @@ def weighted(
     low: int = 1,
     high: int | None = None,
 ) -> Profile:
-    """A weighted profile owning the numbers `a-b`."""
+    """A weighted profile that owns the numbers `a-b`."""
     pairs = tuple((q, int(w)) for q, w in (pair.split(":") for pair in weights.split()))
     return _profile(name, "weighted", pairs, numbers, threads, low, high)
 
@@ -318,7 +318,7 @@ def policy(
     memory: MemoryPolicy | None = None,
     pace: PacePolicy | None = None,
 ) -> Policy:
-    """A host `w1`; by default one strict profile @1-@6 and a scheduler that is elsewhere's."""
+    """A host `w1`. By default it has one strict profile @1-@6, and the scheduler is elsewhere."""
     return Policy(
         host="w1",
         profiles=profiles or (strict(),),

@@ -1,4 +1,4 @@
-"""What the sources say of the simulated world: the readings that the fakes of the ports hand out."""
+"""The readings of the simulated world that the fakes of the ports return."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def database_facts(world: World) -> DatabaseFacts:
 
 
 def systemd_facts(world: World) -> SystemdFacts:
-    units = [unit for unit in world.units.values() if unit.state != "inactive"]  # those are unloaded
+    units = [unit for unit in world.units.values() if unit.state != "inactive"]  # inactive units are unloaded
     return SystemdFacts(units={unit.key: _unit_facts(world, unit) for unit in units})
 
 

@@ -1,9 +1,9 @@
-"""A small simulated worker host and what surrounds it: Sidekiq, Redis, Postgres, systemd, people.
+"""A small simulated worker host with all that surrounds it: Sidekiq, Redis, Postgres, systemd, people.
 
-Deterministic: the same calls give the same world. Time moves in whole seconds by `World.advance`. It behaves as
-Sidekiq and systemd do where fleetd could be fooled: heartbeats are up to 10 s old, a killed process's heartbeat stays
-for 60 s, a TSTP during boot is lost, a stop with busy jobs pushes them back only if Redis takes writes, connections are
-opened lazily, and systemd restarts what dies.
+Deterministic: the same calls give the same world. Time moves in whole seconds, by `World.advance`. The world behaves as
+Sidekiq and systemd do wherever that could mislead fleetd: heartbeats are up to 10 s old, a killed process's heartbeat
+stays for 60 s, a TSTP during boot is lost, a stop with busy jobs pushes them back only if Redis takes writes,
+connections are opened lazily, and systemd restarts what dies.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ BEAT_SECONDS = 10.0
 GHOST_SECONDS = 60.0
 SHUTDOWN_SECONDS = 25.0  # Sidekiq's -t
 RESTART_SECONDS = 5.0  # RestartSec
-START_LIMIT, START_LIMIT_SECONDS = 6, 60.0  # starts within so long; then systemd gives up
+START_LIMIT, START_LIMIT_SECONDS = 6, 60.0  # after this many starts within this time systemd gives up
 STOP_SLACK_SECONDS = 35.0  # TimeoutStopSec beyond -t
 MIB = 1024 * 1024
 
 
 class World:
-    """Everything outside fleetd. Public attributes are the knobs of the tests."""
+    """Everything outside fleetd. Tests change its public attributes."""
 
     def __init__(self, policy: Policy, *, seed: int = 0, now: float = 10_000.0) -> None:
         self.policy = policy
@@ -39,17 +39,17 @@ class World:
         self.elsewhere: list[Process] = []  # processes that this host's systemd does not know
         self.ghosts: list[Process] = []
         self.queues: dict[str, deque[Job]] = {q: deque() for p in policy.profiles for q, _ in p.queues}
-        self.rates: dict[str, float] = {}  # jobs a second
+        self.rates: dict[str, float] = {}  # jobs per second
         self.job_seconds: tuple[float, float] = (1.0, 3.0)
         self.boot_seconds = 20.0
-        self.start_job_seconds = 0.0  # how long a starved systemd lets a start job wait, unseen
-        self.broken: set[int] = set()  # these die while they boot
+        self.start_job_seconds = 0.0  # how long a start job waits in a starved systemd, where nothing shows it
+        self.broken: set[int] = set()  # these die during boot
         self.rendered: set[int] = {*numbers, SCHEDULER}
-        self.rendered_policy = policy  # what fleetd-render last wrote
+        self.rendered_policy = policy  # the one that fleetd-render last wrote
         self.unit_file = "unit-1"
-        self.code, self.code_broken = "code-1", False  # Mastodon's; broken: what boots on it dies
-        self.deaf: set[int] = set()  # a wrapper that passes on no signal
-        self.mute: set[int] = set()  # these boot and work, but are never heard of
+        self.code, self.code_broken = "code-1", False  # Mastodon's code; broken: processes that boot on it die
+        self.deaf: set[int] = set()  # their wrapper passes on no signals
+        self.mute: set[int] = set()  # these boot and work, but their heartbeat never appears
         self.slow_boots: dict[int, float] = {}
         self.pressure: HostPressure | None = None
         self.load_per_core: float | None = None
@@ -60,15 +60,15 @@ class World:
         self.run_id = "run-1"
         self.unreadable: set[str] = set()
         self.max_connections, self.other_clients = 200, 20
-        self.pool_size: int | None = None  # of PgBouncer, where workers go through it
-        self.web_servers = 0  # of that pool, at work for web
-        self.active_backends: int | None = None  # within a query, of Mastodon's role
+        self.pool_size: int | None = None  # PgBouncer's; None: workers don't go through PgBouncer
+        self.web_servers = 0  # server connections of that pool that work for web
+        self.active_backends: int | None = None  # backends of Mastodon's role that are in a query
         self.stalled_backends: int | None = None
-        self.garbled = False  # heartbeats of processes elsewhere can't be understood
+        self.garbled = False  # the heartbeats of processes elsewhere can't be parsed
         self.memory_available_bytes, self.resident_bytes = 64 * 1024 * MIB, 400 * MIB
         self.enqueued = self.done = 0
-        self.lost = 0  # by a stop of fleetd's
-        self.lost_otherwise = 0  # by a person's stop, SIGKILL of a worker, or with Redis's data
+        self.lost = 0  # jobs lost through a stop by fleetd
+        self.lost_otherwise = 0  # jobs lost through a person's stop, a SIGKILL of a worker, or with Redis's data
         self.pushed_back = 0
         self._owed: dict[str, float] = {}
         self._pid = 1000
@@ -142,7 +142,7 @@ class World:
         process.beat_jobs = tuple((job.jid, job.begun_at) for job in process.jobs)
 
     def _exit(self, process: Process) -> None:
-        """The end of an ordinary stop: push back what is unfinished, or lose it where Redis takes no writes."""
+        """The end of an ordinary stop: push unfinished jobs back, or lose them if Redis takes no writes."""
         if process.jobs and self.redis_up and self.redis_writable:
             for job in process.jobs:
                 job.pushed_back += process.stopped_by == "fleetd" and job.jid not in process.untold
@@ -164,7 +164,7 @@ class World:
         self.elsewhere = [p for p in self.elsewhere if p.alive]
 
     def _killed_by_systemd(self, process: Process) -> None:
-        """TimeoutStopSec: what it had in its hands is lost, as with any process that hangs."""
+        """TimeoutStopSec is over: the jobs it ran are lost, as with any process that hangs."""
         self.lost_otherwise += len(process.jobs)
         process.jobs, process.alive = [], False
         self.ghosts.append(process)
@@ -174,7 +174,7 @@ class World:
                 unit.become("failed", self.now)
 
     def _died(self, unit: Unit) -> None:
-        """Not by a stop: systemd restarts it."""
+        """A process died without a stop: systemd restarts it."""
         process = unit.process
         if process is not None:
             process.alive = False
@@ -184,7 +184,7 @@ class World:
         unit.restart_at = self.now + RESTART_SECONDS
 
     def _restart(self, unit: Unit) -> None:
-        """The end of RestartSec, or of a start job that waited."""
+        """RestartSec is over, or a start job has waited long enough."""
         unit.restart_at = None
         unit.begun = [at for at in unit.begun if self.now - at < START_LIMIT_SECONDS]
         if len(unit.begun) >= START_LIMIT:
@@ -196,12 +196,12 @@ class World:
     # -- processes and units ------------------------------------------------------------------------------------
 
     def processes(self) -> list[Process]:
-        """All that live, wherever."""
+        """All live processes, on this host and elsewhere."""
         own = [u.process for u in self.units.values() if u.process is not None]
         return [*own, *self.elsewhere]
 
     def schedulers(self) -> list[Process]:
-        """Those that push cron jobs now."""
+        """The processes that push cron jobs now."""
         return [p for p in self.processes() if p.schedules(self.now)]
 
     def _boot(self, unit: Unit) -> None:
@@ -254,7 +254,7 @@ class World:
         )
 
     def appear(self, host: str, queues: str, *, threads: int = 5, key: InstanceKey | None = None) -> Process:
-        """A process elsewhere, ready at once: a stock unit, or (with `key`) one rendered by another fleetd."""
+        """Add a process elsewhere, ready at once: a stock unit's or, with `key`, one rendered by another fleetd."""
         pairs = tuple((q, 1) for q in queues.split())
         process = self._process(host, key, threads, threads + 2, pairs, weighted=False)
         process.ready_at = self.now
@@ -264,13 +264,13 @@ class World:
         return process
 
     def vanish(self, process: Process, *, killed: bool = False) -> None:
-        """It ends elsewhere; killed: its heartbeat stays until it expires."""
+        """End a process elsewhere. `killed`: its heartbeat stays until it expires."""
         self.elsewhere.remove(process)
         process.alive = False
         if killed or not self.redis_up:
             self.ghosts.append(process)
 
-    # -- orders to systemd (fleetd's and people's are the same) -----------------------------------------------------
+    # -- orders to systemd (the same for fleetd and for people) -----------------------------------------------------
 
     def start(self, number: int) -> str:
         unit = self.units[number]
@@ -320,14 +320,14 @@ class World:
         return "done"
 
     def restart(self, number: int) -> None:
-        """systemctl restart: stop, then start once it is down."""
+        """`systemctl restart`: stop, then start once it is down."""
         self.stop(number)
         while self.units[number].state == "deactivating":
             self.advance(1.0)
         self.start(number)
 
     def kill_worker(self, number: int) -> None:
-        """SIGKILL or the OOM killer: what it had in its hands is lost, and not by fleetd."""
+        """SIGKILL or the OOM killer: the jobs it ran are lost, through no fault of fleetd's."""
         unit = self.units[number]
         if unit.process is not None:
             self.lost_otherwise += len(unit.process.jobs)
@@ -335,7 +335,7 @@ class World:
             self._died(unit)
 
     def oom_kill(self, number: int) -> None:
-        """The kernel chose this one."""
+        """The kernel's OOM killer picks this instance."""
         unit = self.units[number]
         if unit.process is not None:
             self.oom_kills_total += 1
@@ -352,7 +352,7 @@ class World:
             self.units[number].become("inactive", self.now)
 
     def reboot(self, at_boot: tuple[int, ...] = ()) -> None:
-        """The host goes down hard and comes back; `at_boot` are started by systemd."""
+        """The host crashes and comes back. systemd starts `at_boot`."""
         for number, unit in self.units.items():
             self.kill_worker(number)
             unit.process, unit.restart_at = None, None
@@ -370,7 +370,7 @@ class World:
             self.queues[queue].append(Job(queue, self.now, jid=f"{self._jid:024x}"))
 
     def redis_restarts_empty(self) -> None:
-        """Data loss: queues and heartbeats are gone, heartbeats come back one by one."""
+        """Data loss: queues and heartbeats are gone. Heartbeats come back one by one."""
         self.run_id = f"run-{int(self.now)}"
         for queue in self.queues.values():
             self.lost_otherwise += len(queue)
@@ -386,5 +386,5 @@ class World:
         return sum(len(queue) for queue in self.queues.values())
 
     def accounted(self) -> bool:
-        """Whether every job is somewhere."""
+        """Whether every job is accounted for."""
         return self.enqueued == self.done + self.waiting() + self.in_flight() + self.lost + self.lost_otherwise
