@@ -42,6 +42,7 @@ class TickLog:
         self._clamps: frozenset[tuple[object, ...]] = frozenset()
         self._scheduler: tuple[object, ...] = ()
         self._admitted: dict[str, int] = {}
+        self._signs: frozenset[tuple[object, ...]] = frozenset()
         self._trouble = ""
 
     def note(self, now_seconds: float, said: str, kind: EntryKind = "daemon") -> None:
@@ -59,6 +60,7 @@ class TickLog:
         self._report_faults(result)
         for reason in result.noticed:
             self._event(now, sentence(reason), "noticed")
+        self._report_signs(result)
         self._report_trouble(now, result.trouble)
         self._report_wanted(result)
         for step in status.step_results:
@@ -84,6 +86,15 @@ class TickLog:
         if state.alike() != self._scheduler:
             self._tell("scheduler", f"scheduler: {sentence(state)}")
         self._scheduler = state.alike()
+
+    def _report_signs(self, result: TickResult) -> None:
+        """Log once what the readings show to be wrong, however its numbers move."""
+        for sign in result.signs:
+            if sign.alike() not in self._signs:
+                said = sentence(sign)
+                self._events.append((result.tick.now_seconds, said))
+                self._tell("noticed", said, warning=True)
+        self._signs = frozenset(sign.alike() for sign in result.signs)
 
     def _report_trouble(self, now_seconds: float, trouble: str) -> None:
         """Log once that the host's memory can't be saved, and once that it can again."""

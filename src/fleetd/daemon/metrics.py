@@ -58,6 +58,11 @@ _STATUS: Columns[Status] = (
         lambda s: bool(s.connections.unattributable),
     ),
     ("scheduler_processes", "Live processes on the scheduler queue; there must be 1.", lambda s: s.scheduler.processes),
+    (
+        "ghost_heartbeats",
+        "Heartbeats in Redis of processes that no longer live.",
+        lambda s: s.ghost_heartbeats,
+    ),
     ("memory_available_bytes", "Memory free without swapping (MemAvailable).", lambda s: s.memory_available_bytes),
     ("memory_total_bytes", "Memory of this host.", lambda s: s.memory_total_bytes),
     (

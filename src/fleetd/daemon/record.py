@@ -154,7 +154,9 @@ def _foreign_threads(result: TickResult) -> int:
     threads = 0
     for process in result.tick.sidekiq.processes:
         tag = parse_tag(process.tag)
-        ours = tag is not None and (tag.host == result.snapshot.host or tag.key == SCHEDULER)
+        ours = process.own_key is not None or (
+            tag is not None and (tag.host == result.snapshot.host or tag.key == SCHEDULER)
+        )
         if not ours and not process.quiet and process.queues != {SCHEDULER_QUEUE}:
             threads += process.threads
     return threads

@@ -14,6 +14,7 @@ from fleetd.core.instances.lifecycle import InstanceView, Pin
 from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
+from fleetd.core.model.facts import Known
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.status import (
@@ -32,8 +33,8 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tick import TickResult
-from fleetd.words.formatting import often, span
-from fleetd.words.reasons import PINNED_BY_HAND, failed, names, sentence
+from fleetd.words.formatting import names, often, span
+from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
 
 
 def status_of(
@@ -51,6 +52,7 @@ def status_of(
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
     if result.trouble:
         problems = (*problems, f"fleetd's memory can't be saved, so a restart would lose it: {result.trouble}")
+    redis = result.snapshot.sidekiq
     status = Status(
         version=__version__,
         host=policy.host,
@@ -58,7 +60,7 @@ def status_of(
         tick_age_seconds=0.0,
         tick_duration_seconds=result.duration_seconds,
         ticks_total=ticks_total,
-        sources=sources,
+        sources=_sources(sources, result),
         queues=_queues(result),
         profiles=profiles,
         instances=tuple(_instance(v, result) for v in result.tick.instances or () if v.key != SCHEDULER),
@@ -71,6 +73,8 @@ def status_of(
         last_events=events,
         next_sentence=_next(result),
         summary="",
+        warnings=tuple(sentence(sign) for sign in result.signs),
+        ghost_heartbeats=len(result.tick.evidence.ghosts) if isinstance(redis, Known) else None,
         problems=problems,
         holds=_holds(result),
         overrides=_overrides(result),
@@ -79,6 +83,15 @@ def status_of(
         pressure=machine.pressure if machine else None,
     )
     return structs.replace(status, summary=_summary(status))
+
+
+def _sources(sources: tuple[SourceStatus, ...], result: TickResult) -> tuple[SourceStatus, ...]:
+    """The sources; a Redis in which the workers do not beat counts as unread, because it says nothing of them."""
+    elsewhere = result.tick.evidence.elsewhere
+    if elsewhere is None:
+        return sources
+    why = sentence(elsewhere)
+    return tuple(structs.replace(s, ok=False, why=why) if s.name == "redis" else s for s in sources)
 
 
 def _step(done: StepResult) -> StepStatus:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from fleetd.core.carry_out import carry_out
+from fleetd.core.evidence.signs import signs
 from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
@@ -41,6 +42,11 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def snapshot(self) -> Snapshot:
         return self.tick.snapshot
+
+    @property
+    def signs(self) -> tuple[Reason, ...]:
+        """What the readings show to be wrong."""
+        return signs(self.tick.evidence, self.tick.sidekiq)
 
     @property
     def clamps(self) -> tuple[Clamp, ...]:

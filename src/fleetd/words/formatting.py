@@ -6,6 +6,8 @@ import difflib
 import math
 from collections.abc import Sequence
 
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
+
 UNKNOWN = "?"
 
 #: The sources of connections, as an admin calls them.
@@ -79,6 +81,15 @@ def numbers(values: Sequence[int]) -> str:
         else:
             runs.append([value])
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+
+
+def short_name(key: InstanceKey) -> str:
+    """`@3`, or `the scheduler`."""
+    return "the scheduler" if key == SCHEDULER else f"@{key}"
+
+
+def names(keys: Sequence[InstanceKey]) -> str:
+    return ", ".join(map(short_name, keys))
 
 
 def sentence(text: str) -> str:

@@ -8,12 +8,13 @@ a colon.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.words.formatting import CONNECTION_SOURCES, often, span, times
+from fleetd.words.evidence import EVIDENCE
+from fleetd.words.formatting import CONNECTION_SOURCES, names, often, short_name, span, times
 
 REPLACE_CAUSES = {
     reasons.ReplaceCause.RESTART: "restarted by fleetctl",
@@ -46,15 +47,6 @@ _SYSTEMD_RESULTS = {
     "protocol": "its process ended before it was ready (protocol)",
     "signal": "its process was killed by a signal",
 }
-
-
-def short_name(key: InstanceKey) -> str:
-    """`@3`, or `the scheduler`."""
-    return "the scheduler" if key == SCHEDULER else f"@{key}"
-
-
-def names(keys: Sequence[InstanceKey]) -> str:
-    return ", ".join(map(short_name, keys))
 
 
 def sentence(reason: reasons.Reason) -> str:
@@ -403,6 +395,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.Replaced: _replaced,
     reasons.Unresponsive: "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout",
     reasons.EndedAsFailed: "{cause:why}: counted as a failure",
+    reasons.StalledGoes: "it finishes nothing",
     reasons.SchedulerSurplus: "another process on {host} serves the scheduler queue: ours is stopped",
     reasons.TooManyRun: "{profile} has {running_instances} of {admitted_instances} wanted",
     reasons.StillBoots: "{cause:why}; it still boots",
@@ -459,6 +452,9 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
     reasons.SchedulerRuns: "runs on {hosts:list}",
     reasons.SchedulerElsewhere: "served by a process on {hosts:list}, so none is started here",
+    reasons.SchedulerQuiet: (
+        "NONE SCHEDULES: the one on {host} is quiet, which can't be undone; it schedules again once it is restarted"
+    ),
     reasons.SchedulerNeverHere: "NONE RUNS; this host is configured never to start it",
     reasons.SchedulerAbsent: (
         "none seen for {absent_seconds:.0f} s; this host starts it after {needed_seconds:.0f} s without one"
@@ -475,6 +471,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "{key:unit} was killed for memory: an instance is now taken to need {grown_bytes:mib}, and none is added"
     ),
     reasons.RolloutEnded: _rollout_ended,
+    **EVIDENCE,
     # answers to orders
     reasons.PauseTaken: _pause_taken,
     reasons.ResumeTaken: _resume_taken,

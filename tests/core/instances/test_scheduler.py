@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
+from fleetd.core.evidence.weigh import weigh
 from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
 from fleetd.core.instances.scheduler import GHOST_SECONDS, SchedulerDecision, decide_scheduler
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
@@ -55,10 +56,12 @@ class Watch:
         shot = snapshot(
             self.policy,
             now=at,
-            redis=None if away else redis or sidekiq(processes=beats),
+            redis=None if away else structs.replace(redis or sidekiq(processes=beats), now_seconds=at),
             units=systemd(scheduler=own_unit) if systemd_known else None,
         )
-        tick = tick_of(self.policy, shot, self.memory)
+        weighed = weigh(self.policy, shot, self.memory.evidence)
+        self.memory = structs.replace(self.memory, evidence=weighed.memory)
+        tick = tick_of(self.policy, weighed.snapshot, self.memory, evidence=weighed.evidence)
         decision, self.memory = decide_scheduler(tick, self.memory, within_budget=budget)
         return decision
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fleetd.core.evidence.weigh import Evidence
 from fleetd.core.instances.assess import instance_views
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostConstraints, HostTick
@@ -72,9 +73,11 @@ def sidekiq(
     total: int | None = 0,
     run_id: str = "run-1",
     complete: bool = True,
-    writable: bool | None = None,
+    writable: bool | None = True,
+    now: float = 0.0,
 ) -> SidekiqFacts:
     return SidekiqFacts(
+        now_seconds=now,
         queues={q.name: q for q in queues},
         processes=processes,
         processed_jobs_total=total,
@@ -206,9 +209,10 @@ def tick_of(
     shot: Snapshot,
     memory: HostMemory | None = None,
     constraints: HostConstraints | None = None,
+    evidence: Evidence | None = None,
 ) -> HostTick:
     """A tick with the instances of a snapshot, in the states that follow from this memory."""
-    tick = HostTick(policy=policy, snapshot=shot)
+    tick = HostTick(policy=policy, snapshot=shot, evidence=evidence or Evidence())
     remembered = (memory or HostMemory()).by_instance(shot.now_seconds, {})
     return tick.seeing(instance_views(tick, remembered)).under(constraints or HostConstraints())
 

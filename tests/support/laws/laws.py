@@ -47,9 +47,7 @@ class OneScheduler(Check):
         ended = [s for s in orders if s.verb == "stop" and s.key == SCHEDULER]
         others = [p for p in world.schedulers() if p in world.elsewhere]
         hold(one_scheduler, truth_of(storm, before, result, orders))
-        listed = world.redis_up and any(
-            "scheduler" in p.queues for p in sidekiq_facts(world).processes
-        )
+        listed = world.redis_up and any("scheduler" in p.queues for p in sidekiq_facts(world).processes)
         frozen = world.now - self.last_tick > 20.0
         up = before.states[SCHEDULER] not in {"inactive", "failed"}
         if listed or up or not world.redis_up or not world.systemd_up:

@@ -34,6 +34,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
     """
     found = [
         *(Finding(Level.BAD, sentence(problem)) for problem in status.problems),
+        *(Finding(Level.WARN, sentence(capitalised(warning))) for warning in status.warnings),
         *_failed_steps(status),
         *_lost_sources(status, _LOST),
         *_queues(status),
@@ -191,6 +192,7 @@ def _rollout(status: Status) -> list[Finding]:
 _SICK = {
     "failed": (Level.BAD, "has failed", "have failed", "see journalctl -u mastodon-sidekiq@{number}"),
     "unresponsive": (Level.BAD, "is unresponsive", "are unresponsive", "alive, but no heartbeat for long"),
+    "stalled": (Level.BAD, "is stalled", "are stalled", "it beats, but finishes nothing"),
     "undrainable": (Level.WARN, "is undrainable", "are undrainable", "told to take no more jobs, and goes on"),
 }
 

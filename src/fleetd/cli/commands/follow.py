@@ -125,7 +125,7 @@ def _drain_state(found: InstanceStatus) -> tuple[Ended | None, str]:
     gone = found.busy_threads is None and found.resident_bytes is None
     if found.state == "stopped" or (found.state == "pinned" and gone):
         return "done", f"{unit} is stopped."
-    if found.state in ("failed", "undrainable", "unresponsive"):
+    if found.state in ("failed", "undrainable", "unresponsive", "stalled"):
         return "given_up", sentence(f"{unit} is {found.state}{': ' + note if note else ''}")
     jobs = "? jobs" if found.busy_threads is None else times(found.busy_threads, "job")
     return None, sentence(note or f"{jobs} left")

@@ -119,6 +119,7 @@ _STATE_LEVELS = {
     "pinned": Level.OK,
     "undrainable": Level.WARN,
     "unresponsive": Level.BAD,
+    "stalled": Level.BAD,
 }
 #: In these states no job is run, so their age says more than the load.
 _IDLE_STATES = ("stopped", "failed", "starting", "unresponsive")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.evidence.weigh import Evidence
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.facts import Known, SidekiqFacts, Value
 from fleetd.core.model.heartbeats import claim_of
@@ -43,16 +44,28 @@ class Claims(Value, frozen=True, kw_only=True):
         return sum(n for name, n in self.connections.items() if name not in leaving)
 
 
+_PROVES_NOTHING = Evidence()
+#: How long a ghost (core/evidence) keeps its claim.
+GHOST_CLAIM_SECONDS = 300.0
 #: Host names kept, to be named in a sentence.
 _HOSTS_MAX = 3
 
 
-def remember_processes(memory: ProcessClaims, sidekiq: SidekiqFacts) -> ProcessClaims:
-    """Fold in what every process may open, by its heartbeat."""
+def remember_processes(
+    memory: ProcessClaims, sidekiq: SidekiqFacts, evidence: Evidence = _PROVES_NOTHING
+) -> ProcessClaims:
+    """Fold in what every process may open, by its heartbeat.
+
+    A ghost's process has ended, but Postgres may not have noticed yet, so its claim counts for GHOST_CLAIM_SECONDS.
+    """
+    ages = evidence.ghost_ages_seconds
+    ghosts = tuple(g for g in evidence.ghosts if ages[g.identity] < GHOST_CLAIM_SECONDS)
     tagged: dict[str, int] = {}
     foreign, hosts = 0, set[str]()
-    for process in sidekiq.processes:
+    for process in (*sidekiq.processes, *ghosts):
         tag = parse_tag(process.tag)
+        if process.own_key is not None:
+            continue  # its unit has the claim
         if tag is None:
             foreign += claim_of(process)
             hosts.add(process.hostname)

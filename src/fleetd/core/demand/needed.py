@@ -17,7 +17,7 @@ from fleetd.core.demand.backlog import CATCH_UP_SECONDS, INSTANCE_BOOT_SECONDS, 
 from fleetd.core.demand.service_time import ServiceMemory, remember_service
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.facts import QueueFacts, SidekiqFacts, Value
-from fleetd.core.model.identity import parse_tag
+from fleetd.core.model.heartbeats import is_foreign
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy, Profile
 
 #: Time constant of the mean load. Heartbeats are 5 to 10 s old, so several are averaged.
@@ -248,7 +248,7 @@ def _home(profiles: tuple[Profile, ...], queue: str) -> Profile:
 def _leave_to_foreign_processes(policy: Policy, sidekiq: SidekiqFacts, threads: dict[str, float]) -> None:
     """Subtract the threads of processes that fleetd did not render (a stock unit elsewhere): they serve queues too."""
     for process in sidekiq.processes:
-        if parse_tag(process.tag) is not None or process.quiet or process.queues == {SCHEDULER_QUEUE}:
+        if not is_foreign(process) or process.quiet or process.stalled or process.queues == {SCHEDULER_QUEUE}:
             continue
         spare = process.threads * policy.pace.utilisation
         for profile in policy.profiles:

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.evidence.liveness import LivenessMemory, tell_apart
+from fleetd.core.evidence.liveness import Liveness, LivenessMemory, tell_apart
+from fleetd.core.evidence.own import own_units
 from fleetd.core.evidence.queues import QueueMemory, Skew, possible_ages, with_threads
-from fleetd.core.model.facts import Known, ProcessFacts, Snapshot, Value
+from fleetd.core.evidence.usefulness import Stalled, find_stalled
+from fleetd.core.evidence.whereabouts import WhereaboutsMemory, beat_elsewhere, remember_twins, remember_whereabouts
+from fleetd.core.model.facts import Known, ProcessFacts, Snapshot, Unknown, Value
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.reasons.evidence import HostNamedTwice, WorkersBeatElsewhere
 
 
 class EvidenceMemory(Value, frozen=True, kw_only=True):
     """What is remembered of Redis between two readings. It begins anew with fleetd."""
 
+    at_seconds: float | None = None  # of the last reading
     liveness: LivenessMemory = LivenessMemory()
     queues: dict[str, QueueMemory] = {}
+    idle_seconds: dict[str, float] = {}  # by identity: for how long a process has been idle beside a late queue
+    whereabouts: WhereaboutsMemory = WhereaboutsMemory()
+    twin_seconds: dict[InstanceKey, float] = {}  # for how long each of our units was seen to beat elsewhere as well
 
 
 class Evidence(Value, frozen=True, kw_only=True):
-    """What a reading proves beyond its facts."""
+    """What a reading proves beyond its facts. Everything by identity is keyed as Sidekiq names the process."""
 
-    ghosts: tuple[ProcessFacts, ...] = ()  # heartbeats of processes that no longer live
-    ghost_ages_seconds: dict[str, float] = {}  # by identity: since when each is known to be one
     proved_seconds: float = 0.0  # for how long it proves that absence is real; see liveness.py
-    skews: tuple[Skew, ...] = ()  # of the clocks of those who enqueue
+    ghosts: tuple[ProcessFacts, ...] = ()  # heartbeats of processes that no longer live
+    ghost_ages_seconds: dict[str, float] = {}  # by identity: for how long each has been known to be one
+    ghost_stills_seconds: dict[str, float] = {}  # by identity: for how long each has not moved
+    stalled: dict[str, Stalled] = {}  # by identity: processes that live but finish nothing
+    clocks: dict[str, float] = {}  # by host name: how far its clock is ahead of Redis's, where it is wrong
+    skews: tuple[Skew, ...] = ()  # the same for whoever enqueues a queue
+    elsewhere: WorkersBeatElsewhere | None = None  # this is not the Redis of our workers, so it counts as unknown
+    twins: tuple[HostNamedTwice, ...] = ()
 
 
 class Weighed(Value, frozen=True, kw_only=True):
@@ -38,21 +52,57 @@ def weigh(policy: Policy, snapshot: Snapshot, memory: EvidenceMemory) -> Weighed
     """Weigh one snapshot. While Redis is unknown nothing is proved, and nothing is forgotten."""
     if not isinstance(snapshot.sidekiq, Known):
         return Weighed(snapshot=snapshot, evidence=Evidence(), memory=memory)
-    facts, now = snapshot.sidekiq.value, snapshot.now_seconds
-    told = tell_apart(policy.pace, facts, memory.liveness, now)
-    ages = possible_ages(facts, told.gone, memory.queues, now)
-    queues = with_threads(ages.queues, told.live, complete=facts.processes_complete)
-    facts = structs.replace(facts, queues=queues, processes=told.live)
-    beats = told.memory.beats
-    return Weighed(
-        snapshot=structs.replace(snapshot, sidekiq=structs.replace(snapshot.sidekiq, value=facts)),
-        evidence=Evidence(
-            ghosts=told.ghosts,
-            ghost_ages_seconds={
-                ghost.identity: now - (beats[ghost.identity].ghost_since_seconds or now) for ghost in told.ghosts
-            },
-            proved_seconds=told.proved_seconds,
-            skews=ages.skews,
-        ),
-        memory=EvidenceMemory(liveness=told.memory, queues=ages.memory),
+    raw, now = snapshot.sidekiq.value, snapshot.now_seconds
+    told = tell_apart(policy.pace, raw, memory.liveness, now)
+    ages = possible_ages(raw, told.gone, memory.queues, now)
+    elapsed = policy.pace.punctual(memory.at_seconds, now)
+    stalled, idle = find_stalled(told.live, ages.queues, memory.idle_seconds, elapsed)
+    at_work = tuple(p for p in told.live if p.identity not in stalled)
+    live = tuple(structs.replace(p, stalled=True) if p.identity in stalled else p for p in told.live)
+    systemd = snapshot.systemd.value if isinstance(snapshot.systemd, Known) else None
+    facts = structs.replace(
+        raw,
+        queues=with_threads(ages.queues, at_work, complete=raw.processes_complete),
+        processes=own_units(live, systemd, policy.host),
     )
+    whereabouts = remember_whereabouts(memory.whereabouts, facts, systemd, policy.host, told.proved_seconds)
+    elsewhere = beat_elsewhere(whereabouts, facts, systemd)
+    twins, twin_seconds = remember_twins(memory.twin_seconds, facts.processes, systemd, policy.host, elapsed)
+    believed = Known(value=facts, age_seconds=snapshot.sidekiq.age_seconds)
+    return Weighed(
+        snapshot=structs.replace(snapshot, sidekiq=believed if elsewhere is None else Unknown(why="")),
+        evidence=Evidence(
+            proved_seconds=told.proved_seconds,
+            ghosts=told.ghosts,
+            ghost_ages_seconds=_ghost_ages(told, now),
+            ghost_stills_seconds={g.identity: told.memory.beats[g.identity].still_seconds for g in told.ghosts},
+            stalled=stalled,
+            clocks=_clocks(told),
+            skews=ages.skews,
+            elsewhere=elsewhere,
+            twins=twins,
+        ),
+        memory=EvidenceMemory(
+            at_seconds=now,
+            liveness=told.memory,
+            queues=ages.memory,
+            idle_seconds=idle,
+            whereabouts=whereabouts,
+            twin_seconds=twin_seconds,
+        ),
+    )
+
+
+def _ghost_ages(told: Liveness, now_seconds: float) -> dict[str, float]:
+    beats = told.memory.beats
+    since = {ghost.identity: beats[ghost.identity].ghost_since_seconds for ghost in told.ghosts}
+    return {identity: now_seconds - at for identity, at in since.items() if at is not None}
+
+
+def _clocks(told: Liveness) -> dict[str, float]:
+    found = {}
+    for process in told.live:
+        clock = told.memory.beats[process.identity].clock
+        if clock is not None and clock.ahead_seconds:
+            found[process.hostname] = clock.ahead_seconds
+    return found

@@ -1,4 +1,4 @@
-"""Assess this host: what its readings prove, what happened to its units, how they fare, what to replace, and under which constraints to plan."""
+"""Assess this host: what its readings prove, what happened to its units, how they fare, and what constrains it."""
 
 from __future__ import annotations
 
@@ -57,8 +57,13 @@ def instance_views(tick: HostTick, memories: dict[InstanceKey, InstanceMemory]) 
 
     def view(key: InstanceKey) -> InstanceView:
         unit = systemd.units.get(key)
+        process = present_heartbeat(beats.get(key, []), unit)
         seen = SeenUnit(
-            key=key, unit=unit, process=present_heartbeat(beats.get(key, []), unit), memory=memories.get(key, nothing)
+            key=key,
+            unit=unit,
+            process=process,
+            memory=memories.get(key, nothing),
+            stalled=process is not None and process.stalled,
         )
         return view_of(policy, seen, tick.machine, age)
 

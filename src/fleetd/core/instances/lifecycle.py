@@ -142,7 +142,12 @@ class InstanceView(Value, frozen=True, kw_only=True):
 
 
 def state_of(
-    unit: UnitFacts | None, process: ProcessFacts | None, memory: InstanceMemory, *, sidekiq_known: bool
+    unit: UnitFacts | None,
+    process: ProcessFacts | None,
+    memory: InstanceMemory,
+    *,
+    sidekiq_known: bool,
+    stalled: bool = False,
 ) -> InstanceState:
     """The named state. A start of ours that systemd does not show yet counts as starting, so that it has its claim."""
     if unit is None or unit.active_state == "inactive":
@@ -165,10 +170,16 @@ def state_of(
     young = unit.state_age_seconds < FIRST_BEAT_SECONDS
     if process is None and sidekiq_known and (young or memory.unheard):
         return InstanceState.STARTING
+    return _running(memory, stalled=stalled)
+
+
+def _running(memory: InstanceMemory, *, stalled: bool) -> InstanceState:
     if memory.unresponsive:
         return InstanceState.UNRESPONSIVE
     if memory.pinned == reasons.PinKind.RUN:
         return InstanceState.PINNED
+    if stalled:
+        return InstanceState.STALLED
     outdated = memory.replace == reasons.ReplaceCause.OUTDATED
     return InstanceState.OUTDATED if outdated else InstanceState.SERVING
 
@@ -189,6 +200,7 @@ class SeenUnit(Value, frozen=True, kw_only=True):
     unit: UnitFacts | None
     process: ProcessFacts | None
     memory: InstanceMemory
+    stalled: bool = False  # it lives but finishes nothing (core/evidence)
 
 
 def view_of(policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_seconds: float | None) -> InstanceView:
@@ -199,7 +211,7 @@ def view_of(policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_se
     view = InstanceView(
         key=seen.key,
         profile=profile.name if profile else None,
-        state=state_of(unit, process, seen.memory, sidekiq_known=redis_known),
+        state=state_of(unit, process, seen.memory, sidekiq_known=redis_known, stalled=seen.stalled),
         threads=sizes.threads,
         state_age_seconds=unit.state_age_seconds if unit else 0.0,
         unit=unit,
@@ -254,11 +266,12 @@ _LEAVES = frozenset({S.QUIETING, S.DRAINING})
 TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     S.STOPPED: frozenset({S.STARTING, S.PINNED, S.FAILED}),
     S.FAILED: frozenset({S.STARTING, S.STOPPED, S.PINNED}),
-    S.STARTING: frozenset({S.SERVING, S.OUTDATED}) | _LEAVES | _ENDS,
-    S.SERVING: frozenset({S.OUTDATED, S.UNRESPONSIVE}) | _LEAVES | _ENDS,
-    S.OUTDATED: frozenset({S.SERVING, S.UNRESPONSIVE}) | _LEAVES | _ENDS,
-    S.PINNED: frozenset({S.SERVING, S.OUTDATED, S.UNRESPONSIVE}) | _LEAVES | _ENDS,
-    S.UNRESPONSIVE: frozenset({S.SERVING, S.OUTDATED}) | _LEAVES | _ENDS,
+    S.STARTING: frozenset({S.SERVING, S.OUTDATED, S.STALLED}) | _LEAVES | _ENDS,
+    S.SERVING: frozenset({S.OUTDATED, S.UNRESPONSIVE, S.STALLED}) | _LEAVES | _ENDS,
+    S.OUTDATED: frozenset({S.SERVING, S.UNRESPONSIVE, S.STALLED}) | _LEAVES | _ENDS,
+    S.PINNED: frozenset({S.SERVING, S.OUTDATED, S.UNRESPONSIVE, S.STALLED}) | _LEAVES | _ENDS,
+    S.UNRESPONSIVE: frozenset({S.SERVING, S.OUTDATED, S.STALLED}) | _LEAVES | _ENDS,
+    S.STALLED: frozenset({S.SERVING, S.OUTDATED, S.UNRESPONSIVE}) | _LEAVES | _ENDS,
     # Quiet can't be undone: only a new process leads back to serving.
     S.QUIETING: frozenset({S.DRAINING, S.UNDRAINABLE}) | _ENDS,
     S.UNDRAINABLE: frozenset({S.DRAINING}) | _ENDS,

@@ -21,8 +21,8 @@ from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
-from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
-from fleetd.core.model.identity import SCHEDULER, parse_tag
+from fleetd.core.model.heartbeats import heartbeats_by_key, is_foreign, own_key, present_heartbeat
+from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 
 #: Even a host with place = "here" waits two beats: after an outage live heartbeats come back one by one.
@@ -83,8 +83,7 @@ def live_elsewhere(
     for process in sidekiq.processes:
         if SCHEDULER_QUEUE not in process.queues or process.quiet:  # a quiet one schedules nothing any more
             continue
-        tag = parse_tag(process.tag)
-        if own.is_present and tag is not None and tag.host == policy.host and tag.key == SCHEDULER:
+        if own.is_present and own_key(process, policy.host) == SCHEDULER:
             mine = own_process is None or process.identity == own_process.identity
             if mine or own.state_age_seconds <= GHOST_SECONDS:
                 continue
@@ -127,13 +126,17 @@ def _decide(
         return SchedulerDecision(state=reasons.SchedulerUnreadable(what="redis"))
     policy = tick.policy
     others = live_elsewhere(policy, tick.sidekiq, own, own_process)
-    hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if own.is_present else set())))
-    live = len(others) + (1 if own.is_present else 0)
+    quiet = own_process is not None and own_process.quiet
+    runs = own.is_present and not quiet
+    hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if runs else set())))
+    live = len(others) + (1 if runs else 0)
     if own.is_present and _ours_is_surplus(others, own_process):
         surplus = reasons.SchedulerSurplus(host=others[0].hostname)
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
+    if own.is_present and quiet and not others:
+        return SchedulerDecision(state=reasons.SchedulerQuiet(host=policy.host), live_processes=0)
     if own.is_present or others:
-        state = reasons.SchedulerRuns(hosts=hosts) if own.is_present else reasons.SchedulerElsewhere(hosts=hosts)
+        state = reasons.SchedulerRuns(hosts=hosts) if runs else reasons.SchedulerElsewhere(hosts=hosts)
         return SchedulerDecision(state=state, live_processes=live, hosts=hosts)
     if policy.scheduler.place == "elsewhere":
         return SchedulerDecision(state=reasons.SchedulerNeverHere(), live_processes=0)
@@ -153,7 +156,7 @@ def _decide(
 def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None) -> bool:
     """Whether ours yields: to a process that we can't stop (a stock unit), or to an older one of another host."""
     for other in others:
-        if parse_tag(other.tag) is None or own_process is None:
+        if is_foreign(other) or own_process is None:
             return True
         # Both hosts read the same heartbeats, so both find the same older one. If equally old, the identity decides.
         if (other.started_age_seconds, other.identity) > (own_process.started_age_seconds, own_process.identity):

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from fleetd.core.instances.drain import let_go
 from fleetd.core.instances.health import boot_seconds_max
 from fleetd.core.instances.host_memory import Failure, Watch
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, Drain, InstanceView
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
+from fleetd.core.model.heartbeats import own_key
 from fleetd.core.model.identity import SCHEDULER
 
 #: This many deaths before the first heartbeat are a failure, but only after this time, so that systemd's own limit
@@ -35,6 +37,7 @@ def end_stuck(tick: HostTick, decision: HostDecision) -> None:
     if tick.sidekiq is None:
         return
     _say_silent(tick, decision)
+    _report_stalled(tick, decision)
     if tick.held is not None or _one_is_ending(tick, decision):
         return
     now, writable = tick.now_seconds, tick.sidekiq.writable is True
@@ -51,6 +54,41 @@ def end_stuck(tick: HostTick, decision: HostDecision) -> None:
         decision.memory = decision.memory.with_failures({**failures, view.key: failure})
     elif hung and writable:
         _end(hung[0], reasons.Unresponsive(), now, decision)
+    elif tick.policy.stuck.replace:
+        _replace_stalled(tick, decision)
+
+
+def _report_stalled(tick: HostTick, decision: HostDecision) -> None:
+    """Say of every process that finishes nothing what it does instead, on every host."""
+    if tick.sidekiq is None:
+        return
+    profiles = {v.key: v.profile for v in tick.active}
+    for process in tick.sidekiq.processes:
+        seen = tick.evidence.stalled.get(process.identity)
+        if seen is None:
+            continue
+        key = own_key(process, tick.policy.host)
+        said = reasons.FinishesNothing(
+            key=key,
+            host=process.hostname,
+            seconds=seen.seconds,
+            threads=seen.threads,
+            job_class=seen.job_class,
+            queue=seen.queue,
+        )
+        decision.clamps.add(said, profiles.get(key) if key is not None else None)
+
+
+def _replace_stalled(tick: HostTick, decision: HostDecision) -> None:
+    """Drain one stalled instance as any other: quiet, watch, stop past the deadline. The next one waits for its end."""
+    drains = decision.memory.drains
+    if decision.memory.undrainable(tick.now_seconds) or any(
+        isinstance(drain.cause, reasons.StalledGoes) for drain in drains.values()
+    ):
+        return
+    view = next((v for v in tick.active if v.state == InstanceState.STALLED), None)
+    if view is not None:
+        let_go(view, reasons.StalledGoes(), tick.now_seconds, decision)
 
 
 def _say_silent(tick: HostTick, decision: HostDecision) -> None:

@@ -55,6 +55,7 @@ class InstanceState(StrEnum):
     PINNED = "pinned"
     UNDRAINABLE = "undrainable"
     UNRESPONSIVE = "unresponsive"
+    STALLED = "stalled"
 
 
 class ProfilePlan(Value, frozen=True, kw_only=True):

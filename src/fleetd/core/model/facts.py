@@ -86,6 +86,8 @@ class ProcessFacts(Value, frozen=True, kw_only=True):
     #: Threads at work on each queue at the last beat; None: not all of its running jobs could be read.
     busy_by_queue: dict[str, int] | None = None
     young_by_queue: dict[str, int] = {}  # see QueueFacts.young_threads
+    own_key: InstanceKey | None = None  # a heartbeat without a tag that is of this unit all the same (core/evidence)
+    stalled: bool = False  # it lives but finishes nothing, so it is no capacity (core/evidence)
 
     @property
     def oldest_run_age_seconds(self) -> float | None:
@@ -115,8 +117,10 @@ class SidekiqFacts(Value, frozen=True, kw_only=True):
     faults: tuple[KeyFault, ...] = ()
     redis_run_id: str = ""  # changes on restart and failover
     writable: bool | None = None  # whether Redis takes writes; None: this user may not write. See law 4
-    #: Of the last job that sidekiq-scheduler enqueued, by Redis's clock; None: it keeps no record, or that can't be read.
+    #: Of the last job that sidekiq-scheduler enqueued; None: it keeps no record, or that could not be read.
     scheduled_age_seconds: float | None = None
+    endpoint: str = ""  # where this was read, for people
+    workers_endpoint: str = ""  # where Mastodon's settings say that workers connect to, if that is another place
 
 
 class Consumer(Value, frozen=True, kw_only=True):

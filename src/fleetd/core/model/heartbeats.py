@@ -17,10 +17,21 @@ def heartbeats_by_key(processes: tuple[ProcessFacts, ...], host: str) -> dict[In
     """Heartbeats of this host's units, by unit. Those of processes that ended lately are included."""
     found: dict[InstanceKey, list[ProcessFacts]] = {}
     for process in processes:
-        tag = parse_tag(process.tag)
-        if tag is not None and tag.host == host:
-            found.setdefault(tag.key, []).append(process)
+        key = own_key(process, host)
+        if key is not None:
+            found.setdefault(key, []).append(process)
     return found
+
+
+def own_key(process: ProcessFacts, host: str) -> InstanceKey | None:
+    """The unit of this host that a heartbeat is of; None: of none."""
+    tag = parse_tag(process.tag)
+    return process.own_key if tag is None else tag.key if tag.host == host else None
+
+
+def is_foreign(process: ProcessFacts) -> bool:
+    """Whether the process is of no unit that fleetd rendered, on any host: a stock unit, or somebody's own."""
+    return process.own_key is None and parse_tag(process.tag) is None
 
 
 def present_heartbeat(own: list[ProcessFacts], unit: UnitFacts | None) -> ProcessFacts | None:

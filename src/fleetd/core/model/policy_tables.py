@@ -131,6 +131,12 @@ class PressurePolicy(Value, frozen=True, kw_only=True):
     cpu_max: Share = 0.8  # a task that could run waited for a core
 
 
+class StuckPolicy(Value, frozen=True, kw_only=True):
+    """What to do about instances that live but finish nothing."""
+
+    replace: bool = False  # drain them; unfinished jobs are pushed back, each once at most
+
+
 #: A gap between ticks that is longer than both of these was a freeze, and nobody watched what happened meanwhile.
 PUNCTUAL_SECONDS_MAX = 20.0
 PUNCTUAL_TICKS = 2.5
@@ -167,6 +173,7 @@ class PolicyTables(Value, frozen=True, kw_only=True):
     memory: MemoryPolicy = MemoryPolicy()
     pressure: PressurePolicy = PressurePolicy()
     pace: PacePolicy = PacePolicy()
+    stuck: StuckPolicy = StuckPolicy()
 
 
 class Policy(PolicyTables, frozen=True, kw_only=True):

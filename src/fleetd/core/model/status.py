@@ -202,6 +202,8 @@ class Status(Value, frozen=True, kw_only=True):
     last_events: tuple[Event, ...]  # bounded, newest last
     next_sentence: str  # what it will do next, or what it waits for
     summary: str  # the STATUS line: one sentence
+    warnings: tuple[str, ...] = ()  # what readings show to be wrong: dead heartbeats, wrong clocks, …
+    ghost_heartbeats: int | None = None  # of processes that no longer live; None: Redis is unknown
     problems: tuple[str, ...] = ()  # things that need a person: a configuration refused at reload, …
     holds: tuple[HoldStatus, ...] = ()
     overrides: tuple[OverrideStatus, ...] = ()

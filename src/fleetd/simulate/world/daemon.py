@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable
 from contextlib import nullcontext
 from statistics import fmean
@@ -80,9 +79,7 @@ class SimulatedSidekiq(_Port):
                 if instance.beat_at is not None:
                     processes.append(self._process(instance, now - instance.beat_at))
         queues = {
-            name: QueueFacts(
-                name=name, length_jobs=queue.waiting, latency_seconds=queue.latency_seconds(now)
-            )
+            name: QueueFacts(name=name, length_jobs=queue.waiting, latency_seconds=queue.latency_seconds(now))
             for name, queue in world.queues.items()
         }
         return SidekiqFacts(

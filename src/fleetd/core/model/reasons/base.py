@@ -38,6 +38,7 @@ class ClampCode(StrEnum):
     ROLLING = "rolling"
     UNDRAINABLE = "undrainable"
     UNRESPONSIVE = "unresponsive"
+    STALLED = "stalled"
     HOST_PRESSURE = "host_pressure"
     OOM_KILLED = "oom_killed"
     LONG_JOB = "long_job"

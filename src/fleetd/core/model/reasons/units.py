@@ -141,6 +141,9 @@ class SchedulerSurplus(ClampReason, frozen=True, kw_only=True):
     host: str
 
 
+class StalledGoes(Reason, frozen=True, kw_only=True): ...
+
+
 DrainCause = (
     MoreThanAdmitted
     | DrainedByPeople
@@ -150,6 +153,7 @@ DrainCause = (
     | Unresponsive
     | EndedAsFailed
     | SchedulerSurplus
+    | StalledGoes
 )
 
 
@@ -337,6 +341,11 @@ class SchedulerRuns(Reason, frozen=True, kw_only=True):
 class SchedulerElsewhere(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SCHEDULER_LIVE
     hosts: tuple[str, ...]
+
+
+class SchedulerQuiet(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.SCHEDULER_LIVE
+    host: str
 
 
 class SchedulerNeverHere(Reason, frozen=True, kw_only=True): ...

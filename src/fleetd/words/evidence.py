@@ -1,0 +1,65 @@
+"""What readings show to be wrong, in words: the rows of reasons.py for core/model/reasons/evidence.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fleetd.core.model import reasons
+from fleetd.words.formatting import names, short_name, span, times
+
+
+def _ghosts(r: reasons.GhostHeartbeats) -> str:
+    shown = ", ".join(r.identities) + (" and others" if r.count > len(r.identities) else "")
+    first = r.identities[0]
+    return (
+        f"{times(r.count, 'heartbeat has', 'heartbeats have')} not moved for {span(r.still_seconds)} although others "
+        f"could: the process is gone ({shown}); remove it with `redis-cli SREM processes {first}` and "
+        f"`redis-cli DEL {first} {first}:work`"
+    )
+
+
+def _off(ahead_seconds: float) -> str:
+    return f"{span(abs(ahead_seconds))} {'ahead' if ahead_seconds > 0 else 'behind'}"
+
+
+def _finishes_nothing(r: reasons.FinishesNothing) -> str:
+    who = short_name(r.key) if r.key is not None else f"a process on {r.host}"
+    if r.queue is not None:
+        return f"{who} has been idle for {span(r.seconds)} although jobs wait in {r.queue}, which it serves"
+    jobs = f": {r.threads} × {r.job_class}" if r.job_class else ""
+    return f"{who} has finished nothing for {span(r.seconds)}{jobs}"
+
+
+def _beat_elsewhere(r: reasons.WorkersBeatElsewhere) -> str:
+    where = f" ({r.reads})" if r.reads else ""
+    theirs = f"; Mastodon's settings name {r.workers}" if r.workers else ""
+    return (
+        f"{names(r.keys)} run, but no heartbeat of theirs is in the Redis that fleetd reads{where}{theirs}: check "
+        "[redis] in fleetd.toml, and the units' environment"
+    )
+
+
+EVIDENCE: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
+    reasons.GhostHeartbeats: _ghosts,
+    reasons.ProcessClockWrong: lambda r: f"the clock of {r.host} is {_off(r.ahead_seconds)}: mend its time service",
+    reasons.EnqueuerClockWrong: (
+        lambda r: (
+            f"what enqueues {r.queue} has a clock that is about {_off(r.ahead_seconds)}: the age of its jobs is "
+            "taken from when they were seen; mend the time service of that host"
+        )
+    ),
+    reasons.HostNamedTwice: (
+        "{key:unit} of a host named {name} also runs elsewhere, on {hostname}: give each host its own `fleet.host`"
+    ),
+    reasons.FinishesNothing: _finishes_nothing,
+    reasons.SchedulerEnqueuesNothing: (
+        "the scheduler has enqueued nothing for {seconds:span}, though it runs: restart it "
+        "(`systemctl restart mastodon-sidekiq-scheduler`) and look at its log"
+    ),
+    reasons.SchedulerQueueLate: (
+        "the oldest job in the scheduler queue has waited {seconds:span}: is its process stuck? "
+        "`journalctl -u mastodon-sidekiq-scheduler`"
+    ),
+    reasons.WorkersBeatElsewhere: _beat_elsewhere,
+}
