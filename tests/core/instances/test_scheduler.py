@@ -14,6 +14,7 @@ from fleetd.core.model.policy_tables import PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.units import (
     SchedulerNeverHere,
     SchedulerOverBudget,
+    SchedulerQuiet,
     SchedulerSurplus,
     SchedulerUnreadable,
 )
@@ -206,4 +207,57 @@ def test_an_outage_of_systemd_decides_nothing_and_resets_the_count() -> None:
     watch.absent(0.0, 15.0)
     decision = watch.look(20.0, systemd_known=False)
     assert decision == SchedulerDecision(state=SchedulerUnreadable(what="systemd"))
-    assert watch.memory == HostMemory(scheduler=AbsenceMemory(redis_run_id="run-1"))
+    assert watch.memory.scheduler == AbsenceMemory(redis_run_id="run-1")
+
+
+def test_a_heartbeat_that_never_expires_does_not_end_the_real_scheduler() -> None:
+    """A day old, without an expiry: it counts as live for 90 s, ends nothing, and is then known to be a ghost."""
+    watch, since = Watch(rules("here")), 0.0
+    running = unit(pid=9)
+    for at in range(0, 200, 5):
+        ghost = process("", queues="scheduler", hostname="old-main", beat=86_400.0 + at)
+        decision = watch.look(float(at), ghost, ours(beat=at % 10), own_unit=running)
+        assert decision.surplus is None
+        since = since if decision.live_processes == 2 else since or float(at)
+    assert since == 90.0
+    assert (decision.live_processes, decision.hosts) == (1, ("w1",))
+
+
+def test_a_ghost_is_no_reason_to_start_none() -> None:
+    watch = Watch(rules("here"))
+    for at in range(0, 200, 5):
+        ghost = process("", queues="scheduler", hostname="old-main", beat=86_400.0 + at)
+        if watch.look(float(at), ghost).start:
+            break
+    assert at == 110, "90 s until it is a ghost, then two beats without any scheduler"
+
+
+@pytest.mark.parametrize("writable", [False, None], ids=["Redis refuses writes", "no proof of writes"])
+def test_absence_counts_only_while_others_could_write(writable: bool | None) -> None:
+    watch = Watch(rules())
+    watch.absent(0.0, 290.0)
+    for at in range(295, 2000, 5):
+        assert not watch.look(float(at), redis=sidekiq(writable=writable)).start
+    assert watch.absent(2000.0, 2015.0).start
+
+
+def test_a_scheduler_that_is_quiet_is_none() -> None:
+    watch = Watch(rules())
+    quiet = process("", queues="default scheduler", hostname="main", quiet=True)
+    for at in range(0, 300, 5):
+        assert not watch.look(float(at), structs.replace(quiet, beat_age_seconds=float(at % 10))).start
+    assert watch.look(300.0, quiet).start
+
+
+def test_our_own_quiet_scheduler_is_reported_and_not_counted() -> None:
+    decision = Watch(rules("here")).look(0.0, ours(quiet=True), own_unit=unit(pid=9))
+    assert decision.state == SchedulerQuiet(host="w1")
+    assert (decision.live_processes, decision.start, decision.surplus) == (0, False, None)
+
+
+def test_our_own_unit_without_its_tag_is_no_stranger() -> None:
+    bare = process("", queues="scheduler", pid=9, started=5005.0)
+    decision = Watch(rules("here")).look(0.0, bare, own_unit=unit(pid=9))
+    assert (decision.surplus, decision.live_processes) == (None, 1)
+    stranger = structs.replace(bare, hostname="w2", identity="w2:9:")
+    assert Watch(rules("here")).ends_ours(stranger, own_unit=unit(pid=9))

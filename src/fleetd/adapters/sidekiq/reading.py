@@ -185,7 +185,8 @@ class Reading:
         try:
             queue = text(name)
         except WireError as error:
-            return self.fault(f"{self._prefix}queue:{_shown(name)}", str(error))
+            self.fault(f"{self._prefix}queue:{_shown(name)}", str(error))
+            return
         try:
             if job is not None:
                 age = job_age_seconds(job, cut=bool(cut), now_seconds=self._now_seconds)

@@ -1,4 +1,4 @@
-"""What a person should hear of a reading: dead heartbeats, wrong clocks, doubled names, a scheduler that does nothing."""
+"""What a person should hear of a reading: dead heartbeats, wrong clocks, doubled names, an idle scheduler."""
 
 from __future__ import annotations
 

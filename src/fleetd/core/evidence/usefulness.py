@@ -1,4 +1,4 @@
-"""Processes that live and beat but get nothing done: all threads in jobs that never end, or none at work on a full queue.
+"""Processes that live and beat but finish nothing: all threads in endless jobs, or none at work beside a full queue.
 
 Such a process is no capacity, and its busy threads are no reason to start more.
 """

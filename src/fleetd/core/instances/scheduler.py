@@ -29,6 +29,8 @@ from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 SETTLE_SECONDS = 20.0
 #: A heartbeat lives 60 s after its last beat (Sidekiq's Launcher). After this time none of an ended process is left.
 GHOST_SECONDS = 75.0
+#: The heartbeat of a live process is never older.
+BEATS_SECONDS = 60.0
 
 
 class SchedulerDecision(Value, frozen=True, kw_only=True):
@@ -131,7 +133,7 @@ def _decide(
     hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if runs else set())))
     live = len(others) + (1 if runs else 0)
     if own.is_present and _ours_is_surplus(others, own_process):
-        surplus = reasons.SchedulerSurplus(host=others[0].hostname)
+        surplus = reasons.SchedulerSurplus(host=min(others, key=lambda p: p.beat_age_seconds).hostname)
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
     if own.is_present and quiet and not others:
         return SchedulerDecision(state=reasons.SchedulerQuiet(host=policy.host), live_processes=0)
@@ -154,8 +156,14 @@ def _decide(
 
 
 def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None) -> bool:
-    """Whether ours yields: to a process that we can't stop (a stock unit), or to an older one of another host."""
+    """Whether ours yields: to a process that we can't stop (a stock unit), or to an older one of another host.
+
+    Only to one that is known to beat: a heartbeat without an expiry counts as live until it is known to be a ghost, but
+    must not end the real scheduler meanwhile.
+    """
     for other in others:
+        if other.beat_age_seconds >= BEATS_SECONDS:
+            continue
         if is_foreign(other) or own_process is None:
             return True
         # Both hosts read the same heartbeats, so both find the same older one. If equally old, the identity decides.
