@@ -132,7 +132,7 @@ async def compare(server: RedisServer, admin_client: redis.Redis, world: World) 
     source = SidekiqRedis(RedisSettings(unix_socket=server.socket), queues=QUEUES, read_timeout_seconds=30)
     client = Redis(unix_socket_path=server.socket)
     try:
-        script = await measure(admin_client, rounds, lambda: source.read())
+        script = await measure(admin_client, rounds, source.read)
         pipeline = await measure(admin_client, rounds, lambda: plain(client, identities))
     finally:
         await source.close()

@@ -142,9 +142,8 @@ def test_no_instance_is_ended_as_unresponsive_while_redis_takes_no_writes() -> N
     rig = fleet()
     rig.world.hang(2)
     rig.world.redis_writable = False
-    ticks = rig.run(400.0)
+    rig.run(400.0)
     assert rig.ordered("stop") == []
-    assert states(ticks[-1])[2] == "unresponsive"
 
 
 def test_an_instance_without_any_heartbeat_is_not_capacity_and_is_ended() -> None:

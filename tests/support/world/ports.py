@@ -18,6 +18,7 @@ from fleetd.core.model.policy_tables import (
     Policy,
     Profile,
     SchedulerPolicy,
+    StuckPolicy,
 )
 from fleetd.core.model.status import Status
 from fleetd.daemon.local_ledger import LocalLedger
@@ -317,6 +318,7 @@ def policy(
     connections: ConnectionPolicy | None = None,
     memory: MemoryPolicy | None = None,
     pace: PacePolicy | None = None,
+    stuck: StuckPolicy | None = None,
 ) -> Policy:
     """A host `w1`. By default it has one strict profile @1-@6, and the scheduler is elsewhere."""
     return Policy(
@@ -327,4 +329,5 @@ def policy(
         connections=connections or ConnectionPolicy(),
         memory=memory or MemoryPolicy(),
         pace=pace or BY_HAND,
+        stuck=stuck or StuckPolicy(),
     )

@@ -55,7 +55,10 @@ def _is_listed(world: World, process: Process) -> bool:
 
 def _heartbeat(world: World, process: Process) -> ProcessFacts:
     assert process.beat_at is not None
-    jobs = tuple(RunningJob(jid=jid, run_age_seconds=world.now - begun) for jid, begun in process.beat_jobs)
+    jobs = tuple(
+        RunningJob(jid=jid, run_age_seconds=world.now - begun, job_class="LinkCrawlWorker")
+        for jid, begun in sorted(process.beat_jobs, key=lambda job: job[1])
+    )
     return ProcessFacts(
         identity=process.identity,
         hostname=process.hostname,

@@ -122,7 +122,7 @@ class World:
             process.jobs.append(job)
             process.opened = max(process.opened, len(process.jobs))
         due = process.beat_at is None or self.now - process.beat_at >= BEAT_SECONDS
-        if self.redis_up and due and not process.mute:
+        if self.redis_up and self.redis_writable and due and not process.mute:
             self._beat(process)
         if process.stop_at is not None and (not process.jobs or self.now >= process.stop_at):
             self._exit(process)

@@ -1,0 +1,46 @@
+"""Instances that live and beat but finish nothing: no capacity, no reason to grow, and replaced if so configured."""
+
+from __future__ import annotations
+
+from fleetd.core.model.policy_tables import StuckPolicy
+from tests.support.world.fleets import HOUR, QUICK, said, serving_true, settled, states
+from tests.support.world.ports import Rig, policy, strict
+
+
+def stalled_fleet(*, replace: bool) -> Rig:
+    """Two of up to four instances; all threads of both get into jobs that last for six hours."""
+    rules = policy(strict(numbers="1-4", low=2), pace=QUICK, stuck=StuckPolicy(replace=replace))
+    rig = settled(rules, 2)
+    rig.world.job_seconds = (6 * HOUR, 6 * HOUR)
+    rig.world.enqueue("default", 10)
+    rig.run(30.0)
+    rig.world.job_seconds = (0.5, 0.5)
+    return rig
+
+
+def test_an_instance_that_finishes_nothing_is_no_capacity_and_others_take_its_place() -> None:
+    rig = stalled_fleet(replace=False)
+    ticks = rig.run(45 * 60.0)
+    assert {states(ticks[-1])[n] for n in (1, 2)} == {"stalled"}
+    assert "@1 has finished nothing for" in said(ticks[-1])
+    assert "5 × LinkCrawlWorker" in said(ticks[-1])
+    assert {states(ticks[-1])[n] for n in (3, 4)} == {"serving"}, "min is 2"
+    assert rig.ordered("stop") == []
+    assert rig.world.lost == 0
+
+
+def test_busy_threads_that_finish_nothing_are_no_reason_to_grow() -> None:
+    rig = stalled_fleet(replace=False)
+    last = rig.run(50 * 60.0)[-1]
+    facts = last.tick.sidekiq
+    assert facts is not None
+    assert facts.queues["default"].busy_threads == 0
+
+
+def test_with_replace_they_are_drained_one_at_a_time_and_no_job_is_lost() -> None:
+    rig = stalled_fleet(replace=True)
+    rig.run(2 * HOUR)
+    assert sorted(rig.ordered("quiet")[:2]) == [1, 2]
+    assert sorted(rig.ordered("stop")[:2]) == [1, 2]
+    assert (rig.world.lost, rig.world.pushed_back) == (0, 10)
+    assert serving_true(rig.world) >= 2
