@@ -123,6 +123,8 @@ def _another(hint: Any, default: object) -> Any:
         return kind.values[-1]
     if isinstance(kind, msgspec.inspect.VarTupleType):
         return ["scheduler", "pull"]
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return not default
     assert isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType)
     return kind.ge if kind.le == default else kind.le
 
