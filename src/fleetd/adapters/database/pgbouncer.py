@@ -89,7 +89,7 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
             return facts_from(settings, lists, pools, databases, self._mastodon)
         except ImpossibleNumberError as error:
             raise SourceUnavailableError(f"{self._login.where} can't be right: {error}") from None
-        except (KeyError, TypeError, ValueError, StopIteration, psycopg.ProgrammingError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration, psycopg.ProgrammingError) as error:
             lacking = f" ({error})" if isinstance(error, KeyError) else ""
             raise SourceUnavailableError(_NO_CONSOLE.format(where=self._login.where, lacking=lacking)) from None
 
@@ -150,7 +150,7 @@ class ConsoleSettings(Value, frozen=True, kw_only=True):
 
 
 def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
-    """Raises KeyError, TypeError or ValueError when this is not the answer of PgBouncer's console."""
+    """Raises KeyError, TypeError, AttributeError or ValueError when this is not the answer of PgBouncer's console."""
     settings = ConsoleSettings(
         config={row["key"]: str(row["value"] if row["value"] is not None else "") for row in config},
         users={row["name"]: row for row in users},
@@ -163,7 +163,7 @@ def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
 def facts_from(
     settings: ConsoleSettings, lists: list[Row], pools: list[Row], databases: list[Row], mastodon: tuple[str, str]
 ) -> PgBouncerFacts:
-    """Raises KeyError, TypeError or ValueError when this is not the answer of PgBouncer's console."""
+    """Raises KeyError, TypeError, AttributeError or ValueError when this is not the answer of PgBouncer's console."""
     known = {row["name"]: row for row in databases}
     database, login = mastodon
     # `user=` in [databases] makes every client of the database use one pool, of that user.
