@@ -12,7 +12,7 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.orders import Order, Situation
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
-from fleetd.core.model.bounds import impossible_in
+from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.facts import Snapshot
 from fleetd.core.model.policy_tables import Policy
@@ -158,6 +158,7 @@ def _decoded(content: bytes | None, kind: type[_S]) -> _S:
         return kind()
     try:
         memory = msgspec.json.decode(content, type=kind)
-        return kind() if impossible_in(msgspec.json.decode(content)) else memory
+        low = 0 if kind is HostMemory else -JSON_NUMBER_MAX  # a host's are counts, sizes, and times since its boot
+        return kind() if impossible_in(msgspec.json.decode(content), low) else memory
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return kind()

@@ -78,5 +78,10 @@ def test_the_first_number_of_a_document_that_cannot_be(document: Any, where: str
     assert impossible_in(document) == where
 
 
+def test_a_document_without_numbers_below_zero() -> None:
+    assert impossible_in({"a": [-1]}) is None
+    assert impossible_in({"a": [-1]}, 0) == "a[0]"
+
+
 def test_deep_documents_are_searched_as_far_as_they_can_be_decoded() -> None:
     assert impossible_in(msgspec.json.decode(b"[" * 500 + b"1e300" + b"]" * 500)) is not None

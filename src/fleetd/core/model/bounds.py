@@ -102,10 +102,11 @@ def _text(value: str | bytes) -> str:
 JSON_NUMBER_MAX: Final = 2**53
 
 
-def impossible_in(document: Any) -> str | None:
+def impossible_in(document: Any, low: int = -JSON_NUMBER_MAX) -> str | None:
     """Where in decoded JSON the first number is that no fleetd wrote; None: there is none.
 
-    For files and messages in fleetd's own forms, which hold times, counts and sizes of every kind.
+    For files and messages in fleetd's own forms, which hold times, counts and sizes of every kind. `low`: the lowest
+    possible one; 0 where nothing is below it.
     """
     open_items: list[tuple[str, Any]] = [("", document)]
     while open_items:
@@ -114,6 +115,6 @@ def impossible_in(document: Any) -> str | None:
             open_items += [(f"{path}.{key}"[:200], value) for key, value in item.items()]
         elif isinstance(item, list):
             open_items += [(f"{path}[{index}]"[:200], value) for index, value in enumerate(item)]
-        elif isinstance(item, int | float) and not -JSON_NUMBER_MAX <= item <= JSON_NUMBER_MAX:
+        elif isinstance(item, int | float) and not low <= item <= JSON_NUMBER_MAX:
             return path.lstrip(".") or "the number"
     return None
