@@ -29,6 +29,7 @@ from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.config import Settings, load
+from fleetd.daemon.bugs import Bugs
 from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.loop import Loop
@@ -73,7 +74,7 @@ async def _run(config: Path) -> None:
     runtime = os.environ.get("RUNTIME_DIRECTORY")
     clock = BoottimeClock(runtime_directory=Path(runtime) if runtime else None)
     endpoints = find_endpoints(settings, os.environ)
-    sources, units = open_sources(settings, endpoints, clock)
+    sources, units = open_sources(settings, endpoints, clock, Bugs(_log.error))
     try:
         await Daemon(config, settings, endpoints, sources, units, clock).run()
     finally:
@@ -114,6 +115,7 @@ class Daemon:
             self._service,
             before_tick=self._before_tick,
             recorder=self._recorder,
+            bugs=sources.bugs,
         )
         self._control = ControlBus(
             version=__version__,

@@ -15,6 +15,7 @@ from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
+from fleetd.daemon.bugs import Bugs
 from fleetd.daemon.observe import Sources
 from fleetd.ports import Clock
 
@@ -29,8 +30,10 @@ def numbers(policy: Policy) -> list[InstanceKey]:
     return [number for profile in policy.profiles for number in profile.numbers]
 
 
-def open_sources(settings: Settings, endpoints: Endpoints, clock: Clock) -> tuple[Sources, SystemdUnits]:
-    """All sources that are watched; connects to nothing yet."""
+def open_sources(
+    settings: Settings, endpoints: Endpoints, clock: Clock, bugs: Bugs | None = None
+) -> tuple[Sources, SystemdUnits]:
+    """All sources that are watched; connects to nothing yet. `bugs`: see Sources."""
     units = SystemdUnits(numbers(settings.policy), read_deadline_seconds=READING_SECONDS_MAX)
     sources = Sources(
         _sidekiq(settings, endpoints),
@@ -41,6 +44,7 @@ def open_sources(settings: Settings, endpoints: Endpoints, clock: Clock) -> tupl
         deadline_seconds=WAITING_SECONDS_MAX,
         pgbouncer=_pgbouncer(endpoints),
         replica=_replica(settings, endpoints),
+        bugs=bugs,
     )
     return sources, units
 

@@ -18,6 +18,7 @@ import msgspec
 from fleetd import __version__
 from fleetd.cli.advice import postmortem
 from fleetd.core.instances.orders import Order
+from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
@@ -65,7 +66,7 @@ def client_of(context: click.Context) -> Client:
 def read_status(text: str) -> Status:
     """Parses fleetd's answer; fields of a newer fleetd are ignored. Raises AnswerError if it is no status."""
     try:
-        return msgspec.json.decode(text, type=Status)
+        return _status_of(text)
     except msgspec.ValidationError as error:
         said = fields_of(text)
         version, summary = said.get("version"), said.get("summary")
@@ -80,6 +81,14 @@ def read_status(text: str) -> Status:
             "What answered as org.fleetd1 did not send JSON: it is not fleetd, or it is broken. See "
             "journalctl -u fleetd, then systemctl restart fleetd (workers keep running)."
         ) from None
+
+
+def _status_of(text: str) -> Status:
+    status = msgspec.json.decode(text, type=Status)
+    where = impossible_in(msgspec.json.decode(text))
+    if where is not None:
+        raise msgspec.ValidationError(f"{where} is not a number that fleetd writes")
+    return status
 
 
 def fields_of(text: str) -> dict[str, object]:

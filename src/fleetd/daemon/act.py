@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from fleetd.core.model.decision import Plan, Step, StepResult
+from fleetd.daemon.bugs import Bugs
 from fleetd.ports import Clock, UnitControl
 
 #: systemd answers a job request in milliseconds; on a host that boots workers it may take seconds.
@@ -18,12 +19,18 @@ DECISION_SECONDS_MAX = 30.0
 
 
 async def act(
-    steps: list[Step], units: UnitControl, plan: Plan | None, clock: Clock, decided_seconds: float
+    steps: list[Step],
+    units: UnitControl,
+    plan: Plan | None,
+    clock: Clock,
+    decided_seconds: float,
+    bugs: Bugs | None = None,
 ) -> list[StepResult]:
     """Carry out the steps in order; a failed one does not keep the others from being tried.
 
     `plan`: the valid plan behind the steps; None: there is none, so only `min` is started. When systemd gives no answer
     the other steps are left for a later tick, so that a tick takes one deadline and not one for each step (law 7).
+    `bugs`: takes what a step raises although nobody foresaw it; None: that is raised.
     """
     limit = plan.expires_at_seconds if plan is not None else decided_seconds + DECISION_SECONDS_MAX
     results: list[StepResult] = []
@@ -34,7 +41,7 @@ async def act(
         elif step.verb == "start" and clock.now_seconds() >= limit:
             results.append(_skipped(step, "the plan expired before it could be started"))
         else:
-            results.append(await _one(step, units))
+            results.append(await _one(step, units, bugs))
             silent = results[-1].result == "timeout"
     return results
 
@@ -43,10 +50,14 @@ def _skipped(step: Step, sentence: str) -> StepResult:
     return StepResult(step=step, result="skipped", sentence=sentence)
 
 
-async def _one(step: Step, units: UnitControl) -> StepResult:
+async def _one(step: Step, units: UnitControl, bugs: Bugs | None) -> StepResult:
     try:
         return await asyncio.wait_for(units.carry_out(step), STEP_DEADLINE_SECONDS)
     except TimeoutError:
         return StepResult(
             step=step, result="timeout", sentence=f"systemd gave no answer within {STEP_DEADLINE_SECONDS:.0f} s"
         )
+    except Exception as error:
+        if bugs is None:
+            raise
+        return StepResult(step=step, result="failed", sentence=bugs.take(f"{step.verb} {step.unit}", error))

@@ -50,6 +50,11 @@ class TickLog:
         self._events.append((now_seconds, said))
         self._keep(kind, said, False)
 
+    def noticed(self, now_seconds: float, said: str, *, warning: bool = False) -> None:
+        """Log and keep a sentence about the ticks themselves."""
+        self._events.append((now_seconds, said))
+        self._tell("noticed", said, warning=warning)
+
     def events(self, now_seconds: float) -> tuple[Event, ...]:
         return tuple(Event(age_seconds=now_seconds - at, sentence=what) for at, what in self._events)
 

@@ -1,6 +1,9 @@
 """The loop: a tick every few seconds, the watchdog fed from the event loop, reload and stop when asked.
 
 Law 5: stopping fleetd touches no worker, because no code that runs on the way out could.
+
+A tick that raises, which only a bug can make it do, starts and stops nothing, is shown as a problem, and is followed by
+the next one: were fleetd to end, systemd would start it again every few seconds, and nobody could ask it what is wrong.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ import msgspec
 
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.status import Status
+from fleetd.daemon.bugs import Bugs
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
+from fleetd.daemon.tell_failure import status_of_failure
 from fleetd.daemon.tick import Ticker, TickResult
-from fleetd.errors import SourceUnavailableError
+from fleetd.errors import FleetdError, SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
 from fleetd.words.reasons import sentence
 
@@ -41,7 +46,9 @@ class Loop:
         *,
         before_tick: Callable[[], Awaitable[None]],
         recorder: Recorder | None = None,
+        bugs: Bugs | None = None,
     ) -> None:
+        """`bugs`: takes what a tick raises although nobody foresaw it; None: that is raised, as tests want."""
         self.ticker = ticker
         self.clock = clock
         self.log = log
@@ -49,12 +56,16 @@ class Loop:
         self.service = service
         self.before_tick = before_tick
         self.recorder = recorder
+        self.bugs = bugs
         self.status: Status | None = None
         self.problems: tuple[str, ...] = ()
         self._answer: tuple[Status, Status] | None = None
         self._begun_seconds = clock.now_seconds()
-        self._ticks_total = 0
-        self._ticked_seconds = self._begun_seconds
+        self._ticks_total = self._tick_failures_total = 0
+        self._bug = ""  # that ended the last tick; "": it was completed
+        self._showing_bugs: tuple[str, ...] = ()  # of what only shows ticks
+        self._ticked_seconds = self._begun_seconds  # when the last tick was completed …
+        self._ended_seconds = self._begun_seconds  # … and when the last one ended, however it did
         self.between_ticks = asyncio.Lock()  # hold it to change what a tick works with
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
@@ -97,33 +108,91 @@ class Loop:
                 await watchdog
 
     async def _one_tick(self) -> None:
-        with suppress(SourceUnavailableError, TimeoutError):
-            await asyncio.wait_for(self.before_tick(), BEFORE_TICK_SECONDS)
+        self._showing_bugs = ()
+        try:
+            with suppress(SourceUnavailableError, TimeoutError):
+                await asyncio.wait_for(self.before_tick(), BEFORE_TICK_SECONDS)
+        except FleetdError:  # another fleetd took over the bus name: this one ends
+            raise
+        except Exception as error:
+            self._took("what comes before a tick", error)
+        try:
+            await self._whole_tick()
+        except Exception as error:
+            self._failed(error)
+        # After one that failed, perhaps in showing what it had done, the next acts on nothing until it can be shown.
+        self.ticker.only_tries = bool(self._bug)
+        self._ended_seconds = self.clock.now_seconds()
+
+    async def _whole_tick(self) -> None:
         result = await self.ticker.tick()
         self._ticks_total += 1
         now = self.clock.now_seconds()
-        self._ticked_seconds = now
         status = self._status(result, now)
         self.log.report(result, status)
         # Made again, because what was just reported belongs to the events of this status.
         self.status = self._status(result, now)
-        for teller in self.tellers:
-            teller.tell(self.status)
+        self._ticked_seconds = now
+        if self._bug:
+            self.log.noticed(now, "ticks are completed again")
+            self._bug = ""
+        self._show(self.status)
         if self.recorder is not None:
-            self.recorder.record(result)
+            try:
+                self.recorder.record(result)
+            except Exception as error:
+                self._took("the history", error)
+
+    def _failed(self, error: Exception) -> None:
+        """Show that a tick ended in a bug, beside the last status."""
+        if self.bugs is None:
+            raise error
+        bug, now = self.bugs.take("a tick", error), self.clock.now_seconds()
+        self._tick_failures_total += 1
+        if bug != self._bug:
+            self.log.noticed(now, bug, warning=True)
+            self._bug = bug
+        self.status = status_of_failure(
+            self.status,
+            self.ticker.policy,
+            sources=self.ticker.sources.status(),
+            events=self.log.events(now),
+            problems=(f"{bug}. Until a tick is completed nothing is started or stopped", *self._problems()),
+            uptime_seconds=now - self._begun_seconds,
+            tick_age_seconds=self.tick_age_seconds(),
+            tick_failures_total=self._tick_failures_total,
+        )
+        self._show(self.status)
+
+    def _show(self, status: Status) -> None:
+        """A bug in what only shows the status is shown by the others; it holds nothing."""
+        for teller in self.tellers:
+            try:
+                teller.tell(status)
+            except Exception as error:
+                self._took(type(teller).__name__, error)
+
+    def _took(self, what: str, error: Exception) -> None:
+        if self.bugs is None:
+            raise error
+        self._showing_bugs = (*self._showing_bugs, self.bugs.take(what, error))
+
+    def _problems(self) -> tuple[str, ...]:
+        return *self.problems, *self._showing_bugs
 
     def _status(self, result: TickResult, now_seconds: float) -> Status:
         return status_of(
             result,
             sources=self.ticker.sources.status(),
             events=self.log.events(now_seconds),
-            problems=self.problems,
+            problems=self._problems(),
             uptime_seconds=now_seconds - self._begun_seconds,
             ticks_total=self._ticks_total,
+            tick_failures_total=self._tick_failures_total,
         )
 
     async def _pause(self) -> None:
-        left = self._ticked_seconds + self.ticker.pause_seconds() - self.clock.now_seconds()
+        left = self._ended_seconds + self.ticker.pause_seconds() - self.clock.now_seconds()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(0.0, left))
 
@@ -132,7 +201,7 @@ class Loop:
         interval = self.service.watchdog_interval_seconds()
         slowest = STUCK_SECONDS + self.ticker.policy.pace.tick_seconds
         while interval is not None:
-            if self.tick_age_seconds() < slowest:
+            if self.clock.now_seconds() - self._ended_seconds < slowest:
                 self.service.watchdog()
             await asyncio.sleep(interval)
 

@@ -271,6 +271,11 @@ def _counters(status: Status) -> Iterator[Metric]:
         errors.add_metric([name], total)
     yield errors
     yield CounterMetricFamily("fleetd_ticks", "Ticks done.", value=status.ticks_total)
+    yield CounterMetricFamily(
+        "fleetd_tick_failures",
+        "Ticks that a bug in fleetd ended before they were done.",
+        value=status.tick_failures_total,
+    )
 
 
 def _aged(status: Status, seconds: float) -> Status:
@@ -329,10 +334,10 @@ class Metrics(Collector):
     def tell(self, status: Status) -> None:
         """Show this Status from now on."""
         with self._lock:
-            before = self._last[0] if self._last is not None else None
+            counted = self._last[0].ticks_total if self._last is not None else 0
             self._last = status, self._now_seconds()
-        if before is not None and before.ticks_total == status.ticks_total:
-            return  # the same tick again: nothing new to count
+        if counted == status.ticks_total:
+            return  # the same tick again, or one that a bug ended: nothing new to count
         for clamp in status.clamps:
             self._clamps.labels(clamp.code.value).inc()
         for done in status.step_results:

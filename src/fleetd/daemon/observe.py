@@ -17,6 +17,7 @@ from msgspec import structs
 
 from fleetd.core.model.facts import HostFacts, Known, Snapshot, SystemdFacts, Unknown
 from fleetd.core.model.status import SourceStatus
+from fleetd.daemon.bugs import Bugs
 from fleetd.errors import FleetdError
 from fleetd.ports import Clock, DatabaseSource, HostSource, PgBouncerSource, SidekiqSource, UnitControl
 
@@ -46,7 +47,9 @@ class Sources:
         deadline_seconds: float,
         pgbouncer: PgBouncerSource | None = None,
         replica: DatabaseSource | None = None,
+        bugs: Bugs | None = None,
     ) -> None:
+        """`bugs`: takes what a source raises although nobody foresaw it; None: that is raised, as tests want."""
         self.sidekiq = sidekiq
         self.database = database
         self.pgbouncer = pgbouncer
@@ -55,6 +58,7 @@ class Sources:
         self.machine = machine
         self.clock = clock
         self.deadline_seconds = deadline_seconds
+        self.bugs = bugs
         # The simulator replaces both, because none of its readings waits.
         self.together: Callable[..., Awaitable[Any]] = asyncio.gather
         self.timeout: Callable[[float], AbstractAsyncContextManager[object]] = asyncio.timeout
@@ -112,6 +116,10 @@ class Sources:
             return self._unknown(name, str(error))
         except TimeoutError:
             return self._unknown(name, f"no answer from {name} within {self.deadline_seconds:.0f} s")
+        except Exception as error:
+            if self.bugs is None:
+                raise
+            return self._unknown(name, self.bugs.take(f"reading {name}", error))
         now = self.clock.now_seconds()
         if now - begun > FROZEN_DEADLINES * self.deadline_seconds:  # we were frozen meanwhile, so it is old
             return self._unknown(name, f"the reading of {name} took {now - begun:.0f} s")

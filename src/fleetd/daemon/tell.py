@@ -45,6 +45,7 @@ def status_of(
     problems: tuple[str, ...],
     uptime_seconds: float,
     ticks_total: int,
+    tick_failures_total: int = 0,
 ) -> Status:
     """Everything that is shown of one tick, as one value."""
     policy, machine = result.tick.policy, result.tick.machine
@@ -81,6 +82,7 @@ def status_of(
         rollout=_rollout(result),
         mastodon_version=machine.code.version if machine and machine.code else "",
         pressure=machine.pressure if machine else None,
+        tick_failures_total=tick_failures_total,
     )
     return structs.replace(status, summary=_summary(status))
 

@@ -13,6 +13,7 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.orders import Order, Situation
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
+from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.facts import Snapshot
 from fleetd.core.model.policy_tables import Policy
@@ -72,6 +73,7 @@ class Ticker:
         self._saved: HostMemory | None = None
         self._committed = (b"", FleetMemory())  # as written to the ledger, and the same decoded
         self._trouble = ""
+        self.only_tries = False  # the next tick decides and shows what it would do, but does and remembers nothing
 
     async def tick(self) -> TickResult:
         """Run one tick. Raises nothing foreseeable: what can't be read or done is in the result."""
@@ -96,8 +98,10 @@ class Ticker:
         within_budget = fleet.within_budget
         scheduler, memory = decide_scheduler(tick, assessed.memory, within_budget=within_budget)
         host = carry_out(tick, current, scheduler, memory)
+        if self.only_tries:
+            host.steps, host.memory = [], assessed.memory
         self._remember(host.memory)
-        results = await act(host.steps, self.sources.units, current, clock, now)
+        results = await act(host.steps, self.sources.units, current, clock, now, self.sources.bugs)
         self._last = TickResult(
             tick=tick,
             fleet=fleet,
@@ -155,10 +159,12 @@ class Ticker:
 
 
 def _decoded(content: bytes | None, kind: type[_S]) -> _S:
-    """The memory that was written; a fresh one if there is none, or it can't be understood."""
+    """The memory that was written; a fresh one if there is none, or no fleetd wrote it."""
     if content is None:
         return kind()
     try:
-        return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError:
+        memory = msgspec.json.decode(content, type=kind)
+        low = 0 if kind is HostMemory else -JSON_NUMBER_MAX  # a host's are counts, sizes, and times since its boot
+        return kind() if impossible_in(msgspec.json.decode(content), low) else memory
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return kind()

@@ -32,6 +32,7 @@ import psycopg
 from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, printable
 from fleetd.adapters.database.login import Login
 from fleetd.config.connections import CONSOLE, PostgresSettings
+from fleetd.core.model.bounds import BOUNDS, ImpossibleNumberError, Unit, essential, real
 from fleetd.core.model.facts import PgBouncerFacts, PoolFacts, Value
 from fleetd.errors import SourceUnavailableError
 
@@ -86,7 +87,9 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
             pools = await _show(connection, "POOLS")
             databases = await _show(connection, "DATABASES")
             return facts_from(settings, lists, pools, databases, self._mastodon)
-        except (KeyError, TypeError, ValueError, StopIteration, psycopg.ProgrammingError) as error:
+        except ImpossibleNumberError as error:
+            raise SourceUnavailableError(f"{self._login.where} can't be right: {error}") from None
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration, psycopg.ProgrammingError) as error:
             lacking = f" ({error})" if isinstance(error, KeyError) else ""
             raise SourceUnavailableError(_NO_CONSOLE.format(where=self._login.where, lacking=lacking)) from None
 
@@ -133,9 +136,12 @@ class ConsoleSettings(Value, frozen=True, kw_only=True):
     config: dict[str, str]
     users: dict[str, Row]
 
-    def number(self, key: str) -> int:
-        """A whole number of the configuration; 0 where this version lacks it (1.25: `12.5` for some times)."""
-        return math.ceil(float(self.config.get(key) or 0))
+    def number(self, key: str, unit: Unit = "connections") -> int:
+        """A number of the configuration, rounded up (1.25: `12.5` for some times); 0 where this version lacks it."""
+        number = real(self.config.get(key) or 0, unit)
+        if number is None:
+            raise ImpossibleNumberError(key, BOUNDS[unit])
+        return math.ceil(number)
 
     def limit(self, row: Row, column: str, key: str) -> int:
         """What a database or a user may have: by its own row, else by the configuration; 0: no limit."""
@@ -144,7 +150,7 @@ class ConsoleSettings(Value, frozen=True, kw_only=True):
 
 
 def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
-    """Raises KeyError or ValueError when this is not the answer of PgBouncer's console."""
+    """Raises KeyError, TypeError, AttributeError or ValueError when this is not the answer of PgBouncer's console."""
     settings = ConsoleSettings(
         config={row["key"]: str(row["value"] if row["value"] is not None else "") for row in config},
         users={row["name"]: row for row in users},
@@ -157,12 +163,12 @@ def settings_from(config: list[Row], users: list[Row]) -> ConsoleSettings:
 def facts_from(
     settings: ConsoleSettings, lists: list[Row], pools: list[Row], databases: list[Row], mastodon: tuple[str, str]
 ) -> PgBouncerFacts:
-    """Raises KeyError, TypeError or ValueError when this is not the answer of PgBouncer's console."""
+    """Raises KeyError, TypeError, AttributeError or ValueError when this is not the answer of PgBouncer's console."""
     known = {row["name"]: row for row in databases}
     database, login = mastodon
     # `user=` in [databases] makes every client of the database use one pool, of that user.
     user = known.get(database, {}).get("force_user") or login
-    used = next(int(row["items"]) for row in lists if row["list"] == "used_clients")
+    used = next(_count(row, "items") for row in lists if row["list"] == "used_clients")
     read = [_pool(settings, row, known.get(row["database"], {})) for row in pools if row["database"] != CONSOLE]
     read.sort(key=lambda pool: ((pool.database, pool.user) != (database, user), -pool.client_connections))
     return PgBouncerFacts(
@@ -178,11 +184,12 @@ def _pool(settings: ConsoleSettings, row: Row, database: Row) -> PoolFacts:
     return PoolFacts(
         database=_shown(row["database"]),
         user=_shown(row["user"]),
-        client_connections=int(row["cl_active"]) + int(row["cl_waiting"]),
-        waiting_clients=int(row["cl_waiting"]),
-        longest_wait_seconds=int(row["maxwait"]) + int(row.get("maxwait_us") or 0) / 1e6,
-        active_servers=int(row["sv_active"]),
-        server_connections=sum(int(v) for k, v in row.items() if k.startswith("sv_") and v is not None),
+        client_connections=_count(row, "cl_active") + _count(row, "cl_waiting"),
+        waiting_clients=_count(row, "cl_waiting"),
+        longest_wait_seconds=essential(row["maxwait"], "maxwait", "seconds")
+        + essential(row.get("maxwait_us") or 0, "maxwait_us", "seconds") / 1e6,
+        active_servers=_count(row, "sv_active"),
+        server_connections=sum(_count(row, key) for key in row if key.startswith("sv_") and row[key] is not None),
         size_connections=_size(settings, database, settings.users.get(row["user"], {})),
     )
 
@@ -191,7 +198,7 @@ def _size(settings: ConsoleSettings, database: Row, user: Row) -> int:
     """The most server connections a pool may hold; where nothing limits it, as many as there may be clients."""
     # 1.23 to 1.25 repeat the database's size for a user without one of its own, so this only ever lowers it.
     size = _least(settings.limit(database, "pool_size", "default_pool_size"), _number(user, "pool_size") or 0)
-    if size and settings.number("reserve_pool_timeout"):
+    if size and settings.number("reserve_pool_timeout", "seconds"):
         column = "reserve_pool_size" if "reserve_pool_size" in database else "reserve_pool"
         size += settings.limit(database, column, "reserve_pool_size")
     return _least(
@@ -230,4 +237,10 @@ def _shown(name: str) -> str:
 def _number(row: Row, column: str) -> int | None:
     """None: there is no such column, or it is not filled (1.24 pads some with blanks)."""
     value = row.get(column)
-    return int(value) if value is not None and str(value).strip() else None
+    if isinstance(value, str):
+        value = value.strip()
+    return None if value in (None, "") else essential(value, column, "connections")
+
+
+def _count(row: Row, column: str) -> int:
+    return essential(row[column], column, "connections")

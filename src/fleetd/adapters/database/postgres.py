@@ -30,6 +30,7 @@ import structlog
 from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, printable
 from fleetd.adapters.database.login import Login, refusal
 from fleetd.config.connections import PostgresSettings
+from fleetd.core.model.bounds import ImpossibleNumberError, essential, whole
 from fleetd.core.model.facts import Consumer, DatabaseFacts
 from fleetd.core.model.identity import APPLICATION_NAME_PREFIX
 from fleetd.errors import SourceUnavailableError
@@ -203,6 +204,15 @@ def query_parameters(role: str | None, database: str | None, timeout_seconds: fl
 
 def facts_from(row: Row, where: str, *, standby: bool) -> DatabaseFacts:
     """The facts in the query's row. Raises SourceUnavailableError when it is not the server that was meant."""
+    try:
+        return _facts_from(row, where, standby)
+    except ImpossibleNumberError as error:
+        raise SourceUnavailableError(f"{where} can't be right: {error}") from None
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise SourceUnavailableError(f"{where} does not answer as Postgres does: is that really Postgres?") from None
+
+
+def _facts_from(row: Row, where: str, standby: bool) -> DatabaseFacts:
     if row["in_recovery"] and not standby:
         raise SourceUnavailableError(
             f"{where} is a standby (in recovery): its connections are not the primary's. Point fleetd at the primary"
@@ -213,27 +223,34 @@ def facts_from(row: Row, where: str, *, standby: bool) -> DatabaseFacts:
         raise SourceUnavailableError(
             f"{where} has no database {row['database']}: check the configured Mastodon database"
         )
-    workers = dict(json.loads(row["workers"]))
+    workers = {name: essential(count, "workers", "connections") for name, count in json.loads(row["workers"]).items()}
+    clients, own = _count(row, "clients"), _count(row, "own")
     return DatabaseFacts(
-        max_connections=row["max_connections"],
-        reserved_connections=row["reserved_connections"],
-        role_limit_connections=_limit(row["role_limit"]),
-        database_limit_connections=_limit(row["database_limit"]),
-        client_connections=row["clients"],
-        role_connections=row["of_role"],
-        database_connections=row["of_database"],
+        max_connections=_count(row, "max_connections"),
+        reserved_connections=_count(row, "reserved_connections"),
+        role_limit_connections=_limit(row, "role_limit"),
+        database_limit_connections=_limit(row, "database_limit"),
+        client_connections=clients,
+        role_connections=_count(row, "of_role"),
+        database_connections=_count(row, "of_database"),
         worker_connections=workers,
-        own_connections=row["own"],
-        consumers=consumers_from(json.loads(row["consumers"]), row["clients"] - sum(workers.values()) - row["own"]),
-        exact=row["hidden"] == 0,
-        active_backends=row["active"],
-        stalled_backends=row["stalled"],
+        own_connections=own,
+        consumers=consumers_from(json.loads(row["consumers"]), clients - sum(workers.values()) - own),
+        exact=_count(row, "hidden") == 0,
+        active_backends=whole(row["active"], "connections"),
+        stalled_backends=whole(row["stalled"], "connections"),
     )
 
 
 def consumers_from(groups: list[list[Any]], others_connections: int) -> tuple[Consumer, ...]:
-    """From [role, address, application name, connections]; the rest of all others' connections is one more entry."""
-    named = [Consumer(name=_consumer(*words), connections=count) for *words, count in groups]
+    """From [role, address, application name, connections]; the rest of all others' connections is one more entry.
+
+    Raises ImpossibleNumberError, TypeError or ValueError when that is not what they hold.
+    """
+    named = [
+        Consumer(name=_consumer(*words), connections=essential(count, "consumers", "connections"))
+        for *words, count in groups
+    ]
     rest = others_connections - sum(consumer.connections for consumer in named)
     return (*named, *([Consumer(name="others", connections=rest)] if rest > 0 else []))
 
@@ -247,5 +264,10 @@ def _word(name: str) -> str:
     return printable(name, CONSUMER_WORD_LENGTH_MAX)
 
 
-def _limit(value: int) -> int | None:
-    return None if value < 0 else value
+def _count(row: Row, column: str) -> int:
+    return essential(row[column], column, "connections")
+
+
+def _limit(row: Row, column: str) -> int | None:
+    """None: no limit, which Postgres writes as -1."""
+    return None if row[column] == -1 else _count(row, column)

@@ -30,10 +30,10 @@ def read_file(path: Path, bytes_max: int) -> bytes:
 
 
 def read_small_file(path: Path, bytes_max: int = SMALL_FILE_BYTES_MAX) -> bytes | None:
-    """The content of a regular file; None: missing, unreadable, larger than `bytes_max` or not a file."""
+    """The content of a regular file; None: missing, unreadable, larger than `bytes_max`, not a file, or no path."""
     try:
         return read_file(path, bytes_max)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path with a zero byte or half a surrogate pair
         return None
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from fleetd.adapters.host.files import read_small_file
 from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.core.model.bounds import real, whole
 from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedSettings, SystemdFacts
 from fleetd.core.model.identity import InstanceKey, key_of
 from fleetd.core.model.worker_settings import read_rendered, settings_file_name
@@ -65,13 +66,16 @@ class LinuxHost:
         )
 
     def _memory_bytes(self) -> tuple[int, int]:
-        found = {name: int(kilobytes) * 1024 for name, kilobytes in _MEMINFO.findall(self._read("proc/meminfo"))}
-        try:
-            return found[b"MemTotal"], found[b"MemAvailable"]
-        except KeyError:
+        found = {
+            name: whole(int(kibibytes) * 1024, "bytes")
+            for name, kibibytes in _MEMINFO.findall(self._read("proc/meminfo"))
+        }
+        total, available = found.get(b"MemTotal"), found.get(b"MemAvailable")
+        if total is None or available is None:
             raise SourceUnavailableError(
                 "/proc/meminfo does not say MemTotal and MemAvailable: is /proc mounted, and without ProcSubset=pid?"
-            ) from None
+            )
+        return total, available
 
     def _resident_bytes(self, control_group: str) -> int | None:
         """Memory that a unit's processes hold, without page cache that the kernel can take back.
@@ -82,28 +86,29 @@ class LinuxHost:
         if not control_group.startswith("/") or ".." in control_group.split("/"):
             return None
         directory = f"sys/fs/cgroup{control_group}"
-        current = self._read(f"{directory}/memory.current").strip()
-        if not current.isdigit():
+        current = whole(self._read(f"{directory}/memory.current").strip(), "bytes")
+        parts = dict(_STAT.findall(self._read(f"{directory}/memory.stat")))
+        cache, kept = whole(parts.get(b"file", b"0"), "bytes"), whole(parts.get(b"shmem", b"0"), "bytes")
+        if current is None or cache is None or kept is None:
             return None
-        parts = {name: int(value) for name, value in _STAT.findall(self._read(f"{directory}/memory.stat"))}
-        cache = parts.get(b"file", 0) - parts.get(b"shmem", 0)
-        return max(0, int(current) - max(0, cache))
+        return max(0, current - max(0, cache - kept))
 
     def _pressure(self) -> HostPressure | None:
         """Shares of the last minute, as the kernel averages them; None without PSI or with psi=0."""
-        memory = dict(_PRESSURE.findall(self._read("proc/pressure/memory"))).get(b"full")
-        cpu = dict(_PRESSURE.findall(self._read("proc/pressure/cpu"))).get(b"some")
+        memory = real(dict(_PRESSURE.findall(self._read("proc/pressure/memory"))).get(b"full"), "percent")
+        cpu = real(dict(_PRESSURE.findall(self._read("proc/pressure/cpu"))).get(b"some"), "percent")
         if memory is None or cpu is None:
             return None
-        return HostPressure(memory_stalled_share=_share(memory), cpu_waiting_share=_share(cpu))
+        return HostPressure(memory_stalled_share=memory / 100.0, cpu_waiting_share=cpu / 100.0)
 
     def _load_per_core(self) -> float | None:
         found = _LOAD.match(self._read("proc/loadavg"))
-        return float(found[1]) / (os.cpu_count() or 1) if found else None
+        load = real(found[1], "load") if found else None
+        return None if load is None else load / (os.cpu_count() or 1)
 
     def _oom_kills_total(self) -> int | None:
         found = _OOM_KILLS.search(self._read("proc/vmstat"))
-        return int(found[1]) if found else None
+        return whole(found[1], "total") if found else None
 
     def _read(self, path: str) -> bytes:
         """A file's content; empty when there is none that can be read."""
@@ -139,7 +144,3 @@ class LinuxHost:
             if settings is not None:
                 rendered[key] = settings
         return rendered
-
-
-def _share(percent: bytes) -> float:
-    return min(1.0, float(percent) / 100.0)

@@ -7,12 +7,12 @@ the content of the key, so that a log can say it once.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, NamedTuple
 
 import msgspec
 
+from fleetd.core.model.bounds import real, whole
 from fleetd.core.model.facts import ProcessFacts
 
 #: A time above this is in milliseconds (Sidekiq 8), below it in seconds (up to 7). It is the year 5138 in seconds and
@@ -20,7 +20,6 @@ from fleetd.core.model.facts import ProcessFacts
 _MILLISECONDS_FROM = 1e11
 _TIME_KEYS = (b'"enqueued_at":', b'"created_at":')
 _TRIES_MAX = 32  # nested objects with the same keys; each try reads at most the tail that the script sends
-_DIGITS_MAX = 18
 _JID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # Sidekiq makes 24 hex digits, but people may set their own
 
 #: Everything that decoding hostile JSON may raise; RecursionError is msgspec's for deep nesting.
@@ -106,9 +105,12 @@ def _times_of_tail(tail: bytes) -> _Times:
 
 def age_seconds(time: float, now_seconds: float) -> float:
     """Age of a Sidekiq time in seconds or milliseconds; below 0 where another machine's clock runs ahead."""
-    if not math.isfinite(time) or time < 0:
+    if real(time, "time") is None:
         raise WireError("a time is not a time")
-    return now_seconds - (time / 1000.0 if time >= _MILLISECONDS_FROM else time)
+    age = real(now_seconds - (time / 1000.0 if time >= _MILLISECONDS_FROM else time), "seconds")
+    if age is None:
+        raise WireError("a time is more than a hundred years away")
+    return age
 
 
 def work_entry(entry: list[Any] | bytes) -> RunningEntry:
@@ -150,24 +152,28 @@ def heartbeat(identity: str, fields: list[bytes | None], now_seconds: float) -> 
     info = _decode(_INFO, info_json)
     if quiet not in (b"true", b"false", b""):
         raise WireError("the heartbeat's quiet is neither true nor false")
-    threads = count(concurrency) if concurrency is not None else info.concurrency
-    if threads is None and info.capsules:
-        threads = sum(capsule.concurrency for capsule in info.capsules.values())
-    if threads is None or threads < 0 or info.pid < 0:
+    threads = whole(concurrency if concurrency is not None else info.concurrency, "threads")
+    if concurrency is None and info.concurrency is None and info.capsules:
+        threads = whole(sum(capsule.concurrency for capsule in info.capsules.values()), "threads")
+    if threads is None:
         raise WireError("the heartbeat does not say how many threads there are")
+    busy_threads, pid = whole(busy, "threads"), whole(info.pid, "pid")
+    if busy_threads is None or pid is None:
+        raise WireError("the heartbeat has a number that can't be")
+    kibibytes = whole(rss, "bytes")
     return ProcessFacts(
         identity=identity,
         hostname=info.hostname,
-        pid=info.pid,
+        pid=pid,
         tag=info.tag or "",
         version=info.version,
         threads=threads,
-        busy_threads=count(busy),
+        busy_threads=busy_threads,
         quiet=quiet == b"true",
         queues=_queues(info),
         beat_age_seconds=age_seconds(_number(beat), now_seconds),
         started_age_seconds=age_seconds(info.started_at, now_seconds),
-        resident_bytes=count(rss) * 1024 if rss else None,
+        resident_bytes=None if kibibytes is None else whole(kibibytes * 1024, "bytes"),
     )
 
 
@@ -194,17 +200,17 @@ def text(value: bytes) -> str:
 
 
 def count(value: bytes) -> int:
-    """A counter. Raises WireError for anything but ASCII digits, such as signs and spaces, which int() would take."""
-    if not value.isdigit() or len(value) > _DIGITS_MAX:
+    """A counter. Raises WireError for what can't be one."""
+    found = whole(value, "total")
+    if found is None:
         raise WireError("a count is not a number")
-    return int(value)
+    return found
 
 
 def _number(value: bytes) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        raise WireError("a time is not a time") from None
+    number = real(value, "time")
+    if number is None:
+        raise WireError("a time is not a time")
     return number
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from fleetd.adapters.bus.connection import BusCallError, BusLostError
 from fleetd.adapters.systemd.link import SYSTEMD_GONE, SYSTEMD_PATH
+from fleetd.core.model.bounds import essential
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import UnitFacts
 
@@ -31,6 +32,8 @@ def unit_path(name: str) -> str:
 #: ExecMainCode of a process that a signal ended (waitid(2)): CLD_KILLED, CLD_DUMPED.
 _ENDED_BY_SIGNAL: Final = frozenset({2, 3})
 _SIGNAL_MAX: Final = 64
+#: What systemd gives for a time that never came (USEC_INFINITY).
+_UNSET: Final = 2**64 - 1
 
 
 def ending(code: object, status: object) -> int | None:
@@ -58,13 +61,13 @@ class SeenUnit(msgspec.Struct, frozen=True):
             active_state=str(properties["ActiveState"]),
             sub_state=str(properties["SubState"]),
             result=str(properties["Result"]),
-            main_pid=int(properties["MainPID"]),
-            restarts=int(properties["NRestarts"]),
-            invocation_id=bytes(properties["InvocationID"]).hex(),
+            main_pid=essential(properties["MainPID"], "MainPID", "pid"),
+            restarts=essential(properties["NRestarts"], "NRestarts", "total"),
+            invocation_id=_hex(properties["InvocationID"]),
             control_group=str(properties["ControlGroup"]),
             need_daemon_reload=bool(properties["NeedDaemonReload"]),
         )
-        return cls(facts, int(properties["StateChangeTimestampMonotonic"]) / 1_000_000)
+        return cls(facts, _seconds(properties, "StateChangeTimestampMonotonic"))
 
     def agrees_with(self, row: UnitRow) -> bool:
         return [self.facts.load_state, self.facts.active_state, self.facts.sub_state] == row[2:5]
@@ -72,6 +75,19 @@ class SeenUnit(msgspec.Struct, frozen=True):
     def at(self, now_seconds: float) -> UnitFacts:
         age_seconds = max(0.0, now_seconds - self.changed_seconds)
         return msgspec.structs.replace(self.facts, state_age_seconds=age_seconds)
+
+
+def _seconds(properties: dict[str, Any], name: str) -> float:
+    """A time on CLOCK_MONOTONIC, from microseconds; 0.0, the host's boot, if it never came."""
+    microseconds = properties[name]
+    return 0.0 if microseconds == _UNSET else essential(microseconds, name, "total") / 1_000_000
+
+
+def _hex(content: object) -> str:
+    """Raises TypeError for a number, of which bytes() would make as many zeros."""
+    if not isinstance(content, bytes | bytearray | list):
+        raise TypeError("InvocationID is not bytes")
+    return bytes(content).hex()
 
 
 _POLKIT = (

@@ -210,3 +210,4 @@ class Status(Value, frozen=True, kw_only=True):
     rollout: RolloutStatus | None = None
     mastodon_version: str = ""  # of the code on disk; "": unknown
     pressure: HostPressure | None = None
+    tick_failures_total: int = 0  # ticks that a bug ended; they start and stop nothing
