@@ -1,4 +1,4 @@
-"""The whole daemon except its sources: it goes on without its port or its bus, and reports that."""
+"""The whole daemon except its sources: it goes on without its port or its bus, or with a bug, and reports that."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fleetd.app.endpoints import find_endpoints
 from fleetd.app.run import Daemon
 from fleetd.config import load
 from fleetd.core.model.status import Status
+from fleetd.daemon.bugs import Bugs
 from fleetd.daemon.observe import Sources
 from fleetd.errors import ConfigError
 from tests.support.rig.free_port import free_port
@@ -70,7 +71,13 @@ def daemon_at(port: int, directory: Path) -> Daemon:
     settings, world, clock = load(file), World(policy()), BoottimeClock(runtime_directory=None)
     units = Units(world)
     sources = Sources(
-        FakeSidekiq(world), FakeDatabase(world), units, FakeHost(world), clock, deadline_seconds=WAIT_SECONDS
+        FakeSidekiq(world),
+        FakeDatabase(world),
+        units,
+        FakeHost(world),
+        clock,
+        deadline_seconds=WAIT_SECONDS,
+        bugs=Bugs(lambda sentence, exc_info: None),
     )
     endpoints = find_endpoints(settings, {})
     return Daemon(file, settings, endpoints, sources, cast(SystemdUnits, units), clock)
@@ -105,6 +112,24 @@ def test_with_a_taken_port_only_the_metrics_are_missing(
         taken_port.close()
         await until(lambda: (now := status()) and [p[:29] for p in now.problems] == ["the configuration was refused"])
         assert "ok" in await asyncio.to_thread(ask)
+        daemon._loop.stop()
+        await asyncio.wait_for(running, WAIT_SECONDS)
+
+    asyncio.run(scenario())
+
+
+def test_with_a_bug_in_every_tick_it_goes_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")
+    daemon = daemon_at(free_port(), tmp_path)
+    daemon._loop.ticker.ledger = None  # type: ignore[assignment]
+
+    async def scenario() -> None:
+        running = asyncio.create_task(daemon.run())
+        await until(lambda: running.done() or ((now := daemon._loop.status_now()) and now.tick_failures_total >= 2))
+        assert not running.done(), running.exception()
+        told = daemon._loop.status_now()
+        assert told is not None
+        assert told.problems[0].startswith("a tick failed because of a bug in fleetd (AttributeError, tick.py line")
         daemon._loop.stop()
         await asyncio.wait_for(running, WAIT_SECONDS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd import __version__
-from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.status import (
     ConnectionStatus,
     Event,
@@ -49,6 +49,7 @@ def status_of_failure(
 
 
 def _nothing_known(policy: Policy) -> Status:
+    queues = dict.fromkeys(queue for profile in policy.profiles for queue, _ in profile.queues)
     return Status(
         version=__version__,
         host=policy.host,
@@ -57,32 +58,8 @@ def _nothing_known(policy: Policy) -> Status:
         tick_duration_seconds=0.0,
         ticks_total=0,
         sources=(),
-        queues=tuple(
-            QueueStatus(
-                name=name,
-                latency_seconds=None,
-                target_seconds=policy.target_seconds(name),
-                length_jobs=None,
-                busy_threads=None,
-                need_threads=None,
-            )
-            for name in dict.fromkeys(queue for profile in policy.profiles for queue, _ in profile.queues)
-        ),
-        profiles=tuple(
-            ProfileStatus(
-                name=profile.name,
-                order=profile.order,
-                queues=tuple(queue for queue, _ in profile.queues),
-                running_instances=None,
-                serving_instances=None,
-                admitted_instances=None,
-                needed_instances=None,
-                min_instances=profile.min_instances,
-                max_instances=profile.max_instances,
-                clamps=(),
-            )
-            for profile in policy.profiles
-        ),
+        queues=tuple(_queue(name, policy.target_seconds(name)) for name in queues),
+        profiles=tuple(map(_profile, policy.profiles)),
         instances=(),
         connections=ConnectionStatus(
             limit_connections=None,
@@ -100,4 +77,30 @@ def _nothing_known(policy: Policy) -> Status:
         last_events=(),
         next_sentence="",
         summary="",
+    )
+
+
+def _queue(name: str, target_seconds: float) -> QueueStatus:
+    return QueueStatus(
+        name=name,
+        latency_seconds=None,
+        target_seconds=target_seconds,
+        length_jobs=None,
+        busy_threads=None,
+        need_threads=None,
+    )
+
+
+def _profile(profile: Profile) -> ProfileStatus:
+    return ProfileStatus(
+        name=profile.name,
+        order=profile.order,
+        queues=tuple(queue for queue, _ in profile.queues),
+        running_instances=None,
+        serving_instances=None,
+        admitted_instances=None,
+        needed_instances=None,
+        min_instances=profile.min_instances,
+        max_instances=profile.max_instances,
+        clamps=(),
     )

@@ -22,6 +22,7 @@ from fleetd.adapters.history.reader import SqliteHistorySource
 from fleetd.core.model.history import Batch
 from fleetd.errors import SourceUnavailableError
 from tests.support.builders.history import entry, minute
+from tests.support.fleetctl import fleetctl
 from tests.support.rig.history_file import MIB, opened, sentences, settle
 
 
@@ -333,6 +334,27 @@ def test_missing_history_and_missing_rights_give_sentences(tmp_path: Path) -> No
     (tmp_path / "text").write_text("not a database, but long enough to be looked at " * 20)
     with pytest.raises(SourceUnavailableError, match="is damaged or no history"):
         sentences(tmp_path / "text")
+
+
+@pytest.mark.parametrize("when", ["1e300", "-1e300", "9e999", "'soon'", "x'00'", "300000000000"])
+def test_rows_whose_time_cannot_be_are_left_out_and_counted(path: Path, at: float, when: str) -> None:
+    """A date of them would raise, so fleetctl could show none of the others."""
+    history = opened(path)
+    history.append(minute(at, "one"))
+    history.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"INSERT INTO entries (at, kind, warning, sentence) VALUES ({when}, 'step', 0, 'never')")
+        connection.execute(f"INSERT INTO policies (at, policy) VALUES ({when}, x'00ff')")
+        connection.execute(f"INSERT INTO readings (begins, ends, samples) VALUES ({when}, {when}, x'00ff')")
+    connection.close()
+    found = SqliteHistorySource(path).read(0.0, samples=True)
+    assert [e.sentence for e in found.entries] == ["one"]
+    assert found.samples == minute(at).samples
+    assert found.newest_seconds is not None
+    assert found.newest_seconds < at + 100
+    assert found.unreadable_rows == (0 if when.startswith("-") else 3)
+    shown = fleetctl("history", "--file", str(path), "--since", "2h")
+    assert (shown.exit_code, "one" in shown.stdout) == (0, True)
 
 
 def test_rows_that_cannot_be_decoded_are_left_out_and_counted(path: Path, at: float) -> None:

@@ -9,11 +9,14 @@ import pytest
 
 from fleetd import __version__
 from fleetd.cli.advice.postmortem import Run
+from fleetd.core.model.status import Status
+from fleetd.daemon.tell_failure import status_of_failure
 from fleetd.errors import FleetdError
 from tests.support.builders import status_examples
 from tests.support.builders.status_healthy import healthy
 from tests.support.builders.systemd_answers import Systemd, no_systemd, with_facts
 from tests.support.fleetctl import NOBODY, answering, fleetctl, gone
+from tests.support.world.ports import policy
 
 
 def test_status_of_a_running_daemon() -> None:
@@ -21,6 +24,29 @@ def test_status_of_a_running_daemon() -> None:
     assert result.exit_code == 0
     assert "3 queues wait too long" in result.stdout
     assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize("last", [None, healthy()], ids=["the first tick", "a later one"])
+def test_status_says_that_ticks_fail(last: Status | None) -> None:
+    bug = "a tick failed because of a bug in fleetd (KeyError, plan.py line 9): please report it"
+    failed = status_of_failure(
+        last,
+        policy(),
+        sources=(),
+        events=(),
+        problems=(bug,),
+        uptime_seconds=50.0,
+        tick_age_seconds=40.0,
+        tick_failures_total=8,
+    )
+    result = fleetctl("status", fetch=answering(failed))
+    said = " ".join(result.stdout.split())
+    assert result.exit_code == 0
+    assert f"{bug}." in said
+    assert "its last tick ended 40 s ago" in said
+    assert "Next nothing: a bug in fleetd ended its last tick" in said
+    assert fleetctl("connections", fetch=answering(failed)).exit_code == 0
+    assert fleetctl("explain", fetch=answering(failed)).exit_code == 0
 
 
 def test_json_is_the_daemons_answer_including_unknown_fields() -> None:

@@ -17,6 +17,7 @@ from fleetd.adapters.history.schema import (
     unpacked_policy,
     unpacked_samples,
 )
+from fleetd.core.model.bounds import BOUNDS
 from fleetd.core.model.history import Entry, PolicyChange, Recording, Sample, TimeSpan
 from fleetd.errors import SourceUnavailableError
 
@@ -27,13 +28,26 @@ GAP_SECONDS = 90.0
 #: Samples come a little early or late.
 SLACK_SECONDS = 0.5
 
-_ENTRIES = "SELECT at, kind, warning, sentence FROM entries WHERE at >= ? ORDER BY id"
-_READINGS = "SELECT begins, ends, CASE WHEN ? THEN samples END FROM readings WHERE ends >= ? ORDER BY id"
+#: A time beyond this can't be shown. SQLite takes text in the place of a number, and sorts it after all numbers.
+_LATEST = BOUNDS["unix_seconds"].high
+_ENTRIES = "SELECT at, kind, warning, sentence FROM entries WHERE at BETWEEN :since AND :latest ORDER BY id"
+_READINGS = """
+SELECT begins, ends, CASE WHEN :samples THEN samples END FROM readings
+WHERE ends BETWEEN :since AND :latest AND begins BETWEEN 0 AND :latest ORDER BY id
+"""
 #: The one that was in force then, and all since.
 _POLICIES = """
-SELECT at, policy FROM policies WHERE id >= (SELECT coalesce(max(id), 0) FROM policies WHERE at <= ?) ORDER BY id
+SELECT at, policy FROM policies WHERE id >= (SELECT coalesce(max(id), 0) FROM policies WHERE at <= :since)
+AND at BETWEEN 0 AND :latest ORDER BY id
 """
-_NEWEST = "SELECT max(at) FROM (SELECT max(ends) AS at FROM readings UNION ALL SELECT max(at) FROM entries)"
+_NEWEST = """
+SELECT max(at) FROM (SELECT max(ends) AS at FROM readings WHERE ends <= :latest
+                     UNION ALL SELECT max(at) FROM entries WHERE at <= :latest)
+"""
+_TIMELESS = """
+SELECT (SELECT count(*) FROM entries WHERE at > :latest) + (SELECT count(*) FROM policies WHERE at > :latest)
+     + (SELECT count(*) FROM readings WHERE ends > :latest OR begins > :latest)
+"""
 #: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply. The file is read as it
 #: is then, which is better than not at all.
 _NEEDS_WRITER = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -93,16 +107,17 @@ class SqliteHistorySource:
         samples: list[Sample] = []
         watched_spans: list[TimeSpan] = []
         unreadable = 0
+        bounds = {"since": since_seconds, "latest": _LATEST}
         with self._opened(mode) as connection:
             connection.execute("BEGIN")  # one state of the file, however long the reading takes
-            for at, kind, warning, sentence in connection.execute(_ENTRIES, (since_seconds,)):
+            for at, kind, warning, sentence in connection.execute(_ENTRIES, bounds):
                 entries.append(Entry(at_seconds=at, kind=kind, warning=bool(warning), sentence=sentence))
-            for at, content in connection.execute(_POLICIES, (since_seconds,)):
+            for at, content in connection.execute(_POLICIES, bounds):
                 try:
                     policies.append(PolicyChange(at_seconds=at, policy=unpacked_policy(content)))
                 except ValueError:
                     unreadable += 1
-            for begins, ends, content in connection.execute(_READINGS, (with_samples, since_seconds)):
+            for begins, ends, content in connection.execute(_READINGS, bounds | {"samples": with_samples}):
                 _add_span(watched_spans, max(begins, since_seconds), ends)
                 try:
                     found = unpacked_samples(content) if with_samples else ()
@@ -110,16 +125,17 @@ class SqliteHistorySource:
                     unreadable += 1
                     continue
                 for sample in found:
-                    if sample.at_seconds >= since_seconds and _is_apart(samples, sample, apart_seconds):
+                    if since_seconds <= sample.at_seconds <= _LATEST and _is_apart(samples, sample, apart_seconds):
                         samples.append(sample)
-            (newest,) = connection.execute(_NEWEST).fetchone()
+            (newest,) = connection.execute(_NEWEST, bounds).fetchone()
+            (timeless,) = connection.execute(_TIMELESS, bounds).fetchone()
         return Recording(
             samples=tuple(samples),
             entries=tuple(entries),
             policies=_from_the_one_in_force(policies, since_seconds),
             watched_spans=tuple(watched_spans),
             newest_seconds=newest,
-            unreadable_rows=unreadable,
+            unreadable_rows=unreadable + timeless,
         )
 
     @contextlib.contextmanager

@@ -13,7 +13,7 @@ import re
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 Unit: TypeAlias = Literal[
-    "threads", "pid", "bytes", "time", "seconds", "connections", "jobs", "total", "percent", "load"
+    "threads", "pid", "bytes", "time", "unix_seconds", "seconds", "connections", "jobs", "total", "percent", "load"
 ]
 
 
@@ -36,6 +36,8 @@ BOUNDS: Final[dict[Unit, Bounds]] = {
     "bytes": Bounds(0, 2**52),
     # Unix time, in seconds or as Sidekiq 8 writes it in milliseconds: until the year 5138.
     "time": Bounds(0, 10**14),
+    # Unix time that can be written as a date: until the year 9999 (Python's datetime).
+    "unix_seconds": Bounds(0, 253_402_300_799),
     # Ages and waits; below 0 where another machine's clock runs ahead.
     "seconds": Bounds(-AGE_SECONDS_MAX, AGE_SECONDS_MAX),
     # A C int in PostgreSQL (max_connections, CONNECTION LIMIT) and in PgBouncer (main.c). Its highest value is in use
