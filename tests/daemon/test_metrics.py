@@ -132,6 +132,12 @@ def test_what_is_unknown_is_absent_and_never_zero() -> None:
     assert ("fleetd_source_age_seconds", (("source", "postgres"),)) not in got
 
 
+def test_a_queue_that_may_wait_for_ever_has_no_target() -> None:
+    got = metrics_of(status(queues=(replace(queue(), target_seconds=None),)))
+    assert value(got, "fleetd_queue_target_seconds", queue="default") is None
+    assert value(got, "fleetd_queue_latency_seconds", queue="default") == 1.5
+
+
 def test_known_zero_is_shown() -> None:
     metrics = metrics_of(status(queues=(queue(latency_seconds=0.0, length_jobs=0),)))
     assert value(metrics, "fleetd_queue_latency_seconds", queue="default") == 0

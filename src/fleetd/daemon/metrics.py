@@ -89,7 +89,7 @@ _CONNECTIONS: Columns[Status] = (  # of the tightest source
 )
 _QUEUE: Columns[QueueStatus] = (
     ("latency_seconds", "How long the oldest job has waited; 0: empty.", lambda q: q.latency_seconds),
-    ("target_seconds", "The longest wait wanted.", lambda q: q.target_seconds),
+    ("target_seconds", "The longest wait wanted; absent: it may wait for ever.", lambda q: q.target_seconds),
     ("length_jobs", "Jobs waiting.", lambda q: q.length_jobs),
     ("busy_threads", "Threads at work on the queue, over the whole fleet.", lambda q: q.busy_threads),
     ("need_threads", "Threads the queue needs, as estimated.", lambda q: q.need_threads),

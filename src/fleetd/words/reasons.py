@@ -167,10 +167,8 @@ def _queries_wait(r: reasons.QueriesWait) -> str:
 def _queue_needs(r: reasons.QueueNeeds) -> str:
     takes = "would never catch up" if r.lasts_seconds is None else f"would take {r.lasts_seconds:,.0f} s"
     jobs = f"{r.length_jobs:,} {'job waits' if r.length_jobs == 1 else 'jobs wait'}"
-    return (
-        f"{r.queue}: {jobs}, the oldest for {r.latency_seconds:,.0f} s (target {r.target_seconds:g} s); "
-        f"what runs {takes}"
-    )
+    waits = "it is unknown for how long" if r.latency_seconds is None else f"the oldest for {r.latency_seconds:,.0f} s"
+    return f"{r.queue}: {jobs}, {waits} (target {r.target_seconds:g} s); what runs {takes}"
 
 
 def _keeps_busy(r: reasons.KeepsBusy) -> str:

@@ -271,11 +271,14 @@ class PoolNearlyAtWork(ClampReason, frozen=True, kw_only=True):
 
 
 class QueueNeeds(Reason, frozen=True, kw_only=True):
-    """`lasts_seconds`: how long the running instances would take to catch up; None: they never would."""
+    """`lasts_seconds`: how long the running instances would take to catch up; None: they never would.
+
+    `latency_seconds` None: unknown.
+    """
 
     queue: str
     length_jobs: int
-    latency_seconds: float
+    latency_seconds: float | None
     target_seconds: float
     lasts_seconds: float | None
 
