@@ -52,6 +52,8 @@ def status_of(
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
     if result.trouble:
         problems = (*problems, f"fleetd's memory can't be saved, so a restart would lose it: {result.trouble}")
+    if result.fleet.unserved is not None:
+        problems = (*problems, sentence(result.fleet.unserved))
     status = Status(
         version=__version__,
         host=policy.host,
@@ -103,6 +105,9 @@ def _queues(result: TickResult) -> tuple[QueueStatus, ...]:
     policy, needed = result.tick.policy, result.fleet.needed
     facts = result.tick.sidekiq.queues if result.tick.sidekiq else {}
     need = needed.queue_threads if needed else {}
+    if needed is not None:  # of a queue that was never read whole, no load is known
+        loads = result.fleet.memory.demand.busy_mean_threads
+        need = {name: threads for name, threads in need.items() if name in loads}
     found = []
     for name in dict.fromkeys([q for p in policy.profiles for q, _ in p.queues] + sorted(facts)):
         queue = facts.get(name)
@@ -342,7 +347,7 @@ def _summary(status: Status) -> str:
     waits = "; ".join(
         [
             *([f"late: {_named(late)}"] if late else []),
-            *([f"unknown how long {_named(unknown)} waits"] if unknown else []),
+            *([f"unknown how long {_named(unknown)} {'waits' if len(unknown) == 1 else 'wait'}"] if unknown else []),
         ]
     )
     waits = waits or "queues within target"

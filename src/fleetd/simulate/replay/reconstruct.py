@@ -185,7 +185,8 @@ def _work_notes(moments: list[Moment], policy: Policy, jobs: list[dict[str, floa
     names = [name for name, count in sorted(unserved.items()) if count >= 1.0]
     if names:
         notes.append(f"no profile serves these queues, so they are left out: {', '.join(names[:5])}")
-    foreign = max(moment.sample.foreign_threads for moment in moments)
+    known = (moment.sample.foreign_threads for moment in moments)
+    foreign = max((threads for threads in known if threads is not None), default=0)
     if foreign:
         notes.append(f"up to {foreign} threads of other processes worked too: here this host's instances do all of it")
     return notes

@@ -298,6 +298,17 @@ class OverflowsHere(Reason, frozen=True, kw_only=True):
 Need = QueueNeeds | KeepsBusy | OverflowsHere
 
 
+class UnservedQueue(Value, frozen=True, kw_only=True):
+    queue: str
+    length_jobs: int
+
+
+class QueuesUnserved(Reason, frozen=True, kw_only=True):
+    """No live process serves these, and no profile of this host; the longest first (demand/unserved.py)."""
+
+    queues: tuple[UnservedQueue, ...]
+
+
 class Wanted(Reason, frozen=True, kw_only=True):
     """`clamp`: the last thing that changed the count; `need` None: no queue played a part in it."""
 
