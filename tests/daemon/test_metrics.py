@@ -27,6 +27,7 @@ from fleetd.core.model.status import (
     Status,
     StepStatus,
 )
+from fleetd.daemon.labels import QUEUES_MAX
 from fleetd.daemon.metrics import ROWS_MAX, Metrics
 from tests.support.builders.status_minimal import instance, profile, queue, status
 
@@ -193,7 +194,7 @@ def test_label_sets_are_bounded() -> None:
     queues = tuple(queue(f"q{n}") for n in range(5000))
     instances = tuple(instance(n, profile=f"p{n}") for n in range(5000))
     got = samples(metrics_of(status(queues=queues, instances=instances)))
-    assert sum(name == "fleetd_queue_latency_seconds" for name, _ in got) == ROWS_MAX
+    assert sum(name == "fleetd_queue_latency_seconds" for name, _ in got) == QUEUES_MAX
     assert sum(name == "fleetd_instances" for name, _ in got) == ROWS_MAX * len(InstanceState)
     assert len(got) < 10_000
 
