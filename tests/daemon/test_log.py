@@ -183,3 +183,18 @@ def test_a_heartbeat_that_is_garbled_every_other_time_does_not_fill_the_log() ->
     assert [line for line in rig.lines if line.startswith("scheduler: ")][-1] == (
         "scheduler: served by a process on main, so none is started here"
     ), "the last word is true"
+
+
+def test_that_the_latency_is_unknown_is_said_with_its_begin_and_its_end() -> None:
+    rig = Recorded(busy_world())
+    rig.live(300.0)
+    before = len(rig.lines)
+    rig.world.redis_up = False
+    rig.live(300.0)
+    unknown = [line for line in rig.lines[before:] if "queue latency is unknown: nothing stops" in line]
+    assert len(unknown) == 1
+    assert unknown[0].startswith("redis unreadable: holding. ")
+    rig.world.redis_up = True
+    before = len(rig.lines)
+    rig.live(5.0)
+    assert any("default-first" in line and "unreadable" not in line for line in rig.lines[before:])

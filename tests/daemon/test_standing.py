@@ -54,6 +54,15 @@ def test_a_warning_that_flaps_is_said_less_and_less() -> None:
     assert told(warnings, 24 * HOUR + SETTLE_SECONDS[-1] + AGAIN_SECONDS) == ["a is over"], "the last word is true"
 
 
+def test_a_warning_that_has_been_steady_for_hours_is_over_at_once() -> None:
+    warnings = standing()
+    for n in range(400):
+        told(warnings, 5.0 * n, *(["a"] if n % 2 else []))
+    for n in range(400, 5000):
+        told(warnings, 5.0 * n, "a")
+    assert told(warnings, 25_000.0) == ["a is over"]
+
+
 def test_sixty_keys_whose_order_and_set_change_each_tick_are_said_within_bounds() -> None:
     warnings, chance = standing(), random.Random(1)
     keys = [f"queue:q{n}" for n in range(60)]
