@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import math
 import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,6 +136,26 @@ def test_sizes_as_people_write_them() -> None:
 def test_the_http_listener_can_be_off_or_elsewhere() -> None:
     assert parse(PROFILE + '[http]\nlisten = ""').http is None
     assert parse(PROFILE + '[http]\nlisten = "[::1]:80"').http == HttpAddress(host="::1", port=80)
+
+
+def test_a_target_may_be_none() -> None:
+    got = policy(PROFILE + '[targets]\npull = "none"\nfasp = 10\n')
+    assert got.targets_seconds["pull"] is None
+    assert got.target_seconds("pull") == math.inf
+    assert (got.target_seconds("fasp"), got.target_seconds("default")) == (10.0, 5.0)
+    again = msgspec.json.decode(msgspec.json.encode(got), type=Policy)
+    assert again == got, "as in the history"
+    wrong = problems(PROFILE + '[targets]\npull = "nome"\n')["targets.pull"]
+    assert 'a number from 0.1 to 86400 or "none"' in wrong
+
+
+def test_a_queue_behind_one_that_may_wait_for_ever_is_warned_of() -> None:
+    queues = 'queues = ["default", "pull", "mailers"]'
+    text = f'[profiles.a]\n{queues}\ninstances = 1\n[targets]\npull = "none"\n'
+    said = [w for w in parse(text).warnings if "for ever (target" in w]
+    assert [w.split(", before ")[1].split(":")[0] for w in said] == ["mailers"]
+    more = '[profiles.b]\nqueues = ["mailers"]\ninstances = 2\n'
+    assert not [w for w in parse(text.replace("[targets]", more + "[targets]")).warnings if "for ever (target" in w]
 
 
 def test_warnings_refuse_nothing() -> None:

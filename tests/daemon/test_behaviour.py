@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from msgspec import structs
 
 from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
@@ -233,3 +234,26 @@ def test_a_status_can_be_made_of_every_tick() -> None:
             status = rig.status(result)
             assert status.summary
             assert status.next_sentence
+
+
+def test_five_million_jobs_that_may_wait_for_ever_start_nothing_and_keep_nothing() -> None:
+    rules = policy(strict(high=6), pace=PacePolicy(hold_down_seconds=120.0))
+    rig = Rig(World(structs.replace(rules, targets_seconds={**rules.targets_seconds, "pull": None})))
+    rig.world.rates = {"default": 1.0}
+    rig.run(300.0)
+    calm = rig.serving()
+    rig.world.enqueue("pull", 50_000)
+    rig.world.rates["pull"] = 20.0  # an import; the fleet does about two a second
+    rig.run(600.0)
+    assert rig.serving() == calm
+    rig.world.rates.pop("pull")
+    rig.world.enqueue("default", 400)
+    rig.run(60.0)
+    assert rig.serving() > calm
+    status = rig.status(rig.run(900.0)[-1])
+    assert rig.serving() == calm, "with 50,000 jobs still waiting in pull"
+    assert rig.world.waiting() > 50_000
+    pull = next(q for q in status.queues if q.name == "pull")
+    assert pull.target_seconds is None
+    assert status.summary.startswith("queues within target; ")
+    assert "pull" not in status.next_sentence

@@ -27,6 +27,7 @@ from fleetd.core.model.status import (
     Status,
     StepStatus,
 )
+from fleetd.daemon.labels import QUEUES_MAX
 from fleetd.daemon.metrics import ROWS_MAX, Metrics
 from tests.support.builders.status_minimal import instance, profile, queue, status
 
@@ -132,6 +133,12 @@ def test_what_is_unknown_is_absent_and_never_zero() -> None:
     assert ("fleetd_source_age_seconds", (("source", "postgres"),)) not in got
 
 
+def test_a_queue_that_may_wait_for_ever_has_no_target() -> None:
+    got = metrics_of(status(queues=(replace(queue(), target_seconds=None),)))
+    assert value(got, "fleetd_queue_target_seconds", queue="default") is None
+    assert value(got, "fleetd_queue_latency_seconds", queue="default") == 1.5
+
+
 def test_known_zero_is_shown() -> None:
     metrics = metrics_of(status(queues=(queue(latency_seconds=0.0, length_jobs=0),)))
     assert value(metrics, "fleetd_queue_latency_seconds", queue="default") == 0
@@ -187,7 +194,7 @@ def test_label_sets_are_bounded() -> None:
     queues = tuple(queue(f"q{n}") for n in range(5000))
     instances = tuple(instance(n, profile=f"p{n}") for n in range(5000))
     got = samples(metrics_of(status(queues=queues, instances=instances)))
-    assert sum(name == "fleetd_queue_latency_seconds" for name, _ in got) == ROWS_MAX
+    assert sum(name == "fleetd_queue_latency_seconds" for name, _ in got) == QUEUES_MAX
     assert sum(name == "fleetd_instances" for name, _ in got) == ROWS_MAX * len(InstanceState)
     assert len(got) < 10_000
 

@@ -6,37 +6,8 @@ import itertools
 
 from msgspec import structs
 
-from fleetd.daemon.log import TickLog
-from fleetd.daemon.record import ENTRIES_MAX, Recorder, sample_of
-from tests.support.world.history import FakeHistory
-from tests.support.world.ports import Rig, policy, strict
-from tests.support.world.world import World
-
-
-class Recorded(Rig):
-    """A rig whose ticks are reported and recorded as in the daemon's loop."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.history = FakeHistory()
-        self.lines: list[str] = []
-        self.recorder = Recorder(self.history, lambda: 1_000_000.0 + world.now)
-        say = lambda line, **fields: self.lines.append(line)  # noqa: E731
-        self.journalist = TickLog(say, say, self.recorder.note)
-
-    def live(self, seconds: float, every: float = 5.0) -> None:
-        end = self.world.now + seconds
-        while self.world.now < end:
-            result = self.tick()
-            self.journalist.report(result, self.status(result))
-            self.recorder.record(result)
-            self.world.advance(every)
-
-
-def busy_world() -> World:
-    world = World(policy(strict(low=1)))
-    world.rates = {"default": 6.0, "pull": 1.0}
-    return world
+from fleetd.daemon.record import ENTRIES_MAX, sample_of
+from tests.support.world.recorded import Recorded, busy_world
 
 
 def test_recorded_sentences_are_those_of_the_log() -> None:
@@ -122,10 +93,15 @@ def test_a_flood_of_sentences_is_cut_off_and_that_is_recorded() -> None:
     rig = Recorded(busy_world())
     for n in range(10 * ENTRIES_MAX):
         rig.recorder.note("noticed", f"{n}")
+    for n in range(3 * ENTRIES_MAX):
+        rig.recorder.note("order", f"ordered: {n}")
     rig.live(5)
     kept = rig.history.batches[0].entries
-    assert len(kept) == ENTRIES_MAX + 1
-    assert "more happened at once" in kept[-1].sentence
+    others = [e for e in kept if e.kind not in ("step", "order")]
+    assert len(others) == ENTRIES_MAX + 1
+    assert "more happened at once" in others[-1].sentence
+    assert [e.kind for e in kept].count("order") == 3 * ENTRIES_MAX
+    assert [e.sentence for e in kept if e.kind == "step"] == [s for s in rig.lines if s.startswith("start ")] != []
 
 
 def test_a_changed_policy_is_recorded_with_its_time_and_an_equal_one_is_not() -> None:

@@ -12,6 +12,7 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError
 from fleetd.simulate.policies.scaling import ByRival
 from fleetd.simulate.policies.yardsticks import ORACLE_MARGINS
+from fleetd.simulate.replay.reconstruct import with_policy
 from fleetd.simulate.run import POLICIES, policy_of, run_fleetd, run_oracle, simulate
 from fleetd.simulate.scoring.outcome import Recorder, document, reversals
 from fleetd.simulate.trace.trace import Trace
@@ -42,6 +43,22 @@ def test_fleetd_handles_a_surge_in_time_breaks_no_law_and_loses_no_job() -> None
     assert sizes["local"][-1] < max(sizes["local"]), "it shrinks again"
     assert score.instance_seconds < 6 * 2400
     assert score.starts == max(sizes["local"]) - 1
+
+
+def test_a_queue_without_a_target_is_never_late_and_starts_nothing() -> None:
+    body = queue_toml("default", "[[0, 10]]") + queue_toml("pull", "[[0, 1]]", bursts="[[60, 100000]]")
+    targets = "[targets]\ndefault = 5\n"
+    by_target = {}
+    for target in ("300", '"none"'):
+        trace = small_trace(f"{targets}pull = {target}\n{body}", seconds=1200)
+        for outcome in simulate(trace, None, POLICIES):
+            by_target[outcome.policy, target] = outcome.score
+        assert with_policy(trace, policy_of(trace, None)).targets == trace.targets
+    never, late = by_target["fleetd", '"none"'], by_target["fleetd", "300"]
+    assert late.starts > 0
+    assert late.queues["pull"].late_jobs > 0
+    assert (never.starts, never.law_breaks, never.left_waiting > 50_000) == (0, 0, True)
+    assert all(by_target[name, '"none"'].queues["pull"].late_jobs == 0 for name in POLICIES)
 
 
 def test_every_policy_runs_and_the_document_has_every_field() -> None:

@@ -189,7 +189,8 @@ class Daemon:
         """
         for job in self._units.finished_jobs():
             if job.result not in {"done", "skipped"}:
-                _log.warning(f"systemd's job on {job.unit} ended as {job.result}: systemctl status {job.unit}")
+                said = f"systemd's job on {job.unit} ended as {job.result}: systemctl status {job.unit}"
+                self._tick_log.aside(said)
         if self._http is not None:
             await self._http.ensure()
         self._show_problems()
@@ -198,7 +199,7 @@ class Daemon:
             self._bus_problem = None
         except SourceUnavailableError as error:
             if str(error) != self._bus_problem:
-                _log.warning(f"fleetctl can't be answered: {error}")
+                self._tick_log.aside(f"fleetctl can't be answered: {error}")
             self._bus_problem = str(error)
 
     def _show_problems(self) -> None:

@@ -23,7 +23,7 @@ from fleetd.core.model.policy_tables import (
     Pool,
     QueueName,
     SchedulerPolicy,
-    Seconds,
+    Target,
     Threads,
     size,
 )
@@ -148,7 +148,7 @@ class File(PolicyTables, frozen=True, kw_only=True):
     pgbouncer: PostgresSection | None = None
     replica: PostgresSection | None = None
     profiles: dict[str, ProfileSection] = {}
-    targets: dict[str, Seconds] = {}
+    targets: dict[str, Target] = {}
     scheduler: SchedulerPolicy = SchedulerPolicy(db_pool=POOL_FROM_THREADS)
     connections: ConnectionsSection = ConnectionsSection()
     pace: PacePolicy = PacePolicy(booting_max=min(INSTANCES_MAX, max(BOOTING_MAX_LEAST, os.cpu_count() or 0)))

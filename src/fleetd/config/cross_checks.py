@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,6 +13,7 @@ from msgspec import structs
 from fleetd.config.access_tables import POOL_FROM_THREADS, ConnectionsSection, File
 from fleetd.config.profiles import build_profiles, check_pool
 from fleetd.config.toml_reader import join, nearest, show
+from fleetd.core.demand.needed import home
 from fleetd.core.model.policy_tables import (
     CLAIM_MARGIN_CONNECTIONS,
     QUEUES_BY_IMPORTANCE,
@@ -21,6 +24,8 @@ from fleetd.core.model.policy_tables import (
     Policy,
     PolicyTables,
     SchedulerPolicy,
+    Target,
+    targets_seconds,
 )
 from fleetd.errors import ConfigProblem
 
@@ -39,7 +44,7 @@ def build_policy(file: File, machine_host: str, problems: list[ConfigProblem]) -
     policy = Policy(
         host=_host(file.fleet.host, machine_host, problems),
         profiles=build_profiles(file.profiles, problems),
-        targets_seconds={**DEFAULT_TARGETS_SECONDS, **file.targets},
+        targets_seconds={**DEFAULT_TARGETS_SECONDS, **targets_seconds(file.targets)},
         **tables,
     )
     _check_memory(policy.memory, problems)
@@ -104,7 +109,7 @@ def _refuse_min_over_budget(policy: Policy, problems: list[ConfigProblem]) -> No
         problems.append(ConfigProblem("connections.limit", what, cure))
 
 
-def _warnings(policy: Policy, targets: dict[str, float]) -> tuple[str, ...]:
+def _warnings(policy: Policy, targets: dict[str, Target]) -> tuple[str, ...]:
     served = {queue for profile in policy.profiles for queue, _ in profile.queues}
     known = served | set(QUEUES_BY_IMPORTANCE)
     sentences = [
@@ -119,6 +124,7 @@ def _warnings(policy: Policy, targets: dict[str, float]) -> tuple[str, ...]:
                 f"{join('targets', queue)}: no profile here serves this queue and Mastodon has none of this name"
                 + (f"; did you mean {meant}?" if meant else ".")
             )
+    sentences += _starved(policy)
     for profile in policy.profiles:
         unusual = [queue for queue, _ in profile.queues if queue not in QUEUES_BY_IMPORTANCE]
         guesses = sorted({m for q in unusual if (m := nearest(q, QUEUES_BY_IMPORTANCE))})
@@ -127,3 +133,17 @@ def _warnings(policy: Policy, targets: dict[str, float]) -> tuple[str, ...]:
             names = ", ".join(unusual)
             sentences.append(f"Profile {profile.name} serves {names}, which stock Mastodon does not have{hint}.")
     return tuple(sentences)
+
+
+def _starved(policy: Policy) -> Iterator[str]:
+    """Queues with a target that are served only after one that may wait for ever."""
+    for profile in policy.profiles:
+        names = [queue for queue, _ in profile.queues] if profile.order == "strict" else []
+        first = next((queue for queue in names if math.isinf(policy.target_seconds(queue))), None)
+        behind = names[names.index(first) + 1 :] if first is not None else []
+        starved = [q for q in behind if math.isfinite(policy.target_seconds(q)) and home(policy, q) == profile]
+        if starved:
+            yield (
+                f'Profile {profile.name} serves {first}, which may wait for ever (target "none"), before'
+                f" {', '.join(starved)}: nothing is started to clear {first} for them."
+            )

@@ -70,7 +70,8 @@ def _describe(kind: msgspec.inspect.Type) -> str:
         noun = "a whole number" if isinstance(kind, msgspec.inspect.IntType) else "a number"
         return noun + _range(kind.ge, kind.le)
     if isinstance(kind, msgspec.inspect.LiteralType):
-        return "one of " + ", ".join(f'"{value}"' for value in kind.values)
+        one_of = "one of " if len(kind.values) > 1 else ""
+        return one_of + ", ".join(f'"{value}"' for value in kind.values)
     if isinstance(kind, msgspec.inspect.StrType):
         length = _range(kind.min_length, kind.max_length)
         return f"a text{length} characters" if length else "a text in quotes"

@@ -15,10 +15,11 @@ from fleetd.core.capacity.saturation import Saturation, SaturationMemory, assess
 from fleetd.core.demand.cause import wanted
 from fleetd.core.demand.desired import HoldWindow, desired_instances
 from fleetd.core.demand.needed import DemandMemory, Needed, needed_instances, remember
+from fleetd.core.demand.unserved import UnservedMemory, remember_unserved, unserved
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.decision import Clamp, Clamps, Plan, ProfilePlan
 from fleetd.core.model.facts import Value
-from fleetd.core.model.reasons.counts import SystemdUnknown, Wanted
+from fleetd.core.model.reasons.counts import QueuesUnserved, SystemdUnknown, Wanted
 
 #: A plan expires after this many ticks; then nothing more is started on it.
 PLAN_TICKS = 4
@@ -33,6 +34,7 @@ class FleetMemory(Value, frozen=True, kw_only=True):
     windows: dict[str, HoldWindow] = {}
     scarcity: ScarcityMemory = ScarcityMemory()
     saturation: SaturationMemory = SaturationMemory()
+    unserved: UnservedMemory = UnservedMemory()
 
 
 class FleetDecision(Value, frozen=True, kw_only=True):
@@ -46,6 +48,7 @@ class FleetDecision(Value, frozen=True, kw_only=True):
     claims: Claims
     saturation: Saturation = Saturation()
     wanted: dict[str, Wanted] = {}  # by profile: why the admitted count, where it differs from what runs
+    unserved: QueuesUnserved | None = None  # None: every queue is served, or that is unknown
 
     @property
     def claims_connections(self) -> int:
@@ -87,6 +90,7 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
         claims=limits.claims,
         saturation=limits.saturation,
         wanted=why,
+        unserved=unserved(memory.unserved, tick.sidekiq) if tick.sidekiq is not None else None,
     )
 
 
@@ -96,7 +100,8 @@ def _needed(tick: HostTick, memory: FleetMemory) -> tuple[Needed | None, FleetMe
     silent = {v.profile for v in tick.active if v.lacks_heartbeat}
     queues = frozenset(q for p in tick.policy.profiles if p.name in silent for q, _ in p.queues)
     demand = remember(tick.policy, memory.demand, tick.sidekiq, tick.now_seconds, queues)
-    return needed_instances(tick, tick.sidekiq, demand), structs.replace(memory, demand=demand)
+    lone = remember_unserved(tick.policy, memory.unserved, tick.sidekiq, tick.now_seconds)
+    return needed_instances(tick, tick.sidekiq, demand), structs.replace(memory, demand=demand, unserved=lone)
 
 
 def _limits(tick: HostTick, memory: FleetMemory) -> tuple[Limits, FleetMemory]:

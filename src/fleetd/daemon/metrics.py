@@ -2,6 +2,8 @@
 
 A new gauge is a line in a table below: the end of its name, its help, and where its value is in the Status.
 
+Label values from outside are bounded over time (labels.py).
+
 An unknown reading has no sample. It is never shown as zero, and an alert on it is `absent()` or
 `fleetd_source_up == 0`. When a queue, profile or instance goes, its series go too. Closed sets (reasons, steps, states,
 sources) are always complete and begin at zero, so that a rate sees the first event.
@@ -34,6 +36,7 @@ from fleetd.core.model.status import (
     Status,
     StepStatus,
 )
+from fleetd.daemon.labels import BoundedLabels
 
 #: Bounds of the label sets; the configuration allows fewer.
 ROWS_MAX = 256
@@ -94,7 +97,7 @@ _CONNECTIONS: Columns[Status] = (  # of the tightest source
 )
 _QUEUE: Columns[QueueStatus] = (
     ("latency_seconds", "How long the oldest job has waited; 0: empty.", lambda q: q.latency_seconds),
-    ("target_seconds", "The longest wait wanted.", lambda q: q.target_seconds),
+    ("target_seconds", "The longest wait wanted; absent: it may wait for ever.", lambda q: q.target_seconds),
     ("length_jobs", "Jobs waiting.", lambda q: q.length_jobs),
     ("busy_threads", "Threads at work on the queue, over the whole fleet.", lambda q: q.busy_threads),
     ("need_threads", "Threads the queue needs, as estimated.", lambda q: q.need_threads),
@@ -305,6 +308,8 @@ class Metrics(Collector):
         self._now_seconds = now_seconds
         self._lock = threading.Lock()
         self._last: tuple[Status, float] | None = None  # and when it came
+        self._labels = BoundedLabels()
+        self._queues_left_out = 0
         self._clamps = Counter(
             "fleetd_clamps",
             "Clamps by reason, counted again in each tick they last.",
@@ -333,9 +338,11 @@ class Metrics(Collector):
 
     def tell(self, status: Status) -> None:
         """Show this Status from now on."""
+        now = self._now_seconds()
+        status, left_out = self._labels.of(status, now)
         with self._lock:
             counted = self._last[0].ticks_total if self._last is not None else 0
-            self._last = status, self._now_seconds()
+            self._last, self._queues_left_out = (status, now), left_out
         if counted == status.ticks_total:
             return  # the same tick again, or one that a bug ended: nothing new to count
         for clamp in status.clamps:
@@ -350,8 +357,13 @@ class Metrics(Collector):
         info.add_metric([self._version], 1)
         yield info
         with self._lock:
-            last, now = self._last, self._now_seconds()
+            last, left_out, now = self._last, self._queues_left_out, self._now_seconds()
         if last is not None:
+            yield GaugeMetricFamily(
+                "fleetd_queues_left_out",
+                "Queues without series of their own, because too many names came and went.",
+                value=left_out,
+            )
             status = _aged(last[0], max(0.0, now - last[1]))
             yield from _counters(status)
             for table in TABLES:

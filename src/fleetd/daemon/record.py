@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fleetd.core.instances.lifecycle import InstanceView
+from fleetd.core.model.facts import QueueFacts, SidekiqFacts
 from fleetd.core.model.history import (
     SENTENCE_CHARACTERS_MAX,
     Batch,
@@ -29,8 +30,9 @@ SAMPLE_SECONDS = 5.0
 #: Ticks come a little early or late.
 SLACK_SECONDS = 0.5
 FLUSH_SECONDS = 60.0
-#: Most sentences of one tick.
+#: Most sentences of one tick, besides steps and orders.
 ENTRIES_MAX = 100
+_ALWAYS = frozenset({"step", "order"})
 #: Most queues of one sample: those of the profiles, and others in Redis.
 QUEUES_MAX = 128
 _BOOT_CHARACTERS = 8
@@ -45,16 +47,19 @@ class Recorder:
         self._wall = wall
         self._samples: list[Sample] = []
         self._entries: list[Entry] = []
+        self._others = 0  # of them, those that are neither steps nor orders
         self._policy: Policy | None = None
         self._sampled_seconds: float | None = None
         self._flushed_seconds: float | None = None
 
     def note(self, kind: EntryKind, sentence: str, warning: bool = False) -> None:
-        """Keep a sentence of the log; it is handed on with the next tick."""
-        if len(self._entries) > ENTRIES_MAX:
-            return
-        if len(self._entries) == ENTRIES_MAX:
-            kind, sentence, warning = "daemon", "more happened at once than the history keeps: see the log", True
+        """Keep a sentence of the log; it is handed on with the next tick. Steps and orders are always kept."""
+        if kind not in _ALWAYS:
+            self._others += 1
+            if self._others > ENTRIES_MAX + 1:
+                return
+            if self._others > ENTRIES_MAX:
+                kind, sentence, warning = "daemon", "more happened at once than the history keeps: see the log", True
         self._entries.append(
             Entry(
                 at_seconds=round(self._wall(), 3),
@@ -86,7 +91,7 @@ class Recorder:
 
     def _flush(self, changes: tuple[PolicyChange, ...] = ()) -> None:
         batch = Batch(samples=tuple(self._samples), entries=tuple(self._entries), policies=changes)
-        self._samples, self._entries = [], []
+        self._samples, self._entries, self._others = [], [], 0
         if not batch.empty:
             self._history.append(batch)
 
@@ -105,7 +110,7 @@ def sample_of(result: TickResult, at_seconds: float) -> Sample:
                 busy_threads=queue.busy_threads,
                 young_threads=queue.young_threads,
             )
-            for name, queue in list(sidekiq.queues.items())[:QUEUES_MAX]
+            for name, queue in _recorded_queues(result.tick.policy, sidekiq)
             if queue.latency_seconds is not None and queue.busy_threads is not None
         }
     return Sample(
@@ -124,6 +129,12 @@ def sample_of(result: TickResult, at_seconds: float) -> Sample:
         memory_total_mebibytes=machine.memory_total_bytes // _MEBIBYTE if machine else None,
         boot_milliseconds=_milliseconds(result.host.memory.boot_seconds),
     )
+
+
+def _recorded_queues(policy: Policy, sidekiq: SidekiqFacts) -> list[tuple[str, QueueFacts]]:
+    """The queues of the profiles, then others, up to the bound."""
+    served = {queue for profile in policy.profiles for queue, _ in profile.queues}
+    return sorted(sidekiq.queues.items(), key=lambda item: item[0] not in served)[:QUEUES_MAX]
 
 
 def _milliseconds(seconds: dict[str, float]) -> dict[str, int]:
@@ -147,10 +158,13 @@ def _instances(views: tuple[InstanceView, ...] | None) -> tuple[InstanceSample, 
     )
 
 
-def _foreign_threads(result: TickResult) -> int:
-    """Threads of Sidekiq processes that are neither instances of this host nor a scheduler, nor quiet."""
-    if result.tick.sidekiq is None:
-        return 0
+def _foreign_threads(result: TickResult) -> int | None:
+    """Threads of Sidekiq processes that are neither instances of this host nor a scheduler, nor quiet.
+
+    None: unknown, because some heartbeat can't be read.
+    """
+    if result.tick.sidekiq is None or not result.tick.sidekiq.processes_complete:
+        return None
     threads = 0
     for process in result.tick.sidekiq.processes:
         tag = parse_tag(process.tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Literal
 
@@ -54,6 +55,8 @@ def status_of(
     if result.trouble:
         problems = (*problems, f"fleetd's memory can't be saved, so a restart would lose it: {result.trouble}")
     redis = result.snapshot.sidekiq
+    if result.fleet.unserved is not None:
+        problems = (*problems, sentence(result.fleet.unserved))
     status = Status(
         version=__version__,
         host=policy.host,
@@ -117,6 +120,9 @@ def _queues(result: TickResult) -> tuple[QueueStatus, ...]:
     policy, needed = result.tick.policy, result.fleet.needed
     facts = result.tick.sidekiq.queues if result.tick.sidekiq else {}
     need = needed.queue_threads if needed else {}
+    if needed is not None:  # of a queue that was never read whole, no load is known
+        loads = result.fleet.memory.demand.busy_mean_threads
+        need = {name: threads for name, threads in need.items() if name in loads}
     found = []
     for name in dict.fromkeys([q for p in policy.profiles for q, _ in p.queues] + sorted(facts)):
         queue = facts.get(name)
@@ -124,7 +130,7 @@ def _queues(result: TickResult) -> tuple[QueueStatus, ...]:
             QueueStatus(
                 name=name,
                 latency_seconds=queue.latency_seconds if queue else None,
-                target_seconds=policy.target_seconds(name),
+                target_seconds=None if math.isinf(policy.target_seconds(name)) else policy.target_seconds(name),
                 length_jobs=queue.length_jobs if queue else None,
                 busy_threads=queue.busy_threads if queue else None,
                 need_threads=need.get(name),
@@ -332,6 +338,10 @@ def _next(result: TickResult) -> str:
     return "nothing: the fleet fits its work"
 
 
+#: Queues named in the summary.
+_NAMED_MAX = 6
+
+
 def _summary(status: Status) -> str:
     """One sentence for `systemctl status` and the log."""
     fleet = ", ".join(
@@ -342,15 +352,28 @@ def _summary(status: Status) -> str:
         return f"{' and '.join(down)} unreadable: holding. {fleet}"
     if status.holds:
         return f"HELD ({status.holds[0].kind}): {status.holds[0].sentence}. {fleet}"
+    timed = [q for q in status.queues if q.target_seconds is not None]
     late = [
         f"{q.name} {q.latency_seconds:.0f} s"
-        for q in status.queues
-        if q.latency_seconds is not None and q.latency_seconds > q.target_seconds
+        for q in timed
+        if q.latency_seconds is not None and q.target_seconds is not None and q.latency_seconds > q.target_seconds
     ]
-    waits = f"late: {', '.join(late)}" if late else "queues within target"
+    unknown = [q.name for q in timed if q.latency_seconds is None]
+    waits = "; ".join(
+        [
+            *([f"late: {_named(late)}"] if late else []),
+            *([f"unknown how long {_named(unknown)} {'waits' if len(unknown) == 1 else 'wait'}"] if unknown else []),
+        ]
+    )
+    waits = waits or "queues within target"
     codes = Counter(c.code.value for c in status.clamps)
     why = f" ({', '.join(codes)})" if codes else ""
     return f"{waits}; {fleet}{why}"
+
+
+def _named(things: list[str]) -> str:
+    more = f" and {len(things) - _NAMED_MAX} more" if len(things) > _NAMED_MAX else ""
+    return ", ".join(things[:_NAMED_MAX]) + more
 
 
 def _or_unknown(count: int | None) -> str:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec import structs
 
-from fleetd.core.model.policy_tables import Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import Policy, SchedulerPolicy, targets_seconds
 from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.simulate.policies.rivals import RIVALS, Rival
 from fleetd.simulate.policies.scaling import Scaler
@@ -47,7 +47,7 @@ def policy_of(trace: Trace, configured: Policy | None) -> Policy:
         base,
         host=HOST,
         profiles=profiles,
-        targets_seconds={**base.targets_seconds, **trace.targets},
+        targets_seconds={**base.targets_seconds, **targets_seconds(trace.targets)},
         scheduler=SchedulerPolicy(place="elsewhere"),
         connections=structs.replace(base.connections, limit=None, declared=()),
         pace=structs.replace(base.pace, tick_seconds=trace.tick_seconds),

@@ -63,3 +63,14 @@ EVIDENCE: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.WorkersBeatElsewhere: _beat_elsewhere,
 }
+
+#: What each sign is about, for a line that says that it is over.
+SUBJECTS: dict[type[reasons.Reason], str] = {
+    reasons.GhostHeartbeats: "heartbeats of processes that are gone",
+    reasons.ProcessClockWrong: "a host whose clock is wrong",
+    reasons.EnqueuerClockWrong: "a wrong clock where jobs are enqueued",
+    reasons.HostNamedTwice: "another host with this host's name",
+    reasons.SchedulerEnqueuesNothing: "a scheduler that enqueues nothing",
+    reasons.SchedulerQueueLate: "a scheduler queue that is hours late",
+    reasons.WorkersBeatElsewhere: "workers that beat in another Redis",
+}

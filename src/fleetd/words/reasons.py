@@ -16,6 +16,9 @@ from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.words.evidence import EVIDENCE
 from fleetd.words.formatting import CONNECTION_SOURCES, names, often, short_name, span, times
 
+#: Queues that one sentence names.
+_NAMED_MAX = 10
+
 REPLACE_CAUSES = {
     reasons.ReplaceCause.RESTART: "restarted by fleetctl",
     reasons.ReplaceCause.OUTDATED: "its settings changed",
@@ -159,10 +162,16 @@ def _queries_wait(r: reasons.QueriesWait) -> str:
 def _queue_needs(r: reasons.QueueNeeds) -> str:
     takes = "would never catch up" if r.lasts_seconds is None else f"would take {r.lasts_seconds:,.0f} s"
     jobs = f"{r.length_jobs:,} {'job waits' if r.length_jobs == 1 else 'jobs wait'}"
-    return (
-        f"{r.queue}: {jobs}, the oldest for {r.latency_seconds:,.0f} s (target {r.target_seconds:g} s); "
-        f"what runs {takes}"
-    )
+    waits = "it is unknown for how long" if r.latency_seconds is None else f"the oldest for {r.latency_seconds:,.0f} s"
+    return f"{r.queue}: {jobs}, {waits} (target {r.target_seconds:g} s); what runs {takes}"
+
+
+def _queues_unserved(r: reasons.QueuesUnserved) -> str:
+    named = ", ".join(f"{one.queue} ({times(one.length_jobs, 'job')})" for one in r.queues[:_NAMED_MAX])
+    left = len(r.queues) - _NAMED_MAX
+    more = f" and {times(left, 'more queue')}" if left > 0 else ""
+    them = "it" if len(r.queues) == 1 else "them"
+    return f"no process serves {named}{more}, and no profile here would: add {them} to a profile's queues"
 
 
 def _keeps_busy(r: reasons.KeepsBusy) -> str:
@@ -325,6 +334,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.QueueNeeds: _queue_needs,
     reasons.KeepsBusy: _keeps_busy,
     reasons.OverflowsHere: "{from_profiles:list} can't carry all of its work: {threads:.0f} threads of it come here",
+    reasons.QueuesUnserved: _queues_unserved,
     reasons.Wanted: _wanted,
     # what holds the host
     reasons.Paused: _paused,

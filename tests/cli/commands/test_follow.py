@@ -185,7 +185,7 @@ def test_a_drain_is_reported_to_its_end() -> None:
     assert result.stdout.splitlines()[1:] == [
         "drain of @3: 0 of 30 jobs, quieting; 30 jobs left.",
         "drain of @3: 28 of 30 jobs, draining; 2 jobs left, stop at the latest in 590 s.",
-        "drain of @3: 30 of 30 jobs, stopping; ? jobs left.",
+        "drain of @3: 28 of 30 jobs, stopping; ? jobs left.",
         "drain of @3: 30 of 30 jobs; mastodon-sidekiq@3 is stopped.",
     ]
 

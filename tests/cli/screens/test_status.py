@@ -172,6 +172,18 @@ def test_unknown_is_a_question_mark_with_a_reason_and_never_zero() -> None:
     assert " 0 s" not in text
 
 
+def test_a_queue_that_may_wait_for_ever_has_no_target_and_no_bar() -> None:
+    base = healthy()
+    pull = replace(base.queues[4], target_seconds=None, latency_seconds=9e5, length_jobs=5_000_000)
+    status = replace(base, queues=(*base.queues[:4], pull, *base.queues[5:]))
+    for width in (60, 80, 160):
+        line = next(line for line in printed(status, width).splitlines() if line[2:7] == "pull ")
+        assert "10 d" in line
+        assert " none " in f"{line} "
+        assert "█" not in line.partition("none")[2][:60]
+    assert findings(status) == ()
+
+
 def test_a_lost_source_says_since_when() -> None:
     text = printed(status_examples.redis_down())
     assert "redis last read 94 s ago  ✔ the other 3 read 1.8 s ago" in text

@@ -54,6 +54,7 @@ class Watch:
         *,
         pgbouncer: PgBouncerFacts | Unknown | None = None,
         postgres: DatabaseFacts | None = None,
+        complete: bool = True,
     ) -> Saturation:
         self.now += 5.0
         self.total += self.jobs_per_tick
@@ -61,7 +62,7 @@ class Watch:
         shot = snapshot(
             self.rules,
             now=self.now,
-            redis=sidekiq(processes=beats, total=self.total),
+            redis=sidekiq(processes=beats, total=self.total, complete=complete),
             units=units,
             postgres=postgres,
             pgbouncer=pgbouncer,
@@ -156,6 +157,9 @@ def test_growth_in_vain_counts_only_while_the_threads_sit_in_the_database() -> N
     elsewhere = Watch(in_vain, running=4, busy=5)
     ticks = [elsewhere.tick(postgres=stalled(2, 0)) for _ in range(9)]
     assert [t.holds for t in ticks] == [None] * 9, "they wait for other servers"
+    unread = Watch(in_vain, running=4, busy=5)
+    ticks = [unread.tick(postgres=stalled(16, 0), complete=False) for _ in range(9)]
+    assert [t.holds for t in ticks] == [None] * 9, "how many threads are busy is unknown"
 
 
 def test_an_unreadable_source_does_not_count_as_calm() -> None:
@@ -175,6 +179,11 @@ def test_growth_takes_no_more_of_the_pool_than_is_free() -> None:
     assert saturation.pool_left_connections is not None
     assert round(saturation.servers_per_thread, 2) == 0.91
     assert round(saturation.pool_left_connections) == 18 - 9
+    watch.busy = 0
+    for _ in range(10):  # some heartbeats can't be read, so the threads of the others are not all
+        saturation = watch.tick(pgbouncer=bouncer(active=9, size=20), complete=False)
+    assert round(saturation.servers_per_thread, 2) == 0.91
+    watch.busy = 5
     assert watch.tick(postgres=database()).pool_left_connections is None
 
 

@@ -50,6 +50,13 @@ def test_the_queue_that_waits_is_named_with_its_numbers() -> None:
     assert said.endswith(", but max is 6")
 
 
+def test_an_unknown_age_is_not_called_zero() -> None:
+    need = wanted(waits(QueueFacts(name="push", length_jobs=5000, latency_seconds=None, busy_threads=0))).need
+    assert isinstance(need, QueueNeeds)
+    assert need.latency_seconds is None
+    assert sentence(need).startswith("push: 5,000 jobs wait, it is unknown for how long (target 30 s); ")
+
+
 def test_of_several_queues_the_one_that_needs_most_is_named() -> None:
     pushes = wanted(waits(queue("push", 5000, age=12.0), queue("pull", 3, age=1.0))).need
     assert isinstance(pushes, QueueNeeds)

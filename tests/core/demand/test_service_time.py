@@ -7,6 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fleetd.core.demand.service_time import (
     PRIOR_SECONDS,
@@ -14,6 +15,7 @@ from fleetd.core.demand.service_time import (
     ServiceMemory,
     remember_service,
 )
+from fleetd.core.model.facts import QueueFacts
 from tests.support.builders.readings import queue, sidekiq
 from tests.support.storm.storm import steady
 
@@ -94,6 +96,28 @@ def test_an_idle_night_a_gap_and_a_counter_reset_teach_nothing() -> None:
     back.total = 0.0
     back.run(20.0, default=5)
     assert back.memory.seconds == {}
+
+
+def test_while_the_busy_threads_of_a_queue_are_unknown_nothing_is_learnt() -> None:
+    counter = Counter({"default": 0.1, "push": 0.1})
+    for _ in range(100):
+        counter.run(5.0, default=5, push=50)
+        read = sidekiq(queue("default", busy=5), QueueFacts(name="push", length_jobs=9, latency_seconds=1.0), total=0)
+        facts = structs.replace(read, processed_jobs_total=int(counter.total))
+        counter.memory = remember_service(counter.memory, facts, QUEUES, counter.now)
+    assert counter.memory.seconds == {}
+
+
+def test_names_that_are_no_longer_watched_are_forgotten() -> None:
+    counter = Counter({"default": 0.1, "push": 0.1})
+    counter.run(60.0, default=5, push=5)
+    assert set(counter.memory.seconds) == {"default", "push"}
+    memory = counter.memory
+    for n in range(1000):  # a reload each time
+        facts = sidekiq(queue(f"q{n}", busy=20), total=int(counter.total) + 5000 * n)
+        memory = remember_service(memory, facts, frozenset({f"q{n}", "default"}), counter.now + 5.0 * n)
+        assert set(memory.seconds) | set(memory.variances) <= {"", "default", f"q{n}"}
+        assert len(memory.busy_thread_seconds) <= 3
 
 
 def test_jobs_of_other_queues_count_but_only_watched_ones_are_remembered() -> None:

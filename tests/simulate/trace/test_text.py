@@ -57,7 +57,9 @@ def traces(draw: st.DrawFn) -> Trace:
         boot_seconds=(low, low + draw(positive)),
         beat_seconds=draw(st.integers(1, 30)),
         initial_instances=draw(st.integers(0, 3)),
-        targets={queue: draw(st.floats(0.1, 86_400)) for queue in queues} if draw(st.booleans()) else {},
+        targets={queue: draw(st.floats(0.1, 86_400) | st.just("none")) for queue in queues}
+        if draw(st.booleans())
+        else {},
         queues={
             queue: QueueTraffic(
                 arrivals_per_second=draw(points(duration, 200)),

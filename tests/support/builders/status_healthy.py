@@ -30,7 +30,7 @@ ORDER = ("default", "push", "ingress", "mailers", "pull", "fasp")
 
 
 def queue(
-    name: str, latency: float | None, target: float, length: int | None, busy: int | None, need: float | None
+    name: str, latency: float | None, target: float | None, length: int | None, busy: int | None, need: float | None
 ) -> QueueStatus:
     return QueueStatus(
         name=name,

@@ -45,6 +45,7 @@ def sidekiq_facts(world: World) -> SidekiqFacts:
         redis_run_id=world.run_id,
         processes_complete=not (world.garbled and world.elsewhere),
         writable=world.redis_writable,
+        faults=world.faults,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 
-from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.facts import HostPressure, KeyFault
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
@@ -59,6 +59,7 @@ class World:
         self.systemd_hangs = False
         self.run_id = "run-1"
         self.unreadable: set[str] = set()
+        self.faults: tuple[KeyFault, ...] = ()
         self.max_connections, self.other_clients = 200, 20
         self.pool_size: int | None = None  # PgBouncer's; None: workers don't go through PgBouncer
         self.web_servers = 0  # server connections of that pool that work for web

@@ -50,9 +50,11 @@ class Finding(Value, frozen=True):
 
 
 def queue_level(queue: QueueStatus) -> Level:
-    """Bad beyond the target, a warning in the last fifth before it."""
+    """Bad beyond the target, a warning in the last fifth before it. A queue that may wait for ever is never late."""
     if queue.latency_seconds is None:
         return Level.UNKNOWN
+    if queue.target_seconds is None:
+        return Level.OK
     if queue.latency_seconds > queue.target_seconds:
         return Level.BAD
     return Level.WARN if queue.latency_seconds > 0.8 * queue.target_seconds else Level.OK
@@ -60,8 +62,14 @@ def queue_level(queue: QueueStatus) -> Level:
 
 def late_queues(status: Status) -> list[QueueStatus]:
     """Queues that wait longer than their target, the worst first: the one that waits the most times its target."""
+
+    def times_its_target(queue: QueueStatus) -> float:
+        if queue.latency_seconds is None or queue.target_seconds is None:
+            return 0.0
+        return queue.latency_seconds / max(queue.target_seconds, 0.001)
+
     late = [queue for queue in status.queues if queue_level(queue) == Level.BAD]
-    return sorted(late, key=lambda q: -(q.latency_seconds or 0.0) / max(q.target_seconds, 0.001))
+    return sorted(late, key=times_its_target, reverse=True)
 
 
 def clamp_level(clamp: ClampStatus) -> Level:

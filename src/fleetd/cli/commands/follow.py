@@ -97,14 +97,15 @@ def _restart_in(status: Status) -> Progress | None:
 
 def _drain_of(number: int) -> Look:
     """Looks at one instance. The jobs that it runs at first are the total."""
-    jobs = 0
+    jobs = left = 0
 
     def look(status: Status) -> Progress | None:
-        nonlocal jobs
+        nonlocal jobs, left
         found = next((i for i in status.instances if i.number == number), None)
         if found is None:
             return None
-        left = found.busy_threads or 0
+        if found.busy_threads is not None:  # while it is unknown, the last known number stays
+            left = found.busy_threads
         jobs = max(jobs, left)
         ended, said = _drain_state(found)
         return Progress(

@@ -114,7 +114,8 @@ def queue_lines(status: Status, page: Page) -> Lines:
         line = Text.assemble(sign(level, symbols), " ", left(queue.name, name_cells, symbols))
         style = f"bold {STYLES[level]}" if level > Level.OK else ""
         line.append(right(duration(queue.latency_seconds), 9, symbols), style)
-        line.append(right(duration(queue.target_seconds), 8, symbols), QUIET)
+        target = "none" if queue.target_seconds is None else duration(queue.target_seconds)
+        line.append(right(target, 8, symbols), QUIET)
         if bar_cells:
             line.append_text(_wait_bar(queue, status, bar_cells, symbols))
         values = (queue.length_jobs, queue.busy_threads, queue.need_threads)
@@ -130,6 +131,8 @@ def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) 
         lost = any(source.name == "redis" and not source.ok for source in status.sources)
         why = "Redis can't be read" if lost else "see the log: unreadable key"
         return Text("  " + left(why, cells + 7, symbols), QUIET)
+    if queue.target_seconds is None:
+        return Text("  " + left("may wait for ever", cells + 7, symbols), QUIET)
     share = queue.latency_seconds / queue.target_seconds if queue.target_seconds > 0 else 0.0
     style = STYLES[queue_level(queue)]
     drawn, factor = bar(share, cells, style, symbols), ""

@@ -156,7 +156,7 @@ def _remember(tick: HostTick, memory: SaturationMemory) -> tuple[reasons.Saturat
 
 def _means(snapshot: Snapshot, sidekiq: SidekiqFacts | None, memory: SaturationMemory) -> SaturationMemory:
     pool = _pool(snapshot)
-    if pool is None or sidekiq is None:
+    if pool is None or sidekiq is None or not sidekiq.processes_complete:
         return memory
     busy = sum(p.busy_threads for p in sidekiq.processes)
     elapsed = snapshot.now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
@@ -205,7 +205,7 @@ def _strained(snapshot: Snapshot) -> reasons.QueriesWait | None:
 
 def _no_gain(tick: HostTick, throughput: ThroughputMemory) -> reasons.ThroughputStays | reasons.ThreadsDoLess | None:
     sidekiq, snapshot, verdict = tick.sidekiq, tick.snapshot, throughput.verdict
-    if throughput.efficient or sidekiq is None:
+    if throughput.efficient or sidekiq is None or not sidekiq.processes_complete:
         return None
     too_many = 0
     if verdict == SizeVerdict.SHRINK_FREE or _strained(snapshot) is not None:

@@ -50,11 +50,16 @@ class Waiting(Value, frozen=True, kw_only=True):
 
     queue: str
     load_threads: float
-    work_seconds: float  # the backlog, in thread-seconds
-    left_seconds: float  # until the oldest job is late
+    work_seconds: float  # the backlog that is to be cleared in time, in thread-seconds
+    left_seconds: float  # until the oldest job is late; infinite: never, and no work counts
     service_seconds: float
     jobs: float = math.inf  # waiting jobs; more threads than these would have nothing to do
     doubt: float = 1.0  # the factor by which lateness raised the work
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether jobs wait in it, so that a weighted order fetches it in its turn."""
+        return self.work_seconds > 0.0 or (math.isinf(self.left_seconds) and self.jobs > 0)
 
 
 def capacity_of(profile: Profile, instances: tuple[InstanceView, ...], boot_seconds: dict[str, float]) -> Capacity:
@@ -103,7 +108,7 @@ def _asked(
         first, later = ordered[: place + 1], ordered[place + 1 :]
         if profile.order == "weighted":
             fetched = sum(weights[w.queue] * w.service_seconds for w in first)
-            rivals = sum(weights[w.queue] * w.service_seconds for w in later if w.work_seconds)
+            rivals = sum(weights[w.queue] * w.service_seconds for w in later if w.is_fetched)
             share = fetched / (fetched + rivals)
         else:
             share = 1.0

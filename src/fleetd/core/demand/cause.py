@@ -81,7 +81,7 @@ def need_of(tick: HostTick, profile: Profile, needed: Needed, sidekiq: SidekiqFa
     return reasons.QueueNeeds(
         queue=hard.queue,
         length_jobs=facts.length_jobs,
-        latency_seconds=facts.latency_seconds or 0.0,
+        latency_seconds=facts.latency_seconds,
         target_seconds=tick.policy.target_seconds(hard.queue),
         lasts_seconds=None if math.isinf(lasts_seconds) else lasts_seconds,
     )

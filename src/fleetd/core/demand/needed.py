@@ -5,6 +5,9 @@ The offered load of a queue without a backlog is its mean number of busy threads
 adds the threads that clear it before it is late (backlog.py; similar to the one-step answer of DS2, Kalavri et al.,
 OSDI 2018). Threads become instances at a planned utilisation.
 
+A queue that may wait for ever (target "none") counts with the threads that its incoming jobs keep busy. What waits in
+it, and that more comes than is done, count for nothing.
+
 Law 3: a queue that can't be read keeps its last known load; it never counts as idle.
 """
 
@@ -67,7 +70,11 @@ def remember(
     elapsed = now_seconds - memory.at_seconds if memory.at_seconds is not None else -1.0
     watched = frozenset(queue for profile in policy.profiles for queue, _ in profile.queues)  # bounded (law 7)
     kept = watched if not sidekiq.processes_complete else silent_queues
-    loads = {name: _offered(memory, queue, elapsed) for name, queue in sidekiq.queues.items() if name in watched}
+    loads = {
+        name: _offered(memory, queue, elapsed, waits_for_ever=math.isinf(policy.target_seconds(name)))
+        for name, queue in sidekiq.queues.items()
+        if name in watched
+    }
 
     def means(before: dict[str, float], constant_seconds: float) -> dict[str, float]:
         keep = math.exp(-elapsed / constant_seconds) if elapsed >= 0.0 else 0.0
@@ -96,13 +103,13 @@ def remember(
     )
 
 
-def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float) -> float | None:
+def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float, *, waits_for_ever: bool) -> float | None:
     """Threads that incoming jobs would keep busy: the busy threads, plus or minus the change of the backlog.
 
     None: the busy threads are unknown.
 
     A jump of the backlog is no rate. So its growth counts at most as much as the busy threads, or as the usual load
-    where an earlier queue takes all threads.
+    where an earlier queue takes all threads; of a queue that may wait for ever not at all.
     """
     if queue.busy_threads is None:
         return None
@@ -111,7 +118,7 @@ def _offered(memory: DemandMemory, queue: QueueFacts, elapsed_seconds: float) ->
         return busy
     grown = (queue.length_jobs - before) * memory.service.service_seconds(queue.name) / elapsed_seconds
     usual = memory.busy_mean_threads.get(queue.name, 0.0)
-    return busy + min(max(busy, usual), max(-busy, grown))
+    return busy + min(0.0 if waits_for_ever else max(busy, usual), max(-busy, grown))
 
 
 def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory) -> Needed:
@@ -127,7 +134,7 @@ def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory
     }
     backlog = {queue: _backlog_threads(w) for queue, w in waiting.items()}
     queue_threads = {queue: w.load_threads + backlog[queue] for queue, w in waiting.items()}
-    steady = {q: memory.steady_mean_threads.get(q, 0.0) + more for q, more in backlog.items()}
+    steady = {q: _planned(policy, q, memory.steady_mean_threads.get(q, 0.0)) + more for q, more in backlog.items()}
     if tick.instances is None:
         threads = _profile_threads(policy, sidekiq, queue_threads)
     else:
@@ -136,7 +143,7 @@ def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory
             p.name: threads_in_time(p, at_home(policy, p, waiting), capacity_of(p, tick.active, boots))
             for p in policy.profiles
         }
-        load = {queue: w.load_threads for queue, w in waiting.items()}
+        load = {queue: _planned(policy, queue, w.load_threads) for queue, w in waiting.items()}
         threads = _profile_threads(policy, sidekiq, load, catching)
     return Needed(
         queue_threads=queue_threads,
@@ -146,14 +153,21 @@ def needed_instances(tick: HostTick, sidekiq: SidekiqFacts, memory: DemandMemory
             p.name: math.ceil(threads[p.name] / (p.threads * policy.pace.utilisation) - 1e-9) for p in policy.profiles
         },
         waiting=waiting,
-        unread_queues=frozenset(queue for queue in waiting if not _is_read(sidekiq.queues.get(queue))),
+        unread_queues=frozenset(queue for queue in waiting if not _is_read(policy, queue, sidekiq.queues.get(queue))),
         late_queues=frozenset(queue for queue, w in waiting.items() if w.left_seconds < 0.0),
         complete=sidekiq.processes_complete,
     )
 
 
-def _is_read(queue: QueueFacts | None) -> bool:
-    return queue is not None and queue.latency_seconds is not None and queue.busy_threads is not None
+def _planned(policy: Policy, queue: str, threads: float) -> float:
+    """The load as it is planned for. A queue that may wait for ever needs no spare share of the threads."""
+    return threads * policy.pace.utilisation if math.isinf(policy.target_seconds(queue)) else threads
+
+
+def _is_read(policy: Policy, name: str, queue: QueueFacts | None) -> bool:
+    if queue is None or queue.busy_threads is None:
+        return False
+    return queue.latency_seconds is not None or math.isinf(policy.target_seconds(name))
 
 
 def at_home(policy: Policy, profile: Profile, waiting: dict[str, Waiting]) -> list[Waiting]:
@@ -166,10 +180,11 @@ def _waiting(policy: Policy, name: str, facts: QueueFacts | None, memory: Demand
     # Of a queue that can't be read nothing is known to wait; `unread_queues` keeps its profiles from shrinking.
     latency, jobs = (facts.latency_seconds or 0.0, facts.length_jobs) if facts is not None else (0.0, 0)
     doubt = min(DOUBT_MAX, max(1.0, latency / target))  # a late queue means job time was underestimated
+    counts = math.isfinite(target)
     return Waiting(
         queue=name,
         load_threads=memory.busy_mean_threads.get(name, 0.0),
-        work_seconds=jobs * memory.service.careful_seconds(name) * doubt,
+        work_seconds=jobs * memory.service.careful_seconds(name) * doubt if counts else 0.0,
         left_seconds=target - latency,
         service_seconds=memory.service.service_seconds(name),
         jobs=jobs,

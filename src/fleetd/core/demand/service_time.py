@@ -65,9 +65,11 @@ def remember_service(
         memory.since_seconds is None
         or total is None
         or total < memory.processed_jobs_total
+        or any(queue.busy_threads is None for queue in sidekiq.queues.values())
         or not sidekiq.processes_complete
         or not 0.0 <= elapsed <= READING_GAP_SECONDS_MAX
     )
+    memory = _of_watched(memory, queues)
     if broken:
         return _window(memory, total, now_seconds)
     busy, rate = dict(memory.busy_thread_seconds), 0.0
@@ -84,6 +86,17 @@ def remember_service(
         )
     jobs = total - memory.processed_jobs_total
     return _window(_learnt(memory, busy, jobs, highest - lowest), total, now_seconds)
+
+
+def _of_watched(memory: ServiceMemory, queues: frozenset[str]) -> ServiceMemory:
+    """Without queues that are no longer watched, after a reload (law 7: bounded)."""
+    if (memory.seconds.keys() | memory.busy_thread_seconds.keys()) - {"", *queues}:
+        seconds, variances, busy = (
+            {name: value for name, value in table.items() if name in queues or not name}
+            for table in (memory.seconds, memory.variances, memory.busy_thread_seconds)
+        )
+        return structs.replace(memory, seconds=seconds, variances=variances, busy_thread_seconds=busy)
+    return memory
 
 
 def _window(memory: ServiceMemory, total: int | None, now_seconds: float) -> ServiceMemory:

@@ -140,10 +140,10 @@ def _decide(
     if own.is_present or others:
         state = reasons.SchedulerRuns(hosts=hosts) if runs else reasons.SchedulerElsewhere(hosts=hosts)
         return SchedulerDecision(state=state, live_processes=live, hosts=hosts)
-    if policy.scheduler.place == "elsewhere":
-        return SchedulerDecision(state=reasons.SchedulerNeverHere(), live_processes=0)
     if not tick.sidekiq.processes_complete:
         return SchedulerDecision(state=reasons.SchedulerUnreadable(what="heartbeat"))
+    if policy.scheduler.place == "elsewhere":
+        return SchedulerDecision(state=reasons.SchedulerNeverHere(), live_processes=0)
     needed = SETTLE_SECONDS  # if it belongs here, or we stopped ours to start it again, no other host is waited for
     if policy.scheduler.place != "here" and not memory.scheduler_handover:
         needed = max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)

@@ -61,7 +61,7 @@ class Sample(Value, frozen=True, kw_only=True, array_like=True):
     failed_jobs_total: int | None
     service_milliseconds: dict[str, int]  # by queue: how long a job takes, as learnt
     instances: tuple[InstanceSample, ...] | None
-    foreign_threads: int  # of processes that are neither instances of this host nor a scheduler
+    foreign_threads: int | None  # of processes that are neither instances of this host nor a scheduler
     limit_connections: int | None  # of the tightest source
     others_connections: int | None  # on that source: all but what this host's instances claim
     memory_available_mebibytes: int | None

@@ -8,6 +8,8 @@ config.example.toml; a new table is a struct here and a field of PolicyTables. R
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -40,6 +42,8 @@ QueueName = Annotated[
     ),
 ]
 Seconds = Annotated[float, Meta(ge=0.1, le=86_400)]
+#: The longest a job should wait, as a file states it; "none": it may wait for ever.
+Target = Seconds | Literal["none"]
 Threads = Annotated[int, Meta(ge=1, le=200)]
 Pool = Annotated[int, Meta(ge=1, le=1000)]
 Connections = Annotated[int, Meta(ge=0, le=100_000)]
@@ -181,10 +185,13 @@ class Policy(PolicyTables, frozen=True, kw_only=True):
 
     host: str
     profiles: tuple[Profile, ...]  # in order of importance
-    targets_seconds: dict[str, float]  # queue to the longest wait wanted; a queue without one: 60
+    #: Queue to the longest wait wanted; None: it may wait for ever; a queue that is not in it: 60.
+    targets_seconds: dict[str, float | None]
 
     def target_seconds(self, queue: str) -> float:
-        return self.targets_seconds.get(queue, 60.0)
+        """The longest wait wanted; infinite for a queue that may wait for ever."""
+        target = self.targets_seconds.get(queue, 60.0)
+        return math.inf if target is None else target
 
     def profile(self, name: str) -> Profile | None:
         return next((p for p in self.profiles if p.name == name), None)
@@ -192,3 +199,13 @@ class Policy(PolicyTables, frozen=True, kw_only=True):
     def profile_of(self, key: InstanceKey) -> Profile | None:
         """The profile that owns this instance's number; None: no profile does, as for the scheduler."""
         return next((p for p in self.profiles if key in p.numbers), None)
+
+
+def targets_seconds(targets: Mapping[str, Target]) -> dict[str, float | None]:
+    """Targets as the Policy has them, from those of a file."""
+    return {queue: None if target == "none" else target for queue, target in targets.items()}
+
+
+def target_written(target_seconds: float) -> Target:
+    """A target as a file states it."""
+    return "none" if math.isinf(target_seconds) else target_seconds

@@ -26,7 +26,7 @@ class SourceStatus(Value, frozen=True, kw_only=True):
 class QueueStatus(Value, frozen=True, kw_only=True):
     name: str
     latency_seconds: float | None  # None: unknown
-    target_seconds: float
+    target_seconds: float | None  # None: it may wait for ever
     length_jobs: int | None
     busy_threads: int | None
     need_threads: float | None  # as estimated; None: unknown

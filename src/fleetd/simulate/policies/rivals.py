@@ -275,6 +275,10 @@ class Laravel(Rival):
         return math.ceil(pool.workers / threads)
 
     def _needed_workers(self, queue: SimQueue) -> float:
+        if math.isinf(
+            self.world.policy.target_seconds(queue.name)
+        ):  # it may wait for ever, so there is nothing to drain
+            return arrival_rate(self.world, queue.name) * queue.mean_seconds
         sla_seconds = max(1.0, self.world.policy.target_seconds(queue.name) - self._boot_seconds)
         age_seconds = int(queue.latency_seconds(self.world.now))
         return max(

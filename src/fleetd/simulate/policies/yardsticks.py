@@ -68,7 +68,9 @@ def schedule(world: World, margin: float) -> dict[str, tuple[array[int], array[i
     policy, seconds = world.policy, math.ceil(world.trace.duration_seconds)
     needed_threads = {p.name: array("d", bytes(8 * seconds)) for p in policy.profiles}
     for name, queue in world.queues.items():
-        target = max(1, int(policy.target_seconds(name) * SPREAD_SHARE))
+        wanted = policy.target_seconds(name)
+        # The work of a queue that may wait for ever is spread over as long as the whole trace.
+        target = max(1, seconds if math.isinf(wanted) else int(wanted * SPREAD_SHARE))
         needed, jobs = needed_threads[home(policy, name).name], 0
         for second in range(seconds):
             jobs += queue.arrivals[second]

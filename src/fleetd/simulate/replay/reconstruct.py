@@ -15,7 +15,7 @@ from msgspec import structs
 from fleetd.core.demand.service_time import PRIOR_OTHER_SECONDS, PRIOR_SECONDS
 from fleetd.core.model.facts import Value
 from fleetd.core.model.history import Recording
-from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy, target_written
 from fleetd.simulate.replay import environment
 from fleetd.simulate.replay.service_fit import Fit, fitted
 from fleetd.simulate.replay.timeline import (
@@ -122,7 +122,7 @@ def with_policy(trace: Trace, policy: Policy) -> Trace:
     return structs.replace(
         trace,
         profiles=profiles,
-        targets={queue: policy.target_seconds(queue) for queue in trace.queues},
+        targets={queue: target_written(policy.target_seconds(queue)) for queue in trace.queues},
         initial_instances=min([trace.initial_instances, *(p.instances for p in profiles.values())]),
     )
 
@@ -185,7 +185,8 @@ def _work_notes(moments: list[Moment], policy: Policy, jobs: list[dict[str, floa
     names = [name for name, count in sorted(unserved.items()) if count >= 1.0]
     if names:
         notes.append(f"no profile serves these queues, so they are left out: {', '.join(names[:5])}")
-    foreign = max(moment.sample.foreign_threads for moment in moments)
+    known = (moment.sample.foreign_threads for moment in moments)
+    foreign = max((threads for threads in known if threads is not None), default=0)
     if foreign:
         notes.append(f"up to {foreign} threads of other processes worked too: here this host's instances do all of it")
     return notes

@@ -16,7 +16,7 @@ from msgspec import Meta, structs
 from fleetd.config.access_tables import ProfileSection, Section
 from fleetd.config.profiles import build_profiles
 from fleetd.config.toml_reader import ENTRIES_TOLD_MAX, join, nearest, section, show
-from fleetd.core.model.policy_tables import INSTANCES_MAX, QUEUES_MAX, Policy, Pool, Profile, QueueName, Threads
+from fleetd.core.model.policy_tables import INSTANCES_MAX, QUEUES_MAX, Policy, Pool, Profile, QueueName, Target, Threads
 from fleetd.errors import ConfigError, ConfigProblem
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
@@ -135,7 +135,7 @@ class Trace(Section, frozen=True, kw_only=True):
     boot_seconds: BootRange = (12.0, 30.0)
     beat_seconds: Annotated[int, Meta(ge=1, le=30)] = 10  # of Sidekiq from 7 on; up to 6.5 it is 5 s
     initial_instances: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] = 1
-    targets: dict[str, Annotated[float, Meta(ge=0.1, le=86_400)]] = {}  # seconds
+    targets: dict[str, Target] = {}  # seconds
     queues: dict[str, QueueTraffic] = {}
     profiles: dict[str, TraceProfile] = {}  # none: the configuration's
     database: Database = Database()

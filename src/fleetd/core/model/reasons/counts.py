@@ -271,11 +271,14 @@ class PoolNearlyAtWork(ClampReason, frozen=True, kw_only=True):
 
 
 class QueueNeeds(Reason, frozen=True, kw_only=True):
-    """`lasts_seconds`: how long the running instances would take to catch up; None: they never would."""
+    """`lasts_seconds`: how long the running instances would take to catch up; None: they never would.
+
+    `latency_seconds` None: unknown.
+    """
 
     queue: str
     length_jobs: int
-    latency_seconds: float
+    latency_seconds: float | None
     target_seconds: float
     lasts_seconds: float | None
 
@@ -293,6 +296,17 @@ class OverflowsHere(Reason, frozen=True, kw_only=True):
 
 
 Need = QueueNeeds | KeepsBusy | OverflowsHere
+
+
+class UnservedQueue(Value, frozen=True, kw_only=True):
+    queue: str
+    length_jobs: int
+
+
+class QueuesUnserved(Reason, frozen=True, kw_only=True):
+    """No live process serves these, and no profile of this host; the longest first (demand/unserved.py)."""
+
+    queues: tuple[UnservedQueue, ...]
 
 
 class Wanted(Reason, frozen=True, kw_only=True):
