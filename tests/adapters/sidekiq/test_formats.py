@@ -162,25 +162,25 @@ def process_record(name: str = "process-7.3.9.json", identity: bytes = b"p:1:a")
     return [b"process", identity, *fields_of(name)]
 
 
-def test_an_unreadable_heartbeat_is_incomplete_and_its_work_still_counts() -> None:
-    work = [b"work", b"p:2:b", b"p:2:b:work", [[b"pull", b"1759999990", b"b4"]]]
+def test_an_unreadable_heartbeat_makes_the_processes_incomplete() -> None:
     bad = process_record(identity=b"p:2:b")
     bad[2] = b"\xff"
-    facts = take(process_record(), bad, [b"queue", b"pull", 0, None, 0], work).facts(redis_run_id="", writable=None)
+    facts = take(process_record(), bad, [b"queue", b"pull", 0, None, 0]).facts(redis_run_id="", writable=None)
     assert [process.identity for process in facts.processes] == ["p:1:a"]
     assert not facts.processes_complete
     assert facts.faults == (KeyFault(key="p:2:b", why="it is not the JSON that Sidekiq writes"),)
-    assert facts.queues["pull"].busy_threads == 1
+    assert set(facts.queues) == {"pull"}
 
 
-def test_unreadable_running_jobs_make_the_queues_of_their_process_unknown() -> None:
+def test_an_unreadable_running_job_makes_only_the_busy_threads_of_its_process_unknown() -> None:
     """Otherwise busy threads would look like idle capacity, and an instance would be stopped (law 3)."""
-    queues = [[b"queue", name, 0, None, 0] for name in (b"pull", b"elsewhere")]
-    facts = take(*queues, process_record(), [b"work", b"p:1:a", b"p:1:a:work", [b""]]).facts(
-        redis_run_id="", writable=None
-    )
-    assert set(facts.queues) == {"elsewhere"}
-    assert {fault.key for fault in facts.faults} == {"p:1:a:work", "queue:pull"}
+    entries = [b"", [b"pull", b"1759999990", b"b4"]]
+    records = [b"queue", b"pull", 7, None, 0], process_record(), [b"work", b"p:1:a", b"p:1:a:work", entries]
+    facts = take(*records).facts(redis_run_id="", writable=None)
+    assert facts.queues["pull"].length_jobs == 7
+    assert facts.processes[0].busy_by_queue is None
+    assert [job.jid for job in facts.processes[0].jobs] == ["b4"]
+    assert {fault.key for fault in facts.faults} == {"p:1:a:work"}
     assert facts.processes_complete
 
 
@@ -201,7 +201,7 @@ def test_the_running_jobs_of_a_process_oldest_first() -> None:
 def test_faults_are_bounded_and_never_show_content() -> None:
     records = [[b"queue", b"q%d" % n, 1, b'{"enqueued_at":"hunter2"}', 0] for n in range(FAULTS_MAX * 2)]
     facts = take(*records).facts(redis_run_id="", writable=None)
-    assert facts.queues == {}
+    assert all(queue.latency_seconds is None for queue in facts.queues.values())
     assert len(facts.faults) == FAULTS_MAX + 1
     assert "hunter2" not in repr(facts.faults)
 

@@ -32,14 +32,11 @@ def test_a_whole_reading(shared_redis: RedisServer, client: redis.Redis, version
     facts = read(source_at(shared_redis, namespace=namespace))
     assert facts.faults == ()
     assert facts.processes_complete
-    assert {q.name: (q.length_jobs, q.busy_threads) for q in facts.queues.values()} == {
-        "default": (3, 2),
-        "pull": (0, 0),
-        "mailers": (1, 0),
-    }
+    assert {q.name: q.length_jobs for q in facts.queues.values()} == {"default": 3, "pull": 0, "mailers": 1}
     assert facts.queues["default"].latency_seconds == pytest.approx(42, abs=5)
     (process,) = facts.processes
     assert (process.identity, process.threads, process.busy_threads) == (ME, 60, 17)
+    assert process.busy_by_queue == {"default": 2, "push": 1}
     assert process.oldest_run_age_seconds == pytest.approx(30, abs=5)
     assert process.beat_age_seconds == pytest.approx(4.5, abs=5)
     assert (facts.processed_jobs_total, facts.failed_jobs_total) == (123, 4)
@@ -115,5 +112,5 @@ def test_a_running_job_with_a_large_payload_is_counted(
     keys.beat(ME)
     keys.work(ME, "default", "push", key=key, payload='{"queue":"no","run_at":1}' + "x" * 1_000_000)
     facts = read(source_at(shared_redis))
-    assert facts.queues["default"].busy_threads == 1
+    assert facts.processes[0].busy_by_queue == {"default": 1, "push": 1}
     assert facts.faults == ()

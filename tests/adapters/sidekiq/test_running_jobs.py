@@ -59,8 +59,8 @@ def test_jobs_that_began_lately_are_young(shared_redis: RedisServer, client: red
     keys.beat(ME)
     now = int(keys.now())
     keys.running(ME, *(entry(job(), run_at=now - age) for age in (0, 4, 60, 7200)))
-    queue = read(source_at(shared_redis)).queues["pull"]
-    assert (queue.busy_threads, queue.young_threads) == (4, 2)
+    (process,) = read(source_at(shared_redis)).processes
+    assert (process.busy_by_queue, process.young_by_queue) == ({"pull": 4}, {"pull": 2})
 
 
 @pytest.mark.parametrize(
