@@ -23,10 +23,18 @@ _MILLISECONDS_FROM = 1e11
 _TIME_KEYS = (b'"enqueued_at":', b'"created_at":')
 _TRIES_MAX = 64  # nested objects with the same keys
 _DIGITS_MAX = 18
+_JID_BYTES = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _JID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")  # Sidekiq makes 24 hex digits, but people may set their own
 _WORK_ENDS = re.compile(
     rb'{"queue":"([^"\\]+)","payload":.*,"run_at":(\d+\.?\d*)}', re.DOTALL
 )  # as Sidekiq writes them
+#: Below this a running job is decoded whole; above it, only if what is needed does not stand where Sidekiq writes it.
+_WHOLE_BYTES = 1024
+_WORK_HEAD = re.compile(rb'{"queue":"([^"\\]+)","payload":"{')
+_WORK_END = re.compile(rb'}","run_at":(\d+\.?\d*)}$')
+_HEAD_BYTES, _TAIL_BYTES = 512, 2048
+_NESTED = re.compile(rb"[{\[]")
+_OWN_CLASS = re.compile(rb'[,{]\\"(wrapped|class)\\":\\"([A-Za-z0-9_:]+)\\"')
 _CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_:]{0,127}")
 _PUSHED = re.compile(rb"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) (?:Z|UTC|([+-])(\d\d):?(\d\d))")
 
@@ -170,6 +178,9 @@ def work_entry(entry: bytes) -> RunningEntry:
     """
     if not entry:
         raise WireError("a running job is too large to be read, or is not what Sidekiq writes")
+    found = _ends_of_large(entry) if len(entry) > _WHOLE_BYTES else None
+    if found is not None:
+        return found
     if entry[:1] == b"[":
         queue, run_at, jid, job_class = _decode(_CUT_WORK, entry)
     else:
@@ -187,6 +198,38 @@ def work_entry(entry: bytes) -> RunningEntry:
         run_at_seconds=unix_seconds(run_at),
         jid=_plain(_JID, jid),
         job_class=_plain(_CLASS, job_class),
+    )
+
+
+def _ends_of_large(entry: bytes) -> RunningEntry | None:
+    """A large running job from its beginning and its end; None: they do not look as Sidekiq writes them.
+
+    The job is JSON in a string here. Quotes of its keys are escaped once and those inside its strings twice, so what
+    looks like a key is one. The last `jid` is the job's own, and not one of a nested object, if there is no brace
+    between it and the job's last; a class is its own if no other object or list begins before it.
+    """
+    head, end = _WORK_HEAD.match(entry), _WORK_END.search(entry, len(entry) - 48)
+    if head is None or end is None:
+        return None
+    jid_at = entry.rfind(b'jid\\":\\"', max(0, end.start() - _TAIL_BYTES), end.start())
+    if jid_at < 0 or entry[jid_at - 3 : jid_at] not in (b',\\"', b'{\\"') or entry.find(b"}", jid_at) != end.start():
+        return None
+    jid = entry[jid_at + 8 : entry.find(b"\\", jid_at + 8)]
+    nested = _NESTED.search(entry, head.end())
+    before = nested.start() if nested is not None else len(entry)
+    classes = dict(_OWN_CLASS.findall(entry, head.end() - 1, min(before, _HEAD_BYTES)))
+    job_class = classes.get(b"wrapped", classes.get(b"class"))
+    if job_class is None or not _JID_BYTES.fullmatch(jid):
+        return None
+    try:
+        queue = head[1].decode()
+    except UnicodeDecodeError:
+        return None
+    return RunningEntry(
+        queue=queue.removeprefix("queue:"),
+        run_at_seconds=unix_seconds(float(end[1])),
+        jid=jid.decode(),
+        job_class=_plain(_CLASS, job_class.decode()),
     )
 
 

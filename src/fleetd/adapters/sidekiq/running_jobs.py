@@ -34,7 +34,7 @@ _JOBS_A_SCRIPT = 1000
 #: What may be sent whole before the link was measured, and after that.
 SENT_BYTES_FIRST = 256 * 1024
 _SENT_BYTES_MIN, SENT_BYTES_MAX = 128 * 1024, 32 * 1024 * 1024
-_SENT_SECONDS = 0.3  # of the link, at one reading
+_SENT_SECONDS = 0.4  # of the link, at one reading
 _MEASURED_BYTES_MIN = 64 * 1024  # less says nothing of the link
 
 
@@ -105,29 +105,42 @@ class RunningJobsReader:
                 cut_left -= needed
                 sent += _parts(work, whole, _SENT_BYTES_A_ROUND)
                 cut += _parts(work, sizes, _CUT_BYTES_A_SCRIPT)
+        link = _Link()
         for batch in _batches(sent, _SENT_BYTES_A_ROUND):
             if rounds.any_left():
-                await self._send(batch, rounds)
+                await _send(batch, rounds, link)
+        self._sent_bytes_max = link.affordable_bytes(self._sent_bytes_max)
         for part in cut:
             if rounds.any_left():
                 await _cut(part, rounds)
 
-    async def _send(self, parts: list[_Part], rounds: Rounds) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        replies = await rounds.ask(
-            *(
-                ("HMGET", part.of.unread.key, *part.tids) if part.tids else ("HVALS", part.of.unread.key)
-                for part in parts
-            )
-        )
-        seconds = loop.time() - began
-        received_bytes = sum(len(entry or b"") for reply in replies if isinstance(reply, list) for entry in reply)
-        if received_bytes >= _MEASURED_BYTES_MIN:
-            affordable = received_bytes / max(seconds, 1e-6) * _SENT_SECONDS
-            self._sent_bytes_max = int(min(max(affordable, _SENT_BYTES_MIN), SENT_BYTES_MAX))
-        for part, reply in zip(parts, replies, strict=True):
-            part.of.take(reply)
+
+class _Link:
+    """How fast the link was at one reading."""
+
+    def __init__(self) -> None:
+        self.received_bytes = 0
+        self.seconds = 0.0
+
+    def affordable_bytes(self, before_bytes: int) -> int:
+        """What may be sent at the next reading. It follows a link that becomes slow at once, and others smoothly."""
+        if self.received_bytes < _MEASURED_BYTES_MIN:
+            return before_bytes
+        now_bytes = self.received_bytes / max(self.seconds, 1e-6) * _SENT_SECONDS
+        affordable = min((before_bytes + now_bytes) / 2, 2 * now_bytes)
+        return int(min(max(affordable, _SENT_BYTES_MIN), SENT_BYTES_MAX))
+
+
+async def _send(parts: list[_Part], rounds: Rounds, link: _Link) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    replies = await rounds.ask(
+        *(("HMGET", part.of.unread.key, *part.tids) if part.tids else ("HVALS", part.of.unread.key) for part in parts)
+    )
+    link.seconds += loop.time() - began
+    link.received_bytes += sum(len(entry or b"") for reply in replies if isinstance(reply, list) for entry in reply)
+    for part, reply in zip(parts, replies, strict=True):
+        part.of.take(reply)
 
 
 async def _cut(part: _Part, rounds: Rounds) -> None:

@@ -80,9 +80,7 @@ class SimulatedSidekiq(_Port):
                 if instance.beat_at is not None:
                     processes.append(self._process(instance, now - instance.beat_at))
         queues = {
-            name: QueueFacts(
-                name=name, length_jobs=queue.waiting, latency_seconds=queue.latency_seconds(now)
-            )
+            name: QueueFacts(name=name, length_jobs=queue.waiting, latency_seconds=queue.latency_seconds(now))
             for name, queue in world.queues.items()
         }
         return SidekiqFacts(
