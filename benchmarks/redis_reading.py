@@ -117,8 +117,8 @@ class SidekiqApi:
 
     def read(self) -> tuple[float, list[int]]:
         """The CPU seconds of one reading; what it counted: queues, processes, running jobs."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the Ruby process has no pipes")
         print(file=self._process.stdin, flush=True)
         seconds, *counted = self._process.stdout.readline().split()
         return float(seconds), [int(number) for number in counted]
@@ -159,6 +159,11 @@ class Server:
         return int(self._client.info("stats")["total_net_output_bytes"])
 
 
+def must_be(counted: object, expected: object) -> None:
+    if counted != expected:
+        raise RuntimeError(f"a reading found {counted} instead of {expected}")
+
+
 async def compare(redis_at: RedisServer, client: redis.Redis, threads: int, job_bytes: int) -> tuple[Cost, Cost]:
     fleet, server = Fleet(client, threads, job_bytes), Server(client)
     source = SidekiqRedis(RedisSettings(unix_socket=redis_at.socket), queues=QUEUES, read_timeout_seconds=30)
@@ -175,15 +180,14 @@ async def compare(redis_at: RedisServer, client: redis.Redis, threads: int, job_
             before = time.process_time()
             facts = await source.read()
             ours.client_seconds += time.process_time() - before
-        running = [len(process.jobs) for process in facts.processes]
-        assert running == [threads] * PROCESSES, facts.faults
-        assert all(job.jid and job.job_class for process in facts.processes for job in process.jobs)
+        jobs = [job for process in facts.processes for job in process.jobs if job.jid and job.job_class]
+        must_be(len(jobs), threads * PROCESSES)
 
     async def read_theirs() -> None:
         with server.counts_into(theirs):
             seconds, counted = api.read()
             theirs.client_seconds += seconds
-        assert counted == [len(QUEUES), PROCESSES, threads * PROCESSES]
+        must_be(counted, [len(QUEUES), PROCESSES, threads * PROCESSES])
 
     try:
         for _ in range(MINUTES):
@@ -219,7 +223,8 @@ def main() -> None:
             sys.stdout.flush()
         memory = client.info("memory")
         lua_bytes = memory.get("used_memory_vm_eval", memory.get("used_memory_lua"))
-        print(f"\nRedis {client.info('server')['redis_version']}; memory of its Lua afterwards: {int(lua_bytes or 0) / 1e6:.1f} MB")
+        version = client.info("server")["redis_version"]
+        print(f"\nRedis {version}; memory of its Lua afterwards: {int(lua_bytes or 0) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

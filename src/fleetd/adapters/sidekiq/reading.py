@@ -22,7 +22,7 @@ from fleetd.adapters.sidekiq.connection import (
     sentence,
 )
 from fleetd.adapters.sidekiq.memory import PROCESSES_MAX, Memory
-from fleetd.adapters.sidekiq.records import UNREAD, Reading
+from fleetd.adapters.sidekiq.records import UNREAD, Reading, why_unreadable
 from fleetd.adapters.sidekiq.rounds import Rounds, Script
 from fleetd.adapters.sidekiq.running_jobs import RunningJobsReader
 from fleetd.config.connections import RedisSettings
@@ -77,13 +77,14 @@ class SidekiqRedis:
         now = asyncio.get_running_loop().time()
         rounds = Rounds(client, until_seconds=now + self._deadline_seconds * _ASKING_SHARE)
         reading = Reading(self._settings.key_prefix, self._memory, loop_seconds=now)
-        info, probe = await self._read_everything(reading, rounds, now)
+        probe = await self._read_everything(reading, rounds, now)
         await self._read_left(reading, rounds)
         await self._read_members(reading, rounds)
         await self._running_jobs.read(reading, rounds)
-        return self._facts(reading, info, probe)
+        return self._facts(reading, probe)
 
-    async def _read_everything(self, reading: Reading, rounds: Rounds, now_seconds: float) -> tuple[Any, Any]:
+    async def _read_everything(self, reading: Reading, rounds: Rounds, now_seconds: float) -> Any:
+        """The first round trip. Returns the reply to the write probe."""
         known = self._memory.processes
         queues = [(name, self._unless(name, now_seconds)) for name in self._queues]
         for name in self._memory.huge_jobs:
@@ -95,9 +96,16 @@ class SidekiqRedis:
         records, info, written = await rounds.run(
             _SCRIPT, *self._arguments(queues, reading.named, everything=True), beside=(("INFO", "server"), probe)
         )
+        server = info if isinstance(info, dict) else {}
+        if server.get("redis_mode") == "cluster":
+            raise SourceUnavailableError(cluster_sentence(self._settings))
+        run_id = str(server.get("run_id", ""))
+        if run_id != self._memory.redis_run_id:  # another Redis: its queues may be others of the same length
+            self._memory.huge_jobs.clear()
+            self._memory.redis_run_id = run_id
         for record in records:
             reading.take(record)
-        return info, written
+        return written
 
     def _unless(self, queue: str, now_seconds: float) -> str:
         """The length with which this queue's oldest job is not read again; "*": with any, "": with none."""
@@ -148,7 +156,10 @@ class SidekiqRedis:
         while looked_at < MEMBERS_MAX:
             if not rounds.any_left():
                 return reading.incomplete(UNREAD)
-            (reply,) = await rounds.run(_MEMBERS, self._settings.key_prefix, cursor)
+            try:
+                (reply,) = await rounds.run(_MEMBERS, self._settings.key_prefix, cursor)
+            except exceptions.ResponseError as error:
+                return reading.incomplete(why_unreadable(error_code(error)))
             cursor, page, long_names, identities = reply
             looked_at += page
             found.update(dict.fromkeys(identities))
@@ -164,16 +175,10 @@ class SidekiqRedis:
         await self._read_left(reading, rounds)
         return None
 
-    def _facts(self, reading: Reading, info: Any, probe: Any) -> SidekiqFacts:
-        server = info if isinstance(info, dict) else {}
-        if server.get("redis_mode") == "cluster":
-            raise SourceUnavailableError(cluster_sentence(self._settings))
-        run_id = str(server.get("run_id", ""))
+    def _facts(self, reading: Reading, probe: Any) -> SidekiqFacts:
+        run_id = self._memory.redis_run_id
         if not run_id:
             reading.fault("INFO", "does not give Redis's run_id, so a failover can't be noticed")
-        if run_id != self._memory.redis_run_id:
-            self._memory.huge_jobs.clear()
-            self._memory.redis_run_id = run_id
         if reading.empty:
             reading.fault(*self._empty())
         refused = isinstance(probe, Exception)
