@@ -4,13 +4,22 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.sidekiq.formats import WireError, heartbeat, job_age_seconds, work_entry
-from fleetd.adapters.sidekiq.reading import FAULTS_MAX, Reading
-from fleetd.core.model.facts import KeyFault
+from fleetd.adapters.sidekiq.formats import (
+    RunningEntry,
+    WireError,
+    heartbeat,
+    job_age_seconds,
+    newest_push_seconds,
+    process_info,
+    work_entry,
+)
+from fleetd.adapters.sidekiq.records import FAULTS_MAX, Reading
+from fleetd.core.model.facts import KeyFault, ProcessFacts
 from tests.support.rig.sidekiq_keys import compact, fixture
 
 NOW = 1760000000.0
@@ -25,6 +34,12 @@ def fields_of(name: str) -> list[bytes | None]:
     return [compact(sample["info"]).encode(), *[None if v is None else v.encode() for v in values]]
 
 
+def read(fields: list[bytes | None]) -> tuple[ProcessFacts, tuple[str, ...]]:
+    if fields[0] is None:
+        raise WireError("no info")
+    return heartbeat("worker1:4711:5f0c3a9d2b1e", process_info(fields[0]), fields[1:], NOW)
+
+
 @pytest.mark.parametrize(
     ("version", "said", "quiet", "queues"),
     [
@@ -37,7 +52,8 @@ def fields_of(name: str) -> list[bytes | None]:
     ],
 )
 def test_heartbeats_of_every_version(version: str, said: str, quiet: bool, queues: frozenset[str]) -> None:
-    process = heartbeat("worker1:4711:5f0c3a9d2b1e", fields_of(f"process-{version}.json"), NOW)
+    process, problems = read(fields_of(f"process-{version}.json"))
+    assert problems == ()
     assert (process.version, process.quiet, process.queues) == (said, quiet, queues)
     assert (process.threads, process.busy_threads, process.pid) == (60, 17, 4711)
     assert process.tag == "fleetd:worker1:3:p62:0a1b2c3d"
@@ -52,15 +68,15 @@ def test_a_capsule_without_the_deprecated_lists_still_names_its_queues() -> None
     info = json.loads(fields[0] or b"")
     del info["queues"], info["weights"]
     fields[0] = compact(info).encode()
-    assert "scheduler" in heartbeat("i", fields, NOW).queues
+    assert "scheduler" in read(fields)[0].queues
 
 
-@pytest.mark.parametrize("missing", [0, 1, 2, 3])
+@pytest.mark.parametrize("missing", [1, 2, 3])
 def test_a_heartbeat_that_lacks_a_field_is_an_error(missing: int) -> None:
     fields = fields_of("process-6.4.1.json")
     fields[missing] = None
     with pytest.raises(WireError):
-        heartbeat("i", fields, NOW)
+        read(fields)
 
 
 @pytest.mark.parametrize(
@@ -77,14 +93,43 @@ def test_a_heartbeat_that_lacks_a_field_is_an_error(missing: int) -> None:
         (2, b"inf"),
         (2, b"yesterday"),
         (3, b"perhaps"),
-        (5, b"sixty"),
     ],
 )
 def test_nonsense_in_a_heartbeat_is_an_error(index: int, value: bytes) -> None:
     fields = fields_of("process-8.1.6.json")
     fields[index] = value
     with pytest.raises(WireError):
-        heartbeat("i", fields, NOW)
+        read(fields)
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "name", "unknown"),
+    [
+        (4, b"\x00", "rss", {"resident_bytes": None}),
+        (5, b"sixty", "concurrency", {}),
+        ("version", {"major": 7}, "version", {"version": ""}),
+        ("concurrency", "sixty", "concurrency", {}),
+        ("queues", "default", "queues", {}),
+        ("weights", 7, "weights", {}),
+        ("capsules", [1], "capsules", {}),
+        ("labels", 7, "", {}),
+    ],
+)
+def test_a_bad_field_that_is_not_needed_costs_only_itself(
+    index: int | str, value: Any, name: str, unknown: dict[str, object]
+) -> None:
+    whole, _ = read(fields_of("process-8.1.6.json"))
+    fields = fields_of("process-8.1.6.json")
+    info = json.loads(fields[0] or b"")
+    info["concurrency"] = 60
+    if isinstance(index, str):
+        info[index] = value
+    else:
+        fields[index] = value
+    fields[0] = compact(info).encode()
+    process, problems = read(fields)
+    assert process == msgspec.structs.replace(whole, **unknown)
+    assert problems == ((f"its {name} is not what Sidekiq writes",) if name else ())
 
 
 @pytest.mark.parametrize("job", fixture("jobs.json")["jobs"], ids=lambda job: str(job["of"]))
@@ -127,70 +172,90 @@ def test_the_end_of_a_job_gives_the_same_as_the_whole(before: dict[str, Any], af
     "entry",
     [
         b'{"queue":"pull","payload":{"class":"A"},"run_at":1759999990}',
-        [b"pull", b"1759999990", b""],
-        [b"queue:pull", b"1759999990", b""],
-        [b"pull", b"1759999990", b"", b"\xff"],
-        [b"pull", b"1759999990", b"", b"[" * 200_000],
+        b'["pull",1759999990,"","A"]',
+        b'["queue:pull",1759999990.0,"","A"]',
+        b'["pull",1759999990000,"","A"]',
     ],
 )
-def test_running_jobs(entry: Any) -> None:
-    assert work_entry(entry) == ("pull", 1759999990.0, "")
+def test_running_jobs(entry: bytes) -> None:
+    assert work_entry(entry) == RunningEntry("pull", 1759999990.0, "", "A")
 
 
 @pytest.mark.parametrize("work", fixture("work.json")["work"], ids=lambda work: str(work["of"]))
-def test_the_id_of_a_running_job_of_every_version(work: dict[str, Any]) -> None:
-    """The job's own id, not one in its arguments: by it, a job that was pushed back is recognised."""
-    json = work["json"].encode()
-    assert work_entry(json) == (work["queue"], work["run_at"], work["jid"])
-    assert work_entry([b"pull", b"5", b"", json]) == ("pull", 5.0, work["jid"])
+def test_the_id_and_class_of_a_running_job_of_every_version(work: dict[str, Any]) -> None:
+    """The job's own, not those in its arguments: by its id, a job that was pushed back is recognised."""
+    entry = work_entry(work["json"].encode())
+    assert entry == RunningEntry(work["queue"], work["run_at"], work["jid"], work["class"])
 
 
-@pytest.mark.parametrize("jid", [b"\xff", b"a b", b"a" * 65, b"\n", b"b4\n"])
-def test_a_job_with_an_invalid_id_is_still_counted(jid: bytes) -> None:
-    assert work_entry([b"pull", b"5", jid]) == ("pull", 5.0, "")
+@pytest.mark.parametrize("word", ["a b", "a" * 129, "\n", "b4\n", 7, None, ["b4"], {"b4": 1}])
+def test_a_job_with_an_invalid_id_or_class_is_still_counted(word: object) -> None:
+    whole = {"queue": "pull", "payload": compact({"jid": word, "class": word}), "run_at": 5}
+    assert work_entry(compact(whole).encode()) == RunningEntry("pull", 5.0, "", "")
+    if isinstance(word, str):
+        assert work_entry(compact(["pull", 5, word, word]).encode()) == RunningEntry("pull", 5.0, "", "")
 
 
-def take(*records: list[Any], prefix: str = "") -> Reading:
-    reading = Reading(prefix)
+@pytest.mark.parametrize("entry", [b"", b"[" * 200_000, b"\xff", b"{}", b'["pull",-1,"",""]', b'["pull","5","",""]'])
+def test_what_is_no_running_job_is_an_error(entry: bytes) -> None:
+    with pytest.raises(WireError):
+        work_entry(entry)
+
+
+def test_the_newest_push_of_a_scheduler() -> None:
+    """As EtOrbi's and Ruby's times print themselves; one that can't be read is left out."""
+    lines = [b"2025-10-09 08:53:17 +0000", b"2025-10-09 10:53:18 +0200", b"2025-10-09 08:00:00 Z", b"yesterday", b""]
+    assert newest_push_seconds(b"\n".join(lines)) == 1759999998.0
+    assert newest_push_seconds(b"2025-10-09 08:53:17 UTC") == 1759999997.0
+    assert newest_push_seconds(b"2025-10-09 03:53:17 -0500") == 1759999997.0
+    assert newest_push_seconds(b"2025-99-09 08:53:17 +0000\n2025-10-09 08:53:17 +9900") is None
+
+
+def take(*records: list[Any]) -> Reading:
+    reading = Reading("")
     for record in ([b"time", b"1760000000", b"0"], *records):
         reading.take(record)
     return reading
 
 
-def process_record(name: str = "process-7.3.9.json", identity: bytes = b"p:1:a") -> list[Any]:
-    return [b"process", identity, *fields_of(name)]
+def process_record(identity: bytes = b"p:1:a", *entries: bytes, name: str = "process-7.3.9.json") -> list[Any]:
+    return [b"process", identity, *fields_of(name), identity + b":work", len(entries), 9, list(entries)]
 
 
-def test_an_unreadable_heartbeat_is_incomplete_and_its_work_still_counts() -> None:
-    work = [b"work", b"p:2:b", b"p:2:b:work", [[b"pull", b"1759999990", b"b4"]]]
-    bad = process_record(identity=b"p:2:b")
+def queue_record(name: bytes, length: int = 0, job: bytes | None = None) -> list[Any]:
+    return [b"queue", name, length, len(job or b""), job, b""]
+
+
+def test_an_unreadable_heartbeat_makes_the_processes_incomplete() -> None:
+    bad = process_record(b"p:2:b")
     bad[2] = b"\xff"
-    facts = take(process_record(), bad, [b"queue", b"pull", 0, None, 0], work).facts(redis_run_id="", writable=None)
+    facts = take(process_record(), bad, queue_record(b"pull")).facts(redis_run_id="", writable=None)
     assert [process.identity for process in facts.processes] == ["p:1:a"]
     assert not facts.processes_complete
     assert facts.faults == (KeyFault(key="p:2:b", why="it is not the JSON that Sidekiq writes"),)
-    assert facts.queues["pull"].busy_threads == 1
+    assert set(facts.queues) == {"pull"}
 
 
-def test_unreadable_running_jobs_make_the_queues_of_their_process_unknown() -> None:
+def test_an_unreadable_running_job_makes_only_the_busy_threads_of_its_process_unknown() -> None:
     """Otherwise busy threads would look like idle capacity, and an instance would be stopped (law 3)."""
-    queues = [[b"queue", name, 0, None, 0] for name in (b"pull", b"elsewhere")]
-    facts = take(*queues, process_record(), [b"work", b"p:1:a", b"p:1:a:work", [b""]]).facts(
-        redis_run_id="", writable=None
-    )
-    assert set(facts.queues) == {"elsewhere"}
-    assert {fault.key for fault in facts.faults} == {"p:1:a:work", "queue:pull"}
+    records = queue_record(b"pull", 7), process_record(b"p:1:a", b"", b'["pull",1759999990,"b4",""]')
+    facts = take(*records).facts(redis_run_id="", writable=None)
+    assert facts.queues["pull"].length_jobs == 7
+    assert facts.processes[0].busy_by_queue is None
+    assert [job.jid for job in facts.processes[0].jobs] == ["b4"]
+    assert {fault.key for fault in facts.faults} == {"p:1:a:work"}
     assert facts.processes_complete
 
 
 def test_the_running_jobs_of_a_process_oldest_first() -> None:
-    entries = [
-        [b"pull", b"1759999990", b"b4"],
-        [b"push", b"1759999950", b"c5"],
+    entries = (
+        b'["pull",1759999990,"b4","A"]',
+        b'["push",1759999950,"c5","B"]',
         b"",
-        [b"pull", b"1759999970", b""],
-    ]
-    readings = take(process_record(), process_record(identity=b"p:2:b"), [b"work", b"p:1:a", b"p:1:a:work", entries])
+        b'["pull",1759999970,"",""]',
+    )
+    idle_record: list[Any] = [b"process", b"p:2:b", *fields_of("process-7.3.9.json"), b"", 0, 0, []]
+    readings = take(process_record(b"p:1:a", *entries), idle_record)
     busy, idle = readings.facts(redis_run_id="", writable=None).processes
     assert [(job.jid, job.run_age_seconds) for job in busy.jobs] == [("c5", 50), ("", 30), ("b4", 10)]
     assert busy.oldest_run_age_seconds == 50
@@ -198,9 +263,9 @@ def test_the_running_jobs_of_a_process_oldest_first() -> None:
 
 
 def test_faults_are_bounded_and_never_show_content() -> None:
-    records = [[b"queue", b"q%d" % n, 1, b'{"enqueued_at":"hunter2"}', 0] for n in range(FAULTS_MAX * 2)]
+    records = [queue_record(b"q%d" % n, 1, b'{"enqueued_at":"hunter2"}') for n in range(FAULTS_MAX * 2)]
     facts = take(*records).facts(redis_run_id="", writable=None)
-    assert facts.queues == {}
+    assert all(queue.latency_seconds is None for queue in facts.queues.values())
     assert len(facts.faults) == FAULTS_MAX + 1
     assert "hunter2" not in repr(facts.faults)
 
@@ -221,9 +286,12 @@ texts = st.binary(max_size=40) | st.sampled_from(
 maybe = texts | st.none()
 mangled = st.sampled_from(fields_of("process-8.1.6.json") + fields_of("process-6.4.1.json")) | maybe
 records = st.one_of(
-    st.tuples(st.just(b"queue"), texts, st.integers(0), maybe, st.sampled_from([0, 1])),
-    st.tuples(st.just(b"process"), texts, *[mangled] * 6),
-    st.tuples(st.just(b"work"), texts, texts, st.lists(texts | st.lists(texts, min_size=3, max_size=4), max_size=4)),
+    st.tuples(st.just(b"queue"), texts, st.integers(0), st.sampled_from([-1, 0, 9, 10**7]), maybe, texts),
+    st.tuples(st.just(b"process"), texts, *[mangled] * 6, texts, st.integers(0), st.integers(-1), st.lists(maybe)),
+    st.tuples(st.just(b"scheduled"), texts),
+    st.tuples(st.just(b"members"), st.integers(0), st.integers(-1)),
+    st.tuples(st.just(b"left"), st.sampled_from([b"queue", b"process"]), texts),
+    st.tuples(st.just(b"empty")),
     st.tuples(st.just(b"counter"), st.sampled_from([b"processed", b"failed"]), maybe),
     st.tuples(st.just(b"fault"), st.sampled_from([b"queue", b"processes", b"work"]), texts, texts, texts),
     st.tuples(st.just(b"cut"), st.sampled_from([b"queues", b"processes", b"work"]), texts, texts, st.integers(0)),

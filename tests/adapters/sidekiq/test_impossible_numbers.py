@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from fleetd.adapters.sidekiq.formats import WireError, age_seconds, count, heartbeat, job_age_seconds, work_entry
+from fleetd.adapters.sidekiq.formats import (
+    WireError,
+    age_seconds,
+    count,
+    heartbeat,
+    job_age_seconds,
+    process_info,
+    work_entry,
+)
+from fleetd.core.model.facts import ProcessFacts
 from tests.support.rig.sidekiq_keys import compact, fixture
 
 NOW = 1760000000.0
@@ -29,19 +38,29 @@ def fields_of(name: str, **changed: object) -> list[bytes | None]:
     return [compact(info).encode(), *[None if v is None else v.encode() for v in values]]
 
 
+def read(fields: list[bytes | None]) -> ProcessFacts:
+    assert fields[0] is not None
+    process, _ = heartbeat("i", process_info(fields[0]), fields[1:], NOW)
+    return process
+
+
 @pytest.mark.parametrize("threads", [-1, 1001, 10**17, 10**30, DIGITS])
-@pytest.mark.parametrize("version", ["6.4.1", "7.3.9", "8.0.9", "8.1.6"])
+@pytest.mark.parametrize("version", ["6.4.1", "7.3.9", "8.0.9"])
 def test_a_process_with_an_impossible_number_of_threads_is_unreadable(version: str, threads: int) -> None:
     """Of 10^17 threads an instance was drained as useless; 400 digits ended fleetd."""
     fields = fields_of(f"process-{version}.json")
-    if fields[5] is not None:  # 8.1: in the hash
-        fields[5] = str(threads).encode()
-    else:
-        info = json.loads(fields[0] or b"")
-        info["concurrency"] = threads
-        fields[0] = compact(info).encode()
+    info = json.loads(fields[0] or b"")
+    info["concurrency"] = threads
+    info.pop("capsules", None)
+    fields[0] = compact(info).encode()
     with pytest.raises(WireError):
-        heartbeat("i", fields, NOW)
+        read(fields)
+
+
+@pytest.mark.parametrize("threads", [-1, 1001, 10**17, DIGITS])
+def test_an_impossible_count_in_the_hash_is_not_believed_and_the_capsules_say_it(threads: int) -> None:
+    """Sidekiq 8.1 writes the number of threads twice."""
+    assert read(fields_of("process-8.1.6.json", concurrency=threads)).threads == 60
 
 
 @pytest.mark.parametrize("threads", [10**17, DIGITS])
@@ -52,18 +71,18 @@ def test_threads_of_capsules_are_bounded_too(threads: int) -> None:
     info["capsules"] = {"default": {"weights": {"default": 1}, "concurrency": threads}}
     fields[0] = compact(info).encode()
     with pytest.raises(WireError):
-        heartbeat("i", fields, NOW)
+        read(fields)
 
 
 @pytest.mark.parametrize("change", [{"pid": 2**22 + 1}, {"pid": DIGITS}, {"pid": -1}, {"busy": 10**17}, {"busy": 1001}])
 def test_other_impossible_counts_make_a_heartbeat_unreadable(change: dict[str, int]) -> None:
     with pytest.raises(WireError):
-        heartbeat("i", fields_of("process-8.1.6.json", **change), NOW)
+        read(fields_of("process-8.1.6.json", **change))
 
 
 @pytest.mark.parametrize("rss", ["\x00", "-5", "9" * 400, str(2**52), "1e9"])
 def test_an_impossible_size_is_unknown_and_the_rest_is_read(rss: str) -> None:
-    process = heartbeat("i", fields_of("process-8.1.6.json", rss=rss), NOW)
+    process = read(fields_of("process-8.1.6.json", rss=rss))
     assert process.resident_bytes is None
     assert (process.threads, process.busy_threads) == (60, 17)
 
@@ -73,7 +92,7 @@ def test_times_more_than_a_hundred_years_away_are_none(time: float) -> None:
     with pytest.raises(WireError):
         age_seconds(time, NOW)
     with pytest.raises(WireError):
-        heartbeat("i", fields_of("process-8.1.6.json", started_at=time), NOW)
+        read(fields_of("process-8.1.6.json", started_at=time))
 
 
 @pytest.mark.parametrize("time", ["9" * 400, "1e400", "1e17", "-5", '"soon"', "[1]"])
@@ -82,7 +101,7 @@ def test_a_job_with_an_impossible_time_has_no_age(time: str) -> None:
     with pytest.raises(WireError):
         job_age_seconds(job, cut=False, now_seconds=NOW)
     with pytest.raises(WireError):
-        age_seconds(work_entry([b"pull", time.encode(), b""]).run_at, NOW)
+        age_seconds(work_entry(b'["pull",%s,"",""]' % time.encode()).run_at_seconds, NOW)
 
 
 @pytest.mark.parametrize("value", [b"-1", b"1_0", b"9" * 400, b"9" * 5000, str(2**53 + 1).encode(), b"1e5", b""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fleetd.adapters.sidekiq import running_jobs
 from fleetd.core.model.facts import RunningJob
 from tests.support.rig.redis_server import RedisServer
 from tests.support.rig.sidekiq_keys import SidekiqKeys, compact, fixture
@@ -18,14 +20,20 @@ ME = "worker1:4711:5f0c"
 JID = "88cee6de6ec5f8f3be802e28"
 
 
-def jobs_of(server: RedisServer, client: redis.Redis, *entries: str | bytes) -> tuple[RunningJob, ...]:
+def jobs_of(
+    server: RedisServer, client: redis.Redis, *entries: str | bytes, cut: bool = False
+) -> tuple[RunningJob, ...]:
+    """The running jobs as they are read. `cut`: inside Redis, as over a slow link; else they are sent whole."""
     client.flushall()
     keys = SidekiqKeys(client)
     keys.beat(ME)
-    keys.running(ME, *entries)
-    facts = read(source_at(server))
+    more = [entry(job("x" * 20_000) | {"jid": "more"})] if cut else []
+    keys.running(ME, *entries, *more)
+    source = source_at(server)
+    source._running_jobs._sent_bytes_max = 0 if cut else running_jobs.SENT_BYTES_MAX
+    facts = read(source)
     assert facts.faults == ()
-    return facts.processes[0].jobs
+    return tuple(running for running in facts.processes[0].jobs if running.jid != "more")
 
 
 def entry(job: object, *, run_at: int = 1_760_000_000) -> str:
@@ -39,9 +47,27 @@ def job(*arguments: object, **after: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("work", fixture("work.json")["work"], ids=lambda work: str(work["of"]))
-def test_the_id_of_every_version(shared_redis: RedisServer, client: redis.Redis, work: dict[str, Any]) -> None:
-    (running,) = jobs_of(shared_redis, client, work["json"])
-    assert running.jid == work["jid"]
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_id_and_class_of_every_version(
+    shared_redis: RedisServer, client: redis.Redis, work: dict[str, Any], cut: bool
+) -> None:
+    (running,) = jobs_of(shared_redis, client, work["json"], cut=cut)
+    assert (running.jid, running.job_class) == (work["jid"], work["class"])
+
+
+@pytest.mark.parametrize("work", fixture("work.json")["work"][:7], ids=lambda work: str(work["of"]))
+def test_the_id_and_class_of_a_large_job_of_every_version(
+    shared_redis: RedisServer, client: redis.Redis, work: dict[str, Any]
+) -> None:
+    outer = json.loads(work["json"])
+    payload = json.loads(outer["payload"])
+    payload["args"].append("x" * 9_000)
+    large = compact(outer | {"payload": compact(payload)})
+    (whole,) = jobs_of(shared_redis, client, large)
+    (cut,) = jobs_of(shared_redis, client, large, cut=True)
+    assert (whole.jid, whole.job_class) == (work["jid"], work["class"])
+    assert cut.job_class == work["class"]
+    assert cut.jid in (work["jid"], "")  # "": an object of a middleware comes after it
 
 
 def test_oldest_first(shared_redis: RedisServer, client: redis.Redis) -> None:
@@ -59,8 +85,8 @@ def test_jobs_that_began_lately_are_young(shared_redis: RedisServer, client: red
     keys.beat(ME)
     now = int(keys.now())
     keys.running(ME, *(entry(job(), run_at=now - age) for age in (0, 4, 60, 7200)))
-    queue = read(source_at(shared_redis)).queues["pull"]
-    assert (queue.busy_threads, queue.young_threads) == (4, 2)
+    (process,) = read(source_at(shared_redis)).processes
+    assert (process.busy_by_queue, process.young_by_queue) == ({"pull": 4}, {"pull": 2})
 
 
 @pytest.mark.parametrize(
@@ -76,8 +102,9 @@ def test_jobs_that_began_lately_are_young(shared_redis: RedisServer, client: red
 def test_the_id_of_a_large_job(
     shared_redis: RedisServer, client: redis.Redis, arguments: list[object], after: dict[str, object]
 ) -> None:
-    (running,) = jobs_of(shared_redis, client, entry(job(*arguments, **after)))
-    assert running.jid == JID
+    for cut in (False, True):
+        (running,) = jobs_of(shared_redis, client, entry(job(*arguments, **after)), cut=cut)
+        assert (running.jid, running.job_class) == (JID, "A")
 
 
 @pytest.mark.parametrize(
@@ -93,15 +120,16 @@ def test_a_large_job_whose_id_is_not_found_cheaply_has_none(
     shared_redis: RedisServer, client: redis.Redis, arguments: list[object], after: dict[str, object]
 ) -> None:
     """No id is better than a wrong one. The thread is still counted, and its time is known."""
-    (running,) = jobs_of(shared_redis, client, entry(job(*arguments, **after)))
+    (running,) = jobs_of(shared_redis, client, entry(job(*arguments, **after)), cut=True)
     assert running.jid == ""
 
 
 def test_a_payload_that_is_no_job_still_counts_as_a_busy_thread(shared_redis: RedisServer, client: redis.Redis) -> None:
     payloads = [b'"\xff\xfe"', b'"' + b"[" * 100_000 + b'"', b"[]", b'{"jid":7}', b'"jid\\":\\"b4\\"}"', b"}"]
     entries = [b'{"queue":"pull","payload":' + p + b',"run_at":1760000000}' for p in payloads]
-    jobs = jobs_of(shared_redis, client, *entries)
-    assert [running.jid for running in jobs] == [""] * len(payloads)
+    for cut in (False, True):
+        jobs = jobs_of(shared_redis, client, *entries, cut=cut)
+        assert [running.jid for running in jobs] == [""] * len(payloads)
 
 
 texts = st.text(st.sampled_from('jid":,{}[]\\ ü'), max_size=12) | st.sampled_from(['"jid":"no"', 'x,"jid', "jid"])
@@ -126,9 +154,9 @@ def test_the_id_is_never_one_of_a_nested_value(
     padding: str,
     has_id: bool,
 ) -> None:
-    own = {"jid": JID} if has_id else {}
+    own = {"class": "Own", "jid": JID} if has_id else {}
     entries = [entry({"p": padding, **before, "args": args, **own, **after}) for before, args, after in jobs]
-    found = {running.jid for running in jobs_of(shared_redis, client, *entries)}
+    found = {running.jid for running in jobs_of(shared_redis, client, *entries, cut=bool(padding))}
     assert found <= ({JID, ""} if has_id else {""})
     if has_id and not padding:
         assert found == {JID}

@@ -54,7 +54,7 @@ async def empty_world_is_known_and_empty(stage: SidekiqStage) -> None:
     assert all((q.length_jobs, q.latency_seconds) == (0, 0.0) for q in facts.queues.values())
     assert facts.processes == ()
     assert facts.processes_complete
-    assert facts.faults == ()
+    assert {fault.key for fault in facts.faults} <= {"processes"}  # it may be said that there is nothing
     await stage.source.close()
 
 

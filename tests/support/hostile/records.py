@@ -46,6 +46,16 @@ FIELDS = ("info", "busy", "beat", "quiet", "rss", "concurrency")
 BELIEVED: list[bytes | None] = [json.dumps(INFO).encode(), b"1", b"10000.0", b"false", b"1000", None]
 
 
+running_jobs = (
+    st.builds(
+        lambda queue, value: b'["%s",%s,"",""]' % (queue, value),
+        st.sampled_from([b"default", b"evil"]),
+        impossible_bytes,
+    )
+    | impossible_bytes
+)
+
+
 @st.composite
 def heartbeats(draw: st.DrawFn) -> Record:
     """A process of which something essential is impossible, whatever else is."""
@@ -61,7 +71,9 @@ def heartbeats(draw: st.DrawFn) -> Record:
         fields[place] = draw(impossible if place == 5 else impossible | st.none())
     if draw(st.booleans()):
         fields[4] = draw(impossible_bytes)
-    return [b"process", draw(st.sampled_from([b"evil:1:a", b"evil:2:b", b"\xff", b""])), *fields]
+    identity = draw(st.sampled_from([b"evil:1:a", b"evil:2:b", b"\xff", b""]))
+    running = draw(st.lists(running_jobs, max_size=3))
+    return [b"process", identity, *fields, identity + b":work", len(running), draw(st.integers(-1, 99)), running]
 
 
 times = st.sampled_from([b"enqueued_at", b"created_at"])
@@ -70,15 +82,10 @@ queue_records = st.tuples(
     st.just(b"queue"),
     st.sampled_from([b"evil", b"scheduler", b"\xff", b"", b"a" * 300]),
     st.integers(1, 2**32 - 1),
+    st.integers(-1, 2**40),
     jobs,
-    st.sampled_from([0, 1]),
+    st.sampled_from([b"", b"\xff", b'{"class":']),
 ).map(list)
-running_jobs = (
-    st.tuples(st.sampled_from([b"default", b"evil", b"\xff"]), impossible_bytes, st.sampled_from([b"", b"\xff"])).map(
-        list
-    )
-    | impossible_bytes
-)
 faults = st.tuples(
     st.just(b"fault"),
     st.sampled_from([b"queue", b"queues", b"processes", b"work", b"counter"]),
@@ -87,10 +94,7 @@ faults = st.tuples(
     st.sampled_from([b"WRONGTYPE x", b"NOPERM", b"LONGNAME", b"\xff", b""]),
 ).map(list)
 counters = st.tuples(st.just(b"counter"), st.sampled_from([b"processed", b"failed"]), impossible_bytes).map(list)
-work = st.tuples(
-    st.just(b"work"), st.sampled_from([b"evil:1:a", b"\xff"]), impossible_bytes, st.lists(running_jobs, max_size=3)
-).map(list)
-sidekiq_records = st.lists(st.one_of(heartbeats(), queue_records, faults, counters, work), max_size=4)
+sidekiq_records = st.lists(st.one_of(heartbeats(), queue_records, faults, counters), max_size=4)
 
 COUNTS = ("max_connections", "reserved_connections", "clients", "of_role", "of_database", "hidden", "own")
 postgres_columns = st.dictionaries(st.sampled_from([*COUNTS, "role_limit", "database_limit"]), impossible_values)

@@ -12,7 +12,7 @@ from typing import Any
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import facts_from
 from fleetd.adapters.host.readings import LinuxHost
-from fleetd.adapters.sidekiq.reading import Reading
+from fleetd.adapters.sidekiq.records import Reading
 from fleetd.adapters.systemd.unit_properties import SeenUnit
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.decision import Step, StepResult
@@ -39,7 +39,7 @@ class Added:
     def __init__(self) -> None:
         self.records: list[Record] = []  # of Redis
         self.jobs: dict[str, bytes] = {}  # by queue: the next job of it
-        self.running: list[Any] = []  # running jobs of the first process
+        self.running: list[bytes] = []  # running jobs of the first process
         self.fields: dict[int, bytes | None] = {}  # of the first process's heartbeat, by place
         self.columns: dict[str, Any] = {}  # of Postgres's row
         self.replica: dict[str, Any] = {}  # of the replica's
@@ -49,12 +49,14 @@ class Added:
 
 
 def queue_records(world: World, added: Added) -> list[Record]:
-    """`queue NAME LENGTH JOB-or-nil CUT`."""
+    """`queue NAME LENGTH BYTES JOB HEAD`."""
     records: list[Record] = []
     for name, jobs in world.queues.items():
         job: bytes | None = b'{"jid":"%s","enqueued_at":%r}' % (b"a" * 24, jobs[0].enqueued_at) if jobs else None
         hostile = added.jobs.get(name)
-        records.append([b"queue", name.encode(), len(jobs) + (hostile is not None), hostile or job, 0])
+        shown = hostile or job
+        length = len(jobs) + (hostile is not None)
+        records.append([b"queue", name.encode(), length, len(shown or b""), shown, b""])
     return records
 
 
@@ -87,13 +89,14 @@ def sidekiq_records(world: World, added: Added) -> list[Record]:
         if process.listed:
             identity = process.identity.encode()
             fields = [replaced.get(place, field) for place, field in enumerate(process_fields(world, process))]
-            records.append([b"process", identity, *fields])
             queues = [queue for queue, jobs in process.beat_work.items() for _ in range(jobs)]
             begun = process.beat_jobs
             entries = [
-                [queue.encode(), b"%r" % at, jid.encode()] for queue, (jid, at) in zip(queues, begun, strict=True)
+                json.dumps([queue, at, jid, "LinkCrawlWorker"]).encode()
+                for queue, (jid, at) in zip(queues, begun, strict=True)
             ]
-            records.append([b"work", identity, identity + b":work", [*entries, *running]])
+            entries += running
+            records.append([b"process", identity, *fields, identity + b":work", len(entries), 9, entries])
             running, replaced = [], {}
     return [*records, *added.records]
 

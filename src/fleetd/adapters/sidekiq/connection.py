@@ -19,6 +19,8 @@ from redis.backoff import NoBackoff
 from fleetd.config.connections import RedisSettings
 
 _CLOSE_SECONDS = 1.0
+#: The key that each reading writes.
+PROBE_KEY = "fleetd:probe"
 
 
 class RedisConnection:
@@ -98,14 +100,41 @@ _CODES = {
     exceptions.NoScriptError: "NOSCRIPT",
     exceptions.OutOfMemoryError: "OOM",
     exceptions.ReadOnlyError: "READONLY",
+    exceptions.ClusterDownError: "CLUSTERDOWN",
+    exceptions.MovedError: "MOVED",
+    exceptions.AskError: "MOVED",
+    exceptions.ClusterCrossSlotError: "CROSSSLOT",
 }
+_CLUSTER = (
+    "is a Redis Cluster, which Sidekiq can't use: give the address of the Redis that the workers use, without "
+    "cluster-enabled"
+)
+_RENAMED = (
+    "does not know a command that fleetd needs: it is older than 4.0, or the command is renamed or disabled there "
+    "(rename-command); docs/operations.md lists the commands"
+)
+_FULL = "takes no more clients: raise its maxclients, or see with CLIENT LIST who holds so many connections"
 _WORDS = {
     "NOAUTH": "refuses the login; check user and password",
-    "NOPERM": "does not let this user read; give it the rights that Sidekiq's user has, scripts included",
-    "LOADING": "is still loading its data",
-    "BUSY": "is busy with another script",
-    "MASTERDOWN": "is a replica that has lost its primary",
+    "NOPERM": "does not let this user read; give it the rights listed in docs/operations.md, scripts included",
+    "LOADING": "is still loading its data; it answers by itself when that is done",
+    "BUSY": "is busy with another script; if that does not end, its log and SCRIPT KILL help",
+    "MASTERDOWN": "is a replica that has lost its primary; start the primary again, or promote this replica",
     "READONLY": "has become a replica; looking for the primary again",
+    "DENIED": "is in protected mode and takes no connections from other hosts; set its bind, a password and "
+    "protected-mode no",
+    "UNKNOWN": _RENAMED,
+    "MAXCLIENTS": _FULL,
+    **dict.fromkeys(("MOVED", "CROSSSLOT", "CLUSTERDOWN"), _CLUSTER),
+}
+#: Why the write probe is refused.
+_REFUSALS = {
+    "NOPERM": "this user has no right to write it, so fleetd can't tell whether Redis takes writes; allow it with "
+    "ACL SETUSER USER +set %RW~{key}",
+    "READONLY": "this Redis is a replica; give fleetd and the workers the address of the primary",
+    "OOM": "Redis has reached its maxmemory; raise that, or find what takes so much",
+    "MISCONF": "Redis can't save its data to disk and so refuses writes; its log says why",
+    "NOREPLICAS": "Redis has fewer replicas than min-replicas-to-write asks for",
 }
 
 
@@ -120,20 +149,40 @@ def sentence(error: BaseException, settings: RedisSettings, timeout_seconds: flo
             )
         if isinstance(cause, exceptions.TimeoutError | TimeoutError):
             return f"{server} did not answer within {timeout_seconds:g} s"
+        if "max number of clients" in str(cause):  # redis-py makes a connection error of this reply
+            return f"{server} {_FULL}"
         if isinstance(cause, (exceptions.ResponseError, *_CODES)):
             code = error_code(cause)
             return f"{server} {_WORDS.get(code, f'answers with an error ({code})')}"
     return f"{server} can't be reached: {_reason(error)}"
 
 
+def cluster_sentence(settings: RedisSettings) -> str:
+    return f"Redis at {settings.endpoint} {_CLUSTER}"
+
+
+def probe_fault(error: Exception) -> str:
+    """Why the write probe could not be written, and what to do."""
+    code = error_code(error)
+    why = _REFUSALS.get(code, f"Redis answers {code}").format(key=PROBE_KEY)
+    return f"can't be written: {why}"
+
+
 def error_code(error: BaseException) -> str:
-    """The first word of an error reply, such as READONLY."""
-    if scripts_lack_rights(str(error)):
-        return "NOPERM"
+    """The first word of an error reply, such as READONLY; UNKNOWN: see `code_of`."""
     for kind, code in _CODES.items():
         if isinstance(error, kind):
             return code
-    word = str(error).split(" ", 1)[0]
+    return code_of(str(error))
+
+
+def code_of(reply: str) -> str:
+    """The first word of an error reply; UNKNOWN: a command that is renamed, disabled, or newer than this Redis."""
+    if scripts_lack_rights(reply):
+        return "NOPERM"
+    if "unknown command" in reply.lower() or "unknown redis command" in reply.lower():
+        return "UNKNOWN"
+    word = reply.split(" ", 1)[0]
     return word if word.isascii() and word.isalpha() and word.isupper() and len(word) <= 20 else "ERR"
 
 
@@ -153,7 +202,7 @@ def _reason(error: BaseException) -> str:
             return "its name can't be resolved"
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
-    return "the connection was closed"
+    return "the connection was closed; Redis's log may say why, such as too many clients (maxclients)"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,167 +1,281 @@
--- One reading of everything Sidekiq keeps in Redis, for reading.py. It writes nothing.
+-- What Sidekiq keeps in Redis, for reading.py: queues, processes and counters. It writes nothing.
 --
--- It runs inside Redis for two reasons: other keys say which keys to read, and one round trip is still enough; and a
--- job of 10 MB costs a copy in memory but no network, because only the end of its JSON is sent.
--- This script reads, cuts and bounds. What the content means is for reading.py and formats.py to find out.
+-- It runs inside Redis because other keys say which keys to read, and one round trip is then enough; and because only
+-- the end of a large job is sent. This script reads, cuts and bounds. What the content means is for formats.py.
+-- A Lua string costs Redis 2 ns a byte, as it hashes each: the script reads no large value that it can avoid.
 --
--- ARGV: key prefix, most queues, most processes, most running jobs of a process, most bytes of running jobs,
---       then the names of the configured queues.
+-- ARGV: key prefix; 1 to read everything, 0 for the named ones only; most queues; how many queues are named, and for
+--       each its name and a length (the oldest job is not read if the queue still has it; * never, '' always); then
+--       processes: identity, last beat and size of info, '' where they are not known.
 -- Reply: a list of records, each a list that begins with its kind:
---   time SECONDS MICROSECONDS | queue NAME LENGTH JOB-or-nil CUT(0|1) | counter NAME VALUE-or-nil
---   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY | work IDENTITY KEY {ENTRY...}
---   An ENTRY is a list {QUEUE, RUN_AT, JID}, or the JSON itself where it does not look as Sidekiq writes it. A list
---   with an empty JID is followed by the JSON, if that is short, so that the reader can parse all of it.
+--   time SECONDS MICROSECONDS | counter NAME VALUE-or-nil | scheduled LINES
+--   queue NAME LENGTH BYTES JOB HEAD   BYTES of the oldest job; 0 if there is none, -1 if it was not read. JOB is
+--     whole, or what follows the first key in its tail that looks like a time; HEAD is the beginning of such a job.
+--   same N...   the Nth of the named processes have not beaten since
+--   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY KEY JOBS BYTES {ENTRY...}   INFO is nil if its size is as
+--     known. KEY is that of its running jobs, '' if there are none; ENTRY is their JSON, if all are small.
+--   left queue|process NAME   not read, because this call has done enough
+--   members SIZE DEAD   of `processes`; DEAD of them have no heartbeat, -1 if they are too many to look at here
+--   empty   neither `queues` nor `processes` exists
 --   fault ABOUT OWNER KEY WHY | cut ABOUT OWNER KEY LIMIT
---   ABOUT says what is unknown because of it: queues, queue, processes, work (of process OWNER) or counter.
---   JOB is whole, or when CUT what follows the first key in its tail that looks like a time.
+--     ABOUT says what is unknown because of it: queues, queue, processes, work (of process OWNER), counter, scheduled.
 
-local prefix = ARGV[1]
-local queues_max, processes_max = tonumber(ARGV[2]), tonumber(ARGV[3])
-local work_max, work_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
+local prefix, everything, queues_max = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 local NAME_MAX = 256 -- bytes of a queue's or process's name
-local WHOLE_MAX = 2048 -- bytes of JSON sent whole
+local WHOLE_MAX = 2048 -- bytes of a job sent whole
+local HEAD_BYTES = 1024
 local TAIL_MAX = 65536 -- bytes of a longer job searched: after its times a failed one has up to 10,000 characters
 local INFO_MAX = 65536
-local JID_MAX = 64
-local JID_TRIES_MAX = 8 -- nested objects that have an id as well
+local MEMBERS_MAX = 1000 -- of `processes`, looked at here; more are for members.lua
+local PAGE = 50 -- members checked at once
+local SMALL_MAX = 16384 -- bytes of running jobs sent from here, all processes together
+local SCHEDULES_MAX, SCHEDULES_BYTES = 500, 131072
+-- One call blocks Redis for a few milliseconds at most, unless a single job is larger than this.
+local CALLS_MAX, BYTES_MAX = 3000, 1048576
 
 local records = {}
 local function record(...) records[#records + 1] = {...} end
 
+local calls, bytes = 0, 0
+local function enough() return calls >= CALLS_MAX or bytes >= BYTES_MAX end
+
 local about, owner = '', ''
 local function record_fault(key, why) record('fault', about, owner, prefix .. key, why) end
-local function record_cut(key, limit) record('cut', about, owner, prefix .. key, limit) end
 
 -- The reply (false: no such thing), or nil after recording a fault.
 local function ask(command, key, ...)
+  calls = calls + 1
   local reply = redis.pcall(command, prefix .. key, ...)
   if type(reply) == 'table' and reply.err then
     record_fault(key, reply.err)
     return nil
   end
+  if type(reply) == 'string' then bytes = bytes + #reply end
   return reply
 end
 
-local function members(key, limit)
-  about = key
-  local size = ask('SCARD', key)
-  if not size then return {} end
-  local all
-  if size <= limit then
-    all = ask('SMEMBERS', key) or {}
-  else -- never reads a whole set of unknown size
-    record_cut(key, limit)
-    all = (ask('SSCAN', key, '0', 'COUNT', limit) or {'0', {}})[2]
-  end
-  local names = {}
-  for _, name in ipairs(all) do
-    if #name > NAME_MAX then
-      record_fault(key, 'LONGNAME')
-    elseif #names < limit then
-      names[#names + 1] = name
-    end
-  end
-  return names
+-- Bytes that a hash takes, or -1 if this user may not ask.
+local function size_of(key)
+  calls = calls + 1
+  local reply = redis.pcall('MEMORY', 'USAGE', prefix .. key, 'SAMPLES', '0')
+  return type(reply) == 'number' and reply or -1
 end
 
-local function read_queue(name)
+local function short_names(key, names)
+  local short = {}
+  for _, name in ipairs(names) do
+    if #name > NAME_MAX then record_fault(key, 'LONGNAME') else short[#short + 1] = name end
+  end
+  return short
+end
+
+-- The rest of a job from the first key that is named like a time. Such a key is its own or one of a nested object.
+-- `_` is a rare letter: it is found many times faster than the quote before the key.
+local function from_first_time(job)
+  local at = math.max(1, #job - TAIL_MAX)
+  while true do
+    at = string.find(job, '_at":', at, true)
+    if not at then return '' end
+    if string.sub(job, at - 9, at - 1) == '"enqueued' then return string.sub(job, at - 9) end
+    if string.sub(job, at - 8, at - 1) == '"created' then return string.sub(job, at - 8) end
+    at = at + 1
+  end
+end
+
+local function read_queue(name, known_length)
+  if enough() then return record('left', 'queue', name) end
   about = 'queue'
   local length = ask('LLEN', 'queue:' .. name)
   if not length then return end
+  if length == 0 then return record('queue', name, 0, 0, false, '') end
+  if known_length == '*' or known_length == tostring(length) then return record('queue', name, length, -1, false, '') end
   local job = ask('LINDEX', 'queue:' .. name, -1)
-  if job == nil then return end
-  local cut = 0
-  if job and #job > WHOLE_MAX then
-    -- Sidekiq writes the times after the arguments. From the first that looks like one the reader finds out
-    -- which is the job's own: a nested object of the arguments may have the same names.
-    local from = math.max(1, #job - TAIL_MAX)
-    local created = string.find(job, '"created_at":', from, true)
-    local enqueued = string.find(job, '"enqueued_at":', from, true)
-    local first = math.min(created or #job, enqueued or #job)
-    job = first < #job and string.sub(job, first) or ''
-    cut = 1
-  end
-  record('queue', name, length, job, cut)
+  if not job then return record('queue', name, length, job == nil and -1 or 0, false, '') end
+  if #job <= WHOLE_MAX then return record('queue', name, length, #job, job, '') end
+  local head = string.sub(job, 1, HEAD_BYTES)
+  if not string.find(head, 'd_at":', 1, true) then head = '' end
+  record('queue', name, length, #job, from_first_time(job), head)
 end
 
--- Sidekiq's id of a job, or ''. The job is JSON in a string here, its last brace at `close`. Quotes of its keys are
--- escaped once and those inside its strings twice, so what is found can only be a key. It is the job's own, and not one
--- of a nested object, if there is no other brace between it and the last. Sidekiq writes it after the arguments.
-local function job_id(json, close)
-  local at = math.max(1, #json - TAIL_MAX)
-  for _ = 1, JID_TRIES_MAX do
-    local from, to = string.find(json, 'jid\\":\\"', at, true) -- j is a rare letter: found 40 times faster than with the quote before it
-    if not from then return '' end
-    if string.find(json, '}', to, true) == close and string.find(json, '^[,{]\\"', from - 3) then
-      local jid = string.match(json, '^([%w_.:-]+)\\"', to + 1)
-      return jid and #jid <= JID_MAX and jid or ''
-    end
-    at = to
-  end
-  return ''
-end
-
-local function work_entry(json)
-  local queue = string.match(json, '^{"queue":"([^"\\]+)","payload":')
-  local run_at = string.match(string.sub(json, -40), ',"run_at":([%d.]+)}$')
-  local short = #json <= WHOLE_MAX and json or ''
-  if not (queue and run_at) then return short end
-  local jid = job_id(json, #json - #run_at - #'","run_at":}')
-  if jid ~= '' or short == '' then return {queue, run_at, jid} end
-  return {queue, run_at, jid, json}
-end
-
-local function read_work(identity)
-  about, owner = 'work', identity
-  local key = identity .. ':work'
-  local tids = ask('HLEN', key)
-  if tids == 0 then -- ':workers' up to Sidekiq 6.4.1
-    key = identity .. ':workers'
-    tids = ask('HLEN', key)
-  end
-  if not tids or tids == 0 then return end
-  if tids > work_max then return record_cut(key, work_max) end
-  local entries = {}
-  for _, tid in ipairs(ask('HKEYS', key) or {}) do
-    local size = ask('HSTRLEN', key, tid) or 0
-    work_bytes = work_bytes - size
-    -- It holds the job's whole payload, and HGET can't read a part of it.
-    local json = work_bytes >= 0 and ask('HGET', key, tid)
-    entries[#entries + 1] = json and work_entry(json) or ''
-  end
-  record('work', identity, prefix .. key, entries)
-end
-
-local function read_process(identity)
-  about = 'processes'
-  local size = ask('HSTRLEN', identity, 'info')
+local function read_queues(seen, processes)
+  about = 'queues'
+  local size = ask('SCARD', 'queues')
   if not size then return end
-  if size > INFO_MAX then return record_fault(identity, 'LONGINFO') end
-  local beat = ask('HMGET', identity, 'info', 'busy', 'beat', 'quiet', 'rss', 'concurrency')
-  if not beat then return end
-  if not (beat[1] or beat[2] or beat[3]) then return end -- it died, its hash expired, and nobody has cleaned up yet
-  record('process', identity, unpack(beat, 1, 6))
-  read_work(identity)
+  if size == 0 and processes == 0 then record('empty') end
+  local names
+  if size <= queues_max then
+    names = ask('SMEMBERS', 'queues') or {}
+  else -- never reads a whole set of unknown size
+    record('cut', about, owner, prefix .. 'queues', queues_max)
+    names = (ask('SSCAN', 'queues', '0', 'COUNT', queues_max) or {'0', {}})[2]
+  end
+  local left = queues_max
+  for _, name in ipairs(short_names('queues', names)) do
+    if not seen[name] and left > 0 then
+      left = left - 1
+      read_queue(name, '')
+    end
+  end
+end
+
+-- The running jobs of a process: key, how many, bytes, and the jobs themselves if they are small.
+local small_left = SMALL_MAX
+local function running(identity)
+  about, owner = 'work', identity
+  for _, ending in ipairs({':work', ':workers'}) do -- ':workers' up to Sidekiq 6.4.1
+    local key = identity .. ending
+    local jobs = ask('HLEN', key)
+    if not jobs then return '', 0, 0, {} end
+    if jobs > 0 then
+      local size = size_of(key)
+      if size < 0 or size > small_left then return prefix .. key, jobs, size, {} end
+      small_left = small_left - size
+      return prefix .. key, jobs, size, ask('HVALS', key) or {}
+    end
+  end
+  return '', 0, 0, {}
+end
+
+-- Whether it was read, or its fault recorded; false: there is no heartbeat.
+local function read_process(identity, beat_known, info_known)
+  about, owner = 'processes', ''
+  local size = ask('HSTRLEN', identity, 'info')
+  if not size then return true end
+  if size > INFO_MAX then
+    record_fault(identity, 'LONGINFO')
+    return true
+  end
+  local beat = ask('HMGET', identity, 'busy', 'beat', 'quiet', 'rss', 'concurrency')
+  if not beat then return true end
+  if size == 0 and not (beat[1] or beat[2]) then return false end
+  local info = size ~= tonumber(info_known) and ask('HGET', identity, 'info')
+  if info == nil then return true end
+  local key, jobs, job_bytes, entries = '', 0, 0, {}
+  if beat[1] ~= '0' then key, jobs, job_bytes, entries = running(identity) end
+  record('process', identity, info, beat[1], beat[2], beat[3], beat[4], beat[5], key, jobs, job_bytes, entries)
+  return true
+end
+
+-- Named processes: their places in ARGV by identity.
+local named, named_from = {}, 0
+local same = {'same'}
+
+local function read_named(identity)
+  local place = named[identity]
+  local beat_known = ARGV[place + 1]
+  about, owner = 'processes', ''
+  if beat_known ~= '' then
+    calls = calls + 1
+    if redis.pcall('HGET', prefix .. identity, 'beat') == beat_known then
+      same[#same + 1] = (place - named_from) / 3 + 1
+      return true
+    end
+  end
+  if enough() then
+    record('left', 'process', identity)
+    return true
+  end
+  return read_process(identity, beat_known, ARGV[place + 2])
+end
+
+local function exist(names, first, last)
+  local keys = {}
+  for index = first, last do keys[#keys + 1] = prefix .. names[index] end
+  calls = calls + #keys / 4
+  local found = redis.pcall('EXISTS', unpack(keys))
+  return type(found) ~= 'number' or found > 0
+end
+
+-- Nobody may have cleaned up after processes that were killed: most of the set can be dead.
+local function read_new(names)
+  local dead = 0
+  for first = 1, #names, PAGE do
+    local last = math.min(#names, first + PAGE - 1)
+    if #names > PAGE and not exist(names, first, last) then
+      dead = dead + last - first + 1
+    else
+      for index = first, last do
+        if enough() then
+          record('left', 'process', names[index])
+        elseif not read_process(names[index], '', '') then
+          dead = dead + 1
+        end
+      end
+    end
+  end
+  return dead
+end
+
+local function read_processes()
+  about = 'processes'
+  local size = ask('SCARD', 'processes')
+  if not size then return end
+  if size > MEMBERS_MAX then
+    record('members', size, -1)
+    for identity in pairs(named) do
+      if ask('SISMEMBER', 'processes', identity) == 1 then read_named(identity) end
+    end
+    return size
+  end
+  local new, dead = {}, 0
+  for _, identity in ipairs(short_names('processes', ask('SMEMBERS', 'processes') or {})) do
+    if not named[identity] then
+      new[#new + 1] = identity
+    elseif not read_named(identity) then
+      dead = dead + 1
+    end
+  end
+  dead = dead + read_new(new)
+  record('members', size, dead)
+  return size
+end
+
+-- When each schedule of sidekiq-scheduler was pushed last.
+local function read_scheduled()
+  about, owner = 'scheduled', ''
+  local key = 'sidekiq-scheduler:last_times'
+  local schedules = ask('HLEN', key)
+  if not schedules or schedules == 0 then return end
+  local size = size_of(key)
+  if schedules > SCHEDULES_MAX or size > SCHEDULES_BYTES then return end
+  if size < 0 then
+    for _, name in ipairs(ask('HKEYS', key) or {}) do
+      if (ask('HSTRLEN', key, name) or 0) > NAME_MAX then return end
+    end
+  end
+  record('scheduled', table.concat(ask('HVALS', key) or {}, '\n'))
 end
 
 local now = redis.call('TIME')
 record('time', now[1], now[2])
 
+local queues = tonumber(ARGV[4])
+named_from = 5 + 2 * queues
+for place = named_from, #ARGV, 3 do named[ARGV[place]] = place end
+
+if everything then
+  about = 'counter'
+  for _, name in ipairs({'processed', 'failed'}) do
+    local value = ask('GET', 'stat:' .. name)
+    if value ~= nil then record('counter', name, value) end
+  end
+  read_scheduled()
+end
+-- Heartbeats come first: the time above is then that of each, whatever the queues hold.
+local processes
+if everything then
+  processes = read_processes()
+else
+  for place = named_from, #ARGV, 3 do read_named(ARGV[place]) end
+end
+owner = ''
 local seen = {}
-for index = 6, #ARGV do
-  seen[ARGV[index]] = true
-  read_queue(ARGV[index])
+for index = 1, queues do
+  local name = ARGV[3 + 2 * index]
+  seen[name] = true
+  read_queue(name, ARGV[4 + 2 * index])
 end
-for _, name in ipairs(members('queues', queues_max)) do
-  if not seen[name] then read_queue(name) end
-end
-for _, identity in ipairs(members('processes', processes_max)) do
-  read_process(identity)
-end
-about = 'counter'
-for _, name in ipairs({'processed', 'failed'}) do
-  local value = ask('GET', 'stat:' .. name)
-  if value ~= nil then record('counter', name, value) end
-end
+if everything then read_queues(seen, processes) end
+record(unpack(same))
 
 return records
