@@ -1,5 +1,5 @@
 # make test   everything: lint, types, import contracts, unit, property and lab tests (asks for sudo)
-# make demo   fleetd with real Redis, Postgres, systemd and Sidekiq, three minutes (asks for sudo)
+# make demo   fleetd with real Redis, Postgres, systemd and Sidekiq, four minutes (asks for sudo)
 # make help   all targets
 
 .PHONY: help test lint test-unit test-long demo install prepare venv clean
@@ -13,6 +13,7 @@ PYTEST := $(SUDO) env PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cachep
 help:
 	@echo "make test       everything: lint, types, import contracts, unit, property and lab tests"
 	@echo "make demo       watch fleetd handle a surge, with real Redis, Postgres, systemd and Sidekiq (ARGS=--keep: leave it running)"
+	@echo "make venv       only .venv, to run single tests; no sudo"
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make test-unit  the tests that need no virtual hosts, in a few minutes, without sudo"
 	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"

@@ -32,7 +32,7 @@ def find_host(name: str, lab: str | None) -> dict[str, Any]:
     known = labs()
     found = {at: state["hosts"][name] for at, state in known.items() if name in state["hosts"] and lab in (None, at)}
     if len(found) > 1:
-        raise LabError(f"Several labs have a host {name!r}: name one with --lab: {', '.join(found)}")
+        raise LabError(f"Several labs have a host {name!r}: name one with --lab, before any `--`: {', '.join(found)}")
     if not found:
         hosts = sorted({host for state in known.values() for host in state["hosts"]})
         raise LabError(f"No host {name!r} runs. Hosts that run: {', '.join(hosts) or 'none'}.")
@@ -49,9 +49,9 @@ def enter(name: str, lab: str | None, command: list[str]) -> None:
 
 
 def down(names: list[str]) -> None:
-    """End labs (all by default) and sweep up after dead ones."""
+    """End labs, by default those that were kept, and sweep up after dead ones."""
     known = labs()
-    for name in names or list(known):
+    for name in names or [name for name, state in known.items() if state["kept"]]:
         if name not in known:
             raise LabError(f"No lab {name!r} runs. Labs that run: {', '.join(known) or 'none'}.")
         os.kill(known[name]["holder"], signal.SIGTERM)
@@ -78,7 +78,7 @@ def main() -> None:
     into.add_argument("host")
     into.add_argument("--lab", help="which lab, if several have such a host")
     end = verbs.add_parser("down", help="end labs that were kept, and what dead ones left")
-    end.add_argument("lab", nargs="*", help="all by default")
+    end.add_argument("lab", nargs="*", help="by default all that were kept; name one that is in use")
     verbs.add_parser("packages", help="install the Debian packages that the lab needs")
     # Split by hand: argparse loses a `--` that comes after an option.
     own = list(itertools.takewhile(lambda word: word != "--", sys.argv[1:]))

@@ -111,7 +111,7 @@ class Lab:
         if self._holder is None:
             return
         hosts = {host.name: {"pid": host.pid, "address": host.address} for host in self.hosts.values()}
-        state = {"holder": self._holder.pid, "inner": self._inner, "hosts": hosts}
+        state = {"holder": self._holder.pid, "inner": self._inner, "kept": self.kept, "hosts": hosts}
         path = holder.STATE / self.name / "lab.json"
         draft = path.with_suffix(".new")
         with self._recording:  # hosts that boot at the same time may be recorded at the same time

@@ -22,6 +22,7 @@ else
 fi
 ln -sf /opt/fleetd/bin/fleetctl /usr/local/bin/fleetctl
 say "    fleetctl check-config"
+say "    systemctl disable --now mastodon-sidekiq   # if the stock unit runs here: it serves every queue"
 say "    systemctl start fleetd-render"
 say "    systemctl enable --now mastodon-sidekiq.target fleetd"
 say "    fleetctl status"

@@ -41,5 +41,7 @@ if [ -d /run/systemd/system ]; then
     busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
 fi
 echo "Installed. Next: write /etc/fleetd/fleetd.toml (see /usr/local/share/fleetd/config.example.toml), then"
+echo "  fleetctl check-config"
+echo "  systemctl disable --now mastodon-sidekiq   # if the stock unit runs here: it serves every queue"
 echo "  systemctl start fleetd-render"
 echo "  systemctl enable --now mastodon-sidekiq.target fleetd"

@@ -107,12 +107,12 @@ def _around() -> str:
     lab = f"{'sudo ' if 'SUDO_USER' in os.environ else ''}{program} -m lab"
     return f"""
 The hosts run on, with a calm load for an hour. To look around:
-  {lab} enter worker1 -- fleetctl status --watch
-  {lab} enter worker1 -- journalctl -u fleetd -f
-  {lab} enter worker1 -- systemctl list-units 'mastodon-sidekiq*'
-  {lab} enter worker1 -- curl -s http://127.0.0.1:9849/metrics
-  {lab} enter main -- redis-cli llen queue:push
-  {lab} enter worker1                          a shell; try: systemctl stop mastodon-sidekiq@1
+  {lab} enter worker1 --lab {NAME} -- fleetctl status --watch
+  {lab} enter worker1 --lab {NAME} -- journalctl -u fleetd -f
+  {lab} enter worker1 --lab {NAME} -- systemctl list-units 'mastodon-sidekiq*'
+  {lab} enter worker1 --lab {NAME} -- curl -s http://127.0.0.1:9849/metrics
+  {lab} enter main --lab {NAME} -- redis-cli llen queue:push
+  {lab} enter worker1 --lab {NAME}               a shell; try: systemctl stop mastodon-sidekiq@1
 To end it:
   {lab} down {NAME}"""
 

@@ -407,7 +407,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.EndedAsFailed: "{cause:why}: counted as a failure",
     reasons.StalledGoes: "it finishes nothing",
     reasons.SchedulerSurplus: "another process on {host} serves the scheduler queue: ours is stopped",
-    reasons.TooManyRun: "{profile} has {running_instances} of {admitted_instances} wanted",
+    reasons.TooManyRun: "{running_instances} of {profile} run, {admitted_instances} are wanted",
     reasons.StillBoots: "{cause:why}; it still boots",
     reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
     reasons.QuietAndIdle: "quiet and idle: {cause:why}",

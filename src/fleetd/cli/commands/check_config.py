@@ -37,7 +37,7 @@ Examples:
   sudo fleetctl check-config /etc/fleetd/fleetd.toml.new
 """,
 )
-@click.argument("file", default=DEFAULT_FILE, type=click.Path())
+@click.argument("file", default=DEFAULT_FILE, type=click.Path(readable=False))  # load says what to do
 @click.pass_context
 def check_config(context: click.Context, file: str) -> None:
     """Check FILE (default: /etc/fleetd/fleetd.toml). This changes nothing and connects to nothing.

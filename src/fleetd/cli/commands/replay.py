@@ -29,7 +29,7 @@ CURRENT = "current"
 \b
 Examples:
   fleetctl replay
-  sudo cp /etc/fleetd/fleetd.toml new.toml; sudoedit new.toml
+  sudo install -m 600 -o "$USER" /etc/fleetd/fleetd.toml new.toml; editor new.toml
   fleetctl replay --since 24h --config new.toml
   fleetctl replay --since 24h --config new.toml --json | jq '.runs[].late_jobs'
 
@@ -39,7 +39,7 @@ host and use --file. docs/traces.md says what a reconstruction can't know.
 """,
 )
 @since_option("1d")
-@click.option("--config", type=click.Path(), help="The configuration to compare with the current one.")
+@click.option("--config", type=click.Path(readable=False), help="The configuration to compare with the current one.")
 @file_option
 @click.option(
     "--json",

@@ -108,7 +108,8 @@ class Pause(Order, frozen=True, kw_only=True):
     """Leave the fleet as it is.
 
     systemd still restarts what fails, drains under way go on to their end, and your own orders are still carried
-    out.
+    out. Instances above min are still drained when others need their database connections, and a second scheduler is
+    still stopped.
     """
 
     command = "pause"

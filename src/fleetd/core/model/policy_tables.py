@@ -151,7 +151,7 @@ class PacePolicy(Value, frozen=True, kw_only=True):
 
     tick_seconds: Annotated[float, Meta(ge=1, le=60)] = 5.0
     starts_per_tick: Annotated[int, Meta(ge=1, le=16)] = 16
-    #: Each boot of Rails keeps a core busy; the configuration's default is the number of the host's cores.
+    #: Each boot of Rails keeps a core busy; the configuration's default is the number of the host's cores, at least 4.
     booting_max: Annotated[int, Meta(ge=1, le=INSTANCES_MAX)] = 16
     drains_per_tick: Annotated[int, Meta(ge=1, le=16)] = 1
     hold_down_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
