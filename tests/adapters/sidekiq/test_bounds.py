@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from fleetd.adapters.sidekiq import memory, running_jobs
-from fleetd.adapters.sidekiq import reading as sidekiq_reading
+from fleetd.adapters.sidekiq import members, memory, rounds, running_jobs
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.core.model.facts import KeyFault, SidekiqFacts
 from tests.support.rig.redis_server import RedisServer
@@ -72,10 +71,53 @@ def test_no_call_blocks_redis_for_long_while_dead_members_are_passed(
     assert client.info("commandstats")["cmdstat_sscan"]["calls"] / calls < 6
 
 
+def test_a_walk_through_dead_members_goes_on_at_the_next_reading(
+    shared_redis: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow link has no time for all of them at once."""
+    monkeypatch.setattr(rounds, "ROUNDS_MAX", 6)
+    kill(client, 30_000)
+    SidekiqKeys(client).beat(ME, busy=0)
+
+    async def tell(reading: Callable[[], Awaitable[SidekiqFacts]]) -> None:
+        complete = [(await reading()).processes_complete for _ in range(6)]
+        assert complete[0] is False
+        assert complete[-1] is True
+        assert [process.identity for process in (await reading()).processes] == [ME]
+
+    story(source_at(shared_redis), tell)
+
+
+def test_dead_members_are_not_looked_at_again_until_the_set_changes(
+    shared_redis: RedisServer, client: redis.Redis
+) -> None:
+    keys = SidekiqKeys(client)
+    kill(client, 5_000)
+    keys.beat(LIVE[0], busy=0)
+
+    async def tell(reading: Callable[[], Awaitable[SidekiqFacts]]) -> None:
+        client.set("string:1:a", "x")
+        client.sadd("processes", "string:1:a")
+        for _ in range(2):  # what can't be read is said each time
+            assert not (await reading()).processes_complete
+        client.delete("string:1:a")
+        first = await reading()
+        client.config_resetstat()
+        second = await reading()
+        assert "cmdstat_sscan" not in client.info("commandstats")
+        assert second.processes_complete
+        assert second.faults == first.faults
+        client.srem("processes", LIVE[0])  # one leaves and one joins: the size of the set stays
+        keys.beat(LIVE[1], busy=0)
+        assert [process.identity for process in (await reading()).processes] == [LIVE[1]]
+
+    story(source_at(shared_redis), tell)
+
+
 def test_more_members_than_any_fleet_has_are_said(
     shared_redis: RedisServer, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sidekiq_reading, "MEMBERS_MAX", 10_000)
+    monkeypatch.setattr(members, "MEMBERS_MAX", 10_000)
     kill(client, 30_000)
     facts = read(source_at(shared_redis))
     assert not facts.processes_complete

@@ -9,12 +9,12 @@
 --       processes: identity, last beat and size of info, '' where they are not known.
 -- Reply: a list of records, each a list that begins with its kind:
 --   time SECONDS MICROSECONDS | counter NAME VALUE-or-nil | scheduled LINES
---   queue NAME LENGTH BYTES JOB HEAD   BYTES of the oldest job; 0 if there is none, -1 if it was not read. JOB is
---     whole, or what follows the first key in its tail that looks like a time; HEAD is the beginning of such a job.
+--   queue NAME LENGTH BYTES JOB HEAD   BYTES of the oldest job; 0 if there is none, -1 if it was not read, -2 because
+--     this call has done enough. JOB is whole, or what follows the first key in its tail that looks like a time; HEAD is the beginning of such a job.
 --   same N...   the Nth of the named processes have not beaten since
 --   process IDENTITY INFO BUSY BEAT QUIET RSS CONCURRENCY KEY JOBS BYTES {ENTRY...}   INFO is nil if its size is as
 --     known. KEY is that of its running jobs, '' if there are none; ENTRY is their JSON, if all are small.
---   left queue|process NAME   not read, because this call has done enough
+--   left IDENTITY   not read, because this call has done enough
 --   members SIZE DEAD   of `processes`; DEAD of them have no heartbeat, -1 if they are too many to look at here
 --   empty   neither `queues` nor `processes` exists
 --   fault ABOUT OWNER KEY WHY | cut ABOUT OWNER KEY LIMIT
@@ -31,7 +31,7 @@ local PAGE = 50 -- members checked at once
 local SMALL_MAX = 16384 -- bytes of running jobs sent from here, all processes together
 local SCHEDULES_MAX, SCHEDULES_BYTES = 500, 131072
 -- One call blocks Redis for a few milliseconds at most, unless a single job is larger than this.
-local CALLS_MAX, BYTES_MAX = 3000, 1048576
+local CALLS_MAX, BYTES_MAX = 2000, 1048576
 
 local records = {}
 local function record(...) records[#records + 1] = {...} end
@@ -83,14 +83,14 @@ local function from_first_time(job)
 end
 
 local function read_queue(name, known_length)
-  if enough() then return record('left', 'queue', name) end
   about = 'queue'
   local length = ask('LLEN', 'queue:' .. name)
   if not length then return end
   if length == 0 then return record('queue', name, 0, 0, false, '') end
+  if enough() then return record('queue', name, length, -2, false, '') end
   if known_length == '*' or known_length == tostring(length) then return record('queue', name, length, -1, false, '') end
   local job = ask('LINDEX', 'queue:' .. name, -1)
-  if not job then return record('queue', name, length, job == nil and -1 or 0, false, '') end
+  if not job then return end
   if #job <= WHOLE_MAX then return record('queue', name, length, #job, job, '') end
   local head = string.sub(job, 1, HEAD_BYTES)
   if not string.find(head, 'd_at":', 1, true) then head = '' end
@@ -172,7 +172,7 @@ local function read_named(identity)
     end
   end
   if enough() then
-    record('left', 'process', identity)
+    record('left', identity)
     return true
   end
   return read_process(identity, beat_known, ARGV[place + 2])
@@ -196,7 +196,7 @@ local function read_new(names)
     else
       for index = first, last do
         if enough() then
-          record('left', 'process', names[index])
+          record('left', names[index])
         elseif not read_process(names[index], '', '') then
           dead = dead + 1
         end

@@ -21,8 +21,9 @@ from fleetd.adapters.sidekiq.connection import (
     probe_fault,
     sentence,
 )
-from fleetd.adapters.sidekiq.memory import PROCESSES_MAX, Memory
-from fleetd.adapters.sidekiq.records import UNREAD, Reading, why_unreadable
+from fleetd.adapters.sidekiq.members import MembersReader
+from fleetd.adapters.sidekiq.memory import Memory
+from fleetd.adapters.sidekiq.records import Reading
 from fleetd.adapters.sidekiq.rounds import Rounds, Script
 from fleetd.adapters.sidekiq.running_jobs import RunningJobsReader
 from fleetd.config.connections import RedisSettings
@@ -30,11 +31,9 @@ from fleetd.core.model.facts import SidekiqFacts
 from fleetd.errors import SourceUnavailableError
 
 _SCRIPT = Script("reading.lua")
-_MEMBERS = Script("members.lua")
 
 #: Bounds of one reading (law 7); what is beyond them is a fault of the reading.
 QUEUES_MAX = 200
-MEMBERS_MAX = 300_000  # of `processes`, most of them dead
 _NAMES_A_SCRIPT = 200
 #: The share of the deadline after which a reading asks for nothing more.
 _ASKING_SHARE = 0.5
@@ -55,6 +54,7 @@ class SidekiqRedis:
         self._connection = RedisConnection(settings, timeout_seconds=read_timeout_seconds)
         self._queues = tuple(dict.fromkeys(queues))
         self._memory = Memory()
+        self._members = MembersReader()
         self._running_jobs = RunningJobsReader()
 
     async def read(self) -> SidekiqFacts:
@@ -79,7 +79,8 @@ class SidekiqRedis:
         reading = Reading(self._settings.key_prefix, self._memory, loop_seconds=now)
         probe = await self._read_everything(reading, rounds, now)
         await self._read_left(reading, rounds)
-        await self._read_members(reading, rounds)
+        await self._members.read(reading, rounds, self._settings.key_prefix)
+        await self._read_left(reading, rounds)
         await self._running_jobs.read(reading, rounds)
         return self._facts(reading, probe)
 
@@ -145,35 +146,6 @@ class SidekiqRedis:
             processes, left["process"] = left["process"][:_NAMES_A_SCRIPT], left["process"][_NAMES_A_SCRIPT:]
             queues, left["queue"] = left["queue"], []
             await self._read_some(reading, rounds, queues, processes)
-
-    async def _read_members(self, reading: Reading, rounds: Rounds) -> None:
-        """The heartbeats among the members of a large set, page by page."""
-        if not reading.members_unread:
-            return None
-        if reading.members_unread > MEMBERS_MAX:
-            reading.incomplete(f"has more than {MEMBERS_MAX} members; the rest is not read")
-        cursor, looked_at, found = b"0", 0, dict[bytes, None]()
-        while looked_at < MEMBERS_MAX:
-            if not rounds.any_left():
-                return reading.incomplete(UNREAD)
-            try:
-                (reply,) = await rounds.run(_MEMBERS, self._settings.key_prefix, cursor)
-            except exceptions.ResponseError as error:
-                return reading.incomplete(why_unreadable(error_code(error)))
-            cursor, page, long_names, identities = reply
-            looked_at += page
-            found.update(dict.fromkeys(identities))
-            if long_names:
-                reading.incomplete("has a member that is too long for a name")
-            if cursor == b"0":
-                break
-        reading.dead_members(looked_at - len(found))
-        new = [identity for identity in found if reading.is_new(identity)]
-        reading.left["process"] += new[:PROCESSES_MAX]
-        if len(new) > PROCESSES_MAX:
-            reading.incomplete(f"has more than {PROCESSES_MAX} members with a heartbeat; the rest is not read")
-        await self._read_left(reading, rounds)
-        return None
 
     def _facts(self, reading: Reading, probe: Any) -> SidekiqFacts:
         run_id = self._memory.redis_run_id

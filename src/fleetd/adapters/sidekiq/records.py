@@ -107,8 +107,9 @@ class Reading:
     def is_new(self, identity: bytes) -> bool:
         return identity not in self._processes
 
-    def processes_read(self) -> int:
-        return len(self._processes)
+    def knows_all_from_before(self) -> bool:
+        """Whether every process of the reading before is there again."""
+        return self._memory.processes.keys() <= self._processes.keys()
 
     def dead_members(self, dead: int) -> None:
         """Members of `processes` without a heartbeat."""
@@ -187,6 +188,9 @@ class Reading:
             except WireError as error:
                 age = None
                 self.fault(key, str(error))
+        elif size_bytes == -2:
+            age = None
+            self.left["queue"].append(name)
         elif size_bytes < 0:
             age = self._age_of_huge(queue, key, length)
         self._queues[queue] = QueueFacts(name=queue, length_jobs=length, latency_seconds=age)
@@ -237,8 +241,8 @@ class Reading:
         else:
             self._processes[identity] = known
 
-    def _take_left(self, kind: bytes, name: bytes) -> None:
-        self.left[kind.decode()].append(name)
+    def _take_left(self, identity: bytes) -> None:
+        self.left["process"].append(identity)
 
     def _take_members(self, size: int, dead: int) -> None:
         if dead < 0:

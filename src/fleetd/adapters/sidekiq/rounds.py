@@ -11,7 +11,7 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 #: Round trips of one reading. Each script does a bounded amount, about 3 ms of Redis.
-ROUNDS_MAX = 150
+ROUNDS_MAX = 200
 
 
 class Script:

@@ -30,7 +30,7 @@ PROCESS_JOBS_MAX = 2000  # of one process
 #: What one round trip sends whole, and what one script cuts: 2 to 3 ms of Redis.
 _SENT_BYTES_A_ROUND = 2 * 1024 * 1024
 _CUT_BYTES_A_SCRIPT = 1024 * 1024
-_JOBS_A_SCRIPT = 1000
+_JOBS_A_SCRIPT = 500
 #: What may be sent whole before the link was measured, and after that.
 SENT_BYTES_FIRST = 256 * 1024
 _SENT_BYTES_MIN, SENT_BYTES_MAX = 128 * 1024, 32 * 1024 * 1024
