@@ -96,7 +96,7 @@ class Sources:
         if age == 0.0:
             return reading
         if age > FROZEN_DEADLINES * self.deadline_seconds:
-            return self._unknown(name, f"the reading of {name} is {age:.0f} s old: this host stood still")
+            return self._unknown(name, f"the reading of {name} is old: this host stood still")
         return structs.replace(reading, age_seconds=max(0.0, age))
 
     async def _units_then_host(self) -> tuple[Known[SystemdFacts] | Unknown, Known[HostFacts] | Unknown]:
@@ -122,7 +122,9 @@ class Sources:
             return self._unknown(name, self.bugs.take(f"reading {name}", error))
         now = self.clock.now_seconds()
         if now - begun > FROZEN_DEADLINES * self.deadline_seconds:  # we were frozen meanwhile, so it is old
-            return self._unknown(name, f"the reading of {name} took {now - begun:.0f} s")
+            return self._unknown(
+                name, f"the reading of {name} took far longer than its deadline: this host stood still"
+            )
         self._last_good[name] = now
         self._why.pop(name, None)
         return Known(value=value)

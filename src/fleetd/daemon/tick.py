@@ -154,6 +154,7 @@ class Ticker:
             self.store.save(msgspec.json.encode(kept))
         except FleetdError as error:  # a full disk must not keep the queues from being served
             self._trouble = str(error)
+            self._saved = None  # the new content may be in place all the same
         else:
             self._saved, self._trouble = kept, ""
 

@@ -371,3 +371,30 @@ def test_rows_that_cannot_be_decoded_are_left_out_and_counted(path: Path, at: fl
     assert found.unreadable_rows == 2
     assert found.samples == minute(at + 60).samples
     assert [e.sentence for e in found.entries] == ["\ufffdone"]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("entries", "sentence"), ("entries", "kind"), ("policies", "policy"), ("readings", "samples")]
+)
+@pytest.mark.parametrize("value", ["'text'", "x'00'", "5"])
+def test_rows_of_another_type_are_left_out_and_counted(
+    path: Path, at: float, table: str, column: str, value: str
+) -> None:
+    history = opened(path)
+    history.append(minute(at, "one"))
+    history.close()
+    rows = {
+        "entries": {"at": str(at), "kind": "'step'", "warning": "0", "sentence": "'two'"},
+        "policies": {"at": str(at), "policy": "x'00'"},
+        "readings": {"begins": str(at), "ends": str(at), "samples": "x'00'"},
+    }
+    row = rows[table] | {column: value}
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(row.values())})")
+    connection.close()
+    found = SqliteHistorySource(path).read(0.0, samples=True)
+    understood = (column, value) == ("sentence", "'text'") or (column, value) == ("sentence", "5")
+    assert found.unreadable_rows == (0 if understood else 1)
+    assert "one" in [e.sentence for e in found.entries]
+    shown = fleetctl("history", "--file", str(path), "--since", "2h")
+    assert (shown.exit_code, "one" in shown.stdout) == (0, True)

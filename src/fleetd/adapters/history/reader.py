@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 from urllib.parse import quote
 
 from fleetd.adapters.history.schema import (
@@ -18,7 +19,7 @@ from fleetd.adapters.history.schema import (
     unpacked_samples,
 )
 from fleetd.core.model.bounds import BOUNDS
-from fleetd.core.model.history import Entry, PolicyChange, Recording, Sample, TimeSpan
+from fleetd.core.model.history import Entry, EntryKind, PolicyChange, Recording, Sample, TimeSpan
 from fleetd.errors import SourceUnavailableError
 
 #: A write of fleetd's takes milliseconds; a person's transaction may take for ever.
@@ -48,6 +49,7 @@ _TIMELESS = """
 SELECT (SELECT count(*) FROM entries WHERE at > :latest) + (SELECT count(*) FROM policies WHERE at > :latest)
      + (SELECT count(*) FROM readings WHERE ends > :latest OR begins > :latest)
 """
+_KINDS = frozenset(get_args(EntryKind))
 #: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply. The file is read as it
 #: is then, which is better than not at all.
 _NEEDS_WRITER = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
@@ -111,17 +113,20 @@ class SqliteHistorySource:
         with self._opened(mode) as connection:
             connection.execute("BEGIN")  # one state of the file, however long the reading takes
             for at, kind, warning, sentence in connection.execute(_ENTRIES, bounds):
-                entries.append(Entry(at_seconds=at, kind=kind, warning=bool(warning), sentence=sentence))
+                if kind in _KINDS and isinstance(sentence, str):
+                    entries.append(Entry(at_seconds=at, kind=kind, warning=bool(warning), sentence=sentence))
+                else:
+                    unreadable += 1
             for at, content in connection.execute(_POLICIES, bounds):
                 try:
                     policies.append(PolicyChange(at_seconds=at, policy=unpacked_policy(content)))
-                except ValueError:
+                except (ValueError, TypeError):
                     unreadable += 1
             for begins, ends, content in connection.execute(_READINGS, bounds | {"samples": with_samples}):
                 _add_span(watched_spans, max(begins, since_seconds), ends)
                 try:
                     found = unpacked_samples(content) if with_samples else ()
-                except ValueError:
+                except (ValueError, TypeError):
                     unreadable += 1
                     continue
                 for sample in found:

@@ -138,14 +138,22 @@ def doubt_costs(status: Status) -> bool:
     return short or _said_of_a_profile(status, ClampCode.OTHERS_UNATTRIBUTABLE)
 
 
-def codes_told_for_all(status: Status) -> frozenset[ClampCode]:
-    """Clamps whose reason is told once for the whole host, so that no profile needs to repeat it."""
+def told_for_all(status: Status, clamp: ClampStatus) -> bool:
+    """Whether a profile's clamp has a reason that is told once for the whole host, so that the profile need not.
+
+    One that makes an instance go is told all the same.
+    """
     told = {HOLD_CODES[hold.kind] for hold in status.holds if hold.kind in HOLD_CODES}
     if status.connections.unattributable:
         told.add(ClampCode.OTHERS_UNATTRIBUTABLE)
     if status.connections.saturation:
         told.add(ClampCode.DATABASE_SATURATED)
-    return frozenset(told)
+    return clamp.code in told and not _lets_one_go(status, clamp)
+
+
+def _lets_one_go(status: Status, clamp: ClampStatus) -> bool:
+    running = next((p.running_instances for p in status.profiles if p.name == clamp.profile), None)
+    return None not in (running, clamp.after_instances) and (clamp.after_instances or 0) < (running or 0)
 
 
 def _said_of_a_profile(status: Status, code: ClampCode) -> bool:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fleetd.cli.advice.explanation import WHAT_TO_DO, host_reasons
 from fleetd.cli.advice.findings import stuck
-from fleetd.cli.advice.verdict import Level, clamp_level, codes_told_for_all, late_queues, profile_level
+from fleetd.cli.advice.verdict import Level, clamp_level, late_queues, profile_level, told_for_all
 from fleetd.cli.screens.head import finding_lines, origin_lines
 from fleetd.cli.terminal.lines import Lines, Page, fit, right
 from fleetd.cli.terminal.safe_text import cleaned
@@ -90,7 +90,7 @@ def _clamp_lines(status: Status, clamp: ClampStatus, page: Page) -> Lines:
     if clamp.before_instances is not None and clamp.after_instances is not None:
         moved = f"{clamp.before_instances}{page.symbols.arrow}{clamp.after_instances}"
     head = Text(f"{right(moved, _NUMBER_CELLS, page.symbols)}  ", "bold")
-    if clamp.code in codes_told_for_all(status):
+    if told_for_all(status, clamp):
         return _reason_lines(clamp_level(clamp), head, clamp.code, " (see below)", None, page)
     advice = WHAT_TO_DO.get(clamp.code)
     return _reason_lines(clamp_level(clamp), head, clamp.code, f": {sentence(clamp.sentence)}", advice, page)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from rich.text import Text
 
 from fleetd.cli.advice.last_words import LastWords
-from fleetd.cli.advice.verdict import Level, clamp_level, codes_told_for_all, profile_level
+from fleetd.cli.advice.verdict import Level, clamp_level, profile_level, told_for_all
 from fleetd.cli.terminal.lines import NBSP, Lines, Page, columns, right
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.identity import InstanceKey, unit_of
@@ -24,8 +24,8 @@ def profile_lines(
     ordinary work. `fleetctl explain` has every reason.
     """
     instances = [instance for instance in status.instances if instance.profile == profile.name]
-    level, told = profile_level(profile), codes_told_for_all(status)
-    short = [c for c in profile.clamps if c.code in told or (page.dense and clamp_level(c) == Level.OK)]
+    level = profile_level(profile)
+    short = [c for c in profile.clamps if told_for_all(status, c) or (page.dense and clamp_level(c) == Level.OK)]
     running = f"{count(profile.running_instances)} of {count(profile.admitted_instances)} running"
     head = Text.assemble((profile.name, "bold"), "  ")
     head.append(running.replace(" ", NBSP), f"bold {STYLES[level]}" if level > Level.OK else "")

@@ -1,0 +1,32 @@
+"""Which clamps need no words of their own."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from fleetd.cli.advice.verdict import told_for_all
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.status import ClampStatus
+from tests.support.builders import status_examples
+
+
+def test_a_clamp_that_makes_an_instance_go_is_told_although_its_reason_is_told_for_all() -> None:
+    status = status_examples.surge()
+    status = structs.replace(
+        status, connections=structs.replace(status.connections, saturation="PgBouncer's clients wait")
+    )
+    profile = status.profiles[0]
+    running = profile.running_instances
+    assert running is not None
+
+    def clamp(after: int) -> ClampStatus:
+        return ClampStatus(
+            code=ClampCode.DATABASE_SATURATED,
+            sentence="x",
+            profile=profile.name,
+            before_instances=running + 2,
+            after_instances=after,
+        )
+
+    assert told_for_all(status, clamp(running)), "it only keeps the profile from growing"
+    assert not told_for_all(status, clamp(running - 1))
