@@ -290,6 +290,21 @@ def test_a_rollout_keeps_capacity_while_headroom_is_unknown() -> None:
     assert rolled_under("no postgres") >= 3
 
 
+def test_no_replacement_is_started_above_min_once_headroom_becomes_unknown() -> None:
+    """The old instance was let go first, so meanwhile others may have taken its connections."""
+    rig = settled(policy(strict(numbers="1-3", low=1), pace=PacePolicy(hold_down_seconds=HOUR)), 3)
+    rig.order(Restart())
+    while not rig.ordered("stop"):
+        rig.run(5.0)
+    rig.world.postgres_up = False
+    rig.units.orders.clear()
+    rig.run(300.0)
+    assert rig.ordered("start") == []
+    rig.world.postgres_up = True
+    rig.run(10.0)
+    assert len(rig.ordered("start")) == 1
+
+
 def test_a_rollout_keeps_capacity_while_the_host_is_unknown() -> None:
     assert rolled_under("no host") >= 3
 
