@@ -11,6 +11,7 @@ import pytest
 from fleetd.core.demand.desired import HoldWindow
 from fleetd.core.demand.needed import DemandMemory
 from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.host_tick import HostConstraints
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.identity import InstanceKey
@@ -21,6 +22,7 @@ from fleetd.core.model.reasons.counts import (
     ClaimsAboveBudget,
     ClientsRefused,
     HeartbeatsMissing,
+    MemoryStalled,
     NoConnectionsLeft,
     QueuesLate,
     TakenAwayByHand,
@@ -290,6 +292,12 @@ def test_an_instance_that_drains_already_counts_as_given_back() -> None:
     assert counts(decision) == {"default-first": 4}
 
 
+def test_an_instance_that_goes_for_lack_of_work_counts_as_given_back() -> None:
+    # 5 claim 35 of 28. Only 4 were needed in the window, and those fit.
+    decision = decide(policy(), running=5, memory=watched(4), postgres=database(maximum=50, clients=10))
+    assert counts(decision) == {"default-first": 4}
+
+
 def test_nothing_gives_way_for_connections_of_an_instance_that_has_just_ended() -> None:
     # @5's unit is gone, but Postgres still shows its 7 connections: 28 + 7. Those end by themselves.
     postgres = database(maximum=50, clients=17, workers={"mastodon-sidekiq@5.w1": 7})
@@ -319,6 +327,18 @@ def test_memory_is_set_aside_for_an_instance_that_boots() -> None:
     units = systemd({1: unit(), 2: unit("activating", age=5.0)})
     decision = decide(policy(), units=units, busy=40, available=3 * 1024 * MIB)
     assert counts(decision) == {"default-first": 3}  # 2.5 GiB, of which @2 will still take 1 GiB: one more fits
+
+
+def test_nothing_is_shed_for_memory_while_another_instance_goes_already() -> None:
+    # default-first goes from 2 to 1 for lack of work. mail is less important, and has one above its min.
+    rules = policy(strict(numbers="1-4"), strict("mail", "5-8", queues="mailers"))
+    units = systemd({n: unit(pid=n) for n in (1, 2, 5, 6)})
+    beats = tuple(process(tag(n), pid=n) for n in units.units)
+    redis = sidekiq(queue("default"), *(queue(q) for q in CALM), processes=beats)
+    short = HostConstraints(shed=MemoryStalled(share=0.5, limit=0.1))
+    shot = snapshot(rules, redis=redis, postgres=ROOMY, units=units)
+    assert counts(plan(tick_of(rules, shot, constraints=short), watched(1))) == {"default-first": 1, "mail": 2}
+    assert counts(plan(tick_of(rules, shot, constraints=short), watched(2))) == {"default-first": 2, "mail": 1}
 
 
 def test_an_instance_that_a_person_stopped_is_not_replaced() -> None:

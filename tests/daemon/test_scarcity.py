@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from fleetd.core.capacity.admission import STARVING_SECONDS, YIELD_EVERY_SECONDS
+from fleetd.core.instances.orders import SetInstances
 from fleetd.core.model.policy_tables import PacePolicy
 from tests.support.world.fleets import said
 from tests.support.world.ports import Rig, policy, strict
@@ -47,6 +48,15 @@ def test_a_profile_never_yields_below_its_min() -> None:
     rig.run(1800.0)
     assert rig.serving("bulk") == 4
     assert rig.serving("local") == 2
+
+
+def test_a_profile_that_a_person_set_to_a_count_yields_nothing() -> None:
+    rig = rivals()
+    rig.order(SetInstances(profile="bulk", instances=5))
+    rig.world.rates["default"] = 8.0
+    rig.run(900.0)
+    assert rig.ordered("quiet") == []
+    assert (rig.serving("local"), rig.serving("bulk")) == (1, 5)
 
 
 def test_yielded_instances_do_not_go_back_and_forth() -> None:

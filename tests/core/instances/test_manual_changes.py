@@ -148,6 +148,14 @@ def test_a_start_that_does_nothing_counts_as_a_failure() -> None:
     assert sentence(failure.cause) == "systemd was told to start it, and nothing happened"
 
 
+def test_a_start_by_hand_soon_after_a_unit_failed_by_itself_is_a_pin() -> None:
+    host = Host()
+    host.look(1000.0, unit())
+    host.look(1005.0, unit("failed"))
+    host.look(1065.0, unit("activating"))
+    assert host.pin() == PinKind.RUN
+
+
 def test_a_stop_by_hand_is_a_pin_from_its_first_sign() -> None:
     host = Host()
     host.look(1000.0, unit())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fleetd.core.instances.drain import DRAIN_ORDERS_MAX
+from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.model.policy_tables import PacePolicy
 from tests.support.world.fleets import (
     HOUR,
@@ -33,6 +34,13 @@ def test_law_7_memory_does_not_grow_over_a_week() -> None:
         rig.world.kill_worker(1 + hour % 3)
         sizes.append(len(msgspec.json.encode((result.fleet.memory, result.host.memory))))
     assert max(sizes) < 4000
+
+
+def test_law_7_of_many_jobs_pushed_back_the_newest_are_remembered() -> None:
+    older, newer = (frozenset(f"{age}-{n}" for n in range(300)) for age in ("older", "newer"))
+    memory = HostMemory().with_pushed_back(older, 1000.0).with_pushed_back(newer, 2000.0)
+    assert len(memory.pushed_back) == 512
+    assert newer <= memory.pushed_back.keys()
 
 
 def test_law_9_two_equal_worlds_develop_equally() -> None:

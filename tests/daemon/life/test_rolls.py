@@ -13,7 +13,7 @@ from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import CodeChanged
-from fleetd.core.model.reasons.units import NextNotRendered, ReplaceCause, RolloutEnded, SystemdResult
+from fleetd.core.model.reasons.units import NextNotRendered, ReplaceCause, RolloutEnded, SchedulerHeld, SystemdResult
 from fleetd.core.model.worker_settings import instance_digest
 from fleetd.daemon.tick import TickResult
 from tests.support.world.fleets import (
@@ -290,6 +290,21 @@ def test_a_rollout_keeps_capacity_while_headroom_is_unknown() -> None:
     assert rolled_under("no postgres") >= 3
 
 
+def test_no_replacement_is_started_above_min_once_headroom_becomes_unknown() -> None:
+    """The old instance was let go first, so meanwhile others may have taken its connections."""
+    rig = settled(policy(strict(numbers="1-3", low=1), pace=PacePolicy(hold_down_seconds=HOUR)), 3)
+    rig.order(Restart())
+    while not rig.ordered("stop"):
+        rig.run(5.0)
+    rig.world.postgres_up = False
+    rig.units.orders.clear()
+    rig.run(300.0)
+    assert rig.ordered("start") == []
+    rig.world.postgres_up = True
+    rig.run(10.0)
+    assert len(rig.ordered("start")) == 1
+
+
 def test_a_rollout_keeps_capacity_while_the_host_is_unknown() -> None:
     assert rolled_under("no host") >= 3
 
@@ -483,6 +498,16 @@ def test_restart_of_one_profile_leaves_the_other() -> None:
     assert set(rig.ordered("quiet")) == {7, 8}
 
 
+def test_an_instance_quieted_by_hand_in_mid_restart_is_left_out_of_it() -> None:
+    rig = fleet(count=3, numbers="1-5")
+    rig.tick()
+    rig.order(Restart())
+    rig.world.quiet(1)
+    rig.run(900.0)
+    assert phase(rig) == RolloutPhase.DONE
+    assert rig.ordered("stop") == [2, 3]
+
+
 def test_no_further_spare_is_started_for_one_that_is_gone() -> None:
     rig = fleet(numbers="1-6", high=6)
     rig.tick()
@@ -596,6 +621,19 @@ def test_a_pause_during_the_schedulers_restart_does_not_leave_it_down() -> None:
     rig.order(Pause())
     rig.run(120.0)
     assert len(rig.world.schedulers()) == 1
+
+
+def test_new_code_during_the_schedulers_restart_holds_its_start() -> None:
+    rig = scheduler_fleet()
+    rig.run(650.0)
+    rig.order(Restart())
+    while SCHEDULER not in rig.ordered("stop"):
+        rig.run(5.0)
+    upgraded(rig)
+    rig.units.orders.clear()
+    ticks = rig.run(120.0)
+    assert rig.ordered("start") == []
+    assert any(isinstance(c.reason, SchedulerHeld) for c in ticks[-1].host.clamps)
 
 
 def test_a_hung_scheduler_is_ended_and_started_again() -> None:
