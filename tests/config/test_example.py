@@ -101,6 +101,8 @@ def test_all_profiles_of_the_example_together_are_valid() -> None:
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k} = {v}" for k, v in value.items()) + "}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return (
         str(value).replace("'", '"')
         if isinstance(value, list)

@@ -10,10 +10,12 @@ import pytest
 from fleetd.core.capacity.admission import ScarcityMemory
 from fleetd.core.carry_out import carry_out
 from fleetd.core.demand.needed import DemandMemory
+from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import Failure, HostMemory, UnitMemory, Watch
-from fleetd.core.instances.host_tick import Hold, HostConstraints
+from fleetd.core.instances.host_tick import Hold, HostConstraints, HostDecision
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
+from fleetd.core.instances.stuck import end_stuck
 from fleetd.core.model.decision import Clamp, Clamps, Plan
 from fleetd.core.model.facts import ProcessFacts, RunningJob, Snapshot, SystemdFacts, Unknown
 from fleetd.core.model.identity import InstanceKey
@@ -155,6 +157,19 @@ def hung() -> tuple[Clamp, ...]:
     return done(2, hosts=hosts, shot=shot)
 
 
+def endless() -> tuple[Clamp, ...]:
+    """All threads of @2 are in jobs that began 50 minutes ago."""
+    rules = policy()
+    units, (first, second) = fleet(2)
+    jobs = tuple(RunningJob(jid=f"a{n}", run_age_seconds=3000.0, job_class="LinkCrawlWorker") for n in range(5))
+    second = msgspec.structs.replace(second, busy_threads=5, jobs=jobs, busy_by_queue={"default": 5})
+    shot = snapshot(rules, now=NOW, redis=sidekiq(processes=(first, second)), units=units)
+    tick = assess(rules, shot, HostMemory()).tick
+    decision = HostDecision(HostMemory())
+    end_stuck(tick, decision)
+    return tuple(decision.clamps)
+
+
 def never_ending() -> tuple[Clamp, ...]:
     rules = policy()
     hosts = draining(since=601.0, sent=601.0).with_pushed_back(frozenset({"a1"}), NOW - 3600.0)
@@ -293,6 +308,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         unconfirmed,
         "@1 was told to quiet, but its heartbeat does not say so: does its ExecStart pass signals on?",
     ),
+    ClampCode.STALLED: (endless, "@2 has finished nothing for 50 min: 5 × LinkCrawlWorker"),
     ClampCode.UNRESPONSIVE: (hung, "@2 has sent no heartbeat for 121 s while others do"),
     ClampCode.HOST_PRESSURE: (
         lambda: under(HostConstraints(refusal=BUSY)),
