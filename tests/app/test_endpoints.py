@@ -198,3 +198,10 @@ def test_the_policy_knows_whether_ours_can_be_told_apart(credentials: Path) -> N
     policy = parse(PROFILE).policy
     assert endpoints_of(credentials, DIRECT).policy(policy).connections.named is True
     assert endpoints_of(credentials, BOUNCER).policy(policy).connections.named is False
+
+
+def test_where_workers_find_redis_is_known_if_fleetd_is_told_to_look_elsewhere(credentials: Path) -> None:
+    env = DIRECT + "REDIS_HOST=10.0.0.9\nREDIS_PORT=6380\nREDIS_DB=2\nREDIS_PASSWORD=Geheim9\n"
+    assert endpoints_of(credentials, env).workers_redis == ""
+    found = endpoints_of(credentials, env, '[redis]\nhost = "10.0.0.8"\n')
+    assert (found.redis.place, found.workers_redis) == ("10.0.0.8:6379, database 0", "10.0.0.9:6380, database 2")

@@ -93,6 +93,7 @@ class Endpoints(Value, frozen=True, kw_only=True):
     """Where each source is; None: not watched."""
 
     redis: RedisSettings
+    workers_redis: str  # where Mastodon's settings say that workers connect to, if that is elsewhere; "": it is not
     postgres: PostgresSettings | None
     pgbouncer: PostgresSettings | None
     mastodon_pool: tuple[str, str]  # database and user that the workers connect with; of use with `pgbouncer` only
@@ -137,6 +138,10 @@ class _Search:
             self._env, self._syntax = read_env(env_text)
             self._mastodons = postgres_settings(self._env, [])
 
+    def _workers_redis(self, redis: RedisSettings) -> str:
+        mastodons = redis_settings(self._env, []) if self._env is not None else None
+        return mastodons.place if mastodons is not None and mastodons.place != redis.place else ""
+
     def endpoints(self) -> Endpoints:
         settings, pgbouncer = self._settings, self._route.through == "pgbouncer"
         redis = settings.redis or self._from_env("redis", redis_settings)
@@ -154,6 +159,7 @@ class _Search:
             raise ConfigError(settings.mastodon.env_file or "fleetd.toml", list(problems.values()))
         return Endpoints(
             redis=redis,
+            workers_redis=self._workers_redis(redis),
             postgres=postgres,
             pgbouncer=console,
             mastodon_pool=pool,

@@ -73,7 +73,12 @@ def _closes(sources: Sources) -> list[Close]:
 
 def _sidekiq(settings: Settings, endpoints: Endpoints) -> SidekiqRedis:
     queues = dict.fromkeys(queue for profile in settings.policy.profiles for queue, _ in profile.queues)
-    return SidekiqRedis(endpoints.redis, queues=queues, read_timeout_seconds=READING_SECONDS_MAX)
+    return SidekiqRedis(
+        endpoints.redis,
+        queues=queues,
+        read_timeout_seconds=READING_SECONDS_MAX,
+        workers_place=endpoints.workers_redis,
+    )
 
 
 def _database(settings: Settings, endpoints: Endpoints) -> PostgresConnections | None:

@@ -63,6 +63,11 @@ class RedisSettings(_WithSecrets, frozen=True, kw_only=True):
             return f"Sentinel's '{self.sentinel_master}'"
         return f"{self.host}:{self.port}"
 
+    @property
+    def place(self) -> str:
+        """Where Sidekiq's keys are: the endpoint, the database in it, and the namespace in that."""
+        return f"{self.endpoint}, database {self.db}" + (f", namespace {self.namespace}" if self.namespace else "")
+
 
 class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
     """Mastodon's Postgres, or the PgBouncer in front of it. None: libpq's own default."""

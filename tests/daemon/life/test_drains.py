@@ -232,3 +232,17 @@ def test_a_new_process_in_mid_drain_has_its_own_three_beats() -> None:
     assert called_undrainable(ticks) == []
     assert rig.ordered("quiet") == [number, number]
     assert rig.world.units[number].state == "inactive"
+
+
+@pytest.mark.parametrize("ahead", [-600.0, 600.0], ids=["behind", "ahead"])
+def test_a_worker_host_with_a_wrong_clock_drains_as_quickly(ahead: float) -> None:
+    """Ten minutes behind, a beat from after the order looked older than it, and each drain ended at its deadline."""
+    rig = settled(policy(strict(numbers="1-3"), pace=PacePolicy(hold_down_seconds=30.0)), 3)
+    rig.world.clock_ahead_seconds = ahead
+    rig.run(60.0)
+    shrink(rig)
+    ticks = rig.run(90.0)
+    assert sorted(rig.ordered("stop")) == [2, 3]
+    assert not any("not idle after" in said(t) for t in ticks)
+    assert rig.world.lost == 0
+    assert [sentence(sign) for sign in ticks[-1].signs if "clock" in sentence(sign)] != []

@@ -56,8 +56,9 @@ def _is_listed(world: World, process: Process) -> bool:
 
 def _heartbeat(world: World, process: Process) -> ProcessFacts:
     assert process.beat_at is not None
+    now = world.now - world.clock_ahead_seconds  # as ages come out for what the worker's clock wrote
     jobs = tuple(
-        RunningJob(jid=jid, run_age_seconds=world.now - begun, job_class="LinkCrawlWorker")
+        RunningJob(jid=jid, run_age_seconds=now - begun, job_class="LinkCrawlWorker")
         for jid, begun in sorted(process.beat_jobs, key=lambda job: job[1])
     )
     return ProcessFacts(
@@ -70,8 +71,8 @@ def _heartbeat(world: World, process: Process) -> ProcessFacts:
         busy_threads=process.beat_work.total(),
         quiet=process.beat_quiet,
         queues=frozenset(queue for queue, _ in process.queues),
-        beat_age_seconds=world.now - process.beat_at,
-        started_age_seconds=world.now - max(process.started_at, process.ready_at - 1.0),
+        beat_age_seconds=now - process.beat_at,
+        started_age_seconds=now - max(process.started_at, process.ready_at - 1.0),
         resident_bytes=_resident(world, process),
         jobs=jobs,
         busy_by_queue=process.beat_work,

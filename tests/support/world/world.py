@@ -65,6 +65,7 @@ class World:
         self.web_servers = 0  # server connections of that pool that work for web
         self.active_backends: int | None = None  # backends of Mastodon's role that are in a query
         self.stalled_backends: int | None = None
+        self.clock_ahead_seconds = 0.0  # of the workers' clock, by which they write beats and starts
         self.garbled = False  # the heartbeats of processes elsewhere can't be parsed
         self.memory_available_bytes, self.resident_bytes = 64 * 1024 * MIB, 400 * MIB
         self.enqueued = self.done = 0

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec import structs
 from redis import exceptions
 from redis.asyncio import Redis
 
@@ -44,11 +45,20 @@ PROBE_SECONDS = 60
 class SidekiqRedis:
     """Sidekiq's queues, processes and counters (ports.SidekiqSource)."""
 
-    def __init__(self, settings: RedisSettings, *, queues: Iterable[str], read_timeout_seconds: float = 3.0) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        *,
+        queues: Iterable[str],
+        read_timeout_seconds: float = 3.0,
+        workers_place: str = "",
+    ) -> None:
         """`queues`: the configured ones, read even while Redis does not know them yet.
 
-        `read_timeout_seconds` bounds one whole reading, connecting included.
+        `read_timeout_seconds` bounds one whole reading, connecting included. `workers_place`: see
+        SidekiqFacts.workers_endpoint.
         """
+        self._workers_place = workers_place
         self._settings = settings
         self._deadline_seconds = read_timeout_seconds
         self._connection = RedisConnection(settings, timeout_seconds=read_timeout_seconds)
@@ -158,7 +168,8 @@ class SidekiqRedis:
             reading.fault(self._settings.key_prefix + PROBE_KEY, probe_fault(probe))
         # A user without the right to write learns nothing of Redis itself.
         writable = None if refused and error_code(probe) == "NOPERM" else not refused
-        return reading.facts(redis_run_id=run_id, writable=writable)
+        facts = reading.facts(redis_run_id=run_id, writable=writable)
+        return structs.replace(facts, endpoint=self._settings.place, workers_endpoint=self._workers_place)
 
     def _empty(self) -> tuple[str, str]:
         namespace = self._settings.namespace
