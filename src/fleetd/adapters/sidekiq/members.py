@@ -58,7 +58,7 @@ class MembersReader:
         """Tell the reading which members have a heartbeat, as far as it has time to find them."""
         size = reading.members_unread
         if not size:
-            return
+            return None
         now = asyncio.get_running_loop().time()
         counts = size == self._last.size and now < self._last.ended_at_seconds + _COUNTS_SECONDS
         if not counts or not reading.knows_all_from_before():
