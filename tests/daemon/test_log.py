@@ -100,7 +100,7 @@ def test_a_fault_is_said_again_only_when_it_was_over() -> None:
         before = len(rig.lines)
         rig.live(60.0)
         lines += [line for line in rig.lines[before:] if "queue:odd" in line]
-    wrong = f"Redis key queue:odd is unreadable and counts as unknown: {WRONG}"
+    wrong = f"Redis key queue:odd: {WRONG}"
     assert lines == [wrong, "Redis key queue:odd can be read again, or is gone", wrong]
 
 

@@ -171,9 +171,7 @@ class TickLog:
             return
         faults = {
             # The same fault may come with other numbers each time.
-            f"{fault.key}{_WHY}{re.sub('[0-9]+', '#', fault.why)}": (
-                f"Redis key {fault.key} is unreadable and counts as unknown: {fault.why}"
-            )
+            f"{fault.key}{_WHY}{re.sub('[0-9]+', '#', fault.why)}": (f"Redis key {fault.key}: {fault.why}")
             for fault in result.tick.sidekiq.faults
         }
         for line in self._faults.look(now_seconds, faults, self._budget.left(of_readings=True)):
