@@ -22,9 +22,15 @@ class Readings:
         self.memory = LivenessMemory()
 
     def read(
-        self, at: float, beats: dict[str, float], *, writable: bool | None = True, complete: bool = True
+        self,
+        at: float,
+        beats: dict[str, float],
+        *,
+        writable: bool | None = True,
+        complete: bool = True,
+        stepped: float = 0.0,
     ) -> Liveness:
-        now = EPOCH + at
+        now = EPOCH + at + stepped
         found = tuple(process("", hostname=host, pid=1, beat=now - (EPOCH + beat)) for host, beat in beats.items())
         facts = sidekiq(processes=found, now=now, writable=writable, complete=complete)
         told = tell_apart(PACE, facts, self.memory, at)
@@ -101,3 +107,24 @@ def test_a_ghost_has_stood_still_for_90_s_of_proof(steps: list[tuple[float, bool
         told = redis.read(at, {"a": beat}, writable=writable)
         assert not told.ghosts or still >= GHOST_SECONDS - 1e-6
         assert len(told.live) + len(told.ghosts) == 1
+
+
+def test_a_step_of_redis_s_clock_makes_no_other_clock_wrong() -> None:
+    """By 3,600 s; every beat was written before or after it, so the next two readings of each tell nothing false."""
+    redis = Readings()
+    for at in range(0, 60, 5):
+        redis.read(at, {"a": at - at % 10})
+    for at in range(60, 120, 5):
+        beat = at - at % 10 + 3600.0
+        told = redis.read(at, {"a": beat}, stepped=3600.0)
+        assert told.live[0].clock_ahead_seconds == 0.0
+
+
+def test_a_beat_that_was_unread_for_a_while_says_nothing_of_its_clock() -> None:
+    redis = Readings()
+    for at in range(0, 115, 5):
+        redis.read(at, {"a": at - at % 10})
+    for at in (115.0, 120.0, 140.0):
+        redis.read(at, {}, complete=False)
+    told = redis.read(145.0, {"a": 115.1})
+    assert told.live[0].clock_ahead_seconds == 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from fleetd.core.evidence.usefulness import IDLE_SECONDS, STALLED_SECONDS, Stalled, find_stalled
+from fleetd.core.evidence.usefulness import CONFIRMED_SECONDS, IDLE_SECONDS, STALLED_SECONDS, Stalled, find_stalled
 from fleetd.core.model.facts import ProcessFacts, RunningJob
 from tests.support.builders.readings import process, queue
 
@@ -20,14 +20,22 @@ def working(*ages: float, threads: int = 2, job_class: str = "LinkCrawlWorker") 
     return structs.replace(process("", threads=threads, busy=len(ages)), jobs=jobs)
 
 
-def found(beat: ProcessFacts) -> list[Stalled]:
-    return list(find_stalled((beat,), IN_TIME, {}, 5.0)[0].values())
+def found(beat: ProcessFacts, seconds: float = CONFIRMED_SECONDS) -> list[Stalled]:
+    """What readings over this time say."""
+    stalled, useless = find_stalled((beat,), IN_TIME, {}, None)
+    for _ in range(int(seconds / 5.0)):
+        stalled, useless = find_stalled((beat,), IN_TIME, useless, 5.0)
+    return list(stalled.values())
 
 
 def test_all_threads_in_the_same_jobs_for_40_minutes_finish_nothing() -> None:
     assert found(working(5000.0, STALLED_SECONDS)) == [
         Stalled(seconds=STALLED_SECONDS, threads=2, job_class="LinkCrawlWorker")
     ]
+
+
+def test_one_reading_is_no_proof_because_a_clock_may_just_have_been_set() -> None:
+    assert found(working(5000.0, STALLED_SECONDS), seconds=CONFIRMED_SECONDS - 5.0) == []
 
 
 def test_one_younger_job_shows_that_something_was_finished() -> None:

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from fleetd.core.evidence.weigh import EvidenceMemory, Weighed, weigh
 from fleetd.core.model.facts import Known, ProcessFacts, SystemdFacts, Unknown
-from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, unit
+from tests.support.builders.readings import process, queue, sidekiq, snapshot, systemd, tag, unit
 from tests.support.world.ports import policy
 
 RULES = policy()
@@ -106,3 +106,13 @@ def test_one_of_name_pid_and_start_alone_proves_nothing(other: dict[str, object]
 def _processes(weighed: Weighed) -> tuple[ProcessFacts, ...]:
     assert isinstance(weighed.snapshot.sidekiq, Known)
     return weighed.snapshot.sidekiq.value.processes
+
+
+def test_another_redis_may_hold_older_jobs_than_the_one_before() -> None:
+    host = Host()
+    host.read(process(tag(1), pid=7))
+    facts = sidekiq(queue("default", 500, age=415.0), processes=(process(tag(1), pid=7),), run_id="run-2", now=10.0)
+    weighed = weigh(RULES, snapshot(RULES, now=10.0, redis=facts, units=UP), host.memory)
+    assert isinstance(weighed.snapshot.sidekiq, Known)
+    assert weighed.snapshot.sidekiq.value.queues["default"].latency_seconds == 415.0
+    assert weighed.evidence.skews == ()

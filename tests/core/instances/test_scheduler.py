@@ -261,3 +261,26 @@ def test_our_own_unit_without_its_tag_is_no_stranger() -> None:
     assert (decision.surplus, decision.live_processes) == (None, 1)
     stranger = structs.replace(bare, hostname="w2", identity="w2:9:")
     assert Watch(rules("here")).ends_ours(stranger, own_unit=unit(pid=9))
+
+
+def test_both_hosts_find_the_same_older_scheduler_whatever_they_take_its_clock_to_be() -> None:
+    """Each host corrects the other's clock by its own estimate; by the corrected ages both could stay, or both go."""
+    own, own_unit = ours(started=100.0), unit(pid=9)
+    rival = process(tag(SCHEDULER, host="w2"), queues="scheduler", hostname="w2", pid=3, started=101.0)
+    for estimate in (-5.0, 5.0):
+        corrected = structs.replace(rival, started_age_seconds=101.0 + estimate, clock_ahead_seconds=estimate)
+        tick = tick_of(
+            rules(), snapshot(rules(), redis=sidekiq(processes=(own, corrected)), units=systemd(scheduler=own_unit))
+        )
+        decision, _ = decide_scheduler(tick, HostMemory(), within_budget=True)
+        assert decision.surplus is not None
+
+
+def test_a_drain_that_has_ended_elsewhere_begins_the_count_anew() -> None:
+    """The other host's fleetd restarts its scheduler: it was quiet for long, and boots now."""
+    watch = Watch(rules())
+    for at in range(0, 285, 5):
+        drained = process(tag(SCHEDULER, host="w2"), queues="scheduler", hostname="w2", quiet=True, beat=float(at % 10))
+        assert not watch.look(float(at), drained).start
+    assert not watch.absent(285.0, 580.0).start
+    assert watch.look(585.0).start

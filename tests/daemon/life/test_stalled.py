@@ -44,3 +44,22 @@ def test_with_replace_they_are_drained_one_at_a_time_and_no_job_is_lost() -> Non
     assert sorted(rig.ordered("stop")[:2]) == [1, 2]
     assert (rig.world.lost, rig.world.pushed_back) == (0, 10)
     assert serving_true(rig.world) >= 2
+
+
+def test_a_restart_does_not_wait_for_an_instance_that_is_stalled() -> None:
+    rig = stalled_fleet(replace=False)
+    rig.run(50 * 60.0)
+    rig.order(RestartInstances())
+    rig.run(2 * HOUR)
+    rollout = rig.ticker.host_memory.rollout
+    assert rollout is None or rollout.phase == RolloutPhase.DONE
+    assert rig.world.lost == 0
+
+
+def test_a_stalled_instance_keeps_its_claim_so_others_make_room() -> None:
+    rig = stalled_fleet(replace=False)
+    rig.run(50 * 60.0)
+    rig.world.enqueue("default", 20)
+    rig.world.max_connections = 60
+    result = rig.run(600.0)[-1]
+    assert result.fleet.within_budget

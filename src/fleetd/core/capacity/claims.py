@@ -11,6 +11,7 @@ from msgspec import structs
 
 from fleetd.core.evidence.weigh import Evidence
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Known, SidekiqFacts, Value
 from fleetd.core.model.heartbeats import claim_of
 from fleetd.core.model.identity import SCHEDULER, application_name, parse_tag
@@ -38,7 +39,7 @@ class Claims(Value, frozen=True, kw_only=True):
 
     def staying_connections(self, tick: HostTick) -> int:
         """The total without this host's instances that are leaving or gone."""
-        staying = {v.key for v in tick.active if v.is_capacity}
+        staying = {v.key for v in tick.active if v.is_capacity or v.state == InstanceState.STALLED}
         numbers = (n for profile in tick.policy.profiles for n in profile.numbers)
         leaving = {application_name(n, tick.policy.host) for n in numbers if n not in staying}
         return sum(n for name, n in self.connections.items() if name not in leaving)

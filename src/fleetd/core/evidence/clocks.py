@@ -60,6 +60,7 @@ def by_redis_clock(process: ProcessFacts, ahead_seconds: float) -> ProcessFacts:
         return process
     return structs.replace(
         process,
+        clock_ahead_seconds=ahead_seconds,
         beat_age_seconds=max(0.0, process.beat_age_seconds + ahead_seconds),
         started_age_seconds=max(0.0, process.started_age_seconds + ahead_seconds),
         jobs=jobs,

@@ -16,6 +16,8 @@ from fleetd.core.model.policy_tables import PacePolicy
 
 #: Sidekiq beats every 5 or 10 s, and its heartbeats live for 60 s: one that has not moved for this long never will.
 GHOST_SECONDS = 90.0
+#: Redis's clock was set if it and ours have gone on by this much more or less than each other.
+STEP_SECONDS = 5.0
 #: Heartbeats remembered while not all can be read.
 BEATS_MAX = 2000
 #: Beats closer together than this are the same: ages are differences of large floating-point numbers.
@@ -26,6 +28,7 @@ class BeatMemory(Value, frozen=True, kw_only=True):
     """One heartbeat between two readings."""
 
     beat_seconds: float  # Unix time, by the process's clock
+    seen_seconds: float = 0.0  # Redis's clock when it was last read
     still_seconds: float = 0.0  # how long it has not moved although it could have
     ghost_since_seconds: float | None = None  # CLOCK_BOOTTIME; None: it counts as live
     clock: ClockBounds | None = None  # None: no beat was seen to move
@@ -36,7 +39,8 @@ class LivenessMemory(Value, frozen=True, kw_only=True):
     """Every heartbeat of the last reading, by identity, and when readings last proved something."""
 
     beats: dict[str, BeatMemory] = {}
-    redis_seconds: float | None = None  # Redis's clock at the last reading; None: none yet, or another Redis answered
+    redis_seconds: float | None = None  # Redis's clock at the last reading; None: none yet
+    read_at_seconds: float = 0.0  # CLOCK_BOOTTIME of that reading
     redis_run_id: str = ""
     proved_at_seconds: float | None = None  # CLOCK_BOOTTIME of the last reading that proved writes
 
@@ -54,10 +58,12 @@ class Liveness(Value, frozen=True, kw_only=True):
 
 def tell_apart(pace: PacePolicy, facts: SidekiqFacts, memory: LivenessMemory, now_seconds: float) -> Liveness:
     """Tell live processes from ghosts. `now_seconds`: CLOCK_BOOTTIME of this reading."""
-    same_redis = facts.redis_run_id == memory.redis_run_id
-    earlier = memory.redis_seconds if same_redis else None
-    if earlier is not None and earlier > facts.now_seconds:
-        earlier = None  # Redis's clock was set back
+    earlier = memory.redis_seconds if facts.redis_run_id == memory.redis_run_id else None
+    if earlier is not None:
+        stepped = (facts.now_seconds - earlier) - (now_seconds - memory.read_at_seconds)
+        earlier = earlier if abs(stepped) < STEP_SECONDS else None
+    if earlier is None:  # another clock: what was known of others' against the one before does not hold
+        memory = structs.replace(memory, beats={i: structs.replace(b, clock=None) for i, b in memory.beats.items()})
     proved = facts.writable is True or (facts.writable is None and _others_moved(facts, memory))
     elapsed = (pace.punctual(memory.proved_at_seconds, now_seconds) or 0.0) if proved else 0.0
     live: list[ProcessFacts] = []
@@ -80,6 +86,7 @@ def tell_apart(pace: PacePolicy, facts: SidekiqFacts, memory: LivenessMemory, no
         memory=LivenessMemory(
             beats=beats,
             redis_seconds=facts.now_seconds,
+            read_at_seconds=now_seconds,
             redis_run_id=facts.redis_run_id,
             proved_at_seconds=now_seconds if proved else memory.proved_at_seconds,
         ),
@@ -110,9 +117,10 @@ def _follow(
     beat = _beat_seconds(process, redis_seconds)
     at_work_on = process.queues if process.busy_by_queue is None else frozenset(process.busy_by_queue)
     if before is not None and abs(beat - before.beat_seconds) <= _SAME_SECONDS:
-        return structs.replace(before, still_seconds=before.still_seconds + elapsed_seconds, at_work_on=at_work_on)
+        still = before.still_seconds + elapsed_seconds
+        return structs.replace(before, seen_seconds=redis_seconds, still_seconds=still, at_work_on=at_work_on)
     clock = before.clock if before is not None else None
     # A heartbeat that is new to us may have been there unread, so only one that moved was written between the readings.
-    if before is not None and earlier_seconds is not None:
-        clock = bounds_of_beat(clock, beat, earlier_seconds, redis_seconds)
-    return BeatMemory(beat_seconds=beat, clock=clock, at_work_on=at_work_on)
+    if before is not None and before.seen_seconds == earlier_seconds:
+        clock = bounds_of_beat(clock, beat, before.seen_seconds, redis_seconds)
+    return BeatMemory(beat_seconds=beat, seen_seconds=redis_seconds, clock=clock, at_work_on=at_work_on)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from msgspec import structs
+
 from fleetd.core.model.facts import ProcessFacts, QueueFacts, Value
 
 #: If the youngest of a process's jobs has run for this long, none of its threads has finished anything meanwhile.
@@ -15,6 +17,9 @@ STALLED_SECONDS = 2400.0
 #: thread fetches within two seconds.
 IDLE_SECONDS = 300.0
 IDLE_LATE_SECONDS = 30.0
+#: How long readings must say that all jobs are that old: a clock that was just set makes them look so until two beats
+#: have shown it.
+CONFIRMED_SECONDS = 120.0
 
 
 class Stalled(Value, frozen=True, kw_only=True):
@@ -29,33 +34,39 @@ class Stalled(Value, frozen=True, kw_only=True):
 def find_stalled(
     processes: tuple[ProcessFacts, ...],
     queues: dict[str, QueueFacts],
-    idle_seconds: dict[str, float],
+    useless_seconds: dict[str, float],
     elapsed_seconds: float | None,
 ) -> tuple[dict[str, Stalled], dict[str, float]]:
-    """The processes that finish nothing, by identity, and for how long each has been idle beside a late queue.
+    """The processes that finish nothing, by identity, and for how long each has looked so.
 
     `elapsed_seconds`: since the last reading; None: nobody watched meanwhile, so the count begins anew.
     """
     late = {name for name, queue in queues.items() if (queue.latency_seconds or 0.0) > IDLE_LATE_SECONDS}
     found: dict[str, Stalled] = {}
-    idle: dict[str, float] = {}
+    useless: dict[str, float] = {}
     for process in processes:
-        if process.quiet or process.threads <= 0:
+        seen = None if process.quiet or process.threads <= 0 else _seen(process, late)
+        if seen is None:
             continue
-        if process.busy_threads == 0:
-            left = min(late & process.queues, default=None)
-            if left is None:
-                continue
-            before = idle_seconds.get(process.identity)
-            seconds = before + elapsed_seconds if before is not None and elapsed_seconds is not None else 0.0
-            idle[process.identity] = seconds
-            if seconds >= IDLE_SECONDS:
-                found[process.identity] = Stalled(seconds=seconds, queue=left)
-        elif process.busy_threads >= process.threads and len(process.jobs) >= process.threads:
-            youngest = process.jobs[-1].run_age_seconds
-            if youngest >= STALLED_SECONDS:
-                found[process.identity] = _in_jobs(process, youngest)
-    return found, idle
+        before = useless_seconds.get(process.identity)
+        seconds = before + elapsed_seconds if before is not None and elapsed_seconds is not None else 0.0
+        useless[process.identity] = seconds
+        if seen.queue is not None and seconds >= IDLE_SECONDS:
+            found[process.identity] = structs.replace(seen, seconds=seconds)
+        elif seen.queue is None and seconds >= CONFIRMED_SECONDS:
+            found[process.identity] = seen
+    return found, useless
+
+
+def _seen(process: ProcessFacts, late: set[str]) -> Stalled | None:
+    """What a process looks like in this reading; None: as if it worked, or could."""
+    if process.busy_threads == 0:
+        left = min(late & process.queues, default=None)
+        return None if left is None else Stalled(seconds=0.0, queue=left)
+    if process.busy_threads < process.threads or len(process.jobs) < process.threads:
+        return None
+    youngest = process.jobs[-1].run_age_seconds
+    return _in_jobs(process, youngest) if youngest >= STALLED_SECONDS else None
 
 
 def _in_jobs(process: ProcessFacts, youngest_seconds: float) -> Stalled:

@@ -21,7 +21,7 @@ class EvidenceMemory(Value, frozen=True, kw_only=True):
     at_seconds: float | None = None  # of the last reading
     liveness: LivenessMemory = LivenessMemory()
     queues: dict[str, QueueMemory] = {}
-    idle_seconds: dict[str, float] = {}  # by identity: for how long a process has been idle beside a late queue
+    useless_seconds: dict[str, float] = {}  # by identity: for how long a process has looked as if it finished nothing
     whereabouts: WhereaboutsMemory = WhereaboutsMemory()
     twin_seconds: dict[InstanceKey, float] = {}  # for how long each of our units was seen to beat elsewhere as well
 
@@ -53,10 +53,11 @@ def weigh(policy: Policy, snapshot: Snapshot, memory: EvidenceMemory) -> Weighed
     if not isinstance(snapshot.sidekiq, Known):
         return Weighed(snapshot=snapshot, evidence=Evidence(), memory=memory)
     raw, now = snapshot.sidekiq.value, snapshot.now_seconds
-    told = tell_apart(policy.pace, raw, memory.liveness, now)
-    ages = possible_ages(raw, told.gone, memory.queues, now)
+    told = tell_apart(policy.pace, raw, memory.liveness, now - snapshot.sidekiq.age_seconds)
+    same_redis = raw.redis_run_id == memory.liveness.redis_run_id  # another one may hold older jobs
+    ages = possible_ages(raw, told.gone, memory.queues if same_redis else {}, now)
     elapsed = policy.pace.punctual(memory.at_seconds, now)
-    stalled, idle = find_stalled(told.live, ages.queues, memory.idle_seconds, elapsed)
+    stalled, useless = find_stalled(told.live, ages.queues, memory.useless_seconds, elapsed)
     at_work = tuple(p for p in told.live if p.identity not in stalled)
     live = tuple(structs.replace(p, stalled=True) if p.identity in stalled else p for p in told.live)
     systemd = snapshot.systemd.value if isinstance(snapshot.systemd, Known) else None
@@ -86,7 +87,7 @@ def weigh(policy: Policy, snapshot: Snapshot, memory: EvidenceMemory) -> Weighed
             at_seconds=now,
             liveness=told.memory,
             queues=ages.memory,
-            idle_seconds=idle,
+            useless_seconds=useless,
             whereabouts=whereabouts,
             twin_seconds=twin_seconds,
         ),

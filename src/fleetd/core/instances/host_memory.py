@@ -161,6 +161,7 @@ class AbsenceMemory(Value, frozen=True, kw_only=True):
     at_seconds: float | None = None
     absent_seconds: float = 0.0
     redis_run_id: str = ""
+    quiet: tuple[str, ...] = ()  # other hosts' schedulers that are being drained, by identity
 
 
 class HostMemory(Value, frozen=True, kw_only=True):

@@ -277,7 +277,7 @@ def _waits_for(
     memory = decision.memory
     if memory.scheduler_handover and old.key == SCHEDULER and SCHEDULER not in memory.drains:
         return reasons.SchedulerBetween()
-    if old.key in memory.drains or not old.is_capacity:
+    if old.key in memory.drains or not (old.is_capacity or old.state == InstanceState.STALLED):
         return reasons.Drains(key=old.key, busy_threads=old.busy_threads)
     if tick.held is not None:
         return reasons.Held(hold=tick.held.reason)
@@ -308,7 +308,11 @@ def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDeci
     """What must settle before `old` may go, so that capacity is kept; None: nothing."""
     name = old.profile or ""
     own, planned = tick.of(name), plan.of(tick.policy.host, name)
-    leaving = [v for v in own if v.is_present and not v.is_capacity and v.pinned != reasons.PinKind.QUIET]
+    leaving = [
+        v
+        for v in own
+        if v.is_present and not v.is_capacity and v.pinned != reasons.PinKind.QUIET and v.state != InstanceState.STALLED
+    ]
     booting = [v for v in own if v.is_capacity and not v.serves]
     if leaving or booting:
         keys = tuple(v.key for v in (*leaving, *booting))

@@ -105,12 +105,21 @@ def remember_absence(
     if sidekiq is None or own is None or not sidekiq.processes_complete:
         return AbsenceMemory(redis_run_id=memory.redis_run_id)
     run_id = sidekiq.redis_run_id
+    quiet = tuple(p.identity for p in sidekiq.processes if _is_drained_elsewhere(p, tick.policy.host))
     if own.is_present or live_elsewhere(tick.policy, sidekiq, own, own_process):
-        return AbsenceMemory(redis_run_id=run_id)  # the first reading without one begins the count
+        return AbsenceMemory(redis_run_id=run_id, quiet=quiet)  # the first reading without one begins the count
+    if set(memory.quiet) - set(quiet):  # its drain is over, so its own fleetd is about to start it again
+        return AbsenceMemory(at_seconds=now, redis_run_id=run_id, quiet=quiet)
     since = memory.at_seconds if run_id == memory.redis_run_id else None
     gap = tick.policy.pace.punctual(since, now)
     absent = memory.absent_seconds + min(tick.evidence.proved_seconds, gap) if gap is not None else 0.0
-    return AbsenceMemory(at_seconds=now, absent_seconds=absent, redis_run_id=run_id)
+    return AbsenceMemory(at_seconds=now, absent_seconds=absent, redis_run_id=run_id, quiet=quiet)
+
+
+def _is_drained_elsewhere(process: ProcessFacts, host: str) -> bool:
+    """Whether it is another host's scheduler unit, quiet: its fleetd drains it."""
+    ours = own_key(process, host) == SCHEDULER or is_foreign(process)
+    return process.quiet and SCHEDULER_QUEUE in process.queues and not ours
 
 
 def _decide(
@@ -132,7 +141,7 @@ def _decide(
     runs = own.is_present and not quiet
     hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if runs else set())))
     live = len(others) + (1 if runs else 0)
-    if own.is_present and _ours_is_surplus(others, own_process):
+    if own.is_present and _ours_is_surplus(others, own_process, policy.pace.tick_seconds):
         surplus = reasons.SchedulerSurplus(host=min(others, key=lambda p: p.beat_age_seconds).hostname)
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
     if own.is_present and quiet and not others:
@@ -155,21 +164,27 @@ def _decide(
     return SchedulerDecision(state=reasons.SchedulerStarted(host=policy.host), start=True, live_processes=0)
 
 
-def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None) -> bool:
+def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None, tick_seconds: float) -> bool:
     """Whether ours yields: to a process that we can't stop (a stock unit), or to an older one of another host.
 
     Only to one that is known to beat: a heartbeat without an expiry counts as live until it is known to be a ghost, but
     must not end the real scheduler meanwhile.
     """
     for other in others:
-        if other.beat_age_seconds >= BEATS_SECONDS:
+        # A clock that is off makes a beat look older by up to a tick.
+        if other.beat_age_seconds >= BEATS_SECONDS + tick_seconds:
             continue
         if is_foreign(other) or own_process is None:
             return True
         # Both hosts read the same heartbeats, so both find the same older one. If equally old, the identity decides.
-        if (other.started_age_seconds, other.identity) > (own_process.started_age_seconds, own_process.identity):
+        if _age_as_written(other) > _age_as_written(own_process):
             return True
     return False
+
+
+def _age_as_written(process: ProcessFacts) -> tuple[float, str]:
+    """By the process's own clock: what each host takes that clock to be off by differs between the hosts."""
+    return process.started_age_seconds - process.clock_ahead_seconds, process.identity
 
 
 def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decision: HostDecision) -> None:

@@ -86,7 +86,9 @@ def _replace_stalled(tick: HostTick, decision: HostDecision) -> None:
         isinstance(drain.cause, reasons.StalledGoes) for drain in drains.values()
     ):
         return
-    view = next((v for v in tick.active if v.state == InstanceState.STALLED), None)
+    # With all threads in long jobs the scheduler still schedules.
+    stalled = (v for v in tick.active if v.state == InstanceState.STALLED and v.key != SCHEDULER)
+    view = next(stalled, None)
     if view is not None:
         let_go(view, reasons.StalledGoes(), tick.now_seconds, decision)
 

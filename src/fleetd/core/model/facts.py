@@ -87,6 +87,7 @@ class ProcessFacts(Value, frozen=True, kw_only=True):
     busy_by_queue: dict[str, int] | None = None
     young_by_queue: dict[str, int] = {}  # see QueueFacts.young_threads
     own_key: InstanceKey | None = None  # a heartbeat without a tag that is of this unit all the same (core/evidence)
+    clock_ahead_seconds: float = 0.0  # by which core/evidence has set its ages right
     stalled: bool = False  # it lives but finishes nothing, so it is no capacity (core/evidence)
 
     @property
