@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from fleetd.core.capacity.claims import TAGGED_NAMES_MAX, ProcessClaims, count_claims, remember_processes
+from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import ProcessFacts
 from fleetd.core.model.policy_tables import SchedulerPolicy
-from tests.support.builders.readings import database, process, sidekiq, snapshot, systemd, tag, tick_of, unit
+from tests.support.builders.readings import database, fleet, process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy, strict
 
 
@@ -85,3 +88,16 @@ def test_while_a_heartbeat_is_unreadable_no_claim_is_forgotten() -> None:
     healed = remember_processes(garbled, sidekiq(processes=(process(tag(2)),)))
     assert healed.foreign_connections == 0
     assert healed.tagged_connections == {"mastodon-sidekiq@2.w1": 7}
+
+
+def test_a_stalled_instance_keeps_its_claim_until_it_leaves() -> None:
+    """It is no capacity, but nobody drains it; were its claim taken as leaving, the rest would stay above the budget."""
+    units, beats = fleet(2)
+    rules = policy()
+    tick = tick_of(rules, snapshot(rules, redis=sidekiq(processes=beats), units=units))
+    claims = count_claims(tick, ProcessClaims())
+    stalled, serving = tick.active[0], tick.active[1]
+    tick = structs.replace(tick, active=(structs.replace(stalled, state=InstanceState.STALLED), serving))
+    assert claims.staying_connections(tick) == claims.total_connections
+    tick = structs.replace(tick, active=(structs.replace(stalled, state=InstanceState.DRAINING), serving))
+    assert claims.staying_connections(tick) == claims.total_connections - stalled.claim_connections

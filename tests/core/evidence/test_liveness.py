@@ -124,7 +124,7 @@ def test_a_beat_that_was_unread_for_a_while_says_nothing_of_its_clock() -> None:
     redis = Readings()
     for at in range(0, 115, 5):
         redis.read(at, {"a": at - at % 10})
-    for at in (115.0, 120.0, 140.0):
-        redis.read(at, {}, complete=False)
+    for unread_at in (115.0, 120.0, 140.0):
+        redis.read(unread_at, {}, complete=False)
     told = redis.read(145.0, {"a": 115.1})
     assert told.live[0].clock_ahead_seconds == 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fleetd.core.instances.host_memory import RolloutPhase
+from fleetd.core.instances.orders import Restart
 from fleetd.core.model.policy_tables import StuckPolicy
 from tests.support.world.fleets import HOUR, QUICK, said, serving_true, settled, states
 from tests.support.world.ports import Rig, policy, strict
@@ -49,17 +51,8 @@ def test_with_replace_they_are_drained_one_at_a_time_and_no_job_is_lost() -> Non
 def test_a_restart_does_not_wait_for_an_instance_that_is_stalled() -> None:
     rig = stalled_fleet(replace=False)
     rig.run(50 * 60.0)
-    rig.order(RestartInstances())
+    rig.order(Restart())
     rig.run(2 * HOUR)
     rollout = rig.ticker.host_memory.rollout
     assert rollout is None or rollout.phase == RolloutPhase.DONE
     assert rig.world.lost == 0
-
-
-def test_a_stalled_instance_keeps_its_claim_so_others_make_room() -> None:
-    rig = stalled_fleet(replace=False)
-    rig.run(50 * 60.0)
-    rig.world.enqueue("default", 20)
-    rig.world.max_connections = 60
-    result = rig.run(600.0)[-1]
-    assert result.fleet.within_budget
