@@ -91,7 +91,7 @@ def test_while_a_heartbeat_is_unreadable_no_claim_is_forgotten() -> None:
 
 
 def test_a_stalled_instance_keeps_its_claim_until_it_leaves() -> None:
-    """It is no capacity, but nobody drains it; were its claim taken as leaving, the rest would stay above the budget."""
+    """It is no capacity, but nobody drains it, so its claim does not leave either."""
     units, beats = fleet(2)
     rules = policy()
     tick = tick_of(rules, snapshot(rules, redis=sidekiq(processes=beats), units=units))
