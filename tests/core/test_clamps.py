@@ -10,6 +10,7 @@ import pytest
 from fleetd.core.capacity.admission import ScarcityMemory
 from fleetd.core.carry_out import carry_out
 from fleetd.core.demand.needed import DemandMemory
+from fleetd.core.evidence.weigh import EvidenceMemory
 from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import Failure, HostMemory, UnitMemory, Watch
 from fleetd.core.instances.host_tick import Hold, HostConstraints, HostDecision
@@ -164,7 +165,8 @@ def endless() -> tuple[Clamp, ...]:
     jobs = tuple(RunningJob(jid=f"a{n}", run_age_seconds=3000.0, job_class="LinkCrawlWorker") for n in range(5))
     second = msgspec.structs.replace(second, busy_threads=5, jobs=jobs, busy_by_queue={"default": 5})
     shot = snapshot(rules, now=NOW, redis=sidekiq(processes=(first, second)), units=units)
-    tick = assess(rules, shot, HostMemory()).tick
+    seen = EvidenceMemory(at_seconds=NOW - 5.0, useless_seconds={second.identity: 120.0})
+    tick = assess(rules, shot, HostMemory(evidence=seen)).tick
     decision = HostDecision(HostMemory())
     end_stuck(tick, decision)
     return tuple(decision.clamps)
