@@ -126,3 +126,9 @@ def test_headroom_that_is_unknown_names_each_source_by_its_name() -> None:
     )
     said = sentence(reasons.HeadroomUnknown(unread=unread))
     assert "the replica can't be read: no answer; PgBouncer can't be read: it refuses" in said
+
+
+def test_a_command_to_be_pasted_holds_no_command_of_somebody_elses() -> None:
+    said = sentence(reasons.GhostHeartbeats(count=1, identities=("a;reboot",), still_seconds=90.0))
+    assert "redis-cli SREM processes 'a;reboot'`" in said
+    assert "redis-cli DEL 'a;reboot' 'a;reboot:work'`" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,12 @@ from fleetd.words.formatting import names, short_name, span, times
 
 def _ghosts(r: reasons.GhostHeartbeats) -> str:
     shown = ", ".join(r.identities) + (" and others" if r.count > len(r.identities) else "")
-    first = r.identities[0]
+    # Others chose these names, and the command is there to be pasted.
+    first, its_work = shlex.quote(r.identities[0]), shlex.quote(f"{r.identities[0]}:work")
     return (
         f"{times(r.count, 'heartbeat has', 'heartbeats have')} not moved for {span(r.still_seconds)} although others "
         f"could: the process is gone ({shown}); remove it with `redis-cli SREM processes {first}` and "
-        f"`redis-cli DEL {first} {first}:work`"
+        f"`redis-cli DEL {first} {its_work}`"
     )
 
 
@@ -50,7 +52,7 @@ EVIDENCE: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         )
     ),
     reasons.HostNamedTwice: (
-        "{key:unit} of a host named {name} also runs elsewhere, on {hostname}: give each host its own `fleet.host`"
+        "another host ({hostname}) runs {key:unit} under the name {name} as well: give each its own `fleet.host`"
     ),
     reasons.FinishesNothing: _finishes_nothing,
     reasons.SchedulerEnqueuesNothing: (
