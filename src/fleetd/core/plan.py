@@ -108,7 +108,9 @@ def _limits(tick: HostTick, memory: FleetMemory) -> tuple[Limits, FleetMemory]:
     """The limits on growth, and the memory with this snapshot."""
     kept = memory.budget
     if tick.sidekiq is not None:
-        kept = structs.replace(kept, processes=remember_processes(kept.processes, tick.sidekiq, tick.evidence))
+        kept = structs.replace(
+            kept, processes=remember_processes(kept.processes, tick.sidekiq, tick.policy.host, tick.evidence)
+        )
     claims = count_claims(tick, kept.processes)
     budget, kept = connection_budget(tick.policy, tick.snapshot, claims, kept)
     saturation, saturation_memory = assess_saturation(tick, memory.saturation)

@@ -74,5 +74,4 @@ SUBJECTS: dict[type[reasons.Reason], str] = {
     reasons.HostNamedTwice: "another host with this host's name",
     reasons.SchedulerEnqueuesNothing: "a scheduler that enqueues nothing",
     reasons.SchedulerQueueLate: "a scheduler queue that is hours late",
-    reasons.WorkersBeatElsewhere: "workers that beat in another Redis",
 }

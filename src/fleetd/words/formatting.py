@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Sequence
 
-from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, key_text
 
 UNKNOWN = "?"
 
@@ -90,6 +90,11 @@ def short_name(key: InstanceKey) -> str:
 
 def names(keys: Sequence[InstanceKey]) -> str:
     return ", ".join(map(short_name, keys))
+
+
+def release_command(key: InstanceKey) -> str:
+    """The command that lets fleetd decide about a unit again."""
+    return f"`fleetctl release {key_text(key)}`"
 
 
 def sentence(text: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.words.evidence import EVIDENCE
-from fleetd.words.formatting import CONNECTION_SOURCES, names, often, short_name, span, times
+from fleetd.words.formatting import CONNECTION_SOURCES, names, often, release_command, short_name, span, times
+from fleetd.words.replies import REPLIES
 
 #: Queues that one sentence names.
 _NAMED_MAX = 10
@@ -33,11 +34,6 @@ PINNED_BY_HAND = {
     reasons.PinKind.RUN: "started by hand",
     reasons.PinKind.STOPPED: "stopped by hand",
     reasons.PinKind.QUIET: "quieted by hand",
-}
-_KEPT = {
-    reasons.PinKind.RUN: "runs and is kept running",
-    reasons.PinKind.STOPPED: "is stopped and kept so",
-    reasons.PinKind.QUIET: "is kept quiet",
 }
 #: systemd.exec(5), $SERVICE_RESULT.
 _SYSTEMD_RESULTS = {
@@ -209,7 +205,7 @@ def failed(r: reasons.StartFailed) -> str:
     if r.tried_key is None:
         return "would fail like the others: held"
     if r.given_up:
-        return f"failed too often, so it is given up: mend it, then {_release(r.tried_key)}"
+        return f"failed too often, so it is given up: mend it, then {release_command(r.tried_key)}"
     more = " (the others wait for it)" if len(r.keys) > 1 else ""
     cause = sentence(r.cause) if r.cause is not None else ""
     return (
@@ -247,67 +243,6 @@ def _rollout_ended(r: reasons.RolloutEnded) -> str:
     if r.given_up is None:
         return f"{rollout}: {done} replaced"
     return f"{rollout} given up after {done}: {sentence(r.given_up)}"
-
-
-def _pause_taken(r: reasons.PauseTaken) -> str:
-    drains = times(r.drains_going_on, "drain under way goes on", "drains under way go on")
-    more = f"; {drains}, because quiet can't be undone"
-    return (
-        f"Paused for {span(r.for_seconds)}: nothing starts or stops of its own accord"
-        f"{more if r.drains_going_on else ''}."
-    )
-
-
-def _resume_taken(r: reasons.ResumeTaken) -> str:
-    ended = ["the pause has ended"] if r.pause_ended else []
-    if r.code_accepted:
-        version = f" ({r.version})" if r.version else ""
-        ended.append(
-            f"Mastodon's code on disk{version} is accepted: new instances start with it, running ones keep "
-            "the old one until `fleetctl restart`"
-        )
-    return f"Resumed: {'; '.join(ended)}."
-
-
-def _set_taken(r: reasons.SetTaken) -> str:
-    low = f" That is below min ({r.min_instances})." if r.instances < r.min_instances else ""
-    return (
-        f"{r.profile} is set to {r.instances} for {span(r.for_seconds)}, as far as connections and memory "
-        f"allow; `fleetctl set {r.profile} auto` ends it.{low}"
-    )
-
-
-def _release_taken(r: reasons.ReleaseTaken) -> str:
-    said = "fleetd decides about it again"
-    if r.is_drained:
-        said = "it is drained now, because quiet can't be undone"
-    if r.forgotten_failures:
-        said += f"; {times(r.forgotten_failures, 'failure is', 'failures are')} forgotten, so it may be tried again"
-    return f"{unit_name(r.key)} is released: {said}."
-
-
-def _release(key: InstanceKey) -> str:
-    return f"`fleetctl release {'scheduler' if key == SCHEDULER else key}`"
-
-
-def _pin_taken(r: reasons.PinTaken) -> str:
-    return f"{unit_name(r.key)} {_KEPT[r.wants]} for {span(r.for_seconds)}; {_release(r.key)} ends it."
-
-
-def _drain_taken(r: reasons.DrainTaken) -> str:
-    busy = "" if r.busy_threads is None else f", {times(r.busy_threads, 'job')} to finish"
-    return (
-        f"{unit_name(r.key)} is drained{busy}: stopped once idle, at the latest after "
-        f"{span(r.drain_seconds_max)}, and kept stopped for {span(r.for_seconds)}; {_release(r.key)} ends that."
-    )
-
-
-def _restart_taken(r: reasons.RestartTaken) -> str:
-    more = " The code on disk is accepted for all profiles, so whatever starts runs it." if r.code_for_all else ""
-    if r.tried_again:
-        more += f" What failed before is tried again: {', '.join(map(unit_name, r.tried_again))}."
-    more += f" {times(r.pins_ended, 'pin on them ends', 'pins on them end')}." if r.pins_ended else ""
-    return f"{r.instances} to restart, one at a time, each once its jobs are done.{more}"
 
 
 _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
@@ -482,13 +417,5 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.RolloutEnded: _rollout_ended,
     **EVIDENCE,
-    # answers to orders
-    reasons.PauseTaken: _pause_taken,
-    reasons.ResumeTaken: _resume_taken,
-    reasons.SetTaken: _set_taken,
-    reasons.AutoTaken: "{profile}: its queues decide again.",
-    reasons.PinTaken: _pin_taken,
-    reasons.ReleaseTaken: _release_taken,
-    reasons.DrainTaken: _drain_taken,
-    reasons.RestartTaken: _restart_taken,
+    **REPLIES,
 }

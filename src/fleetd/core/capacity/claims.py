@@ -45,16 +45,13 @@ class Claims(Value, frozen=True, kw_only=True):
         return sum(n for name, n in self.connections.items() if name not in leaving)
 
 
-_PROVES_NOTHING = Evidence()
 #: How long a ghost (core/evidence) keeps its claim.
 GHOST_CLAIM_SECONDS = 300.0
 #: Host names kept, to be named in a sentence.
 _HOSTS_MAX = 3
 
 
-def remember_processes(
-    memory: ProcessClaims, sidekiq: SidekiqFacts, evidence: Evidence = _PROVES_NOTHING
-) -> ProcessClaims:
+def remember_processes(memory: ProcessClaims, sidekiq: SidekiqFacts, host: str, evidence: Evidence) -> ProcessClaims:
     """Fold in what every process may open, by its heartbeat.
 
     A ghost's process has ended, but Postgres may not have noticed yet, so its claim counts for GHOST_CLAIM_SECONDS.
@@ -65,14 +62,15 @@ def remember_processes(
     foreign, hosts = 0, set[str]()
     for process in (*sidekiq.processes, *ghosts):
         tag = parse_tag(process.tag)
-        if process.own_key is not None:
-            continue  # its unit has the claim
-        if tag is None:
+        if tag is not None:
+            name = application_name(tag.key, tag.host)
+        elif process.own_key is not None:
+            name = application_name(process.own_key, host)
+        else:
             foreign += claim_of(process)
             hosts.add(process.hostname)
             continue
         # Law 7: names beyond the bound share one entry.
-        name = application_name(tag.key, tag.host)
         if name in tagged or len(tagged) < TAGGED_NAMES_MAX:
             tagged[name] = max(tagged.get(name, 0), claim_of(process))
         else:

@@ -29,8 +29,6 @@ def signs(evidence: Evidence, facts: SidekiqFacts | None) -> tuple[Reason, ...]:
 
 
 def _of_evidence(evidence: Evidence) -> Iterator[Reason]:
-    if evidence.elsewhere is not None:
-        yield evidence.elsewhere
     yield from evidence.twins[:NAMED_MAX]
     if evidence.ghosts:
         yield GhostHeartbeats(

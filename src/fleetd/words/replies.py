@@ -1,0 +1,86 @@
+"""What people are answered to their orders: the rows of reasons.py for core/model/reasons/replies.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fleetd.core.model import reasons
+from fleetd.core.model.identity import unit_name
+from fleetd.words.formatting import release_command, span, times
+
+_KEPT = {
+    reasons.PinKind.RUN: "runs and is kept running",
+    reasons.PinKind.STOPPED: "is stopped and kept so",
+    reasons.PinKind.QUIET: "is kept quiet",
+}
+
+
+def _pause_taken(r: reasons.PauseTaken) -> str:
+    drains = times(r.drains_going_on, "drain under way goes on", "drains under way go on")
+    more = f"; {drains}, because quiet can't be undone"
+    return (
+        f"Paused for {span(r.for_seconds)}: nothing starts or stops of its own accord, "
+        "but for instances above min whose connections others need, and a second scheduler"
+        f"{more if r.drains_going_on else ''}."
+    )
+
+
+def _resume_taken(r: reasons.ResumeTaken) -> str:
+    ended = ["the pause has ended"] if r.pause_ended else []
+    if r.code_accepted:
+        version = f" ({r.version})" if r.version else ""
+        ended.append(
+            f"Mastodon's code on disk{version} is accepted: new instances start with it, running ones keep "
+            "the old one until `fleetctl restart`"
+        )
+    return f"Resumed: {'; '.join(ended)}."
+
+
+def _set_taken(r: reasons.SetTaken) -> str:
+    low = f" That is below min ({r.min_instances})." if r.instances < r.min_instances else ""
+    return (
+        f"{r.profile} is set to {r.instances} for {span(r.for_seconds)}, as far as connections and memory "
+        f"allow; `fleetctl set {r.profile} auto` ends it.{low}"
+    )
+
+
+def _release_taken(r: reasons.ReleaseTaken) -> str:
+    said = "fleetd decides about it again"
+    if r.is_drained:
+        said = "it is drained now, because quiet can't be undone"
+    if r.forgotten_failures:
+        said += f"; {times(r.forgotten_failures, 'failure is', 'failures are')} forgotten, so it may be tried again"
+    return f"{unit_name(r.key)} is released: {said}."
+
+
+def _pin_taken(r: reasons.PinTaken) -> str:
+    return f"{unit_name(r.key)} {_KEPT[r.wants]} for {span(r.for_seconds)}; {release_command(r.key)} ends it."
+
+
+def _drain_taken(r: reasons.DrainTaken) -> str:
+    busy = "" if r.busy_threads is None else f", {times(r.busy_threads, 'job')} to finish"
+    return (
+        f"{unit_name(r.key)} is drained{busy}: stopped once idle, at the latest after "
+        f"{span(r.drain_seconds_max)}, and kept stopped for {span(r.for_seconds)}; {release_command(r.key)} ends that."
+    )
+
+
+def _restart_taken(r: reasons.RestartTaken) -> str:
+    more = " The code on disk is accepted for all profiles, so whatever starts runs it." if r.code_for_all else ""
+    if r.tried_again:
+        more += f" What failed before is tried again: {', '.join(map(unit_name, r.tried_again))}."
+    more += f" {times(r.pins_ended, 'pin on them ends', 'pins on them end')}." if r.pins_ended else ""
+    return f"{r.instances} to restart, one at a time, each once its jobs are done.{more}"
+
+
+REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
+    reasons.PauseTaken: _pause_taken,
+    reasons.ResumeTaken: _resume_taken,
+    reasons.SetTaken: _set_taken,
+    reasons.AutoTaken: "{profile}: its queues decide again.",
+    reasons.PinTaken: _pin_taken,
+    reasons.ReleaseTaken: _release_taken,
+    reasons.DrainTaken: _drain_taken,
+    reasons.RestartTaken: _restart_taken,
+}
