@@ -109,15 +109,16 @@ def test_a_ghost_has_stood_still_for_90_s_of_proof(steps: list[tuple[float, bool
         assert len(told.live) + len(told.ghosts) == 1
 
 
-def test_a_step_of_redis_s_clock_makes_no_other_clock_wrong() -> None:
-    """By 3,600 s; every beat was written before or after it, so the next two readings of each tell nothing false."""
+@pytest.mark.parametrize("stepped", [3600.0, -3600.0], ids=["ahead", "back"])
+def test_a_step_of_redis_s_clock_is_known_from_the_next_beat_and_not_guessed_before(stepped: float) -> None:
     redis = Readings()
     for at in range(0, 60, 5):
         redis.read(at, {"a": at - at % 10})
-    for at in range(60, 120, 5):
-        beat = at - at % 10 + 3600.0
-        told = redis.read(at, {"a": beat}, stepped=3600.0)
-        assert told.live[0].clock_ahead_seconds == 0.0
+    for at in (60, 65):
+        assert redis.read(at, {"a": 60.0}, stepped=stepped).live[0].clock_ahead_seconds == 0.0
+    (process_,) = redis.read(70.0, {"a": 70.0}, stepped=stepped).live
+    assert -stepped <= process_.clock_ahead_seconds <= -stepped + 5.0
+    assert 0.0 <= process_.beat_age_seconds <= 5.0
 
 
 def test_a_beat_that_was_unread_for_a_while_says_nothing_of_its_clock() -> None:

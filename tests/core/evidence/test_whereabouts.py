@@ -109,10 +109,11 @@ def _processes(weighed: Weighed) -> tuple[ProcessFacts, ...]:
 
 
 def test_another_redis_may_hold_older_jobs_than_the_one_before() -> None:
-    host = Host()
-    host.read(process(tag(1), pid=7))
-    facts = sidekiq(queue("default", 500, age=415.0), processes=(process(tag(1), pid=7),), run_id="run-2", now=10.0)
-    weighed = weigh(RULES, snapshot(RULES, now=10.0, redis=facts, units=UP), host.memory)
+    mine = process(tag(1), pid=7)
+    empty = sidekiq(queue("default"), processes=(mine,), run_id="run-1", now=5.0)
+    restored = sidekiq(queue("default", 500, age=415.0), processes=(mine,), run_id="run-2", now=10.0)
+    memory = weigh(RULES, snapshot(RULES, now=5.0, redis=empty, units=UP), EvidenceMemory()).memory
+    weighed = weigh(RULES, snapshot(RULES, now=10.0, redis=restored, units=UP), memory)
     assert isinstance(weighed.snapshot.sidekiq, Known)
     assert weighed.snapshot.sidekiq.value.queues["default"].latency_seconds == 415.0
     assert weighed.evidence.skews == ()
