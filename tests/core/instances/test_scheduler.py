@@ -255,6 +255,11 @@ def test_our_own_quiet_scheduler_is_reported_and_not_counted() -> None:
     assert (decision.live_processes, decision.start, decision.surplus) == (0, False, None)
 
 
+def test_our_own_quiet_scheduler_beside_another_one_is_not_counted() -> None:
+    decision = Watch(rules("here")).look(0.0, ours(quiet=True), STOCK, own_unit=unit(pid=9))
+    assert (decision.live_processes, decision.hosts) == (1, ("main",))
+
+
 def test_our_own_unit_without_its_tag_is_no_stranger() -> None:
     bare = process("", queues="scheduler", pid=9, started=5005.0)
     decision = Watch(rules("here")).look(0.0, bare, own_unit=unit(pid=9))

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from fleetd.core.instances.host_memory import RolloutPhase
+import pytest
+from msgspec import structs
+
+from fleetd.core.evidence.weigh import EvidenceMemory
+from fleetd.core.instances.assess import assess
+from fleetd.core.instances.host_memory import HostMemory, RolloutPhase
+from fleetd.core.instances.host_tick import HostDecision
 from fleetd.core.instances.orders import Restart
-from fleetd.core.model.policy_tables import StuckPolicy
+from fleetd.core.instances.stuck import end_stuck
+from fleetd.core.model.facts import RunningJob
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.policy_tables import SchedulerPolicy, StuckPolicy
+from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, unit
 from tests.support.world.fleets import HOUR, QUICK, said, serving_true, settled, states
 from tests.support.world.ports import Rig, policy, strict
 
@@ -56,3 +66,21 @@ def test_a_restart_does_not_wait_for_an_instance_that_is_stalled() -> None:
     rollout = rig.ticker.host_memory.rollout
     assert rollout is None or rollout.phase == RolloutPhase.DONE
     assert rig.world.lost == 0
+
+
+@pytest.mark.parametrize(("key", "drained"), [(SCHEDULER, []), (InstanceKey(1), [InstanceKey(1)])])
+def test_the_scheduler_is_not_replaced_for_long_jobs_because_it_still_schedules(
+    key: InstanceKey, drained: list[InstanceKey]
+) -> None:
+    rules = policy(strict(low=1), stuck=StuckPolicy(replace=True), scheduler=SchedulerPolicy(place="here", threads=5))
+    queues = "scheduler" if key == SCHEDULER else "default"
+    jobs = tuple(RunningJob(jid=f"a{n}", run_age_seconds=5000.0) for n in range(5))
+    beat = structs.replace(process(tag(key), queues=queues, pid=7, busy=5), jobs=jobs)
+    one = unit(pid=7)
+    units = systemd(scheduler=one) if key == SCHEDULER else systemd({key: one})
+    seen = EvidenceMemory(at_seconds=9995.0, useless_seconds={beat.identity: 500.0})
+    shot = snapshot(rules, now=10_000.0, redis=sidekiq(processes=(beat,)), units=units)
+    tick = assess(rules, shot, HostMemory(evidence=seen)).tick
+    decision = HostDecision(HostMemory())
+    end_stuck(tick, decision)
+    assert [step.key for step in decision.steps] == drained
