@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from msgspec import structs
 
 from fleetd.core.demand.needed import DemandMemory, Needed, home, needed_instances, remember
 from fleetd.core.demand.service_time import ServiceMemory
@@ -130,11 +131,12 @@ def test_foreign_processes_carry_their_share_of_the_load() -> None:
     "bystander",
     [
         process("", queues="default", quiet=True),
+        structs.replace(process("", queues="default"), stalled=True),
         process("", queues="scheduler"),
         process("", queues="other"),
         process(tag(1), queues="default"),
     ],
-    ids=["quiet", "scheduler only", "other queues", "ours"],
+    ids=["quiet", "stalled", "scheduler only", "other queues", "ours"],
 )
 def test_bystanders_carry_nothing(bystander: ProcessFacts) -> None:
     memory = after(POLICY, (100.0, 9, 9, 0))
