@@ -92,6 +92,7 @@ def test_values_of_a_tick() -> None:
         ("fleetd_source_errors_total", (("source", "postgres"),)): 4,
         ("fleetd_ticks_total", ()): 1,
         ("fleetd_problems", ()): 0,
+        ("fleetd_warnings", ()): 0,
     }
     assert {key: got.get(key) for key in expected} == expected
 

@@ -80,6 +80,7 @@ _STATUS: Columns[Status] = (
     ),
     ("paused", "1: people paused fleetd.", lambda s: any(hold.kind == "pause" for hold in s.holds)),
     ("problems", "Things that need a person, such as a refused configuration.", lambda s: len(s.problems)),
+    ("warnings", "Things that readings show to be wrong, such as a clock.", lambda s: len(s.warnings)),
     ("tick_age_seconds", "Time since the last tick ended.", lambda s: s.tick_age_seconds),
     ("uptime_seconds", "Time since fleetd started.", lambda s: s.uptime_seconds),
 )
