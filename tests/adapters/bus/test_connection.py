@@ -13,9 +13,11 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from fleetd.adapters.bus.connection import NAME_HAS_NO_OWNER, BusCallError, BusLostError, Connection
+from fleetd.adapters.bus.incoming import Call
 from tests.support.rig.private_bus import PrivateBus
 
 NAME = "org.example.Echo"
+LONG = 100_000
 
 
 def open_sockets() -> int:
@@ -25,20 +27,21 @@ def open_sockets() -> int:
 
 
 async def echo_service(address: str) -> Connection:
-    """Replies to Say with the string it got. Never replies to Silence."""
+    """Replies to Say with the string it got, to Long with a long one. Never replies to Silence."""
 
-    def answer(message: Message) -> Message | None:
-        if message.member == "Silence":
+    def answer(call: Call) -> Message | None:
+        if call.header.member == "Silence":
             return None
-        return Message.new_method_return(message, "s", [message.body[0]])
+        [text] = call.arguments()
+        return call.answer("s", text * LONG if call.header.member == "Long" else text)
 
     service = await Connection.open(address, on_call=answer)
     await service.call_bus("RequestName", "su", NAME, 4)
     return service
 
 
-async def echo(client: Connection, text: str) -> str:
-    [reply] = await client.call(NAME, "/echo", NAME, "Say", "s", text, timeout_seconds=60)
+async def echo(client: Connection, text: str, member: str = "Say") -> str:
+    [reply] = await client.call(NAME, "/echo", NAME, member, "s", text, timeout_seconds=60)
     return str(reply)
 
 
@@ -85,9 +88,8 @@ def test_hundreds_of_calls_with_large_replies_at_once(bus: PrivateBus) -> None:
         service = await echo_service(bus.address)
         client = await Connection.open(bus.address)
         try:
-            text = "x" * 100_000
-            replies = await asyncio.gather(*(echo(client, text) for _ in range(300)))
-            assert all(reply == text for reply in replies)
+            replies = await asyncio.gather(*(echo(client, "x", "Long") for _ in range(300)))
+            assert all(reply == "x" * LONG for reply in replies)
             assert client.connected
             assert service.connected
         finally:

@@ -16,6 +16,7 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from fleetd.adapters.bus.connection import Connection
+from fleetd.adapters.bus.incoming import Call
 
 SYSTEMD = "org.freedesktop.systemd1"
 PATH = "/org/freedesktop/systemd1"
@@ -181,8 +182,8 @@ class FakeSystemd:
         body = ["org.freedesktop.systemd1.Service", changed, ["ExecStart"]]
         self.signal("org.freedesktop.DBus.Properties", path_of(unit.name), "PropertiesChanged", "sa{sv}as", body)
 
-    def _call_came(self, message: Message) -> Message | None:
-        member = message.member
+    def _call_came(self, call: Call) -> Message | None:
+        member = call.header.member
         if member in self.silent:
             self.kept_silent.set()
             return None
@@ -193,49 +194,50 @@ class FakeSystemd:
             task.add_done_callback(self._late.discard)
             return None
         if member in self.errors:
-            return Message.new_error(message, *self.errors[member])
+            return call.refusal(*self.errors[member])
         if member in self.nonsense:
-            return Message.new_method_return(message, *self.nonsense[member])
-        answer: Message = getattr(self, f"_on_{member}")(message)
+            signature, body = self.nonsense[member]
+            return call.answer(signature, *body)
+        answer: Message = getattr(self, f"_on_{member}")(call)
         return answer
 
-    def _on_Subscribe(self, message: Message) -> Message:  # noqa: N802 - the D-Bus member
-        if message.sender in self._subscribers or self.already_subscribed:
-            self._subscribers.add(message.sender)
-            return Message.new_error(message, ERROR + "AlreadySubscribed", "Client is already subscribed.")
-        self._subscribers.add(message.sender)
-        return Message.new_method_return(message)
+    def _on_Subscribe(self, call: Call) -> Message:  # noqa: N802 - the D-Bus member
+        if call.header.sender in self._subscribers or self.already_subscribed:
+            self._subscribers.add(call.header.sender)
+            return call.refusal(ERROR + "AlreadySubscribed", "Client is already subscribed.")
+        self._subscribers.add(call.header.sender)
+        return call.answer()
 
-    def _on_ListUnitsByPatterns(self, message: Message) -> Message:  # noqa: N802
-        _, patterns = message.body
+    def _on_ListUnitsByPatterns(self, call: Call) -> Message:  # noqa: N802
+        _, patterns = call.arguments()
         rows = [
             [u.name, "", "loaded", u.active, u.sub, "", path_of(u.name), 0, "", "/"]
             for u in self.units.values()
             if u.loaded and any(fnmatch.fnmatchcase(u.name, pattern) for pattern in patterns)
         ]
-        return Message.new_method_return(message, "a(ssssssouso)", [rows])
+        return call.answer("a(ssssssouso)", rows)
 
-    def _on_GetAll(self, message: Message) -> Message:  # noqa: N802
+    def _on_GetAll(self, call: Call) -> Message:  # noqa: N802
         self.properties_read += 1
-        unit = next(u for u in self.units.values() if path_of(u.name) == message.path)
+        unit = next(u for u in self.units.values() if path_of(u.name) == call.header.path)
         if unit.name in self.unreadable:
-            return Message.new_error(message, "org.freedesktop.DBus.Error.Failed", "not now")
+            return call.refusal("org.freedesktop.DBus.Error.Failed", "not now")
         if not unit.loaded:
-            self.signal(MANAGER, PATH, "UnitNew", "so", [unit.name, message.path])
-            self.signal(MANAGER, PATH, "UnitRemoved", "so", [unit.name, message.path])
-        return Message.new_method_return(message, "a{sv}", [unit.properties()])
+            self.signal(MANAGER, PATH, "UnitNew", "so", [unit.name, call.header.path])
+            self.signal(MANAGER, PATH, "UnitRemoved", "so", [unit.name, call.header.path])
+        return call.answer("a{sv}", unit.properties())
 
-    def _on_StartUnit(self, message: Message) -> Message:  # noqa: N802
+    def _on_StartUnit(self, call: Call) -> Message:  # noqa: N802
         self.changes_asked += 1
-        name, mode = message.body
+        name, mode = call.arguments()
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in _UNIT_FILES):
-            return Message.new_error(message, ERROR + "NoSuchUnit", f"Unit {name} not found.")
+            return call.refusal(ERROR + "NoSuchUnit", f"Unit {name} not found.")
         if name in self.masked:
-            return Message.new_error(message, ERROR + "UnitMasked", f"Unit {name} is masked.")
+            return call.refusal(ERROR + "UnitMasked", f"Unit {name} is masked.")
         unit = self.unit(name)
         if unit.active == "deactivating" and mode == "fail":
             text = f"Transaction for {name}/start is destructive ({name} has 'stop' job queued)."
-            return Message.new_error(message, ERROR + "TransactionIsDestructive", text)
+            return call.refusal(ERROR + "TransactionIsDestructive", text)
         if unit.active == "active":
             self.announce_job(name, "done")  # before the reply, as systemd does
         elif unit.starts_left <= 0:
@@ -245,24 +247,24 @@ class FakeSystemd:
             unit.starts_left -= 1
             unit.main_pid = 999
             self._become(unit, "activating", "start")
-        return Message.new_method_return(message, "o", [f"{PATH}/job/7"])
+        return call.answer("o", f"{PATH}/job/7")
 
-    def _on_StopUnit(self, message: Message) -> Message:  # noqa: N802
+    def _on_StopUnit(self, call: Call) -> Message:  # noqa: N802
         self.changes_asked += 1
-        unit = self.unit(message.body[0])
+        unit = self.unit(call.arguments()[0])
         self._become(unit, "deactivating", "stop-sigterm")
-        return Message.new_method_return(message, "o", [f"{PATH}/job/7"])
+        return call.answer("o", f"{PATH}/job/7")
 
-    def _on_KillUnit(self, message: Message) -> Message:  # noqa: N802
+    def _on_KillUnit(self, call: Call) -> Message:  # noqa: N802
         self.changes_asked += 1
-        name, whom, number = message.body
+        name, whom, number = call.arguments()
         assert whom == "main"
         self.unit(name).signals.append(number)
-        return Message.new_method_return(message)
+        return call.answer()
 
-    def _on_ResetFailedUnit(self, message: Message) -> Message:  # noqa: N802
+    def _on_ResetFailedUnit(self, call: Call) -> Message:  # noqa: N802
         self.changes_asked += 1
-        unit = self.unit(message.body[0])
+        unit = self.unit(call.arguments()[0])
         unit.starts_left = 5
         self._become(unit, "inactive", "dead")
-        return Message.new_method_return(message)
+        return call.answer()

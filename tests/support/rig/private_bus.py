@@ -29,6 +29,7 @@ _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configura
     <allow receive_type="signal"/>
   </policy>
   <limit name="max_replies_per_connection">128</limit>
+  <limit name="max_incoming_bytes">{max_incoming_bytes}</limit>
 </busconfig>
 """
 
@@ -36,11 +37,11 @@ _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configura
 class PrivateBus:
     """One dbus-daemon. `address` stays the same across restarts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_incoming_bytes: int) -> None:
         folder.chmod(0o755)  # other users connect as well
         self._config = folder / "bus.conf"
         self.address = f"unix:path={folder}/bus"
-        self._config.write_text(_CONFIG.format(socket=folder / "bus"))
+        self._config.write_text(_CONFIG.format(socket=folder / "bus", max_incoming_bytes=max_incoming_bytes))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -67,9 +68,10 @@ class PrivateBus:
 
 
 @contextmanager
-def private_bus() -> Iterator[PrivateBus]:
+def private_bus(max_incoming_bytes: int = 127 * 1024 * 1024) -> Iterator[PrivateBus]:
+    """A bus that keeps at most so many bytes of a connection's messages that nobody has taken yet."""
     folder = Path(tempfile.mkdtemp(prefix="bus-"))  # short: a socket's path has 108 bytes
-    bus = PrivateBus(folder)
+    bus = PrivateBus(folder, max_incoming_bytes)
     try:
         bus.start()
         yield bus

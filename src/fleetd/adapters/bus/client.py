@@ -11,6 +11,8 @@ from fleetd.adapters.bus.orders import call_of
 from fleetd.core.instances.orders import Order
 from fleetd.errors import FleetdError, SourceUnavailableError
 
+_FULL_SECONDS = 0.1
+
 
 def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None) -> str:
     """The daemon's status, as JSON of core.model.status.Status.
@@ -41,15 +43,22 @@ def _ask_fleetd(member: str, timeout_seconds: float, bus_address: str | None, *a
         async with asyncio.timeout(timeout_seconds):
             connection = await Connection.open(bus_address, timeout_seconds=timeout_seconds)
             try:
-                return await connection.call(
-                    offered.BUS_NAME,
-                    offered.MANAGER_PATH,
-                    offered.MANAGER,
-                    member,
-                    offered.METHODS[offered.MANAGER, member],
-                    *arguments,
-                    timeout_seconds=timeout_seconds,
-                )
+                while True:
+                    try:
+                        return await connection.call(
+                            offered.BUS_NAME,
+                            offered.MANAGER_PATH,
+                            offered.MANAGER,
+                            member,
+                            offered.METHODS[offered.MANAGER, member],
+                            *arguments,
+                            timeout_seconds=timeout_seconds,
+                        )
+                    except BusCallError as error:
+                        # The bus refuses what it would have to keep: somebody floods fleetd with messages of megabytes.
+                        if error.name != offered.ERROR_LIMITS:
+                            raise
+                        await asyncio.sleep(_FULL_SECONDS)
             finally:
                 connection.close()
 

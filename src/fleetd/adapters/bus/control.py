@@ -4,27 +4,27 @@ Only one process can own the name, which also keeps a second fleetd off the host
 members of the group fleetd may change things (`admin_uid`). The bus policy in units/org.fleetd1.conf says the same, but
 fleetd checks by itself, so a policy that is missing or too wide opens nothing.
 
-Replies never carry a traceback. What an unprivileged user can cause is bounded: pending changes by _PENDING_MAX, unsent
-replies by the connection, and the status is encoded once per tick, not once per call.
+Replies never carry a traceback. What an unprivileged user can cause is bounded: pending changes by _PENDING_MAX, all
+else by the connection, and the status is encoded once per tick, not once per call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import grp
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
-from dbus_next.constants import MessageFlag
 from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from fleetd.adapters.bus import interface as offered
 from fleetd.adapters.bus import orders
 from fleetd.adapters.bus.connection import BusCallError, BusLostError, Connection
+from fleetd.adapters.bus.incoming import CALL_BODY_BYTES_MAX, Call
 from fleetd.adapters.bus.interface import CallRefusedError
 from fleetd.adapters.logging.journal import LEVELS
 from fleetd.core.instances.orders import Order
@@ -37,6 +37,8 @@ _log = structlog.get_logger(__name__)
 _CONNECT_DEADLINE_SECONDS = 5.0
 _CHANGE_DEADLINE_SECONDS = 30.0
 _PENDING_MAX = 16
+_ALLOW_REPLACEMENT = 1
+_REPLACE_EXISTING = 2
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER = 1
 _ALREADY_OWNER = 4
@@ -81,6 +83,7 @@ class ControlBus:
             },
         }
         self._connection: Connection | None = None
+        self._owned_as = ""  # the unique name of the connection that had the name last
         self._changes: set[asyncio.Task[None]] = set()
         self._encoded: tuple[Status, str] | None = None
 
@@ -122,66 +125,74 @@ class ControlBus:
     async def _own_name(self) -> Connection:
         connection = await Connection.open(self._bus_address, on_call=self._call_came)
         try:
-            [reply] = await connection.call_bus("RequestName", "su", offered.BUS_NAME, _DO_NOT_QUEUE)
-            if reply in (_PRIMARY_OWNER, _ALREADY_OWNER):
-                return connection
-            who = ""
-            with contextlib.suppress(BusCallError):
-                [pid] = await connection.call_bus("GetConnectionUnixProcessID", "s", offered.BUS_NAME)
-                who = f" (pid {pid})"
+            who = await self._request_name(connection)
         except BaseException:
             connection.close()
             raise
+        if who is None:
+            self._owned_as = connection.unique_name
+            return connection
         connection.close()
         raise FleetdError(
             f"another fleetd runs on this host{who}: it owns {offered.BUS_NAME} on the bus. Stop it first"
         )
 
-    def _call_came(self, message: Message) -> Message | None:
+    async def _request_name(self, connection: Connection) -> str | None:
+        """None: it is ours now. Otherwise whose it is, as far as is known."""
+        flags = _ALLOW_REPLACEMENT | _DO_NOT_QUEUE
+        [reply] = await connection.call_bus("RequestName", "su", offered.BUS_NAME, flags)
+        if reply in (_PRIMARY_OWNER, _ALREADY_OWNER):
+            return None
         try:
-            return self._answer(message)
-        except CallRefusedError as refused:
-            return Message.new_error(message, refused.name, str(refused))
-        except Exception:
-            _log.exception("a call on the bus could not be answered", member=message.member)
-            return Message.new_error(message, offered.ERROR_FAILED, "fleetd could not answer; its journal says why")
+            [owner] = await connection.call_bus("GetNameOwner", "s", offered.BUS_NAME)
+            if owner == self._owned_as:
+                # Our last connection, which is closed. While its replies are not taken, the bus does not notice.
+                flags |= _REPLACE_EXISTING
+                [reply] = await connection.call_bus("RequestName", "su", offered.BUS_NAME, flags)
+                return None if reply == _PRIMARY_OWNER else ""
+            [pid] = await connection.call_bus("GetConnectionUnixProcessID", "s", owner)
+        except BusCallError:  # it has just gone
+            return ""
+        return f" (pid {pid})"
 
-    def _answer(self, message: Message) -> Message | None:
+    def _call_came(self, call: Call) -> Message | None:
+        try:
+            return self._answer(call)
+        except CallRefusedError as refused:
+            return call.refusal(refused.name, str(refused))
+        except Exception:
+            _log.exception("a call on the bus could not be answered", member=call.header.member)
+            return call.refusal(offered.ERROR_FAILED, "fleetd could not answer; its journal says why")
+
+    def _answer(self, call: Call) -> Message | None:
         """The reply, or None for one that comes later."""
-        interface = message.interface or offered.INTERFACE_OF_MEMBER.get(message.member, "")
-        signature = offered.METHODS.get((interface, message.member))
-        if message.path not in offered.INTROSPECTION:
-            raise CallRefusedError(offered.ERROR_UNKNOWN_OBJECT, f"fleetd has no object {message.path}")
-        if signature is None or (interface == offered.MANAGER and message.path != offered.MANAGER_PATH):
-            raise CallRefusedError(
-                offered.ERROR_UNKNOWN_METHOD, f"{message.path} has no method {interface}.{message.member}"
-            )
-        if message.signature != signature:
-            raise CallRefusedError(offered.ERROR_INVALID_ARGS, f"{message.member} takes ({signature})")
-        match message.member:
+        header, arguments = call.header, _arguments(call)
+        match header.member:
             case "Status":
-                return Message.new_method_return(message, "s", [self._status_json()])
+                return call.answer("s", self._status_json())
             case "Introspect":
-                return Message.new_method_return(message, "s", [offered.INTROSPECTION[message.path]])
+                return call.answer("s", offered.INTROSPECTION[header.path])
             case "GetMachineId":
-                machine_id = Path("/etc/machine-id").read_text().strip()
-                return Message.new_method_return(message, "s", [machine_id])
+                return call.answer("s", Path("/etc/machine-id").read_text().strip())
             case "Get":
-                value = self._properties_of(message)[self._property_name(message)]()
-                return Message.new_method_return(message, "v", [Variant("s", value)])
+                interface, name = arguments
+                return call.answer("v", Variant("s", self._property(header.path, interface, name)()))
             case "GetAll":
-                values = {name: Variant("s", get()) for name, get in self._properties_of(message).items()}
-                return Message.new_method_return(message, "a{sv}", [values])
+                [interface] = arguments
+                values = {
+                    name: Variant("s", get()) for name, get in self._properties_of(header.path, interface).items()
+                }
+                return call.answer("a{sv}", values)
             case "Reload":
-                self._change(message, lambda _uid: self._reload())
+                self._change(call, lambda _uid: self._reload())
             case "Set":
-                level = self._log_level_to_set(message)
-                self._change(message, lambda _uid: self._carry_out_log_level(level))
+                level = self._log_level_to_set(header.path, *arguments)
+                self._change(call, lambda _uid: self._carry_out_log_level(level))
             case method if method in orders.ORDERS:
-                order = self._order_of(message)
-                self._change(message, lambda uid: self._carry_out_order(uid, order))
+                order = self._order_of(method, arguments)
+                self._change(call, lambda uid: self._carry_out_order(uid, order))
             case _:  # Ping
-                return Message.new_method_return(message)
+                return call.answer()
         return None
 
     def _status_json(self) -> str:
@@ -192,35 +203,29 @@ class ControlBus:
             self._encoded = (status, msgspec.json.encode(status).decode())
         return self._encoded[1]
 
-    def _properties_of(self, message: Message) -> dict[str, Callable[[], str]]:
-        here = {offered.MANAGER_PATH: offered.MANAGER, offered.LOG_CONTROL_PATH: offered.LOG_CONTROL}
-        interface = message.body[0]
-        if interface == "":  # any; each of our objects has one interface with properties
-            interface = here.get(message.path, "")
-        if interface != here.get(message.path):
-            raise CallRefusedError(
-                offered.ERROR_UNKNOWN_INTERFACE, f"{message.path} has no properties of {message.body[0]!r}"
-            )
-        return self._properties[interface]
+    def _properties_of(self, path: str, interface: str) -> dict[str, Callable[[], str]]:
+        here = {offered.MANAGER_PATH: offered.MANAGER, offered.LOG_CONTROL_PATH: offered.LOG_CONTROL}.get(path)
+        if here is None or interface not in ("", here):  # "": any; each of our objects has one with properties
+            raise CallRefusedError(offered.ERROR_UNKNOWN_INTERFACE, f"{path} has no properties of {interface!r}")
+        return self._properties[here]
 
-    def _property_name(self, message: Message) -> str:
-        name = str(message.body[1])
-        if name not in self._properties_of(message):
-            raise CallRefusedError(offered.ERROR_UNKNOWN_PROPERTY, f"{message.path} has no property {name!r}")
-        return name
+    def _property(self, path: str, interface: str, name: str) -> Callable[[], str]:
+        properties = self._properties_of(path, interface)
+        if name not in properties:
+            raise CallRefusedError(offered.ERROR_UNKNOWN_PROPERTY, f"{path} has no property {name!r}")
+        return properties[name]
 
-    def _log_level_to_set(self, message: Message) -> str:
-        name = self._property_name(message)
+    def _log_level_to_set(self, path: str, interface: str, name: str, value: Variant) -> str:
+        self._property(path, interface, name)
         if name != "LogLevel":
             raise CallRefusedError(offered.ERROR_READ_ONLY, f"{name} can't be set")
-        level = message.body[2].value
-        if message.body[2].signature != "s" or level not in LEVELS:
+        if value.signature != "s" or value.value not in LEVELS:
             raise CallRefusedError(offered.ERROR_INVALID_ARGS, f"LogLevel is one of {', '.join(LEVELS)}")
-        return str(level)
+        return str(value.value)
 
-    def _order_of(self, message: Message) -> Order:
+    def _order_of(self, method: str, arguments: list[Any]) -> Order:
         try:
-            return orders.order_of(message.member, message.body)
+            return orders.order_of(method, arguments)
         except orders.BadOrderError as error:
             raise CallRefusedError(offered.ERROR_INVALID_ARGS, str(error)) from error
 
@@ -239,37 +244,56 @@ class ControlBus:
     async def _carry_out_log_level(self, level: str) -> None:
         self._set_log_level(level)
 
-    def _change(self, message: Message, change: _Change) -> None:
+    def _change(self, call: Call, change: _Change) -> None:
         """Carry out a change and reply later: the bus must be asked first who sent it."""
         if len(self._changes) >= _PENDING_MAX:
             raise CallRefusedError(offered.ERROR_LIMITS, "too many changes at once; try again")
         if self._connection is None:
             raise CallRefusedError(offered.ERROR_NOT_READY, "fleetd is not ready yet; try again")
-        task = asyncio.create_task(self._change_and_reply(self._connection, message, change))
+        task = asyncio.create_task(self._change_and_reply(self._connection, call, change))
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
 
-    async def _change_and_reply(self, connection: Connection, message: Message, change: _Change) -> None:
+    async def _change_and_reply(self, connection: Connection, call: Call, change: _Change) -> None:
         try:
-            uid = await admin_uid(connection, message.sender, self._admin_group)
+            uid = await admin_uid(connection, call.header.sender, self._admin_group)
             answer = await asyncio.wait_for(change(uid), _CHANGE_DEADLINE_SECONDS)
-            body = [] if answer is None else [answer]
-            reply = Message.new_method_return(message, "s" * len(body), body)
+            reply = call.answer() if answer is None else call.answer("s", answer)
         except CallRefusedError as refused:
-            reply = Message.new_error(message, refused.name, str(refused))
+            reply = call.refusal(refused.name, str(refused))
         except FleetdError as refused:
-            reply = Message.new_error(message, offered.ERROR_REFUSED, str(refused))
+            reply = call.refusal(offered.ERROR_REFUSED, str(refused))
         except (BusCallError, BusLostError):
             return  # the sender or the bus is gone: nobody waits for the reply
         except TimeoutError:
             sentence = f"not finished within {_CHANGE_DEADLINE_SECONDS:g} s; the journal says how it went"
-            reply = Message.new_error(message, offered.ERROR_TIMEOUT, sentence)
+            reply = call.refusal(offered.ERROR_TIMEOUT, sentence)
         except Exception:
-            _log.exception("a change over the bus failed", member=message.member)
-            sentence = "fleetd could not do it; its journal says why"
-            reply = Message.new_error(message, offered.ERROR_FAILED, sentence)
-        if not message.flags & MessageFlag.NO_REPLY_EXPECTED:
+            _log.exception("a change over the bus failed", member=call.header.member)
+            reply = call.refusal(offered.ERROR_FAILED, "fleetd could not do it; its journal says why")
+        if call.header.expects_reply:
             connection.send(reply)
+
+
+def _arguments(call: Call) -> list[Any]:
+    """Its arguments, if this is a call of what is offered. Its body is read only then."""
+    header = call.header
+    interface = header.interface or offered.INTERFACE_OF_MEMBER.get(header.member, "")
+    signature = offered.METHODS.get((interface, header.member))
+    if header.path not in offered.INTROSPECTION:
+        raise CallRefusedError(offered.ERROR_UNKNOWN_OBJECT, f"fleetd has no object {header.path}")
+    if signature is None or (interface == offered.MANAGER and header.path != offered.MANAGER_PATH):
+        raise CallRefusedError(offered.ERROR_UNKNOWN_METHOD, f"{header.path} has no method {interface}.{header.member}")
+    if header.signature != signature:
+        raise CallRefusedError(offered.ERROR_INVALID_ARGS, f"{header.member} takes ({signature})")
+    if call.too_long:
+        raise CallRefusedError(
+            offered.ERROR_LIMITS, f"the arguments of a call may take {CALL_BODY_BYTES_MAX // 1024} KiB at most"
+        )
+    try:
+        return call.arguments() if signature else []
+    except ValueError as error:
+        raise CallRefusedError(offered.ERROR_INVALID_ARGS, str(error)) from error
 
 
 async def admin_uid(connection: Connection, sender: str, group: str) -> int:

@@ -139,6 +139,7 @@ class SystemdLink:
         connection = await Connection.open(
             self._bus_address,
             on_signal=self._signal_came,
+            trusts=lambda sender: sender in (DBUS, self._owner),  # anybody may send what looks like systemd's
             on_lost=self._worth_asking.set,
             timeout_seconds=self._timeout_seconds,
         )
@@ -180,7 +181,7 @@ class SystemdLink:
         if message.sender == DBUS:
             if message.member == "NameOwnerChanged" and message.body[0] == SYSTEMD:
                 self._owner_changed(message.body[2] or None)
-        elif message.sender == self._owner:  # anybody may send us a signal that looks like systemd's
+        else:
             self._on_signal(message)
 
     def _owner_changed(self, owner: str | None) -> None:
