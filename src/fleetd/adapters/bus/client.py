@@ -12,6 +12,12 @@ from fleetd.core.instances.orders import Order
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 _FULL_SECONDS = 0.1
+#: Of the time for a question that may be asked twice.
+_FIRST_SHARE = 0.4
+
+
+class _NoAnswerError(SourceUnavailableError):
+    """Whether it was obeyed is unknown."""
 
 
 def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None) -> str:
@@ -19,8 +25,12 @@ def fetch_status(timeout_seconds: float = 5.0, *, bus_address: str | None = None
 
     Raises SourceUnavailableError with the reason when it can't be had.
     """
+    first_seconds = timeout_seconds * _FIRST_SHARE
     try:
-        [status] = _ask_fleetd("Status", timeout_seconds, bus_address)
+        try:
+            [status] = _ask_fleetd("Status", first_seconds, bus_address)
+        except _NoAnswerError:  # fleetd lost the connection that the question went to, and has another one by now
+            [status] = _ask_fleetd("Status", timeout_seconds - first_seconds, bus_address)
     except SourceUnavailableError:
         raise
     except FleetdError as error:
@@ -65,7 +75,7 @@ def _ask_fleetd(member: str, timeout_seconds: float, bus_address: str | None, *a
     try:
         return asyncio.run(ask())
     except TimeoutError as error:
-        raise SourceUnavailableError(f"fleetd did not answer within {timeout_seconds:g} s") from error
+        raise _NoAnswerError(f"fleetd did not answer within {timeout_seconds:g} s") from error
     except BusLostError as error:
         raise SourceUnavailableError(f"{error}; see systemctl status dbus") from error
     except BusCallError as error:
@@ -78,7 +88,7 @@ def _client_error(error: BusCallError) -> FleetdError:
             f"fleetd is not on the bus: nobody owns {offered.BUS_NAME}. See systemctl status fleetd"
         )
     if error.name == "org.freedesktop.DBus.Error.NoReply":
-        return SourceUnavailableError("fleetd ended before it answered. See systemctl status fleetd")
+        return _NoAnswerError("fleetd ended before it answered. See systemctl status fleetd")
     if error.name == offered.ERROR_NOT_READY:
         return SourceUnavailableError(error.text)
     if error.name == offered.ERROR_ACCESS_DENIED:  # by the bus itself, in words for programmers, or by fleetd

@@ -11,6 +11,7 @@ else by the connection, and the status is encoded once per tick, not once per ca
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import grp
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -84,7 +85,9 @@ class ControlBus:
         }
         self._connection: Connection | None = None
         self._owned_as = ""  # the unique name of the connection that had the name last
+        self._opening = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
+        self._reopening: asyncio.Task[None] | None = None
         self._encoded: tuple[Status, str] | None = None
 
     async def ensure(self) -> None:
@@ -93,12 +96,11 @@ class ControlBus:
         Raises SourceUnavailableError while the bus can't be reached (try again next tick), and FleetdError when
         fleetd must not run: another one owns the name, or the bus policy does not let this user own it.
         """
-        if self._connection is not None and self._connection.connected:
-            return
-        self._connection = None
         try:
-            async with asyncio.timeout(_CONNECT_DEADLINE_SECONDS):
-                self._connection = await self._own_name()
+            async with asyncio.timeout(_CONNECT_DEADLINE_SECONDS), self._opening:
+                if self._connection is None or not self._connection.connected:
+                    self._connection = None
+                    self._connection = await self._own_name()
         except TimeoutError as error:
             raise SourceUnavailableError(
                 f"the system bus did not answer within {_CONNECT_DEADLINE_SECONDS:g} s; see systemctl status dbus"
@@ -115,15 +117,25 @@ class ControlBus:
 
     async def close(self) -> None:
         """Leave the bus, and with it the name."""
-        for change in list(self._changes):
-            change.cancel()
-        await asyncio.gather(*self._changes, return_exceptions=True)
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        tasks = [*self._changes, *([self._reopening] if self._reopening else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _lost(self) -> None:
+        """Come back at once, not only with the next tick: somebody may be asking why."""
+        if self._connection is not None:  # it is neither being opened nor closed
+            self._reopening = asyncio.create_task(self._ensure_again())
+
+    async def _ensure_again(self) -> None:
+        with contextlib.suppress(FleetdError):  # the next tick tries again, and says what is wrong
+            await self.ensure()
 
     async def _own_name(self) -> Connection:
-        connection = await Connection.open(self._bus_address, on_call=self._call_came)
+        connection = await Connection.open(self._bus_address, on_call=self._call_came, on_lost=self._lost)
         try:
             who = await self._request_name(connection)
         except BaseException:
