@@ -53,7 +53,7 @@ def status_of(
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
     if result.unsaved is not None:
-        problems = (*problems, sentence(result.unsaved))
+        problems = (sentence(result.unsaved), *problems)
     redis = result.snapshot.sidekiq
     if result.fleet.unserved is not None:
         problems = (*problems, sentence(result.fleet.unserved))

@@ -200,7 +200,7 @@ def test_a_spare_file_that_is_damaged_leaves_what_is_in_the_file(path: Path, tmp
         state = StateFile(path, spare)
         assert state.load() == b"old"
     assert "spare.json is damaged" in said[0]["event"]
-    state.save(b"old")
+    state.save(b"new")
     assert not spare.exists()
 
 
@@ -213,7 +213,10 @@ class CrashedError(BaseException):
 def test_after_a_crash_at_any_point_of_a_save_the_newest_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int, full: str
 ) -> None:
-    """`last` was saved, somewhere, before the save of `new` that crashes. So nothing older may be found."""
+    """`last` was saved, somewhere, before the save of `new` that crashes. So nothing older may be found.
+
+    Nothing was done yet that `new` says, because the save had not returned.
+    """
     path, spare = tmp_path / "host.json", tmp_path / "run.json"
     room = {"there": True}
     calls = {"left": 1000}

@@ -5,9 +5,7 @@ The first line is the SHA-256 of the rest, so a half-written, damaged or foreign
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from pathlib import Path
 
 import structlog
@@ -25,8 +23,8 @@ class StateFile:
     """The file at `path`, replaced as a whole by each save.
 
     `spare`: a file below /run that takes what `path` can't, so that a restart of fleetd on a full disk neither forgets
-    an order nor takes a step of its own for a person's. While it is there it is never older than `path`: each save
-    writes it first, and removes it once `path` is written.
+    an order nor takes a step of its own for a person's. While it is there it is the newer of the two: a save that could
+    write `path` ends with its removal.
     """
 
     def __init__(self, path: Path, spare: Path | None = None) -> None:
@@ -49,42 +47,34 @@ class StateFile:
 
         Raises MemoryUnsavedError when it can't be written (a full or read-only disk, more than 1 MiB).
         """
-        spare_is_there = self._spare is not None and os.path.lexists(self._spare)
-        if content == self._saved and not spare_is_there:
+        if content == self._saved:
             return
         if len(content) > SIZE_BYTES_MAX:
             raise MemoryUnsavedError(f"{self._path} may not have more than {SIZE_BYTES_MAX} bytes")
-        if spare_is_there:
-            self._save_in_spare(content)
         self._saved = None  # a failure may come after the new file is in place
         try:
             replace_file(self._path, _header(content) + content, mode=0o600)
+            if self._spare is not None:  # before this returns: an older one must not be taken for the newest
+                self._spare.unlink(missing_ok=True)
         except OSError as error:
             why = (
                 f"{self._path} can't be written ({error.strerror}); look at the disk's space and the directory's owner"
             )
             raise MemoryUnsavedError(why, self._save_in_spare(content)) from None
-        self._saved = content
-        self._remove_spare()
+        self._saved, self._spared = content, None
 
     def _save_in_spare(self, content: bytes) -> str | None:
         """Write it to the spare file, unless it is there already. Returns its name; None: it can't be written."""
         if self._spare is None:
             return None
         if content != self._spared or not self._spare.exists():
+            self._spared = None
             try:
                 replace_file(self._spare, _header(content) + content, mode=0o600)
             except OSError:
-                self._remove_spare()  # an older one must not be taken for the newest
                 return None
             self._spared = content
         return str(self._spare)
-
-    def _remove_spare(self) -> None:
-        self._spared = None
-        if self._spare is not None:
-            with contextlib.suppress(OSError):
-                self._spare.unlink()
 
 
 def _read(path: Path) -> bytes | None:
