@@ -38,5 +38,16 @@ class SourceUnavailableError(FleetdError):
     """Redis, Postgres or systemd can't be read or commanded now; the reading is unknown, never zero."""
 
 
+class MemoryUnsavedError(FleetdError):
+    """What fleetd remembers can't be written to its file; the sentence names it and says why.
+
+    `kept_in`: another file that holds it meanwhile, which a restart of fleetd keeps and a reboot does not; None: none.
+    """
+
+    def __init__(self, why: str, kept_in: str | None = None) -> None:
+        self.kept_in = kept_in
+        super().__init__(why)
+
+
 class OrderRefusedError(FleetdError):
     """A person's order can't be carried out; the sentence says why, and what is possible instead."""

@@ -95,7 +95,8 @@ class MemoryStore(Protocol):
     def save(self, content: bytes) -> None:
         """Write it atomically: after a crash, either it or the content before it is found.
 
-        Raises FleetdError with a sentence each time it can't be written; the caller must try again.
+        Raises MemoryUnsavedError each time it can't be written where it belongs; the caller must try again. The error
+        says whether it is kept elsewhere meanwhile: then `load` of the next process finds it all the same.
         """
         ...
 

@@ -71,14 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 async def _run(config: Path) -> None:
     settings = load(config)
     journal.set_level(settings.log.level)
-    runtime = os.environ.get("RUNTIME_DIRECTORY")
-    clock = BoottimeClock(runtime_directory=Path(runtime) if runtime else None)
+    clock = BoottimeClock(runtime_directory=_runtime_directory())
     endpoints = find_endpoints(settings, os.environ)
     sources, units = open_sources(settings, endpoints, clock, Bugs(_log.error))
     try:
         await Daemon(config, settings, endpoints, sources, units, clock).run()
     finally:
         await close_sources(sources)
+
+
+def _runtime_directory() -> Path | None:
+    """One below /run that outlives a restart of fleetd and no reboot; None: not run by systemd."""
+    runtime = os.environ.get("RUNTIME_DIRECTORY")
+    return Path(runtime) if runtime else None
 
 
 class Daemon:
@@ -106,7 +111,10 @@ class Daemon:
         )
         self._recorder = Recorder(self._history, time.time)
         self._tick_log = TickLog(_log.info, _log.warning, self._recorder.note)
-        store = StateFile(Path(settings.state.directory) / "host.json")
+        runtime = _runtime_directory()
+        store = StateFile(
+            Path(settings.state.directory) / "host.json", spare=None if runtime is None else runtime / "host.json"
+        )
         self._loop = Loop(
             Ticker(endpoints.policy(settings.policy), sources, LocalLedger(), store),
             clock,

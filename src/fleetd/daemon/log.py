@@ -56,7 +56,7 @@ class TickLog:
         self._budget = Budget()
         self._sources = Standing(over=lambda name: f"{name} can be read again", more=_more_sources)
         self._faults = Standing(over=_fault_over, more=_more_faults, settle_seconds=_FAULT_SETTLES_SECONDS)
-        self._trouble = Standing(over=lambda _: "fleetd's memory can be saved again", more=_more_sources)
+        self._unsaved = Standing(over=lambda _: "fleetd's memory can be saved again", more=_more_sources)
         self._unserved = Standing(over=lambda name: f"queue {name} is served again, or empty", more=_more_unserved)
         self._signs = Standing(over=lambda subject: f"no longer seen: {subject}", more=_more_sources)
         self._unknown = Standing(over=str, more=lambda clamps: f"and {len(clamps)} more")
@@ -95,7 +95,7 @@ class TickLog:
         for reason in result.noticed:
             self._event(now, sentence(reason), "noticed")
         self._report_signs(result)
-        self._report_trouble(now, result.trouble)
+        self._report_unsaved(result)
         self._report_unserved(result)
         self._report_wanted(result)
         for step in status.step_results:
@@ -136,12 +136,13 @@ class TickLog:
                 self._events.append((now, line.sentence))
             self._tell("noticed", line.sentence, warning=line.warning)
 
-    def _report_trouble(self, now_seconds: float, trouble: str) -> None:
+    def _report_unsaved(self, result: TickResult) -> None:
         """Log once that the host's memory can't be saved, and once that it can again."""
-        said = f"fleetd's memory can't be saved, so a restart would lose it: {trouble}"
-        room = self._budget.left(of_readings=False)
-        for line in self._trouble.look(now_seconds, {"memory": said} if trouble else {}, room):
-            self._event(now_seconds, line.sentence, "noticed")
+        now, unsaved = result.tick.now_seconds, result.unsaved
+        there = {} if unsaved is None else {"memory": sentence(unsaved)}
+        for line in self._unsaved.look(now, there, self._budget.left(of_readings=False)):
+            self._events.append((now, line.sentence))
+            self._tell("noticed", line.sentence, warning=line.warning)
 
     def _report_unserved(self, result: TickResult) -> None:
         sidekiq, lone = result.tick.sidekiq, result.fleet.unserved

@@ -25,6 +25,7 @@ from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import FleetdError, SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
 from fleetd.words.reasons import sentence
+from fleetd.words.replies import answer as answered
 
 #: How long `before_tick`, a look at the bus, may take.
 BEFORE_TICK_SECONDS = 10.0
@@ -78,7 +79,7 @@ class Loop:
     async def order(self, order: Order) -> str:
         """Obey a person between two ticks; returns the sentence to tell them. Raises FleetdError when refused."""
         async with self.between_ticks:
-            answer = sentence(self.ticker.order(order))
+            answer = answered(sentence(self.ticker.order(order)), self.ticker.unsaved)
             self.log.note(self.clock.now_seconds(), f"ordered: {answer}", "order")
         self.soon()
         return answer
@@ -102,6 +103,7 @@ class Loop:
                 if self.status is not None:
                     self.service.status(self.status.summary)
                 await self._pause()
+            self.ticker.save_again()
         finally:
             watchdog.cancel()
             with suppress(asyncio.CancelledError):
@@ -149,6 +151,7 @@ class Loop:
             raise error
         bug, now = self.bugs.take("a tick", error), self.clock.now_seconds()
         self._tick_failures_total += 1
+        self.ticker.save_again()
         if bug != self._bug:
             self.log.noticed(now, bug, warning=True)
             self._bug = bug
@@ -157,7 +160,11 @@ class Loop:
             self.ticker.policy,
             sources=self.ticker.sources.status(),
             events=self.log.events(now),
-            problems=(f"{bug}. Until a tick is completed nothing is started or stopped", *self._problems()),
+            problems=(
+                f"{bug}. Until a tick is completed nothing is started or stopped",
+                *([sentence(self.ticker.unsaved)] if self.ticker.unsaved is not None else []),
+                *self._problems(),
+            ),
             uptime_seconds=now - self._begun_seconds,
             tick_age_seconds=self.tick_age_seconds(),
             tick_failures_total=self._tick_failures_total,

@@ -52,8 +52,8 @@ def status_of(
     policy, machine = result.tick.policy, result.tick.machine
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
-    if result.trouble:
-        problems = (*problems, f"fleetd's memory can't be saved, so a restart would lose it: {result.trouble}")
+    if result.unsaved is not None:
+        problems = (sentence(result.unsaved), *problems)
     redis = result.snapshot.sidekiq
     if result.fleet.unserved is not None:
         problems = (*problems, sentence(result.fleet.unserved))

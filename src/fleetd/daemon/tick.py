@@ -19,10 +19,11 @@ from fleetd.core.model.facts import Snapshot
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.replies import Reply
+from fleetd.core.model.reasons.saving import MemoryUnsaved
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from fleetd.daemon.act import act
 from fleetd.daemon.observe import Sources
-from fleetd.errors import FleetdError, OrderRefusedError
+from fleetd.errors import MemoryUnsavedError, OrderRefusedError
 from fleetd.ports import Ledger, LedgerView, MemoryStore
 
 _S = TypeVar("_S", HostMemory, FleetMemory)
@@ -37,7 +38,7 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
     host: HostDecision
     results: tuple[StepResult, ...]
     noticed: tuple[Reason, ...]
-    trouble: str  # why the memory could not be saved; "": it was
+    unsaved: MemoryUnsaved | None  # why the memory is not in its file; None: it is
     duration_seconds: float
 
     @property
@@ -72,7 +73,7 @@ class Ticker:
         self._last: TickResult | None = None
         self._saved: HostMemory | None = None
         self._committed = (b"", FleetMemory())  # as written to the ledger, and the same decoded
-        self._trouble = ""
+        self.unsaved: MemoryUnsaved | None = None  # as in TickResult, and after an order
         self.only_tries = False  # the next tick decides and shows what it would do, but does and remembers nothing
 
     async def tick(self) -> TickResult:
@@ -109,7 +110,7 @@ class Ticker:
             host=host,
             results=tuple(results),
             noticed=assessed.noticed,
-            trouble=self._trouble,
+            unsaved=self.unsaved,
             duration_seconds=clock.now_seconds() - begun,
         )
         return self._last
@@ -144,6 +145,11 @@ class Ticker:
             return msgspec.structs.replace(memory, epoch=view.plan.epoch)
         return memory
 
+    def save_again(self) -> None:
+        """Try once more to save what could not be saved. Every tick does that by itself."""
+        if self.unsaved is not None:
+            self._remember(self.host_memory)
+
     def _remember(self, memory: HostMemory) -> None:
         """Save before acting: an order given but not remembered would later look like a person's."""
         self.host_memory = memory
@@ -152,11 +158,11 @@ class Ticker:
             return
         try:
             self.store.save(msgspec.json.encode(kept))
-        except FleetdError as error:  # a full disk must not keep the queues from being served
-            self._trouble = str(error)
-            self._saved = None  # the new content may be in place all the same
+        except MemoryUnsavedError as error:  # a full disk must not keep the queues from being served
+            self.unsaved = MemoryUnsaved(why=str(error), kept_in=error.kept_in)
+            self._saved = None  # the new content may be in place all the same; and the next tick tries again
         else:
-            self._saved, self._trouble = kept, ""
+            self._saved, self.unsaved = kept, None
 
 
 def _decoded(content: bytes | None, kind: type[_S]) -> _S:

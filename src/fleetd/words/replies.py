@@ -1,4 +1,4 @@
-"""What people are answered to their orders: the rows of reasons.py for core/model/reasons/replies.py."""
+"""What people are answered to their orders: the rows of reasons.py for core/model/reasons/replies.py and saving.py."""
 
 from __future__ import annotations
 
@@ -74,6 +74,21 @@ def _restart_taken(r: reasons.RestartTaken) -> str:
     return f"{r.instances} to restart, one at a time, each once its jobs are done.{more}"
 
 
+def _memory_unsaved(r: reasons.MemoryUnsaved) -> str:
+    if r.kept_in is not None:
+        return f"fleetd's memory is in {r.kept_in} until its own file can be written: {r.why}"
+    return f"fleetd's memory can't be saved, so a restart of fleetd would forget orders and drains: {r.why}"
+
+
+def answer(reply: str, unsaved: reasons.MemoryUnsaved | None) -> str:
+    """What a person is told: `reply`, and how long it is remembered where it can't be saved."""
+    if unsaved is None:
+        return reply
+    if unsaved.kept_in is not None:
+        return f"{reply} It is kept in {unsaved.kept_in}, where a restart of fleetd finds it: {unsaved.why}."
+    return f"{reply} It is obeyed now, but a restart of fleetd would forget it: {unsaved.why}."
+
+
 REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.PauseTaken: _pause_taken,
     reasons.ResumeTaken: _resume_taken,
@@ -83,4 +98,5 @@ REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.ReleaseTaken: _release_taken,
     reasons.DrainTaken: _drain_taken,
     reasons.RestartTaken: _restart_taken,
+    reasons.MemoryUnsaved: _memory_unsaved,
 }

@@ -3,6 +3,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from fleetd.adapters.host.clock import BoottimeClock
 
 
@@ -38,3 +40,18 @@ def test_if_no_mark_can_be_written_the_kernels_id_is_used(tmp_path: Path) -> Non
     assert BoottimeClock(runtime_directory=tmp_path / "none").boot_id() == kernels
     (tmp_path / "boot").write_bytes(b"\xff")
     assert BoottimeClock(runtime_directory=tmp_path).boot_id() == kernels
+
+
+def test_a_mark_that_found_no_room_is_not_half_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/run is full at the start. A file left empty would give this boot a third name, and orders would be forgotten."""
+    kernels = BoottimeClock().boot_id()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert BoottimeClock(runtime_directory=tmp_path).boot_id() == kernels
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "boot").touch()
+    assert len(BoottimeClock(runtime_directory=tmp_path).boot_id()) > len(kernels) + 30

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from fleetd.adapters.host.state_file import SIZE_BYTES_MAX, StateFile
 from fleetd.core.instances.orders import Pause
-from fleetd.errors import FleetdError
+from fleetd.errors import FleetdError, MemoryUnsavedError
 from tests.support.rig.small_disk import small_disk
 from tests.support.world.ports import Rig, policy
 from tests.support.world.world import World
@@ -153,3 +153,117 @@ def test_a_link_in_place_of_the_temporary_file_is_not_followed(path: Path, tmp_p
     with pytest.raises(FleetdError):
         StateFile(path).save(b"x")
     assert victim.read_text() == "mine"
+
+
+# -- the spare file below /run
+
+
+def test_what_the_file_cannot_take_is_in_the_spare_file_until_it_can(tmp_path: Path) -> None:
+    spare = tmp_path / "spare.json"
+    with small_disk(tmp_path) as disk:
+        path = disk.path / "host.json"
+        StateFile(path, spare).save(b"old")
+        assert not spare.exists()
+        disk.fill()
+        state = StateFile(path, spare)
+        for content in (b"n" * 20_000, b"m" * 20_000):
+            with pytest.raises(MemoryUnsavedError) as raised:
+                state.save(content)
+            assert raised.value.kept_in == str(spare)
+            assert StateFile(path, spare).load() == content
+        assert spare.stat().st_mode & 0o777 == 0o600
+        disk.free()
+        again = StateFile(path, spare)
+        assert again.load() == b"m" * 20_000
+        again.save(b"m" * 20_000)
+        assert not spare.exists()
+        assert StateFile(path).load() == b"m" * 20_000
+
+
+def test_where_the_spare_file_finds_no_room_either_the_file_counts(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        path, spare = disk.path / "host.json", disk.path / "spare.json"
+        state = StateFile(path, spare)
+        state.save(b"old")
+        disk.fill()
+        with pytest.raises(MemoryUnsavedError) as raised:
+            state.save(b"n" * 20_000)
+        assert raised.value.kept_in is None
+        assert StateFile(path, spare).load() == b"old"
+
+
+def test_a_spare_file_that_is_damaged_leaves_what_is_in_the_file(path: Path, tmp_path: Path) -> None:
+    spare = tmp_path / "spare.json"
+    StateFile(path).save(b"old")
+    spare.write_bytes(b"x" * 100)
+    with capture_logs() as said:
+        state = StateFile(path, spare)
+        assert state.load() == b"old"
+    assert "spare.json is damaged" in said[0]["event"]
+    state.save(b"new")
+    assert not spare.exists()
+
+
+class CrashedError(BaseException):
+    """The process ends at this call of the kernel's."""
+
+
+@pytest.mark.parametrize("full", ["never", "before", "before and now"])
+@pytest.mark.parametrize("crash_at", range(16))
+def test_after_a_crash_at_any_point_of_a_save_the_newest_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int, full: str
+) -> None:
+    """`last` was saved, somewhere, before the save of `new` that crashes. So nothing older may be found.
+
+    Nothing was done yet that `new` says, because the save had not returned.
+    """
+    path, spare = tmp_path / "host.json", tmp_path / "run.json"
+    room = {"there": True}
+    calls = {"left": 1000}
+    really_replace, really_fsync, really_unlink = Path.replace, os.fsync, Path.unlink
+
+    def step() -> None:
+        calls["left"] -= 1
+        if calls["left"] < 0:
+            raise CrashedError
+
+    def replace(self: Path, target: Path) -> Path:
+        step()
+        if target == path and not room["there"]:
+            raise OSError(28, "No space left on device")
+        found = really_replace(self, target)
+        step()
+        return found
+
+    def fsync(descriptor: int) -> None:
+        step()
+        really_fsync(descriptor)
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        step()
+        really_unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    state = StateFile(path, spare)
+    state.save(b"oldest")
+    room["there"] = full == "never"
+    if room["there"]:
+        state.save(b"last")
+    else:
+        with pytest.raises(MemoryUnsavedError):
+            state.save(b"last")
+    room["there"] = full != "before and now"
+    calls["left"] = crash_at
+    saved = False
+    try:
+        state.save(b"new")
+        saved = True
+    except MemoryUnsavedError as error:
+        saved = error.kept_in is not None
+    except CrashedError:
+        pass
+    calls["left"] = 1000
+    found = StateFile(path, spare).load()
+    assert found == b"new" if saved else found in {b"last", b"new"}

@@ -83,5 +83,6 @@ def test_law_5_a_full_disk_stops_nothing_and_is_reported_once() -> None:
     rig.store.full = True  # type: ignore[attr-defined]
     rig.world.enqueue("default", 2000)
     ticks = rig.run(100.0)
-    assert {t.trouble for t in ticks} == {"/var/lib/fleetd: no space left on device"}
+    assert {t.unsaved.why for t in ticks if t.unsaved is not None} == {"/var/lib/fleetd: no space left on device"}
+    assert None not in {t.unsaved for t in ticks}
     assert rig.serving() == 6

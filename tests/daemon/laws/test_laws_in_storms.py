@@ -14,6 +14,7 @@ from tests.support.laws.laws import (
     NoJobLost,
     Notes,
     OneScheduler,
+    OwnStepsAreNobodyElses,
     PeopleFirst,
     SameInputSameDecision,
     UnknownHolds,
@@ -23,6 +24,7 @@ from tests.support.laws.laws import (
 from tests.support.storm.storm import (
     CONNECTIONS,
     DATABASE,
+    DISK,
     GARBLED,
     MISHAPS,
     PEOPLE,
@@ -120,6 +122,27 @@ def test_no_job_is_lost(schedule: Schedule) -> None:
 @given(storms(WORK, PEOPLE, PEOPLE, SOURCES, ("kill_fleetd", "freeze")))
 def test_people_come_first(schedule: Schedule) -> None:
     Storm(two_profiles(), PeopleFirst).run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, PEOPLE, PEOPLE, DISK, ("kill_fleetd", "kill_fleetd", "freeze")))
+def test_people_come_first_on_a_full_disk(schedule: Schedule) -> None:
+    Storm(two_profiles(), PeopleFirst).run(schedule)
+
+
+@steady(35)
+@given(storms(WORK, WORK, DISK, DISK, ("kill_fleetd", "die_in_tick", "die_in_tick")))
+def test_on_a_full_disk_own_steps_are_taken_for_nobody_elses(schedule: Schedule) -> None:
+    Storm(two_profiles(), OwnStepsAreNobodyElses, NoJobLost).run(schedule, then_ticks=40)
+
+
+@steady(35)
+@given(storms(WORK, SCHEDULERS, DATABASE, DISK, ("kill_fleetd", "die_in_tick")))
+def test_a_memory_that_is_lost_on_a_full_disk_breaks_no_other_law(schedule: Schedule) -> None:
+    """Not even below /run is there room."""
+    storm = Storm(two_profiles("auto", reserve=60), OneScheduler, WithinBudget, NoJobLost, Bounded)
+    storm.disk.has_spare = False
+    storm.run(schedule, then_ticks=40)
 
 
 @steady(35)

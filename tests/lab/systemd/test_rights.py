@@ -177,6 +177,29 @@ def test_fleetd_may_touch_no_other_units(fleet: Fleet, verb: str, unit: str) -> 
     assert what_runs(fleet.worker) == before
 
 
+def test_fleetd_may_touch_no_number_that_no_configuration_can_have(fleet: Fleet) -> None:
+    """polkit itself refuses them, though they run: a zero, zeros in front, too many digits, no number."""
+    worker = fleet.worker
+    others = [f"mastodon-sidekiq@{number}.service" for number in ("0", "00", "01", "0001", "10000", "1x", "-1")]
+    ours = "mastodon-sidekiq@9999.service"
+    for unit in (*others, ours):
+        worker.write(f"/etc/systemd/system/{unit}", "[Service]\n")
+        worker.write(f"/etc/systemd/system/{unit}.d/zz.conf", OTHER.replace("Exec", "ExecStart=\nExec"))
+    worker.reload_systemd()
+    worker.run(["systemctl", "start", *others, ours])
+    processes = {unit: worker.unit(unit).main_pid for unit in others}
+    for verb in ("start", "restart", "reset-failed", "kill", "stop"):
+        for unit in others:
+            assert "denied" in refused(worker, "fleetd", "systemctl", verb, unit), (verb, unit)
+        worker.run(["systemctl", verb, ours], user="fleetd")
+    assert {unit: worker.unit(unit).main_pid for unit in others} == processes
+    worker.run(["systemctl", "stop", *others, ours])
+    for unit in (*others, ours):
+        worker.remove(f"/etc/systemd/system/{unit}")
+        worker.remove(f"/etc/systemd/system/{unit}.d")
+    worker.reload_systemd()
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -248,7 +271,21 @@ def test_the_metrics_are_well_formed(fleet: Fleet) -> None:
 def test_the_daemon_is_confined(fleet: Fleet) -> None:
     shown = fleet.worker.run(["systemd-analyze", "security", "--no-pager", "fleetd"]).stdout
     score = shown.rpartition("Overall exposure level for fleetd.service: ")[2].split()[0]
-    assert float(score) <= 2.0
+    assert float(score) <= 1.0
+    limits = fleet.worker.read(f"/proc/{fleet.worker.unit('fleetd').main_pid}/limits")
+    assert [line.split()[-3:-1] for line in limits.splitlines() if "core file" in line] == [["0", "0"]]
+
+
+def test_what_others_read_of_fleetds_files_is_readable_and_no_more(fleet: Fleet) -> None:
+    wanted = {
+        "/var/lib/fleetd": "751",
+        "/var/lib/fleetd/history.sqlite": "644",
+        "/var/lib/fleetd/host.json": "600",
+        "/run/fleetd": "755",
+        "/run/fleetd/boot": "644",
+    }
+    shown = fleet.worker.run(["stat", "--format=%n %a %U", *wanted]).stdout.splitlines()
+    assert shown == [f"{path} {mode} fleetd" for path, mode in wanted.items()]
 
 
 @pytest.mark.parametrize("user", ["fleetd", "root"])

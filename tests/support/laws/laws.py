@@ -225,6 +225,13 @@ class PeopleFirst(Check):
                     assert step.verb == "start", f"{unit_name(step.key)}: {step.verb} though a person wants {want}"
 
 
+class OwnStepsAreNobodyElses(Check):
+    """Law 6 the other way round, in a storm without people: nothing that fleetd itself did is kept as a person's."""
+
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        assert storm.rig.ticker.host_memory.people.pins == {}
+
+
 class Bounded(Check):
     """Law 7: what one tick does, remembers and says is bounded."""
 

@@ -19,7 +19,7 @@ from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Policy
 from fleetd.daemon.tick import TickResult
-from tests.support.world.ports import Rig
+from tests.support.world.ports import FakeStore, Rig
 from tests.support.world.world import World
 
 Event = tuple[str, int]
@@ -34,6 +34,7 @@ CONNECTIONS = (*2 * ("others_come",), *2 * ("others_leave",), "others", "web_wor
 GARBLED = ("foreign", "garbled", "legible")
 DATABASE = ("others", "others", "refuses", "accepts", "accepts", "stray", "foreign", *3 * ("stray_gone",))
 PEOPLE = ("hand_start", "hand_stop", "hand_quiet", "hand_restart")
+DISK = ("disk_full", *2 * ("disk_free",), "saves_fail")
 MISHAPS = ("kill_fleetd", "die_in_tick", "freeze", "kill_worker", "break", "mend")
 SCHEDULERS = ("stock_scheduler", "stock_ends", "stock_dies", "hand_start_scheduler", "hand_stop_scheduler")
 
@@ -112,7 +113,8 @@ class Storm:
     def __init__(self, policy: Policy, *checks: Callable[[], Check], pool_size: int | None = None) -> None:
         self.world = World(policy, now=START_SECONDS)
         self.world.pool_size = pool_size
-        self.rig = Rig(self.world)
+        self.disk = FakeStore(has_spare=True)
+        self.rig = Rig(self.world, store=self.disk)
         self.checks = [make() for make in checks]
         self.dies_after_steps: int | None = None  # fleetd dies after this many steps of the next tick
         self.died = False  # fleetd died in the latest tick, which then was two in one
@@ -264,6 +266,15 @@ class Storm:
 
     def _die_in_tick(self, detail: int) -> None:
         self.dies_after_steps = detail % 3
+
+    def _disk_full(self, detail: int) -> None:
+        self.disk.full = True
+
+    def _disk_free(self, detail: int) -> None:
+        self.disk.full = False
+
+    def _saves_fail(self, detail: int) -> None:
+        self.disk.fails = detail
 
     def _freeze(self, detail: int) -> None:
         self.world.advance(10.0 * (1 + detail))

@@ -25,9 +25,10 @@ from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, TickResult
-from fleetd.errors import SourceUnavailableError
+from fleetd.errors import MemoryUnsavedError, SourceUnavailableError
 from fleetd.ports import MemoryStore
 from fleetd.words.reasons import sentence
+from fleetd.words.replies import answer
 from tests.support.world.pgbouncer import FakePgBouncer
 from tests.support.world.readings import database_facts, host_facts, sidekiq_facts, systemd_facts
 from tests.support.world.world import World
@@ -140,20 +141,26 @@ class FakeClock:
 
 
 class FakeStore:
-    """The StateDirectory, which outlives fleetd."""
+    """The StateDirectory, which outlives fleetd; with `has_spare` also a file below /run, as the daemon has."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_spare: bool = False) -> None:
         self.content: bytes | None = None
+        self.spare: bytes | None = None
+        self.has_spare = has_spare
         self.writes = 0
         self.full = False
+        self.fails = 0  # this many more saves find no room
 
     def load(self) -> bytes | None:
-        return self.content
+        return self.content if self.spare is None else self.spare
 
     def save(self, content: bytes) -> None:
-        if self.full:
-            raise SourceUnavailableError("/var/lib/fleetd: no space left on device")
-        self.content, self.writes = content, self.writes + 1
+        if self.full or self.fails:
+            self.fails = max(0, self.fails - 1)
+            self.spare = content if self.has_spare else None
+            kept_in = "/run/fleetd/host.json" if self.has_spare else None
+            raise MemoryUnsavedError("/var/lib/fleetd: no space left on device", kept_in)
+        self.content, self.spare, self.writes = content, None, self.writes + 1
 
 
 class FakeService:
@@ -244,7 +251,7 @@ class Rig:
 
     def order(self, order: Order) -> str:
         """Give a person's order, and return the answer. Raises OrderRefusedError."""
-        return sentence(self.ticker.order(order))
+        return answer(sentence(self.ticker.order(order)), self.ticker.unsaved)
 
     def ordered(self, verb: str) -> list[int]:
         """The numbers to which fleetd ordered this step, in order."""

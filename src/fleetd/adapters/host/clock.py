@@ -6,6 +6,8 @@ import time
 import uuid
 from pathlib import Path
 
+from fleetd.adapters.host.files import read_small_file, replace_file
+
 _KERNEL_FILE = Path("/proc/sys/kernel/random/boot_id")
 _MARK_CHARACTERS_MAX = 64
 
@@ -36,8 +38,8 @@ class BoottimeClock:
 def _mark(path: Path) -> str:
     """What the first start of this boot wrote; empty where nothing can be written, then the kernel's id must do."""
     try:
-        if not path.exists():
-            path.write_text(uuid.uuid4().hex, encoding="ascii")
+        if not read_small_file(path):  # or empty: left by an earlier fleetd whose write found no room
+            replace_file(path, uuid.uuid4().hex.encode("ascii"), mode=0o644)
         return "." + path.read_text(encoding="ascii").strip()[:_MARK_CHARACTERS_MAX]
     except (OSError, ValueError):
         return ""
