@@ -12,7 +12,12 @@ if ! /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info
     exit 1
 fi
 [ -x /opt/fleetd/bin/python ] || /usr/bin/python3 -m venv /opt/fleetd
-/opt/fleetd/bin/python -m pip install --quiet --disable-pip-version-check --no-input --upgrade .
+# Whatever the umask is: user fleetd has to read it.
+umask 022
+# Root installs and runs only what requirements.lock names by hash. fleetd itself is built from here, without any index.
+pip="/opt/fleetd/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore"
+$pip --require-hashes --only-binary :all: -r requirements.lock
+$pip --no-deps --no-index --no-build-isolation --force-reinstall .
 units/install.sh / > /dev/null
 if [ ! -e /etc/fleetd/fleetd.toml ]; then
     install -o root -g fleetd -m 0640 config.example.toml /etc/fleetd/fleetd.toml
