@@ -97,7 +97,7 @@ def test_a_bug_in_the_child_is_told_and_goes_no_further(capfd: pytest.CaptureFix
     def read() -> bytes:
         raise ZeroDivisionError
 
-    with pytest.raises(AccountError, match="could not be read as user nobody: a bug"):
+    with pytest.raises(AccountError, match="could not be read as user nobody: its reader ended without an answer"):
         as_account(NOBODY, read)
     assert "ZeroDivisionError" in capfd.readouterr().err
 

@@ -148,6 +148,8 @@ def test_what_mastodon_can_read_is_mastodons_to_choose(fleet: Fleet) -> None:
     fleet.configure(CONFIG)
     plant(host, "ln -s /srv/open/.env .env.production")
     assert "open-host" in (start(fleet).text or "")
+    plant(host, f"head -c {ENV_FILE_BYTES_MAX} /dev/zero | tr '\\0' '\\1' > .env.production")
+    assert start(fleet).text == "\1" * ENV_FILE_BYTES_MAX, "the largest that a credential takes"
 
 
 def test_the_rights_are_those_of_the_workers_unit_with_its_drop_ins(fleet: Fleet) -> None:

@@ -46,7 +46,8 @@ def as_account(account: Account | None, read: Callable[[], bytes], seconds: floa
     if answer is None:
         raise AccountError(f"reading it as user {account.name} took more than {seconds:g} s")
     if not answer.startswith(b"+"):
-        raise AccountError(f"it could not be read as user {account.name}: {answer.decode(errors='replace') or 'a bug'}")
+        why = answer.decode(errors="replace") or "its reader ended without an answer"
+        raise AccountError(f"it could not be read as user {account.name}: {why}")
     return answer[1:]
 
 

@@ -74,7 +74,7 @@ def _read(path: str, file: Path, account: Account | None) -> EnvFile:
     try:
         return EnvFile(path=path, text=read_file(file, ENV_FILE_BYTES_MAX).decode())
     except FileNotFoundError:
-        if file.is_symlink():
+        if _is_link(file):
             return EnvFile(path=path, why="it is a symbolic link to something that does not exist")
         return EnvFile(path=path, why="there is no such file", missing=True)
     except PermissionError:
@@ -85,6 +85,13 @@ def _read(path: str, file: Path, account: Account | None) -> EnvFile:
         return EnvFile(path=path, why="that is no path")
     except OSError as error:
         return EnvFile(path=path, why=error.strerror or "of an unknown error")
+
+
+def _is_link(file: Path) -> bool:
+    try:
+        return file.is_symlink()
+    except OSError:  # its owner goes on changing it
+        return False
 
 
 def _forbidden(path: str, account: Account | None) -> EnvFile:
