@@ -87,9 +87,24 @@ def test_one_that_never_answers_is_ended(stopped: bool, monkeypatch: pytest.Monk
 
 @as_root
 def test_an_answer_without_end_is_cut_off() -> None:
-    with pytest.raises(AccountError):
+    with pytest.raises(AccountError, match="its reader ended without an answer"):
         as_account(NOBODY, lambda: bytes(ANSWER_BYTES_MAX + 1))
-    assert len(as_account(NOBODY, lambda: bytes(ANSWER_BYTES_MAX - 1))) == ANSWER_BYTES_MAX - 1
+    assert as_account(NOBODY, lambda: bytes(ANSWER_BYTES_MAX - 100)) == bytes(ANSWER_BYTES_MAX - 100)
+
+
+@as_root
+@pytest.mark.parametrize("written", [0, 1, 7, 1000])
+def test_one_that_its_user_kills_in_the_middle_gave_no_answer(written: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+
+    def killed(number: int, data: bytes) -> int:
+        write(number, data[:written])
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    monkeypatch.setattr("os.write", killed)
+    with pytest.raises(AccountError, match="as user nobody: its reader ended without an answer"):
+        as_account(NOBODY, lambda: bytes(100_000))
 
 
 @as_root

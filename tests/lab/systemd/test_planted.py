@@ -159,7 +159,7 @@ def test_the_rights_are_those_of_the_workers_unit_with_its_drop_ins(fleet: Fleet
     host.reload_systemd()
     given = start(fleet)
     assert given.why == MAY_NOT.replace("user mastodon", "user sidekiq")
-    assert given.cure.startswith(f"Let that user read it: chgrp sidekiq {ENV_FILE}")
+    assert given.cure.startswith(f"Let that user read it (chgrp sidekiq {ENV_FILE};")
     host.write(DROPIN.format("mastodon-sidekiq@.service"), "[Service]\nUser=sidekiq\nSupplementaryGroups=mastodon\n")
     host.reload_systemd()
     assert start(fleet) == EnvFile(path=ENV_FILE, text=settings)

@@ -22,6 +22,7 @@ READ_SECONDS = 10.0
 ANSWER_BYTES_MAX = 1024 * 1024
 _END_SECONDS = 1.0
 _STDERR = 2
+_REFUSED = b"its rights can't be taken on"
 
 
 def as_account(account: Account | None, read: Callable[[], bytes], seconds: float = READ_SECONDS) -> bytes:
@@ -40,15 +41,16 @@ def as_account(account: Account | None, read: Callable[[], bytes], seconds: floa
     try:
         os.close(sending)
         answer = _receive(receiving, time.monotonic() + seconds)
+    except TimeoutError:
+        raise AccountError(f"reading it as user {account.name} took more than {seconds:g} s") from None
     finally:
         os.close(receiving)
         _end(child)
-    if answer is None:
-        raise AccountError(f"reading it as user {account.name} took more than {seconds:g} s")
-    if not answer.startswith(b"+"):
-        why = answer.decode(errors="replace") or "its reader ended without an answer"
+    head, _, content = answer.partition(b"\n")
+    if head != _head(content):  # its user may have killed it in the middle
+        why = head.decode(errors="replace") if head.startswith(_REFUSED) else "its reader ended without an answer"
         raise AccountError(f"it could not be read as user {account.name}: {why}")
-    return answer[1:]
+    return content
 
 
 def _answer(account: Account, read: Callable[[], bytes], sending: int) -> NoReturn:
@@ -60,15 +62,21 @@ def _answer(account: Account, read: Callable[[], bytes], sending: int) -> NoRetu
         try:
             _become(account)
         except OSError as error:
-            answer = f"its rights can't be taken on: {error.strerror}".encode()
+            answer = _REFUSED + f": {error.strerror}\n".encode()
         else:
-            answer = b"+" + read()
+            content = read()
+            answer = _head(content) + b"\n" + content
         while answer:
             answer = answer[os.write(sending, answer) :]
     except BaseException:
         os.write(_STDERR, traceback.format_exc().encode())
     finally:
         os._exit(0)
+
+
+def _head(content: bytes) -> bytes:
+    """The first line of a whole answer."""
+    return b"%d bytes" % len(content)
 
 
 def _become(account: Account) -> None:
@@ -78,20 +86,20 @@ def _become(account: Account) -> None:
     os.setresuid(account.uid, account.uid, account.uid)
 
 
-def _receive(receiving: int, deadline: float) -> bytes | None:
-    """All that the child writes until it ends; None: it did not within time, or wrote too much."""
+def _receive(receiving: int, deadline: float) -> bytes:
+    """What the child writes until it ends, cut off after ANSWER_BYTES_MAX. Raises TimeoutError at the deadline."""
     poll = select.poll()
     poll.register(receiving, select.POLLIN)
     answer = b""
     while len(answer) <= ANSWER_BYTES_MAX:
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
-            return None
+            raise TimeoutError
         chunk = os.read(receiving, 65536)
         if not chunk:
-            return answer
+            break
         answer += chunk
-    return None
+    return answer[:ANSWER_BYTES_MAX]
 
 
 def _end(child: int) -> None:

@@ -101,6 +101,6 @@ def _forbidden(path: str, account: Account | None) -> EnvFile:
         path=path,
         why=f"user {account.name} may not, as whom the workers run (User= of {TEMPLATE})",
         forbidden=True,
-        cure=f"Let that user read it: chgrp {account.group} {path}; chmod g+r {path}; or name another file under "
-        "mastodon.env_file; then restart fleetd.",
+        cure=f"Let that user read it (chgrp {account.group} {path}; chmod g+r {path}) and enter the directories above "
+        "it, or name another file under mastodon.env_file; then restart fleetd.",
     )
