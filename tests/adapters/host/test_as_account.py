@@ -13,6 +13,7 @@ import pytest
 
 from fleetd.adapters.host.as_account import ANSWER_BYTES_MAX, as_account
 from fleetd.adapters.host.worker_account import Account, AccountError, account_of, workers_account
+from fleetd.adapters.mastodon.env_file import read_env_file
 
 NOBODY = Account(name="nobody", uid=65534, gid=65534, groups=(65534,))
 # The programs that read like this have no threads; the tests' workers do.
@@ -155,3 +156,14 @@ def test_an_unknown_account_is_a_sentence(wrong: dict[str, str]) -> None:
 
 def test_a_made_up_root_directory_is_read_with_our_own_rights(tmp_path: Path) -> None:
     assert workers_account(tmp_path) is None
+
+
+def test_while_systemd_does_not_answer_root_reads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DB_HOST=a\n")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("fleetd.adapters.host.worker_account._RUNS", tmp_path)
+    monkeypatch.setattr("fleetd.adapters.host.worker_account.systemctl", lambda *_, **__: None)
+    with pytest.raises(AccountError, match="systemd does not say as whom the workers run"):
+        workers_account()
+    read = read_env_file(f"{tmp_path}/.env")
+    assert (read.text, read.why.startswith("systemd does not say"), read.missing) == (None, True, False)
