@@ -3,6 +3,7 @@
 # /etc/fleetd/fleetd.toml if there is none. Starts nothing. Run again to upgrade: workers are not touched.
 set -eu
 cd "$(dirname "$0")/.."
+umask 022 # whatever root's is: user fleetd has to read what is installed
 say() { printf '%s\n' "$*"; }
 
 [ "$(id -u)" -eq 0 ] || { say "fleetd: installing into /opt/fleetd and /etc needs root: run  sudo make install" >&2; exit 1; }
@@ -12,7 +13,10 @@ if ! /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info
     exit 1
 fi
 [ -x /opt/fleetd/bin/python ] || /usr/bin/python3 -m venv /opt/fleetd
-/opt/fleetd/bin/python -m pip install --quiet --disable-pip-version-check --no-input --upgrade .
+# Root installs and runs only what requirements.lock names by hash. fleetd itself is built from here, without any index.
+pip="/opt/fleetd/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore"
+$pip --require-hashes --only-binary :all: -r requirements.lock
+$pip --no-deps --no-index --no-build-isolation --force-reinstall .
 units/install.sh / > /dev/null
 if [ ! -e /etc/fleetd/fleetd.toml ]; then
     install -o root -g fleetd -m 0640 config.example.toml /etc/fleetd/fleetd.toml

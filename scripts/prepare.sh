@@ -54,11 +54,13 @@ if [ "$what" = lab ]; then
     as_root /usr/bin/python3 -B -m lab packages
 fi
 
-wanted="$(sha256sum pyproject.toml | cut -d' ' -f1) $(pwd)"
+wanted="$(cat pyproject.toml requirements-dev.lock | sha256sum | cut -d' ' -f1) $(pwd)"
 if [ "$(cat .venv/.prepared 2>/dev/null)" != "$wanted" ]; then
     say "fleetd: creating the virtual environment in .venv"
     rm -rf .venv
     /usr/bin/python3 -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[dev]' >&2
+    pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore"
+    $pip --require-hashes --only-binary :all: -r requirements-dev.lock >&2
+    $pip --no-deps --no-index --no-build-isolation --editable . >&2
     printf '%s\n' "$wanted" > .venv/.prepared
 fi

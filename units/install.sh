@@ -30,6 +30,8 @@ put /etc/dbus-1/system.d org.fleetd1.conf
 put /usr/local/lib/sysusers.d sysusers.conf fleetd.conf
 put /usr/local/lib/tmpfiles.d tmpfiles.conf fleetd.conf
 put /usr/local/share/fleetd ../config.example.toml
+# An earlier fleetd-render wrote it; it would keep fleetd from its settings until a reboot.
+rm -f "$root/run/systemd/system/fleetd.service.d/50-env-file.conf"
 
 [ -z "$root" ] || exit 0
 

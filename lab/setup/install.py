@@ -8,7 +8,6 @@ The dependencies are a separate layer, so that a change of the source takes only
 import os
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from lab.setup import cache
 
 PROJECT = Path(__file__).resolve().parents[2]
 HOME = "/opt/fleetd"
+LOCK = "requirements.lock"
 PYTHON = "/usr/bin/python3"  # the one on a developer's PATH may be in a home directory, which units don't see
 
 
@@ -50,22 +50,21 @@ def place_units(host: Host) -> None:
 
 def environment() -> Path:
     """The environment with fleetd's current source. Takes about 2 s after a change of the source."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     source = cache.digest(*_contents())
-    needs = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    base = cache.digest(*sorted(needs), _sh([PYTHON, "-VV"], "ask for Python's version"))
+    base = cache.digest((PROJECT / LOCK).read_bytes(), _sh([PYTHON, "-VV"], "ask for Python's version"))
+    itself = f"{_pip()} --no-deps --no-index --no-build-isolation ."
 
     def build(folder: Path) -> None:
-        _at_home(folder, f"cp -a '{_dependencies(base, needs)}/.' {HOME}/ && {_pip()} --no-build-isolation --no-deps .")
+        _at_home(folder, f"cp -a '{_dependencies(base)}/.' {HOME}/ && {itself}")
 
     return cache.once(f"fleetd-{cache.digest(source, base)}", build)
 
 
-def _dependencies(base: str, needs: list[str]) -> Path:
-    quoted = " ".join(f"'{need}'" for need in needs)
+def _dependencies(base: str) -> Path:
+    locked = f"{_pip()} --require-hashes --only-binary :all: -r {LOCK}"
 
     def build(folder: Path) -> None:
-        _at_home(folder, f"{PYTHON} -m venv {HOME} && {_pip()} {quoted}")
+        _at_home(folder, f"{PYTHON} -m venv {HOME} && {locked}")
 
     return cache.once(f"dependencies-{base}", build)
 
@@ -83,7 +82,7 @@ def _at_home(folder: Path, script: str) -> None:
         'mount -t overlay -o "lowerdir=/opt,upperdir=$3/upper,workdir=$3/work" overlay /opt; '
         f"mkdir -p {HOME}; mount --bind /proc/self/fd/4 {HOME}"
     )
-    copy = 'cp -R "$2/pyproject.toml" "$2/src" "$2/README.md" "$3/source/"; cd "$3/source"'
+    copy = 'cp -R "$2/pyproject.toml" "$2/requirements.lock" "$2/src" "$2/README.md" "$3/source/"; cd "$3/source"'
     scratch = folder.with_name(f"{folder.name}.source")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from fleetd.app.endpoints import CREDENTIAL, Endpoints, find_endpoints, route
+from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.endpoints import Endpoints, find_endpoints, route
 from fleetd.config import parse
 from fleetd.config.connections import PostgresSettings
 from fleetd.errors import ConfigError
@@ -18,30 +17,22 @@ UNWATCHED = "Postgres behind PgBouncer is not watched: name it under [postgres].
 OWN_POSTGRES = '[postgres]\nurl = "postgresql://fleetd:Geheim8@10.0.0.3/mastodon"\n'
 
 
-@pytest.fixture
-def credentials(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-def endpoints_of(credentials: Path, env: str | None, config: str = "") -> Endpoints:
-    if env is not None:
-        (credentials / CREDENTIAL).write_text(env)
+def endpoints_of(env: str | None, config: str = "") -> Endpoints:
     no_file = "" if "[mastodon]" in config else '[mastodon]\nenv_file = "/none/.env.production"\n'
-    settings = parse(PROFILE + no_file + config)
-    return find_endpoints(settings, {"CREDENTIALS_DIRECTORY": str(credentials)})
+    return find_endpoints(parse(PROFILE + no_file + config), EnvFile(text=env))
 
 
-def wrong(credentials: Path, env: str | None, config: str = "") -> dict[str, str]:
+def wrong(env: str | None, config: str = "") -> dict[str, str]:
     with pytest.raises(ConfigError) as raised:
-        endpoints_of(credentials, env, config)
+        endpoints_of(env, config)
     assert "Geheim" not in str(raised.value)
     told = {problem.path: str(problem) for problem in raised.value.problems}
     assert len(told) == len(raised.value.problems), "each once"
     return told
 
 
-def test_direct_postgres(credentials: Path) -> None:
-    found = endpoints_of(credentials, DIRECT)
+def test_direct_postgres() -> None:
+    found = endpoints_of(DIRECT)
     assert found.postgres == PostgresSettings(host="10.0.0.2", dbname="mastodon", user="masto", password="Geheim7")
     assert (found.pgbouncer, found.replica) == (None, None)
     assert found.countable is True
@@ -60,8 +51,8 @@ def test_direct_postgres(credentials: Path) -> None:
         (DIRECT, '[connections]\nthrough = "pgbouncer"\n', "connections.through says so"),
     ],
 )
-def test_pgbouncer_alone_and_how_it_was_found(credentials: Path, env: str, config: str, why: str) -> None:
-    found = endpoints_of(credentials, env, config)
+def test_pgbouncer_alone_and_how_it_was_found(env: str, config: str, why: str) -> None:
+    found = endpoints_of(env, config)
     assert found.postgres is None
     assert found.pgbouncer is not None
     assert found.pgbouncer.host == "10.0.0.2"
@@ -71,8 +62,8 @@ def test_pgbouncer_alone_and_how_it_was_found(credentials: Path, env: str, confi
     assert found.warnings == (UNWATCHED,)
 
 
-def test_pgbouncer_and_postgres_behind_it(credentials: Path) -> None:
-    found = endpoints_of(credentials, BOUNCER, OWN_POSTGRES)
+def test_pgbouncer_and_postgres_behind_it() -> None:
+    found = endpoints_of(BOUNCER, OWN_POSTGRES)
     assert found.pgbouncer is not None
     assert (found.pgbouncer.port, found.pgbouncer.user) == (6432, "masto")
     assert found.postgres is not None
@@ -81,13 +72,12 @@ def test_pgbouncer_and_postgres_behind_it(credentials: Path) -> None:
         "[postgres] logs in with role fleetd, Mastodon with masto, whose limits are not known: set mastodon.role.",
     )
     said = '[mastodon]\nenv_file = "/none"\nrole = "masto"\n'
-    assert endpoints_of(credentials, BOUNCER, OWN_POSTGRES + said).warnings == ()
+    assert endpoints_of(BOUNCER, OWN_POSTGRES + said).warnings == ()
     assert found.sentence.endswith("6432; Postgres at 10.0.0.3:5432, as [postgres] says.")
 
 
-def test_the_configuration_takes_precedence_over_what_is_detected(credentials: Path) -> None:
+def test_the_configuration_takes_precedence_over_what_is_detected() -> None:
     found = endpoints_of(
-        credentials,
         DIRECT + "PREPARED_STATEMENTS=false\n",
         '[connections]\nthrough = "postgres"\n[pgbouncer]\nhost = "h"\n',
     )
@@ -97,28 +87,28 @@ def test_the_configuration_takes_precedence_over_what_is_detected(credentials: P
     assert found.warnings == ('[pgbouncer] is not used: connections.through is "postgres".',)
 
 
-def test_mastodons_pool_when_its_file_cannot_be_read(credentials: Path) -> None:
+def test_mastodons_pool_when_its_file_cannot_be_read() -> None:
     redis = '[redis]\nhost = "h"\n'
     console = '[pgbouncer]\nhost = "h"\n'
-    assert set(wrong(credentials, None, redis + console)) == {"mastodon.database", "mastodon.role"}
+    assert set(wrong(None, redis + console)) == {"mastodon.database", "mastodon.role"}
     said = '[mastodon]\nenv_file = "/none"\ndatabase = "d"\nrole = "r"\n'
-    assert endpoints_of(credentials, None, redis + console + said).mastodon_pool == ("d", "r")
+    assert endpoints_of(None, redis + console + said).mastodon_pool == ("d", "r")
 
 
-def test_mastodons_pool_has_the_names_that_mastodon_uses(credentials: Path) -> None:
+def test_mastodons_pool_has_the_names_that_mastodon_uses() -> None:
     """The configuration has Postgres's database and role, which may have other names in PgBouncer."""
     said = '[mastodon]\nenv_file = "/none"\ndatabase = "d"\nrole = "r"\n'
-    assert endpoints_of(credentials, BOUNCER, said).mastodon_pool == ("mastodon", "masto")
+    assert endpoints_of(BOUNCER, said).mastodon_pool == ("mastodon", "masto")
 
 
-def test_a_replica(credentials: Path) -> None:
+def test_a_replica() -> None:
     env = DIRECT + "REPLICA_DB_NAME=mastodon\nREPLICA_DB_HOST=10.0.0.4\n"
-    found = endpoints_of(credentials, env)
+    found = endpoints_of(env)
     assert found.replica is not None
     assert (found.replica.host, found.replica.user) == ("10.0.0.4", "masto")
     assert found.replica_login_is_mastodons is True
     assert found.sentence.endswith("; the replica at 10.0.0.4:5432, as .env.production says.")
-    own = endpoints_of(credentials, env, '[replica]\nhost = "r"\n')
+    own = endpoints_of(env, '[replica]\nhost = "r"\n')
     assert [w for w in own.warnings if "[replica] logs in with database mastodon_production" in w]
     assert own.replica == PostgresSettings(host="r")
     assert own.replica_login_is_mastodons is False
@@ -137,38 +127,38 @@ def test_a_replica(credentials: Path) -> None:
         ("REPLICA_DB_HOST=r\n", "", "Mastodon uses a replica with REPLICA_DB_NAME only"),
     ],
 )
-def test_no_replica(credentials: Path, env: str, config: str, said: str | None) -> None:
-    found = endpoints_of(credentials, DIRECT + env, config)
+def test_no_replica(env: str, config: str, said: str | None) -> None:
+    found = endpoints_of(DIRECT + env, config)
     assert found.replica is None
     assert [w for w in found.warnings if said and said in w] == list(found.warnings)
     assert len(found.warnings) == (said is not None)
 
 
-def test_a_replica_behind_pgbouncer_is_reported(credentials: Path) -> None:
-    found = endpoints_of(credentials, BOUNCER + "REPLICA_DB_NAME=m\n")
+def test_a_replica_behind_pgbouncer_is_reported() -> None:
+    found = endpoints_of(BOUNCER + "REPLICA_DB_NAME=m\n")
     assert [w for w in found.warnings if "name the replica itself under [replica]" in w]
 
 
-def test_all_problems_are_listed_together_and_once(credentials: Path) -> None:
+def test_all_problems_are_listed_together_and_once() -> None:
     env = "REDIS_PORT=x\nDB_PORT=Geheim7\nREPLICA_DB_NAME=m\nREPLICA_DATABASE_URL=Geheim7\n"
-    assert set(wrong(credentials, env)) == {"REDIS_PORT", "DB_PORT"}
-    assert set(wrong(credentials, env.replace("DB_PORT=Geheim7\n", ""))) == {
+    assert set(wrong(env)) == {"REDIS_PORT", "DB_PORT"}
+    assert set(wrong(env.replace("DB_PORT=Geheim7\n", ""))) == {
         "REDIS_PORT",
         "REPLICA_DATABASE_URL",
     }
 
 
-def test_without_mastodons_file_each_missing_table_is_named(credentials: Path) -> None:
-    assert set(wrong(credentials, None)) == {"redis", "postgres"}
+def test_without_mastodons_file_each_missing_table_is_named() -> None:
+    assert set(wrong(None)) == {"redis", "postgres"}
     through = '[connections]\nthrough = "pgbouncer"\n'
-    got = wrong(credentials, None, through)
+    got = wrong(None, through)
     assert set(got) == {"redis", "pgbouncer", "mastodon.database", "mastodon.role"}
     assert "Write a [pgbouncer] table" in got["pgbouncer"]
 
 
-def test_a_file_that_is_not_needed_may_be_wrong(credentials: Path) -> None:
+def test_a_file_that_is_not_needed_may_be_wrong() -> None:
     tables = '[redis]\nhost = "h"\n[postgres]\nhost = "h"\n'
-    assert endpoints_of(credentials, "DB_PORT=$(cat port)\nREDIS_URL=nonsense\n", tables).postgres is not None
+    assert endpoints_of("DB_PORT=$(cat port)\nREDIS_URL=nonsense\n", tables).postgres is not None
 
 
 @pytest.mark.parametrize(
@@ -194,14 +184,14 @@ def test_connection_names_are_given_and_counted_only_at_postgres(
     assert bool(got.unnamed_reason) is (not named and "name_connections" not in config)
 
 
-def test_the_policy_knows_whether_ours_can_be_told_apart(credentials: Path) -> None:
+def test_the_policy_knows_whether_ours_can_be_told_apart() -> None:
     policy = parse(PROFILE).policy
-    assert endpoints_of(credentials, DIRECT).policy(policy).connections.named is True
-    assert endpoints_of(credentials, BOUNCER).policy(policy).connections.named is False
+    assert endpoints_of(DIRECT).policy(policy).connections.named is True
+    assert endpoints_of(BOUNCER).policy(policy).connections.named is False
 
 
-def test_where_workers_find_redis_is_known_if_fleetd_is_told_to_look_elsewhere(credentials: Path) -> None:
+def test_where_workers_find_redis_is_known_if_fleetd_is_told_to_look_elsewhere() -> None:
     env = DIRECT + "REDIS_HOST=10.0.0.9\nREDIS_PORT=6380\nREDIS_DB=2\nREDIS_PASSWORD=Geheim9\n"
-    assert endpoints_of(credentials, env).workers_redis == ""
-    found = endpoints_of(credentials, env, '[redis]\nhost = "10.0.0.8"\n')
+    assert endpoints_of(env).workers_redis == ""
+    found = endpoints_of(env, '[redis]\nhost = "10.0.0.8"\n')
     assert (found.redis.place, found.workers_redis) == ("10.0.0.8:6379, database 0", "10.0.0.9:6380, database 2")

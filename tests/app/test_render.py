@@ -2,24 +2,26 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import CodeUnreadableError
+from fleetd.adapters.mastodon.env_file import ENV_FILE_BYTES_MAX, EnvFile
 from fleetd.adapters.rendering.boot_links import BootLinks
-from fleetd.adapters.rendering.rendered_files import (
-    RenderedFiles,
-    RenderError,
-)
+from fleetd.adapters.rendering.rendered_files import ENV_COPY, RenderedFiles, RenderError
 from fleetd.app.render import main, render
 from fleetd.config import parse
 from tests.support.project import PROJECT
 
 UNITS = PROJECT / "units"
+ENV_FILE = "/home/mastodon/live/.env.production"
 CONFIG = """
 [fleet]
 host = "worker1"
@@ -42,6 +44,7 @@ class Machine:
         self.settings = root / SETTINGS_DIRECTORY.relative_to("/")
         self.wants = root / "etc/systemd/system/mastodon-workers-boot.target.wants"
         self.dropins = root / "run/systemd/system"
+        self.copy = root / ENV_COPY.relative_to("/")
         self.config = root / "etc/fleetd/fleetd.toml"
 
     def render(self, config: str = CONFIG) -> list[str]:
@@ -50,6 +53,10 @@ class Machine:
     def files(self) -> set[str]:
         """The rendered files, without the list of what a boot starts."""
         return {path.name for path in self.settings.iterdir()} - {"boot.list"}
+
+    def handed_over(self) -> EnvFile:
+        """What fleetd gets of Mastodon's settings."""
+        return msgspec.json.decode(self.copy.read_bytes(), type=EnvFile)
 
     def boot_list(self) -> list[str]:
         lines = (self.settings / "boot.list").read_text().splitlines()
@@ -285,27 +292,91 @@ def test_the_configuration_decides_about_connection_names(machine: Machine) -> N
     assert "PGOPTIONS" in (machine.settings / "1.env").read_text()
 
 
-def test_an_env_file_that_is_a_fifo_does_not_hang_root(machine: Machine) -> None:
-    machine.env_file("")
-    path = machine.root / "home/mastodon/live/.env.production"
-    path.unlink()
+def test_mastodons_settings_are_handed_over_for_root_alone(machine: Machine) -> None:
+    machine.env_file("DB_HOST=a\n")
+    machine.render()
+    assert machine.handed_over() == EnvFile(path=ENV_FILE, text="DB_HOST=a\n")
+    assert stat.S_IMODE(machine.copy.stat().st_mode) == 0o600
+    assert stat.S_IMODE(machine.copy.parent.stat().st_mode) == 0o700
+    machine.env_file("DB_HOST=b\n", "srv/my 100%/.env")
+    machine.render(CONFIG + '[mastodon]\nenv_file = "/srv/my 100%/.env"\n')
+    assert machine.handed_over() == EnvFile(path="/srv/my 100%/.env", text="DB_HOST=b\n")
+    machine.render(CONFIG + '[mastodon]\nenv_file = ""\n')
+    assert machine.handed_over() == EnvFile()
+
+
+def fifo(path: Path) -> None:
     os.mkfifo(path)
-    assert any("can't be read" in sentence for sentence in machine.render())
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("gone")
+
+
+def to_zero(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def huge(path: Path) -> None:
+    path.write_bytes(b"#" * (ENV_FILE_BYTES_MAX + 1))
+
+
+def no_text(path: Path) -> None:
+    path.write_bytes(b"\xff")
+
+
+def listening(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
 
 
 @pytest.mark.parametrize(
-    ("path", "lines"),
+    ("plant", "why"),
     [
-        ("/srv/my 100%/.env", ["LoadCredential=", "LoadCredential=env.production:/srv/my 100%%/.env"]),
-        ("", ["LoadCredential="]),
+        (fifo, "it is no regular file"),
+        (Path.mkdir, "it is no regular file"),
+        (to_zero, "it is no regular file"),
+        (listening, "it is no regular file"),
+        (dangling, "it is a symbolic link to something that does not exist"),
+        (huge, f"it has more than {ENV_FILE_BYTES_MAX} bytes"),
+        (no_text, "it is not text in UTF-8"),
     ],
 )
-def test_the_path_of_another_env_file_reaches_fleetd(machine: Machine, path: str, lines: list[str]) -> None:
-    name = "fleetd.service.d/50-env-file.conf"
-    machine.render(CONFIG + f'[mastodon]\nenv_file = "{path}"\n')
-    assert [line for line in machine.dropin(name) if line.startswith("Load")] == lines
+def test_whatever_is_planted_costs_a_sentence_and_the_last_settings_stay(
+    machine: Machine, plant: Callable[[Path], None], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = machine.root / ENV_FILE.lstrip("/")
+    machine.env_file("DB_HOST=a\n")
     machine.render()
-    assert not (machine.dropins / name).exists()
+    path.unlink()
+    monkeypatch.chdir(path.parent)  # a socket's path must be short
+    plant(Path(path.name))
+    assert f"{ENV_FILE} can't be read: {why}. What was read before is still used." in machine.render()
+    assert machine.handed_over() == EnvFile(path=ENV_FILE, text="DB_HOST=a\n", why=why, kept=True)
+    assert "PGOPTIONS" in (machine.settings / "1.env").read_text(), "as it was"
+    machine.copy.unlink()
+    assert f"{ENV_FILE} can't be read: {why}." in machine.render()
+    assert machine.handed_over() == EnvFile(path=ENV_FILE, why=why)
+
+
+def test_settings_that_are_gone_or_of_another_file_are_not_kept(machine: Machine) -> None:
+    machine.env_file("DB_HOST=a\n")
+    machine.render()
+    fifo(machine.root / "fifo")
+    machine.render(CONFIG + '[mastodon]\nenv_file = "/fifo"\n')
+    assert machine.handed_over() == EnvFile(path="/fifo", why="it is no regular file")
+    machine.render()
+    (machine.root / ENV_FILE.lstrip("/")).unlink()
+    assert f"{ENV_FILE} can't be read: there is no such file." in machine.render()
+    assert machine.handed_over() == EnvFile(path=ENV_FILE, why="there is no such file", missing=True)
+
+
+def test_the_largest_settings_fit_into_a_credential(machine: Machine) -> None:
+    """systemd 252 takes 1 MiB, and refuses the whole start for more."""
+    machine.env_file("\1" * ENV_FILE_BYTES_MAX)
+    machine.render()
+    assert machine.copy.stat().st_size < 1024 * 1024
+    assert machine.handed_over().text == "\1" * ENV_FILE_BYTES_MAX
 
 
 @pytest.mark.parametrize("key", ["env_file = '/srv/my 100%/\"a\"/.env'", "directory = '/srv/my 100%/\"a\"/'"])
@@ -338,10 +409,10 @@ def test_rendering_stamps_mastodons_code(machine: Machine) -> None:
 def test_code_that_cannot_be_read_is_reported_and_all_else_is_rendered(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreadable(_: Path) -> None:
+    def unreadable(*_: object) -> None:
         raise CodeUnreadableError("/home/mastodon/live: Input/output error.")
 
-    monkeypatch.setattr("fleetd.app.stamp.read_code", unreadable)
+    monkeypatch.setattr("fleetd.adapters.mastodon.code.read_code", unreadable)
     assert "Warning: /home/mastodon/live: Input/output error." in machine.render()
     assert machine.links() == {"@1", "@2", "@5", "-scheduler"}
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from fleetd.adapters.host.clock import BoottimeClock
+from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import find_endpoints
 from fleetd.app.run import Daemon
@@ -79,7 +80,7 @@ def daemon_at(port: int, directory: Path) -> Daemon:
         deadline_seconds=WAIT_SECONDS,
         bugs=Bugs(lambda sentence, exc_info: None),
     )
-    endpoints = find_endpoints(settings, {})
+    endpoints = find_endpoints(settings, EnvFile())
     return Daemon(file, settings, endpoints, sources, cast(SystemdUnits, units), clock)
 
 

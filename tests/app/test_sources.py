@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.adapters.host.clock import BoottimeClock
-from fleetd.app.endpoints import CREDENTIAL, Endpoints, find_endpoints
+from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.sources import close_sources, exchange, open_sources
 from fleetd.config import Settings, parse
 from fleetd.errors import SourceUnavailableError
@@ -19,27 +19,26 @@ PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
 NOBODY = "/none"  # no socket there: each adapter's error shows which one it is
 
 
-def configured(directory: Path, env: str, more: str = "") -> tuple[Settings, Endpoints]:
-    (directory / CREDENTIAL).write_text(f"DB_HOST={NOBODY}\n{env}")
+def configured(env: str, more: str = "") -> tuple[Settings, Endpoints]:
     settings = parse(PROFILE + more)
-    return settings, find_endpoints(settings, {"CREDENTIALS_DIRECTORY": str(directory)})
+    return settings, find_endpoints(settings, EnvFile(text=f"DB_HOST={NOBODY}\n{env}"))
 
 
-def test_direct_then_pgbouncer_then_a_replica_as_well(tmp_path: Path) -> None:
+def test_direct_then_pgbouncer_then_a_replica_as_well() -> None:
     async def go() -> None:
-        settings, endpoints = configured(tmp_path, "")
+        settings, endpoints = configured("")
         sources, _ = open_sources(settings, endpoints, BoottimeClock())
         assert isinstance(sources.database, PostgresConnections)
         assert (sources.pgbouncer, sources.replica) == (None, None)
         old = sources.sidekiq, sources.database
 
-        closes = exchange(sources, *configured(tmp_path, "DB_PORT=6432\n"))
+        closes = exchange(sources, *configured("DB_PORT=6432\n"))
         assert isinstance(sources.pgbouncer, PgBouncerConsole)
         assert not sources.database, "Postgres behind it is not named"
         assert sources.sidekiq is not old[0]
         assert closes == [old[0].close, old[1].close]
 
-        closes = exchange(sources, *configured(tmp_path, "REPLICA_DB_NAME=m\n"))
+        closes = exchange(sources, *configured("REPLICA_DB_NAME=m\n"))
         assert len(closes) == 2
         assert sources.pgbouncer is None
         assert sources.replica is not None
@@ -48,9 +47,9 @@ def test_direct_then_pgbouncer_then_a_replica_as_well(tmp_path: Path) -> None:
     asyncio.run(go())
 
 
-def test_a_replica_is_read_as_a_replica(tmp_path: Path) -> None:
+def test_a_replica_is_read_as_a_replica() -> None:
     async def go() -> None:
-        sources, _ = open_sources(*configured(tmp_path, "REPLICA_DB_NAME=m\n"), BoottimeClock())
+        sources, _ = open_sources(*configured("REPLICA_DB_NAME=m\n"), BoottimeClock())
         for source, name in ((sources.replica, "replica"), (sources.database, "Postgres in")):
             assert source is not None
             with pytest.raises(SourceUnavailableError, match=name):

@@ -81,10 +81,10 @@ def test_a_change_during_a_look_is_noticed(
     """systemd starts nothing for a change while the service runs."""
     checkout = iter("aabbbc")
 
-    def code(_: Path) -> CodeStamp:
+    def code(*_: object) -> CodeStamp:
         return CodeStamp(digest=next(checkout, "c") * 16, version="4.5.3")
 
-    monkeypatch.setattr("fleetd.app.stamp.read_code", code)
+    monkeypatch.setattr("fleetd.adapters.mastodon.code.read_code", code)
     stamp_until_quiet(DIRECTORY, RenderedFiles(root), root)
     assert json.loads(written(root).read_text())["digest"] == "c" * 16
     assert capsys.readouterr().err.count("Mastodon's code on disk: 4.5.3") == 3
@@ -99,7 +99,8 @@ def test_a_look_ends_at_once_if_nothing_changed(root: Path, clock: Clock) -> Non
 def test_a_look_ends_even_if_the_code_keeps_changing(root: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 7: everything is bounded."""
     count = iter(range(1000))
-    monkeypatch.setattr("fleetd.app.stamp.read_code", lambda _: CodeStamp(digest=f"{next(count):016x}"))
+    code = "fleetd.adapters.mastodon.code.read_code"
+    monkeypatch.setattr(code, lambda *_: CodeStamp(digest=f"{next(count):016x}"))
     stamp_until_quiet(DIRECTORY, RenderedFiles(root), root)
     assert clock.now == LOOKING_SECONDS_MAX
 
@@ -112,10 +113,10 @@ def test_code_that_cannot_be_read_leaves_the_stamp(
     before = written(root).read_text()
     capsys.readouterr()
 
-    def unreadable(_: Path) -> None:
+    def unreadable(*_: object) -> None:
         raise CodeUnreadableError("/home/mastodon/live: Stale file handle.")
 
-    monkeypatch.setattr("fleetd.app.stamp.read_code", unreadable)
+    monkeypatch.setattr("fleetd.adapters.mastodon.code.read_code", unreadable)
     monkeypatch.setenv("JOURNAL_STREAM", "1:2")
     assert run(root) == 1
     assert capsys.readouterr().err == "<3>/home/mastodon/live: Stale file handle.\n"

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from fleetd.adapters.mastodon.code import FILES, WATCHED, WATCHED_GIT
-from fleetd.config import ENV_FILE_MISSING
+from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from
+from fleetd.adapters.rendering.rendered_files import ENV_COPY
+from fleetd.app.given_env import CREDENTIAL
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
 from fleetd.core.model.worker_settings import SHUTDOWN_SECONDS, settings_file_name
@@ -68,7 +70,7 @@ def seconds(text: str) -> int:
 def root(tmp_path: Path) -> Path:
     """A root directory as units/install.sh leaves it, with this machine's own units, and stand-ins for programs."""
     subprocess.run([UNITS / "install.sh", tmp_path], check=True, capture_output=True)
-    for program in (*PROGRAMS, "usr/bin/test", "bin/kill", "bin/sh"):
+    for program in (*PROGRAMS, "usr/bin/test", "bin/kill", "bin/sh", "bin/systemctl"):
         (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy("/usr/bin/true", tmp_path / program)
     shutil.copytree("/usr/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
@@ -247,16 +249,35 @@ def test_no_worker_belongs_to_fleetd() -> None:
 
 
 def test_fleetd_starts_without_mastodons_settings() -> None:
-    env_file = MastodonSection().env_file
-    assert values("fleetd.service", "LoadCredential") == [f"env.production:{env_file}"]
+    """And systemd opens nothing as root that belongs to Mastodon."""
+    assert values("fleetd.service", "LoadCredential") == [f"{CREDENTIAL}:{ENV_COPY}"]
     (fallback,) = values("fleetd.service", "SetCredential")
-    assert fallback.removeprefix("env.production:").replace(r"\x20", " ") == ENV_FILE_MISSING
+    assert env_file_from(fallback.removeprefix(f"{CREDENTIAL}:").encode()) == EnvFile()
+    assert values("fleetd-render.service", "RuntimeDirectory") == [ENV_COPY.parent.name]
+    assert values("fleetd-render.service", "RuntimeDirectoryMode") == ["0700"]
+    assert values("fleetd-render.service", "RuntimeDirectoryPreserve") == ["yes"]
 
 
-def test_a_reload_renders_first_and_always_signals_fleetd() -> None:
-    (reload,) = values("fleetd.service", "ExecReload")
-    render = values("fleetd-render.service", "ExecStart")[0]
-    assert reload == f"+/bin/sh -c '{render}; result=$$?; kill -HUP $$MAINPID; exit $$result'"
+def test_a_reload_renders_first_in_its_sandbox_and_always_signals_fleetd() -> None:
+    render, hangup, result = values("fleetd.service", "ExecReload")
+    assert render == "-+/bin/systemctl restart fleetd-render.service"
+    assert hangup == "/bin/kill -HUP $MAINPID"
+    assert result.startswith("/bin/sh -c ")
+    assert values("fleetd-render.service", "StartLimitIntervalSec", "Unit") == ["0"]
+    (rendering,), (reloading,) = (values(f"{u}.service", "TimeoutStartSec") for u in ("fleetd-render", "fleetd"))
+    assert seconds(rendering) < seconds(reloading)
+
+
+def test_no_unit_runs_a_program_of_its_own_as_root_outside_its_sandbox() -> None:
+    for unit in UNITS.glob("*.service"):
+        for key, value in read(unit.name)["Service"]:
+            if key.startswith("Exec") and re.match(r"[-@:]*[+!]", value):
+                assert value == "-+/bin/systemctl restart fleetd-render.service"
+
+
+def test_no_capability_lets_root_past_permissions() -> None:
+    for unit in ("fleetd-render.service", "fleetd-stamp.service", "fleetd-stamp-again.service"):
+        assert values(unit, "CapabilityBoundingSet") == ["CAP_SETUID CAP_SETGID CAP_KILL"]
 
 
 def test_everything_in_units_is_installed(root: Path) -> None:

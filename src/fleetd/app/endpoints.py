@@ -5,8 +5,7 @@ fleetd and fleetd-render take the same decision on whether workers can name thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import structs
@@ -14,19 +13,17 @@ from msgspec import structs
 from fleetd.adapters.mastodon.env import (
     postgres_settings,
     read_env,
-    read_env_file,
     redis_settings,
     replica_settings,
     without_prepared_statements,
 )
-from fleetd.config import ENV_FILE_MISSING, Settings
+from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
-#: The credential's name in fleetd.service.
-CREDENTIAL = "env.production"
 _UNNAMED = "so the workers' database connections have no names."
 _NOT_WATCHED_BEHIND = "Postgres behind PgBouncer is not watched: name it under [postgres]."
 _REPLICA_BEHIND = (
@@ -109,33 +106,24 @@ class Endpoints(Value, frozen=True, kw_only=True):
         return structs.replace(configured, connections=connections)
 
 
-def find_endpoints(settings: Settings, environment: Mapping[str, str]) -> Endpoints:
+def find_endpoints(settings: Settings, env: EnvFile) -> Endpoints:
     """Where everything is. Raises ConfigError with all that is missing or wrong."""
-    return _Search(settings, _env_text(settings, environment)).endpoints()
-
-
-def _env_text(settings: Settings, environment: Mapping[str, str]) -> str | None:
-    """Mastodon's `.env.production`: as systemd handed it over, else the file; None: there is none to be read."""
-    directory = environment.get("CREDENTIALS_DIRECTORY")
-    if directory and (Path(directory) / CREDENTIAL).is_file():
-        text = read_env_file(Path(directory) / CREDENTIAL)
-    else:
-        text = read_env_file(Path(settings.mastodon.env_file)) if settings.mastodon.env_file else None
-    return None if text is not None and text.strip() == ENV_FILE_MISSING else text
+    return _Search(settings, env).endpoints()
 
 
 class _Search:
     """Looks in the configuration, then in Mastodon's file, and collects what is wrong in either."""
 
-    def __init__(self, settings: Settings, env_text: str | None) -> None:
+    def __init__(self, settings: Settings, env: EnvFile) -> None:
         self._settings = settings
-        self._route = route(settings, env_text)
+        self._env_file = env
+        self._route = route(settings, env.text)
         self._problems: list[ConfigProblem] = []
         self._env: dict[str, str] | None = None
         self._syntax: list[ConfigProblem] = []  # counts only where something in the file is needed
         self._mastodons: PostgresSettings | None = None
-        if env_text is not None:
-            self._env, self._syntax = read_env(env_text)
+        if env.text is not None:
+            self._env, self._syntax = read_env(env.text)
             self._mastodons = postgres_settings(self._env, [])
 
     def _workers_redis(self, redis: RedisSettings) -> str:
@@ -172,13 +160,17 @@ class _Search:
 
     def _from_env(self, table: str, read: _Reader[T]) -> T | None:
         if self._env is None:
-            file = self._settings.mastodon.env_file or ".env.production"
-            cure = f"Write a [{table}] table, or let mastodon.env_file name the file; then restart fleetd."
-            problem = ConfigProblem(table, f"not configured, and Mastodon's {file} can't be read", cure)
-            self._problems.append(problem)
+            self._problems.append(self._nowhere(table))
             return None
         self._problems += self._syntax
         return read(self._env, self._problems)
+
+    def _nowhere(self, table: str) -> ConfigProblem:
+        env, file = self._env_file, self._settings.mastodon.env_file or ".env.production"
+        why = f": {env.why}" if env.why else ""
+        cure = f"Write a [{table}] table, or let mastodon.env_file name the file; then restart fleetd."
+        what = f"not configured, and Mastodon's {file} can't be read{why}"
+        return ConfigProblem(table, what, f"{env.cure} Or: {cure}" if env.cure else cure)
 
     def _replica(self) -> PostgresSettings | None:
         if not self._settings.watch_replica:
@@ -214,7 +206,7 @@ class _Search:
 
     def _warnings(self, postgres: PostgresSettings | None, replica: PostgresSettings | None) -> tuple[str, ...]:
         settings, pgbouncer = self._settings, self._route.through == "pgbouncer"
-        warnings = []
+        warnings = [self._env_file.problem] if self._env_file.kept else []
         if pgbouncer and postgres is None:
             warnings.append(_NOT_WATCHED_BEHIND)
         warnings += self._unknown_limits(settings.postgres, "[postgres]")

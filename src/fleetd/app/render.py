@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
-from fleetd.adapters.mastodon.env import read_env_file
+from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
-from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
+from fleetd.adapters.rendering.rendered_files import RenderedFiles
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
@@ -57,17 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
     """Bring the files and links up to date with the settings; returns what was done, as sentences."""
     sentences = [f"Warning: {warning}" for warning in settings.warnings]
-    env_file = settings.mastodon.env_file
-    to_postgres = route(settings, read_env_file(below(root, Path(env_file))) if env_file else None)
-    sentences += [to_postgres.unnamed_reason] if to_postgres.unnamed_reason else []
+    read = read_env_file(settings.mastodon.env_file, root)
     with files.locked():
+        env = _hand_over(read, files)
+        to_postgres = route(settings, env.text)
+        sentences += [sentence for sentence in (env.problem, to_postgres.unnamed_reason) if sentence]
         # Files before links: what a boot starts must have its settings.
         sentences += _write(settings, files, to_postgres.named)
         links, linked = _link(settings, boot)
         usual = MastodonSection().env_file
         stale = [
             linked,
-            files.set_env_file(env_file, usual),
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED, WATCHED_GIT),
         ]
         stamped = _stamp(settings, files, root)
@@ -77,6 +79,13 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     if not boot.boot_starts_target():
         sentences.append(f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it.")
     return sentences
+
+
+def _hand_over(read: EnvFile, files: RenderedFiles) -> EnvFile:
+    """Leave Mastodon's settings for fleetd's next start. While they can't be read, those of this boot stay."""
+    env = read.or_kept(env_file_from(files.env_copy()))
+    files.hand_over_env(msgspec.json.encode(env))
+    return env
 
 
 def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:

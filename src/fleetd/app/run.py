@@ -27,6 +27,7 @@ from fleetd.adapters.logging import journal
 from fleetd.adapters.systemd.notify import SdNotify
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints, find_endpoints
+from fleetd.app.given_env import given_env
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.config import Settings, load
 from fleetd.daemon.bugs import Bugs
@@ -72,7 +73,7 @@ async def _run(config: Path) -> None:
     settings = load(config)
     journal.set_level(settings.log.level)
     clock = BoottimeClock(runtime_directory=_runtime_directory())
-    endpoints = find_endpoints(settings, os.environ)
+    endpoints = find_endpoints(settings, given_env(settings, os.environ))
     sources, units = open_sources(settings, endpoints, clock, Bugs(_log.error))
     try:
         await Daemon(config, settings, endpoints, sources, units, clock).run()
@@ -231,7 +232,7 @@ class Daemon:
         now = self._clock.now_seconds()
         try:
             settings = load(self._config)
-            endpoints = find_endpoints(settings, os.environ)
+            endpoints = find_endpoints(settings, given_env(settings, os.environ))
         except ConfigError as error:
             _log_problems(error)
             self._tick_log.note(now, "the new configuration was refused; the old one stays")

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
-from fleetd.adapters.mastodon.code import read_code
-from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
+from fleetd.adapters.mastodon.code import read_workers_code
+from fleetd.adapters.rendering.rendered_files import RenderedFiles
 from fleetd.errors import FleetdError
 
 #: An upgrade changes one file after the other, and systemd does not start this program again for what changes while it
@@ -66,7 +66,7 @@ def stamp_until_quiet(directory: Path, files: RenderedFiles, root: Path = Path("
 
 def stamp(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> str | None:
     """Write which code is in Mastodon's directory; a sentence if it changed, else None."""
-    code = read_code(below(root, directory))
+    code = read_workers_code(directory, root)
     if not files.write_code(code):
         return None
     if code is None:

@@ -28,9 +28,6 @@ from fleetd.errors import ConfigError, ConfigProblem
 #: More than any real file has; a slip such as `--config /dev/zero` ends here.
 FILE_BYTES_MAX = 1024 * 1024
 
-#: What fleetd.service gives as the credential `env.production` when Mastodon's file could not be read.
-ENV_FILE_MISSING = "# fleetd: no .env.production"
-
 
 class HttpAddress(Value, frozen=True, kw_only=True):
     """Where the read-only HTTP side listens."""

@@ -39,6 +39,12 @@ limit = 700
 """
 
 
+@pytest.fixture(autouse=True)
+def own_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' files are their own, also where they run as root on a machine without a user mastodon."""
+    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_account", lambda _: None)
+
+
 def check(file: Path) -> Result:
     return CliRunner().invoke(cli, ["check-config", str(file)], prog_name="fleetctl")
 

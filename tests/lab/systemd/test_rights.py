@@ -292,7 +292,7 @@ def test_what_others_read_of_fleetds_files_is_readable_and_no_more(fleet: Fleet)
 def test_a_second_daemon_refuses(fleet: Fleet, user: str) -> None:
     before = fleet.worker.unit("fleetd")
     as_service = ["systemd-run", "--quiet", "--wait", "--pipe", f"--property=User={user}"]
-    credential = ["--property=LoadCredential=env.production:/home/mastodon/live/.env.production"]
+    credential = ["--property=LoadCredential=mastodon.env:/run/fleetd-render/mastodon.env"]
     done = try_as(fleet.worker, None, *as_service, *credential, "/opt/fleetd/bin/fleetd")
     sentence = done.stdout + done.stderr
     assert done.returncode == 1

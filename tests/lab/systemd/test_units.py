@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+import msgspec
 import pytest
 
+from fleetd.adapters.mastodon.env_file import EnvFile
 from lab import Host
 from lab.topologies import TwoHosts
 from lab.waiting import PATIENCE_SECONDS
@@ -230,7 +232,7 @@ def test_a_running_instance_keeps_its_settings_when_its_number_is_removed(worker
 def stand_in_for_fleetd(worker: Host) -> None:
     """fleetd.service with a shell as its program, which reports the credential that it got, and a HUP."""
     script = (
-        "cat $CREDENTIALS_DIRECTORY/env.production > /run/fleetd/credential; "
+        "cat $CREDENTIALS_DIRECTORY/mastodon.env > /run/fleetd/credential; "
         "trap 'echo x >> /run/fleetd/reloads' HUP; systemd-notify --ready; while :; do sleep 0.1; done"
     )
     override(
@@ -242,20 +244,20 @@ def stand_in_for_fleetd(worker: Host) -> None:
     )
 
 
-def credential(worker: Host) -> str:
+def credential(worker: Host) -> EnvFile:
     worker.restart("fleetd")
-    return worker.read("/run/fleetd/credential")
+    return msgspec.json.decode(worker.read("/run/fleetd/credential"), type=EnvFile)
 
 
 def test_fleetd_gets_mastodons_settings_and_starts_without_them(worker: Host) -> None:
     stand_in_for_fleetd(worker)
-    assert credential(worker) == worker.read(ENV_FILE)
+    assert credential(worker) == EnvFile(path=ENV_FILE, text=worker.read(ENV_FILE))
     assert not attempt(worker, "cat", ENV_FILE, user="fleetd")
     worker.remove(ENV_FILE)
-    assert credential(worker).strip() == "# fleetd: no .env.production"
-    worker.write("/srv/mine.env", "REDIS_HOST=elsewhere\n", mode=0o600)
+    assert credential(worker) == EnvFile(path=ENV_FILE, why="there is no such file", missing=True)
+    worker.write("/srv/mine.env", "REDIS_HOST=elsewhere\n", mode=0o600, owner="mastodon")
     render(worker, CONFIG + '[mastodon]\nenv_file = "/srv/mine.env"\n')
-    assert credential(worker) == "REDIS_HOST=elsewhere\n"
+    assert credential(worker) == EnvFile(path="/srv/mine.env", text="REDIS_HOST=elsewhere\n")
 
 
 def test_a_reload_renders_and_a_bad_configuration_is_refused(worker: Host) -> None:
@@ -268,7 +270,7 @@ def test_a_reload_renders_and_a_bad_configuration_is_refused(worker: Host) -> No
     worker.wait_until("fleetd was told", worker.path("/run/fleetd/reloads").exists)
     worker.write("/etc/fleetd/fleetd.toml", "[profiles]\n")
     assert not attempt(worker, "systemctl", "reload", "fleetd")
-    assert "no profile, so there is nothing to run" in worker.journal("fleetd")
+    assert "no profile, so there is nothing to run" in worker.journal("fleetd-render")
     assert worker.path(f"{SETTINGS}/4.env").exists()
     assert (worker.unit("fleetd").active, worker.unit("fleetd").main_pid) == (True, pid)
     worker.wait_until(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
 
 SMALL_FILE_BYTES_MAX = 64 * 1024
+_NO_FILE = "it is no regular file"
 
 
 def read_file(path: Path, bytes_max: int) -> bytes:
@@ -16,10 +18,15 @@ def read_file(path: Path, bytes_max: int) -> bytes:
     Raises OSError when it is missing, can't be read, is larger than `bytes_max`, or is not a file: a FIFO or a device
     in its place is neither waited for nor read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(0, _NO_FILE) from None
+        raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "it is no file")
+            raise OSError(0, _NO_FILE)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(bytes_max + 1)
     finally:

@@ -1,7 +1,8 @@
 """Mastodon's code on disk as one digest, which an upgrade in place changes under the running workers.
 
-Root reads files of somebody else here, who may be hostile: nothing is executed, no symbolic link below the directory is
-followed (the digest takes the link's text), every file is bounded, and nothing that blocks is read.
+These are files of somebody else, who may be hostile: root reads them with the workers' rights, nothing is executed, no
+symbolic link below the directory is followed (the digest takes the link's text), every file is bounded, and nothing
+that blocks is read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ import re
 import stat
 from pathlib import Path
 
-from fleetd.core.model.facts import CodeStamp
+import msgspec
+
+from fleetd.adapters.host.as_account import as_account
+from fleetd.adapters.host.worker_account import Account, AccountError, workers_account
+from fleetd.core.model.facts import CodeStamp, Value
 from fleetd.errors import FleetdError
 
 #: What an upgrade changes, whether by git, an archive or a release directory.
@@ -42,24 +47,52 @@ class CodeUnreadableError(FleetdError):
     """It is unknown whether the code changed."""
 
 
-def read_code(directory: Path) -> CodeStamp | None:
+class _Answer(Value, frozen=True, kw_only=True):
+    """What is read in another process."""
+
+    stamp: CodeStamp | None = None
+    why: str = ""  # it can't be read
+
+
+def read_workers_code(directory: Path, root: Path = Path("/")) -> CodeStamp | None:
+    """As read_code; as root, with the workers' rights. `root`: another root directory."""
+    try:
+        account = workers_account(root)
+        answer = as_account(account, lambda: _read(root / str(directory).lstrip("/"), account))
+    except AccountError as error:
+        raise _unreadable(directory, str(error), "that user") from None
+    read = msgspec.json.decode(answer, type=_Answer)
+    if read.why:
+        raise CodeUnreadableError(read.why)
+    return read.stamp
+
+
+def _read(directory: Path, account: Account | None) -> bytes:
+    reader = "its reader" if account is None else f"user {account.name}, as whom the workers run,"
+    try:
+        return msgspec.json.encode(_Answer(stamp=read_code(directory, reader)))
+    except CodeUnreadableError as error:
+        return msgspec.json.encode(_Answer(why=str(error)))
+
+
+def read_code(directory: Path, reader: str = "its reader") -> CodeStamp | None:
     """The code in Mastodon's directory; None: there is none of Mastodon's.
 
     The directory itself may be a symbolic link, as with release directories. Raises CodeUnreadableError for something
-    that is there and can't be read: then the code is unknown, not absent.
+    that is there and can't be read: then the code is unknown, not absent. `reader`: who that sentence says may not.
     """
     try:
         folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise _unreadable(directory, error) from None
+        raise _unreadable(directory, error.strerror, reader) from None
     found: dict[str, _Entry] = {}
     try:
         for name in (*FILES, _HEAD):
             found[name] = _commit(folder) if name == _HEAD else _entry(folder, name)
     except OSError as error:
-        raise _unreadable(directory / name, error) from None
+        raise _unreadable(directory / name, error.strerror, reader) from None
     finally:
         os.close(folder)
     if all(entry == _MISSING for entry in found.values()):
@@ -158,8 +191,8 @@ def _commit(folder: int) -> _Entry:
     return "file", head
 
 
-def _unreadable(path: Path, error: OSError) -> CodeUnreadableError:
+def _unreadable(path: Path, why: str | None, reader: str) -> CodeUnreadableError:
     return CodeUnreadableError(
-        f"{path}: {error.strerror}. It is unknown whether Mastodon's code changed, so the last stamp stays. Let root "
-        "read that directory, or set mastodon.directory in fleetd.toml to another one."
+        f"{path}: {why}. It is unknown whether Mastodon's code changed, so the last stamp stays. Let {reader} read "
+        "that directory, or set mastodon.directory in fleetd.toml to another one."
     )

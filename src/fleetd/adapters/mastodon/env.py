@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from fleetd.adapters.host.files import read_small_file
 from fleetd.config.access_tables import DATABASES_MAX
 from fleetd.config.connections import (
     SENTINEL_PORT,
@@ -32,16 +30,6 @@ _VALUE = re.compile(r"\s*(?:export\s+)?[^=\s]+\s*=[^\S\r\n]*(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"(\\)?\$(?!\()\{?([A-Za-z0-9_]+)?\}?")
 _COMMAND = re.compile(r"(?<!\\)\$\(")
 _ESCAPED = re.compile(r"\\([^$nr])")  # \n and \r stay two characters, as in dotenv 3
-ENV_FILE_BYTES_MAX = 1024 * 1024
-
-
-def read_env_file(path: Path) -> str | None:
-    """The text of `.env.production`; None: it can't be read."""
-    content = read_small_file(path, ENV_FILE_BYTES_MAX)
-    try:
-        return None if content is None else content.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 def read_env(text: str) -> tuple[dict[str, str], list[ConfigProblem]]:

@@ -10,22 +10,24 @@ import contextlib
 import fcntl
 import os
 import stat
-import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from fleetd.adapters.host.files import replace_file
+from fleetd.adapters.host.files import read_small_file, replace_file
 from fleetd.adapters.host.readings import CODE_FILE, SETTINGS_DIRECTORY
+from fleetd.adapters.host.systemctl import systemctl
 from fleetd.core.model.facts import CodeStamp
 from fleetd.core.model.identity import InstanceKey, key_of, unit_of
 from fleetd.core.model.worker_settings import settings_file_name
 from fleetd.errors import FleetdError
 
+#: The copy of Mastodon's settings for fleetd: below /run, so that no disk and no backup has a second one.
+ENV_COPY = Path("/run/fleetd-render/mastodon.env")
+ENV_COPY_BYTES_MAX = 1024 * 1024
 _LOCK_SECONDS = 10.0
-_SYSTEMCTL_SECONDS = 30.0
 
 
 class RenderError(FleetdError):
@@ -39,6 +41,7 @@ class RenderedFiles:
         self._root = root
         self._directory = below(root, directory)
         self._dropins = below(root, Path("/run/systemd/system"))
+        self._env_copy = below(root, ENV_COPY)
         self._systemd_runs = root == Path("/") and Path("/run/systemd/system").is_dir()
 
     @contextlib.contextmanager
@@ -78,7 +81,7 @@ class RenderedFiles:
         """Whether the unit is up or changing; True as well where systemd does not answer."""
         if not self._systemd_runs:
             return False
-        state = _systemctl("show", "--property=ActiveState", "--value", unit_of(key))
+        state = systemctl("show", "--property=ActiveState", "--value", unit_of(key))
         return state is None or state.strip() not in ("inactive", "failed")
 
     def write_code(self, stamp: CodeStamp | None) -> bool:
@@ -86,11 +89,14 @@ class RenderedFiles:
         text = None if stamp is None else msgspec.json.encode(stamp).decode() + "\n"
         return _replace_or_remove(self._directory / CODE_FILE, text)
 
-    def set_env_file(self, path: str, default: str) -> bool:
-        """Let systemd hand another .env.production to fleetd than the unit says; False: it does so already."""
-        load = f"LoadCredential=env.production:{path.replace('%', '%%')}\n" if path else ""
-        lines = f"# From mastodon.env_file in fleetd.toml, by fleetd-render.\n[Service]\nLoadCredential=\n{load}"
-        return self._set_dropin("fleetd.service.d/50-env-file.conf", None if path == default else lines)
+    def env_copy(self) -> bytes | None:
+        """What was last handed over of Mastodon's `.env.production`; None: nothing since the host has booted."""
+        return read_small_file(self._env_copy, ENV_COPY_BYTES_MAX)
+
+    def hand_over_env(self, content: bytes) -> None:
+        """Write what fleetd.service hands to fleetd of `.env.production`, readable for root alone."""
+        self._env_copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(self._env_copy, content, mode=0o600)
 
     def set_directory(self, path: str, default: str, watched: Iterable[str], git: str) -> bool:
         """Let systemd watch another directory of Mastodon's than the units say; False: it does so already.
@@ -124,7 +130,7 @@ class RenderedFiles:
 
     def reload_systemd(self) -> bool:
         """`systemctl daemon-reload`, where systemd runs; False: it failed."""
-        return not self._systemd_runs or _systemctl("daemon-reload") is not None
+        return not self._systemd_runs or systemctl("daemon-reload") is not None
 
 
 def _replace_or_remove(path: Path, text: str | None) -> bool:
@@ -148,18 +154,3 @@ def replace_if_changed(path: Path, text: str) -> bool:
 
 def below(root: Path, path: Path) -> Path:
     return root / path.relative_to("/") if path.is_absolute() else root / path
-
-
-def _systemctl(*arguments: str) -> str | None:
-    """What systemctl printed; None when it failed or did not answer in time."""
-    try:
-        done = subprocess.run(
-            ["systemctl", "--no-ask-password", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_SYSTEMCTL_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout

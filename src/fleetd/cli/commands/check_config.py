@@ -6,7 +6,7 @@ settings included, and says so if it can't.
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -67,26 +67,18 @@ def _endpoint_lines(settings: Settings) -> list[str]:
     Usually only root may read Mastodon's settings; anybody else is told that they were not checked.
     """
     from fleetd.app.endpoints import find_endpoints
+    from fleetd.app.given_env import given_env
 
+    env = given_env(settings, {})
     try:
-        found = find_endpoints(settings, {})
+        found = find_endpoints(settings, env)
     except ConfigError:
-        if not settings.mastodon.env_file or not _is_forbidden(settings.mastodon.env_file):
+        # Root reads it as fleetd-render does: what the workers' user may not read, fleetd will not have.
+        if not env.forbidden or os.geteuid() == 0:
             raise
         how = "which you may not read: sudo fleetctl check-config checks it too"
         return [f"  look: not checked: {settings.mastodon.env_file}, {how}"]
     return [f"  {found.sentence}", *(f"  look: {warning}" for warning in found.warnings)]
-
-
-def _is_forbidden(path: str) -> bool:
-    """Whether the file may not be read. A file that does not exist is a problem for fleetd too."""
-    try:
-        with Path(path).open("rb"):
-            return False
-    except PermissionError:
-        return True
-    except OSError:
-        return False
 
 
 def list_problems(error: ConfigError, *, err: bool = False) -> None:

@@ -1,0 +1,86 @@
+"""As whom Mastodon's workers run. Root reads Mastodon's files with the rights of that account (as_account.py)."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from pathlib import Path
+
+from fleetd.adapters.host.systemctl import systemctl
+from fleetd.core.model.facts import Value
+from fleetd.errors import FleetdError
+
+#: An instance that never runs, so a drop-in for a single instance does not count.
+_ASKED = "mastodon-sidekiq@0.service"
+TEMPLATE = "mastodon-sidekiq@.service"
+_USUAL = "mastodon"
+_PROPERTIES = ("LoadState", "User", "Group", "SupplementaryGroups")
+_ASK_SECONDS = 10.0
+_RUNS = Path("/run/systemd/system")
+
+
+class AccountError(FleetdError):
+    """It is not known as whom the workers run, or their rights can't be taken on."""
+
+
+class Account(Value, frozen=True, kw_only=True):
+    """A user with its groups, as systemd gives them to the workers."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]  # supplementary ones
+
+    @property
+    def group(self) -> str:
+        """The name of its first group."""
+        try:
+            return grp.getgrgid(self.gid).gr_name
+        except KeyError:
+            return str(self.gid)
+
+
+def workers_account(root: Path = Path("/")) -> Account | None:
+    """The account that the workers' unit names; "mastodon" where systemd or the unit is missing.
+
+    None: we are not root, or `root` is a made-up directory, so what we read we read with our own rights. Raises
+    AccountError, never None, when root can't find out: then nothing of Mastodon's is read.
+    """
+    if os.geteuid() != 0 or root != Path("/"):
+        return None
+    properties: dict[str, str] = {}
+    if _RUNS.is_dir():
+        shown = systemctl("show", f"--property={','.join(_PROPERTIES)}", _ASKED, seconds=_ASK_SECONDS)
+        if shown is None:
+            raise AccountError(f"systemd does not say as whom the workers run: try `systemctl show {_ASKED}`")
+        properties = {name: value for name, _, value in (line.partition("=") for line in shown.splitlines())}
+    return account_of(properties)
+
+
+def account_of(properties: dict[str, str]) -> Account:
+    """From a unit's properties as `systemctl show` prints them. Raises AccountError for an unknown user or group."""
+    if properties.get("LoadState") == "loaded":
+        user = properties.get("User") or "root"  # no User= means root
+        first, more = properties.get("Group", ""), properties.get("SupplementaryGroups", "").split()
+    else:
+        user, first, more = _USUAL, "", []
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except (KeyError, OverflowError):
+        raise AccountError(
+            f"the user {user}, as whom the workers run, does not exist here: set User= with "
+            f"`systemctl edit {TEMPLATE}`, then `systemctl restart fleetd-render`"
+        ) from None
+    gid = _gid(first) if first else entry.pw_gid
+    groups = {*os.getgrouplist(entry.pw_name, gid), *map(_gid, more)}
+    return Account(name=entry.pw_name, uid=entry.pw_uid, gid=gid, groups=tuple(sorted(groups)))
+
+
+def _gid(group: str) -> int:
+    if group.isdecimal():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise AccountError(f"the group {group} of {TEMPLATE} does not exist here") from None
