@@ -100,8 +100,8 @@ def test_the_verification_notices_mistakes(root: Path) -> None:
     [
         ("fleetd.service", 1.0),
         ("fleetd-render.service", 1.5),
-        ("fleetd-stamp.service", 1.3),
-        ("fleetd-stamp-again.service", 1.3),
+        ("fleetd-stamp.service", 1.5),
+        ("fleetd-stamp-again.service", 1.5),
         (BOOT, 1.4),
         (SHUTDOWN, 1.4),
         (unit_of(InstanceKey(1)), 1.7),
