@@ -5,13 +5,21 @@ The file is small and read at start and on reload; a bad one is refused whole, s
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from fleetd.config.access_tables import File, HistorySection, LogSection, MastodonSection, StateSection
+from fleetd.config.access_tables import (
+    File,
+    HistorySection,
+    LogSection,
+    MastodonSection,
+    NetworkSection,
+    StateSection,
+)
 from fleetd.config.connections import (
     PostgresSettings,
     RedisSettings,
@@ -52,6 +60,7 @@ class Settings(Value, frozen=True, kw_only=True):
     replica: PostgresSettings | None  # None: likewise
     through: Literal["auto", "postgres", "pgbouncer"]  # what the workers connect to
     watch_replica: bool  # where there is one
+    network: NetworkSection
     mastodon: MastodonSection
     directory: str  # where Mastodon's code is
     http: HttpAddress | None  # None: off
@@ -115,6 +124,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         replica=postgres_settings(contents.replica, problems, "replica"),
         through=contents.connections.through,
         watch_replica=contents.connections.replica == "auto",
+        network=_network(contents.network, problems),
         mastodon=contents.mastodon,
         directory=_directory(contents.mastodon),
         http=_http_address(contents.http.listen, problems),
@@ -129,6 +139,17 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
 def _directory(mastodon: MastodonSection) -> str:
     """By default where .env.production is, because Mastodon reads it from its own directory."""
     return str(Path(mastodon.directory or Path(mastodon.env_file or MastodonSection().env_file).parent))
+
+
+def _network(network: NetworkSection, problems: list[ConfigProblem]) -> NetworkSection:
+    for entry in network.private:
+        if "/" in entry:
+            try:
+                ipaddress.ip_network(entry, strict=False)
+            except ValueError:
+                cure = 'Write addresses, host names, or networks such as "10.8.0.0/24".'
+                problems.append(ConfigProblem("network.private", f"{show(entry)} is not a network", cure))
+    return network
 
 
 def _http_address(listen: str, problems: list[ConfigProblem]) -> HttpAddress | None:
