@@ -41,7 +41,7 @@ class TooMuchSentError(Exception):
 class BoundedConnection(AsyncConnection[Row]):
     """An AsyncConnection that is cut off when the server has sent more than `allow` allowed."""
 
-    _meter: _Meter
+    meter: _Meter
 
     @classmethod
     def _connect_gen(cls, *given: Any, **options: Any) -> Generator[Any, Any, Any]:
@@ -57,7 +57,7 @@ class BoundedConnection(AsyncConnection[Row]):
                 waits = steps.send(ready)
         except StopIteration as done:
             connection = done.value
-            connection._meter = meter
+            connection.meter = meter
             return connection
         except psycopg.Error:
             meter.close()
@@ -69,15 +69,15 @@ class BoundedConnection(AsyncConnection[Row]):
 
     def allow(self, bytes_max: int) -> None:
         """From now on the server may send as much as this."""
-        self._meter.allow(bytes_max)
+        self.meter.allow(bytes_max)
 
     def check(self) -> None:
         """Raises TooMuchSentError when the connection was cut off."""
-        self._meter.check()
+        self.meter.check()
 
     async def close(self) -> None:
         await super().close()
-        self._meter.close()
+        self.meter.close()
 
 
 class _Meter:
