@@ -32,6 +32,7 @@ from fleetd.config.toml_reader import section, show
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError, ConfigProblem
+from fleetd.words.plain import plain
 
 #: More than any real file has; a slip such as `--config /dev/zero` ends here.
 FILE_BYTES_MAX = 1024 * 1024
@@ -103,7 +104,7 @@ def parse(text: str, file: str = "fleetd.toml", *, machine_host: str | None = No
         table = tomllib.loads(text)
     except ValueError as error:  # also of numbers with thousands of digits
         cure = "Correct that line; texts need quotes, tables look like [redis]."
-        raise ConfigError(file, [ConfigProblem("", f"not TOML: {_on_one_line(str(error))}", cure)]) from None
+        raise ConfigError(file, [ConfigProblem("", f"not TOML: {plain(str(error))}", cure)]) from None
     except RecursionError:
         raise ConfigError(file, [ConfigProblem("", "nested too deeply", "Use plain tables.")]) from None
     problems: list[ConfigProblem] = []
@@ -161,7 +162,3 @@ def _http_address(listen: str, problems: list[ConfigProblem]) -> HttpAddress | N
         problems.append(ConfigProblem("http.listen", f"{show(listen)} is not an address with a port", cure))
         return None
     return HttpAddress(host=match[1] or match[2], port=int(match[3]))
-
-
-def _on_one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -14,10 +14,10 @@ from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.config.connections import PostgresSettings
 from fleetd.errors import SourceUnavailableError
-from tests.support.rig.lying_postgres import ANSWERS, CLEAR_PASSWORD, LOGINS, LyingPostgres
+from tests.support.attacks.lying_postgres import ANSWERS, CLEAR_PASSWORD, LOGINS, LyingPostgres
+from tests.support.attacks.peak_memory import peak_memory
 from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.mastodon_postgres import read_once, source, tcp
-from tests.support.rig.peak_memory import peak_memory
 from tests.support.rig.pgbouncer_server import PgBouncer
 from tests.support.rig.postgres_cluster import WAIT_SECONDS, Cluster
 

@@ -15,8 +15,8 @@ import pytest
 from fleetd.adapters.http.exchange import REQUEST_BYTES_MAX, Answer
 from fleetd.adapters.http.listener import HttpListener, health_route
 from fleetd.adapters.http.server import CONNECTIONS_MAX
-from tests.support.rig.http_clients import WAIT_SECONDS, ask, hello, holding, raw, serving
-from tests.support.rig.peak_memory import peak_memory
+from tests.support.attacks.http_clients import WAIT_SECONDS, ask, hello, holding, raw, serving
+from tests.support.attacks.peak_memory import peak_memory
 
 ROUTES = {"/hello": hello, "/healthz": health_route(lambda: 1.0, 30.0)}
 PROBES = 24

@@ -21,8 +21,8 @@ from fleetd.adapters.http.exchange import Answer
 from fleetd.adapters.http.listener import HttpListener, health_route, metrics_route
 from fleetd.config import HttpAddress
 from fleetd.errors import FleetdError
+from tests.support.attacks.http_clients import WAIT_SECONDS, ask, hello, holding, local, raw, serving
 from tests.support.rig.free_port import free_port
-from tests.support.rig.http_clients import WAIT_SECONDS, ask, hello, holding, local, raw, serving
 
 
 def test_metrics_are_prometheus_text() -> None:

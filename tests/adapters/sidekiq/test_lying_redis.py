@@ -11,8 +11,8 @@ from fleetd.adapters.sidekiq.bounded import ROUND_BYTES_MAX, Allowance, TooMuchS
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.errors import SourceUnavailableError
-from tests.support.rig.lying_redis import ANSWERS, NONSENSE, LyingRedis
-from tests.support.rig.peak_memory import peak_memory
+from tests.support.attacks.lying_redis import ANSWERS, NONSENSE, LyingRedis
+from tests.support.attacks.peak_memory import peak_memory
 from tests.support.rig.redis_server import WAIT_SECONDS
 
 #: Without a bound: 1500 MiB within the deadline.

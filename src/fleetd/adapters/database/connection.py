@@ -221,7 +221,6 @@ def _shut_down(connection: Connection) -> None:
             return  # the server closed it first
 
 
-def printable(name: str, length_max: int) -> str:
-    """A foreign name for a terminal: no control characters, at most `length_max` characters."""
-    shown = "".join(c if c.isprintable() else "?" for c in name[: length_max + 1])
-    return shown if len(shown) <= length_max else f"{shown[: length_max - 1]}…"
+def shortened(name: str, length_max: int) -> str:
+    """A foreign name of at most `length_max` characters."""
+    return name if len(name) <= length_max else f"{name[: length_max - 1]}…"

@@ -29,7 +29,7 @@ from collections.abc import Callable
 import msgspec
 import psycopg
 
-from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, printable
+from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, shortened
 from fleetd.adapters.database.login import Login
 from fleetd.config.connections import CONSOLE, PostgresSettings
 from fleetd.core.model.bounds import BOUNDS, ImpossibleNumberError, Unit, essential, real
@@ -234,7 +234,7 @@ def _least(*limits: int) -> int:
 
 
 def _shown(name: str) -> str:
-    return printable(name, NAME_LENGTH_MAX)
+    return shortened(name, NAME_LENGTH_MAX)
 
 
 def _number(row: Row, column: str) -> int | None:

@@ -27,7 +27,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, printable
+from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, shortened
 from fleetd.adapters.database.login import Login, refusal
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.bounds import ImpossibleNumberError, essential, whole
@@ -264,7 +264,7 @@ def _consumer(role: str | None, address: str, application: str | None) -> str:
 
 
 def _word(name: str) -> str:
-    return printable(name, CONSUMER_WORD_LENGTH_MAX)
+    return shortened(name, CONSUMER_WORD_LENGTH_MAX)
 
 
 def _count(row: Row, column: str) -> int:
