@@ -24,19 +24,21 @@ from tests.support.rig.postgres_cluster import WAIT_SECONDS, Cluster
 #: Without a bound: 300 to 2000 MiB within the deadline.
 GROWN_MIB_MAX = 60.0
 SECRET = "Geheim-42"
+#: Far more than any of these takes; without a bound, memory would grow for as long.
+DEADLINE_SECONDS = 20.0
 
 
 def postgres(settings: PostgresSettings) -> PostgresConnections:
-    return PostgresConnections(settings, monotonic=time.monotonic, deadline_seconds=WAIT_SECONDS)
+    return PostgresConnections(settings, monotonic=time.monotonic, deadline_seconds=DEADLINE_SECONDS)
 
 
 def replica(settings: PostgresSettings) -> PostgresConnections:
-    return PostgresConnections(settings, monotonic=time.monotonic, deadline_seconds=WAIT_SECONDS, standby=True)
+    return PostgresConnections(settings, monotonic=time.monotonic, deadline_seconds=DEADLINE_SECONDS, standby=True)
 
 
 def pgbouncer(settings: PostgresSettings) -> PgBouncerConsole:
     return PgBouncerConsole(
-        settings, mastodon=("mastodon", "mastodon"), monotonic=time.monotonic, deadline_seconds=WAIT_SECONDS
+        settings, mastodon=("mastodon", "mastodon"), monotonic=time.monotonic, deadline_seconds=DEADLINE_SECONDS
     )
 
 
