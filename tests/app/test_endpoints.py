@@ -19,7 +19,9 @@ OWN_POSTGRES = '[postgres]\nurl = "postgresql://fleetd:Geheim8@10.0.0.3/mastodon
 
 def endpoints_of(env: str | None, config: str = "") -> Endpoints:
     no_file = "" if "[mastodon]" in config else '[mastodon]\nenv_file = "/none/.env.production"\n'
-    return find_endpoints(parse(PROFILE + no_file + config), EnvFile(text=env))
+    network = "" if "[network]" in config else '[network]\nprivate = ["10.0.0.0/24"]\n'
+    settings = parse(PROFILE + no_file + network + config)
+    return find_endpoints(settings, EnvFile(text=env))
 
 
 def wrong(env: str | None, config: str = "") -> dict[str, str]:
@@ -195,3 +197,28 @@ def test_where_workers_find_redis_is_known_if_fleetd_is_told_to_look_elsewhere()
     assert endpoints_of(env).workers_redis == ""
     found = endpoints_of(env, '[redis]\nhost = "10.0.0.8"\n')
     assert (found.redis.place, found.workers_redis) == ("10.0.0.8:6379, database 0", "10.0.0.9:6380, database 2")
+
+
+def test_connections_without_tls_are_warned_of_until_the_network_is_called_private() -> None:
+    env = BOUNCER + "REDIS_HOST=10.0.0.9\n"
+    config = OWN_POSTGRES + '[mastodon]\nenv_file = ""\nrole = "masto"\n'
+    warned = endpoints_of(env, config + "[network]\n").warnings
+    assert [warning.split(" is reached")[0] for warning in warned] == [
+        "Redis at 10.0.0.9:6379",
+        "PgBouncer at 10.0.0.2:6432",
+        "Postgres at 10.0.0.3:5432",
+    ]
+    assert endpoints_of(env, config + '[network]\nprivate = ["10.0.0.0/24"]\n').warnings == ()
+
+
+def test_a_server_may_be_given_the_password_in_the_clear_where_the_configuration_says_so() -> None:
+    for named, allowed in (("", (False, False)), ('"pgbouncer"', (True, False)), ('"postgres"', (False, True))):
+        found = endpoints_of(BOUNCER, f"{OWN_POSTGRES}[network]\ncleartext_password = [{named}]\n")
+        assert found.pgbouncer is not None
+        assert found.postgres is not None
+        assert (found.pgbouncer.cleartext_password, found.postgres.cleartext_password) == allowed
+
+
+def test_a_network_that_is_none_is_a_problem() -> None:
+    told = wrong(BOUNCER, '[network]\nprivate = ["10.8.0.0/33"]\n')
+    assert "10.8.0.0/33" in told["network.private"]

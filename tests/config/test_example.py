@@ -19,7 +19,12 @@ EXAMPLE = PROJECT / "config.example.toml"
 PROFILE = "default-first"
 MINIMAL = f'[profiles.{PROFILE}]\ninstances = "1-4"\n'
 #: Keys without a fixed default: it is empty or follows from other keys. The example shows a possible value.
-ILLUSTRATIONS = {("connections", "claims"), ("pace", "booting_max")}
+ILLUSTRATIONS = {
+    ("connections", "claims"),
+    ("pace", "booting_max"),
+    ("network", "private"),
+    ("network", "cleartext_password"),
+}
 
 
 def _uncommented() -> dict[str, dict[str, Any]]:

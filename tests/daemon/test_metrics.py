@@ -277,6 +277,14 @@ def test_any_queue_name_gives_a_readable_scrape(names: list[str]) -> None:
     assert len(labels) == len(set(labels))
 
 
+def test_no_label_holds_what_can_not_be_seen() -> None:
+    names = ["a\x1b[2J", r"a\x1b[2J", "txt.\u202eexe", "\x9b\u2066\u200b\u2028"]
+    scraped = generate_latest(metrics_of(status(queues=tuple(map(queue, names)))).registry).decode()
+    assert all(line.isprintable() for line in scraped.split("\n"))
+    assert scraped.count('fleetd_queue_length_jobs{queue="a\\\\x1b[2J"}') == 1, "two that look alike are one series"
+    assert r'queue="txt.\\u202eexe"' in scraped
+
+
 def test_a_scrape_during_a_tick_is_consistent() -> None:
     metrics = metrics_of(status(1))
     stop = threading.Event()

@@ -18,6 +18,7 @@ from fleetd.adapters.mastodon.env import (
     without_prepared_statements,
 )
 from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.encryption import unencrypted_postgres, unencrypted_redis
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
 from fleetd.core.model.facts import Value
@@ -148,15 +149,22 @@ class _Search:
         return Endpoints(
             redis=redis,
             workers_redis=self._workers_redis(redis),
-            postgres=postgres,
-            pgbouncer=console,
+            postgres=self._trusted("postgres", postgres),
+            pgbouncer=self._trusted("pgbouncer", console),
             mastodon_pool=pool,
-            replica=replica,
+            replica=self._trusted("replica", replica),
             replica_login_is_mastodons=settings.replica is None,
             countable=self._route.countable,
             sentence=self._sentence(console, postgres, replica),
-            warnings=self._warnings(postgres, replica),
+            warnings=(*self._warnings(postgres, replica), *self._unencrypted(redis, console, postgres, replica)),
         )
+
+    def _trusted(
+        self, name: Literal["postgres", "pgbouncer", "replica"], login: PostgresSettings | None
+    ) -> PostgresSettings | None:
+        if login is None or name not in self._settings.network.cleartext_password:
+            return login
+        return structs.replace(login, cleartext_password=True)
 
     def _from_env(self, table: str, read: _Reader[T]) -> T | None:
         if self._env is None:
@@ -222,6 +230,21 @@ class _Search:
                 "REPLICA_DB_HOST is set in .env.production, but Mastodon uses a replica with REPLICA_DB_NAME only."
             )
         return tuple(warnings)
+
+    def _unencrypted(
+        self,
+        redis: RedisSettings,
+        console: PostgresSettings | None,
+        postgres: PostgresSettings | None,
+        replica: PostgresSettings | None,
+    ) -> list[str]:
+        private = self._settings.network.private
+        sentences = unencrypted_redis(redis, private)
+        named = (("PgBouncer", console, PGBOUNCER_PORT), ("Postgres", postgres, 5432), ("The replica", replica, 5432))
+        for name, login, port in named:
+            if login is not None:
+                sentences += unencrypted_postgres(name, _address(login, port), login, private)
+        return sentences
 
     def _unknown_limits(self, login: PostgresSettings | None, table: str) -> list[str]:
         """fleetd's own role and database have limits of their own, and no worker connects with them."""

@@ -26,6 +26,7 @@ from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.core.model.worker_settings import all_settings, min_numbers
 from fleetd.errors import ConfigError, FleetdError
+from fleetd.words.plain import plain
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = load(options.config)
         files, boot = RenderedFiles(root, options.dir), BootLinks(root, options.dir)
         for sentence in render(settings, files, boot, root):
-            print(sentence)
+            print(plain(sentence))
     except ConfigError as error:
         _print_error(str(error))
         _print_error("Nothing was changed: the workers keep the last good settings.")
@@ -164,7 +165,7 @@ def _print_error(text: str) -> None:
     """To stderr, as errors if that is the journal."""
     prefix = "<3>" if "JOURNAL_STREAM" in os.environ else ""
     for line in text.splitlines():
-        print(prefix + line, file=sys.stderr)
+        print(prefix + plain(line), file=sys.stderr)
 
 
 if __name__ == "__main__":

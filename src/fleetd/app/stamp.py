@@ -17,6 +17,7 @@ from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import read_workers_code
 from fleetd.adapters.rendering.rendered_files import RenderedFiles
 from fleetd.errors import FleetdError
+from fleetd.words.plain import plain
 
 #: An upgrade changes one file after the other, and systemd does not start this program again for what changes while it
 #: runs. So it looks again until nothing has changed for this long.
@@ -75,7 +76,7 @@ def stamp(directory: Path, files: RenderedFiles, root: Path = Path("/")) -> str 
 
 
 def _print(priority: str, sentence: str) -> None:
-    print((priority if "JOURNAL_STREAM" in os.environ else "") + sentence, file=sys.stderr)
+    print((priority if "JOURNAL_STREAM" in os.environ else "") + plain(sentence), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ When fleetd does not answer, systemd and the journal are asked instead (advice/p
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from fleetd.core.instances.orders import Order
 from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
+from fleetd.words.plain import is_plain
 
 ANSWER_SECONDS_MAX = 5.0
 EXIT_ERROR, EXIT_NOT_RUNNING, EXIT_INTERRUPTED = 1, 3, 130
@@ -121,9 +121,15 @@ def tell_json(client: Client, document: Callable[[str, Status], str]) -> int:
     return 0
 
 
+def _escaped(character: str) -> str:
+    """RFC 8259, section 7: UTF-16, so beyond U+FFFF a pair."""
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
 def write_json(document: str) -> None:
-    """Write to standard output; characters that could steer a terminal become JSON's own escapes."""
-    safe = re.sub(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", document.strip())
+    """Write to standard output; what is not plain in its strings becomes JSON's own escapes."""
+    safe = "".join(c if c == "\n" or is_plain(c) else _escaped(c) for c in document.strip())
     sys.stdout.flush()
     sys.stdout.buffer.write(safe.encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()

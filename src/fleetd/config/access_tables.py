@@ -100,6 +100,13 @@ class PostgresSection(Section, frozen=True, kw_only=True):
     sslkey: Text | None = None
 
 
+class NetworkSection(Section, frozen=True, kw_only=True):
+    """How far the network to Redis and Postgres is trusted."""
+
+    private: Annotated[tuple[Host, ...], Meta(max_length=64)] = ()
+    cleartext_password: tuple[Literal["postgres", "pgbouncer", "replica"], ...] = ()
+
+
 class ProfileSection(Section, frozen=True, kw_only=True):
     order: str | None = None
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1, max_length=QUEUES_MAX)] | None = None
@@ -147,6 +154,7 @@ class File(PolicyTables, frozen=True, kw_only=True):
     postgres: PostgresSection | None = None
     pgbouncer: PostgresSection | None = None
     replica: PostgresSection | None = None
+    network: NetworkSection = NetworkSection()
     profiles: dict[str, ProfileSection] = {}
     targets: dict[str, Target] = {}
     scheduler: SchedulerPolicy = SchedulerPolicy(db_pool=POOL_FROM_THREADS)

@@ -81,6 +81,7 @@ class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
     sslrootcert: str | None = None
     sslcert: str | None = None
     sslkey: str | None = None
+    cleartext_password: bool = False  # the server may ask for it even where others could read it
 
 
 SSL_MODES = get_args(SslMode)

@@ -5,13 +5,21 @@ The file is small and read at start and on reload; a bad one is refused whole, s
 
 from __future__ import annotations
 
+import ipaddress
 import platform
 import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from fleetd.config.access_tables import File, HistorySection, LogSection, MastodonSection, StateSection
+from fleetd.config.access_tables import (
+    File,
+    HistorySection,
+    LogSection,
+    MastodonSection,
+    NetworkSection,
+    StateSection,
+)
 from fleetd.config.connections import (
     PostgresSettings,
     RedisSettings,
@@ -24,6 +32,7 @@ from fleetd.config.toml_reader import section, show
 from fleetd.core.model.facts import Value
 from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError, ConfigProblem
+from fleetd.words.plain import plain
 
 #: More than any real file has; a slip such as `--config /dev/zero` ends here.
 FILE_BYTES_MAX = 1024 * 1024
@@ -49,6 +58,7 @@ class Settings(Value, frozen=True, kw_only=True):
     replica: PostgresSettings | None  # None: likewise
     through: Literal["auto", "postgres", "pgbouncer"]  # what the workers connect to
     watch_replica: bool  # where there is one
+    network: NetworkSection
     mastodon: MastodonSection
     directory: str  # where Mastodon's code is
     http: HttpAddress | None  # None: off
@@ -91,7 +101,7 @@ def parse(text: str, file: str = "fleetd.toml", *, machine_host: str | None = No
         table = tomllib.loads(text)
     except ValueError as error:  # also of numbers with thousands of digits
         cure = "Correct that line; texts need quotes, tables look like [redis]."
-        raise ConfigError(file, [ConfigProblem("", f"not TOML: {_on_one_line(str(error))}", cure)]) from None
+        raise ConfigError(file, [ConfigProblem("", f"not TOML: {plain(str(error))}", cure)]) from None
     except RecursionError:
         raise ConfigError(file, [ConfigProblem("", "nested too deeply", "Use plain tables.")]) from None
     problems: list[ConfigProblem] = []
@@ -112,6 +122,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         replica=postgres_settings(contents.replica, problems, "replica"),
         through=contents.connections.through,
         watch_replica=contents.connections.replica == "auto",
+        network=_network(contents.network, problems),
         mastodon=contents.mastodon,
         directory=_directory(contents.mastodon),
         http=_http_address(contents.http.listen, problems),
@@ -128,6 +139,17 @@ def _directory(mastodon: MastodonSection) -> str:
     return str(Path(mastodon.directory or Path(mastodon.env_file or MastodonSection().env_file).parent))
 
 
+def _network(network: NetworkSection, problems: list[ConfigProblem]) -> NetworkSection:
+    for entry in network.private:
+        if "/" in entry:
+            try:
+                ipaddress.ip_network(entry, strict=False)
+            except ValueError:
+                cure = 'Write addresses, host names, or networks such as "10.8.0.0/24".'
+                problems.append(ConfigProblem("network.private", f"{show(entry)} is not a network", cure))
+    return network
+
+
 def _http_address(listen: str, problems: list[ConfigProblem]) -> HttpAddress | None:
     if not listen:
         return None
@@ -137,7 +159,3 @@ def _http_address(listen: str, problems: list[ConfigProblem]) -> HttpAddress | N
         problems.append(ConfigProblem("http.listen", f"{show(listen)} is not an address with a port", cure))
         return None
     return HttpAddress(host=match[1] or match[2], port=int(match[3]))
-
-
-def _on_one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

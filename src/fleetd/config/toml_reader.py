@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET
 
 from fleetd.errors import ConfigProblem
+from fleetd.words.plain import plain
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -37,7 +38,7 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, str):
-        text = json.dumps(value, ensure_ascii=False)
+        text = plain(json.dumps(value, ensure_ascii=False))
     elif isinstance(value, list):
         more = ", …" if len(value) > _SHOWN_MAX else ""
         text = f"[{', '.join(map(show, value[:_SHOWN_MAX]))}{more}]"

@@ -37,6 +37,7 @@ from fleetd.core.model.status import (
     StepStatus,
 )
 from fleetd.daemon.labels import BoundedLabels
+from fleetd.words.plain import plain
 
 #: Bounds of the label sets; the configuration allows fewer.
 ROWS_MAX = 256
@@ -265,8 +266,8 @@ def families(table: Table, status: Status) -> Iterator[Metric]:
 
 
 def _label(text: str) -> str:
-    """A label value that can always be written out, whatever bytes a queue was named with."""
-    return text[:LABEL_LENGTH_MAX].encode(errors="replace").decode()
+    """A label value that can always be written out and shown, whatever bytes a queue was named with."""
+    return plain(text[:LABEL_LENGTH_MAX])
 
 
 def _counters(status: Status) -> Iterator[Metric]:

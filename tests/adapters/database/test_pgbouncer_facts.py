@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleetd.adapters.database.pgbouncer import POOLS_MAX, facts_from, settings_from
+from fleetd.adapters.database.pgbouncer import NAME_LENGTH_MAX, POOLS_MAX, facts_from, settings_from
 from fleetd.core.model.facts import PgBouncerFacts, PoolFacts
 from tests.support.builders.pgbouncer_rows import VERSIONS, recorded
 
@@ -108,10 +108,13 @@ def test_the_list_of_pools_is_bounded_and_always_has_mastodons() -> None:
     assert pool(rows).client_connections == 4
 
 
-def test_foreign_names_cannot_write_on_a_terminal() -> None:
+def test_foreign_names_are_bounded_and_exact() -> None:
+    """What can't be shown of them is escaped where they are shown."""
     rows = recorded("1.18.0")
     rows["POOLS"][-1]["database"] = "ev\x1b[2Jil"
-    assert facts(rows).pools[-1].database == "ev?[2Jil"
+    assert facts(rows).pools[-1].database == "ev\x1b[2Jil"
+    rows["POOLS"][-1]["database"] = "x" * 500
+    assert facts(rows).pools[-1].database == "x" * (NAME_LENGTH_MAX - 1) + "…"
 
 
 @pytest.mark.parametrize("what", ["CONFIG", "LISTS"])

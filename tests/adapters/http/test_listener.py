@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,62 +17,12 @@ from prometheus_client import CollectorRegistry, Gauge
 from structlog.testing import capture_logs
 
 from fleetd.adapters.http import listener as listener_module
-from fleetd.adapters.http.listener import (
-    CONNECTIONS_MAX,
-    Answer,
-    HttpListener,
-    Route,
-    health_route,
-    metrics_route,
-)
+from fleetd.adapters.http.exchange import Answer
+from fleetd.adapters.http.listener import HttpListener, health_route, metrics_route
 from fleetd.config import HttpAddress
 from fleetd.errors import FleetdError
+from tests.support.attacks.http_clients import WAIT_SECONDS, ask, hello, holding, local, raw, serving
 from tests.support.rig.free_port import free_port
-
-WAIT_SECONDS = 90.0
-
-
-def local(port: int) -> HttpAddress:
-    return HttpAddress(host="127.0.0.1", port=port)
-
-
-@contextlib.contextmanager
-def serving(routes: dict[str, Route], *, request_seconds_max: float = WAIT_SECONDS) -> Iterator[HttpListener]:
-    listener = HttpListener(local(free_port()), routes, request_seconds_max=request_seconds_max)
-    listener.start()
-    try:
-        yield listener
-    finally:
-        listener.stop()
-
-
-def ask(
-    listener: HttpListener, path: str, method: str = "GET", headers: dict[str, str] | None = None
-) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", listener.port, timeout=WAIT_SECONDS)
-    try:
-        connection.request(method, path, headers=headers or {})
-        response = connection.getresponse()
-        return response.status, dict(response.getheaders()), response.read().decode()
-    finally:
-        connection.close()
-
-
-def raw(listener: HttpListener, data: bytes) -> bytes:
-    """Send these bytes, and return all that comes back until the listener closes."""
-    with socket.create_connection(("127.0.0.1", listener.port), timeout=WAIT_SECONDS) as client:
-        with contextlib.suppress(OSError):
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-        got = b""
-        with contextlib.suppress(ConnectionResetError):
-            while part := client.recv(65536):
-                got += part
-        return got
-
-
-def hello() -> Answer:
-    return Answer(body=b"hello\n")
 
 
 def test_metrics_are_prometheus_text() -> None:
@@ -154,76 +103,6 @@ def test_too_many_headers_and_too_long_lines_are_refused() -> None:
             assert b"200" not in answer.split(b"\r\n")[0]
             assert b"hello" not in answer
         assert ask(listener, "/hello")[0] == 200
-
-
-@contextlib.contextmanager
-def holding(listener: HttpListener, count: int) -> Iterator[list[socket.socket]]:
-    """`count` connections that send half a request and wait."""
-    with contextlib.ExitStack() as stack:
-        clients = []
-        for _ in range(count):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", listener.port), timeout=WAIT_SECONDS))
-            client.sendall(b"GET /hello HTTP/1.1\r\nX-Slow:")
-            clients.append(client)
-        yield clients
-
-
-def test_connections_are_bounded_and_become_free_again() -> None:
-    with serving({"/hello": hello}) as listener:
-        with holding(listener, CONNECTIONS_MAX):
-            answer = raw(listener, b"GET /hello HTTP/1.1\r\n\r\n")
-            assert answer.startswith(b"HTTP/1.0 503 ")
-            assert _threads("process_request_thread") <= CONNECTIONS_MAX + 1  # a refused one may still be ending
-        _until(lambda: ask(listener, "/hello")[0] == 200)
-
-
-def test_a_request_that_trickles_in_ends_at_the_deadline() -> None:
-    with serving({"/hello": hello}, request_seconds_max=0.5) as listener, holding(listener, 1) as [slow]:
-        assert _trickle(slow), "it was let go on for as long as it liked"
-
-
-def _trickle(slow: socket.socket) -> bool:
-    """Send a byte now and then. Returns whether the listener ended the connection."""
-    end = time.monotonic() + WAIT_SECONDS
-    slow.settimeout(0.05)
-    with contextlib.suppress(ConnectionError):
-        while time.monotonic() < end:
-            slow.sendall(b"x")
-            with contextlib.suppress(TimeoutError):
-                if slow.recv(1024) == b"":
-                    return True
-        return False
-    return True
-
-
-def test_a_reader_that_does_not_read_ends_at_the_deadline() -> None:
-    asked = threading.Event()
-
-    def big() -> Answer:
-        asked.set()
-        return Answer(body=b"x" * 50_000_000)
-
-    with (
-        serving({"/big": big}, request_seconds_max=0.5) as listener,
-        socket.create_connection(("127.0.0.1", listener.port), timeout=WAIT_SECONDS) as client,
-    ):
-        client.sendall(b"GET /big HTTP/1.1\r\n\r\n")
-        assert asked.wait(WAIT_SECONDS)
-        _until(lambda: _threads("process_request_thread") == 0)
-
-
-def _threads(name: str) -> int:
-    return sum(name in thread.name for thread in threading.enumerate())
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            if condition():
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_stop_ends_requests_and_frees_the_port() -> None:

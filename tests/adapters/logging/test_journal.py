@@ -136,6 +136,15 @@ def test_a_queue_name_cannot_forge_fields_or_colours(to_journal: Journald) -> No
     assert all(name in {"MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER"} or name.startswith("FLEETD_") for name in entry)
 
 
+def test_nothing_invisible_is_in_a_line_nor_in_a_traceback(to_journal: Journald) -> None:
+    name = "txt.\u202eexe\u2066\u200b\x9b\u2028"
+    log.error(f"queue {name}", queue=name, exc_info=RuntimeError(name))
+    entry = to_journal.entry()
+    shown = r"txt.\u202eexe\u2066\u200b\x9b\u2028"
+    assert entry["MESSAGE"] == f"queue {shown}\nRuntimeError: {shown}"
+    assert entry["FLEETD_QUEUE"] == shown
+
+
 def test_size_and_number_of_fields_are_bounded(to_journal: Journald) -> None:
     log.info("y" * 100_000, **{f"f{n}": "z" * 50_000 for n in range(200)})
     entry = to_journal.entry()

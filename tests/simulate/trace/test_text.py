@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -94,6 +96,17 @@ def traces(draw: st.DrawFn) -> Trace:
 @given(trace=traces(), comment=st.text(max_size=40))
 def test_a_trace_is_the_same_when_read_back(trace: Trace, comment: str) -> None:
     assert parse_trace(trace_text(trace, (comment,))) == trace
+
+
+def test_a_hostile_queue_name_is_escaped_and_read_back() -> None:
+    trace = parse_trace(DOCUMENTED)
+    name = "a\x1b[2J\x9b\u202e\u200b\U000e0041\x7f"
+    (first, *_) = trace.queues.values()
+    hostile = structs.replace(trace, queues={name: first}, profiles={}, targets={name: 5.0})
+    text = trace_text(hostile, ("by \x1b[2J\u202e",))
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert r"# by \x1b[2J\u202e" in text
+    assert tomllib.loads(text)["queues"].keys() == {name}
 
 
 def test_the_documented_and_the_benchmark_traces_are_read_back() -> None:

@@ -56,5 +56,7 @@ class ConsoleAnswers:
     def __init__(self, rows: dict[str, Any]) -> None:
         self.rows = rows
 
+    def allow(self, bytes_max: int) -> None: ...
+
     def cursor(self) -> _Cursor:
         return _Cursor(self.rows)

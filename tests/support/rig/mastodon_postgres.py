@@ -26,6 +26,7 @@ def running_cluster() -> Iterator[Cluster]:
             "CREATE ROLE watcher LOGIN",
             "CREATE ROLE stranger LOGIN",
             f"CREATE ROLE tls_only LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'",
+            f"CREATE ROLE clear LOGIN PASSWORD '{PASSWORD.replace(chr(39), chr(39) * 2)}'",
             "GRANT pg_monitor TO watcher",
             "CREATE DATABASE mastodon OWNER mastodon",
             "CREATE DATABASE shop OWNER other",

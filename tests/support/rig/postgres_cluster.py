@@ -58,7 +58,7 @@ class Cluster:
         (self.data / "pg_hba.conf").write_text(
             "local all all trust\nlocal replication postgres trust\n"
             "hostssl all tls_only 127.0.0.1/32 scram-sha-256\nhost all tls_only 127.0.0.1/32 reject\n"
-            "host all all 127.0.0.1/32 scram-sha-256\n"
+            "host all clear 127.0.0.1/32 password\nhost all all 127.0.0.1/32 scram-sha-256\n"
         )
 
     def run(self, program: str, *arguments: str) -> None:

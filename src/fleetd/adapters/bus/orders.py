@@ -15,6 +15,7 @@ from fleetd.core.instances import orders
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.identity import NUMBER_MAX, InstanceKey, key_of, key_text
 from fleetd.errors import FleetdError
+from fleetd.words.plain import plain
 
 #: `instances` of a SetInstances that means: as many as its queues need.
 AUTO: Final = -1
@@ -87,4 +88,4 @@ def described(order: Order) -> str:
 def _printable(text: str) -> str:
     """What anybody may have typed, as it may stand in a log."""
     text = text if len(text) <= _LOGGED_CHARACTERS_MAX else text[:_LOGGED_CHARACTERS_MAX] + "..."
-    return text if text.isprintable() and text else ascii(text)
+    return plain(text) or "''"

@@ -2,6 +2,7 @@
 
 What was feared, and where it is met:
 - Using up the last connection ourselves: there is one connection, it is kept, and pauses between attempts grow.
+- A server that sends without end: see bounded.py.
 - A hung server: every read has one deadline. Past it, or when the daemon cancels, the socket is shut down, because
   psycopg would first ask the hung server to cancel the query.
 - Secrets: no exception that carries connection settings is chained.
@@ -20,18 +21,19 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 import psycopg
-from psycopg import AsyncClientCursor, AsyncConnection
+from psycopg import AsyncClientCursor
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.rows import dict_row
 
+from fleetd.adapters.database.bounded import BoundedConnection, TooMuchSentError
 from fleetd.adapters.database.login import Login
 from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts
 from fleetd.errors import SourceUnavailableError
 
 Facts = TypeVar("Facts", DatabaseFacts, PgBouncerFacts)
 Row: TypeAlias = dict[str, Any]
-Connection: TypeAlias = AsyncConnection[Row]
+Connection: TypeAlias = BoundedConnection
 
 _PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0)
 _SEVER_SECONDS = 0.5  # for psycopg to notice that its socket was shut down
@@ -132,6 +134,12 @@ class ConnectionSource(ABC, Generic[Facts]):
             await self._drop()
             self._refused_or_failed(error)
             return None
+        except TooMuchSentError as error:
+            await self._drop()
+            raise self._failed(
+                f"{self._login.where} sent more than the {error.bytes_max // 1024} KiB that an answer may have, and "
+                "was cut off: is that the right server?"
+            ) from None
         except (OSError, ValueError) as error:  # name resolution; psycopg's parameter checks
             await self._drop()
             raise self._failed(f"{self._login.where} can't be reached: {self._login.clean(error)}") from None
@@ -147,11 +155,15 @@ class ConnectionSource(ABC, Generic[Facts]):
             )
             for kind in ("text", "name", "json"):
                 self._connection.adapters.register_loader(kind, _LossyTextLoader)
+        connection = self._connection
         try:
-            facts = await self._count(self._connection)
+            facts = await self._count(connection)
         except SourceUnavailableError as error:
             await self._drop()  # after a failover the same name may lead to another server
             raise self._failed(str(error)) from None
+        except psycopg.OperationalError:
+            connection.check()
+            raise
         self._failures = 0
         self._last_failure = None
         return facts
@@ -209,7 +221,6 @@ def _shut_down(connection: Connection) -> None:
             return  # the server closed it first
 
 
-def printable(name: str, length_max: int) -> str:
-    """A foreign name for a terminal: no control characters, at most `length_max` characters."""
-    shown = "".join(c if c.isprintable() else "?" for c in name[: length_max + 1])
-    return shown if len(shown) <= length_max else f"{shown[: length_max - 1]}…"
+def shortened(name: str, length_max: int) -> str:
+    """A foreign name of at most `length_max` characters."""
+    return name if len(name) <= length_max else f"{name[: length_max - 1]}…"

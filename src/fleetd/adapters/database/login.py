@@ -4,6 +4,9 @@ libpq hands over the SQLSTATE of a failed query, but of a failed login only the 
 of the server's lc_messages. English is understood, and PgBouncer speaks no other; in any other language a full server
 is an unknown reading, during which the fleet does not grow (law 3). The phrases are those of PostgreSQL's postmaster.c
 and postinit.c.
+
+A server that asks for the password in the clear is not given it, unless nobody else can read it or the configuration
+allows it: with sslmode = "prefer" whoever answers instead of the server could refuse TLS and ask.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import psycopg
 
 from fleetd.adapters.logging.redaction import HIDDEN, without_secrets
 from fleetd.config.connections import PostgresSettings
+from fleetd.errors import SourceUnavailableError
 
 #: Debian's and upstream's socket directory; the libpq inside psycopg's wheels looks in /tmp.
 _SOCKET_DIRECTORY = "/var/run/postgresql"
@@ -46,6 +50,11 @@ _CURES_BY_PHRASE = {
     "timeout expired": "is the network between up, and its firewall open?",
 }
 _WRONG_PASSWORD = ("password authentication failed", "SASL authentication failed", "no password supplied")
+#: libpq's own words (fe-auth.c), which it does not translate in psycopg's wheels.
+_CLEAR_PASSWORD = "server requested a cleartext password"  # noqa: S105
+_CLEAR_CURE = 'sslmode = "verify-full" with sslrootcert; to allow it all the same, '
+#: The first libpq that knows require_auth.
+_LIBPQ_REQUIRE_AUTH = 160_000
 _MESSAGE_LENGTH_MAX = 300
 
 
@@ -63,6 +72,9 @@ class Login:
             keepalives_interval=10,
             keepalives_count=3,
         )
+        self._keeps_password = not settings.cleartext_password and not _safe_for_passwords(self._parameters)
+        if self._keeps_password:
+            self._parameters["require_auth"] = "!password"
         self.user = str(self._parameters.get("user") or "")
         self.database = str(self._parameters.get("dbname") or self.user)
         host = str(self._parameters.get("host") or os.environ.get("PGHOST", ""))
@@ -74,6 +86,13 @@ class Login:
         self._secrets = [text for text in (secret, quote(secret, safe="")) if len(text) >= 4]
 
     def parameters(self) -> dict[str, Any]:
+        """For libpq. Raises SourceUnavailableError where this libpq would give the password to whoever asks."""
+        if self._keeps_password and psycopg.pq.version() < _LIBPQ_REQUIRE_AUTH:
+            raise SourceUnavailableError(
+                f"libpq {psycopg.pq.version() // 10000}, which fleetd is installed with, gives {self.where} the "
+                f"password in the clear if it asks: install psycopg[binary] with libpq 16 or newer, or {_CLEAR_CURE}"
+                f'network.cleartext_password = ["{self._kind}"]'
+            )
         return dict(self._parameters)
 
     def clean(self, error: BaseException) -> str:
@@ -98,6 +117,11 @@ class Login:
             return f"the password is wrong{unknown}: check {prefix}_PASS {source}"
         if sqlstate == "3D000":
             return f"the database does not exist: check {prefix}_NAME {source}"
+        if _CLEAR_PASSWORD in message:
+            return (
+                "anyone on the way could read it, so it was not sent: use scram-sha-256 on the server, or here "
+                f'{_CLEAR_CURE}network.cleartext_password = ["{self._kind}"]'
+            )
         by_phrase = (cure for phrase, cure in _CURES_BY_PHRASE.items() if phrase in message)
         return _CURES_BY_SQLSTATE.get(sqlstate or "") or next(by_phrase, None)
 
@@ -108,6 +132,16 @@ def _parameters(settings: PostgresSettings) -> dict[str, Any]:
     if "host" not in given and "PGHOST" not in os.environ:
         given["host"] = _SOCKET_DIRECTORY if Path(_SOCKET_DIRECTORY).is_dir() else "localhost"
     return given
+
+
+def _safe_for_passwords(parameters: dict[str, Any]) -> bool:
+    """Whether nobody but the right server can read a password in the clear: a unix socket, or TLS with a known peer.
+
+    `require` is not enough, since whoever is on the way can answer with a certificate of their own; nor is loopback,
+    where any user of this host can listen while the server is down.
+    """
+    hosts = str(parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
+    return parameters.get("sslmode") in ("verify-ca", "verify-full") or all(h.startswith(("/", "@")) for h in hosts)
 
 
 Refusal = Literal["cluster", "role", "database"]

@@ -29,7 +29,7 @@ from collections.abc import Callable
 import msgspec
 import psycopg
 
-from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, printable
+from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, shortened
 from fleetd.adapters.database.login import Login
 from fleetd.config.connections import CONSOLE, PostgresSettings
 from fleetd.core.model.bounds import BOUNDS, ImpossibleNumberError, Unit, essential, real
@@ -37,6 +37,8 @@ from fleetd.core.model.facts import PgBouncerFacts, PoolFacts, Value
 from fleetd.errors import SourceUnavailableError
 
 SETTINGS_SECONDS = 60.0
+#: The answer to one command. A pool, a database or a user takes about 150 bytes.
+SHOWN_BYTES_MAX = 1024 * 1024
 #: A wildcard database may make any number of pools; Mastodon's own is always kept.
 POOLS_MAX = 256
 NAME_LENGTH_MAX = 128  # PgBouncer's own limit
@@ -125,6 +127,7 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
 
 
 async def _show(connection: Connection, what: str) -> list[Row]:
+    connection.allow(SHOWN_BYTES_MAX)
     async with connection.cursor() as cursor:
         await cursor.execute(f"SHOW {what}".encode())
         return await cursor.fetchall()
@@ -231,7 +234,7 @@ def _least(*limits: int) -> int:
 
 
 def _shown(name: str) -> str:
-    return printable(name, NAME_LENGTH_MAX)
+    return shortened(name, NAME_LENGTH_MAX)
 
 
 def _number(row: Row, column: str) -> int | None:

@@ -27,7 +27,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, printable
+from fleetd.adapters.database.connection import Connection, ConnectionSource, Row, shortened
 from fleetd.adapters.database.login import Login, refusal
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.bounds import ImpossibleNumberError, essential, whole
@@ -37,6 +37,8 @@ from fleetd.errors import SourceUnavailableError
 
 _log = structlog.get_logger("fleetd.postgres")
 
+#: The answer to QUERY is one row, which the names of 512 workers make 70 kB long at most.
+ANSWER_BYTES_MAX = 256 * 1024
 _TOO_MANY_CONNECTIONS = "53300"
 #: Names of our workers that are listed; further workers count as others, which errs on the safe side.
 WORKER_NAMES_MAX = 512
@@ -90,6 +92,7 @@ class PostgresConnections(ConnectionSource[DatabaseFacts]):
 
     async def _count(self, connection: Connection) -> DatabaseFacts:
         row: Row | None = None
+        connection.allow(ANSWER_BYTES_MAX)
         async with connection.cursor() as cursor:
             await cursor.execute(QUERY, query_parameters(self._role, self._database, self._deadline_seconds))
             while row is None:
@@ -261,7 +264,7 @@ def _consumer(role: str | None, address: str, application: str | None) -> str:
 
 
 def _word(name: str) -> str:
-    return printable(name, CONSUMER_WORD_LENGTH_MAX)
+    return shortened(name, CONSUMER_WORD_LENGTH_MAX)
 
 
 def _count(row: Row, column: str) -> int:

@@ -1,15 +1,14 @@
 """Logging: one way out for fleetd's own sentences (structlog) and for what libraries log (stdlib logging).
 
-Every line goes through the same steps: level, exception text, secrets out, control characters out, bounds, output.
-Control characters are taken out because queue names come from other people: a terminal obeys them, and journalctl shows
-a message with one as "blob data".
+Every line goes through the same steps: level, exception text, secrets out, what is not plain escaped, bounds, output.
+Queue names come from other people: a terminal obeys control characters, and journalctl shows a message with one as
+"blob data".
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
@@ -25,12 +24,11 @@ from fleetd.adapters.logging.outputs import (
     output_for,
 )
 from fleetd.adapters.logging.redaction import HIDDEN, names_secret, without_secrets
+from fleetd.words.plain import plain
 
 #: systemd's words for priorities 0 to 7, as `systemctl service-log-level` has them.
 LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 _ALIASES = {"error": "err", "critical": "crit", "warn": "warning"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _KEY_LENGTH_MAX = 40
 #: Libraries log from this level on; below it, psycopg alone writes a dozen lines for each connection.
 _LIBRARIES_FROM = logging.WARNING
@@ -130,7 +128,7 @@ def _write(event: _EventDict) -> None:
 
 
 def finished(event: Mapping[str, Any]) -> dict[str, str]:
-    """The line as it is written: strings only, without secrets and control characters, bounded in number and size."""
+    """The line as it is written: strings only, without secrets and what is not plain, bounded in number and size."""
     line = {
         "event": _text(event.get("event", ""), MESSAGE_BYTES_MAX),
         "level": _text(event.get("level", "info"), _KEY_LENGTH_MAX),
@@ -140,7 +138,7 @@ def finished(event: Mapping[str, Any]) -> dict[str, str]:
             continue
         if key == "exception":
             text = without_secrets(str(value))[-MESSAGE_BYTES_MAX:]  # its end says what happened
-            line[key] = _CONTROL_BUT_LINES.sub("�", text)
+            line[key] = "\n".join(plain(part) for part in text.split("\n"))
         elif value and names_secret(key):
             line[key] = HIDDEN
         else:
@@ -150,4 +148,4 @@ def finished(event: Mapping[str, Any]) -> dict[str, str]:
 
 def _text(value: object, length_max: int) -> str:
     text = without_secrets(str(value))[:length_max]
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)[:length_max]
+    return plain(text)[:length_max]

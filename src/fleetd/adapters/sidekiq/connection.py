@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from redis import exceptions
@@ -16,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import NoBackoff
 
+from fleetd.adapters.sidekiq.bounded import ROUND_BYTES_MAX, Allowance, BoundedParser, NotRedisError, TooMuchSentError
 from fleetd.config.connections import RedisSettings
 
 _CLOSE_SECONDS = 1.0
@@ -38,6 +40,7 @@ class RedisConnection:
             "retry": Retry(NoBackoff(), 0),  # the next tick is the retry
             "protocol": 2,  # HELLO needs Redis 6
         }
+        self.allowance = Allowance()
         self._client: Redis | None = None
         self._sentinel_clients: tuple[Redis, ...] = ()
 
@@ -45,6 +48,9 @@ class RedisConnection:
         """The client; connects when a command is sent."""
         if self._client is None:
             self._client = self._open()
+            for client in (self._client, *self._sentinel_clients):
+                # The clients' own arguments have no place for it; no connection has been made yet.
+                client.connection_pool.connection_kwargs["parser_class"] = partial(BoundedParser, self.allowance)
         return self._client
 
     async def drop(self) -> None:
@@ -147,6 +153,13 @@ def sentence(error: BaseException, settings: RedisSettings, timeout_seconds: flo
                 f"No Sentinel names a primary for '{settings.sentinel_master}': check that they run, the name, and "
                 "their password"
             )
+        if isinstance(cause, TooMuchSentError):
+            return (
+                f"{server} sent more than the {ROUND_BYTES_MAX // 1024**2} MiB that an answer may have, and was cut "
+                "off: is that the right server?"
+            )
+        if isinstance(cause, NotRedisError):
+            return f"{server} does not answer as Redis does: is that Redis?"
         if isinstance(cause, exceptions.TimeoutError | TimeoutError):
             return f"{server} did not answer within {timeout_seconds:g} s"
         if "max number of clients" in str(cause):  # redis-py makes a connection error of this reply

@@ -85,7 +85,8 @@ class SidekiqRedis:
 
     async def _read(self, client: Redis) -> SidekiqFacts:
         now = asyncio.get_running_loop().time()
-        rounds = Rounds(client, until_seconds=now + self._deadline_seconds * _ASKING_SHARE)
+        self._connection.allowance.begin_reading()
+        rounds = Rounds(client, self._connection.allowance, until_seconds=now + self._deadline_seconds * _ASKING_SHARE)
         reading = Reading(self._settings.key_prefix, self._memory, loop_seconds=now)
         probe = await self._read_everything(reading, rounds, now)
         await self._read_left(reading, rounds)

@@ -12,6 +12,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+from fleetd.words.plain import plain
+
 _STATUS_LENGTH_MAX = 400
 _PATH_BYTES_MAX = 107  # sockaddr_un
 
@@ -75,4 +77,4 @@ def _watchdog_interval_seconds(environ: Mapping[str, str]) -> float | None:
 
 def _one_line(sentence: str) -> str:
     """A line break would begin another assignment, so a queue's name could say READY=1."""
-    return "".join(c if c.isprintable() else " " for c in sentence)[:_STATUS_LENGTH_MAX]
+    return plain(sentence[:_STATUS_LENGTH_MAX])[:_STATUS_LENGTH_MAX]

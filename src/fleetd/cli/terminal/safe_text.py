@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fleetd.core.model.facts import Value
+from fleetd.words.plain import plain
 
 T = TypeVar("T", bound=Value)
 
@@ -19,17 +20,17 @@ _ASCII = str.maketrans("–—−×·‘’“”", "---x-''\"\"") | {ord("…")
 
 
 def clean(text: str, *, ascii_only: bool = False) -> str:
-    """Text from elsewhere in one printable line of at most 600 characters; what is not printable is escaped.
+    """Text from elsewhere in one printable line of at most 600 characters; what is not plain is escaped.
 
     Queue names, tags and error messages come from Redis and other programs. An escape sequence or a right-to-left
     override in one of them could rewrite the screen that an admin decides by.
     """
-    text = re.sub(r"[ \t\r\n\u00a0\u2009\u202f]+", " ", text[: 2 * _CHARACTERS_MAX])
+    text = re.sub(r"[ \t\r\n]+", " ", text[: 2 * _CHARACTERS_MAX])
     if ascii_only:
         text = text.translate(_ASCII)
-    text = "".join(
-        c if c.isprintable() and (c.isascii() or not ascii_only) else c.encode("unicode_escape").decode() for c in text
-    )
+    text = plain(text)
+    if ascii_only:
+        text = text.encode("ascii", "backslashreplace").decode()
     return text if len(text) <= _CHARACTERS_MAX else text[: _CHARACTERS_MAX - 3] + "..."
 
 

@@ -18,6 +18,7 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.simulate.scoring.outcome import LATE_SHARE_MAX, QUEUE_LATE_SHARE_MAX, Outcome, Spread, step_seconds_of
 from fleetd.simulate.trace.arrivals import arrivals
 from fleetd.simulate.trace.trace import Trace
+from fleetd.words.plain import is_plain
 
 INK, FAINT, PAPER = "#57606a", "#d8dee4", "#f6f8fa"
 #: The width of an average letter of this picture's 11 px sans-serif, rounded up.
@@ -281,7 +282,7 @@ class Panel(NamedTuple):
 def shown(name: str, characters_max: int = NAME_CHARACTERS_MAX) -> str:
     """A name from a trace, safe in XML: no markup, and no control or other invisible characters."""
     cut = name if len(name) <= characters_max else name[: characters_max - 1] + "…"
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut))
+    return escape("".join(c if is_plain(c) else "\N{REPLACEMENT CHARACTER}" for c in cut))
 
 
 def label(x: float, y: float, text: str, attributes: str = f'fill="{INK}"') -> str:

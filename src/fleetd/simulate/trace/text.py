@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fleetd.simulate.trace.trace import Trace
+from fleetd.words.plain import is_plain, plain
 
 #: Points of a curve on one line.
 POINTS_A_LINE = 6
@@ -17,7 +18,7 @@ POINTS_A_LINE = 6
 
 def trace_text(trace: Trace, comments: tuple[str, ...] = ()) -> str:
     """The file's content. `comments` stand above it."""
-    lines = [f"# {_one_line(comment)}" for comment in comments]
+    lines = [f"# {plain(comment)}" for comment in comments]
     for key, value in msgspec.to_builtins(trace).items():
         if key in ("queues", "profiles"):
             for name, table in value.items():
@@ -52,13 +53,10 @@ def _value(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string. JSON's escapes are valid in TOML, but TOML wants DEL escaped as well."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A TOML basic string, in which everything can be seen. JSON's escapes are valid in TOML up to U+FFFF."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if is_plain(c) else f"\\u{ord(c):04x}" if c <= "\uffff" else f"\\U{ord(c):08x}" for c in quoted)
 
 
 def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _quoted(name)
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,180 @@
+"""Servers that send without end, or ask for the password in the clear: neither memory nor password is theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+import psycopg
+import pytest
+
+from fleetd.adapters.database.pgbouncer import PgBouncerConsole
+from fleetd.adapters.database.postgres import PostgresConnections
+from fleetd.config.connections import PostgresSettings
+from fleetd.errors import SourceUnavailableError
+from tests.support.attacks.lying_postgres import ANSWERS, CLEAR_PASSWORD, LOGINS, LyingPostgres
+from tests.support.attacks.peak_memory import peak_memory
+from tests.support.rig.manual_clock import ManualClock
+from tests.support.rig.mastodon_postgres import read_once, source, tcp
+from tests.support.rig.pgbouncer_server import PgBouncer
+from tests.support.rig.postgres_cluster import WAIT_SECONDS, Cluster
+
+#: Without a bound: 300 to 2000 MiB within the deadline.
+GROWN_MIB_MAX = 60.0
+SECRET = "Geheim-42"
+#: Far more than any of these takes; without a bound, memory would grow for as long.
+DEADLINE_SECONDS = 20.0
+
+
+def postgres(settings: PostgresSettings) -> PostgresConnections:
+    return PostgresConnections(settings, monotonic=time.monotonic, deadline_seconds=DEADLINE_SECONDS)
+
+
+def replica(settings: PostgresSettings) -> PostgresConnections:
+    return PostgresConnections(settings, monotonic=time.monotonic, deadline_seconds=DEADLINE_SECONDS, standby=True)
+
+
+def pgbouncer(settings: PostgresSettings) -> PgBouncerConsole:
+    return PgBouncerConsole(
+        settings, mastodon=("mastodon", "mastodon"), monotonic=time.monotonic, deadline_seconds=DEADLINE_SECONDS
+    )
+
+
+Source = Callable[[PostgresSettings], PostgresConnections | PgBouncerConsole]
+
+
+def refusal(liar: LyingPostgres, of: Source, **settings: str) -> str:
+    """Why there is no reading from this server."""
+
+    async def go() -> str:
+        given = PostgresSettings(host="127.0.0.1", port=liar.port, password=SECRET, **settings)  # type: ignore[arg-type]
+        reader = of(given)
+        async with liar.listening():
+            try:
+                with pytest.raises(SourceUnavailableError) as caught:
+                    await reader.read()
+            finally:
+                await reader.close()
+            # Cut off: the server notices, as its flood ends.
+            for _ in range(int(WAIT_SECONDS / 0.01)):
+                if len(asyncio.all_tasks()) == 1:
+                    return str(caught.value)
+                await asyncio.sleep(0.01)
+        raise AssertionError("the server goes on sending")
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize("of", [postgres, replica, pgbouncer])
+@pytest.mark.parametrize("what", ANSWERS)
+def test_an_answer_without_end_is_cut_off(of: Source, what: str) -> None:
+    with peak_memory() as peak:
+        why = refusal(LyingPostgres(*ANSWERS[what]), of, sslmode="disable")
+    assert "KiB that an answer may have" in why
+    assert "127.0.0.1" in why
+    assert peak.grown_mib < GROWN_MIB_MAX
+
+
+@pytest.mark.parametrize("what", LOGINS)
+def test_a_login_without_end_is_cut_off(what: str) -> None:
+    with peak_memory() as peak:
+        refusal(LyingPostgres(*LOGINS[what], logs_in=False), postgres, sslmode="disable")
+    assert peak.grown_mib < GROWN_MIB_MAX
+
+
+def test_a_flood_holds_up_nothing_else() -> None:
+    """A row of a gigabyte, unbounded, held up the event loop for 8 s."""
+
+    async def go() -> float:
+        longest, last = 0.0, time.monotonic()
+        liar = LyingPostgres(*ANSWERS["one row of a gigabyte"])
+        async with liar.listening():
+            reader = postgres(PostgresSettings(host="127.0.0.1", port=liar.port, sslmode="disable"))
+            reading = asyncio.ensure_future(reader.read())
+            while not reading.done():
+                await asyncio.sleep(0)
+                now = time.monotonic()
+                longest, last = max(longest, now - last), now
+            assert isinstance(reading.exception(), SourceUnavailableError)
+            await reader.close()
+        return longest
+
+    assert asyncio.run(go()) < 2.0
+
+
+def test_a_reading_after_a_flood_is_right(cluster: Cluster) -> None:
+    """What is allowed is allowed anew for each reading, and a connection that was cut off is replaced."""
+
+    async def go() -> None:
+        clock = ManualClock()
+        async with source(tcp(cluster), clock=clock) as database:
+            for _ in range(400):  # together they are more than one may be
+                assert (await database.read()).own_connections == 1
+            assert database._connection is not None
+            database._connection.allow(10)  # bytes
+            with pytest.raises(psycopg.OperationalError):
+                await database._connection.execute("SELECT repeat('x', 1000)")
+            with pytest.raises(SourceUnavailableError, match="was cut off"):
+                await database.read()
+            clock.seconds += 1.0
+            assert (await database.read()).own_connections == 1
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+@pytest.mark.parametrize("of", [postgres, replica, pgbouncer])
+def test_a_server_without_tls_is_not_given_the_password(of: Source, mode: str) -> None:
+    liar = LyingPostgres(CLEAR_PASSWORD, b"", logs_in=False)
+    why = refusal(liar, of, sslmode=mode)
+    assert SECRET.encode() not in liar.heard
+    assert "requested a cleartext password" in why
+    assert "network.cleartext_password" in why
+    assert SECRET not in why
+
+
+def clear(cluster: Cluster, mode: str, **changes: bool) -> PostgresSettings:
+    """A role for which pg_hba.conf says `password`."""
+    given = tcp(cluster, user="clear", sslmode=mode, sslrootcert=str(cluster.directory / "root.crt"))
+    return msgspec.structs.replace(given, **changes)
+
+
+def test_only_a_server_that_is_known_may_ask_for_it_in_the_clear(cluster: Cluster) -> None:
+    for mode in ("verify-ca", "verify-full"):
+        read_once(clear(cluster, mode))
+    for mode in ("disable", "prefer"):
+        with pytest.raises(SourceUnavailableError, match=r'network\.cleartext_password = \["postgres"\]'):
+            read_once(clear(cluster, mode))
+        read_once(clear(cluster, mode, cleartext_password=True))
+    anyone = msgspec.structs.replace(clear(cluster, "require"), sslrootcert=None)
+    with pytest.raises(SourceUnavailableError, match="verify-full"):
+        read_once(anyone)
+
+
+def test_pgbouncer_with_plain_passwords_is_read_when_that_is_allowed(cluster: Cluster) -> None:
+    bouncer = PgBouncer(cluster, options={"auth_type": "plain"})
+    bouncer.start()
+
+    async def read(of: PostgresSettings) -> int:
+        console = pgbouncer(of)
+        try:
+            return (await console.read()).client_connections
+        finally:
+            await console.close()
+
+    try:
+        with pytest.raises(SourceUnavailableError, match=r'network\.cleartext_password = \["pgbouncer"\]'):
+            asyncio.run(read(bouncer.settings("stats")))
+        allowed = msgspec.structs.replace(bouncer.settings("stats"), cleartext_password=True)
+        assert asyncio.run(read(allowed)) == 1
+    finally:
+        bouncer.stop()
+
+
+def test_an_old_libpq_is_not_given_a_password_to_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libpq before 16 can't refuse to send it."""
+    monkeypatch.setattr(psycopg.pq, "version", lambda: 150_018)
+    with pytest.raises(SourceUnavailableError, match="libpq 15, which fleetd is installed with"):
+        read_once(PostgresSettings(host="127.0.0.1", port=1, password=SECRET))
