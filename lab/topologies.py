@@ -57,14 +57,33 @@ def two_hosts(
     return TwoHosts(lab, main, worker, standby)
 
 
+def one_host(lab: Lab, *, boot_seconds: float = 0.5) -> Host:
+    """One VM as Mastodon's guide installs it: Redis and Postgres beside the workers, and no database password.
+
+    Postgres goes by the operating system's user (peer). Nobody has made a role for fleetd.
+    """
+    host = lab.add_host("one", run=("redis-server", "postgresql"))
+    services.redis(host)
+    services.postgres(host)
+    services.as_the_guide_says(host)
+    settings = mastodon.environment("localhost", boot_seconds=boot_seconds)
+    mastodon.install(host, {**settings, "DB_HOST": "/var/run/postgresql", "DB_PASS": ""})
+    _install_fleetd(lab, host)
+    return host
+
+
 def add_worker(lab: Lab, name: str, settings: dict[str, str], *, fleetd: bool = True) -> Host:
     """Add a worker VM: Mastodon's code, the project's worker units, and fleetd unless `fleetd` is false."""
     host = lab.add_host(name)
     mastodon.install(host, settings)
+    _install_fleetd(lab, host, programs=fleetd)
+    return host
+
+
+def _install_fleetd(lab: Lab, host: Host, *, programs: bool = True) -> None:
     install.place_units(host)
-    if fleetd:
-        lab.say(f"{name}: installing fleetd")
+    if programs:
+        lab.say(f"{host.name}: installing fleetd")
         install.place_programs(host)
     for unit in ("mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service"):
         mastodon.run_with_stand_in(host, unit)
-    return host

@@ -66,6 +66,17 @@ def postgres(host: Host, max_connections: int = 100) -> None:
     _place_cluster(host, max_connections)
 
 
+def as_the_guide_says(host: Host) -> None:
+    """Debian's own pg_hba.conf, by which the user mastodon logs in without a password, and no role but mastodon."""
+    path = f"/etc/postgresql/{postgres_version()}/main/pg_hba.conf"
+    host.write(path, "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n", mode=0o640, owner="postgres")
+    # Without its role nobody of that name can log in; the cluster's copy has one for the other hosts.
+    host.write(
+        "/etc/systemd/system/postgresql@.service.d/60-guide.conf",
+        "[Service]\nExecStartPost=+/usr/sbin/runuser -u postgres -- psql -qc 'DROP ROLE IF EXISTS fleetd'\n",
+    )
+
+
 def replica(host: Host, primary: str, max_connections: int = 100) -> None:
     """A streaming replica of the PostgreSQL on the host `primary`, on port 5432, with the same roles.
 

@@ -222,3 +222,26 @@ def test_a_server_may_be_given_the_password_in_the_clear_where_the_configuration
 def test_a_network_that_is_none_is_a_problem() -> None:
     told = wrong(BOUNCER, '[network]\nprivate = ["10.8.0.0/33"]\n')
     assert "10.8.0.0/33" in told["network.private"]
+
+
+@pytest.mark.parametrize("host", ["DB_HOST=/var/run/postgresql\n", "DB_HOST=\n", "DB_HOST=@abstract\n"])
+def test_over_the_local_socket_without_a_password_fleetd_has_a_role_of_its_own(host: str) -> None:
+    """As Mastodon's guide installs it: Postgres goes by the user, and fleetd is not mastodon."""
+    env = f"REDIS_HOST=localhost\n{host}DB_USER=masto\nDB_NAME=m\nDB_PASS=\n"
+    found = endpoints_of(env)
+    assert found.postgres is not None
+    assert (found.postgres.user, found.postgres.dbname) == ("fleetd", "m")
+    assert found.limits_of == ("masto", None)
+    assert found.sentence.endswith("as .env.production says, with fleetd's own role fleetd.")
+    with_password = endpoints_of(env + "DB_PASS=secret\n")
+    assert with_password.postgres is not None
+    assert (with_password.postgres.user, with_password.limits_of) == ("masto", (None, None))
+    elsewhere = endpoints_of(env + "DB_HOST=10.0.0.2\n")
+    assert elsewhere.postgres is not None
+    assert elsewhere.postgres.user == "masto"
+
+
+def test_a_table_of_its_own_is_taken_as_it_is() -> None:
+    found = endpoints_of(DIRECT, '[postgres]\nhost = "/run/postgresql"\nuser = "watcher"\n')
+    assert found.postgres is not None
+    assert found.postgres.user == "watcher"

@@ -25,6 +25,8 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
+#: The user of fleetd.service. Where Postgres goes by the operating system's user, fleetd's role has the same name.
+OWN_ROLE = "fleetd"
 _UNNAMED = "so the workers' database connections have no names."
 _NOT_WATCHED_BEHIND = "Postgres behind PgBouncer is not watched: name it under [postgres]."
 _REPLICA_BEHIND = (
@@ -93,6 +95,7 @@ class Endpoints(Value, frozen=True, kw_only=True):
     redis: RedisSettings
     workers_redis: str  # where Mastodon's settings say that workers connect to, if that is elsewhere; "": it is not
     postgres: PostgresSettings | None
+    limits_of: tuple[str | None, str | None]  # role and database whose limits bind there; None: those of the login
     pgbouncer: PostgresSettings | None
     mastodon_pool: tuple[str, str]  # database and user that the workers connect with; of use with `pgbouncer` only
     replica: PostgresSettings | None
@@ -137,9 +140,12 @@ class _Search:
         console = settings.pgbouncer if pgbouncer else None
         if pgbouncer and console is None:
             console = self._from_env("pgbouncer", postgres_settings)
-        postgres = settings.postgres
+        postgres, limits_of = settings.postgres, (settings.mastodon.role, settings.mastodon.database)
         if not pgbouncer and postgres is None:
             postgres = self._from_env("postgres", postgres_settings)
+            if postgres is not None and _goes_by_user(postgres):
+                limits_of = (settings.mastodon.role or postgres.user, settings.mastodon.database)
+                postgres = structs.replace(postgres, user=OWN_ROLE)
         replica = self._replica()
         pool = self._pool() if pgbouncer else ("", "")
         if self._problems or redis is None:
@@ -150,6 +156,7 @@ class _Search:
             redis=redis,
             workers_redis=self._workers_redis(redis),
             postgres=self._trusted("postgres", postgres),
+            limits_of=limits_of,
             pgbouncer=self._trusted("pgbouncer", console),
             mastodon_pool=pool,
             replica=self._trusted("replica", replica),
@@ -206,7 +213,10 @@ class _Search:
             parts.append(f"PgBouncer at {_address(console, PGBOUNCER_PORT)}, {self._route.reason}")
         if postgres is not None:
             source = ".env.production" if settings.postgres is None else "[postgres]"
-            parts.append(f"Postgres at {_address(postgres)}, as {source} says")
+            own = (
+                f", with fleetd's own role {OWN_ROLE}" if settings.postgres is None and _goes_by_user(postgres) else ""
+            )
+            parts.append(f"Postgres at {_address(postgres)}, as {source} says{own}")
         if replica is not None:
             source = ".env.production" if settings.replica is None else "[replica]"
             parts.append(f"the replica at {_address(replica)}, as {source} says")
@@ -259,6 +269,14 @@ class _Search:
             )
             if own != its and given is None
         ]
+
+
+def _goes_by_user(login: PostgresSettings) -> bool:
+    """Whether this is the login of Mastodon's guide, over the local socket without a password.
+
+    Postgres then asks the kernel who is there (peer authentication), and the user fleetd can't be mastodon.
+    """
+    return not login.password and (not login.host or login.host.startswith(("/", "@")))
 
 
 def _address(settings: PostgresSettings, port: int = 5432) -> str:

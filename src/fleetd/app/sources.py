@@ -37,7 +37,7 @@ def open_sources(
     units = SystemdUnits(numbers(settings.policy), read_deadline_seconds=READING_SECONDS_MAX)
     sources = Sources(
         _sidekiq(settings, endpoints),
-        _database(settings, endpoints),
+        _database(endpoints),
         units,
         LinuxHost(),
         clock,
@@ -53,7 +53,7 @@ def exchange(sources: Sources, settings: Settings, endpoints: Endpoints) -> list
     """Put the sources of a new configuration in place of the old ones; returns what closes those."""
     old = _closes(sources)
     sources.sidekiq = _sidekiq(settings, endpoints)
-    sources.database = _database(settings, endpoints)
+    sources.database = _database(endpoints)
     sources.pgbouncer = _pgbouncer(endpoints)
     sources.replica = _replica(settings, endpoints)
     return old
@@ -81,10 +81,10 @@ def _sidekiq(settings: Settings, endpoints: Endpoints) -> SidekiqRedis:
     )
 
 
-def _database(settings: Settings, endpoints: Endpoints) -> PostgresConnections | None:
+def _database(endpoints: Endpoints) -> PostgresConnections | None:
     if endpoints.postgres is None:
         return None
-    return _postgres(endpoints.postgres, settings.mastodon.role, settings.mastodon.database, standby=False)
+    return _postgres(endpoints.postgres, *endpoints.limits_of, standby=False)
 
 
 def _replica(settings: Settings, endpoints: Endpoints) -> PostgresConnections | None:

@@ -12,6 +12,7 @@ import click
 from fleetd import __version__
 from fleetd.cli.client import EXIT_INTERRUPTED, Client
 from fleetd.cli.commands.check_config import check_config
+from fleetd.cli.commands.doctor import doctor
 from fleetd.cli.commands.history import history, trace
 from fleetd.cli.commands.orders import COMMANDS
 from fleetd.cli.commands.replay import replay
@@ -64,7 +65,7 @@ def cli() -> None:
     """
 
 
-for command in (status, connections, explain, check_config, history, replay, trace, simulate, *COMMANDS):
+for command in (status, connections, explain, check_config, doctor, history, replay, trace, simulate, *COMMANDS):
     cli.add_command(command)
 
 

@@ -169,7 +169,7 @@ def test_hung(bouncer: PgBouncer) -> None:
 
 
 def test_a_user_who_may_not_look_is_told_how_to_change_that(bouncer: PgBouncer) -> None:
-    with pytest.raises(SourceUnavailableError, match="stats_users = 'stranger', and RELOAD"):
+    with pytest.raises(SourceUnavailableError, match=r"stats_users = stranger \(no quotes\), and RELOAD"):
         read_once(bouncer.settings("stranger"))
 
 

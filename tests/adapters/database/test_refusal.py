@@ -5,7 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from fleetd.adapters.database.login import refusal
+from fleetd.adapters.database.login import Login, refusal
+from fleetd.config.connections import PostgresSettings
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,24 @@ from fleetd.adapters.database.login import refusal
 )
 def test_the_limit_that_was_reached_is_recognised(message: str, whose: str | None) -> None:
     assert refusal(psycopg.OperationalError(f"connection failed: FATAL:  {message}")) == whose
+
+
+@pytest.mark.parametrize(
+    ("user", "port", "message", "cure"),
+    [
+        ("fleetd", 5432, 'role "fleetd" does not exist', "run sudo -u postgres psql -c 'CREATE ROLE fleetd LOGIN"),
+        ("fleetd", 5433, 'role "fleetd" does not exist', "psql -p 5433 -c"),
+        ("mastodon", 5432, 'Peer authentication failed for user "mastodon"', 'set user = "fleetd" under [postgres]'),
+        ("fleetd", 5432, 'Peer authentication failed for user "fleetd"', "pg_hba.conf needs a line such as"),
+    ],
+)
+def test_a_login_by_user_that_fails_says_how_it_succeeds(user: str, port: int, message: str, cure: str) -> None:
+    settings = PostgresSettings(host="/var/run/postgresql", port=port, user=user)
+    said = Login(settings, 3.0).sentence(psycopg.OperationalError(f"connection failed: FATAL:  {message}"))
+    assert cure in said
+
+
+def test_over_the_network_a_missing_role_is_no_matter_of_the_user() -> None:
+    settings = PostgresSettings(host="10.0.0.2", user="fleetd", password="secret")
+    error = psycopg.OperationalError('connection failed: FATAL:  role "fleetd" does not exist')
+    assert "CREATE ROLE" not in Login(settings, 3.0).sentence(error)

@@ -5,6 +5,7 @@ One fleet goes from setup to setup, in the order of this file. Mostly that takes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -154,10 +155,11 @@ def test_pgbouncer_alone_as_read_from_mastodons_own_settings(fleet: Fleet) -> No
     mastodon.write_settings(fleet.worker, mastodon.environment("main", boot_seconds=0.5, port=6432))
     configure(fleet, "")
     fleet.worker.run(["systemctl", "restart", "mastodon-sidekiq.target", "fleetd"])
-    cure = "stats_users = 'mastodon', and RELOAD"
-    fleet.wait("it says how to be let in", lambda s: any(cure in source.why for source in s.sources))
+    cure = re.compile(r"stats_users = (\S+) \(no quotes\), and RELOAD")
+    told = fleet.wait("it says how to be let in", lambda s: any(cure.search(source.why) for source in s.sources))
+    [user] = [found[1] for source in told.sources if (found := cure.search(source.why))]
 
-    services.pgbouncer(fleet.main, pool_size=POOL_SIZE, stats_users="fleetd_stats, mastodon")
+    services.pgbouncer(fleet.main, pool_size=POOL_SIZE, stats_users=f"fleetd_stats, {user}")
     fleet.main.run(["systemctl", "reload", "pgbouncer"])
     with clients(fleet, 3, fleet.main.address, 6432):
         read = wait(fleet, {"pgbouncer"}, lambda s: s["pgbouncer"].open_connections >= 3 + 1)["pgbouncer"]

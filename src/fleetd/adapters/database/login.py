@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -55,6 +56,9 @@ _CLEAR_PASSWORD = "server requested a cleartext password"  # noqa: S105
 _CLEAR_CURE = 'sslmode = "verify-full" with sslrootcert; to allow it all the same, '
 #: The first libpq that knows require_auth.
 _LIBPQ_REQUIRE_AUTH = 160_000
+#: Over the local socket, without a password, Postgres goes by the operating system's user (pg_hba.conf: peer).
+_BY_USER = re.compile(r'Peer authentication failed|role ".*" does not exist')
+_OWN_ROLE = "fleetd"
 _MESSAGE_LENGTH_MAX = 300
 
 
@@ -81,6 +85,8 @@ class Login:
         port = str(self._parameters.get("port") or 5432)
         at = f"in {host} ({port})" if host.startswith("/") else f"at {host}:{port}"
         self.where = f"{_NAMES[kind]} {at}"
+        self._port = settings.port
+        self._by_user = not settings.password and kind != "pgbouncer" and host.startswith(("/", "@"))
         secret = settings.password or ""
         # Replacing a shorter one would garble every message; libpq itself never repeats a password.
         self._secrets = [text for text in (secret, quote(secret, safe="")) if len(text) >= 4]
@@ -122,8 +128,26 @@ class Login:
                 "anyone on the way could read it, so it was not sent: use scram-sha-256 on the server, or here "
                 f'{_CLEAR_CURE}network.cleartext_password = ["{self._kind}"]'
             )
+        if self._by_user and _BY_USER.search(message):
+            return self._own_role_cure(message)
         by_phrase = (cure for phrase, cure in _CURES_BY_PHRASE.items() if phrase in message)
         return _CURES_BY_SQLSTATE.get(sqlstate or "") or next(by_phrase, None)
+
+    def _own_role_cure(self, message: str) -> str:
+        if self.user != _OWN_ROLE:
+            return (
+                f"without a password Postgres goes by the operating system's user, and fleetd runs as {_OWN_ROLE}: set "
+                f'user = "{_OWN_ROLE}" under [postgres], and run {own_role_line(self._port)}'
+            )
+        if "does not exist" in message:
+            return f"run {own_role_line(self._port)}"
+        return f"pg_hba.conf needs a line such as `local all all peer`, and fleetd has to run as user {_OWN_ROLE}"
+
+
+def own_role_line(port: int | None) -> str:
+    """The command that gives fleetd a role of its own. It sees everybody's connections and reads no table."""
+    at = f" -p {port}" if port not in (None, 5432) else ""
+    return f"sudo -u postgres psql{at} -c 'CREATE ROLE {_OWN_ROLE} LOGIN IN ROLE pg_monitor'"
 
 
 def _parameters(settings: PostgresSettings) -> dict[str, Any]:

@@ -109,7 +109,8 @@ class PgBouncerConsole(ConnectionSource[PgBouncerFacts]):
         if "not allowed" in text and "connections" not in text:
             raise SourceUnavailableError(
                 f"{self._login.where} does not let {user} use its console: add it in pgbouncer.ini, stats_users = "
-                f"'{user}', and RELOAD; or name another user, who also needs a line in auth_file, under [pgbouncer]"
+                f"{user} (no quotes), and RELOAD; or name another user under [pgbouncer], who also needs a line in "
+                "auth_file"
             )
         if "does not exist" in text:
             raise SourceUnavailableError(_NO_CONSOLE.format(where=self._login.where, lacking=""))

@@ -1,0 +1,136 @@
+"""`fleetctl doctor`: what it makes of a snapshot. How it looks is tried in tests/lab/connections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.doctor import Check, checks, examine
+from fleetd.app.endpoints import find_endpoints
+from fleetd.config import parse
+from fleetd.core.model.facts import CodeStamp, HostFacts, KeyFault, Known, RenderedSettings, Snapshot, UnitFacts
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.worker_settings import scheduler_digest
+from tests.support.builders.readings import bouncer, database, machine, queue, sidekiq, snapshot, systemd, unit
+
+PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
+GUIDE = "LOCAL_DOMAIN=m.example\nREDIS_HOST=localhost\nDB_HOST=/var/run/postgresql\nDB_USER=mastodon\nDB_PASS=\n"
+SETTINGS = parse(PROFILE)
+POLICY = SETTINGS.policy
+ENDPOINTS = find_endpoints(SETTINGS, EnvFile(text=GUIDE))
+
+
+def ready(*, without: set[int] | None = None) -> HostFacts:
+    """A host on which everything is rendered, but for `without`."""
+    facts = machine(POLICY, without=without)
+    scheduler = RenderedSettings(profile="scheduler", digest=scheduler_digest(POLICY.scheduler))
+    return structs.replace(
+        facts, rendered={**facts.rendered, SCHEDULER: scheduler}, code=CodeStamp(digest="0a1b2c3d", version="4.5.3")
+    )
+
+
+def well() -> Snapshot:
+    return snapshot(
+        POLICY,
+        redis=sidekiq(queue("default")),
+        postgres=database(maximum=300, clients=20),
+        units=systemd({1: unit()}),
+        host=ready(),
+    )
+
+
+def wrong(shot: Snapshot) -> list[Check]:
+    return [check for check in checks(SETTINGS, ENDPOINTS, shot) if check.verdict != "ok"]
+
+
+def only(shot: Snapshot) -> Check:
+    [check] = wrong(shot)
+    return check
+
+
+def test_all_is_well() -> None:
+    assert wrong(well()) == []
+    said = {check.subject: check.what for check in checks(SETTINGS, ENDPOINTS, well())}
+    assert said["Redis"] == "localhost:6379, database 0: 1 queue, 0 heartbeats"
+    assert said["Postgres"].startswith("limit 297, less reserve 10, less others' 19, less ")
+
+
+def test_a_login_that_fails_over_the_guides_socket_has_its_line() -> None:
+    lost = structs.replace(well(), database=snapshot(POLICY).database)
+    check = only(lost)
+    assert (check.subject, check.verdict) == ("Postgres", "broken")
+    assert check.line == "sudo -u postgres psql -c 'CREATE ROLE fleetd LOGIN IN ROLE pg_monitor'"
+    assert "nothing grows above min" in check.why
+
+
+@pytest.mark.parametrize(
+    ("maximum", "clients", "verdict", "left"),
+    [(300, 20, None, None), (60, 21, "broken", "left"), (100, 31, "look", "left"), (60, 60, "broken", "-")],
+)
+def test_what_the_profiles_claim_at_min_leaves(maximum: int, clients: int, verdict: str | None, left: str) -> None:
+    found = wrong(structs.replace(well(), database=Known(value=database(maximum=maximum, clients=clients))))
+    assert [check.verdict for check in found] == ([] if verdict is None else [verdict])
+    if found:
+        assert left in found[0].what
+
+
+def test_pgbouncers_slots_and_a_full_server() -> None:
+    behind = structs.replace(well(), database=None, pgbouncer=Known(value=bouncer(limit=20, clients=18)))
+    assert (only(behind).subject, only(behind).verdict) == ("PgBouncer", "broken")
+    full = structs.replace(well(), database=Known(value=database(refused=True)))
+    assert only(full).what == "it lets no more clients in"
+
+
+def test_a_count_that_is_too_high_has_the_grant_that_mends_it() -> None:
+    hidden = structs.replace(database(maximum=300), exact=False)
+    check = only(structs.replace(well(), database=Known(value=hidden)))
+    assert (check.verdict, check.line) == ("look", "sudo -u postgres psql -c 'GRANT pg_monitor TO fleetd'")
+
+
+def test_what_is_not_rendered() -> None:
+    check = only(structs.replace(well(), machine=Known(value=ready(without={1}))))
+    assert (check.verdict, check.what) == ("broken", "not rendered: mastodon-sidekiq@1.service")
+    assert check.line == "sudo systemctl start fleetd-render"
+    changed = ready()
+    changed.rendered[InstanceKey(1)] = structs.replace(changed.rendered[InstanceKey(1)], digest="00000000")
+    assert only(structs.replace(well(), machine=Known(value=changed))).line == check.line
+
+
+def test_a_unit_that_systemd_can_not_load() -> None:
+    broken: UnitFacts = structs.replace(unit("inactive"), load_state="bad-setting", name="mastodon-sidekiq@1.service")
+    check = only(structs.replace(well(), systemd=Known(value=systemd({1: broken}))))
+    assert check.what == "mastodon-sidekiq@1.service is bad-setting"
+
+
+def test_redis_and_systemd_away() -> None:
+    away = snapshot(POLICY, postgres=database(maximum=300), host=ready())
+    assert [check.subject for check in wrong(away)] == ["Redis", "systemd"]
+    assert all("holds everything" in check.why for check in wrong(away))
+
+
+def test_a_key_that_can_not_be_read_and_workers_elsewhere() -> None:
+    facts = structs.replace(
+        sidekiq(queue("default")),
+        faults=(KeyFault(key="queue:pull", why="not a list"),),
+        endpoint="a:6379, database 0",
+        workers_endpoint="b:6379, database 1",
+    )
+    said = [check.what for check in wrong(structs.replace(well(), sidekiq=Known(value=facts)))]
+    assert said == ["queue:pull: not a list", "fleetd reads a:6379, database 0, the workers use b:6379, database 1"]
+
+
+def test_memory_that_min_does_not_fit_in() -> None:
+    small = structs.replace(ready(), memory_total_bytes=100)
+    assert only(structs.replace(well(), machine=Known(value=small))).subject == "memory"
+
+
+def test_every_problem_of_a_configuration_with_its_cure(tmp_path: Path) -> None:
+    file = tmp_path / "fleetd.toml"
+    file.write_text('[profiles.a]\nthreads = 0\ninstances = "0"\n')
+    found = examine(file)
+    assert {check.verdict for check in found} == {"broken"}
+    assert len(found) >= 2
+    assert all(check.why for check in found)
