@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from fleetd.cli.terminal.lines import Lines, Page
 
+_WIDTH_MIN = 10
+_WIDTH_USUAL = 80
+
 
 def symbols_for(encoding: str | None, terminal: str) -> Symbols:
     """Unicode if it can be written and drawn. The font of the Linux console lacks most signs."""
@@ -29,6 +32,8 @@ def open_console() -> tuple[Console, Symbols]:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
+    if console.width < _WIDTH_MIN:  # COLUMNS=0, a terminal that does not know its size: nothing could be drawn
+        console.width = _WIDTH_USUAL
     return console, symbols_for(getattr(sys.stdout, "encoding", None), os.environ.get("TERM", ""))
 
 
