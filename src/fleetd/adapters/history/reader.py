@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -24,6 +25,10 @@ from fleetd.errors import SourceUnavailableError
 
 #: A write of fleetd's takes milliseconds; a person's transaction may take for ever.
 BUSY_SECONDS = 5.0
+#: The file belongs to user fleetd and root reads it: what would never end, or fill the memory, is no history.
+READ_SECONDS_MAX = 60.0
+VALUE_BYTES_MAX = 16 * 1024 * 1024
+_STEPS_BETWEEN_LOOKS = 100_000  # of SQLite's machine, a few milliseconds
 #: Between samples that are further apart than this, nothing was recorded.
 GAP_SECONDS = 90.0
 #: Samples come a little early or late.
@@ -49,6 +54,9 @@ _TIMELESS = """
 SELECT (SELECT count(*) FROM entries WHERE at > :latest) + (SELECT count(*) FROM policies WHERE at > :latest)
      + (SELECT count(*) FROM readings WHERE ends > :latest OR begins > :latest)
 """
+_TABLES = ("entries", "readings", "policies")
+#: A view of such a name could compute for ever.
+_TABLES_THERE = f"SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN {_TABLES}"  # noqa: S608 - constants
 _KINDS = frozenset(get_args(EntryKind))
 #: A SIGKILL in the middle of a write leaves a journal that only fleetd's next start can apply. The file is read as it
 #: is then, which is better than not at all.
@@ -58,8 +66,9 @@ _NEEDS_WRITER = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 class SqliteHistorySource:
     """The file at `path`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_seconds_max: float = READ_SECONDS_MAX) -> None:
         self._path = path
+        self._read_seconds_max = read_seconds_max
 
     def read(self, since_seconds: float, *, samples: bool, apart_seconds: float = 0.0) -> Recording:
         """Everything since this Unix time; `samples` only if asked for, and at least `apart_seconds` apart.
@@ -77,6 +86,8 @@ class SqliteHistorySource:
         except sqlite3.OperationalError as error:
             if code_of(error) == sqlite3.SQLITE_BUSY:
                 what = "is locked by somebody (sqlite3 open in a terminal?): try again, or end that"
+            elif code_of(error) == sqlite3.SQLITE_INTERRUPT:
+                what = f"could not be read within {READ_SECONDS_MAX:g} s: look at its size, and at what this host does"
             else:
                 what = f"can't be read: {error}"
             raise SourceUnavailableError(f"{self._path} {what}") from None
@@ -150,6 +161,9 @@ class SqliteHistorySource:
         connection.text_factory = lambda text: text.decode(errors="replace")
         with contextlib.closing(connection):
             connection.execute("PRAGMA trusted_schema = OFF")
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)
+            deadline = time.monotonic() + self._read_seconds_max
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             if (version, application) == (0, 0) and self._path.stat().st_size == 0:
@@ -158,7 +172,7 @@ class SqliteHistorySource:
                 raise SourceUnavailableError(
                     f"{self._path} was written by another version of fleetd: use the fleetctl that is installed with it"
                 )
-            if application != APPLICATION_ID:
+            if application != APPLICATION_ID or connection.execute(_TABLES_THERE).fetchone() != (len(_TABLES),):
                 raise sqlite3.DatabaseError("not ours")
             yield connection
 
