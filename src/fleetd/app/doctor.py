@@ -35,10 +35,10 @@ from fleetd.core.model.facts import (
     Unknown,
     Value,
 )
-from fleetd.core.model.identity import unit_of
+from fleetd.core.model.identity import SCHEDULER, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import all_settings
-from fleetd.errors import ConfigError
+from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.words.formatting import numbers, size, times
 
 Verdict = Literal["ok", "look", "broken"]
@@ -67,7 +67,7 @@ def examine(file: Path) -> tuple[Check, ...]:
         endpoints = find_endpoints(settings, env)
     except ConfigError as error:
         return tuple(
-            Check(subject="configuration", verdict="broken", what=f"{problem.path}: {problem.what}", why=problem.cure)
+            Check(subject="configuration", verdict="broken", what=_what(problem), why=problem.cure)
             for problem in error.problems
         )
     found = [
@@ -85,6 +85,10 @@ def examine(file: Path) -> tuple[Check, ...]:
         what = f"fleetd's view could not be taken: {error}"
         return (*found, Check(subject="user fleetd", verdict="broken", what=what, line="sudo make install"))
     return (*found, *msgspec.json.decode(seen, type=list[Check]))
+
+
+def _what(problem: ConfigProblem) -> str:
+    return f"{problem.path}: {problem.what}" if problem.path else problem.what
 
 
 def _daemons_account() -> Account | None:
@@ -209,7 +213,8 @@ def _host(settings: Settings, endpoints: Endpoints, reading: Known[HostFacts] | 
         why = "They would not start, or with the settings of before."
         yield Check(subject="settings", verdict="broken", what=f"not rendered: {names}", why=why, line=_RENDER)
     else:
-        yield Check(subject="settings", verdict="ok", what=f"rendered for {numbers(tuple(wanted))}")
+        ranges = numbers(tuple(key for key in wanted if key != SCHEDULER))
+        yield Check(subject="settings", verdict="ok", what=f"rendered for {ranges} and the scheduler")
     if facts.code is None:
         why = "fleetd then can't hold while an upgrade changes it."
         what = "Mastodon's code has no stamp"

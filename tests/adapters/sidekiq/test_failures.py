@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tests.support.rig.free_port import free_port
 from tests.support.rig.redis_server import WAIT_SECONDS, RedisServer, admin, command, redis_server, wait_until
 from tests.support.rig.sidekiq_keys import SidekiqKeys
 from tests.support.rig.sidekiq_source import read, source_at
+
+TWO_ADDRESSES = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.2"))
 
 
 def unavailable(source: SidekiqRedis) -> str:
@@ -45,6 +48,15 @@ def test_a_redis_that_does_not_listen(tmp_path: Path) -> None:
     assert "No such file or directory" in unavailable(source)
     source = SidekiqRedis(RedisSettings(host="no-such-host.invalid"), queues=("default",))
     assert "name can't be resolved" in unavailable(source)
+
+
+def test_a_name_with_two_addresses_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As localhost on every Debian: asyncio then raises one error without a number."""
+    port = free_port()
+    found = [(family, socket.SOCK_STREAM, 6, "", (at, port)) for family, at in TWO_ADDRESSES]
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", lambda *_, **__: asyncio.sleep(0, found))
+    source = SidekiqRedis(RedisSettings(host="localhost", port=port), queues=("default",))
+    assert f"localhost:{port} can't be reached: Connection refused" in unavailable(source)
 
 
 def test_a_database_that_does_not_exist(shared_redis: RedisServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -204,6 +205,10 @@ def scripts_lack_rights(why: str) -> bool:
     return "user executing the script can't" in why
 
 
+#: A name with several addresses, as localhost usually is, gives one error of asyncio's that lists theirs as text.
+_ERRNO = re.compile(r"\[Errno (\d{1,4})\]")
+
+
 def _reason(error: BaseException) -> str:
     """The operating system's words for what is behind the client library's error."""
     for cause in _causes(error):
@@ -215,6 +220,8 @@ def _reason(error: BaseException) -> str:
             return "its name can't be resolved"
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
+        if isinstance(cause, OSError) and (found := _ERRNO.search(str(cause))):
+            return os.strerror(int(found[1]))
     return "the connection was closed; Redis's log may say why, such as too many clients (maxclients)"
 
 
