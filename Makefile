@@ -27,7 +27,7 @@ venv:
 	@scripts/prepare.sh python $(MAKECMDGOALS)
 
 test: prepare lint
-	@$(PYTEST) -m "not long" -n 3 --dist loadfile
+	@$(PYTEST) -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-unit: venv lint
 	@$(PYTHON) -m pytest -m "not long and not lab" -n 2 --dist loadfile
