@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import count
 
 import msgspec
 import psycopg
@@ -14,7 +15,7 @@ from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.config.connections import PostgresSettings
 from fleetd.errors import SourceUnavailableError
-from tests.support.attacks.lying_postgres import ANSWERS, CLEAR_PASSWORD, LOGINS, LyingPostgres
+from tests.support.attacks.lying_postgres import ANSWERS, CLEAR_PASSWORD, LOGINS, NO_ROW, LyingPostgres, scram
 from tests.support.attacks.peak_memory import peak_memory
 from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.mastodon_postgres import read_once, source, tcp
@@ -26,6 +27,8 @@ GROWN_MIB_MAX = 60.0
 SECRET = "Geheim-42"
 #: Far more than any of these takes; without a bound, memory would grow for as long.
 DEADLINE_SECONDS = 20.0
+#: A few seconds of a core.
+ROUNDS = 4_000_000
 
 
 def postgres(settings: PostgresSettings) -> PostgresConnections:
@@ -82,6 +85,39 @@ def test_a_login_without_end_is_cut_off(what: str) -> None:
     with peak_memory() as peak:
         refusal(LyingPostgres(*LOGINS[what], logs_in=False), postgres, sslmode="disable")
     assert peak.grown_mib < GROWN_MIB_MAX
+
+
+@pytest.mark.parametrize("of", [postgres, replica])
+def test_an_answer_without_a_row_is_none(of: Source) -> None:
+    """It was waited for in a loop that never yielded."""
+    assert "gave no row" in refusal(LyingPostgres(NO_ROW, b""), of, sslmode="disable")
+
+
+def test_a_login_that_computes_without_end_holds_up_nothing_else() -> None:
+    """Unbounded, 2,000,000,000 rounds held up the event loop for as long as they took, until the watchdog."""
+    first, second = scram(ROUNDS)
+
+    async def go() -> None:
+        liar = LyingPostgres(first, b"", logs_in=False, second=second)
+        given = PostgresSettings(host="127.0.0.1", port=liar.port, password=SECRET, sslmode="disable")
+        reader = PostgresConnections(given, monotonic=lambda: next(minutes), deadline_seconds=0.5)
+        async with liar.listening():
+            began = last = time.monotonic()
+            longest, said = 0.0, list[str]()
+            while len(said) < 2 or "not done with them" in said[-1]:
+                reading = asyncio.ensure_future(reader.read())
+                while not reading.done():
+                    await asyncio.sleep(0.01)
+                    longest, last = max(longest, time.monotonic() - last), time.monotonic()
+                said.append(str(reading.exception()))
+            took = time.monotonic() - began
+            await reader.close()
+        assert "did not answer within 0.5 s" in said[0]
+        assert "not done with them" in said[1]
+        assert longest < took / 2, "the event loop ran on while the login computed"
+
+    minutes = count(0.0, 60.0)
+    asyncio.run(go())
 
 
 def test_a_flood_holds_up_nothing_else() -> None:

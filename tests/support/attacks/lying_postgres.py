@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from tests.support.rig.free_port import free_port
 
@@ -43,6 +43,8 @@ ANSWERS: dict[str, tuple[bytes, bytes]] = {
     "an error of a gigabyte": (b"E" + _GIB + b"SERROR\0M", b"x" * 1_000_000),
     "settings": (b"", b"".join(message(b"S", b"%x\0\0" % n) for n in range(2_000))),
 }
+#: A query that is answered without a row.
+NO_ROW = columns(1) + message(b"C", b"SELECT 0\0") + READY
 #: The same instead of an answer to the login.
 LOGINS: dict[str, tuple[bytes, bytes]] = {
     "an error of a gigabyte": ANSWERS["an error of a gigabyte"],
@@ -53,14 +55,32 @@ LOGINS: dict[str, tuple[bytes, bytes]] = {
 }
 
 
+def scram(rounds: int) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """A login with so many rounds of hashing: the first message, and what the answer to it is answered (RFC 5802)."""
+
+    def second(answer: bytes) -> bytes:
+        nonce = answer.rpartition(b"r=")[2]
+        return message(b"R", struct.pack("!I", 11) + b"r=%sXX,s=QSXCR+Q6sek8bf92,i=%d" % (nonce, rounds))
+
+    return message(b"R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"), second
+
+
 class LyingPostgres:
     """Listens on `port`; `sent_bytes`: how much of the flood it was rid of; `heard`: what clients sent to it."""
 
-    def __init__(self, once: bytes, forever: bytes, *, logs_in: bool = True) -> None:
+    def __init__(
+        self,
+        once: bytes,
+        forever: bytes,
+        *,
+        logs_in: bool = True,
+        second: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         self.port = free_port()
         self.sent_bytes = 0
         self.heard = b""
         self._once, self._forever, self._logs_in = once, forever, logs_in
+        self._second = second
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[LyingPostgres]:
@@ -80,6 +100,10 @@ class LyingPostgres:
                 writer.write(LOGGED_IN + READY)
                 await reader.readexactly(5)  # the query begins
             writer.write(self._once)
+            if self._second is not None:
+                await reader.readexactly(1)
+                answer = await reader.readexactly(struct.unpack("!I", await reader.readexactly(4))[0] - 4)
+                writer.write(self._second(answer))
             while self._forever:
                 writer.write(self._forever)
                 await writer.drain()

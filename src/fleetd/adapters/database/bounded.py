@@ -22,6 +22,8 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import AsyncConnection
 
+from fleetd.adapters.database import login_steps
+
 Row: TypeAlias = dict[str, Any]
 
 #: Until the login is done. Certificates and the server's settings take about 5 kB.
@@ -44,10 +46,13 @@ class BoundedConnection(AsyncConnection[Row]):
     meter: _Meter
 
     @classmethod
-    def _connect_gen(cls, *given: Any, **options: Any) -> Generator[Any, Any, Any]:
-        """psycopg's own steps to connect: each yields the descriptor to wait for. Raises TooMuchSentError."""
+    def _connect_gen(cls, conninfo: str = "") -> Generator[Any, Any, Any]:
+        """The steps to connect: each yields the descriptor to wait for.
+
+        Raises TooMuchSentError, StillComputingError.
+        """
         meter = _Meter(LOGIN_BYTES_MAX)
-        steps = super()._connect_gen(*given, **options)
+        steps = login_steps.connect(conninfo)
         try:
             waits = next(steps)
             while True:
@@ -56,7 +61,7 @@ class BoundedConnection(AsyncConnection[Row]):
                 meter.put_before(waits[0])
                 waits = steps.send(ready)
         except StopIteration as done:
-            connection = done.value
+            connection = cls(done.value)
             connection.meter = meter
             return connection
         except psycopg.Error:
@@ -64,6 +69,7 @@ class BoundedConnection(AsyncConnection[Row]):
             meter.check()
             raise
         except BaseException:
+            steps.close()
             meter.close()
             raise
 

@@ -2,7 +2,7 @@
 
 What was feared, and where it is met:
 - Using up the last connection ourselves: there is one connection, it is kept, and pauses between attempts grow.
-- A server that sends without end: see bounded.py.
+- A server that sends without end: see bounded.py; one that makes the login compute without end: login_steps.py.
 - A hung server: every read has one deadline. Past it, or when the daemon cancels, the socket is shut down, because
   psycopg would first ask the hung server to cancel the query.
 - Secrets: no exception that carries connection settings is chained.
@@ -28,6 +28,7 @@ from psycopg.rows import dict_row
 
 from fleetd.adapters.database.bounded import BoundedConnection, TooMuchSentError
 from fleetd.adapters.database.login import Login
+from fleetd.adapters.database.login_steps import StillComputingError
 from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts
 from fleetd.errors import SourceUnavailableError
 
@@ -139,6 +140,12 @@ class ConnectionSource(ABC, Generic[Facts]):
             raise self._failed(
                 f"{self._login.where} sent more than the {error.bytes_max // 1024} KiB that an answer may have, and "
                 "was cut off: is that the right server?"
+            ) from None
+        except StillComputingError:
+            await self._drop()
+            raise self._failed(
+                f"{self._login.where} asked for so many rounds of hashing in the login (SCRAM) that fleetd is not done "
+                "with them: is that the right server?"
             ) from None
         except (OSError, ValueError) as error:  # name resolution; psycopg's parameter checks
             await self._drop()

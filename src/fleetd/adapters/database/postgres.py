@@ -95,11 +95,10 @@ class PostgresConnections(ConnectionSource[DatabaseFacts]):
         connection.allow(ANSWER_BYTES_MAX)
         async with connection.cursor() as cursor:
             await cursor.execute(QUERY, query_parameters(self._role, self._database, self._deadline_seconds))
-            while row is None:
-                if cursor.description is not None:
-                    row = await cursor.fetchone()
-                elif not cursor.nextset():
-                    break
+            while cursor.description is None and cursor.nextset():  # BEGIN and SET answer without rows
+                pass
+            if cursor.description is not None:
+                row = await cursor.fetchone()
         if row is None:
             raise SourceUnavailableError(f"{self._login.where} gave no row: is that really Postgres?")
         facts = facts_from(row, self._login.where, standby=self._standby)
