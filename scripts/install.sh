@@ -8,13 +8,15 @@ say() { printf '%s\n' "$*"; }
 
 [ "$(id -u)" -eq 0 ] || { say "fleetd: installing into /opt/fleetd and /etc needs root: run  sudo make install" >&2; exit 1; }
 [ -d /run/systemd/system ] || { say "fleetd: this machine is not running systemd" >&2; exit 1; }
-if ! /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+if ! /usr/bin/python3 -I -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     say "fleetd: Python 3.11 or newer with venv is needed: run  apt-get install python3-venv" >&2
     exit 1
 fi
-[ -x /opt/fleetd/bin/python ] || /usr/bin/python3 -m venv /opt/fleetd
+unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER # they would put it somewhere else, without an error
+# -I: nothing from the current directory or PYTHONPATH runs as root.
+[ -x /opt/fleetd/bin/python ] || /usr/bin/python3 -I -m venv /opt/fleetd
 # Root installs and runs only what requirements.lock names by hash. fleetd itself is built from here, without any index.
-pip="/opt/fleetd/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore"
+pip="/opt/fleetd/bin/python -I -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore"
 $pip --require-hashes --only-binary :all: -r requirements.lock
 $pip --no-deps --no-index --no-build-isolation --force-reinstall .
 units/install.sh / > /dev/null

@@ -37,7 +37,7 @@ if [ "$what" = lab ]; then
 fi
 
 # Python first; the other packages are listed in lab/setup/packages.py.
-if ! /usr/bin/python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
+if ! /usr/bin/python3 -I -c 'import venv, ensurepip' >/dev/null 2>&1; then
     if ! command -v apt-get >/dev/null 2>&1 || ! is_root_within_reach; then
         say "fleetd: python3 with venv is missing (Debian: apt-get install python3-venv)."
         exit 1
@@ -46,7 +46,7 @@ if ! /usr/bin/python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
     as_root apt-get update -q >/dev/null
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3 python3-venv >/dev/null
 fi
-if ! /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+if ! /usr/bin/python3 -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     say "fleetd: Python 3.11 or newer is needed; this is $(/usr/bin/python3 --version). Debian 12 and Ubuntu 24.04 have it."
     exit 1
 fi
@@ -58,8 +58,8 @@ wanted="$(cat pyproject.toml requirements-dev.lock | sha256sum | cut -d' ' -f1) 
 if [ "$(cat .venv/.prepared 2>/dev/null)" != "$wanted" ]; then
     say "fleetd: creating the virtual environment in .venv"
     rm -rf .venv
-    /usr/bin/python3 -m venv .venv
-    pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore"
+    /usr/bin/python3 -I -m venv .venv
+    pip=".venv/bin/python -I -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore"
     $pip --require-hashes --only-binary :all: -r requirements-dev.lock >&2
     $pip --no-deps --no-index --no-build-isolation --editable . >&2
     printf '%s\n' "$wanted" > .venv/.prepared

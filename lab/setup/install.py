@@ -70,7 +70,7 @@ def _dependencies(base: str) -> Path:
 
 
 def _pip() -> str:
-    return f"{HOME}/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore"
+    return f"{HOME}/bin/python -I -m pip install --quiet --disable-pip-version-check --root-user-action=ignore"
 
 
 def _at_home(folder: Path, script: str) -> None:

@@ -82,7 +82,7 @@ def commands() -> list[tuple[str, str]]:
 
 def test_nothing_is_installed_but_by_hash_or_from_the_checkout() -> None:
     found = commands()
-    definitions = [line for _, line in found if re.match(r'(pip=|return f)"\S+python -m pip install [^"]*"$', line)]
+    definitions = [line for _, line in found if re.match(r'(pip=|return f)"\S+python -I -m pip install [^"]*"$', line)]
     uses = [(name, line.replace("{LOCK}", LOCKS[0])) for name, line in found if line not in definitions]
     assert [(name, line) for name, line in uses if LOCKED not in line and ITSELF not in line] == []
     for place in ("scripts/install.sh", "scripts/prepare.sh", "lab/setup/install.py"):
