@@ -122,6 +122,8 @@ def _claims_above_budget(r: reasons.ClaimsAboveBudget) -> str:
 
 def _unattributable(r: reasons.OthersUnattributable) -> str:
     who = f"our workers on {CONNECTION_SOURCES[r.source]}, where they have no names"
+    if r.nameless:
+        who = f"those of {', '.join(r.nameless)}, which bear no name on {CONNECTION_SOURCES[r.source]}"
     if r.foreign_hosts:
         who = f"a Sidekiq process that fleetd did not render ({', '.join(r.foreign_hosts)})"
     return (

@@ -3,8 +3,8 @@
 Budget = limit − reserve − others. The sources are the one that workers connect to (Postgres, or PgBouncer's client
 slots), Postgres behind PgBouncer, and a replica that Mastodon reads from. The tightest one binds.
 
-Our connections can't always be told from others': through PgBouncer they have no names, and a Sidekiq process that
-fleetd did not render may hold some. Then there are two numbers for others. The lower bound is what is seen beyond all
+Our connections can't always be told from others': through PgBouncer they have no names, a worker may not bear its name
+(naming.py), and a Sidekiq process that fleetd did not render may hold some. Then there are two numbers for others. The lower bound is what is seen beyond all
 our claims: when our claims don't fit beside it, fleetd gives way. The upper bound is everything that is seen: growth is
 checked against it, unless the configuration declares what others take.
 """
@@ -16,6 +16,7 @@ from typing import Literal
 from msgspec import structs
 
 from fleetd.core.capacity.claims import Claims, ProcessClaims
+from fleetd.core.capacity.naming import NamingMemory
 from fleetd.core.capacity.others import OthersMemory, remember_others
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, Known, PgBouncerFacts, Snapshot, Unknown, Value
 from fleetd.core.model.policy_tables import ConnectionPolicy, Policy
@@ -27,6 +28,8 @@ class BudgetMemory(Value, frozen=True, kw_only=True):
     """Others' connections on each source, and the claims last read from heartbeats."""
 
     others: dict[str, OthersMemory] = {}
+    naming: NamingMemory = NamingMemory()
+    nameless_connections: int = 0  # what was claimed without names at the last reading
     processes: ProcessClaims = ProcessClaims()
 
 
@@ -87,6 +90,7 @@ class ConnectionBudget(Value, frozen=True, kw_only=True):
     sources: tuple[SourceBudget, ...]
     unread: tuple[UnreadSource, ...] = ()
     foreign_hosts: tuple[str, ...] = ()
+    nameless: tuple[str, ...] = ()  # workers, by application_name, whose names were looked for and are missing
 
     def headroom_connections(self, claims_connections: int) -> int | None:
         """Connections that may still be claimed; None: no source that was read limits them."""
@@ -135,7 +139,7 @@ def connection_budget(
     policy: Policy, snapshot: Snapshot, claims: Claims, memory: BudgetMemory
 ) -> tuple[ConnectionBudget, BudgetMemory]:
     """The budget now, and the memory with this reading."""
-    found = _SourceBudgets(policy.connections, claims.total_connections, memory, snapshot.now_seconds)
+    found = _SourceBudgets(policy.connections, claims, memory, snapshot.now_seconds)
     bouncer = snapshot.pgbouncer
     if bouncer is None:
         found.postgres(snapshot.database, "postgres", named=policy.connections.named)
@@ -148,19 +152,22 @@ def connection_budget(
     if snapshot.replica is not None:
         found.postgres(snapshot.replica, "replica", named=policy.connections.named and bouncer is None)
     budget = ConnectionBudget(
-        sources=tuple(found.budgets), unread=tuple(found.unread), foreign_hosts=memory.processes.foreign_hosts
+        sources=tuple(found.budgets),
+        unread=tuple(found.unread),
+        foreign_hosts=memory.processes.foreign_hosts,
+        nameless=tuple(sorted(claims.nameless & memory.naming.missing_seconds.keys())),
     )
-    return budget, structs.replace(memory, others=found.others)
+    return budget, structs.replace(memory, others=found.others, nameless_connections=claims.nameless_connections)
 
 
 class _SourceBudgets:
     """Collects the budgets of the sources, and which sources could not be read."""
 
-    def __init__(
-        self, policy: ConnectionPolicy, claims_connections: int, memory: BudgetMemory, now_seconds: float
-    ) -> None:
+    def __init__(self, policy: ConnectionPolicy, claims: Claims, memory: BudgetMemory, now_seconds: float) -> None:
         self.policy = policy
-        self.claims = claims_connections
+        self.claims = claims.total_connections
+        self.nameless = claims.nameless_connections
+        self.more_nameless = self.nameless > memory.nameless_connections
         self.foreign = memory.processes.foreign_connections
         self.now = now_seconds
         self.others = dict(memory.others)
@@ -181,6 +188,7 @@ class _SourceBudgets:
         on: Literal["database", "replica"] = "replica" if source == "replica" else "database"
         limit = connection_limit(self.policy.limit if on == "database" else None, facts)
         every = max(0, facts.client_connections - facts.own_connections)
+        named = named and not facts.pooled
         seen = facts.others_connections if named else max(0, every - self.claims)
         self._found(source, limit, seen, every=every, named=named, on=on, refused=facts.refused, exact=facts.exact)
 
@@ -240,13 +248,14 @@ class _SourceBudgets:
         refused: bool,
         exact: bool = True,
     ) -> None:
-        told_apart = named and not self.foreign
-        others = self._remembered(source, seen, refused)
+        told_apart = named and not self.foreign and not self.nameless
+        possibly = self._remembered(source, seen, refused)
+        others = self._certainly(source, seen, refused) if named and self.nameless else possibly
         declared = self.policy.declared_connections(on)
         sure = max(others.expected_connections, declared + self.foreign)
         bound = sure
         if not told_apart and not declared:  # counts what a foreign process has open twice: it is an upper bound
-            bound = max(sure, (others.expected_connections if named else every) + self.foreign)
+            bound = max(sure, (possibly.expected_connections if named else every) + self.foreign)
         self.budgets.append(
             SourceBudget(
                 source=source,
@@ -264,6 +273,13 @@ class _SourceBudgets:
                 told_apart=told_apart,
             )
         )
+
+    def _certainly(self, source: ConnectionSource, seen: int, refused: bool) -> OthersMemory:
+        """Others without what nameless workers may have open. What was remembered before they were found is theirs."""
+        key = f"{source}, certainly"
+        if self.more_nameless and not refused:
+            self.others.pop(key, None)
+        return self._remembered(key, max(0, seen - self.nameless), refused)
 
     def _remembered(self, key: str, seen: int, refused: bool) -> OthersMemory:
         before = self.others.get(key)

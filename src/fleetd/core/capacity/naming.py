@@ -1,0 +1,94 @@
+"""Whether the workers' connections really bear their names (law 2).
+
+fleetd-render gives each worker a name for its connections, but more than that decides what Postgres sees: a DATABASE_URL
+with `application_name` or `options`, a pooler in between, a unit's own environment. A worker without a name that is
+counted by name is counted twice, as its claim and among others, and a fleet that does so drains itself.
+
+So names count once they are seen. Rails opens connections lazily, so an idle worker without one proves nothing, and
+neither does one that has just begun. Evidence is a worker that was busy at its last beat while no connection bears its
+name. Until a first name was seen, and for those workers from then on, what they may have open can be others' or theirs:
+certainly others' is what is seen beyond their claims, and growth is checked against all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from fleetd.core.model.facts import Known, SidekiqFacts, Snapshot, Value
+from fleetd.core.model.heartbeats import own_key
+from fleetd.core.model.identity import application_name, parse_tag
+from fleetd.core.model.reasons.evidence import NamesMissing
+
+#: A worker that was busy and nameless at two beats at least, and not only while Postgres restarted.
+SAID_SECONDS = 30.0
+#: Rails closes a connection that was idle for 300 s, so a job that has run for longer may have none left.
+LONG_JOB_SECONDS = 240.0
+#: Names in one reason.
+_NAMES_MAX = 3
+
+
+class NamingMemory(Value, frozen=True, kw_only=True):
+    """What was seen of the names."""
+
+    seen: bool = False  # some connection bore a worker's name, and none has been missed since without another seen
+    missing_seconds: dict[str, float] = {}  # by application_name: since when a busy worker's is missed
+
+
+def remember_naming(memory: NamingMemory, snapshot: Snapshot, sidekiq: SidekiqFacts | None, host: str) -> NamingMemory:
+    """Fold in one reading of Postgres and of the heartbeats. `sidekiq`: the weighed ones; None: Redis is unknown."""
+    names = _named(snapshot)
+    if names is None:
+        return memory
+    missing = {name: since for name, since in memory.missing_seconds.items() if name not in names}
+    if sidekiq is not None:
+        busy, alive = _at_work(sidekiq, host)
+        if sidekiq.processes_complete:
+            missing = {name: since for name, since in missing.items() if name in alive}
+        missing |= dict.fromkeys(sorted(busy - names - missing.keys()), snapshot.now_seconds)
+    return NamingMemory(seen=bool(names) or (memory.seen and not missing), missing_seconds=missing)
+
+
+def nameless(memory: NamingMemory, running: Set[str]) -> frozenset[str]:
+    """Those of the running workers, by application_name, whose connections may be without their name."""
+    return frozenset(name for name in running if name in memory.missing_seconds or not memory.seen)
+
+
+def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | None:
+    """What to tell a person; None: all names that can be expected are there, or it is too early to say."""
+    late = {
+        n: now_seconds - since for n, since in memory.missing_seconds.items() if now_seconds - since >= SAID_SECONDS
+    }
+    if not late:
+        return None
+    return NamesMissing(
+        names=tuple(sorted(late)[:_NAMES_MAX]), count=len(late), seconds=max(late.values()), none_seen=not memory.seen
+    )
+
+
+def _named(snapshot: Snapshot) -> frozenset[str] | None:
+    """The names in Postgres and its replica; None: they can't be read now, or show none because a pooler is between."""
+    if not isinstance(snapshot.database, Known) or snapshot.database.value.refused or snapshot.database.value.pooled:
+        return None
+    found = set(snapshot.database.value.worker_connections)
+    if isinstance(snapshot.replica, Known):
+        found |= snapshot.replica.value.worker_connections.keys()
+    return frozenset(found)
+
+
+def _at_work(sidekiq: SidekiqFacts, host: str) -> tuple[frozenset[str], frozenset[str]]:
+    """By application_name: the workers with a job that began lately, and all that are alive."""
+    busy, alive = set[str](), set[str]()
+    for process in sidekiq.processes:
+        tag = parse_tag(process.tag)
+        key = own_key(process, host)
+        if tag is not None:
+            name = application_name(tag.key, tag.host)
+        elif key is not None:
+            name = application_name(key, host)
+        else:
+            continue
+        alive.add(name)
+        recent = any(job.run_age_seconds <= LONG_JOB_SECONDS for job in process.jobs) or not process.jobs
+        if process.busy_threads and recent:
+            busy.add(name)
+    return frozenset(busy), frozenset(alive)
