@@ -44,12 +44,12 @@ def _beat_elsewhere(r: reasons.WorkersBeatElsewhere) -> str:
 
 def _names_missing(r: reasons.NamesMissing) -> str:
     more = f" and {times(r.count - len(r.names), 'more worker')}" if r.count > len(r.names) else ""
-    those = "they have open" if r.count > 1 else "it has open"
+    who = f"{', '.join(r.names)}{more}"
     return (
-        f"no connection in Postgres bears the name of {', '.join(r.names)}{more}, busy as {'they are' if r.count > 1 else 'it is'}: what "
-        f"{those} may be counted among others', so the fleet grows more carefully and gives way only for what is "
-        "certainly others'. Look for application_name or options in DATABASE_URL, a pooler in between, and workers "
-        "that were started before their settings had names (`fleetctl restart`)"
+        f"no connection in Postgres bears the name of {who}, though {'it is' if r.count == 1 else 'they are'} at work: "
+        "what they have open may look like others', so fleetd gives way only for what is certainly others', and grows "
+        "more carefully. Look for application_name or options in DATABASE_URL, for a pooler in between, and for "
+        "workers that were started before their settings had names (`fleetctl restart`)"
     )
 
 

@@ -4,9 +4,10 @@ Budget = limit − reserve − others. The sources are the one that workers conn
 slots), Postgres behind PgBouncer, and a replica that Mastodon reads from. The tightest one binds.
 
 Our connections can't always be told from others': through PgBouncer they have no names, a worker may not bear its name
-(naming.py), and a Sidekiq process that fleetd did not render may hold some. Then there are two numbers for others. The lower bound is what is seen beyond all
-our claims: when our claims don't fit beside it, fleetd gives way. The upper bound is everything that is seen: growth is
-checked against it, unless the configuration declares what others take.
+(naming.py), and a Sidekiq process that fleetd did not render may hold some. Then there are two numbers for others. The
+lower bound is what is seen beyond the claims of those workers: when our claims don't fit beside it, fleetd gives way.
+The upper bound is everything that is seen: growth is checked against it, unless the configuration declares what others
+take.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class SourceBudget(Value, frozen=True, kw_only=True):
     refused: bool
     exact: bool = True
     told_apart: bool = True
+    doubted: bool = False  # whether it can be told apart is known within a minute (naming.py)
     #: Postgres behind PgBouncer, if all pools fit: what they may open, so claims are not limited here. Else None.
     pool_connections: int | None = None
 
@@ -81,6 +83,8 @@ class SourceBudget(Value, frozen=True, kw_only=True):
         """Whether all of these claims may be opened now."""
         if self.refused or self.pool_connections is not None:
             return not self.refused
+        if self.doubted:
+            return claims_connections <= self.limit_connections - self.reserve_connections - self.bound_connections
         return claims_connections <= self.budget_connections
 
 
@@ -167,6 +171,7 @@ class _SourceBudgets:
         self.policy = policy
         self.claims = claims.total_connections
         self.nameless = claims.nameless_connections
+        self.doubted = bool(claims.nameless) and not memory.naming.missing_seconds
         self.more_nameless = self.nameless > memory.nameless_connections
         self.foreign = memory.processes.foreign_connections
         self.now = now_seconds
@@ -249,6 +254,9 @@ class _SourceBudgets:
         exact: bool = True,
     ) -> None:
         told_apart = named and not self.foreign and not self.nameless
+        certain = self.others.pop(f"{source}, certainly", None) if named and not self.nameless else None
+        if certain is not None:  # names are seen again, so the peak of what bore none is not others'
+            self.others[source] = certain
         possibly = self._remembered(source, seen, refused)
         others = self._certainly(source, seen, refused) if named and self.nameless else possibly
         declared = self.policy.declared_connections(on)
@@ -271,6 +279,7 @@ class _SourceBudgets:
                 refused=refused,
                 exact=exact,
                 told_apart=told_apart,
+                doubted=named and self.doubted,
             )
         )
 

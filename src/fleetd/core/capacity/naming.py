@@ -1,26 +1,30 @@
 """Whether the workers' connections really bear their names (law 2).
 
-fleetd-render gives each worker a name for its connections, but more than that decides what Postgres sees: a DATABASE_URL
-with `application_name` or `options`, a pooler in between, a unit's own environment. A worker without a name that is
-counted by name is counted twice, as its claim and among others, and a fleet that does so drains itself.
+fleetd-render gives each worker a name for its connections, but more than that decides what Postgres sees: a
+DATABASE_URL with `application_name` or `options`, a pooler in between, a unit's own environment. A worker without a
+name that is counted by name is counted twice, as its claim and among others, and a fleet that does so drains itself.
 
-So names count once they are seen. Rails opens connections lazily, so an idle worker without one proves nothing, and
-neither does one that has just begun. Evidence is a worker that was busy at its last beat while no connection bears its
-name. Until a first name was seen, and for those workers from then on, what they may have open can be others' or theirs:
-certainly others' is what is seen beyond their claims, and growth is checked against all of it.
+Rails opens connections lazily, so an idle worker without one proves nothing, and neither does one that has just begun.
+Evidence is a worker that is at work while no connection bears its name: from then on what it may have open can be
+others' or its own, until its name is seen. Certainly others' is what is seen beyond the claims of such workers, and
+growth is checked against all of it. While no name was ever seen, one such worker makes all of them doubtful, and so
+does a rise of others that is younger than DOUBT_SECONDS: heartbeats are up to 10 s old, so a worker that has just
+opened unnamed connections may still look idle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set
 
-from fleetd.core.model.facts import Known, SidekiqFacts, Snapshot, Value
+from fleetd.core.model.facts import DatabaseFacts, Known, SidekiqFacts, Snapshot, Value
 from fleetd.core.model.heartbeats import own_key
 from fleetd.core.model.identity import application_name, parse_tag
 from fleetd.core.model.reasons.evidence import NamesMissing
 
 #: A worker that was busy and nameless at two beats at least, and not only while Postgres restarted.
 SAID_SECONDS = 30.0
+#: Long enough for a heartbeat of every worker that has opened connections, should it be at work.
+DOUBT_SECONDS = 60.0
 #: Rails closes a connection that was idle for 300 s, so a job that has run for longer may have none left.
 LONG_JOB_SECONDS = 240.0
 #: Names in one reason.
@@ -32,25 +36,38 @@ class NamingMemory(Value, frozen=True, kw_only=True):
 
     seen: bool = False  # some connection bore a worker's name, and none has been missed since without another seen
     missing_seconds: dict[str, float] = {}  # by application_name: since when a busy worker's is missed
+    others_connections: int = 0  # those that bear no name of a worker, at the last reading
+    rose_seconds: float | None = None  # when they last became more
+    doubted: bool = False  # that happened less than DOUBT_SECONDS ago
 
 
 def remember_naming(memory: NamingMemory, snapshot: Snapshot, sidekiq: SidekiqFacts | None, host: str) -> NamingMemory:
     """Fold in one reading of Postgres and of the heartbeats. `sidekiq`: the weighed ones; None: Redis is unknown."""
-    names = _named(snapshot)
-    if names is None:
+    names, now = _named(snapshot), snapshot.now_seconds
+    if names is None or not isinstance(snapshot.database, Known):
         return memory
     missing = {name: since for name, since in memory.missing_seconds.items() if name not in names}
     if sidekiq is not None:
         busy, alive = _at_work(sidekiq, host)
         if sidekiq.processes_complete:
             missing = {name: since for name, since in missing.items() if name in alive}
-        missing |= dict.fromkeys(sorted(busy - names - missing.keys()), snapshot.now_seconds)
-    return NamingMemory(seen=bool(names) or (memory.seen and not missing), missing_seconds=missing)
+        missing |= dict.fromkeys(sorted(busy - names - missing.keys()), now)
+    others = snapshot.database.value.others_connections
+    rose = now if others > memory.others_connections else memory.rose_seconds
+    return NamingMemory(
+        seen=bool(names) or (memory.seen and not missing),
+        missing_seconds=missing,
+        others_connections=others,
+        rose_seconds=rose,
+        doubted=rose is not None and 0.0 <= now - rose < DOUBT_SECONDS,
+    )
 
 
 def nameless(memory: NamingMemory, running: Set[str]) -> frozenset[str]:
     """Those of the running workers, by application_name, whose connections may be without their name."""
-    return frozenset(name for name in running if name in memory.missing_seconds or not memory.seen)
+    if not memory.seen and (memory.missing_seconds or memory.doubted):
+        return frozenset(running)
+    return frozenset(name for name in running if name in memory.missing_seconds)
 
 
 def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | None:
@@ -66,13 +83,17 @@ def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | No
 
 
 def _named(snapshot: Snapshot) -> frozenset[str] | None:
-    """The names in Postgres and its replica; None: they can't be read now, or show none because a pooler is between."""
+    """The names in Postgres and its replica; None: they can't be read now, or a pooler hides them."""
     if not isinstance(snapshot.database, Known) or snapshot.database.value.refused or snapshot.database.value.pooled:
         return None
-    found = set(snapshot.database.value.worker_connections)
+    found = _open(snapshot.database.value)
     if isinstance(snapshot.replica, Known):
-        found |= snapshot.replica.value.worker_connections.keys()
+        found |= _open(snapshot.replica.value)
     return frozenset(found)
+
+
+def _open(facts: DatabaseFacts) -> set[str]:
+    return {name for name, connections in facts.worker_connections.items() if connections}
 
 
 def _at_work(sidekiq: SidekiqFacts, host: str) -> tuple[frozenset[str], frozenset[str]]:
