@@ -14,11 +14,12 @@ from pathlib import Path
 
 import msgspec
 
+from fleetd.adapters.host.found_file import read_found
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
-from fleetd.adapters.rendering.rendered_files import RenderedFiles
+from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
@@ -63,7 +64,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     read = read_env_file(settings.mastodon.env_file, root)
     with files.locked():
         env = _hand_over(read, files)
-        to_postgres = route(settings, env.text)
+        to_postgres = route(settings, env.text, read_found(below(root, Path(settings.state.directory))))
         sentences += [sentence for sentence in (env.problem, to_postgres.unnamed_reason) if sentence]
         # Files before links: what a boot starts must have its settings.
         sentences += _write(settings, files, to_postgres.named)
