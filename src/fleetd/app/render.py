@@ -20,8 +20,10 @@ from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableEr
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
 from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
+from fleetd.adapters.rendering.worker_unit import worker_dropin
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
+from fleetd.app.worker_command import command_problem, home_of
 from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
@@ -61,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
     """Bring the files and links up to date with the settings; returns what was done, as sentences."""
     sentences = [f"Warning: {warning}" for warning in settings.warnings]
+    with files.locked():
+        sentences += _place_workers(settings, files)
     read = read_env_file(settings.mastodon.env_file, root)
     with files.locked():
         env = _hand_over(read, files)
@@ -76,11 +80,23 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         ]
         stamped = _stamp(settings, files, root)
     sentences += links + stamped
+    problem = command_problem(settings, root)
+    if problem:
+        sentences.append(f"Warning: {problem}")
     if any(stale) and not files.reload_systemd():
         sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
     if not boot.boot_starts_target():
         sentences.append(f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it.")
     return sentences
+
+
+def _place_workers(settings: Settings, files: RenderedFiles) -> list[str]:
+    """Where and as whom workers run, before anything is read as they would read it."""
+    if not files.set_worker_unit(worker_dropin(settings, home_of(settings.mastodon.user))):
+        return []
+    if not files.reload_systemd():
+        return ["Warning: `systemctl daemon-reload` failed; run it by hand."]
+    return ["The workers' units have a new drop-in for mastodon.user, mastodon.directory and mastodon.exec."]
 
 
 def _hand_over(read: EnvFile, files: RenderedFiles) -> EnvFile:

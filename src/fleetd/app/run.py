@@ -146,8 +146,7 @@ class Daemon:
         self._http = self._http_listener()
         self._bus_problem: str | None = None
         self._reload_problem: str | None = None
-        self._reloads: set[asyncio.Task[None]] = set()
-        self._searches: set[asyncio.Task[None]] = set()
+        self._reloads, self._searches = set[asyncio.Task[None]](), set[asyncio.Task[None]]()
 
     def _http_listener(self) -> HttpListener | None:
         if self._settings.http is None:

@@ -42,6 +42,12 @@ _SYSTEMD_RESULTS = {
     "resources": "its settings or directories are missing (resources)",
     "timeout": "did not get ready in time (timeout)",
     "assert": "its settings are not rendered (assert)",
+    "exec-command": (
+        "its command does not exist, or its user may not run it (203/EXEC): set mastodon.exec, which "
+        "`journalctl -u fleetd-render` helps with"
+    ),
+    "exec-chdir": "its directory does not exist, or its user may not enter it (200/CHDIR): set mastodon.directory",
+    "exec-user": "its user does not exist (217/USER): set mastodon.user",
     "exit-code": "its process exited with an error (exit-code)",
     "protocol": "its process ended before it was ready (protocol)",
     "signal": "its process was killed by a signal",

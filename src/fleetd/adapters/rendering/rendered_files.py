@@ -19,6 +19,7 @@ import msgspec
 from fleetd.adapters.host.files import read_small_file, replace_file
 from fleetd.adapters.host.readings import CODE_FILE, SETTINGS_DIRECTORY
 from fleetd.adapters.host.systemctl import systemctl
+from fleetd.adapters.rendering.worker_unit import DROPIN, WORKER_UNITS
 from fleetd.core.model.facts import CodeStamp
 from fleetd.core.model.identity import InstanceKey, key_of, unit_of
 from fleetd.core.model.worker_settings import settings_file_name
@@ -41,6 +42,7 @@ class RenderedFiles:
         self._root = root
         self._directory = below(root, directory)
         self._dropins = below(root, Path("/run/systemd/system"))
+        self._lasting_dropins = below(root, Path("/etc/systemd/system"))
         self._env_copy = below(root, ENV_COPY)
         self._systemd_runs = root == Path("/") and Path("/run/systemd/system").is_dir()
 
@@ -122,8 +124,13 @@ class RenderedFiles:
         ]
         return any(changed)
 
-    def _set_dropin(self, name: str, text: str | None) -> bool:
-        path = self._dropins / name
+    def set_worker_unit(self, text: str | None) -> bool:
+        """Write or remove the drop-in of the workers' units (worker_unit.py); False: it was so already."""
+        changed = [self._set_dropin(f"{unit}.d/{DROPIN}", text, self._lasting_dropins) for unit in WORKER_UNITS]
+        return any(changed)
+
+    def _set_dropin(self, name: str, text: str | None, directory: Path | None = None) -> bool:
+        path = (directory or self._dropins) / name
         if text is not None:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         return _replace_or_remove(path, text)

@@ -47,16 +47,18 @@ def check_config(context: click.Context, file: str) -> None:
     Lists every problem with its key and what to do about it. Where there is none, lists the profiles, the database
     connections that they claim at least and at most, and what deserves a second look.
     """
+    from fleetd.app.worker_command import command_problem
     from fleetd.config import load
 
     try:
         settings = load(file)
         endpoints = _endpoint_lines(settings)
+        problem = command_problem(settings) if os.geteuid() == 0 else ""
     except ConfigError as error:
         list_problems(error)
         context.exit(1)
     click.echo(printable(f"{file}: fleetd takes this configuration"))
-    looks = [f"  look: {warning}" for warning in settings.warnings]
+    looks = [f"  look: {warning}" for warning in (*settings.warnings, *([problem] if problem else []))]
     for line in (*_summary_lines(settings.policy), *looks, *endpoints):
         click.echo(printable(line))
 
