@@ -474,3 +474,15 @@ def test_two_renders_at_the_same_time_do_not_mix(machine: Machine, monkeypatch: 
     with RenderedFiles(machine.root).locked(), pytest.raises(RenderError, match="Another fleetd-render"):
         machine.render()
     machine.render()
+
+
+def test_each_process_gets_a_port_for_mastodons_exporter(machine: Machine) -> None:
+    on = "MASTODON_PROMETHEUS_EXPORTER_ENABLED=true\nMASTODON_PROMETHEUS_EXPORTER_LOCAL=true\n"
+    machine.env_file(on)
+    machine.render()
+    lines = {name: (machine.settings / name).read_text().splitlines()[-1] for name in machine.files()}
+    assert lines["2.env"] == 'MASTODON_PROMETHEUS_EXPORTER_PORT="9396"'
+    assert len(set(lines.values())) == len(lines) == 6
+    machine.env_file("DB_HOST=h\n")
+    machine.render()
+    assert not any("EXPORTER" in (machine.settings / name).read_text() for name in machine.files())

@@ -17,7 +17,9 @@ import msgspec
 from fleetd.adapters.host.found_file import read_found
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
+from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
+from fleetd.adapters.mastodon.exporter import exporter_ports
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
 from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
 from fleetd.adapters.rendering.worker_unit import worker_dropin
@@ -27,7 +29,7 @@ from fleetd.app.worker_command import command_problem, home_of
 from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.core.model.worker_settings import all_settings, min_numbers
+from fleetd.core.model.worker_settings import ExporterPorts, all_settings, min_numbers
 from fleetd.errors import ConfigError, FleetdError
 from fleetd.words.plain import plain
 
@@ -71,7 +73,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         to_postgres = route(settings, env.text, read_found(below(root, Path(settings.state.directory))))
         sentences += [sentence for sentence in (env.problem, to_postgres.unnamed_reason) if sentence]
         # Files before links: what a boot starts must have its settings.
-        sentences += _write(settings, files, to_postgres.named)
+        sentences += _write(settings, files, to_postgres.named, _exporter(settings, env.text))
         links, linked = _link(settings, boot)
         usual = MastodonSection().env_file
         stale = [
@@ -106,9 +108,14 @@ def _hand_over(read: EnvFile, files: RenderedFiles) -> EnvFile:
     return env
 
 
-def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:
+def _exporter(settings: Settings, env_text: str | None) -> ExporterPorts | None:
+    """The ports of Mastodon's Prometheus exporter, if `.env.production` switches it on in each process."""
+    return exporter_ports(read_env(env_text or "")[0], frozenset({settings.http.port} if settings.http else ()))
+
+
+def _write(settings: Settings, files: RenderedFiles, named: bool, exporter: ExporterPorts | None) -> list[str]:
     """Write the settings of every configured number; remove those of numbers that are gone and do not run."""
-    wanted = all_settings(settings.policy, name_connections=named)
+    wanted = all_settings(settings.policy, name_connections=named, exporter=exporter)
     written = [worker.key for worker in wanted if files.write(worker.key, worker.text)]
     sentences = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
     for key in sorted(set(files.keys()) - {worker.key for worker in wanted}):
