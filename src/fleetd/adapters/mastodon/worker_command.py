@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -76,18 +77,26 @@ def look_for_command(
 
 def _look(path: str, home: str, directory: str, root: Path) -> WorkerCommand:
     if _runs(path, root):
-        return WorkerCommand(path=path, runs=True, directory=os.path.isdir(_below(root, directory)))
+        return WorkerCommand(path=path, runs=True, directory=_is(_below(root, directory).is_dir))
     patterns = [pattern.format(home=glob.escape(home)).lstrip("/") for pattern in _BUNDLES]
     found = [path for pattern in patterns for path in sorted(root.glob(pattern), reverse=True)]
     bundles = [f"/{path.relative_to(root)}" for path in dict.fromkeys(found) if os.access(path, os.X_OK)]
     others = [f"{name} exec sidekiq" for name in bundles]
     if _runs(f"{directory}/bin/sidekiq", root):  # a binstub needs no bundle
         others.append(f"{directory}/bin/sidekiq")
-    return WorkerCommand(path=path, runs=False, others=tuple(others), directory=os.path.isdir(_below(root, directory)))
+    return WorkerCommand(path=path, runs=False, others=tuple(others), directory=_is(_below(root, directory).is_dir))
 
 
 def _runs(path: str, root: Path) -> bool:
-    return os.path.isfile(_below(root, path)) and os.access(_below(root, path), os.X_OK)
+    return _is(_below(root, path).is_file) and os.access(_below(root, path), os.X_OK)
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """No, where a directory above may not be entered."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _below(root: Path, path: str) -> Path:
