@@ -12,7 +12,7 @@ import pytest
 from fleetd.adapters.rendering.boot_links import BootLinks
 from fleetd.adapters.rendering.rendered_files import RenderedFiles
 from fleetd.adapters.rendering.worker_unit import WORKER_UNITS, worker_dropin
-from fleetd.app.render import render
+from fleetd.app.render import main, render
 from fleetd.app.worker_command import command_problem
 from fleetd.config import parse
 from fleetd.errors import ConfigError
@@ -174,3 +174,51 @@ def test_it_is_looked_for_with_the_workers_rights(tmp_path: Path) -> None:
     assert "which user nobody may not run" in command_problem(parse(PROFILE + keys))
     keys = f'user = "{nobody}"\nexec = "/bin/true exec sidekiq"\ndirectory = "/tmp"\n'
     assert command_problem(parse(PROFILE + keys)) == ""
+
+
+def second(root: Path, config: str, directory: str) -> int:
+    file = root / config
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(PROFILE + f'directory = "{directory}"\n')
+    try:
+        main(["--config", str(file), "--root", str(root)])
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0
+
+
+def test_a_second_mastodon_is_refused_and_the_first_ones_settings_stay(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert second(root, "etc/fleetd/fleetd.toml", "/home/mastodon/live") == 0
+    before = {p.name: p.read_bytes() for p in (root / "var/lib/mastodon-sidekiq").iterdir()}
+    assert second(root, "etc/fleetd/second.toml", "/srv/other/live") == 1
+    said = capsys.readouterr().err
+    assert "fleetd runs one Mastodon on a VM" in said
+    assert "Give the second Mastodon a VM of its own" in said
+    assert before == {p.name: p.read_bytes() for p in (root / "var/lib/mastodon-sidekiq").iterdir()}
+
+
+def test_one_mastodon_may_move_and_may_be_configured_elsewhere(root: Path) -> None:
+    assert second(root, "etc/fleetd/fleetd.toml", "/home/mastodon/live") == 0
+    assert second(root, "etc/fleetd/fleetd.toml", "/srv/mastodon") == 0
+    assert second(root, "etc/other.toml", "/srv/mastodon") == 0
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "other"),
+    [
+        ("mastodon-b-sidekiq.service", "WorkingDirectory=/srv/b/live\nExecStart=/x/bundle exec sidekiq -c 5\n", True),
+        ("sidekiq@.service", "WorkingDirectory=/srv/b\nExecStart=/bin/sh -lc 'bundle exec sidekiq'\n", True),
+        ("mastodon-sidekiq.service", "WorkingDirectory=/home/mastodon/live\nExecStart=/x/bundle exec sidekiq\n", False),
+        ("current-sidekiq.service", "WorkingDirectory=/srv/current/\nExecStart=/x/bundle exec sidekiq\n", False),
+        ("mastodon-b-web.service", "WorkingDirectory=/srv/b/live\nExecStart=/usr/bin/bundle exec puma\n", False),
+    ],
+)  # fmt: skip
+def test_units_of_another_mastodon_are_noticed(root: Path, unit: str, text: str, other: bool) -> None:
+    (root / "home/mastodon/live").mkdir(parents=True)
+    (root / "srv").mkdir()
+    (root / "srv/current").symlink_to("../home/mastodon/live")
+    (root / "etc/systemd/system").mkdir(parents=True, exist_ok=True)
+    (root / "etc/systemd/system" / unit).write_text(f"[Service]\n{text}")
+    assert any(f"{unit} runs Sidekiq in" in sentence for sentence in rendered(root)) is other

@@ -15,13 +15,14 @@ from pathlib import Path
 import msgspec
 
 from fleetd.adapters.host.found_file import read_found
+from fleetd.adapters.host.other_mastodons import other_mastodons
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
 from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
 from fleetd.adapters.mastodon.exporter import exporter_ports
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
-from fleetd.adapters.rendering.rendered_files import RenderedFiles, below
+from fleetd.adapters.rendering.rendered_files import RenderedFiles, RenderedMastodon, below
 from fleetd.adapters.rendering.worker_unit import worker_dropin
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
@@ -30,7 +31,7 @@ from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.core.model.worker_settings import ExporterPorts, all_settings, min_numbers
-from fleetd.errors import ConfigError, FleetdError
+from fleetd.errors import ConfigError, ConfigProblem, FleetdError
 from fleetd.words.plain import plain
 
 
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = load(options.config)
         files, boot = RenderedFiles(root, options.dir), BootLinks(root, options.dir)
+        _refuse_second_mastodon(settings, files, str(options.config.resolve()))
         for sentence in render(settings, files, boot, root):
             print(plain(sentence))
     except ConfigError as error:
@@ -82,6 +84,12 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         ]
         stamped = _stamp(settings, files, root)
     sentences += links + stamped
+    for unit, directory in other_mastodons(settings.directory, root).items():
+        sentences.append(
+            f"Warning: {unit} runs Sidekiq in {directory}: a second Mastodon on this VM, which fleetd leaves alone. It "
+            "runs one Mastodon on a VM, and knows nothing of the other's queues and connections; what the other takes "
+            f"of memory and cores is missing here. If it is the same one, set mastodon.directory."
+        )
     problem = command_problem(settings, root)
     if problem:
         sentences.append(f"Warning: {problem}")
@@ -90,6 +98,22 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     if not boot.boot_starts_target():
         sentences.append(f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it.")
     return sentences
+
+
+def _refuse_second_mastodon(settings: Settings, files: RenderedFiles, config: str) -> None:
+    """Raises ConfigError where another configuration has rendered another Mastodon's workers here."""
+    before = files.mastodon()
+    if before is not None and before.config != config and before.directory != settings.directory:
+        what = (
+            f"this is for the Mastodon in {settings.directory}, but the workers of this VM are those of the one in "
+            f"{before.directory}, rendered from {before.config}: fleetd runs one Mastodon on a VM"
+        )
+        cure = (
+            f"Give the second Mastodon a VM of its own. If it takes the place of the first, change {before.config}, or "
+            f"remove {files.mastodon_file}."
+        )
+        raise ConfigError(config, [ConfigProblem("mastodon.directory", what, cure)])
+    files.write_mastodon(RenderedMastodon(directory=settings.directory, config=config))
 
 
 def _place_workers(settings: Settings, files: RenderedFiles) -> list[str]:

@@ -109,7 +109,8 @@ class SidekiqRedis:
             _SCRIPT, *self._arguments(queues, reading.named, everything=True), beside=(("INFO", "server"), probe)
         )
         server = info if isinstance(info, dict) else {}
-        if server.get("redis_mode") == "cluster":
+        # Valkey calls it server_mode; otherwise it answers as Redis does.
+        if "cluster" in (server.get("redis_mode"), server.get("server_mode")):
             raise SourceUnavailableError(cluster_sentence(self._settings))
         run_id = str(server.get("run_id", ""))
         if run_id != self._memory.redis_run_id:  # another Redis: its queues may be others of the same length
