@@ -102,7 +102,7 @@ def test_a_worker_that_is_gone_is_no_longer_missed() -> None:
     assert memory.missing_seconds == {}
 
 
-def test_what_opens_before_the_first_busy_heartbeat_is_doubted_for_a_minute() -> None:
+def test_what_opens_before_the_first_busy_heartbeat_is_doubted_for_a_while() -> None:
     idle = (process(tag(1)),)
     memory = seen(NamingMemory(), *idle, clients=10)
     memory = seen(memory, *idle, at=100.0, clients=30)

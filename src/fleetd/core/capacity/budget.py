@@ -50,7 +50,7 @@ class SourceBudget(Value, frozen=True, kw_only=True):
     refused: bool
     exact: bool = True
     told_apart: bool = True
-    doubted: bool = False  # whether it can be told apart is known within a minute (naming.py)
+    doubted: bool = False  # whether it can be told apart is known in some seconds (naming.py)
     #: Postgres behind PgBouncer, if all pools fit: what they may open, so claims are not limited here. Else None.
     pool_connections: int | None = None
 

@@ -23,8 +23,8 @@ from fleetd.core.model.reasons.evidence import NamesMissing
 
 #: A worker that was busy and nameless at two beats at least, and not only while Postgres restarted.
 SAID_SECONDS = 20.0
-#: Long enough for a heartbeat of every worker that has opened connections, should it be at work.
-DOUBT_SECONDS = 60.0
+#: Long enough for a heartbeat of a worker that has just opened connections.
+DOUBT_SECONDS = 15.0
 #: Rails closes a connection that was idle for 300 s, so a job that has run for longer may have none left.
 LONG_JOB_SECONDS = 240.0
 #: Names in one reason.
