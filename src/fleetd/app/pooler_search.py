@@ -70,6 +70,11 @@ class PoolerSearch:
             await asyncio.sleep(0.1)
 
 
+def found_before(settings: Settings) -> FoundPooler | None:
+    """What fleetd last found; None: it has not asked, or we may not read it."""
+    return read_found(Path(settings.state.directory))
+
+
 def _lacks_names(rendered: Path) -> bool:
     try:
         texts = [path.read_text(errors="replace") for path in rendered.glob("*.env")]

@@ -70,10 +70,11 @@ def _endpoint_lines(settings: Settings) -> list[str]:
     """
     from fleetd.app.endpoints import find_endpoints
     from fleetd.app.given_env import given_env
+    from fleetd.app.pooler_search import found_before
 
     env = given_env(settings, {})
     try:
-        found = find_endpoints(settings, env)
+        found = find_endpoints(settings, env, found_before(settings))
     except ConfigError:
         # Root reads it as fleetd-render does: what the workers' user may not read, fleetd will not have.
         if not env.forbidden or os.geteuid() == 0:

@@ -172,6 +172,7 @@ class _SourceBudgets:
         self.claims = claims.total_connections
         self.nameless = claims.nameless_connections
         self.doubted = bool(claims.nameless) and not memory.naming.missing_seconds
+        self.names_seen = memory.naming.seen
         self.more_nameless = self.nameless > memory.nameless_connections
         self.foreign = memory.processes.foreign_connections
         self.now = now_seconds
@@ -255,7 +256,9 @@ class _SourceBudgets:
     ) -> None:
         told_apart = named and not self.foreign and not self.nameless
         certain = self.others.pop(f"{source}, certainly", None) if named and not self.nameless else None
-        if certain is not None:  # names are seen again, so the peak of what bore none is not others'
+        if (
+            certain is not None and self.names_seen
+        ):  # names are seen again, so the peak of what bore none is not others'
             self.others[source] = certain
         possibly = self._remembered(source, seen, refused)
         others = self._certainly(source, seen, refused) if named and self.nameless else possibly
