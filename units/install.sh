@@ -18,7 +18,7 @@ if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
     exit 1
 fi
 
-for unit in fleetd.service fleetd-render.service \
+for unit in fleetd.service fleetd-render.service fleetd-render.path \
     fleetd-stamp.service fleetd-stamp-again.service fleetd-stamp.path fleetd-stamp-git.path fleetd-stamp.timer \
     mastodon-sidekiq.target mastodon-workers-boot.target mastodon-workers-boot.service \
     mastodon-workers-shutdown.service mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
@@ -46,4 +46,5 @@ echo "Installed. Next: write /etc/fleetd/fleetd.toml (see /usr/local/share/fleet
 echo "  fleetctl check-config"
 echo "  systemctl disable --now mastodon-sidekiq   # if the stock unit runs here: it serves every queue"
 echo "  systemctl start fleetd-render"
-echo "  systemctl enable --now mastodon-sidekiq.target fleetd"
+echo "  systemctl enable --now fleetd"
+echo "  systemctl enable --now mastodon-sidekiq.target"

@@ -139,8 +139,10 @@ def pgbouncer(
     ignore_startup_parameters: str = "extra_float_digits",
     stats_users: str = "fleetd_stats",
     databases: Mapping[str, str] | None = None,
+    port: int = 6432,
+    pool_mode: str = "transaction",
 ) -> None:
-    """PgBouncer on port 6432 in transaction mode. `stats_users` may read its console.
+    """PgBouncer in front of a Postgres. `stats_users` may read its console.
 
     `databases`: further databases, name to the rest of the line, such as `{"shop": "pool_size=2 user=mastodon"}`.
     """
@@ -152,12 +154,12 @@ def pgbouncer(
         f"""[databases]
 {lines}[pgbouncer]
 listen_addr = *
-listen_port = 6432
+listen_port = {port}
 unix_socket_dir = /run/postgresql
 auth_type = scram-sha-256
 auth_file = /etc/pgbouncer/userlist.txt
 stats_users = {stats_users}
-pool_mode = transaction
+pool_mode = {pool_mode}
 max_client_conn = {max_client_conn}
 ignore_startup_parameters = {ignore_startup_parameters}
 """,

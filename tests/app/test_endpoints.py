@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.app.endpoints import Endpoints, find_endpoints, route
 from fleetd.config import parse
 from fleetd.config.connections import PostgresSettings
+from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.errors import ConfigError
 
 PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
@@ -167,6 +169,7 @@ def test_a_file_that_is_not_needed_may_be_wrong() -> None:
     ("env", "config", "through", "named"),
     [
         (DIRECT, "", "postgres", True),
+        (DIRECT + "DB_PORT=5433\n", "", "postgres", True),
         (BOUNCER, "", "pgbouncer", False),
         (None, "", "postgres", False),
         (DIRECT + "PGOPTIONS='-c a=b'\n", "", "postgres", False),
@@ -180,10 +183,54 @@ def test_a_file_that_is_not_needed_may_be_wrong() -> None:
 def test_connection_names_are_given_and_counted_only_at_postgres(
     env: str | None, config: str, through: str, named: bool
 ) -> None:
-    got = route(parse(PROFILE + config), env)
+    port = "5433" if env and "5433" in env else "6432" if "through" in config else "5432"
+    found = FoundPooler(kind="none", takes_names=True, place=f"10.0.0.2:{port}")
+    got = route(parse(PROFILE + config), env, found)
     assert (got.through, got.named) == (through, named)
     assert got.countable is (named and through == "postgres")
     assert bool(got.unnamed_reason) is (not named and "name_connections" not in config)
+
+
+DIRECTLY = FoundPooler(kind="none", takes_names=True)
+ITS_PGBOUNCER = FoundPooler(kind="pgbouncer", version="1.18.0")
+STRANGE = FoundPooler(kind="unknown")
+
+
+@pytest.mark.parametrize(
+    ("env", "found", "through", "named", "countable"),
+    [
+        (DIRECT, None, "postgres", False, True),
+        (DIRECT, DIRECTLY, "postgres", True, True),
+        (DIRECT, ITS_PGBOUNCER, "pgbouncer", False, False),
+        (DIRECT, STRANGE, "postgres", False, False),
+        (DIRECT + "DB_PORT=6543\n", ITS_PGBOUNCER, "pgbouncer", False, False),
+        (DIRECT + "DB_PORT=6543\n", DIRECTLY, "postgres", True, True),
+        (DIRECT + "DB_PORT=6432\n", DIRECTLY, "postgres", True, True),
+        (DIRECT + "DB_PORT=6432\n", None, "pgbouncer", False, False),
+        (DIRECT + "PREPARED_STATEMENTS=false\n", DIRECTLY, "postgres", True, True),
+        (DIRECT + "PREPARED_STATEMENTS=false\n", STRANGE, "postgres", False, False),
+        (DIRECT, structs.replace(DIRECTLY, takes_names=False), "postgres", False, False),
+    ],
+)
+def test_what_answered_is_believed_more_than_the_port(
+    env: str, found: FoundPooler | None, through: str, named: bool, countable: bool
+) -> None:
+    port = env.split("DB_PORT=")[1].split()[0] if "DB_PORT" in env else "5432"
+    known = None if found is None else structs.replace(found, place=f"10.0.0.2:{port}")
+    got = route(parse(PROFILE), env, known)
+    assert (got.through, got.named, got.countable) == (through, named, countable)
+    elsewhere = None if found is None else structs.replace(found, place="10.0.0.9:5432")
+    assert route(parse(PROFILE), env, elsewhere) == route(parse(PROFILE), env)
+
+
+def test_a_pooler_that_fleetd_does_not_know_is_named_as_that() -> None:
+    settings = parse(PROFILE + '[network]\nprivate = ["10.0.0.0/24"]\n')
+    found = find_endpoints(settings, EnvFile(text=DIRECT), structs.replace(STRANGE, place="10.0.0.2:5432"))
+    assert any("A pooler that fleetd does not know answers" in warning for warning in found.warnings)
+    assert found.postgres is not None
+    found = find_endpoints(settings, EnvFile(text=DIRECT), structs.replace(ITS_PGBOUNCER, place="10.0.0.2:5432"))
+    assert found.pgbouncer is not None
+    assert "PgBouncer at 10.0.0.2:5432, because it answers as PgBouncer 1.18.0" in found.sentence
 
 
 def test_the_policy_knows_whether_ours_can_be_told_apart() -> None:

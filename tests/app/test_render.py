@@ -7,10 +7,12 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from fleetd.adapters.host.found_file import write_found
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import CodeUnreadableError
 from fleetd.adapters.mastodon.env_file import ENV_FILE_BYTES_MAX, EnvFile
@@ -18,6 +20,7 @@ from fleetd.adapters.rendering.boot_links import BootLinks
 from fleetd.adapters.rendering.rendered_files import ENV_COPY, RenderedFiles, RenderError
 from fleetd.app.render import main, render
 from fleetd.config import parse
+from fleetd.core.model.found_pooler import FoundPooler
 from tests.support.project import PROJECT
 
 UNITS = PROJECT / "units"
@@ -53,6 +56,12 @@ class Machine:
     def files(self) -> set[str]:
         """The rendered files, without the list of what a boot starts."""
         return {path.name for path in self.settings.iterdir()} - {"boot.list"}
+
+    def found(self, **found: Any) -> None:
+        """Leave what fleetd found where the workers connect."""
+        state = self.root / "var/lib/fleetd"
+        state.mkdir(parents=True, exist_ok=True)
+        write_found(state, FoundPooler(**found))
 
     def handed_over(self) -> EnvFile:
         """What fleetd gets of Mastodon's settings."""
@@ -264,6 +273,44 @@ def test_units_that_are_not_installed_give_a_sentence(tmp_path: Path, capsys: py
     assert "run units/install.sh" in capsys.readouterr().err
 
 
+PLACES = {
+    "DB_HOST=10.0.0.2": "10.0.0.2:5432",
+    "@h:5432": "h:5432",
+    "@h:6432": "h:6432",
+    "DB_PORT=6432": "localhost:6432",
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        ({"kind": "none", "takes_names": True, "place": "h:6543"}, True),
+        ({"kind": "none", "takes_names": True, "place": "h:5432"}, False),
+        ({"kind": "none", "takes_names": False, "place": "h:6543"}, False),
+        ({"kind": "pgbouncer", "takes_names": False, "place": "h:6543"}, False),
+        ({"kind": "unknown", "takes_names": False, "place": "h:6543"}, False),
+    ],
+)
+@pytest.mark.parametrize("more", ["", "[mastodon]\nname_connections = true\n"])
+def test_names_are_rendered_only_where_one_arrived(
+    machine: Machine, found: dict[str, Any], named: bool, more: str
+) -> None:
+    machine.env_file("DB_HOST=h\nDB_PORT=6543\n")
+    machine.found(**found)
+    machine.render(CONFIG + more)
+    insists = bool(more) and found["place"] != "h:6543"  # nothing is known of the right place
+    assert ("PGOPTIONS" in (machine.settings / "1.env").read_text()) is (named or insists)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[" * 500, '{"kind": "none", "takes_names": "yes"}', "x" * 2000, "\0"])
+def test_what_fleetd_leaves_for_root_is_believed_only_if_it_is_well_formed(machine: Machine, text: str) -> None:
+    machine.env_file("DB_HOST=h\n")
+    machine.found(kind="none", takes_names=True, place="h:5432")
+    (machine.root / "var/lib/fleetd/pooler.json").write_text(text)
+    machine.render()
+    assert "PGOPTIONS" not in (machine.settings / "1.env").read_text()
+
+
 @pytest.mark.parametrize(
     ("env", "named"),
     [
@@ -282,6 +329,10 @@ def test_units_that_are_not_installed_give_a_sentence(tmp_path: Path, capsys: py
 def test_connections_are_named_only_if_nothing_prevents_it(machine: Machine, env: str | None, named: bool) -> None:
     if env is not None:
         machine.env_file(env)
+    machine.render()
+    assert "PGOPTIONS" not in (machine.settings / "1.env").read_text(), "nobody has asked yet"
+    place = next((place for word, place in PLACES.items() if word in (env or "")), "localhost:5432")
+    machine.found(kind="none" if named else "pgbouncer", takes_names=named, place=place)
     machine.render()
     assert ("PGOPTIONS" in (machine.settings / "1.env").read_text()) is named
 
@@ -347,6 +398,7 @@ def test_whatever_is_planted_costs_a_sentence_and_the_last_settings_stay(
 ) -> None:
     path = machine.root / ENV_FILE.lstrip("/")
     machine.env_file("DB_HOST=a\n")
+    machine.found(kind="none", takes_names=True, place="a:5432")
     machine.render()
     path.unlink()
     monkeypatch.chdir(path.parent)  # a socket's path must be short
@@ -422,3 +474,15 @@ def test_two_renders_at_the_same_time_do_not_mix(machine: Machine, monkeypatch: 
     with RenderedFiles(machine.root).locked(), pytest.raises(RenderError, match="Another fleetd-render"):
         machine.render()
     machine.render()
+
+
+def test_each_process_gets_a_port_for_mastodons_exporter(machine: Machine) -> None:
+    on = "MASTODON_PROMETHEUS_EXPORTER_ENABLED=true\nMASTODON_PROMETHEUS_EXPORTER_LOCAL=true\n"
+    machine.env_file(on)
+    machine.render()
+    lines = {name: (machine.settings / name).read_text().splitlines()[-1] for name in machine.files()}
+    assert lines["2.env"] == 'MASTODON_PROMETHEUS_EXPORTER_PORT="9396"'
+    assert len(set(lines.values())) == len(lines) == 6
+    machine.env_file("DB_HOST=h\n")
+    machine.render()
+    assert not any("EXPORTER" in (machine.settings / name).read_text() for name in machine.files())

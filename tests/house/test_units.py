@@ -26,6 +26,7 @@ FLEETD = (
     "fleetd-stamp.service",
     "fleetd-stamp-again.service",
     "fleetd-stamp.path",
+    "fleetd-render.path",
     "fleetd-stamp-git.path",
     "fleetd-stamp.timer",
 )

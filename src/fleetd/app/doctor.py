@@ -252,8 +252,9 @@ def _services(settings: Settings) -> Iterator[Check]:
             line="sudo systemctl disable --now mastodon-sidekiq",
         )
     for unit, why in (
-        ("mastodon-sidekiq.target", "After a reboot no worker would be started."),
+        # fleetd first: it then finds out whether workers may name their connections before they start.
         ("fleetd.service", "After a reboot fleetd would not run."),
+        ("mastodon-sidekiq.target", "After a reboot no worker would be started."),
     ):
         enabled = systemctl("show", "--property=UnitFileState", "--value", unit, seconds=10.0)
         if enabled is not None and enabled.strip() != "enabled":

@@ -22,6 +22,7 @@ from fleetd.app.encryption import unencrypted_postgres, unencrypted_redis
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
 from fleetd.core.model.facts import Value
+from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
@@ -32,6 +33,12 @@ _NOT_WATCHED_BEHIND = "Postgres behind PgBouncer is not watched: name it under [
 _REPLICA_BEHIND = (
     "The replica of .env.production is behind PgBouncer too, whose client slots are not watched: name the replica "
     "itself under [replica]."
+)
+
+_STRANGE_POOLER = (
+    "A pooler that fleetd does not know answers where workers reach Postgres (pgcat, Odyssey, Supavisor, a managed "
+    "one): its own limits are not watched, and workers' connections have no names. Set connections.limit to what it "
+    "allows you, declare web and streaming under [[connections.claims]], and name Postgres itself under [postgres]."
 )
 
 T = TypeVar("T")
@@ -45,48 +52,109 @@ class Route(Value, frozen=True, kw_only=True):
     reason: str | None  # "because .env.production names port 6432"; None: nothing points to PgBouncer
     named: bool  # workers are given names for their connections
     unnamed_reason: str | None  # a sentence, when they are not and the configuration does not say so
+    asked: bool  # what answers there is known
+    strange: bool = False  # it is a pooler that fleetd does not know
 
     @property
     def countable(self) -> bool:
-        """Postgres shows which connections are our workers'."""
-        return self.named and self.through == "postgres"
+        """Postgres may show which connections are our workers'; whether it does, the core finds out."""
+        return self.through == "postgres" and (self.named or not self.asked)
 
 
-def route(settings: Settings, env_text: str | None) -> Route:
-    """From the configuration and the text of Mastodon's `.env.production`; None: it can't be read.
+def route(settings: Settings, env_text: str | None, found: FoundPooler | None = None) -> Route:
+    """From the configuration, the text of Mastodon's `.env.production` (None: it can't be read), and what was found.
 
-    PgBouncer refuses a client that names its connection, so a worker that wrongly did could not start at all: in
-    doubt, no names.
+    PgBouncer refuses a client that names its connection, so a worker that wrongly did could not start at all: names are
+    given only where fleetd has asked, and one arrived.
     """
     env, problems = read_env(env_text or "")
     database = postgres_settings(env, problems)
-    through: Literal["postgres", "pgbouncer"] = "pgbouncer"
-    reason: str | None = None
-    if settings.through != "auto":
-        through, reason = settings.through, "because connections.through says so"
-    elif settings.pgbouncer is not None:
-        reason = "because there is a [pgbouncer] table"
-    elif database is not None and database.port == PGBOUNCER_PORT:
-        reason = f"because .env.production names port {PGBOUNCER_PORT}"
-    elif without_prepared_statements(env):
-        reason = "because .env.production says PREPARED_STATEMENTS=false"
-    else:
-        through = "postgres"
+    known = found if found is not None and database is not None and found.place == place_of(database) else None
+    through, reason = _through(settings, env, database, known)
+    unnamed = _refused(settings, known)
+    if unnamed is None and settings.mastodon.name_connections is None:
+        unnamed = _unnamed(settings, env_text, env, database, through, known)
+    named = settings.mastodon.name_connections is not False and unnamed is None
+    return Route(
+        through=through,
+        reason=reason,
+        named=named,
+        unnamed_reason=unnamed,
+        asked=known is not None or unnamed != _not_asked(database),
+        strange=known is not None and known.kind == "unknown" and through == "postgres",
+    )
 
-    unnamed: str | None = None
-    if settings.mastodon.name_connections is not None:
-        named = settings.mastodon.name_connections
-    else:
-        if through == "pgbouncer":
-            unnamed = f"Workers reach Postgres through PgBouncer, {_UNNAMED}"
-        elif env_text is None:
-            unnamed = f"{settings.mastodon.env_file or 'mastodon.env_file'} can't be read, {_UNNAMED}"
-        elif "PGOPTIONS" in env:
-            unnamed = f".env.production uses PGOPTIONS itself, {_UNNAMED}"
-        elif database is None:
-            unnamed = f"{settings.mastodon.env_file} does not say how workers reach Postgres, {_UNNAMED}"
-        named = unnamed is None
-    return Route(through=through, reason=reason, named=named, unnamed_reason=unnamed)
+
+def place_of(database: PostgresSettings) -> str:
+    """The address that workers connect to, by which FoundPooler knows it."""
+    return _address(database)
+
+
+def _through(
+    settings: Settings, env: dict[str, str], database: PostgresSettings | None, found: FoundPooler | None
+) -> tuple[Literal["postgres", "pgbouncer"], str | None]:
+    if settings.through != "auto":
+        return settings.through, "because connections.through says so"
+    if settings.pgbouncer is not None:
+        return "pgbouncer", "because there is a [pgbouncer] table"
+    if found is not None:
+        answers = f"because it answers as PgBouncer {found.version}".rstrip()
+        return ("pgbouncer", answers) if found.kind == "pgbouncer" else ("postgres", None)
+    if database is not None and database.port == PGBOUNCER_PORT:
+        return "pgbouncer", f"because .env.production names port {PGBOUNCER_PORT}"
+    if without_prepared_statements(env):
+        return "pgbouncer", "because .env.production says PREPARED_STATEMENTS=false"
+    return "postgres", None
+
+
+def _refused(settings: Settings, found: FoundPooler | None) -> str | None:
+    """Why no worker may have a name, whatever the configuration says; None: nothing is known to refuse it."""
+    if found is None or found.takes_names or settings.mastodon.name_connections is False:
+        return None
+    if found.kind == "none":
+        return f"What answers at {found.place} takes no names from workers, {_UNNAMED}"
+    who = "PgBouncer" if found.kind == "pgbouncer" else "A pooler that fleetd does not know"
+    return f"{who} answers at {found.place}, {_UNNAMED}"
+
+
+def _unnamed(
+    settings: Settings,
+    env_text: str | None,
+    env: dict[str, str],
+    database: PostgresSettings | None,
+    through: str,
+    found: FoundPooler | None,
+) -> str | None:
+    """Why workers get no names, if the configuration leaves that to us; None: they get some."""
+    if through == "pgbouncer":
+        return f"Workers reach Postgres through PgBouncer, {_UNNAMED}"
+    if env_text is None:
+        return f"{settings.mastodon.env_file or 'mastodon.env_file'} can't be read, {_UNNAMED}"
+    if "PGOPTIONS" in env:
+        return f".env.production uses PGOPTIONS itself, {_UNNAMED}"
+    if database is None:
+        return f"{settings.mastodon.env_file} does not say how workers reach Postgres, {_UNNAMED}"
+    return None if found is not None else _not_asked(database)
+
+
+def _not_asked(database: PostgresSettings | None) -> str | None:
+    if database is None:
+        return None
+    return f"fleetd has not yet found out what answers at {place_of(database)}: until then {_UNNAMED[3:]}"
+
+
+def workers_logins(settings: Settings, env: EnvFile) -> tuple[PostgresSettings, ...]:
+    """With what to ask who answers where the workers connect: as they do, or as fleetd does to the same address.
+
+    Empty: the configuration says it already, or `.env.production` does not say where.
+    """
+    if settings.through == "pgbouncer" or (settings.through == "auto" and settings.pgbouncer is not None):
+        return ()
+    workers = postgres_settings(read_env(env.text)[0], []) if env.text is not None else None
+    if workers is None:
+        return ()
+    own = settings.postgres
+    return (workers,) if own is None or place_of(own) != place_of(workers) else (workers, own)
 
 
 class Endpoints(Value, frozen=True, kw_only=True):
@@ -100,7 +168,8 @@ class Endpoints(Value, frozen=True, kw_only=True):
     mastodon_pool: tuple[str, str]  # database and user that the workers connect with; of use with `pgbouncer` only
     replica: PostgresSettings | None
     replica_login_is_mastodons: bool
-    countable: bool  # Postgres shows which connections are our workers' (application_name)
+    countable: bool  # Postgres may show which connections are our workers' (application_name)
+    named: bool  # workers are to have names; fleetd-render decides the same
     sentence: str  # what is watched, and how it was found
     warnings: tuple[str, ...]
 
@@ -110,18 +179,21 @@ class Endpoints(Value, frozen=True, kw_only=True):
         return structs.replace(configured, connections=connections)
 
 
-def find_endpoints(settings: Settings, env: EnvFile) -> Endpoints:
-    """Where everything is. Raises ConfigError with all that is missing or wrong."""
-    return _Search(settings, env).endpoints()
+def find_endpoints(settings: Settings, env: EnvFile, found: FoundPooler | None = None) -> Endpoints:
+    """Where everything is. Raises ConfigError with all that is missing or wrong.
+
+    `found`: what answers where the workers connect; None: not known yet.
+    """
+    return _Search(settings, env, found).endpoints()
 
 
 class _Search:
     """Looks in the configuration, then in Mastodon's file, and collects what is wrong in either."""
 
-    def __init__(self, settings: Settings, env: EnvFile) -> None:
+    def __init__(self, settings: Settings, env: EnvFile, found: FoundPooler | None) -> None:
         self._settings = settings
         self._env_file = env
-        self._route = route(settings, env.text)
+        self._route = route(settings, env.text, found)
         self._problems: list[ConfigProblem] = []
         self._env: dict[str, str] | None = None
         self._syntax: list[ConfigProblem] = []  # counts only where something in the file is needed
@@ -162,6 +234,7 @@ class _Search:
             replica=self._trusted("replica", replica),
             replica_login_is_mastodons=settings.replica is None,
             countable=self._route.countable,
+            named=self._route.named,
             sentence=self._sentence(console, postgres, replica),
             warnings=(*self._warnings(postgres, replica), *self._unencrypted(redis, console, postgres, replica)),
         )
@@ -227,6 +300,8 @@ class _Search:
         warnings = [self._env_file.problem] if self._env_file.kept else []
         if pgbouncer and postgres is None:
             warnings.append(_NOT_WATCHED_BEHIND)
+        if self._route.strange:
+            warnings.append(_STRANGE_POOLER)
         warnings += self._unknown_limits(settings.postgres, "[postgres]")
         warnings += self._unknown_limits(replica if settings.replica is not None else None, "[replica]")
         if not pgbouncer and settings.pgbouncer is not None:

@@ -14,18 +14,24 @@ from pathlib import Path
 
 import msgspec
 
+from fleetd.adapters.host.found_file import read_found
+from fleetd.adapters.host.other_mastodons import other_mastodons
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
+from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
+from fleetd.adapters.mastodon.exporter import exporter_ports
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
-from fleetd.adapters.rendering.rendered_files import RenderedFiles
+from fleetd.adapters.rendering.rendered_files import RenderedFiles, RenderedMastodon, below
+from fleetd.adapters.rendering.worker_unit import worker_dropin
 from fleetd.app.endpoints import route
 from fleetd.app.stamp import stamp
+from fleetd.app.worker_command import command_problem, home_of
 from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.core.model.worker_settings import all_settings, min_numbers
-from fleetd.errors import ConfigError, FleetdError
+from fleetd.core.model.worker_settings import ExporterPorts, all_settings, min_numbers
+from fleetd.errors import ConfigError, ConfigProblem, FleetdError
 from fleetd.words.plain import plain
 
 
@@ -43,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = load(options.config)
         files, boot = RenderedFiles(root, options.dir), BootLinks(root, options.dir)
+        _refuse_second_mastodon(settings, files, str(options.config.resolve()))
         for sentence in render(settings, files, boot, root):
             print(plain(sentence))
     except ConfigError as error:
@@ -60,13 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path = Path("/")) -> list[str]:
     """Bring the files and links up to date with the settings; returns what was done, as sentences."""
     sentences = [f"Warning: {warning}" for warning in settings.warnings]
+    with files.locked():
+        sentences += _place_workers(settings, files)
     read = read_env_file(settings.mastodon.env_file, root)
     with files.locked():
         env = _hand_over(read, files)
-        to_postgres = route(settings, env.text)
+        to_postgres = route(settings, env.text, read_found(below(root, Path(settings.state.directory))))
         sentences += [sentence for sentence in (env.problem, to_postgres.unnamed_reason) if sentence]
         # Files before links: what a boot starts must have its settings.
-        sentences += _write(settings, files, to_postgres.named)
+        sentences += _write(settings, files, to_postgres.named, _exporter(settings, env.text))
         links, linked = _link(settings, boot)
         usual = MastodonSection().env_file
         stale = [
@@ -75,11 +84,45 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         ]
         stamped = _stamp(settings, files, root)
     sentences += links + stamped
+    for unit, directory in other_mastodons(settings.directory, root).items():
+        sentences.append(
+            f"Warning: {unit} runs Sidekiq in {directory}: a second Mastodon on this VM, which fleetd leaves alone. It "
+            "runs one Mastodon on a VM, and knows nothing of the other's queues and connections; what the other takes "
+            f"of memory and cores is missing here. If it is the same one, set mastodon.directory."
+        )
+    problem = command_problem(settings, root)
+    if problem:
+        sentences.append(f"Warning: {problem}")
     if any(stale) and not files.reload_systemd():
         sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
     if not boot.boot_starts_target():
         sentences.append(f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it.")
     return sentences
+
+
+def _refuse_second_mastodon(settings: Settings, files: RenderedFiles, config: str) -> None:
+    """Raises ConfigError where another configuration has rendered another Mastodon's workers here."""
+    before = files.mastodon()
+    if before is not None and before.config != config and before.directory != settings.directory:
+        what = (
+            f"this is for the Mastodon in {settings.directory}, but the workers of this VM are those of the one in "
+            f"{before.directory}, rendered from {before.config}: fleetd runs one Mastodon on a VM"
+        )
+        cure = (
+            f"Give the second Mastodon a VM of its own. If it takes the place of the first, change {before.config}, or "
+            f"remove {files.mastodon_file}."
+        )
+        raise ConfigError(config, [ConfigProblem("mastodon.directory", what, cure)])
+    files.write_mastodon(RenderedMastodon(directory=settings.directory, config=config))
+
+
+def _place_workers(settings: Settings, files: RenderedFiles) -> list[str]:
+    """Where and as whom workers run, before anything is read as they would read it."""
+    if not files.set_worker_unit(worker_dropin(settings, home_of(settings.mastodon.user))):
+        return []
+    if not files.reload_systemd():
+        return ["Warning: `systemctl daemon-reload` failed; run it by hand."]
+    return ["The workers' units have a new drop-in for mastodon.user, mastodon.directory and mastodon.exec."]
 
 
 def _hand_over(read: EnvFile, files: RenderedFiles) -> EnvFile:
@@ -89,9 +132,14 @@ def _hand_over(read: EnvFile, files: RenderedFiles) -> EnvFile:
     return env
 
 
-def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:
+def _exporter(settings: Settings, env_text: str | None) -> ExporterPorts | None:
+    """The ports of Mastodon's Prometheus exporter, if `.env.production` switches it on in each process."""
+    return exporter_ports(read_env(env_text or "")[0], frozenset({settings.http.port} if settings.http else ()))
+
+
+def _write(settings: Settings, files: RenderedFiles, named: bool, exporter: ExporterPorts | None) -> list[str]:
     """Write the settings of every configured number; remove those of numbers that are gone and do not run."""
-    wanted = all_settings(settings.policy, name_connections=named)
+    wanted = all_settings(settings.policy, name_connections=named, exporter=exporter)
     written = [worker.key for worker in wanted if files.write(worker.key, worker.text)]
     sentences = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
     for key in sorted(set(files.keys()) - {worker.key for worker in wanted}):

@@ -28,6 +28,7 @@ from fleetd.adapters.systemd.notify import SdNotify
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
+from fleetd.app.pooler_search import PoolerSearch
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.config import Settings, load
 from fleetd.daemon.bugs import Bugs
@@ -73,10 +74,16 @@ async def _run(config: Path) -> None:
     settings = load(config)
     journal.set_level(settings.log.level)
     clock = BoottimeClock(runtime_directory=_runtime_directory())
-    endpoints = find_endpoints(settings, given_env(settings, os.environ))
+    env = given_env(settings, os.environ)
+    find_endpoints(settings, env)  # what can't be used is said before anybody is asked
+    search = PoolerSearch(Path(settings.state.directory))
+    news = await search.ask(settings, env)
+    endpoints = find_endpoints(settings, env, search.found)
+    if news and endpoints.named:
+        await search.rendered()
     sources, units = open_sources(settings, endpoints, clock, Bugs(_log.error))
     try:
-        await Daemon(config, settings, endpoints, sources, units, clock).run()
+        await Daemon(config, settings, endpoints, sources, units, clock, search).run()
     finally:
         await close_sources(sources)
 
@@ -98,6 +105,7 @@ class Daemon:
         sources: Sources,
         units: SystemdUnits,
         clock: BoottimeClock,
+        search: PoolerSearch | None = None,
     ) -> None:
         self._config = config
         self._settings = settings
@@ -105,6 +113,7 @@ class Daemon:
         self._sources = sources
         self._units = units
         self._clock = clock
+        self._search = search or PoolerSearch(Path(settings.state.directory))
         self._service = SdNotify()
         self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
         self._history = SqliteHistory(
@@ -137,7 +146,7 @@ class Daemon:
         self._http = self._http_listener()
         self._bus_problem: str | None = None
         self._reload_problem: str | None = None
-        self._reloads: set[asyncio.Task[None]] = set()
+        self._reloads, self._searches = set[asyncio.Task[None]](), set[asyncio.Task[None]]()
 
     def _http_listener(self) -> HttpListener | None:
         if self._settings.http is None:
@@ -171,7 +180,7 @@ class Daemon:
         finally:
             self._service.stopping()
             _log.info("stopping; the workers run on")
-            for task in self._reloads:
+            for task in self._reloads | self._searches:
                 task.cancel()
             await self._control.close()
             if self._http is not None:
@@ -203,6 +212,10 @@ class Daemon:
         if self._http is not None:
             await self._http.ensure()
         self._show_problems()
+        if self._search.due and not self._searches:
+            task = asyncio.get_running_loop().create_task(self._search_again())
+            self._searches.add(task)
+            task.add_done_callback(self._searches.discard)
         try:
             await self._control.ensure()
             self._bus_problem = None
@@ -210,6 +223,16 @@ class Daemon:
             if str(error) != self._bus_problem:
                 self._tick_log.aside(f"fleetctl can't be answered: {error}")
             self._bus_problem = str(error)
+
+    async def _search_again(self) -> None:
+        """Whether what answers where the workers connect is still the same; if not, watch that."""
+        settings, env = self._settings, given_env(self._settings, os.environ)
+        if not await self._search.ask(settings, env) or settings is not self._settings:
+            return
+        with suppress(ConfigError):  # it was taken a moment ago, with the same settings
+            await self._use(settings, find_endpoints(settings, env, self._search.found))
+            self._log_endpoints()
+            self._loop.soon()
 
     def _show_problems(self) -> None:
         """In status, from the next tick on."""
@@ -232,7 +255,10 @@ class Daemon:
         now = self._clock.now_seconds()
         try:
             settings = load(self._config)
-            endpoints = find_endpoints(settings, given_env(settings, os.environ))
+            env = given_env(settings, os.environ)
+            find_endpoints(settings, env)
+            await self._search.ask(settings, env)
+            endpoints = find_endpoints(settings, env, self._search.found)
         except ConfigError as error:
             _log_problems(error)
             self._tick_log.note(now, "the new configuration was refused; the old one stays")

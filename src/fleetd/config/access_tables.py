@@ -40,6 +40,7 @@ def _text(pattern: str, description: str) -> Meta:
     return Meta(pattern=pattern, extra_json_schema={"description": description})
 
 
+_USER = r"^([A-Za-z_][A-Za-z0-9_.-]{0,30}|[0-9]{1,10})\Z"
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 AbsolutePath = Annotated[str, _text(r"^(/[^\x00-\x1f\x7f]{1,250})\Z", "an absolute path")]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]  # libpq's
@@ -63,6 +64,18 @@ class MastodonSection(Section, frozen=True, kw_only=True):
         "/home/mastodon/live/.env.production"
     )
     directory: AbsolutePath | None = None
+    user: Annotated[str, _text(_USER, "the name of a user of this host")] | None = None
+    # Words for systemd, which starts it without a shell.
+    exec: (
+        Annotated[
+            str,
+            _text(
+                r"^(?=.{1,500}\Z)/[A-Za-z0-9/_.,:=+@%~-]+( [A-Za-z0-9/_.,:=+@%~-]+)*\Z",
+                "an absolute path and its arguments, without Sidekiq's and without a shell's signs",
+            ),
+        ]
+        | None
+    ) = None
     name_connections: bool | None = None
     role: Annotated[str, Meta(max_length=63)] | None = None
     database: Annotated[str, Meta(max_length=63)] | None = None

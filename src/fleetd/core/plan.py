@@ -10,7 +10,8 @@ from msgspec import structs
 
 from fleetd.core.capacity.admission import Admitted, Limits, ScarcityMemory, admit
 from fleetd.core.capacity.budget import BudgetMemory, ConnectionBudget, connection_budget
-from fleetd.core.capacity.claims import Claims, count_claims, remember_processes
+from fleetd.core.capacity.claims import Claims, count_claims, remember_processes, running_names
+from fleetd.core.capacity.naming import nameless, names_missing, remember_naming
 from fleetd.core.capacity.saturation import Saturation, SaturationMemory, assess_saturation, stepped_back
 from fleetd.core.demand.cause import wanted
 from fleetd.core.demand.desired import HoldWindow, desired_instances
@@ -20,6 +21,7 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.decision import Clamp, Clamps, Plan, ProfilePlan
 from fleetd.core.model.facts import Value
 from fleetd.core.model.reasons.counts import QueuesUnserved, SystemdUnknown, Wanted
+from fleetd.core.model.reasons.evidence import NamesMissing
 
 #: A plan expires after this many ticks; then nothing more is started on it.
 PLAN_TICKS = 4
@@ -48,6 +50,7 @@ class FleetDecision(Value, frozen=True, kw_only=True):
     claims: Claims
     saturation: Saturation = Saturation()
     wanted: dict[str, Wanted] = {}  # by profile: why the admitted count, where it differs from what runs
+    names_missing: NamesMissing | None = None  # None: workers' connections bear their names, or need not
     unserved: QueuesUnserved | None = None  # None: every queue is served, or that is unknown
 
     @property
@@ -62,6 +65,7 @@ class FleetDecision(Value, frozen=True, kw_only=True):
 
 def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
     """Decide for the fleet, from one tick of its only host."""
+    named = tick.policy.connections.named
     needed, memory = _needed(tick, memory)
     limits, memory = _limits(tick, memory)
     clamps = Clamps()
@@ -91,6 +95,7 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
         saturation=limits.saturation,
         wanted=why,
         unserved=unserved(memory.unserved, tick.sidekiq) if tick.sidekiq is not None else None,
+        names_missing=names_missing(memory.budget.naming, tick.now_seconds) if named else None,
     )
 
 
@@ -112,6 +117,10 @@ def _limits(tick: HostTick, memory: FleetMemory) -> tuple[Limits, FleetMemory]:
             kept, processes=remember_processes(kept.processes, tick.sidekiq, tick.policy.host, tick.evidence)
         )
     claims = count_claims(tick, kept.processes)
+    if tick.policy.connections.named:
+        naming = remember_naming(kept.naming, tick.snapshot, tick.sidekiq, tick.policy.host)
+        kept = structs.replace(kept, naming=naming)
+        claims = structs.replace(claims, nameless=nameless(naming, running_names(tick, kept.processes)))
     budget, kept = connection_budget(tick.policy, tick.snapshot, claims, kept)
     saturation, saturation_memory = assess_saturation(tick, memory.saturation)
     limits = Limits(budget=budget, claims=claims, saturation=saturation)

@@ -153,4 +153,4 @@ def _unattributable(budget: ConnectionBudget, claims: int) -> str:
     source = budget.tightest(claims)
     if source is None or source.bound_connections <= source.others_connections:
         return ""
-    return sentence(unattributable(source, budget.foreign_hosts))
+    return sentence(unattributable(source, budget))

@@ -15,9 +15,10 @@ from fleetd.core.instances.orders import Order, Situation
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
 from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
-from fleetd.core.model.facts import Snapshot
+from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.evidence import PoolerBetween
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.model.reasons.saving import MemoryUnsaved
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
@@ -48,7 +49,12 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def signs(self) -> tuple[Reason, ...]:
         """What the readings show to be wrong."""
-        return signs(self.tick.evidence, self.tick.sidekiq)
+        missing, database = self.fleet.names_missing, self.snapshot.database
+        return (
+            *signs(self.tick.evidence, self.tick.sidekiq),
+            *([missing] if missing is not None else []),
+            *([PoolerBetween()] if isinstance(database, Known) and database.value.pooled else []),
+        )
 
     @property
     def clamps(self) -> tuple[Clamp, ...]:

@@ -42,6 +42,17 @@ def _beat_elsewhere(r: reasons.WorkersBeatElsewhere) -> str:
     )
 
 
+def _names_missing(r: reasons.NamesMissing) -> str:
+    more = f" and {times(r.count - len(r.names), 'more worker')}" if r.count > len(r.names) else ""
+    who = f"{', '.join(r.names)}{more}"
+    return (
+        f"no connection in Postgres bears the name of {who}, though {'it is' if r.count == 1 else 'they are'} at work: "
+        "what they have open may look like others', so fleetd gives way only for what is certainly others', and grows "
+        "more carefully. Look for application_name or options in DATABASE_URL, for a pooler in between, and for "
+        "workers that were started before their settings had names (`fleetctl restart`)"
+    )
+
+
 EVIDENCE: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.GhostHeartbeats: _ghosts,
     reasons.ProcessClockWrong: lambda r: f"the clock of {r.host} is {_off(r.ahead_seconds)}: mend its time service",
@@ -64,6 +75,11 @@ EVIDENCE: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "`journalctl -u mastodon-sidekiq-scheduler`"
     ),
     reasons.WorkersBeatElsewhere: _beat_elsewhere,
+    reasons.NamesMissing: _names_missing,
+    reasons.PoolerBetween: (
+        "a pooler stands between fleetd and Postgres, so connections bear no names of workers and its own limits are "
+        'not watched; see "A pooler that fleetd does not know" in docs/other-mastodons.md'
+    ),
 }
 
 #: What each sign is about, for a line that says that it is over.
@@ -74,4 +90,6 @@ SUBJECTS: dict[type[reasons.Reason], str] = {
     reasons.HostNamedTwice: "another host with this host's name",
     reasons.SchedulerEnqueuesNothing: "a scheduler that enqueues nothing",
     reasons.SchedulerQueueLate: "a scheduler queue that is hours late",
+    reasons.NamesMissing: "workers whose connections bear no name",
+    reasons.PoolerBetween: "a pooler in front of Postgres",
 }

@@ -42,6 +42,12 @@ _SYSTEMD_RESULTS = {
     "resources": "its settings or directories are missing (resources)",
     "timeout": "did not get ready in time (timeout)",
     "assert": "its settings are not rendered (assert)",
+    "exec-command": (
+        "its command does not exist, or its user may not run it (203/EXEC): set mastodon.exec, which "
+        "`journalctl -u fleetd-render` helps with"
+    ),
+    "exec-chdir": "its directory does not exist, or its user may not enter it (200/CHDIR): set mastodon.directory",
+    "exec-user": "its user does not exist (217/USER): set mastodon.user",
     "exit-code": "its process exited with an error (exit-code)",
     "protocol": "its process ended before it was ready (protocol)",
     "signal": "its process was killed by a signal",
@@ -122,6 +128,8 @@ def _claims_above_budget(r: reasons.ClaimsAboveBudget) -> str:
 
 def _unattributable(r: reasons.OthersUnattributable) -> str:
     who = f"our workers on {CONNECTION_SOURCES[r.source]}, where they have no names"
+    if r.nameless:
+        who = f"those of {', '.join(r.nameless)}, which bear no name on {CONNECTION_SOURCES[r.source]}"
     if r.foreign_hosts:
         who = f"a Sidekiq process that fleetd did not render ({', '.join(r.foreign_hosts)})"
     return (

@@ -165,5 +165,5 @@ def test_pgbouncer_alone_as_read_from_mastodons_own_settings(fleet: Fleet) -> No
         read = wait(fleet, {"pgbouncer"}, lambda s: s["pgbouncer"].open_connections >= 3 + 1)["pgbouncer"]
     assert read.limit_connections == MAX_CLIENTS
     assert read.pool_connections == POOL_SIZE
-    assert said(fleet, "PgBouncer at main:6432, because .env.production names port 6432")
+    assert said(fleet, "PgBouncer at main:6432, because it answers as PgBouncer")
     assert said(fleet, "Postgres behind PgBouncer is not watched: name it under [postgres].")

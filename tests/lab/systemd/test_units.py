@@ -17,6 +17,7 @@ pytestmark = pytest.mark.lab
 CONFIG = '[profiles.default-first]\ninstances = "1-3"\nmin = 1\nthreads = 5\n[scheduler]\nplace = "here"\n'
 SETTINGS = "/var/lib/mastodon-sidekiq"
 ENV_FILE = "/home/mastodon/live/.env.production"
+FOUND = "/var/lib/fleetd/pooler.json"
 DROPIN = "/run/systemd/system/{}.service.d/99-test.conf"
 
 
@@ -25,6 +26,8 @@ def worker(two_hosts: TwoHosts) -> Iterator[Host]:
     """The worker VM with rendered settings of three instances and a scheduler. Restored after the test."""
     host = two_hosts.worker
     env_file = host.read(ENV_FILE)
+    host.run(["mkdir", "-p", "/var/lib/fleetd"])
+    host.write(FOUND, '{"kind": "none", "takes_names": true, "place": "main:5432"}\n')  # as fleetd leaves it
     render(host, CONFIG)
     yield host
     host.write(ENV_FILE, env_file, mode=0o640, owner="mastodon")
@@ -34,6 +37,7 @@ def worker(two_hosts: TwoHosts) -> Iterator[Host]:
     host.run(["systemctl", "stop", "fleetd", "mastodon-sidekiq.target", "mastodon-sidekiq*.service"])
     host.run(["sh", "-c", f"rm -f {SETTINGS}/* /etc/fleetd/fleetd.toml"])
     host.remove("/etc/systemd/system/mastodon-workers-boot.target.wants")
+    host.remove(FOUND)
     host.reload_systemd()
 
 

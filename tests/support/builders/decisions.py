@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fleetd.core.capacity.budget import BudgetMemory
+from fleetd.core.capacity.naming import NamingMemory
 from fleetd.core.demand.desired import HoldWindow
 from fleetd.core.demand.needed import DemandMemory
 from fleetd.core.instances.host_memory import HostMemory, PeoplesOrders
@@ -33,6 +35,9 @@ NOW = 10_000.0
 CALM = ("push", "ingress", "mailers", "pull", "fasp")
 
 
+NAMED = FleetMemory(budget=BudgetMemory(naming=NamingMemory(seen=True)))
+
+
 ROOMY = database(maximum=1000, clients=1)
 
 
@@ -49,7 +54,10 @@ def decide(
     no_redis: bool = False,
     available: int = 64 * 1024 * MIB,
 ) -> FleetDecision:
-    """`running` instances that started long ago, with `busy` threads on the queue default in total."""
+    """`running` instances that started long ago, with `busy` threads on the queue default in total.
+
+    Without a `memory`, that names are seen on connections is known already.
+    """
     found, beats = fleet(running)
     units = units or found
     redis = redis or sidekiq(queue("default", busy=busy), *(queue(q) for q in CALM), processes=beats)
@@ -61,7 +69,7 @@ def decide(
         units=units,
         host=machine(rules, available=available),
     )
-    return plan(tick_of(rules, shot, hosts), memory or FleetMemory())
+    return plan(tick_of(rules, shot, hosts), memory or NAMED)
 
 
 def watched(highest: int, *, since: float = NOW - 1000.0, at: float = NOW - 5.0) -> FleetMemory:

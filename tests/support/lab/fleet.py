@@ -187,7 +187,8 @@ class Fleet:
 
     def start(self) -> None:
         """Start fleetd and whatever a boot would start, and wait for fleetd's first decision."""
-        self.worker.run(["systemctl", "enable", "--now", "mastodon-sidekiq.target", "fleetd"])
+        self.worker.run(["systemctl", "enable", "--now", "fleetd"])
+        self.worker.run(["systemctl", "enable", "--now", "mastodon-sidekiq.target"])
 
 
 @contextmanager

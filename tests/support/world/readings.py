@@ -15,7 +15,7 @@ from fleetd.core.model.facts import (
     SystemdFacts,
     UnitFacts,
 )
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, parse_tag
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE, instance_digest, scheduler_digest
 from tests.support.world.parts import Process, Unit
 from tests.support.world.world import GHOST_SECONDS, MIB, World
@@ -87,7 +87,8 @@ def database_facts(world: World) -> DatabaseFacts:
     workers: dict[str, int] = {}
     foreign = 0
     for process in world.processes():
-        if process.name:
+        tag = parse_tag(process.tag)
+        if process.name and (tag is None or not world.nameless & {0, tag.key}):
             workers[process.name] = workers.get(process.name, 0) + process.opened
         else:
             foreign += process.opened

@@ -61,6 +61,7 @@ class World:
         self.unreadable: set[str] = set()
         self.faults: tuple[KeyFault, ...] = ()
         self.max_connections, self.other_clients = 200, 20
+        self.nameless: set[int] = set()  # workers whose connections don't bear their name: all of them if 0 is in it
         self.pool_size: int | None = None  # PgBouncer's; None: workers don't go through PgBouncer
         self.web_servers = 0  # server connections of that pool that work for web
         self.active_backends: int | None = None  # backends of Mastodon's role that are in a query

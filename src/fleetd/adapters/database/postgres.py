@@ -24,6 +24,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import psycopg
 import structlog
 
@@ -102,6 +103,9 @@ class PostgresConnections(ConnectionSource[DatabaseFacts]):
         if row is None:
             raise SourceUnavailableError(f"{self._login.where} gave no row: is that really Postgres?")
         facts = facts_from(row, self._login.where, standby=self._standby)
+        # The id that came with the login is the backend's, unless a pooler made up one of its own: see pooler.py.
+        if row.get("backend_pid", connection.info.backend_pid) != connection.info.backend_pid:
+            facts = msgspec.structs.replace(facts, pooled=True)
         if not facts.exact and not self._said_upper_bound:
             self._said_upper_bound = True
             _log.warning(
@@ -174,6 +178,7 @@ WITH target AS (
 SELECT
   pg_is_in_recovery() AS in_recovery,
   current_user AS own_user,
+  pg_backend_pid() AS backend_pid,
   target.role AS role,
   target.database AS database,
   current_setting('max_connections')::int AS max_connections,

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from fleetd.adapters.host.files import read_small_file
+from fleetd.adapters.host.memory_limits import held_bytes, limits_above
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.core.model.bounds import real, whole
 from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedSettings, SystemdFacts
@@ -25,7 +26,6 @@ CODE_FILE = "code.json"
 _RENDERED_MAX = 512
 
 _MEMINFO = re.compile(rb"^(MemTotal|MemAvailable):\s+(\d{1,15}) kB$", re.MULTILINE)
-_STAT = re.compile(rb"^(file|shmem) (\d{1,19})$", re.MULTILINE)
 _PRESSURE = re.compile(rb"^(some|full) avg10=[\d.]+ avg60=(\d{1,3}\.\d{1,6}) ", re.MULTILINE)
 _LOAD = re.compile(rb"(\d{1,6}\.\d{1,4}) ")
 _OOM_KILLS = re.compile(rb"^oom_kill (\d{1,18})$", re.MULTILINE)
@@ -48,6 +48,9 @@ class LinuxHost:
         Raises SourceUnavailableError when /proc/meminfo does not say how much memory is available.
         """
         total, available = self._memory_bytes()
+        groups = [] if systemd is None else [unit.control_group for unit in systemd.units.values()]
+        for limit, held in limits_above(self._root, groups):
+            total, available = min(total, limit), min(available, max(0, limit - held))
         resident = {}
         for key, unit in {} if systemd is None else systemd.units.items():
             taken = self._resident_bytes(unit.control_group)
@@ -78,20 +81,8 @@ class LinuxHost:
         return total, available
 
     def _resident_bytes(self, control_group: str) -> int | None:
-        """Memory that a unit's processes hold, without page cache that the kernel can take back.
-
-        Kernel documentation, "Control Group v2": memory.current counts page cache; memory.stat's `file` is the
-        cache, of which `shmem` is not reclaimable. Without a memory controller there is no such file: unknown.
-        """
-        if not control_group.startswith("/") or ".." in control_group.split("/"):
-            return None
-        directory = f"sys/fs/cgroup{control_group}"
-        current = whole(self._read(f"{directory}/memory.current").strip(), "bytes")
-        parts = dict(_STAT.findall(self._read(f"{directory}/memory.stat")))
-        cache, kept = whole(parts.get(b"file", b"0"), "bytes"), whole(parts.get(b"shmem", b"0"), "bytes")
-        if current is None or cache is None or kept is None:
-            return None
-        return max(0, current - max(0, cache - kept))
+        """Memory that a unit's processes hold, without page cache that the kernel can take back; None: unknown."""
+        return held_bytes(self._root, control_group)
 
     def _pressure(self) -> HostPressure | None:
         """Shares of the last minute, as the kernel averages them; None without PSI or with psi=0."""

@@ -69,8 +69,8 @@ def account_of(properties: dict[str, str]) -> Account:
         entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except (KeyError, OverflowError):
         raise AccountError(
-            f"the user {user}, as whom the workers run, does not exist here: set User= with "
-            f"`systemctl edit {TEMPLATE}`, then `systemctl restart fleetd-render`"
+            f"the user {user}, as whom the workers run, does not exist here: set mastodon.user in fleetd.toml, then "
+            "`systemctl restart fleetd-render`"
         ) from None
     gid = _gid(first) if first else entry.pw_gid
     groups = {*os.getgrouplist(entry.pw_name, gid), *map(_gid, more)}

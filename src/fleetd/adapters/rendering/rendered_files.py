@@ -19,7 +19,8 @@ import msgspec
 from fleetd.adapters.host.files import read_small_file, replace_file
 from fleetd.adapters.host.readings import CODE_FILE, SETTINGS_DIRECTORY
 from fleetd.adapters.host.systemctl import systemctl
-from fleetd.core.model.facts import CodeStamp
+from fleetd.adapters.rendering.worker_unit import DROPIN, WORKER_UNITS
+from fleetd.core.model.facts import CodeStamp, Value
 from fleetd.core.model.identity import InstanceKey, key_of, unit_of
 from fleetd.core.model.worker_settings import settings_file_name
 from fleetd.errors import FleetdError
@@ -27,11 +28,19 @@ from fleetd.errors import FleetdError
 #: The copy of Mastodon's settings for fleetd: below /run, so that no disk and no backup has a second one.
 ENV_COPY = Path("/run/fleetd-render/mastodon.env")
 ENV_COPY_BYTES_MAX = 1024 * 1024
+MASTODON_FILE = "mastodon.json"
 _LOCK_SECONDS = 10.0
 
 
 class RenderError(FleetdError):
     """The files can't be written; the old ones stay."""
+
+
+class RenderedMastodon(Value, frozen=True, kw_only=True):
+    """Whose workers are rendered: where its code is, and by which configuration file."""
+
+    directory: str
+    config: str
 
 
 class RenderedFiles:
@@ -41,6 +50,7 @@ class RenderedFiles:
         self._root = root
         self._directory = below(root, directory)
         self._dropins = below(root, Path("/run/systemd/system"))
+        self._lasting_dropins = below(root, Path("/etc/systemd/system"))
         self._env_copy = below(root, ENV_COPY)
         self._systemd_runs = root == Path("/") and Path("/run/systemd/system").is_dir()
 
@@ -66,6 +76,21 @@ class RenderedFiles:
     def write(self, key: InstanceKey, text: str) -> bool:
         """Replace the settings of one unit, readable for everyone; False: they were so already."""
         return replace_if_changed(self._directory / settings_file_name(key), text)
+
+    @property
+    def mastodon_file(self) -> Path:
+        return self._directory / MASTODON_FILE
+
+    def mastodon(self) -> RenderedMastodon | None:
+        """Whose workers these files are for; None: it is not known yet."""
+        try:
+            return msgspec.json.decode(read_small_file(self.mastodon_file) or b"", type=RenderedMastodon)
+        except (msgspec.MsgspecError, ValueError):
+            return None
+
+    def write_mastodon(self, mastodon: RenderedMastodon) -> None:
+        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        replace_if_changed(self.mastodon_file, msgspec.json.encode(mastodon).decode() + "\n")
 
     def keys(self) -> tuple[InstanceKey, ...]:
         """The units that have settings on disk."""
@@ -122,8 +147,13 @@ class RenderedFiles:
         ]
         return any(changed)
 
-    def _set_dropin(self, name: str, text: str | None) -> bool:
-        path = self._dropins / name
+    def set_worker_unit(self, text: str | None) -> bool:
+        """Write or remove the drop-in of the workers' units (worker_unit.py); False: it was so already."""
+        changed = [self._set_dropin(f"{unit}.d/{DROPIN}", text, self._lasting_dropins) for unit in WORKER_UNITS]
+        return any(changed)
+
+    def _set_dropin(self, name: str, text: str | None, directory: Path | None = None) -> bool:
+        path = (directory or self._dropins) / name
         if text is not None:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         return _replace_or_remove(path, text)

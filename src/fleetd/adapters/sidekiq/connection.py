@@ -201,8 +201,8 @@ def code_of(reply: str) -> str:
 
 
 def scripts_lack_rights(why: str) -> bool:
-    """Redis 7.0 says so in a sentence, later ones with NOPERM."""
-    return "user executing the script can't" in why
+    """Redis 7.0 and Valkey say so in sentences of their own, others with NOPERM."""
+    return "user executing the script can't" in why or "ACL failure in script" in why
 
 
 #: A name with several addresses, as localhost usually is, gives one error of asyncio's that lists theirs as text.

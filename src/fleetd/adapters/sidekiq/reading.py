@@ -7,7 +7,7 @@ read after it, in several round trips that each block Redis for a few millisecon
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -109,7 +109,7 @@ class SidekiqRedis:
             _SCRIPT, *self._arguments(queues, reading.named, everything=True), beside=(("INFO", "server"), probe)
         )
         server = info if isinstance(info, dict) else {}
-        if server.get("redis_mode") == "cluster":
+        if is_cluster(server):
             raise SourceUnavailableError(cluster_sentence(self._settings))
         run_id = str(server.get("run_id", ""))
         if run_id != self._memory.redis_run_id:  # another Redis: its queues may be others of the same length
@@ -180,3 +180,8 @@ class SidekiqRedis:
             f"{where} has neither queues nor processes of Sidekiq's: if workers run, they use another database, "
             "namespace or Redis",
         )
+
+
+def is_cluster(server: Mapping[str, object]) -> bool:
+    """By the section "server" of INFO: Valkey calls Redis's redis_mode server_mode."""
+    return "cluster" in (server.get("redis_mode"), server.get("server_mode"))

@@ -60,7 +60,7 @@ class SeenUnit(msgspec.Struct, frozen=True):
             load_state=str(properties["LoadState"]),
             active_state=str(properties["ActiveState"]),
             sub_state=str(properties["SubState"]),
-            result=str(properties["Result"]),
+            result=_result(properties),
             main_pid=essential(properties["MainPID"], "MainPID", "pid"),
             restarts=essential(properties["NRestarts"], "NRestarts", "total"),
             invocation_id=_hex(properties["InvocationID"]),
@@ -75,6 +75,17 @@ class SeenUnit(msgspec.Struct, frozen=True):
     def at(self, now_seconds: float) -> UnitFacts:
         age_seconds = max(0.0, now_seconds - self.changed_seconds)
         return msgspec.structs.replace(self.facts, state_age_seconds=age_seconds)
+
+
+#: systemd.exec(5), "Process Exit Codes": what went wrong before the command ran.
+_BEFORE_COMMAND: Final = {200: "exec-chdir", 203: "exec-command", 217: "exec-user"}
+
+
+def _result(properties: dict[str, Any]) -> str:
+    """$SERVICE_RESULT; for a command that could not even be run, which step of that failed."""
+    result = str(properties["Result"])
+    step = _BEFORE_COMMAND.get(properties.get("ExecMainStatus", 0)) if result == "exit-code" else None
+    return step or result
 
 
 def _seconds(properties: dict[str, Any], name: str) -> float:

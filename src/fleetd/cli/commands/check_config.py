@@ -47,16 +47,18 @@ def check_config(context: click.Context, file: str) -> None:
     Lists every problem with its key and what to do about it. Where there is none, lists the profiles, the database
     connections that they claim at least and at most, and what deserves a second look.
     """
+    from fleetd.app.worker_command import command_problem
     from fleetd.config import load
 
     try:
         settings = load(file)
         endpoints = _endpoint_lines(settings)
+        problem = command_problem(settings) if os.geteuid() == 0 else ""
     except ConfigError as error:
         list_problems(error)
         context.exit(1)
     click.echo(printable(f"{file}: fleetd takes this configuration"))
-    looks = [f"  look: {warning}" for warning in settings.warnings]
+    looks = [f"  look: {warning}" for warning in (*settings.warnings, *([problem] if problem else []))]
     for line in (*_summary_lines(settings.policy), *looks, *endpoints):
         click.echo(printable(line))
 
@@ -68,10 +70,11 @@ def _endpoint_lines(settings: Settings) -> list[str]:
     """
     from fleetd.app.endpoints import find_endpoints
     from fleetd.app.given_env import given_env
+    from fleetd.app.pooler_search import found_before
 
     env = given_env(settings, {})
     try:
-        found = find_endpoints(settings, env)
+        found = find_endpoints(settings, env, found_before(settings))
     except ConfigError:
         # Root reads it as fleetd-render does: what the workers' user may not read, fleetd will not have.
         if not env.forbidden or os.geteuid() == 0:

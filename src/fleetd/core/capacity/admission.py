@@ -30,6 +30,8 @@ GROWN_SECONDS = 600.0
 #: How long a profile starves before another one gives up an instance, and how long until the next.
 STARVING_SECONDS = 60.0
 YIELD_EVERY_SECONDS = 120.0
+#: Workers that one reason names.
+NAMELESS_MAX = 3
 #: Refusals for lack of something that another instance could give back.
 _SCARCE = frozenset({reasons.ClampCode.CONNECTIONS, reasons.ClampCode.OTHERS_UNATTRIBUTABLE, reasons.ClampCode.MEMORY})
 
@@ -104,11 +106,12 @@ def may_yield(memory: ScarcityMemory, now_seconds: float) -> bool:
     return last is None or not 0.0 <= now_seconds - last < YIELD_EVERY_SECONDS
 
 
-def unattributable(source: SourceBudget, foreign_hosts: tuple[str, ...]) -> reasons.OthersUnattributable:
+def unattributable(source: SourceBudget, budget: ConnectionBudget) -> reasons.OthersUnattributable:
     """Why others' connections can't be told from the workers'."""
     return reasons.OthersUnattributable(
         source=source.source,
-        foreign_hosts=foreign_hosts,
+        foreign_hosts=budget.foreign_hosts,
+        nameless=budget.nameless[:NAMELESS_MAX],
         bound_connections=source.bound_connections,
         others_connections=source.others_connections,
     )
@@ -254,7 +257,7 @@ class _Admission:
             return reasons.ClientsRefused(source=source.source)
         surely = source.budget_connections - self._claimed
         if surely >= profile.claim_connections:  # only the upper bound of others refuses it, which `min` ignores
-            return None if below_min else unattributable(source, self._budget.foreign_hosts)
+            return None if below_min else unattributable(source, self._budget)
         return reasons.NoConnectionsLeft(
             source=source.source,
             needed_connections=profile.claim_connections,

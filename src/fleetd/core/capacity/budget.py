@@ -3,10 +3,11 @@
 Budget = limit − reserve − others. The sources are the one that workers connect to (Postgres, or PgBouncer's client
 slots), Postgres behind PgBouncer, and a replica that Mastodon reads from. The tightest one binds.
 
-Our connections can't always be told from others': through PgBouncer they have no names, and a Sidekiq process that
-fleetd did not render may hold some. Then there are two numbers for others. The lower bound is what is seen beyond all
-our claims: when our claims don't fit beside it, fleetd gives way. The upper bound is everything that is seen: growth is
-checked against it, unless the configuration declares what others take.
+Our connections can't always be told from others': through PgBouncer they have no names, a worker may not bear its name
+(naming.py), and a Sidekiq process that fleetd did not render may hold some. Then there are two numbers for others. The
+lower bound is what is seen beyond the claims of those workers: when our claims don't fit beside it, fleetd gives way.
+The upper bound is everything that is seen: growth is checked against it, unless the configuration declares what others
+take.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Literal
 from msgspec import structs
 
 from fleetd.core.capacity.claims import Claims, ProcessClaims
+from fleetd.core.capacity.naming import NamingMemory
 from fleetd.core.capacity.others import OthersMemory, remember_others
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, Known, PgBouncerFacts, Snapshot, Unknown, Value
 from fleetd.core.model.policy_tables import ConnectionPolicy, Policy
@@ -27,6 +29,8 @@ class BudgetMemory(Value, frozen=True, kw_only=True):
     """Others' connections on each source, and the claims last read from heartbeats."""
 
     others: dict[str, OthersMemory] = {}
+    naming: NamingMemory = NamingMemory()
+    nameless_connections: int = 0  # what was claimed without names at the last reading
     processes: ProcessClaims = ProcessClaims()
 
 
@@ -46,6 +50,7 @@ class SourceBudget(Value, frozen=True, kw_only=True):
     refused: bool
     exact: bool = True
     told_apart: bool = True
+    doubted: bool = False  # whether it can be told apart is known in some seconds (naming.py)
     #: Postgres behind PgBouncer, if all pools fit: what they may open, so claims are not limited here. Else None.
     pool_connections: int | None = None
 
@@ -78,6 +83,8 @@ class SourceBudget(Value, frozen=True, kw_only=True):
         """Whether all of these claims may be opened now."""
         if self.refused or self.pool_connections is not None:
             return not self.refused
+        if self.doubted:
+            return claims_connections <= self.limit_connections - self.reserve_connections - self.bound_connections
         return claims_connections <= self.budget_connections
 
 
@@ -87,6 +94,7 @@ class ConnectionBudget(Value, frozen=True, kw_only=True):
     sources: tuple[SourceBudget, ...]
     unread: tuple[UnreadSource, ...] = ()
     foreign_hosts: tuple[str, ...] = ()
+    nameless: tuple[str, ...] = ()  # workers, by application_name, whose names were looked for and are missing
 
     def headroom_connections(self, claims_connections: int) -> int | None:
         """Connections that may still be claimed; None: no source that was read limits them."""
@@ -135,7 +143,7 @@ def connection_budget(
     policy: Policy, snapshot: Snapshot, claims: Claims, memory: BudgetMemory
 ) -> tuple[ConnectionBudget, BudgetMemory]:
     """The budget now, and the memory with this reading."""
-    found = _SourceBudgets(policy.connections, claims.total_connections, memory, snapshot.now_seconds)
+    found = _SourceBudgets(policy.connections, claims, memory, snapshot.now_seconds)
     bouncer = snapshot.pgbouncer
     if bouncer is None:
         found.postgres(snapshot.database, "postgres", named=policy.connections.named)
@@ -148,19 +156,24 @@ def connection_budget(
     if snapshot.replica is not None:
         found.postgres(snapshot.replica, "replica", named=policy.connections.named and bouncer is None)
     budget = ConnectionBudget(
-        sources=tuple(found.budgets), unread=tuple(found.unread), foreign_hosts=memory.processes.foreign_hosts
+        sources=tuple(found.budgets),
+        unread=tuple(found.unread),
+        foreign_hosts=memory.processes.foreign_hosts,
+        nameless=tuple(sorted(claims.nameless & memory.naming.missing_seconds.keys())),
     )
-    return budget, structs.replace(memory, others=found.others)
+    return budget, structs.replace(memory, others=found.others, nameless_connections=claims.nameless_connections)
 
 
 class _SourceBudgets:
     """Collects the budgets of the sources, and which sources could not be read."""
 
-    def __init__(
-        self, policy: ConnectionPolicy, claims_connections: int, memory: BudgetMemory, now_seconds: float
-    ) -> None:
+    def __init__(self, policy: ConnectionPolicy, claims: Claims, memory: BudgetMemory, now_seconds: float) -> None:
         self.policy = policy
-        self.claims = claims_connections
+        self.claims = claims.total_connections
+        self.nameless = claims.nameless_connections
+        self.doubted = bool(claims.nameless) and not memory.naming.missing_seconds
+        self.names_seen = memory.naming.seen
+        self.more_nameless = self.nameless > memory.nameless_connections
         self.foreign = memory.processes.foreign_connections
         self.now = now_seconds
         self.others = dict(memory.others)
@@ -181,6 +194,7 @@ class _SourceBudgets:
         on: Literal["database", "replica"] = "replica" if source == "replica" else "database"
         limit = connection_limit(self.policy.limit if on == "database" else None, facts)
         every = max(0, facts.client_connections - facts.own_connections)
+        named = named and not facts.pooled
         seen = facts.others_connections if named else max(0, every - self.claims)
         self._found(source, limit, seen, every=every, named=named, on=on, refused=facts.refused, exact=facts.exact)
 
@@ -240,13 +254,19 @@ class _SourceBudgets:
         refused: bool,
         exact: bool = True,
     ) -> None:
-        told_apart = named and not self.foreign
-        others = self._remembered(source, seen, refused)
+        told_apart = named and not self.foreign and not self.nameless
+        certain = self.others.pop(f"{source}, certainly", None) if named and not self.nameless else None
+        if (
+            certain is not None and self.names_seen
+        ):  # names are seen again, so the peak of what bore none is not others'
+            self.others[source] = certain
+        possibly = self._remembered(source, seen, refused)
+        others = self._certainly(source, seen, refused) if named and self.nameless else possibly
         declared = self.policy.declared_connections(on)
         sure = max(others.expected_connections, declared + self.foreign)
         bound = sure
         if not told_apart and not declared:  # counts what a foreign process has open twice: it is an upper bound
-            bound = max(sure, (others.expected_connections if named else every) + self.foreign)
+            bound = max(sure, (possibly.expected_connections if named else every) + self.foreign)
         self.budgets.append(
             SourceBudget(
                 source=source,
@@ -262,8 +282,16 @@ class _SourceBudgets:
                 refused=refused,
                 exact=exact,
                 told_apart=told_apart,
+                doubted=named and self.doubted,
             )
         )
+
+    def _certainly(self, source: ConnectionSource, seen: int, refused: bool) -> OthersMemory:
+        """Others without what nameless workers may have open. What was remembered before they were found is theirs."""
+        key = f"{source}, certainly"
+        if self.more_nameless and not refused:
+            self.others.pop(key, None)
+        return self._remembered(key, max(0, seen - self.nameless), refused)
 
     def _remembered(self, key: str, seen: int, refused: bool) -> OthersMemory:
         before = self.others.get(key)

@@ -32,6 +32,11 @@ class Claims(Value, frozen=True, kw_only=True):
     """Connections that the processes fleetd rendered may open, by application_name, on every host."""
 
     connections: dict[str, int]
+    nameless: frozenset[str] = frozenset()  # whose connections may not bear their name (naming.py)
+
+    @property
+    def nameless_connections(self) -> int:
+        return sum(self.connections.get(name, 0) for name in self.nameless)
 
     @property
     def total_connections(self) -> int:
@@ -89,6 +94,11 @@ def _most(old: ProcessClaims, new: ProcessClaims) -> ProcessClaims:
     }
     more = old if old.foreign_connections > new.foreign_connections else new
     return structs.replace(more, tagged_connections=tagged)
+
+
+def running_names(tick: HostTick, processes: ProcessClaims) -> frozenset[str]:
+    """The application_names of all workers that run or start, on every host."""
+    return frozenset({*(application_name(v.key, tick.policy.host) for v in tick.active), *processes.tagged_connections})
 
 
 def count_claims(tick: HostTick, processes: ProcessClaims) -> Claims:

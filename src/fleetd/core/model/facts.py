@@ -152,6 +152,7 @@ class DatabaseFacts(Value, frozen=True, kw_only=True):
     exact: bool = True  # False: this role may not see the kind of every backend, so clients are an upper bound
     active_backends: int | None = None  # of Mastodon's role, within a query; None: hidden
     stalled_backends: int | None = None  # those of them that wait for a lock, I/O or a buffer; None: hidden
+    pooled: bool = False  # a pooler answered, not Postgres itself: names of workers don't come through
 
     @property
     def others_connections(self) -> int:

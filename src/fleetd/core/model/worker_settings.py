@@ -12,8 +12,11 @@ import hashlib
 from functools import lru_cache
 from itertools import pairwise
 
+from msgspec import structs
+
 from fleetd.core.model.facts import RenderedSettings, Value
 from fleetd.core.model.identity import (
+    NUMBER_MAX,
     SCHEDULER,
     InstanceKey,
     WorkerTag,
@@ -29,6 +32,23 @@ from fleetd.core.model.policy_tables import Policy, Profile, SchedulerPolicy
 SHUTDOWN_SECONDS = 25
 #: FLEETD_PROFILE of the scheduler's settings; the configuration gives no profile this name.
 SCHEDULER_PROFILE = "scheduler"
+_PORT_MAX = 65_535
+
+
+class ExporterPorts(Value, frozen=True, kw_only=True):
+    """The ports of Mastodon's Prometheus exporter, one for each process of this host. The web's is `base`."""
+
+    base: int  # 1 to 65535
+    taken: frozenset[int] = frozenset()
+
+    def of(self, key: InstanceKey) -> int:
+        """@N has base + N, the scheduler base + 10000; below base where that is no port. It stays the same."""
+        offset = key if key != SCHEDULER else NUMBER_MAX + 1
+        port = self._at(offset)
+        return port if port not in self.taken else self._at(offset + NUMBER_MAX + 1)
+
+    def _at(self, offset: int) -> int:
+        return self.base + offset if self.base + offset <= _PORT_MAX else self.base - offset
 
 
 class WorkerSettings(Value, frozen=True, kw_only=True):
@@ -60,30 +80,43 @@ def scheduler_digest(scheduler: SchedulerPolicy) -> str:
     return _digest(_arguments([("-q", q) for q in scheduler.queues], scheduler.threads), scheduler.db_pool)
 
 
-def instance_settings(policy: Policy, profile: Profile, key: InstanceKey, *, name_connections: bool) -> WorkerSettings:
+def instance_settings(
+    policy: Policy,
+    profile: Profile,
+    key: InstanceKey,
+    *,
+    name_connections: bool,
+    exporter: ExporterPorts | None = None,
+) -> WorkerSettings:
     """The settings of one instance of the profile."""
     arguments = _arguments(_queue_arguments(profile), profile.threads)
-    return _settings(policy.host, key, arguments, profile.db_pool, profile.name, name_connections)
+    settings = _settings(policy.host, key, arguments, profile.db_pool, profile.name, name_connections)
+    return _with_exporter(settings, exporter)
 
 
-def scheduler_settings(policy: Policy, *, name_connections: bool) -> WorkerSettings:
+def scheduler_settings(
+    policy: Policy, *, name_connections: bool, exporter: ExporterPorts | None = None
+) -> WorkerSettings:
     """The settings of mastodon-sidekiq-scheduler."""
     scheduler = policy.scheduler
     arguments = _arguments([("-q", queue) for queue in scheduler.queues], scheduler.threads)
-    return _settings(policy.host, SCHEDULER, arguments, scheduler.db_pool, SCHEDULER_PROFILE, name_connections)
+    settings = _settings(policy.host, SCHEDULER, arguments, scheduler.db_pool, SCHEDULER_PROFILE, name_connections)
+    return _with_exporter(settings, exporter)
 
 
-def all_settings(policy: Policy, *, name_connections: bool) -> tuple[WorkerSettings, ...]:
-    """Every environment file of this host, the scheduler's last.
+def all_settings(
+    policy: Policy, *, name_connections: bool, exporter: ExporterPorts | None = None
+) -> tuple[WorkerSettings, ...]:
+    """Every environment file of this host, the scheduler's last. `exporter`: None: Mastodon starts none.
 
     The scheduler's is there even where `place = "elsewhere"`: an admin may order it here by hand.
     """
     instances = (
-        instance_settings(policy, profile, key, name_connections=name_connections)
+        instance_settings(policy, profile, key, name_connections=name_connections, exporter=exporter)
         for profile in policy.profiles
         for key in profile.numbers
     )
-    return (*instances, scheduler_settings(policy, name_connections=name_connections))
+    return (*instances, scheduler_settings(policy, name_connections=name_connections, exporter=exporter))
 
 
 def min_numbers(policy: Policy) -> tuple[InstanceKey, ...]:
@@ -142,6 +175,14 @@ def _settings(
         # Mastodon sets an empty application_name; this overrides it, so that our connections can be counted.
         lines.append(_line("PGOPTIONS", f"-c application_name={application_name(key, host)}"))
     return WorkerSettings(key=key, tag=tag, digest=digest, text="\n".join(lines) + "\n")
+
+
+def _with_exporter(settings: WorkerSettings, exporter: ExporterPorts | None) -> WorkerSettings:
+    """The port is no part of the digest: only a start that follows needs it."""
+    if exporter is None:
+        return settings
+    port = _line("MASTODON_PROMETHEUS_EXPORTER_PORT", str(exporter.of(settings.key)))
+    return structs.replace(settings, text=f"{settings.text}{port}\n")
 
 
 def _line(name: str, value: str) -> str:

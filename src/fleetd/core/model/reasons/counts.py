@@ -187,11 +187,15 @@ class ClaimsAboveBudget(ClampReason, frozen=True, kw_only=True):
 
 
 class OthersUnattributable(ClampReason, frozen=True, kw_only=True):
-    """`foreign_hosts`: of Sidekiq processes that fleetd did not render; empty: the source shows no names."""
+    """`foreign_hosts`: of Sidekiq processes that fleetd did not render.
+
+    `nameless`: some of our workers that should bear a name there and don't. Both empty: the source shows no names.
+    """
 
     code = ClampCode.OTHERS_UNATTRIBUTABLE
     source: ConnectionSource
     foreign_hosts: tuple[str, ...]
+    nameless: tuple[str, ...] = ()
     bound_connections: int
     others_connections: int
 

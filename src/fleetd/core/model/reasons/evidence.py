@@ -62,3 +62,19 @@ class WorkersBeatElsewhere(Reason, frozen=True, kw_only=True):
     keys: tuple[InstanceKey, ...]
     reads: str  # the address that fleetd reads; "": unknown
     workers: str  # the address in Mastodon's settings; "": the same or unknown
+
+
+class NamesMissing(Reason, frozen=True, kw_only=True):
+    """Workers are busy, but none of Postgres's connections bears their name, so those are not counted by name.
+
+    `names`: some of them, by application_name. `none_seen`: no other worker's name is seen either.
+    """
+
+    names: tuple[str, ...]
+    count: int
+    seconds: float
+    none_seen: bool
+
+
+class PoolerBetween(Reason, frozen=True, kw_only=True):
+    """What answers where Postgres was expected is a pooler, so connections there bear no names of workers."""

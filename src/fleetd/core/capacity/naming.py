@@ -1,0 +1,115 @@
+"""Whether the workers' connections really bear their names (law 2).
+
+fleetd-render gives each worker a name for its connections, but more than that decides what Postgres sees: a
+DATABASE_URL with `application_name` or `options`, a pooler in between, a unit's own environment. A worker without a
+name that is counted by name is counted twice, as its claim and among others, and a fleet that does so drains itself.
+
+Rails opens connections lazily, so an idle worker without one proves nothing, and neither does one that has just begun.
+Evidence is a worker that is at work while no connection bears its name: from then on what it may have open can be
+others' or its own, until its name is seen. Certainly others' is what is seen beyond the claims of such workers, and
+growth is checked against all of it. While no name was ever seen, one such worker makes all of them doubtful, and so
+does a rise of others that is younger than DOUBT_SECONDS: heartbeats are up to 10 s old, so a worker that has just
+opened unnamed connections may still look idle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from fleetd.core.model.facts import DatabaseFacts, Known, SidekiqFacts, Snapshot, Value
+from fleetd.core.model.heartbeats import own_key
+from fleetd.core.model.identity import application_name, parse_tag
+from fleetd.core.model.reasons.evidence import NamesMissing
+
+#: A worker that was busy and nameless at two beats at least, and not only while Postgres restarted.
+SAID_SECONDS = 20.0
+#: Long enough for a heartbeat of a worker that has just opened connections.
+DOUBT_SECONDS = 15.0
+#: Rails closes a connection that was idle for 300 s, so a job that has run for longer may have none left.
+LONG_JOB_SECONDS = 240.0
+#: Names in one reason.
+_NAMES_MAX = 3
+
+
+class NamingMemory(Value, frozen=True, kw_only=True):
+    """What was seen of the names."""
+
+    seen: bool = False  # some connection bore a worker's name, and none has been missed since without another seen
+    missing_seconds: dict[str, float] = {}  # by application_name: since when a busy worker's is missed
+    others_connections: int = 0  # those that bear no name of a worker, at the last reading
+    rose_seconds: float | None = None  # when they last became more
+    doubted: bool = False  # that happened less than DOUBT_SECONDS ago
+
+
+def remember_naming(memory: NamingMemory, snapshot: Snapshot, sidekiq: SidekiqFacts | None, host: str) -> NamingMemory:
+    """Fold in one reading of Postgres and of the heartbeats. `sidekiq`: the weighed ones; None: Redis is unknown."""
+    names, now = _named(snapshot), snapshot.now_seconds
+    if names is None or not isinstance(snapshot.database, Known):
+        return memory
+    missing = {name: since for name, since in memory.missing_seconds.items() if name not in names}
+    if sidekiq is not None:
+        busy, alive = _at_work(sidekiq, host)
+        if sidekiq.processes_complete:
+            missing = {name: since for name, since in missing.items() if name in alive}
+        missing |= dict.fromkeys(sorted(busy - names - missing.keys()), now)
+    others = snapshot.database.value.others_connections
+    rose = now if others > memory.others_connections else memory.rose_seconds
+    return NamingMemory(
+        seen=bool(names) or (memory.seen and not missing),
+        missing_seconds=missing,
+        others_connections=others,
+        rose_seconds=rose,
+        doubted=rose is not None and 0.0 <= now - rose < DOUBT_SECONDS,
+    )
+
+
+def nameless(memory: NamingMemory, running: Set[str]) -> frozenset[str]:
+    """Those of the running workers, by application_name, whose connections may be without their name."""
+    if not memory.seen and (memory.missing_seconds or memory.doubted):
+        return frozenset(running)
+    return frozenset(name for name in running if name in memory.missing_seconds)
+
+
+def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | None:
+    """What to tell a person; None: all names that can be expected are there, or it is too early to say."""
+    late = {
+        n: now_seconds - since for n, since in memory.missing_seconds.items() if now_seconds - since >= SAID_SECONDS
+    }
+    if not late:
+        return None
+    return NamesMissing(
+        names=tuple(sorted(late)[:_NAMES_MAX]), count=len(late), seconds=max(late.values()), none_seen=not memory.seen
+    )
+
+
+def _named(snapshot: Snapshot) -> frozenset[str] | None:
+    """The names in Postgres and its replica; None: they can't be read now, or a pooler hides them."""
+    if not isinstance(snapshot.database, Known) or snapshot.database.value.refused or snapshot.database.value.pooled:
+        return None
+    found = _open(snapshot.database.value)
+    if isinstance(snapshot.replica, Known):
+        found |= _open(snapshot.replica.value)
+    return frozenset(found)
+
+
+def _open(facts: DatabaseFacts) -> set[str]:
+    return {name for name, connections in facts.worker_connections.items() if connections}
+
+
+def _at_work(sidekiq: SidekiqFacts, host: str) -> tuple[frozenset[str], frozenset[str]]:
+    """By application_name: the workers with a job that began lately, and all that are alive."""
+    busy, alive = set[str](), set[str]()
+    for process in sidekiq.processes:
+        tag = parse_tag(process.tag)
+        key = own_key(process, host)
+        if tag is not None:
+            name = application_name(tag.key, tag.host)
+        elif key is not None:
+            name = application_name(key, host)
+        else:
+            continue
+        alive.add(name)
+        recent = any(job.run_age_seconds <= LONG_JOB_SECONDS for job in process.jobs) or not process.jobs
+        if process.busy_threads and recent:
+            busy.add(name)
+    return frozenset(busy), frozenset(alive)
