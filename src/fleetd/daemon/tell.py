@@ -54,6 +54,7 @@ def status_of(
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
     if result.unsaved is not None:
         problems = (sentence(result.unsaved), *problems)
+    problems = (*problems, *map(sentence, result.unfit))
     redis = result.snapshot.sidekiq
     if result.fleet.unserved is not None:
         problems = (*problems, sentence(result.fleet.unserved))
@@ -233,7 +234,7 @@ def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
     now = result.tick.now_seconds
     return tuple(
         HoldStatus(
-            kind=_hold_kind(hold.reason),
+            kind=_HOLD_KINDS[type(hold.reason)],
             sentence=sentence(hold.reason),
             seconds_left=None if hold.until_seconds is None else max(0.0, hold.until_seconds - now),
         )
@@ -241,10 +242,13 @@ def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
     )
 
 
-def _hold_kind(reason: reasons.HoldReason) -> Literal["pause", "upgrade", "quieted"]:
-    if isinstance(reason, reasons.Paused):
-        return "pause"
-    return "upgrade" if isinstance(reason, reasons.CodeChanged) else "quieted"
+HoldKind = Literal["pause", "upgrade", "quieted", "units"]
+_HOLD_KINDS: dict[type[reasons.HoldReason], HoldKind] = {
+    reasons.Paused: "pause",
+    reasons.CodeChanged: "upgrade",
+    reasons.MostQuietedByHand: "quieted",
+    reasons.UnitUnfit: "units",
+}
 
 
 def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:

@@ -128,6 +128,7 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
         invocation_id=f"{unit.invocation:032x}",
         result=unit.result,
         killed_by_signal=unit.killed_by_signal,
+        job=unit.job,
     )
 
 

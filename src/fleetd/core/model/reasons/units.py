@@ -385,6 +385,12 @@ class RestartedByHand(Reason, frozen=True, kw_only=True):
     key: InstanceKey
 
 
+class RestartedByOthers(Reason, frozen=True, kw_only=True):
+    """In one go, by whatever ordered it: a person, needrestart, the target, or systemd itself."""
+
+    keys: tuple[InstanceKey, ...]
+
+
 class PinnedByHand(Reason, frozen=True, kw_only=True):
     key: InstanceKey
     wants: PinKind
