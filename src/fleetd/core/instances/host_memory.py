@@ -15,8 +15,9 @@ from fleetd.core.evidence.weigh import EvidenceMemory
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import CodeStamp, UnfitUnit, Value
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, unit_of
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.unit_rules import unfit_of
 
 #: Pauses before a unit that failed is tried again; the last one repeats.
 RETRY_SECONDS = (15.0, 30.0, 60.0, 120.0, 300.0)
@@ -221,8 +222,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
 
     def unfit(self, key: InstanceKey) -> UnfitUnit | None:
         """Why this unit is none that fleetd starts, ends or replaces; None: it is one."""
-        shared = SCHEDULER_UNIT if key == SCHEDULER else TEMPLATE_UNIT
-        return self.unfit_units.get(unit_of(key)) or self.unfit_units.get(shared)
+        return unfit_of(key, self.unfit_units)
 
     @property
     def rollout_under_way(self) -> Rollout | None:

@@ -6,18 +6,18 @@ whose main process never gets our quiet, loses jobs. Law 6: a unit that lacks th
 A unit is judged by what it says, whoever wrote it and wherever it is: a copy of ours in /etc with other limits is ours.
 docs/other-mastodons.md has the table of what is understood and what is refused; a test compares them.
 
-Sources: systemd.unit(5), systemd.service(5), systemd.kill(5), systemd.exec(5); Sidekiq's bin/sidekiq --help and signals.
+Sources: systemd.unit(5), systemd.service(5), systemd.kill(5), systemd.exec(5); Sidekiq's options and signals.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from fleetd.core.model.facts import UnfitUnit, UnitFault, UnitRule, Value
-from fleetd.core.model.identity import SCHEDULER_UNIT, key_of_unit
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, key_of_unit, unit_of
 from fleetd.core.model.worker_settings import SETTINGS_DIRECTORY, SHUTDOWN_SECONDS
 
 #: Sidekiq's -t, 3 s to push unfinished jobs back, up to 10 s of Mastodon's exit hooks, and a margin.
@@ -83,6 +83,11 @@ def unfit(text: UnitText, directory: str | None = None) -> UnfitUnit | None:
     own = [line for line in text.lines if line.file == text.file and line.name == "EnvironmentFile"]
     foreign = not any(line.value.lstrip("-").startswith(f"{SETTINGS_DIRECTORY}/") for line in own)
     return UnfitUnit(unit=text.unit, file=text.file, foreign=foreign, faults=found) if found else None
+
+
+def unfit_of(key: InstanceKey, found: Mapping[str, UnfitUnit]) -> UnfitUnit | None:
+    """Why this unit is none that fleetd starts, ends or replaces; None: it is one. `found`: by unit."""
+    return found.get(unit_of(key)) or found.get(SCHEDULER_UNIT if key == SCHEDULER else TEMPLATE_UNIT)
 
 
 def span_seconds(text: str) -> float | None:
@@ -267,7 +272,7 @@ def _script(words: Iterable[str]) -> str | None:
 
 
 def _passes_arguments(words: list[str], script: str | None) -> bool:
-    """Whether Sidekiq gets its settings as words of their own: systemd splits $SIDEKIQ_ARGS, but not ${SIDEKIQ_ARGS}."""
+    """Whether Sidekiq gets its settings as words: systemd splits $SIDEKIQ_ARGS, but not ${SIDEKIQ_ARGS}."""
     if "$SIDEKIQ_ARGS" in words:
         return script is None or "$@" in script or "$*" in script or "$SIDEKIQ_ARGS" in script
     return script is not None and re.search(r"\$SIDEKIQ_ARGS\b|\$\{SIDEKIQ_ARGS\}", script) is not None
