@@ -408,6 +408,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
     reasons.SchedulerStarted: "none runs: started on {host}",
+    reasons.SchedulerUnitUnfit: "{file} is not fleetd's unit, or was changed: nothing is started or ended by it",
     reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
     reasons.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before no longer hold",

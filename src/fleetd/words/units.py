@@ -38,13 +38,13 @@ WHY = {
 
 def unfit_words(unfit: UnfitUnit) -> str:
     """What is wrong, what follows, and what to run, in one sentence."""
+    over = " && ".join(way_over(unfit))
+    if unfit.foreign:
+        return f"{headline(unfit)}. `fleetctl check-config` says what it lacks. To use fleetd's instead: {over}"
     named = "; ".join(map(fault_words, unfit.faults[:_NAMED_MAX]))
     left = len(unfit.faults) - _NAMED_MAX
     more = f"; and {left} more, see fleetctl check-config" if left > 0 else ""
-    over = f"{' && '.join(way_over(unfit))}"
-    if unfit.foreign:
-        return f"{headline(unfit)}: {named}{more}. To use fleetd's: {over}"
-    return f"{headline(unfit)}: {named}{more}. Mend it, then: {over}"
+    return f"{headline(unfit)}: {named}{more}. Then: {over}"
 
 
 def headline(unfit: UnfitUnit) -> str:

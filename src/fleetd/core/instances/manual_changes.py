@@ -110,7 +110,11 @@ class _UnitChanges:
         before = self.seen.get(key)
         self.seen[key] = state
         if self.before.unfit(key) is not None:
+            # What people did to ours before, and how it failed, says nothing of the one that they put in its place.
             self.starts.pop(key, None)
+            self.failures.pop(key, None)
+            if self._pinned_by_hand(key):
+                del self.pins[key]
             return
         self._changed(key, state, before, unit)
         self._count_failures(key, state, before, unit)
@@ -163,6 +167,10 @@ class _UnitChanges:
             self.failures.pop(key, None)
         elif state == "active" and key in self.failures:
             self.failures[key] = structs.replace(self.failures[key], ended=False)
+
+    def _pinned_by_hand(self, key: InstanceKey) -> bool:
+        pin = self.pins.get(key)
+        return pin is not None and pin.by == "hand"
 
     def _came_up(self, key: InstanceKey) -> None:
         pin, failure = self.pins.get(key), self.failures.get(key)

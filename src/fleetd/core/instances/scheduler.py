@@ -60,7 +60,7 @@ def decide_scheduler(
     decision = _decide(tick, own, process, absence, memory, within_budget=within_budget)
     unfit = memory.unfit(SCHEDULER)
     if unfit is not None and (decision.start or decision.surplus is not None):
-        left_alone = reasons.UnitUnfit(unfit=unfit)
+        left_alone = reasons.SchedulerUnitUnfit(file=unfit.file)
         decision = structs.replace(decision, state=left_alone, start=False, surplus=None)
     back = own is not None and own.serves and SCHEDULER not in memory.drains
     taken = isinstance(decision.state, reasons.SchedulerElsewhere)

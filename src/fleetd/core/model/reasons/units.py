@@ -365,6 +365,13 @@ class SchedulerStarted(Reason, frozen=True, kw_only=True):
     host: str
 
 
+class SchedulerUnitUnfit(ClampReason, frozen=True, kw_only=True):
+    """What is wrong with it is said by UnitUnfit."""
+
+    code = ClampCode.FOREIGN_UNIT
+    file: str
+
+
 class SchedulerHeld(Reason, frozen=True, kw_only=True):
     """It is counted under the code of its hold."""
 
