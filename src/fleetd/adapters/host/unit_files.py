@@ -91,7 +91,7 @@ class UnitFiles:
             return None
         contents = {path: _content(path) for path in (fragment, *self.drop_ins(unit))}
         shown = {path: self._shown(path) for path in contents}
-        lines = (line for path, said in contents.items() if said for line in _lines(said, shown[path]))
+        lines = (line for path, said in contents.items() if said for line in service_lines(said, shown[path]))
         unreadable = tuple(shown[path] for path, said in contents.items() if said is None)
         return UnitText(unit=unit, file=shown[fragment], lines=tuple(lines), unreadable=unreadable)
 
@@ -126,15 +126,21 @@ def _drop_in_owners(unit: str) -> Iterator[str]:
         yield f"{prefix}-.service"
 
 
-def _lines(content: bytes, file: str) -> Iterator[UnitLine]:
-    """The assignments in [Service]. `content` is without comments, so a backslash joins what systemd would join."""
-    section = b""
-    for line in content.replace(b"\\\n", b" ").splitlines():
+def service_lines(content: bytes, file: str) -> tuple[UnitLine, ...]:
+    """The assignments in [Service]; comments inside a line that a backslash continues are left out, as systemd does."""
+    found, section = [], b""
+    for line in _without_comments(content).replace(b"\\\n", b" ").splitlines():
         if line.startswith(b"["):
             section = line
-        elif section == b"[Service]":
+        elif section == b"[Service]" and b"=" in line:
             name, _, value = line.decode(errors="replace").partition("=")
-            yield UnitLine(name=name.strip(), value=value.strip(), file=file)
+            found.append(UnitLine(name=name.strip(), value=value.strip(), file=file))
+    return tuple(found)
+
+
+def _without_comments(content: bytes) -> bytes:
+    lines = (line.strip() for line in content.splitlines())
+    return b"\n".join(line for line in lines if line and not line.startswith((b"#", b";")))
 
 
 def _content(path: Path) -> bytes | None:
@@ -149,5 +155,4 @@ def _content(path: Path) -> bytes | None:
     content = read_small_file(path)
     if content is None:
         return None
-    lines = (line.strip() for line in content.splitlines())
-    return b"\n".join(line for line in lines if line and not line.startswith((b"#", b";")))
+    return _without_comments(content)

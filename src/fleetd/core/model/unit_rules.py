@@ -160,6 +160,9 @@ class _Judged:
         yield self.fault(rule, optional, f"EnvironmentFile={self.settings}", "EnvironmentFile")
 
     def _command(self) -> Iterator[UnitFault]:
+        for line in self.listed("UnsetEnvironment"):
+            if "SIDEKIQ_ARGS" in line.value.split():
+                yield self.fault(UnitRule.ARGUMENTS, line, "UnsetEnvironment=")
         commands = self.listed("ExecStart")
         if len(commands) != 1:
             line = commands[-1] if commands else None
@@ -179,13 +182,10 @@ class _Judged:
             yield self.fault(UnitRule.BETWEEN, line, _arguments_line(None))
         if script is not None and not _EXEC.search(script):
             yield self.fault(UnitRule.SHELL, line, _arguments_line("exec"))
-        if ":" in prefix or not _passes_arguments(words, script) or self._unset():
+        if ":" in prefix or not _passes_arguments(words, script):
             yield self.fault(UnitRule.ARGUMENTS, line, _arguments_line(None))
         elif any(_OPTION.fullmatch(word) for word in _after_sidekiq(inner)):
             yield self.fault(UnitRule.OPTIONS, line, _arguments_line(None))
-
-    def _unset(self) -> bool:
-        return any("SIDEKIQ_ARGS" in line.value.split() for line in self.listed("UnsetEnvironment"))
 
     def _starts(self) -> Iterator[UnitFault]:
         kind, access = self.last("Type"), self.last("NotifyAccess")
