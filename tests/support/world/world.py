@@ -12,7 +12,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from fleetd.core.model.facts import HostPressure, KeyFault
+from fleetd.core.model.facts import HostPressure, KeyFault, UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
@@ -48,6 +48,7 @@ class World:
         self.rendered: set[int] = {*numbers, SCHEDULER}
         self.rendered_policy = policy  # the one that fleetd-render last wrote
         self.unit_file = "unit-1"
+        self.unfit_units: dict[str, UnfitUnit] = {}
         self.code, self.code_broken = "code-1", False  # Mastodon's code; broken: processes that boot on it die
         self.deaf: set[int] = set()  # their wrapper passes on no signals
         self.mute: set[int] = set()  # these boot and work, but their heartbeat never appears
