@@ -422,3 +422,26 @@ def test_two_renders_at_the_same_time_do_not_mix(machine: Machine, monkeypatch: 
     with RenderedFiles(machine.root).locked(), pytest.raises(RenderError, match="Another fleetd-render"):
         machine.render()
     machine.render()
+
+
+def test_a_boot_starts_nothing_by_somebody_elses_unit_and_all_of_it_once_that_is_gone(machine: Machine) -> None:
+    machine.render()
+    assert machine.links() == {"-scheduler", "@1", "@2", "@5"}
+    theirs = machine.root / "etc/systemd/system/mastodon-sidekiq@.service"
+    theirs.write_text("[Service]\nUser=mastodon\nExecStart=/bin/sidekiq -q %i\n")
+    said = machine.render()
+    assert machine.links() == {"-scheduler"}
+    assert any(f"/{theirs.relative_to(machine.root)} is not fleetd's" in sentence for sentence in said)
+    theirs.unlink()
+    said = machine.render()
+    assert machine.links() == {"-scheduler", "@1", "@2", "@5"}
+    assert not any("by hand" in sentence for sentence in said)
+
+
+def test_a_boot_starts_no_scheduler_by_a_changed_unit(machine: Machine) -> None:
+    dropin = machine.root / "etc/systemd/system/mastodon-sidekiq-scheduler.service.d/x.conf"
+    dropin.parent.mkdir(parents=True)
+    dropin.write_text("[Service]\nEnvironmentFile=\n")
+    said = machine.render()
+    assert machine.links() == {"@1", "@2", "@5"}
+    assert any("mastodon-sidekiq-scheduler.service was changed" in sentence for sentence in said)
