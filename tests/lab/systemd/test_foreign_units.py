@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import Status
+from fleetd.core.model.unit_rules import span_seconds
 from lab.jobs import load
 from lab.setup import mastodon, needrestart
 from lab.setup.mastodon import LIVE, PROGRAM
@@ -47,6 +48,20 @@ Restart=always
 WantedBy=multi-user.target
 """
 LAB_DROP_IN = "/etc/systemd/system/{}.d/50-lab.conf"  # the stand-in's program, which would replace theirs
+
+
+#: systemd's properties, and the settings of which each comes.
+PROPERTIES = {
+    "KillMode": ("KillMode",),
+    "Restart": ("Restart",),
+    "Type": ("Type",),
+    "TimeoutStopUSec": ("TimeoutStopSec", "TimeoutSec"),
+    "RestartUSec": ("RestartSec",),
+}
+DROP_INS = [
+    "KillMode=process\nTimeoutStopSec=1min 30s\nTimeoutSec=2min30s\nRestartSec=500ms",
+    "TimeoutSec=infinity\nTimeoutStopSec=1h\n  Type = exec  \n;Type=simple\nRestart=\\\n# in between\non-failure",
+]
 
 
 @pytest.fixture(scope="module")
@@ -159,42 +174,69 @@ def test_needrestart_leaves_the_workers_alone_and_without_that_its_mass_restart_
     assert "mastodon-sidekiq@1.service" in said.stdout, said.stdout + said.stderr
     assert invocations(fleet) == before
     host.remove("/etc/needrestart/conf.d/50-fleetd.conf")
-    load.enqueue(fleet.main, "default", [4.0] * 4)  # so that their stop takes as long
-    fleet.wait("they are busy", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= 2)
+    busy(fleet)
     host.run(["needrestart", "-r", "a", "-l"], check=False, env={"DEBIAN_FRONTEND": "noninteractive"})
     assert not set(invocations(fleet)) & set(before)
+    was_no_order(fleet, begun)
+
+
+def test_a_restart_of_the_target_is_no_order_and_starts_no_others(fleet: Fleet) -> None:
+    begun, before = time.time(), invocations(fleet)
+    busy(fleet)
+    fleet.worker.run(["systemctl", "restart", "mastodon-sidekiq.target"])
+    fleet.worker.wait_until("all are new", lambda: not set(invocations(fleet)) & set(before))
+    was_no_order(fleet, begun)
+
+
+def busy(fleet: Fleet) -> None:
+    """Give the workers jobs that are longer than a beat, so that their stop takes some ticks."""
+    load.enqueue(fleet.main, "default", [9.0] * 4)
+    fleet.wait("they are busy", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= 2)
+
+
+def was_no_order(fleet: Fleet, begun: float) -> None:
     status = fleet.wait("all serve again", lambda s: s.profiles[0].serving_instances == 2)
     assert status.overrides == ()
     assert fleet.up() == {1, 2}
     assert steps_since(fleet, begun) == []
-    assert any("restarted, not by fleetd" in line.message for line in fleet.said())
-    assert not any("by hand" in line.message for line in fleet.said() if line.at >= begun)
+    said = [line.message for line in fleet.said() if line.at >= begun]
+    assert any("restarted, not by fleetd" in line for line in said)
+    assert not any("by hand" in line for line in said)
 
 
-@pytest.mark.parametrize(
-    "order", [["restart", "mastodon-sidekiq@*"], ["restart", "mastodon-sidekiq.target"]], ids=["glob", "target"]
-)
-def test_a_restart_of_all_by_others_is_no_order_and_starts_no_others(fleet: Fleet, order: list[str]) -> None:
-    begun, before = time.time(), invocations(fleet)
-    load.enqueue(fleet.main, "default", [3.0] * 4)
-    fleet.wait("they are busy", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= 2)
-    fleet.worker.run(["systemctl", *order])
-    status = fleet.wait("all serve again", lambda s: s.profiles[0].serving_instances == 2)
-    assert before[0] not in invocations(fleet)
-    assert status.overrides == ()
-    assert steps_since(fleet, begun) == []
-    assert not any("by hand" in line.message for line in fleet.said() if line.at >= begun)
+def test_systemd_has_no_job_for_a_unit_that_it_ends_itself(fleet: Fleet) -> None:
+    """By this fleetd tells RuntimeMaxSec= from a stop by hand."""
+    host = fleet.worker
+    host.write("/run/systemd/system/mastodon-sidekiq@4.service.d/x.conf", "[Service]\nRuntimeMaxSec=2\n")
+    host.reload_systemd()
+    load.enqueue(fleet.main, "default", [20.0] * 6)
+    host.start("mastodon-sidekiq@4")
+    show = ["systemctl", "show", "--property=ActiveState,Job", "mastodon-sidekiq@4"]
+    host.wait_until("it ends", lambda: "ActiveState=deactivating" in host.run(show).stdout)
+    assert host.run(show).stdout.split() == ["ActiveState=deactivating"]  # Job= is left out where there is none
+    host.run(["systemctl", "stop", "--no-block", "mastodon-sidekiq@4"])
+    assert "Job=" in host.run(show).stdout
+    mastodon.let_go(host)
+    host.wait_until("it is down", lambda: not host.unit("mastodon-sidekiq@4").active)
+    mastodon.hold(host)
+    host.remove("/run/systemd/system/mastodon-sidekiq@4.service.d/x.conf")
+    host.reload_systemd()
 
 
-def test_what_systemd_itself_ends_is_no_order(fleet: Fleet) -> None:
-    """RuntimeMaxSec= of an hour is allowed; set at run time to a second it shows what it does."""
-    begun = time.time()
-    load.enqueue(fleet.main, "default", [3.0] * 4)
-    fleet.wait("they are busy", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= 2)
-    old = fleet.worker.unit("mastodon-sidekiq@1").main_pid
-    fleet.worker.run(["systemctl", "set-property", "--runtime", "mastodon-sidekiq@1", "RuntimeMaxSec=1"], check=False)
-    fleet.worker.kill("mastodon-sidekiq@1", signal.SIGTERM)
-    fleet.wait("it serves again", lambda s: s.profiles[0].serving_instances == 2)
-    assert fleet.worker.unit("mastodon-sidekiq@1").main_pid != old
-    assert steps_since(fleet, begun) == []
-    assert fleet.status().overrides == ()
+@pytest.mark.parametrize("lines", DROP_INS)
+def test_unit_files_are_read_as_systemd_reads_them(module_fleet: Fleet, lines: str) -> None:
+    host, unit = module_fleet.worker, "mastodon-sidekiq@3.service"
+    drop_in = f"/run/systemd/system/{unit}.d/x.conf"
+    host.write(drop_in, f"[Service]\n{lines}\n[Install]\nKillMode=none\n")
+    host.reload_systemd()
+    shown = host.run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", unit]).stdout
+    systemd = dict(line.split("=", 1) for line in shown.splitlines())
+    text = UnitFiles(host.root).text(unit)
+    host.remove(drop_in)
+    host.reload_systemd()
+    assert text is not None
+    ours = {name: [line.value for line in text.lines if line.name in names][-1] for name, names in PROPERTIES.items()}
+    for name in ("KillMode", "Restart", "Type"):
+        assert systemd[name] == ours[name]
+    for name in ("TimeoutStopUSec", "RestartUSec"):
+        assert span_seconds(systemd[name]) == span_seconds(ours[name])
