@@ -32,7 +32,7 @@ WHY = {
     UnitRule.WATCHDOG: "systemd would abort the busiest worker of a starved host, and its jobs would be lost",
     UnitRule.RUNTIME: f"longer jobs would start over again and again; {RUNTIME_SECONDS_MIN / 3600:.0f} h at least",
     UnitRule.USER: "Sidekiq would run as root",
-    UnitRule.DIRECTORY: "it would not run the code that mastodon.directory names",
+    UnitRule.DIRECTORY: "it would not run the code that mastodon.directory in fleetd.toml names: correct one of them",
 }
 
 

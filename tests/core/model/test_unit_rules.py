@@ -103,6 +103,7 @@ def test_a_published_unit_is_somebody_elses(name: str) -> None:
         f"ExecStart=\nExecStart=/bin/bash -lc 'cd {LIVE} && exec bundle exec sidekiq $SIDEKIQ_ARGS'",
         "ExecStart=\nExecStart=/bin/sh -c 'if true; then exec bundle exec sidekiq ${SIDEKIQ_ARGS}; fi'",
         "ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq \"$@\"' sh $SIDEKIQ_ARGS",
+        "ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq $SIDEKIQ_ARGS >>log/sidekiq.log 2>&1'",
         "ExecStart=\nExecStart=-@/usr/bin/bundle mastodon exec sidekiq $SIDEKIQ_ARGS",
     ],
 )  # fmt: skip
@@ -130,6 +131,9 @@ def test_this_drop_in_is_understood(line: str) -> None:
         ("ExecStart=\nExecStart=/bin/bash -lc 'bundle exec sidekiq $SIDEKIQ_ARGS'", R.SHELL),
         (f"ExecStart=\nExecStart=/bin/sh -c 'cd {LIVE} && bundle exec sidekiq $SIDEKIQ_ARGS'", R.SHELL),
         ("ExecStart=\nExecStart=/usr/bin/env bash -c 'bundle exec sidekiq ${SIDEKIQ_ARGS}'", R.SHELL),
+        ("ExecStart=\nExecStart=/bin/sh -c 'exec >>log/sidekiq.log 2>&1; bundle exec sidekiq $SIDEKIQ_ARGS'", R.SHELL),
+        ("ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq $SIDEKIQ_ARGS 2>&1 | tee log/x'", R.SHELL),
+        ("ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq $SIDEKIQ_ARGS & wait'", R.SHELL),
         (f"ExecStart=\nExecStart=/usr/bin/sudo -u mastodon {BUNDLE} $SIDEKIQ_ARGS", R.BETWEEN),
         ("ExecStart=\nExecStart=/bin/sh -c 'exec timeout 1d bundle exec sidekiq $SIDEKIQ_ARGS'", R.BETWEEN),
         (f"ExecStart=\nExecStart=/usr/bin/dumb-init -- {BUNDLE} $SIDEKIQ_ARGS", R.BETWEEN),
@@ -270,5 +274,5 @@ def test_the_page_has_every_rule_and_every_setting() -> None:
     page = (PROJECT / "docs/other-mastodons.md").read_text()
     table = page.partition("## Units that are somebody else's")[2]
     source = (PROJECT / "src/fleetd/core/model/unit_rules.py").read_text()
-    for name in set(re.findall(r'"([A-Z][A-Za-z]+)"', source.partition("class _Judged")[2])):
+    for name in set(re.findall(r'"([A-Z][a-z][A-Za-z]+|OOMPolicy)"', source.partition("class _Judged")[2])):
         assert f"`{name}=" in table or f"`{name}`" in table, name

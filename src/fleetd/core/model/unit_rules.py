@@ -160,9 +160,9 @@ class _Judged:
         yield self.fault(rule, optional, f"EnvironmentFile={self.settings}", "EnvironmentFile")
 
     def _command(self) -> Iterator[UnitFault]:
-        for line in self.listed("UnsetEnvironment"):
-            if "SIDEKIQ_ARGS" in line.value.split():
-                yield self.fault(UnitRule.ARGUMENTS, line, "UnsetEnvironment=")
+        for unset in self.listed("UnsetEnvironment"):
+            if "SIDEKIQ_ARGS" in unset.value.split():
+                yield self.fault(UnitRule.ARGUMENTS, unset, "UnsetEnvironment=")
         commands = self.listed("ExecStart")
         if len(commands) != 1:
             line = commands[-1] if commands else None
@@ -180,7 +180,7 @@ class _Judged:
         inner = _words(script) if script is not None else words
         if any(_program(word) in _STAY_BETWEEN for word in (*_before_sidekiq(words), *_before_sidekiq(inner))):
             yield self.fault(UnitRule.BETWEEN, line, _arguments_line(None))
-        if script is not None and not _EXEC.search(script):
+        if script is not None and not _execs(script):
             yield self.fault(UnitRule.SHELL, line, _arguments_line("exec"))
         if ":" in prefix or not _passes_arguments(words, script):
             yield self.fault(UnitRule.ARGUMENTS, line, _arguments_line(None))
@@ -269,6 +269,14 @@ def _script(words: Iterable[str]) -> str | None:
                 if not option.startswith("-"):
                     return None
     return None
+
+
+def _execs(script: str) -> bool:
+    """Whether the shell becomes Sidekiq: the last exec is of a command that takes our arguments, and in no pipe."""
+    *_, rest = _EXEC.split(script)
+    command = re.split(r"[;\n]", rest)[0]
+    piped = re.search(r"[|&]", re.sub(r"[0-9]*>&[0-9-]+|&>", "", command))
+    return rest != script and piped is None and re.search(r"\$@|\$\*|SIDEKIQ_ARGS", command) is not None
 
 
 def _passes_arguments(words: list[str], script: str | None) -> bool:
