@@ -52,9 +52,8 @@ def status_of(
     policy, machine = result.tick.policy, result.tick.machine
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
-    if result.unsaved is not None:
-        problems = (sentence(result.unsaved), *problems)
-    problems = (*problems, *map(sentence, result.unfit))
+    unsaved = () if result.unsaved is None else (result.unsaved,)
+    problems = (*map(sentence, (*unsaved, *result.unfit)), *problems)
     redis = result.snapshot.sidekiq
     if result.fleet.unserved is not None:
         problems = (*problems, sentence(result.fleet.unserved))

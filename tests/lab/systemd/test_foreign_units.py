@@ -128,11 +128,11 @@ def test_somebodys_template_starts_nothing_ends_nothing_and_is_no_second_schedul
     load.enqueue(fleet.main, "default", [600.0] * 200)  # far more than two instances can do
     status = fleet.wait("a hold", lambda s: any(hold.kind == "units" for hold in s.holds))
     assert f"/etc/systemd/system/{TEMPLATE} is not fleetd's" in status.holds[0].sentence
-    status = ticks(fleet, 5)
+    status = ticks(fleet, 3)
     assert {clamp.code for clamp in status.profiles[0].clamps} == {ClampCode.FOREIGN_UNIT}
     host.run(["systemctl", "start", "--no-block", "mastodon-sidekiq.target", "mastodon-workers-boot.service"])
     host.run(["systemctl", "restart", "fleetd-render"])
-    ticks(fleet, 3)
+    ticks(fleet, 2)
     assert steps_since(fleet, begun) == []
     assert fleet.up() == {1, 2}
     assert fleet.status().scheduler.processes == 1
@@ -144,23 +144,6 @@ def test_somebodys_template_starts_nothing_ends_nothing_and_is_no_second_schedul
     mastodon.hold(host)
     links = host.run(["ls", "/etc/systemd/system/mastodon-workers-boot.target.wants"]).stdout.split()
     assert links == [SCHEDULER, "mastodon-sidekiq@1.service", "mastodon-sidekiq@2.service"]
-
-
-def test_somebodys_scheduler_is_left_alone_until_the_admin_goes_over(fleet: Fleet) -> None:
-    fleet.worker.stop(SCHEDULER)
-    shadow(fleet, SCHEDULER, PUBLISHED.format(queues="-q scheduler"))
-    begun = time.time()
-    fleet.worker.run(["systemctl", "enable", "--now", SCHEDULER])
-    fleet.wait("it is the scheduler", lambda s: s.scheduler.processes == 1)
-    ticks(fleet, 12)
-    status = fleet.status()
-    assert steps_since(fleet, begun) == []
-    assert fleet.worker.unit(SCHEDULER).active
-    assert any(f"/etc/systemd/system/{SCHEDULER} is not fleetd's" in problem for problem in status.problems)
-    assert not status.holds  # the instances are ours
-    go_over(fleet, SCHEDULER)
-    fleet.wait("ours runs", lambda s: s.scheduler.unit_state == "serving" and not s.problems)
-    assert fleet.worker.run(["systemctl", "show", "-P", "FragmentPath", SCHEDULER]).stdout.startswith("/usr/local/lib")
 
 
 def test_needrestart_leaves_the_workers_alone_and_without_that_its_mass_restart_is_no_order(fleet: Fleet) -> None:
@@ -180,17 +163,9 @@ def test_needrestart_leaves_the_workers_alone_and_without_that_its_mass_restart_
     was_no_order(fleet, begun)
 
 
-def test_a_restart_of_the_target_is_no_order_and_starts_no_others(fleet: Fleet) -> None:
-    begun, before = time.time(), invocations(fleet)
-    busy(fleet)
-    fleet.worker.run(["systemctl", "restart", "mastodon-sidekiq.target"])
-    fleet.worker.wait_until("all are new", lambda: not set(invocations(fleet)) & set(before))
-    was_no_order(fleet, begun)
-
-
 def busy(fleet: Fleet) -> None:
     """Give the workers jobs that are longer than a beat, so that their stop takes some ticks."""
-    load.enqueue(fleet.main, "default", [9.0] * 4)
+    load.enqueue(fleet.main, "default", [7.0] * 4)
     fleet.wait("they are busy", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= 2)
 
 
@@ -213,9 +188,9 @@ def test_systemd_has_no_job_for_a_unit_that_it_ends_itself(fleet: Fleet) -> None
     host.start("mastodon-sidekiq@4")
     show = ["systemctl", "show", "--property=ActiveState,Job", "mastodon-sidekiq@4"]
     host.wait_until("it ends", lambda: "ActiveState=deactivating" in host.run(show).stdout)
-    assert host.run(show).stdout.split() == ["ActiveState=deactivating"]  # Job= is left out where there is none
+    assert set(host.run(show).stdout.split()) == {"ActiveState=deactivating", "Job="}
     host.run(["systemctl", "stop", "--no-block", "mastodon-sidekiq@4"])
-    assert "Job=" in host.run(show).stdout
+    assert "Job=" not in host.run(show).stdout.split()
     mastodon.let_go(host)
     host.wait_until("it is down", lambda: not host.unit("mastodon-sidekiq@4").active)
     mastodon.hold(host)
@@ -240,3 +215,20 @@ def test_unit_files_are_read_as_systemd_reads_them(module_fleet: Fleet, lines: s
         assert systemd[name] == ours[name]
     for name in ("TimeoutStopUSec", "RestartUSec"):
         assert span_seconds(systemd[name]) == span_seconds(ours[name])
+
+
+def test_somebodys_scheduler_is_left_alone_until_the_admin_goes_over(fleet: Fleet) -> None:
+    fleet.worker.stop(SCHEDULER)
+    shadow(fleet, SCHEDULER, PUBLISHED.format(queues="-q scheduler"))
+    begun = time.time()
+    fleet.worker.run(["systemctl", "enable", "--now", SCHEDULER])
+    fleet.wait("it is the scheduler", lambda s: s.scheduler.processes == 1)
+    ticks(fleet, 6)
+    status = fleet.status()
+    assert steps_since(fleet, begun) == []
+    assert fleet.worker.unit(SCHEDULER).active
+    assert any(f"/etc/systemd/system/{SCHEDULER} is not fleetd's" in problem for problem in status.problems)
+    assert not status.holds  # the instances are ours
+    go_over(fleet, SCHEDULER)
+    fleet.wait("ours is to be started", lambda s: not s.problems and "this host starts it" in s.scheduler.sentence)
+    assert fleet.worker.run(["systemctl", "show", "-P", "FragmentPath", SCHEDULER]).stdout.startswith("/usr/local/lib")
