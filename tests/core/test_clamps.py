@@ -302,8 +302,8 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.FOREIGN_UNIT: (
         lambda: under(held(UnitUnfit(unfit=THEIRS))),
-        "/etc/systemd/system/mastodon-sidekiq@.service is not fleetd's mastodon-sidekiq@.service but somebody else's, and "
-        "nothing is started, ended or replaced by it. `fleetctl check-config` says what it lacks. To use fleetd's "
+        "/etc/systemd/system/mastodon-sidekiq@.service is not fleetd's mastodon-sidekiq@.service but somebody else's, "
+        "and nothing is started, ended or replaced by it. `fleetctl check-config` says what it lacks. To use fleetd's "
         "instead: systemctl stop 'mastodon-sidekiq@*' && find /etc/systemd/system -lname "
         "'/etc/systemd/system/mastodon-sidekiq@.service' -delete && mv /etc/systemd/system/mastodon-sidekiq@.service "
         "/root/ && systemctl daemon-reload && systemctl restart fleetd-render",
