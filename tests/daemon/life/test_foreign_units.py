@@ -9,6 +9,7 @@ from fleetd.core.model.facts import UnfitUnit, UnitFault, UnitRule
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
 from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.units import RolloutEnded
 from fleetd.errors import OrderRefusedError
 from tests.support.world.fleets import settled
 from tests.support.world.ports import Rig, policy, strict
@@ -50,6 +51,31 @@ def test_by_somebodys_template_nothing_starts_ends_or_is_replaced() -> None:
     assert f"/etc/systemd/system/{TEMPLATE_UNIT} is not fleetd's" in status.holds[0].sentence
     assert {c.code for c in status.profiles[0].clamps} == {ClampCode.FOREIGN_UNIT}
     assert status.next_sentence.startswith("nothing: ")
+
+
+def test_not_even_the_database_s_budget_ends_what_is_somebodys() -> None:
+    rig = fleet(1)
+    rig.world.enqueue("default", 5000)
+    rig.run(60.0)
+    assert rig.serving() == 4
+    rig.units.orders.clear()
+    shadowed(rig, TEMPLATE_UNIT)
+    rig.world.max_connections = 40
+    ticks = rig.run(60.0)
+    assert rig.units.orders == []
+    codes = {c.code for c in rig.status(ticks[-1]).clamps}
+    assert {ClampCode.FOREIGN_UNIT, ClampCode.CONNECTIONS} <= codes
+    assert ClampCode.PINNED not in codes  # nobody keeps them by hand
+
+
+def test_somebodys_scheduler_is_not_outdated() -> None:
+    rig = fleet()
+    shadowed(rig, SCHEDULER_UNIT)
+    rig.world.unit_file = "another"  # of both kinds
+    ticks = rig.run(900.0)
+    assert sum(isinstance(noticed, RolloutEnded) for tick in ticks for noticed in tick.noticed) == 1
+    assert {1, 2} <= set(rig.ordered("quiet"))
+    assert SCHEDULER not in rig.ordered("quiet") + rig.ordered("stop")
 
 
 def test_a_drain_under_way_stops_where_it_is_and_goes_on_once_the_unit_is_ours() -> None:
