@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -179,36 +180,21 @@ def was_no_order(fleet: Fleet, begun: float) -> None:
     assert not any("by hand" in line for line in said)
 
 
-def test_systemd_has_no_job_for_a_unit_that_it_ends_itself(fleet: Fleet) -> None:
-    """By this fleetd tells RuntimeMaxSec= from a stop by hand."""
-    host = fleet.worker
-    host.write("/run/systemd/system/mastodon-sidekiq@4.service.d/x.conf", "[Service]\nRuntimeMaxSec=2\n")
-    host.reload_systemd()
-    load.enqueue(fleet.main, "default", [20.0] * 6)
-    host.start("mastodon-sidekiq@4")
-    show = ["systemctl", "show", "--property=ActiveState,Job", "mastodon-sidekiq@4"]
-    host.wait_until("it ends", lambda: "ActiveState=deactivating" in host.run(show).stdout)
-    assert set(host.run(show).stdout.split()) == {"ActiveState=deactivating", "Job="}
-    host.run(["systemctl", "stop", "--no-block", "mastodon-sidekiq@4"])
-    assert "Job=" not in host.run(show).stdout.split()
-    mastodon.let_go(host)
-    host.wait_until("it is down", lambda: not host.unit("mastodon-sidekiq@4").active)
-    mastodon.hold(host)
-    host.remove("/run/systemd/system/mastodon-sidekiq@4.service.d/x.conf")
-    host.reload_systemd()
-
-
 @pytest.mark.parametrize("lines", DROP_INS)
-def test_unit_files_are_read_as_systemd_reads_them(module_fleet: Fleet, lines: str) -> None:
+def test_unit_files_are_read_as_systemd_reads_them(module_fleet: Fleet, tmp_path: Path, lines: str) -> None:
     host, unit = module_fleet.worker, "mastodon-sidekiq@3.service"
     drop_in = f"/run/systemd/system/{unit}.d/x.conf"
     host.write(drop_in, f"[Service]\n{lines}\n[Install]\nKillMode=none\n")
     host.reload_systemd()
-    shown = host.run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", unit]).stdout
+    shown = host.run(["systemctl", "show", f"--property=FragmentPath,DropInPaths,{','.join(PROPERTIES)}", unit]).stdout
     systemd = dict(line.split("=", 1) for line in shown.splitlines())
-    text = UnitFiles(host.root).text(unit)
+    for path in (systemd["FragmentPath"], *systemd["DropInPaths"].split()):
+        copy = tmp_path / path.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(host.read(path))
     host.remove(drop_in)
     host.reload_systemd()
+    text = UnitFiles(tmp_path).text(unit)
     assert text is not None
     ours = {name: [line.value for line in text.lines if line.name in names][-1] for name, names in PROPERTIES.items()}
     for name in ("KillMode", "Restart", "Type"):
@@ -217,18 +203,15 @@ def test_unit_files_are_read_as_systemd_reads_them(module_fleet: Fleet, lines: s
         assert span_seconds(systemd[name]) == span_seconds(ours[name])
 
 
-def test_somebodys_scheduler_is_left_alone_until_the_admin_goes_over(fleet: Fleet) -> None:
-    fleet.worker.stop(SCHEDULER)
-    shadow(fleet, SCHEDULER, PUBLISHED.format(queues="-q scheduler"))
-    begun = time.time()
-    fleet.worker.run(["systemctl", "enable", "--now", SCHEDULER])
-    fleet.wait("it is the scheduler", lambda s: s.scheduler.processes == 1)
-    ticks(fleet, 6)
-    status = fleet.status()
-    assert steps_since(fleet, begun) == []
-    assert fleet.worker.unit(SCHEDULER).active
-    assert any(f"/etc/systemd/system/{SCHEDULER} is not fleetd's" in problem for problem in status.problems)
-    assert not status.holds  # the instances are ours
-    go_over(fleet, SCHEDULER)
-    fleet.wait("ours is to be started", lambda s: not s.problems and "this host starts it" in s.scheduler.sentence)
-    assert fleet.worker.run(["systemctl", "show", "-P", "FragmentPath", SCHEDULER]).stdout.startswith("/usr/local/lib")
+def test_systemd_has_no_job_for_a_unit_that_it_ends_itself(module_fleet: Fleet) -> None:
+    """By this fleetd tells RuntimeMaxSec= from a stop by hand."""
+    host = module_fleet.worker
+    host.write("/run/systemd/system/mastodon-sidekiq@4.service.d/x.conf", "[Service]\nRuntimeMaxSec=2\n")
+    host.reload_systemd()
+    load.enqueue(module_fleet.main, "default", [20.0] * 6)
+    host.start("mastodon-sidekiq@4")
+    show = ["systemctl", "show", "--property=ActiveState,Job", "mastodon-sidekiq@4"]
+    host.wait_until("it ends", lambda: "ActiveState=deactivating" in host.run(show).stdout)
+    assert set(host.run(show).stdout.split()) == {"ActiveState=deactivating", "Job="}
+    host.run(["systemctl", "stop", "--no-block", "mastodon-sidekiq@4"])
+    assert "Job=" not in host.run(show).stdout.split()
