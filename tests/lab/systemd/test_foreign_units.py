@@ -203,6 +203,23 @@ def test_unit_files_are_read_as_systemd_reads_them(module_fleet: Fleet, tmp_path
         assert span_seconds(systemd[name]) == span_seconds(ours[name])
 
 
+def test_somebodys_scheduler_is_left_alone_until_the_admin_goes_over(fleet: Fleet) -> None:
+    fleet.worker.stop(SCHEDULER)
+    shadow(fleet, SCHEDULER, PUBLISHED.format(queues="-q scheduler"))
+    begun = time.time()
+    fleet.worker.run(["systemctl", "enable", "--now", SCHEDULER])
+    fleet.wait("it is the scheduler", lambda s: s.scheduler.processes == 1)
+    ticks(fleet, 6)
+    status = fleet.status()
+    assert steps_since(fleet, begun) == []
+    assert fleet.worker.unit(SCHEDULER).active
+    assert any(f"/etc/systemd/system/{SCHEDULER} is not fleetd's" in problem for problem in status.problems)
+    assert not status.holds  # the instances are ours
+    go_over(fleet, SCHEDULER)
+    fleet.wait("ours is to be started", lambda s: not s.problems and "this host starts it" in s.scheduler.sentence)
+    assert fleet.worker.run(["systemctl", "show", "-P", "FragmentPath", SCHEDULER]).stdout.startswith("/usr/local/lib")
+
+
 def test_systemd_has_no_job_for_a_unit_that_it_ends_itself(module_fleet: Fleet) -> None:
     """By this fleetd tells RuntimeMaxSec= from a stop by hand."""
     host = module_fleet.worker
