@@ -445,3 +445,13 @@ def test_a_boot_starts_no_scheduler_by_a_changed_unit(machine: Machine) -> None:
     said = machine.render()
     assert machine.links() == {"@1", "@2", "@5"}
     assert any("mastodon-sidekiq-scheduler.service was changed" in sentence for sentence in said)
+
+
+def test_a_boot_starts_what_is_changed_in_other_respects(machine: Machine) -> None:
+    """fleetd leaves it alone, but a reboot must not leave the host without workers (law 5)."""
+    dropin = machine.root / "etc/systemd/system/mastodon-sidekiq@.service.d/x.conf"
+    dropin.parent.mkdir(parents=True)
+    dropin.write_text("[Service]\nTimeoutStopSec=30\nRestart=on-failure\n")
+    said = machine.render()
+    assert machine.links() == {"-scheduler", "@1", "@2", "@5"}
+    assert any("mastodon-sidekiq@.service was changed" in sentence for sentence in said)

@@ -26,7 +26,7 @@ from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.facts import UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
-from fleetd.core.model.unit_rules import unfit_of
+from fleetd.core.model.unit_rules import may_boot, unfit_of
 from fleetd.core.model.worker_settings import all_settings, min_numbers
 from fleetd.errors import ConfigError, FleetdError
 from fleetd.words.plain import plain
@@ -117,11 +117,11 @@ def _link(settings: Settings, boot: BootLinks, unfit: Mapping[str, UnfitUnit]) -
     """Enable the scheduler, if it belongs here, and each profile's lowest `min` numbers; disable the rest.
 
     What a person enabled or disabled since the last render stays so (law 6), except for a scheduler that does not
-    belong here (law 1) and numbers that are no longer configured. Nor does a boot start an `unfit` unit, which may
-    be somebody else's. Returns sentences, and whether a link changed.
+    belong here (law 1) and numbers that are no longer configured. Nor does a boot start an `unfit` unit that serves
+    queues of its own. Returns sentences, and whether a link changed.
     """
     wanted, sentences = _wanted_at_boot(settings, boot)
-    wanted = [key for key in wanted if unfit_of(key, unfit) is None]
+    wanted = [key for key in wanted if may_boot(unfit_of(key, unfit))]
     linked, listed = boot.linked(), boot.listed()
     kept_off = [key for key in wanted if key in listed and key not in linked]
     more = [key for key in wanted if key not in linked and key not in listed]

@@ -25,6 +25,7 @@ STOP_SECONDS_MIN: Final = SHUTDOWN_SECONDS + 3 + 10 + 2
 #: A shorter RuntimeMaxSec= would push every longer job back again and again, and the scheduler's slower jobs never run.
 RUNTIME_SECONDS_MIN: Final = 3600.0
 
+_OTHER_QUEUES: Final = frozenset({UnitRule.SETTINGS, UnitRule.ARGUMENTS, UnitRule.OPTIONS})
 _SHELLS: Final = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish"})
 #: These stay in between as a process of their own, so that a signal to the main process does not reach Sidekiq, or is
 #: turned into another one.
@@ -83,6 +84,14 @@ def unfit(text: UnitText, directory: str | None = None) -> UnfitUnit | None:
     own = [line for line in text.lines if line.file == text.file and line.name == "EnvironmentFile"]
     foreign = not any(line.value.lstrip("-").startswith(f"{SETTINGS_DIRECTORY}/") for line in own)
     return UnfitUnit(unit=text.unit, file=text.file, foreign=foreign, faults=found) if found else None
+
+
+def may_boot(unfit: UnfitUnit | None) -> bool:
+    """Whether a boot of the host starts such a unit: not on queues of its own (law 1).
+
+    Any other fault keeps fleetd away, but must not leave a host without workers after a reboot (law 5).
+    """
+    return unfit is None or not any(fault.rule in _OTHER_QUEUES for fault in unfit.faults)
 
 
 def unfit_of(key: InstanceKey, found: Mapping[str, UnfitUnit]) -> UnfitUnit | None:
