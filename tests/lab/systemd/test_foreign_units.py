@@ -17,6 +17,7 @@ from lab.jobs import load
 from lab.setup import mastodon, needrestart
 from lab.setup.mastodon import LIVE, PROGRAM
 from tests.support.lab.fleet import Fleet, started
+from tests.support.project import PROJECT
 
 pytestmark = pytest.mark.lab
 
@@ -99,6 +100,14 @@ def way_over(fleet: Fleet, unit: str) -> list[str]:
     ]
 
 
+def install_again(fleet: Fleet) -> str:
+    """What units/install.sh warns of."""
+    for file in (PROJECT / "units").iterdir():
+        fleet.worker.write(f"/srv/fleetd/units/{file.name}", file.read_text())
+    fleet.worker.write("/srv/fleetd/config.example.toml", "")
+    return fleet.worker.run(["sh", "/srv/fleetd/units/install.sh"]).stderr
+
+
 def go_over(fleet: Fleet, unit: str) -> None:
     """Run those lines, as the admin would."""
     mastodon.run_with_stand_in(fleet.worker, unit)
@@ -126,6 +135,8 @@ def test_somebodys_template_starts_nothing_ends_nothing_and_is_no_second_schedul
     """Its instances serve every queue. Some of ours still run; one of them dies, and systemd restarts it as theirs."""
     host, begun = fleet.worker, time.time()
     shadow(fleet, TEMPLATE, PUBLISHED.format(queues=""))
+    hides = f"/etc/systemd/system/{TEMPLATE} is not fleetd's and hides the one just installed"
+    assert hides in install_again(fleet)
     load.enqueue(fleet.main, "default", [600.0] * 200)  # far more than two instances can do
     status = fleet.wait("a hold", lambda s: any(hold.kind == "units" for hold in s.holds))
     assert f"/etc/systemd/system/{TEMPLATE} is not fleetd's" in status.holds[0].sentence
@@ -144,6 +155,7 @@ def test_somebodys_template_starts_nothing_ends_nothing_and_is_no_second_schedul
     fleet.wait("ours run", lambda s: not s.holds and s.profiles[0].serving_instances == 2)
     mastodon.hold(host)
     links = host.run(["ls", "/etc/systemd/system/mastodon-workers-boot.target.wants"]).stdout.split()
+    assert "is not fleetd's" not in install_again(fleet)
     assert links == [SCHEDULER, "mastodon-sidekiq@1.service", "mastodon-sidekiq@2.service"]
 
 
