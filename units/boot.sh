@@ -14,13 +14,16 @@ units() { # the enabled units: first those of fleetd-render in its order, then t
         while read -r unit; do [ ! -L "$links/$unit" ] || echo "$unit"; done
 }
 
-ours() { # of the units given on stdin, those that take our settings: another one would serve every queue, and twice
+ours() { # of the units on stdin, those that take our settings: any other would serve every queue, `scheduler` too
     while read -r unit; do
-        if systemctl show --property=EnvironmentFiles "$unit" | grep -q '^EnvironmentFiles=/var/lib/mastodon-sidekiq/'; then
-            echo "$unit"
-        else
+        case $(systemctl show --property=LoadState,EnvironmentFiles "$unit") in
+        *EnvironmentFiles=/var/lib/mastodon-sidekiq/*) ;;
+        *LoadState=loaded*)
             echo "<4>$unit is not fleetd's, so it is not started: see fleetctl check-config" >&2
-        fi
+            continue
+            ;;
+        esac # of any other, such as a masked one, systemd says what is wrong
+        echo "$unit"
     done
 }
 

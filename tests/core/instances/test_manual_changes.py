@@ -458,3 +458,18 @@ def test_what_we_drain_leaves_even_if_others_restart_it() -> None:
     host.look(1010.0, unit("activating"))
     assert host.pin() is None
     assert ONE in host.memory.drains
+
+
+def test_a_start_by_hand_that_waits_in_systemd_is_a_pin() -> None:
+    host = Host()
+    host.look(1000.0)
+    host.look(1001.0, unit("inactive", job="start"))
+    assert host.noticed == []
+    host.look(1010.0, unit("activating"))
+    assert host.pin() == PinKind.RUN
+
+
+def test_what_a_boot_has_queued_at_the_first_look_is_no_restart() -> None:
+    host = Host(settled=False)
+    host.look(5.0, unit("inactive", job="start"))
+    assert host.noticed == []

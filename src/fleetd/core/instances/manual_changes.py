@@ -128,7 +128,8 @@ class _UnitChanges:
         """Tell a restart that others ordered, from its first sign until the unit is up, from a start and a stop."""
         restarts = key in self.restarting
         self.restarting.discard(key)
-        if self._comes_back(key, state, unit) and (restarts or before in _UP or before is None):
+        begins = before in _UP or (before is None and state == "deactivating")
+        if (restarts or begins) and self._comes_back(key, state, unit):
             self.restarting.add(key)
             if not restarts:
                 self.restarted.append(key)
