@@ -11,7 +11,7 @@ _OURS = "/usr/local/lib/systemd/system/"
 #: Faults that one sentence names.
 _NAMED_MAX = 4
 
-#: What would happen, by what is wrong. docs/other-mastodons.md has the same words.
+#: What would happen, by what is wrong. docs/other-mastodons.md has the table.
 WHY = {
     UnitRule.UNREADABLE: "fleetd can't read it, so what it does is unknown",
     UnitRule.SETTINGS: "it would start without fleetd's settings, on every queue, the scheduler's included",
@@ -56,7 +56,7 @@ def headline(unfit: UnfitUnit) -> str:
 
 
 def fault_words(fault: UnitFault) -> str:
-    """`KillMode=control-group (/etc/…): a stop would …: write KillMode=mixed`."""
+    """`KillMode=control-group in /etc/…: a stop would …; write KillMode=mixed`."""
     name = fault.write.partition("=")[0]
     if fault.rule == UnitRule.UNREADABLE:
         return f"{fault.file}: {WHY[fault.rule]}: run {fault.write}"
