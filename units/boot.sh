@@ -14,12 +14,25 @@ units() { # the enabled units: first those of fleetd-render in its order, then t
         while read -r unit; do [ ! -L "$links/$unit" ] || echo "$unit"; done
 }
 
+ours() { # of the units on stdin, those that take our settings: any other would serve every queue, `scheduler` too
+    while read -r unit; do
+        case $(systemctl show --property=LoadState,EnvironmentFiles "$unit") in
+        *EnvironmentFiles=/var/lib/mastodon-sidekiq/*) ;;
+        *LoadState=loaded*)
+            echo "<4>$unit is not fleetd's, so it is not started: see fleetctl check-config" >&2
+            continue
+            ;;
+        esac # of any other, such as a masked one, systemd says what is wrong
+        echo "$unit"
+    done
+}
+
 case $1 in
 start)
     at_once=$(sed -n 's/^at_once \([1-9][0-9]\{0,3\}\)$/\1/p' "$list" 2>/dev/null | head -n 1)
     # `systemctl start` returns when the worker is READY or has failed; a masked or given-up unit fails at once.
     # shellcheck disable=SC2016
-    units | xargs -r -n 1 -P "${at_once:-4}" sh -c '
+    units | ours | xargs -r -n 1 -P "${at_once:-4}" sh -c '
         timeout "$1" systemctl start "$2"
         [ $? -ne 124 ] || echo "<4>$2 is not up after $1 s and continues to boot; the next one starts."
     ' boot "$seconds"

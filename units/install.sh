@@ -30,6 +30,8 @@ put /etc/dbus-1/system.d org.fleetd1.conf
 put /usr/local/lib/sysusers.d sysusers.conf fleetd.conf
 put /usr/local/lib/tmpfiles.d tmpfiles.conf fleetd.conf
 put /usr/local/share/fleetd ../config.example.toml
+# Read only where needrestart is installed; for one that is installed later it is there already.
+put /etc/needrestart/conf.d needrestart.conf 50-fleetd.conf
 # An earlier fleetd-render wrote it; it would keep fleetd from its settings until a reboot.
 rm -f "$root/run/systemd/system/fleetd.service.d/50-env-file.conf"
 
@@ -42,6 +44,23 @@ if [ -d /run/systemd/system ]; then
     # dbus-daemon watches its directories too; this makes sure that the new policy is loaded before the first start.
     busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
 fi
+for unit in mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
+    for folder in /etc/systemd/system /run/systemd/system; do
+        [ -f "$folder/$unit" ] || continue
+        # A copy of ours with changes is fine; what it must not change is for check-config to say.
+        grep -q '^EnvironmentFile=-\{0,1\}/var/lib/mastodon-sidekiq/' "$folder/$unit" && continue
+        stopped=$(echo "'$unit'" | sed 's/@.service/@*/')
+        cat >&2 <<END
+install.sh: $folder/$unit is not fleetd's and hides the one just installed: nothing is started, ended or replaced by it.
+To use fleetd's:
+  systemctl stop $stopped
+  find /etc/systemd/system -lname '$folder/$unit' -delete
+  mv $folder/$unit /root/
+  systemctl daemon-reload
+END
+        break
+    done
+done
 echo "Installed. Next: write /etc/fleetd/fleetd.toml (see /usr/local/share/fleetd/config.example.toml), then"
 echo "  fleetctl check-config"
 echo "  systemctl disable --now mastodon-sidekiq   # if the stock unit runs here: it serves every queue"

@@ -486,3 +486,36 @@ def test_each_process_gets_a_port_for_mastodons_exporter(machine: Machine) -> No
     machine.env_file("DB_HOST=h\n")
     machine.render()
     assert not any("EXPORTER" in (machine.settings / name).read_text() for name in machine.files())
+
+
+def test_a_boot_starts_nothing_by_somebody_elses_unit_and_all_of_it_once_that_is_gone(machine: Machine) -> None:
+    machine.render()
+    assert machine.links() == {"-scheduler", "@1", "@2", "@5"}
+    theirs = machine.root / "etc/systemd/system/mastodon-sidekiq@.service"
+    theirs.write_text("[Service]\nUser=mastodon\nExecStart=/bin/sidekiq -q %i\n")
+    said = machine.render()
+    assert machine.links() == {"-scheduler"}
+    assert any(f"/{theirs.relative_to(machine.root)} is not fleetd's" in sentence for sentence in said)
+    theirs.unlink()
+    said = machine.render()
+    assert machine.links() == {"-scheduler", "@1", "@2", "@5"}
+    assert not any("by hand" in sentence for sentence in said)
+
+
+def test_a_boot_starts_no_scheduler_by_a_changed_unit(machine: Machine) -> None:
+    dropin = machine.root / "etc/systemd/system/mastodon-sidekiq-scheduler.service.d/x.conf"
+    dropin.parent.mkdir(parents=True)
+    dropin.write_text("[Service]\nEnvironmentFile=\n")
+    said = machine.render()
+    assert machine.links() == {"@1", "@2", "@5"}
+    assert any("mastodon-sidekiq-scheduler.service was changed" in sentence for sentence in said)
+
+
+def test_a_boot_starts_what_is_changed_in_other_respects(machine: Machine) -> None:
+    """fleetd leaves it alone, but a reboot must not leave the host without workers (law 5)."""
+    dropin = machine.root / "etc/systemd/system/mastodon-sidekiq@.service.d/x.conf"
+    dropin.parent.mkdir(parents=True)
+    dropin.write_text("[Service]\nTimeoutStopSec=30\nRestart=on-failure\n")
+    said = machine.render()
+    assert machine.links() == {"-scheduler", "@1", "@2", "@5"}
+    assert any("mastodon-sidekiq@.service was changed" in sentence for sentence in said)

@@ -18,8 +18,8 @@ from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
 from fleetd.core.instances.stuck import end_stuck
 from fleetd.core.model.decision import Clamp, Clamps, Plan
-from fleetd.core.model.facts import ProcessFacts, RunningJob, Snapshot, SystemdFacts, Unknown
-from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.facts import ProcessFacts, RunningJob, Snapshot, SystemdFacts, UnfitUnit, Unknown
+from fleetd.core.model.identity import TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy_tables import Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.counts import (
@@ -32,6 +32,7 @@ from fleetd.core.model.reasons.counts import (
     OomHold,
     Paused,
     TakenAwayByHand,
+    UnitUnfit,
 )
 from fleetd.core.model.reasons.units import (
     MoreThanAdmitted,
@@ -216,6 +217,7 @@ def pool_is_full() -> tuple[Clamp, ...]:
 
 BUSY = CoresShort(share=0.9, limit=0.8)
 
+THEIRS = UnfitUnit(unit=TEMPLATE_UNIT, file=f"/etc/systemd/system/{TEMPLATE_UNIT}", foreign=True, faults=())
 PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.MIN: (lambda: decide(policy(strict(low=2)), running=1).clamps, "min is 2"),
     ClampCode.MAX: (lambda: decide(policy(), busy=40).clamps, "max is 6"),
@@ -297,6 +299,14 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         lambda: under(held(CodeChanged(version="4.5.3"))),
         "Mastodon's code on disk (4.5.3) is not what runs: nothing starts or stops until `fleetctl restart` "
         "(one at a time) or `fleetctl resume`",
+    ),
+    ClampCode.FOREIGN_UNIT: (
+        lambda: under(held(UnitUnfit(unfit=THEIRS))),
+        "/etc/systemd/system/mastodon-sidekiq@.service is not fleetd's mastodon-sidekiq@.service but somebody else's, "
+        "and nothing is started, ended or replaced by it. `fleetctl check-config` says what it lacks. To use fleetd's "
+        "instead: systemctl stop 'mastodon-sidekiq@*' && find /etc/systemd/system -lname "
+        "'/etc/systemd/system/mastodon-sidekiq@.service' -delete && mv /etc/systemd/system/mastodon-sidekiq@.service "
+        "/root/ && systemctl daemon-reload && systemctl restart fleetd-render",
     ),
     ClampCode.SET: (
         lambda: under(HostConstraints(set_instances={"default-first": 2})),

@@ -287,6 +287,26 @@ def test_everything_in_units_is_installed(root: Path) -> None:
         assert file.name == "install.sh" or file.read_bytes() in installed, file.name
 
 
+@pytest.mark.skipif(shutil.which("perl") is None, reason="no perl")
+@pytest.mark.parametrize(
+    ("service", "left_alone"),
+    [
+        ("mastodon-sidekiq@1.service", True),
+        ("mastodon-sidekiq@12.service", True),
+        (SCHEDULER_UNIT, True),
+        ("mastodon-sidekiq.service", False),  # the stock unit is none of ours
+        ("mastodon-web.service", False),
+        ("fleetd.service", False),  # its restart touches no worker
+        ("xmastodon-sidekiq@1.service", False),
+    ],
+)
+def test_needrestart_leaves_the_workers_alone(service: str, left_alone: bool) -> None:
+    """needrestart evaluates the file, and takes the first pattern that fits."""
+    program = "our %nrconf; do shift or die; print scalar grep { $ARGV[0] =~ /$_/ } keys %{$nrconf{override_rc}}"
+    command = ["perl", "-e", program, str(UNITS / "needrestart.conf"), service]
+    assert subprocess.check_output(command, text=True) == ("1" if left_alone else "0")
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node to run the rule in; the lab asks polkit itself")
 @pytest.mark.parametrize(
     ("user", "action", "unit", "verb", "result"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from fleetd.adapters.host.found_file import read_found
 from fleetd.adapters.host.other_mastodons import other_mastodons
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
+from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
 from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
@@ -29,10 +30,13 @@ from fleetd.app.stamp import stamp
 from fleetd.app.worker_command import command_problem, home_of
 from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
+from fleetd.core.model.facts import UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.unit_rules import may_boot, unfit_of
 from fleetd.core.model.worker_settings import ExporterPorts, all_settings, min_numbers
 from fleetd.errors import ConfigError, ConfigProblem, FleetdError
 from fleetd.words.plain import plain
+from fleetd.words.units import headline
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,7 +80,8 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         sentences += [sentence for sentence in (env.problem, to_postgres.unnamed_reason) if sentence]
         # Files before links: what a boot starts must have its settings.
         sentences += _write(settings, files, to_postgres.named, _exporter(settings, env.text))
-        links, linked = _link(settings, boot)
+        unfit = UnitFiles(root).unfit(settings.directory)
+        links, linked = _link(settings, boot, unfit)
         usual = MastodonSection().env_file
         stale = [
             linked,
@@ -93,6 +98,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     problem = command_problem(settings, root)
     if problem:
         sentences.append(f"Warning: {problem}")
+    sentences += [f"Warning: {headline(found)}: see fleetctl check-config." for found in unfit.values()]
     if any(stale) and not files.reload_systemd():
         sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
     if not boot.boot_starts_target():
@@ -155,13 +161,15 @@ def _write(settings: Settings, files: RenderedFiles, named: bool, exporter: Expo
     return sentences
 
 
-def _link(settings: Settings, boot: BootLinks) -> tuple[list[str], bool]:
+def _link(settings: Settings, boot: BootLinks, unfit: Mapping[str, UnfitUnit]) -> tuple[list[str], bool]:
     """Enable the scheduler, if it belongs here, and each profile's lowest `min` numbers; disable the rest.
 
     What a person enabled or disabled since the last render stays so (law 6), except for a scheduler that does not
-    belong here (law 1) and numbers that are no longer configured. Returns sentences, and whether a link changed.
+    belong here (law 1) and numbers that are no longer configured. Nor does a boot start an `unfit` unit that serves
+    queues of its own. Returns sentences, and whether a link changed.
     """
     wanted, sentences = _wanted_at_boot(settings, boot)
+    wanted = [key for key in wanted if may_boot(unfit_of(key, unfit))]
     linked, listed = boot.linked(), boot.listed()
     kept_off = [key for key in wanted if key in listed and key not in linked]
     more = [key for key in wanted if key not in linked and key not in listed]

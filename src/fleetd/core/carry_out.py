@@ -1,8 +1,8 @@
 """The host's decision: which instances to start and which to drain.
 
 Law 6 (only our own units, and people first) is kept here and in instances/manual_changes.py: a step names only a
-configured instance or the scheduler, an instance that a person stopped is not started, and one that a person started
-is not drained. Law 4 is kept in drain.py.
+configured instance or the scheduler, and none whose unit is somebody else's (model/unit_rules.py). An instance that a
+person stopped is not started, and one that a person started is not drained. Law 4 is kept in drain.py.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from fleetd.core.instances.scheduler import SchedulerDecision, end_or_start_sche
 from fleetd.core.instances.start import start_up_to
 from fleetd.core.instances.stuck import end_stuck
 from fleetd.core.model.decision import InstanceState, Plan
-from fleetd.core.model.identity import SCHEDULER
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.policy_tables import Profile
+from fleetd.core.model.reasons.counts import UnitUnfit
 from fleetd.core.model.reasons.units import PlanExpired
 
 
@@ -27,6 +28,7 @@ def carry_out(tick: HostTick, plan: Plan | None, scheduler: SchedulerDecision, m
     decision = HostDecision(memory)
     if tick.instances is None:
         return decision
+    tick = _without_unfit(tick, memory, decision)
     valid = plan if plan is not None and plan.expires_at_seconds > tick.now_seconds else None
     if valid is None:
         decision.clamps.add(PlanExpired())
@@ -38,6 +40,16 @@ def carry_out(tick: HostTick, plan: Plan | None, scheduler: SchedulerDecision, m
     return decision
 
 
+def _without_unfit(tick: HostTick, memory: HostMemory, decision: HostDecision) -> HostTick:
+    """The tick without instances whose unit is somebody else's or unfit, so that no step of this tick concerns one."""
+    if not memory.unfit_units:
+        return tick
+    for unit, unfit in memory.unfit_units.items():
+        if unit not in (TEMPLATE_UNIT, SCHEDULER_UNIT):  # those are said as a hold, and by the scheduler's state
+            decision.clamps.add(UnitUnfit(unfit=unfit))
+    return tick.seeing(tuple(v for v in tick.instances or () if memory.unfit(v.key) is None))
+
+
 def _start_and_drain(tick: HostTick, plan: Plan | None, decision: HostDecision) -> None:
     """Move each profile towards its admitted count, the most important profile first."""
     pace, constraints = tick.policy.pace, tick.constraints
@@ -46,6 +58,8 @@ def _start_and_drain(tick: HostTick, plan: Plan | None, decision: HostDecision) 
     starts_left = min(pace.starts_per_tick, max(0, pace.booting_max - booting))
     drains_left = pace.drains_per_tick
     moved = {s.key for s in decision.steps}  # units that an earlier step of this tick already acts on
+    if TEMPLATE_UNIT in decision.memory.unfit_units:
+        return
     for profile in tick.policy.profiles:
         running = tick.running[profile.name]
         admitted = _admitted(tick, plan, profile, running)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fleetd.core.model.decision import Clamp
 from fleetd.core.model.history import EntryKind
 from fleetd.core.model.reasons.base import Reason
-from fleetd.core.model.reasons.counts import QueuesUnserved
+from fleetd.core.model.reasons.counts import QueuesUnserved, UnitUnfit
 from fleetd.core.model.status import Event, Status
 from fleetd.daemon.standing import Budget, Seldom, Standing
 from fleetd.daemon.tick import TickResult
@@ -58,6 +58,7 @@ class TickLog:
         self._faults = Standing(over=_fault_over, more=_more_faults, settle_seconds=_FAULT_SETTLES_SECONDS)
         self._unsaved = Standing(over=lambda _: "fleetd's memory can be saved again", more=_more_sources)
         self._unserved = Standing(over=lambda name: f"queue {name} is served again, or empty", more=_more_unserved)
+        self._unfit = Standing(over=_fit_again, more=_more_sources)
         self._signs = Standing(over=lambda subject: f"no longer seen: {subject}", more=_more_sources)
         self._unknown = Standing(over=str, more=lambda clamps: f"and {len(clamps)} more")
         self._clamps: frozenset[tuple[object, ...]] = frozenset()  # as last told
@@ -95,6 +96,7 @@ class TickLog:
         for reason in result.noticed:
             self._event(now, sentence(reason), "noticed")
         self._report_signs(result)
+        self._report_unfit(result)
         self._report_unsaved(result)
         self._report_unserved(result)
         self._report_wanted(result)
@@ -141,6 +143,14 @@ class TickLog:
         now, unsaved = result.tick.now_seconds, result.unsaved
         there = {} if unsaved is None else {"memory": sentence(unsaved)}
         for line in self._unsaved.look(now, there, self._budget.left(of_readings=False)):
+            self._events.append((now, line.sentence))
+            self._tell("noticed", line.sentence, warning=line.warning)
+
+    def _report_unfit(self, result: TickResult) -> None:
+        """Log which units are somebody else's: the first thing to know when nothing starts."""
+        now, units = result.tick.now_seconds, result.host.memory.unfit_units
+        there = {unit: sentence(UnitUnfit(unfit=unfit)) for unit, unfit in units.items()}
+        for line in self._unfit.look(now, there, self._budget.left(of_readings=False)):
             self._events.append((now, line.sentence))
             self._tell("noticed", line.sentence, warning=line.warning)
 
@@ -203,6 +213,10 @@ def _is_unknown(clamp: Clamp) -> bool:
 
 def _clamp_words(clamp: Clamp) -> str:
     return f"{f'{clamp.profile}: ' if clamp.profile else ''}{sentence(clamp.reason)}"
+
+
+def _fit_again(unit: str) -> str:
+    return f"{unit} is as fleetd needs it again"
 
 
 def _more_sources(names: list[str]) -> str:

@@ -52,8 +52,8 @@ def status_of(
     policy, machine = result.tick.policy, result.tick.machine
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
-    if result.unsaved is not None:
-        problems = (sentence(result.unsaved), *problems)
+    unsaved = () if result.unsaved is None else (result.unsaved,)
+    problems = (*map(sentence, (*unsaved, *result.unfit)), *problems)
     redis = result.snapshot.sidekiq
     if result.fleet.unserved is not None:
         problems = (*problems, sentence(result.fleet.unserved))
@@ -233,7 +233,7 @@ def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
     now = result.tick.now_seconds
     return tuple(
         HoldStatus(
-            kind=_hold_kind(hold.reason),
+            kind=_HOLD_KINDS[type(hold.reason)],
             sentence=sentence(hold.reason),
             seconds_left=None if hold.until_seconds is None else max(0.0, hold.until_seconds - now),
         )
@@ -241,10 +241,13 @@ def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
     )
 
 
-def _hold_kind(reason: reasons.HoldReason) -> Literal["pause", "upgrade", "quieted"]:
-    if isinstance(reason, reasons.Paused):
-        return "pause"
-    return "upgrade" if isinstance(reason, reasons.CodeChanged) else "quieted"
+HoldKind = Literal["pause", "upgrade", "quieted", "units"]
+_HOLD_KINDS: dict[type[reasons.HoldReason], HoldKind] = {
+    reasons.Paused: "pause",
+    reasons.CodeChanged: "upgrade",
+    reasons.MostQuietedByHand: "quieted",
+    reasons.UnitUnfit: "units",
+}
 
 
 def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:

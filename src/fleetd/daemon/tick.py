@@ -16,8 +16,10 @@ from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
 from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.facts import Known, Snapshot
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.counts import UnitUnfit
 from fleetd.core.model.reasons.evidence import PoolerBetween
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.model.reasons.saving import MemoryUnsaved
@@ -55,6 +57,16 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
             *([missing] if missing is not None else []),
             *([PoolerBetween()] if isinstance(database, Known) and database.value.pooled else []),
         )
+
+    @property
+    def unfit(self) -> tuple[UnitUnfit, ...]:
+        """The units that are left alone because they are somebody else's or changed; see core/model/unit_rules.py.
+
+        Without one that is a hold, which says it, and without a scheduler that is not wanted here.
+        """
+        unwanted = {TEMPLATE_UNIT} | ({SCHEDULER_UNIT} if self.tick.policy.scheduler.place == "elsewhere" else set())
+        found = self.host.memory.unfit_units.items()
+        return tuple(UnitUnfit(unfit=unfit) for unit, unfit in found if unit not in unwanted)
 
     @property
     def clamps(self) -> tuple[Clamp, ...]:

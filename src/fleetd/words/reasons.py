@@ -16,6 +16,7 @@ from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.words.evidence import EVIDENCE
 from fleetd.words.formatting import CONNECTION_SOURCES, names, often, release_command, short_name, span, times
 from fleetd.words.replies import REPLIES
+from fleetd.words.units import unfit_words
 
 #: Queues that one sentence names.
 _NAMED_MAX = 10
@@ -282,6 +283,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     # what holds the host
     reasons.Paused: _paused,
     reasons.CodeChanged: _code_changed,
+    reasons.UnitUnfit: lambda r: unfit_words(r.unfit),
     reasons.MostQuietedByHand: (
         "{quieted_instances} of {present_instances} instances were quieted by hand: nothing starts or stops"
     ),
@@ -414,11 +416,15 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
     reasons.SchedulerStarted: "none runs: started on {host}",
+    reasons.SchedulerUnitUnfit: "{file} is not fleetd's unit, or was changed: nothing is started or ended by it",
     reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
     reasons.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before no longer hold",
     reasons.ResetByHand: "{key:unit} was reset by hand, so it is tried again",
     reasons.RestartedByHand: "{key:unit} was restarted by hand",
+    reasons.RestartedByOthers: lambda r: (
+        f"{names(r.keys)} restarted, not by fleetd: taken as that, not as an order to run more or fewer"
+    ),
     reasons.PinnedByHand: "{key:unit} was {wants:by_hand}: left so for {kept_seconds:span}",
     reasons.OomKilled: (
         "{key:unit} was killed for memory: an instance is now taken to need {grown_bytes:mib}, and none is added"

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.core.model.facts import UnitRule
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
+from tests.support.project import PROJECT
 
 ETC, RUN = "etc/systemd/system", "run/systemd/system"
 LOCAL, LIB = "usr/local/lib/systemd/system", "usr/lib/systemd/system"
@@ -193,3 +195,76 @@ def test_a_drop_in_that_systemd_loads_from_elsewhere_is_not_missing(root: Path) 
     assert not files.lacks(one, [f"/etc/systemd/system.control/{one}.d/50-CPUWeight.conf"])
     write(root, f"{ETC}/{TEMPLATE_UNIT}.d/empty.conf", "# nothing\n")
     assert not files.lacks(one, [f"/etc/systemd/system.control/{one}.d/50-CPUWeight.conf", "/run/x.conf"])
+
+
+# -- whether fleetd runs them (the rules themselves: tests/core/model/test_unit_rules.py)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    for unit in (TEMPLATE_UNIT, SCHEDULER_UNIT):
+        write(tmp_path, f"{LOCAL}/{unit}", (PROJECT / "units" / unit).read_bytes())
+    return tmp_path
+
+
+def unfit(root: Path) -> dict[str, tuple[str, bool, set[UnitRule]]]:
+    found = UnitFiles(root).unfit("/home/mastodon/live")
+    return {unit: (one.file, one.foreign, {fault.rule for fault in one.faults}) for unit, one in found.items()}
+
+
+def test_what_we_install_is_fit_and_so_is_a_copy_in_etc(installed: Path) -> None:
+    assert unfit(installed) == {}
+    write(installed, f"{ETC}/{TEMPLATE_UNIT}", (PROJECT / "units" / TEMPLATE_UNIT).read_bytes())
+    assert unfit(installed) == {}
+
+
+def test_without_a_unit_or_with_a_masked_one_nothing_is_said(installed: Path) -> None:
+    """systemd refuses to start those itself."""
+    (installed / f"{LOCAL}/{SCHEDULER_UNIT}").unlink()
+    (installed / ETC).mkdir(parents=True)
+    (installed / f"{ETC}/{TEMPLATE_UNIT}").symlink_to("/dev/null")
+    assert unfit(installed) == {}
+
+
+@pytest.mark.parametrize("directory", [ETC, RUN])
+@pytest.mark.parametrize("unit", [TEMPLATE_UNIT, SCHEDULER_UNIT])
+def test_somebody_elses_hides_ours(installed: Path, directory: str, unit: str) -> None:
+    write(installed, f"{directory}/{unit}", "[Service]\nUser=mastodon\nExecStart=/bin/sidekiq -q %i\n")
+    [(found, (file, foreign, rules))] = unfit(installed).items()
+    assert (found, file, foreign) == (unit, f"/{directory}/{unit}", True)
+    assert {UnitRule.SETTINGS, UnitRule.ARGUMENTS, UnitRule.TYPE} <= rules
+
+
+def test_what_ours_hides_does_not_count(installed: Path) -> None:
+    write(installed, f"{LIB}/{TEMPLATE_UNIT}", "[Service]\nExecStart=/bin/sidekiq\n")
+    assert unfit(installed) == {}
+
+
+def test_drop_ins_of_all_of_one_and_of_a_prefix_count(installed: Path) -> None:
+    write(installed, f"{ETC}/mastodon-sidekiq@3.service.d/x.conf", "[Service]\nKillMode=none\n")
+    one = ("/usr/local/lib/systemd/system/mastodon-sidekiq@.service", False, {UnitRule.KILL_MODE})
+    assert unfit(installed) == {"mastodon-sidekiq@3.service": one}
+    write(installed, f"{ETC}/mastodon-.service.d/x.conf", "[Service]\nWatchdogSec=10\n")
+    assert set(unfit(installed)) == {TEMPLATE_UNIT, SCHEDULER_UNIT, "mastodon-sidekiq@3.service"}
+    write(installed, f"{ETC}/{TEMPLATE_UNIT}.d/y.conf", "[Service]\nWatchdogSec=0\n")
+    assert set(unfit(installed)) == {SCHEDULER_UNIT, "mastodon-sidekiq@3.service"}
+
+
+def test_a_unit_of_a_single_instance_counts_for_that_one(installed: Path) -> None:
+    write(installed, f"{ETC}/mastodon-sidekiq@2.service", "[Service]\nExecStart=/bin/sidekiq\n")
+    write(installed, f"{ETC}/mastodon-sidekiq@default.service", "[Service]\nExecStart=/bin/sidekiq\n")  # not ours
+    [(unit, (file, foreign, _))] = unfit(installed).items()
+    assert (unit, file, foreign) == (
+        "mastodon-sidekiq@2.service",
+        "/etc/systemd/system/mastodon-sidekiq@2.service",
+        True,
+    )
+
+
+def test_lines_that_go_on_and_other_sections_are_read_as_systemd_does(installed: Path) -> None:
+    write(
+        installed,
+        f"{ETC}/{TEMPLATE_UNIT}.d/x.conf",
+        "[Service]\nExecStart=\nExecStart=/bin/sidekiq \\\n# in between\n  $SIDEKIQ_ARGS\n[Install]\nType=simple\n",
+    )
+    assert unfit(installed) == {}

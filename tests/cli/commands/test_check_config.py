@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fleetd.cli.commands.check_config import unit_lines
 from fleetd.cli.main import cli
+from fleetd.config import parse
+from tests.support.project import PROJECT
 
 REDIS = '[redis]\nhost = "main"\n'
 POSTGRES = '[postgres]\nhost = "database"\n'
@@ -173,3 +176,34 @@ def test_an_unreadable_file_is_reported_as_not_checked(hidden: str) -> None:
     (line,) = [line for line in result.stdout.splitlines() if "not checked" in line]
     assert f"{directory}/live/.env.production" in line
     assert "sudo fleetctl check-config" in line
+
+
+def test_units_that_are_somebody_elses_are_named_with_the_way_over(tmp_path: Path) -> None:
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    template = "mastodon-sidekiq@.service"
+    (units / template).write_text("[Service]\nType=simple\nUser=mastodon\nExecStart=/bin/sidekiq -q %i\n")
+    said = unit_lines(parse(GOOD), tmp_path)
+    assert said[0].startswith(f"  look: /etc/systemd/system/{template} is not fleetd's {template} but somebody else's")
+    assert any("no EnvironmentFile=" in line and "every queue" in line for line in said)
+    assert any("Type=simple" in line and "write Type=notify" in line for line in said)
+    assert said[-5:] == [
+        "      systemctl stop 'mastodon-sidekiq@*'",
+        f"      find /etc/systemd/system -lname '/etc/systemd/system/{template}' -delete",
+        f"      mv /etc/systemd/system/{template} /root/",
+        "      systemctl daemon-reload",
+        "      systemctl restart fleetd-render",
+    ]
+
+
+def test_a_changed_unit_is_named_with_the_line_that_mends_it(tmp_path: Path) -> None:
+    unit = "mastodon-sidekiq-scheduler.service"
+    units = tmp_path / "etc/systemd/system"
+    (units / f"{unit}.d").mkdir(parents=True)
+    (units / unit).write_text((PROJECT / "units" / unit).read_text())
+    (units / f"{unit}.d/override.conf").write_text("[Service]\nTimeoutStopSec=10\n")
+    said = unit_lines(parse(GOOD), tmp_path)
+    assert said[0].startswith(f"  look: {unit} was changed")
+    assert said[1].startswith(f"    TimeoutStopSec=10 in /etc/systemd/system/{unit}.d/override.conf: ")
+    assert said[1].endswith("write TimeoutStopSec=60")
+    assert said[2:] == ["    once it is mended, run:", "      systemctl daemon-reload"]

@@ -26,6 +26,7 @@ from fleetd.core.model.reasons.units import (
     PinnedByHand,
     ResetByHand,
     RestartedByHand,
+    RestartedByOthers,
     StartHadNoEffect,
     SystemdResult,
 )
@@ -382,3 +383,93 @@ def test_boot_times_and_memory_use_survive_a_reboot() -> None:
     host.look(10.0, boot="boot-2")
     assert host.memory.boot_seconds == {"default-first": 40.0}
     assert host.memory.instance_bytes == learnt, "it would be killed for memory once more"
+
+
+# -- restarts by others
+
+
+@pytest.mark.parametrize("job", ["restart", "try-restart", ""])
+@pytest.mark.parametrize("seconds", [1.0, 60.0, 1000.0])
+def test_a_restart_by_others_is_no_pin_however_long_it_takes(job: str, seconds: float) -> None:
+    """`systemctl restart`, of one or many, the target's, needrestart's; or systemd itself ended it (RuntimeMaxSec=)."""
+    host = Host()
+    host.look(1000.0, unit())
+    host.look(1001.0, unit("deactivating", job=job))
+    assert host.noticed == [RestartedByOthers(keys=(ONE,))]
+    host.look(1001.0 + seconds, unit("deactivating", job=job))
+    assert host.noticed == []
+    host.look(1002.0 + seconds, unit("inactive", job="start"))
+    host.look(1003.0 + seconds, unit("activating"))
+    host.look(1010.0 + seconds, unit())
+    assert host.pin() is None
+    assert host.noticed == []
+    assert host.memory.units.restarting == ()
+
+
+def test_a_restart_seen_only_between_its_stop_and_its_start_is_no_pin() -> None:
+    host = Host()
+    host.look(1000.0, unit())
+    host.look(1001.0, unit("inactive", job="start"))
+    host.look(1300.0, unit("activating"))
+    assert host.pin() is None
+
+
+def test_a_restart_found_under_way_at_the_first_look_is_no_pin() -> None:
+    host = Host()
+    host.look(1000.0, unit("deactivating", job="restart"))
+    host.look(1001.0, unit("activating"))
+    assert host.pin() is None
+
+
+def test_a_restart_that_becomes_a_stop_is_a_pin() -> None:
+    host = Host()
+    host.look(1000.0, unit())
+    host.look(1001.0, unit("deactivating", job="restart"))
+    host.look(1002.0, unit("deactivating", job="stop"))
+    assert host.pin() == PinKind.STOPPED
+    host.look(1003.0)
+    assert host.pin() == PinKind.STOPPED
+
+
+def test_a_restart_that_ends_in_nothing_is_taken_for_a_stop() -> None:
+    """In doubt nothing is started against a person."""
+    host = Host()
+    host.look(1000.0, unit())
+    host.look(1001.0, unit("deactivating", job="restart"))
+    host.look(1002.0)
+    assert host.pin() == PinKind.STOPPED
+
+
+def test_a_pin_survives_a_restart_by_others() -> None:
+    host = Host()
+    host.look(1000.0)
+    host.look(1005.0, unit("activating"))
+    host.look(1010.0, unit())
+    host.look(1100.0, unit("deactivating", job="restart"))
+    host.look(1105.0, unit("activating"))
+    assert host.pin() == PinKind.RUN
+
+
+def test_what_we_drain_leaves_even_if_others_restart_it() -> None:
+    host = Host()
+    host.look(1000.0, unit())
+    host.orders_drain(quieted=1000.0)
+    host.look(1005.0, unit("deactivating", job="restart"))
+    host.look(1010.0, unit("activating"))
+    assert host.pin() is None
+    assert ONE in host.memory.drains
+
+
+def test_a_start_by_hand_that_waits_in_systemd_is_a_pin() -> None:
+    host = Host()
+    host.look(1000.0)
+    host.look(1001.0, unit("inactive", job="start"))
+    assert host.noticed == []
+    host.look(1010.0, unit("activating"))
+    assert host.pin() == PinKind.RUN
+
+
+def test_what_a_boot_has_queued_at_the_first_look_is_no_restart() -> None:
+    host = Host(settled=False)
+    host.look(5.0, unit("inactive", job="start"))
+    assert host.noticed == []

@@ -34,6 +34,8 @@ tick_seconds = 1
 booting_max = {AT_ONCE}
 """
 IN_ORDER = [SCHEDULER, *(f"mastodon-sidekiq@{number}.service" for number in (11, 12, 13, 1, 2))]
+#: The second part makes it a unit that a boot starts: one that passes the settings on.
+HANGS = "exec sleep infinity; exec true $SIDEKIQ_ARGS"
 SCRIPT = "/usr/local/lib/mastodon-workers/boot.sh"
 DROPIN = "/run/systemd/system/{}.d/99-test.conf"
 
@@ -132,7 +134,7 @@ def test_an_instance_that_is_disabled_or_masked_stays_down(worker: Host) -> None
 def test_an_instance_that_hangs_in_its_boot_does_not_delay_the_rest(worker: Host) -> None:
     worker.write(SCRIPT, worker.read(SCRIPT).replace("seconds=120", "seconds=3"))
     for unit in IN_ORDER[1:3]:
-        worker.write(DROPIN.format(unit), "[Service]\nExecStart=\nExecStart=/bin/sleep infinity\n")
+        worker.write(DROPIN.format(unit), f"[Service]\nExecStart=\nExecStart=/bin/sh -c '{HANGS}'\n")
     worker.reload_systemd()
     worker.start(TARGET)
     hung = set(IN_ORDER[1:3])
@@ -145,7 +147,7 @@ def test_an_instance_that_hangs_in_its_boot_does_not_delay_the_rest(worker: Host
 
 def test_an_instance_that_fails_does_not_delay_the_rest(worker: Host) -> None:
     unit = IN_ORDER[1]
-    worker.write(DROPIN.format(unit), "[Service]\nExecStart=\nExecStart=/bin/false\nRestart=no\n")
+    worker.write(DROPIN.format(unit), "[Service]\nExecStart=\nExecStart=/bin/false $SIDEKIQ_ARGS\nRestart=no\n")
     worker.reload_systemd()
     worker.start(TARGET)
     assert up(worker) == set(IN_ORDER) - {unit}
@@ -175,7 +177,7 @@ def test_a_restart_of_the_target_reaches_all(worker: Host) -> None:
 @pytest.mark.parametrize("moment", [0, 2])
 def test_a_stop_in_the_middle_of_a_boot_leaves_nothing(worker: Host, moment: int) -> None:
     # No Ruby here: it loses a TERM in its first milliseconds, which is when this stop comes (docs/decisions/0006).
-    boots = "ExecStart=/bin/sh -c 'sleep 1; systemd-notify --ready; exec sleep infinity'"
+    boots = f"ExecStart=/bin/sh -c 'sleep 1; systemd-notify --ready; {HANGS}'"
     for unit in IN_ORDER:
         worker.write(DROPIN.format(unit), f"[Service]\nExecStart=\n{boots}\n")
     worker.reload_systemd()

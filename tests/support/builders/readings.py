@@ -147,7 +147,9 @@ def bouncer(
     )
 
 
-def unit(state: str = "active", *, age: float = 5000.0, pid: int = 0) -> UnitFacts:
+def unit(state: str = "active", *, age: float = 5000.0, pid: int = 0, job: str | None = None) -> UnitFacts:
+    """`job` None: the one that goes with the state. A unit that stops was ordered to stop."""
+    usual = {"deactivating": "stop", "activating": "start"}
     return UnitFacts(
         name="mastodon-sidekiq@N.service",
         load_state="loaded",
@@ -155,6 +157,7 @@ def unit(state: str = "active", *, age: float = 5000.0, pid: int = 0) -> UnitFac
         sub_state="",
         main_pid=pid,
         state_age_seconds=age,
+        job=usual.get(state, "") if job is None else job,
     )
 
 

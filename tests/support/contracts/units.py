@@ -98,6 +98,7 @@ async def a_stop_is_done_once_it_is_taken(stage: UnitStage) -> None:
     await stage.serve(1)
     assert (await order(stage, "stop", 1)).result == "done"
     assert await state_of(stage, 1) == "deactivating"
+    assert (await stage.units.read()).units[InstanceKey(1)].job == "stop"
     await stage.finish_stop(1)
     assert await state_of(stage, 1) == "inactive"
 

@@ -33,7 +33,7 @@ tick_seconds = 1
 @contextmanager
 def fleet_with_a_broken_profile(more: str = "", *, lives_seconds: int = 0) -> Iterator[Fleet]:
     """A fleet whose sound profile serves while the broken one is tried. `more`: further lines for the broken units."""
-    program = f"echo '{LAST_WORDS}' >&2; sleep {lives_seconds}; exit 1"
+    program = f"echo '{LAST_WORDS}' >&2; sleep {lives_seconds}; exit 1; exec true $SIDEKIQ_ARGS"
     with booted(CONFIG) as fleet:
         for number in BROKEN:
             fleet.worker.write(

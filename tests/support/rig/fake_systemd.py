@@ -45,6 +45,7 @@ class FakeUnit:
     starts_left: int = 5  # of the start limit
     signals: list[int] = field(default_factory=list)
     lives: int = 0
+    job: str = ""
 
     @property
     def loaded(self) -> bool:
@@ -211,7 +212,7 @@ class FakeSystemd:
     def _on_ListUnitsByPatterns(self, call: Call) -> Message:  # noqa: N802
         _, patterns = call.arguments()
         rows = [
-            [u.name, "", "loaded", u.active, u.sub, "", path_of(u.name), 0, "", "/"]
+            [u.name, "", "loaded", u.active, u.sub, "", path_of(u.name), int(bool(u.job)), u.job, "/"]
             for u in self.units.values()
             if u.loaded and any(fnmatch.fnmatchcase(u.name, pattern) for pattern in patterns)
         ]
@@ -246,12 +247,14 @@ class FakeSystemd:
         else:
             unit.starts_left -= 1
             unit.main_pid = 999
+            unit.job = "start"
             self._become(unit, "activating", "start")
         return call.answer("o", f"{PATH}/job/7")
 
     def _on_StopUnit(self, call: Call) -> Message:  # noqa: N802
         self.changes_asked += 1
         unit = self.unit(call.arguments()[0])
+        unit.job = "stop"
         self._become(unit, "deactivating", "stop-sigterm")
         return call.answer("o", f"{PATH}/job/7")
 

@@ -85,6 +85,7 @@ class Unit:
     invocation: int = 0
     result: str = "success"
     killed_by_signal: int = 0
+    job: str = ""  # of the job that systemd has for it
 
     def become(self, state: str, now: float) -> None:
         """Change the state or sub-state. A unit that boots again stays `activating`, but `since` begins anew."""

@@ -129,6 +129,7 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
         invocation_id=f"{unit.invocation:032x}",
         result=unit.result,
         killed_by_signal=unit.killed_by_signal,
+        job=unit.job,
     )
 
 
@@ -154,4 +155,5 @@ def host_facts(world: World) -> HostFacts:
         oom_kills_total=world.oom_kills_total,
         code=CodeStamp(digest=world.code, version=world.code),
         unit_digests={TEMPLATE_UNIT: world.unit_file, SCHEDULER_UNIT: world.unit_file},
+        unfit_units=dict(world.unfit_units),
     )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
+from collections.abc import Iterable
 
-from fleetd.core.model.facts import HostPressure, KeyFault
+from fleetd.core.model.facts import HostPressure, KeyFault, UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
@@ -47,6 +48,7 @@ class World:
         self.rendered: set[int] = {*numbers, SCHEDULER}
         self.rendered_policy = policy  # the one that fleetd-render last wrote
         self.unit_file = "unit-1"
+        self.unfit_units: dict[str, UnfitUnit] = {}
         self.code, self.code_broken = "code-1", False  # Mastodon's code; broken: processes that boot on it die
         self.deaf: set[int] = set()  # their wrapper passes on no signals
         self.mute: set[int] = set()  # these boot and work, but their heartbeat never appears
@@ -164,6 +166,9 @@ class World:
             if unit.process is process:
                 unit.process = None
                 unit.become("inactive", self.now)
+                restarts, unit.job = unit.job == "restart", ""
+                if restarts:
+                    self.start(unit.key)
         self.elsewhere = [p for p in self.elsewhere if p.alive]
 
     def _killed_by_systemd(self, process: Process) -> None:
@@ -173,7 +178,7 @@ class World:
         self.ghosts.append(process)
         for unit in self.units.values():
             if unit.process is process:
-                unit.process, unit.result = None, "timeout"
+                unit.process, unit.result, unit.job = None, "timeout", ""
                 unit.become("failed", self.now)
 
     def _died(self, unit: Unit) -> None:
@@ -318,6 +323,7 @@ class World:
         if process.stop_at is None:
             process.stop_at, process.stopped_by = self.now + SHUTDOWN_SECONDS, by
             unit.become("deactivating", self.now)
+        unit.job = "stop"
         if not process.jobs and not process.hung:
             self._exit(process)
         return "done"
@@ -328,6 +334,16 @@ class World:
         while self.units[number].state == "deactivating":
             self.advance(1.0)
         self.start(number)
+
+    def restart_together(self, numbers: Iterable[int]) -> None:
+        """One `systemctl restart` of several, as needrestart does."""
+        for number in numbers:
+            self.stop(number)
+            unit = self.units[number]
+            if unit.state == "deactivating":
+                unit.job = "restart"
+            else:
+                self.start(number)
 
     def kill_worker(self, number: int) -> None:
         """SIGKILL or the OOM killer: the jobs it ran are lost, through no fault of fleetd's."""

@@ -15,13 +15,14 @@ import msgspec
 from fleetd.adapters.host.files import read_small_file
 from fleetd.adapters.host.memory_limits import held_bytes, limits_above
 from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.core.model import worker_settings
 from fleetd.core.model.bounds import real, whole
 from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedSettings, SystemdFacts
 from fleetd.core.model.identity import InstanceKey, key_of
 from fleetd.core.model.worker_settings import read_rendered, settings_file_name
 from fleetd.errors import SourceUnavailableError
 
-SETTINGS_DIRECTORY = Path("/var/lib/mastodon-sidekiq")  # root's: fleetd-render and fleetd-stamp write there
+SETTINGS_DIRECTORY = Path(worker_settings.SETTINGS_DIRECTORY)  # root's: fleetd-render and fleetd-stamp write there
 CODE_FILE = "code.json"
 _RENDERED_MAX = 512
 
@@ -36,8 +37,10 @@ _CODE_VERSION = re.compile(r"[0-9a-zA-Z.+_-]{0,64}")
 class LinuxHost:
     """Reads /proc, the cgroup file system and the rendered settings below `root` ("/" but in tests)."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), directory: str | None = None) -> None:
+        """`directory`: Mastodon's, with which the units' is compared; None: it is not."""
         self._root = root
+        self._directory = directory
         self._settings_directory = root / SETTINGS_DIRECTORY.relative_to("/")
         self._unit_files = UnitFiles(root)
         self._digests_read: dict[str, str | None] = {}  # by unit file
@@ -66,6 +69,7 @@ class LinuxHost:
             oom_kills_total=self._oom_kills_total(),
             code=self._code(),
             unit_digests=self._unit_digests(),
+            unfit_units=self._unit_files.unfit(self._directory),
         )
 
     def _memory_bytes(self) -> tuple[int, int]:

@@ -14,8 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fleetd.adapters.host.files import read_small_file
-from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.facts import UnfitUnit
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, key_of_unit
+from fleetd.core.model.unit_rules import UnitLine, UnitText, unfit
 
+#: Instances with a unit file or drop-ins of their own that are looked at.
+_SINGLE_MAX = 64
 UNIT_FILES = (TEMPLATE_UNIT, SCHEDULER_UNIT)
 _DIGEST_LETTERS = 16
 
@@ -27,6 +31,7 @@ class UnitFiles:
     """The files of `UNIT_FILES` below `root` ("/" but in tests). Each call reads them anew: about 0.3 ms for all."""
 
     def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
         self._directories = [root / directory for directory in _DIRECTORIES]
 
     def digest(self, unit: str) -> str | None:
@@ -67,6 +72,39 @@ class UnitFiles:
         """The digest of each unit."""
         return {unit: self.digest(unit) for unit in UNIT_FILES}
 
+    def unfit(self, directory: str | None = None) -> dict[str, UnfitUnit]:
+        """The units that fleetd does not run, and why, those of single instances included; about 1 ms.
+
+        `directory`: Mastodon's; None: not compared. A unit that is missing or masked is not among them: systemd itself
+        refuses to start it.
+        """
+        units = (*UNIT_FILES, *self._single_instances())
+        judged = ((unit, unfit(text, directory)) for unit in units if (text := self.text(unit)) is not None)
+        return {unit: found for unit, found in judged if found is not None}
+
+    def text(self, unit: str) -> UnitText | None:
+        """What the unit file and its drop-ins set in [Service]; None: there is no such unit, or it is masked."""
+        fragment = self._fragment(unit)
+        if fragment is None and "@" in unit:
+            fragment = self._fragment(TEMPLATE_UNIT)
+        if fragment is None or _content(fragment) == b"":
+            return None
+        contents = {path: _content(path) for path in (fragment, *self.drop_ins(unit))}
+        shown = {path: self._shown(path) for path in contents}
+        lines = (line for path, said in contents.items() if said for line in service_lines(said, shown[path]))
+        unreadable = tuple(shown[path] for path, said in contents.items() if said is None)
+        return UnitText(unit=unit, file=shown[fragment], lines=tuple(lines), unreadable=unreadable)
+
+    def _single_instances(self) -> list[str]:
+        """Instances that a file or drop-in is meant for alone."""
+        found = (p.name.removesuffix(".d") for d in self._directories for p in d.glob("mastodon-sidekiq@?*.service*"))
+        return sorted({name for name in found if key_of_unit(name) is not None})[:_SINGLE_MAX]
+
+    def _shown(self, path: Path) -> str:
+        """The path as the admin knows it."""
+        root = self._root.resolve()
+        return str(Path("/") / path.relative_to(root if path.is_relative_to(root) else self._root))
+
     def _fragment(self, unit: str) -> Path | None:
         return next((d / unit for d in self._directories if os.path.lexists(d / unit)), None)
 
@@ -88,6 +126,23 @@ def _drop_in_owners(unit: str) -> Iterator[str]:
         yield f"{prefix}-.service"
 
 
+def service_lines(content: bytes, file: str) -> tuple[UnitLine, ...]:
+    """The assignments in [Service]; comments inside a line that a backslash continues are left out, as systemd does."""
+    found, section = [], b""
+    for line in _without_comments(content).replace(b"\\\n", b" ").splitlines():
+        if line.startswith(b"["):
+            section = line
+        elif section == b"[Service]" and b"=" in line:
+            name, _, value = line.decode(errors="replace").partition("=")
+            found.append(UnitLine(name=name.strip(), value=value.strip(), file=file))
+    return tuple(found)
+
+
+def _without_comments(content: bytes) -> bytes:
+    lines = (line.strip() for line in content.splitlines())
+    return b"\n".join(line for line in lines if line and not line.startswith((b"#", b";")))
+
+
 def _content(path: Path) -> bytes | None:
     """The file without comments and blank lines; empty: masked or gone; None: it can't be read."""
     try:
@@ -100,5 +155,4 @@ def _content(path: Path) -> bytes | None:
     content = read_small_file(path)
     if content is None:
         return None
-    lines = (line.strip() for line in content.splitlines())
-    return b"\n".join(line for line in lines if line and not line.startswith((b"#", b";")))
+    return _without_comments(content)

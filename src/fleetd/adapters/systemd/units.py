@@ -174,7 +174,12 @@ class SystemdUnits:
             if unit is not None:
                 seen[name] = unit
         self._seen = seen
-        return SystemdFacts(units={self._units[name]: unit.at(now) for name, unit in seen.items()})
+        return SystemdFacts(
+            units={
+                self._units[name]: msgspec.structs.replace(unit.at(now), job=rows[name][8])
+                for name, unit in seen.items()
+            }
+        )
 
     async def _list(self, patterns: list[str]) -> dict[str, UnitRow]:
         """The rows of our units that are loaded, by name."""

@@ -76,7 +76,8 @@ def _holds(status: Status) -> list[Finding]:
     found = []
     for hold in status.holds:
         left = "" if hold.seconds_left is None else f", {duration(hold.seconds_left)} left"
-        found.append(Finding(Level.WARN, sentence(hold.sentence), banner=hold.kind.upper() + left))
+        level = Level.BAD if hold.kind == "units" else Level.WARN  # the others end by themselves, or with an upgrade
+        found.append(Finding(level, sentence(hold.sentence), banner=hold.kind.upper() + left))
     return found
 
 
@@ -149,6 +150,7 @@ _OBSTACLES = {
     ClampCode.PAUSED: "the pause",
     ClampCode.SET: "fleetctl set",
     ClampCode.UPGRADE: "the upgrade",
+    ClampCode.FOREIGN_UNIT: "the unit that is not fleetd's",
     ClampCode.OTHERS_UNATTRIBUTABLE: "connections that may be others'",
     ClampCode.DATABASE_SATURATED: "the database, which is the bottleneck",
 }

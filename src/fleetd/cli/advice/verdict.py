@@ -28,7 +28,7 @@ UNKNOWN_CLAMPS = frozenset(code for code in ClampCode if code.value.endswith("_u
 
 #: The code with which a hold of this kind clamps every profile. A hold of kind "quieted" clamps with PINNED, which is
 #: used for other reasons too.
-HOLD_CODES = {"pause": ClampCode.PAUSED, "upgrade": ClampCode.UPGRADE}
+HOLD_CODES = {"pause": ClampCode.PAUSED, "upgrade": ClampCode.UPGRADE, "units": ClampCode.FOREIGN_UNIT}
 
 
 class Level(IntEnum):

@@ -7,6 +7,7 @@ settings included, and says so if it can't.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from fleetd.cli.terminal.safe_text import printable
 from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError
 from fleetd.words.formatting import numbers, size, times
+from fleetd.words.units import fault_words, headline, way_over
 
 if TYPE_CHECKING:
     from fleetd.config import Settings
@@ -59,8 +61,21 @@ def check_config(context: click.Context, file: str) -> None:
         context.exit(1)
     click.echo(printable(f"{file}: fleetd takes this configuration"))
     looks = [f"  look: {warning}" for warning in (*settings.warnings, *([problem] if problem else []))]
-    for line in (*_summary_lines(settings.policy), *looks, *endpoints):
+    for line in (*_summary_lines(settings.policy), *looks, *endpoints, *unit_lines(settings)):
         click.echo(printable(line))
+
+
+def unit_lines(settings: Settings, root: Path = Path("/")) -> list[str]:
+    """Units of the workers that are somebody else's or changed: each fault with its cure, then what to run."""
+    from fleetd.adapters.host.unit_files import UnitFiles
+
+    lines: list[str] = []
+    for unfit in UnitFiles(root).unfit(settings.directory).values():
+        lines.append(f"  look: {headline(unfit)}")
+        lines += [f"    {fault_words(fault)}" for fault in unfit.faults]
+        lines.append("    to use fleetd's instead, run:" if unfit.foreign else "    once it is mended, run:")
+        lines += [f"      {command}" for command in way_over(unfit)]
+    return lines
 
 
 def _endpoint_lines(settings: Settings) -> list[str]:

@@ -2,7 +2,8 @@
 
 Law 3: a host that is short of memory or cores adds nothing. Law 6: people's orders come first. A pause, an upgrade of
 Mastodon's code under running workers, or a fleet mostly quieted by hand hold everything that would move of its own
-accord. Instances beyond the database's budget (law 2) and a surplus scheduler (law 1) are stopped even then.
+accord. Instances beyond the database's budget (law 2) and a surplus scheduler (law 1) are stopped even then, unless
+their unit is somebody else's: that one is left alone whatever happens (carry_out.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.rollout import spare_for, spare_in
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts
+from fleetd.core.model.identity import TEMPLATE_UNIT
 from fleetd.core.model.policy_tables import Policy
 
 #: How long memory is short before the least important instance is shed, and how long until the next one.
@@ -75,6 +77,9 @@ def _all_run(digest: str, active: tuple[InstanceView, ...], memory: HostMemory) 
 def _holds(tick: HostTick, memory: HostMemory) -> tuple[Hold, ...]:
     """Everything that keeps this host from moving of its own accord, the most important to show first."""
     found: list[Hold] = []
+    unfit = memory.unfit_units.get(TEMPLATE_UNIT)
+    if unfit is not None:
+        found.append(Hold(reason=reasons.UnitUnfit(unfit=unfit)))
     pause = memory.people.paused(tick.now_seconds)
     if pause is not None:
         found.append(Hold(reason=reasons.Paused(note=pause.note), until_seconds=pause.until_seconds))

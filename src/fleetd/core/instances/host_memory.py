@@ -14,9 +14,10 @@ from msgspec import structs
 from fleetd.core.evidence.weigh import EvidenceMemory
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
-from fleetd.core.model.facts import CodeStamp, Value
+from fleetd.core.model.facts import CodeStamp, UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.unit_rules import unfit_of
 
 #: Pauses before a unit that failed is tried again; the last one repeats.
 RETRY_SECONDS = (15.0, 30.0, 60.0, 120.0, 300.0)
@@ -72,6 +73,7 @@ class UnitMemory(Value, frozen=True, kw_only=True):
     seen: dict[InstanceKey, str] = {}  # ActiveState as last seen; absent: never looked
     failures: dict[InstanceKey, Failure] = {}
     watches: dict[InstanceKey, Watch] = {}
+    restarting: tuple[InstanceKey, ...] = ()  # in a restart that others ordered
     replaced: dict[InstanceKey, str] = {}  # the digest each was last replaced for, so it happens once per digest
 
     def given_up(self, key: InstanceKey) -> bool:
@@ -185,6 +187,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     evidence: EvidenceMemory = EvidenceMemory()
     scheduler: AbsenceMemory = AbsenceMemory()
     scheduler_handover: bool = False  # we stopped ours in order to start it again
+    unfit_units: dict[str, UnfitUnit] = {}  # as last read; see HostFacts
 
     def worth_keeping(self) -> HostMemory:
         """The memory to save: without what changes every tick and begins anew after a restart of fleetd anyway."""
@@ -205,6 +208,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
             self,
             evidence=EvidenceMemory(),
             scheduler=AbsenceMemory(),
+            unfit_units={},
             ticked_seconds=None,
             units=units,
             rollout=rollout,
@@ -215,6 +219,10 @@ class HostMemory(Value, frozen=True, kw_only=True):
         """Mastodon's code on disk, if instances may not be started with it; None: they may, or it is unknown."""
         code = self.code_on_disk
         return code if code is not None and self.code not in {"", code.digest} else None
+
+    def unfit(self, key: InstanceKey) -> UnfitUnit | None:
+        """Why this unit is none that fleetd starts, ends or replaces; None: it is one."""
+        return unfit_of(key, self.unfit_units)
 
     @property
     def rollout_under_way(self) -> Rollout | None:

@@ -150,6 +150,8 @@ def state_of(
     stalled: bool = False,
 ) -> InstanceState:
     """The named state. A start of ours that systemd does not show yet counts as starting, so that it has its claim."""
+    if unit is not None and memory.drain is None and _is_restarted(unit):
+        return InstanceState.STARTING
     if unit is None or unit.active_state == "inactive":
         if memory.start_ordered:
             return InstanceState.STARTING if memory.drain is None else InstanceState.STOPPING
@@ -171,6 +173,13 @@ def state_of(
     if process is None and sidekiq_known and (young or memory.unheard):
         return InstanceState.STARTING
     return _running(memory, stalled=stalled)
+
+
+def _is_restarted(unit: UnitFacts) -> bool:
+    """Whether it is down, or stops, and systemd is about to start it again: then no other takes its place."""
+    if unit.active_state == "deactivating":
+        return unit.job in {"", "restart", "try-restart"}  # none: systemd itself ends it, and Restart=always
+    return unit.active_state == "inactive" and unit.job in {"start", "restart", "try-restart"}
 
 
 def _running(memory: InstanceMemory, *, stalled: bool) -> InstanceState:

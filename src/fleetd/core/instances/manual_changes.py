@@ -1,7 +1,10 @@
 """Which changes of our units were made by hand and which by systemd, folded into the host's memory (law 6).
 
-A start, stop or quiet that we did not order was a person's, and is kept for a while as a pin. A restart by systemd is
-told apart because it never passes through `inactive`.
+A start, stop or quiet that we did not order was a person's, and is kept for a while as a pin. A restart is none,
+whoever ordered it and however many units it concerns (needrestart, `systemctl restart 'mastodon-sidekiq@*'`, the
+target, RuntimeMaxSec=): it ends with what ran before, so nobody wanted another number. What tells it from a stop is the
+job that systemd has for the unit while it stops: "restart", or none when systemd itself ends it. A unit that is not
+ours (model/unit_rules.py) is only watched.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ ORDER_SECONDS = 30.0
 #: If the unit comes up within this time after such an order, the order took effect late; it was not a person.
 LATE_SECONDS = 300.0
 
+#: The jobs of a unit that is down, or stops, and will be started.
+_STARTS = frozenset({"start", "restart", "try-restart"})
+
 _T = TypeVar("_T")
 _UP = frozenset({"active", "activating", "reloading"})
 
@@ -52,6 +58,8 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
             instance_bytes=memory.instance_bytes,
             evidence=memory.evidence,
         )
+    if tick.machine is not None:
+        memory = structs.replace(memory, unfit_units=tick.machine.unfit_units)
     if systemd is None:
         return memory, noticed
     if memory.since_seconds is None:
@@ -63,6 +71,8 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
         unit = systemd.units.get(key)
         if unit is not None or key not in at_rest:
             changes.see(key, unit)
+    if changes.restarted:
+        noticed.append(reasons.RestartedByOthers(keys=tuple(changes.restarted)))
     return changes.result(keys), noticed + changes.noticed
 
 
@@ -84,6 +94,8 @@ class _UnitChanges:
         self.pins = dict(memory.people.pins)
         self.seen = dict(memory.units.seen)
         self.failures = dict(memory.units.failures)
+        self.restarting = set(memory.units.restarting)
+        self.restarted: list[InstanceKey] = []
         self.noticed: list[reasons.Reason] = []
         sidekiq = tick.sidekiq
         self.beats = heartbeats_by_key(sidekiq.processes, tick.policy.host) if sidekiq is not None else {}
@@ -97,16 +109,42 @@ class _UnitChanges:
         state = unit.active_state if unit is not None else "inactive"
         before = self.seen.get(key)
         self.seen[key] = state
-        if before is not None and before not in _UP and state in _UP:
-            self._came_up(key)
-        elif before in _UP and state not in _UP and state != "failed":
-            self._went_down(key)
+        if self.before.unfit(key) is not None:
+            # What people did to ours before, and how it failed, says nothing of the one that they put in its place.
+            self.starts.pop(key, None)
+            self.failures.pop(key, None)
+            if self._pinned_by_hand(key):
+                del self.pins[key]
+            return
+        self._changed(key, state, before, unit)
         self._count_failures(key, state, before, unit)
         if state in _UP:
             self.starts.pop(key, None)
         if state == "failed" or (state == "inactive" and key not in self.starts):
             self.drains.pop(key, None)  # but a drain ordered before our start is shown must be kept
         self._quiet_by_hand(key, unit, adopted=before is None)
+
+    def _changed(self, key: InstanceKey, state: str, before: str | None, unit: UnitFacts | None) -> None:
+        """Tell a restart that others ordered, from its first sign until the unit is up, from a start and a stop."""
+        restarts = key in self.restarting
+        self.restarting.discard(key)
+        begins = before in _UP or (before is None and state == "deactivating")
+        if (restarts or begins) and self._comes_back(key, state, unit):
+            self.restarting.add(key)
+            if not restarts:
+                self.restarted.append(key)
+        elif state in _UP:
+            if before is not None and before not in _UP and not restarts:
+                self._came_up(key)
+        elif (restarts or before in _UP) and state != "failed":
+            self._went_down(key)
+
+    def _comes_back(self, key: InstanceKey, state: str, unit: UnitFacts | None) -> bool:
+        """Whether systemd is about to start a unit that stops or is down, and not by our order."""
+        if unit is None or key in self.starts or state not in {"deactivating", "inactive"}:
+            return False
+        by_itself = state == "deactivating" and unit.job == "" and not self._stopped_by_us(key)
+        return by_itself or unit.job in _STARTS
 
     def _count_failures(self, key: InstanceKey, state: str, before: str | None, unit: UnitFacts | None) -> None:
         ordered = self.starts.get(key)
@@ -130,6 +168,10 @@ class _UnitChanges:
             self.failures.pop(key, None)
         elif state == "active" and key in self.failures:
             self.failures[key] = structs.replace(self.failures[key], ended=False)
+
+    def _pinned_by_hand(self, key: InstanceKey) -> bool:
+        pin = self.pins.get(key)
+        return pin is not None and pin.by == "hand"
 
     def _came_up(self, key: InstanceKey) -> None:
         pin, failure = self.pins.get(key), self.failures.get(key)
@@ -213,6 +255,7 @@ class _UnitChanges:
                 units,
                 seen=_only(self.seen, keys),
                 failures=_only(self.failures, keys),
+                restarting=tuple(sorted(self.restarting & keys.keys())),
                 replaced=_only(units.replaced, keys),
             ),
         )

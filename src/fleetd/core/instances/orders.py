@@ -77,6 +77,15 @@ class Situation:
             raise OrderRefusedError(f"no profile of fleetd.toml owns @{key}; there are: {known}")
         return view
 
+    def may_end(self, view: InstanceView) -> InstanceView:
+        """This instance. Refused if its unit is somebody else's."""
+        unfit = self.memory.unfit(view.key)
+        if unfit is not None:
+            raise OrderRefusedError(
+                f"{unfit.unit} ({unfit.file}) is not fleetd's, so it is left alone: fleetctl status"
+            )
+        return view
+
     def drains(self, view: InstanceView) -> bool:
         return view.key in self.memory.drains or view.state == InstanceState.STOPPING
 
@@ -269,6 +278,7 @@ class DrainInstance(Order, frozen=True, kw_only=True):
         name = unit_name(view.key)
         if not view.is_present:
             raise OrderRefusedError(f"{name} does not run, so there is nothing to drain; `fleetctl pin` keeps it so")
+        now.may_end(view)
         if now.drains(view):
             raise OrderRefusedError(f"{name} is being drained already")
         drain = Drain(since_seconds=now.now, cause=reasons.DrainedByPeople())
@@ -309,6 +319,10 @@ class Restart(Order, frozen=True, kw_only=True):
             )
         scheduler = not self.profile and now.policy.scheduler.place != "elsewhere"
         meant = [v for v in now.instances() if self._means(v, scheduler=scheduler)]
+        fit = [v for v in meant if now.memory.unfit(v.key) is None]
+        if meant and not fit:
+            now.may_end(meant[0])
+        meant = fit
         chosen = [v for v in meant if v.is_present and not v.quiet and v.key not in now.memory.drains]
         if not chosen:
             raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart")

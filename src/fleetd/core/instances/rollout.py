@@ -40,6 +40,8 @@ def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reas
     restart = rollout if rollout is not None and rollout.cause == reasons.ReplaceCause.RESTART else None
     for view in tick.active:
         watch = memory.units.watches.get(view.key)
+        if memory.unfit(view.key) is not None:
+            continue
         if not view.is_ready or watch is None or (view.key == SCHEDULER and never_here):
             continue  # with place = "elsewhere", a scheduler that a person started would not be started again
         heavy = watch.heavy_since_seconds
@@ -96,7 +98,7 @@ def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, li
         begun = _begin(tick) if tick.held is None else None
         return (structs.replace(memory, rollout=begun), []) if begun is not None else (memory, [])
     before = rollout
-    rollout = _progress(tick, rollout, handover=memory.scheduler_handover)
+    rollout = _progress(tick, rollout, memory)
     if _has_failed(tick.policy, memory, before):
         return _give_up(tick, memory, rollout)
     if rollout.current is None and rollout.left and rollout.unavailable_in is None:
@@ -152,11 +154,12 @@ def _has_failed(policy: Policy, memory: HostMemory, rollout: Rollout) -> bool:
     return any(f.last_seconds > rollout.since_seconds for key, f in failures if key in keys)
 
 
-def _progress(tick: HostTick, rollout: Rollout, *, handover: bool) -> Rollout:
+def _progress(tick: HostTick, rollout: Rollout, memory: HostMemory) -> Rollout:
     """Remove instances that are gone or were started again, by us or anyone; our scheduler only once it is back.
 
-    Instances that a person has pinned since are removed too, because the later order holds.
+    Instances that a person has pinned since, or given a unit that is not ours, are removed too: the later order holds.
     """
+    handover = memory.scheduler_handover
     present = {v.key: v for v in tick.active if v.is_present}
     left = dict(rollout.left)
     done, total = rollout.done_instances, rollout.total_instances
@@ -166,7 +169,9 @@ def _progress(tick: HostTick, rollout: Rollout, *, handover: bool) -> Rollout:
         if fresh and not (key == SCHEDULER and handover):
             del left[key]
             done += 1
-        elif view is not None and view.pinned in {reasons.PinKind.RUN, reasons.PinKind.QUIET}:
+        elif memory.unfit(key) is not None or (
+            view is not None and view.pinned in {reasons.PinKind.RUN, reasons.PinKind.QUIET}
+        ):
             del left[key]
             total -= 1
     current = rollout.current if rollout.current in left else None

@@ -58,6 +58,10 @@ def decide_scheduler(
     own, process = tick.view(SCHEDULER), _own_process(tick)
     absence = remember_absence(tick, memory.scheduler, own, process)
     decision = _decide(tick, own, process, absence, memory, within_budget=within_budget)
+    unfit = memory.unfit(SCHEDULER)
+    if unfit is not None and (decision.start or decision.surplus is not None):
+        left_alone = reasons.SchedulerUnitUnfit(file=unfit.file)
+        decision = structs.replace(decision, state=left_alone, start=False, surplus=None)
     back = own is not None and own.serves and SCHEDULER not in memory.drains
     taken = isinstance(decision.state, reasons.SchedulerElsewhere)
     handover = memory.scheduler_handover and not (back or taken)
@@ -197,11 +201,12 @@ def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decisio
         let_go(own, scheduler.surplus, now, decision)
     if not scheduler.start:
         return
-    # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on.
-    holds = tick.constraints.holds
+    # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on. That
+    # the instances' unit is somebody else's says nothing of the scheduler's.
+    holds = [h for h in tick.constraints.holds if not isinstance(h.reason, reasons.UnitUnfit)]
     under_way = memory.scheduler_handover and all(isinstance(h.reason, reasons.Paused) for h in holds)
-    if tick.held is not None and not under_way:
-        decision.clamps.add(reasons.SchedulerHeld(hold=tick.held.reason))
+    if holds and not under_way:
+        decision.clamps.add(reasons.SchedulerHeld(hold=holds[0].reason))
     elif memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, now):
         decision.clamps.add(reasons.StoppedByHand(keys=(SCHEDULER,)))
     elif tick.machine is not None and SCHEDULER not in tick.machine.rendered:

@@ -9,6 +9,7 @@ CLOCK_BOOTTIME, so it goes on during a suspend and never jumps with the wall clo
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -204,6 +205,9 @@ class UnitFacts(Value, frozen=True, kw_only=True):
     control_group: str = ""
     killed_by_signal: int = 0  # how the last main process ended; 0: it did not end by a signal
     need_daemon_reload: bool = False  # its unit file on disk is not the one that systemd has loaded
+    #: The job that systemd has queued or runs for it: start, stop, restart, ...; "": none. A restart's is "restart"
+    #: while it stops, then "start". While systemd itself stops a unit (RuntimeMaxSec=, OOMPolicy=) there is none.
+    job: str = ""
 
 
 class SystemdFacts(Value, frozen=True, kw_only=True):
@@ -233,6 +237,49 @@ class CodeStamp(Value, frozen=True, kw_only=True):
     version: str = ""  # "4.5.3"; "": unknown
 
 
+class UnitRule(StrEnum):
+    """What a worker's unit has to be like (unit_rules.py), by what is wrong with one that is not."""
+
+    UNREADABLE = "unreadable"
+    SETTINGS = "settings"
+    SETTINGS_OPTIONAL = "settings_optional"
+    COMMANDS = "commands"
+    ARGUMENTS = "arguments"
+    OPTIONS = "options"
+    PRIVILEGES = "privileges"
+    SHELL = "shell"
+    BETWEEN = "between"
+    TYPE = "type"
+    KILL_MODE = "kill_mode"
+    SIGNAL = "signal"
+    LEFT_OVER = "left_over"
+    STOP_TIMEOUT = "stop_timeout"
+    RESTART = "restart"
+    OOM = "oom"
+    WATCHDOG = "watchdog"
+    RUNTIME = "runtime"
+    USER = "user"
+    DIRECTORY = "directory"
+
+
+class UnitFault(Value, frozen=True, kw_only=True):
+    """One thing in which a unit is not as fleetd needs it."""
+
+    rule: UnitRule
+    file: str  # the unit file or drop-in to mend
+    write: str  # the line that mends it
+    says: str = ""  # the line that is wrong; "": it is missing
+
+
+class UnfitUnit(Value, frozen=True, kw_only=True):
+    """A unit that fleetd does not run. `unit`: mastodon-sidekiq@.service stands for every instance without its own."""
+
+    unit: str
+    file: str  # the unit file that systemd uses
+    foreign: bool  # that file is somebody else's; False: it is like ours, but changed
+    faults: tuple[UnitFault, ...]
+
+
 class HostFacts(Value, frozen=True, kw_only=True):
     """Memory of this host and of our units on it, and what is rendered there."""
 
@@ -246,6 +293,8 @@ class HostFacts(Value, frozen=True, kw_only=True):
     code: CodeStamp | None = None  # None: not stamped
     #: By unit file (mastodon-sidekiq@.service): the digest of it and its drop-ins.
     unit_digests: dict[str, str] = {}
+    #: By unit: those that are not as fleetd needs them, or are somebody else's.
+    unfit_units: dict[str, UnfitUnit] = {}
 
 
 Reading: TypeAlias = Known[T] | Unknown

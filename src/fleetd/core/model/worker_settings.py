@@ -30,6 +30,8 @@ from fleetd.core.model.policy_tables import Policy, Profile, SchedulerPolicy
 #: Sidekiq's `-t`: how long a stopping process lets jobs finish before it pushes them back. TimeoutStopSec of the units
 #: is longer, for Sidekiq's 3 s to push jobs back and for Mastodon's exit hooks (law 4).
 SHUTDOWN_SECONDS = 25
+#: Where root writes the settings.
+SETTINGS_DIRECTORY = "/var/lib/mastodon-sidekiq"
 #: FLEETD_PROFILE of the scheduler's settings; the configuration gives no profile this name.
 SCHEDULER_PROFILE = "scheduler"
 _PORT_MAX = 65_535

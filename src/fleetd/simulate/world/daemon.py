@@ -154,6 +154,7 @@ class SimulatedUnits(_Port):
                 main_pid=instance.pid,
                 state_age_seconds=float(now - instance.state_since),
                 invocation_id=str(instance.invocation),
+                job="stop" if instance.state.value == "deactivating" else "",
             )
             for group in self.world.groups
             for instance in group.present

@@ -45,6 +45,7 @@ class ClampCode(StrEnum):
     OTHERS_UNATTRIBUTABLE = "others_unattributable"
     YIELD = "yield"
     DATABASE_SATURATED = "database_saturated"
+    FOREIGN_UNIT = "foreign_unit"
 
 
 ConnectionSource = Literal["postgres", "pgbouncer", "replica"]

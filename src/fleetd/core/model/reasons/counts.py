@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fleetd.core.model.facts import Value
+from fleetd.core.model.facts import UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, ConnectionSource, Reason
 
@@ -101,7 +101,12 @@ class MostQuietedByHand(ClampReason, frozen=True, kw_only=True):
     present_instances: int
 
 
-HoldReason = Paused | CodeChanged | MostQuietedByHand
+class UnitUnfit(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.FOREIGN_UNIT
+    unfit: UnfitUnit
+
+
+HoldReason = Paused | CodeChanged | MostQuietedByHand | UnitUnfit
 
 
 class OomHold(ClampReason, frozen=True, kw_only=True):

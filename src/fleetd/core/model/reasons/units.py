@@ -365,6 +365,13 @@ class SchedulerStarted(Reason, frozen=True, kw_only=True):
     host: str
 
 
+class SchedulerUnitUnfit(ClampReason, frozen=True, kw_only=True):
+    """What is wrong with it is said by UnitUnfit."""
+
+    code = ClampCode.FOREIGN_UNIT
+    file: str
+
+
 class SchedulerHeld(Reason, frozen=True, kw_only=True):
     """It is counted under the code of its hold."""
 
@@ -383,6 +390,12 @@ class ResetByHand(Reason, frozen=True, kw_only=True):
 
 class RestartedByHand(Reason, frozen=True, kw_only=True):
     key: InstanceKey
+
+
+class RestartedByOthers(Reason, frozen=True, kw_only=True):
+    """In one go, by whatever ordered it: a person, needrestart, the target, or systemd itself."""
+
+    keys: tuple[InstanceKey, ...]
 
 
 class PinnedByHand(Reason, frozen=True, kw_only=True):
