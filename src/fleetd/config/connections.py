@@ -82,6 +82,13 @@ class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
     sslcert: str | None = None
     sslkey: str | None = None
     cleartext_password: bool = False  # the server may ask for it even where others could read it
+    more_ports: tuple[int, ...] = ()  # of the second host in `host` and the following ones
+    more: tuple[tuple[str, str], ...] = ()  # what else libpq is told, such as target_session_attrs
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """One for each host, or one for all."""
+        return (self.port, *self.more_ports) if self.port is not None else ()
 
 
 SSL_MODES = get_args(SslMode)
