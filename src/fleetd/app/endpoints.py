@@ -10,14 +10,12 @@ from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import structs
 
-from fleetd.adapters.mastodon.env import (
-    postgres_settings,
-    read_env,
-    redis_settings,
-    replica_settings,
-    without_prepared_statements,
-)
+from fleetd.adapters.mastodon.database_rules import Database, database_settings, replica_settings
+from fleetd.adapters.mastodon.dotenv import Variables
+from fleetd.adapters.mastodon.env import read_env, release_from
 from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.adapters.mastodon.redis_rules import redis_settings
+from fleetd.adapters.mastodon.releases import NEWEST, OLDEST, Release, release_of
 from fleetd.app.encryption import unencrypted_postgres, unencrypted_redis
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
@@ -31,9 +29,16 @@ _REPLICA_BEHIND = (
     "The replica of .env.production is behind PgBouncer too, whose client slots are not watched: name the replica "
     "itself under [replica]."
 )
+_REPLICA_OFF = (
+    "REPLICA_DB_HOST is set, but Mastodon uses a replica by its host alone from 4.6 on only: set REPLICA_DB_NAME too, "
+    "or remove it."
+)
+
+#: What makes the workers' unit worth naming as a source.
+_SETTINGS = ("REDIS_URL", "SIDEKIQ_REDIS_URL", "REDIS_HOST", "DATABASE_URL", "DB_HOST", "DB_NAME", "DB_USER", "DB_PASS")
 
 T = TypeVar("T")
-_Reader: TypeAlias = Callable[[dict[str, str], list[ConfigProblem]], T | None]
+_Reader: TypeAlias = Callable[[Variables, list[ConfigProblem], Release], T | None]
 
 
 class Route(Value, frozen=True, kw_only=True):
@@ -43,48 +48,92 @@ class Route(Value, frozen=True, kw_only=True):
     reason: str | None  # "because .env.production names port 6432"; None: nothing points to PgBouncer
     named: bool  # workers are given names for their connections
     unnamed_reason: str | None  # a sentence, when they are not and the configuration does not say so
+    pool: int | None = None  # connections of a worker, where Mastodon's settings beat db_pool
 
     @property
     def countable(self) -> bool:
         """Postgres shows which connections are our workers'."""
         return self.named and self.through == "postgres"
 
+    def with_pool(self, policy: Policy) -> Policy:
+        """The policy with the pools that the workers really have: claims, settings and tags follow from them."""
+        if self.pool is None:
+            return policy
+        profiles = tuple(structs.replace(profile, db_pool=self.pool) for profile in policy.profiles)
+        return structs.replace(
+            policy, profiles=profiles, scheduler=structs.replace(policy.scheduler, db_pool=self.pool)
+        )
 
-def route(settings: Settings, env_text: str | None) -> Route:
-    """From the configuration and the text of Mastodon's `.env.production`; None: it can't be read.
+    def pool_sentence(self, policy: Policy) -> str:
+        """That an address of Mastodon's says how many connections a worker has; "": none does, or it says the same."""
+        pools = {profile.name: (profile.threads, profile.db_pool) for profile in policy.profiles}
+        pools["scheduler"] = (policy.scheduler.threads, policy.scheduler.db_pool)
+        if self.pool is None or all(db_pool == self.pool for _, db_pool in pools.values()):
+            return ""
+        few = [f"{name}'s {threads} threads" for name, (threads, _) in pools.items() if threads > self.pool]
+        wait = f", on which {' and '.join(few)} wait for each other and jobs fail" if few else ""
+        return (
+            f"pool={self.pool} in the address of Mastodon's database beats db_pool: each worker has {self.pool} "
+            f"connections{wait}. Remove pool= from the address, or keep threads below it."
+        )
+
+
+def route(settings: Settings, env: EnvFile) -> Route:
+    """From the configuration and Mastodon's settings.
 
     PgBouncer refuses a client that names its connection, so a worker that wrongly did could not start at all: in
     doubt, no names.
     """
-    env, problems = read_env(env_text or "")
-    database = postgres_settings(env, problems)
+    variables = read_env(env)
+    database = replica = None
+    if variables is not None:
+        database = database_settings(variables, [], release_from(env))
+        replica = replica_settings(variables, [], release_from(env))
     through: Literal["postgres", "pgbouncer"] = "pgbouncer"
     reason: str | None = None
     if settings.through != "auto":
         through, reason = settings.through, "because connections.through says so"
     elif settings.pgbouncer is not None:
         reason = "because there is a [pgbouncer] table"
-    elif database is not None and database.port == PGBOUNCER_PORT:
+    elif database is not None and PGBOUNCER_PORT in database.login.ports:
         reason = f"because .env.production names port {PGBOUNCER_PORT}"
-    elif without_prepared_statements(env):
+    elif database is not None and not database.prepared_statements:
         reason = "because .env.production says PREPARED_STATEMENTS=false"
     else:
         through = "postgres"
+    unnamed = None
+    if settings.mastodon.name_connections is None:
+        unnamed = _unnamed(settings, through, variables, [d for d in (database, replica) if d is not None])
+    return Route(
+        through=through,
+        reason=reason,
+        named=unnamed is None if settings.mastodon.name_connections is None else settings.mastodon.name_connections,
+        unnamed_reason=unnamed,
+        pool=_pool(database, replica),
+    )
 
-    unnamed: str | None = None
-    if settings.mastodon.name_connections is not None:
-        named = settings.mastodon.name_connections
-    else:
-        if through == "pgbouncer":
-            unnamed = f"Workers reach Postgres through PgBouncer, {_UNNAMED}"
-        elif env_text is None:
-            unnamed = f"{settings.mastodon.env_file or 'mastodon.env_file'} can't be read, {_UNNAMED}"
-        elif "PGOPTIONS" in env:
-            unnamed = f".env.production uses PGOPTIONS itself, {_UNNAMED}"
-        elif database is None:
-            unnamed = f"{settings.mastodon.env_file} does not say how workers reach Postgres, {_UNNAMED}"
-        named = unnamed is None
-    return Route(through=through, reason=reason, named=named, unnamed_reason=unnamed)
+
+def _unnamed(settings: Settings, through: str, variables: Variables | None, databases: list[Database]) -> str | None:
+    """Why workers are given no names for their connections, as a sentence; None: they are."""
+    file = settings.mastodon.env_file
+    if through == "pgbouncer":
+        return f"Workers reach Postgres through PgBouncer, {_UNNAMED}"
+    if variables is None:
+        return f"{file or 'mastodon.env_file'} can't be read, {_UNNAMED}"
+    if variables.has("PGOPTIONS"):
+        return f"{variables.place('PGOPTIONS')} uses PGOPTIONS itself, {_UNNAMED}"
+    if not databases:
+        return f"{file} does not say how workers reach Postgres, {_UNNAMED}"
+    if itself := next((database.names_itself for database in databases if database.names_itself), ""):
+        return f"{itself}, which beats the name that fleetd would give, {_UNNAMED}"
+    return None
+
+
+def _pool(database: Database | None, replica: Database | None) -> int | None:
+    """What a worker opens at most at either server, where an address says so: a claim is for each of them."""
+    primary = database.pool if database is not None else None
+    second = replica.pool if replica is not None else None
+    return primary if second is None else max(primary or 0, second)
 
 
 class Endpoints(Value, frozen=True, kw_only=True):
@@ -98,13 +147,16 @@ class Endpoints(Value, frozen=True, kw_only=True):
     replica: PostgresSettings | None
     replica_login_is_mastodons: bool
     countable: bool  # Postgres shows which connections are our workers' (application_name)
-    sentence: str  # what is watched, and how it was found
+    route: Route
+    redis_sentence: str  # which Redis is read, and how it was found
+    sentence: str  # which databases are watched, and how they were found
     warnings: tuple[str, ...]
 
     def policy(self, configured: Policy) -> Policy:
-        """The policy, knowing whether our workers' connections can be told from others'."""
-        connections = structs.replace(configured.connections, named=self.countable)
-        return structs.replace(configured, connections=connections)
+        """The policy, knowing the workers' pools, and whether their connections can be told from others'."""
+        policy = self.route.with_pool(configured)
+        connections = structs.replace(policy.connections, named=self.countable)
+        return structs.replace(policy, connections=connections)
 
 
 def find_endpoints(settings: Settings, env: EnvFile) -> Endpoints:
@@ -118,17 +170,23 @@ class _Search:
     def __init__(self, settings: Settings, env: EnvFile) -> None:
         self._settings = settings
         self._env_file = env
-        self._route = route(settings, env.text)
+        self._release = release_from(env)
+        self._route = route(settings, env)
         self._problems: list[ConfigProblem] = []
-        self._env: dict[str, str] | None = None
-        self._syntax: list[ConfigProblem] = []  # counts only where something in the file is needed
+        self._variables = read_env(env)
         self._mastodons: PostgresSettings | None = None
-        if env.text is not None:
-            self._env, self._syntax = read_env(env.text)
-            self._mastodons = postgres_settings(self._env, [])
+        if self._variables is not None:
+            found = database_settings(self._variables, [], self._release)
+            self._mastodons = None if found is None else self._login(found)
+
+    def _login(self, database: Database) -> PostgresSettings:
+        """libpq's own defaults of the worker: the account's name, and the user's for the database."""
+        login = database.login
+        user = login.user or self._env_file.user
+        return structs.replace(login, user=user, dbname=login.dbname or user)
 
     def _workers_redis(self, redis: RedisSettings) -> str:
-        mastodons = redis_settings(self._env, []) if self._env is not None else None
+        mastodons = redis_settings(self._variables, [], self._release) if self._variables is not None else None
         return mastodons.place if mastodons is not None and mastodons.place != redis.place else ""
 
     def endpoints(self) -> Endpoints:
@@ -136,10 +194,10 @@ class _Search:
         redis = settings.redis or self._from_env("redis", redis_settings)
         console = settings.pgbouncer if pgbouncer else None
         if pgbouncer and console is None:
-            console = self._from_env("pgbouncer", postgres_settings)
+            console = self._database("pgbouncer")
         postgres = settings.postgres
         if not pgbouncer and postgres is None:
-            postgres = self._from_env("postgres", postgres_settings)
+            postgres = self._database("postgres")
         replica = self._replica()
         pool = self._pool() if pgbouncer else ("", "")
         if self._problems or redis is None:
@@ -155,6 +213,8 @@ class _Search:
             replica=self._trusted("replica", replica),
             replica_login_is_mastodons=settings.replica is None,
             countable=self._route.countable,
+            route=self._route,
+            redis_sentence=f"Redis is read at {redis.place}, as {self._source('redis', settings.redis)}.",
             sentence=self._sentence(console, postgres, replica),
             warnings=(*self._warnings(postgres, replica), *self._unencrypted(redis, console, postgres, replica)),
         )
@@ -167,11 +227,35 @@ class _Search:
         return structs.replace(login, cleartext_password=True)
 
     def _from_env(self, table: str, read: _Reader[T]) -> T | None:
-        if self._env is None:
+        variables = self._variables
+        if variables is None:
             self._problems.append(self._nowhere(table))
             return None
-        self._problems += self._syntax
-        return read(self._env, self._problems)
+        self._problems += variables.broken
+        return self._read(variables, read)
+
+    def _read(self, variables: Variables, read: _Reader[T]) -> T | None:
+        """Each problem says where the variable is set."""
+        problems: list[ConfigProblem] = []
+        found = read(variables, problems, self._release)
+        for problem in problems:
+            place = variables.place(problem.path.split("'")[0])
+            # What dotenv refuses names its line itself.
+            said = place and not problem.what.startswith("line ")
+            what = f"in {place}: {problem.what}" if said else problem.what
+            self._problems.append(ConfigProblem(problem.path, what, problem.cure))
+        return found
+
+    def _database(self, table: str) -> PostgresSettings | None:
+        found = self._from_env(table, database_settings)
+        return None if found is None else self._with_user(found, "DB_USER")
+
+    def _with_user(self, database: Database, key: str) -> PostgresSettings:
+        login = self._login(database)
+        if not login.user:
+            what = "is empty, so workers log in by the name of their account, which is not known"
+            self._problems.append(ConfigProblem(key, what, f"Write {key}=NAME."))
+        return login
 
     def _nowhere(self, table: str) -> ConfigProblem:
         env, file = self._env_file, self._settings.mastodon.env_file or ".env.production"
@@ -183,16 +267,17 @@ class _Search:
     def _replica(self) -> PostgresSettings | None:
         if not self._settings.watch_replica:
             return None
-        if self._settings.replica is not None or self._env is None:
+        if self._settings.replica is not None or self._variables is None:
             return self._settings.replica
-        return replica_settings(self._env, self._problems)
+        found = self._read(self._variables, replica_settings)
+        return None if found is None else self._with_user(found, "REPLICA_DB_USER")
 
     def _pool(self) -> tuple[str, str]:
         """By Mastodon's names: PgBouncer may know the database by another name than Postgres."""
         if self._mastodons is not None:
             return self._mastodons.dbname, self._mastodons.user
         for key, given in (("database", self._settings.mastodon.database), ("role", self._settings.mastodon.role)):
-            if given is None and self._env is None:
+            if given is None and self._variables is None:
                 what = "needed to find Mastodon's pool in PgBouncer, because .env.production can't be read"
                 self._problems.append(ConfigProblem(f"mastodon.{key}", what, f"Set mastodon.{key}."))
         return self._settings.mastodon.database or "", self._settings.mastodon.role or ""
@@ -205,12 +290,18 @@ class _Search:
         if console is not None:
             parts.append(f"PgBouncer at {_address(console, PGBOUNCER_PORT)}, {self._route.reason}")
         if postgres is not None:
-            source = ".env.production" if settings.postgres is None else "[postgres]"
-            parts.append(f"Postgres at {_address(postgres)}, as {source} says")
+            parts.append(f"Postgres at {_address(postgres)}, as {self._source('postgres', settings.postgres)}")
         if replica is not None:
-            source = ".env.production" if settings.replica is None else "[replica]"
-            parts.append(f"the replica at {_address(replica)}, as {source} says")
+            parts.append(f"the replica at {_address(replica)}, as {self._source('replica', settings.replica)}")
         return f"Database connections are watched at: {'; '.join(parts)}."
+
+    def _source(self, table: str, configured: object) -> str:
+        if configured is not None:
+            return f"[{table}] says"
+        others = [name for name, _ in self._env_file.files or () if name != ".env.production"]
+        if dict(self._env_file.environment).keys() & {*_SETTINGS}:
+            others.append("the workers' unit")
+        return f"{' and '.join(('.env.production', *others))} say{'' if others else 's'}"
 
     def _warnings(self, postgres: PostgresSettings | None, replica: PostgresSettings | None) -> tuple[str, ...]:
         settings, pgbouncer = self._settings, self._route.through == "pgbouncer"
@@ -225,11 +316,25 @@ class _Search:
             warnings.append('[replica] is not used: connections.replica is "none".')
         if replica is not None and settings.replica is None and replica.port == PGBOUNCER_PORT:
             warnings.append(_REPLICA_BEHIND)
-        if replica is None and settings.watch_replica and self._env and self._env.get("REPLICA_DB_HOST"):
-            warnings.append(
-                "REPLICA_DB_HOST is set in .env.production, but Mastodon uses a replica with REPLICA_DB_NAME only."
-            )
+        if replica is None and settings.watch_replica and self._variables is not None:
+            off = self._variables.has("REPLICA_DB_HOST") and release_of(self._env_file.version) is not None
+            warnings += [_REPLICA_OFF] if off else []
+        warnings += [w for w in (self._env_file.unit_problem, self._route.pool_sentence(settings.policy)) if w]
+        warnings += self._unknown_release()
         return tuple(warnings)
+
+    def _unknown_release(self) -> list[str]:
+        """That Mastodon's version is not known, if it makes a difference."""
+        if self._variables is None or release_of(self._env_file.version) is not None:
+            return []
+        readings = {_reading(self._env_file, (4, minor)) for minor in range(OLDEST[1], NEWEST[1] + 1)}
+        if len(readings) == 1:
+            return []
+        newest = ".".join(map(str, NEWEST))
+        return [
+            f"Which version of Mastodon runs is not known, so its settings are read as {newest} reads them, and others "
+            "differ: check mastodon.directory, then `systemctl start fleetd-stamp` and restart fleetd."
+        ]
 
     def _unencrypted(
         self,
@@ -261,5 +366,17 @@ class _Search:
         ]
 
 
+def _reading(env: EnvFile, release: Release) -> str:
+    """What Mastodon's settings come to by the rules of a release; for comparing only, since it holds secrets."""
+    variables = read_env(env, release)
+    if variables is None or variables.broken:
+        return ""
+    problems: list[ConfigProblem] = []
+    found = [read(variables, problems, release) for read in (redis_settings, database_settings, replica_settings)]
+    secrets = [getattr(found[0], "password", None), *(getattr(one, "login", None) for one in found[1:])]
+    return repr((found, [getattr(secret, "password", secret) for secret in secrets], list(map(str, problems))))
+
+
 def _address(settings: PostgresSettings, port: int = 5432) -> str:
-    return f"{settings.host or 'the local socket'}:{settings.port or port}"
+    ports = ",".join(map(str, settings.ports or (port,)))
+    return f"{settings.host or 'the local socket'}:{ports}"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
@@ -24,6 +25,7 @@ from fleetd.app.stamp import stamp
 from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import all_settings, min_numbers
 from fleetd.errors import ConfigError, FleetdError
 from fleetd.words.plain import plain
@@ -62,18 +64,19 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     sentences = [f"Warning: {warning}" for warning in settings.warnings]
     read = read_env_file(settings.mastodon.env_file, root)
     with files.locked():
+        stamped = _stamp(settings, files, root)  # first: the version says how Mastodon's settings are read
         env = _hand_over(read, files)
-        to_postgres = route(settings, env.text)
-        sentences += [sentence for sentence in (env.problem, to_postgres.unnamed_reason) if sentence]
+        to_postgres = route(settings, env)
+        said = (env.problem, env.unit_problem, to_postgres.unnamed_reason, to_postgres.pool_sentence(settings.policy))
+        sentences += [sentence for sentence in said if sentence]
         # Files before links: what a boot starts must have its settings.
-        sentences += _write(settings, files, to_postgres.named)
+        sentences += _write(to_postgres.with_pool(settings.policy), files, to_postgres.named)
         links, linked = _link(settings, boot)
         usual = MastodonSection().env_file
         stale = [
             linked,
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED, WATCHED_GIT),
         ]
-        stamped = _stamp(settings, files, root)
     sentences += links + stamped
     if any(stale) and not files.reload_systemd():
         sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
@@ -84,14 +87,15 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
 
 def _hand_over(read: EnvFile, files: RenderedFiles) -> EnvFile:
     """Leave Mastodon's settings for fleetd's next start. While they can't be read, those of this boot stay."""
-    env = read.or_kept(env_file_from(files.env_copy()))
+    code = files.code()
+    env = structs.replace(read.or_kept(env_file_from(files.env_copy())), version=code.version if code else "")
     files.hand_over_env(msgspec.json.encode(env))
     return env
 
 
-def _write(settings: Settings, files: RenderedFiles, named: bool) -> list[str]:
+def _write(policy: Policy, files: RenderedFiles, named: bool) -> list[str]:
     """Write the settings of every configured number; remove those of numbers that are gone and do not run."""
-    wanted = all_settings(settings.policy, name_connections=named)
+    wanted = all_settings(policy, name_connections=named)
     written = [worker.key for worker in wanted if files.write(worker.key, worker.text)]
     sentences = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
     for key in sorted(set(files.keys()) - {worker.key for worker in wanted}):

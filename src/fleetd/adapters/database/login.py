@@ -127,8 +127,11 @@ class Login:
 
 
 def _parameters(settings: PostgresSettings) -> dict[str, Any]:
-    names = ("host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey")
+    names = ("host", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name) not in (None, "")}
+    given |= settings.more
+    if settings.ports:
+        given["port"] = ",".join(map(str, settings.ports))
     if "host" not in given and "PGHOST" not in os.environ:
         given["host"] = _SOCKET_DIRECTORY if Path(_SOCKET_DIRECTORY).is_dir() else "localhost"
     return given

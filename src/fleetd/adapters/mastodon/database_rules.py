@@ -23,16 +23,65 @@ Which: TypeAlias = Literal["primary", "replica"]
 
 #: What libpq 15 takes: ActiveRecord leaves everything else in an address away.
 _LIBPQ = frozenset(
-    "service user password passfile channel_binding connect_timeout dbname host hostaddr port client_encoding options "
-    "application_name fallback_application_name keepalives keepalives_idle keepalives_interval keepalives_count "
-    "tcp_user_timeout sslmode sslcompression sslcert sslkey sslpassword sslrootcert sslcrl sslcrldir sslsni requirepeer "
-    "require_auth ssl_min_protocol_version ssl_max_protocol_version gssencmode krbsrvname gsslib replication "
-    "target_session_attrs".split()
+    [
+        "service",
+        "user",
+        "password",
+        "passfile",
+        "channel_binding",
+        "connect_timeout",
+        "dbname",
+        "host",
+        "hostaddr",
+        "port",
+        "client_encoding",
+        "options",
+        "application_name",
+        "fallback_application_name",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "tcp_user_timeout",
+        "sslmode",
+        "sslcompression",
+        "sslcert",
+        "sslkey",
+        "sslpassword",
+        "sslrootcert",
+        "sslcrl",
+        "sslcrldir",
+        "sslsni",
+        "requirepeer",
+        "require_auth",
+        "ssl_min_protocol_version",
+        "ssl_max_protocol_version",
+        "gssencmode",
+        "krbsrvname",
+        "gsslib",
+        "replication",
+        "target_session_attrs",
+    ]
 )
 #: fleetd logs in under its own name, with its own deadlines and without Mastodon's options for a session.
 _NOT_FOR_FLEETD = frozenset(
-    "application_name fallback_application_name options connect_timeout client_encoding replication "
-    "host port dbname user password sslmode sslrootcert sslcert sslkey".split()
+    [
+        "application_name",
+        "fallback_application_name",
+        "options",
+        "connect_timeout",
+        "client_encoding",
+        "replication",
+        "host",
+        "port",
+        "dbname",
+        "user",
+        "password",
+        "sslmode",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
+    ]
 )
 #: libpq's variables for what Mastodon leaves out.
 _PG_VARIABLES = {

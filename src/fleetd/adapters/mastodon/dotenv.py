@@ -1,7 +1,8 @@
 """Mastodon's dotenv files, read as the gem `dotenv` reads them in the workers' own process.
 
-Source: bkeepers/dotenv, `lib/dotenv/parser.rb` and `lib/dotenv/substitutions`, at the versions that Mastodon locks: 2.8.1
-(4.2), 3.1.4 (4.3), 3.1.8 (4.4, 4.5) and 3.2.0 (4.6). tests/adapters/mastodon/settings_table.jsonl has what they printed.
+Source: bkeepers/dotenv, `lib/dotenv/parser.rb` and `lib/dotenv/substitutions`, at the versions that Mastodon locks:
+2.8.1 (4.2), 3.1.4 (4.3), 3.1.8 (4.4, 4.5) and 3.2.0 (4.6). tests/adapters/mastodon/settings_table.jsonl has what they
+printed.
 Nothing is executed: a value that dotenv would take from a command is refused, if anybody asks for it.
 """
 
@@ -159,18 +160,21 @@ class _File:
                 return
         self._lines[name] = line
         try:
-            text = self._value(value or "")
-            if "\0" in text:
-                raise _RefusedError("contains a zero byte, with which Mastodon does not start", "Write it as text.")
-            self._left -= len(text)
-            if self._left < 0:
-                raise _RefusedError("makes the values too long", "Use fewer $VARIABLES.")
+            text = self._counted(self._value(value or ""))
         except _RefusedError as refused:
             what = f"line {line} of {self._name} {refused.what}"
             self._refused[name] = ConfigProblem(name, what, refused.cure)
         else:
             self._refused.pop(name, None)
             self._values[name] = text
+
+    def _counted(self, text: str) -> str:
+        if "\0" in text:
+            raise _RefusedError("contains a zero byte, with which Mastodon does not start", "Write it as text.")
+        self._left -= len(text)
+        if self._left < 0:
+            raise _RefusedError("makes the values too long", "Use fewer $VARIABLES.")
+        return text
 
     def _value(self, raw: str) -> str:
         text = raw.strip(_BLANK)

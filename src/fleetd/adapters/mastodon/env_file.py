@@ -1,4 +1,4 @@
-"""Mastodon's dotenv files and what the workers' unit sets: their text, or why there is none, and how root hands it over.
+"""Mastodon's dotenv files and what the workers' unit sets: their text, or why there is none; root hands it over.
 
 fleetd can't enter Mastodon's directory. fleetd-render reads the files with the workers' rights, because user mastodon
 may put anything in their place, and writes a copy that only root reads. systemd hands that to fleetd as a credential.
@@ -122,7 +122,7 @@ class _Reader:
                 beside.append((other, one.text))
             elif not one.missing:
                 # Mastodon does not start without it either.
-                why = f"it is not all: {path}, which Mastodon loads as well, can't be read: {one.why}"
+                why = f"{other} beside it, which Mastodon loads too, can't be: {one.why}"
                 return structs.replace(found, text=None, missing=False, why=why, cure=one.cure)
         return structs.replace(found, beside=tuple(beside))
 
