@@ -17,11 +17,11 @@ UNWATCHED = "Postgres behind PgBouncer is not watched: name it under [postgres].
 OWN_POSTGRES = '[postgres]\nurl = "postgresql://fleetd:Geheim8@10.0.0.3/mastodon"\n'
 
 
-def endpoints_of(env: str | None, config: str = "") -> Endpoints:
+def endpoints_of(env: str | None, config: str = "", version: str = "4.6.5") -> Endpoints:
     no_file = "" if "[mastodon]" in config else '[mastodon]\nenv_file = "/none/.env.production"\n'
     network = "" if "[network]" in config else '[network]\nprivate = ["10.0.0.0/24"]\n'
     settings = parse(PROFILE + no_file + network + config)
-    return find_endpoints(settings, EnvFile(text=env))
+    return find_endpoints(settings, EnvFile(text=env, version=version))
 
 
 def wrong(env: str | None, config: str = "") -> dict[str, str]:
@@ -126,7 +126,7 @@ def test_a_replica() -> None:
             '[connections]\nreplica = "none"\n[replica]\nhost = "h"\n',
             "[replica] is not used: connections.replica is",
         ),
-        ("REPLICA_DB_HOST=r\n", "", "Mastodon uses a replica with REPLICA_DB_NAME only"),
+        ("REPLICA_DB_USER=r\n", "", None),
     ],
 )
 def test_no_replica(env: str, config: str, said: str | None) -> None:
@@ -143,7 +143,7 @@ def test_a_replica_behind_pgbouncer_is_reported() -> None:
 
 def test_all_problems_are_listed_together_and_once() -> None:
     env = "REDIS_PORT=x\nDB_PORT=Geheim7\nREPLICA_DB_NAME=m\nREPLICA_DATABASE_URL=Geheim7\n"
-    assert set(wrong(env)) == {"REDIS_PORT", "DB_PORT"}
+    assert set(wrong(env)) == {"REDIS_PORT", "DB_PORT", "REPLICA_DATABASE_URL"}
     assert set(wrong(env.replace("DB_PORT=Geheim7\n", ""))) == {
         "REDIS_PORT",
         "REPLICA_DATABASE_URL",
@@ -180,7 +180,7 @@ def test_a_file_that_is_not_needed_may_be_wrong() -> None:
 def test_connection_names_are_given_and_counted_only_at_postgres(
     env: str | None, config: str, through: str, named: bool
 ) -> None:
-    got = route(parse(PROFILE + config), env)
+    got = route(parse(PROFILE + config), EnvFile(text=env))
     assert (got.through, got.named) == (through, named)
     assert got.countable is (named and through == "postgres")
     assert bool(got.unnamed_reason) is (not named and "name_connections" not in config)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fleetd.adapters.host.worker_account import WorkersUnit
 from fleetd.cli.main import cli
 
 REDIS = '[redis]\nhost = "main"\n'
@@ -42,7 +43,7 @@ limit = 700
 @pytest.fixture(autouse=True)
 def own_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' files are their own, also where they run as root on a machine without a user mastodon."""
-    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_account", lambda _: None)
+    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _: WorkersUnit())
 
 
 def check(file: Path) -> Result:
@@ -108,7 +109,7 @@ def test_the_sources_that_would_be_read_are_listed(tmp_path: Path) -> None:
 def test_problems_in_mastodons_own_settings_are_listed(tmp_path: Path) -> None:
     result = with_env(tmp_path, "DB_PORT=Geheim7\n")
     assert result.exit_code == 1
-    assert "DB_PORT: must be a whole number" in result.stdout
+    assert "DB_PORT: in .env.production, line 1: must be a whole number" in result.stdout
     assert "Geheim7" not in result.stdout
 
 

@@ -112,12 +112,11 @@ _MARKS = r"\-_.!~*'()A-Za-z0-9"
 #: RFC 2396, as Ruby's URI::RFC2396_Parser splits an address: a host has no underscore and no comma.
 _PATH = rf"(?:[{_MARKS}:@&=+$,;/]|{_ESCAPED})*"
 _URL = re.compile(
-    rf"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):"
+    rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):"
     rf"(?:(?P<opaque>(?:[{_MARKS};:@&=+$,]|{_ESCAPED})(?:[{_MARKS};/:@&=+$,\[\]]|{_ESCAPED})*)"
     rf"|(?://(?:(?:(?P<userinfo>(?:[{_MARKS};:&=+$,]|{_ESCAPED})*)@)?"
     rf"(?P<host>\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-.]|{_ESCAPED})+)(?::(?P<port>[0-9]*))?)?(?=[/?#]|\Z)|(?!//))"
     rf"(?P<path>/{_PATH})?)"
-    rf"|(?P<relative>(?:[{_MARKS};@&=+$,]|{_ESCAPED})+(?:/{_PATH})?))"
     rf"(?:\?(?P<query>(?:[{_MARKS};/?:@&=+$,\[\]]|{_ESCAPED})*))?(?:\#(?:[{_MARKS};/?:@&=+$,\[\]]|{_ESCAPED})*)?"
 )
 
@@ -137,6 +136,7 @@ class Parameters(Value, frozen=True, kw_only=True):
     libpq: dict[str, str]
     pool: str | None  # as an address has it
     prepared_statements: bool
+    from_address: frozenset[str] = frozenset()  # which of libpq's an address says
 
 
 def database_settings(
@@ -158,14 +158,11 @@ def replica_settings(variables: Variables, problems: list[ConfigProblem], releas
 
 def parameters_of(
     variables: Variables, problems: list[ConfigProblem], release: Release, which: Which
-) -> Parameters | None:
-    """As ActiveRecord has them; None: a problem was added."""
-    before = len(problems)
+) -> Parameters:
+    """As ActiveRecord has them; without what a problem was added for."""
     config = _from_yaml(variables, problems, release, which)
     key, url = _address(variables, problems, which)
     given = _from_url(url, key, problems) if url is not None and not _is_ignored(url) else {}
-    if len(problems) > before:
-        return None
     config |= given
     libpq = {name: value for name, value in config.items() if value is not None and name in _LIBPQ}
     for ours, theirs in (("username", "user"), ("database", "dbname")):
@@ -177,29 +174,28 @@ def parameters_of(
         libpq=libpq,
         pool=pool if pool is not None else given.get("pool"),
         prepared_statements=prepared is not None and prepared != "false",
+        from_address=frozenset(given),
     )
 
 
 def _database(variables: Variables, problems: list[ConfigProblem], release: Release, which: Which) -> Database | None:
     before = len(problems)
     found = parameters_of(variables, problems, release, which)
-    if found is None:
-        return None
     key, _ = _address(variables, problems, which)
     libpq = dict(found.libpq)
     for name, variable in _PG_VARIABLES.items():
         # An address has been set to something, an empty password too: libpq then asks no variable.
         if name not in libpq and (value := variables.get(variable, problems)):
             libpq[name] = value
-    named = f"{key}'s port" if key else _key(variables, which, "DB_PORT")
+    named = f"{key}'s port" if "port" in found.from_address else _key(variables, which, "DB_PORT")
     ports = _ports(libpq.get("port"), named, problems)
     pool = _pool(found.pool, key, problems)
     mode = libpq.get("sslmode", "prefer")
     if mode not in SSL_MODES:
-        where = f"{key}'s sslmode" if key and not variables.has("DB_SSLMODE") else "DB_SSLMODE"
+        where = f"{key}'s sslmode" if "sslmode" in found.from_address else "DB_SSLMODE"
         problems.append(ConfigProblem(where, "is not one of libpq's", f"One of {', '.join(SSL_MODES)}."))
     if any(letter.isspace() for letter in libpq.get("host", "")):
-        where = key or _key(variables, which, "DB_HOST")
+        where = key if "host" in found.from_address else _key(variables, which, "DB_HOST")
         problems.append(ConfigProblem(where, "is no host", "Write a name, an address, or a socket's directory."))
     if len(problems) > before:
         return None
@@ -292,14 +288,14 @@ def _from_url(url: str, key: str, problems: list[ConfigProblem]) -> dict[str, st
         cure = f"{_CURE}; {_RESERVED}; {_SEVERAL}."
         problems.append(ConfigProblem(key, "is not an address with which Mastodon starts", cure))
         return {}
-    scheme = (match["scheme"] or "postgresql").lower()
+    scheme = match["scheme"].lower()
     user, colon, password = (match["userinfo"] or "").partition(":")
     given: dict[str, str | None] = {
         "adapter": scheme,
         "username": user,
         "password": password if colon else None,
         "port": match["port"],
-        "database": match["relative"] or (match["path"] or "").removeprefix("/"),
+        "database": (match["path"] or "").removeprefix("/"),
         "host": (match["host"] or "").removeprefix("[").removesuffix("]"),
     }
     asked = {name: value if equals else None for name, equals, value in pairs}

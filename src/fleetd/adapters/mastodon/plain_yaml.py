@@ -21,6 +21,7 @@ _INTEGER = re.compile(
     r"[-+]?(?:0[_,]*x[0-9a-fA-F_,]+|0_*[0-7_]*|[1-9](?:[0-9]|,[0-9]|_[0-9])*)",
     re.ASCII,
 )
+_DIGITS_MAX = 64
 _DATE = re.compile(r"[1-9][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])")
 
 
@@ -33,7 +34,7 @@ def plain_scalar(text: str) -> str | None:
     text = text.split(" #", 1)[0].strip(" \t") if text.isprintable() else text
     if text in _NOTHING:
         return None
-    if _INTEGER.fullmatch(text):
+    if len(text) <= _DIGITS_MAX and _INTEGER.fullmatch(text):
         return _integer(text)
     if not text.isprintable() or not _PLAIN.fullmatch(text) or text.lower() in _WORDS or ": " in text:
         raise UnclearError
@@ -49,7 +50,7 @@ def _integer(text: str) -> str:
     digits = text.replace("_", "").replace(",", "")
     sign, digits = ("-" if digits[0] == "-" else ""), digits.lstrip("+-")
     base = 16 if digits[1:2] == "x" else 8 if digits[0] == "0" else 10
-    return sign + str(int(digits[:64], base))
+    return sign + str(int(digits, base))
 
 
 def _is_address_list(text: str) -> bool:

@@ -24,7 +24,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _LETTER = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})"
 _URL = re.compile(
     rf"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):)?"
-    rf"(?://(?:(?P<userinfo>{_LETTER}*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|(?:(?!:){_LETTER})*)(?::(?P<port>[0-9]*))?(?=[/?#]|\Z))?"
+    rf"(?://(?:(?P<userinfo>{_LETTER}*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|(?:(?!:){_LETTER})*)(?::(?P<port>[0-9]*))?(?=[/?#]|\Z)|(?!//))"
     rf"(?P<path>(?:/|@|{_LETTER})*)(?:\?(?P<query>(?:[/?@]|{_LETTER})*))?(?:\#(?:[/?@]|{_LETTER})*)?"
 )
 _CURE = "Write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB]"
