@@ -92,7 +92,7 @@ def test_the_process_environment_is_neither_read_nor_changed(monkeypatch: pytest
         ("REDIS_URL=rediss://h:6380", {"host": "h", "port": 6380, "tls": True}),
         ("REDIS_URL=unix:///run/redis/r.sock?db=4", {"unix_socket": "/run/redis/r.sock", "db": 4}),
         ("REDIS_URL=unix://:p@/run/r.sock", {"unix_socket": "/run/r.sock", "username": "default", "password": "p"}),
-                # a prefix with its own host inherits nothing
+        # a prefix with its own host inherits nothing
         ("REDIS_PASSWORD=p\nREDIS_DB=5\nREDIS_HOST=r\nSIDEKIQ_REDIS_HOST=s", {"host": "s"}),
         # and one without address, Sentinels or host is not used at all
         ("REDIS_HOST=r\nSIDEKIQ_REDIS_DB=9\nSIDEKIQ_REDIS_PASSWORD=x", {"host": "r"}),

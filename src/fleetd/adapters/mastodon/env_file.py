@@ -6,6 +6,7 @@ may put anything in their place, and writes a copy that only root reads. systemd
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,8 @@ from fleetd.core.model.facts import Value
 #: All that is read together. A usual file has some kilobytes. As JSON it must be smaller than systemd's limit for
 #: credentials, 1 MiB: a byte becomes six at most.
 ENV_FILE_BYTES_MAX = 128 * 1024
+#: Variables of a unit that can stand for a whole file.
+_OURS = re.compile(r"(?:SIDEKIQ_)?REDIS_|(?:PRIMARY_)?DATABASE_URL|DB_(?!POOL)")
 
 
 class EnvFile(Value, frozen=True, kw_only=True):
@@ -44,7 +47,8 @@ class EnvFile(Value, frozen=True, kw_only=True):
     def files(self) -> tuple[tuple[str, str], ...] | None:
         """(name, text) in the order in which Rails loads them; None: they can't be read, or nothing is set anywhere."""
         own = Path(self.path).name or ".env.production"
-        if self.text is None and not (self.missing and (self.beside or self.environment)):
+        elsewhere = self.beside or any(_OURS.match(name) for name, _ in self.environment)
+        if self.text is None and not (self.missing and elsewhere):
             return None
         texts = dict(self.beside)
         if self.text is not None:
