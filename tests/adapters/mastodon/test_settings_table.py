@@ -1,7 +1,8 @@
 """Mastodon's settings are read as each of its releases reads them.
 
 settings_table.jsonl holds inputs, and what the releases themselves made of them. It was produced once, by running the
-sources that each release locks, under Ruby: dotenv 2.8.1, 3.1.4, 3.1.8, 3.1.8, 3.2.0 (Mastodon 4.2, 4.3, 4.4, 4.5, 4.6);
+sources that each release locks, under Ruby: for Mastodon 4.2, 4.3, 4.4, 4.5 and 4.6 dotenv 2.8.1, 3.1.4, 3.1.8, 3.1.8,
+3.2.0;
 Mastodon's own redis_config.rb or redis_configuration.rb with addressable 2.8.5, 2.8.7, 2.9.0, 2.9.0, 2.9.0, and behind
 it redis-rb 4.8.1, 4.8.1, redis-client 0.24.0, 0.26.1, 0.29.0 as Sidekiq calls it; Mastodon's own database.yml and
 database_helper.rb with ActiveRecord 7.0.8, 7.1.6, 8.0.4.1, 8.0.4.1, 8.1.3; Ruby's uri 0.12.2, 0.13.3, 1.0.4, 1.0.4,
