@@ -156,9 +156,7 @@ def replica_settings(variables: Variables, problems: list[ConfigProblem], releas
     return _database(variables, problems, release, "replica")
 
 
-def parameters_of(
-    variables: Variables, problems: list[ConfigProblem], release: Release, which: Which
-) -> Parameters:
+def parameters_of(variables: Variables, problems: list[ConfigProblem], release: Release, which: Which) -> Parameters:
     """As ActiveRecord has them; without what a problem was added for."""
     config = _from_yaml(variables, problems, release, which)
     key, url = _address(variables, problems, which)
@@ -258,9 +256,14 @@ def _from_yaml(
 def _prepared(variables: Variables, problems: list[ConfigProblem], which: Which) -> str | None:
     """ "false" if prepared statements are off; None if the variable is empty, which turns them off as well."""
     key = _key(variables, which, "PREPARED_STATEMENTS")
-    text = (variables.get(key, problems) or "") if variables.has(key) else "true"
-    word = text.strip().strip("'\"").lower()
-    return ("false" if word in ("false", "no", "off") else "true") if word else None
+    text = ((variables.get(key, problems) or "") if variables.has(key) else "true").strip()
+    match = re.fullmatch(r"(['\"]?)([\w.]*)\1", text)
+    if match is None:
+        problems.append(ConfigProblem(key, "is neither true nor false", f"Write {key}=true or false."))
+        return None
+    if not match[2]:
+        return None
+    return "false" if match[2].lower() in ("false", "no", "off") else "true"
 
 
 def _address(variables: Variables, problems: list[ConfigProblem], which: Which) -> tuple[str, str | None]:
@@ -284,7 +287,8 @@ def _from_url(url: str, key: str, problems: list[ConfigProblem]) -> dict[str, st
     match = _URL.fullmatch(url.strip())
     query = match["query"] or "" if match else ""
     pairs = [pair.partition("=") for pair in query.rstrip("&").split("&")] if query else []
-    if match is None or any(not name and not equals for name, equals, _ in pairs):
+    empty = match is not None and match["opaque"] is match["host"] is match["path"] is None
+    if match is None or empty or any(not name and not equals for name, equals, _ in pairs):
         cure = f"{_CURE}; {_RESERVED}; {_SEVERAL}."
         problems.append(ConfigProblem(key, "is not an address with which Mastodon starts", cure))
         return {}

@@ -31,7 +31,7 @@ class UnclearError(Exception):
 
 def plain_scalar(text: str) -> str | None:
     """The text that YAML reads; None: nothing. Raises UnclearError."""
-    text = text.split(" #", 1)[0].strip(" \t") if text.isprintable() else text
+    text = f" {text}".split(" #", 1)[0].strip(" ") if text.isprintable() else text
     if text in _NOTHING:
         return None
     if len(text) <= _DIGITS_MAX and _INTEGER.fullmatch(text):
@@ -50,7 +50,8 @@ def _integer(text: str) -> str:
     digits = text.replace("_", "").replace(",", "")
     sign, digits = ("-" if digits[0] == "-" else ""), digits.lstrip("+-")
     base = 16 if digits[1:2] == "x" else 8 if digits[0] == "0" else 10
-    return sign + str(int(digits, base))
+    number = int(digits, base)
+    return f"{sign if number else ''}{number}"
 
 
 def _is_address_list(text: str) -> bool:

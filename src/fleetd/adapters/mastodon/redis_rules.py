@@ -19,7 +19,7 @@ from fleetd.config.access_tables import DATABASES_MAX
 from fleetd.config.connections import RedisSettings, whole_number
 from fleetd.errors import ConfigProblem
 
-_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+_HOST = re.compile(r"(?=[._-]*[A-Za-z0-9])[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 #: RFC 3986, as Ruby's URI splits it.
 _LETTER = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})"
 _URL = re.compile(
