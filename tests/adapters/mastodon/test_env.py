@@ -23,7 +23,7 @@ def read(text: str) -> tuple[RedisSettings | None, PostgresSettings | None, list
     env, problems = read_env(EnvFile(text=text)), list[ConfigProblem]()
     assert env is not None
     redis, database = redis_settings(env, problems), database_settings(env, problems)
-    return redis, database and database.login, [*env.broken, *problems]
+    return redis, None if database is None else database.login, [*env.broken, *problems]
 
 
 def redis_of(text: str) -> RedisSettings:
