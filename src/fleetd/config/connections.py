@@ -139,7 +139,7 @@ def redis_from_url(url: str, key: str, namespace: str | None, problems: list[Con
     if unix and not parts.path:
         problems.append(ConfigProblem(key, "names no socket", _REDIS_CURE))
         return None
-    db_text = dict(parse_qsl(parts.query)).get("db") or ("" if unix else parts.path.strip("/")) or "0"
+    db_text = ("" if unix else parts.path.strip("/")) or dict(parse_qsl(parts.query)).get("db") or "0"
     db = whole_number(db_text, f"{key}'s database", 0, DATABASES_MAX, problems)
     if db is None:
         return None

@@ -143,7 +143,7 @@ def _safe_for_passwords(parameters: dict[str, Any]) -> bool:
     `require` is not enough, since whoever is on the way can answer with a certificate of their own; nor is loopback,
     where any user of this host can listen while the server is down.
     """
-    hosts = str(parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
+    hosts = str(parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
     return parameters.get("sslmode") in ("verify-ca", "verify-full") or all(h.startswith(("/", "@")) for h in hosts)
 
 

@@ -192,9 +192,13 @@ def _database(variables: Variables, problems: list[ConfigProblem], release: Rele
     if mode not in SSL_MODES:
         where = f"{key}'s sslmode" if "sslmode" in found.from_address else "DB_SSLMODE"
         problems.append(ConfigProblem(where, "is not one of libpq's", f"One of {', '.join(SSL_MODES)}."))
-    if any(letter.isspace() for letter in libpq.get("host", "")):
+    # An @ is a password at the wrong place, more likely than a name; a name is shown.
+    if any(letter.isspace() for letter in libpq.get("host", "")) or "@" in libpq.get("host", "")[1:]:
         where = key if "host" in found.from_address else _key(variables, which, "DB_HOST")
         problems.append(ConfigProblem(where, "is no host", "Write a name, an address, or a socket's directory."))
+    if "@" in libpq.get("dbname", ""):
+        where = key if "database" in found.from_address else _key(variables, which, "DB_NAME")
+        problems.append(ConfigProblem(where, "has an @ in the name of the database", f"{_CURE}; {_RESERVED}."))
     if len(problems) > before:
         return None
     more = tuple(sorted((name, value) for name, value in libpq.items() if name not in _NOT_FOR_FLEETD))

@@ -220,6 +220,9 @@ class _Rules:
         if not path.strip("/"):
             self._problems.append(ConfigProblem(key, "names no socket", f"{_CURE}."))
             return None
+        if "@" in path:  # more likely a password at the wrong place, which would be shown
+            self._problems.append(ConfigProblem(key, "has an @ in the path of the socket", f"{_CURE}."))
+            return None
         if not path.startswith("/"):
             what = "names a socket by a path that begins in Mastodon's directory"
             self._problems.append(ConfigProblem(key, what, "Write the whole path, from /."))
