@@ -21,7 +21,8 @@ SENTINEL_PORT = 26_379
 #: PgBouncer's console is a database of this name.
 CONSOLE = "pgbouncer"
 
-_SECRETS = frozenset({"password", "sentinel_password"})
+#: `more` may hold sslpassword.
+_SECRETS = frozenset({"password", "sentinel_password", "more"})
 
 
 class _WithSecrets(Value, frozen=True, kw_only=True):

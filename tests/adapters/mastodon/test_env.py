@@ -254,6 +254,30 @@ def test_settings_never_show_a_secret() -> None:
         assert one.password == "hunter2"
         assert "hunter2" not in f"{one!r} {one} {one.__rich_repr__()!r}"
     assert "mastodon" in repr(postgres_of(text))
+    key = postgres_of("DATABASE_URL=postgresql://h/d?sslkey=/k&sslpassword=hunter2")
+    assert dict(key.more) == {"sslpassword": "hunter2"}
+    assert "hunter2" not in f"{key!r} {key}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("DATABASE_URL=postgresql:u:hunter2@h/d", "DATABASE_URL"),
+        ("DATABASE_URL=postgresql:///u:hunter2@h/d", "DATABASE_URL"),
+        ("DATABASE_URL=postgresql://h/d?host=u:hunter2@h", "DATABASE_URL"),
+        ("DB_HOST=u:hunter2@h", "DB_HOST"),
+        ("DB_NAME=hunter2@h", "DB_NAME"),
+        ("REDIS_URL=/u:hunter2@h/0", "REDIS_URL"),
+        ("REDIS_URL=unix:///u:hunter2@h", "REDIS_URL"),
+        ("REDIS_HOST=u:hunter2@h", "REDIS_HOST"),
+        ("REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=u:hunter2@h", "REDIS_SENTINELS"),
+    ],
+)
+def test_a_password_at_the_wrong_place_is_never_taken_for_a_name(text: str, key: str) -> None:
+    """Names are shown."""
+    problems = read(text)[2]
+    assert [problem.path for problem in problems] == [key]
+    assert "hunter2" not in str(problems[0])
 
 
 KEYS = (

@@ -81,9 +81,9 @@ class Login:
         port = str(self._parameters.get("port") or 5432)
         at = f"in {host} ({port})" if host.startswith("/") else f"at {host}:{port}"
         self.where = f"{_NAMES[kind]} {at}"
-        secret = settings.password or ""
+        secrets = (settings.password or "", dict(settings.more).get("sslpassword", ""))
         # Replacing a shorter one would garble every message; libpq itself never repeats a password.
-        self._secrets = [text for text in (secret, quote(secret, safe="")) if len(text) >= 4]
+        self._secrets = [text for secret in secrets for text in (secret, quote(secret, safe="")) if len(text) >= 4]
 
     def parameters(self) -> dict[str, Any]:
         """For libpq. Raises SourceUnavailableError where this libpq would give the password to whoever asks."""
