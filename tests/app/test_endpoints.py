@@ -328,7 +328,7 @@ def test_other_files_and_the_unit_are_where_mastodon_looks_first() -> None:
     found = find_endpoints(settings, env)
     assert found.postgres is not None
     assert (found.postgres.host, found.postgres.user, found.postgres.sslmode) == ("10.0.0.7", "local", "require")
-    source = "as .env.production and .env.local and .env and the workers' unit say."
+    source = "as .env.production, .env.local, .env and the workers' unit say."
     assert found.redis_sentence == f"Redis is read at 10.0.0.9:6379, database 0, {source}"
     assert found.sentence.endswith(f"Postgres at 10.0.0.7:5432, {source}")
 

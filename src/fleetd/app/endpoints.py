@@ -298,10 +298,12 @@ class _Search:
     def _source(self, table: str, configured: object) -> str:
         if configured is not None:
             return f"[{table}] says"
-        others = [name for name, _ in self._env_file.files or () if name != ".env.production"]
+        # Mastodon's main file first: that is where to look.
+        files = [name for name, _ in self._env_file.files or ()]
+        places = sorted(files, key=lambda name: name != ".env.production") or [".env.production"]
         if dict(self._env_file.environment).keys() & {*_SETTINGS}:
-            others.append("the workers' unit")
-        return f"{' and '.join(('.env.production', *others))} say{'' if others else 's'}"
+            places.append("the workers' unit")
+        return f"{places[0]} says" if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]} say"
 
     def _warnings(self, postgres: PostgresSettings | None, replica: PostgresSettings | None) -> tuple[str, ...]:
         settings, pgbouncer = self._settings, self._route.through == "pgbouncer"
