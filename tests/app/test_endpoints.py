@@ -6,7 +6,8 @@ import pytest
 from msgspec import structs
 
 from fleetd.adapters.mastodon.env_file import EnvFile
-from fleetd.app.endpoints import Endpoints, find_endpoints, route
+from fleetd.app.endpoints import Endpoints, find_endpoints
+from fleetd.app.route import route
 from fleetd.config import parse
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.found_pooler import FoundPooler
@@ -19,11 +20,11 @@ UNWATCHED = "Postgres behind PgBouncer is not watched: name it under [postgres].
 OWN_POSTGRES = '[postgres]\nurl = "postgresql://fleetd:Geheim8@10.0.0.3/mastodon"\n'
 
 
-def endpoints_of(env: str | None, config: str = "") -> Endpoints:
+def endpoints_of(env: str | None, config: str = "", version: str = "4.6.5") -> Endpoints:
     no_file = "" if "[mastodon]" in config else '[mastodon]\nenv_file = "/none/.env.production"\n'
     network = "" if "[network]" in config else '[network]\nprivate = ["10.0.0.0/24"]\n'
     settings = parse(PROFILE + no_file + network + config)
-    return find_endpoints(settings, EnvFile(text=env))
+    return find_endpoints(settings, EnvFile(text=env, version=version))
 
 
 def wrong(env: str | None, config: str = "") -> dict[str, str]:
@@ -128,7 +129,7 @@ def test_a_replica() -> None:
             '[connections]\nreplica = "none"\n[replica]\nhost = "h"\n',
             "[replica] is not used: connections.replica is",
         ),
-        ("REPLICA_DB_HOST=r\n", "", "Mastodon uses a replica with REPLICA_DB_NAME only"),
+        ("REPLICA_DB_USER=r\n", "", None),
     ],
 )
 def test_no_replica(env: str, config: str, said: str | None) -> None:
@@ -145,7 +146,7 @@ def test_a_replica_behind_pgbouncer_is_reported() -> None:
 
 def test_all_problems_are_listed_together_and_once() -> None:
     env = "REDIS_PORT=x\nDB_PORT=Geheim7\nREPLICA_DB_NAME=m\nREPLICA_DATABASE_URL=Geheim7\n"
-    assert set(wrong(env)) == {"REDIS_PORT", "DB_PORT"}
+    assert set(wrong(env)) == {"REDIS_PORT", "DB_PORT", "REPLICA_DATABASE_URL"}
     assert set(wrong(env.replace("DB_PORT=Geheim7\n", ""))) == {
         "REDIS_PORT",
         "REPLICA_DATABASE_URL",
@@ -185,7 +186,7 @@ def test_connection_names_are_given_and_counted_only_at_postgres(
 ) -> None:
     port = "5433" if env and "5433" in env else "6432" if "through" in config else "5432"
     found = FoundPooler(kind="none", takes_names=True, place=f"10.0.0.2:{port}")
-    got = route(parse(PROFILE + config), env, found)
+    got = route(parse(PROFILE + config), EnvFile(text=env), found)
     assert (got.through, got.named) == (through, named)
     assert got.countable is (named and through == "postgres")
     assert bool(got.unnamed_reason) is (not named and "name_connections" not in config)
@@ -217,10 +218,11 @@ def test_what_answered_is_believed_more_than_the_port(
 ) -> None:
     port = env.split("DB_PORT=")[1].split()[0] if "DB_PORT" in env else "5432"
     known = None if found is None else structs.replace(found, place=f"10.0.0.2:{port}")
-    got = route(parse(PROFILE), env, known)
+    settings, given = parse(PROFILE), EnvFile(text=env)
+    got = route(settings, given, known)
     assert (got.through, got.named, got.countable) == (through, named, countable)
     elsewhere = None if found is None else structs.replace(found, place="10.0.0.9:5432")
-    assert route(parse(PROFILE), env, elsewhere) == route(parse(PROFILE), env)
+    assert route(settings, given, elsewhere) == route(settings, given)
 
 
 def test_a_pooler_that_fleetd_does_not_know_is_named_as_that() -> None:
@@ -292,3 +294,157 @@ def test_a_table_of_its_own_is_taken_as_it_is() -> None:
     found = endpoints_of(DIRECT, '[postgres]\nhost = "/run/postgresql"\nuser = "watcher"\n')
     assert found.postgres is not None
     assert found.postgres.user == "watcher"
+
+
+@pytest.mark.parametrize(
+    ("version", "env", "host"),
+    [
+        ("4.6.5", "REPLICA_DB_HOST=10.0.0.4\n", "10.0.0.4"),
+        ("4.6.0-beta.1", "REPLICA_DB_HOST=10.0.0.4\nREPLICA_DB_USER=r\n", "10.0.0.4"),
+        ("4.6.0", "REPLICA_DB_HOST=\n", None),  # set to nothing: libpq's own default, the socket
+        ("4.5.15", "REPLICA_DB_NAME=\nREPLICA_DB_HOST=10.0.0.4\n", "10.0.0.4"),
+        ("4.2.0", "REPLICA_DATABASE_URL=postgresql://10.0.0.4/m\n", "10.0.0.4"),
+    ],
+)
+def test_what_turns_a_replica_on(version: str, env: str, host: str | None) -> None:
+    found = endpoints_of(DIRECT + env, version=version)
+    assert found.replica is not None
+    assert found.replica.host == host
+
+
+def test_before_4_6_a_replicas_host_alone_does_nothing_and_that_is_said() -> None:
+    found = endpoints_of(DIRECT + "REPLICA_DB_HOST=10.0.0.4\n", version="4.5.15")
+    assert found.replica is None
+    assert [w for w in found.warnings if w.startswith("REPLICA_DB_HOST is set, but Mastodon uses a replica")]
+
+
+@pytest.mark.parametrize(
+    ("env", "matters"),
+    [("", False), ("REPLICA_DB_HOST=10.0.0.4\n", True), ("REDIS_PASSWORD=Geheim7\n", True), ('A="a\\nb"\n', False)],
+)
+def test_an_unknown_version_is_said_where_it_makes_a_difference(env: str, matters: bool) -> None:
+    found = endpoints_of(DIRECT + env, version="")
+    said = [w for w in found.warnings if w.startswith("Which version of Mastodon runs is not known")]
+    assert len(said) == matters
+    assert found == endpoints_of(DIRECT + env, version="4.6.5") or matters
+    assert endpoints_of(DIRECT + env, version="4.6.5").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("env", "pool"),
+    [
+        ("DATABASE_URL=postgresql://10.0.0.2/m?pool=5\n", 5),
+        ("DATABASE_URL=postgresql://10.0.0.2/m?max_connections=7\n", 7),
+        ("DATABASE_URL=postgresql://10.0.0.2/m?pool=5\nREPLICA_DATABASE_URL=postgresql://10.0.0.4/m?pool=9\n", 9),
+        ("PRIMARY_DATABASE_URL=postgresql://10.0.0.2/m?pool=4\nDATABASE_URL=postgresql://10.0.0.9/m?pool=5\n", 4),
+    ],
+)
+def test_a_pool_in_an_address_is_what_claims_are_made_of(env: str, pool: int) -> None:
+    config = '[profiles.other]\nqueues = ["pull"]\ninstances = "4-5"\nthreads = 3\n'
+    found = endpoints_of(env, config)
+    policy = found.policy(parse(PROFILE + config).policy)
+    assert [profile.db_pool for profile in policy.profiles] == [pool, pool]
+    assert policy.scheduler.db_pool == pool
+    assert [profile.claim_connections for profile in policy.profiles] == [pool, min(pool, 5)]
+    (said,) = [w for w in found.warnings if w.startswith(f"pool={pool} in the address")]
+    assert "default-first's 25 threads" in said
+    assert "other's" not in said
+
+
+def test_a_pool_that_says_what_is_configured_needs_no_word() -> None:
+    config = "threads = 8\ndb_pool = 10\n[scheduler]\ndb_pool = 10\nthreads = 5\n"
+    env = EnvFile(text="DATABASE_URL=postgresql:///m?pool=10&host=/run/postgresql\n", version="4.6.5")
+    assert find_endpoints(parse(PROFILE + config), env).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        (
+            "DATABASE_URL=postgresql://10.0.0.2/m?application_name=web\n",
+            "DATABASE_URL has application_name=",
+        ),
+        ("DATABASE_URL=postgresql://10.0.0.2/m?options=-csearch_path%3Dx\n", "DATABASE_URL has options="),
+        ("PRIMARY_DATABASE_URL=postgresql://10.0.0.2/m?options=-cx%3Dy\n", "PRIMARY_DATABASE_URL has options="),
+        (DIRECT + "REPLICA_DATABASE_URL=postgresql://10.0.0.4/m?application_name=x\n", "REPLICA_DATABASE_URL has"),
+        ("DATABASE_URL=postgresql://10.0.0.2/m?application_name=\n", None),
+        (DIRECT + "PGOPTIONS='-c a=b'\n", ".env.production, line 5 uses PGOPTIONS itself"),
+    ],
+)
+def test_an_address_that_names_connections_itself_takes_our_names_away(env: str, why: str | None) -> None:
+    got = route(parse(PROFILE), EnvFile(text=env, version="4.6.5"))
+    assert got.named is (why is None)
+    assert (got.unnamed_reason or "").startswith(why or "")
+
+
+def test_several_hosts_are_said_and_kept() -> None:
+    env = "DATABASE_URL='postgresql:///m?host=10.0.0.2,10.0.0.3&port=5432,5433&target_session_attrs=read-write'\n"
+    found = endpoints_of(env)
+    assert found.postgres is not None
+    assert (found.postgres.host, found.postgres.ports) == ("10.0.0.2,10.0.0.3", (5432, 5433))
+    assert found.postgres.more == (("target_session_attrs", "read-write"),)
+    assert "Postgres at 10.0.0.2,10.0.0.3:5432,5433, as .env.production says." in found.sentence
+    assert endpoints_of(env.replace("5433", "6432")).pgbouncer is not None
+
+
+def test_other_files_and_the_unit_are_where_mastodon_looks_first() -> None:
+    settings = parse(PROFILE + '[network]\nprivate = ["10.0.0.0/24"]\n')
+    env = EnvFile(
+        path="/m/.env.production",
+        text=DIRECT + "REDIS_HOST=10.0.0.9\n",
+        beside=((".env.local", "DB_USER=local\n"), (".env", "DB_SSLMODE=require\nDB_USER=last\n")),
+        environment=(("RAILS_ENV", "production"), ("DB_HOST", "10.0.0.7")),
+        version="4.6.5",
+    )
+    found = find_endpoints(settings, env)
+    assert found.postgres is not None
+    assert (found.postgres.host, found.postgres.user, found.postgres.sslmode) == ("10.0.0.7", "local", "require")
+    source = "as .env.production, .env.local, .env and the workers' unit say."
+    assert found.redis_sentence == f"Redis is read at 10.0.0.9:6379, database 0, {source}"
+    assert found.sentence.endswith(f"Postgres at 10.0.0.7:5432, {source}")
+
+
+def test_where_a_wrong_setting_stands_is_said() -> None:
+    settings = parse(PROFILE)
+    env = EnvFile(
+        path="/m/.env.production",
+        text="\nREDIS_PORT=Geheim7\n",
+        beside=((".env.local", "\n\n  DB_PORT='Geheim7' # x\n"),),
+        environment=(("REDIS_DB", "Geheim7"),),
+        version="4.6.5",
+    )
+    with pytest.raises(ConfigError) as raised:
+        find_endpoints(settings, env)
+    told = {problem.path: problem.what for problem in raised.value.problems}
+    assert told["REDIS_PORT"].startswith("in .env.production, line 2: ")
+    assert told["DB_PORT"].startswith("in .env.local, line 3: ")
+    assert told["REDIS_DB"].startswith("in Environment= of the workers' unit: ")
+    assert "Geheim" not in str(raised.value)
+
+
+def test_another_rails_environment_is_refused() -> None:
+    env = EnvFile(text=DIRECT, environment=(("RAILS_ENV", "staging"),))
+    with pytest.raises(ConfigError, match="RAILS_ENV: is not production"):
+        find_endpoints(parse(PROFILE), env)
+
+
+def test_an_empty_user_is_the_account_of_the_workers() -> None:
+    env = EnvFile(text="DB_HOST=\nDB_USER=\nDB_NAME=\n", user="masto", version="4.6.5")
+    found = find_endpoints(parse(PROFILE), env)
+    assert found.postgres == PostgresSettings(host=None, user="masto", dbname="masto")
+    with pytest.raises(ConfigError, match="DB_USER: is empty, so workers log in by the name of their account"):
+        find_endpoints(parse(PROFILE), structs.replace(env, user=""))
+
+
+def test_without_a_file_the_units_own_settings_are_enough() -> None:
+    gone = EnvFile(path="/m/.env.production", why="there is no such file", missing=True, version="4.6.5")
+    own = structs.replace(gone, environment=(("DATABASE_URL", "postgresql://m@/d?host=/run/pg"), ("REDIS_HOST", "::1")))
+    with pytest.raises(ConfigError, match="REDIS_HOST"):
+        find_endpoints(parse(PROFILE), own)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        find_endpoints(parse(PROFILE), structs.replace(gone, environment=(("RAILS_ENV", "production"),)))
+
+
+def test_an_environment_file_that_cannot_be_read_is_said() -> None:
+    said = "EnvironmentFile=/etc/x of mastodon-sidekiq@.service can't be read: user mastodon may not."
+    assert said in find_endpoints(parse(PROFILE), EnvFile(text="DB_HOST=/a\n", unit_problem=said)).warnings

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fleetd.adapters.host.worker_account import WorkersUnit
 from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.app.endpoints import find_endpoints
 from fleetd.app.given_env import CREDENTIAL, given_env
@@ -43,7 +44,7 @@ def test_without_a_credential_it_is_the_file(tmp_path: Path) -> None:
     file = tmp_path / ".env.production"
     own = parse(f'[profiles.default-first]\ninstances = "1"\n[mastodon]\nenv_file = "{file}"\n')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fleetd.adapters.mastodon.env_file.workers_account", lambda _: None)
+        patch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _: WorkersUnit())
         assert given_env(own, {}) == EnvFile(path=str(file), text="A=1\n")
 
 
@@ -62,4 +63,4 @@ def test_settings_of_an_earlier_reading_are_used_and_said() -> None:
     kept = EnvFile(path="/e", text="DB_HOST=127.0.0.1\n", why="it is no regular file", kept=True)
     warning = "/e can't be read: it is no regular file. What was read before is still used."
     assert warning in find_endpoints(settings(), kept).warnings
-    assert find_endpoints(settings(), EnvFile(path="/e", text="DB_HOST=127.0.0.1\n")).warnings == ()
+    assert find_endpoints(settings(), EnvFile(path="/e", text="DB_HOST=/a\n")).warnings == ()

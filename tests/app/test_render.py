@@ -356,6 +356,34 @@ def test_mastodons_settings_are_handed_over_for_root_alone(machine: Machine) -> 
     assert machine.handed_over() == EnvFile()
 
 
+def test_all_of_mastodons_files_and_its_version_are_handed_over(machine: Machine) -> None:
+    machine.env_file("DB_HOST=a\n")
+    machine.env_file("DB_PORT=1\n", f"{ENV_FILE}.local".lstrip("/"))
+    machine.env_file("DB_PORT=2\n", ENV_FILE.replace(".env.production", ".env").lstrip("/"))
+    given = machine.handed_over() if machine.render() else EnvFile()
+    assert given.files == (
+        (".env.production.local", "DB_PORT=1\n"),
+        (".env.production", "DB_HOST=a\n"),
+        (".env", "DB_PORT=2\n"),
+    )
+    version = machine.root / ENV_FILE.lstrip("/").replace(".env.production", "lib/mastodon/version.rb")
+    version.parent.mkdir(parents=True)
+    version.write_text("".join(f"def {name}\n  {n}\nend\n" for name, n in (("major", 4), ("minor", 3), ("patch", 7))))
+    machine.render()
+    assert machine.handed_over().version == "4.3.7", "at once, not with the next rendering"
+
+
+@pytest.mark.parametrize(("query", "pool"), [("", 62), ("?pool=5", 5), ("?pool=200", 200)])
+def test_workers_are_rendered_with_the_pool_that_they_will_have(machine: Machine, query: str, pool: int) -> None:
+    machine.env_file(f"DATABASE_URL=postgresql://h/d{query}\n")
+    profile = '[profiles.default-first]\ninstances = "1"\nthreads = 60\nmin = 1\n[scheduler]\nplace = "elsewhere"\n'
+    sentences = machine.render(profile)
+    text = (machine.settings / "1.env").read_text()
+    assert f'DB_POOL="{pool}"' in text
+    assert f":p{pool}:" in text
+    assert any(f"pool={pool} in the address" in sentence for sentence in sentences) is bool(query)
+
+
 def fifo(path: Path) -> None:
     os.mkfifo(path)
 

@@ -27,7 +27,8 @@ def unencrypted_redis(redis: RedisSettings, private: Sequence[str]) -> list[str]
 
 def unencrypted_postgres(name: str, at: str, settings: PostgresSettings, private: Sequence[str]) -> list[str]:
     """A sentence if this server (`name` at `at`) is on another host and may be reached without TLS."""
-    if settings.sslmode not in _CLEAR_MODES or not _exposed((settings.host or "/").split(","), private):
+    hosts = dict(settings.more).get("hostaddr") or settings.host or "/"  # libpq prefers the address
+    if settings.sslmode not in _CLEAR_MODES or not _exposed(hosts.split(","), private):
         return []
     how = "without TLS" if settings.sslmode == "disable" else f"with sslmode {settings.sslmode}, so perhaps without TLS"
     return [f'{name} at {at} is reached {how}: {_WHAT}. Use sslmode = "verify-full" with sslrootcert, {_OR_PRIVATE}.']

@@ -10,15 +10,14 @@ from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import structs
 
-from fleetd.adapters.mastodon.env import (
-    postgres_settings,
-    read_env,
-    redis_settings,
-    replica_settings,
-    without_prepared_statements,
-)
+from fleetd.adapters.mastodon.database_rules import Database, database_settings, replica_settings
+from fleetd.adapters.mastodon.dotenv import Variables
+from fleetd.adapters.mastodon.env import read_env, release_from
 from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.adapters.mastodon.redis_rules import redis_settings
+from fleetd.adapters.mastodon.releases import NEWEST, OLDEST, Release, release_of
 from fleetd.app.encryption import unencrypted_postgres, unencrypted_redis
+from fleetd.app.route import Route, address, login_of, route
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
 from fleetd.core.model.facts import Value
@@ -28,12 +27,18 @@ from fleetd.errors import ConfigError, ConfigProblem
 
 #: The user of fleetd.service. Where Postgres goes by the operating system's user, fleetd's role has the same name.
 OWN_ROLE = "fleetd"
-_UNNAMED = "so the workers' database connections have no names."
 _NOT_WATCHED_BEHIND = "Postgres behind PgBouncer is not watched: name it under [postgres]."
 _REPLICA_BEHIND = (
     "The replica of .env.production is behind PgBouncer too, whose client slots are not watched: name the replica "
     "itself under [replica]."
 )
+_REPLICA_OFF = (
+    "REPLICA_DB_HOST is set, but Mastodon uses a replica by its host alone from 4.6 on only: set REPLICA_DB_NAME too, "
+    "or remove it."
+)
+
+#: What makes the workers' unit worth naming as a source.
+_SETTINGS = ("REDIS_URL", "SIDEKIQ_REDIS_URL", "REDIS_HOST", "DATABASE_URL", "DB_HOST", "DB_NAME", "DB_USER", "DB_PASS")
 
 _STRANGE_POOLER = (
     "A pooler that fleetd does not know answers where workers reach Postgres (pgcat, Odyssey, Supavisor, a managed "
@@ -42,119 +47,7 @@ _STRANGE_POOLER = (
 )
 
 T = TypeVar("T")
-_Reader: TypeAlias = Callable[[dict[str, str], list[ConfigProblem]], T | None]
-
-
-class Route(Value, frozen=True, kw_only=True):
-    """What the workers connect to."""
-
-    through: Literal["postgres", "pgbouncer"]
-    reason: str | None  # "because .env.production names port 6432"; None: nothing points to PgBouncer
-    named: bool  # workers are given names for their connections
-    unnamed_reason: str | None  # a sentence, when they are not and the configuration does not say so
-    asked: bool  # what answers there is known
-    strange: bool = False  # it is a pooler that fleetd does not know
-
-    @property
-    def countable(self) -> bool:
-        """Postgres may show which connections are our workers'; whether it does, the core finds out."""
-        return self.through == "postgres" and (self.named or not self.asked)
-
-
-def route(settings: Settings, env_text: str | None, found: FoundPooler | None = None) -> Route:
-    """From the configuration, the text of Mastodon's `.env.production` (None: it can't be read), and what was found.
-
-    PgBouncer refuses a client that names its connection, so a worker that wrongly did could not start at all: names are
-    given only where fleetd has asked, and one arrived.
-    """
-    env, problems = read_env(env_text or "")
-    database = postgres_settings(env, problems)
-    known = found if found is not None and database is not None and found.place == place_of(database) else None
-    through, reason = _through(settings, env, database, known)
-    unnamed = _refused(settings, known)
-    if unnamed is None and settings.mastodon.name_connections is None:
-        unnamed = _unnamed(settings, env_text, env, database, through, known)
-    named = settings.mastodon.name_connections is not False and unnamed is None
-    return Route(
-        through=through,
-        reason=reason,
-        named=named,
-        unnamed_reason=unnamed,
-        asked=known is not None or unnamed != _not_asked(database),
-        strange=known is not None and known.kind == "unknown" and through == "postgres",
-    )
-
-
-def place_of(database: PostgresSettings) -> str:
-    """The address that workers connect to, by which FoundPooler knows it."""
-    return _address(database)
-
-
-def _through(
-    settings: Settings, env: dict[str, str], database: PostgresSettings | None, found: FoundPooler | None
-) -> tuple[Literal["postgres", "pgbouncer"], str | None]:
-    if settings.through != "auto":
-        return settings.through, "because connections.through says so"
-    if settings.pgbouncer is not None:
-        return "pgbouncer", "because there is a [pgbouncer] table"
-    if found is not None:
-        answers = f"because it answers as PgBouncer {found.version}".rstrip()
-        return ("pgbouncer", answers) if found.kind == "pgbouncer" else ("postgres", None)
-    if database is not None and database.port == PGBOUNCER_PORT:
-        return "pgbouncer", f"because .env.production names port {PGBOUNCER_PORT}"
-    if without_prepared_statements(env):
-        return "pgbouncer", "because .env.production says PREPARED_STATEMENTS=false"
-    return "postgres", None
-
-
-def _refused(settings: Settings, found: FoundPooler | None) -> str | None:
-    """Why no worker may have a name, whatever the configuration says; None: nothing is known to refuse it."""
-    if found is None or found.takes_names or settings.mastodon.name_connections is False:
-        return None
-    if found.kind == "none":
-        return f"What answers at {found.place} takes no names from workers, {_UNNAMED}"
-    who = "PgBouncer" if found.kind == "pgbouncer" else "A pooler that fleetd does not know"
-    return f"{who} answers at {found.place}, {_UNNAMED}"
-
-
-def _unnamed(
-    settings: Settings,
-    env_text: str | None,
-    env: dict[str, str],
-    database: PostgresSettings | None,
-    through: str,
-    found: FoundPooler | None,
-) -> str | None:
-    """Why workers get no names, if the configuration leaves that to us; None: they get some."""
-    if through == "pgbouncer":
-        return f"Workers reach Postgres through PgBouncer, {_UNNAMED}"
-    if env_text is None:
-        return f"{settings.mastodon.env_file or 'mastodon.env_file'} can't be read, {_UNNAMED}"
-    if "PGOPTIONS" in env:
-        return f".env.production uses PGOPTIONS itself, {_UNNAMED}"
-    if database is None:
-        return f"{settings.mastodon.env_file} does not say how workers reach Postgres, {_UNNAMED}"
-    return None if found is not None else _not_asked(database)
-
-
-def _not_asked(database: PostgresSettings | None) -> str | None:
-    if database is None:
-        return None
-    return f"fleetd has not yet found out what answers at {place_of(database)}: until then {_UNNAMED[3:]}"
-
-
-def workers_logins(settings: Settings, env: EnvFile) -> tuple[PostgresSettings, ...]:
-    """With what to ask who answers where the workers connect: as they do, or as fleetd does to the same address.
-
-    Empty: the configuration says it already, or `.env.production` does not say where.
-    """
-    if settings.through == "pgbouncer" or (settings.through == "auto" and settings.pgbouncer is not None):
-        return ()
-    workers = postgres_settings(read_env(env.text)[0], []) if env.text is not None else None
-    if workers is None:
-        return ()
-    own = settings.postgres
-    return (workers,) if own is None or place_of(own) != place_of(workers) else (workers, own)
+_Reader: TypeAlias = Callable[[Variables, list[ConfigProblem], Release], T | None]
 
 
 class Endpoints(Value, frozen=True, kw_only=True):
@@ -170,13 +63,16 @@ class Endpoints(Value, frozen=True, kw_only=True):
     replica_login_is_mastodons: bool
     countable: bool  # Postgres may show which connections are our workers' (application_name)
     named: bool  # workers are to have names; fleetd-render decides the same
-    sentence: str  # what is watched, and how it was found
+    route: Route
+    redis_sentence: str  # which Redis is read, and how it was found
+    sentence: str  # which databases are watched, and how they were found
     warnings: tuple[str, ...]
 
     def policy(self, configured: Policy) -> Policy:
-        """The policy, knowing whether our workers' connections can be told from others'."""
-        connections = structs.replace(configured.connections, named=self.countable)
-        return structs.replace(configured, connections=connections)
+        """The policy, knowing the workers' pools, and whether their connections can be told from others'."""
+        policy = self.route.with_pool(configured)
+        connections = structs.replace(policy.connections, named=self.countable)
+        return structs.replace(policy, connections=connections)
 
 
 def find_endpoints(settings: Settings, env: EnvFile, found: FoundPooler | None = None) -> Endpoints:
@@ -193,17 +89,17 @@ class _Search:
     def __init__(self, settings: Settings, env: EnvFile, found: FoundPooler | None) -> None:
         self._settings = settings
         self._env_file = env
-        self._route = route(settings, env.text, found)
+        self._release = release_from(env)
+        self._route = route(settings, env, found)
         self._problems: list[ConfigProblem] = []
-        self._env: dict[str, str] | None = None
-        self._syntax: list[ConfigProblem] = []  # counts only where something in the file is needed
+        self._variables = read_env(env)
         self._mastodons: PostgresSettings | None = None
-        if env.text is not None:
-            self._env, self._syntax = read_env(env.text)
-            self._mastodons = postgres_settings(self._env, [])
+        if self._variables is not None:
+            database = database_settings(self._variables, [], self._release)
+            self._mastodons = None if database is None else login_of(database, self._env_file)
 
     def _workers_redis(self, redis: RedisSettings) -> str:
-        mastodons = redis_settings(self._env, []) if self._env is not None else None
+        mastodons = redis_settings(self._variables, [], self._release) if self._variables is not None else None
         return mastodons.place if mastodons is not None and mastodons.place != redis.place else ""
 
     def endpoints(self) -> Endpoints:
@@ -211,10 +107,10 @@ class _Search:
         redis = settings.redis or self._from_env("redis", redis_settings)
         console = settings.pgbouncer if pgbouncer else None
         if pgbouncer and console is None:
-            console = self._from_env("pgbouncer", postgres_settings)
+            console = self._database("pgbouncer")
         postgres, limits_of = settings.postgres, (settings.mastodon.role, settings.mastodon.database)
         if not pgbouncer and postgres is None:
-            postgres = self._from_env("postgres", postgres_settings)
+            postgres = self._database("postgres")
             if postgres is not None and _goes_by_user(postgres):
                 limits_of = (settings.mastodon.role or postgres.user, settings.mastodon.database)
                 postgres = structs.replace(postgres, user=OWN_ROLE)
@@ -235,6 +131,8 @@ class _Search:
             replica_login_is_mastodons=settings.replica is None,
             countable=self._route.countable,
             named=self._route.named,
+            route=self._route,
+            redis_sentence=f"Redis is read at {redis.place}, as {self._source('redis', settings.redis)}.",
             sentence=self._sentence(console, postgres, replica),
             warnings=(*self._warnings(postgres, replica), *self._unencrypted(redis, console, postgres, replica)),
         )
@@ -247,11 +145,35 @@ class _Search:
         return structs.replace(login, cleartext_password=True)
 
     def _from_env(self, table: str, read: _Reader[T]) -> T | None:
-        if self._env is None:
+        variables = self._variables
+        if variables is None:
             self._problems.append(self._nowhere(table))
             return None
-        self._problems += self._syntax
-        return read(self._env, self._problems)
+        self._problems += variables.broken
+        return self._read(variables, read)
+
+    def _read(self, variables: Variables, read: _Reader[T]) -> T | None:
+        """Each problem says where the variable is set."""
+        problems: list[ConfigProblem] = []
+        found = read(variables, problems, self._release)
+        for problem in problems:
+            place = variables.place(problem.path.split("'")[0])
+            # What dotenv refuses names its line itself.
+            said = place and not problem.what.startswith("line ")
+            what = f"in {place}: {problem.what}" if said else problem.what
+            self._problems.append(ConfigProblem(problem.path, what, problem.cure))
+        return found
+
+    def _database(self, table: str) -> PostgresSettings | None:
+        found = self._from_env(table, database_settings)
+        return None if found is None else self._with_user(found, "DB_USER")
+
+    def _with_user(self, database: Database, key: str) -> PostgresSettings:
+        login = login_of(database, self._env_file)
+        if not login.user:
+            what = "is empty, so workers log in by the name of their account, which is not known"
+            self._problems.append(ConfigProblem(key, what, f"Write {key}=NAME."))
+        return login
 
     def _nowhere(self, table: str) -> ConfigProblem:
         env, file = self._env_file, self._settings.mastodon.env_file or ".env.production"
@@ -263,16 +185,17 @@ class _Search:
     def _replica(self) -> PostgresSettings | None:
         if not self._settings.watch_replica:
             return None
-        if self._settings.replica is not None or self._env is None:
+        if self._settings.replica is not None or self._variables is None:
             return self._settings.replica
-        return replica_settings(self._env, self._problems)
+        found = self._read(self._variables, replica_settings)
+        return None if found is None else self._with_user(found, "REPLICA_DB_USER")
 
     def _pool(self) -> tuple[str, str]:
         """By Mastodon's names: PgBouncer may know the database by another name than Postgres."""
         if self._mastodons is not None:
             return self._mastodons.dbname, self._mastodons.user
         for key, given in (("database", self._settings.mastodon.database), ("role", self._settings.mastodon.role)):
-            if given is None and self._env is None:
+            if given is None and self._variables is None:
                 what = "needed to find Mastodon's pool in PgBouncer, because .env.production can't be read"
                 self._problems.append(ConfigProblem(f"mastodon.{key}", what, f"Set mastodon.{key}."))
         return self._settings.mastodon.database or "", self._settings.mastodon.role or ""
@@ -283,17 +206,24 @@ class _Search:
         settings = self._settings
         parts = []
         if console is not None:
-            parts.append(f"PgBouncer at {_address(console, PGBOUNCER_PORT)}, {self._route.reason}")
+            parts.append(f"PgBouncer at {address(console, PGBOUNCER_PORT)}, {self._route.reason}")
         if postgres is not None:
-            source = ".env.production" if settings.postgres is None else "[postgres]"
-            own = (
-                f", with fleetd's own role {OWN_ROLE}" if settings.postgres is None and _goes_by_user(postgres) else ""
-            )
-            parts.append(f"Postgres at {_address(postgres)}, as {source} says{own}")
+            by_user = settings.postgres is None and _goes_by_user(postgres)
+            own = f", with fleetd's own role {OWN_ROLE}" if by_user else ""
+            parts.append(f"Postgres at {address(postgres)}, as {self._source('postgres', settings.postgres)}{own}")
         if replica is not None:
-            source = ".env.production" if settings.replica is None else "[replica]"
-            parts.append(f"the replica at {_address(replica)}, as {source} says")
+            parts.append(f"the replica at {address(replica)}, as {self._source('replica', settings.replica)}")
         return f"Database connections are watched at: {'; '.join(parts)}."
+
+    def _source(self, table: str, configured: object) -> str:
+        if configured is not None:
+            return f"[{table}] says"
+        # Mastodon's main file first: that is where to look.
+        files = [name for name, _ in self._env_file.files or ()]
+        places = sorted(files, key=lambda name: name != ".env.production") or [".env.production"]
+        if dict(self._env_file.environment).keys() & {*_SETTINGS}:
+            places.append("the workers' unit")
+        return f"{places[0]} says" if len(places) == 1 else f"{', '.join(places[:-1])} and {places[-1]} say"
 
     def _warnings(self, postgres: PostgresSettings | None, replica: PostgresSettings | None) -> tuple[str, ...]:
         settings, pgbouncer = self._settings, self._route.through == "pgbouncer"
@@ -310,11 +240,25 @@ class _Search:
             warnings.append('[replica] is not used: connections.replica is "none".')
         if replica is not None and settings.replica is None and replica.port == PGBOUNCER_PORT:
             warnings.append(_REPLICA_BEHIND)
-        if replica is None and settings.watch_replica and self._env and self._env.get("REPLICA_DB_HOST"):
-            warnings.append(
-                "REPLICA_DB_HOST is set in .env.production, but Mastodon uses a replica with REPLICA_DB_NAME only."
-            )
+        if replica is None and settings.watch_replica and self._variables is not None:
+            off = self._variables.has("REPLICA_DB_HOST") and release_of(self._env_file.version) is not None
+            warnings += [_REPLICA_OFF] if off else []
+        warnings += [w for w in (self._env_file.unit_problem, self._route.pool_sentence(settings.policy)) if w]
+        warnings += self._unknown_release()
         return tuple(warnings)
+
+    def _unknown_release(self) -> list[str]:
+        """That Mastodon's version is not known, if it makes a difference."""
+        if self._variables is None or release_of(self._env_file.version) is not None:
+            return []
+        readings = {_reading(self._env_file, (4, minor)) for minor in range(OLDEST[1], NEWEST[1] + 1)}
+        if len(readings) == 1:
+            return []
+        newest = ".".join(map(str, NEWEST))
+        return [
+            f"Which version of Mastodon runs is not known, so its settings are read as {newest} reads them, and others "
+            "differ: check mastodon.directory, then `systemctl start fleetd-stamp` and restart fleetd."
+        ]
 
     def _unencrypted(
         self,
@@ -328,7 +272,7 @@ class _Search:
         named = (("PgBouncer", console, PGBOUNCER_PORT), ("Postgres", postgres, 5432), ("The replica", replica, 5432))
         for name, login, port in named:
             if login is not None:
-                sentences += unencrypted_postgres(name, _address(login, port), login, private)
+                sentences += unencrypted_postgres(name, address(login, port), login, private)
         return sentences
 
     def _unknown_limits(self, login: PostgresSettings | None, table: str) -> list[str]:
@@ -354,5 +298,12 @@ def _goes_by_user(login: PostgresSettings) -> bool:
     return not login.password and (not login.host or login.host.startswith(("/", "@")))
 
 
-def _address(settings: PostgresSettings, port: int = 5432) -> str:
-    return f"{settings.host or 'the local socket'}:{settings.port or port}"
+def _reading(env: EnvFile, release: Release) -> str:
+    """What Mastodon's settings come to by the rules of a release; for comparing only, since it holds secrets."""
+    variables = read_env(env, release)
+    if variables is None or variables.broken:
+        return ""
+    problems: list[ConfigProblem] = []
+    found = [read(variables, problems, release) for read in (redis_settings, database_settings, replica_settings)]
+    secrets = [getattr(found[0], "password", None), *(getattr(one, "login", None) for one in found[1:])]
+    return repr((found, [getattr(secret, "password", secret) for secret in secrets], list(map(str, problems))))

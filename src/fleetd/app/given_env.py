@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import structs
 
 from fleetd.adapters.host.files import read_small_file
+from fleetd.adapters.host.readings import CODE_FILE, SETTINGS_DIRECTORY, read_stamp
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
 from fleetd.adapters.rendering.rendered_files import ENV_COPY_BYTES_MAX
 from fleetd.config import Settings
@@ -17,11 +18,12 @@ CREDENTIAL = "mastodon.env"
 
 
 def given_env(settings: Settings, environment: Mapping[str, str]) -> EnvFile:
-    """Mastodon's `.env.production`. It is handed over at the start only, so a reload finds the same."""
+    """Mastodon's settings. They are handed over at the start only, so a reload finds the same."""
     directory, path = environment.get("CREDENTIALS_DIRECTORY"), settings.mastodon.env_file
     copy = Path(directory) / CREDENTIAL if directory else None
     if copy is None or not copy.is_file():
-        return read_env_file(path)
+        code = read_stamp(SETTINGS_DIRECTORY / CODE_FILE)
+        return structs.replace(read_env_file(path), version=code.version if code else "")
     given = env_file_from(read_small_file(copy, ENV_COPY_BYTES_MAX)) or EnvFile()
     if given == EnvFile() and path:  # as fleetd.service says when there is no copy
         why = "fleetd-render, which hands it over, has not run or has failed"

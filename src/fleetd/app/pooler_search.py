@@ -17,7 +17,7 @@ from fleetd.adapters.database.pooler import find_pooler
 from fleetd.adapters.host.found_file import read_found, write_found
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.env_file import EnvFile
-from fleetd.app.endpoints import place_of, workers_logins
+from fleetd.app.route import place_of, workers_logins
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings
 from fleetd.core.model.found_pooler import FoundPooler

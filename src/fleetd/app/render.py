@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from fleetd.adapters.host.found_file import read_found
 from fleetd.adapters.host.other_mastodons import other_mastodons
@@ -25,13 +26,14 @@ from fleetd.adapters.mastodon.exporter import exporter_ports
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
 from fleetd.adapters.rendering.rendered_files import RenderedFiles, RenderedMastodon, below
 from fleetd.adapters.rendering.worker_unit import worker_dropin
-from fleetd.app.endpoints import route
+from fleetd.app.route import route
 from fleetd.app.stamp import stamp
 from fleetd.app.worker_command import command_problem, home_of
 from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.facts import UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.unit_rules import may_boot, unfit_of
 from fleetd.core.model.worker_settings import ExporterPorts, all_settings, min_numbers
 from fleetd.errors import ConfigError, ConfigProblem, FleetdError
@@ -75,11 +77,14 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         sentences += _place_workers(settings, files)
     read = read_env_file(settings.mastodon.env_file, root)
     with files.locked():
+        stamped = _stamp(settings, files, root)  # first: the version says how Mastodon's settings are read
         env = _hand_over(read, files)
-        to_postgres = route(settings, env.text, read_found(below(root, Path(settings.state.directory))))
-        sentences += [sentence for sentence in (env.problem, to_postgres.unnamed_reason) if sentence]
+        to_postgres = route(settings, env, read_found(below(root, Path(settings.state.directory))))
+        said = (env.problem, env.unit_problem, to_postgres.unnamed_reason, to_postgres.pool_sentence(settings.policy))
+        sentences += [sentence for sentence in said if sentence]
         # Files before links: what a boot starts must have its settings.
-        sentences += _write(settings, files, to_postgres.named, _exporter(settings, env.text))
+        policy = to_postgres.with_pool(settings.policy)
+        sentences += _write(policy, files, to_postgres.named, _exporter(settings, env))
         unfit = UnitFiles(root).unfit(settings.directory)
         links, linked = _link(settings, boot, unfit)
         usual = MastodonSection().env_file
@@ -87,7 +92,6 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
             linked,
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED, WATCHED_GIT),
         ]
-        stamped = _stamp(settings, files, root)
     sentences += links + stamped
     for unit, directory in other_mastodons(settings.directory, root).items():
         sentences.append(
@@ -133,19 +137,22 @@ def _place_workers(settings: Settings, files: RenderedFiles) -> list[str]:
 
 def _hand_over(read: EnvFile, files: RenderedFiles) -> EnvFile:
     """Leave Mastodon's settings for fleetd's next start. While they can't be read, those of this boot stay."""
-    env = read.or_kept(env_file_from(files.env_copy()))
+    code = files.code()
+    env = structs.replace(read.or_kept(env_file_from(files.env_copy())), version=code.version if code else "")
     files.hand_over_env(msgspec.json.encode(env))
     return env
 
 
-def _exporter(settings: Settings, env_text: str | None) -> ExporterPorts | None:
-    """The ports of Mastodon's Prometheus exporter, if `.env.production` switches it on in each process."""
-    return exporter_ports(read_env(env_text or "")[0], frozenset({settings.http.port} if settings.http else ()))
+def _exporter(settings: Settings, env: EnvFile) -> ExporterPorts | None:
+    """The ports of Mastodon's Prometheus exporter, if its settings switch it on in each process."""
+    variables = read_env(env)
+    known = {} if variables is None else variables.known()
+    return exporter_ports(known, frozenset({settings.http.port} if settings.http else ()))
 
 
-def _write(settings: Settings, files: RenderedFiles, named: bool, exporter: ExporterPorts | None) -> list[str]:
+def _write(policy: Policy, files: RenderedFiles, named: bool, exporter: ExporterPorts | None) -> list[str]:
     """Write the settings of every configured number; remove those of numbers that are gone and do not run."""
-    wanted = all_settings(settings.policy, name_connections=named, exporter=exporter)
+    wanted = all_settings(policy, name_connections=named, exporter=exporter)
     written = [worker.key for worker in wanted if files.write(worker.key, worker.text)]
     sentences = [f"Wrote the settings of {_list(written)}."] if written else ["All settings are up to date."]
     for key in sorted(set(files.keys()) - {worker.key for worker in wanted}):

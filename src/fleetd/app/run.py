@@ -196,6 +196,7 @@ class Daemon:
         self._log_endpoints()
 
     def _log_endpoints(self) -> None:
+        _log.info(self._endpoints.redis_sentence)
         _log.info(self._endpoints.sentence)
         for warning in (*self._settings.warnings, *self._endpoints.warnings):
             _log.warning(warning)

@@ -21,7 +21,8 @@ SENTINEL_PORT = 26_379
 #: PgBouncer's console is a database of this name.
 CONSOLE = "pgbouncer"
 
-_SECRETS = frozenset({"password", "sentinel_password"})
+#: `more` may hold sslpassword.
+_SECRETS = frozenset({"password", "sentinel_password", "more"})
 
 
 class _WithSecrets(Value, frozen=True, kw_only=True):
@@ -82,6 +83,13 @@ class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):
     sslcert: str | None = None
     sslkey: str | None = None
     cleartext_password: bool = False  # the server may ask for it even where others could read it
+    more_ports: tuple[int, ...] = ()  # of the second host in `host` and the following ones
+    more: tuple[tuple[str, str], ...] = ()  # what else libpq is told, such as target_session_attrs
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """One for each host, or one for all."""
+        return (self.port, *self.more_ports) if self.port is not None else ()
 
 
 SSL_MODES = get_args(SslMode)
@@ -132,7 +140,7 @@ def redis_from_url(url: str, key: str, namespace: str | None, problems: list[Con
     if unix and not parts.path:
         problems.append(ConfigProblem(key, "names no socket", _REDIS_CURE))
         return None
-    db_text = dict(parse_qsl(parts.query)).get("db") or ("" if unix else parts.path.strip("/")) or "0"
+    db_text = ("" if unix else parts.path.strip("/")) or dict(parse_qsl(parts.query)).get("db") or "0"
     db = whole_number(db_text, f"{key}'s database", 0, DATABASES_MAX, problems)
     if db is None:
         return None

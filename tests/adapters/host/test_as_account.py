@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from fleetd.adapters.host.as_account import ANSWER_BYTES_MAX, as_account
-from fleetd.adapters.host.worker_account import Account, AccountError, account_of, workers_account
+from fleetd.adapters.host.worker_account import (
+    Account,
+    AccountError,
+    WorkersUnit,
+    account_of,
+    unit_of,
+    workers_account,
+)
 from fleetd.adapters.mastodon.env_file import read_env_file
 
 NOBODY = Account(name="nobody", uid=65534, gid=65534, groups=(65534,))
@@ -167,3 +174,19 @@ def test_while_systemd_does_not_answer_root_reads_nothing(monkeypatch: pytest.Mo
         workers_account()
     read = read_env_file(f"{tmp_path}/.env")
     assert (read.text, read.why.startswith("systemd does not say"), read.missing) == (None, True, False)
+
+
+def test_what_systemd_says_of_the_workers_unit() -> None:
+    shown = (
+        'LoadState=loaded\nUser=nobody\nGroup=\nSupplementaryGroups=\nEnvironment=A=1 "B=x y"\n'
+        "EnvironmentFiles=/a.env (ignore_errors=no)\nEnvironmentFiles=/b.env (ignore_errors=yes)\n"
+    )
+    unit = unit_of(shown)
+    assert (unit.user, unit.environment) == ("nobody", 'A=1 "B=x y"')
+    assert unit.environment_files == ("/a.env (ignore_errors=no)", "/b.env (ignore_errors=yes)")
+    assert (unit.account is not None) is (os.geteuid() == 0)
+
+
+def test_a_unit_that_is_not_there_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert unit_of("LoadState=not-found\nEnvironment=A=1\n") == WorkersUnit()

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.mastodon.env import postgres_settings, read_env, redis_settings, replica_settings
+from fleetd.adapters.mastodon.database_rules import database_settings, replica_settings
+from fleetd.adapters.mastodon.env import read_env
+from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.adapters.mastodon.redis_rules import redis_settings
 from fleetd.config.connections import PostgresSettings, RedisSettings
 from fleetd.errors import ConfigProblem
 from tests.support.project import PROJECT
@@ -17,8 +20,10 @@ FIXTURES = PROJECT / "tests/support/fixtures" / "env"
 
 def read(text: str) -> tuple[RedisSettings | None, PostgresSettings | None, list[ConfigProblem]]:
     """The settings of Redis and of the database, and every problem found."""
-    env, problems = read_env(text)
-    return redis_settings(env, problems), postgres_settings(env, problems), problems
+    env, problems = read_env(EnvFile(text=text)), list[ConfigProblem]()
+    assert env is not None
+    redis, database = redis_settings(env, problems), database_settings(env, problems)
+    return redis, None if database is None else database.login, [*env.broken, *problems]
 
 
 def redis_of(text: str) -> RedisSettings:
@@ -39,9 +44,10 @@ def problems_of(text: str) -> list[str]:
 
 def test_values_are_those_of_dotenv_ruby() -> None:
     """The expected values are what Ruby's dotenv printed for the same file."""
-    env, problems = read_env((FIXTURES / "quoting.env").read_text())
-    assert problems == []
-    assert env == {
+    env = read_env(EnvFile(text=(FIXTURES / "quoting.env").read_text()))
+    assert env is not None
+    assert env.broken == []
+    assert env.known() == {
         "REDIS_HOST": "localhost",
         "REDIS_PORT": "6380",
         "REDIS_PASSWORD": "abc",
@@ -66,8 +72,9 @@ def test_the_process_environment_is_neither_read_nor_changed(monkeypatch: pytest
     monkeypatch.setenv("REDIS_HOST", "from-outside")
     monkeypatch.setenv("OUTSIDE", "from-outside")
     before = dict(os.environ)
-    env, _ = read_env("A=$OUTSIDE\nREDIS_PORT=1234\n")
-    assert env == {"A": "", "REDIS_PORT": "1234"}
+    env = read_env(EnvFile(text="A=$OUTSIDE\nREDIS_PORT=1234\n"))
+    assert env is not None
+    assert env.known() == {"A": "", "REDIS_PORT": "1234"}
     assert redis_of("REDIS_PORT=1234").host == "localhost"
     assert dict(os.environ) == before
 
@@ -79,23 +86,28 @@ def test_the_process_environment_is_neither_read_nor_changed(monkeypatch: pytest
         ("REDIS_HOST=r\nREDIS_PORT=7000\nREDIS_DB=2", {"host": "r", "port": 7000, "db": 2}),
         ("REDIS_HOST=r\nREDIS_USER=u\nREDIS_PASSWORD=p", {"host": "r", "username": "u", "password": "p"}),
         ("REDIS_HOST=r\nREDIS_URL=redis://other:7/3", {"host": "other", "port": 7, "db": 3}),
-        ("REDIS_URL=redis://:p%40ss@h", {"host": "h", "password": "p@ss"}),
-        ("REDIS_URL=redis://justpassword@h", {"host": "h", "password": "justpassword"}),
+        ("REDIS_URL=redis://:p%40ss@h", {"host": "h", "username": "default", "password": "p@ss"}),
+        ("REDIS_URL=redis://justpassword@h", {"host": "h", "username": "default", "password": "justpassword"}),
         ("REDIS_URL=redis://u:p@[::1]:7/0", {"host": "::1", "port": 7, "username": "u", "password": "p"}),
         ("REDIS_URL=rediss://h:6380", {"host": "h", "port": 6380, "tls": True}),
         ("REDIS_URL=unix:///run/redis/r.sock?db=4", {"unix_socket": "/run/redis/r.sock", "db": 4}),
-        ("REDIS_URL=unix://:p@/run/r.sock", {"unix_socket": "/run/r.sock", "password": "p"}),
-        ("REDIS_NAMESPACE=social", {"namespace": "social"}),
+        ("REDIS_URL=unix://:p@/run/r.sock", {"unix_socket": "/run/r.sock", "username": "default", "password": "p"}),
         # a prefix with its own host inherits nothing
         ("REDIS_PASSWORD=p\nREDIS_DB=5\nREDIS_HOST=r\nSIDEKIQ_REDIS_HOST=s", {"host": "s"}),
         # and one without address, Sentinels or host is not used at all
         ("REDIS_HOST=r\nSIDEKIQ_REDIS_DB=9\nSIDEKIQ_REDIS_PASSWORD=x", {"host": "r"}),
         ("REDIS_HOST=r\nSIDEKIQ_REDIS_URL=redis://s/1", {"host": "s", "db": 1}),
-        ("REDIS_NAMESPACE=n\nSIDEKIQ_REDIS_URL=redis://s", {"host": "s", "namespace": "n"}),
         ("REDIS_HOST=r\nCACHE_REDIS_HOST=c", {"host": "r"}),
         (
-            "REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=a,b:1, c\nREDIS_PASSWORD=p\nREDIS_HOST=ignored",
-            {"sentinel_master": "m", "sentinels": (("a", 26379), ("b", 1), ("c", 26379)), "password": "p"},
+            "REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=a,b:1,c\nREDIS_PASSWORD=p\nREDIS_HOST=ignored",
+            {
+                "sentinel_master": "m",
+                "sentinels": (("a", 26379), ("b", 1), ("c", 26379)),
+                "username": "default",
+                "password": "p",
+                "sentinel_username": "default",
+                "sentinel_password": "p",
+            },
         ),
         (
             "SIDEKIQ_REDIS_SENTINEL_MASTER=m\nSIDEKIQ_REDIS_SENTINELS=a\nSIDEKIQ_REDIS_SENTINEL_PORT=5\n"
@@ -172,10 +184,11 @@ def test_which_postgres(text: str, expected: dict[str, Any] | None) -> None:
     ],
 )
 def test_which_replica(text: str, expected: dict[str, Any] | None) -> None:
-    env, problems = read_env(text)
-    got = replica_settings(env, problems)
+    env, problems = read_env(EnvFile(text=text)), list[ConfigProblem]()
+    assert env is not None
+    got = replica_settings(env, problems, (4, 5))
     assert problems == []
-    assert got == (None if expected is None else PostgresSettings(**expected))
+    assert (got and got.login) == (None if expected is None else PostgresSettings(**expected))
 
 
 @pytest.mark.parametrize(
@@ -184,10 +197,12 @@ def test_which_replica(text: str, expected: dict[str, Any] | None) -> None:
         ("REPLICA_DB_NAME=n\nREPLICA_DB_PORT=hunter2", "REPLICA_DB_PORT"),
         ("REPLICA_DB_NAME=n\nDB_PORT=hunter2", "DB_PORT"),
         ("REPLICA_DATABASE_URL=hunter2", "REPLICA_DATABASE_URL"),
+        ("REPLICA_DATABASE_URL=postgresql://u:hunter2#@h/d", "REPLICA_DATABASE_URL"),
     ],
 )
 def test_problems_of_a_replica_name_the_key_and_no_value(text: str, key: str) -> None:
-    env, problems = read_env(text)
+    env, problems = read_env(EnvFile(text=text)), list[ConfigProblem]()
+    assert env is not None
     assert replica_settings(env, problems) is None
     assert [problem.path for problem in problems] == [key]
     assert "hunter2" not in str(problems[0])
@@ -213,7 +228,6 @@ def test_problems_of_a_replica_name_the_key_and_no_value(text: str, key: str) ->
         ("DATABASE_URL=postgres://h/d?sslmode=hunter2", ["DATABASE_URL's sslmode"]),
         ("DATABASE_URL=postgres://h/d?port=hunter2", ["DATABASE_URL's port"]),
         ("REDIS_PASSWORD=$(cat hunter2)", ["REDIS_PASSWORD"]),
-        ("REDIS_PASSWORD='hunter2", ["REDIS_PASSWORD"]),
     ],
 )
 def test_problems_name_the_key_and_never_the_value(text: str, keys: list[str] | None) -> None:
@@ -226,7 +240,7 @@ def test_problems_name_the_key_and_never_the_value(text: str, keys: list[str] | 
 
 def test_all_problems_at_once() -> None:
     text = "REDIS_PORT=x\nREDIS_DB=y\nDB_PORT=z\nDB_SSLMODE=w\nDB_PASS=$(pass show db)"
-    assert problems_of(text) == ["DB_PASS", "REDIS_PORT", "REDIS_DB", "DB_PORT", "DB_SSLMODE"]
+    assert problems_of(text) == ["REDIS_PORT", "REDIS_DB", "DB_PASS", "DB_PORT", "DB_SSLMODE"]
 
 
 def test_lines_about_other_things_may_be_anything() -> None:
@@ -240,6 +254,30 @@ def test_settings_never_show_a_secret() -> None:
         assert one.password == "hunter2"
         assert "hunter2" not in f"{one!r} {one} {one.__rich_repr__()!r}"
     assert "mastodon" in repr(postgres_of(text))
+    key = postgres_of("DATABASE_URL=postgresql://h/d?sslkey=/k&sslpassword=hunter2")
+    assert dict(key.more) == {"sslpassword": "hunter2"}
+    assert "hunter2" not in f"{key!r} {key}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("DATABASE_URL=postgresql:u:hunter2@h/d", "DATABASE_URL"),
+        ("DATABASE_URL=postgresql:///u:hunter2@h/d", "DATABASE_URL"),
+        ("DATABASE_URL=postgresql://h/d?host=u:hunter2@h", "DATABASE_URL"),
+        ("DB_HOST=u:hunter2@h", "DB_HOST"),
+        ("DB_NAME=hunter2@h", "DB_NAME"),
+        ("REDIS_URL=/u:hunter2@h/0", "REDIS_URL"),
+        ("REDIS_URL=unix:///u:hunter2@h", "REDIS_URL"),
+        ("REDIS_HOST=u:hunter2@h", "REDIS_HOST"),
+        ("REDIS_SENTINEL_MASTER=m\nREDIS_SENTINELS=u:hunter2@h", "REDIS_SENTINELS"),
+    ],
+)
+def test_a_password_at_the_wrong_place_is_never_taken_for_a_name(text: str, key: str) -> None:
+    """Names are shown."""
+    problems = read(text)[2]
+    assert [problem.path for problem in problems] == [key]
+    assert "hunter2" not in str(problems[0])
 
 
 KEYS = (

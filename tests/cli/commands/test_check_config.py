@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fleetd.adapters.host.worker_account import WorkersUnit
 from fleetd.cli.commands.check_config import unit_lines
 from fleetd.cli.main import cli
 from fleetd.config import parse
@@ -45,7 +46,7 @@ limit = 700
 @pytest.fixture(autouse=True)
 def own_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' files are their own, also where they run as root on a machine without a user mastodon."""
-    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_account", lambda _: None)
+    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _: WorkersUnit())
 
 
 def check(file: Path) -> Result:
@@ -108,10 +109,22 @@ def test_the_sources_that_would_be_read_are_listed(tmp_path: Path) -> None:
     assert "Geheim7" not in result.stdout
 
 
+def test_where_redis_and_the_databases_were_found_is_shown_and_no_secret(tmp_path: Path) -> None:
+    (tmp_path / ".env.local").write_text("REDIS_URL=redis://:Geheim8@10.0.0.9:6380/2\n")
+    database = "postgresql:///m?host=10.0.0.2,10.0.0.3&username=u&password=Geheim7&pool=5&target_session_attrs=any"
+    result = with_env(tmp_path, f"DATABASE_URL={database}\nREPLICA_DB_HOST=10.0.0.4\n")
+    assert result.exit_code == 0, result.stdout
+    source = "as .env.production and .env.local say"
+    assert f"Redis is read at 10.0.0.9:6380, database 2, {source}." in result.stdout
+    assert f"Postgres at 10.0.0.2,10.0.0.3:5432, {source}; the replica at 10.0.0.4:5432" in result.stdout
+    assert "look: pool=5 in the address of Mastodon's database beats db_pool" in result.stdout
+    assert "Geheim" not in result.stdout
+
+
 def test_problems_in_mastodons_own_settings_are_listed(tmp_path: Path) -> None:
     result = with_env(tmp_path, "DB_PORT=Geheim7\n")
     assert result.exit_code == 1
-    assert "DB_PORT: must be a whole number" in result.stdout
+    assert "DB_PORT: in .env.production, line 1: must be a whole number" in result.stdout
     assert "Geheim7" not in result.stdout
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from fleetd.adapters.mastodon.env_file import EnvFile
 from lab import Host
@@ -31,8 +32,9 @@ def worker(two_hosts: TwoHosts) -> Iterator[Host]:
     render(host, CONFIG)
     yield host
     host.write(ENV_FILE, env_file, mode=0o640, owner="mastodon")
+    host.remove("/home/mastodon/live/.env.local")
     render(host, CONFIG)
-    for path in ("fleetd", "mastodon-sidekiq@7", "mastodon-sidekiq@8", "mastodon-sidekiq@9"):
+    for path in ("fleetd", "mastodon-sidekiq@", "mastodon-sidekiq@7", "mastodon-sidekiq@8", "mastodon-sidekiq@9"):
         host.remove(DROPIN.format(path))
     host.run(["systemctl", "stop", "fleetd", "mastodon-sidekiq.target", "mastodon-sidekiq*.service"])
     host.run(["sh", "-c", f"rm -f {SETTINGS}/* /etc/fleetd/fleetd.toml"])
@@ -249,8 +251,65 @@ def stand_in_for_fleetd(worker: Host) -> None:
 
 
 def credential(worker: Host) -> EnvFile:
+    """Without what the unit and the stamp add."""
+    given = credential_with_all(worker)
+    assert (given.user, given.unit_problem) == ("mastodon", "")
+    assert dict(given.environment)["RAILS_ENV"] == "production"
+    return structs.replace(given, environment=(), user="", version="")
+
+
+def credential_with_all(worker: Host) -> EnvFile:
     worker.restart("fleetd")
     return msgspec.json.decode(worker.read("/run/fleetd/credential"), type=EnvFile)
+
+
+#: What an admin may write in a drop-in, or set by hand.
+ENVIRONMENT = r"""
+Environment=DB_USER=plain DB_PORT=5432
+Environment="DB_PASS=p 1 \"q\" $x `y` 100%% it's \\ \x41 #"
+Environment='REDIS_PASSWORD=a\nb'
+Environment=REDIS_HOST= A=b=c
+EnvironmentFile=/etc/default/mastodon
+EnvironmentFile=-/etc/default/none
+"""
+ENVIRONMENT_FILE = r"""# comment \
+DB_NAME=not this
+; DB_NAME=nor this
+DB_NAME='name # 1' # x
+DB_USER=  from file 1 \
+  2
+DB_HOST="a \"b\" \n \$c" 'd'
+REDIS_DB=p#1
+REDIS_PORT = 6380
+export REDIS_USER=x
+"""
+
+
+def test_fleetd_knows_what_the_workers_unit_sets_as_the_worker_has_it(worker: Host) -> None:
+    stand_in_for_fleetd(worker)
+    worker.write("/etc/default/mastodon", ENVIRONMENT_FILE, mode=0o644)
+    worker.write("/home/mastodon/live/.env.local", "LOCAL=1\n", mode=0o640, owner="mastodon")
+    dump = "ExecStart=/bin/sh -c 'env -0 > /home/mastodon/live/log/env; systemd-notify --ready; sleep 60'"
+    override(worker, "mastodon-sidekiq@", *ENVIRONMENT.splitlines(), "NotifyAccess=all", "ExecStart=", dump)
+    given = credential_with_all(worker)
+    assert given.unit_problem == ""
+    assert given.beside == ((".env.local", "LOCAL=1\n"),)
+    assert given.version == read_version(worker)
+    worker.start("mastodon-sidekiq@1")
+    real = dict(pair.split("=", 1) for pair in worker.read("/home/mastodon/live/log/env").split("\0") if pair)
+    ours = dict(given.environment)
+    assert ours == {name: value for name, value in real.items() if name in ours}
+    names = {name for name in real if name.startswith(("DB_", "REDIS_"))} - {"DB_POOL"}
+    assert names <= ours.keys()
+    assert {"DB_PASS", "DB_NAME", "DB_USER", "DB_HOST", "REDIS_DB", "REDIS_PASSWORD"} <= names
+
+
+def read_version(worker: Host) -> str:
+    """As the stamp has it."""
+    version = msgspec.json.decode(worker.read(f"{SETTINGS}/code.json"))["version"]
+    assert isinstance(version, str)
+    assert version
+    return version
 
 
 def test_fleetd_gets_mastodons_settings_and_starts_without_them(worker: Host) -> None:

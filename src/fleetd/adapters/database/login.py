@@ -87,9 +87,9 @@ class Login:
         self.where = f"{_NAMES[kind]} {at}"
         self._port = settings.port
         self._by_user = not settings.password and kind != "pgbouncer" and host.startswith(("/", "@"))
-        secret = settings.password or ""
+        secrets = (settings.password or "", dict(settings.more).get("sslpassword", ""))
         # Replacing a shorter one would garble every message; libpq itself never repeats a password.
-        self._secrets = [text for text in (secret, quote(secret, safe="")) if len(text) >= 4]
+        self._secrets = [text for secret in secrets for text in (secret, quote(secret, safe="")) if len(text) >= 4]
 
     def parameters(self) -> dict[str, Any]:
         """For libpq. Raises SourceUnavailableError where this libpq would give the password to whoever asks."""
@@ -151,8 +151,11 @@ def own_role_line(port: int | None) -> str:
 
 
 def _parameters(settings: PostgresSettings) -> dict[str, Any]:
-    names = ("host", "port", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey")
+    names = ("host", "dbname", "user", "password", "sslmode", "sslrootcert", "sslcert", "sslkey")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name) not in (None, "")}
+    given |= settings.more
+    if settings.ports:
+        given["port"] = ",".join(map(str, settings.ports))
     if "host" not in given and "PGHOST" not in os.environ:
         given["host"] = _SOCKET_DIRECTORY if Path(_SOCKET_DIRECTORY).is_dir() else "localhost"
     return given
@@ -164,7 +167,7 @@ def _safe_for_passwords(parameters: dict[str, Any]) -> bool:
     `require` is not enough, since whoever is on the way can answer with a certificate of their own; nor is loopback,
     where any user of this host can listen while the server is down.
     """
-    hosts = str(parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
+    hosts = str(parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
     return parameters.get("sslmode") in ("verify-ca", "verify-full") or all(h.startswith(("/", "@")) for h in hosts)
 
 

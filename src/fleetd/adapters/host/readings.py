@@ -34,6 +34,16 @@ _CODE_DIGEST = re.compile(r"[0-9a-zA-Z._-]{1,128}")
 _CODE_VERSION = re.compile(r"[0-9a-zA-Z.+_-]{0,64}")
 
 
+def read_stamp(path: Path) -> CodeStamp | None:
+    """The stamp of Mastodon's code; None: there is none, or fleetd-stamp did not write it."""
+    try:
+        stamp = msgspec.json.decode(read_small_file(path) or b"", type=CodeStamp)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+    sound = _CODE_DIGEST.fullmatch(stamp.digest) and _CODE_VERSION.fullmatch(stamp.version)
+    return stamp if sound else None
+
+
 class LinuxHost:
     """Reads /proc, the cgroup file system and the rendered settings below `root` ("/" but in tests)."""
 
@@ -67,7 +77,7 @@ class LinuxHost:
             pressure=self._pressure(),
             load_per_core=self._load_per_core(),
             oom_kills_total=self._oom_kills_total(),
-            code=self._code(),
+            code=read_stamp(self._settings_directory / CODE_FILE),
             unit_digests=self._unit_digests(),
             unfit_units=self._unit_files.unfit(self._directory),
         )
@@ -108,15 +118,6 @@ class LinuxHost:
     def _read(self, path: str) -> bytes:
         """A file's content; empty when there is none that can be read."""
         return read_small_file(self._root / path) or b""
-
-    def _code(self) -> CodeStamp | None:
-        """The stamp of Mastodon's code; None: there is none, or fleetd-stamp did not write it."""
-        try:
-            stamp = msgspec.json.decode(read_small_file(self._settings_directory / CODE_FILE) or b"", type=CodeStamp)
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            return None
-        sound = _CODE_DIGEST.fullmatch(stamp.digest) and _CODE_VERSION.fullmatch(stamp.version)
-        return stamp if sound else None
 
     def _unit_digests(self) -> dict[str, str]:
         """Those on which two readings agree; while a file changes its digest is unknown.

@@ -15,7 +15,7 @@ from fleetd.errors import FleetdError
 _ASKED = "mastodon-sidekiq@0.service"
 TEMPLATE = "mastodon-sidekiq@.service"
 _USUAL = "mastodon"
-_PROPERTIES = ("LoadState", "User", "Group", "SupplementaryGroups")
+_PROPERTIES = ("LoadState", "User", "Group", "SupplementaryGroups", "Environment", "EnvironmentFiles")
 _ASK_SECONDS = 10.0
 _RUNS = Path("/run/systemd/system")
 
@@ -41,21 +41,51 @@ class Account(Value, frozen=True, kw_only=True):
             return str(self.gid)
 
 
+class WorkersUnit(Value, frozen=True, kw_only=True):
+    """What systemd says of the workers' unit with its drop-ins, as `systemctl show` prints it."""
+
+    account: Account | None = None  # None: what we read we read with our own rights
+    user: str = ""  # the account's name; "": it is not known
+    environment: str = ""  # Environment=
+    environment_files: tuple[str, ...] = ()  # "PATH (ignore_errors=no)"
+
+
 def workers_account(root: Path = Path("/")) -> Account | None:
     """The account that the workers' unit names; "mastodon" where systemd or the unit is missing.
 
     None: we are not root, or `root` is a made-up directory, so what we read we read with our own rights. Raises
     AccountError, never None, when root can't find out: then nothing of Mastodon's is read.
     """
-    if os.geteuid() != 0 or root != Path("/"):
-        return None
-    properties: dict[str, str] = {}
+    return workers_unit(root).account
+
+
+def workers_unit(root: Path = Path("/")) -> WorkersUnit:
+    """The workers' unit; of a made-up `root`, nothing. Raises AccountError as workers_account does."""
+    if root != Path("/"):
+        return WorkersUnit()
+    shown: str | None = ""
     if _RUNS.is_dir():
         shown = systemctl("show", f"--property={','.join(_PROPERTIES)}", _ASKED, seconds=_ASK_SECONDS)
-        if shown is None:
-            raise AccountError(f"systemd does not say as whom the workers run: try `systemctl show {_ASKED}`")
-        properties = {name: value for name, _, value in (line.partition("=") for line in shown.splitlines())}
-    return account_of(properties)
+    if shown is None:
+        if os.geteuid() != 0:
+            return WorkersUnit()
+        raise AccountError(f"systemd does not say as whom the workers run: try `systemctl show {_ASKED}`")
+    return unit_of(shown)
+
+
+def unit_of(shown: str) -> WorkersUnit:
+    """From what `systemctl show` printed. Raises AccountError for an unknown user or group, if we are root."""
+    lines = [(name, value) for name, _, value in (line.partition("=") for line in shown.splitlines())]
+    properties = dict(lines)
+    account = account_of(properties) if os.geteuid() == 0 else None
+    if properties.get("LoadState") != "loaded":
+        return WorkersUnit(account=account, user=account.name if account else "")
+    return WorkersUnit(
+        account=account,
+        user=account.name if account else properties.get("User", ""),
+        environment=properties.get("Environment", ""),
+        environment_files=tuple(value for name, value in lines if name == "EnvironmentFiles" and value),
+    )
 
 
 def account_of(properties: dict[str, str]) -> Account:

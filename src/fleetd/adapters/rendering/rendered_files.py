@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from fleetd.adapters.host.files import read_small_file, replace_file
-from fleetd.adapters.host.readings import CODE_FILE, SETTINGS_DIRECTORY
+from fleetd.adapters.host.readings import CODE_FILE, SETTINGS_DIRECTORY, read_stamp
 from fleetd.adapters.host.systemctl import systemctl
 from fleetd.adapters.rendering.worker_unit import DROPIN, WORKER_UNITS
 from fleetd.core.model.facts import CodeStamp, Value
@@ -113,6 +113,10 @@ class RenderedFiles:
         """Replace the stamp of Mastodon's code, or remove it; False: it was so already."""
         text = None if stamp is None else msgspec.json.encode(stamp).decode() + "\n"
         return _replace_or_remove(self._directory / CODE_FILE, text)
+
+    def code(self) -> CodeStamp | None:
+        """The stamp of Mastodon's code; None: there is none."""
+        return read_stamp(self._directory / CODE_FILE)
 
     def env_copy(self) -> bytes | None:
         """What was last handed over of Mastodon's `.env.production`; None: nothing since the host has booted."""

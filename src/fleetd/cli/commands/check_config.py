@@ -96,7 +96,7 @@ def _endpoint_lines(settings: Settings) -> list[str]:
             raise
         how = "which you may not read: sudo fleetctl check-config checks it too"
         return [f"  look: not checked: {settings.mastodon.env_file}, {how}"]
-    return [f"  {found.sentence}", *(f"  look: {warning}" for warning in found.warnings)]
+    return [f"  {found.redis_sentence}", f"  {found.sentence}", *(f"  look: {warning}" for warning in found.warnings)]
 
 
 def list_problems(error: ConfigError, *, err: bool = False) -> None:
