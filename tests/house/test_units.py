@@ -302,7 +302,7 @@ def test_everything_in_units_is_installed(root: Path) -> None:
 def test_needrestart_leaves_the_workers_alone(service: str, left_alone: bool) -> None:
     """needrestart evaluates the file, and takes the first pattern that fits."""
     program = "our %nrconf; do shift or die; print scalar grep { $ARGV[0] =~ /$_/ } keys %{$nrconf{override_rc}}"
-    command = ["perl", "-e", program, UNITS / "needrestart.conf", service]
+    command = ["perl", "-e", program, str(UNITS / "needrestart.conf"), service]
     assert subprocess.check_output(command, text=True) == ("1" if left_alone else "0")
 
 
