@@ -273,7 +273,7 @@ def test_a_network_that_is_none_is_a_problem() -> None:
     assert "10.8.0.0/33" in told["network.private"]
 
 
-@pytest.mark.parametrize("host", ["DB_HOST=/var/run/postgresql\n", "DB_HOST=\n", "DB_HOST=@abstract\n"])
+@pytest.mark.parametrize("host", ["DB_HOST=/var/run/postgresql\n", "DB_HOST=\n"])
 def test_over_the_local_socket_without_a_password_fleetd_has_a_role_of_its_own(host: str) -> None:
     """As Mastodon's guide installs it: Postgres goes by the user, and fleetd is not mastodon."""
     env = f"REDIS_HOST=localhost\n{host}DB_USER=masto\nDB_NAME=m\nDB_PASS=\n"
@@ -372,7 +372,8 @@ def test_a_pool_that_says_what_is_configured_needs_no_word() -> None:
     ],
 )
 def test_an_address_that_names_connections_itself_takes_our_names_away(env: str, why: str | None) -> None:
-    got = route(parse(PROFILE), EnvFile(text=env, version="4.6.5"))
+    asked = FoundPooler(kind="none", takes_names=True, place="10.0.0.2:5432")
+    got = route(parse(PROFILE), EnvFile(text=env, version="4.6.5"), asked)
     assert got.named is (why is None)
     assert (got.unnamed_reason or "").startswith(why or "")
 
@@ -431,7 +432,8 @@ def test_another_rails_environment_is_refused() -> None:
 def test_an_empty_user_is_the_account_of_the_workers() -> None:
     env = EnvFile(text="DB_HOST=\nDB_USER=\nDB_NAME=\n", user="masto", version="4.6.5")
     found = find_endpoints(parse(PROFILE), env)
-    assert found.postgres == PostgresSettings(host=None, user="masto", dbname="masto")
+    assert found.postgres == PostgresSettings(host=None, user="fleetd", dbname="masto")
+    assert found.limits_of == ("masto", None)
     with pytest.raises(ConfigError, match="DB_USER: is empty, so workers log in by the name of their account"):
         find_endpoints(parse(PROFILE), structs.replace(env, user=""))
 

@@ -18,10 +18,14 @@ from fleetd.adapters.database.login import own_role_line
 from fleetd.adapters.host.as_account import as_account
 from fleetd.adapters.host.clock import BoottimeClock
 from fleetd.adapters.host.systemctl import systemctl
+from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.host.worker_account import Account, AccountError, account_of
-from fleetd.app.endpoints import OWN_ROLE, Endpoints, find_endpoints
+from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
+from fleetd.app.pooler_search import found_before
+from fleetd.app.route import OWN_ROLE
 from fleetd.app.sources import close_sources, open_sources
+from fleetd.app.worker_command import command_problem
 from fleetd.config import Settings, load
 from fleetd.core.capacity.budget import connection_limit
 from fleetd.core.model.facts import (
@@ -40,6 +44,7 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import all_settings
 from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.words.formatting import numbers, size, times
+from fleetd.words.units import fault_words, headline, way_over
 
 Verdict = Literal["ok", "look", "broken"]
 #: All sources together, with their deadlines.
@@ -64,7 +69,7 @@ def examine(file: Path) -> tuple[Check, ...]:
     try:
         settings = load(file)
         env = given_env(settings, {})
-        endpoints = find_endpoints(settings, env)
+        endpoints = find_endpoints(settings, env, found_before(settings))
     except ConfigError as error:
         return tuple(
             Check(subject="configuration", verdict="broken", what=_what(problem), why=problem.cure)
@@ -72,12 +77,14 @@ def examine(file: Path) -> tuple[Check, ...]:
         )
     found = [
         Check(subject="configuration", verdict="ok", what=f"{file}: fleetd takes it"),
+        Check(subject="configuration", verdict="ok", what=endpoints.redis_sentence),
         Check(subject="configuration", verdict="ok", what=endpoints.sentence),
         *(
             Check(subject="configuration", verdict="look", what=warning)
             for warning in (*settings.warnings, *endpoints.warnings)
         ),
         *_services(settings),
+        *_units(settings),
     ]
     try:
         seen = as_account(_daemons_account(), lambda: _look(file, settings, endpoints), LOOK_SECONDS)
@@ -203,7 +210,7 @@ def _host(settings: Settings, endpoints: Endpoints, reading: Known[HostFacts] | 
     if isinstance(reading, Unknown):
         yield Check(subject="this host", verdict="broken", what=reading.why, why=_HELD)
         return
-    facts, policy = reading.value, settings.policy
+    facts, policy = reading.value, endpoints.policy(settings.policy)
     wanted = {s.key: s.digest for s in all_settings(policy, name_connections=endpoints.countable)}
     missing = [
         key for key, digest in wanted.items() if key not in facts.rendered or facts.rendered[key].digest != digest
@@ -238,6 +245,17 @@ def _rights(file: Path, settings: Settings) -> Iterator[Check]:
         yield Check(
             subject="rights", verdict="broken", what=f"user {OWN_ROLE} can't write to {state}", why=why, line=line
         )
+
+
+def _units(settings: Settings) -> Iterator[Check]:
+    """Workers' units that are somebody else's or were changed, and a command that is not there."""
+    problem = command_problem(settings) if os.geteuid() == 0 else ""  # only root can look as the workers do
+    if problem:
+        yield Check(subject="workers' units", verdict="broken", what=problem, why="No worker can start.")
+    for unfit in UnitFiles().unfit(settings.directory).values():
+        why = "; ".join(map(fault_words, unfit.faults))
+        lines = " && ".join(f"sudo {command}" for command in way_over(unfit)) if unfit.foreign else ""
+        yield Check(subject="workers' units", verdict="broken", what=headline(unfit), why=why, line=lines)
 
 
 def _services(settings: Settings) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.adapters.mastodon.redis_rules import redis_settings
 from fleetd.adapters.mastodon.releases import NEWEST, OLDEST, Release, release_of
 from fleetd.app.encryption import unencrypted_postgres, unencrypted_redis
-from fleetd.app.route import Route, address, login_of, route
+from fleetd.app.route import OWN_ROLE, Route, address, fleetds_login, goes_by_user, login_of, route
 from fleetd.config import Settings
 from fleetd.config.connections import PGBOUNCER_PORT, PostgresSettings, RedisSettings
 from fleetd.core.model.facts import Value
@@ -25,8 +25,6 @@ from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError, ConfigProblem
 
-#: The user of fleetd.service. Where Postgres goes by the operating system's user, fleetd's role has the same name.
-OWN_ROLE = "fleetd"
 _NOT_WATCHED_BEHIND = "Postgres behind PgBouncer is not watched: name it under [postgres]."
 _REPLICA_BEHIND = (
     "The replica of .env.production is behind PgBouncer too, whose client slots are not watched: name the replica "
@@ -111,9 +109,9 @@ class _Search:
         postgres, limits_of = settings.postgres, (settings.mastodon.role, settings.mastodon.database)
         if not pgbouncer and postgres is None:
             postgres = self._database("postgres")
-            if postgres is not None and _goes_by_user(postgres):
+            if postgres is not None and goes_by_user(postgres):
                 limits_of = (settings.mastodon.role or postgres.user, settings.mastodon.database)
-                postgres = structs.replace(postgres, user=OWN_ROLE)
+                postgres = fleetds_login(postgres)
         replica = self._replica()
         pool = self._pool() if pgbouncer else ("", "")
         if self._problems or redis is None:
@@ -208,7 +206,7 @@ class _Search:
         if console is not None:
             parts.append(f"PgBouncer at {address(console, PGBOUNCER_PORT)}, {self._route.reason}")
         if postgres is not None:
-            by_user = settings.postgres is None and _goes_by_user(postgres)
+            by_user = settings.postgres is None and goes_by_user(postgres)
             own = f", with fleetd's own role {OWN_ROLE}" if by_user else ""
             parts.append(f"Postgres at {address(postgres)}, as {self._source('postgres', settings.postgres)}{own}")
         if replica is not None:
@@ -288,14 +286,6 @@ class _Search:
             )
             if own != its and given is None
         ]
-
-
-def _goes_by_user(login: PostgresSettings) -> bool:
-    """Whether this is the login of Mastodon's guide, over the local socket without a password.
-
-    Postgres then asks the kernel who is there (peer authentication), and the user fleetd can't be mastodon.
-    """
-    return not login.password and (not login.host or login.host.startswith(("/", "@")))
 
 
 def _reading(env: EnvFile, release: Release) -> str:

@@ -20,6 +20,8 @@ from fleetd.core.model.facts import Value
 from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.core.model.policy_tables import Policy
 
+#: The user of fleetd.service. Where Postgres goes by the operating system's user, fleetd's role has the same name.
+OWN_ROLE = "fleetd"
 _UNNAMED = "so the workers' database connections have no names."
 
 
@@ -112,7 +114,7 @@ def workers_logins(settings: Settings, env: EnvFile) -> tuple[PostgresSettings, 
     database = None if variables is None else database_settings(variables, [], release_from(env))
     if database is None:
         return ()
-    workers, own = login_of(database, env), settings.postgres
+    workers, own = fleetds_login(login_of(database, env)), settings.postgres
     return (workers,) if own is None or place_of(own) != place_of(workers) else (workers, own)
 
 
@@ -121,6 +123,19 @@ def login_of(database: Database, env: EnvFile) -> PostgresSettings:
     login = database.login
     user = login.user or env.user
     return structs.replace(login, user=user, dbname=login.dbname or user)
+
+
+def goes_by_user(login: PostgresSettings) -> bool:
+    """Whether this is the login of Mastodon's guide, over the local socket without a password.
+
+    Postgres then asks the kernel who is there (peer authentication), and the user fleetd can't be mastodon.
+    """
+    return not login.password and (not login.host or login.host.startswith(("/", "@")))
+
+
+def fleetds_login(workers: PostgresSettings) -> PostgresSettings:
+    """With what fleetd logs in where the workers do: as they do, or with a role of its own."""
+    return structs.replace(workers, user=OWN_ROLE) if goes_by_user(workers) else workers
 
 
 def _through(

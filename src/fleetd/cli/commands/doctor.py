@@ -12,7 +12,6 @@ import click
 from fleetd.cli.advice.verdict import Level
 from fleetd.cli.client import write_json
 from fleetd.cli.commands.check_config import DEFAULT_FILE
-from fleetd.cli.terminal.output import symbols_for
 from fleetd.cli.terminal.safe_text import printable
 
 if TYPE_CHECKING:
@@ -52,6 +51,8 @@ def doctor(context: click.Context, file: str, as_json: bool) -> None:
 
         write_json(msgspec.json.format(msgspec.json.encode({"checks": found})).decode())
     else:
+        from fleetd.cli.terminal.output import symbols_for
+
         signs = symbols_for(sys.stdout.encoding, os.environ.get("TERM", "")).signs
         for check in found:
             for line in _lines(check, signs):
