@@ -46,3 +46,27 @@ def test_over_the_network_a_missing_role_is_no_matter_of_the_user() -> None:
     settings = PostgresSettings(host="10.0.0.2", user="fleetd", password="secret")
     error = psycopg.OperationalError('connection failed: FATAL:  role "fleetd" does not exist')
     assert "CREATE ROLE" not in Login(settings, 3.0).sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("message", "cure"),
+    [
+        (
+            'root certificate file "/var/lib/fleetd/.postgresql/root.crt" does not exist',
+            "sudo install -D -o root -m 0644 ~mastodon/.postgresql/root.crt /var/lib/fleetd/.postgresql/root.crt",
+        ),
+        (
+            'could not read root certificate file "/home/mastodon/ca.pem": Permission denied',
+            "sudo install -m 0644 /home/mastodon/ca.pem /etc/ssl/certs/mastodon-postgres.crt",
+        ),
+        ('certificate file "/home/mastodon/c.crt" does not exist', "a login of its own under [postgres]"),
+        ('private key file "/home/mastodon/c.key" has group or world access', "a login of its own under [postgres]"),
+        (
+            "fe_sendauth: no password supplied",
+            "sudo install -D -o fleetd -m 0600 ~mastodon/.pgpass /var/lib/fleetd/.pgpass",
+        ),
+    ],
+)
+def test_what_only_the_workers_user_can_read_has_the_line_that_mends_it(message: str, cure: str) -> None:
+    settings = PostgresSettings(host="10.0.0.2", sslmode="verify-full")
+    assert cure in Login(settings, 3.0).sentence(psycopg.OperationalError(f"connection failed: {message}"))

@@ -50,7 +50,10 @@ _CURES_BY_PHRASE = {
     "the database system is": _NOT_SERVING,
     "timeout expired": "is the network between up, and its firewall open?",
 }
-_WRONG_PASSWORD = ("password authentication failed", "SASL authentication failed", "no password supplied")
+_WRONG_PASSWORD = ("password authentication failed", "SASL authentication failed")
+_NO_PASSWORD = "no password supplied"  # noqa: S105
+#: libpq's own words (fe-secure-openssl.c), which it does not translate in psycopg's wheels.
+_CERTIFICATE = re.compile(r'(root certificate|certificate|private key) file "([^"]+)"')
 #: libpq's own words (fe-auth.c), which it does not translate in psycopg's wheels.
 _CLEAR_PASSWORD = "server requested a cleartext password"  # noqa: S105
 _CLEAR_CURE = 'sslmode = "verify-full" with sslrootcert; to allow it all the same, '
@@ -118,6 +121,14 @@ class Login:
     def _cure(self, sqlstate: str | None, message: str) -> str | None:
         prefix = "REPLICA_DB" if self._kind == "replica" else "DB"
         source = f"in .env.production, or [{self._kind}] in the configuration"
+        if _NO_PASSWORD in message:
+            line = copy_line("~mastodon/.pgpass", ".pgpass", "fleetd", "0600")
+            return (
+                f"{prefix}_PASS is empty. If workers have it from the .pgpass of their user, which fleetd can't read, "
+                f"run {line} (again when it changes); or give fleetd a role of its own under [{self._kind}]"
+            )
+        if found := _CERTIFICATE.search(message):
+            return self._certificate_cure(found[1], found[2])
         if sqlstate == "28P01" or any(phrase in message for phrase in _WRONG_PASSWORD):
             unknown = " or the user has no line in auth_file" if self._kind == "pgbouncer" else ""
             return f"the password is wrong{unknown}: check {prefix}_PASS {source}"
@@ -133,6 +144,20 @@ class Login:
         by_phrase = (cure for phrase, cure in _CURES_BY_PHRASE.items() if phrase in message)
         return _CURES_BY_SQLSTATE.get(sqlstate or "") or next(by_phrase, None)
 
+    def _certificate_cure(self, what: str, file: str) -> str:
+        """Certificates of the workers' user, whose home fleetd can't enter."""
+        if "private key" in what or not what.startswith("root"):
+            return (
+                f"it is the workers' own, which fleetd can't use: give fleetd a login of its own under [{self._kind}]"
+            )
+        if file.endswith("/.postgresql/root.crt"):
+            line = copy_line("~mastodon/.postgresql/root.crt", ".postgresql/root.crt", "root", "0644")
+            return f"workers use the one in the home of their user, which fleetd can't enter: run {line}"
+        return (
+            f"fleetd can't read it: run sudo install -m 0644 {file} /etc/ssl/certs/mastodon-postgres.crt, and name "
+            "that copy instead, which workers can read as well"
+        )
+
     def _own_role_cure(self, message: str) -> str:
         if self.user != _OWN_ROLE:
             return (
@@ -142,6 +167,11 @@ class Login:
         if "does not exist" in message:
             return f"run {own_role_line(self._port)}"
         return f"pg_hba.conf needs a line such as `local all all peer`, and fleetd has to run as user {_OWN_ROLE}"
+
+
+def copy_line(file: str, to: str, owner: str, mode: str) -> str:
+    """The command that gives fleetd a copy of a file in the home of the workers' user; libpq looks for it there."""
+    return f"sudo install -D -o {owner} -m {mode} {file} /var/lib/fleetd/{to}"
 
 
 def own_role_line(port: int | None) -> str:

@@ -209,11 +209,17 @@ def scripts_lack_rights(why: str) -> bool:
 _ERRNO = re.compile(r"\[Errno (\d{1,4})\]")
 
 
+_OWN_CA = (
+    ". For an authority of your own, as SSL_CERT_FILE names it for workers: sudo install -m 0644 CA.pem "
+    "/usr/local/share/ca-certificates/redis.crt && sudo update-ca-certificates, then restart fleetd"
+)
+
+
 def _reason(error: BaseException) -> str:
     """The operating system's words for what is behind the client library's error."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its TLS certificate is not accepted ({cause.verify_message})"
+            return f"its TLS certificate is not accepted ({cause.verify_message}){_OWN_CA}"
         if isinstance(cause, ssl.SSLError):
             return "it does not speak TLS, or another version of it"
         if isinstance(cause, socket.gaierror):
