@@ -49,6 +49,7 @@ from fleetd.words.units import fault_words, headline, way_over
 Verdict = Literal["ok", "look", "broken"]
 #: All sources together, with their deadlines.
 LOOK_SECONDS: Final = 30.0
+_UP: Final = ("active", "activating", "reloading")
 _RENDER: Final = "sudo systemctl start fleetd-render"
 _HELD: Final = "Without it fleetd holds everything as it is."
 _NO_GROWTH: Final = "Without it nothing grows above min."
@@ -83,7 +84,6 @@ def examine(file: Path) -> tuple[Check, ...]:
             Check(subject="configuration", verdict="look", what=warning)
             for warning in (*settings.warnings, *endpoints.warnings)
         ),
-        *_services(settings),
         *_units(settings),
     ]
     try:
@@ -91,7 +91,8 @@ def examine(file: Path) -> tuple[Check, ...]:
     except AccountError as error:
         what = f"fleetd's view could not be taken: {error}"
         return (*found, Check(subject="user fleetd", verdict="broken", what=what, line="sudo make install"))
-    return (*found, *msgspec.json.decode(seen, type=list[Check]))
+    # What is to run comes last: workers that start before fleetd can log in have no names for their connections.
+    return (*found, *msgspec.json.decode(seen, type=list[Check]), *_services(settings))
 
 
 def _what(problem: ConfigProblem) -> str:
@@ -274,7 +275,12 @@ def _services(settings: Settings) -> Iterator[Check]:
         ("fleetd.service", "After a reboot fleetd would not run."),
         ("mastodon-sidekiq.target", "After a reboot no worker would be started."),
     ):
-        enabled = systemctl("show", "--property=UnitFileState", "--value", unit, seconds=10.0)
-        if enabled is not None and enabled.strip() != "enabled":
+        shown = systemctl("show", "--property=UnitFileState,ActiveState", unit, seconds=10.0)
+        state = dict(line.split("=", 1) for line in (shown or "").splitlines() if "=" in line)
+        if state and state.get("UnitFileState") != "enabled":
             line = f"sudo systemctl enable --now {unit}"
             yield Check(subject="systemd", verdict="look", what=f"{unit} is not enabled", why=why, line=line)
+        elif unit == "fleetd.service" and state.get("ActiveState", "active") not in _UP:
+            what, line = f"{unit} is {state['ActiveState']}", f"sudo systemctl start {unit}"
+            nobody = "Nothing decides how many workers run. See `journalctl -u fleetd`."
+            yield Check(subject="systemd", verdict="broken", what=what, why=nobody, line=line)

@@ -23,7 +23,7 @@ def given_env(settings: Settings, environment: Mapping[str, str]) -> EnvFile:
     copy = Path(directory) / CREDENTIAL if directory else None
     if copy is None or not copy.is_file():
         code = read_stamp(SETTINGS_DIRECTORY / CODE_FILE)
-        return structs.replace(read_env_file(path), version=code.version if code else "")
+        return structs.replace(read_env_file(path, user=settings.mastodon.user), version=code.version if code else "")
     given = env_file_from(read_small_file(copy, ENV_COPY_BYTES_MAX)) or EnvFile()
     if given == EnvFile() and path:  # as fleetd.service says when there is no copy
         why = "fleetd-render, which hands it over, has not run or has failed"

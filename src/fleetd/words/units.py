@@ -70,10 +70,11 @@ def way_over(unfit: UnfitUnit) -> tuple[str, ...]:
     if unfit.file.startswith(_OURS):
         return ("sudo make install   # in fleetd's checkout",)
     stopped = {TEMPLATE_UNIT: "'mastodon-sidekiq@*'", SCHEDULER_UNIT: SCHEDULER_UNIT}.get(unfit.unit, unfit.unit)
+    # The stop last, by fleetd's unit: the time that the other one gives may be too short, and jobs would be lost.
     return (
-        f"systemctl stop {stopped}",
         f"find /etc/systemd/system -lname '{unfit.file}' -delete",
         f"mv {unfit.file} /root/",
         "systemctl daemon-reload",
+        f"systemctl stop {stopped}",
         "systemctl restart fleetd-render",
     )

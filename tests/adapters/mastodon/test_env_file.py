@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.host.worker_account import WorkersUnit
+from fleetd.adapters.host.worker_account import WorkersUnit, account_of
 from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import ENV_FILE_BYTES_MAX, EnvFile, read_env_file
 
+NOBODY = 65534
 UNIT = WorkersUnit(user="masto", environment='RAILS_ENV=production "DB_PASS=p 1"')
 
 
@@ -89,3 +91,18 @@ def test_an_environment_file_that_is_missing_is_said(live: Path, monkeypatch: py
     assert f"EnvironmentFile={live}/none of mastodon-sidekiq@.service can't be read" in (
         read(live, monkeypatch, unit).unit_problem
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root takes on somebody's rights")
+def test_who_the_workers_will_be_counts_before_that_is_rendered(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fleetctl check-config` and doctor come before the first rendering: mastodon.user is in fleetd.toml only."""
+    for folder in (live, *live.parents[:-1]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    (live / ".env.production").chmod(0o600)
+    os.chown(live / ".env.production", NOBODY, NOBODY)
+    unit = WorkersUnit(account=account_of({"LoadState": "loaded", "User": "daemon"}), user="daemon")
+    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _: unit)
+    path = str(live / ".env.production")
+    assert read_env_file(path).forbidden
+    found = read_env_file(path, user="nobody")
+    assert (found.user, known(found)["DB_HOST"]) == ("nobody", "a")

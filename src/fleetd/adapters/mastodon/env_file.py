@@ -15,7 +15,14 @@ from msgspec import structs
 from fleetd.adapters.host.as_account import as_account
 from fleetd.adapters.host.files import read_file
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
-from fleetd.adapters.host.worker_account import TEMPLATE, Account, AccountError, WorkersUnit, workers_unit
+from fleetd.adapters.host.worker_account import (
+    TEMPLATE,
+    Account,
+    AccountError,
+    WorkersUnit,
+    account_of,
+    workers_unit,
+)
 from fleetd.adapters.mastodon.dotenv import NAMES
 from fleetd.adapters.mastodon.unit_environment import environment_of, file_of, read_environment_file
 from fleetd.core.model.facts import Value
@@ -75,15 +82,18 @@ class EnvFile(Value, frozen=True, kw_only=True):
         return structs.replace(kept, environment=earlier.environment, user=earlier.user)
 
 
-def read_env_file(path: str, root: Path = Path("/")) -> EnvFile:
+def read_env_file(path: str, root: Path = Path("/"), *, user: str | None = None) -> EnvFile:
     """Read it, as root with the workers' rights. A FIFO or a device in its place is not waited for.
 
-    `path` "": none is configured. `root`: another root directory.
+    `path` "": none is configured. `root`: another root directory. `user`: as whom workers will run once that is
+    rendered; None: as whom the unit says.
     """
     if not path:
         return EnvFile()
     try:
         unit = workers_unit(root)
+        if user is not None and unit.account is not None and user != unit.account.name:
+            unit = structs.replace(unit, account=account_of({"LoadState": "loaded", "User": user}), user=user)
         answer = as_account(unit.account, lambda: msgspec.json.encode(_Reader(path, root, unit).all()))
     except AccountError as error:
         return EnvFile(path=path, why=str(error))

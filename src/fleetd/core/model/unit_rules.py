@@ -47,6 +47,7 @@ _STAY_BETWEEN: Final = frozenset(
 )
 _EXEC: Final = re.compile(r"(?:^|[;&|(){}\n]|\b(?:then|else|do))\s*exec\s")
 _OPTION: Final = re.compile(r"-[qcgt]\S*|--(?:queue|concurrency|tag|timeout)(?:=.*)?")
+_TIMEOUT: Final = re.compile(r"(?<!\S)-t (\d{1,9})(?!\S)")
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
 _UNITS: Final = {
     "us": 1e-6, "usec": 1e-6, "ms": 1e-3, "msec": 1e-3, "": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0,
@@ -193,7 +194,7 @@ class _Judged:
             yield self.fault(UnitRule.SHELL, line, _arguments_line("exec"))
         if ":" in prefix or not _passes_arguments(words, script):
             yield self.fault(UnitRule.ARGUMENTS, line, _arguments_line(None))
-        elif any(_OPTION.fullmatch(word) for word in _after_sidekiq(inner)):
+        elif any(_OPTION.fullmatch(word) for word in _without_shorter_timeout(_after_sidekiq(inner))):
             yield self.fault(UnitRule.OPTIONS, line, _arguments_line(None))
 
     def _starts(self) -> Iterator[UnitFault]:
@@ -286,6 +287,11 @@ def _execs(script: str) -> bool:
     command = re.split(r"[;\n]", rest)[0]
     piped = re.search(r"[|&]", re.sub(r"[0-9]*>&[0-9-]+|&>", "", command))
     return rest != script and piped is None and re.search(r"\$@|\$\*|SIDEKIQ_ARGS", command) is not None
+
+
+def _without_shorter_timeout(words: list[str]) -> list[str]:
+    """Without `-t 10`: less than ours fits into the time that the unit gives."""
+    return _TIMEOUT.sub(lambda t: "" if int(t[1]) <= SHUTDOWN_SECONDS else t[0], " ".join(words)).split()
 
 
 def _passes_arguments(words: list[str], script: str | None) -> bool:
