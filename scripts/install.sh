@@ -30,5 +30,7 @@ ln -sf /opt/fleetd/bin/fleetctl /usr/local/bin/fleetctl
 say "    fleetctl check-config"
 say "    systemctl disable --now mastodon-sidekiq   # if the stock unit runs here: it serves every queue"
 say "    systemctl start fleetd-render"
-say "    systemctl enable --now mastodon-sidekiq.target fleetd"
+say "    fleetctl doctor                            # prints the lines that help"
+say "    systemctl enable --now fleetd"
+say "    systemctl enable --now mastodon-sidekiq.target"
 say "    fleetctl status"

@@ -24,6 +24,7 @@ for unit in fleetd.service fleetd-render.service fleetd-render.path \
     mastodon-workers-shutdown.service mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
     put /usr/local/lib/systemd/system "$unit"
 done
+put /usr/local/lib/systemd/system/mastodon-sidekiq.service.d mastodon-sidekiq.stop.conf 50-fleetd.conf
 put /usr/local/lib/mastodon-workers boot.sh
 put /etc/polkit-1/rules.d 50-fleetd.rules
 put /etc/dbus-1/system.d org.fleetd1.conf
@@ -53,10 +54,10 @@ for unit in mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
         cat >&2 <<END
 install.sh: $folder/$unit is not fleetd's and hides the one just installed: nothing is started, ended or replaced by it.
 To use fleetd's:
-  systemctl stop $stopped
   find /etc/systemd/system -lname '$folder/$unit' -delete
   mv $folder/$unit /root/
   systemctl daemon-reload
+  systemctl stop $stopped
 END
         break
     done

@@ -80,6 +80,12 @@ def log_level(fleet: Fleet) -> str:
     return fleet.worker.run(["systemctl", "service-log-level", "fleetd"]).stdout.strip()
 
 
+def test_a_stop_of_the_stock_unit_leaves_it_the_time_to_push_its_jobs_back(fleet: Fleet) -> None:
+    """Its own TimeoutSec=15 is shorter than Sidekiq's -t, and the installation begins with stopping it."""
+    shown = fleet.worker.run(["systemctl", "show", "-P", "TimeoutStopUSec", "mastodon-sidekiq.service"]).stdout
+    assert shown.strip() == "1min"
+
+
 def test_everyone_can_read(fleet: Fleet) -> None:
     worker = fleet.worker
     shown = try_as(worker, "nobody", FLEETCTL, "status")
