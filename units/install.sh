@@ -57,7 +57,8 @@ To use fleetd's:
   find /etc/systemd/system -lname '$folder/$unit' -delete
   mv $folder/$unit /root/
   systemctl daemon-reload
-  systemctl stop $stopped
+  systemctl restart fleetd-render
+  systemctl try-restart $stopped
 END
         break
     done

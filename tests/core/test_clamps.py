@@ -304,9 +304,10 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
         lambda: under(held(UnitUnfit(unfit=THEIRS))),
         "/etc/systemd/system/mastodon-sidekiq@.service is not fleetd's mastodon-sidekiq@.service but somebody else's, "
         "and nothing is started, ended or replaced by it. `fleetctl check-config` says what it lacks. To use fleetd's "
-        "instead: systemctl stop 'mastodon-sidekiq@*' && find /etc/systemd/system -lname "
+        "instead: find /etc/systemd/system -lname "
         "'/etc/systemd/system/mastodon-sidekiq@.service' -delete && mv /etc/systemd/system/mastodon-sidekiq@.service "
-        "/root/ && systemctl daemon-reload && systemctl restart fleetd-render",
+        "/root/ && systemctl daemon-reload && systemctl restart fleetd-render && "
+        "systemctl try-restart 'mastodon-sidekiq@*'",
     ),
     ClampCode.SET: (
         lambda: under(HostConstraints(set_instances={"default-first": 2})),

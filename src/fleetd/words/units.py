@@ -69,12 +69,13 @@ def way_over(unfit: UnfitUnit) -> tuple[str, ...]:
         return ("systemctl daemon-reload",)
     if unfit.file.startswith(_OURS):
         return ("sudo make install   # in fleetd's checkout",)
-    stopped = {TEMPLATE_UNIT: "'mastodon-sidekiq@*'", SCHEDULER_UNIT: SCHEDULER_UNIT}.get(unfit.unit, unfit.unit)
-    # The stop last, by fleetd's unit: the time that the other one gives may be too short, and jobs would be lost.
+    running = {TEMPLATE_UNIT: "'mastodon-sidekiq@*'", SCHEDULER_UNIT: SCHEDULER_UNIT}.get(unfit.unit, unfit.unit)
+    # Stopped by fleetd's unit: the time that the other one gives may be too short, and jobs would be lost. A restart,
+    # because a stop would be a person's order to keep them stopped.
     return (
         f"find /etc/systemd/system -lname '{unfit.file}' -delete",
         f"mv {unfit.file} /root/",
         "systemctl daemon-reload",
-        f"systemctl stop {stopped}",
         "systemctl restart fleetd-render",
+        f"systemctl try-restart {running}",
     )

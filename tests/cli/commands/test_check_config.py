@@ -201,11 +201,11 @@ def test_units_that_are_somebody_elses_are_named_with_the_way_over(tmp_path: Pat
     assert any("no EnvironmentFile=" in line and "every queue" in line for line in said)
     assert any("Type=simple" in line and "write Type=notify" in line for line in said)
     assert said[-5:] == [
-        "      systemctl stop 'mastodon-sidekiq@*'",
         f"      find /etc/systemd/system -lname '/etc/systemd/system/{template}' -delete",
         f"      mv /etc/systemd/system/{template} /root/",
         "      systemctl daemon-reload",
         "      systemctl restart fleetd-render",
+        "      systemctl try-restart 'mastodon-sidekiq@*'",
     ]
 
 

@@ -231,7 +231,7 @@ def test_somebodys_scheduler_is_left_alone_until_the_admin_goes_over(fleet: Flee
     assert any(f"/etc/systemd/system/{SCHEDULER} is not fleetd's" in problem for problem in status.problems)
     assert not status.holds  # the instances are ours
     go_over(fleet, SCHEDULER)
-    fleet.wait("ours is to be started", lambda s: not s.problems and "this host starts it" in s.scheduler.sentence)
+    fleet.wait("ours runs", lambda s: not s.problems and s.scheduler.unit_state == "serving")
     assert fleet.worker.run(["systemctl", "show", "-P", "FragmentPath", SCHEDULER]).stdout.startswith("/usr/local/lib")
 
 
