@@ -38,10 +38,11 @@ def build(lab: Lab, step: Step) -> TwoHosts:
     hosts.main.wait_until(
         f"{WEB_UNIT} holds its {WEB_CONNECTIONS} connections", lambda: connections(hosts) >= WEB_CONNECTIONS
     )
-    step("Starting fleetd on worker1: systemctl enable --now mastodon-sidekiq.target fleetd")
-    # Rendered first, as on a boot: then the target starts each profile's min and the scheduler by itself.
+    step("Starting fleetd on worker1: systemctl enable --now fleetd, then mastodon-sidekiq.target")
+    # Rendered first, as on a boot. fleetd before the target, so that it finds that workers may name their connections.
     _systemctl(hosts.worker, "start", "fleetd-render.service")
-    _systemctl(hosts.worker, "enable", "--now", "mastodon-sidekiq.target", "fleetd.service")
+    _systemctl(hosts.worker, "enable", "--now", "fleetd.service")
+    _systemctl(hosts.worker, "enable", "--now", "mastodon-sidekiq.target")
     step(f"Waiting for {INSTANCES_MIN} Sidekiq instances and the scheduler")
     hosts.worker.wait_until("the first instances serve", lambda: _serving(hosts))
     return hosts
