@@ -30,8 +30,11 @@ threads = 2
 instances = "1-4"
 min = 2
 max = 4
+[targets]
+default = 120  # what is pushed back in a restart waits for less, and calls for nobody
 [pace]
 tick_seconds = 1
+hold_down_seconds = 10
 """
 TEMPLATE, SCHEDULER = "mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service"
 #: As published, but for the program: no settings, no notify, and on the queues of its name.
@@ -155,10 +158,12 @@ def test_somebodys_template_starts_nothing_ends_nothing_and_is_no_second_schedul
     assert len(fleet.tally().lost) == 200 - 4, "but for those that were removed above"
     fleet.main.run(["redis-cli", "del", "queue:default"])
     mastodon.let_go(host)
-    fleet.wait("ours run", lambda s: not s.holds and s.profiles[0].serving_instances == 2)
+    # What was pushed back waits for so long that one more may have been started for it.
+    fleet.wait("ours run", lambda s: not s.holds and (s.profiles[0].serving_instances or 0) >= 2)
     mastodon.hold(host)
     links = host.run(["ls", "/etc/systemd/system/mastodon-workers-boot.target.wants"]).stdout.split()
     assert "is not fleetd's" not in install_again(fleet)
+    fleet.wait("two are enough again", _well)
     assert links == [SCHEDULER, "mastodon-sidekiq@1.service", "mastodon-sidekiq@2.service"]
 
 
