@@ -11,7 +11,9 @@ import msgspec
 import psycopg
 import pytest
 
+from fleetd.adapters.database.login_steps import STILL_COMPUTING
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
+from fleetd.adapters.database.pooler import find_pooler
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.config.connections import PostgresSettings
 from fleetd.errors import SourceUnavailableError
@@ -104,7 +106,7 @@ def test_a_login_that_computes_without_end_holds_up_nothing_else() -> None:
         async with liar.listening():
             began = last = time.monotonic()
             longest, said = 0.0, list[str]()
-            while len(said) < 2 or "not done with them" in said[-1]:
+            while len(said) < 2 or STILL_COMPUTING in said[-1]:
                 reading = asyncio.ensure_future(reader.read())
                 while not reading.done():
                     await asyncio.sleep(0.01)
@@ -113,11 +115,34 @@ def test_a_login_that_computes_without_end_holds_up_nothing_else() -> None:
             took = time.monotonic() - began
             await reader.close()
         assert "did not answer within 0.5 s" in said[0]
-        assert "not done with them" in said[1]
+        assert STILL_COMPUTING in said[1]
+        assert "is that the right server?" in said[1]
         assert longest < took / 2, "the event loop ran on while the login computed"
 
     minutes = count(0.0, 60.0)
     asyncio.run(go())
+
+
+def test_whoever_asks_a_server_that_makes_logins_compute_is_told_so() -> None:
+    """Another error of its own escaped from the search for a pooler, which only knows psycopg's."""
+    first, second = scram(ROUNDS)
+
+    async def go() -> list[str]:
+        liar = LyingPostgres(first, b"", logs_in=False, second=second)
+        said = list[str]()
+        async with liar.listening():
+            for database in ("mastodon_production", "mastodon_production", "another"):
+                login = PostgresSettings(
+                    host="127.0.0.1", port=liar.port, dbname=database, password=SECRET, sslmode="disable"
+                )
+                with pytest.raises(SourceUnavailableError) as caught:
+                    await find_pooler(login, deadline_seconds=0.5)
+                said.append(str(caught.value))
+        return said
+
+    first_time, *again = asyncio.run(go())
+    assert "did not answer within 0.5 s" in first_time
+    assert all(STILL_COMPUTING in said and "is that the right server?" in said for said in again), again
 
 
 def test_a_flood_holds_up_nothing_else() -> None:

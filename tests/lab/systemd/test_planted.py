@@ -142,9 +142,9 @@ def test_after_a_boot_a_planted_link_leaves_a_sentence_that_names_the_cure(fleet
 
 def test_what_mastodon_can_read_is_mastodons_to_choose(fleet: Fleet) -> None:
     host, settings = fleet.worker, fleet.worker.read(ENV_FILE)
-    host.write("/srv/releases/shared/.env.production", settings, mode=0o640, owner="mastodon")
+    host.write("/srv/releases/kept/.env.production", settings, mode=0o640, owner="mastodon")
     host.run(["sh", "-ec", "mkdir -p /srv/releases/1; ln -sfn releases/1 /srv/current"])
-    host.run(["ln", "-sf", "../shared/.env.production", "/srv/releases/1/.env.production"])
+    host.run(["ln", "-sf", "../kept/.env.production", "/srv/releases/1/.env.production"])
     fleet.configure(CONFIG + '[mastodon]\nenv_file = "/srv/current/.env.production"\n')
     assert start(fleet) == EnvFile(path="/srv/current/.env.production", text=settings)
     fleet.configure(CONFIG)

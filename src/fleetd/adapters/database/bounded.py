@@ -49,7 +49,7 @@ class BoundedConnection(AsyncConnection[Row]):
     def _connect_gen(cls, conninfo: str = "") -> Generator[Any, Any, Any]:
         """The steps to connect: each yields the descriptor to wait for.
 
-        Raises TooMuchSentError, StillComputingError.
+        Raises TooMuchSentError, psycopg.Error.
         """
         meter = _Meter(LOGIN_BYTES_MAX)
         steps = login_steps.connect(conninfo)

@@ -28,7 +28,6 @@ from psycopg.rows import dict_row
 
 from fleetd.adapters.database.bounded import BoundedConnection, TooMuchSentError
 from fleetd.adapters.database.login import Login
-from fleetd.adapters.database.login_steps import StillComputingError
 from fleetd.core.model.facts import DatabaseFacts, PgBouncerFacts
 from fleetd.errors import SourceUnavailableError
 
@@ -140,12 +139,6 @@ class ConnectionSource(ABC, Generic[Facts]):
             raise self._failed(
                 f"{self._login.where} sent more than the {error.bytes_max // 1024} KiB that an answer may have, and "
                 "was cut off: is that the right server?"
-            ) from None
-        except StillComputingError:
-            await self._drop()
-            raise self._failed(
-                f"{self._login.where} asked for so many rounds of hashing in the login (SCRAM) that fleetd is not done "
-                "with them: is that the right server?"
             ) from None
         except (OSError, ValueError) as error:  # name resolution; psycopg's parameter checks
             await self._drop()

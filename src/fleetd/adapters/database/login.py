@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import psycopg
 
+from fleetd.adapters.database.login_steps import STILL_COMPUTING
 from fleetd.adapters.logging.redaction import HIDDEN, without_secrets
 from fleetd.config.connections import PostgresSettings
 from fleetd.errors import SourceUnavailableError
@@ -48,6 +49,7 @@ _CURES_BY_PHRASE = {
     "certificate verify failed": "check sslrootcert and sslmode",
     "does not support SSL": "check sslmode",
     "the database system is": _NOT_SERVING,
+    STILL_COMPUTING: "is that the right server?",
     "timeout expired": "is the network between up, and its firewall open?",
 }
 _WRONG_PASSWORD = ("password authentication failed", "SASL authentication failed")

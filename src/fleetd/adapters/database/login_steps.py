@@ -21,35 +21,39 @@ from typing import Any
 
 import psycopg
 from psycopg import pq, waiting
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq.abc import PGconn
 
 _LIBPQ = re.compile(r"/\S*libpq[-.]\S*$", re.MULTILINE)
 
 
-class StillComputingError(Exception):
-    """An earlier login to this server still computes what the server asked for."""
+#: How the error begins that says so.
+STILL_COMPUTING = "an earlier login is not done with the rounds of hashing (SCRAM) that the server asked for"
 
-
-#: By connection string. What is done is dropped with the next login.
-_under_way: dict[str, _Step] = {}
+#: Steps that nobody waits for any more, by server, whatever the database, the user and the options were.
+_given_up: dict[tuple[str, str], _Step] = {}
 
 
 def connect(conninfo: str) -> Generator[Any, Any, PGconn]:
     """A new connection. Yields what to wait for, as psycopg's steps do.
 
-    Raises psycopg.OperationalError, StillComputingError.
+    Raises psycopg.OperationalError, one that begins with STILL_COMPUTING while that is so.
     """
-    poll = _poll()
-    earlier = _under_way.pop(conninfo, None)
+    poll, server = _poll(), _server(conninfo)
+    earlier = _given_up.get(server)
     if earlier is not None and not earlier.done:
-        _under_way[conninfo] = earlier
-        raise StillComputingError
+        raise psycopg.OperationalError(STILL_COMPUTING)
+    _given_up.pop(server, None)
     pgconn: PGconn = pq.PGconn.connect_start(conninfo.encode())
     if pgconn.status == pq.ConnStatus.BAD:
         raise psycopg.OperationalError(f"connection is bad: {pgconn.get_error_message()}")
     while True:
-        step = _under_way[conninfo] = _Step(pgconn, poll)
-        yield from step.wait()
+        step = _Step(pgconn, poll)
+        try:
+            yield from step.wait()
+        except GeneratorExit:
+            _given_up[server] = step
+            raise
         if step.status == pq.PollingStatus.OK:
             break
         if step.status not in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
@@ -84,6 +88,11 @@ class _Step:
         with self._threads:  # its end wakes who waits, if anybody still does
             address = pgconn.pgconn_ptr  # type: ignore[attr-defined]  # every implementation has it
             self.status = pq.PollingStatus(self._poll(address))
+
+
+def _server(conninfo: str) -> tuple[str, str]:
+    parts = conninfo_to_dict(conninfo)
+    return str(parts.get("hostaddr") or parts.get("host") or ""), str(parts.get("port") or "")
 
 
 @functools.cache
