@@ -373,9 +373,12 @@ def test_a_pool_that_says_what_is_configured_needs_no_word() -> None:
 )
 def test_an_address_that_names_connections_itself_takes_our_names_away(env: str, why: str | None) -> None:
     asked = FoundPooler(kind="none", takes_names=True, place="10.0.0.2:5432")
-    got = route(parse(PROFILE), EnvFile(text=env, version="4.6.5"), asked)
+    settings = parse(PROFILE + '[network]\nprivate = ["10.0.0.0/24"]\n')
+    got = route(settings, EnvFile(text=env, version="4.6.5"), asked)
     assert got.named is (why is None)
     assert (got.unnamed_reason or "").startswith(why or "")
+    said = find_endpoints(settings, EnvFile(text=env, version="4.6.5"), asked).warnings
+    assert [warning for warning in said if "have no names" in warning] == ([got.unnamed_reason] if why else [])
 
 
 def test_several_hosts_are_said_and_kept() -> None:

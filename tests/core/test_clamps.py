@@ -303,11 +303,8 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.FOREIGN_UNIT: (
         lambda: under(held(UnitUnfit(unfit=THEIRS))),
         "/etc/systemd/system/mastodon-sidekiq@.service is not fleetd's mastodon-sidekiq@.service but somebody else's, "
-        "and nothing is started, ended or replaced by it. `fleetctl check-config` says what it lacks. To use fleetd's "
-        "instead: find /etc/systemd/system -lname "
-        "'/etc/systemd/system/mastodon-sidekiq@.service' -delete && mv /etc/systemd/system/mastodon-sidekiq@.service "
-        "/root/ && systemctl daemon-reload && systemctl restart fleetd-render && "
-        "systemctl try-restart 'mastodon-sidekiq@*'",
+        "and nothing is started, ended or replaced by it. `sudo fleetctl check-config` says what it lacks, and "
+        "the lines that put ours there",
     ),
     ClampCode.SET: (
         lambda: under(HostConstraints(set_instances={"default-first": 2})),
@@ -334,8 +331,8 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.OTHERS_UNATTRIBUTABLE: (
         unattributable,
         "others can't be told from a Sidekiq process that fleetd did not render (main): up to 61 are taken to be "
-        "others', at least 32 are. Declare what web and streaming may take: [[connections.claims]] "
-        'name = "web", connections = …',
+        "others', at least 32 are. Declare what web and streaming may take under "
+        "[[connections.claims]] in fleetd.toml (docs/operations.md has the lines)",
     ),
     ClampCode.YIELD: (yields, "default-first is more important and late: one of bulk gives way to it"),
     ClampCode.DATABASE_SATURATED: (

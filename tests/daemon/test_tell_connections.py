@@ -83,7 +83,7 @@ def test_through_pgbouncer_undeclared_others_are_reported_as_unattributable() ->
         return connections(rig)
 
     blind = connections_with(None)
-    assert "Declare what web and streaming may take: [[connections.claims]]" in blind.unattributable
+    assert "Declare what web and streaming may take under [[connections.claims]]" in blind.unattributable
     [source] = blind.sources
     assert source.name == "pgbouncer"
     assert source.others_bound_connections > source.others_connections

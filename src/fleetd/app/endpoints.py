@@ -230,6 +230,8 @@ class _Search:
             warnings.append(_NOT_WATCHED_BEHIND)
         if self._route.strange:
             warnings.append(_STRANGE_POOLER)
+        elif not pgbouncer and self._route.asked and self._variables is not None and self._route.unnamed_reason:
+            warnings.append(self._route.unnamed_reason)
         warnings += self._unknown_limits(settings.postgres, "[postgres]")
         warnings += self._unknown_limits(replica if settings.replica is not None else None, "[replica]")
         if not pgbouncer and settings.pgbouncer is not None:

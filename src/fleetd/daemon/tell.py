@@ -34,7 +34,7 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tick import TickResult
-from fleetd.words.formatting import names, often, span
+from fleetd.words.formatting import names, often, span, times
 from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
 
 
@@ -194,8 +194,8 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
     drain = memory.drains.get(key)
     if drain is not None and drain.stop_sent_seconds is None:
         left = result.tick.policy.pace.drain_seconds_max - (now - drain.since_seconds)
-        busy = "?" if view.busy_threads is None else str(view.busy_threads)
-        notes.append(f"{busy} jobs left, stop at the latest in {max(0.0, left):.0f} s")
+        busy = "? jobs" if view.busy_threads is None else times(view.busy_threads, "job")
+        notes.append(f"{busy} left, stop at the latest in {max(0.0, left):.0f} s")
     elif drain is not None and view.is_present:
         notes.append(sentence(drain.cause))
     failure = memory.units.failures.get(key)

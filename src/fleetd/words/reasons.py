@@ -135,8 +135,8 @@ def _unattributable(r: reasons.OthersUnattributable) -> str:
         who = f"a Sidekiq process that fleetd did not render ({', '.join(r.foreign_hosts)})"
     return (
         f"others can't be told from {who}: up to {r.bound_connections} are taken to be others', at least "
-        f"{r.others_connections} are. Declare what web and streaming may take: [[connections.claims]] "
-        'name = "web", connections = …'
+        f"{r.others_connections} are. Declare what web and streaming may take under "
+        "[[connections.claims]] in fleetd.toml (docs/operations.md has the lines)"
     )
 
 

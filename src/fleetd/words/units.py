@@ -37,14 +37,13 @@ WHY = {
 
 
 def unfit_words(unfit: UnfitUnit) -> str:
-    """What is wrong, what follows, and what to run, in one sentence."""
-    over = " && ".join(way_over(unfit))
+    """What is wrong, what follows, and what to run."""
     if unfit.foreign:
-        return f"{headline(unfit)}. `fleetctl check-config` says what it lacks. To use fleetd's instead: {over}"
+        return f"{headline(unfit)}. `sudo fleetctl check-config` says what it lacks, and the lines that put ours there"
     named = "; ".join(map(fault_words, unfit.faults[:_NAMED_MAX]))
     left = len(unfit.faults) - _NAMED_MAX
     more = f"; and {left} more, see fleetctl check-config" if left > 0 else ""
-    return f"{headline(unfit)}: {named}{more}. Then: {over}"
+    return f"{headline(unfit)}: {named}{more}. Then: {' && '.join(way_over(unfit))}"
 
 
 def headline(unfit: UnfitUnit) -> str:

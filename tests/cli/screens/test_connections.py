@@ -83,7 +83,10 @@ def test_the_source_that_binds_comes_first_and_is_marked() -> None:
 def test_connections_that_may_be_others_are_kept_from_growth_and_reported() -> None:
     text = words(status_connections.behind_pgbouncer())
     assert text.startswith("▲ Others can't be told from our workers on PgBouncer")
-    assert '[[connections.claims]] name = "web", connections = … ▲ 0 connections are left' in text
+    assert (
+        "under [[connections.claims]] in fleetd.toml (docs/operations.md has the lines). ▲ 0 connections are left"
+        in text
+    )
     assert (
         "600 limit − 10 reserve − 71 others − 372 claims = 147; but up to 290 may be others', which growth leaves "
         "alone: 0 headroom" in text

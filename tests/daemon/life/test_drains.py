@@ -169,6 +169,17 @@ def test_a_draining_instance_has_a_claim_but_is_not_capacity() -> None:
     assert rig.serving() == 2
 
 
+def test_what_a_drain_still_waits_for_is_said() -> None:
+    rig, quieted = in_mid_drain()
+    process = rig.world.units[quieted].process
+    assert process is not None
+    for busy, words in ((5, "5 jobs left, stop at the latest in "), (1, "1 job left, stop at the latest in ")):
+        del process.jobs[busy:]
+        tick = rig.run(12.0)[-1]  # a heartbeat later
+        notes = {i.number: i.note for i in rig.status(tick).instances}
+        assert notes[quieted].startswith(words)
+
+
 def test_a_surge_in_mid_drain_starts_another_number() -> None:
     rig, quieted = in_mid_drain()
     rig.world.max_connections, rig.world.other_clients = 400, 20

@@ -128,8 +128,8 @@ def behind_pgbouncer() -> Status:
     """PgBouncer, Postgres behind it, and a replica. Ours can't be told from others', which nobody declared."""
     sentence = (
         "others can't be told from our workers on PgBouncer, where they have no names: up to 290 are taken to be"
-        ' others\', at least 71 are. Declare what web and streaming may take: [[connections.claims]] name = "web",'
-        " connections = …"
+        " others', at least 71 are. Declare what web and streaming may take under"
+        " [[connections.claims]] in fleetd.toml (docs/operations.md has the lines)"
     )
     clamp = ClampStatus(
         code=ClampCode.OTHERS_UNATTRIBUTABLE,
