@@ -8,18 +8,33 @@ import pytest
 from msgspec import structs
 
 from fleetd.adapters.mastodon.env_file import EnvFile
-from fleetd.app.doctor import Check, checks, examine
+from fleetd.app.doctor.check import Check
+from fleetd.app.doctor.examine import examine
+from fleetd.app.doctor.readings import reading_checks
 from fleetd.app.endpoints import find_endpoints
 from fleetd.config import parse
 from fleetd.core.model.facts import CodeStamp, HostFacts, KeyFault, Known, RenderedSettings, Snapshot, UnitFacts
+from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.worker_settings import scheduler_digest
-from tests.support.builders.readings import bouncer, database, machine, queue, sidekiq, snapshot, systemd, unit
+from tests.support.builders.readings import (
+    bouncer,
+    database,
+    machine,
+    process,
+    queue,
+    sidekiq,
+    snapshot,
+    systemd,
+    tag,
+    unit,
+)
 
 PROFILE = '[fleet]\nhost = "w1"\n[profiles.default-first]\ninstances = "1-3"\n'
 GUIDE = "LOCAL_DOMAIN=m.example\nREDIS_HOST=localhost\nDB_HOST=/var/run/postgresql\nDB_USER=mastodon\nDB_PASS=\n"
 SETTINGS = parse(PROFILE)
 POLICY = SETTINGS.policy
+FOUND = FoundPooler(kind="none", takes_names=True, place="/var/run/postgresql:5432")
 ENDPOINTS = find_endpoints(SETTINGS, EnvFile(text=GUIDE))
 
 
@@ -43,7 +58,7 @@ def well() -> Snapshot:
 
 
 def wrong(shot: Snapshot) -> list[Check]:
-    return [check for check in checks(SETTINGS, ENDPOINTS, shot) if check.verdict != "ok"]
+    return [check for check in reading_checks(SETTINGS, ENDPOINTS, shot) if check.verdict != "ok"]
 
 
 def only(shot: Snapshot) -> Check:
@@ -53,7 +68,7 @@ def only(shot: Snapshot) -> Check:
 
 def test_all_is_well() -> None:
     assert wrong(well()) == []
-    said = {check.subject: check.what for check in checks(SETTINGS, ENDPOINTS, well())}
+    said = {check.subject: check.what for check in reading_checks(SETTINGS, ENDPOINTS, well())}
     assert said["Redis"] == "localhost:6379, database 0: 1 queue, 0 heartbeats"
     assert said["Postgres"].startswith("limit 297, less reserve 10, less others' 19, less ")
 
@@ -82,6 +97,51 @@ def test_pgbouncers_slots_and_a_full_server() -> None:
     assert (only(behind).subject, only(behind).verdict) == ("PgBouncer", "broken")
     full = structs.replace(well(), database=Known(value=database(refused=True)))
     assert only(full).what == "it lets no more clients in"
+
+
+def test_workers_behind_pgbouncer_are_not_counted_twice() -> None:
+    """At min one instance and the scheduler claim 39, and that is how many clients are seen."""
+    one = structs.replace(well(), database=None, pgbouncer=Known(value=bouncer(limit=100, clients=40)))
+    check = only(one)
+    claimed = "limit 100, less reserve 10, less others' 0, less 39 that the profiles claim at min"
+    assert (check.verdict, check.what) == ("look", f"{claimed}: 51 left, or 12")
+    assert "[[connections.claims]]" in check.why
+
+
+def test_postgres_behind_pgbouncer_is_measured_by_the_pools() -> None:
+    behind = structs.replace(
+        well(),
+        database=Known(value=database(maximum=100, clients=31)),
+        pgbouncer=Known(value=bouncer(limit=400, clients=40, size=20, servers=20)),
+    )
+    said = {check.subject: check.what for check in reading_checks(SETTINGS, ENDPOINTS, behind)}
+    assert (
+        said["Postgres"]
+        == "limit 97, less reserve 10, less others' 10, less 20 that PgBouncer's pools may open: 57 left"
+    )
+
+
+def test_nameless_workers_at_work_leave_the_lower_of_two_numbers() -> None:
+    """As in `fleetctl connections`: 60 bear no name, up to 7 of them are the worker's."""
+    named = find_endpoints(SETTINGS, EnvFile(text=GUIDE), FOUND)
+    shot = structs.replace(
+        well(),
+        sidekiq=Known(value=sidekiq(queue("default"), processes=(process(tag(1, pool=25), busy=5),))),
+        database=Known(value=database(maximum=133, clients=61)),
+    )
+    [check] = [c for c in reading_checks(SETTINGS, named, shot) if c.verdict != "ok"]
+    assert check.verdict == "look"
+    assert check.what.endswith("others' 53, less 39 that the profiles claim at min: 28 left, or 21"), check.what
+    assert "[[connections.claims]]" in check.why
+
+
+def test_other_hosts_workers_are_no_room() -> None:
+    facts = database(maximum=300, clients=60, workers={"mastodon-sidekiq@1.w2": 25})
+    said = {
+        check.subject: check.what
+        for check in reading_checks(SETTINGS, ENDPOINTS, structs.replace(well(), database=Known(value=facts)))
+    }
+    assert "others' 34, less 25 of workers that w1's profiles don't name, less 39" in said["Postgres"]
 
 
 def test_a_count_that_is_too_high_has_the_grant_that_mends_it() -> None:

@@ -50,16 +50,11 @@ class PoolerSearch:
     async def ask(self, settings: Settings, env: EnvFile) -> bool:
         """Ask once, for some seconds at most. Returns whether something else was found than before."""
         before = self.found
-        answered = not (logins := workers_logins(settings, env))
-        for login in logins:
-            try:
-                found = await self._find(login)
-            except SourceUnavailableError:  # the readings say why; what was found before counts
-                continue
-            self.found = structs.replace(found, place=place_of(login))
-            write_found(self._directory, self.found)
-            answered = True
-            break
+        found = await who_answers(settings, env, self._find)
+        if found is not None:  # else what was found before counts
+            self.found = found
+            write_found(self._directory, found)
+        answered = found is not None or not workers_logins(settings, env)
         self._next_seconds = self._monotonic() + (AGAIN_SECONDS if answered else RETRY_SECONDS)
         return self.found != before
 
@@ -68,6 +63,16 @@ class PoolerSearch:
         deadline = self._monotonic() + RENDERED_SECONDS
         while self._monotonic() < deadline and _lacks_names(rendered):  # noqa: ASYNC110 - root writes files
             await asyncio.sleep(0.1)
+
+
+async def who_answers(settings: Settings, env: EnvFile, find: Find = find_pooler) -> FoundPooler | None:
+    """Asked with each of the logins there are, until one works; None: none did, or there is no need to ask."""
+    for login in workers_logins(settings, env):
+        try:
+            return structs.replace(await find(login), place=place_of(login))
+        except SourceUnavailableError:  # the readings say why
+            continue
+    return None
 
 
 def found_before(settings: Settings) -> FoundPooler | None:

@@ -10,11 +10,10 @@ import pytest
 
 from lab import Lab
 from lab.topologies import TwoHosts, one_host
-from tests.support.lab.fleet import Fleet
+from tests.support.lab.fleet import FLEETCTL, Fleet
 
 pytestmark = pytest.mark.lab
 
-FLEETCTL = "/opt/fleetd/bin/fleetctl"
 CONFIG = """
 [scheduler]
 place = "here"

@@ -5,6 +5,7 @@ One fleet goes from setup to setup, in the order of this file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -15,7 +16,7 @@ from fleetd.core.model.status import Status
 from lab.jobs import load
 from lab.setup import mastodon, services
 from lab.waiting import PATIENCE_SECONDS
-from tests.support.lab.fleet import Fleet, booted
+from tests.support.lab.fleet import FLEETCTL, Fleet, booted
 
 pytestmark = pytest.mark.lab
 
@@ -62,6 +63,15 @@ def restart_workers(fleet: Fleet) -> None:
     fleet.worker.run(["systemctl", "restart", "mastodon-sidekiq.target"])
 
 
+def doctor_says(fleet: Fleet) -> dict[str, str]:
+    """By subject: all that `fleetctl doctor` saw."""
+    checks = json.loads(fleet.worker.run([FLEETCTL, "doctor", "--json"], check=False).stdout)["checks"]
+    said: dict[str, str] = {}
+    for check in checks:
+        said[check["subject"]] = f"{said.get(check['subject'], '')} {check['what']}"
+    return said
+
+
 def all_serve(status: Status) -> bool:
     return status.profiles[0].serving_instances == 4
 
@@ -95,6 +105,9 @@ def test_workers_start_behind_a_pgbouncer_that_no_port_gives_away(fleet: Fleet, 
     services.pgbouncer(fleet.main, stats_users="fleetd_stats, mastodon", port=port, pool_mode=mode, pool_size=40)
     fleet.main.run(["systemctl", "restart", "pgbouncer"])
     mastodon.write_settings(fleet.worker, mastodon.environment("main", boot_seconds=0.5, port=port))
+    checks = doctor_says(fleet)
+    assert f"PgBouncer at main:{port}, because it answers as PgBouncer 1." in checks["configuration"]
+    assert "that the profiles claim at min" in checks["PgBouncer"], "before fleetd has asked"
     restart_workers(fleet)
     fleet.wait("PgBouncer is watched", lambda s: [c.name for c in s.connections.sources] == ["pgbouncer"])
     assert any(f"PgBouncer at main:{port}, because it answers as PgBouncer 1." in line.message for line in fleet.said())

@@ -56,7 +56,7 @@ hold_down_seconds = 10
 """
 
 _ANSWER_SECONDS = 10.0
-_FLEETCTL = "/opt/fleetd/bin/fleetctl"
+FLEETCTL = "/opt/fleetd/bin/fleetctl"
 _FLEETD_TOML = "/etc/fleetd/fleetd.toml"
 
 
@@ -171,7 +171,7 @@ class Fleet:
         """For the message of a failed test: fleetd's status and the end of its journal."""
         if not self.worker.running:
             return "The worker host is not running."
-        shown = self.worker.run([_FLEETCTL, "status"], check=False)
+        shown = self.worker.run([FLEETCTL, "status"], check=False)
         return f"{shown.stdout}{shown.stderr}\n{self.worker.journal('fleetd', lines=60)}"
 
     # Acting

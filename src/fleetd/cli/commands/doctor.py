@@ -15,7 +15,7 @@ from fleetd.cli.commands.check_config import DEFAULT_FILE
 from fleetd.cli.terminal.safe_text import printable
 
 if TYPE_CHECKING:
-    from fleetd.app.doctor import Check
+    from fleetd.app.doctor.check import Check
 
 _LEVELS = {"ok": Level.OK, "look": Level.WARN, "broken": Level.BAD}
 
@@ -43,7 +43,7 @@ def doctor(context: click.Context, file: str, as_json: bool) -> None:
     Logs in everywhere with the settings of FILE (default: /etc/fleetd/fleetd.toml) and of Mastodon, and reads; it
     changes nothing. Run it as root, who may read Mastodon's settings.
     """
-    from fleetd.app.doctor import examine
+    from fleetd.app.doctor.examine import examine
 
     found = examine(Path(file))
     if as_json:

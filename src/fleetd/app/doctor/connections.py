@@ -1,0 +1,104 @@
+"""What the profiles' claims at min leave of each limit, by the same budget as the daemon's (core/capacity)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from fleetd.adapters.database.login import own_role_line
+from fleetd.app.doctor.check import Check
+from fleetd.app.endpoints import Endpoints
+from fleetd.app.route import OWN_ROLE
+from fleetd.core.capacity.admission import unattributable
+from fleetd.core.capacity.budget import BudgetMemory, SourceBudget
+from fleetd.core.capacity.claims import Claims
+from fleetd.core.capacity.naming import NamingMemory
+from fleetd.core.instances.assess import assess
+from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.model.facts import Known, Snapshot
+from fleetd.core.model.identity import SCHEDULER, application_name
+from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.reasons.base import ConnectionSource
+from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.words.reasons import sentence
+
+_NAMES: Final[dict[ConnectionSource, str]] = {
+    "postgres": "Postgres",
+    "pgbouncer": "PgBouncer",
+    "replica": "the replica",
+}
+_NO_GROWTH: Final = "Without it nothing grows above min."
+
+
+def connection_checks(policy: Policy, endpoints: Endpoints, snapshot: Snapshot) -> Iterator[Check]:
+    """`policy`: with the pools that workers really have."""
+    fleet = plan(assess(policy, snapshot, HostMemory()).tick, _memory(snapshot))
+    for lost in fleet.budget.unread:
+        login = endpoints.postgres if lost.source == "postgres" else None
+        line = own_role_line(login.port) if login is not None and login.user == OWN_ROLE else ""
+        yield Check(subject=_NAMES[lost.source], verdict="broken", what=lost.why, why=_NO_GROWTH, line=line)
+    for source in fleet.budget.sources:
+        yield from _source(policy, endpoints, fleet, source)
+
+
+def _memory(snapshot: Snapshot) -> FleetMemory:
+    """None but that others have not just risen: the first reading shows no rise."""
+    others = snapshot.database.value.others_connections if isinstance(snapshot.database, Known) else 0
+    return FleetMemory(budget=BudgetMemory(naming=NamingMemory(others_connections=others)))
+
+
+def _source(policy: Policy, endpoints: Endpoints, fleet: FleetDecision, source: SourceBudget) -> Iterator[Check]:
+    name = _NAMES[source.source]
+    if source.refused:
+        yield Check(subject=name, verdict="broken", what="it lets no more clients in", why=_NO_GROWTH)
+        return
+    parts, ours = _claimed(policy, fleet.claims, source)
+    left = source.limit_connections - source.reserve_connections - source.others_connections - ours
+    arithmetic = ", less ".join(
+        (
+            f"limit {source.limit_connections}",
+            f"reserve {source.reserve_connections}",
+            f"others' {source.others_connections}",
+            *parts,
+        )
+    )
+    arithmetic += f": {left} left"
+    doubtful = source.bound_connections - source.others_connections
+    smallest = min((profile.claim_connections for profile in policy.profiles), default=0)
+    if left < 0:
+        why = "Then nothing starts above min, and at min clients may be refused. See `fleetctl connections`."
+        yield Check(subject=name, verdict="broken", what=arithmetic, why=why)
+    elif source.pool_connections is None and left < smallest:
+        why = f"No further instance fits, the smallest claims {smallest}: fewer threads, or a higher limit."
+        yield Check(subject=name, verdict="look", what=arithmetic, why=why)
+    elif source.pool_connections is None and left - doubtful < smallest:
+        why = sentence(unattributable(source, fleet.budget))
+        yield Check(subject=name, verdict="look", what=f"{arithmetic}, or {left - doubtful}", why=why)
+    else:
+        yield Check(subject=name, verdict="ok", what=arithmetic)
+    login = endpoints.replica if source.source == "replica" else endpoints.postgres
+    if not source.exact and login is not None:
+        yield Check(
+            subject=name,
+            verdict="look",
+            what="it hides the kind of other roles' connections from fleetd",
+            why="Every one of them then counts as a client, which may be too many.",
+            line=f"sudo -u postgres psql -c 'GRANT pg_monitor TO {login.user}'",
+        )
+
+
+def _claimed(policy: Policy, claims: Claims, source: SourceBudget) -> tuple[list[str], int]:
+    """What is not others', for the arithmetic, and its sum."""
+    if source.pool_connections is not None:
+        return [f"{source.pool_connections} that PgBouncer's pools may open"], source.pool_connections
+    at_min = _at_min(policy)
+    here = {application_name(key, policy.host) for profile in policy.profiles for key in profile.numbers}
+    here.add(application_name(SCHEDULER, policy.host))
+    elsewhere = sum(count for name, count in claims.connections.items() if name not in here)
+    parts = [f"{elsewhere} of workers that {policy.host}'s profiles don't name"] if elsewhere else []
+    return [*parts, f"{at_min} that the profiles claim at min"], at_min + elsewhere
+
+
+def _at_min(policy: Policy) -> int:
+    scheduler = 0 if policy.scheduler.place == "elsewhere" else policy.scheduler.claim_connections
+    return sum(p.min_instances * p.claim_connections for p in policy.profiles) + scheduler

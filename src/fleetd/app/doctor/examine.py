@@ -1,0 +1,98 @@
+"""What `fleetctl doctor` finds: the world as fleetd meets it, with the rights of fleetd's own user.
+
+Nothing is changed. Root is needed to read Mastodon's settings and to take on the user fleetd; anybody else looks with
+their own rights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fleetd.adapters.host.as_account import as_account
+from fleetd.adapters.host.clock import BoottimeClock
+from fleetd.adapters.host.worker_account import Account, AccountError, account_of
+from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.doctor.check import Check
+from fleetd.app.doctor.readings import reading_checks
+from fleetd.app.doctor.units import rights, services, worker_units
+from fleetd.app.endpoints import Endpoints, find_endpoints
+from fleetd.app.given_env import given_env
+from fleetd.app.pooler_search import found_before, who_answers
+from fleetd.app.route import OWN_ROLE
+from fleetd.app.sources import close_sources, open_sources
+from fleetd.config import Settings, load
+from fleetd.core.model.facts import Snapshot
+from fleetd.core.model.found_pooler import FoundPooler
+from fleetd.errors import ConfigError, ConfigProblem
+
+#: All sources together, with their deadlines, and the question who answers before them.
+LOOK_SECONDS: Final = 30.0
+
+
+def examine(file: Path) -> tuple[Check, ...]:
+    """Everything, in the order in which to mend it. Never raises for what an admin can have got wrong."""
+    try:
+        settings = load(file)
+        env = given_env(settings, {})
+        found = found_before(settings)
+        find_endpoints(settings, env, found)
+    except ConfigError as error:
+        return tuple(_problems(error))
+    taken = Check(subject="configuration", verdict="ok", what=f"{file}: fleetd takes it")
+    looks = (Check(subject="configuration", verdict="look", what=warning) for warning in settings.warnings)
+    checks = (taken, *looks, *worker_units(settings))
+    try:
+        seen = as_account(_daemons_account(), lambda: _look(file, settings, env, found), LOOK_SECONDS)
+    except AccountError as error:
+        what = f"fleetd's view could not be taken: {error}"
+        return (*checks, Check(subject="user fleetd", verdict="broken", what=what, line="sudo make install"))
+    # What is to run comes last: workers that start before fleetd can log in have no names for their connections.
+    return (*checks, *msgspec.json.decode(seen, type=list[Check]), *services(settings))
+
+
+def _problems(error: ConfigError) -> Iterator[Check]:
+    for problem in error.problems:
+        yield Check(subject="configuration", verdict="broken", what=_what(problem), why=problem.cure)
+
+
+def _what(problem: ConfigProblem) -> str:
+    return f"{problem.path}: {problem.what}" if problem.path else problem.what
+
+
+def _daemons_account() -> Account | None:
+    """None: we are not root, and look with our own rights."""
+    return account_of({"LoadState": "loaded", "User": OWN_ROLE}) if os.geteuid() == 0 else None
+
+
+def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | None) -> bytes:
+    """With the rights of fleetd's user, and in a process of its own if we are root."""
+    found = asyncio.run(who_answers(settings, env)) or before
+    try:
+        endpoints = find_endpoints(settings, env, found)
+    except ConfigError as error:  # PgBouncer was found just now, and what it takes to ask it is missing
+        return msgspec.json.encode([*rights(file, settings), *_problems(error)])
+    snapshot = asyncio.run(_observe(settings, endpoints))
+    return msgspec.json.encode(
+        [*_places(endpoints), *rights(file, settings), *reading_checks(settings, endpoints, snapshot)]
+    )
+
+
+def _places(endpoints: Endpoints) -> Iterator[Check]:
+    for sentence in (endpoints.redis_sentence, endpoints.sentence):
+        yield Check(subject="configuration", verdict="ok", what=sentence)
+    for warning in endpoints.warnings:
+        yield Check(subject="configuration", verdict="look", what=warning)
+
+
+async def _observe(settings: Settings, endpoints: Endpoints) -> Snapshot:
+    sources, _ = open_sources(settings, endpoints, BoottimeClock(runtime_directory=None))
+    try:
+        return await sources.observe(settings.policy.host)
+    finally:
+        await close_sources(sources)

@@ -1,0 +1,82 @@
+"""What a snapshot of Redis, systemd and this host says; the databases are in connections.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from fleetd.app.doctor.check import Check
+from fleetd.app.doctor.connections import connection_checks
+from fleetd.app.endpoints import Endpoints
+from fleetd.config import Settings
+from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Unknown
+from fleetd.core.model.identity import SCHEDULER, unit_of
+from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.worker_settings import all_settings
+from fleetd.words.formatting import numbers, size, times
+
+_RENDER: Final = "sudo systemctl start fleetd-render"
+_HELD: Final = "Without it fleetd holds everything as it is."
+
+
+def reading_checks(settings: Settings, endpoints: Endpoints, snapshot: Snapshot) -> Iterator[Check]:
+    """In the order in which to mend them."""
+    policy = endpoints.policy(settings.policy)
+    yield from _redis(endpoints, snapshot.sidekiq)
+    yield from connection_checks(policy, endpoints, snapshot)
+    yield from _systemd(snapshot.systemd)
+    yield from _host(policy, endpoints, snapshot.machine)
+
+
+def _redis(endpoints: Endpoints, reading: Known[SidekiqFacts] | Unknown) -> Iterator[Check]:
+    if isinstance(reading, Unknown):
+        yield Check(subject="Redis", verdict="broken", what=reading.why, why=_HELD)
+        return
+    facts = reading.value
+    what = f"{endpoints.redis.place}: {times(len(facts.queues), 'queue')}, {times(len(facts.processes), 'heartbeat')}"
+    yield Check(subject="Redis", verdict="ok", what=what)
+    for fault in facts.faults:
+        yield Check(subject="Redis", verdict="look", what=f"{fault.key}: {fault.why}", why="What it holds is unknown.")
+    if facts.workers_endpoint:
+        what = f"fleetd reads {facts.endpoint}, the workers use {facts.workers_endpoint}"
+        yield Check(subject="Redis", verdict="look", what=what, why="fleetd then sees none of their jobs.")
+
+
+def _systemd(reading: Known[SystemdFacts] | Unknown) -> Iterator[Check]:
+    if isinstance(reading, Unknown):
+        line = "systemctl status dbus"
+        yield Check(subject="systemd", verdict="broken", what=reading.why, why=_HELD, line=line)
+        return
+    odd = [u for u in reading.value.units.values() if u.load_state not in ("loaded", "not-found")]
+    for unit in odd:
+        line = f"systemctl status {unit.name}"
+        yield Check(subject="systemd", verdict="broken", what=f"{unit.name} is {unit.load_state}", line=line)
+    if not odd:
+        running = sum(unit.active_state == "active" for unit in reading.value.units.values())
+        yield Check(subject="systemd", verdict="ok", what=f"{times(running, 'unit')} of fleetd's run")
+
+
+def _host(policy: Policy, endpoints: Endpoints, reading: Known[HostFacts] | Unknown) -> Iterator[Check]:
+    if isinstance(reading, Unknown):
+        yield Check(subject="this host", verdict="broken", what=reading.why, why=_HELD)
+        return
+    facts = reading.value
+    wanted = {s.key: s.digest for s in all_settings(policy, name_connections=endpoints.countable)}
+    missing = [
+        key for key, digest in wanted.items() if key not in facts.rendered or facts.rendered[key].digest != digest
+    ]
+    if missing:
+        names = ", ".join(unit_of(key) for key in missing[:4]) + (" …" if len(missing) > 4 else "")
+        why = "They would not start, or with the settings of before."
+        yield Check(subject="settings", verdict="broken", what=f"not rendered: {names}", why=why, line=_RENDER)
+    else:
+        ranges = numbers(tuple(key for key in wanted if key != SCHEDULER))
+        yield Check(subject="settings", verdict="ok", what=f"rendered for {ranges} and the scheduler")
+    if facts.code is None:
+        why = "fleetd then can't hold while an upgrade changes it."
+        what = "Mastodon's code has no stamp"
+        yield Check(subject="settings", verdict="look", what=what, why=why, line="sudo systemctl start fleetd-stamp")
+    need = sum(p.min_instances for p in policy.profiles) * policy.memory.instance_bytes
+    total = facts.memory_total_bytes
+    what = f"min takes about {size(need)} of {size(total)}"
+    yield Check(subject="memory", verdict="ok" if need < total else "broken", what=what)
