@@ -16,8 +16,9 @@ units() { # the enabled units: first those of fleetd-render in its order, then t
 
 ours() { # of the units on stdin, those that take our settings: any other would serve every queue, `scheduler` too
     while read -r unit; do
-        case $(systemctl show --property=LoadState,EnvironmentFiles "$unit") in
-        *EnvironmentFiles=/var/lib/mastodon-sidekiq/*) ;;
+        shown=$(systemctl show --property=LoadState,EnvironmentFiles,ExecStart "$unit" | sort -r) # LoadState first
+        case $shown in
+        *LoadState=loaded*SIDEKIQ_ARGS*EnvironmentFiles=/var/lib/mastodon-sidekiq/*) ;;
         *LoadState=loaded*)
             echo "<4>$unit is not fleetd's, so it is not started: see fleetctl check-config" >&2
             continue

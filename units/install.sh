@@ -54,7 +54,7 @@ for unit in mastodon-sidekiq@.service mastodon-sidekiq-scheduler.service; do
         cat >&2 <<END
 install.sh: $folder/$unit is not fleetd's and hides the one just installed: nothing is started, ended or replaced by it.
 To use fleetd's:
-  find /etc/systemd/system -lname '$folder/$unit' -delete
+  find /etc/systemd/system -lname '$folder/$unit' -not -path '*/mastodon-workers-boot.target.wants/*' -delete
   mv $folder/$unit /root/
   systemctl daemon-reload
   systemctl restart fleetd-render

@@ -212,6 +212,11 @@ def test_one_mastodon_may_move_and_may_be_configured_elsewhere(root: Path) -> No
         ("sidekiq@.service", "WorkingDirectory=/srv/b\nExecStart=/bin/sh -lc 'bundle exec sidekiq'\n", True),
         ("mastodon-sidekiq.service", "WorkingDirectory=/home/mastodon/live\nExecStart=/x/bundle exec sidekiq\n", False),
         ("current-sidekiq.service", "WorkingDirectory=/srv/current/\nExecStart=/x/bundle exec sidekiq\n", False),
+        ("mastodon-sidekiq@second.service", "WorkingDirectory=/srv/b\nExecStart = /x/bundle exec sidekiq\n", True),
+        ("b.service", "WorkingDirectory=/srv/b\nExecStart=/x/bundle \\\n  exec sidekiq\n", True),
+        ("c.service", "ExecStart=/bin/bash -lc 'cd /srv/c && bundle exec sidekiq'\n", True),
+        ("d.service", "ExecStart=/bin/bash -lc 'cd /home/mastodon/live; bundle exec sidekiq'\n", False),
+        ("sidekiq-exporter.service", "WorkingDirectory=/srv/x\nExecStart=/usr/bin/sidekiq-exporter\n", False),
         ("mastodon-b-web.service", "WorkingDirectory=/srv/b/live\nExecStart=/usr/bin/bundle exec puma\n", False),
     ],
 )  # fmt: skip
@@ -221,4 +226,4 @@ def test_units_of_another_mastodon_are_noticed(root: Path, unit: str, text: str,
     (root / "srv/current").symlink_to("../home/mastodon/live")
     (root / "etc/systemd/system").mkdir(parents=True, exist_ok=True)
     (root / "etc/systemd/system" / unit).write_text(f"[Service]\n{text}")
-    assert any(f"{unit} runs Sidekiq in" in sentence for sentence in rendered(root)) is other
+    assert any(f"{unit} runs another Sidekiq" in sentence for sentence in rendered(root)) is other

@@ -29,7 +29,7 @@ WORDS_NOT_USED = {
 LAWS = {
     "core/instances/scheduler.py": {1},
     "core/model/worker_settings.py": {1},
-    "core/model/unit_rules.py": {1, 4, 6},
+    "core/model/unit_rules/judge.py": {1, 4, 6},
     "core/capacity/budget.py": {2},
     "core/plan.py": {2, 3},
     "core/demand/desired.py": {3, 6},

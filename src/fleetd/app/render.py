@@ -16,7 +16,7 @@ import msgspec
 from msgspec import structs
 
 from fleetd.adapters.host.found_file import read_found
-from fleetd.adapters.host.other_mastodons import other_mastodons
+from fleetd.adapters.host.other_mastodons import other_sidekiqs
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
@@ -34,7 +34,7 @@ from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.facts import UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.core.model.policy_tables import Policy
-from fleetd.core.model.unit_rules import may_boot, unfit_of
+from fleetd.core.model.unit_rules.judge import may_boot, unfit_of
 from fleetd.core.model.worker_settings import ExporterPorts, all_settings, min_numbers
 from fleetd.errors import ConfigError, ConfigProblem, FleetdError
 from fleetd.words.plain import plain
@@ -85,7 +85,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         # Files before links: what a boot starts must have its settings.
         policy = to_postgres.with_pool(settings.policy)
         sentences += _write(policy, files, to_postgres.named, _exporter(settings, env))
-        unfit = UnitFiles(root).unfit(settings.directory)
+        unfit = UnitFiles(root).unfit(settings.units_directory)
         links, linked = _link(settings, boot, unfit)
         usual = MastodonSection().env_file
         stale = [
@@ -93,11 +93,11 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
             files.set_directory(settings.directory, str(Path(usual).parent), WATCHED, WATCHED_GIT),
         ]
     sentences += links + stamped
-    for unit, directory in other_mastodons(settings.directory, root).items():
+    for unit, directory in other_sidekiqs(settings.directory, root).items():
         sentences.append(
-            f"Warning: {unit} runs Sidekiq in {directory}: a second Mastodon on this VM, which fleetd leaves alone. It "
-            "runs one Mastodon on a VM, and knows nothing of the other's queues and connections; what the other takes "
-            f"of memory and cores is missing here. If it is the same one, set mastodon.directory."
+            f"Warning: {unit} runs another Sidekiq on this VM, in {directory}, which fleetd leaves alone. If that is a "
+            "second Mastodon: fleetd runs one on a VM, and knows nothing of the other's queues and connections; what "
+            "the other takes of memory and cores is missing here. If it is the same one, set mastodon.directory."
         )
     problem = command_problem(settings, root)
     if problem:

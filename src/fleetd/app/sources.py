@@ -39,7 +39,7 @@ def open_sources(
         _sidekiq(settings, endpoints),
         _database(endpoints),
         units,
-        LinuxHost(directory=settings.directory),
+        LinuxHost(directory=settings.units_directory),
         clock,
         deadline_seconds=WAITING_SECONDS_MAX,
         pgbouncer=_pgbouncer(endpoints),
@@ -56,7 +56,7 @@ def exchange(sources: Sources, settings: Settings, endpoints: Endpoints) -> list
     sources.database = _database(endpoints)
     sources.pgbouncer = _pgbouncer(endpoints)
     sources.replica = _replica(settings, endpoints)
-    sources.machine = LinuxHost(directory=settings.directory)
+    sources.machine = LinuxHost(directory=settings.units_directory)
     return old
 
 

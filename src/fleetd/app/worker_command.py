@@ -38,11 +38,12 @@ def command_problem(settings: Settings, root: Path = Path("/")) -> str:
     name = user or (account.name if account is not None else "mastodon")
     home = home_of(name) or _USUAL_HOME
     command = command_of(settings, home)
+    directory = settings.units_directory or f"{_USUAL_HOME}/live"
     path = command.split()[0] if command is not None else None
     if path is None and root == Path("/"):
         path = exec_start_of_unit()
     try:
-        found = look_for_command(path or f"{home}/{RBENV}".split()[0], home, settings.directory, account, root)
+        found = look_for_command(path or f"{home}/{RBENV}".split()[0], home, directory, account, root)
     except AccountError as error:
         return f"It is not known whether workers can start: {error}."
-    return found.problem(name, settings.directory)
+    return found.problem(name, directory)

@@ -29,10 +29,12 @@ from fleetd.config.connections import (
 )
 from fleetd.config.cross_checks import build_policy
 from fleetd.config.toml_reader import section, show
-from fleetd.core.model.facts import Value
+from fleetd.core.model.facts import UnitRule, Value
 from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.unit_rules.command import start_faults
 from fleetd.errors import ConfigError, ConfigProblem
 from fleetd.words.plain import plain
+from fleetd.words.units import WHY
 
 #: More than any real file has; a slip such as `--config /dev/zero` ends here.
 FILE_BYTES_MAX = 1024 * 1024
@@ -67,6 +69,12 @@ class Settings(Value, frozen=True, kw_only=True):
     history: HistorySection
     profiles_without_min: tuple[str, ...]  # whose min is the default
     warnings: tuple[str, ...]  # sentences: nothing is refused for these
+
+    @property
+    def units_directory(self) -> str | None:
+        """Where the workers' units have to work; None: an env_file by a name of its own says nothing of that."""
+        named = self.mastodon.directory is not None or self.mastodon.env_file.endswith("/.env.production")
+        return self.directory if named else None
 
 
 def load(path: str | Path) -> Settings:
@@ -123,7 +131,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         through=contents.connections.through,
         watch_replica=contents.connections.replica == "auto",
         network=_network(contents.network, problems),
-        mastodon=contents.mastodon,
+        mastodon=_mastodon(contents.mastodon, problems),
         directory=_directory(contents.mastodon),
         http=_http_address(contents.http.listen, problems),
         log=contents.log,
@@ -132,6 +140,19 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         profiles_without_min=tuple(name for name, p in contents.profiles.items() if p.min is None),
         warnings=warnings,
     )
+
+
+def _mastodon(mastodon: MastodonSection, problems: list[ConfigProblem]) -> MastodonSection:
+    """As it is: what the units rendered from it would be refused for is refused here."""
+    rules = dict.fromkeys(start_faults(f"{mastodon.exec} $SIDEKIQ_ARGS")) if mastodon.exec is not None else {}
+    for rule in rules:
+        cure = 'Name the program and `exec sidekiq`, e.g. "/usr/local/bin/bundle exec sidekiq"; fleetd adds the rest.'
+        problems.append(ConfigProblem("mastodon.exec", f"with {show(mastodon.exec)} {WHY[rule]}", cure))
+    if mastodon.user in {"root", "0"}:
+        problems.append(
+            ConfigProblem("mastodon.user", WHY[UnitRule.USER], "Name the user that Mastodon's files belong to.")
+        )
+    return mastodon
 
 
 def _directory(mastodon: MastodonSection) -> str:

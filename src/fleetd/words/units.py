@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fleetd.core.model.facts import UnfitUnit, UnitFault, UnitRule
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
-from fleetd.core.model.unit_rules import RUNTIME_SECONDS_MIN, STOP_SECONDS_MIN
+from fleetd.core.model.unit_rules.judge import RUNTIME_SECONDS_MIN, STOP_SECONDS_MIN
 
 #: Where units/install.sh puts ours.
 _OURS = "/usr/local/lib/systemd/system/"
+#: Links by which a boot starts workers: they are fleetd-render's, whoever the unit is of.
+_BOOT_LINKS = "*/mastodon-workers-boot.target.wants/*"
 #: Faults that one sentence names.
 _NAMED_MAX = 4
 
@@ -16,6 +18,7 @@ WHY = {
     UnitRule.UNREADABLE: "fleetd can't read it, so what it does is unknown",
     UnitRule.SETTINGS: "it would start without fleetd's settings, on every queue, the scheduler's included",
     UnitRule.SETTINGS_OPTIONAL: "without its settings it would start all the same, on every queue",
+    UnitRule.SETTINGS_LATER: "what that file sets would win over fleetd's settings of the same name",
     UnitRule.COMMANDS: "systemd refuses a unit with two commands",
     UnitRule.ARGUMENTS: "Sidekiq would not get its queues, threads and tag",
     UnitRule.OPTIONS: "it would set queues, threads, tag or timeout otherwise than $SIDEKIQ_ARGS",
@@ -23,14 +26,20 @@ WHY = {
     UnitRule.SHELL: "without exec the shell stays the main process, and a quiet never reaches Sidekiq",
     UnitRule.BETWEEN: "the program in between gets the signals that are meant for Sidekiq",
     UnitRule.TYPE: "systemd would not know when Sidekiq is ready, and a quiet during its boot is lost",
+    UnitRule.CONDITION: "where it is not met, the unit looks as if somebody had stopped it",
     UnitRule.KILL_MODE: "a stop would end ffmpeg under running jobs, or leave processes behind",
     UnitRule.SIGNAL: "a stop would not let Sidekiq push its jobs back",
     UnitRule.LEFT_OVER: "what systemd shows would not be what runs",
     UnitRule.STOP_TIMEOUT: f"it would be killed before Sidekiq has pushed its jobs back, {STOP_SECONDS_MIN} s",
-    UnitRule.RESTART: "systemd would not start it again when it dies",
-    UnitRule.OOM: "the OOM kill of one child would kill the worker with all its jobs",
+    UnitRule.STOP_COMMAND: "it may end Sidekiq before that has pushed its jobs back",
+    UnitRule.RESTART: "systemd would not start it again whenever it dies",
+    UnitRule.OOM: "a shortage of memory would kill the worker with all its jobs",
     UnitRule.WATCHDOG: "systemd would abort the busiest worker of a starved host, and its jobs would be lost",
     UnitRule.RUNTIME: f"longer jobs would start over again and again; {RUNTIME_SECONDS_MIN / 3600:.0f} h at least",
+    UnitRule.CPU_TIME: "the kernel would kill it with its jobs after that much work",
+    UnitRule.SYSTEM_CALL: "a forbidden system call would kill it with all its jobs",
+    UnitRule.DEPENDENCY: "when that unit is stopped, it stops too, and looks as if somebody had stopped it",
+    UnitRule.NOT_STEERED: "fleetd could not start and stop it as needed",
     UnitRule.USER: "Sidekiq would run as root",
     UnitRule.DIRECTORY: "it would not run the code that mastodon.directory in fleetd.toml names: correct one of them",
 }
@@ -72,7 +81,7 @@ def way_over(unfit: UnfitUnit) -> tuple[str, ...]:
     # Stopped by fleetd's unit: the time that the other one gives may be too short, and jobs would be lost. A restart,
     # because a stop would be a person's order to keep them stopped.
     return (
-        f"find /etc/systemd/system -lname '{unfit.file}' -delete",
+        f"find /etc/systemd/system -lname '{unfit.file}' -not -path '{_BOOT_LINKS}' -delete",
         f"mv {unfit.file} /root/",
         "systemctl daemon-reload",
         "systemctl restart fleetd-render",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fleetd.adapters.host.as_account import as_account
 from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.host.worker_account import Account
 from fleetd.core.model.facts import UnitRule
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 from tests.support.project import PROJECT
@@ -99,6 +102,8 @@ def test_drop_ins_in_systemds_order(root: Path) -> None:
         f"{ETC}/{TEMPLATE_UNIT}.d/x.conf~",
         f"{ETC}/mastodon-sidekiq@3.service.d/x.conf",
         f"{ETC}/mastodon-sidekiq-.service.d/50-dash.conf",
+        f"{ETC}/mastodon-@.service.d/60-e.conf",
+        f"{ETC}/mastodon-@3.service.d/70-f.conf",
     ):
         write(root, path, f"[Service]\nEnvironment=FROM={path}\n")
     assert drop_ins(root) == [
@@ -107,7 +112,9 @@ def test_drop_ins_in_systemds_order(root: Path) -> None:
         f"{LIB}/{TEMPLATE_UNIT}.d/20-b.conf",
         f"{ETC}/mastodon-.service.d/30-c.conf",
         f"{ETC}/{TEMPLATE_UNIT}.d/40-d.conf",
+        f"{ETC}/mastodon-@.service.d/60-e.conf",
     ]
+    assert f"{ETC}/mastodon-@3.service.d/70-f.conf" in drop_ins(root, "mastodon-sidekiq@3.service")
     assert drop_ins(root, "mastodon-sidekiq@3.service")[-1] == f"{ETC}/mastodon-sidekiq@3.service.d/x.conf"
     assert f"{ETC}/mastodon-sidekiq-.service.d/50-dash.conf" in drop_ins(root, SCHEDULER_UNIT)
 
@@ -268,3 +275,73 @@ def test_lines_that_go_on_and_other_sections_are_read_as_systemd_does(installed:
         "[Service]\nExecStart=\nExecStart=/bin/sidekiq \\\n# in between\n  $SIDEKIQ_ARGS\n[Install]\nType=simple\n",
     )
     assert unfit(installed) == {}
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    for unit in (TEMPLATE_UNIT, SCHEDULER_UNIT):
+        write(tmp_path, f"{LOCAL}/{unit}", (PROJECT / "units" / unit).read_bytes())
+    return tmp_path
+
+
+def faults(root: Path, unit: str = TEMPLATE_UNIT, directory: str | None = None) -> set[UnitRule]:
+    found = UnitFiles(root).unfit(directory).get(unit)
+    return set() if found is None else {fault.rule for fault in found.faults}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can close a directory to fleetd")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("closed", [f"{ETC}/{TEMPLATE_UNIT}.d", ETC])
+def test_what_fleetd_may_not_search_is_unknown(ours: Path, closed: str) -> None:
+    """As umask 077 leaves it: fleetd would not see a drop-in without our settings, and start it on every queue."""
+    write(ours, f"{ETC}/{TEMPLATE_UNIT}.d/x.conf", "[Service]\nEnvironmentFile=\n")
+    for above in (
+        ours,
+        *(
+            parent
+            for parent in ours.parents
+            if parent != Path(tempfile.gettempdir()) and parent.is_relative_to(tempfile.gettempdir())
+        ),
+    ):
+        above.chmod(0o755)
+    (ours / closed).chmod(0o700)
+    nobody = Account(name="nobody", uid=65534, gid=65534, groups=(65534,))
+    seen = as_account(nobody, lambda: ",".join(faults(ours)).encode()).decode()
+    (ours / closed).chmod(0o755)
+    assert seen == UnitRule.UNREADABLE
+    assert faults(ours) == {UnitRule.SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "later"),
+    [
+        ("MALLOC_ARENA_MAX=2\n# DB_POOL=5\n", 0o644, False),
+        (None, 0o644, False),
+        ("MALLOC_ARENA_MAX=2\n", 0o640, True),
+        ("A=1\n  export DB_POOL = 25\n", 0o644, True),
+        ("SIDEKIQ_ARGS=-q default\n", 0o644, True),
+    ],
+)
+def test_a_later_settings_file_must_be_seen_to_leave_ours_alone(
+    ours: Path, content: str | None, mode: int, later: bool
+) -> None:
+    if content is not None:
+        write(ours, "etc/default/x", content).chmod(mode)
+    write(ours, f"{ETC}/{TEMPLATE_UNIT}.d/x.conf", "[Service]\nEnvironmentFile=-/etc/default/x\n")
+    ours.chmod(0o755)
+    assert faults(ours) == ({UnitRule.SETTINGS_LATER} if later else set())
+
+
+def test_a_link_to_mastodons_directory_is_that_directory(ours: Path) -> None:
+    (ours / "opt").mkdir()
+    (ours / "home/mastodon/live").mkdir(parents=True)
+    (ours / "opt/mastodon").symlink_to("../home/mastodon/live")
+    assert faults(ours, directory="/opt/mastodon") == set()
+    assert faults(ours, directory="/opt/other") == {UnitRule.DIRECTORY}
+
+
+def test_comments_alone_do_not_mask_and_an_empty_file_does(ours: Path) -> None:
+    write(ours, f"{ETC}/{TEMPLATE_UNIT}", "# Nothing yet.\n")
+    assert UnitRule.SETTINGS in faults(ours)
+    write(ours, f"{ETC}/{TEMPLATE_UNIT}", "")
+    assert faults(ours) == set()

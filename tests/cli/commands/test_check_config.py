@@ -201,7 +201,8 @@ def test_units_that_are_somebody_elses_are_named_with_the_way_over(tmp_path: Pat
     assert any("no EnvironmentFile=" in line and "every queue" in line for line in said)
     assert any("Type=simple" in line and "write Type=notify" in line for line in said)
     assert said[-5:] == [
-        f"      find /etc/systemd/system -lname '/etc/systemd/system/{template}' -delete",
+        f"      find /etc/systemd/system -lname '/etc/systemd/system/{template}' "
+        "-not -path '*/mastodon-workers-boot.target.wants/*' -delete",
         f"      mv /etc/systemd/system/{template} /root/",
         "      systemctl daemon-reload",
         "      systemctl restart fleetd-render",

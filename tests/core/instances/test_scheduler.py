@@ -289,3 +289,25 @@ def test_a_drain_that_has_ended_elsewhere_begins_the_count_anew() -> None:
         assert not watch.look(float(at), drained).start
     assert not watch.absent(285.0, 580.0).start
     assert watch.look(585.0).start
+
+
+def test_a_unit_without_a_tag_that_restarts_is_no_second_scheduler() -> None:
+    """systemd has the new process already, while the heartbeat of the old one is still there."""
+    watch = Watch(rules(place="here"))
+    old = process("", queues="scheduler", hostname="w1", pid=9, started=100.0)
+    assert watch.look(0.0, old, own_unit=unit(pid=9, age=100.0)).surplus is None
+    for own_unit in (unit("deactivating", pid=9, age=0.5, job="restart"), unit("activating", pid=0, age=0.2)):
+        restarting = watch.look(1.0, old, own_unit=own_unit)
+        assert restarting.surplus is None
+        assert not restarting.start
+    assert watch.look(2.0, structs.replace(old, identity="w1:9:another"), own_unit=unit(pid=10, age=1.0)).surplus
+
+
+def test_it_is_one_once_its_unit_is_gone_or_has_run_for_longer_than_heartbeats_last() -> None:
+    watch = Watch(rules(place="here"))
+    old = process("", queues="scheduler", hostname="w1", pid=9, started=100.0)
+    watch.look(0.0, old, own_unit=unit(pid=9, age=100.0))
+    gone = watch.look(1.0, old, own_unit=unit("inactive", age=1.0))
+    assert (gone.live_processes, gone.start) == (1, False)
+    left_over = watch.look(2.0, old, ours(started=80.0), own_unit=unit(pid=9, age=GHOST_SECONDS + 1.0))
+    assert left_over.live_processes == 2

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.adapters.host.unit_files import service_lines
+from fleetd.adapters.host.unit_syntax import unit_lines
 from fleetd.core.model.facts import UnfitUnit, UnitRule
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey
-from fleetd.core.model.unit_rules import UnitText, span_seconds, unfit, unfit_of
+from fleetd.core.model.unit_rules.judge import unfit, unfit_of
+from fleetd.core.model.unit_rules.text import UnitText
+from fleetd.core.model.unit_rules.values import span_seconds
 from tests.support.project import PROJECT
 
 LIVE = "/home/mastodon/live"
@@ -26,7 +28,7 @@ R = UnitRule
 def judged(
     fragment: bytes, drop_in: str = "", *, unit: str = TEMPLATE_UNIT, directory: str | None = LIVE
 ) -> UnfitUnit | None:
-    lines = (*service_lines(fragment, ETC), *service_lines(f"[Service]\n{drop_in}\n".encode(), DROP_IN))
+    lines = (*unit_lines(fragment, ETC), *unit_lines(f"[Service]\n{drop_in}\n".encode(), DROP_IN))
     return unfit(UnitText(unit=unit, file=ETC, lines=lines), directory)
 
 
@@ -78,13 +80,32 @@ def test_a_published_unit_is_somebody_elses(name: str) -> None:
         "TimeoutSec=5min",
         "Environment=MALLOC_ARENA_MAX=4",
         "Environment=SIDEKIQ_ARGS=-q default",  # EnvironmentFile= wins
-        "EnvironmentFile=-/etc/default/mastodon",
         "MemoryMax=2G",
         "Nice=5",
         "LimitNOFILE=65536",
         "ExecReload=/bin/kill -TSTP $MAINPID",
         "OOMPolicy=stop",
-        "OOMPolicy=",
+        "OOMPolicy=",  # systemd ignores what it does not understand
+        "Type=\nLimitCPU=\nKillMode=Mixed\nRestart=no # never\nType=\"simple\"",
+        "WatchdogSec=soon",
+        "RuntimeMaxSec=-5",
+        "TimeoutStopSec=60 # seconds",
+        "WorkingDirectory=relative/place",
+        "KillSignal=term",
+        "KillSignal=2",
+        "EnvironmentFile=/etc/default/mastodon\nEnvironmentFile=/var/lib/mastodon-sidekiq/%i.env",
+        "EnvironmentFile=\nEnvironmentFile=/var/lib/mastodon-sidekiq//%i.env",
+        "ExecStop=/bin/kill -TERM $MAINPID",
+        "ExecStop=-/bin/kill -s TSTP ${MAINPID}",
+        "ExecStopPost=/usr/local/bin/tell-somebody",
+        "RestartPreventExitStatus=",
+        "ManagedOOMSwap=auto",
+        "LimitCPU=infinity",
+        "SystemCallErrorNumber=EACCES",
+        "SystemCallFilter=\nSystemCallErrorNumber=kill",
+        "[Unit]\nRequires=network.target home.mount",
+        "[Unit]\nBindsTo=\nPartOf=mastodon.target mastodon-web.service",
+        "[Unit]\nStopWhenUnneeded=no\nKillMode=none\nType=simple",
         "KillMode=process",
         "KillSignal=SIGINT",
         "RuntimeMaxSec=1d",
@@ -105,6 +126,9 @@ def test_a_published_unit_is_somebody_elses(name: str) -> None:
         "ExecStart=\nExecStart=/bin/sh -c 'if true; then exec bundle exec sidekiq ${SIDEKIQ_ARGS}; fi'",
         "ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq \"$@\"' sh $SIDEKIQ_ARGS",
         "ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq $SIDEKIQ_ARGS >>log/sidekiq.log 2>&1'",
+        "ExecStart=\nExecStart=/bin/bash -o pipefail -c 'RAILS_ENV=production exec bundle exec sidekiq $SIDEKIQ_ARGS'",
+        "ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq $$SIDEKIQ_ARGS || exit 1'",
+        "ExecStart=\nExecStart=/usr/bin/zsh -c 'exec bundle exec sidekiq $@' zsh $SIDEKIQ_ARGS",
         "ExecStart=\nExecStart=-@/usr/bin/bundle mastodon exec sidekiq $SIDEKIQ_ARGS",
     ],
 )  # fmt: skip
@@ -119,6 +143,9 @@ def test_this_drop_in_is_understood(line: str) -> None:
         ("EnvironmentFile=\nEnvironmentFile=/etc/default/mastodon", R.SETTINGS),
         ("EnvironmentFile=\nEnvironmentFile=-/var/lib/mastodon-sidekiq/%i.env", R.SETTINGS_OPTIONAL),
         ("EnvironmentFile=\nEnvironmentFile=/var/lib/mastodon-sidekiq/scheduler.env", R.SETTINGS),
+        ("EnvironmentFile=/var/lib/mastodon-sidekiq/scheduler.env", R.SETTINGS),
+        ("EnvironmentFile=/home/mastodon/live/.env.production", R.SETTINGS_LATER),
+        ("EnvironmentFile=-/etc/default/%p", R.SETTINGS_LATER),
         (f"ExecStart={BUNDLE} $SIDEKIQ_ARGS", R.COMMANDS),
         ("ExecStart=", R.ARGUMENTS),
         (f"ExecStart=\nExecStart={BUNDLE}", R.ARGUMENTS),
@@ -136,6 +163,14 @@ def test_this_drop_in_is_understood(line: str) -> None:
         ("ExecStart=\nExecStart=/bin/sh -c 'exec >>log/sidekiq.log 2>&1; bundle exec sidekiq $SIDEKIQ_ARGS'", R.SHELL),
         ("ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq $SIDEKIQ_ARGS 2>&1 | tee log/x'", R.SHELL),
         ("ExecStart=\nExecStart=/bin/sh -c 'exec bundle exec sidekiq $SIDEKIQ_ARGS & wait'", R.SHELL),
+        ("ExecStart=\nExecStart=/bin/sh -c '( exec bundle exec sidekiq $SIDEKIQ_ARGS )'", R.SHELL),
+        ("ExecStart=\nExecStart=/bin/bash -lc 'exec bundle exec sidekiq \"$@\"' $SIDEKIQ_ARGS", R.ARGUMENTS),
+        ("ExecStart=\nExecStart=/bin/bash -lc 'exec bundle exec sidekiq \"$*\"' bash $SIDEKIQ_ARGS", R.ARGUMENTS),
+        ("ExecStart=\nExecStart=/bin/bash -lc 'exec bundle exec sidekiq \"$SIDEKIQ_ARGS\"'", R.ARGUMENTS),
+        ("ExecStart=\nExecStart=/bin/bash -lc 'exec bundle exec sidekiq \"${SIDEKIQ_ARGS}\"'", R.ARGUMENTS),
+        ("ExecStart=\nExecStart=/bin/sh -c 'SIDEKIQ_ARGS=-c5; exec bundle exec sidekiq $SIDEKIQ_ARGS'", R.ARGUMENTS),
+        ("ExecStart=\nExecStart=/usr/bin/zsh -c 'exec bundle exec sidekiq $SIDEKIQ_ARGS'", R.ARGUMENTS),
+        (f"ExecStart=\nExecStart=/usr/bin/setsid {BUNDLE} $SIDEKIQ_ARGS", R.BETWEEN),
         (f"ExecStart=\nExecStart=/usr/bin/sudo -u mastodon {BUNDLE} $SIDEKIQ_ARGS", R.BETWEEN),
         ("ExecStart=\nExecStart=/bin/sh -c 'exec timeout 1d bundle exec sidekiq $SIDEKIQ_ARGS'", R.BETWEEN),
         (f"ExecStart=\nExecStart=/usr/bin/dumb-init -- {BUNDLE} $SIDEKIQ_ARGS", R.BETWEEN),
@@ -144,8 +179,8 @@ def test_this_drop_in_is_understood(line: str) -> None:
         ("Type=simple", R.TYPE),
         ("Type=exec", R.TYPE),
         ("Type=forking", R.TYPE),
-        ("Type=", R.TYPE),
         ("NotifyAccess=none", R.TYPE),
+        ("ExecCondition=/usr/bin/test -e /run/go", R.CONDITION),
         ("KillMode=control-group", R.KILL_MODE),
         ("KillMode=none", R.KILL_MODE),
         ("KillMode=", R.KILL_MODE),
@@ -160,16 +195,39 @@ def test_this_drop_in_is_understood(line: str) -> None:
         ("TimeoutSec=15", R.STOP_TIMEOUT),
         ("TimeoutStopSec=39s", R.STOP_TIMEOUT),
         ("TimeoutStopSec=500ms", R.STOP_TIMEOUT),
+        ("TimeoutStopSec=15\nTimeoutStopSec=60 # seconds", R.STOP_TIMEOUT),
+        ("TimeoutStopSec=+15", R.STOP_TIMEOUT),
+        ("TimeoutStopSec=.25min", R.STOP_TIMEOUT),
+        ("ExecStop=/bin/kill -KILL $MAINPID", R.STOP_COMMAND),
+        ("ExecStop=/usr/bin/pkill -f sidekiq", R.STOP_COMMAND),
+        ("ExecStop=/home/mastodon/live/bin/bundle exec sidekiqctl stop", R.STOP_COMMAND),
+        ("ExecStopPost=/usr/bin/killall ruby", R.STOP_COMMAND),
         ("Restart=no", R.RESTART),
+        ("RestartPreventExitStatus=1 SIGKILL", R.RESTART),
+        ("ExitType=cgroup", R.LEFT_OVER),
         ("Restart=on-failure", R.RESTART),
         ("Restart=on-abnormal", R.RESTART),
         ("OOMPolicy=kill", R.OOM),
+        ("OOMPolicy=kill\nOOMPolicy=", R.OOM),
+        ("ManagedOOMMemoryPressure=kill", R.OOM),
+        ("LimitCPU=3600", R.CPU_TIME),
+        ("SystemCallErrorNumber=", R.SYSTEM_CALL),
+        ("SystemCallErrorNumber=kill", R.SYSTEM_CALL),
+        ("[Unit]\nRequires=redis-server.service", R.DEPENDENCY),
+        ("[Unit]\nBindsTo=home.mount postgresql.service", R.DEPENDENCY),
+        ("[Unit]\nStopWhenUnneeded=yes", R.NOT_STEERED),
+        ("[Unit]\nRefuseManualStop=1\nRefuseManualStop=maybe", R.NOT_STEERED),
         ("WatchdogSec=10", R.WATCHDOG),
+        ("WatchdogSec=30\nWatchdogSec=", R.WATCHDOG),
         ("WatchdogSec=2min", R.WATCHDOG),
         ("RuntimeMaxSec=10min", R.RUNTIME),
         ("RuntimeMaxSec=3599", R.RUNTIME),
+        ("RuntimeMaxSec=10min\nRuntimeMaxSec=", R.RUNTIME),
+        ("RuntimeMaxSec=.5h", R.RUNTIME),
+        ("RuntimeMaxSec=10µs", R.RUNTIME),
         ("User=", R.USER),
         ("User=root", R.USER),
+        ("User=%u", R.USER),
         ("WorkingDirectory=", R.DIRECTORY),
         ("WorkingDirectory=/srv/mastodon/current", R.DIRECTORY),
     ],
@@ -180,9 +238,9 @@ def test_this_drop_in_is_refused_and_blamed(line: str, rule: UnitRule) -> None:
     assert found is not None
     assert not found.foreign  # the unit file itself is ours
     assert {fault.file for fault in found.faults} == {DROP_IN}
-    name = line.splitlines()[0].partition("=")[0]
+    name = line.removeprefix("[Unit]\n").splitlines()[0].partition("=")[0]
     mended = found.faults[0].write.partition("=")[0]
-    assert mended == {"TimeoutSec": "TimeoutStopSec"}.get(name, name)
+    assert mended == {"TimeoutSec": "TimeoutStopSec", "Requires": "Wants", "BindsTo": "Wants"}.get(name, name)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +253,7 @@ def test_this_drop_in_is_refused_and_blamed(line: str, rule: UnitRule) -> None:
         ("KillMode=mixed\n", "", {R.KILL_MODE}),
         ("Type=notify\n", "", {R.TYPE}),
         ("Restart=always\n", "", {R.RESTART}),
+        ("SystemCallErrorNumber=EPERM\n", "", {R.SYSTEM_CALL}),
         ("User=mastodon\n", "", {R.USER}),
         ("EnvironmentFile=/var", "EnvironmentFile=-/var", {R.SETTINGS_OPTIONAL}),
         (" $SIDEKIQ_ARGS\n", "\n", {R.ARGUMENTS}),
@@ -223,12 +282,40 @@ def test_the_directory_is_compared_only_where_it_is_known() -> None:
     assert judged(OURS[TEMPLATE_UNIT], line, directory=None) is None
     assert judged(OURS[TEMPLATE_UNIT], line, directory="/srv/mastodon") is None
     assert judged(OURS[TEMPLATE_UNIT], "WorkingDirectory=~") is None
+    assert judged(OURS[TEMPLATE_UNIT], f"WorkingDirectory=/home//mastodon/./{LIVE[-4:]}/") is None
+    assert judged(OURS[TEMPLATE_UNIT], "WorkingDirectory=/srv/100%%/live", directory="/srv/100%/live") is None
+
+
+def test_two_names_of_a_directory_are_one() -> None:
+    lines = unit_lines(OURS[TEMPLATE_UNIT] + b"\n[Service]\nWorkingDirectory=/opt/mastodon\n", ETC)
+    text = UnitText(unit=TEMPLATE_UNIT, file=ETC, lines=lines)
+    assert rules(unfit(text, LIVE)) == {R.DIRECTORY}
+    assert unfit(text, LIVE, lambda one, other: {one, other} == {"/opt/mastodon", LIVE}) is None
+
+
+def test_the_line_that_mends_has_this_hosts_user_and_command() -> None:
+    rendered = "User=masto\nExecStart=\nExecStart=/srv/ruby/bin/bundle exec sidekiq $SIDEKIQ_ARGS\n"
+    found = judged(OURS[TEMPLATE_UNIT], f"{rendered}User=root\nExecStart=\nExecStart=/srv/ruby/bin/bundle exec sidekiq")
+    assert found is not None
+    assert {fault.write for fault in found.faults} == {
+        "User=masto",
+        "ExecStart=/srv/ruby/bin/bundle exec sidekiq $SIDEKIQ_ARGS",
+    }
+
+
+def test_a_file_that_sets_nothing_of_ours_may_come_later() -> None:
+    lines = unit_lines(OURS[TEMPLATE_UNIT] + b"\n[Service]\nEnvironmentFile=-/etc/default/x\n", ETC)
+    text = UnitText(unit=TEMPLATE_UNIT, file=ETC, lines=lines, harmless=frozenset({"/etc/default/x"}))
+    assert unfit(text, LIVE) is None
 
 
 def test_an_unreadable_file_is_not_fit() -> None:
     found = unfit(UnitText(unit=TEMPLATE_UNIT, file=ETC, unreadable=(DROP_IN,)))
     assert found is not None
     assert [(f.rule, f.write) for f in found.faults] == [(R.UNREADABLE, f"chmod a+r {DROP_IN}")]
+    closed = unfit(UnitText(unit=TEMPLATE_UNIT, file=ETC, closed=(f"{ETC}.d",)))
+    assert closed is not None
+    assert [(f.rule, f.write) for f in closed.faults] == [(R.UNREADABLE, f"chmod a+rx {ETC}.d")]
 
 
 def test_a_single_instance_may_have_its_own_answer() -> None:
@@ -256,6 +343,13 @@ def test_a_single_instance_may_have_its_own_answer() -> None:
         ("500ms", 0.5),
         ("1.5min", 90.0),
         ("infinity", math.inf),
+        ("+15", 15.0),
+        (".25min", 15.0),
+        ("1min +5", 65.0),
+        ("1µs", 1e-6),
+        ("60 # seconds", None),
+        ("-5", None),
+        ("+.5min", None),
         ("", None),
         ("soon", None),
         ("5 parsecs", None),
@@ -275,6 +369,6 @@ def test_no_file_breaks_it(content: bytes) -> None:
 def test_the_page_has_every_rule_and_every_setting() -> None:
     page = (PROJECT / "docs/other-mastodons.md").read_text()
     table = page.partition("## Units that are somebody else's")[2]
-    source = (PROJECT / "src/fleetd/core/model/unit_rules.py").read_text()
-    for name in set(re.findall(r'"([A-Z][a-z][A-Za-z]+|OOMPolicy)"', source.partition("class _Judged")[2])):
-        assert f"`{name}=" in table or f"`{name}`" in table, name
+    source = (PROJECT / "src/fleetd/core/model/unit_rules/judge.py").read_text().partition("class _Judged")[2]
+    settings = set(re.findall(r'"([A-Z][a-z][A-Za-z]+|OOMPolicy)"', source)) - {"Service", "Unit", "Exec"}
+    assert [name for name in settings if f"`{name}=" not in table and f"`{name}`" not in table] == []

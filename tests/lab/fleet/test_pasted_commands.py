@@ -150,6 +150,8 @@ ON_MAIN = ("sudo -u postgres psql -c 'CREATE ROLE fleetd LOGIN IN ROLE pg_monito
 #: Shown until Ctrl-C.
 ENDLESS = ("fleetctl connections --watch",)
 
+_FIND = "find /etc/systemd/system -lname '/etc/systemd/system/mastodon-sidekiq"
+_NOT_A_BOOTS = "-not -path '*/mastodon-workers-boot.target.wants/*'"
 _FOREIGN = "tests/lab/systemd/test_foreign_units.py"
 _COPIES = "tests/adapters/database/test_pasted_lines.py"
 #: Where it is run, or why it can't be.
@@ -181,9 +183,9 @@ ELSEWHERE = {
     "fleetctl simulate benchmarks/traces/lab/sawtooth.toml --config benchmarks/traces/lab/fleetd.toml": (
         "tests/cli/commands/test_simulate.py"
     ),
-    "find /etc/systemd/system -lname '/etc/systemd/system/mastodon-sidekiq@.service' -delete": _FOREIGN,
+    f"{_FIND}@.service' {_NOT_A_BOOTS} -delete": _FOREIGN,
     "mv /etc/systemd/system/mastodon-sidekiq@.service /root/": _FOREIGN,
-    "find /etc/systemd/system -lname '/etc/systemd/system/mastodon-sidekiq-scheduler.service' -delete": _FOREIGN,
+    f"{_FIND}-scheduler.service' {_NOT_A_BOOTS} -delete": _FOREIGN,
     "mv /etc/systemd/system/mastodon-sidekiq-scheduler.service /root/": _FOREIGN,
     "systemctl try-restart mastodon-sidekiq-scheduler.service": _FOREIGN,
     "sudo install -D -o fleetd -m 0600 ~mastodon/.pgpass /var/lib/fleetd/.pgpass": _COPIES,

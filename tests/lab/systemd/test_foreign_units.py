@@ -12,7 +12,7 @@ import pytest
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import Status
-from fleetd.core.model.unit_rules import span_seconds
+from fleetd.core.model.unit_rules.values import is_understood, span_seconds
 from lab.jobs import load
 from lab.setup import mastodon, needrestart
 from lab.setup.mastodon import LIVE, PROGRAM
@@ -65,6 +65,9 @@ PROPERTIES = {
 }
 DROP_INS = [
     "KillMode=process\nTimeoutStopSec=1min 30s\nTimeoutSec=2min30s\nRestartSec=500ms",
+    "TimeoutStopSec=15\nTimeoutStopSec=60 # seconds\nRestartSec=.25min\nRestartSec=+.5min\nKillMode=Mixed\nRestart=\nRestart=no # x",
+    'TimeoutSec=+1min 5s\nRestartSec=\nEnvironment="A=1" \\\n\nKillMode=process\nRestart=on-abort \\ \nType=exec\\\\',
+    "TimeoutStopSec=2min\nRestartSec=90\nKillMode=process\nType=\xff\n\n[Service\nRestart=no",
     "TimeoutSec=infinity\nTimeoutStopSec=1h\n  Type = exec  \n;Type=simple\nRestart=\\\n# in between\non-failure",
 ]
 
@@ -116,7 +119,8 @@ def go_over(fleet: Fleet, unit: str) -> None:
     mastodon.run_with_stand_in(fleet.worker, unit)
     lines = way_over(fleet, unit)
     assert len(lines) == 5
-    fleet.worker.run(["sh", "-ec", "\n".join(lines)])
+    done = fleet.worker.run(["sh", "-ec", "\n".join(lines)], check=False)
+    assert done.returncode == 0, f"{done.stderr}\n{fleet.story()}"
 
 
 def ticks(fleet: Fleet, count: int) -> Status:
@@ -204,7 +208,7 @@ def was_no_order(fleet: Fleet, begun: float) -> None:
 def test_unit_files_are_read_as_systemd_reads_them(module_fleet: Fleet, tmp_path: Path, lines: str) -> None:
     host, unit = module_fleet.worker, "mastodon-sidekiq@3.service"
     drop_in = f"/run/systemd/system/{unit}.d/x.conf"
-    host.write(drop_in, f"[Service]\n{lines}\n[Install]\nKillMode=none\n")
+    host.write(drop_in, f"\ufeff[Service]\n{lines}\n[Install]\nKillMode=none\n")
     host.reload_systemd()
     shown = host.run(["systemctl", "show", f"--property=FragmentPath,DropInPaths,{','.join(PROPERTIES)}", unit]).stdout
     systemd = dict(line.split("=", 1) for line in shown.splitlines())
@@ -216,7 +220,10 @@ def test_unit_files_are_read_as_systemd_reads_them(module_fleet: Fleet, tmp_path
     host.reload_systemd()
     text = UnitFiles(tmp_path).text(unit)
     assert text is not None
-    ours = {name: [line.value for line in text.lines if line.name in names][-1] for name, names in PROPERTIES.items()}
+    ours = {
+        name: [line.value for line in text.lines if line.name in names and is_understood(line.name, line.value)][-1]
+        for name, names in PROPERTIES.items()
+    }
     for name in ("KillMode", "Restart", "Type"):
         assert systemd[name] == ours[name]
     for name in ("TimeoutStopUSec", "RestartUSec"):

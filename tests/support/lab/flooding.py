@@ -48,7 +48,7 @@ def check_flood(fleet: Fleet, kind: str, seconds: float) -> None:
     assert None not in fleetctl, "fleetctl status failed during the flood"
     # None: the bus refused busctl's call because fleetd's messages of megabytes filled its limit; fleetctl asks again.
     asked, compared = (statistics.median(s for s in took if s is not None) for took in (fleetd, other))
-    assert asked <= 2 * compared + 0.2, seen
+    assert asked <= 2 * compared + 1.0, seen  # it was 10 s
     figures = [
         f"longest gap {seen['gap_seconds']:.1f} s at ticks of {TICK_SECONDS} s",
         f"memory +{grown / 2**20:.1f} MiB",

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fleetd.adapters.host.files import read_small_file
+from fleetd.adapters.host.unit_syntax import unit_lines
 from fleetd.core.model.facts import UnfitUnit
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, key_of_unit
-from fleetd.core.model.unit_rules import UnitLine, UnitText, unfit
+from fleetd.core.model.unit_rules.judge import unfit
+from fleetd.core.model.unit_rules.text import UnitText
+from fleetd.core.model.worker_settings import SETTINGS_NAMES
 
 #: Instances with a unit file or drop-ins of their own that are looked at.
-_SINGLE_MAX = 64
+_SINGLE_MAX = 256
+_SETS_OURS = re.compile(rf"^\s*(?:export\s+)?(?:{'|'.join(SETTINGS_NAMES)})\s*=".encode(), re.MULTILINE)
 UNIT_FILES = (TEMPLATE_UNIT, SCHEDULER_UNIT)
 _DIGEST_LETTERS = 16
 
@@ -52,8 +58,9 @@ class UnitFiles:
         """What systemd would add to the unit file, in systemd's order and with the paths of its DropInPaths."""
         found: dict[str, Path] = {}
         for directory in self._drop_in_directories(unit):
-            for path in directory.glob("[!.]*.conf"):
-                found.setdefault(path.name, path)
+            for path in _listed(directory) or ():
+                if path.suffix == ".conf" and not path.name.startswith("."):
+                    found.setdefault(path.name, path)
         return tuple(path for _, path in sorted(found.items()))
 
     def lacks(self, unit: str, loaded: Iterable[str]) -> bool:
@@ -79,26 +86,66 @@ class UnitFiles:
         refuses to start it.
         """
         units = (*UNIT_FILES, *self._single_instances())
-        judged = ((unit, unfit(text, directory)) for unit in units if (text := self.text(unit)) is not None)
+        texts = ((unit, self.text(unit)) for unit in units)
+        judged = ((u, unfit(text, directory, self._same_place)) for u, text in texts if text is not None)
         return {unit: found for unit, found in judged if found is not None}
 
     def text(self, unit: str) -> UnitText | None:
-        """What the unit file and its drop-ins set in [Service]; None: there is no such unit, or it is masked."""
+        """What the unit file and its drop-ins set; None: there is no such unit, or it is masked."""
         fragment = self._fragment(unit)
         if fragment is None and "@" in unit:
             fragment = self._fragment(TEMPLATE_UNIT)
-        if fragment is None or _content(fragment) == b"":
+        closed = [path for path in self._directories if _listed(path) is None]
+        if fragment is None and closed:
+            fragment = closed[0] / unit
+        if fragment is None or _is_masked(fragment):
             return None
-        contents = {path: _content(path) for path in (fragment, *self.drop_ins(unit))}
+        contents = {path: read_small_file(path) for path in (fragment, *self.drop_ins(unit)) if not _is_masked(path)}
         shown = {path: self._shown(path) for path in contents}
-        lines = (line for path, said in contents.items() if said for line in service_lines(said, shown[path]))
-        unreadable = tuple(shown[path] for path, said in contents.items() if said is None)
-        return UnitText(unit=unit, file=shown[fragment], lines=tuple(lines), unreadable=unreadable)
+        parsed = tuple(line for path, said in contents.items() if said for line in unit_lines(said, shown[path]))
+        named = {line.value.removeprefix("-") for line in parsed if line.name == "EnvironmentFile"}
+        closed += [path for path in self._drop_in_directories(unit) if _listed(path) is None]
+        return UnitText(
+            unit=unit,
+            file=shown[fragment],
+            lines=parsed,
+            unreadable=tuple(shown[path] for path, said in contents.items() if said is None),
+            closed=tuple(map(self._shown, closed)),
+            harmless=frozenset(posixpath.normpath(path) for path in named if self._sets_nothing_of_ours(path)),
+        )
 
     def _single_instances(self) -> list[str]:
         """Instances that a file or drop-in is meant for alone."""
-        found = (p.name.removesuffix(".d") for d in self._directories for p in d.glob("mastodon-sidekiq@?*.service*"))
-        return sorted({name for name in found if key_of_unit(name) is not None})[:_SINGLE_MAX]
+        names = (path.name.removesuffix(".d") for directory in self._directories for path in _listed(directory) or ())
+        found = {name for name in names if name.startswith("mastodon-sidekiq@") and key_of_unit(name) is not None}
+        return sorted(found)[:_SINGLE_MAX]
+
+    def _sets_nothing_of_ours(self, settings: str) -> bool:
+        """Whether everybody sees that a settings file leaves fleetd's alone. So root and fleetd say the same."""
+        if not settings.startswith("/") or "%" in settings:
+            return False
+        path = self._root / settings.lstrip("/")
+        try:
+            above = [parent for parent in path.parents if parent.is_relative_to(self._root)]
+            if not all(parent.stat().st_mode & stat.S_IXOTH for parent in above):
+                return False
+            if not path.stat().st_mode & stat.S_IROTH:
+                return False
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        content = read_small_file(path)
+        return content is not None and _SETS_OURS.search(content) is None
+
+    def _same_place(self, one: str, other: str) -> bool:
+        """Whether two paths are one directory, by whatever links. Where we may not look, root says it instead."""
+        try:
+            return (self._root / one.lstrip("/")).samefile(self._root / other.lstrip("/"))
+        except PermissionError:
+            return True
+        except OSError:
+            return False
 
     def _shown(self, path: Path) -> str:
         """The path as the admin knows it."""
@@ -112,35 +159,44 @@ class UnitFiles:
         names = [f"{name}.d" for name in _drop_in_owners(unit)]
         paths = [directory / name for directory in self._directories for name in names]
         paths += [directory / "service.d" for directory in self._directories]
-        return (path.resolve() for path in paths if path.is_dir())
+        return (path.resolve() for path in paths if os.path.isdir(path))  # noqa: PTH112 - Path's raises in closed ones
 
 
 def _drop_in_owners(unit: str) -> Iterator[str]:
     """The unit, its template, then each name with a dash at its end, which stands for all units that begin so."""
-    yield unit
-    prefix, _, instance = unit.removesuffix(".service").partition("@")
-    if instance:
-        yield f"{prefix}@.service"
+    prefix, at, instance = unit.removesuffix(".service").partition("@")
+    ends = [f"@{instance}", "@"] if instance else [at] if at else [""]
+    yield from (f"{prefix}{end}.service" for end in ends)
     while "-" in prefix:
         prefix = prefix.rpartition("-")[0]
-        yield f"{prefix}-.service"
-
-
-def service_lines(content: bytes, file: str) -> tuple[UnitLine, ...]:
-    """The assignments in [Service]; comments inside a line that a backslash continues are left out, as systemd does."""
-    found, section = [], b""
-    for line in _without_comments(content).replace(b"\\\n", b" ").splitlines():
-        if line.startswith(b"["):
-            section = line
-        elif section == b"[Service]" and b"=" in line:
-            name, _, value = line.decode(errors="replace").partition("=")
-            found.append(UnitLine(name=name.strip(), value=value.strip(), file=file))
-    return tuple(found)
+        yield from (f"{prefix}-{end}.service" for end in dict.fromkeys([*ends, ""]))
 
 
 def _without_comments(content: bytes) -> bytes:
     lines = (line.strip() for line in content.splitlines())
     return b"\n".join(line for line in lines if line and not line.startswith((b"#", b";")))
+
+
+def _listed(directory: Path) -> list[Path] | None:
+    """What is in it; None: that can't be seen."""
+    try:
+        with os.scandir(directory) as found:
+            return [directory / entry.name for entry in found]
+    except FileNotFoundError:
+        return []
+    except OSError:
+        return None
+
+
+def _is_masked(path: Path) -> bool:
+    """As a link to /dev/null, an empty file, or a link to nothing. Comments alone do not mask."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return stat.S_ISCHR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_size == 0)
 
 
 def _content(path: Path) -> bytes | None:

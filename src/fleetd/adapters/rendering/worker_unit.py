@@ -53,10 +53,6 @@ def command_of(settings: Settings, home: str | None) -> str | None:
 
 
 def _directory(settings: Settings) -> str | None:
-    """Mastodon's directory, if it is known and not the usual one.
-
-    An env_file by another name is not where Mastodon looks for it, so it says nothing of the directory.
-    """
-    usual = MastodonSection().env_file
-    says = settings.mastodon.directory is not None or settings.mastodon.env_file.endswith("/.env.production")
-    return settings.directory if says and f"{settings.directory}/.env.production" != usual else None
+    """Mastodon's directory, if it is known and not the usual one."""
+    usual, directory = MastodonSection().env_file, settings.units_directory
+    return None if directory is None or f"{directory}/.env.production" == usual else directory

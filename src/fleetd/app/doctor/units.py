@@ -38,7 +38,7 @@ def worker_units(settings: Settings) -> Iterator[Check]:
     problem = command_problem(settings) if os.geteuid() == 0 else ""  # only root can look as the workers do
     if problem:
         yield Check(subject="workers' units", verdict="broken", what=problem, why="No worker can start.")
-    for unfit in UnitFiles().unfit(settings.directory).values():
+    for unfit in UnitFiles().unfit(settings.units_directory).values():
         why = "; ".join(map(fault_words, unfit.faults))
         lines = " && ".join(f"sudo {command}" for command in way_over(unfit)) if unfit.foreign else ""
         yield Check(subject="workers' units", verdict="broken", what=headline(unfit), why=why, line=lines)

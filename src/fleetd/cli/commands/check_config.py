@@ -70,7 +70,7 @@ def unit_lines(settings: Settings, root: Path = Path("/")) -> list[str]:
     from fleetd.adapters.host.unit_files import UnitFiles
 
     lines: list[str] = []
-    for unfit in UnitFiles(root).unfit(settings.directory).values():
+    for unfit in UnitFiles(root).unfit(settings.units_directory).values():
         lines.append(f"  look: {headline(unfit)}")
         lines += [f"    {fault_words(fault)}" for fault in unfit.faults]
         lines.append("    to use fleetd's instead, run:" if unfit.foreign else "    once it is mended, run:")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.evidence.liveness import Liveness, LivenessMemory, tell_apart
-from fleetd.core.evidence.own import own_units
+from fleetd.core.evidence.own import own_units, remembered_own
 from fleetd.core.evidence.queues import QueueMemory, Skew, possible_ages, with_threads
 from fleetd.core.evidence.usefulness import Stalled, find_stalled
 from fleetd.core.evidence.whereabouts import WhereaboutsMemory, beat_elsewhere, remember_twins, remember_whereabouts
@@ -23,6 +23,7 @@ class EvidenceMemory(Value, frozen=True, kw_only=True):
     queues: dict[str, QueueMemory] = {}
     useless_seconds: dict[str, float] = {}  # by identity: for how long a process has looked as if it finished nothing
     whereabouts: WhereaboutsMemory = WhereaboutsMemory()
+    own: dict[str, InstanceKey] = {}  # by identity: processes without a tag that are of a unit here
     twin_seconds: dict[InstanceKey, float] = {}  # for how long each of our units was seen to beat elsewhere as well
 
 
@@ -64,7 +65,7 @@ def weigh(policy: Policy, snapshot: Snapshot, memory: EvidenceMemory) -> Weighed
     facts = structs.replace(
         raw,
         queues=with_threads(ages.queues, at_work, complete=raw.processes_complete),
-        processes=own_units(live, systemd, policy.host),
+        processes=own_units(live, systemd, policy.host, memory.own),
     )
     whereabouts = remember_whereabouts(memory.whereabouts, facts, systemd, policy.host, told.proved_seconds)
     elsewhere = beat_elsewhere(whereabouts, facts, systemd)
@@ -89,6 +90,7 @@ def weigh(policy: Policy, snapshot: Snapshot, memory: EvidenceMemory) -> Weighed
             queues=ages.memory,
             useless_seconds=useless,
             whereabouts=whereabouts,
+            own=remembered_own(facts.processes, memory.own, complete=raw.processes_complete),
             twin_seconds=twin_seconds,
         ),
     )

@@ -17,7 +17,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.facts import CodeStamp, UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
-from fleetd.core.model.unit_rules import unfit_of
+from fleetd.core.model.unit_rules.judge import unfit_of
 
 #: Pauses before a unit that failed is tried again; the last one repeats.
 RETRY_SECONDS = (15.0, 30.0, 60.0, 120.0, 300.0)

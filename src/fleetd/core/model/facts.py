@@ -238,11 +238,12 @@ class CodeStamp(Value, frozen=True, kw_only=True):
 
 
 class UnitRule(StrEnum):
-    """What a worker's unit has to be like (unit_rules.py), by what is wrong with one that is not."""
+    """What a worker's unit has to be like (unit_rules/), by what is wrong with one that is not."""
 
     UNREADABLE = "unreadable"
     SETTINGS = "settings"
     SETTINGS_OPTIONAL = "settings_optional"
+    SETTINGS_LATER = "settings_later"
     COMMANDS = "commands"
     ARGUMENTS = "arguments"
     OPTIONS = "options"
@@ -250,14 +251,20 @@ class UnitRule(StrEnum):
     SHELL = "shell"
     BETWEEN = "between"
     TYPE = "type"
+    CONDITION = "condition"
     KILL_MODE = "kill_mode"
     SIGNAL = "signal"
     LEFT_OVER = "left_over"
     STOP_TIMEOUT = "stop_timeout"
+    STOP_COMMAND = "stop_command"
     RESTART = "restart"
     OOM = "oom"
     WATCHDOG = "watchdog"
     RUNTIME = "runtime"
+    CPU_TIME = "cpu_time"
+    SYSTEM_CALL = "system_call"
+    DEPENDENCY = "dependency"
+    NOT_STEERED = "not_steered"
     USER = "user"
     DIRECTORY = "directory"
 

@@ -32,6 +32,8 @@ from fleetd.core.model.policy_tables import Policy, Profile, SchedulerPolicy
 SHUTDOWN_SECONDS = 25
 #: Where root writes the settings.
 SETTINGS_DIRECTORY = "/var/lib/mastodon-sidekiq"
+#: What these files set. Whoever sets one of them later sets it for good.
+SETTINGS_NAMES = ("SIDEKIQ_ARGS", "DB_POOL", "FLEETD_PROFILE", "PGOPTIONS", "MASTODON_PROMETHEUS_EXPORTER_PORT")
 #: FLEETD_PROFILE of the scheduler's settings; the configuration gives no profile this name.
 SCHEDULER_PROFILE = "scheduler"
 _PORT_MAX = 65_535
