@@ -65,7 +65,7 @@ PROPERTIES = {
 }
 DROP_INS = [
     "KillMode=process\nTimeoutStopSec=1min 30s\nTimeoutSec=2min30s\nRestartSec=500ms",
-    "TimeoutStopSec=15\nTimeoutStopSec=60 # seconds\nRestartSec=.25min\nRestartSec=+.5min\nKillMode=Mixed\nRestart=\nRestart=no # x",
+    "TimeoutSec=15\nTimeoutSec=60 # s\nRestartSec=.25min\nRestartSec=+.5min\nKillMode=Mixed\nRestart=\nRestart=no # x",
     'TimeoutSec=+1min 5s\nRestartSec=\nEnvironment="A=1" \\\n\nKillMode=process\nRestart=on-abort \\ \nType=exec\\\\',
     "TimeoutStopSec=2min\nRestartSec=90\nKillMode=process\nType=\xff\n\n[Service\nRestart=no",
     "TimeoutSec=infinity\nTimeoutStopSec=1h\n  Type = exec  \n;Type=simple\nRestart=\\\n# in between\non-failure",
