@@ -49,11 +49,11 @@ class RedisSettings(_WithSecrets, frozen=True, kw_only=True):
     sentinels: tuple[tuple[str, int], ...] = ()
     sentinel_username: str | None = None
     sentinel_password: str | None = None
-    namespace: str | None = None  # Mastodon ≤ 4.3: every Sidekiq key begins with "<namespace>:"
+    namespace: str | None = None  # Mastodon ≤ 4.3: every Sidekiq key begins with "<namespace>:", also if that is ""
 
     @property
     def key_prefix(self) -> str:
-        return f"{self.namespace}:" if self.namespace else ""
+        return f"{self.namespace}:" if self.namespace is not None else ""
 
     @property
     def endpoint(self) -> str:
@@ -67,7 +67,9 @@ class RedisSettings(_WithSecrets, frozen=True, kw_only=True):
     @property
     def place(self) -> str:
         """Where Sidekiq's keys are: the endpoint, the database in it, and the namespace in that."""
-        return f"{self.endpoint}, database {self.db}" + (f", namespace {self.namespace}" if self.namespace else "")
+        return f"{self.endpoint}, database {self.db}" + (
+            f", namespace {self.namespace or '(empty)'}" if self.namespace is not None else ""
+        )
 
 
 class PostgresSettings(_WithSecrets, frozen=True, kw_only=True):

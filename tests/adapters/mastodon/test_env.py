@@ -38,6 +38,10 @@ def postgres_of(text: str) -> PostgresSettings:
     return postgres
 
 
+#: Sidekiq sets these before it loads Mastodon.
+PRODUCTION = {"RAILS_ENV": "production", "RACK_ENV": "production"}
+
+
 def problems_of(text: str) -> list[str]:
     return [problem.path for problem in read(text)[2]]
 
@@ -48,6 +52,7 @@ def test_values_are_those_of_dotenv_ruby() -> None:
     assert env is not None
     assert env.broken == []
     assert env.known() == {
+        **PRODUCTION,
         "REDIS_HOST": "localhost",
         "REDIS_PORT": "6380",
         "REDIS_PASSWORD": "abc",
@@ -68,13 +73,53 @@ def test_values_are_those_of_dotenv_ruby() -> None:
     }
 
 
+def test_the_environment_of_mastodon_is_production() -> None:
+    env = read_env(EnvFile(text="DB_NAME=mastodon_$RACK_ENV\n"))
+    assert env is not None
+    assert env.value("DB_NAME") == "mastodon_production"
+
+
+@pytest.mark.parametrize(
+    ("environment", "broken"),
+    [
+        ((("RAILS_ENV", "staging"),), ["RAILS_ENV"]),
+        ((("APP_ENV", "staging"), ("RAILS_ENV", "production")), ["APP_ENV"]),
+        ((("APP_ENV", "production"), ("RAILS_ENV", "staging")), []),
+        ((("RACK_ENV", "staging"),), []),
+    ],
+)
+def test_another_environment_than_production_is_refused(
+    environment: tuple[tuple[str, str], ...], broken: list[str]
+) -> None:
+    env = read_env(EnvFile(text="", environment=environment))
+    assert env is not None
+    assert [problem.path for problem in env.broken] == broken
+
+
+def test_an_address_is_no_namespace() -> None:
+    env = read_env(EnvFile(text="REDIS_NAMESPACE=redis://:secret@h\n"))
+    problems: list[ConfigProblem] = []
+    assert env is not None
+    assert redis_settings(env, problems, (4, 3)) is None
+    assert [problem.path for problem in problems] == ["REDIS_NAMESPACE"]
+    assert "secret" not in str(problems)
+
+
+def test_an_empty_namespace_is_one() -> None:
+    env = read_env(EnvFile(text="REDIS_NAMESPACE=\n"))
+    assert env is not None
+    found = redis_settings(env, [], (4, 3))
+    assert found is not None
+    assert (found.key_prefix, found.place) == (":", "localhost:6379, database 0, namespace (empty)")
+
+
 def test_the_process_environment_is_neither_read_nor_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_HOST", "from-outside")
     monkeypatch.setenv("OUTSIDE", "from-outside")
     before = dict(os.environ)
     env = read_env(EnvFile(text="A=$OUTSIDE\nREDIS_PORT=1234\n"))
     assert env is not None
-    assert env.known() == {"A": "", "REDIS_PORT": "1234"}
+    assert env.known() == {**PRODUCTION, "A": "", "REDIS_PORT": "1234"}
     assert redis_of("REDIS_PORT=1234").host == "localhost"
     assert dict(os.environ) == before
 

@@ -43,6 +43,7 @@ def test_all_of_rails_files_and_the_units_own(live: Path, monkeypatch: pytest.Mo
     assert [name for name, _ in env.files or ()] == [".env.production.local", ".env.local", ".env.production", ".env"]
     assert known(env) == {
         "RAILS_ENV": "production",
+        "RACK_ENV": "production",
         "DB_PASS": "p 1",
         "DB_NAME": "first",
         "DB_USER": "second",
@@ -54,7 +55,8 @@ def test_all_of_rails_files_and_the_units_own(live: Path, monkeypatch: pytest.Mo
 def test_a_file_of_another_name_stands_alone(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (live / "mine").write_text("DB_HOST=mine\n")
     (live / ".env").write_text("DB_PORT=1\n")
-    assert known(read(live, monkeypatch, WorkersUnit(), "mine")) == {"DB_HOST": "mine"}
+    assert known(read(live, monkeypatch, WorkersUnit(), "mine"))["DB_HOST"] == "mine"
+    assert "DB_PORT" not in known(read(live, monkeypatch, WorkersUnit(), "mine"))
 
 
 @pytest.mark.parametrize("plant", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"DB_PASS=\xe9\n")])

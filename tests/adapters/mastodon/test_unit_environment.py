@@ -55,6 +55,14 @@ def test_an_environment_file_has_systemds_syntax(text: str, expected: dict[str, 
     assert read_environment_file(text) == expected
 
 
+def test_a_comment_ends_with_its_line_since_systemd_254() -> None:
+    assert read_environment_file("# a\\\nDB_PASS=x\n", comments_continue=False) == {"DB_PASS": "x"}
+
+
+def test_only_ascii_blanks_end_a_variable() -> None:
+    assert environment_of("A=x\u00a0y B=1\u2028") == {"A": "x\u00a0y", "B": "1\u2028"}
+
+
 def test_which_files_a_unit_names() -> None:
     assert file_of("/etc/default/mastodon (ignore_errors=no)") == ("/etc/default/mastodon", False)
     assert file_of("/etc/my file (ignore_errors=yes)") == ("/etc/my file", True)

@@ -188,7 +188,7 @@ def _parameters(settings: PostgresSettings) -> dict[str, Any]:
     given |= settings.more
     if settings.ports:
         given["port"] = ",".join(map(str, settings.ports))
-    if "host" not in given and "PGHOST" not in os.environ:
+    if "host" not in given and "service" not in given and "PGHOST" not in os.environ:
         given["host"] = _SOCKET_DIRECTORY if Path(_SOCKET_DIRECTORY).is_dir() else "localhost"
     return given
 

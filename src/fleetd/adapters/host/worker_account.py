@@ -5,7 +5,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 from pathlib import Path
+
+from msgspec import structs
 
 from fleetd.adapters.host.systemctl import systemctl
 from fleetd.core.model.facts import Value
@@ -48,6 +51,7 @@ class WorkersUnit(Value, frozen=True, kw_only=True):
     user: str = ""  # the account's name; "": it is not known
     environment: str = ""  # Environment=
     environment_files: tuple[str, ...] = ()  # "PATH (ignore_errors=no)"
+    comments_continue: bool = True  # in those files, after a backslash at the end: before systemd 254
 
 
 def workers_account(root: Path = Path("/")) -> Account | None:
@@ -70,7 +74,8 @@ def workers_unit(root: Path = Path("/")) -> WorkersUnit:
         if os.geteuid() != 0:
             return WorkersUnit()
         raise AccountError(f"systemd does not say as whom the workers run: try `systemctl show {_ASKED}`")
-    return unit_of(shown)
+    version = re.match(r"systemd (\d{1,6})", systemctl("--version", seconds=_ASK_SECONDS) or "")
+    return structs.replace(unit_of(shown), comments_continue=version is None or int(version[1]) < 254)
 
 
 def unit_of(shown: str) -> WorkersUnit:

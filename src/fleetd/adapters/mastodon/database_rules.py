@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import unquote
 
 from fleetd.adapters.mastodon.dotenv import Variables
-from fleetd.adapters.mastodon.plain_yaml import UnclearError, plain_scalar
+from fleetd.adapters.mastodon.plain_yaml import NOTHING, UnclearError, plain_scalar
 from fleetd.adapters.mastodon.releases import NEWEST, Release
 from fleetd.config.connections import SSL_MODES, PostgresSettings
 from fleetd.core.model.facts import Value
@@ -61,6 +61,10 @@ _LIBPQ = frozenset(
         "gsslib",
         "replication",
         "target_session_attrs",
+        # libpq 16 to 18
+        "sslcertmode",
+        "load_balance_hosts",
+        "sslnegotiation",
     ]
 )
 #: fleetd logs in under its own name, with its own deadlines and without Mastodon's options for a session.
@@ -102,6 +106,14 @@ _PG_VARIABLES = {
     "gssencmode": "PGGSSENCMODE",
     "krbsrvname": "PGKRBSRVNAME",
     "target_session_attrs": "PGTARGETSESSIONATTRS",
+    "require_auth": "PGREQUIREAUTH",
+    "requirepeer": "PGREQUIREPEER",
+    "sslsni": "PGSSLSNI",
+    "sslcertmode": "PGSSLCERTMODE",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "load_balance_hosts": "PGLOADBALANCEHOSTS",
+    "sslnegotiation": "PGSSLNEGOTIATION",
 }
 
 _CURE = "Write postgresql://USER[:PASSWORD]@HOST[:PORT]/DATABASE[?sslmode=MODE]"
@@ -250,11 +262,20 @@ def _from_yaml(
         "connect_timeout": "15",
         "database": scalar("DB_NAME", "mastodon_production"),
         "username": scalar("DB_USER", "mastodon"),
-        "password": variables.get(_key(variables, which, "DB_PASS"), problems) or "",
+        "password": _password(variables, problems, which),
         "host": scalar("DB_HOST", "localhost"),
         "port": scalar("DB_PORT", "5432"),
         "prepared_statements": _prepared(variables, problems, which if release >= (4, 4) else "primary"),
     }
+
+
+def _password(variables: Variables, problems: list[ConfigProblem], which: Which) -> str:
+    key = _key(variables, which, "DB_PASS")
+    text = variables.get(key, problems) or ""
+    if "\x85" in text:  # in quotes, of which YAML makes a blank
+        what = "has a letter (U+0085, an old line break) of which Mastodon makes a blank"
+        problems.append(ConfigProblem(key, what, "Give the role another password."))
+    return text
 
 
 def _prepared(variables: Variables, problems: list[ConfigProblem], which: Which) -> str | None:
@@ -262,11 +283,15 @@ def _prepared(variables: Variables, problems: list[ConfigProblem], which: Which)
     key = _key(variables, which, "PREPARED_STATEMENTS")
     text = ((variables.get(key, problems) or "") if variables.has(key) else "true").strip()
     match = re.fullmatch(r"(['\"]?)([\w.]*)\1", text)
+    if text in NOTHING:
+        return None
     if match is None:
         problems.append(ConfigProblem(key, "is neither true nor false", f"Write {key}=true or false."))
         return None
     if not match[2]:
         return None
+    if match[1]:  # a text, and ActiveRecord knows but one that means no
+        return "false" if match[2] == "false" else "true"
     return "false" if match[2].lower() in ("false", "no", "off") else "true"
 
 
@@ -311,7 +336,10 @@ def _from_url(url: str, key: str, problems: list[ConfigProblem]) -> dict[str, st
         given |= asked
     else:
         given = asked | {"adapter": scheme, "database": match["opaque"]}
-    if given["adapter"] not in ("postgresql", "postgres"):
+    if "requiressl" in asked:
+        problems.append(ConfigProblem(key, "has requiressl=, of which libpq makes sslmode=", "Write sslmode=require."))
+        return {}
+    if given["adapter"] != "postgresql" and (given["adapter"] != "postgres" or "adapter" in asked):
         problems.append(ConfigProblem(key, "does not begin with postgresql://", f"{_CURE}."))
         return {}
     try:

@@ -190,9 +190,9 @@ class _File:
         if quote == "'":
             return text
         text = _ESCAPED.sub(r"\1", text)
-        if self._release >= (4, 4):
+        if self._release >= (4, 6):
             return self._expand(_without_commands(text))
-        return _without_commands(self._expand(text))
+        return _without_commands(self._expand(text))  # dotenv runs what a variable holds, too
 
     def _legacy_line_breaks(self) -> bool:
         own = self._values.get(_LINEBREAK_MODE)

@@ -21,10 +21,12 @@ def read_env(env: EnvFile, release: Release | None = None) -> Variables | None:
     files = env.files
     if files is None:
         return None
-    environment = dict(env.environment)
+    # Sidekiq sets both before it loads Rails, so values may use them.
+    environment = {"RAILS_ENV": "production", "RACK_ENV": "production"} | dict(env.environment)
     variables = read_dotenv(files, environment, release or release_from(env))
-    if environment.get("RAILS_ENV", "production") != "production":
+    name = "APP_ENV" if environment.get("APP_ENV") is not None else "RAILS_ENV"  # as Sidekiq asks for them
+    if environment[name] != "production":
         what = "is not production, so Mastodon reads other files and another database than fleetd knows"
         cure = "Remove it from the drop-ins: `systemctl cat mastodon-sidekiq@0` shows them."
-        variables.broken.append(ConfigProblem("RAILS_ENV", what, cure))
+        variables.broken.append(ConfigProblem(name, what, cure))
     return variables

@@ -149,7 +149,7 @@ class _Reader:
                 continue
             one = self._read(path)
             if one.text is not None:
-                environment |= read_environment_file(one.text)
+                environment |= read_environment_file(one.text, comments_continue=self._unit.comments_continue)
             elif not (one.missing and may_be_missing):
                 problem = (
                     f"EnvironmentFile={path} of {TEMPLATE} can't be read: {one.why}. What it sets is not known to "

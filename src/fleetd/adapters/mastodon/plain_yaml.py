@@ -12,7 +12,7 @@ import re
 #: Letters of any script, and punctuation without a meaning inside of a plain scalar.
 _PLAIN = re.compile(r"[\w/.](?:[\w/.@:,+%=~-]| (?![ #]))*(?<![: ])")
 _WORDS = {"yes", "no", "true", "false", "on", "off"}
-_NOTHING = {"", "~", "null", "Null", "NULL"}
+NOTHING = {"", "~", "null", "Null", "NULL"}
 #: Only numbers begin with a digit and have none of these letters.
 _NO_NUMBER = re.compile(r"[^\W\da-fA-FxXoO_]")
 _INTEGER = re.compile(
@@ -20,6 +20,8 @@ _INTEGER = re.compile(
     re.ASCII,
 )
 _DIGITS_MAX = 64
+_NAME = re.compile(r"[0-9][\w-]*", re.ASCII)
+_BINARY_OR_DATE = re.compile(r"0b[01_,]+|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}")
 _DATE = re.compile(r"[1-9][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])")
 
 
@@ -30,7 +32,7 @@ class UnclearError(Exception):
 def plain_scalar(text: str) -> str | None:
     """The text that YAML reads; None: nothing. Raises UnclearError."""
     text = f" {text}".split(" #", 1)[0].strip(" ") if text.isprintable() else text
-    if text in _NOTHING:
+    if text in NOTHING:
         return None
     if len(text) <= _DIGITS_MAX and _INTEGER.fullmatch(text):
         return _integer(text)
@@ -39,6 +41,10 @@ def plain_scalar(text: str) -> str | None:
     if not text[0].isdigit() and text[0] != ".":
         return text
     if text.isascii() and (_NO_NUMBER.search(text) or _DATE.fullmatch(text) or _is_address_list(text)):
+        if text.lower() in (".inf", ".nan"):
+            raise UnclearError
+        return text
+    if _NAME.fullmatch(text) and not _BINARY_OR_DATE.fullmatch(text):  # 3fa9c1: a number with a point needs one
         return text
     raise UnclearError
 

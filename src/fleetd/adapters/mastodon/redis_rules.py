@@ -28,6 +28,7 @@ _URL = re.compile(
     rf"(?P<path>(?:/|@|{_LETTER})*)(?:\?(?P<query>(?:[/?@]|{_LETTER})*))?(?:\#(?:[/?@]|{_LETTER})*)?"
 )
 _CURE = "Write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB]"
+_BLANK = " \t\n\v\f\r\0"  # what Ruby's strip takes off
 _RESERVED = "percent-encode reserved characters in the password (@ as %40, / as %2F, # as %23)"
 _WHERE = "Write a host name, an IPv4 address, or an IPv6 address in brackets."
 
@@ -42,11 +43,15 @@ def redis_settings(
         what = "is set, with which Mastodon does not start from 4.4 on"
         problems.append(ConfigProblem("REDIS_NAMESPACE", what, "Follow its upgrade notes, then remove it."))
         return None
+    if namespace is not None and "@" in namespace:  # more likely an address with a password, and a namespace is shown
+        what = "has an @ in it, as an address with a password has"
+        problems.append(ConfigProblem("REDIS_NAMESPACE", what, "Write an address under REDIS_URL."))
+        return None
     before = len(problems)
     settings = rules.sidekiq_to_4_2() if release <= (4, 2) else rules.sidekiq()
     if settings is None or len(problems) > before:
         return None
-    return structs.replace(settings, namespace=namespace or None)
+    return structs.replace(settings, namespace=namespace)
 
 
 class _Rules:
@@ -122,7 +127,9 @@ class _Rules:
         if len(self._problems) > before or db is None:
             return None
         settings = RedisSettings(
-            db=db, sentinel_master=master if self._release >= (4, 4) else master.lower(), sentinels=sentinels
+            db=db,
+            sentinel_master=master if self._release >= (4, 4) else master.lower().removesuffix("."),
+            sentinels=sentinels,
         )
         if self._release >= (4, 4):  # redis-rb gives Sentinels no password
             own_user, own_password = self._get(f"{prefix}SENTINEL_USERNAME"), self._get(f"{prefix}SENTINEL_PASSWORD")
@@ -137,7 +144,10 @@ class _Rules:
     def _sentinels(self, entries: list[str], default_port: str, key: str) -> tuple[tuple[str, int], ...]:
         addresses = []
         for entry in entries:
-            host, port, *_ = [*_ruby_split(entry, ":"), default_port, default_port]
+            parts = _ruby_split(entry, ":")
+            # redis-client has a default for a host that is missing; a number may have blanks beside it.
+            host = parts[0] if parts else "localhost" if self._release >= (4, 4) else ""
+            port = parts[1].strip(_BLANK) if len(parts) > 1 else default_port
             number = int(port) if re.fullmatch(r"\d{1,9}", port, re.ASCII) else 0
             if not host.strip() or not host.isprintable() or "@" in host or not 1 <= number <= 65_535:
                 what = "has an entry that is not HOST or HOST:PORT; IPv6 addresses can't stand there"
@@ -159,7 +169,7 @@ class _Rules:
 
     def _decoded(self, text: str, key: str) -> str:
         try:
-            return unicodedata.normalize("NFC", unquote(text.strip(), errors="strict"))
+            return unicodedata.normalize("NFC", unquote(text.strip(_BLANK), errors="strict"))
         except UnicodeDecodeError:
             what = "has a %XX that is not UTF-8"
             self._problems.append(ConfigProblem(key, what, "Write % itself as %25."))
@@ -173,8 +183,12 @@ class _Rules:
         return structs.replace(settings, username=username or None, password=password)
 
     def _db(self, text: str, key: str) -> int | None:
-        if self._release >= (4, 4) and re.fullmatch(r"0[0-7]+", text):
-            return min(int(text, 8), DATABASES_MAX)  # Ruby's Integer(): an octal number
+        if self._release >= (4, 4) and re.fullmatch(r"0[0-9]+", text):  # Ruby's Integer(): an octal number
+            if re.search("[89]", text):
+                what = "begins with 0 like an octal number, with which Mastodon does not start"
+                self._problems.append(ConfigProblem(key, what, "Write it without the 0 in front."))
+                return None
+            return min(int(text, 8), DATABASES_MAX)
         return self._number(text or "0", key, 0, DATABASES_MAX)
 
     def _number(self, text: str, key: str, low: int, high: int) -> int | None:
@@ -198,9 +212,10 @@ class _Rules:
 
     def _from_address(self, match: re.Match[str], key: str, *, tls: bool) -> RedisSettings | None:
         path = match["path"]
-        if match["host"] is None and not path.startswith("/"):  # redis:something: Ruby finds no path in that
+        opaque = match["host"] is None and not path.startswith("/")  # redis:something
+        if opaque:  # Ruby finds neither path nor query in that
             path = ""
-        query = "" if self._release <= (4, 3) else _db_query(match["query"] or "")
+        query = "" if opaque or self._release <= (4, 3) else _db_query(match["query"] or "")
         db = self._db(path.removeprefix("/") or query, f"{key}'s database")
         port = self._number(match["port"] or "6379", f"{key}'s port", 1, 65_535)
         host = (match["host"] or "").removeprefix("[").removesuffix("]")
@@ -251,6 +266,7 @@ def _db_query(query: str) -> str:
 
 
 def _blank(text: str | None) -> bool:
+    """Rails' blank?, for which blanks of any script are blanks."""
     return text is None or not text.strip()
 
 

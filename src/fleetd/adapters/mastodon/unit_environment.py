@@ -1,14 +1,14 @@
 """What the workers' unit sets itself: Environment= as `systemctl show` prints it, and EnvironmentFile=.
 
-Sources: systemd's `shell_maybe_quote` (basic/escape.c) and `parse_env_file_internal` (basic/env-file.c), of 252.
-Environment files have another syntax than dotenv's, and come after Environment=.
+Sources: systemd's `shell_maybe_quote` (basic/escape.c) and `parse_env_file_internal` (basic/env-file.c), of 252; since
+254 a comment ends with its line. Environment files have another syntax than dotenv's, and come after Environment=.
 """
 
 from __future__ import annotations
 
 import re
 
-_WORD = re.compile(r"""\$'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|([^\s"]\S*)""", re.DOTALL)
+_WORD = re.compile(r"""\$'((?:\\.|[^'\\])*)'|"((?:\\.|[^"\\])*)"|([^\s"]\S*)""", re.ASCII | re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:([0-7]{3})|x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "s": " "}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -32,15 +32,18 @@ def file_of(shown: str) -> tuple[str, bool]:
     return (match[1], match[2] == "yes") if match else (shown, False)
 
 
-def read_environment_file(text: str) -> dict[str, str]:
-    """The variables of a file in systemd's syntax: quotes may begin anywhere before a value, # only begins a line."""
+def read_environment_file(text: str, *, comments_continue: bool = True) -> dict[str, str]:
+    """The variables of a file in systemd's syntax: quotes may begin anywhere before a value, # only begins a line.
+
+    `comments_continue`: a backslash at the end of a comment makes the next line a part of it.
+    """
     found: dict[str, str] = {}
     at = 0
     while at < len(text):
         if text[at] in " \t\n\r":
             at += 1
         elif text[at] in "#;":
-            at = _end_of_comment(text, at)
+            at = _end_of_comment(text, at, comments_continue)
         else:
             key, equals, at = _key(text, at)
             if not equals:
@@ -51,9 +54,9 @@ def read_environment_file(text: str) -> dict[str, str]:
     return found
 
 
-def _end_of_comment(text: str, at: int) -> int:
+def _end_of_comment(text: str, at: int, comments_continue: bool) -> int:
     while at < len(text) and text[at] not in "\n\r":
-        at += 2 if text[at] == "\\" else 1  # an escaped line break goes on with the comment
+        at += 2 if text[at] == "\\" and comments_continue else 1
     return at
 
 
