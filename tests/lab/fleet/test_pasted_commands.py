@@ -166,7 +166,7 @@ ELSEWHERE = {
     "make lock": "renews the lock file",
     "git pull": "needs a server",
     "git clone … fleetd && cd fleetd": "needs a server",
-    "make install": "needs an index; units/install.sh, its second part, runs in tests/lab/systemd/test_foreign_units.py",
+    "make install": "needs an index; test_foreign_units.py runs units/install.sh, its second part",
     "sudo make install": "as make install",
     "sudoedit /etc/fleetd/fleetd.toml": "an editor",
     "fleetctl hurry N": "an example of a command that there is not",
