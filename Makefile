@@ -2,7 +2,7 @@
 # make demo   fleetd with real Redis, Postgres, systemd and Sidekiq, four minutes (asks for sudo)
 # make help   all targets
 
-.PHONY: help test lint test-unit test-long demo install prepare venv lock clean
+.PHONY: help test lint test-unit test-long demo install deb deb-try prepare venv lock clean
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -18,6 +18,8 @@ help:
 	@echo "make test-unit  the tests that need no virtual hosts, in a few minutes, without sudo"
 	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"
 	@echo "make lock       renew requirements*.lock: the newest versions that pyproject.toml allows, with their hashes"
+	@echo "make deb        dist/fleetd_VERSION_ARCH.deb for this release, or for RELEASE=bookworm, trixie or noble (asks for sudo)"
+	@echo "make deb-try    install, remove and purge the package of RELEASE=… in a root of that release (asks for sudo)"
 	@echo "make install    install on this worker VM: /opt/fleetd, units, polkit rule, bus policy (root)"
 
 prepare:
@@ -46,6 +48,16 @@ demo: prepare
 
 install:
 	@scripts/install.sh
+
+# One package for each release. Without RELEASE: for this machine's own, with its own Python and no root.
+deb:
+	@scripts/prepare.sh deb $(RELEASE)
+	@if [ -z "$(RELEASE)" ]; then deb/build.sh dist; fi
+	@for release in $(RELEASE); do $(SUDO) env MIRROR="$(MIRROR)" DEBFULLNAME="$(DEBFULLNAME)" DEBEMAIL="$(DEBEMAIL)" deb/in_root.sh $$release dist || exit 1; done
+	@for package in dist/fleetd_*.deb; do lintian --allow-root --fail-on error,warning $$package || exit 1; done
+
+deb-try:
+	@for release in $(RELEASE); do $(SUDO) deb/try_in_root.sh $$release || exit 1; done
 
 lock: venv
 	@scripts/lock.sh

@@ -8,6 +8,11 @@ say() { printf '%s\n' "$*"; }
 
 [ "$(id -u)" -eq 0 ] || { say "fleetd: installing into /opt/fleetd and /etc needs root: run  sudo make install" >&2; exit 1; }
 [ -d /run/systemd/system ] || { say "fleetd: this machine is not running systemd" >&2; exit 1; }
+if [ "$(dpkg-query --show --showformat='${db:Status-Status}' fleetd 2>/dev/null)" = installed ]; then
+    say "fleetd: its Debian package is installed here; what this installs would hide it. Upgrade the package, or remove it" >&2
+    say "        first (the workers run on): apt-get remove fleetd" >&2
+    exit 1
+fi
 if ! /usr/bin/python3 -I -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
     say "fleetd: Python 3.11 or newer with venv is needed: run  apt-get install python3-venv" >&2
     exit 1

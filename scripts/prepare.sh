@@ -1,8 +1,8 @@
 #!/bin/sh
 # Prepares this checkout. `prepare.sh python` creates the virtual environment in .venv, which needs no root if Python is
 # installed. `prepare.sh lab` also installs, as root, the Debian packages that `make test` and `make demo` need, without
-# starting their services. Does nothing the second time. Prints each step. Further arguments are the targets make was
-# asked for, to be named in messages.
+# starting their services. `prepare.sh deb [RELEASE]...` installs what `make deb` needs. Does nothing the second time.
+# Prints each step. Further arguments of the other two are the targets make was asked for, to be named in messages.
 set -eu
 cd "$(dirname "$0")/.."
 what="$1"
@@ -33,6 +33,23 @@ if [ "$what" = lab ]; then
         say "        python >= 3.11 with venv, systemd 252+, dbus, polkit 0.106+, iproute2, redis (server, sentinel), postgresql 15+,"
         say "        pgbouncer, ruby with sidekiq 6.4, activerecord 6.1, pg, rufus-scheduler, dotenv, and prometheus (promtool)."
         exit 1
+    fi
+fi
+
+if [ "$what" = deb ]; then
+    needed=lintian
+    [ $# -eq 0 ] || needed="lintian debootstrap" # a root for each other release
+    lacking=
+    for program in $needed; do command -v "$program" >/dev/null 2>&1 || lacking="$lacking $program"; done
+    if [ -n "$lacking" ]; then
+        if ! command -v apt-get >/dev/null 2>&1 || ! is_root_within_reach; then
+            say "fleetd: a package is built on Debian or Ubuntu, with dpkg and:$lacking (apt-get install$lacking)."
+            exit 1
+        fi
+        say "fleetd: installing$lacking, to build and check the package"
+        as_root apt-get update -q >/dev/null
+        # shellcheck disable=SC2086
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $lacking >/dev/null
     fi
 fi
 
