@@ -101,7 +101,7 @@ def copyright_file(site: Path, where: str) -> str:
     parts = [
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
         "Upstream-Name: fleetd\n"
-        "Comment: fleetd, and the Python packages it runs with, from the wheels that requirements.lock names by hash.\n",
+        "Comment: fleetd, and the Python packages it runs with: the wheels that requirements.lock names by hash.\n",
         f"Files: *\nCopyright: the authors of fleetd\nLicense: AGPL-3+\n{_field(texts_of(own)[0])}\n",
         *(stanza(found[folder.name], folder, where) for folder in folders(site) if folder != own),
         of_the_libraries(site, where),

@@ -27,8 +27,8 @@ fleetd \\- runs as many Sidekiq processes for Mastodon as its queues need
 [\\fB\\-\\-config\\fR \\fIFILE\\fR]
 .SH DESCRIPTION
 fleetd reads how long jobs wait (Redis) and how many database connections are left (Postgres, PgBouncer), and starts or
-drains \\fBmastodon\\-sidekiq@N.service\\fR over D\\-Bus. It is run by \\fBfleetd.service\\fR; workers are not its children
-and run on without it.
+drains \\fBmastodon\\-sidekiq@N.service\\fR over D\\-Bus. It is run by \\fBfleetd.service\\fR; workers are not its
+children and run on without it.
 .PP
 Installing the package starts nothing. On a worker VM:
 .PP

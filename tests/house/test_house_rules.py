@@ -59,7 +59,7 @@ LAWS = {
 
 
 def sources() -> list[Path]:
-    return [path for folder in ("src", "lab") for path in sorted((PROJECT / folder).rglob("*.py"))]
+    return [path for folder in ("src", "lab", "deb") for path in sorted((PROJECT / folder).rglob("*.py"))]
 
 
 def name(path: Path) -> str:

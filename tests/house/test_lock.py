@@ -75,6 +75,7 @@ def test_the_tests_run_on_the_versions_that_are_installed() -> None:
 def commands() -> list[tuple[str, str]]:
     """Each line of a script, the Makefile or the lab that installs Python packages, continued and expanded."""
     files = [*sorted((PROJECT / "scripts").iterdir()), PROJECT / "Makefile", *sorted((PROJECT / "lab").rglob("*.py"))]
+    files += sorted((PROJECT / "deb").glob("*.sh"))
     lines = [(str(f.relative_to(PROJECT)), line.strip()) for f in files for line in f.read_text().splitlines()]
     installs = re.compile(r"^(\$pip|.*\{_pip\(\)\}|.*\bpip3?\b.* (install|download|wheel)\b)")
     return [(name, line) for name, line in lines if installs.match(line) and not line.startswith("#")]
@@ -85,7 +86,7 @@ def test_nothing_is_installed_but_by_hash_or_from_the_checkout() -> None:
     definitions = [line for _, line in found if re.match(r'(pip=|return f)"\S+python -I -m pip install [^"]*"$', line)]
     uses = [(name, line.replace("{LOCK}", LOCKS[0])) for name, line in found if line not in definitions]
     assert [(name, line) for name, line in uses if LOCKED not in line and ITSELF not in line] == []
-    for place in ("scripts/install.sh", "scripts/prepare.sh", "lab/setup/install.py"):
+    for place in ("scripts/install.sh", "scripts/prepare.sh", "lab/setup/install.py", "deb/build.sh"):
         assert sorted(LOCKED in line for name, line in uses if name == place) == [False, True]
 
 

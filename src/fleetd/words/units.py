@@ -6,8 +6,11 @@ from fleetd.core.model.facts import UnfitUnit, UnitFault, UnitRule
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.unit_rules.judge import RUNTIME_SECONDS_MIN, STOP_SECONDS_MIN
 
-#: Where units/install.sh puts ours.
-_OURS = "/usr/local/lib/systemd/system/"
+#: Where ours are, and what puts them there again: units/install.sh, or the Debian package.
+_OURS = {
+    "/usr/local/lib/systemd/system/": "sudo make install   # in fleetd's checkout",
+    "/usr/lib/systemd/system/": "sudo apt-get install --reinstall fleetd",
+}
 #: Links by which a boot starts workers: they are fleetd-render's, whoever the unit is of.
 _BOOT_LINKS = "*/mastodon-workers-boot.target.wants/*"
 #: Faults that one sentence names.
@@ -75,8 +78,9 @@ def way_over(unfit: UnfitUnit) -> tuple[str, ...]:
     """The commands that make it a unit of ours, one a line; for a changed one, those after its file is mended."""
     if not unfit.foreign:
         return ("systemctl daemon-reload",)
-    if unfit.file.startswith(_OURS):
-        return ("sudo make install   # in fleetd's checkout",)
+    for directory, again in _OURS.items():
+        if unfit.file.startswith(directory):
+            return (again,)
     running = {TEMPLATE_UNIT: "'mastodon-sidekiq@*'", SCHEDULER_UNIT: SCHEDULER_UNIT}.get(unfit.unit, unfit.unit)
     # Stopped by fleetd's unit: the time that the other one gives may be too short, and jobs would be lost. A restart,
     # because a stop would be a person's order to keep them stopped.

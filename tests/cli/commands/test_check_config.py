@@ -210,6 +210,17 @@ def test_units_that_are_somebody_elses_are_named_with_the_way_over(tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    ("directory", "again"),
+    [("usr/local/lib", "sudo make install"), ("usr/lib", "sudo apt-get install --reinstall fleetd")],
+)
+def test_our_own_unit_that_was_overwritten_is_installed_again(tmp_path: Path, directory: str, again: str) -> None:
+    units = tmp_path / directory / "systemd/system"
+    units.mkdir(parents=True)
+    (units / "mastodon-sidekiq@.service").write_text("[Service]\nType=simple\nUser=mastodon\nExecStart=/bin/sidekiq\n")
+    assert unit_lines(parse(GOOD), tmp_path)[-1].strip().startswith(again)
+
+
 def test_a_changed_unit_is_named_with_the_line_that_mends_it(tmp_path: Path) -> None:
     unit = "mastodon-sidekiq-scheduler.service"
     units = tmp_path / "etc/systemd/system"

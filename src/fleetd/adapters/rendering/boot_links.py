@@ -80,7 +80,9 @@ class BootLinks:
         for directory in UNIT_DIRECTORIES:
             if (below(self._root, directory) / unit).is_file():
                 return directory / unit
-        raise RenderError(f"{unit} is not installed: run units/install.sh, then fleetd-render.")
+        raise RenderError(
+            f"{unit} is not installed: run units/install.sh, or reinstall the package; then fleetd-render."
+        )
 
 
 def _ours(units: Iterable[str]) -> tuple[InstanceKey, ...]:

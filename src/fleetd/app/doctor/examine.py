@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -51,9 +52,14 @@ def examine(file: Path) -> tuple[Check, ...]:
         seen = as_account(_daemons_account(), lambda: _look(file, settings, env, found), LOOK_SECONDS)
     except AccountError as error:
         what = f"fleetd's view could not be taken: {error}"
-        return (*checks, Check(subject="user fleetd", verdict="broken", what=what, line="sudo make install"))
+        return (*checks, Check(subject="user fleetd", verdict="broken", what=what, line=_install_line()))
     # What is to run comes last: workers that start before fleetd can log in have no names for their connections.
     return (*checks, *msgspec.json.decode(seen, type=list[Check]), *services(settings))
+
+
+def _install_line() -> str:
+    """What makes user fleetd anew: this is the Debian package's environment, or that of `make install`."""
+    return "sudo apt-get install --reinstall fleetd" if sys.prefix == "/usr/lib/fleetd" else "sudo make install"
 
 
 def _problems(error: ConfigError) -> Iterator[Check]:
