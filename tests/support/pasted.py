@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 from tests.support.project import PROJECT
 
-_PROGRAMS = "systemctl fleetctl journalctl busctl curl chgrp chmod find mv install git make sudoedit editor psql"
+_PROGRAMS = (
+    "systemctl fleetctl journalctl busctl curl chgrp chmod find mv install git make apt-get sudoedit editor psql"
+)
 _COMMAND = re.compile(rf"(?:sudo )?(?:-u \S+ )?(?:{_PROGRAMS.replace(' ', '|')}) \S")
 _FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _QUOTED = re.compile(r"`([^`]+)`")

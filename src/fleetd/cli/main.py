@@ -51,7 +51,7 @@ Examples:
   fleetctl check-config           after an edit, before systemctl reload fleetd
 
 \b
-Completion of commands, options, profiles and instances:
+Completion of commands, options, profiles and instances (the Debian package has it already):
   bash   eval "$(_FLEETCTL_COMPLETE=bash_source fleetctl)"      in ~/.bashrc
   zsh    eval "$(_FLEETCTL_COMPLETE=zsh_source fleetctl)"       in ~/.zshrc
   fish   _FLEETCTL_COMPLETE=fish_source fleetctl | source       in ~/.config/fish/config.fish

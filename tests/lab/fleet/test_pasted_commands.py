@@ -153,6 +153,7 @@ ENDLESS = ("fleetctl connections --watch",)
 _FIND = "find /etc/systemd/system -lname '/etc/systemd/system/mastodon-sidekiq"
 _NOT_A_BOOTS = "-not -path '*/mastodon-workers-boot.target.wants/*'"
 _FOREIGN = "tests/lab/systemd/test_foreign_units.py"
+_PACKAGE = "tests/lab/systemd/test_package.py"
 _COPIES = "tests/adapters/database/test_pasted_lines.py"
 #: Where it is run, or why it can't be.
 ELSEWHERE = {
@@ -165,6 +166,13 @@ ELSEWHERE = {
     "make lint": "a part of make test",
     "make lock": "renews the lock file",
     "git pull": "needs a server",
+    "sudo apt-get install make git": "needs a server",
+    "make deb": _PACKAGE,
+    "make deb RELEASE=trixie": "needs a server, and minutes; docs/operations.md says what was tried",
+    "make deb-try RELEASE=…": "needs a server, and minutes; docs/operations.md says what was tried",
+    "sudo apt-get install ./fleetd_VERSION_ARCH.deb": _PACKAGE,
+    "sudo apt-get remove fleetd": _PACKAGE,
+    "sudo apt-get purge fleetd": _PACKAGE,
     "git clone … fleetd && cd fleetd": "needs a server",
     "make install": "needs an index; test_foreign_units.py runs units/install.sh, its second part",
     "sudo make install": "as make install",
