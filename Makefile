@@ -19,7 +19,7 @@ help:
 	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"
 	@echo "make lock       renew requirements*.lock: the newest versions that pyproject.toml allows, with their hashes"
 	@echo "make deb        dist/fleetd_VERSION_ARCH.deb for this release, or for RELEASE=bookworm, trixie or noble (asks for sudo)"
-	@echo "make deb-try    install, remove and purge the package of RELEASE=… in a root of that release (asks for sudo)"
+	@echo "make deb-try    install, boot, remove and purge the package of RELEASE=… in a root of that release (asks for sudo)"
 	@echo "make install    install on this worker VM: /opt/fleetd, units, polkit rule, bus policy (root)"
 
 prepare:

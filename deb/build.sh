@@ -121,4 +121,4 @@ find "$stage" -type d -exec chmod 0755 {} +
 find "$stage" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 # The format that all three releases read; one thread, because several would cut the data elsewhere.
 dpkg-deb --root-owner-group -Zxz --threads-max=1 --build "$stage" "$deb" > /dev/null
-say "built $deb"
+say "built $(basename "$deb")"

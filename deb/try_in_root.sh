@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs, upgrades, removes and purges the package in a copy of a root of its release: deb/try_in_root.sh RELEASE
-# Both are what `make deb RELEASE=…` left; apt fetches what the package depends on. There is no systemd running in it
-# (tests/lab/systemd/test_package.py has that, on Debian 12). Needs root.
+# Both are what `make deb RELEASE=…` left; apt fetches what the package depends on. Then the same in a host of the lab with
+# that root and its own systemd (try_booted.py). Needs root.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD/build/roots/$1
@@ -16,8 +16,9 @@ if [ ! -e "$root/.made" ] || [ -z "$deb" ]; then
     echo "fleetd: first run  make deb RELEASE=$1" >&2
     exit 1
 fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+work=$root.tried
+rm -rf "$work"
+mkdir -p "$work"
 
 cat > "$work/try.sh" <<'END'
 set -eu
@@ -28,7 +29,7 @@ files() { find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp 
 printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 chmod 0755 /usr/sbin/policy-rc.d
 apt-get update -qq
-apt-get install -qq --no-install-recommends dbus polkitd procps systemd man-db bash > /tmp/log 2>&1 || { tail -n 20 /tmp/log; exit 1; }
+apt-get install -qq --no-install-recommends dbus polkitd procps systemd systemd-sysv man-db bash > /tmp/log 2>&1 || { tail -n 20 /tmp/log; exit 1; }
 files > /tmp/before
 said "install"
 apt-get install -qq --no-install-recommends /tmp/fleetd.deb 2> /dev/null | grep '^fleetd: '
@@ -47,8 +48,11 @@ said "left by the removal:"
 files | comm -13 /tmp/before -
 said "purge"
 apt-get purge -qq fleetd 2> /dev/null | grep '^fleetd: '
-said "left by the purge:"
-files | comm -13 /tmp/before -
+files | comm -13 /tmp/before - > /tmp/left
+test ! -s /tmp/left || { said "left by the purge:"; cat /tmp/left; exit 1; }
+said "nothing is left"
+userdel fleetd
+rm /usr/sbin/policy-rc.d
 END
 mkdir "$work/upper" "$work/work" "$work/root"
 # shellcheck disable=SC2016
@@ -58,5 +62,8 @@ unshare --mount --pid --fork -- sh -euc '
     cp "$3" "$2/root/tmp/fleetd.deb"
     cp "$2/try.sh" "$2/root/tmp/try.sh"
     cp /etc/resolv.conf "$2/root/etc/resolv.conf"
-    exec chroot "$2/root" /bin/sh /tmp/try.sh
+    chroot "$2/root" /bin/sh /tmp/try.sh
 ' sh "$root" "$work" "$deb"
+echo "== and with its systemd"
+.venv/bin/python -B -m deb.try_booted "$work/upper:$root" "$deb"
+rm -rf "$work"

@@ -127,11 +127,15 @@ class Lab:
 
     # Hosts
 
-    def add_host(self, name: str, run: Sequence[str] = ()) -> Host:
-        """Add a host, not booted yet. It runs the services in `run` and no others of those that the lab knows."""
+    def add_host(self, name: str, run: Sequence[str] = (), base: str = "/") -> Host:
+        """Add a host, not booted yet. It runs the services in `run` and no others of those that the lab knows.
+
+        `base`: what is installed on it: this machine's files, or those of another root that has systemd and D-Bus;
+        several with colons between, the topmost first.
+        """
         if name in self.hosts:
             raise LabError(f"There is a host {name!r} already.")
-        host = Host(self, name, len(self.hosts) + 1, tuple(run))
+        host = Host(self, name, len(self.hosts) + 1, tuple(run), base)
         self.hosts[name] = host
         return host
 

@@ -27,20 +27,20 @@ _MASKED = (
 _GENERATORS_KEPT = {"postgresql-generator"}
 
 
-def mount(folder: Path, inner: int) -> None:
-    """Mount the overlay at folder/root, in the mount namespace of process `inner`."""
+def mount(folder: Path, inner: int, base: str) -> None:
+    """Mount the overlay on `base` at folder/root, in the mount namespace of process `inner`."""
     script = (
         'mkdir -p "$1/upper" "$1/work" "$1/root" && '
-        'mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"'
+        'mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"'
     )
     done = subprocess.run(
-        ["nsenter", "-t", str(inner), "-m", "--", "sh", "-c", script, "sh", str(folder)],
+        ["nsenter", "-t", str(inner), "-m", "--", "sh", "-c", script, "sh", str(folder), base],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        raise LabError(f"No overlay of this machine's files could be mounted: {done.stderr.strip()}")
+        raise LabError(f"No overlay of {base} could be mounted: {done.stderr.strip()}")
 
 
 def prepare(root: Path, hostname: str, run: tuple[str, ...]) -> None:

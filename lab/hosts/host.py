@@ -28,7 +28,7 @@ class Host:
     written to the disk survives `reboot`, except in /run, /tmp and /dev.
     """
 
-    def __init__(self, lab: "Lab", name: str, number: int, run: tuple[str, ...]) -> None:
+    def __init__(self, lab: "Lab", name: str, number: int, run: tuple[str, ...], base: str) -> None:
         self.lab = lab
         self.name = name
         self.address = f"{holder.NETWORK}.0.{number + 10}"
@@ -37,7 +37,7 @@ class Host:
         self._port = f"port{number}"
         self._folder = holder.STATE / lab.name / "hosts" / name
         self._launcher: subprocess.Popen[str] | None = None
-        disk.mount(self._folder, lab.inner)
+        disk.mount(self._folder, lab.inner, base)
         disk.prepare(self.disk, name, run)
         for service in run:
             self.enable(service)
