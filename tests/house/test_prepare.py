@@ -72,6 +72,13 @@ def test_the_purpose_of_sudo_is_shown_before_it_asks(programs: Path) -> None:
     assert "sudo is needed to install Debian packages and to boot virtual hosts" in said
 
 
+def test_what_a_package_is_built_with_is_named(programs: Path) -> None:
+    stub(programs, "id", "echo 0")
+    done = run(programs, "scripts/prepare.sh", "deb", "trixie")
+    assert done.returncode == 1
+    assert "a package is built on Debian or Ubuntu, with dpkg and: lintian debootstrap" in done.stderr
+
+
 def test_the_virtual_environment_alone_needs_neither_root_nor_debian(programs: Path) -> None:
     """On a machine that is already prepared, as this one must be to run this test."""
     for name in ("sha256sum", "cut", "cat"):
