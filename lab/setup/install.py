@@ -82,7 +82,8 @@ def _at_home(folder: Path, script: str) -> None:
         'mount -t overlay -o "lowerdir=/opt,upperdir=$3/upper,workdir=$3/work" overlay /opt; '
         f"mkdir -p {HOME}; mount --bind /proc/self/fd/4 {HOME}"
     )
-    copy = 'cp -R "$2/pyproject.toml" "$2/requirements.lock" "$2/src" "$2/README.md" "$3/source/"; cd "$3/source"'
+    names = ("pyproject.toml", "requirements.lock", "src", "README.md", "units", "config.example.toml")
+    copy = f'for name in {" ".join(names)}; do cp -R "$2/$name" "$3/source/"; done; cd "$3/source"'
     scratch = folder.with_name(f"{folder.name}.source")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -95,7 +96,9 @@ def _at_home(folder: Path, script: str) -> None:
 
 def _contents() -> Iterator[str | bytes]:
     yield (PROJECT / "pyproject.toml").read_bytes()
-    for path in sorted((PROJECT / "src").rglob("*")):
+    for path in sorted(
+        [*(PROJECT / "src").rglob("*"), *(PROJECT / "units").iterdir(), PROJECT / "config.example.toml"]
+    ):
         if path.is_file() and "__pycache__" not in path.parts:
             yield str(path.relative_to(PROJECT))
             yield path.read_bytes()
