@@ -6,7 +6,6 @@ this host.
 
 from __future__ import annotations
 
-import os
 import stat
 import subprocess
 import sys
@@ -25,7 +24,7 @@ _SHIPPED: Final = Path(fleetd.__file__).parent / "units"
 MANIFEST: Final = "/usr/local/share/fleetd/installed"
 _SECONDS: Final = 60.0
 
-Change = Literal["new", "changed", "same"]
+Change = Literal["new", "changed", "same", "unseen"]
 
 
 class StagedFile(Value, frozen=True, kw_only=True):
@@ -65,9 +64,14 @@ def _compared(path: Path, folder: Path, root: Path) -> StagedFile:
     name, content = f"/{path.relative_to(folder)}", path.read_bytes()
     mode, there = stat.S_IMODE(path.stat().st_mode), root / name.lstrip("/")
     before = read_small_file(there, len(content) + 1)
-    change: Change = "new"
-    if os.path.lexists(there):
-        same = before == content and not there.is_symlink() and stat.S_IMODE(there.stat().st_mode) == mode
+    try:
+        shown = there.lstat()
+    except FileNotFoundError:
+        change: Change = "new"
+    except OSError:  # polkit's directory is closed to all but root
+        change = "unseen"
+    else:
+        same = before == content and stat.S_ISREG(shown.st_mode) and stat.S_IMODE(shown.st_mode) == mode
         change = "same" if same else "changed"
     return StagedFile(path=name, content=content, mode=mode, change=change)
 

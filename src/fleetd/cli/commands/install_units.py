@@ -16,6 +16,7 @@ from fleetd.words.units import headline, way_over
 if TYPE_CHECKING:
     from fleetd.app.installing.staged import StagedFile
 
+_PLANNED = {"new": "new", "changed": "changed", "unseen": "only root sees whether this is there"}
 _BACK = (
     "sudo systemctl disable --now mastodon-sidekiq.target    # stops every worker; unfinished jobs are pushed back",
     "sudo systemctl enable --now mastodon-sidekiq            # Mastodon's own unit",
@@ -76,9 +77,9 @@ def _say_missing(needed: list[ConfigProblem]) -> None:
 def _say_plan(files: tuple[StagedFile, ...]) -> None:
     for file in files:
         if file.change != "same":
-            click.echo(printable(f"{file.change}: {file.path}"))
-    same = sum(file.change == "same" for file in files)
-    click.echo(f"{len(files) - same} of {len(files)} files would be written. Nothing was changed.")
+            click.echo(printable(f"{_PLANNED[file.change]}: {file.path}"))
+    wanted = sum(file.change in ("new", "changed") for file in files)
+    click.echo(f"{wanted} of {len(files)} files would be written. Nothing was changed.")
 
 
 def _write(files: tuple[StagedFile, ...], bin_directory: Path) -> None:
