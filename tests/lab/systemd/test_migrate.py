@@ -70,7 +70,7 @@ def test_from_the_stock_unit_to_fleetd(fleet: Fleet, watch: Watch) -> None:
     loader = load.start(fleet.main, Load([STEADY], "seconds", job_scale=0.2, limit=2000, seed=3))
     busy_with_long_jobs(fleet)
     said = migrate(fleet)
-    assert "✔ Fleetd runs Mastodon's Sidekiq" in said
+    assert "✔ fleetd runs Mastodon's Sidekiq" in said
     status = fleet.status()
     assert status.scheduler.processes == 1
     assert fleet.up() >= {1, 2}
@@ -89,7 +89,7 @@ def test_from_the_stock_unit_to_fleetd(fleet: Fleet, watch: Watch) -> None:
 def test_and_back(fleet: Fleet, watch: Watch) -> None:
     busy_with_long_jobs(fleet)
     said = migrate(fleet, "--undo")
-    assert "✔ The units of before run Mastodon's Sidekiq" in said
+    assert "✔ the units of before run Mastodon's Sidekiq" in said
     assert fleet.up() == set()
     assert not fleet.worker.unit("fleetd").active
     stock = fleet.worker.unit(mastodon.STOCK_UNIT)

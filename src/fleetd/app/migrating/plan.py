@@ -30,11 +30,12 @@ Kind = Literal["do", "wait", "stuck", "done"]
 
 
 class NextStep(Value, frozen=True, kw_only=True):
-    """What to do now. `commands`: as a person would run them; `says`: why, or what is waited for, or what is wrong."""
+    """What to do now. `commands`: as a person would run them; `says`: why, or how far it is, or what is wrong."""
 
     kind: Kind
     says: str
     commands: tuple[str, ...] = ()
+    until: str = ""  # what is waited for
     then: Seen | None = None  # what is seen once it is done or waited for, if all goes well
 
 
@@ -58,13 +59,14 @@ def next_step(seen: Seen) -> NextStep:
         says = "fleetd is started; beside a unit that serves `scheduler` it starts no scheduler"
         return _do(says, replace(seen, fleetd_active=True, fleetd_enabled=True), "systemctl enable --now fleetd")
     if not seen.answers:
-        return _wait(f"fleetd is not ready: {seen.why_not}", replace(seen, answers=True))
+        until = "fleetd reads Redis, the database and systemd"
+        return _wait(until, replace(seen, answers=True), f"fleetd is not ready: {seen.why_not}")
     if not seen.target_enabled:
         says = "each profile's min runs beside what runs now"
         return _do(says, replace(seen, target_enabled=True), f"systemctl enable --now {TARGET}")
     if seen.serving_instances < seen.wanted_instances:
         says = f"{seen.serving_instances} of {seen.wanted_instances} instances of min serve"
-        return _wait(says, replace(seen, serving_instances=seen.wanted_instances))
+        return _wait("all instances of min serve", replace(seen, serving_instances=seen.wanted_instances), says)
     return _let_go_old(seen)
 
 
@@ -74,7 +76,7 @@ def _let_go_old(seen: Seen) -> NextStep:
             return _let_go(seen, unit, "fleetd's instances take them", disable=True)
     if seen.scheduler_here and seen.schedulers != 1:
         says = f"fleetd starts the scheduler {seen.takeover_seconds:.0f} s after the last one took no more jobs"
-        return _wait(says, replace(seen, schedulers=1))
+        return _wait("fleetd's scheduler runs", replace(seen, schedulers=1), says)
     return NextStep(kind="done", says="fleetd runs Mastodon's Sidekiq: see `fleetctl status`")
 
 
@@ -102,7 +104,7 @@ def next_step_back(seen: Seen, record: Record) -> NextStep:
             verb = "enable --now" if name in record.enabled else "start"
             return _do("a unit of before is started", there, f"systemctl {verb} {shlex.quote(name)}")
         if not unit.beats:
-            return _wait(f"{name} boots", there)
+            return _wait(f"{name} beats in Redis", there, f"{name} boots")
     return _let_go_ours(seen)
 
 
@@ -130,14 +132,15 @@ def _let_go(seen: Seen, unit: WorkerUnit, jobs: str, *, disable: bool) -> NextSt
     name = shlex.quote(unit.name)
     if unit.active and not unit.beats:
         says = f"{unit.name} runs without a heartbeat in Redis: it boots, or it uses another Redis"
-        return _wait(says, _with(seen, replace(unit, pid=1)))
+        return _wait(f"{unit.name} beats in Redis", _with(seen, replace(unit, pid=1)), says)
     if unit.active and not unit.quiet:
         main = f"systemctl kill --kill-who=main --signal=TSTP {name}"
         command = main if unit.is_main_pid else f"kill -TSTP {unit.pid}   # of {unit.name}"
         return _do(f"{unit.name} takes no more jobs: {jobs}", _with(seen, replace(unit, quiet=True)), command)
     if unit.active and unit.busy_threads:
         jobs_left = "1 job" if unit.busy_threads == 1 else f"{unit.busy_threads} jobs"
-        return _wait(f"{unit.name} finishes {jobs_left}", _with(seen, replace(unit, busy_threads=0)))
+        then = _with(seen, replace(unit, busy_threads=0))
+        return _wait(f"{unit.name} has finished its jobs", then, f"{unit.name} finishes {jobs_left}")
     says = f"{unit.name} is idle and goes" if unit.active else f"a boot starts {unit.name} no more"
     gone = _with(seen, replace(unit, active=False, enabled=False, pid=0))
     return _do(says, gone, f"systemctl {'disable --now' if disable else 'stop'} {name}")
@@ -169,8 +172,8 @@ def _do(says: str, then: Seen, *commands: str) -> NextStep:
     return NextStep(kind="do", says=says, commands=commands, then=then)
 
 
-def _wait(says: str, then: Seen) -> NextStep:
-    return NextStep(kind="wait", says=says, then=then)
+def _wait(until: str, then: Seen, says: str) -> NextStep:
+    return NextStep(kind="wait", says=says, until=until, then=then)
 
 
 def kept_as(path: str) -> str:

@@ -80,15 +80,14 @@ def _show(seen: Seen, steps: tuple[NextStep, ...]) -> None:
     running = [unit.name for unit in (*seen.old, *seen.named) if unit.active]
     click.echo(printable(f"Runs Mastodon's Sidekiq now, beside fleetd's: {', '.join(running) or 'nothing'}"))
     for number, step in enumerate(steps, 1):
-        last = step.kind in ("done", "stuck")
-        head = f"{'✔' if step.kind == 'done' else '✖'} " if last else f"{number:3}. "
-        click.echo(printable(f"{head}{'' if step.kind == 'do' or last else 'wait: '}{_sentence(step)}"))
+        if step.kind == "stuck":
+            click.echo(printable(f"✖ {step.says}"))
+        elif step.kind == "done":
+            click.echo(printable(f"{'then' if number > 1 else '✔'} {step.says}"))
+        else:
+            click.echo(printable(f"{number:3}. {f'wait until {step.until}' if step.kind == 'wait' else step.says}"))
         for command in step.commands:
             click.echo(printable(f"       {command}"))
-
-
-def _sentence(step: NextStep) -> str:
-    return step.says[:1].upper() + step.says[1:] if step.kind in ("done", "stuck") else step.says
 
 
 def _agreed() -> bool:
@@ -107,10 +106,10 @@ def _run(context: click.Context, file: Path, record: Record | None) -> None:
         return next_step(seen) if record is None else next_step_back(seen, record)
 
     def tell(step: NextStep) -> None:
-        click.echo(printable(f"· {'wait: ' if step.kind == 'wait' else ''}{step.says}"))
+        click.echo(printable(f"{'…' if step.kind == 'wait' else '·'} {step.says}"))
         for command in step.commands:
             click.echo(printable(f"    {command}"))
 
     last = Runner(step, tell, perform).run()
-    click.echo(printable(f"{'✔' if last.kind == 'done' else '✖'} {_sentence(last)}"))
+    click.echo(printable(f"{'✔' if last.kind == 'done' else '✖'} {last.says}"))
     context.exit(0 if last.kind == "done" else EXIT_ERROR)
