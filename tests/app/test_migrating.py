@@ -127,8 +127,12 @@ def test_back_to_the_stock_unit() -> None:
 
 def test_back_to_a_template_of_the_same_names() -> None:
     file = "/etc/systemd/system/mastodon-sidekiq@.service"
-    record = Record(enabled=("mastodon-sidekiq@default.service",), moved=(file,))
-    done = commands(steps_of(replace(RUNNING, old=(), aside=True), record))
+    record = Record(enabled=("mastodon-sidekiq@default.service", SCHEDULER), moved=(file,))
+    steps = steps_of(replace(RUNNING, old=(), aside=True), record)
+    done = commands(steps)
+    assert steps[-1].kind == "done"
+    assert done.count(f"systemctl enable --now {SCHEDULER}") == 1
+    assert any(line.startswith("rm -f ") and "mastodon-sidekiq@.service.d/40-fleetd.conf" in line for line in done)
     back = f"mv /var/lib/mastodon-sidekiq/before-fleetd/mastodon-sidekiq@.service {file}"
     assert done.index(f"systemctl stop {INSTANCE.name}") < done.index(back)
     assert done.index(back) < done.index("systemctl enable --now mastodon-sidekiq@default.service")

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
+from fleetd.adapters.rendering.worker_unit import DROPIN, WORKER_UNITS
 from fleetd.app.migrating.seen import Record, Seen, WorkerUnit
 from fleetd.core.model.facts import Value
 from fleetd.core.model.unit_rules.judge import STOP_SECONDS_MIN
@@ -113,7 +114,9 @@ def _back_with_files(seen: Seen, record: Record) -> NextStep:
     if any(unit.active for unit in seen.ours):
         return _let_go_ours(seen)
     commands = [f"mv {shlex.quote(kept_as(path))} {shlex.quote(path)}" for path in record.moved]
-    then = replace(seen, aside=False)
+    # What fleetd-render wrote for ours would change any unit of that name.
+    commands.append(f"rm -f {' '.join(f'/etc/systemd/system/{unit}.d/{DROPIN}' for unit in WORKER_UNITS)}")
+    then = replace(seen, aside=False, hiding=record.moved, ours=(), named=seen.ours)
     return _do("the files of before are put back", then, *commands, "systemctl daemon-reload")
 
 
