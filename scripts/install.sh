@@ -43,9 +43,6 @@ else
     say "fleetd: /etc/fleetd/fleetd.toml was left unchanged; now run"
 fi
 say "    fleetctl check-config"
-say "    systemctl disable --now mastodon-sidekiq   # if the stock unit runs here: it serves every queue"
-say "    systemctl start fleetd-render"
-say "    fleetctl doctor                            # prints the lines that help"
-say "    systemctl enable --now fleetd"
-say "    systemctl enable --now mastodon-sidekiq.target"
+say "    fleetctl doctor       # prints the lines that help"
+say "    fleetctl migrate      # from what runs Sidekiq now, without losing a job"
 say "    fleetctl status"
