@@ -7,7 +7,6 @@ their own rights.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,15 +14,15 @@ from typing import Final
 import msgspec
 
 from fleetd.adapters.host.as_account import as_account
-from fleetd.adapters.host.worker_account import Account, AccountError, account_of
+from fleetd.adapters.host.worker_account import AccountError
 from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.daemons_view import daemons_account
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.readings import reading_checks
 from fleetd.app.doctor.units import rights, services, worker_units
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
 from fleetd.app.pooler_search import found_before, who_answers
-from fleetd.app.route import OWN_ROLE
 from fleetd.app.sources import observe_once
 from fleetd.config import Settings, load
 from fleetd.core.model.found_pooler import FoundPooler
@@ -61,11 +60,6 @@ def _problems(error: ConfigError) -> Iterator[Check]:
 
 def _what(problem: ConfigProblem) -> str:
     return f"{problem.path}: {problem.what}" if problem.path else problem.what
-
-
-def daemons_account() -> Account | None:
-    """None: we are not root, and look with our own rights."""
-    return account_of({"LoadState": "loaded", "User": OWN_ROLE}) if os.geteuid() == 0 else None
 
 
 def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | None) -> bytes:

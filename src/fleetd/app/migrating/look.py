@@ -19,8 +19,8 @@ from fleetd.adapters.host.systemctl import systemctl
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.host.worker_account import AccountError
 from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.daemons_view import daemons_account
 from fleetd.app.doctor.connections import left_at_min
-from fleetd.app.doctor.examine import daemons_account
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
 from fleetd.app.migrating.plan import KEPT, SCHEDULER, TARGET
