@@ -14,6 +14,7 @@ from fleetd.cli.client import EXIT_INTERRUPTED, Client
 from fleetd.cli.commands.check_config import check_config
 from fleetd.cli.commands.doctor import doctor
 from fleetd.cli.commands.history import history, trace
+from fleetd.cli.commands.init import init
 from fleetd.cli.commands.orders import COMMANDS
 from fleetd.cli.commands.replay import replay
 from fleetd.cli.commands.simulate import simulate
@@ -65,7 +66,7 @@ def cli() -> None:
     """
 
 
-for command in (status, connections, explain, check_config, doctor, history, replay, trace, simulate, *COMMANDS):
+for command in (status, connections, explain, check_config, init, doctor, history, replay, trace, simulate, *COMMANDS):
     cli.add_command(command)
 
 

@@ -91,13 +91,23 @@ def read_env_file(path: str, root: Path = Path("/"), *, user: str | None = None)
     if not path:
         return EnvFile()
     try:
-        unit = workers_unit(root)
+        unit = _unit(root, user)
         if user is not None and unit.account is not None and user != unit.account.name:
             unit = structs.replace(unit, account=account_of({"LoadState": "loaded", "User": user}), user=user)
         answer = as_account(unit.account, lambda: msgspec.json.encode(_Reader(path, root, unit).all()))
     except AccountError as error:
         return EnvFile(path=path, why=str(error))
     return msgspec.json.decode(answer, type=EnvFile)
+
+
+def _unit(root: Path, user: str | None) -> WorkersUnit:
+    """The workers' unit; none, where it names a user that does not exist and will run as another once it is rendered."""
+    try:
+        return workers_unit(root)
+    except AccountError:
+        if user is None:
+            raise
+        return WorkersUnit(account=account_of({"LoadState": "loaded", "User": user}), user=user)
 
 
 def env_file_from(content: bytes | None) -> EnvFile | None:
