@@ -101,7 +101,7 @@ def read_env_file(path: str, root: Path = Path("/"), *, user: str | None = None)
 
 
 def _unit(root: Path, user: str | None) -> WorkersUnit:
-    """The workers' unit; none, where it names a user that does not exist and will run as another once it is rendered."""
+    """The workers' unit; nothing of it where its user does not exist, and `user` is to be rendered into it."""
     try:
         return workers_unit(root)
     except AccountError:

@@ -11,6 +11,8 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from fleetd.adapters.host.as_account import as_account
 from fleetd.adapters.host.cores import usable_cores
 from fleetd.adapters.host.files import read_small_file
@@ -50,13 +52,7 @@ def look_around() -> Found:
         host=host,
         cores=usable_cores(),
         memory=_memory(own, servers, host),
-        mastodon=MastodonFound(
-            directory=directory,
-            user=user,
-            exec=mastodon.exec if settings.mastodon.exec else None,
-            env_why=env.why,
-            sizes=_sizes(env),
-        ),
+        mastodon=structs.replace(mastodon, env_why=env.why, sizes=_sizes(env)),
         services=None if services is None else own,
         other_mastodons=tuple(s.name for s in services or () if s not in own and s.runs == "sidekiq"),
         servers=servers,

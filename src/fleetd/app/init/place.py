@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 from pathlib import Path
+from typing import Literal
 
 from fleetd.adapters.host.files import read_small_file, replace_file
 from fleetd.app.route import OWN_ROLE
@@ -17,6 +18,8 @@ EXAMPLES = (
     Path("/usr/share/doc/fleetd/config.example.toml"),
 )
 _MODE, _MODE_ALONE = 0o640, 0o600
+#: Who may read it: fleetd as well, only its owner because there is no fleetd yet, or only whoever wrote it.
+Readers = Literal["fleetd", "nobody", "owner"]
 
 
 class FileTakenError(FleetdError):
@@ -38,24 +41,21 @@ def refuse_taken(path: Path, examples: tuple[Path, ...] = EXAMPLES) -> None:
         raise FileTakenError(f"You may not write to {path.parent}: use sudo, or --stdout.")
 
 
-def write(path: Path, text: str, examples: tuple[Path, ...] = EXAMPLES) -> bool:
-    """Write the file; it may be read by fleetd. False: there is no group fleetd yet, so only its owner may read it.
-
-    Raises FileTakenError; then nothing was changed.
-    """
+def write(path: Path, text: str, examples: tuple[Path, ...] = EXAMPLES) -> Readers:
+    """Write the file, and say who may read it. Raises FileTakenError; then nothing was changed."""
     refuse_taken(path, examples)  # asked again: finding takes seconds
-    group = _group()
+    readers, group = _group()
     try:
-        replace_file(path, text.encode(), mode=_MODE if group is not None else _MODE_ALONE, group=group)
+        replace_file(path, text.encode(), mode=_MODE_ALONE if group is None else _MODE, group=group)
     except OSError as error:
         raise FileTakenError(f"{path} can't be written: {error.strerror}. Nothing was changed.") from None
-    return group is not None
+    return readers
 
 
-def _group() -> int | None:
-    """Of fleetd, if there is one and we may give files to it."""
+def _group() -> tuple[Readers, int | None]:
+    """The group that the file is to belong to; None: only its owner may read it."""
     try:
         group = grp.getgrnam(OWN_ROLE).gr_gid
     except KeyError:
-        return None
-    return group if os.geteuid() == 0 or group in os.getgroups() else None
+        return "nobody", None
+    return ("fleetd", group) if os.geteuid() == 0 or group in os.getgroups() else ("owner", None)

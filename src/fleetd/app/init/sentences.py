@@ -93,7 +93,9 @@ def growth_lines(proposal: Proposal) -> Iterator[str]:
             f"helps: {_RAISE[tightest.source]}, or fewer processes and threads of web."
         )
     elif proposal.growth_instances:
-        yield f"Above min, {proposal.growth_instances} more of {first.wish.name} fit."
+        more = times(proposal.growth_instances, "instance")
+        alone = " or of another profile" if len(proposal.profiles) > 1 else ""
+        yield f"Above min, {more} of {first.wish.name}{alone} can be added."
     elif first.bound == "memory" and memory is not None:
         need = memory.instance_bytes * (len(proposal.profiles) + 1)
         yield (
@@ -110,6 +112,13 @@ def growth_lines(proposal: Proposal) -> Iterator[str]:
     if memory is not None and memory.short and first.bound != "memory":
         grows = f"one grows to {size(memory.instance_bytes)}"
         yield f"Memory is short: {size(memory.free_bytes)} are free for workers, {grows}."
+
+
+def replaced_units(proposal: Proposal) -> tuple[str, ...]:
+    """Units that are to stop before fleetd's workers start: both would work on the same queues."""
+    units = [unit for wish in proposal.wishes.profiles for unit in wish.units]
+    running = {service.name for service in proposal.found.running("sidekiq")}
+    return tuple(unit for unit in dict.fromkeys([*units, proposal.wishes.scheduler_unit]) if unit in running)
 
 
 def origin(profile: ProposedProfile, proposal: Proposal) -> str:
@@ -195,4 +204,4 @@ def claim_reason(claim: Claim) -> str:
         text = f"{times(many, 'process', 'processes')} × {times(each, 'thread')}"
     else:
         text = f"{times(many, 'process', 'processes')} with a pool of {each}"
-    return text if claim.here else f"{text}, by .env.production or Mastodon's defaults: it runs on another host"
+    return text if claim.here else f"{text}, by .env.production or Mastodon's defaults: no unit here runs it"

@@ -20,6 +20,7 @@ from fleetd.app.init.sentences import (
     min_reason,
     origin,
     place_reason,
+    replaced_units,
     scheduler_threads_reason,
     threads_reason,
     unknown_lines,
@@ -42,6 +43,7 @@ def file_text(proposal: Proposal) -> str:
         *(line for sentence in found_lines(proposal) for line in _comment(sentence, "#   ")),
         *(line for sentence in unknown_lines(proposal) for line in _comment(f"Not found out: {sentence}")),
         *(line for sentence in growth_lines(proposal) for line in _comment(sentence)),
+        *_replaces(proposal),
         "",
         *_fleet(proposal),
     ]
@@ -49,6 +51,12 @@ def file_text(proposal: Proposal) -> str:
         lines += [*_profile(profile, proposal), ""]
     lines += [*_scheduler(proposal), "", *_memory(proposal), *_claims(proposal), *_mastodon(proposal)]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _replaces(proposal: Proposal) -> Iterator[str]:
+    units = replaced_units(proposal)
+    if units:
+        yield from _comment(f"To be stopped before fleetd's workers start: {' '.join(units)}")
 
 
 def _fleet(proposal: Proposal) -> Iterator[str]:

@@ -52,32 +52,39 @@ def init(context: click.Context, to_stdout: bool, output: str | None) -> None:
     text = file_text(proposal)
     if to_stdout:
         click.echo(text, nl=False)
-        _say(proposal, "")
+        _say(_found(proposal), err=True)
         return
-    for_fleetd = write(path, text)
-    _say(proposal, f"Wrote {path}.")
-    if not for_fleetd:
-        _line("There is no group fleetd yet, so only root may read it: sudo make install makes one.")
-        _line(f"Then: sudo chgrp fleetd {path} && sudo chmod 0640 {path}")
+    readers = write(path, text)
     file = "" if output is None else f" {path}"
-    _line("Next:")
-    _line(f"  sudo fleetctl check-config{file}")
-    _line(f"  sudo fleetctl doctor{file}")
+    next_lines = ["Next:", f"  sudo fleetctl check-config{file}", f"  sudo fleetctl doctor{file}"]
+    _say([*_found(proposal), f"Wrote {path}.", *_READERS[readers], *_replaced(proposal), *next_lines])
 
 
-def _say(proposal: Proposal, first: str) -> None:
-    """On standard error, where the file itself may be on standard output."""
+_READERS = {
+    "fleetd": [],
+    "nobody": ["Only its owner may read it, since there is no group fleetd yet; doctor prints the line for later."],
+    "owner": ["Only you may read it, since you may not give it to the group fleetd."],
+}
+
+
+def _found(proposal: Proposal) -> list[str]:
     from fleetd.app.init.sentences import found_lines, growth_lines, unknown_lines
 
-    for line in found_lines(proposal):
-        _line(f"Found: {line}")
-    for line in unknown_lines(proposal):
-        _line(f"Not found out: {line}")
-    for line in growth_lines(proposal):
-        _line(line)
-    if first:
-        _line(first)
+    return [
+        *(f"Found: {line}" for line in found_lines(proposal)),
+        *(f"Not found out: {line}" for line in unknown_lines(proposal)),
+        *growth_lines(proposal),
+    ]
 
 
-def _line(text: str) -> None:
-    click.echo(printable(text), err=True)
+def _replaced(proposal: Proposal) -> list[str]:
+    from fleetd.app.init.sentences import replaced_units
+
+    units = " ".join(replaced_units(proposal))
+    return [f"To be stopped before fleetd's workers start: sudo systemctl disable --now {units}"] if units else []
+
+
+def _say(lines: list[str], *, err: bool = False) -> None:
+    """On standard error where the file itself is on standard output."""
+    for line in lines:
+        click.echo(printable(line), err=err)
