@@ -63,7 +63,7 @@ END
         break
     done
 done
-echo "Installed. Next: write /etc/fleetd/fleetd.toml (see /usr/local/share/fleetd/config.example.toml), then"
+echo "Installed. Next: write /etc/fleetd/fleetd.toml (\`fleetctl init\`, or from /usr/local/share/fleetd/config.example.toml), then"
 echo "  fleetctl check-config"
 echo "  systemctl disable --now mastodon-sidekiq   # if the stock unit runs here: it serves every queue"
 echo "  systemctl start fleetd-render"

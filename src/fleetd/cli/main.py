@@ -49,6 +49,7 @@ Examples:
   fleetctl replay --config NEW    yesterday's traffic under another configuration, before you use it
   fleetctl pause --for 2h         leave the fleet as it is while you work on something
   fleetctl restart                replace every worker one by one, after an upgrade of Mastodon
+  fleetctl init                   a first configuration, from what runs now
   fleetctl check-config           after an edit, before systemctl reload fleetd
 
 \b

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.host.worker_account import WorkersUnit, account_of
+from fleetd.adapters.host.worker_account import AccountError, WorkersUnit, account_of
 from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import ENV_FILE_BYTES_MAX, EnvFile, read_env_file
 
@@ -96,6 +97,20 @@ def test_an_environment_file_that_is_missing_is_said(live: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root takes on somebody's rights")
+def test_a_unit_whose_user_does_not_exist_yields_to_who_the_workers_will_be(
+    live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fleetd's units name mastodon, until fleetd-render has written another user into them."""
+
+    def unknown(_root: Path) -> WorkersUnit:
+        raise AccountError("the user mastodon does not exist here")
+
+    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", unknown)
+    path = str(live / ".env.production")
+    assert read_env_file(path).why == "the user mastodon does not exist here"
+    assert read_env_file(path, user=pwd.getpwuid(os.geteuid()).pw_name).text is not None
+
+
 def test_who_the_workers_will_be_counts_before_that_is_rendered(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`fleetctl check-config` and doctor come before the first rendering: mastodon.user is in fleetd.toml only."""
     for folder in (live, *live.parents[:-1]):

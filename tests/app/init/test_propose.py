@@ -114,6 +114,12 @@ def test_a_worker_vm_leaves_the_scheduler_where_it_is() -> None:
     assert "no unit here runs it" in text
 
 
+def test_of_two_copies_of_the_stock_unit_the_one_beside_web_is_replaced() -> None:
+    both = (beat(), beat(hostname="main"))
+    assert propose(stock(beats=both)).place == "here"
+    assert propose(stock(beats=both, others=())).place == "elsewhere"
+
+
 def test_workers_that_fleetd_runs_on_another_host_keep_their_connections() -> None:
     beats = (beat(), beat(label=tag(1, host="w2", pool=27), threads=25, hostname="w2"))
     proposal = propose(stock(beats=beats))

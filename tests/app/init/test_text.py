@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from typing import Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,12 +24,15 @@ STOCK = st.sampled_from([*QUEUES_BY_IMPORTANCE, "scheduler"])
 QUEUES = st.lists(st.tuples(STOCK | NAMES, st.integers(0, 300)), max_size=9).map(tuple)
 COUNTS = st.integers(0, 2000)
 FEW = st.integers(0, 150)
+RUNS: st.SearchStrategy[Literal["sidekiq", "web", "streaming"]] = st.sampled_from(
+    ["sidekiq", "sidekiq", "sidekiq", "web", "streaming"]
+)
 HOSTS = st.sampled_from(["w1", "main"])
 
 
 @st.composite
 def services(draw: st.DrawFn) -> MastodonService:
-    runs = draw(st.sampled_from(["sidekiq", "sidekiq", "sidekiq", "web", "streaming"]))
+    runs = draw(RUNS)
     command = SidekiqCommand(
         threads=draw(st.integers(0, 1000)), queues=draw(QUEUES), config_file=draw(st.just("") | NAMES)
     )
@@ -99,7 +103,11 @@ FOUND = st.builds(
 def test_the_file_loads_and_min_fits(found: Found) -> None:
     proposal = propose(found)
     text = file_text(proposal)
-    policy = parse(text, machine_host=found.host).policy
+    settings = parse(text, machine_host=found.host)
+    policy = settings.policy
+    elsewhere = {q for p in found.servers.processes or () if p.hostname != found.host for q in p.queues}
+    for warning in settings.warnings:  # what is served here is the admin's, and what is not others serve
+        assert "which stock Mastodon does not have" in warning or any(f"queue {q}:" in warning for q in elsewhere)
     assert policy.scheduler.place == proposal.place
     always = sum(profile.min_instances for profile in policy.profiles)
     claims = sum(p.min_instances * p.claim_connections for p in proposal.profiles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -70,10 +71,10 @@ def test_a_stock_vm_gets_a_configuration_that_can_grow(host: Host) -> None:
     """Before there is a role fleetd in Postgres: the workers' own login counts the connections."""
     served(host, 1)
     done = host.run([FLEETCTL, "init"])
-    assert done.stdout == ""
-    assert "Sidekiq now run by mastodon-sidekiq.service" in done.stderr
-    assert "Postgres: limit 97, less reserve 10, less others' 25: 62" in done.stderr
-    assert done.stderr.endswith("Next:\n  sudo fleetctl check-config\n  sudo fleetctl doctor\n")
+    assert done.stderr == ""
+    assert "Sidekiq now run by mastodon-sidekiq.service" in done.stdout
+    assert "Postgres: limit 97, less reserve 10, less others' 25: 62" in done.stdout
+    assert done.stdout.endswith("Next:\n  sudo fleetctl check-config\n  sudo fleetctl doctor\n")
     assert host.run(["stat", "-c", "%a %U:%G", FILE]).stdout.strip() == "640 root:fleetd"
     text = host.read(FILE)
     settings = parse(text, machine_host="one")
@@ -114,3 +115,16 @@ def test_the_units_of_each_queue_become_profiles(host: Host) -> None:
     assert parse(done.stdout, machine_host="one").warnings == ()
     host.write("/root/init.toml", done.stdout)
     assert host.run([FLEETCTL, "check-config", "/root/init.toml"]).returncode == 0
+
+
+def test_doctor_finds_room_for_one_more_in_both(host: Host) -> None:
+    """Once what they replace has stopped, and fleetd has its role."""
+    host.run(["systemctl", "disable", "--now", *(f"mastodon-sidekiq-queue@{queue}" for queue in QUEUES)])
+    host.run(["psql", "-c", "CREATE ROLE fleetd LOGIN IN ROLE pg_monitor"], user="postgres")
+    host.run(["chmod", "0711", "/root"])
+    host.run(["chmod", "0644", "/root/init.toml"])
+    for file in (FILE, "/root/init.toml"):
+        checks = json.loads(host.run([FLEETCTL, "doctor", "--json", file], check=False).stdout)["checks"]
+        [(verdict, what)] = [(c["verdict"], c["what"]) for c in checks if c["subject"] == "Postgres"]
+        assert verdict == "ok", what
+        assert [c for c in checks if c["subject"] == "configuration" and c["verdict"] == "broken"] == []

@@ -122,11 +122,13 @@ def propose(found: Found) -> Proposal:
 def _scheduler(found: Found, wanted: Wishes) -> tuple[Place, PlaceFrom, str]:
     """Where the one process on the scheduler queue is now, and so where it is to be."""
     live = [p for p in found.servers.processes or () if SCHEDULER_QUEUE in p.queues]
-    here = [p for p in live if (tag.host if (tag := parse_tag(p.tag)) else p.hostname) == found.host]
-    if here:
+    hosts = [tag.host if (tag := parse_tag(p.tag)) else p.hostname for p in live]
+    others = [host for host in hosts if host != found.host]
+    # Copies of the stock unit all serve it; that of the host with web is the one that is meant.
+    if found.host in hosts and (not others or found.running("web")):
         return "here", "heartbeat", wanted.scheduler_unit
-    if live:
-        return "elsewhere", "heartbeat", live[0].hostname
+    if others:
+        return "elsewhere", "heartbeat", others[0]
     if wanted.scheduler_unit:
         return "here", "unit", wanted.scheduler_unit
     if found.servers.processes is None:
