@@ -182,10 +182,11 @@ def test_behind_pgbouncer_its_clients_are_the_limit() -> None:
     assert "# PgBouncer's pool lends Mastodon 20 connections to Postgres" in file_text(proposal)
 
 
-def test_a_console_that_is_closed_leaves_debians_limit() -> None:
+def test_a_console_that_is_closed_leaves_its_default() -> None:
     lost = Servers(processes=(beat(),), unknown=(SourceUnknown(source="pgbouncer", why="not allowed"),))
     proposal = propose(stock(servers=lost))
-    assert (proposal.room.tightest.source, proposal.room.tightest.known) == ("pgbouncer", False)
+    tightest = proposal.room.tightest
+    assert (tightest.source, tightest.known, tightest.limit_connections) == ("pgbouncer", False, 100)
     assert "# Not found out: PgBouncer could not be asked: not allowed." in file_text(proposal)
 
 
@@ -234,7 +235,7 @@ def test_nothing_was_found_out_at_all() -> None:
     settings = parse(file_text(proposal), machine_host="w 1")
     assert settings.policy.host == "w-1"
     text = file_text(proposal)
-    for said in ("systemd did not say", "can't be read: you may not", "97 is assumed", "How much memory"):
+    for said in ("systemd did not say", "can't be read: you may not", "limit is not known: 97", "How much memory"):
         assert said in text
 
 

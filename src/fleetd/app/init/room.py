@@ -15,8 +15,9 @@ from fleetd.core.model.identity import parse_tag
 from fleetd.core.model.policy_tables import CLAIM_MARGIN_CONNECTIONS, ConnectionPolicy, DeclaredClaim, MemoryPolicy
 from fleetd.core.model.reasons.base import ConnectionSource
 
-#: Debian's max_connections, less the 3 that Postgres keeps for superusers.
-ASSUMED_LIMIT_CONNECTIONS = 97
+#: Where a server does not say its limit: Debian's max_connections less the 3 that Postgres keeps for superusers, and
+#: PgBouncer's own default of max_client_conn.
+ASSUMED_LIMIT_CONNECTIONS: dict[ConnectionSource, int] = {"postgres": 97, "pgbouncer": 100}
 #: Mastodon's config/puma.rb and streaming/.
 WEB_PROCESSES, WEB_THREADS, STREAMING_POOL = 2, 5, 10
 RESERVE_CONNECTIONS = ConnectionPolicy().reserve
@@ -143,11 +144,11 @@ def _source(found: Found, source: SourceFound, claims: tuple[Claim, ...]) -> Sou
 
 
 def _assumed(found: Found, claims: tuple[Claim, ...]) -> SourceRoom:
-    through = any(lost.source == "pgbouncer" for lost in found.servers.unknown)
+    source: ConnectionSource = "pgbouncer" if "pgbouncer" in found.servers.watched else "postgres"
     foreign, ours = _elsewhere(found)
     return SourceRoom(
-        source="pgbouncer" if through else "postgres",
-        limit_connections=ASSUMED_LIMIT_CONNECTIONS,
+        source=source,
+        limit_connections=ASSUMED_LIMIT_CONNECTIONS[source],
         others_connections=declared_connections(claims, "database") + foreign,
         elsewhere_connections=ours,
         known=False,

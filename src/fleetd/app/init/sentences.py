@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleetd.app.init.propose import Proposal, ProposedProfile
-from fleetd.app.init.room import Claim, SourceRoom
+from fleetd.app.init.room import ASSUMED_LIMIT_CONNECTIONS, Claim, SourceRoom
 from fleetd.app.init.wishes import THREADS_MAX
 from fleetd.core.model.reasons.base import ConnectionSource
 from fleetd.words.formatting import sentence, size, times
@@ -15,6 +15,10 @@ _RAISE: dict[ConnectionSource, str] = {
     "postgres": "a higher max_connections in postgresql.conf",
     "pgbouncer": "a higher max_client_conn in pgbouncer.ini",
     "replica": "a higher max_connections on the replica",
+}
+_ASSUMED: dict[ConnectionSource, str] = {
+    "postgres": f"{ASSUMED_LIMIT_CONNECTIONS['postgres']}, Debian's max_connections of 100 less 3 for superusers,",
+    "pgbouncer": f"its own default of {ASSUMED_LIMIT_CONNECTIONS['pgbouncer']}",
 }
 _NAMED_MAX = 4
 
@@ -68,10 +72,7 @@ def unknown_lines(proposal: Proposal) -> Iterator[str]:
             yield f"{_NAMES[lost.source]} could not be asked: {sentence(lost.why)}"
     for source in proposal.room.sources:
         if not source.known:
-            yield (
-                f"{_NAMES[source.source]}'s limit is not known: {source.limit_connections} is assumed, Debian's "
-                "max_connections of 100 less 3 for superusers."
-            )
+            yield f"{_NAMES[source.source]}'s limit is not known: {_ASSUMED[source.source]} is assumed."
     if found.memory is None:
         yield "How much memory there is could not be read; two instances are assumed to fit."
     if found.servers.strange_pooler:
@@ -141,7 +142,9 @@ def threads_reason(profile: ProposedProfile, proposal: Proposal) -> str:
     if profile.threads < wish.threads:
         if pool is not None and profile.threads == pool:
             return f"{wish.threads} before; pool={pool} in the address of Mastodon's database allows no more; {claims}"
-        return f"{wish.threads} before; with fewer, one more instance fits the database; {claims}"
+        was = f"{wish.threads} {'before' if wish.units else 'in Mastodon itself'}"
+        fits = "it fits" if proposal.lacking_connections else "one more instance fits"
+        return f"{was}; with fewer, {fits} the database; {claims}"
     if profile.threads == THREADS_MAX:
         return f"more bring nothing in one Ruby process; {claims}"
     return f"{'-c of the unit' if wish.units else 'as Mastodon itself'}; {claims}: one a thread, and two"
