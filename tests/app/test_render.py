@@ -270,7 +270,7 @@ def test_a_directory_that_cannot_be_written_gives_a_sentence(
 
 def test_units_that_are_not_installed_give_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Machine(tmp_path).main(CONFIG) == 1
-    assert "run units/install.sh" in capsys.readouterr().err
+    assert "fleetctl install-units" in capsys.readouterr().err
 
 
 PLACES = {

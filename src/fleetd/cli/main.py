@@ -15,6 +15,8 @@ from fleetd.cli.commands.check_config import check_config
 from fleetd.cli.commands.doctor import doctor
 from fleetd.cli.commands.history import history, trace
 from fleetd.cli.commands.init import init
+from fleetd.cli.commands.install_units import install_units
+from fleetd.cli.commands.migrate import migrate
 from fleetd.cli.commands.orders import COMMANDS
 from fleetd.cli.commands.replay import replay
 from fleetd.cli.commands.simulate import simulate
@@ -67,7 +69,11 @@ def cli() -> None:
     """
 
 
-for command in (status, connections, explain, check_config, init, doctor, history, replay, trace, simulate, *COMMANDS):
+for command in (
+    *(status, connections, explain, check_config, init, doctor, history, replay, trace, simulate),
+    *(install_units, migrate),
+    *COMMANDS,
+):
     cli.add_command(command)
 
 

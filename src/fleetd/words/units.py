@@ -9,7 +9,7 @@ from fleetd.core.model.unit_rules.judge import RUNTIME_SECONDS_MIN, STOP_SECONDS
 #: Where units/install.sh puts ours.
 _OURS = "/usr/local/lib/systemd/system/"
 #: Links by which a boot starts workers: they are fleetd-render's, whoever the unit is of.
-_BOOT_LINKS = "*/mastodon-workers-boot.target.wants/*"
+BOOT_LINKS = "*/mastodon-workers-boot.target.wants/*"
 #: Faults that one sentence names.
 _NAMED_MAX = 4
 
@@ -81,7 +81,7 @@ def way_over(unfit: UnfitUnit) -> tuple[str, ...]:
     # Stopped by fleetd's unit: the time that the other one gives may be too short, and jobs would be lost. A restart,
     # because a stop would be a person's order to keep them stopped.
     return (
-        f"find /etc/systemd/system -lname '{unfit.file}' -not -path '{_BOOT_LINKS}' -delete",
+        f"find /etc/systemd/system -lname '{unfit.file}' -not -path '{BOOT_LINKS}' -delete",
         f"mv {unfit.file} /root/",
         "systemctl daemon-reload",
         "systemctl restart fleetd-render",

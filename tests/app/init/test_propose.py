@@ -137,6 +137,13 @@ def test_per_queue_units_become_profiles_with_fewer_threads() -> None:
     assert [p.numbers for p in policy.profiles] == [(n, n + 1, n + 2) for n in (1, 4, 7, 10, 13)]
 
 
+def test_connections_for_old_and_new_workers_at_once_are_said_if_they_lack() -> None:
+    assert propose(stock()).short_connections == 0, "20 of web, 27 of the old, 39 of the new of 87"
+    proposal = propose(per_queue(available=7))
+    assert proposal.short_connections == 5 * 27 + 5 + 5 * 10 + 5 - 67
+    assert "While fleetd takes over, old and new workers need 128 more connections" in comments(proposal)
+
+
 def test_per_queue_units_keep_their_threads_where_the_database_allows_it() -> None:
     proposal = propose(per_queue(limit=697, cores=16, total=64, available=40))
     assert sizes(proposal) == [(queue, 25, 1, 4) for queue in FIVE]

@@ -34,8 +34,7 @@ def test_to_a_file_and_what_comes_next(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "Found: Mastodon in /home/mastodon/live, run as mastodon"
     assert "Above min, 1 instance of weighted can be added." in lines
-    stop = "To be stopped before fleetd's workers start: sudo systemctl disable --now mastodon-sidekiq.service"
-    assert lines[-4:] == [stop, "Next:", f"  sudo fleetctl check-config {path}", f"  sudo fleetctl doctor {path}"]
+    assert lines[-4:] == ["Next:", *(f"  sudo fleetctl {c} {path}" for c in ("check-config", "doctor", "migrate"))]
 
 
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:

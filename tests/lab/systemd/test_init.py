@@ -74,7 +74,9 @@ def test_a_stock_vm_gets_a_configuration_that_can_grow(host: Host) -> None:
     assert done.stderr == ""
     assert "Sidekiq now run by mastodon-sidekiq.service" in done.stdout
     assert "Postgres: limit 97, less reserve 10, less others' 25: 62" in done.stdout
-    assert done.stdout.endswith("Next:\n  sudo fleetctl check-config\n  sudo fleetctl doctor\n")
+    assert done.stdout.endswith(
+        "Next:\n  sudo fleetctl check-config\n  sudo fleetctl doctor\n  sudo fleetctl migrate\n"
+    )
     assert host.run(["stat", "-c", "%a %U:%G", FILE]).stdout.strip() == "640 root:fleetd"
     text = host.read(FILE)
     settings = parse(text, machine_host="one")

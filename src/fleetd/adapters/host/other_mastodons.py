@@ -26,6 +26,16 @@ def other_sidekiqs(directory: str, root: Path = Path("/")) -> dict[str, str]:
 
     Two names of one directory (a symbolic link to a release) are the same. `root`: another root directory.
     """
+    found = _places(root)
+    return {unit: place for unit, place in found.items() if _real(root, place) != _real(root, directory)}
+
+
+def own_sidekiqs(directory: str, root: Path = Path("/")) -> tuple[str, ...]:
+    """Unit files, templates among them, that run this Mastodon's Sidekiq and have none of fleetd's names."""
+    return tuple(unit for unit, place in _places(root).items() if _real(root, place) == _real(root, directory))
+
+
+def _places(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     seen = {TEMPLATE_UNIT, SCHEDULER_UNIT}
     for folder in _DIRECTORIES:
@@ -34,7 +44,7 @@ def other_sidekiqs(directory: str, root: Path = Path("/")) -> dict[str, str]:
                 continue
             seen.add(path.name)
             place = _works_in(unit_lines(read_small_file(path) or b"", str(path)))
-            if place is not None and _real(root, place) != _real(root, directory):
+            if place is not None:
                 found[path.name] = place.rstrip("/")
     return found
 

@@ -80,7 +80,7 @@ class BootLinks:
         for directory in UNIT_DIRECTORIES:
             if (below(self._root, directory) / unit).is_file():
                 return directory / unit
-        raise RenderError(f"{unit} is not installed: run units/install.sh, then fleetd-render.")
+        raise RenderError(f"{unit} is not installed: run `fleetctl install-units`, then fleetd-render.")
 
 
 def _ours(units: Iterable[str]) -> tuple[InstanceKey, ...]:

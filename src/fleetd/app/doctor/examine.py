@@ -15,7 +15,6 @@ from typing import Final
 import msgspec
 
 from fleetd.adapters.host.as_account import as_account
-from fleetd.adapters.host.clock import BoottimeClock
 from fleetd.adapters.host.worker_account import Account, AccountError, account_of
 from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.app.doctor.check import Check
@@ -25,9 +24,8 @@ from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
 from fleetd.app.pooler_search import found_before, who_answers
 from fleetd.app.route import OWN_ROLE
-from fleetd.app.sources import close_sources, open_sources
+from fleetd.app.sources import observe_once
 from fleetd.config import Settings, load
-from fleetd.core.model.facts import Snapshot
 from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.errors import ConfigError, ConfigProblem
 
@@ -48,7 +46,7 @@ def examine(file: Path) -> tuple[Check, ...]:
     looks = (Check(subject="configuration", verdict="look", what=warning) for warning in settings.warnings)
     checks = (taken, *looks, *worker_units(settings))
     try:
-        seen = as_account(_daemons_account(), lambda: _look(file, settings, env, found), LOOK_SECONDS)
+        seen = as_account(daemons_account(), lambda: _look(file, settings, env, found), LOOK_SECONDS)
     except AccountError as error:
         what = f"fleetd's view could not be taken: {error}"
         return (*checks, Check(subject="user fleetd", verdict="broken", what=what, line="sudo make install"))
@@ -65,7 +63,7 @@ def _what(problem: ConfigProblem) -> str:
     return f"{problem.path}: {problem.what}" if problem.path else problem.what
 
 
-def _daemons_account() -> Account | None:
+def daemons_account() -> Account | None:
     """None: we are not root, and look with our own rights."""
     return account_of({"LoadState": "loaded", "User": OWN_ROLE}) if os.geteuid() == 0 else None
 
@@ -77,7 +75,7 @@ def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | No
         endpoints = find_endpoints(settings, env, found)
     except ConfigError as error:  # PgBouncer was found just now, and what it takes to ask it is missing
         return msgspec.json.encode([*rights(file, settings), *_problems(error)])
-    snapshot = asyncio.run(_observe(settings, endpoints))
+    snapshot = asyncio.run(observe_once(settings, endpoints))
     return msgspec.json.encode(
         [*_places(endpoints), *rights(file, settings), *reading_checks(settings, endpoints, snapshot)]
     )
@@ -88,11 +86,3 @@ def _places(endpoints: Endpoints) -> Iterator[Check]:
         yield Check(subject="configuration", verdict="ok", what=sentence)
     for warning in endpoints.warnings:
         yield Check(subject="configuration", verdict="look", what=warning)
-
-
-async def _observe(settings: Settings, endpoints: Endpoints) -> Snapshot:
-    sources, _ = open_sources(settings, endpoints, BoottimeClock(runtime_directory=None))
-    try:
-        return await sources.observe(settings.policy.host)
-    finally:
-        await close_sources(sources)

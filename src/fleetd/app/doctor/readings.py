@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fleetd.app.doctor.check import Check
+from fleetd.app.doctor.check import Check, Verdict
 from fleetd.app.doctor.connections import connection_checks
 from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
@@ -68,7 +68,8 @@ def _host(policy: Policy, endpoints: Endpoints, reading: Known[HostFacts] | Unkn
     if missing:
         names = ", ".join(unit_of(key) for key in missing[:4]) + (" …" if len(missing) > 4 else "")
         why = "They would not start, or with the settings of before."
-        yield Check(subject="settings", verdict="broken", what=f"not rendered: {names}", why=why, line=_RENDER)
+        verdict: Verdict = "broken" if facts.rendered else "look"  # the first time there is nothing to mend yet
+        yield Check(subject="settings", verdict=verdict, what=f"not rendered: {names}", why=why, line=_RENDER)
     else:
         ranges = numbers(tuple(key for key in wanted if key != SCHEDULER))
         yield Check(subject="settings", verdict="ok", what=f"rendered for {ranges} and the scheduler")

@@ -50,10 +50,10 @@ def services(settings: Settings) -> Iterator[Check]:
     if stock is not None and stock.strip() == "active" and settings.policy.scheduler.place == "here":
         yield Check(
             subject="systemd",
-            verdict="broken",
+            verdict="look",
             what="mastodon-sidekiq.service runs here and serves every queue, `scheduler` too",
-            why="fleetd then starts no scheduler of its own, and two must never run.",
-            line="sudo systemctl disable --now mastodon-sidekiq",
+            why="While it does, fleetd starts no scheduler of its own.",
+            line="sudo fleetctl migrate",
         )
     for unit, why in (
         # fleetd first: it then finds out whether workers may name their connections before they start.

@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import structs
 
 from fleetd.app.init.found import Found
-from fleetd.app.init.room import Room, room
+from fleetd.app.init.room import Room, leaving_connections, room
 from fleetd.app.init.wishes import Wish, Wishes, merged, wishes
 from fleetd.config.access_tables import PROFILES_MAX
 from fleetd.core.model.facts import Value
@@ -64,6 +64,7 @@ class Proposal(Value, frozen=True, kw_only=True):
     growth_instances: int
     fits: bool  # False: not even one instance's connections are left
     lacking_connections: int  # for one more instance, or for the first one; 0: none lack
+    short_connections: int  # that the old and the new workers need together, while fleetd takes over; 0: both fit
     room: Room
     wishes: Wishes
     found: Found
@@ -101,6 +102,8 @@ def propose(found: Found) -> Proposal:
     fit = _fit(wanted, there, holds, found.servers.workers_pool, scheduler=place != "elsewhere")
     profiles = tuple(_profiles(fit, there, holds))
     wanted_connections = profiles[0].claim_connections if fit.always else 0
+    scheduler_connections = _claim(fit.scheduler_threads, fit.pool) if place != "elsewhere" else 0
+    at_min = scheduler_connections + sum(p.min_instances * p.claim_connections for p in profiles)
     return Proposal(
         host=found.host,
         fleet_host=_fleet_host(found.host),
@@ -108,11 +111,12 @@ def propose(found: Found) -> Proposal:
         place_from=place_from,
         place_at=place_at,
         scheduler_threads=fit.scheduler_threads,
-        scheduler_connections=_claim(fit.scheduler_threads, fit.pool) if place != "elsewhere" else 0,
+        scheduler_connections=scheduler_connections,
         profiles=profiles,
         growth_instances=profiles[0].max_instances - profiles[0].min_instances if fit.always else 0,
         fits=fit.always > 0,
         lacking_connections=max(0, wanted_connections - fit.left_connections),
+        short_connections=max(0, at_min + leaving_connections(found) - there.tightest.left_connections),
         room=there,
         wishes=wanted,
         found=found,

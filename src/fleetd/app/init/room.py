@@ -133,7 +133,7 @@ def declared_connections(claims: tuple[Claim, ...], on: Literal["database", "rep
 def _source(found: Found, source: SourceFound, claims: tuple[Claim, ...]) -> SourceRoom:
     declared = declared_connections(claims, "replica" if source.source == "replica" else "database")
     foreign, ours = _elsewhere(found)
-    seen = max(0, source.seen_connections - _leaving(found))
+    seen = max(0, source.seen_connections - leaving_connections(found))
     return SourceRoom(
         source=source.source,
         limit_connections=source.limit_connections,
@@ -167,7 +167,7 @@ def _elsewhere(found: Found) -> tuple[int, int]:
     return foreign, ours
 
 
-def _leaving(found: Found) -> int:
+def leaving_connections(found: Found) -> int:
     """What the Sidekiqs of this host may have open that fleetd's workers replace."""
     if found.servers.processes is not None:
         return sum(claim_of(p) for p in replaced(found))

@@ -110,13 +110,18 @@ def growth_lines(proposal: Proposal) -> Iterator[str]:
             f"Nothing grows above min: {proposal.lacking_connections} more connections are needed for one more "
             f"instance. What helps: {_RAISE[tightest.source]}, or fewer processes and threads of web."
         )
+    if proposal.fits and proposal.short_connections and replaced_units(proposal):
+        yield (
+            f"While fleetd takes over, old and new workers need {proposal.short_connections} more connections than "
+            f"there are. What helps: {_RAISE[tightest.source]} until then, or fewer of the old units."
+        )
     if memory is not None and memory.short and first.bound != "memory":
         grows = f"one grows to {size(memory.instance_bytes)}"
         yield f"Memory is short: {size(memory.free_bytes)} are free for workers, {grows}."
 
 
 def replaced_units(proposal: Proposal) -> tuple[str, ...]:
-    """Units that are to stop before fleetd's workers start: both would work on the same queues."""
+    """Units that run now and that fleetd's workers take over from."""
     units = [unit for wish in proposal.wishes.profiles for unit in wish.units]
     running = {service.name for service in proposal.found.running("sidekiq")}
     return tuple(unit for unit in dict.fromkeys([*units, proposal.wishes.scheduler_unit]) if unit in running)

@@ -56,7 +56,7 @@ def file_text(proposal: Proposal) -> str:
 def _replaces(proposal: Proposal) -> Iterator[str]:
     units = replaced_units(proposal)
     if units:
-        yield from _comment(f"To be stopped before fleetd's workers start: {' '.join(units)}")
+        yield from _comment(f"After that, fleetctl migrate lets fleetd take over from {' '.join(units)}.")
 
 
 def _fleet(proposal: Proposal) -> Iterator[str]:

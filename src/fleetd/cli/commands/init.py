@@ -41,6 +41,7 @@ def init(context: click.Context, to_stdout: bool, output: str | None) -> None:
     from fleetd.app.init.look import look_around
     from fleetd.app.init.place import refuse_taken, write
     from fleetd.app.init.propose import propose
+    from fleetd.app.init.sentences import replaced_units
     from fleetd.app.init.text import file_text
 
     if to_stdout and output is not None:
@@ -56,8 +57,9 @@ def init(context: click.Context, to_stdout: bool, output: str | None) -> None:
         return
     readers = write(path, text)
     file = "" if output is None else f" {path}"
-    next_lines = ["Next:", f"  sudo fleetctl check-config{file}", f"  sudo fleetctl doctor{file}"]
-    _say([*_found(proposal), f"Wrote {path}.", *_READERS[readers], *_replaced(proposal), *next_lines])
+    commands = ["check-config", "doctor", *(["migrate"] if replaced_units(proposal) else [])]
+    next_lines = ["Next:", *(f"  sudo fleetctl {command}{file}" for command in commands)]
+    _say([*_found(proposal), f"Wrote {path}.", *_READERS[readers], *next_lines])
 
 
 _READERS = {
@@ -75,13 +77,6 @@ def _found(proposal: Proposal) -> list[str]:
         *(f"Not found out: {line}" for line in unknown_lines(proposal)),
         *growth_lines(proposal),
     ]
-
-
-def _replaced(proposal: Proposal) -> list[str]:
-    from fleetd.app.init.sentences import replaced_units
-
-    units = " ".join(replaced_units(proposal))
-    return [f"To be stopped before fleetd's workers start: sudo systemctl disable --now {units}"] if units else []
 
 
 def _say(lines: list[str], *, err: bool = False) -> None:
