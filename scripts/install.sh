@@ -38,7 +38,8 @@ chmod -R go+rX,go-w /opt/fleetd # an earlier run may have had another umask
 /opt/fleetd/bin/fleetctl install-units
 if [ ! -e /etc/fleetd/fleetd.toml ]; then
     install -o root -g fleetd -m 0640 config.example.toml /etc/fleetd/fleetd.toml
-    say "fleetd: /etc/fleetd/fleetd.toml is a copy of the example: adapt it to your queues and sizes, then"
+    say "fleetd: /etc/fleetd/fleetd.toml is a copy of the example: write a first one from what runs now, or adapt it, then"
+    say "    fleetctl init"
 else
     say "fleetd: /etc/fleetd/fleetd.toml was left unchanged; now run"
 fi

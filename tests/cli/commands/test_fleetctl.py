@@ -138,8 +138,8 @@ def test_an_unknown_command_names_the_nearest() -> None:
     assert result.exit_code == 2
     assert "Did you mean status?" in result.stderr
     assert (
-        "There are: check-config, connections, doctor, drain, explain, history, install-units, migrate, pause, pin, "
-        "release, replay, restart, resume, set, simulate, status, trace." in fleetctl("zzz").stderr
+        "There are: check-config, connections, doctor, drain, explain, history, init, install-units, migrate, pause, "
+        "pin, release, replay, restart, resume, set, simulate, status, trace." in fleetctl("zzz").stderr
     )
     assert "\x1b" not in fleetctl("\x1b[2Jx").stderr
 

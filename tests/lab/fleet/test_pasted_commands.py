@@ -40,6 +40,8 @@ tick_seconds = 1
 hold_down_seconds = 2
 """
 
+#: Where there is no configuration yet.
+FIRST_CONFIGURATION = ("sudo fleetctl init", "fleetctl init", "fleetctl init --stdout")
 FIRST_DAY = (
     "sudo fleetctl check-config",
     "fleetctl check-config",
@@ -204,6 +206,7 @@ ELSEWHERE = {
     "sudo install -D -o root -m 0644 ~mastodon/.postgresql/root.crt /var/lib/fleetd/.postgresql/root.crt": _COPIES,
 }
 _HERE = {
+    *FIRST_CONFIGURATION,
     *FIRST_DAY,
     *MIGRATION,
     *BACK,
@@ -274,6 +277,13 @@ def test_every_command_that_is_written_somewhere_is_run_somewhere() -> None:
     assert (_HERE | ELSEWHERE.keys()) - written.keys() == set(), "none is left over"
     for place in ELSEWHERE.values():
         assert " " in place or (PROJECT / place).is_file()
+
+
+def test_the_first_configuration(fleet: Fleet) -> None:
+    for command in FIRST_CONFIGURATION:
+        fleet.worker.remove("/etc/fleetd/fleetd.toml")
+        assert failures(fleet, (command,)) == {}
+    fleet.configure(CONFIG)
 
 
 def test_the_first_day(fleet: Fleet) -> None:

@@ -56,7 +56,7 @@ def _systemd(reading: Known[SystemdFacts] | Unknown) -> Iterator[Check]:
         line = f"systemctl status {unit.name}"
         yield Check(subject="systemd", verdict="broken", what=f"{unit.name} is {unit.load_state}", line=line)
     for unit in (unit for unit in reading.value.units.values() if unit.active_state == "failed"):
-        why = "Its last lines say why; once that is mended, `fleetctl release` it."
+        why = "Its last lines say why. Once that is mended, release it."
         line = f"journalctl -u {unit.name} -n 30 --no-pager"
         yield Check(subject="systemd", verdict="broken", what=f"{unit.name} has failed", why=why, line=line)
     if not odd:
