@@ -13,6 +13,7 @@ from fleetd import __version__
 from fleetd.cli.client import EXIT_INTERRUPTED, Client
 from fleetd.cli.commands.check_config import check_config
 from fleetd.cli.commands.doctor import doctor
+from fleetd.cli.commands.grants import grants
 from fleetd.cli.commands.history import history, trace
 from fleetd.cli.commands.init import init
 from fleetd.cli.commands.install_units import install_units
@@ -71,7 +72,7 @@ def cli() -> None:
 
 for command in (
     *(status, connections, explain, check_config, init, doctor, history, replay, trace, simulate),
-    *(install_units, migrate),
+    *(install_units, migrate, grants),
     *COMMANDS,
 ):
     cli.add_command(command)

@@ -48,6 +48,7 @@ FIRST_DAY = (
     "fleetctl install-units",
     "chgrp mastodon /home/mastodon/live/.env.production; chmod g+r /home/mastodon/live/.env.production",
     "sudo fleetctl doctor",
+    "sudo fleetctl grants",
     "sudo fleetctl migrate --dry-run",
 )
 #: They ask, on a terminal.
