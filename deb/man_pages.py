@@ -34,13 +34,11 @@ Installing the package starts nothing. On a worker VM:
 .PP
 .nf
 .RS 4
-sudoedit /etc/fleetd/fleetd.toml      # an example: /usr/share/fleetd/config.example.toml
+sudo fleetctl init                    # writes fleetd.toml from what runs now
+sudoedit /etc/fleetd/fleetd.toml      # every key: fleetd.toml(5)
 sudo fleetctl check\\-config
-sudo systemctl disable \\-\\-now mastodon\\-sidekiq
-sudo systemctl start fleetd\\-render
-sudo fleetctl doctor
-sudo systemctl enable \\-\\-now fleetd
-sudo systemctl enable \\-\\-now mastodon\\-sidekiq.target
+sudo fleetctl doctor                  # logs in to Redis and Postgres as fleetd will
+sudo fleetctl migrate                 # from what runs Sidekiq now
 .RE
 .fi
 .SH OPTIONS
@@ -61,12 +59,11 @@ Stop. No worker stops with it.
 78 if the configuration has errors, which are logged: systemd then does not start it again. 1 for other errors.
 .SH REMOVING THE PACKAGE
 Neither removing nor purging it stops a worker. While workers run, or a boot starts them, their units stay as copies in
-/etc/systemd/system, and the settings they start with in /var/lib/mastodon\\-sidekiq. To go back to the stock unit:
+/etc/systemd/system, and the settings they start with in /var/lib/mastodon\\-sidekiq. To go back to the units of before:
 .PP
 .nf
 .RS 4
-sudo systemctl disable \\-\\-now mastodon\\-sidekiq.target
-sudo systemctl enable \\-\\-now mastodon\\-sidekiq
+sudo fleetctl migrate \\-\\-undo
 sudo apt\\-get purge fleetd
 .RE
 .fi

@@ -5,7 +5,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 stage=$1
 
-"$here/../units/install.sh" "$stage"
+FLEETD_BIN=/usr/lib/fleetd/bin "$here/../units/install.sh" "$stage"
 
 move() { # move FROM TO
     mkdir -p "$stage$2"
@@ -22,6 +22,5 @@ move /etc/dbus-1/system.d /usr/share/dbus-1/system.d
 find "$stage/usr/local" "$stage/etc" -depth -type d -empty -delete
 
 find "$stage/usr/lib/systemd" "$stage/usr/share/dbus-1" -type f -exec sed -i \
-    -e 's#/opt/fleetd/#/usr/lib/fleetd/#g' \
     -e 's#/usr/local/lib/#/usr/lib/#g' \
     -e 's#/etc/dbus-1/system.d/#/usr/share/dbus-1/system.d/#g' {} +

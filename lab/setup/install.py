@@ -18,6 +18,8 @@ from lab.setup import cache
 PROJECT = Path(__file__).resolve().parents[2]
 HOME = "/opt/fleetd"
 LOCK = "requirements.lock"
+#: What fleetd is built from.
+_SOURCE = ("pyproject.toml", "requirements.lock", "src", "README.md", "units", "config.example.toml")
 PYTHON = "/usr/bin/python3"  # the one on a developer's PATH may be in a home directory, which units don't see
 
 
@@ -60,6 +62,37 @@ def environment() -> Path:
     return cache.once(f"fleetd-{cache.digest(source, base)}", build)
 
 
+def wheels() -> Path:
+    """A directory with every package of the lock file, for hosts that install for themselves and have no network."""
+    locked = [
+        str(PROJECT / ".venv/bin/python"),
+        "-I",
+        "-m",
+        "pip",
+        "download",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+    ]
+
+    def build(folder: Path) -> None:
+        _sh([*locked, "--quiet", "-r", str(PROJECT / LOCK), "-d", str(folder)], "fetch fleetd's packages", timeout=600)
+
+    return cache.once(f"wheels-{cache.digest((PROJECT / LOCK).read_bytes())}", build)
+
+
+def place_source(host: Host, folder: str) -> None:
+    """Copy this checkout to a host, without what git ignores."""
+    target = host.disk / folder.lstrip("/")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (*_SOURCE, "Makefile", "scripts", "requirements-dev.lock"):
+        place = PROJECT / name
+        if place.is_dir():
+            shutil.copytree(place, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(place, target / name)
+
+
 def _dependencies(base: str) -> Path:
     locked = f"{_pip()} --require-hashes --only-binary :all: -r {LOCK}"
 
@@ -82,7 +115,7 @@ def _at_home(folder: Path, script: str) -> None:
         'mount -t overlay -o "lowerdir=/opt,upperdir=$3/upper,workdir=$3/work" overlay /opt; '
         f"mkdir -p {HOME}; mount --bind /proc/self/fd/4 {HOME}"
     )
-    copy = 'cp -R "$2/pyproject.toml" "$2/requirements.lock" "$2/src" "$2/README.md" "$3/source/"; cd "$3/source"'
+    copy = f'for name in {" ".join(_SOURCE)}; do cp -R "$2/$name" "$3/source/"; done; cd "$3/source"'
     scratch = folder.with_name(f"{folder.name}.source")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -95,7 +128,9 @@ def _at_home(folder: Path, script: str) -> None:
 
 def _contents() -> Iterator[str | bytes]:
     yield (PROJECT / "pyproject.toml").read_bytes()
-    for path in sorted((PROJECT / "src").rglob("*")):
+    for path in sorted(
+        [*(PROJECT / "src").rglob("*"), *(PROJECT / "units").iterdir(), PROJECT / "config.example.toml"]
+    ):
         if path.is_file() and "__pycache__" not in path.parts:
             yield str(path.relative_to(PROJECT))
             yield path.read_bytes()

@@ -42,7 +42,8 @@ def test_direct_postgres() -> None:
     assert (found.pgbouncer, found.replica) == (None, None)
     assert found.countable is True
     assert found.sentence == (
-        "Database connections are watched at: Postgres at 10.0.0.2:5432, as .env.production says."
+        "Database connections are watched at: Postgres, or a pooler (not asked yet), at 10.0.0.2:5432, "
+        "as .env.production says."
     )
     assert found.warnings == ()
 
@@ -387,7 +388,10 @@ def test_several_hosts_are_said_and_kept() -> None:
     assert found.postgres is not None
     assert (found.postgres.host, found.postgres.ports) == ("10.0.0.2,10.0.0.3", (5432, 5433))
     assert found.postgres.more == (("target_session_attrs", "read-write"),)
-    assert "Postgres at 10.0.0.2,10.0.0.3:5432,5433, as .env.production says." in found.sentence
+    assert (
+        "Postgres, or a pooler (not asked yet), at 10.0.0.2,10.0.0.3:5432,5433, as .env.production says."
+        in found.sentence
+    )
     assert endpoints_of(env.replace("5433", "6432")).pgbouncer is not None
 
 
@@ -405,7 +409,7 @@ def test_other_files_and_the_unit_are_where_mastodon_looks_first() -> None:
     assert (found.postgres.host, found.postgres.user, found.postgres.sslmode) == ("10.0.0.7", "local", "require")
     source = "as .env.production, .env.local, .env and the workers' unit say."
     assert found.redis_sentence == f"Redis is read at 10.0.0.9:6379, database 0, {source}"
-    assert found.sentence.endswith(f"Postgres at 10.0.0.7:5432, {source}")
+    assert found.sentence.endswith(f"Postgres, or a pooler (not asked yet), at 10.0.0.7:5432, {source}")
 
 
 def test_where_a_wrong_setting_stands_is_said() -> None:

@@ -44,7 +44,7 @@ def test_without_a_credential_it_is_the_file(tmp_path: Path) -> None:
     file = tmp_path / ".env.production"
     own = parse(f'[profiles.default-first]\ninstances = "1"\n[mastodon]\nenv_file = "{file}"\n')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _: WorkersUnit())
+        patch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda *_: WorkersUnit())
         assert given_env(own, {}) == EnvFile(path=str(file), text="A=1\n")
 
 

@@ -235,7 +235,34 @@ def test_a_boot_starts_no_second_scheduler_beside_the_stock_unit(machine: Machin
     machine.enable("mastodon-sidekiq.service")
     said = machine.render()
     assert machine.links() == {"@1", "@2", "@5"}
-    assert any("systemctl disable mastodon-sidekiq.service" in sentence for sentence in said)
+    assert any("mastodon-sidekiq.service is enabled" in s and "`fleetctl migrate`" in s for s in said)
+
+
+PLACE = "WorkingDirectory=/home/mastodon/live"
+
+
+@pytest.mark.parametrize(
+    ("file", "command", "enabled", "rival"),
+    [
+        ("mastodon-sidekiq-all.service", "bundle exec sidekiq -c 5", "mastodon-sidekiq-all.service", True),
+        ("mastodon-sidekiq-push.service", "bundle exec sidekiq -q push,2", "mastodon-sidekiq-push.service", False),
+        ("mastodon-cron.service", "bundle exec sidekiq -q scheduler", "mastodon-cron.service", True),
+        ("sidekiq@.service", "bundle exec sidekiq -q %i", "sidekiq@scheduler.service", True),
+        ("sidekiq@.service", "bundle exec sidekiq -q %i", "sidekiq@push.service", False),
+        ("mastodon-sidekiq@.service", "bundle exec sidekiq -q %i", "mastodon-sidekiq@scheduler.service", True),
+        ("mastodon-sidekiq-all.service", "bundle exec sidekiq", "another.service", False),
+    ],
+)
+def test_a_boot_starts_no_scheduler_beside_a_unit_that_may_serve_it(
+    machine: Machine, file: str, command: str, enabled: str, rival: bool
+) -> None:
+    units = machine.root / "etc/systemd/system"
+    units.mkdir(parents=True, exist_ok=True)
+    (units / file).write_text(f"[Service]\n{PLACE}\nExecStart=/x/{command}\n")
+    machine.enable(enabled)
+    said = machine.render()
+    assert (machine.wants / "mastodon-sidekiq-scheduler.service").is_symlink() is not rival
+    assert any(f"{enabled} is enabled" in sentence for sentence in said) is rival
 
 
 def test_a_boot_that_would_start_nothing_is_reported(machine: Machine) -> None:
@@ -270,7 +297,7 @@ def test_a_directory_that_cannot_be_written_gives_a_sentence(
 
 def test_units_that_are_not_installed_give_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Machine(tmp_path).main(CONFIG) == 1
-    assert "run units/install.sh" in capsys.readouterr().err
+    assert "fleetctl install-units" in capsys.readouterr().err
 
 
 PLACES = {

@@ -11,11 +11,12 @@ from typing import Any, cast
 
 import pytest
 
+from fleetd import __version__
 from fleetd.adapters.host.clock import BoottimeClock
 from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import find_endpoints
-from fleetd.app.run import Daemon
+from fleetd.app.run import Daemon, main
 from fleetd.config import load
 from fleetd.core.model.status import Status
 from fleetd.daemon.bugs import Bugs
@@ -135,3 +136,11 @@ def test_with_a_bug_in_every_tick_it_goes_on_and_says_so(tmp_path: Path, monkeyp
         await asyncio.wait_for(running, WAIT_SECONDS)
 
     asyncio.run(scenario())
+
+
+def test_the_version_names_what_it_runs_with(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"fleetd {__version__}"
+    assert second.startswith("CPython 3.")
+    assert all(f"{name} " in second for name in ("dbus-next", "psycopg", "libpq", "redis"))

@@ -303,7 +303,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.FOREIGN_UNIT: (
         lambda: under(held(UnitUnfit(unfit=THEIRS))),
         "/etc/systemd/system/mastodon-sidekiq@.service is not fleetd's mastodon-sidekiq@.service but somebody else's, "
-        "and nothing is started, ended or replaced by it. `sudo fleetctl check-config` says what it lacks, and "
+        "and fleetd starts, ends and replaces nothing by it. `sudo fleetctl check-config` says what it lacks, and "
         "the lines that put ours there",
     ),
     ClampCode.SET: (

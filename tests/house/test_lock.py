@@ -77,7 +77,7 @@ def commands() -> list[tuple[str, str]]:
     files = [*sorted((PROJECT / "scripts").iterdir()), PROJECT / "Makefile", *sorted((PROJECT / "lab").rglob("*.py"))]
     files += sorted((PROJECT / "deb").glob("*.sh"))
     lines = [(str(f.relative_to(PROJECT)), line.strip()) for f in files for line in f.read_text().splitlines()]
-    installs = re.compile(r"^(\$pip|.*\{_pip\(\)\}|.*\bpip3?\b.* (install|download|wheel)\b)")
+    installs = re.compile(r"^(?:if ! )?(\$pip|.*\{_pip\(\)\}|.*\bpip3?\b.* (install|download|wheel)\b)")
     return [(name, line) for name, line in lines if installs.match(line) and not line.startswith("#")]
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import tomllib
 from importlib.metadata import distribution
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from packaging.requirements import Requirement
 
 from deb import completion, licences, man_pages
+from fleetd.cli.commands.install_units import install_units
 from fleetd.cli.main import cli
 from tests.support.project import PROJECT
 
@@ -171,6 +174,14 @@ def test_an_old_polkit_is_refused_with_the_reason(tmp_path: Path, version: str, 
     )
     assert (done.returncode == 0) == taken
     assert taken or f"this host has polkit {version}. Before 0.106 it knows no JavaScript rules" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--remove"])
+def test_the_packages_fleetctl_installs_and_removes_no_units(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would hide the package's, or be the package's."""
+    monkeypatch.setattr(sys, "prefix", "/usr/lib/fleetd")
+    result = CliRunner().invoke(install_units, [option])
+    assert "this fleetd is the Debian package's" in str(result.exception)
 
 
 def test_what_the_package_depends_on() -> None:

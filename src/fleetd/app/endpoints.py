@@ -69,7 +69,9 @@ class Endpoints(Value, frozen=True, kw_only=True):
     def policy(self, configured: Policy) -> Policy:
         """The policy, knowing the workers' pools, and whether their connections can be told from others'."""
         policy = self.route.with_pool(configured)
-        connections = structs.replace(policy.connections, named=self.countable)
+        connections = structs.replace(
+            policy.connections, named=self.countable, prepares_statements=self.route.prepares_statements
+        )
         return structs.replace(policy, connections=connections)
 
 
@@ -208,7 +210,9 @@ class _Search:
         if postgres is not None:
             by_user = settings.postgres is None and goes_by_user(postgres)
             own = f", with fleetd's own role {OWN_ROLE}" if by_user else ""
-            parts.append(f"Postgres at {address(postgres)}, as {self._source('postgres', settings.postgres)}{own}")
+            known = self._route.asked or settings.postgres is not None
+            what = "Postgres" if known else "Postgres, or a pooler (not asked yet),"
+            parts.append(f"{what} at {address(postgres)}, as {self._source('postgres', settings.postgres)}{own}")
         if replica is not None:
             parts.append(f"the replica at {address(replica)}, as {self._source('replica', settings.replica)}")
         return f"Database connections are watched at: {'; '.join(parts)}."

@@ -16,9 +16,8 @@ import msgspec
 from msgspec import structs
 
 from fleetd.adapters.host.found_file import read_found
-from fleetd.adapters.host.other_mastodons import other_sidekiqs
+from fleetd.adapters.host.other_mastodons import booted_schedulers, other_sidekiqs
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
-from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
 from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
@@ -26,6 +25,7 @@ from fleetd.adapters.mastodon.exporter import exporter_ports
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
 from fleetd.adapters.rendering.rendered_files import RenderedFiles, RenderedMastodon, below
 from fleetd.adapters.rendering.worker_unit import worker_dropin
+from fleetd.app.daemons_view import unfit_units
 from fleetd.app.route import route
 from fleetd.app.stamp import stamp
 from fleetd.app.worker_command import command_problem, home_of
@@ -85,8 +85,9 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
         # Files before links: what a boot starts must have its settings.
         policy = to_postgres.with_pool(settings.policy)
         sentences += _write(policy, files, to_postgres.named, _exporter(settings, env))
-        unfit = UnitFiles(root).unfit(settings.units_directory)
-        links, linked = _link(settings, boot, unfit)
+        unfit = unfit_units(settings, root)
+        hiding = [name for name, found in unfit.items() if found.foreign]
+        links, linked = _link(settings, boot, unfit, booted_schedulers(settings.directory, hiding, root))
         usual = MastodonSection().env_file
         stale = [
             linked,
@@ -168,14 +169,16 @@ def _write(policy: Policy, files: RenderedFiles, named: bool, exporter: Exporter
     return sentences
 
 
-def _link(settings: Settings, boot: BootLinks, unfit: Mapping[str, UnfitUnit]) -> tuple[list[str], bool]:
+def _link(
+    settings: Settings, boot: BootLinks, unfit: Mapping[str, UnfitUnit], rivals: tuple[str, ...]
+) -> tuple[list[str], bool]:
     """Enable the scheduler, if it belongs here, and each profile's lowest `min` numbers; disable the rest.
 
     What a person enabled or disabled since the last render stays so (law 6), except for a scheduler that does not
     belong here (law 1) and numbers that are no longer configured. Nor does a boot start an `unfit` unit that serves
-    queues of its own. Returns sentences, and whether a link changed.
+    queues of its own, or the scheduler beside a rival. Returns sentences, and whether a link changed.
     """
-    wanted, sentences = _wanted_at_boot(settings, boot)
+    wanted, sentences = _wanted_at_boot(settings, rivals)
     wanted = [key for key in wanted if may_boot(unfit_of(key, unfit))]
     linked, listed = boot.linked(), boot.listed()
     kept_off = [key for key in wanted if key in listed and key not in linked]
@@ -197,15 +200,19 @@ def _link(settings: Settings, boot: BootLinks, unfit: Mapping[str, UnfitUnit]) -
     return sentences, bool(more or less)
 
 
-def _wanted_at_boot(settings: Settings, boot: BootLinks) -> tuple[list[InstanceKey], list[str]]:
-    """What a boot should start, in order: the scheduler, then the profiles by importance; and warnings."""
+def _wanted_at_boot(settings: Settings, rivals: tuple[str, ...]) -> tuple[list[InstanceKey], list[str]]:
+    """What a boot should start, in order: the scheduler, then the profiles by importance; and warnings.
+
+    `rivals`: other units that a boot starts and that serve the queue `scheduler`, or may.
+    """
     instances: list[InstanceKey] = list(min_numbers(settings.policy))
     if settings.policy.scheduler.place != "here":
         return instances, []
-    if boot.stock_unit_enabled():
+    if rivals:
+        names = ", ".join(rivals)
         return instances, [
-            "Warning: mastodon-sidekiq.service is enabled and serves the scheduler queue too, so a boot won't "
-            "start ours beside it (law 1). Disable it: systemctl disable mastodon-sidekiq.service"
+            f"Warning: {names} is enabled and serves the scheduler queue too, or may, so a boot won't start ours "
+            "beside it. `fleetctl migrate` puts fleetd's in its place."
         ]
     return [SCHEDULER, *instances], []
 

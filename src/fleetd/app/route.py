@@ -34,6 +34,7 @@ class Route(Value, frozen=True, kw_only=True):
     unnamed_reason: str | None  # a sentence, when they are not and the configuration does not say so
     asked: bool  # what answers there is known
     strange: bool = False  # it is a pooler that fleetd does not know
+    prepares_statements: bool = False  # as Mastodon's settings say
     pool: int | None = None  # connections of a worker, where Mastodon's settings beat db_pool
 
     @property
@@ -88,6 +89,7 @@ def route(settings: Settings, env: EnvFile, found: FoundPooler | None = None) ->
         unnamed_reason=unnamed,
         asked=known is not None or database is None or unnamed != _not_asked(database.login),
         strange=known is not None and known.kind == "unknown" and through == "postgres",
+        prepares_statements=database is not None and database.prepared_statements,
         pool=_pool(database, replica),
     )
 

@@ -30,6 +30,7 @@ from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
 from fleetd.app.pooler_search import PoolerSearch
 from fleetd.app.sources import close_sources, exchange, numbers, open_sources
+from fleetd.app.versions import versions
 from fleetd.config import Settings, load
 from fleetd.daemon.bugs import Bugs
 from fleetd.daemon.local_ledger import LocalLedger
@@ -55,8 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="fleetd", description="Runs as many Sidekiq processes for Mastodon as its queues need."
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/fleetd/fleetd.toml"), help="the configuration (TOML)")
-    parser.add_argument("--version", action="version", version=f"fleetd {__version__}")
+    parser.add_argument("--version", action="store_true", help="print the versions of fleetd and of what it uses")
     options = parser.parse_args(arguments)
+    if options.version:
+        print(versions())
+        return
     journal.configure("info")
     try:
         asyncio.run(_run(options.config))

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
+from fleetd.adapters.host.clock import BoottimeClock
 from fleetd.adapters.host.readings import LinuxHost
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
 from fleetd.config.connections import PostgresSettings
+from fleetd.core.model.facts import Snapshot
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
 from fleetd.daemon.bugs import Bugs
@@ -58,6 +60,15 @@ def exchange(sources: Sources, settings: Settings, endpoints: Endpoints) -> list
     sources.replica = _replica(settings, endpoints)
     sources.machine = LinuxHost(directory=settings.units_directory)
     return old
+
+
+async def observe_once(settings: Settings, endpoints: Endpoints) -> Snapshot:
+    """One reading of everything, with connections of its own."""
+    sources, _ = open_sources(settings, endpoints, BoottimeClock(runtime_directory=None))
+    try:
+        return await sources.observe(settings.policy.host)
+    finally:
+        await close_sources(sources)
 
 
 async def close_sources(sources: Sources) -> None:

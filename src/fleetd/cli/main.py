@@ -13,7 +13,11 @@ from fleetd import __version__
 from fleetd.cli.client import EXIT_INTERRUPTED, Client
 from fleetd.cli.commands.check_config import check_config
 from fleetd.cli.commands.doctor import doctor
+from fleetd.cli.commands.grants import grants
 from fleetd.cli.commands.history import history, trace
+from fleetd.cli.commands.init import init
+from fleetd.cli.commands.install_units import install_units
+from fleetd.cli.commands.migrate import migrate
 from fleetd.cli.commands.orders import COMMANDS
 from fleetd.cli.commands.replay import replay
 from fleetd.cli.commands.simulate import simulate
@@ -48,6 +52,7 @@ Examples:
   fleetctl replay --config NEW    yesterday's traffic under another configuration, before you use it
   fleetctl pause --for 2h         leave the fleet as it is while you work on something
   fleetctl restart                replace every worker one by one, after an upgrade of Mastodon
+  fleetctl init                   a first configuration, from what runs now
   fleetctl check-config           after an edit, before systemctl reload fleetd
 
 \b
@@ -65,7 +70,11 @@ def cli() -> None:
     """
 
 
-for command in (status, connections, explain, check_config, doctor, history, replay, trace, simulate, *COMMANDS):
+for command in (
+    *(status, connections, explain, check_config, init, doctor, history, replay, trace, simulate),
+    *(install_units, migrate, grants),
+    *COMMANDS,
+):
     cli.add_command(command)
 
 

@@ -84,7 +84,7 @@ def load(path: str | Path) -> Settings:
         with file.open("rb") as stream:
             content = stream.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        cure = "Copy config.example.toml there and change it, or name another file with --config."
+        cure = "Write a first one with `sudo fleetctl init`, or name another file with --config."
         if isinstance(error, PermissionError):
             cure = "Only root and fleetd may read it, since it may hold passwords: use sudo."
         raise ConfigError(str(path), [ConfigProblem("", f"can't be read: {error.strerror}", cure)]) from None

@@ -58,7 +58,7 @@ class TickLog:
         self._faults = Standing(over=_fault_over, more=_more_faults, settle_seconds=_FAULT_SETTLES_SECONDS)
         self._unsaved = Standing(over=lambda _: "fleetd's memory can be saved again", more=_more_sources)
         self._unserved = Standing(over=lambda name: f"queue {name} is served again, or empty", more=_more_unserved)
-        self._unfit = Standing(over=_fit_again, more=_more_sources)
+        self._unfit = Standing(over=_fit_again, more=_more_sources, settle_seconds=(0.0,))
         self._signs = Standing(over=lambda subject: f"no longer seen: {subject}", more=_more_sources)
         self._unknown = Standing(over=str, more=lambda clamps: f"and {len(clamps)} more")
         self._clamps: frozenset[tuple[object, ...]] = frozenset()  # as last told
@@ -149,8 +149,14 @@ class TickLog:
     def _report_unfit(self, result: TickResult) -> None:
         """Log which units are somebody else's: the first thing to know when nothing starts."""
         now, units = result.tick.now_seconds, result.host.memory.unfit_units
-        there = {unit: sentence(UnitUnfit(unfit=unfit)) for unit, unfit in units.items()}
+        # By what is wrong, too: somebody who mends one thing after the other wants to hear of the next.
+        there = {
+            f"{unit}{_WHY}{','.join(f'{f.file} {f.rule}' for f in unfit.faults)}": sentence(UnitUnfit(unfit=unfit))
+            for unit, unfit in units.items()
+        }
         for line in self._unfit.look(now, there, self._budget.left(of_readings=False)):
+            if not line.warning and line.key.partition(_WHY)[0] in units:
+                continue
             self._events.append((now, line.sentence))
             self._tell("noticed", line.sentence, warning=line.warning)
 
@@ -215,8 +221,8 @@ def _clamp_words(clamp: Clamp) -> str:
     return f"{f'{clamp.profile}: ' if clamp.profile else ''}{sentence(clamp.reason)}"
 
 
-def _fit_again(unit: str) -> str:
-    return f"{unit} is as fleetd needs it again"
+def _fit_again(key: str) -> str:
+    return f"{key.partition(_WHY)[0]} is as fleetd needs it again"
 
 
 def _more_sources(names: list[str]) -> str:

@@ -53,8 +53,21 @@ def _names_missing(r: reasons.NamesMissing) -> str:
     )
 
 
+def _threads_without_connections(r: reasons.ThreadsWithoutConnections) -> str:
+    return (
+        f"pool={r.pool_connections} in the address of Mastodon's database leaves threads of {', '.join(r.profiles)} "
+        "without a connection, and their jobs fail: remove it, then `systemctl restart fleetd` and `fleetctl restart`"
+    )
+
+
 EVIDENCE: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.GhostHeartbeats: _ghosts,
+    reasons.StatementsForgotten: (
+        "PgBouncer hands each transaction to another connection, and Mastodon prepares statements, so its jobs fail: "
+        "write PREPARED_STATEMENTS=false in .env.production, then `systemctl restart fleetd` and `fleetctl restart`; "
+        "or set max_prepared_statements, from PgBouncer 1.21 on"
+    ),
+    reasons.ThreadsWithoutConnections: _threads_without_connections,
     reasons.ProcessClockWrong: lambda r: f"the clock of {r.host} is {_off(r.ahead_seconds)}: mend its time service",
     reasons.EnqueuerClockWrong: (
         lambda r: (
@@ -84,6 +97,8 @@ EVIDENCE: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
 
 #: What each sign is about, for a line that says that it is over.
 SUBJECTS: dict[type[reasons.Reason], str] = {
+    reasons.StatementsForgotten: "prepared statements through PgBouncer",
+    reasons.ThreadsWithoutConnections: "fewer connections than threads",
     reasons.GhostHeartbeats: "heartbeats of processes that are gone",
     reasons.ProcessClockWrong: "a host whose clock is wrong",
     reasons.EnqueuerClockWrong: "a wrong clock where jobs are enqueued",

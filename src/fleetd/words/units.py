@@ -12,7 +12,7 @@ _OURS = {
     "/usr/lib/systemd/system/": "sudo apt-get install --reinstall fleetd",
 }
 #: Links by which a boot starts workers: they are fleetd-render's, whoever the unit is of.
-_BOOT_LINKS = "*/mastodon-workers-boot.target.wants/*"
+BOOT_LINKS = "*/mastodon-workers-boot.target.wants/*"
 #: Faults that one sentence names.
 _NAMED_MAX = 4
 
@@ -21,12 +21,12 @@ WHY = {
     UnitRule.UNREADABLE: "fleetd can't read it, so what it does is unknown",
     UnitRule.SETTINGS: "it would start without fleetd's settings, on every queue, the scheduler's included",
     UnitRule.SETTINGS_OPTIONAL: "without its settings it would start all the same, on every queue",
-    UnitRule.SETTINGS_LATER: "what that file sets would win over fleetd's settings of the same name",
+    UnitRule.SETTINGS_LATER: "what that file sets wins over fleetd's settings, unless fleetd's line is below it too",
     UnitRule.COMMANDS: "systemd refuses a unit with two commands",
     UnitRule.ARGUMENTS: "Sidekiq would not get its queues, threads and tag",
     UnitRule.OPTIONS: "it would set queues, threads, tag or timeout otherwise than $SIDEKIQ_ARGS",
     UnitRule.PRIVILEGES: "Sidekiq would run with root's rights",
-    UnitRule.SHELL: "without exec the shell stays the main process, and a quiet never reaches Sidekiq",
+    UnitRule.SHELL: "the shell stays the main process, and a quiet never reaches Sidekiq, unless that line has an exec",
     UnitRule.BETWEEN: "the program in between gets the signals that are meant for Sidekiq",
     UnitRule.TYPE: "systemd would not know when Sidekiq is ready, and a quiet during its boot is lost",
     UnitRule.CONDITION: "where it is not met, the unit looks as if somebody had stopped it",
@@ -60,7 +60,7 @@ def unfit_words(unfit: UnfitUnit) -> str:
 
 def headline(unfit: UnfitUnit) -> str:
     """What is wrong with this unit, and what follows."""
-    none = "nothing is started, ended or replaced by it"
+    none = "fleetd starts, ends and replaces nothing by it"
     if unfit.foreign:
         return f"{unfit.file} is not fleetd's {unfit.unit} but somebody else's, and {none}"
     return f"{unfit.unit} was changed, and {none}"
@@ -85,7 +85,7 @@ def way_over(unfit: UnfitUnit) -> tuple[str, ...]:
     # Stopped by fleetd's unit: the time that the other one gives may be too short, and jobs would be lost. A restart,
     # because a stop would be a person's order to keep them stopped.
     return (
-        f"find /etc/systemd/system -lname '{unfit.file}' -not -path '{_BOOT_LINKS}' -delete",
+        f"find /etc/systemd/system -lname '{unfit.file}' -not -path '{BOOT_LINKS}' -delete",
         f"mv {unfit.file} /root/",
         "systemctl daemon-reload",
         "systemctl restart fleetd-render",

@@ -117,6 +117,29 @@ def test_foreign_names_are_bounded_and_exact() -> None:
     assert facts(rows).pools[-1].database == "x" * (NAME_LENGTH_MAX - 1) + "…"
 
 
+@pytest.mark.parametrize(
+    ("version", "mode", "kept", "forgets"),
+    [
+        ("1.18", "session", None, False),
+        ("1.18", "transaction", None, True),
+        ("1.18", "statement", None, True),
+        ("1.25", "transaction", "0", True),
+        ("1.25", "transaction", "200", False),
+    ],
+)
+def test_who_forgets_prepared_statements(version: str, mode: str, kept: str | None, forgets: bool) -> None:
+    values = {"pool_mode": mode} | ({} if kept is None else {"max_prepared_statements": kept})
+    rows = configure(recorded(next(v for v in VERSIONS if v.startswith(version))), **values)
+    if kept is None:
+        rows["CONFIG"] = [row for row in rows["CONFIG"] if row["key"] != "max_prepared_statements"]
+    rows["DATABASES"] = [{**row, "pool_mode": None} for row in rows["DATABASES"]]
+    rows["USERS"] = [{**row, "pool_mode": ""} for row in rows["USERS"]]
+    assert facts(rows).forgets_statements is forgets
+    other = "session" if forgets else "transaction"
+    rows["DATABASES"] = [{**row, "pool_mode": other} for row in rows["DATABASES"]]
+    assert facts(rows).forgets_statements is (other != "session" and kept in (None, "0"))
+
+
 @pytest.mark.parametrize("what", ["CONFIG", "LISTS"])
 def test_answers_that_are_not_from_a_pgbouncer_console_are_no_reading(what: str) -> None:
     with pytest.raises((KeyError, StopIteration)):

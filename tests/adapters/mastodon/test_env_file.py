@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.host.worker_account import WorkersUnit, account_of
+from fleetd.adapters.host.worker_account import WorkersUnit, unit_of
 from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import ENV_FILE_BYTES_MAX, EnvFile, read_env_file
 
@@ -24,7 +24,7 @@ def live(tmp_path: Path) -> Path:
 def read(
     live: Path, monkeypatch: pytest.MonkeyPatch, unit: WorkersUnit = UNIT, name: str = ".env.production"
 ) -> EnvFile:
-    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _: unit)
+    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda *_: unit)
     return read_env_file(str(live / name))
 
 
@@ -102,8 +102,8 @@ def test_who_the_workers_will_be_counts_before_that_is_rendered(live: Path, monk
         folder.chmod(folder.stat().st_mode | 0o011)
     (live / ".env.production").chmod(0o600)
     os.chown(live / ".env.production", NOBODY, NOBODY)
-    unit = WorkersUnit(account=account_of({"LoadState": "loaded", "User": "daemon"}), user="daemon")
-    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _: unit)
+    shown = "LoadState=loaded\nUser=daemon\n"
+    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _, user=None: unit_of(shown, user))
     path = str(live / ".env.production")
     assert read_env_file(path).forbidden
     found = read_env_file(path, user="nobody")

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
+from fleetd.adapters.sidekiq.rights import rights
 from fleetd.core.model.facts import SidekiqFacts
 from fleetd.errors import SourceUnavailableError
 from tests.support.contracts.sidekiq import SECRET
@@ -84,6 +85,11 @@ def what_is_known(facts: SidekiqFacts) -> tuple[object, ...]:
         facts.scheduled_age_seconds is not None,
         bool(facts.redis_run_id),
     )
+
+
+def test_the_page_and_the_program_say_the_same() -> None:
+    assert tuple(documented_rights()) == rights("")
+    assert rights("social:")[-1] == "%RW~social:fleetd:probe"
 
 
 def test_the_documented_rights_read_everything(server: RedisServer) -> None:

@@ -46,7 +46,7 @@ limit = 700
 @pytest.fixture(autouse=True)
 def own_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests' files are their own, also where they run as root on a machine without a user mastodon."""
-    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda _: WorkersUnit())
+    monkeypatch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda *_: WorkersUnit())
 
 
 def check(file: Path) -> Result:
@@ -116,7 +116,7 @@ def test_where_redis_and_the_databases_were_found_is_shown_and_no_secret(tmp_pat
     assert result.exit_code == 0, result.stdout
     source = "as .env.production and .env.local say"
     assert f"Redis is read at 10.0.0.9:6380, database 2, {source}." in result.stdout
-    assert f"Postgres at 10.0.0.2,10.0.0.3:5432, {source}; the replica at 10.0.0.4:5432" in result.stdout
+    assert f", at 10.0.0.2,10.0.0.3:5432, {source}; the replica at 10.0.0.4:5432" in result.stdout
     assert "look: pool=5 in the address of Mastodon's database beats db_pool" in result.stdout
     assert "Geheim" not in result.stdout
 

@@ -6,18 +6,22 @@ import pytest
 from msgspec import structs
 
 from fleetd.core.evidence.queues import Skew
-from fleetd.core.evidence.signs import SCHEDULED_SECONDS_MAX, SCHEDULER_LATE_SECONDS, signs
+from fleetd.core.evidence.signs import SCHEDULED_SECONDS_MAX, SCHEDULER_LATE_SECONDS, of_settings, signs
 from fleetd.core.evidence.weigh import Evidence
-from fleetd.core.model.facts import SidekiqFacts
+from fleetd.core.model.facts import Known, SidekiqFacts
+from fleetd.core.model.policy_tables import ConnectionPolicy
 from fleetd.core.model.reasons.evidence import (
     EnqueuerClockWrong,
     GhostHeartbeats,
     ProcessClockWrong,
     SchedulerEnqueuesNothing,
     SchedulerQueueLate,
+    StatementsForgotten,
+    ThreadsWithoutConnections,
 )
 from fleetd.daemon.log import TickLog
-from tests.support.builders.readings import process, queue, sidekiq
+from fleetd.words.reasons import sentence
+from tests.support.builders.readings import bouncer, process, queue, sidekiq
 from tests.support.world.fleets import settled
 from tests.support.world.ports import policy, strict
 
@@ -82,3 +86,20 @@ def test_a_sign_is_in_the_status_and_once_in_the_log() -> None:
         rig.world.advance(5.0)
     (said,) = [line for line in warned if "clock of" in line]
     assert said in statuses[-1].warnings
+
+
+def test_prepared_statements_that_pgbouncer_forgets_are_said_where_workers_prepare_any() -> None:
+    prepares = structs.replace(policy(), connections=ConnectionPolicy(prepares_statements=True))
+    forgets = Known(value=structs.replace(bouncer(), forgets_statements=True))
+    assert list(of_settings(prepares, forgets)) == [StatementsForgotten()]
+    assert "PREPARED_STATEMENTS=false" in sentence(StatementsForgotten())
+    for rules, reading in ((policy(), forgets), (prepares, Known(value=bouncer())), (prepares, None)):
+        assert list(of_settings(rules, reading)) == []
+
+
+def test_more_threads_than_connections_are_said_for_as_long_as_they_are_there() -> None:
+    rules = policy()
+    few = tuple(structs.replace(profile, threads=25, db_pool=5) for profile in rules.profiles)
+    [sign] = of_settings(structs.replace(rules, profiles=few), None)
+    assert sign == ThreadsWithoutConnections(pool_connections=5, profiles=tuple(p.name for p in few))
+    assert sentence(sign).startswith("pool=5 in the address of Mastodon's database leaves threads of ")

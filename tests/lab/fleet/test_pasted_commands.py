@@ -40,16 +40,25 @@ tick_seconds = 1
 hold_down_seconds = 2
 """
 
+#: Where there is no configuration yet.
+FIRST_CONFIGURATION = ("sudo fleetctl init", "fleetctl init", "fleetctl init --stdout")
 FIRST_DAY = (
     "sudo fleetctl check-config",
     "fleetctl check-config",
+    "fleetctl install-units",
     "chgrp mastodon /home/mastodon/live/.env.production; chmod g+r /home/mastodon/live/.env.production",
-    "sudo systemctl disable --now mastodon-sidekiq",
-    "sudo systemctl start fleetd-render",
-    "systemctl start fleetd-render",
     "sudo fleetctl doctor",
-    "sudo systemctl enable --now fleetd",
-    "sudo systemctl enable --now mastodon-sidekiq.target",
+    "sudo fleetctl grants",
+    "sudo fleetctl migrate --dry-run",
+)
+#: They ask, on a terminal.
+MIGRATION = ("sudo fleetctl migrate", "fleetctl migrate")
+BACK = ("sudo fleetctl migrate --undo",)
+#: The same by hand.
+AGAIN = (
+    "systemctl start fleetd-render",
+    "systemctl enable --now fleetd",
+    "systemctl enable --now mastodon-sidekiq.target",
     "fleetctl doctor",
 )
 LOOKING = (
@@ -131,7 +140,6 @@ BY_HAND = (
 )
 AFTERWARDS = (
     "systemctl stop fleetd",
-    "sudo systemctl disable --now fleetd",
     "fleetctl history",
     "fleetctl history --since 2h",
     "fleetctl history --since 8h",
@@ -143,8 +151,14 @@ AFTERWARDS = (
     "fleetctl trace --since 24h > mine.toml",
     "fleetctl simulate TRACE.toml",
     "fleetctl simulate TRACE.toml --policy all",
-    "sudo systemctl disable --now mastodon-sidekiq.target",
-    "sudo systemctl enable --now mastodon-sidekiq",
+)
+AT_LAST = (
+    "systemctl disable --now fleetd",
+    "systemctl disable --now mastodon-sidekiq.target",
+    "systemctl kill --kill-who=main --signal=TSTP mastodon-sidekiq",
+    "systemctl disable --now mastodon-sidekiq",
+    "systemctl enable --now mastodon-sidekiq",
+    "sudo fleetctl install-units --remove",
 )
 ON_MAIN = ("sudo -u postgres psql -c 'CREATE ROLE fleetd LOGIN IN ROLE pg_monitor'", "systemctl reload pgbouncer")
 #: Shown until Ctrl-C.
@@ -168,14 +182,15 @@ ELSEWHERE = {
     "git pull": "needs a server",
     "sudo apt-get install make git": "needs a server",
     "make deb": _PACKAGE,
+    "make deb RELEASE=…": "stands for the next",
     "make deb RELEASE=trixie": "needs a server, and minutes; docs/operations.md says what was tried",
     "make deb-try RELEASE=…": "needs a server, and minutes; docs/operations.md says what was tried",
     "sudo apt-get install ./fleetd_VERSION_ARCH.deb": _PACKAGE,
     "sudo apt-get remove fleetd": _PACKAGE,
     "sudo apt-get purge fleetd": _PACKAGE,
     "git clone … fleetd && cd fleetd": "needs a server",
-    "make install": "needs an index; test_foreign_units.py runs units/install.sh, its second part",
-    "sudo make install": "as make install",
+    "make install": "tests/lab/systemd/test_install.py",
+    "sudo make install": "tests/lab/systemd/test_install.py",
     "sudoedit /etc/fleetd/fleetd.toml": "an editor",
     "fleetctl hurry N": "an example of a command that there is not",
     "fleetctl simulate": "lacks its argument: it is named, not to be run",
@@ -200,7 +215,23 @@ ELSEWHERE = {
     "sudo install -D -o fleetd -m 0600 ~mastodon/.pgpass /var/lib/fleetd/.pgpass": _COPIES,
     "sudo install -D -o root -m 0644 ~mastodon/.postgresql/root.crt /var/lib/fleetd/.postgresql/root.crt": _COPIES,
 }
-_HERE = {*FIRST_DAY, *LOOKING, *PAUSED, *ORDERS, *CHANGES, *EDITS, *BY_HAND, *AFTERWARDS, *ON_MAIN, *ENDLESS}
+_HERE = {
+    *FIRST_CONFIGURATION,
+    *FIRST_DAY,
+    *MIGRATION,
+    *BACK,
+    *AGAIN,
+    *AT_LAST,
+    *LOOKING,
+    *PAUSED,
+    *ORDERS,
+    *CHANGES,
+    *EDITS,
+    *BY_HAND,
+    *AFTERWARDS,
+    *ON_MAIN,
+    *ENDLESS,
+}
 #: What stands for something, and what it is here. The longer first.
 _STANDS_FOR = {
     "set PROFILE": "set default",
@@ -242,6 +273,13 @@ def failures(fleet: Fleet, commands: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def asked_and_agreed(fleet: Fleet, commands: tuple[str, ...]) -> None:
+    for command in commands:
+        line = command.removeprefix("sudo ")
+        done = fleet.worker.run(["script", "-qec", line, "/dev/null"], stdin="y\n", timeout=200, check=False)
+        assert done.returncode == 0, done.stdout
+
+
 def test_every_command_that_is_written_somewhere_is_run_somewhere() -> None:
     written = pasted_commands()
     assert len(written) > 80
@@ -251,8 +289,17 @@ def test_every_command_that_is_written_somewhere_is_run_somewhere() -> None:
         assert " " in place or (PROJECT / place).is_file()
 
 
+def test_the_first_configuration(fleet: Fleet) -> None:
+    for command in FIRST_CONFIGURATION:
+        fleet.worker.remove("/etc/fleetd/fleetd.toml")
+        assert failures(fleet, (command,)) == {}
+    fleet.configure(CONFIG)
+
+
 def test_the_first_day(fleet: Fleet) -> None:
     assert failures(fleet, FIRST_DAY) == {}
+    asked_and_agreed(fleet, MIGRATION)
+    assert failures(fleet, AGAIN) == {}
     assert not fleet.worker.unit("mastodon-sidekiq").active
     fleet.wait("min serves", lambda s: s.profiles[0].serving_instances == 1)
 
@@ -293,6 +340,8 @@ def test_afterwards(fleet: Fleet) -> None:
     # Samples are written once a minute, and of less than a minute nothing can be made.
     wait_until("a minute is recorded", lambda: not failures(fleet, ("fleetctl replay",)), every=2.0)
     assert failures(fleet, AFTERWARDS) == {}
+    asked_and_agreed(fleet, BACK)
+    assert failures(fleet, AT_LAST) == {}
     with pytest.raises(LabError):
         fleet.status()
     assert fleet.worker.unit("mastodon-sidekiq").active

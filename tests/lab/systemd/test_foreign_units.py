@@ -16,8 +16,7 @@ from fleetd.core.model.unit_rules.values import is_understood, span_seconds
 from lab.jobs import load
 from lab.setup import mastodon, needrestart
 from lab.setup.mastodon import LIVE, PROGRAM
-from tests.support.lab.fleet import Fleet, started
-from tests.support.project import PROJECT
+from tests.support.lab.fleet import FLEETCTL, Fleet, started
 
 pytestmark = pytest.mark.lab
 
@@ -107,11 +106,8 @@ def way_over(fleet: Fleet, unit: str) -> list[str]:
 
 
 def install_again(fleet: Fleet) -> str:
-    """What units/install.sh warns of."""
-    for file in (PROJECT / "units").iterdir():
-        fleet.worker.write(f"/srv/fleetd/units/{file.name}", file.read_text())
-    fleet.worker.write("/srv/fleetd/config.example.toml", "")
-    return fleet.worker.run(["sh", "/srv/fleetd/units/install.sh"]).stderr
+    """What an installation warns of."""
+    return fleet.worker.run([FLEETCTL, "install-units"]).stderr
 
 
 def go_over(fleet: Fleet, unit: str) -> None:
@@ -142,7 +138,7 @@ def test_somebodys_template_starts_nothing_ends_nothing_and_is_no_second_schedul
     """Its instances serve every queue. Some of ours still run; one of them dies, and systemd restarts it as theirs."""
     host, begun = fleet.worker, time.time()
     shadow(fleet, TEMPLATE, PUBLISHED.format(queues=""))
-    hides = f"/etc/systemd/system/{TEMPLATE} is not fleetd's and hides the one just installed"
+    hides = f"/etc/systemd/system/{TEMPLATE} is not fleetd's {TEMPLATE} but somebody else's"
     assert hides in install_again(fleet)
     load.enqueue(fleet.main, "default", [600.0] * 200)  # far more than two instances can do
     status = fleet.wait("a hold", lambda s: any(hold.kind == "units" for hold in s.holds))

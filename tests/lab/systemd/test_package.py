@@ -205,5 +205,8 @@ def test_the_way_back_to_the_stock_unit_leaves_nothing(fleet: Fleet) -> None:
         fleet.worker.run(["sh", "-c", command], timeout=120)
     assert fleet.worker.unit("mastodon-sidekiq").active
     fleet.worker.wait_until("the others have stopped", lambda: workers(fleet).keys() == {"mastodon-sidekiq.service"})
-    dpkg(fleet, "--purge", "fleetd")
+    fleet.worker.write("/var/lib/mastodon-sidekiq/before-fleetd/mastodon-sidekiq@.service", "[Service]\n")
+    assert "before-fleetd stays: unit files of yours" in dpkg(fleet, "--purge", "fleetd")
+    assert fleet.worker.run(["ls", "-R", "/var/lib/mastodon-sidekiq"]).stdout.count("mastodon-sidekiq@.service") == 1
+    fleet.worker.remove("/var/lib/mastodon-sidekiq")
     assert left(fleet) == set()

@@ -1,4 +1,4 @@
-"""Looks every half second which processes say in Redis that they serve the queue `scheduler`."""
+"""Looks every half second which processes say in Redis that they serve the queue `scheduler` and are not quiet."""
 
 from __future__ import annotations
 
@@ -63,8 +63,9 @@ class Watch:
 
 def _schedulers(redis: Connection) -> list[str]:
     members = strings(redis.command("SMEMBERS", "processes"))
-    infos = redis.pipeline([("HGET", member, "info") for member in members]) if members else []
-    found = [json.loads(info) for info in infos if isinstance(info, str)]
+    told = redis.pipeline([("HMGET", member, "info", "quiet") for member in members]) if members else []
+    beats = [(fields[0], fields[1]) for fields in told if isinstance(fields, list) and isinstance(fields[0], str)]
+    found = [json.loads(info) for info, quiet in beats if quiet != "true"]  # a quiet one schedules nothing any more
     return sorted(info["hostname"] for info in found if "scheduler" in info["queues"])
 
 

@@ -133,7 +133,8 @@ class Login:
             return self._certificate_cure(found[1], found[2])
         if sqlstate == "28P01" or any(phrase in message for phrase in _WRONG_PASSWORD):
             unknown = " or the user has no line in auth_file" if self._kind == "pgbouncer" else ""
-            return f"the password is wrong{unknown}: check {prefix}_PASS {source}"
+            then = "Then `systemctl restart fleetd`, and `fleetctl restart` for workers that were started with it"
+            return f"the password is wrong{unknown}: check {prefix}_PASS {source}. {then}"
         if sqlstate == "3D000":
             return f"the database does not exist: check {prefix}_NAME {source}"
         if _CLEAR_PASSWORD in message:

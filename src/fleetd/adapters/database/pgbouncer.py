@@ -181,7 +181,15 @@ def facts_from(
         own_connections=1,
         pools=tuple(read[:POOLS_MAX]),
         mastodon=(_shown(database), _shown(user)),
+        forgets_statements=_forgets_statements(settings, known.get(database, {}), settings.users.get(user, {})),
     )
+
+
+def _forgets_statements(settings: ConsoleSettings, database: Row, user: Row) -> bool:
+    """In transaction or statement mode; from 1.21 on not, with `max_prepared_statements`."""
+    modes = (str(mode or "").strip() for mode in (user.get("pool_mode"), database.get("pool_mode")))
+    mode = next((mode for mode in modes if mode), settings.config.get("pool_mode", "session"))
+    return mode != "session" and not settings.number("max_prepared_statements")
 
 
 def _pool(settings: ConsoleSettings, row: Row, database: Row) -> PoolFacts:

@@ -44,15 +44,18 @@ def read_small_file(path: Path, bytes_max: int = SMALL_FILE_BYTES_MAX) -> bytes 
         return None
 
 
-def replace_file(path: Path, content: bytes, *, mode: int) -> None:
+def replace_file(path: Path, content: bytes, *, mode: int, group: int | None = None) -> None:
     """Write `path` in one step: after a crash or a power cut it holds `content` or what was there before.
 
-    Raises OSError; then nothing is left behind.
+    `group`: the id of the group that it is to belong to; None: the writer's. Raises OSError; then nothing is left
+    behind.
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         with os.fdopen(descriptor, "wb") as file:
+            if group is not None:
+                os.fchown(descriptor, -1, group)
             os.fchmod(descriptor, mode)  # whatever the umask is
             file.write(content)
             file.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from fleetd.adapters.host.files import read_small_file
@@ -18,7 +19,9 @@ from fleetd.core.model.unit_rules.text import UnitLine
 _DIRECTORIES = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
 _RUNS_SIDEKIQ = re.compile(r"(?<![\w-])sidekiq(?![\w-])")
 _GOES_TO = re.compile(r"\bcd\s+[\"']?(/[^\s\"';&]+)")
+_QUEUE = re.compile(r"(?:^|\s)(?:-q|--queue[= ])\s*[\"']?([^\s\"']+)")
 _UNITS_MAX = 500
+_STOCK_UNIT = "mastodon-sidekiq.service"
 
 
 def other_sidekiqs(directory: str, root: Path = Path("/")) -> dict[str, str]:
@@ -26,6 +29,49 @@ def other_sidekiqs(directory: str, root: Path = Path("/")) -> dict[str, str]:
 
     Two names of one directory (a symbolic link to a release) are the same. `root`: another root directory.
     """
+    found = _places(root)
+    return {unit: place for unit, place in found.items() if _real(root, place) != _real(root, directory)}
+
+
+def own_sidekiqs(directory: str, root: Path = Path("/")) -> tuple[str, ...]:
+    """Unit files, templates among them, that run this Mastodon's Sidekiq and have none of fleetd's names."""
+    return tuple(unit for unit, place in _places(root).items() if _real(root, place) == _real(root, directory))
+
+
+def booted_schedulers(directory: str, hiding: Iterable[str], root: Path = Path("/")) -> tuple[str, ...]:
+    """Units that a boot starts and that may serve `scheduler`, besides fleetd's: those of own_sidekiqs and `hiding`.
+
+    `hiding`: names of fleetd's units that are somebody else's.
+    """
+    found = []
+    for unit in dict.fromkeys((_STOCK_UNIT, *own_sidekiqs(directory, root), *hiding)):
+        file = next((root / d / unit for d in _DIRECTORIES if (root / d / unit).is_file()), None)
+        lines = unit_lines(read_small_file(file) or b"", unit) if file is not None else ()
+        *_, command = ("", *(line.value for line in lines if line.name == "ExecStart"))
+        found += [name for name in _enabled(unit, root) if _may_schedule(command, name)]
+    return tuple(found)
+
+
+def _enabled(unit: str, root: Path) -> list[str]:
+    """The unit, or the instances of a template, that a boot starts, but for fleetd-render's own links."""
+    start, at, _ = unit.partition("@.")
+    links = (
+        link.name
+        for wants in sorted((root / "etc/systemd/system").glob("*.wants"))
+        if wants.name != "mastodon-workers-boot.target.wants"
+        for link in sorted(wants.iterdir())
+    )
+    return [name for name in links if name == unit or (at and name.startswith(f"{start}@"))]
+
+
+def _may_schedule(command: str, unit: str) -> bool:
+    """Without a queue Sidekiq serves those of Mastodon's configuration, `scheduler` among them."""
+    instance = unit.removesuffix(".service").partition("@")[2]
+    queues = [re.sub(r"%[iI]", lambda _: instance, queue) for queue in _QUEUE.findall(command)]
+    return not queues or any("%" in queue or "$" in queue or queue.partition(",")[0] == "scheduler" for queue in queues)
+
+
+def _places(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     seen = {TEMPLATE_UNIT, SCHEDULER_UNIT}
     for folder in _DIRECTORIES:
@@ -34,7 +80,7 @@ def other_sidekiqs(directory: str, root: Path = Path("/")) -> dict[str, str]:
                 continue
             seen.add(path.name)
             place = _works_in(unit_lines(read_small_file(path) or b"", str(path)))
-            if place is not None and _real(root, place) != _real(root, directory):
+            if place is not None:
                 found[path.name] = place.rstrip("/")
     return found
 

@@ -63,8 +63,11 @@ def workers_account(root: Path = Path("/")) -> Account | None:
     return workers_unit(root).account
 
 
-def workers_unit(root: Path = Path("/")) -> WorkersUnit:
-    """The workers' unit; of a made-up `root`, nothing. Raises AccountError as workers_account does."""
+def workers_unit(root: Path = Path("/"), user: str | None = None) -> WorkersUnit:
+    """The workers' unit; of a made-up `root`, nothing. Raises AccountError as workers_account does.
+
+    `user`: as whom workers will run once that is rendered; None: as whom the unit says.
+    """
     if root != Path("/"):
         return WorkersUnit()
     shown: str | None = ""
@@ -75,14 +78,15 @@ def workers_unit(root: Path = Path("/")) -> WorkersUnit:
             return WorkersUnit()
         raise AccountError(f"systemd does not say as whom the workers run: try `systemctl show {_ASKED}`")
     version = re.match(r"systemd (\d{1,6})", systemctl("--version", seconds=_ASK_SECONDS) or "")
-    return structs.replace(unit_of(shown), comments_continue=version is None or int(version[1]) < 254)
+    return structs.replace(unit_of(shown, user), comments_continue=version is None or int(version[1]) < 254)
 
 
-def unit_of(shown: str) -> WorkersUnit:
+def unit_of(shown: str, user: str | None = None) -> WorkersUnit:
     """From what `systemctl show` printed. Raises AccountError for an unknown user or group, if we are root."""
     lines = [(name, value) for name, _, value in (line.partition("=") for line in shown.splitlines())]
     properties = dict(lines)
-    account = account_of(properties) if os.geteuid() == 0 else None
+    meant = properties if user is None else {"LoadState": "loaded", "User": user}
+    account = account_of(meant) if os.geteuid() == 0 else None
     if properties.get("LoadState") != "loaded":
         return WorkersUnit(account=account, user=account.name if account else "")
     return WorkersUnit(

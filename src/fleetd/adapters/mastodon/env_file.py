@@ -20,7 +20,6 @@ from fleetd.adapters.host.worker_account import (
     Account,
     AccountError,
     WorkersUnit,
-    account_of,
     workers_unit,
 )
 from fleetd.adapters.mastodon.dotenv import NAMES
@@ -91,9 +90,7 @@ def read_env_file(path: str, root: Path = Path("/"), *, user: str | None = None)
     if not path:
         return EnvFile()
     try:
-        unit = workers_unit(root)
-        if user is not None and unit.account is not None and user != unit.account.name:
-            unit = structs.replace(unit, account=account_of({"LoadState": "loaded", "User": user}), user=user)
+        unit = workers_unit(root, user)
         answer = as_account(unit.account, lambda: msgspec.json.encode(_Reader(path, root, unit).all()))
     except AccountError as error:
         return EnvFile(path=path, why=str(error))

@@ -18,7 +18,6 @@ from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT,
 
 TARGET = "mastodon-sidekiq.target"
 BOOT_TARGET = "mastodon-workers-boot.target"
-STOCK_UNIT = "mastodon-sidekiq.service"
 UNIT_DIRECTORIES = (Path("/etc/systemd/system"), Path("/usr/local/lib/systemd/system"), Path("/usr/lib/systemd/system"))
 
 
@@ -72,16 +71,12 @@ class BootLinks:
         """Whether mastodon-sidekiq.target is enabled."""
         return (self._units / "multi-user.target.wants" / TARGET).is_symlink()
 
-    def stock_unit_enabled(self) -> bool:
-        """Whether a boot starts Mastodon's own mastodon-sidekiq.service, which serves the scheduler queue as well."""
-        return (self._units / "multi-user.target.wants" / STOCK_UNIT).is_symlink()
-
     def _fragment(self, unit: str) -> Path:
         for directory in UNIT_DIRECTORIES:
             if (below(self._root, directory) / unit).is_file():
                 return directory / unit
         raise RenderError(
-            f"{unit} is not installed: run units/install.sh, or reinstall the package; then fleetd-render."
+            f"{unit} is not installed: run `fleetctl install-units` (or reinstall the package), then fleetd-render."
         )
 
 

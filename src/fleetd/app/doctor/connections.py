@@ -53,7 +53,7 @@ def _source(policy: Policy, endpoints: Endpoints, fleet: FleetDecision, source: 
         yield Check(subject=name, verdict="broken", what="it lets no more clients in", why=_NO_GROWTH)
         return
     parts, ours = _claimed(policy, fleet.claims, source)
-    left = source.limit_connections - source.reserve_connections - source.others_connections - ours
+    left = _left(source, ours)
     arithmetic = ", less ".join(
         (
             f"limit {source.limit_connections}",
@@ -85,6 +85,18 @@ def _source(policy: Policy, endpoints: Endpoints, fleet: FleetDecision, source: 
             why="Every one of them then counts as a client, which may be too many.",
             line=f"sudo -u postgres psql -c 'GRANT pg_monitor TO {login.user}'",
         )
+
+
+def left_at_min(policy: Policy, snapshot: Snapshot) -> int | None:
+    """Connections that are left beside everybody else's and all of min; negative: min does not fit. None: unknown."""
+    fleet = plan(assess(policy, snapshot, HostMemory()).tick, _memory(snapshot))
+    if fleet.budget.unread:
+        return None
+    return min((_left(s, _claimed(policy, fleet.claims, s)[1]) for s in fleet.budget.sources), default=None)
+
+
+def _left(source: SourceBudget, ours: int) -> int:
+    return source.limit_connections - source.reserve_connections - source.others_connections - ours
 
 
 def _claimed(policy: Policy, claims: Claims, source: SourceBudget) -> tuple[list[str], int]:

@@ -7,7 +7,6 @@ their own rights.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +15,17 @@ from typing import Final
 import msgspec
 
 from fleetd.adapters.host.as_account import as_account
-from fleetd.adapters.host.clock import BoottimeClock
-from fleetd.adapters.host.worker_account import Account, AccountError, account_of
+from fleetd.adapters.host.worker_account import AccountError
 from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.daemons_view import daemons_account
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.readings import reading_checks
 from fleetd.app.doctor.units import rights, services, worker_units
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
 from fleetd.app.pooler_search import found_before, who_answers
-from fleetd.app.route import OWN_ROLE
-from fleetd.app.sources import close_sources, open_sources
+from fleetd.app.sources import observe_once
 from fleetd.config import Settings, load
-from fleetd.core.model.facts import Snapshot
 from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.errors import ConfigError, ConfigProblem
 
@@ -49,7 +46,7 @@ def examine(file: Path) -> tuple[Check, ...]:
     looks = (Check(subject="configuration", verdict="look", what=warning) for warning in settings.warnings)
     checks = (taken, *looks, *worker_units(settings))
     try:
-        seen = as_account(_daemons_account(), lambda: _look(file, settings, env, found), LOOK_SECONDS)
+        seen = as_account(daemons_account(), lambda: _look(file, settings, env, found), LOOK_SECONDS)
     except AccountError as error:
         what = f"fleetd's view could not be taken: {error}"
         return (*checks, Check(subject="user fleetd", verdict="broken", what=what, line=_install_line()))
@@ -71,11 +68,6 @@ def _what(problem: ConfigProblem) -> str:
     return f"{problem.path}: {problem.what}" if problem.path else problem.what
 
 
-def _daemons_account() -> Account | None:
-    """None: we are not root, and look with our own rights."""
-    return account_of({"LoadState": "loaded", "User": OWN_ROLE}) if os.geteuid() == 0 else None
-
-
 def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | None) -> bytes:
     """With the rights of fleetd's user, and in a process of its own if we are root."""
     found = asyncio.run(who_answers(settings, env)) or before
@@ -83,7 +75,7 @@ def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | No
         endpoints = find_endpoints(settings, env, found)
     except ConfigError as error:  # PgBouncer was found just now, and what it takes to ask it is missing
         return msgspec.json.encode([*rights(file, settings), *_problems(error)])
-    snapshot = asyncio.run(_observe(settings, endpoints))
+    snapshot = asyncio.run(observe_once(settings, endpoints))
     return msgspec.json.encode(
         [*_places(endpoints), *rights(file, settings), *reading_checks(settings, endpoints, snapshot)]
     )
@@ -94,11 +86,3 @@ def _places(endpoints: Endpoints) -> Iterator[Check]:
         yield Check(subject="configuration", verdict="ok", what=sentence)
     for warning in endpoints.warnings:
         yield Check(subject="configuration", verdict="look", what=warning)
-
-
-async def _observe(settings: Settings, endpoints: Endpoints) -> Snapshot:
-    sources, _ = open_sources(settings, endpoints, BoottimeClock(runtime_directory=None))
-    try:
-        return await sources.observe(settings.policy.host)
-    finally:
-        await close_sources(sources)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fleetd.app.doctor.check import Check
+from fleetd.app.doctor.check import Check, Verdict
 from fleetd.app.doctor.connections import connection_checks
 from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
+from fleetd.core.evidence.signs import of_settings
 from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Unknown
 from fleetd.core.model.identity import SCHEDULER, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import all_settings
 from fleetd.words.formatting import numbers, size, times
+from fleetd.words.reasons import sentence
 
 _RENDER: Final = "sudo systemctl start fleetd-render"
 _HELD: Final = "Without it fleetd holds everything as it is."
@@ -24,6 +26,8 @@ def reading_checks(settings: Settings, endpoints: Endpoints, snapshot: Snapshot)
     policy = endpoints.policy(settings.policy)
     yield from _redis(endpoints, snapshot.sidekiq)
     yield from connection_checks(policy, endpoints, snapshot)
+    for sign in of_settings(policy, snapshot.pgbouncer):
+        yield Check(subject="Mastodon's settings", verdict="broken", what=sentence(sign))
     yield from _systemd(snapshot.systemd)
     yield from _host(policy, endpoints, snapshot.machine)
 
@@ -51,6 +55,10 @@ def _systemd(reading: Known[SystemdFacts] | Unknown) -> Iterator[Check]:
     for unit in odd:
         line = f"systemctl status {unit.name}"
         yield Check(subject="systemd", verdict="broken", what=f"{unit.name} is {unit.load_state}", line=line)
+    for unit in (unit for unit in reading.value.units.values() if unit.active_state == "failed"):
+        why = "Its last lines say why. Once that is mended, release it."
+        line = f"journalctl -u {unit.name} -n 30 --no-pager"
+        yield Check(subject="systemd", verdict="broken", what=f"{unit.name} has failed", why=why, line=line)
     if not odd:
         running = sum(unit.active_state == "active" for unit in reading.value.units.values())
         yield Check(subject="systemd", verdict="ok", what=f"{times(running, 'unit')} of fleetd's run")
@@ -68,7 +76,8 @@ def _host(policy: Policy, endpoints: Endpoints, reading: Known[HostFacts] | Unkn
     if missing:
         names = ", ".join(unit_of(key) for key in missing[:4]) + (" …" if len(missing) > 4 else "")
         why = "They would not start, or with the settings of before."
-        yield Check(subject="settings", verdict="broken", what=f"not rendered: {names}", why=why, line=_RENDER)
+        verdict: Verdict = "broken" if facts.rendered else "look"  # the first time there is nothing to mend yet
+        yield Check(subject="settings", verdict=verdict, what=f"not rendered: {names}", why=why, line=_RENDER)
     else:
         ranges = numbers(tuple(key for key in wanted if key != SCHEDULER))
         yield Check(subject="settings", verdict="ok", what=f"rendered for {ranges} and the scheduler")

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from fleetd.adapters.host.systemctl import systemctl
-from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.app.daemons_view import unfit_units
 from fleetd.app.doctor.check import Check
 from fleetd.app.route import OWN_ROLE
 from fleetd.app.worker_command import command_problem
 from fleetd.config import Settings
-from fleetd.words.units import fault_words, headline, way_over
+from fleetd.words.units import fault_words, headline
 
+_WAY_OVER: Final = "sudo fleetctl migrate"
 _UP: Final = ("active", "activating", "reloading")
 
 
@@ -38,10 +39,13 @@ def worker_units(settings: Settings) -> Iterator[Check]:
     problem = command_problem(settings) if os.geteuid() == 0 else ""  # only root can look as the workers do
     if problem:
         yield Check(subject="workers' units", verdict="broken", what=problem, why="No worker can start.")
-    for unfit in UnitFiles().unfit(settings.units_directory).values():
-        why = "; ".join(map(fault_words, unfit.faults))
-        lines = " && ".join(f"sudo {command}" for command in way_over(unfit)) if unfit.foreign else ""
-        yield Check(subject="workers' units", verdict="broken", what=headline(unfit), why=why, line=lines)
+    for unfit in unfit_units(settings).values():
+        if unfit.foreign:
+            why = "It hides fleetd's. The way over, without losing a job:"
+            yield Check(subject="workers' units", verdict="broken", what=headline(unfit), why=why, line=_WAY_OVER)
+            continue
+        for fault in unfit.faults:
+            yield Check(subject="workers' units", verdict="broken", what=headline(unfit), why=f"{fault_words(fault)}.")
 
 
 def services(settings: Settings) -> Iterator[Check]:
@@ -50,10 +54,10 @@ def services(settings: Settings) -> Iterator[Check]:
     if stock is not None and stock.strip() == "active" and settings.policy.scheduler.place == "here":
         yield Check(
             subject="systemd",
-            verdict="broken",
+            verdict="look",
             what="mastodon-sidekiq.service runs here and serves every queue, `scheduler` too",
-            why="fleetd then starts no scheduler of its own, and two must never run.",
-            line="sudo systemctl disable --now mastodon-sidekiq",
+            why="While it does, fleetd starts no scheduler of its own.",
+            line="sudo fleetctl migrate",
         )
     for unit, why in (
         # fleetd first: it then finds out whether workers may name their connections before they start.

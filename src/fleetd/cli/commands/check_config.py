@@ -67,10 +67,10 @@ def check_config(context: click.Context, file: str) -> None:
 
 def unit_lines(settings: Settings, root: Path = Path("/")) -> list[str]:
     """Units of the workers that are somebody else's or changed: each fault with its cure, then what to run."""
-    from fleetd.adapters.host.unit_files import UnitFiles
+    from fleetd.app.daemons_view import unfit_units
 
     lines: list[str] = []
-    for unfit in UnitFiles(root).unfit(settings.units_directory).values():
+    for unfit in unfit_units(settings, root).values():
         lines.append(f"  look: {headline(unfit)}")
         lines += [f"    {fault_words(fault)}" for fault in unfit.faults]
         lines.append("    to use fleetd's instead, run:" if unfit.foreign else "    once it is mended, run:")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleetd.core.evidence.weigh import Evidence
-from fleetd.core.model.facts import SidekiqFacts
-from fleetd.core.model.policy_tables import SCHEDULER_QUEUE
+from fleetd.core.model.facts import Known, PgBouncerFacts, SidekiqFacts, Unknown
+from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.evidence import (
     EnqueuerClockWrong,
@@ -14,6 +14,8 @@ from fleetd.core.model.reasons.evidence import (
     ProcessClockWrong,
     SchedulerEnqueuesNothing,
     SchedulerQueueLate,
+    StatementsForgotten,
+    ThreadsWithoutConnections,
 )
 
 #: Mastodon's schedule has jobs for every five minutes.
@@ -40,6 +42,18 @@ def _of_evidence(evidence: Evidence) -> Iterator[Reason]:
     yield from (ProcessClockWrong(host=host, ahead_seconds=ahead) for host, ahead in worst[:NAMED_MAX])
     skews = sorted(evidence.skews, key=lambda skew: -abs(skew.ahead_seconds))
     yield from (EnqueuerClockWrong(queue=s.queue, ahead_seconds=s.ahead_seconds) for s in skews[:NAMED_MAX])
+
+
+def of_settings(policy: Policy, pgbouncer: Known[PgBouncerFacts] | Unknown | None) -> Iterator[Reason]:
+    """What makes workers' queries fail, by Mastodon's settings and by PgBouncer's."""
+    forgets = isinstance(pgbouncer, Known) and pgbouncer.value.forgets_statements
+    if forgets and policy.connections.prepares_statements:
+        yield StatementsForgotten()
+    pools = {profile.name: (profile.threads, profile.db_pool) for profile in policy.profiles}
+    pools["scheduler"] = (policy.scheduler.threads, policy.scheduler.db_pool)
+    few = tuple(name for name, (threads, db_pool) in pools.items() if threads > db_pool)
+    if few:
+        yield ThreadsWithoutConnections(pool_connections=pools[few[0]][1], profiles=few)
 
 
 def _of_scheduler(facts: SidekiqFacts) -> Iterator[Reason]:

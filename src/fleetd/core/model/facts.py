@@ -182,6 +182,8 @@ class PgBouncerFacts(Value, frozen=True, kw_only=True):
     own_connections: int
     pools: tuple[PoolFacts, ...]  # without the console's own
     mastodon: tuple[str, str]  # database and user of Mastodon's pool, which is in `pools` once it was used
+    #: A client's next query may go to a server connection that has not seen its prepared statements.
+    forgets_statements: bool = False
     refused: bool = False  # no more clients: headroom is zero; the numbers above are then the last good
 
     @property

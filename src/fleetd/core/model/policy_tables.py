@@ -115,6 +115,8 @@ class ConnectionPolicy(Value, frozen=True, kw_only=True):
     declared: Annotated[tuple[DeclaredClaim, ...], NOT_IN_FILE] = ()
     #: Whether our workers can be told by application_name. They can where they reach Postgres directly.
     named: Annotated[bool, NOT_IN_FILE] = True
+    #: Whether Mastodon's settings let its workers prepare statements.
+    prepares_statements: Annotated[bool, NOT_IN_FILE] = False
 
     def declared_connections(self, on: Literal["database", "replica"]) -> int:
         return sum(claim.connections for claim in self.declared if claim.on == on)

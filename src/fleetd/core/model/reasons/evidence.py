@@ -14,6 +14,17 @@ class GhostHeartbeats(Reason, frozen=True, kw_only=True):
     still_seconds: float  # of the one that has stood still the longest
 
 
+class StatementsForgotten(Reason, frozen=True, kw_only=True):
+    """Workers prepare statements, and PgBouncer hands each transaction to another connection."""
+
+
+class ThreadsWithoutConnections(Reason, frozen=True, kw_only=True):
+    """An address of Mastodon's gives a worker fewer connections than it has threads."""
+
+    pool_connections: int
+    profiles: tuple[str, ...]  # which have more threads; the scheduler too
+
+
 class ProcessClockWrong(Reason, frozen=True, kw_only=True):
     """`ahead_seconds`: of Redis's clock; below 0: behind."""
 

@@ -132,7 +132,7 @@ class _Judged:
                 path = posixpath.normpath(line.value.removeprefix("-"))
                 rule = UnitRule.SETTINGS if path.startswith(f"{SETTINGS_DIRECTORY}/") else UnitRule.SETTINGS_LATER
                 if path not in self.text.harmless:
-                    yield self.fault(rule, line, f"{write}   (once more, below it)")
+                    yield self.fault(rule, line, write)
             return
         optional = next((f for f in files if posixpath.normpath(f.value.removeprefix("-")) in self.also), None)
         rule = UnitRule.SETTINGS if optional is None else UnitRule.SETTINGS_OPTIONAL
@@ -151,8 +151,8 @@ class _Judged:
             return
         line = commands[0]
         for rule in start_faults(line.value):
-            through_shell = "ExecStart=/bin/bash -lc '… && exec bundle exec sidekiq $SIDEKIQ_ARGS'"
-            yield self.fault(rule, line, through_shell if rule == UnitRule.SHELL else self._right_command())
+            own = "ExecStart=   (your own, with `exec` before bundle or sidekiq)"
+            yield self.fault(rule, line, own if rule == UnitRule.SHELL else self._right_command())
 
     def _right_command(self) -> str:
         """One that is in these files already, so that user, place and Ruby are right; else the usual one."""

@@ -1,0 +1,73 @@
+"""Carry a migration out: look, do the next step, look again, until it is done or nothing can be done."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Final
+
+from fleetd.app.migrating.plan import NextStep
+from fleetd.errors import FleetdError
+
+#: Between two looks. Sidekiq beats every 10 s.
+LOOK_AGAIN_SECONDS: Final = 2.0
+#: A step that was done is not done again for so long: a quiet is seen with the next heartbeat, 10 s later at most.
+AGAIN_SECONDS: Final = 25.0
+#: Starting a unit waits for Mastodon to boot.
+_COMMAND_SECONDS: Final = 900.0
+
+
+class Runner:
+    """`step` looks, and returns the next step; `tell` says one; `perform` runs a command, or raises FleetdError."""
+
+    def __init__(
+        self,
+        step: Callable[[], NextStep],
+        tell: Callable[[NextStep], None],
+        perform: Callable[[str], None],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._step = step
+        self._tell = tell
+        self._perform = perform
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._done: dict[tuple[str, ...], float] = {}
+        self._said = ""
+
+    def run(self) -> NextStep:
+        """The last step: done or stuck. Raises FleetdError when a command fails; run again, it goes on from there."""
+        while True:
+            step = self._step()
+            if step.kind in ("done", "stuck"):
+                return step
+            if step.kind == "do" and not self._was_done(step):
+                self._tell(step)
+                for command in step.commands:
+                    self._perform(command)
+                self._done[step.commands] = self._monotonic()
+                continue
+            if step.kind == "wait" and step.says != self._said:
+                self._tell(step)
+                self._said = step.says
+            self._sleep(LOOK_AGAIN_SECONDS)
+
+    def _was_done(self, step: NextStep) -> bool:
+        at = self._done.get(step.commands)
+        return at is not None and self._monotonic() - at < AGAIN_SECONDS
+
+
+def perform(command: str) -> None:
+    """Run one of the plan's commands as root. Raises FleetdError with what it said."""
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise FleetdError(f"`{command}` could not be run: {error}") from None
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())[:500]
+        raise FleetdError(f"`{command}` failed: {said}. Run this again once that is mended: it goes on from there")

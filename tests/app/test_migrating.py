@@ -1,0 +1,253 @@
+"""The steps of a migration, by what is seen; and that a run goes on from wherever things stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from fleetd.app.migrating.plan import SCHEDULER, TARGET, NextStep, next_step, next_step_back, steps_of
+from fleetd.app.migrating.record import load_record, record_of, save_record
+from fleetd.app.migrating.run import AGAIN_SECONDS, Runner, perform
+from fleetd.app.migrating.seen import Record, Seen, WorkerUnit
+from fleetd.errors import FleetdError
+
+STOCK = WorkerUnit(
+    name="mastodon-sidekiq.service", active=True, enabled=True, stop_seconds=60.0, pid=7, busy_threads=3, scheduler=True
+)
+PUSH = replace(STOCK, name="mastodon-sidekiq-push.service", pid=8, scheduler=False)
+FRESH = Seen(old=(STOCK,), ours=(), wanted_instances=2, schedulers=1)
+INSTANCE = WorkerUnit(name="mastodon-sidekiq@1.service", active=True, stop_seconds=60.0, pid=9)
+OURS = replace(INSTANCE, name=SCHEDULER, pid=10, scheduler=True)
+RUNNING = Seen(
+    old=(replace(STOCK, active=False, enabled=False, pid=0),),
+    ours=(INSTANCE, OURS),
+    rendered=True,
+    fleetd_active=True,
+    fleetd_enabled=True,
+    target_enabled=True,
+    answers=True,
+    wanted_instances=1,
+    serving_instances=1,
+    schedulers=1,
+)
+BEFORE = Record(enabled=(STOCK.name,), active=(STOCK.name,))
+
+
+def commands(steps: tuple[NextStep, ...]) -> list[str]:
+    return [command for step in steps for command in step.commands]
+
+
+def test_from_the_stock_unit() -> None:
+    steps = steps_of(FRESH)
+    assert commands(steps) == [
+        "systemctl start fleetd-render",
+        "systemctl enable --now fleetd",
+        f"systemctl enable --now {TARGET}",
+        "systemctl kill --kill-who=main --signal=TSTP mastodon-sidekiq.service",
+        "systemctl disable --now mastodon-sidekiq.service",
+    ]
+    assert [step.says for step in steps if step.kind == "wait"][-1] == "mastodon-sidekiq.service finishes 3 jobs"
+    assert steps[-1].kind == "done"
+
+
+def test_per_queue_units_go_one_at_a_time_and_the_scheduler_last() -> None:
+    done = commands(steps_of(replace(FRESH, old=(PUSH, STOCK))))
+    assert [line.split()[-1] for line in done[3:]] == [PUSH.name, PUSH.name, STOCK.name, STOCK.name]
+
+
+def test_a_unit_with_a_wrapper_gets_the_quiet_where_sidekiq_is() -> None:
+    wrapped = replace(STOCK, is_main_pid=False, pid=4711)
+    assert "kill -TSTP 4711   # of mastodon-sidekiq.service" in commands(steps_of(replace(FRESH, old=(wrapped,))))
+
+
+def test_a_unit_that_would_be_killed_gets_more_time_first() -> None:
+    done = commands(steps_of(replace(FRESH, old=(replace(STOCK, stop_seconds=15.0),))))
+    assert "TimeoutStopSec=60" in done[2]
+    assert done.index(done[2]) < done.index("systemctl disable --now mastodon-sidekiq.service")
+
+
+def test_somebodys_template_is_put_aside_and_runs_on() -> None:
+    file = "/etc/systemd/system/mastodon-sidekiq@.service"
+    named = replace(STOCK, name="mastodon-sidekiq@default.service")
+    done = commands(steps_of(replace(FRESH, old=(named,), hiding=(file,))))
+    assert f"mv {file} /var/lib/mastodon-sidekiq/before-fleetd/mastodon-sidekiq@.service" in done
+    assert not any("restart mastodon" in line or "stop mastodon" in line for line in done)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"problems": ("Redis: it is away",)}, "Redis: it is away"),
+        ({"rendered": True, "short_connections": 12}, "12 are missing"),
+    ],
+)
+def test_what_keeps_it_from_going_on(changes: dict[str, object], says: str) -> None:
+    step = next_step(replace(FRESH, **changes))
+    assert (step.kind, step.commands) == ("stuck", ())
+    assert says in step.says
+
+
+def test_nothing_goes_while_the_new_ones_do_not_serve() -> None:
+    waiting = replace(RUNNING, old=(STOCK,), serving_instances=0)
+    assert next_step(waiting).kind == "wait"
+    assert (
+        next_step(replace(waiting, answers=False, why_not="postgres: away")).says
+        == "fleetd is not ready: postgres: away"
+    )
+    assert next_step(replace(waiting, serving_instances=1)).commands
+
+
+def test_a_unit_without_a_heartbeat_is_not_stopped() -> None:
+    assert next_step(replace(RUNNING, old=(replace(STOCK, pid=0),))).kind == "wait"
+
+
+def test_the_scheduler_is_waited_for_where_it_belongs_here() -> None:
+    none = replace(RUNNING, schedulers=0)
+    assert next_step(none).kind == "wait"
+    assert next_step(replace(none, scheduler_here=False)).kind == "done"
+
+
+def test_back_to_the_stock_unit() -> None:
+    """Ours that schedules is gone before the one of before is started; instances go once that one beats."""
+    done = commands(steps_of(RUNNING, BEFORE))
+    assert done == [
+        "systemctl disable --now fleetd",
+        f"systemctl kill --kill-who=main --signal=TSTP {SCHEDULER}",
+        f"systemctl stop {SCHEDULER}",
+        "systemctl enable --now mastodon-sidekiq.service",
+        f"systemctl kill --kill-who=main --signal=TSTP {INSTANCE.name}",
+        f"systemctl stop {INSTANCE.name}",
+        f"systemctl disable --now {TARGET}",
+    ]
+
+
+def test_back_to_a_template_of_the_same_names() -> None:
+    file = "/etc/systemd/system/mastodon-sidekiq@.service"
+    record = Record(enabled=("mastodon-sidekiq@default.service", SCHEDULER), moved=(file,))
+    steps = steps_of(replace(RUNNING, old=(), aside=True), record)
+    done = commands(steps)
+    assert steps[-1].kind == "done"
+    assert done.count(f"systemctl enable --now {SCHEDULER}") == 1
+    assert any(line.startswith("rm -f ") and "mastodon-sidekiq@.service.d/40-fleetd.conf" in line for line in done)
+    back = f"mv /var/lib/mastodon-sidekiq/before-fleetd/mastodon-sidekiq@.service {file}"
+    assert done.index(f"systemctl stop {INSTANCE.name}") < done.index(back)
+    assert done.index(back) < done.index("systemctl enable --now mastodon-sidekiq@default.service")
+
+
+def test_without_a_record_there_is_no_way_back() -> None:
+    assert next_step_back(RUNNING, Record()).kind == "stuck"
+
+
+units = st.builds(
+    WorkerUnit,
+    name=st.sampled_from([STOCK.name, PUSH.name, "my worker.service"]),
+    active=st.booleans(),
+    enabled=st.booleans(),
+    stop_seconds=st.sampled_from([0.0, 15.0, 60.0, float("inf")]),
+    pid=st.sampled_from([0, 7]),
+    is_main_pid=st.booleans(),
+    busy_threads=st.integers(0, 3),
+    quiet=st.booleans(),
+    scheduler=st.booleans(),
+)
+sights = st.builds(
+    Seen,
+    old=st.lists(units, max_size=3, unique_by=lambda unit: unit.name).map(tuple),
+    ours=st.sampled_from([(), (INSTANCE,), (INSTANCE, OURS)]),
+    hiding=st.sampled_from([(), ("/etc/systemd/system/mastodon-sidekiq@.service",)]),
+    rendered=st.booleans(),
+    fleetd_active=st.booleans(),
+    fleetd_enabled=st.booleans(),
+    target_enabled=st.booleans(),
+    answers=st.booleans(),
+    wanted_instances=st.integers(0, 2),
+    serving_instances=st.integers(0, 2),
+    schedulers=st.sampled_from([None, 0, 1, 2]),
+)
+
+
+@given(sights)
+def test_from_anywhere_it_ends_and_stops_only_what_is_quiet_and_idle(seen: Seen) -> None:
+    steps = steps_of(seen)
+    assert steps[-1].kind == "done"
+    now = seen
+    for step in steps:
+        for unit in now.old:
+            stopped = any(
+                command.startswith("systemctl disable --now") and unit.name in command for command in step.commands
+            )
+            if stopped and unit.active:
+                assert unit.beats
+                assert unit.quiet
+                assert unit.busy_threads == 0
+                assert now.serving_instances >= now.wanted_instances
+        now = step.then or now
+
+
+@given(sights)
+def test_on_the_way_back_there_are_never_two_schedulers(seen: Seen) -> None:
+    now = seen
+    for step in steps_of(seen, BEFORE):
+        if any("--now mastodon-sidekiq.service" in command for command in step.commands):
+            assert not any(unit.name == SCHEDULER and unit.active for unit in now.ours)
+            assert not now.fleetd_active
+        now = step.then or now
+
+
+class Script:
+    """Steps as they come, and a clock that only moves while the runner sleeps."""
+
+    def __init__(self, *steps: NextStep) -> None:
+        self.steps = list(steps)
+        self.now = 0.0
+        self.told: list[str] = []
+        self.ran: list[str] = []
+
+    def run(self) -> NextStep:
+        return Runner(
+            lambda: self.steps.pop(0) if len(self.steps) > 1 else self.steps[0],
+            lambda step: self.told.append(step.says),
+            self.ran.append,
+            monotonic=lambda: self.now,
+            sleep=self.sleep,
+        ).run()
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_step_is_not_done_twice_before_its_effect_can_be_seen() -> None:
+    quiet = NextStep(kind="do", says="quiet", commands=("kill",))
+    script = Script(*[quiet] * 5, NextStep(kind="done", says="there"))
+    assert script.run().kind == "done"
+    assert script.ran == ["kill"]
+    late = Script(*[quiet] * 40, NextStep(kind="done", says="there"))
+    late.run()
+    assert len(late.ran) == 1 + int(late.now // AGAIN_SECONDS)
+
+
+def test_what_is_waited_for_is_said_once() -> None:
+    waits = [NextStep(kind="wait", says=f"{jobs} jobs") for jobs in (2, 2, 1, 1)]
+    script = Script(*waits, NextStep(kind="done", says="there"))
+    script.run()
+    assert script.told == ["2 jobs", "1 jobs"]
+
+
+def test_a_command_that_fails_is_named_with_what_it_said() -> None:
+    with pytest.raises(FleetdError, match=r"`echo no >&2; exit 3` failed: no\. Run this again"):
+        perform("echo no >&2; exit 3")
+
+
+def test_what_was_found_is_kept_for_the_way_back(tmp_path: Path) -> None:
+    file = tmp_path / "migration.json"
+    record = record_of(FRESH, load_record(file))
+    assert record == BEFORE
+    save_record(record, file)
+    gone = replace(FRESH, old=())
+    assert record_of(gone, load_record(file)) == BEFORE
+    file.write_text("{")
+    assert load_record(file) == Record()
