@@ -61,6 +61,7 @@ $pip --no-deps --no-index --no-build-isolation .
 # What only installs: it is not needed to run. pip goes last.
 "$home/bin/python" -I -m pip uninstall --quiet --yes --root-user-action=ignore flit_core setuptools pip 2> /dev/null
 site=$home/lib/python3.$minor/site-packages
+rm -r "$site/fleetd/units" # for `fleetctl install-units`, which has nothing to do here
 # The names of this machine, of its index and of the day.
 find "$site" -path '*.dist-info/*' \( -name RECORD -o -name INSTALLER -o -name REQUESTED -o -name direct_url.json \) -delete
 find "$home" -depth -name __pycache__ -exec rm -r {} +
