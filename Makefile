@@ -2,7 +2,7 @@
 # make demo   fleetd with real Redis, Postgres, systemd and Sidekiq, four minutes (asks for sudo)
 # make help   all targets
 
-.PHONY: help test lint test-unit test-long demo install deb deb-try prepare venv lock clean
+.PHONY: help test lint test-unit test-long test-pythons demo install deb deb-try prepare venv lock clean
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -17,6 +17,7 @@ help:
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make test-unit  the tests that need no virtual hosts, in a few minutes, without sudo"
 	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"
+	@echo "make test-pythons  the same on python3.12 and python3.13, if they are here (PYTHONS=...)"
 	@echo "make lock       renew requirements*.lock: the newest versions that pyproject.toml allows, with their hashes"
 	@echo "make deb        dist/fleetd_VERSION_ARCH.deb for this release, or for RELEASE=bookworm, trixie or noble (asks for sudo)"
 	@echo "make deb-try    install, boot, remove and purge the package of RELEASE=… in a root of that release (asks for sudo)"
@@ -36,6 +37,10 @@ test-unit: venv lint
 
 test-long: prepare
 	@$(PYTEST) -m long -n 2 --dist loadfile -rP
+
+PYTHONS := python3.12 python3.13
+test-pythons:
+	@scripts/test-pythons.sh $(PYTHONS)
 
 lint: venv
 	@.venv/bin/ruff check .
@@ -63,4 +68,4 @@ lock: venv
 	@scripts/lock.sh
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -245,6 +245,7 @@ HoldKind = Literal["pause", "upgrade", "quieted", "units"]
 _HOLD_KINDS: dict[type[reasons.HoldReason], HoldKind] = {
     reasons.Paused: "pause",
     reasons.CodeChanged: "upgrade",
+    reasons.UnitsUpgraded: "upgrade",
     reasons.MostQuietedByHand: "quieted",
     reasons.UnitUnfit: "units",
 }

@@ -283,6 +283,10 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     # what holds the host
     reasons.Paused: _paused,
     reasons.CodeChanged: _code_changed,
+    reasons.UnitsUpgraded: (
+        "an installation changed {units}: nothing starts or stops until `fleetctl restart` (one at a time), or "
+        "`fleetctl resume`, with which running ones stay as they are"
+    ),
     reasons.UnitUnfit: lambda r: unfit_words(r.unfit),
     reasons.MostQuietedByHand: (
         "{quieted_instances} of {present_instances} instances were quieted by hand: nothing starts or stops"

@@ -34,6 +34,8 @@ def _resume_taken(r: reasons.ResumeTaken) -> str:
             f"Mastodon's code on disk{version} is accepted: new instances start with it, running ones keep "
             "the old one until `fleetctl restart`"
         )
+    if r.units_accepted:
+        ended.append("the workers' new units are accepted: running ones keep theirs until `fleetctl restart`")
     return f"Resumed: {'; '.join(ended)}."
 
 
@@ -67,7 +69,7 @@ def _drain_taken(r: reasons.DrainTaken) -> str:
 
 
 def _restart_taken(r: reasons.RestartTaken) -> str:
-    more = " The code on disk is accepted for all profiles, so whatever starts runs it." if r.code_for_all else ""
+    more = " What is on disk is accepted for all profiles, so whatever starts runs it." if r.code_for_all else ""
     if r.tried_again:
         more += f" What failed before is tried again: {', '.join(map(unit_name, r.tried_again))}."
     more += f" {times(r.pins_ended, 'pin on them ends', 'pins on them end')}." if r.pins_ended else ""

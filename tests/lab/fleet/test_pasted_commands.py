@@ -175,6 +175,7 @@ ELSEWHERE = {
     "make demo ARGS=--keep": "tests/lab/long/test_demo.py",
     "make test": "runs this",
     "make test-unit": "runs a part of this",
+    "make test-pythons": "runs a part of this with other Pythons",
     "make test-long": "runs for an hour",
     "make venv": "a part of make test",
     "make lint": "a part of make test",

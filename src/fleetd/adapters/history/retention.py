@@ -42,7 +42,9 @@ def drop_aged(connection: sqlite3.Connection, rows: list[Row], before_seconds: f
         written = sum(1 for name, _ in rows if name == table)
         connection.execute(statement, (before_seconds, AGED_ROWS_PER_ROW * max(1, written)))
     # The last policy from before the oldest samples is still in force there.
-    oldest_seconds = number(connection, "SELECT min(coalesce(min(ends), ?1), ?1) FROM readings", before_seconds)
+    oldest_seconds = number(
+        connection, "SELECT min(coalesce(min(ends), ?), ?) FROM readings", before_seconds, before_seconds
+    )
     in_force = number(connection, "SELECT max(id) FROM policies WHERE at < ?", oldest_seconds)
     newest = number(connection, "SELECT max(id) FROM policies")
     connection.execute("DELETE FROM policies WHERE id < ?", (max(in_force, newest - POLICIES_MAX),))

@@ -54,6 +54,17 @@ class UnitFiles:
         whole = b"\0".join(content for content in contents if content)
         return hashlib.sha256(whole).hexdigest()[:_DIGEST_LETTERS]
 
+    def shipped_digests(self) -> dict[str, str]:
+        """The digest of each unit file that is below /usr, where installing puts it; drop-ins are people's."""
+        found = {}
+        for unit in UNIT_FILES:
+            fragment = self._fragment(unit)
+            if fragment is None or not fragment.is_relative_to(self._root / "usr"):
+                continue
+            if content := _content(fragment):
+                found[unit] = hashlib.sha256(content).hexdigest()[:_DIGEST_LETTERS]
+        return found
+
     def drop_ins(self, unit: str) -> tuple[Path, ...]:
         """What systemd would add to the unit file, in systemd's order and with the paths of its DropInPaths."""
         found: dict[str, Path] = {}

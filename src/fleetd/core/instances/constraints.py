@@ -1,9 +1,9 @@
 """The constraints under which the plan may use this host: holds, people's counts, memory and cores, a rollout's spare.
 
 Law 3: a host that is short of memory or cores adds nothing. Law 6: people's orders come first. A pause, an upgrade of
-Mastodon's code under running workers, or a fleet mostly quieted by hand hold everything that would move of its own
-accord. Instances beyond the database's budget (law 2) and a surplus scheduler (law 1) are stopped even then, unless
-their unit is somebody else's: that one is left alone whatever happens (carry_out.py).
+Mastodon's code or of the workers' units under running workers, or a fleet mostly quieted by hand hold everything that
+would move of its own accord. Instances beyond the database's budget (law 2) and a surplus scheduler (law 1) are stopped
+even then, unless their unit is somebody else's: that one is left alone whatever happens (carry_out.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fleetd.core.instances.lifecycle import InstanceView
 from fleetd.core.instances.rollout import spare_for, spare_in
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import HostFacts
-from fleetd.core.model.identity import TEMPLATE_UNIT
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.policy_tables import Policy
 
 #: How long memory is short before the least important instance is shed, and how long until the next one.
@@ -26,6 +26,8 @@ SHED_EVERY_SECONDS = 120.0
 OOM_HOLD_SECONDS = 1800.0
 #: Where the kernel shows no pressure (no PSI): nothing is added above this load average per core.
 LOAD_PER_CORE_MAX = 2.0
+#: Instead of the digest of a unit file that is not known any more.
+_BEFORE = "before"
 
 
 def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
@@ -61,11 +63,39 @@ def remember_host(tick: HostTick, memory: HostMemory) -> HostMemory:
         shortage=structs.replace(shortage, pressed_since_seconds=begun if pressed else None),
         code_on_disk=machine.code,
     )
+    memory = _remember_shipped(tick, machine, memory)
     if machine.code is None or machine.code.digest == memory.code:
         return memory
     if memory.code == "" or _all_run(machine.code.digest, tick.active, memory):
         return structs.replace(memory, code=machine.code.digest)
     return memory
+
+
+def _remember_shipped(tick: HostTick, machine: HostFacts, memory: HostMemory) -> HostMemory:
+    """Which installed unit files instances may be started with: the first that are seen, or those with which all run.
+
+    A memory of an earlier version of fleetd's has none. If instances run with another unit then, it is that version's.
+    """
+    disk = machine.shipped_digests
+    memory = structs.replace(memory, shipped_on_disk=disk)
+    if memory.shipped is None:
+        shipped = {unit: disk[unit] if _run_with(unit, tick, machine, memory) else _BEFORE for unit in disk}
+    else:
+        shipped = disk | memory.shipped
+        shipped |= {
+            unit: disk[unit] for unit in memory.units_changed if _run_with(unit, tick, machine, memory, some=True)
+        }
+    return memory if shipped == memory.shipped else structs.replace(memory, shipped=shipped)
+
+
+def _run_with(unit: str, tick: HostTick, machine: HostFacts, memory: HostMemory, *, some: bool = False) -> bool:
+    """Whether all that run were started with the unit that is on disk. `some`: and at least one runs."""
+    present = [v for v in tick.active if v.is_present and (v.profile is None) is (unit == SCHEDULER_UNIT)]
+    watches = [memory.units.watches.get(v.key) for v in present]
+    now = machine.unit_digests.get(unit, "")
+    if some and not watches:
+        return False
+    return all(w is not None and (not w.unit_digest or w.unit_digest == now) for w in watches)
 
 
 def _all_run(digest: str, active: tuple[InstanceView, ...], memory: HostMemory) -> bool:
@@ -86,6 +116,8 @@ def _holds(tick: HostTick, memory: HostMemory) -> tuple[Hold, ...]:
     code = memory.code_changed  # also while the host can't be read: unknown code is not accepted
     if code is not None:
         found.append(Hold(reason=reasons.CodeChanged(version=code.version or None)))
+    if memory.units_changed:
+        found.append(Hold(reason=reasons.UnitsUpgraded(units=memory.units_changed)))
     present = [v for v in tick.active if v.profile is not None and v.is_present]
     quieted = sum(1 for v in present if v.pinned == reasons.PinKind.QUIET)
     if quieted >= 2 and 2 * quieted > len(present):

@@ -184,6 +184,9 @@ class HostMemory(Value, frozen=True, kw_only=True):
     instance_bytes: dict[str, int] = {}  # likewise: what one may grow to, where an OOM kill showed it
     code: str = ""  # digest of Mastodon's code that instances may be started with; "": none seen yet
     code_on_disk: CodeStamp | None = None  # as last read; None: not stamped
+    #: By unit: digest of the installed file with which instances may be started; None: of an earlier version, or new.
+    shipped: dict[str, str] | None = None
+    shipped_on_disk: dict[str, str] = {}  # as last read
     evidence: EvidenceMemory = EvidenceMemory()
     scheduler: AbsenceMemory = AbsenceMemory()
     scheduler_handover: bool = False  # we stopped ours in order to start it again
@@ -219,6 +222,17 @@ class HostMemory(Value, frozen=True, kw_only=True):
         """Mastodon's code on disk, if instances may not be started with it; None: they may, or it is unknown."""
         code = self.code_on_disk
         return code if code is not None and self.code not in {"", code.digest} else None
+
+    @property
+    def units_changed(self) -> tuple[str, ...]:
+        """Units whose installed file is another than the one with which instances may be started."""
+        disk, known = self.shipped_on_disk, self.shipped or {}
+        return tuple(unit for unit in disk if known.get(unit, disk[unit]) != disk[unit])
+
+    def with_upgrade_accepted(self) -> HostMemory:
+        """Instances may be started with the code and the units that are on disk."""
+        code = self.code_on_disk.digest if self.code_on_disk is not None else self.code
+        return structs.replace(self, code=code, shipped={**(self.shipped or {}), **self.shipped_on_disk})
 
     def unfit(self, key: InstanceKey) -> UnfitUnit | None:
         """Why this unit is none that fleetd starts, ends or replaces; None: it is one."""

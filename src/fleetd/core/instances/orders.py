@@ -16,7 +16,7 @@ from msgspec import structs
 from fleetd.core.instances.host_memory import HostMemory, PauseInForce, Rollout, SetInForce
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain, InstanceView, Pin
-from fleetd.core.instances.rollout import begin
+from fleetd.core.instances.rollout import begin, outdated_for
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
@@ -155,14 +155,27 @@ class Resume(Order, frozen=True, kw_only=True):
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:
         paused, code = now.people.paused(now.now) is not None, now.memory.code_changed
-        if not paused and code is None:
+        units = now.memory.units_changed
+        if not paused and code is None and not units:
             raise OrderRefusedError("nothing to resume: fleetd is not paused, and no upgrade holds it")
-        memory = now.with_people(pause=None)
-        if code is not None:
-            memory = structs.replace(memory, code=code.digest)
+        memory = now.with_people(pause=None).with_upgrade_accepted()
+        if units:
+            memory = _as_they_are(now, memory)
         version = code.version or None if code is not None else None
-        reply = reasons.ResumeTaken(pause_ended=paused, code_accepted=code is not None, version=version)
+        reply = reasons.ResumeTaken(
+            pause_ended=paused, code_accepted=code is not None, version=version, units_accepted=bool(units)
+        )
         return memory, reply
+
+
+def _as_they_are(now: Situation, memory: HostMemory) -> HostMemory:
+    """Those that run count as replaced already: no roll by itself follows."""
+    machine = now.tick.machine
+    if machine is None:
+        return memory
+    targets = {v.key: outdated_for(now.policy, v, machine, memory) for v in now.tick.active}
+    replaced = memory.units.replaced | {key: target for key, target in targets.items() if target is not None}
+    return structs.replace(memory, units=structs.replace(memory.units, replaced=replaced))
 
 
 class SetInstances(Order, frozen=True, kw_only=True):
@@ -312,7 +325,8 @@ class Restart(Order, frozen=True, kw_only=True):
             now.profile(self.profile)
         rollout = now.memory.rollout_under_way
         restarts = rollout is not None and rollout.cause == reasons.ReplaceCause.RESTART
-        if rollout is not None and restarts and now.memory.code_changed is None:
+        upgraded = now.memory.code_changed is not None or bool(now.memory.units_changed)
+        if rollout is not None and restarts and not upgraded:
             raise OrderRefusedError(
                 f"a restart is under way, {rollout.done_instances} of {rollout.total_instances} done: "
                 "`fleetctl pause` holds it"
@@ -330,17 +344,15 @@ class Restart(Order, frozen=True, kw_only=True):
         failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
         failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
-        code = now.memory.code_on_disk
         fresh = begin(now.policy, chosen, reasons.ReplaceCause.RESTART, now.now)
         fresh = structs.replace(fresh, code_before=now.memory.code)
         memory = structs.replace(
-            now.memory.with_failures(failures).with_pins(pins),
-            code=code.digest if code is not None else now.memory.code,
+            now.memory.with_failures(failures).with_pins(pins).with_upgrade_accepted(),
             rollout=_goes_on_from(rollout, fresh) if rollout is not None else fresh,
         )
         return memory, reasons.RestartTaken(
             instances=len(chosen),
-            code_for_all=now.memory.code_changed is not None and bool(self.profile),
+            code_for_all=upgraded and bool(self.profile),
             tried_again=failed,
             pins_ended=len(now.people.pins) - len(pins),
         )

@@ -95,6 +95,13 @@ class CodeChanged(ClampReason, frozen=True, kw_only=True):
     version: str | None
 
 
+class UnitsUpgraded(ClampReason, frozen=True, kw_only=True):
+    """An installation changed the workers' unit files."""
+
+    code = ClampCode.UPGRADE
+    units: tuple[str, ...]
+
+
 class MostQuietedByHand(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.PINNED
     quieted_instances: int
@@ -106,7 +113,7 @@ class UnitUnfit(ClampReason, frozen=True, kw_only=True):
     unfit: UnfitUnit
 
 
-HoldReason = Paused | CodeChanged | MostQuietedByHand | UnitUnfit
+HoldReason = Paused | CodeChanged | UnitsUpgraded | MostQuietedByHand | UnitUnfit
 
 
 class OomHold(ClampReason, frozen=True, kw_only=True):

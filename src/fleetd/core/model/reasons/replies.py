@@ -16,6 +16,7 @@ class ResumeTaken(Reason, frozen=True, kw_only=True):
     pause_ended: bool
     code_accepted: bool
     version: str | None
+    units_accepted: bool = False
 
 
 class SetTaken(Reason, frozen=True, kw_only=True):
