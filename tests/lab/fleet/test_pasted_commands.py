@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleetd.core.model.reasons.units import ReplaceCause
+from fleetd.core.model.status import Status
 from lab import LabError
 from lab.setup import mastodon
 from lab.waiting import wait_until
@@ -327,7 +329,14 @@ def test_changes(fleet: Fleet) -> None:
 
 
 def test_by_hand(fleet: Fleet) -> None:
+    # The edits above are rolled out; a start by hand at the moment of fleetd's own stop would be cancelled by that.
+    fleet.wait("the edits are rolled out", _edits_are_rolled_out)
     assert failures(fleet, BY_HAND) == {}
+
+
+def _edits_are_rolled_out(status: Status) -> bool:
+    rollout = status.rollout
+    return rollout is not None and rollout.cause == ReplaceCause.OUTDATED and rollout.ended == "done"
 
 
 def test_on_the_database_server(fleet: Fleet) -> None:
