@@ -13,7 +13,7 @@ from fleetd.core.instances.host_memory import (
     UnitMemory,
 )
 from fleetd.core.instances.host_tick import HostTick
-from fleetd.core.instances.lifecycle import Drain
+from fleetd.core.instances.lifecycle import Drain, Pin
 from fleetd.core.instances.manual_changes import HOST_BOOT_ROUND_SECONDS, HOST_BOOT_SECONDS, remember_units
 from fleetd.core.model.facts import ProcessFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
@@ -202,6 +202,17 @@ def test_a_restart_by_hand_is_no_pin() -> None:
     assert host.pin() is None
     assert host.noticed == [RestartedByHand(key=ONE)]
     assert sentence(host.noticed[0]) == "mastodon-sidekiq@1 was restarted by hand"
+
+
+def test_a_start_by_hand_soon_after_a_drain_that_was_ordered_is_a_pin_to_run() -> None:
+    """Taken for a restart, it was stopped again by fleetd within a second."""
+    host = Host()
+    host.look(1000.0)
+    stopped = Pin(wants=PinKind.STOPPED, since_seconds=1000.0, until_seconds=9000.0, by="fleetctl")
+    host.memory = host.memory.with_pins({ONE: stopped})
+    host.look(1010.0)
+    host.look(1015.0, unit("activating"))
+    assert host.pin() == PinKind.RUN
 
 
 def test_a_start_by_hand_after_a_long_time_down_is_a_pin_to_run() -> None:

@@ -182,13 +182,16 @@ class _UnitChanges:
             elif pin is not None and pin.wants == reasons.PinKind.STOPPED and key not in self.drains:
                 # A person ordered it stopped before our start was shown, so it is drained.
                 self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
-        elif (
-            pin is not None and pin.wants == reasons.PinKind.STOPPED and self.now - pin.since_seconds < RESTART_SECONDS
-        ):
+        elif self._pinned_by_hand(key) and self._stopped_lately(key):
             del self.pins[key]
             self.noticed.append(reasons.RestartedByHand(key=key))
         elif not self._started_by_the_boot(key):
             self._pin(key, reasons.PinKind.RUN)
+
+    def _stopped_lately(self, key: InstanceKey) -> bool:
+        """By hand, a moment ago. After `fleetctl drain` a start by hand is the later order, and no restart."""
+        pin = self.pins[key]
+        return pin.wants == reasons.PinKind.STOPPED and self.now - pin.since_seconds < RESTART_SECONDS
 
     def _started_by_the_boot(self, key: InstanceKey) -> bool:
         since = self.before.since_seconds
