@@ -2,7 +2,7 @@
 # make demo   fleetd with real Redis, Postgres, systemd and Sidekiq, four minutes (asks for sudo)
 # make help   all targets
 
-.PHONY: help test lint test-unit test-long test-pythons demo install deb deb-try prepare venv lock clean
+.PHONY: help test lint test-unit test-long test-pythons demo install deb deb-try release prepare venv lock clean
 .DEFAULT_GOAL := help
 
 PYTHON := .venv/bin/python
@@ -18,6 +18,7 @@ help:
 	@echo "make test-unit  the tests that need no virtual hosts, in a few minutes, without sudo"
 	@echo "make test-long  the long campaigns, about an hour; figures: benchmarks/lifecycle.md, benchmarks/policies.md"
 	@echo "make test-pythons  the same on python3.12 and python3.13, if they are here (PYTHONS=...)"
+	@echo "make release    checks, a tag, and wheel, sdist and packages with checksums in dist/"
 	@echo "make lock       renew requirements*.lock: the newest versions that pyproject.toml allows, with their hashes"
 	@echo "make deb        dist/fleetd_VERSION_ARCH.deb for this release, or for RELEASE=bookworm, trixie or noble (asks for sudo)"
 	@echo "make deb-try    install, boot, remove and purge the package of RELEASE=… in a root of that release (asks for sudo)"
@@ -66,6 +67,9 @@ deb-try:
 
 lock: venv
 	@scripts/lock.sh
+
+release: venv
+	@scripts/release.sh
 
 clean:
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
