@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fleetd.app.migrating.plan import SCHEDULER, TARGET, NextStep, next_step, next_step_back, steps_of
-from fleetd.app.migrating.record import load_record, record_of, save_record
-from fleetd.app.migrating.run import AGAIN_SECONDS, Runner, perform
+from fleetd.app.migrating.record import forget_record, load_record, one_at_a_time, record_of, save_record
+from fleetd.app.migrating.run import AGAIN_SECONDS, REPEATS_MAX, Runner, perform
 from fleetd.app.migrating.seen import Record, Seen, WorkerUnit
 from fleetd.errors import FleetdError
 
@@ -19,7 +19,7 @@ STOCK = WorkerUnit(
     name="mastodon-sidekiq.service", active=True, enabled=True, stop_seconds=60.0, pid=7, busy_threads=3, scheduler=True
 )
 PUSH = replace(STOCK, name="mastodon-sidekiq-push.service", pid=8, scheduler=False)
-FRESH = Seen(old=(STOCK,), ours=(), wanted_instances=2, schedulers=1)
+FRESH = Seen(old=(STOCK,), ours=(), wanted_instances=2)
 INSTANCE = WorkerUnit(name="mastodon-sidekiq@1.service", active=True, stop_seconds=60.0, pid=9)
 OURS = replace(INSTANCE, name=SCHEDULER, pid=10, scheduler=True)
 RUNNING = Seen(
@@ -32,7 +32,7 @@ RUNNING = Seen(
     answers=True,
     wanted_instances=1,
     serving_instances=1,
-    schedulers=1,
+    scheduler_serves=True,
 )
 BEFORE = Record(enabled=(STOCK.name,), active=(STOCK.name,))
 
@@ -50,7 +50,10 @@ def test_from_the_stock_unit() -> None:
         "systemctl kill --kill-who=main --signal=TSTP mastodon-sidekiq.service",
         "systemctl disable --now mastodon-sidekiq.service",
     ]
-    assert [step.says for step in steps if step.kind == "wait"][-1] == "mastodon-sidekiq.service finishes 3 jobs"
+    assert [step.says for step in steps if step.kind == "wait"][-2:] == [
+        "mastodon-sidekiq.service finishes 3 jobs",
+        "fleetd starts the scheduler 20 s after the last one took no more jobs",
+    ]
     assert steps[-1].kind == "done"
 
 
@@ -60,8 +63,8 @@ def test_per_queue_units_go_one_at_a_time_and_the_scheduler_last() -> None:
 
 
 def test_a_unit_with_a_wrapper_gets_the_quiet_where_sidekiq_is() -> None:
-    wrapped = replace(STOCK, is_main_pid=False, pid=4711)
-    assert "kill -TSTP 4711   # of mastodon-sidekiq.service" in commands(steps_of(replace(FRESH, old=(wrapped,))))
+    wrapped = replace(STOCK, loud_pids=(4711, 4712), pid=4711)
+    assert "kill -TSTP 4711 4712   # of mastodon-sidekiq.service" in commands(steps_of(replace(FRESH, old=(wrapped,))))
 
 
 def test_a_unit_that_would_be_killed_gets_more_time_first() -> None:
@@ -83,6 +86,10 @@ def test_somebodys_template_is_put_aside_and_runs_on() -> None:
     [
         ({"problems": ("Redis: it is away",)}, "Redis: it is away"),
         ({"rendered": True, "short_connections": 12}, "12 are missing"),
+        ({"short_connections": None}, "the database can't be read"),
+        ({"held": "Paused by hand: a test."}, "Paused by hand: a test."),
+        ({"unstartable": (SCHEDULER,)}, f"would not start {SCHEDULER}"),
+        ({"entangled": ("stopping it would stop mastodon-web.service",)}, "mastodon-web.service"),
     ],
 )
 def test_what_keeps_it_from_going_on(changes: dict[str, object], says: str) -> None:
@@ -106,9 +113,29 @@ def test_a_unit_without_a_heartbeat_is_not_stopped() -> None:
 
 
 def test_the_scheduler_is_waited_for_where_it_belongs_here() -> None:
-    none = replace(RUNNING, schedulers=0)
+    none = replace(RUNNING, scheduler_serves=False, scheduler_says="Its unit failed.")
     assert next_step(none).kind == "wait"
-    assert next_step(replace(none, scheduler_here=False)).kind == "done"
+    assert "Its unit failed." in next_step(none).says
+    assert next_step(replace(none, schedulers_elsewhere=1)).kind == "done"
+
+
+def test_the_last_scheduler_does_not_go_where_none_may_follow_it() -> None:
+    elsewhere = replace(RUNNING, old=(STOCK,), scheduler_here=False, scheduler_serves=False)
+    step = next_step(elsewhere)
+    assert (step.kind, step.commands) == ("stuck", ())
+    assert 'place = "elsewhere"' in step.says
+    assert next_step(replace(elsewhere, schedulers_elsewhere=1)).commands
+
+
+def test_what_was_stopped_by_hand_is_released_before_an_old_unit_goes() -> None:
+    """After a way back fleetd takes the stops of its units for orders."""
+    done = commands(steps_of(replace(RUNNING, old=(STOCK,), pins=("1", "scheduler"))))
+    assert done[:2] == ["fleetctl release 1", "fleetctl release scheduler"]
+    assert any("TSTP" in line for line in done[2:])
+
+
+def test_where_all_is_done_a_pause_changes_nothing() -> None:
+    assert next_step(replace(RUNNING, held="Paused.")).kind == "done"
 
 
 def test_back_to_the_stock_unit() -> None:
@@ -118,7 +145,8 @@ def test_back_to_the_stock_unit() -> None:
         "systemctl disable --now fleetd",
         f"systemctl kill --kill-who=main --signal=TSTP {SCHEDULER}",
         f"systemctl stop {SCHEDULER}",
-        "systemctl enable --now mastodon-sidekiq.service",
+        "systemctl enable mastodon-sidekiq.service",
+        "systemctl start mastodon-sidekiq.service",
         f"systemctl kill --kill-who=main --signal=TSTP {INSTANCE.name}",
         f"systemctl stop {INSTANCE.name}",
         f"systemctl disable --now {TARGET}",
@@ -128,14 +156,33 @@ def test_back_to_the_stock_unit() -> None:
 def test_back_to_a_template_of_the_same_names() -> None:
     file = "/etc/systemd/system/mastodon-sidekiq@.service"
     record = Record(enabled=("mastodon-sidekiq@default.service", SCHEDULER), moved=(file,))
-    steps = steps_of(replace(RUNNING, old=(), aside=True), record)
+    steps = steps_of(replace(RUNNING, old=(), aside=("mastodon-sidekiq@.service",)), record)
     done = commands(steps)
     assert steps[-1].kind == "done"
-    assert done.count(f"systemctl enable --now {SCHEDULER}") == 1
+    assert done.count(f"systemctl enable {SCHEDULER}") == 1
     assert any(line.startswith("rm -f ") and "mastodon-sidekiq@.service.d/40-fleetd.conf" in line for line in done)
     back = f"mv /var/lib/mastodon-sidekiq/before-fleetd/mastodon-sidekiq@.service {file}"
     assert done.index(f"systemctl stop {INSTANCE.name}") < done.index(back)
-    assert done.index(back) < done.index("systemctl enable --now mastodon-sidekiq@default.service")
+    assert done.index(back) < done.index("systemctl enable mastodon-sidekiq@default.service")
+
+
+def test_back_to_what_ran_and_what_a_boot_started_which_may_differ() -> None:
+    record = Record(enabled=(PUSH.name,), active=(STOCK.name,))
+    done = commands(steps_of(replace(RUNNING, old=()), record))
+    assert f"systemctl enable {PUSH.name}" in done
+    assert f"systemctl start {PUSH.name}" not in done
+    assert f"systemctl start {STOCK.name}" in done
+    assert f"systemctl enable {STOCK.name}" not in done
+
+
+def test_without_the_unit_of_before_nothing_of_ours_ends() -> None:
+    step = next_step_back(replace(RUNNING, missing=(STOCK.name,)), BEFORE)
+    assert (step.kind, step.commands) == ("stuck", ())
+
+
+def test_only_files_that_are_still_put_aside_are_put_back() -> None:
+    record = replace(BEFORE, moved=("/etc/systemd/system/mastodon-sidekiq@.service",))
+    assert not any(line.startswith("mv ") for line in commands(steps_of(RUNNING, record)))
 
 
 def test_without_a_record_there_is_no_way_back() -> None:
@@ -149,7 +196,7 @@ units = st.builds(
     enabled=st.booleans(),
     stop_seconds=st.sampled_from([0.0, 15.0, 60.0, float("inf")]),
     pid=st.sampled_from([0, 7]),
-    is_main_pid=st.booleans(),
+    loud_pids=st.sampled_from([(), (7,), (7, 8)]),
     busy_threads=st.integers(0, 3),
     quiet=st.booleans(),
     scheduler=st.booleans(),
@@ -166,7 +213,10 @@ sights = st.builds(
     answers=st.booleans(),
     wanted_instances=st.integers(0, 2),
     serving_instances=st.integers(0, 2),
-    schedulers=st.sampled_from([None, 0, 1, 2]),
+    pins=st.sampled_from([(), ("scheduler",)]),
+    aside=st.sampled_from([(), ("mastodon-sidekiq@.service",)]),
+    scheduler_serves=st.booleans(),
+    schedulers_elsewhere=st.integers(0, 1),
 )
 
 
@@ -192,7 +242,7 @@ def test_from_anywhere_it_ends_and_stops_only_what_is_quiet_and_idle(seen: Seen)
 def test_on_the_way_back_there_are_never_two_schedulers(seen: Seen) -> None:
     now = seen
     for step in steps_of(seen, BEFORE):
-        if any("--now mastodon-sidekiq.service" in command for command in step.commands):
+        if any(command == "systemctl start mastodon-sidekiq.service" for command in step.commands):
             assert not any(unit.name == SCHEDULER and unit.active for unit in now.ours)
             assert not now.fleetd_active
         now = step.then or now
@@ -225,9 +275,17 @@ def test_a_step_is_not_done_twice_before_its_effect_can_be_seen() -> None:
     script = Script(*[quiet] * 5, NextStep(kind="done", says="there"))
     assert script.run().kind == "done"
     assert script.ran == ["kill"]
-    late = Script(*[quiet] * 40, NextStep(kind="done", says="there"))
+    late = Script(*[quiet] * 20, NextStep(kind="done", says="there"))
     late.run()
     assert len(late.ran) == 1 + int(late.now // AGAIN_SECONDS)
+
+
+def test_a_step_without_effect_is_given_up() -> None:
+    script = Script(NextStep(kind="do", says="quiet", commands=("kill",)))
+    last = script.run()
+    assert last.kind == "stuck"
+    assert "kill" in last.says
+    assert script.ran == ["kill"] * REPEATS_MAX
 
 
 def test_what_is_waited_for_is_said_once() -> None:
@@ -251,3 +309,18 @@ def test_what_was_found_is_kept_for_the_way_back(tmp_path: Path) -> None:
     assert record_of(gone, load_record(file)) == BEFORE
     file.write_text("{")
     assert load_record(file) == Record()
+    forget_record(file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_cannot_be_written_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FleetdError, match="the way back needs it"):
+        save_record(BEFORE, tmp_path / "none" / "migration.json")
+
+
+def test_one_migration_at_a_time(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with one_at_a_time(file), pytest.raises(FleetdError, match="another"), one_at_a_time(file):
+        pass
+    with one_at_a_time(file):
+        pass

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fleetd.adapters.host.files import read_small_file
-from fleetd.adapters.host.unit_syntax import unit_lines
+from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, key_of_unit
 from fleetd.core.model.unit_rules.text import UnitLine
 
@@ -45,9 +45,8 @@ def booted_schedulers(directory: str, hiding: Iterable[str], root: Path = Path("
     """
     found = []
     for unit in dict.fromkeys((_STOCK_UNIT, *own_sidekiqs(directory, root), *hiding)):
-        file = next((root / d / unit for d in _DIRECTORIES if (root / d / unit).is_file()), None)
-        lines = unit_lines(read_small_file(file) or b"", unit) if file is not None else ()
-        *_, command = ("", *(line.value for line in lines if line.name == "ExecStart"))
+        text = UnitFiles(root).text(unit)
+        *_, command = ("", *(line.value for line in text.lines if line.name == "ExecStart")) if text else ("",)
         found += [name for name in _enabled(unit, root) if _may_schedule(command, name)]
     return tuple(found)
 
@@ -79,7 +78,10 @@ def _places(root: Path) -> dict[str, str]:
             if path.name in seen or key_of_unit(path.name) is not None:
                 continue
             seen.add(path.name)
-            place = _works_in(unit_lines(read_small_file(path) or b"", str(path)))
+            if not _RUNS_SIDEKIQ.search((read_small_file(path) or b"").decode(errors="replace")):
+                continue
+            text = UnitFiles(root).text(path.name)  # with drop-ins, which may move it elsewhere
+            place = _works_in(text.lines) if text is not None else None
             if place is not None:
                 found[path.name] = place.rstrip("/")
     return found

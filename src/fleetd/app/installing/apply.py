@@ -60,7 +60,7 @@ def is_workers(path: str) -> bool:
 def remove(paths: tuple[str, ...], root: Path = Path("/")) -> Iterator[str]:
     """Stop fleetd and take its files away, but for what workers need; yields what was done. Raises as `write` does."""
     if root == Path("/"):
-        _run("systemctl", "disable", "--now", *_OWN_UNITS)
+        _disable(paths)
         yield "stopped and disabled: fleetd and the units that render for it; workers run on"
     for path in (*(path for path in paths if not is_workers(path)), MANIFEST):
         place = root / path.lstrip("/")
@@ -73,6 +73,13 @@ def remove(paths: tuple[str, ...], root: Path = Path("/")) -> Iterator[str]:
         yield f"removed: {LINK}"
     if root == Path("/"):
         _run("systemctl", "daemon-reload")
+
+
+def _disable(paths: tuple[str, ...]) -> None:
+    """Those that are there: systemctl fails for one that is not, as when this is run again."""
+    there = [unit for unit in _OWN_UNITS if any(path.endswith(f"/system/{unit}") for path in paths)]
+    if there:
+        _run("systemctl", "disable", "--now", *there)
 
 
 def _make_directories(folder: Path, root: Path) -> None:

@@ -44,6 +44,9 @@ def next_step(seen: Seen) -> NextStep:
     """On the way to fleetd."""
     if seen.problems:
         return NextStep(kind="stuck", says="; ".join(seen.problems))
+    missing = _lacks_for_the_way_there(seen)
+    if missing:
+        return NextStep(kind="stuck", says=missing)
     if not seen.rendered:
         says = "fleetd's settings for each instance are written"
         return _do(says, replace(seen, rendered=True), "systemctl start fleetd-render")
@@ -54,14 +57,15 @@ def next_step(seen: Seen) -> NextStep:
     if hasty is not None:
         says = f"{hasty.name} gets the time to push its jobs back when it is stopped"
         return _do(says, _with(seen, replace(hasty, stop_seconds=60.0)), *_more_time(hasty.name))
-    if seen.short_connections and seen.serving_instances < seen.wanted_instances:
-        return NextStep(kind="stuck", says=_short(seen))
     if not (seen.fleetd_active and seen.fleetd_enabled):
         says = "fleetd is started; beside a unit that serves `scheduler` it starts no scheduler"
         return _do(says, replace(seen, fleetd_active=True, fleetd_enabled=True), "systemctl enable --now fleetd")
     if not seen.answers:
         until = "fleetd reads Redis, the database and systemd"
         return _wait(until, replace(seen, answers=True), f"fleetd is not ready: {seen.why_not}")
+    if seen.pins:
+        says = f"fleetd decides again on what was started or stopped by hand: {', '.join(seen.pins)}"
+        return _do(says, replace(seen, pins=()), *(f"fleetctl release {what}" for what in seen.pins))
     if not seen.target_enabled:
         says = "each profile's min runs beside what runs now"
         return _do(says, replace(seen, target_enabled=True), f"systemctl enable --now {TARGET}")
@@ -74,10 +78,15 @@ def next_step(seen: Seen) -> NextStep:
 def _let_go_old(seen: Seen) -> NextStep:
     for unit in seen.old:
         if unit.active or unit.enabled:
+            if unit.scheduler and unit.active and not (seen.scheduler_here or seen.schedulers_elsewhere):
+                return NextStep(kind="stuck", says=_last_scheduler(unit))
             return _let_go(seen, unit, "fleetd's instances take them", disable=True)
-    if seen.scheduler_here and seen.schedulers != 1:
+    if not (seen.scheduler_serves or seen.schedulers_elsewhere):
         says = f"fleetd starts the scheduler {seen.takeover_seconds:.0f} s after the last one took no more jobs"
-        return _wait("fleetd's scheduler runs", replace(seen, schedulers=1), says)
+        then = replace(seen, scheduler_serves=True)
+        if not seen.scheduler_here:
+            says = 'place = "elsewhere", and no other host serves `scheduler`: start it there'
+        return _wait("a scheduler serves", then, says if not seen.scheduler_says else f"{says}. {seen.scheduler_says}")
     return NextStep(kind="done", says="fleetd runs Mastodon's Sidekiq: see `fleetctl status`")
 
 
@@ -89,22 +98,29 @@ def next_step_back(seen: Seen, record: Record) -> NextStep:
     if not wanted:
         says = f"no unit of before is recorded: start the one you want, then `systemctl disable --now {TARGET}`"
         return NextStep(kind="stuck", says=says)
+    if seen.missing:
+        says = (
+            f"{', '.join(seen.missing)}: systemd doesn't know it any more. Put its unit file back, then run this again"
+        )
+        return NextStep(kind="stuck", says=says)
     if seen.fleetd_active or seen.fleetd_enabled:
         says = "fleetd is stopped; its workers run on"
         return _do(says, replace(seen, fleetd_active=False, fleetd_enabled=False), "systemctl disable --now fleetd")
     scheduler = next((unit for unit in seen.ours if unit.name == SCHEDULER and unit.active), None)
     if scheduler is not None:
         return _let_go(seen, scheduler, "none is scheduled until the old unit is up", disable=False)
-    if record.moved and seen.aside:
+    if any(_was_aside(path, seen) for path in record.moved):
         return _back_with_files(seen, record)
     for name in wanted:
         known = (unit for unit in (*seen.old, *seen.named) if unit.name == name)
         unit = next(known, WorkerUnit(name=name, stop_seconds=60.0))
-        there = _with(seen, replace(unit, active=True, pid=1, quiet=False))
-        if not unit.active:
-            verb = "enable --now" if name in record.enabled else "start"
-            return _do("a unit of before is started", there, f"systemctl {verb} {shlex.quote(name)}")
-        if not unit.beats:
+        ran, booted = name in record.active, name in record.enabled
+        there = _with(seen, replace(unit, active=unit.active or ran, enabled=booted, pid=1 if ran else 0, quiet=False))
+        verbs = [*(["enable"] if booted and not unit.enabled else []), *(["start"] if ran and not unit.active else [])]
+        if verbs:
+            commands = [f"systemctl {verb} {shlex.quote(name)}" for verb in verbs]
+            return _do(f"{name} is as it was before", there, *commands)
+        if ran and not unit.beats:
             return _wait(f"{name} beats in Redis", there, f"{name} boots")
     return _let_go_ours(seen)
 
@@ -113,10 +129,11 @@ def _back_with_files(seen: Seen, record: Record) -> NextStep:
     """Both have the same names, so ours end before those of before can start."""
     if any(unit.active for unit in seen.ours):
         return _let_go_ours(seen)
-    commands = [f"mv {shlex.quote(kept_as(path))} {shlex.quote(path)}" for path in record.moved]
+    back = [path for path in record.moved if _was_aside(path, seen)]
+    commands = [f"mv {shlex.quote(kept_as(path))} {shlex.quote(path)}" for path in back]
     # What fleetd-render wrote for ours would change any unit of that name.
     commands.append(f"rm -f {' '.join(f'/etc/systemd/system/{unit}.d/{DROPIN}' for unit in WORKER_UNITS)}")
-    then = replace(seen, aside=False, hiding=record.moved, ours=(), named=seen.ours)
+    then = replace(seen, aside=(), hiding=record.moved, ours=(), named=seen.ours)
     return _do("the files of before are put back", then, *commands, "systemctl daemon-reload")
 
 
@@ -137,9 +154,11 @@ def _let_go(seen: Seen, unit: WorkerUnit, jobs: str, *, disable: bool) -> NextSt
         says = f"{unit.name} runs without a heartbeat in Redis: it boots, or it uses another Redis"
         return _wait(f"{unit.name} beats in Redis", _with(seen, replace(unit, pid=1)), says)
     if unit.active and not unit.quiet:
-        main = f"systemctl kill --kill-who=main --signal=TSTP {name}"
-        command = main if unit.is_main_pid else f"kill -TSTP {unit.pid}   # of {unit.name}"
-        return _do(f"{unit.name} takes no more jobs: {jobs}", _with(seen, replace(unit, quiet=True)), command)
+        command = f"systemctl kill --kill-who=main --signal=TSTP {name}"
+        if unit.loud_pids:
+            command = f"kill -TSTP {' '.join(map(str, unit.loud_pids))}   # of {unit.name}"
+        quiet = replace(unit, quiet=True, loud_pids=())
+        return _do(f"{unit.name} takes no more jobs: {jobs}", _with(seen, quiet), command)
     if unit.active and unit.busy_threads:
         jobs_left = "1 job" if unit.busy_threads == 1 else f"{unit.busy_threads} jobs"
         then = _with(seen, replace(unit, busy_threads=0))
@@ -179,6 +198,35 @@ def _wait(until: str, then: Seen, says: str) -> NextStep:
     return NextStep(kind="wait", says=says, until=until, then=then)
 
 
+def _lacks_for_the_way_there(seen: Seen) -> str:
+    """What must be mended before a unit that works is touched; "": nothing."""
+    if seen.serving_instances >= seen.wanted_instances and not any(unit.active or unit.enabled for unit in seen.old):
+        return ""
+    if seen.entangled:
+        return "; ".join(seen.entangled)
+    if seen.unstartable and not seen.hiding:
+        units = ", ".join(seen.unstartable)
+        return f"fleetd would not start {units}: `sudo fleetctl doctor` says why. Mend that, then run this again"
+    if seen.held:
+        return f"fleetd starts nothing now: {seen.held} Then run this again"
+    if seen.serving_instances < seen.wanted_instances:
+        if seen.short_connections is None:
+            return "the database can't be read: see `sudo fleetctl doctor`"
+        return _short(seen) if seen.short_connections else ""
+    return ""
+
+
+def _last_scheduler(unit: WorkerUnit) -> str:
+    return (
+        f'{unit.name} is the only scheduler, and place = "elsewhere" keeps fleetd from starting one here. Start '
+        'fleetd\'s on the other host first, or set place = "here" in fleetd.toml, then run this again'
+    )
+
+
+def _was_aside(path: str, seen: Seen) -> bool:
+    return PurePosixPath(path).name in seen.aside
+
+
 def kept_as(path: str) -> str:
     """Where a file that was put aside is."""
     return f"{KEPT}/{PurePosixPath(path).name}"
@@ -196,7 +244,7 @@ def _aside(paths: tuple[str, ...]) -> tuple[str, ...]:
 
 def _more_time(unit: str) -> tuple[str, ...]:
     folder = f"/run/systemd/system/{unit}.d"
-    line = f"printf '[Service]\\nTimeoutStopSec=60\\n' > {shlex.quote(f'{folder}/50-fleetd.conf')}"
+    line = f"printf '[Service]\\nTimeoutStopSec=60\\n' > {shlex.quote(f'{folder}/zzz-fleetd.conf')}"
     return (f"mkdir -p {shlex.quote(folder)}", line, "systemctl daemon-reload")
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -9,8 +13,11 @@ import msgspec
 
 from fleetd.adapters.host.files import read_small_file, replace_file
 from fleetd.app.migrating.seen import Record, Seen
+from fleetd.errors import FleetdError
 
 FILE: Final = Path("/var/lib/mastodon-sidekiq/migration.json")
+#: Not the directory of FILE: fleetd-render, which a migration starts, locks that.
+_LOCK: Final = Path("/run/fleetd-migrate.lock")
 
 
 def load_record(file: Path = FILE) -> Record:
@@ -32,5 +39,29 @@ def record_of(seen: Seen, before: Record) -> Record:
 
 
 def save_record(record: Record, file: Path = FILE) -> None:
-    """Raises OSError."""
-    replace_file(file, msgspec.json.encode(record), mode=0o644)
+    """Raises FleetdError: without it there would be no way back."""
+    try:
+        replace_file(file, msgspec.json.encode(record), mode=0o644)
+    except OSError as error:
+        raise FleetdError(f"{file} can't be written, and the way back needs it: {error.strerror}") from None
+
+
+def forget_record(file: Path = FILE) -> None:
+    """Once all is as it was: what was started by hand meanwhile is not of the next migration."""
+    file.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_at_a_time(file: Path = _LOCK) -> Iterator[None]:
+    """Two runs would undo each other's steps. Raises FleetdError."""
+    try:
+        lock = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise FleetdError(f"{file} can't be opened: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise FleetdError("another `fleetctl migrate` is at work") from None
+    finally:
+        os.close(lock)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from fleetd.app.migrating.plan import NextStep
@@ -14,6 +18,8 @@ from fleetd.errors import FleetdError
 LOOK_AGAIN_SECONDS: Final = 2.0
 #: A step that was done is not done again for so long: a quiet is seen with the next heartbeat, 10 s later at most.
 AGAIN_SECONDS: Final = 25.0
+#: A step that so often had no effect has none.
+REPEATS_MAX: Final = 3
 #: Starting a unit waits for Mastodon to boot.
 _COMMAND_SECONDS: Final = 900.0
 
@@ -36,6 +42,7 @@ class Runner:
         self._monotonic = monotonic
         self._sleep = sleep
         self._done: dict[tuple[str, ...], float] = {}
+        self._times: Counter[tuple[str, ...]] = Counter()
         self._said = ""
 
     def run(self) -> NextStep:
@@ -45,10 +52,14 @@ class Runner:
             if step.kind in ("done", "stuck"):
                 return step
             if step.kind == "do" and not self._was_done(step):
+                if self._times[step.commands] == REPEATS_MAX:
+                    says = f"this was done {REPEATS_MAX} times without an effect: {'; '.join(step.commands)}"
+                    return NextStep(kind="stuck", says=says)
                 self._tell(step)
                 for command in step.commands:
                     self._perform(command)
                 self._done[step.commands] = self._monotonic()
+                self._times[step.commands] += 1
                 continue
             if step.kind == "wait" and step.says != self._said:
                 self._tell(step)
@@ -64,7 +75,12 @@ def perform(command: str) -> None:
     """Run one of the plan's commands as root. Raises FleetdError with what it said."""
     try:
         done = subprocess.run(
-            ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+            ["/bin/sh", "-c", command],
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+            env={**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:{Path(sys.argv[0]).parent}"},
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise FleetdError(f"`{command}` could not be run: {error}") from None

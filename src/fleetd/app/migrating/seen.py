@@ -13,7 +13,7 @@ class WorkerUnit(Value, frozen=True, kw_only=True):
     enabled: bool = False
     stop_seconds: float  # TimeoutStopSec=; infinity: none
     pid: int = 0  # of the process that beats; 0: none of its processes does
-    is_main_pid: bool = True  # False: a wrapper is the main process, and gets the signals instead
+    loud_pids: tuple[int, ...] = ()  # those that take jobs, if systemd can't signal them as the unit's main process
     busy_threads: int = 0
     quiet: bool = False
     scheduler: bool = False  # it serves the queue `scheduler`
@@ -28,8 +28,11 @@ class Seen(Value, frozen=True, kw_only=True):
 
     old: tuple[WorkerUnit, ...]  # not fleetd's, in the order in which they go
     ours: tuple[WorkerUnit, ...]  # fleetd's instances and its scheduler that are active
+    missing: tuple[str, ...] = ()  # of the units of before, those that systemd doesn't know any more
+    entangled: tuple[str, ...] = ()  # what disabling or stopping an old unit would take with it, in words
+    unstartable: tuple[str, ...] = ()  # units of fleetd's that it would not or could not start
     named: tuple[WorkerUnit, ...] = ()  # what has their names while fleetd's unit files are hidden
-    aside: bool = False  # files that hid them are put aside
+    aside: tuple[str, ...] = ()  # names of the files in KEPT
     hiding: tuple[str, ...] = ()  # files of somebody else's that hide fleetd's units
     rendered: bool = False
     fleetd_active: bool = False
@@ -39,10 +42,14 @@ class Seen(Value, frozen=True, kw_only=True):
     why_not: str = ""
     wanted_instances: int = 0  # min of all profiles
     serving_instances: int = 0
-    scheduler_here: bool = True  # this host is to start one
+    held: str = ""  # why fleetd starts nothing now
+    pins: tuple[str, ...] = ()  # what a person's order keeps as it is: "scheduler" or a number
+    scheduler_here: bool = True  # this host may start one
+    scheduler_serves: bool = False  # fleetd's here does
+    scheduler_says: str = ""  # fleetd's sentence about it
+    schedulers_elsewhere: int = 0  # live on other hosts
     takeover_seconds: float = 20.0  # after which fleetd starts it here
-    schedulers: int | None = None  # live in the whole fleet; None: unknown
-    short_connections: int = 0  # that min would need besides what the old units have; 0: it fits
+    short_connections: int | None = 0  # that min would need besides what the old units have; 0: it fits; None: unknown
     problems: tuple[str, ...] = ()
 
 

@@ -121,6 +121,8 @@ def _remove(dry_run: bool) -> None:
     for path in (*kept, "/var/lib/mastodon-sidekiq", "/etc/systemd/system/mastodon-workers-boot.target.wants"):
         click.echo(printable(f"  {path}"))
     click.echo("So do /etc/fleetd and /var/lib/fleetd. To go back to Mastodon's own unit:")
+    undo = f"sudo {programs() / 'fleetctl'} migrate --undo"
+    click.echo(f"  {undo}    # the best way if `fleetctl migrate` came before: each job ends first. By hand:")
     for line in _BACK:
         click.echo(f"  {line}")
     click.echo("After that all of these can be deleted, and the user: sudo userdel fleetd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,9 @@ def migrate(context: click.Context, file: str, dry_run: bool, undo: bool, yes: b
     """
     if os.geteuid() != 0:
         raise FleetdError("this starts and stops units: run it with sudo")
+    if not dry_run and file != DEFAULT_FILE:
+        copy = f"sudo install -m 644 {shlex.quote(file)} {DEFAULT_FILE}"
+        raise FleetdError(f"fleetd reads {DEFAULT_FILE}, so only --dry-run takes another FILE. Put it there: {copy}")
     try:
         _migrate(context, Path(file), dry_run=dry_run, undo=undo, yes=yes)
     except ConfigError as error:
@@ -57,9 +61,11 @@ def migrate(context: click.Context, file: str, dry_run: bool, undo: bool, yes: b
 def _migrate(context: click.Context, file: Path, *, dry_run: bool, undo: bool, yes: bool) -> None:
     from fleetd.app.migrating.look import look
     from fleetd.app.migrating.plan import steps_of
-    from fleetd.app.migrating.record import load_record, record_of, save_record
+    from fleetd.app.migrating.record import forget_record, load_record, one_at_a_time, record_of, save_record
+    from fleetd.app.migrating.seen import Record
 
-    seen, record = look(file), load_record()
+    record = load_record()
+    seen = look(file, record if undo else Record())
     if not undo:
         record = record_of(seen, record)
     steps = steps_of(seen, record if undo else None)
@@ -71,9 +77,13 @@ def _migrate(context: click.Context, file: Path, *, dry_run: bool, undo: bool, y
     if not yes and not _agreed():
         click.echo("Nothing was changed.")
         context.exit(EXIT_ERROR)
-    if not undo:
-        save_record(record)
-    _run(context, file, record if undo else None)
+    with one_at_a_time():
+        if not undo:
+            save_record(record)
+        last = _run(file, record if undo else None)
+        if undo and last.kind == "done":
+            forget_record()
+    context.exit(0 if last.kind == "done" else EXIT_ERROR)
 
 
 def _show(seen: Seen, steps: tuple[NextStep, ...]) -> None:
@@ -96,13 +106,14 @@ def _agreed() -> bool:
     return click.confirm("Go?", default=False)
 
 
-def _run(context: click.Context, file: Path, record: Record | None) -> None:
+def _run(file: Path, record: Record | None) -> NextStep:
     from fleetd.app.migrating.look import look
     from fleetd.app.migrating.plan import next_step, next_step_back
     from fleetd.app.migrating.run import Runner, perform
+    from fleetd.app.migrating.seen import Record
 
     def step() -> NextStep:
-        seen = look(file)
+        seen = look(file, record or Record())
         return next_step(seen) if record is None else next_step_back(seen, record)
 
     def tell(step: NextStep) -> None:
@@ -112,4 +123,4 @@ def _run(context: click.Context, file: Path, record: Record | None) -> None:
 
     last = Runner(step, tell, perform).run()
     click.echo(printable(f"{'✔' if last.kind == 'done' else '✖'} {last.says}"))
-    context.exit(0 if last.kind == "done" else EXIT_ERROR)
+    return last
