@@ -89,7 +89,9 @@ def _places(root: Path) -> dict[str, str]:
 
 def _works_in(lines: tuple[UnitLine, ...]) -> str | None:
     """Where a unit runs Sidekiq; None: it does not, or does not say where."""
-    commands = [line.value for line in lines if line.name == "ExecStart" and _RUNS_SIDEKIQ.search(line.value)]
+    given = [line.value for line in lines if line.name == "ExecStart"]
+    valid = given[len(given) - given[::-1].index("") :] if "" in given else given  # an empty one takes back the others
+    commands = [command for command in valid if _RUNS_SIDEKIQ.search(command)]
     if not commands:
         return None
     goes = _GOES_TO.search(commands[-1])

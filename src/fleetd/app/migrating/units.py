@@ -16,13 +16,13 @@ from fleetd.app.migrating.plan import SCHEDULER
 from fleetd.app.migrating.seen import WorkerUnit
 from fleetd.config import Settings
 from fleetd.core.model.facts import Value
-from fleetd.core.model.identity import TEMPLATE_UNIT, InstanceKey, key_of_unit
+from fleetd.core.model.identity import TEMPLATE_UNIT, key_of_unit
 from fleetd.core.model.unit_rules.values import span_seconds
 from fleetd.errors import SourceUnavailableError
 
 _ASK_SECONDS: Final = 10.0
 _UP: Final = ("active", "activating", "reloading", "deactivating")
-_SHOWN: Final = "Id,LoadState,ActiveState,UnitFileState,MainPID,TimeoutStopUSec,RequiredBy,BoundBy"
+_SHOWN: Final = "Id,LoadState,ActiveState,UnitFileState,MainPID,TimeoutStopUSec,RequiredBy,BoundBy,FragmentPath"
 
 
 class Beat(Value, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ def find_units(settings: Settings, beats: tuple[Beat, ...], *, hidden: bool) -> 
     old, ours, named = list[WorkerUnit](), list[WorkerUnit](), list[WorkerUnit]()
     for name, properties in shown.items():
         unit = _unit(name, properties, by_unit.get(name, []))
-        if name == SCHEDULER or _key(name) in numbers:
+        if name == SCHEDULER or key_of_unit(name) in numbers:
             (named if hidden else ours).append(unit)
         elif unit.active or unit.enabled or name in names:
             old.append(unit)
@@ -93,13 +93,12 @@ def _entangled(unit: WorkerUnit, properties: dict[str, str], known: set[str]) ->
         return ()
     needs = f"{properties.get('RequiredBy', '')} {properties.get('BoundBy', '')}".split()
     stopped = sorted(set(needs) - known)
-    also = systemctl("show", "--property=FragmentPath", "--value", "--", unit.name, seconds=_ASK_SECONDS)
-    lines = _also(Path((also or "").strip()))
+    also = _also(Path(properties.get("FragmentPath", "")))
     found = []
     if stopped and unit.active:
         said = f"stopping {unit.name} would stop {', '.join(stopped)}, which require it: take that out"
         found.append(f"{said} (Requires=, BindsTo=), `systemctl daemon-reload`, then run this again")
-    if extra := sorted(set(lines) - known):
+    if extra := sorted(set(also) - known):
         found.append(
             f"disabling {unit.name} would disable {', '.join(extra)} (Also=): take that out, then run this again"
         )
@@ -112,10 +111,6 @@ def _also(file: Path) -> list[str]:
     except OSError:
         return []
     return [name for line in re.findall(r"^\s*Also=(.*)$", text, re.MULTILINE) for name in line.split()]
-
-
-def _key(name: str) -> InstanceKey | None:
-    return key_of_unit(name)
 
 
 def _instances(file: str) -> Iterable[str]:
