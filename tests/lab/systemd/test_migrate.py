@@ -22,6 +22,9 @@ LONG_SECONDS, LONG_JOBS = 32.0, 4
 STEADY = Phase(150, {"default": 3, "push": 2})
 #: Of the default queue; push has 30 s.
 TARGET_SECONDS = 5.0
+SCHEDULER_UNIT = "mastodon-sidekiq-scheduler.service"
+NEEDS_STOCK = """printf '[Unit]\\nRequires=mastodon-sidekiq.service\\n[Service]\\nExecStart=/bin/sleep 600\\n' \\
+  > /run/systemd/system/web.service && systemctl daemon-reload && systemctl start web"""
 CONFIG = """
 [scheduler]
 place = "here"
@@ -60,6 +63,24 @@ def busy_with_long_jobs(fleet: Fleet) -> None:
 
 def migrate(fleet: Fleet, *options: str) -> str:
     return fleet.worker.run([FLEETCTL, "migrate", "--yes", *options], timeout=200).stdout
+
+
+@pytest.mark.parametrize(
+    ("prepare", "clean", "says"),
+    [
+        (f"systemctl mask {SCHEDULER_UNIT}", f"systemctl unmask {SCHEDULER_UNIT}", f"would not start {SCHEDULER_UNIT}"),
+        (NEEDS_STOCK, "systemctl stop web; rm /run/systemd/system/web.service", "would stop web.service"),
+    ],
+)
+def test_what_could_not_be_replaced_is_not_touched(fleet: Fleet, prepare: str, clean: str, says: str) -> None:
+    fleet.worker.wait_until("the stock unit runs", lambda: fleet.worker.unit(mastodon.STOCK_UNIT).active)
+    fleet.worker.run(["sh", "-c", prepare])
+    done = fleet.worker.run([FLEETCTL, "migrate", "--yes"], check=False)
+    fleet.worker.run(["sh", "-c", f"{clean}; systemctl daemon-reload"])
+    assert done.returncode == 1
+    assert says in done.stdout
+    assert fleet.worker.unit(mastodon.STOCK_UNIT).active
+    assert not fleet.worker.unit("fleetd").active
 
 
 def test_from_the_stock_unit_to_fleetd(fleet: Fleet, watch: Watch) -> None:
