@@ -288,11 +288,11 @@ def test_a_step_without_effect_is_given_up() -> None:
     assert script.ran == ["kill"] * REPEATS_MAX
 
 
-def test_what_is_waited_for_is_said_once() -> None:
-    waits = [NextStep(kind="wait", says=f"{jobs} jobs") for jobs in (2, 2, 1, 1)]
+def test_what_is_waited_for_is_said_again_only_if_it_changed_and_not_all_the_time() -> None:
+    waits = [NextStep(kind="wait", says=f"{jobs} jobs") for jobs in (*[9] * 8, *range(8, 0, -1))]
     script = Script(*waits, NextStep(kind="done", says="there"))
     script.run()
-    assert script.told == ["2 jobs", "1 jobs"]
+    assert script.told == ["9 jobs", "8 jobs", "3 jobs"]
 
 
 def test_a_command_that_fails_is_named_with_what_it_said() -> None:

@@ -252,7 +252,7 @@ _FOLDER = "/root/pasted"
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with booted(CONFIG) as fleet:
+    with booted(CONFIG, stock_unit_on_main=True) as fleet:  # which serves `scheduler`: place = "elsewhere"
         (fleet.worker.disk / "usr/local/bin/fleetctl").symlink_to("/opt/fleetd/bin/fleetctl")
         fleet.worker.run(["mkdir", _FOLDER])
         fleet.worker.write(f"{_FOLDER}/new.toml", CONFIG)
@@ -331,6 +331,7 @@ def test_changes(fleet: Fleet) -> None:
 def test_by_hand(fleet: Fleet) -> None:
     # The edits above are rolled out; a start by hand at the moment of fleetd's own stop would be cancelled by that.
     fleet.wait("the edits are rolled out", _edits_are_rolled_out)
+    fleet.main.run(["systemctl", "stop", "mastodon-sidekiq"])  # beside a live scheduler ours would be stopped at once
     assert failures(fleet, BY_HAND) == {}
 
 

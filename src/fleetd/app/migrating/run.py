@@ -16,6 +16,8 @@ from fleetd.errors import FleetdError
 
 #: Between two looks. Sidekiq beats every 10 s.
 LOOK_AGAIN_SECONDS: Final = 2.0
+#: What is waited for is said again, if it has changed, after this time.
+SAY_AGAIN_SECONDS: Final = 10.0
 #: A step that was done is not done again for so long: a quiet is seen with the next heartbeat, 10 s later at most.
 AGAIN_SECONDS: Final = 25.0
 #: A step that so often had no effect has none.
@@ -43,7 +45,7 @@ class Runner:
         self._sleep = sleep
         self._done: dict[tuple[str, ...], float] = {}
         self._times: Counter[tuple[str, ...]] = Counter()
-        self._said = ""
+        self._said, self._say_again_at = "", float("-inf")
 
     def run(self) -> NextStep:
         """The last step: done or stuck. Raises FleetdError when a command fails; run again, it goes on from there."""
@@ -61,9 +63,9 @@ class Runner:
                 self._done[step.commands] = self._monotonic()
                 self._times[step.commands] += 1
                 continue
-            if step.kind == "wait" and step.says != self._said:
+            if step.kind == "wait" and step.says != self._said and self._monotonic() >= self._say_again_at:
                 self._tell(step)
-                self._said = step.says
+                self._said, self._say_again_at = step.says, self._monotonic() + SAY_AGAIN_SECONDS
             self._sleep(LOOK_AGAIN_SECONDS)
 
     def _was_done(self, step: NextStep) -> bool:

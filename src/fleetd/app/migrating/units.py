@@ -120,7 +120,7 @@ def _instances(file: str) -> Iterable[str]:
     pattern = file.replace("@.", "@*.")
     listed = systemctl("list-units", "--all", "--plain", "--no-legend", "--full", pattern, seconds=_ASK_SECONDS)
     if listed is None:
-        raise SourceUnavailableError("systemd did not answer `systemctl list-units`")
+        raise SourceUnavailableError("systemd did not say which units there are")
     return tuple(line.split()[0] for line in listed.splitlines() if line.split())
 
 
@@ -129,7 +129,7 @@ def show(names: Iterable[str]) -> dict[str, dict[str, str]]:
     asked = tuple(dict.fromkeys(names))
     text = systemctl("show", f"--property={_SHOWN}", "--", *asked, seconds=_ASK_SECONDS) if asked else ""
     if text is None:
-        raise SourceUnavailableError("systemd did not answer `systemctl show`")
+        raise SourceUnavailableError("systemd did not say how the units are")
     blocks = (dict(re.findall(r"^(\w+)=(.*)$", block, re.MULTILINE)) for block in text.split("\n\n"))
     return {block["Id"]: block for block in blocks if "Id" in block}
 
