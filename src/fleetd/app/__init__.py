@@ -1,4 +1,5 @@
-"""Wires the real adapters together: the programs `fleetd`, and root's `fleetd-render` and `fleetd-stamp`.
+"""Wires the real adapters together: `fleetd`, root's `fleetd-render` and `fleetd-stamp`, and those of fleetctl's
+commands that look at the host themselves: doctor, init, migrate, grants, install-units.
 
 No decision is taken here that a test without real servers could not reach.
 """

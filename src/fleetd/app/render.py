@@ -16,12 +16,12 @@ import msgspec
 from msgspec import structs
 
 from fleetd.adapters.host.found_file import read_found
-from fleetd.adapters.host.other_mastodons import booted_schedulers, other_sidekiqs
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.mastodon.code import WATCHED, WATCHED_GIT, CodeUnreadableError
 from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
 from fleetd.adapters.mastodon.exporter import exporter_ports
+from fleetd.adapters.mastodon.sidekiq_units import booted_schedulers, other_sidekiqs
 from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
 from fleetd.adapters.rendering.rendered_files import RenderedFiles, RenderedMastodon, below
 from fleetd.adapters.rendering.worker_unit import worker_dropin

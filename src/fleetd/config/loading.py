@@ -84,12 +84,12 @@ def load(path: str | Path) -> Settings:
         with file.open("rb") as stream:
             content = stream.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        cure = "Write a first one with `sudo fleetctl init`, or name another file with --config."
+        cure = "Write a first one with `sudo fleetctl init`, or name another file."
         if isinstance(error, PermissionError):
             cure = "Only root and fleetd may read it, since it may hold passwords: use sudo."
         raise ConfigError(str(path), [ConfigProblem("", f"can't be read: {error.strerror}", cure)]) from None
     if len(content) > FILE_BYTES_MAX:
-        problem = ConfigProblem("", "larger than 1 MiB", "Name a configuration file with --config.")
+        problem = ConfigProblem("", "larger than 1 MiB", "Name a configuration file.")
         raise ConfigError(str(path), [problem])
     try:
         text = content.decode("utf-8-sig")  # some editors put a byte order mark in front

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
+
 import pytest
 
 from fleetd.adapters.mastodon.services import MastodonService, mastodon_services
@@ -54,6 +56,25 @@ def test_the_stock_unit() -> None:
         sizes={"DB_POOL": 25},
         control_group="/system.slice/mastodon-sidekiq.service",
     )
+
+
+def test_units_of_any_name_are_found_where_their_files_are_known() -> None:
+    """As systemctl matches its patterns."""
+    loaded = ("jobs.service", "jobs@push.service", "mastodon-web.service", "cron.service")
+
+    def ask(verb: str, *arguments: str) -> str:
+        if verb != "list-units":
+            return ""
+        return "".join(f"{unit} loaded\n" for unit in loaded if any(fnmatch(unit, one) for one in arguments))
+
+    asked = list[str]()
+
+    def show(verb: str, *arguments: str) -> str:
+        asked.extend(arguments if verb == "show" else ())
+        return ask(verb, *arguments)
+
+    assert mastodon_services(show, lambda *_: None, ("jobs.service", "jobs@.service")) == ()
+    assert asked[1:] == ["jobs.service", "jobs@push.service", "mastodon-web.service"]
 
 
 def test_only_what_has_a_name_is_asked_for() -> None:

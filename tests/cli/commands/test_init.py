@@ -34,7 +34,13 @@ def test_to_a_file_and_what_comes_next(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "Found: Mastodon in /home/mastodon/live, run as mastodon"
     assert "Above min, 1 instance of weighted can be added." in lines
-    assert lines[-4:] == ["Next:", *(f"  sudo fleetctl {c} {path}" for c in ("check-config", "doctor", "migrate"))]
+    assert lines[-5:] == [
+        "Next:",
+        f"  sudo fleetctl check-config {path}",
+        f"  sudo fleetctl doctor {path}",
+        f"  sudo install -o root -g fleetd -m 640 {path} /etc/fleetd/fleetd.toml",
+        "  sudo fleetctl migrate",
+    ]
 
 
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:

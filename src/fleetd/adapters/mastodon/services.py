@@ -6,10 +6,10 @@ fleetd's own workers' units are among them, marked. What is kept of a unit's env
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
-from fleetd.adapters.mastodon.sidekiq_command import SidekiqCommand, sidekiq_command
+from fleetd.adapters.mastodon.sidekiq_command import SidekiqCommand, runs_sidekiq, sidekiq_command, works_in
 from fleetd.adapters.mastodon.unit_environment import environment_of, file_of, read_environment_file
 from fleetd.core.model.bounds import whole
 from fleetd.core.model.facts import Value
@@ -19,7 +19,6 @@ _PROPERTIES = (
     "Id,LoadState,ActiveState,UnitFileState,User,WorkingDirectory,ExecStart,Environment,EnvironmentFiles,ControlGroup"
 )
 _EXEC_START = re.compile(r"\{ path=(/[^;]*?) ; argv\[\]=(.*) ; ignore_errors=")
-_GOES_TO = re.compile(r"\bcd\s+[\"']?(/[^\s\"';&]+)")
 _STREAMING = re.compile(r"\bnode\b.*\bstreaming\b")
 _UP = ("active", "activating", "reloading")
 #: More units of Mastodon's no host has.
@@ -50,12 +49,13 @@ class MastodonService(Value, frozen=True, kw_only=True):
 
 
 def mastodon_services(
-    ask: Callable[..., str | None], read: Callable[[str, str], str | None]
+    ask: Callable[..., str | None], read: Callable[[str, str], str | None], also: Iterable[str] = ()
 ) -> tuple[MastodonService, ...] | None:
     """Asked of systemd; None: it does not answer. `ask`: systemctl. `read`: the text of a file for a user; None:
-    that user can't read it."""
-    loaded = ask("list-units", "--all", "--plain", "--no-legend", "--type=service", *_PATTERNS)
-    on_disk = ask("list-unit-files", "--plain", "--no-legend", "--type=service", *_PATTERNS)
+    that user can't read it. `also`: unit files whose names do not show what they are, templates among them."""
+    patterns = (*_PATTERNS, *(unit.replace("@.", "@*.") for unit in also))
+    loaded = ask("list-units", "--all", "--plain", "--no-legend", "--type=service", *patterns)
+    on_disk = ask("list-unit-files", "--plain", "--no-legend", "--type=service", *patterns)
     if loaded is None and on_disk is None:
         return None
     names = [line.split()[0] for line in f"{loaded or ''}\n{on_disk or ''}".splitlines() if line.strip()]
@@ -82,15 +82,13 @@ def _service(block: str, read: Callable[[str, str], str | None]) -> MastodonServ
         runs = _what_runs(arguments)
         if runs is None:
             continue
-        goes = _GOES_TO.search(arguments)
-        place = goes[1] if goes else properties.get("WorkingDirectory", "").lstrip("-!~")
         return MastodonService(
             name=properties.get("Id", ""),
             runs=runs,
             active=properties.get("ActiveState") in _UP,
             enabled=properties.get("UnitFileState", "").startswith("enabled"),
             user=properties.get("User", ""),
-            directory=place.rstrip("/") if place.startswith("/") else "",
+            directory=works_in(arguments, properties.get("WorkingDirectory", "")),
             sidekiq=sidekiq_command(path, arguments, environment) if runs == "sidekiq" else None,
             sizes=dict(_sizes(environment)),
             control_group=properties.get("ControlGroup", ""),
@@ -100,7 +98,7 @@ def _service(block: str, read: Callable[[str, str], str | None]) -> MastodonServ
 
 
 def _what_runs(arguments: str) -> Literal["sidekiq", "web", "streaming"] | None:
-    if re.search(r"(?<![\w-])sidekiq(?![\w-])", arguments):
+    if runs_sidekiq(arguments):
         return "sidekiq"
     if re.search(r"(?<![\w-])puma(?![\w-])", arguments):
         return "web"

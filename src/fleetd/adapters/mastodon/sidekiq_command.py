@@ -17,6 +17,8 @@ USUAL_THREADS = 5
 _OPTIONS = {"--concurrency": "-c", "--queue": "-q", "--config": "-C", "--require": "-r"}
 _NOT_DIRECT = {"sh", "bash", "dash", "zsh", "env", "sudo", "su", "runuser", "nice", "taskset", "timeout"}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)")
+_SIDEKIQ = re.compile(r"(?<![\w-])sidekiq(?![\w-])")
+_GOES_TO = re.compile(r"\bcd\s+[\"']?(/[^\s\"';&]+)")
 _ENDS = ("&&", "||", ";", "|", "&")
 
 
@@ -27,6 +29,18 @@ class SidekiqCommand(Value, frozen=True, kw_only=True):
     queues: tuple[tuple[str, int], ...] = ()
     config_file: str = ""  # -C, if that is not Mastodon's own
     starts_with: str = ""  # the words that mastodon.exec would have; "": a shell or another program starts it
+
+
+def runs_sidekiq(command: str) -> bool:
+    """Whether a command line has the word, so not for a unit of that name."""
+    return _SIDEKIQ.search(command) is not None
+
+
+def works_in(command: str, working_directory: str) -> str:
+    """Where a unit's command works: where its shell goes, else WorkingDirectory=; "": neither is an absolute path."""
+    goes = _GOES_TO.search(command)
+    place = goes[1] if goes is not None else working_directory.lstrip("-!~")
+    return place.rstrip("/") if place.startswith("/") else ""
 
 
 def sidekiq_command(path: str, arguments: str, environment: Mapping[str, str]) -> SidekiqCommand | None:

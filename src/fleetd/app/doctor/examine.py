@@ -17,7 +17,7 @@ import msgspec
 from fleetd.adapters.host.as_account import as_account
 from fleetd.adapters.host.worker_account import AccountError
 from fleetd.adapters.mastodon.env_file import EnvFile
-from fleetd.app.daemons_view import daemons_account
+from fleetd.app.daemons_view import daemons_account, unfit_units
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.readings import reading_checks
 from fleetd.app.doctor.units import rights, services, worker_units
@@ -44,14 +44,15 @@ def examine(file: Path) -> tuple[Check, ...]:
         return tuple(_problems(error))
     taken = Check(subject="configuration", verdict="ok", what=f"{file}: fleetd takes it")
     looks = (Check(subject="configuration", verdict="look", what=warning) for warning in settings.warnings)
-    checks = (taken, *looks, *worker_units(settings))
+    unfit = unfit_units(settings)
+    checks = (taken, *looks, *worker_units(settings, unfit))
     try:
         seen = as_account(daemons_account(), lambda: _look(file, settings, env, found), LOOK_SECONDS)
     except AccountError as error:
         what = f"fleetd's view could not be taken: {error}"
         return (*checks, Check(subject="user fleetd", verdict="broken", what=what, line=_install_line()))
     # What is to run comes last: workers that start before fleetd can log in have no names for their connections.
-    return (*checks, *msgspec.json.decode(seen, type=list[Check]), *services(settings))
+    return (*checks, *msgspec.json.decode(seen, type=list[Check]), *services(settings, unfit))
 
 
 def _install_line() -> str:

@@ -11,9 +11,9 @@ from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
 from fleetd.core.evidence.signs import of_settings
 from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Unknown
-from fleetd.core.model.identity import SCHEDULER, unit_of
+from fleetd.core.model.identity import unit_of
 from fleetd.core.model.policy_tables import Policy
-from fleetd.core.model.worker_settings import all_settings
+from fleetd.core.model.worker_settings import not_rendered
 from fleetd.words.formatting import numbers, size, times
 from fleetd.words.reasons import sentence
 
@@ -69,17 +69,14 @@ def _host(policy: Policy, endpoints: Endpoints, reading: Known[HostFacts] | Unkn
         yield Check(subject="this host", verdict="broken", what=reading.why, why=_HELD)
         return
     facts = reading.value
-    wanted = {s.key: s.digest for s in all_settings(policy, name_connections=endpoints.countable)}
-    missing = [
-        key for key, digest in wanted.items() if key not in facts.rendered or facts.rendered[key].digest != digest
-    ]
+    missing = not_rendered(policy, facts.rendered, name_connections=endpoints.countable)
     if missing:
         names = ", ".join(unit_of(key) for key in missing[:4]) + (" …" if len(missing) > 4 else "")
         why = "They would not start, or with the settings of before."
         verdict: Verdict = "broken" if facts.rendered else "look"  # the first time there is nothing to mend yet
         yield Check(subject="settings", verdict=verdict, what=f"not rendered: {names}", why=why, line=_RENDER)
     else:
-        ranges = numbers(tuple(key for key in wanted if key != SCHEDULER))
+        ranges = numbers(tuple(key for profile in policy.profiles for key in profile.numbers))
         yield Check(subject="settings", verdict="ok", what=f"rendered for {ranges} and the scheduler")
     if facts.code is None:
         why = "fleetd then can't hold while an upgrade changes it."

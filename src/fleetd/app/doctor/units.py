@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from fleetd.adapters.host.systemctl import systemctl
-from fleetd.app.daemons_view import unfit_units
+from fleetd.adapters.mastodon.sidekiq_units import own_sidekiqs
 from fleetd.app.doctor.check import Check
 from fleetd.app.route import OWN_ROLE
 from fleetd.app.worker_command import command_problem
 from fleetd.config import Settings
+from fleetd.core.model.facts import UnfitUnit
 from fleetd.words.units import fault_words, headline
 
 _WAY_OVER: Final = "sudo fleetctl migrate"
+_STOCK_UNIT: Final = "mastodon-sidekiq.service"
 _UP: Final = ("active", "activating", "reloading")
 
 
@@ -34,30 +36,35 @@ def rights(file: Path, settings: Settings) -> Iterator[Check]:
         )
 
 
-def worker_units(settings: Settings) -> Iterator[Check]:
+def worker_units(settings: Settings, unfit: Mapping[str, UnfitUnit]) -> Iterator[Check]:
     """Workers' units that are somebody else's or were changed, and a command that is not there."""
     problem = command_problem(settings) if os.geteuid() == 0 else ""  # only root can look as the workers do
     if problem:
         yield Check(subject="workers' units", verdict="broken", what=problem, why="No worker can start.")
-    for unfit in unfit_units(settings).values():
-        if unfit.foreign:
+    for found in unfit.values():
+        if found.foreign:
             why = "It hides fleetd's. The way over, without losing a job:"
-            yield Check(subject="workers' units", verdict="broken", what=headline(unfit), why=why, line=_WAY_OVER)
+            yield Check(subject="workers' units", verdict="broken", what=headline(found), why=why, line=_WAY_OVER)
             continue
-        for fault in unfit.faults:
-            yield Check(subject="workers' units", verdict="broken", what=headline(unfit), why=f"{fault_words(fault)}.")
+        for fault in found.faults:
+            yield Check(subject="workers' units", verdict="broken", what=headline(found), why=f"{fault_words(fault)}.")
 
 
-def services(settings: Settings) -> Iterator[Check]:
-    """Units that are not fleetd's to read each tick."""
-    stock = systemctl("show", "--property=ActiveState", "--value", "mastodon-sidekiq.service", seconds=10.0)
-    if stock is not None and stock.strip() == "active" and settings.policy.scheduler.place == "here":
+def services(settings: Settings, unfit: Mapping[str, UnfitUnit]) -> Iterator[Check]:
+    """Units that are not fleetd's to read each tick.
+
+    Where other units run this Mastodon's Sidekiq, fleetd and its workers are started by a migration, which first looks
+    whether there are connections for both.
+    """
+    others = _running(own_sidekiqs(settings.directory))
+    replaces = bool(others) or any(found.foreign for found in unfit.values())
+    if _STOCK_UNIT in others and settings.policy.scheduler.place == "here":
         yield Check(
             subject="systemd",
             verdict="look",
             what="mastodon-sidekiq.service runs here and serves every queue, `scheduler` too",
             why="While it does, fleetd starts no scheduler of its own.",
-            line="sudo fleetctl migrate",
+            line=_WAY_OVER,
         )
     for unit, why in (
         # fleetd first: it then finds out whether workers may name their connections before they start.
@@ -67,9 +74,18 @@ def services(settings: Settings) -> Iterator[Check]:
         shown = systemctl("show", "--property=UnitFileState,ActiveState", unit, seconds=10.0)
         state = dict(line.split("=", 1) for line in (shown or "").splitlines() if "=" in line)
         if state and state.get("UnitFileState") != "enabled":
-            line = f"sudo systemctl enable --now {unit}"
+            line = _WAY_OVER if replaces else f"sudo systemctl enable --now {unit}"
             yield Check(subject="systemd", verdict="look", what=f"{unit} is not enabled", why=why, line=line)
         elif unit == "fleetd.service" and state.get("ActiveState", "active") not in _UP:
             what, line = f"{unit} is {state['ActiveState']}", f"sudo systemctl start {unit}"
             nobody = "Nothing decides how many workers run. See `journalctl -u fleetd`."
             yield Check(subject="systemd", verdict="broken", what=what, why=nobody, line=line)
+
+
+def _running(units: Sequence[str]) -> tuple[str, ...]:
+    """Which of these unit files' units run; of a template its instances."""
+    patterns = [unit.replace("@.", "@*.") for unit in units]
+    listed = systemctl(
+        "list-units", "--plain", "--no-legend", "--state=active,activating", "--", *patterns, seconds=10.0
+    )
+    return tuple(line.split()[0] for line in (listed or "").splitlines() if line.split()) if patterns else ()

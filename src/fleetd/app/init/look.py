@@ -23,6 +23,7 @@ from fleetd.adapters.host.worker_account import Account, AccountError, account_o
 from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.adapters.mastodon.services import SIZES, MastodonService, mastodon_services
+from fleetd.adapters.mastodon.sidekiq_units import sidekiq_units
 from fleetd.adapters.mastodon.worker_command import look_for_command
 from fleetd.adapters.rendering.worker_unit import RBENV
 from fleetd.app.given_env import given_env
@@ -39,7 +40,7 @@ _USUAL = MastodonFound()
 
 def look_around() -> Found:
     """Everything that can be found out; what can't be is None, or has its reason. Takes some seconds."""
-    services = mastodon_services(systemctl, _read_as)
+    services = mastodon_services(systemctl, _read_as, sidekiq_units())
     directory, user = _where(services or ())
     host = platform.node()
     account = _account(user)

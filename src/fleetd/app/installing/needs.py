@@ -18,7 +18,7 @@ _HOMES: Final = ("/home", "/root", "/run/user")
 #: The first with rules in JavaScript; from 121 on versions have no 0. in front.
 _POLKIT_MIN: Final = (0, 106)
 _ASK_SECONDS: Final = 10.0
-_OWN_PLACE: Final = "python3 -m venv /opt/fleetd && /opt/fleetd/bin/pip install fleetd"
+_OWN_PLACE: Final = "`sudo make install` in a clone of its source puts it into /opt/fleetd."
 
 
 def missing(bin_directory: Path) -> Iterator[ConfigProblem]:

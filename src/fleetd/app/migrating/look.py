@@ -12,10 +12,9 @@ from msgspec.structs import replace
 
 from fleetd.adapters.bus.client import fetch_status
 from fleetd.adapters.host.as_account import as_account
-from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.host.worker_account import AccountError
 from fleetd.adapters.mastodon.env_file import EnvFile
-from fleetd.app.daemons_view import daemons_account
+from fleetd.app.daemons_view import daemons_account, unfit_units
 from fleetd.app.doctor.connections import left_at_min
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
@@ -29,7 +28,7 @@ from fleetd.core.instances.scheduler import SETTLE_SECONDS
 from fleetd.core.model.facts import HostFacts, Known, Snapshot, Value
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 from fleetd.core.model.status import Status
-from fleetd.core.model.worker_settings import all_settings
+from fleetd.core.model.worker_settings import not_rendered
 from fleetd.errors import ConfigError, SourceUnavailableError
 
 _LOOK_SECONDS: Final = 30.0
@@ -67,7 +66,8 @@ def look(file: Path, before: Record) -> Seen:
 
 
 def _with_units(settings: Settings, readings: _Readings, before: Record) -> Seen:
-    hiding = tuple(unfit.file for unfit in UnitFiles().unfit().values() if unfit.foreign)
+    unfit = unfit_units(settings)
+    hiding = tuple(dict.fromkeys(found.file for found in unfit.values() if found.foreign))
     units = find_units(settings, readings.beats, hidden=bool(hiding))
     own = show(("fleetd.service", TARGET))
     strays = ", ".join(map(str, units.strays))
@@ -78,7 +78,7 @@ def _with_units(settings: Settings, readings: _Readings, before: Record) -> Seen
         named=units.named,
         missing=missing_units((*before.enabled, *before.active)),
         entangled=units.entangled,
-        unstartable=unstartable_units(settings),
+        unstartable=unstartable_units(unfit),
         hiding=hiding,
         aside=tuple(path.name for path in Path(KEPT).glob("*")) if Path(KEPT).is_dir() else (),
         rendered=readings.rendered,
@@ -130,9 +130,7 @@ def _is_rendered(settings: Settings, endpoints: Endpoints, snapshot: Snapshot) -
     if not isinstance(snapshot.machine, Known):
         return False
     facts: HostFacts = snapshot.machine.value
-    policy = endpoints.policy(settings.policy)
-    wanted = {s.key: s.digest for s in all_settings(policy, name_connections=endpoints.countable)}
-    return all(key in facts.rendered and facts.rendered[key].digest == digest for key, digest in wanted.items())
+    return not not_rendered(endpoints.policy(settings.policy), facts.rendered, name_connections=endpoints.countable)
 
 
 def _with_status(seen: Seen) -> Seen:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
 
-from fleetd.adapters.host.other_mastodons import own_sidekiqs
 from fleetd.adapters.host.systemctl import systemctl
-from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.host.unit_files import UNIT_FILES, UnitFiles
+from fleetd.adapters.mastodon.sidekiq_units import own_sidekiqs
 from fleetd.app.migrating.plan import SCHEDULER
 from fleetd.app.migrating.seen import WorkerUnit
 from fleetd.config import Settings
-from fleetd.core.model.facts import Value
+from fleetd.core.model.facts import UnfitUnit, Value
 from fleetd.core.model.identity import TEMPLATE_UNIT, key_of_unit
 from fleetd.core.model.unit_rules.values import span_seconds
 from fleetd.errors import SourceUnavailableError
@@ -74,12 +74,11 @@ def missing_units(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name, found in show(names).items() if found.get("LoadState") == "not-found")
 
 
-def unstartable_units(settings: Settings) -> tuple[str, ...]:
+def unstartable_units(unfit: Mapping[str, UnfitUnit]) -> tuple[str, ...]:
     """Of fleetd's units those that it leaves alone, or that are masked or missing."""
-    files = UnitFiles()
-    unfit = [unit for unit, found in files.unfit(settings.directory).items() if not found.foreign]
-    gone = [unit for unit in (TEMPLATE_UNIT, SCHEDULER) if files.text(unit) is None]
-    return tuple(dict.fromkeys((*unfit, *gone)))
+    changed = [unit for unit, found in unfit.items() if not found.foreign]
+    gone = [unit for unit in UNIT_FILES if UnitFiles().text(unit) is None]
+    return tuple(dict.fromkeys((*changed, *gone)))
 
 
 def is_up(properties: dict[str, str]) -> bool:

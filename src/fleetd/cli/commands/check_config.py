@@ -7,6 +7,7 @@ settings included, and says so if it can't.
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,11 @@ def _endpoint_lines(settings: Settings) -> list[str]:
         how = "which you may not read: sudo fleetctl check-config checks it too"
         return [f"  look: not checked: {settings.mastodon.env_file}, {how}"]
     return [f"  {found.redis_sentence}", f"  {found.sentence}", *(f"  look: {warning}" for warning in found.warnings)]
+
+
+def in_place(file: str) -> str:
+    """The line that puts a configuration where fleetd reads it, with the rights that it is to have."""
+    return f"sudo install -o root -g fleetd -m 640 {shlex.quote(file)} {DEFAULT_FILE}"
 
 
 def list_problems(error: ConfigError, *, err: bool = False) -> None:

@@ -50,7 +50,7 @@ def grants(context: click.Context, file: str) -> None:
         for line in (*grant.commands, *(f"#   {note}" for note in grant.notes)):
             click.echo(printable(line))
         if grant.settings:
-            click.echo(printable(f"# then, in {file}:"))
+            click.echo(printable(f"# then, in {file}; where such a table is there already, these keys belong into it:"))
         for line in grant.settings:
             click.echo(printable(line))
         click.echo()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetd.cli.commands.check_config import DEFAULT_FILE
+from fleetd.cli.commands.check_config import DEFAULT_FILE, in_place
 from fleetd.cli.terminal.safe_text import printable
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ Examples:
 def init(context: click.Context, to_stdout: bool, output: str | None) -> None:
     """Write a first fleetd.toml for this host, each number with its reason as a comment.
 
-    Reads Mastodon's units and .env.production, cores and memory, and asks Redis and the databases. Starts, stops and
-    overwrites nothing. Run it as root, who may read Mastodon's settings; fleetd need not run yet.
+    Reads Mastodon's units and .env.production, cores and memory, and asks Redis and the databases. Starts and stops
+    nothing, and overwrites nothing but the example as it was installed. Run it as root, who may read Mastodon's
+    settings; fleetd need not run yet.
     """
     from fleetd.app.init.look import look_around
     from fleetd.app.init.place import refuse_taken, write
@@ -57,9 +58,10 @@ def init(context: click.Context, to_stdout: bool, output: str | None) -> None:
         return
     readers = write(path, text)
     file = "" if output is None else f" {path}"
-    commands = ["check-config", "doctor", *(["migrate"] if replaced_units(proposal) else [])]
-    next_lines = ["Next:", *(f"  sudo fleetctl {command}{file}" for command in commands)]
-    _say([*_found(proposal), f"Wrote {path}.", *_READERS[readers], *next_lines])
+    lines = [f"sudo fleetctl check-config{file}", f"sudo fleetctl doctor{file}"]
+    lines += [] if output is None else [in_place(output)]
+    lines += ["sudo fleetctl migrate"] if replaced_units(proposal) else []
+    _say([*_found(proposal), f"Wrote {path}.", *_READERS[readers], "Next:", *(f"  {line}" for line in lines)])
 
 
 _READERS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetd.cli.client import EXIT_ERROR
-from fleetd.cli.commands.check_config import DEFAULT_FILE, list_problems
+from fleetd.cli.commands.check_config import DEFAULT_FILE, in_place, list_problems
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.errors import ConfigError, FleetdError
 
@@ -44,13 +43,14 @@ def migrate(context: click.Context, file: str, dry_run: bool, undo: bool, yes: b
     """Let fleetd's instances take over from the units that run Mastodon's Sidekiq now, by the settings of FILE.
 
     fleetd runs beside them first. Then each takes no more jobs, finishes those it has, and is disabled. Each step is
-    checked before the next. It may be interrupted at any time: run again, it goes on from where things stand.
+    checked before the next. It may be interrupted at any time: run again, it goes on from where things stand. Only
+    --dry-run takes another FILE than /etc/fleetd/fleetd.toml, which fleetd itself reads.
     """
     if os.geteuid() != 0:
         raise FleetdError("this starts and stops units: run it with sudo")
     if not dry_run and file != DEFAULT_FILE:
-        copy = f"sudo install -m 644 {shlex.quote(file)} {DEFAULT_FILE}"
-        raise FleetdError(f"fleetd reads {DEFAULT_FILE}, so only --dry-run takes another FILE. Put it there: {copy}")
+        put_there = in_place(file)
+        raise FleetdError(f"fleetd reads {DEFAULT_FILE}, so only --dry-run takes another FILE. Run: {put_there}")
     try:
         _migrate(context, Path(file), dry_run=dry_run, undo=undo, yes=yes)
     except ConfigError as error:

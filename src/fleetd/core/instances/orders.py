@@ -143,14 +143,14 @@ class Pause(Order, frozen=True, kw_only=True):
 
 
 class Resume(Order, frozen=True, kw_only=True):
-    """Let fleetd go on after a pause, or after Mastodon's code on disk has changed.
+    """Let fleetd go on after a pause, or after Mastodon's code on disk or the workers' units have changed.
 
     After an upgrade this says that the new code is complete and may be started. Running instances keep the old code
     until they are restarted. fleetctl restart does both.
     """
 
     command = "resume"
-    summary = "End a pause; accept Mastodon's code as it is now."
+    summary = "End a pause; accept Mastodon's code and the workers' units as they are now."
     examples = ("fleetctl resume",)
 
     def obey(self, now: Situation) -> tuple[HostMemory, reasons.Reply]:

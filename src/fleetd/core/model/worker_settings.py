@@ -9,6 +9,7 @@ Format: systemd's EnvironmentFile (systemd.exec(5)), one NAME="value" per line, 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 
@@ -121,6 +122,14 @@ def all_settings(
         for key in profile.numbers
     )
     return (*instances, scheduler_settings(policy, name_connections=name_connections, exporter=exporter))
+
+
+def not_rendered(
+    policy: Policy, rendered: Mapping[InstanceKey, RenderedSettings], *, name_connections: bool
+) -> tuple[InstanceKey, ...]:
+    """The units of this host that have no settings, or others than this policy gives them."""
+    wanted = {s.key: s.digest for s in all_settings(policy, name_connections=name_connections)}
+    return tuple(key for key, digest in wanted.items() if key not in rendered or rendered[key].digest != digest)
 
 
 def min_numbers(policy: Policy) -> tuple[InstanceKey, ...]:

@@ -1,4 +1,4 @@
-"""Other Sidekiqs on this VM, such as a second Mastodon's: units that run one elsewhere than ours do.
+"""Unit files that run a Sidekiq, this Mastodon's or another's, read without systemd, which a boot does not have yet.
 
 The units, the settings and the scheduler of fleetd are of one Mastodon. A second one has another Redis or database, of
 which nothing here is read, so its workers can't be told from other programs.
@@ -13,13 +13,11 @@ from pathlib import Path
 
 from fleetd.adapters.host.files import read_small_file
 from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.mastodon.sidekiq_command import runs_sidekiq, sidekiq_command, works_in
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, key_of_unit
 from fleetd.core.model.unit_rules.text import UnitLine
 
 _DIRECTORIES = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
-_RUNS_SIDEKIQ = re.compile(r"(?<![\w-])sidekiq(?![\w-])")
-_GOES_TO = re.compile(r"\bcd\s+[\"']?(/[^\s\"';&]+)")
-_QUEUE = re.compile(r"(?:^|\s)(?:-q|--queue[= ])\s*[\"']?([^\s\"']+)")
 _UNITS_MAX = 500
 _STOCK_UNIT = "mastodon-sidekiq.service"
 
@@ -36,6 +34,11 @@ def other_sidekiqs(directory: str, root: Path = Path("/")) -> dict[str, str]:
 def own_sidekiqs(directory: str, root: Path = Path("/")) -> tuple[str, ...]:
     """Unit files, templates among them, that run this Mastodon's Sidekiq and have none of fleetd's names."""
     return tuple(unit for unit, place in _places(root).items() if _real(root, place) == _real(root, directory))
+
+
+def sidekiq_units(root: Path = Path("/")) -> tuple[str, ...]:
+    """Unit files of any name, templates among them, that run some Sidekiq and are not fleetd's."""
+    return tuple(_places(root))
 
 
 def booted_schedulers(directory: str, hiding: Iterable[str], root: Path = Path("/")) -> tuple[str, ...]:
@@ -66,8 +69,11 @@ def _enabled(unit: str, root: Path) -> list[str]:
 def _may_schedule(command: str, unit: str) -> bool:
     """Without a queue Sidekiq serves those of Mastodon's configuration, `scheduler` among them."""
     instance = unit.removesuffix(".service").partition("@")[2]
-    queues = [re.sub(r"%[iI]", lambda _: instance, queue) for queue in _QUEUE.findall(command)]
-    return not queues or any("%" in queue or "$" in queue or queue.partition(",")[0] == "scheduler" for queue in queues)
+    words = re.sub(r"%[iI]", lambda _: instance, command).split()
+    found = sidekiq_command(words[0], " ".join(words), {}) if words else None
+    queues = [queue for queue, _ in found.queues] if found is not None else []
+    # What a variable or another specifier stands for is not known here: it is empty, or has its sign.
+    return not queues or any(queue in ("", "scheduler") or "%" in queue or "$" in queue for queue in queues)
 
 
 def _places(root: Path) -> dict[str, str]:
@@ -78,12 +84,12 @@ def _places(root: Path) -> dict[str, str]:
             if path.name in seen or key_of_unit(path.name) is not None:
                 continue
             seen.add(path.name)
-            if not _RUNS_SIDEKIQ.search((read_small_file(path) or b"").decode(errors="replace")):
+            if not runs_sidekiq((read_small_file(path) or b"").decode(errors="replace")):
                 continue
             text = UnitFiles(root).text(path.name)  # with drop-ins, which may move it elsewhere
             place = _works_in(text.lines) if text is not None else None
             if place is not None:
-                found[path.name] = place.rstrip("/")
+                found[path.name] = place
     return found
 
 
@@ -91,13 +97,11 @@ def _works_in(lines: tuple[UnitLine, ...]) -> str | None:
     """Where a unit runs Sidekiq; None: it does not, or does not say where."""
     given = [line.value for line in lines if line.name == "ExecStart"]
     valid = given[len(given) - given[::-1].index("") :] if "" in given else given  # an empty one takes back the others
-    commands = [command for command in valid if _RUNS_SIDEKIQ.search(command)]
+    commands = [command for command in valid if runs_sidekiq(command)]
     if not commands:
         return None
-    goes = _GOES_TO.search(commands[-1])
-    places = [line.value.lstrip("-~!") for line in lines if line.name == "WorkingDirectory"]
-    place = goes[1] if goes is not None else next(reversed(places), "")
-    return place if place.startswith("/") else None
+    places = [line.value for line in lines if line.name == "WorkingDirectory"]
+    return works_in(commands[-1], next(reversed(places), "")) or None
 
 
 def _real(root: Path, path: str) -> str:

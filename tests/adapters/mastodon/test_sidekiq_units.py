@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetd.adapters.host.other_mastodons import booted_schedulers, other_sidekiqs, own_sidekiqs
+from fleetd.adapters.mastodon.sidekiq_units import booted_schedulers, other_sidekiqs, own_sidekiqs, sidekiq_units
 
 LIVE = "/home/mastodon/live"
 UNIT = "etc/systemd/system/jobs.service"
@@ -29,6 +29,16 @@ def test_a_unit_of_any_name_is_found_by_what_it_runs_and_where(root: Path) -> No
     assert other_sidekiqs("/srv/other", root) == {"jobs.service": LIVE}
 
 
+def test_a_template_serves_the_queue_of_its_instance(root: Path) -> None:
+    write(root, "etc/systemd/system/jobs@.service", f"[Service]\nWorkingDirectory={LIVE}\n{RUNS} -q %i\n")
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    for instance in ("push", "scheduler"):
+        (wants / f"jobs@{instance}.service").symlink_to("/etc/systemd/system/jobs@.service")
+    assert sidekiq_units(root) == ("jobs.service", "jobs@.service")
+    assert booted_schedulers(LIVE, (), root) == ("jobs@scheduler.service",)
+
+
 def test_a_drop_in_says_last_where_it_runs(root: Path) -> None:
     write(root, f"{UNIT}.d/move.conf", "[Service]\nWorkingDirectory=/srv/other\n")
     assert own_sidekiqs(LIVE, root) == ()
@@ -48,7 +58,18 @@ def test_a_masked_unit_runs_nothing(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("queues", "schedules"), [("", True), ("-q scheduler", True), ("-q push -q pull", False), ("-q $QUEUES", True)]
+    ("queues", "schedules"),
+    [
+        ("", True),
+        ("-q scheduler", True),
+        ("--queue=scheduler,3", True),
+        ("-q push -q pull", False),
+        ("-qpush,2 --queue pull", False),
+        ("-q $QUEUES", True),
+        ("-q ${QUEUES:-push}", True),
+        ("-q %p", True),
+        ("-C /etc/other.yml", True),
+    ],
 )
 def test_a_boot_starts_a_scheduler_with_it(root: Path, queues: str, schedules: bool) -> None:
     write(root, f"{UNIT}.d/queues.conf", f"[Service]\nExecStart=\n{RUNS} {queues}\n")
