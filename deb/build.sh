@@ -112,7 +112,7 @@ done
 (cd "$stage" && find usr etc -type f | sort | xargs -d '\n' md5sum) > "$stage/DEBIAN/md5sums"
 # The newest glibc that a bundled library asks for.
 glibc=$(find "$site" -name '*.so*' -exec grep -aoh 'GLIBC_2\.[0-9]*' {} + | sort -V | tail -n 1)
-sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s/@MAINTAINER@/$maintainer/" \
+sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$architecture/" -e "s|@MAINTAINER@|$(printf %s "$maintainer" | sed 's/[\\&|]/\\&/g')|" \
     -e "s/@PYTHON@/3.$minor/" -e "s/@NEXT_PYTHON@/3.$((minor + 1))/" -e "s/@GLIBC@/${glibc#GLIBC_}/" \
     -e "s/@SIZE@/$(find "$stage" -type f ! -path '*/DEBIAN/*' -printf '%s\n' | awk '{ kib += int(($1 + 1023) / 1024) } END { print kib }')/" \
     deb/control.in > "$stage/DEBIAN/control"

@@ -17,7 +17,7 @@ fi
 # Everything that is missing at once, before anything is written.
 lacks=
 /usr/bin/python3 -I -c 'import venv, ensurepip' 2>/dev/null || lacks="$lacks python3-venv"
-command -v pkaction >/dev/null || lacks="$lacks polkitd pkexec"
+command -v pkaction >/dev/null || lacks="$lacks polkitd"
 [ -S /run/dbus/system_bus_socket ] || lacks="$lacks dbus"
 [ -z "$lacks" ] || { say "fleetd: this host lacks what fleetd needs: run  apt-get install$lacks"; exit 1; }
 if ! /usr/bin/python3 -I -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then

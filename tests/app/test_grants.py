@@ -69,6 +69,35 @@ def test_the_settings_load_and_name_mastodons_own_limits() -> None:
     assert (settings.mastodon.role, settings.mastodon.database) == ("mastodon", "masto")
 
 
+def test_the_settings_keep_how_the_servers_are_reached() -> None:
+    """With less of TLS the new password would go out in the clear; without the files the login would fail."""
+    files = {"sslmode": "verify-full", "sslrootcert": "/etc/ssl/ca.pem", "sslcert": "/x/cert", "sslkey": "/x/key"}
+    query = "&".join(f"{key}={value}" for key, value in files.items())
+    of = endpoints(f"DATABASE_URL=postgresql://mastodon:secret@10.0.0.2/masto?{query}\n")
+    found = FoundPooler(kind="pgbouncer", version="1.18.0", place="10.0.0.2:5432")
+    through = endpoints(f"DATABASE_URL=postgresql://mastodon:secret@10.0.0.2/masto?{query}\n", found)
+    sentinel = structs.replace(
+        of.redis,
+        sentinel_master="m",
+        sentinels=(("s1", 26379),),
+        sentinel_username="me",
+        sentinel_password="secret",
+        tls=True,
+        tls_ca_file="/etc/ssl/redis.pem",
+        unix_socket=None,
+    )
+    redis, postgres = made(structs.replace(of, redis=sentinel))
+    bouncer = made(through)[-1]
+    settings = parse(PROFILE + "\n".join((*redis.settings, *postgres.settings, *bouncer.settings)) + "\n")
+    assert settings.redis is not None
+    assert (settings.redis.tls_ca_file, settings.redis.sentinel_username) == ("/etc/ssl/redis.pem", "me")
+    assert any("sentinel_password" in note for note in redis.notes)
+    assert settings.postgres is not None
+    assert settings.pgbouncer is not None
+    for login in (settings.postgres, settings.pgbouncer):
+        assert {key: getattr(login, key) for key in files} == files
+
+
 def test_through_pgbouncer() -> None:
     found = FoundPooler(kind="pgbouncer", version="1.18.0", place="10.0.0.2:5432")
     [_, bouncer] = made(endpoints(found=found))

@@ -117,6 +117,27 @@ def test_somebody_elses_fleetctl_is_left_alone(tmp_path: Path, programs: Path) -
     assert link.read_text() == "mine"
 
 
+def test_a_link_to_another_program_of_that_name_is_left_alone(tmp_path: Path, programs: Path) -> None:
+    other = tmp_path / "opt/other/bin/fleetctl"
+    other.parent.mkdir(parents=True)
+    other.write_text("fleets of another kind")
+    link = tmp_path / LINK.lstrip("/")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(other)
+    assert any(sentence.startswith(f"left alone: {LINK}") for sentence in installed(tmp_path, programs))
+    list(remove(installed_before(tmp_path), tmp_path))
+    assert link.samefile(other)
+
+
+def test_a_removal_takes_mastodons_passwords_along(tmp_path: Path, programs: Path) -> None:
+    installed(tmp_path, programs)
+    copy = tmp_path / "run/fleetd-render/mastodon.env"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("DB_PASS=hunter2")
+    list(remove(installed_before(tmp_path), tmp_path))
+    assert not copy.parent.exists()
+
+
 def opened(place: Path) -> None:
     """As for everybody, up to the tests' own directory."""
     for above in (place, *place.parents):
@@ -135,7 +156,25 @@ def test_programs_that_user_fleetd_can_not_run_are_refused(programs: Path) -> No
     (programs / "fleetd-stamp").unlink()
     [problem] = reachable(programs)
     assert "lacks fleetd-stamp" in problem.what
-    (programs / "fleetd-stamp").symlink_to("/root/.local/bin/fleetd-stamp")
+
+
+def test_a_closed_directory_above_is_what_is_to_be_opened(programs: Path) -> None:
+    opened(programs)
+    above = programs.parent.parent
+    above.chmod(0o700)
+    try:
+        [problem] = reachable(programs)
+    finally:
+        above.chmod(0o755)
+    assert problem.cure == f"chmod a+rX {above}"
+
+
+@pytest.mark.parametrize("name", ["my apps", "a&b", "a|b"])
+def test_a_place_that_a_unit_can_not_name_is_refused(programs: Path, name: str) -> None:
+    place = programs.parent / name
+    programs.rename(place)
+    [problem] = reachable(place)
+    assert "can't name" in problem.what
 
 
 @pytest.mark.parametrize(

@@ -134,16 +134,52 @@ def test_a_removal_keeps_all_units_of_the_workers_and_none_of_fleetd(stage: Path
     assert "s#/usr/lib/mastodon-workers/boot.sh#$state/boot.sh#g" in text
 
 
-def test_a_script_that_asks_whether_workers_run_asks_as_the_other_does() -> None:
-    def function(script: str, name: str) -> str:
-        found = re.search(rf"^{name}\(\).*?^}}", (DEB / "maintainer" / script).read_text(), re.MULTILINE | re.DOTALL)
-        assert found is not None
-        return re.sub(" *#.*", "", found[0])
+def function(script: str, name: str) -> str:
+    """A shell function of a maintainer script."""
+    found = re.search(rf"^{name}\(\).*?^}}", (DEB / "maintainer" / script).read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[0]
 
-    assert function("prerm", "are_needed") == function("postrm", "are_needed")
-    assert (
-        function("prerm", "made_by_hand") == function("postrm", "made_by_hand") == function("postinst", "made_by_hand")
-    )
+
+def run_in_sh(script: str, folder: Path) -> int:
+    head = f"set -e\nunits={folder}/units\nstate={folder}/state\nkept={folder}/kept\nis_booted() {{ true; }}\n"
+    return subprocess.run(["sh", "-c", head + script], check=False, capture_output=True).returncode
+
+
+@pytest.mark.parametrize(
+    ("systemctl", "needed"),
+    [
+        ("systemctl() { echo mastodon-sidekiq@1.service loaded active; }", True),
+        ("systemctl() { :; }", False),
+        ("systemctl() { return 1; }", True),  # unknown is not "none runs"
+    ],
+)
+def test_units_stay_unless_systemd_says_that_no_worker_runs(tmp_path: Path, systemctl: str, needed: bool) -> None:
+    code = run_in_sh(f"{systemctl}\n{function('prerm', 'are_needed')}\nare_needed", tmp_path)
+    assert (code == 0) is needed
+
+
+def test_a_copy_is_there_whole_with_its_sum_or_not_at_all(tmp_path: Path) -> None:
+    unit, copy = tmp_path / "unit", tmp_path / "copy"
+    unit.write_text("ExecStart=/usr/lib/mastodon-workers/boot.sh\nmore\n")
+    keep = function("prerm", "keep")
+    full = 'sed() { head -c 9 "$2"; return 4; }\n'  # as on a full disk
+    assert run_in_sh(f"{full}{keep}\nkeep {unit} {copy}", tmp_path) != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["unit"]
+    assert run_in_sh(f"{keep}\nkeep {unit} {copy}", tmp_path) == 0
+    assert copy.read_text() == f"ExecStart={tmp_path}/state/boot.sh\nmore\n"
+    assert subprocess.run(["sha256sum", "--check", "--quiet", tmp_path / "kept"], check=False).returncode == 0
+    unit.write_text("another")
+    assert run_in_sh(f"{keep}\nkeep {unit} {copy}", tmp_path) == 0
+    assert "another" not in copy.read_text(), "what is there is somebody's"
+
+
+def test_a_script_that_asks_whether_workers_run_asks_as_the_other_does() -> None:
+    def words(script: str, name: str) -> str:
+        return re.sub(" *#.*", "", function(script, name))
+
+    assert words("prerm", "are_needed") == words("postrm", "are_needed")
+    assert words("prerm", "made_by_hand") == words("postrm", "made_by_hand") == words("postinst", "made_by_hand")
 
 
 def test_no_script_starts_stops_or_restarts_a_worker() -> None:

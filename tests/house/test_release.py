@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.project import PROJECT
 
+VERSION = "9.8.7"
 UNITS = {f"fleetd/units/{path.name}": path.read_bytes() for path in (PROJECT / "units").iterdir()}
 
 
@@ -45,8 +47,14 @@ def test_from_a_source_archive_the_same_wheel_is_built(tmp_path: Path) -> None:
 def clone(tmp_path: Path) -> Path:
     """With a stand-in for make, which tells whether a release got that far."""
     here = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", "--no-hardlinks", PROJECT, here], check=True)
+    subprocess.run(["git", "clone", "-q", "--no-hardlinks", "--no-tags", PROJECT, here], check=True)
     shutil.copy2(PROJECT / "scripts/release.sh", here / "scripts/release.sh")
+    # A version of its own: this runs in the release of any other one too.
+    project, package = here / "pyproject.toml", here / "src/fleetd/__init__.py"
+    project.write_text(re.sub(r'^version = ".*"', f'version = "{VERSION}"', project.read_text(), flags=re.MULTILINE))
+    package.write_text(f'__version__ = "{VERSION}"\n')
+    (here / "CHANGELOG.md").write_text("# Changes\n\n## Unreleased\n\n- A change.\n")
+    commit(here)
     (here / ".venv/bin").mkdir(parents=True)
     (here / ".venv/bin/python").symlink_to(sys.executable)
     make = tmp_path / "programs/make"
@@ -71,14 +79,14 @@ def commit(clone: Path) -> None:
 
 def test_what_may_not_be_released(clone: Path) -> None:
     changes = clone / "CHANGELOG.md"
-    text = changes.read_text().replace("## Unreleased", "## 0.1.0 (2026-11-29)")
+    text = changes.read_text().replace("## Unreleased", f"## {VERSION} (2026-11-29)")
     changes.write_text(text)
     assert "not committed" in release(clone)[1]
     commit(clone)
     assert release(clone) == (42, ""), "then come the tests"
-    subprocess.run(["git", "tag", "v0.1.0"], cwd=clone, check=True)
-    assert "v0.1.0 is there already" in release(clone)[1]
-    subprocess.run(["git", "tag", "-d", "v0.1.0"], cwd=clone, check=True, capture_output=True)
-    changes.write_text(text.replace("## 0.1.0 (2026-11-29)", "## Unreleased"))
+    subprocess.run(["git", "tag", f"v{VERSION}"], cwd=clone, check=True)
+    assert f"v{VERSION} is there already" in release(clone)[1]
+    subprocess.run(["git", "tag", "-d", f"v{VERSION}"], cwd=clone, check=True, capture_output=True)
+    changes.write_text(text.replace(f"## {VERSION} (2026-11-29)", "## Unreleased"))
     commit(clone)
-    assert "has no section '## 0.1.0 (DATE)'" in release(clone)[1]
+    assert f"has no section '## {VERSION} (DATE)'" in release(clone)[1]

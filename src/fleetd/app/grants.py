@@ -52,7 +52,9 @@ def _redis(redis: RedisSettings, password: str) -> Grant:
     tls = ["--tls"] if redis.tls else []
     more: list[tuple[str, object]] = [("db", redis.db)] if redis.db else []
     more += [("tls", True)] if redis.tls else []
+    more += [("tls_ca_file", redis.tls_ca_file)] if redis.tls_ca_file else []
     more += [("namespace", redis.namespace)] if redis.namespace else []
+    more += [("sentinel_username", redis.sentinel_username)] if redis.sentinel_username else []
     notes = [
         "as a user who may: add --user and -a, or --askpass",
         "ACL SAVE, or CONFIG REWRITE where no aclfile is set: else it is gone with the next start of Redis",
@@ -60,6 +62,8 @@ def _redis(redis: RedisSettings, password: str) -> Grant:
     ]
     if redis.sentinel_master:
         notes.append("on each server of that primary, since users are not replicated; Sentinels keep their own login")
+    if redis.sentinel_password:
+        notes.append("sentinel_password has to be added to the table: Mastodon's own stands in .env.production")
     table = [*place, *more, ("username", OWN_ROLE), ("password", password)]
     return Grant(
         server=f"Redis, {redis.endpoint}",
@@ -82,7 +86,7 @@ def _postgres(endpoints: Endpoints, login: PostgresSettings, password: str) -> G
         ("dbname", login.dbname),
         ("user", OWN_ROLE),
         ("password", password),
-        ("sslmode", login.sslmode),
+        *_tls(login),
     ]
     return Grant(
         server=f"Postgres, {login.host or 'the local socket'}",
@@ -101,6 +105,7 @@ def _pgbouncer(login: PostgresSettings, password: str) -> Grant:
         ("port", login.port or 6432),
         ("user", OWN_ROLE),
         ("password", password),
+        *_tls(login),
     ]
     return Grant(
         server=f"PgBouncer, {login.host or 'localhost'}",
@@ -111,6 +116,12 @@ def _pgbouncer(login: PostgresSettings, password: str) -> Grant:
         settings=_table("pgbouncer", table),
         notes=(f"in pgbouncer.ini: stats_users = {OWN_ROLE}, beside those that are there, without quotes",),
     )
+
+
+def _tls(login: PostgresSettings) -> list[tuple[str, object]]:
+    """As the workers have it: the table takes the place of all of their address."""
+    files = [("sslrootcert", login.sslrootcert), ("sslcert", login.sslcert), ("sslkey", login.sslkey)]
+    return [("sslmode", login.sslmode), *((key, file) for key, file in files if file)]
 
 
 def _table(name: str, values: Sequence[tuple[str, object]]) -> tuple[str, ...]:

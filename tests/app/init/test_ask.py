@@ -70,7 +70,9 @@ def test_servers_that_are_not_there_are_said_without_a_secret(monkeypatch: pytes
     assert [lost.source for lost in servers.unknown] == ["postgres"]
 
 
-def test_settings_that_can_not_be_read_are_said() -> None:
+def test_settings_that_can_not_be_read_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     servers = ask_servers(settings_for(MastodonFound()), EnvFile(path="/x", why="you may not", forbidden=True), None)
     assert servers.processes is None
+    assert "you may not" in servers.redis_why
     assert servers.unknown[0].source == "postgres"

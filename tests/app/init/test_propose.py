@@ -265,3 +265,24 @@ def test_queues_of_other_hosts_are_left_to_them() -> None:
     beats = (beat("push"), beat(ALL_QUEUES, hostname="main"))
     proposal = propose(stock(sidekiq_unit(arguments="-c 25 -q push"), beats=beats, others=()))
     assert [q for q, _ in proposal.profiles[0].wish.queues] == ["push"]
+
+
+def test_web_on_several_units_is_counted_with_all_of_them() -> None:
+    second = structs.replace(web_unit(WEB_CONCURRENCY=3), name="mastodon-web-2.service")
+    found = stock(others=(web_unit(), second, streaming_unit()))
+    claims = {claim.declared.name: claim for claim in propose(found).room.claims}
+    assert claims["web"].declared.connections == (2 + 3) * 5
+
+
+def test_a_quiet_scheduler_elsewhere_takes_no_more_jobs_so_it_is_none() -> None:
+    """place = "elsewhere" would leave nobody once it ends."""
+    quiet = structs.replace(beat(hostname="main"), quiet=True)
+    assert propose(stock(beats=(beat(hostname="main"), beat("push")))).place == "elsewhere"
+    assert propose(stock(beats=(quiet, beat("push")))).place != "elsewhere"
+
+
+def test_a_unit_that_does_not_run_is_not_said_to() -> None:
+    text = comments(propose(stock(sidekiq_unit(active=False, enabled=False), beats=())))
+    assert "Sidekiq not now run by mastodon-sidekiq.service" in text
+    assert " now serve" not in text
+    assert " serves it here now" not in text

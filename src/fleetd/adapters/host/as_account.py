@@ -7,6 +7,7 @@ NFS) costs seconds, not the program.
 from __future__ import annotations
 
 import os
+import pwd
 import resource
 import select
 import signal
@@ -80,7 +81,12 @@ def _head(content: bytes) -> bytes:
 
 
 def _become(account: Account) -> None:
-    """Take on an account for good: without a way back, and without capabilities unless it is root."""
+    """Take on an account for good: without a way back, and without capabilities unless it is root.
+
+    Its home too: libpq looks there for .pgpass and certificates, and not where the system says the home is.
+    """
+    with suppress(KeyError):
+        os.environ["HOME"] = pwd.getpwuid(account.uid).pw_dir
     os.setgroups(account.groups)
     os.setresgid(account.gid, account.gid, account.gid)
     os.setresuid(account.uid, account.uid, account.uid)

@@ -18,15 +18,10 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import SCHEDULER, application_name
 from fleetd.core.model.policy_tables import Policy
-from fleetd.core.model.reasons.base import ConnectionSource
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.words.formatting import CONNECTION_SOURCES
 from fleetd.words.reasons import sentence
 
-_NAMES: Final[dict[ConnectionSource, str]] = {
-    "postgres": "Postgres",
-    "pgbouncer": "PgBouncer",
-    "replica": "the replica",
-}
 _NO_GROWTH: Final = "Without it nothing grows above min."
 
 
@@ -36,7 +31,7 @@ def connection_checks(policy: Policy, endpoints: Endpoints, snapshot: Snapshot) 
     for lost in fleet.budget.unread:
         login = endpoints.postgres if lost.source == "postgres" else None
         line = own_role_line(login.port) if login is not None and login.user == OWN_ROLE else ""
-        yield Check(subject=_NAMES[lost.source], verdict="broken", what=lost.why, why=_NO_GROWTH, line=line)
+        yield Check(subject=CONNECTION_SOURCES[lost.source], verdict="broken", what=lost.why, why=_NO_GROWTH, line=line)
     for source in fleet.budget.sources:
         yield from _source(policy, endpoints, fleet, source)
 
@@ -48,7 +43,7 @@ def _memory(snapshot: Snapshot) -> FleetMemory:
 
 
 def _source(policy: Policy, endpoints: Endpoints, fleet: FleetDecision, source: SourceBudget) -> Iterator[Check]:
-    name = _NAMES[source.source]
+    name = CONNECTION_SOURCES[source.source]
     if source.refused:
         yield Check(subject=name, verdict="broken", what="it lets no more clients in", why=_NO_GROWTH)
         return

@@ -9,21 +9,21 @@ import msgspec
 from msgspec import structs
 
 from fleetd.adapters.host.as_account import as_account
-from fleetd.adapters.host.clock import BoottimeClock
-from fleetd.adapters.host.worker_account import Account, AccountError, account_of
+from fleetd.adapters.host.worker_account import Account, AccountError
 from fleetd.adapters.mastodon.database_rules import database_settings
 from fleetd.adapters.mastodon.env import read_env, release_from
 from fleetd.adapters.mastodon.env_file import EnvFile
+from fleetd.app.daemons_view import daemons_account
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.init.found import Servers, SourceFound, SourceUnknown
 from fleetd.app.pooler_search import who_answers
 from fleetd.app.route import OWN_ROLE, goes_by_user, login_of
-from fleetd.app.sources import close_sources, open_sources
+from fleetd.app.sources import observe_once
 from fleetd.config import Settings
 from fleetd.core.capacity.budget import connection_limit
 from fleetd.core.model.facts import DatabaseFacts, Known, PgBouncerFacts, ProcessFacts, Snapshot, Unknown
 from fleetd.core.model.reasons.base import ConnectionSource
-from fleetd.errors import ConfigError, SourceUnavailableError
+from fleetd.errors import ConfigError
 
 #: All servers together, with their deadlines, and the question who answers before them.
 ASK_SECONDS = 30.0
@@ -63,7 +63,7 @@ def ask_servers(settings: Settings, env: EnvFile, workers: Account | None) -> Se
 def _daemons() -> Account | None:
     """None: there is no such user yet."""
     try:
-        return account_of({"LoadState": "loaded", "User": OWN_ROLE})
+        return daemons_account()
     except AccountError:
         return None
 
@@ -93,18 +93,7 @@ def _ask(settings: Settings, env: EnvFile) -> Servers:
     except ConfigError as error:
         why = error.problems[0].what
         return Servers(redis_why=why, unknown=(SourceUnknown(source="postgres", why=why),))
-    return servers_from(endpoints, asyncio.run(_observe(settings, endpoints)))
-
-
-async def _observe(settings: Settings, endpoints: Endpoints) -> Snapshot:
-    sources, _ = open_sources(settings, endpoints, BoottimeClock(runtime_directory=None))
-    try:
-        return await sources.observe(settings.policy.host)
-    except SourceUnavailableError as error:
-        lost = Unknown(why=str(error))
-        return Snapshot(host="", now_seconds=0.0, boot_id="", sidekiq=lost, database=lost, systemd=lost, machine=lost)
-    finally:
-        await close_sources(sources)
+    return servers_from(endpoints, asyncio.run(observe_once(settings, endpoints)))
 
 
 def servers_from(endpoints: Endpoints, snapshot: Snapshot) -> Servers:

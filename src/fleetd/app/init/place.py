@@ -15,7 +15,6 @@ from fleetd.errors import FleetdError
 EXAMPLES = (
     Path("/usr/local/share/fleetd/config.example.toml"),
     Path("/usr/share/fleetd/config.example.toml"),
-    Path("/usr/share/doc/fleetd/config.example.toml"),
 )
 _MODE, _MODE_ALONE = 0o640, 0o600
 #: Who may read it: fleetd as well, only its owner because there is no fleetd yet, or only whoever wrote it.

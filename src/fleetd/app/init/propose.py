@@ -125,7 +125,7 @@ def propose(found: Found) -> Proposal:
 
 def _scheduler(found: Found, wanted: Wishes) -> tuple[Place, PlaceFrom, str]:
     """Where the one process on the scheduler queue is now, and so where it is to be."""
-    live = [p for p in found.servers.processes or () if SCHEDULER_QUEUE in p.queues]
+    live = [p for p in found.servers.processes or () if SCHEDULER_QUEUE in p.queues and not p.quiet]
     hosts = [tag.host if (tag := parse_tag(p.tag)) else p.hostname for p in live]
     others = [host for host in hosts if host != found.host]
     # Copies of the stock unit all serve it; that of the host with web is the one that is meant.

@@ -104,9 +104,9 @@ def _binds(found: Found, source: SourceFound) -> bool:
 def _claims(found: Found) -> tuple[Claim, ...]:
     web, streaming = found.running("web"), found.running("streaming")
     said = found.mastodon.sizes
-    own = {**said, **(web[0].sizes if web else {})}
-    processes = max(1, own.get("WEB_CONCURRENCY", WEB_PROCESSES))  # 0: one process without workers
-    threads = max(1, own.get("MAX_THREADS", WEB_THREADS))
+    each = [{**said, **unit.sizes} for unit in web] or [said]
+    processes = sum(max(1, own.get("WEB_CONCURRENCY", WEB_PROCESSES)) for own in each)  # 0: one process without workers
+    threads = max(max(1, own.get("MAX_THREADS", WEB_THREADS)) for own in each)
     claims = [_claim("web", (processes, threads), here=bool(web))]
     if "replica" in found.servers.watched:
         claims.append(_claim("web", (processes, threads), here=bool(web), on="replica"))
@@ -125,13 +125,12 @@ def _claim(name: str, parts: tuple[int, int], *, here: bool, on: Literal["databa
     return Claim(declared=DeclaredClaim(name=name, connections=connections, on=on), parts=parts, here=here)
 
 
-def declared_connections(claims: tuple[Claim, ...], on: Literal["database", "replica"]) -> int:
-    """All that is declared for the database or the replica."""
-    return sum(claim.declared.connections for claim in claims if claim.declared.on == on)
+def _declared(claims: tuple[Claim, ...], on: Literal["database", "replica"]) -> int:
+    return ConnectionPolicy(declared=tuple(claim.declared for claim in claims)).declared_connections(on)
 
 
 def _source(found: Found, source: SourceFound, claims: tuple[Claim, ...]) -> SourceRoom:
-    declared = declared_connections(claims, "replica" if source.source == "replica" else "database")
+    declared = _declared(claims, "replica" if source.source == "replica" else "database")
     foreign, ours = _elsewhere(found)
     seen = max(0, source.seen_connections - leaving_connections(found))
     return SourceRoom(
@@ -149,7 +148,7 @@ def _assumed(found: Found, claims: tuple[Claim, ...]) -> SourceRoom:
     return SourceRoom(
         source=source,
         limit_connections=ASSUMED_LIMIT_CONNECTIONS[source],
-        others_connections=declared_connections(claims, "database") + foreign,
+        others_connections=_declared(claims, "database") + foreign,
         elsewhere_connections=ours,
         known=False,
     )

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from fleetd.app.init.propose import Proposal, ProposedProfile
 from fleetd.app.init.room import ASSUMED_LIMIT_CONNECTIONS, Claim, SourceRoom
 from fleetd.app.init.wishes import THREADS_MAX
+from fleetd.core.model.policy_tables import SchedulerPolicy
 from fleetd.core.model.reasons.base import ConnectionSource
-from fleetd.words.formatting import sentence, size, times
+from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, duration, sentence, size, times
 
-_NAMES: dict[ConnectionSource, str] = {"postgres": "Postgres", "pgbouncer": "PgBouncer", "replica": "The replica"}
 _RAISE: dict[ConnectionSource, str] = {
     "postgres": "a higher max_connections in postgresql.conf",
     "pgbouncer": "a higher max_client_conn in pgbouncer.ini",
@@ -21,6 +21,7 @@ _ASSUMED: dict[ConnectionSource, str] = {
     "pgbouncer": f"its own default of {ASSUMED_LIMIT_CONNECTIONS['pgbouncer']}",
 }
 _NAMED_MAX = 4
+_TAKEOVER = duration(SchedulerPolicy().takeover_seconds)
 
 
 def names(words: tuple[str, ...]) -> str:
@@ -39,7 +40,8 @@ def found_lines(proposal: Proposal) -> Iterator[str]:
     units = tuple(unit for wish in proposal.wishes.profiles for unit in wish.units)
     units += (proposal.wishes.scheduler_unit,) if proposal.wishes.scheduler_unit not in ("", *units) else ()
     if found.services is not None:
-        yield f"Sidekiq now run by {names(units)}" if units else "no unit that runs Sidekiq"
+        now = "now" if replaced_units(proposal) else "not now"
+        yield f"Sidekiq {now} run by {names(units)}" if units else "no unit that runs Sidekiq"
     memory = f"{size(found.memory.total_bytes)} of memory" if found.memory is not None else "memory unknown"
     yield f"{times(found.cores, 'core')}, {memory}" + (", shared with web" if proposal.room.web_here else "")
     yield from (arithmetic(source, proposal) for source in proposal.room.sources)
@@ -55,7 +57,7 @@ def arithmetic(source: SourceRoom, proposal: Proposal) -> str:
     parts += [f"{elsewhere} of other hosts' workers"] if elsewhere else []
     left = max(0, source.left_connections)
     who = "workers" if proposal.place == "elsewhere" else "workers and the scheduler"
-    return f"{_NAMES[source.source]}: {', less '.join(parts)}: {left} for {who}"
+    return f"{capitalised(CONNECTION_SOURCES[source.source])}: {', less '.join(parts)}: {left} for {who}"
 
 
 def unknown_lines(proposal: Proposal) -> Iterator[str]:
@@ -69,10 +71,11 @@ def unknown_lines(proposal: Proposal) -> Iterator[str]:
         if found.servers.redis_why:
             yield f"Redis could not be asked: {sentence(found.servers.redis_why)}"
         for lost in found.servers.unknown:
-            yield f"{_NAMES[lost.source]} could not be asked: {sentence(lost.why)}"
+            yield f"{capitalised(CONNECTION_SOURCES[lost.source])} could not be asked: {sentence(lost.why)}"
     for source in proposal.room.sources:
         if not source.known:
-            yield f"{_NAMES[source.source]}'s limit is not known: {_ASSUMED[source.source]} is assumed."
+            name = capitalised(CONNECTION_SOURCES[source.source])
+            yield f"{name}'s limit is not known: {_ASSUMED[source.source]} is assumed."
     if found.memory is None:
         yield "How much memory there is could not be read; two instances are assumed to fit."
     if found.servers.strange_pooler:
@@ -130,7 +133,7 @@ def replaced_units(proposal: Proposal) -> tuple[str, ...]:
 def origin(profile: ProposedProfile, proposal: Proposal) -> str:
     """Where a profile comes from."""
     wish = profile.wish
-    text = f"What {names(wish.units)} {'serves' if len(wish.units) == 1 else 'serve'} now." if wish.units else ""
+    text = f"What {names(wish.units)} {'serves' if len(wish.units) == 1 else 'serve'}." if wish.units else ""
     if not wish.units:
         text = "What Mastodon's own unit serves: all queues, by Mastodon's weights."
     if wish.merged:
@@ -186,16 +189,17 @@ def max_reason(profile: ProposedProfile, proposal: Proposal) -> str:
 def place_reason(proposal: Proposal) -> str:
     now = proposal.place_at
     if proposal.place == "elsewhere":
-        return f'{now} serves it now; "auto" would take over after 5 minutes without one, and claims connections'
+        return f'{now} serves it now; "auto" would take over after {_TAKEOVER} without one, and claims connections'
     if proposal.place_from in ("heartbeat", "unit") and now:
-        return f"{now} serves it here now; fleetd's own unit does so once that is stopped"
+        does = "serves it here now" if now in replaced_units(proposal) else "is the one that served it here"
+        return f"{now} {does}; fleetd's own unit does so once that is stopped"
     if proposal.place_from == "heartbeat":
         return "a process of this host serves it now"
     if proposal.place_from == "alone":
         return "nobody serves it now, and web runs here"
     if proposal.place_from == "nobody":
-        return "nobody serves it now: this host does after 5 minutes without one"
-    return "it could not be asked who serves it: this host does after 5 minutes without one"
+        return f"nobody serves it now: this host does after {_TAKEOVER} without one"
+    return f"it could not be asked who serves it: this host does after {_TAKEOVER} without one"
 
 
 def scheduler_threads_reason(proposal: Proposal) -> str:

@@ -6,6 +6,7 @@ Law 5: neither touches a worker. What workers run from, and what a boot starts t
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,7 @@ def is_workers(path: str) -> bool:
 def remove(paths: tuple[str, ...], root: Path = Path("/")) -> Iterator[str]:
     """Stop fleetd and take its files away, but for what workers need; yields what was done. Raises as `write` does."""
     if root == Path("/"):
-        _disable(paths)
+        _disable()
         yield "stopped and disabled: fleetd and the units that render for it; workers run on"
     for path in (*(path for path in paths if not is_workers(path)), MANIFEST):
         place = root / path.lstrip("/")
@@ -68,16 +69,20 @@ def remove(paths: tuple[str, ...], root: Path = Path("/")) -> Iterator[str]:
             place.unlink()
             yield f"removed: {path}"
     link = root / LINK.lstrip("/")
-    if link.is_symlink():
+    if link.is_symlink() and _leads_to_fleetd(link):
         link.unlink()
         yield f"removed: {LINK}"
+    passwords = root / "run/fleetd-render"
+    if passwords.is_dir():
+        shutil.rmtree(passwords)
+        yield "removed: /run/fleetd-render, a copy of Mastodon's settings"
     if root == Path("/"):
         _run("systemctl", "daemon-reload")
 
 
-def _disable(paths: tuple[str, ...]) -> None:
-    """Those that are there: systemctl fails for one that is not, as when this is run again."""
-    there = [unit for unit in _OWN_UNITS if any(path.endswith(f"/system/{unit}") for path in paths)]
+def _disable() -> None:
+    """Those that are there: systemctl fails for one that is not, as when a removal was broken off."""
+    there = [unit for unit in _OWN_UNITS if Path(f"/usr/local/lib/systemd/system/{unit}").exists()]
     if there:
         _run("systemctl", "disable", "--now", *there)
 
@@ -94,13 +99,19 @@ def _link(bin_directory: Path, root: Path) -> Iterator[str]:
     link, target = root / LINK.lstrip("/"), bin_directory / "fleetctl"
     if link == target or (link.exists() and link.samefile(target)):
         return
-    if link.exists() and not link.is_symlink():
+    if link.exists() and not (link.is_symlink() and _leads_to_fleetd(link)):
         yield f"left alone: {LINK} is somebody else's; fleetctl is {target}"
         return
     link.unlink(missing_ok=True)
     _make_directories(link.parent, root)
     link.symlink_to(target)
     yield f"linked: {LINK} to {target}"
+
+
+def _leads_to_fleetd(link: Path) -> bool:
+    """Or nowhere. There are other programs of that name."""
+    target = link.resolve()
+    return not target.exists() or (target.parent / "fleetd-render").exists()
 
 
 def _activate() -> None:

@@ -15,6 +15,7 @@ from fleetd.errors import ConfigProblem
 _PROGRAMS: Final = ("fleetd", "fleetd-render", "fleetd-stamp", "fleetctl")
 #: fleetd.service sees none of these (ProtectHome=).
 _HOMES: Final = ("/home", "/root", "/run/user")
+_PACKAGED: Final = Path("/usr/lib/systemd/system/fleetd.service")
 #: The first with rules in JavaScript; from 121 on versions have no 0. in front.
 _POLKIT_MIN: Final = (0, 106)
 _ASK_SECONDS: Final = 10.0
@@ -27,6 +28,9 @@ def missing(bin_directory: Path) -> Iterator[ConfigProblem]:
         yield ConfigProblem("systemd", "does not run here", "fleetd runs on hosts that were booted with systemd.")
     if not Path("/run/dbus/system_bus_socket").exists():
         yield ConfigProblem("dbus", "there is no system bus", "apt install dbus")
+    if _PACKAGED.exists():
+        what = "the Debian package is installed here, and these units would hide its own"
+        yield ConfigProblem("fleetd", what, "Use the package's fleetd, or remove it first: apt-get remove fleetd")
     yield from _polkit()
     yield from reachable(bin_directory)
 
@@ -35,7 +39,7 @@ def _polkit() -> Iterator[ConfigProblem]:
     version = polkit_version()
     why = "without it fleetd may start and stop nothing"
     if version is None:
-        yield ConfigProblem("polkit", f"is not installed: {why}", "apt install polkitd pkexec")
+        yield ConfigProblem("polkit", f"is not installed: {why}", "apt install polkitd")
     elif version < _POLKIT_MIN:
         what = f"is older than {'.'.join(map(str, _POLKIT_MIN))}, which does not read rules such as fleetd's: {why}"
         yield ConfigProblem("polkit", what, "Use Debian 12, Ubuntu 23.04 or newer.")
@@ -60,6 +64,10 @@ def reachable(bin_directory: Path) -> Iterator[ConfigProblem]:
         what = f"{bin_directory} lacks {', '.join(absent)}, which the units start"
         yield ConfigProblem("programs", what, f"Install fleetd where they stay together: {_OWN_PLACE}")
         return
+    if re.fullmatch(r"[\w/.+@-]+", str(bin_directory)) is None:
+        what = f"a unit can't name {bin_directory}, with signs other than letters, digits and / . _ + @ -"
+        yield ConfigProblem("programs", what, f"Install fleetd elsewhere: {_OWN_PLACE}")
+        return
     python = (bin_directory / "python").resolve()
     places = [*(bin_directory / name for name in _PROGRAMS), python, Path(fleetd.__file__)]
     for place in (place for place in places if place.exists()):
@@ -70,7 +78,9 @@ def reachable(bin_directory: Path) -> Iterator[ConfigProblem]:
         closed = _closed(place)
         if closed is not None:
             what = f"user fleetd may not use {closed}, so systemd could not start it (203/EXEC)"
-            yield ConfigProblem("programs", what, f"chmod -R a+rX {bin_directory.parent}")
+            own = closed.is_relative_to(bin_directory.parent)
+            cure = f"chmod -R a+rX {bin_directory.parent}" if own else f"chmod a+rX {closed}"
+            yield ConfigProblem("programs", what, cure)
             return
 
 

@@ -93,12 +93,19 @@ def _write(files: tuple[StagedFile, ...], bin_directory: Path) -> None:
         for sentence in write(files, bin_directory):
             click.echo(printable(sentence))
     except OSError as error:
-        raise FleetdError(f"{error.filename}: {error.strerror}. Run it again once that is mended.") from None
+        raise _broken_off(error) from None
     for unfit in UnitFiles().unfit().values():
         click.echo(printable(f"look: {headline(unfit)}"), err=True)
         for line in way_over(unfit):
             click.echo(printable(f"  {line}"), err=True)
     click.echo("Installed. Nothing was started, and no worker touched.")
+
+
+def _broken_off(error: OSError) -> FleetdError:
+    """A write that fails names no file."""
+    return FleetdError(
+        f"{error.filename or 'a file of /etc or /usr/local'}: {error.strerror}. Run it again once that is mended."
+    )
 
 
 def _remove(dry_run: bool) -> None:
@@ -116,7 +123,7 @@ def _remove(dry_run: bool) -> None:
         for sentence in remove(paths):
             click.echo(printable(sentence))
     except OSError as error:
-        raise FleetdError(f"{error.filename}: {error.strerror}. Run it again once that is mended.") from None
+        raise _broken_off(error) from None
     click.echo("These stay, because workers run from them and a boot starts them with them, without fleetd too:")
     for path in (*kept, "/var/lib/mastodon-sidekiq", "/etc/systemd/system/mastodon-workers-boot.target.wants"):
         click.echo(printable(f"  {path}"))
