@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 
 from fleetd.core.carry_out import carry_out
@@ -13,7 +11,7 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.orders import Order, Situation
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
-from fleetd.core.model.bounds import JSON_NUMBER_MAX, impossible_in
+from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
@@ -24,12 +22,11 @@ from fleetd.core.model.reasons.evidence import PoolerBetween
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.model.reasons.saving import MemoryUnsaved
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.daemon import kept_memory
 from fleetd.daemon.act import act
 from fleetd.daemon.observe import Sources
 from fleetd.errors import MemoryUnsavedError, OrderRefusedError
 from fleetd.ports import Ledger, LedgerView, MemoryStore
-
-_S = TypeVar("_S", HostMemory, FleetMemory)
 
 
 class TickResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +85,8 @@ class Ticker:
         self.sources = sources
         self.ledger = ledger
         self.store = store
-        self.host_memory = _decoded(store.load(), HostMemory)
+        self.host_memory, unread = kept_memory.read(store.load())
+        self._unread = () if unread is None else (unread,)  # for the log, in the first tick
         self._last: TickResult | None = None
         self._saved: HostMemory | None = None
         self._committed = (b"", FleetMemory())  # as written to the ledger, and the same decoded
@@ -128,10 +126,11 @@ class Ticker:
             scheduler=scheduler,
             host=host,
             results=tuple(results),
-            noticed=assessed.noticed,
+            noticed=(*self._unread, *assessed.noticed),
             unsaved=self.unsaved,
             duration_seconds=clock.now_seconds() - begun,
         )
+        self._unread = ()
         return self._last
 
     def pause_seconds(self) -> float:
@@ -159,7 +158,7 @@ class Ticker:
         """The memory as committed; if it can't be understood, a fresh one whose epoch still grows."""
         written, memory = self._committed
         if view.fleet_memory != written:  # written by another host, or before this start of fleetd
-            memory = _decoded(view.fleet_memory, FleetMemory)
+            memory = _decoded(view.fleet_memory)
         if view.plan is not None and view.plan.epoch > memory.epoch:
             return msgspec.structs.replace(memory, epoch=view.plan.epoch)
         return memory
@@ -176,7 +175,7 @@ class Ticker:
         if kept == self._saved:
             return
         try:
-            self.store.save(msgspec.json.encode(kept))
+            self.store.save(kept_memory.written(kept))
         except MemoryUnsavedError as error:  # a full disk must not keep the queues from being served
             self.unsaved = MemoryUnsaved(why=str(error), kept_in=error.kept_in)
             self._saved = None  # the new content may be in place all the same; and the next tick tries again
@@ -184,13 +183,12 @@ class Ticker:
             self._saved, self.unsaved = kept, None
 
 
-def _decoded(content: bytes | None, kind: type[_S]) -> _S:
-    """The memory that was written; a fresh one if there is none, or no fleetd wrote it."""
+def _decoded(content: bytes | None) -> FleetMemory:
+    """The fleet's memory that was written; a fresh one if there is none, or no fleetd wrote it."""
     if content is None:
-        return kind()
+        return FleetMemory()
     try:
-        memory = msgspec.json.decode(content, type=kind)
-        low = 0 if kind is HostMemory else -JSON_NUMBER_MAX  # a host's are counts, sizes, and times since its boot
-        return kind() if impossible_in(msgspec.json.decode(content), low) else memory
+        memory = msgspec.json.decode(content, type=FleetMemory)
+        return FleetMemory() if impossible_in(msgspec.json.decode(content)) else memory
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return kind()
+        return FleetMemory()

@@ -82,6 +82,13 @@ def _memory_unsaved(r: reasons.MemoryUnsaved) -> str:
     return f"fleetd's memory can't be saved, so a restart of fleetd would forget orders and drains: {r.why}"
 
 
+def _memory_unread(r: reasons.MemoryUnread) -> str:
+    if not r.fields:
+        return "no fleetd wrote what is in the file of fleetd's memory: orders, drains and windows in it are forgotten"
+    writer = f"fleetd {r.writer}" if r.writer else "another version of fleetd"
+    return f"{writer} wrote fleetd's memory, and this version can't read all of it: {', '.join(r.fields)} is forgotten"
+
+
 def answer(reply: str, unsaved: reasons.MemoryUnsaved | None) -> str:
     """What a person is told: `reply`, and how long it is remembered where it can't be saved."""
     if unsaved is None:
@@ -101,4 +108,5 @@ REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.DrainTaken: _drain_taken,
     reasons.RestartTaken: _restart_taken,
     reasons.MemoryUnsaved: _memory_unsaved,
+    reasons.MemoryUnread: _memory_unread,
 }

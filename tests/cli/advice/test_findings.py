@@ -59,6 +59,14 @@ def test_an_outdated_status_is_reported_before_everything_else() -> None:
     assert headline(stuck).sentence.startswith("fleetd is stuck: its last tick ended 95 s ago")
 
 
+def test_another_version_than_fleetctls_is_a_warning_after_what_is_worse() -> None:
+    [found] = findings(replace(healthy(), version="9.0.0"))
+    assert found.level == Level.WARN
+    assert "fleetd 9.0.0 runs, and this is fleetctl 0.1.0" in found.sentence
+    assert "systemctl restart fleetd" in found.sentence
+    assert "9.0.0" not in headline(replace(status_examples.redis_down(), version="9.0.0")).sentence
+
+
 def test_two_schedulers_or_none_are_wrong_and_unknown_is_unknown() -> None:
     for processes, level in ((2, Level.BAD), (0, Level.BAD), (None, Level.UNKNOWN)):
         scheduler = SchedulerStatus(processes=processes, where=("a", "b"), sentence="as it is")

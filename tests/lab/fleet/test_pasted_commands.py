@@ -48,6 +48,8 @@ FIRST_DAY = (
     "sudo fleetctl check-config",
     "fleetctl check-config",
     "fleetctl install-units",
+    "sudo fleetctl install-units --dry-run",
+    "sudo fleetctl install-units",
     "chgrp mastodon /home/mastodon/live/.env.production; chmod g+r /home/mastodon/live/.env.production",
     "sudo fleetctl doctor",
     "sudo fleetctl grants",
@@ -65,7 +67,6 @@ AGAIN = (
 )
 LOOKING = (
     "fleetctl status",
-    "fleetctl --version",
     "journalctl -u fleetd -e",
     "journalctl -u fleetd",
     "journalctl -u fleetd-render",
@@ -135,6 +136,7 @@ BY_HAND = (
     "systemctl restart 'mastodon-sidekiq@*'",
     "systemctl restart mastodon-sidekiq.target",
     "systemctl restart mastodon-sidekiq-scheduler",
+    "systemctl stop mastodon-sidekiq-scheduler",
     "systemctl disable mastodon-sidekiq@2",
     "systemctl enable mastodon-sidekiq@9",
     "systemctl mask mastodon-sidekiq@2",

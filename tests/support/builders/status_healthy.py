@@ -18,6 +18,8 @@ from fleetd.core.model.status import (
     Status,
 )
 
+#: Of fleetd, on all recorded screens.
+VERSION = "0.1.0"
 GIGA = 1024**3
 MEGA = 1024**2
 SOURCES: tuple[Literal["redis", "postgres", "systemd", "host"], ...] = (
@@ -100,7 +102,7 @@ def connections_of(*sources: ConnectionSourceStatus, claims: int | None = None) 
 def healthy() -> Status:
     """A calm afternoon: 6 queues, 2 profiles, 8 instances of which 5 run."""
     return Status(
-        version="0.1.0",
+        version=VERSION,
         host="worker1",
         uptime_seconds=12 * 86400.0 + 4000,
         tick_age_seconds=1.8,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 
+from fleetd import __version__
 from fleetd.cli.advice.verdict import (
     ORDERED_CLAMPS,
     Finding,
@@ -42,6 +43,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
         *_rollout(status),
         *_instances(status),
         *_connections(status),
+        *other_version(status),
     ]
     return (*stuck(status), *_holds(status), *sorted(found, key=lambda finding: -finding.level))
 
@@ -70,6 +72,14 @@ def stuck(status: Status) -> list[Finding]:
         return []
     said = f"fleetd is stuck: its last tick ended {duration(age)} ago, and everything below is as old."
     return [Finding(Level.BAD, f"{said} See its log: journalctl -u fleetd")]
+
+
+def other_version(status: Status) -> list[Finding]:
+    """A finding if fleetd is of another version than this fleetctl: it may mean other things by its answer."""
+    if status.version == __version__:
+        return []
+    said = f"fleetd {status.version[:40]} runs, and this is fleetctl {__version__}: what is shown may be misread."
+    return [Finding(Level.WARN, f"{said} To run the fleetd that is installed: systemctl restart fleetd")]
 
 
 def _holds(status: Status) -> list[Finding]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rich.text import Text
 
-from fleetd.cli.advice.findings import connection_findings, stuck
+from fleetd.cli.advice.findings import connection_findings, other_version, stuck
 from fleetd.cli.advice.verdict import (
     Finding,
     Level,
@@ -105,7 +105,8 @@ def _segment(i: int, name: str, page: Page) -> Text:
 
 def _head(status: Status, page: Page, clock: str | None) -> Lines:
     """What is wrong, worst first; how many are left; which fleetd says so."""
-    lines = finding_lines([*stuck(status), *connection_findings(status), *_headroom(status)], page)
+    found = [*stuck(status), *connection_findings(status), *_headroom(status), *other_version(status)]
+    lines = finding_lines(found, page)
     doubt = status.connections.unattributable
     if doubt and not doubt_costs(status):  # not among what is wrong, but worth a note
         lines += page.wrap("  ", Text(sentence(capitalised(doubt)), QUIET))

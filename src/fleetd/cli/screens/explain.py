@@ -8,7 +8,7 @@ from msgspec import structs
 from rich.text import Text
 
 from fleetd.cli.advice.explanation import WHAT_TO_DO, host_reasons
-from fleetd.cli.advice.findings import stuck
+from fleetd.cli.advice.findings import other_version, stuck
 from fleetd.cli.advice.verdict import Level, clamp_level, late_queues, profile_level, told_for_all
 from fleetd.cli.screens.head import finding_lines, origin_lines
 from fleetd.cli.terminal.lines import Lines, Page, fit, right
@@ -29,7 +29,7 @@ def explain_screen(status: Status, page: Page, *, profile: str | None = None) ->
     page = replace(page, width=min(page.width, WIDTH_MAX))
     return page.joined(
         [
-            finding_lines(stuck(status), page) + origin_lines(status, page),
+            finding_lines([*stuck(status), *other_version(status)], page) + origin_lines(status, page),
             *(_ladder(status, p, page) for p in status.profiles),
             _host_lines(status, page),
             page.wrap(Text("Next  ", "bold"), sentence(status.next_sentence) or UNKNOWN),

@@ -1,4 +1,4 @@
-"""That what this host remembers can't be saved."""
+"""That what this host remembers can't be saved, or could not be read."""
 
 from __future__ import annotations
 
@@ -10,3 +10,13 @@ class MemoryUnsaved(Reason, frozen=True, kw_only=True):
 
     why: str
     kept_in: str | None
+
+
+class MemoryUnread(Reason, frozen=True, kw_only=True):
+    """What the last fleetd had saved is forgotten in part, or with `fields` empty altogether.
+
+    `writer`: the version that wrote it; "": it did not say so.
+    """
+
+    writer: str
+    fields: tuple[str, ...]
