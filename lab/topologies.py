@@ -1,6 +1,7 @@
 """The usual sets of hosts, ready to boot."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.hosts.host import Host
 from lab.lab import Lab
@@ -31,13 +32,14 @@ def two_hosts(
     redis_password: str = "",
     stock_unit_on_main: bool = False,
     replica: bool = False,
-    fleetd: bool = True,
+    fleetd: Path | None = install.PROJECT,
 ) -> TwoHosts:
     """Prepare `main` and `worker1`; call `lab.boot()` next.
 
     fleetd and its units are installed on worker1, but not enabled, and without a configuration. With
     `stock_unit_on_main` the main VM also runs upstream's unit, whose one process serves every queue. With
-    `replica` there is a third host of that name, with a replica of the database.
+    `replica` there is a third host of that name, with a replica of the database. `fleetd` is its source; None: there is
+    nothing of it, not even the workers' units.
     """
     main = lab.add_host("main", run=("redis-server", "postgresql", "pgbouncer"))
     services.redis(main, redis_password or None)
@@ -72,18 +74,18 @@ def one_host(lab: Lab, *, boot_seconds: float = 0.5) -> Host:
     return host
 
 
-def add_worker(lab: Lab, name: str, settings: dict[str, str], *, fleetd: bool = True) -> Host:
-    """Add a worker VM: Mastodon's code, the project's worker units, and fleetd unless `fleetd` is false."""
+def add_worker(lab: Lab, name: str, settings: dict[str, str], *, fleetd: Path | None = install.PROJECT) -> Host:
+    """Add a worker VM: Mastodon's code, and fleetd with its units from the source `fleetd`, if there is one."""
     host = lab.add_host(name)
     mastodon.install(host, settings)
-    _install_fleetd(lab, host, programs=fleetd)
+    _install_fleetd(lab, host, fleetd)
     return host
 
 
-def _install_fleetd(lab: Lab, host: Host, *, programs: bool = True) -> None:
-    install.place_units(host)
-    if programs:
+def _install_fleetd(lab: Lab, host: Host, source: Path | None = install.PROJECT) -> None:
+    if source is not None:
         lab.say(f"{host.name}: installing fleetd")
-        install.place_programs(host)
+        install.place_units(host, source)
+        install.place_programs(host, source)
     for unit in ("mastodon-sidekiq@.service", "mastodon-sidekiq-scheduler.service"):
         mastodon.run_with_stand_in(host, unit)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs fleetd on this worker VM: the program in /opt/fleetd by the hashes of requirements.lock, then what
-# `fleetctl install-units` writes, and /etc/fleetd/fleetd.toml if there is none. Starts nothing and touches no worker.
-# Run again to upgrade, after the system's Python has changed, or to mend rights.
+# `fleetctl install-units` writes, and /etc/fleetd/fleetd.toml if there is none. Touches no worker, and starts nothing but
+# a fleetd that ran before. Run again to upgrade, after the system's Python has changed, or to mend rights.
 set -eu
 cd "$(dirname "$0")/.."
 umask 022 # whatever root's is: user fleetd has to read what is installed

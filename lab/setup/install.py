@@ -1,5 +1,7 @@
 """fleetd on a host: its programs in /opt/fleetd, its units as units/install.sh puts them, its user.
 
+Everything is from `source`: this project, or an earlier release of it.
+
 The environment is built once for each state of the source, with the machine's own /usr/bin/python3. It is built in a
 mount namespace where it is already at /opt/fleetd, because programs of a Python environment contain their own path.
 The dependencies are a separate layer, so that a change of the source takes only seconds.
@@ -20,6 +22,8 @@ HOME = "/opt/fleetd"
 LOCK = "requirements.lock"
 #: What fleetd is built from.
 _SOURCE = ("pyproject.toml", "requirements.lock", "src", "README.md", "units", "config.example.toml")
+#: By version, the commit that was tagged: tags do not come with every clone.
+RELEASES = {"0.1.0": "39dfb0c0df7137425e877fb0b177b892ad269d45"}
 PYTHON = "/usr/bin/python3"  # the one on a developer's PATH may be in a home directory, which units don't see
 
 
@@ -34,32 +38,45 @@ def install(host: Host) -> None:
         host.run(["busctl", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "ReloadConfig"])
 
 
-def place_programs(host: Host) -> None:
+def place_programs(host: Host, source: Path = PROJECT) -> None:
     """Copy fleetd's environment to a host's /opt/fleetd."""
     target = host.disk / HOME.lstrip("/")
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sh(["cp", "-a", str(environment()), str(target)], "copy fleetd's programs")
+    _sh(["cp", "-a", str(environment(source)), str(target)], "copy fleetd's programs")
     target.chmod(0o755)
 
 
-def place_units(host: Host) -> None:
-    """Install units, policies, the user and directories with the project's own script."""
-    _sh(["sh", str(PROJECT / "units/install.sh"), str(host.disk)], "install fleetd's units")
+def place_units(host: Host, source: Path = PROJECT) -> None:
+    """Install units, policies, the user and directories with the source's own script."""
+    _sh(["sh", str(source / "units/install.sh"), str(host.disk)], "install fleetd's units")
     host.on_disk("systemd-sysusers", "fleetd.conf")
     host.on_disk("systemd-tmpfiles", "--create", "fleetd.conf")
 
 
-def environment() -> Path:
-    """The environment with fleetd's current source. Takes about 2 s after a change of the source."""
-    source = cache.digest(*_contents())
-    base = cache.digest((PROJECT / LOCK).read_bytes(), _sh([PYTHON, "-VV"], "ask for Python's version"))
+def environment(source: Path = PROJECT) -> Path:
+    """The environment with fleetd from `source`. Takes about 2 s after a change of it."""
+    state = cache.digest(*_contents(source))
+    base = cache.digest((source / LOCK).read_bytes(), _sh([PYTHON, "-VV"], "ask for Python's version"))
     itself = f"{_pip()} --no-deps --no-index --no-build-isolation ."
 
     def build(folder: Path) -> None:
-        _at_home(folder, f"cp -a '{_dependencies(base)}/.' {HOME}/ && {itself}")
+        _at_home(folder, source, f"cp -a '{_dependencies(base, source)}/.' {HOME}/ && {itself}")
 
-    return cache.once(f"fleetd-{cache.digest(source, base)}", build)
+    return cache.once(f"fleetd-{cache.digest(state, base)}", build)
+
+
+def release(version: str) -> Path:
+    """The source of an earlier release, from the history of this checkout. Raises LabError if that is not there."""
+    commit = RELEASES[version]
+    git = ["git", "-C", str(PROJECT), "-c", f"safe.directory={PROJECT}", "archive", commit]
+
+    def extract(folder: Path) -> None:
+        _sh([*git, "--output", f"{folder}.tar"], f"get {version}, commit {commit[:12]}, from git (a shallow clone?)")
+        _sh(["tar", "--extract", "--directory", str(folder), "--file", f"{folder}.tar"], f"extract {version}")
+        Path(f"{folder}.tar").unlink()
+
+    return cache.once(f"source-{commit[:16]}", extract)
 
 
 def wheels() -> Path:
@@ -81,23 +98,23 @@ def wheels() -> Path:
     return cache.once(f"wheels-{cache.digest((PROJECT / LOCK).read_bytes())}", build)
 
 
-def place_source(host: Host, folder: str) -> None:
-    """Copy this checkout to a host, without what git ignores."""
+def place_source(host: Host, folder: str, source: Path = PROJECT) -> None:
+    """Copy a source to a host, as far as it is needed to install it there."""
     target = host.disk / folder.lstrip("/")
     target.mkdir(parents=True, exist_ok=True)
     for name in (*_SOURCE, "Makefile", "scripts", "requirements-dev.lock"):
-        place = PROJECT / name
+        place = source / name
         if place.is_dir():
             shutil.copytree(place, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(place, target / name)
 
 
-def _dependencies(base: str) -> Path:
+def _dependencies(base: str, source: Path) -> Path:
     locked = f"{_pip()} --require-hashes --only-binary :all: -r {LOCK}"
 
     def build(folder: Path) -> None:
-        _at_home(folder, f"{PYTHON} -m venv {HOME} && {locked}")
+        _at_home(folder, source, f"{PYTHON} -m venv {HOME} && {locked}")
 
     return cache.once(f"dependencies-{base}", build)
 
@@ -106,8 +123,8 @@ def _pip() -> str:
     return f"{HOME}/bin/python -I -m pip install --quiet --disable-pip-version-check --root-user-action=ignore"
 
 
-def _at_home(folder: Path, script: str) -> None:
-    """Run a script in a copy of the project, with `folder` at /opt/fleetd for this script only."""
+def _at_home(folder: Path, source: Path, script: str) -> None:
+    """Run a script in a copy of the source, with `folder` at /opt/fleetd for this script only."""
     # /opt/fleetd need not exist on this machine, and is not touched if it does: /opt gets a temporary overlay. The
     # folder may be hidden by that, so it is reached through a descriptor.
     mounts = (
@@ -121,18 +138,16 @@ def _at_home(folder: Path, script: str) -> None:
     scratch.mkdir()
     try:
         unshare = ["unshare", "--mount", "--", "sh", "-ec", f"{mounts}\n{copy}\n{script}", "sh"]
-        _sh([*unshare, str(folder), str(PROJECT), str(scratch)], "build fleetd's environment", timeout=600)
+        _sh([*unshare, str(folder), str(source), str(scratch)], "build fleetd's environment", timeout=600)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _contents() -> Iterator[str | bytes]:
-    yield (PROJECT / "pyproject.toml").read_bytes()
-    for path in sorted(
-        [*(PROJECT / "src").rglob("*"), *(PROJECT / "units").iterdir(), PROJECT / "config.example.toml"]
-    ):
+def _contents(source: Path) -> Iterator[str | bytes]:
+    yield (source / "pyproject.toml").read_bytes()
+    for path in sorted([*(source / "src").rglob("*"), *(source / "units").iterdir(), source / "config.example.toml"]):
         if path.is_file() and "__pycache__" not in path.parts:
-            yield str(path.relative_to(PROJECT))
+            yield str(path.relative_to(source))
             yield path.read_bytes()
 
 

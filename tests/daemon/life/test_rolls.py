@@ -549,17 +549,26 @@ def test_the_scheduler_is_replaced_last_and_started_only_once_it_is_gone() -> No
     assert len(rig.world.schedulers()) == 1
 
 
-def test_the_scheduler_is_not_replaced_within_ten_minutes_of_its_last_start() -> None:
+def test_what_fleetd_replaces_by_itself_leaves_the_scheduler_ten_minutes() -> None:
     rig = scheduler_fleet()
-    for _ in range(4):
-        if phase(rig) != RolloutPhase.UNDER_WAY:
-            rig.tick()
-            rig.order(Restart())
+    for threads in (4, 5, 6):
+        scheduler = SchedulerPolicy(place="here", threads=threads, db_pool=threads + 2)
+        configured(rig, structs.replace(rig.world.policy, scheduler=scheduler))
         rig.run(300.0)
     rig.run(1200.0)
     at = starts_of_scheduler(rig)
     assert len(at) >= 2
     assert all(b - a >= 600.0 for a, b in pairwise(at))
+
+
+def test_a_persons_restart_replaces_the_scheduler_at_once_and_once() -> None:
+    rig = scheduler_fleet()
+    ordered = rig.world.now
+    rig.order(Restart())
+    rig.run(300.0)
+    _, again = starts_of_scheduler(rig)
+    assert again - ordered < 120.0
+    assert phase(rig) == RolloutPhase.DONE
 
 
 def test_a_scheduler_that_took_over_is_restarted_without_the_takeover_window() -> None:

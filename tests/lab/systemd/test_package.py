@@ -17,7 +17,7 @@ import pytest
 
 from lab.setup import mastodon
 from tests.support.lab.fleet import Fleet, started
-from tests.support.lab.outages import Runs, runs
+from tests.support.lab.outages import runs, worker_runs
 from tests.support.project import PROJECT
 
 pytestmark = pytest.mark.lab
@@ -75,11 +75,7 @@ def fleet(builds: tuple[Path, Path]) -> Iterator[Fleet]:
 
 
 def all_up(fleet: Fleet) -> None:
-    fleet.worker.wait_until("min and the scheduler are up", lambda: workers(fleet).keys() == AT_BOOT)
-
-
-def workers(fleet: Fleet) -> Runs:
-    return {name: run for name, run in runs(fleet).items() if name != "fleetd.service"}
+    fleet.worker.wait_until("min and the scheduler are up", lambda: worker_runs(fleet).keys() == AT_BOOT)
 
 
 def file_of(fleet: Fleet, unit: str) -> str:
@@ -130,14 +126,14 @@ def test_two_builds_are_the_same_to_the_byte(builds: tuple[Path, Path]) -> None:
 
 
 def test_over_make_install_it_takes_over_when_told_to(fleet: Fleet) -> None:
-    before = runs(fleet)
+    before, workers = runs(fleet), worker_runs(fleet)
     said = dpkg(fleet, "--install", DEB)
     assert "an earlier `make install` is still here" in said
     assert runs(fleet) == before, "not even fleetd is restarted, because nothing has changed for it"
     (command,) = commands(said)
     fleet.worker.run(command.split())
     fleet.wait("the package's fleetd runs", lambda s: s.ticks_total > 2)
-    assert workers(fleet) == {name: run for name, run in before.items() if name != "fleetd.service"}
+    assert worker_runs(fleet) == workers
     assert {file_of(fleet, unit) for unit in ("fleetd", "mastodon-sidekiq@1")} == PACKAGED
     program = fleet.worker.run(["readlink", "-f", "/usr/bin/fleetctl"]).stdout
     assert program.startswith("/usr/lib/fleetd/bin/")
@@ -157,9 +153,9 @@ def test_an_upgrade_restarts_fleetd_and_no_worker(fleet: Fleet) -> None:
 
 
 def test_a_purge_leaves_workers_running_and_bootable(fleet: Fleet) -> None:
-    before = workers(fleet)
+    before = worker_runs(fleet)
     said = dpkg(fleet, "--purge", "fleetd")
-    assert workers(fleet) == before
+    assert worker_runs(fleet) == before
     assert fleet.worker.units("fleetd*") == []
     assert not fleet.worker.path("/run/fleetd-render").exists(), "it holds Mastodon's passwords"
     disable, enable, remove, _reload = commands(said)[-4:]
@@ -176,7 +172,7 @@ def test_a_purge_leaves_workers_running_and_bootable(fleet: Fleet) -> None:
 
 
 def test_a_new_installation_takes_back_what_was_left(fleet: Fleet) -> None:
-    before = workers(fleet)
+    before = worker_runs(fleet)
     said = dpkg(fleet, "--install", DEB)
     assert "nothing was started" in said
     assert not fleet.worker.unit("fleetd").active
@@ -185,14 +181,14 @@ def test_a_new_installation_takes_back_what_was_left(fleet: Fleet) -> None:
     fleet.configure(CONFIG)
     fleet.worker.run(["systemctl", "enable", "--now", "fleetd"])
     fleet.wait("fleetd has looked around", lambda s: s.ticks_total > 2 and s.scheduler.processes == 1)
-    assert workers(fleet) == before
+    assert worker_runs(fleet) == before
 
 
 def test_a_removal_that_is_broken_off_is_undone(fleet: Fleet) -> None:
-    before, installed = workers(fleet), left(fleet)
+    before, installed = worker_runs(fleet), left(fleet)
     for script in ("prerm remove", "prerm remove", "postinst abort-remove", "postinst abort-remove"):
         fleet.worker.run(["sh", "-c", f"/var/lib/dpkg/info/fleetd.{script}"])
-    assert workers(fleet) == before
+    assert worker_runs(fleet) == before
     assert file_of(fleet, "mastodon-sidekiq@1") in PACKAGED
     gone = {path for path in installed if path.startswith("/run/") or path.endswith("wants/fleetd.service")}
     assert installed - gone <= left(fleet) <= installed, "no copy is left; fleetd was stopped"
@@ -200,11 +196,13 @@ def test_a_removal_that_is_broken_off_is_undone(fleet: Fleet) -> None:
 
 def test_the_way_back_to_the_stock_unit_leaves_nothing(fleet: Fleet) -> None:
     said = dpkg(fleet, "--remove", "fleetd")
-    assert workers(fleet).keys() == AT_BOOT
+    assert worker_runs(fleet).keys() == AT_BOOT
     for command in commands(said):
         fleet.worker.run(["sh", "-c", command], timeout=120)
     assert fleet.worker.unit("mastodon-sidekiq").active
-    fleet.worker.wait_until("the others have stopped", lambda: workers(fleet).keys() == {"mastodon-sidekiq.service"})
+    fleet.worker.wait_until(
+        "the others have stopped", lambda: worker_runs(fleet).keys() == {"mastodon-sidekiq.service"}
+    )
     fleet.worker.write("/var/lib/mastodon-sidekiq/before-fleetd/mastodon-sidekiq@.service", "[Service]\n")
     assert "before-fleetd stays: unit files of yours" in dpkg(fleet, "--purge", "fleetd")
     assert fleet.worker.run(["ls", "-R", "/var/lib/mastodon-sidekiq"]).stdout.count("mastodon-sidekiq@.service") == 1

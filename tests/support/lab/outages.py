@@ -111,6 +111,11 @@ def runs(fleet: Fleet) -> Runs:
     return found
 
 
+def worker_runs(fleet: Fleet) -> Runs:
+    """The same of the workers alone."""
+    return {name: run for name, run in runs(fleet).items() if name != "fleetd.service"}
+
+
 def metrics(fleet: Fleet) -> dict[str, float]:
     """The samples of /metrics: series to value."""
     text = fleet.worker.run(["curl", "-sf", "http://127.0.0.1:9849/metrics"]).stdout

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from fleetd import __version__
 from fleetd.adapters.host.files import replace_file
 from fleetd.app.installing.staged import MANIFEST, StagedFile, installed_before
 from fleetd.errors import FleetdError
 
-_SECONDS: Final = 60.0
+#: For systemctl: fleetd has 20 s to end and 60 s to start.
+_SECONDS: Final = 90.0
 #: fleetctl on everybody's PATH.
 LINK: Final = "/usr/local/bin/fleetctl"
 #: What is stopped and disabled before the files go. None of them is a worker's.
@@ -34,7 +36,10 @@ _WORKERS = re.compile(r".*/(?:mastodon-[^/]*|mastodon-sidekiq\.service\.d/.*|mas
 
 
 def write(files: tuple[StagedFile, ...], bin_directory: Path, root: Path = Path("/")) -> Iterator[str]:
-    """Install them; yields what was done, as sentences. Raises FleetdError, and OSError for a place."""
+    """Install them, and restart fleetd if it runs; yields what was done, as sentences.
+
+    Raises FleetdError, and OSError for a place.
+    """
     stale = [path for path in installed_before(root) if path not in {file.path for file in files}]
     for file in files:
         if file.change != "same":
@@ -51,6 +56,7 @@ def write(files: tuple[StagedFile, ...], bin_directory: Path, root: Path = Path(
     yield from _link(bin_directory, root)
     if root == Path("/"):
         _activate()
+        yield from _restart()
 
 
 def is_workers(path: str) -> bool:
@@ -123,9 +129,23 @@ def _activate() -> None:
     _run("busctl", "call", bus, "/org/freedesktop/DBus", bus, "ReloadConfig")
 
 
-def _run(*command: str) -> None:
+def _restart() -> Iterator[str]:
+    """Of the fleetd that was installed before. One that waits to be tried again counts as running."""
+    if _run("systemctl", "show", "--property=ActiveState", "--value", "fleetd.service") in {"inactive", "failed"}:
+        return
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
+        _run("systemctl", "restart", "fleetd.service")
+    except FleetdError:
+        yield "look: fleetd did not start again; the workers run on. See: systemctl status fleetd"
+    else:
+        yield f"restarted: fleetd, which is {__version__} now"
+
+
+def _run(*command: str) -> str:
+    """What it printed."""
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
         raise FleetdError(f"`{' '.join(command)}` failed: {said or error}") from None
+    return done.stdout.decode(errors="replace").strip()

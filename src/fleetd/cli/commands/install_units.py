@@ -46,7 +46,8 @@ Examples:
 def install_units(context: click.Context, dry_run: bool, removing: bool) -> None:
     """Write the units, the polkit rule, the bus policy, the user and the directories that fleetd needs.
 
-    Starts nothing and touches no worker. Not needed where fleetd came as a .deb, which has all of it.
+    Restarts fleetd if it runs, starts nothing else, and touches no worker. Not needed where fleetd came as a .deb,
+    which has all of it.
     """
     from fleetd.app.installing.staged import programs, staged
 
@@ -98,7 +99,7 @@ def _write(files: tuple[StagedFile, ...], bin_directory: Path) -> None:
         click.echo(printable(f"look: {headline(unfit)}"), err=True)
         for line in way_over(unfit):
             click.echo(printable(f"  {line}"), err=True)
-    click.echo("Installed. Nothing was started, and no worker touched.")
+    click.echo("Installed. No worker was touched.")
 
 
 def _broken_off(error: OSError) -> FleetdError:

@@ -27,7 +27,8 @@ from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 
 #: An instance is replaced once it is over its memory limit for this long.
 HEAVY_SECONDS = 300.0
-#: The scheduler's interval jobs begin anew at each boot: one that boots more often never runs its slower ones.
+#: The scheduler's interval jobs begin anew at each boot: one that boots more often never runs its slower ones. What
+#: fleetd replaces by itself waits for this, a person's restart does not.
 SCHEDULER_AGE_SECONDS_MIN = 600.0
 #: How long the end of a rollout is shown. Until then a rollout that was given up is not tried again by itself.
 SHOWN_SECONDS = 3600.0
@@ -297,16 +298,24 @@ def _waits_for(
     )
     if before:  # drains of an earlier rollout that was given up
         return reasons.SettlesFirst(keys=before, what="drains")
-    if old.key == SCHEDULER:
-        left = SCHEDULER_AGE_SECONDS_MIN - old.state_age_seconds
-        too_young = reasons.SchedulerTooYoung(age_seconds_min=SCHEDULER_AGE_SECONDS_MIN, left_seconds=left)
-        return too_young if left > 0 else None
     rollout = memory.rollout
+    if old.key == SCHEDULER:
+        return _scheduler_waits_for(old, rollout)
     if rollout is not None and rollout.spare is not None:
         spare = tick.view(rollout.spare)
         boots = spare is not None and not spare.serves and spare.is_present
         return reasons.SpareBoots(spare_key=rollout.spare, old_key=old.key) if boots else None
     return _unsettled(tick, old, plan, decision)
+
+
+def _scheduler_waits_for(old: InstanceView, rollout: Rollout | None) -> reasons.RolloutWait | None:
+    if rollout is None or old.unit is None or old.unit.invocation_id != rollout.left.get(SCHEDULER):
+        return reasons.SchedulerBetween()  # it is back already, which the next tick counts
+    if rollout.cause == reasons.ReplaceCause.RESTART:
+        return None
+    left = SCHEDULER_AGE_SECONDS_MIN - old.state_age_seconds
+    too_young = reasons.SchedulerTooYoung(age_seconds_min=SCHEDULER_AGE_SECONDS_MIN, left_seconds=left)
+    return too_young if left > 0 else None
 
 
 def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDecision) -> reasons.RolloutWait | None:
