@@ -144,6 +144,16 @@ def test_other_hosts_workers_are_no_room() -> None:
     assert "others' 34, less 25 of workers that w1's profiles don't name, less 39" in said["Postgres"]
 
 
+def test_no_room_beside_a_unit_that_a_migration_ends_is_no_advice_to_have_fewer_threads() -> None:
+    full = structs.replace(well(), database=Known(value=database(maximum=100, clients=45)))
+    [alone] = [check for check in reading_checks(SETTINGS, ENDPOINTS, full) if check.verdict != "ok"]
+    assert "fewer threads" in alone.why
+    stock = ("mastodon-sidekiq.service",)
+    [beside] = [check for check in reading_checks(SETTINGS, ENDPOINTS, full, stock) if check.verdict != "ok"]
+    assert (beside.verdict, beside.what) == ("look", alone.what)
+    assert "also those of mastodon-sidekiq.service, until `fleetctl migrate`" in beside.why
+
+
 def test_a_count_that_is_too_high_has_the_grant_that_mends_it() -> None:
     hidden = structs.replace(database(maximum=300), exact=False)
     check = only(structs.replace(well(), database=Known(value=hidden)))

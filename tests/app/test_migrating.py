@@ -324,3 +324,4 @@ def test_one_migration_at_a_time(tmp_path: Path) -> None:
         pass
     with one_at_a_time(file):
         pass
+    assert not file.exists()

@@ -18,6 +18,7 @@ import pytest
 from lab.setup import mastodon
 from tests.support.lab.fleet import Fleet, started
 from tests.support.lab.outages import runs, worker_runs
+from tests.support.lab.package import build, in_folder, package
 from tests.support.project import PROJECT
 
 pytestmark = pytest.mark.lab
@@ -41,23 +42,10 @@ PACKAGED = {f"/usr/lib/systemd/system/{name}" for name in ("fleetd.service", "ma
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two builds at the same time, as different people would make them."""
-    folders = [tmp_path_factory.mktemp(name) for name in ("one", "another")]
-    command = 'umask "$1"; TMPDIR=$2 SOURCE_DATE_EPOCH=1767225600 exec nice "$3" "$2"'
-    builders = [
-        subprocess.Popen(
-            ["sh", "-c", command, "sh", umask, folder, PROJECT / "deb/build.sh"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for umask, folder in zip(("0022", "0077"), folders, strict=True)
-    ]
-    for builder in builders:
-        said = builder.communicate(timeout=300)[0]
-        assert builder.returncode == 0, said
-    one, another = (next(folder.glob("fleetd_*.deb")) for folder in folders)
-    return one, another
+    """Two builds, as different people would make them."""
+    another = tmp_path_factory.mktemp("another")
+    build(another, umask="0077")
+    return package(), in_folder(another)
 
 
 @pytest.fixture(scope="module")

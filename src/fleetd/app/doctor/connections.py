@@ -25,15 +25,17 @@ from fleetd.words.reasons import sentence
 _NO_GROWTH: Final = "Without it nothing grows above min."
 
 
-def connection_checks(policy: Policy, endpoints: Endpoints, snapshot: Snapshot) -> Iterator[Check]:
-    """`policy`: with the pools that workers really have."""
+def connection_checks(
+    policy: Policy, endpoints: Endpoints, snapshot: Snapshot, leaving: tuple[str, ...] = ()
+) -> Iterator[Check]:
+    """`policy`: with the pools that workers really have. `leaving`: others' units that run this Mastodon's Sidekiq."""
     fleet = plan(assess(policy, snapshot, HostMemory()).tick, _memory(snapshot))
     for lost in fleet.budget.unread:
         login = endpoints.postgres if lost.source == "postgres" else None
         line = own_role_line(login.port) if login is not None and login.user == OWN_ROLE else ""
         yield Check(subject=CONNECTION_SOURCES[lost.source], verdict="broken", what=lost.why, why=_NO_GROWTH, line=line)
     for source in fleet.budget.sources:
-        yield from _source(policy, endpoints, fleet, source)
+        yield from _source(policy, endpoints, fleet, source, leaving)
 
 
 def _memory(snapshot: Snapshot) -> FleetMemory:
@@ -42,7 +44,9 @@ def _memory(snapshot: Snapshot) -> FleetMemory:
     return FleetMemory(budget=BudgetMemory(naming=NamingMemory(others_connections=others)))
 
 
-def _source(policy: Policy, endpoints: Endpoints, fleet: FleetDecision, source: SourceBudget) -> Iterator[Check]:
+def _source(
+    policy: Policy, endpoints: Endpoints, fleet: FleetDecision, source: SourceBudget, leaving: tuple[str, ...]
+) -> Iterator[Check]:
     name = CONNECTION_SOURCES[source.source]
     if source.refused:
         yield Check(subject=name, verdict="broken", what="it lets no more clients in", why=_NO_GROWTH)
@@ -60,7 +64,12 @@ def _source(policy: Policy, endpoints: Endpoints, fleet: FleetDecision, source: 
     arithmetic += f": {left} left"
     doubtful = source.bound_connections - source.others_connections
     smallest = min((profile.claim_connections for profile in policy.profiles), default=0)
-    if left < 0:
+    if leaving and source.pool_connections is None and left < smallest:
+        why = (
+            f"Others' are also those of {', '.join(leaving)}, until `fleetctl migrate` has taken over. Look again then."
+        )
+        yield Check(subject=name, verdict="look", what=arithmetic, why=why)
+    elif left < 0:
         why = "Then nothing starts above min, and at min clients may be refused. See `fleetctl connections`."
         yield Check(subject=name, verdict="broken", what=arithmetic, why=why)
     elif source.pool_connections is None and left < smallest:

@@ -20,7 +20,7 @@ from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.app.daemons_view import daemons_account, unfit_units
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.readings import reading_checks
-from fleetd.app.doctor.units import rights, services, worker_units
+from fleetd.app.doctor.units import others_running, rights, services, worker_units
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
 from fleetd.app.pooler_search import found_before, who_answers
@@ -44,15 +44,15 @@ def examine(file: Path) -> tuple[Check, ...]:
         return tuple(_problems(error))
     taken = Check(subject="configuration", verdict="ok", what=f"{file}: fleetd takes it")
     looks = (Check(subject="configuration", verdict="look", what=warning) for warning in settings.warnings)
-    unfit = unfit_units(settings)
+    unfit, others = unfit_units(settings), others_running(settings)
     checks = (taken, *looks, *worker_units(settings, unfit))
     try:
-        seen = as_account(daemons_account(), lambda: _look(file, settings, env, found), LOOK_SECONDS)
+        seen = as_account(daemons_account(), lambda: _look(file, settings, env, found, others), LOOK_SECONDS)
     except AccountError as error:
         what = f"fleetd's view could not be taken: {error}"
         return (*checks, Check(subject="user fleetd", verdict="broken", what=what, line=_install_line()))
     # What is to run comes last: workers that start before fleetd can log in have no names for their connections.
-    return (*checks, *msgspec.json.decode(seen, type=list[Check]), *services(settings, unfit))
+    return (*checks, *msgspec.json.decode(seen, type=list[Check]), *services(settings, unfit, others))
 
 
 def _install_line() -> str:
@@ -69,7 +69,7 @@ def _what(problem: ConfigProblem) -> str:
     return f"{problem.path}: {problem.what}" if problem.path else problem.what
 
 
-def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | None) -> bytes:
+def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | None, others: tuple[str, ...]) -> bytes:
     """With the rights of fleetd's user, and in a process of its own if we are root."""
     found = asyncio.run(who_answers(settings, env)) or before
     try:
@@ -78,7 +78,7 @@ def _look(file: Path, settings: Settings, env: EnvFile, before: FoundPooler | No
         return msgspec.json.encode([*rights(file, settings), *_problems(error)])
     snapshot = asyncio.run(observe_once(settings, endpoints))
     return msgspec.json.encode(
-        [*_places(endpoints), *rights(file, settings), *reading_checks(settings, endpoints, snapshot)]
+        [*_places(endpoints), *rights(file, settings), *reading_checks(settings, endpoints, snapshot, others)]
     )
 
 

@@ -21,11 +21,13 @@ _RENDER: Final = "sudo systemctl start fleetd-render"
 _HELD: Final = "Without it fleetd holds everything as it is."
 
 
-def reading_checks(settings: Settings, endpoints: Endpoints, snapshot: Snapshot) -> Iterator[Check]:
-    """In the order in which to mend them."""
+def reading_checks(
+    settings: Settings, endpoints: Endpoints, snapshot: Snapshot, leaving: tuple[str, ...] = ()
+) -> Iterator[Check]:
+    """In the order in which to mend them. `leaving`: units of others that run this Mastodon's Sidekiq."""
     policy = endpoints.policy(settings.policy)
     yield from _redis(endpoints, snapshot.sidekiq)
-    yield from connection_checks(policy, endpoints, snapshot)
+    yield from connection_checks(policy, endpoints, snapshot, leaving)
     for sign in of_settings(policy, snapshot.pgbouncer):
         yield Check(subject="Mastodon's settings", verdict="broken", what=sentence(sign))
     yield from _systemd(snapshot.systemd)

@@ -50,13 +50,17 @@ def worker_units(settings: Settings, unfit: Mapping[str, UnfitUnit]) -> Iterator
             yield Check(subject="workers' units", verdict="broken", what=headline(found), why=f"{fault_words(fault)}.")
 
 
-def services(settings: Settings, unfit: Mapping[str, UnfitUnit]) -> Iterator[Check]:
+def others_running(settings: Settings) -> tuple[str, ...]:
+    """Units that are not fleetd's and run this Mastodon's Sidekiq now."""
+    return _running(own_sidekiqs(settings.directory))
+
+
+def services(settings: Settings, unfit: Mapping[str, UnfitUnit], others: tuple[str, ...]) -> Iterator[Check]:
     """Units that are not fleetd's to read each tick.
 
     Where other units run this Mastodon's Sidekiq, fleetd and its workers are started by a migration, which first looks
     whether there are connections for both.
     """
-    others = _running(own_sidekiqs(settings.directory))
     replaces = bool(others) or any(found.foreign for found in unfit.values())
     if _STOCK_UNIT in others and settings.policy.scheduler.place == "here":
         yield Check(

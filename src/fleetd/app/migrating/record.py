@@ -53,15 +53,25 @@ def forget_record(file: Path = FILE) -> None:
 
 @contextmanager
 def one_at_a_time(file: Path = _LOCK) -> Iterator[None]:
-    """Two runs would undo each other's steps. Raises FleetdError."""
+    """Two runs would undo each other's steps. The file is gone afterwards. Raises FleetdError."""
     try:
         lock = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise FleetdError(f"{file} can't be opened: {error.strerror}") from None
+    if not _taken(lock):
+        os.close(lock)
+        raise FleetdError("another `fleetctl migrate` is at work")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _taken(lock: int) -> bool:
+    """Not if another has it, or has just ended with it: the next may have another file."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
     except BlockingIOError:
-        raise FleetdError("another `fleetctl migrate` is at work") from None
-    finally:
-        os.close(lock)
+        return False
+    return os.fstat(lock).st_nlink > 0
