@@ -1,6 +1,6 @@
 """Where each command that people are told to paste is run: in a lab test in this order, or elsewhere.
 
-A command that is new in a page or a sentence goes into one of these tables, as tests/house/test_pasted_commands.py says.
+A command that is new in a page or a sentence goes into one of these: tests/house/test_pasted_commands.py says so.
 """
 
 from __future__ import annotations
