@@ -18,7 +18,7 @@ def digest(*parts: str | bytes) -> str:
     return made.hexdigest()[:16]
 
 
-def once(name: str, make: Callable[[Path], None], keep: int = 3) -> Path:
+def once(name: str, make: Callable[[Path], None], keep: int = 12) -> Path:
     """The cached directory `name`. If it does not exist, `make(directory)` makes it now.
 
     If two programs want it at the same time it is made only once. Of directories whose names differ only after the
