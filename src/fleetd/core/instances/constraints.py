@@ -82,20 +82,26 @@ def _remember_shipped(tick: HostTick, machine: HostFacts, memory: HostMemory) ->
         shipped = {unit: disk[unit] if _run_with(unit, tick, machine, memory) else _BEFORE for unit in disk}
     else:
         shipped = disk | memory.shipped
-        shipped |= {
-            unit: disk[unit] for unit in memory.units_changed if _run_with(unit, tick, machine, memory, some=True)
-        }
+        changed = set(memory.units_changed)
+        idle = {unit for unit in changed if not _present(unit, tick)}
+        restarted = {unit for unit in changed - idle if _run_with(unit, tick, machine, memory, served=True)}
+        if restarted == changed - idle and (restarted or tick.policy.scheduler.place == "elsewhere"):
+            restarted |= idle  # nothing runs with it, and what runs is what is on disk
+        shipped |= {unit: disk[unit] for unit in restarted}
     return memory if shipped == memory.shipped else structs.replace(memory, shipped=shipped)
 
 
-def _run_with(unit: str, tick: HostTick, machine: HostFacts, memory: HostMemory, *, some: bool = False) -> bool:
-    """Whether all that run were started with the unit that is on disk. `some`: and at least one runs."""
-    present = [v for v in tick.active if v.is_present and (v.profile is None) is (unit == SCHEDULER_UNIT)]
-    watches = [memory.units.watches.get(v.key) for v in present]
+def _present(unit: str, tick: HostTick) -> list[InstanceView]:
+    return [v for v in tick.active if v.is_present and (v.profile is None) is (unit == SCHEDULER_UNIT)]
+
+
+def _run_with(unit: str, tick: HostTick, machine: HostFacts, memory: HostMemory, *, served: bool = False) -> bool:
+    """Whether all that run were started with the unit that is on disk. `served`: and have served since."""
+    watches = [memory.units.watches.get(v.key) for v in _present(unit, tick)]
     now = machine.unit_digests.get(unit, "")
-    if some and not watches:
-        return False
-    return all(w is not None and (not w.unit_digest or w.unit_digest == now) for w in watches)
+    return all(
+        w is not None and (not w.unit_digest or w.unit_digest == now) and (w.served or not served) for w in watches
+    )
 
 
 def _all_run(digest: str, active: tuple[InstanceView, ...], memory: HostMemory) -> bool:

@@ -142,6 +142,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     unavailable_in: str | None = None
     available_instances: int = 0
     code_before: str = ""  # Mastodon's code that was accepted before a restart, and is again if that is given up
+    shipped_before: dict[str, str] | None = None  # likewise: the installed units
     waits: reasons.RolloutWait | None = None  # what it does or waits for, or why it was given up
     phase: RolloutPhase = RolloutPhase.UNDER_WAY
     ended_seconds: float = 0.0

@@ -9,6 +9,7 @@ within the laws. An impossible order is refused with the reason, and changes not
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 from msgspec import structs
@@ -160,7 +161,7 @@ class Resume(Order, frozen=True, kw_only=True):
             raise OrderRefusedError("nothing to resume: fleetd is not paused, and no upgrade holds it")
         memory = now.with_people(pause=None).with_upgrade_accepted()
         if units:
-            memory = _as_they_are(now, memory)
+            memory = _as_they_are(now, memory, now.tick.active)
         version = code.version or None if code is not None else None
         reply = reasons.ResumeTaken(
             pause_ended=paused, code_accepted=code is not None, version=version, units_accepted=bool(units)
@@ -168,12 +169,17 @@ class Resume(Order, frozen=True, kw_only=True):
         return memory, reply
 
 
-def _as_they_are(now: Situation, memory: HostMemory) -> HostMemory:
-    """Those that run count as replaced already: no roll by itself follows."""
+def _as_they_are(now: Situation, memory: HostMemory, kept: Iterable[InstanceView]) -> HostMemory:
+    """These keep the unit that they run with: no roll by itself follows. Changed settings are rolled out all the same.
+
+    Raises OrderRefusedError while it is unknown what they run with.
+    """
     machine = now.tick.machine
     if machine is None:
-        return memory
-    targets = {v.key: outdated_for(now.policy, v, machine, memory) for v in now.tick.active}
+        raise OrderRefusedError("what the installation changed can't be read now; `fleetctl status` says why")
+    rendered = {key: settings.digest for key, settings in machine.rendered.items()}
+    same = [v for v in kept if v.digest in {None, rendered.get(v.key)}]
+    targets = {v.key: outdated_for(now.policy, v, machine, memory) for v in same}
     replaced = memory.units.replaced | {key: target for key, target in targets.items() if target is not None}
     return structs.replace(memory, units=structs.replace(memory.units, replaced=replaced))
 
@@ -345,11 +351,13 @@ class Restart(Order, frozen=True, kw_only=True):
         failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
         fresh = begin(now.policy, chosen, reasons.ReplaceCause.RESTART, now.now)
-        fresh = structs.replace(fresh, code_before=now.memory.code)
+        fresh = structs.replace(fresh, code_before=now.memory.code, shipped_before=now.memory.shipped)
         memory = structs.replace(
             now.memory.with_failures(failures).with_pins(pins).with_upgrade_accepted(),
             rollout=_goes_on_from(rollout, fresh) if rollout is not None else fresh,
         )
+        if self.profile and now.memory.units_changed:
+            memory = _as_they_are(now, memory, [v for v in now.tick.active if v not in chosen])
         return memory, reasons.RestartTaken(
             instances=len(chosen),
             code_for_all=upgraded and bool(self.profile),

@@ -202,8 +202,9 @@ def _give_up(tick: HostTick, memory: HostMemory, rollout: Rollout) -> tuple[Host
         memory = _mark_replaced(tick, memory, key)
     key, failure = max(memory.units.failures.items(), key=lambda item: item[1].last_seconds)
     why = reasons.RolloutGivenUp(key=key, cause=failure.cause)
-    if rollout.cause == reasons.ReplaceCause.RESTART and rollout.code_before:  # new code that does not boot: hold again
-        memory = structs.replace(memory, code=rollout.code_before)
+    if rollout.cause == reasons.ReplaceCause.RESTART:  # new code, or new units, that do not boot: hold again
+        code, shipped = rollout.code_before or memory.code, rollout.shipped_before or memory.shipped
+        memory = structs.replace(memory, code=code, shipped=shipped)
     ended = structs.replace(
         rollout, phase=RolloutPhase.GIVEN_UP, ended_seconds=tick.now_seconds, current=None, waits=why
     )

@@ -201,10 +201,12 @@ def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decisio
         let_go(own, scheduler.surplus, now, decision)
     if not scheduler.start:
         return
-    # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on. That
-    # the instances' unit is somebody else's says nothing of the scheduler's.
+    # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on, and
+    # although units were installed, which are whole. The instances' unit says nothing of the scheduler's.
     holds = [h for h in tick.constraints.holds if not isinstance(h.reason, reasons.UnitUnfit)]
-    under_way = memory.scheduler_handover and all(isinstance(h.reason, reasons.Paused) for h in holds)
+    under_way = memory.scheduler_handover and all(
+        isinstance(h.reason, reasons.Paused | reasons.UnitsUpgraded) for h in holds
+    )
     if holds and not under_way:
         decision.clamps.add(reasons.SchedulerHeld(hold=holds[0].reason))
     elif memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, now):

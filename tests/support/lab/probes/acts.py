@@ -68,6 +68,10 @@ class Admin:
     def fleetctl(self, *words: str) -> None:
         self.fleet.worker.run([FLEETCTL, *words], timeout=120)
 
+    def release(self, number: int) -> None:
+        """Whatever was pinned by what came before; there may be nothing."""
+        self.fleet.worker.run([FLEETCTL, "release", str(number)], check=False)
+
     def systemctl(self, *words: str) -> None:
         self.fleet.worker.run(["systemctl", *words], timeout=120)
 
@@ -101,13 +105,13 @@ def _stop_and_start(admin: Admin) -> None:
     admin.systemctl("stop", f"mastodon-sidekiq@{number}")
     admin.wait_for_ticks()
     admin.systemctl("start", f"mastodon-sidekiq@{number}")
-    admin.fleetctl("release", str(number))
+    admin.release(number)
 
 
 def _drain(admin: Admin) -> None:
     number = admin.up()
     admin.fleetctl("drain", str(number), "--wait", "--for", "1h")
-    admin.fleetctl("release", str(number))
+    admin.release(number)
 
 
 def _set(admin: Admin) -> None:
@@ -234,7 +238,7 @@ def _quiet_by_hand(admin: Admin) -> None:
     admin.systemctl("kill", "--kill-who=main", "--signal=TSTP", f"mastodon-sidekiq@{number}")
     admin.wait_for_ticks(6)
     admin.systemctl("restart", f"mastodon-sidekiq@{number}")
-    admin.fleetctl("release", str(number))
+    admin.release(number)
 
 
 ACTS: dict[str, Callable[[Admin], None]] = {

@@ -175,6 +175,13 @@ def _claims(seen: Seen) -> int:
     return sum(int(u.settings.get("DB_POOL", 0)) for name, u in seen.units.items() if u.is_up and name != TARGET)
 
 
+def _claimed(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
+    connections = status["connections"]
+    for source in (*connections["sources"], *([connections] if connections["sources"] else [])):
+        if source["claims_connections"] is not None:
+            yield from _says("claims", source["claims_connections"], _claims(seen))
+
+
 def _postgres(name: str, of: Callable[[Seen], float], slack: float = 0.0) -> Check:
     def check(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
         found = None if seen.postgres is None else of(seen)
@@ -313,7 +320,7 @@ CLAIMS: dict[str, Check] = {
     ),
     "connections.limit_connections": _postgres("limit_connections", lambda s: s.postgres.limit if s.postgres else 0),
     "connections.open_connections": _postgres("open_connections", lambda s: s.postgres.clients if s.postgres else 0, 6),
-    "connections.claims_connections": _postgres("claims_connections", _claims),
+    "connections.claims_connections": _claimed,
     "connections.headroom_connections": _headroom,
     "connections.sources.limit_connections": _postgres(
         "limit_connections", lambda s: s.postgres.limit if s.postgres else 0
@@ -321,7 +328,7 @@ CLAIMS: dict[str, Check] = {
     "connections.sources.open_connections": _postgres(
         "open_connections", lambda s: s.postgres.clients if s.postgres else 0, 6
     ),
-    "connections.sources.claims_connections": _postgres("claims_connections", _claims),
+    "connections.sources.claims_connections": _claimed,
     "connections.sources.headroom_connections": _headroom,
     "connections.sources.others_seen_connections": _others_seen,
     "connections.claims.instances": _claimed_instances,
