@@ -17,6 +17,11 @@ units() { # the enabled units: first those of fleetd-render in its order, then t
 ours() { # of the units on stdin, those that take our settings: any other would serve every queue, `scheduler` too
     while read -r unit; do
         shown=$(systemctl show --property=LoadState,EnvironmentFiles,ExecStart "$unit" | sort -r) # LoadState first
+        others=$(echo "$shown" | sed -n 's/^EnvironmentFiles=\(\/[^ ]*\) .*/\1/p' | grep -v '^/var/lib/mastodon-sidekiq/')
+        # shellcheck disable=SC2086
+        if [ -n "$others" ] && grep -Eqs '^[[:space:]]*(export[[:space:]]+)?SIDEKIQ_ARGS[[:space:]]*=' $others; then
+            shown=LoadState=loaded # another file sets the queues
+        fi
         case $shown in
         *LoadState=loaded*SIDEKIQ_ARGS*EnvironmentFiles=/var/lib/mastodon-sidekiq/*) ;;
         *LoadState=loaded*)

@@ -58,7 +58,7 @@ class TickLog:
         self._faults = Standing(over=_fault_over, more=_more_faults, settle_seconds=_FAULT_SETTLES_SECONDS)
         self._unsaved = Standing(over=lambda _: "fleetd's memory can be saved again", more=_more_sources)
         self._unserved = Standing(over=lambda name: f"queue {name} is served again, or empty", more=_more_unserved)
-        self._unfit = Standing(over=_fit_again, more=_more_sources, settle_seconds=(0.0,))
+        self._unfit = Standing(over=_fit_again, more=_more_sources, settle_seconds=(0.0, 0.0, 60.0, 600.0))
         self._signs = Standing(over=lambda subject: f"no longer seen: {subject}", more=_more_sources)
         self._unknown = Standing(over=str, more=lambda clamps: f"and {len(clamps)} more")
         self._clamps: frozenset[tuple[object, ...]] = frozenset()  # as last told

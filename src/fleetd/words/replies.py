@@ -86,7 +86,9 @@ def _memory_unread(r: reasons.MemoryUnread) -> str:
     if not r.fields:
         return "no fleetd wrote what is in the file of fleetd's memory: orders, drains and windows in it are forgotten"
     writer = f"fleetd {r.writer}" if r.writer else "another version of fleetd"
-    return f"{writer} wrote fleetd's memory, and this version can't read all of it: {', '.join(r.fields)} is forgotten"
+    return (
+        f"{writer} wrote fleetd's memory, and this version can't read all of {', '.join(r.fields)}: that is forgotten"
+    )
 
 
 def answer(reply: str, unsaved: reasons.MemoryUnsaved | None) -> str:

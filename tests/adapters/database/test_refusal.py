@@ -70,3 +70,19 @@ def test_over_the_network_a_missing_role_is_no_matter_of_the_user() -> None:
 def test_what_only_the_workers_user_can_read_has_the_line_that_mends_it(message: str, cure: str) -> None:
     settings = PostgresSettings(host="10.0.0.2", sslmode="verify-full")
     assert cure in Login(settings, 3.0).sentence(psycopg.OperationalError(f"connection failed: {message}"))
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("", "!password"),
+        ("scram-sha-256", "scram-sha-256"),
+        ("password,scram-sha-256", "scram-sha-256"),
+        ("password", "!password"),
+        ("!md5", "!md5,!password"),
+        ("!password", "!password"),
+    ],
+)
+def test_no_password_goes_out_in_the_clear_and_a_stricter_wish_holds(given: str, used: str) -> None:
+    settings = PostgresSettings(host="10.0.0.2", user="fleetd", password="secret", more=(("require_auth", given),))
+    assert Login(settings, 3.0).parameters()["require_auth"] == used

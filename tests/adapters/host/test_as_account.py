@@ -190,3 +190,14 @@ def test_what_systemd_says_of_the_workers_unit() -> None:
 def test_a_unit_that_is_not_there_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert unit_of("LoadState=not-found\nEnvironment=A=1\n") == WorkersUnit()
+
+
+@as_root
+def test_the_units_groups_count_where_its_user_is_the_configured_one() -> None:
+    shown = "LoadState=loaded\nUser=nobody\nSupplementaryGroups=adm\n"
+    own, configured, another = unit_of(shown), unit_of(shown, "nobody"), unit_of(shown, "daemon")
+    assert own.account == configured.account
+    assert own.account is not None
+    assert another.account is not None
+    assert len(own.account.groups) == 2
+    assert another.account.name == "daemon"

@@ -313,23 +313,23 @@ def test_what_fleetd_may_not_search_is_unknown(ours: Path, closed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "later"),
+    ("content", "mode", "found"),
     [
-        ("MALLOC_ARENA_MAX=2\n# DB_POOL=5\n", 0o644, False),
-        (None, 0o644, False),
-        ("MALLOC_ARENA_MAX=2\n", 0o640, True),
-        ("A=1\n  export DB_POOL = 25\n", 0o644, True),
-        ("SIDEKIQ_ARGS=-q default\n", 0o644, True),
+        ("MALLOC_ARENA_MAX=2\n# DB_POOL=5\n", 0o644, set()),
+        (None, 0o644, set()),
+        ("MALLOC_ARENA_MAX=2\n", 0o640, {UnitRule.SETTINGS_LATER}),
+        ("A=1\n  export DB_POOL = 25\n", 0o644, {UnitRule.SETTINGS_LATER}),
+        ("SIDEKIQ_ARGS=-q default\n", 0o644, {UnitRule.SETTINGS}),  # other queues: a boot must not start it
     ],
 )
 def test_a_later_settings_file_must_be_seen_to_leave_ours_alone(
-    ours: Path, content: str | None, mode: int, later: bool
+    ours: Path, content: str | None, mode: int, found: set[UnitRule]
 ) -> None:
     if content is not None:
         write(ours, "etc/default/x", content).chmod(mode)
     write(ours, f"{ETC}/{TEMPLATE_UNIT}.d/x.conf", "[Service]\nEnvironmentFile=-/etc/default/x\n")
     ours.chmod(0o755)
-    assert faults(ours) == ({UnitRule.SETTINGS_LATER} if later else set())
+    assert faults(ours) == found
 
 
 def test_a_link_to_mastodons_directory_is_that_directory(ours: Path) -> None:
@@ -345,3 +345,19 @@ def test_comments_alone_do_not_mask_and_an_empty_file_does(ours: Path) -> None:
     assert UnitRule.SETTINGS in faults(ours)
     write(ours, f"{ETC}/{TEMPLATE_UNIT}", "")
     assert faults(ours) == set()
+
+
+def test_what_an_installation_wrote_is_told_from_what_people_added(ours: Path) -> None:
+    place = "usr/local/lib/systemd/system"
+    write(ours, f"{place}/{TEMPLATE_UNIT}", "[Service]\nNice=1\n")
+    for path in (ours / ETC).glob("mastodon-sidekiq*.service"):
+        path.unlink()
+    first = UnitFiles(ours).shipped_digests()
+    write(ours, f"{ETC}/{TEMPLATE_UNIT}.d/mine.conf", "[Service]\nNice=2\n")
+    assert UnitFiles(ours).shipped_digests() == first
+    write(ours, f"{place}/{TEMPLATE_UNIT}", "[Service]\nNice=3\n")
+    changed = UnitFiles(ours).shipped_digests()
+    assert changed.keys() == first.keys()
+    assert changed[TEMPLATE_UNIT] != first[TEMPLATE_UNIT]
+    write(ours, f"{ETC}/{TEMPLATE_UNIT}", "[Service]\nNice=4\n")
+    assert TEMPLATE_UNIT not in UnitFiles(ours).shipped_digests(), "a person's own hides it"

@@ -114,8 +114,11 @@ def test_web_streaming_and_what_is_neither() -> None:
 
 
 def test_units_that_fleetd_renders_are_marked() -> None:
-    [unit] = found(block("mastodon-sidekiq@1.service", BUNDLE, "exec sidekiq $SIDEKIQ_ARGS"))
+    ours = "/var/lib/mastodon-sidekiq/1.env (ignore_errors=no)"
+    [unit] = found(block("mastodon-sidekiq@1.service", BUNDLE, "exec sidekiq $SIDEKIQ_ARGS", EnvironmentFiles=ours))
     assert unit.fleetds
+    [own] = found(block("mastodon-sidekiq.service", BUNDLE, "exec sidekiq $SIDEKIQ_ARGS"))
+    assert not own.fleetds, "a variable of that name may be anybody's"
 
 
 def test_a_shell_that_goes_somewhere() -> None:
@@ -163,4 +166,7 @@ def test_queues_in_a_file_and_threads_by_rails() -> None:
     command = sidekiq_command(BUNDLE, "bundle exec sidekiq -C /etc/own.yml", {"RAILS_MAX_THREADS": "15"})
     assert command is not None
     assert (command.config_file, command.threads) == ("/etc/own.yml", 15)
+    mastodons = sidekiq_command(BUNDLE, "bundle exec sidekiq -q default", {"RAILS_MAX_THREADS": "15"})
+    assert mastodons is not None
+    assert mastodons.threads == 5, "its own config/sidekiq.yml says so, and that comes first"
     assert sidekiq_command(BUNDLE, "bundle exec puma", {}) is None

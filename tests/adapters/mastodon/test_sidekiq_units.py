@@ -66,6 +66,7 @@ def test_a_masked_unit_runs_nothing(root: Path) -> None:
         ("-q push -q pull", False),
         ("-qpush,2 --queue pull", False),
         ("-q $QUEUES", True),
+        ("-q push $MORE", True),
         ("-q ${QUEUES:-push}", True),
         ("-q %p", True),
         ("-C /etc/other.yml", True),
@@ -76,4 +77,13 @@ def test_a_boot_starts_a_scheduler_with_it(root: Path, queues: str, schedules: b
     wants = root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir()
     (wants / "jobs.service").symlink_to(f"/{UNIT}")
+    (wants.parent / "a-file.wants").touch()
     assert booted_schedulers(LIVE, (), root) == (("jobs.service",) if schedules else ())
+
+
+def test_a_boot_starts_what_is_required_too_and_what_a_package_enabled(root: Path) -> None:
+    for place in ("etc/systemd/system/x.target.requires", "usr/lib/systemd/system/multi-user.target.wants"):
+        (root / place).mkdir(parents=True)
+        (root / place / "jobs.service").symlink_to(f"/{UNIT}")
+        assert booted_schedulers(LIVE, (), root) == ("jobs.service",)
+        (root / place / "jobs.service").unlink()

@@ -104,7 +104,7 @@ def test_a_published_unit_is_somebody_elses(name: str) -> None:
         "SystemCallErrorNumber=EACCES",
         "SystemCallFilter=\nSystemCallErrorNumber=kill",
         "[Unit]\nRequires=network.target home.mount",
-        "[Unit]\nBindsTo=\nPartOf=mastodon.target mastodon-web.service",
+        "[Unit]\nBindsTo=\nPartOf=mastodon.target\nConflicts=shutdown.target",
         "[Unit]\nStopWhenUnneeded=no\nKillMode=none\nType=simple",
         "KillMode=process",
         "KillSignal=SIGINT",
@@ -202,6 +202,11 @@ def test_this_drop_in_is_understood(line: str) -> None:
         ("ExecStop=/usr/bin/pkill -f sidekiq", R.STOP_COMMAND),
         ("ExecStop=/home/mastodon/live/bin/bundle exec sidekiqctl stop", R.STOP_COMMAND),
         ("ExecStopPost=/usr/bin/killall ruby", R.STOP_COMMAND),
+        ("ExecStopPost=/bin/sh -c 'pkill -f sidekiq'", R.STOP_COMMAND),
+        ("ExecStartPre=-/usr/bin/pkill -f sidekiq", R.STOP_COMMAND),
+        ("[Unit]\nPartOf=mastodon-web.service", R.DEPENDENCY),
+        ("[Unit]\nStopPropagatedFrom=redis-server.service", R.DEPENDENCY),
+        ("[Unit]\nConflicts=backup.service", R.DEPENDENCY),
         ("Restart=no", R.RESTART),
         ("RestartPreventExitStatus=1 SIGKILL", R.RESTART),
         ("ExitType=cgroup", R.LEFT_OVER),
@@ -240,7 +245,9 @@ def test_this_drop_in_is_refused_and_blamed(line: str, rule: UnitRule) -> None:
     assert {fault.file for fault in found.faults} == {DROP_IN}
     name = line.removeprefix("[Unit]\n").splitlines()[0].partition("=")[0]
     mended = found.faults[0].write.partition("=")[0]
-    assert mended == {"TimeoutSec": "TimeoutStopSec", "Requires": "Wants", "BindsTo": "Wants"}.get(name, name)
+    meant = {"TimeoutSec": "TimeoutStopSec", "Requires": "Wants", "BindsTo": "Wants"}
+    meant |= dict.fromkeys(("PartOf", "StopPropagatedFrom", "Conflicts"), "After")
+    assert mended == meant.get(name, name)
 
 
 @pytest.mark.parametrize(
@@ -357,6 +364,16 @@ def test_a_single_instance_may_have_its_own_answer() -> None:
 )
 def test_time_spans(text: str, seconds: float | None) -> None:
     assert span_seconds(text) == seconds
+
+
+def test_a_command_that_may_hold_a_password_is_only_pointed_at() -> None:
+    bare = OURS[TEMPLATE_UNIT]
+    own = next(line for line in bare.decode().splitlines() if line.startswith("ExecStart="))
+    secret = bare.replace(own.encode(), b"ExecStart=/usr/bin/env KEY=hunter2 bundle exec sidekiq $SIDEKIQ_ARGS")
+    found = judged(secret, "ExecStart=\nExecStart=/usr/bin/sudo -u mastodon bundle exec sidekiq $SIDEKIQ_ARGS")
+    assert found is not None
+    assert "hunter2" not in repr(found)
+    assert "the one that" in found.faults[0].write
 
 
 @given(st.binary(max_size=300))

@@ -83,7 +83,7 @@ class Login:
         )
         self._keeps_password = not settings.cleartext_password and not _safe_for_passwords(self._parameters)
         if self._keeps_password:
-            self._parameters["require_auth"] = "!password"
+            self._parameters["require_auth"] = _without_clear_text(str(self._parameters.get("require_auth") or ""))
         self.user = str(self._parameters.get("user") or "")
         self.database = str(self._parameters.get("dbname") or self.user)
         host = str(self._parameters.get("host") or os.environ.get("PGHOST", ""))
@@ -202,6 +202,14 @@ def _safe_for_passwords(parameters: dict[str, Any]) -> bool:
     """
     hosts = str(parameters.get("hostaddr") or parameters.get("host") or os.environ.get("PGHOST", "")).split(",")
     return parameters.get("sslmode") in ("verify-ca", "verify-full") or all(h.startswith(("/", "@")) for h in hosts)
+
+
+def _without_clear_text(given: str) -> str:
+    """libpq's require_auth with which no password goes out in the clear, as strict as what Mastodon's settings ask."""
+    methods = [method.strip() for method in given.split(",") if method.strip()]
+    if all(method.startswith("!") for method in methods):
+        return ",".join(dict.fromkeys([*methods, "!password"]))
+    return ",".join(method for method in methods if method != "password") or "!password"
 
 
 Refusal = Literal["cluster", "role", "database"]

@@ -26,11 +26,17 @@ from fleetd.core.model.worker_settings import SETTINGS_NAMES
 #: Instances with a unit file or drop-ins of their own that are looked at.
 _SINGLE_MAX = 256
 _SETS_OURS = re.compile(rf"^\s*(?:export\s+)?(?:{'|'.join(SETTINGS_NAMES)})\s*=".encode(), re.MULTILINE)
+_SETS_ARGUMENTS = re.compile(rb"^\s*(?:export\s+)?SIDEKIQ_ARGS\s*=", re.MULTILINE)
 UNIT_FILES = (TEMPLATE_UNIT, SCHEDULER_UNIT)
 _DIGEST_LETTERS = 16
 
 #: The highest precedence first. Root's, and readable for everyone.
-_DIRECTORIES = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
+UNIT_DIRECTORIES = (
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+)
 
 
 class UnitFiles:
@@ -38,7 +44,7 @@ class UnitFiles:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._directories = [root / directory for directory in _DIRECTORIES]
+        self._directories = [root / directory for directory in UNIT_DIRECTORIES]
 
     def digest(self, unit: str) -> str | None:
         """Of what the unit file and its drop-ins say, 16 hex digits; None: there is no such unit, or it can't be read.
@@ -123,6 +129,7 @@ class UnitFiles:
             unreadable=tuple(shown[path] for path, said in contents.items() if said is None),
             closed=tuple(map(self._shown, closed)),
             harmless=frozenset(posixpath.normpath(path) for path in named if self._sets_nothing_of_ours(path)),
+            rivals=frozenset(posixpath.normpath(path) for path in named if self._sets_arguments(path)),
         )
 
     def _single_instances(self) -> list[str]:
@@ -130,6 +137,12 @@ class UnitFiles:
         names = (path.name.removesuffix(".d") for directory in self._directories for path in _listed(directory) or ())
         found = {name for name in names if name.startswith("mastodon-sidekiq@") and key_of_unit(name) is not None}
         return sorted(found)[:_SINGLE_MAX]
+
+    def _sets_arguments(self, settings: str) -> bool:
+        if not settings.startswith("/") or "%" in settings:
+            return False
+        said = read_small_file(self._root / settings.lstrip("/"))
+        return said is not None and _SETS_ARGUMENTS.search(said) is not None
 
     def _sets_nothing_of_ours(self, settings: str) -> bool:
         """Whether everybody sees that a settings file leaves fleetd's alone. So root and fleetd say the same."""

@@ -85,7 +85,8 @@ def unit_of(shown: str, user: str | None = None) -> WorkersUnit:
     """From what `systemctl show` printed. Raises AccountError for an unknown user or group, if we are root."""
     lines = [(name, value) for name, _, value in (line.partition("=") for line in shown.splitlines())]
     properties = dict(lines)
-    meant = properties if user is None else {"LoadState": "loaded", "User": user}
+    says_so = user is None or (properties.get("LoadState") == "loaded" and properties.get("User") == user)
+    meant = properties if says_so else {"LoadState": "loaded", "User": user or ""}
     account = account_of(meant) if os.geteuid() == 0 else None
     if properties.get("LoadState") != "loaded":
         return WorkersUnit(account=account, user=account.name if account else "")

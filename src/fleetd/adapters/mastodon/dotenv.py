@@ -30,7 +30,7 @@ _NOTHING = re.compile(r"\s*[^\n]*(?:\n|\Z)", re.ASCII)
 _QUOTED = re.compile(r"\A(['\"])(.*)\1\Z", re.DOTALL)
 _ESCAPED = re.compile(r"\\([^$])", re.DOTALL)
 _VARIABLE = re.compile(r"(\\)?\$(?!\()\{?([A-Za-z0-9_]+)?\}?", re.ASCII)
-_BLANK = " \t\n\v\f\r\0"  # what Ruby's strip takes off
+BLANK = " \t\n\v\f\r\0"  # what Ruby's strip takes off
 _LINEBREAK_MODE = "DOTENV_LINEBREAK_MODE"
 
 #: Set in a worker's process by systemd, a shell, rbenv, Bundler or fleetd-render, to what is not known here.
@@ -177,7 +177,7 @@ class _File:
         return text
 
     def _value(self, raw: str) -> str:
-        text = raw.strip(_BLANK)
+        text = raw.strip(BLANK)
         quoted = _QUOTED.match(text)
         quote = quoted[1] if quoted else ""
         if quoted:

@@ -16,7 +16,7 @@ NOTHING = {"", "~", "null", "Null", "NULL"}
 #: Only numbers begin with a digit and have none of these letters.
 _NO_NUMBER = re.compile(r"[^\W\da-fA-FxXoO_]")
 _INTEGER = re.compile(
-    r"[-+]?(?:0[_,]*x[0-9a-fA-F_,]+|0_*[0-7_]*|[1-9](?:[0-9]|,[0-9]|_[0-9])*)",
+    r"[-+]?(?:0[_,]*x[_,]*[0-9a-fA-F][0-9a-fA-F_,]*|0_*[0-7_]*|[1-9](?:[0-9]|,[0-9]|_[0-9])*)",
     re.ASCII,
 )
 _DIGITS_MAX = 64

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, unquote_plus
 
 from msgspec import structs
 
-from fleetd.adapters.mastodon.dotenv import Variables
+from fleetd.adapters.mastodon.dotenv import BLANK, Variables
 from fleetd.adapters.mastodon.releases import NEWEST, Release
 from fleetd.config.access_tables import DATABASES_MAX
 from fleetd.config.connections import RedisSettings, whole_number
@@ -28,7 +28,6 @@ _URL = re.compile(
     rf"(?P<path>(?:/|@|{_LETTER})*)(?:\?(?P<query>(?:[/?@]|{_LETTER})*))?(?:\#(?:[/?@]|{_LETTER})*)?"
 )
 _CURE = "Write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB]"
-_BLANK = " \t\n\v\f\r\0"  # what Ruby's strip takes off
 _RESERVED = "percent-encode reserved characters in the password (@ as %40, / as %2F, # as %23)"
 _WHERE = "Write a host name, an IPv4 address, or an IPv6 address in brackets."
 
@@ -147,7 +146,7 @@ class _Rules:
             parts = _ruby_split(entry, ":")
             # redis-client has a default for a host that is missing; a number may have blanks beside it.
             host = parts[0] if parts else "localhost" if self._release >= (4, 4) else ""
-            port = parts[1].strip(_BLANK) if len(parts) > 1 else default_port
+            port = parts[1].strip(BLANK) if len(parts) > 1 else default_port
             number = int(port) if re.fullmatch(r"\d{1,9}", port, re.ASCII) else 0
             if not host.strip() or not host.isprintable() or "@" in host or not 1 <= number <= 65_535:
                 what = "has an entry that is not HOST or HOST:PORT; IPv6 addresses can't stand there"
@@ -169,7 +168,7 @@ class _Rules:
 
     def _decoded(self, text: str, key: str) -> str:
         try:
-            return unicodedata.normalize("NFC", unquote(text.strip(_BLANK), errors="strict"))
+            return unicodedata.normalize("NFC", unquote(text.strip(BLANK), errors="strict"))
         except UnicodeDecodeError:
             what = "has a %XX that is not UTF-8"
             self._problems.append(ConfigProblem(key, what, "Write % itself as %25."))

@@ -13,6 +13,7 @@ from fleetd.adapters.mastodon.sidekiq_command import SidekiqCommand, runs_sideki
 from fleetd.adapters.mastodon.unit_environment import environment_of, file_of, read_environment_file
 from fleetd.core.model.bounds import whole
 from fleetd.core.model.facts import Value
+from fleetd.core.model.worker_settings import SETTINGS_DIRECTORY
 
 _PATTERNS = ("*mastodon*.service", "*sidekiq*.service")
 _PROPERTIES = (
@@ -73,7 +74,8 @@ def _service(block: str, read: Callable[[str, str], str | None]) -> MastodonServ
     if properties.get("LoadState") != "loaded":
         return None
     environment = environment_of(properties.get("Environment", ""))
-    for path in (file_of(value)[0] for name, value in lines if name == "EnvironmentFiles" and value):
+    files = [file_of(value)[0] for name, value in lines if name == "EnvironmentFiles" and value]
+    for path in files:
         environment |= read_environment_file(read(path, properties.get("User", "")) or "")
     for value in (value for name, value in lines if name == "ExecStart"):
         if (start := _EXEC_START.search(value)) is None:
@@ -92,7 +94,7 @@ def _service(block: str, read: Callable[[str, str], str | None]) -> MastodonServ
             sidekiq=sidekiq_command(path, arguments, environment) if runs == "sidekiq" else None,
             sizes=dict(_sizes(environment)),
             control_group=properties.get("ControlGroup", ""),
-            fleetds="SIDEKIQ_ARGS" in arguments,
+            fleetds="SIDEKIQ_ARGS" in arguments and any(path.startswith(f"{SETTINGS_DIRECTORY}/") for path in files),
         )
     return None
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from fleetd.core.model.bounds import whole
 from fleetd.core.model.facts import Value
 
-#: Mastodon's config/sidekiq.yml, where neither -c nor RAILS_MAX_THREADS says it.
+#: Of Mastodon's config/sidekiq.yml. RAILS_MAX_THREADS counts only where neither -c nor the file says it.
 USUAL_THREADS = 5
 _OPTIONS = {"--concurrency": "-c", "--queue": "-q", "--config": "-C", "--require": "-r"}
 _NOT_DIRECT = {"sh", "bash", "dash", "zsh", "env", "sudo", "su", "runuser", "nice", "taskset", "timeout"}
@@ -50,7 +50,7 @@ def sidekiq_command(path: str, arguments: str, environment: Mapping[str, str]) -
     at = next((n for n, word in enumerate(words) if os.path.basename(word) == "sidekiq"), None)  # noqa: PTH119
     if at is None:
         return None
-    threads, queues, config, required = whole(environment.get("RAILS_MAX_THREADS"), "threads"), [], "", ""
+    threads, queues, config, required = None, [], "", ""
     for option, value in _options(words[at + 1 :]):
         if option == "-c":
             threads = whole(value, "threads")
@@ -61,6 +61,8 @@ def sidekiq_command(path: str, arguments: str, environment: Mapping[str, str]) -
             config = value
         elif option == "-r":
             required = f" -r {value}"
+    if threads is None and config:
+        threads = whole(environment.get("RAILS_MAX_THREADS"), "threads")
     direct = os.path.basename(path) not in _NOT_DIRECT  # noqa: PTH119
     return SidekiqCommand(
         threads=threads or USUAL_THREADS,

@@ -12,12 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fleetd.adapters.host.files import read_small_file
-from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.host.unit_files import UNIT_DIRECTORIES, UnitFiles
 from fleetd.adapters.mastodon.sidekiq_command import runs_sidekiq, sidekiq_command, works_in
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, key_of_unit
 from fleetd.core.model.unit_rules.text import UnitLine
 
-_DIRECTORIES = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
 _UNITS_MAX = 500
 _STOCK_UNIT = "mastodon-sidekiq.service"
 
@@ -59,8 +58,10 @@ def _enabled(unit: str, root: Path) -> list[str]:
     start, at, _ = unit.partition("@.")
     links = (
         link.name
-        for wants in sorted((root / "etc/systemd/system").glob("*.wants"))
-        if wants.name != "mastodon-workers-boot.target.wants"
+        for place in UNIT_DIRECTORIES
+        for kind in ("wants", "requires")
+        for wants in sorted((root / place).glob(f"*.{kind}"))
+        if wants.is_dir() and wants.name != "mastodon-workers-boot.target.wants"
         for link in sorted(wants.iterdir())
     )
     return [name for name in links if name == unit or (at and name.startswith(f"{start}@"))]
@@ -71,15 +72,17 @@ def _may_schedule(command: str, unit: str) -> bool:
     instance = unit.removesuffix(".service").partition("@")[2]
     words = re.sub(r"%[iI]", lambda _: instance, command).split()
     found = sidekiq_command(words[0], " ".join(words), {}) if words else None
+    if "$" in command.partition("sidekiq")[2]:
+        return True
     queues = [queue for queue, _ in found.queues] if found is not None else []
     # What a variable or another specifier stands for is not known here: it is empty, or has its sign.
-    return not queues or any(queue in ("", "scheduler") or "%" in queue or "$" in queue for queue in queues)
+    return not queues or any(queue in ("", "scheduler") or "%" in queue for queue in queues)
 
 
 def _places(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     seen = {TEMPLATE_UNIT, SCHEDULER_UNIT}
-    for folder in _DIRECTORIES:
+    for folder in UNIT_DIRECTORIES:
         for path in sorted((root / folder).glob("*.service"))[:_UNITS_MAX]:
             if path.name in seen or key_of_unit(path.name) is not None:
                 continue

@@ -50,7 +50,8 @@ def of_settings(policy: Policy, pgbouncer: Known[PgBouncerFacts] | Unknown | Non
     if forgets and policy.connections.prepares_statements:
         yield StatementsForgotten()
     pools = {profile.name: (profile.threads, profile.db_pool) for profile in policy.profiles}
-    pools["scheduler"] = (policy.scheduler.threads, policy.scheduler.db_pool)
+    if policy.scheduler.place != "elsewhere":
+        pools["scheduler"] = (policy.scheduler.threads, policy.scheduler.db_pool)
     few = tuple(name for name, (threads, db_pool) in pools.items() if threads > db_pool)
     if few:
         yield ThreadsWithoutConnections(pool_connections=pools[few[0]][1], profiles=few)

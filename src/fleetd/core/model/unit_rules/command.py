@@ -61,7 +61,10 @@ def stops_gently(command: str) -> bool:
 
 def ends_others(command: str) -> bool:
     """Whether it ends processes by their name: those of all instances."""
-    return any(_program(word) in {"pkill", "killall"} for word in _words(command))
+    return _BY_NAME.search(command) is not None
+
+
+_BY_NAME: Final = re.compile(r"\b(?:pkill|killall)\b")
 
 
 class _Shell:

@@ -130,7 +130,8 @@ class _Judged:
         if ours:
             for line in files[ours[-1] + 1 :]:  # the last file wins
                 path = posixpath.normpath(line.value.removeprefix("-"))
-                rule = UnitRule.SETTINGS if path.startswith(f"{SETTINGS_DIRECTORY}/") else UnitRule.SETTINGS_LATER
+                wins = path.startswith(f"{SETTINGS_DIRECTORY}/") or path in self.text.rivals
+                rule = UnitRule.SETTINGS if wins else UnitRule.SETTINGS_LATER
                 if path not in self.text.harmless:
                     yield self.fault(rule, line, write)
             return
@@ -155,10 +156,16 @@ class _Judged:
             yield self.fault(rule, line, own if rule == UnitRule.SHELL else self._right_command())
 
     def _right_command(self) -> str:
-        """One that is in these files already, so that user, place and Ruby are right; else the usual one."""
-        there = (line.value for line in self.lines if line.name == "ExecStart" and not any(start_faults(line.value)))
-        *_, command = (_USUAL_COMMAND, *there)
-        return f"ExecStart={command}"
+        """One that is in these files already, so that user, place and Ruby are right; else the usual one.
+
+        One that may hold a password is only pointed at.
+        """
+        there = [line for line in self.lines if line.name == "ExecStart" and not any(start_faults(line.value))]
+        if not there:
+            return f"ExecStart={_USUAL_COMMAND}"
+        right = there[-1]
+        is_plain = not set(right.value) & set("='\"")
+        return f"ExecStart={right.value}" if is_plain else f"ExecStart=   (the one that {right.file} has)"
 
     def _starts(self) -> Iterator[UnitFault]:
         yield from self.one_of("Type", {"notify", "notify-reload"}, UnitRule.TYPE, "notify")
@@ -185,9 +192,10 @@ class _Judged:
         for line in self.listed("ExecStop"):
             if not stops_gently(line.value):
                 yield self.fault(UnitRule.STOP_COMMAND, line, "ExecStop=")
-        for line in self.listed("ExecStopPost"):
-            if ends_others(line.value):
-                yield self.fault(UnitRule.STOP_COMMAND, line, "ExecStopPost=")
+        for name in ("ExecStartPre", "ExecStartPost", "ExecStopPost"):
+            for line in self.listed(name):
+                if ends_others(line.value):
+                    yield self.fault(UnitRule.STOP_COMMAND, line, f"{name}=")
 
     def _ends(self) -> Iterator[UnitFault]:
         yield from self.one_of("Restart", {"always"}, UnitRule.RESTART, "always")
@@ -225,6 +233,8 @@ class _Judged:
             services = [unit for unit in line.value.split() if unit.endswith(".service")]
             if line.name in {"Requires", "Requisite", "BindsTo"} and services:
                 yield self.fault(UnitRule.DEPENDENCY, line, f"Wants={' '.join(services)}")
+            if line.name in {"PartOf", "StopPropagatedFrom", "Conflicts"} and services:
+                yield self.fault(UnitRule.DEPENDENCY, line, f"After={' '.join(services)}")
         for name in ("StopWhenUnneeded", "RefuseManualStart", "RefuseManualStop"):
             lines = [line for line in self.unit_lines if line.name == name and is_understood(name, line.value)]
             if lines and yes_or_no(lines[-1].value):

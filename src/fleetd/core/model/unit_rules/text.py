@@ -23,6 +23,7 @@ class UnitText(Value, frozen=True, kw_only=True):
 
     `unreadable`: those of them that could not be read. `closed`: directories that could not be searched for more.
     `harmless`: settings files that everybody can read and that set nothing of fleetd's, or are not there.
+    `rivals`: those that set Sidekiq's arguments.
     """
 
     unit: str
@@ -31,3 +32,4 @@ class UnitText(Value, frozen=True, kw_only=True):
     unreadable: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     harmless: frozenset[str] = frozenset()
+    rivals: frozenset[str] = frozenset()
