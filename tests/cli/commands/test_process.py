@@ -21,10 +21,12 @@ from tests.support.project import PROJECT
 START = """
 import sys
 import msgspec
+from fleetd import __version__
 from tests.support.builders import status_examples
 from fleetd.cli.main import main
 from fleetd.cli.client import Client
-client = Client(fetch=lambda seconds: msgspec.json.encode(status_examples.surge()).decode())
+answer = msgspec.structs.replace(status_examples.surge(), version=__version__)
+client = Client(fetch=lambda seconds: msgspec.json.encode(answer).decode())
 """
 DEADLINE_SECONDS = 90.0
 

@@ -186,7 +186,7 @@ def test_needrestart_leaves_the_workers_alone_and_without_that_its_mass_restart_
 
 def busy(fleet: Fleet) -> None:
     """Give the workers jobs that are longer than a beat, so that their stop takes some ticks."""
-    load.enqueue(fleet.main, "default", [7.0] * 4)
+    load.enqueue(fleet.main, "default", [7.0] * 2)  # more would need a third instance where the machine is slow
     fleet.wait("they are busy", lambda s: sum(i.busy_threads or 0 for i in s.instances) >= 2)
 
 
