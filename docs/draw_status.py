@@ -9,12 +9,14 @@ import sys
 from io import StringIO
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from fleetd import __version__  # noqa: E402
 from fleetd.cli.screens.connections import connection_screen  # noqa: E402
 from fleetd.cli.screens.status import status_screen  # noqa: E402
 from fleetd.cli.terminal.lines import Lines, Page  # noqa: E402
@@ -77,8 +79,8 @@ def draw(command: str, lines: Lines, width: int) -> str:
 if __name__ == "__main__":
     page = Page(WIDTH, UNICODE)
     for command, lines in (
-        ("status", status_screen(status_examples.surge(), page, height=HEIGHT)),
-        ("connections", connection_screen(status_examples.ALL["direct"](), page)),
+        ("status", status_screen(replace(status_examples.surge(), version=__version__), page, height=HEIGHT)),
+        ("connections", connection_screen(replace(status_examples.ALL["direct"](), version=__version__), page)),
     ):
         picture = draw(f"fleetctl {command}", lines, WIDTH)
         (ROOT / "docs" / f"fleetctl-{command}.svg").write_text(picture, encoding="utf-8")

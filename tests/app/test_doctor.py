@@ -70,7 +70,9 @@ def test_all_is_well() -> None:
     assert wrong(well()) == []
     said = {check.subject: check.what for check in reading_checks(SETTINGS, ENDPOINTS, well())}
     assert said["Redis"] == "localhost:6379, database 0: 1 queue, 0 heartbeats"
-    assert said["Postgres"].startswith("limit 297, less reserve 10, less others' 19, less ")
+    plainly = "at min you use 39 of 268; one more of default-first (27) fits: "
+    limit = "limit 297 (300 − 3 reserved for superusers)"
+    assert said["Postgres"].startswith(f"{plainly}{limit}, less reserve 10, less others' 19, less ")
 
 
 def test_a_login_that_fails_over_the_guides_socket_has_its_line() -> None:
@@ -92,6 +94,13 @@ def test_what_the_profiles_claim_at_min_leaves(maximum: int, clients: int, verdi
         assert left in found[0].what
 
 
+def test_that_one_more_does_not_fit_is_said_in_plain_words() -> None:
+    check = only(structs.replace(well(), database=Known(value=database(maximum=100, clients=31))))
+    assert check.what.startswith(
+        "at min you use 39 of 57; one more of default-first (27) does not fit: limit 97 (100 − 3 "
+    )
+
+
 def test_pgbouncers_slots_and_a_full_server() -> None:
     behind = structs.replace(well(), database=None, pgbouncer=Known(value=bouncer(limit=20, clients=18)))
     assert (only(behind).subject, only(behind).verdict) == ("PgBouncer", "broken")
@@ -103,7 +112,8 @@ def test_workers_behind_pgbouncer_are_not_counted_twice() -> None:
     """At min one instance and the scheduler claim 39, and that is how many clients are seen."""
     one = structs.replace(well(), database=None, pgbouncer=Known(value=bouncer(limit=100, clients=40)))
     check = only(one)
-    claimed = "limit 100, less reserve 10, less others' 0, less 39 that the profiles claim at min"
+    plainly = "at min you use 39 of 90; one more of default-first (27) may not fit: "
+    claimed = plainly + "limit 100, less reserve 10, less others' 0, less 39 that the profiles claim at min"
     assert (check.verdict, check.what) == ("look", f"{claimed}: 51 left, or 12")
     assert "[[connections.claims]]" in check.why
 
@@ -117,7 +127,8 @@ def test_postgres_behind_pgbouncer_is_measured_by_the_pools() -> None:
     said = {check.subject: check.what for check in reading_checks(SETTINGS, ENDPOINTS, behind)}
     assert (
         said["Postgres"]
-        == "limit 97, less reserve 10, less others' 10, less 20 that PgBouncer's pools may open: 57 left"
+        == "limit 97 (100 − 3 reserved for superusers), less reserve 10, less others' 10, less 20 that PgBouncer's "
+        "pools may open: 57 left"
     )
 
 

@@ -18,7 +18,7 @@ FORBIDDEN = EnvFile(path="/e", why="user mastodon may not", cure="chgrp mastodon
 
 
 def settings(more: str = "") -> Settings:
-    return parse(f'[profiles.default-first]\ninstances = "1"\n[mastodon]\nenv_file = "/e"\n{more}')
+    return parse(f'[profiles.default-first]\ninstances = [1]\n[mastodon]\nenv_file = "/e"\n{more}')
 
 
 def given(directory: Path, content: bytes) -> EnvFile:
@@ -42,7 +42,7 @@ def test_without_a_copy_it_says_where_to_look(tmp_path: Path, content: bytes) ->
 def test_without_a_credential_it_is_the_file(tmp_path: Path) -> None:
     (tmp_path / ".env.production").write_text("A=1\n")
     file = tmp_path / ".env.production"
-    own = parse(f'[profiles.default-first]\ninstances = "1"\n[mastodon]\nenv_file = "{file}"\n')
+    own = parse(f'[profiles.default-first]\ninstances = [1]\n[mastodon]\nenv_file = "{file}"\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fleetd.adapters.mastodon.env_file.workers_unit", lambda *_: WorkersUnit())
         assert given_env(own, {}) == EnvFile(path=str(file), text="A=1\n")

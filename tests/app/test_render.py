@@ -217,7 +217,7 @@ def test_a_running_instance_keeps_its_settings(machine: Machine, monkeypatch: py
     """Law 5: systemd could not restart it without them."""
     machine.render()
     monkeypatch.setattr(RenderedFiles, "runs", lambda _, key: key == 5)
-    said = machine.render(CONFIG.replace('"5,6"', '"6"'))
+    said = machine.render(CONFIG.replace('"5,6"', "[6]"))
     assert "5.env" in machine.files()
     assert any("mastodon-sidekiq@5 is no longer configured but runs" in sentence for sentence in said)
 
@@ -403,7 +403,7 @@ def test_all_of_mastodons_files_and_its_version_are_handed_over(machine: Machine
 @pytest.mark.parametrize(("query", "pool"), [("", 62), ("?pool=5", 5), ("?pool=200", 200)])
 def test_workers_are_rendered_with_the_pool_that_they_will_have(machine: Machine, query: str, pool: int) -> None:
     machine.env_file(f"DATABASE_URL=postgresql://h/d{query}\n")
-    profile = '[profiles.default-first]\ninstances = "1"\nthreads = 60\nmin = 1\n[scheduler]\nplace = "elsewhere"\n'
+    profile = '[profiles.default-first]\ninstances = [1]\nthreads = 60\nmin = 1\n[scheduler]\nplace = "elsewhere"\n'
     sentences = machine.render(profile)
     text = (machine.settings / "1.env").read_text()
     assert f'DB_POOL="{pool}"' in text

@@ -151,15 +151,15 @@ def test_a_target_may_be_none() -> None:
 
 def test_a_queue_behind_one_that_may_wait_for_ever_is_warned_of() -> None:
     queues = 'queues = ["default", "pull", "mailers"]'
-    text = f'[profiles.a]\n{queues}\ninstances = 1\n[targets]\npull = "none"\n'
+    text = f'[profiles.a]\n{queues}\ninstances = [1]\n[targets]\npull = "none"\n'
     said = [w for w in parse(text).warnings if "for ever (target" in w]
     assert [w.split(", before ")[1].split(":")[0] for w in said] == ["mailers"]
-    more = '[profiles.b]\nqueues = ["mailers"]\ninstances = 2\n'
+    more = '[profiles.b]\nqueues = ["mailers"]\ninstances = [2]\n'
     assert not [w for w in parse(text.replace("[targets]", more + "[targets]")).warnings if "for ever (target" in w]
 
 
 def test_warnings_refuse_nothing() -> None:
-    got = parse('[profiles.a]\nqueues = ["default", "pushh"]\ninstances = 1\n[targets]\nmailer = 5\n').warnings
+    got = parse('[profiles.a]\nqueues = ["default", "pushh"]\ninstances = [1]\n[targets]\nmailer = 5\n').warnings
     said = "\n".join(got)
     for queue in ("push", "ingress", "mailers", "pull", "fasp"):
         assert f"serves the queue {queue}:" in said
@@ -228,7 +228,7 @@ def _inline(value: Any) -> str:
 
 
 def test_the_bounds_of_history_are_given_in_days_and_sizes() -> None:
-    kept = parse('[history]\ndays = 0\nsize = "1 GiB"\n[profiles.a]\ninstances = 1\n')
+    kept = parse('[history]\ndays = 0\nsize = "1 GiB"\n[profiles.a]\ninstances = [1]\n')
     assert (kept.history.days, kept.history.size_bytes) == (0, 1024**3)
     for size, what in (
         ('"10 KiB"', "is not a size from 1 MiB to 16 GiB"),
@@ -236,6 +236,6 @@ def test_the_bounds_of_history_are_given_in_days_and_sizes() -> None:
         ('"99 GiB"', "is not a size from 1 MiB to 16 GiB"),
     ):
         with pytest.raises(ConfigError, match=f"history.size: .* {what}"):
-            parse(f"[history]\nsize = {size}\n[profiles.a]\ninstances = 1\n")
+            parse(f"[history]\nsize = {size}\n[profiles.a]\ninstances = [1]\n")
     with pytest.raises(ConfigError, match=r"history.days"):
-        parse("[history]\ndays = -1\n[profiles.a]\ninstances = 1\n")
+        parse("[history]\ndays = -1\n[profiles.a]\ninstances = [1]\n")

@@ -232,7 +232,8 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.PACE: (lambda: done(6), "at most 2 starts a tick and 4 booting at once"),
     ClampCode.CONNECTIONS: (
         lambda: decide(policy(), busy=40, postgres=database(maximum=50, clients=10)).clamps,
-        "one more needs 7 connections, 0 are left: limit 47 − reserve 10 − others 9 − claimed 28",
+        "one more needs 7 connections, 0 are left: limit 47 (50 − 3 reserved for superusers) − reserve 10 − others 9 − "
+        "claimed 28",
     ),
     ClampCode.MEMORY: (
         lambda: decide(policy(), busy=40, available=1024 * MIB).clamps,

@@ -126,7 +126,14 @@ class ProfileSection(Section, frozen=True, kw_only=True):
     weights: dict[QueueName, Annotated[int, Meta(ge=1, le=100)]] | None = None
     threads: Threads = 25
     db_pool: Pool | None = None
-    instances: Annotated[int | str | tuple[int, ...], Meta(examples=['"1-4"'])] | None = None
+    # A lone number is refused with both things that it could mean.
+    instances: (
+        Annotated[
+            int | str | tuple[int, ...],
+            Meta(description="a range in quotes or a list of numbers", examples=['"1-4"']),
+        ]
+        | None
+    ) = None
     min: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] | None = None
     max: Annotated[int, Meta(ge=0, le=INSTANCES_MAX)] | None = None
 

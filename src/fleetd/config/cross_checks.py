@@ -87,19 +87,13 @@ def _check_memory(memory: MemoryPolicy, problems: list[ConfigProblem]) -> None:
         problems.append(ConfigProblem("memory.max", what, "Raise max, or lower instance."))
 
 
-def _claims(policy: Policy) -> int:
-    """Database connections of every profile's min, and of the scheduler if this host may run it."""
-    scheduler = 0 if policy.scheduler.place == "elsewhere" else policy.scheduler.claim_connections
-    return scheduler + sum(p.min_instances * p.claim_connections for p in policy.profiles)
-
-
 def _refuse_min_over_budget(policy: Policy, problems: list[ConfigProblem]) -> None:
     """A limit below what a boot starts in any case can't be kept (law 2 against law 5): the admin must decide."""
     limit = policy.connections.limit
     if limit is None:
         return
     others = policy.connections.declared_connections("database")
-    budget, claims = limit - policy.connections.reserve - others, _claims(policy)
+    budget, claims = limit - policy.connections.reserve - others, policy.min_connections
     if claims > budget:
         what = (
             f"{limit} − reserve {policy.connections.reserve} − others {others} leaves {budget} "

@@ -131,18 +131,22 @@ def _check_queue_names(path: str, queues: Iterable[str], problems: list[ConfigPr
 
 
 def _numbers(value: int | str | tuple[int, ...] | None, path: str, problems: list[ConfigProblem]) -> tuple[int, ...]:
-    """Ascending instance numbers from 4, "1-6", "1-3,7" or [1, 2, 7]."""
+    """Ascending instance numbers from "1-6", "1-3,7" or [1, 2, 7]."""
     cure = 'Write the numbers N of mastodon-sidekiq@N that it owns here, from 1 to 9999: "1-6", "1-3,7" or [1, 2, 7].'
     if value is None:
         if not any(problem.path == path for problem in problems):
             problems.append(ConfigProblem(path, "missing", cure))
         return ()
+    lone = None if isinstance(value, tuple) else _RANGE.fullmatch(str(value).strip())
+    if lone is not None and lone[2] is None and int(lone[1]) > 0:
+        what = f"{show(value)} could be one number or how many there are"
+        problems.append(ConfigProblem(path, what, _meant(int(lone[1]))))
+        return ()
     try:
-        numbers = parse_numbers(value)
+        numbers = parse_numbers(str(value) if isinstance(value, int) else value)
     except ValueError as error:
-        problems.append(
-            ConfigProblem(path, f"{show(list(value) if isinstance(value, tuple) else value)}: {error}", cure)
-        )
+        shown = show(list(value) if isinstance(value, tuple) else value)
+        problems.append(ConfigProblem(path, f"{shown}: {error}", cure))
         return ()
     if len(numbers) > INSTANCES_MAX:
         what = f"{len(numbers)} instances"
@@ -151,13 +155,17 @@ def _numbers(value: int | str | tuple[int, ...] | None, path: str, problems: lis
     return numbers
 
 
-def parse_numbers(value: int | str | tuple[int, ...]) -> tuple[int, ...]:
+def _meant(number: int) -> str:
+    """Both things that a lone number may mean, as they are to be written."""
+    one = f"mastodon-sidekiq@{number} alone: [{number}]"
+    if not 1 < number <= INSTANCES_MAX:
+        return f"Write, for {one}."
+    return f'Write, for {number} instances: "1-{number}", or {number} others that no profile has; for {one}.'
+
+
+def parse_numbers(value: str | tuple[int, ...]) -> tuple[int, ...]:
     """Ascending instance numbers. Raises ValueError, which says what can't be read."""
-    parts = (
-        value.split(",")
-        if isinstance(value, str)
-        else [str(v) for v in ((value,) if isinstance(value, int) else value)]
-    )
+    parts = value.split(",") if isinstance(value, str) else list(map(str, value))
     numbers: list[int] = []
     for part in parts:
         match = _RANGE.fullmatch(part.strip())

@@ -12,6 +12,7 @@ from fleetd.core.capacity.admission import Admitted, Limits, ScarcityMemory, adm
 from fleetd.core.capacity.budget import BudgetMemory, ConnectionBudget, connection_budget
 from fleetd.core.capacity.claims import Claims, count_claims, remember_processes, running_names
 from fleetd.core.capacity.naming import nameless, names_missing, remember_naming
+from fleetd.core.capacity.overdrawn import Full, overdrawn
 from fleetd.core.capacity.saturation import Saturation, SaturationMemory, assess_saturation, stepped_back
 from fleetd.core.demand.cause import wanted
 from fleetd.core.demand.desired import HoldWindow, desired_instances
@@ -20,7 +21,11 @@ from fleetd.core.demand.unserved import UnservedMemory, remember_unserved, unser
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.model.decision import Clamp, Clamps, Plan, ProfilePlan
 from fleetd.core.model.facts import Value
-from fleetd.core.model.reasons.counts import QueuesUnserved, SystemdUnknown, Wanted
+from fleetd.core.model.reasons.counts import (
+    QueuesUnserved,
+    SystemdUnknown,
+    Wanted,
+)
 from fleetd.core.model.reasons.evidence import NamesMissing
 
 #: A plan expires after this many ticks; then nothing more is started on it.
@@ -49,6 +54,7 @@ class FleetDecision(Value, frozen=True, kw_only=True):
     budget: ConnectionBudget
     claims: Claims
     saturation: Saturation = Saturation()
+    full: tuple[Full, ...] = ()  # also among the clamps
     wanted: dict[str, Wanted] = {}  # by profile: why the admitted count, where it differs from what runs
     names_missing: NamesMissing | None = None  # None: workers' connections bear their names, or need not
     unserved: QueuesUnserved | None = None  # None: every queue is served, or that is unknown
@@ -71,6 +77,7 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
     clamps = Clamps()
     counts: dict[str, ProfilePlan] = {}
     why: dict[str, Wanted] = {}
+    admitted = None
     if tick.instances is None:
         clamps.add(SystemdUnknown())
     else:
@@ -79,6 +86,9 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
         memory = _remembered(tick, memory, windows, admitted, limits.saturation)
         counts = _counts(tick, needed, desired, admitted)
         why = wanted(tick, counts, needed, tuple(clamps))
+    full = overdrawn(tick, admitted.counts if admitted is not None else None, limits)
+    for reason in full:
+        clamps.add(reason)
     memory = structs.replace(memory, epoch=memory.epoch + 1)
     return FleetDecision(
         plan=Plan(
@@ -93,6 +103,7 @@ def plan(tick: HostTick, memory: FleetMemory) -> FleetDecision:
         budget=limits.budget,
         claims=limits.claims,
         saturation=limits.saturation,
+        full=full,
         wanted=why,
         unserved=unserved(memory.unserved, tick.sidekiq) if tick.sidekiq is not None else None,
         names_missing=names_missing(memory.budget.naming, tick.now_seconds) if named else None,

@@ -18,7 +18,7 @@ from fleetd.core.model.status import Event, Status
 from fleetd.daemon.standing import Budget, Seldom, Standing
 from fleetd.daemon.tick import TickResult
 from fleetd.words.evidence import SUBJECTS
-from fleetd.words.formatting import times
+from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, times
 from fleetd.words.reasons import sentence
 
 #: Sentences kept for `fleetctl status`.
@@ -58,6 +58,7 @@ class TickLog:
         self._faults = Standing(over=_fault_over, more=_more_faults, settle_seconds=_FAULT_SETTLES_SECONDS)
         self._unsaved = Standing(over=lambda _: "fleetd's memory can be saved again", more=_more_sources)
         self._unserved = Standing(over=lambda name: f"queue {name} is served again, or empty", more=_more_unserved)
+        self._full = Standing(over=_roomy_again, more=_more_sources)
         self._unfit = Standing(over=_fit_again, more=_more_sources, settle_seconds=(0.0, 0.0, 60.0, 600.0))
         self._signs = Standing(over=lambda subject: f"no longer seen: {subject}", more=_more_sources)
         self._unknown = Standing(over=str, more=lambda clamps: f"and {len(clamps)} more")
@@ -99,6 +100,7 @@ class TickLog:
         self._report_unfit(result)
         self._report_unsaved(result)
         self._report_unserved(result)
+        self._report_full(result)
         self._report_wanted(result)
         for step in status.step_results:
             said = f"{step.verb} {step.unit}: {step.why}"
@@ -169,6 +171,16 @@ class TickLog:
         for line in self._unserved.look(result.tick.now_seconds, queues, room):
             self._tell("noticed", line.sentence, warning=line.warning)
 
+    def _report_full(self, result: TickResult) -> None:
+        """Log that a source of connections is full, even where no count changes for it."""
+        if result.tick.instances is None or result.fleet.budget.unread:
+            return  # whether they still are is unknown
+        now = result.tick.now_seconds
+        there = {CONNECTION_SOURCES[full.source]: sentence(full) for full in result.fleet.full}
+        for line in self._full.look(now, there, self._budget.left(of_readings=False)):
+            self._events.append((now, line.sentence))
+            self._tell("noticed", line.sentence, warning=line.warning)
+
     def _report_wanted(self, result: TickResult) -> None:
         """Log why counts changed. This comes before the steps, which say how many are wanted but not why."""
         planned = result.fleet.plan.profiles.get(result.tick.policy.host, {})
@@ -199,7 +211,8 @@ class TickLog:
 
         What is unknown comes and goes with the readings, whose faults are logged by themselves.
         """
-        known = [c for c in result.clamps if not _is_unknown(c)]
+        full = result.fleet.full  # logged by itself
+        known = [c for c in result.clamps if not _is_unknown(c) and (c.profile is not None or c.reason not in full)]
         unknown = {f"{c.profile} {c.code}": _clamp_words(c) for c in result.clamps if _is_unknown(c)}
         changed = self._unknown.look(now_seconds, unknown)
         said = [line.sentence for line in changed if line.warning]
@@ -219,6 +232,10 @@ def _is_unknown(clamp: Clamp) -> bool:
 
 def _clamp_words(clamp: Clamp) -> str:
     return f"{f'{clamp.profile}: ' if clamp.profile else ''}{sentence(clamp.reason)}"
+
+
+def _roomy_again(source: str) -> str:
+    return f"{capitalised(source)} has room for all claims again"
 
 
 def _fit_again(key: str) -> str:

@@ -34,7 +34,7 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tick import TickResult
-from fleetd.words.formatting import names, often, span, times
+from fleetd.words.formatting import CONNECTION_SOURCES, names, often, span, times
 from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
 
 
@@ -334,8 +334,11 @@ def _next(result: TickResult) -> str:
         return f"stop {names(draining)} once idle"
     for code in _GROWTH:
         for clamp in result.clamps:
-            if clamp.code == code:
+            if clamp.code == code and (clamp.profile is not None or clamp.reason not in result.fleet.full):
                 return f"{clamp.profile or 'fleet'}: {sentence(clamp.reason)}"
+    if result.fleet.full:
+        named = " and ".join(CONNECTION_SOURCES[full.source] for full in result.fleet.full)
+        return f"start nothing more until {named} has connections to spare"
     late = sorted(result.fleet.needed.late_queues) if result.fleet.needed else []
     if late:
         return f"watch {', '.join(late)}: late, but enough instances run to catch up"

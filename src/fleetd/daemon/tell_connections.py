@@ -8,7 +8,8 @@ from collections import Counter
 from fleetd.core.capacity.admission import unattributable
 from fleetd.core.capacity.budget import ConnectionBudget, SourceBudget
 from fleetd.core.capacity.claims import Claims
-from fleetd.core.model.facts import Consumer, DatabaseFacts, Known, PgBouncerFacts, Snapshot
+from fleetd.core.capacity.overdrawn import consumers
+from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import ConnectionPolicy, Policy
 from fleetd.core.model.status import ClaimStatus, ConnectionSourceStatus, ConnectionStatus, ConsumerStatus
@@ -77,34 +78,19 @@ def _source(
         active_servers=pool.active_servers if pool else None,
         waiting_clients=pool.waiting_clients if pool else None,
         longest_wait_seconds=pool.longest_wait_seconds if pool else None,
+        limit_set=source.limit_set,
     )
 
 
 def _consumers(policy: ConnectionPolicy, snapshot: Snapshot, source: SourceBudget) -> tuple[ConsumerStatus, ...]:
     """Consumers as seen, the largest first, then the declared ones. The two are not matched: that would be a guess."""
-    reading = {"postgres": snapshot.database, "replica": snapshot.replica}.get(source.source)
-    seen: tuple[Consumer, ...] = ()
-    if isinstance(reading, Known):
-        facts: DatabaseFacts = reading.value
-        seen = facts.consumers
-    elif source.source == "pgbouncer" and isinstance(snapshot.pgbouncer, Known):
-        seen = _pools(snapshot.pgbouncer.value)
+    seen = consumers(snapshot, source.source)
     on = "replica" if source.source == "replica" else "database"
     direct = source.source != "postgres" or snapshot.pgbouncer is None
     declared = [claim for claim in policy.declared if claim.on == on and direct]
     return (
         *(ConsumerStatus(name=c.name, observed_connections=c.connections, declared_connections=None) for c in seen),
         *(ConsumerStatus(name=d.name, observed_connections=None, declared_connections=d.connections) for d in declared),
-    )
-
-
-def _pools(facts: PgBouncerFacts) -> tuple[Consumer, ...]:
-    """Clients of each pool. Mastodon's include our workers, because PgBouncer does not tell them apart."""
-    pools = sorted(facts.pools, key=lambda pool: -pool.client_connections)[:12]
-    return tuple(
-        Consumer(name=f"{pool.user} in {pool.database}", connections=pool.client_connections)
-        for pool in pools
-        if pool.client_connections
     )
 
 

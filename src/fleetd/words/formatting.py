@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, key_text
+from fleetd.core.model.reasons.counts import LimitSet
 
 UNKNOWN = "?"
 
@@ -70,6 +71,21 @@ def times(number: int, singular: str, plural: str | None = None) -> str:
 def often(count: int) -> str:
     """How many times: `once`, `2 times`."""
     return "once" if count == 1 else f"{count} times"
+
+
+def limit_text(limit_connections: int, setting: LimitSet, minus: str = "−") -> str:
+    """A limit of connections and the setting that it comes from: `97 (100 − 3 reserved for superusers)`."""
+    from_where = limit_source(setting, minus)
+    return f"{limit_connections:,}{f' ({from_where})' if from_where else ''}"
+
+
+def limit_source(setting: LimitSet, minus: str = "−") -> str:
+    """Where a limit of connections comes from, if its number does not say that; else "" ."""
+    if setting.by == "server" and setting.reserved_connections:
+        return f"{setting.to_connections:,} {minus} {setting.reserved_connections:,} reserved for superusers"
+    if setting.by in ("role", "database"):
+        return f"CONNECTION LIMIT {setting.to_connections:,} of Mastodon's {setting.by}"
+    return "connections.limit" if setting.by == "configuration" else ""
 
 
 def numbers(values: Sequence[int]) -> str:

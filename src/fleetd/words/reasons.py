@@ -14,7 +14,17 @@ from typing import Any
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.words.evidence import EVIDENCE
-from fleetd.words.formatting import CONNECTION_SOURCES, names, often, release_command, short_name, span, times
+from fleetd.words.formatting import (
+    CONNECTION_SOURCES,
+    capitalised,
+    limit_text,
+    names,
+    often,
+    release_command,
+    short_name,
+    span,
+    times,
+)
 from fleetd.words.replies import REPLIES
 from fleetd.words.units import unfit_words
 
@@ -109,15 +119,56 @@ def _of(source: str) -> str:
 
 def _clients_refused(r: reasons.ClientsRefused) -> str:
     name = CONNECTION_SOURCES[r.source]
-    return f"{name[:1].upper()}{name[1:]} refuses new clients (too many already): no connection is free"
+    return (
+        f"{capitalised(name)} refuses new clients, too many already: web and workers that need a connection fail now, "
+        "and nothing is started"
+    )
 
 
 def _no_connections_left(r: reasons.NoConnectionsLeft) -> str:
     return (
         f"one more needs {r.needed_connections} connections, {r.left_connections} are left{_of(r.source)}: limit "
-        f"{r.limit_connections} − reserve {r.reserve_connections} − others {r.others_connections} − claimed "
-        f"{r.claimed_connections}"
+        f"{limit_text(r.limit_connections, r.limit_set)} − reserve {r.reserve_connections} − others "
+        f"{r.others_connections} − claimed {r.claimed_connections}"
     )
+
+
+_OTHERS_BY = {
+    "seen": "others hold {others}",
+    "peak": "others held up to {others} a while ago ({seen} now)",
+    "rise": "others rise to {others} ({seen} now)",
+    "taken": "others may take {others} ({seen} now)",
+}
+
+
+def _connections_overdrawn(r: reasons.ConnectionsOverdrawn) -> str:
+    name = CONNECTION_SOURCES[r.source]
+    others = _OTHERS_BY[r.others_by].format(others=f"{r.others_connections:,}", seen=f"{r.seen_connections:,}")
+    whose = "of them" if r.told_apart else "clients, ours among them"
+    largest = ", ".join(f"{holder.name} {holder.connections:,}" for holder in r.holders)
+    return (
+        f"{capitalised(name)} may run out of connections: {others}, our instances may open {r.claimed_connections:,}, "
+        f"and {r.reserve_connections:,} are kept in reserve. That is {r.over_connections:,} more than its limit of "
+        f"{limit_text(r.limit_connections, r.limit_set)}. {_given_back(r)}"
+        f"{f'. The largest {whose}: {largest}' if largest else ''}"
+    )
+
+
+def _given_back(r: reasons.ConnectionsOverdrawn) -> str:
+    """What fleetd does about it, or why it can't, and whether min could ever fit."""
+    alone = r.min_connections > r.limit_connections - r.reserve_connections
+    beside = r.min_connections > r.limit_connections - r.reserve_connections - r.others_connections
+    said = {
+        "drains": f"fleetd lets {times(r.going_instances, 'instance')} go",
+        "unwatched": "fleetd lets none go while Redis can't be read, because a drain could not be watched",
+        "kept": "What runs above min is kept by people, so fleetd lets none go",
+        "min": "Nothing runs above min, so fleetd can give none back",
+    }[r.gives_back]
+    if alone:
+        return f"{said}. At min our instances alone may open {r.min_connections:,}: lower min or threads"
+    if beside and r.gives_back == "drains":
+        return f"{said}, which is not enough: at min ours may still open {r.min_connections:,}"
+    return said
 
 
 def _claims_above_budget(r: reasons.ClaimsAboveBudget) -> str:
@@ -191,7 +242,7 @@ def _wanted(r: reasons.Wanted) -> str:
     clamp = sentence(r.clamp) if r.clamp is not None else ""
     if r.need is None:
         return f"{head}: {clamp}" if clamp else head
-    but = f"; that needs {r.needed_instances}, but {clamp}" if clamp else ""
+    but = f"; that needs {times(r.needed_instances, 'instance')}, but {clamp}" if clamp else ""
     return f"{head}: {sentence(r.need)}{but}"
 
 
@@ -310,6 +361,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.ClientsRefused: _clients_refused,
     reasons.NoConnectionsLeft: _no_connections_left,
     reasons.ClaimsAboveBudget: _claims_above_budget,
+    reasons.ConnectionsOverdrawn: _connections_overdrawn,
     reasons.OthersUnattributable: _unattributable,
     reasons.RoomKeptFor: "what is left is kept for {profile}, which is more important and late",
     reasons.GivesWay: "{to_profile} is more important and late: one of {profile} gives way to it",

@@ -16,7 +16,7 @@ from fleetd.config import parse
 from fleetd.core.model.facts import Known, RunningJob, Unknown
 from tests.support.builders.readings import bouncer, database, process, sidekiq, snapshot
 
-SETTINGS = parse("[profiles.a]\ninstances = 1\n", machine_host="w1")
+SETTINGS = parse("[profiles.a]\ninstances = [1]\n", machine_host="w1")
 PASSWORD = "hunter2-and-more"
 GUIDE = "REDIS_HOST=localhost\nDB_HOST=/var/run/postgresql\nDB_USER=mastodon\n"
 REMOTE = (

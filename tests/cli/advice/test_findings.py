@@ -7,7 +7,7 @@ from fleetd.cli.advice.verdict import Level
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, SchedulerStatus, Status, StepStatus
 from tests.support.builders import status_connections, status_examples, status_instances
-from tests.support.builders.status_healthy import connections_of, healthy, instance, postgres
+from tests.support.builders.status_healthy import healthy, instance
 
 
 def said(status: Status) -> str:
@@ -88,8 +88,10 @@ def test_fleetds_problems_and_failed_steps_are_reported() -> None:
 
 
 def test_claims_over_the_limit_say_by_how_many() -> None:
-    over = replace(healthy(), connections=connections_of(postgres(others=224, claims=482, headroom=0, open_now=431)))
-    assert "exceed its limit of 700 by 19" in headline(over).sentence
+    found = headline(status_connections.overrun())
+    assert found.level == Level.BAD
+    assert "37 more than its limit of 697 (700 − 3 reserved for superusers)" in found.sentence
+    assert "The largest of them: mastodon from 10.0.0.4 (puma) 296" in found.sentence
 
 
 def test_a_hold_comes_first_and_other_problems_after_it() -> None:

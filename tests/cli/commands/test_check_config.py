@@ -67,7 +67,7 @@ def test_a_valid_file_is_summed_up(tmp_path: Path) -> None:
 
 def test_queues_that_nobody_serves_are_named(tmp_path: Path) -> None:
     file = tmp_path / "fleetd.toml"
-    profile = '[profiles.a]\nqueues = ["default"]\ninstances = "1"\nthreads = 5\nmin = 1\nmax = 1\n'
+    profile = '[profiles.a]\nqueues = ["default"]\ninstances = [1]\nthreads = 5\nmin = 1\nmax = 1\n'
     file.write_text(profile + REDIS + POSTGRES)
     result = check(file)
     assert result.exit_code == 0, result.stdout

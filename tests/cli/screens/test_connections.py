@@ -39,9 +39,10 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symb
 
 def test_the_calculation_is_written_out_with_the_origin_of_others() -> None:
     text = drawn(status_connections.direct())
-    assert text.splitlines()[0] == "✔ 155 connections are left of Postgres's 697."
+    assert text.splitlines()[0] == "✔ 155 connections are left of Postgres's 697 (700 − 3 reserved for superusers)."
     assert re.search(r"✔ Postgres +█+▓+░+▒ of 697$", text, re.MULTILINE)
-    assert "697 limit − 10 reserve − 160 others − 372 claims = 155 headroom" in text
+    calculation = "697 limit (700 − 3 reserved for superusers) − 10 reserve − 160 others − 372 claims = 155 headroom"
+    assert calculation in words(status_connections.direct())
     others = "160: the greatest of 138 seen now, 151 fading peak, 160 declared (foreign Sidekiq included)"
     assert others in words(status_connections.direct())
     assert "▚" not in text, "nothing is in doubt here"
@@ -132,7 +133,9 @@ def test_refused_clients_are_highlighted() -> None:
 
 def test_claims_over_the_limit_show_by_how_many_and_what_a_rise_adds() -> None:
     text = words(status_connections.overrun())
-    assert "697 limit − 10 reserve − 352 others − 372 claims = −37: 37 too many, instances are drained" in text
+    limit = "697 limit (700 − 3 reserved for superusers)"
+    assert f"{limit} − 10 reserve − 352 others − 372 claims = −37: 37 too many" in text
+    assert "drained" not in text, "whether any is, is said above"
     assert "352: 330 seen now, 22 more soon as they rise (330 fading peak, 160 declared" in text
 
 
@@ -155,7 +158,7 @@ def test_before_the_first_reading_no_number_is_shown() -> None:
 
 def test_the_only_source_is_not_called_the_one_that_binds() -> None:
     text = words(status_examples.surge())
-    assert "700 limit − 13 reserve − 224 others − 426 claims = 37 headroom" in text
+    assert "700 limit (703 − 3 reserved for superusers) − 13 reserve − 224 others − 426 claims = 37 headroom" in text
     assert "binds" not in text
 
 
@@ -178,7 +181,7 @@ def test_names_can_control_neither_rich_nor_the_terminal() -> None:
 def test_the_command_prints_the_screen() -> None:
     result = fleetctl("connections", fetch=answering(status_connections.direct()))
     assert result.exit_code == 0
-    assert "155 connections are left of Postgres's 697." in result.stdout
+    assert "155 connections are left of Postgres's 697 (700 − 3 reserved for superusers)." in result.stdout
     assert "\x1b" not in result.stdout
 
 

@@ -53,8 +53,9 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, symbols: Symb
 def test_the_chain_goes_from_needed_to_running() -> None:
     text = words(status_examples.surge(), "default-first")
     assert re.search(
-        r"▲ default-first min 2 max 6 9 needed: default waits 94 s \(target 15 s\), .* ▲ 9→6 connections: an instance "
-        r"claims 62 connections .* do: raise the limit that binds .* 6 admitted 6 running: 5 serving, 1 starting",
+        r"▲ default-first min 2 max 6 9 instances needed: default waits 94 s \(target 15 s\), .* ▲ 9→6 connections: "
+        r"an instance claims 62 connections .* do: raise the limit that binds .* 6 instances admitted "
+        r"6 instances running: 5 serving, 1 starting",
         text,
     )
     assert "pull-first" not in text
@@ -91,15 +92,17 @@ def test_what_keeps_admitted_instances_from_running_is_shown_below() -> None:
         clamps_before_admission=2,
     )
     text = words(replace(base, profiles=(profile,)))
-    places = [text.index(part) for part in ("9→8 ", "8→6 ", "6 admitted", "6→5 ", "5→4 ", "4 running")]
+    places = [
+        text.index(part) for part in ("9→8 ", "8→6 ", "6 instances admitted", "6→5 ", "5→4 ", "4 instances running")
+    ]
     assert places == sorted(places)
 
 
 def test_an_instance_stopped_by_hand_is_not_shown_as_running() -> None:
-    assert "3 running: 2 serving, 1 pinned" in words(status_instances.paused())
+    assert "3 instances running: 2 serving, 1 pinned" in words(status_instances.paused())
     base = healthy()
     failed = replace(base, instances=(*base.instances[:3], instance(4, "default-first", None, state="failed")))
-    assert "3 running: 3 serving, 1 failed" in words(failed)
+    assert "3 instances running: 3 serving, 1 failed" in words(failed)
 
 
 def test_clamps_of_the_whole_host_are_shown_once_after_the_profiles() -> None:
@@ -129,9 +132,9 @@ def test_ordinary_clamps_come_without_advice() -> None:
 
 def test_unknown_is_shown_as_a_question_mark() -> None:
     text = words(status_examples.everything_down())
-    assert "? needed: how long jobs wait is unknown" in text
-    assert "? running: systemd can't be read" in text
-    assert not re.search(r"\b0 (needed|admitted|running)", text)
+    assert "? instances needed: how long jobs wait is unknown" in text
+    assert "? instances running: systemd can't be read" in text
+    assert not re.search(r"\b0 instances (needed|admitted|running)", text)
 
 
 def test_an_outdated_status_is_called_old() -> None:

@@ -135,12 +135,12 @@ def test_a_classic_terminal_shows_every_number_that_matters() -> None:
     assert re.search(r"✖ default +94 s +15 s +━+┃━+ ×6.3 +18,240 +212 +402", text)
     assert re.search(r"▲ ingress +26 s +30 s", text)
     assert re.search(r"✔ mailers +0.4 s +60 s", text)
-    assert "default-first  6 of 6 running, 9 needed, 5 serving, min 2 max 6" in text
+    assert "default-first  6 of 6 running, 9 instances needed, 5 serving, min 2 max 6" in text
     assert "9→6 connections: an instance claims 62 connections and 37 are left of 700" in text
     assert "4→2 max: max is 2 for this profile." in text
     assert re.search(r"✔ 3 59/60 +✔ 4 60/60 +✔ 5 60/60 +» 6 starting", text)
     assert "others 224  ▓ claims 426  ░ headroom 37  ▒ reserve 13" in text
-    assert "of 700 ▲" in text
+    assert "of 700 (703 − 3 reserved for superusers) ▲" in text
     assert "17.0 GB available of 32.0 GB" in text
     assert "one process serves it, on main." in text
     assert re.search(r"Last +18 s ago +Started mastodon-sidekiq@6", text)
@@ -207,7 +207,7 @@ def test_a_hold_comes_first_on_every_screen_with_what_ends_it() -> None:
 
 
 def test_the_connections_line_names_what_binds_if_not_postgres() -> None:
-    assert "of 697 ✔" in printed(status_connections.direct(), 100)
+    assert "of 697 (700 − 3 reserved for superusers) ✔" in printed(status_connections.direct(), 100)
     text = printed(status_connections.behind_pgbouncer(), 100)
     assert re.search(r"Connections +█+▚+▓+▒+ of PgBouncer's 600 ▲", text)
     assert "█ others 71  ▚ perhaps others' 147  ▓ claims 372  ░ headroom 0  ▒ reserve 10" in text
@@ -229,7 +229,7 @@ def test_nothing_from_the_top_is_repeated_below() -> None:
         text = unwrapped(printed(status, 100))
         sentence = status.connections.unattributable or status.connections.saturation
         assert text.lower().count(sentence.lower()) == 1
-        assert re.search("6 needed, 6→4 (others unattributable|database saturated), min 2", text)
+        assert re.search("6 instances needed, 6→4 (others unattributable|database saturated), min 2", text)
     for status in (status_instances.paused(), status_instances.upgrade()):
         text = unwrapped(printed(status, 100))
         assert text.count(status.holds[0].sentence) == 1

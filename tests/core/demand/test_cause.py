@@ -83,14 +83,14 @@ def test_going_down_says_what_is_left_to_do() -> None:
     assert (why.admitted_instances, why.running_instances, why.needed_instances) == (2, 4, 1)
     assert why.need == KeepsBusy(threads=(("default", 2.0),), rest_threads=0.0)
     assert why.clamp is not None
-    assert sentence(why).startswith("2 wanted, 4 run: threads kept busy: default 2; that needs 1, but ")
+    assert sentence(why).startswith("2 wanted, 4 run: threads kept busy: default 2; that needs 1 instance, but ")
 
 
 def test_min_and_an_unknown_latency_are_given_as_causes() -> None:
     idle = wanted(waits(low=3))
     assert idle.need == KeepsBusy(threads=(), rest_threads=0.0)
     assert (idle.needed_instances, idle.clamp) == (0, AtMin(min_instances=3))
-    assert sentence(idle).endswith("keep hardly a thread busy; that needs 0, but min is 3")
+    assert sentence(idle).endswith("keep hardly a thread busy; that needs 0 instances, but min is 3")
     blind = wanted(decide(policy(strict(low=3)), no_redis=True))
     assert (blind.need, blind.clamp) == (None, AtMin(min_instances=3))
     assert sentence(blind) == "3 wanted, 1 run: min is 3"

@@ -132,8 +132,8 @@ def test_a_surge_grows_to_the_budget_and_not_beyond(fleet: Fleet, others: Others
     others_now = full.connections.others_connections or 0
     assert others_now in (18, 19)
     assert clamp.sentence == (
-        f"one more needs {CLAIM} connections, {23 - others_now} are left: limit {LIMIT} − reserve {RESERVE} − others "
-        f"{others_now} − claimed {3 * CLAIM}"
+        f"one more needs {CLAIM} connections, {23 - others_now} are left: limit {LIMIT} ({MAX_CONNECTIONS} − 3 "
+        f"reserved for superusers) − reserve {RESERVE} − others {others_now} − claimed {3 * CLAIM}"
     )
     assert fleet.up() == {1, 2, 3}
     assert too_many_clients(fleet) == 0
@@ -153,7 +153,10 @@ def test_the_fleet_gives_way_within_two_ticks(fleet: Fleet, others: Others) -> N
         tick = watched.wait("it gives way", lambda s: any("giving way" in c.sentence for c in s.clamps))
         quieted = watched.wait("a drain begins", ticks.did("quiet"))
     seen = tick.status
-    [clamp] = [c for c in seen.clamps if c.code == "connections"]
+    [full] = [c for c in seen.clamps if c.code == "connections" and not c.profile]
+    assert f" more than its limit of {LIMIT} ({MAX_CONNECTIONS} − 3 reserved for superusers)" in full.sentence
+    assert "fleetd lets 1 instance go. The largest of them: " in full.sentence
+    [clamp] = [c for c in seen.clamps if c.code == "connections" and c.profile]
     assert clamp.sentence == (f"all claims are {3 * CLAIM} connections, the budget is {budget(seen)}: giving way")
     assert clamp.after_instances == 2
     assert watched.since(came, quieted) <= 2

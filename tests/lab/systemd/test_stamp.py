@@ -15,7 +15,7 @@ from lab.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.lab
 
-CONFIG = '[profiles.default-first]\ninstances = "1"\n[scheduler]\nplace = "elsewhere"\n'
+CONFIG = '[profiles.default-first]\ninstances = [1]\n[scheduler]\nplace = "elsewhere"\n'
 CODE = "/var/lib/mastodon-sidekiq/code.json"
 RELEASES = "/srv/mastodon"
 WATCHES = ("fleetd-stamp.path", "fleetd-stamp-git.path")

@@ -226,12 +226,12 @@ def test_a_boot_with_a_broken_configuration_starts_min_from_the_last_good_one(wo
 
 def test_a_running_instance_keeps_its_settings_when_its_number_is_removed(worker: Host) -> None:
     worker.start("mastodon-sidekiq@3")
-    said = render(worker, CONFIG.replace('"1-3"', '"1"'))
+    said = render(worker, CONFIG.replace('"1-3"', "[1]"))
     assert "mastodon-sidekiq@3 is no longer configured but runs" in said
     assert worker.path(f"{SETTINGS}/3.env").exists()
     assert not worker.path(f"{SETTINGS}/2.env").exists()
     worker.stop("mastodon-sidekiq@3")
-    render(worker, CONFIG.replace('"1-3"', '"1"'))
+    render(worker, CONFIG.replace('"1-3"', "[1]"))
     assert not worker.path(f"{SETTINGS}/3.env").exists()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from fleetd.core.model.facts import Consumer
 from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.counts import ClientsRefused, ConnectionsOverdrawn, LimitSet
 from fleetd.core.model.status import (
     ClaimStatus,
     ClampStatus,
@@ -13,6 +15,7 @@ from fleetd.core.model.status import (
     SourceStatus,
     Status,
 )
+from fleetd.words.reasons import sentence as sentence_of
 from tests.support.builders.status_healthy import connections_of, healthy, instance, queue
 
 CLAIMS = (
@@ -21,9 +24,30 @@ CLAIMS = (
     ClaimStatus(host="worker1", profile="scheduler", instances=1, connections=12),
     ClaimStatus(host="worker2", profile="", instances=2, connections=58),
 )
+OF_700 = LimitSet(by="server", to_connections=700, reserved_connections=3)
+REFUSED = sentence_of(ClientsRefused(source="postgres"))
+OVERDRAWN = sentence_of(
+    ConnectionsOverdrawn(
+        source="postgres",
+        over_connections=37,
+        limit_connections=697,
+        limit_set=OF_700,
+        reserve_connections=10,
+        others_connections=352,
+        others_by="rise",
+        seen_connections=330,
+        claimed_connections=372,
+        min_connections=200,
+        holders=(Consumer(name="mastodon from 10.0.0.4 (puma)", connections=296),),
+        told_apart=True,
+        gives_back="drains",
+        going_instances=1,
+    )
+)
 POSTGRES = ConnectionSourceStatus(
     name="postgres",
     limit_connections=697,
+    limit_set=OF_700,
     reserve_connections=10,
     others_connections=160,
     others_seen_connections=138,
@@ -195,12 +219,13 @@ def refused() -> Status:
         profile="default-first",
         before_instances=6,
         after_instances=4,
-        sentence="Postgres refuses new clients (too many already): no connection is free",
+        sentence=REFUSED,
     )
     base = direct()
     first = replace(base.profiles[0], needed_instances=6, clamps=(clamp,))
     nothing = {"default-first": 0, "pull-first": 0}
-    status = replace(base, profiles=(first, base.profiles[1]), clamps=(clamp,))
+    told = ClampStatus(code=ClampCode.CONNECTIONS, sentence=REFUSED)
+    status = replace(base, profiles=(first, base.profiles[1]), clamps=(clamp, told))
     return connected(status, full, more_instances=nothing)
 
 
@@ -215,7 +240,8 @@ def overrun() -> Status:
         headroom_connections=0,
         open_connections=641,
     )
-    return connected(direct(), grown, more_instances={"default-first": 0, "pull-first": 0})
+    status = replace(direct(), clamps=(ClampStatus(code=ClampCode.CONNECTIONS, sentence=OVERDRAWN),))
+    return connected(status, grown, more_instances={"default-first": 0, "pull-first": 0})
 
 
 def replica_lost() -> Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.counts import LimitSet
 from fleetd.core.model.status import (
     ClampStatus,
     ConnectionSourceStatus,
@@ -72,6 +73,7 @@ def postgres(others: int, claims: int, headroom: int, open_now: int) -> Connecti
     return ConnectionSourceStatus(
         name="postgres",
         limit_connections=700,
+        limit_set=LimitSet(by="server", to_connections=703, reserved_connections=3),
         reserve_connections=13,
         others_connections=others,
         others_seen_connections=others,

@@ -19,7 +19,7 @@ from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import SCHEDULER, application_name
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
-from fleetd.words.formatting import CONNECTION_SOURCES
+from fleetd.words.formatting import CONNECTION_SOURCES, limit_text
 from fleetd.words.reasons import sentence
 
 _NO_GROWTH: Final = "Without it nothing grows above min."
@@ -55,13 +55,13 @@ def _source(
     left = _left(source, ours)
     arithmetic = ", less ".join(
         (
-            f"limit {source.limit_connections}",
+            f"limit {limit_text(source.limit_connections, source.limit_set)}",
             f"reserve {source.reserve_connections}",
             f"others' {source.others_connections}",
             *parts,
         )
     )
-    arithmetic += f": {left} left"
+    arithmetic = f"{_plainly(policy, source, ours)}{arithmetic}: {left} left"
     doubtful = source.bound_connections - source.others_connections
     smallest = min((profile.claim_connections for profile in policy.profiles), default=0)
     if leaving and source.pool_connections is None and left < smallest:
@@ -99,6 +99,18 @@ def left_at_min(policy: Policy, snapshot: Snapshot) -> int | None:
     return min((_left(s, _claimed(policy, fleet.claims, s)[1]) for s in fleet.budget.sources), default=None)
 
 
+def _plainly(policy: Policy, source: SourceBudget, ours: int) -> str:
+    """`at min you use 66 of 87; one more of default (27) does not fit: `, before the arithmetic."""
+    if source.pool_connections is not None or not policy.profiles:
+        return ""
+    least = min(policy.profiles, key=lambda profile: profile.claim_connections)
+    left, doubtful = _left(source, ours), source.bound_connections - source.others_connections
+    fits = "fits" if left - doubtful >= least.claim_connections else "may not fit"
+    fits = fits if left >= least.claim_connections else "does not fit"
+    usable = max(0, source.limit_connections - source.reserve_connections - source.others_connections)
+    return f"at min you use {ours} of {usable}; one more of {least.name} ({least.claim_connections}) {fits}: "
+
+
 def _left(source: SourceBudget, ours: int) -> int:
     return source.limit_connections - source.reserve_connections - source.others_connections - ours
 
@@ -107,14 +119,9 @@ def _claimed(policy: Policy, claims: Claims, source: SourceBudget) -> tuple[list
     """What is not others', for the arithmetic, and its sum."""
     if source.pool_connections is not None:
         return [f"{source.pool_connections} that PgBouncer's pools may open"], source.pool_connections
-    at_min = _at_min(policy)
+    at_min = policy.min_connections
     here = {application_name(key, policy.host) for profile in policy.profiles for key in profile.numbers}
     here.add(application_name(SCHEDULER, policy.host))
     elsewhere = sum(count for name, count in claims.connections.items() if name not in here)
     parts = [f"{elsewhere} of workers that {policy.host}'s profiles don't name"] if elsewhere else []
     return [*parts, f"{at_min} that the profiles claim at min"], at_min + elsewhere
-
-
-def _at_min(policy: Policy) -> int:
-    scheduler = 0 if policy.scheduler.place == "elsewhere" else policy.scheduler.claim_connections
-    return sum(p.min_instances * p.claim_connections for p in policy.profiles) + scheduler

@@ -10,7 +10,7 @@ from fleetd.errors import ConfigError
 
 _USUAL = MastodonFound()
 #: Something to load; which profiles there will be is not known yet.
-_ANY_PROFILE = "\n[profiles.any]\ninstances = 1\n"
+_ANY_PROFILE = '\n[profiles.any]\ninstances = "1-1"\n'
 
 
 def mastodon_keys(mastodon: MastodonFound) -> dict[str, str]:

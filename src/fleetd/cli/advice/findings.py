@@ -12,17 +12,16 @@ from fleetd.cli.advice.verdict import (
     ORDERED_CLAMPS,
     Finding,
     Level,
-    binding,
     clamp_level,
     doubt_costs,
     late_queues,
-    left_connections,
     queue_level,
     scheduler_level,
+    told_as_full,
 )
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Status
-from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, duration, sentence, times
+from fleetd.words.formatting import capitalised, duration, sentence, times
 
 #: A tick is due every few seconds. If the last one is older than this, fleetd is stuck.
 TICK_AGE_SECONDS_MAX = 30.0
@@ -228,31 +227,12 @@ def _connections(status: Status) -> list[Finding]:
     told = (doubt, status.connections.saturation)
     return [
         *_lost_sources(status, _LOST_CONNECTIONS),
-        *_refused(status),
-        *_over_the_limit(status),
+        *_full(status),
         *(Finding(Level.WARN, sentence(capitalised(text))) for text in told if text),
     ]
 
 
-def _refused(status: Status) -> list[Finding]:
-    consequence = "web and workers that need a connection fail now, and nothing is started"
-    return [
-        Finding(
-            Level.BAD,
-            f"{capitalised(CONNECTION_SOURCES[s.name])} refuses new clients, too many already: {consequence}.",
-        )
-        for s in status.connections.sources
-        if s.refused
-    ]
-
-
-def _over_the_limit(status: Status) -> list[Finding]:
-    source = binding(status)
-    if source is None or left_connections(source) >= 0:
-        return []
-    who, over = capitalised(CONNECTION_SOURCES[source.name]), -left_connections(source)
-    said = (
-        f"{who} may run out of connections: others, claims and reserve exceed its limit of "
-        f"{source.limit_connections:,} by {over:,}. fleetd drains until they fit."
-    )
-    return [Finding(Level.BAD, said)]
+def _full(status: Status) -> list[Finding]:
+    """Sources that refuse clients, or whose limit others and our claims exceed."""
+    full = [clamp.sentence for clamp in status.clamps if told_as_full(clamp)]
+    return [Finding(Level.BAD, sentence(capitalised(said))) for said in full]

@@ -131,6 +131,11 @@ def left_connections(source: ConnectionSourceStatus) -> int:
     return source.limit_connections - source.reserve_connections - source.others_connections - source.claims_connections
 
 
+def told_as_full(clamp: ClampStatus) -> bool:
+    """Whether a clamp says that a source of connections is full, which is among what is wrong."""
+    return clamp.code == ClampCode.CONNECTIONS and not clamp.profile
+
+
 def doubt_costs(status: Status) -> bool:
     """Whether something can't grow because our connections can't be told from others'."""
     headroom, claims = status.connections.headroom_connections, status.connections.claim_per_instance

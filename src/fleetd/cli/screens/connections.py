@@ -24,10 +24,19 @@ from fleetd.cli.terminal.lines import NBSP, Column, Lines, Page, Row, table
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, SEGMENT_STYLES, STYLES, Symbols, sign, stacked
 from fleetd.core.model.status import ConnectionSourceStatus, SourceStatus, Status
-from fleetd.words.formatting import CONNECTION_SOURCES, UNKNOWN, capitalised, count, duration, sentence, times
+from fleetd.words.formatting import (
+    CONNECTION_SOURCES,
+    UNKNOWN,
+    capitalised,
+    count,
+    duration,
+    limit_source,
+    sentence,
+    times,
+)
 
 WIDTH_MAX = 120  # sentences in longer lines are hard to read
-_BAR_CELLS_MAX = 100
+_BAR_CELLS_LEAST, _BAR_CELLS_MAX = 20, 100
 
 
 def connection_screen(status: Status, page: Page, *, clock: str | None = None) -> Lines:
@@ -58,8 +67,13 @@ def limit_lines(status: Status, page: Page) -> Lines:
         said = f"unknown: {' '.join(why) or 'no reading.'} Our instances claim {claims}."
         return page.wrap(Text.assemble(label, sign(Level.UNKNOWN, page.symbols), " "), said)
     owner = "" if source.name == "postgres" else f"{CONNECTION_SOURCES[source.name]}'s "
-    tail = Text.assemble(f" of {owner}{count(source.limit_connections)} ", sign(level, page.symbols))
-    return [_bar_line(source, label, tail, page), *page.wrap(" " * label.cell_len, _legend(source, page))]
+    limit, where = f" of {owner}{count(source.limit_connections)}", _in_brackets(source, page.symbols)
+    beside = label.cell_len + len(limit + where) + 2 + _BAR_CELLS_LEAST <= page.width
+    tail = Text.assemble(limit, where if beside else "", " ", sign(level, page.symbols))
+    legend = _legend(source, page)
+    if where and not beside:
+        legend.append(f"  limit{NBSP}{count(source.limit_connections)}{where}", QUIET)
+    return [_bar_line(source, label, tail, page), *page.wrap(" " * label.cell_len, legend)]
 
 
 def _bar_line(source: ConnectionSourceStatus, head: Text, tail: Text, page: Page) -> Text:
@@ -105,7 +119,7 @@ def _segment(i: int, name: str, page: Page) -> Text:
 
 def _head(status: Status, page: Page, clock: str | None) -> Lines:
     """What is wrong, worst first; how many are left; which fleetd says so."""
-    found = [*stuck(status), *connection_findings(status), *_headroom(status), *other_version(status)]
+    found = [*stuck(status), *connection_findings(status), *_headroom(status, page), *other_version(status)]
     lines = finding_lines(found, page)
     doubt = status.connections.unattributable
     if doubt and not doubt_costs(status):  # not among what is wrong, but worth a note
@@ -113,7 +127,7 @@ def _head(status: Status, page: Page, clock: str | None) -> Lines:
     return lines + origin_lines(status, page, clock)
 
 
-def _headroom(status: Status) -> list[Finding]:
+def _headroom(status: Status, page: Page) -> list[Finding]:
     """How many connections the source that binds has left, and whether one more instance fits."""
     connections, source = status.connections, binding(status)
     if source is None:
@@ -123,6 +137,7 @@ def _headroom(status: Status) -> list[Finding]:
     headroom = source.headroom_connections
     said = times(headroom, "connection is", "connections are")
     said += f" left of {CONNECTION_SOURCES[source.name]}'s {source.limit_connections:,}"
+    said += _in_brackets(source, page.symbols)
     claims, more = connections.claim_per_instance, connections.more_instances
     level = min(connection_level(status), Level.WARN)
     if claims and headroom < min(claims.values()):
@@ -162,6 +177,12 @@ def _row(label: str, text: Text, page: Page) -> Lines:
     return page.wrap("    ", Text.assemble((f"{label}: " if label else "", QUIET), text))
 
 
+def _in_brackets(source: ConnectionSourceStatus, symbols: Symbols) -> str:
+    """` (100 − 3 reserved for superusers)`: where a limit comes from, if its number does not say that."""
+    where = limit_source(source.limit_set, symbols.minus)
+    return f" ({where})" if where else ""
+
+
 def _arithmetic(source: ConnectionSourceStatus, symbols: Symbols) -> Text:
     """`697 limit − 10 reserve − 160 others − 372 claims = 155 headroom`."""
     left_over, headroom = left_connections(source), source.headroom_connections
@@ -172,13 +193,15 @@ def _arithmetic(source: ConnectionSourceStatus, symbols: Symbols) -> Text:
         (source.claims_connections, "PgBouncer's pools" if _carries_pools(source) else "claims"),
     )
     minus = f" {symbols.minus}{NBSP}"
-    text = Text(minus.join(f"{count(number)} {word}".replace(" ", NBSP) for number, word in parts))
+    terms = [f"{count(number)} {word}".replace(" ", NBSP) for number, word in parts]
+    terms[0] += _in_brackets(source, symbols)
+    text = Text(minus.join(terms))
     text.append(f" ={NBSP}")
     if source.refused:
         return text.append(f"{left_over:,}, but it ").append("refuses new clients: 0 headroom", "bold red")
     if left_over < 0:
         text.append(f"{symbols.minus}{-left_over:,}: ")
-        return text.append(f"{-left_over:,} too many, instances are drained", "bold red")
+        return text.append(f"{-left_over:,} too many", "bold red")
     if headroom < left_over:
         bound = source.others_bound_connections
         text.append(f"{left_over:,}; but up to {bound:,} may be others', which growth leaves alone: ")

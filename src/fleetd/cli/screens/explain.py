@@ -38,7 +38,7 @@ def explain_screen(status: Status, page: Page, *, profile: str | None = None) ->
 
 
 def _ladder(status: Status, profile: ProfileStatus, page: Page) -> Lines:
-    """`9 needed`, each clamp as `9→6`, `6 admitted`, `6 running`."""
+    """`9 instances needed`, each clamp as `9→6`, `6 instances admitted`, `6 instances running`."""
     bounds = f"  min {profile.min_instances} max {profile.max_instances}"
     name = Text.assemble((fit(profile.name, 24, page.symbols), "bold"), (bounds, QUIET))
     clamps = [_clamp_lines(status, clamp, page) for clamp in profile.clamps]
@@ -46,9 +46,13 @@ def _ladder(status: Status, profile: ProfileStatus, page: Page) -> Lines:
     lines = page.item(profile_level(profile), name)
     lines += _rung(profile.needed_instances, _needed(status, profile), page)
     lines += [line for clamp in clamps[:at] for line in clamp]
-    lines += _rung(profile.admitted_instances, Text("admitted", "bold"), page)
+    lines += _rung(profile.admitted_instances, Text(_instances(profile.admitted_instances, "admitted"), "bold"), page)
     lines += [line for clamp in clamps[at:] for line in clamp]
     return lines + _rung(profile.running_instances, _running(status, profile), page)
+
+
+def _instances(number: int | None, what: str) -> str:
+    return f"{'instance' if number == 1 else 'instances'} {what}"
 
 
 def _rung(number: int | None, text: Text, page: Page) -> Lines:
@@ -60,7 +64,7 @@ def _rung(number: int | None, text: Text, page: Page) -> Lines:
 def _needed(status: Status, profile: ProfileStatus) -> Text:
     """What is needed, and which of the profile's queues are late, the worst first."""
     if profile.needed_instances is None:
-        return Text("needed: how long jobs wait is unknown")
+        return Text("instances needed: how long jobs wait is unknown")
     names = {queue.partition(",")[0] for queue in profile.queues}
     late = [
         f"{q.name} waits {duration(q.latency_seconds)} (target {duration(q.target_seconds)})"
@@ -68,20 +72,22 @@ def _needed(status: Status, profile: ProfileStatus) -> Text:
         if q.name in names
     ]
     rest = f" and {len(late) - 3} more queues" if len(late) > 3 else ""
-    return Text.assemble(("needed", "bold"), f": {', '.join(late[:3])}{rest}" if late else " by its queues")
+    needed = (_instances(profile.needed_instances, "needed"), "bold")
+    return Text.assemble(needed, f": {', '.join(late[:3])}{rest}" if late else " by its queues")
 
 
 def _running(status: Status, profile: ProfileStatus) -> Text:
     """What runs; if not all of it serves, in which states."""
     if profile.running_instances is None:
-        return Text("running: systemd can't be read", "bold")
+        return Text("instances running: systemd can't be read", "bold")
     states: dict[str, int] = {}
     for i in status.instances:
         stopped = i.state == "stopped" or (i.state == "pinned" and i.busy_threads is None)
         if i.profile == profile.name and not stopped:
             states[i.state] = states.get(i.state, 0) + 1
     said = ", ".join(f"{number} {state}" for state, number in states.items())
-    return Text.assemble(("running", "bold"), f": {said}" if said and set(states) != {"serving"} else "")
+    running = (_instances(profile.running_instances, "running"), "bold")
+    return Text.assemble(running, f": {said}" if said and set(states) != {"serving"} else "")
 
 
 def _clamp_lines(status: Status, clamp: ClampStatus, page: Page) -> Lines:

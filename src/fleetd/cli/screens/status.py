@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fleetd.cli.advice.findings import findings, headline
 from fleetd.cli.advice.last_words import LastWords
-from fleetd.cli.advice.verdict import Level, queue_level, scheduler_level
+from fleetd.cli.advice.verdict import Level, queue_level, scheduler_level, told_as_full
 from fleetd.cli.screens.connections import limit_lines
 from fleetd.cli.screens.head import finding_lines, origin_lines
 from fleetd.cli.screens.status_instances import (
@@ -29,6 +29,7 @@ from fleetd.words.formatting import UNKNOWN, count, duration, sentence, size
 
 WIDTH_MAX = 220  # the eye loses longer lines
 _TWO_PANES_CELLS = 150
+_NEED_CELLS = len(" 9,999 threads")
 _EVENTS_AIRY, _EVENTS_DENSE = 5, 1
 
 
@@ -103,8 +104,10 @@ def queue_lines(status: Status, page: Page) -> Lines:
     symbols, width = page.symbols, page.width
     name_cells = min(max([10, *(len(q.name) for q in status.queues)]), 12 if width < 60 else 20)
     room = width - 2 - name_cells - 9 - 8
-    numbers = (("JOBS", 9), ("BUSY", 7), ("NEED", 7))[: 3 if room >= 23 else 1 if room >= 9 else 0]
-    bar_cells = min(room - 23 - 9, 60) if room - 23 - 9 >= 6 else 0
+    numbers: tuple[tuple[str, int], ...] = (("JOBS", 9), ("BUSY", 7), ("NEED", _NEED_CELLS))
+    cells_wanted = sum(cells for _, cells in numbers)
+    numbers = numbers[: 3 if room >= cells_wanted else 1 if room >= 9 else 0]
+    bar_cells = min(room - cells_wanted - 9, 60) if room - cells_wanted - 9 >= 6 else 0
     title = "  " + left("QUEUE", name_cells, symbols) + f"{'WAITING':>9}{'TARGET':>8}"
     title += " " * (bar_cells + 9) if bar_cells else ""
     title += "".join(right(name, cells, symbols) for name, cells in numbers)
@@ -118,11 +121,18 @@ def queue_lines(status: Status, page: Page) -> Lines:
         line.append(right(target, 8, symbols), QUIET)
         if bar_cells:
             line.append_text(_wait_bar(queue, status, bar_cells, symbols))
-        values = (queue.length_jobs, queue.busy_threads, queue.need_threads)
+        values = (count(queue.length_jobs), count(queue.busy_threads), _threads(queue.need_threads))
         for (_, cells), value in zip(numbers, values, strict=False):
-            line.append(right(count(value), cells, symbols))
+            line.append(right(value, cells, symbols))
         lines.append(line)
     return lines if status.queues else [*lines, Text("  no queue is known yet", QUIET)]
+
+
+def _threads(threads: float | None) -> str:
+    """`97 threads`, in the unit that tells them from instances."""
+    if threads is None or threads != threads:
+        return UNKNOWN
+    return f"{count(threads if threads < 9.95 else round(threads))} threads"
 
 
 def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) -> Text:
@@ -167,7 +177,7 @@ def _host_lines(status: Status, page: Page, last_words: Mapping[str, LastWords])
     if status.scheduler.unit_state == "failed":
         lines += last_words_lines(SCHEDULER_UNIT, page, last_words)
     for clamp in status.clamps:
-        if not clamp.profile and not (page.dense and clamp.code in _SAID_ELSEWHERE):
+        if not clamp.profile and not told_as_full(clamp) and not (page.dense and clamp.code in _SAID_ELSEWHERE):
             lines += clamp_lines(clamp, page)
     return lines
 

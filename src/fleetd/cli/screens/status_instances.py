@@ -12,7 +12,7 @@ from fleetd.cli.terminal.lines import NBSP, Lines, Page, columns, right
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.identity import InstanceKey, unit_of
 from fleetd.core.model.status import ClampStatus, InstanceStatus, OverrideStatus, ProfileStatus, RolloutStatus, Status
-from fleetd.words.formatting import count, duration, numbers, sentence, size
+from fleetd.words.formatting import count, duration, numbers, sentence, size, times
 
 
 def profile_lines(
@@ -48,7 +48,7 @@ def _facts(
     if profile.needed_instances is None:
         yield "need unknown"
     elif profile.needed_instances != profile.admitted_instances:
-        yield f"{profile.needed_instances} needed"
+        yield f"{times(profile.needed_instances, 'instance')} needed"
     yield from (_change(clamp, symbols) for clamp in short)
     if profile.serving_instances != profile.running_instances:
         yield f"{profile.serving_instances} serving"

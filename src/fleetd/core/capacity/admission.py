@@ -263,6 +263,7 @@ class _Admission:
             needed_connections=profile.claim_connections,
             left_connections=max(0, surely),
             limit_connections=source.limit_connections,
+            limit_set=source.limit_set,
             reserve_connections=source.reserve_connections,
             others_connections=source.others_connections,
             claimed_connections=self._claimed,

@@ -22,7 +22,7 @@ from fleetd.core.capacity.others import OthersMemory, remember_others
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, Known, PgBouncerFacts, Snapshot, Unknown, Value
 from fleetd.core.model.policy_tables import ConnectionPolicy, Policy
 from fleetd.core.model.reasons.base import ConnectionSource
-from fleetd.core.model.reasons.counts import UnreadSource
+from fleetd.core.model.reasons.counts import LimitSet, UnreadSource
 
 
 class BudgetMemory(Value, frozen=True, kw_only=True):
@@ -53,6 +53,7 @@ class SourceBudget(Value, frozen=True, kw_only=True):
     doubted: bool = False  # whether it can be told apart is known in some seconds (naming.py)
     #: Postgres behind PgBouncer, if all pools fit: what they may open, so claims are not limited here. Else None.
     pool_connections: int | None = None
+    limit_set: LimitSet = LimitSet()
 
     @property
     def budget_connections(self) -> int:
@@ -65,6 +66,13 @@ class SourceBudget(Value, frozen=True, kw_only=True):
         if self.pool_connections is not None:
             return None
         return max(0, self.limit_connections - self.reserve_connections - self.bound_connections - claims_connections)
+
+    def overdrawn_connections(self, claims_connections: int) -> int:
+        """By how many connections others, all claims and the reserve exceed the limit."""
+        if self.refused or self.pool_connections is not None:
+            return 0
+        taken = self.reserve_connections + self.others_connections + claims_connections
+        return max(0, taken - self.limit_connections)
 
     def excess_connections(self, claims_connections: int, staying_connections: int) -> int:
         """By how many connections the claims that stay exceed the budget.
@@ -125,13 +133,26 @@ def connection_limit(limit: int | None, facts: DatabaseFacts) -> int:
 
     Source: PostgreSQL documentation, "Connections and Authentication".
     """
+    return _limit_and_setting(limit, facts)[0]
+
+
+def _limit_and_setting(limit: int | None, facts: DatabaseFacts) -> tuple[int, LimitSet]:
+    """The limit, and the setting that it comes from."""
+    every, role, database = facts.client_connections, facts.role_limit_connections, facts.database_limit_connections
+    reserved = facts.reserved_connections
+    server = LimitSet(by="server", to_connections=facts.max_connections, reserved_connections=reserved)
     limits = [
-        facts.max_connections - facts.reserved_connections,
-        _limit_with_outsiders(facts.role_limit_connections, facts.client_connections, facts.role_connections),
-        _limit_with_outsiders(facts.database_limit_connections, facts.client_connections, facts.database_connections),
-        limit,
+        (facts.max_connections - reserved, server),
+        (_limit_with_outsiders(role, every, facts.role_connections), LimitSet(by="role", to_connections=role or 0)),
+        (
+            _limit_with_outsiders(database, every, facts.database_connections),
+            LimitSet(by="database", to_connections=database or 0),
+        ),
+        (limit, LimitSet(by="configuration", to_connections=limit or 0)),
     ]
-    return max(0, min(limit for limit in limits if limit is not None))
+    known = [(connections, setting) for connections, setting in limits if connections is not None]
+    least, setting = min(known, key=lambda entry: entry[0])
+    return max(0, least), setting
 
 
 def _limit_with_outsiders(limit: int | None, all_clients: int, counted_clients: int) -> int | None:
@@ -192,7 +213,7 @@ class _SourceBudgets:
             return
         facts = reading.value
         on: Literal["database", "replica"] = "replica" if source == "replica" else "database"
-        limit = connection_limit(self.policy.limit if on == "database" else None, facts)
+        limit = _limit_and_setting(self.policy.limit if on == "database" else None, facts)
         every = max(0, facts.client_connections - facts.own_connections)
         named = named and not facts.pooled
         seen = facts.others_connections if named else max(0, every - self.claims)
@@ -203,8 +224,9 @@ class _SourceBudgets:
             self.miss("pgbouncer", reading)
             return
         facts = reading.value
-        limit = facts.client_limit_connections
-        limit = limit if self.policy.limit is None else min(limit, self.policy.limit)
+        limit = facts.client_limit_connections, LimitSet()
+        if self.policy.limit is not None and self.policy.limit < limit[0]:
+            limit = self.policy.limit, LimitSet(by="configuration", to_connections=self.policy.limit)
         every = max(0, facts.client_connections - facts.own_connections)
         seen = max(0, every - self.claims)
         self._found("pgbouncer", limit, seen, every=every, named=False, on="database", refused=facts.refused)
@@ -215,7 +237,7 @@ class _SourceBudgets:
             self.miss("postgres", reading)
             return
         facts = reading.value
-        limit = connection_limit(None, facts)
+        limit, setting = _limit_and_setting(None, facts)
         servers = sum(pool.server_connections for pool in bouncer.pools)
         pools = sum(max(pool.size_connections, pool.server_connections) for pool in bouncer.pools)
         every = max(0, facts.client_connections - facts.own_connections)
@@ -239,13 +261,14 @@ class _SourceBudgets:
                 exact=facts.exact,
                 told_apart=fits,
                 pool_connections=pools if fits else None,
+                limit_set=setting,
             )
         )
 
     def _found(
         self,
         source: ConnectionSource,
-        limit: int,
+        limit: tuple[int, LimitSet],
         seen: int,
         *,
         every: int,
@@ -270,7 +293,8 @@ class _SourceBudgets:
         self.budgets.append(
             SourceBudget(
                 source=source,
-                limit_connections=limit,
+                limit_connections=limit[0],
+                limit_set=limit[1],
                 reserve_connections=self.policy.reserve,
                 others_connections=sure,
                 bound_connections=bound,

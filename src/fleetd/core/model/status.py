@@ -10,6 +10,7 @@ from typing import Literal
 from fleetd.core.model.decision import Verb
 from fleetd.core.model.facts import HostPressure, Value
 from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.counts import LimitSet
 from fleetd.core.model.reasons.units import ReplaceCause
 
 
@@ -119,6 +120,7 @@ class ConnectionSourceStatus(Value, frozen=True, kw_only=True):
     active_servers: int | None = None  # … how many of it are at work …
     waiting_clients: int | None = None  # … and who waits for one
     longest_wait_seconds: float | None = None
+    limit_set: LimitSet = LimitSet()  # where the limit comes from
 
 
 class ConnectionStatus(Value, frozen=True, kw_only=True):

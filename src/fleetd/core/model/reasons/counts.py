@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fleetd.core.model.facts import UnfitUnit, Value
+from typing import Literal
+
+from fleetd.core.model.facts import Consumer, UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, ConnectionSource, Reason
 
@@ -180,12 +182,25 @@ class ClientsRefused(ClampReason, frozen=True, kw_only=True):
     source: ConnectionSource
 
 
+class LimitSet(Value, frozen=True, kw_only=True):
+    """The setting that a limit of connections comes from.
+
+    `by`: max_connections of the server, less what it reserves for superusers; a CONNECTION LIMIT of Mastodon's role or
+    database; connections.limit; "": PgBouncer's client slots, of which none are reserved.
+    """
+
+    by: Literal["", "server", "role", "database", "configuration"] = ""
+    to_connections: int = 0
+    reserved_connections: int = 0  # "server" only
+
+
 class NoConnectionsLeft(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.CONNECTIONS
     source: ConnectionSource
     needed_connections: int
     left_connections: int
     limit_connections: int
+    limit_set: LimitSet = LimitSet()
     reserve_connections: int
     others_connections: int
     claimed_connections: int
@@ -196,6 +211,35 @@ class ClaimsAboveBudget(ClampReason, frozen=True, kw_only=True):
     source: ConnectionSource
     claimed_connections: int
     budget_connections: int
+
+
+class ConnectionsOverdrawn(ClampReason, frozen=True, kw_only=True):
+    """Others, claims and the reserve exceed the limit of a source (capacity/overdrawn.py).
+
+    `others_by`: how others are counted: as seen, by their fading peak, where they rise to, or as taken by declarations
+    and by a Sidekiq that fleetd did not render. `holders`: the largest of what is seen; with `told_apart` False ours
+    are among them. `gives_back`: whether instances go for it; "unwatched": Redis can't be read; "kept": by people.
+    """
+
+    code = ClampCode.CONNECTIONS
+    source: ConnectionSource
+    over_connections: int
+    limit_connections: int
+    limit_set: LimitSet = LimitSet()
+    reserve_connections: int
+    others_connections: int
+    others_by: Literal["seen", "peak", "rise", "taken"]
+    seen_connections: int
+    claimed_connections: int
+    min_connections: int  # of what is claimed: what min and the scheduler claim in any case
+    holders: tuple[Consumer, ...]
+    told_apart: bool
+    gives_back: Literal["drains", "unwatched", "kept", "min"]
+    going_instances: int = 0
+
+    def alike(self) -> tuple[object, ...]:
+        """Who holds them, and how they are counted, moves as the numbers do."""
+        return (type(self), self.source, self.gives_back)
 
 
 class OthersUnattributable(ClampReason, frozen=True, kw_only=True):
