@@ -115,8 +115,9 @@ class World:
 
     def _step_process(self, process: Process) -> None:
         if process.kill_at is not None and process.stop_at is None and self.now >= process.kill_at:
-            self.lost += len(process.jobs)
-            process.jobs = []
+            if process.stopped_by == "fleetd":
+                self.lost += len(process.jobs)
+                process.jobs = []
             self._killed_by_systemd(process)
         if process.hung and process.stop_at is not None and self.now >= process.stop_at + STOP_SLACK_SECONDS:
             self._killed_by_systemd(process)
@@ -317,7 +318,8 @@ class World:
         if process is None or not process.is_ready(self.now):
             if process is not None and number in self.loses_term:
                 self.loses_term.remove(number)
-                process.kill_at, unit.job = self.now + SHUTDOWN_SECONDS + STOP_SLACK_SECONDS, "stop"
+                process.kill_at, process.stopped_by = self.now + SHUTDOWN_SECONDS + STOP_SLACK_SECONDS, by
+                unit.job = "stop"
                 unit.become("deactivating", self.now)
                 return "done"
             if process is not None:
