@@ -49,6 +49,7 @@ class UnitControl(Protocol):
     async def carry_out(self, step: Step) -> StepResult:
         """Do one step: start, stop (systemd's ordinary stop), or quiet (SIGTSTP to the main process).
 
+        A stop of a unit whose stop is under way sends SIGTERM to its main process once more.
         Returns once systemd has taken the job, not once it is finished: a boot or a drain takes long, and the next
         readings show how it went. Raises nothing foreseeable: what went wrong is in the result.
         """

@@ -343,7 +343,8 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.LONG_JOB: (
         never_ending,
-        "@1 is past its drain deadline, but runs a job that was pushed back before, so it may finish",
+        "@1 is past its drain deadline, but runs a job that was pushed back before, so it may finish; `systemctl stop "
+        "mastodon-sidekiq@1` ends it now, and what it runs starts over once more",
     ),
 }
 

@@ -14,12 +14,13 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fleetd.core.model.decision import InstanceState
-from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.facts import EndCause, HostPressure
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.units import ReplaceCause
 from fleetd.core.model.status import (
     ClampStatus,
     ConnectionStatus,
+    DeathCount,
     HoldStatus,
     OverrideStatus,
     RolloutStatus,
@@ -248,6 +249,16 @@ def test_a_rollout_shows_its_progress() -> None:
     assert value(metrics, "fleetd_rollout_instances", state="total") == 8
     assert value(metrics, "fleetd_rollout_instances", state="done") == 3
     assert value(metrics_of(status()), "fleetd_rollout_instances", state="total") is None
+
+
+def test_deaths_are_counted_by_profile_and_cause() -> None:
+    deaths = (
+        DeathCount(profile="default-first", cause=EndCause.SIGNAL, deaths=3),
+        DeathCount(profile="scheduler", cause=EndCause.OOM, deaths=0),
+    )
+    metrics = metrics_of(status(deaths=deaths))
+    assert value(metrics, "fleetd_instance_deaths_total", profile="default-first", cause="signal") == 3
+    assert value(metrics, "fleetd_instance_deaths_total", profile="scheduler", cause="oom") == 0
 
 
 def test_host_pressure_is_shown_if_the_kernel_reports_it() -> None:

@@ -171,7 +171,8 @@ ELSEWHERE = {
     "systemctl stop": "lacks its argument: it is named, not to be run",
     "chmod a+rx": "lacks its argument: it is named, not to be run",
     "chmod a+r": "lacks its argument: it is named, not to be run",
-    "systemctl restart {key:unit}": "has its argument at run time",
+    "systemctl stop {key:unit}": "has its argument at run time",
+    "fleetctl drain N": "tests/daemon/life/test_health.py",
     "systemctl status fleetd-render": "ends with 3, since that unit does not stay",
     "fleetctl simulate benchmarks/traces/lab/sawtooth.toml --config benchmarks/traces/lab/fleetd.toml": (
         "tests/cli/commands/test_simulate.py"

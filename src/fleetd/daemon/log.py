@@ -14,6 +14,7 @@ from fleetd.core.model.decision import Clamp
 from fleetd.core.model.history import EntryKind
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import QueuesUnserved, UnitUnfit
+from fleetd.core.model.reasons.units import Died, OomKilled
 from fleetd.core.model.status import Event, Status
 from fleetd.daemon.standing import Budget, Seldom, Standing
 from fleetd.daemon.tick import TickResult
@@ -29,6 +30,8 @@ NAMED_MAX = 3
 _WHY = "\0"
 #: These are logged whatever else is.
 _ALWAYS = frozenset({"step", "order"})
+#: What is noticed is a warning if it is one of these.
+_WARNINGS = (Died, OomKilled)
 #: Of these there are the most, so they may not take the whole budget of a minute.
 _OF_READINGS = frozenset({"reading", "reason"})
 #: A fault must be gone for this long before it is over: not every fault is seen in each reading.
@@ -95,7 +98,7 @@ class TickLog:
         self._report_sources(now, status)
         self._report_faults(now, result)
         for reason in result.noticed:
-            self._event(now, sentence(reason), "noticed")
+            self._event(now, sentence(reason), "noticed", warning=isinstance(reason, _WARNINGS))
         self._report_signs(result)
         self._report_unfit(result)
         self._report_unsaved(result)
@@ -120,8 +123,8 @@ class TickLog:
         self._keep(kind, said, warning)
         return True
 
-    def _event(self, now_seconds: float, said: str, kind: EntryKind) -> None:
-        if self._tell(kind, said):
+    def _event(self, now_seconds: float, said: str, kind: EntryKind, *, warning: bool = False) -> None:
+        if self._tell(kind, said, warning=warning):
             self._events.append((now_seconds, said))
 
     def _report_scheduler(self, now_seconds: float, state: Reason) -> None:

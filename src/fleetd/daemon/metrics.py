@@ -275,6 +275,14 @@ def _counters(status: Status) -> Iterator[Metric]:
     for name, total in {source.name: source.errors_total for source in status.sources}.items():
         errors.add_metric([name], total)
     yield errors
+    deaths = CounterMetricFamily(
+        "fleetd_instance_deaths",
+        "Processes that ended although nobody ordered it, since the host's boot.",
+        labels=["profile", "cause"],
+    )
+    for count in status.deaths:
+        deaths.add_metric([_label(count.profile), count.cause.value], count.deaths)
+    yield deaths
     yield CounterMetricFamily("fleetd_ticks", "Ticks done.", value=status.ticks_total)
     yield CounterMetricFamily(
         "fleetd_tick_failures",

@@ -33,7 +33,9 @@ from fleetd.core.model.status import (
     StepStatus,
 )
 from fleetd.daemon.tell_connections import connection_status
+from fleetd.daemon.tell_deaths import death_counts, died_lately
 from fleetd.daemon.tick import TickResult
+from fleetd.words.deaths import died_words
 from fleetd.words.formatting import CONNECTION_SOURCES, names, often, span, times
 from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
 
@@ -53,10 +55,9 @@ def status_of(
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
     unsaved = () if result.unsaved is None else (result.unsaved,)
-    problems = (*map(sentence, (*unsaved, *result.unfit)), *problems)
+    unserved = () if result.fleet.unserved is None else (sentence(result.fleet.unserved),)
+    problems = (*map(sentence, (*unsaved, *result.unfit)), *problems, *unserved)
     redis = result.snapshot.sidekiq
-    if result.fleet.unserved is not None:
-        problems = (*problems, sentence(result.fleet.unserved))
     status = Status(
         version=__version__,
         host=policy.host,
@@ -86,6 +87,7 @@ def status_of(
         mastodon_version=machine.code.version if machine and machine.code else "",
         pressure=machine.pressure if machine else None,
         tick_failures_total=tick_failures_total,
+        deaths=death_counts(result),
     )
     return structs.replace(status, summary=_summary(status))
 
@@ -165,6 +167,7 @@ def _scheduler(result: TickResult) -> SchedulerStatus:
         where=result.scheduler.hosts,
         sentence=sentence(result.scheduler.state),
         unit_state=own.state.value if own else "",
+        died=died_lately(SCHEDULER, result),
     )
 
 
@@ -178,6 +181,7 @@ def _instance(view: InstanceView, result: TickResult) -> InstanceStatus:
         resident_bytes=view.resident_bytes,
         state_age_seconds=view.state_age_seconds if view.unit else None,
         note="; ".join(_notes(view, result)),
+        died=died_lately(view.key, result),
     )
 
 
@@ -201,8 +205,11 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
     failure = memory.units.failures.get(key)
     if failure is not None:
         notes.append(_failure_words(view, failure, result))
-    if view.unit is not None and view.unit.sub_state == "auto-restart" and view.unit.restarts > 1:
-        notes.append(f"died {view.unit.restarts} times, restarted by systemd")
+    died = died_lately(key, result)
+    if died is not None:
+        notes.append(died_words(died))
+    hangs = (c.reason for c in result.host.clamps if isinstance(c.reason, reasons.HangsInPushedBackJob))
+    notes += [sentence(reason) for reason in hangs if reason.key == key]
     if view.replace is not None:
         notes.append(_replace_words(view.replace, result))
     return notes

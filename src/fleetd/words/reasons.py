@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetd.core.model import reasons
-from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, key_text, unit_name
+from fleetd.words.deaths import died_sentence
 from fleetd.words.evidence import EVIDENCE
 from fleetd.words.formatting import (
     CONNECTION_SOURCES,
@@ -290,6 +291,16 @@ def _drains(r: reasons.Drains) -> str:
     return f"{short_name(r.key)} drains{left}"
 
 
+def _hangs_in_pushed_back_job(r: reasons.HangsInPushedBackJob) -> str:
+    ends = f"`fleetctl drain {key_text(r.key)}` ends it within {span(r.drain_seconds_max)}"
+    if r.key == SCHEDULER:  # which can't be drained
+        ends = f"`systemctl restart {unit_name(r.key)}` ends it"
+    return (
+        f"{short_name(r.key)} hangs in a job that was pushed back before, so it is left alone, because that job may be "
+        f"the cause; {ends}, and what it runs then starts over once more, or is lost if it does not react at all"
+    )
+
+
 _UNREADABLE = {
     "systemd": "systemd can't be read: the scheduler is left as it is",
     "redis": "Redis can't be read, so a live scheduler elsewhere can't be ruled out: left as it is",
@@ -412,6 +423,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.StillBoots: "{cause:why}; it still boots",
     reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
     reasons.QuietAndIdle: "quiet and idle: {cause:why}",
+    reasons.StopUnheeded: "the signal of its stop seems to be lost, so it is sent again: {cause:why}",
     reasons.NotIdleInTime: "not idle after {drain_seconds_max:.0f} s: stopped, and Sidekiq pushes unfinished jobs back",
     reasons.KeptByPeople: "{instances} started or pinned by hand: kept",
     reasons.DrainsPaced: lambda r: f"at most {times(r.drains_per_tick, 'drain begins', 'drains begin')} in one tick",
@@ -422,7 +434,8 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "{key:key} was told to quiet, but its heartbeat does not say so: does its ExecStart pass signals on?"
     ),
     reasons.FinishesPushedBackJob: (
-        "{key:key} is past its drain deadline, but runs a job that was pushed back before, so it may finish"
+        "{key:key} is past its drain deadline, but runs a job that was pushed back before, so it may finish; "
+        "`systemctl stop {key:unit}` ends it now, and what it runs starts over once more"
     ),
     reasons.WaitsForRedisWrites: (
         "{key:key} is past its drain deadline, but Redis takes no writes, so its jobs would be lost: it waits"
@@ -431,10 +444,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.NoHeartbeatYet: (
         "{key:key} is up, but has sent no heartbeat yet while others do: it does not count as capacity"
     ),
-    reasons.HangsInPushedBackJob: (
-        "{key:key} hangs in a job that was pushed back before, so it is left alone: see to the job, then "
-        "`systemctl restart {key:unit}`"
-    ),
+    reasons.HangsInPushedBackJob: _hangs_in_pushed_back_job,
     # a rollout
     reasons.BeingReplaced: "{key:key} is being replaced: {cause:cause}",
     reasons.NoSpare: "replaced by stop, then start, because {refusal:why}",
@@ -482,6 +492,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         f"{names(r.keys)} restarted, not by fleetd: taken as that, not as an order to run more or fewer"
     ),
     reasons.PinnedByHand: "{key:unit} was {wants:by_hand}: left so for {kept_seconds:span}",
+    reasons.Died: died_sentence,
     reasons.OomKilled: (
         "{key:unit} was killed for memory: an instance is now taken to need {grown_bytes:mib}, and none is added"
     ),

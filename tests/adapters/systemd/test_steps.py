@@ -63,6 +63,31 @@ def test_a_stop_ends_a_boot(bus: PrivateBus) -> None:
     with_systemd(bus, scenario)
 
 
+def test_a_stop_that_is_under_way_is_told_to_the_main_process_again(bus: PrivateBus) -> None:
+    """systemd sends one TERM, which a process may have lost; a second StopUnit sends none."""
+
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        await result_of(units, "start", 1)
+        await result_of(units, "stop", 1)
+        assert systemd.units[ONE].signals == []
+        assert (await result_of(units, "stop", 1)).result == "done"
+        assert systemd.units[ONE].signals == [15]
+
+    with_systemd(bus, scenario)
+
+
+@pytest.mark.parametrize("job", ["restart", ""])
+def test_a_unit_that_stops_in_order_to_start_again_is_stopped_as_any_other(bus: PrivateBus, job: str) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        await result_of(units, "start", 1)
+        await result_of(units, "stop", 1)
+        systemd.units[ONE].job = job
+        assert (await result_of(units, "stop", 1)).result == "done"
+        assert (systemd.units[ONE].job, systemd.units[ONE].signals) == ("stop", [])
+
+    with_systemd(bus, scenario)
+
+
 def test_a_unit_past_its_start_limit_starts(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.unit(ONE).starts_left = 0

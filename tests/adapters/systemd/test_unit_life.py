@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fleetd.adapters.host.unit_files import UnitFiles
 from fleetd.adapters.systemd.unit_properties import ending
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.core.model.facts import UnitFacts
+from fleetd.core.model.facts import EndCause, Ending, UnitFacts
 from fleetd.core.model.identity import InstanceKey
 from tests.support.rig.fake_systemd import FakeSystemd, path_of
 from tests.support.rig.manual_clock import ManualClock
@@ -21,6 +21,7 @@ from tests.support.rig.systemd_units import ONE, TWO, with_systemd
 
 SIGKILL, SIGABRT = 9, 6
 EXITED, KILLED, DUMPED = 1, 2, 3
+KILL = Ending(cause=EndCause.SIGNAL, signal=SIGKILL)
 
 
 async def first(units: SystemdUnits) -> UnitFacts:
@@ -28,23 +29,47 @@ async def first(units: SystemdUnits) -> UnitFacts:
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "killed_by_signal"),
-    [(KILLED, SIGKILL, SIGKILL), (DUMPED, SIGABRT, SIGABRT), (EXITED, SIGKILL, 0), (EXITED, 0, 0)],
+    ("code", "status", "result", "expected"),
+    [
+        (KILLED, SIGKILL, "", Ending(cause=EndCause.SIGNAL, signal=SIGKILL)),
+        (KILLED, SIGKILL, "oom-kill", Ending(cause=EndCause.OOM, signal=SIGKILL)),
+        (KILLED, 15, "timeout", Ending(cause=EndCause.TIMEOUT, signal=15)),
+        (DUMPED, SIGABRT, "", Ending(cause=EndCause.CORE_DUMP, signal=SIGABRT)),
+        (DUMPED, SIGABRT, "watchdog", Ending(cause=EndCause.WATCHDOG, signal=SIGABRT)),
+        (EXITED, 9, "", Ending(cause=EndCause.EXIT, exit_status=9)),
+        (EXITED, 0, "protocol", Ending(cause=EndCause.EXIT, exit_status=0)),
+        (EXITED, 0, "", Ending(cause=EndCause.EXIT, exit_status=0, clean=True)),
+    ],
 )
-def test_how_the_last_main_process_ended(bus: PrivateBus, code: int, status: int, killed_by_signal: int) -> None:
+def test_how_the_last_main_process_ended(
+    bus: PrivateBus, code: int, status: int, result: str, expected: Ending
+) -> None:
     """Also after systemd has started the next process, even if there was no reading in between."""
 
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         systemd.run(ONE, pid=1)
-        assert (await first(units)).killed_by_signal == 0
-        systemd.end_main_process(ONE, code, status)
+        assert (await first(units)).ending is None
+        systemd.end_main_process(ONE, code, status, result)
         waiting = await first(units)
-        assert (waiting.sub_state, waiting.killed_by_signal) == ("auto-restart", killed_by_signal)
+        assert (waiting.sub_state, waiting.ending) == ("auto-restart", expected)
         systemd.run(ONE, pid=2)
         again = await first(units)
-        assert (again.active_state, again.main_pid, again.killed_by_signal) == ("active", 2, killed_by_signal)
+        assert (again.active_state, again.main_pid, again.ending) == ("active", 2, expected)
 
     with_systemd(bus, scenario)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [("exit-code", EndCause.EXIT), ("timeout", EndCause.TIMEOUT), ("resources", EndCause.UNKNOWN)],
+)
+def test_what_failed_before_there_was_a_main_process(result: str, expected: EndCause) -> None:
+    assert ending({"Result": result, "ExecMainCode": 0, "ExecMainStatus": 0}) == Ending(cause=expected)
+
+
+@pytest.mark.parametrize("result", ["success", "start-limit-hit"])
+def test_no_process_has_ended(result: str) -> None:
+    assert ending({"Result": result, "ExecMainCode": 0, "ExecMainStatus": 0}) is None
 
 
 def test_an_end_between_two_readings_and_the_next_one_after_it(bus: PrivateBus) -> None:
@@ -54,10 +79,10 @@ def test_an_end_between_two_readings_and_the_next_one_after_it(bus: PrivateBus) 
         systemd.end_main_process(ONE, KILLED, SIGKILL)
         systemd.restart_quietly(ONE, pid=2)
         systemd.run(ONE, pid=2)
-        assert (await first(units)).killed_by_signal == SIGKILL
+        assert (await first(units)).ending == KILL
         systemd.end_main_process(ONE, EXITED, 1)
         systemd.run(ONE, pid=3)
-        assert (await first(units)).killed_by_signal == 0
+        assert (await first(units)).ending == Ending(cause=EndCause.EXIT, exit_status=1)
 
     with_systemd(bus, scenario)
 
@@ -67,11 +92,11 @@ def test_how_a_unit_ended_is_kept_if_it_failed_and_not_if_it_was_stopped(bus: Pr
         unit = systemd.run(ONE, pid=1)
         unit.exec_main_code, unit.exec_main_status = KILLED, SIGKILL
         systemd.fail(ONE, "start-limit-hit")
-        assert (await first(units)).killed_by_signal == SIGKILL
+        assert (await first(units)).ending == KILL
         systemd.finish_stop(ONE)
         assert (await units.read()).units == {}
         systemd.run(ONE, pid=2)
-        assert (await first(units)).killed_by_signal == 0
+        assert (await first(units)).ending is None
 
     with_systemd(bus, scenario)
 
@@ -82,9 +107,9 @@ def test_after_a_gap_in_the_signals_no_old_ending_is_reported(bus: PrivateBus) -
         await first(units)
         systemd.end_main_process(ONE, KILLED, SIGKILL)
         systemd.run(ONE, pid=2)
-        assert (await first(units)).killed_by_signal == SIGKILL
+        assert (await first(units)).ending == KILL
         await systemd.reexec()
-        assert (await first(units)).killed_by_signal == 0
+        assert (await first(units)).ending is None
 
     with_systemd(bus, scenario)
 
@@ -99,6 +124,7 @@ def test_nonsense_in_a_signal_is_no_ending(bus: PrivateBus) -> None:
             ("s", [service]),
             ("sa{sv}as", [service, {}, []]),
             ("sa{sv}as", [service, {"ExecMainCode": Variant("s", "2")}, []]),
+            ("sa{sv}as", [service, {"Result": Variant("u", 2), "ExecMainCode": Variant("i", 2)}, []]),
             (
                 "sa{sv}as",
                 [service, {"ExecMainCode": Variant("i", 2), "ExecMainStatus": Variant("i", -9)}, []],
@@ -110,14 +136,18 @@ def test_nonsense_in_a_signal_is_no_ending(bus: PrivateBus) -> None:
         ]
         for signature, body in bodies:
             systemd.signal("org.freedesktop.DBus.Properties", path_of(ONE), changed, signature, body)
-        assert (await first(units)).killed_by_signal == 0
+        assert (await first(units)).ending is None
 
     with_systemd(bus, scenario)
 
 
-@given(code=st.none() | st.integers() | st.text(), status=st.none() | st.integers() | st.text())
-def test_an_ending_is_a_valid_signal_or_none(code: object, status: object) -> None:
-    assert ending(code, status) in {None, *range(65)}
+_ANYTHING = st.none() | st.integers() | st.text()
+
+
+@given(result=_ANYTHING, code=_ANYTHING, status=_ANYTHING)
+def test_an_ending_has_a_valid_signal_or_none(result: object, code: object, status: object) -> None:
+    found = ending({"Result": result, "ExecMainCode": code, "ExecMainStatus": status})
+    assert found is None or (found.signal in range(65) and found.exit_status in {None, *range(256)})
 
 
 def test_unit_files_that_systemd_has_not_read_are_reported(bus: PrivateBus) -> None:

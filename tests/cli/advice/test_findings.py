@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from fleetd.cli.advice.findings import findings, headline
 from fleetd.cli.advice.verdict import Level
+from fleetd.core.model.facts import EndCause, Ending
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.model.status import ClampStatus, SchedulerStatus, Status, StepStatus
+from fleetd.core.model.status import ClampStatus, DeathsStatus, SchedulerStatus, Status, StepStatus
 from tests.support.builders import status_connections, status_examples, status_instances
 from tests.support.builders.status_healthy import healthy, instance
 
@@ -185,3 +187,48 @@ def test_a_profile_that_gives_way_is_no_problem() -> None:
     status = replace(base, profiles=(base.profiles[0], replace(base.profiles[1], clamps=(clamp,))))
     assert headline(status).level == Level.OK
     assert headline(status).sentence.startswith("All is well")
+
+
+def died(deaths: int, seconds: float, ending: Ending, *, at_least: bool = False) -> DeathsStatus:
+    return DeathsStatus(deaths=deaths, at_least=at_least, last_age_seconds=seconds, last=ending)
+
+
+KILL = Ending(cause=EndCause.SIGNAL, signal=9)
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (KILL, "by SIGKILL"),
+        (Ending(cause=EndCause.SIGNAL, signal=50), "by signal 50"),
+        (Ending(cause=EndCause.CORE_DUMP, signal=11), "by SIGSEGV, with a core dump"),
+        (Ending(cause=EndCause.EXIT, exit_status=1), "with exit status 1"),
+        (Ending(cause=EndCause.EXIT), "with an error"),
+        (Ending(cause=EndCause.OOM, signal=9), "by the OOM killer"),
+        (Ending(cause=EndCause.TIMEOUT), "by systemd's timeout"),
+        (Ending(cause=EndCause.WATCHDOG, signal=6), "by systemd's watchdog"),
+        (Ending(cause=EndCause.UNKNOWN), "of an unknown cause"),
+    ],
+)
+def test_where_a_worker_died_lately_not_all_is_well(ending: Ending, words: str) -> None:
+    base = healthy()
+    one = replace(base.instances[0], died=died(5, 40.0, ending))
+    first = headline(replace(base, instances=(one, *base.instances[1:])))
+    assert first.level == Level.WARN
+    assert first.sentence == (
+        f"@{one.number} died 5 times in the last hour, last {words}, 40 s ago: "
+        f"journalctl -u mastodon-sidekiq@{one.number}"
+    )
+
+
+def test_all_deaths_are_one_finding_and_the_latest_is_named() -> None:
+    base = healthy()
+    seconds = iter((500.0, 9.0, 700.0))
+    ill = tuple(replace(i, died=died(2, next(seconds), KILL)) for i in base.instances[:3])
+    numbers = [i.number for i in ill]
+    scheduler = replace(base.scheduler, died=died(100, 60.0, KILL, at_least=True))
+    [found] = findings(replace(base, instances=(*ill, *base.instances[3:]), scheduler=scheduler))
+    assert found.sentence == (
+        f"@{numbers[1]}, @{numbers[0]}, @{numbers[2]}, the scheduler died at least 106 times in the last hour, last "
+        f"@{numbers[1]} by SIGKILL, 9 s ago: journalctl -u mastodon-sidekiq@{numbers[1]}"
+    )

@@ -22,7 +22,6 @@ from tests.support.project import PROJECT
 OPERATIONS = PROJECT / "docs" / "operations.md"
 #: Their sentences already say what to do, or there is nothing to do.
 SELF_EXPLAINING = {
-    ClampCode.LONG_JOB,
     ClampCode.PLAN_EXPIRED,
     ClampCode.ROLLING,
     ClampCode.SCHEDULER_LIVE,

@@ -13,7 +13,7 @@ from fleetd.core.instances.health import (
 )
 from fleetd.core.instances.host_memory import HostMemory, Watch
 from fleetd.core.instances.lifecycle import InstanceMemory
-from fleetd.core.model.facts import ProcessFacts, RunningJob, UnitFacts
+from fleetd.core.model.facts import EndCause, Ending, ProcessFacts, RunningJob, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import MemoryPolicy, PacePolicy
 from fleetd.core.model.reasons.base import Reason
@@ -70,7 +70,8 @@ class Host:
             units=systemd(units),
             host=facts,
         )
-        self.memory, self.noticed = remember_health(tick_of(RULES, shot, self.memory), self.memory)
+        self.memory, killed = remember_health(tick_of(RULES, shot, self.memory), self.memory)
+        self.noticed = [*killed]
 
     def served(self) -> Host:
         self.tick(up(), process(tag(1), pid=101))
@@ -83,6 +84,10 @@ class Host:
     def remembered(self) -> InstanceMemory | None:
         """What the memory has about @1. None: nothing."""
         return self.memory.by_instance(self.now, {}).get(ONE)
+
+
+def ended_by(signal: int) -> Ending:
+    return Ending(cause=EndCause.SIGNAL if signal else EndCause.EXIT, signal=signal)
 
 
 def up(state: str = "active", *, invocation: str = "a", age: float = 5000.0) -> UnitFacts:
@@ -264,7 +269,7 @@ def test_an_oom_kill_that_systemd_reports_is_noticed_once() -> None:
 def test_a_sigkill_while_the_kernel_counted_one_more_is_an_oom_kill() -> None:
     host = heavy_host()
     host.tick(up(), process(tag(1), pid=101), held_bytes=4000 * MIB, oom_kills=8)
-    dead = structs.replace(up("activating"), sub_state="auto-restart", killed_by_signal=9)
+    dead = structs.replace(up("activating"), sub_state="auto-restart", ending=ended_by(9))
     host.tick(dead, oom_kills=8)
     assert host.memory.shortage.oom_seconds == host.now
     host.tick(dead, oom_kills=8)
@@ -278,7 +283,7 @@ def test_a_sigkill_while_the_kernel_counted_one_more_is_an_oom_kill() -> None:
 )
 def test_other_exits_are_no_oom_kills(signal: int, kills: int | None, after: float) -> None:
     host = heavy_host()
-    dead = structs.replace(up("activating"), sub_state="auto-restart", killed_by_signal=signal)
+    dead = structs.replace(up("activating"), sub_state="auto-restart", ending=ended_by(signal))
     host.tick(dead, oom_kills=kills, after=after)
     assert host.memory.instance_bytes == {}
     assert host.memory.shortage.oom_seconds is None
@@ -289,5 +294,5 @@ def test_an_old_oom_kill_of_another_process_explains_nothing() -> None:
     host.tick(up(), process(tag(1), pid=101), oom_kills=8)
     for _ in range(6):
         host.tick(up(), process(tag(1), pid=101), oom_kills=8)
-    host.tick(structs.replace(up("activating"), sub_state="auto-restart", killed_by_signal=9), oom_kills=8)
+    host.tick(structs.replace(up("activating"), sub_state="auto-restart", ending=ended_by(9)), oom_kills=8)
     assert host.noticed == []

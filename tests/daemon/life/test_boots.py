@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from fleetd.core.instances.host_memory import RETRIES_MAX, RETRY_SECONDS, RolloutPhase
-from fleetd.core.instances.orders import ReleaseInstance, Restart
+from fleetd.core.instances.orders import DrainInstance, ReleaseInstance, Restart
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.reasons.units import BootTooLong, DiedTooOften, RolloutGivenUp
+from fleetd.words.reasons import sentence
 from tests.support.world.fleets import HOUR, QUICK, loaded, said, settled, states
 from tests.support.world.ports import Rig, policy, strict
 from tests.support.world.world import World
@@ -47,6 +50,36 @@ def test_a_first_boot_may_take_as_long_as_systemd_lets_it() -> None:
     rig.run(60.0)
     assert rig.serving() == 1
     assert rig.ticker.host_memory.units.failures == {}
+
+
+@pytest.mark.parametrize("boot_seconds", [6.0, 20.0, 50.0])
+def test_a_boot_that_lost_the_term_of_its_stop_is_told_again_and_loses_no_job(boot_seconds: float) -> None:
+    """Ruby loses a TERM in its first milliseconds. systemd sends one, and 60 s later SIGKILL to what serves by then."""
+    rig = loaded(policy(strict(numbers="1-2", low=1), pace=QUICK), 1)
+    rig.world.boot_seconds, rig.world.job_seconds = boot_seconds, (40.0, 40.0)
+    rig.world.start(2)
+    rig.world.loses_term = {2}
+    rig.run(1.0)
+    rig.order(DrainInstance(key=InstanceKey(2)))
+    rig.world.enqueue("default", 20)
+    ticks = rig.run(120.0)
+    assert rig.world.loses_term == set()
+    assert rig.world.lost == 0
+    assert rig.world.units[2].state == "inactive"
+    assert rig.ordered("stop") == [2, 2]
+    steps = [sentence(step.why) for t in ticks for step in t.host.steps if step.verb == "stop"]
+    assert "seems to be lost, so it is sent again: drained by fleetctl" in steps[-1]
+
+
+def test_what_stops_as_told_is_not_told_again() -> None:
+    rig = loaded(policy(strict(numbers="1-2", low=2), pace=QUICK), 2)
+    rig.world.job_seconds = (1000.0, 1000.0)
+    rig.world.enqueue("default", 20)
+    rig.run(30.0)
+    rig.order(DrainInstance(key=InstanceKey(2)))
+    rig.run(QUICK.drain_seconds_max + 60.0)
+    assert rig.world.pushed_back == 5
+    assert rig.ordered("stop") == [2]
 
 
 def test_no_boot_is_ended_while_redis_is_unknown() -> None:

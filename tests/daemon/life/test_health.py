@@ -6,12 +6,14 @@ from itertools import pairwise
 
 import pytest
 
+from fleetd.cli.advice.findings import findings
 from fleetd.core.instances.host_memory import RETRIES_MAX
 from fleetd.core.instances.orders import DrainInstance, Pause
 from fleetd.core.model.facts import HostPressure
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import MemoryPolicy, PacePolicy
 from fleetd.core.model.reasons.units import NeverHeardOf, NotWhileLate, OomKilled
+from fleetd.words.formatting import span
 from tests.support.world.fleets import HOUR, QUICK, loaded, said, serving_true, settled, states
 from tests.support.world.ports import Rig, policy, strict, weighted
 from tests.support.world.world import MIB, World
@@ -56,6 +58,33 @@ def test_the_jobs_of_a_hung_instance_start_over_once() -> None:
     ticks = rig.run(150.0)
     assert rig.world.pushed_back == 5
     assert "runs a job that was pushed back before" in said(ticks[-1])
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_an_instance_that_hangs_in_a_job_pushed_back_before_is_left_until_it_is_drained_as_its_sentence_says(
+    stuck: bool,
+) -> None:
+    rig = settled(policy(strict(numbers="1-3", low=2), pace=QUICK), 2)
+    rig.world.job_seconds = (900.0, 900.0)
+    rig.world.enqueue("default", 10)
+    rig.run(20.0)
+    rig.world.hang(2)
+    rig.run(260.0)
+    [again] = [v.key for v in rig.tick().tick.instances or () if v.busy_threads and v.key != 1]
+    rig.world.hang(again, stuck=stuck)
+    rig.run(300.0)
+    stops = rig.ordered("stop")
+    status = rig.status(rig.tick())
+    sick = next(i for i in status.instances if i.number == again)
+    assert sick.state == "unresponsive"
+    assert f"`fleetctl drain {again}` ends it within {span(QUICK.drain_seconds_max)}" in sick.note
+    assert any(f"`fleetctl drain {again}` ends it" in finding.sentence for finding in findings(status))
+    rig.order(DrainInstance(key=again))
+    rig.run(QUICK.drain_seconds_max + 10.0)
+    assert rig.ordered("stop") == [*stops, again]
+    rig.run(120.0)
+    assert rig.world.units[again].process is None
+    assert (rig.world.pushed_back, rig.world.lost_otherwise) == ((5, 5) if stuck else (10, 0))
 
 
 def test_an_instance_that_is_stuck_for_good_is_killed_by_systemd_and_replaced() -> None:

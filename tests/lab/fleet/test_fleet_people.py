@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleetd.cli.advice.findings import findings
 from fleetd.core.model.status import InstanceStatus, Status
 from lab.jobs import load
 from tests.support.lab.fleet import Fleet, started
+from tests.support.lab.outages import metrics
 
 pytestmark = pytest.mark.lab
 
@@ -60,7 +62,11 @@ def test_a_killed_worker_is_left_to_systemd(fleet: Fleet) -> None:
     unit = fleet.worker.unit("mastodon-sidekiq@1")
     assert (unit.active, unit.restarts) == (True, 1)
     assert unit.main_pid != old
-    assert instance(back, 1).note == "", "no person's order"
+    assert instance(back, 1).note.startswith("died once in the last hour, by SIGKILL, "), "no person's order"
+    assert any(f"@1 {instance(back, 1).note}" in finding.sentence for finding in findings(back))
+    assert metrics(fleet)['fleetd_instance_deaths_total{cause="signal",profile="only"}'] == 1
+    [line] = [line.message for line in fleet.said() if "neither fleetd nor systemctl" in line.message]
+    assert line.startswith("@1 died by SIGKILL")
     assert back.profiles[0].running_instances == 1
     assert fleet.up() == {1}
     assert [fleet.steps(verb) for verb in ("start", "quiet", "stop")] == orders, "fleetd did nothing extra"
@@ -81,7 +87,7 @@ def test_an_instance_that_a_person_stops_stays_down_even_in_a_surge(fleet: Fleet
     starts = len(fleet.steps("start"))
     fleet.worker.stop("mastodon-sidekiq@1")
     seen = fleet.wait("it is down", lambda s: instance(s, 1).state == "pinned")
-    assert instance(seen, 1).note == "stopped by hand, kept 4.0 h more"
+    assert instance(seen, 1).note.startswith("stopped by hand, kept 4.0 h more")
 
     load.enqueue(fleet.main, "default", [600.0] * 400)  # until the end of this file
     fleet.wait("the surge wants every number", lambda s: (s.profiles[0].needed_instances or 0) >= 4)
@@ -97,5 +103,6 @@ def test_an_instance_that_a_person_stops_stays_down_even_in_a_surge(fleet: Fleet
 def test_a_restart_by_hand_is_no_order_to_stay_down(fleet: Fleet) -> None:
     fleet.worker.start("mastodon-sidekiq@1")
     back = fleet.wait("it serves", lambda s: instance(s, 1).state == "serving")
-    assert instance(back, 1).note == ""
+    assert "by hand" not in instance(back, 1).note
+    assert metrics(fleet)['fleetd_instance_deaths_total{cause="signal",profile="only"}'] == 1, "a restart is no death"
     assert any("restarted by hand" in line.message for line in fleet.said())

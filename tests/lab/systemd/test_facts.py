@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fleetd.core.model.facts import CodeStamp, HostFacts, SystemdFacts, UnitFacts
+from fleetd.core.model.facts import CodeStamp, EndCause, Ending, HostFacts, SystemdFacts, UnitFacts
 from fleetd.core.model.identity import InstanceKey
 from lab import Host, Lab
 from lab.setup import install
@@ -90,13 +90,13 @@ def test_a_killed_process_is_known_before_and_after_its_restart(host: Host) -> N
     host.kill("mastodon-sidekiq@1")
     dead, _ = wait_for(host, "systemd waits", lambda unit, _: unit is not None and unit.sub_state == "auto-restart")
     assert dead is not None
-    assert (dead.killed_by_signal, dead.result) == (9, "signal")
+    assert (dead.ending, dead.result) == (Ending(cause=EndCause.SIGNAL, signal=9), "signal")
     again, _ = wait_for(host, "it runs again", lambda unit, _: unit is not None and unit.active_state == "active")
     assert again is not None
-    assert (again.killed_by_signal, again.restarts, again.result) == (9, 1, "success")
+    assert (again.ending, again.restarts, again.result) == (dead.ending, 1, "success")
     host.stop("mastodon-sidekiq@1")
     host.start("mastodon-sidekiq@1")
-    wait_for(host, "a clean life", lambda unit, _: unit is not None and unit.killed_by_signal in {0, 15})
+    wait_for(host, "a clean life", lambda unit, _: unit is not None and unit.ending != dead.ending)
     host.stop("mastodon-sidekiq@1")
 
 

@@ -35,10 +35,11 @@ RestartSec=0.1
 KillMode=mixed
 TimeoutStopSec=20
 """
-# /run/boot-N, /run/broken-N and /run/slow-N control how instance N behaves. It writes /run/quiet-N on a TSTP.
+# /run/boot-N, /run/broken-N and /run/slow-N control how instance N behaves; with /run/loses-N it loses the next TERM.
+# It writes /run/quiet-N on a TSTP.
 _PROGRAM = """#!/bin/sh
 trap 'touch /run/quiet-$1' TSTP
-trap 'while [ -e /run/slow-$1 ]; do sleep 0.05; done; exit 0' TERM
+trap 'rm /run/loses-$1 2>/dev/null || { while [ -e /run/slow-$1 ]; do sleep 0.05; done; exit 0; }' TERM
 [ ! -e /run/broken-$1 ] || exit 3
 while [ -e /run/boot-$1 ]; do sleep 0.05; done
 systemd-notify --ready
@@ -134,6 +135,25 @@ def test_a_stop_ends_a_boot_and_no_start_cancels_a_stop(host: Host) -> None:
         await until(units, 2, "inactive")
 
     play(host, [2], story)
+
+
+def test_a_process_that_lost_the_term_of_its_stop_ends_when_it_is_told_again(host: Host) -> None:
+    """A second StopUnit would do nothing: systemd has a job for it already, and sends one TERM and then SIGKILL."""
+
+    async def story(units: SystemdUnits) -> None:
+        await carry_out(units, "start", 7)
+        await until(units, 7, "active")
+        host.write("/run/loses-7", "")
+        await carry_out(units, "stop", 7)
+        lost = host.path("/run/loses-7").exists
+        await asyncio.to_thread(host.wait_until, "it has lost its TERM", lambda: not lost())
+        stopping = await until(units, 7, "deactivating")
+        assert stopping is not None
+        assert (stopping.sub_state, stopping.job, stopping.main_pid > 0) == ("stop-sigterm", "stop", True)
+        assert (await carry_out(units, "stop", 7)).result == "done"
+        await until(units, 7, "inactive", timeout_seconds=10.0)  # long before TimeoutStopSec
+
+    play(host, [7], story)
 
 
 def test_a_crash_shows_as_another_process_and_a_restart(host: Host) -> None:

@@ -103,6 +103,15 @@ async def a_stop_is_done_once_it_is_taken(stage: UnitStage) -> None:
     assert await state_of(stage, 1) == "inactive"
 
 
+async def a_stop_under_way_is_told_again(stage: UnitStage) -> None:
+    await stage.serve(1)
+    await order(stage, "stop", 1)
+    assert (await order(stage, "stop", 1)).result == "done"
+    assert await state_of(stage, 1) == "deactivating"
+    await stage.finish_stop(1)
+    assert await state_of(stage, 1) == "inactive"
+
+
 async def a_stop_of_what_does_not_run_is_skipped(stage: UnitStage) -> None:
     assert (await order(stage, "stop", 1)).result == "skipped"
     await stage.fail(2)
@@ -150,6 +159,7 @@ unit_control_contract: tuple[UnitCheck, ...] = (
     a_start_of_what_runs_is_skipped,
     a_start_never_cancels_a_stop,
     a_stop_is_done_once_it_is_taken,
+    a_stop_under_way_is_told_again,
     a_stop_of_what_does_not_run_is_skipped,
     a_quiet_is_for_what_serves,
     what_failed_is_started_again,

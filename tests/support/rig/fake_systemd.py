@@ -143,11 +143,11 @@ class FakeSystemd:
         unit.result, unit.main_pid = result, 0
         self._become(unit, "failed", "failed")
 
-    def end_main_process(self, name: str, code: int, status: int) -> None:
+    def end_main_process(self, name: str, code: int, status: int, result: str = "") -> None:
         """The main process dies and Restart= waits, with the signals that systemd sends."""
         unit = self.unit(name)
         unit.exec_main_code, unit.exec_main_status, unit.main_pid = code, status, 0
-        unit.result = "signal" if code > 1 else "exit-code"
+        unit.result = result or {1: "exit-code" if status else "success", 2: "signal", 3: "core-dump"}[code]
         self._become(unit, "activating", "auto-restart")
         self._main_process_changed(unit)
 
@@ -155,7 +155,7 @@ class FakeSystemd:
         """Restart= gives the unit a new process. In the list of units it looks the same as before."""
         unit = self.unit(name)
         unit.main_pid, unit.restarts, unit.lives = pid, unit.restarts + 1, unit.lives + 1
-        unit.exec_main_code = unit.exec_main_status = 0
+        unit.exec_main_code, unit.exec_main_status, unit.result = 0, 0, "success"
         unit.changed_microseconds = self.now_microseconds
         self._properties_changed(unit)
         self._main_process_changed(unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from fleetd.core.model.facts import Ending
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import CLAIM_MARGIN_CONNECTIONS
 
@@ -51,6 +52,7 @@ class Process:
     alive: bool = True
     hung: bool = False  # SIGSTOP, or stuck in C: no beat, no work, deaf to signals
     stuck: bool = False  # stuck in C: systemd's stop (which also sends SIGCONT) does not wake it
+    kill_at: float | None = None  # it has lost the TERM of a stop: when systemd's SIGKILL comes
     mute: bool = False  # works, but beats with another tag, or not at all
     code: str = ""  # Mastodon's code on disk when it was started
     digest: str = ""
@@ -84,7 +86,7 @@ class Unit:
     begun: list[float] = field(default_factory=list)  # times of starts within the start limit's interval
     invocation: int = 0
     result: str = "success"
-    killed_by_signal: int = 0
+    ending: Ending | None = None  # of its last process
     job: str = ""  # of the job that systemd has for it
 
     def become(self, state: str, now: float) -> None:

@@ -122,15 +122,21 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
         name=unit.name,
         load_state="loaded",
         active_state=unit.state,
-        sub_state="auto-restart" if unit.restart_at is not None else unit.state,
+        sub_state=_sub_state(unit),
         main_pid=unit.process.pid if unit.process is not None else 0,
         restarts=unit.restarts,
         state_age_seconds=world.now - unit.since,
         invocation_id=f"{unit.invocation:032x}",
         result=unit.result,
-        killed_by_signal=unit.killed_by_signal,
+        ending=unit.ending,
         job=unit.job,
     )
+
+
+def _sub_state(unit: Unit) -> str:
+    if unit.restart_at is not None:
+        return "auto-restart"
+    return "stop-sigterm" if unit.state == "deactivating" else unit.state
 
 
 def host_facts(world: World) -> HostFacts:

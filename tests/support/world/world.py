@@ -12,7 +12,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from fleetd.core.model.facts import HostPressure, KeyFault, UnfitUnit
+from fleetd.core.model.facts import EndCause, Ending, HostPressure, KeyFault, UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
@@ -53,6 +53,7 @@ class World:
         self.code, self.code_broken = "code-1", False  # Mastodon's code; broken: processes that boot on it die
         self.deaf: set[int] = set()  # their wrapper passes on no signals
         self.mute: set[int] = set()  # these boot and work, but their heartbeat never appears
+        self.loses_term: set[int] = set()  # if these boot, they lose the next TERM, as Ruby does just after its start
         self.slow_boots: dict[int, float] = {}
         self.pressure: HostPressure | None = None
         self.load_per_core: float | None = None
@@ -108,11 +109,16 @@ class World:
         if process is None or unit.state != "activating" or self.now < process.ready_at:
             return
         if unit.key in self.broken or (self.code_broken and process.code == self.code):
-            self._died(unit)
+            self._died(unit, Ending(cause=EndCause.EXIT, exit_status=1))
         else:
             unit.become("active", self.now)
 
     def _step_process(self, process: Process) -> None:
+        if process.kill_at is not None and process.stop_at is None and self.now >= process.kill_at:
+            if process.stopped_by == "fleetd":
+                self.lost += len(process.jobs)
+                process.jobs = []
+            self._killed_by_systemd(process)
         if process.hung and process.stop_at is not None and self.now >= process.stop_at + STOP_SLACK_SECONDS:
             self._killed_by_systemd(process)
         if not process.is_ready(self.now) or process.hung:
@@ -182,13 +188,13 @@ class World:
                 unit.process, unit.result, unit.job = None, "timeout", ""
                 unit.become("failed", self.now)
 
-    def _died(self, unit: Unit) -> None:
+    def _died(self, unit: Unit, ending: Ending) -> None:
         """A process died without a stop: systemd restarts it."""
         process = unit.process
         if process is not None:
             process.alive = False
             self.ghosts.append(process)
-        unit.process = None
+        unit.process, unit.ending = None, ending
         unit.become("activating", self.now)  # auto-restart
         unit.restart_at = self.now + RESTART_SECONDS
 
@@ -228,7 +234,7 @@ class World:
         unit.process = self._process(self.policy.host, unit.key, threads, pool, queues, weighted, digest)
         unit.process.mute = unit.key in self.mute
         unit.process.ready_at += self.slow_boots.get(unit.key, 0.0)
-        unit.invocation, unit.result, unit.killed_by_signal = self._pid, "success", 0
+        unit.invocation, unit.result = self._pid, "success"
         unit.begun.append(self.now)
         unit.become("activating", self.now)
 
@@ -310,9 +316,15 @@ class World:
         process = unit.process
         unit.restart_at = None
         if process is None or not process.is_ready(self.now):
+            if process is not None and number in self.loses_term:
+                self.loses_term.remove(number)
+                process.kill_at, process.stopped_by = self.now + SHUTDOWN_SECONDS + STOP_SLACK_SECONDS, by
+                unit.job = "stop"
+                unit.become("deactivating", self.now)
+                return "done"
             if process is not None:
                 process.alive = False
-            unit.process = None
+            unit.process, unit.job = None, ""
             if unit.state not in {"failed", "inactive"}:
                 unit.become("inactive", self.now)
             return "done"
@@ -352,7 +364,7 @@ class World:
         if unit.process is not None:
             self.lost_otherwise += len(unit.process.jobs)
             unit.process.jobs = []
-            self._died(unit)
+            self._died(unit, Ending(cause=EndCause.SIGNAL, signal=9))
 
     def oom_kill(self, number: int) -> None:
         """The kernel's OOM killer picks this instance."""
@@ -360,7 +372,6 @@ class World:
         if unit.process is not None:
             self.oom_kills_total += 1
             self.kill_worker(number)
-            unit.killed_by_signal = 9
 
     def hang(self, number: int, *, stuck: bool = False) -> None:
         process = self.units[number].process

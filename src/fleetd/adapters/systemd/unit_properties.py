@@ -5,6 +5,7 @@ Sources: org.freedesktop.systemd1(5), interfaces Manager, Unit and Service; syst
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from fleetd.adapters.bus.connection import BusCallError, BusLostError
 from fleetd.adapters.systemd.link import SYSTEMD_GONE, SYSTEMD_PATH
 from fleetd.core.model.bounds import essential
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import UnitFacts
+from fleetd.core.model.facts import EndCause, Ending, UnitFacts
 
 #: One row of ListUnitsByPatterns: name, description, load, active, sub, following, path, job id, type, path.
 UnitRow = list[Any]
@@ -29,21 +30,43 @@ def unit_path(name: str) -> str:
     return f"{SYSTEMD_PATH}/unit/{escaped}"
 
 
-#: ExecMainCode of a process that a signal ended (waitid(2)): CLD_KILLED, CLD_DUMPED.
-_ENDED_BY_SIGNAL: Final = frozenset({2, 3})
+#: ExecMainCode (waitid(2)).
+_CLD_EXITED: Final = 1
+_CLD_KILLED: Final = 2
+_CLD_DUMPED: Final = 3
 _SIGNAL_MAX: Final = 64
+#: systemd.exec(5), $SERVICE_RESULT: what systemd or the kernel did, whatever the process made of it.
+_BY_OTHERS: Final = {"oom-kill": EndCause.OOM, "timeout": EndCause.TIMEOUT, "watchdog": EndCause.WATCHDOG}
+#: Likewise, where no main process was started, because what comes before it failed.
+_BEFORE_MAIN: Final = {
+    **_BY_OTHERS,
+    "exit-code": EndCause.EXIT,
+    "protocol": EndCause.EXIT,
+    "signal": EndCause.SIGNAL,
+    "core-dump": EndCause.CORE_DUMP,
+}
 #: What systemd gives for a time that never came (USEC_INFINITY).
 _UNSET: Final = 2**64 - 1
 
 
-def ending(code: object, status: object) -> int | None:
-    """The signal that ended the latest main process, from ExecMainCode and ExecMainStatus.
+def ending(properties: Mapping[str, Any]) -> Ending | None:
+    """How the latest main process ended, from Result, ExecMainCode and ExecMainStatus.
 
-    0: it exited by itself. None: it has not ended, or the values make no sense.
+    None: it has not ended, or the values are missing or make no sense.
     """
-    if not isinstance(code, int) or not isinstance(status, int) or code <= 0:
+    result, code, status = (properties.get(name) for name in ("Result", "ExecMainCode", "ExecMainStatus"))
+    if not isinstance(code, int) or not isinstance(status, int) or not isinstance(result, str):
         return None
-    return status if code in _ENDED_BY_SIGNAL and 0 < status <= _SIGNAL_MAX else 0
+    if code <= 0:
+        none_ended = result in ("success", "start-limit-hit")
+        return None if none_ended else Ending(cause=_BEFORE_MAIN.get(result, EndCause.UNKNOWN))
+    if code == _CLD_EXITED:
+        exited = _BY_OTHERS.get(result, EndCause.EXIT)
+        return Ending(cause=exited, exit_status=status & 0xFF, clean=result == "success" and status == 0)
+    if code not in (_CLD_KILLED, _CLD_DUMPED) or not 0 < status <= _SIGNAL_MAX:
+        return Ending(cause=EndCause.UNKNOWN)
+    by_signal = EndCause.CORE_DUMP if code == _CLD_DUMPED else EndCause.SIGNAL
+    return Ending(cause=_BY_OTHERS.get(result, by_signal), signal=status)
 
 
 class SeenUnit(msgspec.Struct, frozen=True):

@@ -1,9 +1,10 @@
 """systemd over D-Bus: what our units are doing, and start, stop and quiet for them.
 
 Laws that this module could break:
-- Law 4 (no job is lost): the only signal it can send is SIGTSTP, only to the main process, and only once the unit is
-  active, because a process that still boots would lose it. A stop is systemd's ordinary stop with the unit's own
-  timeout. A start never cancels a stop under way (mode "fail").
+- Law 4 (no job is lost): it sends signals to the main process only, and only two. SIGTSTP, once the unit is active,
+  because a process that still boots would lose it. SIGTERM, once systemd's stop is under way, to a process that lost
+  the one of that stop. A stop is systemd's ordinary stop with the unit's own timeout. A start never cancels a stop
+  under way (mode "fail").
 - Law 6 (only ours): every unit name comes from the configured numbers. Any other is refused before the bus is asked,
   and no other is ever reported.
 
@@ -40,7 +41,7 @@ from fleetd.adapters.systemd.unit_properties import (
     unit_path,
 )
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import SystemdFacts
+from fleetd.core.model.facts import Ending, SystemdFacts
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
 from fleetd.errors import SourceUnavailableError
 
@@ -86,7 +87,7 @@ class SystemdUnits:
         self._seen: dict[str, SeenUnit] = {}
         self._outdated: set[str] = set()  # units whose properties must be read again
         self._all_outdated = True
-        self._endings: dict[str, int] = {}  # by unit: the signal that ended its last main process; 0: it exited
+        self._endings: dict[str, Ending] = {}  # by unit: of its last main process
         self._unit_files = unit_files or UnitFiles()
         self._unit_digests: dict[str, str | None] = {}
         self._full_reading_at_seconds = 0.0
@@ -206,17 +207,17 @@ class SystemdUnits:
 
     def _unit(self, name: str, properties: dict[str, Any]) -> SeenUnit:
         unit = SeenUnit.from_properties(name, properties)
-        self._note_ending(name, properties["ExecMainCode"], properties["ExecMainStatus"])
+        self._note_ending(name, properties)
         unread = self._unit_files.lacks(name, properties["DropInPaths"])
         facts = msgspec.structs.replace(
             unit.facts,
-            killed_by_signal=self._endings.get(name, 0),
+            ending=self._endings.get(name),
             need_daemon_reload=unit.facts.need_daemon_reload or unread,
         )
         return msgspec.structs.replace(unit, facts=facts)
 
-    def _note_ending(self, name: str, code: object, status: object) -> None:
-        ended = ending(code, status)
+    def _note_ending(self, name: str, properties: dict[str, Any]) -> None:
+        ended = ending(properties)
         if ended is not None:
             self._endings[name] = ended
 
@@ -235,7 +236,10 @@ class SystemdUnits:
             case "stop":
                 if state in ("inactive", "failed"):
                     return StepResult(step=step, result="skipped", sentence=f"{unit} does not run")
-                await self._order("StopUnit", "ss", unit, "replace")  # also ends a boot under way
+                if state == "deactivating" and rows[unit][8] == "stop":  # told already, and systemd tells it once
+                    await self._order("KillUnit", "ssi", unit, "main", int(signal.SIGTERM))
+                else:
+                    await self._order("StopUnit", "ss", unit, "replace")  # also ends a boot under way
             case "quiet":
                 if state not in ("active", "reloading"):
                     sentence = f"{unit} is {state}; a quiet before it serves would be lost"
@@ -261,8 +265,7 @@ class SystemdUnits:
             name = self._names_by_path[message.path]
             self._outdated.add(name)
             if message.signature == "sa{sv}as" and message.body[0] == SERVICE:
-                changed = {key: variant.value for key, variant in message.body[1].items()}
-                self._note_ending(name, changed.get("ExecMainCode"), changed.get("ExecMainStatus"))
+                self._note_ending(name, {key: variant.value for key, variant in message.body[1].items()})
         elif message.member == "Reloading":
             self._all_outdated = True
 

@@ -42,6 +42,7 @@ WHAT_TO_DO = {
     ClampCode.OOM_KILLED: "fewer threads or instances here, or a bigger VM; memory.instance may be set too low",
     ClampCode.UNRESPONSIVE: "see the instance's log: journalctl -u mastodon-sidekiq@N",
     ClampCode.STALLED: "see to the jobs; [stuck] replace = true drains such an instance by itself",
+    ClampCode.LONG_JOB: "wait until that job has ended; fleetctl drain N ends an instance that hangs in it",
     ClampCode.UNDRAINABLE: "see that its unit's main process is Sidekiq itself, or passes signals on",
     ClampCode.REDIS_NOT_WRITABLE: "let Redis take writes again: its log says why it does not",
 }

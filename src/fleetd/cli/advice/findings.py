@@ -19,9 +19,19 @@ from fleetd.cli.advice.verdict import (
     scheduler_level,
     told_as_full,
 )
+from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Status
-from fleetd.words.formatting import capitalised, duration, sentence, times
+from fleetd.words.deaths import died_words, ending_words
+from fleetd.words.formatting import (
+    capitalised,
+    duration,
+    names,
+    often,
+    sentence,
+    short_name,
+    times,
+)
 
 #: A tick is due every few seconds. If the last one is older than this, fleetd is stuck.
 TICK_AGE_SECONDS_MAX = 30.0
@@ -41,6 +51,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
         *_scheduler(status),
         *_rollout(status),
         *_instances(status),
+        *_deaths(status),
         *_connections(status),
         *other_version(status),
     ]
@@ -220,6 +231,28 @@ def _instances(status: Status) -> list[Finding]:
             numbers = ", ".join(str(instance.number) for instance in sick[:4])
             found.append(Finding(level, sentence(f"Instances {numbers}{_and_more(sick, 4)} {several}: {why}")))
     return found
+
+
+def _deaths(status: Status) -> list[Finding]:
+    """One finding, however many instances died in the last hour."""
+    died = {InstanceKey(i.number): i.died for i in status.instances if i.died is not None}
+    if status.scheduler.died is not None:
+        died[SCHEDULER] = status.scheduler.died
+    if not died:
+        return []
+    key, last = min(died.items(), key=lambda item: item[1].last_age_seconds)
+    if len(died) == 1:
+        said = f"{capitalised(short_name(key))} {died_words(last)}: journalctl -u {unit_name(key)}"
+        return [Finding(Level.WARN, said)]
+    keys = [key, *(other for other in died if other != key)]
+    count = sum(one.deaths for one in died.values())
+    at_least = "at least " if any(one.at_least for one in died.values()) else ""
+    said = (
+        f"{capitalised(names(keys[:4]))}{_and_more(keys, 4)} died {at_least}{often(count)} in the last hour, last "
+        f"{short_name(key)} {ending_words(last.last)}, {duration(last.last_age_seconds)} ago: "
+        f"journalctl -u {unit_name(key)}"
+    )
+    return [Finding(Level.WARN, said)]
 
 
 def _connections(status: Status) -> list[Finding]:

@@ -6,6 +6,7 @@ from msgspec import structs
 
 from fleetd.core.evidence.weigh import weigh
 from fleetd.core.instances.constraints import constraints_of, remember_host
+from fleetd.core.instances.deaths import remember_deaths
 from fleetd.core.instances.health import remember_health
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
@@ -32,10 +33,12 @@ def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment
     weighed = weigh(policy, snapshot, memory.evidence)
     memory = structs.replace(memory, evidence=weighed.memory)
     tick = HostTick(policy=policy, snapshot=weighed.snapshot, evidence=weighed.evidence)
+    looked = memory
     memory, noticed = remember_units(tick, memory)
     before = memory.by_instance(tick.now_seconds, {})
     tick = tick.seeing(instance_views(tick, before))
     memory, killed = remember_health(tick, memory)
+    memory, died = remember_deaths(tick, memory, looked, killed)
     memory = remember_host(tick, memory)
     after = memory.by_instance(tick.now_seconds, replace_causes(tick, memory))
     if after != before:
@@ -43,7 +46,7 @@ def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment
     tick = tick.under(constraints_of(tick, memory))
     memory, ended = remember_rollout(tick, memory)
     tick = tick.under(constraints_of(tick, memory))
-    return Assessment(tick=tick, memory=memory, noticed=(*noticed, *killed, *ended))
+    return Assessment(tick=tick, memory=memory, noticed=(*noticed, *killed, *died, *ended))
 
 
 def instance_views(tick: HostTick, memories: dict[InstanceKey, InstanceMemory]) -> tuple[InstanceView, ...] | None:

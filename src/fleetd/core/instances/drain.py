@@ -10,6 +10,8 @@ every evening. A quiet that three heartbeats do not confirm is reported, and no 
 loses the signal (such as a wrapper that does not pass it on) would lose the next one too.
 
 An order may get lost (fleetd died between remembering and giving it, or systemd did not answer), so it is given again.
+So may its signal: Ruby loses a TERM that comes a few milliseconds after its start. systemd sends one TERM, and SIGKILL
+after TimeoutStopSec, by when such a process has long served. So a stop that shows no effect is told again.
 """
 
 from __future__ import annotations
@@ -34,9 +36,14 @@ HEED_SECONDS = 2.0
 OLD_RUN_SECONDS = 60.0
 #: A stop that systemd does not show is sent again after this long.
 STOP_AGAIN_SECONDS = 30.0
+#: A stop that systemd carries out, but its process does not seem to, is told again after this long: two beats.
+TERM_AGAIN_SECONDS = 20.0
+#: Likewise a boot, which ends at once at a TERM. It must be told before it serves.
+TERM_AGAIN_BOOT_SECONDS = 8.0
 #: Most orders per tick to drains under way (law 7); the others come in the next tick.
 DRAIN_ORDERS_MAX = 8
 
+_WITH_PROCESS = frozenset({"active", "activating", "reloading", "deactivating"})
 _REPLACED_FIRST = {
     reasons.ReplaceCause.OUTDATED: 0,
     reasons.ReplaceCause.RESTART: 0,
@@ -126,12 +133,13 @@ def go_on_draining(tick: HostTick, decision: HostDecision) -> None:
     """Give the next order of each drain under way, where one is due."""
     for view in tick.active if decision.memory.drains else ():
         drain = decision.memory.drains.get(view.key)
-        active = view.unit is not None and view.unit.active_state in {"active", "activating", "reloading"}
-        if drain is None or view.unit is None or not active:
-            continue  # it is gone, or systemd is stopping it
+        if drain is None or view.unit is None or view.unit.active_state not in _WITH_PROCESS:
+            continue  # it is gone
         if len(decision.steps) >= DRAIN_ORDERS_MAX:
             break
-        if view.unit.active_state == "activating":
+        if view.unit.active_state == "deactivating":
+            _stop_again(tick, view, drain, decision)
+        elif view.unit.active_state == "activating":
             _stop_booting(tick, view, drain, decision)
         else:
             _next_order(tick, view, drain, decision)
@@ -142,6 +150,21 @@ def _stop_booting(tick: HostTick, view: InstanceView, drain: Drain, decision: Ho
     # While Redis is unknown nothing stops (law 3): if it got READY meanwhile, it could not push jobs back.
     if tick.sidekiq is not None and not _stop_is_under_way(drain, tick.now_seconds):
         _stop(view, drain, reasons.StillBoots(cause=drain.cause), tick.now_seconds, decision)
+
+
+def _stop_again(tick: HostTick, view: InstanceView, drain: Drain, decision: HostDecision) -> None:
+    """Tell an instance to stop once more if our stop is under way and it shows that it has lost the TERM of it."""
+    now, sent, unit = tick.now_seconds, drain.stop_sent_seconds, view.unit
+    if sent is None or unit is None or unit.sub_state != "stop-sigterm" or unit.job != "stop" or not unit.main_pid:
+        return
+    watch = decision.memory.units.watches.get(view.key)
+    if view.beat_age_seconds is not None:  # a process that stops says quiet
+        unheeded = not view.quiet and now - view.beat_age_seconds > sent + HEED_SECONDS
+        lost = unheeded and now - sent > TERM_AGAIN_SECONDS
+    else:
+        lost = (watch is None or not watch.served) and now - sent > TERM_AGAIN_BOOT_SECONDS
+    if lost:
+        _stop(view, drain, reasons.StopUnheeded(cause=drain.cause), now, decision)
 
 
 def _next_order(tick: HostTick, view: InstanceView, drain: Drain, decision: HostDecision) -> None:

@@ -12,10 +12,9 @@ from msgspec import structs
 from fleetd.core.instances.host_memory import HostMemory, Watch
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import FIRST_BEAT_SECONDS, InstanceView
-from fleetd.core.model.facts import HostFacts, UnitFacts
+from fleetd.core.model.facts import EndCause, Ending, HostFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.policy_tables import PUNCTUAL_SECONDS_MAX, Policy
-from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import OomKilled
 
 #: A process whose heartbeat is younger than this is well (Sidekiq beats every 5 or 10 s).
@@ -40,7 +39,7 @@ def boot_seconds_max(memory: HostMemory, view: InstanceView) -> float | None:
     return None if learnt is None else max(BOOT_SECONDS_MIN, BOOT_FACTOR * learnt)
 
 
-def remember_health(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Reason]]:
+def remember_health(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[OomKilled]]:
     """Fold this tick into the watches. Returns the memory, and a reason for each OOM kill.
 
     `tick` has the instances in their states before this call. `memory` must already include this tick's units
@@ -146,7 +145,7 @@ def _heavy_since(watch: Watch, view: InstanceView, heavy_bytes: int | None, now_
     return watch.heavy_since_seconds if watch.heavy_since_seconds is not None else now_seconds
 
 
-def _oom_kills(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Reason]]:
+def _oom_kills(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[OomKilled]]:
     """Find OOM kills since the last tick: systemd says so, or a SIGKILL came while the kernel's count grew."""
     now, shortage = tick.now_seconds, memory.shortage
     total = tick.machine.oom_kills_total if tick.machine is not None else None
@@ -159,12 +158,14 @@ def _oom_kills(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[Rea
     at = shortage.oom_counted_seconds
     counted = at is not None and now - at <= PUNCTUAL_SECONDS_MAX
     watches, sizes = dict(memory.units.watches), dict(memory.instance_bytes)
-    killed: list[Reason] = []
+    killed: list[OomKilled] = []
     for view in tick.instances or ():
         unit, before = view.unit, watches.get(view.key)
         if unit is None or before is None or before.oom_noticed or not _ended(before, unit):
             continue
-        if unit.result != "oom-kill" and not (counted and unit.killed_by_signal == SIGKILL):
+        ending = unit.ending or Ending(cause=EndCause.UNKNOWN)
+        said = unit.result == "oom-kill" or ending.cause == EndCause.OOM
+        if not said and not (counted and ending.signal == SIGKILL):
             continue
         had = max(before.resident_bytes, tick.policy.memory.instance_bytes)
         sizes[view.learnt_under] = max(sizes.get(view.learnt_under, 0), int(had * OOM_FACTOR))

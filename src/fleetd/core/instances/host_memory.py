@@ -14,7 +14,7 @@ from msgspec import structs
 from fleetd.core.evidence.weigh import EvidenceMemory
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
-from fleetd.core.model.facts import CodeStamp, UnfitUnit, Value
+from fleetd.core.model.facts import CodeStamp, EndCause, Ending, UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.unit_rules.judge import unfit_of
@@ -158,6 +158,29 @@ class Shortage(Value, frozen=True, kw_only=True):
     oom_counted_seconds: float | None = None  # when the kernel's count last grew
 
 
+class Life(Value, frozen=True, kw_only=True):
+    """A unit since somebody last ordered its start (deaths.py)."""
+
+    invocation_id: str  # of its process, as last seen
+    restarts: int  # by systemd, before that process
+    deaths: int  # that were counted
+
+
+class RecentDeaths(Value, frozen=True, kw_only=True):
+    """When an instance died lately, oldest first, and how the last time."""
+
+    at_seconds: tuple[float, ...]
+    last: Ending
+
+
+class DeathMemory(Value, frozen=True, kw_only=True):
+    """Processes of ours that ended, but not by an order (deaths.py)."""
+
+    lives: dict[InstanceKey, Life] = {}
+    recent: dict[InstanceKey, RecentDeaths] = {}
+    totals: dict[str, dict[EndCause, int]] = {}  # since the host's boot, by InstanceView.learnt_under
+
+
 class AbsenceMemory(Value, frozen=True, kw_only=True):
     """How long no scheduler has been seen, counted in healthy readings only (scheduler.py)."""
 
@@ -181,6 +204,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     people: PeoplesOrders = PeoplesOrders()
     rollout: Rollout | None = None
     shortage: Shortage = Shortage()
+    deaths: DeathMemory = DeathMemory()
     boot_seconds: dict[str, float] = {}  # learnt, by InstanceView.learnt_under
     instance_bytes: dict[str, int] = {}  # likewise: what one may grow to, where an OOM kill showed it
     code: str = ""  # digest of Mastodon's code that instances may be started with; "": none seen yet

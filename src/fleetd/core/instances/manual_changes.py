@@ -131,7 +131,7 @@ class _UnitChanges:
         begins = before in _UP or (before is None and state == "deactivating")
         if (restarts or begins) and self._comes_back(key, state, unit):
             self.restarting.add(key)
-            if not restarts:
+            if not restarts and unit is not None and unit.job:  # what ends by itself is told as a death (deaths.py)
                 self.restarted.append(key)
         elif state in _UP:
             if before is not None and before not in _UP and not restarts:

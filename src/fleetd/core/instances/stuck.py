@@ -42,7 +42,7 @@ def end_stuck(tick: HostTick, decision: HostDecision) -> None:
         return
     now, writable = tick.now_seconds, tick.sidekiq.writable is True
     silent = [v for v in tick.active if v.state == InstanceState.UNRESPONSIVE]
-    hung = [v for v in silent if not _starts_over_again(v, now, decision)]
+    hung = [v for v in silent if not _starts_over_again(v, tick, decision)]
     failing = ((v, c) for v in tick.active if (c := _failure(v, now, decision, writable=writable)))
     view, cause = next(failing, (None, None))
     if view is not None and cause is not None:
@@ -135,12 +135,13 @@ def _failure(
     return reasons.BootTooLong(seconds=took) if limit is not None and took > limit else None
 
 
-def _starts_over_again(view: InstanceView, now_seconds: float, decision: HostDecision) -> bool:
+def _starts_over_again(view: InstanceView, tick: HostTick, decision: HostDecision) -> bool:
     """Whether its stop would push a job back a second time. A job that hangs every process must not go to another."""
     job_ids = frozenset(decision.memory.units.watches[view.key].job_ids)
-    again = decision.memory.holds_pushed_back(job_ids, now_seconds)
+    again = decision.memory.holds_pushed_back(job_ids, tick.now_seconds)
     if again:
-        decision.clamps.add(reasons.HangsInPushedBackJob(key=view.key), view.profile)
+        limit = tick.policy.pace.drain_seconds_max
+        decision.clamps.add(reasons.HangsInPushedBackJob(key=view.key, drain_seconds_max=limit), view.profile)
     return again
 
 

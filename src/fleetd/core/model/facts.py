@@ -192,6 +192,27 @@ class PgBouncerFacts(Value, frozen=True, kw_only=True):
         return next((p for p in self.pools if (p.database, p.user) == self.mastodon), None)
 
 
+class EndCause(StrEnum):
+    """What ended a main process: the labels of fleetd_instance_deaths."""
+
+    EXIT = "exit"  # nothing from outside: it exited
+    SIGNAL = "signal"
+    CORE_DUMP = "core_dump"  # it crashed
+    OOM = "oom"
+    TIMEOUT = "timeout"  # systemd: it took too long to get ready, or ran for too long
+    WATCHDOG = "watchdog"  # systemd: it sent no sign of life
+    UNKNOWN = "unknown"  # nobody looked when it ended, or it could not be started at all
+
+
+class Ending(Value, frozen=True, kw_only=True):
+    """How a main process ended, as systemd tells it."""
+
+    cause: EndCause
+    signal: int = 0  # that ended it; 0: none did
+    exit_status: int | None = None  # None: it did not exit
+    clean: bool = False  # it exited with 0 after READY, as Sidekiq does on SIGTERM once it has pushed its jobs back
+
+
 class UnitFacts(Value, frozen=True, kw_only=True):
     """One systemd unit of ours (Manager.ListUnitsByPatterns and the unit's properties)."""
 
@@ -205,7 +226,7 @@ class UnitFacts(Value, frozen=True, kw_only=True):
     state_age_seconds: float = 0.0  # since the last state change
     invocation_id: str = ""  # of the last start; each restart by systemd has a new one
     control_group: str = ""
-    killed_by_signal: int = 0  # how the last main process ended; 0: it did not end by a signal
+    ending: Ending | None = None  # of its last main process, also after systemd has started the next; None: unknown
     need_daemon_reload: bool = False  # its unit file on disk is not the one that systemd has loaded
     #: The job that systemd has queued or runs for it: start, stop, restart, ...; "": none. A restart's is "restart"
     #: while it stops, then "start". While systemd itself stops a unit (RuntimeMaxSec=, OOMPolicy=) there is none.

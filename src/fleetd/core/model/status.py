@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fleetd.core.model.decision import Verb
-from fleetd.core.model.facts import HostPressure, Value
+from fleetd.core.model.facts import EndCause, Ending, HostPressure, Value
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.counts import LimitSet
 from fleetd.core.model.reasons.units import ReplaceCause
@@ -33,6 +33,23 @@ class QueueStatus(Value, frozen=True, kw_only=True):
     need_threads: float | None  # as estimated; None: unknown
 
 
+class DeathsStatus(Value, frozen=True, kw_only=True):
+    """Ends of an instance's processes in the last hour that nobody ordered, without those that lose no job."""
+
+    deaths: int
+    at_least: bool  # there were more, which are not remembered one by one
+    last_age_seconds: float
+    last: Ending
+
+
+class DeathCount(Value, frozen=True, kw_only=True):
+    """How many processes ended so since the host's boot. `profile`: "scheduler" for the scheduler's."""
+
+    profile: str
+    cause: EndCause
+    deaths: int
+
+
 class InstanceStatus(Value, frozen=True, kw_only=True):
     number: int
     profile: str
@@ -42,6 +59,7 @@ class InstanceStatus(Value, frozen=True, kw_only=True):
     resident_bytes: int | None
     state_age_seconds: float | None
     note: str = ""  # "pinned by hand until …", "draining: 2 jobs left"
+    died: DeathsStatus | None = None  # None: not in the last hour
 
 
 class ClampStatus(Value, frozen=True, kw_only=True):
@@ -145,6 +163,7 @@ class SchedulerStatus(Value, frozen=True, kw_only=True):
     where: tuple[str, ...]  # host names as their heartbeats say
     sentence: str
     unit_state: str = ""  # of the unit on this host
+    died: DeathsStatus | None = None  # of the one on this host; None: not in the last hour
 
 
 class HoldStatus(Value, frozen=True, kw_only=True):
@@ -213,3 +232,4 @@ class Status(Value, frozen=True, kw_only=True):
     mastodon_version: str = ""  # of the code on disk; "": unknown
     pressure: HostPressure | None = None
     tick_failures_total: int = 0  # ticks that a bug ended; they start and stop nothing
+    deaths: tuple[DeathCount, ...] = ()  # of every profile and cause

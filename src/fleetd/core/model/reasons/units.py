@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from fleetd.core.model.facts import Ending
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
 from fleetd.core.model.reasons.counts import HoldReason
@@ -178,6 +179,10 @@ class QuietAndIdle(Reason, frozen=True, kw_only=True):
     cause: DrainCause
 
 
+class StopUnheeded(Reason, frozen=True, kw_only=True):
+    cause: DrainCause
+
+
 class NotIdleInTime(Reason, frozen=True, kw_only=True):
     drain_seconds_max: float
 
@@ -223,8 +228,11 @@ class NoHeartbeatYet(ClampReason, frozen=True, kw_only=True):
 
 
 class HangsInPushedBackJob(ClampReason, frozen=True, kw_only=True):
+    """A person may end it all the same: `fleetctl drain` does that past the deadline of a drain."""
+
     code = ClampCode.LONG_JOB
     key: InstanceKey
+    drain_seconds_max: float
 
 
 # A rollout (rollout.py).
@@ -393,7 +401,7 @@ class RestartedByHand(Reason, frozen=True, kw_only=True):
 
 
 class RestartedByOthers(Reason, frozen=True, kw_only=True):
-    """In one go, by whatever ordered it: a person, needrestart, the target, or systemd itself."""
+    """In one go, by whatever ordered it: a person, needrestart, or the target."""
 
     keys: tuple[InstanceKey, ...]
 
@@ -402,6 +410,14 @@ class PinnedByHand(Reason, frozen=True, kw_only=True):
     key: InstanceKey
     wants: PinKind
     kept_seconds: float
+
+
+class Died(Reason, frozen=True, kw_only=True):
+    """Nobody ordered it. `deaths`: of each of them, since fleetd last looked; only of the last it is known how."""
+
+    keys: tuple[InstanceKey, ...]
+    deaths: int
+    last: Ending
 
 
 class OomKilled(Reason, frozen=True, kw_only=True):
