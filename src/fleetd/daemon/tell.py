@@ -34,7 +34,7 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tick import TickResult
-from fleetd.words.formatting import names, often, span, times
+from fleetd.words.formatting import names, often, span, times, who
 from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
 
 
@@ -213,7 +213,7 @@ def _pin_words(pin: Pin) -> str:
     if pin.by == "hand":
         return PINNED_BY_HAND[pin.wants]
     kept = {reasons.PinKind.RUN: "running", reasons.PinKind.STOPPED: "stopped", reasons.PinKind.QUIET: "quiet"}
-    return f"kept {kept[pin.wants]} by fleetctl"
+    return f"kept {kept[pin.wants]} by {who(pin.person)}"
 
 
 def _failure_words(view: InstanceView, failure: Failure, result: TickResult) -> str:
@@ -261,7 +261,7 @@ def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:
     for profile in result.tick.policy.profiles:
         kept = people.sets.get(profile.name)
         if kept is not None and now < kept.until_seconds:
-            said, left = f"{kept.instances} instances", kept.until_seconds - now
+            said, left = f"{times(kept.instances, 'instance')}, by {who(kept.person)}", kept.until_seconds - now
             found.append(OverrideStatus(kind="set", what=profile.name, sentence=said, seconds_left=left))
     for key, pin in sorted(people.pins.items(), key=lambda item: item[0] or 10_000):
         left = max(0.0, pin.until_seconds - now)

@@ -14,7 +14,7 @@ from typing import Any
 from fleetd.core.model import reasons
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.words.evidence import EVIDENCE
-from fleetd.words.formatting import CONNECTION_SOURCES, names, often, release_command, short_name, span, times
+from fleetd.words.formatting import CONNECTION_SOURCES, are, names, often, release_command, short_name, span, times, who
 from fleetd.words.replies import REPLIES
 from fleetd.words.units import unfit_words
 
@@ -35,6 +35,12 @@ PINNED_BY_HAND = {
     reasons.PinKind.RUN: "started by hand",
     reasons.PinKind.STOPPED: "stopped by hand",
     reasons.PinKind.QUIET: "quieted by hand",
+}
+#: What holds the fleet, as a subject; a pause is told as an order, and a unit that is not fleetd's by itself.
+HOLDS: dict[type[reasons.HoldReason], str] = {
+    reasons.CodeChanged: "Mastodon's new code",
+    reasons.UnitsUpgraded: "the change of the workers' units",
+    reasons.MostQuietedByHand: "the quiet of most instances",
 }
 #: systemd.exec(5), $SERVICE_RESULT.
 _SYSTEMD_RESULTS = {
@@ -81,13 +87,15 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "why": sentence,
     "source": CONNECTION_SOURCES.__getitem__,
     "often": often,
+    "who": who,
+    "are": lambda number: are(round(number)),
     "cause": REPLACE_CAUSES.__getitem__,
     "by_hand": PINNED_BY_HAND.__getitem__,
 }
 
 
 def _paused(r: reasons.Paused) -> str:
-    return f"paused by fleetctl{f': {r.note}' if r.note else ''}; `fleetctl resume` ends it"
+    return f"paused by {who(r.person)}{f': {r.note}' if r.note else ''}; `fleetctl resume` ends it"
 
 
 def _code_changed(r: reasons.CodeChanged) -> str:
@@ -114,16 +122,16 @@ def _clients_refused(r: reasons.ClientsRefused) -> str:
 
 def _no_connections_left(r: reasons.NoConnectionsLeft) -> str:
     return (
-        f"one more needs {r.needed_connections} connections, {r.left_connections} are left{_of(r.source)}: limit "
-        f"{r.limit_connections} − reserve {r.reserve_connections} − others {r.others_connections} − claimed "
+        f"one more needs {times(r.needed_connections, 'connection')}, {are(r.left_connections)} left{_of(r.source)}: "
+        f"limit {r.limit_connections} − reserve {r.reserve_connections} − others {r.others_connections} − claimed "
         f"{r.claimed_connections}"
     )
 
 
 def _claims_above_budget(r: reasons.ClaimsAboveBudget) -> str:
     return (
-        f"all claims are {r.claimed_connections} connections, the budget{_of(r.source)} is {r.budget_connections}: "
-        "giving way"
+        f"all claims are {times(r.claimed_connections, 'connection')}, the budget{_of(r.source)} is "
+        f"{r.budget_connections}: giving way"
     )
 
 
@@ -134,16 +142,16 @@ def _unattributable(r: reasons.OthersUnattributable) -> str:
     if r.foreign_hosts:
         who = f"a Sidekiq process that fleetd did not render ({', '.join(r.foreign_hosts)})"
     return (
-        f"others can't be told from {who}: up to {r.bound_connections} are taken to be others', at least "
-        f"{r.others_connections} are. Declare what web and streaming may take under "
+        f"others can't be told from {who}: up to {are(r.bound_connections)} taken to be others', at least "
+        f"{are(r.others_connections)}. Declare what web and streaming may take under "
         "[[connections.claims]] in fleetd.toml (docs/operations.md has the lines)"
     )
 
 
 def _clients_wait(r: reasons.ClientsWait) -> str:
-    who = "1 client waits" if r.waiting_clients == 1 else f"{r.waiting_clients} clients wait"
+    who = times(r.waiting_clients, "client waits", "clients wait")
     return (
-        f"more workers would not help: {who} for one of the {r.pool_connections} connections of PgBouncer's pool, "
+        f"more workers would not help: {who} for PgBouncer's pool of {times(r.pool_connections, 'connection')}, "
         f"the longest for {r.longest_wait_seconds:.1f} s"
     )
 
@@ -161,7 +169,9 @@ def _one_at_a_time(r: reasons.OneAtATime) -> str:
 
 
 def _queries_wait(r: reasons.QueriesWait) -> str:
-    return f"{r.stalled_queries} of {r.active_queries} queries in Postgres wait for locks or I/O"
+    queries = times(r.active_queries, "query", "queries")
+    wait = "waits" if r.stalled_queries == 1 else "wait"
+    return f"{r.stalled_queries} of {queries} in Postgres {wait} for locks or I/O"
 
 
 def _queue_needs(r: reasons.QueueNeeds) -> str:
@@ -186,8 +196,22 @@ def _keeps_busy(r: reasons.KeepsBusy) -> str:
     return f"threads kept busy: {said}{f', others {r.rest_threads:.0f}' if r.rest_threads >= 0.5 else ''}"
 
 
+def _run(instances: int) -> str:
+    return f"{instances} {'runs' if instances == 1 else 'run'}"
+
+
+def _too_many_run(r: reasons.TooManyRun) -> str:
+    run = "runs" if r.running_instances == 1 else "run"
+    return f"{r.running_instances} of {r.profile} {run}, {are(r.admitted_instances)} wanted"
+
+
+def _overflows(r: reasons.OverflowsHere) -> str:
+    threads = times(round(r.threads), "thread of it comes", "threads of it come")
+    return f"{', '.join(r.from_profiles)} can't carry all of its work: {threads} here"
+
+
 def _wanted(r: reasons.Wanted) -> str:
-    head = f"{r.admitted_instances} wanted, {r.running_instances} run"
+    head = f"{r.admitted_instances} wanted, {_run(r.running_instances)}"
     clamp = sentence(r.clamp) if r.clamp is not None else ""
     if r.need is None:
         return f"{head}: {clamp}" if clamp else head
@@ -272,12 +296,12 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.QueuesLate: "none of it stops while {queues:list} waits longer than its target",
     reasons.JustGrew: "it has just grown: none of it stops for another {left_seconds:.0f} s",
     reasons.WithinHoldWindow: ("needed within the last {window_seconds:.0f} s: kept for another {left_seconds:.0f} s"),
-    reasons.SetByPeople: "set to {instances} by fleetctl",
+    reasons.SetByPeople: "set to {instances} by {person:who}",
     reasons.TakenAwayByHand: "{instances} stopped or quieted by hand: left so, and not replaced",
     reasons.AddedByHand: "{instances} started by hand: kept, and no other is stopped in exchange",
     reasons.QueueNeeds: _queue_needs,
     reasons.KeepsBusy: _keeps_busy,
-    reasons.OverflowsHere: "{from_profiles:list} can't carry all of its work: {threads:.0f} threads of it come here",
+    reasons.OverflowsHere: _overflows,
     reasons.QueuesUnserved: _queues_unserved,
     reasons.Wanted: _wanted,
     # what holds the host
@@ -327,7 +351,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SteppedBack: "{saturated:why}: the least important instance goes",
     reasons.PoolNearlyAtWork: (
         "PgBouncer's pool of {pool_connections} is nearly all in use: one more would need about "
-        "{needed_connections:.0f} of it, {left_connections:.0f} are left"
+        "{needed_connections:.0f} of it, {left_connections:are} left"
     ),
     # why a unit failed
     reasons.SystemdResult: _systemd_result,
@@ -348,15 +372,15 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.InPlaceOf: "in place of {old_key:key}, which is drained once this one serves: {cause:cause}",
     # letting go
     reasons.MoreThanAdmitted: "more of {profile} than is wanted",
-    reasons.DrainedByPeople: "drained by fleetctl",
-    reasons.KeptStoppedByPeople: "kept stopped by fleetctl",
+    reasons.DrainedByPeople: "drained by {person:who}",
+    reasons.KeptStoppedByPeople: "kept stopped by {person:who}",
     reasons.FoundQuiet: "found quiet; quiet can't be undone",
     reasons.Replaced: _replaced,
     reasons.Unresponsive: "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout",
     reasons.EndedAsFailed: "{cause:why}: counted as a failure",
     reasons.StalledGoes: "it finishes nothing",
     reasons.SchedulerSurplus: "another process on {host} serves the scheduler queue: ours is stopped",
-    reasons.TooManyRun: "{running_instances} of {profile} run, {admitted_instances} are wanted",
+    reasons.TooManyRun: _too_many_run,
     reasons.StillBoots: "{cause:why}; it still boots",
     reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
     reasons.QuietAndIdle: "quiet and idle: {cause:why}",
@@ -423,7 +447,10 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerUnitUnfit: "{file} is not fleetd's unit, or was changed: nothing is started or ended by it",
     reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
-    reasons.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before no longer hold",
+    reasons.Rebooted: lambda r: (
+        "this host was rebooted"
+        f"{': pins, pauses and set counts from before no longer hold' if r.orders_forgotten else ''}"
+    ),
     reasons.ResetByHand: "{key:unit} was reset by hand, so it is tried again",
     reasons.RestartedByHand: "{key:unit} was restarted by hand",
     reasons.RestartedByOthers: lambda r: (

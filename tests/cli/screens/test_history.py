@@ -39,7 +39,7 @@ def test_each_step_is_a_line_under_its_days_date() -> None:
 def test_reasons_without_a_step_are_counted_and_shown_on_request() -> None:
     entries = (
         entry(5.0, "queues within target; local 1/1 (min)", "reason"),
-        entry(10.0, "local: 2 wanted, 1 run: threads kept busy: push 30", "want"),
+        entry(10.0, "local: 2 wanted, 1 runs: threads kept busy: push 30", "want"),
         entry(10.01, "start mastodon-sidekiq@2.service: local has 1 of 2 wanted"),
         entry(10.02, "queues within target; local 1/2 (pace)", "reason"),
         entry(15.0, "queues within target; local 2/2 (hold_window)", "reason"),
@@ -48,7 +48,7 @@ def test_reasons_without_a_step_are_counted_and_shown_on_request() -> None:
     said = "\n".join(drawn(*entries))
     assert "(min)" not in said
     assert "(hold_window)" not in said
-    for shown in ("2 wanted, 1 run", "@2.service", "(pace)", "redis can't", "Left out: 2 reasons", "--all"):
+    for shown in ("2 wanted, 1 runs", "@2.service", "(pace)", "redis can't", "Left out: 2 reasons", "--all"):
         assert shown in said
     everything = "\n".join(drawn(*entries, everything=True))
     assert "(min)" in everything

@@ -137,9 +137,9 @@ def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
     assert told.startswith("Paused for 10 min")
     fleet.wait("the pause", lambda s: [hold.kind for hold in s.holds] == ["pause"])
     assert "PAUSE, " in try_as(worker, "nobody", FLEETCTL, "status").stdout.splitlines()[0]
-    uid = worker.run(["id", "-u", "oncall"]).stdout.strip()
     journal = worker.journalctl("-u", "fleetd", "-o", "cat")
-    assert f"ordered by uid {uid}: Pause for_seconds 600 reason disk swap" in journal
+    assert "ordered by oncall: Pause for_seconds 600 reason disk swap" in journal
+    assert "ordered by oncall: Paused for 10 min (disk swap)" in worker.run([FLEETCTL, "history"]).stdout
     assert "no profile" in refused(worker, "oncall", FLEETCTL, "set", "nonsense", "1")
     worker.run([FLEETCTL, "resume"], user="oncall")
     fleet.wait("the end of the pause", lambda s: not s.holds)

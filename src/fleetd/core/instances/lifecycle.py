@@ -20,6 +20,7 @@ from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import HostFacts, ProcessFacts, UnitFacts, Value
 from fleetd.core.model.heartbeats import claim_of
 from fleetd.core.model.identity import InstanceKey, parse_tag
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 
@@ -65,6 +66,7 @@ class Pin(Value, frozen=True, kw_only=True):
     since_seconds: float
     until_seconds: float
     by: Literal["hand", "fleetctl"] = "hand"
+    person: Person | None = None  # who ordered it with fleetctl; None: unknown
 
 
 class InstanceMemory(Value, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleetd.core.model.facts import UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, ConnectionSource, Reason
 
 # What is desired (demand/desired.py).
@@ -70,6 +71,7 @@ class WithinHoldWindow(ClampReason, frozen=True, kw_only=True):
 class SetByPeople(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SET
     instances: int
+    person: Person | None = None  # None, here and below: unknown
 
 
 class TakenAwayByHand(ClampReason, frozen=True, kw_only=True):
@@ -88,6 +90,7 @@ class AddedByHand(ClampReason, frozen=True, kw_only=True):
 class Paused(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.PAUSED
     note: str | None  # what the person wrote
+    person: Person | None = None
 
 
 class CodeChanged(ClampReason, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
 from fleetd.core.model.reasons.counts import HoldReason
 
@@ -115,10 +116,12 @@ class MoreThanAdmitted(Reason, frozen=True, kw_only=True):
     profile: str
 
 
-class DrainedByPeople(Reason, frozen=True, kw_only=True): ...
+class DrainedByPeople(Reason, frozen=True, kw_only=True):
+    person: Person | None = None
 
 
-class KeptStoppedByPeople(Reason, frozen=True, kw_only=True): ...
+class KeptStoppedByPeople(Reason, frozen=True, kw_only=True):
+    person: Person | None = None
 
 
 class FoundQuiet(Reason, frozen=True, kw_only=True): ...
@@ -381,7 +384,10 @@ class SchedulerHeld(Reason, frozen=True, kw_only=True):
 # What was noticed (manual_changes.py, health.py, rollout.py).
 
 
-class OrdersForgotten(Reason, frozen=True, kw_only=True): ...
+class Rebooted(Reason, frozen=True, kw_only=True):
+    """`orders_forgotten`: people's orders from before no longer hold."""
+
+    orders_forgotten: bool
 
 
 class ResetByHand(Reason, frozen=True, kw_only=True):
