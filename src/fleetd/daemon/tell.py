@@ -12,6 +12,7 @@ from fleetd import __version__
 from fleetd.core.instances.health import memory_max_bytes
 from fleetd.core.instances.host_memory import Failure, RolloutPhase
 from fleetd.core.instances.lifecycle import InstanceView, Pin
+from fleetd.core.instances.rollout import changes_of
 from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
@@ -35,7 +36,7 @@ from fleetd.core.model.status import (
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tick import TickResult
 from fleetd.words.formatting import names, often, span, times, who
-from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
+from fleetd.words.reasons import PINNED_BY_HAND, changed, failed, sentence
 
 
 def status_of(
@@ -204,7 +205,7 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
     if view.unit is not None and view.unit.sub_state == "auto-restart" and view.unit.restarts > 1:
         notes.append(f"died {view.unit.restarts} times, restarted by systemd")
     if view.replace is not None:
-        notes.append(_replace_words(view.replace, result))
+        notes.append(_replace_words(view, result))
     return notes
 
 
@@ -222,11 +223,15 @@ def _failure_words(view: InstanceView, failure: Failure, result: TickResult) -> 
     return failed(start_failed((view.key,), result.host.memory, result.tick.now_seconds))
 
 
-def _replace_words(cause: reasons.ReplaceCause, result: TickResult) -> str:
+def _replace_words(view: InstanceView, result: TickResult) -> str:
+    cause = view.replace
     if cause == reasons.ReplaceCause.MEMORY and result.tick.machine is not None:
         limit = memory_max_bytes(result.tick.policy, result.tick.machine)
         return f"holds more than {limit // 2**20} MiB: to be replaced"
-    return "to be restarted" if cause == reasons.ReplaceCause.RESTART else "its settings changed: to be replaced"
+    if cause == reasons.ReplaceCause.RESTART:
+        return "to be restarted"
+    changes = changes_of(result.tick.policy, view, result.tick.machine, result.host.memory)
+    return f"{changed(changes)}: to be replaced"
 
 
 def _holds(result: TickResult) -> tuple[HoldStatus, ...]:

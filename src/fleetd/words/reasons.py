@@ -21,10 +21,12 @@ from fleetd.words.units import unfit_words
 #: Queues that one sentence names.
 _NAMED_MAX = 10
 
-REPLACE_CAUSES = {
-    reasons.ReplaceCause.RESTART: "restarted by fleetctl",
-    reasons.ReplaceCause.OUTDATED: "its settings changed",
-    reasons.ReplaceCause.MEMORY: "holds too much memory",
+_CHANGES = {
+    reasons.Change.CONFIGURATION: "its settings in fleetd.toml changed",
+    reasons.Change.POOL: "its pool changed (fleetd.toml, or pool= in Mastodon's settings)",
+    reasons.Change.UNIT_FILE: "its unit file changed",
+    reasons.Change.DROP_IN: "a drop-in of its unit changed",
+    reasons.Change.UNIT: "its unit file or a drop-in changed",
 }
 _ROLLOUTS = {
     reasons.ReplaceCause.RESTART: "restart",
@@ -89,7 +91,6 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "often": often,
     "who": who,
     "are": lambda number: are(round(number)),
-    "cause": REPLACE_CAUSES.__getitem__,
     "by_hand": PINNED_BY_HAND.__getitem__,
 }
 
@@ -254,8 +255,27 @@ def _fewer_than_admitted(r: reasons.FewerThanAdmitted) -> str:
     return f"{said}; takes over for {names(r.instead_of)}, stopped by hand, because min is {r.min_instances}"
 
 
+def changed(changes: tuple[reasons.Change, ...]) -> str:
+    """What makes an instance outdated."""
+    return " and ".join(_CHANGES[change] for change in changes) or "its settings changed"
+
+
+def _cause(r: reasons.Replaced | reasons.InPlaceOf | reasons.BeingReplaced) -> str:
+    match r.cause:
+        case reasons.ReplaceCause.RESTART:
+            return f"restarted by {who(r.person)}"
+        case reasons.ReplaceCause.OUTDATED:
+            return changed(r.changes)
+        case _:
+            return "holds too much memory"
+
+
+def _in_place_of(r: reasons.InPlaceOf) -> str:
+    return f"in place of {short_name(r.old_key)}, which is drained once this one serves: {_cause(r)}"
+
+
 def _replaced(r: reasons.Replaced) -> str:
-    return REPLACE_CAUSES[r.cause] + (": started again once it is gone" if r.scheduler else "")
+    return _cause(r) + (": started again once it is gone" if r.scheduler else "")
 
 
 def _drains(r: reasons.Drains) -> str:
@@ -369,7 +389,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
     reasons.NoNumberFree: "every other number is in use or draining",
     reasons.FewerThanAdmitted: _fewer_than_admitted,
-    reasons.InPlaceOf: "in place of {old_key:key}, which is drained once this one serves: {cause:cause}",
+    reasons.InPlaceOf: _in_place_of,
     # letting go
     reasons.MoreThanAdmitted: "more of {profile} than is wanted",
     reasons.DrainedByPeople: "drained by {person:who}",
@@ -408,7 +428,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "`systemctl restart {key:unit}`"
     ),
     # a rollout
-    reasons.BeingReplaced: "{key:key} is being replaced: {cause:cause}",
+    reasons.BeingReplaced: lambda r: f"{short_name(r.key)} is being replaced: {_cause(r)}",
     reasons.NoSpare: "replaced by stop, then start, because {refusal:why}",
     reasons.Held: "held: {hold:why}",
     reasons.ReplacementMissing: (

@@ -79,6 +79,7 @@ class LinuxHost:
             oom_kills_total=self._oom_kills_total(),
             code=read_stamp(self._settings_directory / CODE_FILE),
             unit_digests=self._unit_digests(),
+            file_digests=self._unit_files.file_digests(),
             shipped_digests=self._unit_files.shipped_digests(),
             unfit_units=self._unit_files.unfit(self._directory),
         )

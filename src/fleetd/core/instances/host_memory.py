@@ -64,7 +64,8 @@ class Watch(Value, frozen=True, kw_only=True):
     resident_bytes: int = 0  # as last seen
     job_ids: tuple[str, ...] = ()  # of the jobs in its last heartbeat
     oom_noticed: bool = False  # its OOM kill was reported
-    unit_digest: str = ""  # of the unit file it was started from; "": unknown
+    unit_digest: str = ""  # of the unit file it was started from, with drop-ins; "": unknown
+    file_digest: str = ""  # of that file without drop-ins; "": unknown
     code: str = ""  # of Mastodon, as it was on disk when it was started; "": unknown
 
 

@@ -302,6 +302,8 @@ class HostFacts(Value, frozen=True, kw_only=True):
     code: CodeStamp | None = None  # None: not stamped
     #: By unit file (mastodon-sidekiq@.service): the digest of it and its drop-ins.
     unit_digests: dict[str, str] = {}
+    #: Of the unit files alone, without drop-ins, wherever they are.
+    file_digests: dict[str, str] = {}
     #: Of the unit files alone, where a package or an installation put them (below /usr), without drop-ins.
     shipped_digests: dict[str, str] = {}
     #: By unit: those that are not as fleetd needs them, or are somebody else's.

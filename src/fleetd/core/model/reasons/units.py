@@ -27,6 +27,16 @@ class ReplaceCause(StrEnum):
     RESTART = "restart"
 
 
+class Change(StrEnum):
+    """What an instance was started with and is another on disk now."""
+
+    CONFIGURATION = "configuration"  # queues, weights or threads of fleetd.toml
+    POOL = "pool"  # of fleetd.toml, or pool= in Mastodon's settings
+    UNIT_FILE = "unit_file"
+    DROP_IN = "drop_in"
+    UNIT = "unit"  # its file or a drop-in: an earlier version did not note which
+
+
 # Why a unit failed, as far as fleetd or systemd can tell.
 
 
@@ -107,6 +117,8 @@ class FewerThanAdmitted(Reason, frozen=True, kw_only=True):
 class InPlaceOf(Reason, frozen=True, kw_only=True):
     old_key: InstanceKey
     cause: ReplaceCause
+    changes: tuple[Change, ...] = ()  # here and below: of an outdated one; empty: an earlier version did not note them
+    person: Person | None = None  # who ordered a restart
 
 
 # Causes of a drain, which are remembered with it (drain.py, stuck.py).
@@ -130,6 +142,8 @@ class FoundQuiet(Reason, frozen=True, kw_only=True): ...
 class Replaced(Reason, frozen=True, kw_only=True):
     cause: ReplaceCause
     scheduler: bool = False
+    changes: tuple[Change, ...] = ()
+    person: Person | None = None
 
 
 class Unresponsive(Reason, frozen=True, kw_only=True): ...
@@ -237,6 +251,8 @@ class BeingReplaced(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.ROLLING
     key: InstanceKey
     cause: ReplaceCause
+    changes: tuple[Change, ...] = ()
+    person: Person | None = None
 
 
 class NoSpare(ClampReason, frozen=True, kw_only=True):
