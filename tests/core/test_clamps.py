@@ -273,7 +273,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.SCHEDULER_LIVE: (
         lambda: scheduler(STOCK),
-        "served by a process on main, so none is started here",
+        "served by process 0 on main, so none is started here",
     ),
     ClampCode.SCHEDULER_TAKEOVER: (
         scheduler,
@@ -281,7 +281,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.SCHEDULER_SURPLUS: (
         lambda: scheduler(STOCK, units=systemd(scheduler=unit())),
-        "another process on main serves the scheduler queue: ours is stopped",
+        "process 0 on main serves the scheduler queue: ours is stopped",
     ),
     ClampCode.SCHEDULER_UNKNOWN: (
         lambda: scheduler(redis=False),

@@ -150,9 +150,9 @@ def _unattributable(r: reasons.OthersUnattributable) -> str:
 
 
 def _clients_wait(r: reasons.ClientsWait) -> str:
-    who = times(r.waiting_clients, "client waits", "clients wait")
+    waiting = times(r.waiting_clients, "client waits", "clients wait")
     return (
-        f"more workers would not help: {who} for PgBouncer's pool of {times(r.pool_connections, 'connection')}, "
+        f"more workers would not help: {waiting} for one of the {r.pool_connections} connections of PgBouncer's pool, "
         f"the longest for {r.longest_wait_seconds:.1f} s"
     )
 
@@ -283,6 +283,22 @@ def _drains(r: reasons.Drains) -> str:
     return f"{short_name(r.key)} drains{left}"
 
 
+def _serving(processes: tuple[reasons.ServingProcess, ...]) -> str:
+    shown = [f"process {p.pid}{f' ({p.unit})' if p.unit else ''} on {p.host}" for p in processes[:_NAMED_MAX]]
+    left = len(processes) - _NAMED_MAX
+    return ", ".join(shown) + (f" and {left} more" if left > 0 else "")
+
+
+def _surplus(r: reasons.SchedulerSurplus) -> str:
+    who_serves = _serving((r.process,)) if r.process is not None else f"another process on {r.host}"
+    return f"{who_serves} serves the scheduler queue: ours is stopped"
+
+
+def _kept_stopped(r: reasons.SchedulerKeptStopped) -> str:
+    by = "it was stopped by hand" if r.by_hand else f"it is kept stopped by {who(r.person)}"
+    return f"NO SCHEDULER RUNS: {by}, for another {span(r.left_seconds)}; {release_command(SCHEDULER)} ends that"
+
+
 _UNREADABLE = {
     "systemd": "systemd can't be read: the scheduler is left as it is",
     "redis": "Redis can't be read, so a live scheduler elsewhere can't be ruled out: left as it is",
@@ -399,7 +415,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.Unresponsive: "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout",
     reasons.EndedAsFailed: "{cause:why}: counted as a failure",
     reasons.StalledGoes: "it finishes nothing",
-    reasons.SchedulerSurplus: "another process on {host} serves the scheduler queue: ours is stopped",
+    reasons.SchedulerSurplus: _surplus,
     reasons.TooManyRun: _too_many_run,
     reasons.StillBoots: "{cause:why}; it still boots",
     reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
@@ -454,7 +470,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     # the scheduler
     reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
     reasons.SchedulerRuns: "runs on {hosts:list}",
-    reasons.SchedulerElsewhere: "served by a process on {hosts:list}, so none is started here",
+    reasons.SchedulerElsewhere: lambda r: f"served by {_serving(r.processes)}, so none is started here",
     reasons.SchedulerQuiet: (
         "NONE SCHEDULES: the one on {host} is quiet, which can't be undone; it schedules again once it is restarted"
     ),
@@ -465,6 +481,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
     reasons.SchedulerStarted: "none runs: started on {host}",
     reasons.SchedulerUnitUnfit: "{file} is not fleetd's unit, or was changed: nothing is started or ended by it",
+    reasons.SchedulerKeptStopped: _kept_stopped,
     reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
     reasons.Rebooted: lambda r: (

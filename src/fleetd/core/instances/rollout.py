@@ -87,8 +87,9 @@ def changes_of(
     found: list[reasons.Change] = []
     settings = machine.rendered.get(view.key)
     if settings is not None and view.digest not in {None, settings.digest}:
-        pool = (profile or policy.scheduler).db_pool
-        found.append(reasons.Change.CONFIGURATION if view.db_pool in {None, pool} else reasons.Change.POOL)
+        wanted = profile or policy.scheduler
+        only_pool = view.db_pool not in {None, wanted.db_pool} and view.threads == wanted.threads
+        found.append(reasons.Change.POOL if only_pool else reasons.Change.CONFIGURATION)
     unit = TEMPLATE_UNIT if profile is not None else SCHEDULER_UNIT
     now, file = machine.unit_digests.get(unit, ""), machine.file_digests.get(unit, "")
     if now and watch.unit_digest not in {"", now} and not view.unit.need_daemon_reload:

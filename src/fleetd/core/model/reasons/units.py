@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
@@ -153,9 +154,18 @@ class EndedAsFailed(Reason, frozen=True, kw_only=True):
     cause: FailureCause
 
 
+class ServingProcess(Value, frozen=True, kw_only=True):
+    """A Sidekiq process, as its heartbeat has it. `unit` "": unknown."""
+
+    host: str
+    pid: int
+    unit: str = ""
+
+
 class SchedulerSurplus(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SCHEDULER_SURPLUS
     host: str
+    process: ServingProcess | None = None  # None: an earlier version did not note it
 
 
 class StalledGoes(Reason, frozen=True, kw_only=True): ...
@@ -359,7 +369,7 @@ class SchedulerRuns(Reason, frozen=True, kw_only=True):
 
 class SchedulerElsewhere(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SCHEDULER_LIVE
-    hosts: tuple[str, ...]
+    processes: tuple[ServingProcess, ...]
 
 
 class SchedulerQuiet(ClampReason, frozen=True, kw_only=True):
@@ -389,6 +399,13 @@ class SchedulerUnitUnfit(ClampReason, frozen=True, kw_only=True):
 
     code = ClampCode.FOREIGN_UNIT
     file: str
+
+
+class SchedulerKeptStopped(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.PINNED
+    by_hand: bool
+    left_seconds: float
+    person: Person | None = None
 
 
 class SchedulerHeld(Reason, frozen=True, kw_only=True):
