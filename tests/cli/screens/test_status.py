@@ -198,7 +198,7 @@ def test_notes_of_instances_stand_beside_them() -> None:
 def test_a_hold_comes_first_on_every_screen_with_what_ends_it() -> None:
     for width, height in ((120, 40), (80, 23), (40, 20), (200, 50)):
         first = unwrapped(printed(status_instances.paused(), width, height))
-        assert first.startswith("▲ PAUSE, 1.8 h left paused by fleetctl: moving the database;")
+        assert first.startswith("▲ PAUSE, 1.8 h left paused by root (sudo alice): moving the database;")
         assert "`fleetctl resume` ends it" in first
         words = unwrapped(printed(status_instances.upgrade(), width, height))
         assert words.startswith("▲ UPGRADE Mastodon's code on disk (4.5.3) is not what runs")

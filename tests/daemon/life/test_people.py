@@ -17,6 +17,7 @@ from fleetd.core.instances.orders import (
     SetInstances,
 )
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.errors import OrderRefusedError
 from fleetd.words.reasons import sentence
@@ -44,6 +45,39 @@ def refused(rig: Rig, order: Order) -> str:
         rig.order(order)
     assert msgspec.json.encode(rig.ticker.host_memory) == before
     return str(error.value)
+
+
+ALICE = Person(user="root", login="alice")
+BY_ALICE = "root (sudo alice)"
+
+
+def test_what_is_ordered_says_who_ordered_it_even_after_a_restart_of_fleetd() -> None:
+    rig = fleet(count=3)
+    rig.order(SetInstances(profile="default-first", instances=3), ALICE)
+    rig.order(PinInstance(key=InstanceKey(1)), ALICE)
+    rig.order(DrainInstance(key=InstanceKey(2)), ALICE)
+    rig.order(Pause(reason="moving the database"), ALICE)
+    rig.kill_fleetd()
+    result = rig.tick()
+    assert f"drained by {BY_ALICE}" in [sentence(step.why) for step in result.host.steps]
+    status = rig.status(result)
+    assert status.holds[0].sentence == f"paused by {BY_ALICE}: moving the database; `fleetctl resume` ends it"
+    assert {(order.what, order.sentence) for order in status.overrides} == {
+        ("fleet", "moving the database"),
+        ("default-first", f"3 instances, by {BY_ALICE}"),
+        ("@1", f"kept running by {BY_ALICE}"),
+        ("@2", f"kept stopped by {BY_ALICE}"),
+    }
+    rig.order(Resume())
+    assert f"set to 3 by {BY_ALICE}" in said(rig.tick())
+
+
+def test_a_restart_says_who_ordered_it() -> None:
+    rig = fleet(count=2)
+    rig.order(Restart(), ALICE)
+    ticks = rig.run(60.0)
+    whys = [sentence(step.why) for tick in ticks for step in tick.host.steps]
+    assert any(why.endswith(f"restarted by {BY_ALICE}") for why in whys)
 
 
 # -- pin, release

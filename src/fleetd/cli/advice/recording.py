@@ -11,8 +11,9 @@ from fleetd.core.model.history import Entry, Recording, TimeSpan
 
 #: A repeat is looked for this many lines back, and this long after the last one.
 REPEATS_BACK, REPEAT_SECONDS = 4, 3600.0
-#: What comes and goes; what fleetd and people did is not merged over other lines, or it would seem done in another order.
-_COMES_AND_GOES = frozenset({"reason", "reading", "scheduler", "noticed", "want"})
+#: What comes and goes by itself, as warnings do. All else is merged only with the line before it, or what fleetd and
+#: people did would seem to have been done in another order.
+_COMES_AND_GOES = frozenset({"reason", "reading"})
 #: Entries of one tick have times at most this far apart.
 TICK_SECONDS = 1.0
 #: Samples are written up to a minute late, so a gap before now counts only if it is longer than this.
