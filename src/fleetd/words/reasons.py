@@ -16,6 +16,7 @@ from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
 from fleetd.words.evidence import EVIDENCE
 from fleetd.words.formatting import CONNECTION_SOURCES, are, names, often, release_command, short_name, span, times, who
 from fleetd.words.replies import REPLIES
+from fleetd.words.scheduler import SCHEDULER_REASONS
 from fleetd.words.units import unfit_words
 
 #: Queues that one sentence names.
@@ -283,29 +284,6 @@ def _drains(r: reasons.Drains) -> str:
     return f"{short_name(r.key)} drains{left}"
 
 
-def _serving(processes: tuple[reasons.ServingProcess, ...]) -> str:
-    shown = [f"process {p.pid}{f' ({p.unit})' if p.unit else ''} on {p.host}" for p in processes[:_NAMED_MAX]]
-    left = len(processes) - _NAMED_MAX
-    return ", ".join(shown) + (f" and {left} more" if left > 0 else "")
-
-
-def _surplus(r: reasons.SchedulerSurplus) -> str:
-    who_serves = _serving((r.process,)) if r.process is not None else f"another process on {r.host}"
-    return f"{who_serves} serves the scheduler queue: ours is stopped"
-
-
-def _kept_stopped(r: reasons.SchedulerKeptStopped) -> str:
-    by = "it was stopped by hand" if r.by_hand else f"it is kept stopped by {who(r.person)}"
-    return f"NO SCHEDULER RUNS: {by}, for another {span(r.left_seconds)}; {release_command(SCHEDULER)} ends that"
-
-
-_UNREADABLE = {
-    "systemd": "systemd can't be read: the scheduler is left as it is",
-    "redis": "Redis can't be read, so a live scheduler elsewhere can't be ruled out: left as it is",
-    "heartbeat": "a heartbeat in Redis is unreadable: it might be the scheduler's",
-}
-
-
 def _rollout_ended(r: reasons.RolloutEnded) -> str:
     done = f"{r.done_instances} of {r.total_instances}"
     rollout = _ROLLOUTS[r.cause]
@@ -415,7 +393,6 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.Unresponsive: "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout",
     reasons.EndedAsFailed: "{cause:why}: counted as a failure",
     reasons.StalledGoes: "it finishes nothing",
-    reasons.SchedulerSurplus: _surplus,
     reasons.TooManyRun: _too_many_run,
     reasons.StillBoots: "{cause:why}; it still boots",
     reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
@@ -467,22 +444,6 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.RolloutGivenUp: (
         "{key:unit} failed ({cause:why}): the others are left as they are; mend it, then `fleetctl restart`"
     ),
-    # the scheduler
-    reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
-    reasons.SchedulerRuns: "runs on {hosts:list}",
-    reasons.SchedulerElsewhere: lambda r: f"served by {_serving(r.processes)}, so none is started here",
-    reasons.SchedulerQuiet: (
-        "NONE SCHEDULES: the one on {host} is quiet, which can't be undone; it schedules again once it is restarted"
-    ),
-    reasons.SchedulerNeverHere: "NONE RUNS; this host is configured never to start it",
-    reasons.SchedulerAbsent: (
-        "none seen for {absent_seconds:.0f} s; this host starts it after {needed_seconds:.0f} s without one"
-    ),
-    reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
-    reasons.SchedulerStarted: "none runs: started on {host}",
-    reasons.SchedulerUnitUnfit: "{file} is not fleetd's unit, or was changed: nothing is started or ended by it",
-    reasons.SchedulerKeptStopped: _kept_stopped,
-    reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
     reasons.Rebooted: lambda r: (
         "this host was rebooted"
@@ -500,4 +461,5 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.RolloutEnded: _rollout_ended,
     **EVIDENCE,
     **REPLIES,
+    **SCHEDULER_REASONS,
 }

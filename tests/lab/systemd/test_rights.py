@@ -139,7 +139,7 @@ def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
     assert "PAUSE, " in try_as(worker, "nobody", FLEETCTL, "status").stdout.splitlines()[0]
     journal = worker.journalctl("-u", "fleetd", "-o", "cat")
     assert "ordered by oncall: Pause for_seconds 600 reason disk swap" in journal
-    assert "ordered by oncall: Paused for 10 min (disk swap)" in worker.run([FLEETCTL, "history"]).stdout
+    assert "ordered by oncall: Paused for 10 min (disk swap)" in worker.run([FLEETCTL, "history", "--json"]).stdout
     assert "no profile" in refused(worker, "oncall", FLEETCTL, "set", "nonsense", "1")
     worker.run([FLEETCTL, "resume"], user="oncall")
     fleet.wait("the end of the pause", lambda s: not s.holds)
