@@ -256,7 +256,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.PINNED: (
         lambda: done(6, hosts=pinned({2: PinKind.STOPPED})),
-        "@2 stopped by hand and left so",
+        "@2 stopped by people and left so",
     ),
     ClampCode.NOT_RENDERED: (
         lambda: done(1, shot=NOTHING_RENDERED),

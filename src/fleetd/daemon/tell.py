@@ -191,7 +191,7 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
         kept = "kept " if pin.by == "hand" else ""
         notes.append(f"{_pin_words(pin)}, {kept}{span(max(0.0, pin.until_seconds - now))} more")
     if key in people.stands_in:
-        notes.append(f"stands in for {names(people.stands_in[key])}, stopped by hand")
+        notes.append(f"stands in for {names(people.stands_in[key])}, stopped by people")
     drain = memory.drains.get(key)
     if drain is not None and drain.stop_sent_seconds is None:
         left = result.tick.policy.pace.drain_seconds_max - (now - drain.since_seconds)

@@ -253,7 +253,7 @@ def _fewer_than_admitted(r: reasons.FewerThanAdmitted) -> str:
     said = f"{r.profile} has {r.running_instances} of {r.admitted_instances} wanted"
     if not r.instead_of:
         return said
-    return f"{said}; takes over for {names(r.instead_of)}, stopped by hand, because min is {r.min_instances}"
+    return f"{said}; takes over for {names(r.instead_of)}, stopped by people, because min is {r.min_instances}"
 
 
 def changed(changes: tuple[reasons.Change, ...]) -> str:
@@ -311,8 +311,8 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.JustGrew: "it has just grown: none of it stops for another {left_seconds:.0f} s",
     reasons.WithinHoldWindow: ("needed within the last {window_seconds:.0f} s: kept for another {left_seconds:.0f} s"),
     reasons.SetByPeople: "set to {instances} by {person:who}",
-    reasons.TakenAwayByHand: "{instances} stopped or quieted by hand: left so, and not replaced",
-    reasons.AddedByHand: "{instances} started by hand: kept, and no other is stopped in exchange",
+    reasons.TakenAwayByHand: "{instances} stopped or quieted by people: left so, and not replaced",
+    reasons.AddedByHand: "{instances} started or pinned by people: kept, and no other is stopped in exchange",
     reasons.QueueNeeds: _queue_needs,
     reasons.KeepsBusy: _keeps_busy,
     reasons.OverflowsHere: _overflows,
@@ -378,7 +378,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.StartsPaced: (
         lambda r: f"at most {times(r.starts_per_tick, 'start')} a tick and {r.booting_max} booting at once"
     ),
-    reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by hand and left so{_none_runs(r.keys)}",
+    reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by people and left so{_none_runs(r.keys)}",
     reasons.NotRendered: _not_rendered,
     reasons.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
     reasons.NoNumberFree: "every other number is in use or draining",
@@ -398,7 +398,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
     reasons.QuietAndIdle: "quiet and idle: {cause:why}",
     reasons.NotIdleInTime: "not idle after {drain_seconds_max:.0f} s: stopped, and Sidekiq pushes unfinished jobs back",
-    reasons.KeptByPeople: "{instances} started or pinned by hand: kept",
+    reasons.KeptByPeople: "{instances} started or pinned by people: kept",
     reasons.DrainsPaced: lambda r: f"at most {times(r.drains_per_tick, 'drain begins', 'drains begin')} in one tick",
     reasons.QuietsUnconfirmed: (
         "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"

@@ -104,7 +104,7 @@ def test_an_instance_pinned_as_stopped_is_not_started_though_needed() -> None:
     rig.world.enqueue("default", 20_000)
     ticks = rig.run(300.0)
     assert set(rig.ordered("start")) == {4}
-    assert "@3 stopped by hand and left so" in said(ticks[-1])
+    assert "@3 stopped by people and left so" in said(ticks[-1])
     assert states(ticks[-1])[3] == "pinned"
     rig.order(ReleaseInstance(key=InstanceKey(3)))
     rig.run(30.0)
@@ -147,10 +147,10 @@ def test_after_a_stop_by_hand_another_number_stands_in_only_for_min() -> None:
     ticks = rig.run(120.0)
     [step] = [s for _, s in rig.units.orders]
     assert (step.verb, step.key) == ("start", 3)
-    assert "takes over for @1, stopped by hand, because min is 2" in sentence(step.why)
+    assert "takes over for @1, stopped by people, because min is 2" in sentence(step.why)
     notes = {i.number: i.note for i in rig.status(ticks[-1]).instances}
     assert "stopped by hand" in notes[1]
-    assert notes[3] == "stands in for @1, stopped by hand"
+    assert notes[3] == "stands in for @1, stopped by people"
     rig.kill_fleetd()
     ticks = rig.run(10.0)
     assert "stands in" in {i.number: i.note for i in rig.status(ticks[-1]).instances}[3]
