@@ -31,7 +31,8 @@ class ConfigError(FleetdError):
     def __init__(self, file: str, problems: list[ConfigProblem]) -> None:
         self.file = file
         self.problems = problems
-        super().__init__("\n".join([f"{file}: {len(problems)} problem(s)", *(f"  {p}" for p in problems)]))
+        how_many = f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}"
+        super().__init__("\n".join([f"{file}: {how_many}", *(f"  {p}" for p in problems)]))
 
 
 class SourceUnavailableError(FleetdError):

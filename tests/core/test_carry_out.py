@@ -283,15 +283,6 @@ def test_the_scheduler_is_started_and_that_is_remembered() -> None:
     assert SCHEDULER in decision.memory.starts
 
 
-def test_a_scheduler_stopped_by_hand_stays_stopped() -> None:
-    assert did(host({}, plan=planned(0), scheduler=START, memory=pinned({SCHEDULER: PinKind.STOPPED}))) == []
-
-
-def test_a_scheduler_that_failed_is_not_tried_again_before_its_pause_ends() -> None:
-    memory = failed(SCHEDULER, seconds_ago=5.0)
-    assert did(host({}, plan=planned(0), scheduler=START, memory=memory)) == []
-
-
 def test_a_surplus_scheduler_is_quieted_or_stopped_if_it_boots() -> None:
     own = process(tag(SCHEDULER), queues="scheduler", pid=9)
     ended = host({}, own, plan=planned(0), scheduler=END, own_scheduler=unit(pid=9))

@@ -257,7 +257,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.PINNED: (
         lambda: done(6, hosts=pinned({2: PinKind.STOPPED})),
-        "@2 stopped by hand and left so",
+        "@2 stopped by people and left so",
     ),
     ClampCode.NOT_RENDERED: (
         lambda: done(1, shot=NOTHING_RENDERED),
@@ -274,7 +274,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.SCHEDULER_LIVE: (
         lambda: scheduler(STOCK),
-        "served by a process on main, so none is started here",
+        "served by process 0 on main, so none is started here",
     ),
     ClampCode.SCHEDULER_TAKEOVER: (
         scheduler,
@@ -282,7 +282,7 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ),
     ClampCode.SCHEDULER_SURPLUS: (
         lambda: scheduler(STOCK, units=systemd(scheduler=unit())),
-        "another process on main serves the scheduler queue: ours is stopped",
+        "process 0 on main serves the scheduler queue: ours is stopped",
     ),
     ClampCode.SCHEDULER_UNKNOWN: (
         lambda: scheduler(redis=False),

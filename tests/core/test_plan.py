@@ -349,7 +349,7 @@ def test_an_instance_that_a_person_stopped_is_not_replaced() -> None:
     assert counts(decision) == {"default-first": 2}
     reason = clamp(decision, ClampCode.PINNED).reason
     assert reason == TakenAwayByHand(instances=1)
-    assert sentence(reason) == "1 stopped or quieted by hand: left so, and not replaced"
+    assert sentence(reason) == "1 stopped or quieted by people: left so, and not replaced"
 
 
 def test_a_persons_stop_is_no_reason_to_end_another_instance() -> None:
@@ -372,7 +372,7 @@ def test_no_instance_is_ended_in_exchange_for_one_that_a_person_started() -> Non
     assert counts(decision) == {"default-first": 2}
     reason = clamp(decision, ClampCode.PINNED).reason
     assert reason == AddedByHand(instances=1)
-    assert sentence(reason) == "1 started by hand: kept, and no other is stopped in exchange"
+    assert sentence(reason) == "1 started or pinned by people: kept, and no other is stopped in exchange"
 
 
 def test_an_instance_that_a_person_started_stays_even_above_max() -> None:

@@ -7,8 +7,10 @@ from contextlib import suppress
 
 import pytest
 
+from fleetd.core.instances.orders import Pause
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import Known
+from fleetd.core.model.person import Person
 from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.loop import STUCK_SECONDS
 from fleetd.errors import SourceUnavailableError
@@ -195,3 +197,18 @@ def test_the_log_repeats_nothing() -> None:
     unreadable = [line for line in daemon.lines if line.startswith("postgres can't be read")]
     assert unreadable == ["postgres can't be read: Postgres at 127.0.0.1:5432 refuses connections"]
     assert len(daemon.lines) < 20
+
+
+def test_an_order_is_kept_with_who_gave_it_and_why() -> None:
+    async def ordered() -> tuple[str, ...]:
+        daemon = Daemon(World(policy()))
+        running = asyncio.create_task(daemon.run(30.0))
+        await asyncio.sleep(7.0)
+        told = await daemon.loop.order(Pause(reason="moving the database"), Person(user="root", login="alice"))
+        await running
+        assert daemon.loop.status is not None
+        return told, *(event.sentence for event in daemon.loop.status.last_events)
+
+    told, *events = run(ordered())
+    assert told.startswith("Paused for 4.0 h (moving the database): nothing starts or stops")
+    assert f"ordered by root (sudo alice): {told}" in events

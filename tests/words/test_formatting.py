@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from fleetd.words.formatting import capitalised, count, duration, nearest, numbers, sentence, size, times
+from fleetd.core.model.person import Person
+from fleetd.words.formatting import (
+    are,
+    capitalised,
+    count,
+    counts,
+    duration,
+    nearest,
+    numbers,
+    sentence,
+    size,
+    times,
+    who,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +77,17 @@ def test_three_instance_numbers_in_a_row_are_a_range() -> None:
 def test_nouns_follow_their_number() -> None:
     assert [times(n, "job") for n in (0, 1, 2000)] == ["0 jobs", "1 job", "2,000 jobs"]
     assert times(2, "client waits", "clients wait") == "2 clients wait"
+
+
+def test_how_many_instances_there_may_be_is_no_range_of_numbers() -> None:
+    assert (counts(2, 6), counts(1, 1), counts(3, 3)) == ("2 to 6 instances", "1 instance", "3 instances")
+    assert (are(1), are(0), are(1200)) == ("1 is", "0 are", "1,200 are")
+
+
+def test_who_gave_an_order() -> None:
+    assert who(Person(user="root", login="alice")) == "root (sudo alice)"
+    assert who(Person(user="deploy")) == "deploy"
+    assert who(None) == "fleetctl", "a memory of 0.2.0 has nobody"
 
 
 def test_a_sentence_ends_once_and_keeps_its_inner_capitals() -> None:

@@ -41,6 +41,7 @@ from fleetd.daemon.observe import Sources
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tick import Ticker
 from fleetd.errors import ConfigError, FleetdError, SourceUnavailableError
+from fleetd.words.formatting import counts, times
 
 EX_CONFIG = 78
 #: /healthz fails once this many ticks have brought no result, but not within half a minute.
@@ -194,7 +195,9 @@ class Daemon:
             await asyncio.to_thread(self._history.close)
 
     def _log_start(self) -> None:
-        profiles = ", ".join(f"{p.name} {p.min_instances}-{p.max_instances}" for p in self._settings.policy.profiles)
+        profiles = ", ".join(
+            f"{p.name} has {counts(p.min_instances, p.max_instances)}" for p in self._settings.policy.profiles
+        )
         _log.info(f"fleetd {__version__} on {self._settings.policy.host}: {profiles}")
         self._recorder.note("daemon", f"fleetd {__version__} started: {profiles}")
         self._log_endpoints()
@@ -297,7 +300,7 @@ class Daemon:
 
 
 def _log_problems(error: ConfigError) -> None:
-    _log.error(f"{error.file}: {len(error.problems)} problem(s) in the configuration")
+    _log.error(f"{error.file}: {times(len(error.problems), 'problem')} in the configuration")
     for problem in error.problems:
         _log.error(str(problem))
 

@@ -20,7 +20,7 @@ from fleetd.daemon.standing import Budget, Seldom, Standing
 from fleetd.daemon.tick import TickResult
 from fleetd.words.evidence import SUBJECTS
 from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, times
-from fleetd.words.reasons import sentence
+from fleetd.words.reasons import HOLDS, sentence
 
 #: Sentences kept for `fleetctl status`.
 EVENTS_MAX = 50
@@ -63,6 +63,7 @@ class TickLog:
         self._unserved = Standing(over=lambda name: f"queue {name} is served again, or empty", more=_more_unserved)
         self._full = Standing(over=_roomy_again, more=_more_sources)
         self._unfit = Standing(over=_fit_again, more=_more_sources, settle_seconds=(0.0, 0.0, 60.0, 600.0))
+        self._holds = Standing(over=lambda what: f"{what} no longer holds the fleet", more=_more_sources)
         self._signs = Standing(over=lambda subject: f"no longer seen: {subject}", more=_more_sources)
         self._unknown = Standing(over=str, more=lambda clamps: f"and {len(clamps)} more")
         self._clamps: frozenset[tuple[object, ...]] = frozenset()  # as last told
@@ -99,6 +100,7 @@ class TickLog:
         self._report_faults(now, result)
         for reason in result.noticed:
             self._event(now, sentence(reason), "noticed", warning=isinstance(reason, _WARNINGS))
+        self._report_holds(result)
         self._report_signs(result)
         self._report_unfit(result)
         self._report_unsaved(result)
@@ -131,6 +133,15 @@ class TickLog:
         if state.alike() != self._scheduler and self._scheduler_seldom.may(now_seconds):
             self._tell("scheduler", f"scheduler: {sentence(state)}")
             self._scheduler = state.alike()
+
+    def _report_holds(self, result: TickResult) -> None:
+        """Log what holds the fleet, and when it no longer does: the history shows it even if no step was due."""
+        now = result.tick.now_seconds
+        holds = [hold.reason for hold in result.tick.constraints.holds]
+        there = {HOLDS[type(hold)]: sentence(hold) for hold in holds if type(hold) in HOLDS}
+        for line in self._holds.look(now, there, self._budget.left(of_readings=False)):
+            self._events.append((now, line.sentence))
+            self._tell("noticed", line.sentence, warning=line.warning)
 
     def _report_signs(self, result: TickResult) -> None:
         """Log what the readings show to be wrong: one line for each kind of it."""

@@ -15,6 +15,7 @@ from contextlib import suppress
 import msgspec
 
 from fleetd.core.instances.orders import Order
+from fleetd.core.model.person import Person
 from fleetd.core.model.status import Status
 from fleetd.daemon.bugs import Bugs
 from fleetd.daemon.log import TickLog
@@ -24,6 +25,7 @@ from fleetd.daemon.tell_failure import status_of_failure
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import FleetdError, SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
+from fleetd.words.formatting import who
 from fleetd.words.reasons import sentence
 from fleetd.words.replies import answer as answered
 
@@ -76,11 +78,11 @@ class Loop:
         self._stop.set()
         self._wake.set()
 
-    async def order(self, order: Order) -> str:
+    async def order(self, order: Order, person: Person | None = None) -> str:
         """Obey a person between two ticks; returns the sentence to tell them. Raises FleetdError when refused."""
         async with self.between_ticks:
-            answer = answered(sentence(self.ticker.order(order)), self.ticker.unsaved)
-            self.log.note(self.clock.now_seconds(), f"ordered: {answer}", "order")
+            answer = answered(sentence(self.ticker.order(order, person)), self.ticker.unsaved)
+            self.log.note(self.clock.now_seconds(), f"ordered by {who(person)}: {answer}", "order")
         self.soon()
         return answer
 

@@ -12,6 +12,7 @@ from fleetd import __version__
 from fleetd.core.instances.health import memory_max_bytes
 from fleetd.core.instances.host_memory import Failure, RolloutPhase
 from fleetd.core.instances.lifecycle import InstanceView, Pin
+from fleetd.core.instances.rollout import changes_of
 from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
@@ -36,8 +37,8 @@ from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_deaths import death_counts, died_lately
 from fleetd.daemon.tick import TickResult
 from fleetd.words.deaths import died_words
-from fleetd.words.formatting import CONNECTION_SOURCES, names, often, span, times
-from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
+from fleetd.words.formatting import CONNECTION_SOURCES, names, often, span, times, who
+from fleetd.words.reasons import PINNED_BY_HAND, changed, failed, sentence
 
 
 def status_of(
@@ -194,7 +195,7 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
         kept = "kept " if pin.by == "hand" else ""
         notes.append(f"{_pin_words(pin)}, {kept}{span(max(0.0, pin.until_seconds - now))} more")
     if key in people.stands_in:
-        notes.append(f"stands in for {names(people.stands_in[key])}, stopped by hand")
+        notes.append(f"stands in for {names(people.stands_in[key])}, stopped by people")
     drain = memory.drains.get(key)
     if drain is not None and drain.stop_sent_seconds is None:
         left = result.tick.policy.pace.drain_seconds_max - (now - drain.since_seconds)
@@ -211,7 +212,7 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
     hangs = (c.reason for c in result.host.clamps if isinstance(c.reason, reasons.HangsInPushedBackJob))
     notes += [sentence(reason) for reason in hangs if reason.key == key]
     if view.replace is not None:
-        notes.append(_replace_words(view.replace, result))
+        notes.append(_replace_words(view, result))
     return notes
 
 
@@ -220,7 +221,7 @@ def _pin_words(pin: Pin) -> str:
     if pin.by == "hand":
         return PINNED_BY_HAND[pin.wants]
     kept = {reasons.PinKind.RUN: "running", reasons.PinKind.STOPPED: "stopped", reasons.PinKind.QUIET: "quiet"}
-    return f"kept {kept[pin.wants]} by fleetctl"
+    return f"kept {kept[pin.wants]} by {who(pin.person)}"
 
 
 def _failure_words(view: InstanceView, failure: Failure, result: TickResult) -> str:
@@ -229,11 +230,15 @@ def _failure_words(view: InstanceView, failure: Failure, result: TickResult) -> 
     return failed(start_failed((view.key,), result.host.memory, result.tick.now_seconds))
 
 
-def _replace_words(cause: reasons.ReplaceCause, result: TickResult) -> str:
+def _replace_words(view: InstanceView, result: TickResult) -> str:
+    cause = view.replace
     if cause == reasons.ReplaceCause.MEMORY and result.tick.machine is not None:
         limit = memory_max_bytes(result.tick.policy, result.tick.machine)
         return f"holds more than {limit // 2**20} MiB: to be replaced"
-    return "to be restarted" if cause == reasons.ReplaceCause.RESTART else "its settings changed: to be replaced"
+    if cause == reasons.ReplaceCause.RESTART:
+        return "to be restarted"
+    changes = changes_of(result.tick.policy, view, result.tick.machine, result.host.memory)
+    return f"{changed(changes)}: to be replaced"
 
 
 def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
@@ -268,7 +273,7 @@ def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:
     for profile in result.tick.policy.profiles:
         kept = people.sets.get(profile.name)
         if kept is not None and now < kept.until_seconds:
-            said, left = f"{kept.instances} instances", kept.until_seconds - now
+            said, left = f"{times(kept.instances, 'instance')}, by {who(kept.person)}", kept.until_seconds - now
             found.append(OverrideStatus(kind="set", what=profile.name, sentence=said, seconds_left=left))
     for key, pin in sorted(people.pins.items(), key=lambda item: item[0] or 10_000):
         left = max(0.0, pin.until_seconds - now)

@@ -15,6 +15,7 @@ from fleetd.core.model.bounds import impossible_in
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult
 from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import UnitUnfit
@@ -144,13 +145,13 @@ class Ticker:
         hurried = drained or any(source.rising for source in fleet.budget.sources)
         return min(usual, HURRIED_SECONDS) if hurried else usual
 
-    def order(self, order: Order) -> Reply:
+    def order(self, order: Order, person: Person | None = None) -> Reply:
         """Obey a person between two ticks; returns the answer. Raises OrderRefusedError with the reason."""
         if self._last is None:
             raise OrderRefusedError("fleetd has just started: no tick is finished yet; try again in a few seconds")
         tick = msgspec.structs.replace(self._last.tick, policy=self.policy)
         now = self.sources.clock.now_seconds()
-        memory, reply = order.obey(Situation(tick, self.host_memory, now))
+        memory, reply = order.obey(Situation(tick, self.host_memory, now, person))
         self._remember(memory)
         return reply
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, key_text
+from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.counts import LimitSet
 
 UNKNOWN = "?"
@@ -68,6 +69,16 @@ def times(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def counts(low: int, high: int) -> str:
+    """How many instances there may be: `2 to 6 instances`, `1 instance`. Their numbers are another thing."""
+    return times(low, "instance") if low == high else f"{low} to {times(high, 'instance')}"
+
+
+def are(number: int) -> str:
+    """`1 is`, `2 are`."""
+    return f"{number:,} {'is' if number == 1 else 'are'}"
+
+
 def often(count: int) -> str:
     """How many times: `once`, `2 times`."""
     return "once" if count == 1 else f"{count} times"
@@ -106,6 +117,13 @@ def short_name(key: InstanceKey) -> str:
 
 def names(keys: Sequence[InstanceKey]) -> str:
     return ", ".join(map(short_name, keys))
+
+
+def who(person: Person | None) -> str:
+    """`root (sudo alice)`, `deploy`; for an order of which an earlier version remembers nobody, `fleetctl`."""
+    if person is None:
+        return "fleetctl"
+    return f"{person.user} (sudo {person.login})" if person.login else person.user
 
 
 def release_command(key: InstanceKey) -> str:

@@ -17,6 +17,7 @@ from fleetd.words.deaths import died_sentence
 from fleetd.words.evidence import EVIDENCE
 from fleetd.words.formatting import (
     CONNECTION_SOURCES,
+    are,
     capitalised,
     limit_text,
     names,
@@ -25,17 +26,21 @@ from fleetd.words.formatting import (
     short_name,
     span,
     times,
+    who,
 )
 from fleetd.words.replies import REPLIES
+from fleetd.words.scheduler import SCHEDULER_REASONS
 from fleetd.words.units import unfit_words
 
 #: Queues that one sentence names.
 _NAMED_MAX = 10
 
-REPLACE_CAUSES = {
-    reasons.ReplaceCause.RESTART: "restarted by fleetctl",
-    reasons.ReplaceCause.OUTDATED: "its settings changed",
-    reasons.ReplaceCause.MEMORY: "holds too much memory",
+_CHANGES = {
+    reasons.Change.CONFIGURATION: "its settings in fleetd.toml changed",
+    reasons.Change.POOL: "its pool changed (fleetd.toml, or pool= in Mastodon's settings)",
+    reasons.Change.UNIT_FILE: "its unit file changed",
+    reasons.Change.DROP_IN: "a drop-in of its unit changed",
+    reasons.Change.UNIT: "its unit file or a drop-in changed",
 }
 _ROLLOUTS = {
     reasons.ReplaceCause.RESTART: "restart",
@@ -46,6 +51,12 @@ PINNED_BY_HAND = {
     reasons.PinKind.RUN: "started by hand",
     reasons.PinKind.STOPPED: "stopped by hand",
     reasons.PinKind.QUIET: "quieted by hand",
+}
+#: What holds the fleet, as a subject; a pause is told as an order, and a unit that is not fleetd's by itself.
+HOLDS: dict[type[reasons.HoldReason], str] = {
+    reasons.CodeChanged: "Mastodon's new code",
+    reasons.UnitsUpgraded: "the change of the workers' units",
+    reasons.MostQuietedByHand: "the quiet of most instances",
 }
 #: systemd.exec(5), $SERVICE_RESULT.
 _SYSTEMD_RESULTS = {
@@ -92,13 +103,14 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "why": sentence,
     "source": CONNECTION_SOURCES.__getitem__,
     "often": often,
-    "cause": REPLACE_CAUSES.__getitem__,
+    "who": who,
+    "are": lambda number: are(round(number)),
     "by_hand": PINNED_BY_HAND.__getitem__,
 }
 
 
 def _paused(r: reasons.Paused) -> str:
-    return f"paused by fleetctl{f': {r.note}' if r.note else ''}; `fleetctl resume` ends it"
+    return f"paused by {who(r.person)}{f': {r.note}' if r.note else ''}; `fleetctl resume` ends it"
 
 
 def _code_changed(r: reasons.CodeChanged) -> str:
@@ -128,8 +140,8 @@ def _clients_refused(r: reasons.ClientsRefused) -> str:
 
 def _no_connections_left(r: reasons.NoConnectionsLeft) -> str:
     return (
-        f"one more needs {r.needed_connections} connections, {r.left_connections} are left{_of(r.source)}: limit "
-        f"{limit_text(r.limit_connections, r.limit_set)} − reserve {r.reserve_connections} − others "
+        f"one more needs {times(r.needed_connections, 'connection')}, {are(r.left_connections)} left{_of(r.source)}: "
+        f"limit {limit_text(r.limit_connections, r.limit_set)} − reserve {r.reserve_connections} − others "
         f"{r.others_connections} − claimed {r.claimed_connections}"
     )
 
@@ -174,8 +186,8 @@ def _given_back(r: reasons.ConnectionsOverdrawn) -> str:
 
 def _claims_above_budget(r: reasons.ClaimsAboveBudget) -> str:
     return (
-        f"all claims are {r.claimed_connections} connections, the budget{_of(r.source)} is {r.budget_connections}: "
-        "giving way"
+        f"all claims are {times(r.claimed_connections, 'connection')}, the budget{_of(r.source)} is "
+        f"{r.budget_connections}: giving way"
     )
 
 
@@ -186,16 +198,16 @@ def _unattributable(r: reasons.OthersUnattributable) -> str:
     if r.foreign_hosts:
         who = f"a Sidekiq process that fleetd did not render ({', '.join(r.foreign_hosts)})"
     return (
-        f"others can't be told from {who}: up to {r.bound_connections} are taken to be others', at least "
-        f"{r.others_connections} are. Declare what web and streaming may take under "
+        f"others can't be told from {who}: up to {are(r.bound_connections)} taken to be others', at least "
+        f"{are(r.others_connections)}. Declare what web and streaming may take under "
         "[[connections.claims]] in fleetd.toml (docs/operations.md has the lines)"
     )
 
 
 def _clients_wait(r: reasons.ClientsWait) -> str:
-    who = "1 client waits" if r.waiting_clients == 1 else f"{r.waiting_clients} clients wait"
+    waiting = times(r.waiting_clients, "client waits", "clients wait")
     return (
-        f"more workers would not help: {who} for one of the {r.pool_connections} connections of PgBouncer's pool, "
+        f"more workers would not help: {waiting} for one of the {r.pool_connections} connections of PgBouncer's pool, "
         f"the longest for {r.longest_wait_seconds:.1f} s"
     )
 
@@ -213,7 +225,9 @@ def _one_at_a_time(r: reasons.OneAtATime) -> str:
 
 
 def _queries_wait(r: reasons.QueriesWait) -> str:
-    return f"{r.stalled_queries} of {r.active_queries} queries in Postgres wait for locks or I/O"
+    queries = times(r.active_queries, "query", "queries")
+    wait = "waits" if r.stalled_queries == 1 else "wait"
+    return f"{r.stalled_queries} of {queries} in Postgres {wait} for locks or I/O"
 
 
 def _queue_needs(r: reasons.QueueNeeds) -> str:
@@ -238,8 +252,22 @@ def _keeps_busy(r: reasons.KeepsBusy) -> str:
     return f"threads kept busy: {said}{f', others {r.rest_threads:.0f}' if r.rest_threads >= 0.5 else ''}"
 
 
+def _run(instances: int) -> str:
+    return f"{instances} {'runs' if instances == 1 else 'run'}"
+
+
+def _too_many_run(r: reasons.TooManyRun) -> str:
+    run = "runs" if r.running_instances == 1 else "run"
+    return f"{r.running_instances} of {r.profile} {run}, {are(r.admitted_instances)} wanted"
+
+
+def _overflows(r: reasons.OverflowsHere) -> str:
+    threads = times(round(r.threads), "thread of it comes", "threads of it come")
+    return f"{', '.join(r.from_profiles)} can't carry all of its work: {threads} here"
+
+
 def _wanted(r: reasons.Wanted) -> str:
-    head = f"{r.admitted_instances} wanted, {r.running_instances} run"
+    head = f"{r.admitted_instances} wanted, {_run(r.running_instances)}"
     clamp = sentence(r.clamp) if r.clamp is not None else ""
     if r.need is None:
         return f"{head}: {clamp}" if clamp else head
@@ -279,11 +307,30 @@ def _fewer_than_admitted(r: reasons.FewerThanAdmitted) -> str:
     said = f"{r.profile} has {r.running_instances} of {r.admitted_instances} wanted"
     if not r.instead_of:
         return said
-    return f"{said}; takes over for {names(r.instead_of)}, stopped by hand, because min is {r.min_instances}"
+    return f"{said}; takes over for {names(r.instead_of)}, stopped by people, because min is {r.min_instances}"
+
+
+def changed(changes: tuple[reasons.Change, ...]) -> str:
+    """What makes an instance outdated."""
+    return " and ".join(_CHANGES[change] for change in changes) or "its settings changed"
+
+
+def _cause(r: reasons.Replaced | reasons.InPlaceOf | reasons.BeingReplaced) -> str:
+    match r.cause:
+        case reasons.ReplaceCause.RESTART:
+            return f"restarted by {who(r.person)}"
+        case reasons.ReplaceCause.OUTDATED:
+            return changed(r.changes)
+        case _:
+            return "holds too much memory"
+
+
+def _in_place_of(r: reasons.InPlaceOf) -> str:
+    return f"in place of {short_name(r.old_key)}, which is drained once this one serves: {_cause(r)}"
 
 
 def _replaced(r: reasons.Replaced) -> str:
-    return REPLACE_CAUSES[r.cause] + (": started again once it is gone" if r.scheduler else "")
+    return _cause(r) + (": started again once it is gone" if r.scheduler else "")
 
 
 def _drains(r: reasons.Drains) -> str:
@@ -299,13 +346,6 @@ def _hangs_in_pushed_back_job(r: reasons.HangsInPushedBackJob) -> str:
         f"{short_name(r.key)} hangs in a job that was pushed back before, so it is left alone, because that job may be "
         f"the cause; {ends}, and what it runs then starts over once more, or is lost if it does not react at all"
     )
-
-
-_UNREADABLE = {
-    "systemd": "systemd can't be read: the scheduler is left as it is",
-    "redis": "Redis can't be read, so a live scheduler elsewhere can't be ruled out: left as it is",
-    "heartbeat": "a heartbeat in Redis is unreadable: it might be the scheduler's",
-}
 
 
 def _rollout_ended(r: reasons.RolloutEnded) -> str:
@@ -334,12 +374,12 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.QueuesLate: "none of it stops while {queues:list} waits longer than its target",
     reasons.JustGrew: "it has just grown: none of it stops for another {left_seconds:.0f} s",
     reasons.WithinHoldWindow: ("needed within the last {window_seconds:.0f} s: kept for another {left_seconds:.0f} s"),
-    reasons.SetByPeople: "set to {instances} by fleetctl",
-    reasons.TakenAwayByHand: "{instances} stopped or quieted by hand: left so, and not replaced",
-    reasons.AddedByHand: "{instances} started by hand: kept, and no other is stopped in exchange",
+    reasons.SetByPeople: "set to {instances} by {person:who}",
+    reasons.TakenAwayByHand: "{instances} stopped or quieted by people: left so, and not replaced",
+    reasons.AddedByHand: "{instances} started or pinned by people: kept, and no other is stopped in exchange",
     reasons.QueueNeeds: _queue_needs,
     reasons.KeepsBusy: _keeps_busy,
-    reasons.OverflowsHere: "{from_profiles:list} can't carry all of its work: {threads:.0f} threads of it come here",
+    reasons.OverflowsHere: _overflows,
     reasons.QueuesUnserved: _queues_unserved,
     reasons.Wanted: _wanted,
     # what holds the host
@@ -390,7 +430,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SteppedBack: "{saturated:why}: the least important instance goes",
     reasons.PoolNearlyAtWork: (
         "PgBouncer's pool of {pool_connections} is nearly all in use: one more would need about "
-        "{needed_connections:.0f} of it, {left_connections:.0f} are left"
+        "{needed_connections:.0f} of it, {left_connections:are} left"
     ),
     # why a unit failed
     reasons.SystemdResult: _systemd_result,
@@ -403,29 +443,28 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.StartsPaced: (
         lambda r: f"at most {times(r.starts_per_tick, 'start')} a tick and {r.booting_max} booting at once"
     ),
-    reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by hand and left so{_none_runs(r.keys)}",
+    reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by people and left so{_none_runs(r.keys)}",
     reasons.NotRendered: _not_rendered,
     reasons.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
     reasons.NoNumberFree: "every other number is in use or draining",
     reasons.FewerThanAdmitted: _fewer_than_admitted,
-    reasons.InPlaceOf: "in place of {old_key:key}, which is drained once this one serves: {cause:cause}",
+    reasons.InPlaceOf: _in_place_of,
     # letting go
     reasons.MoreThanAdmitted: "more of {profile} than is wanted",
-    reasons.DrainedByPeople: "drained by fleetctl",
-    reasons.KeptStoppedByPeople: "kept stopped by fleetctl",
+    reasons.DrainedByPeople: "drained by {person:who}",
+    reasons.KeptStoppedByPeople: "kept stopped by {person:who}",
     reasons.FoundQuiet: "found quiet; quiet can't be undone",
     reasons.Replaced: _replaced,
     reasons.Unresponsive: "unresponsive: no heartbeat while others beat; systemd's stop, with its timeout",
     reasons.EndedAsFailed: "{cause:why}: counted as a failure",
     reasons.StalledGoes: "it finishes nothing",
-    reasons.SchedulerSurplus: "another process on {host} serves the scheduler queue: ours is stopped",
-    reasons.TooManyRun: "{running_instances} of {profile} run, {admitted_instances} are wanted",
+    reasons.TooManyRun: _too_many_run,
     reasons.StillBoots: "{cause:why}; it still boots",
     reasons.QuietNotConfirmed: "no heartbeat confirms quiet yet: {cause:why}",
     reasons.QuietAndIdle: "quiet and idle: {cause:why}",
     reasons.StopUnheeded: "the signal of its stop seems to be lost, so it is sent again: {cause:why}",
     reasons.NotIdleInTime: "not idle after {drain_seconds_max:.0f} s: stopped, and Sidekiq pushes unfinished jobs back",
-    reasons.KeptByPeople: "{instances} started or pinned by hand: kept",
+    reasons.KeptByPeople: "{instances} started or pinned by people: kept",
     reasons.DrainsPaced: lambda r: f"at most {times(r.drains_per_tick, 'drain begins', 'drains begin')} in one tick",
     reasons.QuietsUnconfirmed: (
         "a quiet was never confirmed: nothing more is drained until one is, or an hour has passed"
@@ -446,7 +485,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.HangsInPushedBackJob: _hangs_in_pushed_back_job,
     # a rollout
-    reasons.BeingReplaced: "{key:key} is being replaced: {cause:cause}",
+    reasons.BeingReplaced: lambda r: f"{short_name(r.key)} is being replaced: {_cause(r)}",
     reasons.NoSpare: "replaced by stop, then start, because {refusal:why}",
     reasons.Held: "held: {hold:why}",
     reasons.ReplacementMissing: (
@@ -469,23 +508,11 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.RolloutGivenUp: (
         "{key:unit} failed ({cause:why}): the others are left as they are; mend it, then `fleetctl restart`"
     ),
-    # the scheduler
-    reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
-    reasons.SchedulerRuns: "runs on {hosts:list}",
-    reasons.SchedulerElsewhere: "served by a process on {hosts:list}, so none is started here",
-    reasons.SchedulerQuiet: (
-        "NONE SCHEDULES: the one on {host} is quiet, which can't be undone; it schedules again once it is restarted"
-    ),
-    reasons.SchedulerNeverHere: "NONE RUNS; this host is configured never to start it",
-    reasons.SchedulerAbsent: (
-        "none seen for {absent_seconds:.0f} s; this host starts it after {needed_seconds:.0f} s without one"
-    ),
-    reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
-    reasons.SchedulerStarted: "none runs: started on {host}",
-    reasons.SchedulerUnitUnfit: "{file} is not fleetd's unit, or was changed: nothing is started or ended by it",
-    reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
-    reasons.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before no longer hold",
+    reasons.Rebooted: lambda r: (
+        "this host was rebooted"
+        f"{': pins, pauses and set counts from before no longer hold' if r.orders_forgotten else ''}"
+    ),
     reasons.ResetByHand: "{key:unit} was reset by hand, so it is tried again",
     reasons.RestartedByHand: "{key:unit} was restarted by hand",
     reasons.RestartedByOthers: lambda r: (
@@ -499,4 +526,5 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.RolloutEnded: _rollout_ended,
     **EVIDENCE,
     **REPLIES,
+    **SCHEDULER_REASONS,
 }

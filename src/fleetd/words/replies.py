@@ -19,8 +19,9 @@ _KEPT = {
 def _pause_taken(r: reasons.PauseTaken) -> str:
     drains = times(r.drains_going_on, "drain under way goes on", "drains under way go on")
     more = f"; {drains}, because quiet can't be undone"
+    note = f" ({r.note})" if r.note else ""
     return (
-        f"Paused for {span(r.for_seconds)}: nothing starts or stops of its own accord, "
+        f"Paused for {span(r.for_seconds)}{note}: nothing starts or stops of its own accord, "
         "but for instances above min whose connections others need, and a second scheduler"
         f"{more if r.drains_going_on else ''}."
     )

@@ -232,3 +232,25 @@ def test_all_deaths_are_one_finding_and_the_latest_is_named() -> None:
         f"@{numbers[1]}, @{numbers[0]}, @{numbers[2]}, the scheduler died at least 106 times in the last hour, last "
         f"@{numbers[1]} by SIGKILL, 9 s ago: journalctl -u mastodon-sidekiq@{numbers[1]}"
     )
+
+
+def test_a_rollout_under_way_is_what_is_said_of_a_fleet_that_is_well() -> None:
+    rolling = status_instances.rolling()
+    code = ClampCode.NO_NUMBER_FREE
+    clamp = ClampStatus(code=code, profile="pull-first", before_instances=3, after_instances=2, sentence="in use")
+    busy = replace(rolling, profiles=(rolling.profiles[0], replace(rolling.profiles[1], clamps=(clamp,))))
+    first = headline(busy)
+    assert (first.level, first.sentence) == (
+        Level.OK,
+        "Queues are within their targets. The restart is under way, 2 of 5 done.",
+    )
+    assert "pull-first can't grow further" in headline(replace(busy, rollout=None)).sentence
+
+
+def test_a_clamp_that_leaves_the_number_as_it_is_keeps_nothing_from_growing() -> None:
+    base = healthy()
+    clamp = ClampStatus(
+        code=ClampCode.CONNECTIONS, profile="pull-first", before_instances=2, after_instances=2, sentence="few left"
+    )
+    status = replace(base, profiles=(base.profiles[0], replace(base.profiles[1], clamps=(clamp,))))
+    assert headline(status).sentence.startswith("All is well")

@@ -199,7 +199,7 @@ def test_the_reason_for_the_count_comes_before_the_steps(file: Path) -> None:
     kinds = [e["kind"] for e in told]
     before = told[kinds.index("step") - 1]
     assert before["kind"] == "want"
-    assert re.fullmatch(r"local: \d+ wanted, 1 run: .*default.*", before["sentence"])
+    assert re.fullmatch(r"local: \d+ wanted, 1 runs: .*default.*", before["sentence"])
 
 
 def test_differences_within_fleetds_own_error_are_marked(

@@ -108,7 +108,7 @@ def test_clamps_of_the_whole_host_are_shown_once_after_the_profiles() -> None:
     for status, sentence in (
         (status_connections.saturation(), "More workers would not help: 14 clients wait"),
         (status_connections.behind_pgbouncer(), "others can't be told from our workers"),
-        (status_instances.paused(), "paused by fleetctl: moving the database"),
+        (status_instances.paused(), "paused by root (sudo alice): moving the database"),
         (status_instances.upgrade(), "Mastodon's code on disk (4.5.3) is not what runs"),
     ):
         text = words(status)
@@ -121,6 +121,26 @@ def test_clamps_of_the_whole_host_are_shown_once_after_the_profiles() -> None:
     assert "The whole host" not in words(healthy())
     assert words(status_connections.replica_lost()).count("10.0.0.7:5432 refused the connection") == 1
     assert "replica can't be read: 10.0.0.7:5432 refused" in words(status_connections.replica_lost(), "pull-first")
+
+
+def test_what_to_do_about_an_unknown_wait_depends_on_whether_redis_answers() -> None:
+    down = words(status_examples.redis_down())
+    assert "do: start Redis, or see that this host reaches it" in down
+    assert "names the key" not in down
+    status = status_examples.redis_down()
+    answers = replace(status, sources=tuple(replace(s, ok=True, why="") for s in status.sources))
+    assert "names the key" in words(answers)
+
+
+def test_a_hold_is_told_in_words_where_it_changes_a_number_and_where_not() -> None:
+    text = words(status_instances.paused())
+    assert "4→3 paused: 3 instead of 4 (see below)" in text
+    base = status_instances.paused()
+    [clamp] = base.profiles[0].clamps
+    same = replace(base.profiles[0], clamps=(replace(clamp, before_instances=3, after_instances=3),))
+    text = words(replace(base, profiles=(same,)))
+    assert "paused: stays at 3 (see below)" in text
+    assert "3→3" not in text
 
 
 def test_ordinary_clamps_come_without_advice() -> None:

@@ -27,6 +27,31 @@ def test_a_repeat_shows_how_often_and_when_it_was_last() -> None:
     assert said.count("local 1/12") == 1
 
 
+def test_only_equal_events_share_a_line() -> None:
+    """Two starts of 0.1.0 and one of 0.2.0 are no three starts of either; 2 of 1 is not 1 of 2."""
+    starts = ("fleetd 0.1.0 started", "fleetd 0.1.0 started", "fleetd 0.2.0 started")
+    counts = ("local 2/1, bulk 1/1", "local 1/1, bulk 2/1")
+    entries = [entry(60.0 * i, said, "daemon") for i, said in enumerate(starts)]
+    entries += [entry(300.0 + i, said, "reason", warning=True) for i, said in enumerate(counts)]
+    lines = [line.partition(" ")[2].strip() for line in drawn(*entries)[1:]]
+    assert [line.partition("  (")[0] for line in lines] == [
+        "fleetd 0.1.0 started.",
+        "fleetd 0.2.0 started.",
+        "▲ local 2/1, bulk 1/1.",
+        "▲ local 1/1, bulk 2/1.",
+    ]
+    assert ["times" in line for line in lines] == [True, False, False, False]
+
+
+def test_what_was_done_stays_in_its_order() -> None:
+    """0.1.0, 0.2.0, 0.1.0 again: merged over the line between, the last start would seem to be 0.2.0's."""
+    starts = [entry(60.0 * i, f"fleetd 0.{n}.0 started", "daemon") for i, n in enumerate((1, 2, 1))]
+    orders = [entry(600.0 + i, said, "order") for i, said in enumerate(("ordered: pause", "resumed", "ordered: pause"))]
+    lines = drawn(*starts, *orders)[1:]
+    assert len(lines) == 6
+    assert not any("times" in line for line in lines)
+
+
 def test_each_step_is_a_line_under_its_days_date() -> None:
     day, *lines = drawn(*[entry(100.0, f"start mastodon-sidekiq@{n}.service: more is needed") for n in (2, 3)])
     assert day.endswith("1970")
@@ -39,7 +64,7 @@ def test_each_step_is_a_line_under_its_days_date() -> None:
 def test_reasons_without_a_step_are_counted_and_shown_on_request() -> None:
     entries = (
         entry(5.0, "queues within target; local 1/1 (min)", "reason"),
-        entry(10.0, "local: 2 wanted, 1 run: threads kept busy: push 30", "want"),
+        entry(10.0, "local: 2 wanted, 1 runs: threads kept busy: push 30", "want"),
         entry(10.01, "start mastodon-sidekiq@2.service: local has 1 of 2 wanted"),
         entry(10.02, "queues within target; local 1/2 (pace)", "reason"),
         entry(15.0, "queues within target; local 2/2 (hold_window)", "reason"),
@@ -48,7 +73,7 @@ def test_reasons_without_a_step_are_counted_and_shown_on_request() -> None:
     said = "\n".join(drawn(*entries))
     assert "(min)" not in said
     assert "(hold_window)" not in said
-    for shown in ("2 wanted, 1 run", "@2.service", "(pace)", "redis can't", "Left out: 2 reasons", "--all"):
+    for shown in ("2 wanted, 1 runs", "@2.service", "(pace)", "redis can't", "Left out: 2 reasons", "--all"):
         assert shown in said
     everything = "\n".join(drawn(*entries, everything=True))
     assert "(min)" in everything

@@ -198,7 +198,7 @@ def test_notes_of_instances_stand_beside_them() -> None:
 def test_a_hold_comes_first_on_every_screen_with_what_ends_it() -> None:
     for width, height in ((120, 40), (80, 23), (40, 20), (200, 50)):
         first = unwrapped(printed(status_instances.paused(), width, height))
-        assert first.startswith("▲ PAUSE, 1.8 h left paused by fleetctl: moving the database;")
+        assert first.startswith("▲ PAUSE, 1.8 h left paused by root (sudo alice): moving the database;")
         assert "`fleetctl resume` ends it" in first
         words = unwrapped(printed(status_instances.upgrade(), width, height))
         assert words.startswith("▲ UPGRADE Mastodon's code on disk (4.5.3) is not what runs")
@@ -229,11 +229,11 @@ def test_nothing_from_the_top_is_repeated_below() -> None:
         text = unwrapped(printed(status, 100))
         sentence = status.connections.unattributable or status.connections.saturation
         assert text.lower().count(sentence.lower()) == 1
-        assert re.search("6 instances needed, 6→4 (others unattributable|database saturated), min 2", text)
+        assert re.search("6 instances needed, 4 instead of 6: (others unattributable|database saturated), min 2", text)
     for status in (status_instances.paused(), status_instances.upgrade()):
         text = unwrapped(printed(status, 100))
         assert text.count(status.holds[0].sentence) == 1
-        assert f"→3 {HOLD_CODES[status.holds[0].kind].value}, min 2" in text
+        assert f"3 instead of 4: {HOLD_CODES[status.holds[0].kind].value}, min 2" in text
 
 
 def test_a_hold_is_highlighted_in_colour() -> None:
@@ -272,7 +272,7 @@ def test_a_sick_instance_shows_its_state_its_note_and_its_last_words() -> None:
     assert re.search(r"✖ 4 failed +for 70 s +exit status 1, 3 times in a row", text)
     below = text.split("✖ 4 failed")[1].splitlines()[1:4]
     assert [line.strip() for line in below] == ["┃ one", "┃ two", "┃ cannot load such file -- rails\\x1b[2J"]
-    assert "32.0 GB, stalled 14%, CPU short 66%" in text
+    assert "32.0 GB, memory pressure 14%, CPU pressure 66%" in text
     assert text.count("given up at 1 of 5") == 1
     dense = printed(status_instances.sick(), 80, 20, words=WORDS)
     assert "┃ one" not in dense

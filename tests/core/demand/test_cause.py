@@ -45,7 +45,7 @@ def test_the_queue_that_waits_is_named_with_its_numbers() -> None:
     assert (need.latency_seconds, need.target_seconds) == (12.0, 30.0)
     assert need.lasts_seconds is not None
     said = sentence(why)
-    assert said.startswith("6 wanted, 1 run: push: 5,000 jobs wait, the oldest for 12 s (target 30 s); ")
+    assert said.startswith("6 wanted, 1 runs: push: 5,000 jobs wait, the oldest for 12 s (target 30 s); ")
     assert f"what runs would take {need.lasts_seconds:,.0f} s" in said
     assert said.endswith(", but max is 6")
 
@@ -75,7 +75,7 @@ def test_when_nothing_waits_the_queues_that_keep_threads_busy_are_named() -> Non
         need=KeepsBusy(threads=(("default", 12.0), ("push", 5.0)), rest_threads=1.0),
         clamp=None,
     )
-    assert sentence(why) == "5 wanted, 1 run: threads kept busy: default 12, push 5, others 1"
+    assert sentence(why) == "5 wanted, 1 runs: threads kept busy: default 12, push 5, others 1"
 
 
 def test_going_down_says_what_is_left_to_do() -> None:
@@ -93,7 +93,7 @@ def test_min_and_an_unknown_latency_are_given_as_causes() -> None:
     assert sentence(idle).endswith("keep hardly a thread busy; that needs 0 instances, but min is 3")
     blind = wanted(decide(policy(strict(low=3)), no_redis=True))
     assert (blind.need, blind.clamp) == (None, AtMin(min_instances=3))
-    assert sentence(blind) == "3 wanted, 1 run: min is 3"
+    assert sentence(blind) == "3 wanted, 1 runs: min is 3"
 
 
 def test_overflow_names_where_it_comes_from() -> None:

@@ -126,7 +126,7 @@ def test_a_pause_is_kept_with_its_note_and_resume_ends_it() -> None:
     after, reply = given(Pause(for_seconds=90.0, reason="  moving\nthe  database "))
     assert after.people.pause is not None
     assert after.people.pause.note == "moving the database"
-    assert reply == PauseTaken(for_seconds=90.0, drains_going_on=0)
+    assert reply == PauseTaken(for_seconds=90.0, drains_going_on=0, note="moving the database")
     assert sentence(reply).startswith("Paused for 90 s")
     after, reply = given(Resume(), after)
     assert after.people.pause is None

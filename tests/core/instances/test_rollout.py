@@ -9,13 +9,13 @@ from fleetd.core.carry_out import carry_out
 from fleetd.core.instances.host_memory import HostMemory, UnitMemory, Watch
 from fleetd.core.instances.host_tick import HostConstraints, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.instances.rollout import begin, outdated_for, replace_causes
+from fleetd.core.instances.rollout import begin, changes_of, outdated_for, replace_causes
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Plan
 from fleetd.core.model.facts import HostFacts, RunningJob, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
-from fleetd.core.model.reasons.units import ReplaceCause, SchedulerNeverHere
+from fleetd.core.model.reasons.units import Change, ReplaceCause, SchedulerNeverHere
 from fleetd.core.model.worker_settings import instance_digest
 from tests.support.builders.decisions import planned
 from tests.support.builders.readings import (
@@ -136,6 +136,28 @@ def test_an_instance_is_outdated_if_it_runs_with_other_settings_than_rendered(
 ) -> None:
     target = outdated_for(RULES, started_with(digest), facts, WATCHED)
     assert (target is not None) == outdated
+
+
+@pytest.mark.parametrize(
+    ("digest", "pool", "unit_digest", "file", "started_from", "changes"),
+    [
+        (DIGEST, 5, "u1", "f1", "f1", ()),
+        ("0ld0ld00", 5, "u1", "f1", "f1", (Change.CONFIGURATION,)),
+        ("0ld0ld00", 9, "u1", "f1", "f1", (Change.POOL,)),
+        (DIGEST, 5, "u2", "f2", "f1", (Change.UNIT_FILE,)),
+        (DIGEST, 5, "u2", "f1", "f1", (Change.DROP_IN,)),
+        (DIGEST, 5, "u2", "f2", "", (Change.UNIT,)),  # an earlier version did not note it
+        ("0ld0ld00", 5, "u2", "f1", "f1", (Change.CONFIGURATION, Change.DROP_IN)),
+    ],
+)
+def test_what_changed_is_known(
+    digest: str, pool: int, unit_digest: str, file: str, started_from: str, changes: tuple[Change, ...]
+) -> None:
+    profile = RULES.profiles[0]
+    view = structs.replace(started_with(digest), db_pool=profile.db_pool + pool - 5, threads=profile.threads)
+    facts = structs.replace(host(unit_digest=unit_digest), file_digests={TEMPLATE_UNIT: file})
+    memory = watched(Watch(invocation_id="", unit_digest="u1", file_digest=started_from, served=True))
+    assert changes_of(RULES, view, facts, memory) == changes
 
 
 def test_a_unit_file_that_systemd_has_not_read_yet_makes_nothing_outdated() -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from msgspec import structs
 
 from fleetd.core.evidence.weigh import weigh
-from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
+from fleetd.core.instances.host_memory import AbsenceMemory, Failure, HostMemory, PeoplesOrders, UnitMemory
+from fleetd.core.instances.lifecycle import Pin
 from fleetd.core.instances.scheduler import GHOST_SECONDS, SchedulerDecision, decide_scheduler
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.units import (
+    PinKind,
+    SchedulerHeld,
+    SchedulerKeptStopped,
     SchedulerNeverHere,
     SchedulerOverBudget,
     SchedulerQuiet,
     SchedulerSurplus,
     SchedulerUnreadable,
+    ServingProcess,
+    StartFailed,
+    SystemdResult,
 )
 from fleetd.words.reasons import sentence
-from tests.support.builders.readings import process, sidekiq, snapshot, systemd, tag, tick_of, unit
+from tests.support.builders.readings import machine, process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy
 
 STOCK = process("", queues="default scheduler", hostname="main", started=900.0)
@@ -149,7 +159,7 @@ def test_an_old_heartbeat_of_ours_counts_as_live_while_our_unit_is_down() -> Non
 
 def test_ours_beside_a_stock_unit_is_ended() -> None:
     decision = Watch(rules("here")).look(0.0, STOCK, ours(), own_unit=unit(pid=9))
-    assert decision.surplus == SchedulerSurplus(host="main")
+    assert decision.surplus == SchedulerSurplus(host="main", process=ServingProcess(host="main", pid=0))
     assert decision.state == decision.surplus
     assert decision.live_processes == 2
     assert decision.hosts == ("main", "w1")
@@ -311,3 +321,61 @@ def test_it_is_one_once_its_unit_is_gone_or_has_run_for_longer_than_heartbeats_l
     assert (gone.live_processes, gone.start) == (1, False)
     left_over = watch.look(2.0, old, ours(started=80.0), own_unit=unit(pid=9, age=GHOST_SECONDS + 1.0))
     assert left_over.live_processes == 2
+
+
+# -- what is said while none runs and ours may not be started: what keeps it so, not that it was started
+
+
+def pinned_stopped(by: Literal["hand", "fleetctl"]) -> HostMemory:
+    person = Person(user="root", login="alice") if by == "fleetctl" else None
+    pin = Pin(wants=PinKind.STOPPED, since_seconds=0.0, until_seconds=7300.0, by=by, person=person)
+    return HostMemory(people=PeoplesOrders(pins={SCHEDULER: pin}))
+
+
+FAILED = Failure(count=1, last_seconds=95.0, cause=SystemdResult(result="exit-code"))
+
+
+@pytest.mark.parametrize(
+    ("memory", "said"),
+    [
+        (
+            pinned_stopped("hand"),
+            "NO SCHEDULER RUNS: it was stopped by hand, for another 2.0 h; `fleetctl release scheduler` ends that",
+        ),
+        (
+            pinned_stopped("fleetctl"),
+            "NO SCHEDULER RUNS: it is kept stopped by root (sudo alice), for another 2.0 h; "
+            "`fleetctl release scheduler` ends that",
+        ),
+        (
+            HostMemory(units=UnitMemory(failures={SCHEDULER: FAILED})),
+            "the scheduler failed once: its process exited with an error (exit-code); the scheduler is tried again in "
+            "10 s: NO SCHEDULER RUNS",
+        ),
+    ],
+    ids=["by hand", "fleetctl", "failed"],
+)
+def test_one_that_may_not_be_started_is_not_said_to_be_started(memory: HostMemory, said: str) -> None:
+    watch = Watch(rules("here"))
+    watch.memory = memory
+    decision = watch.absent(0.0, 100.0)
+    assert not decision.start
+    assert isinstance(decision.state, SchedulerKeptStopped | StartFailed | SchedulerHeld)
+    assert sentence(decision.state) == said
+    assert decision.clamp is not None
+
+
+def test_who_serves_instead_is_named_with_its_pid_and_unit() -> None:
+    stock = process("", queues="scheduler", hostname="w1", pid=4242, started=900.0)
+    theirs = process(tag(SCHEDULER, host="w2"), queues="scheduler", hostname="w2", pid=77)
+    facts = structs.replace(machine(rules()), sidekiq_units={4242: "mastodon-sidekiq.service", 77: "wrong.service"})
+    shot = snapshot(rules(), redis=sidekiq(processes=(stock, theirs)), units=systemd(), host=facts)
+    decision, _ = decide_scheduler(tick_of(rules(), shot), HostMemory(), within_budget=True)
+    assert sentence(decision.state) == (
+        "served by process 4242 (mastodon-sidekiq.service) on w1, "
+        "process 77 (mastodon-sidekiq-scheduler.service) on w2, so none is started here"
+    )
+    remote = structs.replace(stock, hostname="main")  # a pid of another host is no pid of ours
+    shot = snapshot(rules(), redis=sidekiq(processes=(remote,)), units=systemd(), host=facts)
+    decision, _ = decide_scheduler(tick_of(rules(), shot), HostMemory(), within_budget=True)
+    assert sentence(decision.state) == "served by process 4242 on main, so none is started here"

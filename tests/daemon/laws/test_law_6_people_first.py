@@ -6,7 +6,8 @@ import pytest
 from msgspec import structs
 
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.reasons.units import StoppedByHand
+from fleetd.core.model.reasons.base import ClampCode
+from fleetd.core.model.reasons.units import SchedulerKeptStopped
 from fleetd.words.reasons import sentence
 from tests.support.world.fleets import (
     HOUR,
@@ -155,9 +156,10 @@ def test_law_6_a_persons_stop_of_the_scheduler_is_kept_and_reported() -> None:
     rig.world.stop(SCHEDULER)
     ticks = rig.run(600.0)
     assert rig.ordered("start").count(SCHEDULER) == 1
-    [clamp] = ticks[-1].host.clamps
-    assert clamp.reason == StoppedByHand(keys=(SCHEDULER,))
-    assert sentence(clamp.reason) == "the scheduler stopped by hand and left so: NO SCHEDULER RUNS"
+    [clamp] = [clamp for clamp in ticks[-1].clamps if clamp.code == ClampCode.PINNED]
+    assert isinstance(clamp.reason, SchedulerKeptStopped)
+    assert sentence(clamp.reason).startswith("NO SCHEDULER RUNS: it was stopped by hand, for another ")
+    assert rig.status(ticks[-1]).scheduler.sentence == sentence(clamp.reason)
 
 
 def test_law_6_units_that_are_not_configured_are_never_in_a_step() -> None:

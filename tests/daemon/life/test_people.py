@@ -17,6 +17,7 @@ from fleetd.core.instances.orders import (
     SetInstances,
 )
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.errors import OrderRefusedError
 from fleetd.words.reasons import sentence
@@ -46,6 +47,39 @@ def refused(rig: Rig, order: Order) -> str:
     return str(error.value)
 
 
+ALICE = Person(user="root", login="alice")
+BY_ALICE = "root (sudo alice)"
+
+
+def test_what_is_ordered_says_who_ordered_it_even_after_a_restart_of_fleetd() -> None:
+    rig = fleet(count=3)
+    rig.order(SetInstances(profile="default-first", instances=3), ALICE)
+    rig.order(PinInstance(key=InstanceKey(1)), ALICE)
+    rig.order(DrainInstance(key=InstanceKey(2)), ALICE)
+    rig.order(Pause(reason="moving the database"), ALICE)
+    rig.kill_fleetd()
+    result = rig.tick()
+    assert f"drained by {BY_ALICE}" in [sentence(step.why) for step in result.host.steps]
+    status = rig.status(result)
+    assert status.holds[0].sentence == f"paused by {BY_ALICE}: moving the database; `fleetctl resume` ends it"
+    assert {(order.what, order.sentence) for order in status.overrides} == {
+        ("fleet", "moving the database"),
+        ("default-first", f"3 instances, by {BY_ALICE}"),
+        ("@1", f"kept running by {BY_ALICE}"),
+        ("@2", f"kept stopped by {BY_ALICE}"),
+    }
+    rig.order(Resume())
+    assert f"set to 3 by {BY_ALICE}" in said(rig.tick())
+
+
+def test_a_restart_says_who_ordered_it() -> None:
+    rig = fleet(count=2)
+    rig.order(Restart(), ALICE)
+    ticks = rig.run(60.0)
+    whys = [sentence(step.why) for tick in ticks for step in tick.host.steps]
+    assert any(why.endswith(f"restarted by {BY_ALICE}") for why in whys)
+
+
 # -- pin, release
 
 
@@ -70,7 +104,7 @@ def test_an_instance_pinned_as_stopped_is_not_started_though_needed() -> None:
     rig.world.enqueue("default", 20_000)
     ticks = rig.run(300.0)
     assert set(rig.ordered("start")) == {4}
-    assert "@3 stopped by hand and left so" in said(ticks[-1])
+    assert "@3 stopped by people and left so" in said(ticks[-1])
     assert states(ticks[-1])[3] == "pinned"
     rig.order(ReleaseInstance(key=InstanceKey(3)))
     rig.run(30.0)
@@ -113,10 +147,10 @@ def test_after_a_stop_by_hand_another_number_stands_in_only_for_min() -> None:
     ticks = rig.run(120.0)
     [step] = [s for _, s in rig.units.orders]
     assert (step.verb, step.key) == ("start", 3)
-    assert "takes over for @1, stopped by hand, because min is 2" in sentence(step.why)
+    assert "takes over for @1, stopped by people, because min is 2" in sentence(step.why)
     notes = {i.number: i.note for i in rig.status(ticks[-1]).instances}
     assert "stopped by hand" in notes[1]
-    assert notes[3] == "stands in for @1, stopped by hand"
+    assert notes[3] == "stands in for @1, stopped by people"
     rig.kill_fleetd()
     ticks = rig.run(10.0)
     assert "stands in" in {i.number: i.note for i in rig.status(ticks[-1]).instances}[3]

@@ -86,7 +86,7 @@ def test_a_drain_on_a_full_disk_outlives_a_restart_and_is_written_once_there_is_
     fleet.wait("it is drained", lambda s: {i.number: i.state for i in s.instances}[2] == "pinned")
 
     after = restart(fleet)
-    assert pinned(after) == {"@2 kept stopped by fleetctl"}, "its own stop is no person's"
+    assert pinned(after) == {"@2 kept stopped by root"}, "its own stop is no person's"
     assert memory_problems(after)
     assert '"pins":{"2"' not in worker.read(f"{STATE}/host.json")
 
@@ -96,7 +96,7 @@ def test_a_drain_on_a_full_disk_outlives_a_restart_and_is_written_once_there_is_
     assert freed.ticks_total <= ticks + 2, "by the first tick that begins after there was room"
     assert not worker.path(f"{RUN}/host.json").exists()
     assert '"pins":{"2"' in worker.read(f"{STATE}/host.json")
-    assert pinned(restart(fleet)) == {"@2 kept stopped by fleetctl"}
+    assert pinned(restart(fleet)) == {"@2 kept stopped by root"}
     said_once = [line.message for line in fleet.said() if "fleetd's memory" in line.message]
     assert [("can be saved again" in message) for message in said_once] == [False, False, True], (
         "at its begin, by the restarted fleetd, and at its end"
@@ -125,7 +125,7 @@ def test_a_restart_right_after_there_is_room_keeps_the_order(fleet: Fleet) -> No
         fill(fleet.worker, directory)
     order(fleet, "pin", "1", "--for", "1h")
     fleet.worker.run(["sh", "-c", f"rm {STATE}/filler; systemctl restart fleetd"])
-    fleet.wait("it is pinned", lambda s: s.uptime_seconds < 60.0 and pinned(s) == {"@1 kept running by fleetctl"})
+    fleet.wait("it is pinned", lambda s: s.uptime_seconds < 60.0 and pinned(s) == {"@1 kept running by root"})
     free(fleet.worker, RUN)
     order(fleet, "release", "1")
 

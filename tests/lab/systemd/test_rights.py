@@ -137,12 +137,34 @@ def test_a_member_of_the_group_gives_orders(fleet: Fleet) -> None:
     assert told.startswith("Paused for 10 min")
     fleet.wait("the pause", lambda s: [hold.kind for hold in s.holds] == ["pause"])
     assert "PAUSE, " in try_as(worker, "nobody", FLEETCTL, "status").stdout.splitlines()[0]
-    uid = worker.run(["id", "-u", "oncall"]).stdout.strip()
     journal = worker.journalctl("-u", "fleetd", "-o", "cat")
-    assert f"ordered by uid {uid}: Pause for_seconds 600 reason disk swap" in journal
+    assert "ordered by oncall: Pause for_seconds 600 reason disk swap" in journal
+    assert "ordered by oncall: Paused for 10 min (disk swap)" in worker.run([FLEETCTL, "history", "--json"]).stdout
     assert "no profile" in refused(worker, "oncall", FLEETCTL, "set", "nonsense", "1")
     worker.run([FLEETCTL, "resume"], user="oncall")
     fleet.wait("the end of the pause", lambda s: not s.holds)
+
+
+def test_an_order_by_sudo_says_who_is_behind_it(fleet: Fleet) -> None:
+    """logind knows the login by the control group alone, which is all that a sudo leaves as it was."""
+    worker, told = fleet.worker, []
+    worker.start("systemd-logind")
+    worker.run(["loginctl", "enable-linger", "oncall"])
+    uid = worker.run(["id", "-u", "oncall"]).stdout.strip()
+    for place in (f"--slice=user-{uid}.slice", "--slice=system.slice"):
+        worker.run(["systemd-run", "--quiet", "--wait", "--pipe", place, FLEETCTL, "pause", "--reason", "disk swap"])
+        fleet.wait("the pause", lambda s: [hold.kind for hold in s.holds] == ["pause"])
+        told.append(fleet.status().holds[0].sentence.partition(":")[0])
+        worker.run([FLEETCTL, "resume"])
+        fleet.wait("the end of the pause", lambda s: not s.holds)
+    worker.stop("systemd-logind")
+    assert told == ["paused by root (sudo oncall)", "paused by root"]
+
+
+def test_who_serves_the_scheduler_queue_is_named_though_its_proc_is_hidden(fleet: Fleet) -> None:
+    pid = fleet.worker.unit("mastodon-sidekiq.service").main_pid
+    served = f"served by process {pid} (mastodon-sidekiq.service) on worker1"
+    fleet.wait("the stock unit", lambda s: s.scheduler.sentence.startswith(served))
 
 
 def test_fleetctl_watches_a_restart_to_its_end(fleet: Fleet) -> None:

@@ -16,7 +16,7 @@ HOUR = 3600.0
 def paused() -> Status:
     """Somebody works on the database and has paused the fleet. Two more orders are in force as well."""
     base = healthy()
-    sentence = "paused by fleetctl: moving the database; `fleetctl resume` ends it"
+    sentence = "paused by root (sudo alice): moving the database; `fleetctl resume` ends it"
     clamps = tuple(
         ClampStatus(
             code=ClampCode.PAUSED,

@@ -16,6 +16,7 @@ from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step, Verb
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.units import DrainedByPeople
 
 
@@ -56,7 +57,7 @@ async def main() -> None:
 
     async def reload() -> None: ...
 
-    async def order(_order: Order) -> str:
+    async def order(_order: Order, _person: Person) -> str:
         return "obeyed"
 
     control = ControlBus(

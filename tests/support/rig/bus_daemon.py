@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from fleetd.adapters.bus.connection import Connection
 from fleetd.adapters.bus.control import ControlBus
 from fleetd.core.instances.orders import Order
+from fleetd.core.model.person import Person
 from fleetd.core.model.status import ConnectionStatus, SchedulerStatus, Status
 from fleetd.errors import FleetdError
 from tests.support.rig.private_bus import PrivateBus
@@ -57,6 +58,7 @@ class BusDaemon:
         self.status: Status | None = status_of("worker1")
         self.reloads = 0
         self.orders: list[Order] = []
+        self.people: list[Person] = []  # who gave each of them
         self.refusal = ""
         self.level = "info"
         self.control = ControlBus(
@@ -74,8 +76,9 @@ class BusDaemon:
         self._refuse()
         self.reloads += 1
 
-    async def order(self, order: Order) -> str:
+    async def order(self, order: Order, person: Person) -> str:
         self._refuse()
+        self.people.append(person)
         self.orders.append(order)
         return "it is done – ünïcode too"
 

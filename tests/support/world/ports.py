@@ -11,6 +11,7 @@ from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step, StepResult
 from fleetd.core.model.facts import DatabaseFacts, HostFacts, SidekiqFacts, SystemdFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import (
     ConnectionPolicy,
     MemoryPolicy,
@@ -249,9 +250,9 @@ class Rig:
             ticks_total=self.ticks,
         )
 
-    def order(self, order: Order) -> str:
+    def order(self, order: Order, person: Person | None = None) -> str:
         """Give a person's order, and return the answer. Raises OrderRefusedError."""
-        return answer(sentence(self.ticker.order(order)), self.ticker.unsaved)
+        return answer(sentence(self.ticker.order(order, person)), self.ticker.unsaved)
 
     def ordered(self, verb: str) -> list[int]:
         """The numbers to which fleetd ordered this step, in order."""

@@ -161,6 +161,7 @@ def host_facts(world: World) -> HostFacts:
         oom_kills_total=world.oom_kills_total,
         code=CodeStamp(digest=world.code, version=world.code),
         unit_digests={TEMPLATE_UNIT: world.unit_file, SCHEDULER_UNIT: world.unit_file},
+        file_digests={TEMPLATE_UNIT: world.installed_unit, SCHEDULER_UNIT: world.installed_unit},
         shipped_digests={TEMPLATE_UNIT: world.installed_unit, SCHEDULER_UNIT: world.installed_unit},
         unfit_units=dict(world.unfit_units),
     )

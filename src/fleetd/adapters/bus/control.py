@@ -1,7 +1,7 @@
 """fleetd on the bus: `org.fleetd1`, for `fleetctl`, `busctl` and `systemctl service-log-level`.
 
 Only one process can own the name, which also keeps a second fleetd off the host. Everyone may read; root and the
-members of the group fleetd may change things (`admin_uid`). The bus policy in units/org.fleetd1.conf says the same, but
+members of the group fleetd may change things (caller.py). The bus policy in units/org.fleetd1.conf says the same, but
 fleetd checks by itself, so a policy that is missing or too wide opens nothing.
 
 Replies never carry a traceback. What an unprivileged user can cause is bounded: pending changes by _PENDING_MAX, all
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import grp
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,16 @@ from dbus_next.signature import Variant
 
 from fleetd.adapters.bus import interface as offered
 from fleetd.adapters.bus import orders
+from fleetd.adapters.bus.caller import Caller, admin, person_of
 from fleetd.adapters.bus.connection import BusCallError, BusLostError, Connection
 from fleetd.adapters.bus.incoming import CALL_BODY_BYTES_MAX, Call
 from fleetd.adapters.bus.interface import CallRefusedError
 from fleetd.adapters.logging.journal import LEVELS
 from fleetd.core.instances.orders import Order
+from fleetd.core.model.person import Person
 from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
+from fleetd.words.formatting import who
 
 ADMIN_GROUP = "fleetd"
 
@@ -44,15 +46,15 @@ _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER = 1
 _ALREADY_OWNER = 4
 
-#: Changes something for the user with this id; returns the answer, if there is one.
-_Change = Callable[[int], Awaitable[str | None]]
+#: Changes something for this process; returns the answer, if there is one.
+_Change = Callable[[Caller], Awaitable[str | None]]
 
 
 class ControlBus:
     """The service side. Call `ensure` before each tick.
 
     `status`: the last tick's status, None before the first. `reload`: read the configuration again; raises
-    FleetdError with the reasons when it is refused. `order`: obey a person; returns the answer, raises FleetdError
+    FleetdError with the reasons when it is refused. `order`: obey this person; returns the answer, raises FleetdError
     with the reason when the order is refused. `log_level`, `set_log_level`: one of journal.LEVELS.
     `admin_group`: who may change things, besides root.
     """
@@ -63,7 +65,7 @@ class ControlBus:
         version: str,
         status: Callable[[], Status | None],
         reload: Callable[[], Awaitable[None]],
-        order: Callable[[Order], Awaitable[str]],
+        order: Callable[[Order, Person], Awaitable[str]],
         log_level: Callable[[], str],
         set_log_level: Callable[[str], None],
         admin_group: str = ADMIN_GROUP,
@@ -196,13 +198,13 @@ class ControlBus:
                 }
                 return call.answer("a{sv}", values)
             case "Reload":
-                self._change(call, lambda _uid: self._reload())
+                self._change(call, lambda _caller: self._reload())
             case "Set":
                 level = self._log_level_to_set(header.path, *arguments)
-                self._change(call, lambda _uid: self._carry_out_log_level(level))
+                self._change(call, lambda _caller: self._carry_out_log_level(level))
             case method if method in orders.ORDERS:
                 order = self._order_of(method, arguments)
-                self._change(call, lambda uid: self._carry_out_order(uid, order))
+                self._change(call, lambda caller: self._carry_out_order(caller, order))
             case _:  # Ping
                 return call.answer()
         return None
@@ -241,16 +243,17 @@ class ControlBus:
         except orders.BadOrderError as error:
             raise CallRefusedError(offered.ERROR_INVALID_ARGS, str(error)) from error
 
-    async def _carry_out_order(self, uid: int, order: Order) -> str:
+    async def _carry_out_order(self, caller: Caller, order: Order) -> str:
         """Logs one line: who ordered what, and what became of it."""
-        outcome = "not finished in time"
+        outcome, person = "not finished in time", await person_of(caller, self._bus_address)
         try:
-            outcome = answer = await self._order(order)
+            outcome = answer = await self._order(order, person)
         except FleetdError as refused:
             outcome = f"refused: {refused}"
             raise
         finally:
-            _log.info(f"ordered by uid {uid}: {orders.described(order)} — {outcome}", by_uid=uid)
+            said = f"ordered by {who(person)}: {orders.described(order)} — {outcome}"
+            _log.info(said, by_uid=caller.uid)
         return answer
 
     async def _carry_out_log_level(self, level: str) -> None:
@@ -268,8 +271,8 @@ class ControlBus:
 
     async def _change_and_reply(self, connection: Connection, call: Call, change: _Change) -> None:
         try:
-            uid = await admin_uid(connection, call.header.sender, self._admin_group)
-            answer = await asyncio.wait_for(change(uid), _CHANGE_DEADLINE_SECONDS)
+            caller = await admin(connection, call.header.sender, self._admin_group)
+            answer = await asyncio.wait_for(change(caller), _CHANGE_DEADLINE_SECONDS)
             reply = call.answer() if answer is None else call.answer("s", answer)
         except CallRefusedError as refused:
             reply = call.refusal(refused.name, str(refused))
@@ -306,23 +309,3 @@ def _arguments(call: Call) -> list[Any]:
         return call.arguments() if signature else []
     except ValueError as error:
         raise CallRefusedError(offered.ERROR_INVALID_ARGS, str(error)) from error
-
-
-async def admin_uid(connection: Connection, sender: str, group: str) -> int:
-    """The uid of `sender`, who is root or in `group`. Raises CallRefusedError for anybody else.
-
-    The groups are those of the process itself, so no user database is asked. Raises BusCallError when the sender is
-    gone.
-    """
-    [credentials] = await connection.call_bus("GetConnectionCredentials", "s", sender)
-    uid = int(credentials["UnixUserID"].value)
-    groups = credentials["UnixGroupIDs"].value if "UnixGroupIDs" in credentials else []
-    try:
-        admins = grp.getgrnam(group).gr_gid
-    except KeyError:
-        admins = None
-    if uid != 0 and admins not in groups:
-        raise offered.CallRefusedError(
-            offered.ERROR_ACCESS_DENIED, f"only root and members of group {group} may do this"
-        )
-    return uid

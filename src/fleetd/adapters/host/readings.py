@@ -15,6 +15,7 @@ import msgspec
 from fleetd.adapters.host.files import read_small_file
 from fleetd.adapters.host.memory_limits import held_bytes, limits_above
 from fleetd.adapters.host.unit_files import UnitFiles
+from fleetd.adapters.host.unit_processes import sidekiq_units
 from fleetd.core.model import worker_settings
 from fleetd.core.model.bounds import real, whole
 from fleetd.core.model.facts import CodeStamp, HostFacts, HostPressure, RenderedSettings, SystemdFacts
@@ -79,7 +80,9 @@ class LinuxHost:
             oom_kills_total=self._oom_kills_total(),
             code=read_stamp(self._settings_directory / CODE_FILE),
             unit_digests=self._unit_digests(),
+            file_digests=self._unit_files.file_digests(),
             shipped_digests=self._unit_files.shipped_digests(),
+            sidekiq_units=sidekiq_units(self._root),
             unfit_units=self._unit_files.unfit(self._directory),
         )
 

@@ -58,7 +58,13 @@ class UnitFiles:
         if not contents[0] or any(content is None for content in contents):
             return None
         whole = b"\0".join(content for content in contents if content)
-        return hashlib.sha256(whole).hexdigest()[:_DIGEST_LETTERS]
+        return _digest(whole)
+
+    def file_digests(self) -> dict[str, str]:
+        """The digest of each unit file without its drop-ins; absent: there is none, or it can't be read."""
+        found = ((unit, self._fragment(unit)) for unit in UNIT_FILES)
+        contents = {unit: _content(path) for unit, path in found if path is not None}
+        return {unit: _digest(content) for unit, content in contents.items() if content}
 
     def shipped_digests(self) -> dict[str, str]:
         """The digest of each unit file that is below /usr, where installing puts it; drop-ins are people's."""
@@ -68,7 +74,7 @@ class UnitFiles:
             if fragment is None or not fragment.is_relative_to(self._root / "usr"):
                 continue
             if content := _content(fragment):
-                found[unit] = hashlib.sha256(content).hexdigest()[:_DIGEST_LETTERS]
+                found[unit] = _digest(content)
         return found
 
     def drop_ins(self, unit: str) -> tuple[Path, ...]:
@@ -194,6 +200,10 @@ def _drop_in_owners(unit: str) -> Iterator[str]:
     while "-" in prefix:
         prefix = prefix.rpartition("-")[0]
         yield from (f"{prefix}-{end}.service" for end in dict.fromkeys([*ends, ""]))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_DIGEST_LETTERS]
 
 
 def _without_comments(content: bytes) -> bytes:

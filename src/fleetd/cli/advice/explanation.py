@@ -27,7 +27,7 @@ WHAT_TO_DO = {
     ClampCode.YIELD: "nothing; more connections or memory would do for both",
     ClampCode.MEMORY: "lower memory.instance if your workers stay smaller; else a bigger VM",
     ClampCode.HEADROOM_UNKNOWN: "see journalctl -u fleetd; fleetd needs one connection of its own to each",
-    ClampCode.LATENCY_UNKNOWN: "see journalctl -u fleetd, which names the key",
+    ClampCode.LATENCY_UNKNOWN: "start Redis if it is down; otherwise see journalctl -u fleetd, which names the key",
     ClampCode.SYSTEMD_UNKNOWN: "systemctl status dbus",
     ClampCode.MEMORY_UNKNOWN: "see journalctl -u fleetd",
     ClampCode.PINNED: "fleetctl release N, or wait until it ends",
@@ -46,6 +46,17 @@ WHAT_TO_DO = {
     ClampCode.UNDRAINABLE: "see that its unit's main process is Sidekiq itself, or passes signals on",
     ClampCode.REDIS_NOT_WRITABLE: "let Redis take writes again: its log says why it does not",
 }
+
+
+_REDIS_IS_LOST = "start Redis, or see that this host reaches it: systemctl status redis-server, fleetctl doctor"
+
+
+def advice(status: Status, code: ClampCode) -> str | None:
+    """What to do about a clamp; None: nothing. A key is to blame for an unknown wait only if Redis answers."""
+    lost = any(source.name == "redis" and not source.ok for source in status.sources)
+    if code == ClampCode.LATENCY_UNKNOWN and lost:
+        return _REDIS_IS_LOST
+    return WHAT_TO_DO.get(code)
 
 
 class Reason(Value, frozen=True, kw_only=True):
@@ -83,7 +94,7 @@ def explain_status(status: Status, profile: str | None = None) -> Explanation:
                 needed_instances=p.needed_instances,
                 admitted_instances=p.admitted_instances,
                 running_instances=p.running_instances,
-                clamps=tuple(reason_of(clamp) for clamp in p.clamps),
+                clamps=tuple(reason_of(status, clamp) for clamp in p.clamps),
             )
             for p in status.profiles
             if profile in (None, p.name)
@@ -93,14 +104,14 @@ def explain_status(status: Status, profile: str | None = None) -> Explanation:
     )
 
 
-def reason_of(clamp: ClampStatus) -> Reason:
+def reason_of(status: Status, clamp: ClampStatus) -> Reason:
     """A clamp with what to do about it."""
     return Reason(
         code=clamp.code.value,
         sentence=clamp.sentence,
         before_instances=clamp.before_instances,
         after_instances=clamp.after_instances,
-        what_to_do=WHAT_TO_DO.get(clamp.code),
+        what_to_do=advice(status, clamp.code),
     )
 
 
@@ -134,4 +145,4 @@ def host_reasons(status: Status) -> list[tuple[Level, Reason]]:
         (ClampCode.DATABASE_SATURATED, status.connections.saturation),
     ):
         clamps += [ClampStatus(code=code, sentence=sentence)] if sentence else []
-    return found + [(clamp_level(clamp), reason_of(clamp)) for clamp in clamps]
+    return found + [(clamp_level(clamp), reason_of(status, clamp)) for clamp in clamps]

@@ -63,9 +63,13 @@ def headline(status: Status) -> Finding:
     found = findings(status)
     if found:
         return found[0]
-    clamped = [p.name for p in status.profiles if any(clamp_level(c) > Level.OK for c in p.clamps)]
-    if clamped:
-        said = f"Queues are within their targets, but {' and '.join(clamped)} can't grow further."
+    rollout = status.rollout
+    if rollout is not None and not rollout.ended:
+        done = f"{rollout.done_instances} of {rollout.total_instances} done"
+        return Finding(Level.OK, f"Queues are within their targets. {_ROLLOUTS[rollout.cause]} is under way, {done}.")
+    short = [p.name for p in status.profiles if any(_keeps_below(c) for c in p.clamps)]
+    if short:
+        said = f"Queues are within their targets, but {' and '.join(short)} can't grow further."
         return Finding(Level.OK, said)
     return Finding(Level.OK, "All is well: every queue waits less than its target.")
 
@@ -73,6 +77,12 @@ def headline(status: Status) -> Finding:
 def connection_findings(status: Status) -> list[Finding]:
     """What is wrong with the connections, worst first."""
     return sorted(_connections(status), key=lambda finding: -finding.level)
+
+
+def _keeps_below(clamp: ClampStatus) -> bool:
+    """Whether more was wanted, and something out of the ordinary left less of it."""
+    before, after = clamp.before_instances, clamp.after_instances
+    return clamp_level(clamp) > Level.OK and before is not None and after is not None and after < before
 
 
 def stuck(status: Status) -> list[Finding]:

@@ -11,6 +11,9 @@ from fleetd.core.model.history import Entry, Recording, TimeSpan
 
 #: A repeat is looked for this many lines back, and this long after the last one.
 REPEATS_BACK, REPEAT_SECONDS = 4, 3600.0
+#: What comes and goes by itself, as warnings do. All else is merged only with the line before it, or what fleetd and
+#: people did would seem to have been done in another order.
+_COMES_AND_GOES = frozenset({"reason", "reading"})
 #: Entries of one tick have times at most this far apart.
 TICK_SECONDS = 1.0
 #: Samples are written up to a minute late, so a gap before now counts only if it is longer than this.
@@ -38,10 +41,11 @@ def worth_reading(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 
 def repeats_merged(entries: tuple[Entry, ...]) -> list[Repeated]:
-    """Entries that soon come again, the same but for their time, become one line; in the order of the first."""
+    """Entries that soon come again, equal but for their time, become one line; in the order of the first."""
     lines: list[Repeated] = []
     for entry in entries:
-        for line in lines[-REPEATS_BACK:]:
+        back = REPEATS_BACK if entry.kind in _COMES_AND_GOES or entry.warning else 1
+        for line in lines[-back:]:
             alike = structs.replace(entry, at_seconds=line.entry.at_seconds) == line.entry
             if alike and entry.at_seconds - line.last_seconds <= REPEAT_SECONDS:
                 line.count += 1

@@ -31,6 +31,14 @@ UNKNOWN_CLAMPS = frozenset(code for code in ClampCode if code.value.endswith("_u
 HOLD_CODES = {"pause": ClampCode.PAUSED, "upgrade": ClampCode.UPGRADE, "units": ClampCode.FOREIGN_UNIT}
 
 
+def change_words(clamp: ClampStatus) -> str:
+    """What a clamp makes of a number: `3 instead of 4`, `stays at 1`; "": it has no numbers."""
+    before, after = clamp.before_instances, clamp.after_instances
+    if before is None or after is None:
+        return ""
+    return f"stays at {after}" if before == after else f"{after} instead of {before}"
+
+
 class Level(IntEnum):
     """How bad something is; higher is worse. Unknown is worse than a warning, since it may be anything."""
 

@@ -159,7 +159,7 @@ def _source_lines(source: ConnectionSourceStatus, page: Page, several: bool) -> 
     if not source.exact:
         hint = "at most: GRANT pg_monitor TO fleetd's role, and others are counted exactly"
         lines += _row("", Text(hint, QUIET), page)
-    clients = f"{count(source.open_connections)} clients, fleetd's own among them"
+    clients = f"{times(source.open_connections, 'client')}, fleetd's own among them"
     return lines + _row("open now", Text(clients, QUIET), page)
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from msgspec import structs
 from rich.text import Text
 
-from fleetd.cli.advice.explanation import WHAT_TO_DO, host_reasons
+from fleetd.cli.advice.explanation import advice, host_reasons
 from fleetd.cli.advice.findings import other_version, stuck
-from fleetd.cli.advice.verdict import Level, clamp_level, late_queues, profile_level, told_for_all
+from fleetd.cli.advice.verdict import Level, change_words, clamp_level, late_queues, profile_level, told_for_all
 from fleetd.cli.screens.head import finding_lines, origin_lines
 from fleetd.cli.terminal.lines import Lines, Page, fit, right
 from fleetd.cli.terminal.safe_text import cleaned
@@ -93,13 +93,15 @@ def _running(status: Status, profile: ProfileStatus) -> Text:
 def _clamp_lines(status: Status, clamp: ClampStatus, page: Page) -> Lines:
     """From what to what, the code, why, and what to do about it."""
     moved = ""
-    if clamp.before_instances is not None and clamp.after_instances is not None:
-        moved = f"{clamp.before_instances}{page.symbols.arrow}{clamp.after_instances}"
+    before, after = clamp.before_instances, clamp.after_instances
+    if before is not None and after is not None and before != after:
+        moved = f"{before}{page.symbols.arrow}{after}"
     head = Text(f"{right(moved, _NUMBER_CELLS, page.symbols)}  ", "bold")
     if told_for_all(status, clamp):
-        return _reason_lines(clamp_level(clamp), head, clamp.code, " (see below)", None, page)
-    advice = WHAT_TO_DO.get(clamp.code)
-    return _reason_lines(clamp_level(clamp), head, clamp.code, f": {sentence(clamp.sentence)}", advice, page)
+        said = f": {change_words(clamp)} (see below)"
+        return _reason_lines(clamp_level(clamp), head, clamp.code, said, None, page)
+    do = advice(status, clamp.code)
+    return _reason_lines(clamp_level(clamp), head, clamp.code, f": {sentence(clamp.sentence)}", do, page)
 
 
 def _host_lines(status: Status, page: Page) -> Lines:
@@ -112,11 +114,11 @@ def _host_lines(status: Status, page: Page) -> Lines:
     return lines
 
 
-def _reason_lines(level: Level, head: Text, code: str, said: str, advice: str | None, page: Page) -> Lines:
+def _reason_lines(level: Level, head: Text, code: str, said: str, do: str | None, page: Page) -> Lines:
     """A sign, `head`, the code and why; below that, if something is wrong, what to do."""
     mark = (page.symbols.dot, QUIET) if level == Level.OK else sign(level, page.symbols)
     head = Text.assemble("  ", mark, " ", head)
     lines = page.wrap(head, Text.assemble((code.replace("_", " "), "bold"), said))
-    if advice is None or level == Level.OK:
+    if do is None or level == Level.OK:
         return lines
-    return lines + page.wrap(Text.assemble(" " * head.cell_len, ("do: ", "bold cyan")), advice)
+    return lines + page.wrap(Text.assemble(" " * head.cell_len, ("do: ", "bold cyan")), do)

@@ -195,8 +195,8 @@ def _memory(status: Status, symbols: Symbols) -> Text:
     amount = f"{size(status.memory_available_bytes)} available of {size(status.memory_total_bytes)}"
     if status.pressure is not None:
         stalled, short = status.pressure.memory_stalled_share, status.pressure.cpu_waiting_share
-        amount += f", stalled {stalled:.0%}" if stalled >= _PRESSURE_SHOWN_SHARE else ""
-        amount += f", CPU short {short:.0%}" if short >= _PRESSURE_SHOWN_SHARE else ""
+        amount += f", memory pressure {stalled:.0%}" if stalled >= _PRESSURE_SHOWN_SHARE else ""
+        amount += f", CPU pressure {short:.0%}" if short >= _PRESSURE_SHOWN_SHARE else ""
     return Text.assemble(sign(Level.WARN if scarce else Level.OK, symbols), f" {amount}")
 
 

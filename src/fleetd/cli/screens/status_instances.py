@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from rich.text import Text
 
 from fleetd.cli.advice.last_words import LastWords
-from fleetd.cli.advice.verdict import Level, clamp_level, profile_level, told_for_all
+from fleetd.cli.advice.verdict import Level, change_words, clamp_level, profile_level, told_for_all
 from fleetd.cli.terminal.lines import NBSP, Lines, Page, columns, right
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.identity import InstanceKey, unit_of
@@ -29,7 +29,7 @@ def profile_lines(
     running = f"{count(profile.running_instances)} of {count(profile.admitted_instances)} running"
     head = Text.assemble((profile.name, "bold"), "  ")
     head.append(running.replace(" ", NBSP), f"bold {STYLES[level]}" if level > Level.OK else "")
-    for fact in _facts(profile, instances, short, page.symbols):
+    for fact in _facts(profile, instances, short):
         head.append(f", {fact.replace(' ', NBSP)}")
     queues = " ".join(profile.queues)
     if not page.dense or head.cell_len + len(queues) + 4 <= page.width:
@@ -41,15 +41,13 @@ def profile_lines(
     return lines + instance_lines(shown, page, last_words or {})
 
 
-def _facts(
-    profile: ProfileStatus, instances: list[InstanceStatus], short: list[ClampStatus], symbols: Symbols
-) -> Iterator[str]:
+def _facts(profile: ProfileStatus, instances: list[InstanceStatus], short: list[ClampStatus]) -> Iterator[str]:
     """More about a profile, the most important first. `short`: clamps without a line of their own."""
     if profile.needed_instances is None:
         yield "need unknown"
     elif profile.needed_instances != profile.admitted_instances:
         yield f"{times(profile.needed_instances, 'instance')} needed"
-    yield from (_change(clamp, symbols) for clamp in short)
+    yield from (f"{change_words(c)}: {c.code.value.replace('_', ' ')}".removeprefix(": ") for c in short)
     if profile.serving_instances != profile.running_instances:
         yield f"{profile.serving_instances} serving"
     leaving = sum(1 for i in instances if i.state in ("quieting", "draining", "undrainable", "stopping"))
@@ -72,9 +70,9 @@ def clamp_lines(clamp: ClampStatus, page: Page) -> Lines:
 
 
 def _change(clamp: ClampStatus, symbols: Symbols) -> str:
-    """`9→6 connections`."""
+    """`9→6 connections`; without numbers where they are the same."""
     code = clamp.code.value.replace("_", " ")
-    if clamp.before_instances is None or clamp.after_instances is None:
+    if None in (clamp.before_instances, clamp.after_instances) or clamp.before_instances == clamp.after_instances:
         return code
     return f"{clamp.before_instances}{symbols.arrow}{clamp.after_instances} {code}"
 

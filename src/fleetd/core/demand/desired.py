@@ -86,7 +86,8 @@ def desired_instances(
             clamps.add(constraints.held.reason, name, before=before, after=running)
             desired[name] = running
         elif name in constraints.set_instances:
-            desired[name] = _as_set(profile, needed, running, constraints.set_instances[name], clamps)
+            wanted = reasons.SetByPeople(instances=constraints.set_instances[name], person=constraints.set_by.get(name))
+            desired[name] = _as_set(profile, needed, running, wanted, clamps)
         elif needed is None:
             clamps.add(reasons.LatencyUnknown(), name)
             desired[name] = _Count(profile, running, running, clamps).at_least_min().count
@@ -96,10 +97,10 @@ def desired_instances(
     return desired, new_windows
 
 
-def _as_set(profile: Profile, needed: Needed | None, running: int, set_to: int, clamps: Clamps) -> int:
+def _as_set(profile: Profile, needed: Needed | None, running: int, wanted: reasons.SetByPeople, clamps: Clamps) -> int:
     """A person's count; but while Redis is unknown nothing stops, because a drain could not be watched."""
-    before = needed.instances[profile.name] if needed else running
-    clamps.add(reasons.SetByPeople(instances=set_to), profile.name, before=before, after=set_to)
+    before, set_to = needed.instances[profile.name] if needed else running, wanted.instances
+    clamps.add(wanted, profile.name, before=before, after=set_to)
     if needed is None and set_to < running:
         clamps.add(reasons.SetWhileLatencyUnknown(), profile.name, before=set_to, after=running)
         return running

@@ -38,7 +38,8 @@ def constraints_of(tick: HostTick, memory: HostMemory) -> HostConstraints:
     ended = rollout is not None and rollout.current is None
     return HostConstraints(
         holds=_holds(tick, memory),
-        set_instances={name: count for name, count in sets.items() if count is not None},
+        set_instances={name: kept.instances for name, kept in sets.items() if kept is not None},
+        set_by={name: kept.person for name, kept in sets.items() if kept is not None and kept.person is not None},
         grown_bytes={p.name: memory.grown_bytes(tick.policy, p.name) for p in tick.policy.profiles},
         boot_seconds=memory.boot_seconds,
         refusal=_refusal(tick, memory.shortage),
@@ -118,7 +119,9 @@ def _holds(tick: HostTick, memory: HostMemory) -> tuple[Hold, ...]:
         found.append(Hold(reason=reasons.UnitUnfit(unfit=unfit)))
     pause = memory.people.paused(tick.now_seconds)
     if pause is not None:
-        found.append(Hold(reason=reasons.Paused(note=pause.note), until_seconds=pause.until_seconds))
+        found.append(
+            Hold(reason=reasons.Paused(note=pause.note, person=pause.person), until_seconds=pause.until_seconds)
+        )
     code = memory.code_changed  # also while the host can't be read: unknown code is not accepted
     if code is not None:
         found.append(Hold(reason=reasons.CodeChanged(version=code.version or None)))

@@ -88,14 +88,17 @@ def _watch(
     again = before is not None and not before.served and unit.restarts > before.first_boot_restarts
     file = SCHEDULER_UNIT if view.key == SCHEDULER else TEMPLATE_UNIT
     unit_digest = machine.unit_digests.get(file, "") if machine else ""
+    file_digest = machine.file_digests.get(file, "") if machine else ""
     if unit.need_daemon_reload:  # systemd started it from the file that was there before
         unit_digest = before.unit_digest if before is not None and before.unit_digest else UNIT_FILE_BEFORE
+        file_digest = before.file_digest if before is not None else ""
     return Watch(
         invocation_id=unit.invocation_id,
         begun_seconds=None if unit.sub_state == "auto-restart" else begun,
         first_boot_seconds=before.first_boot_seconds if before is not None and again else None,
         first_boot_restarts=before.first_boot_restarts if before is not None and again else 0,
         unit_digest=unit_digest,
+        file_digest=file_digest,
         code=machine.code.digest if machine and machine.code else "",
     )
 

@@ -16,6 +16,7 @@ from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import CodeStamp, EndCause, Ending, UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.unit_rules.judge import unfit_of
 
@@ -63,7 +64,8 @@ class Watch(Value, frozen=True, kw_only=True):
     resident_bytes: int = 0  # as last seen
     job_ids: tuple[str, ...] = ()  # of the jobs in its last heartbeat
     oom_noticed: bool = False  # its OOM kill was reported
-    unit_digest: str = ""  # of the unit file it was started from; "": unknown
+    unit_digest: str = ""  # of the unit file it was started from, with drop-ins; "": unknown
+    file_digest: str = ""  # of that file without drop-ins; "": unknown
     code: str = ""  # of Mastodon, as it was on disk when it was started; "": unknown
 
 
@@ -92,6 +94,7 @@ class PauseInForce(Value, frozen=True, kw_only=True):
 
     until_seconds: float
     note: str | None = None  # what the person wrote
+    person: Person | None = None  # None, here and below: an earlier version remembers nobody
 
 
 class SetInForce(Value, frozen=True, kw_only=True):
@@ -99,6 +102,7 @@ class SetInForce(Value, frozen=True, kw_only=True):
 
     instances: int
     until_seconds: float
+    person: Person | None = None
 
 
 class PeoplesOrders(Value, frozen=True, kw_only=True):
@@ -112,10 +116,10 @@ class PeoplesOrders(Value, frozen=True, kw_only=True):
     def paused(self, now_seconds: float) -> PauseInForce | None:
         return self.pause if self.pause is not None and now_seconds < self.pause.until_seconds else None
 
-    def set_instances(self, profile: str, now_seconds: float) -> int | None:
+    def set_instances(self, profile: str, now_seconds: float) -> SetInForce | None:
         """The count a person set for this profile; None: none holds."""
         wanted = self.sets.get(profile)
-        return wanted.instances if wanted is not None and now_seconds < wanted.until_seconds else None
+        return wanted if wanted is not None and now_seconds < wanted.until_seconds else None
 
     def pinned(self, key: InstanceKey, wants: reasons.PinKind, now_seconds: float) -> bool:
         pin = self.pins.get(key)
@@ -143,6 +147,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     available_instances: int = 0
     code_before: str = ""  # Mastodon's code that was accepted before a restart, and is again if that is given up
     shipped_before: dict[str, str] | None = None  # likewise: the installed units
+    person: Person | None = None  # who ordered a restart
     waits: reasons.RolloutWait | None = None  # what it does or waits for, or why it was given up
     phase: RolloutPhase = RolloutPhase.UNDER_WAY
     ended_seconds: float = 0.0

@@ -11,6 +11,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamps, Step, Verb
 from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Value
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy
 
 
@@ -31,6 +32,7 @@ class HostConstraints(Value, frozen=True, kw_only=True):
 
     holds: tuple[Hold, ...] = ()
     set_instances: dict[str, int] = {}  # by profile: as many as a person wants
+    set_by: dict[str, Person] = {}  # by profile: who wants that
     grown_bytes: dict[str, int] = {}  # by profile: what one instance grows to
     boot_seconds: dict[str, float] = {}  # by profile: learnt
     refusal: reasons.ClampReason | None = None  # why nothing is added above min

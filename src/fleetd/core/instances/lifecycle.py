@@ -20,6 +20,7 @@ from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import HostFacts, ProcessFacts, UnitFacts, Value
 from fleetd.core.model.heartbeats import claim_of
 from fleetd.core.model.identity import InstanceKey, parse_tag
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 
@@ -65,6 +66,7 @@ class Pin(Value, frozen=True, kw_only=True):
     since_seconds: float
     until_seconds: float
     by: Literal["hand", "fleetctl"] = "hand"
+    person: Person | None = None  # who ordered it with fleetctl; None: unknown
 
 
 class InstanceMemory(Value, frozen=True, kw_only=True):
@@ -98,6 +100,7 @@ class InstanceView(Value, frozen=True, kw_only=True):
     oldest_run_age_seconds: float | None = None
     job_ids: frozenset[str] = frozenset()  # of its running jobs, as far as they could be read
     digest: str | None = None  # of the settings it was started with; None: unknown
+    db_pool: int | None = None  # likewise
     redis_known: bool = True
 
     @property
@@ -247,6 +250,7 @@ def view_of(policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_se
         oldest_run_age_seconds=run_age + age if run_age is not None else None,
         job_ids=frozenset(job.jid for job in process.jobs if job.jid),
         digest=tag.digest if tag else None,
+        db_pool=tag.db_pool if tag else None,
     )
 
 

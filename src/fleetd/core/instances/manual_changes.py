@@ -50,8 +50,9 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
     snapshot, systemd = tick.snapshot, tick.systemd
     if memory.boot_id != snapshot.boot_id:
         people = memory.people
-        if people.pins or people.pause or people.sets:
-            noticed.append(reasons.OrdersForgotten())
+        if memory.boot_id:
+            forgotten = bool(people.pins or people.pause or people.sets)
+            noticed.append(reasons.Rebooted(orders_forgotten=forgotten))
         memory = HostMemory(
             boot_id=snapshot.boot_id,
             boot_seconds=memory.boot_seconds,
@@ -181,7 +182,7 @@ class _UnitChanges:
                 del self.pins[key]
             elif pin is not None and pin.wants == reasons.PinKind.STOPPED and key not in self.drains:
                 # A person ordered it stopped before our start was shown, so it is drained.
-                self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
+                self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople(person=pin.person))
         elif self._pinned_by_hand(key) and self._stopped_lately(key):
             del self.pins[key]
             self.noticed.append(reasons.RestartedByHand(key=key))

@@ -22,6 +22,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Profile
 from fleetd.errors import OrderRefusedError
 
@@ -33,9 +34,10 @@ _NO_SYSTEMD = "systemd can't be read now, so it is not known what runs: try agai
 
 
 class Situation:
-    """What an order is judged by: the last tick with the present policy, and the present memory."""
+    """What an order is judged by: the last tick with the present policy, the present memory, and who gives it."""
 
-    def __init__(self, tick: HostTick, memory: HostMemory, now_seconds: float) -> None:
+    def __init__(self, tick: HostTick, memory: HostMemory, now_seconds: float, person: Person | None = None) -> None:
+        self.person = person
         self.tick = tick
         self.policy = tick.policy
         self.memory = memory
@@ -92,7 +94,7 @@ class Situation:
 
     def with_pin(self, key: InstanceKey, wants: reasons.PinKind, for_seconds: float) -> HostMemory:
         until = self.now + for_seconds
-        pin = Pin(wants=wants, since_seconds=self.now, until_seconds=until, by="fleetctl")
+        pin = Pin(wants=wants, since_seconds=self.now, until_seconds=until, by="fleetctl", person=self.person)
         return self.memory.with_pins({**self.people.pins, key: pin})
 
     def with_people(self, **changes: object) -> HostMemory:
@@ -138,9 +140,10 @@ class Pause(Order, frozen=True, kw_only=True):
             raise OrderRefusedError(
                 f"the reason is shown to everybody: at most {NOTE_CHARACTERS_MAX} characters, all printable"
             )
-        pause = PauseInForce(until_seconds=now.now + seconds, note=note or None)
+        pause = PauseInForce(until_seconds=now.now + seconds, note=note or None, person=now.person)
         going_on = sum(1 for d in now.memory.drains.values() if d.stop_sent_seconds is None)
-        return now.with_people(pause=pause), reasons.PauseTaken(for_seconds=seconds, drains_going_on=going_on)
+        reply = reasons.PauseTaken(for_seconds=seconds, drains_going_on=going_on, note=pause.note)
+        return now.with_people(pause=pause), reply
 
 
 class Resume(Order, frozen=True, kw_only=True):
@@ -215,7 +218,7 @@ class SetInstances(Order, frozen=True, kw_only=True):
                 f"{profile.name} has 0 to {profile.max_instances} instances here (max in fleetd.toml), "
                 f"not {self.instances}"
             )
-        wanted = SetInForce(instances=self.instances, until_seconds=now.now + seconds)
+        wanted = SetInForce(instances=self.instances, until_seconds=now.now + seconds, person=now.person)
         return now.with_people(sets={**now.people.sets, profile.name: wanted}), reasons.SetTaken(
             profile=profile.name, instances=self.instances, for_seconds=seconds, min_instances=profile.min_instances
         )
@@ -300,7 +303,7 @@ class DrainInstance(Order, frozen=True, kw_only=True):
         now.may_end(view)
         if now.drains(view):
             raise OrderRefusedError(f"{name} is being drained already")
-        drain = Drain(since_seconds=now.now, cause=reasons.DrainedByPeople())
+        drain = Drain(since_seconds=now.now, cause=reasons.DrainedByPeople(person=now.person))
         reply = reasons.DrainTaken(
             key=view.key,
             busy_threads=view.busy_threads,
@@ -351,7 +354,9 @@ class Restart(Order, frozen=True, kw_only=True):
         failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
         fresh = begin(now.policy, chosen, reasons.ReplaceCause.RESTART, now.now)
-        fresh = structs.replace(fresh, code_before=now.memory.code, shipped_before=now.memory.shipped)
+        fresh = structs.replace(
+            fresh, code_before=now.memory.code, shipped_before=now.memory.shipped, person=now.person
+        )
         memory = structs.replace(
             now.memory.with_failures(failures).with_pins(pins).with_upgrade_accepted(),
             rollout=_goes_on_from(rollout, fresh) if rollout is not None else fresh,

@@ -71,14 +71,33 @@ def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory:
         return None
     configured = instance_digest(profile) if profile is not None else scheduler_digest(policy.scheduler)
     unit_digest = machine.unit_digests.get(TEMPLATE_UNIT if profile is not None else SCHEDULER_UNIT, "")
-    if settings.digest != configured or watch is None or view.unit is None:
-        return None
-    started_by = watch.unit_digest or unit_digest
-    unit_changed = bool(unit_digest) and unit_digest != started_by and not view.unit.need_daemon_reload
-    if not unit_changed and view.digest in {None, settings.digest}:
+    if settings.digest != configured or watch is None or not changes_of(policy, view, machine, memory):
         return None
     target = f"{settings.digest} {unit_digest}"
     return None if memory.units.replaced.get(view.key) == target else target
+
+
+def changes_of(
+    policy: Policy, view: InstanceView, machine: HostFacts | None, memory: HostMemory
+) -> tuple[reasons.Change, ...]:
+    """What this instance was started with and is another on disk now; empty: nothing, or that is unknown."""
+    watch, profile = memory.units.watches.get(view.key), policy.profile_of(view.key)
+    if machine is None or watch is None or view.unit is None:
+        return ()
+    found: list[reasons.Change] = []
+    settings = machine.rendered.get(view.key)
+    if settings is not None and view.digest not in {None, settings.digest}:
+        wanted = profile or policy.scheduler
+        only_pool = view.db_pool not in {None, wanted.db_pool} and view.threads == wanted.threads
+        found.append(reasons.Change.POOL if only_pool else reasons.Change.CONFIGURATION)
+    unit = TEMPLATE_UNIT if profile is not None else SCHEDULER_UNIT
+    now, file = machine.unit_digests.get(unit, ""), machine.file_digests.get(unit, "")
+    if now and watch.unit_digest not in {"", now} and not view.unit.need_daemon_reload:
+        if not (file and watch.file_digest):
+            found.append(reasons.Change.UNIT)
+        else:
+            found.append(reasons.Change.DROP_IN if file == watch.file_digest else reasons.Change.UNIT_FILE)
+    return tuple(found)
 
 
 def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[reasons.Reason]]:
@@ -369,8 +388,9 @@ def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDe
     memory, now, rollout = decision.memory, tick.now_seconds, decision.memory.rollout
     if rollout is None:
         return None
+    why = _why_replaced(tick, old, rollout, memory)
     if old.key == SCHEDULER:
-        let_go(old, reasons.Replaced(cause=rollout.cause, scheduler=True), now, decision, by_rollout=True)
+        let_go(old, structs.replace(why, scheduler=True), now, decision, by_rollout=True)
         decision.memory = structs.replace(decision.memory, scheduler_handover=True)
         return reasons.SchedulerBetween()
     if rollout.spare is not None:
@@ -378,7 +398,7 @@ def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDe
         if spare is None or not spare.serves:  # it went away without a failure
             _set(decision, rollout, spare=None)
             return reasons.SpareWentAway(old_key=old.key)
-        let_go(old, reasons.Replaced(cause=rollout.cause), now, decision, by_rollout=True)
+        let_go(old, why, now, decision, by_rollout=True)
         return reasons.Drains(key=old.key, busy_threads=old.busy_threads)
     profile = tick.policy.profile(old.profile or "")
     planned = plan.of(tick.policy.host, old.profile or "") if plan is not None else None
@@ -387,15 +407,26 @@ def _step(tick: HostTick, old: InstanceView, plan: Plan | None, decision: HostDe
         free = free_numbers(tick, profile, own, memory).free
         fresh = next((v for v in own if v.key in free and v.key not in memory.units.failures), None)
         if fresh is not None:
-            decision.order("start", fresh, reasons.InPlaceOf(old_key=old.key, cause=rollout.cause))
+            in_place = reasons.InPlaceOf(old_key=old.key, cause=why.cause, changes=why.changes, person=why.person)
+            decision.order("start", fresh, in_place)
             decision.memory = memory.with_start(fresh.key, now)
             _set(decision, rollout, spare=fresh.key)
-            decision.clamps.add(reasons.BeingReplaced(key=old.key, cause=rollout.cause))
+            decision.clamps.add(
+                reasons.BeingReplaced(key=old.key, cause=why.cause, changes=why.changes, person=why.person)
+            )
             return reasons.SpareBoots(spare_key=fresh.key, old_key=old.key)
-    return _let_go_first(tick, old, rollout, decision)
+    return _let_go_first(tick, old, rollout, why, decision)
 
 
-def _let_go_first(tick: HostTick, old: InstanceView, rollout: Rollout, decision: HostDecision) -> reasons.RolloutWait:
+def _why_replaced(tick: HostTick, old: InstanceView, rollout: Rollout, memory: HostMemory) -> reasons.Replaced:
+    outdated = rollout.cause == reasons.ReplaceCause.OUTDATED
+    changes = changes_of(tick.policy, old, tick.machine, memory) if outdated else ()
+    return reasons.Replaced(cause=rollout.cause, changes=changes, person=rollout.person)
+
+
+def _let_go_first(
+    tick: HostTick, old: InstanceView, rollout: Rollout, why: reasons.Replaced, decision: HostDecision
+) -> reasons.RolloutWait:
     """Without a spare: let the old instance go, so its profile has one less until the replacement serves."""
     own = [v for v in tick.of(old.profile or "") if v.is_capacity]
     profile, database = tick.policy.profile(old.profile or ""), tick.snapshot.database
@@ -404,6 +435,6 @@ def _let_go_first(tick: HostTick, old: InstanceView, rollout: Rollout, decision:
         return reasons.NoConnectionForNext(old_key=old.key)
     if profile is not None and not is_rendered(tick.machine, profile, old.key):
         return reasons.NextNotRendered(old_key=old.key)
-    let_go(old, reasons.Replaced(cause=rollout.cause), tick.now_seconds, decision, by_rollout=True)
+    let_go(old, why, tick.now_seconds, decision, by_rollout=True)
     _set(decision, rollout, unavailable_in=old.profile, available_instances=len(own))
     return reasons.Drains(key=old.key, busy_threads=old.busy_threads)

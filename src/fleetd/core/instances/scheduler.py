@@ -22,7 +22,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
 from fleetd.core.model.heartbeats import heartbeats_by_key, is_foreign, own_key, present_heartbeat
-from fleetd.core.model.identity import SCHEDULER
+from fleetd.core.model.identity import SCHEDULER, parse_tag, unit_of
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 
 #: Even a host with place = "here" waits two beats: after an outage live heartbeats come back one by one.
@@ -45,7 +45,8 @@ class SchedulerDecision(Value, frozen=True, kw_only=True):
     @property
     def clamp(self) -> Clamp | None:
         """What keeps ours from being started, or stops it; None: nothing."""
-        return Clamp(reason=self.state) if isinstance(self.state, reasons.ClampReason) else None
+        state = self.state
+        return Clamp(reason=state) if isinstance(state, reasons.ClampReason | reasons.SchedulerHeld) else None
 
 
 def decide_scheduler(
@@ -62,6 +63,9 @@ def decide_scheduler(
     if unfit is not None and (decision.start or decision.surplus is not None):
         left_alone = reasons.SchedulerUnitUnfit(file=unfit.file)
         decision = structs.replace(decision, state=left_alone, start=False, surplus=None)
+    hindrance = _hindrance(tick, memory) if decision.start else None
+    if hindrance is not None:
+        decision = structs.replace(decision, state=hindrance, start=False)
     back = own is not None and own.serves and SCHEDULER not in memory.drains
     taken = isinstance(decision.state, reasons.SchedulerElsewhere)
     handover = memory.scheduler_handover and not (back or taken)
@@ -146,12 +150,14 @@ def _decide(
     hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if runs else set())))
     live = len(others) + (1 if runs else 0)
     if own.is_present and _ours_is_surplus(others, own_process, policy.pace.tick_seconds):
-        surplus = reasons.SchedulerSurplus(host=min(others, key=lambda p: p.beat_age_seconds).hostname)
+        rival = min(others, key=lambda p: p.beat_age_seconds)
+        surplus = reasons.SchedulerSurplus(host=rival.hostname, process=_serving(tick, rival))
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
     if own.is_present and quiet and not others:
         return SchedulerDecision(state=reasons.SchedulerQuiet(host=policy.host), live_processes=0)
     if own.is_present or others:
-        state = reasons.SchedulerRuns(hosts=hosts) if runs else reasons.SchedulerElsewhere(hosts=hosts)
+        elsewhere = reasons.SchedulerElsewhere(processes=tuple(_serving(tick, process) for process in others))
+        state = reasons.SchedulerRuns(hosts=hosts) if runs else elsewhere
         return SchedulerDecision(state=state, live_processes=live, hosts=hosts)
     if not tick.sidekiq.processes_complete:
         return SchedulerDecision(state=reasons.SchedulerUnreadable(what="heartbeat"))
@@ -166,6 +172,17 @@ def _decide(
     if not within_budget:
         return SchedulerDecision(state=reasons.SchedulerOverBudget(), live_processes=0)
     return SchedulerDecision(state=reasons.SchedulerStarted(host=policy.host), start=True, live_processes=0)
+
+
+def _serving(tick: HostTick, process: ProcessFacts) -> reasons.ServingProcess:
+    """What a person needs to find this process: its unit by its tag, or on this host by its pid."""
+    tag, host = parse_tag(process.tag), tick.policy.host
+    unit = unit_of(tag.key) if tag is not None else ""
+    if not unit and tick.machine is not None and tick.sidekiq is not None:
+        tags = ((p.hostname, parse_tag(p.tag)) for p in tick.sidekiq.processes)
+        if process.hostname in {host} | {name for name, t in tags if t is not None and t.host == host}:
+            unit = tick.machine.sidekiq_units.get(process.pid, "")
+    return reasons.ServingProcess(host=process.hostname, pid=process.pid, unit=unit)
 
 
 def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None, tick_seconds: float) -> bool:
@@ -191,30 +208,35 @@ def _age_as_written(process: ProcessFacts) -> tuple[float, str]:
     return process.started_age_seconds - process.clock_ahead_seconds, process.identity
 
 
-def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decision: HostDecision) -> None:
-    """Stop our scheduler if it is surplus, or start it unless a hold, a person or earlier failures prevent that."""
-    own, now, memory = tick.view(SCHEDULER), tick.now_seconds, decision.memory
-    if own is None:
-        return
-    ends = SCHEDULER in memory.drains or own.state == InstanceState.STOPPING
-    if scheduler.surplus is not None and not ends:
-        let_go(own, scheduler.surplus, now, decision)
-    if not scheduler.start:
-        return
+def _hindrance(tick: HostTick, memory: HostMemory) -> reasons.ClampReason | reasons.SchedulerHeld | None:
+    """What keeps ours from being started although none is live: a hold, a person, or what failed before."""
     # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on, and
     # although units were installed, which are whole. The instances' unit says nothing of the scheduler's.
     holds = [h for h in tick.constraints.holds if not isinstance(h.reason, reasons.UnitUnfit)]
     under_way = memory.scheduler_handover and all(
         isinstance(h.reason, reasons.Paused | reasons.UnitsUpgraded) for h in holds
     )
+    pin = memory.people.pins.get(SCHEDULER)
     if holds and not under_way:
-        decision.clamps.add(reasons.SchedulerHeld(hold=holds[0].reason))
-    elif memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, now):
-        decision.clamps.add(reasons.StoppedByHand(keys=(SCHEDULER,)))
-    elif tick.machine is not None and SCHEDULER not in tick.machine.rendered:
-        decision.clamps.add(reasons.NotRendered(keys=(SCHEDULER,)))
-    elif not memory.units.may_retry(SCHEDULER, now):
-        decision.clamps.add(start_failed((SCHEDULER,), memory, now))
-    else:
+        return reasons.SchedulerHeld(hold=holds[0].reason)
+    if pin is not None and memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, tick.now_seconds):
+        left = pin.until_seconds - tick.now_seconds
+        return reasons.SchedulerKeptStopped(by_hand=pin.by == "hand", left_seconds=left, person=pin.person)
+    if tick.machine is not None and SCHEDULER not in tick.machine.rendered:
+        return reasons.NotRendered(keys=(SCHEDULER,))
+    if not memory.units.may_retry(SCHEDULER, tick.now_seconds):
+        return start_failed((SCHEDULER,), memory, tick.now_seconds)
+    return None
+
+
+def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decision: HostDecision) -> None:
+    """Stop our scheduler if it is surplus, or start it."""
+    own, now = tick.view(SCHEDULER), tick.now_seconds
+    if own is None:
+        return
+    ends = SCHEDULER in decision.memory.drains or own.state == InstanceState.STOPPING
+    if scheduler.surplus is not None and not ends:
+        let_go(own, scheduler.surplus, now, decision)
+    if scheduler.start:
         decision.order("start", own, scheduler.state)
-        decision.memory = memory.with_start(SCHEDULER, now)
+        decision.memory = decision.memory.with_start(SCHEDULER, now)

@@ -323,8 +323,12 @@ class HostFacts(Value, frozen=True, kw_only=True):
     code: CodeStamp | None = None  # None: not stamped
     #: By unit file (mastodon-sidekiq@.service): the digest of it and its drop-ins.
     unit_digests: dict[str, str] = {}
+    #: Of the unit files alone, without drop-ins, wherever they are.
+    file_digests: dict[str, str] = {}
     #: Of the unit files alone, where a package or an installation put them (below /usr), without drop-ins.
     shipped_digests: dict[str, str] = {}
+    #: By pid: the unit of each process in a unit with `sidekiq` in its name, whoever it is of.
+    sidekiq_units: dict[int, str] = {}
     #: By unit: those that are not as fleetd needs them, or are somebody else's.
     unfit_units: dict[str, UnfitUnit] = {}
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from fleetd.core.model.facts import Consumer, UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, ConnectionSource, Reason
 
 # What is desired (demand/desired.py).
@@ -72,6 +73,7 @@ class WithinHoldWindow(ClampReason, frozen=True, kw_only=True):
 class SetByPeople(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SET
     instances: int
+    person: Person | None = None  # None, here and below: unknown
 
 
 class TakenAwayByHand(ClampReason, frozen=True, kw_only=True):
@@ -90,6 +92,7 @@ class AddedByHand(ClampReason, frozen=True, kw_only=True):
 class Paused(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.PAUSED
     note: str | None  # what the person wrote
+    person: Person | None = None
 
 
 class CodeChanged(ClampReason, frozen=True, kw_only=True):

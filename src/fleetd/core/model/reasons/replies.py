@@ -10,6 +10,7 @@ from fleetd.core.model.reasons.units import PinKind
 class PauseTaken(Reason, frozen=True, kw_only=True):
     for_seconds: float
     drains_going_on: int
+    note: str | None = None  # what the person wrote
 
 
 class ResumeTaken(Reason, frozen=True, kw_only=True):

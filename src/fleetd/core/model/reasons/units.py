@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from fleetd.core.model.facts import Ending
+from fleetd.core.model.facts import Ending, Value
 from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.person import Person
 from fleetd.core.model.reasons.base import ClampCode, ClampReason, Reason
 from fleetd.core.model.reasons.counts import HoldReason
 
@@ -25,6 +26,16 @@ class ReplaceCause(StrEnum):
     OUTDATED = "outdated"
     MEMORY = "memory"
     RESTART = "restart"
+
+
+class Change(StrEnum):
+    """What an instance was started with and is another on disk now."""
+
+    CONFIGURATION = "configuration"  # queues, weights or threads of fleetd.toml
+    POOL = "pool"  # of fleetd.toml, or pool= in Mastodon's settings
+    UNIT_FILE = "unit_file"
+    DROP_IN = "drop_in"
+    UNIT = "unit"  # its file or a drop-in: an earlier version did not note which
 
 
 # Why a unit failed, as far as fleetd or systemd can tell.
@@ -107,6 +118,8 @@ class FewerThanAdmitted(Reason, frozen=True, kw_only=True):
 class InPlaceOf(Reason, frozen=True, kw_only=True):
     old_key: InstanceKey
     cause: ReplaceCause
+    changes: tuple[Change, ...] = ()  # here and below: of an outdated one; empty: an earlier version did not note them
+    person: Person | None = None  # who ordered a restart
 
 
 # Causes of a drain, which are remembered with it (drain.py, stuck.py).
@@ -116,10 +129,12 @@ class MoreThanAdmitted(Reason, frozen=True, kw_only=True):
     profile: str
 
 
-class DrainedByPeople(Reason, frozen=True, kw_only=True): ...
+class DrainedByPeople(Reason, frozen=True, kw_only=True):
+    person: Person | None = None
 
 
-class KeptStoppedByPeople(Reason, frozen=True, kw_only=True): ...
+class KeptStoppedByPeople(Reason, frozen=True, kw_only=True):
+    person: Person | None = None
 
 
 class FoundQuiet(Reason, frozen=True, kw_only=True): ...
@@ -128,6 +143,8 @@ class FoundQuiet(Reason, frozen=True, kw_only=True): ...
 class Replaced(Reason, frozen=True, kw_only=True):
     cause: ReplaceCause
     scheduler: bool = False
+    changes: tuple[Change, ...] = ()
+    person: Person | None = None
 
 
 class Unresponsive(Reason, frozen=True, kw_only=True): ...
@@ -137,9 +154,18 @@ class EndedAsFailed(Reason, frozen=True, kw_only=True):
     cause: FailureCause
 
 
+class ServingProcess(Value, frozen=True, kw_only=True):
+    """A Sidekiq process, as its heartbeat has it. `unit` "": unknown."""
+
+    host: str
+    pid: int
+    unit: str = ""
+
+
 class SchedulerSurplus(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SCHEDULER_SURPLUS
     host: str
+    process: ServingProcess | None = None  # None: an earlier version did not note it
 
 
 class StalledGoes(Reason, frozen=True, kw_only=True): ...
@@ -242,6 +268,8 @@ class BeingReplaced(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.ROLLING
     key: InstanceKey
     cause: ReplaceCause
+    changes: tuple[Change, ...] = ()
+    person: Person | None = None
 
 
 class NoSpare(ClampReason, frozen=True, kw_only=True):
@@ -348,7 +376,7 @@ class SchedulerRuns(Reason, frozen=True, kw_only=True):
 
 class SchedulerElsewhere(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SCHEDULER_LIVE
-    hosts: tuple[str, ...]
+    processes: tuple[ServingProcess, ...]
 
 
 class SchedulerQuiet(ClampReason, frozen=True, kw_only=True):
@@ -380,6 +408,13 @@ class SchedulerUnitUnfit(ClampReason, frozen=True, kw_only=True):
     file: str
 
 
+class SchedulerKeptStopped(ClampReason, frozen=True, kw_only=True):
+    code = ClampCode.PINNED
+    by_hand: bool
+    left_seconds: float
+    person: Person | None = None
+
+
 class SchedulerHeld(Reason, frozen=True, kw_only=True):
     """It is counted under the code of its hold."""
 
@@ -389,7 +424,10 @@ class SchedulerHeld(Reason, frozen=True, kw_only=True):
 # What was noticed (manual_changes.py, health.py, rollout.py).
 
 
-class OrdersForgotten(Reason, frozen=True, kw_only=True): ...
+class Rebooted(Reason, frozen=True, kw_only=True):
+    """`orders_forgotten`: people's orders from before no longer hold."""
+
+    orders_forgotten: bool
 
 
 class ResetByHand(Reason, frozen=True, kw_only=True):
