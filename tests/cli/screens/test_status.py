@@ -135,7 +135,7 @@ def test_a_classic_terminal_shows_every_number_that_matters() -> None:
     assert re.search(r"✖ default +94 s +15 s +━+┃━+ ×6.3 +18,240 +212 +402", text)
     assert re.search(r"▲ ingress +26 s +30 s", text)
     assert re.search(r"✔ mailers +0.4 s +60 s", text)
-    assert "default-first  6 of 6 running, 9 instances needed, 5 serving, min 2 max 6" in text
+    assert "default-first  6 of 6 instances, 9 needed, 5 serving, min 2 max 6" in text
     assert "9→6 connections: an instance claims 62 connections and 37 are left of 700" in text
     assert "4→2 max: max is 2 for this profile." in text
     assert re.search(r"✔ 3 59/60 +✔ 4 60/60 +✔ 5 60/60 +» 6 starting", text)
@@ -165,7 +165,7 @@ def test_unknown_is_a_question_mark_with_a_reason_and_never_zero() -> None:
     assert len(queues) == 2
     for line in queues:
         assert re.search(r"\? +(15 s|5 min) +Redis can't be read +\? +\? +\?$", line)
-    assert "? of ? running, need unknown" in text
+    assert "? of ? instances, need unknown" in text
     assert re.search(r"Connections +\? unknown: postgres gave no answer in 2 s\. Our instances claim \?\.", text)
     assert re.search(r"Memory +\? unknown: host gave no answer in 2 s\.", text)
     assert "1 unknown" in text
@@ -229,11 +229,11 @@ def test_nothing_from_the_top_is_repeated_below() -> None:
         text = unwrapped(printed(status, 100))
         sentence = status.connections.unattributable or status.connections.saturation
         assert text.lower().count(sentence.lower()) == 1
-        assert re.search("6 instances needed, 4 instead of 6: (others unattributable|database saturated), min 2", text)
+        assert re.search("6 needed, 4 allowed: (others unattributable|database saturated), min 2", text)
     for status in (status_instances.paused(), status_instances.upgrade()):
         text = unwrapped(printed(status, 100))
         assert text.count(status.holds[0].sentence) == 1
-        assert f"3 instead of 4: {HOLD_CODES[status.holds[0].kind].value}, min 2" in text
+        assert f"3 allowed: {HOLD_CODES[status.holds[0].kind].value}, min 2" in text
 
 
 def test_a_hold_is_highlighted_in_colour() -> None:

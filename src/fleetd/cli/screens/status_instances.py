@@ -26,7 +26,7 @@ def profile_lines(
     instances = [instance for instance in status.instances if instance.profile == profile.name]
     level = profile_level(profile)
     short = [c for c in profile.clamps if told_for_all(status, c) or (page.dense and clamp_level(c) == Level.OK)]
-    running = f"{count(profile.running_instances)} of {count(profile.admitted_instances)} running"
+    running = f"{count(profile.running_instances)} of {count(profile.admitted_instances)} instances"
     head = Text.assemble((profile.name, "bold"), "  ")
     head.append(running.replace(" ", NBSP), f"bold {STYLES[level]}" if level > Level.OK else "")
     for fact in _facts(profile, instances, short):
@@ -46,8 +46,8 @@ def _facts(profile: ProfileStatus, instances: list[InstanceStatus], short: list[
     if profile.needed_instances is None:
         yield "need unknown"
     elif profile.needed_instances != profile.admitted_instances:
-        yield f"{times(profile.needed_instances, 'instance')} needed"
-    yield from (f"{change_words(c)}: {c.code.value.replace('_', ' ')}".removeprefix(": ") for c in short)
+        yield f"{profile.needed_instances} needed"
+    yield from (_short_words(clamp, profile.needed_instances) for clamp in short)
     if profile.serving_instances != profile.running_instances:
         yield f"{profile.serving_instances} serving"
     leaving = sum(1 for i in instances if i.state in ("quieting", "draining", "undrainable", "stopping"))
@@ -57,6 +57,15 @@ def _facts(profile: ProfileStatus, instances: list[InstanceStatus], short: list[
     stopped = [i.number for i in instances if i.state == "stopped" and not i.note]
     if stopped:
         yield f"stopped: {numbers(stopped)}"
+
+
+def _short_words(clamp: ClampStatus, needed_instances: int | None) -> str:
+    """Beside what is needed: `3 allowed: paused`, `1 kept: min`."""
+    before, after = clamp.before_instances, clamp.after_instances
+    words = change_words(clamp)
+    if before is not None and after is not None and before == needed_instances != after:
+        words = f"{after} {'allowed' if after < before else 'kept'}"
+    return f"{words}: {clamp.code.value.replace('_', ' ')}".removeprefix(": ")
 
 
 def clamp_lines(clamp: ClampStatus, page: Page) -> Lines:
