@@ -33,6 +33,7 @@ from fleetd.core.model.status import (
     StepStatus,
 )
 from fleetd.daemon.tell_connections import connection_status
+from fleetd.daemon.tell_jobs import JobRates, jobs_status
 from fleetd.daemon.tick import TickResult
 from fleetd.words.formatting import names, often, span, times
 from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
@@ -47,8 +48,9 @@ def status_of(
     uptime_seconds: float,
     ticks_total: int,
     tick_failures_total: int = 0,
+    rates: JobRates | None = None,
 ) -> Status:
-    """Everything that is shown of one tick, as one value."""
+    """Everything that is shown of one tick, as one value. `rates`: None: no reading came before."""
     policy, machine = result.tick.policy, result.tick.machine
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
@@ -85,6 +87,7 @@ def status_of(
         rollout=_rollout(result),
         mastodon_version=machine.code.version if machine and machine.code else "",
         pressure=machine.pressure if machine else None,
+        jobs=jobs_status(result.tick.sidekiq, rates or JobRates()),
         tick_failures_total=tick_failures_total,
     )
     return structs.replace(status, summary=_summary(status))
