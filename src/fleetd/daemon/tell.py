@@ -54,11 +54,7 @@ def status_of(
     policy, machine = result.tick.policy, result.tick.machine
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
-    unsaved = () if result.unsaved is None else (result.unsaved,)
-    problems = (*map(sentence, (*unsaved, *result.unfit)), *problems)
     redis = result.snapshot.sidekiq
-    if result.fleet.unserved is not None:
-        problems = (*problems, sentence(result.fleet.unserved))
     status = Status(
         version=__version__,
         host=policy.host,
@@ -81,7 +77,7 @@ def status_of(
         summary="",
         warnings=tuple(sentence(sign) for sign in result.signs),
         ghost_heartbeats=len(result.tick.evidence.ghosts) if isinstance(redis, Known) else None,
-        problems=problems,
+        problems=_problems(result, problems),
         holds=_holds(result),
         overrides=_overrides(result),
         rollout=_rollout(result),
@@ -91,6 +87,12 @@ def status_of(
         tick_failures_total=tick_failures_total,
     )
     return structs.replace(status, summary=_summary(status))
+
+
+def _problems(result: TickResult, others: tuple[str, ...]) -> tuple[str, ...]:
+    unsaved, unserved = result.unsaved, result.fleet.unserved
+    own = (*(() if unsaved is None else (unsaved,)), *result.unfit)
+    return (*map(sentence, own), *others, *(() if unserved is None else (sentence(unserved),)))
 
 
 def _sources(sources: tuple[SourceStatus, ...], result: TickResult) -> tuple[SourceStatus, ...]:
