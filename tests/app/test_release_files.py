@@ -70,4 +70,5 @@ def test_what_a_fleetd_that_was_not_restarted_answers(release: Path) -> None:
     status = read_status((release / "status.json").read_text())
     assert status.version == release.name
     assert [hold.kind for hold in status.holds] == ["pause"]
+    assert status.jobs.retry_jobs is None
     assert {order.kind for order in status.overrides} == {"pause", "set", "pin"}

@@ -22,6 +22,7 @@ from fleetd.core.model.status import (
     ConnectionStatus,
     DeathCount,
     HoldStatus,
+    JobsStatus,
     OverrideStatus,
     RolloutStatus,
     SchedulerStatus,
@@ -96,6 +97,13 @@ def test_values_of_a_tick() -> None:
         ("fleetd_warnings", ()): 0,
     }
     assert {key: got.get(key) for key in expected} == expected
+
+
+def test_jobs_as_sidekiq_counts_them() -> None:
+    jobs = JobsStatus(processed_jobs_total=500, failed_jobs_total=7, retry_jobs=3, dead_jobs=0, scheduled_jobs=1)
+    counted = {"processed_jobs_total": 500, "failed_jobs_total": 7, "retry_jobs": 3, "dead_jobs": 0}
+    for metrics, got in ((metrics_of(status(jobs=jobs)), counted), (metrics_of(status()), dict.fromkeys(counted))):
+        assert {name: value(metrics, f"fleetd_{name}") for name in counted} == got
 
 
 def test_what_is_unknown_is_absent_and_never_zero() -> None:

@@ -13,6 +13,7 @@ from fleetd.words.formatting import (
     duration,
     nearest,
     numbers,
+    rate,
     sentence,
     size,
     times,
@@ -67,6 +68,14 @@ def test_sizes(size_bytes: int | None, words: str) -> None:
 )
 def test_counts(number: float | None, words: str) -> None:
     assert count(number) == words
+
+
+@pytest.mark.parametrize(
+    ("per_second", "words"),
+    [(None, "?/s"), (0.0, "0/s"), (1e-9, "<0.1/s"), (0.05, "0.1/s"), (3.0, "3/s"), (9.98, "10/s"), (412.3, "412/s")],
+)
+def test_rates(per_second: float | None, words: str) -> None:
+    assert rate(per_second) == words
 
 
 def test_three_instance_numbers_in_a_row_are_a_range() -> None:

@@ -22,6 +22,7 @@ from fleetd.daemon.log import TickLog
 from fleetd.daemon.record import Recorder
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tell_failure import status_of_failure
+from fleetd.daemon.tell_jobs import JobRates
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import FleetdError, SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
@@ -65,6 +66,7 @@ class Loop:
         self._answer: tuple[Status, Status] | None = None
         self._begun_seconds = clock.now_seconds()
         self._ticks_total = self._tick_failures_total = 0
+        self._rates = JobRates()
         self._bug = ""  # that ended the last tick; "": it was completed
         self._showing_bugs: tuple[str, ...] = ()  # of what only shows ticks
         self._ticked_seconds = self._begun_seconds  # when the last tick was completed …
@@ -132,6 +134,7 @@ class Loop:
         result = await self.ticker.tick()
         self._ticks_total += 1
         now = self.clock.now_seconds()
+        self._rates.look(result.tick.sidekiq, result.tick.now_seconds)
         status = self._status(result, now)
         self.log.report(result, status)
         # Made again, because what was just reported belongs to the events of this status.
@@ -198,6 +201,7 @@ class Loop:
             uptime_seconds=now_seconds - self._begun_seconds,
             ticks_total=self._ticks_total,
             tick_failures_total=self._tick_failures_total,
+            rates=self._rates,
         )
 
     async def _pause(self) -> None:

@@ -67,6 +67,9 @@ _STATUS: Columns[Status] = (
         "Heartbeats in Redis of processes that no longer live.",
         lambda s: s.ghost_heartbeats,
     ),
+    ("retry_jobs", "Jobs that failed and wait for another try.", lambda s: s.jobs.retry_jobs),
+    ("dead_jobs", "Jobs that failed too often and were given up.", lambda s: s.jobs.dead_jobs),
+    ("scheduled_jobs", "Jobs that wait for their time.", lambda s: s.jobs.scheduled_jobs),
     ("memory_available_bytes", "Memory free without swapping (MemAvailable).", lambda s: s.memory_available_bytes),
     ("memory_total_bytes", "Memory of this host.", lambda s: s.memory_total_bytes),
     (
@@ -289,6 +292,16 @@ def _counters(status: Status) -> Iterator[Metric]:
         "Ticks that a bug in fleetd ended before they were done.",
         value=status.tick_failures_total,
     )
+    yield _of_redis("fleetd_processed_jobs", "Jobs that ended, failed ones included.", status.jobs.processed_jobs_total)
+    yield _of_redis("fleetd_failed_jobs", "Jobs that failed, each try counted.", status.jobs.failed_jobs_total)
+
+
+def _of_redis(name: str, help_text: str, total: int | None) -> CounterMetricFamily:
+    """A counter of Sidekiq's, which begins anew when Redis loses it; it has no sample while it is unknown."""
+    family = CounterMetricFamily(name, help_text, labels=())
+    if total is not None:
+        family.add_metric((), total)
+    return family
 
 
 def _aged(status: Status, seconds: float) -> Status:

@@ -35,6 +35,7 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_deaths import death_counts, died_lately
+from fleetd.daemon.tell_jobs import JobRates, jobs_status
 from fleetd.daemon.tick import TickResult
 from fleetd.words.deaths import died_words
 from fleetd.words.formatting import CONNECTION_SOURCES, names, often, span, times, who
@@ -50,14 +51,12 @@ def status_of(
     uptime_seconds: float,
     ticks_total: int,
     tick_failures_total: int = 0,
+    rates: JobRates | None = None,
 ) -> Status:
-    """Everything that is shown of one tick, as one value."""
+    """Everything that is shown of one tick, as one value. `rates`: None: no reading came before."""
     policy, machine = result.tick.policy, result.tick.machine
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
-    unsaved = () if result.unsaved is None else (result.unsaved,)
-    unserved = () if result.fleet.unserved is None else (sentence(result.fleet.unserved),)
-    problems = (*map(sentence, (*unsaved, *result.unfit)), *problems, *unserved)
     redis = result.snapshot.sidekiq
     status = Status(
         version=__version__,
@@ -81,16 +80,23 @@ def status_of(
         summary="",
         warnings=tuple(sentence(sign) for sign in result.signs),
         ghost_heartbeats=len(result.tick.evidence.ghosts) if isinstance(redis, Known) else None,
-        problems=problems,
+        problems=_problems(result, problems),
         holds=_holds(result),
         overrides=_overrides(result),
         rollout=_rollout(result),
         mastodon_version=machine.code.version if machine and machine.code else "",
         pressure=machine.pressure if machine else None,
+        jobs=jobs_status(result.tick.sidekiq, rates or JobRates()),
         tick_failures_total=tick_failures_total,
         deaths=death_counts(result),
     )
     return structs.replace(status, summary=_summary(status))
+
+
+def _problems(result: TickResult, others: tuple[str, ...]) -> tuple[str, ...]:
+    unsaved, unserved = result.unsaved, result.fleet.unserved
+    own = (*(() if unsaved is None else (unsaved,)), *result.unfit)
+    return (*map(sentence, own), *others, *(() if unserved is None else (sentence(unserved),)))
 
 
 def _sources(sources: tuple[SourceStatus, ...], result: TickResult) -> tuple[SourceStatus, ...]:

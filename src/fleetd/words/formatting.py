@@ -64,6 +64,13 @@ def count(number: float | None) -> str:
     return f"{number:,.0f}"
 
 
+def rate(per_second: float | None) -> str:
+    """How many a second: `412/s`, `0.4/s`; what is rare is `<0.1/s` and not 0."""
+    if per_second is not None and 0.0 < per_second < 0.05:
+        return "<0.1/s"
+    return f"{count(per_second).removesuffix('.0')}/s"
+
+
 def times(number: int, singular: str, plural: str | None = None) -> str:
     """A number with its noun: `1 instance`, `2 instances`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

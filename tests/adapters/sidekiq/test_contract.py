@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleetd.core.model.facts import FailingClass
 from tests.support.contracts.sidekiq import SECRET, SidekiqCheck, sidekiq_source_contract
 from tests.support.rig.redis_server import RedisServer, admin, redis_server
 from tests.support.rig.sidekiq_keys import SidekiqKeys
@@ -39,6 +40,14 @@ class RealSidekiq:
         with self._keys() as keys:
             keys.beat(identity)
 
+    def put_aside(self, *, retry_jobs: int, dead_jobs: int, scheduled_jobs: int) -> None:
+        with self._keys() as keys:
+            keys.put_aside(retry=retry_jobs, dead=dead_jobs, schedule=scheduled_jobs)
+
+    def fail(self, job_class: str, failed_jobs: int, processed_jobs: int) -> None:
+        with self._keys() as keys:
+            keys.count_classes({f"{job_class}|f": failed_jobs, f"{job_class}|p": processed_jobs}, version="8.1.6")
+
     def refuse_writes(self) -> None:
         with admin(self._server, SECRET) as client:
             client.config_set("maxmemory", "1")
@@ -66,6 +75,15 @@ class FakedSidekiq:
         process.identity = identity
         process.jobs = [Job("default", self._world.now, finish_at=math.inf) for _ in range(17)]
         self._world.advance(10.0)
+
+    def put_aside(self, *, retry_jobs: int, dead_jobs: int, scheduled_jobs: int) -> None:
+        self._world.retry_jobs, self._world.dead_jobs = retry_jobs, dead_jobs
+        self._world.scheduled_jobs = scheduled_jobs
+
+    def fail(self, job_class: str, failed_jobs: int, processed_jobs: int) -> None:
+        found = FailingClass(name=job_class, failed_jobs=failed_jobs, processed_jobs=processed_jobs)
+        failing = (*(self._world.failing_classes or ()), found)
+        self._world.failing_classes = tuple(sorted(failing, key=lambda one: -one.failed_jobs))
 
     def refuse_writes(self) -> None:
         self._world.redis_writable = False

@@ -18,7 +18,7 @@ from tests.support.contracts.sidekiq import SECRET
 from tests.support.project import PROJECT
 from tests.support.rig.redis_server import RedisServer, admin, command, redis_server
 from tests.support.rig.sidekiq_keys import SidekiqKeys, compact
-from tests.support.rig.sidekiq_source import read, source_at
+from tests.support.rig.sidekiq_source import source_at
 
 ME = "worker1:4711:5f0c"
 OTHER = "worker1:4712:6a0d"
@@ -49,6 +49,8 @@ def server() -> Iterator[RedisServer]:
         large = {"class": "A", "args": ["x" * 400_000], "jid": "b4", "created_at": 1.0}
         keys.running(OTHER, *[compact({"queue": "pull", "payload": compact(large), "run_at": 5})] * 3)
         client.hset("sidekiq-scheduler:last_times", "a", "2025-10-09 08:53:17 +0000")
+        keys.put_aside(retry=3, dead=2, schedule=1)
+        keys.count_classes({"LinkCrawlWorker|p": 12, "LinkCrawlWorker|f": 5}, version="8.1.6")
         small = SidekiqKeys(client, "social:")
         small.enqueue("mailers", 1, age_seconds=1)
         small.beat(ME)
@@ -83,6 +85,8 @@ def what_is_known(facts: SidekiqFacts) -> tuple[object, ...]:
         facts.processed_jobs_total,
         facts.failed_jobs_total,
         facts.scheduled_age_seconds is not None,
+        (facts.retry_jobs, facts.dead_jobs, facts.scheduled_jobs),
+        facts.failing_classes,
         bool(facts.redis_run_id),
     )
 
@@ -94,7 +98,7 @@ def test_the_page_and_the_program_say_the_same() -> None:
 
 def test_the_documented_rights_read_everything(server: RedisServer) -> None:
     facts = read_as(server, *documented_rights())
-    assert what_is_known(facts) == what_is_known(read(source_at(server)))
+    assert what_is_known(facts) == what_is_known(second_reading(source_at(server)))
     assert [process.busy_by_queue for process in facts.processes] == [{"default": 1, "push": 1}, {"pull": 3}]
     assert facts.writable is True
     assert "fleetd:probe" not in {fault.key for fault in facts.faults}
@@ -102,7 +106,7 @@ def test_the_documented_rights_read_everything(server: RedisServer) -> None:
 
 def test_without_the_probe_the_advice_is_about_rights(server: RedisServer) -> None:
     facts = read_as(server, *READING)
-    assert what_is_known(facts) == what_is_known(read(source_at(server)))
+    assert what_is_known(facts) == what_is_known(second_reading(source_at(server)))
     assert facts.writable is None
     (why,) = (fault.why for fault in facts.faults if fault.key == "fleetd:probe")
     assert "this user has no right to write it" in why
@@ -139,4 +143,4 @@ def test_no_right_is_more_than_needed(server: RedisServer, right: str) -> None:
 def test_without_the_size_of_a_hash_everything_is_read_all_the_same(server: RedisServer) -> None:
     """MEMORY USAGE only makes it cheaper; Redis users made for an older fleetd lack it."""
     facts = read_as(server, *[word for word in READING if word != "+memory|usage"])
-    assert what_is_known(facts) == what_is_known(read(source_at(server)))
+    assert what_is_known(facts) == what_is_known(second_reading(source_at(server)))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from fleetd.core.model.facts import FailingClass
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.model.status import ClampStatus, Event, SchedulerStatus, SourceStatus, Status
+from fleetd.core.model.status import ClampStatus, Event, JobsStatus, SchedulerStatus, SourceStatus, Status
 from tests.support.builders import status_connections
 from tests.support.builders.status_healthy import GIGA, connections_of, healthy, instance, postgres, queue
 from tests.support.builders.status_instances import paused, rolled, rolling, sick, upgrade
@@ -65,6 +66,15 @@ def surge() -> Status:
             instance(8, "pull-first", 25, threads=25, megabytes=610),
         ),
         connections=connections_of(postgres(others=224, claims=426, headroom=37, open_now=612)),
+        jobs=replace(
+            base.jobs,
+            processed_per_second=412.3,
+            failed_per_second=0.61,
+            failing_classes=(
+                FailingClass(name="ActivityPub::DeliveryWorker", failed_jobs=31, processed_jobs=410),
+                FailingClass(name="LinkCrawlWorker", failed_jobs=5, processed_jobs=12),
+            ),
+        ),
         memory_available_bytes=17 * GIGA,
         clamps=clamps,
         last_events=(
@@ -101,6 +111,7 @@ def redis_down() -> Status:
             *base.sources[1:],
         ),
         queues=tuple(queue(q.name, None, q.target_seconds, None, None, None) for q in base.queues),
+        jobs=JobsStatus(),
         profiles=tuple(
             replace(p, admitted_instances=None, needed_instances=None, clamps=(c,))
             for p, c in zip(base.profiles, clamps, strict=True)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from fleetd.core.model.facts import FailingClass
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import SidekiqSource
 
@@ -32,6 +33,12 @@ class SidekiqStage(Protocol):
 
     def beat(self, identity: str) -> None:
         """A live process with 60 threads, 17 of them busy, on default, push, ingress, mailers and pull."""
+        ...
+
+    def put_aside(self, *, retry_jobs: int, dead_jobs: int, scheduled_jobs: int) -> None: ...
+
+    def fail(self, job_class: str, failed_jobs: int, processed_jobs: int) -> None:
+        """Jobs of this class failed in the last whole minute."""
         ...
 
     def refuse_writes(self) -> None: ...
@@ -90,6 +97,26 @@ async def each_reading_tells_whether_redis_takes_writes(stage: SidekiqStage) -> 
     await stage.source.close()
 
 
+async def jobs_put_aside_are_counted(stage: SidekiqStage) -> None:
+    facts = await stage.source.read()
+    assert (facts.retry_jobs, facts.dead_jobs, facts.scheduled_jobs) == (0, 0, 0)
+    stage.put_aside(retry_jobs=3, dead_jobs=2, scheduled_jobs=5)
+    facts = await stage.source.read()
+    assert (facts.retry_jobs, facts.dead_jobs, facts.scheduled_jobs) == (3, 2, 5)
+    await stage.source.close()
+
+
+async def failing_classes_are_unknown_until_sidekiq_counts_them(stage: SidekiqStage) -> None:
+    assert (await stage.source.read()).failing_classes is None
+    stage.fail("LinkCrawlWorker", 5, 12)
+    stage.fail("ActivityPub::DeliveryWorker", 31, 410)
+    assert (await stage.source.read()).failing_classes == (
+        FailingClass(name="ActivityPub::DeliveryWorker", failed_jobs=31, processed_jobs=410),
+        FailingClass(name="LinkCrawlWorker", failed_jobs=5, processed_jobs=12),
+    )
+    await stage.source.close()
+
+
 async def unavailable_raises_and_heals_by_itself(stage: SidekiqStage) -> None:
     await stage.source.read()
     stage.break_connection()
@@ -116,6 +143,8 @@ sidekiq_source_contract: tuple[SidekiqCheck, ...] = (
     queues_are_read_configured_or_not,
     processes_are_read,
     each_reading_tells_whether_redis_takes_writes,
+    jobs_put_aside_are_counted,
+    failing_classes_are_unknown_until_sidekiq_counts_them,
     unavailable_raises_and_heals_by_itself,
     closing_twice_is_allowed,
 )

@@ -88,13 +88,24 @@ queue_records = st.tuples(
 ).map(list)
 faults = st.tuples(
     st.just(b"fault"),
-    st.sampled_from([b"queue", b"queues", b"processes", b"work", b"counter"]),
+    st.sampled_from([b"queue", b"queues", b"processes", b"work", b"counter", b"waiting", b"classes"]),
     st.sampled_from([b"evil:1:a", b"\xff"]),
     impossible_bytes,
     st.sampled_from([b"WRONGTYPE x", b"NOPERM", b"LONGNAME", b"\xff", b""]),
 ).map(list)
 counters = st.tuples(st.just(b"counter"), st.sampled_from([b"processed", b"failed"]), impossible_bytes).map(list)
-sidekiq_records = st.lists(st.one_of(heartbeats(), queue_records, faults, counters), max_size=4)
+waiting = st.tuples(
+    st.just(b"waiting"), st.sampled_from([b"retry", b"dead", b"schedule"]), st.sampled_from([-1, 2**32, 2**62])
+).map(list)
+class_names = st.sampled_from([b"LinkCrawlWorker", b"\xff", b"", b"|", b"a" * 300, "\u202eevil\x1b[2J".encode()])
+class_fields = st.tuples(class_names, impossible_bytes | st.none(), impossible_bytes | st.none() | st.just(b"7"))
+class_fields |= st.tuples(class_names, st.just(b"9"), impossible_bytes | st.none() | st.just(b"7"))
+classes = st.builds(
+    lambda key, found: [b"classes", key, [part for fields in found for part in fields]],
+    st.sampled_from([b"j|251009|8:05", b"\xff"]),
+    st.lists(class_fields, max_size=4),
+)
+sidekiq_records = st.lists(st.one_of(heartbeats(), queue_records, faults, counters, waiting, classes), max_size=4)
 
 COUNTS = ("max_connections", "reserved_connections", "clients", "of_role", "of_database", "hidden", "own")
 postgres_columns = st.dictionaries(st.sampled_from([*COUNTS, "role_limit", "database_limit"]), impossible_values)

@@ -12,6 +12,7 @@ from typing import Any
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import facts_from
 from fleetd.adapters.host.readings import LinuxHost
+from fleetd.adapters.sidekiq.job_classes import JobClasses
 from fleetd.adapters.sidekiq.records import Reading
 from fleetd.adapters.systemd.unit_properties import SeenUnit
 from fleetd.config.connections import PostgresSettings
@@ -83,6 +84,8 @@ def sidekiq_records(world: World, added: Added) -> list[Record]:
     """The records of reading.lua."""
     records: list[Record] = [[b"time", b"%d" % int(world.now), b"%d" % round(world.now % 1 * 1e6)]]
     records += [[b"counter", b"processed", b"%d" % world.done], [b"counter", b"failed", b"0"]]
+    records += [[b"waiting", name, 0] for name in (b"retry", b"dead", b"schedule")]
+    records.append([b"classes", b"j|251009|8:05", [b"LinkCrawlWorker", b"5", b"12"]])
     records += queue_records(world, added)
     running, replaced = added.running, added.fields
     for process in world.processes():
@@ -107,6 +110,7 @@ class WireSidekiq:
 
     async def read(self) -> SidekiqFacts:
         reading = Reading("")
+        reading.job_classes = JobClasses(1)
         for record in sidekiq_records(self.world, self.added):
             reading.take(record)
         return reading.facts(redis_run_id=self.world.run_id, writable=self.world.redis_writable)

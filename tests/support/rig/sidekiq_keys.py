@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -51,6 +52,18 @@ class SidekiqKeys:
         fields = sample["hash"] | {"info": compact(info), "beat": repr(self.now() - 4.5)} | changed
         self.client.sadd(f"{self.prefix}processes", identity)
         self.client.hset(f"{self.prefix}{identity}", mapping=fields)
+
+    def put_aside(self, **jobs: int) -> None:
+        """Jobs in the sorted sets `retry`, `dead` and `schedule`."""
+        for name, number in jobs.items():
+            self.client.zadd(f"{self.prefix}{name}", {compact({"jid": f"{name}{n}"}): n for n in range(number)})
+
+    def count_classes(self, fields: dict[Any, Any], *, version: str) -> None:
+        """Counts of job classes, the same in each minute around now, since minutes end while tests run."""
+        form = "j|%Y%m%d|%-H:%-M" if version < "8" else "j|%y%m%d|%-H:%M"
+        for minute in range(-3, 15):
+            at = datetime.fromtimestamp(self.now() + 60 * minute, UTC)
+            self.client.hset(self.prefix + at.strftime(form), mapping=fields)
 
     def running(self, identity: str, *entries: str | bytes) -> None:
         """Write running jobs into the work hash, given as JSON."""

@@ -41,11 +41,15 @@ def sidekiq_facts(world: World) -> SidekiqFacts:
         queues=queues,
         processes=processes,
         processed_jobs_total=world.done,
-        failed_jobs_total=0,
+        failed_jobs_total=world.failed,
         redis_run_id=world.run_id,
         processes_complete=not (world.garbled and world.elsewhere),
         writable=world.redis_writable,
         faults=world.faults,
+        retry_jobs=world.retry_jobs,
+        dead_jobs=world.dead_jobs,
+        scheduled_jobs=world.scheduled_jobs,
+        failing_classes=world.failing_classes,
     )
 
 

@@ -12,7 +12,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from fleetd.core.model.facts import EndCause, Ending, HostPressure, KeyFault, UnfitUnit
+from fleetd.core.model.facts import EndCause, Ending, FailingClass, HostPressure, KeyFault, UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
@@ -73,6 +73,8 @@ class World:
         self.clock_ahead_seconds = 0.0  # of the workers' clock, by which they write beats and starts
         self.garbled = False  # the heartbeats of processes elsewhere can't be parsed
         self.memory_available_bytes, self.resident_bytes = 64 * 1024 * MIB, 400 * MIB
+        self.retry_jobs = self.dead_jobs = self.scheduled_jobs = self.failed = 0
+        self.failing_classes: tuple[FailingClass, ...] | None = None  # as with Sidekiq 6
         self.enqueued = self.done = 0
         self.lost = 0  # jobs lost through a stop by fleetd
         self.lost_otherwise = 0  # jobs lost through a person's stop, a SIGKILL of a worker, or with Redis's data

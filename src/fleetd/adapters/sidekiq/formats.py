@@ -1,9 +1,9 @@
 """What Sidekiq 6.4 to 8.1 writes into Redis, from bytes to facts; no I/O.
 
-Formats: Sidekiq's `launcher.rb` (heartbeats), `processor.rb` (running jobs) and `client.rb` (jobs) of 6.4.1, 6.5.12,
-7.0, 7.3.9, 8.0.9 and 8.1.6; sidekiq-scheduler's `utils.rb` and `redis_manager.rb` of 4.0 to 6.0. What can't be
-understood raises a WireError. Its words depend on the fault alone and not on the content of the key, so that a log can
-say it once.
+Formats: Sidekiq's `launcher.rb` (heartbeats), `processor.rb` (running jobs), `client.rb` (jobs) and, from 7.0 on,
+`metrics/tracking.rb` (job classes) of 6.4.1, 6.5.12, 7.0, 7.3.9, 8.0.9 and 8.1.6; sidekiq-scheduler's `utils.rb` and
+`redis_manager.rb` of 4.0 to 6.0. What can't be understood raises a WireError. Its words depend on the fault alone and
+not on the content of the key, so that a log can say it once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fleetd.core.model.bounds import Unit, real, whole
-from fleetd.core.model.facts import ProcessFacts
+from fleetd.core.model.facts import FailingClass, ProcessFacts
 
 #: A time above this is in milliseconds (Sidekiq 8), below it in seconds (up to 7). It is the year 5138 in seconds and
 #: 1973 in milliseconds.
@@ -367,6 +367,33 @@ def newest_push_seconds(lines: bytes) -> float | None:
             continue
         newest = pushed if newest is None else max(newest, pushed)
     return newest
+
+
+def minute_keys(unix_minutes: int) -> tuple[str, ...]:
+    """The hashes in which job classes are counted for one minute, by the worker's clock in UTC.
+
+    `j|20251009|8:5` from Sidekiq 7.0, `j|251009|8:05` from 8.0 on; both exist side by side in an upgrade.
+    """
+    at = datetime.fromtimestamp(unix_minutes * 60, UTC)
+    day = f"{at.year:04}{at.month:02}{at.day:02}"
+    return f"j|{day}|{at.hour}:{at.minute}", f"j|{day[2:]}|{at.hour}:{at.minute:02}"
+
+
+def failing_class(name: bytes, failed: bytes | None, processed: bytes | None) -> FailingClass:
+    """A class of jobs with its counts of a minute. A name or a number of jobs without sense is unknown.
+
+    Raises WireError if the count of failures is none.
+    """
+    failed_jobs, processed_jobs = whole(failed, "jobs"), whole(processed, "jobs")
+    if failed_jobs is None:
+        raise WireError("a count is not a number")
+    if processed_jobs is not None and processed_jobs < failed_jobs:
+        processed_jobs = None
+    return FailingClass(
+        name=_plain(_CLASS, name.decode("utf-8", "replace")),
+        failed_jobs=failed_jobs,
+        processed_jobs=processed_jobs,
+    )
 
 
 def text(value: bytes) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fleetd.adapters.sidekiq.formats import ProcessInfo, RunningEntry
+from fleetd.adapters.sidekiq.job_classes import JobClasses
 from fleetd.core.model.facts import YOUNG_SECONDS, ProcessFacts, RunningJob
 
 #: Heartbeats read and remembered; what is beyond them makes a reading incomplete.
@@ -106,4 +107,6 @@ class Memory:
         self.processes: dict[bytes, KnownProcess] = {}  # by identity
         self.huge_jobs: dict[str, HugeJob] = {}  # by queue
         self.scheduled: tuple[bytes, float | None] = (b"", None)  # the times as written, and the newest of them
+        self.job_classes: JobClasses | None = None  # of the last minute that was read
+        self.clocks: tuple[float, float] | None = None  # Redis's (Unix time) and the event loop's at the last reading
         self.redis_run_id = ""

@@ -4,11 +4,13 @@
 -- the end of a large job is sent. This script reads, cuts and bounds. What the content means is for formats.py.
 -- A Lua string costs Redis 2 ns a byte, as it hashes each: the script reads no large value that it can avoid.
 --
--- ARGV: key prefix; 1 to read everything, 0 for the named ones only; most queues; how many queues are named, and for
---       each its name and a length (the oldest job is not read if the queue still has it; * never, '' always); then
---       processes: identity, last beat and size of info, '' where they are not known.
+-- ARGV: key prefix; 1 to read everything, 0 for the named ones only; most queues; hashes of job classes with a blank
+--       between them; how many queues are named, and for each its name and a length (the oldest job is not read if the
+--       queue still has it; * never, '' always); then processes: identity, last beat and size of info, '' where they
+--       are not known.
 -- Reply: a list of records, each a list that begins with its kind:
---   time SECONDS MICROSECONDS | counter NAME VALUE-or-nil | scheduled LINES
+--   time SECONDS MICROSECONDS | counter NAME VALUE-or-nil | waiting SET JOBS | scheduled LINES
+--   classes KEY {NAME FAILED PROCESSED...}   only those with failures; a count is nil if its field is missing
 --   queue NAME LENGTH BYTES JOB HEAD   BYTES of the oldest job; 0 if there is none, -1 if it was not read, -2 because
 --     this call has done enough. JOB is whole, or what follows the first key in its tail that looks like a time; HEAD is the beginning of such a job.
 --   same N...   the Nth of the named processes have not beaten since
@@ -18,7 +20,8 @@
 --   members SIZE DEAD   of `processes`; DEAD of them have no heartbeat, -1 if they are too many to look at here
 --   empty   neither `queues` nor `processes` exists
 --   fault ABOUT OWNER KEY WHY | cut ABOUT OWNER KEY LIMIT
---     ABOUT says what is unknown because of it: queues, queue, processes, work (of process OWNER), counter, scheduled.
+--     ABOUT says what is unknown because of it: queues, queue, processes, work (of process OWNER), counter, waiting,
+--     scheduled, classes.
 
 local prefix, everything, queues_max = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 local NAME_MAX = 256 -- bytes of a queue's or process's name
@@ -30,6 +33,8 @@ local MEMBERS_MAX = 1000 -- of `processes`, looked at here; more are for members
 local PAGE = 50 -- members checked at once
 local SMALL_MAX = 16384 -- bytes of running jobs sent from here, all processes together
 local SCHEDULES_MAX, SCHEDULES_BYTES = 500, 131072
+local CLASS_FIELDS_MAX, CLASS_BYTES_MAX = 2000, 262144 -- Mastodon has 100 classes, with three fields each
+local COUNT_MAX = 40 -- bytes of a count
 -- One call blocks Redis for a few milliseconds at most, unless a single job is larger than this.
 local CALLS_MAX, BYTES_MAX = 2000, 1048576
 
@@ -246,11 +251,41 @@ local function read_scheduled()
   record('scheduled', table.concat(ask('HVALS', key) or {}, '\n'))
 end
 
+-- The classes whose jobs failed in one minute, as Sidekiq counts them from 7.0 on.
+local function read_classes(key)
+  about, owner = 'classes', ''
+  local count = ask('HLEN', key)
+  if not count or count == 0 then return end
+  local size = size_of(key)
+  if count > CLASS_FIELDS_MAX or size > CLASS_BYTES_MAX then return record_fault(key, 'MANYFIELDS') end
+  local fields = {}
+  for _, field in ipairs(ask('HKEYS', key) or {}) do
+    if string.sub(field, -2) == '|f' then
+      if #field > NAME_MAX then return record_fault(key, 'LONGNAME') end
+      fields[#fields + 1] = field
+      fields[#fields + 1] = string.sub(field, 1, -2) .. 'p'
+    end
+  end
+  if size < 0 then
+    for _, field in ipairs(fields) do
+      if (ask('HSTRLEN', key, field) or 0) > COUNT_MAX then return record_fault(key, 'LONGCOUNT') end
+    end
+  end
+  local counts = #fields > 0 and ask('HMGET', key, unpack(fields)) or {}
+  local classes = {}
+  for index = 1, #fields, 2 do
+    classes[#classes + 1] = string.sub(fields[index], 1, -3)
+    classes[#classes + 1] = counts[index] or false
+    classes[#classes + 1] = counts[index + 1] or false
+  end
+  record('classes', key, classes)
+end
+
 local now = redis.call('TIME')
 record('time', now[1], now[2])
 
-local queues = tonumber(ARGV[4])
-named_from = 5 + 2 * queues
+local queues = tonumber(ARGV[5])
+named_from = 6 + 2 * queues
 for place = named_from, #ARGV, 3 do named[ARGV[place]] = place end
 
 if everything then
@@ -258,6 +293,11 @@ if everything then
   for _, name in ipairs({'processed', 'failed'}) do
     local value = ask('GET', 'stat:' .. name)
     if value ~= nil then record('counter', name, value) end
+  end
+  about = 'waiting'
+  for _, set in ipairs({'retry', 'dead', 'schedule'}) do
+    local jobs = ask('ZCARD', set)
+    if jobs then record('waiting', set, jobs) end
   end
   read_scheduled()
 end
@@ -271,11 +311,14 @@ end
 owner = ''
 local seen = {}
 for index = 1, queues do
-  local name = ARGV[3 + 2 * index]
+  local name = ARGV[4 + 2 * index]
   seen[name] = true
-  read_queue(name, ARGV[4 + 2 * index])
+  read_queue(name, ARGV[5 + 2 * index])
 end
-if everything then read_queues(seen, processes) end
+if everything then
+  read_queues(seen, processes)
+  for key in string.gmatch(ARGV[4], '%S+') do read_classes(key) end
+end
 record(unpack(same))
 
 return records

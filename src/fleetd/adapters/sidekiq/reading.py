@@ -22,6 +22,8 @@ from fleetd.adapters.sidekiq.connection import (
     probe_fault,
     sentence,
 )
+from fleetd.adapters.sidekiq.formats import minute_keys
+from fleetd.adapters.sidekiq.job_classes import JobClasses, last_whole_minute
 from fleetd.adapters.sidekiq.members import MembersReader
 from fleetd.adapters.sidekiq.memory import Memory
 from fleetd.adapters.sidekiq.records import Reading
@@ -105,9 +107,11 @@ class SidekiqRedis:
         # Only a write shows whether others can write now: heartbeats, and jobs that are pushed back.
         probe = ("SET", self._settings.key_prefix + PROBE_KEY, "1", "EX", PROBE_SECONDS)
         reading.named = tuple(known)
-        records, info, written = await rounds.run(
-            _SCRIPT, *self._arguments(queues, reading.named, everything=True), beside=(("INFO", "server"), probe)
-        )
+        minute = self._minute_due(now_seconds)
+        if minute is not None:
+            reading.job_classes = JobClasses(minute)
+        arguments = self._arguments(queues, reading.named, everything=True, minute=minute)
+        records, info, written = await rounds.run(_SCRIPT, *arguments, beside=(("INFO", "server"), probe))
         server = info if isinstance(info, dict) else {}
         if is_cluster(server):
             raise SourceUnavailableError(cluster_sentence(self._settings))
@@ -115,9 +119,19 @@ class SidekiqRedis:
         if run_id != self._memory.redis_run_id:  # another Redis: its queues may be others of the same length
             self._memory.huge_jobs.clear()
             self._memory.redis_run_id = run_id
+            if minute is None:
+                reading.job_classes = None
         for record in records:
             reading.take(record)
         return written
+
+    def _minute_due(self, now_seconds: float) -> int | None:
+        """The minute whose job classes are to be read now; None: they were, or Redis's clock is not known yet."""
+        if self._memory.clocks is None:
+            return None
+        redis_seconds, loop_seconds = self._memory.clocks
+        minute, known = last_whole_minute(redis_seconds + now_seconds - loop_seconds), self._memory.job_classes
+        return None if known is not None and known.unix_minutes == minute else minute
 
     def _unless(self, queue: str, now_seconds: float) -> str:
         """The length with which this queue's oldest job is not read again; "*": with any, "": with none."""
@@ -127,9 +141,15 @@ class SidekiqRedis:
         return "*" if huge.rests(now_seconds) else str(huge.length_jobs)
 
     def _arguments(
-        self, queues: Sequence[tuple[Any, str]], processes: Sequence[bytes], *, everything: bool
+        self,
+        queues: Sequence[tuple[Any, str]],
+        processes: Sequence[bytes],
+        *,
+        everything: bool,
+        minute: int | None = None,
     ) -> list[Any]:
-        arguments: list[Any] = [self._settings.key_prefix, int(everything), QUEUES_MAX, len(queues)]
+        classes = "" if minute is None else " ".join(minute_keys(minute))
+        arguments: list[Any] = [self._settings.key_prefix, int(everything), QUEUES_MAX, classes, len(queues)]
         for name, unless in queues:
             arguments += (name, unless)
         for identity in processes:

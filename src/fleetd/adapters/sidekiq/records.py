@@ -21,6 +21,7 @@ from fleetd.adapters.sidekiq.formats import (
     text,
     work_entry,
 )
+from fleetd.adapters.sidekiq.job_classes import JobClasses
 from fleetd.adapters.sidekiq.memory import (
     HUGE_JOB_BYTES,
     PROCESSES_MAX,
@@ -30,6 +31,7 @@ from fleetd.adapters.sidekiq.memory import (
     RunningJobs,
     UnreadWork,
 )
+from fleetd.core.model.bounds import whole
 from fleetd.core.model.facts import KeyFault, QueueFacts, SidekiqFacts
 
 FAULTS_MAX = 100
@@ -41,6 +43,8 @@ _WHY = {
     "NOPERM": "may not be read by this Redis user",
     "UNKNOWN": "needs a command that this Redis does not know: it is renamed or disabled (rename-command)",
     "LONGNAME": "has a member that is too long for a name",
+    "MANYFIELDS": "holds more than Sidekiq writes in a minute, and is not read",
+    "LONGCOUNT": "has a value that is too long for a count",
     "LONGINFO": "has a heartbeat that is too long to be Sidekiq's",
 }
 UNREAD = "is not read this time: there is too much to read at once"
@@ -62,6 +66,8 @@ class Reading:
         self._lost_work: dict[bytes, list[tuple[str, str]]] = {}
         self._complete = True
         self._counters: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}  # jobs by sorted set
+        self.job_classes: JobClasses | None = self._memory.job_classes  # replaced by the minute that is to be read now
         self._scheduled_seconds: float | None = None
         self._faults: dict[KeyFault, None] = {}
         self._dead = 0
@@ -90,6 +96,8 @@ class Reading:
             b"members": self._take_members,
             b"empty": self._take_empty,
             b"counter": self._take_counter,
+            b"waiting": self._take_waiting,
+            b"classes": self._take_classes,
             b"scheduled": self._take_scheduled,
             b"fault": self._take_fault,
             b"cut": self._take_cut,
@@ -148,6 +156,10 @@ class Reading:
                 self._complete = False
             else:
                 processes.append(process)
+        for key, why in self.job_classes.faults if self.job_classes is not None else ():
+            self.fault(key, why)
+        self._memory.job_classes = self.job_classes
+        self._memory.clocks = (self.now_seconds, self._loop_seconds)
         self._memory.processes = self._processes
         self._memory.huge_jobs = {name: job for name, job in self._memory.huge_jobs.items() if name in self._queues}
         pushed = self._scheduled_seconds
@@ -162,6 +174,10 @@ class Reading:
             redis_run_id=redis_run_id,
             writable=writable,
             scheduled_age_seconds=None if pushed is None else self.now_seconds - pushed,
+            retry_jobs=self._waiting.get("retry"),
+            dead_jobs=self._waiting.get("dead"),
+            scheduled_jobs=self._waiting.get("schedule"),
+            failing_classes=self.job_classes.failing() if self.job_classes is not None else None,
         )
 
     def _bounded_faults(self) -> tuple[KeyFault, ...]:
@@ -261,6 +277,15 @@ class Reading:
         except WireError as error:
             self.fault(f"{self._prefix}stat:{counter}", str(error))
 
+    def _take_waiting(self, name: bytes, jobs: int) -> None:
+        found = whole(jobs, "jobs")
+        if found is not None:
+            self._waiting[name.decode()] = found
+
+    def _take_classes(self, key: bytes, fields: Sequence[Any]) -> None:
+        if self.job_classes is not None:
+            self.job_classes.take(self._prefix + shown_key(key), fields)
+
     def _take_scheduled(self, lines: bytes) -> None:
         if lines != self._memory.scheduled[0]:
             self._memory.scheduled = (lines, newest_push_seconds(lines))
@@ -275,6 +300,10 @@ class Reading:
     def _lost(self, about: bytes, owner: bytes, key: bytes, why: str) -> None:
         if about == b"work":  # of a process whose record follows
             self._lost_work.setdefault(owner, []).append((shown_key(key), why))
+            return
+        if about == b"classes":
+            if self.job_classes is not None:
+                self.job_classes.faults.append((shown_key(key), why))
             return
         self._complete = self._complete and about != b"processes"
         self.fault(shown_key(key), why)

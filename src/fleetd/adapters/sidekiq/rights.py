@@ -7,7 +7,7 @@ from typing import Final
 #: What every reading needs, on every key.
 READING: Final = (
     *("%R~*", "+eval", "+evalsha", "+info", "+select", "+client|setname", "+time", "+memory|usage"),
-    *("+scard", "+smembers", "+sismember", "+sscan", "+exists", "+llen", "+lindex", "+get"),
+    *("+scard", "+smembers", "+sismember", "+sscan", "+exists", "+llen", "+lindex", "+zcard", "+get"),
     *("+hlen", "+hkeys", "+hvals", "+hget", "+hmget", "+hstrlen"),
 )
 

@@ -19,6 +19,7 @@ from fleetd.cli.screens.status_instances import (
     people_lines,
     profile_lines,
 )
+from fleetd.cli.screens.status_jobs import job_lines
 from fleetd.cli.terminal.lines import NBSP, Lines, Page, left, right, side_by_side
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, Symbols, bar, sign
@@ -44,8 +45,8 @@ def status_screen(
     """The whole screen.
 
     If it is higher than `height` (lines; None: any height will do) it is drawn dense, and if need be without the line
-    that says which fleetd this is. If it is still higher, it scrolls: a dense screen says less about each thing, but
-    leaves nothing out.
+    that says which fleetd this is, then without the lines about jobs, by which nothing is decided. If it is still
+    higher, it scrolls, and has those lines again: a dense screen says less about each thing, but leaves nothing out.
 
     `clock`: the time, if it is drawn again and again. `last_words`: of failed units, by unit.
     """
@@ -54,13 +55,20 @@ def status_screen(
     words = {unit: cleaned(said, ascii_only=ascii_only) for unit, said in (last_words or {}).items()}
     page = replace(page, width=min(page.width, WIDTH_MAX))
     found, lines = findings(status) or (headline(status),), Lines()
-    for dense, origin in ((False, True), (True, True), (True, clock is not None)):
+    watched = clock is not None
+    for dense, origin, jobs in (
+        (False, True, True),
+        (True, True, True),
+        (True, watched, True),
+        (True, watched, False),
+        (True, watched, True),
+    ):
         drawn_on = replace(page, dense=dense)
         head = finding_lines(found, drawn_on)
         if not dense and all(finding.banner for finding in found):
             head += page.item(Level.OK, "Every queue waits less than its target.")
         head += origin_lines(status, page, clock) if origin else []
-        lines = drawn_on.joined(_blocks(status, drawn_on, head, words))
+        lines = drawn_on.joined(_blocks(status, drawn_on, head, jobs, words))
         if height is None or len(lines) <= height:
             break
     return lines
@@ -75,17 +83,21 @@ def cropped(lines: Lines, height: int, symbols: Symbols) -> Lines:
     return [*lines[: height - 1], Text(hint, QUIET)]
 
 
-def _blocks(status: Status, page: Page, head: Lines, last_words: Mapping[str, LastWords]) -> list[Lines]:
+def _blocks(status: Status, page: Page, head: Lines, jobs: bool, last_words: Mapping[str, LastWords]) -> list[Lines]:
     people, events = people_lines(status, page), event_lines(status, page)
     if page.width < _TWO_PANES_CELLS:
         host = limit_lines(status, page) + _host_lines(status, page, last_words)
         fleet = _fleet_lines(status, page, last_words)
-        return [head, people, queue_lines(status, page), fleet, host + events]
+        return [head, people, _queues_and_jobs(status, page, jobs), fleet, host + events]
     pane = replace(page, width=(page.width - 4) // 2)
     host = limit_lines(status, pane) + _host_lines(status, pane, last_words)
-    left_pane = pane.joined([queue_lines(status, pane), host])
+    left_pane = pane.joined([_queues_and_jobs(status, pane, jobs), host])
     right_pane = _fleet_lines(status, pane, last_words)
     return [head, people, side_by_side(left_pane, right_pane, pane.width, 4), events]
+
+
+def _queues_and_jobs(status: Status, page: Page, jobs: bool) -> Lines:
+    return queue_lines(status, page) + (job_lines(status.jobs, page) if jobs else [])
 
 
 def _fleet_lines(status: Status, page: Page, last_words: Mapping[str, LastWords]) -> Lines:

@@ -12,7 +12,7 @@ from fleetd.cli.terminal.lines import NBSP, Lines, Page, columns, right
 from fleetd.cli.terminal.symbols import PIN_STYLE, QUIET, STYLES, Symbols, bar, sign
 from fleetd.core.model.identity import InstanceKey, unit_of
 from fleetd.core.model.status import ClampStatus, InstanceStatus, OverrideStatus, ProfileStatus, RolloutStatus, Status
-from fleetd.words.formatting import count, duration, numbers, sentence, size, times
+from fleetd.words.formatting import count, duration, numbers, sentence, size
 
 
 def profile_lines(

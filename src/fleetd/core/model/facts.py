@@ -104,6 +104,14 @@ class KeyFault(Value, frozen=True, kw_only=True):
     why: str
 
 
+class FailingClass(Value, frozen=True, kw_only=True):
+    """A class of jobs of which some failed in one minute."""
+
+    name: str  # "": could not be read, or of several such classes together
+    failed_jobs: int
+    processed_jobs: int | None  # all that ended, failed ones included; None: unknown
+
+
 class SidekiqFacts(Value, frozen=True, kw_only=True):
     """One reading of everything Sidekiq keeps in Redis.
 
@@ -123,6 +131,12 @@ class SidekiqFacts(Value, frozen=True, kw_only=True):
     scheduled_age_seconds: float | None = None
     endpoint: str = ""  # where this was read, for people
     workers_endpoint: str = ""  # where Mastodon's settings say that workers connect to, if that is another place
+    # What follows is shown only; nothing is decided by it.
+    retry_jobs: int | None = None  # that wait for another try
+    dead_jobs: int | None = None  # that were given up
+    scheduled_jobs: int | None = None  # that wait for their time
+    #: Those of the last whole minute, by most failures; None: unknown, as always before Sidekiq 7.
+    failing_classes: tuple[FailingClass, ...] | None = None
 
 
 class Consumer(Value, frozen=True, kw_only=True):

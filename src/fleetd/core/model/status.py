@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fleetd.core.model.decision import Verb
-from fleetd.core.model.facts import EndCause, Ending, HostPressure, Value
+from fleetd.core.model.facts import EndCause, Ending, FailingClass, HostPressure, Value
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.counts import LimitSet
 from fleetd.core.model.reasons.units import ReplaceCause
@@ -48,6 +48,19 @@ class DeathCount(Value, frozen=True, kw_only=True):
     profile: str
     cause: EndCause
     deaths: int
+
+
+class JobsStatus(Value, frozen=True, kw_only=True):
+    """Jobs of the whole fleet, over all queues, as Sidekiq counts them; None: unknown. Nothing is decided by it."""
+
+    processed_per_second: float | None = None  # over the last minute; all that ended, failed ones included
+    failed_per_second: float | None = None
+    processed_jobs_total: int | None = None
+    failed_jobs_total: int | None = None
+    retry_jobs: int | None = None  # that wait for another try
+    dead_jobs: int | None = None  # that were given up
+    scheduled_jobs: int | None = None  # that wait for their time
+    failing_classes: tuple[FailingClass, ...] | None = None  # of the last whole minute; None: as before Sidekiq 7
 
 
 class InstanceStatus(Value, frozen=True, kw_only=True):
@@ -231,5 +244,6 @@ class Status(Value, frozen=True, kw_only=True):
     rollout: RolloutStatus | None = None
     mastodon_version: str = ""  # of the code on disk; "": unknown
     pressure: HostPressure | None = None
+    jobs: JobsStatus = JobsStatus()
     tick_failures_total: int = 0  # ticks that a bug ended; they start and stop nothing
     deaths: tuple[DeathCount, ...] = ()  # of every profile and cause
