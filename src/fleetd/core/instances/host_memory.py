@@ -145,6 +145,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     waits: reasons.RolloutWait | None = None  # what it does or waits for, or why it was given up
     phase: RolloutPhase = RolloutPhase.UNDER_WAY
     ended_seconds: float = 0.0
+    tried_with: str = ""  # what the instance that failed was started with, if it was given up (given_up.py)
 
 
 class Shortage(Value, frozen=True, kw_only=True):
