@@ -35,7 +35,7 @@ from fleetd.core.model.status import (
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tick import TickResult
 from fleetd.words.formatting import names, often, span, times
-from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence
+from fleetd.words.reasons import PINNED_BY_HAND, failed, sentence, unmask
 
 
 def status_of(
@@ -198,8 +198,11 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
         notes.append(f"{busy} left, stop at the latest in {max(0.0, left):.0f} s")
     elif drain is not None and view.is_present:
         notes.append(sentence(drain.cause))
+    masked = result.tick.machine.masks(key) if result.tick.machine is not None else None
+    if masked is not None:
+        notes.append(f"masked: {unmask([masked])}")
     failure = memory.units.failures.get(key)
-    if failure is not None:
+    if failure is not None and masked is None:
         notes.append(_failure_words(view, failure, result))
     if view.unit is not None and view.unit.sub_state == "auto-restart" and view.unit.restarts > 1:
         notes.append(f"died {view.unit.restarts} times, restarted by systemd")

@@ -345,3 +345,11 @@ def test_comments_alone_do_not_mask_and_an_empty_file_does(ours: Path) -> None:
     assert UnitRule.SETTINGS in faults(ours)
     write(ours, f"{ETC}/{TEMPLATE_UNIT}", "")
     assert faults(ours) == set()
+
+
+def test_masked_units_are_listed(ours: Path) -> None:
+    assert UnitFiles(ours).masked() == ()
+    (ours / ETC).mkdir(parents=True, exist_ok=True)
+    (ours / f"{ETC}/mastodon-sidekiq@3.service").symlink_to("/dev/null")
+    (ours / f"{ETC}/{SCHEDULER_UNIT}").symlink_to("/dev/null")
+    assert UnitFiles(ours).masked() == (SCHEDULER_UNIT, "mastodon-sidekiq@3.service")

@@ -81,6 +81,7 @@ class LinuxHost:
             unit_digests=self._unit_digests(),
             shipped_digests=self._unit_files.shipped_digests(),
             unfit_units=self._unit_files.unfit(self._directory),
+            masked_units=self._unit_files.masked(),
         )
 
     def _memory_bytes(self) -> tuple[int, int]:

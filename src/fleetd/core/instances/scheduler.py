@@ -17,7 +17,7 @@ from fleetd.core.instances.drain import let_go
 from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.instances.start import start_failed
+from fleetd.core.instances.start import masking_units, start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
@@ -209,6 +209,8 @@ def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decisio
         decision.clamps.add(reasons.SchedulerHeld(hold=holds[0].reason))
     elif memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, now):
         decision.clamps.add(reasons.StoppedByHand(keys=(SCHEDULER,)))
+    elif masked := masking_units(tick.machine, (SCHEDULER,)):
+        decision.clamps.add(reasons.UnitsMasked(keys=(SCHEDULER,), units=masked))
     elif tick.machine is not None and SCHEDULER not in tick.machine.rendered:
         decision.clamps.add(reasons.NotRendered(keys=(SCHEDULER,)))
     elif not memory.units.may_retry(SCHEDULER, now):
