@@ -395,6 +395,40 @@ def test_a_second_drain_joins_the_one_under_way_and_keeps_the_instance_stopped_f
     assert rig.ordered("quiet").count(2) == 1
 
 
+def with_a_second_one_failed() -> Rig:
+    """systemd has given up @2, which was to serve beside @1."""
+    rig = settled(policy(strict(numbers="1-3", low=1), pace=QUICK), 1)
+    rig.order(SetInstances(profile="default-first", instances=2, for_seconds=600.0))
+    while states(rig.tick())[2] != "starting":
+        rig.world.advance(5.0)
+    rig.world.advance(5.0)
+    rig.tick()
+    rig.world.units[InstanceKey(2)].become("failed", rig.world.now)
+    assert states(rig.tick())[2] == "failed"
+    return rig
+
+
+def test_after_a_release_no_failure_is_shown_although_systemd_remembers_one() -> None:
+    rig = with_a_second_one_failed()
+    rig.order(SetInstances(profile="default-first", instances=None))
+    assert "1 failure is forgotten" in rig.order(ReleaseInstance(key=InstanceKey(2)))
+    for _ in range(3):
+        status = rig.status(rig.tick())
+        assert [(i.state, i.note) for i in status.instances if i.number == 2] == [("stopped", "")]
+        rig.kill_fleetd()
+    assert rig.world.units[InstanceKey(2)].state == "failed"
+
+
+def test_what_fails_again_after_a_release_is_shown() -> None:
+    rig = with_a_second_one_failed()
+    rig.world.broken.add(2)
+    rig.order(ReleaseInstance(key=InstanceKey(2)))
+    rig.order(SetInstances(profile="default-first", instances=3, for_seconds=600.0))
+    rig.run(300.0)
+    assert rig.ticker.host_memory.units.released == ()
+    assert InstanceKey(2) in rig.ticker.host_memory.units.failures
+
+
 def test_a_second_restart_joins_the_one_under_way() -> None:
     rig = loaded(policy(strict(numbers="1-4", low=2), pace=QUICK), 2)
     rig.order(Restart())

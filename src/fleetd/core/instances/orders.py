@@ -263,10 +263,9 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
         quiet = pin is not None and pin.wants == reasons.PinKind.QUIET
         if pin is not None and quiet:  # quiet can't be undone: the next tick drains it
             pins[key] = structs.replace(pin, until_seconds=now.now)
-        failures = {k: f for k, f in now.memory.units.failures.items() if k != key}
         count = failure.count if failure is not None else 0
         reply = reasons.ReleaseTaken(key=key, is_drained=quiet, forgotten_failures=count)
-        return now.memory.with_pins(pins).with_failures(failures), reply
+        return now.memory.with_pins(pins).with_released((key,)), reply
 
 
 class DrainInstance(Order, frozen=True, kw_only=True):
@@ -343,12 +342,11 @@ class Restart(Order, frozen=True, kw_only=True):
             raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart")
         # A person who restarts has fixed what failed, and accepts Mastodon's code as it is on disk.
         failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
-        failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
         fresh = begin(now.policy, chosen, reasons.ReplaceCause.RESTART, now.now)
         fresh = structs.replace(fresh, code_before=now.memory.code)
         memory = structs.replace(
-            now.memory.with_failures(failures).with_pins(pins).with_upgrade_accepted(),
+            now.memory.with_released(failed).with_pins(pins).with_upgrade_accepted(),
             rollout=_goes_on_from(rollout, fresh) if rollout is not None else fresh,
         )
         return memory, reasons.RestartTaken(
