@@ -228,10 +228,8 @@ def failed(r: reasons.StartFailed) -> str:
         return f"failed too often, so it is given up: mend it, then {release_command(r.tried_key)}"
     more = " (the others wait for it)" if len(r.keys) > 1 else ""
     cause = sentence(r.cause) if r.cause is not None else ""
-    return (
-        f"failed {often(r.failures)}: {cause}; {short_name(r.tried_key)} is tried again in "
-        f"{r.retry_seconds:.0f} s{more}"
-    )
+    again = f"in {r.retry_seconds:.0f} s" if r.retry_seconds >= 1.0 else "when the next one is needed"
+    return f"failed {often(r.failures)}: {cause}; {short_name(r.tried_key)} is tried again {again}{more}"
 
 
 def _fewer_than_admitted(r: reasons.FewerThanAdmitted) -> str:
@@ -432,7 +430,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
     reasons.SchedulerStarted: "none runs: started on {host}",
-    reasons.SchedulerUnitUnfit: "{file} is not fleetd's unit, or was changed: nothing is started or ended by it",
+    reasons.SchedulerUnitUnfit: "nothing is started or ended here by its unit, which is not fleetd's, or was changed",
     reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
     # what was noticed
     reasons.OrdersForgotten: "this host was rebooted: pins, pauses and set counts from before no longer hold",
