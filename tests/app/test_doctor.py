@@ -75,6 +75,16 @@ def test_all_is_well() -> None:
     assert said["Postgres"].startswith(f"{plainly}{limit}, less reserve 10, less others' 19, less ")
 
 
+def test_what_is_masked_and_a_polkit_that_does_not_run_have_their_lines() -> None:
+    masked = structs.replace(ready(), masked_units=("mastodon-sidekiq@2.service",))
+    check = only(structs.replace(well(), machine=Known(value=masked)))
+    assert (check.what, check.line) == ("mastodon-sidekiq@2 is masked", "sudo systemctl unmask mastodon-sidekiq@2")
+    alone = structs.replace(systemd({1: unit()}), polkit_runs=False)
+    check = only(structs.replace(well(), systemd=Known(value=alone)))
+    assert (check.what, check.verdict) == ("polkit does not run", "broken")
+    assert "systemctl start polkit" in check.line
+
+
 def test_a_login_that_fails_over_the_guides_socket_has_its_line() -> None:
     lost = structs.replace(well(), database=snapshot(POLICY).database)
     check = only(lost)

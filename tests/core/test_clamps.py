@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from fleetd.core.capacity.admission import ScarcityMemory
 from fleetd.core.carry_out import carry_out
@@ -127,6 +128,14 @@ def in_all_numbers() -> tuple[Clamp, ...]:
 STOCK = process("", queues="default scheduler", hostname="main")
 NOTHING_RENDERED = snapshot(
     policy(), now=NOW, redis=sidekiq(), units=systemd(), host=machine(policy(), without=set(range(10)))
+)
+
+ALL_MASKED = snapshot(
+    policy(),
+    now=NOW,
+    redis=sidekiq(),
+    units=systemd(),
+    host=structs.replace(machine(policy()), masked_units=("mastodon-sidekiq@.service",)),
 )
 
 FAILED = Failure(count=1, last_seconds=NOW - 5.0, cause=SystemdResult(result="start-limit-hit"))
@@ -262,6 +271,11 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.NOT_RENDERED: (
         lambda: done(1, shot=NOTHING_RENDERED),
         "@1, @2, @3, @4, @5, @6 not rendered as configured: run `systemctl start fleetd-render`",
+    ),
+    ClampCode.MASKED: (
+        lambda: done(1, shot=ALL_MASKED),
+        "mastodon-sidekiq@ is masked, so systemd does not start @1, @2, @3, @4, @5, @6: "
+        "systemctl unmask mastodon-sidekiq@",
     ),
     ClampCode.NO_NUMBER_FREE: (in_all_numbers, "every other number is in use or draining"),
     ClampCode.START_FAILED: (

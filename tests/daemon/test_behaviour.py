@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from msgspec import structs
 
-from fleetd.core.model.identity import SCHEDULER
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT
 from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
 from fleetd.words.reasons import sentence
 from tests.support.world.ports import Rig, policy, strict, weighted
@@ -214,6 +214,38 @@ def test_a_number_that_is_not_rendered_is_skipped_and_reported() -> None:
     assert rig.serving() == 2
     assert 2 not in rig.ordered("start")
     assert any("@2 not rendered as configured" in sentence(c.reason) for c in ticks[-1].host.clamps)
+
+
+def test_a_masked_number_is_skipped_and_named_as_what_it_is() -> None:
+    """It was ordered to start, and counted as failed because nothing happened."""
+    rig = Rig(World(policy(strict(numbers="1-3"))))
+    rig.world.masked_units = ("mastodon-sidekiq@2.service",)
+    rig.world.enqueue("default", 20_000)
+    ticks = rig.run(120.0)
+    assert rig.serving() == 2
+    assert 2 not in rig.ordered("start")
+    [note] = [i.note for i in rig.status(ticks[-1]).instances if i.number == 2]
+    assert note == "masked: systemctl unmask mastodon-sidekiq@2"
+    said = "mastodon-sidekiq@2 is masked, so systemd does not start @2: systemctl unmask mastodon-sidekiq@2"
+    assert said in [sentence(c.reason) for c in ticks[-1].host.clamps]
+
+
+def test_a_masked_scheduler_is_named_as_what_it_is() -> None:
+    rig = Rig(World(policy(scheduler=SchedulerPolicy(place="here", threads=5, db_pool=7))))
+    rig.world.masked_units = (SCHEDULER_UNIT,)
+    ticks = rig.run(120.0)
+    assert SCHEDULER not in rig.ordered("start")
+    [clamp] = [c for c in ticks[-1].host.clamps if c.code.value == "masked"]
+    assert "NO SCHEDULER RUNS: systemctl unmask mastodon-sidekiq-scheduler" in sentence(clamp.reason)
+
+
+def test_a_polkit_that_does_not_run_is_a_warning() -> None:
+    rig = Rig(World(policy(strict(numbers="1-3"))))
+    assert rig.status(rig.tick()).warnings == ()
+    rig.world.polkit_runs = False
+    [warning] = rig.status(rig.tick()).warnings
+    assert "polkit does not run" in warning
+    assert "systemctl start polkit" in warning
 
 
 def test_a_scheduler_boots_while_the_fleet_grows() -> None:

@@ -104,7 +104,7 @@ def test_systemd_finds_nothing_wrong_with_them(stage: Path, tmp_path: Path) -> N
     names = [p.name for p in (stage / "usr/lib/systemd/system").iterdir() if p.is_file()]
     for program in (
         *(f"usr/lib/fleetd/bin/{name}" for name in ("fleetd", "fleetd-render", "fleetd-stamp")),
-        *("bin/kill", "bin/sh", "bin/systemctl", "home/mastodon/.rbenv/shims/bundle"),
+        *("usr/bin/busctl", "bin/sh", "bin/systemctl", "home/mastodon/.rbenv/shims/bundle"),
     ):
         (root / program).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy("/usr/bin/true", root / program)
@@ -229,7 +229,6 @@ def test_what_the_package_depends_on() -> None:
         "polkitd (>= 0.106)",
         "systemd (>= 252)",
     } <= set(depends.split(", "))
-    assert "procps" in depends.split(", ")  # /bin/kill, which fleetd.service runs at a reload
 
 
 # Man pages

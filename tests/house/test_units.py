@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fleetd.adapters.bus.control import CHANGE_DEADLINE_SECONDS
+from fleetd.adapters.bus.interface import BUS_NAME, MANAGER, MANAGER_PATH, METHODS
 from fleetd.adapters.mastodon.code import FILES, WATCHED, WATCHED_GIT
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from
 from fleetd.adapters.rendering.rendered_files import ENV_COPY
@@ -71,7 +73,7 @@ def seconds(text: str) -> int:
 def root(tmp_path: Path) -> Path:
     """A root directory as units/install.sh leaves it, with this machine's own units, and stand-ins for programs."""
     subprocess.run([UNITS / "install.sh", tmp_path], check=True, capture_output=True)
-    for program in (*PROGRAMS, "usr/bin/test", "bin/kill", "bin/sh", "bin/systemctl"):
+    for program in (*PROGRAMS, "usr/bin/test", "usr/bin/busctl", "bin/sh", "bin/systemctl"):
         (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy("/usr/bin/true", tmp_path / program)
     shutil.copytree("/usr/lib/systemd/system", tmp_path / "usr/lib/systemd/system", symlinks=True)
@@ -259,10 +261,15 @@ def test_fleetd_starts_without_mastodons_settings() -> None:
     assert values("fleetd-render.service", "RuntimeDirectoryPreserve") == ["yes"]
 
 
-def test_a_reload_renders_first_in_its_sandbox_and_always_signals_fleetd() -> None:
-    render, hangup, result = values("fleetd.service", "ExecReload")
+def test_a_reload_renders_first_in_its_sandbox_and_always_asks_fleetd() -> None:
+    """And fails if fleetd refuses: a signal would bring no answer."""
+    render, ask, result = values("fleetd.service", "ExecReload")
     assert render == "-+/bin/systemctl restart fleetd-render.service"
-    assert hangup == "/bin/kill -HUP $MAINPID"
+    assert ask.startswith("/usr/bin/busctl ")
+    assert ask.endswith(f" call {BUS_NAME} {MANAGER_PATH} {MANAGER} Reload")
+    assert (MANAGER, "Reload") in METHODS
+    (deadline,) = re.findall(r"--timeout=([0-9]+) ", ask)
+    assert int(deadline) > CHANGE_DEADLINE_SECONDS
     assert result.startswith("/bin/sh -c ")
     assert values("fleetd-render.service", "StartLimitIntervalSec", "Unit") == ["0"]
     (rendering,), (reloading,) = (values(f"{u}.service", "TimeoutStartSec") for u in ("fleetd-render", "fleetd"))

@@ -33,3 +33,11 @@ def unfit_units(settings: Settings, root: Path = Path("/")) -> dict[str, UnfitUn
     theirs = msgspec.json.decode(seen, type=dict[str, UnfitUnit])
     unread = {u: unfit for u, unfit in theirs.items() if any(f.rule == UnitRule.UNREADABLE for f in unfit.faults)}
     return found | unread
+
+
+def hidden_from_daemon(file: Path) -> bool:
+    """Whether user fleetd can't read what we, as root, can; False if that is not known."""
+    try:
+        return as_account(daemons_account(), lambda: b"" if os.access(file, os.R_OK) else b"hidden") == b"hidden"
+    except AccountError:  # before the installation
+        return False

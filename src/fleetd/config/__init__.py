@@ -1,5 +1,5 @@
 """From fleetd.toml to settings and policy, with all errors at once. What the values are used for is not known here."""
 
-from fleetd.config.loading import HttpAddress, Settings, load, parse
+from fleetd.config.loading import HttpAddress, Settings, load, parse, rights_line, unreadable
 
-__all__ = ["HttpAddress", "Settings", "load", "parse"]
+__all__ = ["HttpAddress", "Settings", "load", "parse", "rights_line", "unreadable"]

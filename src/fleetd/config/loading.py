@@ -5,9 +5,12 @@ The file is small and read at start and on reload; a bad one is refused whole, s
 
 from __future__ import annotations
 
+import grp
 import ipaddress
+import os
 import platform
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +41,8 @@ from fleetd.words.units import WHY
 
 #: More than any real file has; a slip such as `--config /dev/zero` ends here.
 FILE_BYTES_MAX = 1024 * 1024
+#: fleetd's user and group.
+_FLEETD = "fleetd"
 
 
 class HttpAddress(Value, frozen=True, kw_only=True):
@@ -83,10 +88,12 @@ def load(path: str | Path) -> Settings:
     try:
         with file.open("rb") as stream:
             content = stream.read(FILE_BYTES_MAX + 1)
+    except PermissionError as error:
+        cure = "Only root and fleetd may read it, since it may hold passwords: use sudo."
+        problem = unreadable(file) if _is_fleetds() else ConfigProblem("", f"can't be read: {error.strerror}", cure)
+        raise ConfigError(str(path), [problem]) from None
     except OSError as error:
         cure = "Write a first one with `sudo fleetctl init`, or name another file."
-        if isinstance(error, PermissionError):
-            cure = "Only root and fleetd may read it, since it may hold passwords: use sudo."
         raise ConfigError(str(path), [ConfigProblem("", f"can't be read: {error.strerror}", cure)]) from None
     if len(content) > FILE_BYTES_MAX:
         problem = ConfigProblem("", "larger than 1 MiB", "Name a configuration file.")
@@ -98,6 +105,25 @@ def load(path: str | Path) -> Settings:
         problem = ConfigProblem("", f"line {line} is not UTF-8", "Save the file as UTF-8.")
         raise ConfigError(str(path), [problem]) from None
     return parse(text, str(path))
+
+
+def rights_line(file: str | Path) -> str:
+    """The line that gives a configuration the rights that it is to have."""
+    named = shlex.quote(str(file))
+    return f"sudo chgrp {_FLEETD} {named} && sudo chmod 0640 {named}"
+
+
+def unreadable(file: str | Path) -> ConfigProblem:
+    """The problem of a file that is there, but has not the rights with which fleetd reads it."""
+    return ConfigProblem("", f"user {_FLEETD} may not read it", f"Run: {rights_line(file)}")
+
+
+def _is_fleetds() -> bool:
+    """Whether we are in the group that is to read the configuration, as fleetd itself is."""
+    try:
+        return grp.getgrnam(_FLEETD).gr_gid in {os.getegid(), *os.getgroups()}
+    except KeyError:
+        return False
 
 
 def parse(text: str, file: str = "fleetd.toml", *, machine_host: str | None = None) -> Settings:

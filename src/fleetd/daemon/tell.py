@@ -39,7 +39,7 @@ from fleetd.daemon.tell_jobs import JobRates, jobs_status
 from fleetd.daemon.tick import TickResult
 from fleetd.words.deaths import died_words
 from fleetd.words.formatting import CONNECTION_SOURCES, names, often, span, times, who
-from fleetd.words.reasons import PINNED_BY_HAND, changed, failed, sentence
+from fleetd.words.reasons import PINNED_BY_HAND, changed, failed, sentence, unmask
 
 
 def status_of(
@@ -206,11 +206,14 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
     if drain is not None and drain.stop_sent_seconds is None:
         left = result.tick.policy.pace.drain_seconds_max - (now - drain.since_seconds)
         busy = "? jobs" if view.busy_threads is None else times(view.busy_threads, "job")
-        notes.append(f"{busy} left, stop at the latest in {max(0.0, left):.0f} s")
+        notes.append(f"{busy} left, {f'stop at the latest in {left:.0f} s' if left >= 1.0 else 'past its deadline'}")
     elif drain is not None and view.is_present:
         notes.append(sentence(drain.cause))
+    masked = result.tick.machine.masks(key) if result.tick.machine is not None else None
+    if masked is not None:
+        notes.append(f"masked: {unmask([masked])}")
     failure = memory.units.failures.get(key)
-    if failure is not None:
+    if failure is not None and masked is None:
         notes.append(_failure_words(view, failure, result))
     died = died_lately(key, result)
     if died is not None:
@@ -266,6 +269,15 @@ _HOLD_KINDS: dict[type[reasons.HoldReason], HoldKind] = {
     reasons.UnitsUpgraded: "upgrade",
     reasons.MostQuietedByHand: "quieted",
     reasons.UnitUnfit: "units",
+}
+
+
+#: What is next while held; the hold itself says what and why.
+_HELD_UNTIL: dict[HoldKind, str] = {
+    "pause": "until the pause ends",
+    "upgrade": "until `fleetctl restart` or `fleetctl resume`",
+    "quieted": "while most instances are quieted by hand",
+    "units": "until the workers' unit is fleetd's",
 }
 
 
@@ -338,7 +350,7 @@ def _next(result: TickResult) -> str:
     if tick.instances is None:
         return "waits for systemd"
     if tick.held is not None:
-        return f"nothing: {sentence(tick.held.reason)}"
+        return f"nothing {_HELD_UNTIL[_HOLD_KINDS[type(tick.held.reason)]]}"
     if rollout is not None and rollout.waits is not None:
         far = f"{rollout.done_instances} of {rollout.total_instances}"
         return f"{rollout.cause} {far}: {sentence(rollout.waits)}"

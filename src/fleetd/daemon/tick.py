@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fleetd.core.carry_out import carry_out
-from fleetd.core.evidence.signs import of_settings, signs
+from fleetd.core.evidence.signs import of_settings, of_systemd, signs
 from fleetd.core.instances.assess import assess
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
@@ -54,6 +54,7 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
             *signs(self.tick.evidence, self.tick.sidekiq),
             *([missing] if missing is not None else []),
             *([PoolerBetween()] if isinstance(database, Known) and database.value.pooled else []),
+            *of_systemd(self.tick.systemd),
             *of_settings(self.tick.policy, self.snapshot.pgbouncer),
         )
 

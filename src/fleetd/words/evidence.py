@@ -89,6 +89,10 @@ EVIDENCE: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.WorkersBeatElsewhere: _beat_elsewhere,
     reasons.NamesMissing: _names_missing,
+    reasons.PolkitAbsent: (
+        "polkit does not run, so systemd lets fleetd start and stop nothing: systemctl unmask polkit, then "
+        "systemctl start polkit"
+    ),
     reasons.PoolerBetween: (
         "a pooler stands between fleetd and Postgres, so connections bear no names of workers and its own limits are "
         'not watched; see "A pooler that fleetd does not know" in docs/other-mastodons.md'
@@ -107,4 +111,5 @@ SUBJECTS: dict[type[reasons.Reason], str] = {
     reasons.SchedulerQueueLate: "a scheduler queue that is hours late",
     reasons.NamesMissing: "workers whose connections bear no name",
     reasons.PoolerBetween: "a pooler in front of Postgres",
+    reasons.PolkitAbsent: "polkit that does not run",
 }

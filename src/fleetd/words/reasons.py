@@ -8,7 +8,7 @@ a colon.
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleetd.core.model import reasons
@@ -289,6 +289,17 @@ def _not_rendered(r: reasons.NotRendered) -> str:
     return f"{names(r.keys)} not rendered as configured{_none_runs(r.keys)}: {cure}"
 
 
+def unmask(units: Sequence[str]) -> str:
+    """What ends it; without backticks, as it is for several units."""
+    return f"systemctl unmask {' '.join(unit.removesuffix('.service') for unit in units)}"
+
+
+def _units_masked(r: reasons.UnitsMasked) -> str:
+    are = "is" if len(r.units) == 1 else "are"
+    masked = ", ".join(unit.removesuffix(".service") for unit in r.units)
+    return f"{masked} {are} masked, so systemd does not start {names(r.keys)}{_none_runs(r.keys)}: {unmask(r.units)}"
+
+
 def failed(r: reasons.StartFailed) -> str:
     """How their starts failed, and what comes next; without their names."""
     if r.tried_key is None:
@@ -297,10 +308,8 @@ def failed(r: reasons.StartFailed) -> str:
         return f"failed too often, so it is given up: mend it, then {release_command(r.tried_key)}"
     more = " (the others wait for it)" if len(r.keys) > 1 else ""
     cause = sentence(r.cause) if r.cause is not None else ""
-    return (
-        f"failed {often(r.failures)}: {cause}; {short_name(r.tried_key)} is tried again in "
-        f"{r.retry_seconds:.0f} s{more}"
-    )
+    again = f"in {r.retry_seconds:.0f} s" if r.retry_seconds >= 1.0 else "when the next one is needed"
+    return f"failed {often(r.failures)}: {cause}; {short_name(r.tried_key)} is tried again {again}{more}"
 
 
 def _fewer_than_admitted(r: reasons.FewerThanAdmitted) -> str:
@@ -444,6 +453,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         lambda r: f"at most {times(r.starts_per_tick, 'start')} a tick and {r.booting_max} booting at once"
     ),
     reasons.StoppedByHand: lambda r: f"{names(r.keys)} stopped by people and left so{_none_runs(r.keys)}",
+    reasons.UnitsMasked: _units_masked,
     reasons.NotRendered: _not_rendered,
     reasons.StartFailed: lambda r: f"{names(r.keys)} {failed(r)}{_none_runs(r.keys)}",
     reasons.NoNumberFree: "every other number is in use or draining",

@@ -69,6 +69,12 @@ def _drain_taken(r: reasons.DrainTaken) -> str:
     )
 
 
+def _drain_under_way(r: reasons.DrainUnderWay) -> str:
+    busy = "" if r.busy_threads is None else f", {times(r.busy_threads, 'job')} to finish"
+    kept = f"; kept stopped for {span(r.for_seconds)}, which {release_command(r.key)} ends" if r.for_seconds else ""
+    return f"{unit_name(r.key)} is being {'drained' if r.for_seconds else 'stopped'} already{busy}{kept}."
+
+
 def _restart_taken(r: reasons.RestartTaken) -> str:
     more = " What is on disk is accepted for all profiles, so whatever starts runs it." if r.code_for_all else ""
     if r.tried_again:
@@ -109,7 +115,11 @@ REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.PinTaken: _pin_taken,
     reasons.ReleaseTaken: _release_taken,
     reasons.DrainTaken: _drain_taken,
+    reasons.DrainUnderWay: _drain_under_way,
     reasons.RestartTaken: _restart_taken,
+    reasons.RestartUnderWay: (
+        "A restart of them is under way, {done_instances} of {total_instances} done; `fleetctl pause` holds it."
+    ),
     reasons.MemoryUnsaved: _memory_unsaved,
     reasons.MemoryUnread: _memory_unread,
 }

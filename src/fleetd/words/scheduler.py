@@ -50,7 +50,7 @@ SCHEDULER_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.SchedulerOverBudget: "NONE RUNS: the database has no connections for it, claims are above the budget",
     reasons.SchedulerStarted: "none runs: started on {host}",
-    reasons.SchedulerUnitUnfit: "{file} is not fleetd's unit, or was changed: nothing is started or ended by it",
+    reasons.SchedulerUnitUnfit: "nothing is started or ended here by its unit, which is not fleetd's, or was changed",
     reasons.SchedulerKeptStopped: _kept_stopped,
     reasons.SchedulerHeld: "NO SCHEDULER RUNS, and none is started: {hold:why}",
 }

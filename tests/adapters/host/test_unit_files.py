@@ -361,3 +361,11 @@ def test_what_an_installation_wrote_is_told_from_what_people_added(ours: Path) -
     assert changed[TEMPLATE_UNIT] != first[TEMPLATE_UNIT]
     write(ours, f"{ETC}/{TEMPLATE_UNIT}", "[Service]\nNice=4\n")
     assert TEMPLATE_UNIT not in UnitFiles(ours).shipped_digests(), "a person's own hides it"
+
+
+def test_masked_units_are_listed(ours: Path) -> None:
+    assert UnitFiles(ours).masked() == ()
+    (ours / ETC).mkdir(parents=True, exist_ok=True)
+    (ours / f"{ETC}/mastodon-sidekiq@3.service").symlink_to("/dev/null")
+    (ours / f"{ETC}/{SCHEDULER_UNIT}").symlink_to("/dev/null")
+    assert UnitFiles(ours).masked() == (SCHEDULER_UNIT, "mastodon-sidekiq@3.service")

@@ -32,6 +32,15 @@ def test_no_more_clients() -> None:
             assert "maxclients" in unavailable(SidekiqRedis(settings, queues=("default",)))
 
 
+def test_a_wrong_password_says_that_a_corrected_one_is_read_only_at_the_start() -> None:
+    with redis_server("--requirepass", "right-horse") as server:
+        settings = RedisSettings(unix_socket=server.socket, password="wrong-horse")
+        sentence = unavailable(SidekiqRedis(settings, queues=("default",)))
+    assert "REDIS_PASSWORD" in sentence
+    assert "then `systemctl restart fleetd`, which reads them only at its start" in sentence
+    assert "horse" not in sentence
+
+
 @pytest.mark.parametrize("with_slots", [False, True])
 def test_a_redis_cluster(with_slots: bool) -> None:
     with redis_server("--cluster-enabled", "yes") as server:

@@ -152,9 +152,41 @@ def test_a_refusal_says_what_to_do(bus: PrivateBus, error: str, said: str) -> No
         systemd.errors = {"StartUnit": (error, "as systemd puts it")}
         result = await result_of(units, "start", 1)
         assert result.result == "refused"
-        assert f"start {ONE}: " in result.sentence
         assert said in result.sentence
         assert "as systemd puts it" in result.sentence
+
+    with_systemd(bus, scenario)
+
+
+def test_a_masked_unit_is_named_with_the_command_that_ends_it(bus: PrivateBus) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.masked.add(ONE)
+        result = await result_of(units, "start", 1)
+        assert result.sentence.startswith("mastodon-sidekiq@1 is masked: systemctl unmask mastodon-sidekiq@1 ")
+
+    with_systemd(bus, scenario)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        ("org.freedesktop.systemd1.UnitMasked", "Unit polkit.service is masked."),
+        ("org.freedesktop.DBus.Error.AccessDenied", "Access denied"),
+        ("org.freedesktop.DBus.Error.TimedOut", "Failed to activate service 'org.freedesktop.PolicyKit1': timed out"),
+    ],
+)
+def test_a_polkit_that_does_not_run_is_named_and_not_the_unit(bus: PrivateBus, error: str, text: str) -> None:
+    """Where polkit is masked, systemd passes on the bus's answer: "masked"."""
+
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        assert (await units.read()).polkit_runs
+        await systemd.end_polkit()
+        systemd.errors = {"StartUnit": (error, text)}
+        result = await result_of(units, "start", 1)
+        assert result.result == "refused"
+        assert result.sentence.startswith("polkit does not run")
+        assert "systemctl start polkit" in result.sentence
+        assert not (await units.read()).polkit_runs
 
     with_systemd(bus, scenario)
 

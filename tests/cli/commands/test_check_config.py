@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from fleetd.adapters.host.worker_account import WorkersUnit
+from fleetd.adapters.host.worker_account import Account, WorkersUnit
+from fleetd.app.daemons_view import hidden_from_daemon
 from fleetd.cli.commands.check_config import unit_lines
 from fleetd.cli.main import cli
 from fleetd.config import parse
@@ -232,3 +233,46 @@ def test_a_changed_unit_is_named_with_the_line_that_mends_it(tmp_path: Path) -> 
     assert said[1].startswith(f"    TimeoutStopSec=10 in /etc/systemd/system/{unit}.d/override.conf: ")
     assert said[1].endswith("write TimeoutStopSec=60")
     assert said[2:] == ["    once it is mended, run:", "      systemctl daemon-reload"]
+
+
+def test_the_file_may_be_named_as_an_option_too(tmp_path: Path) -> None:
+    file = tmp_path / "fleetd.toml"
+    file.write_text(GOOD + REDIS + POSTGRES)
+    named = CliRunner().invoke(cli, ["check-config", "--config", str(file)], prog_name="fleetctl")
+    assert (named.exit_code, named.stdout) == (0, check(file).stdout)
+    twice = CliRunner().invoke(cli, ["check-config", "--config", str(file), str(file)], prog_name="fleetctl")
+    assert twice.exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["check-config", "doctor", "grants", "migrate"])
+def test_every_command_that_reads_a_configuration_takes_it_so(command: str) -> None:
+    assert "--config FILE" in CliRunner().invoke(cli, [command, "--help"], prog_name="fleetctl").stdout
+
+
+def test_a_file_that_fleetds_user_may_not_read_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "fleetd.toml"
+    file.write_text(GOOD + REDIS + POSTGRES)
+    monkeypatch.setattr("fleetd.app.daemons_view.hidden_from_daemon", lambda _file: True)
+    elsewhere = check(file)
+    assert elsewhere.exit_code == 0
+    assert f"sudo install -o root -g fleetd -m 640 {file} /etc/fleetd/fleetd.toml" in elsewhere.stdout
+    monkeypatch.setattr("fleetd.cli.commands.check_config.DEFAULT_FILE", str(file))
+    there = check(file)
+    assert there.exit_code == 1
+    assert "user fleetd may not read it" in there.stdout
+    assert f"Run: sudo chgrp fleetd {file} && sudo chmod 0640 {file}" in there.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on another account")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_root_looks_whether_fleetds_user_may_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = Account(name="nobody", uid=65534, gid=65534, groups=(65534,))
+    monkeypatch.setattr("fleetd.app.daemons_view.daemons_account", lambda: nobody)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+        file = Path(directory) / "fleetd.toml"
+        file.write_text("")
+        file.chmod(0o600)
+        assert hidden_from_daemon(file)
+        file.chmod(0o644)
+        assert not hidden_from_daemon(file)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetd.core.demand.desired import WINDOW_ENTRIES_MAX, HoldWindow, keep_highest
+from fleetd.core.demand.desired import SETTLES_HOLDS, WINDOW_ENTRIES_MAX, HoldWindow, keep_highest
+from fleetd.core.model.policy_tables import PacePolicy
+from tests.support.project import PROJECT
 from tests.support.storm.storm import steady
 
 
@@ -15,6 +17,16 @@ def fold(*counts: tuple[float, int], window_seconds: float = 300.0, gap: float =
         window = keep_highest(window, count, at, window_seconds, gap)
     assert window is not None
     return window
+
+
+def test_the_pages_say_how_long_it_is_and_how_long_after_growth_nothing_stops() -> None:
+    hold_minutes = PacePolicy().hold_down_seconds / 60
+    readme = " ".join((PROJECT / "README.md").read_text().split())
+    assert f"nothing in the last {hold_minutes:.0f} minutes needed more" in readme
+    assert f"not within {SETTLES_HOLDS * hold_minutes:.0f} minutes of having grown" in readme
+    operations = (PROJECT / "docs/operations.md").read_text()
+    assert f"`pace.hold_down_seconds` ({hold_minutes:.0f} minutes), or the profile has grown within twice" in operations
+    assert SETTLES_HOLDS == 2.0
 
 
 def test_the_highest_count_of_the_window_holds() -> None:

@@ -86,6 +86,11 @@ def test_of_failed_instances_the_one_to_be_tried_next_is_reported() -> None:
     )
 
 
+def test_one_whose_pause_is_over_is_not_tried_again_in_0_seconds() -> None:
+    why = start_failed((ONE,), failed({1: failure(100.0)}), NOW)
+    assert sentence(why).endswith("@1 is tried again when the next one is needed")
+
+
 def test_instances_that_would_fail_like_the_others_are_reported_as_held() -> None:
     why = start_failed((THREE,), failed({1: failure(5.0, 2), 2: failure(0.0, 3)}), NOW)
     assert why == StartFailed(keys=(THREE,))

@@ -257,3 +257,14 @@ def test_a_worker_host_with_a_wrong_clock_drains_as_quickly(ahead: float) -> Non
     assert not any("not idle after" in said(t) for t in ticks)
     assert rig.world.lost == 0
     assert [sentence(sign) for sign in ticks[-1].signs if "clock" in sentence(sign)] != []
+
+
+def test_a_drain_past_its_deadline_is_said_to_be_that() -> None:
+    """Not to be stopped in 0 s at the latest: it waits until Redis takes writes."""
+    rig = busy_fleet(2, seconds=900.0)
+    rig.tick()
+    rig.order(DrainInstance(key=InstanceKey(2)))
+    rig.world.redis_writable = False
+    ticks = rig.run(300.0)
+    [note] = [i.note for i in rig.status(ticks[-1]).instances if i.number == 2]
+    assert note.endswith("left, past its deadline")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fleetd.cli.screens.status import status_screen
+from fleetd.cli.terminal.lines import Page
+from fleetd.cli.terminal.symbols import UNICODE
 from fleetd.core.instances.orders import DrainInstance, Restart
 from fleetd.core.model.facts import UnfitUnit, UnitFault, UnitRule
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey
@@ -50,7 +53,18 @@ def test_by_somebodys_template_nothing_starts_ends_or_is_replaced() -> None:
     assert [hold.kind for hold in status.holds] == ["units"]
     assert f"/etc/systemd/system/{TEMPLATE_UNIT} is not fleetd's" in status.holds[0].sentence
     assert {c.code for c in status.profiles[0].clamps} == {ClampCode.FOREIGN_UNIT}
-    assert status.next_sentence.startswith("nothing: ")
+    assert status.next_sentence == "nothing until the workers' unit is fleetd's"
+
+
+@pytest.mark.parametrize("unit", [TEMPLATE_UNIT, SCHEDULER_UNIT, "mastodon-sidekiq@3.service"])
+def test_status_names_somebodys_unit_once(unit: str) -> None:
+    rig = fleet()
+    shadowed(rig, unit)
+    if unit == SCHEDULER_UNIT:
+        rig.world.stop(SCHEDULER)
+    rig.run(120.0)
+    drawn = status_screen(rig.status(rig.tick()), Page(400, UNICODE), height=None)
+    assert "\n".join(line.plain for line in drawn).count(f"/etc/systemd/system/{unit}") == 1
 
 
 def test_not_even_the_database_s_budget_ends_what_is_somebodys() -> None:

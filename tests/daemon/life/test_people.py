@@ -22,7 +22,7 @@ from fleetd.core.model.policy_tables import PacePolicy
 from fleetd.errors import OrderRefusedError
 from fleetd.words.reasons import sentence
 from tests.support.world.fleets import HOUR, QUICK, busy_fleet, loaded, noticed, said, settled, states, tight
-from tests.support.world.ports import Rig, policy, strict
+from tests.support.world.ports import Rig, policy, strict, weighted
 from tests.support.world.world import World
 
 QUICK_PINS = PacePolicy(hold_down_seconds=30.0, drain_seconds_max=60.0, pin_seconds=HOUR)
@@ -406,20 +406,81 @@ def test_while_systemd_is_unknown_orders_about_instances_are_refused() -> None:
     rig.order(Pause())
 
 
-def test_a_draining_instance_is_neither_pinned_nor_drained_again() -> None:
+def test_a_draining_instance_is_not_pinned() -> None:
     rig = busy_fleet(2, seconds=50.0)
     rig.tick()
     rig.order(DrainInstance(key=InstanceKey(2)))
     rig.run(10.0)
     assert "is being drained" in refused(rig, PinInstance(key=InstanceKey(2)))
-    assert "is being drained already" in refused(rig, DrainInstance(key=InstanceKey(2)))
 
 
-def test_a_second_restart_is_refused_while_one_is_under_way() -> None:
+def test_a_second_drain_joins_the_one_under_way_and_keeps_the_instance_stopped_for_as_long_as_it_says() -> None:
+    rig = busy_fleet(2, seconds=50.0)
+    rig.tick()
+    rig.order(DrainInstance(key=InstanceKey(2), for_seconds=600.0))
+    rig.run(10.0)
+    drain = rig.ticker.host_memory.drains[InstanceKey(2)]
+    assert "is being drained already, 5 jobs to finish" in rig.order(
+        DrainInstance(key=InstanceKey(2), for_seconds=7200.0)
+    )
+    assert rig.ticker.host_memory.drains[InstanceKey(2)] == drain, "it is the same one"
+    rig.run(1800.0)
+    assert states(rig.tick())[2] == "pinned"
+    assert rig.ordered("quiet").count(2) == 1
+
+
+def with_a_second_one_failed() -> Rig:
+    """systemd has given up @2, which was to serve beside @1."""
+    rig = settled(policy(strict(numbers="1-3", low=1), pace=QUICK), 1)
+    rig.order(SetInstances(profile="default-first", instances=2, for_seconds=600.0))
+    while states(rig.tick())[2] != "starting":
+        rig.world.advance(5.0)
+    rig.world.advance(5.0)
+    rig.tick()
+    rig.world.units[InstanceKey(2)].become("failed", rig.world.now)
+    assert states(rig.tick())[2] == "failed"
+    return rig
+
+
+def test_after_a_release_no_failure_is_shown_although_systemd_remembers_one() -> None:
+    rig = with_a_second_one_failed()
+    rig.order(SetInstances(profile="default-first", instances=None))
+    assert "1 failure is forgotten" in rig.order(ReleaseInstance(key=InstanceKey(2)))
+    for _ in range(3):
+        status = rig.status(rig.tick())
+        assert [(i.state, i.note) for i in status.instances if i.number == 2] == [("stopped", "")]
+        rig.kill_fleetd()
+    assert rig.world.units[InstanceKey(2)].state == "failed"
+
+
+def test_what_fails_again_after_a_release_is_shown() -> None:
+    rig = with_a_second_one_failed()
+    rig.world.broken.add(2)
+    rig.order(ReleaseInstance(key=InstanceKey(2)))
+    rig.order(SetInstances(profile="default-first", instances=3, for_seconds=600.0))
+    rig.run(300.0)
+    assert rig.ticker.host_memory.units.released == ()
+    assert InstanceKey(2) in rig.ticker.host_memory.units.failures
+
+
+def test_a_second_restart_joins_the_one_under_way() -> None:
     rig = loaded(policy(strict(numbers="1-4", low=2), pace=QUICK), 2)
     rig.order(Restart())
     rig.run(10.0)
-    assert "a restart is under way, 0 of 2 done" in refused(rig, Restart())
+    before = rig.ticker.host_memory
+    assert "under way, 0 of 2 done" in rig.order(Restart())
+    assert "under way, 0 of 2 done" in rig.order(Restart(profile="default-first"))
+    assert rig.ticker.host_memory == before
+
+
+def test_a_restart_of_more_than_the_one_under_way_is_refused() -> None:
+    rules = policy(strict(numbers="1-4", low=2), weighted(numbers="7-9", low=1), pace=QUICK)
+    rig = Rig(World(rules))
+    rig.run(400.0)
+    rig.order(Restart(profile="default-first"))
+    rig.run(10.0)
+    assert "a restart of others is under way" in refused(rig, Restart())
+    assert "under way, 0 of 2 done" in rig.order(Restart(profile="default-first"))
 
 
 def test_orders_end_at_a_reboot_and_that_is_reported() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
 from msgspec import structs
 
 from fleetd.core.instances.host_memory import Failure, RolloutPhase, Shortage
-from fleetd.core.instances.orders import DrainInstance, Pause, PinInstance, Restart, Resume
+from fleetd.core.instances.orders import DrainInstance, Pause, PinInstance, ReleaseInstance, Restart, Resume
 from fleetd.core.model.facts import HostPressure
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
-from fleetd.core.model.policy_tables import PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.policy_tables import MemoryPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import CodeChanged
 from fleetd.core.model.reasons.units import NextNotRendered, ReplaceCause, RolloutEnded, SchedulerHeld, SystemdResult
@@ -736,3 +738,74 @@ def test_status_describes_a_rollout() -> None:
     sentences = [r.sentence for r in rollouts if r is not None]
     assert any("boots to replace" in s for s in sentences)
     assert "restart" in said(ticks[0]) or "replaced" in said(ticks[0])
+
+
+# -- one that was given up
+
+
+def given_up() -> Rig:
+    """New settings were rolled out, and the spare @4 died: the three others run on with the old ones."""
+    rig = fleet()
+    rig.world.broken.add(4)
+    other_threads(rig)
+    while phase(rig) != RolloutPhase.GIVEN_UP:
+        rig.run(5.0)
+    rig.run(60.0)
+    assert phase(rig) == RolloutPhase.GIVEN_UP
+    return rig
+
+
+def new_code(rig: Rig) -> None:
+    rig.world.code = "code-2"
+
+
+def new_unit(rig: Rig) -> None:
+    rig.world.unit_file = "unit-2"
+
+
+def new_settings(rig: Rig) -> None:
+    other_threads(rig, threads=7)
+
+
+def new_configuration(rig: Rig) -> None:
+    configured(rig, structs.replace(rig.world.policy, memory=MemoryPolicy(reserve_bytes=2 * MIB)))
+
+
+def released(rig: Rig) -> None:
+    rig.order(ReleaseInstance(key=InstanceKey(4)))
+
+
+@pytest.mark.parametrize("change", [new_code, new_unit, new_settings, new_configuration, released])
+def test_a_rollout_that_was_given_up_is_over_once_what_failed_has_changed(change: Callable[[Rig], None]) -> None:
+    rig = given_up()
+    change(rig)
+    assert rig.status(rig.tick()).rollout is None
+
+
+def test_it_is_over_once_the_instance_that_failed_serves_again() -> None:
+    rig = given_up()
+    rig.world.broken.clear()
+    rig.world.start(4)
+    rig.run(60.0)
+    assert phase(rig) is None
+
+
+def test_corrected_settings_are_rolled_out_within_the_hour() -> None:
+    rig = given_up()
+    rig.world.broken.clear()
+    new_settings(rig)
+    assert least_serving(rig, 600.0) == 2, "the number that failed is no spare"
+    assert threads(rig) == [7, 7, 7]
+
+
+def test_unchanged_it_is_shown_for_an_hour_and_not_tried_again() -> None:
+    rig = given_up()
+    starts = len(rig.ordered("start"))
+    rig.run(HOUR - 120.0)
+    assert phase(rig) == RolloutPhase.GIVEN_UP
+    rig.kill_fleetd()
+    rig.tick()
+    assert phase(rig) == RolloutPhase.GIVEN_UP
+    rig.run(120.0)
+    assert phase(rig) is None
+    assert len(rig.ordered("start")) == starts

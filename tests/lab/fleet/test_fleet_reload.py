@@ -112,3 +112,24 @@ def test_a_bad_configuration_is_refused_as_a_whole(fleet: Fleet, how: str) -> No
     fleet.configure(configuration("1-4", 1))
     fleet.worker.run(["systemctl", "reload", "fleetd"])
     fleet.wait("a good one ends the problem", lambda s: not s.problems)
+
+
+def test_a_reload_fails_for_what_only_fleetd_refuses_and_the_line_that_is_told_mends_it(fleet: Fleet) -> None:
+    """Root renders a file that only root may read; fleetd can't read it."""
+    file = "/etc/fleetd/fleetd.toml"
+    check = ["/opt/fleetd/bin/fleetctl", "check-config", "--config", file]
+    assert fleet.worker.run(check, check=False).returncode == 0
+    fleet.worker.run(["chown", "root:root", file])
+    fleet.worker.run(["chmod", "0600", file])
+    already = len(fleet.said())
+    assert fleet.worker.run(["systemctl", "reload", "fleetd"], check=False).returncode != 0
+    line = f"chgrp fleetd {file} && sudo chmod 0640 {file}"
+    assert any(line in said.message for said in fleet.said()[already:])
+    fleet.wait("status says so", lambda s: any(line in problem for problem in s.problems))
+    checked = fleet.worker.run(check, check=False)
+    assert checked.returncode == 1
+    assert f"Run: sudo {line}" in checked.stdout
+    fleet.worker.run(["sh", "-c", line.replace("sudo ", "")])
+    assert fleet.worker.run(check, check=False).returncode == 0
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    assert fleet.wait("it is taken", lambda s: not s.problems)

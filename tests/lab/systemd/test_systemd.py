@@ -297,3 +297,33 @@ def test_as_user_fleetd_through_polkit_and_the_bus_policy(host: Host) -> None:
     assert host.run([*owning, "org.fleetd1", "0"], user="nobody", check=False).returncode != 0
     daemon.communicate(timeout=PATIENCE_SECONDS)
     assert daemon.returncode == 0
+
+
+_WITHOUT_POLKIT = """
+import asyncio
+from fleetd.adapters.systemd.units import SystemdUnits
+from fleetd.core.model.decision import Step
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.reasons.units import DrainedByPeople
+
+async def main():
+    units = SystemdUnits([InstanceKey(7)], read_deadline_seconds=60, step_deadline_seconds=60)
+    print((await units.read()).polkit_runs)
+    print((await units.carry_out(Step(verb="start", key=InstanceKey(7), why=DrainedByPeople()))).sentence)
+
+asyncio.run(main())
+"""
+
+
+def test_a_masked_polkit_is_named_and_not_the_unit(host: Host) -> None:
+    install.place_programs(host)
+    host.run(["systemctl", "mask", "--runtime", "--now", "polkit"])
+    try:
+        said = host.run(["/opt/fleetd/bin/python", "-c", _WITHOUT_POLKIT], user="fleetd").stdout
+    finally:
+        host.run(["systemctl", "unmask", "--runtime", "polkit"])
+    runs, sentence = said.splitlines()
+    assert runs == "False"
+    assert sentence.startswith("polkit does not run, which systemd asks whether fleetd may: systemctl unmask polkit")
+    again = host.run(["/opt/fleetd/bin/python", "-c", _WITHOUT_POLKIT], user="fleetd").stdout
+    assert again.splitlines()[0] == "True", "the bus starts it"

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from fleetd.cli.commands.arguments import PAST_SECONDS_MAX
 from fleetd.core.model.history import PolicyChange, QueueSample, Recording, Sample
-from fleetd.simulate.replay.reconstruct import Reconstruction, reconstruct, with_policy
+from fleetd.simulate.replay.reconstruct import Reconstruction, reconstruct, refuse_too_much, with_policy
 from fleetd.simulate.replay.replay import run_as_recorded, run_under, under
-from fleetd.simulate.replay.timeline import RecordingError
+from fleetd.simulate.replay.timeline import EARLIER_SECONDS_MAX, RecordingError
 from fleetd.simulate.run import policy_of
 from fleetd.simulate.scoring.outcome import queue_scores
 from fleetd.simulate.trace.arrivals import arrivals
@@ -322,6 +323,18 @@ def broken_samples(draw: st.DrawFn) -> tuple[Sample, ...]:
             )
         )
     return tuple(found)
+
+
+def test_the_longest_time_that_can_be_asked_for_is_simulated_or_refused_before_it_is_written() -> None:
+    """A calm moment may be an hour earlier than what was asked for."""
+    seconds = PAST_SECONDS_MAX + EARLIER_SECONDS_MAX
+    trace = small_trace("".join(queue_toml(name) for name in ("default", "push", "pull")), seconds=300)
+    longest = structs.replace(trace, duration_seconds=seconds)
+    refuse_too_much(longest)
+    assert parse_trace(trace_text(longest, ())) == longest
+    seven = structs.replace(longest, queues={f"q{n}": trace.queues["push"] for n in range(7)})
+    with pytest.raises(RecordingError, match="--since 28d"):
+        refuse_too_much(seven)
 
 
 @settings(max_examples=60, deadline=None)

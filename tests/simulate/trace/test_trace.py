@@ -79,7 +79,7 @@ def problems_with(change: str, instead: str) -> str:
         ("[1800, 20000]", "[1800, 0.4]", "queues.default.bursts[0]", "a whole number of jobs"),
         ("[1800, 20000]", "[21600, 9]", "queues.default.bursts[0]", "at the end of the trace"),
         ("[1800, 20000]", "[1800, 2e9]", "queues.default.bursts[0]", "0 to 1,000,000,000 jobs at once"),
-        ("duration_seconds = 21600", "duration_seconds = 2678401", "duration_seconds", "from 60 to 2678400"),
+        ("duration_seconds = 21600", "duration_seconds = 2764801", "duration_seconds", "from 60 to 2764800"),
         ("34359738368", "1e400", "host.memory_bytes", "inf is not"),
         ("[300e6, 1000e6]", "[1, inf]", "host.instance_memory_bytes", "[1, inf] is not [after boot"),
         ("knee_busy_threads = 250", "knee_busy_threads = inf", "database.knee_busy_threads", "inf is not"),

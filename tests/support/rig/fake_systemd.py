@@ -80,6 +80,7 @@ class FakeSystemd:
         self._late: set[asyncio.Task[None]] = set()
         self.units: dict[str, FakeUnit] = {}
         self.masked: set[str] = set()
+        self.polkit_runs = True
         self.silent: set[str] = set()  # methods that never answer
         self.kept_silent = asyncio.Event()
         self.errors: dict[str, tuple[str, str]] = {}  # method to error name and text
@@ -94,12 +95,19 @@ class FakeSystemd:
     async def start(self) -> None:
         self._connection = await Connection.open(self._address, on_call=self._call_came)
         await self._connection.call_bus("RequestName", "su", SYSTEMD, 4)
+        if self.polkit_runs:
+            await self._connection.call_bus("RequestName", "su", "org.freedesktop.PolicyKit1", 4)
 
     def stop(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
         self._subscribers.clear()
+
+    async def end_polkit(self) -> None:
+        assert self._connection is not None
+        self.polkit_runs = False
+        await self._connection.call_bus("ReleaseName", "s", "org.freedesktop.PolicyKit1")
 
     async def reexec(self, gone_seconds: float = 0.05) -> None:
         self.stop()

@@ -118,7 +118,8 @@ def database_facts(world: World) -> DatabaseFacts:
 
 def systemd_facts(world: World) -> SystemdFacts:
     units = [unit for unit in world.units.values() if unit.state != "inactive"]  # inactive units are unloaded
-    return SystemdFacts(units={unit.key: _unit_facts(world, unit) for unit in units})
+    found = {unit.key: _unit_facts(world, unit) for unit in units}
+    return SystemdFacts(units=found, polkit_runs=world.polkit_runs)
 
 
 def _unit_facts(world: World, unit: Unit) -> UnitFacts:
@@ -168,4 +169,5 @@ def host_facts(world: World) -> HostFacts:
         file_digests={TEMPLATE_UNIT: world.installed_unit, SCHEDULER_UNIT: world.installed_unit},
         shipped_digests={TEMPLATE_UNIT: world.installed_unit, SCHEDULER_UNIT: world.installed_unit},
         unfit_units=dict(world.unfit_units),
+        masked_units=world.masked_units,
     )

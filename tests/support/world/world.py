@@ -49,6 +49,8 @@ class World:
         self.rendered_policy = policy  # the one that fleetd-render last wrote
         self.unit_file = "unit-1"
         self.installed_unit = "unit-1"  # the part of it that an installation writes
+        self.masked_units: tuple[str, ...] = ()
+        self.polkit_runs = True
         self.unfit_units: dict[str, UnfitUnit] = {}
         self.code, self.code_broken = "code-1", False  # Mastodon's code; broken: processes that boot on it die
         self.deaf: set[int] = set()  # their wrapper passes on no signals

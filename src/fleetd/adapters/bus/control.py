@@ -38,7 +38,7 @@ ADMIN_GROUP = "fleetd"
 
 _log = structlog.get_logger(__name__)
 _CONNECT_DEADLINE_SECONDS = 5.0
-_CHANGE_DEADLINE_SECONDS = 30.0
+CHANGE_DEADLINE_SECONDS = 30.0
 _PENDING_MAX = 16
 _ALLOW_REPLACEMENT = 1
 _REPLACE_EXISTING = 2
@@ -272,7 +272,7 @@ class ControlBus:
     async def _change_and_reply(self, connection: Connection, call: Call, change: _Change) -> None:
         try:
             caller = await admin(connection, call.header.sender, self._admin_group)
-            answer = await asyncio.wait_for(change(caller), _CHANGE_DEADLINE_SECONDS)
+            answer = await asyncio.wait_for(change(caller), CHANGE_DEADLINE_SECONDS)
             reply = call.answer() if answer is None else call.answer("s", answer)
         except CallRefusedError as refused:
             reply = call.refusal(refused.name, str(refused))
@@ -281,7 +281,7 @@ class ControlBus:
         except (BusCallError, BusLostError):
             return  # the sender or the bus is gone: nobody waits for the reply
         except TimeoutError:
-            sentence = f"not finished within {_CHANGE_DEADLINE_SECONDS:g} s; the journal says how it went"
+            sentence = f"not finished within {CHANGE_DEADLINE_SECONDS:g} s; the journal says how it went"
             reply = call.refusal(offered.ERROR_TIMEOUT, sentence)
         except Exception:
             _log.exception("a change over the bus failed", member=call.header.member)

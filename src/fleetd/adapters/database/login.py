@@ -52,6 +52,7 @@ _CURES_BY_PHRASE = {
     STILL_COMPUTING: "is that the right server?",
     "timeout expired": "is the network between up, and its firewall open?",
 }
+_READ_AGAIN = "`systemctl restart fleetd`, which reads it only at its start"
 _WRONG_PASSWORD = ("password authentication failed", "SASL authentication failed")
 _NO_PASSWORD = "no password supplied"  # noqa: S105
 #: libpq's own words (fe-secure-openssl.c), which it does not translate in psycopg's wheels.
@@ -114,11 +115,12 @@ class Login:
         return without_secrets(text)[:_MESSAGE_LENGTH_MAX]
 
     def sentence(self, error: psycopg.Error) -> str:
-        """What is wrong, where, and what to do; without advice where the error is not known."""
+        """Where, what is wrong and what to do, then libpq's own words; these alone where the error is not known."""
         message = self.clean(error)
         cure = self._cure(error.sqlstate, message)
         who = f", database {self.database} as {self.user or 'the default role'}"
-        return f"{self.where}{who}: {message}" + (f" ({cure})" if cure else "")
+        said = f"{cure}{'' if cure.endswith('?') else '.'} It says: {message}" if cure else message
+        return f"{self.where}{who}: {said}"
 
     def _cure(self, sqlstate: str | None, message: str) -> str | None:
         prefix = "REPLICA_DB" if self._kind == "replica" else "DB"
@@ -133,10 +135,10 @@ class Login:
             return self._certificate_cure(found[1], found[2])
         if sqlstate == "28P01" or any(phrase in message for phrase in _WRONG_PASSWORD):
             unknown = " or the user has no line in auth_file" if self._kind == "pgbouncer" else ""
-            then = "Then `systemctl restart fleetd`, and `fleetctl restart` for workers that were started with it"
-            return f"the password is wrong{unknown}: check {prefix}_PASS {source}. {then}"
+            then = f"{_READ_AGAIN}, and `fleetctl restart` for workers that were started with it"
+            return f"the password is wrong{unknown}: see that {prefix}_PASS is right {source}, then {then}"
         if sqlstate == "3D000":
-            return f"the database does not exist: check {prefix}_NAME {source}"
+            return f"the database does not exist: see that {prefix}_NAME is right {source}, then {_READ_AGAIN}"
         if _CLEAR_PASSWORD in message:
             return (
                 "anyone on the way could read it, so it was not sent: use scram-sha-256 on the server, or here "

@@ -84,6 +84,7 @@ class LinuxHost:
             shipped_digests=self._unit_files.shipped_digests(),
             sidekiq_units=sidekiq_units(self._root),
             unfit_units=self._unit_files.unfit(self._directory),
+            masked_units=self._unit_files.masked(),
         )
 
     def _memory_bytes(self) -> tuple[int, int]:

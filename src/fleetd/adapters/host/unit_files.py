@@ -113,6 +113,11 @@ class UnitFiles:
         judged = ((u, unfit(text, directory, self._same_place)) for u, text in texts if text is not None)
         return {unit: found for unit, found in judged if found is not None}
 
+    def masked(self) -> tuple[str, ...]:
+        """The units that systemd starts under no circumstances."""
+        found = ((unit, self._fragment(unit)) for unit in (*UNIT_FILES, *self._single_instances()))
+        return tuple(unit for unit, path in found if path is not None and _is_masked(path))
+
     def text(self, unit: str) -> UnitText | None:
         """What the unit file and its drop-ins set; None: there is no such unit, or it is masked."""
         fragment = self._fragment(unit)

@@ -122,7 +122,9 @@ _RENAMED = (
 )
 _FULL = "takes no more clients: raise its maxclients, or see with CLIENT LIST who holds so many connections"
 _WORDS = {
-    "NOAUTH": "refuses the login; check user and password",
+    "NOAUTH": "refuses the login: see that user and password are right (REDIS_PASSWORD or REDIS_URL in "
+    ".env.production, or [redis] in the configuration), then `systemctl restart fleetd`, which reads them only at its "
+    "start",
     "NOPERM": "does not let this user read; give it the rights listed in docs/operations.md, scripts included",
     "LOADING": "is still loading its data; it answers by itself when that is done",
     "BUSY": "is busy with another script; if that does not end, its log and SCRIPT KILL help",
@@ -152,7 +154,7 @@ def sentence(error: BaseException, settings: RedisSettings, timeout_seconds: flo
         if isinstance(cause, MasterNotFoundError):
             return (
                 f"No Sentinel names a primary for '{settings.sentinel_master}': check that they run, the name, and "
-                "their password"
+                "their password; then `systemctl restart fleetd`"
             )
         if isinstance(cause, TooMuchSentError):
             return (

@@ -18,12 +18,14 @@ from dbus_next.message import Message
 from fleetd.adapters.bus.connection import DBUS, NAME_HAS_NO_OWNER, BusCallError, BusLostError, Connection
 
 SYSTEMD: Final = "org.freedesktop.systemd1"
+POLKIT: Final = "org.freedesktop.PolicyKit1"
 SYSTEMD_PATH: Final = "/org/freedesktop/systemd1"
 MANAGER: Final = "org.freedesktop.systemd1.Manager"
 SERVICE: Final = "org.freedesktop.systemd1.Service"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 
 _ATTEMPTS = 3  # a restart of the bus fails two: the connection is lost, then systemd is not on the bus yet
+_POLKIT_STARTS_SECONDS = 2.0
 _FOLLOWED_PATHS_MAX = 200  # dbus-daemon allows a connection 512 match rules
 
 #: Errors while systemd re-executes itself or the bus has only just been restarted.
@@ -122,6 +124,24 @@ class SystemdLink:
             reply_signature=reply_signature,
             timeout_seconds=self._timeout_seconds,
         )
+
+    async def polkit_runs(self, *, start: bool) -> bool:
+        """Whether polkit is there for systemd to ask; while it only starts, that is taken for granted.
+
+        `start`: have the bus start it, as it does once it is asked. Each try that fails is a line in the journal.
+        """
+        connection = await self._ready()
+        [owned] = await connection.call_bus("NameHasOwner", "s", POLKIT)
+        if owned or not start:
+            return bool(owned)
+        try:
+            async with asyncio.timeout(_POLKIT_STARTS_SECONDS):
+                await connection.call_bus("StartServiceByName", "su", POLKIT, 0)
+        except BusCallError:
+            return False
+        except TimeoutError:
+            pass
+        return True
 
     async def _ready(self) -> Connection:
         async with self._connecting:

@@ -128,6 +128,18 @@ _POLKIT = (
     "polkit does not let fleetd do this. See that 50-fleetd.rules is in /etc/polkit-1/rules.d and that polkit"
     " runs (journalctl -u polkit)"
 )
+_POLKIT_ABSENT = (
+    "polkit does not run, which systemd asks whether fleetd may: systemctl unmask polkit, then systemctl start polkit"
+)
+#: Errors that polkit's absence may bring; "masked" is then said of polkit.
+_ABOUT_POLKIT = {
+    "org.freedesktop.DBus.Error.AccessDenied",
+    "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+    "org.freedesktop.systemd1.UnitMasked",
+    "org.freedesktop.DBus.Error.NoReply",
+    "org.freedesktop.DBus.Error.Timeout",
+    "org.freedesktop.DBus.Error.TimedOut",
+}
 _REFUSALS = {
     "org.freedesktop.DBus.Error.AccessDenied": _POLKIT,
     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired": _POLKIT,
@@ -136,7 +148,6 @@ _REFUSALS = {
     ),
     "org.freedesktop.systemd1.LoadFailed": "its unit file can't be loaded. See systemctl status",
     "org.freedesktop.systemd1.BadUnitSetting": "its unit file has a bad setting. Run systemd-analyze verify",
-    "org.freedesktop.systemd1.UnitMasked": "it is masked. systemctl unmask lets it start again",
     "org.freedesktop.systemd1.TransactionIsDestructive": (
         "it is being stopped (or the host shuts down), and a start does not cancel a stop"
     ),
@@ -144,21 +155,29 @@ _REFUSALS = {
 }
 
 
-def failure(step: Step, error: Exception) -> StepResult:
-    """What became of a step that `error` ended, with a sentence for the admin."""
-    what, unknown = f"{step.verb} {step.unit}", "the next readings show whether it happened"
+def failure(step: Step, error: Exception, *, polkit_runs: bool = True) -> StepResult:
+    """What became of a step that `error` ended, with a sentence for the admin, who is told the step beside it."""
+    unknown = "the next readings show whether it happened"
     if isinstance(error, TimeoutError):
-        sentence = f"{what}: systemd did not answer in time; {unknown}"
+        sentence = f"systemd did not answer in time; it asks polkit first: systemctl status polkit; {unknown}"
         return StepResult(step=step, result="timeout", sentence=sentence)
     if isinstance(error, BusLostError):
-        return StepResult(step=step, result="failed", sentence=f"{what}: {error}; {unknown}")
+        return StepResult(step=step, result="failed", sentence=f"{error}; {unknown}")
     if not isinstance(error, BusCallError):
-        sentence = f"{what}: systemd's answer can't be understood ({error})"
-        return StepResult(step=step, result="failed", sentence=sentence)
-    if error.name in _REFUSALS:
-        sentence = f"{what}: {_REFUSALS[error.name]}. systemd says: {error.text}"
-        return StepResult(step=step, result="refused", sentence=sentence)
+        return StepResult(step=step, result="failed", sentence=f"systemd's answer can't be understood ({error})")
+    refusal = _refusal(step, error, polkit_runs=polkit_runs)
+    if refusal is not None:
+        return StepResult(step=step, result="refused", sentence=f"{refusal}. systemd says: {error.text}")
     if error.name in SYSTEMD_GONE:
-        return StepResult(step=step, result="failed", sentence=f"{what}: systemd went away; {unknown}")
-    sentence = f"{what}: systemd says: {error.text} ({error.name})"
-    return StepResult(step=step, result="failed", sentence=sentence)
+        return StepResult(step=step, result="failed", sentence=f"systemd went away; {unknown}")
+    return StepResult(step=step, result="failed", sentence=f"systemd says: {error.text} ({error.name})")
+
+
+def _refusal(step: Step, error: BusCallError, *, polkit_runs: bool) -> str | None:
+    """Why systemd refuses, and what to do; None: this is no refusal."""
+    if not polkit_runs and error.name in _ABOUT_POLKIT:
+        return _POLKIT_ABSENT
+    if error.name == "org.freedesktop.systemd1.UnitMasked":
+        unit = step.unit.removesuffix(".service")
+        return f"{unit} is masked: systemctl unmask {unit} lets it start again"
+    return _REFUSALS.get(error.name)

@@ -19,6 +19,7 @@ ignored on purpose: reading the properties of an unloaded unit loads and unloads
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections import deque
@@ -91,6 +92,7 @@ class SystemdUnits:
         self._unit_files = unit_files or UnitFiles()
         self._unit_digests: dict[str, str | None] = {}
         self._full_reading_at_seconds = 0.0
+        self._polkit_runs = True
         self._finished: deque[FinishedJob] = deque(maxlen=_FINISHED_JOBS_MAX)
         self._link = SystemdLink(
             bus_address,
@@ -143,8 +145,17 @@ class SystemdUnits:
         except TimeoutError as error:
             self._link.drop()
             return failure(step, error)
-        except (BusCallError, BusLostError, *_NONSENSE) as error:
+        except BusCallError as error:
+            return failure(step, error, polkit_runs=await self._ask_polkit())
+        except (BusLostError, *_NONSENSE) as error:
             return failure(step, error)
+
+    async def _ask_polkit(self) -> bool:
+        """Whether it runs, asked because a step failed; as last known if that can't be found out."""
+        with contextlib.suppress(TimeoutError, BusCallError, BusLostError, *_NONSENSE):
+            async with asyncio.timeout(self._read_deadline_seconds):
+                self._polkit_runs = await self._link.polkit_runs(start=True)
+        return self._polkit_runs
 
     def finished_jobs(self) -> tuple[FinishedJob, ...]:
         """The jobs on our units that ended since the last call, oldest first, the last 256 at most."""
@@ -165,6 +176,9 @@ class SystemdUnits:
             self._all_outdated = False
             self._outdated.update(rows)
             self._full_reading_at_seconds = now
+            self._polkit_runs = await self._link.polkit_runs(start=True)
+        elif not self._polkit_runs:
+            self._polkit_runs = await self._link.polkit_runs(start=False)
         self._outdated &= rows.keys()
         self._endings = {name: ended for name, ended in self._endings.items() if name in rows}
         seen: dict[str, SeenUnit] = {}
@@ -179,7 +193,8 @@ class SystemdUnits:
             units={
                 self._units[name]: msgspec.structs.replace(unit.at(now), job=rows[name][8])
                 for name, unit in seen.items()
-            }
+            },
+            polkit_runs=self._polkit_runs,
         )
 
     async def _list(self, patterns: list[str]) -> dict[str, UnitRow]:

@@ -11,7 +11,7 @@ from fleetd.app.endpoints import Endpoints
 from fleetd.config import Settings
 from fleetd.core.evidence.signs import of_settings
 from fleetd.core.model.facts import HostFacts, Known, SidekiqFacts, Snapshot, SystemdFacts, Unknown
-from fleetd.core.model.identity import unit_of
+from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT, unit_of
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.worker_settings import not_rendered
 from fleetd.words.formatting import numbers, size, times
@@ -53,7 +53,11 @@ def _systemd(reading: Known[SystemdFacts] | Unknown) -> Iterator[Check]:
         line = "systemctl status dbus"
         yield Check(subject="systemd", verdict="broken", what=reading.why, why=_HELD, line=line)
         return
-    odd = [u for u in reading.value.units.values() if u.load_state not in ("loaded", "not-found")]
+    if not reading.value.polkit_runs:
+        line = "sudo systemctl unmask polkit && sudo systemctl start polkit"
+        why = "systemd asks it whether fleetd may start and stop workers."
+        yield Check(subject="systemd", verdict="broken", what="polkit does not run", why=why, line=line)
+    odd = [u for u in reading.value.units.values() if u.load_state not in ("loaded", "not-found", "masked")]
     for unit in odd:
         line = f"systemctl status {unit.name}"
         yield Check(subject="systemd", verdict="broken", what=f"{unit.name} is {unit.load_state}", line=line)
@@ -71,6 +75,7 @@ def _host(policy: Policy, endpoints: Endpoints, reading: Known[HostFacts] | Unkn
         yield Check(subject="this host", verdict="broken", what=reading.why, why=_HELD)
         return
     facts = reading.value
+    yield from _masked(policy, facts.masked_units)
     missing = not_rendered(policy, facts.rendered, name_connections=endpoints.countable)
     if missing:
         names = ", ".join(unit_of(key) for key in missing[:4]) + (" …" if len(missing) > 4 else "")
@@ -88,3 +93,18 @@ def _host(policy: Policy, endpoints: Endpoints, reading: Known[HostFacts] | Unkn
     total = facts.memory_total_bytes
     what = f"min takes about {size(need)} of {size(total)}"
     yield Check(subject="memory", verdict="ok" if need < total else "broken", what=what)
+
+
+def _masked(policy: Policy, units: tuple[str, ...]) -> Iterator[Check]:
+    """Units that systemd does not start. A single instance may be meant to stay down."""
+    for unit in units:
+        if unit == SCHEDULER_UNIT and policy.scheduler.place == "elsewhere":
+            continue
+        name, all_of_it = unit.removesuffix(".service"), unit in (SCHEDULER_UNIT, TEMPLATE_UNIT)
+        yield Check(
+            subject="workers' units",
+            verdict="broken" if all_of_it else "look",
+            what=f"{name} is masked",
+            why="systemd starts it under no circumstances.",
+            line=f"sudo systemctl unmask {name}",
+        )

@@ -12,7 +12,7 @@ from fleetd.adapters.mastodon.sidekiq_units import own_sidekiqs
 from fleetd.app.doctor.check import Check
 from fleetd.app.route import OWN_ROLE
 from fleetd.app.worker_command import command_problem
-from fleetd.config import Settings
+from fleetd.config import Settings, rights_line
 from fleetd.core.model.facts import UnfitUnit
 from fleetd.words.units import fault_words, headline
 
@@ -24,8 +24,7 @@ _UP: Final = ("active", "activating", "reloading")
 def rights(file: Path, settings: Settings) -> Iterator[Check]:
     """Asked by fleetd's user."""
     if not os.access(file, os.R_OK):
-        line = f"sudo chgrp {OWN_ROLE} {file} && sudo chmod 0640 {file}"
-        what = f"user {OWN_ROLE} can't read {file}"
+        what, line = f"user {OWN_ROLE} can't read {file}", rights_line(file)
         yield Check(subject="rights", verdict="broken", what=what, why="fleetd would not start.", line=line)
     state = Path(settings.state.directory)
     if state.exists() and not os.access(state, os.W_OK | os.X_OK):

@@ -38,6 +38,7 @@ WHAT_TO_DO = {
     ClampCode.SET: "fleetctl set PROFILE auto, or wait until it ends",
     ClampCode.UPGRADE: "fleetctl restart once it is whole, or fleetctl resume",
     ClampCode.FOREIGN_UNIT: "fleetctl check-config prints what to run; see docs/other-mastodons.md",
+    ClampCode.MASKED: "systemctl unmask what is masked, or leave its number out of the profile's instances",
     ClampCode.HOST_PRESSURE: "fewer threads or instances here, or a bigger VM",
     ClampCode.OOM_KILLED: "fewer threads or instances here, or a bigger VM; memory.instance may be set too low",
     ClampCode.UNRESPONSIVE: "see the instance's log: journalctl -u mastodon-sidekiq@N",

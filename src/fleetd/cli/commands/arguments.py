@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Nobody waits longer for a suggestion.
 COMPLETION_SECONDS_MAX = 1.0
 COUNT_MAX = 9999
-PAST_SECONDS_MIN, PAST_SECONDS_MAX = 60.0, 31 * 86_400.0
+PAST_SECONDS_MAX = 31 * 86_400.0
 _TYPED_CHARACTERS_MAX = 200
 _UNIT_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _LENGTH = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,6}}){unit})?" for unit in _UNIT_SECONDS))
@@ -71,10 +71,10 @@ def to_seconds(_context: click.Context, _parameter: click.Parameter, typed: str 
 
 
 def to_past_seconds(_context: click.Context, _parameter: click.Parameter, typed: str) -> float:
-    """For click's callback: how far back --since goes, in seconds, from a minute to 31 days."""
+    """For click's callback: how far back --since goes, in seconds, at most 31 days."""
     seconds = seconds_of(typed)
-    if not PAST_SECONDS_MIN <= seconds <= PAST_SECONDS_MAX:
-        raise click.BadParameter(f"'{_shortened(typed)}' is out of range: write 1m to 31d, e.g. 2h or 1d.")
+    if seconds > PAST_SECONDS_MAX:
+        raise click.BadParameter(f"'{_shortened(typed)}' is out of range: write at most 31d, e.g. 2h or 1d.")
     return seconds
 
 

@@ -7,12 +7,12 @@ settings included, and says so if it can't.
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from fleetd.cli.commands.config_file import DEFAULT_FILE, config_file, in_place
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.core.model.policy_tables import Policy
 from fleetd.errors import ConfigError
@@ -21,8 +21,6 @@ from fleetd.words.units import fault_words, headline, way_over
 
 if TYPE_CHECKING:
     from fleetd.config import Settings
-
-DEFAULT_FILE = "/etc/fleetd/fleetd.toml"
 
 
 @click.command(
@@ -38,9 +36,10 @@ Exit status:
 Examples:
   sudo fleetctl check-config
   sudo fleetctl check-config /etc/fleetd/fleetd.toml.new
+  sudo fleetctl check-config --config /etc/fleetd/fleetd.toml.new
 """,
 )
-@click.argument("file", default=DEFAULT_FILE, type=click.Path(readable=False))  # load says what to do
+@config_file
 @click.pass_context
 def check_config(context: click.Context, file: str) -> None:
     """Check FILE (default: /etc/fleetd/fleetd.toml). This changes nothing and connects to nothing.
@@ -55,15 +54,28 @@ def check_config(context: click.Context, file: str) -> None:
 
     try:
         settings = load(file)
+        hidden = _hidden_from_fleetd(file)
         endpoints = _endpoint_lines(settings)
         problem = command_problem(settings) if os.geteuid() == 0 else ""
     except ConfigError as error:
         list_problems(error)
         context.exit(1)
     click.echo(printable(f"{file}: fleetd takes this configuration"))
-    looks = [f"  look: {warning}" for warning in (*settings.warnings, *([problem] if problem else []))]
+    looks = [f"  look: {warning}" for warning in (*settings.warnings, *hidden, *([problem] if problem else []))]
     for line in (*_summary_lines(settings.policy), *looks, *endpoints, *unit_lines(settings)):
         click.echo(printable(line))
+
+
+def _hidden_from_fleetd(file: str) -> list[str]:
+    """A sentence if only root could read this file. Raises ConfigError if it is the one that fleetd reads."""
+    from fleetd.app.daemons_view import hidden_from_daemon
+    from fleetd.config import unreadable
+
+    if not hidden_from_daemon(Path(file)):
+        return []
+    if file == DEFAULT_FILE:
+        raise ConfigError(file, [unreadable(file)])
+    return [f"User fleetd can't read this file. To put it where it is read: {in_place(file)}"]
 
 
 def unit_lines(settings: Settings, root: Path = Path("/")) -> list[str]:
@@ -98,11 +110,6 @@ def _endpoint_lines(settings: Settings) -> list[str]:
         how = "which you may not read: sudo fleetctl check-config checks it too"
         return [f"  look: not checked: {settings.mastodon.env_file}, {how}"]
     return [f"  {found.redis_sentence}", f"  {found.sentence}", *(f"  look: {warning}" for warning in found.warnings)]
-
-
-def in_place(file: str) -> str:
-    """The line that puts a configuration where fleetd reads it, with the rights that it is to have."""
-    return f"sudo install -o root -g fleetd -m 640 {shlex.quote(file)} {DEFAULT_FILE}"
 
 
 def list_problems(error: ConfigError, *, err: bool = False) -> None:

@@ -11,7 +11,7 @@ import click
 
 from fleetd.cli.advice.verdict import Level
 from fleetd.cli.client import write_json
-from fleetd.cli.commands.check_config import DEFAULT_FILE
+from fleetd.cli.commands.config_file import config_file
 from fleetd.cli.terminal.safe_text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Examples:
   sudo fleetctl doctor --json | jq '.checks[] | select(.verdict == "broken")'
 """,
 )
-@click.argument("file", default=DEFAULT_FILE, type=click.Path(readable=False))
+@config_file
 @click.option("--json", "as_json", is_flag=True, help="All checks, as JSON.")
 @click.pass_context
 def doctor(context: click.Context, file: str, as_json: bool) -> None:

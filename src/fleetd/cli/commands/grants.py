@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from fleetd.cli.client import EXIT_ERROR
-from fleetd.cli.commands.check_config import DEFAULT_FILE, list_problems
+from fleetd.cli.commands.check_config import list_problems
+from fleetd.cli.commands.config_file import config_file
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.errors import ConfigError
 
@@ -23,7 +24,7 @@ Examples:
   sudo fleetctl grants
 """,
 )
-@click.argument("file", default=DEFAULT_FILE, type=click.Path(readable=False))
+@config_file
 @click.pass_context
 def grants(context: click.Context, file: str) -> None:
     """Print what to run on Redis, Postgres and PgBouncer, and what then stands in FILE.

@@ -44,7 +44,7 @@ def since_option(default: str) -> Callable[[Any], Any]:
         default=default,
         show_default=True,
         callback=to_past_seconds,
-        help="How far back: 90m, 2h, 1h30m, 7d.",
+        help="How far back: 90s, 5m, 2h, 1h30m, 7d; at most 31d.",
     )
 
 
@@ -167,7 +167,7 @@ def trace(since_seconds: float, file: str) -> None:
 
 def reconstructed(file: str, since_seconds: float) -> Reconstruction:
     """The traffic of the recorded time. Raises FleetdError if there are too few samples."""
-    from fleetd.simulate.replay.reconstruct import reconstruct
+    from fleetd.simulate.replay.reconstruct import reconstruct, refuse_too_much
     from fleetd.simulate.replay.timeline import EARLIER_SECONDS_MAX, apart_seconds, from_calm
 
     since, apart = time.time() - since_seconds, apart_seconds(since_seconds)
@@ -178,4 +178,6 @@ def reconstructed(file: str, since_seconds: float) -> Reconstruction:
         notes += (f"of so long a time only samples {apart:.0f} s apart are used: short bursts are blurred",)
     begun = recording.samples[0].at_seconds if recording.samples else time.time()
     local = datetime.fromtimestamp(begun, UTC).astimezone()
-    return reconstruct(recording, f"recorded from {local:%Y-%m-%d %H:%M}", notes)
+    found = reconstruct(recording, f"recorded from {local:%Y-%m-%d %H:%M}", notes)
+    refuse_too_much(found.trace)
+    return found

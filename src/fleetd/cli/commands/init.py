@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleetd.cli.commands.check_config import DEFAULT_FILE, in_place
+from fleetd.cli.commands.config_file import DEFAULT_FILE, in_place
 from fleetd.cli.terminal.safe_text import printable
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetd.cli.client import EXIT_ERROR
-from fleetd.cli.commands.check_config import DEFAULT_FILE, in_place, list_problems
+from fleetd.cli.commands.check_config import list_problems
+from fleetd.cli.commands.config_file import DEFAULT_FILE, config_file, in_place
 from fleetd.cli.terminal.safe_text import printable
 from fleetd.errors import ConfigError, FleetdError
 
@@ -34,7 +35,7 @@ Examples:
   sudo fleetctl migrate --undo        the way back to the units of before
 """,
 )
-@click.argument("file", default=DEFAULT_FILE, type=click.Path(readable=False))
+@config_file
 @click.option("--dry-run", is_flag=True, help="Only show the steps.")
 @click.option("--undo", is_flag=True, help="Back to the units that ran Sidekiq before.")
 @click.option("--yes", is_flag=True, help="Don't ask.")

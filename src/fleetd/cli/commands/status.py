@@ -26,7 +26,7 @@ Exit status (as of systemctl status):
   2  the command line is wrong
   3  fleetd is not running
 """
-_watch = click.option("--watch", is_flag=True, help="Draw it again every 2 s until Ctrl-C.")
+_watch = click.option("--watch", is_flag=True, help="Draw it again every 2 s until q or Ctrl-C.")
 
 
 def _exit_with_json(context: click.Context, document: Callable[[str, Status], str], *, watch: bool) -> None:

@@ -14,6 +14,7 @@ from fleetd.cli.advice.last_words import LastWords, failed_units, last_words
 from fleetd.cli.client import Client, exit_code
 from fleetd.cli.screens.down import down_screen, message_screen
 from fleetd.cli.screens.status import cropped, status_screen
+from fleetd.cli.terminal.keys import quit_key
 from fleetd.cli.terminal.lines import Lines, Page
 from fleetd.cli.terminal.output import can_redraw, open_console, redrawn, show
 from fleetd.cli.terminal.symbols import Symbols
@@ -21,6 +22,7 @@ from fleetd.core.model.status import Status
 from fleetd.errors import FleetdError, SourceUnavailableError
 
 WATCH_SECONDS = 2.0
+_STANDARD_INPUT = 0
 #: The journal is read again after this long, not for every frame: reading a big one is slow.
 JOURNAL_SECONDS = 10.0
 
@@ -30,17 +32,21 @@ View: TypeAlias = Callable[[Status, Page, int | None, str | None], Lines]
 
 
 def draw(client: Client, view: View, *, again: bool) -> int:
-    """Print the screen; returns the exit status. `again`: draw it until Ctrl-C, even while fleetd is down."""
+    """Print the screen; returns the exit status. `again`: draw it until q or Ctrl-C, even while fleetd is down."""
     console, symbols = open_console()
     if not again:
         height = max(console.height - 1, 5) if can_redraw(console) else None  # the prompt takes one
         lines, code = _frame(client, view, Page(console.width, symbols), height)
         show(console, lines)
         return code
-    with contextlib.suppress(KeyboardInterrupt), redrawn(console, full_screen=True) as show_again:
-        while True:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        quit_key(_STANDARD_INPUT, client.sleep) as quits,
+        redrawn(console, full_screen=True) as show_again,
+    ):
+        show_again(_watched_frame(client, view, console, symbols))
+        while not quits(WATCH_SECONDS):
             show_again(_watched_frame(client, view, console, symbols))
-            client.sleep(WATCH_SECONDS)
     return 0
 
 

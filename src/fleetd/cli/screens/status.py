@@ -167,6 +167,8 @@ def _wait_bar(queue: QueueStatus, status: Status, cells: int, symbols: Symbols) 
     return Text.assemble("  ", drawn, " ", (left(factor, 6, symbols), f"bold {style}"))
 
 
+#: The findings name each such unit, and what is wrong with it.
+_SAID_ABOVE = frozenset({ClampCode.FOREIGN_UNIT})
 #: The lines of the scheduler and of the rollout say the same, which will do for a dense page.
 _SAID_ELSEWHERE = frozenset({ClampCode.SCHEDULER_LIVE, ClampCode.ROLLING})
 
@@ -189,7 +191,8 @@ def _host_lines(status: Status, page: Page, last_words: Mapping[str, LastWords])
     if status.scheduler.unit_state == "failed":
         lines += last_words_lines(SCHEDULER_UNIT, page, last_words)
     for clamp in status.clamps:
-        if not clamp.profile and not told_as_full(clamp) and not (page.dense and clamp.code in _SAID_ELSEWHERE):
+        above = clamp.code in _SAID_ABOVE or told_as_full(clamp)
+        if not clamp.profile and not above and not (page.dense and clamp.code in _SAID_ELSEWHERE):
             lines += clamp_lines(clamp, page)
     return lines
 

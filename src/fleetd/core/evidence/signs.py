@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fleetd.core.evidence.weigh import Evidence
-from fleetd.core.model.facts import Known, PgBouncerFacts, SidekiqFacts, Unknown
+from fleetd.core.model.facts import Known, PgBouncerFacts, SidekiqFacts, SystemdFacts, Unknown
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.evidence import (
     EnqueuerClockWrong,
     GhostHeartbeats,
+    PolkitAbsent,
     ProcessClockWrong,
     SchedulerEnqueuesNothing,
     SchedulerQueueLate,
@@ -42,6 +43,12 @@ def _of_evidence(evidence: Evidence) -> Iterator[Reason]:
     yield from (ProcessClockWrong(host=host, ahead_seconds=ahead) for host, ahead in worst[:NAMED_MAX])
     skews = sorted(evidence.skews, key=lambda skew: -abs(skew.ahead_seconds))
     yield from (EnqueuerClockWrong(queue=s.queue, ahead_seconds=s.ahead_seconds) for s in skews[:NAMED_MAX])
+
+
+def of_systemd(facts: SystemdFacts | None) -> Iterator[Reason]:
+    """What keeps systemd from taking steps."""
+    if facts is not None and not facts.polkit_runs:
+        yield PolkitAbsent()
 
 
 def of_settings(policy: Policy, pgbouncer: Known[PgBouncerFacts] | Unknown | None) -> Iterator[Reason]:

@@ -6,7 +6,7 @@ after a reboot it begins anew, except for what was learnt. That people's orders 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from msgspec import structs
@@ -75,6 +75,7 @@ class UnitMemory(Value, frozen=True, kw_only=True):
     seen: dict[InstanceKey, str] = {}  # ActiveState as last seen; absent: never looked
     failures: dict[InstanceKey, Failure] = {}
     watches: dict[InstanceKey, Watch] = {}
+    released: tuple[InstanceKey, ...] = ()  # whose failures people had forgotten, until systemd shows another state
     restarting: tuple[InstanceKey, ...] = ()  # in a restart that others ordered
     replaced: dict[InstanceKey, str] = {}  # the digest each was last replaced for, so it happens once per digest
 
@@ -151,6 +152,7 @@ class Rollout(Value, frozen=True, kw_only=True):
     waits: reasons.RolloutWait | None = None  # what it does or waits for, or why it was given up
     phase: RolloutPhase = RolloutPhase.UNDER_WAY
     ended_seconds: float = 0.0
+    tried_with: str = ""  # what the instance that failed was started with, if it was given up (given_up.py)
 
 
 class Shortage(Value, frozen=True, kw_only=True):
@@ -282,6 +284,12 @@ class HostMemory(Value, frozen=True, kw_only=True):
     def with_failures(self, failures: dict[InstanceKey, Failure]) -> HostMemory:
         return structs.replace(self, units=structs.replace(self.units, failures=failures))
 
+    def with_released(self, keys: Collection[InstanceKey]) -> HostMemory:
+        """Without the failures of these."""
+        failures = {k: f for k, f in self.units.failures.items() if k not in keys}
+        released = tuple(sorted({*self.units.released, *keys}))
+        return structs.replace(self, units=structs.replace(self.units, failures=failures, released=released))
+
     def with_pins(self, pins: dict[InstanceKey, Pin]) -> HostMemory:
         return structs.replace(self, people=structs.replace(self.people, pins=pins))
 
@@ -310,6 +318,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
         silent = {k for k, w in watches if w.served and w.silent_seconds >= UNRESPONSIVE_SECONDS}
         unheard = {k for k, w in watches if not w.served and w.silent_seconds > 0.0}
         failed = {k for k, f in self.units.failures.items() if f.ended}
+        released = frozenset(self.units.released)
         return {
             key: InstanceMemory(
                 drain=self.drains.get(key),
@@ -319,8 +328,9 @@ class HostMemory(Value, frozen=True, kw_only=True):
                 unresponsive=key in silent,
                 unheard=key in unheard,
                 failed=key in failed,
+                released=key in released,
             )
-            for key in {*self.drains, *self.starts, *pins, *replace, *silent, *unheard, *failed}
+            for key in {*self.drains, *self.starts, *pins, *replace, *silent, *unheard, *failed, *released}
         }
 
     def grown_bytes(self, policy: Policy, profile: str) -> int:

@@ -79,6 +79,7 @@ class InstanceMemory(Value, frozen=True, kw_only=True):
     unresponsive: bool = False
     unheard: bool = False  # long READY, but has sent no heartbeat yet while others on this host beat
     failed: bool = False  # we stopped it because it did not come up
+    released: bool = False  # a person has had its failures forgotten, though systemd still calls it failed
 
 
 class InstanceView(Value, frozen=True, kw_only=True):
@@ -162,7 +163,7 @@ def state_of(
             return InstanceState.PINNED
         return InstanceState.FAILED if memory.failed else InstanceState.STOPPED
     if unit.active_state == "failed":
-        return InstanceState.FAILED
+        return InstanceState.STOPPED if memory.released else InstanceState.FAILED
     if unit.active_state == "deactivating":
         return InstanceState.STOPPING
     if unit.active_state == "activating":

@@ -259,6 +259,7 @@ class _UnitChanges:
                 units,
                 seen=_only(self.seen, keys),
                 failures=_only(self.failures, keys),
+                released=tuple(k for k in units.released if self.seen.get(k) == "failed" and k not in self.failures),
                 restarting=tuple(sorted(self.restarting & keys.keys())),
                 replaced=_only(units.replaced, keys),
             ),

@@ -272,10 +272,9 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
         quiet = pin is not None and pin.wants == reasons.PinKind.QUIET
         if pin is not None and quiet:  # quiet can't be undone: the next tick drains it
             pins[key] = structs.replace(pin, until_seconds=now.now)
-        failures = {k: f for k, f in now.memory.units.failures.items() if k != key}
         count = failure.count if failure is not None else 0
         reply = reasons.ReleaseTaken(key=key, is_drained=quiet, forgotten_failures=count)
-        return now.memory.with_pins(pins).with_failures(failures), reply
+        return now.memory.with_pins(pins).with_released((key,)), reply
 
 
 class DrainInstance(Order, frozen=True, kw_only=True):
@@ -302,7 +301,11 @@ class DrainInstance(Order, frozen=True, kw_only=True):
             raise OrderRefusedError(f"{name} does not run, so there is nothing to drain; `fleetctl pin` keeps it so")
         now.may_end(view)
         if now.drains(view):
-            raise OrderRefusedError(f"{name} is being drained already")
+            ours = view.key in now.memory.drains
+            going_on = reasons.DrainUnderWay(
+                key=view.key, busy_threads=view.busy_threads, for_seconds=seconds if ours else 0.0
+            )
+            return now.with_pin(view.key, reasons.PinKind.STOPPED, seconds) if ours else now.memory, going_on
         drain = Drain(since_seconds=now.now, cause=reasons.DrainedByPeople(person=now.person))
         reply = reasons.DrainTaken(
             key=view.key,
@@ -335,11 +338,6 @@ class Restart(Order, frozen=True, kw_only=True):
         rollout = now.memory.rollout_under_way
         restarts = rollout is not None and rollout.cause == reasons.ReplaceCause.RESTART
         upgraded = now.memory.code_changed is not None or bool(now.memory.units_changed)
-        if rollout is not None and restarts and not upgraded:
-            raise OrderRefusedError(
-                f"a restart is under way, {rollout.done_instances} of {rollout.total_instances} done: "
-                "`fleetctl pause` holds it"
-            )
         scheduler = not self.profile and now.policy.scheduler.place != "elsewhere"
         meant = [v for v in now.instances() if self._means(v, scheduler=scheduler)]
         fit = [v for v in meant if now.memory.unfit(v.key) is None]
@@ -347,18 +345,19 @@ class Restart(Order, frozen=True, kw_only=True):
             now.may_end(meant[0])
         meant = fit
         chosen = [v for v in meant if v.is_present and not v.quiet and v.key not in now.memory.drains]
+        if rollout is not None and restarts and not upgraded:
+            return now.memory, _goes_on(now, rollout, chosen)
         if not chosen:
             raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart")
         # A person who restarts has fixed what failed, and accepts Mastodon's code as it is on disk.
         failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
-        failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
         fresh = begin(now.policy, chosen, reasons.ReplaceCause.RESTART, now.now)
         fresh = structs.replace(
             fresh, code_before=now.memory.code, shipped_before=now.memory.shipped, person=now.person
         )
         memory = structs.replace(
-            now.memory.with_failures(failures).with_pins(pins).with_upgrade_accepted(),
+            now.memory.with_released(failed).with_pins(pins).with_upgrade_accepted(),
             rollout=_goes_on_from(rollout, fresh) if rollout is not None else fresh,
         )
         if self.profile and now.memory.units_changed:
@@ -374,6 +373,19 @@ class Restart(Order, frozen=True, kw_only=True):
         if view.key == SCHEDULER:
             return scheduler
         return not self.profile or view.profile == self.profile
+
+
+def _goes_on(now: Situation, rollout: Rollout, chosen: list[InstanceView]) -> reasons.RestartUnderWay:
+    """The answer to a restart of what a restart under way replaces anyway. Refused if it leaves some of them out."""
+    done, total = rollout.done_instances, rollout.total_instances
+    begun_ago = now.now - rollout.since_seconds
+    left_out = [v.key for v in chosen if v.key not in rollout.left and v.state_age_seconds > begun_ago]
+    if left_out:
+        raise OrderRefusedError(
+            f"a restart of others is under way, {done} of {total} done: order this one once it has ended; "
+            "`fleetctl pause` holds it"
+        )
+    return reasons.RestartUnderWay(done_instances=done, total_instances=total)
 
 
 def _goes_on_from(before: Rollout, fresh: Rollout) -> Rollout:

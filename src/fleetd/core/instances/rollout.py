@@ -14,6 +14,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.instances.drain import let_go
+from fleetd.core.instances.given_up import SHOWN_SECONDS, is_over, tried_with
 from fleetd.core.instances.host_memory import HostMemory, Rollout, RolloutPhase
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
@@ -30,8 +31,6 @@ HEAVY_SECONDS = 300.0
 #: The scheduler's interval jobs begin anew at each boot: one that boots more often never runs its slower ones. What
 #: fleetd replaces by itself waits for this, a person's restart does not.
 SCHEDULER_AGE_SECONDS_MIN = 600.0
-#: How long the end of a rollout is shown. Until then a rollout that was given up is not tried again by itself.
-SHOWN_SECONDS = 3600.0
 
 
 def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reasons.ReplaceCause]:
@@ -109,9 +108,10 @@ def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, li
         return memory, []
     now, rollout = tick.now_seconds, memory.rollout
     if rollout is not None and rollout.phase != RolloutPhase.UNDER_WAY:
-        if now - rollout.ended_seconds > SHOWN_SECONDS:
+        given_up = rollout.phase == RolloutPhase.GIVEN_UP
+        if is_over(tick, memory, rollout) if given_up else now - rollout.ended_seconds > SHOWN_SECONDS:
             return structs.replace(memory, rollout=None), []
-        if rollout.phase == RolloutPhase.GIVEN_UP:
+        if given_up:
             return memory, []
         rollout = None
     if rollout is None:
@@ -225,7 +225,12 @@ def _give_up(tick: HostTick, memory: HostMemory, rollout: Rollout) -> tuple[Host
         code, shipped = rollout.code_before or memory.code, rollout.shipped_before or memory.shipped
         memory = structs.replace(memory, code=code, shipped=shipped)
     ended = structs.replace(
-        rollout, phase=RolloutPhase.GIVEN_UP, ended_seconds=tick.now_seconds, current=None, waits=why
+        rollout,
+        phase=RolloutPhase.GIVEN_UP,
+        ended_seconds=tick.now_seconds,
+        current=None,
+        waits=why,
+        tried_with=tried_with(tick, key),
     )
     return structs.replace(memory, rollout=ended), [_ended(rollout, why)]
 

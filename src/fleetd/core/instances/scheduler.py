@@ -17,7 +17,7 @@ from fleetd.core.instances.drain import let_go
 from fleetd.core.instances.host_memory import AbsenceMemory, HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.instances.start import start_failed
+from fleetd.core.instances.start import masking_units, start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState
 from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, Value
@@ -222,6 +222,8 @@ def _hindrance(tick: HostTick, memory: HostMemory) -> reasons.ClampReason | reas
     if pin is not None and memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, tick.now_seconds):
         left = pin.until_seconds - tick.now_seconds
         return reasons.SchedulerKeptStopped(by_hand=pin.by == "hand", left_seconds=left, person=pin.person)
+    if masked := masking_units(tick.machine, (SCHEDULER,)):
+        return reasons.UnitsMasked(keys=(SCHEDULER,), units=masked)
     if tick.machine is not None and SCHEDULER not in tick.machine.rendered:
         return reasons.NotRendered(keys=(SCHEDULER,))
     if not memory.units.may_retry(SCHEDULER, tick.now_seconds):

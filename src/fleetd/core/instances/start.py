@@ -6,7 +6,7 @@ given up after a bounded number of tries. If all instances of a profile fail, on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
@@ -28,6 +28,8 @@ class FreeNumbers(Value, frozen=True, kw_only=True):
 
     free: tuple[InstanceKey, ...]
     stopped_by_hand: tuple[InstanceKey, ...] = ()
+    masked: tuple[InstanceKey, ...] = ()
+    masking_units: tuple[str, ...] = ()
     not_rendered: tuple[InstanceKey, ...] = ()
     failed: tuple[InstanceKey, ...] = ()
 
@@ -35,6 +37,8 @@ class FreeNumbers(Value, frozen=True, kw_only=True):
         """Why the other numbers may not be started, and how many each reason concerns."""
         if self.stopped_by_hand:
             yield reasons.StoppedByHand(keys=self.stopped_by_hand), len(self.stopped_by_hand)
+        if self.masked:
+            yield reasons.UnitsMasked(keys=self.masked, units=self.masking_units), len(self.masked)
         if self.not_rendered:
             yield reasons.NotRendered(keys=self.not_rendered), len(self.not_rendered)
         if self.failed:
@@ -83,12 +87,14 @@ def start_up_to(
 
 def free_numbers(tick: HostTick, profile: Profile, own: list[InstanceView], memory: HostMemory) -> FreeNumbers:
     """Which of `own` may be started now, and why the others may not."""
-    found: dict[str, list[InstanceKey]] = {"free": [], "by_hand": [], "not_rendered": [], "failed": []}
+    found: dict[str, list[InstanceKey]] = {"free": [], "by_hand": [], "masked": [], "not_rendered": [], "failed": []}
     for view in own:
         if view.state not in _IDLE or view.is_present:
             continue  # a start ordered a moment ago counts as starting, so it isn't given twice
         if view.pinned == reasons.PinKind.STOPPED:
             found["by_hand"].append(view.key)
+        elif tick.machine is not None and tick.machine.masks(view.key) is not None:
+            found["masked"].append(view.key)
         elif not is_rendered(tick.machine, profile, view.key):
             found["not_rendered"].append(view.key)
         elif not memory.units.may_retry(view.key, tick.now_seconds):
@@ -103,9 +109,17 @@ def free_numbers(tick: HostTick, profile: Profile, own: list[InstanceView], memo
     return FreeNumbers(
         free=tuple(found["free"]),
         stopped_by_hand=tuple(found["by_hand"]),
+        masked=tuple(found["masked"]),
+        masking_units=masking_units(tick.machine, found["masked"]),
         not_rendered=tuple(found["not_rendered"]),
         failed=tuple(found["failed"]),
     )
+
+
+def masking_units(machine: HostFacts | None, keys: Iterable[InstanceKey]) -> tuple[str, ...]:
+    """The units to unmask for these to start."""
+    found = (machine.masks(key) for key in keys) if machine is not None else ()
+    return tuple(dict.fromkeys(unit for unit in found if unit is not None))
 
 
 def is_rendered(machine: HostFacts | None, profile: Profile, key: InstanceKey) -> bool:

@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.identity import SCHEDULER, TEMPLATE_UNIT, InstanceKey, unit_of
 
 T = TypeVar("T")
 
@@ -251,6 +251,7 @@ class SystemdFacts(Value, frozen=True, kw_only=True):
     """Our units as systemd shows them. A unit that is not listed is not loaded, and so is inactive."""
 
     units: dict[InstanceKey, UnitFacts]
+    polkit_runs: bool = True  # systemd asks it whether fleetd may
 
 
 class RenderedSettings(Value, frozen=True, kw_only=True):
@@ -345,6 +346,12 @@ class HostFacts(Value, frozen=True, kw_only=True):
     sidekiq_units: dict[int, str] = {}
     #: By unit: those that are not as fleetd needs them, or are somebody else's.
     unfit_units: dict[str, UnfitUnit] = {}
+    masked_units: tuple[str, ...] = ()  # systemd starts none of them; the template stands for every instance
+
+    def masks(self, key: InstanceKey) -> str | None:
+        """The unit whose mask keeps this one from starting; None: none does."""
+        units = (unit_of(key),) if key == SCHEDULER else (unit_of(key), TEMPLATE_UNIT)
+        return next((unit for unit in units if unit in self.masked_units), None)
 
 
 Reading: TypeAlias = Known[T] | Unknown

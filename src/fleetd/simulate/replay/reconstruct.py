@@ -39,7 +39,15 @@ from fleetd.simulate.replay.traffic import (
     windows,
     young_shares,
 )
-from fleetd.simulate.trace.trace import Points, QueueTraffic, ServiceSeconds, Trace, TraceProfile
+from fleetd.simulate.trace.trace import (
+    QUEUE_DAYS_MAX,
+    Points,
+    QueueTraffic,
+    ServiceSeconds,
+    Trace,
+    TraceProfile,
+    too_much,
+)
 
 
 class Reconstruction(Value, frozen=True, kw_only=True):
@@ -103,6 +111,14 @@ def reconstruct(recording: Recording, name: str, notes: tuple[str, ...] = ()) ->
         use=environment.use(moments),
         one_policy=all(change.policy == policy for change in recording.policies),
     )
+
+
+def refuse_too_much(trace: Trace) -> None:
+    """Raises RecordingError for a recording whose trace would not be simulated: it takes too much memory."""
+    problem = next(too_much(trace), None)
+    if problem is not None:
+        days = max(1, int(QUEUE_DAYS_MAX / max(1, len(trace.queues))))
+        raise RecordingError(f"{problem.what}: look less far back, e.g. --since {days}d")
 
 
 def with_policy(trace: Trace, policy: Policy) -> Trace:

@@ -21,7 +21,8 @@ from fleetd.errors import ConfigError, ConfigProblem
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 DAY_SECONDS = 86_400.0
-DURATION_SECONDS_MAX = 31 * DAY_SECONDS
+#: The 31 days of `--since`, and the hour before it in which a recording's calm moment is looked for.
+DURATION_SECONDS_MAX = 32 * DAY_SECONDS
 #: The simulator keeps every second of every queue: about 150 bytes while jobs wait.
 QUEUE_DAYS_MAX = 200
 POINTS_MAX = 200_000
@@ -187,7 +188,7 @@ def _parsed(text: str, file: str) -> tuple[Trace, list[ConfigProblem]]:
     trace = section(Trace, table, "", problems)
     problems += [*_missing(table), *_impossible(trace)]
     if not problems:
-        problems += _too_much(trace)
+        problems += too_much(trace)
     profiles = profiles_of(trace, problems)
     if profiles:
         problems += misfits(trace.queues, trace.targets, profiles)
@@ -330,7 +331,7 @@ def _after_the_end(path: str, at: float, end: float) -> ConfigProblem:
     return ConfigProblem(path, what, "Move it, or make the trace longer.")
 
 
-def _too_much(trace: Trace) -> Iterator[ConfigProblem]:
+def too_much(trace: Trace) -> Iterator[ConfigProblem]:
     """What would take too much memory. The number of jobs does not matter: threads limit how many are served."""
     if len(trace.queues) > QUEUES_MAX:
         yield ConfigProblem("queues", f"{len(trace.queues)} queues", f"Use at most {QUEUES_MAX}.")

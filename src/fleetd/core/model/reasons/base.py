@@ -46,6 +46,7 @@ class ClampCode(StrEnum):
     YIELD = "yield"
     DATABASE_SATURATED = "database_saturated"
     FOREIGN_UNIT = "foreign_unit"
+    MASKED = "masked"
 
 
 ConnectionSource = Literal["postgres", "pgbouncer", "replica"]

@@ -87,5 +87,9 @@ class NamesMissing(Reason, frozen=True, kw_only=True):
     none_seen: bool
 
 
+class PolkitAbsent(Reason, frozen=True, kw_only=True):
+    """polkit, which systemd asks whether fleetd may, is not on the bus."""
+
+
 class PoolerBetween(Reason, frozen=True, kw_only=True):
     """What answers where Postgres was expected is a pooler, so connections there bear no names of workers."""

@@ -50,6 +50,21 @@ class DrainTaken(Reason, frozen=True, kw_only=True):
     for_seconds: float
 
 
+class DrainUnderWay(Reason, frozen=True, kw_only=True):
+    """`for_seconds`: how long it is kept stopped from now on; 0: as before, because others stop it."""
+
+    key: InstanceKey
+    busy_threads: int | None
+    for_seconds: float
+
+
+class RestartUnderWay(Reason, frozen=True, kw_only=True):
+    """What was ordered is a part of the restart that is under way."""
+
+    done_instances: int
+    total_instances: int
+
+
 class RestartTaken(Reason, frozen=True, kw_only=True):
     """`code_for_all`: a restart of one profile accepted Mastodon's new code for the others as well."""
 
@@ -59,4 +74,15 @@ class RestartTaken(Reason, frozen=True, kw_only=True):
     pins_ended: int
 
 
-Reply = PauseTaken | ResumeTaken | SetTaken | AutoTaken | PinTaken | ReleaseTaken | DrainTaken | RestartTaken
+Reply = (
+    PauseTaken
+    | ResumeTaken
+    | SetTaken
+    | AutoTaken
+    | PinTaken
+    | ReleaseTaken
+    | DrainTaken
+    | DrainUnderWay
+    | RestartTaken
+    | RestartUnderWay
+)

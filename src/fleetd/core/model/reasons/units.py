@@ -84,6 +84,14 @@ class StoppedByHand(ClampReason, frozen=True, kw_only=True):
     keys: tuple[InstanceKey, ...]
 
 
+class UnitsMasked(ClampReason, frozen=True, kw_only=True):
+    """`units`: what is masked; the template stands for every instance."""
+
+    code = ClampCode.MASKED
+    keys: tuple[InstanceKey, ...]
+    units: tuple[str, ...]
+
+
 class NotRendered(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.NOT_RENDERED
     keys: tuple[InstanceKey, ...]
