@@ -176,6 +176,21 @@ def test_while_redis_cannot_be_read_nothing_is_told_as_drained() -> None:
     assert getattr(full, "gives_back", "") == "unwatched"
 
 
+def test_connections_that_are_left_over_from_what_is_gone_drain_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = worked(3)
+    rig.world.max_connections, rig.world.other_clients = 300, 261  # 26 are left: three and five more
+
+    async def read(self: FakeDatabase) -> object:
+        facts = database_facts(self.world)
+        workers = {**facts.worker_connections, "mastodon-sidekiq@6.w1": 7}  # of a process that has just ended
+        return structs.replace(facts, worker_connections=workers, client_connections=facts.client_connections + 7)
+
+    monkeypatch.setattr(FakeDatabase, "read", read)
+    said = told(rig.status(rig.run(5.0)[-1]))
+    assert "What still runs fits, once the connections of instances that are gone are closed" in said
+    assert rig.ordered("quiet") == []
+
+
 def test_a_refusal_is_counted_even_if_nothing_wants_to_grow() -> None:
     rig = at_min(others=20)
     rig.run(20.0)

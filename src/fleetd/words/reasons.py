@@ -176,6 +176,7 @@ def _given_back(r: reasons.ConnectionsOverdrawn) -> str:
         "unwatched": "fleetd lets none go while Redis can't be read, because a drain could not be watched",
         "kept": "What runs above min is kept by people, so fleetd lets none go",
         "min": "Nothing runs above min, so fleetd can give none back",
+        "closing": "What still runs fits, once the connections of instances that are gone are closed",
     }[r.gives_back]
     if alone:
         return f"{said}. At min our instances alone may open {r.min_connections:,}: lower min or threads"

@@ -23,8 +23,6 @@ POOLS_MAX = 12
 _LEAVING = frozenset(
     {InstanceState.QUIETING, InstanceState.DRAINING, InstanceState.UNDRAINABLE, InstanceState.STOPPING}
 )
-
-
 Full = reasons.ConnectionsOverdrawn | reasons.ClientsRefused
 
 
@@ -57,7 +55,7 @@ def _reason(tick: HostTick, counts: dict[str, int], source: SourceBudget, claims
         claimed_connections=claims,
         min_connections=tick.policy.min_connections,
         holders=consumers(tick.snapshot, source.source)[:HOLDERS_MAX],
-        told_apart=source.told_apart and source.source != "pgbouncer",
+        told_apart=source.told_apart,
         gives_back=gives_back,
         going_instances=going,
     )
@@ -72,7 +70,9 @@ def _others_by(source: SourceBudget) -> Literal["seen", "peak", "rise", "taken"]
     return "peak" if others == source.peak_connections else "rise"
 
 
-def _gives_back(tick: HostTick, counts: dict[str, int]) -> tuple[Literal["drains", "unwatched", "kept", "min"], int]:
+def _gives_back(
+    tick: HostTick, counts: dict[str, int]
+) -> tuple[Literal["drains", "unwatched", "kept", "min", "closing"], int]:
     """What fleetd does about it, and how many instances go."""
     pinned = [v.profile for v in tick.active if v.is_capacity and v.pinned == reasons.PinKind.RUN]
     surplus = {name: max(0, tick.running[name] - count) for name, count in counts.items()}
@@ -82,8 +82,9 @@ def _gives_back(tick: HostTick, counts: dict[str, int]) -> tuple[Literal["drains
         return "drains", going
     if any(surplus.values()):
         return "kept", 0
-    above = any(tick.running[p.name] > p.min_instances for p in tick.policy.profiles)
-    return ("unwatched" if above else "min"), 0
+    if not any(tick.running[p.name] > p.min_instances for p in tick.policy.profiles):
+        return "min", 0
+    return ("unwatched" if tick.sidekiq is None else "closing"), 0
 
 
 def consumers(snapshot: Snapshot, source: ConnectionSource) -> tuple[Consumer, ...]:

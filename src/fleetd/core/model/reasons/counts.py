@@ -221,7 +221,8 @@ class ConnectionsOverdrawn(ClampReason, frozen=True, kw_only=True):
 
     `others_by`: how others are counted: as seen, by their fading peak, where they rise to, or as taken by declarations
     and by a Sidekiq that fleetd did not render. `holders`: the largest of what is seen; with `told_apart` False ours
-    are among them. `gives_back`: whether instances go for it; "unwatched": Redis can't be read; "kept": by people.
+    are among them. `gives_back`: whether instances go for it; "unwatched": Redis can't be read; "kept": by people;
+    "closing": what still runs fits, and connections of what is gone are still open.
     """
 
     code = ClampCode.CONNECTIONS
@@ -237,7 +238,7 @@ class ConnectionsOverdrawn(ClampReason, frozen=True, kw_only=True):
     min_connections: int  # of what is claimed: what min and the scheduler claim in any case
     holders: tuple[Consumer, ...]
     told_apart: bool
-    gives_back: Literal["drains", "unwatched", "kept", "min"]
+    gives_back: Literal["drains", "unwatched", "kept", "min", "closing"]
     going_instances: int = 0
 
     def alike(self) -> tuple[object, ...]:
