@@ -107,7 +107,7 @@ class TickLog:
             self._events.append((now, said))
             self._tell("step", said, warning=failed, step=step.verb, unit=step.unit)
         self._report_clamps(now, result, status)
-        self._report_scheduler(now, result.scheduler.state)
+        self._report_scheduler(now, result.scheduler_state)
 
     def _tell(self, kind: EntryKind, said: str, *, warning: bool = False, **fields: str) -> bool:
         """Log and keep a sentence, if the minute's budget allows. `fields`: what the log line has besides it."""

@@ -163,7 +163,7 @@ def _scheduler(result: TickResult) -> SchedulerStatus:
     return SchedulerStatus(
         processes=result.scheduler.live_processes,
         where=result.scheduler.hosts,
-        sentence=sentence(result.scheduler.state),
+        sentence=sentence(result.scheduler_state),
         unit_state=own.state.value if own else "",
     )
 
@@ -241,8 +241,9 @@ def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
     )
 
 
-HoldKind = Literal["pause", "upgrade", "quieted", "units"]
+HoldKind = Literal["pause", "upgrade", "quieted", "units", "stopped"]
 _HOLD_KINDS: dict[type[reasons.HoldReason], HoldKind] = {
+    reasons.TargetStopped: "stopped",
     reasons.Paused: "pause",
     reasons.CodeChanged: "upgrade",
     reasons.UnitsUpgraded: "upgrade",

@@ -57,6 +57,11 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def scheduler_state(self) -> Reason:
+        """The scheduler's situation: why it is not started, where it would be and something keeps it from that."""
+        return self.host.scheduler_waits or self.scheduler.state
+
+    @property
     def unfit(self) -> tuple[UnitUnfit, ...]:
         """The units that are left alone because they are somebody else's or changed; see core/model/unit_rules.py.
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetd.core.model import reasons
-from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, unit_name
 from fleetd.words.evidence import EVIDENCE
 from fleetd.words.formatting import CONNECTION_SOURCES, names, often, release_command, short_name, span, times
-from fleetd.words.replies import REPLIES
+from fleetd.words.replies import REPLIES, restart_taken, set_taken
 from fleetd.words.units import unfit_words
 
 #: Queues that one sentence names.
@@ -88,6 +88,18 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
 
 def _paused(r: reasons.Paused) -> str:
     return f"paused by fleetctl{f': {r.note}' if r.note else ''}; `fleetctl resume` ends it"
+
+
+def _target_stopped(r: reasons.TargetStopped) -> str:
+    return (
+        f"all workers of this host were stopped {span(r.stopped_seconds)} ago, with {TARGET_UNIT}: nothing starts "
+        f"until `systemctl start {TARGET_UNIT}`"
+    )
+
+
+def _once_held(hold: reasons.HoldReason | None) -> str:
+    """What an answer adds while something has to end before the order takes effect."""
+    return "" if hold is None else f" Nothing happens before this has ended: {sentence(hold)}."
 
 
 def _code_changed(r: reasons.CodeChanged) -> str:
@@ -281,6 +293,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.QueuesUnserved: _queues_unserved,
     reasons.Wanted: _wanted,
     # what holds the host
+    reasons.TargetStopped: _target_stopped,
     reasons.Paused: _paused,
     reasons.CodeChanged: _code_changed,
     reasons.UnitsUpgraded: (
@@ -436,4 +449,6 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.RolloutEnded: _rollout_ended,
     **EVIDENCE,
     **REPLIES,
+    reasons.SetTaken: lambda r: f"{set_taken(r)}{_once_held(r.held)}",
+    reasons.RestartTaken: lambda r: f"{restart_taken(r)}{_once_held(r.held)}",
 }

@@ -1,4 +1,7 @@
-"""What people are answered to their orders: the rows of reasons.py for core/model/reasons/replies.py and saving.py."""
+"""What people are answered to their orders: the rows of reasons.py for core/model/reasons/replies.py and saving.py.
+
+reasons.py adds what holds the fleet to two of them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def _resume_taken(r: reasons.ResumeTaken) -> str:
     return f"Resumed: {'; '.join(ended)}."
 
 
-def _set_taken(r: reasons.SetTaken) -> str:
+def set_taken(r: reasons.SetTaken) -> str:
     low = f" That is below min ({r.min_instances})." if r.instances < r.min_instances else ""
     return (
         f"{r.profile} is set to {r.instances} for {span(r.for_seconds)}, as far as connections and memory "
@@ -68,7 +71,7 @@ def _drain_taken(r: reasons.DrainTaken) -> str:
     )
 
 
-def _restart_taken(r: reasons.RestartTaken) -> str:
+def restart_taken(r: reasons.RestartTaken) -> str:
     more = " What is on disk is accepted for all profiles, so whatever starts runs it." if r.code_for_all else ""
     if r.tried_again:
         more += f" What failed before is tried again: {', '.join(map(unit_name, r.tried_again))}."
@@ -101,12 +104,10 @@ def answer(reply: str, unsaved: reasons.MemoryUnsaved | None) -> str:
 REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.PauseTaken: _pause_taken,
     reasons.ResumeTaken: _resume_taken,
-    reasons.SetTaken: _set_taken,
     reasons.AutoTaken: "{profile}: its queues decide again.",
     reasons.PinTaken: _pin_taken,
     reasons.ReleaseTaken: _release_taken,
     reasons.DrainTaken: _drain_taken,
-    reasons.RestartTaken: _restart_taken,
     reasons.MemoryUnsaved: _memory_unsaved,
     reasons.MemoryUnread: _memory_unread,
 }

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey
+from fleetd.core.model.facts import TargetFacts
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TARGET_UNIT, InstanceKey
 from fleetd.errors import SourceUnavailableError
 from tests.support.rig.fake_systemd import FakeSystemd
 from tests.support.rig.manual_clock import ManualClock
@@ -35,6 +36,27 @@ def test_reads_our_units_with_their_properties(bus: PrivateBus) -> None:
             "exit-code",
         )
         assert facts.units[SCHEDULER].main_pid == 4712
+
+    with_systemd(bus, scenario)
+
+
+def test_reads_whether_and_when_the_target_of_all_workers_was_stopped(bus: PrivateBus) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        assert (await units.read()).target is None
+        systemd.unit(TARGET_UNIT).referenced = True
+        assert (await units.read()).target == TargetFacts(active_state="inactive"), "it never ran in this boot"
+        systemd.run(TARGET_UNIT)
+        assert (await units.read()).target == TargetFacts(active_state="active")
+        systemd.now_microseconds = 40_000_000
+        systemd.finish_stop(TARGET_UNIT)
+        for _ in range(2):
+            stopped = (await units.read()).target
+            assert stopped == TargetFacts(active_state="inactive", stopped_age_seconds=60.0)
+            systemd.reload()
+        systemd.units[TARGET_UNIT].job = "start"
+        again = (await units.read()).target
+        assert again == TargetFacts(active_state="inactive", job="start", stopped_age_seconds=60.0)
+        assert (await units.read()).units == {}
 
     with_systemd(bus, scenario)
 

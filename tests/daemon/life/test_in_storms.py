@@ -40,6 +40,7 @@ from tests.support.storm.storm import (
     REDIS,
     SCHEDULERS,
     SOURCES,
+    TARGET,
     WORK,
     Event,
     steady,
@@ -89,7 +90,7 @@ def test_every_instance_is_in_one_state_and_got_there_as_the_table_allows(schedu
 
 
 @steady(20)
-@given(storms(WORK, CODE, CODE, PEOPLE, ORDERS, MISHAPS, BOOTS, HOST, SCHEDULERS))
+@given(storms(WORK, CODE, CODE, PEOPLE, ORDERS, MISHAPS, BOOTS, HOST, SCHEDULERS, TARGET))
 def test_nothing_is_started_while_held(schedule: Schedule) -> None:
     LifeStorm(rules("here"), StartsNothingWhileHeld, HoldsAreKept).run(schedule)
 

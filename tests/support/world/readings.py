@@ -13,6 +13,7 @@ from fleetd.core.model.facts import (
     RunningJob,
     SidekiqFacts,
     SystemdFacts,
+    TargetFacts,
     UnitFacts,
 )
 from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, parse_tag
@@ -114,7 +115,15 @@ def database_facts(world: World) -> DatabaseFacts:
 
 def systemd_facts(world: World) -> SystemdFacts:
     units = [unit for unit in world.units.values() if unit.state != "inactive"]  # inactive units are unloaded
-    return SystemdFacts(units={unit.key: _unit_facts(world, unit) for unit in units})
+    return SystemdFacts(units={unit.key: _unit_facts(world, unit) for unit in units}, target=_target_facts(world))
+
+
+def _target_facts(world: World) -> TargetFacts | None:
+    if world.target is None:
+        return None
+    stopped = world.target_stopped_at if world.target == "inactive" else None
+    age = None if stopped is None else world.now - stopped
+    return TargetFacts(active_state=world.target, job=world.target_job, stopped_age_seconds=age)
 
 
 def _unit_facts(world: World, unit: Unit) -> UnitFacts:

@@ -47,6 +47,9 @@ class World:
         self.broken: set[int] = set()  # these die during boot
         self.rendered: set[int] = {*numbers, SCHEDULER}
         self.rendered_policy = policy  # the one that fleetd-render last wrote
+        self.target: str | None = None  # ActiveState of mastodon-sidekiq.target; None: it is not loaded
+        self.target_job = ""
+        self.target_stopped_at: float | None = None
         self.unit_file = "unit-1"
         self.installed_unit = "unit-1"  # the part of it that an installation writes
         self.unfit_units: dict[str, UnfitUnit] = {}
@@ -346,6 +349,19 @@ class World:
             else:
                 self.start(number)
 
+    def start_target(self, at_boot: Iterable[int] = ()) -> None:
+        """`systemctl start mastodon-sidekiq.target`: it starts `at_boot`, as mastodon-workers-boot.service does."""
+        self.target = "active"
+        for number in at_boot:
+            self.start(number)
+
+    def stop_target(self) -> None:
+        """`systemctl stop mastodon-sidekiq.target`: every worker is told to stop."""
+        if self.target == "active":
+            self.target, self.target_stopped_at = "inactive", self.now
+        for number in self.units:
+            self.stop(number)
+
     def kill_worker(self, number: int) -> None:
         """SIGKILL or the OOM killer: the jobs it ran are lost, through no fault of fleetd's."""
         unit = self.units[number]
@@ -378,6 +394,8 @@ class World:
             unit.process, unit.restart_at = None, None
             unit.state, unit.since = "inactive", self.now
         self.boot_id = f"boot-{int(self.now)}"
+        self.target_stopped_at = None
+        self.target = None if self.target is None else "active" if at_boot else "inactive"
         for number in at_boot:
             self.start(number)
 

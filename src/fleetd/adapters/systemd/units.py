@@ -5,7 +5,7 @@ Laws that this module could break:
   active, because a process that still boots would lose it. A stop is systemd's ordinary stop with the unit's own
   timeout. A start never cancels a stop under way (mode "fail").
 - Law 6 (only ours): every unit name comes from the configured numbers. Any other is refused before the bus is asked,
-  and no other is ever reported.
+  and no other is ever reported, but for the target of all workers, which is read and never touched.
 
 How it reads: states come from one ListUnitsByPatterns in each reading, so a lost signal can't hide one. The properties
 cost more. They are read again for a unit whose state is not the last seen one, or that a signal named (a quick restart
@@ -37,14 +37,15 @@ from fleetd.adapters.systemd.unit_properties import (
     UnitRow,
     ending,
     failure,
+    target_facts,
     unit_path,
 )
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import SystemdFacts
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
+from fleetd.core.model.facts import SystemdFacts, TargetFacts
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TARGET_UNIT, InstanceKey, unit_of
 from fleetd.errors import SourceUnavailableError
 
-_UNIT_PATTERNS = ["mastodon-sidekiq@*.service", SCHEDULER_UNIT]
+_UNIT_PATTERNS = ["mastodon-sidekiq@*.service", SCHEDULER_UNIT, TARGET_UNIT]
 _FULL_READING_SECONDS = 60.0
 _FINISHED_JOBS_MAX = 256
 _NONSENSE = (LookupError, TypeError, ValueError, AttributeError)
@@ -156,6 +157,7 @@ class SystemdUnits:
 
     async def _read(self) -> SystemdFacts:
         rows = await self._list(_UNIT_PATTERNS)
+        target = await self._target(rows.pop(TARGET_UNIT, None))
         now = self._monotonic_seconds()
         if self._unit_digests != (digests := self._unit_files.digests()):
             self._unit_digests = digests
@@ -178,21 +180,35 @@ class SystemdUnits:
             units={
                 self._units[name]: msgspec.structs.replace(unit.at(now), job=rows[name][8])
                 for name, unit in seen.items()
-            }
+            },
+            target=target,
         )
+
+    async def _target(self, row: UnitRow | None) -> TargetFacts | None:
+        """The target of all workers. Its properties, which say when it was stopped, are read while it is down."""
+        if row is None:
+            return None
+        properties: dict[str, Any] = {}
+        if row[3] == "inactive":
+            try:
+                properties = await self._get_all(row)
+            except BusCallError as error:
+                if error.name not in UNIT_UNLOADED:
+                    raise
+                return None
+        return target_facts(row, properties, self._monotonic_seconds())
 
     async def _list(self, patterns: list[str]) -> dict[str, UnitRow]:
         """The rows of our units that are loaded, by name."""
         [rows] = await self._link.call(
             SYSTEMD_PATH, MANAGER, "ListUnitsByPatterns", "asas", [], patterns, reply_signature=UNIT_ROWS_SIGNATURE
         )
-        return {row[0]: row for row in rows if row[0] in self._units}
+        return {row[0]: row for row in rows if row[0] in self._units or row[0] == TARGET_UNIT}
 
     async def _properties(self, name: str, row: UnitRow) -> SeenUnit | None:
         self._outdated.discard(name)  # before the call, so that a signal during it marks the unit again
         try:
-            [variants] = await self._link.call(row[6], PROPERTIES, "GetAll", "s", "", reply_signature="a{sv}")
-            unit = self._unit(name, {key: variant.value for key, variant in variants.items()})
+            unit = self._unit(name, await self._get_all(row))
             self._seen[name] = unit  # at once, because this reading may still fail at the next unit
             return unit
         except BusCallError as error:
@@ -203,6 +219,10 @@ class SystemdUnits:
         except BaseException:
             self._outdated.add(name)
             raise
+
+    async def _get_all(self, row: UnitRow) -> dict[str, Any]:
+        [variants] = await self._link.call(row[6], PROPERTIES, "GetAll", "s", "", reply_signature="a{sv}")
+        return {key: variant.value for key, variant in variants.items()}
 
     def _unit(self, name: str, properties: dict[str, Any]) -> SeenUnit:
         unit = SeenUnit.from_properties(name, properties)

@@ -158,6 +158,7 @@ def _blocks_growth(clamp: ClampStatus) -> bool:
 
 _OBSTACLES = {
     ClampCode.PAUSED: "the pause",
+    ClampCode.STOPPED: "the stopped mastodon-sidekiq.target",
     ClampCode.SET: "fleetctl set",
     ClampCode.UPGRADE: "the upgrade",
     ClampCode.FOREIGN_UNIT: "the unit that is not fleetd's",

@@ -166,6 +166,14 @@ class AbsenceMemory(Value, frozen=True, kw_only=True):
     quiet: tuple[str, ...] = ()  # other hosts' schedulers that are being drained, by identity
 
 
+class TargetMemory(Value, frozen=True, kw_only=True):
+    """mastodon-sidekiq.target in this boot (target.py). Times are CLOCK_BOOTTIME."""
+
+    up: bool | None = None  # as last seen: active, or about to be; None: never looked
+    stopped_seconds: float | None = None  # when it was stopped; None: it is up, or never was in this boot
+    started_seconds: float | None = None  # when it was last seen to come up
+
+
 class HostMemory(Value, frozen=True, kw_only=True):
     """Everything a host remembers. Times are CLOCK_BOOTTIME of this boot."""
 
@@ -178,6 +186,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     undrainable_seconds: float | None = None  # when a quiet was last found unconfirmed
     units: UnitMemory = UnitMemory()
     people: PeoplesOrders = PeoplesOrders()
+    target: TargetMemory = TargetMemory()
     rollout: Rollout | None = None
     shortage: Shortage = Shortage()
     boot_seconds: dict[str, float] = {}  # learnt, by InstanceView.learnt_under

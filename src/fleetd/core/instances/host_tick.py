@@ -107,6 +107,7 @@ class HostDecision:
     def __init__(self, memory: HostMemory) -> None:
         self.steps: list[Step] = []
         self.clamps = Clamps()
+        self.scheduler_waits: reasons.ClampReason | reasons.SchedulerHeld | None = None  # what keeps it from its start
         self.memory = memory
 
     def order(self, verb: Verb, view: InstanceView, why: reasons.Reason) -> None:

@@ -18,6 +18,7 @@ from msgspec import structs
 from fleetd.core.instances.host_memory import Failure, HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain, DrainPhase, Pin
+from fleetd.core.instances.target import remember_target
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
@@ -64,6 +65,7 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
         return memory, noticed
     if memory.since_seconds is None:
         memory = structs.replace(memory, since_seconds=tick.now_seconds)
+    memory = remember_target(tick, memory)
     keys = _ours(tick.policy.profiles)
     changes = _UnitChanges(tick, memory)
     at_rest = changes.at_rest()
@@ -177,16 +179,22 @@ class _UnitChanges:
         pin, failure = self.pins.get(key), self.failures.get(key)
         late = failure is not None and failure.ordered and self.now - failure.last_seconds < LATE_SECONDS
         if key in self.before.starts or late:
-            if pin is not None and pin.by == "hand":
-                del self.pins[key]
-            elif pin is not None and pin.wants == reasons.PinKind.STOPPED and key not in self.drains:
-                # A person ordered it stopped before our start was shown, so it is drained.
-                self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
+            self._settle_pin(key, pin)
         elif self._pinned_by_hand(key) and self._stopped_lately(key):
             del self.pins[key]
             self.noticed.append(reasons.RestartedByHand(key=key))
-        elif not self._started_by_the_boot(key):
+        elif self._started_by_the_boot(key):
+            self._settle_pin(key, pin)
+        else:
             self._pin(key, reasons.PinKind.RUN)
+
+    def _settle_pin(self, key: InstanceKey, pin: Pin | None) -> None:
+        """It came up without being meant by a person: what was done to it by hand before is over."""
+        if pin is not None and pin.by == "hand":
+            del self.pins[key]
+        elif pin is not None and pin.wants == reasons.PinKind.STOPPED and key not in self.drains:
+            # A person ordered it stopped before this start was shown, so it is drained.
+            self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
 
     def _stopped_lately(self, key: InstanceKey) -> bool:
         """By hand, a moment ago. After `fleetctl drain` a start by hand is the later order, and no restart."""
@@ -194,18 +202,26 @@ class _UnitChanges:
         return pin.wants == reasons.PinKind.STOPPED and self.now - pin.since_seconds < RESTART_SECONDS
 
     def _started_by_the_boot(self, key: InstanceKey) -> bool:
-        since = self.before.since_seconds
+        """Whether systemd itself starts it: after a boot of the host, or because the target was started."""
+        begun = [at for at in (self.before.since_seconds, self.before.target.started_seconds) if at is not None]
         at_boot = {n for p in self.policy.profiles for n in p.numbers[: p.min_instances]}
         rounds = math.ceil((len(at_boot) + 1) / self.policy.pace.booting_max)
-        if since is None or self.now - since >= HOST_BOOT_SECONDS + HOST_BOOT_ROUND_SECONDS * rounds:
+        if not begun or self.now - max(begun) >= HOST_BOOT_SECONDS + HOST_BOOT_ROUND_SECONDS * rounds:
             return False
         return key == SCHEDULER or key in at_boot
 
     def _went_down(self, key: InstanceKey) -> None:
-        """If we did not order this stop, a person did: pin the unit. Restarts by systemd never get here."""
-        if not self._stopped_by_us(key):
-            self.drains.pop(key, None)
+        """If we did not order this stop, a person did: pin the unit. Restarts by systemd never get here.
+
+        One that went with the target is not pinned: it is down for as long as the target is.
+        """
+        if self._stopped_by_us(key):
+            return
+        self.drains.pop(key, None)
+        if self.before.target.stopped_seconds is None:
             self._pin(key, reasons.PinKind.STOPPED)
+        elif (pin := self.pins.get(key)) is not None and pin.wants != reasons.PinKind.STOPPED:
+            del self.pins[key]
 
     def _stopped_by_us(self, key: InstanceKey) -> bool:
         drain = self.drains.get(key)

@@ -20,7 +20,7 @@ from fleetd.core.instances.rollout import begin, outdated_for
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
-from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, unit_name
 from fleetd.core.model.policy_tables import Profile
 from fleetd.errors import OrderRefusedError
 
@@ -88,6 +88,11 @@ class Situation:
 
     def drains(self, view: InstanceView) -> bool:
         return view.key in self.memory.drains or view.state == InstanceState.STOPPING
+
+    def held(self) -> reasons.HoldReason | None:
+        """What keeps an order that was taken from having an effect now, an upgrade that waits for one aside."""
+        upgrades = (reasons.CodeChanged, reasons.UnitsUpgraded)
+        return next((h.reason for h in self.tick.constraints.holds if not isinstance(h.reason, upgrades)), None)
 
     def with_pin(self, key: InstanceKey, wants: reasons.PinKind, for_seconds: float) -> HostMemory:
         until = self.now + for_seconds
@@ -211,7 +216,11 @@ class SetInstances(Order, frozen=True, kw_only=True):
             )
         wanted = SetInForce(instances=self.instances, until_seconds=now.now + seconds)
         return now.with_people(sets={**now.people.sets, profile.name: wanted}), reasons.SetTaken(
-            profile=profile.name, instances=self.instances, for_seconds=seconds, min_instances=profile.min_instances
+            profile=profile.name,
+            instances=self.instances,
+            for_seconds=seconds,
+            min_instances=profile.min_instances,
+            held=now.held(),
         )
 
 
@@ -339,7 +348,9 @@ class Restart(Order, frozen=True, kw_only=True):
         meant = fit
         chosen = [v for v in meant if v.is_present and not v.quiet and v.key not in now.memory.drains]
         if not chosen:
-            raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart")
+            stopped = now.memory.target.stopped_seconds is not None
+            start = f"; to start them: systemctl start {TARGET_UNIT}" if stopped else ""
+            raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart{start}")
         # A person who restarts has fixed what failed, and accepts Mastodon's code as it is on disk.
         failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
         failures = {k: f for k, f in now.memory.units.failures.items() if k not in failed}
@@ -355,6 +366,7 @@ class Restart(Order, frozen=True, kw_only=True):
             code_for_all=upgraded and bool(self.profile),
             tried_again=failed,
             pins_ended=len(now.people.pins) - len(pins),
+            held=now.held(),
         )
 
     def _means(self, view: InstanceView, *, scheduler: bool) -> bool:

@@ -199,20 +199,32 @@ def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decisio
     ends = SCHEDULER in memory.drains or own.state == InstanceState.STOPPING
     if scheduler.surplus is not None and not ends:
         let_go(own, scheduler.surplus, now, decision)
-    if not scheduler.start:
+    coming = isinstance(scheduler.state, reasons.SchedulerAbsent)  # it would be started a little later
+    if not scheduler.start and not coming:
         return
     # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on. That
     # the instances' unit is somebody else's says nothing of the scheduler's.
     holds = [h for h in tick.constraints.holds if not isinstance(h.reason, reasons.UnitUnfit)]
     under_way = memory.scheduler_handover and all(isinstance(h.reason, reasons.Paused) for h in holds)
-    if holds and not under_way:
-        decision.clamps.add(reasons.SchedulerHeld(hold=holds[0].reason))
-    elif memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, now):
-        decision.clamps.add(reasons.StoppedByHand(keys=(SCHEDULER,)))
-    elif tick.machine is not None and SCHEDULER not in tick.machine.rendered:
-        decision.clamps.add(reasons.NotRendered(keys=(SCHEDULER,)))
-    elif not memory.units.may_retry(SCHEDULER, now):
-        decision.clamps.add(start_failed((SCHEDULER,), memory, now))
-    else:
-        decision.order("start", own, scheduler.state)
-        decision.memory = memory.with_start(SCHEDULER, now)
+    held = reasons.SchedulerHeld(hold=holds[0].reason) if holds and not under_way else None
+    if coming:
+        decision.scheduler_waits = held
+        return
+    waits = held or _obstacle(tick, memory)
+    if waits is not None:
+        decision.clamps.add(waits)
+        decision.scheduler_waits = waits
+        return
+    decision.order("start", own, scheduler.state)
+    decision.memory = memory.with_start(SCHEDULER, now)
+
+
+def _obstacle(tick: HostTick, memory: HostMemory) -> reasons.ClampReason | None:
+    """Why our unit may not be started, although nothing is held."""
+    if memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, tick.now_seconds):
+        return reasons.StoppedByHand(keys=(SCHEDULER,))
+    if tick.machine is not None and SCHEDULER not in tick.machine.rendered:
+        return reasons.NotRendered(keys=(SCHEDULER,))
+    if not memory.units.may_retry(SCHEDULER, tick.now_seconds):
+        return start_failed((SCHEDULER,), memory, tick.now_seconds)
+    return None

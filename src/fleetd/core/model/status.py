@@ -148,7 +148,7 @@ class SchedulerStatus(Value, frozen=True, kw_only=True):
 class HoldStatus(Value, frozen=True, kw_only=True):
     """Why nothing moves of its own accord."""
 
-    kind: Literal["pause", "upgrade", "quieted", "units"]
+    kind: Literal["pause", "upgrade", "quieted", "units", "stopped"]
     sentence: str  # what, why, and how it ends
     seconds_left: float | None = None  # None: until somebody acts
 

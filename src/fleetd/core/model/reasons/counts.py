@@ -90,6 +90,13 @@ class Paused(ClampReason, frozen=True, kw_only=True):
     note: str | None  # what the person wrote
 
 
+class TargetStopped(ClampReason, frozen=True, kw_only=True):
+    """mastodon-sidekiq.target was stopped in this boot, and with it every worker."""
+
+    code = ClampCode.STOPPED
+    stopped_seconds: float  # how long ago
+
+
 class CodeChanged(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.UPGRADE
     version: str | None
@@ -113,7 +120,7 @@ class UnitUnfit(ClampReason, frozen=True, kw_only=True):
     unfit: UnfitUnit
 
 
-HoldReason = Paused | CodeChanged | UnitsUpgraded | MostQuietedByHand | UnitUnfit
+HoldReason = TargetStopped | Paused | CodeChanged | UnitsUpgraded | MostQuietedByHand | UnitUnfit
 
 
 class OomHold(ClampReason, frozen=True, kw_only=True):

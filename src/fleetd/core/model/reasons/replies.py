@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.counts import HoldReason
 from fleetd.core.model.reasons.units import PinKind
 
 
@@ -24,6 +25,7 @@ class SetTaken(Reason, frozen=True, kw_only=True):
     instances: int
     for_seconds: float
     min_instances: int
+    held: HoldReason | None = None  # what has to end first
 
 
 class AutoTaken(Reason, frozen=True, kw_only=True):
@@ -56,6 +58,7 @@ class RestartTaken(Reason, frozen=True, kw_only=True):
     code_for_all: bool
     tried_again: tuple[InstanceKey, ...]
     pins_ended: int
+    held: HoldReason | None = None  # what has to end first
 
 
 Reply = PauseTaken | ResumeTaken | SetTaken | AutoTaken | PinTaken | ReleaseTaken | DrainTaken | RestartTaken
