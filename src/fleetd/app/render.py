@@ -162,8 +162,8 @@ def _write(policy: Policy, files: RenderedFiles, named: bool, exporter: Exporter
         # Without its settings a running one would fail when systemd restarts it, whatever we want.
         if files.runs(key):
             sentences.append(
-                f"Warning: {unit_name(key)} is no longer configured but runs; its settings stay until it has "
-                f"stopped. Stop it with `systemctl stop {unit_name(key)}`, then run fleetd-render again."
+                f"{unit_name(key)} is no longer configured but runs: fleetd drains it, and its settings stay until "
+                "it has stopped."
             )
         else:
             files.remove(key)

@@ -178,13 +178,16 @@ def _instance(view: InstanceView, result: TickResult) -> InstanceStatus:
         resident_bytes=view.resident_bytes,
         state_age_seconds=view.state_age_seconds if view.unit else None,
         note="; ".join(_notes(view, result)),
+        configured=not view.left_over,
     )
 
 
 def _notes(view: InstanceView, result: TickResult) -> list[str]:
     """What a person wants to know about this instance."""
     memory, now, key = result.host.memory, result.tick.now_seconds, view.key
-    people, notes = memory.people, []
+    people, notes = memory.people, list[str]()
+    if view.left_over:
+        notes.append("fleetd.toml names it no more")
     if key in people.pins:
         pin = people.pins[key]
         kept = "kept " if pin.by == "hand" else ""
@@ -226,7 +229,15 @@ def _replace_words(cause: reasons.ReplaceCause, result: TickResult) -> str:
     if cause == reasons.ReplaceCause.MEMORY and result.tick.machine is not None:
         limit = memory_max_bytes(result.tick.policy, result.tick.machine)
         return f"holds more than {limit // 2**20} MiB: to be replaced"
-    return "to be restarted" if cause == reasons.ReplaceCause.RESTART else "its settings changed: to be replaced"
+    return _REPLACED[cause]
+
+
+_REPLACED = {
+    reasons.ReplaceCause.RESTART: "to be restarted",
+    reasons.ReplaceCause.OUTDATED: "its settings changed: to be replaced",
+    reasons.ReplaceCause.UNCONFIGURED: "to be drained",
+    reasons.ReplaceCause.MEMORY: "to be replaced",
+}
 
 
 def _holds(result: TickResult) -> tuple[HoldStatus, ...]:

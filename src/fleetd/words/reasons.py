@@ -24,11 +24,13 @@ _NAMED_MAX = 10
 REPLACE_CAUSES = {
     reasons.ReplaceCause.RESTART: "restarted by fleetctl",
     reasons.ReplaceCause.OUTDATED: "its settings changed",
+    reasons.ReplaceCause.UNCONFIGURED: "not in the configuration any more",
     reasons.ReplaceCause.MEMORY: "holds too much memory",
 }
 _ROLLOUTS = {
     reasons.ReplaceCause.RESTART: "restart",
     reasons.ReplaceCause.OUTDATED: "rollout of changed settings",
+    reasons.ReplaceCause.UNCONFIGURED: "drain of what is not in the configuration any more",
     reasons.ReplaceCause.MEMORY: "replacement for memory",
 }
 PINNED_BY_HAND = {
@@ -423,6 +425,10 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     # the scheduler
     reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
     reasons.SchedulerRuns: "runs on {hosts:list}",
+    reasons.SchedulerStillHere: (
+        'runs on {hosts:list}, although place is "elsewhere": if fleetd stopped it, none might run; to hand it over: '
+        "systemctl stop mastodon-sidekiq-scheduler"
+    ),
     reasons.SchedulerElsewhere: "served by a process on {hosts:list}, so none is started here",
     reasons.SchedulerQuiet: (
         "NONE SCHEDULES: the one on {host} is quiet, which can't be undone; it schedules again once it is restarted"

@@ -65,9 +65,11 @@ def _pin_taken(r: reasons.PinTaken) -> str:
 
 def _drain_taken(r: reasons.DrainTaken) -> str:
     busy = "" if r.busy_threads is None else f", {times(r.busy_threads, 'job')} to finish"
+    kept = f", and kept stopped for {span(r.for_seconds)}; {release_command(r.key)} ends that."
+    if r.left_over:
+        kept = ". fleetd.toml names it no more, so it does not come back."
     return (
-        f"{unit_name(r.key)} is drained{busy}: stopped once idle, at the latest after "
-        f"{span(r.drain_seconds_max)}, and kept stopped for {span(r.for_seconds)}; {release_command(r.key)} ends that."
+        f"{unit_name(r.key)} is drained{busy}: stopped once idle, at the latest after {span(r.drain_seconds_max)}{kept}"
     )
 
 

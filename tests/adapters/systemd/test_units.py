@@ -15,7 +15,7 @@ from fleetd.errors import SourceUnavailableError
 from tests.support.rig.fake_systemd import FakeSystemd
 from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.private_bus import PrivateBus
-from tests.support.rig.systemd_units import NINE, ONE, TWO, start, with_systemd
+from tests.support.rig.systemd_units import NINE, ONE, TWO, result_of, start, with_systemd
 
 
 def test_reads_our_units_with_their_properties(bus: PrivateBus) -> None:
@@ -71,6 +71,22 @@ def test_other_units_are_never_reported(bus: PrivateBus) -> None:
         assert set((await units.read()).units) == {9}
 
     with_systemd(bus, scenario)
+
+
+def test_what_fleetd_rendered_is_ours_also_if_the_configuration_names_it_no_more(bus: PrivateBus) -> None:
+    rendered = {InstanceKey(2), InstanceKey(9)}
+
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(TWO)
+        systemd.run(NINE)
+        units.reconfigure([InstanceKey(1)])
+        assert set((await units.read()).units) == {2, 9}
+        assert (await result_of(units, "quiet", 9)).result == "done"
+        rendered.discard(InstanceKey(9))
+        assert set((await units.read()).units) == {2}
+        assert (await result_of(units, "quiet", 9)).result == "refused"
+
+    with_systemd(bus, scenario, rendered=lambda: rendered)
 
 
 def test_a_changed_state_is_seen_without_any_signal(bus: PrivateBus) -> None:

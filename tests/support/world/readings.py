@@ -16,7 +16,8 @@ from fleetd.core.model.facts import (
     TargetFacts,
     UnitFacts,
 )
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, parse_tag
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, parse_tag
+from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE, instance_digest, scheduler_digest
 from tests.support.world.parts import Process, Unit
 from tests.support.world.world import GHOST_SECONDS, MIB, World
@@ -145,13 +146,19 @@ def _unit_facts(world: World, unit: Unit) -> UnitFacts:
 def host_facts(world: World) -> HostFacts:
     rendered = {}
     if SCHEDULER in world.rendered:
-        digest = scheduler_digest(world.rendered_policy.scheduler)
-        rendered[SCHEDULER] = RenderedSettings(profile=SCHEDULER_PROFILE, digest=digest)
-    for profile in world.rendered_policy.profiles:
-        for n in profile.numbers:
-            if n in world.rendered:
-                digest = instance_digest(profile)
-                rendered[n] = RenderedSettings(profile=profile.name, digest=digest)
+        scheduler = world.rendered_policy.scheduler
+        rendered[SCHEDULER] = RenderedSettings(
+            profile=SCHEDULER_PROFILE,
+            digest=scheduler_digest(scheduler),
+            threads=scheduler.threads,
+            db_pool=scheduler.db_pool,
+        )
+    owners: dict[int, Profile] = dict(world.left_over)
+    owners.update((n, p) for p in world.rendered_policy.profiles for n in p.numbers if n in world.rendered)
+    for number, profile in owners.items():
+        rendered[InstanceKey(number)] = RenderedSettings(
+            profile=profile.name, digest=instance_digest(profile), threads=profile.threads, db_pool=profile.db_pool
+        )
     resident = {u.key: _resident(world, u.process) for u in world.units.values() if u.process is not None}
     by_instances = sum(bytes_ for key, bytes_ in resident.items() if key != SCHEDULER)
     return HostFacts(

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from fleetd.core.model.facts import HostPressure, KeyFault, UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
-from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 from tests.support.world.parts import Job, Process, Unit
 
@@ -47,6 +47,7 @@ class World:
         self.broken: set[int] = set()  # these die during boot
         self.rendered: set[int] = {*numbers, SCHEDULER}
         self.rendered_policy = policy  # the one that fleetd-render last wrote
+        self.left_over: dict[int, Profile] = {}  # numbers that it no longer has; their settings stay while they run
         self.target: str | None = None  # ActiveState of mastodon-sidekiq.target; None: it is not loaded
         self.target_job = ""
         self.target_stopped_at: float | None = None
@@ -223,7 +224,7 @@ class World:
             queues: tuple[tuple[str, int], ...] = tuple((q, 1) for q in scheduler.queues)
             threads, pool, weighted = scheduler.threads, scheduler.db_pool, False
         else:
-            profile = self.rendered_policy.profile_of(unit.key)
+            profile = self.rendered_policy.profile_of(unit.key) or self.left_over.get(unit.key)
             assert profile is not None
             digest = instance_digest(profile)
             queues, threads, pool = profile.queues, profile.threads, profile.db_pool
@@ -331,6 +332,19 @@ class World:
         if not process.jobs and not process.hung:
             self._exit(process)
         return "done"
+
+    def render(self, rules: Policy) -> None:
+        """fleetd-render with another configuration."""
+        before, self.rendered_policy = self.rendered_policy, rules
+        named = {n for profile in rules.profiles for n in profile.numbers}
+        for number in named:
+            self.units.setdefault(number, Unit(unit_of(number), number))
+            self.rendered.add(number)
+        owners: dict[int, Profile] = {**self.left_over}
+        owners.update((n, p) for p in before.profiles for n in p.numbers)
+        runs = {n for n, unit in self.units.items() if unit.state not in {"inactive", "failed"}}
+        self.left_over = {n: p for n, p in owners.items() if n in runs - named}
+        self.rendered &= named | {SCHEDULER} | self.left_over.keys()
 
     def restart(self, number: int) -> None:
         """`systemctl restart`: stop, then start once it is down."""

@@ -4,8 +4,9 @@ Laws that this module could break:
 - Law 4 (no job is lost): the only signal it can send is SIGTSTP, only to the main process, and only once the unit is
   active, because a process that still boots would lose it. A stop is systemd's ordinary stop with the unit's own
   timeout. A start never cancels a stop under way (mode "fail").
-- Law 6 (only ours): every unit name comes from the configured numbers. Any other is refused before the bus is asked,
-  and no other is ever reported, but for the target of all workers, which is read and never touched.
+- Law 6 (only ours): every unit name comes from the configured numbers and those that fleetd rendered. Any other is
+  refused before the bus is asked, and no other is ever reported, but for the target of all workers, which is read and
+  never touched.
 
 How it reads: states come from one ListUnitsByPatterns in each reading, so a lost signal can't hide one. The properties
 cost more. They are read again for a unit whose state is not the last seen one, or that a signal named (a quick restart
@@ -64,7 +65,8 @@ class FinishedJob(msgspec.Struct, frozen=True):
 class SystemdUnits:
     """ports.UnitControl over the system bus (or the one at `bus_address`).
 
-    `numbers`: the configured instances; the scheduler's unit is always ours as well.
+    `numbers`: the configured instances; the scheduler's unit is always ours as well. `rendered`: those that have
+    settings of fleetd's, asked at each reading: one that the configuration names no more is ours until it is gone.
     `monotonic_seconds`: CLOCK_MONOTONIC, the clock of systemd's own timestamps. `unit_files`: those that this systemd
     loads; by default this host's.
     """
@@ -73,6 +75,7 @@ class SystemdUnits:
         self,
         numbers: Iterable[InstanceKey],
         *,
+        rendered: Callable[[], Iterable[InstanceKey]] = tuple,
         bus_address: str | None = None,
         unit_files: UnitFiles | None = None,
         monotonic_seconds: Callable[[], float] = time.monotonic,
@@ -82,6 +85,8 @@ class SystemdUnits:
         self._monotonic_seconds = monotonic_seconds
         self._read_deadline_seconds = read_deadline_seconds
         self._step_deadline_seconds = step_deadline_seconds
+        self._configured: frozenset[InstanceKey] = frozenset()
+        self._rendered = rendered
         self._units: dict[str, InstanceKey] = {}
         self._names_by_path: dict[str, str] = {}
         self._seen: dict[str, SeenUnit] = {}
@@ -102,7 +107,15 @@ class SystemdUnits:
 
     def reconfigure(self, numbers: Iterable[InstanceKey]) -> None:
         """Use other instance numbers from the next reading on."""
-        self._units = {unit_of(key): key for key in (SCHEDULER, *sorted(set(numbers)))}
+        self._configured = frozenset(numbers)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Follow the units that are ours now."""
+        units = {unit_of(key): key for key in sorted({SCHEDULER, *self._configured, *self._rendered()})}
+        if units == self._units:
+            return
+        self._units = units
         self._names_by_path = {unit_path(name): name for name in self._units}
         self._link.follow(self._names_by_path)
 
@@ -134,7 +147,7 @@ class SystemdUnits:
         """Hand one step to systemd: "done" once systemd has taken it, not once it is finished. Raises nothing."""
         unit = step.unit
         if unit not in self._units:
-            sentence = f"{unit} is not a unit of the configuration; fleetd touches no other"
+            sentence = f"{unit} is neither in the configuration nor rendered by fleetd, which touches no other"
             return StepResult(step=step, result="refused", sentence=sentence)
         self._outdated.add(unit)
         try:
@@ -156,6 +169,7 @@ class SystemdUnits:
         self._link.drop()
 
     async def _read(self) -> SystemdFacts:
+        self._follow()
         rows = await self._list(_UNIT_PATTERNS)
         target = await self._target(rows.pop(TARGET_UNIT, None))
         now = self._monotonic_seconds()

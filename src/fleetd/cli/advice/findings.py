@@ -188,6 +188,7 @@ def _scheduler(status: Status) -> list[Finding]:
 _ROLLOUTS = {
     "restart": "The restart",
     "outdated": "Replacing outdated instances",
+    "unconfigured": "Draining instances that fleetd.toml names no more",
     "memory": "Replacing instances that hold too much memory",
 }
 

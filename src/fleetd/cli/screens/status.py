@@ -94,7 +94,8 @@ def _fleet_lines(status: Status, page: Page, last_words: Mapping[str, LastWords]
     known = {profile.name for profile in status.profiles}
     strays = [instance for instance in status.instances if instance.profile not in known]
     if strays:
-        lines += [Text("? of no profile", "bold"), *instance_lines(strays, page, last_words)]
+        title = "? of no profile" if any(i.configured for i in strays) else "of profiles that fleetd.toml names no more"
+        lines += [Text(title, "bold"), *instance_lines(strays, page, last_words)]
     return lines
 
 

@@ -38,6 +38,7 @@ STOP_AGAIN_SECONDS = 30.0
 DRAIN_ORDERS_MAX = 8
 
 _REPLACED_FIRST = {
+    reasons.ReplaceCause.UNCONFIGURED: -1,
     reasons.ReplaceCause.OUTDATED: 0,
     reasons.ReplaceCause.RESTART: 0,
     reasons.ReplaceCause.MEMORY: 1,

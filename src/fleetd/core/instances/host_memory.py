@@ -14,7 +14,7 @@ from msgspec import structs
 from fleetd.core.evidence.weigh import EvidenceMemory
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
-from fleetd.core.model.facts import CodeStamp, UnfitUnit, Value
+from fleetd.core.model.facts import CodeStamp, RenderedSettings, UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.unit_rules.judge import unfit_of
@@ -200,6 +200,8 @@ class HostMemory(Value, frozen=True, kw_only=True):
     scheduler: AbsenceMemory = AbsenceMemory()
     scheduler_handover: bool = False  # we stopped ours in order to start it again
     unfit_units: dict[str, UnfitUnit] = {}  # as last read; see HostFacts
+    #: The settings of numbers that fleetd rendered and the configuration names no more (left_over.py).
+    left_over: dict[InstanceKey, RenderedSettings] = {}
 
     def worth_keeping(self) -> HostMemory:
         """The memory to save: without what changes every tick and begins anew after a restart of fleetd anyway."""

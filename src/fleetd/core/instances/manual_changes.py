@@ -17,6 +17,7 @@ from msgspec import structs
 
 from fleetd.core.instances.host_memory import Failure, HostMemory
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.left_over import remember_left_over
 from fleetd.core.instances.lifecycle import Drain, DrainPhase, Pin
 from fleetd.core.instances.target import remember_target
 from fleetd.core.model import reasons
@@ -65,8 +66,8 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
         return memory, noticed
     if memory.since_seconds is None:
         memory = structs.replace(memory, since_seconds=tick.now_seconds)
-    memory = remember_target(tick, memory)
-    keys = _ours(tick.policy.profiles)
+    memory = remember_left_over(tick, remember_target(tick, memory))
+    keys = {**_ours(tick.policy.profiles), **dict.fromkeys(memory.left_over)}
     changes = _UnitChanges(tick, memory)
     at_rest = changes.at_rest()
     for key in keys:
@@ -213,12 +214,14 @@ class _UnitChanges:
     def _went_down(self, key: InstanceKey) -> None:
         """If we did not order this stop, a person did: pin the unit. Restarts by systemd never get here.
 
-        One that went with the target is not pinned: it is down for as long as the target is.
+        Not one that went with the target, which is down for as long as that is, nor one that is left over.
         """
         if self._stopped_by_us(key):
             return
         self.drains.pop(key, None)
-        if self.before.target.stopped_seconds is None:
+        if key in self.before.left_over:
+            self.pins.pop(key, None)  # it is gone, and nothing would start it again
+        elif self.before.target.stopped_seconds is None:
             self._pin(key, reasons.PinKind.STOPPED)
         elif (pin := self.pins.get(key)) is not None and pin.wants != reasons.PinKind.STOPPED:
             del self.pins[key]
@@ -251,6 +254,8 @@ class _UnitChanges:
 
     def _is_kept(self, key: InstanceKey, pin: Pin) -> bool:
         """Whether to keep a pin. An expired one on a quiet process stays until a heartbeat lets its drain begin."""
+        if key in self.before.left_over and self.seen.get(key) in {"inactive", "failed"}:
+            return False
         if key in self.drains:
             return pin.wants == reasons.PinKind.STOPPED and self.now < pin.until_seconds
         return self.now < pin.until_seconds or (pin.wants == reasons.PinKind.QUIET and self.seen.get(key) in _UP)

@@ -309,8 +309,10 @@ class DrainInstance(Order, frozen=True, kw_only=True):
             busy_threads=view.busy_threads,
             drain_seconds_max=now.policy.pace.drain_seconds_max,
             for_seconds=seconds,
+            left_over=view.left_over,
         )
-        return now.with_pin(view.key, reasons.PinKind.STOPPED, seconds).with_drain(view.key, drain), reply
+        pinned = now.memory if view.left_over else now.with_pin(view.key, reasons.PinKind.STOPPED, seconds)
+        return pinned.with_drain(view.key, drain), reply
 
 
 class Restart(Order, frozen=True, kw_only=True):

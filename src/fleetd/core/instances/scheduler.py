@@ -151,7 +151,10 @@ def _decide(
     if own.is_present and quiet and not others:
         return SchedulerDecision(state=reasons.SchedulerQuiet(host=policy.host), live_processes=0)
     if own.is_present or others:
-        state = reasons.SchedulerRuns(hosts=hosts) if runs else reasons.SchedulerElsewhere(hosts=hosts)
+        state: reasons.Reason = reasons.SchedulerElsewhere(hosts=hosts)
+        if runs:
+            ours = policy.scheduler.place != "elsewhere" or own.pinned == reasons.PinKind.RUN
+            state = reasons.SchedulerRuns(hosts=hosts) if ours else reasons.SchedulerStillHere(hosts=hosts)
         return SchedulerDecision(state=state, live_processes=live, hosts=hosts)
     if not tick.sidekiq.processes_complete:
         return SchedulerDecision(state=reasons.SchedulerUnreadable(what="heartbeat"))

@@ -232,6 +232,8 @@ class RenderedSettings(Value, frozen=True, kw_only=True):
 
     profile: str  # SCHEDULER_PROFILE for the scheduler
     digest: str
+    threads: int = 0  # 0: unknown
+    db_pool: int = 0  # likewise
 
 
 class HostPressure(Value, frozen=True, kw_only=True):

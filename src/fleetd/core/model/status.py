@@ -41,6 +41,7 @@ class InstanceStatus(Value, frozen=True, kw_only=True):
     resident_bytes: int | None
     state_age_seconds: float | None
     note: str = ""  # "pinned by hand until …", "draining: 2 jobs left"
+    configured: bool = True  # False: fleetd.toml names it no more, so it is drained; its profile may have gone as well
 
 
 class ClampStatus(Value, frozen=True, kw_only=True):

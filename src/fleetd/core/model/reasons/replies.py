@@ -49,6 +49,7 @@ class DrainTaken(Reason, frozen=True, kw_only=True):
     busy_threads: int | None
     drain_seconds_max: float
     for_seconds: float
+    left_over: bool = False  # the configuration names it no more, so nothing would start it again
 
 
 class RestartTaken(Reason, frozen=True, kw_only=True):
