@@ -146,3 +146,27 @@ def test_what_a_person_starts_meanwhile_runs_and_orders_say_what_has_to_end_firs
     assert "all workers of this host were stopped" in said(rig.tick())
     rig.run(60.0)
     assert rig.units.orders == []
+
+
+def test_the_start_of_all_is_a_later_order_than_the_stop_of_one() -> None:
+    rig = running()
+    rig.world.stop(1)
+    rig.run(600.0)
+    rig.world.stop_target()
+    rig.run(60.0)
+    assert [one.what for one in rig.status(rig.tick()).overrides] == ["@1"]
+    rig.world.start_target(at_boot=(1, 2, SCHEDULER))
+    rig.run(60.0)
+    status = rig.status(rig.tick())
+    assert status.overrides == ()
+    assert rig.world.units[1].state == "active"
+
+
+def test_an_instance_started_by_hand_goes_with_the_target_and_is_no_order_afterwards() -> None:
+    rig = running()
+    rig.world.start(4)
+    rig.run(60.0)
+    assert [one.what for one in rig.status(rig.tick()).overrides] == ["@4"]
+    rig.world.stop_target()
+    rig.run(60.0)
+    assert rig.status(rig.tick()).overrides == ()

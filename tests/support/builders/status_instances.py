@@ -111,9 +111,7 @@ def left_over() -> Status:
         instances=(
             *base.instances[:3],
             replace(
-                instance(
-                    5, "default-first", 3, state="draining", note=f"{note}3 jobs left, stop at the latest in 540 s"
-                ),
+                instance(5, "default-first", 3, state="draining", note=leaves),
                 configured=False,
             ),
             *(i for i in base.instances if i.profile != "default-first"),

@@ -180,22 +180,19 @@ class _UnitChanges:
         pin, failure = self.pins.get(key), self.failures.get(key)
         late = failure is not None and failure.ordered and self.now - failure.last_seconds < LATE_SECONDS
         if key in self.before.starts or late:
-            self._settle_pin(key, pin)
+            if pin is not None and pin.by == "hand":
+                del self.pins[key]
+            elif pin is not None and pin.wants == reasons.PinKind.STOPPED and key not in self.drains:
+                # A person ordered it stopped before our start was shown, so it is drained.
+                self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
         elif self._pinned_by_hand(key) and self._stopped_lately(key):
             del self.pins[key]
             self.noticed.append(reasons.RestartedByHand(key=key))
         elif self._started_by_the_boot(key):
-            self._settle_pin(key, pin)
+            if pin is not None and pin.wants == reasons.PinKind.STOPPED:  # the start of all is the later order
+                del self.pins[key]
         else:
             self._pin(key, reasons.PinKind.RUN)
-
-    def _settle_pin(self, key: InstanceKey, pin: Pin | None) -> None:
-        """It came up without being meant by a person: what was done to it by hand before is over."""
-        if pin is not None and pin.by == "hand":
-            del self.pins[key]
-        elif pin is not None and pin.wants == reasons.PinKind.STOPPED and key not in self.drains:
-            # A person ordered it stopped before this start was shown, so it is drained.
-            self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople())
 
     def _stopped_lately(self, key: InstanceKey) -> bool:
         """By hand, a moment ago. After `fleetctl drain` a start by hand is the later order, and no restart."""
