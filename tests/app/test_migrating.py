@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fleetd.app.migrating.plan import SCHEDULER, TARGET, NextStep, next_step, next_step_back, steps_of
+from fleetd.app.migrating.plan import SCHEDULER, NextStep, next_step, next_step_back, steps_of
 from fleetd.app.migrating.record import forget_record, load_record, one_at_a_time, record_of, save_record
 from fleetd.app.migrating.run import AGAIN_SECONDS, REPEATS_MAX, Runner, perform
 from fleetd.app.migrating.seen import Record, Seen, WorkerUnit
+from fleetd.core.model.identity import TARGET_UNIT
 from fleetd.errors import FleetdError
 
 STOCK = WorkerUnit(
@@ -46,7 +47,7 @@ def test_from_the_stock_unit() -> None:
     assert commands(steps) == [
         "systemctl start fleetd-render",
         "systemctl enable --now fleetd",
-        f"systemctl enable --now {TARGET}",
+        f"systemctl enable --now {TARGET_UNIT}",
         "systemctl kill --kill-who=main --signal=TSTP mastodon-sidekiq.service",
         "systemctl disable --now mastodon-sidekiq.service",
     ]
@@ -134,6 +135,12 @@ def test_what_was_stopped_by_hand_is_released_before_an_old_unit_goes() -> None:
     assert any("TSTP" in line for line in done[2:])
 
 
+def test_a_target_stopped_in_this_boot_is_started_again() -> None:
+    """As after a way back: fleetd starts nothing while it is stopped."""
+    stopped = replace(RUNNING, old=(STOCK,), target_stopped=True, serving_instances=0)
+    assert next_step(stopped).commands == (f"systemctl enable --now {TARGET_UNIT}",)
+
+
 def test_where_all_is_done_a_pause_changes_nothing() -> None:
     assert next_step(replace(RUNNING, held="Paused.")).kind == "done"
 
@@ -149,7 +156,7 @@ def test_back_to_the_stock_unit() -> None:
         "systemctl start mastodon-sidekiq.service",
         f"systemctl kill --kill-who=main --signal=TSTP {INSTANCE.name}",
         f"systemctl stop {INSTANCE.name}",
-        f"systemctl disable --now {TARGET}",
+        f"systemctl disable --now {TARGET_UNIT}",
     ]
 
 

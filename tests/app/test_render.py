@@ -219,7 +219,8 @@ def test_a_running_instance_keeps_its_settings(machine: Machine, monkeypatch: py
     monkeypatch.setattr(RenderedFiles, "runs", lambda _, key: key == 5)
     said = machine.render(CONFIG.replace('"5,6"', "[6]"))
     assert "5.env" in machine.files()
-    assert any("mastodon-sidekiq@5 is no longer configured but runs" in sentence for sentence in said)
+    assert any("mastodon-sidekiq@5 is no longer configured but runs: fleetd drains it" in s for s in said)
+    assert "@5" not in machine.links(), "no boot starts it again"
 
 
 @pytest.mark.parametrize("place", ["auto", "elsewhere"])

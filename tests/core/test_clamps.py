@@ -33,6 +33,7 @@ from fleetd.core.model.reasons.counts import (
     OomHold,
     Paused,
     TakenAwayByHand,
+    TargetStopped,
     UnitUnfit,
 )
 from fleetd.core.model.reasons.units import (
@@ -309,6 +310,11 @@ PRODUCED: dict[ClampCode, tuple[Callable[[], Iterable[Clamp]], str]] = {
     ClampCode.PAUSED: (
         lambda: under(held(Paused(note="moving the database"))),
         "paused by fleetctl: moving the database; `fleetctl resume` ends it",
+    ),
+    ClampCode.STOPPED: (
+        lambda: under(held(TargetStopped(stopped_seconds=720.0))),
+        "all workers of this host were stopped 12 min ago, with mastodon-sidekiq.target: nothing starts until "
+        "`systemctl start mastodon-sidekiq.target`",
     ),
     ClampCode.UPGRADE: (
         lambda: under(held(CodeChanged(version="4.5.3"))),

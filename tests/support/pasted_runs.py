@@ -102,6 +102,7 @@ BY_HAND = (
     "systemctl disable mastodon-sidekiq@2",
     "systemctl enable mastodon-sidekiq@9",
     "systemctl mask mastodon-sidekiq@2",
+    "systemctl stop mastodon-sidekiq.target",
     "systemctl start mastodon-sidekiq.target",
 )
 AFTERWARDS = (

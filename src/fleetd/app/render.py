@@ -22,7 +22,7 @@ from fleetd.adapters.mastodon.env import read_env
 from fleetd.adapters.mastodon.env_file import EnvFile, env_file_from, read_env_file
 from fleetd.adapters.mastodon.exporter import exporter_ports
 from fleetd.adapters.mastodon.sidekiq_units import booted_schedulers, other_sidekiqs
-from fleetd.adapters.rendering.boot_links import TARGET, BootLinks
+from fleetd.adapters.rendering.boot_links import BootLinks
 from fleetd.adapters.rendering.rendered_files import RenderedFiles, RenderedMastodon, below
 from fleetd.adapters.rendering.worker_unit import worker_dropin
 from fleetd.app.daemons_view import unfit_units
@@ -32,7 +32,7 @@ from fleetd.app.worker_command import command_problem, home_of
 from fleetd.config import Settings, load
 from fleetd.config.access_tables import MastodonSection
 from fleetd.core.model.facts import UnfitUnit
-from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, unit_name
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.unit_rules.judge import may_boot, unfit_of
 from fleetd.core.model.worker_settings import ExporterPorts, all_settings, min_numbers
@@ -107,7 +107,9 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     if any(stale) and not files.reload_systemd():
         sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
     if not boot.boot_starts_target():
-        sentences.append(f"Warning: {TARGET} is not enabled, so a boot without fleetd starts no worker: enable it.")
+        sentences.append(
+            f"Warning: {TARGET_UNIT} is not enabled, so a boot without fleetd starts no worker: enable it."
+        )
     return sentences
 
 
@@ -160,8 +162,8 @@ def _write(policy: Policy, files: RenderedFiles, named: bool, exporter: Exporter
         # Without its settings a running one would fail when systemd restarts it, whatever we want.
         if files.runs(key):
             sentences.append(
-                f"Warning: {unit_name(key)} is no longer configured but runs; its settings stay until it has "
-                f"stopped. Stop it with `systemctl stop {unit_name(key)}`, then run fleetd-render again."
+                f"{unit_name(key)} is no longer configured but runs: fleetd drains it, and its settings stay until "
+                "it has stopped."
             )
         else:
             files.remove(key)

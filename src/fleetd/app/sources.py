@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
 from fleetd.adapters.host.clock import BoottimeClock
-from fleetd.adapters.host.readings import LinuxHost
+from fleetd.adapters.host.readings import LinuxHost, rendered_keys
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.adapters.systemd.units import SystemdUnits
 from fleetd.app.endpoints import Endpoints
@@ -36,7 +36,7 @@ def open_sources(
     settings: Settings, endpoints: Endpoints, clock: Clock, bugs: Bugs | None = None
 ) -> tuple[Sources, SystemdUnits]:
     """All sources that are watched; connects to nothing yet. `bugs`: see Sources."""
-    units = SystemdUnits(numbers(settings.policy), read_deadline_seconds=READING_SECONDS_MAX)
+    units = SystemdUnits(numbers(settings.policy), rendered=rendered_keys, read_deadline_seconds=READING_SECONDS_MAX)
     sources = Sources(
         _sidekiq(settings, endpoints),
         _database(endpoints),

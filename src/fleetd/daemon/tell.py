@@ -189,13 +189,16 @@ def _instance(view: InstanceView, result: TickResult) -> InstanceStatus:
         state_age_seconds=view.state_age_seconds if view.unit else None,
         note="; ".join(_notes(view, result)),
         died=died_lately(view.key, result),
+        configured=not view.left_over,
     )
 
 
 def _notes(view: InstanceView, result: TickResult) -> list[str]:
     """What a person wants to know about this instance."""
     memory, now, key = result.host.memory, result.tick.now_seconds, view.key
-    people, notes = memory.people, []
+    people, notes = memory.people, list[str]()
+    if view.left_over:
+        notes.append("fleetd.toml names it no more")
     if key in people.pins:
         pin = people.pins[key]
         kept = "kept " if pin.by == "hand" else ""
@@ -246,6 +249,8 @@ def _replace_words(view: InstanceView, result: TickResult) -> str:
         return f"holds more than {limit // 2**20} MiB: to be replaced"
     if cause == reasons.ReplaceCause.RESTART:
         return "to be restarted"
+    if cause == reasons.ReplaceCause.UNCONFIGURED:
+        return "to be drained"
     changes = changes_of(result.tick.policy, view, result.tick.machine, result.host.memory)
     return f"{changed(changes)}: to be replaced"
 
@@ -262,8 +267,9 @@ def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
     )
 
 
-HoldKind = Literal["pause", "upgrade", "quieted", "units"]
+HoldKind = Literal["pause", "upgrade", "quieted", "units", "stopped"]
 _HOLD_KINDS: dict[type[reasons.HoldReason], HoldKind] = {
+    reasons.TargetStopped: "stopped",
     reasons.Paused: "pause",
     reasons.CodeChanged: "upgrade",
     reasons.UnitsUpgraded: "upgrade",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleetd.core.model import reasons
-from fleetd.core.model.identity import SCHEDULER, InstanceKey, key_text, unit_name
+from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, key_text, unit_name
 from fleetd.words.deaths import died_sentence
 from fleetd.words.evidence import EVIDENCE
 from fleetd.words.formatting import (
@@ -28,7 +28,7 @@ from fleetd.words.formatting import (
     times,
     who,
 )
-from fleetd.words.replies import REPLIES
+from fleetd.words.replies import REPLIES, restart_taken, set_taken
 from fleetd.words.scheduler import SCHEDULER_REASONS
 from fleetd.words.units import unfit_words
 
@@ -45,6 +45,7 @@ _CHANGES = {
 _ROLLOUTS = {
     reasons.ReplaceCause.RESTART: "restart",
     reasons.ReplaceCause.OUTDATED: "rollout of changed settings",
+    reasons.ReplaceCause.UNCONFIGURED: "drain of what is not in the configuration any more",
     reasons.ReplaceCause.MEMORY: "replacement for memory",
 }
 PINNED_BY_HAND = {
@@ -111,6 +112,18 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
 
 def _paused(r: reasons.Paused) -> str:
     return f"paused by {who(r.person)}{f': {r.note}' if r.note else ''}; `fleetctl resume` ends it"
+
+
+def _target_stopped(r: reasons.TargetStopped) -> str:
+    return (
+        f"all workers of this host were stopped {span(r.stopped_seconds)} ago, with {TARGET_UNIT}: nothing starts "
+        f"until `systemctl start {TARGET_UNIT}`"
+    )
+
+
+def _once_held(hold: reasons.HoldReason | None) -> str:
+    """What an answer adds while something has to end before the order takes effect."""
+    return "" if hold is None else f" Nothing happens before this has ended: {sentence(hold)}."
 
 
 def _code_changed(r: reasons.CodeChanged) -> str:
@@ -331,6 +344,8 @@ def _cause(r: reasons.Replaced | reasons.InPlaceOf | reasons.BeingReplaced) -> s
             return f"restarted by {who(r.person)}"
         case reasons.ReplaceCause.OUTDATED:
             return changed(r.changes)
+        case reasons.ReplaceCause.UNCONFIGURED:
+            return "not in the configuration any more"
         case _:
             return "holds too much memory"
 
@@ -393,6 +408,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.QueuesUnserved: _queues_unserved,
     reasons.Wanted: _wanted,
     # what holds the host
+    reasons.TargetStopped: _target_stopped,
     reasons.Paused: _paused,
     reasons.CodeChanged: _code_changed,
     reasons.UnitsUpgraded: (
@@ -538,4 +554,6 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     **EVIDENCE,
     **REPLIES,
     **SCHEDULER_REASONS,
+    reasons.SetTaken: lambda r: f"{set_taken(r)}{_once_held(r.held)}",
+    reasons.RestartTaken: lambda r: f"{restart_taken(r)}{_once_held(r.held)}",
 }

@@ -1,4 +1,7 @@
-"""What people are answered to their orders: the rows of reasons.py for core/model/reasons/replies.py and saving.py."""
+"""What people are answered to their orders: the rows of reasons.py for core/model/reasons/replies.py and saving.py.
+
+reasons.py adds what holds the fleet to two of them.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def _resume_taken(r: reasons.ResumeTaken) -> str:
     return f"Resumed: {'; '.join(ended)}."
 
 
-def _set_taken(r: reasons.SetTaken) -> str:
+def set_taken(r: reasons.SetTaken) -> str:
     low = f" That is below min ({r.min_instances})." if r.instances < r.min_instances else ""
     return (
         f"{r.profile} is set to {r.instances} for {span(r.for_seconds)}, as far as connections and memory "
@@ -63,9 +66,11 @@ def _pin_taken(r: reasons.PinTaken) -> str:
 
 def _drain_taken(r: reasons.DrainTaken) -> str:
     busy = "" if r.busy_threads is None else f", {times(r.busy_threads, 'job')} to finish"
+    kept = f", and kept stopped for {span(r.for_seconds)}; {release_command(r.key)} ends that."
+    if r.left_over:
+        kept = ". fleetd.toml names it no more, so it does not come back."
     return (
-        f"{unit_name(r.key)} is drained{busy}: stopped once idle, at the latest after "
-        f"{span(r.drain_seconds_max)}, and kept stopped for {span(r.for_seconds)}; {release_command(r.key)} ends that."
+        f"{unit_name(r.key)} is drained{busy}: stopped once idle, at the latest after {span(r.drain_seconds_max)}{kept}"
     )
 
 
@@ -75,7 +80,7 @@ def _drain_under_way(r: reasons.DrainUnderWay) -> str:
     return f"{unit_name(r.key)} is being {'drained' if r.for_seconds else 'stopped'} already{busy}{kept}."
 
 
-def _restart_taken(r: reasons.RestartTaken) -> str:
+def restart_taken(r: reasons.RestartTaken) -> str:
     more = " What is on disk is accepted for all profiles, so whatever starts runs it." if r.code_for_all else ""
     if r.tried_again:
         more += f" What failed before is tried again: {', '.join(map(unit_name, r.tried_again))}."
@@ -110,13 +115,11 @@ def answer(reply: str, unsaved: reasons.MemoryUnsaved | None) -> str:
 REPLIES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.PauseTaken: _pause_taken,
     reasons.ResumeTaken: _resume_taken,
-    reasons.SetTaken: _set_taken,
     reasons.AutoTaken: "{profile}: its queues decide again.",
     reasons.PinTaken: _pin_taken,
     reasons.ReleaseTaken: _release_taken,
     reasons.DrainTaken: _drain_taken,
     reasons.DrainUnderWay: _drain_under_way,
-    reasons.RestartTaken: _restart_taken,
     reasons.RestartUnderWay: (
         "A restart of them is under way, {done_instances} of {total_instances} done; `fleetctl pause` holds it."
     ),

@@ -40,6 +40,10 @@ SCHEDULER_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerSurplus: _surplus,
     reasons.SchedulerUnreadable: lambda r: _UNREADABLE[r.what],
     reasons.SchedulerRuns: "runs on {hosts:list}",
+    reasons.SchedulerStillHere: (
+        'runs on {hosts:list}, although place is "elsewhere": if fleetd stopped it, none might run; to hand it over: '
+        "systemctl stop mastodon-sidekiq-scheduler"
+    ),
     reasons.SchedulerElsewhere: lambda r: f"served by {_serving(r.processes)}, so none is started here",
     reasons.SchedulerQuiet: (
         "NONE SCHEDULES: the one on {host} is quiet, which can't be undone; it schedules again once it is restarted"

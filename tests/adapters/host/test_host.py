@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleetd.adapters.host.readings import LinuxHost
+from fleetd.adapters.host.readings import LinuxHost, rendered_keys
 from fleetd.core.model.facts import RenderedSettings, SystemdFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Policy, Profile
@@ -106,11 +106,15 @@ def test_rendered_instances(root: Path) -> None:
     env(root, "12.env", rendered_text(12))
     env(root, "scheduler.env", rendered_text(SCHEDULER))
     facts = read(root)
+    sizes, scheduler = {"threads": PROFILE.threads, "db_pool": PROFILE.db_pool}, POLICY.scheduler
+    default = RenderedSettings(profile="default-first", digest=instance_digest(PROFILE), **sizes)
+    sizes = {"threads": scheduler.threads, "db_pool": scheduler.db_pool}
     assert facts.rendered == {
-        1: RenderedSettings(profile="default-first", digest=instance_digest(PROFILE)),
-        12: RenderedSettings(profile="default-first", digest=instance_digest(PROFILE)),
-        SCHEDULER: RenderedSettings(profile="scheduler", digest=scheduler_digest(POLICY.scheduler)),
+        1: default,
+        12: default,
+        SCHEDULER: RenderedSettings(profile="scheduler", digest=scheduler_digest(scheduler), **sizes),
     }
+    assert rendered_keys(root) == {1, 12, SCHEDULER}
 
 
 @pytest.mark.parametrize(

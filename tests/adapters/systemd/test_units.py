@@ -9,12 +9,13 @@ from contextlib import contextmanager
 import pytest
 
 from fleetd.adapters.systemd.units import SystemdUnits
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey
+from fleetd.core.model.facts import TargetFacts
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TARGET_UNIT, InstanceKey
 from fleetd.errors import SourceUnavailableError
 from tests.support.rig.fake_systemd import FakeSystemd
 from tests.support.rig.manual_clock import ManualClock
 from tests.support.rig.private_bus import PrivateBus
-from tests.support.rig.systemd_units import NINE, ONE, TWO, start, with_systemd
+from tests.support.rig.systemd_units import NINE, ONE, TWO, result_of, start, with_systemd
 
 
 def test_reads_our_units_with_their_properties(bus: PrivateBus) -> None:
@@ -39,6 +40,27 @@ def test_reads_our_units_with_their_properties(bus: PrivateBus) -> None:
     with_systemd(bus, scenario)
 
 
+def test_reads_whether_and_when_the_target_of_all_workers_was_stopped(bus: PrivateBus) -> None:
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        assert (await units.read()).target is None
+        systemd.unit(TARGET_UNIT).referenced = True
+        assert (await units.read()).target == TargetFacts(active_state="inactive"), "it never ran in this boot"
+        systemd.run(TARGET_UNIT)
+        assert (await units.read()).target == TargetFacts(active_state="active")
+        systemd.now_microseconds = 40_000_000
+        systemd.finish_stop(TARGET_UNIT)
+        for _ in range(2):
+            stopped = (await units.read()).target
+            assert stopped == TargetFacts(active_state="inactive", stopped_age_seconds=60.0)
+            systemd.reload()
+        systemd.units[TARGET_UNIT].job = "start"
+        again = (await units.read()).target
+        assert again == TargetFacts(active_state="inactive", job="start", stopped_age_seconds=60.0)
+        assert (await units.read()).units == {}
+
+    with_systemd(bus, scenario)
+
+
 def test_other_units_are_never_reported(bus: PrivateBus) -> None:
     async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
         for name in (NINE, "mastodon-sidekiq@01.service", "mastodon-sidekiq@evil.service", "cron.service"):
@@ -49,6 +71,22 @@ def test_other_units_are_never_reported(bus: PrivateBus) -> None:
         assert set((await units.read()).units) == {9}
 
     with_systemd(bus, scenario)
+
+
+def test_what_fleetd_rendered_is_ours_also_if_the_configuration_names_it_no_more(bus: PrivateBus) -> None:
+    rendered = {InstanceKey(2), InstanceKey(9)}
+
+    async def scenario(systemd: FakeSystemd, units: SystemdUnits) -> None:
+        systemd.run(TWO)
+        systemd.run(NINE)
+        units.reconfigure([InstanceKey(1)])
+        assert set((await units.read()).units) == {2, 9}
+        assert (await result_of(units, "quiet", 9)).result == "done"
+        rendered.discard(InstanceKey(9))
+        assert set((await units.read()).units) == {2}
+        assert (await result_of(units, "quiet", 9)).result == "refused"
+
+    with_systemd(bus, scenario, rendered=lambda: rendered)
 
 
 def test_a_changed_state_is_seen_without_any_signal(bus: PrivateBus) -> None:

@@ -31,6 +31,8 @@ SCREENS: dict[str, Callable[[], Lines]] = {
     "status-surge-ascii": lambda: status_screen(status_examples.surge(), Page(80, ASCII), height=23),
     "status-sick-60x40": lambda: status_screen(status_instances.sick(), PHONE, height=40),
     "status-paused-100x50": lambda: status_screen(status_instances.paused(), WIDE, height=49),
+    "status-maintenance-80": lambda: status_screen(status_instances.maintenance(), CLASSIC, height=None),
+    "status-left-over-80": lambda: status_screen(status_instances.left_over(), CLASSIC, height=None),
     "status-everything-down-80": lambda: status_screen(status_examples.everything_down(), CLASSIC, height=None),
     "connections-direct-80": lambda: connection_screen(status_connections.direct(), CLASSIC),
     "connections-pgbouncer-60": lambda: connection_screen(status_connections.behind_pgbouncer(), PHONE),

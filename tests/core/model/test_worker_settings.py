@@ -129,7 +129,7 @@ def test_the_digest_is_the_same_on_every_host_and_number() -> None:
 def test_rendered_settings_are_read_back() -> None:
     settings = instance_settings(policy(), profile(), FIVE, name_connections=True)
     assert settings.key == FIVE
-    rendered = RenderedSettings(profile="push-first", digest=settings.digest)
+    rendered = RenderedSettings(profile="push-first", digest=settings.digest, threads=25, db_pool=27)
     assert read_rendered(FIVE, settings.text) == rendered
     assert str(parse_tag(settings.tag)) == settings.tag
 

@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 
 from fleetd.core.instances.host_memory import RolloutPhase
+from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy_tables import ConnectionPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.units import BootTooLong, DiedTooOften, NeverHeardOf, ReplaceCause
@@ -32,7 +33,18 @@ from tests.support.laws.laws import (
     UnknownHolds,
     WithinBudget,
 )
-from tests.support.storm.instance_events import BOOTS, CHANGES, CODE, HANGS, HEAVY, HOST, ORDERS, PRESSURE, LifeStorm
+from tests.support.storm.instance_events import (
+    BOOTS,
+    CHANGES,
+    CODE,
+    HANGS,
+    HEAVY,
+    HOST,
+    NUMBERS,
+    ORDERS,
+    PRESSURE,
+    LifeStorm,
+)
 from tests.support.storm.storm import (
     DATABASE,
     MISHAPS,
@@ -40,6 +52,7 @@ from tests.support.storm.storm import (
     REDIS,
     SCHEDULERS,
     SOURCES,
+    TARGET,
     WORK,
     Event,
     steady,
@@ -89,7 +102,7 @@ def test_every_instance_is_in_one_state_and_got_there_as_the_table_allows(schedu
 
 
 @steady(20)
-@given(storms(WORK, CODE, CODE, PEOPLE, ORDERS, MISHAPS, BOOTS, HOST, SCHEDULERS))
+@given(storms(WORK, CODE, CODE, PEOPLE, ORDERS, MISHAPS, BOOTS, HOST, SCHEDULERS, TARGET))
 def test_nothing_is_started_while_held(schedule: Schedule) -> None:
     LifeStorm(rules("here"), StartsNothingWhileHeld, HoldsAreKept).run(schedule)
 
@@ -108,6 +121,19 @@ def test_nothing_is_started_while_held(schedule: Schedule) -> None:
 )
 def test_a_rollout_replaces_one_at_a_time_and_keeps_capacity(schedule: Schedule) -> None:
     LifeStorm(rules(low=2), RollKeepsCapacity, OneReplacedAtATime).run(schedule, then_ticks=40)
+
+
+@steady(15)
+@given(storms(WORK, NUMBERS, NUMBERS, SOURCES, HOST, ("kill_fleetd", "die_in_tick", "freeze", "kill_worker")))
+def test_what_the_configuration_names_no_more_leaves_without_losing_a_job(schedule: Schedule) -> None:
+    checks = (NoJobLost, WithinBudget, OneReplacedAtATime, OneScheduler, EveryClampSpeaks, SameInputSameDecision)
+    storm = LifeStorm(rules("here"), *checks)
+    storm.run([*schedule, (1, ("redis_up", 0)), (1, ("postgres_up", 0)), (1, ("systemd_up", 0))])
+    storm.apply(("host_readable", 0))
+    storm.run([], then_ticks=400)
+    owned = {SCHEDULER, *(n for p in storm.world.policy.profiles for n in p.numbers)}
+    assert {n for n, unit in storm.world.units.items() if unit.process is not None} <= owned
+    assert storm.rig.ticker.host_memory.people.pins == {}, "none of this was a person"
 
 
 @steady(20)
@@ -207,6 +233,7 @@ def test_every_kind_of_event_happens_in_a_storm_of_life() -> None:
                 rolls |= {(roll.cause, roll.phase)} if roll is not None else set()
             storm.apply((dice.choice(names), dice.randint(0, 19)))
     assert seen >= {"undrainable", "unresponsive", "outdated", "pinned", "draining", "failed", "quieting"}
-    assert {cause for cause, _ in rolls} == set(ReplaceCause)
+    elsewhere = {ReplaceCause.UNCONFIGURED}  # test_what_the_configuration_names_no_more_…
+    assert {cause for cause, _ in rolls} == set(ReplaceCause) - elsewhere
     assert {end for _, end in rolls} == set(RolloutPhase)
     assert failures >= {DiedTooOften, BootTooLong, NeverHeardOf}, "each way to fail that fleetd ends by itself"

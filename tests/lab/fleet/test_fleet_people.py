@@ -106,3 +106,22 @@ def test_a_restart_by_hand_is_no_order_to_stay_down(fleet: Fleet) -> None:
     assert "by hand" not in instance(back, 1).note
     assert metrics(fleet)['fleetd_instance_deaths_total{cause="signal",profile="only"}'] == 1, "a restart is no death"
     assert any("restarted by hand" in line.message for line in fleet.said())
+
+
+def test_while_the_target_is_stopped_nothing_starts_and_its_start_ends_that(fleet: Fleet) -> None:
+    starts = len(fleet.steps("start"))
+    fleet.worker.run(["systemctl", "stop", "mastodon-sidekiq.target"])
+    held = fleet.wait("it is a hold", lambda s: [hold.kind for hold in s.holds] == ["stopped"])
+    assert "until `systemctl start mastodon-sidekiq.target`" in held.holds[0].sentence
+    fleet.worker.run(["systemctl", "daemon-reload"])
+    fleet.worker.run(["systemctl", "restart", "fleetd"])
+    fleet.wait("fleetd is back, and the hold with it", lambda s: bool(s.holds))
+    still = ticks_later(fleet, 5)
+    assert [hold.kind for hold in still.holds] == ["stopped"]
+    assert fleet.up() == set()
+    assert len(fleet.steps("start")) == starts
+
+    fleet.worker.run(["systemctl", "start", "--no-block", "mastodon-sidekiq.target"])
+    back = fleet.wait("what a boot starts serves", lambda s: bool(s.profiles[0].serving_instances))
+    assert back.holds == ()
+    assert instance(back, 1).note == "", "the start of the target is no person's order for one"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.jobs import load
 from tests.support.lab.fleet import Fleet, started
 
 pytestmark = pytest.mark.lab
@@ -79,6 +80,27 @@ def test_a_reload_stops_instances_that_are_no_longer_configured(fleet: Fleet) ->
     fleet.worker.run(["systemctl", "reload", "fleetd"])
     fleet.wait("one is left", lambda s: s.profiles[0].running_instances == 1)
     fleet.worker.wait_until("systemd agrees", lambda: fleet.up() == {1})
+
+
+def test_numbers_that_a_reload_takes_away_finish_their_jobs_and_go(fleet: Fleet) -> None:
+    fleet.configure(configuration("1-4", 4))
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    fleet.wait("all four run", lambda s: s.profiles[0].serving_instances == 4)
+    load.enqueue(fleet.main, "default", [8.0] * 12)
+    fleet.wait("all are at work", lambda s: sum(i.busy_threads or 0 for i in s.instances) == 12)
+    fleet.configure(configuration("1", 1))
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    seen = fleet.wait("they are shown", lambda s: {i.number for i in s.instances if not i.configured} == {2, 3, 4})
+    assert all(i.note.startswith("fleetd.toml names it no more") for i in seen.instances if not i.configured)
+    assert (seen.connections.claims_connections or 0) >= 4 * 5
+    fleet.wait("they are gone", lambda s: [i.number for i in s.instances] == [1])
+    assert fleet.up() == {1}
+    fleet.worker.run(["systemctl", "restart", "fleetd-render"])
+    settings = {path.name for path in fleet.worker.path("/var/lib/mastodon-sidekiq").glob("*.env")}
+    assert settings == {"1.env", "scheduler.env"}
+    fleet.configure(configuration("1-4", 1))
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    fleet.wait("the numbers are back", lambda s: s.profiles[0].max_instances == 4)
 
 
 @pytest.mark.parametrize("how", ["systemctl reload", "SIGHUP"])

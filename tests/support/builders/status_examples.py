@@ -12,7 +12,7 @@ from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Event, JobsStatus, SchedulerStatus, SourceStatus, Status
 from tests.support.builders import status_connections
 from tests.support.builders.status_healthy import GIGA, connections_of, healthy, instance, postgres, queue
-from tests.support.builders.status_instances import paused, rolled, rolling, sick, upgrade
+from tests.support.builders.status_instances import left_over, maintenance, paused, rolled, rolling, sick, upgrade
 
 
 def surge() -> Status:
@@ -217,6 +217,8 @@ ALL = {
     "crowd": crowd,
     "paused": paused,
     "upgrade": upgrade,
+    "maintenance": maintenance,
+    "left_over": left_over,
     "rolling": rolling,
     "rolled": rolled,
     "sick": sick,

@@ -61,6 +61,66 @@ def paused() -> Status:
     )
 
 
+def maintenance() -> Status:
+    """Somebody has stopped all workers for a while, with the target."""
+    base = healthy()
+    sentence = (
+        "all workers of this host were stopped 12 min ago, with mastodon-sidekiq.target: nothing starts until "
+        "`systemctl start mastodon-sidekiq.target`"
+    )
+    clamps = tuple(
+        ClampStatus(code=ClampCode.STOPPED, profile=p.name, before_instances=n, after_instances=0, sentence=sentence)
+        for p, n in zip(base.profiles, (4, 1), strict=True)
+    )
+    return replace(
+        base,
+        holds=(HoldStatus(kind="stopped", sentence=sentence),),
+        profiles=tuple(
+            replace(
+                p,
+                running_instances=0,
+                serving_instances=0,
+                admitted_instances=0,
+                needed_instances=c.before_instances,
+                clamps=(c,),
+            )
+            for p, c in zip(base.profiles, clamps, strict=True)
+        ),
+        instances=tuple(
+            instance(i.number, i.profile, None, state="stopped", megabytes=None, age=None) for i in base.instances
+        ),
+        clamps=clamps,
+        scheduler=replace(
+            base.scheduler,
+            processes=0,
+            where=(),
+            unit_state="stopped",
+            sentence=f"NO SCHEDULER RUNS, and none is started: {sentence}",
+        ),
+        next_sentence=f"nothing: {sentence}",
+    )
+
+
+def left_over() -> Status:
+    """A reload took a number and a whole profile away; what runs of them finishes its jobs."""
+    base, note = healthy(), "fleetd.toml names it no more; "
+    leaves = f"{note}3 jobs left, stop at the latest in 540 s"
+    return replace(
+        base,
+        profiles=(replace(base.profiles[0], max_instances=4), *base.profiles[1:]),
+        instances=(
+            *base.instances[:3],
+            replace(
+                instance(5, "default-first", 3, state="draining", note=leaves),
+                configured=False,
+            ),
+            *(i for i in base.instances if i.profile != "default-first"),
+            replace(instance(21, "relay", 8, state="outdated", note=f"{note}to be drained"), configured=False),
+            replace(instance(22, "relay", None, state="stopping", note=f"{note}to be drained"), configured=False),
+        ),
+    )
+
+
 def upgrade() -> Status:
     """Mastodon's code was replaced under the running workers, while a queue becomes late."""
     base = healthy()

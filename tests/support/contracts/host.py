@@ -52,7 +52,9 @@ async def what_is_rendered_is_read(stage: HostStage) -> None:
     assert (await stage.source.read(None)).rendered == {}
     stage.render(1)
     profile = stage.policy.profiles[0]
-    rendered = RenderedSettings(profile=profile.name, digest=instance_digest(profile))
+    rendered = RenderedSettings(
+        profile=profile.name, digest=instance_digest(profile), threads=profile.threads, db_pool=profile.db_pool
+    )
     assert (await stage.source.read(None)).rendered == {1: rendered}
 
 

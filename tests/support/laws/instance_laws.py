@@ -71,6 +71,8 @@ class StartsNothingWhileHeld(Check):
         if not self.accepted or (own and all(p.code == self.seen and p.listed for p in own)):
             self.accepted = self.seen
         started = [s.key for s in orders if s.verb == "start"]
+        if world.target == "inactive" and world.target_stopped_at is not None:
+            assert not started, f"{started} started while people have stopped the target"
         upgrade = self.seen != self.accepted
         roll = result.host.memory.rollout
         if roll is not None and roll.phase == RolloutPhase.GIVEN_UP and roll.code_before:

@@ -46,10 +46,12 @@ class FakeUnit:
     signals: list[int] = field(default_factory=list)
     lives: int = 0
     job: str = ""
+    left_microseconds: int = 0  # when it was last active
+    referenced: bool = False  # another unit's dependency keeps it loaded
 
     @property
     def loaded(self) -> bool:
-        return self.active != "inactive"
+        return self.active != "inactive" or self.referenced
 
     def properties(self) -> dict[str, Variant]:
         return {
@@ -66,6 +68,7 @@ class FakeUnit:
             "NeedDaemonReload": Variant("b", self.need_daemon_reload),
             "DropInPaths": Variant("as", self.drop_ins),
             "StateChangeTimestampMonotonic": Variant("t", self.changed_microseconds),
+            "ActiveExitTimestampMonotonic": Variant("t", self.left_microseconds),
             "MemoryCurrent": Variant("t", 2**64 - 1),
         }
 
@@ -176,6 +179,8 @@ class FakeSystemd:
             self._connection.send(Message.new_signal(path, interface, member, signature, body))
 
     def _become(self, unit: FakeUnit, active: str, sub: str, *, announce: bool = True) -> None:
+        if unit.active == "active" != active:
+            unit.left_microseconds = self.now_microseconds
         unit.active, unit.sub = active, sub
         unit.changed_microseconds = self.now_microseconds
         if announce:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from fleetd.adapters.host.unit_files import UnitFiles
@@ -32,6 +32,7 @@ def with_systemd(
     clock: ManualClock | None = None,
     deadline_seconds: float = 60.0,
     unit_files: UnitFiles | None = None,
+    rendered: Callable[[], Iterable[InstanceKey]] = tuple,
 ) -> None:
     """Run a scenario with a fake systemd and a SystemdUnits for instances 1 to 3 and the scheduler."""
 
@@ -40,6 +41,7 @@ def with_systemd(
         await systemd.start()
         units = SystemdUnits(
             [InstanceKey(n) for n in (1, 2, 3)],
+            rendered=rendered,
             bus_address=bus.address,
             unit_files=unit_files or UnitFiles(Path("/none")),
             monotonic_seconds=clock or ManualClock(100.0),

@@ -30,6 +30,7 @@ HANGS = ("hang", "unhang", "deaf", "hear", "hear", "mute", "speak")
 BOOTS = ("slow_boot", "prompt_boot", "break", "mend", "mend", "starved_systemd", "fed_systemd")
 CODE = ("code_changes", "code_breaks", "code_mended", "order_restart", "order_resume")
 CHANGES = ("unit_file", "other_threads", "rendered", "rendered", "order_restart", "order_restart")
+NUMBERS = ("fewer_numbers", "fewer_numbers", "one_profile", "all_numbers")
 HEAVY = ("heavy", "heavy", "light")
 PRESSURE = ("memory_pressure", "little_memory", "core_pressure", "no_pressure", "no_pressure", "oom_kill")
 ORDERS = (
@@ -58,6 +59,7 @@ class LifeStorm(Storm):
         in_mid_tick: bool = False,
     ) -> None:
         super().__init__(policy, *checks)
+        self.whole_policy = policy
         self.killed = killed
         self.in_mid_tick = in_mid_tick
 
@@ -128,6 +130,27 @@ class LifeStorm(Storm):
 
     def _rendered(self, detail: int) -> None:
         self.world.rendered_policy = self.world.policy
+
+    def _configure(self, policy: Policy) -> None:
+        self.world.policy = self.rig.ticker.policy = policy
+        self.world.render(policy)
+
+    def _fewer_numbers(self, detail: int) -> None:
+        """Each profile keeps its first numbers, or its last ones."""
+        profiles = []
+        for profile in self.whole_policy.profiles:
+            kept = 1 + detail % len(profile.numbers)
+            numbers = profile.numbers[:kept] if detail % 2 else profile.numbers[-kept:]
+            low = min(profile.min_instances, kept)
+            profiles.append(structs.replace(profile, numbers=numbers, min_instances=low, max_instances=kept))
+        self._configure(structs.replace(self.whole_policy, profiles=tuple(profiles)))
+
+    def _one_profile(self, detail: int) -> None:
+        profiles = self.whole_policy.profiles
+        self._configure(structs.replace(self.whole_policy, profiles=(profiles[detail % len(profiles)],)))
+
+    def _all_numbers(self, detail: int) -> None:
+        self._configure(self.whole_policy)
 
     def _unit_file(self, detail: int) -> None:
         self.world.unit_file = f"unit-{detail}"

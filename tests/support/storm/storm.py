@@ -36,6 +36,7 @@ DATABASE = ("others", "others", "refuses", "accepts", "accepts", "stray", "forei
 PEOPLE = ("hand_start", "hand_stop", "hand_quiet", "hand_restart")
 DISK = ("disk_full", *2 * ("disk_free",), "saves_fail")
 MISHAPS = ("kill_fleetd", "die_in_tick", "freeze", "kill_worker", "break", "mend")
+TARGET = ("stop_target", *3 * ("start_target",))
 SCHEDULERS = ("stock_scheduler", "stock_ends", "stock_dies", "hand_start_scheduler", "hand_stop_scheduler")
 
 
@@ -287,6 +288,12 @@ class Storm:
 
     def _mend(self, detail: int) -> None:
         self.world.broken.clear()
+
+    def _stop_target(self, detail: int) -> None:
+        self.world.stop_target()
+
+    def _start_target(self, detail: int) -> None:
+        self.world.start_target(at_boot=[p.numbers[0] for p in self.world.policy.profiles])
 
     # -- schedulers
 

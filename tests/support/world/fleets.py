@@ -96,7 +96,7 @@ def configured(rig: Rig, rules: Policy, *, rendered: bool = True) -> None:
     """Change and reload the configuration. `rendered`: fleetd-render has written the unit settings as well."""
     rig.world.policy = rig.ticker.policy = rules
     if rendered:
-        rig.world.rendered_policy = rules
+        rig.world.render(rules)
 
 
 def states(result: TickResult) -> dict[int, str]:

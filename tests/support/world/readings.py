@@ -13,9 +13,11 @@ from fleetd.core.model.facts import (
     RunningJob,
     SidekiqFacts,
     SystemdFacts,
+    TargetFacts,
     UnitFacts,
 )
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, parse_tag
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, parse_tag
+from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE, instance_digest, scheduler_digest
 from tests.support.world.parts import Process, Unit
 from tests.support.world.world import GHOST_SECONDS, MIB, World
@@ -119,7 +121,15 @@ def database_facts(world: World) -> DatabaseFacts:
 def systemd_facts(world: World) -> SystemdFacts:
     units = [unit for unit in world.units.values() if unit.state != "inactive"]  # inactive units are unloaded
     found = {unit.key: _unit_facts(world, unit) for unit in units}
-    return SystemdFacts(units=found, polkit_runs=world.polkit_runs)
+    return SystemdFacts(units=found, polkit_runs=world.polkit_runs, target=_target_facts(world))
+
+
+def _target_facts(world: World) -> TargetFacts | None:
+    if world.target is None:
+        return None
+    stopped = world.target_stopped_at if world.target == "inactive" else None
+    age = None if stopped is None else world.now - stopped
+    return TargetFacts(active_state=world.target, job=world.target_job, stopped_age_seconds=age)
 
 
 def _unit_facts(world: World, unit: Unit) -> UnitFacts:
@@ -147,13 +157,19 @@ def _sub_state(unit: Unit) -> str:
 def host_facts(world: World) -> HostFacts:
     rendered = {}
     if SCHEDULER in world.rendered:
-        digest = scheduler_digest(world.rendered_policy.scheduler)
-        rendered[SCHEDULER] = RenderedSettings(profile=SCHEDULER_PROFILE, digest=digest)
-    for profile in world.rendered_policy.profiles:
-        for n in profile.numbers:
-            if n in world.rendered:
-                digest = instance_digest(profile)
-                rendered[n] = RenderedSettings(profile=profile.name, digest=digest)
+        scheduler = world.rendered_policy.scheduler
+        rendered[SCHEDULER] = RenderedSettings(
+            profile=SCHEDULER_PROFILE,
+            digest=scheduler_digest(scheduler),
+            threads=scheduler.threads,
+            db_pool=scheduler.db_pool,
+        )
+    owners: dict[int, Profile] = dict(world.left_over)
+    owners.update((n, p) for p in world.rendered_policy.profiles for n in p.numbers if n in world.rendered)
+    for number, profile in owners.items():
+        rendered[InstanceKey(number)] = RenderedSettings(
+            profile=profile.name, digest=instance_digest(profile), threads=profile.threads, db_pool=profile.db_pool
+        )
     resident = {u.key: _resident(world, u.process) for u in world.units.values() if u.process is not None}
     by_instances = sum(bytes_ for key, bytes_ in resident.items() if key != SCHEDULER)
     return HostFacts(

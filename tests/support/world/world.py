@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from fleetd.core.model.facts import EndCause, Ending, FailingClass, HostPressure, KeyFault, UnfitUnit
 from fleetd.core.model.identity import SCHEDULER, InstanceKey, WorkerTag, application_name, unit_of
-from fleetd.core.model.policy_tables import Policy
+from fleetd.core.model.policy_tables import Policy, Profile
 from fleetd.core.model.worker_settings import instance_digest, scheduler_digest
 from tests.support.world.parts import Job, Process, Unit
 
@@ -47,6 +47,10 @@ class World:
         self.broken: set[int] = set()  # these die during boot
         self.rendered: set[int] = {*numbers, SCHEDULER}
         self.rendered_policy = policy  # the one that fleetd-render last wrote
+        self.left_over: dict[int, Profile] = {}  # numbers that it no longer has; their settings stay while they run
+        self.target: str | None = None  # ActiveState of mastodon-sidekiq.target; None: it is not loaded
+        self.target_job = ""
+        self.target_stopped_at: float | None = None
         self.unit_file = "unit-1"
         self.installed_unit = "unit-1"  # the part of it that an installation writes
         self.masked_units: tuple[str, ...] = ()
@@ -230,7 +234,7 @@ class World:
             queues: tuple[tuple[str, int], ...] = tuple((q, 1) for q in scheduler.queues)
             threads, pool, weighted = scheduler.threads, scheduler.db_pool, False
         else:
-            profile = self.rendered_policy.profile_of(unit.key)
+            profile = self.rendered_policy.profile_of(unit.key) or self.left_over.get(unit.key)
             assert profile is not None
             digest = instance_digest(profile)
             queues, threads, pool = profile.queues, profile.threads, profile.db_pool
@@ -345,6 +349,19 @@ class World:
             self._exit(process)
         return "done"
 
+    def render(self, rules: Policy) -> None:
+        """fleetd-render with another configuration."""
+        before, self.rendered_policy = self.rendered_policy, rules
+        named = {n for profile in rules.profiles for n in profile.numbers}
+        for number in named:
+            self.units.setdefault(number, Unit(unit_of(number), number))
+            self.rendered.add(number)
+        owners: dict[int, Profile] = {**self.left_over}
+        owners.update((n, p) for p in before.profiles for n in p.numbers)
+        runs = {n for n, unit in self.units.items() if unit.state not in {"inactive", "failed"}}
+        self.left_over = {n: p for n, p in owners.items() if n in runs - named}
+        self.rendered &= named | {SCHEDULER} | self.left_over.keys()
+
     def restart(self, number: int) -> None:
         """`systemctl restart`: stop, then start once it is down."""
         self.stop(number)
@@ -361,6 +378,19 @@ class World:
                 unit.job = "restart"
             else:
                 self.start(number)
+
+    def start_target(self, at_boot: Iterable[int] = ()) -> None:
+        """`systemctl start mastodon-sidekiq.target`: it starts `at_boot`, as mastodon-workers-boot.service does."""
+        self.target = "active"
+        for number in at_boot:
+            self.start(number)
+
+    def stop_target(self) -> None:
+        """`systemctl stop mastodon-sidekiq.target`: every worker is told to stop."""
+        if self.target == "active":
+            self.target, self.target_stopped_at = "inactive", self.now
+        for number in self.units:
+            self.stop(number)
 
     def kill_worker(self, number: int) -> None:
         """SIGKILL or the OOM killer: the jobs it ran are lost, through no fault of fleetd's."""
@@ -393,6 +423,8 @@ class World:
             unit.process, unit.restart_at = None, None
             unit.state, unit.since = "inactive", self.now
         self.boot_id = f"boot-{int(self.now)}"
+        self.target_stopped_at = None
+        self.target = None if self.target is None else "active" if at_boot else "inactive"
         for number in at_boot:
             self.start(number)
 

@@ -45,6 +45,12 @@ def read_stamp(path: Path) -> CodeStamp | None:
     return stamp if sound else None
 
 
+def rendered_keys(root: Path = Path("/")) -> frozenset[InstanceKey]:
+    """The units that have a settings file, whatever is in it."""
+    keys = (key_of(path.stem) for path in (root / SETTINGS_DIRECTORY.relative_to("/")).glob("*.env"))
+    return frozenset(sorted(key for key in keys if key is not None)[:_RENDERED_MAX])
+
+
 class LinuxHost:
     """Reads /proc, the cgroup file system and the rendered settings below `root` ("/" but in tests)."""
 
@@ -137,9 +143,8 @@ class LinuxHost:
 
     def _rendered(self) -> dict[InstanceKey, RenderedSettings]:
         """Empty when nothing was ever rendered; then the core lets nothing start."""
-        keys = (key_of(path.stem) for path in self._settings_directory.glob("*.env"))
         rendered: dict[InstanceKey, RenderedSettings] = {}
-        for key in sorted(key for key in keys if key is not None)[:_RENDERED_MAX]:
+        for key in sorted(rendered_keys(self._root)):
             content = read_small_file(self._settings_directory / settings_file_name(key)) or b""
             settings = read_rendered(key, content.decode(errors="replace"))
             if settings is not None:

@@ -14,9 +14,16 @@ from pathlib import Path
 from fleetd.adapters.host.files import sync_directory
 from fleetd.adapters.host.readings import SETTINGS_DIRECTORY
 from fleetd.adapters.rendering.rendered_files import RenderError, below, replace_if_changed
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey, key_of_unit, unit_of
+from fleetd.core.model.identity import (
+    SCHEDULER,
+    SCHEDULER_UNIT,
+    TARGET_UNIT,
+    TEMPLATE_UNIT,
+    InstanceKey,
+    key_of_unit,
+    unit_of,
+)
 
-TARGET = "mastodon-sidekiq.target"
 BOOT_TARGET = "mastodon-workers-boot.target"
 UNIT_DIRECTORIES = (Path("/etc/systemd/system"), Path("/usr/local/lib/systemd/system"), Path("/usr/lib/systemd/system"))
 
@@ -69,7 +76,7 @@ class BootLinks:
 
     def boot_starts_target(self) -> bool:
         """Whether mastodon-sidekiq.target is enabled."""
-        return (self._units / "multi-user.target.wants" / TARGET).is_symlink()
+        return (self._units / "multi-user.target.wants" / TARGET_UNIT).is_symlink()
 
     def _fragment(self, unit: str) -> Path:
         for directory in UNIT_DIRECTORIES:

@@ -14,7 +14,7 @@ from fleetd.adapters.bus.connection import BusCallError, BusLostError
 from fleetd.adapters.systemd.link import SYSTEMD_GONE, SYSTEMD_PATH
 from fleetd.core.model.bounds import essential
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import EndCause, Ending, UnitFacts
+from fleetd.core.model.facts import EndCause, Ending, TargetFacts, UnitFacts
 
 #: One row of ListUnitsByPatterns: name, description, load, active, sub, following, path, job id, type, path.
 UnitRow = list[Any]
@@ -98,6 +98,16 @@ class SeenUnit(msgspec.Struct, frozen=True):
     def at(self, now_seconds: float) -> UnitFacts:
         age_seconds = max(0.0, now_seconds - self.changed_seconds)
         return msgspec.structs.replace(self.facts, state_age_seconds=age_seconds)
+
+
+def target_facts(row: UnitRow, properties: dict[str, Any], now_seconds: float) -> TargetFacts:
+    """From its row and, if it is not active, its properties. Raises LookupError, TypeError or ValueError for nonsense.
+
+    `now_seconds`: CLOCK_MONOTONIC. systemd keeps the time of the stop over daemon-reload and daemon-reexec.
+    """
+    left = _seconds(properties, "ActiveExitTimestampMonotonic") if properties else 0.0
+    age = max(0.0, now_seconds - left) if left > 0.0 else None
+    return TargetFacts(active_state=str(row[3]), job=str(row[8]), stopped_age_seconds=age)
 
 
 #: systemd.exec(5), "Process Exit Codes": what went wrong before the command ran.

@@ -5,8 +5,9 @@ Laws that this module could break:
   because a process that still boots would lose it. SIGTERM, once systemd's stop is under way, to a process that lost
   the one of that stop. A stop is systemd's ordinary stop with the unit's own timeout. A start never cancels a stop
   under way (mode "fail").
-- Law 6 (only ours): every unit name comes from the configured numbers. Any other is refused before the bus is asked,
-  and no other is ever reported.
+- Law 6 (only ours): every unit name comes from the configured numbers and those that fleetd rendered. Any other is
+  refused before the bus is asked, and no other is ever reported, but for the target of all workers, which is read and
+  never touched.
 
 How it reads: states come from one ListUnitsByPatterns in each reading, so a lost signal can't hide one. The properties
 cost more. They are read again for a unit whose state is not the last seen one, or that a signal named (a quick restart
@@ -39,14 +40,15 @@ from fleetd.adapters.systemd.unit_properties import (
     UnitRow,
     ending,
     failure,
+    target_facts,
     unit_path,
 )
 from fleetd.core.model.decision import Step, StepResult
-from fleetd.core.model.facts import Ending, SystemdFacts
-from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, InstanceKey, unit_of
+from fleetd.core.model.facts import Ending, SystemdFacts, TargetFacts
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TARGET_UNIT, InstanceKey, unit_of
 from fleetd.errors import SourceUnavailableError
 
-_UNIT_PATTERNS = ["mastodon-sidekiq@*.service", SCHEDULER_UNIT]
+_UNIT_PATTERNS = ["mastodon-sidekiq@*.service", SCHEDULER_UNIT, TARGET_UNIT]
 _FULL_READING_SECONDS = 60.0
 _FINISHED_JOBS_MAX = 256
 _NONSENSE = (LookupError, TypeError, ValueError, AttributeError)
@@ -65,7 +67,8 @@ class FinishedJob(msgspec.Struct, frozen=True):
 class SystemdUnits:
     """ports.UnitControl over the system bus (or the one at `bus_address`).
 
-    `numbers`: the configured instances; the scheduler's unit is always ours as well.
+    `numbers`: the configured instances; the scheduler's unit is always ours as well. `rendered`: those that have
+    settings of fleetd's, asked at each reading: one that the configuration names no more is ours until it is gone.
     `monotonic_seconds`: CLOCK_MONOTONIC, the clock of systemd's own timestamps. `unit_files`: those that this systemd
     loads; by default this host's.
     """
@@ -74,6 +77,7 @@ class SystemdUnits:
         self,
         numbers: Iterable[InstanceKey],
         *,
+        rendered: Callable[[], Iterable[InstanceKey]] = tuple,
         bus_address: str | None = None,
         unit_files: UnitFiles | None = None,
         monotonic_seconds: Callable[[], float] = time.monotonic,
@@ -83,6 +87,8 @@ class SystemdUnits:
         self._monotonic_seconds = monotonic_seconds
         self._read_deadline_seconds = read_deadline_seconds
         self._step_deadline_seconds = step_deadline_seconds
+        self._configured: frozenset[InstanceKey] = frozenset()
+        self._rendered = rendered
         self._units: dict[str, InstanceKey] = {}
         self._names_by_path: dict[str, str] = {}
         self._seen: dict[str, SeenUnit] = {}
@@ -104,7 +110,15 @@ class SystemdUnits:
 
     def reconfigure(self, numbers: Iterable[InstanceKey]) -> None:
         """Use other instance numbers from the next reading on."""
-        self._units = {unit_of(key): key for key in (SCHEDULER, *sorted(set(numbers)))}
+        self._configured = frozenset(numbers)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Follow the units that are ours now."""
+        units = {unit_of(key): key for key in sorted({SCHEDULER, *self._configured, *self._rendered()})}
+        if units == self._units:
+            return
+        self._units = units
         self._names_by_path = {unit_path(name): name for name in self._units}
         self._link.follow(self._names_by_path)
 
@@ -136,7 +150,7 @@ class SystemdUnits:
         """Hand one step to systemd: "done" once systemd has taken it, not once it is finished. Raises nothing."""
         unit = step.unit
         if unit not in self._units:
-            sentence = f"{unit} is not a unit of the configuration; fleetd touches no other"
+            sentence = f"{unit} is neither in the configuration nor rendered by fleetd, which touches no other"
             return StepResult(step=step, result="refused", sentence=sentence)
         self._outdated.add(unit)
         try:
@@ -167,7 +181,9 @@ class SystemdUnits:
         self._link.drop()
 
     async def _read(self) -> SystemdFacts:
+        self._follow()
         rows = await self._list(_UNIT_PATTERNS)
+        target = await self._target(rows.pop(TARGET_UNIT, None))
         now = self._monotonic_seconds()
         if self._unit_digests != (digests := self._unit_files.digests()):
             self._unit_digests = digests
@@ -195,20 +211,34 @@ class SystemdUnits:
                 for name, unit in seen.items()
             },
             polkit_runs=self._polkit_runs,
+            target=target,
         )
+
+    async def _target(self, row: UnitRow | None) -> TargetFacts | None:
+        """The target of all workers. Its properties, which say when it was stopped, are read while it is down."""
+        if row is None:
+            return None
+        properties: dict[str, Any] = {}
+        if row[3] == "inactive":
+            try:
+                properties = await self._get_all(row)
+            except BusCallError as error:
+                if error.name not in UNIT_UNLOADED:
+                    raise
+                return None
+        return target_facts(row, properties, self._monotonic_seconds())
 
     async def _list(self, patterns: list[str]) -> dict[str, UnitRow]:
         """The rows of our units that are loaded, by name."""
         [rows] = await self._link.call(
             SYSTEMD_PATH, MANAGER, "ListUnitsByPatterns", "asas", [], patterns, reply_signature=UNIT_ROWS_SIGNATURE
         )
-        return {row[0]: row for row in rows if row[0] in self._units}
+        return {row[0]: row for row in rows if row[0] in self._units or row[0] == TARGET_UNIT}
 
     async def _properties(self, name: str, row: UnitRow) -> SeenUnit | None:
         self._outdated.discard(name)  # before the call, so that a signal during it marks the unit again
         try:
-            [variants] = await self._link.call(row[6], PROPERTIES, "GetAll", "s", "", reply_signature="a{sv}")
-            unit = self._unit(name, {key: variant.value for key, variant in variants.items()})
+            unit = self._unit(name, await self._get_all(row))
             self._seen[name] = unit  # at once, because this reading may still fail at the next unit
             return unit
         except BusCallError as error:
@@ -219,6 +249,10 @@ class SystemdUnits:
         except BaseException:
             self._outdated.add(name)
             raise
+
+    async def _get_all(self, row: UnitRow) -> dict[str, Any]:
+        [variants] = await self._link.call(row[6], PROPERTIES, "GetAll", "s", "", reply_signature="a{sv}")
+        return {key: variant.value for key, variant in variants.items()}
 
     def _unit(self, name: str, properties: dict[str, Any]) -> SeenUnit:
         unit = SeenUnit.from_properties(name, properties)

@@ -18,7 +18,7 @@ from fleetd.app.daemons_view import daemons_account, unfit_units
 from fleetd.app.doctor.connections import left_at_min
 from fleetd.app.endpoints import Endpoints, find_endpoints
 from fleetd.app.given_env import given_env
-from fleetd.app.migrating.plan import KEPT, SCHEDULER, TARGET
+from fleetd.app.migrating.plan import KEPT, SCHEDULER
 from fleetd.app.migrating.seen import Record, Seen
 from fleetd.app.migrating.units import Beat, find_units, is_up, missing_units, show, unstartable_units
 from fleetd.app.pooler_search import found_before, who_answers
@@ -26,6 +26,7 @@ from fleetd.app.sources import observe_once
 from fleetd.config import Settings, load
 from fleetd.core.instances.scheduler import SETTLE_SECONDS
 from fleetd.core.model.facts import HostFacts, Known, Snapshot, Value
+from fleetd.core.model.identity import TARGET_UNIT
 from fleetd.core.model.policy_tables import SCHEDULER_QUEUE, Policy
 from fleetd.core.model.status import Status
 from fleetd.core.model.worker_settings import not_rendered
@@ -69,7 +70,7 @@ def _with_units(settings: Settings, readings: _Readings, before: Record) -> Seen
     unfit = unfit_units(settings)
     hiding = tuple(dict.fromkeys(found.file for found in unfit.values() if found.foreign))
     units = find_units(settings, readings.beats, hidden=bool(hiding))
-    own = show(("fleetd.service", TARGET))
+    own = show(("fleetd.service", TARGET_UNIT))
     strays = ", ".join(map(str, units.strays))
     stray = f"Sidekiq runs here outside of any service, PID {strays}: end it as you started it, then run this again"
     return Seen(
@@ -84,7 +85,7 @@ def _with_units(settings: Settings, readings: _Readings, before: Record) -> Seen
         rendered=readings.rendered,
         fleetd_active=is_up(own.get("fleetd.service", {})),
         fleetd_enabled=own.get("fleetd.service", {}).get("UnitFileState") == "enabled",
-        target_enabled=own.get(TARGET, {}).get("UnitFileState") == "enabled",
+        target_enabled=own.get(TARGET_UNIT, {}).get("UnitFileState") == "enabled",
         wanted_instances=sum(profile.min_instances for profile in settings.policy.profiles),
         scheduler_here=settings.policy.scheduler.place != "elsewhere",
         takeover_seconds=_takeover_seconds(settings.policy),
@@ -144,7 +145,8 @@ def _with_status(seen: Seen) -> Seen:
         answers=not lost,
         why_not="; ".join(lost),
         serving_instances=sum(min(p.serving_instances or 0, p.min_instances) for p in status.profiles),
-        held=next((hold.sentence for hold in status.holds), ""),
+        target_stopped=any(hold.kind == "stopped" for hold in status.holds),
+        held=next((hold.sentence for hold in status.holds if hold.kind != "stopped"), ""),
         pins=tuple(one.what.removeprefix("@") for one in status.overrides if one.kind == "pin"),
         scheduler_says=status.scheduler.sentence,
     )

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from fleetd.adapters.rendering.worker_unit import DROPIN, WORKER_UNITS
 from fleetd.app.migrating.seen import Record, Seen, WorkerUnit
 from fleetd.core.model.facts import Value
+from fleetd.core.model.identity import TARGET_UNIT
 from fleetd.core.model.unit_rules.judge import STOP_SECONDS_MIN
 from fleetd.words.units import BOOT_LINKS
 
 SCHEDULER: Final = "mastodon-sidekiq-scheduler.service"
-TARGET: Final = "mastodon-sidekiq.target"
 #: Where files that hid fleetd's units wait for the way back.
 KEPT: Final = "/var/lib/mastodon-sidekiq/before-fleetd"
 #: More than any host has units.
@@ -66,9 +66,10 @@ def next_step(seen: Seen) -> NextStep:
     if seen.pins:
         says = f"fleetd decides again on what was started or stopped by hand: {', '.join(seen.pins)}"
         return _do(says, replace(seen, pins=()), *(f"fleetctl release {what}" for what in seen.pins))
-    if not seen.target_enabled:
+    if not seen.target_enabled or seen.target_stopped:
         says = "each profile's min runs beside what runs now"
-        return _do(says, replace(seen, target_enabled=True), f"systemctl enable --now {TARGET}")
+        then = replace(seen, target_enabled=True, target_stopped=False)
+        return _do(says, then, f"systemctl enable --now {TARGET_UNIT}")
     if seen.serving_instances < seen.wanted_instances:
         says = f"{seen.serving_instances} of {seen.wanted_instances} instances of min serve"
         return _wait("all instances of min serve", replace(seen, serving_instances=seen.wanted_instances), says)
@@ -96,7 +97,7 @@ def next_step_back(seen: Seen, record: Record) -> NextStep:
         return NextStep(kind="stuck", says="; ".join(seen.problems))
     wanted = dict.fromkeys((*record.enabled, *record.active))
     if not wanted:
-        says = f"no unit of before is recorded: start the one you want, then `systemctl disable --now {TARGET}`"
+        says = f"no unit of before is recorded: start the one you want, then `systemctl disable --now {TARGET_UNIT}`"
         return NextStep(kind="stuck", says=says)
     if seen.missing:
         says = (
@@ -143,7 +144,7 @@ def _let_go_ours(seen: Seen) -> NextStep:
             return _let_go(seen, unit, "the units of before take them", disable=False)
     if seen.target_enabled:
         says = "a boot starts fleetd's workers no more"
-        return _do(says, replace(seen, target_enabled=False), f"systemctl disable --now {TARGET}")
+        return _do(says, replace(seen, target_enabled=False), f"systemctl disable --now {TARGET_UNIT}")
     return NextStep(kind="done", says="the units of before run Mastodon's Sidekiq, and fleetd is off")
 
 

@@ -38,11 +38,12 @@ class Seen(Value, frozen=True, kw_only=True):
     fleetd_active: bool = False
     fleetd_enabled: bool = False
     target_enabled: bool = False
+    target_stopped: bool = False  # in this boot, so fleetd starts nothing until it is started
     answers: bool = False  # fleetd answers on the bus, and reads all its sources
     why_not: str = ""
     wanted_instances: int = 0  # min of all profiles
     serving_instances: int = 0
-    held: str = ""  # why fleetd starts nothing now
+    held: str = ""  # why else fleetd starts nothing now
     pins: tuple[str, ...] = ()  # what a person's order keeps as it is: "scheduler" or a number
     scheduler_here: bool = True  # this host may start one
     scheduler_serves: bool = False  # fleetd's here does

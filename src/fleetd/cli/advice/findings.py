@@ -178,6 +178,7 @@ def _blocks_growth(clamp: ClampStatus) -> bool:
 
 _OBSTACLES = {
     ClampCode.PAUSED: "the pause",
+    ClampCode.STOPPED: "the stopped mastodon-sidekiq.target",
     ClampCode.SET: "fleetctl set",
     ClampCode.UPGRADE: "the upgrade",
     ClampCode.FOREIGN_UNIT: "the unit that is not fleetd's",
@@ -207,6 +208,7 @@ def _scheduler(status: Status) -> list[Finding]:
 _ROLLOUTS = {
     "restart": "The restart",
     "outdated": "Replacing outdated instances",
+    "unconfigured": "Draining instances that fleetd.toml names no more",
     "memory": "Replacing instances that hold too much memory",
 }
 

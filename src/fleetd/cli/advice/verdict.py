@@ -9,7 +9,7 @@ from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, ConnectionSourceStatus, ProfileStatus, QueueStatus, Status
 
 #: People's orders and holds: nothing is wrong, but they may keep the fleet from growing.
-ORDERED_CLAMPS = frozenset({ClampCode.PAUSED, ClampCode.SET, ClampCode.UPGRADE})
+ORDERED_CLAMPS = frozenset({ClampCode.PAUSED, ClampCode.STOPPED, ClampCode.SET, ClampCode.UPGRADE})
 
 #: fleetd's ordinary work. Any other clamp deserves an admin's attention.
 ROUTINE_CLAMPS = ORDERED_CLAMPS | {
@@ -28,7 +28,12 @@ UNKNOWN_CLAMPS = frozenset(code for code in ClampCode if code.value.endswith("_u
 
 #: The code with which a hold of this kind clamps every profile. A hold of kind "quieted" clamps with PINNED, which is
 #: used for other reasons too.
-HOLD_CODES = {"pause": ClampCode.PAUSED, "upgrade": ClampCode.UPGRADE, "units": ClampCode.FOREIGN_UNIT}
+HOLD_CODES = {
+    "pause": ClampCode.PAUSED,
+    "stopped": ClampCode.STOPPED,
+    "upgrade": ClampCode.UPGRADE,
+    "units": ClampCode.FOREIGN_UNIT,
+}
 
 
 def change_words(clamp: ClampStatus) -> str:

@@ -106,8 +106,13 @@ def _fleet_lines(status: Status, page: Page, last_words: Mapping[str, LastWords]
         lines += profile_lines(status, profile, page, last_words)
     known = {profile.name for profile in status.profiles}
     strays = [instance for instance in status.instances if instance.profile not in known]
-    if strays:
-        lines += [Text("? of no profile", "bold"), *instance_lines(strays, page, last_words)]
+    for name in dict.fromkeys(instance.profile for instance in strays):
+        own = [instance for instance in strays if instance.profile == name]
+        if any(instance.configured for instance in own):
+            lines.append(Text("? of no profile", "bold"))
+        else:
+            lines += page.item(Level.MOVING, Text.assemble((name, "bold"), "  not in fleetd.toml any more"))
+        lines += instance_lines(own, page, last_words)
     return lines
 
 

@@ -141,7 +141,7 @@ class _Admission:
         if self.tick.machine is None:
             return None
         to_come = [
-            max(0, self._grown_bytes[v.profile] - (v.resident_bytes or 0))
+            max(0, self._grown_bytes.get(v.profile, self.policy.memory.instance_bytes) - (v.resident_bytes or 0))
             for v in self.tick.active
             if v.profile is not None and v.is_capacity
             if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS

@@ -45,7 +45,8 @@ class Claims(Value, frozen=True, kw_only=True):
     def staying_connections(self, tick: HostTick) -> int:
         """The total without this host's instances that are leaving or gone."""
         staying = {v.key for v in tick.active if v.is_capacity or v.state == InstanceState.STALLED}
-        numbers = (n for profile in tick.policy.profiles for n in profile.numbers)
+        numbers = {n for profile in tick.policy.profiles for n in profile.numbers}
+        numbers |= {v.key for v in tick.active if v.left_over}
         leaving = {application_name(n, tick.policy.host) for n in numbers if n not in staying}
         return sum(n for name, n in self.connections.items() if name not in leaving)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from msgspec import structs
 
 from fleetd.core.evidence.weigh import weigh
@@ -10,10 +13,11 @@ from fleetd.core.instances.deaths import remember_deaths
 from fleetd.core.instances.health import remember_health
 from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.left_over import is_up
 from fleetd.core.instances.lifecycle import InstanceMemory, InstanceView, SeenUnit, all_stopped, view_of
 from fleetd.core.instances.manual_changes import remember_units
 from fleetd.core.instances.rollout import remember_rollout, replace_causes
-from fleetd.core.model.facts import Known, Snapshot, Value
+from fleetd.core.model.facts import Known, RenderedSettings, Snapshot, Value
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Policy
@@ -36,21 +40,28 @@ def assess(policy: Policy, snapshot: Snapshot, memory: HostMemory) -> Assessment
     looked = memory
     memory, noticed = remember_units(tick, memory)
     before = memory.by_instance(tick.now_seconds, {})
-    tick = tick.seeing(instance_views(tick, before))
+    tick = tick.seeing(instance_views(tick, before, memory.left_over))
     memory, killed = remember_health(tick, memory)
     memory, died = remember_deaths(tick, memory, looked, killed)
     memory = remember_host(tick, memory)
     after = memory.by_instance(tick.now_seconds, replace_causes(tick, memory))
     if after != before:
-        tick = tick.seeing(instance_views(tick, after))
+        tick = tick.seeing(instance_views(tick, after, memory.left_over))
     tick = tick.under(constraints_of(tick, memory))
     memory, ended = remember_rollout(tick, memory)
     tick = tick.under(constraints_of(tick, memory))
     return Assessment(tick=tick, memory=memory, noticed=(*noticed, *killed, *died, *ended))
 
 
-def instance_views(tick: HostTick, memories: dict[InstanceKey, InstanceMemory]) -> tuple[InstanceView, ...] | None:
-    """Every configured instance in the order of numbers, then the scheduler; None: systemd is unknown."""
+def instance_views(
+    tick: HostTick,
+    memories: dict[InstanceKey, InstanceMemory],
+    left_over: Mapping[InstanceKey, RenderedSettings] = MappingProxyType({}),
+) -> tuple[InstanceView, ...] | None:
+    """Every configured instance in the order of numbers, those left over, then the scheduler; None: systemd is unknown.
+
+    `left_over`: as in HostMemory. Those that are gone are not seen any more.
+    """
     policy, systemd, redis = tick.policy, tick.systemd, tick.snapshot.sidekiq
     if systemd is None:
         return None
@@ -67,10 +78,12 @@ def instance_views(tick: HostTick, memories: dict[InstanceKey, InstanceMemory]) 
             process=process,
             memory=memories.get(key, nothing),
             stalled=process is not None and process.stalled,
+            left_over=left_over.get(key),
         )
         return view_of(policy, seen, tick.machine, age)
 
     found = dict(all_stopped(policy.profiles, age is not None))
     for key in found.keys() & (systemd.units.keys() | memories.keys()):
         found[key] = view(key)
-    return (*found.values(), view(SCHEDULER))
+    left = [key for key in left_over if is_up(systemd, key) or memories.get(key, nothing).start_ordered]
+    return (*found.values(), *map(view, left), view(SCHEDULER))

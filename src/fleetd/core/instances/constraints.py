@@ -1,9 +1,10 @@
 """The constraints under which the plan may use this host: holds, people's counts, memory and cores, a rollout's spare.
 
-Law 3: a host that is short of memory or cores adds nothing. Law 6: people's orders come first. A pause, an upgrade of
-Mastodon's code or of the workers' units under running workers, or a fleet mostly quieted by hand hold everything that
-would move of its own accord. Instances beyond the database's budget (law 2) and a surplus scheduler (law 1) are stopped
-even then, unless their unit is somebody else's: that one is left alone whatever happens (carry_out.py).
+Law 3: a host that is short of memory or cores adds nothing. Law 6: people's orders come first. A target of all workers
+that was stopped, a pause, an upgrade of Mastodon's code or of the workers' units under running workers, or a fleet
+mostly quieted by hand hold everything that would move of its own accord. Instances beyond the database's budget (law 2)
+and a surplus scheduler (law 1) are stopped even then, unless their unit is somebody else's: that one is left alone
+whatever happens (carry_out.py).
 """
 
 from __future__ import annotations
@@ -117,6 +118,9 @@ def _holds(tick: HostTick, memory: HostMemory) -> tuple[Hold, ...]:
     unfit = memory.unfit_units.get(TEMPLATE_UNIT)
     if unfit is not None:
         found.append(Hold(reason=reasons.UnitUnfit(unfit=unfit)))
+    stopped = memory.target.stopped_seconds
+    if stopped is not None:
+        found.append(Hold(reason=reasons.TargetStopped(stopped_seconds=max(0.0, tick.now_seconds - stopped))))
     pause = memory.people.paused(tick.now_seconds)
     if pause is not None:
         found.append(

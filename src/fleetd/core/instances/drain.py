@@ -45,6 +45,7 @@ DRAIN_ORDERS_MAX = 8
 
 _WITH_PROCESS = frozenset({"active", "activating", "reloading", "deactivating"})
 _REPLACED_FIRST = {
+    reasons.ReplaceCause.UNCONFIGURED: -1,
     reasons.ReplaceCause.OUTDATED: 0,
     reasons.ReplaceCause.RESTART: 0,
     reasons.ReplaceCause.MEMORY: 1,

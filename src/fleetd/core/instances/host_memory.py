@@ -14,7 +14,7 @@ from msgspec import structs
 from fleetd.core.evidence.weigh import EvidenceMemory
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
-from fleetd.core.model.facts import CodeStamp, EndCause, Ending, UnfitUnit, Value
+from fleetd.core.model.facts import CodeStamp, EndCause, Ending, RenderedSettings, UnfitUnit, Value
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Policy
@@ -197,6 +197,14 @@ class AbsenceMemory(Value, frozen=True, kw_only=True):
     quiet: tuple[str, ...] = ()  # other hosts' schedulers that are being drained, by identity
 
 
+class TargetMemory(Value, frozen=True, kw_only=True):
+    """mastodon-sidekiq.target in this boot (target.py). Times are CLOCK_BOOTTIME."""
+
+    up: bool | None = None  # as last seen: active, or about to be; None: never looked
+    stopped_seconds: float | None = None  # when it was stopped; None: it is up, or never was in this boot
+    started_seconds: float | None = None  # when it was last seen to come up
+
+
 class HostMemory(Value, frozen=True, kw_only=True):
     """Everything a host remembers. Times are CLOCK_BOOTTIME of this boot."""
 
@@ -209,6 +217,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     undrainable_seconds: float | None = None  # when a quiet was last found unconfirmed
     units: UnitMemory = UnitMemory()
     people: PeoplesOrders = PeoplesOrders()
+    target: TargetMemory = TargetMemory()
     rollout: Rollout | None = None
     shortage: Shortage = Shortage()
     deaths: DeathMemory = DeathMemory()
@@ -223,6 +232,8 @@ class HostMemory(Value, frozen=True, kw_only=True):
     scheduler: AbsenceMemory = AbsenceMemory()
     scheduler_handover: bool = False  # we stopped ours in order to start it again
     unfit_units: dict[str, UnfitUnit] = {}  # as last read; see HostFacts
+    #: The settings of numbers that fleetd rendered and the configuration names no more (left_over.py).
+    left_over: dict[InstanceKey, RenderedSettings] = {}
 
     def worth_keeping(self) -> HostMemory:
         """The memory to save: without what changes every tick and begins anew after a restart of fleetd anyway."""

@@ -53,7 +53,7 @@ class HostTick(Value, frozen=True, kw_only=True):
     policy: Policy
     snapshot: Snapshot  # weighed: its processes all live, and its ages are by one clock
     evidence: Evidence = Evidence()
-    #: Every configured instance in the order of numbers, then the scheduler; None: systemd is unknown.
+    #: Every configured instance in the order of numbers, those left over, then the scheduler; None: systemd is unknown.
     instances: tuple[InstanceView, ...] | None = None
     #: The instances that are present or pinned; all other numbers are free.
     active: tuple[InstanceView, ...] = ()
@@ -86,7 +86,7 @@ class HostTick(Value, frozen=True, kw_only=True):
         return next((v for v in self.instances or () if v.key == key), None)
 
     def of(self, profile: str) -> list[InstanceView]:
-        """Every instance of a profile, free numbers included."""
+        """Every instance of a profile, free numbers and those left over included."""
         return [v for v in self.instances or () if v.profile == profile]
 
     def seeing(self, instances: tuple[InstanceView, ...] | None) -> HostTick:

@@ -17,11 +17,11 @@ from msgspec import structs
 
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
-from fleetd.core.model.facts import HostFacts, ProcessFacts, UnitFacts, Value
+from fleetd.core.model.facts import HostFacts, ProcessFacts, RenderedSettings, UnitFacts, Value
 from fleetd.core.model.heartbeats import claim_of
 from fleetd.core.model.identity import InstanceKey, parse_tag
 from fleetd.core.model.person import Person
-from fleetd.core.model.policy_tables import Policy, Profile
+from fleetd.core.model.policy_tables import CLAIM_MARGIN_CONNECTIONS, Policy, Profile
 from fleetd.core.model.worker_settings import SCHEDULER_PROFILE
 
 #: The first heartbeat comes within one beat (10 s) after READY. Without it an instance is no capacity, not even after
@@ -103,6 +103,7 @@ class InstanceView(Value, frozen=True, kw_only=True):
     digest: str | None = None  # of the settings it was started with; None: unknown
     db_pool: int | None = None  # likewise
     redis_known: bool = True
+    left_over: bool = False  # the configuration names it no more; then `profile` may have gone as well
 
     @property
     def is_present(self) -> bool:
@@ -193,8 +194,8 @@ def _running(memory: InstanceMemory, *, stalled: bool) -> InstanceState:
         return InstanceState.PINNED
     if stalled:
         return InstanceState.STALLED
-    outdated = memory.replace == reasons.ReplaceCause.OUTDATED
-    return InstanceState.OUTDATED if outdated else InstanceState.SERVING
+    outdated = {reasons.ReplaceCause.OUTDATED, reasons.ReplaceCause.UNCONFIGURED}
+    return InstanceState.OUTDATED if memory.replace in outdated else InstanceState.SERVING
 
 
 def _leaving(drain: Drain, process: ProcessFacts | None) -> InstanceState:
@@ -214,30 +215,35 @@ class SeenUnit(Value, frozen=True, kw_only=True):
     process: ProcessFacts | None
     memory: InstanceMemory
     stalled: bool = False  # it lives but finishes nothing (core/evidence)
+    left_over: RenderedSettings | None = None  # its settings, where the configuration names it no more
 
 
 def view_of(policy: Policy, seen: SeenUnit, host: HostFacts | None, redis_age_seconds: float | None) -> InstanceView:
     """One instance in its state. `redis_age_seconds`: age of the reading of Redis; None: Redis is unknown."""
-    profile = policy.profile_of(seen.key)
+    profile, left = policy.profile_of(seen.key), seen.left_over
     unit, process, sizes = seen.unit, seen.process, profile or policy.scheduler
+    threads, claim = sizes.threads, sizes.claim_connections
+    if left is not None and left.threads:
+        threads, claim = left.threads, min(left.db_pool, left.threads + CLAIM_MARGIN_CONNECTIONS)
     redis_known = redis_age_seconds is not None
     view = InstanceView(
         key=seen.key,
-        profile=profile.name if profile else None,
+        profile=left.profile if left is not None else profile.name if profile else None,
         state=state_of(unit, process, seen.memory, sidekiq_known=redis_known, stalled=seen.stalled),
-        threads=sizes.threads,
+        threads=threads,
         state_age_seconds=unit.state_age_seconds if unit else 0.0,
         unit=unit,
         pinned=seen.memory.pinned,
         replace=seen.memory.replace,
         redis_known=redis_known,
+        left_over=left is not None,
     )
     if not view.is_present:  # systemd outranks a heartbeat, which outlives its process by 60 s
         return view
     # Memory of its cgroup, ffmpeg and the like included; else the heartbeat's, of the process alone.
     resident = host.resident_bytes.get(seen.key) if host is not None else None
     if process is None:
-        return structs.replace(view, claim_connections=sizes.claim_connections, resident_bytes=resident)
+        return structs.replace(view, claim_connections=claim, resident_bytes=resident)
     age = redis_age_seconds or 0.0
     run_age, tag = process.oldest_run_age_seconds, parse_tag(process.tag)
     return structs.replace(

@@ -17,7 +17,9 @@ from msgspec import structs
 
 from fleetd.core.instances.host_memory import Failure, HostMemory
 from fleetd.core.instances.host_tick import HostTick
+from fleetd.core.instances.left_over import remember_left_over
 from fleetd.core.instances.lifecycle import Drain, DrainPhase, Pin
+from fleetd.core.instances.target import remember_target
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
@@ -65,7 +67,8 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
         return memory, noticed
     if memory.since_seconds is None:
         memory = structs.replace(memory, since_seconds=tick.now_seconds)
-    keys = _ours(tick.policy.profiles)
+    memory = remember_left_over(tick, remember_target(tick, memory))
+    keys = {**_ours(tick.policy.profiles), **dict.fromkeys(memory.left_over)}
     changes = _UnitChanges(tick, memory)
     at_rest = changes.at_rest()
     for key in keys:
@@ -186,7 +189,10 @@ class _UnitChanges:
         elif self._pinned_by_hand(key) and self._stopped_lately(key):
             del self.pins[key]
             self.noticed.append(reasons.RestartedByHand(key=key))
-        elif not self._started_by_the_boot(key):
+        elif self._started_by_the_boot(key):
+            if pin is not None and pin.wants == reasons.PinKind.STOPPED:  # the start of all is the later order
+                del self.pins[key]
+        else:
             self._pin(key, reasons.PinKind.RUN)
 
     def _stopped_lately(self, key: InstanceKey) -> bool:
@@ -195,18 +201,28 @@ class _UnitChanges:
         return pin.wants == reasons.PinKind.STOPPED and self.now - pin.since_seconds < RESTART_SECONDS
 
     def _started_by_the_boot(self, key: InstanceKey) -> bool:
-        since = self.before.since_seconds
+        """Whether systemd itself starts it: after a boot of the host, or because the target was started."""
+        begun = [at for at in (self.before.since_seconds, self.before.target.started_seconds) if at is not None]
         at_boot = {n for p in self.policy.profiles for n in p.numbers[: p.min_instances]}
         rounds = math.ceil((len(at_boot) + 1) / self.policy.pace.booting_max)
-        if since is None or self.now - since >= HOST_BOOT_SECONDS + HOST_BOOT_ROUND_SECONDS * rounds:
+        if not begun or self.now - max(begun) >= HOST_BOOT_SECONDS + HOST_BOOT_ROUND_SECONDS * rounds:
             return False
         return key == SCHEDULER or key in at_boot
 
     def _went_down(self, key: InstanceKey) -> None:
-        """If we did not order this stop, a person did: pin the unit. Restarts by systemd never get here."""
-        if not self._stopped_by_us(key):
-            self.drains.pop(key, None)
+        """If we did not order this stop, a person did: pin the unit. Restarts by systemd never get here.
+
+        Not one that went with the target, which is down for as long as that is, nor one that is left over.
+        """
+        if self._stopped_by_us(key):
+            return
+        self.drains.pop(key, None)
+        if key in self.before.left_over:
+            self.pins.pop(key, None)  # it is gone, and nothing would start it again
+        elif self.before.target.stopped_seconds is None:
             self._pin(key, reasons.PinKind.STOPPED)
+        elif (pin := self.pins.get(key)) is not None and pin.wants != reasons.PinKind.STOPPED:
+            del self.pins[key]
 
     def _stopped_by_us(self, key: InstanceKey) -> bool:
         drain = self.drains.get(key)
@@ -236,6 +252,8 @@ class _UnitChanges:
 
     def _is_kept(self, key: InstanceKey, pin: Pin) -> bool:
         """Whether to keep a pin. An expired one on a quiet process stays until a heartbeat lets its drain begin."""
+        if key in self.before.left_over and self.seen.get(key) in {"inactive", "failed"}:
+            return False
         if key in self.drains:
             return pin.wants == reasons.PinKind.STOPPED and self.now < pin.until_seconds
         return self.now < pin.until_seconds or (pin.wants == reasons.PinKind.QUIET and self.seen.get(key) in _UP)

@@ -21,7 +21,7 @@ from fleetd.core.instances.rollout import begin, outdated_for
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
-from fleetd.core.model.identity import SCHEDULER, InstanceKey, unit_name
+from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, unit_name
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import Profile
 from fleetd.errors import OrderRefusedError
@@ -91,6 +91,11 @@ class Situation:
 
     def drains(self, view: InstanceView) -> bool:
         return view.key in self.memory.drains or view.state == InstanceState.STOPPING
+
+    def held(self) -> reasons.HoldReason | None:
+        """What keeps an order that was taken from having an effect now, an upgrade that waits for one aside."""
+        upgrades = (reasons.CodeChanged, reasons.UnitsUpgraded)
+        return next((h.reason for h in self.tick.constraints.holds if not isinstance(h.reason, upgrades)), None)
 
     def with_pin(self, key: InstanceKey, wants: reasons.PinKind, for_seconds: float) -> HostMemory:
         until = self.now + for_seconds
@@ -220,7 +225,11 @@ class SetInstances(Order, frozen=True, kw_only=True):
             )
         wanted = SetInForce(instances=self.instances, until_seconds=now.now + seconds, person=now.person)
         return now.with_people(sets={**now.people.sets, profile.name: wanted}), reasons.SetTaken(
-            profile=profile.name, instances=self.instances, for_seconds=seconds, min_instances=profile.min_instances
+            profile=profile.name,
+            instances=self.instances,
+            for_seconds=seconds,
+            min_instances=profile.min_instances,
+            held=now.held(),
         )
 
 
@@ -312,8 +321,10 @@ class DrainInstance(Order, frozen=True, kw_only=True):
             busy_threads=view.busy_threads,
             drain_seconds_max=now.policy.pace.drain_seconds_max,
             for_seconds=seconds,
+            left_over=view.left_over,
         )
-        return now.with_pin(view.key, reasons.PinKind.STOPPED, seconds).with_drain(view.key, drain), reply
+        pinned = now.memory if view.left_over else now.with_pin(view.key, reasons.PinKind.STOPPED, seconds)
+        return pinned.with_drain(view.key, drain), reply
 
 
 class Restart(Order, frozen=True, kw_only=True):
@@ -348,7 +359,9 @@ class Restart(Order, frozen=True, kw_only=True):
         if rollout is not None and restarts and not upgraded:
             return now.memory, _goes_on(now, rollout, chosen)
         if not chosen:
-            raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart")
+            stopped = now.memory.target.stopped_seconds is not None
+            start = f"; to start them: systemctl start {TARGET_UNIT}" if stopped else ""
+            raise OrderRefusedError(f"no instance of {self.profile or 'any profile'} runs: nothing to restart{start}")
         # A person who restarts has fixed what failed, and accepts Mastodon's code as it is on disk.
         failed = tuple(v.key for v in meant if v.key in now.memory.units.failures)
         pins = {k: p for k, p in now.people.pins.items() if k not in {v.key for v in chosen}}
@@ -367,6 +380,7 @@ class Restart(Order, frozen=True, kw_only=True):
             code_for_all=upgraded and bool(self.profile),
             tried_again=failed,
             pins_ended=len(now.people.pins) - len(pins),
+            held=now.held(),
         )
 
     def _means(self, view: InstanceView, *, scheduler: bool) -> bool:

@@ -47,6 +47,8 @@ def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reas
         heavy = watch.heavy_since_seconds
         if restart is not None and view.key in (*restart.left, restart.current):
             found[view.key] = reasons.ReplaceCause.RESTART
+        elif view.left_over:
+            found[view.key] = reasons.ReplaceCause.UNCONFIGURED
         elif tick.machine is not None and outdated_for(tick.policy, view, tick.machine, memory) is not None:
             found[view.key] = reasons.ReplaceCause.OUTDATED
         elif tick.machine is None or heavy is None:
@@ -59,6 +61,7 @@ def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reas
 def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory: HostMemory) -> str | None:
     """The digest that this instance should run with and does not; None: it does, or that is unknown.
 
+    None as well for one that is left over: nothing else is rendered for it.
     Nothing is outdated while its rendered settings are not as configured: a replacement would be outdated again.
     """
     watch, settings, profile = (
@@ -66,7 +69,7 @@ def outdated_for(policy: Policy, view: InstanceView, machine: HostFacts, memory:
         machine.rendered.get(view.key),
         policy.profile_of(view.key),
     )
-    if settings is None or (profile is not None and settings.profile != profile.name):
+    if view.left_over or settings is None or (profile is not None and settings.profile != profile.name):
         return None
     configured = instance_digest(profile) if profile is not None else scheduler_digest(policy.scheduler)
     unit_digest = machine.unit_digests.get(TEMPLATE_UNIT if profile is not None else SCHEDULER_UNIT, "")
@@ -142,15 +145,21 @@ def _ended(rollout: Rollout, given_up: reasons.RolloutGivenUp | None = None) -> 
 
 
 def _begin(tick: HostTick) -> Rollout | None:
-    """A rollout begun by fleetd: of all outdated instances, else of the heaviest one over its memory limit.
+    """A rollout begun by fleetd: of all left over, else of all outdated, else of the heaviest over its memory limit.
 
     What a person pinned to run is left out; only `restart` replaces it. None: nothing is due.
     """
-    due = [v for v in tick.active if v.replace and v.is_capacity and v.pinned != reasons.PinKind.RUN]
-    outdated = [v for v in due if v.replace == reasons.ReplaceCause.OUTDATED]
+    due = [
+        v
+        for v in tick.active
+        if v.replace and v.pinned != reasons.PinKind.RUN
+        if v.is_capacity or (v.left_over and v.state == InstanceState.STALLED)
+    ]
+    for cause in (reasons.ReplaceCause.UNCONFIGURED, reasons.ReplaceCause.OUTDATED):
+        chosen = [v for v in due if v.replace == cause]
+        if chosen:
+            return begin(tick.policy, chosen, cause, tick.now_seconds)
     heavy = [v for v in due if v.replace == reasons.ReplaceCause.MEMORY]
-    if outdated:
-        return begin(tick.policy, outdated, reasons.ReplaceCause.OUTDATED, tick.now_seconds)
     if heavy:
         heaviest = max(heavy, key=lambda v: v.resident_bytes or 0)
         return begin(tick.policy, [heaviest], reasons.ReplaceCause.MEMORY, tick.now_seconds)
@@ -160,7 +169,7 @@ def _begin(tick: HostTick) -> Rollout | None:
 def begin(policy: Policy, chosen: list[InstanceView], cause: reasons.ReplaceCause, now_seconds: float) -> Rollout:
     """A rollout of these instances: the least important profile first, as the canary, and the scheduler last."""
     rank = {p.name: index for index, p in enumerate(policy.profiles)}
-    order = sorted(chosen, key=lambda v: (v.profile is None, -rank.get(v.profile or "", 0), v.key))
+    order = sorted(chosen, key=lambda v: (v.profile is None, -rank.get(v.profile or "", len(rank)), v.key))
     left = {v.key: v.unit.invocation_id if v.unit is not None else "" for v in order}
     return Rollout(cause=cause, left=left, total_instances=len(left), since_seconds=now_seconds)
 
@@ -169,6 +178,7 @@ def _has_failed(policy: Policy, memory: HostMemory, rollout: Rollout) -> bool:
     """Whether an instance of the profiles it concerns has failed since it began, so replacements don't come up."""
     meant = {*rollout.left, rollout.current}
     names = {p.name for p in policy.profiles if meant & {*p.numbers}} | {rollout.unavailable_in}
+    names |= {settings.profile for key, settings in memory.left_over.items() if key in meant}
     keys = {n for p in policy.profiles if p.name in names for n in p.numbers} | ({SCHEDULER} & meant)
     failures = memory.units.failures.items()
     return any(f.last_seconds > rollout.since_seconds for key, f in failures if key in keys)
@@ -235,18 +245,22 @@ def _give_up(tick: HostTick, memory: HostMemory, rollout: Rollout) -> tuple[Host
     return structs.replace(memory, rollout=ended), [_ended(rollout, why)]
 
 
-def _current_profile(policy: Policy, memory: HostMemory) -> tuple[Profile, Rollout] | None:
-    """The profile of the instance that is being replaced, and the rollout; None: none is, or it is the scheduler."""
+def _current_profile(tick: HostTick, memory: HostMemory) -> tuple[Profile, Rollout] | None:
+    """The profile of the instance that is being replaced, and the rollout.
+
+    None: none is, or it is the scheduler, or one that is left over of a profile that is not configured any more.
+    """
     rollout = memory.rollout_under_way
-    if rollout is None or rollout.current is None:
+    view = tick.view(rollout.current) if rollout is not None else None
+    if rollout is None or view is None:
         return None
-    profile = policy.profile_of(rollout.current)
+    profile = tick.policy.profile(view.profile or "")
     return None if profile is None else (profile, rollout)
 
 
 def spare_for(tick: HostTick, memory: HostMemory) -> str | None:
     """The profile that could start a spare now, because it has a number free for it."""
-    current = _current_profile(tick.policy, memory)
+    current = _current_profile(tick, memory)
     if current is None or current[1].spare is not None or current[1].current in memory.drains:
         return None
     free = (v.state == InstanceState.STOPPED and v.key not in memory.units.failures for v in tick.of(current[0].name))
@@ -255,7 +269,7 @@ def spare_for(tick: HostTick, memory: HostMemory) -> str | None:
 
 def spare_in(tick: HostTick, memory: HostMemory) -> str | None:
     """The profile in which a spare runs or boots beside the instance that it replaces."""
-    current = _current_profile(tick.policy, memory)
+    current = _current_profile(tick, memory)
     if current is None or current[1].spare is None or current[1].current in memory.drains:
         return None
     spare = tick.view(current[1].spare)
@@ -346,7 +360,9 @@ def _scheduler_waits_for(old: InstanceView, rollout: Rollout | None) -> reasons.
 def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDecision) -> reasons.RolloutWait | None:
     """What must settle before `old` may go, so that capacity is kept; None: nothing."""
     name = old.profile or ""
-    own, planned = tick.of(name), plan.of(tick.policy.host, name)
+    gone = tick.policy.profile(name) is None  # then the other profiles take over
+    names = [p.name for p in tick.policy.profiles] if gone else [name]
+    own = [v for v in tick.instances or () if v.profile in (name, *names)]
     leaving = [
         v
         for v in own
@@ -356,9 +372,11 @@ def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDeci
     if leaving or booting:
         keys = tuple(v.key for v in (*leaving, *booting))
         return reasons.SettlesFirst(keys=keys, what="drains" if leaving else "boots")
-    few = planned is None or sum(1 for v in own if v.is_capacity) < planned.admitted_instances
-    if few and _may_come(tick, name, decision):
-        return reasons.StartsFirst(profile=name)
+    for each in names:
+        planned = plan.of(tick.policy.host, each)
+        few = planned is None or sum(1 for v in own if v.profile == each and v.is_capacity) < planned.admitted_instances
+        if few and _may_come(tick, each, decision):
+            return reasons.StartsFirst(profile=each)
     rollout, profile = decision.memory.rollout, tick.policy.profile(name)
     if rollout is not None and rollout.cause == reasons.ReplaceCause.MEMORY and profile is not None:
         late = _late_queues(tick, profile)
@@ -435,10 +453,13 @@ def _let_go_first(
     """Without a spare: let the old instance go, so its profile has one less until the replacement serves."""
     own = [v for v in tick.of(old.profile or "") if v.is_capacity]
     profile, database = tick.policy.profile(old.profile or ""), tick.snapshot.database
-    above_min = profile is not None and len(own) > profile.min_instances
+    if profile is None:  # nothing comes after it
+        let_go(old, reasons.Replaced(cause=rollout.cause), tick.now_seconds, decision, by_rollout=True)
+        return reasons.Drains(key=old.key, busy_threads=old.busy_threads)
+    above_min = len(own) > profile.min_instances
     if database.value.refused if isinstance(database, Known) else above_min:
         return reasons.NoConnectionForNext(old_key=old.key)
-    if profile is not None and not is_rendered(tick.machine, profile, old.key):
+    if not old.left_over and not is_rendered(tick.machine, profile, old.key):
         return reasons.NextNotRendered(old_key=old.key)
     let_go(old, why, tick.now_seconds, decision, by_rollout=True)
     _set(decision, rollout, unavailable_in=old.profile, available_instances=len(own))

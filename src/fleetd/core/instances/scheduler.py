@@ -63,8 +63,9 @@ def decide_scheduler(
     if unfit is not None and (decision.start or decision.surplus is not None):
         left_alone = reasons.SchedulerUnitUnfit(file=unfit.file)
         decision = structs.replace(decision, state=left_alone, start=False, surplus=None)
-    hindrance = _hindrance(tick, memory) if decision.start else None
-    if hindrance is not None:
+    coming = isinstance(decision.state, reasons.SchedulerAbsent)  # it would be started a little later
+    hindrance = _hindrance(tick, memory) if decision.start or coming else None
+    if hindrance is not None and (decision.start or isinstance(hindrance, reasons.SchedulerHeld)):
         decision = structs.replace(decision, state=hindrance, start=False)
     back = own is not None and own.serves and SCHEDULER not in memory.drains
     taken = isinstance(decision.state, reasons.SchedulerElsewhere)
@@ -157,7 +158,10 @@ def _decide(
         return SchedulerDecision(state=reasons.SchedulerQuiet(host=policy.host), live_processes=0)
     if own.is_present or others:
         elsewhere = reasons.SchedulerElsewhere(processes=tuple(_serving(tick, process) for process in others))
-        state = reasons.SchedulerRuns(hosts=hosts) if runs else elsewhere
+        state: reasons.Reason = elsewhere
+        if runs:
+            ours = policy.scheduler.place != "elsewhere" or own.pinned == reasons.PinKind.RUN
+            state = reasons.SchedulerRuns(hosts=hosts) if ours else reasons.SchedulerStillHere(hosts=hosts)
         return SchedulerDecision(state=state, live_processes=live, hosts=hosts)
     if not tick.sidekiq.processes_complete:
         return SchedulerDecision(state=reasons.SchedulerUnreadable(what="heartbeat"))

@@ -247,11 +247,20 @@ class UnitFacts(Value, frozen=True, kw_only=True):
     job: str = ""
 
 
+class TargetFacts(Value, frozen=True, kw_only=True):
+    """mastodon-sidekiq.target, whose stop stops every worker of this host."""
+
+    active_state: str
+    job: str = ""  # as UnitFacts.job
+    stopped_age_seconds: float | None = None  # since it was last stopped in this boot; None: it never was, or unknown
+
+
 class SystemdFacts(Value, frozen=True, kw_only=True):
     """Our units as systemd shows them. A unit that is not listed is not loaded, and so is inactive."""
 
     units: dict[InstanceKey, UnitFacts]
     polkit_runs: bool = True  # systemd asks it whether fleetd may
+    target: TargetFacts | None = None  # None: not loaded
 
 
 class RenderedSettings(Value, frozen=True, kw_only=True):
@@ -259,6 +268,8 @@ class RenderedSettings(Value, frozen=True, kw_only=True):
 
     profile: str  # SCHEDULER_PROFILE for the scheduler
     digest: str
+    threads: int = 0  # 0: unknown
+    db_pool: int = 0  # likewise
 
 
 class HostPressure(Value, frozen=True, kw_only=True):

@@ -20,6 +20,8 @@ NUMBER_MAX: Final = 9999
 
 SCHEDULER_UNIT: Final = "mastodon-sidekiq-scheduler.service"
 TEMPLATE_UNIT: Final = "mastodon-sidekiq@.service"
+#: All workers of a host: its stop stops each of them. fleetd reads it and never touches it.
+TARGET_UNIT: Final = "mastodon-sidekiq.target"
 #: Every application_name of ours begins with this.
 APPLICATION_NAME_PREFIX: Final = "mastodon-sidekiq"
 

@@ -73,6 +73,7 @@ class InstanceStatus(Value, frozen=True, kw_only=True):
     state_age_seconds: float | None
     note: str = ""  # "pinned by hand until …", "draining: 2 jobs left"
     died: DeathsStatus | None = None  # None: not in the last hour
+    configured: bool = True  # False: fleetd.toml names it no more, so it is drained; its profile may have gone as well
 
 
 class ClampStatus(Value, frozen=True, kw_only=True):
@@ -182,7 +183,7 @@ class SchedulerStatus(Value, frozen=True, kw_only=True):
 class HoldStatus(Value, frozen=True, kw_only=True):
     """Why nothing moves of its own accord."""
 
-    kind: Literal["pause", "upgrade", "quieted", "units"]
+    kind: Literal["pause", "upgrade", "quieted", "units", "stopped"]
     sentence: str  # what, why, and how it ends
     seconds_left: float | None = None  # None: until somebody acts
 

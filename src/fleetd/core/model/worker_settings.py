@@ -144,7 +144,13 @@ def read_rendered(key: InstanceKey, text: str) -> RenderedSettings | None:
     tag = next((parse_tag(word) for option, word in pairwise(words) if option == "-g"), None)
     if tag is None or tag.key != key or "FLEETD_PROFILE" not in values:
         return None
-    return RenderedSettings(profile=values["FLEETD_PROFILE"], digest=tag.digest)
+    threads = next((n for option, word in pairwise(words) if option == "-c" and (n := _threads(word))), 0)
+    return RenderedSettings(profile=values["FLEETD_PROFILE"], digest=tag.digest, threads=threads, db_pool=tag.db_pool)
+
+
+def _threads(word: str) -> int:
+    """0: it is none that fleetd-render would write."""
+    return int(word) if word.isascii() and word.isdecimal() and len(word) <= 3 else 0
 
 
 def parse_settings(text: str) -> dict[str, str]:

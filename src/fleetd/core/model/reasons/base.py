@@ -33,6 +33,7 @@ class ClampCode(StrEnum):
     SCHEDULER_UNKNOWN = "scheduler_unknown"
     PLAN_EXPIRED = "plan_expired"
     PAUSED = "paused"
+    STOPPED = "stopped"
     SET = "set"
     UPGRADE = "upgrade"
     ROLLING = "rolling"

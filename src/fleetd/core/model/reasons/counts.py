@@ -95,6 +95,13 @@ class Paused(ClampReason, frozen=True, kw_only=True):
     person: Person | None = None
 
 
+class TargetStopped(ClampReason, frozen=True, kw_only=True):
+    """mastodon-sidekiq.target was stopped in this boot, and with it every worker."""
+
+    code = ClampCode.STOPPED
+    stopped_seconds: float  # how long ago
+
+
 class CodeChanged(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.UPGRADE
     version: str | None
@@ -118,7 +125,7 @@ class UnitUnfit(ClampReason, frozen=True, kw_only=True):
     unfit: UnfitUnit
 
 
-HoldReason = Paused | CodeChanged | UnitsUpgraded | MostQuietedByHand | UnitUnfit
+HoldReason = TargetStopped | Paused | CodeChanged | UnitsUpgraded | MostQuietedByHand | UnitUnfit
 
 
 class OomHold(ClampReason, frozen=True, kw_only=True):

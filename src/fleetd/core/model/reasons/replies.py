@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import Reason
+from fleetd.core.model.reasons.counts import HoldReason
 from fleetd.core.model.reasons.units import PinKind
 
 
@@ -25,6 +26,7 @@ class SetTaken(Reason, frozen=True, kw_only=True):
     instances: int
     for_seconds: float
     min_instances: int
+    held: HoldReason | None = None  # what has to end first
 
 
 class AutoTaken(Reason, frozen=True, kw_only=True):
@@ -48,6 +50,7 @@ class DrainTaken(Reason, frozen=True, kw_only=True):
     busy_threads: int | None
     drain_seconds_max: float
     for_seconds: float
+    left_over: bool = False  # the configuration names it no more, so nothing would start it again
 
 
 class DrainUnderWay(Reason, frozen=True, kw_only=True):
@@ -72,6 +75,7 @@ class RestartTaken(Reason, frozen=True, kw_only=True):
     code_for_all: bool
     tried_again: tuple[InstanceKey, ...]
     pins_ended: int
+    held: HoldReason | None = None  # what has to end first
 
 
 Reply = (

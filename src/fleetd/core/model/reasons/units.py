@@ -24,6 +24,7 @@ class ReplaceCause(StrEnum):
     """Why an instance is to be replaced by a fresh one."""
 
     OUTDATED = "outdated"
+    UNCONFIGURED = "unconfigured"  # its number is not in the configuration any more
     MEMORY = "memory"
     RESTART = "restart"
 
@@ -379,6 +380,12 @@ class SchedulerUnreadable(ClampReason, frozen=True, kw_only=True):
 
 
 class SchedulerRuns(Reason, frozen=True, kw_only=True):
+    hosts: tuple[str, ...]
+
+
+class SchedulerStillHere(Reason, frozen=True, kw_only=True):
+    """place = "elsewhere", and ours runs. Nobody knows whether another host would take over, so fleetd leaves it."""
+
     hosts: tuple[str, ...]
 
 
