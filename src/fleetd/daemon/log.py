@@ -19,6 +19,7 @@ from fleetd.daemon.standing import Budget, Seldom, Standing
 from fleetd.daemon.tick import TickResult
 from fleetd.words.evidence import SUBJECTS
 from fleetd.words.formatting import times
+from fleetd.words.observing import ACTS, OBSERVES, going_on, would
 from fleetd.words.reasons import sentence
 
 #: Sentences kept for `fleetctl status`.
@@ -60,6 +61,8 @@ class TickLog:
         self._unserved = Standing(over=lambda name: f"queue {name} is served again, or empty", more=_more_unserved)
         self._unfit = Standing(over=_fit_again, more=_more_sources, settle_seconds=(0.0,))
         self._signs = Standing(over=lambda subject: f"no longer seen: {subject}", more=_more_sources)
+        self._would = Standing(over=str, more=lambda wishes: f"would do {times(len(wishes), 'more thing')}")
+        self._observes = False  # as last told
         self._unknown = Standing(over=str, more=lambda clamps: f"and {len(clamps)} more")
         self._clamps: frozenset[tuple[object, ...]] = frozenset()  # as last told
         self._clamps_seldom = Seldom(_REASONS_AT_ONCE, _REASONS_EVERY_SECONDS)
@@ -99,7 +102,9 @@ class TickLog:
         self._report_unfit(result)
         self._report_unsaved(result)
         self._report_unserved(result)
+        self._report_mode(result)
         self._report_wanted(result)
+        self._report_would(now, status)
         for step in status.step_results:
             said = f"{step.verb} {step.unit}: {step.why}"
             failed = step.result != "done"
@@ -168,6 +173,24 @@ class TickLog:
         room = self._budget.left(of_readings=False)
         for line in self._unserved.look(result.tick.now_seconds, queues, room):
             self._tell("noticed", line.sentence, warning=line.warning)
+
+    def _report_mode(self, result: TickResult) -> None:
+        """Log that fleetd only observes from now on, or acts again."""
+        observes = result.tick.policy.observes
+        if observes != self._observes:
+            begun = tuple(result.host.memory.drains)
+            self._event(result.tick.now_seconds, f"{OBSERVES}{going_on(begun)}" if observes else ACTS, "daemon")
+            self._observes = observes
+
+    def _report_would(self, now_seconds: float, status: Status) -> None:
+        """Log what fleetd would do when it begins to want it, not that it no longer does.
+
+        Which instance it would drain changes with the work that each has, so that is not said again.
+        """
+        there = {f"{w.verb} {w.profile or ','.join(map(str, w.keys))}": would(w) for w in status.would}
+        for line in self._would.look(now_seconds, there, self._budget.left(of_readings=False)):
+            if line.warning:
+                self._event(now_seconds, line.sentence, "would")
 
     def _report_wanted(self, result: TickResult) -> None:
         """Log why counts changed. This comes before the steps, which say how many are wanted but not why."""

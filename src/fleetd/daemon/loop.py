@@ -24,6 +24,7 @@ from fleetd.daemon.tell_failure import status_of_failure
 from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import FleetdError, SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
+from fleetd.words.observing import only_shown
 from fleetd.words.reasons import sentence
 from fleetd.words.replies import answer as answered
 
@@ -79,7 +80,9 @@ class Loop:
     async def order(self, order: Order) -> str:
         """Obey a person between two ticks; returns the sentence to tell them. Raises FleetdError when refused."""
         async with self.between_ticks:
-            answer = answered(sentence(self.ticker.order(order)), self.ticker.unsaved)
+            reply = self.ticker.order(order)
+            answer = answered(sentence(reply), self.ticker.unsaved)
+            answer += only_shown(reply) if self.ticker.policy.observes else ""
             self.log.note(self.clock.now_seconds(), f"ordered: {answer}", "order")
         self.soon()
         return answer

@@ -23,6 +23,7 @@ from fleetd.cli.advice.verdict import (
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Status
 from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, duration, sentence, times
+from fleetd.words.observing import OBSERVES
 
 #: A tick is due every few seconds. If the last one is older than this, fleetd is stuck.
 TICK_AGE_SECONDS_MAX = 30.0
@@ -45,7 +46,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
         *_connections(status),
         *other_version(status),
     ]
-    return (*stuck(status), *_holds(status), *sorted(found, key=lambda finding: -finding.level))
+    return (*stuck(status), *observes(status), *_holds(status), *sorted(found, key=lambda finding: -finding.level))
 
 
 def headline(status: Status) -> Finding:
@@ -80,6 +81,11 @@ def other_version(status: Status) -> list[Finding]:
         return []
     said = f"fleetd {status.version[:40]} runs, and this is fleetctl {__version__}: what is shown may be misread."
     return [Finding(Level.WARN, f"{said} To run the fleetd that is installed: systemctl restart fleetd")]
+
+
+def observes(status: Status) -> list[Finding]:
+    """A banner while fleetd only observes, which is no fault."""
+    return [] if status.mode == "act" else [Finding(Level.OK, sentence(OBSERVES), banner="OBSERVES ONLY")]
 
 
 def _holds(status: Status) -> list[Finding]:
@@ -172,6 +178,8 @@ def _remedy(status: Status) -> str:
     if codes:
         obstacles = sorted(_OBSTACLES.get(code, code.value.replace("_", " ")) for code in codes)
         return "; the fleet can't grow because of " + " and ".join(obstacles)
+    if status.mode == "observe":
+        return ""
     booting = sum(1 for instance in status.instances if instance.state == "starting")
     coming = sum(max(0, (p.admitted_instances or 0) - (p.running_instances or 0)) for p in status.profiles)
     return f"; {times(booting + coming, 'more instance')} on the way" if booting + coming else ""
@@ -253,6 +261,6 @@ def _over_the_limit(status: Status) -> list[Finding]:
     who, over = capitalised(CONNECTION_SOURCES[source.name]), -left_connections(source)
     said = (
         f"{who} may run out of connections: others, claims and reserve exceed its limit of "
-        f"{source.limit_connections:,} by {over:,}. fleetd drains until they fit."
+        f"{source.limit_connections:,} by {over:,}.{' fleetd drains until they fit.' if status.mode == 'act' else ''}"
     )
     return [Finding(Level.BAD, said)]

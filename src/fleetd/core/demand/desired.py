@@ -87,6 +87,8 @@ def desired_instances(
             desired[name] = running
         elif name in constraints.set_instances:
             desired[name] = _as_set(profile, needed, running, constraints.set_instances[name], clamps)
+        elif tick.policy.observes:  # nothing of its own accord but the replacement of what was let go first
+            desired[name] = running + (constraints.unavailable_in == name)
         elif needed is None:
             clamps.add(reasons.LatencyUnknown(), name)
             desired[name] = _Count(profile, running, running, clamps).at_least_min().count

@@ -196,10 +196,10 @@ def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decisio
     own, now, memory = tick.view(SCHEDULER), tick.now_seconds, decision.memory
     if own is None:
         return
-    ends = SCHEDULER in memory.drains or own.state == InstanceState.STOPPING
-    if scheduler.surplus is not None and not ends:
+    ends, observes = SCHEDULER in memory.drains or own.state == InstanceState.STOPPING, tick.policy.observes
+    if scheduler.surplus is not None and not ends and not observes:
         let_go(own, scheduler.surplus, now, decision)
-    if not scheduler.start:
+    if not scheduler.start or (observes and not memory.scheduler_handover):
         return
     # A scheduler that we stopped to start it again is started even in a pause, just as a drain under way goes on. That
     # the instances' unit is somebody else's says nothing of the scheduler's.
