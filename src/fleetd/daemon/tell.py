@@ -15,7 +15,6 @@ from fleetd.core.instances.lifecycle import InstanceView, Pin
 from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult, Verb
-from fleetd.core.model.facts import Known
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.status import (
@@ -55,10 +54,8 @@ def status_of(
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
     unsaved = () if result.unsaved is None else (result.unsaved,)
-    problems = (*map(sentence, (*unsaved, *result.unfit)), *problems)
-    redis = result.snapshot.sidekiq
-    if result.fleet.unserved is not None:
-        problems = (*problems, sentence(result.fleet.unserved))
+    unserved = () if result.fleet.unserved is None else (result.fleet.unserved,)
+    problems = (*map(sentence, (*unsaved, *result.unfit)), *problems, *map(sentence, unserved))
     status = Status(
         version=__version__,
         host=policy.host,
@@ -80,7 +77,7 @@ def status_of(
         next_sentence=_next(result),
         summary="",
         warnings=tuple(sentence(sign) for sign in result.signs),
-        ghost_heartbeats=len(result.tick.evidence.ghosts) if isinstance(redis, Known) else None,
+        ghost_heartbeats=len(result.tick.evidence.ghosts) if result.tick.sidekiq is not None else None,
         problems=problems,
         holds=_holds(result),
         overrides=_overrides(result),
