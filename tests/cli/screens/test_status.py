@@ -16,9 +16,10 @@ from fleetd.cli.screens.status import cropped, status_screen
 from fleetd.cli.terminal.lines import Page
 from fleetd.cli.terminal.output import show
 from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.units import ReplaceCause
-from fleetd.core.model.status import HoldStatus, OverrideStatus, RolloutStatus, Status
+from fleetd.core.model.status import HoldStatus, OverrideStatus, RolloutStatus, Status, WouldStatus
 from tests.support.builders import status_connections, status_examples, status_instances
 from tests.support.builders.status_healthy import healthy
 
@@ -357,3 +358,17 @@ def test_an_empty_status_is_no_error() -> None:
     text = printed(empty)
     assert "no queue is known yet" in text
     assert "nothing since it started" in text
+
+
+def test_what_it_would_do_is_shown_while_it_only_observes() -> None:
+    wishes = (
+        WouldStatus(
+            verb="start", keys=(InstanceKey(2), InstanceKey(3)), why="local has 1 of 3 wanted", profile="local"
+        ),
+        WouldStatus(verb="start", keys=(SCHEDULER,), why="none is live: started on w1"),
+    )
+    text = unwrapped(printed(replace(healthy(), mode="observe", would=wishes)))
+    assert " OBSERVES ONLY fleetd only observes: it starts and stops nothing but what you order" in text
+    assert "Would start mastodon-sidekiq@2, @3: local has 1 of 3 wanted." in text
+    assert "start mastodon-sidekiq-scheduler: none is live: started on w1." in text
+    assert "Would" not in printed(healthy())

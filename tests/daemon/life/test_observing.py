@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given
 from msgspec.structs import replace
 
+from fleetd.core.instances.observing import only_ordered
 from fleetd.core.instances.orders import (
     DrainInstance,
     Order,
@@ -13,11 +14,13 @@ from fleetd.core.instances.orders import (
     Restart,
     SetInstances,
 )
+from fleetd.core.model import reasons
 from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Mode, PacePolicy, Policy, SchedulerPolicy
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.tick import TickResult
+from fleetd.words.observing import only_shown
 from tests.support.laws.laws import Bounded, NoJobLost
 from tests.support.storm.instance_events import CHANGES, HANGS, HEAVY, ORDERS, PRESSURE, LifeStorm
 from tests.support.storm.storm import (
@@ -382,3 +385,24 @@ def test_an_older_policy_acts() -> None:
     written = msgspec.to_builtins(two_profiles())
     del written["mode"]
     assert not msgspec.convert(written, Policy).observes
+
+
+def test_a_tick_with_a_step_that_nobody_ordered_does_and_remembers_nothing() -> None:
+    """Whatever the decisions before it make of the mode."""
+    rig = observing(policy(strict(numbers="1-4")))
+    rig.world.enqueue("default", 20_000)
+    last = rig.run(60.0)[-1]
+    assert last.wished is not None
+    assert last.wished.steps
+    assert last.wished.memory.starts
+    kept = only_ordered(last.tick, last.host.memory, last.wished)
+    assert (kept.steps, kept.memory) == ([], last.host.memory)
+
+
+def test_an_order_that_leaves_the_decision_to_fleetd_is_answered_so() -> None:
+    assert only_shown(reasons.AutoTaken(profile="a")) == (
+        " fleetd only observes, so what it decides then is only shown."
+    )
+    released = reasons.ReleaseTaken(key=ONE, is_drained=True, forgotten_failures=0)
+    assert only_shown(released) == ""
+    assert only_shown(reasons.SetTaken(profile="a", instances=1, for_seconds=1.0, min_instances=1)) == ""
