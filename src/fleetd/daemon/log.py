@@ -183,11 +183,11 @@ class TickLog:
             self._observes = observes
 
     def _report_would(self, now_seconds: float, status: Status) -> None:
-        """Log what fleetd would do when it begins to want it, not that it no longer does.
+        """Log what fleetd would do when it begins to want it, and when it concerns more units or fewer.
 
-        Which instance it would drain changes with the work that each has, so that is not said again.
+        Which instance it would drain changes with the work that each has, so another one is not said.
         """
-        there = {f"{w.verb} {w.profile or ','.join(map(str, w.keys))}": would(w) for w in status.would}
+        there = {f"{w.verb} {w.profile if w.verb == 'drain' else w.keys}": would(w) for w in status.would}
         for line in self._would.look(now_seconds, there, self._budget.left(of_readings=False)):
             if line.warning:
                 self._event(now_seconds, line.sentence, "would")

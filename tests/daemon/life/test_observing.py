@@ -18,6 +18,7 @@ from fleetd.core.model import reasons
 from fleetd.core.model.decision import Step
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Mode, PacePolicy, Policy, SchedulerPolicy
+from fleetd.core.model.status import WouldStatus
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.tick import TickResult
 from fleetd.words.observing import only_shown
@@ -286,6 +287,22 @@ def test_what_it_would_do_is_logged_once_and_as_no_step() -> None:
     log.report(result, rig.status(result))
     assert ("daemon", "fleetd acts again on what it decides", False) in said
     assert [k for k, _, _ in said].count("step") == 2
+
+
+def test_more_that_it_would_start_is_said_and_another_that_it_would_drain_is_not() -> None:
+    said: list[str] = []
+    log = TickLog(lambda line, **_: said.append(line), lambda _, **__: None)
+    rig = observing(policy(strict(numbers="1-4"), pace=QUICK))
+    result = rig.tick()
+    status = rig.status(result)
+    for verb, keys in (("start", (ONE,)), ("start", (ONE, TWO)), ("drain", (ONE,)), ("drain", (TWO,))):
+        wish = WouldStatus(verb=verb, keys=keys, why="why", profile="default-first")  # type: ignore[arg-type]
+        log.report(result, replace(status, would=(wish,)))
+    assert [line for line in said if line.startswith("would")] == [
+        "would start mastodon-sidekiq@1: why",
+        "would start mastodon-sidekiq@1, @2: why",
+        "would drain mastodon-sidekiq@1: why",
+    ]
 
 
 # -- in storms

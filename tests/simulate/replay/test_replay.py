@@ -22,7 +22,7 @@ def test_short_bursts_are_not_averaged_away_by_a_calm_day() -> None:
 
 
 def test_a_time_in_which_fleetd_only_observed_shows_what_it_would_have_done() -> None:
-    recording, _ = recorded(small_trace(queue_toml("default", "[[0, 40]]", 0.2), seconds=600))
+    recording, _ = recorded(small_trace(queue_toml("default", "[[0, 5], [200, 150]]", 0.3), seconds=600))
     [change] = recording.policies
     watching = structs.replace(change, policy=structs.replace(change.policy, mode="observe"))
     acted = reconstruct(recording, "acted")
