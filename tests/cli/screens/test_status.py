@@ -26,7 +26,7 @@ from tests.support.builders.status_healthy import healthy
 #: Typical of a single machine with a small Mastodon. The other examples are big hosts and bad deployments.
 ORDINARY = (
     *("healthy", "surge", "redis_down", "scheduler_held", "draining"),
-    *("paused", "upgrade", "rolling", "rolled", *status_connections.ALL),
+    *("observing", "paused", "upgrade", "rolling", "rolled", *status_connections.ALL),
 )
 
 
@@ -74,6 +74,7 @@ def required(status: Status) -> list[str]:
     texts += [f" {i.number} " for i in status.instances if i.state != "stopped"]
     texts += [i.note for i in status.instances]
     texts += [order.sentence for order in status.overrides if order.kind != "pause"]  # a pause is shown as a hold
+    texts += [wish.why for wish in status.would]
     if status.rollout is not None and status.rollout.ended != "given_up":  # otherwise it is a finding
         texts.append(status.rollout.sentence)
     return texts

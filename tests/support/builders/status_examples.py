@@ -11,7 +11,7 @@ from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Event, SchedulerStatus, SourceStatus, Status
 from tests.support.builders import status_connections
 from tests.support.builders.status_healthy import GIGA, connections_of, healthy, instance, postgres, queue
-from tests.support.builders.status_instances import paused, rolled, rolling, sick, upgrade
+from tests.support.builders.status_instances import observing, paused, rolled, rolling, sick, upgrade
 
 
 def surge() -> Status:
@@ -204,6 +204,7 @@ ALL = {
     "draining": draining,
     "everything_down": everything_down,
     "crowd": crowd,
+    "observing": observing,
     "paused": paused,
     "upgrade": upgrade,
     "rolling": rolling,

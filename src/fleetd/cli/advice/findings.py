@@ -92,7 +92,8 @@ def _holds(status: Status) -> list[Finding]:
     found = []
     for hold in status.holds:
         left = "" if hold.seconds_left is None else f", {duration(hold.seconds_left)} left"
-        level = Level.BAD if hold.kind == "units" else Level.WARN  # the others end by themselves, or with an upgrade
+        # The others end by themselves, or with an upgrade; and beside units of the admin's own fleetd may well observe.
+        level = Level.BAD if hold.kind == "units" and status.mode == "act" else Level.WARN
         found.append(Finding(level, sentence(hold.sentence), banner=hold.kind.upper() + left))
     return found
 
