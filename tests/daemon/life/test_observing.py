@@ -22,7 +22,7 @@ from fleetd.core.model.status import WouldStatus
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.tick import TickResult
 from fleetd.words.observing import only_shown
-from tests.support.laws.laws import Bounded, NoJobLost
+from tests.support.laws.laws import Bounded, NoJobLost, OneScheduler
 from tests.support.storm.instance_events import CHANGES, HANGS, HEAVY, ORDERS, PRESSURE, LifeStorm
 from tests.support.storm.storm import (
     CONNECTIONS,
@@ -395,6 +395,44 @@ def test_without_an_order_no_step_reaches_systemd(schedule: Schedule) -> None:
 @given(storms(*ANYTHING, ORDERS, ORDERS, ORDERS))
 def test_every_step_belongs_to_an_order(schedule: Schedule) -> None:
     LifeStorm(two_profiles(), OnlyWhatPeopleOrder, NoJobLost, Bounded).run(schedule)
+
+
+class BeginsNothing(Check):
+    """While fleetd only observes and nobody orders anything, every step finishes what had begun before."""
+
+    def after_tick(self, storm: Storm, before: Before, result: TickResult, orders: list[Step]) -> None:
+        if not result.tick.policy.observes:
+            return
+        memory, after = before.memory, result.host.memory
+        rollout = memory.rollout_under_way
+        for step in orders:
+            if step.verb != "start":
+                assert step.key in memory.drains, f"nothing had begun: {step}"
+            elif step.key == SCHEDULER:
+                assert memory.scheduler_handover, f"nothing had begun: {step}"
+            else:
+                assert rollout is not None, f"nothing had begun: {step}"
+                assert step.profile == rollout.unavailable_in, f"nothing had begun: {step}"
+        assert after.drains.keys() <= memory.drains.keys()
+        assert after.rollout_under_way is None or rollout is not None
+
+
+class SwitchStorm(LifeStorm):
+    """The mode changes now and then, as by a reload."""
+
+    def _observe(self, detail: int) -> None:
+        switch(self.rig, "observe")
+
+    def _act(self, detail: int) -> None:
+        switch(self.rig, "act")
+
+
+@steady(25)
+@given(
+    storms(WORK, SOURCES, DATABASE, CONNECTIONS, PEOPLE, MISHAPS, CHANGES[:4], HEAVY, 4 * ("observe",), 4 * ("act",))
+)
+def test_what_was_begun_is_finished_and_nothing_else_begins(schedule: Schedule) -> None:
+    SwitchStorm(two_profiles(), BeginsNothing, NoJobLost, OneScheduler, Bounded).run(schedule, then_ticks=30)
 
 
 def test_an_older_policy_acts() -> None:
