@@ -7,15 +7,26 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from fleetd.adapters.host.worker_account import AccountError
 from fleetd.adapters.mastodon.env_file import EnvFile
 from fleetd.app.doctor.check import Check
 from fleetd.app.doctor.examine import examine
 from fleetd.app.doctor.readings import reading_checks
+from fleetd.app.doctor.units import services, worker_units
 from fleetd.app.endpoints import find_endpoints
 from fleetd.config import parse
-from fleetd.core.model.facts import CodeStamp, HostFacts, KeyFault, Known, RenderedSettings, Snapshot, UnitFacts
+from fleetd.core.model.facts import (
+    CodeStamp,
+    HostFacts,
+    KeyFault,
+    Known,
+    RenderedSettings,
+    Snapshot,
+    UnfitUnit,
+    UnitFacts,
+)
 from fleetd.core.model.found_pooler import FoundPooler
-from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.identity import SCHEDULER, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.worker_settings import scheduler_digest
 from tests.support.builders.readings import (
     bouncer,
@@ -225,3 +236,41 @@ def test_every_problem_of_a_configuration_with_its_cure(tmp_path: Path) -> None:
     assert {check.verdict for check in found} == {"broken"}
     assert len(found) >= 2
     assert all(check.why for check in found)
+
+
+OBSERVING = parse(PROFILE.replace("[fleet]", '[fleet]\nmode = "observe"'))
+STOCK = "mastodon-sidekiq.service"
+
+
+def test_whoever_only_observes_is_shown_no_way_over_and_not_told_to_boot_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fleetd.app.doctor.units.systemctl", lambda *_, **__: "UnitFileState=disabled\n")
+    acting = [check.line for check in services(SETTINGS, {}, (STOCK,))]
+    assert acting == ["sudo fleetctl migrate", "sudo fleetctl migrate"]
+    [only] = services(OBSERVING, {}, (STOCK,))
+    assert (only.what, only.line) == ("fleetd.service is not enabled", "sudo systemctl enable --now fleetd.service")
+
+
+def test_a_unit_of_ones_own_is_no_fault_while_fleetd_only_observes() -> None:
+    file = "/etc/systemd/system/mastodon-sidekiq@.service"
+    theirs = {TEMPLATE_UNIT: UnfitUnit(unit=TEMPLATE_UNIT, file=file, foreign=True, faults=())}
+    assert [check.verdict for check in worker_units(SETTINGS, theirs)][-1] == "broken"
+    found = list(worker_units(OBSERVING, theirs))[-1]
+    assert (found.verdict, found.line) == ("look", "")
+
+
+def test_it_says_that_fleetd_only_observes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "fleetd.toml"
+    rest = f'[state]\ndirectory = "{tmp_path}"\n'
+
+    def unseen(*_: object) -> bytes:
+        raise AccountError("nobody looks")
+
+    monkeypatch.setattr("fleetd.app.doctor.examine.as_account", unseen)
+    monkeypatch.setattr("fleetd.app.doctor.examine.given_env", lambda *_: EnvFile(text=GUIDE))
+    for mode, said in (("observe", True), ("act", False)):
+        file.write_text(PROFILE.replace("[fleet]", f'[fleet]\nmode = "{mode}"') + rest)
+        looks = [check.why for check in examine(file) if check.what == "fleetd only observes"]
+        assert bool(looks) is said
+        assert all("systemctl reload fleetd" in why for why in looks)

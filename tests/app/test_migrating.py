@@ -332,3 +332,21 @@ def test_one_migration_at_a_time(tmp_path: Path) -> None:
     with one_at_a_time(file):
         pass
     assert not file.exists()
+
+
+def test_a_fleetd_that_is_to_observe_only_is_not_migrated_to() -> None:
+    [only] = steps_of(replace(FRESH, observes="/etc/fleetd/fleetd.toml"))
+    assert (only.kind, only.commands) == ("stuck", ())
+    assert 'in /etc/fleetd/fleetd.toml, set mode = "act" under [fleet]' in only.says
+
+
+def test_the_way_back_needs_no_fleetd_that_acts() -> None:
+    steps = steps_of(replace(RUNNING, observes="/etc/fleetd/fleetd.toml", daemon_observes=True), BEFORE)
+    assert steps[-1].kind == "done"
+
+
+def test_a_fleetd_that_was_told_to_act_since_it_read_its_configuration_reads_it_again() -> None:
+    watching = replace(
+        FRESH, rendered=True, fleetd_active=True, fleetd_enabled=True, answers=True, daemon_observes=True
+    )
+    assert commands(steps_of(watching))[0] == "systemctl reload fleetd"

@@ -575,3 +575,24 @@ def test_a_boot_starts_what_is_changed_in_other_respects(machine: Machine) -> No
     said = machine.render()
     assert machine.links() == {"-scheduler", "@1", "@2", "@5"}
     assert any("mastodon-sidekiq@.service was changed" in sentence for sentence in said)
+
+
+OBSERVING = CONFIG.replace("[fleet]", '[fleet]\nmode = "observe"')
+
+
+def test_whoever_only_observes_is_not_told_to_enable_the_workers_and_boots_what_is_enabled(machine: Machine) -> None:
+    said = machine.render(OBSERVING)
+    assert not any("is not enabled" in sentence for sentence in said)
+    assert machine.links() == {"-scheduler", "@1", "@2", "@5"}
+    assert "1.env" in machine.files()
+
+
+def test_whoever_only_observes_puts_no_dropin_beside_a_unit_of_somebody_elses(machine: Machine) -> None:
+    theirs = machine.root / "etc/systemd/system/mastodon-sidekiq@.service"
+    theirs.parent.mkdir(parents=True, exist_ok=True)
+    theirs.write_text("[Service]\nUser=masto\nExecStart=/bin/sidekiq -q %i\n")
+    place = '[mastodon]\ndirectory = "/srv/live"\n'
+    machine.render(OBSERVING + place)
+    assert not list(theirs.parent.glob("mastodon-sidekiq*.service.d/*"))
+    machine.render(CONFIG + place)
+    assert list(theirs.parent.glob("mastodon-sidekiq@.service.d/*"))

@@ -40,7 +40,7 @@ def test_there_are_some() -> None:
 @pytest.mark.parametrize(("page", "block"), list(shown()))
 def test_fleetd_takes_it(page: str, block: str) -> None:
     text = block if "[profiles." in block else block + PROFILE
-    assert parse(f'[fleet]\nhost = "w1"\n{text}').policy.profiles
+    assert parse(text, machine_host="w1").policy.profiles
 
 
 #: Mastodon's own: web 2 × 5, streaming 10.

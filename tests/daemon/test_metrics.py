@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import EndCause, HostPressure
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.units import ReplaceCause
 from fleetd.core.model.status import (
@@ -28,6 +29,7 @@ from fleetd.core.model.status import (
     SchedulerStatus,
     Status,
     StepStatus,
+    WouldStatus,
 )
 from fleetd.daemon.labels import QUEUES_MAX
 from fleetd.daemon.metrics import ROWS_MAX, Metrics
@@ -348,3 +350,15 @@ def test_promtool_finds_nothing_wrong() -> None:
             check=False,
         )
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_what_it_would_do_is_counted_while_it_only_observes() -> None:
+    wishes = (
+        WouldStatus(verb="start", keys=(InstanceKey(1), InstanceKey(2)), why="", profile="a"),
+        WouldStatus(verb="start", keys=(InstanceKey(7),), why="", profile="b"),
+    )
+    found = samples(metrics_of(status(mode="observe", would=wishes)))
+    assert found["fleetd_observes", ()] == 1
+    assert found["fleetd_would", (("verb", "start"),)] == 3
+    assert found["fleetd_would", (("verb", "stop"),)] == 0
+    assert samples(metrics_of(status()))["fleetd_observes", ()] == 0

@@ -74,7 +74,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     """Bring the files and links up to date with the settings; returns what was done, as sentences."""
     sentences = [f"Warning: {warning}" for warning in settings.warnings]
     with files.locked():
-        sentences += _place_workers(settings, files)
+        sentences += _place_workers(settings, files, root)
     read = read_env_file(settings.mastodon.env_file, root)
     with files.locked():
         stamped = _stamp(settings, files, root)  # first: the version says how Mastodon's settings are read
@@ -106,7 +106,7 @@ def render(settings: Settings, files: RenderedFiles, boot: BootLinks, root: Path
     sentences += [f"Warning: {headline(found)}: see fleetctl check-config." for found in unfit.values()]
     if any(stale) and not files.reload_systemd():
         sentences.append("Warning: `systemctl daemon-reload` failed; run it by hand.")
-    if not boot.boot_starts_target():
+    if not boot.boot_starts_target() and not policy.observes:
         sentences.append(
             f"Warning: {TARGET_UNIT} is not enabled, so a boot without fleetd starts no worker: enable it."
         )
@@ -129,9 +129,14 @@ def _refuse_second_mastodon(settings: Settings, files: RenderedFiles, config: st
     files.write_mastodon(RenderedMastodon(directory=settings.directory, config=config))
 
 
-def _place_workers(settings: Settings, files: RenderedFiles) -> list[str]:
-    """Where and as whom workers run, before anything is read as they would read it."""
-    if not files.set_worker_unit(worker_dropin(settings, home_of(settings.mastodon.user))):
+def _place_workers(settings: Settings, files: RenderedFiles, root: Path) -> list[str]:
+    """Where and as whom workers run, before anything is read as they would read it.
+
+    A drop-in would change somebody else's unit of the same name too, which is not to happen while fleetd only observes.
+    """
+    foreign = settings.policy.observes and any(found.foreign for found in unfit_units(settings, root).values())
+    dropin = None if foreign else worker_dropin(settings, home_of(settings.mastodon.user))
+    if not files.set_worker_unit(dropin):
         return []
     if not files.reload_systemd():
         return ["Warning: `systemctl daemon-reload` failed; run it by hand."]

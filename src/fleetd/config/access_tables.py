@@ -18,6 +18,7 @@ from fleetd.core.model.policy_tables import (
     ConnectionPolicy,
     Connections,
     DeclaredClaim,
+    Mode,
     PacePolicy,
     PolicyTables,
     Pool,
@@ -54,6 +55,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetSection(Section, frozen=True, kw_only=True):
+    mode: Mode = "act"
     host: (
         Annotated[str, _text(r"^[A-Za-z0-9._-]{1,64}\Z", "1 to 64 letters, digits, dots, dashes or underscores")] | None
     ) = None

@@ -45,6 +45,7 @@ def build_policy(file: File, machine_host: str, problems: list[ConfigProblem]) -
         host=_host(file.fleet.host, machine_host, problems),
         profiles=build_profiles(file.profiles, problems),
         targets_seconds={**DEFAULT_TARGETS_SECONDS, **targets_seconds(file.targets)},
+        mode=file.fleet.mode,
         **tables,
     )
     _check_memory(policy.memory, problems)

@@ -83,6 +83,7 @@ def _start_and_drain(tick: HostTick, plan: Plan | None, decision: HostDecision) 
 def _admitted(tick: HostTick, plan: Plan | None, profile: Profile, running: int) -> int:
     """The count this host moves towards. Without a plan it only goes up to `min`, and not while something is held."""
     if plan is None:
-        return max(running, profile.min_instances) if tick.held is None else running
+        restores = tick.held is None and not tick.policy.observes
+        return max(running, profile.min_instances) if restores else running
     planned = plan.of(tick.policy.host, profile.name)
     return planned.admitted_instances if planned is not None else running

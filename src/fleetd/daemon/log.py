@@ -20,6 +20,7 @@ from fleetd.daemon.standing import Budget, Seldom, Standing
 from fleetd.daemon.tick import TickResult
 from fleetd.words.evidence import SUBJECTS
 from fleetd.words.formatting import CONNECTION_SOURCES, capitalised, times
+from fleetd.words.observing import ACTS, OBSERVES, going_on, would
 from fleetd.words.reasons import HOLDS, sentence
 
 #: Sentences kept for `fleetctl status`.
@@ -65,6 +66,8 @@ class TickLog:
         self._unfit = Standing(over=_fit_again, more=_more_sources, settle_seconds=(0.0, 0.0, 60.0, 600.0))
         self._holds = Standing(over=lambda what: f"{what} no longer holds the fleet", more=_more_sources)
         self._signs = Standing(over=lambda subject: f"no longer seen: {subject}", more=_more_sources)
+        self._would = Standing(over=str, more=lambda wishes: f"would do {times(len(wishes), 'more thing')}")
+        self._observes = False  # as last told
         self._unknown = Standing(over=str, more=lambda clamps: f"and {len(clamps)} more")
         self._clamps: frozenset[tuple[object, ...]] = frozenset()  # as last told
         self._clamps_seldom = Seldom(_REASONS_AT_ONCE, _REASONS_EVERY_SECONDS)
@@ -106,7 +109,9 @@ class TickLog:
         self._report_unsaved(result)
         self._report_unserved(result)
         self._report_full(result)
+        self._report_mode(result)
         self._report_wanted(result)
+        self._report_would(now, status)
         for step in status.step_results:
             said = f"{step.verb} {step.unit}: {step.why}"
             failed = step.result != "done"
@@ -194,6 +199,24 @@ class TickLog:
         for line in self._full.look(now, there, self._budget.left(of_readings=False)):
             self._events.append((now, line.sentence))
             self._tell("noticed", line.sentence, warning=line.warning)
+
+    def _report_mode(self, result: TickResult) -> None:
+        """Log that fleetd only observes from now on, or acts again."""
+        observes = result.tick.policy.observes
+        if observes != self._observes:
+            begun = tuple(result.host.memory.drains)
+            self._event(result.tick.now_seconds, f"{OBSERVES}{going_on(begun)}" if observes else ACTS, "daemon")
+            self._observes = observes
+
+    def _report_would(self, now_seconds: float, status: Status) -> None:
+        """Log what fleetd would do when it begins to want it, and when it concerns more units or fewer.
+
+        Which instance it would drain changes with the work that each has, so another one is not said.
+        """
+        there = {f"{w.verb} {w.profile if w.verb == 'drain' else w.keys}": would(w) for w in status.would}
+        for line in self._would.look(now_seconds, there, self._budget.left(of_readings=False)):
+            if line.warning:
+                self._event(now_seconds, line.sentence, "would")
 
     def _report_wanted(self, result: TickResult) -> None:
         """Log why counts changed. This comes before the steps, which say how many are wanted but not why."""

@@ -27,6 +27,7 @@ from fleetd.daemon.tick import Ticker, TickResult
 from fleetd.errors import FleetdError, SourceUnavailableError
 from fleetd.ports import Clock, ServiceManager, Teller
 from fleetd.words.formatting import who
+from fleetd.words.observing import only_shown
 from fleetd.words.reasons import sentence
 from fleetd.words.replies import answer as answered
 
@@ -83,7 +84,9 @@ class Loop:
     async def order(self, order: Order, person: Person | None = None) -> str:
         """Obey a person between two ticks; returns the sentence to tell them. Raises FleetdError when refused."""
         async with self.between_ticks:
-            answer = answered(sentence(self.ticker.order(order, person)), self.ticker.unsaved)
+            reply = self.ticker.order(order, person)
+            answer = answered(sentence(reply), self.ticker.unsaved)
+            answer += only_shown(reply) if self.ticker.policy.observes else ""
             self.log.note(self.clock.now_seconds(), f"ordered by {who(person)}: {answer}", "order")
         self.soon()
         return answer

@@ -35,6 +35,7 @@ from fleetd.core.model.status import (
     SourceStatus,
     Status,
     StepStatus,
+    WouldVerb,
 )
 from fleetd.daemon.labels import BoundedLabels
 from fleetd.words.plain import plain
@@ -46,6 +47,7 @@ TICK_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _STATES = tuple(state.value for state in InstanceState)
 _VERBS: tuple[str, ...] = get_args(Verb)
 _RESULTS: tuple[str, ...] = get_args(get_type_hints(StepStatus)["result"])
+_WOULD: tuple[str, ...] = get_args(WouldVerb)
 _HOLDS: tuple[str, ...] = get_args(get_type_hints(HoldStatus)["kind"])
 
 Row = TypeVar("Row")
@@ -83,6 +85,7 @@ _STATUS: Columns[Status] = (
         lambda s: None if s.pressure is None else s.pressure.cpu_waiting_share,
     ),
     ("paused", "1: people paused fleetd.", lambda s: any(hold.kind == "pause" for hold in s.holds)),
+    ("observes", "1: it only observes, and starts and stops only what people order.", lambda s: s.mode == "observe"),
     ("problems", "Things that need a person, such as a refused configuration.", lambda s: len(s.problems)),
     ("warnings", "Things that readings show to be wrong, such as a clock.", lambda s: len(s.warnings)),
     ("tick_age_seconds", "Time since the last tick ended.", lambda s: s.tick_age_seconds),
@@ -198,6 +201,13 @@ def _rollout(status: Status) -> Iterator[Count]:
         yield ("done",), status.rollout.done_instances
 
 
+def _would(status: Status) -> Iterator[Count]:
+    wishes: Tally[str] = Tally()
+    for wish in status.would:
+        wishes[wish.verb] += len(wish.keys)
+    return (((verb,), wishes[verb]) for verb in _WOULD)
+
+
 def _headroom(status: Status) -> Iterator[Count]:
     return (((profile,), more) for profile, more in status.connections.more_instances.items())
 
@@ -240,6 +250,13 @@ TABLES = (
     ),
     Table("fleetd_clamps_active", ("reason",), _clamps_active, _counted, _one("Clamps in force at the last tick.")),
     Table("fleetd_hold", ("kind",), _holds, _counted, _one("1: in force, so nothing moves of its own accord.")),
+    Table(
+        "fleetd_would",
+        ("verb",),
+        _would,
+        _counted,
+        _one("Units that it would start, drain, stop or replace now if it did not only observe."),
+    ),
     Table(
         "fleetd_rollout_instances",
         ("state",),

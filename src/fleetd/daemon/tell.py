@@ -15,8 +15,7 @@ from fleetd.core.instances.lifecycle import InstanceView, Pin
 from fleetd.core.instances.rollout import changes_of
 from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
-from fleetd.core.model.decision import Clamp, InstanceState, StepResult
-from fleetd.core.model.facts import Known
+from fleetd.core.model.decision import Clamp, InstanceState, StepResult, Verb
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.status import (
@@ -32,6 +31,8 @@ from fleetd.core.model.status import (
     SourceStatus,
     Status,
     StepStatus,
+    WouldStatus,
+    WouldVerb,
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_deaths import death_counts, died_lately
@@ -57,7 +58,6 @@ def status_of(
     policy, machine = result.tick.policy, result.tick.machine
     clamps = tuple(map(_clamp, result.clamps))
     profiles = tuple(_profile(p, result, clamps) for p in policy.profiles)
-    redis = result.snapshot.sidekiq
     status = Status(
         version=__version__,
         host=policy.host,
@@ -79,7 +79,7 @@ def status_of(
         next_sentence=_next(result),
         summary="",
         warnings=tuple(sentence(sign) for sign in result.signs),
-        ghost_heartbeats=len(result.tick.evidence.ghosts) if isinstance(redis, Known) else None,
+        ghost_heartbeats=len(result.tick.evidence.ghosts) if result.tick.sidekiq is not None else None,
         problems=_problems(result, problems),
         holds=_holds(result),
         overrides=_overrides(result),
@@ -87,6 +87,8 @@ def status_of(
         mastodon_version=machine.code.version if machine and machine.code else "",
         pressure=machine.pressure if machine else None,
         jobs=jobs_status(result.tick.sidekiq, rates or JobRates()),
+        mode=policy.mode,
+        would=_would(result),
         tick_failures_total=tick_failures_total,
         deaths=death_counts(result),
     )
@@ -113,6 +115,25 @@ def _step(done: StepResult) -> StepStatus:
     return StepStatus(
         verb=step.verb, unit=step.unit, result=done.result, why=sentence(step.why), sentence=done.sentence
     )
+
+
+_WOULD: dict[Verb, WouldVerb] = {"start": "start", "quiet": "drain", "stop": "stop"}
+
+
+def _would(result: TickResult) -> tuple[WouldStatus, ...]:
+    """What fleetd would do: the units that share a reason together, then what it would begin to replace."""
+    units: dict[tuple[Verb, str, str], list[InstanceKey]] = {}
+    for step in result.would:
+        units.setdefault((step.verb, step.profile or "", sentence(step.why)), []).append(step.key)
+    found = [
+        WouldStatus(verb=_WOULD[verb], keys=tuple(keys), why=why, profile=profile)
+        for (verb, profile, why), keys in units.items()
+    ]
+    rollout = result.would_replace
+    if rollout is not None:
+        why = f"{sentence(reasons.Replaced(cause=rollout.cause))}; one at a time"
+        found.append(WouldStatus(verb="replace", keys=tuple(rollout.left), why=why))
+    return tuple(found)
 
 
 def _clamp(clamp: Clamp) -> ClampStatus:
@@ -364,7 +385,8 @@ def _next(result: TickResult) -> str:
     for name, planned in result.fleet.plan.profiles.get(tick.policy.host, {}).items():
         running = sum(1 for v in tick.active if v.profile == name and v.is_capacity)
         if planned.admitted_instances > running + started[name]:
-            return f"start more of {name}: {running} of {planned.admitted_instances} run"
+            only = "only observes, and would " if tick.policy.observes else ""
+            return f"{only}start more of {name}: {running} of {planned.admitted_instances} run"
     draining = tuple(v.key for v in tick.active if v.state in _LEAVING)
     if draining:
         return f"stop {names(draining)} once idle"
@@ -387,6 +409,11 @@ _NAMED_MAX = 6
 
 def _summary(status: Status) -> str:
     """One sentence for `systemctl status` and the log."""
+    said = _working(status)
+    return said if status.mode == "act" else f"OBSERVES ONLY: {said}"
+
+
+def _working(status: Status) -> str:
     fleet = ", ".join(
         f"{p.name} {_or_unknown(p.running_instances)}/{_or_unknown(p.admitted_instances)}" for p in status.profiles
     )

@@ -43,6 +43,8 @@ def status_of_failure(
         last_events=events,
         problems=problems,
         next_sentence=NEXT_SENTENCE,
+        mode=policy.mode,
+        would=(),
         summary="a bug in fleetd ends its ticks: nothing is started or stopped, the workers run on",
         tick_failures_total=tick_failures_total,
     )

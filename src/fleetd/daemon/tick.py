@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from fleetd.core.carry_out import carry_out
 from fleetd.core.evidence.signs import of_settings, of_systemd, signs
 from fleetd.core.instances.assess import assess
-from fleetd.core.instances.host_memory import HostMemory
+from fleetd.core.instances.host_memory import HostMemory, Rollout
 from fleetd.core.instances.host_tick import HostDecision, HostTick
+from fleetd.core.instances.observing import only_ordered
 from fleetd.core.instances.orders import Order, Situation
 from fleetd.core.instances.scheduler import SchedulerDecision, decide_scheduler
 from fleetd.core.model.bounds import impossible_in
-from fleetd.core.model.decision import Clamp, InstanceState, StepResult
+from fleetd.core.model.decision import Clamp, InstanceState, Step, StepResult
 from fleetd.core.model.facts import Known, Snapshot
 from fleetd.core.model.identity import SCHEDULER_UNIT, TEMPLATE_UNIT
 from fleetd.core.model.person import Person
@@ -31,12 +34,17 @@ from fleetd.ports import Ledger, LedgerView, MemoryStore
 
 
 class TickResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that one tick read, decided and did."""
+    """Everything that one tick read, decided and did.
+
+    While fleetd only observes, `fleet`, `scheduler` and `wished` are what it would decide if it acted; `host` is what
+    it did and remembers.
+    """
 
     tick: HostTick
     fleet: FleetDecision
     scheduler: SchedulerDecision
     host: HostDecision
+    wished: HostDecision | None = None  # None: it acts, so it wishes what it does
     results: tuple[StepResult, ...]
     noticed: tuple[Reason, ...]
     unsaved: MemoryUnsaved | None  # why the memory is not in its file; None: it is
@@ -71,8 +79,28 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def clamps(self) -> tuple[Clamp, ...]:
         """The fleet's, the scheduler's, then the host's."""
-        scheduler = self.scheduler.clamp
-        return (*self.fleet.clamps, *([scheduler] if scheduler is not None else []), *self.host.clamps)
+        scheduler, host = self.scheduler.clamp, self.host if self.wished is None else self.wished
+        return (*self.fleet.clamps, *([scheduler] if scheduler is not None else []), *host.clamps)
+
+    @property
+    def would(self) -> tuple[Step, ...]:
+        """The steps that fleetd would take if it did not only observe."""
+        done = {(step.verb, step.key) for step in self.host.steps}
+        return tuple(s for s in (self.wished.steps if self.wished is not None else ()) if (s.verb, s.key) not in done)
+
+    @property
+    def would_replace(self) -> Rollout | None:
+        """The rollout that fleetd would begin if it did not only observe."""
+        wished = self.wished.memory.rollout_under_way if self.wished is not None else None
+        return wished if self.host.memory.rollout_under_way is None else None
+
+
+class _Wishes(NamedTuple):
+    """What fleetd would decide if it did not only observe."""
+
+    fleet: FleetDecision
+    scheduler: SchedulerDecision
+    host: HostDecision
 
 
 #: While connections run short the next tick comes after this time: others may take one a second.
@@ -105,28 +133,34 @@ class Ticker:
         tick = assessed.tick
 
         view = await self.ledger.beat(now)
-        fleet = plan(tick, self._fleet_memory(view))
+        before = self._fleet_memory(view)
+        fleet = plan(tick, before)
+        wishes = self._wishes(snapshot, before)
         current = view.plan
         if view.token is not None:
-            written = msgspec.json.encode(fleet.memory)
+            kept = fleet.memory if wishes is None else wishes.fleet.memory
+            written = msgspec.json.encode(kept)
             if await self.ledger.commit(fleet.plan, written, view.token):
                 current = fleet.plan
-                self._committed = (written, fleet.memory)
+                self._committed = (written, kept)
         if current is not None and current.expires_at_seconds <= now:
             current = None
 
         within_budget = fleet.within_budget
         scheduler, memory = decide_scheduler(tick, assessed.memory, within_budget=within_budget)
         host = carry_out(tick, current, scheduler, memory)
+        if self.policy.observes:
+            host = only_ordered(tick, memory, host)
         if self.only_tries:
             host.steps, host.memory = [], assessed.memory
         self._remember(host.memory)
         results = await act(host.steps, self.sources.units, current, clock, now, self.sources.bugs)
         self._last = TickResult(
             tick=tick,
-            fleet=fleet,
-            scheduler=scheduler,
+            fleet=fleet if wishes is None else wishes.fleet,
+            scheduler=scheduler if wishes is None else wishes.scheduler,
             host=host,
+            wished=None if wishes is None else wishes.host,
             results=tuple(results),
             noticed=(*self._unread, *assessed.noticed),
             unsaved=self.unsaved,
@@ -134,6 +168,16 @@ class Ticker:
         )
         self._unread = ()
         return self._last
+
+    def _wishes(self, snapshot: Snapshot, before: FleetMemory) -> _Wishes | None:
+        """What fleetd would decide if it acted; it is only shown. None: it acts."""
+        if not self.policy.observes:
+            return None
+        acting = msgspec.structs.replace(self.policy, mode="act")
+        assessed = assess(acting, snapshot, self.host_memory)
+        fleet = plan(assessed.tick, before)
+        scheduler, memory = decide_scheduler(assessed.tick, assessed.memory, within_budget=fleet.within_budget)
+        return _Wishes(fleet=fleet, scheduler=scheduler, host=carry_out(assessed.tick, fleet.plan, scheduler, memory))
 
     def pause_seconds(self) -> float:
         """Seconds until the next tick: fewer while others' connections rise, or a drain gives connections back."""

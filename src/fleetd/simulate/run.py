@@ -46,6 +46,7 @@ def policy_of(trace: Trace, configured: Policy | None) -> Policy:
     return structs.replace(
         base,
         host=HOST,
+        mode="act",  # what is asked is what it would do
         profiles=profiles,
         targets_seconds={**base.targets_seconds, **targets_seconds(trace.targets)},
         scheduler=SchedulerPolicy(place="elsewhere"),

@@ -105,6 +105,8 @@ def test_the_file_loads_and_min_fits(found: Found) -> None:
     text = file_text(proposal)
     settings = parse(text, machine_host=found.host)
     policy = settings.policy
+    assert not policy.observes
+    assert parse(text.replace('#mode = "observe"', 'mode = "observe"'), machine_host=found.host).policy.observes
     elsewhere = {q for p in found.servers.processes or () if p.hostname != found.host for q in p.queues}
     for warning in settings.warnings:  # what is served here is the admin's, and what is not others serve
         assert "which stock Mastodon does not have" in warning or any(f"queue {q}:" in warning for q in elsewhere)

@@ -254,3 +254,14 @@ def test_a_clamp_that_leaves_the_number_as_it_is_keeps_nothing_from_growing() ->
     )
     status = replace(base, profiles=(base.profiles[0], replace(base.profiles[1], clamps=(clamp,))))
     assert headline(status).sentence.startswith("All is well")
+
+
+def test_that_it_only_observes_is_a_banner_and_no_fault() -> None:
+    watching = replace(healthy(), mode="observe")
+    [only] = findings(watching)
+    assert (only.level, only.banner) == (Level.OK, "OBSERVES ONLY")
+    assert 'mode = "act"' in only.sentence
+    assert "systemctl reload fleetd" in only.sentence
+    first, second, *_ = findings(replace(status_examples.surge(), mode="observe", clamps=(), profiles=()))
+    assert first.banner == "OBSERVES ONLY"
+    assert "on the way" not in second.sentence

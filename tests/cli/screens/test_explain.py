@@ -12,8 +12,9 @@ from fleetd.cli.advice.explanation import WHAT_TO_DO
 from fleetd.cli.screens.explain import explain_screen
 from fleetd.cli.terminal.lines import Page
 from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.model.status import ClampStatus, Status
+from fleetd.core.model.status import ClampStatus, Status, WouldStatus
 from tests.support.builders import status_connections, status_examples, status_instances
 from tests.support.builders.status_healthy import healthy, instance
 from tests.support.fleetctl import answering, fleetctl
@@ -164,7 +165,8 @@ def test_json_has_the_chain_the_host_and_what_comes_next() -> None:
     result = fleetctl("explain", "--json", fetch=answering(status_connections.saturation()))
     assert result.exit_code == 0
     document = json.loads(result.stdout)
-    assert set(document) == {"profiles", "host", "next"}
+    assert set(document) == {"profiles", "host", "next", "observes", "would"}
+    assert (document["observes"], document["would"]) == (None, [])
     first = document["profiles"]["default-first"]
     numbers = [first[f"{name}_instances"] for name in ("needed", "admitted", "running")]
     assert numbers == [6, 4, 4]
@@ -211,3 +213,16 @@ def test_the_guide_and_explain_give_the_same_advice() -> None:
     rows = rows_of_operations()
     for code, advice in WHAT_TO_DO.items():
         assert rows[code.value] == advice, code
+
+
+def test_what_it_would_do_is_explained_while_it_only_observes() -> None:
+    wish = WouldStatus(verb="drain", keys=(InstanceKey(2),), why="too many", profile="default-first")
+    watching = replace(status_connections.saturation(), mode="observe", would=(wish,))
+    said = " ".join(fleetctl("explain", fetch=answering(watching)).stdout.split())
+    assert "OBSERVES ONLY" in said
+    assert "Would drain mastodon-sidekiq@2: too many." in said
+    document = json.loads(fleetctl("explain", "--json", fetch=answering(watching)).stdout)
+    assert "systemctl reload fleetd" in document["observes"]
+    assert document["would"] == ["would drain mastodon-sidekiq@2: too many"]
+    other = json.loads(fleetctl("explain", "pull-first", "--json", fetch=answering(watching)).stdout)
+    assert other["would"] == []

@@ -16,16 +16,17 @@ from fleetd.cli.screens.status import cropped, status_screen
 from fleetd.cli.terminal.lines import Page
 from fleetd.cli.terminal.output import show
 from fleetd.cli.terminal.symbols import ASCII, UNICODE, Symbols
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.units import ReplaceCause
-from fleetd.core.model.status import HoldStatus, OverrideStatus, RolloutStatus, Status
+from fleetd.core.model.status import HoldStatus, OverrideStatus, RolloutStatus, Status, WouldStatus
 from tests.support.builders import status_connections, status_examples, status_instances
 from tests.support.builders.status_healthy import healthy
 
 #: Typical of a single machine with a small Mastodon. The other examples are big hosts and bad deployments.
 ORDINARY = (
     *("healthy", "surge", "redis_down", "scheduler_held", "draining"),
-    *("paused", "upgrade", "rolling", "rolled", *status_connections.ALL),
+    *("observing", "paused", "upgrade", "rolling", "rolled", *status_connections.ALL),
 )
 
 
@@ -73,6 +74,7 @@ def required(status: Status) -> list[str]:
     texts += [f" {i.number} " for i in status.instances if i.state != "stopped"]
     texts += [i.note for i in status.instances]
     texts += [order.sentence for order in status.overrides if order.kind != "pause"]  # a pause is shown as a hold
+    texts += [wish.why for wish in status.would]
     if status.rollout is not None and status.rollout.ended != "given_up":  # otherwise it is a finding
         texts.append(status.rollout.sentence)
     return texts
@@ -357,3 +359,17 @@ def test_an_empty_status_is_no_error() -> None:
     text = printed(empty)
     assert "no queue is known yet" in text
     assert "nothing since it started" in text
+
+
+def test_what_it_would_do_is_shown_while_it_only_observes() -> None:
+    wishes = (
+        WouldStatus(
+            verb="start", keys=(InstanceKey(2), InstanceKey(3)), why="local has 1 of 3 wanted", profile="local"
+        ),
+        WouldStatus(verb="start", keys=(SCHEDULER,), why="none is live: started on w1"),
+    )
+    text = unwrapped(printed(replace(healthy(), mode="observe", would=wishes)))
+    assert " OBSERVES ONLY fleetd only observes: it starts and stops nothing but what you order" in text
+    assert "Would start mastodon-sidekiq@2, @3: local has 1 of 3 wanted." in text
+    assert "start mastodon-sidekiq-scheduler: none is live: started on w1." in text
+    assert "Would" not in printed(healthy())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.jobs import load
-from tests.support.lab.fleet import Fleet, started
+from tests.support.lab.fleet import FLEETCTL, Fleet, started
 
 pytestmark = pytest.mark.lab
 
@@ -155,3 +155,25 @@ def test_a_reload_fails_for_what_only_fleetd_refuses_and_the_line_that_is_told_m
     assert fleet.worker.run(check, check=False).returncode == 0
     fleet.worker.run(["systemctl", "reload", "fleetd"])
     assert fleet.wait("it is taken", lambda s: not s.problems)
+
+
+def test_an_observing_fleetd_starts_nothing_over_a_surge_until_it_is_told_to_act(fleet: Fleet) -> None:
+    fleet.configure('[fleet]\nmode = "observe"\n' + configuration("1-4", 1))
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    fleet.wait("it observes", lambda s: s.mode == "observe")
+    before = fleet.steps("start")
+    load.enqueue(fleet.main, "default", [30.0] * 60)
+    seen = fleet.wait("it would grow", lambda s: any(w.verb == "start" and len(w.keys) == 3 for w in s.would))
+    fleet.wait("some ticks more", lambda s: s.ticks_total >= seen.ticks_total + 5)
+    assert fleet.up() == {1}
+    assert "OBSERVES ONLY" in fleet.worker.run([FLEETCTL, "status"]).stdout
+    history = fleet.worker.run([FLEETCTL, "history", "--since", "10m"]).stdout
+    assert "would start mastodon-sidekiq@2, @3, @4: only has 1 of 4 wanted" in " ".join(history.split()), history
+
+    fleet.worker.run([FLEETCTL, "set", "only", "2", "--for", "5m"])
+    fleet.worker.wait_until("a person's order is carried out", lambda: fleet.up() == {1, 2})
+    fleet.worker.run([FLEETCTL, "set", "only", "auto"])
+    fleet.configure(configuration("1-4", 1))
+    fleet.worker.run(["systemctl", "reload", "fleetd"])
+    fleet.worker.wait_until("it acts", lambda: fleet.up() == {1, 2, 3, 4})
+    assert [number for _, number in fleet.steps("start")[len(before) :]] == [2, 3, 4]

@@ -12,7 +12,16 @@ from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Event, JobsStatus, SchedulerStatus, SourceStatus, Status
 from tests.support.builders import status_connections
 from tests.support.builders.status_healthy import GIGA, connections_of, healthy, instance, postgres, queue
-from tests.support.builders.status_instances import left_over, maintenance, paused, rolled, rolling, sick, upgrade
+from tests.support.builders.status_instances import (
+    left_over,
+    maintenance,
+    observing,
+    paused,
+    rolled,
+    rolling,
+    sick,
+    upgrade,
+)
 
 
 def surge() -> Status:
@@ -215,6 +224,7 @@ ALL = {
     "draining": draining,
     "everything_down": everything_down,
     "crowd": crowd,
+    "observing": observing,
     "paused": paused,
     "upgrade": upgrade,
     "maintenance": maintenance,

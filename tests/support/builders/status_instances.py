@@ -5,9 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from fleetd.core.model.facts import HostPressure
+from fleetd.core.model.identity import InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.units import ReplaceCause
-from fleetd.core.model.status import ClampStatus, Event, HoldStatus, OverrideStatus, RolloutStatus, Status
+from fleetd.core.model.status import ClampStatus, Event, HoldStatus, OverrideStatus, RolloutStatus, Status, WouldStatus
 from tests.support.builders.status_healthy import healthy, instance, queue
 
 HOUR = 3600.0
@@ -239,6 +240,27 @@ def sick() -> Status:
         clamps=clamps,
         pressure=HostPressure(memory_stalled_share=0.14, cpu_waiting_share=0.66),
         next_sentence="tries mastodon-sidekiq@4 again in 8 min",
+    )
+
+
+def observing() -> Status:
+    """fleetd only observes, beside a fleet that is too small."""
+    base = healthy()
+    first, second = base.profiles
+    return replace(
+        base,
+        mode="observe",
+        profiles=(replace(first, running_instances=2, serving_instances=2), second),
+        would=(
+            WouldStatus(
+                verb="start",
+                keys=(InstanceKey(3), InstanceKey(4)),
+                why="default-first has 2 of 4 wanted",
+                profile="default-first",
+            ),
+            WouldStatus(verb="replace", keys=(InstanceKey(1),), why="its settings changed; one at a time"),
+        ),
+        next_sentence="only observes, and would start more of default-first: 2 of 4 run",
     )
 
 

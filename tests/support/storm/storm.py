@@ -13,6 +13,7 @@ from typing import NamedTuple
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
+from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.lifecycle import Drain
 from fleetd.core.instances.orders import Order
 from fleetd.core.model.decision import Step
@@ -73,6 +74,7 @@ class Before:
     hung: frozenset[int] = frozenset()  # they neither beat nor heed signals
     unheard: frozenset[int] = frozenset()  # READY for about two minutes, without any heartbeat
     drains: dict[InstanceKey, Drain] = field(default_factory=dict)
+    memory: HostMemory = field(default_factory=HostMemory)
 
     @staticmethod
     def of(world: World, rig: Rig) -> Before:
@@ -94,6 +96,7 @@ class Before:
                 if u.state == "active" and world.now - u.since >= 110.0
             ),
             drains=dict(rig.ticker.host_memory.drains),
+            memory=rig.ticker.host_memory,
         )
 
 

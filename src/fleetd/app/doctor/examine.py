@@ -28,6 +28,7 @@ from fleetd.app.sources import observe_once
 from fleetd.config import Settings, load
 from fleetd.core.model.found_pooler import FoundPooler
 from fleetd.errors import ConfigError, ConfigProblem
+from fleetd.words.observing import ACT_AGAIN
 
 #: All sources together, with their deadlines, and the question who answers before them.
 LOOK_SECONDS: Final = 30.0
@@ -43,7 +44,10 @@ def examine(file: Path) -> tuple[Check, ...]:
     except ConfigError as error:
         return tuple(_problems(error))
     taken = Check(subject="configuration", verdict="ok", what=f"{file}: fleetd takes it")
-    looks = (Check(subject="configuration", verdict="look", what=warning) for warning in settings.warnings)
+    looks = [Check(subject="configuration", verdict="look", what=warning) for warning in settings.warnings]
+    if settings.policy.observes:
+        why = f"It starts and stops only what you order with fleetctl. To let it act, {ACT_AGAIN}."
+        looks.insert(0, Check(subject="configuration", verdict="look", what="fleetd only observes", why=why))
     unfit, others = unfit_units(settings), others_running(settings)
     checks = (taken, *looks, *worker_units(settings, unfit))
     try:

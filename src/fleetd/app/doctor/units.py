@@ -41,6 +41,10 @@ def worker_units(settings: Settings, unfit: Mapping[str, UnfitUnit]) -> Iterator
     if problem:
         yield Check(subject="workers' units", verdict="broken", what=problem, why="No worker can start.")
     for found in unfit.values():
+        if found.foreign and settings.policy.observes:
+            why = "It hides fleetd's, so nothing here is fleetd's to start."
+            yield Check(subject="workers' units", verdict="look", what=headline(found), why=why)
+            continue
         if found.foreign:
             why = "It hides fleetd's. The way over, without losing a job:"
             yield Check(subject="workers' units", verdict="broken", what=headline(found), why=why, line=_WAY_OVER)
@@ -61,13 +65,14 @@ def services(settings: Settings, unfit: Mapping[str, UnfitUnit], others: tuple[s
     whether there are connections for both.
     """
     replaces = bool(others) or any(found.foreign for found in unfit.values())
+    observes = settings.policy.observes
     if _STOCK_UNIT in others and settings.policy.scheduler.place == "here":
         yield Check(
             subject="systemd",
             verdict="look",
             what="mastodon-sidekiq.service runs here and serves every queue, `scheduler` too",
             why="While it does, fleetd starts no scheduler of its own.",
-            line=_WAY_OVER,
+            line="" if observes else _WAY_OVER,
         )
     for unit, why in (
         # fleetd first: it then finds out whether workers may name their connections before they start.
@@ -76,8 +81,10 @@ def services(settings: Settings, unfit: Mapping[str, UnfitUnit], others: tuple[s
     ):
         shown = systemctl("show", "--property=UnitFileState,ActiveState", unit, seconds=10.0)
         state = dict(line.split("=", 1) for line in (shown or "").splitlines() if "=" in line)
+        if observes and unit != "fleetd.service":
+            continue  # whether a boot starts workers of ours is the admin's to say
         if state and state.get("UnitFileState") != "enabled":
-            line = _WAY_OVER if replaces else f"sudo systemctl enable --now {unit}"
+            line = _WAY_OVER if replaces and not observes else f"sudo systemctl enable --now {unit}"
             yield Check(subject="systemd", verdict="look", what=f"{unit} is not enabled", why=why, line=line)
         elif unit == "fleetd.service" and state.get("ActiveState", "active") not in _UP:
             what, line = f"{unit} is {state['ActiveState']}", f"sudo systemctl start {unit}"

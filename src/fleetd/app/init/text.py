@@ -60,10 +60,12 @@ def _replaces(proposal: Proposal) -> Iterator[str]:
 
 
 def _fleet(proposal: Proposal) -> Iterator[str]:
+    yield "[fleet]"
     if proposal.fleet_host is not None:
-        yield "[fleet]"
         yield from _key("host", proposal.fleet_host, "the machine's own name has signs that fleetd's names can't have")
-        yield ""
+    mode = '#mode = "observe"'
+    yield f"{mode:<{_COLUMN}} # to begin with: only show what it would do, start and stop nothing"
+    yield ""
 
 
 def _profile(profile: ProposedProfile, proposal: Proposal) -> Iterator[str]:

@@ -63,6 +63,7 @@ def look(file: Path, before: Record) -> Seen:
         seen = _with_units(settings, readings, before)
     except SourceUnavailableError as error:
         return Seen(old=(), ours=(), problems=(*readings.problems, str(error)))
+    seen = replace(seen, observes=str(file) if settings.policy.observes else "")
     return _with_status(seen) if seen.fleetd_active else seen
 
 
@@ -143,6 +144,7 @@ def _with_status(seen: Seen) -> Seen:
     return replace(
         seen,
         answers=not lost,
+        daemon_observes=status.mode == "observe",
         why_not="; ".join(lost),
         serving_instances=sum(min(p.serving_instances or 0, p.min_instances) for p in status.profiles),
         target_stopped=any(hold.kind == "stopped" for hold in status.holds),

@@ -63,6 +63,8 @@ def next_step(seen: Seen) -> NextStep:
     if not seen.answers:
         until = "fleetd reads Redis, the database and systemd"
         return _wait(until, replace(seen, answers=True), f"fleetd is not ready: {seen.why_not}")
+    if seen.daemon_observes:
+        return _do("fleetd acts from now on", replace(seen, daemon_observes=False), "systemctl reload fleetd")
     if seen.pins:
         says = f"fleetd decides again on what was started or stopped by hand: {', '.join(seen.pins)}"
         return _do(says, replace(seen, pins=()), *(f"fleetctl release {what}" for what in seen.pins))
@@ -201,6 +203,9 @@ def _wait(until: str, then: Seen, says: str) -> NextStep:
 
 def _lacks_for_the_way_there(seen: Seen) -> str:
     """What must be mended before a unit that works is touched; "": nothing."""
+    if seen.observes:
+        act = 'set mode = "act" under [fleet], then run this again'
+        return f"fleetd is to observe only, so it would start nothing: in {seen.observes}, {act}"
     if seen.serving_instances >= seen.wanted_instances and not any(unit.active or unit.enabled for unit in seen.old):
         return ""
     if seen.entangled:

@@ -41,6 +41,8 @@ class Seen(Value, frozen=True, kw_only=True):
     target_stopped: bool = False  # in this boot, so fleetd starts nothing until it is started
     answers: bool = False  # fleetd answers on the bus, and reads all its sources
     why_not: str = ""
+    observes: str = ""  # the file that says mode = "observe"; "": it says act
+    daemon_observes: bool = False  # the fleetd that runs, by the configuration that it read last
     wanted_instances: int = 0  # min of all profiles
     serving_instances: int = 0
     held: str = ""  # why else fleetd starts nothing now

@@ -9,6 +9,7 @@ from fleetd.cli.advice.verdict import HOLD_CODES, Level, clamp_level
 from fleetd.core.model.facts import Value
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import ClampStatus, Status
+from fleetd.words.observing import OBSERVES, would
 
 WHAT_TO_DO = {
     ClampCode.MAX: "raise max and instances of the profile, if connections and memory allow",
@@ -86,6 +87,8 @@ class Explanation(Value, frozen=True, kw_only=True):
     profiles: dict[str, ProfileReasons]
     host: tuple[Reason, ...]
     next: str
+    observes: str | None = None  # that fleetd only observes, and how to end that; None: it acts
+    would: tuple[str, ...] = ()  # what it would do then
 
 
 def explain_status(status: Status, profile: str | None = None) -> Explanation:
@@ -103,6 +106,8 @@ def explain_status(status: Status, profile: str | None = None) -> Explanation:
         },
         host=tuple(reason for _, reason in host_reasons(status)),
         next=status.next_sentence,
+        observes=OBSERVES if status.mode == "observe" else None,
+        would=tuple(would(wish) for wish in status.would if profile in (None, wish.profile or profile)),
     )
 
 

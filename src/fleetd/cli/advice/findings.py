@@ -32,6 +32,7 @@ from fleetd.words.formatting import (
     short_name,
     times,
 )
+from fleetd.words.observing import OBSERVES
 
 #: A tick is due every few seconds. If the last one is older than this, fleetd is stuck.
 TICK_AGE_SECONDS_MAX = 30.0
@@ -55,7 +56,7 @@ def findings(status: Status) -> tuple[Finding, ...]:
         *_connections(status),
         *other_version(status),
     ]
-    return (*stuck(status), *_holds(status), *sorted(found, key=lambda finding: -finding.level))
+    return (*stuck(status), *observes(status), *_holds(status), *sorted(found, key=lambda finding: -finding.level))
 
 
 def headline(status: Status) -> Finding:
@@ -102,11 +103,17 @@ def other_version(status: Status) -> list[Finding]:
     return [Finding(Level.WARN, f"{said} To run the fleetd that is installed: systemctl restart fleetd")]
 
 
+def observes(status: Status) -> list[Finding]:
+    """A banner while fleetd only observes, which is no fault."""
+    return [] if status.mode == "act" else [Finding(Level.OK, sentence(OBSERVES), banner="OBSERVES ONLY")]
+
+
 def _holds(status: Status) -> list[Finding]:
     found = []
     for hold in status.holds:
         left = "" if hold.seconds_left is None else f", {duration(hold.seconds_left)} left"
-        level = Level.BAD if hold.kind == "units" else Level.WARN  # the others end by themselves, or with an upgrade
+        # The others end by themselves, or with an upgrade; and beside units of the admin's own fleetd may well observe.
+        level = Level.BAD if hold.kind == "units" and status.mode == "act" else Level.WARN
         found.append(Finding(level, sentence(hold.sentence), banner=hold.kind.upper() + left))
     return found
 
@@ -193,6 +200,8 @@ def _remedy(status: Status) -> str:
     if codes:
         obstacles = sorted(_OBSTACLES.get(code, code.value.replace("_", " ")) for code in codes)
         return "; the fleet can't grow because of " + " and ".join(obstacles)
+    if status.mode == "observe":
+        return ""
     booting = sum(1 for instance in status.instances if instance.state == "starting")
     coming = sum(max(0, (p.admitted_instances or 0) - (p.running_instances or 0)) for p in status.profiles)
     return f"; {times(booting + coming, 'more instance')} on the way" if booting + coming else ""

@@ -92,11 +92,16 @@ def clamp_level(clamp: ClampStatus) -> Level:
     return Level.UNKNOWN if clamp.code in UNKNOWN_CLAMPS else Level.WARN
 
 
-def profile_level(profile: ProfileStatus) -> Level:
-    """A warning if fewer than `min` run, or if something out of the ordinary changed the number."""
+def profile_level(profile: ProfileStatus, *, observed: bool = False) -> Level:
+    """A warning if fewer than `min` run, or if something out of the ordinary changed the number.
+
+    `observed`: fleetd does nothing about the number, so it is as it should be.
+    """
     running, admitted = profile.running_instances, profile.admitted_instances
     if running is None or admitted is None or profile.needed_instances is None:
         return Level.UNKNOWN
+    if observed:
+        return Level.OK
     if running < profile.min_instances or any(clamp_level(clamp) > Level.OK for clamp in profile.clamps):
         return Level.WARN
     return Level.OK if running == admitted else Level.MOVING

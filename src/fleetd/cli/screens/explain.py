@@ -8,9 +8,9 @@ from msgspec import structs
 from rich.text import Text
 
 from fleetd.cli.advice.explanation import advice, host_reasons
-from fleetd.cli.advice.findings import other_version, stuck
+from fleetd.cli.advice.findings import observes, other_version, stuck
 from fleetd.cli.advice.verdict import Level, change_words, clamp_level, late_queues, profile_level, told_for_all
-from fleetd.cli.screens.head import finding_lines, origin_lines
+from fleetd.cli.screens.head import finding_lines, origin_lines, would_lines
 from fleetd.cli.terminal.lines import Lines, Page, fit, right
 from fleetd.cli.terminal.safe_text import cleaned
 from fleetd.cli.terminal.symbols import QUIET, STYLES, sign
@@ -29,9 +29,11 @@ def explain_screen(status: Status, page: Page, *, profile: str | None = None) ->
     page = replace(page, width=min(page.width, WIDTH_MAX))
     return page.joined(
         [
-            finding_lines([*stuck(status), *other_version(status)], page) + origin_lines(status, page),
+            finding_lines([*stuck(status), *other_version(status), *observes(status)], page)
+            + origin_lines(status, page),
             *(_ladder(status, p, page) for p in status.profiles),
             _host_lines(status, page),
+            would_lines(status, page),
             page.wrap(Text("Next  ", "bold"), sentence(status.next_sentence) or UNKNOWN),
         ]
     )
@@ -43,7 +45,7 @@ def _ladder(status: Status, profile: ProfileStatus, page: Page) -> Lines:
     name = Text.assemble((fit(profile.name, 24, page.symbols), "bold"), (bounds, QUIET))
     clamps = [_clamp_lines(status, clamp, page) for clamp in profile.clamps]
     at = len(clamps) if profile.clamps_before_admission is None else profile.clamps_before_admission
-    lines = page.item(profile_level(profile), name)
+    lines = page.item(profile_level(profile, observed=status.mode == "observe"), name)
     lines += _rung(profile.needed_instances, _needed(status, profile), page)
     lines += [line for clamp in clamps[:at] for line in clamp]
     lines += _rung(profile.admitted_instances, Text(_instances(profile.admitted_instances, "admitted"), "bold"), page)

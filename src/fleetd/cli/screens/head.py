@@ -10,7 +10,8 @@ from fleetd.cli.advice.verdict import Finding
 from fleetd.cli.terminal.lines import NBSP, Lines, Page
 from fleetd.cli.terminal.symbols import BANNER_STYLE, QUIET, STYLES
 from fleetd.core.model.status import Status
-from fleetd.words.formatting import duration
+from fleetd.words.formatting import duration, sentence
+from fleetd.words.observing import would
 
 
 def finding_lines(found: Sequence[Finding], page: Page) -> Lines:
@@ -21,6 +22,14 @@ def finding_lines(found: Sequence[Finding], page: Page) -> Lines:
         if finding.banner:
             text = Text.assemble((f" {finding.banner} ", BANNER_STYLE), " ", text)
         lines += page.item(finding.level, text)
+    return lines
+
+
+def would_lines(status: Status, page: Page) -> Lines:
+    """What fleetd would do if it did not only observe."""
+    lines: Lines = []
+    for wish in status.would:
+        lines += page.labelled("Would" if wish is status.would[0] else "", sentence(would(wish).removeprefix("would ")))
     return lines
 
 

@@ -11,7 +11,7 @@ from fleetd.cli.advice.findings import findings, headline
 from fleetd.cli.advice.last_words import LastWords
 from fleetd.cli.advice.verdict import Level, queue_level, scheduler_level, told_as_full
 from fleetd.cli.screens.connections import limit_lines
-from fleetd.cli.screens.head import finding_lines, origin_lines
+from fleetd.cli.screens.head import finding_lines, origin_lines, would_lines
 from fleetd.cli.screens.status_instances import (
     clamp_lines,
     instance_lines,
@@ -247,4 +247,5 @@ def event_lines(status: Status, page: Page) -> Lines:
         lines += page.wrap(Text.assemble(label, (age, QUIET)), event.sentence)
     if not events:
         lines += page.labelled("Last", Text("nothing since it started", QUIET))
+    lines += would_lines(status, page)
     return lines + page.labelled("Next", sentence(status.next_sentence) or UNKNOWN)

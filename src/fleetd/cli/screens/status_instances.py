@@ -24,7 +24,7 @@ def profile_lines(
     ordinary work. `fleetctl explain` has every reason.
     """
     instances = [instance for instance in status.instances if instance.profile == profile.name]
-    level = profile_level(profile)
+    level = profile_level(profile, observed=status.mode == "observe")
     short = [c for c in profile.clamps if told_for_all(status, c) or (page.dense and clamp_level(c) == Level.OK)]
     running = f"{count(profile.running_instances)} of {count(profile.admitted_instances)} instances"
     head = Text.assemble((profile.name, "bold"), "  ")

@@ -78,9 +78,10 @@ def admit(
     starving = admission.grow(needed)
     scarcity = remember_starving(scarcity, starving, tick.now_seconds)
     stepped_back = False
-    if tick.sidekiq is not None:  # else a drain could not be watched
+    lets_go = tick.sidekiq is not None and not tick.policy.observes  # without Redis a drain could not be watched
+    if lets_go:
         admission.give_way()
-    if tick.sidekiq is not None and tick.held is None:
+    if lets_go and tick.held is None:
         if constraints.shed is not None:
             admission.let_one_go(reasons.ShedForMemory(shortage=constraints.shed))
         why = saturation.holds or saturation.sign

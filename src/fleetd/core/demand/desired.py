@@ -88,6 +88,8 @@ def desired_instances(
         elif name in constraints.set_instances:
             wanted = reasons.SetByPeople(instances=constraints.set_instances[name], person=constraints.set_by.get(name))
             desired[name] = _as_set(profile, needed, running, wanted, clamps)
+        elif tick.policy.observes:  # nothing of its own accord but the replacement of what was let go first
+            desired[name] = running + (constraints.unavailable_in == name)
         elif needed is None:
             clamps.add(reasons.LatencyUnknown(), name)
             desired[name] = _Count(profile, running, running, clamps).at_least_min().count

@@ -68,6 +68,11 @@ class Pin(Value, frozen=True, kw_only=True):
     by: Literal["hand", "fleetctl"] = "hand"
     person: Person | None = None  # who ordered it with fleetctl; None: unknown
 
+    @property
+    def released(self) -> bool:
+        """Whether a person ended it with fleetctl, so what it kept quiet is drained."""
+        return self.by == "fleetctl" and self.until_seconds <= self.since_seconds
+
 
 class InstanceMemory(Value, frozen=True, kw_only=True):
     """What the host's memory says of one instance now."""

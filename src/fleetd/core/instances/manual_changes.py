@@ -239,11 +239,19 @@ class _UnitChanges:
         if not process.quiet:
             if kept_quiet:  # quiet can't be undone, so this is a new process
                 del self.pins[key]
-        elif adopted or (pin is not None and kept_quiet and self.now >= pin.until_seconds):
+        elif self._goes_on_as_drain(pin if kept_quiet else None, adopted=adopted):
             # Quiet can't be undone: one found at the first look, or whose pin has expired, goes on as a drain.
             self.drains[key] = Drain(since_seconds=self.now, quiet_sent_seconds=self.now, cause=reasons.FoundQuiet())
         elif not kept_quiet:
             self._pin(key, reasons.PinKind.QUIET)
+        elif pin is not None and self.now >= pin.until_seconds:  # fleetd only observes, so it stays as it is
+            self.pins[key] = structs.replace(pin, until_seconds=self.now + self.policy.pace.pin_seconds)
+
+    def _goes_on_as_drain(self, kept: Pin | None, *, adopted: bool) -> bool:
+        """Whether a quiet process is drained. `kept`: the pin that keeps it quiet, which may have expired."""
+        if self.policy.observes:  # only a person's `fleetctl release` does that then
+            return kept is not None and kept.released
+        return adopted or (kept is not None and self.now >= kept.until_seconds)
 
     def _pin(self, key: InstanceKey, wants: reasons.PinKind) -> None:
         kept = self.policy.pace.pin_seconds

@@ -280,7 +280,7 @@ class ReleaseInstance(Order, frozen=True, kw_only=True):
         pins = {k: p for k, p in now.people.pins.items() if k != key}
         quiet = pin is not None and pin.wants == reasons.PinKind.QUIET
         if pin is not None and quiet:  # quiet can't be undone: the next tick drains it
-            pins[key] = structs.replace(pin, until_seconds=now.now)
+            pins[key] = structs.replace(pin, since_seconds=now.now, until_seconds=now.now, by="fleetctl")
         count = failure.count if failure is not None else 0
         reply = reasons.ReleaseTaken(key=key, is_drained=quiet, forgotten_failures=count)
         return now.memory.with_pins(pins).with_released((key,)), reply

@@ -118,12 +118,17 @@ def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, li
             return memory, []
         rollout = None
     if rollout is None:
-        begun = _begin(tick) if tick.held is None else None
+        begun = _begin(tick) if tick.held is None and not tick.policy.observes else None
         return (structs.replace(memory, rollout=begun), []) if begun is not None else (memory, [])
     before = rollout
     rollout = _progress(tick, rollout, memory)
     if _has_failed(tick.policy, memory, before):
         return _give_up(tick, memory, rollout)
+    if tick.policy.observes and rollout.cause != reasons.ReplaceCause.RESTART:
+        under_way = _only_begun(rollout, memory)
+        if under_way is None:
+            return _not_begun(rollout, memory), []
+        rollout = under_way
     if rollout.current is None and rollout.left and rollout.unavailable_in is None:
         key = next(iter(rollout.left))
         rollout = structs.replace(rollout, current=key, spare=None, waits=None)
@@ -133,6 +138,25 @@ def remember_rollout(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, li
         rollout = structs.replace(rollout, phase=RolloutPhase.DONE, ended_seconds=now, waits=None)
         noticed = [_ended(rollout)]
     return (memory if rollout == before else structs.replace(memory, rollout=rollout)), noticed
+
+
+def _only_begun(rollout: Rollout, memory: HostMemory) -> Rollout | None:
+    """What is left of fleetd's own rollout once it only observes: the instance that drains, and its replacement.
+
+    None: nothing was begun that is not finished.
+    """
+    left = {key: invocation for key, invocation in rollout.left.items() if key in memory.drains}
+    if not left and rollout.unavailable_in is None:
+        return None
+    current = rollout.current if rollout.current in left else None
+    total = rollout.done_instances + len(left)
+    return structs.replace(rollout, left=left, current=current, total_instances=total, spare=None)
+
+
+def _not_begun(rollout: Rollout, memory: HostMemory) -> HostMemory:
+    """Without the rollout. The instance whose turn it was has not been replaced, so it is due again."""
+    replaced = {key: digest for key, digest in memory.units.replaced.items() if key != rollout.current}
+    return structs.replace(memory, rollout=None, units=structs.replace(memory.units, replaced=replaced))
 
 
 def _ended(rollout: Rollout, given_up: reasons.RolloutGivenUp | None = None) -> reasons.RolloutEnded:

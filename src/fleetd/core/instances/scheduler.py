@@ -240,9 +240,10 @@ def end_or_start_scheduler(tick: HostTick, scheduler: SchedulerDecision, decisio
     own, now = tick.view(SCHEDULER), tick.now_seconds
     if own is None:
         return
+    observes = tick.policy.observes
     ends = SCHEDULER in decision.memory.drains or own.state == InstanceState.STOPPING
-    if scheduler.surplus is not None and not ends:
+    if scheduler.surplus is not None and not ends and not observes:
         let_go(own, scheduler.surplus, now, decision)
-    if scheduler.start:
+    if scheduler.start and (decision.memory.scheduler_handover or not observes):
         decision.order("start", own, scheduler.state)
         decision.memory = decision.memory.with_start(SCHEDULER, now)

@@ -38,7 +38,7 @@ def end_stuck(tick: HostTick, decision: HostDecision) -> None:
         return
     _say_silent(tick, decision)
     _report_stalled(tick, decision)
-    if tick.held is not None or _one_is_ending(tick, decision):
+    if tick.held is not None or tick.policy.observes or _one_is_ending(tick, decision):
         return
     now, writable = tick.now_seconds, tick.sidekiq.writable is True
     silent = [v for v in tick.active if v.state == InstanceState.UNRESPONSIVE]

@@ -14,11 +14,11 @@ from fleetd.core.model.policy_tables import Policy
 #: An entry's sentence is cut to this.
 SENTENCE_CHARACTERS_MAX = 1000
 
-#: step: a unit was started, quieted or stopped. want: a profile's admitted count changed, and why. order: a person's,
-#: through fleetctl. noticed: what people and systemd did, or what went wrong. reading: a source went away or came back.
-#: reason: the clamps changed. scheduler: its situation changed. daemon: fleetd started, stopped or read its
-#: configuration.
-EntryKind = Literal["step", "want", "order", "noticed", "reading", "reason", "scheduler", "daemon"]
+#: step: a unit was started, quieted or stopped. would: the same, but fleetd only observed. want: a profile's admitted
+#: count changed, and why. order: a person's, through fleetctl. noticed: what people and systemd did, or went wrong.
+#: reading: a source went away or came back. reason: the clamps changed. scheduler: its situation changed. daemon:
+#: fleetd started, stopped or read its configuration.
+EntryKind = Literal["step", "would", "want", "order", "noticed", "reading", "reason", "scheduler", "daemon"]
 
 
 class Entry(Value, frozen=True, kw_only=True):

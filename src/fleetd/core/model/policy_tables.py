@@ -52,6 +52,11 @@ Share = Annotated[float, Meta(ge=0.01, le=1.0)]
 Size = Annotated[int, size(0, 64 * 1024**4, "from 0 to 64 TiB")]
 
 
+#: act: fleetd starts and stops instances. observe: it reads, decides and shows all of it, and orders only what people
+#: order through it, and what it had begun before (core/instances/observing.py).
+Mode = Literal["act", "observe"]
+
+
 class Profile(Value, frozen=True, kw_only=True):
     """A queue order with its threads, its min and max, and the instance numbers it owns on this host."""
 
@@ -189,6 +194,12 @@ class Policy(PolicyTables, frozen=True, kw_only=True):
     profiles: tuple[Profile, ...]  # in order of importance
     #: Queue to the longest wait wanted; None: it may wait for ever; a queue that is not in it: 60.
     targets_seconds: dict[str, float | None]
+    mode: Mode = "act"
+
+    @property
+    def observes(self) -> bool:
+        """Whether nothing is started or stopped but what people order."""
+        return self.mode == "observe"
 
     def target_seconds(self, queue: str) -> float:
         """The longest wait wanted; infinite for a queue that may wait for ever."""

@@ -9,9 +9,14 @@ from typing import Literal
 
 from fleetd.core.model.decision import Verb
 from fleetd.core.model.facts import EndCause, Ending, FailingClass, HostPressure, Value
+from fleetd.core.model.identity import InstanceKey
+from fleetd.core.model.policy_tables import Mode
 from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.reasons.counts import LimitSet
 from fleetd.core.model.reasons.units import ReplaceCause
+
+#: drain: quiet, wait until it is idle, stop. replace: one at a time.
+WouldVerb = Literal["start", "drain", "stop", "replace"]
 
 
 class SourceStatus(Value, frozen=True, kw_only=True):
@@ -94,6 +99,15 @@ class StepStatus(Value, frozen=True, kw_only=True):
     result: Literal["done", "failed", "refused", "timeout", "skipped"]
     why: str
     sentence: str = ""  # what systemd said, where it was not done
+
+
+class WouldStatus(Value, frozen=True, kw_only=True):
+    """What fleetd would do to these units, for one reason, if it did not only observe."""
+
+    verb: WouldVerb
+    keys: tuple[InstanceKey, ...]  # at least one
+    why: str
+    profile: str = ""  # "": the scheduler's, or several profiles'
 
 
 class ProfileStatus(Value, frozen=True, kw_only=True):
@@ -246,5 +260,7 @@ class Status(Value, frozen=True, kw_only=True):
     mastodon_version: str = ""  # of the code on disk; "": unknown
     pressure: HostPressure | None = None
     jobs: JobsStatus = JobsStatus()
+    mode: Mode = "act"
+    would: tuple[WouldStatus, ...] = ()  # while it only observes
     tick_failures_total: int = 0  # ticks that a bug ended; they start and stop nothing
     deaths: tuple[DeathCount, ...] = ()  # of every profile and cause

@@ -186,6 +186,8 @@ def _time_notes(moments: list[Moment], recording: Recording) -> list[str]:
         )
     if any(change.policy != recording.policies[-1].policy for change in recording.policies):
         notes.append("the configuration changed in that time: the last one is taken")
+    if recording.policies[-1].policy.observes:
+        notes.append("fleetd only observed: what ran was others' doing, and the runs show what it would have done")
     if recording.unreadable_rows:
         notes.append(f"{recording.unreadable_rows} damaged row(s) of the history are left out")
     return notes

@@ -174,8 +174,8 @@ def run_as_recorded(found: Reconstruction, progress: Progress | None = None) -> 
 
 
 def fleet_error(found: Reconstruction, current: Outcome) -> FleetError | None:
-    """None if nothing can be compared: another policy was in force for some of the time, or nothing ran."""
-    if not found.one_policy or found.use.instance_seconds <= 0.0:
+    """None if nothing can be compared: another policy was in force, or fleetd only observed, or nothing ran."""
+    if not found.one_policy or found.policy.observes or found.use.instance_seconds <= 0.0:
         return None
     return FleetError(
         instance_seconds_share=round(current.score.instance_seconds / found.use.instance_seconds - 1.0, 4),
