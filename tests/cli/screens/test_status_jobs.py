@@ -77,6 +77,7 @@ def test_they_give_way_only_where_the_screen_fits_without_them() -> None:
         assert "412/s" not in text(surge, height, clock)
         assert len(text(surge, height, clock).splitlines()) <= height
     assert "412/s" in text(surge, 22), "it scrolls anyhow"
+    assert "412/s" not in text(surge, 22, "03:12:44"), "it can't scroll"
 
 
 def test_an_older_fleetd_says_nothing_of_jobs_and_is_understood() -> None:

@@ -47,6 +47,7 @@ def status_screen(
     If it is higher than `height` (lines; None: any height will do) it is drawn dense, and if need be without the line
     that says which fleetd this is, then without the lines about jobs, by which nothing is decided. If it is still
     higher, it scrolls, and has those lines again: a dense screen says less about each thing, but leaves nothing out.
+    A screen that is drawn again and again can't scroll, and does without them.
 
     `clock`: the time, if it is drawn again and again. `last_words`: of failed units, by unit.
     """
@@ -61,7 +62,7 @@ def status_screen(
         (True, True, True),
         (True, watched, True),
         (True, watched, False),
-        (True, watched, True),
+        (True, watched, not watched),
     ):
         drawn_on = replace(page, dense=dense)
         head = finding_lines(found, drawn_on)
