@@ -85,6 +85,9 @@ class Admin:
         """One of the instances that are up."""
         return self.rng.choice(sorted(self.fleet.up()))
 
+    def any_up(self) -> bool:
+        return bool(self.fleet.up())
+
     def wait_for_ticks(self, count: int = 3) -> None:
         """So many ticks more."""
         now = self.fleet.status().ticks_total
@@ -92,15 +95,21 @@ class Admin:
 
 
 def _kill(admin: Admin) -> None:
-    admin.fleet.worker.kill(f"mastodon-sidekiq@{admin.up()}")
+    if admin.any_up():
+        admin.fleet.worker.kill(f"mastodon-sidekiq@{admin.up()}")
+        admin.beside.killed += 1
 
 
 def _kill_fleetd(admin: Admin) -> None:
+    if admin.beside.refused:
+        return  # it would not come back, and there would be no status
     admin.systemctl("kill", "--signal=KILL", "fleetd")
     admin.systemctl("restart", "fleetd")
 
 
 def _stop_and_start(admin: Admin) -> None:
+    if not admin.any_up():
+        return
     number = admin.up()
     admin.systemctl("stop", f"mastodon-sidekiq@{number}")
     admin.wait_for_ticks()
@@ -109,6 +118,8 @@ def _stop_and_start(admin: Admin) -> None:
 
 
 def _drain(admin: Admin) -> None:
+    if not admin.any_up():
+        return
     number = admin.up()
     admin.fleetctl("drain", str(number), "--wait", "--for", "1h")
     admin.release(number)
@@ -181,12 +192,12 @@ def _postgres_back(admin: Admin) -> None:
 
 def _stop_target(admin: Admin) -> None:
     admin.systemctl("stop", TARGET)
-    admin.beside.holds.add("target")
+    admin.beside.holds.add("stopped")
 
 
 def _start_target(admin: Admin) -> None:
     admin.systemctl("start", TARGET)
-    admin.beside.holds.discard("target")
+    admin.beside.holds.discard("stopped")
 
 
 def _restart_scheduler(admin: Admin) -> None:
@@ -214,18 +225,23 @@ def _upgrade(admin: Admin) -> None:
 
 
 def _roll(admin: Admin) -> None:
-    if not admin.beside.holds & {"pause", "target"}:
+    if not admin.beside.holds & {"pause", "stopped"}:
         admin.fleetctl("restart", "--no-wait", "pull")
         admin.beside.holds.discard("upgrade")
 
 
 def _reboot(admin: Admin) -> None:
+    if admin.beside.refused:
+        return
     admin.fleet.worker.reboot()
     admin.beside.sets.clear()
     admin.beside.holds.clear()
+    admin.beside.killed = 0
 
 
 def _restart_fleetd(admin: Admin) -> None:
+    if admin.beside.refused:
+        return
     admin.systemctl("restart", "fleetd")
 
 
@@ -234,6 +250,8 @@ def _needrestart(admin: Admin) -> None:
 
 
 def _quiet_by_hand(admin: Admin) -> None:
+    if not admin.any_up():
+        return
     number = admin.up()
     admin.systemctl("kill", "--kill-who=main", "--signal=TSTP", f"mastodon-sidekiq@{number}")
     admin.wait_for_ticks(6)

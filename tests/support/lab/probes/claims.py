@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.lab.probes.look import SCHEDULER, TARGET, TARGET_SECONDS, Beat, Seen, Unit, numbers_of
+from tests.support.lab.probes.look import (
+    SCHEDULER,
+    TARGET,
+    TARGET_SECONDS,
+    Beat,
+    Postgres,
+    Redis,
+    Seen,
+    Unit,
+    numbers_of,
+)
 
 Json = dict[str, Any]
 
@@ -25,6 +35,8 @@ class Beside:
     holds: set[str] = field(default_factory=set)
     sets: dict[str, int] = field(default_factory=dict)
     refused: bool = False
+    killed: int = 0
+    """Workers that the admin killed since the boot."""
 
 
 Check = Callable[[Json, Seen, Beside], Iterator[str]]
@@ -147,6 +159,8 @@ def _threads(seen: Seen, unit: Unit) -> float | None:
 
 def _of_profiles(name: str, of: Callable[[Seen, Beside, str, Json], object]) -> Check:
     def check(status: Json, seen: Seen, beside: Beside) -> Iterator[str]:
+        if seen.redis is None and name in {"running_instances", "serving_instances"}:
+            return  # who is quiet stands in Redis
         told = {profile["name"]: profile for profile in status["profiles"]}
         yield from _says("profiles", set(told), set(beside.config["profiles"]))
         for key, configured in beside.config["profiles"].items():
@@ -255,6 +269,47 @@ def _ghosts(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
     yield from _says("ghosts", status["ghost_heartbeats"], old)
 
 
+def _configured(status: Json, _seen: Seen, beside: Beside) -> Iterator[str]:
+    for instance in status["instances"]:
+        yield from _says(
+            f"@{instance['number']} configured", instance["configured"], instance["number"] in _owned(beside)
+        )
+
+
+def _limit_set(name: str, of: Callable[[Postgres], int]) -> Check:
+    def check(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
+        for source in status["connections"]["sources"]:
+            if seen.postgres is not None and source["name"] == "postgres":
+                yield from _says(name, source["limit_set"][name], of(seen.postgres))
+
+    return check
+
+
+def _deaths(status: Json, _seen: Seen, beside: Beside) -> Iterator[str]:
+    yield from _says("deaths", sum(count["deaths"] for count in status["deaths"]), beside.killed)
+    other = [count for count in status["deaths"] if count["deaths"] and count["cause"] not in {"signal", "unknown"}]
+    yield from _says("deaths of another cause", other, [])
+
+
+def _died(status: Json, _seen: Seen, beside: Beside) -> Iterator[str]:
+    died = [i["died"] for i in (*status["instances"], status["scheduler"]) if i.get("died")]
+    if sum(one["deaths"] for one in died) < beside.killed:
+        yield f"{beside.killed} were killed, {died} is said"
+    for one in died:
+        yield from _says("last", (one["last"]["cause"], one["last"].get("signal")), ("signal", 9))
+
+
+def _jobs(name: str, of: Callable[[Redis], int]) -> Check:
+    def check(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
+        yield from _near(name, status["jobs"][name], None if seen.redis is None else of(seen.redis), _FLOW_JOBS)
+
+    return check
+
+
+def _mode(status: Json, _seen: Seen, beside: Beside) -> Iterator[str]:
+    yield from _says("mode", status["mode"], beside.config.get("fleet", {}).get("mode", "act"))
+
+
 def _holds(status: Json, _seen: Seen, beside: Beside) -> Iterator[str]:
     yield from _says("holds", {hold["kind"] for hold in status["holds"]}, beside.holds)
 
@@ -316,7 +371,7 @@ CLAIMS: dict[str, Check] = {
     "profiles.running_instances": _of_profiles("running_instances", lambda s, _b, _n, p: _running(s, p)),
     "profiles.serving_instances": _of_profiles(
         "serving_instances",
-        lambda s, _b, _n, p: None if s.redis is None else sum(s.serves(unit) for unit in _units_of(s, p)),
+        lambda s, _b, _n, p: sum(s.serves(unit) for unit in _units_of(s, p)),
     ),
     "connections.limit_connections": _postgres("limit_connections", lambda s: s.postgres.limit if s.postgres else 0),
     "connections.open_connections": _postgres("open_connections", lambda s: s.postgres.clients if s.postgres else 0, 6),
@@ -339,6 +394,23 @@ CLAIMS: dict[str, Check] = {
     "scheduler.unit_state": _scheduler_unit,
     "ghost_heartbeats": _ghosts,
     "holds.kind": _holds,
+    "mode": _mode,
+    "instances.configured": _configured,
+    "instances.died.deaths": _died,
+    "instances.died.last.cause": _died,
+    "instances.died.last.signal": _died,
+    "scheduler.died.deaths": _died,
+    "scheduler.died.last.cause": _died,
+    "scheduler.died.last.signal": _died,
+    "deaths.deaths": _deaths,
+    "deaths.cause": _deaths,
+    "connections.sources.limit_set.reserved_connections": _limit_set("reserved_connections", lambda p: p.reserved),
+    "connections.sources.limit_set.to_connections": _limit_set("to_connections", lambda p: p.limit + p.reserved),
+    "jobs.retry_jobs": _jobs("retry_jobs", lambda r: r.sets["retry"]),
+    "jobs.dead_jobs": _jobs("dead_jobs", lambda r: r.sets["dead"]),
+    "jobs.scheduled_jobs": _jobs("scheduled_jobs", lambda r: r.sets["schedule"]),
+    "jobs.processed_jobs_total": _jobs("processed_jobs_total", lambda r: r.ended["processed"]),
+    "jobs.failed_jobs_total": _jobs("failed_jobs_total", lambda r: r.ended["failed"]),
     "overrides.kind": _overrides,
     "overrides.what": _overrides,
     "problems": _problems,
@@ -395,5 +467,16 @@ UNPROBED: dict[str, str] = {
     "overrides.sentence": _TOLD,
     "overrides.seconds_left": "of an order, as it was given",
     "rollout": _DECIDED,
+    "would": _DECIDED,
+    "deaths.profile": "of those that are counted",
+    "jobs.processed_per_second": "of its own last minute",
+    "jobs.failed_per_second": "of its own last minute",
+    "jobs.failing_classes": "of Sidekiq 7 and later; Debian's is 6.4",
+    "connections.sources.limit_set.by": "which of a server's limits counts: tests/adapters/database",
+    **{
+        f"{who}.died.{name}": "with its deaths"
+        for who in ("instances", "scheduler")
+        for name in ("at_least", "last_age_seconds", "last.clean", "last.exit_status")
+    },
     "pressure": "of the last ten seconds, which nobody else has kept",
 }

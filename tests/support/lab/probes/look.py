@@ -60,6 +60,10 @@ class Redis:
     ages_seconds: dict[str, float]
     busy: Counter[str]
     beats: list[Beat]
+    sets: dict[str, int]
+    """How many jobs are in retry, dead and schedule."""
+    ended: dict[str, int]
+    """Sidekiq's own counts, of processed and failed jobs."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,9 @@ def _redis(main: Host) -> Redis | None:
                         beat_seconds=float(str(beat)),
                     )
                 )
-            return Redis(lengths, ages, busy, beats)
+            sets = {name: int(str(redis.command("ZCARD", name))) for name in ("retry", "dead", "schedule")}
+            ended = {name: int(str(redis.command("GET", f"stat:{name}") or 0)) for name in ("processed", "failed")}
+            return Redis(lengths, ages, busy, beats, sets, ended)
     except (RedisError, OSError):
         return None
 

@@ -26,6 +26,8 @@ def wrong(seen: Seen, beside: Beside) -> Iterator[str]:
     yield from _units(seen, beside)
     if beside.refused:
         yield "the configuration on disk is refused"
+    if beside.killed:
+        yield f"{beside.killed} workers were killed in the last hour"
     if beside.holds:
         yield f"fleetd is held: {', '.join(beside.holds)}"
 
