@@ -105,7 +105,12 @@ def test_a_lone_number_is_refused_with_both_things_it_could_mean(number: str) ->
         assert profile(f"instances = {written}").numbers[-1] == 4
 
 
-@pytest.mark.parametrize("number", [1, 65, 9999])
+@pytest.mark.parametrize("written", ["1", '"1"'])
+def test_one_is_the_same_as_a_number_and_as_a_count(written: str) -> None:
+    assert profile(f"instances = {written}").numbers == (1,)
+
+
+@pytest.mark.parametrize("number", [65, 9999])
 def test_a_lone_number_that_can_be_no_count_but_one_names_that_number_only(number: int) -> None:
     said = problems(f"[profiles.a]\ninstances = {number}")["profiles.a.instances"]
     assert f"Write, for mastodon-sidekiq@{number} alone: [{number}]." in said

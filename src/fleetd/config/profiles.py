@@ -138,7 +138,7 @@ def _numbers(value: int | str | tuple[int, ...] | None, path: str, problems: lis
             problems.append(ConfigProblem(path, "missing", cure))
         return ()
     lone = None if isinstance(value, tuple) else _RANGE.fullmatch(str(value).strip())
-    if lone is not None and lone[2] is None and int(lone[1]) > 0:
+    if lone is not None and lone[2] is None and int(lone[1]) > 1:  # of 1 both are the same
         what = f"{show(value)} could be one number or how many there are"
         problems.append(ConfigProblem(path, what, _meant(int(lone[1]))))
         return ()

@@ -16,7 +16,7 @@ from fleetd.core.instances.rollout import changes_of
 from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult, Verb
-from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey
 from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.status import (
     ClampStatus,
@@ -305,6 +305,7 @@ _HELD_UNTIL: dict[HoldKind, str] = {
     "upgrade": "until `fleetctl restart` or `fleetctl resume`",
     "quieted": "while most instances are quieted by hand",
     "units": "until the workers' unit is fleetd's",
+    "stopped": f"until {TARGET_UNIT} is started",
 }
 
 

@@ -56,6 +56,7 @@ PINNED_BY_HAND = {
 HOLDS: dict[type[reasons.HoldReason], str] = {
     reasons.CodeChanged: "Mastodon's new code",
     reasons.UnitsUpgraded: "the change of the workers' units",
+    reasons.TargetStopped: f"the stop of {TARGET_UNIT}",
     reasons.MostQuietedByHand: "the quiet of most instances",
 }
 #: systemd.exec(5), $SERVICE_RESULT.

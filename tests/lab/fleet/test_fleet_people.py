@@ -95,7 +95,7 @@ def test_an_instance_that_a_person_stops_stays_down_even_in_a_surge(fleet: Fleet
     assert instance(later, 1).state == "pinned"
     clamps = [c for c in later.profiles[0].clamps if c.code == "pinned"]
     assert clamps
-    assert "by hand" in clamps[0].sentence
+    assert "by people" in clamps[0].sentence
     assert 1 not in {number for _, number in fleet.steps("start")[starts:]}
     assert 1 not in fleet.up()
 
