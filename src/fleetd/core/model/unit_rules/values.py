@@ -100,6 +100,7 @@ _CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
     "StopWhenUnneeded": _flag,
     "RefuseManualStart": _flag,
     "RefuseManualStop": _flag,
+    "RestartSec": _span,
     "TimeoutStopSec": _span,
     "TimeoutSec": _span,
     "WatchdogSec": _span,
