@@ -366,6 +366,7 @@ _GROWTH = (
     reasons.ClampCode.START_FAILED,
     reasons.ClampCode.UNDRAINABLE,
     reasons.ClampCode.NOT_RENDERED,
+    reasons.ClampCode.MASKED,
     reasons.ClampCode.MAX,
     reasons.ClampCode.YIELD,
     reasons.ClampCode.HOLD_WINDOW,

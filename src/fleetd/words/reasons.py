@@ -425,6 +425,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SpareBoots: "{spare_key:key} boots to replace {old_key:key}",
     reasons.SpareWentAway: "the replacement of {old_key:key} went away",
     reasons.StartsFirst: "{profile} has fewer instances than wanted: one is started first",
+    reasons.NoneComesUp: "nothing of {profile} comes up that could take over, because it is masked or fails",
     reasons.NotWhileLate: "not while {queues:list} waits longer than its target",
     reasons.NoConnectionForNext: "no connection is known to be free for what comes after {old_key:key}",
     reasons.NextNotRendered: "{old_key:key} is not rendered as configured, so nothing could come after it",

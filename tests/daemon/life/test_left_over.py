@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import structs
 
 from fleetd.core.instances.orders import DrainInstance, Pause, PinInstance, ReleaseInstance, Restart, Resume
-from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.identity import SCHEDULER, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
+from fleetd.core.model.reasons.units import Died
 from fleetd.core.model.status import InstanceStatus, Status
 from tests.support.world.fleets import (
     HOUR,
@@ -192,3 +194,33 @@ def test_a_scheduler_whose_place_is_elsewhere_now_says_so_and_goes_on() -> None:
     rig.world.stop(SCHEDULER)
     rig.run(60.0)
     assert "configured never to start it" in rig.status(rig.tick()).scheduler.sentence
+
+
+@pytest.mark.parametrize("name", ["default-first", "new"])
+@pytest.mark.parametrize("wrong", ["broken", "masked"])
+def test_while_nothing_comes_up_in_their_place_they_go_on(name: str, wrong: str) -> None:
+    rig = settled(policy(strict(numbers="1-3", low=3), pace=QUICK), 3)
+    rig.run(700.0)
+    if wrong == "broken":
+        rig.world.broken |= {7, 8, 9}
+    else:
+        rig.world.masked_units = (TEMPLATE_UNIT,)
+    configured(rig, policy(strict(name, numbers="7-9", low=3), pace=QUICK))
+    assert least_serving(rig, 2 * HOUR) >= 2
+    rig.world.broken -= {7, 8, 9}
+    rig.world.masked_units = ()
+    for number in rig.ticker.host_memory.units.failures:
+        rig.order(ReleaseInstance(key=number))
+    rig.run(2 * HOUR)
+    assert up(rig) == {7, 8, 9}
+
+
+def test_a_death_of_one_is_told() -> None:
+    rig = loaded_six(SLOW)
+    rig.world.job_seconds = (900.0, 900.0)
+    rig.run(30.0)
+    configured(rig, policy(strict(numbers="1-2"), pace=SLOW))
+    rig.run(10.0)
+    rig.world.kill_worker(6)
+    told = [reason for result in rig.run(30.0) for reason in result.noticed if isinstance(reason, Died)]
+    assert InstanceKey(6) in {key for reason in told for key in reason.keys}

@@ -11,13 +11,14 @@ from msgspec import structs
 from fleetd.core.instances.host_memory import Failure, RolloutPhase, Shortage
 from fleetd.core.instances.orders import DrainInstance, Pause, PinInstance, ReleaseInstance, Restart, Resume
 from fleetd.core.model.facts import HostPressure
-from fleetd.core.model.identity import SCHEDULER, InstanceKey
+from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy_tables import MemoryPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import CodeChanged
 from fleetd.core.model.reasons.units import NextNotRendered, ReplaceCause, RolloutEnded, SchedulerHeld, SystemdResult
 from fleetd.core.model.worker_settings import instance_digest
 from fleetd.daemon.tick import TickResult
+from fleetd.errors import OrderRefusedError
 from tests.support.world.fleets import (
     HOUR,
     QUICK,
@@ -809,3 +810,30 @@ def test_unchanged_it_is_shown_for_an_hour_and_not_tried_again() -> None:
     rig.run(120.0)
     assert phase(rig) is None
     assert len(rig.ordered("start")) == starts
+
+
+@pytest.mark.parametrize("masked", [(TEMPLATE_UNIT,), (SCHEDULER_UNIT,), ("mastodon-sidekiq@2.service",)])
+@pytest.mark.parametrize("by", ["settings", "restart"])
+def test_what_is_masked_is_not_replaced_because_it_would_not_come_back(masked: tuple[str, ...], by: str) -> None:
+    rig = scheduler_fleet()
+    rig.run(700.0)
+    before = rig.serving()
+    rig.world.masked_units = masked
+    rig.run(20.0)
+    if by == "settings":
+        scheduler = SchedulerPolicy(place="here", threads=4, db_pool=6)
+        profiles = tuple(structs.replace(p, threads=6, db_pool=8) for p in rig.world.policy.profiles)
+        configured(rig, structs.replace(rig.world.policy, scheduler=scheduler, profiles=profiles))
+    else:
+        rig.order(Restart())
+    rig.run(1500.0)
+    assert rig.serving() == before
+    assert len(rig.world.schedulers()) == 1
+
+
+def test_a_restart_of_what_is_masked_alone_is_refused() -> None:
+    rig = scheduler_fleet()
+    rig.world.masked_units = (TEMPLATE_UNIT, SCHEDULER_UNIT)
+    rig.run(20.0)
+    with pytest.raises(OrderRefusedError, match="unmask"):
+        rig.order(Restart())

@@ -187,6 +187,7 @@ _OBSTACLES = {
     ClampCode.PAUSED: "the pause",
     ClampCode.STOPPED: "the stopped mastodon-sidekiq.target",
     ClampCode.SET: "fleetctl set",
+    ClampCode.MASKED: "a masked unit",
     ClampCode.UPGRADE: "the upgrade",
     ClampCode.FOREIGN_UNIT: "the unit that is not fleetd's",
     ClampCode.OTHERS_UNATTRIBUTABLE: "connections that may be others'",

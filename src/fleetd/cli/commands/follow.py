@@ -98,12 +98,16 @@ def _restart_in(status: Status) -> Progress | None:
 def _drain_of(number: int) -> Look:
     """Looks at one instance. The jobs that it runs at first are the total."""
     jobs = left = 0
+    leaves = False
 
     def look(status: Status) -> Progress | None:
-        nonlocal jobs, left
+        nonlocal jobs, left, leaves
         found = next((i for i in status.instances if i.number == number), None)
+        if found is None and leaves:  # the configuration names it no more, so it is gone from the status too
+            return _gone(number, jobs)
         if found is None:
             return None
+        leaves = not found.configured
         if found.busy_threads is not None:  # while it is unknown, the last known number stays
             left = found.busy_threads
         jobs = max(jobs, left)
@@ -119,6 +123,19 @@ def _drain_of(number: int) -> Look:
         )
 
     return look
+
+
+def _gone(number: int, jobs: int) -> Progress:
+    unit = unit_of(InstanceKey(number)).removesuffix(".service")
+    return Progress(
+        what=f"drain of @{number}",
+        done=jobs,
+        total=jobs,
+        unit="job",
+        stage="",
+        sentence=f"{unit} is stopped.",
+        ended="done",
+    )
 
 
 def _drain_state(found: InstanceStatus) -> tuple[Ended | None, str]:

@@ -41,7 +41,8 @@ def remember_deaths(
     oom = {reason.key for reason in killed}
     for key, unit in tick.systemd.units.items():
         profile = tick.policy.profile_of(key)
-        if profile is None and key != SCHEDULER:
+        left_over = memory.left_over.get(key)
+        if profile is None and key != SCHEDULER and left_over is None:
             continue
         life = memory.deaths.lives.get(key)
         before = _counted(life, unit, was_down=_was_down(key, memory, looked))
@@ -50,7 +51,9 @@ def remember_deaths(
         if not deaths:
             continue
         ending = Ending(cause=EndCause.OOM) if key in oom else unit.ending or Ending(cause=EndCause.UNKNOWN)
-        _count(totals.setdefault(profile.name if profile is not None else SCHEDULER_PROFILE, {}), deaths, ending)
+        name = profile.name if profile is not None else left_over.profile if left_over else SCHEDULER_PROFILE
+        if name in names:  # that of one that is left over may be gone
+            _count(totals.setdefault(name, {}), deaths, ending)
         _add(recent, key, deaths, ending, max(0.0, tick.now_seconds - unit.state_age_seconds))
         if key not in oom or deaths > 1:
             alike.setdefault((ending, deaths), []).append(key)

@@ -85,6 +85,10 @@ class HostTick(Value, frozen=True, kw_only=True):
     def view(self, key: InstanceKey | None) -> InstanceView | None:
         return next((v for v in self.instances or () if v.key == key), None)
 
+    def can_not_return(self, view: InstanceView) -> bool:
+        """Whether it is masked: systemd would not start it again. One that is left over is not started anyway."""
+        return self.machine is not None and not view.left_over and self.machine.masks(view.key) is not None
+
     def of(self, profile: str) -> list[InstanceView]:
         """Every instance of a profile, free numbers and those left over included."""
         return [v for v in self.instances or () if v.profile == profile]

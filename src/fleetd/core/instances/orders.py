@@ -354,7 +354,9 @@ class Restart(Order, frozen=True, kw_only=True):
         fit = [v for v in meant if now.memory.unfit(v.key) is None]
         if meant and not fit:
             now.may_end(meant[0])
-        meant = fit
+        meant = [v for v in fit if not now.tick.can_not_return(v)]
+        if fit and not meant:
+            raise OrderRefusedError("they are masked, so systemd would not start them again: systemctl unmask first")
         chosen = [v for v in meant if v.is_present and not v.quiet and v.key not in now.memory.drains]
         if rollout is not None and restarts and not upgraded:
             return now.memory, _goes_on(now, rollout, chosen)

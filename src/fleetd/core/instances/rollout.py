@@ -40,7 +40,7 @@ def replace_causes(tick: HostTick, memory: HostMemory) -> dict[InstanceKey, reas
     restart = rollout if rollout is not None and rollout.cause == reasons.ReplaceCause.RESTART else None
     for view in tick.active:
         watch = memory.units.watches.get(view.key)
-        if memory.unfit(view.key) is not None:
+        if memory.unfit(view.key) is not None or tick.can_not_return(view):
             continue
         if not view.is_ready or watch is None or (view.key == SCHEDULER and never_here):
             continue  # with place = "elsewhere", a scheduler that a person started would not be started again
@@ -203,7 +203,8 @@ def _has_failed(policy: Policy, memory: HostMemory, rollout: Rollout) -> bool:
     meant = {*rollout.left, rollout.current}
     names = {p.name for p in policy.profiles if meant & {*p.numbers}} | {rollout.unavailable_in}
     names |= {settings.profile for key, settings in memory.left_over.items() if key in meant}
-    keys = {n for p in policy.profiles if p.name in names for n in p.numbers} | ({SCHEDULER} & meant)
+    gone = names - {None} - {p.name for p in policy.profiles}  # then the other profiles take over
+    keys = {n for p in policy.profiles if gone or p.name in names for n in p.numbers} | ({SCHEDULER} & meant)
     failures = memory.units.failures.items()
     return any(f.last_seconds > rollout.since_seconds for key, f in failures if key in keys)
 
@@ -223,9 +224,7 @@ def _progress(tick: HostTick, rollout: Rollout, memory: HostMemory) -> Rollout:
         if fresh and not (key == SCHEDULER and handover):
             del left[key]
             done += 1
-        elif memory.unfit(key) is not None or (
-            view is not None and view.pinned in {reasons.PinKind.RUN, reasons.PinKind.QUIET}
-        ):
+        elif memory.unfit(key) is not None or (view is not None and _is_left_out(tick, view, memory)):
             del left[key]
             total -= 1
     current = rollout.current if rollout.current in left else None
@@ -237,6 +236,12 @@ def _progress(tick: HostTick, rollout: Rollout, memory: HostMemory) -> Rollout:
         current=current,
         spare=rollout.spare if current is not None else None,
     )
+
+
+def _is_left_out(tick: HostTick, view: InstanceView, memory: HostMemory) -> bool:
+    """Whether it is left as it is: a person's later order holds, or systemd would not start it again."""
+    kept = view.pinned in {reasons.PinKind.RUN, reasons.PinKind.QUIET}
+    return kept or (tick.can_not_return(view) and view.key not in memory.drains)
 
 
 def _mark_replaced(tick: HostTick, memory: HostMemory, key: InstanceKey) -> HostMemory:
@@ -398,9 +403,13 @@ def _unsettled(tick: HostTick, old: InstanceView, plan: Plan, decision: HostDeci
         return reasons.SettlesFirst(keys=keys, what="drains" if leaving else "boots")
     for each in names:
         planned = plan.of(tick.policy.host, each)
-        few = planned is None or sum(1 for v in own if v.profile == each and v.is_capacity) < planned.admitted_instances
+        running = sum(1 for v in own if v.profile == each and v.is_capacity)
+        few = planned is None or running < planned.admitted_instances
+        last = old.left_over and (planned is None or running - (not gone) < planned.admitted_instances)
         if few and _may_come(tick, each, decision):
             return reasons.StartsFirst(profile=each)
+        if last and _fails_to_come(tick, each, decision):
+            return reasons.NoneComesUp(profile=each)
     rollout, profile = decision.memory.rollout, tick.policy.profile(name)
     if rollout is not None and rollout.cause == reasons.ReplaceCause.MEMORY and profile is not None:
         late = _late_queues(tick, profile)
@@ -419,6 +428,16 @@ def _may_come(tick: HostTick, name: str, decision: HostDecision) -> bool:
     numbers = free_numbers(tick, profile, tick.of(name), decision.memory)
     tried_again = any(n in units.failures and not units.given_up(n) for n in numbers.failed)
     return bool(numbers.free or numbers.not_rendered) or tried_again
+
+
+def _fails_to_come(tick: HostTick, name: str, decision: HostDecision) -> bool:
+    """Whether what would replace one that is left over is masked or fails, so that nothing would come after it."""
+    profile = tick.policy.profile(name)
+    if profile is None:
+        return False
+    numbers = free_numbers(tick, profile, tick.of(name), decision.memory)
+    fresh = [n for n in numbers.free if n not in decision.memory.units.failures]
+    return not fresh and bool(numbers.masked or numbers.failed or numbers.free)
 
 
 def _late_queues(tick: HostTick, profile: Profile) -> tuple[str, ...]:

@@ -88,6 +88,7 @@ def _replace_stalled(tick: HostTick, decision: HostDecision) -> None:
         return
     # With all threads in long jobs the scheduler still schedules.
     stalled = (v for v in tick.active if v.state == InstanceState.STALLED and v.key != SCHEDULER)
+    stalled = (v for v in stalled if not tick.can_not_return(v))
     view = next(stalled, None)
     if view is not None:
         let_go(view, reasons.StalledGoes(), tick.now_seconds, decision)

@@ -326,6 +326,12 @@ class StartsFirst(Reason, frozen=True, kw_only=True):
     profile: str
 
 
+class NoneComesUp(Reason, frozen=True, kw_only=True):
+    """What would take the place of one that is left over is masked, or fails."""
+
+    profile: str
+
+
 class NotWhileLate(Reason, frozen=True, kw_only=True):
     queues: tuple[str, ...]
 
@@ -362,6 +368,7 @@ RolloutWait = (
     | SpareBoots
     | SpareWentAway
     | StartsFirst
+    | NoneComesUp
     | NotWhileLate
     | NoConnectionForNext
     | NextNotRendered
