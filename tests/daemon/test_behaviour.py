@@ -235,7 +235,7 @@ def test_a_masked_scheduler_is_named_as_what_it_is() -> None:
     rig.world.masked_units = (SCHEDULER_UNIT,)
     ticks = rig.run(120.0)
     assert SCHEDULER not in rig.ordered("start")
-    [clamp] = [c for c in ticks[-1].host.clamps if c.code.value == "masked"]
+    [clamp] = [c for c in ticks[-1].clamps if c.code.value == "masked"]
     assert "NO SCHEDULER RUNS: systemctl unmask mastodon-sidekiq-scheduler" in sentence(clamp.reason)
 
 

@@ -48,7 +48,7 @@ def test_the_reason_of_a_stop_has_no_outdated_numbers() -> None:
     stops = [s for s in steps if s.startswith("stop ")]
     assert stops
     assert all(s.endswith("quiet and idle: more of default-first than is wanted") for s in stops)
-    assert any(s.startswith("quiet ") and ", 1 are wanted" in s for s in steps)
+    assert any(s.startswith("quiet ") and ", 1 is wanted" in s for s in steps)
 
 
 def test_a_sample_has_what_a_trace_needs() -> None:

@@ -54,7 +54,7 @@ def test_a_stopped_target_is_shown_as_what_it_is_with_the_line_that_ends_it() ->
     assert findings(status)[0].banner == "STOPPED"
     assert "NO SCHEDULER RUNS, and none is started: all workers" in status.scheduler.sentence
     assert "HELD (stopped)" in status.summary
-    assert status.next_sentence.startswith("nothing: all workers of this host were stopped")
+    assert status.next_sentence == "nothing until mastodon-sidekiq.target is started"
 
 
 def test_starting_the_target_ends_it_and_nobodys_pin_is_left() -> None:

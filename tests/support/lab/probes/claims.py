@@ -186,7 +186,9 @@ def _order(_seen: Seen, _beside: Beside, _name: str, configured: Json) -> str:
 
 def _claims(seen: Seen) -> int:
     """What all units that are up may open, by the settings they were started with."""
-    return sum(int(u.settings.get("DB_POOL", 0)) for name, u in seen.units.items() if u.is_up and name != TARGET)
+    counted = {name: unit for name, unit in seen.units.items() if unit.is_up and name != TARGET}
+    counted[SCHEDULER] = seen.units[SCHEDULER]  # its claim is set aside while it does not run
+    return sum(int(unit.settings.get("DB_POOL", 0)) for unit in counted.values())
 
 
 def _claimed(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
