@@ -12,7 +12,7 @@ from fleetd import __version__
 from fleetd.core.instances.health import memory_max_bytes
 from fleetd.core.instances.host_memory import Failure, RolloutPhase
 from fleetd.core.instances.lifecycle import InstanceView, Pin
-from fleetd.core.instances.rollout import changes_of
+from fleetd.core.instances.outdated import changes_of
 from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult, Verb

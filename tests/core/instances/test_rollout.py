@@ -9,7 +9,8 @@ from fleetd.core.carry_out import carry_out
 from fleetd.core.instances.host_memory import HostMemory, UnitMemory, Watch
 from fleetd.core.instances.host_tick import HostConstraints, HostTick
 from fleetd.core.instances.lifecycle import InstanceView
-from fleetd.core.instances.rollout import begin, changes_of, outdated_for, replace_causes
+from fleetd.core.instances.outdated import changes_of, outdated_for, replace_causes
+from fleetd.core.instances.rollout import begin
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Plan
 from fleetd.core.model.facts import HostFacts, RunningJob, UnitFacts

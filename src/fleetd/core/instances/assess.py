@@ -16,7 +16,8 @@ from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.left_over import is_up
 from fleetd.core.instances.lifecycle import InstanceMemory, InstanceView, SeenUnit, all_stopped, view_of
 from fleetd.core.instances.manual_changes import remember_units
-from fleetd.core.instances.rollout import remember_rollout, replace_causes
+from fleetd.core.instances.outdated import replace_causes
+from fleetd.core.instances.rollout import remember_rollout
 from fleetd.core.model.facts import Known, RenderedSettings, Snapshot, Value
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
 from fleetd.core.model.identity import SCHEDULER, InstanceKey

@@ -17,7 +17,8 @@ from msgspec import structs
 from fleetd.core.instances.host_memory import HostMemory, PauseInForce, Rollout, SetInForce
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.lifecycle import Drain, InstanceView, Pin
-from fleetd.core.instances.rollout import begin, outdated_for
+from fleetd.core.instances.outdated import outdated_for
+from fleetd.core.instances.rollout import begin
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import InstanceState
 from fleetd.core.model.facts import Value
