@@ -2,8 +2,8 @@
 
 Law 6 (only our own units, and people first) is kept here and in instances/manual_changes.py: a step names only a
 configured instance, one that is left over (instances/left_over.py) or the scheduler, and none whose unit is somebody
-else's (model/unit_rules.py). An instance that a
-person stopped is not started, and one that a person started is not drained. Law 4 is kept in drain.py.
+else's (model/unit_rules.py). An instance that a person stopped is not started, and one that a person started is not
+drained. Law 4 is kept in drain.py.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def _drain_taken(r: reasons.DrainTaken) -> str:
 def _drain_under_way(r: reasons.DrainUnderWay) -> str:
     busy = "" if r.busy_threads is None else f", {times(r.busy_threads, 'job')} to finish"
     kept = f"; kept stopped for {span(r.for_seconds)}, which {release_command(r.key)} ends" if r.for_seconds else ""
-    return f"{unit_name(r.key)} is being {'drained' if r.for_seconds else 'stopped'} already{busy}{kept}."
+    return f"{unit_name(r.key)} is being {'drained' if r.drained else 'stopped'} already{busy}{kept}."
 
 
 def restart_taken(r: reasons.RestartTaken) -> str:

@@ -224,3 +224,30 @@ def test_a_death_of_one_is_told() -> None:
     rig.world.kill_worker(6)
     told = [reason for result in rig.run(30.0) for reason in result.noticed if isinstance(reason, Died)]
     assert InstanceKey(6) in {key for reason in told for key in reason.keys}
+
+
+def test_a_second_drain_of_one_joins_the_first_and_keeps_nothing_stopped() -> None:
+    rig = loaded_six(SLOW)
+    rig.world.job_seconds = (300.0, 300.0)
+    rig.run(30.0)
+    configured(rig, policy(strict(numbers="1-2"), pace=SLOW))
+    rig.tick()
+    rig.order(DrainInstance(key=InstanceKey(6)))
+    rig.tick()
+    said = rig.order(DrainInstance(key=InstanceKey(6)))
+    assert "is being drained already" in said
+    assert "kept stopped" not in said
+    assert rig.ticker.host_memory.people.pins == {}
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_full_database_is_not_said_to_leave_only_min_while_some_of_a_removed_profile_run(paused: bool) -> None:
+    rig = settled(policy(strict(numbers="1-3", low=3), strict("new", numbers="7-9", low=1), pace=SLOW), 3)
+    rig.run(60.0)
+    if paused:
+        rig.order(Pause(for_seconds=HOUR))
+    rig.world.other_clients = 290
+    configured(rig, policy(strict("new", numbers="7-9", low=1), pace=SLOW))
+    full = [said for said in rig.status(rig.run(20.0)[-1]).clamps if "may run out" in said.sentence]
+    assert full
+    assert ("kept by people" if paused else "lets") in full[0].sentence, full[0].sentence

@@ -783,6 +783,15 @@ def test_a_rollout_that_was_given_up_is_over_once_what_failed_has_changed(change
     assert rig.status(rig.tick()).rollout is None
 
 
+def test_observing_changes_nothing_of_what_failed() -> None:
+    rig = given_up()
+    for mode in ("observe", "act"):
+        configured(rig, structs.replace(rig.world.policy, mode=mode))
+        rollout = rig.status(rig.tick()).rollout
+        assert rollout is not None
+        assert rollout.ended == "given_up"
+
+
 def test_it_is_over_once_the_instance_that_failed_serves_again() -> None:
     rig = given_up()
     rig.world.broken.clear()

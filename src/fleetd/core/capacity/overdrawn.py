@@ -78,9 +78,12 @@ def _gives_back(
     surplus = {name: max(0, tick.running[name] - count) for name, count in counts.items()}
     going = sum(min(n, max(0, tick.running[name] - pinned.count(name))) for name, n in surplus.items())
     going += sum(1 for v in tick.active if v.state in _LEAVING)
+    # Those left over of a profile that is gone are nobody's min: a rollout drains them, unless people hold it.
+    orphans = sum(v.left_over and v.is_capacity and tick.policy.profile(v.profile or "") is None for v in tick.active)
+    going += orphans if tick.held is None else 0
     if going:
         return "drains", going
-    if any(surplus.values()):
+    if any(surplus.values()) or orphans:
         return "kept", 0
     if not any(tick.running[p.name] > p.min_instances for p in tick.policy.profiles):
         return "min", 0

@@ -28,7 +28,8 @@ def tried_with(tick: HostTick, key: InstanceKey) -> str:
     if machine is None:
         return ""
     unit = SCHEDULER_UNIT if key == SCHEDULER else TEMPLATE_UNIT
-    parts = (tick.policy, machine.rendered.get(key), machine.unit_digests.get(unit, ""), machine.code)
+    policy = msgspec.structs.replace(tick.policy, mode="act")  # observing changes nothing of what failed
+    parts = (policy, machine.rendered.get(key), machine.unit_digests.get(unit, ""), machine.code)
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:_DIGEST_LETTERS]
 
 

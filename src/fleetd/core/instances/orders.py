@@ -312,10 +312,14 @@ class DrainInstance(Order, frozen=True, kw_only=True):
         now.may_end(view)
         if now.drains(view):
             ours = view.key in now.memory.drains
+            keeps = ours and not view.left_over  # nothing would start that one again
             going_on = reasons.DrainUnderWay(
-                key=view.key, busy_threads=view.busy_threads, for_seconds=seconds if ours else 0.0
+                key=view.key,
+                busy_threads=view.busy_threads,
+                drained=ours,
+                for_seconds=seconds if keeps else 0.0,
             )
-            return now.with_pin(view.key, reasons.PinKind.STOPPED, seconds) if ours else now.memory, going_on
+            return now.with_pin(view.key, reasons.PinKind.STOPPED, seconds) if keeps else now.memory, going_on
         drain = Drain(since_seconds=now.now, cause=reasons.DrainedByPeople(person=now.person))
         reply = reasons.DrainTaken(
             key=view.key,

@@ -54,10 +54,11 @@ class DrainTaken(Reason, frozen=True, kw_only=True):
 
 
 class DrainUnderWay(Reason, frozen=True, kw_only=True):
-    """`for_seconds`: how long it is kept stopped from now on; 0: as before, because others stop it."""
+    """`drained`: by us, or else stopped. `for_seconds`: how long it is kept so from now on; 0: as it was before."""
 
     key: InstanceKey
     busy_threads: int | None
+    drained: bool
     for_seconds: float
 
 
