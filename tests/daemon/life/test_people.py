@@ -141,6 +141,22 @@ def test_an_instance_quieted_by_hand_and_then_ordered_to_drain_is_stopped() -> N
     assert rig.ordered("stop") == [2]
 
 
+def test_who_starts_again_what_they_stopped_is_not_answered_with_a_canceled_start() -> None:
+    """Another one stands in meanwhile, so one is too many: none goes before the person's start is through."""
+    rig = fleet(count=1, numbers="1-4", low=1)
+    rig.world.boot_seconds = 60.0
+    rig.world.stop(1)
+    rig.run(90.0)
+    assert rig.ordered("start") == [2]
+    rig.world.start(1)
+    while rig.world.units[1].state != "active":
+        rig.run(5.0)
+        assert rig.ordered("quiet") == rig.ordered("stop") == []
+    rig.run(1200.0)
+    assert rig.serving() == 1, "then one of them goes, without losing a job"
+    assert rig.ticker.host_memory.people.returning == ()
+
+
 def test_after_a_stop_by_hand_another_number_stands_in_only_for_min() -> None:
     rig = fleet(count=2, numbers="1-4", low=2)
     rig.world.stop(1)

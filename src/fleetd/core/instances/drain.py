@@ -65,7 +65,10 @@ def begin_drains(
     """Begin to drain the instances whose loss costs least. Returns how many drains began."""
     now = tick.now_seconds
     candidates = [v for v in own if v.is_capacity and v.pinned != reasons.PinKind.RUN]
-    reachable = max(admitted, running - len(candidates))
+    # A boot that a person began is not ended under their hands, and nothing goes for it before it serves.
+    returning = [v for v in candidates if v.is_booting and v.key in decision.memory.people.returning]
+    candidates = [v for v in candidates if v not in returning]
+    reachable = min(running, max(admitted + len(returning), running - len(candidates)))
     if reachable > admitted:
         kept = reasons.KeptByPeople(instances=reachable - admitted)
         decision.clamps.add(kept, profile.name, before=admitted, after=reachable)

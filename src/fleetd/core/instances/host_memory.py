@@ -113,6 +113,7 @@ class PeoplesOrders(Value, frozen=True, kw_only=True):
     sets: dict[str, SetInForce] = {}  # by profile
     pins: dict[InstanceKey, Pin] = {}
     stands_in: dict[InstanceKey, tuple[InstanceKey, ...]] = {}  # by instance: those stopped by hand that it replaces
+    returning: tuple[InstanceKey, ...] = ()  # restarted by hand, and not up yet: whoever did it waits for that
 
     def paused(self, now_seconds: float) -> PauseInForce | None:
         return self.pause if self.pause is not None and now_seconds < self.pause.until_seconds else None

@@ -99,6 +99,7 @@ class _UnitChanges:
         self.seen = dict(memory.units.seen)
         self.failures = dict(memory.units.failures)
         self.restarting = set(memory.units.restarting)
+        self.returning = set(memory.people.returning)
         self.restarted: list[InstanceKey] = []
         self.noticed: list[reasons.Reason] = []
         sidekiq = tick.sidekiq
@@ -188,6 +189,7 @@ class _UnitChanges:
                 self.drains[key] = Drain(since_seconds=self.now, cause=reasons.KeptStoppedByPeople(person=pin.person))
         elif self._pinned_by_hand(key) and self._stopped_lately(key):
             del self.pins[key]
+            self.returning.add(key)
             self.noticed.append(reasons.RestartedByHand(key=key))
         elif self._started_by_the_boot(key):
             if pin is not None and pin.wants == reasons.PinKind.STOPPED:  # the start of all is the later order
@@ -279,6 +281,7 @@ class _UnitChanges:
             people=structs.replace(
                 people,
                 pins={k: v for k, v in self.pins.items() if k in keys and self._is_kept(k, v)},
+                returning=tuple(sorted(k for k in self.returning if self.seen.get(k) == "activating")),
                 stands_in={k: v for k, v in people.stands_in.items() if self._still_stands_in(k, v)},
             ),
             units=structs.replace(
