@@ -15,14 +15,8 @@ from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, Policy
 from fleetd.core.model.reasons.counts import MemoryStalled
-from fleetd.core.model.reasons.units import (
-    MoreThanAdmitted,
-    PinKind,
-    SchedulerNeverHere,
-    SchedulerStarted,
-    SchedulerSurplus,
-    SystemdResult,
-)
+from fleetd.core.model.reasons.scheduler import SchedulerNeverHere, SchedulerStarted
+from fleetd.core.model.reasons.units import MoreThanAdmitted, PinKind, SchedulerSurplus, SystemdResult
 from tests.support.builders.decisions import NOW, pinned, planned
 from tests.support.builders.readings import machine, process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy, strict

@@ -36,13 +36,8 @@ from fleetd.core.model.reasons.counts import (
     TargetStopped,
     UnitUnfit,
 )
-from fleetd.core.model.reasons.units import (
-    MoreThanAdmitted,
-    PinKind,
-    SchedulerHeld,
-    SchedulerNeverHere,
-    SystemdResult,
-)
+from fleetd.core.model.reasons.scheduler import SchedulerHeld, SchedulerNeverHere
+from fleetd.core.model.reasons.units import MoreThanAdmitted, PinKind, SystemdResult
 from fleetd.core.plan import FleetMemory, plan
 from fleetd.words.reasons import sentence
 from tests.support.builders.decisions import NOW, ROOMY, decide, pinned, planned, watched

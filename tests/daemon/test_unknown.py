@@ -11,7 +11,7 @@ from fleetd.cli.screens.status import status_screen
 from fleetd.cli.terminal.lines import Page
 from fleetd.cli.terminal.symbols import UNICODE
 from fleetd.core.model.policy_tables import SchedulerPolicy
-from fleetd.core.model.reasons.units import SchedulerUnreadable
+from fleetd.core.model.reasons.scheduler import SchedulerUnreadable
 from fleetd.core.model.status import Status
 from fleetd.daemon.metrics import Metrics
 from fleetd.daemon.record import sample_of

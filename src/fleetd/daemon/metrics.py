@@ -27,7 +27,7 @@ from fleetd.core.model.reasons.base import ClampCode
 from fleetd.core.model.status import (
     ClaimStatus,
     ConnectionSourceStatus,
-    HoldStatus,
+    HoldKind,
     InstanceStatus,
     OverrideStatus,
     ProfileStatus,
@@ -48,7 +48,7 @@ _STATES = tuple(state.value for state in InstanceState)
 _VERBS: tuple[str, ...] = get_args(Verb)
 _RESULTS: tuple[str, ...] = get_args(get_type_hints(StepStatus)["result"])
 _WOULD: tuple[str, ...] = get_args(WouldVerb)
-_HOLDS: tuple[str, ...] = get_args(get_type_hints(HoldStatus)["kind"])
+_HOLDS: tuple[str, ...] = get_args(HoldKind)
 
 Row = TypeVar("Row")
 #: The end of the name, the help, and the value of a row; None: unknown, so there is no sample.

@@ -16,12 +16,11 @@ from fleetd.core.instances.outdated import changes_of
 from fleetd.core.instances.start import start_failed
 from fleetd.core.model import reasons
 from fleetd.core.model.decision import Clamp, InstanceState, StepResult, Verb
-from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey
+from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import Profile
 from fleetd.core.model.status import (
     ClampStatus,
     Event,
-    HoldStatus,
     InstanceStatus,
     OverrideStatus,
     ProfileStatus,
@@ -36,6 +35,7 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_deaths import death_counts, died_lately
+from fleetd.daemon.tell_holds import held_until, hold_statuses
 from fleetd.daemon.tell_jobs import JobRates, jobs_status
 from fleetd.daemon.tick import TickResult
 from fleetd.words.deaths import died_words
@@ -81,7 +81,7 @@ def status_of(
         warnings=tuple(sentence(sign) for sign in result.signs),
         ghost_heartbeats=len(result.tick.evidence.ghosts) if result.tick.sidekiq is not None else None,
         problems=_problems(result, problems),
-        holds=_holds(result),
+        holds=hold_statuses(result),
         overrides=_overrides(result),
         rollout=_rollout(result),
         mastodon_version=machine.code.version if machine and machine.code else "",
@@ -276,39 +276,6 @@ def _replace_words(view: InstanceView, result: TickResult) -> str:
     return f"{changed(changes)}: to be replaced"
 
 
-def _holds(result: TickResult) -> tuple[HoldStatus, ...]:
-    now = result.tick.now_seconds
-    return tuple(
-        HoldStatus(
-            kind=_HOLD_KINDS[type(hold.reason)],
-            sentence=sentence(hold.reason),
-            seconds_left=None if hold.until_seconds is None else max(0.0, hold.until_seconds - now),
-        )
-        for hold in result.tick.constraints.holds
-    )
-
-
-HoldKind = Literal["pause", "upgrade", "quieted", "units", "stopped"]
-_HOLD_KINDS: dict[type[reasons.HoldReason], HoldKind] = {
-    reasons.TargetStopped: "stopped",
-    reasons.Paused: "pause",
-    reasons.CodeChanged: "upgrade",
-    reasons.UnitsUpgraded: "upgrade",
-    reasons.MostQuietedByHand: "quieted",
-    reasons.UnitUnfit: "units",
-}
-
-
-#: What is next while held; the hold itself says what and why.
-_HELD_UNTIL: dict[HoldKind, str] = {
-    "pause": "until the pause ends",
-    "upgrade": "until `fleetctl restart` or `fleetctl resume`",
-    "quieted": "while most instances are quieted by hand",
-    "units": "until the workers' unit is fleetd's",
-    "stopped": f"until {TARGET_UNIT} is started",
-}
-
-
 def _overrides(result: TickResult) -> tuple[OverrideStatus, ...]:
     people, now = result.host.memory.people, result.tick.now_seconds
     found: list[OverrideStatus] = []
@@ -379,7 +346,7 @@ def _next(result: TickResult) -> str:
     if tick.instances is None:
         return "waits for systemd"
     if tick.held is not None:
-        return f"nothing {_HELD_UNTIL[_HOLD_KINDS[type(tick.held.reason)]]}"
+        return f"nothing {held_until(tick.held.reason)}"
     if rollout is not None and rollout.waits is not None:
         far = f"{rollout.done_instances} of {rollout.total_instances}"
         return f"{rollout.cause} {far}: {sentence(rollout.waits)}"

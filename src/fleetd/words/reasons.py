@@ -253,7 +253,7 @@ def _cause(r: reasons.Replaced | reasons.InPlaceOf | reasons.BeingReplaced) -> s
             return changed(r.changes)
         case reasons.ReplaceCause.UNCONFIGURED:
             return "not in the configuration any more"
-        case _:
+        case reasons.ReplaceCause.MEMORY:
             return "holds too much memory"
 
 

@@ -99,7 +99,7 @@ def _memory_unread(r: reasons.MemoryUnread) -> str:
         return "no fleetd wrote what is in the file of fleetd's memory: orders, drains and windows in it are forgotten"
     writer = f"fleetd {r.writer}" if r.writer else "another version of fleetd"
     return (
-        f"{writer} wrote fleetd's memory, and this version can't read all of {', '.join(r.fields)}: that is forgotten"
+        f"{writer} wrote fleetd's memory, and what this version can't read of it is forgotten: in {', '.join(r.fields)}"
     )
 
 

@@ -16,7 +16,8 @@ from fleetd.core.model.decision import Plan
 from fleetd.core.model.facts import HostFacts, RunningJob, UnitFacts
 from fleetd.core.model.identity import SCHEDULER, TEMPLATE_UNIT, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy, SchedulerPolicy
-from fleetd.core.model.reasons.units import Change, ReplaceCause, SchedulerNeverHere
+from fleetd.core.model.reasons.scheduler import SchedulerNeverHere
+from fleetd.core.model.reasons.units import Change, ReplaceCause
 from fleetd.core.model.worker_settings import instance_digest
 from tests.support.builders.decisions import planned
 from tests.support.builders.readings import (

@@ -15,19 +15,15 @@ from fleetd.core.model.facts import ProcessFacts, SidekiqFacts, UnitFacts
 from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.person import Person
 from fleetd.core.model.policy_tables import PacePolicy, Policy, SchedulerPolicy
-from fleetd.core.model.reasons.units import (
-    PinKind,
+from fleetd.core.model.reasons.scheduler import (
     SchedulerHeld,
     SchedulerKeptStopped,
     SchedulerNeverHere,
     SchedulerOverBudget,
     SchedulerQuiet,
-    SchedulerSurplus,
     SchedulerUnreadable,
-    ServingProcess,
-    StartFailed,
-    SystemdResult,
 )
+from fleetd.core.model.reasons.units import PinKind, SchedulerSurplus, ServingProcess, StartFailed, SystemdResult
 from fleetd.words.reasons import sentence
 from tests.support.builders.readings import machine, process, sidekiq, snapshot, systemd, tag, tick_of, unit
 from tests.support.world.ports import policy

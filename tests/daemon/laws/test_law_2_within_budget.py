@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.policy_tables import PacePolicy
-from fleetd.core.model.reasons.units import SchedulerOverBudget
+from fleetd.core.model.reasons.scheduler import SchedulerOverBudget
 from tests.support.laws.laws import WithinBudget
 from tests.support.storm.storm import Storm
 from tests.support.world.fleets import (

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from fleetd.core.model.identity import SCHEDULER, InstanceKey
 from fleetd.core.model.reasons.base import ClampCode
-from fleetd.core.model.reasons.units import SchedulerKeptStopped
+from fleetd.core.model.reasons.scheduler import SchedulerKeptStopped
 from fleetd.words.reasons import sentence
 from tests.support.world.fleets import (
     HOUR,

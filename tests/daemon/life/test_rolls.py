@@ -15,7 +15,8 @@ from fleetd.core.model.identity import SCHEDULER, SCHEDULER_UNIT, TEMPLATE_UNIT,
 from fleetd.core.model.policy_tables import MemoryPolicy, PacePolicy, Policy, SchedulerPolicy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import CodeChanged
-from fleetd.core.model.reasons.units import NextNotRendered, ReplaceCause, RolloutEnded, SchedulerHeld, SystemdResult
+from fleetd.core.model.reasons.scheduler import SchedulerHeld
+from fleetd.core.model.reasons.units import NextNotRendered, ReplaceCause, RolloutEnded, SystemdResult
 from fleetd.core.model.worker_settings import instance_digest
 from fleetd.daemon.tick import TickResult
 from fleetd.errors import OrderRefusedError

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_type_hints
+from typing import get_args
 
 from fleetd.cli.advice.verdict import HOLD_CODES
 from fleetd.core.model.reasons.counts import HoldReason
-from fleetd.core.model.status import HoldStatus
-from fleetd.daemon import tell
+from fleetd.core.model.status import HoldKind
+from fleetd.daemon.tell_holds import KINDS, UNTIL
 from fleetd.words.reasons import HOLDS
 
-KINDS = set(get_args(get_type_hints(HoldStatus)["kind"]))
+ALL = set(get_args(HoldKind))
 
 
 def test_every_reason_has_a_kind_and_every_kind_its_words() -> None:
-    assert set(tell._HOLD_KINDS) == set(get_args(HoldReason))
-    assert set(tell._HOLD_KINDS.values()) == KINDS == set(tell._HELD_UNTIL)
-    assert HOLD_CODES.keys() <= KINDS
-    told = {tell._HOLD_KINDS[reason] for reason in HOLDS}
-    assert KINDS - told == {"pause", "units"}, "they are told as an order, and by their unit"
+    assert set(KINDS) == set(get_args(HoldReason))
+    assert set(KINDS.values()) == ALL == set(UNTIL)
+    assert HOLD_CODES.keys() <= ALL
+    told = {KINDS[reason] for reason in HOLDS}
+    assert ALL - told == {"pause", "units"}, "they are told as an order, and by their unit"

@@ -194,10 +194,13 @@ class SchedulerStatus(Value, frozen=True, kw_only=True):
     died: DeathsStatus | None = None  # of the one on this host; None: not in the last hour
 
 
+HoldKind = Literal["pause", "upgrade", "quieted", "units", "stopped"]
+
+
 class HoldStatus(Value, frozen=True, kw_only=True):
     """Why nothing moves of its own accord."""
 
-    kind: Literal["pause", "upgrade", "quieted", "units", "stopped"]
+    kind: HoldKind
     sentence: str  # what, why, and how it ends
     seconds_left: float | None = None  # None: until somebody acts
 
