@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from fleetd.adapters.sidekiq import members, memory, rounds, running_jobs
+from fleetd.adapters.redis import rounds
+from fleetd.adapters.sidekiq import members, memory, running_jobs
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.core.model.facts import KeyFault, SidekiqFacts
 from tests.support.rig.redis_server import RedisServer

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from fleetd.adapters.sidekiq.bounded import ROUND_BYTES_MAX, Allowance, TooMuchSentError
 from fleetd.adapters.sidekiq.reading import SidekiqRedis
 from fleetd.config.connections import RedisSettings
 from fleetd.errors import SourceUnavailableError
@@ -57,17 +56,3 @@ def test_an_answer_without_end_is_cut_off(what: str, *, logs_in: bool) -> None:
 def test_what_is_not_redis_is_said_and_never_a_bug(what: str, *, logs_in: bool) -> None:
     why, _ = refusal(LyingRedis(*NONSENSE[what], logs_in=logs_in))
     assert "127.0.0.1" in why
-
-
-def test_what_one_round_trip_may_send_is_allowed_anew_for_each_but_not_without_end() -> None:
-    allowance = Allowance()
-    for _ in range(6):
-        allowance.begin_round()
-        allowance.take(ROUND_BYTES_MAX)
-    allowance.begin_round()
-    with pytest.raises(TooMuchSentError):
-        allowance.take(1)
-    allowance.begin_reading()
-    allowance.take(ROUND_BYTES_MAX)
-    with pytest.raises(TooMuchSentError):
-        allowance.take(1)

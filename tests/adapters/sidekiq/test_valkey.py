@@ -1,10 +1,9 @@
-"""Valkey answers as Redis does, but for a few words. Those here are what Valkey 8.1.8 says."""
+"""Valkey says in INFO by another name what Redis says. Here is what Valkey 8.1.8 says."""
 
 from __future__ import annotations
 
 import pytest
 
-from fleetd.adapters.sidekiq.connection import code_of
 from fleetd.adapters.sidekiq.reading import is_cluster
 
 INFO = {
@@ -29,16 +28,3 @@ INFO = {
 )
 def test_a_cluster_is_one_in_either_words(server: dict[str, str], cluster: bool) -> None:
     assert is_cluster(server) is cluster
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "ERR ACL failure in script: User u has no permissions to run the 'get' command",
-        "ERR ACL failure in script: No permissions to access a key",
-        "NOPERM User u has no permissions to run the 'hget' command",
-        "ERR The user executing the script can't access at least one of the keys mentioned in the command",
-    ],
-)
-def test_missing_rights_are_missing_rights_in_any_words(reply: str) -> None:
-    assert code_of(reply) == "NOPERM"

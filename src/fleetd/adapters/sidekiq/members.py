@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+from pathlib import Path
 
 from redis import exceptions
 
-from fleetd.adapters.sidekiq.connection import error_code
+from fleetd.adapters.redis.failures import error_code
+from fleetd.adapters.redis.rounds import Rounds, Script
 from fleetd.adapters.sidekiq.memory import PROCESSES_MAX
 from fleetd.adapters.sidekiq.records import UNREAD, Reading, why_unreadable
-from fleetd.adapters.sidekiq.rounds import Rounds, Script
 
-_SCRIPT = Script("members.lua")
+_SCRIPT = Script(Path(__file__).with_name("members.lua"))
 
 #: More are not looked at.
 MEMBERS_MAX = 300_000

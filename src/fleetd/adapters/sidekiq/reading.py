@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 from redis import exceptions
 from redis.asyncio import Redis
 
-from fleetd.adapters.sidekiq.connection import (
-    PROBE_KEY,
-    RedisConnection,
-    cluster_sentence,
-    error_code,
-    probe_fault,
-    sentence,
-)
+from fleetd.adapters.redis.connection import RedisConnection
+from fleetd.adapters.redis.failures import cluster_sentence, error_code, sentence, write_refusal
+from fleetd.adapters.redis.rounds import Rounds, Script
 from fleetd.adapters.sidekiq.formats import minute_keys
 from fleetd.adapters.sidekiq.job_classes import JobClasses, last_whole_minute
 from fleetd.adapters.sidekiq.members import MembersReader
 from fleetd.adapters.sidekiq.memory import Memory
 from fleetd.adapters.sidekiq.records import Reading
-from fleetd.adapters.sidekiq.rounds import Rounds, Script
 from fleetd.adapters.sidekiq.running_jobs import RunningJobsReader
 from fleetd.config.connections import RedisSettings
 from fleetd.core.model.facts import SidekiqFacts
 from fleetd.errors import SourceUnavailableError
 
-_SCRIPT = Script("reading.lua")
+_SCRIPT = Script(Path(__file__).with_name("reading.lua"))
 
 #: Bounds of one reading (law 7); what is beyond them is a fault of the reading.
 QUEUES_MAX = 200
@@ -41,7 +36,13 @@ _NAMES_A_SCRIPT = 200
 #: The share of the deadline after which a reading asks for nothing more.
 _ASKING_SHARE = 0.5
 
+#: The key that each reading writes, and how long it stays.
+PROBE_KEY = "fleetd:probe"
 PROBE_SECONDS = 60
+_PROBE_WITHOUT_RIGHT = (
+    "this user has no right to write it, so fleetd can't tell whether Redis takes writes; allow it with "
+    f"ACL SETUSER USER +set %RW~{PROBE_KEY}"
+)
 
 
 class SidekiqRedis:
@@ -186,7 +187,8 @@ class SidekiqRedis:
             reading.fault(*self._empty())
         refused = isinstance(probe, Exception)
         if refused:
-            reading.fault(self._settings.key_prefix + PROBE_KEY, probe_fault(probe))
+            why = write_refusal(probe, without_right=_PROBE_WITHOUT_RIGHT)
+            reading.fault(self._settings.key_prefix + PROBE_KEY, f"can't be written: {why}")
         # A user without the right to write learns nothing of Redis itself.
         writable = None if refused and error_code(probe) == "NOPERM" else not refused
         facts = reading.facts(redis_run_id=run_id, writable=writable)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fleetd.adapters.sidekiq.connection import code_of
+from fleetd.adapters.redis.failures import code_of
 from fleetd.adapters.sidekiq.formats import (
     ProcessInfo,
     WireError,

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from redis import exceptions
 
-from fleetd.adapters.sidekiq.connection import code_of, error_code
+from fleetd.adapters.redis.failures import code_of, error_code
+from fleetd.adapters.redis.rounds import Rounds, Script
 from fleetd.adapters.sidekiq.memory import KnownProcess, RunningJobs, UnreadWork
 from fleetd.adapters.sidekiq.records import Reading, shown_key, take_entries, why_unreadable
-from fleetd.adapters.sidekiq.rounds import Rounds, Script
 
-_SCRIPT = Script("running_jobs.lua")
+_SCRIPT = Script(Path(__file__).with_name("running_jobs.lua"))
 
 #: Bounds of one reading; what is beyond them is unknown, and comes first at the next reading.
 RUNNING_JOBS_MAX = 20_000

@@ -10,17 +10,17 @@ from typing import Any
 from redis import exceptions
 from redis.asyncio import Redis
 
-from fleetd.adapters.sidekiq.bounded import Allowance, NotRedisError
+from fleetd.adapters.redis.bounded import Allowance, NotRedisError
 
 #: Round trips of one reading. Each script does a bounded amount, about 3 ms of Redis.
 ROUNDS_MAX = 200
 
 
 class Script:
-    """A Lua script beside this file."""
+    """A Lua script in a file."""
 
-    def __init__(self, name: str) -> None:
-        self.text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    def __init__(self, file: Path) -> None:
+        self.text = file.read_text(encoding="utf-8")
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()  # Redis's name for it
 
 
