@@ -33,7 +33,7 @@ PLAN_TICKS = 4
 
 
 class FleetMemory(Value, frozen=True, kw_only=True):
-    """What `plan` remembers between ticks; written to the ledger together with the plan."""
+    """What `plan` remembers between ticks."""
 
     epoch: int = 0
     demand: DemandMemory = DemandMemory()

@@ -16,6 +16,7 @@ from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, key_
 from fleetd.words.connections import CONNECTION_REASONS
 from fleetd.words.deaths import died_sentence
 from fleetd.words.evidence import EVIDENCE
+from fleetd.words.fleet import FLEET_REASONS
 from fleetd.words.formatting import (
     CONNECTION_SOURCES,
     are,
@@ -453,6 +454,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.RolloutEnded: _rollout_ended,
     **EVIDENCE,
+    **FLEET_REASONS,
     **REPLIES,
     **SCHEDULER_REASONS,
     **CONNECTION_REASONS,

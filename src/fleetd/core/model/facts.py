@@ -168,6 +168,7 @@ class DatabaseFacts(Value, frozen=True, kw_only=True):
     active_backends: int | None = None  # of Mastodon's role, within a query; None: hidden
     stalled_backends: int | None = None  # those of them that wait for a lock, I/O or a buffer; None: hidden
     pooled: bool = False  # a pooler answered, not Postgres itself: names of workers don't come through
+    identity: str = ""  # the same for every host that reads this server, whatever it calls it; "": unknown
 
     @property
     def others_connections(self) -> int:
@@ -198,6 +199,7 @@ class PgBouncerFacts(Value, frozen=True, kw_only=True):
     mastodon: tuple[str, str]  # database and user of Mastodon's pool, which is in `pools` once it was used
     #: A client's next query may go to a server connection that has not seen its prepared statements.
     forgets_statements: bool = False
+    identity: str = ""  # the same for every host that reads this PgBouncer; "": unknown
     refused: bool = False  # no more clients: headroom is zero; the numbers above are then the last good
 
     @property
