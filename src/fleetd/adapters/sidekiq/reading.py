@@ -19,6 +19,7 @@ from fleetd.adapters.redis.connection import RedisConnection
 from fleetd.adapters.redis.failures import cluster_sentence, error_code, sentence, write_refusal
 from fleetd.adapters.redis.rider import BugTaker, Ride, Rider
 from fleetd.adapters.redis.rounds import Rounds, Script
+from fleetd.adapters.redis.sentinels import SentinelView
 from fleetd.adapters.sidekiq.formats import minute_keys
 from fleetd.adapters.sidekiq.job_classes import JobClasses, last_whole_minute
 from fleetd.adapters.sidekiq.members import MembersReader
@@ -89,6 +90,10 @@ class SidekiqRedis:
             raise
         finally:
             ride.end()
+
+    async def sentinels_agree(self) -> SentinelView | None:
+        """What the Sentinels say of the Redis that is read; None: none are configured. See RedisConnection."""
+        return await self._connection.sentinels_agree()
 
     async def close(self) -> None:
         await self._connection.drop()
