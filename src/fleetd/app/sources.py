@@ -134,5 +134,5 @@ def _pgbouncer(settings: Settings, endpoints: Endpoints) -> PgBouncerConsole | N
 def _pgbouncer_identity(login: PostgresSettings, host: str) -> str:
     """One on loopback or a socket is this host's own; any other goes by its address. It has no identifier."""
     place = login.host or ""
-    own = place.startswith("/") or place in ("", "localhost", "::1") or place.startswith("127.")
+    own = place.startswith(("/", "127.")) or place in ("", "localhost", "::1")
     return f"pgbouncer {host if own else place}:{login.port}"
