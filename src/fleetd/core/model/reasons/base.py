@@ -48,6 +48,8 @@ class ClampCode(StrEnum):
     DATABASE_SATURATED = "database_saturated"
     FOREIGN_UNIT = "foreign_unit"
     MASKED = "masked"
+    SHARED = "shared"
+    NO_HOST = "no_host"
 
 
 ConnectionSource = Literal["postgres", "pgbouncer", "replica"]
