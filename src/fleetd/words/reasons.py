@@ -30,6 +30,7 @@ from fleetd.words.formatting import (
 )
 from fleetd.words.replies import REPLIES, restart_taken, set_taken
 from fleetd.words.scheduler import SCHEDULER_REASONS
+from fleetd.words.sharing import SHARING
 from fleetd.words.units import unfit_words
 
 #: Queues that one sentence names.
@@ -457,6 +458,7 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     **FLEET_REASONS,
     **REPLIES,
     **SCHEDULER_REASONS,
+    **SHARING,
     **CONNECTION_REASONS,
     reasons.SetTaken: lambda r: f"{set_taken(r)}{_once_held(r.held)}",
     reasons.RestartTaken: lambda r: f"{restart_taken(r)}{_once_held(r.held)}",

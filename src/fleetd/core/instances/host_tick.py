@@ -87,6 +87,10 @@ class HostTick(Value, frozen=True, kw_only=True):
     def view(self, key: InstanceKey | None) -> InstanceView | None:
         return next((v for v in self.instances or () if v.key == key), None)
 
+    def grown_bytes(self, profile: str) -> int:
+        """What one instance of this profile grows to."""
+        return self.constraints.grown_bytes.get(profile, self.policy.memory.instance_bytes)
+
     def can_not_return(self, view: InstanceView) -> bool:
         """Whether it is masked: systemd would not start it again. One that is left over is not started anyway."""
         return self.machine is not None and not view.left_over and self.machine.masks(view.key) is not None

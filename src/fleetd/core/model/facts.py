@@ -347,6 +347,7 @@ class HostFacts(Value, frozen=True, kw_only=True):
     rendered: dict[InstanceKey, RenderedSettings]
     pressure: HostPressure | None = None  # None: this kernel has no PSI
     load_per_core: float | None = None  # load average of the last minute; None: unknown
+    cores: int | None = None  # that this host or container may use; None: unknown
     oom_kills_total: int | None = None  # processes the kernel killed for memory since boot; None: unknown
     code: CodeStamp | None = None  # None: not stamped
     #: By unit file (mastodon-sidekiq@.service): the digest of it and its drop-ins.

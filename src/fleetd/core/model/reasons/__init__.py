@@ -12,4 +12,5 @@ from fleetd.core.model.reasons.fleet import *
 from fleetd.core.model.reasons.replies import *
 from fleetd.core.model.reasons.saving import *
 from fleetd.core.model.reasons.scheduler import *
+from fleetd.core.model.reasons.sharing import *
 from fleetd.core.model.reasons.units import *

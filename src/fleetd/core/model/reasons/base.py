@@ -49,7 +49,8 @@ class ClampCode(StrEnum):
     FOREIGN_UNIT = "foreign_unit"
     MASKED = "masked"
     FLEET = "fleet"
-    PLANNED = "planned"
+    SHARED = "shared"
+    NO_HOST = "no_host"
 
 
 ConnectionSource = Literal["postgres", "pgbouncer", "replica"]

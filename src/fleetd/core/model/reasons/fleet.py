@@ -58,7 +58,7 @@ class PlanMissing(ClampReason, frozen=True, kw_only=True):
 class PlannedByLeader(ClampReason, frozen=True, kw_only=True):
     """The leader shares out what the fleet needs."""
 
-    code = ClampCode.PLANNED
+    code = ClampCode.SHARED
     leader: str
 
 
