@@ -94,12 +94,7 @@ class Fleet:
                 if rig.waits:
                     self._ended(rig, rig.resume())
         for rig in self.rigs:
-            if (
-                rig.runs
-                and rig.machine.powered
-                and not rig.machine.frozen
-                and rig.clock.now_seconds() >= rig.due_seconds
-            ):
+            if rig.ticks_now:
                 self._ended(rig, rig.begin_tick())
 
     def _ended(self, rig: HostRig, result: TickResult | None) -> None:

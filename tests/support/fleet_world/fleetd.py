@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 from msgspec import structs
 
@@ -35,6 +36,12 @@ class StillLoop(asyncio.SelectorEventLoop):
         return 0.0
 
 
+async def _one_by_one(*readings: Awaitable[Any]) -> list[Any]:
+    """None of the readings waits, unless its whole host stands still."""
+    return [await reading for reading in readings]
+
+
+_NO_DEADLINE = nullcontext()
 _LOOP = StillLoop()
 atexit.register(_LOOP.close)
 
@@ -139,6 +146,7 @@ class HostRig(Rig):
         self.sources = Sources(
             HostSidekiq(self), HostDatabase(self), self.units, self.host, self.clock, deadline_seconds=2.0
         )
+        self.sources.together, self.sources.timeout = _one_by_one, lambda _deadline_seconds: _NO_DEADLINE
         who = Self(fleet="example.org", boot_id=host.boot_id, nonce=f"{host.name}-{self.processes_of_fleetd}")
         self.ticker = Ticker(host.policy, self.sources, self.store, self.ledger, who)
         self.due_seconds = self.clock.now_seconds()

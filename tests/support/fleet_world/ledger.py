@@ -65,12 +65,14 @@ class SharedLedger:
         return refusal
 
 
-class HostLedger:
-    """The port of one host's fleetd. `passes`: called at each point at which a call can go wrong."""
+#: Is called at each point at which a call can go wrong, with what the call would do if it came late.
+Passes = Callable[[str, Callable[[], object] | None], Awaitable[None]]
 
-    def __init__(
-        self, ledger: SharedLedger, host: HostWorld, passes: Callable[[str, Callable[[], object] | None], Awaitable[None]]
-    ) -> None:
+
+class HostLedger:
+    """The port of one host's fleetd."""
+
+    def __init__(self, ledger: SharedLedger, host: HostWorld, passes: Passes) -> None:
         self.ledger = ledger
         self.host = host
         self.passes = passes

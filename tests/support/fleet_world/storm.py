@@ -42,7 +42,8 @@ CONNECTIONS = (
     *("redis_down", "redis_up", "flush", "fail_over", "cut_from_redis", "heal", "others"),
     *2 * HITS,
     *("freeze", "power_lost", "boot", "join", "forget", "kill_fleetd", "stop_fleetd", "start_fleetd", "kill_worker"),
-    *8 * ("set",),
+    *6 * ("set",),
+    *2 * ("set_all", "set_none"),
     *("hand_start", "hand_stop", "auto", "kill_scheduler"),
 )
 
@@ -277,6 +278,15 @@ class FleetStorm:
 
     def _set(self, rig: HostRig, detail: int) -> None:
         self._order(rig, SetInstances(profile="default", instances=(3, 2, 3, 1, 0)[detail % 5]))
+
+    def _set_all(self, rig: HostRig, detail: int) -> None:
+        """All hosts want as many as they may have, at once."""
+        for other in self.rigs:
+            self._set(other, 0)
+
+    def _set_none(self, rig: HostRig, detail: int) -> None:
+        for other in self.rigs:
+            self._set(other, 4)
 
     def _auto(self, rig: HostRig, detail: int) -> None:
         self._order(rig, SetInstances(profile="default", instances=None))
