@@ -29,6 +29,7 @@ from fleetd.core.model.facts import Unknown, Value
 from fleetd.core.model.identity import SCHEDULER, application_name
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.plan import FleetDecision
+from fleetd.core.sharing.report import report_of, written
 
 
 class Self(Value, frozen=True, kw_only=True):
@@ -37,6 +38,7 @@ class Self(Value, frozen=True, kw_only=True):
     fleet: str
     boot_id: str
     nonce: str
+    fleetd: str = ""  # its version
 
 
 def first_beat(policy: Policy, who: Self, known: FleetKnown) -> Beat:
@@ -68,6 +70,7 @@ def beat_of(tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: Hos
         claims=own_claims(tick, fleet.claims, steps, sources),
         missing=missing_to_min(tick, steps, sources),
         scheduler=scheduler_claim(tick, sources),
+        record=written(report_of(tick, memory, who.fleetd)),
     )
 
 

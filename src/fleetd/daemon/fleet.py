@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.asking import Self, admit_of, beat_of, beyond_min, first_beat, lowered, refusal_reason
+from fleetd.core.capacity.fleet_claims import remember_identities
 from fleetd.core.carry_out import carry_out
 from fleetd.core.fleet.calls import BeatReply, Code, Refusal
 from fleetd.core.fleet.view import FleetKnown, FleetView
@@ -15,11 +16,13 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Clamp, Plan, Step
-from fleetd.core.model.facts import Value
+from fleetd.core.model.facts import Snapshot, Value
 from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
+from fleetd.core.sharing.leading import FleetShared
+from fleetd.daemon.leading import Leading
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Clock, Ledger
 
@@ -53,6 +56,7 @@ class FleetPart:
         self.ledger = ledger
         self.who = who
         self.clock = clock
+        self._leading = None if ledger is None or who is None else Leading(ledger, who)
         self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
 
     def say(self, policy: Policy, memory: HostMemory) -> None:
@@ -66,10 +70,11 @@ class FleetPart:
             self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
         self.ledger.say(self._beat)
 
-    def hear(self, known: FleetKnown) -> FleetView:
+    def hear(self, known: FleetKnown, snapshot: Snapshot) -> FleetView:
         """What the ledger answered to it."""
+        known = structs.replace(known, sources=remember_identities(known.sources, snapshot))
         if self.ledger is None:
-            return FleetView()
+            return FleetView(known=known)
         heard = self.ledger.heard()
         if isinstance(heard, BeatReply):
             return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known.heard(heard))
@@ -79,6 +84,10 @@ class FleetPart:
     def did(self, tick: HostTick, fleet: FleetDecision, steps: list[Step]) -> None:
         """Remember what the next beat tells."""
         self._last = tick, fleet, steps
+
+    async def planned(self, tick: HostTick, memory: HostMemory) -> tuple[FleetView, FleetShared | None]:
+        """The view with the leader's plan; and what this host planned, if it leads."""
+        return (tick.fleet, None) if self._leading is None else await self._leading.planned(tick, memory)
 
     async def granted(
         self, tick: HostTick, plan: FleetDecision, scheduler: SchedulerDecision, memory: HostMemory

@@ -56,7 +56,8 @@ FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         'set it to "redis" on every host'
     ),
     reasons.PlanMissing: "{leader} leads the fleet, and its plan is missing or too old, so only min is restored",
-    reasons.PlannedByLeader: "{leader} leads the fleet and shares out what it needs",
+    reasons.PlannedByLeader: "the plan of {leader}, which leads the fleet, is for another min or max of this host",
+    reasons.SchedulerPlaced: "none seen; {leader}, which leads the fleet, lets {host} start it",
     reasons.SchedulerOfHost: _of_host,
     reasons.SchedulerFree: "none seen yet; this host starts it after another {wait_seconds:.0f} s without one",
 }

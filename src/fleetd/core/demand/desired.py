@@ -109,9 +109,12 @@ def _as_planned(tick: HostTick, profile: Profile, needed: Needed, running: int, 
         after = max(running, profile.min_instances)
         clamps.add(reasons.PlanMissing(leader=leader), profile.name, before=before, after=after)
         return after
-    after = min(max(share.desired_instances, profile.min_instances), profile.max_instances)
-    if after != before:
-        clamps.add(reasons.PlannedByLeader(leader=leader), profile.name, before=before, after=after)
+    for clamp in share.clamps:
+        clamps.add(clamp.reason, profile.name, before=clamp.before_instances, after=clamp.after_instances)
+    after, planned = min(max(share.desired_instances, profile.min_instances), profile.max_instances), share
+    if after != planned.desired_instances:
+        why = reasons.PlannedByLeader(leader=leader)
+        clamps.add(why, profile.name, before=planned.desired_instances, after=after)
     return after
 
 

@@ -41,7 +41,7 @@ BEATS_SECONDS = 60.0
 
 
 _COMING = (reasons.SchedulerStarted, reasons.SchedulerAbsent)
-_WAITS = (reasons.SchedulerAbsent, reasons.SchedulerOfHost, reasons.SchedulerFree)
+_WAITS = (reasons.SchedulerAbsent, reasons.SchedulerOfHost, reasons.SchedulerFree, reasons.SchedulerPlaced)
 
 
 class SchedulerDecision(Value, frozen=True, kw_only=True):
@@ -213,8 +213,11 @@ def _by_the_slot(tick: HostTick, own: InstanceView | None, decision: SchedulerDe
         here=policy.scheduler.place == "here",
         takeover_ms=round(1000 * policy.scheduler.takeover_seconds),
     )
-    if wait == 0:
+    if wait == 0 and fleet.scheduler_host in (None, policy.host):
         return decision
+    if wait == 0:
+        placed = reasons.SchedulerPlaced(host=fleet.scheduler_host or "", leader=fleet.leader)
+        return structs.replace(decision, state=placed, start=False)
     return structs.replace(decision, state=slot_reason(slot, wait), start=False)
 
 

@@ -56,7 +56,7 @@ class PlanMissing(ClampReason, frozen=True, kw_only=True):
 
 
 class PlannedByLeader(ClampReason, frozen=True, kw_only=True):
-    """The leader shares out what the fleet needs."""
+    """The leader's plan has another count than this host's min and max allow now."""
 
     code = ClampCode.SHARED
     leader: str
@@ -69,6 +69,14 @@ class SchedulerOfHost(ClampReason, frozen=True, kw_only=True):
     host: str
     kept_stopped: bool
     wait_seconds: float
+
+
+class SchedulerPlaced(ClampReason, frozen=True, kw_only=True):
+    """The leader names another host for it."""
+
+    code = ClampCode.SCHEDULER_TAKEOVER
+    host: str
+    leader: str
 
 
 class SchedulerFree(ClampReason, frozen=True, kw_only=True):
