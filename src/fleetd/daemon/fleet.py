@@ -23,8 +23,8 @@ from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.leading import FleetShared
 from fleetd.daemon.leading import Leading
+from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
-from fleetd.ports import Clock, Ledger
 
 #: How long after it was asked for a start may be carried out.
 GRANT_SECONDS = 10.0
@@ -51,31 +51,31 @@ class Granted(Value, frozen=True, kw_only=True, gc=True):
 class FleetPart:
     """Talks to the ledger for one host."""
 
-    def __init__(self, ledger: Ledger | None, who: Self | None, clock: Clock) -> None:
-        """`ledger`: None: this host is the whole fleet."""
-        self.ledger = ledger
+    def __init__(self, sources: Sources, who: Self | None) -> None:
+        """Without a ledger in `sources`, or a `who` to beat there, this host is the whole fleet."""
+        self.sources = sources
         self.who = who
-        self.clock = clock
-        self._leading = None if ledger is None or who is None else Leading(ledger, who)
+        self._leading = Leading()
         self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
 
     def say(self, policy: Policy, memory: HostMemory) -> None:
         """What the reading that comes now tells the ledger: the tick before, and what was started in it."""
-        if self.ledger is None or self.who is None:
+        ledger = self.sources.ledger
+        if ledger is None or self.who is None:
             return
         if self._last is None:
             self._beat = first_beat(policy, self.who, memory.fleet)
         else:
             tick, fleet, steps = self._last
             self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
-        self.ledger.say(self._beat)
+        ledger.say(self._beat)
 
     def hear(self, known: FleetKnown, snapshot: Snapshot) -> FleetView:
         """What the ledger answered to it."""
         known = structs.replace(known, sources=remember_identities(known.sources, snapshot))
-        if self.ledger is None:
+        if self.sources.ledger is None or self.who is None:
             return FleetView(known=known)
-        heard = self.ledger.heard()
+        heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
             return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known.heard(heard))
         alone = heard is not None and heard.code == Code.NO_RIGHTS
@@ -87,7 +87,10 @@ class FleetPart:
 
     async def planned(self, tick: HostTick, memory: HostMemory) -> tuple[FleetView, FleetShared | None]:
         """The view with the leader's plan; and what this host planned, if it leads."""
-        return (tick.fleet, None) if self._leading is None else await self._leading.planned(tick, memory)
+        ledger = self.sources.ledger
+        if ledger is None or self.who is None:
+            return tick.fleet, None
+        return await self._leading.planned(ledger, tick, memory, self.who.fleetd)
 
     async def granted(
         self, tick: HostTick, plan: FleetDecision, scheduler: SchedulerDecision, memory: HostMemory
@@ -98,7 +101,7 @@ class FleetPart:
         until = plan.plan.expires_at_seconds
         if not asked:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
-        until = min(until, self.clock.now_seconds() + GRANT_SECONDS)
+        until = min(until, self.sources.clock.now_seconds() + GRANT_SECONDS)
         count, refusal = await self._admitted(tick, plan, host.steps, memory)
         if refusal is None:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
@@ -116,12 +119,12 @@ class FleetPart:
     async def _admitted(
         self, tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: HostMemory
     ) -> tuple[int, Refusal | None]:
-        hindrance = tick.fleet.hindrance
-        if hindrance is not None or self.ledger is None or self.who is None:
+        hindrance, ledger = tick.fleet.hindrance, self.sources.ledger
+        if hindrance is not None or ledger is None or self.who is None:
             return 0, hindrance
         call = admit_of(tick, fleet.claims, fleet.budget, steps, memory, self.who)
         try:
-            answer = await self.ledger.admit(call)
+            answer = await ledger.admit(call)
         except SourceUnavailableError as error:
             return 0, Refusal(code=Code.NO_LEDGER, about=str(error))
         return answer.granted, answer.refusal

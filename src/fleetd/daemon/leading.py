@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-from fleetd.core.asking import Self
 from fleetd.core.fleet.calls import BeatReply, Commit
 from fleetd.core.fleet.state import Planned
 from fleetd.core.fleet.view import FleetView, Share
@@ -37,21 +36,24 @@ class _Committed(Value, frozen=True, kw_only=True):
 class Leading:
     """Plans for the fleet while this host leads, and reads the plan while another one does."""
 
-    def __init__(self, ledger: Ledger, who: Self) -> None:
-        self._ledger = ledger
-        self._who = who
+    def __init__(self) -> None:
         self._committed: _Committed | None = None
         self._read: tuple[str, FleetPlan | None] = ("", None)  # the plan as written, and the same decoded
 
-    async def planned(self, tick: HostTick, memory: HostMemory) -> tuple[FleetView, FleetShared | None]:
-        """The view with this host's part of the plan; and the plan that was made, if this host leads."""
+    async def planned(
+        self, ledger: Ledger, tick: HostTick, memory: HostMemory, version: str
+    ) -> tuple[FleetView, FleetShared | None]:
+        """The view with this host's part of the plan; and the plan that was made, if this host leads.
+
+        `version`: of this fleetd.
+        """
         view, reply = tick.fleet, tick.fleet.settled
         if reply is None or view.alone:
             return view, None
         if reply.token is None:
             return _with_plan(tick, self._others_plan(tick, reply)), None
-        shared = self._decided(tick, memory, reply)
-        planned = await self._commit(shared, reply, reply.token)
+        shared = self._decided(tick, memory, reply, version)
+        planned = await self._commit(ledger, shared, reply, reply.token)
         if planned is None:
             return view, None
         known = msgspec.structs.replace(view.known, planned=planned)
@@ -66,11 +68,11 @@ class Leading:
             self._read = planned.plan, read(planned.plan)
         return self._read[1]
 
-    def _decided(self, tick: HostTick, memory: HostMemory, reply: BeatReply) -> FleetShared:
+    def _decided(self, tick: HostTick, memory: HostMemory, reply: BeatReply, version: str) -> FleetShared:
         previous, remembered = self._before(tick, reply)
         return plan_fleet(
             tick,
-            report_of(tick, memory, self._who.fleetd),
+            report_of(tick, memory, version),
             there(reply.told or {}),
             remembered,
             previous,
@@ -86,7 +88,7 @@ class Leading:
             return None, SharingMemory()
         return read(found.plan), _memory(found.memory)
 
-    async def _commit(self, shared: FleetShared, reply: BeatReply, token: int) -> Planned | None:
+    async def _commit(self, ledger: Ledger, shared: FleetShared, reply: BeatReply, token: int) -> Planned | None:
         call = Commit(
             host=shared.plan.leader,
             token=token,
@@ -96,7 +98,7 @@ class Leading:
             memory=msgspec.json.encode(shared.memory).decode(),
         )
         try:
-            refusal = await self._ledger.commit(call)
+            refusal = await ledger.commit(call)
         except SourceUnavailableError:
             return None
         if refusal is not None:

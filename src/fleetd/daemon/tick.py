@@ -33,7 +33,7 @@ from fleetd.daemon.act import act
 from fleetd.daemon.fleet import FleetPart
 from fleetd.daemon.observe import Sources
 from fleetd.errors import MemoryUnsavedError, OrderRefusedError
-from fleetd.ports import Ledger, MemoryStore
+from fleetd.ports import MemoryStore
 
 
 class TickResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,14 +119,13 @@ class Ticker:
         policy: Policy,
         sources: Sources,
         store: MemoryStore,
-        ledger: Ledger | None = None,
         who: Self | None = None,
     ) -> None:
-        """`ledger`: what the hosts of the fleet share, and `who` beats there; None: this host is the whole fleet."""
+        """`who`: beats in the ledger of `sources`; None: this host is the whole fleet."""
         self.policy = policy
         self.sources = sources
         self.store = store
-        self.part = FleetPart(ledger, who, sources.clock)
+        self.part = FleetPart(sources, who)
         self.host_memory, unread = kept_memory.read(store.load())
         self._unread = () if unread is None else (unread,)  # for the log, in the first tick
         self._last: TickResult | None = None
