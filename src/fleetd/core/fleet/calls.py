@@ -26,6 +26,7 @@ class Code(StrEnum):
     FULL = "full"  # HOSTS_MAX hosts, or ORDERS_MAX orders
     TOO_LARGE = "too_large"  # sizes.py
     NO_LEDGER = "no_ledger"  # beat first
+    NO_RIGHTS = "no_rights"  # this user may not write it
     GENERATION = "generation"  # the truth is or was gathered since the caller's last beat
     GATHERING = "gathering"
     CLAIMS = "claims"  # it does not fit
