@@ -166,6 +166,8 @@ def refusal_reason(refusal: Refusal, waits_for: tuple[str, ...]) -> reasons.Clam
     if refusal.code in (Code.NAME_TAKEN, Code.REPLACED):
         fault: reasons.LedgerFault = "name_taken" if refusal.code == Code.NAME_TAKEN else "replaced"
         return reasons.LedgerUnusable(fault=fault, host=refusal.about)
+    if refusal.code == Code.NO_RIGHTS:
+        return reasons.LedgerUnusable(fault="no_rights")
     if refusal.code == Code.FULL:
         return reasons.LedgerUnusable(fault="full")
     if refusal.code == Code.GENERATION:

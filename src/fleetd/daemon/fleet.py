@@ -78,8 +78,10 @@ class FleetPart:
         heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
             return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known.heard(heard))
-        alone = heard is not None and heard.code == Code.NO_RIGHTS
-        return FleetView(shared=not alone, refusal=heard, known=known)
+        if heard is None:
+            heard = Refusal(code=Code.NO_LEDGER, about=self.sources.ledger.fault() or "")
+        # Without the right to write there, this host is a fleet of its own, and grows nothing beside another's workers.
+        return FleetView(shared=heard.code != Code.NO_RIGHTS, refusal=heard, known=known)
 
     def did(self, tick: HostTick, fleet: FleetDecision, steps: list[Step]) -> None:
         """Remember what the next beat tells."""

@@ -9,6 +9,10 @@ from fleetd.core.model import reasons
 from fleetd.words.formatting import span
 
 _FAULTS: dict[str, str] = {
+    "no_rights": (
+        "fleetd's Redis user may not write the fleet's ledger, so this host counts as the only one: give it the rights "
+        'that docs/operations.md lists ("Redis user"), or set fleet.ledger = "local"'
+    ),
     "format": "a later version of fleetd wrote the fleet's ledger in Redis: upgrade fleetd here",
     "full": "the fleet's ledger has no room for another host: fleetctl hosts forget HOST, for one gone for good",
 }
@@ -52,8 +56,8 @@ FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.AskedTooLate: "the fleet's ledger changed just before the start; the next tick asks again",
     reasons.OtherHostsSeen: (
-        'workers of {hosts:list} are seen, but fleet.ledger = "local" says that this host is alone, so nothing grows; '
-        'set it to "redis" on every host'
+        "workers of {hosts:list} are seen, but this host shares no ledger with them, so nothing grows: set "
+        'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*'
     ),
     reasons.PlanMissing: "{leader} leads the fleet, and its plan is missing or too old, so only min is restored",
     reasons.PlannedByLeader: "the plan of {leader}, which leads the fleet, is for another min or max of this host",

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class RedisLedger:
-    """A ports.FleetLedger, and a Rider: its beat is sent by whoever reads Sidekiq."""
+    """A ports.Ledger, and a Rider: its beat is sent by whoever reads Sidekiq."""
 
     def __init__(
         self,
@@ -88,6 +88,8 @@ class RedisLedger:
             self._heard = self._answer(replies[0], beat_reply)
         except SourceUnavailableError as error:
             self._fault = str(error)
+            if isinstance(replies[0], exceptions.ResponseError) and error_code(replies[0]) == "NOPERM":
+                self._heard = Refusal(code=Code.NO_RIGHTS, about=self._fault)
 
     def missed(self) -> None:
         self._said = None
