@@ -31,7 +31,7 @@ from fleetd.core.plan import FleetDecision, FleetMemory, plan
 from fleetd.core.sharing.leading import FleetShared
 from fleetd.daemon import kept_memory
 from fleetd.daemon.act import act
-from fleetd.daemon.fleet import FleetPart
+from fleetd.daemon.fleet.part import FleetPart
 from fleetd.daemon.observe import Sources
 from fleetd.errors import MemoryUnsavedError, OrderRefusedError
 from fleetd.ports import MemoryStore

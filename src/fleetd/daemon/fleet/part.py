@@ -22,7 +22,7 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
 from fleetd.core.sharing.leading import FleetShared
-from fleetd.daemon.leading import Leading
+from fleetd.daemon.fleet.leading import Leading
 from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
 
