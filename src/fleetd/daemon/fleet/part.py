@@ -68,7 +68,12 @@ class FleetPart:
         else:
             tick, fleet, steps = self._last
             self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
+        self._beat = structs.replace(self._beat, sent_ms=self._sent_ms())
         ledger.say(self._beat)
+
+    def _sent_ms(self) -> int:
+        """So that the ledger takes no call that was overtaken by a later one."""
+        return round(1000 * self.sources.clock.now_seconds())
 
     def hear(self, known: FleetKnown, snapshot: Snapshot) -> FleetView:
         """What the ledger answered to it."""
@@ -126,7 +131,7 @@ class FleetPart:
             return 0, hindrance
         call = admit_of(tick, fleet.claims, fleet.budget, steps, memory, self.who)
         try:
-            answer = await ledger.admit(call)
+            answer = await ledger.admit(structs.replace(call, sent_ms=self._sent_ms()))
         except SourceUnavailableError as error:
             return 0, Refusal(code=Code.NO_LEDGER, about=str(error))
         return answer.granted, answer.refusal
