@@ -120,9 +120,8 @@ class Daemon:
         self._units = units
         self._clock = clock
         self._search = search or PoolerSearch(Path(settings.state.directory))
-        self._service = SdNotify()
+        self._service, self._nonce = SdNotify(), secrets.token_hex(8)
         self._metrics = Metrics(version=__version__, now_seconds=clock.now_seconds)
-        self._nonce = secrets.token_hex(8)
         self._history = SqliteHistory(
             history_path(settings.state.directory), days=settings.history.days, bytes_max=settings.history.size_bytes
         )

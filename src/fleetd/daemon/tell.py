@@ -92,9 +92,8 @@ def status_of(
         would=_would(result),
         tick_failures_total=tick_failures_total,
         deaths=death_counts(result),
-        fleet=fleet_status(result),
     )
-    return structs.replace(status, summary=_summary(status))
+    return structs.replace(status, fleet=fleet_status(result), summary=_summary(status))
 
 
 def _problems(result: TickResult, others: tuple[str, ...]) -> tuple[str, ...]:
