@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec import structs
 
 from fleetd.adapters.database.pgbouncer import PgBouncerConsole
 from fleetd.adapters.database.postgres import PostgresConnections
@@ -61,7 +62,8 @@ def test_a_replica_is_read_as_a_replica() -> None:
 
 def test_a_host_that_is_alone_has_no_ledger() -> None:
     async def go() -> None:
-        sources, _ = open_sources(*configured("", '[fleet]\nledger = "local"\n'), BoottimeClock())
+        settings, endpoints = configured("")
+        sources, _ = open_sources(structs.replace(settings, ledger="local"), endpoints, BoottimeClock())
         assert sources.ledger is None
         await close_sources(sources)
 
