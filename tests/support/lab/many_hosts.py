@@ -33,6 +33,7 @@ TAKEOVER_SECONDS = 60.0
 TICK_SECONDS = 1.0
 THREADS = 5
 MIN = 1
+UTILISATION = 0.8
 CONFIG = """
 [scheduler]
 place = "{place}"
@@ -49,7 +50,7 @@ instance = "100 MiB"
 tick_seconds = {tick:g}
 hold_down_seconds = 10
 tolerance = 0
-utilisation = 0.8
+utilisation = {utilisation:g}
 [postgres]
 host = "main"
 user = "fleetd"
@@ -66,6 +67,7 @@ def config(place: str) -> str:
         threads=THREADS,
         minimum=MIN,
         tick=TICK_SECONDS,
+        utilisation=UTILISATION,
         password=services.MONITOR_PASSWORD,
         database=services.DATABASE,
     )
@@ -115,6 +117,15 @@ class Many:
             return self.observer.wait(what, check, timeout)
         except LabError as error:
             raise LabError(f"{error}\n{self.story()}") from None
+
+    def pass_ticks(self, count: int) -> None:
+        """Wait until every fleetd that answers now has had this many ticks more, however slow the machine is."""
+        due = {name: status.ticks_total + count for name, status in self.statuses().items()}
+        self.wait(
+            f"{count} ticks of {', '.join(due)}",
+            lambda told: all(name in told and told[name].ticks_total >= ticks for name, ticks in due.items()),
+            timeout=PATIENCE_SECONDS + count * TICK_SECONDS,
+        )
 
     def settled(self, excused: Sequence[records.Window] = (), timeout: float = PATIENCE_SECONDS) -> records.Tally:
         """What became of all jobs, once none waits or runs."""
@@ -190,3 +201,26 @@ def counts(seen: Timeline, many: Many) -> list[int]:
     """How many instances live on each worker."""
     alive = seen.alive()
     return [len(alive.get(host.name, ())) for host in many.workers]
+
+
+def claims_at_once(seen: Timeline, many: Many) -> int:
+    """The most connections that all live workers could have had open at once: the sum of their pools (DB_POOL)."""
+    units = {(one.host, one.unit) for look in seen.looks for one in look.alive}
+    pools = {(host, unit): _pool(many.hosts.lab.hosts[host], unit) for host, unit in units}
+    return max((sum(pools[one.host, one.unit] for one in look.alive) for look in seen.looks), default=0)
+
+
+def others_at_once(seen: Timeline) -> int:
+    """The most connections that anybody but the workers had open at once in Mastodon's database."""
+    return max((counted.of("") - counted.of("mastodon-sidekiq") for counted in seen.counts), default=0)
+
+
+def _pool(host: Host, unit: str) -> int:
+    name = "scheduler" if "@" not in unit else unit.partition("@")[2].removesuffix(".service")
+    lines = (host.disk / f"var/lib/mastodon-sidekiq/{name}.env").read_text().splitlines()
+    return next(int(line.split("=")[1].strip('"')) for line in lines if line.startswith("DB_POOL="))
+
+
+def jobs_for(instances: int, seconds: float = 20.0) -> list[float]:
+    """The lengths of jobs that keep this many instances busy, as planned, for this long."""
+    return [seconds] * round(instances * THREADS * UTILISATION)
