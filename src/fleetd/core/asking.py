@@ -196,6 +196,8 @@ def refusal_reason(refusal: Refusal, waits_for: tuple[str, ...]) -> reasons.Clam
         return reasons.LedgerUnusable(fault="no_rights")
     if refusal.code == Code.FULL:
         return reasons.LedgerUnusable(fault="full")
-    if refusal.code == Code.GENERATION:
+    if refusal.code in (Code.GENERATION, Code.LATE):
         return reasons.AskedTooLate()
+    if refusal.code == Code.SENTINELS:
+        return reasons.SentinelsDisagree(agree=refusal.about)
     return reasons.LedgerUnusable(fault="unanswered", why=refusal.about)

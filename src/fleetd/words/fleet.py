@@ -54,6 +54,10 @@ FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "all hosts together claim {source}'s connections: {over_connections} are missing for it, with each host's min "
         "and one scheduler set aside"
     ),
+    reasons.SentinelsDisagree: (
+        "only {agree} Sentinels name the Redis that fleetd talks to, so it may not be the primary any more: nothing is "
+        "granted; start the other Sentinels, or see whom they name: redis-cli -p 26379 sentinel masters"
+    ),
     reasons.AskedTooLate: "the fleet's ledger changed just before the start; the next tick asks again",
     reasons.OtherHostsSeen: (
         "workers of {hosts:list} are seen, but this host shares no ledger with them, so nothing grows: set "

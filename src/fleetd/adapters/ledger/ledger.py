@@ -100,7 +100,13 @@ class RedisLedger:
         """Which of these may be started, at once."""
         if sizes.admit_too_large(call):
             return Admitted(granted=0, refusal=_TOO_LARGE)
-        return await self._ask(self._command(admit_arguments(call)), admitted)
+        answer = await self._ask(self._command(admit_arguments(call)), admitted)
+        # Asked after it, so of the server that answered: an old primary that is cut off grants nothing (law 1).
+        sentinels = await self._connection.sentinels_agree() if answer.granted else None
+        if sentinels is None or sentinels.majority:
+            return answer
+        named = f"{sentinels.naming_ours} of {sentinels.configured}"
+        return Admitted(granted=0, refusal=Refusal(code=Code.SENTINELS, about=named))
 
     async def commit(self, call: Commit) -> Refusal | None:
         """Write the leader's plan; None: it was taken."""

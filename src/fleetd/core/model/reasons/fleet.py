@@ -35,6 +35,13 @@ class NotGranted(ClampReason, frozen=True, kw_only=True):
     over_connections: int
 
 
+class SentinelsDisagree(ClampReason, frozen=True, kw_only=True):
+    """Most of the Sentinels do not take the Redis that is talked to for the primary, or do not answer."""
+
+    code = ClampCode.FLEET
+    agree: str  # "1 of 3"
+
+
 class AskedTooLate(ClampReason, frozen=True, kw_only=True):
     """The ledger changed between the reading and the start; the next tick asks again."""
 
