@@ -38,6 +38,13 @@ def _gathers(r: reasons.FleetGathers) -> str:
     return f"the fleet's ledger was lost or moved, so every host is asked what it runs ({waits}); until then only min"
 
 
+def _plan_missing(r: reasons.PlanMissing) -> str:
+    whose = (
+        f"{r.leader}, which leads the fleet, has no plan yet or only an old one" if r.leader else "no host leads yet"
+    )
+    return f"{whose}, so nothing moves but up to min"
+
+
 def _of_host(r: reasons.SchedulerOfHost) -> str:
     if r.kept_stopped:
         return f"{r.host} has the scheduler, and a person stopped it there"
@@ -63,7 +70,7 @@ FLEET_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
         "workers of {hosts:list} are seen, but this host shares no ledger with them, so nothing grows: set "
         'fleet.ledger = "redis" on every host, and let its Redis user write fleetd:*'
     ),
-    reasons.PlanMissing: "{leader} leads the fleet, and its plan is missing or too old, so only min is restored",
+    reasons.PlanMissing: _plan_missing,
     reasons.PlannedByLeader: "the plan of {leader}, which leads the fleet, is for another min or max of this host",
     reasons.SchedulerPlaced: "none seen; {leader}, which leads the fleet, lets {host} start it",
     reasons.SchedulerOfHost: _of_host,
