@@ -102,6 +102,8 @@ class _UnitChanges:
         self.returning = set(memory.people.returning)
         self.restarted: list[InstanceKey] = []
         self.noticed: list[reasons.Reason] = []
+        self.polkit_runs = tick.systemd is None or tick.systemd.polkit_runs
+        self.polkit_absent = memory.units.polkit_absent_seconds if self.polkit_runs else self.now
         sidekiq = tick.sidekiq
         self.beats = heartbeats_by_key(sidekiq.processes, tick.policy.host) if sidekiq is not None else {}
 
@@ -157,6 +159,9 @@ class _UnitChanges:
         died = state == "failed" and (before is None or before in _UP or ordered is not None)
         if lost and self._stopped_by_us(key):
             self.starts.pop(key, None)  # our start was called off before systemd showed it
+        elif ordered is not None and state in {"inactive", "failed"} and self._was_refused(ordered):
+            if lost or self.polkit_runs:
+                self.starts.pop(key, None)
         elif lost or (died and not self._stopped_by_us(key)):
             result = unit.result if unit is not None else ""
             self.failures[key] = Failure(
@@ -173,6 +178,10 @@ class _UnitChanges:
             self.failures.pop(key, None)
         elif state == "active" and key in self.failures:
             self.failures[key] = structs.replace(self.failures[key], ended=False)
+
+    def _was_refused(self, ordered_seconds: float) -> bool:
+        """Whether systemd refused a start because polkit did not run, which says nothing of the unit."""
+        return self.polkit_absent is not None and ordered_seconds <= self.polkit_absent
 
     def _pinned_by_hand(self, key: InstanceKey) -> bool:
         pin = self.pins.get(key)
@@ -291,6 +300,7 @@ class _UnitChanges:
                 released=tuple(k for k in units.released if self.seen.get(k) == "failed" and k not in self.failures),
                 restarting=tuple(sorted(self.restarting & keys.keys())),
                 replaced=_only(units.replaced, keys),
+                polkit_absent_seconds=self.polkit_absent,
             ),
         )
 
