@@ -90,12 +90,10 @@ def _give_back(
     begun = 0
     for name in sorted({v.profile or "" for v in there}):
         planned = plan.of(tick.policy.host, name) if plan is not None else None
-        own = [v for v in there if v.profile == name]
+        own = [v for v in there if v.profile == name and v.key not in moved]  # what has moved leaves already
         if planned is not None and planned.admitted_instances < len(own):
-            free = [v for v in own if v.key not in moved]
-            running = len(free)
-            admitted = max(0, planned.admitted_instances - (len(own) - running))
-            begun += begin_drains(tick, name, free, running, admitted, drains_left - begun, decision)
+            left = drains_left - begun
+            begun += begin_drains(tick, name, own, len(own), planned.admitted_instances, left, decision)
     return begun
 
 
