@@ -51,4 +51,5 @@ def died_sentence(r: Died) -> str:
     if r.deaths > 1:
         return f"{names(r.keys)} died {r.deaths} times{each} since fleetd last looked, last {ending_words(r.last)}"
     verb = "ended" if r.last.clean else "died"
-    return f"{names(r.keys)} {verb} {ending_words(r.last)}; neither fleetd nor systemctl stopped it"
+    them = "them" if len(r.keys) > 1 else "it"
+    return f"{names(r.keys)} {verb} {ending_words(r.last)}; neither fleetd nor systemctl stopped {them}"

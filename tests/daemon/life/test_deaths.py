@@ -30,7 +30,7 @@ def recorded(count: int = 3) -> Recorded:
 def entries(rig: Recorded) -> list[Entry]:
     """What the history has about ends of processes."""
     kept = rig.history.read(0.0, samples=False).entries
-    return [e for e in kept if any(words in e.sentence for words in ("stopped it", "died", "killed for"))]
+    return [e for e in kept if any(words in e.sentence for words in ("systemctl stopped", "died", "killed for"))]
 
 
 def total(status: Status, profile: str = "default-first") -> dict[str, int]:
@@ -74,7 +74,9 @@ def test_several_dead_share_a_line_and_a_finding() -> None:
     for number in (1, 2, 3):
         rig.world.kill_worker(number)
     rig.live(60.0)
-    assert [e.sentence for e in entries(rig)] == ["@1, @2, @3 died by SIGKILL; neither fleetd nor systemctl stopped it"]
+    assert [e.sentence for e in entries(rig)] == [
+        "@1, @2, @3 died by SIGKILL; neither fleetd nor systemctl stopped them"
+    ]
     [said] = told(rig.status(rig.tick()))
     assert said.startswith("@1, @2, @3 died 3 times in the last hour, last @1 by SIGKILL, ")
 

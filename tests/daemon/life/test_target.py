@@ -68,6 +68,18 @@ def test_starting_the_target_ends_it_and_nobodys_pin_is_left() -> None:
     assert rig.serving() == 4, "it grows again"
 
 
+def test_a_start_that_the_stop_of_the_target_overtakes_is_no_failure() -> None:
+    rig = running()
+    rig.world.enqueue("default", 5000)
+    rig.tick()
+    assert 3 in rig.ordered("start")
+    rig.world.stop_target()  # before systemd shows the start
+    rig.world.advance(QUICK.tick_seconds)
+    status = rig.status(rig.tick())
+    assert {i.state for i in status.instances} <= {"stopped", "stopping"}
+    assert rig.run(120.0)[-1].host.memory.units.failures == {}
+
+
 def test_a_target_that_is_being_started_holds_nothing() -> None:
     rig = stopped()
     rig.world.target_job = "start"  # it waits for its workers, a few at a time

@@ -79,6 +79,7 @@ class UnitMemory(Value, frozen=True, kw_only=True):
     released: tuple[InstanceKey, ...] = ()  # whose failures people had forgotten, until systemd shows another state
     restarting: tuple[InstanceKey, ...] = ()  # in a restart that others ordered
     replaced: dict[InstanceKey, str] = {}  # the digest each was last replaced for, so it happens once per digest
+    polkit_absent_seconds: float | None = None  # when polkit was last seen not to run: systemd refused all orders then
 
     def given_up(self, key: InstanceKey) -> bool:
         """Whether a unit failed so often that fleetd tries it again only when a person says so."""

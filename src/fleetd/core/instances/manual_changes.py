@@ -19,7 +19,7 @@ from fleetd.core.instances.host_memory import Failure, HostMemory
 from fleetd.core.instances.host_tick import HostTick
 from fleetd.core.instances.left_over import remember_left_over
 from fleetd.core.instances.lifecycle import Drain, DrainPhase, Pin
-from fleetd.core.instances.target import remember_target
+from fleetd.core.instances.target import SAME_SECONDS, remember_target
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import UnitFacts
 from fleetd.core.model.heartbeats import heartbeats_by_key, present_heartbeat
@@ -44,6 +44,7 @@ _STARTS = frozenset({"start", "restart", "try-restart"})
 
 _T = TypeVar("_T")
 _UP = frozenset({"active", "activating", "reloading"})
+_DOWN = frozenset({"inactive", "failed"})
 
 
 def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list[reasons.Reason]]:
@@ -103,6 +104,8 @@ class _UnitChanges:
         self.returning = set(memory.people.returning)
         self.restarted: list[InstanceKey] = []
         self.noticed: list[reasons.Reason] = []
+        self.polkit_runs = tick.systemd is None or tick.systemd.polkit_runs
+        self.polkit_absent = memory.units.polkit_absent_seconds if self.polkit_runs else self.now
         sidekiq = tick.sidekiq
         self.beats = heartbeats_by_key(sidekiq.processes, tick.policy.host) if sidekiq is not None else {}
 
@@ -156,8 +159,11 @@ class _UnitChanges:
         ordered = self.starts.get(key)
         lost = ordered is not None and state == "inactive" and self.now - ordered >= ORDER_SECONDS
         died = state == "failed" and (before is None or before in _UP or ordered is not None)
-        if lost and self._stopped_by_us(key):
-            self.starts.pop(key, None)  # our start was called off before systemd showed it
+        called_off = ordered is not None and state in _DOWN and self._is_called_off(ordered)
+        refused = ordered is not None and state in _DOWN and self._was_refused(ordered)
+        if called_off or refused or (lost and self._stopped_by_us(key)):  # it says nothing of the unit
+            if lost or called_off or self.polkit_runs:
+                self.starts.pop(key, None)
         elif lost or (died and not self._stopped_by_us(key)):
             result = unit.result if unit is not None else ""
             self.failures[key] = Failure(
@@ -174,6 +180,15 @@ class _UnitChanges:
             self.failures.pop(key, None)
         elif state == "active" and key in self.failures:
             self.failures[key] = structs.replace(self.failures[key], ended=False)
+
+    def _is_called_off(self, ordered_seconds: float) -> bool:
+        """Whether people have stopped all workers since a start was ordered."""
+        stopped = self.before.target.stopped_seconds
+        return stopped is not None and ordered_seconds <= stopped + SAME_SECONDS
+
+    def _was_refused(self, ordered_seconds: float) -> bool:
+        """Whether systemd refused a start because polkit did not run, which says nothing of the unit."""
+        return self.polkit_absent is not None and ordered_seconds <= self.polkit_absent
 
     def _pinned_by_hand(self, key: InstanceKey) -> bool:
         pin = self.pins.get(key)
@@ -263,7 +278,7 @@ class _UnitChanges:
 
     def _is_kept(self, key: InstanceKey, pin: Pin) -> bool:
         """Whether to keep a pin. An expired one on a quiet process stays until a heartbeat lets its drain begin."""
-        if key in self.before.left_over and self.seen.get(key) in {"inactive", "failed"}:
+        if key in self.before.left_over and self.seen.get(key) in _DOWN:
             return False
         if key in self.drains:
             return pin.wants == reasons.PinKind.STOPPED and self.now < pin.until_seconds
@@ -292,6 +307,7 @@ class _UnitChanges:
                 released=tuple(k for k in units.released if self.seen.get(k) == "failed" and k not in self.failures),
                 restarting=tuple(sorted(self.restarting & keys.keys())),
                 replaced=_only(units.replaced, keys),
+                polkit_absent_seconds=self.polkit_absent,
             ),
         )
 

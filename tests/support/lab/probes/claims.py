@@ -239,6 +239,13 @@ def _claimed_instances(status: Json, seen: Seen, _: Beside) -> Iterator[str]:
         yield f"claims name {told} instances, {up} are up"
 
 
+def _claims_left_over(status: Json, seen: Seen, beside: Beside) -> Iterator[str]:
+    told = sum(claim["instances"] for claim in status["connections"]["claims"] if not claim["configured"])
+    up = sum(unit.is_up for number, unit in seen.workers().items() if number not in _owned(beside))
+    if told < up:
+        yield f"claims name {told} instances that are left over, {up} are up"
+
+
 def _per_instance(status: Json, _seen: Seen, beside: Beside) -> Iterator[str]:
     told = status["connections"]["claim_per_instance"]
     yield from _says("claim_per_instance", set(told), set(beside.config["profiles"]))
@@ -399,6 +406,7 @@ CLAIMS: dict[str, Check] = {
     "connections.sources.headroom_connections": _headroom,
     "connections.sources.others_seen_connections": _others_seen,
     "connections.claims.instances": _claimed_instances,
+    "connections.claims.configured": _claims_left_over,
     "connections.claim_per_instance": _per_instance,
     "connections.more_instances": _more,
     "scheduler.processes": _scheduler_count,
