@@ -761,6 +761,19 @@ def test_a_replacement_that_a_person_keeps_stopped_is_not_waited_for() -> None:
     assert serving_true(rig.world) == 2
 
 
+def test_what_drains_is_not_said_to_be_replaced_later() -> None:
+    rig = fleet()
+    rig.order(Restart())
+    drained = set[int]()
+    for _ in range(60):
+        for one in rig.status(rig.tick()).instances:
+            if one.state in {"draining", "stopping"}:
+                drained.add(one.number)
+                assert "to be " not in one.note
+        rig.world.advance(5.0)
+    assert drained
+
+
 def test_status_describes_a_rollout() -> None:
     rig = fleet()
     rig.tick()
