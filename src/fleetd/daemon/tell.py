@@ -251,7 +251,7 @@ def _notes(view: InstanceView, result: TickResult) -> list[str]:
         notes.append(died_words(died))
     hangs = (c.reason for c in result.host.clamps if isinstance(c.reason, reasons.HangsInPushedBackJob))
     notes += [sentence(reason) for reason in hangs if reason.key == key]
-    if view.replace is not None:
+    if view.replace is not None and drain is None:
         notes.append(_replace_words(view, result))
     return notes
 

@@ -48,6 +48,9 @@ SCHEDULER_REASONS: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.SchedulerQuiet: (
         "NONE SCHEDULES: the one on {host} is quiet, which can't be undone; it schedules again once it is restarted"
     ),
+    reasons.SchedulerBeingReplaced: (
+        "being replaced: the one on {host} takes no more jobs, and is started again once it is gone"
+    ),
     reasons.SchedulerNeverHere: "NONE RUNS; this host is configured never to start it",
     reasons.SchedulerAbsent: (
         "none seen for {absent_seconds:.0f} s; this host starts it after {needed_seconds:.0f} s without one"

@@ -78,7 +78,11 @@ def names_missing(memory: NamingMemory, now_seconds: float) -> NamesMissing | No
     if not late:
         return None
     return NamesMissing(
-        names=tuple(sorted(late)[:_NAMES_MAX]), count=len(late), seconds=max(late.values()), none_seen=not memory.seen
+        names=tuple(sorted(late)[:_NAMES_MAX]),
+        count=len(late),
+        seconds=max(late.values()),
+        none_seen=not memory.seen,
+        none_open=memory.others_connections == 0,
     )
 
 

@@ -69,9 +69,12 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
         return memory, noticed
     if memory.since_seconds is None:
         memory = structs.replace(memory, since_seconds=tick.now_seconds)
+    target_started_seconds = memory.target.started_seconds
     memory = remember_left_over(tick, remember_target(tick, memory))
     keys = {**_ours(tick.policy.profiles), **dict.fromkeys(memory.left_over)}
     changes = _UnitChanges(tick, memory)
+    if memory.target.started_seconds != target_started_seconds:
+        changes.booted.clear()
     at_rest = changes.at_rest()
     for key in keys:
         unit = systemd.units.get(key)
@@ -101,6 +104,7 @@ class _UnitChanges:
         self.seen = dict(memory.units.seen)
         self.failures = dict(memory.units.failures)
         self.restarting = set(memory.units.restarting)
+        self.booted = set(memory.units.booted)
         self.returning = set(memory.people.returning)
         self.restarted: list[InstanceKey] = []
         self.noticed: list[reasons.Reason] = []
@@ -129,6 +133,7 @@ class _UnitChanges:
         self._count_failures(key, state, before, unit)
         if state in _UP:
             self.starts.pop(key, None)
+            self.booted.add(key)
         if state == "failed" or (state == "inactive" and key not in self.starts):
             self.drains.pop(key, None)  # but a drain ordered before our start is shown must be kept
         self._quiet_by_hand(key, unit, adopted=before is None)
@@ -219,7 +224,12 @@ class _UnitChanges:
         return pin.wants == reasons.PinKind.STOPPED and self.now - pin.since_seconds < RESTART_SECONDS
 
     def _started_by_the_boot(self, key: InstanceKey) -> bool:
-        """Whether systemd itself starts it: after a boot of the host, or because the target was started."""
+        """Whether systemd itself starts it: after a boot of the host, or because the target was started.
+
+        It does that once. What was up since then and is started again was started by a person.
+        """
+        if key in self.booted:
+            return False
         begun = [at for at in (self.before.since_seconds, self.before.target.started_seconds) if at is not None]
         at_boot = {n for p in self.policy.profiles for n in p.numbers[: p.min_instances]}
         rounds = math.ceil((len(at_boot) + 1) / self.policy.pace.booting_max)
@@ -306,6 +316,7 @@ class _UnitChanges:
                 failures=_only(self.failures, keys),
                 released=tuple(k for k in units.released if self.seen.get(k) == "failed" and k not in self.failures),
                 restarting=tuple(sorted(self.restarting & keys.keys())),
+                booted=tuple(sorted(self.booted & keys.keys())),
                 replaced=_only(units.replaced, keys),
                 polkit_absent_seconds=self.polkit_absent,
             ),

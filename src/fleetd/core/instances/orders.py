@@ -393,6 +393,7 @@ class Restart(Order, frozen=True, kw_only=True):
             code_for_all=upgraded and bool(self.profile),
             tried_again=failed,
             pins_ended=len(now.people.pins) - len(pins),
+            left_out=tuple(v.key for v in fit if v.is_present and v not in meant),
             held=now.held(),
         )
 

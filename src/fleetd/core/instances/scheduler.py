@@ -169,7 +169,10 @@ def _decide(
         surplus = reasons.SchedulerSurplus(host=rival.hostname, process=_serving(tick, rival))
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
     if own.is_present and quiet and not others:
-        return SchedulerDecision(state=reasons.SchedulerQuiet(host=policy.host), live_processes=0)
+        kept = memory.people.pinned(SCHEDULER, reasons.PinKind.STOPPED, tick.now_seconds)
+        again = memory.scheduler_handover and not kept
+        said = reasons.SchedulerBeingReplaced if again else reasons.SchedulerQuiet
+        return SchedulerDecision(state=said(host=policy.host), live_processes=0)
     if own.is_present or others:
         elsewhere = reasons.SchedulerElsewhere(processes=tuple(_serving(tick, process) for process in others))
         state: reasons.Reason = elsewhere

@@ -79,6 +79,7 @@ class RestartTaken(Reason, frozen=True, kw_only=True):
     code_for_all: bool
     tried_again: tuple[InstanceKey, ...]
     pins_ended: int
+    left_out: tuple[InstanceKey, ...] = ()  # masked, so systemd would not start them again
     held: HoldReason | None = None  # what has to end first
 
 

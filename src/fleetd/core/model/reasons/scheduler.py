@@ -35,6 +35,13 @@ class SchedulerQuiet(ClampReason, frozen=True, kw_only=True):
     host: str
 
 
+class SchedulerBeingReplaced(ClampReason, frozen=True, kw_only=True):
+    """It is quiet because we let it go, in order to start it again."""
+
+    code = ClampCode.SCHEDULER_TAKEOVER
+    host: str
+
+
 class SchedulerNeverHere(Reason, frozen=True, kw_only=True): ...
 
 
