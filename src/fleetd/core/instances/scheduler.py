@@ -6,7 +6,8 @@ catch-up. Two are harder to undo than none for a few minutes, so in doubt none i
 A scheduler is live if Redis has a heartbeat that lists the queue, or if systemd says that our own unit runs. A stock
 unit that restarts looks absent while Rails boots. So taking over from another host takes `takeover_seconds` of absence
 in healthy readings. An unknown reading restarts that count, because after an outage of Redis every heartbeat looks
-absent until its next beat.
+absent until its next beat. Our unit asks once more before it starts (app/may_schedule.py). If it refuses, it saw one
+that we did not see, and that counts as any other sighting.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ def decide_scheduler(
     if unfit is not None and (decision.start or decision.surplus is not None):
         left_alone = reasons.SchedulerUnitUnfit(file=unfit.file)
         decision = structs.replace(decision, state=left_alone, start=False, surplus=None)
-    coming = isinstance(decision.state, reasons.SchedulerAbsent)  # it would be started a little later
+    coming = isinstance(
+        decision.state, reasons.SchedulerAbsent | reasons.SchedulerRefused
+    )  # it would be started a little later
     hindrance = _hindrance(tick, memory) if decision.start or coming else None
     if hindrance is not None and (decision.start or isinstance(hindrance, reasons.SchedulerHeld)):
         decision = structs.replace(decision, state=hindrance, start=False)
@@ -117,12 +120,20 @@ def remember_absence(
     quiet = tuple(p.identity for p in sidekiq.processes if _is_drained_elsewhere(p, tick.policy.host))
     if own.is_present or live_elsewhere(tick.policy, sidekiq, own, own_process):
         return AbsenceMemory(redis_run_id=run_id, quiet=quiet)  # the first reading without one begins the count
+    if _was_refused_since(memory.at_seconds, own, now):  # our own unit saw one
+        return AbsenceMemory(at_seconds=now, redis_run_id=run_id, quiet=quiet)
     if set(memory.quiet) - set(quiet):  # its drain is over, so its own fleetd is about to start it again
         return AbsenceMemory(at_seconds=now, redis_run_id=run_id, quiet=quiet)
     since = memory.at_seconds if run_id == memory.redis_run_id else None
     gap = tick.policy.pace.punctual(since, now)
     absent = memory.absent_seconds + min(tick.evidence.proved_seconds, gap) if gap is not None else 0.0
     return AbsenceMemory(at_seconds=now, absent_seconds=absent, redis_run_id=run_id, quiet=quiet)
+
+
+def _was_refused_since(at_seconds: float | None, own: InstanceView, now_seconds: float) -> bool:
+    """Whether our unit has refused to start since then; so that it is not tried again each tick."""
+    age = own.unit.skipped_age_seconds if own.unit is not None else None
+    return age is not None and (at_seconds is None or now_seconds - age >= at_seconds)
 
 
 def _is_drained_elsewhere(process: ProcessFacts, host: str) -> bool:
@@ -171,11 +182,19 @@ def _decide(
     if policy.scheduler.place != "here" and not memory.scheduler_handover:
         needed = max(SETTLE_SECONDS, policy.scheduler.takeover_seconds)
     if absence.absent_seconds < needed:
-        absent = reasons.SchedulerAbsent(absent_seconds=absence.absent_seconds, needed_seconds=needed)
-        return SchedulerDecision(state=absent, live_processes=0)
+        return _too_early(own, absence.absent_seconds, needed)
     if not within_budget:
         return SchedulerDecision(state=reasons.SchedulerOverBudget(), live_processes=0)
     return SchedulerDecision(state=reasons.SchedulerStarted(host=policy.host), start=True, live_processes=0)
+
+
+def _too_early(own: InstanceView, absent_seconds: float, needed_seconds: float) -> SchedulerDecision:
+    refused = own.unit.skipped_age_seconds if own.unit is not None else None
+    if refused is not None:  # it saw one that we don't see
+        left = needed_seconds - absent_seconds
+        return SchedulerDecision(state=reasons.SchedulerRefused(ago_seconds=refused, left_seconds=left))
+    absent = reasons.SchedulerAbsent(absent_seconds=absent_seconds, needed_seconds=needed_seconds)
+    return SchedulerDecision(state=absent, live_processes=0)
 
 
 def _serving(tick: HostTick, process: ProcessFacts) -> reasons.ServingProcess:
