@@ -103,15 +103,14 @@ def test_a_process_that_took_leave_refuses_nothing(live: Path, client: redis.Red
 
 
 def test_the_slot_of_another_host_refuses_before_its_heartbeat_is_there(live: Path, client: redis.Redis) -> None:
-    wall = str(int(SidekiqKeys(client).now() * 1000) - 2000)
-    slot = {"format": "1", "clock": "90000", "wall": wall, "slot": compact({"holder": "w3", "unit": "there"})}
-    client.hset("fleetd:ledger", mapping=slot)  # type: ignore[arg-type]
-    client.hset("fleetd:beats", "w3", "88000")
+    told = str(int(SidekiqKeys(client).now() * 1000) - 2000)
+    slot = {"format": "1", "clock_ms": "90000", "time_ms": told, "holder": "w3", "unit": "there"}
+    client.hset("fleetd:ledger", mapping={**slot, "host:w3": '{"beat_ms":88000}'})  # type: ignore[arg-type]
     assert rival(live) == "w3"
     done = run(live)
     assert done.returncode == REFUSED
     assert "host w3 holds the scheduler's slot" in done.stderr
-    client.hset("fleetd:beats", "w3", "20000")
+    client.hset("fleetd:ledger", "host:w3", '{"beat_ms":20000}')
     assert rival(live) is None
 
 

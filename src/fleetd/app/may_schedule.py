@@ -139,10 +139,11 @@ def _ask(settings: RedisSettings, own_host: str) -> Rival | None:
 def _milliseconds(time: object) -> int:
     """Of Redis's TIME. Raises NoAnswerError."""
     try:
-        seconds, microseconds = time if isinstance(time, list) else ()
-        return int(seconds) * 1000 + int(microseconds) // 1000
-    except (TypeError, ValueError):
-        raise NoAnswerError("no time") from None
+        if isinstance(time, list):
+            return int(time[0]) * 1000 + int(time[1]) // 1000
+    except (TypeError, ValueError, IndexError):
+        pass
+    raise NoAnswerError("no time")
 
 
 def refusal(rival: Rival) -> str:

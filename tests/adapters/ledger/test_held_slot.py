@@ -6,26 +6,32 @@ import pytest
 
 from fleetd.adapters.ledger.held_slot import held_slot, holder_in
 from fleetd.core.fleet.rival import HeldSlot
+from fleetd.core.fleet.state import FORMAT
 
-THERE = b'{"holder":"w2","unit":"there","sighted_ms":5}'
 
-
-def ledger(slot: bytes | None = THERE, *, format_: bytes = b"1", clock: bytes = b"90000") -> list[bytes | None]:
+def ledger(
+    holder: str | None = "w2", unit: str = "there", *, form: str = str(FORMAT), clock: str = "90000"
+) -> list[bytes | None]:
     """Redis's clock was at 1,000 s when a host last beat."""
-    return [format_, clock, b"1000000", slot]
+    values = (form, clock, "1000000", holder, unit)
+    return [None if value is None else value.encode() for value in values]
+
+
+def beat(at_ms: int) -> bytes:
+    return b'{"boot_id":"a","beat_ms":%d,"gone":false}' % at_ms
 
 
 def test_the_holder_whose_unit_is_there() -> None:
     assert holder_in(ledger()) == "w2"
-    assert held_slot(ledger(), b"85000", 1_000_000) == HeldSlot(host="w2", silent_seconds=5.0)
+    assert held_slot(ledger(), beat(85_000), 1_000_000) == HeldSlot(host="w2", silent_seconds=5.0)
 
 
 def test_while_nobody_beats_the_holder_grows_silent_by_redis_clock() -> None:
-    assert held_slot(ledger(), b"90000", 1_070_000) == HeldSlot(host="w2", silent_seconds=70.0)
+    assert held_slot(ledger(), beat(90_000), 1_070_000) == HeldSlot(host="w2", silent_seconds=70.0)
 
 
 def test_nothing_is_known_after_redis_clock_was_set_back() -> None:
-    assert held_slot(ledger(), b"90000", 999_000) is None
+    assert held_slot(ledger(), beat(90_000), 999_000) is None
 
 
 @pytest.mark.parametrize(
@@ -33,23 +39,23 @@ def test_nothing_is_known_after_redis_clock_was_set_back() -> None:
     [
         None,
         [],
-        [None] * 4,
+        [None] * 5,
         ledger(None),
-        ledger(b"not json"),
-        ledger(b"[]"),
-        ledger(format_=b"2"),
-        ledger(b'{"holder":"w2","unit":"gone"}'),
-        ledger(b'{"holder":"w2","unit":"kept"}'),
-        ledger(b'{"holder":""}'),
-        ledger(b"[" * 100_000),
+        ledger(""),
+        ledger(unit="gone"),
+        ledger(unit="kept"),
+        ledger(form=str(FORMAT + 1)),
+        ledger(form=""),
+        ledger(clock="soon"),
+        [b"\xff"] * 5,
         object(),
     ],
 )
 def test_no_ledger_a_later_one_and_nonsense_name_nobody(reply: object) -> None:
     assert holder_in(reply) == ""
-    assert held_slot(reply, b"85000", 1_000_000) is None
+    assert held_slot(reply, beat(85_000), 1_000_000) is None
 
 
-@pytest.mark.parametrize("beat", [None, b"soon", b"", object()])
-def test_a_holder_that_never_beat_holds_nothing(beat: object) -> None:
-    assert held_slot(ledger(), beat, 1_000_000) is None
+@pytest.mark.parametrize("told", [None, b"soon", b"", b"{}", b'{"beat_ms":"x"}', b"[" * 100_000, object()])
+def test_a_holder_that_never_beat_holds_nothing(told: object) -> None:
+    assert held_slot(ledger(), told, 1_000_000) is None

@@ -142,6 +142,15 @@ def test_an_order_given_with_fleetctl_stays() -> None:
     assert host.pin() == PinKind.STOPPED
 
 
+def test_a_unit_that_is_still_asking_is_not_stopped_as_a_surplus() -> None:
+    host = Host()
+    host.tick(1000.0, None, OTHERS)
+    asks = structs.replace(unit("activating", age=0.5), sub_state="condition")
+    assert host.tick(1001.0, asks, OTHERS).surplus is None
+    boots = structs.replace(unit("activating", age=0.5), sub_state="start")
+    assert host.tick(1002.0, boots, OTHERS).surplus is not None
+
+
 def test_a_restart_by_hand_that_was_refused_is_no_stop() -> None:
     host = Host()
     host.tick(1000.0, unit(age=500.0, pid=9))

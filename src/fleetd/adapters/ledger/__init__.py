@@ -1,4 +1,5 @@
-"""The ledger of a fleet of hosts in Redis: its keys and its layout.
+"""The ledger of a fleet of several hosts, kept in the Redis that Sidekiq uses.
 
-What the ledger decides is in core/fleet; what Sidekiq keeps in Redis is in adapters/sidekiq, and neither is known here.
+The scripts do what core/fleet says, each at once or not at all. What the rules are is decided there, and what Sidekiq
+keeps in Redis is read by adapters/sidekiq, never here.
 """

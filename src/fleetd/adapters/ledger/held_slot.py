@@ -1,41 +1,45 @@
-"""Which host has the scheduler's slot, for the one who asks before a start and is no member of the fleet.
+"""Which host has the scheduler's slot, for one who asks before a start and is no member of the fleet.
 
-The layout of the ledger is known in `held_slot` and nowhere else in this module. A ledger that is missing, of a later
-format or not as expected says nothing.
+It reads, with plain commands, the few fields of the ledger that say so; a ledger that is missing, of a later format or
+not as expected says nothing. How the ledger is kept is known here in `slot_question`, `beat_question` and `_fields`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from fleetd.core.fleet.rival import HeldSlot
 from fleetd.core.fleet.state import FORMAT
 
-_LEDGER, _HOSTS = "fleetd:ledger", "fleetd:beats"
-_FIELDS = ("format", "clock", "wall", "slot")
+_KEY = "fleetd:ledger"
 
 
-class _Slot(msgspec.Struct):
-    holder: str = ""
-    unit: str = "gone"
+class _Host(msgspec.Struct):
+    beat_ms: int
+
+
+class _Fields(NamedTuple):
+    clock_ms: int  # the fleet clock
+    time_ms: int  # Redis's own clock at the last beat of any host
+    holder: str
 
 
 def slot_question(prefix: str) -> tuple[str, ...]:
-    """The command whose reply `held_slot` reads first."""
-    return ("HMGET", prefix + _LEDGER, *_FIELDS)
+    """The command whose reply says who holds the slot."""
+    return ("HMGET", prefix + _KEY, "format", "clock_ms", "time_ms", "holder", "unit")
 
 
 def beat_question(prefix: str, holder: str) -> tuple[str, ...]:
-    """The command that asks when the holder last beat."""
-    return ("HGET", prefix + _HOSTS, holder)
+    """The command whose reply says when the holder last beat."""
+    return ("HGET", prefix + _KEY, f"host:{holder}")
 
 
 def holder_in(reply: Any) -> str:
     """The holder's name, if its unit runs or starts; "": nobody's does, or that can't be read."""
-    slot = _slot(reply)
-    return slot.holder if slot is not None and slot.unit == "there" else ""
+    fields = _fields(reply)
+    return fields.holder if fields is not None else ""
 
 
 def held_slot(reply: Any, beat: Any, now_ms: int) -> HeldSlot | None:
@@ -44,20 +48,22 @@ def held_slot(reply: Any, beat: Any, now_ms: int) -> HeldSlot | None:
     The fleet clock stands while nobody beats. So what has passed on Redis's own clock since the last beat of any host
     is added to the holder's silence; if that clock was set back, nothing is known.
     """
-    slot = _slot(reply)
+    fields = _fields(reply)
     try:
-        clock_ms, wall_ms, beat_ms = int(reply[1]), int(reply[2]), int(beat)
-    except (TypeError, ValueError, IndexError):
+        beat_ms = msgspec.json.decode(beat, type=_Host).beat_ms
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
         return None
-    if slot is None or slot.unit != "there" or not slot.holder or now_ms < wall_ms:
+    if fields is None or now_ms < fields.time_ms:
         return None
-    return HeldSlot(host=slot.holder, silent_seconds=(clock_ms - beat_ms + now_ms - wall_ms) / 1000)
+    silent_ms = fields.clock_ms - beat_ms + now_ms - fields.time_ms
+    return HeldSlot(host=fields.holder, silent_seconds=silent_ms / 1000)
 
 
-def _slot(reply: Any) -> _Slot | None:
+def _fields(reply: Any) -> _Fields | None:
+    """None: no ledger that we know, nobody holds the slot, or the holder's unit does not run."""
     try:
-        if int(reply[0]) != FORMAT:
-            return None
-        return msgspec.json.decode(reply[3], type=_Slot)
-    except (TypeError, ValueError, IndexError, RecursionError, msgspec.MsgspecError):
+        form, clock_ms, time_ms, holder, unit = (value.decode() for value in reply)
+        fields = _Fields(int(clock_ms), int(time_ms), holder)
+        return fields if int(form) == FORMAT and unit == "there" and holder else None
+    except (AttributeError, TypeError, ValueError):
         return None

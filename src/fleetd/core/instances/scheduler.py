@@ -161,7 +161,7 @@ def _decide(
     runs = own.is_present and not quiet
     hosts = tuple(sorted({p.hostname for p in others} | ({policy.host} if runs else set())))
     live = len(others) + (1 if runs else 0)
-    if own.is_present and _ours_is_surplus(others, own_process, policy.pace.tick_seconds):
+    if _ours_is_surplus(own, others, own_process, policy.pace.tick_seconds):
         rival = min(others, key=lambda p: p.beat_age_seconds)
         surplus = reasons.SchedulerSurplus(host=rival.hostname, process=_serving(tick, rival))
         return SchedulerDecision(state=surplus, surplus=surplus, live_processes=live, hosts=hosts)
@@ -208,12 +208,18 @@ def _serving(tick: HostTick, process: ProcessFacts) -> reasons.ServingProcess:
     return reasons.ServingProcess(host=process.hostname, pid=process.pid, unit=unit)
 
 
-def _ours_is_surplus(others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None, tick_seconds: float) -> bool:
+def _ours_is_surplus(
+    own: InstanceView, others: tuple[ProcessFacts, ...], own_process: ProcessFacts | None, tick_seconds: float
+) -> bool:
     """Whether ours yields: to a process that we can't stop (a stock unit), or to an older one of another host.
+
+    Not while its unit asks that itself: it will not start, and says so to whoever started it.
 
     Only to one that is known to beat: a heartbeat without an expiry counts as live until it is known to be a ghost, but
     must not end the real scheduler meanwhile.
     """
+    if not own.is_present or (own.unit is not None and own.unit.sub_state == "condition"):
+        return False
     for other in others:
         # A clock that is off makes a beat look older by up to a tick.
         if other.beat_age_seconds >= BEATS_SECONDS + tick_seconds:
