@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -105,7 +106,8 @@ def test_a_process_that_took_leave_refuses_nothing(live: Path, client: redis.Red
 def test_the_slot_of_another_host_refuses_before_its_heartbeat_is_there(live: Path, client: redis.Redis) -> None:
     told = str(int(SidekiqKeys(client).now() * 1000) - 2000)
     slot = {"format": "1", "clock_ms": "90000", "time_ms": told, "holder": "w3", "unit": "there"}
-    client.hset("fleetd:ledger", mapping={**slot, "host:w3": '{"beat_ms":88000}'})  # type: ignore[arg-type]
+    fields: dict[Any, Any] = {**slot, "host:w3": '{"beat_ms":88000}'}
+    client.hset("fleetd:ledger", mapping=fields)
     assert rival(live) == "w3"
     done = run(live)
     assert done.returncode == REFUSED

@@ -33,7 +33,6 @@ from fleetd.app.sources import close_sources, exchange, numbers, open_sources
 from fleetd.app.versions import versions
 from fleetd.config import Settings, load
 from fleetd.daemon.bugs import Bugs
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.log import TickLog
 from fleetd.daemon.loop import Loop
 from fleetd.daemon.metrics import Metrics
@@ -131,7 +130,7 @@ class Daemon:
             Path(settings.state.directory) / "host.json", spare=None if runtime is None else runtime / "host.json"
         )
         self._loop = Loop(
-            Ticker(endpoints.policy(settings.policy), sources, LocalLedger(), store),
+            Ticker(endpoints.policy(settings.policy), sources, store),
             clock,
             self._tick_log,
             (self._metrics,),

@@ -44,7 +44,7 @@ def open_sources(
         LinuxHost(directory=settings.units_directory),
         clock,
         deadline_seconds=WAITING_SECONDS_MAX,
-        pgbouncer=_pgbouncer(endpoints),
+        pgbouncer=_pgbouncer(settings, endpoints),
         replica=_replica(settings, endpoints),
         bugs=bugs,
     )
@@ -56,7 +56,7 @@ def exchange(sources: Sources, settings: Settings, endpoints: Endpoints) -> list
     old = _closes(sources)
     sources.sidekiq = _sidekiq(settings, endpoints)
     sources.database = _database(endpoints)
-    sources.pgbouncer = _pgbouncer(endpoints)
+    sources.pgbouncer = _pgbouncer(settings, endpoints)
     sources.replica = _replica(settings, endpoints)
     sources.machine = LinuxHost(directory=settings.units_directory)
     return old
@@ -119,12 +119,20 @@ def _postgres(login: PostgresSettings, role: str | None, database: str | None, *
     )
 
 
-def _pgbouncer(endpoints: Endpoints) -> PgBouncerConsole | None:
+def _pgbouncer(settings: Settings, endpoints: Endpoints) -> PgBouncerConsole | None:
     if endpoints.pgbouncer is None:
         return None
     return PgBouncerConsole(
         endpoints.pgbouncer,
         mastodon=endpoints.mastodon_pool,
+        identity=_pgbouncer_identity(endpoints.pgbouncer, settings.policy.host),
         monotonic=time.monotonic,
         deadline_seconds=READING_SECONDS_MAX,
     )
+
+
+def _pgbouncer_identity(login: PostgresSettings, host: str) -> str:
+    """One on loopback or a socket is this host's own; any other goes by its address. It has no identifier."""
+    place = login.host or ""
+    own = place.startswith(("/", "127.")) or place in ("", "localhost", "::1")
+    return f"pgbouncer {host if own else place}:{login.port}"

@@ -63,6 +63,7 @@ class Settings(Value, frozen=True, kw_only=True):
     postgres: PostgresSettings | None  # None: likewise
     pgbouncer: PostgresSettings | None  # its console; None: likewise
     replica: PostgresSettings | None  # None: likewise
+    ledger: Literal["redis", "local"]  # what hosts share; local: this is the only host
     through: Literal["auto", "postgres", "pgbouncer"]  # what the workers connect to
     watch_replica: bool  # where there is one
     network: NetworkSection
@@ -154,6 +155,7 @@ def _settings(table: dict[str, Any], machine_host: str, problems: list[ConfigPro
         postgres=postgres_settings(contents.postgres, problems),
         pgbouncer=pgbouncer_settings(contents.pgbouncer, problems),
         replica=postgres_settings(contents.replica, problems, "replica"),
+        ledger=contents.fleet.ledger,
         through=contents.connections.through,
         watch_replica=contents.connections.replica == "auto",
         network=_network(contents.network, problems),

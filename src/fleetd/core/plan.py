@@ -33,7 +33,7 @@ PLAN_TICKS = 4
 
 
 class FleetMemory(Value, frozen=True, kw_only=True):
-    """What `plan` remembers between ticks; written to the ledger together with the plan."""
+    """What `plan` remembers between ticks."""
 
     epoch: int = 0
     demand: DemandMemory = DemandMemory()
@@ -155,6 +155,7 @@ def _counts(
     tick: HostTick, needed: Needed | None, desired: dict[str, int], admitted: Admitted
 ) -> dict[str, ProfilePlan]:
     raw = needed.instances if needed else tick.running
+    raw = {**raw, **{name: share.needed_instances for name, share in (tick.fleet.shares or {}).items()}}
     return {
         name: ProfilePlan(
             needed_instances=raw[name],

@@ -35,6 +35,7 @@ from fleetd.core.model.status import (
 )
 from fleetd.daemon.tell_connections import connection_status
 from fleetd.daemon.tell_deaths import death_counts, died_lately
+from fleetd.daemon.tell_fleet import fleet_problem, fleet_status
 from fleetd.daemon.tell_holds import held_until, hold_statuses
 from fleetd.daemon.tell_jobs import JobRates, jobs_status
 from fleetd.daemon.tick import TickResult
@@ -91,6 +92,7 @@ def status_of(
         would=_would(result),
         tick_failures_total=tick_failures_total,
         deaths=death_counts(result),
+        fleet=fleet_status(result),
     )
     return structs.replace(status, summary=_summary(status))
 
@@ -98,7 +100,13 @@ def status_of(
 def _problems(result: TickResult, others: tuple[str, ...]) -> tuple[str, ...]:
     unsaved, unserved = result.unsaved, result.fleet.unserved
     own = (*(() if unsaved is None else (unsaved,)), *result.unfit)
-    return (*map(sentence, own), *others, *(() if unserved is None else (sentence(unserved),)))
+    fleet = fleet_problem(result)
+    return (
+        *map(sentence, own),
+        *others,
+        *([fleet] if fleet else []),
+        *(() if unserved is None else (sentence(unserved),)),
+    )
 
 
 def _sources(sources: tuple[SourceStatus, ...], result: TickResult) -> tuple[SourceStatus, ...]:

@@ -16,6 +16,7 @@ from fleetd.core.model.identity import SCHEDULER, TARGET_UNIT, InstanceKey, key_
 from fleetd.words.connections import CONNECTION_REASONS
 from fleetd.words.deaths import died_sentence
 from fleetd.words.evidence import EVIDENCE
+from fleetd.words.fleet import FLEET_REASONS
 from fleetd.words.formatting import (
     CONNECTION_SOURCES,
     are,
@@ -29,6 +30,7 @@ from fleetd.words.formatting import (
 )
 from fleetd.words.replies import REPLIES, restart_taken, set_taken
 from fleetd.words.scheduler import SCHEDULER_REASONS
+from fleetd.words.sharing import SHARING
 from fleetd.words.units import unfit_words
 
 #: Queues that one sentence names.
@@ -453,8 +455,10 @@ _SENTENCES: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     ),
     reasons.RolloutEnded: _rollout_ended,
     **EVIDENCE,
+    **FLEET_REASONS,
     **REPLIES,
     **SCHEDULER_REASONS,
+    **SHARING,
     **CONNECTION_REASONS,
     reasons.SetTaken: lambda r: f"{set_taken(r)}{_once_held(r.held)}",
     reasons.RestartTaken: lambda r: f"{restart_taken(r)}{_once_held(r.held)}",

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from fleetd.adapters.ledger.held_slot import held_slot, holder_in
+import pytest
+import redis
+
+from fleetd.adapters.ledger.arguments import beat_arguments
+from fleetd.adapters.ledger.held_slot import beat_question, held_slot, holder_in, slot_question
+from fleetd.adapters.ledger.ledger import LEDGER_KEY
+from fleetd.core.fleet.calls import Beat, Server
 from fleetd.core.fleet.rival import HeldSlot
 from fleetd.core.fleet.state import FORMAT
+from tests.support.fleet.ledger_script import Scripted
+from tests.support.rig.redis_server import command
 
 
 def ledger(
@@ -59,3 +67,26 @@ def test_no_ledger_a_later_one_and_nonsense_name_nobody(reply: object) -> None:
 @pytest.mark.parametrize("told", [None, b"soon", b"", b"{}", b'{"beat_ms":"x"}', b"[" * 100_000, object()])
 def test_a_holder_that_never_beat_holds_nothing(told: object) -> None:
     assert held_slot(ledger(), told, 1_000_000) is None
+
+
+@pytest.mark.parametrize(("told", "holder"), [("there", "w2"), ("kept", ""), ("gone", "")])
+def test_it_reads_the_ledger_that_fleetd_writes(client: redis.Redis, told: Any, holder: str) -> None:
+    script = Scripted(client)
+    for now_ms in (1_000_000, 1_003_000):
+        for unit in ("there", told):
+            call = Beat(
+                fleet="a/b",
+                host="w2",
+                boot_id="b",
+                nonce="n",
+                tick_ms=5000,
+                own_scheduler=unit,
+                schedulers=(),
+                claims={},
+            )
+            script.run(beat_arguments(call), Server(time_ms=now_ms, run_id="r"))
+    reply: Any = command(client, *slot_question(""))
+    assert holder_in(reply) == holder
+    found = held_slot(reply, command(client, *beat_question("", "w2")), 1_005_000)
+    assert found == (HeldSlot(host="w2", silent_seconds=2.0) if holder else None)
+    assert slot_question("m:")[1] == f"m:{LEDGER_KEY}"

@@ -177,6 +177,7 @@ def machine(policy: Policy, *, available: int = 64 * 1024 * MIB, without: set[in
         memory_available_bytes=available,
         memory_total_bytes=64 * 1024 * MIB,
         resident_bytes={},
+        cores=4,
         rendered={**rendered, SCHEDULER: RenderedSettings(profile=SCHEDULER_PROFILE, digest="")},
     )
 

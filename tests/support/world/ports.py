@@ -22,7 +22,6 @@ from fleetd.core.model.policy_tables import (
     StuckPolicy,
 )
 from fleetd.core.model.status import Status
-from fleetd.daemon.local_ledger import LocalLedger
 from fleetd.daemon.observe import Sources
 from fleetd.daemon.tell import status_of
 from fleetd.daemon.tick import Ticker, TickResult
@@ -214,7 +213,7 @@ class Rig:
             deadline_seconds=2.0,
             pgbouncer=FakePgBouncer(self.world) if through else None,
         )
-        self.ticker = Ticker(self.world.policy, self.sources, LocalLedger(), self.store)
+        self.ticker = Ticker(self.world.policy, self.sources, self.store)
 
     kill_fleetd = start_fleetd
 

@@ -118,6 +118,19 @@ def unattributable(source: SourceBudget, budget: ConnectionBudget) -> reasons.Ot
     )
 
 
+def free_bytes(tick: HostTick) -> int | None:
+    """Memory of this host for new instances, less what young ones will still grow to; None: unknown."""
+    if tick.machine is None:
+        return None
+    to_come = [
+        max(0, tick.grown_bytes(v.profile) - (v.resident_bytes or 0))
+        for v in tick.active
+        if v.profile is not None and v.is_capacity
+        if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
+    ]
+    return memory_left_bytes(tick.policy, tick.machine, to_come)
+
+
 class _Admission:
     """The counts admitted so far, and the connections, memory and pool still left."""
 
@@ -133,21 +146,8 @@ class _Admission:
         self._claimed = limits.claims.total_connections
         self._trial, self._pool_trial = limits.saturation.trial, limits.saturation.pool_trial
         self._pool_left = limits.saturation.pool_left_connections
-        instance_bytes = tick.policy.memory.instance_bytes
-        sizes = tick.constraints.grown_bytes
-        self._grown_bytes = {p.name: sizes.get(p.name, instance_bytes) for p in tick.policy.profiles}
-        self._left_bytes = self._free_bytes()
-
-    def _free_bytes(self) -> int | None:
-        if self.tick.machine is None:
-            return None
-        to_come = [
-            max(0, self._grown_bytes.get(v.profile, self.policy.memory.instance_bytes) - (v.resident_bytes or 0))
-            for v in self.tick.active
-            if v.profile is not None and v.is_capacity
-            if v.state == InstanceState.STARTING or v.state_age_seconds < GROWN_SECONDS
-        ]
-        return memory_left_bytes(self.policy, self.tick.machine, to_come)
+        self._grown_bytes = {p.name: tick.grown_bytes(p.name) for p in tick.policy.profiles}
+        self._left_bytes = free_bytes(tick)
 
     def grow(self, needed: Needed | None) -> str | None:
         """Grow every profile to `min`, then the rest by importance. Returns the most important profile that starves."""

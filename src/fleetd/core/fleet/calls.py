@@ -24,13 +24,15 @@ class Code(StrEnum):
     NAME_TAKEN = "name_taken"  # another machine with this name beats
     REPLACED = "replaced"  # another fleetd beats under this name since
     FULL = "full"  # HOSTS_MAX hosts, or ORDERS_MAX orders
-    TOO_LARGE = "too_large"
+    TOO_LARGE = "too_large"  # sizes.py
     NO_LEDGER = "no_ledger"  # beat first
+    NO_RIGHTS = "no_rights"  # this user may not write it
     GENERATION = "generation"  # the truth is or was gathered since the caller's last beat
     GATHERING = "gathering"
     CLAIMS = "claims"  # it does not fit
     SLOT = "slot"  # another host's scheduler lives, or may
     LEASE = "lease"  # another host leads
+    MALFORMED = "malformed"  # what is kept was not written by a fleetd; only of a ledger that others can write to
     EPOCH = "epoch"  # another plan was committed since
     ALONE = "alone"  # no other host has a record, so a plan is nobody's business
 
@@ -59,7 +61,8 @@ class Beat(Value, frozen=True, kw_only=True):
     missing: BySource = {}
     scheduler: BySource = {}
     record: str = ""
-    #: Of the leader only: names of silent hosts' processes of which neither a heartbeat nor a connection is left.
+    #: Of the leader only: names of silent hosts' processes of which neither a heartbeat nor a connection is left. As
+    #: many as sizes.py allows; the others with the next beat.
     ended: tuple[tuple[str, str], ...] = ()
     orders_version: int = -1
     members_version: int = -1

@@ -14,17 +14,8 @@ from msgspec import structs
 
 from fleetd.core.fleet import slot as slots
 from fleetd.core.fleet.calls import Beat, BeatReply, Code, Commit, Refusal, Server, Told
-from fleetd.core.fleet.state import (
-    FORMAT,
-    HOSTS_MAX,
-    ORDERS_MAX,
-    RECORD_BYTES_MAX,
-    Entry,
-    Lease,
-    LedgerState,
-    Planned,
-    Slot,
-)
+from fleetd.core.fleet.sizes import beat_too_large, commit_too_large, order_too_large
+from fleetd.core.fleet.state import FORMAT, HOSTS_MAX, ORDERS_MAX, Entry, Lease, LedgerState, Planned, Slot
 
 #: A beat advances the fleet clock by this or two ticks at most.
 STEP_MS_MAX = 10_000
@@ -42,12 +33,14 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
     """Take what a host tells, and tell it what it needs."""
     refusal = _refused(state, call)
     if refusal is not None:
+        if state is not None and refusal.code is Code.NAME_TAKEN:
+            state = _on_time(state, call, server)  # else a host that is alone would wait for ever after its reboot
         return state, refusal
     state = _on_time(_of_this_generation(state, call, server), call, server)
     state = _with_host(state, call)
     state = structs.replace(state, slot=slots.after_beat(state, call))
     state = _with_lease(state, call)
-    if state.lease.host == call.host:
+    if _leads(state, call):
         state = _without_ended(state, call)
     if state.gathering_ms is not None and not _waits(state):
         state = structs.replace(state, gathering_ms=None)
@@ -55,12 +48,12 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
 
 
 def _refused(state: LedgerState | None, call: Beat) -> Refusal | None:
-    if len(call.record.encode()) > RECORD_BYTES_MAX:
+    if beat_too_large(call):
         return Refusal(code=Code.TOO_LARGE)
     if state is None:
         return None
     if state.format > FORMAT:
-        return Refusal(code=Code.FORMAT, about=str(state.format))
+        return _later_format(state)
     if state.fleet != call.fleet:
         return Refusal(code=Code.FLEET, about=state.fleet)
     entry = state.hosts.get(call.host)
@@ -165,7 +158,7 @@ def _without_ended(state: LedgerState, call: Beat) -> LedgerState:
         if h not in forgotten
     }
     version = state.members_version + (1 if forgotten else 0)
-    claims = {h: names for h, names in claims.items() if h in hosts}
+    claims = {h: names for h, names in claims.items() if h not in forgotten}
     return structs.replace(state, hosts=hosts, claims=claims, members_version=version)
 
 
@@ -180,8 +173,14 @@ def _waits(state: LedgerState) -> tuple[str, ...]:
     return waits or (("",) if age < GATHERING_MS_MIN else ())
 
 
+def _leads(state: LedgerState, call: Beat) -> bool:
+    """Whether this fleetd leads. One that came before it on this host may have led."""
+    lease = state.lease
+    return lease.host == call.host and lease.nonce == call.nonce and lease.until_ms > 0
+
+
 def _reply(state: LedgerState, call: Beat) -> BeatReply:
-    leads = state.lease.host == call.host and state.lease.until_ms > 0
+    leads = _leads(state, call)
     planned = state.planned if leads else structs.replace(state.planned, memory="")
     return BeatReply(
         generation=state.generation,
@@ -217,8 +216,14 @@ def _alone(state: LedgerState, host: str) -> bool:
 
 def commit(state: LedgerState | None, call: Commit, server: Server) -> tuple[LedgerState | None, Refusal | None]:
     """Write the leader's plan; None: it was taken."""
-    if state is None or state.run_id != server.run_id or state.generation != call.generation:
-        return state, Refusal(code=Code.NO_LEDGER if state is None else Code.GENERATION)
+    if commit_too_large(call):
+        return state, Refusal(code=Code.TOO_LARGE)
+    if state is None:
+        return state, Refusal(code=Code.NO_LEDGER)
+    if state.format > FORMAT:
+        return state, _later_format(state)
+    if state.run_id != server.run_id or state.generation != call.generation:
+        return state, Refusal(code=Code.GENERATION)
     if state.lease.host != call.host or state.lease.token != call.token:
         return state, Refusal(code=Code.LEASE, about=state.lease.host)
     if call.epoch != state.planned.epoch + 1:
@@ -231,14 +236,16 @@ def commit(state: LedgerState | None, call: Commit, server: Server) -> tuple[Led
 
 def order(state: LedgerState | None, about: str, what: str | None) -> tuple[LedgerState | None, Refusal | None]:
     """Write a person's order to the fleet, or end it (None)."""
+    if order_too_large(about, what):
+        return state, Refusal(code=Code.TOO_LARGE)
     if state is None:
         return state, Refusal(code=Code.NO_LEDGER)
+    if state.format > FORMAT:
+        return state, _later_format(state)
     orders = {key: value for key, value in state.orders.items() if key != about}
     if what is not None:
         if len(orders) >= ORDERS_MAX:
             return state, Refusal(code=Code.FULL)
-        if len(what.encode()) > RECORD_BYTES_MAX:
-            return state, Refusal(code=Code.TOO_LARGE)
         orders[about] = what
     return structs.replace(state, orders=orders, orders_version=state.orders_version + 1), None
 
@@ -247,6 +254,8 @@ def forget(state: LedgerState | None, host: str) -> tuple[LedgerState | None, Re
     """A person says that a host is gone for good: its claims, the slot and its lease are free."""
     if state is None:
         return state, Refusal(code=Code.NO_LEDGER)
+    if state.format > FORMAT:
+        return state, _later_format(state)
     slot, lease = state.slot, state.lease
     return (
         structs.replace(
@@ -259,3 +268,7 @@ def forget(state: LedgerState | None, host: str) -> tuple[LedgerState | None, Re
         ),
         None,
     )
+
+
+def _later_format(state: LedgerState) -> Refusal:
+    return Refusal(code=Code.FORMAT, about=str(state.format))

@@ -52,12 +52,17 @@ def _may_adopt(state: LedgerState, call: Beat) -> bool:
 def refused(state: LedgerState, call: Admit) -> Refusal | None:
     """Why this host may not start its scheduler now; None: it may, and has the slot from now on."""
     slot = state.slot
-    if slot.holder == call.host:
-        return None
-    free = slot.holder == "" or slot.unit == "gone"
-    needed = HERE_MS if call.here and free else call.takeover_ms
-    wait = needed - (state.clock_ms - slot.sighted_ms)
+    wait = wait_ms(slot, call.host, state.clock_ms, here=call.here, takeover_ms=call.takeover_ms)
     return Refusal(code=Code.SLOT, about=slot.holder, wait_ms=wait) if wait > 0 else None
+
+
+def wait_ms(slot: Slot, host: str, now_ms: int, *, here: bool, takeover_ms: int) -> int:
+    """How much longer no host may see a live scheduler before this one gets the slot; 0: it gets it now."""
+    if slot.holder == host:
+        return 0
+    free = slot.holder == "" or slot.unit == "gone"
+    needed = HERE_MS if here and free else takeover_ms
+    return max(0, needed - (now_ms - slot.sighted_ms))
 
 
 def granted(state: LedgerState, host: str) -> Slot:

@@ -3,8 +3,8 @@
 All times are milliseconds of the *fleet clock*, which only beats advance, by a bounded step each. So a jump of Redis's
 clock, an outage or a failover makes nobody look silent for longer than others have watched (laws 1 and 2).
 
-Law 7: HOSTS_MAX hosts, RECORD_BYTES_MAX a record. Nothing here has an expiry: what expires by itself would free
-connections that are still open.
+Law 7: HOSTS_MAX hosts and ORDERS_MAX orders; how large a call may be is in sizes.py. Nothing here has an expiry: what
+expires by itself would free connections that are still open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Literal
 from fleetd.core.model.facts import Value
 
 HOSTS_MAX = 128
-RECORD_BYTES_MAX = 8192
 ORDERS_MAX = 64
 #: The format of the ledger itself. A ledger of a later one is left alone.
 FORMAT = 1

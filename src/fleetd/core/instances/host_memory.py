@@ -12,6 +12,7 @@ from enum import StrEnum
 from msgspec import structs
 
 from fleetd.core.evidence.weigh import EvidenceMemory
+from fleetd.core.fleet.view import FleetKnown
 from fleetd.core.instances.lifecycle import Drain, InstanceMemory, Pin
 from fleetd.core.model import reasons
 from fleetd.core.model.facts import CodeStamp, EndCause, Ending, RenderedSettings, UnfitUnit, Value
@@ -235,6 +236,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
     unfit_units: dict[str, UnfitUnit] = {}  # as last read; see HostFacts
     #: The settings of numbers that fleetd rendered and the configuration names no more (left_over.py).
     left_over: dict[InstanceKey, RenderedSettings] = {}
+    fleet: FleetKnown = FleetKnown()  # outlives a reboot
 
     def worth_keeping(self) -> HostMemory:
         """The memory to save: without what changes every tick and begins anew after a restart of fleetd anyway."""
@@ -255,6 +257,7 @@ class HostMemory(Value, frozen=True, kw_only=True):
             self,
             evidence=EvidenceMemory(),
             scheduler=AbsenceMemory(),
+            fleet=self.fleet.worth_keeping(),
             unfit_units={},
             ticked_seconds=None,
             units=units,

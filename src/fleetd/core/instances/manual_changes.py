@@ -64,6 +64,7 @@ def remember_units(tick: HostTick, memory: HostMemory) -> tuple[HostMemory, list
             boot_seconds=memory.boot_seconds,
             instance_bytes=memory.instance_bytes,
             evidence=memory.evidence,
+            fleet=memory.fleet,
         )
     if tick.machine is not None:
         memory = structs.replace(memory, unfit_units=tick.machine.unfit_units)

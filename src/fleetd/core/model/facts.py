@@ -168,6 +168,7 @@ class DatabaseFacts(Value, frozen=True, kw_only=True):
     active_backends: int | None = None  # of Mastodon's role, within a query; None: hidden
     stalled_backends: int | None = None  # those of them that wait for a lock, I/O or a buffer; None: hidden
     pooled: bool = False  # a pooler answered, not Postgres itself: names of workers don't come through
+    identity: str = ""  # the same for every host that reads this server, whatever it calls it; "": unknown
 
     @property
     def others_connections(self) -> int:
@@ -198,6 +199,7 @@ class PgBouncerFacts(Value, frozen=True, kw_only=True):
     mastodon: tuple[str, str]  # database and user of Mastodon's pool, which is in `pools` once it was used
     #: A client's next query may go to a server connection that has not seen its prepared statements.
     forgets_statements: bool = False
+    identity: str = ""  # the same for every host that reads this PgBouncer; "": unknown
     refused: bool = False  # no more clients: headroom is zero; the numbers above are then the last good
 
     @property
@@ -357,6 +359,7 @@ class HostFacts(Value, frozen=True, kw_only=True):
     rendered: dict[InstanceKey, RenderedSettings]
     pressure: HostPressure | None = None  # None: this kernel has no PSI
     load_per_core: float | None = None  # load average of the last minute; None: unknown
+    cores: int | None = None  # that this host or container may use; None: unknown
     oom_kills_total: int | None = None  # processes the kernel killed for memory since boot; None: unknown
     code: CodeStamp | None = None  # None: not stamped
     #: By unit file (mastodon-sidekiq@.service): the digest of it and its drop-ins.
