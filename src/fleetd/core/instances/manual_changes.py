@@ -3,8 +3,9 @@
 A start, stop or quiet that we did not order was a person's, and is kept for a while as a pin. A restart is none,
 whoever ordered it and however many units it concerns (needrestart, `systemctl restart 'mastodon-sidekiq@*'`, the
 target, RuntimeMaxSec=): it ends with what ran before, so nobody wanted another number. What tells it from a stop is the
-job that systemd has for the unit while it stops: "restart", or none when systemd itself ends it. A unit that is not
-ours (model/unit_rules.py) is only watched.
+job that systemd has for the unit while it stops: "restart", or none when systemd itself ends it. A scheduler whose own
+unit refused to start, because another host's runs, is none of these. A unit that is not ours (model/unit_rules.py) is
+only watched.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ FORGIVEN_SECONDS = 600.0
 ORDER_SECONDS = 30.0
 #: If the unit comes up within this time after such an order, the order took effect late; it was not a person.
 LATE_SECONDS = 300.0
+
+#: Times of systemd's are compared with ours only this closely.
+SKIP_SLACK_SECONDS = 1.0
 
 #: The jobs of a unit that is down, or stops, and will be started.
 _STARTS = frozenset({"start", "restart", "try-restart"})
@@ -129,14 +133,35 @@ class _UnitChanges:
             if self._pinned_by_hand(key):
                 del self.pins[key]
             return
-        self._changed(key, state, before, unit)
-        self._count_failures(key, state, before, unit)
+        if self._was_skipped(key, before, unit):
+            self._skipped(key)
+        else:
+            self._changed(key, state, before, unit)
+            self._count_failures(key, state, before, unit)
         if state in _UP:
             self.starts.pop(key, None)
             self.booted.add(key)
         if state == "failed" or (state == "inactive" and key not in self.starts):
             self.drains.pop(key, None)  # but a drain ordered before our start is shown must be kept
         self._quiet_by_hand(key, unit, adopted=before is None)
+
+    def _was_skipped(self, key: InstanceKey, before: str | None, unit: UnitFacts | None) -> bool:
+        """Whether the scheduler's own unit has refused to start since we last looked, because another one runs."""
+        age = unit.skipped_age_seconds if unit is not None and key == SCHEDULER else None
+        if age is None:
+            return False
+        at, ordered, looked = self.now - age, self.starts.get(key), self.before.ticked_seconds
+        if ordered is not None:  # one that is older than our order says nothing of it
+            return at >= ordered - SKIP_SLACK_SECONDS
+        return before in _UP or key in self.restarting or (looked is not None and at >= looked)
+
+    def _skipped(self, key: InstanceKey) -> None:
+        """No failure and nobody's stop. Whoever started it wanted it to run, and knows now that it can't."""
+        self.starts.pop(key, None)
+        self.restarting.discard(key)
+        if self._pinned_by_hand(key):
+            del self.pins[key]
+        self.noticed.append(reasons.SchedulerSkipped())
 
     def _changed(self, key: InstanceKey, state: str, before: str | None, unit: UnitFacts | None) -> None:
         """Tell a restart that others ordered, from its first sign until the unit is up, from a start and a stop."""

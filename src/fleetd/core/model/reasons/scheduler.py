@@ -51,6 +51,18 @@ class SchedulerAbsent(ClampReason, frozen=True, kw_only=True):
     needed_seconds: float
 
 
+class SchedulerRefused(ClampReason, frozen=True, kw_only=True):
+    """Our unit saw another one before it started, and we don't see it."""
+
+    code = ClampCode.SCHEDULER_LIVE
+    ago_seconds: float
+    left_seconds: float
+
+
+class SchedulerSkipped(Reason, frozen=True, kw_only=True):
+    """Noticed once, when it happened."""
+
+
 class SchedulerOverBudget(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.CONNECTIONS
 
