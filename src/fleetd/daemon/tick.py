@@ -7,7 +7,6 @@ from typing import NamedTuple
 import msgspec
 
 from fleetd.core.asking import Self
-from fleetd.core.capacity.fleet_claims import remember_identities
 from fleetd.core.carry_out import carry_out
 from fleetd.core.evidence.signs import of_settings, of_systemd, signs
 from fleetd.core.fleet.view import FleetView
@@ -25,15 +24,17 @@ from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import Reason
 from fleetd.core.model.reasons.counts import UnitUnfit
 from fleetd.core.model.reasons.evidence import PoolerBetween
+from fleetd.core.model.reasons.fleet import LedgerUnusable
 from fleetd.core.model.reasons.replies import Reply
 from fleetd.core.model.reasons.saving import MemoryUnsaved
 from fleetd.core.plan import FleetDecision, FleetMemory, plan
+from fleetd.core.sharing.leading import FleetShared
 from fleetd.daemon import kept_memory
 from fleetd.daemon.act import act
-from fleetd.daemon.fleet import FleetPart
+from fleetd.daemon.fleet.part import FleetPart
 from fleetd.daemon.observe import Sources
 from fleetd.errors import MemoryUnsavedError, OrderRefusedError
-from fleetd.ports import Ledger, MemoryStore
+from fleetd.ports import MemoryStore
 
 
 class TickResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +48,7 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
     fleet: FleetDecision
     scheduler: SchedulerDecision
     host: HostDecision
+    shared: FleetShared | None = None  # what it planned for all hosts, if it leads
     wished: HostDecision | None = None  # None: it acts, so it wishes what it does
     results: tuple[StepResult, ...]
     noticed: tuple[Reason, ...]
@@ -66,6 +68,7 @@ class TickResult(msgspec.Struct, frozen=True, kw_only=True):
             *([missing] if missing is not None else []),
             *([PoolerBetween()] if isinstance(database, Known) and database.value.pooled else []),
             *of_systemd(self.tick.systemd),
+            *([LedgerUnusable(fault="no_rights")] if self.tick.fleet.may_not_write else []),
             *of_settings(self.tick.policy, self.snapshot.pgbouncer),
         )
 
@@ -118,14 +121,13 @@ class Ticker:
         policy: Policy,
         sources: Sources,
         store: MemoryStore,
-        ledger: Ledger | None = None,
         who: Self | None = None,
     ) -> None:
-        """`ledger`: what the hosts of the fleet share, and `who` beats there; None: this host is the whole fleet."""
+        """`who`: beats in the ledger of `sources`; None: this host is the whole fleet."""
         self.policy = policy
         self.sources = sources
         self.store = store
-        self.part = FleetPart(ledger, who, sources.clock)
+        self.part = FleetPart(sources, who)
         self.host_memory, unread = kept_memory.read(store.load())
         self._unread = () if unread is None else (unread,)  # for the log, in the first tick
         self._last: TickResult | None = None
@@ -140,21 +142,23 @@ class Ticker:
         begun = clock.now_seconds()
         self.part.say(self.policy, self.host_memory)
         snapshot = await self.sources.observe(self.policy.host)
-        view = self.part.hear(self.host_memory.fleet)
-        assessed = assess(self.policy, snapshot, self._told(view, snapshot), view)
-        tick = assessed.tick
+        view = self.part.hear(self.host_memory.fleet, snapshot)
+        assessed = assess(self.policy, snapshot, self.host_memory, view)
+        view, shared = await self.part.planned(assessed.tick, assessed.memory)
+        tick = msgspec.structs.replace(assessed.tick, fleet=view)
+        memory = msgspec.structs.replace(assessed.memory, fleet=view.known)
 
-        fleet = plan(tick, self.planned)
+        kept, fleet = memory, plan(tick, self.planned)
         wishes = self._wishes(snapshot, self.planned, view)
         self.planned = fleet.memory if wishes is None else wishes.fleet.memory
 
-        scheduler, memory = decide_scheduler(tick, assessed.memory, within_budget=fleet.within_budget)
+        scheduler, memory = decide_scheduler(tick, memory, within_budget=fleet.within_budget)
         granted = await self.part.granted(tick, fleet, scheduler, memory)
         host = granted.host
         if self.policy.observes:
             host = only_ordered(tick, memory, host)
         if self.only_tries:
-            host.steps, host.memory = [], assessed.memory
+            host.steps, host.memory = [], kept
         self._remember(host.memory)
         results = await act(host.steps, self.sources.units, granted.until_seconds, clock, self.sources.bugs)
         self.part.did(tick, fleet, host.steps)
@@ -163,6 +167,7 @@ class Ticker:
             fleet=granted.told(fleet) if wishes is None else wishes.fleet,
             scheduler=granted.scheduler if wishes is None else wishes.scheduler,
             host=host,
+            shared=shared,
             wished=None if wishes is None else wishes.host,
             results=tuple(results),
             noticed=(*self._unread, *assessed.noticed),
@@ -171,12 +176,6 @@ class Ticker:
         )
         self._unread = ()
         return self._last
-
-    def _told(self, view: FleetView, snapshot: Snapshot) -> HostMemory:
-        """The memory with what the ledger told."""
-        sources = remember_identities(view.known.sources, snapshot)
-        fleet = msgspec.structs.replace(view.known, sources=sources)
-        return msgspec.structs.replace(self.host_memory, fleet=fleet)
 
     def _wishes(self, snapshot: Snapshot, before: FleetMemory, view: FleetView) -> _Wishes | None:
         """What fleetd would decide if it acted; it is only shown. None: it acts."""

@@ -37,9 +37,8 @@ def _of_fleet(r: reasons.SharedReason) -> str:
 
 
 def _per_core(instances: int, cores: int | None) -> str:
-    if cores is None:
-        return f"{instances} run there"
-    return f"{instances} run on {times(cores, 'core')} there"
+    runs = f"{instances} {'runs' if instances == 1 else 'run'}"
+    return f"{runs} there" if cores is None else f"{runs} there on {times(cores, 'core')}"
 
 
 def _grows(r: reasons.GrowsHere) -> str:
@@ -98,7 +97,7 @@ SHARING: dict[type[reasons.Reason], str | Callable[[Any], str]] = {
     reasons.NoHostTakesMore: _no_host,
     reasons.HostsKeepMore: lambda r: (
         f"{times(r.extra_instances, 'more is', 'more are')} kept than all hosts need together, by min, a hold or an "
-        f"order on {', '.join(r.hosts)}"
+        f"order on {', '.join(r.hosts)}{f' and {r.more_hosts} more' if r.more_hosts else ''}"
     ),
     reasons.HeartbeatsMissingThere: lambda r: (
         f"none of it stops while {', '.join(r.workers)}{f' and {r.more_workers} more' if r.more_workers else ''} "

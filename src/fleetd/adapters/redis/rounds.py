@@ -19,10 +19,10 @@ ROUNDS_MAX = 200
 
 
 class Script:
-    """A Lua script in a file."""
+    """A Lua script, in a file or as text."""
 
-    def __init__(self, file: Path) -> None:
-        self.text = file.read_text(encoding="utf-8")
+    def __init__(self, source: Path | str) -> None:
+        self.text = source if isinstance(source, str) else source.read_text(encoding="utf-8")
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()  # Redis's name for it
 
     def call(self, *arguments: Any, keys: Sequence[Any] = ()) -> tuple[Any, ...]:

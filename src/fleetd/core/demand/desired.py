@@ -107,11 +107,18 @@ def _as_planned(tick: HostTick, profile: Profile, needed: Needed, running: int, 
     before = needed.instances[profile.name]
     if share is None:
         after = max(running, profile.min_instances)
-        clamps.add(reasons.PlanMissing(leader=leader), profile.name, before=before, after=after)
+        reply = tick.fleet.reply
+        why: reasons.ClampReason = reasons.PlanMissing(leader=leader)
+        if reply is not None and reply.gathering is not None:
+            why = reasons.FleetGathers(waits_for=tuple(host for host in reply.gathering if host))
+        clamps.add(why, profile.name, before=before, after=after)
         return after
-    after = min(max(share.desired_instances, profile.min_instances), profile.max_instances)
-    if after != before:
-        clamps.add(reasons.PlannedByLeader(leader=leader), profile.name, before=before, after=after)
+    for clamp in share.clamps:
+        clamps.add(clamp.reason, profile.name, before=clamp.before_instances, after=clamp.after_instances)
+    after, planned = min(max(share.desired_instances, profile.min_instances), profile.max_instances), share
+    if after != planned.desired_instances:
+        why = reasons.PlannedByLeader(leader=leader)
+        clamps.add(why, profile.name, before=planned.desired_instances, after=after)
     return after
 
 

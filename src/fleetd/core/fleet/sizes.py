@@ -62,5 +62,10 @@ def commit_too_large(call: Commit) -> bool:
     return bytes_of(call.plan) + bytes_of(call.memory) > PLAN_BYTES_MAX
 
 
+def without_plan(call: Commit) -> Commit:
+    """What is left of it where plan and memory are sent for themselves."""
+    return structs.replace(call, plan="", memory="")
+
+
 def order_too_large(about: str, what: str | None) -> bool:
     return bytes_of(about) > NAME_BYTES_MAX or (what is not None and bytes_of(what) > RECORD_BYTES_MAX)

@@ -6,6 +6,7 @@ from msgspec import structs
 
 from fleetd.core.fleet.calls import BeatReply, Code, OwnScheduler, Refusal
 from fleetd.core.fleet.state import Planned, Slot
+from fleetd.core.model.decision import Clamp
 from fleetd.core.model.facts import Value
 from fleetd.core.model.reasons.base import ConnectionSource
 
@@ -49,6 +50,7 @@ class Share(Value, frozen=True, kw_only=True):
 
     needed_instances: int  # of the whole fleet
     desired_instances: int
+    clamps: tuple[Clamp, ...] = ()  # from what is needed to what is desired
 
 
 class FleetView(Value, frozen=True, kw_only=True):
@@ -63,6 +65,7 @@ class FleetView(Value, frozen=True, kw_only=True):
     told: OwnScheduler = "unknown"  # what this reply's beat said of our scheduler
     known: FleetKnown = FleetKnown()
     shares: dict[str, Share] | None = None  # by profile, from the leader's plan; None: there is none that is valid
+    scheduler_host: str | None = None  # which the leader names for a scheduler that is missing; None: nobody
 
     @property
     def alone(self) -> bool:
@@ -70,6 +73,11 @@ class FleetView(Value, frozen=True, kw_only=True):
         if not self.shared:
             return True
         return len(self.known.members) <= 1 if self.reply is None else self.reply.alone
+
+    @property
+    def may_not_write(self) -> bool:
+        """Whether this host's Redis user lacks the rights for the ledger, so that the host counts as the only one."""
+        return self.refusal is not None and self.refusal.code == Code.NO_RIGHTS
 
     @property
     def leader(self) -> str:

@@ -140,6 +140,7 @@ class HostsKeepMore(ClampReason, frozen=True, kw_only=True):
     code = ClampCode.SHARED
     extra_instances: int
     hosts: tuple[str, ...]
+    more_hosts: int = 0
 
 
 class HeartbeatsMissingThere(ClampReason, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from fleetd.core.asking import Self, admit_of, beat_of, beyond_min, first_beat, lowered, refusal_reason
+from fleetd.core.capacity.fleet_claims import remember_identities
 from fleetd.core.carry_out import carry_out
 from fleetd.core.fleet.calls import BeatReply, Code, Refusal
 from fleetd.core.fleet.view import FleetKnown, FleetView
@@ -15,13 +16,15 @@ from fleetd.core.instances.host_memory import HostMemory
 from fleetd.core.instances.host_tick import HostDecision, HostTick
 from fleetd.core.instances.scheduler import SchedulerDecision
 from fleetd.core.model.decision import Clamp, Plan, Step
-from fleetd.core.model.facts import Value
+from fleetd.core.model.facts import Snapshot, Value
 from fleetd.core.model.identity import SCHEDULER
 from fleetd.core.model.policy_tables import Policy
 from fleetd.core.model.reasons.base import ClampReason
 from fleetd.core.plan import FleetDecision
+from fleetd.core.sharing.leading import FleetShared
+from fleetd.daemon.fleet.leading import Leading
+from fleetd.daemon.observe import Sources
 from fleetd.errors import SourceUnavailableError
-from fleetd.ports import Clock, Ledger
 
 #: How long after it was asked for a start may be carried out.
 GRANT_SECONDS = 10.0
@@ -48,37 +51,53 @@ class Granted(Value, frozen=True, kw_only=True, gc=True):
 class FleetPart:
     """Talks to the ledger for one host."""
 
-    def __init__(self, ledger: Ledger | None, who: Self | None, clock: Clock) -> None:
-        """`ledger`: None: this host is the whole fleet."""
-        self.ledger = ledger
+    def __init__(self, sources: Sources, who: Self | None) -> None:
+        """Without a ledger in `sources`, or a `who` to beat there, this host is the whole fleet."""
+        self.sources = sources
         self.who = who
-        self.clock = clock
+        self._leading = Leading()
         self._last: tuple[HostTick, FleetDecision, list[Step]] | None = None
 
     def say(self, policy: Policy, memory: HostMemory) -> None:
         """What the reading that comes now tells the ledger: the tick before, and what was started in it."""
-        if self.ledger is None or self.who is None:
+        ledger = self.sources.ledger
+        if ledger is None or self.who is None:
             return
         if self._last is None:
             self._beat = first_beat(policy, self.who, memory.fleet)
         else:
             tick, fleet, steps = self._last
             self._beat = beat_of(structs.replace(tick, policy=policy), fleet, steps, memory, self.who)
-        self.ledger.say(self._beat)
+        self._beat = structs.replace(self._beat, sent_ms=self._sent_ms())
+        ledger.say(self._beat)
 
-    def hear(self, known: FleetKnown) -> FleetView:
+    def _sent_ms(self) -> int:
+        """So that the ledger takes no call that was overtaken by a later one."""
+        return round(1000 * self.sources.clock.now_seconds())
+
+    def hear(self, known: FleetKnown, snapshot: Snapshot) -> FleetView:
         """What the ledger answered to it."""
-        if self.ledger is None:
-            return FleetView()
-        heard = self.ledger.heard()
+        known = structs.replace(known, sources=remember_identities(known.sources, snapshot))
+        if self.sources.ledger is None or self.who is None:
+            return FleetView(known=known)
+        heard = self.sources.ledger.heard()
         if isinstance(heard, BeatReply):
             return FleetView(shared=True, reply=heard, told=self._beat.own_scheduler, known=known.heard(heard))
-        alone = heard is not None and heard.code == Code.NO_RIGHTS
-        return FleetView(shared=not alone, refusal=heard, known=known)
+        if heard is None:
+            heard = Refusal(code=Code.NO_LEDGER, about=self.sources.ledger.fault() or "")
+        # Without the right to write there, this host is a fleet of its own, and grows nothing beside another's workers.
+        return FleetView(shared=heard.code != Code.NO_RIGHTS, refusal=heard, known=known)
 
     def did(self, tick: HostTick, fleet: FleetDecision, steps: list[Step]) -> None:
         """Remember what the next beat tells."""
         self._last = tick, fleet, steps
+
+    async def planned(self, tick: HostTick, memory: HostMemory) -> tuple[FleetView, FleetShared | None]:
+        """The view with the leader's plan; and what this host planned, if it leads."""
+        ledger = self.sources.ledger
+        if ledger is None or self.who is None:
+            return tick.fleet, None
+        return await self._leading.planned(ledger, tick, memory, self.who.fleetd)
 
     async def granted(
         self, tick: HostTick, plan: FleetDecision, scheduler: SchedulerDecision, memory: HostMemory
@@ -89,7 +108,7 @@ class FleetPart:
         until = plan.plan.expires_at_seconds
         if not asked:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
-        until = min(until, self.clock.now_seconds() + GRANT_SECONDS)
+        until = min(until, self.sources.clock.now_seconds() + GRANT_SECONDS)
         count, refusal = await self._admitted(tick, plan, host.steps, memory)
         if refusal is None:
             return Granted(host=host, scheduler=scheduler, plan=plan.plan, until_seconds=until)
@@ -107,12 +126,12 @@ class FleetPart:
     async def _admitted(
         self, tick: HostTick, fleet: FleetDecision, steps: list[Step], memory: HostMemory
     ) -> tuple[int, Refusal | None]:
-        hindrance = tick.fleet.hindrance
-        if hindrance is not None or self.ledger is None or self.who is None:
+        hindrance, ledger = tick.fleet.hindrance, self.sources.ledger
+        if hindrance is not None or ledger is None or self.who is None:
             return 0, hindrance
         call = admit_of(tick, fleet.claims, fleet.budget, steps, memory, self.who)
         try:
-            answer = await self.ledger.admit(call)
+            answer = await ledger.admit(structs.replace(call, sent_ms=self._sent_ms()))
         except SourceUnavailableError as error:
             return 0, Refusal(code=Code.NO_LEDGER, about=str(error))
         return answer.granted, answer.refusal
