@@ -45,9 +45,9 @@ _NO_DEADLINE = nullcontext()
 _LOOP = StillLoop()
 atexit.register(_LOOP.close)
 
-#: Where a tick can be hit, in this order: before and after the ledger took a beat, before and after it took a question,
-#: before and after systemd took a start.
-POINTS = ("reading", "told", "asking", "granted", "starting", "started")
+#: Where a tick can be hit, in this order: before and after the ledger took a beat, a plan, and a question, and before
+#: and after systemd took a start.
+POINTS = ("reading", "told", "committing", "committed", "asking", "granted", "starting", "started")
 
 
 class Hit(NamedTuple):
@@ -102,7 +102,7 @@ class HostUnits(FakeUnits):
         self.rig = rig
 
     async def read(self) -> SystemdFacts:
-        self.rig.units_read_at = self.rig.machine.now
+        self.rig.units_read = self.rig.machine.now, self.rig.machine.missing_connections
         return await super().read()
 
     async def carry_out(self, step: Step) -> StepResult:
@@ -130,7 +130,7 @@ class HostRig(Rig):
         self.sidekiq_read = False  # in this tick
         self.redis_took_writes = False
         self.stood_seconds = 0.0  # between fleetd's last look at its clock and the start that follows
-        self.units_read_at = host.now
+        self.units_read = host.now, 0
         self.before_step: Callable[[HostRig, Step], None] = lambda rig, step: None
         self._task: asyncio.Task[TickResult] | None = None
         self._stands: asyncio.Future[None] | None = None  # done: the tick has ended or waits
@@ -144,11 +144,17 @@ class HostRig(Rig):
         self.units = HostUnits(self) if self.processes_of_fleetd == 1 else self.units
         self.clock = HostClock(host)
         self.sources = Sources(
-            HostSidekiq(self), HostDatabase(self), self.units, self.host, self.clock, deadline_seconds=2.0
+            HostSidekiq(self),
+            HostDatabase(self),
+            self.units,
+            self.host,
+            self.clock,
+            deadline_seconds=2.0,
+            ledger=self.ledger,
         )
         self.sources.together, self.sources.timeout = _one_by_one, lambda _deadline_seconds: _NO_DEADLINE
         who = Self(fleet="example.org", boot_id=host.boot_id, nonce=f"{host.name}-{self.processes_of_fleetd}")
-        self.ticker = Ticker(host.policy, self.sources, self.store, self.ledger, who)
+        self.ticker = Ticker(host.policy, self.sources, self.store, who)
         self.due_seconds = self.clock.now_seconds()
         self.ticks_of_process = 0
 
@@ -173,7 +179,7 @@ class HostRig(Rig):
         elif hit.what == "late" and effect is not None:
             self.machine.shared.late.append((self.machine.now + hit.seconds, effect))
             raise SourceUnavailableError("no answer from redis within 2 s")
-        elif hit.what == "lost" and point in ("told", "granted"):
+        elif hit.what == "lost" and point in ("told", "committed", "granted"):
             raise SourceUnavailableError("no answer from redis within 2 s")
 
     def _stand(self, task: object = None) -> None:
@@ -195,7 +201,7 @@ class HostRig(Rig):
         """A tick, up to its end or to where it stands still (None)."""
         self.ticks += 1
         self.stood_seconds = 0.0
-        self.ledger.describes = self.units_read_at if self.ticks_of_process else None
+        self.ledger.describes = self.units_read if self.ticks_of_process else None
         self._task = _LOOP.create_task(self.ticker.tick())
         self._task.add_done_callback(self._stand)
         return self._go_on()

@@ -10,6 +10,8 @@ from tests.support.world.world import World
 
 #: CLOCK_BOOTTIME when fleetd's first tick can come after a boot.
 BOOTED_SECONDS = 12.0
+#: After about so long a silence the ledger may drop what is left of a host, if nothing is seen of it.
+SILENT_SECONDS_MIN = 280.0
 
 
 class HostWorld(World):
@@ -36,6 +38,8 @@ class HostWorld(World):
         self.by_fleetd: set[int] = set()  # units that fleetd started last, not a person or a boot
         #: The units that ran then are in the ledger; None: nothing of this host is, or it may have lost it.
         self.told_as_of: float | None = None
+        self.told_missing = 0
+        self.silent_seconds = 0.0
         self.last_away: tuple[float, float] = (0.0, 0.0)  # when it last came back from that, and after how long
         shared.hosts.append(self)
         self.link()
@@ -75,6 +79,10 @@ class HostWorld(World):
     def step(self) -> None:
         """A second on this host."""
         self.link()
+        if self.shared.redis_up and self.shared.redis_writable:
+            self.silent_seconds += 1.0
+            if self.silent_seconds > SILENT_SECONDS_MIN:
+                self.told_as_of = None
         if self.frozen or not self.powered:
             return
         for unit in self.units.values():
@@ -100,6 +108,25 @@ class HostWorld(World):
         process = self.units[SCHEDULER].process
         ends = process is None or process.quiet or process.stop_at is not None
         return None if ends else process
+
+    def told(self, seen: tuple[float, int] | None) -> None:
+        """The ledger took a beat that tells what ran then, and what was missing to `min`."""
+        self.told_as_of, self.told_missing = (None, 0) if seen is None else seen
+        self.silent_seconds = 0.0
+
+    @property
+    def missing_connections(self) -> int:
+        """What may still be opened on the way up to `min`."""
+        if not self.powered:
+            return 0
+        return sum(
+            max(0, profile.min_instances - sum(self._serves(n) for n in profile.numbers)) * profile.claim_connections
+            for profile in self.policy.profiles
+        )
+
+    def _serves(self, number: int) -> bool:
+        unit = self.units[number]
+        return unit.state in {"activating", "active"} and (unit.process is None or not unit.process.quiet)
 
     def start_by_hand(self, number: int) -> None:
         """A person starts a unit."""

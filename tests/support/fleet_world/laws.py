@@ -83,7 +83,7 @@ class WithinBudget(FleetCheck):
         limit = storm.shared.max_connections - 3 - host.policy.connections.reserve - others
         size = host.policy.scheduler.claim_connections if profile is None else profile.claim_connections
         claims = {name: count for other in storm.fleet.hosts for name, count in _claims(other).items()}
-        aside = sum(_missing(r) for r in storm.rigs)
+        aside = sum(_missing(other) for other in storm.fleet.hosts)
         scheduled = step.key == SCHEDULER or any(h.scheduler is not None for h in storm.fleet.hosts)
         may_run = any(h.told_as_of is not None and h.policy.scheduler.place != "elsewhere" for h in storm.fleet.hosts)
         aside += 0 if scheduled or not may_run else host.policy.scheduler.claim_connections
@@ -105,12 +105,9 @@ def _claims(host: HostWorld) -> dict[str, int]:
     return found
 
 
-def _missing(rig: HostRig) -> int:
-    """What a host may still start on its way up to `min`."""
-    if not rig.machine.powered or rig.machine.told_as_of is None:
-        return 0
-    profiles = rig.machine.policy.profiles
-    return sum(max(0, p.min_instances - rig.serving(p.name)) * p.claim_connections for p in profiles)
+def _missing(host: HostWorld) -> int:
+    """What a host may still start on its way up to `min`, as far as it has told."""
+    return 0 if host.told_as_of is None else min(host.missing_connections, host.told_missing)
 
 
 class UnknownHolds(FleetCheck):
@@ -162,3 +159,21 @@ class ComesBack(FleetCheck):
         people = rig.ticker.host_memory.people
         if people.pinned(SCHEDULER, PinKind.STOPPED, rig.clock.now_seconds()):
             storm.release_scheduler(rig)
+
+
+class GrowsAgain(FleetCheck):
+    """Once all faults have ended, every host gets what is wanted there within six ticks, as fast as its pace allows."""
+
+    def at_end(self, storm: FleetStorm) -> None:
+        storm.shared.max_connections = 400
+        storm.fleet.advance(70)  # the number of others' connections is trusted again
+        for rig in storm.up():
+            storm.want(rig, rig.machine.policy.profiles[0].max_instances)
+        slowest = max(rig.machine.policy.pace.tick_seconds for rig in storm.rigs)
+        storm.fleet.advance(round(1.06 * 6 * slowest) + 45)
+        for rig in storm.up():
+            profile = rig.machine.policy.profiles[0]
+            memory = rig.ticker.host_memory
+            kept = {n for n in profile.numbers if n in memory.people.pins or n in memory.units.failures}
+            serving = rig.serving(profile.name)
+            assert serving >= profile.max_instances - len(kept), f"{rig.machine.name} has {serving} instances"

@@ -59,6 +59,11 @@ class SharedLedger:
         self.keep(state)
         return answer
 
+    def commit(self, call: Commit) -> Refusal | None:
+        state, refusal = rules.commit(self.state, call, self.shared.server)
+        self.keep(state)
+        return refusal
+
     def forget(self, host: str) -> Refusal | None:
         state, refusal = rules.forget(self.state, host)
         self.keep(state)
@@ -78,13 +83,18 @@ class HostLedger:
         self.passes = passes
         self.answer: BeatReply | Refusal | None = None
         self.said: Beat | None = None
-        self.describes: float | None = None  # when the units were read that the next beat tells of
+        self.describes: tuple[float, int] | None = (
+            None  # when the units were read of which it tells, and what was missing
+        )
 
     def say(self, call: Beat) -> None:
         self.said, self.answer = call, None
 
     def heard(self) -> BeatReply | Refusal | None:
         return self.answer
+
+    def fault(self) -> str | None:
+        return None if self.answer is not None else "no answer from redis within 2 s"
 
     async def beat(self) -> None:
         """The part of a reading that tells and hears."""
@@ -102,7 +112,7 @@ class HostLedger:
             return None
         answer = self.ledger.beat(call)
         if isinstance(answer, BeatReply) and call.claims is not None:
-            self.host.told_as_of = self.describes
+            self.host.told(self.describes)
         return answer
 
     def reach(self) -> None:
@@ -127,9 +137,10 @@ class HostLedger:
             self.ledger.admit(call)
 
     async def commit(self, call: Commit) -> Refusal | None:
+        await self.passes("committing", lambda: self.ledger.commit(call))
         self._write()
-        state, refusal = rules.commit(self.ledger.state, call, self.ledger.shared.server)
-        self.ledger.keep(state)
+        refusal = self.ledger.commit(call)
+        await self.passes("committed", None)
         return refusal
 
     async def order(self, about: str, what: str | None) -> Refusal | None:

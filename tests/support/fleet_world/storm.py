@@ -199,10 +199,10 @@ class FleetStorm:
         self._hit(rig, detail, "crash", 0.0)
 
     def _answer_lost(self, rig: HostRig, detail: int) -> None:
-        self._hit(rig, (1, 3)[detail % 2], "lost", 0.0)
+        self._hit(rig, (1, 3, 5)[detail % 3], "lost", 0.0)
 
     def _command_late(self, rig: HostRig, detail: int) -> None:
-        self._hit(rig, (0, 2)[detail % 2], "late", 2.0 + detail)
+        self._hit(rig, (0, 2, 4)[detail % 3], "late", 2.0 + detail)
 
     # -- hosts
 
@@ -276,8 +276,12 @@ class FleetStorm:
             except OrderRefusedError:
                 return
 
+    def want(self, rig: HostRig, instances: int) -> None:
+        """A person orders so many instances there."""
+        self._order(rig, SetInstances(profile="default", instances=instances))
+
     def _set(self, rig: HostRig, detail: int) -> None:
-        self._order(rig, SetInstances(profile="default", instances=(3, 2, 3, 1, 0)[detail % 5]))
+        self.want(rig, (3, 2, 3, 1, 0)[detail % 5])
 
     def _set_all(self, rig: HostRig, detail: int) -> None:
         """All hosts want as many as they may have, at once."""
