@@ -37,3 +37,17 @@ def test_what_is_granted_of_more_is_started() -> None:
     hosts.apply(("set", 1, SET_THREE))
     hosts.fleet.advance(30)
     assert hosts.rigs[1].serving() == 1
+
+
+def test_a_flushed_ledger_waits_for_members_that_only_others_remember() -> None:
+    """Its first answer named the asking host alone, which then forgot the one that was cut off."""
+    hosts = storm(host(), host(), room=4)
+    hosts.fleet.advance(60)
+    hosts.apply(("set", 0, SET_THREE))
+    hosts.fleet.advance(60)
+    hosts.apply(("cut_from_redis", 0, 0))
+    hosts.apply(("flush", 0, 0))
+    hosts.fleet.advance(2)
+    hosts.apply(("set", 1, SET_THREE))
+    hosts.fleet.advance(120)
+    assert hosts.rigs[1].serving() == 0

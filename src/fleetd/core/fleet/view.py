@@ -25,17 +25,24 @@ class FleetKnown(Value, frozen=True, kw_only=True):
     planned: Planned | None = None
 
     def heard(self, reply: BeatReply) -> FleetKnown:
-        """With an answer. One of another generation was perhaps given from an older state, so all is asked anew."""
+        """With an answer. One of another generation was perhaps given from an older state, so all is asked anew.
+
+        While the truth is gathered the ledger may not know of all members yet, so those that we know are kept.
+        """
         known = self
         if reply.generation != self.generation:
             known = FleetKnown(members=self.members, orders=self.orders, sources=self.sources)
         else:
             known = structs.replace(known, members_version=reply.members_version, orders_version=reply.orders_version)
+        members = known.members if reply.members is None else reply.members
+        if reply.gathering is not None:
+            members = tuple(sorted({*members, *known.members}))
+            known = structs.replace(known, members_version=None)  # the first answer after it has them all
         return structs.replace(
             known,
             generation=reply.generation,
             clock_ms=reply.clock_ms,
-            members=known.members if reply.members is None else reply.members,
+            members=members,
             orders=known.orders if reply.orders is None else reply.orders,
             planned=known.planned if reply.planned is None else reply.planned,
         )
