@@ -326,7 +326,7 @@ class FleetStorm:
             host.kill_worker(SCHEDULER)
 
     def _surge(self, rig: HostRig, detail: int) -> None:
-        self.shared.enqueue("default", 20 + 5 * detail)
+        self.shared.enqueue("default", 2 + 5 * detail)
 
     def _busy(self, rig: HostRig, detail: int) -> None:
         self.shared.rates = {"default": 0.5 + detail / 10}
