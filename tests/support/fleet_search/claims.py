@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.support.fleet_search.ledgers import Broken, Ledgers, Told, host_name
 from tests.support.fleet_search.scale import BOOT, CLAIM, LIMIT, OPEN
-from tests.support.fleet_search.world import SCHEDULER, STANDING, Host, Setting, World, with_host
+from tests.support.fleet_search.world import SCHEDULER, STANDING, Host, Setting, World, unknown
 
 
 def seen(world: World) -> tuple[int, ...]:
@@ -45,8 +45,8 @@ def check_start(world: World, setting: Setting, ledgers: Ledgers, starter: int, 
         own = Setting(
             places=setting.places[:1], standing=(setting.standing[number],), scheduler_claims=setting.scheduler_claims
         )
-        unknown = number != starter and (host.unknown or bool(unseen >> number & 1))
-        parts.append(may_open(host._replace(unknown=unknown), own, entry is not None and not entry.gone))
+        lost = number != starter and (host.unknown or bool(unseen >> number & 1))
+        parts.append(may_open(host._replace(unknown=lost), own, entry is not None and not entry.gone))
     limit = LIMIT + setting.scheduler_claims
     if sum(parts) > limit:
         raise Broken(f"{host_name(starter)} starts, and {' + '.join(map(str, parts))} may open more than {limit}")
@@ -65,7 +65,7 @@ def gathered(world: World, told: Told) -> World:
         for number, host in enumerate(world.hosts):
             vain = told.waited >> number & 1 or not remembered >> number & 1
             if not told.gathered >> number & 1 and not host.unknown and vain:
-                world = with_host(world, number, host._replace(unknown=True))
+                world = unknown(world, number)
     if told.dropped or told.left:
         for number, host in enumerate(world.hosts):
             mine = 15 if told.left >> number & 1 else told.dropped >> 4 * number & 15
@@ -73,5 +73,5 @@ def gathered(world: World, told: Told) -> World:
             if ages and (not host.away or max(ages) >= BOOT):
                 raise Broken(f"the claims of {host_name(number)} went while its processes run")
             if ages:
-                world = with_host(world, number, host._replace(unknown=True))
+                world = unknown(world, number)
     return world

@@ -23,6 +23,7 @@ from tests.support.fleet_search.world import (
     Place,
     Setting,
     World,
+    unaware,
     with_age,
     with_host,
 )
@@ -214,11 +215,6 @@ def numbered(world: World, number: int) -> World:
     """The world in which this host's calls from now on have a greater number."""
     host = world.hosts[number]
     return with_host(world, number, host._replace(number=host.number + 1))
-
-
-def unaware(host: Host, of: int) -> Host:
-    """The host that may start something, and was granted it before that other one booted or was started by hand."""
-    return host._replace(unseen=host.unseen | 1 << of) if host.phase == Phase.MAY_START else host
 
 
 def crashed(host: Host) -> Host:

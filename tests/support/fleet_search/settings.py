@@ -16,10 +16,10 @@ SHORT = {
     "scheduler: auto, auto": Setting(places=(A, A), faults=OF_SCHEDULER, faults_max=1),
     "scheduler: here, auto": Setting(places=(H, A), faults=OF_SCHEDULER, faults_max=1),
     "scheduler: here, elsewhere": Setting(places=(H, E), faults=OF_SCHEDULER, faults_max=1),
-    "scheduler: one host": Setting(places=(A,), faults=OF_SCHEDULER, faults_max=2),
-    "scheduler: here, auto, two faults": Setting(places=(H, A), faults=("late", "flush", "restart"), faults_max=2),
+    "scheduler: one host": Setting(places=(A,), faults=("crash", "restart", "failover"), faults_max=2),
+    "scheduler: here, auto, two faults": Setting(places=(H, A), faults=("late", "restart"), faults_max=2),
     "claims: min 1 and 0": Setting(
-        places=(A, A), schedules=False, fit=True, more=1, standing=(1, 0), faults=OF_CLAIMS, faults_max=1
+        places=(A, A), schedules=False, fit=True, more=1, standing=(1, 0), joined=True, faults=OF_CLAIMS, faults_max=1
     ),
     "claims: members": Setting(
         places=(A, A),
@@ -32,13 +32,7 @@ SHORT = {
         faults_max=2,
     ),
     "both": Setting(
-        places=(H, A),
-        fit=True,
-        more=1,
-        standing=(1, 0),
-        scheduler_claims=True,
-        faults=("cut", "flush"),
-        faults_max=1,
+        places=(H, A), fit=True, more=0, standing=(1, 0), scheduler_claims=True, faults=("cut", "flush"), faults_max=1
     ),
 }
 
@@ -64,5 +58,14 @@ LONG = {
     ),
     "claims: two faults": Setting(
         places=(A, A), schedules=False, fit=True, more=1, standing=(1, 0), faults=OF_CLAIMS, faults_max=2
+    ),
+    "both: with instances to ask for": Setting(
+        places=(H, A),
+        fit=True,
+        more=1,
+        standing=(1, 0),
+        scheduler_claims=True,
+        faults=("cut", "flush"),
+        faults_max=1,
     ),
 }

@@ -135,3 +135,14 @@ def with_host(world: World, number: int, host: Host) -> World:
 def reaches(host: Host) -> bool:
     """Whether what runs on this host works, and reaches Redis."""
     return host.up and not host.frozen and not host.cut
+
+
+def unaware(host: Host, of: int) -> Host:
+    """The host that may start something, and was granted it before the ledger lost sight of that other one."""
+    return host._replace(unseen=host.unseen | 1 << of) if host.phase == Phase.MAY_START else host
+
+
+def unknown(world: World, number: int) -> World:
+    """The world in which the ledger can't know any more what this host has, nor can who was granted a start before."""
+    world = with_host(world, number, world.hosts[number]._replace(unknown=True))
+    return world._replace(hosts=tuple(unaware(host, number) for host in world.hosts))
