@@ -54,7 +54,7 @@ class Beat(Value, frozen=True, kw_only=True):
     sent_ms: int = 0  # by the machine's clock since its boot: grows with each call, over restarts of fleetd too
     generation: int = 0
     clock_ms: int = 0
-    #: Only while the truth is gathered. Each host keeps them on its disk, and meanwhile adds an answer to its own.
+    #: Only while the truth is gathered. Each host keeps them on its disk, and then adds those of an answer to its own.
     members: tuple[str, ...] = ()
     fit: bool = True
     plan_format: int = 1
