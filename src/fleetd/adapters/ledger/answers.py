@@ -13,6 +13,7 @@ from fleetd.core.fleet.calls import Admitted, BeatReply, Code, Refusal, Told
 from fleetd.core.fleet.sizes import PLAN_BYTES_MAX
 from fleetd.core.fleet.state import FORMAT, BySource, Entry, Lease, LedgerState, Planned, Slot
 from fleetd.core.model.bounds import impossible_in
+from fleetd.words.plain import plain
 
 _Claims = dict[str, BySource]
 
@@ -40,8 +41,10 @@ class _Beaten(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 def refusal_in(reply: Any) -> Refusal | None:
-    """The refusal, if that is the reply."""
+    """The refusal, if that is the reply. Raises MalformedError, also where the script found that."""
     match _texts(reply):
+        case ["malformed", str(where)]:
+            raise MalformedError(plain(where))
         case ["refused", str(code), str(about), int(wait_ms), int(over)] if code in set(Code):
             return Refusal(code=Code(code), about=about, wait_ms=wait_ms, over=over)
         case ["refused", *_]:

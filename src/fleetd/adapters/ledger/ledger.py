@@ -37,7 +37,10 @@ T = TypeVar("T")
 
 
 class RedisLedger:
-    """A ports.FleetLedger, and a Rider: its beat is sent by whoever reads Sidekiq."""
+    """A ports.Ledger, and a Rider: its beat is sent by whoever reads Sidekiq.
+
+    A beat to which Redis gives no proper answer is refused too: NO_RIGHTS, or NO_LEDGER with a sentence.
+    """
 
     def __init__(
         self,
@@ -56,21 +59,16 @@ class RedisLedger:
         self._one_at_a_time = asyncio.Lock()
         self._said: Beat | None = None
         self._heard: BeatReply | Refusal | None = None
-        self._fault: str | None = None
 
     # The beat.
 
     def say(self, call: Beat) -> None:
         """The beat that the next reading carries, once."""
-        self._said, self._heard, self._fault = call, None, None
+        self._said, self._heard = call, None
 
     def heard(self) -> BeatReply | Refusal | None:
         """The answer to what was said last; None: there is none, or not yet."""
         return self._heard
-
-    def fault(self) -> str | None:
-        """Why Redis gave no answer to what was said last; None: it did, or nothing was sent."""
-        return self._fault
 
     def commands(self) -> tuple[tuple[Any, ...], ...]:
         call, self._said = self._said, None
@@ -82,12 +80,14 @@ class RedisLedger:
         return (self._command(beat_arguments(call)),)
 
     def take(self, replies: list[Any]) -> None:
-        if not replies:
-            return
-        try:
-            self._heard = self._answer(replies[0], beat_reply)
-        except SourceUnavailableError as error:
-            self._fault = str(error)
+        for reply in replies:
+            if isinstance(reply, Exception) and error_code(reply) == "NOPERM":
+                self._heard = Refusal(code=Code.NO_RIGHTS)
+                return
+            try:
+                self._heard = self._answer(reply, beat_reply)
+            except SourceUnavailableError as error:
+                self._heard = Refusal(code=Code.NO_LEDGER, about=str(error))
 
     def missed(self) -> None:
         self._said = None
@@ -161,8 +161,8 @@ class RedisLedger:
             return answer(reply)
         except MalformedError as error:
             raise SourceUnavailableError(
-                f"What {server} has in {self._key} was not written by this fleetd ({error}): see who else writes to "
-                "it; deleted, it is made anew from what the hosts know"
+                f"what {server} has in {self._key} was not written by fleetd ({error}): see who else writes to it; "
+                "deleted, it is made anew from what the hosts know"
             ) from None
 
 

@@ -21,7 +21,7 @@ local UNITS = {there = true, kept = true, gone = true}
 -- Ends the script with this reply.
 local function stop(reply) error({reply = reply}) end
 local function refuse(code, about, wait_ms, over) stop({'refused', code, about or '', wait_ms or 0, over or 0}) end
-local function malformed(field) refuse('malformed', string.sub(field, 1, 100)) end
+local function malformed(field) stop({'malformed', string.sub(field, 1, 100)}) end
 
 local function ask(command, ...)
   local reply = redis.pcall(command, KEY, ...)
