@@ -50,9 +50,10 @@ class Sources:
         ledger: Ledger | None = None,
         bugs: Bugs | None = None,
     ) -> None:
-        """`ledger`: what the hosts of a fleet share; its beat travels with the reading of `sidekiq`; None: there is none.
+        """`ledger`: what the hosts of a fleet share; its beat travels with the reading of `sidekiq`.
 
-        `bugs`: takes what a source raises although nobody foresaw it; None: that is raised, as tests want."""
+        `bugs`: takes what a source raises although nobody foresaw it; None: that is raised, as tests want.
+        """
         self.sidekiq = sidekiq
         self.database = database
         self.pgbouncer = pgbouncer
