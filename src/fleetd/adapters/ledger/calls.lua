@@ -72,7 +72,7 @@ end
 
 -- How long nobody must be seen yet before this host's scheduler may start; 0 or less: it may.
 local function slot_wait_ms(call)
-  if ledger.holder == call.host then return 0 end
+  if ledger.holder == call.host then return RIVAL_MS - (ledger.clock_ms - ledger.rival_ms) end
   local free = ledger.holder == '' or ledger.unit == 'gone'
   return (call.here and free and HERE_MS or call.takeover_ms) - (ledger.clock_ms - ledger.sighted_ms)
 end
@@ -81,7 +81,9 @@ end
 local function grant(call, starts, own, all)
   for index, start in ipairs(starts) do
     local wait_ms = start.scheduler and slot_wait_ms(call) or 0
-    if wait_ms > 0 then return {'admitted', index - 1, 'slot', ledger.holder, wait_ms, 0} end
+    if wait_ms > 0 then
+      return {'admitted', index - 1, 'slot', ledger.holder == call.host and '' or ledger.holder, wait_ms, 0}
+    end
     local before = own[start.name] or {}
     local source, over = unfitting(call, start, before, all)
     if source then return {'admitted', index - 1, 'claims', source, 0, over} end
@@ -108,11 +110,12 @@ local function admit(call, claims, wanted)
   if not ledger then refuse('no_ledger') end
   local entry = entry_of(call.host)
   if not entry or entry.nonce ~= call.nonce then refuse('replaced', call.host) end
+  if call.sent_ms < entry.sent_ms then refuse('late') end
   if ledger.run_id ~= run_id or ledger.generation ~= call.generation then refuse('generation') end
   if ledger.gathering_ms then refuse('gathering') end
   wanted = cjson.decode(wanted)
   local own, was_gone = claims_in(claims, 'claims'), entry.gone
-  entry.missing, entry.gone = checked_by_source(wanted[1], 'missing'), false
+  entry.missing, entry.gone, entry.sent_ms = checked_by_source(wanted[1], 'missing'), false, call.sent_ms
   put_entry(call.host, entry)
   if was_gone then count_hosts() end
   count_claims(call.host, own)

@@ -20,7 +20,7 @@ def admit(state: LedgerState | None, call: Admit, server: Server) -> tuple[Ledge
     refusal = _refused(state, call, server)
     if state is None or refusal is not None:
         return state, Admitted(granted=0, refusal=refusal)
-    entry = structs.replace(state.hosts[call.host], missing=call.missing, gone=False)
+    entry = structs.replace(state.hosts[call.host], missing=call.missing, gone=False, sent_ms=call.sent_ms)
     own = dict(call.claims)
     state = structs.replace(state, hosts={**state.hosts, call.host: entry}, claims={**state.claims, call.host: own})
     for granted, start in enumerate(call.starts):
@@ -45,6 +45,8 @@ def _refused(state: LedgerState | None, call: Admit, server: Server) -> Refusal 
     entry = state.hosts.get(call.host)
     if entry is None or entry.nonce != call.nonce:
         return Refusal(code=Code.REPLACED, about=call.host)
+    if call.sent_ms < entry.sent_ms:
+        return Refusal(code=Code.LATE)
     if state.run_id != server.run_id or state.generation != call.generation:
         return Refusal(code=Code.GENERATION)
     return Refusal(code=Code.GATHERING) if state.gathering_ms is not None else None

@@ -23,6 +23,7 @@ class Code(StrEnum):
     FORMAT = "format"  # a later fleetd's ledger
     NAME_TAKEN = "name_taken"  # another machine with this name beats
     REPLACED = "replaced"  # another fleetd beats under this name since
+    LATE = "late"  # a later call of the same machine was carried out before
     FULL = "full"  # HOSTS_MAX hosts, or ORDERS_MAX orders
     TOO_LARGE = "too_large"  # sizes.py
     NO_LEDGER = "no_ledger"  # beat first
@@ -48,6 +49,7 @@ class Beat(Value, frozen=True, kw_only=True):
     boot_id: str
     nonce: str
     tick_ms: int
+    sent_ms: int = 0  # by the machine's clock since its boot: grows with each call, over restarts of fleetd too
     generation: int = 0
     clock_ms: int = 0
     members: tuple[str, ...] = ()  # only while the truth is gathered; kept by each host on its disk
@@ -60,8 +62,9 @@ class Beat(Value, frozen=True, kw_only=True):
     missing: BySource = {}
     scheduler: BySource = {}
     record: str = ""
-    #: Of the leader only: names of silent hosts' processes of which neither a heartbeat nor a connection is left. As
-    #: many as sizes.py allows; the others with the next beat.
+    #: Of the leader only: names of silent hosts' processes of which neither a heartbeat nor a connection is left; with
+    #: the name "": of no process of that host is anything left, whatever its name. As many as sizes.py allows; the
+    #: others with the next beat.
     ended: tuple[tuple[str, str], ...] = ()
     orders_version: int = -1
     members_version: int = -1
@@ -119,12 +122,14 @@ class Admit(Value, frozen=True, kw_only=True):
 
     host: str
     nonce: str
+    sent_ms: int = 0  # as in a beat
     generation: int
     claims: dict[str, BySource]  # of all its processes now, with those that it starts to reach `min`
     missing: BySource
     starts: tuple[Start, ...]
     limits: BySource  # by source: the most that all of ours may claim, as just read; absent: no limit
-    seen: dict[str, int] = {}  # other hosts' processes as just read, by application_name
+    #: Connections as just read, by application_name, its own included: some may have outlived their process.
+    seen: dict[str, int] = {}
     here: bool = False  # the configuration names this host for the scheduler
     takeover_ms: int = 300_000
 

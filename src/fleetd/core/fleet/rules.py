@@ -33,9 +33,11 @@ def beat(state: LedgerState | None, call: Beat, server: Server) -> tuple[LedgerS
     """Take what a host tells, and tell it what it needs."""
     refusal = _refused(state, call)
     if refusal is not None:
-        if state is not None and refusal.code is Code.NAME_TAKEN:
-            state = _on_time(state, call, server)  # else a host that is alone would wait for ever after its reboot
         return state, refusal
+    if state is not None and _name_taken(later := _on_time(state, call, server), call):
+        # The clock goes on, or a machine that rebooted alone would be refused for ever. A scheduler there is one.
+        later = structs.replace(later, slot=slots.after_refusal(later, call))
+        return later, Refusal(code=Code.NAME_TAKEN, about=call.host)
     state = _on_time(_of_this_generation(state, call, server), call, server)
     state = _with_host(state, call)
     state = structs.replace(state, slot=slots.after_beat(state, call))
@@ -61,10 +63,15 @@ def _refused(state: LedgerState | None, call: Beat) -> Refusal | None:
         return Refusal(code=Code.FULL) if len(state.hosts) >= HOSTS_MAX else None
     if call.nonce == entry.replaced_nonce and call.nonce:
         return Refusal(code=Code.REPLACED, about=call.host)
-    other = entry.boot_id not in ("", call.boot_id)
-    if other and state.clock_ms - entry.beat_ms < NAME_MS:
-        return Refusal(code=Code.NAME_TAKEN, about=call.host)
+    if call.boot_id == entry.boot_id and call.sent_ms < entry.sent_ms:
+        return Refusal(code=Code.LATE)
     return None
+
+
+def _name_taken(state: LedgerState, call: Beat) -> bool:
+    """Whether another machine beats under this name."""
+    entry = state.hosts.get(call.host, Entry())
+    return entry.boot_id not in ("", call.boot_id) and state.clock_ms - entry.beat_ms < NAME_MS
 
 
 def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -> LedgerState:
@@ -78,7 +85,7 @@ def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -
             time_ms=server.time_ms,
             gathering_ms=call.clock_ms,
         )
-        return structs.replace(fresh, slot=Slot(sighted_ms=call.clock_ms, holder_ms=call.clock_ms))
+        return structs.replace(fresh, slot=slots.doubted(Slot(), call.clock_ms))
     if state.run_id == server.run_id and call.generation <= state.generation:
         return state
     clock = max(state.clock_ms, call.clock_ms)
@@ -90,7 +97,7 @@ def _of_this_generation(state: LedgerState | None, call: Beat, server: Server) -
         time_ms=server.time_ms,
         gathering_ms=clock,
         lease=structs.replace(state.lease, until_ms=0),
-        slot=structs.replace(state.slot, sighted_ms=clock, holder_ms=clock),
+        slot=slots.doubted(state.slot, clock),
     )
 
 
@@ -109,6 +116,7 @@ def _with_host(state: LedgerState, call: Beat) -> LedgerState:
         boot_id=call.boot_id,
         nonce=call.nonce,
         replaced_nonce=before.replaced_nonce if before.nonce in ("", call.nonce) else before.nonce,
+        sent_ms=call.sent_ms,
         beat_ms=state.clock_ms,
         told_generation=state.generation if told else before.told_generation,
         fit=call.fit,
@@ -150,7 +158,8 @@ def _without_ended(state: LedgerState, call: Beat) -> LedgerState:
         host: {name: c for name, c in names.items() if (host, name) not in ended} if host in silent else names
         for host, names in state.claims.items()
     }
-    left = {h for h in silent if not claims.get(h)}
+    # Without its last beat a host may have started what it had told as missing, under names that nobody knows.
+    left = {h for h in silent if not claims.get(h) and (state.hosts[h].gone or (h, "") in call.ended)}
     forgotten = {h for h in left if state.clock_ms - state.hosts[h].beat_ms >= FORGOTTEN_MS}
     hosts = {
         h: structs.replace(e, gone=True, missing={}, scheduler={}) if h in left else e

@@ -28,6 +28,7 @@ class Entry(Value, frozen=True, kw_only=True):
     boot_id: str = ""  # "": only named by others
     nonce: str = ""  # of the fleetd that beats
     replaced_nonce: str = ""  # of the one before it, which is refused
+    sent_ms: int = 0  # when its last call was sent, by its own clock: an earlier one that arrives later is refused
     beat_ms: int = 0  # its last beat; of one that was only named: when it was
     told_generation: int = 0  # the last generation in which it told everything that it knows
     fit: bool = False  # it can read what a leader must
@@ -51,6 +52,7 @@ class Slot(Value, frozen=True, kw_only=True):
     """Which host may run the scheduler (law 1).
 
     `sighted_ms`: when any host last saw a live scheduler, or could not tell. `holder_ms`: the same for the holder's.
+    `rival_ms`: when any host last saw one of a host that is not the holder.
     """
 
     holder: str = ""  # "": nobody
@@ -58,6 +60,7 @@ class Slot(Value, frozen=True, kw_only=True):
     unit: Literal["there", "kept", "gone"] = "there"
     sighted_ms: int = 0
     holder_ms: int = 0
+    rival_ms: int = 0
 
 
 class Planned(Value, frozen=True, kw_only=True):
