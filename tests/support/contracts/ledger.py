@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from fleetd.core.fleet.calls import Admit, Admitted, Beat, BeatReply, Code, Commit, Refusal, Start
+from fleetd.core.fleet.calls import Admitted, Beat, BeatReply, Code, Commit, Refusal, Start
 from fleetd.errors import SourceUnavailableError
 from fleetd.ports import Ledger
+from tests.support.fleet.ledger_calls import admit_of, beat_of
 
 CLAIMS = {"mastodon-sidekiq@1.w1": {"pg": 10}}
 
@@ -37,19 +38,6 @@ class LedgerCase(Protocol):
 
 
 LedgerCheck = Callable[[LedgerCase], Coroutine[Any, Any, None]]
-
-
-def beat_of(host: str, known: BeatReply | None = None, **fields: Any) -> Beat:
-    given: dict[str, Any] = {"claims": {}, "record": f"record of {host}", "schedulers": (), "own_scheduler": "gone"}
-    if known is not None:
-        given |= {"generation": known.generation, "clock_ms": known.clock_ms, "epoch": known.epoch}
-        given |= {"orders_version": known.orders_version, "members_version": known.members_version}
-    return Beat(fleet="a/b", host=host, boot_id=f"boot {host}", nonce=f"nonce {host}", tick_ms=5000, **given | fields)
-
-
-def admit_of(host: str, *starts: Start, **fields: Any) -> Admit:
-    given: dict[str, Any] = {"generation": 1, "claims": {}, "missing": {}, "limits": {"pg": 25}} | fields
-    return Admit(host=host, nonce=f"nonce {host}", starts=starts, **given)
 
 
 async def answered(case: LedgerCase, call: Beat) -> BeatReply:
